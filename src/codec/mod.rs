@@ -1,0 +1,1 @@
+//! Records on topics and in files <-> core's types.

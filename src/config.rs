@@ -1,0 +1,1 @@
+//! One TOML file, environment and --set over it.

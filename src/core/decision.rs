@@ -1,0 +1,252 @@
+//! A decision: the one outcome of an event that could be read, with everything that made it.
+
+use super::event::{Event, Millis};
+use super::features::EncoderId;
+use super::ledger::{Judged, Reading, RoundId, RoundVote};
+use super::label::DecisionRef;
+use super::policy::{Action, Policy};
+use super::predictor::{Combined, PredictorRef};
+use super::vote::{CategoryScore, Outcome, Vote};
+
+/// Where a record was consumed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+}
+
+/// A vote with what it did to the decision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeighedVote {
+    /// The vote.
+    pub vote: Vote,
+    /// The expert's share of the aggregation, in \[0,1\].
+    pub weight: f64,
+    /// p minus what p would be with this expert asleep.
+    pub contribution: f64,
+}
+
+/// Why a person should look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReviewReason {
+    /// Fewer experts awake than the policy asks for.
+    TooFewAwake,
+    /// p is near the threshold.
+    NearThreshold,
+    /// A category's rule asks for it.
+    Category,
+    /// What is flagged goes to review under this policy.
+    Flagged,
+}
+
+impl ReviewReason {
+    /// All reasons, in the schema's order.
+    pub const ALL: [Self; 4] = [Self::TooFewAwake, Self::NearThreshold, Self::Category, Self::Flagged];
+
+    /// The reason's word in records and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::TooFewAwake => "too_few_awake",
+            Self::NearThreshold => "near_threshold",
+            Self::Category => "category",
+            Self::Flagged => "flagged",
+        }
+    }
+}
+
+/// A decision as written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The round's name: tenant, policy, event id.
+    pub id: RoundId,
+    /// The conversation.
+    pub conversation: String,
+    /// The user's key, for erasure.
+    pub subject: Option<String>,
+    /// Where the event was consumed.
+    pub origin: Origin,
+    /// The time that orders rounds.
+    pub round_time: Millis,
+    /// Version of the policy.
+    pub policy_version: String,
+    /// What is done.
+    pub action: Action,
+    /// What the ensemble believes: P(unsafe); `None` with all experts asleep.
+    pub probability: Option<f64>,
+    /// What p was compared with.
+    pub threshold: f64,
+    /// The greatest score per category over all awake experts, by slug.
+    pub categories: Vec<CategoryScore>,
+    /// Each expert's vote, in the order of the ids' UTF-8 bytes.
+    pub votes: Vec<WeighedVote>,
+    /// The judged text's features, unless the policy turns them off.
+    pub reading: Option<Reading>,
+    /// The predictor that combined the votes.
+    pub predictor: PredictorRef,
+    /// An expert of the panel abstained.
+    pub degraded: bool,
+    /// Why a person should look; `None`: nobody need.
+    pub review: Option<ReviewReason>,
+    /// The probability with which an event like this is sent to review.
+    pub review_probability: f64,
+    /// Microseconds from reading the event to this decision.
+    pub latency_micros: i64,
+    /// The trace that the event belongs to (`traceparent`), if any.
+    pub trace: Option<String>,
+}
+
+/// What a policy makes of a verdict.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Ruling {
+    action: Action,
+    review: Option<ReviewReason>,
+}
+
+fn strictness(action: Action) -> u8 {
+    match action {
+        Action::Allow => 0,
+        Action::Review => 1,
+        Action::Block => 2,
+    }
+}
+
+fn rule(policy: &Policy, p: Option<f64>, awake: usize, categories: &[CategoryScore]) -> Ruling {
+    let review = |reason| Ruling { action: Action::Review, review: Some(reason) };
+    let Some(p) = p else { return review(ReviewReason::TooFewAwake) };
+    if awake < policy.min_awake {
+        return review(ReviewReason::TooFewAwake);
+    }
+    let threshold = policy.threshold();
+    let mut ruling = Ruling { action: Action::Allow, review: None };
+    if p >= threshold {
+        let reason = (policy.flagged == Action::Review).then_some(ReviewReason::Flagged);
+        ruling = Ruling { action: policy.flagged, review: reason };
+    }
+    for CategoryScore { category, score } in categories {
+        let Some(found) = policy.categories.get(category) else { continue };
+        if *score >= found.threshold && strictness(found.action) > strictness(ruling.action) {
+            let reason = (found.action == Action::Review).then_some(ReviewReason::Category);
+            ruling = Ruling { action: found.action, review: reason };
+        }
+    }
+    if ruling.review.is_none() && (p - threshold).abs() < policy.review_margin {
+        // A person is asked; what is done meanwhile stays with the verdict.
+        ruling.review = Some(ReviewReason::NearThreshold);
+    }
+    ruling
+}
+
+/// The greatest score per category over all awake votes, ordered by slug.
+fn greatest(votes: &[Vote]) -> Vec<CategoryScore> {
+    let mut found = std::collections::BTreeMap::<&str, f64>::new();
+    for vote in votes.iter().filter(|vote| !vote.shadow) {
+        let Outcome::Voted { categories, .. } = &vote.outcome else { continue };
+        for CategoryScore { category, score } in categories {
+            let best = found.entry(category).or_insert(0.0);
+            *best = best.max(*score);
+        }
+    }
+    found
+        .into_iter()
+        .map(|(category, score)| CategoryScore { category: category.to_owned(), score })
+        .collect()
+}
+
+/// Everything about an event that is known once its experts have answered.
+#[derive(Debug)]
+pub struct Asked {
+    /// The event.
+    pub event: Event,
+    /// Where it was consumed.
+    pub origin: Origin,
+    /// The time that orders rounds.
+    pub round_time: Millis,
+    /// Each expert's vote, in the order of the ids' UTF-8 bytes.
+    pub votes: Vec<Vote>,
+    /// The judged text's features.
+    pub reading: Option<Reading>,
+    /// The event's `traceparent`.
+    pub trace: Option<String>,
+}
+
+/// Decides. Same votes, predictor and policy: same decision, but for `latency_micros`.
+#[must_use]
+pub fn decide(
+    asked: Asked,
+    policy: &Policy,
+    predictor: PredictorRef,
+    combined: &Combined,
+    latency_micros: i64,
+) -> Decision {
+    let Asked { event, origin, round_time, votes, reading, trace } = asked;
+    let categories = greatest(&votes);
+    let awake = votes.iter().filter(|vote| vote.awake().is_some()).count();
+    let ruling = rule(policy, combined.probability, awake, &categories);
+    let votes: Vec<_> = votes
+        .into_iter()
+        .zip(&combined.shares)
+        .map(|(vote, share)| WeighedVote { vote, weight: share.weight, contribution: share.contribution })
+        .collect();
+    let degraded = votes.iter().any(|weighed| weighed.vote.score().is_none());
+    Decision {
+        id: RoundId { tenant: event.tenant, policy: event.policy, event: event.id },
+        conversation: event.conversation,
+        subject: event.subject,
+        origin,
+        round_time,
+        policy_version: policy.version.clone(),
+        action: ruling.action,
+        probability: combined.probability,
+        threshold: policy.threshold(),
+        categories,
+        votes,
+        reading: reading.filter(|_| policy.features),
+        predictor,
+        degraded,
+        review: ruling.review,
+        review_probability: if ruling.review.is_some() { 1.0 } else { 0.0 },
+        latency_micros,
+        trace,
+    }
+}
+
+impl Decision {
+    /// Whether any expert read only the beginning of the text.
+    #[must_use]
+    pub fn truncated(&self) -> bool {
+        self.votes.iter().any(|weighed| weighed.vote.truncated)
+    }
+
+    /// The encoder that made the features.
+    #[must_use]
+    pub fn encoder(&self) -> Option<EncoderId> {
+        self.reading.as_ref().map(|reading| reading.encoder)
+    }
+
+    /// What the ledger keeps of the decision that lies at `at`.
+    #[must_use]
+    pub fn judged(self, at: DecisionRef) -> Judged {
+        let votes = self
+            .votes
+            .into_iter()
+            .map(|weighed| RoundVote {
+                score: weighed.vote.score(),
+                shadow: weighed.vote.shadow,
+                expert: weighed.vote.expert,
+            })
+            .collect();
+        Judged {
+            id: self.id,
+            subject: self.subject,
+            round_time: self.round_time,
+            decision: at,
+            votes,
+            reading: self.reading,
+        }
+    }
+}

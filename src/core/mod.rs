@@ -1,0 +1,15 @@
+//! The pure part: meanings and arithmetic, without clock, I/O, async, random numbers or metrics.
+//!
+//! In the order of the flow: an [`event`] is read, experts give each a [`vote`], a [`predictor`]
+//! combines them, a [`policy`] makes a [`decision`] of it; a human [`label`] joins its decision in the
+//! [`ledger`].
+
+pub mod decision;
+pub mod event;
+pub mod features;
+pub mod label;
+pub mod learners;
+pub mod ledger;
+pub mod policy;
+pub mod predictor;
+pub mod vote;

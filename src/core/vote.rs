@@ -1,0 +1,125 @@
+//! What an expert says about one judged text.
+
+/// A score of one category of the taxonomy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CategoryScore {
+    /// The category's slug, e.g. `self-harm`.
+    pub category: String,
+    /// P(this harm), in \[0,1\].
+    pub score: f64,
+}
+
+/// Why an expert did not vote. The names are metric labels and stand in decisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Abstention {
+    /// The judged text is empty or only spaces: there is nothing to judge.
+    EmptyText,
+    /// The expert could not be loaded.
+    NotLoaded,
+    /// It failed on this text.
+    Failed,
+    /// It did not answer in time.
+    TimedOut,
+    /// Its answer was NaN or infinite.
+    NotFinite,
+    /// Its answer had another shape than its manifest says.
+    WrongShape,
+    /// The panel was shrunk under load.
+    Overload,
+}
+
+impl Abstention {
+    /// All reasons, in the schema's order.
+    pub const ALL: [Self; 7] = [
+        Self::EmptyText,
+        Self::NotLoaded,
+        Self::Failed,
+        Self::TimedOut,
+        Self::NotFinite,
+        Self::WrongShape,
+        Self::Overload,
+    ];
+
+    /// The reason's word in records and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::EmptyText => "empty_text",
+            Self::NotLoaded => "not_loaded",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::NotFinite => "not_finite",
+            Self::WrongShape => "wrong_shape",
+            Self::Overload => "overload",
+        }
+    }
+}
+
+/// What came of asking an expert.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It voted.
+    Voted {
+        /// P(unsafe), finite and in \[0,1\].
+        score: f64,
+        /// Scores per category, where the expert has them.
+        categories: Vec<CategoryScore>,
+    },
+    /// It abstained.
+    Abstained(Abstention),
+}
+
+/// An expert's vote on one event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vote {
+    /// The expert's id.
+    pub expert: String,
+    /// SHA-256 of its model or rule file; `None` where nothing could be loaded.
+    pub model: Option<[u8; 32]>,
+    /// Vote or abstention.
+    pub outcome: Outcome,
+    /// It votes and is scored, and weighs nothing: the learner folds it as asleep.
+    pub shadow: bool,
+    /// The expert read only the beginning of the text.
+    pub truncated: bool,
+}
+
+impl Vote {
+    /// A vote; a score that is not finite becomes an abstention, one outside \[0,1\] is clipped.
+    #[must_use]
+    pub fn scored(expert: &str, model: [u8; 32], score: f64, categories: Vec<CategoryScore>) -> Self {
+        let outcome = if score.is_finite() {
+            Outcome::Voted { score: score.clamp(0.0, 1.0), categories }
+        } else {
+            Outcome::Abstained(Abstention::NotFinite)
+        };
+        Self { expert: expert.to_owned(), model: Some(model), outcome, shadow: false, truncated: false }
+    }
+
+    /// An abstention.
+    #[must_use]
+    pub fn abstained(expert: &str, model: Option<[u8; 32]>, reason: Abstention) -> Self {
+        Self {
+            expert: expert.to_owned(),
+            model,
+            outcome: Outcome::Abstained(reason),
+            shadow: false,
+            truncated: false,
+        }
+    }
+
+    /// P(unsafe) where the expert voted, shadow or not.
+    #[must_use]
+    pub fn score(&self) -> Option<f64> {
+        match self.outcome {
+            Outcome::Voted { score, .. } => Some(score),
+            Outcome::Abstained(_) => None,
+        }
+    }
+
+    /// P(unsafe) as the learner sees it: `None` for abstentions and shadow votes.
+    #[must_use]
+    pub fn awake(&self) -> Option<f64> {
+        if self.shadow { None } else { self.score() }
+    }
+}

@@ -1,0 +1,1 @@
+//! The whole flow on real text, with a labeller.

@@ -1,0 +1,1 @@
+//! The panel: experts asked for their votes.

@@ -1,0 +1,1 @@
+//! Topics: sources, sinks, and what commits together.

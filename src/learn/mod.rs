@@ -1,0 +1,1 @@
+//! The learning flow: labels joined to decisions, folded, published.

@@ -1,0 +1,19 @@
+//! Aegis moderates conversations on Kafka: experts vote, a no-regret learner combines the votes, human
+//! labels teach it.
+//!
+//! The modules are the rooms that data walks through: [`kafka`] brings records, [`codec`] reads them,
+//! [`experts`] vote, [`score`] decides, [`learn`] joins labels to decisions and folds them, with [`core`]
+//! saying what everything means and [`store`] remembering.
+
+pub mod cli;
+pub mod codec;
+pub mod config;
+pub mod core;
+pub mod demo;
+pub mod experts;
+pub mod kafka;
+pub mod learn;
+pub mod ops;
+pub mod replay;
+pub mod score;
+pub mod store;

@@ -1,0 +1,1 @@
+//! Label streams folded offline.

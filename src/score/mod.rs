@@ -1,0 +1,1 @@
+//! The scoring flow: events in, decisions out.

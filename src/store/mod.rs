@@ -1,0 +1,1 @@
+//! sled, through one door.

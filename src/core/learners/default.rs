@@ -105,7 +105,7 @@ impl Learner for Default {
 
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
         let view = self.view(round);
-        self.aggregation.learn(&self.said, view.said, target);
+        self.aggregation.learn(view.said, target);
         self.shares.learn(round.votes, &view.heard, target);
         let mut q = view.seen.map(|seen| seen.s);
         q.iter_mut().for_each(|s| *s = sigmoid(*s));
@@ -135,7 +135,7 @@ impl Learner for Default {
         });
         let readers = self.readers.iter().map(Reader::name);
         let names: Vec<_> = self.names.iter().cloned().chain(grid::names()).chain(stackings).chain(readers).collect();
-        super::shares(&names, self.aggregation.mix().masses())
+        super::shares(&names, &self.aggregation.mix().masses())
     }
 
     fn save(&self, out: &mut Vec<f64>) {

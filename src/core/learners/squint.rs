@@ -16,7 +16,7 @@ fn ln_evidence(r: f64, v: f64) -> f64 {
     if v < 1.0 && r.abs() < 8.0 {
         return ln(short_evidence(r, v));
     }
-    let root = v.sqrt();
+    let root = v.max(1e-12).sqrt(); // V = 0 comes only with R = 0, or from bytes of others
     let a = r / (2.0 * root);
     let b = a - root / 2.0;
     let front = ln(0.886_226_925_452_758 / root); // √π/2
@@ -34,7 +34,7 @@ fn ln_evidence(r: f64, v: f64) -> f64 {
 /// last digits for such small R and V.
 fn short_evidence(r: f64, v: f64) -> f64 {
     const RULE: [(f64, f64); 6] = [
-        (0.125_233_408_511_468_92, 0.249_147_045_813_402_77),
+        (0.125_233_408_511_468_9, 0.249_147_045_813_402_77),
         (0.367_831_498_998_180_2, 0.233_492_536_538_354_8),
         (0.587_317_954_286_617_4, 0.203_167_426_723_065_92),
         (0.769_902_674_194_304_7, 0.160_078_328_543_346_24),

@@ -5,10 +5,11 @@
 
 use std::sync::LazyLock;
 
+use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
 use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::util::max_allocation_bytes;
 use apache_avro::writer::datum::GenericDatumWriter;
-use apache_avro::{Schema, max_allocation_bytes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

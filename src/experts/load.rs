@@ -19,7 +19,6 @@ pub(super) struct Lane {
     /// Number of the reader; lanes of one reader share its tokens.
     pub(super) reader: usize,
     pub(super) station: usize,
-    pub(super) id: String,
     pub(super) padding: Padding,
     /// The experts that vote at its end.
     pub(super) slots: Vec<usize>,
@@ -152,7 +151,7 @@ impl Making<'_> {
         {
             return self.leave_out(id, reason);
         }
-        let lane = Lane { reader, station: 0, id: id.to_owned(), padding: reading.padding, slots: vec![slot], features: false };
+        let lane = Lane { reader, station: 0, padding: reading.padding, slots: vec![slot], features: false };
         self.add(stations.into_iter().map(Station::Classifier).collect(), lane);
         Ok(())
     }
@@ -211,7 +210,7 @@ impl Making<'_> {
             }
         }
         let features = features.is_some();
-        let lane = Lane { reader, station: 0, id: id.to_owned(), padding: reading.padding, slots, features };
+        let lane = Lane { reader, station: 0, padding: reading.padding, slots, features };
         self.add(stations.into_iter().map(Station::Encoder).collect(), lane);
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::batch::{Limits, form};
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo, State};
 use super::load::{Lane, load};
-use super::onnx::{Provider, guarded};
+use super::onnx::{Fault, Provider, guarded};
 use super::rules::Rules;
 use super::scores::Judgement;
 use super::station::{Call, TextPorts};
@@ -278,7 +278,7 @@ impl Panel {
         if heads {
             expected += self.send_rules(&asked, &call, &reply);
         }
-        let mut read: Vec<Option<Vec<(usize, Arc<Tokens>)>>> = self.readers.iter().map(|_| None).collect();
+        let mut read: Vec<Option<Vec<ReadText>>> = self.readers.iter().map(|_| None).collect();
         for lane in self.lanes.iter().filter(|lane| heads || lane.features) {
             let (Some(reader), Some(place)) = (self.readers.get(lane.reader), read.get_mut(lane.reader)) else { continue };
             let tokens = place.get_or_insert_with(|| {
@@ -340,14 +340,19 @@ impl Panel {
     fn send_lane(
         &self,
         lane: &Lane,
-        tokens: &[(usize, Arc<Tokens>)],
+        texts: &[ReadText],
         heads: bool,
         call: &Arc<Call>,
         reply: &Sender<Reply>,
         board: &mut Board,
         tally: &mut Tally,
     ) -> usize {
-        for (place, tokens) in tokens {
+        let mut rows: Vec<(usize, Arc<Tokens>)> = Vec::with_capacity(texts.len());
+        for (place, tokens) in texts {
+            let Some(tokens) = tokens else {
+                lane.slots.iter().for_each(|&slot| board.put(*place, slot, Err(Abstention::Failed)));
+                continue;
+            };
             if let Some(most) = board.tokens.get_mut(*place) {
                 *most = tokens.ids.len().max(*most);
             }
@@ -355,15 +360,16 @@ impl Panel {
                 lane.slots.iter().for_each(|&slot| board.mark_truncated(*place, slot));
             }
             tally.real_tokens += tokens.ids.len();
+            rows.push((*place, Arc::clone(tokens)));
         }
         let lengths: Vec<usize> =
-            tokens.iter().map(|(_, tokens)| TextPorts::width(&lane.padding, tokens.ids.len())).collect();
+            rows.iter().map(|(_, tokens)| TextPorts::width(&lane.padding, tokens.ids.len())).collect();
         let limits = if lane.padding.to.is_some() { &self.fixed_batch } else { &self.batch };
         let mut sent = 0;
         for batch in form(&lengths, limits) {
             tally.batches += 1;
             tally.padded_tokens += batch.padded();
-            let rows = batch.texts.iter().filter_map(|&text| tokens.get(text).cloned()).collect();
+            let rows = batch.texts.iter().filter_map(|&text| rows.get(text).cloned()).collect();
             let work = Work::Batch { station: lane.station, rows, heads };
             sent += usize::from(self.workers.send(Job { work, call: Arc::clone(call), reply: reply.clone() }));
         }
@@ -371,15 +377,13 @@ impl Panel {
     }
 }
 
-/// Reads texts once; one that cannot be read is left out, and with it the votes of its readers fail.
-fn tokenise(reader: &Reader, asked: &[(usize, &str)]) -> Vec<(usize, Arc<Tokens>)> {
-    asked
-        .iter()
-        .filter_map(|&(place, text)| {
-            let tokens = guarded(|| reader.read(text).map_err(super::onnx::Fault::failed)).ok()?;
-            Some((place, Arc::new(tokens)))
-        })
-        .collect()
+/// A text of the window with its tokens, where it could be read.
+type ReadText = (usize, Option<Arc<Tokens>>);
+
+/// Reads texts once. A tokenizer that fails, or panics, costs only that text's votes.
+fn tokenise(reader: &Reader, asked: &[(usize, &str)]) -> Vec<ReadText> {
+    let read = |text| guarded(|| reader.read(text).map_err(Fault::failed)).ok().map(Arc::new);
+    asked.iter().map(|&(place, text)| (place, read(text))).collect()
 }
 
 fn take(reply: Reply, board: &mut Board, tally: &mut Tally) {

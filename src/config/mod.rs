@@ -1,0 +1,375 @@
+//! One TOML file, `AEGIS__SECTION__KEY` from the environment over it, `--set section.key=value` over both.
+//!
+//! Every section has its defaults, so an empty file is a configuration; an unknown key is an error
+//! that names the nearest known one.
+
+mod overlay;
+mod policies;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use policies::{Policies, PolicyError};
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {reason}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        reason: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{path} is not TOML: {reason}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and what is wrong there.
+        reason: String,
+    },
+    /// A key that does not exist, or a value of another type.
+    #[error("{path}: {reason}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Which key, and what to write instead.
+        reason: String,
+    },
+    /// `--set` without `=` or without a key.
+    #[error("--set {given}: write it as section.key=value")]
+    Set {
+        /// What was given.
+        given: String,
+    },
+    /// The policies are wrong.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The brokers.
+    pub kafka: Kafka,
+    /// Names of the topics.
+    pub topics: Topics,
+    /// What tools that know only the event leave out.
+    pub defaults: Defaults,
+    /// The panel.
+    pub experts: Experts,
+    /// The scoring role.
+    pub score: Score,
+    /// The learning role.
+    pub learn: Learn,
+    /// Metrics and health.
+    pub http: Http,
+    /// Logs.
+    pub log: Log,
+    /// File of the policies, relative to the configuration's folder; empty: one policy named `default`.
+    pub policies: PathBuf,
+}
+
+/// `[kafka]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kafka {
+    /// `host:port[,host:port]`.
+    pub brokers: String,
+    /// What a unit of outputs and consumed offsets is worth.
+    pub delivery: Delivery,
+    /// librdkafka settings, passed on as they are.
+    #[serde(deserialize_with = "overlay::strings")]
+    pub settings: BTreeMap<String, String>,
+}
+
+/// What a unit of outputs and consumed offsets is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// One Kafka transaction.
+    ExactlyOnce,
+    /// Outputs first, offsets after them: nothing is lost, a crash can repeat outputs.
+    AtLeastOnce,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            brokers: "localhost:9092".into(),
+            delivery: Delivery::ExactlyOnce,
+            settings: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[topics]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Topics {
+    /// Conversation events.
+    pub events: String,
+    /// Decisions; as many partitions as `events`.
+    pub decisions: String,
+    /// Human labels.
+    pub labels: String,
+    /// Dead letters.
+    pub dlq: String,
+    /// The ledger, compacted, one partition.
+    pub rounds: String,
+    /// Predictors, compacted, one partition.
+    pub weights: String,
+    /// Who may learn, one partition.
+    pub election: String,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            events: "moderation.events".into(),
+            decisions: "moderation.decisions".into(),
+            labels: "moderation.labels".into(),
+            dlq: "moderation.dlq".into(),
+            rounds: "aegis.rounds".into(),
+            weights: "aegis.weights".into(),
+            election: "aegis.election".into(),
+        }
+    }
+}
+
+/// `[defaults]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Defaults {
+    /// Tenant of JSON events and labels that name none.
+    pub tenant: String,
+    /// Policy of JSON events and labels that name none.
+    pub policy: String,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { tenant: "default".into(), policy: "default".into() }
+    }
+}
+
+/// `[experts]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Experts {
+    /// Folder with one folder per expert, relative to the configuration's folder.
+    pub folder: PathBuf,
+    /// ONNX Runtime's library; empty: `runtime/libonnxruntime.so` in the experts' folder.
+    pub runtime: PathBuf,
+    /// The panel by id; empty: every expert in the folder.
+    pub only: Vec<String>,
+    /// Sessions, one thread each; 0: as many as the process may use cores.
+    pub sessions: usize,
+    /// Padded tokens of a batch.
+    pub batch_tokens: usize,
+    /// An expert that has not answered after this abstains, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl Default for Experts {
+    fn default() -> Self {
+        Self {
+            folder: "models".into(),
+            runtime: PathBuf::new(),
+            only: Vec::new(),
+            sessions: 0,
+            batch_tokens: 256,
+            timeout_ms: 10_000,
+        }
+    }
+}
+
+/// `[score]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Score {
+    /// Consumer group of the scorers.
+    pub group: String,
+    /// Name of this member, unique and stable; part of its transactional id.
+    pub member: String,
+    /// Encoding of decisions: `avro` or `json`.
+    pub encoding: Encoding,
+    /// Events that are looked at together when batches are formed.
+    pub window: usize,
+    /// A unit is committed at this many records,
+    pub commit_records: usize,
+    /// or after this long, in milliseconds.
+    pub commit_interval_ms: u64,
+    /// Dead letters in a minute at which the service stops rather than going on.
+    pub max_dead_letters_per_minute: u64,
+}
+
+impl Default for Score {
+    fn default() -> Self {
+        Self {
+            group: "aegis-score".into(),
+            member: "1".into(),
+            encoding: Encoding::Avro,
+            window: 128,
+            commit_records: 500,
+            commit_interval_ms: 100,
+            max_dead_letters_per_minute: 1_000,
+        }
+    }
+}
+
+impl Score {
+    /// The commit interval.
+    #[must_use]
+    pub fn commit_interval(&self) -> Duration {
+        Duration::from_millis(self.commit_interval_ms)
+    }
+}
+
+/// Encoding of written decisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    /// Avro single-object encoding.
+    Avro,
+    /// JSON.
+    Json,
+}
+
+/// `[learn]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Learn {
+    /// Consumer group of the learners; the election's has `-election` appended.
+    pub group: String,
+    /// sled's folder, relative to the configuration's folder.
+    pub store: PathBuf,
+    /// A label is accepted this long after its round, in days.
+    pub horizon_days: u32,
+    /// Memory for the fold's checkpoints, in MiB.
+    pub checkpoint_mib: usize,
+    /// A unit is committed at this many labels,
+    pub commit_records: usize,
+    /// or after this long, in milliseconds.
+    pub commit_interval_ms: u64,
+    /// A predictor is published at most this often, in milliseconds.
+    pub publish_interval_ms: u64,
+    /// Dead letters in a minute at which the service stops rather than going on.
+    pub max_dead_letters_per_minute: u64,
+}
+
+impl Default for Learn {
+    fn default() -> Self {
+        Self {
+            group: "aegis-learn".into(),
+            store: "aegis-data".into(),
+            horizon_days: 30,
+            checkpoint_mib: 64,
+            commit_records: 500,
+            commit_interval_ms: 100,
+            publish_interval_ms: 1_000,
+            max_dead_letters_per_minute: 1_000,
+        }
+    }
+}
+
+impl Learn {
+    /// The horizon in milliseconds.
+    #[must_use]
+    pub fn horizon(&self) -> i64 {
+        i64::from(self.horizon_days) * 86_400_000
+    }
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Where /metrics, /livez and /readyz answer.
+    pub listen: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// A level, or a filter such as `info,aegis::learn=debug`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+/// Shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A configuration with its policies.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration; its paths are relative to the working directory.
+    pub config: Config,
+    /// The policies.
+    pub policies: Policies,
+}
+
+/// Reads the file, lays environment and `--set` over it, and reads the policies.
+///
+/// # Errors
+/// Where a file is missing, a key unknown, or a value of no use.
+pub fn load(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    sets: &[String],
+) -> Result<Loaded, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
+    let mut table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| ConfigError::Toml { path: path.into(), reason: error.to_string() })?;
+    overlay::environment(&mut table, environment);
+    overlay::sets(&mut table, sets)?;
+    let mut config: Config = table
+        .try_into()
+        .map_err(|error: toml::de::Error| ConfigError::Value { path: path.into(), reason: overlay::explain(&error) })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for file in [&mut config.experts.folder, &mut config.experts.runtime, &mut config.learn.store, &mut config.policies]
+    {
+        if !file.as_os_str().is_empty() {
+            *file = folder.join(&*file);
+        }
+    }
+    if config.experts.runtime.as_os_str().is_empty() {
+        config.experts.runtime = config.experts.folder.join("runtime/libonnxruntime.so");
+    }
+    let policies = if config.policies.as_os_str().is_empty() {
+        Policies::default()
+    } else {
+        Policies::read(&config.policies)?
+    };
+    Ok(Loaded { config, policies })
+}

@@ -1,0 +1,150 @@
+//! What lies over the file: environment, `--set`, and a good word about unknown keys.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use toml::{Table, Value};
+
+use super::ConfigError;
+
+const PREFIX: &str = "AEGIS__";
+
+/// Lays `AEGIS__SECTION__KEY=value` over the file's values.
+pub fn environment(table: &mut Table, variables: impl IntoIterator<Item = (String, String)>) {
+    let mut found: Vec<_> = variables
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_lowercase(), value)))
+        .collect();
+    found.sort();
+    for (name, value) in found {
+        let path: Vec<&str> = name.split("__").collect();
+        put(table, &path, &value);
+    }
+}
+
+/// Lays `section.key=value` over the file's and the environment's values.
+pub fn sets(table: &mut Table, sets: &[String]) -> Result<(), ConfigError> {
+    for given in sets {
+        let refuse = || ConfigError::Set { given: given.split('=').next().unwrap_or_default().into() };
+        let (key, value) = given.split_once('=').ok_or_else(refuse)?;
+        // librdkafka's own names hold dots: everything after kafka.settings. is one key.
+        let path: Vec<&str> = match key.strip_prefix("kafka.settings.") {
+            Some(name) => vec!["kafka", "settings", name],
+            None => key.split('.').collect(),
+        };
+        if path.iter().any(|part| part.is_empty()) {
+            return Err(refuse());
+        }
+        put(table, &path, value);
+    }
+    Ok(())
+}
+
+fn put(table: &mut Table, path: &[&str], value: &str) {
+    match path {
+        [] => {}
+        [key] => {
+            table.insert((*key).to_owned(), read(value));
+        }
+        [section, rest @ ..] => {
+            let inner = table.entry((*section).to_owned()).or_insert_with(|| Value::Table(Table::new()));
+            if !inner.is_table() {
+                *inner = Value::Table(Table::new());
+            }
+            if let Value::Table(inner) = inner {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// A TOML value where it reads as one, else the text itself: `--set topics.events=chats` needs no quotes.
+fn read(value: &str) -> Value {
+    let parsed: Option<Table> = format!("value = {value}").parse().ok();
+    parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(value.to_owned()))
+}
+
+/// A map whose values may be written as text, numbers or booleans.
+pub fn strings<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let values = BTreeMap::<String, Value>::deserialize(from)?;
+    let text = |value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Ok(values.into_iter().map(|(key, value)| (key, text(value))).collect())
+}
+
+/// The error in one line, with the nearest known key where a key is unknown.
+pub fn explain(error: &toml::de::Error) -> String {
+    let message = error.message();
+    let mut names = message.split('`').skip(1).step_by(2);
+    let nearest = message.starts_with("unknown field").then(|| {
+        let wrong = names.next()?;
+        names.min_by_key(|name| distance(wrong, name))
+    });
+    match nearest.flatten() {
+        Some(name) => format!("{}; did you mean `{name}`?", message.split(", expected").next().unwrap_or(message)),
+        None => message.to_owned(),
+    }
+}
+
+/// Edit distance (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (line, a) in from.chars().enumerate() {
+        let mut diagonal = line;
+        let mut left = line + 1;
+        for (cell, b) in row.iter_mut().skip(1).zip(&to) {
+            let above = *cell;
+            let replaced = diagonal + usize::from(a != *b);
+            *cell = replaced.min(above + 1).min(left + 1);
+            left = *cell;
+            diagonal = above;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = line + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn table(text: &str) -> Table {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn environment_and_sets_lie_over_the_file() {
+        let mut table = table("[topics]\nevents = 'a'\ndecisions = 'a'\nlabels = 'a'");
+        environment(&mut table, [("AEGIS__TOPICS__DECISIONS".into(), "b".into()), ("AEGIS__TOPICS__LABELS".into(), "b".into())]);
+        sets(&mut table, &["topics.labels=c".into(), "kafka.settings.sasl.password=1234".into()]).unwrap();
+        sets(&mut table, &["score.window=7".into()]).unwrap();
+        let Config { topics, score, kafka, .. } = table.try_into().unwrap();
+        assert_eq!(kafka.settings.get("sasl.password").map(String::as_str), Some("1234"));
+        assert_eq!((&*topics.events, &*topics.decisions, &*topics.labels), ("a", "b", "c"));
+        assert_eq!(score.window, 7);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_and_the_nearest_named() {
+        let error = table("[score]\nwindwo = 3").try_into::<Config>().unwrap_err();
+        assert_eq!(explain(&error), "unknown field `windwo`; did you mean `window`?");
+    }
+
+    #[test]
+    fn a_set_without_a_value_is_refused_without_repeating_it() {
+        for bad in ["topics.events", "=3", "a..b=3"] {
+            assert!(sets(&mut Table::new(), &[bad.into()]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn edit_distance() {
+        assert_eq!((distance("windwo", "window"), distance("", "ab"), distance("kitten", "sitting")), (2, 2, 3));
+    }
+}

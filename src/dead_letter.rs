@@ -1,0 +1,100 @@
+//! Dead letters: the outcome of a record that cannot be used, with the reason and without its text.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::kafka::{Consumed, Produced};
+
+/// Why a record is a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// The error's name: a metric label, and what tools group by.
+    pub name: &'static str,
+    /// For the operator; never holds what a user wrote.
+    pub message: String,
+}
+
+/// The dead letter of a record: key, value, timestamp and headers as they were, the reason in headers.
+#[must_use]
+pub fn dead_letter(topic: &Arc<str>, stage: &str, record: Consumed, reason: &Reason) -> Produced {
+    let Consumed { topic: from, partition, offset, key, payload, mut headers, timestamp } = record;
+    let errors = [
+        ("topic", from.to_string()),
+        ("partition", partition.to_string()),
+        ("offset", offset.to_string()),
+        ("stage", stage.to_owned()),
+        ("exception.class.name", reason.name.to_owned()),
+        ("exception.message", reason.message.clone()),
+    ];
+    headers.extend(
+        errors.into_iter().map(|(name, value)| (format!("__connect.errors.{name}"), Some(value.into_bytes()))),
+    );
+    Produced { topic: Arc::clone(topic), partition: None, key, payload, headers, timestamp }
+}
+
+/// Counts dead letters of the last minute: too many mean that something upstream broke, and going on
+/// would only move the whole stream into the dead-letter topic.
+#[derive(Debug)]
+pub struct Surge {
+    limit: u64,
+    seen: VecDeque<Instant>,
+}
+
+impl Surge {
+    /// At most `limit` dead letters a minute.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self { limit, seen: VecDeque::new() }
+    }
+
+    /// Counts one at `now`; false where it is one too many.
+    pub fn count(&mut self, now: Instant) -> bool {
+        while self.seen.front().is_some_and(|first| now.duration_since(*first) > Duration::from_secs(60)) {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(now);
+        self.seen.len() as u64 <= self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Consumed {
+        Consumed {
+            topic: "events".into(),
+            partition: 3,
+            offset: 7,
+            key: Some(b"k".to_vec()),
+            payload: Some(b"{broken".to_vec()),
+            headers: vec![("mine".into(), None)],
+            timestamp: Some(5),
+        }
+    }
+
+    #[test]
+    fn the_record_is_untouched_and_the_reason_stands_in_headers() {
+        let reason = Reason { name: "NotAvro", message: "the value is neither Avro nor JSON".into() };
+        let letter = dead_letter(&"dlq".into(), "decode", record(), &reason);
+        assert_eq!((letter.key, letter.payload, letter.timestamp), (record().key, record().payload, Some(5)));
+        let header = |name: &str| {
+            let found = letter.headers.iter().find(|(key, _)| key == name)?;
+            found.1.clone().and_then(|value| String::from_utf8(value).ok())
+        };
+        assert_eq!(letter.headers.first(), Some(&("mine".into(), None)));
+        assert_eq!(header("__connect.errors.topic").as_deref(), Some("events"));
+        assert_eq!(header("__connect.errors.offset").as_deref(), Some("7"));
+        assert_eq!(header("__connect.errors.exception.class.name").as_deref(), Some("NotAvro"));
+    }
+
+    #[test]
+    fn a_surge_is_a_minute_long() {
+        let mut surge = Surge::new(2);
+        let start = Instant::now();
+        assert!(surge.count(start) && surge.count(start));
+        assert!(!surge.count(start + Duration::from_secs(30)));
+        assert!(surge.count(start + Duration::from_secs(91)));
+    }
+}

@@ -1,0 +1,74 @@
+//! From a consumed record to an event that can be judged, or to a dead letter.
+
+use std::time::Instant;
+
+use crate::codec;
+use crate::config::Policies;
+use crate::core::decision::Origin;
+use crate::core::event::{Event, Millis, round_time};
+use crate::core::watermark::Tenure;
+use crate::dead_letter::Reason;
+use crate::kafka::Consumed;
+
+/// An event that will be decided.
+pub struct Accepted {
+    /// The event.
+    pub event: Event,
+    /// Where it was consumed.
+    pub origin: Origin,
+    /// The record's key; its decision carries the same.
+    pub key: Option<Vec<u8>>,
+    /// The record's headers; its decision passes them on.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// The time that orders rounds.
+    pub round_time: Millis,
+    /// When the record was read, for the latency.
+    pub read_at: Instant,
+    /// The tenure of its partition at that time; an outcome under an older one does not count.
+    pub tenure: Option<Tenure>,
+}
+
+impl Accepted {
+    /// The trace that the event belongs to.
+    #[must_use]
+    pub fn trace(&self) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(name, _)| name == "traceparent")?;
+        let text = std::str::from_utf8(value.as_deref()?).ok()?;
+        // The longest traceparent of version 00 has 55 characters; later versions may add to it.
+        (text.len() <= 128 && text.is_ascii()).then(|| text.to_owned())
+    }
+}
+
+/// Reads a record. `now` is this machine's clock: a topic whose producers set the time cannot date
+/// an event later than that.
+///
+/// # Errors
+/// The reason for the dead letter, with the record.
+pub fn accept(
+    record: Consumed,
+    tenure: Option<Tenure>,
+    defaults: &codec::Defaults,
+    policies: &Policies,
+    now: Millis,
+) -> Result<Accepted, (Consumed, Reason)> {
+    let payload = record.payload.as_deref().unwrap_or_default();
+    let event = match codec::decode_event(payload, defaults) {
+        Ok(event) => event,
+        Err(error) => {
+            let reason = Reason { name: error.name(), message: error.to_string() };
+            return Err((record, reason));
+        }
+    };
+    if policies.get(&event.policy).is_none() {
+        let message = "the event names a policy that the policies file does not have: add it there, or \
+                       correct the producer"
+            .to_owned();
+        return Err((record, Reason { name: "UnknownPolicy", message }));
+    }
+    let broker = record.timestamp.unwrap_or(now).min(now);
+    let round_time = round_time(event.time, broker);
+    let origin =
+        Origin { topic: record.topic.to_string(), partition: record.partition, offset: record.offset };
+    let Consumed { key, headers, .. } = record;
+    Ok(Accepted { event, origin, key, headers, round_time, read_at: Instant::now(), tenure })
+}

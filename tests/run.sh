@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Every test of Aegis. Arguments go to cargo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v mvn >/dev/null; then
+  echo "make test needs Maven: it fetches the real Apache Kafka that the tests run against." >&2
+  echo "Install it (Debian, Ubuntu: apt-get install maven; macOS: brew install maven) and try again." >&2
+  exit 69
+fi
+
+echo "Building the tests (several minutes in a clean clone, seconds afterwards)"
+cargo test --locked "$@" --no-run
+echo "Running the tests"
+cargo test --locked "$@"

@@ -5,9 +5,9 @@ mod codec_values;
 use std::collections::BTreeSet;
 
 use aegis::codec::{
-    DecodeError, Defaults, EncodeError, Encoding, MAX_DEPTH, MAX_EVENT, MAX_LABEL, decode_decision, decode_event,
-    decode_key, decode_label, decode_published, decode_record, default_label_id, encode_decision, encode_event,
-    encode_key, encode_label, encode_published, encode_record,
+    DecodeError, Defaults, EncodeError, Encoding, MAX_DEPTH, MAX_EVENT, MAX_LABEL, decode_decision,
+    decode_event, decode_key, decode_label, decode_published, decode_record, default_label_id,
+    encode_decision, encode_event, encode_key, encode_label, encode_published, encode_record,
 };
 use aegis::core::event::{Event, MAX_ID, MAX_TEXT, MAX_TURNS, Role};
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
@@ -50,7 +50,8 @@ fn the_least_event() {
 #[test]
 fn an_event_with_turns_judges_the_last() {
     let turns = r#"[{"role":"system","text":"a"},{"text":"b"},{"role":"assistant","text":"","x":[{}]}]"#;
-    let found = event(&format!(r#"{{"id":"e","turns":{turns},"subject":null,"other":[1,{{"a":2}}]}}"#)).unwrap();
+    let found =
+        event(&format!(r#"{{"id":"e","turns":{turns},"subject":null,"other":[1,{{"a":2}}]}}"#)).unwrap();
     assert_eq!(found.judged, 2);
     assert_eq!(found.turns[1].role, Role::User);
     assert_eq!(event(&format!(r#"{{"id":"e","turns":{turns},"judged":0.0}}"#)).unwrap().judged, 0);
@@ -58,12 +59,14 @@ fn an_event_with_turns_judges_the_last() {
 
 #[test]
 fn times_are_milliseconds_or_rfc_3339() {
-    let time = |value: &str| event(&format!(r#"{{"id":"e","text":"","time":{value}}}"#)).map(|event| event.time);
+    let time =
+        |value: &str| event(&format!(r#"{{"id":"e","text":"","time":{value}}}"#)).map(|event| event.time);
     assert_eq!(time("1772353800250"), Ok(Some(1_772_353_800_250)));
     assert_eq!(time("1.77235380025e12"), Ok(Some(1_772_353_800_250)));
     assert_eq!(time(r#""2026-03-01T09:30:00.25+01:00""#), Ok(Some(1_772_353_800_250)));
     assert_eq!(time(r#""2090-01-01T00:00:00Z""#), Ok(Some(3_786_912_000_000)));
-    for bad in ["1.5", "1e300", "true", "[]", r#""yesterday""#, "9223372036854775807", "18446744073709551615"] {
+    for bad in ["1.5", "1e300", "true", "[]", r#""yesterday""#, "9223372036854775807", "18446744073709551615"]
+    {
         assert_eq!(refused(time(bad)), "BadValue time", "{bad}");
     }
 }
@@ -78,6 +81,13 @@ fn avro_events_take_the_defaults_too() {
     // The same in a block that says its size.
     let datum = b"\x02e\0\0\0\0\0\x01\x08\0\x04hi\0\0\0";
     assert_eq!(decode_event(&[&header[..], datum].concat(), &defaults()).unwrap(), found);
+}
+
+/// Bytes that fastavro wrote, by the recipe in docs/records.md.
+#[test]
+fn other_libraries_avro_is_read() {
+    let bytes = b"\xc3\x01\xac\xee\x0e\x27\x8e\xd4\x4c\xdf\x06e-1\0\0\0\0\0\x02\0\x0ahello\0\0\0";
+    assert_eq!(decode_event(bytes, &defaults()), event(r#"{"id":"e-1","text":"hello"}"#));
 }
 
 #[test]
@@ -121,9 +131,6 @@ fn events_that_are_refused() {
 
 #[test]
 fn bounds_of_events() {
-    let mut wide = examples::event();
-    wide.turns.truncate(1);
-    wide.judged = 0;
     let text = |bytes: usize| format!(r#"{{"id":"e","text":"{}"}}"#, "a".repeat(bytes));
     assert!(event(&text(MAX_TEXT)).is_ok());
     assert_eq!(refused(event(&text(MAX_TEXT + 1))), "TextTooLong");
@@ -132,7 +139,8 @@ fn bounds_of_events() {
     // Escaped as other languages' writers do, the greatest text still fits.
     let escaped = format!(r#"{{"id":"e","text":"{}"}}"#, "\\u0436".repeat(MAX_TEXT / 2));
     assert_eq!(event(&escaped).unwrap().judged_text().len(), MAX_TEXT);
-    let turns = |count: usize| format!(r#"{{"id":"e","turns":[{}]}}"#, vec![r#"{"text":""}"#; count].join(","));
+    let turns =
+        |count: usize| format!(r#"{{"id":"e","turns":[{}]}}"#, vec![r#"{"text":""}"#; count].join(","));
     assert!(event(&turns(MAX_TURNS)).is_ok());
     assert_eq!(event(&turns(300_000)).unwrap_err().to_string().split(' ').next(), Some("300000"));
     assert_eq!(refused(event(&turns(MAX_TURNS + 1))), "TooManyTurns");
@@ -146,7 +154,8 @@ fn bounds_of_events() {
 /// Deep nesting, also where nothing would look.
 #[test]
 fn nesting_is_bounded() {
-    let nested = |depth: usize| format!(r#"{{"id":"e","text":"[[[","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    let nested =
+        |depth: usize| format!(r#"{{"id":"e","text":"[[[","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
     assert!(event(&nested(MAX_DEPTH - 1)).is_ok());
     assert_eq!(refused(event(&nested(MAX_DEPTH))), "TooDeep");
     assert_eq!(refused(event(&nested(1_000_000))), "TooDeep");
@@ -208,13 +217,15 @@ fn the_least_labels() {
     assert_eq!((found.id.as_str(), found.verdict, found.severity), ("e/", Some(Finding::Unsafe), None));
     assert_eq!((found.tenant.as_str(), found.policy.as_str()), ("home", "plain"));
     assert_eq!((found.time, found.source), (0, Source::Review));
-    let found = label(r#"{"event_id":"e","annotator":"ann","unsafe":0.25,"decision":{"partition":1,"offset":2}}"#);
+    let found =
+        label(r#"{"event_id":"e","annotator":"ann","unsafe":0.25,"decision":{"partition":1,"offset":2}}"#);
     let found = found.unwrap();
     assert_eq!((found.id.as_str(), found.verdict, found.severity), ("e/ann", None, Some(0.25)));
     assert_eq!(found.decision, Some(DecisionRef { partition: 1, offset: 2 }));
     let found = label(r#"{"event_id":"e","id":"l","retracts":"k","time":"1970-01-01T00:00:01Z"}"#).unwrap();
     assert_eq!((found.retracts.as_deref(), found.time), (Some("k"), 1_000));
-    let found = label(r#"{"event_id":"e","verdict":"safe","unsafe":true,"severity":1,"source":"gold"}"#).unwrap();
+    let found =
+        label(r#"{"event_id":"e","verdict":"safe","unsafe":true,"severity":1,"source":"gold"}"#).unwrap();
     assert_eq!((found.verdict, found.severity), (Some(Finding::Safe), Some(1.0)));
 }
 
@@ -236,7 +247,8 @@ fn ids_made_for_labels_fit() {
 
 #[test]
 fn labels_that_are_refused() {
-    let given = |field: &str, value: &str| label(&format!(r#"{{"event_id":"e","unsafe":true,"{field}":{value}}}"#));
+    let given =
+        |field: &str, value: &str| label(&format!(r#"{{"event_id":"e","unsafe":true,"{field}":{value}}}"#));
     let many = format!("[{}]", vec![r#""c""#; 65].join(","));
     for (result, expected) in [
         (label(r#"{"unsafe":true}"#), "MissingField event_id"),
@@ -283,7 +295,11 @@ fn with(bytes: Vec<u8>, pointer: &str, value: serde_json::Value) -> Vec<u8> {
 #[test]
 fn decisions_records_and_predictors_that_are_refused() {
     let decision = |pointer, value| {
-        refused(decode_decision(&with(encode_decision(&examples::decision(), Encoding::Json).unwrap(), pointer, value)))
+        refused(decode_decision(&with(
+            encode_decision(&examples::decision(), Encoding::Json).unwrap(),
+            pointer,
+            value,
+        )))
     };
     assert_eq!(decision("/probability", json!(1.5)), "BadValue probability");
     assert_eq!(decision("/threshold", json!(-1)), "BadValue threshold");
@@ -377,7 +393,11 @@ fn standings_keep_their_words() {
         filed.standing = standing;
         let record = Record::Filed(filed);
         let bytes = encode_record(&record, Encoding::Json).unwrap();
-        assert!(String::from_utf8(bytes.clone()).unwrap().contains(&format!(r#""standing":"{}""#, standing.word())));
+        assert!(
+            String::from_utf8(bytes.clone())
+                .unwrap()
+                .contains(&format!(r#""standing":"{}""#, standing.word()))
+        );
         assert_eq!(decode_record(&bytes), Ok(record));
     }
 }
@@ -387,10 +407,17 @@ fn standings_keep_their_words() {
 fn errors_quote_nothing() {
     let secret = "xyzzy";
     let texts = [
-        r#"{"id":"xyzzy","turns":"xyzzy"}"#, r#"{"id":"e","text":"xyzzy"#, r#"{"id":"e","xyzzy":xyzzy}"#,
-        r#"{"id":"e","turns":[{"role":"xyzzy","text":"xyzzy"}]}"#, r#"{"id":"e","text":"","time":"xyzzy"}"#,
-        r#"{"event_id":"e","verdict":"xyzzy"}"#, r#"{"action":"xyzzy","event_id":"xyzzy"}"#, "xyzzy",
-        r#"{"policy":"xyzzy","learner":{"name":"xyzzy"}}"#, r#"{"judged":{"tenant":"xyzzy"}}"#, r#"["xyzzy"]"#,
+        r#"{"id":"xyzzy","turns":"xyzzy"}"#,
+        r#"{"id":"e","text":"xyzzy"#,
+        r#"{"id":"e","xyzzy":xyzzy}"#,
+        r#"{"id":"e","turns":[{"role":"xyzzy","text":"xyzzy"}]}"#,
+        r#"{"id":"e","text":"","time":"xyzzy"}"#,
+        r#"{"event_id":"e","verdict":"xyzzy"}"#,
+        r#"{"action":"xyzzy","event_id":"xyzzy"}"#,
+        "xyzzy",
+        r#"{"policy":"xyzzy","learner":{"name":"xyzzy"}}"#,
+        r#"{"judged":{"tenant":"xyzzy"}}"#,
+        r#"["xyzzy"]"#,
     ];
     let mut seen = BTreeSet::new();
     for text in texts {

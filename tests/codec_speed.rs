@@ -6,14 +6,14 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use aegis::codec::{
-    Defaults, Encoding, decode_decision, decode_event, decode_label, decode_record, encode_decision, encode_event,
-    encode_label, encode_record,
+    Defaults, Encoding, decode_decision, decode_event, decode_label, decode_record, encode_decision,
+    encode_event, encode_label, encode_record,
 };
 use codec_values::examples;
 
-/// Prints microseconds per call: the best of ten batches, so that a busy machine counts less.
+/// Prints microseconds per call: the best of many short batches, so that a busy machine counts less.
 fn time<T>(what: &str, bytes: usize, call: impl Fn() -> T) {
-    const CALLS: u32 = 2_000;
+    const CALLS: u32 = 40;
     let batch = |_| {
         let start = Instant::now();
         for _ in 0..CALLS {
@@ -21,7 +21,7 @@ fn time<T>(what: &str, bytes: usize, call: impl Fn() -> T) {
         }
         start.elapsed().as_secs_f64() / f64::from(CALLS) * 1e6
     };
-    let best = (0..10).map(batch).fold(f64::INFINITY, f64::min);
+    let best = (0..500).map(batch).fold(f64::INFINITY, f64::min);
     println!("{what:<28} {bytes:>6} bytes {best:>8.2} µs");
 }
 

@@ -1,15 +1,13 @@
-//! What the codec costs: `cargo test --release --test codec_speed -- --ignored --nocapture`.
-
-mod codec_values;
+//! What the codec costs: `cargo test --release --test codec -- --ignored --nocapture microseconds`.
 
 use std::hint::black_box;
 use std::time::Instant;
 
+use crate::examples;
 use aegis::codec::{
     Defaults, Encoding, decode_decision, decode_event, decode_label, decode_record, encode_decision,
     encode_event, encode_label, encode_record,
 };
-use codec_values::examples;
 
 /// Prints microseconds per call: the best of many short batches, so that a busy machine counts less.
 fn time<T>(what: &str, bytes: usize, call: impl Fn() -> T) {

@@ -1,15 +1,14 @@
 //! Records as earlier versions wrote them are read for ever. A changed schema gets a further folder of
 //! fixtures; those that are there never change.
 //!
-//! `cargo test --test codec_fixtures -- --ignored` writes the fixtures that are missing.
-
-mod codec_values;
+//! `cargo test --test codec -- --ignored write_missing_fixtures` writes the fixtures that are missing.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::examples;
 use aegis::codec::{
     DecodeError, Defaults, EncodeError, Encoding, SCHEMAS, decode_decision, decode_event, decode_label,
     decode_published, decode_record, encode_decision, encode_event, encode_label, encode_published,
@@ -18,7 +17,6 @@ use aegis::codec::{
 use aegis::core::ledger::Record;
 use apache_avro::Schema;
 use apache_avro::schema_compatibility::SchemaCompatibility;
-use codec_values::examples;
 use serde_json::Value;
 
 fn folder() -> PathBuf {

@@ -1,0 +1,193 @@
+//! The unit under way: what has been decided and not committed yet.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ScoreError;
+use super::asking::Judged;
+use super::intake::Accepted;
+use crate::codec::{self, EncodeError};
+use crate::config::{self, Config, Policies};
+use crate::core::decision::{Asked, Decision, WeighedVote, decide};
+use crate::core::predictor::Predictor;
+use crate::core::vote::Outcome;
+use crate::core::watermark::{Ready, Ticket, Watermark};
+use crate::dead_letter::{Reason, dead_letter};
+use crate::kafka::{Consumed, Offsets, Outbox, Produced, Source, TopicPartition};
+use crate::ops::metrics;
+
+/// How long the brokers may take to say what is committed.
+const REWIND: Duration = Duration::from_secs(30);
+
+/// What is open, and how far the offsets may be committed.
+pub struct Unit {
+    policies: Arc<Policies>,
+    events: Arc<str>,
+    decisions: Arc<str>,
+    dlq: Arc<str>,
+    encoding: codec::Encoding,
+    most: usize,
+    interval: Duration,
+    /// Every record read, with its output once it has one.
+    watermark: Watermark<i32, Produced>,
+    since: Option<Instant>,
+}
+
+impl Unit {
+    /// An empty unit.
+    #[must_use]
+    pub fn new(config: &Config, policies: Arc<Policies>) -> Self {
+        Self {
+            policies,
+            events: config.topics.events.as_str().into(),
+            decisions: config.topics.decisions.as_str().into(),
+            dlq: config.topics.dlq.as_str().into(),
+            encoding: match config.score.encoding {
+                config::Encoding::Avro => codec::Encoding::Avro,
+                config::Encoding::Json => codec::Encoding::Json,
+            },
+            most: config.score.commit_records.max(1),
+            interval: config.score.commit_interval(),
+            watermark: Watermark::new(),
+            since: None,
+        }
+    }
+
+    /// These partitions are this member's from now on.
+    pub fn assigned(&mut self, partitions: &[TopicPartition]) {
+        for (_, partition) in partitions {
+            self.watermark.begin(*partition);
+        }
+    }
+
+    /// These partitions are gone: what is not committed of them is their next owner's.
+    pub fn revoked(&mut self, partitions: &[TopicPartition]) {
+        for (_, partition) in partitions {
+            self.watermark.end(partition);
+        }
+    }
+
+    /// Notes a record as read; its outcome comes with the ticket.
+    pub fn read(&mut self, record: &Consumed) -> Option<Ticket<i32>> {
+        self.watermark.consume(&record.partition, record.offset)
+    }
+
+    /// Whether reading has to wait for a commit.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.watermark.held() >= 4 * self.most
+    }
+
+    /// Whether nothing is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.watermark.held() == 0
+    }
+
+    /// Whether it is time to commit.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        let Some(since) = self.since else { return false };
+        since.elapsed() >= self.interval || self.watermark.ready() >= self.most
+    }
+
+    /// The outcome of a record that cannot be used.
+    pub fn dead_letter(&mut self, ticket: &Ticket<i32>, record: Consumed, reason: &Reason) {
+        let letter = dead_letter(&self.dlq, "score", record, reason);
+        self.settle(ticket, letter);
+    }
+
+    /// The outcome of an event that has been asked about. One that a rebalance has taken away is passed over.
+    ///
+    /// # Errors
+    /// Where a decision cannot be written: a fault of this program.
+    pub fn decide(&mut self, judged: Judged, predictor: &mut Predictor) -> Result<(), EncodeError> {
+        let Judged { accepted, votes, reading } = judged;
+        let trace = accepted.trace();
+        let Accepted { event, origin, key, headers, round_time, read_at, ticket } = accepted;
+        let combined = predictor.combine(&event.id, &votes, reading.as_ref());
+        let Some(policy) = self.policies.get(&event.policy) else { return Ok(()) };
+        let asked = Asked { event, origin, round_time, votes, reading, trace };
+        let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
+        note(&decision);
+        let produced = Produced {
+            topic: Arc::clone(&self.decisions),
+            partition: Some(ticket.partition),
+            key,
+            payload: Some(codec::encode_decision(&decision, self.encoding)?),
+            headers,
+            timestamp: None,
+        };
+        self.settle(&ticket, produced);
+        Ok(())
+    }
+
+    fn settle(&mut self, ticket: &Ticket<i32>, output: Produced) {
+        if self.watermark.settle(ticket, output) {
+            self.since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Commits every outcome that has none missing before it. Where the unit is given up, its records are
+    /// read again from the committed offsets.
+    ///
+    /// # Errors
+    /// Where doing it again would help nobody.
+    pub fn commit(&mut self, outbox: &mut Outbox, source: &mut Source) -> Result<(), ScoreError> {
+        let Ready { outcomes: records, offsets } = self.watermark.take(usize::MAX);
+        self.since = None;
+        if records.is_empty() {
+            return Ok(());
+        }
+        let place = |(partition, next)| ((Arc::clone(&self.events), partition), next);
+        let offsets: Offsets = offsets.into_iter().map(place).collect();
+        let started = Instant::now();
+        match outbox.commit(&records, Some((source, &offsets))) {
+            Ok(_) => {
+                metrics::TRANSACTIONS.with(["score", "committed"]).increment(1);
+                metrics::TRANSACTION_RECORDS.with(["score"]).record(records.len() as f64);
+                metrics::COMMIT_SECONDS.with(["score"]).record(started.elapsed().as_secs_f64());
+            }
+            Err(error) if error.passes() => {
+                tracing::warn!(name = error.name(), %error, "a unit is done again");
+                metrics::TRANSACTIONS.with(["score", "aborted"]).increment(1);
+                metrics::KAFKA_ERRORS.with(["score", error.name()]).increment(1);
+                self.restart(source)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Forgets all that is not committed and reads it again.
+    fn restart(&mut self, source: &mut Source) -> Result<(), ScoreError> {
+        let assigned = source.assigned();
+        self.assigned(&assigned);
+        source.rewind(REWIND)?;
+        Ok(())
+    }
+}
+
+/// Counts a decision.
+fn note(decision: &Decision) {
+    let policy = decision.id.policy.as_str();
+    metrics::DECISIONS.with([policy, decision.action.word()]).increment(1);
+    metrics::DECISION_SECONDS.with([]).record(decision.latency_micros as f64 / 1e6);
+    if let Some(reason) = decision.review {
+        metrics::REVIEWS.with([policy, reason.word()]).increment(1);
+    }
+    if decision.degraded {
+        metrics::DEGRADED.with([policy]).increment(1);
+    }
+    for WeighedVote { vote, .. } in &decision.votes {
+        let expert = vote.expert.as_str();
+        match vote.outcome {
+            Outcome::Voted { .. } => metrics::VOTES.with([expert]).increment(1),
+            Outcome::Abstained(reason) => metrics::ABSTENTIONS.with([expert, reason.word()]).increment(1),
+        }
+        if vote.truncated {
+            metrics::TRUNCATED.with([expert]).increment(1);
+        }
+    }
+}

@@ -55,8 +55,11 @@ impl Health {
 
     /// The same with a few words for the operator, e.g. `41 % of the ledger read`.
     pub fn note(&self, name: &'static str, holds: bool, note: &str) {
-        CONDITION.with([name]).set(if holds { 1.0 } else { 0.0 });
         let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        if conditions.get(name).is_some_and(|known| known.holds == holds && known.note == note) {
+            return; // said on every turn of a loop
+        }
+        CONDITION.with([name]).set(if holds { 1.0 } else { 0.0 });
         conditions.insert(name, Condition { holds, note: note.to_owned() });
     }
 

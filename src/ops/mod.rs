@@ -5,3 +5,7 @@ pub mod metrics;
 pub mod progress;
 pub mod shutdown;
 pub mod telemetry;
+
+pub use self::health::{Health, Server};
+pub use self::progress::Progress;
+pub use self::shutdown::{Asker, Exit, Shutdown};

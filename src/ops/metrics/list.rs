@@ -103,9 +103,9 @@ metrics! {
         COMMIT_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_commit_seconds", "seconds", ["role"],
             "Committing to Kafka.",
             "p99 above a second";
-        KAFKA_ERRORS: Counter<2> = Kind::Counter, "aegis_kafka_errors_total", "errors", ["role", "class"],
-            "Errors of the client, by class (`retriable`, `abort`, `fatal`, `indefinite`).",
-            "any `fatal` or `indefinite`";
+        KAFKA_ERRORS: Counter<2> = Kind::Counter, "aegis_kafka_errors_total", "errors", ["role", "error"],
+            "Errors that ended a transaction, by name.",
+            "increasing for minutes";
         PARTITIONS: Gauge<1> = Kind::Gauge, "aegis_partitions_assigned", "partitions", ["role"],
             "Partitions that this process reads.",
             "0 in every process of a role";
@@ -117,10 +117,10 @@ metrics! {
             "above the latency you promise";
     }
     "Learning" {
-        LABELS: Counter<2> = Kind::Counter, "aegis_labels_total", "labels", ["policy", "outcome"],
-            "Labels, by outcome (`accepted`, `waiting`, `too_late`, `expired`, `duplicate`, `correction`, `retraction`).",
-            "`too_late` or `waiting` above a tenth of all";
-        LABEL_DELAY: Histogram<1> = Kind::Histogram(DELAYS), "aegis_label_delay_seconds", "seconds", ["policy"],
+        LABELS: Counter<1> = Kind::Counter, "aegis_labels_total", "labels", ["outcome"],
+            "Labels, by outcome (`accepted`, `waiting`, `too_late`, `expired`, `duplicate`, `vanished`: the decision is gone from its topic).",
+            "`too_late` or `waiting` above a tenth of all; any `vanished`";
+        LABEL_DELAY: Histogram<0> = Kind::Histogram(DELAYS), "aegis_label_delay_seconds", "seconds", [],
             "From an event's round time to its label's broker timestamp.",
             "p99 near the horizon";
         LABELS_WAITING: Gauge<0> = Kind::Gauge, "aegis_labels_waiting", "labels", [],

@@ -4,6 +4,7 @@
 //! test. Units are Prometheus base units, label values come from configuration and enums, never from records.
 
 mod list;
+mod record;
 
 use std::fmt::Write as _;
 
@@ -11,6 +12,7 @@ use metrics::{Label, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use self::list::*;
+pub use self::record::*;
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -11,6 +11,7 @@ mod bytes;
 mod catalogue;
 mod entry;
 mod error;
+mod filter;
 mod folder;
 mod meta;
 mod record;

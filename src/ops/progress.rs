@@ -48,7 +48,9 @@ impl Progress {
     pub fn finish(self) {
         match self.shown {
             Shown::Bar(bar) => bar.finish(),
-            Shown::Lines(lines) => lines.into_inner().unwrap_or_else(PoisonError::into_inner).finish(Instant::now()),
+            Shown::Lines(lines) => {
+                lines.into_inner().unwrap_or_else(PoisonError::into_inner).finish(Instant::now())
+            }
         }
     }
 }
@@ -77,11 +79,19 @@ struct Lines<W> {
 
 impl<W: Write> Lines<W> {
     fn new(to: W, what: &str, total: Option<u64>, now: Instant) -> Self {
-        Self { to, what: what.to_owned(), total: total.filter(|total| *total > 0), done: 0, started: now, said: (0, now) }
+        Self {
+            to,
+            what: what.to_owned(),
+            total: total.filter(|total| *total > 0),
+            done: 0,
+            started: now,
+            said: (0, now),
+        }
     }
 
     fn tenth(&self) -> u64 {
-        self.total.map_or(0, |total| u64::try_from(u128::from(self.done) * 10 / u128::from(total)).unwrap_or(10))
+        self.total
+            .map_or(0, |total| u64::try_from(u128::from(self.done) * 10 / u128::from(total)).unwrap_or(10))
     }
 
     fn say(&mut self, now: Instant) {

@@ -1,30 +1,20 @@
 //! The index of decisions in memory: per day a tail of entries and the fences of its sorted runs.
 //!
 //! On disk a tail is a few *chunks*, one per commit; a tail of [`SEAL`] entries becomes a *run*: sorted
-//! entries in blocks of [`BLOCK`]. [`FAN`] runs of one size are merged into one of the next, so that a day of
+//! entries in blocks of 256. [`FAN`] runs of one size are merged into one of the next, so that a day of
 //! 10^7 decisions has some thirty runs, each entry written about four times. Of each run one block may hold a
 //! round: the run's *fences*, the leading bits of each block's first hash, say which, and the block's filter
 //! says whether to read it. Both are in memory, some two bytes an entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::bytes::{Reader, put_varint};
+use super::bytes::Reader;
 use super::entry::{Day, IndexEntry, Placed, RoundHash, day_of, pack, tidy};
 use super::error::{StoreError, corrupt};
-use super::filter::Filter;
 use super::record::Tree;
+use super::run::{BlockId, FAN, Run, SEAL, TOP};
 use crate::core::event::Millis;
 
-/// Entries of a tail that becomes a run.
-const SEAL: usize = 1_024;
-/// Entries of a block.
-const BLOCK: usize = 256;
-/// Runs of one size that are merged.
-const FAN: usize = 8;
-/// Runs of 8^3 tails are not merged further: a merge holds all its entries in memory and one transaction.
-const TOP: u32 = 3;
-/// Blocks whose fences and filters are one record: some six kilobytes, so that sled's pages stay small.
-const PAGE: usize = 16;
 /// Chunks of a tail that are rewritten as one.
 const CHUNKS: usize = 32;
 
@@ -40,65 +30,6 @@ struct DayIndex {
     tail: BTreeSet<Placed>,
     chunks: Vec<u64>,
     runs: Vec<Run>,
-}
-
-#[derive(Debug, Default)]
-struct Run {
-    id: u64,
-    level: u32,
-    entries: u64,
-    fences: Vec<u64>,
-    filters: Vec<Filter>,
-}
-
-impl Run {
-    /// The level of a tail that is sealed: a large batch begins higher.
-    fn level_of(entries: usize) -> u32 {
-        (entries / SEAL).checked_ilog(FAN).unwrap_or(0).min(TOP)
-    }
-
-    fn pages(&self) -> impl Iterator<Item = u32> + use<> {
-        (0..).zip(0..self.fences.len().div_ceil(PAGE)).map(|(page, _)| page)
-    }
-
-    /// Level, entries, and fence and filter of each block.
-    fn pack(&self, page: u32) -> Vec<u8> {
-        let blocks = self.fences.iter().zip(&self.filters).skip(page as usize * PAGE).take(PAGE);
-        let mut payload = Vec::with_capacity(16 + PAGE * (8 + Filter::SIZE));
-        put_varint(&mut payload, self.level.into());
-        put_varint(&mut payload, self.entries);
-        put_varint(&mut payload, blocks.len() as u64);
-        for (fence, filter) in blocks {
-            payload.extend_from_slice(&fence.to_be_bytes());
-            filter.put(&mut payload);
-        }
-        payload
-    }
-
-    /// Takes in the next page.
-    fn load(&mut self, payload: &[u8]) -> Option<()> {
-        let mut reader = Reader(payload);
-        self.level = u32::try_from(reader.varint()?).ok()?;
-        self.entries = reader.varint()?;
-        for _ in 0..reader.count(8 + Filter::SIZE)? {
-            self.fences.push(u64::from_be_bytes(reader.array()?));
-            self.filters.push(Filter::read(reader.array()?));
-        }
-        (reader.is_empty() && self.fences.is_sorted()).then_some(())
-    }
-}
-
-/// A block of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BlockId {
-    pub(super) run: u64,
-    pub(super) ordinal: u32,
-}
-
-impl BlockId {
-    pub(super) fn key(self) -> Vec<u8> {
-        [&self.run.to_be_bytes()[..], &self.ordinal.to_be_bytes()].concat()
-    }
 }
 
 /// Runs of one size and day that are due to be merged.
@@ -135,14 +66,9 @@ fn removed(tree: Tree, key: Vec<u8>) -> Change {
     Change { tree, key, payload: None }
 }
 
-fn blocks(run: &Run) -> impl Iterator<Item = BlockId> + use<> {
-    let id = run.id;
-    (0u32..).zip(0..run.fences.len()).map(move |(ordinal, _)| BlockId { run: id, ordinal })
-}
-
 fn drop_run(day: Day, run: &Run, changes: &mut Vec<Change>) {
     changes.extend(run.pages().map(|page| removed(Tree::Catalogue, key(RUN, day, run.id, page))));
-    changes.extend(blocks(run).map(|block| removed(Tree::Blocks, block.key())));
+    changes.extend(run.blocks().map(|block| removed(Tree::Blocks, block.key())));
 }
 
 impl Catalogue {
@@ -163,9 +89,9 @@ impl Catalogue {
             }
             RUN => {
                 if page == 0 {
-                    index.runs.push(Run { id, ..Run::default() });
+                    index.runs.push(Run::new(id));
                 }
-                let run = index.runs.last_mut().filter(|run| run.id == id && run.pages().count() == page as usize);
+                let run = index.runs.last_mut().filter(|run| run.id == id && run.continues(page));
                 run.and_then(|run| run.load(payload)).ok_or_else(unreadable)?;
             }
             _ => return Err(unreadable()),
@@ -181,13 +107,12 @@ impl Catalogue {
 
     fn write_run(&mut self, day: Day, level: u32, entries: &[Placed], changes: &mut Vec<Change>) {
         let id = self.number();
-        let mut run = Run { id, level, entries: entries.len() as u64, ..Run::default() };
-        for (ordinal, block) in (0u32..).zip(entries.chunks(BLOCK)) {
-            run.fences.push(block.first().map_or(0, |first| first.hash.lead()));
-            run.filters.push(Filter::of(block));
-            let key = BlockId { run: id, ordinal }.key();
-            changes.push(Change { tree: Tree::Blocks, key, payload: Some(pack(block)) });
-        }
+        let (run, blocks) = Run::of(id, level, entries);
+        changes.extend(blocks.into_iter().map(|(block, payload)| Change {
+            tree: Tree::Blocks,
+            key: block.key(),
+            payload: Some(payload),
+        }));
         changes.extend(run.pages().map(|page| {
             let payload = Some(run.pack(page));
             Change { tree: Tree::Catalogue, key: key(RUN, day, id, page), payload }
@@ -197,7 +122,11 @@ impl Catalogue {
 
     fn write_chunk(&mut self, day: Day, entries: &[Placed], changes: &mut Vec<Change>) {
         let id = self.number();
-        changes.push(Change { tree: Tree::Catalogue, key: key(CHUNK, day, id, 0), payload: Some(pack(entries)) });
+        changes.push(Change {
+            tree: Tree::Catalogue,
+            key: key(CHUNK, day, id, 0),
+            payload: Some(pack(entries)),
+        });
         self.days.entry(day).or_default().chunks.push(id);
     }
 
@@ -245,7 +174,7 @@ impl Catalogue {
                     day,
                     level,
                     runs: alike().map(|run| run.id).collect(),
-                    blocks: alike().flat_map(blocks).collect(),
+                    blocks: alike().flat_map(Run::blocks).collect(),
                 })
             })
         })
@@ -277,21 +206,14 @@ impl Catalogue {
     pub(super) fn in_tails(&self, hash: RoundHash) -> impl Iterator<Item = Placed> {
         let least = crate::core::label::DecisionRef { partition: i32::MIN, offset: i64::MIN };
         let from = Placed { hash, round_time: i64::MIN, at: least };
-        self.days
-            .values()
-            .flat_map(move |index| index.tail.range(from..).take_while(move |entry| entry.hash == hash).copied())
+        self.days.values().flat_map(move |index| {
+            index.tail.range(from..).take_while(move |entry| entry.hash == hash).copied()
+        })
     }
 
     /// The blocks that may hold entries of a round.
     pub(super) fn candidates(&self, hash: RoundHash) -> impl Iterator<Item = BlockId> {
-        let lead = hash.lead();
-        self.days.values().flat_map(|index| &index.runs).flat_map(move |run| {
-            // The block before the first fence that is not lower may end with the round.
-            let from = run.fences.partition_point(|fence| *fence < lead).saturating_sub(1);
-            let to = run.fences.partition_point(|fence| *fence <= lead);
-            let near = blocks(run).zip(&run.filters).skip(from).take(to.saturating_sub(from));
-            near.filter(move |(_, filter)| filter.may_hold(hash)).map(|(block, _)| block)
-        })
+        self.days.values().flat_map(|index| &index.runs).flat_map(move |run| run.candidates(hash))
     }
 
     /// (entries, runs, days) of the index; an entry indexed twice counts twice until its runs are merged.

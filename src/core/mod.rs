@@ -13,3 +13,4 @@ pub mod ledger;
 pub mod policy;
 pub mod predictor;
 pub mod vote;
+pub mod watermark;

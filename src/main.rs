@@ -1,1 +1,5 @@
-fn main() {}
+//! `aegis`: see `aegis --help`.
+
+fn main() -> std::process::ExitCode {
+    aegis::cli::main()
+}

@@ -107,8 +107,9 @@ struct Parameters {
     beta: Option<f64>,
     alpha: Option<f64>,
     gamma: Option<f64>,
+    variance: Option<f64>,
     noise: Option<String>,
-    seed: Option<u64>,
+    seed: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -183,18 +184,18 @@ impl Written {
 
 impl Parameters {
     fn learner(self, name: &str) -> Result<LearnerSpec, Wrong> {
-        let name: Name = name.parse().map_err(|error| ("learner", format!("{error}")))?;
-        let mut spec = LearnerSpec::new(name);
-        spec.eta = self.eta.or(spec.eta);
-        spec.beta = self.beta.or(spec.beta);
-        spec.alpha = self.alpha.or(spec.alpha);
-        spec.gamma = self.gamma.or(spec.gamma);
-        if let Some(noise) = self.noise {
-            spec.noise = noise.parse::<Noise>().map_err(|error| ("parameters.noise", format!("{error}")))?;
-        }
-        if let Some(seed) = self.seed {
-            spec.seed = seed;
-        }
+        let name: Name = name.parse().map_err(|error| ("learner", error.to_string()))?;
+        let noise = self.noise.map(|noise| noise.parse::<Noise>()).transpose();
+        let spec = LearnerSpec {
+            eta: self.eta,
+            beta: self.beta,
+            alpha: self.alpha,
+            gamma: self.gamma,
+            variance: self.variance,
+            noise: noise.map_err(|error| ("parameters.noise", error.to_string()))?,
+            seed: self.seed.map(String::into_bytes),
+            ..LearnerSpec::new(name)
+        };
         spec.check().map_err(|error| ("parameters", error.to_string()))?;
         Ok(spec)
     }

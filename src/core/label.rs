@@ -161,11 +161,17 @@ impl Mapping {
         if label.retracts.is_some() {
             return None;
         }
-        match label.verdict {
+        self.says(label.verdict, label.severity)
+    }
+
+    /// What a verdict or, without one, a severity says, in \[0,1\].
+    #[must_use]
+    pub fn says(&self, verdict: Option<Finding>, severity: Option<f64>) -> Option<f64> {
+        match verdict {
             Some(Finding::Safe) => Some(0.0),
             Some(Finding::Unsafe) => Some(1.0),
             Some(Finding::NeedsCaution) => Some(self.needs_caution),
-            None => label.severity,
+            None => severity,
         }
     }
 }

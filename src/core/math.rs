@@ -10,12 +10,12 @@ const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1; // 32 bits, so that its product
 const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 const FRACTION: u64 = 0x000f_ffff_ffff_ffff;
 
-/// The smallest argument whose [`exp`] is not zero.
-const LEAST: f64 = -708.0;
+/// Here k is -1023, for which the exponent bits below are all zero: [`exp`] is 0 from about -708.7 down.
+const LEAST: f64 = -709.0;
 /// Above it [`exp`] stays at e^709, so that no learner ever meets an infinity.
 const GREATEST: f64 = 709.0;
 
-/// e^x to about one unit in the last place; 0 below x = -708, e^709 above x = 709, NaN for NaN.
+/// e^x to about one unit in the last place; 0 below x = -708.8, e^709 above x = 709, NaN for NaN.
 #[inline(always)]
 #[must_use]
 pub fn exp(x: f64) -> f64 {
@@ -32,12 +32,12 @@ pub fn exp(x: f64) -> f64 {
         + (4.166_666_666_662_416e-2 + 8.333_333_333_330_063e-3 * r) * r2;
     let high = (1.388_888_891_719_986_3e-3 + 1.984_126_983_906_303e-4 * r)
         + (2.480_152_131_748_408_3e-5 + 2.755_726_847_655_369_5e-6 * r) * r2;
-    let top = 2.762_068_020_780_639_4e-7 + 2.510_037_761_960_636_8e-8 * r;
+    let top = 2.762_068_020_780_639_4e-7 + 2.510_037_761_960_637e-8 * r;
     let q = low + r4 * (high + r4 * top);
     let power = 1.0 + (r + r2 * q);
     // 2^k by its exponent bits; k is in the low bits of `shifted`.
     let scale = f64::from_bits((shifted.to_bits() << 52).wrapping_add(1.0f64.to_bits()));
-    if x < LEAST { 0.0 } else { power * scale }
+    power * scale
 }
 
 /// ln x for a positive, finite, normal x, to less than one unit in the last place; anything for others.
@@ -136,8 +136,8 @@ pub fn power(base: f64, n: u64) -> f64 {
 #[must_use]
 pub fn erfcx(x: f64) -> f64 {
     const COEFFICIENTS: [f64; 28] = [
-        -1.302_653_719_781_709_4, 6.419_697_923_564_902_6e-1, 1.947_647_320_418_583_6e-2,
-        -9.561_514_786_808_631e-3, -9.465_953_444_820_36e-4, 3.668_394_978_527_61e-4,
+        -1.302_653_719_781_709_4, 6.419_697_923_564_902e-1, 1.947_647_320_418_583_6e-2,
+        -9.561_514_786_808_63e-3, -9.465_953_444_820_36e-4, 3.668_394_978_527_61e-4,
         4.252_332_480_690_7e-5, -2.027_857_811_253_4e-5, -1.624_290_004_647e-6,
         1.303_655_835_58e-6, 1.562_644_172_2e-8, -8.523_809_591_5e-8,
         6.529_054_439e-9, 5.059_343_495e-9, -9.913_641_56e-10,

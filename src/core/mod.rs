@@ -4,12 +4,17 @@
 //! combines them, a [`policy`] makes a [`decision`] of it; a human [`label`] joins its decision in the
 //! [`ledger`].
 
+pub mod book;
 pub mod decision;
+pub mod draw;
 pub mod event;
 pub mod features;
+pub mod fold;
+pub mod hash;
 pub mod label;
 pub mod learners;
 pub mod ledger;
+pub mod math;
 pub mod policy;
 pub mod predictor;
 pub mod vote;

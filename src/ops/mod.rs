@@ -1,1 +1,7 @@
-//! Metrics, health, logs, shutdown.
+//! What an operator meets: metrics, health, logs, stopping, progress.
+
+pub mod health;
+pub mod metrics;
+pub mod progress;
+pub mod shutdown;
+pub mod telemetry;

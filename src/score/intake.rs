@@ -6,6 +6,7 @@ use crate::codec;
 use crate::config::Policies;
 use crate::core::decision::Origin;
 use crate::core::event::{Event, Millis, round_time};
+use crate::core::watermark::Tenure;
 use crate::dead_letter::Reason;
 use crate::kafka::Consumed;
 
@@ -23,6 +24,8 @@ pub struct Accepted {
     pub round_time: Millis,
     /// When the record was read, for the latency.
     pub read_at: Instant,
+    /// The tenure of its partition at that time; an outcome under an older one does not count.
+    pub tenure: Option<Tenure>,
 }
 
 impl Accepted {
@@ -43,6 +46,7 @@ impl Accepted {
 /// The reason for the dead letter, with the record.
 pub fn accept(
     record: Consumed,
+    tenure: Option<Tenure>,
     defaults: &codec::Defaults,
     policies: &Policies,
     now: Millis,
@@ -66,5 +70,5 @@ pub fn accept(
     let origin =
         Origin { topic: record.topic.to_string(), partition: record.partition, offset: record.offset };
     let Consumed { key, headers, .. } = record;
-    Ok(Accepted { event, origin, key, headers, round_time, read_at: Instant::now() })
+    Ok(Accepted { event, origin, key, headers, round_time, read_at: Instant::now(), tenure })
 }

@@ -1,1 +1,183 @@
 //! The scoring flow: events in, decisions out.
+//!
+//! One thread runs the stages below; the panel works on a thread of its own behind bounded channels. A
+//! unit is everything decided since the last commit: its decisions, its dead letters and the offsets that
+//! they let go. The watermark keeps the committed offset from passing an event without its outcome.
+
+mod asking;
+mod intake;
+mod predictors;
+mod unit;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, Policies};
+use crate::core::predictor::PredictorError;
+use crate::core::watermark::Tenure;
+use crate::dead_letter::Surge;
+use crate::experts::Panel;
+use crate::kafka::{
+    CommitError, Connection, Consumed, Delivery, Follower, FollowFrom, Outbox, Polled, Source, SourceError, Start,
+};
+use crate::ops::{Health, Shutdown, metrics};
+use asking::Asking;
+use intake::Accepted;
+use predictors::Predictors;
+use unit::Unit;
+
+/// What the flow is made of.
+pub struct Score {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The policies.
+    pub policies: Arc<Policies>,
+    /// The panel, opened.
+    pub panel: Arc<Panel>,
+    /// The brokers.
+    pub connection: Connection,
+    /// What a unit is worth there.
+    pub delivery: Delivery,
+    /// Where readiness is told.
+    pub health: Health,
+    /// When to stop.
+    pub shutdown: Shutdown,
+}
+
+/// Why scoring stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ScoreError {
+    /// Reading failed in a way that waiting does not mend.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A unit cannot be committed, now or later.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A policy's learner refuses the panel's experts.
+    #[error(transparent)]
+    Predictor(#[from] PredictorError),
+    /// The system has no thread to give.
+    #[error("no thread for the panel: {0}")]
+    Thread(#[from] std::io::Error),
+    /// Too many dead letters.
+    #[error(
+        "more than {limit} dead letters within a minute, the last one for {reason}: something upstream is \
+         wrong. Nothing is lost: mend it, or raise score.max_dead_letters_per_minute, and start again"
+    )]
+    Surge {
+        /// The limit.
+        limit: u64,
+        /// Name of the last reason.
+        reason: &'static str,
+    },
+}
+
+/// How long a stage waits where there is something else to do, and where there is not.
+const BUSY: Duration = Duration::from_millis(2);
+const IDLE: Duration = Duration::from_millis(50);
+
+impl Score {
+    /// Runs until shutdown is requested.
+    ///
+    /// # Errors
+    /// Where going on would lose something or help nobody.
+    pub fn run(self) -> Result<(), ScoreError> {
+        let Self { config, policies, panel, connection, delivery, health, shutdown } = self;
+        let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
+        let follower = Follower::follow(&connection, &config.topics.weights, FollowFrom::Beginning)?;
+        let mut predictors = Predictors::new(follower, &policies, &experts)?;
+        while !predictors.is_ready() && !shutdown.requested() {
+            predictors.follow(IDLE)?;
+        }
+        health.set("weights followed", true);
+        let mut outbox = Outbox::open(&connection, delivery)?;
+        let mut source =
+            Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
+        let mut asking = Asking::start(panel)?;
+        let mut unit = Unit::new(&config, Arc::clone(&policies));
+        let mut window: Vec<Accepted> = Vec::new();
+        let mut surge = Surge::new(config.score.max_dead_letters_per_minute);
+
+        while !shutdown.aborted() {
+            let stopping = shutdown.requested();
+            if stopping && window.is_empty() && asking.is_idle() {
+                break;
+            }
+            // 1. Predictors: the newest that have been published.
+            predictors.follow(Duration::ZERO)?;
+
+            // 2. Intake: records become events or dead letters, until a window is full or nothing comes.
+            while !stopping && window.len() < config.score.window && !unit.is_full() {
+                let quiet = asking.is_idle() && window.is_empty() && unit.is_empty();
+                match source.poll(if quiet { IDLE } else { Duration::ZERO })? {
+                    Polled::Record(record) => {
+                        let tenure = unit.read(&record);
+                        match intake(record, tenure, &config, &policies) {
+                            Ok(accepted) => window.push(accepted),
+                            Err((record, reason)) => {
+                                metrics::dead_letter("event", reason.name);
+                                if !surge.count(Instant::now()) {
+                                    let limit = config.score.max_dead_letters_per_minute;
+                                    return Err(ScoreError::Surge { limit, reason: reason.name });
+                                }
+                                unit.dead_letter(tenure, record, &reason);
+                            }
+                        }
+                    }
+                    Polled::Assigned(partitions) => {
+                        tracing::info!(partitions = partitions.len(), "partitions assigned");
+                        unit.assigned(&partitions);
+                        health.set("partitions assigned", true);
+                    }
+                    Polled::Revoked { partitions, lost } => {
+                        tracing::info!(partitions = partitions.len(), lost, "partitions revoked");
+                        // What is decided commits while the partitions are still this member's; what is
+                        // not goes to their next owner.
+                        if !lost {
+                            unit.commit(&mut outbox, &mut source)?;
+                        }
+                        unit.revoked(&partitions);
+                    }
+                    Polled::Idle => break,
+                }
+            }
+
+            // 3. Asking: the panel gets the next window as soon as it has room.
+            if !window.is_empty() && asking.has_room() {
+                asking.offer(std::mem::take(&mut window));
+            }
+
+            // 4. Deciding: answered events meet their policy's predictor.
+            let patience = if asking.is_idle() { Duration::ZERO } else { BUSY };
+            if let Some(judged) = asking.take(patience) {
+                for judged in judged {
+                    if let Some(predictor) = predictors.of(&judged.accepted.event.policy) {
+                        unit.decide(judged, predictor);
+                    }
+                }
+            }
+
+            // 5. Committing: outputs and offsets together.
+            if unit.is_due() {
+                unit.commit(&mut outbox, &mut source)?;
+            }
+            health.set("broker seen", source.health().connected);
+        }
+        if !shutdown.aborted() {
+            unit.commit(&mut outbox, &mut source)?;
+        }
+        source.close(Duration::from_secs(5));
+        Ok(())
+    }
+}
+
+fn intake(
+    record: Consumed,
+    tenure: Option<Tenure>,
+    config: &Config,
+    policies: &Policies,
+) -> Result<Accepted, (Consumed, crate::dead_letter::Reason)> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    intake::accept(record, tenure, &config.defaults, policies, now)
+}

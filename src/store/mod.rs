@@ -1,1 +1,311 @@
 //! sled, through one door.
+//!
+//! The learner's memory on disk: ledger records, where each decision lies, and up to where both reflect
+//! their topics. It is written after the Kafka commit that it reflects, in one transaction, and is never the
+//! only copy: what is missing, stale, cut or flipped is found (by checksums over every record, and by tallies
+//! over the ledger and the index's catalogue) and the folder is made anew, to be filled from the topics.
+//!
+//! The index of decisions is kept in sorted blocks by day (one entry each costs sled some 160 bytes).
+
+mod bytes;
+mod catalogue;
+mod entry;
+mod error;
+mod folder;
+mod meta;
+mod record;
+mod trees;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+pub use self::entry::{DAY, IndexEntry, MOST_PER_ROUND};
+pub use self::error::StoreError;
+
+use self::catalogue::{Catalogue, Change};
+use self::entry::{RoundHash, unpack};
+use self::error::{corrupt, guarded};
+use self::folder::{Folder, Mark};
+use self::meta::Meta;
+use self::record::{Tally, Tree, unseal};
+use self::trees::Trees;
+use crate::core::event::Millis;
+use crate::core::label::DecisionRef;
+use crate::core::ledger::RoundId;
+
+/// What was found where the store was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// Nothing: the store is new and empty.
+    Fresh,
+    /// A whole store.
+    Found,
+    /// Something that could not be trusted. It was removed; the store is new and empty.
+    Rebuilt {
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+/// What one Kafka commit leaves behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Ledger records by key; `None` deletes. Of several for one key the last holds.
+    pub ledger: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// The ledger topic's offset after these records; `None` leaves it as it is.
+    pub ledger_offset: Option<i64>,
+    /// (partition, next offset) of the decisions topic up to which the index reaches; others stay.
+    pub decisions: Vec<(i32, i64)>,
+    /// Decisions for the index, in any order, again or not.
+    pub indexed: Vec<IndexEntry>,
+}
+
+/// Sizes, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Ledger records.
+    pub ledger_records: u64,
+    /// Entries of the index; one indexed twice may count twice for a while.
+    pub index_entries: u64,
+    /// Sorted runs of the index: a lookup reads a block of each.
+    pub index_runs: usize,
+    /// Days of the index.
+    pub index_days: usize,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+}
+
+/// The store. One at a time per folder.
+#[derive(Debug)]
+pub struct Store {
+    // Before `folder`: sled is closed before the lock is given back.
+    trees: Trees,
+    meta: Meta,
+    catalogue: Catalogue,
+    /// Memory and disk may differ.
+    broken: bool,
+    folder: Folder,
+}
+
+fn load(folder: &Folder) -> Result<(Trees, Meta, Catalogue), StoreError> {
+    let trees = Trees::open(&folder.sled())?;
+    let record = trees.get(Tree::Meta, Meta::KEY)?.ok_or_else(|| corrupt("its contents are gone"))?;
+    let meta = Meta::unpack(unseal(Tree::Meta, Meta::KEY, &record)?)?;
+    let mut catalogue = Catalogue::starting(meta.next);
+    let mut tally = Tally::default();
+    for item in trees.iter(Tree::Catalogue) {
+        let (key, value) = item?;
+        tally.add(&value);
+        catalogue.load(&key, unseal(Tree::Catalogue, &key, &value)?)?;
+    }
+    if tally != meta.catalogue {
+        return Err(corrupt("records of the index are missing or stale"));
+    }
+    Ok((trees, meta, catalogue))
+}
+
+impl Store {
+    /// Opens the store in the folder `path`, which is made if it is missing. What cannot be trusted is removed,
+    /// and a fresh store made in its place.
+    ///
+    /// # Errors
+    /// Where another process has the folder, or the disk refuses.
+    pub fn open(path: &Path) -> Result<(Self, Opened), StoreError> {
+        let folder = Folder::lock(path)?;
+        let why = match folder.mark()? {
+            Mark::Missing => return Ok((Self::fresh(folder)?, Opened::Fresh)),
+            Mark::Other(said) => format!("it is marked \"{said}\", which this program does not read"),
+            Mark::Current => match unlocked(|| guarded(|| load(&folder))) {
+                Ok((trees, meta, catalogue)) => {
+                    return Ok((Self { trees, meta, catalogue, broken: false, folder }, Opened::Found));
+                }
+                Err(StoreError::Corrupt { why }) => why,
+                Err(other) => return Err(named(other, &folder)),
+            },
+        };
+        Ok((Self::fresh(folder)?, Opened::Rebuilt { why }))
+    }
+
+    fn fresh(folder: Folder) -> Result<Self, StoreError> {
+        folder.clear()?;
+        let opened = unlocked(|| guarded(|| Trees::open(&folder.sled())));
+        let trees = opened.map_err(|error| named(error, &folder))?;
+        let (meta, catalogue) = (Meta::default(), Catalogue::default());
+        let mut store = Self { trees, meta, catalogue, broken: false, folder };
+        store.write(Vec::new(), true)?;
+        store.folder.write_mark()?;
+        Ok(store)
+    }
+
+    /// Throws the contents away, after [`StoreError::Corrupt`] or where they are stale, and starts afresh.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn rebuild(self, why: &str) -> Result<(Self, Opened), StoreError> {
+        let Self { trees, folder, .. } = self;
+        drop(trees);
+        Ok((Self::fresh(folder)?, Opened::Rebuilt { why: why.to_owned() }))
+    }
+
+    /// Changes records and the meta record in one transaction, and waits for the disk where `flush`.
+    fn write(&mut self, changes: Vec<Change>, flush: bool) -> Result<(), StoreError> {
+        if self.broken {
+            return Err(StoreError::Broken);
+        }
+        self.broken = true; // until the end is reached
+        self.meta.next = self.catalogue.next;
+        let (trees, meta) = (&self.trees, &self.meta);
+        let written = guarded(|| {
+            let meta = trees.apply(changes, meta)?;
+            if flush {
+                trees.flush()?;
+            }
+            Ok(meta)
+        });
+        self.meta = written.map_err(|error| named(error, &self.folder))?;
+        self.broken = false;
+        Ok(())
+    }
+
+    /// Writes what a Kafka commit left behind: all of it or nothing. On disk when this returns.
+    ///
+    /// # Errors
+    /// Where the disk refuses or sled fails. Whether the batch was written is then unknown: drop the store, open it
+    /// again, and go on from the offsets that it names.
+    pub fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        if self.broken {
+            return Err(StoreError::Broken);
+        }
+        let Batch { ledger, ledger_offset, decisions, indexed } = batch;
+        let mut changes: Vec<_> =
+            ledger.into_iter().map(|(key, payload)| Change { tree: Tree::Ledger, key, payload }).collect();
+        self.catalogue.add(&indexed, &mut changes);
+        self.meta.ledger_offset = ledger_offset.or(self.meta.ledger_offset);
+        self.meta.decisions.extend(decisions);
+        self.write(changes, true)?;
+        self.merge()
+    }
+
+    /// Merges what is due. Not waited for: what a crash undoes is merged again.
+    fn merge(&mut self) -> Result<(), StoreError> {
+        let mut changes = Vec::new();
+        self.catalogue.rechunk(&mut changes);
+        if !changes.is_empty() {
+            self.write(changes, false)?;
+        }
+        while let Some(merge) = self.catalogue.due() {
+            let mut entries = Vec::new();
+            for block in &merge.blocks {
+                entries.extend(self.block(block.key())?);
+            }
+            let mut changes = Vec::new();
+            self.catalogue.merged(&merge, entries, &mut changes);
+            self.write(changes, false)?;
+        }
+        Ok(())
+    }
+
+    fn block(&self, key: Vec<u8>) -> Result<Vec<entry::Placed>, StoreError> {
+        let value = guarded(|| self.trees.get(Tree::Blocks, &key)).map_err(|error| named(error, &self.folder))?;
+        let value = value.ok_or_else(|| corrupt("a block of the index is missing"))?;
+        unpack(unseal(Tree::Blocks, &key, &value)?)
+    }
+
+    /// The ledger topic's offset that the ledger reflects; `None` before the first commit with one.
+    #[must_use]
+    pub fn ledger_offset(&self) -> Option<i64> {
+        self.meta.ledger_offset
+    }
+
+    /// Next offsets of the decisions topic, by partition, up to which the index reaches.
+    #[must_use]
+    pub fn decision_positions(&self) -> &BTreeMap<i32, i64> {
+        &self.meta.decisions
+    }
+
+    /// All ledger records in the order of their keys, each checked. After the last the whole is checked: a missing
+    /// or stale record is an error in the last place.
+    pub fn ledger(&self) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + '_ {
+        let mut items = self.trees.iter(Tree::Ledger);
+        let mut tally = Tally::default();
+        let mut done = false;
+        std::iter::from_fn(move || {
+            if done {
+                return None;
+            }
+            let read = guarded(|| items.next().transpose()).and_then(|item| {
+                let Some((key, value)) = item else {
+                    let whole = tally == self.meta.ledger;
+                    return if whole { Ok(None) } else { Err(corrupt("ledger records are missing or stale")) };
+                };
+                tally.add(&value);
+                let payload = unseal(Tree::Ledger, &key, &value)?;
+                Ok(Some((key.to_vec(), payload.to_vec())))
+            });
+            done = !matches!(read, Ok(Some(_)));
+            read.map_err(|error| named(error, &self.folder)).transpose()
+        })
+    }
+
+    /// The decisions about an event, the lowest by (round time, place) first, at most [`MOST_PER_ROUND`]. Rounds are
+    /// known by a hash: compare the id of the decision that is read.
+    ///
+    /// # Errors
+    /// Where a block is missing or broken, or the disk refuses.
+    pub fn find(&self, id: &RoundId) -> Result<Vec<(Millis, DecisionRef)>, StoreError> {
+        let hash = RoundHash::of(id);
+        let mut found: BTreeSet<_> = self.catalogue.in_tails(hash).map(|entry| (entry.round_time, entry.at)).collect();
+        for block in self.catalogue.candidates(hash) {
+            let entries = self.block(block.key())?;
+            let from = entries.partition_point(|entry| entry.hash < hash);
+            let alike = entries.iter().skip(from).take_while(|entry| entry.hash == hash);
+            found.extend(alike.map(|entry| (entry.round_time, entry.at)));
+        }
+        Ok(found.into_iter().take(MOST_PER_ROUND).collect())
+    }
+
+    /// Drops the whole days of the index that end before `time`, by the decisions' broker timestamps.
+    ///
+    /// # Errors
+    /// Where the disk refuses or sled fails.
+    pub fn forget_before(&mut self, time: Millis) -> Result<(), StoreError> {
+        loop {
+            let mut changes = Vec::new();
+            if !self.catalogue.forget(time, &mut changes) {
+                return Ok(());
+            }
+            self.write(changes, false)?;
+        }
+    }
+
+    /// Sizes, for metrics.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        let (index_entries, index_runs, index_days) = self.catalogue.sizes();
+        let ledger_records = self.meta.ledger.count;
+        Sizes { ledger_records, index_entries, index_runs, index_days, disk_bytes: self.trees.disk_bytes() }
+    }
+}
+
+/// Names the folder in an error.
+fn named(error: StoreError, folder: &Folder) -> StoreError {
+    let path = folder.path().display().to_string();
+    match error {
+        StoreError::Io { source, .. } => StoreError::Io { path, source },
+        StoreError::Locked { .. } => StoreError::Locked { path },
+        other => other,
+    }
+}
+
+/// The folder's lock is ours, so sled's own can only be held by what this process closed a moment ago: sled's
+/// threads give it back on their own time, and there is nothing to wait on.
+fn unlocked<T>(mut open: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    for _ in 0..250 {
+        match open() {
+            Err(StoreError::Locked { .. }) => std::thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+    open()
+}

@@ -1,0 +1,94 @@
+//! Figures of the store: `cargo bench --bench store [-- ENTRIES [PER_COMMIT]]`.
+//!
+//! Prints what an index of so many decisions over thirty days takes on disk, how long commits and lookups
+//! take, and how long opening does; then the same for a ledger of a tenth as many records.
+
+use std::time::{Duration, Instant};
+
+use aegis::core::label::DecisionRef;
+use aegis::core::ledger::RoundId;
+use aegis::store::{Batch, DAY, IndexEntry, Store};
+
+fn id(event: u64) -> RoundId {
+    RoundId { tenant: "tenant".into(), policy: "policy".into(), event: format!("event-{event}") }
+}
+
+fn show(what: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |share: f64| {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        let index = ((times.len() - 1) as f64 * share) as usize;
+        times[index]
+    };
+    println!("{what}: median {:?}, p99 {:?}, max {:?}", at(0.5), at(0.99), at(1.0));
+}
+
+fn main() {
+    let numbers: Vec<u64> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    let entries = numbers.first().copied().unwrap_or(1_000_000).max(1_000);
+    let per_commit = numbers.get(1).copied().unwrap_or(500).max(1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut store, _) = Store::open(folder.path()).expect("a store");
+    println!("{entries} decisions over 30 days, {per_commit} a commit");
+
+    let start = Instant::now();
+    let mut commits = Vec::new();
+    for first in (0..entries).step_by(usize::try_from(per_commit).expect("a size")) {
+        let indexed: Vec<_> = (first..entries.min(first + per_commit))
+            .map(|event| {
+                let written = i64::try_from(event * 30_000 / entries).expect("a time") * DAY / 1_000;
+                let offset = i64::try_from(event / 9).expect("an offset");
+                let at = DecisionRef { partition: i32::try_from(event % 9).expect("a partition"), offset };
+                IndexEntry::new(&id(event), written - i64::try_from(event % 5_000).expect("a delay"), at, written)
+            })
+            .collect();
+        let began = Instant::now();
+        store.commit(Batch { indexed, ..Batch::default() }).expect("a commit");
+        commits.push(began.elapsed());
+    }
+    show("commit", commits);
+    println!("all commits: {:?}", start.elapsed());
+    println!("{:?}", store.sizes());
+    println!("bytes an entry: {}", store.sizes().disk_bytes / entries);
+
+    let find = |store: &Store, what: &str| {
+        let mut finds = Vec::new();
+        for n in 0..5_000u64 {
+            let id = id(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % entries);
+            let began = Instant::now();
+            let found = store.find(&id).expect("an answer");
+            finds.push(began.elapsed());
+            assert_eq!(found.len(), 1);
+        }
+        show(what, finds);
+    };
+    find(&store, "find");
+    drop(store);
+    let began = Instant::now();
+    let (mut store, _) = Store::open(folder.path()).expect("a store");
+    println!("open: {:?}; {} bytes", began.elapsed(), store.sizes().disk_bytes);
+    find(&store, "find after opening");
+
+    let records = entries / 10;
+    let mut commits = Vec::new();
+    for first in (0..records).step_by(500) {
+        let ledger = (first..records.min(first + 500))
+            .map(|n| {
+                let n = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                (format!("tenant/policy/{n:016x}").into_bytes(), Some(n.to_le_bytes().repeat(65)))
+            })
+            .collect();
+        let began = Instant::now();
+        store.commit(Batch { ledger, ..Batch::default() }).expect("a commit");
+        commits.push(began.elapsed());
+    }
+    println!("{records} ledger records of 520 bytes, 500 a commit");
+    show("commit", commits);
+    drop(store);
+    let began = Instant::now();
+    let (store, _) = Store::open(folder.path()).expect("a store");
+    let opened = began.elapsed();
+    assert_eq!(store.ledger().map(|item| item.expect("a record")).count(), usize::try_from(records).expect("a count"));
+    println!("open: {opened:?}, with the ledger read: {:?}", began.elapsed());
+    println!("{:?}", store.sizes());
+}

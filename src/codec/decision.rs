@@ -1,0 +1,243 @@
+//! Decisions.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{DecodeError, EncodeError};
+use super::ledger::{FeaturesForm, check_round, features, reading};
+use super::schema::kinds;
+use super::wire::{Sha256, Word};
+use super::{Encoding, check_share, check_time};
+use crate::core::decision::{Decision, Origin, ReviewReason, WeighedVote};
+use crate::core::event::{Millis, check_id};
+use crate::core::ledger::RoundId;
+use crate::core::policy::Action;
+use crate::core::predictor::PredictorRef;
+use crate::core::vote::{Abstention, CategoryScore, Outcome, Vote};
+
+/// A decision as its schema has it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "Decision")]
+struct DecisionForm<'a> {
+    event_id: Cow<'a, str>,
+    tenant: Cow<'a, str>,
+    policy: Cow<'a, str>,
+    policy_version: Cow<'a, str>,
+    conversation: Cow<'a, str>,
+    subject: Option<Cow<'a, str>>,
+    source_topic: Cow<'a, str>,
+    source_partition: i32,
+    source_offset: i64,
+    round_time: Millis,
+    action: Word<Action>,
+    probability: Option<f64>,
+    threshold: f64,
+    categories: Vec<ScoreForm<'a>>,
+    votes: Vec<VoteForm<'a>>,
+    features: Option<FeaturesForm<'a>>,
+    predictor: PredictorForm<'a>,
+    degraded: bool,
+    /// Follows from the votes; written for those who only look.
+    truncated: bool,
+    review: Option<Word<ReviewReason>>,
+    review_probability: f64,
+    latency_micros: i64,
+    trace: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "CategoryScore")]
+struct ScoreForm<'a> {
+    category: Cow<'a, str>,
+    score: f64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "Vote")]
+struct VoteForm<'a> {
+    expert: Cow<'a, str>,
+    model_sha256: Option<Sha256>,
+    score: Option<f64>,
+    abstention: Option<Word<Abstention>>,
+    categories: Vec<ScoreForm<'a>>,
+    shadow: bool,
+    truncated: bool,
+    weight: f64,
+    contribution: f64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "PredictorRef")]
+struct PredictorForm<'a> {
+    learner: Cow<'a, str>,
+    state_hash: Sha256,
+    rounds: i64,
+    ledger_offset: i64,
+}
+
+fn scores(scores: &[CategoryScore]) -> Vec<ScoreForm<'_>> {
+    scores
+        .iter()
+        .map(|found| ScoreForm { category: Cow::Borrowed(&found.category), score: found.score })
+        .collect()
+}
+
+fn owned_scores(forms: Vec<ScoreForm<'_>>) -> Vec<CategoryScore> {
+    forms
+        .into_iter()
+        .map(|form| CategoryScore { category: form.category.into_owned(), score: form.score })
+        .collect()
+}
+
+impl<'a> From<&'a WeighedVote> for VoteForm<'a> {
+    fn from(weighed: &'a WeighedVote) -> Self {
+        let vote = &weighed.vote;
+        let (score, abstention, categories) = match &vote.outcome {
+            Outcome::Voted { score, categories } => (Some(*score), None, scores(categories)),
+            Outcome::Abstained(reason) => (None, Some(Word(*reason)), Vec::new()),
+        };
+        Self {
+            expert: Cow::Borrowed(&vote.expert),
+            model_sha256: vote.model.map(Sha256),
+            score,
+            abstention,
+            categories,
+            shadow: vote.shadow,
+            truncated: vote.truncated,
+            weight: weighed.weight,
+            contribution: weighed.contribution,
+        }
+    }
+}
+
+fn weighed(form: VoteForm<'_>) -> Result<WeighedVote, DecodeError> {
+    let outcome = match (form.score, form.abstention) {
+        (Some(score), None) => Outcome::Voted { score, categories: owned_scores(form.categories) },
+        (None, Some(Word(reason))) => Outcome::Abstained(reason),
+        _ => return Err(DecodeError::BadValue { field: "votes" }),
+    };
+    let vote = Vote {
+        expert: form.expert.into_owned(),
+        model: form.model_sha256.map(|hash| hash.0),
+        outcome,
+        shadow: form.shadow,
+        truncated: form.truncated,
+    };
+    Ok(WeighedVote { vote, weight: form.weight, contribution: form.contribution })
+}
+
+impl<'a> From<&'a Decision> for DecisionForm<'a> {
+    fn from(decision: &'a Decision) -> Self {
+        Self {
+            event_id: Cow::Borrowed(&decision.id.event),
+            tenant: Cow::Borrowed(&decision.id.tenant),
+            policy: Cow::Borrowed(&decision.id.policy),
+            policy_version: Cow::Borrowed(&decision.policy_version),
+            conversation: Cow::Borrowed(&decision.conversation),
+            subject: decision.subject.as_deref().map(Cow::Borrowed),
+            source_topic: Cow::Borrowed(&decision.origin.topic),
+            source_partition: decision.origin.partition,
+            source_offset: decision.origin.offset,
+            round_time: decision.round_time,
+            action: Word(decision.action),
+            probability: decision.probability,
+            threshold: decision.threshold,
+            categories: scores(&decision.categories),
+            votes: decision.votes.iter().map(VoteForm::from).collect(),
+            features: decision.reading.as_ref().map(features),
+            predictor: PredictorForm {
+                learner: Cow::Borrowed(&decision.predictor.learner),
+                state_hash: Sha256(decision.predictor.state_hash),
+                rounds: i64::try_from(decision.predictor.rounds).unwrap_or(i64::MAX),
+                ledger_offset: decision.predictor.ledger_offset,
+            },
+            degraded: decision.degraded,
+            truncated: decision.truncated(),
+            review: decision.review.map(Word),
+            review_probability: decision.review_probability,
+            latency_micros: decision.latency_micros,
+            trace: decision.trace.as_deref().map(Cow::Borrowed),
+        }
+    }
+}
+
+fn decision(form: DecisionForm<'_>) -> Result<Decision, DecodeError> {
+    let rounds = form.predictor.rounds;
+    let decision = Decision {
+        id: RoundId {
+            tenant: form.tenant.into_owned(),
+            policy: form.policy.into_owned(),
+            event: form.event_id.into_owned(),
+        },
+        conversation: form.conversation.into_owned(),
+        subject: form.subject.map(Cow::into_owned),
+        origin: Origin {
+            topic: form.source_topic.into_owned(),
+            partition: form.source_partition,
+            offset: form.source_offset,
+        },
+        round_time: form.round_time,
+        policy_version: form.policy_version.into_owned(),
+        action: form.action.0,
+        probability: form.probability,
+        threshold: form.threshold,
+        categories: owned_scores(form.categories),
+        votes: form.votes.into_iter().map(weighed).collect::<Result<_, _>>()?,
+        reading: form.features.map(reading),
+        predictor: PredictorRef {
+            learner: form.predictor.learner.into_owned(),
+            state_hash: form.predictor.state_hash.0,
+            rounds: u64::try_from(rounds).map_err(|_| DecodeError::BadValue { field: "predictor" })?,
+            ledger_offset: form.predictor.ledger_offset,
+        },
+        degraded: form.degraded,
+        review: form.review.map(|reason| reason.0),
+        review_probability: form.review_probability,
+        latency_micros: form.latency_micros,
+        trace: form.trace.map(Cow::into_owned),
+    };
+    check(&decision)?;
+    Ok(decision)
+}
+
+fn check(decision: &Decision) -> Result<(), DecodeError> {
+    check_round(&decision.id)?;
+    decision.subject.as_deref().map_or(Ok(()), |subject| check_id("subject", subject))?;
+    check_time("round_time", decision.round_time)?;
+    check_share("threshold", decision.threshold)?;
+    check_share("review_probability", decision.review_probability)?;
+    decision.probability.map_or(Ok(()), |p| check_share("probability", p))?;
+    decision.categories.iter().try_for_each(|found| check_share("categories", found.score))?;
+    if !decision.votes.is_sorted_by(|a, b| a.vote.expert < b.vote.expert) {
+        return Err(DecodeError::BadValue { field: "votes" });
+    }
+    for WeighedVote { vote, weight, contribution } in &decision.votes {
+        check_id("votes.expert", &vote.expert)?;
+        if let Outcome::Voted { score, categories } = &vote.outcome {
+            check_share("votes.score", *score)?;
+            categories.iter().try_for_each(|found| check_share("votes.categories", found.score))?;
+        }
+        if !weight.is_finite() || !contribution.is_finite() {
+            return Err(DecodeError::BadValue { field: "votes.weight" });
+        }
+    }
+    Ok(())
+}
+
+/// Reads a decision, Avro or JSON.
+///
+/// # Errors
+/// Where it is none: see [`DecodeError`].
+pub fn decode_decision(payload: &[u8]) -> Result<Decision, DecodeError> {
+    decision(kinds()?.decision.decode(payload)?)
+}
+
+/// Writes a decision.
+///
+/// # Errors
+/// Where [`decode_decision`] would refuse it.
+pub fn encode_decision(decision: &Decision, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
+    check(decision)?;
+    kinds()?.decision.encode(&DecisionForm::from(decision), encoding)
+}

@@ -1,0 +1,136 @@
+//! Why a record cannot be read or written. No message ever quotes the record.
+
+use thiserror::Error;
+
+use crate::core::event::EventError;
+
+/// Why bytes are not the record that was asked for. The names are metric labels and dead-letter reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// No bytes.
+    #[error("the record is empty: send an Avro or JSON record, or no record")]
+    Empty,
+    /// Over the bound for its kind, refused before it is parsed.
+    #[error("the record has {bytes} bytes, more than {bound}: send less context with it")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The greatest size read.
+        bound: usize,
+    },
+    /// Neither Avro's single-object marker nor a JSON object.
+    #[error(
+        "the record begins neither with Avro's single-object marker C3 01 nor with a JSON object: \
+         check the producer's serializer"
+    )]
+    NotAvro,
+    /// Avro, written with another schema.
+    #[error(
+        "the record is of schema {found:016x}, this topic's is {expected:016x}: \
+         write it with this version's schema file"
+    )]
+    WrongSchema {
+        /// CRC-64-AVRO fingerprint of the schema of this version.
+        expected: u64,
+        /// The fingerprint found.
+        found: u64,
+    },
+    /// Avro of the right schema, broken.
+    #[error("the Avro record {why}: it was cut or changed after it was written")]
+    Malformed {
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// Begins like a JSON object and is not UTF-8.
+    #[error("the JSON record is not UTF-8: encode it as UTF-8")]
+    NotJson,
+    /// Not valid JSON, or of a shape that does not fit.
+    #[error(
+        "the JSON record cannot be read at line {line}, column {column}: validate it against docs/records.md"
+    )]
+    BadJson {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+    },
+    /// A field that has no default is not there.
+    #[error("the record has no {field}: add it")]
+    MissingField {
+        /// Its name.
+        field: &'static str,
+    },
+    /// A field's value is of a wrong type or outside its range.
+    #[error("the record's {field} has a wrong type or is out of range: see docs/records.md")]
+    BadValue {
+        /// Its name.
+        field: &'static str,
+    },
+    /// JSON nested deeper than [`super::MAX_DEPTH`].
+    #[error("the JSON record is nested deeper than {} levels: send it flat", super::MAX_DEPTH)]
+    TooDeep,
+    /// A bound that core sets.
+    #[error(transparent)]
+    Bounds(#[from] EventError),
+    /// A label with neither verdict nor severity nor retraction.
+    #[error("the label has neither verdict nor severity nor retracts: give it one of them")]
+    NoVerdict,
+    /// A label's severity outside \[0,1\].
+    #[error("the label's severity is not a number from 0 to 1")]
+    BadSeverity,
+    /// A label's inclusion probability outside (0,1\].
+    #[error("the label's inclusion probability is not a number above 0 and at most 1")]
+    BadInclusionProbability,
+    /// A schema compiled into this program does not parse: see [`super::check`].
+    #[error("a schema compiled into this program is broken: build it again from a clean clone")]
+    NoSchema,
+}
+
+impl DecodeError {
+    /// The error's name, as metric label and dead-letter reason.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::TooLarge { .. } => "TooLarge",
+            Self::NotAvro => "NotAvro",
+            Self::WrongSchema { .. } => "WrongSchema",
+            Self::Malformed { .. } => "Malformed",
+            Self::NotJson => "NotJson",
+            Self::BadJson { .. } => "BadJson",
+            Self::MissingField { .. } => "MissingField",
+            Self::BadValue { .. } => "BadValue",
+            Self::TooDeep => "TooDeep",
+            Self::Bounds(bounds) => bounds.name(),
+            Self::NoVerdict => "NoVerdict",
+            Self::BadSeverity => "BadSeverity",
+            Self::BadInclusionProbability => "BadInclusionProbability",
+            Self::NoSchema => "NoSchema",
+        }
+    }
+}
+
+/// Why a value cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EncodeError {
+    /// Nobody could read it back.
+    #[error("the record would be unreadable: {0}")]
+    Unreadable(#[from] DecodeError),
+    /// The encoder refused it.
+    #[error("the {record} does not fit its own schema: this is a fault of this program")]
+    Unfit {
+        /// The kind of record.
+        record: &'static str,
+    },
+}
+
+impl EncodeError {
+    /// The error's name, as metric label.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unreadable(error) => error.name(),
+            Self::Unfit { .. } => "Unfit",
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Keys of the ledger's records: a JSON array of strings, the same bytes for the same key.
+
+use serde_json::Value;
+
+use super::error::DecodeError;
+use super::json;
+use super::ledger::check_round;
+use crate::core::event::{MAX_ID, check_id};
+use crate::core::ledger::{Key, RoundId};
+
+/// Greatest key read, in bytes: four ids with every byte escaped.
+const MAX_KEY: usize = 4 * 6 * MAX_ID + 64;
+
+/// Writes a key: `[tenant, policy, event, "judged"]`, `[tenant, policy, event, "label", id]` or
+/// `["edit", id]`.
+#[must_use]
+pub fn encode_key(key: &Key) -> Vec<u8> {
+    let parts: Vec<&str> = match key {
+        Key::Judged(round) => vec![&round.tenant, &round.policy, &round.event, "judged"],
+        Key::Filed(round, id) => vec![&round.tenant, &round.policy, &round.event, "label", id],
+        Key::Edit(id) => vec!["edit", id],
+    };
+    Value::from(parts).to_string().into_bytes()
+}
+
+/// Reads a key.
+///
+/// # Errors
+/// Where it is none: see [`DecodeError`].
+pub fn decode_key(bytes: &[u8]) -> Result<Key, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    if bytes.len() > MAX_KEY {
+        return Err(DecodeError::TooLarge { bytes: bytes.len(), bound: MAX_KEY });
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::NotJson)?;
+    let parts: Vec<String> = json::parse(text)?;
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let round = |tenant: &str, policy: &str, event: &str| {
+        let id = RoundId { tenant: tenant.to_owned(), policy: policy.to_owned(), event: event.to_owned() };
+        check_round(&id).map(|()| id)
+    };
+    match *parts {
+        [tenant, policy, event, "judged"] => Ok(Key::Judged(round(tenant, policy, event)?)),
+        [tenant, policy, event, "label", id] => {
+            check_id("id", id)?;
+            Ok(Key::Filed(round(tenant, policy, event)?, id.to_owned()))
+        }
+        ["edit", id] => {
+            check_id("id", id)?;
+            Ok(Key::Edit(id.to_owned()))
+        }
+        _ => Err(DecodeError::BadValue { field: "key" }),
+    }
+}

@@ -1,0 +1,229 @@
+//! The ledger's records and their keys.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{DecodeError, EncodeError};
+use super::label::{LabelForm, RefForm, check as check_label, label};
+use super::schema::kinds;
+use super::wire::{FeatureBytes, Sha256, Word};
+use super::{Defaults, Encoding, check_ref, check_share, check_time};
+use crate::core::event::{Millis, check_id};
+use crate::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
+
+/// A ledger record as its schema has it: one field is set.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename = "LedgerRecord")]
+struct RecordForm<'a> {
+    judged: Option<JudgedForm<'a>>,
+    filed: Option<FiledForm<'a>>,
+    edit: Option<EditForm<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "Judged")]
+struct JudgedForm<'a> {
+    tenant: Cow<'a, str>,
+    policy: Cow<'a, str>,
+    event_id: Cow<'a, str>,
+    subject: Option<Cow<'a, str>>,
+    round_time: Millis,
+    decision: RefForm,
+    votes: Vec<RoundVoteForm<'a>>,
+    features: Option<FeaturesForm<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "RoundVote")]
+struct RoundVoteForm<'a> {
+    expert: Cow<'a, str>,
+    score: Option<f64>,
+    shadow: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "Features")]
+pub(super) struct FeaturesForm<'a> {
+    encoder: Sha256,
+    values: FeatureBytes<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "Filed")]
+struct FiledForm<'a> {
+    label: LabelForm<'a>,
+    received: Millis,
+    standing: Word<Standing>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "Edit")]
+struct EditForm<'a> {
+    id: Cow<'a, str>,
+    tenant: Cow<'a, str>,
+    annotator: Option<Cow<'a, str>>,
+    subject: Option<Cow<'a, str>>,
+}
+
+pub(super) fn features(reading: &Reading) -> FeaturesForm<'_> {
+    FeaturesForm { encoder: Sha256(reading.encoder), values: FeatureBytes(Cow::Borrowed(&reading.features)) }
+}
+
+pub(super) fn reading(form: FeaturesForm<'_>) -> Reading {
+    Reading { encoder: form.encoder.0, features: Box::new(form.values.0.into_owned()) }
+}
+
+impl<'a> From<&'a Record> for RecordForm<'a> {
+    fn from(record: &'a Record) -> Self {
+        match record {
+            Record::Judged(judged) => Self { judged: Some(judged.into()), ..Self::default() },
+            Record::Filed(filed) => {
+                let form = FiledForm {
+                    label: LabelForm::from(&filed.label),
+                    received: filed.received,
+                    standing: Word(filed.standing),
+                };
+                Self { filed: Some(form), ..Self::default() }
+            }
+            Record::Edit(edit) => Self { edit: Some(edit.into()), ..Self::default() },
+        }
+    }
+}
+
+impl<'a> From<&'a Judged> for JudgedForm<'a> {
+    fn from(judged: &'a Judged) -> Self {
+        let vote = |vote: &'a RoundVote| RoundVoteForm {
+            expert: Cow::Borrowed(&vote.expert),
+            score: vote.score,
+            shadow: vote.shadow,
+        };
+        Self {
+            tenant: Cow::Borrowed(&judged.id.tenant),
+            policy: Cow::Borrowed(&judged.id.policy),
+            event_id: Cow::Borrowed(&judged.id.event),
+            subject: judged.subject.as_deref().map(Cow::Borrowed),
+            round_time: judged.round_time,
+            decision: judged.decision.into(),
+            votes: judged.votes.iter().map(vote).collect(),
+            features: judged.reading.as_ref().map(features),
+        }
+    }
+}
+
+impl<'a> From<&'a Edit> for EditForm<'a> {
+    fn from(edit: &'a Edit) -> Self {
+        let (tenant, annotator, subject) = match &edit.action {
+            EditAction::Quarantine { tenant, annotator } => (tenant, Some(annotator), None),
+            EditAction::Erase { tenant, subject } => (tenant, None, Some(subject)),
+        };
+        Self {
+            id: Cow::Borrowed(&edit.id),
+            tenant: Cow::Borrowed(tenant),
+            annotator: annotator.map(|text| Cow::Borrowed(text.as_str())),
+            subject: subject.map(|text| Cow::Borrowed(text.as_str())),
+        }
+    }
+}
+
+fn judged(form: JudgedForm<'_>) -> Judged {
+    let vote = |form: RoundVoteForm<'_>| RoundVote {
+        expert: form.expert.into_owned(),
+        score: form.score,
+        shadow: form.shadow,
+    };
+    Judged {
+        id: RoundId {
+            tenant: form.tenant.into_owned(),
+            policy: form.policy.into_owned(),
+            event: form.event_id.into_owned(),
+        },
+        subject: form.subject.map(Cow::into_owned),
+        round_time: form.round_time,
+        decision: form.decision.into(),
+        votes: form.votes.into_iter().map(vote).collect(),
+        reading: form.features.map(reading),
+    }
+}
+
+fn edit(form: EditForm<'_>) -> Result<Edit, DecodeError> {
+    let tenant = form.tenant.into_owned();
+    let action = match (form.annotator, form.subject) {
+        (Some(annotator), None) => EditAction::Quarantine { tenant, annotator: annotator.into_owned() },
+        (None, Some(subject)) => EditAction::Erase { tenant, subject: subject.into_owned() },
+        _ => return Err(DecodeError::BadValue { field: "edit" }),
+    };
+    Ok(Edit { id: form.id.into_owned(), action })
+}
+
+fn record(form: RecordForm<'_>) -> Result<Record, DecodeError> {
+    let record = match (form.judged, form.filed, form.edit) {
+        (Some(form), None, None) => Record::Judged(judged(form)),
+        (None, Some(form), None) => Record::Filed(Filed {
+            // A label in the ledger names its tenant and policy: without them it fails the check.
+            label: label(form.label, &Defaults::default())?,
+            received: form.received,
+            standing: form.standing.0,
+        }),
+        (None, None, Some(form)) => Record::Edit(edit(form)?),
+        _ => return Err(DecodeError::BadValue { field: "judged, filed or edit" }),
+    };
+    check(&record)?;
+    Ok(record)
+}
+
+/// Checks what names a round.
+pub(super) fn check_round(id: &RoundId) -> Result<(), DecodeError> {
+    check_id("tenant", &id.tenant)?;
+    check_id("policy", &id.policy)?;
+    Ok(check_id("event_id", &id.event)?)
+}
+
+fn check(record: &Record) -> Result<(), DecodeError> {
+    match record {
+        Record::Judged(judged) => {
+            check_round(&judged.id)?;
+            judged.subject.as_deref().map_or(Ok(()), |subject| check_id("subject", subject))?;
+            check_time("round_time", judged.round_time)?;
+            check_ref("decision", judged.decision)?;
+            if !judged.votes.is_sorted_by(|a, b| a.expert < b.expert) {
+                return Err(DecodeError::BadValue { field: "votes" });
+            }
+            for vote in &judged.votes {
+                check_id("votes.expert", &vote.expert)?;
+                vote.score.map_or(Ok(()), |score| check_share("votes.score", score))?;
+            }
+            Ok(())
+        }
+        Record::Filed(filed) => {
+            check_label(&filed.label)?;
+            check_time("received", filed.received)
+        }
+        Record::Edit(edit) => {
+            check_id("id", &edit.id)?;
+            let (tenant, field, named) = match &edit.action {
+                EditAction::Quarantine { tenant, annotator } => (tenant, "annotator", annotator),
+                EditAction::Erase { tenant, subject } => (tenant, "subject", subject),
+            };
+            check_id(field, named)?;
+            if tenant.is_empty() { Ok(()) } else { Ok(check_id("tenant", tenant)?) }
+        }
+    }
+}
+
+/// Reads a ledger record, Avro or JSON.
+///
+/// # Errors
+/// Where it is none: see [`DecodeError`].
+pub fn decode_record(payload: &[u8]) -> Result<Record, DecodeError> {
+    record(kinds()?.record.decode(payload)?)
+}
+
+/// Writes a ledger record. The ledger's topic holds Avro.
+///
+/// # Errors
+/// Where [`decode_record`] would refuse it.
+pub fn encode_record(record: &Record, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
+    check(record)?;
+    kinds()?.record.encode(&RecordForm::from(record), encoding)
+}

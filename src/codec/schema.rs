@@ -1,0 +1,171 @@
+//! The kinds of records: their schemas, parsed once, and how their bytes are framed.
+//!
+//! A datum (the bytes that Avro makes of a value) is read and written in one place, its frame in
+//! another: a further frame, such as a registry's, is one more arm in [`Kind::frame`] and [`Kind::encode`].
+
+use std::sync::LazyLock;
+
+use apache_avro::Schema;
+use apache_avro::rabin::Rabin;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::util::max_allocation_bytes;
+use apache_avro::writer::datum::GenericDatumWriter;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{DecodeError, EncodeError};
+use super::json;
+use super::{Encoding, MAX_DECISION, MAX_EVENT, MAX_LABEL, MAX_PREDICTOR, MAX_RECORD};
+
+/// The schema files by the names of their records.
+pub const SCHEMAS: [(&str, &str); 5] = [
+    ("Event", include_str!("../../schemas/event.avsc")),
+    ("Label", include_str!("../../schemas/label.avsc")),
+    ("Decision", include_str!("../../schemas/decision.avsc")),
+    ("LedgerRecord", include_str!("../../schemas/ledger.avsc")),
+    ("Predictor", include_str!("../../schemas/predictor.avsc")),
+];
+
+/// Marks Avro's single-object encoding; the schema's fingerprint follows, little-endian, then the datum.
+const MARKER: [u8; 2] = [0xC3, 0x01];
+const FINGERPRINT: usize = 8;
+
+/// All kinds.
+pub(super) struct Kinds {
+    pub(super) event: Kind,
+    pub(super) label: Kind,
+    pub(super) decision: Kind,
+    pub(super) record: Kind,
+    pub(super) predictor: Kind,
+}
+
+static KINDS: LazyLock<Option<Kinds>> = LazyLock::new(|| {
+    // Once for the process, before the first datum is read: a length prefix cannot ask for more.
+    max_allocation_bytes(MAX_PREDICTOR);
+    let [event, label, decision, record, predictor] = SCHEMAS;
+    Some(Kinds {
+        event: Kind::parse(event, MAX_EVENT)?,
+        label: Kind::parse(label, MAX_LABEL)?,
+        decision: Kind::parse(decision, MAX_DECISION)?,
+        record: Kind::parse(record, MAX_RECORD)?,
+        predictor: Kind::parse(predictor, MAX_PREDICTOR)?,
+    })
+});
+
+/// The kinds, their schemas parsed.
+pub(super) fn kinds() -> Result<&'static Kinds, DecodeError> {
+    KINDS.as_ref().ok_or(DecodeError::NoSchema)
+}
+
+/// A kind of record.
+pub(super) struct Kind {
+    name: &'static str,
+    /// The greatest record read or written, in bytes.
+    bound: usize,
+    fingerprint: u64,
+    reader: GenericDatumReader<'static>,
+    writer: GenericDatumWriter<'static>,
+}
+
+/// A record's bytes, its frame taken off.
+enum Framed<'a> {
+    Datum(&'a [u8]),
+    Json(&'a str),
+}
+
+impl Kind {
+    fn parse((name, text): (&'static str, &'static str), bound: usize) -> Option<Self> {
+        // Leaked once per kind: reader and writer borrow it for as long as the program runs.
+        let schema: &'static Schema = Box::leak(Box::new(Schema::parse_str(text).ok()?));
+        let fingerprint = schema.fingerprint::<Rabin>().bytes.try_into().ok()?;
+        Some(Self {
+            name,
+            bound,
+            fingerprint: u64::from_le_bytes(fingerprint),
+            reader: GenericDatumReader::builder(schema).human_readable(false).build().ok()?,
+            writer: GenericDatumWriter::builder(schema).human_readable(false).build().ok()?,
+        })
+    }
+
+    fn frame<'a>(&self, payload: &'a [u8]) -> Result<Framed<'a>, DecodeError> {
+        let (bytes, bound) = (payload.len(), self.bound);
+        if bytes == 0 {
+            return Err(DecodeError::Empty);
+        }
+        if bytes > bound {
+            return Err(DecodeError::TooLarge { bytes, bound });
+        }
+        if let Some(rest) = payload.strip_prefix(&MARKER) {
+            let Some((found, datum)) = rest.split_first_chunk::<FINGERPRINT>() else {
+                return Err(DecodeError::Malformed { why: "ends within its header" });
+            };
+            let (expected, found) = (self.fingerprint, u64::from_le_bytes(*found));
+            if found != expected {
+                return Err(DecodeError::WrongSchema { expected, found });
+            }
+            return Ok(Framed::Datum(datum));
+        }
+        if payload.trim_ascii_start().first() != Some(&b'{') {
+            return Err(DecodeError::NotAvro);
+        }
+        std::str::from_utf8(payload).map(Framed::Json).map_err(|_| DecodeError::NotJson)
+    }
+
+    fn datum<T: DeserializeOwned>(&self, datum: &[u8]) -> Result<T, DecodeError> {
+        use apache_avro::error::Details::{ReadBytes, ReadVariableIntegerBytes};
+        let mut rest = datum;
+        let form = self.reader.read_deser(&mut rest).map_err(|error| match error.details() {
+            ReadBytes(_) | ReadVariableIntegerBytes(_) => DecodeError::Malformed { why: "ends too early" },
+            _ => DecodeError::Malformed { why: "does not fit its schema" },
+        })?;
+        if rest.is_empty() { Ok(form) } else { Err(DecodeError::Malformed { why: "goes on after its end" }) }
+    }
+
+    /// Reads a record whose JSON has the fields of its Avro schema.
+    pub(super) fn decode<T: DeserializeOwned>(&self, payload: &[u8]) -> Result<T, DecodeError> {
+        match self.frame(payload)? {
+            Framed::Datum(datum) => self.datum(datum),
+            Framed::Json(text) => json::parse(text),
+        }
+    }
+
+    /// Reads a record whose JSON may leave out more than Avro lets it.
+    pub(super) fn decode_either<T: DeserializeOwned, U>(
+        &self,
+        payload: &[u8],
+        avro: impl FnOnce(T) -> Result<U, DecodeError>,
+        json: impl FnOnce(&str) -> Result<U, DecodeError>,
+    ) -> Result<U, DecodeError> {
+        match self.frame(payload)? {
+            Framed::Datum(datum) => avro(self.datum(datum)?),
+            Framed::Json(text) => json(text),
+        }
+    }
+
+    /// Writes a record.
+    pub(super) fn encode<T: Serialize>(&self, form: &T, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
+        let unfit = EncodeError::Unfit { record: self.name };
+        let mut out = Vec::with_capacity(512);
+        match encoding {
+            Encoding::Avro => {
+                out.extend_from_slice(&MARKER);
+                out.extend_from_slice(&self.fingerprint.to_le_bytes());
+                self.writer.write_ser(&mut out, form).map_err(|_| unfit)?;
+            }
+            Encoding::Json => serde_json::to_writer(&mut out, form).map_err(|_| unfit)?,
+        }
+        let (bytes, bound) = (out.len(), self.bound);
+        if bytes > bound { Err(DecodeError::TooLarge { bytes, bound }.into()) } else { Ok(out) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_schema_is_noticed() {
+        assert!(Kind::parse(("Event", "{}"), 1).is_none());
+        assert!(kinds().is_ok());
+    }
+}

@@ -1,0 +1,295 @@
+//! A round's labels in bytes: some 20 to 40 a label, in one piece of memory a round.
+
+use crate::core::event::Millis;
+use crate::core::label::{DecisionRef, Finding, Label, Source};
+use crate::core::ledger::{Filed, Standing};
+
+/// The labels of one round, one after the other.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Stored(Option<Box<[u8]>>);
+
+/// One label as stored; strings borrowed, the annotator by its number + 1 (0: none).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'a> {
+    /// `None`: the event's own id.
+    pub(super) id: Option<&'a str>,
+    pub(super) annotator: u32,
+    pub(super) verdict: Option<Finding>,
+    pub(super) severity: Option<f64>,
+    categories: &'a [u8],
+    time: Millis,
+    pub(super) received: Millis,
+    pub(super) source: Source,
+    pub(super) standing: Standing,
+    inclusion_probability: Option<f64>,
+    decision: Option<DecisionRef>,
+    pub(super) corrects: Option<&'a str>,
+    pub(super) retracts: Option<&'a str>,
+}
+
+impl Stored {
+    pub(super) const NONE: Self = Self(None);
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn entries(&self) -> Entries<'_> {
+        Entries(Cursor(self.0.as_deref().unwrap_or(&[])))
+    }
+
+    /// The one label where there is exactly one.
+    pub(super) fn only(&self) -> Option<Entry<'_>> {
+        let mut entries = self.entries();
+        let first = entries.next();
+        first.filter(|_| entries.0.0.is_empty())
+    }
+
+    /// Adds a label in place of the one at `replaced`.
+    pub(super) fn put(
+        &mut self,
+        filed: &Filed,
+        annotator: u32,
+        event: &str,
+        replaced: Option<usize>,
+    ) {
+        let old = self.0.take().unwrap_or_default();
+        let mut bytes = Vec::with_capacity(old.len() + 48);
+        let mut entries = Entries(Cursor(&old));
+        let mut at = 0;
+        loop {
+            let before = entries.0.0;
+            if entries.next().is_none() {
+                break;
+            }
+            let length = before.len() - entries.0.0.len();
+            if replaced != Some(at) {
+                bytes.extend_from_slice(before.get(..length).unwrap_or(&[]));
+            }
+            at += 1;
+        }
+        write(filed, annotator, event, &mut bytes);
+        self.0 = Some(bytes.into_boxed_slice());
+    }
+}
+
+const SEVERITY: u16 = 1 << 6;
+const INCLUSION: u16 = 1 << 7;
+const DECISION: u16 = 1 << 8;
+const CORRECTS: u16 = 1 << 9;
+const RETRACTS: u16 = 1 << 10;
+const OWN_ID: u16 = 1 << 11;
+const TIME: u16 = 1 << 12;
+const CATEGORIES: u16 = 1 << 13;
+
+fn write(filed: &Filed, annotator: u32, event: &str, out: &mut Vec<u8>) {
+    let label = &filed.label;
+    let verdict = label.verdict.map_or(3, |verdict| verdict as u16);
+    let mut flags = verdict | (label.source as u16) << 2 | (filed.standing as u16) << 4;
+    for (bit, set) in [
+        (SEVERITY, label.severity.is_some()),
+        (INCLUSION, label.inclusion_probability.is_some()),
+        (DECISION, label.decision.is_some()),
+        (CORRECTS, label.corrects.is_some()),
+        (RETRACTS, label.retracts.is_some()),
+        (OWN_ID, label.id != event),
+        (TIME, label.time != 0),
+        (CATEGORIES, !label.categories.is_empty()),
+    ] {
+        flags |= if set { bit } else { 0 };
+    }
+    out.extend(flags.to_le_bytes());
+    number(u64::from(annotator), out);
+    signed(filed.received, out);
+    if label.time != 0 {
+        signed(label.time, out);
+    }
+    if label.id != event {
+        text(&label.id, out);
+    }
+    for real in [label.severity, label.inclusion_probability]
+        .into_iter()
+        .flatten()
+    {
+        out.extend(real.to_le_bytes());
+    }
+    if let Some(at) = label.decision {
+        signed(i64::from(at.partition), out);
+        signed(at.offset, out);
+    }
+    for id in [&label.corrects, &label.retracts].into_iter().flatten() {
+        text(id, out);
+    }
+    if !label.categories.is_empty() {
+        let mut inner = Vec::new();
+        for category in &label.categories {
+            text(category, &mut inner);
+        }
+        number(inner.len() as u64, out);
+        out.extend(inner);
+    }
+}
+
+fn number(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 128 {
+        out.push((value & 127) as u8 | 128);
+        value >>= 7;
+    }
+    out.push((value & 127) as u8);
+}
+
+fn signed(value: i64, out: &mut Vec<u8>) {
+    number(((value << 1) ^ (value >> 63)).cast_unsigned(), out);
+}
+
+fn text(value: &str, out: &mut Vec<u8>) {
+    number(value.len() as u64, out);
+    out.extend(value.as_bytes());
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = *self.take(1)?.first()?;
+            value |= u64::from(byte & 127) << shift;
+            if byte < 128 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn signed(&mut self) -> Option<i64> {
+        let value = self.number()?;
+        Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
+    }
+
+    fn real(&mut self) -> Option<f64> {
+        Some(f64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length = usize::try_from(self.number()?).ok()?;
+        std::str::from_utf8(self.take(length)?).ok()
+    }
+}
+
+/// Iterates over the labels of one round.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entries<'a>(Cursor<'a>);
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        let bytes = &mut self.0;
+        let flags = u16::from_le_bytes(bytes.take(2)?.try_into().ok()?);
+        let has = |bit: u16| flags & bit != 0;
+        let annotator = u32::try_from(bytes.number()?).ok()?;
+        let received = bytes.signed()?;
+        let time = if has(TIME) { bytes.signed()? } else { 0 };
+        let id = if has(OWN_ID) {
+            Some(bytes.text()?)
+        } else {
+            None
+        };
+        let severity = if has(SEVERITY) {
+            Some(bytes.real()?)
+        } else {
+            None
+        };
+        let inclusion_probability = if has(INCLUSION) {
+            Some(bytes.real()?)
+        } else {
+            None
+        };
+        let decision = if has(DECISION) {
+            let partition = i32::try_from(bytes.signed()?).ok()?;
+            Some(DecisionRef {
+                partition,
+                offset: bytes.signed()?,
+            })
+        } else {
+            None
+        };
+        let corrects = if has(CORRECTS) {
+            Some(bytes.text()?)
+        } else {
+            None
+        };
+        let retracts = if has(RETRACTS) {
+            Some(bytes.text()?)
+        } else {
+            None
+        };
+        let categories = if has(CATEGORIES) {
+            let length = usize::try_from(bytes.number()?).ok()?;
+            bytes.take(length)?
+        } else {
+            &[]
+        };
+        Some(Entry {
+            id,
+            annotator,
+            verdict: Finding::ALL.get(usize::from(flags & 3)).copied(),
+            severity,
+            categories,
+            time,
+            received,
+            source: *Source::ALL.get(usize::from(flags >> 2 & 3))?,
+            standing: *Standing::ALL.get(usize::from(flags >> 4 & 3))?,
+            inclusion_probability,
+            decision,
+            corrects,
+            retracts,
+        })
+    }
+}
+
+impl Entry<'_> {
+    /// The label with its names written out.
+    pub(super) fn filed(
+        &self,
+        tenant: &str,
+        policy: &str,
+        event: &str,
+        annotator: Option<&str>,
+    ) -> Filed {
+        let mut categories = Vec::new();
+        let mut inner = Cursor(self.categories);
+        while let Some(category) = inner.text() {
+            categories.push(category.to_owned());
+        }
+        let label = Label {
+            id: self.id.unwrap_or(event).to_owned(),
+            tenant: tenant.to_owned(),
+            policy: policy.to_owned(),
+            event: event.to_owned(),
+            annotator: annotator.map(str::to_owned),
+            verdict: self.verdict,
+            severity: self.severity,
+            categories,
+            time: self.time,
+            source: self.source,
+            inclusion_probability: self.inclusion_probability,
+            decision: self.decision,
+            corrects: self.corrects.map(str::to_owned),
+            retracts: self.retracts.map(str::to_owned),
+        };
+        Filed {
+            label,
+            received: self.received,
+            standing: self.standing,
+        }
+    }
+}

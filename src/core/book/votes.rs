@@ -1,0 +1,167 @@
+//! Votes in columns: panels (who was asked) apart from scores (what they said).
+
+use std::collections::HashMap;
+
+use super::{BookError, Full};
+use crate::core::ledger::RoundVote;
+
+/// Greatest number of votes in one round.
+pub const MAX_VOTES: usize = 256;
+
+/// Names a panel: a list of expert ids that some round's votes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Panel(u32);
+
+impl Panel {
+    /// The panel of a round whose votes are not known.
+    pub(super) const NONE: Self = Self(u32::MAX);
+
+    /// Its number, from 0.
+    #[must_use]
+    pub fn number(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// All panels of one policy.
+#[derive(Debug, Default)]
+pub(super) struct Panels {
+    experts: Vec<Vec<String>>,
+    by_experts: HashMap<Vec<String>, u32>,
+    last: u32,
+}
+
+impl Panels {
+    pub(super) fn experts(&self, panel: Panel) -> &[String] {
+        self.experts.get(panel.number()).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn all(&self) -> &[Vec<String>] {
+        &self.experts
+    }
+
+    /// The panel of these experts, who must stand in the order of their ids, none twice.
+    pub(super) fn intern<'a>(
+        &mut self,
+        experts: impl ExactSizeIterator<Item = &'a str> + Clone,
+    ) -> Result<Panel, BookError> {
+        if let Some(last) = self.experts.get(self.last as usize)
+            && last.len() == experts.len()
+            && last
+                .iter()
+                .zip(experts.clone())
+                .all(|(known, asked)| known == asked)
+        {
+            return Ok(Panel(self.last));
+        }
+        if experts.len() > MAX_VOTES {
+            return Err(BookError::TooManyVotes {
+                votes: experts.len(),
+            });
+        }
+        let names: Vec<String> = experts.map(str::to_owned).collect();
+        if !names.is_sorted_by(|a, b| a < b) {
+            return Err(BookError::Unordered);
+        }
+        if let Some(known) = self.by_experts.get(&names) {
+            self.last = *known;
+            return Ok(Panel(*known));
+        }
+        let number = u32::try_from(self.experts.len())
+            .ok()
+            .filter(|new| *new < u32::MAX)
+            .ok_or(Full)?;
+        self.experts.push(names.clone());
+        self.by_experts.insert(names, number);
+        self.last = number;
+        Ok(Panel(number))
+    }
+}
+
+/// A vote in one number: NaN for an abstention, the sign set for a shadow vote.
+#[derive(Debug, Clone, Copy)]
+pub struct Score(f64);
+
+impl Score {
+    /// The vote's number.
+    ///
+    /// # Errors
+    /// Where the score is not in \[0,1\].
+    pub fn new(score: Option<f64>, shadow: bool) -> Result<Self, BookError> {
+        let magnitude = match score {
+            None => f64::NAN,
+            // A zero has one sign: minus zero is a zero that is no shadow vote.
+            Some(score) if (0.0..=1.0).contains(&score) => score.abs(),
+            Some(_) => return Err(BookError::Score),
+        };
+        Ok(Self(magnitude.copysign(if shadow { -1.0 } else { 1.0 })))
+    }
+
+    /// What the learner sees: NaN for abstentions and shadow votes.
+    #[inline]
+    #[must_use]
+    pub fn awake(self) -> f64 {
+        if self.0.is_sign_negative() {
+            f64::NAN
+        } else {
+            self.0
+        }
+    }
+
+    pub(super) fn vote(self, expert: &str) -> RoundVote {
+        RoundVote {
+            expert: expert.to_owned(),
+            score: (!self.0.is_nan()).then_some(self.0.abs()),
+            shadow: self.0.is_sign_negative(),
+        }
+    }
+
+    /// What stands in an erased round's place.
+    pub(super) const ERASED: Self = Self(f64::NAN);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vote_comes_back() {
+        for score in [
+            None,
+            Some(0.0),
+            Some(-0.0),
+            Some(f64::MIN_POSITIVE / 8.0),
+            Some(0.1),
+            Some(1.0),
+        ] {
+            for shadow in [false, true] {
+                let stored = Score::new(score, shadow).unwrap();
+                assert_eq!(
+                    stored.vote("a"),
+                    RoundVote {
+                        expert: "a".to_owned(),
+                        score,
+                        shadow
+                    }
+                );
+                assert_eq!(stored.awake().is_nan(), shadow || score.is_none());
+            }
+        }
+        for score in [f64::NAN, f64::INFINITY, -0.1, 1.0 + f64::EPSILON] {
+            assert!(Score::new(Some(score), false).is_err());
+        }
+    }
+
+    #[test]
+    fn a_panel_has_one_number() {
+        let mut panels = Panels::default();
+        let mut intern = |names: &[&str]| panels.intern(names.iter().copied());
+        let first = intern(&["a", "b"]).unwrap();
+        let second = intern(&["a"]).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(intern(&["a", "b"]).unwrap(), first);
+        assert_eq!(intern(&["a"]).unwrap(), second);
+        assert!(matches!(intern(&["b", "a"]), Err(BookError::Unordered)));
+        assert!(matches!(intern(&["a", "a"]), Err(BookError::Unordered)));
+    }
+}

@@ -1,0 +1,227 @@
+//! The rounds that count, in the order (round time, tenant, event id).
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
+use super::roster::{NO_ENCODER, Roster};
+use crate::core::book::{Edits, Panel, Rounds, Row};
+use crate::core::event::Millis;
+use crate::core::label::Mapping;
+
+/// What the fold knows of a row.
+#[derive(Debug, Clone, Copy)]
+struct Placed {
+    time: Millis,
+    /// NaN: it does not count.
+    target: f64,
+    panel: Panel,
+    encoder: u32,
+}
+
+impl Placed {
+    fn counts(&self) -> bool {
+        !self.target.is_nan()
+    }
+}
+
+/// The rounds that count, sorted, with what changed since.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// By row; `None` where nothing was said of the row yet.
+    placed: Vec<Option<Placed>>,
+    sorted: Vec<Row>,
+    /// Rows to look at again; `true`: its votes changed.
+    touched: Vec<(Row, bool)>,
+}
+
+impl Order {
+    /// Rounds that count.
+    pub(super) fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
+    pub(super) fn row(&self, at: usize) -> Option<Row> {
+        self.sorted.get(at).copied()
+    }
+
+    pub(super) fn target(&self, row: Row) -> f64 {
+        self.placed
+            .get(row.0 as usize)
+            .copied()
+            .flatten()
+            .map_or(f64::NAN, |placed| placed.target)
+    }
+
+    pub(super) fn touch(&mut self, row: Row, votes: bool) {
+        self.touched.push((row, votes));
+    }
+
+    pub(super) fn touched(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// Puts what changed in its place. The first position at which the order or a round's content is
+    /// another than before; `None` where nothing is.
+    pub(super) fn settle(
+        &mut self,
+        rounds: &Rounds,
+        mapping: &Mapping,
+        edits: &Edits,
+        roster: &mut Roster,
+    ) -> Option<usize> {
+        if self.touched.is_empty() {
+            return None;
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        // Of a row's entries the last says `true` if any does.
+        touched.reverse();
+        touched.dedup_by_key(|(row, _)| *row);
+        touched.reverse();
+        self.placed.resize(rounds.len(), None);
+        let mut lowest: Option<(Millis, Row)> = None;
+        let mut lower = |time, row| {
+            if lowest.is_none_or(|(least, of)| compare(rounds, (time, row), (least, of)).is_lt()) {
+                lowest = Some((time, row));
+            }
+        };
+        let mut now = Vec::with_capacity(touched.len());
+        let (mut inserted, mut moved, mut removed) = (Vec::new(), HashSet::new(), false);
+        for (row, votes) in touched.drain(..) {
+            let old = self
+                .placed
+                .get(row.0 as usize)
+                .copied()
+                .flatten()
+                .filter(Placed::counts);
+            let new = place(rounds, row, mapping, edits);
+            match (old, new) {
+                (None, None) => {}
+                (Some(old), None) => {
+                    lower(old.time, row);
+                    roster.remove(old.panel, old.encoder);
+                    removed = true;
+                }
+                (None, Some(new)) => {
+                    lower(new.time, row);
+                    roster.add(new.panel, new.encoder);
+                    inserted.push(row);
+                }
+                (Some(old), Some(new)) => {
+                    if !votes && old.target.to_bits() == new.target.to_bits() {
+                        continue;
+                    }
+                    lower(old.time.min(new.time), row);
+                    roster.remove(old.panel, old.encoder);
+                    roster.add(new.panel, new.encoder);
+                    if old.time != new.time {
+                        moved.insert(row);
+                        inserted.push(row);
+                    }
+                }
+            }
+            now.push((row, new));
+        }
+        self.touched = touched;
+        // Found in the old order, before any row's time is another.
+        let first = lowest.map(|least| self.position(rounds, least))?;
+        for (row, placed) in now {
+            if let Some(slot) = self.placed.get_mut(row.0 as usize) {
+                *slot = placed;
+            }
+        }
+        self.merge(rounds, first, inserted, &moved, removed);
+        Some(first)
+    }
+
+    /// How many rounds come before this key.
+    fn position(&self, rounds: &Rounds, key: (Millis, Row)) -> usize {
+        if self
+            .sorted
+            .last()
+            .is_none_or(|last| compare(rounds, (self.time(*last), *last), key).is_lt())
+        {
+            return self.sorted.len();
+        }
+        self.sorted
+            .partition_point(|row| compare(rounds, (self.time(*row), *row), key).is_lt())
+    }
+
+    fn time(&self, row: Row) -> Millis {
+        self.placed
+            .get(row.0 as usize)
+            .copied()
+            .flatten()
+            .map_or(0, |placed| placed.time)
+    }
+
+    fn merge(
+        &mut self,
+        rounds: &Rounds,
+        first: usize,
+        mut inserted: Vec<Row>,
+        moved: &HashSet<Row>,
+        removed: bool,
+    ) {
+        if inserted.is_empty() && !removed {
+            return;
+        }
+        let key = |row: Row| (self.time(row), row);
+        inserted.sort_unstable_by(|a, b| compare(rounds, key(*a), key(*b)));
+        if first == self.sorted.len() {
+            self.sorted.append(&mut inserted);
+            return;
+        }
+        let stays = |row: &Row| {
+            let counts = self
+                .placed
+                .get(row.0 as usize)
+                .copied()
+                .flatten()
+                .is_some_and(|placed| placed.counts());
+            counts && (moved.is_empty() || !moved.contains(row))
+        };
+        let tail = self.sorted.get(first..).unwrap_or(&[]);
+        let mut merged = Vec::with_capacity(tail.len() + inserted.len());
+        let mut new = inserted.into_iter().peekable();
+        for row in tail.iter().copied().filter(stays) {
+            while let Some(before) = new.next_if(|new| compare(rounds, key(*new), key(row)).is_lt())
+            {
+                merged.push(before);
+            }
+            merged.push(row);
+        }
+        merged.extend(new);
+        self.sorted.truncate(first);
+        self.sorted.append(&mut merged);
+    }
+}
+
+/// What counts of a row now.
+fn place(rounds: &Rounds, row: Row, mapping: &Mapping, edits: &Edits) -> Option<Placed> {
+    let (panel, scores) = rounds.votes(row)?;
+    if scores.iter().all(|score| score.awake().is_nan()) {
+        return None;
+    }
+    let target = rounds.target(row, mapping, edits)?;
+    let encoder = rounds
+        .features(row)
+        .and_then(|(encoder, _)| u32::try_from(encoder).ok());
+    Some(Placed {
+        time: rounds.round_time(row),
+        target,
+        panel,
+        encoder: encoder.unwrap_or(NO_ENCODER),
+    })
+}
+
+fn compare(rounds: &Rounds, a: (Millis, Row), b: (Millis, Row)) -> Ordering {
+    a.0.cmp(&b.0).then_with(|| {
+        let names = |row: Row| (rounds.tenant(row), rounds.event(row));
+        if a.1 == b.1 {
+            Ordering::Equal
+        } else {
+            names(a.1).cmp(&names(b.1))
+        }
+    })
+}

@@ -1,0 +1,183 @@
+//! The state hash: which learner, over what, and every number of its state.
+
+use sha2::{Digest, Sha256};
+
+use super::event::Millis;
+use super::features::EncoderId;
+use super::predictor::{FORMAT, StateHash};
+
+/// What a state hash speaks of. Labels, edits, waiting labels and offsets are no part of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Stated<'a> {
+    /// The learner with its parameters, in its canonical line.
+    pub learner: &'a str,
+    /// The experts, by the UTF-8 bytes of their ids.
+    pub experts: &'a [String],
+    /// The encoder whose features the learner reads.
+    pub encoder: Option<&'a EncoderId>,
+    /// The target mapping in its canonical line.
+    pub mapping: &'a str,
+    /// Rounds folded.
+    pub rounds: u64,
+    /// The last round folded: (round time, tenant, event id).
+    pub last_key: Option<(Millis, &'a str, &'a str)>,
+    /// Each member's state, in member order.
+    pub state: &'a [f64],
+}
+
+/// SHA-256 over, in this order: the format version (4 bytes), the learner's line, the number of experts
+/// (8 bytes) and each id, the encoder (one byte 0, or 1 and its 32 bytes), the mapping's line, the
+/// number of rounds (8 bytes), the last key (0, or 1, its round time in 8 bytes, tenant and event id),
+/// the number of state numbers (8 bytes) and each as an IEEE 754 double. All numbers little-endian;
+/// each text is preceded by its length in bytes (8 bytes).
+#[must_use]
+pub fn state_hash(stated: &Stated<'_>) -> StateHash {
+    let mut hash = Sha256::new();
+    hash.update(FORMAT.to_le_bytes());
+    text(&mut hash, stated.learner);
+    length(&mut hash, stated.experts.len());
+    for expert in stated.experts {
+        text(&mut hash, expert);
+    }
+    match stated.encoder {
+        None => hash.update([0]),
+        Some(encoder) => {
+            hash.update([1]);
+            hash.update(encoder);
+        }
+    }
+    text(&mut hash, stated.mapping);
+    hash.update(stated.rounds.to_le_bytes());
+    match stated.last_key {
+        None => hash.update([0]),
+        Some((time, tenant, event)) => {
+            hash.update([1]);
+            hash.update(time.to_le_bytes());
+            text(&mut hash, tenant);
+            text(&mut hash, event);
+        }
+    }
+    length(&mut hash, stated.state.len());
+    for number in stated.state {
+        hash.update(number.to_le_bytes());
+    }
+    hash.finalize().into()
+}
+
+fn length(hash: &mut Sha256, value: usize) {
+    hash.update((value as u64).to_le_bytes());
+}
+
+fn text(hash: &mut Sha256, value: &str) {
+    length(hash, value.len());
+    hash.update(value);
+}
+
+/// The hash in 64 hexadecimal digits.
+#[must_use]
+pub fn hex(hash: &[u8; 32]) -> String {
+    use std::fmt::Write as _;
+    hash.iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// The 32 bytes that [`hex`] wrote.
+#[must_use]
+pub fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digits = std::str::from_utf8(digits).ok()?;
+        if digits.starts_with('+') {
+            return None;
+        }
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_counts() {
+        let experts = ["a".to_owned(), "b".to_owned()];
+        let joined = ["ab".to_owned()];
+        let base = Stated {
+            learner: "hedge eta=1",
+            experts: &experts,
+            encoder: None,
+            mapping: "m",
+            rounds: 2,
+            last_key: Some((5, "t", "e")),
+            state: &[0.5, 1.0],
+        };
+        let others = [
+            Stated {
+                learner: "hedge eta=2",
+                ..base
+            },
+            Stated {
+                experts: &joined,
+                ..base
+            },
+            Stated {
+                encoder: Some(&[0; 32]),
+                ..base
+            },
+            Stated {
+                mapping: "n",
+                ..base
+            },
+            Stated { rounds: 3, ..base },
+            Stated {
+                last_key: None,
+                ..base
+            },
+            Stated {
+                last_key: Some((5, "te", "")),
+                ..base
+            },
+            Stated {
+                state: &[0.5, 1.0 + f64::EPSILON],
+                ..base
+            },
+            Stated {
+                state: &[0.5],
+                ..base
+            },
+        ];
+        let mut hashes: Vec<_> = others.iter().map(state_hash).collect();
+        hashes.push(state_hash(&base));
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), others.len() + 1);
+    }
+
+    #[test]
+    fn the_bytes_are_pinned() {
+        let empty = Stated {
+            learner: "hedge",
+            experts: &[],
+            encoder: None,
+            mapping: "",
+            rounds: 0,
+            last_key: None,
+            state: &[],
+        };
+        assert_eq!(
+            hex(&state_hash(&empty)),
+            "1503138dc85535565811a36b8c8ea4e9bc58c3c81281565fe83d46c6c51abd96"
+        );
+        assert_eq!(unhex(&hex(&[171; 32])), Some([171; 32]));
+        assert_eq!(unhex(&"+1".repeat(32)), None);
+        assert_eq!(unhex("00"), None);
+    }
+}

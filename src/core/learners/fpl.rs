@@ -1,0 +1,90 @@
+//! Follow the Perturbed Leader (Hannan 1957; Kalai & Vempala 2005): follow the awake expert with the
+//! least L - Z, Z drawn anew in every round.
+//!
+//! With Gumbel noise of scale 1/η the leader is distributed exactly as Hedge's weights. The known
+//! bounds (e^η (L* + H_N/η) for exponential noise, Hedge's for Gumbel) hold for the *expected* loss;
+//! what is played is one draw, so no bound is claimed.
+
+use super::super::draw::{Draws, exponential, gumbel};
+use super::mix::Mix;
+use super::{BadState, Learner, Mass, Noise, Sight, owned, shares};
+
+/// Follow the Perturbed Leader with keyed draws.
+#[derive(Debug, Clone)]
+pub struct Fpl {
+    names: Vec<String>,
+    mix: Mix,
+    noise: Noise,
+    draws: Draws,
+}
+
+impl Fpl {
+    /// Noise of scale 1/`eta`, drawn by (secret, policy, event, expert).
+    #[must_use]
+    pub fn new(experts: &[&str], uniform: &[f64], eta: f64, noise: Noise, draws: Draws) -> Self {
+        let mix = Mix::new(eta, uniform);
+        Self { names: owned(experts), mix, noise, draws }
+    }
+
+    /// The awake expert to follow in this round, the first of several; `None` where all sleep.
+    fn leader(&self, round: &Sight<'_>) -> Option<usize> {
+        let mut least = (f64::INFINITY, None);
+        let awake = self.names.iter().zip(round.votes).zip(self.mix.losses()).enumerate();
+        for (at, ((name, vote), loss)) in awake {
+            if vote.is_nan() {
+                continue;
+            }
+            let uniform = self.draws.uniform(round.event, name, "fpl");
+            let noise = match self.noise {
+                Noise::Exponential => exponential(uniform),
+                Noise::Gumbel => gumbel(uniform),
+            };
+            let perturbed = loss - noise / self.mix.rate();
+            if perturbed < least.0 {
+                least = (perturbed, Some(at));
+            }
+        }
+        least.1
+    }
+}
+
+impl Learner for Fpl {
+    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+        self.leader(round).and_then(|at| round.votes.get(at)).copied().unwrap_or(0.5)
+    }
+
+    /// A sleeper takes Hedge's mix loss under Gumbel noise, where it is the exact one, and the
+    /// followed expert's loss under exponential noise.
+    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+        let p = self.predict(round);
+        let heard = self.mix.hear(round.votes);
+        let loss = |vote: f64| (vote - target).abs();
+        match self.noise {
+            Noise::Gumbel => self.mix.learn(heard, loss),
+            Noise::Exponential => self.mix.learn_with(loss(p), loss),
+        }
+        p
+    }
+
+    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+        let leader = self.leader(round);
+        for (at, out) in out.iter_mut().enumerate() {
+            *out = if Some(at) == leader { 1.0 } else { 0.0 };
+        }
+        true
+    }
+
+    /// Under Gumbel noise the probability of being followed; under exponential noise Hedge's weights,
+    /// which follow the same losses, for want of a closed form.
+    fn masses(&self) -> Vec<Mass> {
+        shares(&self.names, &self.mix.masses())
+    }
+
+    fn save(&self, out: &mut Vec<f64>) {
+        self.mix.save(out);
+    }
+
+    fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
+        self.mix.load(state)
+    }
+}

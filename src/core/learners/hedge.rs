@@ -1,0 +1,93 @@
+//! Hedge, or randomised Weighted Majority (Freund & Schapire 1997): weights in proportion to π e^(-ηL).
+//!
+//! Proven, with a sleeper charged the mix loss (a specialist in the sense of Freund et al. 1997):
+//! regret against expert i over its `T_i` awake rounds is at most ln(1/π_i)/η + η `T_i`/8, and with the
+//! anytime step η_t = 2√(ln N / t) at most √(T ln N).
+
+use super::super::math::ln;
+use super::mix::Mix;
+use super::{Against, BadState, Learner, Mass, Sight, check, owned, shares};
+
+/// Hedge with a fixed step, or with one that falls by the round and needs no number of rounds.
+#[derive(Debug, Clone)]
+pub struct Hedge {
+    names: Vec<String>,
+    mix: Mix,
+    /// Anytime: 2√(ln N), divided by √t for the step of round t. Fixed: `None`.
+    pace: Option<f64>,
+    rounds: f64,
+}
+
+impl Hedge {
+    /// Hedge with the step `eta` and prior masses that sum to one.
+    #[must_use]
+    pub fn fixed(experts: &[&str], prior: &[f64], eta: f64) -> Self {
+        Self::with(experts, Mix::new(eta, prior), None)
+    }
+
+    /// Hedge with η_t = 2√(ln N / t), t = 1, 2, ... (uniform prior).
+    #[must_use]
+    pub fn anytime(experts: &[&str], uniform: &[f64]) -> Self {
+        let pace = 2.0 * ln(experts.len() as f64).sqrt();
+        Self::with(experts, Mix::new(pace, uniform), Some(pace))
+    }
+
+    fn with(experts: &[&str], mix: Mix, pace: Option<f64>) -> Self {
+        Self { names: owned(experts), mix, pace, rounds: 0.0 }
+    }
+
+    /// η after this many rounds.
+    #[inline(always)]
+    fn rate_after(&self, rounds: f64) -> f64 {
+        self.pace.map_or(self.mix.rate(), |pace| pace / (rounds + 1.0).sqrt())
+    }
+}
+
+impl Learner for Hedge {
+    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+        self.mix.hear(round.votes).mean()
+    }
+
+    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+        let heard = self.mix.hear(round.votes);
+        self.rounds += 1.0;
+        self.mix.learn_at(self.rate_after(self.rounds), heard, |vote| (vote - target).abs());
+        heard.mean()
+    }
+
+    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+        self.mix.weights(round.votes, out);
+        true
+    }
+
+    fn masses(&self) -> Vec<Mass> {
+        shares(&self.names, &self.mix.masses())
+    }
+
+    fn save(&self, out: &mut Vec<f64>) {
+        out.push(self.rounds);
+        self.mix.save(out);
+    }
+
+    fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
+        let expected = 1 + self.names.len();
+        let Some((rounds, losses)) = state.split_first() else {
+            return Err(BadState::Length { expected, found: 0 });
+        };
+        check(state, expected, -super::GREATEST_SUM..=super::GREATEST_SUM)?;
+        if *rounds < 0.0 {
+            return Err(BadState::OutOfRange);
+        }
+        self.mix.load_at(self.rate_after(*rounds), losses)?;
+        self.rounds = *rounds;
+        Ok(())
+    }
+
+    fn bound(&self, against: &Against) -> Option<f64> {
+        let eta = self.mix.rate();
+        Some(match self.pace {
+            None => -self.mix.ln_prior(against.expert) / eta + eta * against.awake as f64 / 8.0,
+            Some(_) => (against.rounds as f64 * ln(self.names.len() as f64)).sqrt(),
+        })
+    }
+}

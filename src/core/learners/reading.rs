@@ -1,0 +1,228 @@
+//! Reading members: diagonal Bayesian logistic regression over the judged text's features and the
+//! votes. Weighing votes cannot know that an expert is right about slurs and wrong about sarcasm; the
+//! text can tell, and the encoder has read it already.
+//!
+//! Inputs f: z (384 numbers, `z_j` = `q_j`·4/(127·√384) of the stored bytes q), then stacking's φ. The
+//! diagonal works because the basis is whitened. Sums run in eight fixed lanes, so that a vectorised
+//! and a plain build give the same bits. Without features a member sleeps.
+
+use super::super::features::{DIMENSIONS, Features};
+use super::super::math::sigmoid;
+use super::stacking::{Form, Seen, VARIANCE, curvature, look, width};
+use super::{BadState, Learner, LossKind, Mass, Sight, check};
+
+const LANES: usize = 8;
+type Lanes = [f64; LANES];
+
+/// 4 / (127·√384): what one step of a stored byte is worth.
+const STEP: f64 = 4.0 / (127.0 * 19.595_917_942_265_423);
+
+/// Lanes of z.
+const LEADING: usize = DIMENSIONS / LANES;
+
+/// Eight inputs and their squares.
+#[derive(Debug, Clone, Copy)]
+struct Input {
+    value: Lanes,
+    square: Lanes,
+}
+
+/// The inputs of one round, converted once for all members that read it.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    inputs: Vec<Input>,
+}
+
+impl Text {
+    pub(super) fn new(n: usize) -> Self {
+        let zero = Input { value: [0.0; LANES], square: [0.0; LANES] };
+        Self { inputs: vec![zero; LEADING + width(n).div_ceil(LANES)] }
+    }
+
+    /// Reads features and φ.
+    #[inline(always)]
+    pub(super) fn read(&mut self, features: &Features, phi: &[f64]) {
+        let (z, rest) = self.inputs.split_at_mut(LEADING);
+        for (input, q) in z.iter_mut().zip(features.as_chunks::<LANES>().0) {
+            for (lane, q) in q.iter().enumerate() {
+                let x = f64::from(*q) * STEP;
+                input.value[lane] = x;
+                input.square[lane] = x * x;
+            }
+        }
+        for (input, phi) in rest.iter_mut().zip(phi.chunks(LANES)) {
+            for ((value, square), x) in input.value.iter_mut().zip(&mut input.square).zip(phi) {
+                *value = *x;
+                *square = x * x;
+            }
+        }
+    }
+}
+
+/// Mean and variance of eight weights.
+#[derive(Debug, Clone, Copy)]
+struct Weight {
+    mean: Lanes,
+    variance: Lanes,
+}
+
+/// One reading member.
+#[derive(Debug, Clone)]
+pub(super) struct Reader {
+    variance: f64,
+    gamma: f64,
+    inputs: usize,
+    weights: Vec<Weight>,
+}
+
+#[inline(always)]
+fn sum(lanes: Lanes) -> f64 {
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+impl Reader {
+    /// Prior variance `variance` for the coordinates of z (.1 for φ's), memory 0 < γ <= 1.
+    pub(super) fn new(n: usize, variance: f64, gamma: f64) -> Self {
+        let inputs = DIMENSIONS + 2 * n + 1;
+        let weight = |variance| Weight { mean: [0.0; LANES], variance: [variance; LANES] };
+        let mut weights = vec![weight(variance); LEADING];
+        weights.resize(LEADING + width(n).div_ceil(LANES), weight(VARIANCE));
+        // Lanes past the last input are zero throughout.
+        let variances = weights.iter_mut().flat_map(|weight| &mut weight.variance);
+        variances.skip(inputs).for_each(|x| *x = 0.0);
+        Self { variance, gamma, inputs, weights }
+    }
+
+    pub(super) fn name(&self) -> String {
+        format!("reading {}/{}", self.variance, self.gamma)
+    }
+
+    #[inline(always)]
+    pub(super) fn see(&self, text: &Text) -> Seen {
+        let (mut s, mut u) = ([0.0; LANES], [0.0; LANES]);
+        for (input, weight) in text.inputs.iter().zip(&self.weights) {
+            for lane in 0..LANES {
+                s[lane] += input.value[lane] * weight.mean[lane];
+                u[lane] += input.square[lane] * weight.variance[lane];
+            }
+        }
+        Seen { s: sum(s), u: sum(u) }
+    }
+
+    /// Learns the target of the round seen, q = σ(s).
+    #[inline(always)]
+    pub(super) fn learn(&mut self, text: &Text, q: f64, target: f64) {
+        let h = curvature(q);
+        let off = target - q;
+        let (z, phi) = self.weights.split_at_mut(LEADING);
+        let (z_inputs, phi_inputs) = text.inputs.split_at(LEADING);
+        if self.gamma < 1.0 {
+            learn::<true>(z, z_inputs, 1.0 / self.gamma, self.variance, h, off);
+            learn::<true>(phi, phi_inputs, 1.0 / self.gamma, VARIANCE, h, off);
+        } else {
+            learn::<false>(z, z_inputs, 1.0, self.variance, h, off);
+            learn::<false>(phi, phi_inputs, 1.0, VARIANCE, h, off);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        2 * self.inputs
+    }
+
+    /// w, then P.
+    pub(super) fn save(&self, out: &mut Vec<f64>) {
+        out.extend(self.weights.iter().flat_map(|weight| weight.mean).take(self.inputs));
+        out.extend(self.weights.iter().flat_map(|weight| weight.variance).take(self.inputs));
+    }
+
+    pub(super) fn check(&self, state: &[f64]) -> Result<(), BadState> {
+        check(state, self.len(), -1e6..=1e6)?;
+        if state.iter().skip(self.inputs).any(|variance| *variance < 0.0) {
+            return Err(BadState::OutOfRange);
+        }
+        Ok(())
+    }
+
+    pub(super) fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
+        self.check(state)?;
+        let (means, variances) = state.split_at(self.inputs);
+        let to = self.weights.iter_mut().flat_map(|weight| &mut weight.mean);
+        to.zip(means).for_each(|(to, x)| *to = *x);
+        let to = self.weights.iter_mut().flat_map(|weight| &mut weight.variance);
+        to.zip(variances).for_each(|(to, x)| *to = *x);
+        Ok(())
+    }
+}
+
+/// P ← min(P/γ, prior) where it forgets; P ← P / (1 + h f² P); w ← w + P f (y - q).
+#[inline(always)]
+fn learn<const FORGETS: bool>(weights: &mut [Weight], inputs: &[Input], inverse: f64, prior: f64, h: f64, off: f64) {
+    for (weight, input) in weights.iter_mut().zip(inputs) {
+        for lane in 0..LANES {
+            let mut variance = weight.variance[lane];
+            if FORGETS {
+                variance *= inverse;
+                variance = if variance < prior { variance } else { prior };
+            }
+            variance /= 1.0 + h * input.square[lane] * variance;
+            weight.variance[lane] = variance;
+            weight.mean[lane] += variance * input.value[lane] * off;
+        }
+    }
+}
+
+/// A reading member as a learner of its own. A round without features it does not know: it says .5
+/// and learns nothing.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    reader: Reader,
+    text: Text,
+    phi: Vec<f64>,
+}
+
+impl Reading {
+    /// A reading member over n experts.
+    #[must_use]
+    pub fn new(n: usize, variance: f64, gamma: f64) -> Self {
+        Self { reader: Reader::new(n, variance, gamma), text: Text::new(n), phi: vec![0.0; width(n)] }
+    }
+
+    fn see(&mut self, round: &Sight<'_>) -> Option<Seen> {
+        look(Form::Sign, round.votes, &mut self.phi);
+        self.text.read(round.features?, &self.phi);
+        Some(self.reader.see(&self.text))
+    }
+}
+
+impl Learner for Reading {
+    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+        self.see(round).map_or(0.5, |seen| sigmoid(seen.log_odds()))
+    }
+
+    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+        let Some(seen) = self.see(round) else { return 0.5 };
+        self.reader.learn(&self.text, sigmoid(seen.s), target);
+        sigmoid(seen.log_odds())
+    }
+
+    fn weights(&self, _: &Sight<'_>, _: &mut [f64]) -> bool {
+        false
+    }
+
+    fn masses(&self) -> Vec<Mass> {
+        vec![Mass { member: self.reader.name(), mass: 1.0 }]
+    }
+
+    fn save(&self, out: &mut Vec<f64>) {
+        self.reader.save(out);
+    }
+
+    fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
+        self.reader.load(state)
+    }
+
+    fn loss_kind(&self) -> LossKind {
+        LossKind::Brier
+    }
+}

@@ -1,0 +1,346 @@
+//! Online logistic stacking: Bayesian logistic regression over the votes, one Laplace step a round
+//! (second order; compare the Online Newton Step of Hazan, Agarwal & Kale 2007).
+//!
+//! It competes with the best *linear combination* of the experts and gives a calibrated p. Inputs φ, d = 2N + 1 of them:
+//! each expert's vote (0 when it sleeps), then for each one 1 if awake, else 0, then 1.
+//! With memory γ < 1 one direction of the prior is refreshed a round (stabilised forgetting): without
+//! it the unseen directions of P grow as γ^-k, and the learner dies after some 19,000 rounds.
+
+use super::super::math::{ln_normal, sigmoid};
+use super::{BadState, Learner, Mass, Sight, check};
+
+/// Prior variance of each weight.
+pub(super) const VARIANCE: f64 = 0.1;
+const LEAST_CURVATURE: f64 = 1e-6;
+const EIGHTH_PI: f64 = std::f64::consts::PI / 8.0;
+/// The experts' number up to which the matrix has code of its own width.
+const UNROLLED: usize = 12;
+
+/// In what form the votes come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// 2v - 1.
+    Sign,
+    /// ln((v + .001) / (1 - v + .001)) / 2, within ±3.5.
+    LogOdds,
+}
+
+/// Numbers in a row of φ and of P: 2N + 1, and one zero that makes them even.
+pub(super) fn width(n: usize) -> usize {
+    2 * n + 2
+}
+
+/// Writes φ for these votes.
+#[inline(always)]
+pub(super) fn look(form: Form, votes: &[f64], phi: &mut [f64]) {
+    let Some((values, rest)) = phi.split_at_mut_checked(votes.len()) else { return };
+    for (value, vote) in values.iter_mut().zip(votes) {
+        let given = match form {
+            Form::Sign => 2.0 * vote - 1.0,
+            Form::LogOdds => 0.5 * ln_normal((vote + 0.001) / (1.001 - vote)),
+        };
+        *value = if vote.is_nan() { 0.0 } else { given };
+    }
+    for (flag, vote) in rest.iter_mut().zip(votes) {
+        *flag = if vote.is_nan() { 0.0 } else { 1.0 };
+    }
+    if let Some(one) = rest.get_mut(votes.len()) {
+        *one = 1.0;
+    }
+}
+
+/// What a linear member has seen of one round: s = φ·w, and the variance u of s.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    pub(super) s: f64,
+    pub(super) u: f64,
+}
+
+impl Seen {
+    /// The log-odds of the prediction: s shrunk by what is not known of it.
+    #[inline(always)]
+    pub(super) fn log_odds(self) -> f64 {
+        self.s / (1.0 + EIGHTH_PI * self.u).sqrt()
+    }
+}
+
+/// max(q(1-q), 1e-6).
+#[inline(always)]
+pub(super) fn curvature(q: f64) -> f64 {
+    let h = q * (1.0 - q);
+    if h < LEAST_CURVATURE { LEAST_CURVATURE } else { h }
+}
+
+/// One stacking: mean w and covariance P of the weights.
+#[derive(Debug, Clone)]
+pub(super) struct Stack {
+    gamma: f64,
+    inputs: usize,
+    rounds: u64,
+    mean: Vec<f64>,
+    /// P, all of it, rows of even width: both triangles get the same bits, as each product is formed
+    /// of the same two factors on either side.
+    covariance: Vec<f64>,
+    /// Pφ of the round seen last.
+    image: Vec<f64>,
+    refreshed: Vec<f64>,
+}
+
+impl Stack {
+    pub(super) fn new(n: usize, gamma: f64) -> Self {
+        let (inputs, width) = (2 * n + 1, width(n));
+        let mut covariance = vec![0.0; inputs * width];
+        covariance.iter_mut().step_by(width + 1).for_each(|x| *x = VARIANCE);
+        let zeros = vec![0.0; width];
+        Self { gamma, inputs, rounds: 0, mean: zeros.clone(), covariance, image: zeros.clone(), refreshed: zeros }
+    }
+
+    #[inline(always)]
+    pub(super) fn see(&mut self, phi: &[f64]) -> Seen {
+        multiply(&self.covariance, phi, &mut self.image);
+        let (mut s, mut u) = (0.0, 0.0);
+        for ((f, mean), image) in phi.iter().zip(&self.mean).zip(&self.image) {
+            s += f * mean;
+            u += f * image;
+        }
+        Seen { s, u: if u > 0.0 { u } else { 0.0 } }
+    }
+
+    /// Learns the target of the round seen last, q = σ(s).
+    #[inline(always)]
+    pub(super) fn learn(&mut self, phi: &[f64], seen: Seen, q: f64, target: f64) {
+        let h = curvature(q);
+        let mut u = seen.u;
+        let mut inverse = 1.0;
+        if self.gamma < 1.0 {
+            // P/γ, then P - c P_i P_iᵀ / (1 + c P_ii): what becomes of Pφ and u follows from P_i alone.
+            inverse = 1.0 / self.gamma;
+            let at = (self.rounds % self.inputs as u64) as usize;
+            let c = (1.0 - self.gamma) * self.inputs as f64 / VARIANCE;
+            let width = self.mean.len();
+            let Some(row) = self.covariance.get(at * width..(at + 1) * width) else { return };
+            let diagonal = row.get(at).copied().unwrap_or(0.0) * inverse;
+            let towards = self.image.get(at).copied().unwrap_or(0.0) * inverse;
+            let scale = c / (1.0 + c * diagonal);
+            let root = scale.sqrt() * inverse;
+            let along = scale * inverse * towards;
+            u = 0.0;
+            for (((image, refreshed), x), f) in self.image.iter_mut().zip(&mut self.refreshed).zip(row).zip(phi) {
+                *image = *image * inverse - along * x;
+                *refreshed = root * x;
+                u += f * *image;
+            }
+            u = if u > 0.0 { u } else { 0.0 };
+        }
+        // P - h Pφ(Pφ)ᵀ / (1 + hu); Pφ with the new P is Pφ / (1 + hu).
+        let shrink = 1.0 / (1.0 + h * u);
+        let step = shrink * (target - q);
+        let root = (h * shrink).sqrt();
+        for (mean, image) in self.mean.iter_mut().zip(&mut self.image) {
+            *mean += *image * step;
+            *image *= root;
+        }
+        if self.gamma < 1.0 {
+            forget(&mut self.covariance, inverse, &self.refreshed, &self.image);
+        } else {
+            narrow(&mut self.covariance, &self.image);
+        }
+        self.rounds += 1;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        1 + self.inputs + self.inputs * (self.inputs + 1) / 2
+    }
+
+    /// Rounds, w, and P's lower triangle by rows.
+    pub(super) fn save(&self, out: &mut Vec<f64>) {
+        out.push(self.rounds as f64);
+        out.extend(self.mean.iter().take(self.inputs));
+        for (at, row) in self.covariance.chunks_exact(self.mean.len()).enumerate() {
+            out.extend(row.iter().take(at + 1));
+        }
+    }
+
+    pub(super) fn check(&self, state: &[f64]) -> Result<(), BadState> {
+        check(state, self.len(), -super::GREATEST_SUM..=super::GREATEST_SUM)?;
+        let rounds = state.first().copied().unwrap_or(0.0);
+        let weights = state.iter().skip(1).take(self.inputs);
+        let matrix = state.iter().skip(1 + self.inputs);
+        let sane = rounds >= 0.0 && rounds.fract() == 0.0;
+        if sane && weights.into_iter().all(|w| w.abs() < 1e6) && matrix.into_iter().all(|x| x.abs() < 1e3) {
+            Ok(())
+        } else {
+            Err(BadState::OutOfRange)
+        }
+    }
+
+    pub(super) fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
+        self.check(state)?;
+        let mut numbers = state.iter().copied();
+        self.rounds = numbers.next().unwrap_or(0.0) as u64;
+        self.mean.iter_mut().take(self.inputs).zip(&mut numbers).for_each(|(mean, x)| *mean = x);
+        let width = self.mean.len();
+        for row in 0..self.inputs {
+            for column in 0..=row {
+                let Some(x) = numbers.next() else { return Ok(()) };
+                for at in [row * width + column, column * width + row] {
+                    if let Some(entry) = self.covariance.get_mut(at) {
+                        *entry = x;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Calls a body with the width as a constant where it is a usual one: rows of known length stay in
+/// registers. The operations, hence the bits, are the same.
+macro_rules! by_width {
+    ($width:expr, $name:ident($($argument:expr),*)) => {
+        match $width {
+            4 => fixed::$name::<4>($($argument),*),
+            6 => fixed::$name::<6>($($argument),*),
+            8 => fixed::$name::<8>($($argument),*),
+            10 => fixed::$name::<10>($($argument),*),
+            12 => fixed::$name::<12>($($argument),*),
+            14 => fixed::$name::<14>($($argument),*),
+            16 => fixed::$name::<16>($($argument),*),
+            18 => fixed::$name::<18>($($argument),*),
+            20 => fixed::$name::<20>($($argument),*),
+            22 => fixed::$name::<22>($($argument),*),
+            24 => fixed::$name::<24>($($argument),*),
+            26 => fixed::$name::<26>($($argument),*),
+            _ => any::$name($($argument),*),
+        }
+    };
+}
+const _: () = assert!(2 * UNROLLED + 2 == 26);
+
+/// Pφ, in row order.
+#[inline(always)]
+fn multiply(p: &[f64], phi: &[f64], out: &mut [f64]) {
+    by_width!(out.len(), multiply(p, phi, out));
+}
+
+/// P - b bᵀ.
+#[inline(always)]
+fn narrow(p: &mut [f64], b: &[f64]) {
+    by_width!(b.len(), narrow(p, b));
+}
+
+/// P·inverse - a aᵀ - b bᵀ.
+#[inline(always)]
+fn forget(p: &mut [f64], inverse: f64, a: &[f64], b: &[f64]) {
+    by_width!(b.len(), forget(p, inverse, a, b));
+}
+
+mod fixed {
+    fn array<const W: usize>(xs: &[f64]) -> [f64; W] {
+        xs.first_chunk::<W>().copied().unwrap_or([0.0; W])
+    }
+
+    pub(super) fn multiply<const W: usize>(p: &[f64], phi: &[f64], out: &mut [f64]) {
+        let mut sum = [0.0; W];
+        for (row, f) in p.as_chunks::<W>().0.iter().zip(phi) {
+            for (sum, x) in sum.iter_mut().zip(row) {
+                *sum += f * x;
+            }
+        }
+        out.copy_from_slice(&sum);
+    }
+
+    pub(super) fn narrow<const W: usize>(p: &mut [f64], b: &[f64]) {
+        let b = array::<W>(b);
+        for (row, bi) in p.as_chunks_mut::<W>().0.iter_mut().zip(b) {
+            for (x, bj) in row.iter_mut().zip(&b) {
+                *x -= bi * bj;
+            }
+        }
+    }
+
+    pub(super) fn forget<const W: usize>(p: &mut [f64], inverse: f64, a: &[f64], b: &[f64]) {
+        let (a, b) = (array::<W>(a), array::<W>(b));
+        for ((row, ai), bi) in p.as_chunks_mut::<W>().0.iter_mut().zip(a).zip(b) {
+            for ((x, aj), bj) in row.iter_mut().zip(&a).zip(&b) {
+                *x = *x * inverse - ai * aj - bi * bj;
+            }
+        }
+    }
+}
+
+mod any {
+    pub(super) fn multiply(p: &[f64], phi: &[f64], out: &mut [f64]) {
+        out.fill(0.0);
+        for (row, f) in p.chunks_exact(out.len()).zip(phi) {
+            for (sum, x) in out.iter_mut().zip(row) {
+                *sum += f * x;
+            }
+        }
+    }
+
+    pub(super) fn narrow(p: &mut [f64], b: &[f64]) {
+        for (row, bi) in p.chunks_exact_mut(b.len()).zip(b) {
+            for (x, bj) in row.iter_mut().zip(b) {
+                *x -= bi * bj;
+            }
+        }
+    }
+
+    pub(super) fn forget(p: &mut [f64], inverse: f64, a: &[f64], b: &[f64]) {
+        for ((row, ai), bi) in p.chunks_exact_mut(b.len()).zip(a).zip(b) {
+            for ((x, aj), bj) in row.iter_mut().zip(a).zip(b) {
+                *x = *x * inverse - ai * aj - bi * bj;
+            }
+        }
+    }
+}
+
+/// Stacking as a learner of its own.
+#[derive(Debug, Clone)]
+pub struct Stacking {
+    stack: Stack,
+    phi: Vec<f64>,
+}
+
+impl Stacking {
+    /// Stacking on 2v - 1 over n experts with memory 0 < γ <= 1.
+    #[must_use]
+    pub fn new(n: usize, gamma: f64) -> Self {
+        Self { stack: Stack::new(n, gamma), phi: vec![0.0; width(n)] }
+    }
+}
+
+impl Learner for Stacking {
+    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+        look(Form::Sign, round.votes, &mut self.phi);
+        sigmoid(self.stack.see(&self.phi).log_odds())
+    }
+
+    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+        look(Form::Sign, round.votes, &mut self.phi);
+        let seen = self.stack.see(&self.phi);
+        self.stack.learn(&self.phi, seen, sigmoid(seen.s), target);
+        sigmoid(seen.log_odds())
+    }
+
+    fn weights(&self, _: &Sight<'_>, _: &mut [f64]) -> bool {
+        false
+    }
+
+    fn masses(&self) -> Vec<Mass> {
+        vec![Mass { member: format!("stacking {}", self.stack.gamma), mass: 1.0 }]
+    }
+
+    fn save(&self, out: &mut Vec<f64>) {
+        self.stack.save(out);
+    }
+
+    fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
+        self.stack.load(state)
+    }
+
+    fn loss_kind(&self) -> super::LossKind {
+        super::LossKind::Brier
+    }
+}

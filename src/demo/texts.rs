@@ -1,0 +1,112 @@
+//! The real texts that the demo streams: read from the folder that `make setup` fills from packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::core::event::{Role, Turn};
+
+/// A text with what people said of it.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Its id in its set.
+    pub id: String,
+    /// The conversation; the last turn is judged.
+    pub turns: Vec<Turn>,
+    /// What its set says: P(unsafe), one number per reviewer, in the set's order.
+    pub opinions: Vec<f64>,
+}
+
+/// The demo's sets, each in a fixed order.
+pub struct Texts {
+    /// Prompts, some of them injection attempts.
+    pub injection: Vec<Sample>,
+    /// Prompts with their answers, some harmful, with one to three reviewers' scores.
+    pub answers: Vec<Sample>,
+    /// Jailbreaks and requests for harm.
+    pub jailbreaks: Vec<Sample>,
+    /// Everyday traffic.
+    pub everyday: Vec<Sample>,
+}
+
+/// Why the texts cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TextsError {
+    /// A file is missing.
+    #[error("cannot read {path}: {reason}. `make setup` makes it")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        reason: std::io::Error,
+    },
+    /// A line is not what set-up writes.
+    #[error("{path}:{line}: not a demo text. Delete the folder and run `make setup` again")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+}
+
+#[derive(Deserialize)]
+struct Written {
+    id: String,
+    text: Option<String>,
+    turns: Option<Vec<WrittenTurn>>,
+    scores: Option<Vec<f64>>,
+    #[serde(rename = "unsafe")]
+    is_unsafe: bool,
+}
+
+#[derive(Deserialize)]
+struct WrittenTurn {
+    role: String,
+    text: String,
+}
+
+impl Texts {
+    /// Reads all sets from the experts' folder.
+    ///
+    /// # Errors
+    /// Where set-up has not run, or a file was changed.
+    pub fn read(models: &Path) -> Result<Self, TextsError> {
+        let set = |name: &str| read(&models.join("demo").join(format!("{name}.jsonl")));
+        Ok(Self {
+            injection: set("injection")?,
+            answers: set("answers")?,
+            jailbreaks: set("jailbreaks")?,
+            everyday: set("everyday")?,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Sample>, TextsError> {
+    let text = fs::read_to_string(path).map_err(|reason| TextsError::Read { path: path.into(), reason })?;
+    text.lines()
+        .enumerate()
+        .map(|(at, line)| sample(line).ok_or_else(|| TextsError::Line { path: path.into(), line: at + 1 }))
+        .collect()
+}
+
+fn sample(line: &str) -> Option<Sample> {
+    let Written { id, text, turns, scores, is_unsafe } = serde_json::from_str(line).ok()?;
+    let turns: Vec<Turn> = match (turns, text) {
+        (Some(turns), _) => turns
+            .into_iter()
+            .map(|turn| {
+                let role = Role::ALL.into_iter().find(|role| role.word() == turn.role)?;
+                Some(Turn { role, text: turn.text })
+            })
+            .collect::<Option<_>>()?,
+        (None, Some(text)) => vec![Turn { role: Role::User, text }],
+        (None, None) => return None,
+    };
+    let opinions = match scores {
+        Some(scores) if !scores.is_empty() => scores,
+        _ => vec![f64::from(u8::from(is_unsafe))],
+    };
+    opinions.iter().all(|score| (0.0..=1.0).contains(score)).then_some(Sample { id, turns, opinions })
+}

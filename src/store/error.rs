@@ -1,0 +1,122 @@
+//! What can go wrong with the store, and which of it means that its contents cannot be trusted.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use thiserror::Error;
+
+/// Why the store did not do what it was asked. The names are metric labels.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The disk or the operating system refused.
+    #[error("the store's folder {path}: {source}; check space, permissions and the disk, then start again")]
+    Io {
+        /// The folder.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has the folder open.
+    #[error("the store's folder {path} is in use by another process: stop it, or give this one another folder")]
+    Locked {
+        /// The folder.
+        path: String,
+    },
+    /// The contents contradict themselves; nothing is lost, they can be built again from the topics.
+    #[error("the store is corrupt ({why}): it has to be built again from the topics")]
+    Corrupt {
+        /// What was found.
+        why: String,
+    },
+    /// An earlier call failed, so that memory and disk may differ: open the store again.
+    #[error("the store failed earlier and has to be opened again")]
+    Broken,
+}
+
+impl StoreError {
+    /// The error's name, as metric label.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "Io",
+            Self::Locked { .. } => "Locked",
+            Self::Corrupt { .. } => "Corrupt",
+            Self::Broken => "Broken",
+        }
+    }
+}
+
+/// A finding of corruption.
+pub(super) fn corrupt(why: impl Into<String>) -> StoreError {
+    StoreError::Corrupt { why: why.into() }
+}
+
+/// An error of the operating system.
+pub(super) fn os(path: &std::path::Path, source: io::Error) -> StoreError {
+    StoreError::Io { path: path.display().to_string(), source }
+}
+
+/// Sorts sled's errors into those of the disk and those of the contents. sled wraps both in I/O errors;
+/// those of its own making carry no number of the operating system, and a missing file of its own is
+/// corruption, too.
+pub(super) fn classify(error: sled::Error) -> StoreError {
+    let sled::Error::Io(source) = error else { return corrupt(error.to_string()) };
+    if source.to_string().contains("could not acquire lock") {
+        return StoreError::Locked { path: "of sled".to_owned() };
+    }
+    let own = match source.kind() {
+        io::ErrorKind::NotFound
+        | io::ErrorKind::InvalidInput
+        | io::ErrorKind::InvalidData
+        | io::ErrorKind::UnexpectedEof => true,
+        io::ErrorKind::Other => source.raw_os_error().is_none(),
+        _ => false,
+    };
+    if own { corrupt(source.to_string()) } else { StoreError::Io { path: "of sled".to_owned(), source } }
+}
+
+/// Calls into sled. sled 0.34 panics on some broken files; a panic there is a finding of corruption.
+pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result,
+        Err(payload) => {
+            let said = payload
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| payload.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(corrupt(format!("sled panicked: {said}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_disk_are_not_corruption() {
+        let full = sled::Error::Io(io::Error::from_raw_os_error(28)); // ENOSPC
+        assert_eq!(classify(full).name(), "Io");
+        let denied = sled::Error::Io(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(classify(denied).name(), "Io");
+        let lock = sled::Error::Io(io::Error::other("could not acquire lock on \"x\": busy"));
+        assert_eq!(classify(lock).name(), "Locked");
+    }
+
+    #[test]
+    fn errors_of_the_contents_are_corruption() {
+        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::NotFound, io::ErrorKind::InvalidData] {
+            assert_eq!(classify(sled::Error::Io(kind.into())).name(), "Corrupt");
+        }
+        let own = sled::Error::Io(io::Error::other("corruption in the log"));
+        assert_eq!(classify(own).name(), "Corrupt");
+        assert_eq!(classify(sled::Error::Unsupported("old".to_owned())).name(), "Corrupt");
+    }
+
+    #[test]
+    fn a_panic_is_corruption() {
+        let found = guarded::<()>(|| panic!("index {} out of range", 7)).map_err(|error| error.to_string());
+        assert!(found.is_err_and(|said| said.contains("index 7 out of range")));
+    }
+}

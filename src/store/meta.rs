@@ -1,0 +1,83 @@
+//! The one record that says what the rest reflects.
+
+use std::collections::BTreeMap;
+
+use super::bytes::{Reader, put_signed, put_varint};
+use super::error::{StoreError, corrupt};
+use super::record::Tally;
+
+/// What the store reflects, changed in the same transaction as what it speaks of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Meta {
+    /// The ledger topic up to and without this offset.
+    pub(super) ledger_offset: Option<i64>,
+    /// The decisions topic up to and without these offsets, by partition.
+    pub(super) decisions: BTreeMap<i32, i64>,
+    /// The next number of a chunk or run.
+    pub(super) next: u64,
+    /// All ledger records.
+    pub(super) ledger: Tally,
+    /// All records of the catalogue.
+    pub(super) catalogue: Tally,
+}
+
+impl Meta {
+    /// The record's key.
+    pub(super) const KEY: &'static [u8] = b"meta";
+
+    pub(super) fn pack(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(64 + self.decisions.len() * 8);
+        bytes.push(u8::from(self.ledger_offset.is_some()));
+        put_signed(&mut bytes, self.ledger_offset.unwrap_or(0));
+        put_varint(&mut bytes, self.next);
+        for tally in [self.ledger, self.catalogue] {
+            put_varint(&mut bytes, tally.count);
+            bytes.extend_from_slice(&tally.sum.to_le_bytes());
+        }
+        put_varint(&mut bytes, self.decisions.len() as u64);
+        for (partition, offset) in &self.decisions {
+            put_signed(&mut bytes, i64::from(*partition));
+            put_signed(&mut bytes, *offset);
+        }
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let known = reader.byte()? == 1;
+        let offset = reader.signed()?;
+        let next = reader.varint()?;
+        let mut tally =
+            || Some(Tally { count: reader.varint()?, sum: u64::from_le_bytes(reader.array()?) });
+        let (ledger, catalogue) = (tally()?, tally()?);
+        let count = reader.count(2)?;
+        let decisions = (0..count)
+            .map(|_| Some((i32::try_from(reader.signed()?).ok()?, reader.signed()?)))
+            .collect::<Option<_>>()?;
+        reader.is_empty().then_some(Self { ledger_offset: known.then_some(offset), decisions, next, ledger, catalogue })
+    }
+
+    pub(super) fn unpack(bytes: &[u8]) -> Result<Self, StoreError> {
+        Self::read(bytes).ok_or_else(|| corrupt("the meta record cannot be read"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_comes_back() {
+        for ledger_offset in [None, Some(0), Some(i64::MAX)] {
+            let meta = Meta {
+                ledger_offset,
+                decisions: BTreeMap::from([(0, 5), (7, i64::MAX)]),
+                next: 3,
+                ledger: Tally { count: 1, sum: u64::MAX },
+                catalogue: Tally { count: 2, sum: 9 },
+            };
+            assert_eq!(Meta::unpack(&meta.pack()).ok(), Some(meta));
+        }
+        assert!(Meta::unpack(b"").is_err());
+    }
+}

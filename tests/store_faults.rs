@@ -1,0 +1,281 @@
+//! What happens to the store's folder: killed writers, cut and flipped files, other formats, full disks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use aegis::core::label::DecisionRef;
+use aegis::core::ledger::RoundId;
+use aegis::store::{Batch, DAY, IndexEntry, Opened, Store, StoreError};
+
+const CHILD: &str = "AEGIS_TEST_STORE_CHILD";
+
+fn id(event: i64) -> RoundId {
+    RoundId { tenant: "t".into(), policy: "p".into(), event: event.to_string() }
+}
+
+/// The n-th batch: changes, deletions and entries that all say n.
+fn batch(n: i64) -> Batch {
+    let key = |k: i64| (k.rem_euclid(97)).to_be_bytes().to_vec();
+    let value = vec![u8::try_from(n.rem_euclid(251)).unwrap(); 100 + usize::try_from(n.rem_euclid(400)).unwrap()];
+    Batch {
+        ledger: vec![(key(n), Some(value)), (key(n * 7 + 3), None)],
+        ledger_offset: Some(n + 1),
+        decisions: vec![(0, (n + 1) * 40)],
+        indexed: (n * 40..(n + 1) * 40)
+            .map(|offset| IndexEntry::new(&id(offset), offset, DecisionRef { partition: 0, offset }, DAY * (n / 50)))
+            .collect(),
+    }
+}
+
+fn ledger_after(batches: i64) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut ledger = BTreeMap::new();
+    for (key, value) in (0..batches).flat_map(|n| batch(n).ledger) {
+        match value {
+            Some(value) => ledger.insert(key, value),
+            None => ledger.remove(&key),
+        };
+    }
+    ledger.into_iter().collect()
+}
+
+/// Fills until `batches` are in.
+fn fill(store: &mut Store, batches: i64) {
+    for n in store.ledger_offset().unwrap_or(0)..batches {
+        store.commit(batch(n)).expect("a commit");
+    }
+}
+
+/// Everything that can be read is that of `batches` batches.
+fn check(store: &Store, batches: i64) -> Result<(), StoreError> {
+    let ledger = store.ledger().collect::<Result<Vec<_>, _>>()?;
+    assert!(ledger == ledger_after(batches), "another ledger than after {batches} batches");
+    let events = usize::try_from(batches * 40).unwrap_or(0);
+    for event in (0..batches * 40).step_by(events / 300 + 1) {
+        let found = store.find(&id(event))?;
+        assert_eq!(found, [(event, DecisionRef { partition: 0, offset: event })]);
+    }
+    assert!(store.find(&id(batches * 40))?.is_empty());
+    Ok(())
+}
+
+fn child(folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", "child_writes_until_it_is_stopped", "--nocapture", "--test-threads=1"]);
+    command.env(CHILD, folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Not a test by itself: the program that the others start and kill.
+#[test]
+fn child_writes_until_it_is_stopped() {
+    let Some(folder) = std::env::var_os(CHILD) else { return };
+    let (mut store, _) = Store::open(Path::new(&folder)).expect("a store");
+    println!("\nopened");
+    for n in store.ledger_offset().unwrap_or(0).. {
+        if let Err(error) = store.commit(batch(n)) {
+            println!("failed {}", error.name());
+            return;
+        }
+        println!("committed {}", n + 1);
+    }
+}
+
+#[test]
+fn nothing_that_was_committed_is_lost_to_kill_9() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut found = 0;
+    for round in 0..12 {
+        let mut child = child(folder.path()).spawn().expect("a child");
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        // Killed while it works on what follows; a little later each round.
+        let committed: Vec<i64> = lines
+            .map(|line| line.expect("a line"))
+            .filter_map(|line| line.strip_prefix("committed ").map(|n| n.parse().expect("a number")))
+            .take(3 + round * 5)
+            .collect();
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        let last = committed.last().copied().expect("it has committed something");
+        let (store, opened) = Store::open(folder.path()).expect("a store");
+        match opened {
+            Opened::Found => {
+                found += 1;
+                let offset = store.ledger_offset().expect("an offset");
+                assert!(offset >= last, "{offset} after {last} had been acknowledged");
+                check(&store, offset).expect("a whole store");
+            }
+            Opened::Rebuilt { why } => {
+                // sled lost it and we noticed: the promise that holds.
+                println!("rebuilt: {why}");
+                assert_eq!(store.ledger_offset(), None);
+            }
+            Opened::Fresh => panic!("lost without a word"),
+        }
+    }
+    assert!(found > 0, "rebuilt every time");
+}
+
+/// All files of sled, with their sizes.
+fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.join("sled")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let meta = entry.metadata().expect("its size");
+            if meta.is_dir() { folders.push(entry.path()) } else { found.push((entry.path(), meta.len())) }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn filled() -> (tempfile::TempDir, i64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut store, _) = Store::open(folder.path()).expect("a store");
+    fill(&mut store, 120);
+    (folder, 120)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() { copy(&entry.path(), &to) } else { fs::copy(entry.path(), to).map(drop).expect("copied") }
+    }
+}
+
+/// A damaged store is found out when it is opened or read, or the damage hit nothing, or it is whole as of an
+/// earlier commit (which the caller makes up from its offset). Then it takes everything anew.
+fn survives(folder: &Path, batches: i64) -> &'static str {
+    let (store, opened) = Store::open(folder).expect("a store");
+    let outcome = match opened {
+        Opened::Fresh => panic!("lost without a word"),
+        Opened::Rebuilt { .. } => {
+            check(&store, 0).expect("an empty store");
+            "rebuilt"
+        }
+        Opened::Found => match check(&store, store.ledger_offset().unwrap_or(0)) {
+            Ok(()) if store.ledger_offset() == Some(batches) => "unharmed",
+            Ok(()) => "earlier",
+            Err(StoreError::Corrupt { why }) => {
+                let (mut store, opened) = store.rebuild(&why).expect("a fresh store");
+                assert_eq!(opened, Opened::Rebuilt { why });
+                fill(&mut store, batches);
+                check(&store, batches).expect("a whole store");
+                return "found when read";
+            }
+            Err(other) => panic!("{other}"),
+        },
+    };
+    let mut store = store;
+    fill(&mut store, batches);
+    check(&store, batches).expect("a whole store");
+    outcome
+}
+
+#[test]
+fn flipped_bytes_are_found() {
+    let (filled, batches) = filled();
+    let mut outcomes = BTreeMap::<_, u32>::new();
+    for (path, size) in files(filled.path()).into_iter().filter(|(_, size)| *size > 0) {
+        let inside = path.strip_prefix(filled.path()).expect("inside").to_owned();
+        for part in 0..14 {
+            let folder = tempfile::tempdir().expect("a folder");
+            copy(filled.path(), folder.path());
+            let mut bytes = fs::read(&path).expect("a file");
+            let at = usize::try_from(size * part / 14 + part * 13).unwrap() % bytes.len();
+            bytes[at] ^= 0x40;
+            fs::write(folder.path().join(&inside), bytes).expect("written");
+            *outcomes.entry(survives(folder.path(), batches)).or_default() += 1;
+        }
+    }
+    println!("{outcomes:?}");
+    assert!(outcomes.keys().any(|outcome| *outcome != "unharmed"), "{outcomes:?}");
+}
+
+#[test]
+fn cut_files_are_found() {
+    let (filled, batches) = filled();
+    let mut outcomes = BTreeMap::<_, u32>::new();
+    for (path, size) in files(filled.path()).into_iter().filter(|(_, size)| *size > 0) {
+        let inside = path.strip_prefix(filled.path()).expect("inside").to_owned();
+        for part in [0, 1, 4, 7, 9] {
+            let folder = tempfile::tempdir().expect("a folder");
+            copy(filled.path(), folder.path());
+            let file = fs::OpenOptions::new().write(true).open(folder.path().join(&inside)).expect("a file");
+            file.set_len(size * part / 10).expect("cut");
+            *outcomes.entry(survives(folder.path(), batches)).or_default() += 1;
+        }
+    }
+    println!("{outcomes:?}");
+    assert!(outcomes.contains_key("rebuilt"), "{outcomes:?}");
+}
+
+#[test]
+fn a_deleted_database_is_noticed() {
+    let (filled, batches) = filled();
+    fs::remove_dir_all(filled.path().join("sled")).expect("removed");
+    assert_eq!(survives(filled.path(), batches), "rebuilt");
+}
+
+#[test]
+fn another_format_is_rebuilt_and_says_so() {
+    let (filled, _) = filled();
+    fs::write(filled.path().join("format"), "aegis store, format 250\n").expect("written");
+    let (store, opened) = Store::open(filled.path()).expect("a store");
+    assert!(matches!(opened, Opened::Rebuilt { why } if why.contains("format 250")));
+    check(&store, 0).expect("an empty store");
+}
+
+#[test]
+fn a_folder_has_one_store_at_a_time_and_is_not_touched_by_a_second() {
+    let (filled, batches) = filled();
+    let (store, opened) = Store::open(filled.path()).expect("a store");
+    assert_eq!(opened, Opened::Found);
+    let second = Store::open(filled.path()).expect_err("two stores");
+    assert_eq!(second.name(), "Locked");
+    check(&store, batches).expect("a whole store");
+}
+
+#[test]
+fn what_else_is_in_the_folder_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("thesis.txt"), "years of work").expect("written");
+    let (store, _) = Store::open(folder.path()).expect("a store");
+    store.rebuild("a test").expect("a fresh store");
+    assert_eq!(fs::read(folder.path().join("thesis.txt")).expect("still there"), b"years of work");
+}
+
+/// The disk is full: a limit on the size of the child's files stands for it.
+#[test]
+fn a_full_disk_is_an_error_and_what_was_committed_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let this = std::env::current_exe().expect("this program");
+    let limited = "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""; // blocks of 512 bytes
+    let output = Command::new("sh")
+        .args(["-c", limited])
+        .arg(this)
+        .args(["--exact", "child_writes_until_it_is_stopped", "--nocapture", "--test-threads=1"])
+        .env(CHILD, folder.path())
+        .output()
+        .expect("a child");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let last = said.lines().filter_map(|line| line.strip_prefix("committed ")).next_back().expect("some commits");
+    let last: i64 = last.parse().expect("a number");
+    println!("failed after {last}: {}", said.lines().filter(|line| line.starts_with("failed")).collect::<String>());
+    assert!(said.lines().any(|line| line.starts_with("failed ")), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let (store, opened) = Store::open(folder.path()).expect("a store");
+    if opened == Opened::Found {
+        let offset = store.ledger_offset().expect("an offset");
+        assert!(offset >= last, "{offset} after {last} had been acknowledged");
+        check(&store, offset).expect("a whole store");
+    } else {
+        println!("{opened:?}");
+        assert!(matches!(opened, Opened::Rebuilt { .. }));
+    }
+}

@@ -163,6 +163,8 @@ impl Connection {
             ("queue.buffering.max.kbytes", "65536"),
             // The wait before a transaction follows another at once (reference: 100 ms by default).
             ("retry.backoff.ms", "5"),
+            // A topic that does not exist is an error after this, not after 30 s.
+            ("topic.metadata.propagation.max.ms", "2000"),
         ]);
         config
             .set("acks", "all")

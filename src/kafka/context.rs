@@ -176,7 +176,18 @@ struct Topic {
 
 #[derive(Deserialize)]
 struct Partition {
-    consumer_lag: i64,
+    /// Last stable offset, below zero while unknown.
+    ls_offset: i64,
+    /// The next record that the program will be given, below zero before its first.
+    app_offset: i64,
+    committed_offset: i64,
+}
+
+impl Partition {
+    fn lag(&self) -> Option<i64> {
+        let position = if self.app_offset >= 0 { self.app_offset } else { self.committed_offset };
+        (self.ls_offset >= 0 && position >= 0).then(|| (self.ls_offset - position).max(0))
+    }
 }
 
 impl Statistics {
@@ -186,8 +197,8 @@ impl Statistics {
             topic
                 .partitions
                 .into_iter()
-                .filter(|(number, partition)| *number >= 0 && partition.consumer_lag >= 0)
-                .map(move |(number, partition)| ((name.clone(), number), partition.consumer_lag))
+                .filter(|(number, _)| *number >= 0)
+                .filter_map(move |(number, partition)| Some(((name.clone(), number), partition.lag()?)))
         });
         Gauges { brokers_up: self.brokers.values().filter(up).count(), lag: lag.collect() }
     }
@@ -202,11 +213,15 @@ mod tests {
         let member = Member::default();
         member.stats_raw(
             br#"{"brokers":{"a":{"nodeid":1,"state":"UP"},"b":{"nodeid":-1,"state":"UP"},"c":{"nodeid":2,"state":"DOWN"}},
-            "topics":{"t":{"partitions":{"0":{"consumer_lag":7},"1":{"consumer_lag":-1},"-1":{"consumer_lag":0}}}}}"#,
+            "topics":{"t":{"partitions":{
+                "0":{"ls_offset":9,"app_offset":2,"committed_offset":-1001},
+                "1":{"ls_offset":9,"app_offset":-1001,"committed_offset":4},
+                "2":{"ls_offset":-1001,"app_offset":2,"committed_offset":2},
+                "-1":{"ls_offset":9,"app_offset":2,"committed_offset":2}}}}}"#,
         );
         let gauges = member.gauges();
         assert_eq!(gauges.brokers_up, 1);
-        assert_eq!(gauges.lag.into_iter().collect::<Vec<_>>(), [(("t".to_owned(), 0), 7)]);
+        assert_eq!(gauges.lag.into_iter().collect::<Vec<_>>(), [(("t".to_owned(), 0), 7), (("t".to_owned(), 1), 5)]);
         member.stats_raw(b"{");
         assert_eq!(member.gauges().brokers_up, 1);
     }

@@ -47,7 +47,8 @@ pub enum Polled {
 pub struct Health {
     /// Whether any broker is connected.
     pub connected: bool,
-    /// Records not yet read, per assigned partition; absent while unknown.
+    /// Offsets not yet read, per assigned partition; absent while unknown. Where transactions write, the
+    /// marker of the last one counts until a record follows it.
     pub lag: Vec<(TopicPartition, i64)>,
 }
 

@@ -32,7 +32,7 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
             println!("{:<18} {:<11} {:<10} {:>5}  {}", "expert", "kind", "state", "AUC", "what");
             for expert in panel.experts() {
                 let auc = expert.auc.map_or_else(|| "-".into(), |auc| format!("{auc:.3}"));
-                let (id, kind, state) = (&expert.id, expert.kind.to_string(), expert.state.to_string());
+                let (id, kind, state) = (&expert.id, expert.kind.word(), expert.state.word());
                 println!("{id:<18} {kind:<11} {state:<10} {auc:>5}  {} ({})", expert.description, expert.licence);
             }
         }

@@ -11,7 +11,7 @@ use crate::config::{self, Config, LogFormat};
 use crate::experts::{Panel, PanelConfig};
 use crate::kafka::{Connection, Delivery};
 use crate::learn::Learn;
-use crate::ops::{Exit, Health, Server, Shutdown, metrics, telemetry};
+use crate::ops::{Asker, Exit, Health, Server, Shutdown, metrics, telemetry};
 use crate::score::Score;
 
 /// The panel as the configuration describes it.
@@ -70,7 +70,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         let panel = Arc::new(panel(&config)?);
         health.set("experts loaded", true);
         for expert in panel.experts() {
-            tracing::info!(expert = expert.id, provider = expert.provider, state = %expert.state, "expert");
+            tracing::info!(expert = expert.id, provider = expert.provider, state = expert.state.word(), "expert");
         }
         let instance = format!("{}-{}", config.score.group, config.score.member);
         let score = Score {
@@ -123,7 +123,7 @@ fn spawn(
         let result = role();
         if let Err(error) = &result {
             tracing::error!(role = name, error = format!("{error:#}"), "stopped");
-            shutdown.request(crate::ops::Asker::Program);
+            shutdown.request(Asker::Program);
         }
         result
     });
@@ -140,7 +140,7 @@ pub fn check(args: &ConfigArgs) -> Result<Exit, Failure> {
     connection(&config)?;
     let panel = panel(&config)?;
     for expert in panel.experts() {
-        println!("expert {}: {}, {}, {}", expert.id, expert.kind, expert.provider, expert.state);
+        println!("expert {}: {}, {}, {}", expert.id, expert.kind.word(), expert.provider, expert.state.word());
     }
     println!("brokers {}: settings in order; `aegis topics --config {}` asks them", config.kafka.brokers, args.config.display());
     Ok(Exit::Success)

@@ -13,7 +13,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{self, ConfigError, Loaded};
 use crate::demo::DemoArgs;
 use crate::ops::Exit;
-use crate::replay::ReplayArgs;
 
 /// Moderates conversations on Kafka: experts vote, a no-regret learner combines the votes, human labels
 /// teach it.
@@ -32,8 +31,6 @@ enum Command {
     Check(ConfigArgs),
     /// Shows the whole flow on real text, with a labeller that answers late
     Demo(DemoArgs),
-    /// Folds label streams offline: the same state hash as the live learner's, and what it would have done
-    Replay(ReplayArgs),
     /// Checks the topics on the brokers, and makes those that are missing
     Topics(topics::TopicsArgs),
     /// Lists the experts, or asks them about a text
@@ -114,7 +111,6 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => {
             crate::demo::run(&args).map_err(|error| Failure::new(error.exit(), error)).map(|()| Exit::Success)
         }
-        Command::Replay(_args) => Ok(Exit::Success),
         Command::Topics(args) => topics::topics(&args),
         Command::Experts(args) => experts::experts(&args),
         Command::Ledger(args) => ledger::ledger(&args),

@@ -27,7 +27,13 @@ struct Input {
     square: Lanes,
 }
 
-/// The inputs of one round, converted once for all members that read it.
+/// Eights of inputs that φ takes, the last of them filled up with zeros.
+fn lanes_of_phi(n: usize) -> usize {
+    width(n).div_ceil(LANES)
+}
+
+/// The inputs of one round, converted once for all members that read it: z, φ, and each vote times
+/// the first eight coordinates of z.
 #[derive(Debug, Clone)]
 pub(super) struct Text {
     inputs: Vec<Input>,
@@ -35,19 +41,16 @@ pub(super) struct Text {
 
 impl Text {
     pub(super) fn new(n: usize) -> Self {
-        let zero = Input {
-            value: [0.0; LANES],
-            square: [0.0; LANES],
-        };
-        Self {
-            inputs: vec![zero; LEADING + width(n).div_ceil(LANES)],
-        }
+        let zero = Input { value: [0.0; LANES], square: [0.0; LANES] };
+        Self { inputs: vec![zero; LEADING + lanes_of_phi(n) + n] }
     }
 
     /// Reads features and φ.
     #[inline(always)]
     pub(super) fn read(&mut self, features: &Features, phi: &[f64]) {
+        let n = phi.len() / 2 - 1;
         let (z, rest) = self.inputs.split_at_mut(LEADING);
+        let (linear, products) = rest.split_at_mut(lanes_of_phi(n));
         for (input, q) in z.iter_mut().zip(features.as_chunks::<LANES>().0) {
             for (lane, q) in q.iter().enumerate() {
                 let x = f64::from(*q) * STEP;
@@ -55,10 +58,20 @@ impl Text {
                 input.square[lane] = x * x;
             }
         }
-        for (input, phi) in rest.iter_mut().zip(phi.chunks(LANES)) {
+        for (input, phi) in linear.iter_mut().zip(phi.chunks(LANES)) {
             for ((value, square), x) in input.value.iter_mut().zip(&mut input.square).zip(phi) {
                 *value = *x;
                 *square = x * x;
+            }
+        }
+        let Some(first) = z.first().map(|input| input.value) else {
+            return;
+        };
+        for (input, vote) in products.iter_mut().zip(phi) {
+            for (lane, z) in first.iter().enumerate() {
+                let x = vote * z;
+                input.value[lane] = x;
+                input.square[lane] = x * x;
             }
         }
     }
@@ -76,7 +89,9 @@ struct Weight {
 pub(super) struct Reader {
     variance: f64,
     gamma: f64,
-    inputs: usize,
+    experts: usize,
+    /// Whether it reads the products of votes with z: whom to trust where.
+    crosses: bool,
     weights: Vec<Weight>,
 }
 
@@ -89,26 +104,30 @@ fn sum(lanes: Lanes) -> f64 {
 impl Reader {
     /// Prior variance `variance` for the coordinates of z (.1 for φ's), memory 0 < γ <= 1.
     pub(super) fn new(n: usize, variance: f64, gamma: f64) -> Self {
-        let inputs = DIMENSIONS + 2 * n + 1;
-        let weight = |variance| Weight {
-            mean: [0.0; LANES],
-            variance: [variance; LANES],
-        };
+        let weight = |variance| Weight { mean: [0.0; LANES], variance: [variance; LANES] };
         let mut weights = vec![weight(variance); LEADING];
-        weights.resize(LEADING + width(n).div_ceil(LANES), weight(VARIANCE));
+        weights.resize(LEADING + lanes_of_phi(n), weight(VARIANCE));
         // Lanes past the last input are zero throughout.
         let variances = weights.iter_mut().flat_map(|weight| &mut weight.variance);
-        variances.skip(inputs).for_each(|x| *x = 0.0);
-        Self {
-            variance,
-            gamma,
-            inputs,
-            weights,
-        }
+        variances.skip(DIMENSIONS + 2 * n + 1).for_each(|x| *x = 0.0);
+        Self { variance, gamma, experts: n, crosses: false, weights }
+    }
+
+    /// One that reads the products too, with the variance of z's coordinates, and forgets nothing.
+    pub(super) fn crossing(n: usize, variance: f64) -> Self {
+        let mut reader = Self::new(n, variance, 1.0);
+        let weight = Weight { mean: [0.0; LANES], variance: [variance; LANES] };
+        reader.weights.extend(std::iter::repeat_n(weight, n));
+        reader.crosses = true;
+        reader
     }
 
     pub(super) fn name(&self) -> String {
-        format!("reading {}/{}", self.variance, self.gamma)
+        if self.crosses {
+            format!("cross reading {}", self.variance)
+        } else {
+            format!("reading {}/{}", self.variance, self.gamma)
+        }
     }
 
     #[inline(always)]
@@ -120,10 +139,7 @@ impl Reader {
                 u[lane] += input.square[lane] * weight.variance[lane];
             }
         }
-        Seen {
-            s: sum(s),
-            u: sum(u),
-        }
+        Seen { s: sum(s), u: sum(u) }
     }
 
     /// Learns the target of the round seen, q = σ(s).
@@ -131,44 +147,51 @@ impl Reader {
     pub(super) fn learn(&mut self, text: &Text, q: f64, target: f64) {
         let h = curvature(q);
         let off = target - q;
-        let (z, phi) = self.weights.split_at_mut(LEADING);
-        let (z_inputs, phi_inputs) = text.inputs.split_at(LEADING);
+        let (z, rest) = self.weights.split_at_mut(LEADING);
+        let (phi, products) = rest.split_at_mut(lanes_of_phi(self.experts));
+        let (z_inputs, rest) = text.inputs.split_at(LEADING);
+        let (phi_inputs, product_inputs) = rest.split_at(lanes_of_phi(self.experts));
         if self.gamma < 1.0 {
-            learn::<true>(z, z_inputs, 1.0 / self.gamma, self.variance, h, off);
-            learn::<true>(phi, phi_inputs, 1.0 / self.gamma, VARIANCE, h, off);
+            let inverse = 1.0 / self.gamma;
+            learn::<true>(z, z_inputs, inverse, self.variance, h, off);
+            learn::<true>(phi, phi_inputs, inverse, VARIANCE, h, off);
         } else {
             learn::<false>(z, z_inputs, 1.0, self.variance, h, off);
             learn::<false>(phi, phi_inputs, 1.0, VARIANCE, h, off);
         }
+        if self.crosses {
+            learn::<false>(products, product_inputs, 1.0, self.variance, h, off);
+        }
+    }
+
+    /// Whether a place in the lanes is an input: φ's last eight are filled up with others.
+    fn is_input(&self, at: usize) -> bool {
+        at < DIMENSIONS + 2 * self.experts + 1 || at >= (LEADING + lanes_of_phi(self.experts)) * LANES
+    }
+
+    fn inputs(&self) -> usize {
+        let products = if self.crosses { LANES } else { 0 };
+        DIMENSIONS + 2 * self.experts + 1 + products * self.experts
     }
 
     pub(super) fn len(&self) -> usize {
-        2 * self.inputs
+        2 * self.inputs()
     }
 
     /// w, then P.
     pub(super) fn save(&self, out: &mut Vec<f64>) {
-        out.extend(
-            self.weights
-                .iter()
-                .flat_map(|weight| weight.mean)
-                .take(self.inputs),
-        );
-        out.extend(
-            self.weights
-                .iter()
-                .flat_map(|weight| weight.variance)
-                .take(self.inputs),
-        );
+        let mut save = |of: fn(&Weight) -> &Lanes| {
+            let all = self.weights.iter().flat_map(|weight| of(weight)).enumerate();
+            out.extend(all.filter(|(at, _)| self.is_input(*at)).map(|(_, x)| *x));
+        };
+        save(|weight| &weight.mean);
+        save(|weight| &weight.variance);
     }
 
     pub(super) fn check(&self, state: &[f64]) -> Result<(), BadState> {
         check(state, self.len(), -1e6..=1e6)?;
-        if state
-            .iter()
-            .skip(self.inputs)
-            .any(|variance| *variance < 0.0)
-        {
+        let mut variances = state.iter().skip(self.inputs());
+        if variances.any(|variance| *variance < 0.0) {
             return Err(BadState::OutOfRange);
         }
         Ok(())
@@ -176,14 +199,14 @@ impl Reader {
 
     pub(super) fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         self.check(state)?;
-        let (means, variances) = state.split_at(self.inputs);
-        let to = self.weights.iter_mut().flat_map(|weight| &mut weight.mean);
-        to.zip(means).for_each(|(to, x)| *to = *x);
-        let to = self
-            .weights
-            .iter_mut()
-            .flat_map(|weight| &mut weight.variance);
-        to.zip(variances).for_each(|(to, x)| *to = *x);
+        let (means, variances) = state.split_at(self.inputs());
+        let places: Vec<usize> = (0..self.weights.len() * LANES).filter(|at| self.is_input(*at)).collect();
+        for ((at, mean), variance) in places.into_iter().zip(means).zip(variances) {
+            if let Some(weight) = self.weights.get_mut(at / LANES) {
+                weight.mean[at % LANES] = *mean;
+                weight.variance[at % LANES] = *variance;
+            }
+        }
         Ok(())
     }
 }
@@ -225,11 +248,7 @@ impl Reading {
     /// A reading member over n experts.
     #[must_use]
     pub fn new(n: usize, variance: f64, gamma: f64) -> Self {
-        Self {
-            reader: Reader::new(n, variance, gamma),
-            text: Text::new(n),
-            phi: vec![0.0; width(n)],
-        }
+        Self { reader: Reader::new(n, variance, gamma), text: Text::new(n), phi: vec![0.0; width(n)] }
     }
 
     fn see(&mut self, round: &Sight<'_>) -> Option<Seen> {
@@ -257,10 +276,7 @@ impl Learner for Reading {
     }
 
     fn masses(&self) -> Vec<Mass> {
-        vec![Mass {
-            member: self.reader.name(),
-            mass: 1.0,
-        }]
+        vec![Mass { member: self.reader.name(), mass: 1.0 }]
     }
 
     fn save(&self, out: &mut Vec<f64>) {

@@ -9,13 +9,15 @@ use super::plan::{Plan, Sent};
 use crate::codec::{self, Encoding};
 use crate::config::Topics;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From, Outbox, Produced};
-use crate::ops::{Progress, Shutdown};
+use crate::ops::Progress;
 
 /// Events that may be undecided at any time: bounds what the brokers hold, and makes lateness, which the
 /// plan counts in events, mean something to the learner.
 const AHEAD: usize = 256;
 /// Records sent at once.
 const CHUNK: usize = 32;
+/// How long the brokers may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Without any outcome for this long something is broken.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -56,8 +58,8 @@ impl Drive {
     pub fn new(connection: &Connection, topics: &Topics) -> Result<Self, DemoError> {
         Ok(Self {
             outbox: Outbox::open(connection, Delivery::AtLeastOnce)?,
-            decisions: Follower::follow(connection, &topics.decisions, From::Beginning)?,
-            dlq: Follower::follow(connection, &topics.dlq, From::Beginning)?,
+            decisions: Follower::open(connection, &topics.decisions, &From::Beginning, ANSWER)?,
+            dlq: Follower::open(connection, &topics.dlq, &From::Beginning, ANSWER)?,
             topics: topics.clone(),
             outcomes: Outcomes::default(),
         })
@@ -67,9 +69,9 @@ impl Drive {
     ///
     /// # Errors
     /// Where sending fails or outcomes do not come.
-    pub fn run(mut self, plan: &Plan, progress: &Progress, shutdown: &Shutdown) -> Result<Self, DemoError> {
+    pub fn run(mut self, plan: &Plan, progress: &mut Progress, stop: &dyn Fn() -> bool) -> Result<Self, DemoError> {
         let [events, labels]: [Arc<str>; 2] = [self.topics.events.as_str().into(), self.topics.labels.as_str().into()];
-        let mut sent = 0;
+        let mut sent: usize = 0;
         let mut chunk = Vec::new();
         for item in &plan.sent {
             let produced = match item {
@@ -92,11 +94,11 @@ impl Drive {
             if chunk.len() >= CHUNK {
                 self.outbox.commit(&chunk, None)?;
                 chunk.clear();
-                self.wait(sent.saturating_sub(AHEAD), progress, shutdown)?;
+                self.wait(sent.saturating_sub(AHEAD), progress, stop)?;
             }
         }
         self.outbox.commit(&chunk, None)?;
-        self.wait(sent, progress, shutdown)?;
+        self.wait(sent, progress, stop)?;
         Ok(self)
     }
 
@@ -110,10 +112,11 @@ impl Drive {
         Ok(self.outcomes)
     }
 
-    fn wait(&mut self, outcomes: usize, progress: &Progress, shutdown: &Shutdown) -> Result<(), DemoError> {
+    fn wait(&mut self, outcomes: usize, progress: &mut Progress, stop: &dyn Fn() -> bool) -> Result<(), DemoError> {
         let mut heard = Instant::now();
+        let mut seen = self.outcomes.of_events();
         while self.outcomes.of_events() < outcomes {
-            if shutdown.requested() {
+            if stop() {
                 return Err(DemoError::Interrupted);
             }
             if self.read(Duration::from_millis(20))? {
@@ -121,7 +124,8 @@ impl Drive {
             } else if heard.elapsed() > SILENCE {
                 return Err(DemoError::Silent { outcomes: self.outcomes.of_events(), expected: outcomes });
             }
-            progress.set(self.outcomes.of_events());
+            progress.advance((self.outcomes.of_events() - seen) as u64);
+            seen = self.outcomes.of_events();
         }
         Ok(())
     }

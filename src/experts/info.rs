@@ -15,6 +15,17 @@ pub enum State {
     },
 }
 
+impl State {
+    /// The state's word, for people.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::NotLoaded { .. } => "not loaded",
+        }
+    }
+}
+
 /// An expert of the panel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExpertInfo {

@@ -27,7 +27,7 @@ impl Index {
     /// Where the topic cannot be read.
     pub fn follow(connection: &Connection, topic: &str, store: &Store) -> Result<Self, LearnError> {
         let positions = store.decision_positions().clone();
-        let follower = Follower::follow(connection, topic, From::Offsets(positions.clone()))?;
+        let follower = Follower::open(connection, topic, &From::Offsets(positions.clone()), super::ANSWER)?;
         Ok(Self { follower, entries: Vec::new(), positions, moved: false })
     }
 

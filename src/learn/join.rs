@@ -79,7 +79,7 @@ impl Join<'_> {
             let id = label.round();
             let Some(round_time) = self.round_time(&id) else {
                 if vanished.contains(&id) {
-                    metrics::label("vanished");
+                    count(&id.policy, "vanished");
                     self.joined.refused.push((record, gone()));
                 } else {
                     self.file(Filed { label, received, standing: Standing::Waiting }, "waiting");
@@ -87,10 +87,11 @@ impl Join<'_> {
                 continue;
             };
             if received.saturating_sub(round_time) > self.horizon {
-                metrics::label("too_late");
+                count(&id.policy, "too_late");
                 self.joined.refused.push((record, too_late()));
             } else {
-                metrics::label_delay(received.saturating_sub(round_time));
+                let delay = received.saturating_sub(round_time) as f64 / 1e3;
+                metrics::LABEL_DELAY.with([&id.policy]).record(delay);
                 self.file(Filed { label, received, standing: Standing::Accepted }, "accepted");
             }
         }
@@ -136,7 +137,7 @@ impl Join<'_> {
         let places: Vec<_> = wanted.keys().copied().collect();
         let mut vanished = BTreeSet::new();
         let mut found: BTreeMap<RoundId, Judged> = BTreeMap::new();
-        for ((place, id), record) in wanted.into_iter().zip(self.lookup.fetch(&places)?) {
+        for ((place, id), record) in wanted.into_iter().zip(self.lookup.fetch(&places, super::ANSWER)?) {
             let Some(payload) = record.and_then(|record| record.payload) else {
                 vanished.insert(id);
                 continue;
@@ -187,16 +188,17 @@ impl Join<'_> {
     }
 
     fn file(&mut self, filed: Filed, outcome: &'static str) {
+        let policy = filed.label.policy.clone();
         let record = Record::Filed(filed);
         let older = match (&record, self.joined.get(&record.key())) {
             (Record::Filed(new), Some(Record::Filed(old))) => new.label.newer(&old.label).is_lt(),
             _ => false,
         };
         if older || !self.book.would_change(&record) {
-            metrics::label("duplicate");
+            count(&policy, "duplicate");
             return;
         }
-        metrics::label(outcome);
+        count(&policy, outcome);
         self.joined.put(record);
     }
 
@@ -214,6 +216,10 @@ impl Join<'_> {
             self.file(Filed { standing: Standing::Expired, ..filed }, "expired");
         }
     }
+}
+
+fn count(policy: &str, outcome: &'static str) {
+    metrics::LABELS.with([policy, outcome]).increment(1);
 }
 
 fn gone() -> Reason {

@@ -58,7 +58,7 @@ impl Ledger {
             })
             .collect();
         let start = BTreeMap::from([(0, next)]);
-        let follower = Follower::follow(connection, topic, From::Offsets(start))?;
+        let follower = Follower::open(connection, topic, &From::Offsets(start), super::ANSWER)?;
         changes.clear();
         Ok(Self { follower, book, folds, next, changes, batch: Batch::default() })
     }
@@ -142,7 +142,8 @@ impl Ledger {
                 }
                 Ok(true)
             }
-            _ => Ok(false),
+            Followed::Skipped { asked, from, .. } => Err(LearnError::Lost { asked, from }),
+            Followed::End | Followed::Idle => Ok(false),
         }
     }
 

@@ -10,7 +10,7 @@ mod join;
 mod ledger;
 mod publish;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::codec::{self, DecodeError, EncodeError};
@@ -44,6 +44,27 @@ pub struct Learn {
     pub health: Health,
     /// When to stop.
     pub shutdown: Shutdown,
+    /// How far labels have been taken, for a driver in the same process.
+    pub progress: Arc<Progress>,
+}
+
+/// Labels taken: the committed offset of each partition.
+#[derive(Debug, Default)]
+pub struct Progress(Mutex<Offsets>);
+
+impl Progress {
+    fn note(&self, offsets: &Offsets) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (partition, next) in &offsets.0 {
+            all.advance(partition.clone(), *next);
+        }
+    }
+
+    /// The sum of the committed offsets over all partitions.
+    #[must_use]
+    pub fn taken(&self) -> i64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.values().sum()
+    }
 }
 
 /// Why learning stopped.
@@ -76,6 +97,18 @@ pub enum LearnError {
         /// Offset of the record that does not come.
         next: i64,
     },
+    /// The ledger topic has lost records.
+    #[error(
+        "the ledger topic has lost its records from offset {asked} to {from}: it must be compacted and never \
+         deleted (cleanup.policy=compact). What is lost there is lost to the learner: replay what you have, or \
+         start a new ledger topic"
+    )]
+    Lost {
+        /// First offset lost.
+        asked: i64,
+        /// First offset kept.
+        from: i64,
+    },
     /// Too many dead letters.
     #[error(
         "more than {limit} dead letters within a minute, the last one for {reason}: something upstream is \
@@ -103,6 +136,8 @@ enum End {
 const IDLE: Duration = Duration::from_millis(20);
 /// How long leaving a group may take.
 const LEAVE: Duration = Duration::from_secs(5);
+/// How long the brokers may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
 /// How often labels that have waited too long are looked for.
 const EXPIRY: Duration = Duration::from_secs(60);
 
@@ -141,9 +176,13 @@ impl Learn {
         let (mut store, mut ledger) = self.restore()?;
         self.health.set("ledger restored", true);
         let mut index = Index::follow(&self.connection, &topics.decisions, &store)?;
-        let mut lookup = Lookup::open(&self.connection, &topics.decisions)?;
+        let mut lookup = Lookup::open(&self.connection, &topics.decisions, ANSWER)?;
         let mut publisher = Publisher::new(&topics.weights, settings.publish_interval_ms);
         let mut labels = Source::subscribe(&self.connection, &settings.group, &[&topics.labels], Start::Earliest)?;
+        let defaults = codec::Defaults {
+            tenant: self.config.defaults.tenant.clone(),
+            policy: self.config.defaults.policy.clone(),
+        };
         let mut surge = Surge::new(settings.max_dead_letters_per_minute);
         let mut expired = Instant::now();
 
@@ -161,7 +200,7 @@ impl Learn {
             self.health.set("decisions indexed", index.is_ready());
 
             // 2. Labels, until the unit is full or its interval is over.
-            let gathered = self.gather(&mut labels, decisions.is_empty())?;
+            let gathered = self.gather(&mut labels, &defaults, decisions.is_empty())?;
 
             // 3. Joining: each label becomes a ledger record or a dead letter.
             index.keep(&mut store)?;
@@ -185,7 +224,7 @@ impl Learn {
             let refused = joined.refused.drain(..).chain(gathered.refused);
             let mut letters = Vec::new();
             for (record, reason) in refused {
-                metrics::dead_letter("label", reason.name);
+                metrics::DEAD_LETTERS.with(["label", reason.name]).increment(1);
                 if !surge.count(Instant::now()) {
                     let limit = settings.max_dead_letters_per_minute;
                     return Err(LearnError::Surge { limit, reason: reason.name });
@@ -202,7 +241,8 @@ impl Learn {
                 }
                 Err(LearnError::Commit(error)) if error.passes() => {
                     tracing::warn!(name = error.name(), %error, "a unit is done again");
-                    metrics::aborted("learn", error.name());
+                    metrics::TRANSACTIONS.with(["learn", "aborted"]).increment(1);
+                    metrics::KAFKA_ERRORS.with(["learn", error.name()]).increment(1);
                     break End::Again;
                 }
                 Err(error) => return Err(error),
@@ -254,7 +294,7 @@ impl Learn {
         Ok((store, ledger))
     }
 
-    fn gather(&self, source: &mut Source, wait: bool) -> Result<Gathered, LearnError> {
+    fn gather(&self, source: &mut Source, defaults: &codec::Defaults, wait: bool) -> Result<Gathered, LearnError> {
         let settings = &self.config.learn;
         let mut gathered = Gathered::default();
         let mut patience = if wait { IDLE } else { Duration::ZERO };
@@ -263,7 +303,7 @@ impl Learn {
             && started.elapsed() < Duration::from_millis(settings.commit_interval_ms)
         {
             match source.poll(patience)? {
-                Polled::Record(record) => gathered.take(record, &self.config, &self.policies),
+                Polled::Record(record) => gathered.take(record, defaults, &self.policies),
                 Polled::Assigned(_) => self.health.set("labels assigned", true),
                 // Nothing of this unit has been written: the partitions' next owner reads it again.
                 Polled::Revoked { partitions, .. } => gathered.forget(&partitions),
@@ -301,7 +341,10 @@ impl Learn {
         }
         let started = Instant::now();
         let places = outbox.commit(&records, (!offsets.is_empty()).then_some((labels, offsets)))?;
-        metrics::commit("learn", records.len(), started.elapsed());
+        metrics::TRANSACTIONS.with(["learn", "committed"]).increment(1);
+        metrics::TRANSACTION_RECORDS.with(["learn"]).record(records.len() as f64);
+        metrics::COMMIT_SECONDS.with(["learn"]).record(started.elapsed().as_secs_f64());
+        self.progress.note(offsets);
         let last = places.get(..joined.records().len()).and_then(<[_]>::last);
         Ok(last.map(|(_, offset)| offset + 1))
     }
@@ -317,10 +360,10 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn take(&mut self, record: Consumed, config: &Config, policies: &Policies) {
+    fn take(&mut self, record: Consumed, defaults: &codec::Defaults, policies: &Policies) {
         self.count += 1;
         self.offsets.advance((Arc::clone(&record.topic), record.partition), record.offset + 1);
-        match codec::decode_label(record.payload.as_deref().unwrap_or_default(), &config.defaults.as_codec()) {
+        match codec::decode_label(record.payload.as_deref().unwrap_or_default(), defaults) {
             Ok(label) if policies.get(&label.policy).is_none() => {
                 let message = "the label names a policy that the policies file does not have".to_owned();
                 self.refused.push((record, Reason { name: "UnknownPolicy", message }));

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::LearnError;
 use super::ledger::Ledger;
 use crate::codec;
-use crate::core::predictor::StateHash;
+use crate::core::fold::Fold;
+use crate::core::predictor::{Published, StateHash};
 use crate::kafka::{Outbox, Produced};
 use crate::ops::metrics;
 
@@ -65,15 +66,15 @@ impl Publisher {
 
     fn publish(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<(), LearnError> {
         let offset = ledger.offset();
-        let (_, folds) = ledger.folds();
+        let (book, folds) = ledger.folds();
         let mut records = Vec::new();
         let mut hashes = Vec::new();
         for (policy, fold) in folds.iter() {
-            let Some(published) = fold.published(offset) else { continue };
+            let Some(published) = fold.published(book, offset) else { continue };
             if self.published.get(policy) == Some(&published.state_hash) {
                 continue;
             }
-            metrics::predictor(&published, fold.tally());
+            note(&published, fold);
             hashes.push((policy.clone(), published.state_hash));
             records.push(Produced {
                 topic: Arc::clone(&self.topic),
@@ -90,5 +91,24 @@ impl Publisher {
             self.last = Some(Instant::now());
         }
         Ok(())
+    }
+}
+
+/// Shows a predictor in the metrics.
+fn note(published: &Published, fold: &Fold) {
+    let policy = published.policy.as_str();
+    metrics::PREDICTORS.with([policy]).increment(1);
+    metrics::ROUNDS.with([policy]).set(published.rounds as f64);
+    for mass in &published.masses {
+        metrics::WEIGHT.with([policy, &mass.member]).set(mass.mass);
+    }
+    if let Some(tally) = fold.tally() {
+        metrics::BRIER.with([policy]).set(tally.brier());
+    }
+    if let Some(certificate) = fold.certificate() {
+        metrics::REGRET.with([policy]).set(certificate.regret);
+        if let Some(bound) = certificate.bound {
+            metrics::REGRET_BOUND.with([policy]).set(bound);
+        }
     }
 }

@@ -3,7 +3,8 @@
 //! | step | retriable | asks for an abort | producer spent | fenced |
 //! |---|---|---|---|---|
 //! | make the producer | `Unavailable` | – | `Unavailable` | `Fenced` |
-//! | begin, send, offsets | the same call again | abort: `Aborted`, `Stale` and others | made anew: `Aborted` | `Fenced` |
+//! | begin, offsets | the same call again | abort: `Aborted` or `Stale` | made anew: `Aborted` | `Fenced` |
+//! | send | – | abort, made anew: by the report | made anew: `Aborted` | `Fenced` |
 //! | commit | the same call again | abort: `Aborted` | made anew: `Indefinite` | `Fenced` |
 //! | commit, out of time | made anew: `Indefinite` | | | |
 //! | abort, out of time or failed | made anew | | | `Fenced` |
@@ -72,7 +73,9 @@ impl Outbox {
     /// [`CommitError::Unavailable`] where settings are refused or the brokers do not answer.
     pub fn open(connection: &Connection, delivery: Delivery) -> Result<Self, CommitError> {
         let refused = |reason: String| CommitError::Unavailable { reason };
-        connection.check().map_err(|error| refused(error.to_string()))?;
+        connection
+            .check()
+            .map_err(|error| refused(error.to_string()))?;
         if let Delivery::ExactlyOnce { timeout, .. } = &delivery
             && *timeout >= connection.session_timeout()
         {
@@ -81,14 +84,22 @@ impl Outbox {
                 connection.session_timeout()
             )));
         }
-        let mut outbox = Self { connection: connection.clone(), delivery, producer: None, fenced: None };
+        let mut outbox = Self {
+            connection: connection.clone(),
+            delivery,
+            producer: None,
+            fenced: None,
+        };
         outbox.ready()?;
         Ok(outbox)
     }
 
     /// Begins a unit. Nothing is asked of the brokers before its first record.
     pub fn unit(&mut self) -> Unit<'_> {
-        Unit { outbox: self, begun: false }
+        Unit {
+            outbox: self,
+            begun: false,
+        }
     }
 
     /// One unit in one call: sends `records`, then commits them with what was `consumed`. Returns where each
@@ -110,23 +121,30 @@ impl Outbox {
     /// The producer, made anew where the last one is spent.
     fn ready(&mut self) -> Result<(), CommitError> {
         if let Some(reason) = &self.fenced {
-            return Err(CommitError::Fenced { reason: reason.clone() });
+            return Err(CommitError::Fenced {
+                reason: reason.clone(),
+            });
         }
         if self.producer.is_some() {
             return Ok(());
         }
-        let unavailable = |error: KafkaError| CommitError::Unavailable { reason: error.to_string() };
+        let unavailable = |error: KafkaError| CommitError::Unavailable {
+            reason: error.to_string(),
+        };
         let mut config = self.connection.producer();
         let patience = self.patience().as_millis().to_string();
         match &self.delivery {
             Delivery::AtLeastOnce => config.set("message.timeout.ms", &patience),
-            Delivery::ExactlyOnce { transactional_id, .. } => config
+            Delivery::ExactlyOnce {
+                transactional_id, ..
+            } => config
                 .set("transactional.id", transactional_id)
                 .set("transaction.timeout.ms", &patience)
                 .set("message.timeout.ms", &patience),
         };
-        let producer: BaseProducer<Reports> =
-            config.create_with_context(Reports::default()).map_err(unavailable)?;
+        let producer: BaseProducer<Reports> = config
+            .create_with_context(Reports::default())
+            .map_err(unavailable)?;
         if matches!(self.delivery, Delivery::ExactlyOnce { .. }) {
             let until = Instant::now() + OPENING;
             match again(until, || producer.init_transactions(until - Instant::now())) {
@@ -142,7 +160,9 @@ impl Outbox {
     fn producer(&self) -> Result<&BaseProducer<Reports>, CommitError> {
         self.producer
             .as_ref()
-            .ok_or_else(|| CommitError::Unavailable { reason: "the producer is gone".into() })
+            .ok_or_else(|| CommitError::Unavailable {
+                reason: "the producer is gone".into(),
+            })
     }
 
     /// How long one unit may take.
@@ -198,7 +218,10 @@ impl Unit<'_> {
         if !drained {
             self.begun = false;
             self.outbox.renew();
-            return Err(CommitError::Aborted { stage: "send", reason: "records are still on their way".into() });
+            return Err(CommitError::Aborted {
+                stage: "send",
+                reason: "records are still on their way".into(),
+            });
         }
         let mut places = Vec::with_capacity(reports.len());
         for (index, report) in reports.into_iter().enumerate() {
@@ -247,7 +270,9 @@ impl Unit<'_> {
 
     fn commit_offsets(&mut self, consumed: Option<(&Source, &Offsets)>) -> Result<(), CommitError> {
         self.begun = false;
-        let Some((source, offsets)) = consumed else { return Ok(()) };
+        let Some((source, offsets)) = consumed else {
+            return Ok(());
+        };
         let list = offsets.to_list();
         let until = Instant::now() + self.outbox.patience();
         again(until, || source.consumer().commit(&list, CommitMode::Sync)).map_err(|error| {
@@ -260,7 +285,10 @@ impl Unit<'_> {
         })
     }
 
-    fn commit_transaction(&mut self, consumed: Option<(&Source, &Offsets)>) -> Result<(), CommitError> {
+    fn commit_transaction(
+        &mut self,
+        consumed: Option<(&Source, &Offsets)>,
+    ) -> Result<(), CommitError> {
         self.begin()?;
         let until = Instant::now() + self.outbox.patience() + GRACE;
         if let Some((source, offsets)) = consumed {
@@ -284,7 +312,9 @@ impl Unit<'_> {
             Class::Retry | Class::Spent => {
                 self.begun = false;
                 self.outbox.renew();
-                Err(CommitError::Indefinite { reason: error.to_string() })
+                Err(CommitError::Indefinite {
+                    reason: error.to_string(),
+                })
             }
         }
     }
@@ -312,26 +342,41 @@ impl Unit<'_> {
     }
 
     /// Gives the unit up because one of its records was not delivered.
-    fn undelivered(&mut self, records: &[Produced], index: usize, code: RDKafkaErrorCode) -> CommitError {
+    fn undelivered(
+        &mut self,
+        records: &[Produced],
+        index: usize,
+        code: RDKafkaErrorCode,
+    ) -> CommitError {
         use RDKafkaErrorCode as Code;
         if let Err(fenced) = self.abort() {
             return fenced;
         }
-        let topic = records.get(index).map_or_else(|| "".into(), |record| Arc::clone(&record.topic));
+        // After a refused record the client's sequence numbers have a gap that spoils the next unit.
+        self.outbox.producer = None;
+        let topic = records
+            .get(index)
+            .map_or_else(|| "".into(), |record| Arc::clone(&record.topic));
         let stage = "send";
         match code {
-            Code::MessageSizeTooLarge => {
-                CommitError::TooLarge { index, bytes: records.get(index).map_or(0, Produced::size), topic }
-            }
+            Code::MessageSizeTooLarge => CommitError::TooLarge {
+                index,
+                bytes: records.get(index).map_or(0, Produced::size),
+                topic,
+            },
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
                 CommitError::MissingTopic { topic }
             }
             Code::TopicAuthorizationFailed
             | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed => {
-                CommitError::Denied { stage, reason: format!("{topic}: {code}") }
-            }
-            _ => CommitError::Aborted { stage, reason: format!("{topic}: {code}") },
+            | Code::TransactionalIdAuthorizationFailed => CommitError::Denied {
+                stage,
+                reason: format!("{topic}: {code}"),
+            },
+            _ => CommitError::Aborted {
+                stage,
+                reason: format!("{topic}: {code}"),
+            },
         }
     }
 
@@ -343,10 +388,10 @@ impl Unit<'_> {
         if !std::mem::take(&mut self.begun) {
             return Ok(());
         }
-        let Some(producer) = &self.outbox.producer else { return Ok(()) };
+        let Some(producer) = &self.outbox.producer else {
+            return Ok(());
+        };
         if self.outbox.delivery == Delivery::AtLeastOnce {
-            // What is still queued must not follow a unit that was given up.
-            self.outbox.producer = None;
             return Ok(());
         }
         let until = Instant::now() + self.outbox.patience();
@@ -374,7 +419,10 @@ fn left(until: Instant) -> Duration {
 }
 
 /// Calls until it succeeds, fails for good, or the time is over.
-fn again<F: FnMut() -> Result<(), KafkaError>>(until: Instant, mut step: F) -> Result<(), KafkaError> {
+fn again<F: FnMut() -> Result<(), KafkaError>>(
+    until: Instant,
+    mut step: F,
+) -> Result<(), KafkaError> {
     loop {
         match step() {
             Err(error) if class(&error) == Class::Retry && Instant::now() < until => {
@@ -404,11 +452,15 @@ fn enqueue(
     loop {
         match producer.send(waiting) {
             Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if Instant::now() < until => {
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                if Instant::now() < until =>
+            {
                 waiting = back;
                 producer.poll(Duration::from_millis(1));
             }
-            Err((error, _)) => return Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+            Err((error, _)) => {
+                return Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail));
+            }
         }
     }
 }

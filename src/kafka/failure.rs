@@ -1,6 +1,8 @@
 //! What can go wrong, and what is done about it: every error of the client is judged here and nowhere else.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
@@ -262,6 +264,27 @@ pub(super) fn class(error: &KafkaError) -> Class {
         }
         KafkaError::ConsumerCommit(_) => Class::Abort,
         _ => Class::Spent,
+    }
+}
+
+/// What is left of the time.
+pub(super) fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
+/// Calls until it succeeds, fails for good, or the time is over.
+pub(super) fn again<F: FnMut() -> Result<(), KafkaError>>(
+    until: Instant,
+    mut step: F,
+) -> Result<(), KafkaError> {
+    loop {
+        match step() {
+            Err(error) if class(&error) == Class::Retry && Instant::now() < until => {
+                // Nothing tells when the brokers are ready; the client itself backs off as well.
+                thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
     }
 }
 

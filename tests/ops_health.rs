@@ -32,7 +32,10 @@ fn ready_when_every_condition_holds_and_alive_always() {
     let health = Health::new(&["broker seen", "ledger restored"]);
     let server = Server::start(local(), health.clone(), handle()).expect("a server");
     assert_eq!(get(&server, "/livez"), (200, "alive\n".to_owned()));
-    assert_eq!(get(&server, "/readyz"), (503, "[-] broker seen\n[-] ledger restored\nnot ready\n".to_owned()));
+    assert_eq!(
+        get(&server, "/readyz"),
+        (503, "[-] broker seen\n[-] ledger restored\nnot ready\n".to_owned())
+    );
 
     // From any thread.
     let elsewhere = health.clone();

@@ -32,7 +32,12 @@ fn names_follow_the_conventions() {
             assert!(!name.contains(word), "{name} is not in a base unit");
         }
         for unit in ["seconds", "bytes"] {
-            assert_eq!(metric.unit == unit, name.ends_with(&format!("_{unit}")), "{name} is in {}", metric.unit);
+            assert_eq!(
+                metric.unit == unit,
+                name.ends_with(&format!("_{unit}")),
+                "{name} is in {}",
+                metric.unit
+            );
         }
         assert!(metric.help.ends_with('.') && !metric.help.contains('|'), "{name}");
         if let Kind::Histogram(buckets) = metric.kind {

@@ -55,15 +55,22 @@ impl Health {
 
     /// The same with a few words for the operator, e.g. `41 % of the ledger read`.
     pub fn note(&self, name: &'static str, holds: bool, note: &str) {
-        CONDITION.with([name]).set(if holds { 1.0 } else { 0.0 });
         let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        if conditions.get(name).is_some_and(|known| known.holds == holds && known.note == note) {
+            return; // said on every turn of a loop
+        }
+        CONDITION.with([name]).set(if holds { 1.0 } else { 0.0 });
         conditions.insert(name, Condition { holds, note: note.to_owned() });
     }
 
     /// Whether every condition holds.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).values().all(|condition| condition.holds)
+        self.conditions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .all(|condition| condition.holds)
     }
 
     /// Status and text of `/readyz`: the conditions that do not hold, or all of them.
@@ -71,7 +78,9 @@ impl Health {
         let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ready = conditions.values().all(|condition| condition.holds);
         let mut text = String::new();
-        for (name, Condition { holds, note }) in conditions.iter().filter(|(_, found)| verbose || !found.holds) {
+        for (name, Condition { holds, note }) in
+            conditions.iter().filter(|(_, found)| verbose || !found.holds)
+        {
             let mark = if *holds { '+' } else { '-' };
             let colon = if note.is_empty() { "" } else { ": " };
             let _ = writeln!(text, "[{mark}] {name}{colon}{note}"); // a String takes everything
@@ -105,7 +114,10 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-async fn readyz(State((health, _)): State<(Health, PrometheusHandle)>, RawQuery(query): RawQuery) -> Response {
+async fn readyz(
+    State((health, _)): State<(Health, PrometheusHandle)>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let verbose = query.is_some_and(|query| query.split('&').any(|word| word.starts_with("verbose")));
     health.report(verbose).into_response()
 }
@@ -114,7 +126,12 @@ async fn metrics(State((_, handle)): State<(Health, PrometheusHandle)>) -> Respo
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
 }
 
-async fn serve(listener: tokio::net::TcpListener, health: Health, handle: PrometheusHandle, stop: oneshot::Receiver<()>) {
+async fn serve(
+    listener: tokio::net::TcpListener,
+    health: Health,
+    handle: PrometheusHandle,
+    stop: oneshot::Receiver<()>,
+) {
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))

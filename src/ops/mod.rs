@@ -6,6 +6,6 @@ pub mod progress;
 pub mod shutdown;
 pub mod telemetry;
 
-pub use health::{Health, Server};
-pub use progress::Progress;
-pub use shutdown::{Asker, Exit, Shutdown};
+pub use self::health::{Health, Server};
+pub use self::progress::Progress;
+pub use self::shutdown::{Asker, Exit, Shutdown};

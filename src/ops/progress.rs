@@ -1,6 +1,7 @@
 //! Progress of what takes long: a bar on a terminal, plain lines elsewhere.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,26 +18,29 @@ pub struct Progress {
 #[derive(Debug)]
 enum Shown {
     Bar(ProgressBar),
-    Lines(Lines<io::Stderr>),
+    Lines(Mutex<Lines<io::Stderr>>),
 }
 
 impl Progress {
     /// Begins; without a total only the count is shown. `what` is a few words, e.g. `reading the ledger`.
     #[must_use]
-    pub fn start(what: &str, total: Option<u64>) -> Self {
+    pub fn start(what: &str, total: Option<usize>) -> Self {
+        let total = total.map(|total| total as u64);
         let shown = if io::stderr().is_terminal() {
             Shown::Bar(bar(what, total))
         } else {
-            Shown::Lines(Lines::new(io::stderr(), what, total, Instant::now()))
+            Shown::Lines(Mutex::new(Lines::new(io::stderr(), what, total, Instant::now())))
         };
         Self { shown }
     }
 
-    /// So many more are done.
-    pub fn advance(&mut self, more: u64) {
-        match &mut self.shown {
-            Shown::Bar(bar) => bar.inc(more),
-            Shown::Lines(lines) => lines.advance(more, Instant::now()),
+    /// So many are done, all in all.
+    pub fn set(&self, done: usize) {
+        match &self.shown {
+            Shown::Bar(bar) => bar.set_position(done as u64),
+            Shown::Lines(lines) => {
+                lines.lock().unwrap_or_else(PoisonError::into_inner).set(done as u64, Instant::now());
+            }
         }
     }
 
@@ -44,7 +48,9 @@ impl Progress {
     pub fn finish(self) {
         match self.shown {
             Shown::Bar(bar) => bar.finish(),
-            Shown::Lines(mut lines) => lines.finish(Instant::now()),
+            Shown::Lines(lines) => {
+                lines.into_inner().unwrap_or_else(PoisonError::into_inner).finish(Instant::now())
+            }
         }
     }
 }
@@ -73,11 +79,19 @@ struct Lines<W> {
 
 impl<W: Write> Lines<W> {
     fn new(to: W, what: &str, total: Option<u64>, now: Instant) -> Self {
-        Self { to, what: what.to_owned(), total: total.filter(|total| *total > 0), done: 0, started: now, said: (0, now) }
+        Self {
+            to,
+            what: what.to_owned(),
+            total: total.filter(|total| *total > 0),
+            done: 0,
+            started: now,
+            said: (0, now),
+        }
     }
 
     fn tenth(&self) -> u64 {
-        self.total.map_or(0, |total| u64::try_from(u128::from(self.done) * 10 / u128::from(total)).unwrap_or(10))
+        self.total
+            .map_or(0, |total| u64::try_from(u128::from(self.done) * 10 / u128::from(total)).unwrap_or(10))
     }
 
     fn say(&mut self, now: Instant) {
@@ -93,8 +107,8 @@ impl<W: Write> Lines<W> {
         };
     }
 
-    fn advance(&mut self, more: u64, now: Instant) {
-        self.done = self.done.saturating_add(more);
+    fn set(&mut self, done: u64, now: Instant) {
+        self.done = done;
         let (tenth, last) = self.said;
         if self.tenth() > tenth || now.saturating_duration_since(last) >= EVERY {
             self.say(now);
@@ -119,7 +133,7 @@ mod tests {
     fn a_line_each_tenth() {
         let now = Instant::now();
         let mut lines = Lines::new(Vec::new(), "reading", Some(1_000), now);
-        (0..1_000).for_each(|_| lines.advance(1, now));
+        (1..=1_000).for_each(|done| lines.set(done, now));
         lines.finish(now);
         let said = said(lines);
         assert_eq!(said.len(), 11);
@@ -132,7 +146,7 @@ mod tests {
         let start = Instant::now();
         let mut lines = Lines::new(Vec::new(), "waiting", None, start);
         for second in 0..=11 {
-            lines.advance(2, start + Duration::from_secs(second));
+            lines.set(2 * second + 2, start + Duration::from_secs(second));
         }
         assert_eq!(said(lines), ["waiting: 12", "waiting: 22"]);
     }
@@ -141,9 +155,9 @@ mod tests {
     fn a_total_of_zero_or_too_small_is_no_trouble() {
         let now = Instant::now();
         let mut lines = Lines::new(Vec::new(), "nothing", Some(0), now);
-        lines.advance(u64::MAX, now);
+        lines.set(u64::MAX, now);
         let mut over = Lines::new(Vec::new(), "more", Some(1), now);
-        over.advance(u64::MAX, now);
+        over.set(u64::MAX, now);
         assert_eq!(said(over), [format!("more: {} of 1 ({} %)", u64::MAX, u128::from(u64::MAX) * 100)]);
     }
 }

@@ -169,7 +169,7 @@ impl Shutdown {
         self.wait_while(None, |state| state.first.is_none());
     }
 
-    /// Waits until asked to finish, at most so long; whether asked. The pause of a loop that must end promptly.
+    /// Waits until asked to finish, at most so long; whether asked. The pause of a loop that ends promptly.
     #[must_use]
     pub fn wait_for(&self, limit: Duration) -> bool {
         self.wait_while(Some(limit), |state| state.first.is_none())

@@ -23,7 +23,9 @@ pub enum Format {
 #[derive(Debug, Error)]
 pub enum TelemetryError {
     /// The filter is not one.
-    #[error("the log filter `{filter}` cannot be read ({why}): write e.g. `info` or `info,aegis::learn=debug`")]
+    #[error(
+        "the log filter `{filter}` cannot be read ({why}): write e.g. `info` or `info,aegis::learn=debug`"
+    )]
     Filter {
         /// As configured.
         filter: String,

@@ -1,1 +1,2 @@
 //! Label streams folded offline.
+pub mod write;

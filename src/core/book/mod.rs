@@ -7,6 +7,8 @@
 //! A round takes about 150 bytes beside its votes (8 bytes each), features (384 bytes) and names.
 
 mod edits;
+mod filing;
+mod judging;
 mod names;
 mod reliability;
 mod rounds;
@@ -18,8 +20,8 @@ use std::collections::HashMap;
 use thiserror::Error;
 
 use super::features::{EncoderId, Features};
-use super::label::DecisionRef;
-use super::ledger::{Edit, EditAction, Filed, Judged, Record, RoundId};
+use super::label::{DecisionRef, Finding, Source};
+use super::ledger::{Edit, EditAction, Filed, Judged, Record, RoundId, Standing};
 use crate::core::event::Millis;
 
 pub use edits::Edits;
@@ -77,10 +79,6 @@ pub struct Change {
 /// A round's votes, borrowed: [`Judged`] for those who bring many.
 #[derive(Debug, Clone, Copy)]
 pub struct Sitting<'a> {
-    /// Whose event it is.
-    pub tenant: &'a str,
-    /// The event's id.
-    pub event: &'a str,
     /// The user's key, for erasure.
     pub subject: Option<&'a str>,
     /// The time that orders rounds.
@@ -93,6 +91,65 @@ pub struct Sitting<'a> {
     pub scores: &'a [Score],
     /// The judged text's features with their encoder.
     pub reading: Option<(&'a EncoderId, &'a Features)>,
+}
+
+/// A label with what became of it, borrowed: [`Filed`] for those who bring many. The fields are those
+/// of [`Filed`] and [`Label`](super::label::Label).
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the fields are those of Filed and Label")]
+pub struct Filing<'a> {
+    pub id: &'a str,
+    pub annotator: Option<&'a str>,
+    pub verdict: Option<Finding>,
+    pub severity: Option<f64>,
+    pub categories: &'a [String],
+    pub time: Millis,
+    pub source: Source,
+    pub inclusion_probability: Option<f64>,
+    pub decision: Option<DecisionRef>,
+    pub corrects: Option<&'a str>,
+    pub retracts: Option<&'a str>,
+    pub received: Millis,
+    pub standing: Standing,
+}
+
+impl<'a> From<&'a Filed> for Filing<'a> {
+    fn from(filed: &'a Filed) -> Self {
+        let label = &filed.label;
+        Self {
+            id: &label.id,
+            annotator: label.annotator.as_deref(),
+            verdict: label.verdict,
+            severity: label.severity,
+            categories: &label.categories,
+            time: label.time,
+            source: label.source,
+            inclusion_probability: label.inclusion_probability,
+            decision: label.decision,
+            corrects: label.corrects.as_deref(),
+            retracts: label.retracts.as_deref(),
+            received: filed.received,
+            standing: filed.standing,
+        }
+    }
+}
+
+impl Filing<'_> {
+    fn check(&self) -> Result<(), BookError> {
+        if self
+            .severity
+            .is_some_and(|severity| !(0.0..=1.0).contains(&severity))
+        {
+            return Err(BookError::Severity);
+        }
+        if self
+            .inclusion_probability
+            .is_some_and(|q| !(q > 0.0 && q <= 1.0))
+        {
+            return Err(BookError::Inclusion);
+        }
+        Ok(())
+    }
 }
 
 /// The ledger of all policies.
@@ -167,7 +224,13 @@ impl Book {
     pub fn apply(&mut self, record: &Record, changes: &mut Vec<Change>) -> Result<bool, BookError> {
         match record {
             Record::Judged(judged) => self.judge(judged, changes),
-            Record::Filed(filed) => self.file(filed, changes),
+            Record::Filed(filed) => {
+                let filing = Filing::from(filed);
+                filing.check()?;
+                let policy = self.policy(&filed.label.policy);
+                let row = self.intern(policy, &filed.label.tenant, &filed.label.event)?;
+                self.file(policy, row, &filing, changes)
+            }
             Record::Edit(edit) => Ok(self.edit(edit, changes)),
         }
     }
@@ -181,8 +244,6 @@ impl Book {
             .map(|vote| Score::new(vote.score, vote.shadow))
             .collect();
         let sitting = Sitting {
-            tenant: &judged.id.tenant,
-            event: &judged.id.event,
             subject: judged.subject.as_deref(),
             round_time: judged.round_time,
             decision: judged.decision,
@@ -193,7 +254,19 @@ impl Book {
                 .as_ref()
                 .map(|reading| (&reading.encoder, &*reading.features)),
         };
-        self.sit(policy, &sitting, changes)
+        let row = self.intern(policy, &judged.id.tenant, &judged.id.event)?;
+        self.sit(policy, row, &sitting, changes)
+    }
+
+    /// A round's row, new if need be.
+    ///
+    /// # Errors
+    /// [`BookError::Full`].
+    pub fn intern(&mut self, policy: usize, tenant: &str, event: &str) -> Result<Row, BookError> {
+        self.policies
+            .get_mut(policy)
+            .ok_or(BookError::Full)?
+            .intern(tenant, event)
     }
 
     /// [`Book::apply`] for borrowed votes.
@@ -203,29 +276,39 @@ impl Book {
     pub fn sit(
         &mut self,
         policy: usize,
+        row: Row,
         sitting: &Sitting<'_>,
         changes: &mut Vec<Change>,
     ) -> Result<bool, BookError> {
         let rounds = self.policies.get_mut(policy).ok_or(BookError::Full)?;
-        let changed = rounds.judge(sitting, &self.edits)?;
-        changes.extend(changed.map(|row| Change {
+        let changed = rounds.judge(row, sitting, &self.edits)?;
+        changes.extend(changed.then_some(Change {
             policy,
             row,
             votes: true,
         }));
-        Ok(changed.is_some())
+        Ok(changed)
     }
 
-    fn file(&mut self, filed: &Filed, changes: &mut Vec<Change>) -> Result<bool, BookError> {
-        let policy = self.policy(&filed.label.policy);
+    /// [`Book::apply`] for a borrowed label.
+    ///
+    /// # Errors
+    /// Where a number of the label is out of its range; the set then stays as it is.
+    pub fn file(
+        &mut self,
+        policy: usize,
+        row: Row,
+        filing: &Filing<'_>,
+        changes: &mut Vec<Change>,
+    ) -> Result<bool, BookError> {
         let rounds = self.policies.get_mut(policy).ok_or(BookError::Full)?;
-        let changed = rounds.file(filed)?;
-        changes.extend(changed.map(|row| Change {
+        let changed = rounds.file(row, filing)?;
+        changes.extend(changed.then_some(Change {
             policy,
             row,
             votes: false,
         }));
-        Ok(changed.is_some())
+        Ok(changed)
     }
 
     fn edit(&mut self, edit: &Edit, changes: &mut Vec<Change>) -> bool {

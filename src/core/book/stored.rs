@@ -1,5 +1,6 @@
 //! A round's labels in bytes: some 20 to 40 a label, in one piece of memory a round.
 
+use super::Filing;
 use crate::core::event::Millis;
 use crate::core::label::{DecisionRef, Finding, Label, Source};
 use crate::core::ledger::{Filed, Standing};
@@ -48,7 +49,7 @@ impl Stored {
     /// Adds a label in place of the one at `replaced`.
     pub(super) fn put(
         &mut self,
-        filed: &Filed,
+        filing: &Filing<'_>,
         annotator: u32,
         event: &str,
         replaced: Option<usize>,
@@ -68,7 +69,7 @@ impl Stored {
             }
             at += 1;
         }
-        write(filed, annotator, event, &mut bytes);
+        write(filing, annotator, event, &mut bytes);
         self.0 = Some(bytes.into_boxed_slice());
     }
 }
@@ -82,10 +83,9 @@ const OWN_ID: u16 = 1 << 11;
 const TIME: u16 = 1 << 12;
 const CATEGORIES: u16 = 1 << 13;
 
-fn write(filed: &Filed, annotator: u32, event: &str, out: &mut Vec<u8>) {
-    let label = &filed.label;
+fn write(label: &Filing<'_>, annotator: u32, event: &str, out: &mut Vec<u8>) {
     let verdict = label.verdict.map_or(3, |verdict| verdict as u16);
-    let mut flags = verdict | (label.source as u16) << 2 | (filed.standing as u16) << 4;
+    let mut flags = verdict | (label.source as u16) << 2 | (label.standing as u16) << 4;
     for (bit, set) in [
         (SEVERITY, label.severity.is_some()),
         (INCLUSION, label.inclusion_probability.is_some()),
@@ -100,12 +100,12 @@ fn write(filed: &Filed, annotator: u32, event: &str, out: &mut Vec<u8>) {
     }
     out.extend(flags.to_le_bytes());
     number(u64::from(annotator), out);
-    signed(filed.received, out);
+    signed(label.received, out);
     if label.time != 0 {
         signed(label.time, out);
     }
     if label.id != event {
-        text(&label.id, out);
+        text(label.id, out);
     }
     for real in [label.severity, label.inclusion_probability]
         .into_iter()
@@ -117,12 +117,12 @@ fn write(filed: &Filed, annotator: u32, event: &str, out: &mut Vec<u8>) {
         signed(i64::from(at.partition), out);
         signed(at.offset, out);
     }
-    for id in [&label.corrects, &label.retracts].into_iter().flatten() {
+    for id in [label.corrects, label.retracts].into_iter().flatten() {
         text(id, out);
     }
     if !label.categories.is_empty() {
         let mut inner = Vec::new();
-        for category in &label.categories {
+        for category in label.categories {
             text(category, &mut inner);
         }
         number(inner.len() as u64, out);

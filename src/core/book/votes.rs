@@ -14,7 +14,7 @@ pub struct Panel(u32);
 
 impl Panel {
     /// The panel of a round whose votes are not known.
-    pub(super) const NONE: Self = Self(u32::MAX);
+    pub(in crate::core) const NONE: Self = Self(u32::MAX);
 
     /// Its number, from 0.
     #[must_use]

@@ -19,6 +19,13 @@ struct Placed {
 }
 
 impl Placed {
+    const NOWHERE: Self = Self {
+        time: 0,
+        target: f64::NAN,
+        panel: Panel::NONE,
+        encoder: NO_ENCODER,
+    };
+
     fn counts(&self) -> bool {
         !self.target.is_nan()
     }
@@ -27,8 +34,8 @@ impl Placed {
 /// The rounds that count, sorted, with what changed since.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    /// By row; `None` where nothing was said of the row yet.
-    placed: Vec<Option<Placed>>,
+    /// By row.
+    placed: Vec<Placed>,
     sorted: Vec<Row>,
     /// Rows to look at again; `true`: its votes changed.
     touched: Vec<(Row, bool)>,
@@ -45,15 +52,27 @@ impl Order {
     }
 
     pub(super) fn target(&self, row: Row) -> f64 {
+        self.at(row).target
+    }
+
+    fn at(&self, row: Row) -> Placed {
         self.placed
             .get(row.0 as usize)
             .copied()
-            .flatten()
-            .map_or(f64::NAN, |placed| placed.target)
+            .unwrap_or(Placed::NOWHERE)
+    }
+
+    fn put(&mut self, row: Row, placed: Placed) {
+        if let Some(slot) = self.placed.get_mut(row.0 as usize) {
+            *slot = placed;
+        }
     }
 
     pub(super) fn touch(&mut self, row: Row, votes: bool) {
-        self.touched.push((row, votes));
+        match self.touched.last_mut() {
+            Some((last, changed)) if *last == row => *changed |= votes,
+            _ => self.touched.push((row, votes)),
+        }
     }
 
     pub(super) fn touched(&self) -> usize {
@@ -73,38 +92,34 @@ impl Order {
             return None;
         }
         let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
-        // Of a row's entries the last says `true` if any does.
-        touched.reverse();
+        // Of a row's entries the first says `true` if any does.
+        touched.sort_unstable_by_key(|(row, votes)| (*row, !votes));
         touched.dedup_by_key(|(row, _)| *row);
-        touched.reverse();
-        self.placed.resize(rounds.len(), None);
+        self.placed.resize(rounds.len(), Placed::NOWHERE);
         let mut lowest: Option<(Millis, Row)> = None;
         let mut lower = |time, row| {
             if lowest.is_none_or(|(least, of)| compare(rounds, (time, row), (least, of)).is_lt()) {
                 lowest = Some((time, row));
             }
         };
-        let mut now = Vec::with_capacity(touched.len());
+        // Rows that are in the order keep what they had until their place is found.
+        let mut later = Vec::new();
         let (mut inserted, mut moved, mut removed) = (Vec::new(), HashSet::new(), false);
         for (row, votes) in touched.drain(..) {
-            let old = self
-                .placed
-                .get(row.0 as usize)
-                .copied()
-                .flatten()
-                .filter(Placed::counts);
+            let old = Some(self.at(row)).filter(Placed::counts);
             let new = place(rounds, row, mapping, edits);
             match (old, new) {
                 (None, None) => {}
                 (Some(old), None) => {
                     lower(old.time, row);
                     roster.remove(old.panel, old.encoder);
+                    later.push((row, Placed::NOWHERE));
                     removed = true;
                 }
                 (None, Some(new)) => {
                     lower(new.time, row);
                     roster.add(new.panel, new.encoder);
+                    self.put(row, new);
                     inserted.push(row);
                 }
                 (Some(old), Some(new)) => {
@@ -114,21 +129,19 @@ impl Order {
                     lower(old.time.min(new.time), row);
                     roster.remove(old.panel, old.encoder);
                     roster.add(new.panel, new.encoder);
+                    later.push((row, new));
                     if old.time != new.time {
                         moved.insert(row);
                         inserted.push(row);
                     }
                 }
             }
-            now.push((row, new));
         }
         self.touched = touched;
         // Found in the old order, before any row's time is another.
         let first = lowest.map(|least| self.position(rounds, least))?;
-        for (row, placed) in now {
-            if let Some(slot) = self.placed.get_mut(row.0 as usize) {
-                *slot = placed;
-            }
+        for (row, placed) in later {
+            self.put(row, placed);
         }
         self.merge(rounds, first, inserted, &moved, removed);
         Some(first)
@@ -148,11 +161,7 @@ impl Order {
     }
 
     fn time(&self, row: Row) -> Millis {
-        self.placed
-            .get(row.0 as usize)
-            .copied()
-            .flatten()
-            .map_or(0, |placed| placed.time)
+        self.at(row).time
     }
 
     fn merge(
@@ -172,15 +181,8 @@ impl Order {
             self.sorted.append(&mut inserted);
             return;
         }
-        let stays = |row: &Row| {
-            let counts = self
-                .placed
-                .get(row.0 as usize)
-                .copied()
-                .flatten()
-                .is_some_and(|placed| placed.counts());
-            counts && (moved.is_empty() || !moved.contains(row))
-        };
+        let stays =
+            |row: &Row| self.at(*row).counts() && (moved.is_empty() || !moved.contains(row));
         let tail = self.sorted.get(first..).unwrap_or(&[]);
         let mut merged = Vec::with_capacity(tail.len() + inserted.len());
         let mut new = inserted.into_iter().peekable();

@@ -35,8 +35,13 @@ pub(super) struct Text {
 
 impl Text {
     pub(super) fn new(n: usize) -> Self {
-        let zero = Input { value: [0.0; LANES], square: [0.0; LANES] };
-        Self { inputs: vec![zero; LEADING + width(n).div_ceil(LANES)] }
+        let zero = Input {
+            value: [0.0; LANES],
+            square: [0.0; LANES],
+        };
+        Self {
+            inputs: vec![zero; LEADING + width(n).div_ceil(LANES)],
+        }
     }
 
     /// Reads features and φ.
@@ -85,13 +90,21 @@ impl Reader {
     /// Prior variance `variance` for the coordinates of z (.1 for φ's), memory 0 < γ <= 1.
     pub(super) fn new(n: usize, variance: f64, gamma: f64) -> Self {
         let inputs = DIMENSIONS + 2 * n + 1;
-        let weight = |variance| Weight { mean: [0.0; LANES], variance: [variance; LANES] };
+        let weight = |variance| Weight {
+            mean: [0.0; LANES],
+            variance: [variance; LANES],
+        };
         let mut weights = vec![weight(variance); LEADING];
         weights.resize(LEADING + width(n).div_ceil(LANES), weight(VARIANCE));
         // Lanes past the last input are zero throughout.
         let variances = weights.iter_mut().flat_map(|weight| &mut weight.variance);
         variances.skip(inputs).for_each(|x| *x = 0.0);
-        Self { variance, gamma, inputs, weights }
+        Self {
+            variance,
+            gamma,
+            inputs,
+            weights,
+        }
     }
 
     pub(super) fn name(&self) -> String {
@@ -107,7 +120,10 @@ impl Reader {
                 u[lane] += input.square[lane] * weight.variance[lane];
             }
         }
-        Seen { s: sum(s), u: sum(u) }
+        Seen {
+            s: sum(s),
+            u: sum(u),
+        }
     }
 
     /// Learns the target of the round seen, q = σ(s).
@@ -132,13 +148,27 @@ impl Reader {
 
     /// w, then P.
     pub(super) fn save(&self, out: &mut Vec<f64>) {
-        out.extend(self.weights.iter().flat_map(|weight| weight.mean).take(self.inputs));
-        out.extend(self.weights.iter().flat_map(|weight| weight.variance).take(self.inputs));
+        out.extend(
+            self.weights
+                .iter()
+                .flat_map(|weight| weight.mean)
+                .take(self.inputs),
+        );
+        out.extend(
+            self.weights
+                .iter()
+                .flat_map(|weight| weight.variance)
+                .take(self.inputs),
+        );
     }
 
     pub(super) fn check(&self, state: &[f64]) -> Result<(), BadState> {
         check(state, self.len(), -1e6..=1e6)?;
-        if state.iter().skip(self.inputs).any(|variance| *variance < 0.0) {
+        if state
+            .iter()
+            .skip(self.inputs)
+            .any(|variance| *variance < 0.0)
+        {
             return Err(BadState::OutOfRange);
         }
         Ok(())
@@ -149,7 +179,10 @@ impl Reader {
         let (means, variances) = state.split_at(self.inputs);
         let to = self.weights.iter_mut().flat_map(|weight| &mut weight.mean);
         to.zip(means).for_each(|(to, x)| *to = *x);
-        let to = self.weights.iter_mut().flat_map(|weight| &mut weight.variance);
+        let to = self
+            .weights
+            .iter_mut()
+            .flat_map(|weight| &mut weight.variance);
         to.zip(variances).for_each(|(to, x)| *to = *x);
         Ok(())
     }
@@ -157,7 +190,14 @@ impl Reader {
 
 /// P ← min(P/γ, prior) where it forgets; P ← P / (1 + h f² P); w ← w + P f (y - q).
 #[inline(always)]
-fn learn<const FORGETS: bool>(weights: &mut [Weight], inputs: &[Input], inverse: f64, prior: f64, h: f64, off: f64) {
+fn learn<const FORGETS: bool>(
+    weights: &mut [Weight],
+    inputs: &[Input],
+    inverse: f64,
+    prior: f64,
+    h: f64,
+    off: f64,
+) {
     for (weight, input) in weights.iter_mut().zip(inputs) {
         for lane in 0..LANES {
             let mut variance = weight.variance[lane];
@@ -185,7 +225,11 @@ impl Reading {
     /// A reading member over n experts.
     #[must_use]
     pub fn new(n: usize, variance: f64, gamma: f64) -> Self {
-        Self { reader: Reader::new(n, variance, gamma), text: Text::new(n), phi: vec![0.0; width(n)] }
+        Self {
+            reader: Reader::new(n, variance, gamma),
+            text: Text::new(n),
+            phi: vec![0.0; width(n)],
+        }
     }
 
     fn see(&mut self, round: &Sight<'_>) -> Option<Seen> {
@@ -201,7 +245,9 @@ impl Learner for Reading {
     }
 
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
-        let Some(seen) = self.see(round) else { return 0.5 };
+        let Some(seen) = self.see(round) else {
+            return 0.5;
+        };
         self.reader.learn(&self.text, sigmoid(seen.s), target);
         sigmoid(seen.log_odds())
     }
@@ -211,7 +257,10 @@ impl Learner for Reading {
     }
 
     fn masses(&self) -> Vec<Mass> {
-        vec![Mass { member: self.reader.name(), mass: 1.0 }]
+        vec![Mass {
+            member: self.reader.name(),
+            mass: 1.0,
+        }]
     }
 
     fn save(&self, out: &mut Vec<f64>) {

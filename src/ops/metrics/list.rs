@@ -6,13 +6,26 @@ use super::{Counter, Description, Gauge, Histogram, Kind};
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// From a second to a quarter of a year.
-const DELAYS: &[f64] =
-    &[1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 1_209_600.0, 2_592_000.0, 7_776_000.0];
+const DELAYS: &[f64] = &[
+    1.0,
+    10.0,
+    60.0,
+    600.0,
+    3_600.0,
+    21_600.0,
+    86_400.0,
+    259_200.0,
+    604_800.0,
+    1_209_600.0,
+    2_592_000.0,
+    7_776_000.0,
+];
 const NUMBERS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 2_048.0];
 const TOKENS: &[f64] =
     &[16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 2_048.0, 4_096.0, 8_192.0, 16_384.0, 32_768.0];
 const RATIOS: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
-const ROUND_NUMBERS: &[f64] = &[0.0, 1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0, 10_000_000.0];
+const ROUND_NUMBERS: &[f64] =
+    &[0.0, 1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0, 10_000_000.0];
 
 macro_rules! metrics {
     ($($section:literal { $($constant:ident: $handle:ident<$labels:literal> = $kind:expr, $name:literal, $unit:literal,
@@ -103,9 +116,9 @@ metrics! {
         COMMIT_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_commit_seconds", "seconds", ["role"],
             "Committing to Kafka.",
             "p99 above a second";
-        KAFKA_ERRORS: Counter<2> = Kind::Counter, "aegis_kafka_errors_total", "errors", ["role", "class"],
-            "Errors of the client, by class (`retriable`, `abort`, `fatal`, `indefinite`).",
-            "any `fatal` or `indefinite`";
+        KAFKA_ERRORS: Counter<2> = Kind::Counter, "aegis_kafka_errors_total", "errors", ["role", "error"],
+            "Errors that ended a transaction, by name.",
+            "increasing for minutes";
         PARTITIONS: Gauge<1> = Kind::Gauge, "aegis_partitions_assigned", "partitions", ["role"],
             "Partitions that this process reads.",
             "0 in every process of a role";
@@ -117,10 +130,10 @@ metrics! {
             "above the latency you promise";
     }
     "Learning" {
-        LABELS: Counter<2> = Kind::Counter, "aegis_labels_total", "labels", ["policy", "outcome"],
-            "Labels, by outcome (`accepted`, `waiting`, `too_late`, `expired`, `duplicate`, `correction`, `retraction`).",
-            "`too_late` or `waiting` above a tenth of all";
-        LABEL_DELAY: Histogram<1> = Kind::Histogram(DELAYS), "aegis_label_delay_seconds", "seconds", ["policy"],
+        LABELS: Counter<1> = Kind::Counter, "aegis_labels_total", "labels", ["outcome"],
+            "Labels, by outcome (`accepted`, `waiting`, `too_late`, `expired`, `duplicate`, `vanished`: the decision is gone from its topic).",
+            "`too_late` or `waiting` above a tenth of all; any `vanished`";
+        LABEL_DELAY: Histogram<0> = Kind::Histogram(DELAYS), "aegis_label_delay_seconds", "seconds", [],
             "From an event's round time to its label's broker timestamp.",
             "p99 near the horizon";
         LABELS_WAITING: Gauge<0> = Kind::Gauge, "aegis_labels_waiting", "labels", [],

@@ -4,6 +4,7 @@
 //! test. Units are Prometheus base units, label values come from configuration and enums, never from records.
 
 mod list;
+mod record;
 
 use std::fmt::Write as _;
 
@@ -11,6 +12,7 @@ use metrics::{Label, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use self::list::*;
+pub use self::record::*;
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,7 +73,6 @@ macro_rules! handle {
             }
 
             /// The one with these values, in the order of its labels. Keep the handle where it is used often.
-            #[must_use]
             pub fn with(&self, values: [&str; N]) -> $handle {
                 let labels = self.labels.iter().zip(values);
                 let labels: Vec<_> = labels.map(|(name, value)| Label::new(*name, value.to_owned())).collect();
@@ -146,11 +147,16 @@ pub fn document() -> String {
          by a test.\nLabel values come from configuration and fixed lists, never from records.\n",
     );
     let mut section = "";
-    for (place, metric) in SECTIONS.iter().flat_map(|(name, metrics)| metrics.iter().map(move |metric| (*name, metric))) {
+    for (place, metric) in
+        SECTIONS.iter().flat_map(|(name, metrics)| metrics.iter().map(move |metric| (*name, metric)))
+    {
         // Writing to a String cannot fail.
         if place != section {
             section = place;
-            let _ = write!(page, "\n## {section}\n\n| Metric | Kind, unit | Labels | Says | Alert on |\n|---|---|---|---|---|\n");
+            let _ = write!(
+                page,
+                "\n## {section}\n\n| Metric | Kind, unit | Labels | Says | Alert on |\n|---|---|---|---|---|\n"
+            );
         }
         let Description { name, kind, unit, labels, help, alert } = metric;
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();

@@ -1,21 +1,22 @@
 //! Records as earlier versions wrote them are read for ever. A changed schema gets a further folder of
 //! fixtures; those that are there never change.
 //!
-//! `cargo test --test codec_fixtures -- --ignored` writes the fixtures that are missing.
-
-mod codec_values;
+//! `cargo test --test codec -- --ignored write_missing_fixtures` writes the fixtures that are missing.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::examples;
 use aegis::codec::{
     DecodeError, Defaults, EncodeError, Encoding, SCHEMAS, decode_decision, decode_event, decode_label,
-    decode_published, decode_record, encode_decision, encode_event, encode_label, encode_published, encode_record,
+    decode_published, decode_record, encode_decision, encode_event, encode_label, encode_published,
+    encode_record,
 };
 use aegis::core::ledger::Record;
-use codec_values::examples;
+use apache_avro::Schema;
+use apache_avro::schema_compatibility::SchemaCompatibility;
 use serde_json::Value;
 
 fn folder() -> PathBuf {
@@ -137,4 +138,47 @@ fn schemas_can_evolve() {
             }
         });
     }
+}
+
+/// The schemas as the first version had them.
+fn first() -> Vec<(&'static str, Schema)> {
+    let files = ["event", "label", "decision", "ledger", "predictor"];
+    let read = |file: &&str| fs::read_to_string(folder().join(format!("{file}.avsc"))).unwrap();
+    let parsed = files.iter().map(|file| Schema::parse_str(&read(file)).unwrap());
+    SCHEMAS.iter().map(|(record, _)| *record).zip(parsed).collect()
+}
+
+#[test]
+fn schemas_and_their_first_versions_read_each_other() {
+    for ((record, text), (_, first)) in SCHEMAS.iter().zip(first()) {
+        let now = Schema::parse_str(text).unwrap();
+        let found = SchemaCompatibility::mutual_read(&first, &now);
+        assert!(found.is_ok(), "{record}: {found:?}");
+    }
+}
+
+/// Not only are they the same today: what a later version may do is compatible, what it must not is not.
+#[test]
+fn compatible_changes_are_told_from_others() {
+    let (_, first) = first().swap_remove(0);
+    let changed = |change: fn(&mut Value)| {
+        let mut schema: Value = serde_json::from_str(SCHEMAS[0].1).unwrap();
+        change(&mut schema);
+        SchemaCompatibility::mutual_read(&first, &Schema::parse(&schema).unwrap()).is_ok()
+    };
+    assert!(changed(|_| {}));
+    assert!(changed(|schema| {
+        let field = serde_json::json!({"name": "language", "type": ["null", "string"], "default": null});
+        schema["fields"].as_array_mut().unwrap().push(field);
+    }));
+    assert!(changed(|schema| {
+        schema["fields"].as_array_mut().unwrap().retain(|field| field["name"] != "metadata");
+    }));
+    assert!(!changed(|schema| {
+        let field = serde_json::json!({"name": "language", "type": "string"});
+        schema["fields"].as_array_mut().unwrap().push(field);
+    }));
+    assert!(!changed(|schema| {
+        schema["fields"].as_array_mut().unwrap().retain(|field| field["name"] != "id");
+    }));
 }

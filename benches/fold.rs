@@ -1,0 +1,243 @@
+//! The fold from memory, in figures: `cargo bench --bench fold [-- ROUNDS]`.
+//!
+//! Ten million rounds through Hedge, a label 100,000 rounds late for three learners, and what a round
+//! takes in memory and in checkpoints. Times on one core, without waiting for it where the system tells; the
+//! counts beside them are deterministic.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use aegis::core::book::{Book, Score, Sitting};
+use aegis::core::features::DIMENSIONS;
+use aegis::core::fold::{DEFAULT_MEMORY, Fold, Settings};
+use aegis::core::label::{DecisionRef, Finding, Label, Mapping, Source};
+use aegis::core::learners::Sight;
+use aegis::core::ledger::{Filed, Record, Standing};
+
+/// Time on a core: other programs on this machine do not count.
+struct Clock(Duration);
+
+impl Clock {
+    fn now() -> Duration {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let run = stat.split(' ').next().and_then(|ns| ns.parse().ok());
+        run.map_or_else(
+            || std::time::UNIX_EPOCH.elapsed().unwrap(),
+            Duration::from_nanos,
+        )
+    }
+
+    fn start() -> Self {
+        Self(Self::now())
+    }
+
+    fn elapsed(&self) -> Duration {
+        Self::now().saturating_sub(self.0)
+    }
+}
+
+struct Counting;
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+#[expect(
+    unsafe_code,
+    reason = "counts what the system's allocator is asked for"
+)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        HELD.fetch_add(layout.size(), Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Relaxed);
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        HELD.fetch_add(size, Relaxed);
+        HELD.fetch_sub(layout.size(), Relaxed);
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const EXPERTS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+fn label(event: &str, number: u64) -> Record {
+    let label = Label {
+        id: event.to_owned(),
+        tenant: "t".to_owned(),
+        policy: "p".to_owned(),
+        event: event.to_owned(),
+        annotator: None,
+        verdict: Some(if number.is_multiple_of(3) {
+            Finding::Unsafe
+        } else {
+            Finding::Safe
+        }),
+        severity: None,
+        categories: Vec::new(),
+        time: 0,
+        source: Source::Review,
+        inclusion_probability: None,
+        decision: None,
+        corrects: None,
+        retracts: None,
+    };
+    Record::Filed(Filed {
+        label,
+        received: 0,
+        standing: Standing::Accepted,
+    })
+}
+
+/// A book of rounds in order, the last label but `late` still missing.
+fn book(rounds: u64, features: bool, late: Option<u64>) -> Book {
+    let mut book = Book::new();
+    let policy = book.policy("p");
+    let panel = book.panel(policy, EXPERTS.iter().copied()).unwrap();
+    let mut seed = 1u64;
+    let mut bytes = [0i8; DIMENSIONS];
+    let mut changes = Vec::new();
+    for number in 0..rounds {
+        let mut next = || {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            seed >> 33
+        };
+        let scores =
+            EXPERTS.map(|_| Score::new(Some((next() % 101) as f64 / 100.0), false).unwrap());
+        if features {
+            bytes.iter_mut().for_each(|byte| *byte = next() as i8);
+        }
+        let event = format!("event-{number:012}");
+        let sitting = Sitting {
+            subject: None,
+            round_time: number as i64,
+            decision: DecisionRef {
+                partition: 0,
+                offset: number as i64,
+            },
+            panel,
+            scores: &scores,
+            reading: features.then_some((&[1; 32], &bytes)),
+        };
+        let row = book.intern(policy, "t", &event).unwrap();
+        book.sit(policy, row, &sitting, &mut changes).unwrap();
+        if late != Some(rounds - number) {
+            let record = label(&event, number);
+            let Record::Filed(filed) = &record else {
+                unreachable!()
+            };
+            book.file(policy, row, &filed.into(), &mut changes).unwrap();
+        }
+        changes.clear();
+    }
+    book
+}
+
+fn settings(learner: &str, tally: bool) -> Settings {
+    Settings {
+        tally,
+        ..Settings::new("p", learner.parse().unwrap(), Mapping::default())
+    }
+}
+
+fn main() {
+    let given = std::env::args().filter_map(|word| word.parse().ok()).next();
+    let rounds: u64 = given.unwrap_or(10_000_000);
+    let before = HELD.load(Relaxed);
+    let begun = Clock::start();
+    let held = book(rounds, false, None);
+    let bytes = (HELD.load(Relaxed) - before) as f64 / rounds as f64;
+    println!(
+        "book of {rounds} rounds: {:.2?} to fill, {bytes:.0} bytes a round with eight votes",
+        begun.elapsed()
+    );
+    for tally in [false, true] {
+        let mut fold = Fold::new(settings("hedge eta=0.5", tally));
+        let begun = Clock::start();
+        fold.all(&held);
+        fold.settle(&held).unwrap();
+        let settled = begun.elapsed();
+        let (begun, allocations) = (Clock::start(), ALLOCATIONS.load(Relaxed));
+        fold.catch_up(&held).unwrap();
+        let took = begun.elapsed();
+        println!(
+            "hedge, {}: {rounds} rounds folded in {took:.2?} ({:.0} ns each), sorting {settled:.2?}; {} allocations; {:?}",
+            if tally { "with figures" } else { "state only" },
+            took.as_nanos() as f64 / rounds as f64,
+            ALLOCATIONS.load(Relaxed) - allocations,
+            fold.standing(),
+        );
+    }
+    plain(rounds);
+    drop(held);
+    for (learner, features, limit) in [
+        ("hedge eta=0.5", false, 50),
+        ("default", false, 400),
+        ("default", true, 900),
+    ] {
+        late(learner, features, limit);
+    }
+}
+
+/// The same learner over one row in cache, without book or fold.
+fn plain(rounds: u64) {
+    let mut learner = settings("hedge eta=0.5", false)
+        .learner
+        .build(&EXPERTS, "p")
+        .unwrap();
+    let votes = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
+    let begun = Clock::start();
+    let mut sum = 0.0;
+    for number in 0..rounds {
+        let sight = Sight {
+            votes: &votes,
+            features: None,
+            event: "",
+        };
+        sum += learner.step(&sight, f64::from(number.is_multiple_of(3)));
+    }
+    let took = begun.elapsed();
+    println!(
+        "hedge alone: {:.0} ns a step ({sum:.0})",
+        took.as_nanos() as f64 / rounds as f64
+    );
+}
+
+fn late(learner: &str, features: bool, limit: u128) {
+    let (rounds, k) = (300_000, 100_000);
+    let mut held = book(rounds, features, Some(k));
+    let mut fold = Fold::new(settings(learner, true));
+    fold.all(&held);
+    fold.catch_up(&held).unwrap();
+    let number = rounds - k;
+    let mut changes = Vec::new();
+    held.apply(&label(&format!("event-{number:012}"), number), &mut changes)
+        .unwrap();
+    changes.iter().for_each(|change| fold.changed(change));
+    let begun = Clock::start();
+    let steps = fold.settle(&held).unwrap();
+    fold.catch_up(&held).unwrap();
+    let took = begun.elapsed();
+    let hash_begun = Clock::start();
+    let _ = fold.state_hash(&held);
+    println!(
+        "{learner}{}: a label {k} rounds late: {steps} steps, {:.1} ms (at most {limit}); hash {:.2?}; {} checkpoints, {} kB of {} MB",
+        if features { " with features" } else { "" },
+        took.as_secs_f64() * 1e3,
+        hash_begun.elapsed(),
+        fold.standing().checkpoints,
+        fold.standing().checkpoint_bytes / 1000,
+        DEFAULT_MEMORY >> 20,
+    );
+}

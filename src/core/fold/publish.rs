@@ -1,0 +1,73 @@
+//! What a fold shows: its state, its hash.
+
+use super::Fold;
+use crate::core::book::{Book, Row};
+use crate::core::hash::{Stated, state_hash};
+use crate::core::predictor::{FORMAT, Published, StateHash};
+
+impl Fold {
+    fn last(&self) -> Option<Row> {
+        self.at.checked_sub(1).and_then(|at| self.order.row(at))
+    }
+
+    /// The hash of the state as it stands; see [`state_hash`].
+    #[must_use]
+    pub fn state_hash(&self, book: &Book) -> StateHash {
+        self.hashed(book).0
+    }
+
+    fn hashed(&self, book: &Book) -> (StateHash, Vec<f64>) {
+        let mut state = Vec::new();
+        if let Some(learner) = &self.learner {
+            learner.save(&mut state);
+        }
+        let rounds = self.rounds(book);
+        let key = |row| {
+            rounds.map(|rounds| {
+                (
+                    rounds.round_time(row),
+                    rounds.tenant(row),
+                    rounds.event(row),
+                )
+            })
+        };
+        let hash = state_hash(&Stated {
+            learner: &self.settings.learner.canonical(),
+            experts: self.roster.experts(),
+            encoder: self.encoder.as_ref(),
+            mapping: &self.settings.mapping.canonical(),
+            rounds: self.at as u64,
+            last_key: self.last().and_then(key),
+            state: &state,
+        });
+        (hash, state)
+    }
+
+    /// The state for [`Predictor`](super::predictor::Predictor); `None` before the first round. To be
+    /// taken when [`Fold::is_current`].
+    #[must_use]
+    pub fn published(&self, book: &Book, ledger_offset: i64) -> Option<Published> {
+        let learner = self.learner.as_deref()?;
+        let rounds = self.rounds(book)?;
+        let last = self.last()?;
+        let (state_hash, state) = self.hashed(book);
+        Some(Published {
+            policy: self.settings.policy.clone(),
+            format: FORMAT,
+            learner: self.settings.learner.clone(),
+            mapping: self.settings.mapping.canonical(),
+            experts: self.roster.experts().to_vec(),
+            encoder: self.encoder,
+            rounds: self.at as u64,
+            last_key: Some((
+                rounds.round_time(last),
+                rounds.tenant(last).to_owned(),
+                rounds.event(last).to_owned(),
+            )),
+            ledger_offset,
+            state_hash,
+            state,
+            masses: learner.masses(),
+        })
+    }
+}

@@ -4,11 +4,7 @@
 //! process: whatever ends the process ends the broker. Without Maven or Java a test fails and says what to
 //! install; it never passes by skipping.
 
-#![allow(
-    missing_docs,
-    dead_code,
-    reason = "each test binary uses what it needs"
-)]
+#![allow(missing_docs, dead_code, reason = "each test binary uses what it needs")]
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -67,13 +63,7 @@ impl Kafka {
             .spawn()
             .expect("bash starts the broker");
         let leash = child.stdin.take();
-        let mut kafka = Self {
-            folder,
-            port,
-            controller,
-            leash,
-            child,
-        };
+        let mut kafka = Self { folder, port, controller, leash, child };
         kafka.await_answer();
         kafka
     }
@@ -91,10 +81,7 @@ impl Kafka {
     /// Kills the broker with -9: what it has acknowledged it must still have.
     pub fn kill(&mut self) {
         let pid = fs::read_to_string(self.folder.join("broker.pid")).unwrap();
-        let killed = Command::new("kill")
-            .args(["-9", pid.trim()])
-            .status()
-            .unwrap();
+        let killed = Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
         assert!(killed.success());
         self.child.wait().unwrap();
         self.leash = None;
@@ -120,17 +107,11 @@ impl Kafka {
                 let log = fs::read_to_string(self.folder.join("broker.log")).unwrap_or_default();
                 panic!("no Apache Kafka ({status}): see above for what to install\n{log}");
             }
-            assert!(
-                Instant::now() < until,
-                "Apache Kafka does not answer: {}",
-                self.folder.display()
-            );
+            assert!(Instant::now() < until, "Apache Kafka does not answer: {}", self.folder.display());
             // A port that opens tells nobody.
             thread::sleep(Duration::from_millis(50));
         }
-        while let Err(error) =
-            topics::partitions(&self.connection(), "absent", Duration::from_secs(5))
-        {
+        while let Err(error) = topics::partitions(&self.connection(), "absent", Duration::from_secs(5)) {
             if error.name() == "MissingTopic" {
                 break;
             }
@@ -157,26 +138,16 @@ pub fn make(connection: &Connection, specs: &[Wanted<'_>]) {
         .iter()
         .map(|(name, partitions, config)| {
             let mut spec = TopicSpec::new(*name, *partitions);
-            spec.config = config
-                .iter()
-                .map(|(key, value)| ((*key).into(), (*value).into()))
-                .collect();
+            spec.config = config.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
             spec
         })
         .collect();
     let findings = topics::ensure(connection, &specs, WAIT).unwrap();
-    assert!(
-        findings.iter().all(|finding| *finding == Finding::Made),
-        "{findings:?}"
-    );
+    assert!(findings.iter().all(|finding| *finding == Finding::Made), "{findings:?}");
     for spec in &specs {
         let until = Instant::now() + WAIT;
         while topics::partitions(connection, &spec.name, WAIT) != Ok(spec.partitions) {
-            assert!(
-                Instant::now() < until,
-                "{} was made and is not there",
-                spec.name
-            );
+            assert!(Instant::now() < until, "{} was made and is not there", spec.name);
         }
     }
 }
@@ -198,11 +169,7 @@ pub fn read(source: &mut Source, count: usize) -> Vec<Consumed> {
     let until = Instant::now() + WAIT;
     let mut records = Vec::new();
     while records.len() < count {
-        assert!(
-            Instant::now() < until,
-            "{} of {count} records came",
-            records.len()
-        );
+        assert!(Instant::now() < until, "{} of {count} records came", records.len());
         if let Polled::Record(record) = source.poll(Duration::from_millis(100)).unwrap() {
             records.push(record);
         }
@@ -215,9 +182,5 @@ fn home() -> PathBuf {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

@@ -86,6 +86,9 @@ pub enum FoldError {
 /// One policy's learner, its rounds in order, and its checkpoints.
 pub struct Fold {
     settings: Settings,
+    /// Learner and mapping in the lines that the state hash takes.
+    learner_line: String,
+    mapping_line: String,
     order: Order,
     roster: Roster,
     encoder: Option<EncoderId>,
@@ -123,6 +126,8 @@ impl Fold {
         Self {
             encoder: settings.encoder,
             checkpoints: Checkpoints::new(settings.memory),
+            learner_line: settings.learner.canonical(),
+            mapping_line: settings.mapping.canonical(),
             settings,
             order: Order::default(),
             roster: Roster::default(),

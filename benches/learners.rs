@@ -3,13 +3,16 @@
 //! `cargo bench --bench learners`: interleaves the contestants, prints the least and the median over
 //! the laps of nanoseconds a round, and the ratios (plain / ours; above 1 ours is faster).
 
+#![allow(clippy::needless_range_loop)] // the plain loops are plain
+
 use aegis::core::features::{DIMENSIONS, Features};
 use aegis::core::learners::{Learner, LearnerSpec, Sight};
 use std::hint::black_box;
 use std::time::Instant;
 
 const EXPERTS: usize = 8;
-const LAPS: usize = 15;
+/// Laps are short: most fit between two interruptions of a shared core.
+const LAPS: usize = 201;
 
 struct Round {
     votes: [f64; EXPERTS],
@@ -29,11 +32,19 @@ fn stream(rounds: usize) -> Vec<Round> {
     let mut round = || {
         let target = f64::from(u8::from(next() < 0.4));
         let votes = std::array::from_fn(|at| {
-            let leaning = if next() < 0.55 + 0.04 * at as f64 { target } else { 1.0 - target };
+            let leaning = if next() < 0.55 + 0.04 * at as f64 {
+                target
+            } else {
+                1.0 - target
+            };
             0.7 * leaning + 0.3 * next()
         });
         let features = std::array::from_fn(|_| ((next() + next() + next() - 1.5) * 70.0) as i8);
-        Round { votes, features, target }
+        Round {
+            votes,
+            features,
+            target,
+        }
     };
     (0..rounds).map(|_| round()).collect()
 }
@@ -74,8 +85,16 @@ struct PlainStack {
 impl PlainStack {
     fn new(gamma: f64) -> Self {
         let d = 2 * EXPERTS + 1;
-        let p = (0..d).map(|i| (0..d).map(|j| if i == j { 0.1 } else { 0.0 }).collect()).collect();
-        Self { gamma, k: 0, w: vec![0.0; d], p, image: vec![0.0; d] }
+        let p = (0..d)
+            .map(|i| (0..d).map(|j| if i == j { 0.1 } else { 0.0 }).collect())
+            .collect();
+        Self {
+            gamma,
+            k: 0,
+            w: vec![0.0; d],
+            p,
+            image: vec![0.0; d],
+        }
     }
 
     fn see(&mut self, phi: &[f64]) -> f64 {
@@ -156,7 +175,12 @@ impl PlainReader {
     fn new(variance: f64, gamma: f64) -> Self {
         let mut prior = vec![variance; DIMENSIONS];
         prior.resize(DIMENSIONS + 2 * EXPERTS + 1, 0.1);
-        Self { gamma, w: vec![0.0; prior.len()], p: prior.clone(), prior }
+        Self {
+            gamma,
+            w: vec![0.0; prior.len()],
+            p: prior.clone(),
+            prior,
+        }
     }
 
     fn step(&mut self, f: &[f64], target: f64) -> f64 {
@@ -197,7 +221,10 @@ fn log_odds(votes: &[f64], out: &mut [f64]) {
 
 fn ours(spec: &str) -> Box<dyn Learner> {
     let ids = ["a", "b", "c", "d", "e", "f", "g", "h"];
-    spec.parse::<LearnerSpec>().expect("a spec").build(&ids, "bench").expect("a learner")
+    spec.parse::<LearnerSpec>()
+        .expect("a spec")
+        .build(&ids, "bench")
+        .expect("a learner")
 }
 
 type Contestant<'a> = (&'static str, Box<dyn FnMut(&Round) -> f64 + 'a>);
@@ -207,26 +234,48 @@ fn learner(name: &'static str, spec: &str, read: bool, also_predict: bool) -> Co
     (
         name,
         Box::new(move |round| {
-            let sight = Sight { votes: &round.votes, features: read.then_some(&round.features), event: "e" };
-            let before = if also_predict { learner.predict(&sight) } else { 0.0 };
+            let sight = Sight {
+                votes: &round.votes,
+                features: read.then_some(&round.features),
+                event: "e",
+            };
+            let before = if also_predict {
+                learner.predict(&sight)
+            } else {
+                0.0
+            };
             before + learner.step(&sight, round.target)
         }),
     )
 }
 
 fn contestants() -> Vec<Contestant<'static>> {
-    let mut hedge = PlainHedge { eta: 0.5, loss: vec![0.0; EXPERTS], weights: vec![0.0; EXPERTS] };
+    let mut hedge = PlainHedge {
+        eta: 0.5,
+        loss: vec![0.0; EXPERTS],
+        weights: vec![0.0; EXPERTS],
+    };
     let mut stacks: Vec<PlainStack> = [1.0, 0.9995, 0.998].map(PlainStack::new).into();
     let mut odds: Vec<PlainStack> = [1.0, 0.9995].map(PlainStack::new).into();
     let mut shares: Vec<PlainShare> = [0.1, 0.3, 1.0]
         .into_iter()
-        .flat_map(|eta| [0.0, 1e-4, 1e-3, 1e-2].map(|alpha| PlainShare { eta, alpha, w: vec![0.125; EXPERTS] }))
+        .flat_map(|eta| {
+            [0.0, 1e-4, 1e-3, 1e-2].map(|alpha| PlainShare {
+                eta,
+                alpha,
+                w: vec![0.125; EXPERTS],
+            })
+        })
         .collect();
-    let mut readers = [(0.3, 1.0), (0.3, 0.9995), (1.0, 1.0), (1.0, 0.9995)].map(|(v, g)| PlainReader::new(v, g));
+    let mut readers =
+        [(0.3, 1.0), (0.3, 0.9995), (1.0, 1.0), (1.0, 0.9995)].map(|(v, g)| PlainReader::new(v, g));
     let (mut signs, mut logs) = (vec![0.0; 17], vec![0.0; 17]);
     let mut f = vec![0.0; DIMENSIONS + 17];
     vec![
-        ("plain hedge", Box::new(move |round: &Round| hedge.step(&round.votes, round.target))),
+        (
+            "plain hedge",
+            Box::new(move |round: &Round| hedge.step(&round.votes, round.target)),
+        ),
         learner("hedge", "hedge eta=0.5", false, false),
         learner("hedge, predict and step", "hedge eta=0.5", false, true),
         learner("hedge, anytime", "hedge", false, false),
@@ -236,9 +285,14 @@ fn contestants() -> Vec<Contestant<'static>> {
                 phi(&round.votes, &mut signs);
                 log_odds(&round.votes, &mut logs);
                 let mut sum = 0.0;
-                stacks.iter_mut().for_each(|stack| sum += stack.step(&signs, round.target));
-                odds.iter_mut().for_each(|stack| sum += stack.step(&logs, round.target));
-                shares.iter_mut().for_each(|share| sum += share.step(&round.votes, round.target));
+                stacks
+                    .iter_mut()
+                    .for_each(|stack| sum += stack.step(&signs, round.target));
+                odds.iter_mut()
+                    .for_each(|stack| sum += stack.step(&logs, round.target));
+                shares
+                    .iter_mut()
+                    .for_each(|share| sum += share.step(&round.votes, round.target));
                 sum
             }),
         ),
@@ -250,7 +304,10 @@ fn contestants() -> Vec<Contestant<'static>> {
                     *f = f64::from(*q) * 4.0 / (127.0 * 384f64.sqrt());
                 }
                 phi(&round.votes, &mut f[DIMENSIONS..]);
-                readers.iter_mut().map(|reader| reader.step(&f, round.target)).sum()
+                readers
+                    .iter_mut()
+                    .map(|reader| reader.step(&f, round.target))
+                    .sum()
             }),
         ),
         learner("default with features", "default", true, false),
@@ -264,13 +321,15 @@ fn contestants() -> Vec<Contestant<'static>> {
 }
 
 fn main() {
-    let rounds = stream(4_000);
+    let rounds = stream(20_000);
+    let mut laps = rounds.chunks(100).cycle();
     let mut contestants = contestants();
     let mut times = vec![Vec::with_capacity(LAPS); contestants.len()];
     for lap in 0..=LAPS {
+        let Some(rounds) = laps.next() else { return };
         for ((_, run), times) in contestants.iter_mut().zip(&mut times) {
             let start = Instant::now();
-            for round in &rounds {
+            for round in rounds {
                 black_box(run(round));
             }
             // The first lap warms up.
@@ -283,7 +342,10 @@ fn main() {
         times.sort_by(f64::total_cmp);
     }
     let of = |name: &str| {
-        let at = contestants.iter().position(|(known, _)| *known == name).expect("a contestant");
+        let at = contestants
+            .iter()
+            .position(|(known, _)| *known == name)
+            .expect("a contestant");
         (times[at][0], times[at][LAPS / 2])
     };
     println!("{EXPERTS} experts, ns a round: least and median of {LAPS} laps");

@@ -39,7 +39,12 @@ fn main() {
                 let written = i64::try_from(event * 30_000 / entries).expect("a time") * DAY / 1_000;
                 let offset = i64::try_from(event / 9).expect("an offset");
                 let at = DecisionRef { partition: i32::try_from(event % 9).expect("a partition"), offset };
-                IndexEntry::new(&id(event), written - i64::try_from(event % 5_000).expect("a delay"), at, written)
+                IndexEntry::new(
+                    &id(event),
+                    written - i64::try_from(event % 5_000).expect("a delay"),
+                    at,
+                    written,
+                )
             })
             .collect();
         let began = Instant::now();
@@ -88,7 +93,10 @@ fn main() {
     let began = Instant::now();
     let (store, _) = Store::open(folder.path()).expect("a store");
     let opened = began.elapsed();
-    assert_eq!(store.ledger().map(|item| item.expect("a record")).count(), usize::try_from(records).expect("a count"));
+    assert_eq!(
+        store.ledger().map(|item| item.expect("a record")).count(),
+        usize::try_from(records).expect("a count")
+    );
     println!("open: {opened:?}, with the ledger read: {:?}", began.elapsed());
     println!("{:?}", store.sizes());
 }

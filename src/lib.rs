@@ -18,3 +18,4 @@ pub mod ops;
 pub mod replay;
 pub mod score;
 pub mod store;
+pub mod topics;

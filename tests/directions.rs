@@ -13,16 +13,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("ops", &["core"]),
     ("config", &["core"]),
     ("dead_letter", &["core", "kafka"]),
+    ("topics", &["config", "kafka"]),
     ("replay", &["core", "codec", "experts"]),
     ("score", &["core", "codec", "experts", "kafka", "ops", "config", "dead_letter"]),
     ("learn", &["core", "codec", "kafka", "store", "ops", "config", "dead_letter"]),
     (
         "demo",
-        &["core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn"],
+        &["core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn", "topics"],
     ),
     (
         "cli",
-        &["core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn", "demo"],
+        &["core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn", "demo", "topics"],
     ),
 ];
 

@@ -19,13 +19,16 @@ fn id(event: i64) -> RoundId {
 /// The n-th batch: changes, deletions and entries that all say n.
 fn batch(n: i64) -> Batch {
     let key = |k: i64| (k.rem_euclid(97)).to_be_bytes().to_vec();
-    let value = vec![u8::try_from(n.rem_euclid(251)).unwrap(); 100 + usize::try_from(n.rem_euclid(400)).unwrap()];
+    let value =
+        vec![u8::try_from(n.rem_euclid(251)).unwrap(); 100 + usize::try_from(n.rem_euclid(400)).unwrap()];
     Batch {
         ledger: vec![(key(n), Some(value)), (key(n * 7 + 3), None)],
         ledger_offset: Some(n + 1),
         decisions: vec![(0, (n + 1) * 40)],
         indexed: (n * 40..(n + 1) * 40)
-            .map(|offset| IndexEntry::new(&id(offset), offset, DecisionRef { partition: 0, offset }, DAY * (n / 50)))
+            .map(|offset| {
+                IndexEntry::new(&id(offset), offset, DecisionRef { partition: 0, offset }, DAY * (n / 50))
+            })
             .collect(),
     }
 }
@@ -145,7 +148,11 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
         let to = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &to) } else { fs::copy(entry.path(), to).map(drop).expect("copied") }
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to)
+        } else {
+            fs::copy(entry.path(), to).map(drop).expect("copied")
+        }
     }
 }
 
@@ -265,10 +272,18 @@ fn a_full_disk_is_an_error_and_what_was_committed_stays() {
         .output()
         .expect("a child");
     let said = String::from_utf8_lossy(&output.stdout);
-    let last = said.lines().filter_map(|line| line.strip_prefix("committed ")).next_back().expect("some commits");
+    let last =
+        said.lines().filter_map(|line| line.strip_prefix("committed ")).next_back().expect("some commits");
     let last: i64 = last.parse().expect("a number");
-    println!("failed after {last}: {}", said.lines().filter(|line| line.starts_with("failed")).collect::<String>());
-    assert!(said.lines().any(|line| line.starts_with("failed ")), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    println!(
+        "failed after {last}: {}",
+        said.lines().filter(|line| line.starts_with("failed")).collect::<String>()
+    );
+    assert!(
+        said.lines().any(|line| line.starts_with("failed ")),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let (store, opened) = Store::open(folder.path()).expect("a store");
     if opened == Opened::Found {
         let offset = store.ledger_offset().expect("an offset");

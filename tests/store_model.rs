@@ -14,12 +14,23 @@ type Plain = (u32, i64, i32, i64, i64);
 
 #[derive(Debug, Clone)]
 enum Act {
-    Commit { ledger: Vec<(u8, Option<Vec<u8>>)>, offset: Option<i64>, positions: Vec<(i32, i64)>, few: Vec<Plain> },
+    Commit {
+        ledger: Vec<(u8, Option<Vec<u8>>)>,
+        offset: Option<i64>,
+        positions: Vec<(i32, i64)>,
+        few: Vec<Plain>,
+    },
     /// So many entries at once that tails become runs: `count` from `first` on, all in one day.
-    Many { first: u32, count: u32, day: i64 },
+    Many {
+        first: u32,
+        count: u32,
+        day: i64,
+    },
     /// The same again, as after a restart.
     Repeat,
-    Forget { day: i64 },
+    Forget {
+        day: i64,
+    },
     Reopen,
 }
 
@@ -68,7 +79,10 @@ fn plain() -> impl Strategy<Value = Plain> {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let ledger = prop::collection::vec((any::<u8>(), prop::option::of(prop::collection::vec(any::<u8>(), 0..40))), 0..9);
+    let ledger = prop::collection::vec(
+        (any::<u8>(), prop::option::of(prop::collection::vec(any::<u8>(), 0..40))),
+        0..9,
+    );
     let positions = prop::collection::vec((0i32..3, 0i64..1_000), 0..3);
     prop_oneof![
         8 => (ledger, prop::option::of(0i64..1_000), positions, prop::collection::vec(plain(), 0..40))
@@ -113,7 +127,14 @@ fn play(folder: &Path, acts: Vec<Act>) {
                 let indexed = many.into_iter().map(entry).collect();
                 store.commit(Batch { indexed, ..Batch::default() }).expect("a commit");
             }
-            Act::Repeat => store.commit(Batch { ledger: Vec::new(), ledger_offset: None, decisions: Vec::new(), ..last.clone() }).expect("a commit"),
+            Act::Repeat => store
+                .commit(Batch {
+                    ledger: Vec::new(),
+                    ledger_offset: None,
+                    decisions: Vec::new(),
+                    ..last.clone()
+                })
+                .expect("a commit"),
             Act::Forget { day } => {
                 store.forget_before(day * DAY + 3).expect("forgotten");
                 model.index.retain(|plain| plain.4 >= day * DAY);

@@ -77,7 +77,10 @@ struct PredictorForm<'a> {
 }
 
 fn scores(scores: &[CategoryScore]) -> Vec<ScoreForm<'_>> {
-    scores.iter().map(|found| ScoreForm { category: Cow::Borrowed(&found.category), score: found.score }).collect()
+    scores
+        .iter()
+        .map(|found| ScoreForm { category: Cow::Borrowed(&found.category), score: found.score })
+        .collect()
 }
 
 fn owned_scores(forms: Vec<ScoreForm<'_>>) -> Vec<CategoryScore> {

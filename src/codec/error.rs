@@ -45,7 +45,9 @@ pub enum DecodeError {
     #[error("the JSON record is not UTF-8: encode it as UTF-8")]
     NotJson,
     /// Not valid JSON, or of a shape that does not fit.
-    #[error("the JSON record cannot be read at line {line}, column {column}: validate it against docs/records.md")]
+    #[error(
+        "the JSON record cannot be read at line {line}, column {column}: validate it against docs/records.md"
+    )]
     BadJson {
         /// Line, from 1.
         line: usize,

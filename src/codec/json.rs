@@ -169,17 +169,12 @@ impl<'de> Visitor<'de> for ScalarVisitor {
 }
 
 /// What may stand where a list or an object is expected.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Loose<T> {
+    #[default]
     Absent,
     Found(T),
     Other,
-}
-
-impl<T> Default for Loose<T> {
-    fn default() -> Self {
-        Self::Absent
-    }
 }
 
 impl<T> Loose<T> {

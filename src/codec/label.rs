@@ -122,7 +122,8 @@ pub(super) fn check(label: &Label) -> Result<(), DecodeError> {
     check_id("id", &label.id)?;
     check_id("tenant", &label.tenant)?;
     check_id("policy", &label.policy)?;
-    let named = [("annotator", &label.annotator), ("corrects", &label.corrects), ("retracts", &label.retracts)];
+    let named =
+        [("annotator", &label.annotator), ("corrects", &label.corrects), ("retracts", &label.retracts)];
     for (field, id) in named {
         id.as_deref().map_or(Ok(()), |id| check_id(field, id))?;
     }
@@ -198,10 +199,9 @@ fn from_json(text: &str) -> Result<LabelForm<'static>, DecodeError> {
         slug.text("categories")?.map(Cow::Owned).ok_or(DecodeError::BadValue { field: "categories" })
     };
     let categories = match raw.categories.found("categories")? {
-        Some(list) => List {
-            total: list.total,
-            items: list.items.into_iter().map(slug).collect::<Result<_, _>>()?,
-        },
+        Some(list) => {
+            List { total: list.total, items: list.items.into_iter().map(slug).collect::<Result<_, _>>()? }
+        }
         None => List::of(Vec::new()),
     };
     let severity = match raw.severity {

@@ -10,9 +10,7 @@ use super::schema::kinds;
 use super::wire::{FeatureBytes, Sha256, Word};
 use super::{Defaults, Encoding, check_ref, check_share, check_time};
 use crate::core::event::{Millis, check_id};
-use crate::core::ledger::{
-    Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing,
-};
+use crate::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
 
 /// A ledger record as its schema has it: one field is set.
 #[derive(Debug, Default, Serialize, Deserialize)]

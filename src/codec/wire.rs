@@ -53,7 +53,8 @@ pub(super) struct Word<T>(pub(super) T);
 
 impl<T: Words> Serialize for Word<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let place = T::VALUES.iter().position(|value| *value == self.0).and_then(|place| u32::try_from(place).ok());
+        let place =
+            T::VALUES.iter().position(|value| *value == self.0).and_then(|place| u32::try_from(place).ok());
         serializer.serialize_unit_variant(T::NAME, place.unwrap_or(u32::MAX), self.0.spelled())
     }
 }

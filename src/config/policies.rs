@@ -184,7 +184,7 @@ impl Written {
 
 impl Parameters {
     fn learner(self, name: &str) -> Result<LearnerSpec, Wrong> {
-        let name: Name = name.parse().map_err(|error| ("learner", error.to_string()))?;
+        let name = name.parse::<Name>().map_err(|error| ("learner", error.to_string()))?;
         let noise = self.noise.map(|noise| noise.parse::<Noise>()).transpose();
         let spec = LearnerSpec {
             eta: self.eta,

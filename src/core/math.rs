@@ -10,12 +10,12 @@ const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1; // 32 bits, so that its product
 const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 const FRACTION: u64 = 0x000f_ffff_ffff_ffff;
 
-/// The smallest argument whose [`exp`] is not zero.
-const LEAST: f64 = -708.0;
+/// Here k is -1023, for which the exponent bits below are all zero: [`exp`] is 0 from about -708.7 down.
+const LEAST: f64 = -709.0;
 /// Above it [`exp`] stays at e^709, so that no learner ever meets an infinity.
 const GREATEST: f64 = 709.0;
 
-/// e^x to about one unit in the last place; 0 below x = -708, e^709 above x = 709, NaN for NaN.
+/// e^x to about one unit in the last place; 0 below x = -708.8, e^709 above x = 709, NaN for NaN.
 #[inline(always)]
 #[must_use]
 pub fn exp(x: f64) -> f64 {
@@ -32,12 +32,12 @@ pub fn exp(x: f64) -> f64 {
         + (4.166_666_666_662_416e-2 + 8.333_333_333_330_063e-3 * r) * r2;
     let high = (1.388_888_891_719_986_3e-3 + 1.984_126_983_906_303e-4 * r)
         + (2.480_152_131_748_408_3e-5 + 2.755_726_847_655_369_5e-6 * r) * r2;
-    let top = 2.762_068_020_780_639_4e-7 + 2.510_037_761_960_636_8e-8 * r;
+    let top = 2.762_068_020_780_639_4e-7 + 2.510_037_761_960_637e-8 * r;
     let q = low + r4 * (high + r4 * top);
     let power = 1.0 + (r + r2 * q);
     // 2^k by its exponent bits; k is in the low bits of `shifted`.
     let scale = f64::from_bits((shifted.to_bits() << 52).wrapping_add(1.0f64.to_bits()));
-    if x < LEAST { 0.0 } else { power * scale }
+    power * scale
 }
 
 /// ln x for a positive, finite, normal x, to less than one unit in the last place; anything for others.
@@ -47,18 +47,24 @@ pub fn exp(x: f64) -> f64 {
 #[must_use]
 pub fn ln_normal(x: f64) -> f64 {
     const ROOT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
-    let shifted = x.to_bits().wrapping_add(1.0f64.to_bits().wrapping_sub(ROOT_HALF));
+    let shifted = x
+        .to_bits()
+        .wrapping_add(1.0f64.to_bits().wrapping_sub(ROOT_HALF));
     let m = f64::from_bits((shifted & FRACTION).wrapping_add(ROOT_HALF));
     // The exponent as a float: no machine before AVX-512 converts 64-bit integers by lanes.
-    let k = f64::from_bits((shifted >> 52) | 0x4330_0000_0000_0000) - (4_503_599_627_370_496.0 + 1023.0);
+    let k = f64::from_bits((shifted >> 52) | 0x4330_0000_0000_0000)
+        - (4_503_599_627_370_496.0 + 1023.0);
     let f = m - 1.0;
     let s = f / (2.0 + f);
     let z = s * s;
     let w = z * z;
-    let even = w * (3.999_999_999_940_942e-1 + w * (2.222_219_843_214_978_4e-1 + w * 1.531_383_769_920_937_3e-1));
+    let even = w
+        * (3.999_999_999_940_942e-1
+            + w * (2.222_219_843_214_978_4e-1 + w * 1.531_383_769_920_937_3e-1));
     let odd = z
         * (6.666_666_666_666_735e-1
-            + w * (2.857_142_874_366_239e-1 + w * (1.818_357_216_161_805e-1 + w * 1.479_819_860_511_658_6e-1)));
+            + w * (2.857_142_874_366_239e-1
+                + w * (1.818_357_216_161_805e-1 + w * 1.479_819_860_511_658_6e-1)));
     let half_square = 0.5 * f * f;
     s * (half_square + (odd + even)) + k * LN_2_LOW - half_square + f + k * LN_2_HIGH
 }
@@ -112,7 +118,9 @@ pub fn greatest(xs: &[f64]) -> f64 {
             *lane = if *x > *lane { *x } else { *lane };
         }
     }
-    rest.iter().chain(&lanes).fold(f64::NEG_INFINITY, |top, x| if *x > top { *x } else { top })
+    rest.iter()
+        .chain(&lanes)
+        .fold(f64::NEG_INFINITY, |top, x| if *x > top { *x } else { top })
 }
 
 /// base^n for 0 <= base <= 1 by repeated squaring (the compiler's `powi` promises no bits).
@@ -136,15 +144,34 @@ pub fn power(base: f64, n: u64) -> f64 {
 #[must_use]
 pub fn erfcx(x: f64) -> f64 {
     const COEFFICIENTS: [f64; 28] = [
-        -1.302_653_719_781_709_4, 6.419_697_923_564_902_6e-1, 1.947_647_320_418_583_6e-2,
-        -9.561_514_786_808_631e-3, -9.465_953_444_820_36e-4, 3.668_394_978_527_61e-4,
-        4.252_332_480_690_7e-5, -2.027_857_811_253_4e-5, -1.624_290_004_647e-6,
-        1.303_655_835_58e-6, 1.562_644_172_2e-8, -8.523_809_591_5e-8,
-        6.529_054_439e-9, 5.059_343_495e-9, -9.913_641_56e-10,
-        -2.273_651_22e-10, 9.646_791_1e-11, 2.394_038e-12,
-        -6.886_027e-12, 8.944_87e-13, 3.130_92e-13,
-        -1.127_08e-13, 3.81e-16, 7.106e-15,
-        -1.523e-15, -9.4e-17, 1.21e-16, -2.8e-17,
+        -1.302_653_719_781_709_4,
+        6.419_697_923_564_902e-1,
+        1.947_647_320_418_583_6e-2,
+        -9.561_514_786_808_63e-3,
+        -9.465_953_444_820_36e-4,
+        3.668_394_978_527_61e-4,
+        4.252_332_480_690_7e-5,
+        -2.027_857_811_253_4e-5,
+        -1.624_290_004_647e-6,
+        1.303_655_835_58e-6,
+        1.562_644_172_2e-8,
+        -8.523_809_591_5e-8,
+        6.529_054_439e-9,
+        5.059_343_495e-9,
+        -9.913_641_56e-10,
+        -2.273_651_22e-10,
+        9.646_791_1e-11,
+        2.394_038e-12,
+        -6.886_027e-12,
+        8.944_87e-13,
+        3.130_92e-13,
+        -1.127_08e-13,
+        3.81e-16,
+        7.106e-15,
+        -1.523e-15,
+        -9.4e-17,
+        1.21e-16,
+        -2.8e-17,
     ];
     let t = 2.0 / (2.0 + x);
     let y = 4.0 * t - 2.0;

@@ -18,3 +18,4 @@ pub mod math;
 pub mod policy;
 pub mod predictor;
 pub mod vote;
+pub mod watermark;

@@ -1,1 +1,370 @@
-//! The whole flow on real text, with a labeller.
+//! `aegis demo`: the whole flow on real text, with a labeller that answers late.
+
+mod drive;
+mod plan;
+mod report;
+mod texts;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use crate::codec;
+use crate::config::{self, Config, Policies};
+use crate::core::event::Millis;
+use crate::experts::{Panel, PanelConfig, PanelError};
+use crate::kafka::embedded::{Embedded, EmbeddedError, KEPT_BYTES};
+use crate::kafka::topics::ensure;
+use crate::kafka::{CommitError, Connection, Delivery, Followed, Follower, From, SourceError};
+use crate::learn::{Learn, LearnError};
+use crate::ops::{Asker, Exit, Health, Progress, Shutdown};
+use crate::score::{Score, ScoreError};
+use crate::topics::table;
+use drive::Drive;
+use plan::{Plan, Sent};
+use texts::{Texts, TextsError};
+
+/// `aegis demo`
+#[derive(Args)]
+pub struct DemoArgs {
+    /// Good events to stream
+    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    events: u32,
+    /// The same seed gives the same events, labels and arrival
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the summary and the rounds go
+    #[arg(long, value_name = "DIR", default_value = "demo-out")]
+    out: PathBuf,
+    /// `embedded`, or the host:port of an Apache Kafka
+    #[arg(long, default_value = "embedded")]
+    broker: String,
+    /// Folder of the experts and the demo's texts
+    #[arg(long, value_name = "DIR", default_value = "models", env = "AEGIS_MODELS")]
+    models: PathBuf,
+}
+
+/// Why the demo ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// Ctrl-C.
+    #[error("interrupted; nothing was written")]
+    Interrupted,
+    /// The texts are missing.
+    #[error(transparent)]
+    Texts(#[from] TextsError),
+    /// The experts are missing.
+    #[error(transparent)]
+    Panel(#[from] PanelError),
+    /// The embedded broker does not start.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The stream is too large for the embedded broker.
+    #[error(
+        "{events} events are too many for the embedded broker, which keeps {KEPT_BYTES} bytes of the ledger and \
+         would silently drop the rest: take fewer, or --broker host:port of an Apache Kafka"
+    )]
+    TooMany {
+        /// Events asked for.
+        events: u32,
+    },
+    /// Reading from the brokers failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Writing to the brokers failed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A record cannot be read.
+    #[error(transparent)]
+    Decode(#[from] codec::DecodeError),
+    /// A record cannot be written.
+    #[error(transparent)]
+    Encode(#[from] codec::EncodeError),
+    /// Scoring stopped.
+    #[error("score stopped: {0}")]
+    Score(#[from] ScoreError),
+    /// Learning stopped.
+    #[error("learn stopped: {0}")]
+    Learn(#[from] LearnError),
+    /// A thread panicked.
+    #[error("{0} panicked: a fault of this program")]
+    Panicked(&'static str),
+    /// Outcomes do not come.
+    #[error("no outcome for two minutes: {outcomes} of {expected} events have one")]
+    Silent {
+        /// Outcomes seen.
+        outcomes: usize,
+        /// Outcomes expected.
+        expected: usize,
+    },
+    /// Files or threads.
+    #[error("{path}: {reason}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// The system's words.
+        reason: std::io::Error,
+    },
+    /// The rounds cannot be folded.
+    #[error("the rounds read back cannot be folded: {0}")]
+    Fold(String),
+    /// A promise of the demo does not hold.
+    #[error("the demo's books do not balance: {0}")]
+    Unbalanced(String),
+}
+
+impl DemoError {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Interrupted => Exit::Interrupted,
+            Self::TooMany { .. } => Exit::Usage,
+            Self::Decode(_) | Self::Encode(_) | Self::Fold(_) | Self::Unbalanced(_) | Self::Panicked(_) => {
+                Exit::Internal
+            }
+            _ => Exit::Unavailable,
+        }
+    }
+}
+
+/// When the demo's events happened by their producers' clock: the same in every run, so that rounds have
+/// the same order.
+const START: Millis = 1_767_225_600_000;
+/// Bytes of a decision, and of a labelled round with its labels in the ledger, at most and on average.
+const DECISION_BYTES: usize = 4_096;
+const ROUND_BYTES: usize = 1_000;
+
+/// Runs the demo and prints its summary.
+///
+/// # Errors
+/// [`DemoError`]; nothing is left running.
+pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
+    let io = |path: &Path| {
+        let path = path.to_path_buf();
+        move |reason| DemoError::Io { path, reason }
+    };
+    let shutdown = Shutdown::on_signals().map_err(io(Path::new("signals")))?;
+    let texts = Texts::read(&args.models)?;
+    let plan = plan::plan(&texts, args.events as usize, args.seed, START);
+    eprintln!(
+        "{} events of real text, {} malformed records among them, and {} labels that come late",
+        plan.events, plan.malformed, plan.labels
+    );
+    let store = args.out.join("store");
+    for old in [&store, &args.out.join("rounds.jsonl"), &args.out.join("summary.json")] {
+        let removed = if old.is_dir() { fs::remove_dir_all(old) } else { fs::remove_file(old) };
+        removed.or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+            .map_err(io(old))?;
+    }
+    fs::create_dir_all(&args.out).map_err(io(&args.out))?;
+
+    let mut config = Config::default();
+    config.learn.store = store;
+    // The events' own time lies in the past; the labels' lateness is counted in events.
+    config.learn.horizon_days = 36_500;
+    config.learn.publish_interval_ms = 500;
+    let brokers = Brokers::start(args, &plan, &mut config)?;
+    let policies = Arc::new(Policies::default());
+    let config = Arc::new(config);
+
+    let opening = Instant::now();
+    let mut panel = PanelConfig::new(&args.models);
+    panel.runtime = args.models.join("runtime/libonnxruntime.so");
+    let panel = Arc::new(Panel::open(panel)?);
+    eprintln!("{} experts loaded in {:.1} s", panel.experts().len(), opening.elapsed().as_secs_f64());
+
+    let started = Instant::now();
+    let flow = Flow::start(&config, &policies, &panel, &brokers)?;
+    let drive = Drive::new(&brokers.connection, &config.topics)?;
+    let mut progress = Progress::start("deciding", Some((plan.events + plan.malformed) as u64));
+    let driven = drive.run(&plan, &mut progress, &|| shutdown.requested() || flow.failed());
+    let driven = match driven {
+        Ok(drive) => drive,
+        Err(error) => {
+            // The reason of a role that stopped says more than that the demo was interrupted.
+            flow.stop()?;
+            return Err(error);
+        }
+    };
+    let deciding = started.elapsed();
+    progress.finish();
+    let labels = i64::try_from(plan.labels).unwrap_or(i64::MAX);
+    while flow.labels_taken() < labels && !shutdown.requested() && !flow.failed() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    flow.stop()?;
+    if shutdown.requested() {
+        return Err(DemoError::Interrupted);
+    }
+    let outcomes = driven.finish()?;
+    report::report(&report::Run {
+        args,
+        plan: &plan,
+        outcomes: &outcomes,
+        policies: &policies,
+        connection: &brokers.connection,
+        topics: &config.topics,
+        delivery: brokers.delivery,
+        deciding,
+        elapsed: started.elapsed(),
+    })
+}
+
+/// The brokers, embedded or not.
+struct Brokers {
+    connection: Connection,
+    delivery: config::Delivery,
+    /// Ends the embedded broker when dropped.
+    _embedded: Option<Embedded>,
+}
+
+impl Brokers {
+    fn start(args: &DemoArgs, plan: &Plan, config: &mut Config) -> Result<Self, DemoError> {
+        let settings = [("message.max.bytes".to_owned(), "4000000".to_owned())].into();
+        if args.broker == "embedded" {
+            // It keeps 5 MiB a partition and drops what is older: so many partitions that all fits twice.
+            let partitions = |bytes: usize| i32::try_from(2 + 2 * bytes / KEPT_BYTES).unwrap_or(i32::MAX);
+            let sent: usize = plan.sent.iter().map(size).sum();
+            if plan.events * ROUND_BYTES > KEPT_BYTES {
+                return Err(DemoError::TooMany { events: args.events });
+            }
+            let width = partitions(sent.max(plan.events * DECISION_BYTES));
+            let specs = table(config, width);
+            let topics: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
+            let embedded = Embedded::start(&topics)?;
+            let connection = Connection { brokers: embedded.bootstrap().to_owned(), settings };
+            return Ok(Self { connection, delivery: config::Delivery::AtLeastOnce, _embedded: Some(embedded) });
+        }
+        // Topics and groups of its own on a broker that others use too.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let prefix = format!("aegis-demo-{now}");
+        let topics = &mut config.topics;
+        for name in [
+            &mut topics.events,
+            &mut topics.decisions,
+            &mut topics.labels,
+            &mut topics.dlq,
+            &mut topics.rounds,
+            &mut topics.weights,
+            &mut topics.election,
+        ] {
+            *name = format!("{prefix}.{name}");
+        }
+        config.score.group = format!("{prefix}.score");
+        config.learn.group = format!("{prefix}.learn");
+        let connection = Connection { brokers: args.broker.clone(), settings };
+        let mut specs = table(config, 6);
+        for spec in &mut specs {
+            spec.config.insert("max.message.bytes".into(), "4000000".into());
+        }
+        ensure(&connection, &specs, Duration::from_secs(30))?;
+        Ok(Self { connection, delivery: config::Delivery::ExactlyOnce, _embedded: None })
+    }
+}
+
+fn size(sent: &Sent) -> usize {
+    match sent {
+        Sent::Event(event) => event.turns.iter().map(|turn| turn.text.len() + 16).sum::<usize>() + 128,
+        Sent::Malformed(payload) | Sent::BadLabel(payload) => payload.len(),
+        Sent::Label(_) => 256,
+    }
+}
+
+/// Both roles on threads of this process.
+struct Flow {
+    score: JoinHandle<Result<(), ScoreError>>,
+    learn: JoinHandle<Result<(), LearnError>>,
+    shutdown: Shutdown,
+    progress: Arc<crate::learn::Progress>,
+}
+
+impl Flow {
+    fn start(
+        config: &Arc<Config>,
+        policies: &Arc<Policies>,
+        panel: &Arc<Panel>,
+        brokers: &Brokers,
+    ) -> Result<Self, DemoError> {
+        // Not the signals' own: after Ctrl-C the demo decides when the roles stop.
+        let shutdown = Shutdown::new();
+        let delivery = |id: String| match brokers.delivery {
+            config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
+            config::Delivery::ExactlyOnce => {
+                Delivery::ExactlyOnce { transactional_id: id, timeout: brokers.connection.session_timeout() / 2 }
+            }
+        };
+        let score = Score {
+            config: Arc::clone(config),
+            policies: Arc::clone(policies),
+            panel: Arc::clone(panel),
+            connection: brokers.connection.clone(),
+            delivery: delivery(format!("{}-1", config.score.group)),
+            health: Health::default(),
+            shutdown: shutdown.clone(),
+        };
+        let progress = Arc::<crate::learn::Progress>::default();
+        let learn = Learn {
+            config: Arc::clone(config),
+            policies: Arc::clone(policies),
+            connection: brokers.connection.clone(),
+            delivery: delivery(config.learn.group.clone()),
+            health: Health::default(),
+            shutdown: shutdown.clone(),
+            progress: Arc::clone(&progress),
+        };
+        let io = |reason| DemoError::Io { path: "threads".into(), reason };
+        Ok(Self {
+            score: thread::Builder::new().name("score".into()).spawn(move || score.run()).map_err(io)?,
+            learn: thread::Builder::new().name("learn".into()).spawn(move || learn.run()).map_err(io)?,
+            shutdown,
+            progress,
+        })
+    }
+
+    /// Whether a role has stopped by itself.
+    fn failed(&self) -> bool {
+        self.score.is_finished() || self.learn.is_finished()
+    }
+
+    fn labels_taken(&self) -> i64 {
+        self.progress.taken()
+    }
+
+    /// Stops both roles cleanly and waits for them.
+    fn stop(self) -> Result<(), DemoError> {
+        self.shutdown.request(Asker::Program);
+        let score = self.score.join();
+        let learn = self.learn.join();
+        score.map_err(|_| DemoError::Panicked("score"))??;
+        learn.map_err(|_| DemoError::Panicked("learn"))??;
+        Ok(())
+    }
+}
+
+/// Everything that a topic holds now, in order; with `whole` it is an error if it has lost any.
+fn read_back(connection: &Connection, topic: &str, whole: bool) -> Result<Vec<crate::kafka::Consumed>, DemoError> {
+    let mut follower = Follower::open(connection, topic, &From::Beginning, Duration::from_secs(30))?;
+    let mut records = Vec::new();
+    let mut heard = Instant::now();
+    loop {
+        match follower.poll(Duration::from_millis(50))? {
+            Followed::Record(record) => {
+                records.push(record);
+                heard = Instant::now();
+            }
+            Followed::End => return Ok(records),
+            Followed::Skipped { from, .. } if whole => {
+                return Err(DemoError::Unbalanced(format!("{topic} has lost records before offset {from}")));
+            }
+            _ if heard.elapsed() > Duration::from_secs(30) => {
+                return Err(DemoError::Unbalanced(format!("{topic} fell silent before its end")));
+            }
+            _ => {}
+        }
+    }
+}

@@ -28,8 +28,10 @@ pub enum Sent {
     Event(Box<Event>),
     /// A record on the events topic that no event can be read from.
     Malformed(Vec<u8>),
-    /// A label, good or (`None`) without a verdict.
+    /// A label.
     Label(Box<Label>),
+    /// A label that says nothing.
+    BadLabel(Vec<u8>),
 }
 
 /// The whole stream.
@@ -53,7 +55,7 @@ struct Phase {
 
 /// Everyday traffic, an injection campaign, harmful answers, then all of it.
 const PHASES: [Phase; 4] = [
-    Phase { weights: [0.3, 0.05, 0.05, 0.6] },
+    Phase { weights: [0.4, 0.05, 0.05, 0.5] },
     Phase { weights: [0.75, 0.0, 0.1, 0.15] },
     Phase { weights: [0.1, 0.55, 0.05, 0.3] },
     Phase { weights: [0.45, 0.2, 0.1, 0.25] },
@@ -110,8 +112,12 @@ impl Plan {
         self.labels += 1;
         if label.verdict.is_none() && label.severity.is_none() && label.retracts.is_none() {
             self.bad_labels += 1;
+            let Label { id, event, .. } = label;
+            let payload = format!(r#"{{"id":"{id}","event_id":"{event}","tenant":"{TENANT}"}}"#);
+            self.sent.push(Sent::BadLabel(payload.into_bytes()));
+        } else {
+            self.sent.push(Sent::Label(Box::new(label)));
         }
-        self.sent.push(Sent::Label(Box::new(label)));
     }
 
     fn malformed(&mut self, payload: Vec<u8>) {

@@ -1,1 +1,31 @@
 //! The panel: experts asked for their votes.
+//!
+//! Each expert is a folder with a manifest (docs/adding-an-expert.md). [`Panel::open`] checks all of
+//! them and loads their graphs, once for each worker thread; [`Panel::ask`] takes a window of texts and
+//! gives each its votes and, where the panel has an encoder, its reading.
+//!
+//! A text's way: `tokenize` reads it once for each tokenizer, [`batch`] forms batches of texts of like
+//! length, a `worker` runs them on its `station`s, `scores` makes votes of the numbers. [`rules`] read
+//! [`fold`]ed text instead. What fails on the way abstains, with its reason.
+
+pub mod batch;
+mod error;
+mod files;
+mod fit;
+pub mod fold;
+mod info;
+mod load;
+mod manifest;
+mod onnx;
+mod panel;
+pub mod rules;
+mod scores;
+mod station;
+mod tokenize;
+mod worker;
+
+pub use error::PanelError;
+pub use info::{EncoderInfo, ExpertInfo, State};
+pub use manifest::Kind;
+pub use onnx::Provider;
+pub use panel::{Answer, Examined, Panel, PanelConfig, Tally};

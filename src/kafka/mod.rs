@@ -1,1 +1,26 @@
-//! Topics: sources, sinks, and what commits together.
+//! The edge to Kafka: records in, records out, and what commits together.
+//!
+//! Plain threads, no async: every call here blocks for at most the time that it is given. A [`Source`] is a
+//! member of a group and an [`Outbox`] ends a unit of work: what it sends and the offsets that it consumed
+//! count together or not at all. [`Follower`] and [`Lookup`] read topics that nobody shares. [`embedded`] is
+//! a broker in process, [`topics`] creates and checks topics.
+
+mod connection;
+mod context;
+pub mod embedded;
+mod failure;
+mod follower;
+mod lookup;
+mod outbox;
+mod record;
+mod reports;
+mod source;
+pub mod topics;
+
+pub use connection::{Connection, RefusedSetting};
+pub use failure::{CommitError, SourceError};
+pub use follower::{Followed, Follower, From};
+pub use lookup::Lookup;
+pub use outbox::{Delivery, Outbox, Place, Unit};
+pub use record::{Consumed, Offsets, Produced, TopicPartition};
+pub use source::{Health, Polled, Source, Start};

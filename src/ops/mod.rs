@@ -1,1 +1,11 @@
-//! Metrics, health, logs, shutdown.
+//! What an operator meets: metrics, health, logs, stopping, progress.
+
+pub mod health;
+pub mod metrics;
+pub mod progress;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use self::health::{Health, Server};
+pub use self::progress::Progress;
+pub use self::shutdown::{Asker, Exit, Shutdown};

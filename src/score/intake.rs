@@ -6,7 +6,7 @@ use crate::codec;
 use crate::config::Policies;
 use crate::core::decision::Origin;
 use crate::core::event::{Event, Millis, round_time};
-use crate::core::watermark::Tenure;
+use crate::core::watermark::Ticket;
 use crate::dead_letter::Reason;
 use crate::kafka::Consumed;
 
@@ -24,8 +24,8 @@ pub struct Accepted {
     pub round_time: Millis,
     /// When the record was read, for the latency.
     pub read_at: Instant,
-    /// The tenure of its partition at that time; an outcome under an older one does not count.
-    pub tenure: Option<Tenure>,
+    /// Its outcome goes under this.
+    pub ticket: Ticket<i32>,
 }
 
 impl Accepted {
@@ -39,36 +39,39 @@ impl Accepted {
     }
 }
 
+/// A record that cannot be used, with the reason for its dead letter.
+pub type Refused = Box<(Ticket<i32>, Consumed, Reason)>;
+
 /// Reads a record. `now` is this machine's clock: a topic whose producers set the time cannot date
 /// an event later than that.
 ///
 /// # Errors
-/// The reason for the dead letter, with the record.
+/// The record and the reason for its dead letter.
 pub fn accept(
     record: Consumed,
-    tenure: Option<Tenure>,
+    ticket: Ticket<i32>,
     defaults: &codec::Defaults,
     policies: &Policies,
     now: Millis,
-) -> Result<Accepted, (Consumed, Reason)> {
+) -> Result<Accepted, Refused> {
     let payload = record.payload.as_deref().unwrap_or_default();
     let event = match codec::decode_event(payload, defaults) {
         Ok(event) => event,
         Err(error) => {
             let reason = Reason { name: error.name(), message: error.to_string() };
-            return Err((record, reason));
+            return Err(Box::new((ticket, record, reason)));
         }
     };
     if policies.get(&event.policy).is_none() {
         let message = "the event names a policy that the policies file does not have: add it there, or \
                        correct the producer"
             .to_owned();
-        return Err((record, Reason { name: "UnknownPolicy", message }));
+        return Err(Box::new((ticket, record, Reason { name: "UnknownPolicy", message })));
     }
     let broker = record.timestamp.unwrap_or(now).min(now);
     let round_time = round_time(event.time, broker);
     let origin =
         Origin { topic: record.topic.to_string(), partition: record.partition, offset: record.offset };
     let Consumed { key, headers, .. } = record;
-    Ok(Accepted { event, origin, key, headers, round_time, read_at: Instant::now(), tenure })
+    Ok(Accepted { event, origin, key, headers, round_time, read_at: Instant::now(), ticket })
 }

@@ -10,15 +10,16 @@ mod predictors;
 mod unit;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::codec::{self, EncodeError};
 use crate::config::{Config, Policies};
+use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
-use crate::core::watermark::Tenure;
 use crate::dead_letter::Surge;
 use crate::experts::Panel;
 use crate::kafka::{
-    CommitError, Connection, Consumed, Delivery, Follower, FollowFrom, Outbox, Polled, Source, SourceError, Start,
+    CommitError, Connection, Delivery, Follower, From, Outbox, Polled, Source, SourceError, Start,
 };
 use crate::ops::{Health, Shutdown, metrics};
 use asking::Asking;
@@ -56,6 +57,9 @@ pub enum ScoreError {
     /// A policy's learner refuses the panel's experts.
     #[error(transparent)]
     Predictor(#[from] PredictorError),
+    /// A decision cannot be written.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
     /// The system has no thread to give.
     #[error("no thread for the panel: {0}")]
     Thread(#[from] std::io::Error),
@@ -75,6 +79,8 @@ pub enum ScoreError {
 /// How long a stage waits where there is something else to do, and where there is not.
 const BUSY: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_millis(50);
+/// How long the brokers may take to answer at the start.
+const ANSWER: Duration = Duration::from_secs(30);
 
 impl Score {
     /// Runs until shutdown is requested.
@@ -84,7 +90,7 @@ impl Score {
     pub fn run(self) -> Result<(), ScoreError> {
         let Self { config, policies, panel, connection, delivery, health, shutdown } = self;
         let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
-        let follower = Follower::follow(&connection, &config.topics.weights, FollowFrom::Beginning)?;
+        let follower = Follower::open(&connection, &config.topics.weights, &From::Beginning, ANSWER)?;
         let mut predictors = Predictors::new(follower, &policies, &experts)?;
         while !predictors.is_ready() && !shutdown.requested() {
             predictors.follow(IDLE)?;
@@ -94,6 +100,10 @@ impl Score {
         let mut source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(panel)?;
+        let defaults = codec::Defaults {
+            tenant: config.defaults.tenant.clone(),
+            policy: config.defaults.policy.clone(),
+        };
         let mut unit = Unit::new(&config, Arc::clone(&policies));
         let mut window: Vec<Accepted> = Vec::new();
         let mut surge = Surge::new(config.score.max_dead_letters_per_minute);
@@ -111,16 +121,17 @@ impl Score {
                 let quiet = asking.is_idle() && window.is_empty() && unit.is_empty();
                 match source.poll(if quiet { IDLE } else { Duration::ZERO })? {
                     Polled::Record(record) => {
-                        let tenure = unit.read(&record);
-                        match intake(record, tenure, &config, &policies) {
+                        let Some(ticket) = unit.read(&record) else { continue };
+                        match intake::accept(record, ticket, &defaults, &policies, now()) {
                             Ok(accepted) => window.push(accepted),
-                            Err((record, reason)) => {
-                                metrics::dead_letter("event", reason.name);
+                            Err(refused) => {
+                                let (ticket, record, reason) = *refused;
+                                metrics::DEAD_LETTERS.with(["event", reason.name]).increment(1);
                                 if !surge.count(Instant::now()) {
                                     let limit = config.score.max_dead_letters_per_minute;
                                     return Err(ScoreError::Surge { limit, reason: reason.name });
                                 }
-                                unit.dead_letter(tenure, record, &reason);
+                                unit.dead_letter(&ticket, record, &reason);
                             }
                         }
                     }
@@ -152,7 +163,7 @@ impl Score {
             if let Some(judged) = asking.take(patience) {
                 for judged in judged {
                     if let Some(predictor) = predictors.of(&judged.accepted.event.policy) {
-                        unit.decide(judged, predictor);
+                        unit.decide(judged, predictor)?;
                     }
                 }
             }
@@ -171,13 +182,7 @@ impl Score {
     }
 }
 
-fn intake(
-    record: Consumed,
-    tenure: Option<Tenure>,
-    config: &Config,
-    policies: &Policies,
-) -> Result<Accepted, (Consumed, crate::dead_letter::Reason)> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-    intake::accept(record, tenure, &config.defaults, policies, now)
+fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::codec;
 use crate::config::Policies;
 use crate::core::predictor::{Predictor, PredictorError};
-use crate::kafka::{Follower, FollowerError};
+use crate::kafka::{Followed, Follower, SourceError};
 
 /// The predictor of each policy.
 pub struct Predictors {
@@ -32,9 +32,9 @@ impl Predictors {
     ///
     /// # Errors
     /// Where the topic cannot be followed.
-    pub fn follow(&mut self, patience: Duration) -> Result<(), FollowerError> {
+    pub fn follow(&mut self, patience: Duration) -> Result<(), SourceError> {
         let mut patience = patience;
-        while let Some(record) = self.follower.poll(patience)? {
+        while let Followed::Record(record) = self.follower.poll(patience)? {
             patience = Duration::ZERO;
             // A tombstone ends a policy's predictor; scoring goes on with the last one.
             let Some(payload) = &record.payload else { continue };

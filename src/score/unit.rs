@@ -1,17 +1,17 @@
 //! The unit under way: what has been decided and not committed yet.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ScoreError;
 use super::asking::Judged;
 use super::intake::Accepted;
-use crate::codec;
+use crate::codec::{self, EncodeError};
 use crate::config::{self, Config, Policies};
-use crate::core::decision::{Asked, decide};
+use crate::core::decision::{Asked, Decision, WeighedVote, decide};
 use crate::core::predictor::Predictor;
-use crate::core::watermark::{Tenure, Watermark};
+use crate::core::vote::Outcome;
+use crate::core::watermark::{Ready, Ticket, Watermark};
 use crate::dead_letter::{Reason, dead_letter};
 use crate::kafka::{Consumed, Offsets, Outbox, Produced, Source, TopicPartition};
 use crate::ops::metrics;
@@ -19,7 +19,7 @@ use crate::ops::metrics;
 /// How long the brokers may take to say what is committed.
 const REWIND: Duration = Duration::from_secs(30);
 
-/// Outputs by source partition and offset, and how far the offsets may be committed.
+/// What is open, and how far the offsets may be committed.
 pub struct Unit {
     policies: Arc<Policies>,
     events: Arc<str>,
@@ -28,11 +28,8 @@ pub struct Unit {
     encoding: codec::Encoding,
     most: usize,
     interval: Duration,
-    watermark: Watermark,
-    /// Outputs of outcomes that no commit has covered, by (partition, offset) of the record consumed.
-    outputs: BTreeMap<(i32, i64), Produced>,
-    /// Records read and not committed.
-    open: usize,
+    /// Every record read, with its output once it has one.
+    watermark: Watermark<i32, Produced>,
     since: Option<Instant>,
 }
 
@@ -51,9 +48,7 @@ impl Unit {
             },
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
-            watermark: Watermark::default(),
-            outputs: BTreeMap::new(),
-            open: 0,
+            watermark: Watermark::new(),
             since: None,
         }
     }
@@ -61,76 +56,75 @@ impl Unit {
     /// These partitions are this member's from now on.
     pub fn assigned(&mut self, partitions: &[TopicPartition]) {
         for (_, partition) in partitions {
-            self.watermark.assigned(*partition);
+            self.watermark.begin(*partition);
         }
     }
 
     /// These partitions are gone: what is not committed of them is their next owner's.
     pub fn revoked(&mut self, partitions: &[TopicPartition]) {
         for (_, partition) in partitions {
-            self.watermark.revoked(*partition);
-            self.outputs.retain(|(of, _), _| of != partition);
+            self.watermark.end(partition);
         }
-        self.open = self.watermark.open();
     }
 
-    /// Notes a record as read; its tenure goes with it.
-    pub fn read(&mut self, record: &Consumed) -> Option<Tenure> {
-        self.open += 1;
-        self.watermark.read(record.partition, record.offset)
+    /// Notes a record as read; its outcome comes with the ticket.
+    pub fn read(&mut self, record: &Consumed) -> Option<Ticket<i32>> {
+        self.watermark.consume(&record.partition, record.offset)
     }
 
     /// Whether reading has to wait for a commit.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.open >= 4 * self.most
+        self.watermark.held() >= 4 * self.most
     }
 
     /// Whether nothing is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.open == 0
+        self.watermark.held() == 0
     }
 
     /// Whether it is time to commit.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.outputs.len() >= self.most || self.since.is_some_and(|since| since.elapsed() >= self.interval)
+        let Some(since) = self.since else { return false };
+        since.elapsed() >= self.interval || self.watermark.ready() >= self.most
     }
 
     /// The outcome of a record that cannot be used.
-    pub fn dead_letter(&mut self, tenure: Option<Tenure>, record: Consumed, reason: &Reason) {
-        let place = (record.partition, record.offset);
-        self.outcome(tenure, place, dead_letter(&self.dlq, "score", record, reason));
+    pub fn dead_letter(&mut self, ticket: &Ticket<i32>, record: Consumed, reason: &Reason) {
+        let letter = dead_letter(&self.dlq, "score", record, reason);
+        self.settle(ticket, letter);
     }
 
     /// The outcome of an event that has been asked about. One that a rebalance has taken away is passed over.
-    pub fn decide(&mut self, judged: Judged, predictor: &mut Predictor) {
+    ///
+    /// # Errors
+    /// Where a decision cannot be written: a fault of this program.
+    pub fn decide(&mut self, judged: Judged, predictor: &mut Predictor) -> Result<(), EncodeError> {
         let Judged { accepted, votes, reading } = judged;
         let trace = accepted.trace();
-        let Accepted { event, origin, key, headers, round_time, read_at, tenure } = accepted;
-        let place = (origin.partition, origin.offset);
+        let Accepted { event, origin, key, headers, round_time, read_at, ticket } = accepted;
         let combined = predictor.combine(&event.id, &votes, reading.as_ref());
-        let Some(policy) = self.policies.get(&event.policy) else { return };
+        let Some(policy) = self.policies.get(&event.policy) else { return Ok(()) };
         let asked = Asked { event, origin, round_time, votes, reading, trace };
         let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
         let decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
-        metrics::decision(&decision);
+        note(&decision);
         let produced = Produced {
             topic: Arc::clone(&self.decisions),
-            partition: Some(place.0),
+            partition: Some(ticket.partition),
             key,
-            payload: Some(codec::encode_decision(&decision, self.encoding)),
+            payload: Some(codec::encode_decision(&decision, self.encoding)?),
             headers,
             timestamp: None,
         };
-        self.outcome(tenure, place, produced);
+        self.settle(&ticket, produced);
+        Ok(())
     }
 
-    fn outcome(&mut self, tenure: Option<Tenure>, place: (i32, i64), output: Produced) {
-        let Some(tenure) = tenure else { return };
-        if self.watermark.done(tenure, place.0, place.1) {
-            self.outputs.insert(place, output);
+    fn settle(&mut self, ticket: &Ticket<i32>, output: Produced) {
+        if self.watermark.settle(ticket, output) {
             self.since.get_or_insert_with(Instant::now);
         }
     }
@@ -141,46 +135,59 @@ impl Unit {
     /// # Errors
     /// Where doing it again would help nobody.
     pub fn commit(&mut self, outbox: &mut Outbox, source: &mut Source) -> Result<(), ScoreError> {
-        let ready = self.watermark.committable();
-        let mut records = Vec::with_capacity(self.outputs.len());
-        let mut offsets = Offsets::default();
-        for (partition, next) in &ready {
-            let behind: Vec<_> =
-                self.outputs.range((*partition, i64::MIN)..(*partition, *next)).map(|(place, _)| *place).collect();
-            records.extend(behind.into_iter().filter_map(|place| self.outputs.remove(&place)));
-            offsets.advance((Arc::clone(&self.events), *partition), *next);
-        }
-        self.since = (!self.outputs.is_empty()).then(Instant::now);
-        if offsets.is_empty() {
+        let Ready { outcomes: records, offsets } = self.watermark.take(usize::MAX);
+        self.since = None;
+        if records.is_empty() {
             return Ok(());
         }
+        let place = |(partition, next)| ((Arc::clone(&self.events), partition), next);
+        let offsets: Offsets = offsets.into_iter().map(place).collect();
         let started = Instant::now();
         match outbox.commit(&records, Some((source, &offsets))) {
             Ok(_) => {
-                for (partition, next) in ready {
-                    self.watermark.committed(partition, next);
-                }
-                metrics::commit("score", records.len(), started.elapsed());
+                metrics::TRANSACTIONS.with(["score", "committed"]).increment(1);
+                metrics::TRANSACTION_RECORDS.with(["score"]).record(records.len() as f64);
+                metrics::COMMIT_SECONDS.with(["score"]).record(started.elapsed().as_secs_f64());
             }
             Err(error) if error.passes() => {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");
-                metrics::aborted("score", error.name());
+                metrics::TRANSACTIONS.with(["score", "aborted"]).increment(1);
+                metrics::KAFKA_ERRORS.with(["score", error.name()]).increment(1);
                 self.restart(source)?;
             }
             Err(error) => return Err(error.into()),
         }
-        self.open = self.watermark.open();
         Ok(())
     }
 
     /// Forgets all that is not committed and reads it again.
     fn restart(&mut self, source: &mut Source) -> Result<(), ScoreError> {
         let assigned = source.assigned();
-        self.revoked(&assigned);
         self.assigned(&assigned);
-        self.outputs.clear();
-        self.since = None;
         source.rewind(REWIND)?;
         Ok(())
+    }
+}
+
+/// Counts a decision.
+fn note(decision: &Decision) {
+    let policy = decision.id.policy.as_str();
+    metrics::DECISIONS.with([policy, decision.action.word()]).increment(1);
+    metrics::DECISION_SECONDS.with([]).record(decision.latency_micros as f64 / 1e6);
+    if let Some(reason) = decision.review {
+        metrics::REVIEWS.with([policy, reason.word()]).increment(1);
+    }
+    if decision.degraded {
+        metrics::DEGRADED.with([policy]).increment(1);
+    }
+    for WeighedVote { vote, .. } in &decision.votes {
+        let expert = vote.expert.as_str();
+        match vote.outcome {
+            Outcome::Voted { .. } => metrics::VOTES.with([expert]).increment(1),
+            Outcome::Abstained(reason) => metrics::ABSTENTIONS.with([expert, reason.word()]).increment(1),
+        }
+        if vote.truncated {
+            metrics::TRUNCATED.with([expert]).increment(1);
+        }
     }
 }

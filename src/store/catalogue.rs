@@ -1,26 +1,20 @@
 //! The index of decisions in memory: per day a tail of entries and the fences of its sorted runs.
 //!
 //! On disk a tail is a few *chunks*, one per commit; a tail of [`SEAL`] entries becomes a *run*: sorted
-//! entries in blocks of [`BLOCK`]. [`FAN`] runs of one size are merged into one of the next, so that a day of
-//! 10^7 decisions has some thirty runs, each written about four times. A lookup reads one block per run,
-//! found by the run's *fences*: the leading bits of each block's first hash.
+//! entries in blocks of 256. [`FAN`] runs of one size are merged into one of the next, so that a day of
+//! 10^7 decisions has some thirty runs, each entry written about four times. Of each run one block may hold a
+//! round: the run's *fences*, the leading bits of each block's first hash, say which, and the block's filter
+//! says whether to read it. Both are in memory, some two bytes an entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::bytes::{Reader, put_varint};
+use super::bytes::Reader;
 use super::entry::{Day, IndexEntry, Placed, RoundHash, day_of, pack, tidy};
 use super::error::{StoreError, corrupt};
 use super::record::Tree;
+use super::run::{BlockId, FAN, Run, SEAL, TOP};
 use crate::core::event::Millis;
 
-/// Entries of a tail that becomes a run.
-const SEAL: usize = 1_024;
-/// Entries of a block.
-const BLOCK: usize = 256;
-/// Runs of one size that are merged.
-const FAN: usize = 8;
-/// Runs of 8^3 tails are not merged further: a merge holds all its entries in memory and one transaction.
-const TOP: u32 = 3;
 /// Chunks of a tail that are rewritten as one.
 const CHUNKS: usize = 32;
 
@@ -38,36 +32,11 @@ struct DayIndex {
     runs: Vec<Run>,
 }
 
-#[derive(Debug)]
-struct Run {
-    id: u64,
-    entries: u64,
-    fences: Vec<u64>,
-}
-
-impl Run {
-    fn level(&self) -> u32 {
-        (self.entries / SEAL as u64).checked_ilog(FAN as u64).unwrap_or(0).min(TOP)
-    }
-}
-
-/// A block of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BlockId {
-    pub(super) run: u64,
-    pub(super) ordinal: u32,
-}
-
-impl BlockId {
-    pub(super) fn key(self) -> Vec<u8> {
-        [&self.run.to_be_bytes()[..], &self.ordinal.to_be_bytes()].concat()
-    }
-}
-
 /// Runs of one size and day that are due to be merged.
 pub(super) struct Merge {
-    pub(super) day: Day,
-    pub(super) runs: BTreeSet<u64>,
+    day: Day,
+    level: u32,
+    runs: BTreeSet<u64>,
     pub(super) blocks: Vec<BlockId>,
 }
 
@@ -82,31 +51,24 @@ pub(super) struct Catalogue {
 const CHUNK: u8 = b'c';
 const RUN: u8 = b'r';
 
-fn key(kind: u8, day: Day, id: u64) -> Vec<u8> {
-    [&[kind][..], &day.to_be_bytes(), &id.to_be_bytes()].concat()
+fn key(kind: u8, day: Day, id: u64, page: u32) -> Vec<u8> {
+    [&[kind][..], &day.to_be_bytes(), &id.to_be_bytes(), &page.to_be_bytes()].concat()
 }
 
-fn read_key(bytes: &[u8]) -> Option<(u8, Day, u64)> {
+fn read_key(bytes: &[u8]) -> Option<(u8, Day, u64, u32)> {
     let mut reader = Reader(bytes);
-    let read = (reader.byte()?, u32::from_be_bytes(reader.array()?), u64::from_be_bytes(reader.array()?));
-    reader.is_empty().then_some(read)
-}
-
-fn read_run(id: u64, payload: &[u8]) -> Option<Run> {
-    let mut reader = Reader(payload);
-    let entries = reader.varint()?;
-    let blocks = reader.count(8)?;
-    let fences = (0..blocks).map(|_| reader.array().map(u64::from_be_bytes)).collect::<Option<Vec<_>>>()?;
-    (reader.is_empty() && fences.is_sorted()).then_some(Run { id, entries, fences })
+    let (kind, day) = (reader.byte()?, u32::from_be_bytes(reader.array()?));
+    let (id, page) = (u64::from_be_bytes(reader.array()?), u32::from_be_bytes(reader.array()?));
+    reader.is_empty().then_some((kind, day, id, page))
 }
 
 fn removed(tree: Tree, key: Vec<u8>) -> Change {
     Change { tree, key, payload: None }
 }
 
-fn blocks(run: &Run) -> impl Iterator<Item = BlockId> + use<> {
-    let id = run.id;
-    (0u32..).zip(0..run.fences.len()).map(move |(ordinal, _)| BlockId { run: id, ordinal })
+fn drop_run(day: Day, run: &Run, changes: &mut Vec<Change>) {
+    changes.extend(run.pages().map(|page| removed(Tree::Catalogue, key(RUN, day, run.id, page))));
+    changes.extend(run.blocks().map(|block| removed(Tree::Blocks, block.key())));
 }
 
 impl Catalogue {
@@ -118,14 +80,20 @@ impl Catalogue {
     /// Takes in a record of the catalogue, read from disk.
     pub(super) fn load(&mut self, key: &[u8], payload: &[u8]) -> Result<(), StoreError> {
         let unreadable = || corrupt("a record of the catalogue cannot be read");
-        let (kind, day, id) = read_key(key).ok_or_else(unreadable)?;
+        let (kind, day, id, page) = read_key(key).ok_or_else(unreadable)?;
         let index = self.days.entry(day).or_default();
         match kind {
             CHUNK => {
                 index.tail.extend(super::entry::unpack(payload)?);
                 index.chunks.push(id);
             }
-            RUN => index.runs.push(read_run(id, payload).ok_or_else(unreadable)?),
+            RUN => {
+                if page == 0 {
+                    index.runs.push(Run::new(id));
+                }
+                let run = index.runs.last_mut().filter(|run| run.id == id && run.continues(page));
+                run.and_then(|run| run.load(payload)).ok_or_else(unreadable)?;
+            }
             _ => return Err(unreadable()),
         }
         Ok(())
@@ -137,28 +105,28 @@ impl Catalogue {
         number
     }
 
-    fn write_run(&mut self, day: Day, entries: &[Placed], changes: &mut Vec<Change>) {
-        if entries.is_empty() {
-            return;
-        }
+    fn write_run(&mut self, day: Day, level: u32, entries: &[Placed], changes: &mut Vec<Change>) {
         let id = self.number();
-        let mut fences = Vec::with_capacity(entries.len() / BLOCK + 1);
-        for (ordinal, block) in (0u32..).zip(entries.chunks(BLOCK)) {
-            fences.push(block.first().map_or(0, |first| first.hash.lead()));
-            let key = BlockId { run: id, ordinal }.key();
-            changes.push(Change { tree: Tree::Blocks, key, payload: Some(pack(block)) });
-        }
-        let mut payload = Vec::with_capacity(16 + fences.len() * 8);
-        put_varint(&mut payload, entries.len() as u64);
-        put_varint(&mut payload, fences.len() as u64);
-        fences.iter().for_each(|fence| payload.extend_from_slice(&fence.to_be_bytes()));
-        changes.push(Change { tree: Tree::Catalogue, key: key(RUN, day, id), payload: Some(payload) });
-        self.days.entry(day).or_default().runs.push(Run { id, entries: entries.len() as u64, fences });
+        let (run, blocks) = Run::of(id, level, entries);
+        changes.extend(blocks.into_iter().map(|(block, payload)| Change {
+            tree: Tree::Blocks,
+            key: block.key(),
+            payload: Some(payload),
+        }));
+        changes.extend(run.pages().map(|page| {
+            let payload = Some(run.pack(page));
+            Change { tree: Tree::Catalogue, key: key(RUN, day, id, page), payload }
+        }));
+        self.days.entry(day).or_default().runs.push(run);
     }
 
     fn write_chunk(&mut self, day: Day, entries: &[Placed], changes: &mut Vec<Change>) {
         let id = self.number();
-        changes.push(Change { tree: Tree::Catalogue, key: key(CHUNK, day, id), payload: Some(pack(entries)) });
+        changes.push(Change {
+            tree: Tree::Catalogue,
+            key: key(CHUNK, day, id, 0),
+            payload: Some(pack(entries)),
+        });
         self.days.entry(day).or_default().chunks.push(id);
     }
 
@@ -179,9 +147,9 @@ impl Catalogue {
                 continue;
             }
             let mut all: Vec<_> = std::mem::take(&mut index.tail).into_iter().collect();
-            changes.extend(index.chunks.drain(..).map(|id| removed(Tree::Catalogue, key(CHUNK, day, id))));
+            changes.extend(index.chunks.drain(..).map(|id| removed(Tree::Catalogue, key(CHUNK, day, id, 0))));
             tidy(&mut all);
-            self.write_run(day, &all, changes);
+            self.write_run(day, Run::level_of(all.len()), &all, changes);
         }
     }
 
@@ -191,7 +159,7 @@ impl Catalogue {
         let days: Vec<_> = self.days.iter().filter(|(_, index)| many(index)).map(|(day, _)| *day).collect();
         for day in days {
             let index = self.days.entry(day).or_default();
-            changes.extend(index.chunks.drain(..).map(|id| removed(Tree::Catalogue, key(CHUNK, day, id))));
+            changes.extend(index.chunks.drain(..).map(|id| removed(Tree::Catalogue, key(CHUNK, day, id, 0))));
             let tail: Vec<_> = index.tail.iter().copied().collect();
             self.write_chunk(day, &tail, changes);
         }
@@ -201,11 +169,12 @@ impl Catalogue {
     pub(super) fn due(&self) -> Option<Merge> {
         (0..TOP).find_map(|level| {
             self.days.iter().find_map(|(&day, index)| {
-                let alike = || index.runs.iter().filter(|run| run.level() == level);
+                let alike = || index.runs.iter().filter(|run| run.level == level);
                 (alike().count() >= FAN).then(|| Merge {
                     day,
+                    level,
                     runs: alike().map(|run| run.id).collect(),
-                    blocks: alike().flat_map(blocks).collect(),
+                    blocks: alike().flat_map(Run::blocks).collect(),
                 })
             })
         })
@@ -215,10 +184,10 @@ impl Catalogue {
     pub(super) fn merged(&mut self, merge: &Merge, mut entries: Vec<Placed>, changes: &mut Vec<Change>) {
         tidy(&mut entries);
         let index = self.days.entry(merge.day).or_default();
-        index.runs.retain(|run| !merge.runs.contains(&run.id));
-        let runs = merge.runs.iter().map(|id| removed(Tree::Catalogue, key(RUN, merge.day, *id)));
-        changes.extend(runs.chain(merge.blocks.iter().map(|block| removed(Tree::Blocks, block.key()))));
-        self.write_run(merge.day, &entries, changes);
+        for run in index.runs.extract_if(.., |run| merge.runs.contains(&run.id)) {
+            drop_run(merge.day, &run, changes);
+        }
+        self.write_run(merge.day, merge.level + 1, &entries, changes);
     }
 
     /// Forgets the earliest day that ends before `time`; false where there is none.
@@ -228,11 +197,8 @@ impl Catalogue {
             return false;
         }
         let (day, index) = first.remove_entry();
-        changes.extend(index.chunks.iter().map(|id| removed(Tree::Catalogue, key(CHUNK, day, *id))));
-        for run in &index.runs {
-            changes.push(removed(Tree::Catalogue, key(RUN, day, run.id)));
-            changes.extend(blocks(run).map(|block| removed(Tree::Blocks, block.key())));
-        }
+        changes.extend(index.chunks.iter().map(|id| removed(Tree::Catalogue, key(CHUNK, day, *id, 0))));
+        index.runs.iter().for_each(|run| drop_run(day, run, changes));
         true
     }
 
@@ -240,20 +206,14 @@ impl Catalogue {
     pub(super) fn in_tails(&self, hash: RoundHash) -> impl Iterator<Item = Placed> {
         let least = crate::core::label::DecisionRef { partition: i32::MIN, offset: i64::MIN };
         let from = Placed { hash, round_time: i64::MIN, at: least };
-        self.days
-            .values()
-            .flat_map(move |index| index.tail.range(from..).take_while(move |entry| entry.hash == hash).copied())
+        self.days.values().flat_map(move |index| {
+            index.tail.range(from..).take_while(move |entry| entry.hash == hash).copied()
+        })
     }
 
     /// The blocks that may hold entries of a round.
     pub(super) fn candidates(&self, hash: RoundHash) -> impl Iterator<Item = BlockId> {
-        let lead = hash.lead();
-        self.days.values().flat_map(|index| &index.runs).flat_map(move |run| {
-            // The block before the first fence that is not lower may end with the round.
-            let from = run.fences.partition_point(|fence| *fence < lead).saturating_sub(1);
-            let to = run.fences.partition_point(|fence| *fence <= lead);
-            blocks(run).skip(from).take(to.saturating_sub(from))
-        })
+        self.days.values().flat_map(|index| &index.runs).flat_map(move |run| run.candidates(hash))
     }
 
     /// (entries, runs, days) of the index; an entry indexed twice counts twice until its runs are merged.

@@ -61,7 +61,7 @@ pub struct IndexEntry {
 }
 
 impl IndexEntry {
-    /// The entry of the decision about `id` that lies at `at` and was written at `written` by the broker's clock.
+    /// The entry of the decision about `id` that lies at `at`, written at `written` by the broker's clock.
     #[must_use]
     pub fn new(id: &RoundId, round_time: Millis, at: DecisionRef, written: Millis) -> Self {
         Self { hash: RoundHash::of(id), round_time, at, written }

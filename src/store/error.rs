@@ -17,7 +17,9 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Another process has the folder open.
-    #[error("the store's folder {path} is in use by another process: stop it, or give this one another folder")]
+    #[error(
+        "the store's folder {path} is in use by another process: stop it, or give this one another folder"
+    )]
     Locked {
         /// The folder.
         path: String,

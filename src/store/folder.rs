@@ -49,8 +49,14 @@ impl Folder {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Names the folder in an error.
+    pub(super) fn named(&self, error: StoreError) -> StoreError {
+        let path = self.path.display().to_string();
+        match error {
+            StoreError::Io { source, .. } => StoreError::Io { path, source },
+            StoreError::Locked { .. } => StoreError::Locked { path },
+            other => other,
+        }
     }
 
     pub(super) fn sled(&self) -> PathBuf {

@@ -47,14 +47,19 @@ impl Meta {
         let known = reader.byte()? == 1;
         let offset = reader.signed()?;
         let next = reader.varint()?;
-        let mut tally =
-            || Some(Tally { count: reader.varint()?, sum: u64::from_le_bytes(reader.array()?) });
+        let mut tally = || Some(Tally { count: reader.varint()?, sum: u64::from_le_bytes(reader.array()?) });
         let (ledger, catalogue) = (tally()?, tally()?);
         let count = reader.count(2)?;
         let decisions = (0..count)
             .map(|_| Some((i32::try_from(reader.signed()?).ok()?, reader.signed()?)))
             .collect::<Option<_>>()?;
-        reader.is_empty().then_some(Self { ledger_offset: known.then_some(offset), decisions, next, ledger, catalogue })
+        reader.is_empty().then_some(Self {
+            ledger_offset: known.then_some(offset),
+            decisions,
+            next,
+            ledger,
+            catalogue,
+        })
     }
 
     pub(super) fn unpack(bytes: &[u8]) -> Result<Self, StoreError> {

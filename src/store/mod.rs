@@ -11,14 +11,15 @@ mod bytes;
 mod catalogue;
 mod entry;
 mod error;
+mod filter;
 mod folder;
 mod meta;
 mod record;
+mod run;
 mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
 
 pub use self::entry::{DAY, IndexEntry, MOST_PER_ROUND};
 pub use self::error::StoreError;
@@ -29,7 +30,7 @@ use self::error::{corrupt, guarded};
 use self::folder::{Folder, Mark};
 use self::meta::Meta;
 use self::record::{Tally, Tree, unseal};
-use self::trees::Trees;
+use self::trees::{Trees, unlocked};
 use crate::core::event::Millis;
 use crate::core::label::DecisionRef;
 use crate::core::ledger::RoundId;
@@ -106,8 +107,8 @@ fn load(folder: &Folder) -> Result<(Trees, Meta, Catalogue), StoreError> {
 }
 
 impl Store {
-    /// Opens the store in the folder `path`, which is made if it is missing. What cannot be trusted is removed,
-    /// and a fresh store made in its place.
+    /// Opens the store in the folder `path`, which is made if it is missing. What cannot be trusted is
+    /// removed, and a fresh store made in its place.
     ///
     /// # Errors
     /// Where another process has the folder, or the disk refuses.
@@ -121,7 +122,7 @@ impl Store {
                     return Ok((Self { trees, meta, catalogue, broken: false, folder }, Opened::Found));
                 }
                 Err(StoreError::Corrupt { why }) => why,
-                Err(other) => return Err(named(other, &folder)),
+                Err(other) => return Err(folder.named(other)),
             },
         };
         Ok((Self::fresh(folder)?, Opened::Rebuilt { why }))
@@ -130,7 +131,7 @@ impl Store {
     fn fresh(folder: Folder) -> Result<Self, StoreError> {
         folder.clear()?;
         let opened = unlocked(|| guarded(|| Trees::open(&folder.sled())));
-        let trees = opened.map_err(|error| named(error, &folder))?;
+        let trees = opened.map_err(|error| folder.named(error))?;
         let (meta, catalogue) = (Meta::default(), Catalogue::default());
         let mut store = Self { trees, meta, catalogue, broken: false, folder };
         store.write(Vec::new(), true)?;
@@ -163,7 +164,7 @@ impl Store {
             }
             Ok(meta)
         });
-        self.meta = written.map_err(|error| named(error, &self.folder))?;
+        self.meta = written.map_err(|error| self.folder.named(error))?;
         self.broken = false;
         Ok(())
     }
@@ -171,8 +172,8 @@ impl Store {
     /// Writes what a Kafka commit left behind: all of it or nothing. On disk when this returns.
     ///
     /// # Errors
-    /// Where the disk refuses or sled fails. Whether the batch was written is then unknown: drop the store, open it
-    /// again, and go on from the offsets that it names.
+    /// Where the disk refuses or sled fails. Whether the batch was written is then unknown: drop the store,
+    /// open it again, and go on from the offsets that it names.
     pub fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
         if self.broken {
             return Err(StoreError::Broken);
@@ -207,7 +208,8 @@ impl Store {
     }
 
     fn block(&self, key: Vec<u8>) -> Result<Vec<entry::Placed>, StoreError> {
-        let value = guarded(|| self.trees.get(Tree::Blocks, &key)).map_err(|error| named(error, &self.folder))?;
+        let value =
+            guarded(|| self.trees.get(Tree::Blocks, &key)).map_err(|error| self.folder.named(error))?;
         let value = value.ok_or_else(|| corrupt("a block of the index is missing"))?;
         unpack(unseal(Tree::Blocks, &key, &value)?)
     }
@@ -224,8 +226,8 @@ impl Store {
         &self.meta.decisions
     }
 
-    /// All ledger records in the order of their keys, each checked. After the last the whole is checked: a missing
-    /// or stale record is an error in the last place.
+    /// All ledger records in the order of their keys, each checked. After the last the whole is checked: a
+    /// missing or stale record is an error in the last place.
     pub fn ledger(&self) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + '_ {
         let mut items = self.trees.iter(Tree::Ledger);
         let mut tally = Tally::default();
@@ -237,25 +239,30 @@ impl Store {
             let read = guarded(|| items.next().transpose()).and_then(|item| {
                 let Some((key, value)) = item else {
                     let whole = tally == self.meta.ledger;
-                    return if whole { Ok(None) } else { Err(corrupt("ledger records are missing or stale")) };
+                    return if whole {
+                        Ok(None)
+                    } else {
+                        Err(corrupt("ledger records are missing or stale"))
+                    };
                 };
                 tally.add(&value);
                 let payload = unseal(Tree::Ledger, &key, &value)?;
                 Ok(Some((key.to_vec(), payload.to_vec())))
             });
             done = !matches!(read, Ok(Some(_)));
-            read.map_err(|error| named(error, &self.folder)).transpose()
+            read.map_err(|error| self.folder.named(error)).transpose()
         })
     }
 
-    /// The decisions about an event, the lowest by (round time, place) first, at most [`MOST_PER_ROUND`]. Rounds are
-    /// known by a hash: compare the id of the decision that is read.
+    /// The decisions about an event, the lowest by (round time, place) first, at most [`MOST_PER_ROUND`].
+    /// Rounds are known by a hash: compare the id of the decision that is read.
     ///
     /// # Errors
     /// Where a block is missing or broken, or the disk refuses.
     pub fn find(&self, id: &RoundId) -> Result<Vec<(Millis, DecisionRef)>, StoreError> {
         let hash = RoundHash::of(id);
-        let mut found: BTreeSet<_> = self.catalogue.in_tails(hash).map(|entry| (entry.round_time, entry.at)).collect();
+        let mut found: BTreeSet<_> =
+            self.catalogue.in_tails(hash).map(|entry| (entry.round_time, entry.at)).collect();
         for block in self.catalogue.candidates(hash) {
             let entries = self.block(block.key())?;
             let from = entries.partition_point(|entry| entry.hash < hash);
@@ -286,26 +293,4 @@ impl Store {
         let ledger_records = self.meta.ledger.count;
         Sizes { ledger_records, index_entries, index_runs, index_days, disk_bytes: self.trees.disk_bytes() }
     }
-}
-
-/// Names the folder in an error.
-fn named(error: StoreError, folder: &Folder) -> StoreError {
-    let path = folder.path().display().to_string();
-    match error {
-        StoreError::Io { source, .. } => StoreError::Io { path, source },
-        StoreError::Locked { .. } => StoreError::Locked { path },
-        other => other,
-    }
-}
-
-/// The folder's lock is ours, so sled's own can only be held by what this process closed a moment ago: sled's
-/// threads give it back on their own time, and there is nothing to wait on.
-fn unlocked<T>(mut open: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    for _ in 0..250 {
-        match open() {
-            Err(StoreError::Locked { .. }) => std::thread::sleep(Duration::from_millis(20)),
-            other => return other,
-        }
-    }
-    open()
 }

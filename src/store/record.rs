@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_tally_does_not_depend_on_order_and_sees_a_stale_record() {
-        let [one, two, stale] = ["one", "two", "stale"].map(|text| seal(Tree::Ledger, b"key", text.as_bytes()));
+        let [one, two, stale] =
+            ["one", "two", "stale"].map(|text| seal(Tree::Ledger, b"key", text.as_bytes()));
         let tally = |values: &[&Vec<u8>]| {
             let mut tally = Tally::default();
             values.iter().for_each(|value| tally.add(value));

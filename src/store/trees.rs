@@ -1,6 +1,7 @@
 //! The calls into sled.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional, TransactionalTree};
 use sled::{Db, IVec};
@@ -89,6 +90,18 @@ impl Trees {
     pub(super) fn disk_bytes(&self) -> u64 {
         self.db.size_on_disk().unwrap_or(0)
     }
+}
+
+/// The folder's lock is ours, so sled's own can only be held by what this process closed a moment ago: sled's
+/// threads give it back on their own time, and there is nothing to wait on.
+pub(super) fn unlocked<T>(mut open: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    for _ in 0..250 {
+        match open() {
+            Err(StoreError::Locked { .. }) => std::thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+    open()
 }
 
 fn change(

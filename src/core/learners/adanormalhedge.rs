@@ -20,26 +20,47 @@ pub(super) struct Regrets {
 
 impl Regrets {
     pub(super) fn new(prior: &[f64]) -> Self {
-        Self { prior: prior.to_vec(), regret: vec![0.0; prior.len()], spread: vec![0.0; prior.len()], rounds: 0.0 }
+        Self {
+            prior: prior.to_vec(),
+            regret: vec![0.0; prior.len()],
+            spread: vec![0.0; prior.len()],
+            rounds: 0.0,
+        }
     }
 
     /// Unnormalised weights of those that `awake` names into `out`, and their sum. Where no such
     /// regret exceeds -1 all would be zero: the prior is played.
     pub(super) fn weigh(&self, awake: impl Fn(usize) -> bool, out: &mut [f64]) -> f64 {
         let exponents = |at: usize| {
-            let (Some(r), Some(c)) = (self.regret.get(at), self.spread.get(at)) else { return (0.0, 0.0) };
-            let potential = |x: f64| if x > 0.0 { x * x / (3.0 * (c + 1.0)) } else { 0.0 };
+            let (Some(r), Some(c)) = (self.regret.get(at), self.spread.get(at)) else {
+                return (0.0, 0.0);
+            };
+            let potential = |x: f64| {
+                if x > 0.0 {
+                    x * x / (3.0 * (c + 1.0))
+                } else {
+                    0.0
+                }
+            };
             (potential(r + 1.0), potential(r - 1.0))
         };
         let mut top = 0.0;
         for at in 0..out.len() {
             let exponent = exponents(at).0;
-            top = if awake(at) && exponent > top { exponent } else { top };
+            top = if awake(at) && exponent > top {
+                exponent
+            } else {
+                top
+            };
         }
         let mut total = 0.0;
         for (at, (out, prior)) in out.iter_mut().zip(&self.prior).enumerate() {
             let (up, down) = exponents(at);
-            *out = if awake(at) { prior * (exp(up - top) - exp(down - top)) } else { 0.0 };
+            *out = if awake(at) {
+                prior * (exp(up - top) - exp(down - top))
+            } else {
+                0.0
+            };
             total += *out;
         }
         if total > 0.0 {
@@ -84,7 +105,9 @@ impl Regrets {
 
     pub(super) fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         check(state, self.len(), -GREATEST_SUM..=GREATEST_SUM)?;
-        let Some((rounds, state)) = state.split_first() else { return Ok(()) };
+        let Some((rounds, state)) = state.split_first() else {
+            return Ok(());
+        };
         let (regret, spread) = state.split_at(self.prior.len());
         if *rounds < 0.0 || spread.iter().any(|c| *c < 0.0) {
             return Err(BadState::OutOfRange);
@@ -108,11 +131,18 @@ impl AdaNormalHedge {
     /// AdaNormalHedge with prior masses that sum to one.
     #[must_use]
     pub fn new(experts: &[&str], prior: &[f64]) -> Self {
-        Self { names: owned(experts), regrets: Regrets::new(prior), masses: vec![0.0; experts.len()] }
+        Self {
+            names: owned(experts),
+            regrets: Regrets::new(prior),
+            masses: vec![0.0; experts.len()],
+        }
     }
 
     fn weigh_awake(&mut self, votes: &[f64]) -> f64 {
-        self.regrets.weigh(|at| votes.get(at).is_some_and(|vote| !vote.is_nan()), &mut self.masses)
+        self.regrets.weigh(
+            |at| votes.get(at).is_some_and(|vote| !vote.is_nan()),
+            &mut self.masses,
+        )
     }
 }
 
@@ -126,7 +156,12 @@ impl Learner for AdaNormalHedge {
         let total = self.weigh_awake(round.votes);
         let p = mean(round.votes, &self.masses, total);
         let played = super::mix::played(round.votes, &self.masses, total, target);
-        for (at, vote) in round.votes.iter().enumerate().filter(|(_, vote)| !vote.is_nan()) {
+        for (at, vote) in round
+            .votes
+            .iter()
+            .enumerate()
+            .filter(|(_, vote)| !vote.is_nan())
+        {
             self.regrets.learn(at, played - (vote - target).abs());
         }
         self.regrets.count_round();
@@ -134,7 +169,10 @@ impl Learner for AdaNormalHedge {
     }
 
     fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
-        let total = self.regrets.weigh(|at| round.votes.get(at).is_some_and(|vote| !vote.is_nan()), out);
+        let total = self.regrets.weigh(
+            |at| round.votes.get(at).is_some_and(|vote| !vote.is_nan()),
+            out,
+        );
         normalise(out, total);
         true
     }

@@ -5,35 +5,34 @@
 //! number of rounds. (p - y)² is at most `g_y` at y = 0 and 1, hence, `g_y` - (p - y)² being concave in
 //! y, for every soft target between; a sleeper takes the mix loss `g_y`.
 
-use super::super::math::{exp, exp_all, ln_normal};
-use super::mix::Mix;
+use super::super::math::{exp, ln_normal};
+use super::mix::{Heard, Mix};
 use super::{Against, BadState, Learner, LossKind, Mass, Sight, owned, shares};
+
+/// Vovk's η for Brier loss on [0,1], the greatest that the substitution allows.
+const RATE: f64 = 2.0;
 
 /// The aggregation itself, over any entries that predict or sleep.
 #[derive(Debug, Clone)]
 pub(super) struct Aggregation {
     mix: Mix,
-    masses: Vec<f64>,
-    /// e^(-2x²) and e^(-2(x-1)²) of each entry in turn.
-    safe: Vec<f64>,
-    flag: Vec<f64>,
 }
 
-/// What the masses say about one round, for [`Aggregation::learn`].
+/// What the aggregation says of one round, for [`Aggregation::learn`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Said {
     /// P(unsafe).
     pub(super) p: f64,
-    total: f64,
-    asleep: bool,
-    if_safe: f64,
-    if_unsafe: f64,
+    heard: Heard,
+    /// Sums of mass times e^(-2(x-y)²) for y = 0 and 1.
+    sums: [f64; 2],
 }
 
 impl Aggregation {
     pub(super) fn new(prior: &[f64]) -> Self {
-        let zeros = vec![0.0; prior.len()];
-        Self { mix: Mix::new(2.0, prior), masses: zeros.clone(), safe: zeros.clone(), flag: zeros }
+        Self {
+            mix: Mix::new(RATE, prior),
+        }
     }
 
     pub(super) fn mix(&self) -> &Mix {
@@ -43,46 +42,34 @@ impl Aggregation {
     /// Combines what the entries say; NaN sleeps.
     #[inline(always)]
     pub(super) fn combine(&mut self, said: &[f64]) -> Said {
-        let (total, asleep) = self.mix.awake(said, &mut self.masses);
-        for ((safe, flag), x) in self.safe.iter_mut().zip(&mut self.flag).zip(said) {
-            let x = if x.is_nan() { 0.0 } else { *x };
-            *safe = -2.0 * x * x;
-            *flag = -2.0 * (x - 1.0) * (x - 1.0);
+        let heard = self.mix.hear(said);
+        let sums = self
+            .mix
+            .sums(|x| [exp(-RATE * x * x), exp(-RATE * (x - 1.0) * (x - 1.0))]);
+        // g0 - g1 = -½ ln(sum0 / sum1); both are at least e^-2 of a positive total.
+        let p = 0.5 - 0.5 / RATE * ln_normal(sums[0] / sums[1]);
+        Said {
+            p: p.clamp(0.0, 1.0),
+            heard,
+            sums,
         }
-        exp_all(&mut self.safe);
-        exp_all(&mut self.flag);
-        let (mut if_safe, mut if_unsafe) = (0.0, 0.0);
-        for ((mass, safe), flag) in self.masses.iter().zip(&self.safe).zip(&self.flag) {
-            if_safe += mass * safe;
-            if_unsafe += mass * flag;
-        }
-        // g0 - g1 = -½ ln(if_safe / if_unsafe); both are at least e^-2 of a positive total.
-        let p = 0.5 - 0.25 * ln_normal(if_safe / if_unsafe);
-        Said { p: p.clamp(0.0, 1.0), total, asleep, if_safe, if_unsafe }
     }
 
     /// Learns the target of the round that was combined last.
     #[inline(always)]
-    pub(super) fn learn(&mut self, said: &[f64], of: Said, target: f64) {
-        let mix_loss = if of.asleep {
+    pub(super) fn learn(&mut self, of: Said, target: f64) {
+        let square = |x: f64| (x - target) * (x - target);
+        if target == 0.0 || target == 1.0 {
             let sum = if target == 0.0 {
-                of.if_safe
-            } else if target == 1.0 {
-                of.if_unsafe
+                of.sums[0]
             } else {
-                let square = |x: f64| (x - target) * (x - target);
-                let awake = said.iter().zip(&self.masses).filter(|(x, _)| !x.is_nan());
-                awake.map(|(x, mass)| mass * exp(-2.0 * square(*x))).sum()
+                of.sums[1]
             };
-            -0.5 * ln_normal(sum / of.total)
+            self.mix
+                .learn_with(-ln_normal(sum / of.heard.total) / RATE, square);
         } else {
-            0.0
-        };
-        for (loss, x) in self.mix.losses().iter_mut().zip(said) {
-            let off = x - target;
-            *loss += if x.is_nan() { mix_loss } else { off * off };
+            self.mix.learn(of.heard, square);
         }
-        self.mix.refresh();
     }
 
     pub(super) fn save(&self, out: &mut Vec<f64>) {
@@ -105,7 +92,10 @@ impl Brier {
     /// An aggregation with prior masses that sum to one.
     #[must_use]
     pub fn new(experts: &[&str], prior: &[f64]) -> Self {
-        Self { names: owned(experts), aggregation: Aggregation::new(prior) }
+        Self {
+            names: owned(experts),
+            aggregation: Aggregation::new(prior),
+        }
     }
 }
 
@@ -116,7 +106,7 @@ impl Learner for Brier {
 
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
         let said = self.aggregation.combine(round.votes);
-        self.aggregation.learn(round.votes, said, target);
+        self.aggregation.learn(said, target);
         said.p
     }
 
@@ -125,7 +115,7 @@ impl Learner for Brier {
     }
 
     fn masses(&self) -> Vec<Mass> {
-        shares(&self.names, self.aggregation.mix().masses())
+        shares(&self.names, &self.aggregation.mix().masses())
     }
 
     fn save(&self, out: &mut Vec<f64>) {

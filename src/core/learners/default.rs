@@ -59,8 +59,14 @@ impl Default {
         Self {
             names: owned(experts),
             shares: Shares::new(n),
-            stacks: STACKINGS.iter().map(|(form, gamma)| (*form, Stack::new(n, *gamma))).collect(),
-            readers: READERS.iter().map(|(variance, gamma)| Reader::new(n, *variance, *gamma)).collect(),
+            stacks: STACKINGS
+                .iter()
+                .map(|(form, gamma)| (*form, Stack::new(n, *gamma)))
+                .collect(),
+            readers: READERS
+                .iter()
+                .map(|(variance, gamma)| Reader::new(n, *variance, *gamma))
+                .collect(),
             aggregation: Aggregation::new(&prior),
             signs: vec![0.0; width(n)],
             log_odds: vec![0.0; width(n)],
@@ -90,11 +96,21 @@ impl Default {
         let mut linear = seen.map(Seen::log_odds);
         linear.iter_mut().for_each(|x| *x = sigmoid(*x));
         if round.features.is_none() {
-            linear.iter_mut().skip(STACKINGS.len()).for_each(|p| *p = f64::NAN);
+            linear
+                .iter_mut()
+                .skip(STACKINGS.len())
+                .for_each(|p| *p = f64::NAN);
         }
         let all = round.votes.iter().chain(&heard.said).chain(&linear);
-        self.said.iter_mut().zip(all).for_each(|(said, x)| *said = *x);
-        View { heard, seen, said: self.aggregation.combine(&self.said) }
+        self.said
+            .iter_mut()
+            .zip(all)
+            .for_each(|(said, x)| *said = *x);
+        View {
+            heard,
+            seen,
+            said: self.aggregation.combine(&self.said),
+        }
     }
 }
 
@@ -105,7 +121,7 @@ impl Learner for Default {
 
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
         let view = self.view(round);
-        self.aggregation.learn(&self.said, view.said, target);
+        self.aggregation.learn(view.said, target);
         self.shares.learn(round.votes, &view.heard, target);
         let mut q = view.seen.map(|seen| seen.s);
         q.iter_mut().for_each(|s| *s = sigmoid(*s));
@@ -134,8 +150,15 @@ impl Learner for Default {
             Form::LogOdds => format!("log-odds stacking {gamma}"),
         });
         let readers = self.readers.iter().map(Reader::name);
-        let names: Vec<_> = self.names.iter().cloned().chain(grid::names()).chain(stackings).chain(readers).collect();
-        super::shares(&names, self.aggregation.mix().masses())
+        let names: Vec<_> = self
+            .names
+            .iter()
+            .cloned()
+            .chain(grid::names())
+            .chain(stackings)
+            .chain(readers)
+            .collect();
+        super::shares(&names, &self.aggregation.mix().masses())
     }
 
     fn save(&self, out: &mut Vec<f64>) {
@@ -151,7 +174,10 @@ impl Learner for Default {
             .chain(self.stacks.iter().map(|(_, stack)| stack.len()))
             .chain(self.readers.iter().map(Reader::len));
         let expected = lengths.sum();
-        let wrong = || BadState::Length { expected, found: state.len() };
+        let wrong = || BadState::Length {
+            expected,
+            found: state.len(),
+        };
         if state.len() != expected {
             return Err(wrong());
         }
@@ -164,15 +190,35 @@ impl Learner for Default {
         // All parts are checked before the first is taken: a refused state leaves the learner as it was.
         let losses = next(self.said.len())?;
         let shares = next(self.shares.len())?;
-        let stacks = self.stacks.iter().map(|(_, stack)| next(stack.len())).collect::<Result<Vec<_>, _>>()?;
-        let readers = self.readers.iter().map(|reader| next(reader.len())).collect::<Result<Vec<_>, _>>()?;
+        let stacks = self
+            .stacks
+            .iter()
+            .map(|(_, stack)| next(stack.len()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let readers = self
+            .readers
+            .iter()
+            .map(|reader| next(reader.len()))
+            .collect::<Result<Vec<_>, _>>()?;
         self.shares.check(shares)?;
-        self.stacks.iter().zip(&stacks).try_for_each(|((_, stack), part)| stack.check(part))?;
-        self.readers.iter().zip(&readers).try_for_each(|(reader, part)| reader.check(part))?;
+        self.stacks
+            .iter()
+            .zip(&stacks)
+            .try_for_each(|((_, stack), part)| stack.check(part))?;
+        self.readers
+            .iter()
+            .zip(&readers)
+            .try_for_each(|(reader, part)| reader.check(part))?;
         self.aggregation.load(losses)?;
         self.shares.load(shares)?;
-        self.stacks.iter_mut().zip(stacks).try_for_each(|((_, stack), part)| stack.load(part))?;
-        self.readers.iter_mut().zip(readers).try_for_each(|(reader, part)| reader.load(part))
+        self.stacks
+            .iter_mut()
+            .zip(stacks)
+            .try_for_each(|((_, stack), part)| stack.load(part))?;
+        self.readers
+            .iter_mut()
+            .zip(readers)
+            .try_for_each(|(reader, part)| reader.load(part))
     }
 
     fn loss_kind(&self) -> LossKind {

@@ -16,7 +16,6 @@ pub struct Fpl {
     mix: Mix,
     noise: Noise,
     draws: Draws,
-    masses: Vec<f64>,
 }
 
 impl Fpl {
@@ -24,13 +23,23 @@ impl Fpl {
     #[must_use]
     pub fn new(experts: &[&str], uniform: &[f64], eta: f64, noise: Noise, draws: Draws) -> Self {
         let mix = Mix::new(eta, uniform);
-        Self { names: owned(experts), mix, noise, draws, masses: vec![0.0; experts.len()] }
+        Self {
+            names: owned(experts),
+            mix,
+            noise,
+            draws,
+        }
     }
 
     /// The awake expert to follow in this round, the first of several; `None` where all sleep.
     fn leader(&self, round: &Sight<'_>) -> Option<usize> {
         let mut least = (f64::INFINITY, None);
-        let awake = self.names.iter().zip(round.votes).zip(self.mix.sums()).enumerate();
+        let awake = self
+            .names
+            .iter()
+            .zip(round.votes)
+            .zip(self.mix.losses())
+            .enumerate();
         for (at, ((name, vote), loss)) in awake {
             if vote.is_nan() {
                 continue;
@@ -51,26 +60,22 @@ impl Fpl {
 
 impl Learner for Fpl {
     fn predict(&mut self, round: &Sight<'_>) -> f64 {
-        self.leader(round).and_then(|at| round.votes.get(at)).copied().unwrap_or(0.5)
+        self.leader(round)
+            .and_then(|at| round.votes.get(at))
+            .copied()
+            .unwrap_or(0.5)
     }
 
     /// A sleeper takes Hedge's mix loss under Gumbel noise, where it is the exact one, and the
     /// followed expert's loss under exponential noise.
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
         let p = self.predict(round);
-        let (total, asleep) = self.mix.awake(round.votes, &mut self.masses);
+        let heard = self.mix.hear(round.votes);
+        let loss = |vote: f64| (vote - target).abs();
         match self.noise {
-            Noise::Gumbel => {
-                self.mix.learn(round.votes, &self.masses, total, asleep, |vote| (vote - target).abs());
-            }
-            Noise::Exponential => {
-                let followed = (p - target).abs();
-                for (loss, vote) in self.mix.losses().iter_mut().zip(round.votes) {
-                    *loss += if vote.is_nan() { followed } else { (vote - target).abs() };
-                }
-            }
+            Noise::Gumbel => self.mix.learn(heard, loss),
+            Noise::Exponential => self.mix.learn_with(loss(p), loss),
         }
-        self.mix.refresh();
         p
     }
 
@@ -85,7 +90,7 @@ impl Learner for Fpl {
     /// Under Gumbel noise the probability of being followed; under exponential noise Hedge's weights,
     /// which follow the same losses, for want of a closed form.
     fn masses(&self) -> Vec<Mass> {
-        shares(&self.names, self.mix.masses())
+        shares(&self.names, &self.mix.masses())
     }
 
     fn save(&self, out: &mut Vec<f64>) {

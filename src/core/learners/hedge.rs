@@ -5,7 +5,7 @@
 //! anytime step η_t = 2√(ln N / t) at most √(T ln N).
 
 use super::super::math::ln;
-use super::mix::{Mix, mean, normalise};
+use super::mix::Mix;
 use super::{Against, BadState, Learner, Mass, Sight, check, owned, shares};
 
 /// Hedge with a fixed step, or with one that falls by the round and needs no number of rounds.
@@ -16,7 +16,6 @@ pub struct Hedge {
     /// Anytime: 2√(ln N), divided by √t for the step of round t. Fixed: `None`.
     pace: Option<f64>,
     rounds: f64,
-    masses: Vec<f64>,
 }
 
 impl Hedge {
@@ -34,41 +33,44 @@ impl Hedge {
     }
 
     fn with(experts: &[&str], mix: Mix, pace: Option<f64>) -> Self {
-        Self { names: owned(experts), mix, pace, rounds: 0.0, masses: vec![0.0; experts.len()] }
+        Self {
+            names: owned(experts),
+            mix,
+            pace,
+            rounds: 0.0,
+        }
     }
 
+    /// η after this many rounds.
     #[inline(always)]
-    fn refresh(&mut self) {
-        match self.pace {
-            None => self.mix.refresh(),
-            Some(pace) => self.mix.set_rate(pace / (self.rounds + 1.0).sqrt()),
-        }
+    fn rate_after(&self, rounds: f64) -> f64 {
+        self.pace
+            .map_or(self.mix.rate(), |pace| pace / (rounds + 1.0).sqrt())
     }
 }
 
 impl Learner for Hedge {
     fn predict(&mut self, round: &Sight<'_>) -> f64 {
-        let (total, _) = self.mix.awake(round.votes, &mut self.masses);
-        mean(round.votes, &self.masses, total)
+        self.mix.hear(round.votes).mean()
     }
 
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
-        let (total, asleep) = self.mix.awake(round.votes, &mut self.masses);
-        let p = mean(round.votes, &self.masses, total);
-        self.mix.learn(round.votes, &self.masses, total, asleep, |vote| (vote - target).abs());
+        let heard = self.mix.hear(round.votes);
         self.rounds += 1.0;
-        self.refresh();
-        p
+        self.mix
+            .learn_at(self.rate_after(self.rounds), heard, |vote| {
+                (vote - target).abs()
+            });
+        heard.mean()
     }
 
     fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
-        let (total, _) = self.mix.awake(round.votes, out);
-        normalise(out, total);
+        self.mix.weights(round.votes, out);
         true
     }
 
     fn masses(&self) -> Vec<Mass> {
-        shares(&self.names, self.mix.masses())
+        shares(&self.names, &self.mix.masses())
     }
 
     fn save(&self, out: &mut Vec<f64>) {
@@ -85,9 +87,8 @@ impl Learner for Hedge {
         if *rounds < 0.0 {
             return Err(BadState::OutOfRange);
         }
-        self.mix.load(losses)?;
+        self.mix.load_at(self.rate_after(*rounds), losses)?;
         self.rounds = *rounds;
-        self.refresh();
         Ok(())
     }
 

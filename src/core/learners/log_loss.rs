@@ -5,7 +5,7 @@
 //! mixture's own loss.
 
 use super::super::math::ln_normal;
-use super::mix::{Mix, mean, normalise};
+use super::mix::{Heard, Mix};
 use super::{Against, BadState, Learner, LossKind, Mass, Sight, owned, shares};
 
 /// Votes are clipped to \[CLIP, 1 - CLIP\]: a vote of 0 or 1 that is wrong once would end its expert.
@@ -21,13 +21,7 @@ pub fn log_loss(x: f64, y: f64) -> f64 {
 
 #[inline(always)]
 fn clip(x: f64) -> f64 {
-    if x < CLIP {
-        CLIP
-    } else if x > 1.0 - CLIP {
-        1.0 - CLIP
-    } else {
-        x // NaN stays
-    }
+    x.clamp(CLIP, 1.0 - CLIP) // NaN stays
 }
 
 /// The Bayes mixture over experts.
@@ -35,7 +29,6 @@ fn clip(x: f64) -> f64 {
 pub struct LogLoss {
     names: Vec<String>,
     mix: Mix,
-    masses: Vec<f64>,
     clipped: Vec<f64>,
 }
 
@@ -44,39 +37,40 @@ impl LogLoss {
     #[must_use]
     pub fn new(experts: &[&str], prior: &[f64]) -> Self {
         let n = experts.len();
-        Self { names: owned(experts), mix: Mix::new(1.0, prior), masses: vec![0.0; n], clipped: vec![0.0; n] }
+        Self {
+            names: owned(experts),
+            mix: Mix::new(1.0, prior),
+            clipped: vec![0.0; n],
+        }
     }
 
     #[inline(always)]
-    fn mixture(&mut self, votes: &[f64]) -> (f64, f64, bool) {
+    fn hear(&mut self, votes: &[f64]) -> Heard {
         for (clipped, vote) in self.clipped.iter_mut().zip(votes) {
             *clipped = clip(*vote);
         }
-        let (total, asleep) = self.mix.awake(votes, &mut self.masses);
-        (clip(mean(&self.clipped, &self.masses, total)), total, asleep)
+        self.mix.hear(&self.clipped)
     }
 }
 
 impl Learner for LogLoss {
     fn predict(&mut self, round: &Sight<'_>) -> f64 {
-        self.mixture(round.votes).0
+        clip(self.hear(round.votes).mean())
     }
 
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
-        let (p, total, asleep) = self.mixture(round.votes);
-        self.mix.learn(&self.clipped, &self.masses, total, asleep, |vote| log_loss(vote, target));
-        self.mix.refresh();
-        p
+        let heard = self.hear(round.votes);
+        self.mix.learn(heard, |vote| log_loss(vote, target));
+        clip(heard.mean())
     }
 
     fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
-        let (total, _) = self.mix.awake(round.votes, out);
-        normalise(out, total);
+        self.mix.weights(round.votes, out);
         true
     }
 
     fn masses(&self) -> Vec<Mass> {
-        shares(&self.names, self.mix.masses())
+        shares(&self.names, &self.mix.masses())
     }
 
     fn save(&self, out: &mut Vec<f64>) {

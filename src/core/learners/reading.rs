@@ -20,33 +20,55 @@ const STEP: f64 = 4.0 / (127.0 * 19.595_917_942_265_423);
 /// Lanes of z.
 const LEADING: usize = DIMENSIONS / LANES;
 
+/// Eight inputs and their squares.
+#[derive(Debug, Clone, Copy)]
+struct Input {
+    value: Lanes,
+    square: Lanes,
+}
+
 /// The inputs of one round, converted once for all members that read it.
 #[derive(Debug, Clone)]
 pub(super) struct Text {
-    inputs: Vec<Lanes>,
-    squares: Vec<Lanes>,
+    inputs: Vec<Input>,
 }
 
 impl Text {
     pub(super) fn new(n: usize) -> Self {
-        let zeros = vec![[0.0; LANES]; LEADING + width(n).div_ceil(LANES)];
-        Self { inputs: zeros.clone(), squares: zeros }
+        let zero = Input {
+            value: [0.0; LANES],
+            square: [0.0; LANES],
+        };
+        Self {
+            inputs: vec![zero; LEADING + width(n).div_ceil(LANES)],
+        }
     }
 
     /// Reads features and φ.
     #[inline(always)]
     pub(super) fn read(&mut self, features: &Features, phi: &[f64]) {
-        let (z, rest) = self.inputs.as_flattened_mut().split_at_mut(DIMENSIONS);
-        for (z, q) in z.iter_mut().zip(features) {
-            *z = f64::from(*q) * STEP;
+        let (z, rest) = self.inputs.split_at_mut(LEADING);
+        for (input, q) in z.iter_mut().zip(features.as_chunks::<LANES>().0) {
+            for (lane, q) in q.iter().enumerate() {
+                let x = f64::from(*q) * STEP;
+                input.value[lane] = x;
+                input.square[lane] = x * x;
+            }
         }
-        for (f, phi) in rest.iter_mut().zip(phi) {
-            *f = *phi;
-        }
-        for (square, f) in self.squares.as_flattened_mut().iter_mut().zip(self.inputs.as_flattened()) {
-            *square = f * f;
+        for (input, phi) in rest.iter_mut().zip(phi.chunks(LANES)) {
+            for ((value, square), x) in input.value.iter_mut().zip(&mut input.square).zip(phi) {
+                *value = *x;
+                *square = x * x;
+            }
         }
     }
+}
+
+/// Mean and variance of eight weights.
+#[derive(Debug, Clone, Copy)]
+struct Weight {
+    mean: Lanes,
+    variance: Lanes,
 }
 
 /// One reading member.
@@ -55,8 +77,7 @@ pub(super) struct Reader {
     variance: f64,
     gamma: f64,
     inputs: usize,
-    mean: Vec<Lanes>,
-    covariance: Vec<Lanes>,
+    weights: Vec<Weight>,
 }
 
 #[inline(always)]
@@ -68,13 +89,22 @@ fn sum(lanes: Lanes) -> f64 {
 impl Reader {
     /// Prior variance `variance` for the coordinates of z (.1 for φ's), memory 0 < γ <= 1.
     pub(super) fn new(n: usize, variance: f64, gamma: f64) -> Self {
-        let lanes = LEADING + width(n).div_ceil(LANES);
         let inputs = DIMENSIONS + 2 * n + 1;
-        let mut covariance = vec![[variance; LANES]; LEADING];
-        covariance.resize(lanes, [VARIANCE; LANES]);
+        let weight = |variance| Weight {
+            mean: [0.0; LANES],
+            variance: [variance; LANES],
+        };
+        let mut weights = vec![weight(variance); LEADING];
+        weights.resize(LEADING + width(n).div_ceil(LANES), weight(VARIANCE));
         // Lanes past the last input are zero throughout.
-        covariance.as_flattened_mut().iter_mut().skip(inputs).for_each(|x| *x = 0.0);
-        Self { variance, gamma, inputs, mean: vec![[0.0; LANES]; lanes], covariance }
+        let variances = weights.iter_mut().flat_map(|weight| &mut weight.variance);
+        variances.skip(inputs).for_each(|x| *x = 0.0);
+        Self {
+            variance,
+            gamma,
+            inputs,
+            weights,
+        }
     }
 
     pub(super) fn name(&self) -> String {
@@ -84,14 +114,16 @@ impl Reader {
     #[inline(always)]
     pub(super) fn see(&self, text: &Text) -> Seen {
         let (mut s, mut u) = ([0.0; LANES], [0.0; LANES]);
-        let state = self.mean.iter().zip(&self.covariance);
-        for ((f, square), (mean, variance)) in text.inputs.iter().zip(&text.squares).zip(state) {
+        for (input, weight) in text.inputs.iter().zip(&self.weights) {
             for lane in 0..LANES {
-                s[lane] += f[lane] * mean[lane];
-                u[lane] += square[lane] * variance[lane];
+                s[lane] += input.value[lane] * weight.mean[lane];
+                u[lane] += input.square[lane] * weight.variance[lane];
             }
         }
-        Seen { s: sum(s), u: sum(u) }
+        Seen {
+            s: sum(s),
+            u: sum(u),
+        }
     }
 
     /// Learns the target of the round seen, q = σ(s).
@@ -99,14 +131,15 @@ impl Reader {
     pub(super) fn learn(&mut self, text: &Text, q: f64, target: f64) {
         let h = curvature(q);
         let off = target - q;
-        let (z, phi) = self.covariance.split_at_mut(LEADING);
-        let (z_mean, phi_mean) = self.mean.split_at_mut(LEADING);
-        let (z_input, phi_input) = text.inputs.split_at(LEADING);
-        let (z_square, phi_square) = text.squares.split_at(LEADING);
-        let inverse = 1.0 / self.gamma;
-        // With γ = 1 the variances only fall: the prior's cap never binds and the bits are the same.
-        learn(z, z_mean, z_input, z_square, inverse, self.variance, h, off);
-        learn(phi, phi_mean, phi_input, phi_square, inverse, VARIANCE, h, off);
+        let (z, phi) = self.weights.split_at_mut(LEADING);
+        let (z_inputs, phi_inputs) = text.inputs.split_at(LEADING);
+        if self.gamma < 1.0 {
+            learn::<true>(z, z_inputs, 1.0 / self.gamma, self.variance, h, off);
+            learn::<true>(phi, phi_inputs, 1.0 / self.gamma, VARIANCE, h, off);
+        } else {
+            learn::<false>(z, z_inputs, 1.0, self.variance, h, off);
+            learn::<false>(phi, phi_inputs, 1.0, VARIANCE, h, off);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -115,13 +148,27 @@ impl Reader {
 
     /// w, then P.
     pub(super) fn save(&self, out: &mut Vec<f64>) {
-        out.extend(self.mean.as_flattened().iter().take(self.inputs));
-        out.extend(self.covariance.as_flattened().iter().take(self.inputs));
+        out.extend(
+            self.weights
+                .iter()
+                .flat_map(|weight| weight.mean)
+                .take(self.inputs),
+        );
+        out.extend(
+            self.weights
+                .iter()
+                .flat_map(|weight| weight.variance)
+                .take(self.inputs),
+        );
     }
 
     pub(super) fn check(&self, state: &[f64]) -> Result<(), BadState> {
         check(state, self.len(), -1e6..=1e6)?;
-        if state.iter().skip(self.inputs).any(|variance| *variance < 0.0) {
+        if state
+            .iter()
+            .skip(self.inputs)
+            .any(|variance| *variance < 0.0)
+        {
             return Err(BadState::OutOfRange);
         }
         Ok(())
@@ -129,33 +176,38 @@ impl Reader {
 
     pub(super) fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         self.check(state)?;
-        let (mean, covariance) = state.split_at(self.inputs);
-        self.mean.as_flattened_mut().iter_mut().zip(mean).for_each(|(to, x)| *to = *x);
-        self.covariance.as_flattened_mut().iter_mut().zip(covariance).for_each(|(to, x)| *to = *x);
+        let (means, variances) = state.split_at(self.inputs);
+        let to = self.weights.iter_mut().flat_map(|weight| &mut weight.mean);
+        to.zip(means).for_each(|(to, x)| *to = *x);
+        let to = self
+            .weights
+            .iter_mut()
+            .flat_map(|weight| &mut weight.variance);
+        to.zip(variances).for_each(|(to, x)| *to = *x);
         Ok(())
     }
 }
 
-/// P ← min(P/γ, prior); P ← P / (1 + h f² P); w ← w + P f (y - q).
+/// P ← min(P/γ, prior) where it forgets; P ← P / (1 + h f² P); w ← w + P f (y - q).
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn learn(
-    covariance: &mut [Lanes],
-    mean: &mut [Lanes],
-    inputs: &[Lanes],
-    squares: &[Lanes],
+fn learn<const FORGETS: bool>(
+    weights: &mut [Weight],
+    inputs: &[Input],
     inverse: f64,
     prior: f64,
     h: f64,
     off: f64,
 ) {
-    for (((variance, mean), f), square) in covariance.iter_mut().zip(mean).zip(inputs).zip(squares) {
+    for (weight, input) in weights.iter_mut().zip(inputs) {
         for lane in 0..LANES {
-            let widened = variance[lane] * inverse;
-            let widened = if widened < prior { widened } else { prior };
-            let now = widened / (1.0 + h * square[lane] * widened);
-            variance[lane] = now;
-            mean[lane] += now * f[lane] * off;
+            let mut variance = weight.variance[lane];
+            if FORGETS {
+                variance *= inverse;
+                variance = if variance < prior { variance } else { prior };
+            }
+            variance /= 1.0 + h * input.square[lane] * variance;
+            weight.variance[lane] = variance;
+            weight.mean[lane] += variance * input.value[lane] * off;
         }
     }
 }
@@ -173,7 +225,11 @@ impl Reading {
     /// A reading member over n experts.
     #[must_use]
     pub fn new(n: usize, variance: f64, gamma: f64) -> Self {
-        Self { reader: Reader::new(n, variance, gamma), text: Text::new(n), phi: vec![0.0; width(n)] }
+        Self {
+            reader: Reader::new(n, variance, gamma),
+            text: Text::new(n),
+            phi: vec![0.0; width(n)],
+        }
     }
 
     fn see(&mut self, round: &Sight<'_>) -> Option<Seen> {
@@ -189,7 +245,9 @@ impl Learner for Reading {
     }
 
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
-        let Some(seen) = self.see(round) else { return 0.5 };
+        let Some(seen) = self.see(round) else {
+            return 0.5;
+        };
         self.reader.learn(&self.text, sigmoid(seen.s), target);
         sigmoid(seen.log_odds())
     }
@@ -199,7 +257,10 @@ impl Learner for Reading {
     }
 
     fn masses(&self) -> Vec<Mass> {
-        vec![Mass { member: self.reader.name(), mass: 1.0 }]
+        vec![Mass {
+            member: self.reader.name(),
+            mass: 1.0,
+        }]
     }
 
     fn save(&self, out: &mut Vec<f64>) {

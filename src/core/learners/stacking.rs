@@ -33,7 +33,9 @@ pub(super) fn width(n: usize) -> usize {
 /// Writes φ for these votes.
 #[inline(always)]
 pub(super) fn look(form: Form, votes: &[f64], phi: &mut [f64]) {
-    let Some((values, rest)) = phi.split_at_mut_checked(votes.len()) else { return };
+    let Some((values, rest)) = phi.split_at_mut_checked(votes.len()) else {
+        return;
+    };
     for (value, vote) in values.iter_mut().zip(votes) {
         let given = match form {
             Form::Sign => 2.0 * vote - 1.0,
@@ -68,7 +70,11 @@ impl Seen {
 #[inline(always)]
 pub(super) fn curvature(q: f64) -> f64 {
     let h = q * (1.0 - q);
-    if h < LEAST_CURVATURE { LEAST_CURVATURE } else { h }
+    if h < LEAST_CURVATURE {
+        LEAST_CURVATURE
+    } else {
+        h
+    }
 }
 
 /// One stacking: mean w and covariance P of the weights.
@@ -90,9 +96,20 @@ impl Stack {
     pub(super) fn new(n: usize, gamma: f64) -> Self {
         let (inputs, width) = (2 * n + 1, width(n));
         let mut covariance = vec![0.0; inputs * width];
-        covariance.iter_mut().step_by(width + 1).for_each(|x| *x = VARIANCE);
+        covariance
+            .iter_mut()
+            .step_by(width + 1)
+            .for_each(|x| *x = VARIANCE);
         let zeros = vec![0.0; width];
-        Self { gamma, inputs, rounds: 0, mean: zeros.clone(), covariance, image: zeros.clone(), refreshed: zeros }
+        Self {
+            gamma,
+            inputs,
+            rounds: 0,
+            mean: zeros.clone(),
+            covariance,
+            image: zeros.clone(),
+            refreshed: zeros,
+        }
     }
 
     #[inline(always)]
@@ -103,7 +120,10 @@ impl Stack {
             s += f * mean;
             u += f * image;
         }
-        Seen { s, u: if u > 0.0 { u } else { 0.0 } }
+        Seen {
+            s,
+            u: if u > 0.0 { u } else { 0.0 },
+        }
     }
 
     /// Learns the target of the round seen last, q = σ(s).
@@ -118,14 +138,22 @@ impl Stack {
             let at = (self.rounds % self.inputs as u64) as usize;
             let c = (1.0 - self.gamma) * self.inputs as f64 / VARIANCE;
             let width = self.mean.len();
-            let Some(row) = self.covariance.get(at * width..(at + 1) * width) else { return };
+            let Some(row) = self.covariance.get(at * width..(at + 1) * width) else {
+                return;
+            };
             let diagonal = row.get(at).copied().unwrap_or(0.0) * inverse;
             let towards = self.image.get(at).copied().unwrap_or(0.0) * inverse;
             let scale = c / (1.0 + c * diagonal);
             let root = scale.sqrt() * inverse;
             let along = scale * inverse * towards;
             u = 0.0;
-            for (((image, refreshed), x), f) in self.image.iter_mut().zip(&mut self.refreshed).zip(row).zip(phi) {
+            for (((image, refreshed), x), f) in self
+                .image
+                .iter_mut()
+                .zip(&mut self.refreshed)
+                .zip(row)
+                .zip(phi)
+            {
                 *image = *image * inverse - along * x;
                 *refreshed = root * x;
                 u += f * *image;
@@ -162,12 +190,19 @@ impl Stack {
     }
 
     pub(super) fn check(&self, state: &[f64]) -> Result<(), BadState> {
-        check(state, self.len(), -super::GREATEST_SUM..=super::GREATEST_SUM)?;
+        check(
+            state,
+            self.len(),
+            -super::GREATEST_SUM..=super::GREATEST_SUM,
+        )?;
         let rounds = state.first().copied().unwrap_or(0.0);
         let weights = state.iter().skip(1).take(self.inputs);
         let matrix = state.iter().skip(1 + self.inputs);
         let sane = rounds >= 0.0 && rounds.fract() == 0.0;
-        if sane && weights.into_iter().all(|w| w.abs() < 1e6) && matrix.into_iter().all(|x| x.abs() < 1e3) {
+        if sane
+            && weights.into_iter().all(|w| w.abs() < 1e6)
+            && matrix.into_iter().all(|x| x.abs() < 1e3)
+        {
             Ok(())
         } else {
             Err(BadState::OutOfRange)
@@ -178,11 +213,17 @@ impl Stack {
         self.check(state)?;
         let mut numbers = state.iter().copied();
         self.rounds = numbers.next().unwrap_or(0.0) as u64;
-        self.mean.iter_mut().take(self.inputs).zip(&mut numbers).for_each(|(mean, x)| *mean = x);
+        self.mean
+            .iter_mut()
+            .take(self.inputs)
+            .zip(&mut numbers)
+            .for_each(|(mean, x)| *mean = x);
         let width = self.mean.len();
         for row in 0..self.inputs {
             for column in 0..=row {
-                let Some(x) = numbers.next() else { return Ok(()) };
+                let Some(x) = numbers.next() else {
+                    return Ok(());
+                };
                 for at in [row * width + column, column * width + row] {
                     if let Some(entry) = self.covariance.get_mut(at) {
                         *entry = x;
@@ -307,7 +348,10 @@ impl Stacking {
     /// Stacking on 2v - 1 over n experts with memory 0 < γ <= 1.
     #[must_use]
     pub fn new(n: usize, gamma: f64) -> Self {
-        Self { stack: Stack::new(n, gamma), phi: vec![0.0; width(n)] }
+        Self {
+            stack: Stack::new(n, gamma),
+            phi: vec![0.0; width(n)],
+        }
     }
 }
 
@@ -329,7 +373,10 @@ impl Learner for Stacking {
     }
 
     fn masses(&self) -> Vec<Mass> {
-        vec![Mass { member: format!("stacking {}", self.stack.gamma), mass: 1.0 }]
+        vec![Mass {
+            member: format!("stacking {}", self.stack.gamma),
+            mass: 1.0,
+        }]
     }
 
     fn save(&self, out: &mut Vec<f64>) {

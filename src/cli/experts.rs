@@ -1,0 +1,57 @@
+//! `aegis experts list` and `aegis experts test TEXT`.
+
+use clap::{Args, Subcommand};
+
+use super::{ConfigArgs, Failure, run};
+use crate::core::vote::Outcome;
+use crate::ops::Exit;
+
+#[derive(Args)]
+pub struct ExpertsArgs {
+    #[command(subcommand)]
+    command: Which,
+}
+
+#[derive(Subcommand)]
+enum Which {
+    /// What each expert is, where it comes from and how good it is
+    List(ConfigArgs),
+    /// Every expert's vote on a text, with its time and tokens
+    Test {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The text to judge
+        text: String,
+    },
+}
+
+pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
+    match &args.command {
+        Which::List(config) => {
+            let panel = run::panel(&config.load()?.config)?;
+            println!("{:<18} {:<11} {:<10} {:>5}  {}", "expert", "kind", "state", "AUC", "what");
+            for expert in panel.experts() {
+                let auc = expert.auc.map_or_else(|| "-".into(), |auc| format!("{auc:.3}"));
+                let (id, kind, state) = (&expert.id, expert.kind.word(), expert.state.word());
+                println!("{id:<18} {kind:<11} {state:<10} {auc:>5}  {} ({})", expert.description, expert.licence);
+            }
+        }
+        Which::Test { config, text } => {
+            let panel = run::panel(&config.load()?.config)?;
+            println!("{:<18} {:>8} {:>7} {:>9}  {}", "expert", "P(unsafe)", "tokens", "time", "categories");
+            for found in panel.examine(text) {
+                let tokens = found.tokens.map_or_else(|| "-".into(), |tokens| tokens.to_string());
+                let time = format!("{:.2} ms", found.time.as_secs_f64() * 1e3);
+                let (score, categories) = match &found.vote.outcome {
+                    Outcome::Voted { score, categories } => {
+                        let each = categories.iter().map(|one| format!("{} {:.3}", one.category, one.score));
+                        (format!("{score:.4}"), each.collect::<Vec<_>>().join(", "))
+                    }
+                    Outcome::Abstained(reason) => ("abstains".into(), reason.word().into()),
+                };
+                println!("{:<18} {score:>8} {tokens:>7} {time:>9}  {categories}", found.vote.expert);
+            }
+        }
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,129 @@
+//! The command line.
+
+mod experts;
+mod ledger;
+mod run;
+mod topics;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, ConfigError, Loaded};
+use crate::demo::DemoArgs;
+use crate::ops::Exit;
+use crate::replay::ReplayArgs;
+
+/// Moderates conversations on Kafka: experts vote, a no-regret learner combines the votes, human labels
+/// teach it.
+#[derive(Parser)]
+#[command(name = "aegis", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Scores events and learns from labels until it is told to stop
+    Run(RunArgs),
+    /// Reads configuration, policies and experts, and says what is wrong with them
+    Check(ConfigArgs),
+    /// Shows the whole flow on real text, with a labeller that answers late
+    Demo(DemoArgs),
+    /// Folds label streams offline: the same state hash as the live learner's, and what it would have done
+    Replay(ReplayArgs),
+    /// Checks the topics on the brokers, and makes those that are missing
+    Topics(topics::TopicsArgs),
+    /// Lists the experts, or asks them about a text
+    Experts(experts::ExpertsArgs),
+    /// Edits the ledger: afterwards the learner's state is that of a world where it never was
+    Ledger(ledger::LedgerArgs),
+}
+
+/// Which configuration.
+#[derive(Args)]
+pub struct ConfigArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", env = "AEGIS_CONFIG")]
+    config: PathBuf,
+    /// Lies over file and environment; can be repeated
+    #[arg(long = "set", value_name = "section.key=value")]
+    sets: Vec<String>,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<Loaded, Failure> {
+        Ok(config::load(&self.config, std::env::vars(), &self.sets)?)
+    }
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Which part of the work this process does
+    #[arg(long, value_enum, default_value_t = Role::Both)]
+    role: Role,
+}
+
+/// The roles.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Events in, decisions out
+    Score,
+    /// Labels in, predictors out
+    Learn,
+    /// Both in one process
+    Both,
+}
+
+/// How a command failed: what to print, and the exit code.
+pub struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into() }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Config, error)
+    }
+}
+
+/// Runs the command that the arguments name; its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap's own code for the rest is 2, ours 64.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args.config, args.role),
+        Command::Check(args) => run::check(&args),
+        Command::Demo(args) => {
+            crate::demo::run(&args).map_err(|error| Failure::new(error.exit(), error)).map(|()| Exit::Success)
+        }
+        Command::Replay(_args) => Ok(Exit::Success),
+        Command::Topics(args) => topics::topics(&args),
+        Command::Experts(args) => experts::experts(&args),
+        Command::Ledger(args) => ledger::ledger(&args),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(Failure { exit, error }) => {
+            eprintln!("aegis: {error:#}");
+            exit.into()
+        }
+    }
+}

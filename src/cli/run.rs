@@ -1,0 +1,147 @@
+//! `aegis run` and `aegis check`: the roles, assembled.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use super::{ConfigArgs, Failure, Role};
+use crate::config::{self, Config, LogFormat};
+use crate::experts::{Panel, PanelConfig};
+use crate::kafka::{Connection, Delivery};
+use crate::learn::Learn;
+use crate::ops::{Asker, Exit, Health, Server, Shutdown, metrics, telemetry};
+use crate::score::Score;
+
+/// The panel as the configuration describes it.
+pub fn panel(config: &Config) -> Result<Panel, Failure> {
+    let experts = &config.experts;
+    let mut panel = PanelConfig::new(&experts.folder);
+    panel.runtime.clone_from(&experts.runtime);
+    panel.only = (!experts.only.is_empty()).then(|| experts.only.clone());
+    panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
+    panel.batch.tokens = experts.batch_tokens;
+    panel.timeout = Duration::from_millis(experts.timeout_ms);
+    Panel::open(panel).map_err(|error| Failure::new(Exit::Config, error))
+}
+
+/// The brokers as the configuration describes them.
+pub fn connection(config: &Config) -> Result<Connection, Failure> {
+    let connection =
+        Connection { brokers: config.kafka.brokers.clone(), settings: config.kafka.settings.clone() };
+    connection.check().map_err(|error| Failure::new(Exit::Config, error))?;
+    Ok(connection)
+}
+
+/// What a unit is worth, for the instance of that name. A transaction ends well before its member's session.
+fn delivery(config: &Config, connection: &Connection, instance: &str) -> Delivery {
+    match config.kafka.delivery {
+        config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
+        config::Delivery::ExactlyOnce => Delivery::ExactlyOnce {
+            transactional_id: instance.to_owned(),
+            timeout: connection.session_timeout() / 2,
+        },
+    }
+}
+
+pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
+    let unavailable = |error| Failure { exit: Exit::Unavailable, error };
+    let config::Loaded { config, policies } = args.load()?;
+    let (config, policies) = (Arc::new(config), Arc::new(policies));
+    let format = match config.log.format {
+        LogFormat::Text => telemetry::Format::Text,
+        LogFormat::Json => telemetry::Format::Json,
+    };
+    telemetry::init(format, &config.log.level).map_err(|error| Failure::new(Exit::Config, error))?;
+    let handle = metrics::install().context("the metrics cannot be installed").map_err(unavailable)?;
+    let shutdown = Shutdown::on_signals().context("signals cannot be awaited").map_err(unavailable)?;
+    let health = Health::default();
+    let server = Server::start(config.http.listen, health.clone(), handle)
+        .map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    tracing::info!(address = %server.address(), "health and metrics");
+    let connection = connection(&config)?;
+
+    let mut threads = Vec::new();
+    if role != Role::Learn {
+        for name in ["experts loaded", "weights followed", "partitions assigned", "broker seen"] {
+            health.set(name, false);
+        }
+        let panel = Arc::new(panel(&config)?);
+        health.set("experts loaded", true);
+        for expert in panel.experts() {
+            tracing::info!(expert = expert.id, provider = expert.provider, state = expert.state.word(), "expert");
+        }
+        let instance = format!("{}-{}", config.score.group, config.score.member);
+        let score = Score {
+            config: Arc::clone(&config),
+            policies: Arc::clone(&policies),
+            panel,
+            delivery: delivery(&config, &connection, &instance),
+            connection: connection.clone(),
+            health: health.clone(),
+            shutdown: shutdown.clone(),
+        };
+        threads.push(spawn("score", shutdown.clone(), move || score.run().map_err(anyhow::Error::from))?);
+    }
+    if role != Role::Score {
+        let learn = Learn {
+            config: Arc::clone(&config),
+            policies,
+            delivery: delivery(&config, &connection, &config.learn.group),
+            connection,
+            health,
+            shutdown: shutdown.clone(),
+            progress: Arc::default(),
+        };
+        threads.push(spawn("learn", shutdown.clone(), move || learn.run().map_err(anyhow::Error::from))?);
+    }
+
+    let mut failed = None;
+    for (name, thread) in threads {
+        let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("it panicked: a fault of this program")));
+        if let Err(error) = ended {
+            failed.get_or_insert(error.context(format!("{name} stopped")));
+        }
+    }
+    server.stop();
+    match failed {
+        Some(error) => Err(unavailable(error)),
+        None => Ok(Exit::Success),
+    }
+}
+
+type Thread = (&'static str, thread::JoinHandle<anyhow::Result<()>>);
+
+/// A role on its own thread; where it fails the others are asked to stop.
+fn spawn(
+    name: &'static str,
+    shutdown: Shutdown,
+    role: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+) -> Result<Thread, Failure> {
+    let thread = thread::Builder::new().name(name.into()).spawn(move || {
+        let result = role();
+        if let Err(error) = &result {
+            tracing::error!(role = name, error = format!("{error:#}"), "stopped");
+            shutdown.request(Asker::Program);
+        }
+        result
+    });
+    Ok((name, thread.map_err(|error| Failure::new(Exit::Unavailable, error))?))
+}
+
+pub fn check(args: &ConfigArgs) -> Result<Exit, Failure> {
+    let config::Loaded { config, policies } = args.load()?;
+    println!("{}: in order", args.config.display());
+    for policy in policies.policies.values() {
+        let threshold = policy.threshold();
+        println!("policy {} version {}: {} learner, flags from p = {threshold:.3}", policy.name, policy.version, policy.learner.name);
+    }
+    connection(&config)?;
+    let panel = panel(&config)?;
+    for expert in panel.experts() {
+        println!("expert {}: {}, {}, {}", expert.id, expert.kind.word(), expert.provider, expert.state.word());
+    }
+    println!("brokers {}: settings in order; `aegis topics --config {}` asks them", config.kafka.brokers, args.config.display());
+    Ok(Exit::Success)
+}

@@ -1,0 +1,247 @@
+//! The demo's end: the books balanced, the rounds written and folded again, the summary.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::drive::Outcomes;
+use super::plan::{POLICY, Plan};
+use super::{DemoArgs, DemoError, read_back};
+use crate::codec;
+use crate::config::{self, Policies, Topics};
+use crate::core::book::Book;
+use crate::core::fold::{Fold, Settings};
+use crate::core::label::target;
+use crate::core::ledger::Record;
+use crate::core::predictor::Published;
+use crate::kafka::Connection;
+use crate::replay;
+
+/// What the summary is made of.
+pub struct Run<'a> {
+    /// The arguments.
+    pub args: &'a DemoArgs,
+    /// What was sent.
+    pub plan: &'a Plan,
+    /// What came out.
+    pub outcomes: &'a Outcomes,
+    /// The policies.
+    pub policies: &'a Policies,
+    /// The brokers.
+    pub connection: &'a Connection,
+    /// The topics' names there.
+    pub topics: &'a Topics,
+    /// What a unit was worth.
+    pub delivery: config::Delivery,
+    /// From the first event to the last decision.
+    pub deciding: Duration,
+    /// From the first event to the last label.
+    pub elapsed: Duration,
+}
+
+/// DIR/summary.json
+#[derive(Serialize)]
+struct Summary {
+    events: usize,
+    malformed: usize,
+    decisions: usize,
+    event_dead_letters: usize,
+    label_dead_letters: usize,
+    labels: usize,
+    rounds: u64,
+    experts: BTreeMap<String, ExpertSummary>,
+    /// As played: with what the learner knew when the event came.
+    ensemble_mistakes: u64,
+    /// Of the fold: the learner without delay.
+    fold_mistakes: u64,
+    majority_mistakes: u64,
+    fold_brier: f64,
+    calibration_error: f64,
+    learner: String,
+    state_hash: String,
+    replay_hash: String,
+    delivery: &'static str,
+    broker: String,
+    seed: u64,
+    duration_seconds: f64,
+    events_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct ExpertSummary {
+    mistakes: u64,
+    awake: u64,
+    weight: f64,
+}
+
+/// Reads the ledger and the last predictor back, folds, writes DIR/rounds.jsonl and DIR/summary.json, and
+/// prints the table.
+///
+/// # Errors
+/// Where the books do not balance, or a file cannot be written.
+pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
+    let io = |path: &std::path::Path| {
+        let path = path.to_path_buf();
+        move |reason| DemoError::Io { path, reason }
+    };
+    let published = last_predictor(run)?;
+    let records = ledger(run)?;
+    let policy = run.policies.get(POLICY).ok_or_else(|| DemoError::Fold("the demo's policy is missing".into()))?;
+
+    // The rounds as the topic has them, then folded again from the file with its lines shuffled.
+    let rounds = run.args.out.join("rounds.jsonl");
+    let header = replay::write::Policy {
+        name: policy.name.clone(),
+        learner: policy.learner.clone(),
+        mapping: policy.mapping.clone(),
+        encoder: published.encoder,
+    };
+    let mut lines = vec![replay::write::header(&[header])];
+    lines.extend(records.iter().map(replay::write::record));
+    fs::write(&rounds, lines.join("\n") + "\n").map_err(io(&rounds))?;
+    fastrand::Rng::with_seed(run.args.seed).shuffle(&mut lines);
+    let replayed = replay::fold_lines(lines.iter().map(String::as_str))
+        .map_err(|error| DemoError::Fold(error.to_string()))?;
+    let replay_hash =
+        replayed.get(POLICY).copied().ok_or_else(|| DemoError::Fold("no round of the demo's policy".into()))?;
+
+    let mut book = Book::new();
+    let mut changes = Vec::new();
+    for record in &records {
+        book.apply(record, &mut changes).map_err(|error| DemoError::Fold(error.to_string()))?;
+    }
+    let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
+    fold.all(&book);
+    fold.catch_up(&book).map_err(|error| DemoError::Fold(error.to_string()))?;
+    let tally = fold.tally().ok_or_else(|| DemoError::Fold("the fold keeps no tally".into()))?;
+
+    let masses: HashMap<_, _> = published.masses.iter().map(|mass| (mass.member.as_str(), mass.mass)).collect();
+    let experts = fold
+        .experts()
+        .iter()
+        .zip(&tally.experts)
+        .map(|(id, found)| {
+            let weight = masses.get(id.as_str()).copied().unwrap_or(0.0);
+            (id.clone(), ExpertSummary { mistakes: found.mistakes, awake: found.awake, weight })
+        })
+        .collect();
+    let summary = Summary {
+        events: run.plan.events,
+        malformed: run.plan.malformed,
+        decisions: run.outcomes.decisions,
+        event_dead_letters: run.outcomes.event_dead_letters.values().sum(),
+        label_dead_letters: run.outcomes.label_dead_letters.values().sum(),
+        labels: run.plan.labels,
+        rounds: tally.rounds,
+        experts,
+        ensemble_mistakes: played_mistakes(&book, policy, &run.outcomes.played),
+        fold_mistakes: tally.mistakes,
+        majority_mistakes: tally.majority_mistakes,
+        fold_brier: tally.brier(),
+        calibration_error: tally.calibration_error(),
+        learner: policy.learner.name.to_string(),
+        state_hash: codec::hex(&published.state_hash),
+        replay_hash: codec::hex(&replay_hash),
+        delivery: match run.delivery {
+            config::Delivery::ExactlyOnce => "exactly-once",
+            config::Delivery::AtLeastOnce => "at-least-once",
+        },
+        broker: run.args.broker.clone(),
+        seed: run.args.seed,
+        duration_seconds: run.elapsed.as_secs_f64(),
+        events_per_second: run.plan.events as f64 / run.deciding.as_secs_f64(),
+    };
+    let path = run.args.out.join("summary.json");
+    let text = serde_json::to_string_pretty(&summary).map_err(|error| DemoError::Fold(error.to_string()))?;
+    fs::write(&path, text + "\n").map_err(io(&path))?;
+    print(run, &summary);
+    balance(run, &summary)
+}
+
+fn last_predictor(run: &Run<'_>) -> Result<Published, DemoError> {
+    let mut newest = None;
+    for record in read_back(run.connection, &run.topics.weights, false)? {
+        let Some(payload) = record.payload else { continue };
+        let published = codec::decode_published(&payload)?;
+        if published.policy == POLICY {
+            newest = Some(published);
+        }
+    }
+    newest.ok_or_else(|| DemoError::Unbalanced("no predictor was published".into()))
+}
+
+fn ledger(run: &Run<'_>) -> Result<Vec<Record>, DemoError> {
+    let records = read_back(run.connection, &run.topics.rounds, true)?;
+    let values = records.into_iter().filter_map(|record| record.payload);
+    values.map(|payload| Ok(codec::decode_record(&payload)?)).collect()
+}
+
+/// Mistakes of the decisions as they were made, on the rounds of the fold.
+fn played_mistakes(
+    book: &Book,
+    policy: &crate::core::policy::Policy,
+    played: &HashMap<String, Option<f64>>,
+) -> u64 {
+    let Some(rounds) = book.find(&policy.name).and_then(|number| book.rounds(number)) else { return 0 };
+    let mut mistakes = 0;
+    for row in rounds.rows().filter(|row| rounds.any_awake(*row)) {
+        let filed = rounds.labels(row);
+        let labels = filed.iter().filter(|filed| filed.standing.counts()).map(|filed| &filed.label);
+        let Some(target) = target(labels, &policy.mapping, |_| false) else { continue };
+        let p = played.get(rounds.event(row)).copied().flatten().unwrap_or(0.0);
+        mistakes += u64::from((p >= 0.5) != (target >= 0.5));
+    }
+    mistakes
+}
+
+/// What must be equal, exactly.
+fn balance(run: &Run<'_>, summary: &Summary) -> Result<(), DemoError> {
+    let equal = |what: &str, left: usize, right: usize| {
+        if left == right { Ok(()) } else { Err(DemoError::Unbalanced(format!("{what}: {left} and {right}"))) }
+    };
+    equal("events and decisions", summary.events, summary.decisions)?;
+    equal("malformed records and their dead letters", summary.malformed, summary.event_dead_letters)?;
+    equal("bad labels and their dead letters", run.plan.bad_labels, summary.label_dead_letters)?;
+    if summary.state_hash != summary.replay_hash {
+        let text = format!("state {} and replay {}", summary.state_hash, summary.replay_hash);
+        return Err(DemoError::Unbalanced(text));
+    }
+    Ok(())
+}
+
+fn print(run: &Run<'_>, summary: &Summary) {
+    let rate = |mistakes: u64, rounds: u64| 100.0 * mistakes as f64 / rounds.max(1) as f64;
+    let out = run.args.out.display();
+    println!();
+    println!("  {:>7} events        each with one decision", summary.decisions);
+    println!("  {:>7} malformed     each with one dead letter: {}", summary.malformed, kinds(&run.outcomes.event_dead_letters));
+    println!("  {:>7} labels        late, out of order, some twice, corrected or taken back; {} dead letters", summary.labels, summary.label_dead_letters);
+    println!("  {:>7} rounds        events with a live label: what the learner is a function of", summary.rounds);
+    println!();
+    println!("  mistakes on these rounds, flagging from p = .5         rate   weight");
+    println!("  {:>7} the ensemble as played, labels late        {:>5.1} %", summary.ensemble_mistakes, rate(summary.ensemble_mistakes, summary.rounds));
+    println!("  {:>7} the fold: the learner without delay        {:>5.1} %", summary.fold_mistakes, rate(summary.fold_mistakes, summary.rounds));
+    println!("  {:>7} plain majority of the experts              {:>5.1} %", summary.majority_mistakes, rate(summary.majority_mistakes, summary.rounds));
+    let mut experts: Vec<_> = summary.experts.iter().collect();
+    experts.sort_by_key(|(_, expert)| expert.mistakes);
+    for (id, expert) in experts {
+        println!("  {:>7} expert {id:<35} {:>5.1} %   {:.3}", expert.mistakes, rate(expert.mistakes, expert.awake), expert.weight);
+    }
+    println!();
+    println!("  {:.0} events a second, {} on broker {}", summary.events_per_second, summary.delivery, summary.broker);
+    println!("  state hash  {}", summary.state_hash);
+    println!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
+    println!();
+    println!("  Look further:");
+    println!("    target/release/aegis replay {out}/rounds.jsonl                 fold the rounds again");
+    println!("    target/release/aegis replay {out}/rounds.jsonl --learner all   every learner side by side");
+    println!("    {out}/summary.json                              these figures");
+}
+
+fn kinds(letters: &HashMap<String, usize>) -> String {
+    let mut kinds: Vec<_> = letters.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    kinds.sort();
+    kinds.join(", ")
+}

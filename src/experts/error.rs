@@ -1,0 +1,133 @@
+//! Why a panel is refused at start.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a panel cannot be opened. The names are metric labels.
+#[derive(Debug, Error)]
+pub enum PanelError {
+    /// The folder of experts, or a file in it, cannot be read.
+    #[error("{}: cannot be read: {reason}; make the bundled experts with `make setup`, or correct the setting", path.display())]
+    Unreadable {
+        /// Folder or file.
+        path: PathBuf,
+        /// The system's reason.
+        reason: String,
+    },
+    /// The folder holds no expert.
+    #[error("{}: no folder in it has a manifest.toml; make the bundled experts with `make setup`", path.display())]
+    NoExperts {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An expert is asked for that the folder does not hold.
+    #[error("no expert is called {id}; there are: {}", known.join(", "))]
+    UnknownExpert {
+        /// The id asked for.
+        id: String,
+        /// The ids in the folder.
+        known: Vec<String>,
+    },
+    /// A manifest does not say what it must.
+    #[error("{}: {field}: {problem}; {mend}", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// The field, e.g. `model.sha256`.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do.
+        mend: String,
+    },
+    /// A file is not the one that its manifest names.
+    #[error(
+        "{}: SHA-256 is {found}, but {field} in its manifest is {expected}; fetch the file again, or put the new hash there if the file is meant to change",
+        path.display()
+    )]
+    Hash {
+        /// The file.
+        path: PathBuf,
+        /// The manifest's field.
+        field: String,
+        /// What the manifest says.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// A rule file does not say what it must.
+    #[error("{}: {field}: {problem}; {mend}", path.display())]
+    Rules {
+        /// The rule file.
+        path: PathBuf,
+        /// The entry, e.g. `patterns[2].regex`.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do.
+        mend: String,
+    },
+    /// A tokenizer or graph does not fit its manifest.
+    #[error("expert {id}: {field}: {problem}; {mend}")]
+    Misfit {
+        /// The expert.
+        id: String,
+        /// The manifest's field, e.g. `inputs.mask`.
+        field: String,
+        /// What does not fit.
+        problem: String,
+        /// What to do.
+        mend: String,
+    },
+    /// ONNX Runtime cannot be used.
+    #[error("ONNX Runtime, {}: {reason}; `make setup` fetches the library, experts.runtime names it", path.display())]
+    Runtime {
+        /// The library.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The execution provider asked for cannot be used.
+    #[error("execution provider {provider}: {reason}; install its libraries, or set experts.provider to cpu")]
+    Provider {
+        /// The provider.
+        provider: String,
+        /// Why not.
+        reason: String,
+    },
+    /// An expert could not be loaded, and all are required.
+    #[error("expert {id} could not be loaded: {reason}; leave it out with experts.only, or let the panel go on without it")]
+    NotLoaded {
+        /// The expert.
+        id: String,
+        /// Why not.
+        reason: String,
+    },
+    /// No threads to work with.
+    #[error("no worker thread could be started: {reason}; lower experts.sessions")]
+    Threads {
+        /// The system's reason.
+        reason: String,
+    },
+}
+
+impl PanelError {
+    /// The error's name, as metric label.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "Unreadable",
+            Self::NoExperts { .. } => "NoExperts",
+            Self::UnknownExpert { .. } => "UnknownExpert",
+            Self::Manifest { .. } => "Manifest",
+            Self::Hash { .. } => "Hash",
+            Self::Rules { .. } => "Rules",
+            Self::Misfit { .. } => "Misfit",
+            Self::Runtime { .. } => "Runtime",
+            Self::Provider { .. } => "Provider",
+            Self::NotLoaded { .. } => "NotLoaded",
+            Self::Threads { .. } => "Threads",
+        }
+    }
+}

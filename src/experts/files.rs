@@ -1,0 +1,124 @@
+//! Reads a folder of experts: manifests, and the files that they name.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::error::PanelError;
+use super::info::{EncoderInfo, State};
+use super::manifest::{Artefact, Body, Manifest, Reading};
+use super::panel::PanelConfig;
+
+/// Greatest size of a manifest.
+const MAX_MANIFEST: u64 = 64 << 10;
+/// Greatest size of any other file: what ONNX can hold in one.
+const MAX_FILE: u64 = 2 << 30;
+
+fn unreadable(path: &Path, error: impl std::fmt::Display) -> PanelError {
+    PanelError::Unreadable { path: path.to_owned(), reason: error.to_string() }
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PanelError> {
+    let size = fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
+    if size > limit {
+        return Err(unreadable(path, format!("it has {size} bytes, more than {limit}")));
+    }
+    fs::read(path).map_err(|error| unreadable(path, error))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The file's bytes, if they are the ones that the manifest means.
+pub(super) fn verified(artefact: &Artefact) -> Result<Vec<u8>, PanelError> {
+    let bytes = read(&artefact.path, MAX_FILE)?;
+    let found: [u8; 32] = Sha256::digest(&bytes).into();
+    if found == artefact.sha256 {
+        return Ok(bytes);
+    }
+    Err(PanelError::Hash {
+        path: artefact.path.clone(),
+        field: format!("{}.sha256", artefact.table),
+        expected: hex(&artefact.sha256),
+        found: hex(&found),
+    })
+}
+
+/// The manifests of the folder, by the UTF-8 bytes of their ids: all, or those asked for with the
+/// encoders that they need.
+pub(super) fn manifests(config: &PanelConfig) -> Result<Vec<Manifest>, PanelError> {
+    let folder = config.folder.as_path();
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
+        let path = entry.map_err(|error| unreadable(folder, error))?.path().join("manifest.toml");
+        if !path.is_file() {
+            continue;
+        }
+        let text = String::from_utf8(read(&path, MAX_MANIFEST)?).map_err(|error| unreadable(&path, error))?;
+        let manifest = Manifest::parse(&path, &text)?;
+        found.insert(manifest.id.clone(), (path, manifest));
+    }
+    if found.is_empty() {
+        return Err(PanelError::NoExperts { path: folder.to_owned() });
+    }
+    let known: Vec<String> = found.keys().cloned().collect();
+    let mut wanted = config.only.clone().unwrap_or_else(|| known.clone());
+    for id in wanted.clone() {
+        let Some((path, manifest)) = found.get(&id) else { return Err(PanelError::UnknownExpert { id, known }) };
+        let Body::Head { encoder, .. } = &manifest.body else { continue };
+        match found.get(encoder).map(|(_, manifest)| &manifest.body) {
+            Some(Body::Encoder { .. }) => wanted.push(encoder.clone()),
+            _ => {
+                return Err(PanelError::Manifest {
+                    path: path.clone(),
+                    field: "encoder".to_owned(),
+                    problem: format!("there is no encoder {encoder} beside it"),
+                    mend: "name the folder of an expert of kind \"encoder\"".to_owned(),
+                });
+            }
+        }
+    }
+    let kept: Vec<_> = found.into_values().filter(|(_, manifest)| wanted.contains(&manifest.id)).collect();
+    let with_features = |manifest: &Manifest| matches!(manifest.body, Body::Encoder { features: Some(_), .. });
+    let mut reading = kept.iter().filter(|(_, manifest)| with_features(manifest));
+    if let (Some((_, first)), Some((path, _))) = (reading.next(), reading.next()) {
+        return Err(PanelError::Manifest {
+            path: path.clone(),
+            field: "outputs.features".to_owned(),
+            problem: format!("{} gives features already, and a panel has one reading", first.id),
+            mend: "remove it here, or leave one of the two out with experts.only".to_owned(),
+        });
+    }
+    Ok(kept.into_iter().map(|(_, manifest)| manifest).collect())
+}
+
+/// How an encoder reads, as one line: part of its identity.
+fn reading_line(reading: &Reading) -> String {
+    let mut line = format!("judged turn; {} tokens; mean; whitened int8 v1", reading.max_tokens);
+    if !reading.drop_ids.is_empty() {
+        line += &format!("; without tokens {:?}", reading.drop_ids);
+    }
+    line
+}
+
+pub(super) fn encoder_info(manifest: &Manifest, graph: &Artefact, reading: &Reading, provider: &str) -> EncoderInfo {
+    let line = reading_line(reading);
+    let mut hash = Sha256::new();
+    hash.update(b"aegis encoder 1\n");
+    hash.update(graph.sha256);
+    hash.update(reading.tokenizer.sha256);
+    hash.update(line.as_bytes());
+    EncoderInfo {
+        id: manifest.id.clone(),
+        encoder: hash.finalize().into(),
+        reading: line,
+        description: manifest.description.clone(),
+        licence: manifest.licence.clone(),
+        source: manifest.source.clone(),
+        provider: provider.to_owned(),
+        state: State::Loaded,
+    }
+}

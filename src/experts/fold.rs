@@ -1,0 +1,181 @@
+//! Folds text for matching: what looks alike becomes alike.
+//!
+//! In this order: compatibility decomposition (NFKD: full-width, mathematical and ligature forms),
+//! case, combining and invisible characters away, look-alike letters to ASCII, white space to single
+//! spaces; then recomposition (NFC, for scripts whose letters are built of parts). In a token that has a
+//! letter, digits and signs that stand for letters become letters (`b1tch`, `a$$`); bare numbers stay.
+//! Rules are folded the same way, so a rule finds itself.
+
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
+/// Greatest size of folded text in bytes; a text that folds to more is cut there.
+pub const MAX_FOLDED: usize = 2_000_000;
+
+/// A folded text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folded {
+    /// What rules match.
+    pub text: String,
+    /// The text was longer than [`MAX_FOLDED`].
+    pub truncated: bool,
+}
+
+/// Characters without a look of their own: zero-width, directional, soft hyphen, variation selectors.
+fn invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{e0000}'..='\u{e0fff}')
+        || (c.is_control() && !c.is_whitespace())
+}
+
+/// The ASCII letter that a lower-case letter of another script is taken for.
+fn look_alike(c: char) -> char {
+    match c {
+        'а' | 'α' | 'ɑ' | 'ᴀ' => 'a',
+        'в' | 'β' | 'ь' | 'ʙ' => 'b',
+        'с' | 'ϲ' | 'ᴄ' => 'c',
+        'ԁ' | 'ɗ' | 'đ' | 'ᴅ' => 'd',
+        'е' | 'ε' | 'є' | 'ҽ' | 'ə' | 'ᴇ' => 'e',
+        'ƒ' | 'ғ' => 'f',
+        'ɡ' | 'ց' => 'g',
+        'н' | 'һ' | 'հ' | 'ħ' | 'ʜ' => 'h',
+        'і' | 'ι' | 'ı' | 'ɩ' | 'ɪ' | 'ӏ' => 'i',
+        'ј' | 'ʝ' | 'ᴊ' => 'j',
+        'к' | 'κ' | 'ᴋ' => 'k',
+        'ł' | 'ʟ' => 'l',
+        'м' | 'ᴍ' => 'm',
+        'п' | 'η' | 'ո' | 'ռ' | 'ɴ' => 'n',
+        'о' | 'ο' | 'σ' | 'օ' | 'ø' | 'ɵ' | 'ᴏ' => 'o',
+        'р' | 'ρ' | 'ᴘ' => 'p',
+        'ԛ' | 'զ' => 'q',
+        'г' | 'ʀ' => 'r',
+        'ѕ' | 'ꜱ' => 's',
+        'т' | 'τ' | 'ᴛ' => 't',
+        'υ' | 'ս' | 'ᴜ' => 'u',
+        'ν' | 'ѵ' | 'ᴠ' => 'v',
+        'ԝ' | 'ω' | 'ա' | 'ᴡ' => 'w',
+        'х' | 'χ' => 'x',
+        'у' | 'γ' | 'ү' | 'ʏ' => 'y',
+        'ᴢ' | 'ʐ' => 'z',
+        '\u{2018}' | '\u{2019}' | '\u{2bc}' | '\u{201b}' => '\'',
+        '\u{201c}' | '\u{201d}' => '"',
+        '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',
+        _ => c,
+    }
+}
+
+/// The letter that a digit or sign stands for inside a word.
+fn stands_for(c: char) -> Option<char> {
+    Some(match c {
+        '0' => 'o',
+        '1' | '!' => 'i',
+        '3' => 'e',
+        '4' | '@' => 'a',
+        '5' | '$' => 's',
+        '7' => 't',
+        _ => return None,
+    })
+}
+
+/// Writes a token with its digits and signs read as letters, where it is a word at all. An address
+/// (`@` and a dot) stays, and so does a final `!`.
+fn spell(token: &str, out: &mut String) {
+    if !token.chars().any(char::is_alphabetic) || (token.contains('@') && token.contains('.')) {
+        out.push_str(token);
+        return;
+    }
+    let body = token.trim_end_matches('!');
+    out.extend(body.chars().map(|c| stands_for(c).unwrap_or(c)));
+    out.push_str(token.get(body.len()..).unwrap_or(""));
+}
+
+/// Folds a text.
+#[must_use]
+pub fn fold(text: &str) -> Folded {
+    let plain = text
+        .nfkd()
+        .flat_map(char::to_lowercase)
+        .filter(|&c| !invisible(c) && !is_combining_mark(c))
+        .map(look_alike)
+        .nfc();
+    let mut folded = Folded { text: String::with_capacity(text.len().min(MAX_FOLDED)), truncated: false };
+    let mut token = String::new();
+    for c in plain {
+        if folded.text.len() + token.len() >= MAX_FOLDED {
+            folded.truncated = true;
+            break;
+        }
+        if !c.is_whitespace() {
+            token.push(c);
+            continue;
+        }
+        spell(&token, &mut folded.text);
+        token.clear();
+        if !folded.text.is_empty() && !folded.text.ends_with(' ') {
+            folded.text.push(' ');
+        }
+    }
+    spell(&token, &mut folded.text);
+    folded.text.truncate(folded.text.trim_end().len());
+    folded
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn folded(text: &str) -> String {
+        fold(text).text
+    }
+
+    #[test]
+    fn what_looks_alike_becomes_alike() {
+        for (text, expected) in [
+            ("Kill", "kill"),
+            ("ｋｉｌｌ", "kill"),
+            ("𝓴𝓲𝓵𝓵", "kill"),
+            ("kіll", "kill"),
+            ("k\u{200b}i\u{ad}l\u{2060}l", "kill"),
+            ("k\u{336}i\u{336}l\u{336}l\u{336}", "kill"),
+            ("Кіll", "kill"),
+            ("kíll", "kill"),
+            ("k1ll", "kill"),
+            ("@$$", "@$$"),
+            ("a$$hole!", "asshole!"),
+            ("İstanbul", "istanbul"),
+            ("  a \t\n b ", "a b"),
+            ("can’t", "can't"),
+            ("한국어", "한국어"),
+            ("100 apples", "100 apples"),
+            ("a1@example.com", "a1@example.com"),
+            ("🇩🇪 👨‍👩‍👧", "🇩🇪 👨👩👧"),
+        ] {
+            assert_eq!(folded(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_swells_is_cut() {
+        // U+FDFA becomes eighteen characters.
+        let found = fold(&"\u{fdfa}".repeat(300_000));
+        assert!(found.truncated && found.text.len() <= MAX_FOLDED + 64, "{}", found.text.len());
+    }
+
+    proptest! {
+        #[test]
+        fn folding_twice_changes_nothing(text in "\\PC{0,40}") {
+            let once = folded(&text);
+            prop_assert_eq!(folded(&once), once);
+        }
+
+        #[test]
+        fn any_text_folds(text in any::<String>()) {
+            let _ = fold(&text);
+        }
+    }
+}

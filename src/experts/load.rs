@@ -1,0 +1,261 @@
+//! Loads what a folder of experts holds, checks it, and makes stations of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::error::PanelError;
+use super::files::{encoder_info, manifests, verified};
+use super::fit::{classifier, encoder, misfit};
+use super::info::{EncoderInfo, ExpertInfo, State};
+use super::manifest::{Artefact, Body, Manifest, Padding, Reading, Scores};
+use super::onnx::{Graph, environment};
+use super::panel::PanelConfig;
+use super::rules::Rules;
+use super::station::Station;
+use super::tokenize::Reader;
+
+/// A way for text to a station.
+pub(super) struct Lane {
+    /// Number of the reader; lanes of one reader share its tokens.
+    pub(super) reader: usize,
+    pub(super) station: usize,
+    pub(super) padding: Padding,
+    /// The experts that vote at its end.
+    pub(super) slots: Vec<usize>,
+    /// It gives the features.
+    pub(super) features: bool,
+}
+
+/// All that a panel is made of.
+pub(super) struct Loaded {
+    pub(super) experts: Vec<ExpertInfo>,
+    pub(super) encoder: Option<EncoderInfo>,
+    pub(super) readers: Vec<Reader>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) rules: Vec<(usize, Arc<Rules>)>,
+    /// By worker, then by station.
+    pub(super) stations: Vec<Vec<Option<Station>>>,
+}
+
+/// The graphs of one expert, one for each worker, or why there are none.
+type Graphs = Result<Vec<Graph>, String>;
+
+/// Loads every graph once for each worker, in as many threads.
+fn load_graphs(config: &PanelConfig, manifests: &[Manifest]) -> Result<BTreeMap<String, Graphs>, PanelError> {
+    let mut bytes = Vec::new();
+    for manifest in manifests {
+        let (Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. }) = &manifest.body
+        else {
+            continue;
+        };
+        bytes.push((manifest.id.clone(), verified(graph)?));
+    }
+    if bytes.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let environment = environment(&config.runtime)?;
+    let all = |_: usize| {
+        let load = |(_, bytes): &(String, Vec<u8>)| Graph::load(&environment, &config.provider, bytes);
+        bytes.iter().map(load).collect::<Result<Vec<_>, PanelError>>()
+    };
+    let by_worker: Vec<Result<Vec<_>, PanelError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..config.workers()).map(|worker| scope.spawn(move || all(worker))).collect();
+        let crashed = || PanelError::Threads { reason: "loading crashed".to_owned() };
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(crashed()))).collect()
+    });
+    let mut graphs: BTreeMap<String, Graphs> = bytes.iter().map(|(id, _)| (id.clone(), Ok(Vec::new()))).collect();
+    for loaded in by_worker {
+        for ((id, _), graph) in bytes.iter().zip(loaded?) {
+            let Some(place) = graphs.get_mut(id) else { continue };
+            match (place.as_mut(), graph) {
+                (Ok(graphs), Ok(graph)) => graphs.push(graph),
+                (Ok(_), Err(reason)) => *place = Err(reason),
+                (Err(_), _) => {}
+            }
+        }
+    }
+    Ok(graphs)
+}
+
+/// A panel in the making.
+struct Making<'a> {
+    config: &'a PanelConfig,
+    graphs: BTreeMap<String, Graphs>,
+    loaded: Loaded,
+    /// Readers by what makes them different.
+    readers: BTreeMap<([u8; 32], usize, Vec<u32>), usize>,
+}
+
+impl Making<'_> {
+    fn slot(&self, id: &str) -> Option<usize> {
+        self.loaded.experts.iter().position(|expert| expert.id == id)
+    }
+
+    /// Marks an expert as not loaded, or refuses the panel where all are required.
+    fn leave_out(&mut self, id: &str, reason: String) -> Result<(), PanelError> {
+        if self.config.require_all {
+            return Err(PanelError::NotLoaded { id: id.to_owned(), reason });
+        }
+        tracing::warn!(expert = id, reason, "could not be loaded; it abstains on every text");
+        let state = State::NotLoaded { reason };
+        if let Some(expert) = self.loaded.experts.iter_mut().find(|expert| expert.id == id) {
+            expert.state = state;
+        } else if let Some(encoder) = self.loaded.encoder.as_mut().filter(|encoder| encoder.id == id) {
+            encoder.state = state;
+        }
+        Ok(())
+    }
+
+    /// The number of the reader, made where it is the first of its kind.
+    fn reader(&mut self, id: &str, reading: &Reading) -> Result<usize, PanelError> {
+        let key = (reading.tokenizer.sha256, reading.max_tokens, reading.drop_ids.clone());
+        if let Some(&known) = self.readers.get(&key) {
+            // The same bytes under another name are still to be there.
+            verified(&reading.tokenizer)?;
+            return Ok(known);
+        }
+        let made = Reader::new(&verified(&reading.tokenizer)?, reading).map_err(|why| misfit(id, why))?;
+        self.loaded.readers.push(made);
+        let number = self.loaded.readers.len() - 1;
+        self.readers.insert(key, number);
+        Ok(number)
+    }
+
+    fn graphs(&mut self, id: &str) -> Graphs {
+        self.graphs.remove(id).unwrap_or_else(|| Err("it has no graph".to_owned()))
+    }
+
+    /// Adds a station for each worker, and the lane that leads to it.
+    fn add(&mut self, stations: Vec<Station>, mut lane: Lane) {
+        lane.station = self.loaded.stations.first().map_or(0, Vec::len);
+        for (worker, station) in self.loaded.stations.iter_mut().zip(stations) {
+            worker.push(Some(station));
+        }
+        self.loaded.lanes.push(lane);
+    }
+
+    fn add_classifier(&mut self, id: &str, reading: &Reading, scores: &Scores) -> Result<(), PanelError> {
+        let reader = self.reader(id, reading)?;
+        let Some(slot) = self.slot(id) else { return Ok(()) };
+        let graphs = match self.graphs(id) {
+            Ok(graphs) => graphs,
+            Err(reason) => return self.leave_out(id, reason),
+        };
+        let mut stations = Vec::new();
+        for graph in graphs {
+            stations.push(classifier(id, slot, graph, reading, scores)?);
+        }
+        let greatest = self.loaded.readers.get(reader).map_or(0, Reader::greatest_id);
+        if let Some(first) = stations.first_mut()
+            && let Some(reason) = first.probe(greatest)?
+        {
+            return self.leave_out(id, reason);
+        }
+        let lane = Lane { reader, station: 0, padding: reading.padding, slots: vec![slot], features: false };
+        self.add(stations.into_iter().map(Station::Classifier).collect(), lane);
+        Ok(())
+    }
+
+    fn add_encoder(&mut self, manifest: &Manifest, heads: &[&Manifest]) -> Result<(), PanelError> {
+        let Body::Encoder { reading, embedding, features, .. } = &manifest.body else { return Ok(()) };
+        let id = manifest.id.as_str();
+        let reader = self.reader(id, reading)?;
+        let greatest = self.loaded.readers.get(reader).map_or(0, Reader::greatest_id);
+        let mut stations = Vec::new();
+        let mut failure = None;
+        match self.graphs(id) {
+            Ok(graphs) => {
+                for graph in graphs {
+                    stations.push(encoder(id, graph, reading, embedding, features.as_deref())?);
+                }
+            }
+            Err(reason) => failure = Some(reason),
+        }
+        let mut probe = Vec::new();
+        if let Some(first) = stations.first_mut() {
+            match first.probe(greatest)? {
+                Ok(embedding) => probe = embedding,
+                Err(reason) => failure = Some(reason),
+            }
+        }
+        if let Some(reason) = failure {
+            self.leave_out(id, reason.clone())?;
+            for head in heads {
+                self.leave_out(&head.id, format!("its encoder {id}: {reason}"))?;
+            }
+            return Ok(());
+        }
+        let mut slots = Vec::new();
+        for head in heads {
+            let Body::Head { embedding, scores, .. } = &head.body else { continue };
+            let Some(slot) = self.slot(&head.id) else { continue };
+            match self.graphs(&head.id) {
+                Ok(graphs) => {
+                    let mut made = Vec::new();
+                    for graph in graphs {
+                        made.push(super::fit::head(&head.id, slot, graph, embedding, scores)?);
+                    }
+                    if let Some(first) = made.first_mut()
+                        && let Some(reason) = first.probe(&probe)?
+                    {
+                        self.leave_out(&head.id, reason)?;
+                        continue;
+                    }
+                    for (station, head) in stations.iter_mut().zip(made) {
+                        station.heads.push(head);
+                    }
+                    slots.push(slot);
+                }
+                Err(reason) => self.leave_out(&head.id, reason)?,
+            }
+        }
+        let features = features.is_some();
+        let lane = Lane { reader, station: 0, padding: reading.padding, slots, features };
+        self.add(stations.into_iter().map(Station::Encoder).collect(), lane);
+        Ok(())
+    }
+
+    fn add_rules(&mut self, id: &str, file: &Artefact) -> Result<(), PanelError> {
+        let text = String::from_utf8(verified(file)?)
+            .map_err(|error| PanelError::Unreadable { path: file.path.clone(), reason: error.to_string() })?;
+        let rules = Rules::parse(&file.path, &text)?;
+        if let Some(slot) = self.slot(id) {
+            self.loaded.rules.push((slot, Arc::new(rules)));
+        }
+        Ok(())
+    }
+}
+
+/// Loads and checks the folder's experts.
+pub(super) fn load(config: &PanelConfig) -> Result<Loaded, PanelError> {
+    let manifests = manifests(config)?;
+    let provider = config.provider.word();
+    let encoder = manifests.iter().find_map(|manifest| match &manifest.body {
+        Body::Encoder { graph, reading, features: Some(_), .. } => {
+            Some(encoder_info(manifest, graph, reading, &provider))
+        }
+        _ => None,
+    });
+    let loaded = Loaded {
+        experts: manifests.iter().filter_map(|manifest| ExpertInfo::of(manifest, &provider)).collect(),
+        encoder,
+        readers: Vec::new(),
+        lanes: Vec::new(),
+        rules: Vec::new(),
+        stations: (0..config.workers()).map(|_| Vec::new()).collect(),
+    };
+    let graphs = load_graphs(config, &manifests)?;
+    let mut making = Making { config, graphs, loaded, readers: BTreeMap::new() };
+    for manifest in &manifests {
+        match &manifest.body {
+            Body::Encoder { .. } => {
+                let of_this = |head: &&Manifest| matches!(&head.body, Body::Head { encoder, .. } if *encoder == manifest.id);
+                making.add_encoder(manifest, &manifests.iter().filter(of_this).collect::<Vec<_>>())?;
+            }
+            Body::Head { .. } => {}
+            Body::Classifier { reading, scores, .. } => making.add_classifier(&manifest.id, reading, scores)?,
+            Body::Rules { file } => making.add_rules(&manifest.id, file)?,
+        }
+    }
+    Ok(making.loaded)
+}

@@ -1,0 +1,232 @@
+//! ONNX Runtime: one environment for the process, graphs, and what they take and give.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::ep;
+use ort::logging::LogLevel;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
+use ort::value::{PrimitiveTensorElementType, Tensor, TensorElementType};
+
+use super::error::PanelError;
+use crate::core::vote::Abstention;
+
+/// What runs the graphs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Provider {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA card; needs the library and packages of `onnxruntime-gpu`.
+    Cuda {
+        /// Number of the card.
+        device: i32,
+        /// Bytes that each session may take on it.
+        memory_limit: Option<usize>,
+    },
+}
+
+impl Provider {
+    /// The provider's word in logs and lists, e.g. `cpu` or `cuda:0`.
+    #[must_use]
+    pub fn word(&self) -> String {
+        match self {
+            Self::Cpu => "cpu".to_owned(),
+            Self::Cuda { device, .. } => format!("cuda:{device}"),
+        }
+    }
+
+    fn dispatch(&self) -> ep::ExecutionProviderDispatch {
+        // Without error_on_failure a missing provider falls back to the processor, silently.
+        match self {
+            Self::Cpu => ep::CPU::default().with_arena_allocator(true).build().error_on_failure(),
+            Self::Cuda { device, memory_limit } => {
+                let cuda = ep::CUDA::default().with_device_id(*device);
+                let cuda = memory_limit.map_or(cuda.clone(), |limit| cuda.with_memory_limit(limit));
+                cuda.build().error_on_failure()
+            }
+        }
+    }
+}
+
+/// The environment with the library that it came from. ort allows one per process, for good.
+static ENVIRONMENT: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+
+/// Loads the library, or gives what is loaded.
+pub(super) fn environment(library: &Path) -> Result<Environment, PanelError> {
+    let refuse = |reason: String| PanelError::Runtime { path: library.to_owned(), reason };
+    // A relative name would be sought beside the executable.
+    let path = library.canonicalize().map_err(|error| refuse(error.to_string()))?;
+    let mut held = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((loaded, environment)) = held.as_ref() {
+        if *loaded == path {
+            return Ok(environment.clone());
+        }
+        return Err(refuse(format!("this process has already loaded {}", loaded.display())));
+    }
+    let built = catch_unwind(|| {
+        let logger = |level: LogLevel, _: &str, _: &str, place: &str, message: &str| {
+            // The runtime's own words: useful to a developer, and too many for an operator.
+            tracing::debug!(?level, place, message, "ONNX Runtime");
+        };
+        let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
+        let builder = builder.with_name("aegis").with_telemetry(false).with_logger(std::sync::Arc::new(logger));
+        let environment = builder.build().map_err(|error| error.to_string())?;
+        environment.set_log_level(LogLevel::Warning);
+        Ok(environment)
+    });
+    let environment = built.unwrap_or_else(|_| Err("it is no ONNX Runtime of a version known here".to_owned()));
+    let environment = environment.map_err(refuse)?;
+    *held = Some((path, environment.clone()));
+    Ok(environment)
+}
+
+/// Why a run gave nothing.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) reason: Abstention,
+    pub(super) detail: String,
+}
+
+impl Fault {
+    pub(super) fn failed(error: impl std::fmt::Display) -> Self {
+        Self { reason: Abstention::Failed, detail: error.to_string() }
+    }
+
+    pub(super) fn shape(detail: String) -> Self {
+        Self { reason: Abstention::WrongShape, detail }
+    }
+}
+
+/// Runs `work`; a panic in it is a fault like any other.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Fault::failed("it panicked")))
+}
+
+/// A graph ready to run, for one worker.
+pub(super) struct Graph {
+    session: Session,
+}
+
+/// A named input with the type that the graph declares.
+#[derive(Debug, Clone)]
+pub(super) struct Port {
+    pub(super) name: String,
+    pub(super) kind: TensorElementType,
+}
+
+impl Graph {
+    /// Loads a graph for one thread. The outer error is the provider's, the inner the graph's.
+    pub(super) fn load(
+        environment: &Environment,
+        provider: &Provider,
+        bytes: &[u8],
+    ) -> Result<Result<Self, String>, PanelError> {
+        let refuse = |error: ort::Error| PanelError::Provider { provider: provider.word(), reason: error.to_string() };
+        let with_provider = Session::builder(environment).and_then(|b| Ok(b.with_execution_providers([provider.dispatch()])?));
+        let builder = with_provider.map_err(refuse)?;
+        Ok(Self::commit(builder, bytes).map_err(|error| error.to_string()))
+    }
+
+    fn commit(builder: ort::session::builder::SessionBuilder, bytes: &[u8]) -> ort::Result<Self> {
+        // One thread a session and no spinning: workers share the cores. No memory patterns: shapes
+        // change with each batch, and a pattern is kept for each.
+        let mut builder = builder
+            .with_optimization_level(GraphOptimizationLevel::Level3)?
+            .with_intra_threads(1)?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?
+            .with_memory_pattern(false)?;
+        Ok(Self { session: builder.commit_from_memory(bytes)? })
+    }
+
+    pub(super) fn inputs(&self) -> Vec<String> {
+        self.session.inputs().iter().map(|input| input.name().to_owned()).collect()
+    }
+
+    pub(super) fn outputs(&self) -> Vec<String> {
+        self.session.outputs().iter().map(|output| output.name().to_owned()).collect()
+    }
+
+    /// The input of that name, where it is a tensor.
+    pub(super) fn input(&self, name: &str) -> Option<Port> {
+        let input = self.session.inputs().iter().find(|input| input.name() == name)?;
+        Some(Port { name: name.to_owned(), kind: input.dtype().tensor_type()? })
+    }
+
+    /// The type of the output of that name, where it is a tensor.
+    pub(super) fn output(&self, name: &str) -> Option<TensorElementType> {
+        self.session.outputs().iter().find(|output| output.name() == name)?.dtype().tensor_type()
+    }
+
+    /// Runs the graph and lets `take` read what comes out.
+    pub(super) fn run<T>(
+        &mut self,
+        inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)>,
+        options: &RunOptions,
+        take: impl FnOnce(&SessionOutputs<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let outputs = self.session.run_with_options(inputs, options).map_err(Fault::failed)?;
+        take(&outputs)
+    }
+}
+
+/// Whole numbers as a tensor of the type that the graph declares.
+pub(super) fn whole_numbers(
+    kind: TensorElementType,
+    shape: [usize; 2],
+    values: &[i64],
+) -> Result<SessionInputValue<'static>, Fault> {
+    let made = match kind {
+        TensorElementType::Int64 => Tensor::from_array((shape, values.to_vec())).map(SessionInputValue::from),
+        TensorElementType::Int32 => {
+            let values: Vec<i32> = values.iter().map(|&v| i32::try_from(v).unwrap_or(0)).collect();
+            Tensor::from_array((shape, values)).map(SessionInputValue::from)
+        }
+        TensorElementType::Float32 => {
+            // Exact: ids stay far below 2^24.
+            let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+            Tensor::from_array((shape, values)).map(SessionInputValue::from)
+        }
+        other => return Err(Fault::shape(format!("inputs of type {other} cannot be filled"))),
+    };
+    made.map_err(Fault::failed)
+}
+
+/// Reads an output of `rows` rows; gives the numbers, row by row, and how many a row has.
+pub(super) fn matrix<T: PrimitiveTensorElementType + Copy>(
+    outputs: &SessionOutputs<'_>,
+    name: &str,
+    rows: usize,
+) -> Result<(Vec<T>, usize), Fault> {
+    let value = outputs.get(name).ok_or_else(|| Fault::shape(format!("no output {name}")))?;
+    let (shape, numbers) = value.try_extract_tensor::<T>().map_err(|error| Fault::shape(error.to_string()))?;
+    match shape[..] {
+        [n, width] if usize::try_from(n) == Ok(rows) && width > 0 => Ok((numbers.to_vec(), numbers.len() / rows.max(1))),
+        _ => Err(Fault::shape(format!("{name} has shape {shape:?} for {rows} texts"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_fault() {
+        let fault = guarded::<()>(|| panic!("on purpose")).unwrap_err();
+        assert_eq!(fault.reason, Abstention::Failed);
+        assert_eq!(guarded(|| Ok(1)).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_missing_library_is_refused_by_name() {
+        let error = environment(Path::new("/nowhere/libonnxruntime.so")).unwrap_err();
+        assert_eq!(error.name(), "Runtime");
+        assert!(error.to_string().contains("/nowhere/libonnxruntime.so") && error.to_string().contains("make setup"));
+    }
+}

@@ -1,0 +1,278 @@
+//! A station runs batches on one graph, or on an encoder and the heads that share its run.
+//!
+//! Whatever goes wrong costs votes, not the worker: a batch that fails is run again text by text, so
+//! that one text costs only its own votes.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use ort::session::{RunOptions, SessionInputValue};
+use ort::value::TensorRef;
+
+use super::manifest::{Padding, Scores, Side};
+use super::onnx::{Fault, Graph, Port, guarded, matrix, whole_numbers};
+use super::scores::Judgement;
+use super::tokenize::Tokens;
+use crate::core::features::{DIMENSIONS, Features};
+use crate::core::vote::Abstention;
+
+/// What all batches of one question share.
+pub(super) struct Call {
+    /// After it nobody waits for answers.
+    pub(super) deadline: Instant,
+    /// Lets whoever asked stop the runs; none where no graph is asked.
+    pub(super) options: Option<RunOptions>,
+}
+
+impl Call {
+    pub(super) fn over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    pub(super) fn options(&self) -> Result<&RunOptions, Fault> {
+        self.options.as_ref().ok_or_else(|| Fault::failed("no run options"))
+    }
+}
+
+/// What a station makes of one text.
+#[derive(Debug, Default)]
+pub(super) struct RowResult {
+    /// By the expert's slot.
+    pub(super) outcomes: Vec<(usize, Result<Judgement, Abstention>)>,
+    pub(super) features: Option<Box<Features>>,
+}
+
+/// Time that a batch took.
+#[derive(Debug, Default)]
+pub(super) struct Spent {
+    pub(super) encoder: Duration,
+    /// By the expert's slot.
+    pub(super) experts: Vec<(usize, Duration)>,
+}
+
+/// How a graph is given text.
+pub(super) struct TextPorts {
+    pub(super) ids: Port,
+    pub(super) mask: Option<Port>,
+    pub(super) types: Option<Port>,
+    pub(super) padding: Padding,
+}
+
+impl TextPorts {
+    /// Length that a text of so many tokens is run at, alone.
+    pub(super) fn width(padding: &Padding, tokens: usize) -> usize {
+        padding.to.unwrap_or(tokens.max(1))
+    }
+
+    pub(super) fn fill(&self, rows: &[&Tokens]) -> Result<Vec<(Cow<'_, str>, SessionInputValue<'static>)>, Fault> {
+        let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+        let width = Self::width(&self.padding, longest);
+        let mut ids = Vec::with_capacity(rows.len() * width);
+        let mut mask = Vec::with_capacity(rows.len() * width);
+        for row in rows {
+            let pad = width.saturating_sub(row.ids.len());
+            let padding = || std::iter::repeat_n((i64::from(self.padding.id), 0_i64), pad);
+            let tokens = row.ids.iter().map(|&id| (i64::from(id), 1));
+            let cells: Box<dyn Iterator<Item = (i64, i64)>> = match self.padding.side {
+                Side::Left => Box::new(padding().chain(tokens)),
+                Side::Right => Box::new(tokens.chain(padding())),
+            };
+            for (id, real) in cells {
+                ids.push(id);
+                mask.push(real);
+            }
+        }
+        let shape = [rows.len(), width];
+        let mut inputs = vec![(Cow::from(&self.ids.name), whole_numbers(self.ids.kind, shape, &ids)?)];
+        if let Some(port) = &self.mask {
+            inputs.push((Cow::from(&port.name), whole_numbers(port.kind, shape, &mask)?));
+        }
+        if let Some(port) = &self.types {
+            inputs.push((Cow::from(&port.name), whole_numbers(port.kind, shape, &vec![0; ids.len()])?));
+        }
+        Ok(inputs)
+    }
+}
+
+/// Says what went wrong: the first time, the second, the fourth, the eighth …
+#[derive(Default)]
+pub(super) struct Complaints(u64);
+
+impl Complaints {
+    fn note(&mut self, expert: &str, fault: &Fault) {
+        self.0 += 1;
+        if self.0.is_power_of_two() {
+            let (reason, detail, times) = (fault.reason.word(), fault.detail.as_str(), self.0);
+            tracing::warn!(expert, reason, detail, times, "an expert could not judge; it abstains");
+        }
+    }
+}
+
+/// A graph that scores texts: of an embedding, or of tokens.
+pub(super) struct Scorer {
+    pub(super) id: String,
+    pub(super) slot: usize,
+    pub(super) graph: Graph,
+    pub(super) scores: Scores,
+    pub(super) complaints: Complaints,
+}
+
+impl Scorer {
+    /// Runs the graph on `rows` inputs that `fill` makes for all, or for one alone.
+    fn judge<'a>(
+        &mut self,
+        rows: std::ops::Range<usize>,
+        call: &Call,
+        fill: &dyn Fn(std::ops::Range<usize>) -> Result<Vec<(Cow<'a, str>, SessionInputValue<'a>)>, Fault>,
+    ) -> Vec<Result<Judgement, Abstention>> {
+        let (graph, output) = (&mut self.graph, self.scores.output.as_str());
+        let ran = guarded(|| {
+            graph.run(fill(rows.clone())?, call.options()?, |outputs| matrix::<f32>(outputs, output, rows.len()))
+        });
+        match ran {
+            Ok((numbers, width)) => numbers.chunks(width).map(|row| self.scores.judge(row)).collect(),
+            Err(_) if call.over() => vec![Err(Abstention::TimedOut); rows.len()],
+            Err(fault) if rows.len() > 1 && fault.reason == Abstention::Failed => {
+                rows.flat_map(|row| self.judge(row..row + 1, call, fill)).collect()
+            }
+            Err(fault) => {
+                self.complaints.note(&self.id, &fault);
+                vec![Err(fault.reason); rows.len()]
+            }
+        }
+    }
+}
+
+/// A classifier's graph.
+pub(super) struct Classifier {
+    pub(super) text: TextPorts,
+    pub(super) scorer: Scorer,
+}
+
+impl Classifier {
+    pub(super) fn run(&mut self, rows: &[&Tokens], call: &Call, spent: &mut Spent) -> Vec<RowResult> {
+        let started = Instant::now();
+        let text = &self.text;
+        let outcomes = self.scorer.judge(0..rows.len(), call, &|range| text.fill(rows.get(range).unwrap_or_default()));
+        let slot = self.scorer.slot;
+        spent.experts.push((slot, started.elapsed()));
+        let one = |outcome| RowResult { outcomes: vec![(slot, outcome)], features: None };
+        outcomes.into_iter().map(one).collect()
+    }
+}
+
+/// A head: its graph, and the input that takes the embedding.
+pub(super) struct Head {
+    pub(super) embedding: String,
+    pub(super) scorer: Scorer,
+}
+
+/// An encoder's graph with the heads that share its run.
+pub(super) struct Encoder {
+    pub(super) id: String,
+    pub(super) graph: Graph,
+    pub(super) text: TextPorts,
+    pub(super) embedding: String,
+    pub(super) features: Option<String>,
+    pub(super) heads: Vec<Head>,
+    pub(super) complaints: Complaints,
+}
+
+/// What an encoder made of a batch, row by row.
+pub(super) struct Encoded {
+    pub(super) embedding: Vec<f32>,
+    pub(super) width: usize,
+    features: Vec<Option<Box<Features>>>,
+}
+
+impl Encoder {
+    /// Runs the encoder alone.
+    pub(super) fn encode(&mut self, rows: &[&Tokens], call: &Call) -> Result<Encoded, Fault> {
+        let (graph, text, name) = (&mut self.graph, &self.text, self.embedding.as_str());
+        let features = self.features.as_deref();
+        guarded(|| {
+            graph.run(text.fill(rows)?, call.options()?, |outputs| {
+                let (embedding, width) = matrix::<f32>(outputs, name, rows.len())?;
+                let mut made = vec![None; rows.len()];
+                if let Some(features) = features {
+                    let (bytes, bytes_wide) = matrix::<i8>(outputs, features, rows.len())?;
+                    for ((place, bytes), floats) in
+                        made.iter_mut().zip(bytes.chunks(bytes_wide)).zip(embedding.chunks(width))
+                    {
+                        let bytes = Features::try_from(bytes)
+                            .map_err(|_| Fault::shape(format!("{features} has not {DIMENSIONS} numbers a text")))?;
+                        // Whatever a cast makes of NaN is no reading.
+                        *place = floats.iter().all(|x| x.is_finite()).then(|| Box::new(bytes));
+                    }
+                }
+                Ok(Encoded { embedding, width, features: made })
+            })
+        })
+    }
+
+    /// Runs the encoder, and the heads on what it gives unless only features are wanted.
+    pub(super) fn run(&mut self, rows: &[&Tokens], heads: bool, call: &Call, spent: &mut Spent) -> Vec<RowResult> {
+        let started = Instant::now();
+        let encoded = self.encode(rows, call);
+        spent.encoder += started.elapsed();
+        match encoded {
+            Ok(encoded) if heads => self.judge(encoded, rows.len(), call, spent),
+            Ok(encoded) => {
+                encoded.features.into_iter().map(|features| RowResult { outcomes: Vec::new(), features }).collect()
+            }
+            Err(_) if call.over() => self.without(Abstention::TimedOut, rows.len()),
+            Err(fault) if rows.len() > 1 && fault.reason == Abstention::Failed => {
+                rows.iter().flat_map(|row| self.run(&[row], heads, call, spent)).collect()
+            }
+            Err(fault) => {
+                self.complaints.note(&self.id, &fault);
+                self.without(fault.reason, rows.len())
+            }
+        }
+    }
+
+    fn without(&self, reason: Abstention, rows: usize) -> Vec<RowResult> {
+        let one = || RowResult {
+            outcomes: self.heads.iter().map(|head| (head.scorer.slot, Err(reason))).collect(),
+            features: None,
+        };
+        std::iter::repeat_with(one).take(rows).collect()
+    }
+
+    fn judge(&mut self, encoded: Encoded, rows: usize, call: &Call, spent: &mut Spent) -> Vec<RowResult> {
+        let Encoded { embedding, width, features } = encoded;
+        let mut results: Vec<RowResult> = features
+            .into_iter()
+            .map(|features| RowResult { outcomes: Vec::with_capacity(self.heads.len()), features })
+            .collect();
+        for head in &mut self.heads {
+            let started = Instant::now();
+            let name = head.embedding.clone();
+            let outcomes = head.scorer.judge(0..rows, call, &|range| {
+                let part = embedding.get(range.start * width..range.end * width).unwrap_or_default();
+                let tensor = TensorRef::from_array_view(([range.len(), width], part)).map_err(Fault::failed)?;
+                Ok(vec![(Cow::from(name.clone()), tensor.into())])
+            });
+            spent.experts.push((head.scorer.slot, started.elapsed()));
+            for (result, outcome) in results.iter_mut().zip(outcomes) {
+                result.outcomes.push((head.scorer.slot, outcome));
+            }
+        }
+        results
+    }
+}
+
+/// What a worker runs batches on.
+pub(super) enum Station {
+    Encoder(Encoder),
+    Classifier(Classifier),
+}
+
+impl Station {
+    pub(super) fn run(&mut self, rows: &[&Tokens], heads: bool, call: &Call, spent: &mut Spent) -> Vec<RowResult> {
+        match self {
+            Self::Encoder(encoder) => encoder.run(rows, heads, call, spent),
+            Self::Classifier(classifier) => classifier.run(rows, call, spent),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Turns text into token ids, in bounded time.
+//!
+//! A text longer than [`BYTES_A_TOKEN`]` × max_tokens` bytes is first cut there, at white space where
+//! there is any in the second half. If the beginning gives fewer than `max_tokens` tokens, four times
+//! as much is read, once. So for every text that has at most 64 bytes a token over its first
+//! `max_tokens` tokens the ids are those of the whole text, truncated; past that only what was read
+//! counts. Either way a text of which something was left out is marked as truncated.
+
+use tokenizers::{PostProcessor, Tokenizer, TruncationParams};
+
+use super::manifest::Reading;
+
+/// Bytes read for each token wanted, at first. Ordinary text has three to six.
+const BYTES_A_TOKEN: usize = 16;
+/// How much more is read where that gave too few tokens.
+const SECOND_READING: usize = 4;
+
+/// A text's token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tokens {
+    pub(super) ids: Vec<u32>,
+    /// The text went on.
+    pub(super) truncated: bool,
+}
+
+/// Reads text for a graph.
+pub(super) struct Reader {
+    tokenizer: Tokenizer,
+    max_tokens: usize,
+    drop_ids: Vec<u32>,
+}
+
+/// A field of the manifest that does not fit, with the problem and the mend.
+pub(super) type Misfit = (&'static str, String, &'static str);
+
+impl Reader {
+    /// Reads the tokenizer's file.
+    pub(super) fn new(bytes: &[u8], reading: &Reading) -> Result<Self, Misfit> {
+        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| {
+            ("tokenizer.file", error.to_string(), "give a tokenizer.json of Hugging Face tokenizers 0.23")
+        })?;
+        let special = tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        if special >= reading.max_tokens {
+            let problem = format!("leaves no room beside {special} special tokens");
+            return Err(("tokenizer.max_tokens", problem, "raise it"));
+        }
+        if special > 0 && !reading.drop_ids.is_empty() {
+            let problem = format!("is for tokenizers without special tokens; this one adds {special}");
+            return Err(("tokenizer.drop_ids", problem, "remove drop_ids or the tokenizer's post_processor"));
+        }
+        // What a tokenizer.json says about length and padding is for other programs: the manifest rules.
+        tokenizer.with_padding(None);
+        let truncation = reading
+            .drop_ids
+            .is_empty()
+            .then(|| TruncationParams { max_length: reading.max_tokens, ..TruncationParams::default() });
+        tokenizer
+            .with_truncation(truncation)
+            .map_err(|error| ("tokenizer.max_tokens", error.to_string(), "correct it"))?;
+        // Control tokens in a user's text are text.
+        tokenizer.set_encode_special_tokens(true);
+        Ok(Self { tokenizer, max_tokens: reading.max_tokens, drop_ids: reading.drop_ids.clone() })
+    }
+
+    /// The greatest id that the tokenizer can give.
+    pub(super) fn greatest_id(&self) -> u32 {
+        let given = |id: &u32| !self.drop_ids.contains(id);
+        self.tokenizer.get_vocab(true).into_values().filter(given).max().unwrap_or(0)
+    }
+
+    /// The text's first `max_tokens` tokens.
+    pub(super) fn read(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
+        let first = BYTES_A_TOKEN * self.max_tokens;
+        let beginning = cut(text, first);
+        let tokens = self.encode(beginning)?;
+        if tokens.truncated || beginning.len() == text.len() {
+            return Ok(tokens);
+        }
+        let beginning = cut(text, SECOND_READING * first);
+        let mut tokens = self.encode(beginning)?;
+        tokens.truncated |= !text.get(beginning.len()..).unwrap_or("").trim().is_empty();
+        Ok(tokens)
+    }
+
+    fn encode(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
+        let encoding = self.tokenizer.encode_fast(text, true)?;
+        let mut ids = encoding.get_ids().to_vec();
+        let mut truncated = !encoding.get_overflowing().is_empty();
+        if !self.drop_ids.is_empty() {
+            ids.retain(|id| !self.drop_ids.contains(id));
+            truncated = ids.len() > self.max_tokens;
+            ids.truncate(self.max_tokens);
+        }
+        Ok(Tokens { ids, truncated })
+    }
+}
+
+/// The beginning of a text, at most `bytes` long, that ends before white space where it can.
+fn cut(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
+    }
+    let beginning = text.get(..text.floor_char_boundary(bytes)).unwrap_or("");
+    match beginning.rfind(char::is_whitespace) {
+        Some(at) if at >= bytes / 2 => beginning.get(..at).unwrap_or(beginning),
+        _ => beginning,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::manifest::{Artefact, Padding};
+    use super::*;
+
+    const WORDS: &str = r#"{"version":"1.0","added_tokens":[
+        {"id":3,"content":"[SEP]","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
+        "normalizer":{"type":"Lowercase"},"pre_tokenizer":{"type":"Whitespace"},
+        "post_processor":POST,"decoder":null,
+        "model":{"type":"WordLevel","vocab":{"[UNK]":0,"a":1,"b":2,"[SEP]":3,"sep":4},"unk_token":"[UNK]"}}"#;
+    const CLOSING: &str = r#"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A","type_id":0}},
+        {"SpecialToken":{"id":"[SEP]","type_id":0}}],"pair":[],"special_tokens":{"[SEP]":{"id":"[SEP]","ids":[3],"tokens":["[SEP]"]}}}"#;
+
+    fn reading(max_tokens: usize, drop_ids: Vec<u32>) -> Reading {
+        Reading {
+            tokenizer: Artefact { path: PathBuf::new(), sha256: [0; 32], table: "tokenizer" },
+            max_tokens,
+            drop_ids,
+            padding: Padding::default(),
+            ids: "ids".to_owned(),
+            mask: None,
+            types: None,
+        }
+    }
+
+    fn reader(post: &str, max_tokens: usize, drop_ids: Vec<u32>) -> Reader {
+        Reader::new(WORDS.replace("POST", post).as_bytes(), &reading(max_tokens, drop_ids)).map_err(|m| m.1).unwrap()
+    }
+
+    fn tokens(ids: &[u32], truncated: bool) -> Tokens {
+        Tokens { ids: ids.to_vec(), truncated }
+    }
+
+    #[test]
+    fn special_tokens_count_and_stay_at_the_end() {
+        let reader = reader(CLOSING, 4, vec![]);
+        assert_eq!(reader.read("a b").unwrap(), tokens(&[1, 2, 3], false));
+        assert_eq!(reader.read("a b a").unwrap(), tokens(&[1, 2, 1, 3], false));
+        assert_eq!(reader.read("a b a b").unwrap(), tokens(&[1, 2, 1, 3], true));
+    }
+
+    #[test]
+    fn dropped_ids_do_not_count() {
+        let reader = reader("null", 3, vec![0]);
+        assert_eq!(reader.read("x a x b x x a x").unwrap(), tokens(&[1, 2, 1], false));
+        assert_eq!(reader.read("x a x b x x a x b").unwrap(), tokens(&[1, 2, 1], true));
+        assert_eq!(reader.greatest_id(), 4);
+    }
+
+    #[test]
+    fn control_tokens_in_a_text_are_text() {
+        assert_eq!(reader("null", 9, vec![]).read("a [SEP] b").unwrap(), tokens(&[1, 0, 4, 0, 2], false));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let json = WORDS.replace("POST", CLOSING);
+        let field = |max, drop| Reader::new(json.as_bytes(), &reading(max, drop)).err().map(|m| m.0);
+        assert_eq!(field(1, vec![]), Some("tokenizer.max_tokens"));
+        assert_eq!(field(4, vec![0]), Some("tokenizer.drop_ids"));
+        assert_eq!(Reader::new(b"{}", &reading(4, vec![])).err().map(|m| m.0), Some("tokenizer.file"));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_without_changing_its_tokens() {
+        let reader = reader("null", 10, vec![]);
+        // Fifty bytes a token: past the first cut, within the second.
+        let sparse = format!("a{0}b{0}", " ".repeat(49)).repeat(2_000);
+        assert_eq!(reader.read(&sparse).unwrap(), tokens(&[1, 2, 1, 2, 1, 2, 1, 2, 1, 2], true));
+        // Beyond: only what was read, and the text says that it went on.
+        let desert = format!("a{}b", " ".repeat(100_000));
+        assert_eq!(reader.read(&desert).unwrap(), tokens(&[1], true));
+        assert_eq!(reader.read(&format!("a{}", " ".repeat(100_000))).unwrap(), tokens(&[1], false));
+        assert_eq!(reader.read(&"ä".repeat(1_000_000)).unwrap(), tokens(&[0], true));
+    }
+
+    #[test]
+    fn cuts_fall_before_white_space_or_between_characters() {
+        assert_eq!(cut("abc def ghi", 9), "abc def");
+        assert_eq!(cut("ab cdefghijkl", 9), "ab cdefgh");
+        assert_eq!(cut("ääääää", 5), "ää");
+        assert_eq!(cut("abc", 9), "abc");
+    }
+}

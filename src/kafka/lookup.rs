@@ -1,0 +1,180 @@
+//! Fetches single records by partition and offset.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::connection::Connection;
+use super::context::Quiet;
+use super::failure::{SourceError, passes};
+use super::follower::reader;
+use super::record::Consumed;
+
+/// Up to this many offsets, reading through what lies between is faster than seeking.
+const NEIGHBOURS: i64 = 200;
+
+/// Finds records of one topic again.
+pub struct Lookup {
+    consumer: BaseConsumer<Quiet>,
+    topic: [Arc<str>; 1],
+    partitions: i32,
+}
+
+/// What is still wanted of one partition, in order, and where the client was last sent.
+struct Search {
+    wanted: BTreeSet<i64>,
+    sent: i64,
+}
+
+impl Search {
+    /// Where to send the client next, if reading on from `at` is the longer way.
+    fn jump(&self, at: i64) -> Option<i64> {
+        let first = *self.wanted.first()?;
+        (first > at + NEIGHBOURS && first > self.sent).then_some(first)
+    }
+}
+
+impl Lookup {
+    /// Opens `topic`. Needs the brokers to answer within `timeout`.
+    ///
+    /// # Errors
+    /// Where the topic is missing or the brokers do not answer.
+    pub fn open(connection: &Connection, topic: &str, timeout: Duration) -> Result<Self, SourceError> {
+        // Little is fetched beyond what is wanted, and a seek never waits for a fetch that found nothing.
+        let thrifty = [
+            ("fetch.wait.max.ms", "5"),
+            ("max.partition.fetch.bytes", "262144"),
+            ("queued.min.messages", "200"),
+        ];
+        let (consumer, partitions) = reader(connection, topic, timeout, &thrifty)?;
+        Ok(Self { consumer, topic: [topic.into()], partitions })
+    }
+
+    /// The records at `wanted` (partition, offset), in that order. None: there is no such record; it is
+    /// gone from the topic, was never there, is not committed, or marks a transaction.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer within `timeout`; the same call can be made again.
+    pub fn fetch(
+        &mut self,
+        wanted: &[(i32, i64)],
+        timeout: Duration,
+    ) -> Result<Vec<Option<Consumed>>, SourceError> {
+        let until = Instant::now() + timeout;
+        let mut searches = self.searches(wanted, until)?;
+        let mut found = BTreeMap::new();
+        let read = self.read(&mut searches, &mut found, until);
+        let let_go = self.consumer.unassign().map_err(|error| self.failed(&error));
+        read.and(let_go)?;
+        // A record can be wanted twice.
+        Ok(wanted.iter().map(|place| found.get(place).cloned()).collect())
+    }
+
+    /// What is wanted per partition, without what cannot be there.
+    fn searches(
+        &self,
+        wanted: &[(i32, i64)],
+        until: Instant,
+    ) -> Result<BTreeMap<i32, Search>, SourceError> {
+        let mut searches: BTreeMap<i32, Search> = BTreeMap::new();
+        for (partition, offset) in wanted {
+            if (0..self.partitions).contains(partition) {
+                let empty = || Search { wanted: BTreeSet::new(), sent: -1 };
+                searches.entry(*partition).or_insert_with(empty).wanted.insert(*offset);
+            }
+        }
+        for (partition, search) in &mut searches {
+            let (low, high) = self
+                .consumer
+                .fetch_watermarks(&self.topic[0], *partition, left(until))
+                .map_err(|error| self.failed(&error))?;
+            search.wanted.retain(|offset| (low..high).contains(offset));
+        }
+        searches.retain(|_, search| !search.wanted.is_empty());
+        Ok(searches)
+    }
+
+    fn read(
+        &self,
+        searches: &mut BTreeMap<i32, Search>,
+        found: &mut BTreeMap<(i32, i64), Consumed>,
+        until: Instant,
+    ) -> Result<(), SourceError> {
+        self.assign(searches)?;
+        while !searches.is_empty() {
+            if Instant::now() > until {
+                let missing: usize = searches.values().map(|search| search.wanted.len()).sum();
+                return Err(SourceError::Timeout {
+                    doing: "fetch records",
+                    reason: format!("{missing} of {} still missing", self.topic[0]),
+                });
+            }
+            match self.consumer.poll(left(until)) {
+                Some(Ok(message)) => {
+                    let record = Consumed::copy(&message, &self.topic);
+                    let (partition, at) = (record.partition, record.offset);
+                    let Some(search) = searches.get_mut(&partition) else { continue };
+                    if search.wanted.remove(&at) {
+                        found.insert((partition, at), record);
+                    }
+                    // Offsets are read in order: what lies before this one does not exist.
+                    search.wanted = search.wanted.split_off(&at);
+                    if search.wanted.is_empty() {
+                        searches.remove(&partition);
+                    } else if let Some(next) = search.jump(at) {
+                        search.sent = next;
+                        self.consumer
+                            .seek(&self.topic[0], partition, Offset::Offset(next), Duration::ZERO)
+                            .map_err(|error| self.failed(&error))?;
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    searches.remove(&partition);
+                }
+                Some(Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+                ))) => self.drop_vanished(searches, until)?,
+                Some(Err(KafkaError::MessageConsumption(code))) if passes(code) => {}
+                Some(Err(error)) => return Err(self.failed(&error)),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Records were deleted while they were looked for.
+    fn drop_vanished(
+        &self,
+        searches: &mut BTreeMap<i32, Search>,
+        until: Instant,
+    ) -> Result<(), SourceError> {
+        let places: Vec<_> = searches
+            .iter()
+            .flat_map(|(partition, search)| search.wanted.iter().map(|offset| (*partition, *offset)))
+            .collect();
+        *searches = self.searches(&places, until)?;
+        self.assign(searches)
+    }
+
+    fn assign(&self, searches: &mut BTreeMap<i32, Search>) -> Result<(), SourceError> {
+        let mut list = TopicPartitionList::with_capacity(searches.len());
+        for (partition, search) in searches {
+            search.sent = search.wanted.first().copied().unwrap_or_default();
+            list.add_partition_offset(&self.topic[0], *partition, Offset::Offset(search.sent))
+                .map_err(|error| self.failed(&error))?;
+        }
+        self.consumer.assign(&list).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &KafkaError) -> SourceError {
+        SourceError::of(error, "fetch records", &self.topic[0])
+    }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}

@@ -1,0 +1,97 @@
+//! Delivery reports: where each record of the unit at hand went, or why it did not.
+
+use std::sync::Mutex;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::ProducerContext;
+
+use super::context::{client_error, lock, log};
+
+/// A record's partition and offset.
+pub type Place = (i32, i64);
+
+/// What became of a record; none while it is on its way.
+pub(super) type Report = Option<Result<Place, RDKafkaErrorCode>>;
+
+/// Which record of which sending: reports of an earlier one come late and count no more.
+pub(super) struct Slot {
+    pub(super) sending: u64,
+    pub(super) index: usize,
+}
+
+#[derive(Default)]
+struct Sending {
+    number: u64,
+    reports: Vec<Report>,
+}
+
+/// Callbacks of a producer.
+#[derive(Default)]
+pub(super) struct Reports {
+    sending: Mutex<Sending>,
+}
+
+impl Reports {
+    /// Expects `count` reports; returns the number of the sending.
+    pub(super) fn expect(&self, count: usize) -> u64 {
+        let mut sending = lock(&self.sending);
+        sending.number += 1;
+        sending.reports = vec![None; count];
+        sending.number
+    }
+
+    /// The reports of the present sending.
+    pub(super) fn take(&self) -> Vec<Report> {
+        std::mem::take(&mut lock(&self.sending).reports)
+    }
+
+    fn note(&self, slot: &Slot, result: Result<Place, RDKafkaErrorCode>) {
+        let mut sending = lock(&self.sending);
+        if sending.number == slot.sending
+            && let Some(report) = sending.reports.get_mut(slot.index)
+        {
+            *report = Some(result);
+        }
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client_error(&error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<Slot>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, slot: Box<Slot>) {
+        let result = match result {
+            Ok(message) => Ok((message.partition(), message.offset())),
+            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+        };
+        self.note(&slot, result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_reports_of_an_earlier_sending_do_not_count() {
+        let reports = Reports::default();
+        let first = reports.expect(1);
+        let second = reports.expect(2);
+        reports.note(&Slot { sending: first, index: 0 }, Ok((9, 9)));
+        reports.note(&Slot { sending: second, index: 1 }, Ok((0, 4)));
+        reports.note(&Slot { sending: second, index: 7 }, Ok((0, 5)));
+        assert_eq!(reports.take(), [None, Some(Ok((0, 4)))]);
+    }
+}

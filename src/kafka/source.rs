@@ -1,0 +1,300 @@
+//! A member of a group: reads what the group gives it, and gives partitions back only when asked between
+//! two polls, so that the unit at hand can end first.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::connection::Connection;
+use super::context::{Change, Member, give, take};
+use super::failure::{SourceError, passes};
+use super::record::{Consumed, Offsets, TopicPartition};
+
+/// Where a partition without a committed offset begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the first record kept.
+    Earliest,
+    /// At the records to come.
+    Latest,
+}
+
+/// What a poll met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Polled {
+    /// A record.
+    Record(Consumed),
+    /// Partitions that are this member's from now on; their records follow.
+    Assigned(Vec<TopicPartition>),
+    /// Partitions that go at the next poll. Until then they are this member's: end the unit now.
+    Revoked {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+        /// They are gone already (the session ended): nothing of them can commit any more.
+        lost: bool,
+    },
+    /// Nothing within the time.
+    Idle,
+}
+
+/// What is known of the brokers and of the way still to go; a second old at most while polled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Whether any broker is connected.
+    pub connected: bool,
+    /// Offsets not yet read, per assigned partition; absent while unknown. Where transactions write, the
+    /// marker of the last one counts until a record follows it.
+    pub lag: Vec<(TopicPartition, i64)>,
+}
+
+/// A subscribed member of a group. Offsets are committed by an [`Outbox`](super::Outbox) only.
+///
+/// Poll at least every `max.poll.interval.ms` (five minutes). Waiting a second between polls is fine;
+/// before a longer wait [`pause`](Self::pause), and keep polling: a pause drops what was prefetched.
+pub struct Source {
+    consumer: BaseConsumer<Member>,
+    topics: Vec<Arc<str>>,
+    start: Start,
+    paused: bool,
+    /// Told to the caller as revoked; goes at the next poll.
+    going: Option<TopicPartitionList>,
+}
+
+impl Source {
+    /// Joins `group`; the first polls bring the assignment.
+    ///
+    /// # Errors
+    /// Where the settings are refused or the client cannot be made.
+    pub fn subscribe(
+        connection: &Connection,
+        group: &str,
+        topics: &[&str],
+        start: Start,
+    ) -> Result<Self, SourceError> {
+        const DOING: &str = "join the group";
+        connection.check()?;
+        let reset = match start {
+            Start::Earliest => "earliest",
+            Start::Latest => "latest",
+        };
+        let all = topics.join(", ");
+        let consumer: BaseConsumer<Member> = connection
+            .consumer(group)
+            .set("auto.offset.reset", reset)
+            .set("statistics.interval.ms", "1000")
+            .create_with_context(Member::default())
+            .map_err(|error| SourceError::of(&error, DOING, &all))?;
+        consumer.subscribe(topics).map_err(|error| SourceError::of(&error, DOING, &all))?;
+        let topics = topics.iter().map(|topic| Arc::from(*topic)).collect();
+        Ok(Self { consumer, topics, start, paused: false, going: None })
+    }
+
+    /// The next record or rebalance, waiting at most `timeout`. Brokers that are away are no error: the
+    /// client connects again by itself and [`health`](Self::health) says so.
+    ///
+    /// # Errors
+    /// Where waiting does not help: a topic is missing, access is denied, the client is broken.
+    pub fn poll(&mut self, timeout: Duration) -> Result<Polled, SourceError> {
+        self.release()?;
+        if let Some(change) = self.consumer.context().change() {
+            return self.changed(change);
+        }
+        match self.consumer.poll(timeout) {
+            Some(Ok(message)) => Ok(Polled::Record(Consumed::copy(&message, &self.topics))),
+            Some(Err(error)) if ends_by_itself(&error) => Ok(Polled::Idle),
+            Some(Err(error)) => Err(SourceError::of(&error, "read", &self.topics.join(", "))),
+            None => match self.consumer.context().change() {
+                Some(change) => self.changed(change),
+                None => Ok(Polled::Idle),
+            },
+        }
+    }
+
+    fn changed(&mut self, change: Change) -> Result<Polled, SourceError> {
+        match change {
+            Change::Assign(partitions) => {
+                take(&self.consumer, &partitions)
+                    .map_err(|error| SourceError::of(&error, "take partitions", ""))?;
+                if self.paused {
+                    self.hold(true)?;
+                }
+                let partitions = self.named(&partitions);
+                Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Assigned(partitions) })
+            }
+            Change::Revoke(list) => {
+                let partitions = self.named(&list);
+                let lost = self.consumer.assignment_lost();
+                self.going = Some(list);
+                Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Revoked { partitions, lost } })
+            }
+        }
+    }
+
+    /// Gives back what the last poll told as revoked, without waiting for the next.
+    ///
+    /// # Errors
+    /// Where the client is broken.
+    pub fn release(&mut self) -> Result<(), SourceError> {
+        match self.going.take() {
+            Some(list) => give(&self.consumer, &list)
+                .map_err(|error| SourceError::of(&error, "give partitions back", "")),
+            None => Ok(()),
+        }
+    }
+
+    /// The partitions that are this member's, those about to go among them.
+    #[must_use]
+    pub fn assigned(&self) -> Vec<TopicPartition> {
+        self.consumer.assignment().map(|list| self.named(&list)).unwrap_or_default()
+    }
+
+    /// Stops fetching on all partitions, also on those still to come, until [`resume`](Self::resume).
+    ///
+    /// # Errors
+    /// Where the client is broken.
+    pub fn pause(&mut self) -> Result<(), SourceError> {
+        self.paused = true;
+        self.hold(true)
+    }
+
+    /// Fetches again.
+    ///
+    /// # Errors
+    /// Where the client is broken.
+    pub fn resume(&mut self) -> Result<(), SourceError> {
+        self.paused = false;
+        self.hold(false)
+    }
+
+    fn hold(&self, still: bool) -> Result<(), SourceError> {
+        self.consumer
+            .assignment()
+            .and_then(|all| if still { self.consumer.pause(&all) } else { self.consumer.resume(&all) })
+            .map_err(|error| SourceError::of(&error, "pause or resume", ""))
+    }
+
+    /// The committed offsets of this member's partitions; none for those that never committed. Waits for
+    /// transactions that are still open on them.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer within `timeout`.
+    pub fn committed(
+        &self,
+        timeout: Duration,
+    ) -> Result<Vec<(TopicPartition, Option<i64>)>, SourceError> {
+        let list = self
+            .consumer
+            .committed(timeout)
+            .map_err(|error| SourceError::of(&error, "ask for committed offsets", ""))?;
+        list.elements()
+            .iter()
+            .map(|one| {
+                one.error().map_err(|error| SourceError::of(&error, "ask for committed offsets", one.topic()))?;
+                let offset = match one.offset() {
+                    Offset::Offset(next) => Some(next),
+                    _ => None,
+                };
+                Ok((self.name(one.topic(), one.partition()), offset))
+            })
+            .collect()
+    }
+
+    /// Goes back to the committed offsets on every partition: what a unit that failed consumed comes again.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer within `timeout`; the same call can be made again.
+    pub fn rewind(&mut self, timeout: Duration) -> Result<(), SourceError> {
+        self.release()?;
+        let start = match self.start {
+            Start::Earliest => Offset::Beginning,
+            Start::Latest => Offset::End,
+        };
+        let failed = |error: KafkaError| SourceError::of(&error, "go back to committed offsets", "");
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), committed) in self.committed(timeout)? {
+            let offset = committed.map_or(start, Offset::Offset);
+            list.add_partition_offset(&topic, partition, offset).map_err(failed)?;
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        let sought = self.consumer.seek_partitions(list, timeout).map_err(failed)?;
+        sought.elements().iter().try_for_each(|one| one.error().map_err(failed))
+    }
+
+    /// What is known of the brokers and of the way still to go.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let gauges = self.consumer.context().gauges();
+        let lag = self.assigned().into_iter().filter_map(|partition| {
+            let lag = *gauges.lag.get(&(partition.0.to_string(), partition.1))?;
+            Some((partition, lag))
+        });
+        Health { connected: gauges.brokers_up > 0, lag: lag.collect() }
+    }
+
+    /// Leaves the group, so that others get the partitions at once. Waits at most `timeout`: with the
+    /// brokers away the client ends on its own thread.
+    pub fn close(self, timeout: Duration) {
+        let (done, ended) = mpsc::channel();
+        let closing = thread::Builder::new().name("kafka-close".into()).spawn(move || {
+            drop(self);
+            let _ = done.send(());
+        });
+        if closing.is_err() || ended.recv_timeout(timeout).is_err() {
+            tracing::warn!(target: "kafka", "the group was not left within {timeout:?}: others get the partitions when the session ends");
+        }
+    }
+
+    pub(super) fn consumer(&self) -> &BaseConsumer<Member> {
+        &self.consumer
+    }
+
+    /// What proves to the group that this member may commit `offsets`; none where it may not.
+    ///
+    /// The brokers check the generation only, and not even that where the member has lost its membership
+    /// (the proof is then empty, and they take an empty one in a transaction). So: the proof first, then
+    /// whether the assignment was lost, which the client knows before it hands out an empty proof; and the
+    /// partitions must be this member's in this generation, not in the one that `offsets` come from.
+    pub(super) fn membership(&self, offsets: &Offsets) -> Option<ConsumerGroupMetadata> {
+        let proof = self.consumer.group_metadata()?;
+        let assigned = self.assigned();
+        let owned = offsets.0.keys().all(|partition| assigned.contains(partition));
+        (owned && !self.consumer.assignment_lost()).then_some(proof)
+    }
+
+    fn name(&self, topic: &str, partition: i32) -> TopicPartition {
+        let known = self.topics.iter().find(|name| &***name == topic);
+        (known.map_or_else(|| topic.into(), Arc::clone), partition)
+    }
+
+    fn named(&self, list: &TopicPartitionList) -> Vec<TopicPartition> {
+        list.elements().iter().map(|one| self.name(one.topic(), one.partition())).collect()
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.consumer.context().close();
+        if let Err(error) = self.release() {
+            tracing::warn!(target: "kafka", %error, "partitions were not given back");
+        }
+    }
+}
+
+/// Errors after which the client goes on by itself.
+fn ends_by_itself(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::MessageConsumption(RDKafkaErrorCode::PollExceeded) => {
+            tracing::warn!(target: "kafka", "not polled within max.poll.interval.ms: the group has taken the partitions away");
+            true
+        }
+        KafkaError::MessageConsumption(code) => passes(*code),
+        _ => false,
+    }
+}

@@ -1,0 +1,88 @@
+//! The index of decisions: follows their topic and notes where each one lies.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::LearnError;
+use crate::codec;
+use crate::core::label::DecisionRef;
+use crate::core::ledger::Judged;
+use crate::kafka::{Connection, Followed, Follower, From};
+use crate::store::{Batch, IndexEntry, Store};
+
+/// Follows the decisions topic.
+pub struct Index {
+    follower: Follower,
+    /// Entries read and not in the store yet.
+    entries: Vec<IndexEntry>,
+    /// Next offset by partition, of what has been read.
+    positions: BTreeMap<i32, i64>,
+    moved: bool,
+}
+
+impl Index {
+    /// Goes on where the store's index ends; from the oldest decision kept where there is none.
+    ///
+    /// # Errors
+    /// Where the topic cannot be read.
+    pub fn follow(connection: &Connection, topic: &str, store: &Store) -> Result<Self, LearnError> {
+        let positions = store.decision_positions().clone();
+        let follower = Follower::open(connection, topic, &From::Offsets(positions.clone()), super::ANSWER)?;
+        Ok(Self { follower, entries: Vec::new(), positions, moved: false })
+    }
+
+    /// Whether everything that was there at the start is indexed.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.follower.at_end()
+    }
+
+    /// The decisions that have come, at most `most`.
+    ///
+    /// # Errors
+    /// Where the topic cannot be read.
+    pub fn read(&mut self, most: usize) -> Result<Vec<Judged>, LearnError> {
+        let mut read = Vec::new();
+        while read.len() < most {
+            let Followed::Record(record) = self.follower.poll(Duration::ZERO)? else { break };
+            self.positions.insert(record.partition, record.offset + 1);
+            self.moved = true;
+            let Some(payload) = &record.payload else { continue };
+            let decision = match codec::decode_decision(payload) {
+                Ok(decision) => decision,
+                Err(error) => {
+                    let (partition, offset) = (record.partition, record.offset);
+                    tracing::error!(partition, offset, reason = error.name(), "a decision cannot be read");
+                    continue;
+                }
+            };
+            let at = DecisionRef { partition: record.partition, offset: record.offset };
+            let written = record.timestamp.unwrap_or(decision.round_time);
+            self.entries.push(IndexEntry::new(&decision.id, decision.round_time, at, written));
+            read.push(decision.judged(at));
+        }
+        Ok(read)
+    }
+
+    /// Puts the entries into the store, without the positions: what came of these decisions is not
+    /// committed yet, and an entry that is put twice is one.
+    ///
+    /// # Errors
+    /// Where sled fails.
+    pub fn keep(&mut self, store: &mut Store) -> Result<(), LearnError> {
+        if !self.entries.is_empty() {
+            let indexed = std::mem::take(&mut self.entries);
+            store.commit(Batch { indexed, ..Batch::default() })?;
+        }
+        Ok(())
+    }
+
+    /// The positions that a finished unit covers.
+    pub fn covered(&mut self) -> Batch {
+        if !std::mem::take(&mut self.moved) {
+            return Batch::default();
+        }
+        let decisions = self.positions.iter().map(|(partition, next)| (*partition, *next)).collect();
+        Batch { decisions, ..Batch::default() }
+    }
+}

@@ -1,0 +1,239 @@
+//! Joins labels to decisions: which ledger records, and which dead letters, come of what was read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::LearnError;
+use crate::codec;
+use crate::core::book::Book;
+use crate::core::event::Millis;
+use crate::core::label::{DecisionRef, Label};
+use crate::core::ledger::{Filed, Judged, Key, Record, RoundId, Standing};
+use crate::dead_letter::Reason;
+use crate::kafka::{Consumed, Lookup};
+use crate::ops::metrics;
+use crate::store::Store;
+
+/// A label as read, with its record for a dead letter.
+pub struct Read {
+    /// The record.
+    pub record: Consumed,
+    /// The label.
+    pub label: Label,
+    /// Its broker timestamp.
+    pub received: Millis,
+}
+
+/// What a unit will write.
+#[derive(Default)]
+pub struct Joined {
+    records: Vec<Record>,
+    places: BTreeMap<Key, usize>,
+    /// Labels that are refused, with the reason.
+    pub refused: Vec<(Consumed, Reason)>,
+}
+
+impl Joined {
+    /// The ledger records, each key once.
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    fn put(&mut self, record: Record) {
+        let key = record.key();
+        if let Some(slot) = self.places.get(&key).and_then(|at| self.records.get_mut(*at)) {
+            *slot = record;
+        } else {
+            self.places.insert(key, self.records.len());
+            self.records.push(record);
+        }
+    }
+
+    fn get(&self, key: &Key) -> Option<&Record> {
+        self.places.get(key).and_then(|at| self.records.get(*at))
+    }
+}
+
+/// What joining looks at.
+pub struct Join<'a> {
+    /// The ledger as committed.
+    pub book: &'a Book,
+    /// The index of decisions.
+    pub store: &'a Store,
+    /// Fetches decisions.
+    pub lookup: &'a mut Lookup,
+    /// A label is accepted this long after its round.
+    pub horizon: Millis,
+    /// What has come of the unit so far.
+    pub joined: &'a mut Joined,
+}
+
+impl Join<'_> {
+    /// Joins labels, in the order in which they were read.
+    ///
+    /// # Errors
+    /// Where the index or the decisions topic cannot be read.
+    pub fn labels(&mut self, read: Vec<Read>) -> Result<(), LearnError> {
+        let vanished = self.locate(&read)?;
+        for Read { record, label, received } in read {
+            let id = label.round();
+            let Some(round_time) = self.round_time(&id) else {
+                if vanished.contains(&id) {
+                    count(&id.policy, "vanished");
+                    self.joined.refused.push((record, gone()));
+                } else {
+                    self.file(Filed { label, received, standing: Standing::Waiting }, "waiting");
+                }
+                continue;
+            };
+            if received.saturating_sub(round_time) > self.horizon {
+                count(&id.policy, "too_late");
+                self.joined.refused.push((record, too_late()));
+            } else {
+                let delay = received.saturating_sub(round_time) as f64 / 1e3;
+                metrics::LABEL_DELAY.with([&id.policy]).record(delay);
+                self.file(Filed { label, received, standing: Standing::Accepted }, "accepted");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a decision that was read in its topic: it matters where its event has a ledger record.
+    pub fn decision(&mut self, judged: Judged) {
+        if self.book.row(&judged.id).is_some() || self.joined.places.contains_key(&Key::Judged(judged.id.clone())) {
+            self.judge(judged);
+        }
+    }
+
+    /// The round's time, as committed or as this unit will have it.
+    fn round_time(&self, id: &RoundId) -> Option<Millis> {
+        if let Some(Record::Judged(judged)) = self.joined.get(&Key::Judged(id.clone())) {
+            return Some(judged.round_time);
+        }
+        let (rounds, row) = self.book.row(id)?;
+        rounds.is_judged(row).then(|| rounds.round_time(row))
+    }
+
+    /// Fetches the decisions of rounds whose votes are not known; the rounds whose decisions are known to
+    /// have been there and are no more.
+    fn locate(&mut self, read: &[Read]) -> Result<BTreeSet<RoundId>, LearnError> {
+        let mut wanted: BTreeMap<(i32, i64), RoundId> = BTreeMap::new();
+        let mut asked = BTreeSet::new();
+        for Read { label, .. } in read {
+            let id = label.round();
+            if self.round_time(&id).is_some() {
+                continue;
+            }
+            // The reference only locates: the round's votes are those of the lowest decision known.
+            if let Some(DecisionRef { partition, offset }) = label.decision {
+                wanted.insert((partition, offset), id.clone());
+            }
+            if asked.insert(id.clone()) {
+                for (_, at) in self.store.find(&id)? {
+                    wanted.insert((at.partition, at.offset), id.clone());
+                }
+            }
+        }
+        let places: Vec<_> = wanted.keys().copied().collect();
+        let mut vanished = BTreeSet::new();
+        let mut found: BTreeMap<RoundId, Judged> = BTreeMap::new();
+        for ((place, id), record) in wanted.into_iter().zip(self.lookup.fetch(&places, super::ANSWER)?) {
+            let Some(payload) = record.and_then(|record| record.payload) else {
+                vanished.insert(id);
+                continue;
+            };
+            // A hash that two rounds share, or a reference that is wrong, leads to another's decision.
+            let Ok(decision) = codec::decode_decision(&payload) else { continue };
+            if decision.id != id {
+                continue;
+            }
+            let judged = decision.judged(DecisionRef { partition: place.0, offset: place.1 });
+            match found.get(&id) {
+                Some(best) if best.key() <= judged.key() => {}
+                _ => {
+                    found.insert(id, judged);
+                }
+            }
+        }
+        for (id, judged) in found {
+            vanished.remove(&id);
+            self.judge(judged);
+        }
+        Ok(vanished)
+    }
+
+    /// Gives a round its votes, if these are the ones to keep, and the labels that waited for them their
+    /// standing.
+    fn judge(&mut self, judged: Judged) {
+        let key = Key::Judged(judged.id.clone());
+        if let Some(Record::Judged(other)) = self.joined.get(&key)
+            && other.key() <= judged.key()
+        {
+            return;
+        }
+        let round_time = judged.round_time;
+        let id = judged.id.clone();
+        let record = Record::Judged(judged);
+        if !self.book.would_change(&record) {
+            return;
+        }
+        self.joined.put(record);
+        let Some((rounds, row)) = self.book.row(&id) else { return };
+        for filed in rounds.labels(row).into_iter().filter(|filed| filed.standing == Standing::Waiting) {
+            let late = filed.received.saturating_sub(round_time) > self.horizon;
+            let standing = if late { Standing::TooLate } else { Standing::Accepted };
+            let outcome = if late { "waited_too_late" } else { "waited_accepted" };
+            self.file(Filed { standing, ..filed }, outcome);
+        }
+    }
+
+    fn file(&mut self, filed: Filed, outcome: &'static str) {
+        let policy = filed.label.policy.clone();
+        let record = Record::Filed(filed);
+        let older = match (&record, self.joined.get(&record.key())) {
+            (Record::Filed(new), Some(Record::Filed(old))) => new.label.newer(&old.label).is_lt(),
+            _ => false,
+        };
+        if older || !self.book.would_change(&record) {
+            count(&policy, "duplicate");
+            return;
+        }
+        count(&policy, outcome);
+        self.joined.put(record);
+    }
+
+    /// Ends the wait of labels whose decision has not come within twice the horizon before `now`.
+    pub fn expire(&mut self, now: Millis) {
+        let before = now.saturating_sub(self.horizon.saturating_mul(2));
+        let mut over = Vec::new();
+        for rounds in self.book.policies() {
+            for row in rounds.unjudged() {
+                let waiting = rounds.labels(row).into_iter();
+                over.extend(waiting.filter(|filed| filed.standing == Standing::Waiting && filed.received < before));
+            }
+        }
+        for filed in over {
+            self.file(Filed { standing: Standing::Expired, ..filed }, "expired");
+        }
+    }
+}
+
+fn count(policy: &str, outcome: &'static str) {
+    metrics::LABELS.with([policy, outcome]).increment(1);
+}
+
+fn gone() -> Reason {
+    Reason {
+        name: "DecisionVanished",
+        message: "the label's decision is no longer in the decisions topic: keep decisions at least as long \
+                  as learn.horizon_days"
+            .into(),
+    }
+}
+
+fn too_late() -> Reason {
+    Reason {
+        name: "TooLate",
+        message: "the label came later than learn.horizon_days after its round".into(),
+    }
+}

@@ -1,0 +1,168 @@
+//! The ledger as this process has it: read back from its topic, kept in memory, in sled and in the folds.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::LearnError;
+use crate::codec;
+use crate::config::Policies;
+use crate::core::book::{Book, Change};
+use crate::core::fold::{Fold, Settings};
+use crate::kafka::{Connection, Followed, Follower, From};
+use crate::store::{Batch, Store};
+
+/// Records per sled transaction while restoring.
+const CHUNK: usize = 10_000;
+/// How long the ledger topic may stay silent while it is known to hold more.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The ledger: book and folds are what has been read back, nothing else.
+pub struct Ledger {
+    follower: Follower,
+    book: Book,
+    folds: BTreeMap<String, Fold>,
+    /// Offset of the next record to read.
+    next: i64,
+    changes: Vec<Change>,
+    batch: Batch,
+}
+
+impl Ledger {
+    /// What sled holds of the ledger, and the rest from its topic. With an empty store all of it.
+    ///
+    /// # Errors
+    /// Where sled is corrupt (the caller rebuilds it) or the topic cannot be read.
+    pub fn restore(
+        connection: &Connection,
+        topic: &str,
+        store: &mut Store,
+        policies: &Policies,
+        memory: usize,
+    ) -> Result<Self, LearnError> {
+        let next = store.ledger_offset().unwrap_or(0);
+        let mut book = Book::new();
+        let mut changes = Vec::new();
+        for item in store.ledger() {
+            let (_, value) = item?;
+            apply(&mut book, &value, &mut changes)?;
+        }
+        let folds = policies
+            .policies
+            .values()
+            .map(|policy| {
+                let mut settings = Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone());
+                settings.memory = memory;
+                let mut fold = Fold::new(settings);
+                fold.all(&book);
+                (policy.name.clone(), fold)
+            })
+            .collect();
+        let start = BTreeMap::from([(0, next)]);
+        let follower = Follower::open(connection, topic, &From::Offsets(start), super::ANSWER)?;
+        changes.clear();
+        Ok(Self { follower, book, folds, next, changes, batch: Batch::default() })
+    }
+
+    /// The ledger as read back.
+    #[must_use]
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// The folds by policy.
+    pub fn folds(&mut self) -> (&Book, &mut BTreeMap<String, Fold>) {
+        (&self.book, &mut self.folds)
+    }
+
+    /// Offset of the next record to read: what the folds reflect once they are current.
+    #[must_use]
+    pub fn offset(&self) -> i64 {
+        self.next
+    }
+
+    /// Reads to the end that the topic had at the start.
+    ///
+    /// # Errors
+    /// Where the topic falls silent before its end, or sled fails.
+    pub fn read_to_end(&mut self, store: &mut Store) -> Result<(), LearnError> {
+        let mut heard = Instant::now();
+        while !self.follower.at_end() {
+            if self.read(Duration::from_millis(100))? {
+                heard = Instant::now();
+            } else if heard.elapsed() > SILENCE {
+                return Err(LearnError::Silent { next: self.next });
+            }
+            if self.batch.ledger.len() >= CHUNK {
+                self.keep(store, Batch::default())?;
+                tracing::info!(offset = self.next, "restoring the ledger");
+            }
+        }
+        self.keep(store, Batch::default())
+    }
+
+    /// Reads until everything before `offset` has been read: what this process has committed.
+    ///
+    /// # Errors
+    /// Where it does not come back.
+    pub fn read_until(&mut self, offset: i64) -> Result<(), LearnError> {
+        let started = Instant::now();
+        while self.next < offset {
+            if !self.read(Duration::from_millis(100))? && started.elapsed() > SILENCE {
+                return Err(LearnError::Silent { next: self.next });
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is there: edits that an operator wrote.
+    ///
+    /// # Errors
+    /// Where the topic cannot be read.
+    pub fn read_new(&mut self) -> Result<(), LearnError> {
+        while self.read(Duration::ZERO)? {}
+        Ok(())
+    }
+
+    fn read(&mut self, patience: Duration) -> Result<bool, LearnError> {
+        match self.follower.poll(patience)? {
+            Followed::Record(record) => {
+                self.next = record.offset + 1;
+                if let (Some(key), value) = (record.key, record.payload) {
+                    // A tombstone takes a record out of sled; memory forgets it at the next start.
+                    if let Some(value) = &value {
+                        apply(&mut self.book, value, &mut self.changes)?;
+                    }
+                    self.batch.ledger.push((key, value));
+                }
+                for change in self.changes.drain(..) {
+                    let policy = self.book.rounds(change.policy).map(|rounds| rounds.policy().to_owned());
+                    if let Some(fold) = policy.and_then(|policy| self.folds.get_mut(&policy)) {
+                        fold.changed(&change);
+                    }
+                }
+                Ok(true)
+            }
+            Followed::Skipped { asked, from, .. } => Err(LearnError::Lost { asked, from }),
+            Followed::End | Followed::Idle => Ok(false),
+        }
+    }
+
+    /// Writes what was read since the last time to sled, with what the index has learned; one transaction.
+    ///
+    /// # Errors
+    /// Where sled fails.
+    pub fn keep(&mut self, store: &mut Store, index: Batch) -> Result<(), LearnError> {
+        let ledger = std::mem::take(&mut self.batch.ledger);
+        if ledger.is_empty() && index.decisions.is_empty() && store.ledger_offset() == Some(self.next) {
+            return Ok(());
+        }
+        store.commit(Batch { ledger, ledger_offset: Some(self.next), ..index })?;
+        Ok(())
+    }
+}
+
+fn apply(book: &mut Book, value: &[u8], changes: &mut Vec<Change>) -> Result<(), LearnError> {
+    let record = codec::decode_record(value)?;
+    book.apply(&record, changes)?;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Folding and publishing: the predictor of each policy, at most once an interval.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::LearnError;
+use super::ledger::Ledger;
+use crate::codec;
+use crate::core::fold::Fold;
+use crate::core::predictor::{Published, StateHash};
+use crate::kafka::{Outbox, Produced};
+use crate::ops::metrics;
+
+/// Rounds folded between two looks at the labels: some tens of milliseconds.
+const STRETCH: usize = 20_000;
+
+/// Publishes predictors.
+pub struct Publisher {
+    topic: Arc<str>,
+    interval: Duration,
+    last: Option<Instant>,
+    /// What was published last, by policy.
+    published: BTreeMap<String, StateHash>,
+}
+
+impl Publisher {
+    /// Publishes to `topic`, at most every `interval_ms`.
+    #[must_use]
+    pub fn new(topic: &str, interval_ms: u64) -> Self {
+        Self {
+            topic: topic.into(),
+            interval: Duration::from_millis(interval_ms),
+            last: None,
+            published: BTreeMap::new(),
+        }
+    }
+
+    /// Folds a stretch, and publishes what is current if the interval is over.
+    ///
+    /// # Errors
+    /// Where a learner refuses its experts, or publishing fails.
+    pub fn advance(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<(), LearnError> {
+        let (book, folds) = ledger.folds();
+        let mut current = true;
+        for fold in folds.values_mut() {
+            current &= fold.advance(book, STRETCH)?;
+        }
+        if current && self.last.is_none_or(|last| last.elapsed() >= self.interval) {
+            self.publish(ledger, outbox)?;
+        }
+        Ok(())
+    }
+
+    /// Folds everything and publishes it.
+    ///
+    /// # Errors
+    /// Where a learner refuses its experts, or publishing fails.
+    pub fn finish(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<(), LearnError> {
+        let (book, folds) = ledger.folds();
+        for fold in folds.values_mut() {
+            fold.catch_up(book)?;
+        }
+        self.publish(ledger, outbox)
+    }
+
+    fn publish(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<(), LearnError> {
+        let offset = ledger.offset();
+        let (book, folds) = ledger.folds();
+        let mut records = Vec::new();
+        let mut hashes = Vec::new();
+        for (policy, fold) in folds.iter() {
+            let Some(published) = fold.published(book, offset) else { continue };
+            if self.published.get(policy) == Some(&published.state_hash) {
+                continue;
+            }
+            note(&published, fold);
+            hashes.push((policy.clone(), published.state_hash));
+            records.push(Produced {
+                topic: Arc::clone(&self.topic),
+                partition: Some(0),
+                key: Some(policy.clone().into_bytes()),
+                payload: Some(codec::encode_published(&published, codec::Encoding::Avro)?),
+                headers: Vec::new(),
+                timestamp: None,
+            });
+        }
+        if !records.is_empty() {
+            outbox.commit(&records, None)?;
+            self.published.extend(hashes);
+            self.last = Some(Instant::now());
+        }
+        Ok(())
+    }
+}
+
+/// Shows a predictor in the metrics.
+fn note(published: &Published, fold: &Fold) {
+    let policy = published.policy.as_str();
+    metrics::PREDICTORS.with([policy]).increment(1);
+    metrics::ROUNDS.with([policy]).set(published.rounds as f64);
+    for mass in &published.masses {
+        metrics::WEIGHT.with([policy, &mass.member]).set(mass.mass);
+    }
+    if let Some(tally) = fold.tally() {
+        metrics::BRIER.with([policy]).set(tally.brier());
+    }
+    if let Some(certificate) = fold.certificate() {
+        metrics::REGRET.with([policy]).set(certificate.regret);
+        if let Some(bound) = certificate.bound {
+            metrics::REGRET_BOUND.with([policy]).set(bound);
+        }
+    }
+}

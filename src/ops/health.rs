@@ -1,0 +1,208 @@
+//! Health over HTTP: `/livez`, `/readyz` (`?verbose`) and `/metrics`.
+//!
+//! Alive means that the process runs, whatever the broker does: restarting helps against nothing that is seen
+//! here. Ready means that every condition holds.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::metrics::CONDITION;
+
+/// How long a slow reader may delay the end.
+const GRACE: Duration = Duration::from_secs(1);
+/// How often histograms are drained where nobody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Default)]
+struct Condition {
+    holds: bool,
+    note: String,
+}
+
+/// The conditions of readiness. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    conditions: Arc<Mutex<BTreeMap<&'static str, Condition>>>,
+}
+
+impl Health {
+    /// Conditions that do not hold yet. Without any: ready.
+    #[must_use]
+    pub fn new(names: &[&'static str]) -> Self {
+        let health = Self::default();
+        names.iter().for_each(|name| health.set(name, false));
+        health
+    }
+
+    /// Says whether a condition holds; an unknown name is a new condition.
+    pub fn set(&self, name: &'static str, holds: bool) {
+        self.note(name, holds, "");
+    }
+
+    /// The same with a few words for the operator, e.g. `41 % of the ledger read`.
+    pub fn note(&self, name: &'static str, holds: bool, note: &str) {
+        let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        if conditions.get(name).is_some_and(|known| known.holds == holds && known.note == note) {
+            return; // said on every turn of a loop
+        }
+        CONDITION.with([name]).set(if holds { 1.0 } else { 0.0 });
+        conditions.insert(name, Condition { holds, note: note.to_owned() });
+    }
+
+    /// Whether every condition holds.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.conditions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .all(|condition| condition.holds)
+    }
+
+    /// Status and text of `/readyz`: the conditions that do not hold, or all of them.
+    fn report(&self, verbose: bool) -> (StatusCode, String) {
+        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ready = conditions.values().all(|condition| condition.holds);
+        let mut text = String::new();
+        for (name, Condition { holds, note }) in
+            conditions.iter().filter(|(_, found)| verbose || !found.holds)
+        {
+            let mark = if *holds { '+' } else { '-' };
+            let colon = if note.is_empty() { "" } else { ": " };
+            let _ = writeln!(text, "[{mark}] {name}{colon}{note}"); // a String takes everything
+        }
+        text.push_str(if ready { "ready\n" } else { "not ready\n" });
+        (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+    }
+}
+
+/// Why health is not served.
+#[derive(Debug, Error)]
+pub enum HealthError {
+    /// The address cannot be had.
+    #[error("health and metrics cannot be served on {address}: {source}; choose another address")]
+    Address {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refuses a thread or a runtime.
+    #[error("health and metrics cannot be served: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Serves health until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+async fn readyz(
+    State((health, _)): State<(Health, PrometheusHandle)>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let verbose = query.is_some_and(|query| query.split('&').any(|word| word.starts_with("verbose")));
+    health.report(verbose).into_response()
+}
+
+async fn metrics(State((_, handle)): State<(Health, PrometheusHandle)>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
+}
+
+async fn serve(
+    listener: tokio::net::TcpListener,
+    health: Health,
+    handle: PrometheusHandle,
+    stop: oneshot::Receiver<()>,
+) {
+    let router = Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state((health, handle.clone()));
+    let (told, mut stopped) = tokio::sync::watch::channel(());
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+        let _ = stop.await; // a dropped sender stops as well
+        drop(told);
+    });
+    let upkeep = async {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        loop {
+            ticks.tick().await;
+            handle.run_upkeep();
+        }
+    };
+    let end = async {
+        while stopped.changed().await.is_ok() {}
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = serving => if let Err(error) = served { tracing::error!(%error, "health is no longer served") },
+        () = end => {}
+        () = upkeep => {}
+    }
+}
+
+impl Server {
+    /// Serves `health` and the metrics of `handle` on `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// Where the address cannot be had or the system refuses a thread.
+    pub fn start(address: SocketAddr, health: Health, handle: PrometheusHandle) -> Result<Self, HealthError> {
+        let refused = |source| HealthError::Address { address, source };
+        let listener = TcpListener::bind(address).map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        let bound = listener.local_addr().map_err(refused)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("health".to_owned())
+            .spawn(move || runtime.block_on(serve(listener, health, handle, stopped)))?;
+        Ok(Self { address: bound, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops, after answers under way, and waits until the address is free.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // its panic has been printed
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

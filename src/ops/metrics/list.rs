@@ -1,0 +1,210 @@
+//! All metrics, by the room that records them.
+
+use super::{Counter, Description, Gauge, Histogram, Kind};
+
+/// From half a millisecond to half a minute.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// From a second to a quarter of a year.
+const DELAYS: &[f64] = &[
+    1.0,
+    10.0,
+    60.0,
+    600.0,
+    3_600.0,
+    21_600.0,
+    86_400.0,
+    259_200.0,
+    604_800.0,
+    1_209_600.0,
+    2_592_000.0,
+    7_776_000.0,
+];
+const NUMBERS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 2_048.0];
+const TOKENS: &[f64] =
+    &[16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 2_048.0, 4_096.0, 8_192.0, 16_384.0, 32_768.0];
+const RATIOS: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+const ROUND_NUMBERS: &[f64] =
+    &[0.0, 1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0, 10_000_000.0];
+
+macro_rules! metrics {
+    ($($section:literal { $($constant:ident: $handle:ident<$labels:literal> = $kind:expr, $name:literal, $unit:literal,
+        [$($label:literal),*], $help:literal, $alert:literal;)* })*) => {
+        $($(
+            #[doc = $help]
+            pub const $constant: $handle<$labels> = $handle::new($name, [$($label),*]);
+        )*)*
+
+        /// All metrics, by section of docs/metrics.md.
+        pub const SECTIONS: &[(&str, &[Description])] = &[$(($section, &[$(Description {
+            name: $name,
+            kind: $kind,
+            unit: $unit,
+            labels: &[$($label),*],
+            help: $help,
+            alert: $alert,
+        }),*])),*];
+    };
+}
+
+metrics! {
+    "Scoring" {
+        EVENTS: Counter<0> = Kind::Counter, "aegis_events_consumed_total", "events", [],
+            "Events consumed.",
+            "no increase while producers send";
+        DECISIONS: Counter<2> = Kind::Counter, "aegis_decisions_total", "decisions", ["policy", "action"],
+            "Decisions committed, by what is done (`allow`, `block`, `review`).",
+            "the share of one action doubling within an hour";
+        REVIEWS: Counter<2> = Kind::Counter, "aegis_review_requests_total", "requests", ["policy", "reason"],
+            "Decisions that a person should look at, by why.",
+            "more than reviewers can take";
+        DEGRADED: Counter<1> = Kind::Counter, "aegis_degraded_decisions_total", "decisions", ["policy"],
+            "Decisions made while an expert of the panel abstained.",
+            "more than 1 % of decisions";
+        DEAD_LETTERS: Counter<2> = Kind::Counter, "aegis_dead_letters_total", "records", ["side", "reason"],
+            "Dead letters, by the topic they came from (`event`, `label`) and by reason.",
+            "any increase that lasts";
+        QUEUE_EVENTS: Gauge<0> = Kind::Gauge, "aegis_queue_events", "events", [],
+            "Events read and not yet decided.",
+            "at its bound for minutes";
+        QUEUE_SECONDS: Histogram<0> = Kind::Histogram(SECONDS), "aegis_queue_seconds", "seconds", [],
+            "From reading an event to its experts beginning.",
+            "p99 above half of the latency you promise";
+        DECISION_SECONDS: Histogram<0> = Kind::Histogram(SECONDS), "aegis_decision_seconds", "seconds", [],
+            "From reading an event to its decision.",
+            "";
+        END_TO_END_SECONDS: Histogram<0> = Kind::Histogram(SECONDS), "aegis_end_to_end_seconds", "seconds", [],
+            "From an event's broker timestamp to the commit of its decision.",
+            "p99 above the latency you promise";
+    }
+    "Experts" {
+        EXPERT_LOADED: Gauge<1> = Kind::Gauge, "aegis_expert_loaded", "boolean", ["expert"],
+            "1 where the expert is loaded.",
+            "0";
+        VOTES: Counter<1> = Kind::Counter, "aegis_votes_total", "votes", ["expert"],
+            "Votes, shadow votes included.",
+            "no increase while events come";
+        ABSTENTIONS: Counter<2> = Kind::Counter, "aegis_abstentions_total", "abstentions", ["expert", "reason"],
+            "Abstentions, by why.",
+            "`failed`, `timed_out`, `not_finite` or `wrong_shape` increasing";
+        EXPERT_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_expert_seconds", "seconds", ["expert"],
+            "One run of an expert on one batch.",
+            "p99 near the expert's time-out";
+        TOKENIZE_SECONDS: Histogram<0> = Kind::Histogram(SECONDS), "aegis_tokenize_seconds", "seconds", [],
+            "Tokenizing one batch.",
+            "";
+        BATCH_EVENTS: Histogram<0> = Kind::Histogram(NUMBERS), "aegis_batch_events", "events", [],
+            "Events in a batch.",
+            "";
+        BATCH_TOKENS: Histogram<0> = Kind::Histogram(TOKENS), "aegis_batch_tokens", "tokens", [],
+            "Padded tokens of a batch.",
+            "";
+        PADDING_RATIO: Histogram<0> = Kind::Histogram(RATIOS), "aegis_batch_padding_ratio", "ratio", [],
+            "Real tokens of a batch over padded ones: 1 wastes nothing.",
+            "median below 0.7";
+        TRUNCATED: Counter<1> = Kind::Counter, "aegis_truncated_texts_total", "texts", ["expert"],
+            "Texts of which an expert read only the beginning.",
+            "more than you accept";
+    }
+    "Kafka" {
+        TRANSACTIONS: Counter<2> = Kind::Counter, "aegis_transactions_total", "transactions", ["role", "outcome"],
+            "Transactions that ended, by role (`score`, `learn`) and outcome (`committed`, `aborted`, `fenced`).",
+            "`aborted` increasing for minutes; any `fenced` outside of a deployment";
+        TRANSACTION_RECORDS: Histogram<1> = Kind::Histogram(NUMBERS), "aegis_transaction_records", "records", ["role"],
+            "Consumed records of a transaction.",
+            "";
+        COMMIT_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_commit_seconds", "seconds", ["role"],
+            "Committing to Kafka.",
+            "p99 above a second";
+        KAFKA_ERRORS: Counter<2> = Kind::Counter, "aegis_kafka_errors_total", "errors", ["role", "error"],
+            "Errors that ended a transaction, by name.",
+            "increasing for minutes";
+        PARTITIONS: Gauge<1> = Kind::Gauge, "aegis_partitions_assigned", "partitions", ["role"],
+            "Partitions that this process reads.",
+            "0 in every process of a role";
+        LAG: Gauge<3> = Kind::Gauge, "kafka_consumergroup_lag", "messages", ["consumergroup", "topic", "partition"],
+            "Messages between the committed offset and the end, under the name that lag exporters use.",
+            "growing for ten minutes";
+        LAG_SECONDS: Gauge<3> = Kind::Gauge, "kafka_consumergroup_lag_seconds", "seconds", ["consumergroup", "topic", "partition"],
+            "Age of the oldest message not yet committed.",
+            "above the latency you promise";
+    }
+    "Learning" {
+        LABELS: Counter<1> = Kind::Counter, "aegis_labels_total", "labels", ["outcome"],
+            "Labels, by outcome (`accepted`, `waiting`, `too_late`, `expired`, `duplicate`, `vanished`: the decision is gone from its topic).",
+            "`too_late` or `waiting` above a tenth of all; any `vanished`";
+        LABEL_DELAY: Histogram<0> = Kind::Histogram(DELAYS), "aegis_label_delay_seconds", "seconds", [],
+            "From an event's round time to its label's broker timestamp.",
+            "p99 near the horizon";
+        LABELS_WAITING: Gauge<0> = Kind::Gauge, "aegis_labels_waiting", "labels", [],
+            "Labels whose event is not known yet.",
+            "growing for an hour";
+        ROUNDS: Gauge<1> = Kind::Gauge, "aegis_rounds", "rounds", ["policy"],
+            "Rounds that the learner's state is made of.",
+            "no increase while labels come";
+        FOLD_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_fold_seconds", "seconds", ["policy"],
+            "One fold: rewinding to a checkpoint and forward again.",
+            "p99 above ten seconds";
+        FOLD_REWIND: Histogram<1> = Kind::Histogram(ROUND_NUMBERS), "aegis_fold_rewind_rounds", "rounds", ["policy"],
+            "Rounds folded again because a label came late.",
+            "";
+        WEIGHT: Gauge<2> = Kind::Gauge, "aegis_expert_weight", "ratio", ["policy", "expert"],
+            "Share of the aggregation's mass, with a row for each inner learner.",
+            "an expert that you rely on falling below 0.01";
+        REGRET: Gauge<1> = Kind::Gauge, "aegis_policy_regret", "loss", ["policy"],
+            "Loss so far minus that of the best expert in hindsight.",
+            "above `aegis_policy_regret_bound`";
+        REGRET_BOUND: Gauge<1> = Kind::Gauge, "aegis_policy_regret_bound", "loss", ["policy"],
+            "What the regret cannot exceed in theory.",
+            "";
+        BRIER: Gauge<1> = Kind::Gauge, "aegis_policy_brier", "loss", ["policy"],
+            "Mean squared error of p over the rounds, as folded.",
+            "rising by a fifth in a week";
+        PREDICTORS: Counter<1> = Kind::Counter, "aegis_predictors_published_total", "predictors", ["policy"],
+            "Predictors published.",
+            "";
+        PREDICTOR_AGE: Gauge<1> = Kind::Gauge, "aegis_predictor_age_seconds", "seconds", ["policy"],
+            "Time since the predictor in use was published.",
+            "above an hour while labels come";
+        ACTIVE: Gauge<0> = Kind::Gauge, "aegis_learner_active", "boolean", [],
+            "1 where this process is the active learner, 0 on standby.",
+            "the sum over all processes not being 1 for a minute";
+    }
+    "Store" {
+        LEDGER_OFFSET: Gauge<0> = Kind::Gauge, "aegis_ledger_offset", "messages", [],
+            "Next offset of the ledger topic that the state reflects.",
+            "";
+        LEDGER_RECORDS: Gauge<0> = Kind::Gauge, "aegis_ledger_records", "records", [],
+            "Ledger records on disk.",
+            "";
+        INDEX_ENTRIES: Gauge<0> = Kind::Gauge, "aegis_index_entries", "entries", [],
+            "Decisions in the index.",
+            "";
+        INDEX_RUNS: Gauge<0> = Kind::Gauge, "aegis_index_runs", "runs", [],
+            "Sorted runs of the index.",
+            "";
+        STORE_BYTES: Gauge<0> = Kind::Gauge, "aegis_store_bytes", "bytes", [],
+            "The store on disk.",
+            "near the volume's size";
+        STORE_SECONDS: Histogram<0> = Kind::Histogram(SECONDS), "aegis_store_commit_seconds", "seconds", [],
+            "Writing one batch to the store.",
+            "p99 above a second";
+        STORE_REBUILDS: Counter<0> = Kind::Counter, "aegis_store_rebuilds_total", "rebuilds", [],
+            "Times the store could not be trusted and was built again from the topics.",
+            "any increase: the disk or an abrupt stop";
+        STORE_ERRORS: Counter<1> = Kind::Counter, "aegis_store_errors_total", "errors", ["error"],
+            "Errors of the store, by name.",
+            "any increase";
+    }
+    "Process" {
+        CONDITION: Gauge<1> = Kind::Gauge, "aegis_condition", "boolean", ["condition"],
+            "1 where a condition of readiness holds; see `/readyz?verbose`.",
+            "0 for five minutes";
+        LOG_SUPPRESSED: Counter<0> = Kind::Counter, "aegis_log_lines_suppressed_total", "lines", [],
+            "Log lines left out because they repeat.",
+            "";
+        BUILD_INFO: Gauge<1> = Kind::Gauge, "aegis_build_info", "boolean", ["version"],
+            "Always 1; the label says what runs.",
+            "two versions for longer than a deployment takes";
+    }
+}

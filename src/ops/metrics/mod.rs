@@ -1,0 +1,173 @@
+//! Metrics: each a documented constant of [`list`], recorded through the `metrics` crate.
+//!
+//! Names, labels and units are a contract: docs/metrics.md is rendered from the constants and compared by a
+//! test. Units are Prometheus base units, label values come from configuration and enums, never from records.
+
+mod list;
+mod record;
+
+use std::fmt::Write as _;
+
+use metrics::{Label, Unit};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+pub use self::list::*;
+pub use self::record::*;
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts values in these buckets (upper bounds).
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// All that is to be known about a metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Description {
+    /// Its name on /metrics.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What one of it is: `seconds`, `bytes`, `ratio` or a noun.
+    pub unit: &'static str,
+    /// Label names.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+    /// When somebody should be told; empty: never by itself.
+    pub alert: &'static str,
+}
+
+macro_rules! handle {
+    ($(#[$doc:meta])* $name:ident, $handle:ty, $record:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $name<const N: usize> {
+            name: &'static str,
+            labels: [&'static str; N],
+        }
+
+        impl<const N: usize> $name<N> {
+            const fn new(name: &'static str, labels: [&'static str; N]) -> Self {
+                Self { name, labels }
+            }
+
+            /// Its name on /metrics.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                self.name
+            }
+
+            /// The one with these values, in the order of its labels. Keep the handle where it is used often.
+            pub fn with(&self, values: [&str; N]) -> $handle {
+                let labels = self.labels.iter().zip(values);
+                let labels: Vec<_> = labels.map(|(name, value)| Label::new(*name, value.to_owned())).collect();
+                metrics::$record!(self.name, labels)
+            }
+        }
+    };
+}
+
+handle!(
+    /// A counter with N labels.
+    Counter, metrics::Counter, counter
+);
+handle!(
+    /// A gauge with N labels.
+    Gauge, metrics::Gauge, gauge
+);
+handle!(
+    /// A histogram with N labels.
+    Histogram, metrics::Histogram, histogram
+);
+
+fn unit(words: &str) -> Unit {
+    match words {
+        "seconds" => Unit::Seconds,
+        "bytes" => Unit::Bytes,
+        _ => Unit::Count,
+    }
+}
+
+/// Tells the recorder what every metric means.
+pub fn describe_all() {
+    for Description { name, kind, unit: words, help, .. } in all().copied() {
+        match kind {
+            Kind::Counter => metrics::describe_counter!(name, unit(words), help),
+            Kind::Gauge => metrics::describe_gauge!(name, unit(words), help),
+            Kind::Histogram(_) => metrics::describe_histogram!(name, unit(words), help),
+        }
+    }
+    BUILD_INFO.with([env!("CARGO_PKG_VERSION")]).set(1.0);
+}
+
+/// A recorder that knows the histograms' buckets.
+///
+/// # Errors
+/// Where a histogram has no buckets.
+pub fn builder() -> Result<PrometheusBuilder, BuildError> {
+    all().try_fold(PrometheusBuilder::new(), |builder, description| match description.kind {
+        Kind::Histogram(buckets) => {
+            builder.set_buckets_for_metric(Matcher::Full(description.name.to_owned()), buckets)
+        }
+        Kind::Counter | Kind::Gauge => Ok(builder),
+    })
+}
+
+/// Makes the process record metrics, and describes them. Once a process.
+///
+/// # Errors
+/// Where a recorder is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = builder()?.install_recorder()?;
+    describe_all();
+    Ok(handle)
+}
+
+/// docs/metrics.md.
+#[must_use]
+pub fn document() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         Served on `/metrics`. Names, units and labels are stable: this page is made from the code and compared \
+         by a test.\nLabel values come from configuration and fixed lists, never from records.\n",
+    );
+    let mut section = "";
+    for (place, metric) in
+        SECTIONS.iter().flat_map(|(name, metrics)| metrics.iter().map(move |metric| (*name, metric)))
+    {
+        // Writing to a String cannot fail.
+        if place != section {
+            section = place;
+            let _ = write!(
+                page,
+                "\n## {section}\n\n| Metric | Kind, unit | Labels | Says | Alert on |\n|---|---|---|---|---|\n"
+            );
+        }
+        let Description { name, kind, unit, labels, help, alert } = metric;
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
+        let alert = if alert.is_empty() { "–" } else { alert };
+        let _ = writeln!(page, "| `{name}` | {}, {unit} | {labels} | {help} | {alert} |", kind.word());
+    }
+    page
+}
+
+/// All metrics.
+pub fn all() -> impl Iterator<Item = &'static Description> {
+    SECTIONS.iter().flat_map(|(_, metrics)| *metrics)
+}

@@ -1,0 +1,122 @@
+//! What the flows say in one line: each call records one thing that happened.
+
+use std::time::Duration;
+
+use super::list::{
+    ABSTENTIONS, BRIER, COMMIT_SECONDS, DEAD_LETTERS, DECISION_SECONDS, DECISIONS, DEGRADED, INDEX_ENTRIES,
+    INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS, LAG, LAG_SECONDS, LEDGER_OFFSET, LEDGER_RECORDS,
+    PREDICTORS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS,
+    TRUNCATED, VOTES, WEIGHT,
+};
+use crate::core::decision::Decision;
+use crate::core::event::Millis;
+use crate::core::learners::Tally;
+use crate::core::learners::tally::Certificate;
+use crate::core::predictor::Published;
+use crate::core::vote::Outcome;
+
+/// Gauges and histograms are `f64`: exact to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+fn signed(number: i64) -> f64 {
+    number as f64
+}
+
+/// An event was decided. Policies and experts are configured ones, so their labels are bounded.
+pub fn decision(decision: &Decision) {
+    let policy = decision.id.policy.as_str();
+    DECISIONS.with([policy, decision.action.word()]).increment(1);
+    DECISION_SECONDS.with([]).record(signed(decision.latency_micros) / 1e6);
+    if let Some(reason) = decision.review {
+        REVIEWS.with([policy, reason.word()]).increment(1);
+    }
+    if decision.degraded {
+        DEGRADED.with([policy]).increment(1);
+    }
+    for weighed in &decision.votes {
+        let vote = &weighed.vote;
+        match &vote.outcome {
+            Outcome::Voted { .. } => VOTES.with([&vote.expert]).increment(1),
+            Outcome::Abstained(reason) => ABSTENTIONS.with([&vote.expert, reason.word()]).increment(1),
+        }
+        if vote.truncated {
+            TRUNCATED.with([&vote.expert]).increment(1);
+        }
+    }
+}
+
+/// A record from the side of `event`s or `label`s went to the dead letters.
+pub fn dead_letter(side: &'static str, reason: &'static str) {
+    DEAD_LETTERS.with([side, reason]).increment(1);
+}
+
+/// A transaction (or what stands for one) of so many records was committed.
+pub fn commit(role: &'static str, records: usize, took: Duration) {
+    TRANSACTIONS.with([role, "committed"]).increment(1);
+    TRANSACTION_RECORDS.with([role]).record(float(records as u64));
+    COMMIT_SECONDS.with([role]).record(took);
+}
+
+/// A transaction was given up; `error` is the name of why.
+pub fn aborted(role: &'static str, error: &'static str) {
+    TRANSACTIONS.with([role, "aborted"]).increment(1);
+    KAFKA_ERRORS.with([role, error]).increment(1);
+}
+
+/// Another process has taken over.
+pub fn fenced(role: &'static str) {
+    TRANSACTIONS.with([role, "fenced"]).increment(1);
+}
+
+/// What became of a label.
+pub fn label(outcome: &'static str) {
+    LABELS.with([outcome]).increment(1);
+}
+
+/// A label came so long after its event.
+pub fn label_delay(delay: Millis) {
+    LABEL_DELAY.with([]).record(signed(delay) / 1e3);
+}
+
+/// A predictor is published; the tally is its fold's, where one is kept.
+pub fn predictor(published: &Published, tally: Option<&Tally>) {
+    let policy = published.policy.as_str();
+    PREDICTORS.with([policy]).increment(1);
+    ROUNDS.with([policy]).set(float(published.rounds));
+    LEDGER_OFFSET.with([]).set(signed(published.ledger_offset));
+    for mass in &published.masses {
+        WEIGHT.with([policy, &mass.member]).set(mass.mass);
+    }
+    if let Some(tally) = tally {
+        BRIER.with([policy]).set(tally.brier());
+    }
+}
+
+/// The greatest regret of a policy's learner, with its bound where one is proven.
+pub fn certificate(policy: &str, certificate: &Certificate) {
+    REGRET.with([policy]).set(certificate.regret);
+    if let Some(bound) = certificate.bound {
+        REGRET_BOUND.with([policy]).set(bound);
+    }
+}
+
+/// So many messages, the oldest of this age where it is known, are not committed yet.
+pub fn lag(group: &str, topic: &str, partition: i32, messages: i64, age: Option<Duration>) {
+    let partition = partition.to_string();
+    LAG.with([group, topic, &partition]).set(signed(messages));
+    if let Some(age) = age {
+        LAG_SECONDS.with([group, topic, &partition]).set(age.as_secs_f64());
+    }
+}
+
+/// Sizes of the store.
+pub fn store(ledger_records: u64, index_entries: u64, index_runs: usize, disk_bytes: u64) {
+    LEDGER_RECORDS.with([]).set(float(ledger_records));
+    INDEX_ENTRIES.with([]).set(float(index_entries));
+    INDEX_RUNS.with([]).set(float(index_runs as u64));
+    STORE_BYTES.with([]).set(float(disk_bytes));
+}

@@ -1,0 +1,215 @@
+//! Stopping: the first SIGTERM or SIGINT asks to finish, the second to abort, the third ends the process.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How a command of ours ends, after sysexits.h where that has a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All well; also a clean end after SIGTERM.
+    Success = 0,
+    /// The command line is wrong.
+    Usage = 64,
+    /// Input data is wrong.
+    Data = 65,
+    /// A broker, a file of the experts or another service is missing.
+    Unavailable = 69,
+    /// A fault of ours.
+    Internal = 70,
+    /// The configuration is wrong.
+    Config = 78,
+    /// Ended by Ctrl-C.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+/// Who asks to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// SIGTERM: an orchestrator.
+    Terminate,
+    /// SIGINT: a person at a terminal.
+    Interrupt,
+    /// The program itself, because it cannot go on.
+    Program,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct State {
+    first: Option<Asker>,
+    aborted: bool,
+}
+
+/// Says whether to stop. Clones share one state.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    shared: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Shutdown {
+    /// One that only [`request`](Self::request) sets off.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One that follows the process's signals, in a thread of its own.
+    ///
+    /// # Errors
+    /// Where the system refuses the thread or the signals.
+    pub fn on_signals() -> io::Result<Self> {
+        let shutdown = Self::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let (mut terminate, mut interrupt) = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        let told = shutdown.clone();
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    let asker = tokio::select! {
+                        Some(()) = terminate.recv() => Asker::Terminate,
+                        Some(()) = interrupt.recv() => Asker::Interrupt,
+                        else => return,
+                    };
+                    if told.aborted() {
+                        // Neither finishing nor aborting ended it: the sender wants it gone.
+                        std::process::exit(i32::from(Exit::Interrupted.code()));
+                    }
+                    told.request(asker);
+                }
+            });
+        })?;
+        Ok(shutdown)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks to finish; asked again, to abort.
+    pub fn request(&self, asker: Asker) {
+        let mut state = self.state();
+        match state.first {
+            None => state.first = Some(asker),
+            Some(_) => state.aborted = true,
+        }
+        drop(state);
+        self.shared.1.notify_all();
+    }
+
+    /// Whether to finish: fetch nothing more, commit what is in work, leave.
+    #[must_use]
+    pub fn requested(&self) -> bool {
+        self.state().first.is_some()
+    }
+
+    /// Whether to abort what is in work.
+    #[must_use]
+    pub fn aborted(&self) -> bool {
+        self.state().aborted
+    }
+
+    /// Who asked first.
+    #[must_use]
+    pub fn asker(&self) -> Option<Asker> {
+        self.state().first
+    }
+
+    /// How a process that did as it was asked ends.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        let State { first, aborted } = *self.state();
+        match first {
+            Some(Asker::Interrupt) => Exit::Interrupted,
+            Some(Asker::Terminate) if aborted => Exit::Interrupted,
+            _ => Exit::Success,
+        }
+    }
+
+    fn wait_while(&self, limit: Option<Duration>, go_on: impl Fn(&State) -> bool) -> bool {
+        let until = limit.map(|limit| Instant::now() + limit);
+        let mut state = self.state();
+        while go_on(&state) {
+            state = match until {
+                None => self.shared.1.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return false;
+                    }
+                    self.shared.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        true
+    }
+
+    /// Waits until asked to finish.
+    pub fn wait(&self) {
+        self.wait_while(None, |state| state.first.is_none());
+    }
+
+    /// Waits until asked to finish, at most so long; whether asked. The pause of a loop that ends promptly.
+    #[must_use]
+    pub fn wait_for(&self, limit: Duration) -> bool {
+        self.wait_while(Some(limit), |state| state.first.is_none())
+    }
+
+    /// Waits until asked to abort, at most so long; whether asked.
+    #[must_use]
+    pub fn wait_for_abort(&self, limit: Duration) -> bool {
+        self.wait_while(Some(limit), |state| !state.aborted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_finishes_second_aborts() {
+        let shutdown = Shutdown::new();
+        assert!(!shutdown.requested() && !shutdown.wait_for(Duration::from_millis(1)));
+        shutdown.clone().request(Asker::Terminate);
+        assert!(shutdown.requested() && !shutdown.aborted() && shutdown.wait_for(Duration::ZERO));
+        assert_eq!(shutdown.exit(), Exit::Success);
+        assert!(!shutdown.wait_for_abort(Duration::from_millis(1)));
+        shutdown.request(Asker::Interrupt);
+        assert!(shutdown.aborted() && shutdown.wait_for_abort(Duration::ZERO));
+        assert_eq!((shutdown.asker(), shutdown.exit()), (Some(Asker::Terminate), Exit::Interrupted));
+    }
+
+    #[test]
+    fn those_who_wait_are_woken() {
+        let shutdown = Shutdown::new();
+        let waiting = std::thread::spawn({
+            let shutdown = shutdown.clone();
+            move || {
+                shutdown.wait();
+                shutdown.asker()
+            }
+        });
+        shutdown.request(Asker::Program);
+        assert_eq!(waiting.join().ok().flatten(), Some(Asker::Program));
+    }
+}

@@ -1,0 +1,144 @@
+//! Logs: text or JSON on standard error, times in UTC.
+//!
+//! Message text (what users wrote) is never logged at any level, nor put into an error that might be.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why logging was not set up.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// The filter is not one.
+    #[error(
+        "the log filter `{filter}` cannot be read ({why}): write e.g. `info` or `info,aegis::learn=debug`"
+    )]
+    Filter {
+        /// As configured.
+        filter: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Logging is set up already.
+    #[error("logging was set up before: {0}")]
+    Twice(String),
+}
+
+fn filter(words: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder()
+        .parse(words)
+        .map_err(|error| TelemetryError::Filter { filter: words.to_owned(), why: error.to_string() })
+}
+
+/// Sets logging up for the process. Colours only on a terminal.
+///
+/// # Errors
+/// Where the filter cannot be read or logging was set up before.
+pub fn init(format: Format, words: &str) -> Result<(), TelemetryError> {
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter(words)?)
+        .with_ansi(terminal)
+        .with_writer(std::io::stderr);
+    let set = match format {
+        Format::Text => lines.try_init(),
+        Format::Json => lines.json().flatten_event(true).try_init(),
+    };
+    set.map_err(|error| TelemetryError::Twice(error.to_string()))
+}
+
+/// How many kinds of lines are told apart; beyond, all are forgotten and may be logged once more.
+const KINDS: usize = 1_024;
+
+/// Keeps lines that repeat from flooding the log: one of a kind per interval.
+///
+/// ```
+/// # use std::time::Duration;
+/// # let repeats = aegis::ops::telemetry::Repeats::new(Duration::from_secs(10));
+/// if let Some(suppressed) = repeats.allow("NotAvro") {
+///     tracing::warn!(suppressed, "events that are not Avro go to the dead letters");
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Repeats {
+    every: Duration,
+    seen: Mutex<HashMap<String, (Instant, u64)>>,
+}
+
+impl Repeats {
+    /// At most one line of a kind per `every`.
+    #[must_use]
+    pub fn new(every: Duration) -> Self {
+        Self { every, seen: Mutex::default() }
+    }
+
+    /// Whether to log a line of this kind now: with the number suppressed since the last.
+    pub fn allow(&self, kind: &str) -> Option<u64> {
+        self.allow_at(kind, Instant::now())
+    }
+
+    fn allow_at(&self, kind: &str, now: Instant) -> Option<u64> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((last, suppressed)) = seen.get_mut(kind) {
+            if now.saturating_duration_since(*last) < self.every {
+                *suppressed += 1;
+                return None;
+            }
+            *last = now;
+            return Some(std::mem::take(suppressed));
+        }
+        if seen.len() >= KINDS {
+            seen.clear();
+        }
+        seen.insert(kind.to_owned(), (now, 0));
+        Some(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters() {
+        assert!(filter("info,aegis::learn=debug").is_ok());
+        let wrong = filter("aegis=loud").err().map(|error| error.to_string());
+        assert!(wrong.is_some_and(|said| said.contains("`aegis=loud`")));
+    }
+
+    #[test]
+    fn repeats_are_counted_not_logged() {
+        let repeats = Repeats::new(Duration::from_secs(10));
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(repeats.allow_at("a", start), Some(0));
+        assert_eq!(repeats.allow_at("a", after(1)), None);
+        assert_eq!(repeats.allow_at("b", after(1)), Some(0));
+        assert_eq!(repeats.allow_at("a", after(9)), None);
+        assert_eq!(repeats.allow_at("a", after(10)), Some(2));
+        assert_eq!(repeats.allow_at("a", after(19)), None);
+    }
+
+    #[test]
+    fn hostile_kinds_are_bounded() {
+        let repeats = Repeats::new(Duration::from_secs(10));
+        let now = Instant::now();
+        for kind in 0..KINDS * 3 {
+            assert_eq!(repeats.allow_at(&kind.to_string(), now), Some(0));
+        }
+        assert!(repeats.seen.lock().unwrap().len() <= KINDS);
+    }
+}

@@ -1,0 +1,31 @@
+//! The table of topics: what each one must be like for the promises to hold.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::kafka::topics::{Cleanup, TopicSpec};
+
+/// The topics of a configuration; `partitions` is for those made anew, but for the internal ones, which
+/// have one. Decisions need as many partitions as events have.
+#[must_use]
+pub fn table(config: &Config, partitions: i32) -> Vec<TopicSpec> {
+    let topics = &config.topics;
+    let horizon = Duration::from_secs(u64::from(config.learn.horizon_days) * 86_400);
+    let spec = |name: &str, partitions| TopicSpec::new(name, partitions);
+    let compacted = |name: &str| TopicSpec { exactly: true, cleanup: Some(Cleanup::Compact), ..spec(name, 1) };
+    vec![
+        // Events and labels belong to their producers; only the clock that stamps them matters.
+        TopicSpec { log_append_time: true, ..spec(&topics.events, partitions) },
+        TopicSpec {
+            exactly: true,
+            cleanup: Some(Cleanup::Delete),
+            keeps: Some(horizon),
+            ..spec(&topics.decisions, partitions)
+        },
+        TopicSpec { log_append_time: true, ..spec(&topics.labels, partitions) },
+        spec(&topics.dlq, partitions),
+        compacted(&topics.rounds),
+        compacted(&topics.weights),
+        TopicSpec { exactly: true, ..spec(&topics.election, 1) },
+    ]
+}

@@ -1,0 +1,131 @@
+//! Events as people and tools send them.
+
+use aegis::codec::{Encoding, MAX_DEPTH, MAX_EVENT, decode_event, encode_event};
+use aegis::core::event::{MAX_ID, MAX_TEXT, MAX_TURNS, Role};
+
+use crate::{defaults, event, examples, refused};
+
+#[test]
+fn the_least_event() {
+    let found = event(r#"  {"id":"e","text":"hello"}"#).unwrap();
+    assert_eq!((found.id.as_str(), found.conversation.as_str()), ("e", "e"));
+    assert_eq!((found.tenant.as_str(), found.policy.as_str()), ("home", "plain"));
+    assert_eq!((found.turns[0].role, found.judged_text()), (Role::User, "hello"));
+    assert_eq!((found.subject, found.time, found.metadata.len()), (None, None, 0));
+}
+
+#[test]
+fn an_event_with_turns_judges_the_last() {
+    let turns = r#"[{"role":"system","text":"a"},{"text":"b"},{"role":"assistant","text":"","x":[{}]}]"#;
+    let found =
+        event(format!(r#"{{"id":"e","turns":{turns},"subject":null,"other":[1,{{"a":2}}]}}"#)).unwrap();
+    assert_eq!(found.judged, 2);
+    assert_eq!(found.turns[1].role, Role::User);
+    assert_eq!(event(format!(r#"{{"id":"e","turns":{turns},"judged":0.0}}"#)).unwrap().judged, 0);
+}
+
+#[test]
+fn times_are_milliseconds_or_rfc_3339() {
+    let time =
+        |value: &str| event(format!(r#"{{"id":"e","text":"","time":{value}}}"#)).map(|event| event.time);
+    assert_eq!(time("1772353800250"), Ok(Some(1_772_353_800_250)));
+    assert_eq!(time("1.77235380025e12"), Ok(Some(1_772_353_800_250)));
+    assert_eq!(time(r#""2026-03-01T09:30:00.25+01:00""#), Ok(Some(1_772_353_800_250)));
+    assert_eq!(time(r#""2090-01-01T00:00:00Z""#), Ok(Some(3_786_912_000_000)));
+    for bad in ["1.5", "1e300", "true", "[]", r#""yesterday""#, "9223372036854775807", "18446744073709551615"]
+    {
+        assert_eq!(refused(time(bad)), "BadValue time", "{bad}");
+    }
+}
+
+#[test]
+fn avro_events_take_the_defaults_too() {
+    // Hand-made: id "e", five nulls, no turns but one (user, "hi"), null, no metadata.
+    let header = encode_event(&examples::event(), Encoding::Avro).unwrap()[..10].to_vec();
+    let datum = b"\x02e\0\0\0\0\0\x02\0\x04hi\0\0\0";
+    let found = decode_event(&[&header[..], datum].concat(), &defaults()).unwrap();
+    assert_eq!(found, event(r#"{"id":"e","text":"hi"}"#).unwrap());
+    // The same in a block that says its size.
+    let datum = b"\x02e\0\0\0\0\0\x01\x08\0\x04hi\0\0\0";
+    assert_eq!(decode_event(&[&header[..], datum].concat(), &defaults()).unwrap(), found);
+}
+
+/// Bytes that fastavro wrote, by the recipe in docs/records.md.
+#[test]
+fn other_libraries_avro_is_read() {
+    let bytes = b"\xc3\x01\xac\xee\x0e\x27\x8e\xd4\x4c\xdf\x06e-1\0\0\0\0\0\x02\0\x0ahello\0\0\0";
+    assert_eq!(decode_event(bytes, &defaults()), event(r#"{"id":"e-1","text":"hello"}"#));
+}
+
+#[test]
+fn events_that_are_refused() {
+    let turn = |inner: &str| event(format!(r#"{{"id":"e","turns":[{inner}]}}"#));
+    for (result, expected) in [
+        (event("{}"), "MissingField id"),
+        (event(r#"{"id":"e"}"#), "MissingField turns"),
+        (event(r#"{"id":null,"text":""}"#), "MissingField id"),
+        (event(r#"{"id":5,"text":""}"#), "BadValue id"),
+        (event(r#"{"id":"","text":""}"#), "EmptyId"),
+        (event(r#"{"id":"e","text":"","tenant":""}"#), "EmptyId"),
+        (event(r#"{"id":"e","text":"","subject":[]}"#), "BadValue subject"),
+        (event(r#"{"id":"e","text":{}}"#), "BadValue text"),
+        (event(r#"{"id":"e","turns":"x"}"#), "BadValue turns"),
+        (event(r#"{"id":"e","turns":[]}"#), "NoJudgedTurn"),
+        (turn("1"), "BadValue turns"),
+        (turn("null"), "BadValue turns"),
+        (turn(r#"["user","x"]"#), "BadValue turns"),
+        (turn("{}"), "MissingField turns.text"),
+        (turn(r#"{"text":1}"#), "BadValue turns.text"),
+        (turn(r#"{"text":"","role":"boss"}"#), "BadValue turns.role"),
+        (event(r#"{"id":"e","text":"","judged":1}"#), "NoJudgedTurn"),
+        (event(r#"{"id":"e","text":"","judged":-1}"#), "BadValue judged"),
+        (event(r#"{"id":"e","text":"","metadata":{"a":1}}"#), "BadValue metadata"),
+        (event(r#"{"id":"e","text":"","metadata":[]}"#), "BadValue metadata"),
+        (event(r#"{"id":"e","id":"e","text":""}"#), "BadJson"),
+        (event(r#"{"id":"e","text":"\ud800"}"#), "BadJson"),
+        (event(r#"{"id":"e","text":""} x"#), "BadJson"),
+        (event(""), "Empty"),
+        (event("   "), "NotAvro"),
+        (event("hello"), "NotAvro"),
+        (event("[]"), "NotAvro"),
+        (decode_event(b"{\"id\":\"\xff\"}", &defaults()), "NotJson"),
+        (decode_event(b"\xc3\x01", &defaults()), "Malformed"),
+        (decode_event(b"\xc3\x02abc", &defaults()), "NotAvro"),
+    ] {
+        assert_eq!(refused(result), expected);
+    }
+}
+
+#[test]
+fn bounds_of_events() {
+    let text = |bytes: usize| format!(r#"{{"id":"e","text":"{}"}}"#, "a".repeat(bytes));
+    assert!(event(text(MAX_TEXT)).is_ok());
+    assert_eq!(refused(event(text(MAX_TEXT + 1))), "TextTooLong");
+    assert_eq!(refused(event(text(MAX_EVENT - 40))), "TextTooLong");
+    assert_eq!(refused(event(text(MAX_EVENT))), "TooLarge");
+    // Escaped as other languages' writers do, the greatest text still fits.
+    let escaped = format!(r#"{{"id":"e","text":"{}"}}"#, "\\u0436".repeat(MAX_TEXT / 2));
+    assert_eq!(event(&escaped).unwrap().judged_text().len(), MAX_TEXT);
+    let turns =
+        |count: usize| format!(r#"{{"id":"e","turns":[{}]}}"#, vec![r#"{"text":""}"#; count].join(","));
+    assert!(event(turns(MAX_TURNS)).is_ok());
+    assert_eq!(event(turns(300_000)).unwrap_err().to_string().split(' ').next(), Some("300000"));
+    assert_eq!(refused(event(turns(MAX_TURNS + 1))), "TooManyTurns");
+    let id = format!(r#"{{"id":"{}","text":""}}"#, "i".repeat(MAX_ID + 1));
+    assert_eq!(refused(event(&id)), "IdTooLong");
+    let notes: Vec<_> = (0..1_000).map(|note| format!(r#""{note}":"""#)).collect();
+    let notes = format!(r#"{{"id":"e","text":"","metadata":{{{}}}}}"#, notes.join(","));
+    assert_eq!(refused(event(&notes)), "MetadataTooLarge");
+}
+
+/// Deep nesting, also where nothing would look.
+#[test]
+fn nesting_is_bounded() {
+    let nested =
+        |depth: usize| format!(r#"{{"id":"e","text":"[[[","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    assert!(event(nested(MAX_DEPTH - 1)).is_ok());
+    assert_eq!(refused(event(nested(MAX_DEPTH))), "TooDeep");
+    assert_eq!(refused(event(nested(1_000_000))), "TooDeep");
+    let quoted = format!(r#"{{"id":"e","text":"\\\"{}"}}"#, "[".repeat(1_000));
+    assert!(event(&quoted).is_ok());
+}

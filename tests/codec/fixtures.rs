@@ -1,0 +1,184 @@
+//! Records as earlier versions wrote them are read for ever. A changed schema gets a further folder of
+//! fixtures; those that are there never change.
+//!
+//! `cargo test --test codec -- --ignored write_missing_fixtures` writes the fixtures that are missing.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::examples;
+use aegis::codec::{
+    DecodeError, Defaults, EncodeError, Encoding, SCHEMAS, decode_decision, decode_event, decode_label,
+    decode_published, decode_record, encode_decision, encode_event, encode_label, encode_published,
+    encode_record,
+};
+use aegis::core::ledger::Record;
+use apache_avro::Schema;
+use apache_avro::schema_compatibility::SchemaCompatibility;
+use serde_json::Value;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/records/v1")
+}
+
+fn path(name: &str, encoding: Encoding) -> PathBuf {
+    let ending = match encoding {
+        Encoding::Avro => "avro",
+        Encoding::Json => "json",
+    };
+    folder().join(format!("{name}.{ending}"))
+}
+
+fn records() -> [(&'static str, Record); 4] {
+    [
+        ("judged", examples::judged()),
+        ("filed", examples::filed()),
+        ("quarantine", examples::quarantine()),
+        ("erasure", examples::erasure()),
+    ]
+}
+
+/// The fixture is read as the value, and the value is written as the fixture.
+fn same<T: PartialEq + Debug>(
+    name: &str,
+    value: &T,
+    encode: fn(&T, Encoding) -> Result<Vec<u8>, EncodeError>,
+    decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+) {
+    for encoding in [Encoding::Avro, Encoding::Json] {
+        let path = path(name, encoding);
+        let fixture = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(decode(&fixture).as_ref(), Ok(value), "{name} {encoding:?}");
+        assert_eq!(encode(value, encoding).as_ref(), Ok(&fixture), "{name} {encoding:?}");
+    }
+}
+
+#[test]
+fn fixtures_are_read_and_written_the_same() {
+    // No defaults: the fixtures name everything.
+    let defaults = Defaults::default();
+    same("event", &examples::event(), encode_event, |bytes| decode_event(bytes, &defaults));
+    same("label", &examples::label(), encode_label, |bytes| decode_label(bytes, &defaults));
+    same("decision", &examples::decision(), encode_decision, decode_decision);
+    same("predictor", &examples::published(), encode_published, decode_published);
+    for (name, record) in records() {
+        same(name, &record, encode_record, decode_record);
+    }
+}
+
+#[test]
+#[ignore = "writes fixtures; run it after adding one"]
+fn write_missing_fixtures() {
+    fs::create_dir_all(folder()).unwrap();
+    for encoding in [Encoding::Avro, Encoding::Json] {
+        let mut found = vec![
+            ("event", encode_event(&examples::event(), encoding)),
+            ("label", encode_label(&examples::label(), encoding)),
+            ("decision", encode_decision(&examples::decision(), encoding)),
+            ("predictor", encode_published(&examples::published(), encoding)),
+        ];
+        found.extend(records().map(|(name, record)| (name, encode_record(&record, encoding))));
+        for (name, bytes) in found {
+            let path = path(name, encoding);
+            if !path.exists() {
+                fs::write(path, bytes.unwrap()).unwrap();
+            }
+        }
+    }
+}
+
+/// Calls `visit` with every object of a schema that names a type or a field.
+fn walk(schema: &Value, visit: &mut impl FnMut(&Value)) {
+    match schema {
+        Value::Array(branches) => branches.iter().for_each(|branch| walk(branch, visit)),
+        Value::Object(fields) => {
+            if fields.contains_key("name") {
+                visit(schema);
+            }
+            for nested in ["type", "items", "values", "fields"] {
+                fields.get(nested).into_iter().for_each(|nested| walk(nested, visit));
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_type_and_field_is_documented() {
+    for (record, text) in SCHEMAS {
+        let schema: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(schema["namespace"], "aegis.v1");
+        let mut seen = 0;
+        walk(&schema, &mut |named| {
+            seen += 1;
+            let doc = named["doc"].as_str().unwrap_or_default();
+            assert!(doc.ends_with('.'), "{record}: {} has no doc", named["name"]);
+        });
+        assert!(seen > 9, "{record} has {seen} documented names");
+    }
+}
+
+/// What may be left out can be added, what has a default can be removed, in both directions: nullable
+/// fields start with null, and enums that may grow say how a reader takes a symbol it does not know.
+#[test]
+fn schemas_can_evolve() {
+    let closed = BTreeSet::from(["Finding"]);
+    for (record, text) in SCHEMAS {
+        let schema: Value = serde_json::from_str(text).unwrap();
+        walk(&schema, &mut |named| {
+            if let Some(branches) = named["type"].as_array() {
+                assert_eq!(branches[0], "null", "{record}: {}", named["name"]);
+                assert_eq!(named.get("default"), Some(&Value::Null), "{record}: {}", named["name"]);
+            }
+            if named["type"] == "enum" && !closed.contains(named["name"].as_str().unwrap()) {
+                let symbols = named["symbols"].as_array().unwrap();
+                assert!(symbols.contains(&named["default"]), "{record}: {}", named["name"]);
+            }
+        });
+    }
+}
+
+/// The schemas as the first version had them.
+fn first() -> Vec<(&'static str, Schema)> {
+    let files = ["event", "label", "decision", "ledger", "predictor"];
+    let read = |file: &&str| fs::read_to_string(folder().join(format!("{file}.avsc"))).unwrap();
+    let parsed = files.iter().map(|file| Schema::parse_str(&read(file)).unwrap());
+    SCHEMAS.iter().map(|(record, _)| *record).zip(parsed).collect()
+}
+
+#[test]
+fn schemas_and_their_first_versions_read_each_other() {
+    for ((record, text), (_, first)) in SCHEMAS.iter().zip(first()) {
+        let now = Schema::parse_str(text).unwrap();
+        let found = SchemaCompatibility::mutual_read(&first, &now);
+        assert!(found.is_ok(), "{record}: {found:?}");
+    }
+}
+
+/// Not only are they the same today: what a later version may do is compatible, what it must not is not.
+#[test]
+fn compatible_changes_are_told_from_others() {
+    let (_, first) = first().swap_remove(0);
+    let changed = |change: fn(&mut Value)| {
+        let mut schema: Value = serde_json::from_str(SCHEMAS[0].1).unwrap();
+        change(&mut schema);
+        SchemaCompatibility::mutual_read(&first, &Schema::parse(&schema).unwrap()).is_ok()
+    };
+    assert!(changed(|_| {}));
+    assert!(changed(|schema| {
+        let field = serde_json::json!({"name": "language", "type": ["null", "string"], "default": null});
+        schema["fields"].as_array_mut().unwrap().push(field);
+    }));
+    assert!(changed(|schema| {
+        schema["fields"].as_array_mut().unwrap().retain(|field| field["name"] != "metadata");
+    }));
+    assert!(!changed(|schema| {
+        let field = serde_json::json!({"name": "language", "type": "string"});
+        schema["fields"].as_array_mut().unwrap().push(field);
+    }));
+    assert!(!changed(|schema| {
+        schema["fields"].as_array_mut().unwrap().retain(|field| field["name"] != "id");
+    }));
+}

@@ -1,0 +1,37 @@
+//! The codec: what it makes of records as people, tools and earlier versions wrote them, every way it
+//! refuses, and that any value comes back.
+
+mod events;
+mod examples;
+mod fixtures;
+mod labels;
+mod properties;
+mod records;
+mod speed;
+mod strategies;
+
+use aegis::codec::{DecodeError, Defaults, decode_event, decode_label};
+use aegis::core::event::Event;
+use aegis::core::label::Label;
+
+fn defaults() -> Defaults {
+    Defaults { tenant: "home".to_owned(), policy: "plain".to_owned() }
+}
+
+fn event(record: impl AsRef<[u8]>) -> Result<Event, DecodeError> {
+    decode_event(record.as_ref(), &defaults())
+}
+
+fn label(record: impl AsRef<[u8]>) -> Result<Label, DecodeError> {
+    decode_label(record.as_ref(), &defaults())
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, DecodeError>) -> String {
+    let error = result.unwrap_err();
+    match error {
+        DecodeError::MissingField { field } | DecodeError::BadValue { field } => {
+            format!("{} {field}", error.name())
+        }
+        _ => error.name().to_owned(),
+    }
+}

@@ -1,0 +1,237 @@
+//! Any value that core allows, small enough to be quick.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aegis::codec::time::{EARLIEST, LATEST};
+use aegis::core::decision::{Decision, Origin, ReviewReason, WeighedVote};
+use aegis::core::event::{Event, Role, Turn};
+use aegis::core::features::DIMENSIONS;
+use aegis::core::label::{DecisionRef, Finding, Label, Source};
+use aegis::core::learners::{LearnerSpec, Mass, Name, Noise};
+use aegis::core::ledger::{
+    Edit, EditAction, Filed, Judged, Key, Reading, Record, RoundId, RoundVote, Standing,
+};
+use aegis::core::policy::Action;
+use aegis::core::predictor::{PredictorRef, Published};
+use aegis::core::vote::{Abstention, CategoryScore, Outcome, Vote};
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Any characters, NUL and astral ones too.
+pub fn text() -> impl Strategy<Value = String> {
+    vec(any::<char>(), 0..40).prop_map(|chars| chars.into_iter().collect())
+}
+
+pub fn id() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z0-9-]{1,20}", vec(any::<char>(), 1..=64).prop_map(|chars| chars.into_iter().collect())]
+}
+
+/// Any number from 0 to 1, bits and all.
+pub fn share() -> impl Strategy<Value = f64> {
+    prop_oneof![Just(0.0), Just(1.0), 0.0..=1.0_f64, (0..=1.0_f64.to_bits()).prop_map(f64::from_bits)]
+}
+
+pub fn finite() -> impl Strategy<Value = f64> {
+    any::<f64>().prop_filter("finite", |value| value.is_finite())
+}
+
+pub fn time() -> impl Strategy<Value = i64> {
+    prop_oneof![Just(0), Just(EARLIEST), Just(LATEST), EARLIEST..=LATEST]
+}
+
+pub fn hash() -> impl Strategy<Value = [u8; 32]> {
+    any::<[u8; 32]>()
+}
+
+prop_compose! {
+    pub fn event()(
+        id in id(), conversation in id(), tenant in id(), policy in id(), subject in option::of(id()),
+        time in option::of(time()), turns in vec((select(&Role::ALL[..]), text()), 1..6), at in any::<usize>(),
+        metadata in btree_map(text(), text(), 0..4),
+    ) -> Event {
+        let judged = at % turns.len();
+        let turns = turns.into_iter().map(|(role, text)| Turn { role, text }).collect();
+        Event { id, conversation, tenant, policy, subject, time, turns, judged, metadata }
+    }
+}
+
+fn reference() -> impl Strategy<Value = DecisionRef> {
+    (0..=i32::MAX, 0..=i64::MAX).prop_map(|(partition, offset)| DecisionRef { partition, offset })
+}
+
+prop_compose! {
+    pub fn label()(
+        names in (id(), id(), id(), id(), option::of(id())),
+        verdict in option::of(select(&Finding::ALL[..])), severity in option::of(share()),
+        categories in vec(id(), 0..4), time in time(), source in select(&Source::ALL[..]),
+        inclusion_probability in option::of(share().prop_filter("above 0", |chance| *chance > 0.0)),
+        decision in option::of(reference()), corrects in option::of(id()), retracts in option::of(id()),
+    ) -> Label {
+        let (id, tenant, policy, event, annotator) = names;
+        let silent = severity.is_none() && retracts.is_none();
+        let verdict = if silent { verdict.or(Some(Finding::Safe)) } else { verdict };
+        Label {
+            id, tenant, policy, event, annotator, verdict, severity, categories, time, source,
+            inclusion_probability, decision, corrects, retracts,
+        }
+    }
+}
+
+fn round_id() -> impl Strategy<Value = RoundId> {
+    (id(), id(), id()).prop_map(|(tenant, policy, event)| RoundId { tenant, policy, event })
+}
+
+fn reading() -> impl Strategy<Value = Reading> {
+    (hash(), vec(any::<i8>(), DIMENSIONS)).prop_map(|(encoder, values)| {
+        let mut features = Box::new([0; DIMENSIONS]);
+        features.copy_from_slice(&values);
+        Reading { encoder, features }
+    })
+}
+
+fn scores() -> impl Strategy<Value = Vec<CategoryScore>> {
+    vec((text(), share()).prop_map(|(category, score)| CategoryScore { category, score }), 0..3)
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        (share(), scores()).prop_map(|(score, categories)| Outcome::Voted { score, categories }),
+        select(&Abstention::ALL[..]).prop_map(Outcome::Abstained),
+    ]
+}
+
+/// Something for each of a set of experts, in order.
+fn per_expert<T: std::fmt::Debug>(each: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<(String, T)>> {
+    btree_map(id(), each, 0..5).prop_map(|experts: BTreeMap<_, _>| experts.into_iter().collect())
+}
+
+fn votes() -> impl Strategy<Value = Vec<WeighedVote>> {
+    let each = (option::of(hash()), outcome(), any::<bool>(), any::<bool>(), share(), finite());
+    per_expert(each).prop_map(|votes| {
+        let weighed = |(expert, (model, outcome, shadow, truncated, weight, contribution))| WeighedVote {
+            vote: Vote { expert, model, outcome, shadow, truncated },
+            weight,
+            contribution,
+        };
+        votes.into_iter().map(weighed).collect()
+    })
+}
+
+fn predictor() -> impl Strategy<Value = PredictorRef> {
+    (text(), hash(), 0..=i64::MAX as u64, -1..=i64::MAX).prop_map(
+        |(learner, state_hash, rounds, ledger_offset)| PredictorRef {
+            learner,
+            state_hash,
+            rounds,
+            ledger_offset,
+        },
+    )
+}
+
+prop_compose! {
+    pub fn decision()(
+        id in round_id(), names in (text(), text(), option::of(id()), option::of(text())),
+        origin in (text(), any::<i32>(), any::<i64>()), round_time in time(),
+        action in select(&Action::ALL[..]), numbers in (option::of(share()), share(), share(), any::<i64>()),
+        categories in scores(), votes in votes(), reading in option::of(reading()), predictor in predictor(),
+        degraded in any::<bool>(), review in option::of(select(&ReviewReason::ALL[..])),
+    ) -> Decision {
+        let (conversation, policy_version, subject, trace) = names;
+        let (topic, partition, offset) = origin;
+        let (probability, threshold, review_probability, latency_micros) = numbers;
+        Decision {
+            id, conversation, subject, origin: Origin { topic, partition, offset }, round_time, policy_version,
+            action, probability, threshold, categories, votes, reading, predictor, degraded, review,
+            review_probability, latency_micros, trace,
+        }
+    }
+}
+
+fn judged() -> impl Strategy<Value = Judged> {
+    let votes = per_expert((option::of(share()), any::<bool>())).prop_map(|votes| {
+        votes.into_iter().map(|(expert, (score, shadow))| RoundVote { expert, score, shadow }).collect()
+    });
+    (round_id(), option::of(id()), time(), reference(), votes, option::of(reading())).prop_map(
+        |(id, subject, round_time, decision, votes, reading)| Judged {
+            id,
+            subject,
+            round_time,
+            decision,
+            votes,
+            reading,
+        },
+    )
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let tenant = prop_oneof![Just(String::new()), id()];
+    (id(), any::<bool>(), tenant, id()).prop_map(|(id, quarantine, tenant, named)| {
+        let action = if quarantine {
+            EditAction::Quarantine { tenant, annotator: named }
+        } else {
+            EditAction::Erase { tenant, subject: named }
+        };
+        Edit { id, action }
+    })
+}
+
+pub fn record() -> impl Strategy<Value = Record> {
+    let filed = (label(), time(), select(&Standing::ALL[..])).prop_map(|(label, received, standing)| Filed {
+        label,
+        received,
+        standing,
+    });
+    prop_oneof![
+        judged().prop_map(Record::Judged),
+        filed.prop_map(Record::Filed),
+        edit().prop_map(Record::Edit)
+    ]
+}
+
+pub fn key() -> impl Strategy<Value = Key> {
+    prop_oneof![
+        round_id().prop_map(Key::Judged),
+        (round_id(), id()).prop_map(|(round, id)| Key::Filed(round, id)),
+        id().prop_map(Key::Edit),
+    ]
+}
+
+fn learner() -> impl Strategy<Value = LearnerSpec> {
+    let spec = |name, change: fn(&mut LearnerSpec, f64)| {
+        (0.001..0.999_f64).prop_map(move |value| {
+            let mut spec = LearnerSpec::new(name);
+            change(&mut spec, value);
+            spec
+        })
+    };
+    prop_oneof![
+        select(&Name::ALL[..]).prop_map(LearnerSpec::new),
+        spec(Name::Hedge, |spec, value| spec.eta = Some(value)),
+        spec(Name::WeightedMajority, |spec, value| spec.beta = Some(value)),
+        spec(Name::FixedShare, |spec, value| spec.alpha = Some(value)),
+        spec(Name::Stacking, |spec, value| spec.gamma = Some(0.9 + value / 10.0)),
+        spec(Name::Reading, |spec, value| spec.variance = Some(value)),
+        spec(Name::Fpl, |spec, _| spec.noise = Some(Noise::Exponential)),
+        spec(Name::Brier, |spec, value| {
+            spec.prior = Some(vec![("a".to_owned(), value), ("b".to_owned(), 1.0 - value)]);
+        }),
+    ]
+}
+
+prop_compose! {
+    pub fn published()(
+        policy in id(), format in any::<u32>(), learner in learner(), mapping in text(),
+        experts in btree_set(id(), 0..5), encoder in option::of(hash()), rounds in 0..=i64::MAX as u64,
+        last_key in option::of((time(), text(), text())), ledger_offset in -1..=i64::MAX, state_hash in hash(),
+        state in vec(finite(), 0..40), masses in vec((text(), finite()), 0..4),
+    ) -> Published {
+        let experts: BTreeSet<String> = experts;
+        Published {
+            policy, format, learner, mapping, experts: experts.into_iter().collect(), encoder, rounds, last_key,
+            ledger_offset, state_hash, state,
+            masses: masses.into_iter().map(|(member, mass)| Mass { member, mass }).collect(),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What goes wrong in an expert costs votes, and never more than the expert's own.
+
+mod experts_support;
+
+use std::time::{Duration, Instant};
+
+use aegis::core::vote::{Abstention, Outcome, Vote};
+use aegis::experts::{Panel, PanelConfig, PanelError, State};
+use experts_support::{
+    FLOAT, Folder, Graph, INT64, SCORES, faulty_classifier, faulty_encoder, head, models, shaky_head,
+};
+
+fn config(folder: &Folder) -> PanelConfig {
+    let runtime = models().join("runtime/libonnxruntime.so");
+    PanelConfig { runtime, sessions: Some(2), ..PanelConfig::new(folder.path()) }
+}
+
+fn outcome(vote: &Vote) -> Result<f64, Abstention> {
+    match &vote.outcome {
+        Outcome::Voted { score, .. } => Ok(*score),
+        Outcome::Abstained(reason) => Err(*reason),
+    }
+}
+
+/// Each expert's outcome on a text of the window.
+fn outcomes(panel: &Panel, texts: &[&str]) -> Vec<Vec<Result<f64, Abstention>>> {
+    panel.ask(texts).iter().map(|answer| answer.votes.iter().map(outcome).collect()).collect()
+}
+
+#[test]
+fn a_text_that_breaks_a_classifier_costs_only_its_own_vote() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    folder.rules("rules", "base = 0.125\n[[terms]]\ncategory = \"c\"\nseverity = 0.875\nwords = [\"bad\"]\n");
+    let panel = Panel::open(config(&folder)).unwrap();
+    let found = outcomes(&panel, &["fine", "poison", "bad", "nan", "", "fine", " \t\n", "bad"]);
+    let (none, nothing) = (Err(Abstention::EmptyText), vec![Err(Abstention::EmptyText); 2]);
+    assert_eq!(none, nothing[0]);
+    assert_eq!(
+        found,
+        [
+            vec![Ok(0.25), Ok(0.125)],
+            vec![Err(Abstention::Failed), Ok(0.125)],
+            vec![Ok(0.75), Ok(0.875)],
+            vec![Err(Abstention::NotFinite), Ok(0.125)],
+            nothing.clone(),
+            vec![Ok(0.25), Ok(0.125)],
+            nothing,
+            vec![Ok(0.75), Ok(0.875)],
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_shape_is_said_to_be_one() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    let panel = Panel::open(PanelConfig { sessions: Some(1), ..config(&folder) }).unwrap();
+    assert_eq!(outcomes(&panel, &["wide"]), [[Err(Abstention::WrongShape)]]);
+    assert_eq!(outcomes(&panel, &["fine"]), [[Ok(0.25)]]);
+}
+
+#[test]
+fn an_encoder_that_fails_on_a_text_takes_its_heads_along_and_no_other_text() {
+    let folder = Folder::new();
+    folder.encoder("encoder", &faulty_encoder()).head("plain", &head()).head("shaky", &shaky_head());
+    let panel = Panel::open(config(&folder)).unwrap();
+    let answers = panel.ask(&["fine", "poison", "bad", "nan"]);
+    let found: Vec<Vec<_>> = answers.iter().map(|answer| answer.votes.iter().map(outcome).collect()).collect();
+    assert_eq!(found[0], [Ok(0.25), Err(Abstention::NotFinite)]);
+    assert_eq!(found[1], [Err(Abstention::Failed), Err(Abstention::Failed)]);
+    assert_eq!(found[2][0], Ok(0.75));
+    assert!((found[2][1].unwrap() - 0.25).abs() < 1e-6);
+    assert_eq!(found[3], [Err(Abstention::NotFinite), Err(Abstention::NotFinite)]);
+    // A reading is there exactly where the embedding is finite.
+    let firsts: Vec<Option<i8>> = answers.iter().map(|a| a.reading.as_ref().map(|r| r.features[0])).collect();
+    assert_eq!(firsts, [Some(25), None, Some(75), None]);
+    assert!(answers[0].reading.as_ref().is_some_and(|reading| Some(reading.encoder) == panel.encoder()));
+    let read = panel.read(&["bad", "", "poison", "fine"], |_| {});
+    assert_eq!(read.iter().map(|r| r.as_ref().map(|r| r.features[383])).collect::<Vec<_>>(), [Some(75), None, None, Some(25)]);
+}
+
+#[test]
+fn a_hung_expert_times_out_and_the_panel_goes_on() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    folder.rules("rules", "base = 0.125\n");
+    let timeout = Duration::from_millis(400);
+    let panel = Panel::open(PanelConfig { sessions: Some(1), timeout, ..config(&folder) }).unwrap();
+    let started = Instant::now();
+    let found = outcomes(&panel, &["hang", ""]);
+    let took = started.elapsed();
+    assert!(took >= timeout && took < timeout * 5, "{took:?}");
+    assert_eq!(found[0], [Err(Abstention::TimedOut), Ok(0.125)]);
+    assert_eq!(found[1][0], Err(Abstention::EmptyText));
+    // The run is stopped, and the only worker is free again.
+    assert_eq!(outcomes(&panel, &["fine"]), [[Ok(0.25), Ok(0.125)]]);
+}
+
+#[test]
+fn many_may_ask_at_once() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    let panel = Panel::open(config(&folder)).unwrap();
+    std::thread::scope(|scope| {
+        for asker in 0..4 {
+            let panel = &panel;
+            scope.spawn(move || {
+                let (word, score) = if asker % 2 == 0 { ("fine", 0.25) } else { ("bad", 0.75) };
+                for _ in 0..20 {
+                    assert_eq!(outcomes(panel, &[word; 70]), vec![vec![Ok(score)]; 70]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_graph_that_does_not_load_abstains_unless_all_are_required() {
+    let folder = Folder::new();
+    folder.encoder("encoder", b"this is no graph").head("plain", &head());
+    folder.classifier("faulty", &faulty_classifier());
+    let panel = Panel::open(config(&folder)).unwrap();
+    assert_eq!(outcomes(&panel, &["bad"]), [[Ok(0.75), Err(Abstention::NotLoaded)]]);
+    let plain = &panel.experts()[1];
+    assert!(matches!(&plain.state, State::NotLoaded { reason } if reason.starts_with("its encoder encoder: ")));
+    assert_eq!(panel.ask(&["bad"])[0].votes[1].model, None);
+    assert!(matches!(&panel.encoder_info().unwrap().state, State::NotLoaded { .. }));
+    assert!(panel.read(&["bad"], |_| {})[0].is_none());
+
+    let error = Panel::open(PanelConfig { require_all: true, ..config(&folder) }).err().unwrap();
+    assert!(matches!(&error, PanelError::NotLoaded { id, .. } if id == "encoder"), "{error}");
+}
+
+/// The refused field, and that the message names a mend.
+fn refused(folder: &Folder) -> String {
+    let error = Panel::open(config(folder)).err().expect("must be refused");
+    assert!(error.to_string().contains(';'), "{error}");
+    match error {
+        PanelError::Manifest { field, .. } | PanelError::Misfit { field, .. } | PanelError::Hash { field, .. } => field,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_at_start() {
+    let tampered = Folder::new();
+    tampered.classifier("faulty", &faulty_classifier());
+    std::fs::write(tampered.path().join("faulty/model.onnx"), b"something else").unwrap();
+    assert_eq!(refused(&tampered), "model.sha256");
+
+    let classifier = |inputs: &str, rest: &str| {
+        let folder = Folder::new();
+        let rest = format!("{}[inputs]\n{inputs}\n{rest}", folder.tokenizer("faulty"));
+        folder.add("faulty", "classifier", "", &faulty_classifier(), &rest);
+        refused(&folder)
+    };
+    assert_eq!(classifier("ids = \"input_ids\"", SCORES), "inputs.ids");
+    assert_eq!(classifier("ids = \"ids\"\nmask = \"mask\"", SCORES), "inputs.mask");
+    let another = "[[labels]]\nname = \"other\"\n";
+    assert_eq!(classifier("ids = \"ids\"", &format!("{SCORES}{another}")), "labels");
+    assert_eq!(classifier("ids = \"ids\"", &SCORES.replace("= \"scores\"", "= \"logits\"")), "outputs.scores");
+
+    let greedy = Folder::new();
+    let graph = Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .input("token_type_ids", INT64, &[-1, 1])
+        .node("Add", &["ids", "token_type_ids"], "sum")
+        .node_with("Cast", &["sum"], "scores", &[("to", FLOAT)])
+        .output("scores", FLOAT, &[-1, 1])
+        .model();
+    greedy.classifier("greedy", &graph);
+    assert_eq!(refused(&greedy), "inputs");
+
+    // Its table knows fewer tokens than the tokenizer.
+    let small = Folder::new();
+    let graph = Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .floats("p", &[4], &[0.5; 4])
+        .node("Gather", &["p", "ids"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model();
+    small.classifier("small", &graph);
+    assert_eq!(refused(&small), "tokenizer.file");
+
+    let lost = Folder::new();
+    lost.head("plain", &head());
+    assert_eq!(refused(&lost), "encoder");
+
+    let two = Folder::new();
+    two.encoder("one", &faulty_encoder()).encoder("two", &faulty_encoder());
+    assert_eq!(refused(&two), "outputs.features");
+}
+
+#[test]
+fn only_some_experts_can_be_asked() {
+    let folder = Folder::new();
+    folder.encoder("encoder", &faulty_encoder()).head("plain", &head()).classifier("faulty", &faulty_classifier());
+    let ids = |only: &[&str]| {
+        let only = Some(only.iter().map(|id| (*id).to_owned()).collect());
+        let panel = Panel::open(PanelConfig { only, ..config(&folder) }).unwrap();
+        let ids: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
+        (ids, panel.encoder().is_some())
+    };
+    assert_eq!(ids(&["plain"]), (vec!["plain".to_owned()], true));
+    assert_eq!(ids(&["faulty"]), (vec!["faulty".to_owned()], false));
+    assert_eq!(ids(&["faulty", "encoder"]), (vec!["faulty".to_owned()], true));
+    let unknown = PanelConfig { only: Some(vec!["x".to_owned()]), ..config(&folder) };
+    assert_eq!(Panel::open(unknown).err().unwrap().name(), "UnknownExpert");
+}
+
+#[test]
+fn rules_alone_need_no_runtime() {
+    let folder = Folder::new();
+    folder.rules("rules", "base = 0.125\n");
+    let panel = Panel::open(PanelConfig { runtime: "/nowhere".into(), ..config(&folder) }).unwrap();
+    assert_eq!(outcomes(&panel, &["hello"]), [[Ok(0.125)]]);
+    assert_eq!(panel.encoder(), None);
+
+    let empty = Folder::new();
+    assert_eq!(Panel::open(config(&empty)).err().unwrap().name(), "NoExperts");
+}

@@ -1,0 +1,297 @@
+//! Tiny experts made on the spot: graphs of a few nodes whose faults are chosen by a word.
+
+#![allow(dead_code)] // each test file uses its part
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// Where `make setup` puts the experts.
+pub fn models() -> PathBuf {
+    let folder = std::env::var_os("AEGIS_MODELS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), PathBuf::from);
+    assert!(
+        folder.join("runtime/libonnxruntime.so").is_file(),
+        "{} holds no runtime: run `make setup` first, or set AEGIS_MODELS",
+        folder.display()
+    );
+    folder
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Protobuf by hand: fields of ONNX messages by number.
+mod proto {
+    pub fn varint(mut n: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        while n > 0x7f {
+            out.push((n & 0x7f) as u8 | 0x80);
+            n >>= 7;
+        }
+        out.push(n as u8);
+        out
+    }
+
+    pub fn int(field: u64, n: u64) -> Vec<u8> {
+        [varint(field << 3), varint(n)].concat()
+    }
+
+    pub fn bytes(field: u64, data: &[u8]) -> Vec<u8> {
+        [varint(field << 3 | 2), varint(data.len() as u64), data.to_vec()].concat()
+    }
+
+    pub fn text(field: u64, data: &str) -> Vec<u8> {
+        bytes(field, data.as_bytes())
+    }
+}
+
+use proto::{bytes, int, text};
+
+pub const FLOAT: u64 = 1;
+pub const INT8: u64 = 3;
+pub const INT64: u64 = 7;
+pub const BOOL: u64 = 9;
+
+/// A graph in the making.
+#[derive(Default)]
+pub struct Graph {
+    parts: Vec<Vec<u8>>,
+}
+
+impl Graph {
+    pub fn input(mut self, name: &str, kind: u64, shape: &[i64]) -> Self {
+        self.parts.push(bytes(11, &value_info(name, kind, shape)));
+        self
+    }
+
+    pub fn output(mut self, name: &str, kind: u64, shape: &[i64]) -> Self {
+        self.parts.push(bytes(12, &value_info(name, kind, shape)));
+        self
+    }
+
+    fn constant(mut self, name: &str, kind: u64, shape: &[i64], raw: &[u8]) -> Self {
+        let mut tensor: Vec<u8> = shape.iter().flat_map(|&n| int(1, n as u64)).collect();
+        tensor.extend([int(2, kind), text(8, name), bytes(9, raw)].concat());
+        self.parts.push(bytes(5, &tensor));
+        self
+    }
+
+    pub fn floats(self, name: &str, shape: &[i64], values: &[f32]) -> Self {
+        self.constant(name, FLOAT, shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
+    }
+
+    pub fn ints(self, name: &str, shape: &[i64], values: &[i64]) -> Self {
+        self.constant(name, INT64, shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
+    }
+
+    pub fn truth(self, name: &str) -> Self {
+        self.constant(name, BOOL, &[], &[1])
+    }
+
+    pub fn node(self, op: &str, inputs: &[&str], output: &str) -> Self {
+        self.node_with(op, inputs, output, &[])
+    }
+
+    /// `attributes`: name and value of whole numbers.
+    pub fn node_with(self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, u64)]) -> Self {
+        let extra = attributes
+            .iter()
+            .flat_map(|(name, value)| bytes(5, &[text(1, name), int(3, *value), int(20, 2)].concat()))
+            .collect();
+        self.raw_node(op, inputs, output, extra)
+    }
+
+    pub fn looping(self, inputs: &[&str], output: &str, body: Self) -> Self {
+        let attribute = [text(1, "body"), bytes(6, &body.message("body")), int(20, 5)].concat();
+        self.raw_node("Loop", inputs, output, bytes(5, &attribute))
+    }
+
+    fn raw_node(mut self, op: &str, inputs: &[&str], output: &str, extra: Vec<u8>) -> Self {
+        let mut node: Vec<u8> = inputs.iter().flat_map(|name| text(1, name)).collect();
+        node.extend([text(2, output), text(3, output), text(4, op), extra].concat());
+        self.parts.push(bytes(1, &node));
+        self
+    }
+
+    fn message(&self, name: &str) -> Vec<u8> {
+        [self.parts.concat(), text(2, name)].concat()
+    }
+
+    /// The file's bytes.
+    pub fn model(self) -> Vec<u8> {
+        let opset = [text(1, ""), int(2, 20)].concat();
+        [int(1, 9), bytes(7, &self.message("g")), bytes(8, &opset)].concat()
+    }
+}
+
+fn value_info(name: &str, kind: u64, shape: &[i64]) -> Vec<u8> {
+    let dimension = |&n: &i64| bytes(1, &if n < 0 { text(2, "batch") } else { int(1, n as u64) });
+    let dimensions: Vec<u8> = shape.iter().flat_map(dimension).collect();
+    let tensor = [int(1, kind), bytes(2, &dimensions)].concat();
+    [text(1, name), bytes(2, &bytes(1, &tensor))].concat()
+}
+
+/// The words that the tiny experts know; the first word of a text decides what happens.
+pub const WORDS: [&str; 9] = ["[UNK]", "fine", "bad", "nan", "poison", "wide", "hang", "slow", "end"];
+
+pub fn tokenizer() -> Vec<u8> {
+    let vocabulary: Vec<String> = WORDS.iter().enumerate().map(|(id, word)| format!("\"{word}\":{id}")).collect();
+    format!(
+        "{{\"version\":\"1.0\",\"added_tokens\":[],\"normalizer\":null,\"pre_tokenizer\":{{\"type\":\"WhitespaceSplit\"}},\
+         \"post_processor\":null,\"decoder\":null,\
+         \"model\":{{\"type\":\"WordLevel\",\"vocab\":{{{}}},\"unk_token\":\"[UNK]\"}}}}",
+        vocabulary.join(",")
+    )
+    .into_bytes()
+}
+
+/// Adds `value` \[batch, 1\]: .25 for `fine`, .75 for `bad`, NaN for `nan`; on `poison` the run fails, on
+/// `wide` it has too many rows, on `hang` it never ends, on `slow` it takes a while.
+fn faulty(graph: Graph) -> Graph {
+    let body = Graph::default()
+        .input("i", INT64, &[])
+        .input("go_in", BOOL, &[])
+        .input("sum_in", FLOAT, &[])
+        .node("Identity", &["go_in"], "go")
+        .node("Identity", &["sum_in"], "sum")
+        .output("go", BOOL, &[])
+        .output("sum", FLOAT, &[]);
+    graph
+        .input("ids", INT64, &[-1, 1])
+        .floats("p", &[9], &[0.5, 0.25, 0.75, f32::NAN, 0.5, 0.5, 0.5, 0.5, 0.5])
+        .node("Gather", &["p", "ids"], "chosen")
+        .ints("far", &[9], &[0, 0, 0, 0, 99, 0, 0, 0, 0])
+        .floats("zero", &[1], &[0.0])
+        .node("Gather", &["far", "ids"], "where")
+        .node("Gather", &["zero", "where"], "nothing")
+        .node("Add", &["chosen", "nothing"], "safe")
+        .ints("turns", &[9], &[0, 0, 0, 0, 0, 0, i64::MAX, 400_000, 0])
+        .node("Gather", &["turns", "ids"], "turn")
+        .node_with("ReduceMax", &["turn"], "most", &[("keepdims", 0)])
+        .truth("true")
+        .floats("start", &[], &[0.0])
+        .looping(&["most", "true", "start"], "looped", body)
+        .node("Add", &["safe", "looped"], "ended")
+        .ints("copies", &[9], &[1, 1, 1, 1, 1, 2, 1, 1, 1])
+        .node("Gather", &["copies", "ids"], "copy")
+        .node_with("ReduceMax", &["copy"], "times", &[("keepdims", 0)])
+        .ints("row", &[1], &[0])
+        .node("Unsqueeze", &["times", "row"], "times_row")
+        .ints("once", &[1], &[1])
+        .node_with("Concat", &["times_row", "once"], "repeats", &[("axis", 0)])
+        .node("Tile", &["ended", "repeats"], "value")
+}
+
+/// A classifier that misbehaves on request.
+pub fn faulty_classifier() -> Vec<u8> {
+    faulty(Graph::default()).node("Identity", &["value"], "scores").output("scores", FLOAT, &[-1, -1]).model()
+}
+
+/// An encoder that does; its embedding is one number, its features are a hundred times that.
+pub fn faulty_encoder() -> Vec<u8> {
+    faulty(Graph::default())
+        .node("Identity", &["value"], "embedding")
+        .floats("hundred", &[1], &[100.0])
+        .node("Mul", &["value", "hundred"], "scaled")
+        .ints("across", &[2], &[1, 384])
+        .node("Tile", &["scaled", "across"], "wide")
+        .node_with("Cast", &["wide"], "features", &[("to", INT8)])
+        .output("embedding", FLOAT, &[-1, -1])
+        .output("features", INT8, &[-1, -1])
+        .model()
+}
+
+/// A head that gives back the embedding.
+pub fn head() -> Vec<u8> {
+    Graph::default()
+        .input("embedding", FLOAT, &[-1, 1])
+        .node("Identity", &["embedding"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model()
+}
+
+/// A head that gives NaN below one half: ln(x - 0.5) is none.
+pub fn shaky_head() -> Vec<u8> {
+    Graph::default()
+        .input("embedding", FLOAT, &[-1, 1])
+        .floats("half", &[1], &[0.5])
+        .node("Sub", &["embedding", "half"], "above")
+        .node("Log", &["above"], "log")
+        .node("Exp", &["log"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model()
+}
+
+/// A folder for experts.
+pub struct Folder(pub tempfile::TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn put(&self, id: &str, name: &str, bytes: &[u8]) -> String {
+        let folder = self.path().join(id);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), bytes).unwrap();
+        format!("file = \"{name}\"\nsha256 = \"{}\"\n", sha256(bytes))
+    }
+
+    /// Adds an expert: its graph, and the manifest after `[model]`.
+    pub fn add(&self, id: &str, kind: &str, top: &str, graph: &[u8], rest: &str) -> &Self {
+        let file = self.put(id, "model.onnx", graph);
+        self.manifest(
+            id,
+            &format!(
+                "id = \"{id}\"\nkind = \"{kind}\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n{top}\n[model]\n{file}{rest}"
+            ),
+        )
+    }
+
+    pub fn manifest(&self, id: &str, text: &str) -> &Self {
+        fs::create_dir_all(self.path().join(id)).unwrap();
+        fs::write(self.path().join(id).join("manifest.toml"), text).unwrap();
+        self
+    }
+
+    /// The manifest's lines for a tokenizer of one word.
+    pub fn tokenizer(&self, id: &str) -> String {
+        format!("[tokenizer]\n{}max_tokens = 1\n", self.put(id, "tokenizer.json", &tokenizer()))
+    }
+
+    pub fn classifier(&self, id: &str, graph: &[u8]) -> &Self {
+        let rest = format!("{}[inputs]\nids = \"ids\"\n{SCORES}", self.tokenizer(id));
+        self.add(id, "classifier", "", graph, &rest)
+    }
+
+    pub fn encoder(&self, id: &str, graph: &[u8]) -> &Self {
+        let outputs = "[inputs]\nids = \"ids\"\n[outputs]\nembedding = \"embedding\"\nfeatures = \"features\"\n";
+        let rest = format!("{}{outputs}", self.tokenizer(id));
+        self.add(id, "encoder", "", graph, &rest)
+    }
+
+    pub fn head(&self, id: &str, graph: &[u8]) -> &Self {
+        let rest = format!("[inputs]\nembedding = \"embedding\"\n{SCORES}");
+        self.add(id, "head", "encoder = \"encoder\"", graph, &rest)
+    }
+
+    pub fn rules(&self, id: &str, rules: &str) -> &Self {
+        let file = self.put(id, "rules.toml", rules.as_bytes());
+        self.manifest(
+            id,
+            &format!(
+                "id = \"{id}\"\nkind = \"rules\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n[rules]\n{file}"
+            ),
+        )
+    }
+}
+
+pub const SCORES: &str =
+    "[outputs]\nscores = \"scores\"\n[[labels]]\nname = \"harm\"\ncategory = \"harm\"\nunsafe = true\n";

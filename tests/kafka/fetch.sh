@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Fetches Apache Kafka's jars with Maven, once, and prints the folder that holds them.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+pom=tests/kafka/pom.xml
+libs=.cache/kafka-libs
+
+if ! cmp -s "$pom" "$libs/pom.xml"; then
+  if ! command -v mvn >/dev/null; then
+    echo "A real Apache Kafka is fetched with Maven, which is not installed." >&2
+    echo "Install it (Debian, Ubuntu: apt-get install maven; macOS: brew install maven) and try again." >&2
+    exit 69
+  fi
+  echo "Fetching Apache Kafka with Maven (46 jars, 43 MB, once)" >&2
+  new=$libs.$$
+  rm -rf "$new"
+  mkdir -p "$new"
+  trap 'rm -rf "$new"' EXIT
+  mvn -q -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/$new" >&2
+  cp "$pom" "$new/pom.xml"
+  # Whoever comes second finds the first one's.
+  rm -rf "$libs"
+  [ -e "$libs" ] || mv "$new" "$libs"
+fi
+echo "$PWD/$libs"

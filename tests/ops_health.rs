@@ -1,0 +1,89 @@
+//! Health over HTTP.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use aegis::ops::health::{Health, HealthError, Server};
+use aegis::ops::metrics;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+fn handle() -> PrometheusHandle {
+    let recorder = metrics::builder().expect("a builder").build_recorder();
+    ::metrics::with_local_recorder(&recorder, metrics::describe_all);
+    recorder.handle()
+}
+
+fn local() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn get(server: &Server, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(server.address()).expect("a connection");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (head.split(' ').nth(1).expect("a status").parse().expect("a number"), body.to_owned())
+}
+
+#[test]
+fn ready_when_every_condition_holds_and_alive_always() {
+    let health = Health::new(&["broker seen", "ledger restored"]);
+    let server = Server::start(local(), health.clone(), handle()).expect("a server");
+    assert_eq!(get(&server, "/livez"), (200, "alive\n".to_owned()));
+    assert_eq!(
+        get(&server, "/readyz"),
+        (503, "[-] broker seen\n[-] ledger restored\nnot ready\n".to_owned())
+    );
+
+    // From any thread.
+    let elsewhere = health.clone();
+    std::thread::spawn(move || elsewhere.set("broker seen", true)).join().expect("set");
+    health.note("ledger restored", false, "41 % read");
+    assert_eq!(get(&server, "/readyz"), (503, "[-] ledger restored: 41 % read\nnot ready\n".to_owned()));
+    assert_eq!(
+        get(&server, "/readyz?verbose"),
+        (503, "[+] broker seen\n[-] ledger restored: 41 % read\nnot ready\n".to_owned())
+    );
+
+    health.set("ledger restored", true);
+    assert!(health.ready());
+    assert_eq!(get(&server, "/readyz"), (200, "ready\n".to_owned()));
+    assert_eq!(get(&server, "/readyz?verbose=1").1, "[+] broker seen\n[+] ledger restored\nready\n");
+
+    health.set("broker seen", false);
+    assert_eq!(get(&server, "/readyz").0, 503);
+    assert_eq!(get(&server, "/livez").0, 200);
+}
+
+#[test]
+fn metrics_are_served() {
+    let server = Server::start(local(), Health::default(), handle()).expect("a server");
+    let (status, page) = get(&server, "/metrics");
+    assert_eq!(status, 200);
+    assert!(page.contains("# TYPE aegis_build_info gauge"), "{page}");
+    assert_eq!(get(&server, "/").0, 404);
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let taken = TcpListener::bind(local()).expect("an address");
+    let address = taken.local_addr().expect("its number");
+    let error = Server::start(address, Health::default(), handle()).expect_err("two on one address");
+    assert!(matches!(error, HealthError::Address { .. }));
+    assert!(error.to_string().contains(&address.to_string()));
+}
+
+#[test]
+fn it_stops_and_frees_its_address_even_with_a_reader_that_hangs() {
+    let server = Server::start(local(), Health::default(), handle()).expect("a server");
+    let address = server.address();
+    let mut hanging = TcpStream::connect(address).expect("a connection");
+    hanging.write_all(b"GET /readyz HTTP/1.1\r\nHost:").expect("half a request");
+    assert_eq!(get(&server, "/livez").0, 200);
+    let start = Instant::now();
+    server.stop();
+    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(TcpStream::connect(address).is_err());
+}

@@ -1,0 +1,72 @@
+//! Metrics are a contract: docs/metrics.md is what the code says, and /metrics serves it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use aegis::ops::metrics::{self, Kind};
+
+#[test]
+fn the_page_is_what_the_code_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    if std::env::var_os("AEGIS_WRITE_DOCS").is_some() {
+        std::fs::write(&path, metrics::document()).expect("written");
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == metrics::document(),
+        "docs/metrics.md differs from the code. Names are a contract: change them with a line in the changelog, then \
+         run AEGIS_WRITE_DOCS=1 cargo test --test ops_metrics"
+    );
+}
+
+#[test]
+fn names_follow_the_conventions() {
+    let mut seen = BTreeSet::new();
+    for metric in metrics::all() {
+        let name = metric.name;
+        assert!(seen.insert(name), "{name} is there twice");
+        assert!(name.starts_with("aegis_") || name.starts_with("kafka_consumergroup_lag"), "{name}");
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+        for word in ["_millis", "_ms", "_micros", "_minutes", "_percent", "_kb", "_mb"] {
+            assert!(!name.contains(word), "{name} is not in a base unit");
+        }
+        for unit in ["seconds", "bytes"] {
+            assert_eq!(
+                metric.unit == unit,
+                name.ends_with(&format!("_{unit}")),
+                "{name} is in {}",
+                metric.unit
+            );
+        }
+        assert!(metric.help.ends_with('.') && !metric.help.contains('|'), "{name}");
+        if let Kind::Histogram(buckets) = metric.kind {
+            assert!(buckets.is_sorted_by(|a, b| a < b), "{name}");
+        }
+    }
+}
+
+/// What is recorded comes out with its help, its labels and its buckets.
+#[test]
+fn what_is_recorded_is_rendered() {
+    let recorder = metrics::builder().expect("a builder").build_recorder();
+    ::metrics::with_local_recorder(&recorder, || {
+        metrics::describe_all();
+        metrics::DECISIONS.with(["default", "block"]).increment(3);
+        metrics::LAG.with(["aegis-score", "moderation.events", "4"]).set(17.0);
+        metrics::COMMIT_SECONDS.with(["score"]).record(0.02);
+    });
+    let page = recorder.handle().render();
+    for line in [
+        "# HELP aegis_decisions_total Decisions committed, by what is done (`allow`, `block`, `review`).",
+        "# TYPE aegis_decisions_total counter",
+        r#"aegis_decisions_total{policy="default",action="block"} 3"#,
+        r#"kafka_consumergroup_lag{consumergroup="aegis-score",topic="moderation.events",partition="4"} 17"#,
+        r#"aegis_commit_seconds_bucket{role="score",le="0.01"} 0"#,
+        r#"aegis_commit_seconds_bucket{role="score",le="0.025"} 1"#,
+        "# TYPE aegis_commit_seconds histogram",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
+    assert!(page.contains("aegis_build_info{version="));
+}

@@ -1,12 +1,11 @@
 //! The flags of `aegis replay`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::ReplayError;
-use super::write::PolicySettings;
+use super::write::Policy;
 use crate::core::learners::tally::Costs;
 use crate::core::learners::{LearnerSpec, Name};
 use crate::core::ledger::Record;
@@ -79,7 +78,7 @@ pub struct Around<'a> {
     /// Reads the ledger topic of a `topic:NAME` stream.
     pub topic: Option<&'a mut Topic<'a>>,
     /// Policies as configured; a header in a file must not contradict them.
-    pub policies: BTreeMap<String, PolicySettings>,
+    pub policies: Vec<Policy>,
     /// Folder of the bundled experts, for --embed.
     pub experts: Option<PathBuf>,
 }
@@ -99,18 +98,23 @@ impl ReplayArgs {
         let given = self.eta.is_some() || self.beta.is_some() || self.alpha.is_some() || self.gamma.is_some();
         let Some(name) = self.learner.as_deref() else {
             if given || self.noise.is_some() {
-                return Err(ReplayError::Usage("parameters without --learner: name the learner that takes them".to_owned()));
+                return Err(ReplayError::Usage(
+                    "parameters without --learner: name the learner that takes them".to_owned(),
+                ));
             }
             return Ok(Asked::Headers);
         };
         if name == "all" {
             if given || self.noise.is_some() {
-                return Err(ReplayError::Usage("--learner all takes no parameters: each plays with its own".to_owned()));
+                return Err(ReplayError::Usage(
+                    "--learner all takes no parameters: each plays with its own".to_owned(),
+                ));
             }
             return Ok(Asked::All);
         }
         let name: Name = name.parse().map_err(|error| usage(&error))?;
-        let seed = self.seed.as_ref().filter(|_| name.takes().contains(&crate::core::learners::Parameter::Seed));
+        let seed =
+            self.seed.as_ref().filter(|_| name.takes().contains(&crate::core::learners::Parameter::Seed));
         let spec = LearnerSpec {
             eta: self.eta,
             beta: self.beta,
@@ -127,9 +131,9 @@ impl ReplayArgs {
     pub(super) fn costs(&self) -> Result<Option<Costs>, ReplayError> {
         let Some(text) = &self.costs else { return Ok(None) };
         let number = |part: &str| part.parse().ok().filter(|cost: &f64| cost.is_finite() && *cost > 0.0);
-        let costs = text.split_once(':').and_then(|(miss, alarm)| {
-            Some(Costs { miss: number(miss)?, false_alarm: number(alarm)? })
-        });
+        let costs = text
+            .split_once(':')
+            .and_then(|(miss, alarm)| Some(Costs { miss: number(miss)?, false_alarm: number(alarm)? }));
         let wrong = || ReplayError::Usage("--costs: two numbers above 0, FN:FP, such as 10:1".to_owned());
         costs.ok_or_else(wrong).map(Some)
     }

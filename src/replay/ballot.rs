@@ -208,7 +208,8 @@ impl<'de> Visitor<'de> for &mut Ballot {
             }
             self.given.push(votes.next_value::<Vote>()?.0);
         }
-        let fewer = names.is_none() && self.shapes.get(self.last).is_none_or(|last| last.names.len() != self.given.len());
+        let fewer = names.is_none()
+            && self.shapes.get(self.last).is_none_or(|last| last.names.len() != self.given.len());
         if fewer {
             let known = self.shapes.get(self.last).and_then(|last| last.names.get(..self.given.len()));
             names = Some(known.unwrap_or(&[]).to_vec());

@@ -6,28 +6,21 @@ use serde_json::{Map, Value};
 
 use super::batch::Savepoint;
 use super::fields::{Fields, Scalar};
-use super::write::{FORMAT, PolicySettings};
+use super::write::{FORMAT, Policy};
 use crate::core::hash::unhex;
 use crate::core::label::{Mapping, Source};
 use crate::core::learners::{LearnerSpec, Name, Parameter};
 
-/// What a policy without a header is folded with.
-impl Default for PolicySettings {
-    fn default() -> Self {
-        Self { learner: LearnerSpec::new(Name::Default), mapping: Mapping::default(), encoder: None }
-    }
-}
-
 /// What a header says of one policy.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct HeaderPolicy {
-    pub(super) settings: PolicySettings,
+    pub(super) settings: Policy,
     /// Fingerprint of the learner's seed.
     pub(super) seed: Option<String>,
 }
 
-impl From<PolicySettings> for HeaderPolicy {
-    fn from(settings: PolicySettings) -> Self {
+impl From<Policy> for HeaderPolicy {
+    fn from(settings: Policy) -> Self {
         Self { settings, seed: None }
     }
 }
@@ -69,19 +62,21 @@ fn policies<'a>(fields: &'a Fields<'_>) -> Result<&'a Map<String, Value>, String
 
 /// Reads a header's policies.
 pub(super) fn read(fields: &Fields<'_>) -> Result<BTreeMap<String, HeaderPolicy>, String> {
-    policies(fields)?.iter().map(|(name, given)| Ok((name.clone(), policy(given)?))).collect()
+    policies(fields)?.iter().map(|(name, given)| Ok((name.clone(), policy(name, given)?))).collect()
 }
 
-fn policy(given: &Value) -> Result<HeaderPolicy, String> {
+fn policy(name: &str, given: &Value) -> Result<HeaderPolicy, String> {
     let given = given.as_object().ok_or("policies: not an object of objects")?;
-    let mut settings = PolicySettings { learner: learner(given)?, ..PolicySettings::default() };
+    let mut settings = Policy { learner: learner(given)?, ..Policy::unknown(name) };
     if let Some(share) = given.get("needs_caution") {
         let share = share.as_f64().filter(|share| (0.0..=1.0).contains(share));
         settings.mapping.needs_caution = share.ok_or("needs_caution: not a number from 0 to 1")?;
     }
     if let Some(teaches) = given.get("teaches") {
-        let source = |name: &Value| Source::ALL.into_iter().find(|source| name.as_str() == Some(source.word()));
-        let sources = teaches.as_array().and_then(|list| list.iter().map(source).collect::<Option<BTreeSet<_>>>());
+        let source =
+            |name: &Value| Source::ALL.into_iter().find(|source| name.as_str() == Some(source.word()));
+        let sources =
+            teaches.as_array().and_then(|list| list.iter().map(source).collect::<Option<BTreeSet<_>>>());
         settings.mapping.teaches = sources.ok_or("teaches: not a list of sources")?;
     }
     if let Some(encoder) = given.get("encoder") {
@@ -128,7 +123,7 @@ pub(super) fn savepoint(fields: &Fields<'_>) -> Result<Savepoint, String> {
     let own = policies.get("").and_then(Value::as_object).ok_or_else(wrong)?;
     let state = |(name, hash): (&String, &Value)| Some((name.clone(), hash.as_str()?.to_owned()));
     let states = own.get("states").and_then(Value::as_object);
-    let learner = own.get("learner").map(|_| policy(&Value::Object(own.clone()))).transpose()?;
+    let learner = own.get("learner").map(|_| policy("", &Value::Object(own.clone()))).transpose()?;
     Ok(Savepoint {
         learner,
         timed: own.get("timed").and_then(Value::as_bool),

@@ -89,7 +89,8 @@ impl Parser {
         };
         let at = position(fields)?;
         let votes = if fields.has_votes { Some(self.votes(fields, at, batch)?) } else { None };
-        let said = if both || votes.is_none() { said(fields, &event, at.filter(|_| !both), batch)? } else { None };
+        let said =
+            if both || votes.is_none() { said(fields, &event, at.filter(|_| !both), batch)? } else { None };
         if votes.is_none() && said.is_none() {
             return Err("neither votes nor a label: unsafe, verdict, severity or retracts".into());
         }
@@ -151,7 +152,9 @@ fn id<'a>(field: &'static str, value: Scalar<'a>) -> Result<Option<Cow<'a, str>>
     match value {
         Scalar::Absent => Ok(None),
         Scalar::Text(text) if text.is_empty() => Err(format!("{field}: empty").into()),
-        Scalar::Text(text) if text.len() > MAX_ID => Err(format!("{field}: longer than {MAX_ID} bytes").into()),
+        Scalar::Text(text) if text.len() > MAX_ID => {
+            Err(format!("{field}: longer than {MAX_ID} bytes").into())
+        }
         Scalar::Text(text) => Ok(Some(text)),
         _ => Err(format!("{field}: not a text").into()),
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::ReplayError;
 use super::batch::{Batch, Item, Said, Savepoint, Votes, Who};
 use super::header::HeaderPolicy;
-use super::write::PolicySettings;
+use super::write::Policy;
 use crate::core::book::{Book, BookError, Change, Filing, Panel, Row, Score, Sitting};
 use crate::core::event::Millis;
 use crate::core::features::{EncoderId, Features};
@@ -208,7 +208,8 @@ impl Loader {
         let place = self.position;
         let timed = votes.time.is_some();
         if !self.resuming && *self.timed.get_or_insert(timed) != timed {
-            let reason = "event_time stands on some lines with votes and not on others: give it on all or on none";
+            let reason =
+                "event_time stands on some lines with votes and not on others: give it on all or on none";
             return Err(Refused::Run(ReplayError::Data(reason.to_owned())));
         }
         if !self.resuming {
@@ -245,7 +246,11 @@ impl Loader {
     }
 
     /// Seats a round whose text was read; without features where it could not be.
-    pub(super) fn seat(&mut self, unread: &Unread, reading: Option<(&EncoderId, &Features)>) -> Result<(), Refused> {
+    pub(super) fn seat(
+        &mut self,
+        unread: &Unread,
+        reading: Option<(&EncoderId, &Features)>,
+    ) -> Result<(), Refused> {
         let sitting = Sitting {
             subject: unread.subject.as_deref(),
             round_time: unread.round_time,
@@ -271,8 +276,9 @@ impl Loader {
     }
 
     /// What a policy is folded with, by headers and flags.
-    pub(super) fn settings(&self, policy: &str) -> Result<PolicySettings, ReplayError> {
-        let mut header = self.headers.get(policy).cloned().unwrap_or_default();
+    pub(super) fn settings(&self, policy: &str) -> Result<Policy, ReplayError> {
+        let known = self.headers.get(policy).cloned();
+        let mut header = known.unwrap_or_else(|| Policy::unknown(policy).into());
         if let Some(learner) = &self.learner {
             header.settings.learner = learner.clone();
             return Ok(header.settings);
@@ -345,8 +351,13 @@ impl Loader {
     /// Folds everything; the folds in the order of the policies' names.
     pub(super) fn finish(&mut self) -> Result<Vec<Fold>, ReplayError> {
         let mut folds = Vec::new();
-        let names: BTreeMap<String, usize> =
-            self.book.policies().iter().enumerate().map(|(at, rounds)| (rounds.policy().to_owned(), at)).collect();
+        let names: BTreeMap<String, usize> = self
+            .book
+            .policies()
+            .iter()
+            .enumerate()
+            .map(|(at, rounds)| (rounds.policy().to_owned(), at))
+            .collect();
         for (name, at) in names {
             let kept = self.followers.get_mut(at).and_then(|follower| follower.fold.take());
             let mut fold = match kept {

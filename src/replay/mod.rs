@@ -23,7 +23,7 @@ use thiserror::Error;
 
 pub use args::{Around, ReplayArgs, Topic};
 pub use figures::{ExpertFigures, Figures, LearnerName, Summary};
-pub use run::run;
+pub use run::{fold_lines, run};
 
 /// Why a replay gave no figures.
 #[derive(Debug, Error)]

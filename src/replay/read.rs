@@ -191,7 +191,10 @@ mod tests {
     #[test]
     fn lines_are_cut_anywhere() {
         let good = r#"{"event_id":"a","unsafe":true}"#;
-        assert_eq!(lines(format!("{good}\n\n {good}\r\n{good}").as_bytes()).0, [(1, false), (3, false), (4, false)]);
+        assert_eq!(
+            lines(format!("{good}\n\n {good}\r\n{good}").as_bytes()).0,
+            [(1, false), (3, false), (4, false)]
+        );
         assert_eq!(lines(b"").0, []);
         assert_eq!(lines(b"\xff\n{\n").0, [(1, true), (2, true)]);
         let mut long = good.as_bytes().to_vec();

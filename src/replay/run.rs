@@ -18,6 +18,7 @@ use super::{ReplayArgs, ReplayError, savepoint, table, trace};
 use crate::core::fold::Fold;
 use crate::core::hash::{Stated, hex, state_hash};
 use crate::core::learners::{Learner, LearnerSpec, Name, Tally};
+use crate::core::predictor::StateHash;
 
 /// So many malformed lines are reported; further ones are only counted.
 const REPORTED: u64 = 1_000;
@@ -45,15 +46,18 @@ pub fn run(
     if let Asked::One(spec) = &asked {
         loader.learner = Some(spec.clone());
     }
-    for (name, settings) in &around.policies {
-        loader.headers.insert(name.clone(), settings.clone().into());
+    for policy in &around.policies {
+        loader.headers.insert(policy.name.clone(), policy.clone().into());
     }
     let mut reading = Reading { args, notes, lines: 0, malformed: 0 };
     if let Some(path) = &args.resume {
         reading.resume(path, &mut loader, asked == Asked::Headers)?;
     }
-    let (topics, files): (Vec<_>, Vec<_>) =
-        args.streams.iter().cloned().partition(|stream| stream.to_str().is_some_and(|name| name.starts_with("topic:")));
+    let (topics, files): (Vec<_>, Vec<_>) = args
+        .streams
+        .iter()
+        .cloned()
+        .partition(|stream| stream.to_str().is_some_and(|name| name.starts_with("topic:")));
     for topic in topics {
         reading.topic(&topic, around, &mut loader)?;
     }
@@ -83,7 +87,8 @@ pub fn run(
     }
     let rate = summary.rounds() as f64 / summary.seconds.max(1e-9);
     let malformed = if malformed > 0 { format!(", {malformed} malformed") } else { String::new() };
-    writeln!(out, "{lines} lines{malformed} in {:.2} s ({rate:.0} rounds a second)", summary.seconds).map_err(printing)?;
+    writeln!(out, "{lines} lines{malformed} in {:.2} s ({rate:.0} rounds a second)", summary.seconds)
+        .map_err(printing)?;
     if let Some(path) = &args.json {
         savepoint::whole(path, |file| {
             serde_json::to_writer_pretty(&mut *file, &summary.json())?;
@@ -109,6 +114,31 @@ fn figures(fold: &Fold, loader: &Loader) -> Figures {
     Figures::new(&fold.settings().learner, fold.experts(), loader.costs, played, hash)
 }
 
+/// Folds lines held in memory, in any order: the hash of each policy's state.
+///
+/// # Errors
+/// [`ReplayError::Data`] at the first malformed line.
+pub fn fold_lines<'a>(
+    lines: impl IntoIterator<Item = &'a str>,
+) -> Result<BTreeMap<String, StateHash>, ReplayError> {
+    let mut loader = Loader::default();
+    let mut parser = Parser::default();
+    let mut batch = Batch::default();
+    for (number, line) in (1..).zip(lines) {
+        batch.clear(0);
+        parser.read(number, line, &mut batch);
+        loader.panels(&batch);
+        for (_, item) in &batch.items {
+            loader.take(item, &batch).map_err(|refused| match refused {
+                Refused::Run(error) => error,
+                Refused::Line(reason) => ReplayError::Data(format!("line {number}: {reason}")),
+            })?;
+        }
+    }
+    let folds = loader.finish()?;
+    Ok(folds.iter().map(|fold| (fold.settings().policy.clone(), fold.state_hash(&loader.book))).collect())
+}
+
 /// All learners on the rounds of one fold, and the best sequences of experts.
 fn every(fold: &Fold, loader: &Loader) -> Result<(Vec<Figures>, Vec<u64>), ReplayError> {
     let mut all = Vec::new();
@@ -121,9 +151,12 @@ fn every(fold: &Fold, loader: &Loader) -> Result<(Vec<Figures>, Vec<u64>), Repla
         let mut tally: Option<Tally> = None;
         let walked = fold.walk(&loader.book, &spec, &mut |round, learner: &dyn Learner| {
             let experts = round.sight.votes.len();
-            tally
-                .get_or_insert_with(|| Tally::new(experts, learner.loss_kind(), loader.costs))
-                .add(round.sight.votes, round.weights, round.p, round.target);
+            tally.get_or_insert_with(|| Tally::new(experts, learner.loss_kind(), loader.costs)).add(
+                round.sight.votes,
+                round.weights,
+                round.p,
+                round.target,
+            );
             if name == Name::Majority {
                 shifts.add(round.sight.votes, round.target);
             }
@@ -133,7 +166,8 @@ fn every(fold: &Fold, loader: &Loader) -> Result<(Vec<Figures>, Vec<u64>), Repla
         if let Some(learner) = &learner {
             learner.save(&mut state);
         }
-        let hash = state_hash(&Stated { learner: &spec.canonical(), state: &state, ..fold.stated(&loader.book) });
+        let hash =
+            state_hash(&Stated { learner: &spec.canonical(), state: &state, ..fold.stated(&loader.book) });
         let played = learner.as_deref().zip(tally.as_ref());
         all.push(Figures::new(&spec, fold.experts(), loader.costs, played, hex(&hash)));
     }
@@ -168,7 +202,8 @@ impl Reading<'_> {
                 loader.follow();
             }
             drop(full_out);
-            let read = reader.join().map_err(|_| ReplayError::Internal("the reading thread panicked".to_owned()))?;
+            let read =
+                reader.join().map_err(|_| ReplayError::Internal("the reading thread panicked".to_owned()))?;
             taken?;
             read.map_err(|Broken { path, reason }| ReplayError::reading(&path, &reason))
         })
@@ -181,7 +216,8 @@ impl Reading<'_> {
             match loader.take(item, batch) {
                 Ok(()) => {}
                 Err(Refused::Run(error)) => {
-                    let path = paths.get(batch.stream).map(|path| path.display().to_string()).unwrap_or_default();
+                    let path =
+                        paths.get(batch.stream).map(|path| path.display().to_string()).unwrap_or_default();
                     return Err(match error {
                         ReplayError::Data(reason) => ReplayError::Data(format!("{path}:{number}: {reason}")),
                         other => other,
@@ -221,7 +257,8 @@ impl Reading<'_> {
             return Err(broken("lines of the savepoint are malformed"));
         }
         self.lines = lines;
-        let savepoint = loader.savepoint.take().ok_or_else(|| broken("no savepoint: write one with --save"))?;
+        let savepoint =
+            loader.savepoint.take().ok_or_else(|| broken("no savepoint: write one with --save"))?;
         loader.resuming = false;
         if !headers {
             return Ok(());
@@ -233,14 +270,23 @@ impl Reading<'_> {
         }
         loader.follow();
         loader.check(&savepoint.states).map_err(|policy| {
-            broken(&format!("the state of the policy {policy:?} is not the one that was saved: the file is damaged"))
+            broken(&format!(
+                "the state of the policy {policy:?} is not the one that was saved: the file is damaged"
+            ))
         })
     }
 
-    fn topic(&mut self, stream: &Path, around: &mut Around<'_>, loader: &mut Loader) -> Result<(), ReplayError> {
+    fn topic(
+        &mut self,
+        stream: &Path,
+        around: &mut Around<'_>,
+        loader: &mut Loader,
+    ) -> Result<(), ReplayError> {
         let name = stream.to_str().and_then(|name| name.strip_prefix("topic:")).unwrap_or("");
         let Some(topic) = around.topic.as_mut() else {
-            return Err(ReplayError::Usage(format!("topic:{name} needs --config FILE, which says where the broker is")));
+            return Err(ReplayError::Usage(format!(
+                "topic:{name} needs --config FILE, which says where the broker is"
+            )));
         };
         let mut refused = None;
         let mut records = 0;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::ReplayError;
 use super::load::Loader;
-use super::write::{FORMAT, PolicySettings, Writer};
+use super::write::{FORMAT, Policy, Writer};
 use crate::core::fold::Fold;
 use crate::core::hash::hex;
 
@@ -49,8 +49,7 @@ pub(super) fn whole(
 
 /// Writes the headers that were read, what the flags asked for, the state's hashes, and the ledger.
 pub(super) fn write(path: &Path, loader: &Loader, folds: &[Fold]) -> Result<(), ReplayError> {
-    let headers: BTreeMap<String, PolicySettings> =
-        loader.headers.iter().map(|(name, header)| (name.clone(), header.settings.clone())).collect();
+    let headers: Vec<Policy> = loader.headers.values().map(|header| header.settings.clone()).collect();
     let states: BTreeMap<&str, String> = folds
         .iter()
         .map(|fold| (fold.settings().policy.as_str(), hex(&fold.state_hash(&loader.book))))

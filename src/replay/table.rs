@@ -12,9 +12,12 @@ pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
         .learner
         .parameters
         .iter()
-        .map(|(name, value)| format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .map(|(name, value)| {
+            format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        })
         .collect();
-    let parameters = if parameters.is_empty() { String::new() } else { format!(" ({})", parameters.join(", ")) };
+    let parameters =
+        if parameters.is_empty() { String::new() } else { format!(" ({})", parameters.join(", ")) };
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{named}{} rounds, {}{parameters}", figures.rounds, figures.learner.name);
     let best = figures.best_expert.as_ref().and_then(|name| Some((name, figures.experts.get(name)?)));
@@ -33,14 +36,27 @@ pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
     let _ = writeln!(text, "  Brier              {:>16.5}", figures.brier);
     let _ = writeln!(text, "  calibration error  {:>16.5}", figures.calibration_error);
     if let (Some(threshold), Some(error)) = (figures.threshold, figures.cost_weighted_error) {
-        let _ = writeln!(text, "  cost of an error   {error:>16.5}   a round, flagged from p = {threshold:.4} on");
+        let _ = writeln!(
+            text,
+            "  cost of an error   {error:>16.5}   a round, flagged from p = {threshold:.4} on"
+        );
     }
     if let (Some(regret), Some(against)) = (figures.regret, &figures.regret_against) {
-        let bound = figures.regret_bound.map_or("nothing is proven".to_owned(), |bound| format!("at most {bound:.3} is proven"));
-        let _ = writeln!(text, "  regret             {regret:>14.3}   in {} loss against {against}; {bound}", figures.regret_loss);
+        let bound = figures
+            .regret_bound
+            .map_or("nothing is proven".to_owned(), |bound| format!("at most {bound:.3} is proven"));
+        let _ = writeln!(
+            text,
+            "  regret             {regret:>14.3}   in {} loss against {against}; {bound}",
+            figures.regret_loss
+        );
     }
     let width = figures.experts.keys().map(|name| name.chars().count()).max().unwrap_or(0).max(6);
-    let _ = writeln!(text, "  {:<width$}  {:>9}  {:>9}  {:>12}  {:>7}", "expert", "awake", "mistakes", "loss", "weight");
+    let _ = writeln!(
+        text,
+        "  {:<width$}  {:>9}  {:>9}  {:>12}  {:>7}",
+        "expert", "awake", "mistakes", "loss", "weight"
+    );
     for (name, expert) in &figures.experts {
         let weight = expert.weight.map_or("-".to_owned(), |weight| format!("{weight:.4}"));
         let _ = writeln!(

@@ -20,13 +20,18 @@ pub(super) fn write(path: &Path, book: &Book, folds: &[Fold]) -> Result<(), Repl
     experts.dedup();
     let mut head = String::from("policy,tenant,event_id,event_time,p,target,mistakes");
     for expert in &experts {
-        head.push_str(&format!(",{},{}", quoted(&format!("vote {expert}")), quoted(&format!("weight {expert}"))));
+        head.push_str(&format!(
+            ",{},{}",
+            quoted(&format!("vote {expert}")),
+            quoted(&format!("weight {expert}"))
+        ));
     }
     writeln!(out, "{head}").map_err(broken)?;
     for fold in folds {
         let policy = &fold.settings().policy;
         let Some(rounds) = book.find(policy).and_then(|at| book.rounds(at)) else { continue };
-        let columns: Vec<Option<usize>> = experts.iter().map(|name| fold.experts().binary_search(name).ok()).collect();
+        let columns: Vec<Option<usize>> =
+            experts.iter().map(|name| fold.experts().binary_search(name).ok()).collect();
         let mut failed = None;
         let mut mistakes = 0u64;
         let mut line = String::new();
@@ -38,9 +43,16 @@ pub(super) fn write(path: &Path, book: &Book, folds: &[Fold]) -> Result<(), Repl
             let time = rounds.round_time(round.row);
             let masses = if round.weights.is_none() { learner.masses() } else { Vec::new() };
             // Writing to a String cannot fail.
-            let _ = write!(line, "{},{tenant},{event},{time},{},{},{mistakes}", quoted(policy), round.p, round.target);
+            let _ = write!(
+                line,
+                "{},{tenant},{event},{time},{},{},{mistakes}",
+                quoted(policy),
+                round.p,
+                round.target
+            );
             for (name, column) in experts.iter().zip(&columns) {
-                let vote = column.and_then(|at| round.sight.votes.get(at)).copied().filter(|vote| !vote.is_nan());
+                let vote =
+                    column.and_then(|at| round.sight.votes.get(at)).copied().filter(|vote| !vote.is_nan());
                 let weight = match round.weights {
                     Some(weights) => column.and_then(|at| weights.get(at)).copied(),
                     None => masses.iter().find(|mass| mass.member == **name).map(|mass| mass.mass),
@@ -57,7 +69,8 @@ pub(super) fn write(path: &Path, book: &Book, folds: &[Fold]) -> Result<(), Repl
                 failed = out.write_all(line.as_bytes()).err();
             }
         };
-        fold.walk(book, &fold.settings().learner, &mut visit).map_err(|error| ReplayError::Data(error.to_string()))?;
+        fold.walk(book, &fold.settings().learner, &mut visit)
+            .map_err(|error| ReplayError::Data(error.to_string()))?;
         if let Some(error) = failed {
             return Err(broken(error));
         }
@@ -67,5 +80,9 @@ pub(super) fn write(path: &Path, book: &Book, folds: &[Fold]) -> Result<(), Repl
 
 /// A text as a CSV field.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }

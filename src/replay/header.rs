@@ -8,7 +8,7 @@ use super::batch::Savepoint;
 use super::fields::{Fields, Scalar};
 use super::write::{FORMAT, Policy};
 use crate::core::hash::unhex;
-use crate::core::label::{Mapping, Source};
+use crate::core::label::Source;
 use crate::core::learners::{LearnerSpec, Name, Parameter};
 
 /// What a header says of one policy.

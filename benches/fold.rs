@@ -22,10 +22,7 @@ impl Clock {
     fn now() -> Duration {
         let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
         let run = stat.split(' ').next().and_then(|ns| ns.parse().ok());
-        run.map_or_else(
-            || std::time::UNIX_EPOCH.elapsed().unwrap(),
-            Duration::from_nanos,
-        )
+        run.map_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap(), Duration::from_nanos)
     }
 
     fn start() -> Self {
@@ -41,10 +38,7 @@ struct Counting;
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
-#[expect(
-    unsafe_code,
-    reason = "counts what the system's allocator is asked for"
-)]
+#[expect(unsafe_code, reason = "counts what the system's allocator is asked for")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
@@ -77,11 +71,7 @@ fn label(event: &str, number: u64) -> Record {
         policy: "p".to_owned(),
         event: event.to_owned(),
         annotator: None,
-        verdict: Some(if number.is_multiple_of(3) {
-            Finding::Unsafe
-        } else {
-            Finding::Safe
-        }),
+        verdict: Some(if number.is_multiple_of(3) { Finding::Unsafe } else { Finding::Safe }),
         severity: None,
         categories: Vec::new(),
         time: 0,
@@ -91,11 +81,7 @@ fn label(event: &str, number: u64) -> Record {
         corrects: None,
         retracts: None,
     };
-    Record::Filed(Filed {
-        label,
-        received: 0,
-        standing: Standing::Accepted,
-    })
+    Record::Filed(Filed { label, received: 0, standing: Standing::Accepted })
 }
 
 /// A book of rounds in order, the last label but `late` still missing.
@@ -108,13 +94,10 @@ fn book(rounds: u64, features: bool, late: Option<u64>) -> Book {
     let mut changes = Vec::new();
     for number in 0..rounds {
         let mut next = || {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             seed >> 33
         };
-        let scores =
-            EXPERTS.map(|_| Score::new(Some((next() % 101) as f64 / 100.0), false).unwrap());
+        let scores = EXPERTS.map(|_| Score::new(Some((next() % 101) as f64 / 100.0), false).unwrap());
         if features {
             bytes.iter_mut().for_each(|byte| *byte = next() as i8);
         }
@@ -122,10 +105,7 @@ fn book(rounds: u64, features: bool, late: Option<u64>) -> Book {
         let sitting = Sitting {
             subject: None,
             round_time: number as i64,
-            decision: DecisionRef {
-                partition: 0,
-                offset: number as i64,
-            },
+            decision: DecisionRef { partition: 0, offset: number as i64 },
             panel,
             scores: &scores,
             reading: features.then_some((&[1; 32], &bytes)),
@@ -134,9 +114,7 @@ fn book(rounds: u64, features: bool, late: Option<u64>) -> Book {
         book.sit(policy, row, &sitting, &mut changes).unwrap();
         if late != Some(rounds - number) {
             let record = label(&event, number);
-            let Record::Filed(filed) = &record else {
-                unreachable!()
-            };
+            let Record::Filed(filed) = &record else { unreachable!() };
             book.file(policy, row, &filed.into(), &mut changes).unwrap();
         }
         changes.clear();
@@ -145,10 +123,7 @@ fn book(rounds: u64, features: bool, late: Option<u64>) -> Book {
 }
 
 fn settings(learner: &str, tally: bool) -> Settings {
-    Settings {
-        tally,
-        ..Settings::new("p", learner.parse().unwrap(), Mapping::default())
-    }
+    Settings { tally, ..Settings::new("p", learner.parse().unwrap(), Mapping::default()) }
 }
 
 fn main() {
@@ -181,37 +156,25 @@ fn main() {
     }
     plain(rounds);
     drop(held);
-    for (learner, features, limit) in [
-        ("hedge eta=0.5", false, 50),
-        ("default", false, 400),
-        ("default", true, 900),
-    ] {
+    for (learner, features, limit) in
+        [("hedge eta=0.5", false, 50), ("default", false, 400), ("default", true, 900)]
+    {
         late(learner, features, limit);
     }
 }
 
 /// The same learner over one row in cache, without book or fold.
 fn plain(rounds: u64) {
-    let mut learner = settings("hedge eta=0.5", false)
-        .learner
-        .build(&EXPERTS, "p")
-        .unwrap();
+    let mut learner = settings("hedge eta=0.5", false).learner.build(&EXPERTS, "p").unwrap();
     let votes = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
     let begun = Clock::start();
     let mut sum = 0.0;
     for number in 0..rounds {
-        let sight = Sight {
-            votes: &votes,
-            features: None,
-            event: "",
-        };
+        let sight = Sight { votes: &votes, features: None, event: "" };
         sum += learner.step(&sight, f64::from(number.is_multiple_of(3)));
     }
     let took = begun.elapsed();
-    println!(
-        "hedge alone: {:.0} ns a step ({sum:.0})",
-        took.as_nanos() as f64 / rounds as f64
-    );
+    println!("hedge alone: {:.0} ns a step ({sum:.0})", took.as_nanos() as f64 / rounds as f64);
 }
 
 fn late(learner: &str, features: bool, limit: u128) {
@@ -222,8 +185,7 @@ fn late(learner: &str, features: bool, limit: u128) {
     fold.catch_up(&held).unwrap();
     let number = rounds - k;
     let mut changes = Vec::new();
-    held.apply(&label(&format!("event-{number:012}"), number), &mut changes)
-        .unwrap();
+    held.apply(&label(&format!("event-{number:012}"), number), &mut changes).unwrap();
     changes.iter().for_each(|change| fold.changed(change));
     let begun = Clock::start();
     let steps = fold.settle(&held).unwrap();

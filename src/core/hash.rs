@@ -77,12 +77,11 @@ fn text(hash: &mut Sha256, value: &str) {
 #[must_use]
 pub fn hex(hash: &[u8; 32]) -> String {
     use std::fmt::Write as _;
-    hash.iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The 32 bytes that [`hex`] wrote.
@@ -120,39 +119,15 @@ mod tests {
             state: &[0.5, 1.0],
         };
         let others = [
-            Stated {
-                learner: "hedge eta=2",
-                ..base
-            },
-            Stated {
-                experts: &joined,
-                ..base
-            },
-            Stated {
-                encoder: Some(&[0; 32]),
-                ..base
-            },
-            Stated {
-                mapping: "n",
-                ..base
-            },
+            Stated { learner: "hedge eta=2", ..base },
+            Stated { experts: &joined, ..base },
+            Stated { encoder: Some(&[0; 32]), ..base },
+            Stated { mapping: "n", ..base },
             Stated { rounds: 3, ..base },
-            Stated {
-                last_key: None,
-                ..base
-            },
-            Stated {
-                last_key: Some((5, "te", "")),
-                ..base
-            },
-            Stated {
-                state: &[0.5, 1.0 + f64::EPSILON],
-                ..base
-            },
-            Stated {
-                state: &[0.5],
-                ..base
-            },
+            Stated { last_key: None, ..base },
+            Stated { last_key: Some((5, "te", "")), ..base },
+            Stated { state: &[0.5, 1.0 + f64::EPSILON], ..base },
+            Stated { state: &[0.5], ..base },
         ];
         let mut hashes: Vec<_> = others.iter().map(state_hash).collect();
         hashes.push(state_hash(&base));

@@ -12,7 +12,7 @@ use crate::core::event::Millis;
 use crate::core::features::EncoderId;
 use crate::core::hash::hex;
 use crate::core::label::Mapping;
-use crate::core::learners::{LearnerSpec, Value};
+use crate::core::learners::{LearnerSpec, Name, Value};
 use crate::core::ledger::{Edit, EditAction, Filed, Judged, Record};
 
 /// Version of the format.
@@ -20,7 +20,9 @@ pub const FORMAT: u32 = 1;
 
 /// All that the fold of one policy needs to know beside its records.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PolicySettings {
+pub struct Policy {
+    /// Its name.
+    pub name: String,
     /// The learner.
     pub learner: LearnerSpec,
     /// How labels become targets.
@@ -125,6 +127,40 @@ pub struct Writer<W> {
     out: W,
 }
 
+impl Policy {
+    /// What a policy without a header is folded with.
+    #[must_use]
+    pub fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            learner: LearnerSpec::new(Name::Default),
+            mapping: Mapping::default(),
+            encoder: None,
+        }
+    }
+}
+
+/// The header's line.
+#[must_use]
+pub fn header(policies: &[Policy]) -> String {
+    line(|writer| writer.header(policies))
+}
+
+/// A record's line.
+#[must_use]
+pub fn record(record: &Record) -> String {
+    line(|writer| writer.record(record))
+}
+
+fn line(write: impl FnOnce(&mut Writer<Vec<u8>>) -> io::Result<()>) -> String {
+    let mut writer = Writer::new(Vec::new());
+    // Writing to memory cannot fail.
+    let _ = write(&mut writer);
+    let mut bytes = writer.into_inner();
+    bytes.truncate(bytes.trim_ascii_end().len());
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
 impl<W: Write> Writer<W> {
     /// Writes to `out`, which should be buffered.
     pub fn new(out: W) -> Self {
@@ -145,8 +181,8 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// As `out` says.
-    pub fn header(&mut self, policies: &BTreeMap<String, PolicySettings>) -> io::Result<()> {
-        let policies = policies.iter().map(|(name, settings)| {
+    pub fn header(&mut self, policies: &[Policy]) -> io::Result<()> {
+        let policies = policies.iter().map(|settings| {
             let parameters = settings.learner.parameters();
             let parameters = parameters.iter().filter(|(name, _)| *name != "prior");
             let prior = settings.learner.prior.as_ref();
@@ -158,7 +194,7 @@ impl<W: Write> Writer<W> {
                 teaches: settings.mapping.teaches.iter().map(|source| source.word()).collect(),
                 encoder: settings.encoder.as_ref().map(hex),
             };
-            (name.as_str(), policy)
+            (settings.name.as_str(), policy)
         });
         self.line(&HeaderLine { aegis: "header", format: FORMAT, policies: policies.collect() })
     }

@@ -29,9 +29,7 @@ struct Marks(HashMap<String, HashSet<String>>);
 impl Marks {
     fn has(&self, tenant: &str, name: &str) -> bool {
         !self.0.is_empty()
-            && ["", tenant]
-                .iter()
-                .any(|of| self.0.get(*of).is_some_and(|names| names.contains(name)))
+            && ["", tenant].iter().any(|of| self.0.get(*of).is_some_and(|names| names.contains(name)))
     }
 }
 
@@ -75,34 +73,19 @@ impl Edits {
     pub fn iter(&self) -> impl Iterator<Item = Edit> {
         self.by_id.iter().flat_map(|(id, actions)| {
             actions.iter().map(move |key| {
-                let EditKey {
-                    erases,
-                    tenant,
-                    name,
-                } = key.clone();
+                let EditKey { erases, tenant, name } = key.clone();
                 let action = if erases {
-                    EditAction::Erase {
-                        tenant,
-                        subject: name,
-                    }
+                    EditAction::Erase { tenant, subject: name }
                 } else {
-                    EditAction::Quarantine {
-                        tenant,
-                        annotator: name,
-                    }
+                    EditAction::Quarantine { tenant, annotator: name }
                 };
-                Edit {
-                    id: id.clone(),
-                    action,
-                }
+                Edit { id: id.clone(), action }
             })
         })
     }
 
     pub(super) fn has(&self, edit: &Edit) -> bool {
-        self.by_id
-            .get(&edit.id)
-            .is_some_and(|actions| actions.contains(&key(&edit.action)))
+        self.by_id.get(&edit.id).is_some_and(|actions| actions.contains(&key(&edit.action)))
     }
 
     /// Adds an edit; `false` where it stands already.
@@ -111,16 +94,8 @@ impl Edits {
             return false;
         }
         let key = key(&edit.action);
-        let marks = if key.erases {
-            &mut self.erased
-        } else {
-            &mut self.quarantined
-        };
-        marks
-            .0
-            .entry(key.tenant.clone())
-            .or_default()
-            .insert(key.name.clone());
+        let marks = if key.erases { &mut self.erased } else { &mut self.quarantined };
+        marks.0.entry(key.tenant.clone()).or_default().insert(key.name.clone());
         self.by_id.entry(edit.id.clone()).or_default().insert(key);
         true
     }
@@ -131,9 +106,5 @@ fn key(action: &EditAction) -> EditKey {
         EditAction::Quarantine { tenant, annotator } => (false, tenant, annotator),
         EditAction::Erase { tenant, subject } => (true, tenant, subject),
     };
-    EditKey {
-        erases,
-        tenant: tenant.clone(),
-        name: name.clone(),
-    }
+    EditKey { erases, tenant: tenant.clone(), name: name.clone() }
 }

@@ -60,18 +60,14 @@ impl Rounds {
     /// The label of the same id and annotator. An annotator who takes another's id replaces nothing
     /// here (the algebra keeps one per id): quarantined, the other's label counts again.
     fn same(&self, row: Row, id: &str, annotator: u32) -> Option<(usize, Entry<'_>)> {
-        self.stored(row).entries().enumerate().find(|(_, entry)| {
-            entry.annotator == annotator && entry.id.unwrap_or(self.event(row)) == id
-        })
+        self.stored(row)
+            .entries()
+            .enumerate()
+            .find(|(_, entry)| entry.annotator == annotator && entry.id.unwrap_or(self.event(row)) == id)
     }
 
     fn filed(&self, row: Row, entry: &Entry<'_>) -> Filed {
-        entry.filed(
-            self.tenant(row),
-            &self.policy,
-            self.event(row),
-            self.annotator(entry),
-        )
+        entry.filed(self.tenant(row), &self.policy, self.event(row), self.annotator(entry))
     }
 
     fn named(&self, row: Row, filing: &Filing<'_>) -> Filed {
@@ -92,27 +88,17 @@ impl Rounds {
             corrects: filing.corrects.map(text),
             retracts: filing.retracts.map(text),
         };
-        Filed {
-            label,
-            received: filing.received,
-            standing: filing.standing,
-        }
+        Filed { label, received: filing.received, standing: filing.standing }
     }
 
     pub(super) fn annotator(&self, entry: &Entry<'_>) -> Option<&str> {
-        entry
-            .annotator
-            .checked_sub(1)
-            .map(|number| self.annotators.text(number))
+        entry.annotator.checked_sub(1).map(|number| self.annotators.text(number))
     }
 
     /// A round's labels, whatever became of them.
     #[must_use]
     pub fn labels(&self, row: Row) -> Vec<Filed> {
-        self.stored(row)
-            .entries()
-            .map(|entry| self.filed(row, &entry))
-            .collect()
+        self.stored(row).entries().map(|entry| self.filed(row, &entry)).collect()
     }
 
     /// The rounds with a label of this annotator.
@@ -121,9 +107,7 @@ impl Rounds {
             return Vec::new();
         };
         let theirs = |row: &Row| {
-            self.stored(*row)
-                .entries()
-                .any(|entry| entry.annotator == number + 1)
+            self.stored(*row).entries().any(|entry| entry.annotator == number + 1)
                 && (tenant.is_empty() || self.tenant(*row) == tenant)
         };
         self.rows().filter(theirs).collect()
@@ -136,29 +120,20 @@ impl Rounds {
         if let Some(only) = self.stored(row).only() {
             let id = only.id.unwrap_or(self.event(row));
             let quarantined = edits.quarantine_anyone()
-                && self
-                    .annotator(&only)
-                    .is_some_and(|annotator| edits.quarantines(tenant, annotator));
+                && self.annotator(&only).is_some_and(|annotator| edits.quarantines(tenant, annotator));
             let teaches = only.standing.counts()
                 && mapping.teaches.contains(&only.source)
                 && only.retracts.is_none()
                 && only.corrects != Some(id);
-            return (teaches && !quarantined)
-                .then(|| mapping.says(only.verdict, only.severity))
-                .flatten();
+            return (teaches && !quarantined).then(|| mapping.says(only.verdict, only.severity)).flatten();
         }
         let labels = self.accepted(row);
-        target(&labels, mapping, |annotator| {
-            edits.quarantines(tenant, annotator)
-        })
+        target(&labels, mapping, |annotator| edits.quarantines(tenant, annotator))
     }
 
     /// A round's labels that may teach.
     pub(super) fn accepted(&self, row: Row) -> Vec<Label> {
-        let entries = self
-            .stored(row)
-            .entries()
-            .filter(|entry| entry.standing.counts());
+        let entries = self.stored(row).entries().filter(|entry| entry.standing.counts());
         entries.map(|entry| self.filed(row, &entry).label).collect()
     }
 
@@ -167,9 +142,7 @@ impl Rounds {
     pub fn labels_by_annotator(&self) -> BTreeMap<String, u64> {
         let mut found = BTreeMap::new();
         for entry in self.labels.iter().flat_map(Stored::entries) {
-            *found
-                .entry(self.annotator(&entry).unwrap_or("").to_owned())
-                .or_insert(0) += 1;
+            *found.entry(self.annotator(&entry).unwrap_or("").to_owned()).or_insert(0) += 1;
         }
         found
     }

@@ -17,10 +17,7 @@ impl Rounds {
         sitting: &Sitting<'_>,
         edits: &Edits,
     ) -> Result<bool, BookError> {
-        if sitting
-            .subject
-            .is_some_and(|subject| edits.erases(self.tenant(row), subject))
-        {
+        if sitting.subject.is_some_and(|subject| edits.erases(self.tenant(row), subject)) {
             return Ok(false);
         }
         if !self.is_judged(row) {
@@ -50,9 +47,7 @@ impl Rounds {
 
     /// Whether a decision would change anything.
     pub(super) fn judgement_is_new(&self, judged: &Judged) -> bool {
-        let known = self
-            .find(&judged.id.tenant, &judged.id.event)
-            .and_then(|row| self.judged(row));
+        let known = self.find(&judged.id.tenant, &judged.id.event).and_then(|row| self.judged(row));
         known.is_none_or(|known| order(judged, &known) == Ordering::Less)
     }
 
@@ -64,26 +59,16 @@ impl Rounds {
     /// Which of two decisions gives the round its votes: the lesser.
     fn compare(&self, row: Row, sitting: &Sitting<'_>) -> Ordering {
         let facts = self.facts(row);
-        let known = DecisionRef {
-            partition: facts.partition,
-            offset: facts.offset,
-        };
-        (sitting.round_time, sitting.decision)
-            .cmp(&(facts.round_time, known))
-            .then_with(|| {
-                // Without a position of its own (a replay of shuffled lines): by content.
-                self.judged(row).map_or(Ordering::Less, |known| {
-                    order(&self.owned(row, sitting), &known)
-                })
-            })
+        let known = DecisionRef { partition: facts.partition, offset: facts.offset };
+        (sitting.round_time, sitting.decision).cmp(&(facts.round_time, known)).then_with(|| {
+            // Without a position of its own (a replay of shuffled lines): by content.
+            self.judged(row).map_or(Ordering::Less, |known| order(&self.owned(row, sitting), &known))
+        })
     }
 
     fn pass_over(&mut self, row: Row, judged: Judged) {
         let others = self.passed_over.entry(row).or_default();
-        match others
-            .iter_mut()
-            .find(|other| other.subject == judged.subject)
-        {
+        match others.iter_mut().find(|other| other.subject == judged.subject) {
             Some(other) if order(&judged, other).is_lt() => *other = judged,
             Some(_) => {}
             None => others.push(judged),
@@ -111,10 +96,8 @@ impl Rounds {
                 *slot = *bytes;
                 features = old.features;
             } else {
-                features = u32::try_from(self.features.len())
-                    .ok()
-                    .filter(|new| *new < NOTHING)
-                    .ok_or(Full)?;
+                features =
+                    u32::try_from(self.features.len()).ok().filter(|new| *new < NOTHING).ok_or(Full)?;
                 self.features.push(*bytes);
             }
         }
@@ -158,15 +141,10 @@ impl Rounds {
             subject: sitting.subject.map(str::to_owned),
             round_time: sitting.round_time,
             decision: sitting.decision,
-            votes: experts
-                .iter()
-                .zip(sitting.scores)
-                .map(|(expert, score)| score.vote(expert))
-                .collect(),
-            reading: sitting.reading.map(|(encoder, features)| Reading {
-                encoder: *encoder,
-                features: Box::new(*features),
-            }),
+            votes: experts.iter().zip(sitting.scores).map(|(expert, score)| score.vote(expert)).collect(),
+            reading: sitting
+                .reading
+                .map(|(encoder, features)| Reading { encoder: *encoder, features: Box::new(*features) }),
         }
     }
 
@@ -179,10 +157,7 @@ impl Rounds {
         let sitting = Sitting {
             subject: self.subject(row),
             round_time: facts.round_time,
-            decision: DecisionRef {
-                partition: facts.partition,
-                offset: facts.offset,
-            },
+            decision: DecisionRef { partition: facts.partition, offset: facts.offset },
             panel,
             scores,
             reading: features.and_then(|(at, bytes)| Some((self.encoders.get(at)?, bytes))),
@@ -194,9 +169,7 @@ impl Rounds {
     pub(super) fn erase(&mut self, tenant: &str, subject: &str) -> Vec<Row> {
         let of_tenant = |found: &str| tenant.is_empty() || tenant == found;
         self.passed_over.retain(|_, others| {
-            others.retain(|other| {
-                !of_tenant(&other.id.tenant) || other.subject.as_deref() != Some(subject)
-            });
+            others.retain(|other| !of_tenant(&other.id.tenant) || other.subject.as_deref() != Some(subject));
             !others.is_empty()
         });
         let Some(number) = self.subjects.find(0, subject) else {
@@ -227,21 +200,15 @@ impl Rounds {
         if let Some(next) = self.next_in_line(row) {
             let experts = next.votes.iter().map(|vote| vote.expert.as_str());
             let panel = self.panels.intern(experts).unwrap_or(Panel::NONE);
-            let scores: Vec<_> = next
-                .votes
-                .iter()
-                .filter_map(|vote| Score::new(vote.score, vote.shadow).ok())
-                .collect();
+            let scores: Vec<_> =
+                next.votes.iter().filter_map(|vote| Score::new(vote.score, vote.shadow).ok()).collect();
             let sitting = Sitting {
                 subject: next.subject.as_deref(),
                 round_time: next.round_time,
                 decision: next.decision,
                 panel,
                 scores: &scores,
-                reading: next
-                    .reading
-                    .as_ref()
-                    .map(|reading| (&reading.encoder, &*reading.features)),
+                reading: next.reading.as_ref().map(|reading| (&reading.encoder, &*reading.features)),
             };
             if self.write(row, &sitting).is_ok() {
                 self.counts.judged += 1;
@@ -255,10 +222,7 @@ impl Rounds {
 
     fn next_in_line(&mut self, row: Row) -> Option<Judged> {
         let others = self.passed_over.get_mut(&row)?;
-        let (least, _) = others
-            .iter()
-            .enumerate()
-            .min_by(|(_, a), (_, b)| order(a, b))?;
+        let (least, _) = others.iter().enumerate().min_by(|(_, a), (_, b)| order(a, b))?;
         let next = others.swap_remove(least);
         if others.is_empty() {
             self.passed_over.remove(&row);
@@ -271,18 +235,10 @@ impl Rounds {
 fn order(a: &Judged, b: &Judged) -> Ordering {
     let votes = |judged: &Judged| -> Vec<(String, Option<u64>, bool)> {
         let bits = |score: Option<f64>| score.map(f64::to_bits);
-        judged
-            .votes
-            .iter()
-            .map(|vote| (vote.expert.clone(), bits(vote.score), vote.shadow))
-            .collect()
+        judged.votes.iter().map(|vote| (vote.expert.clone(), bits(vote.score), vote.shadow)).collect()
     };
-    let reading = |judged: &Judged| {
-        judged
-            .reading
-            .as_ref()
-            .map(|reading| (reading.encoder, reading.features.clone()))
-    };
+    let reading =
+        |judged: &Judged| judged.reading.as_ref().map(|reading| (reading.encoder, reading.features.clone()));
     a.key()
         .cmp(&b.key())
         .then_with(|| votes(a).cmp(&votes(b)))

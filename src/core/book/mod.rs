@@ -136,16 +136,10 @@ impl<'a> From<&'a Filed> for Filing<'a> {
 
 impl Filing<'_> {
     fn check(&self) -> Result<(), BookError> {
-        if self
-            .severity
-            .is_some_and(|severity| !(0.0..=1.0).contains(&severity))
-        {
+        if self.severity.is_some_and(|severity| !(0.0..=1.0).contains(&severity)) {
             return Err(BookError::Severity);
         }
-        if self
-            .inclusion_probability
-            .is_some_and(|q| !(q > 0.0 && q <= 1.0))
-        {
+        if self.inclusion_probability.is_some_and(|q| !(q > 0.0 && q <= 1.0)) {
             return Err(BookError::Inclusion);
         }
         Ok(())
@@ -197,8 +191,7 @@ impl Book {
             return known;
         }
         self.policies.push(Rounds::new(name));
-        self.by_name
-            .insert(name.to_owned(), self.policies.len() - 1);
+        self.by_name.insert(name.to_owned(), self.policies.len() - 1);
         self.policies.len() - 1
     }
 
@@ -211,10 +204,7 @@ impl Book {
         policy: usize,
         experts: impl ExactSizeIterator<Item = &'a str> + Clone,
     ) -> Result<Panel, BookError> {
-        self.policies
-            .get_mut(policy)
-            .ok_or(BookError::Full)?
-            .panel(experts)
+        self.policies.get_mut(policy).ok_or(BookError::Full)?.panel(experts)
     }
 
     /// Adds a record to the set and tells which rounds changed; `false` where the set stays as it is.
@@ -238,21 +228,15 @@ impl Book {
     fn judge(&mut self, judged: &Judged, changes: &mut Vec<Change>) -> Result<bool, BookError> {
         let policy = self.policy(&judged.id.policy);
         let panel = self.panel(policy, judged.votes.iter().map(|vote| vote.expert.as_str()))?;
-        let scores: Result<Vec<_>, _> = judged
-            .votes
-            .iter()
-            .map(|vote| Score::new(vote.score, vote.shadow))
-            .collect();
+        let scores: Result<Vec<_>, _> =
+            judged.votes.iter().map(|vote| Score::new(vote.score, vote.shadow)).collect();
         let sitting = Sitting {
             subject: judged.subject.as_deref(),
             round_time: judged.round_time,
             decision: judged.decision,
             panel,
             scores: &scores?,
-            reading: judged
-                .reading
-                .as_ref()
-                .map(|reading| (&reading.encoder, &*reading.features)),
+            reading: judged.reading.as_ref().map(|reading| (&reading.encoder, &*reading.features)),
         };
         let row = self.intern(policy, &judged.id.tenant, &judged.id.event)?;
         self.sit(policy, row, &sitting, changes)
@@ -263,10 +247,7 @@ impl Book {
     /// # Errors
     /// [`BookError::Full`].
     pub fn intern(&mut self, policy: usize, tenant: &str, event: &str) -> Result<Row, BookError> {
-        self.policies
-            .get_mut(policy)
-            .ok_or(BookError::Full)?
-            .intern(tenant, event)
+        self.policies.get_mut(policy).ok_or(BookError::Full)?.intern(tenant, event)
     }
 
     /// [`Book::apply`] for borrowed votes.
@@ -282,11 +263,7 @@ impl Book {
     ) -> Result<bool, BookError> {
         let rounds = self.policies.get_mut(policy).ok_or(BookError::Full)?;
         let changed = rounds.judge(row, sitting, &self.edits)?;
-        changes.extend(changed.then_some(Change {
-            policy,
-            row,
-            votes: true,
-        }));
+        changes.extend(changed.then_some(Change { policy, row, votes: true }));
         Ok(changed)
     }
 
@@ -303,11 +280,7 @@ impl Book {
     ) -> Result<bool, BookError> {
         let rounds = self.policies.get_mut(policy).ok_or(BookError::Full)?;
         let changed = rounds.file(row, filing)?;
-        changes.extend(changed.then_some(Change {
-            policy,
-            row,
-            votes: false,
-        }));
+        changes.extend(changed.then_some(Change { policy, row, votes: false }));
         Ok(changed)
     }
 
@@ -319,19 +292,11 @@ impl Book {
             match &edit.action {
                 EditAction::Quarantine { tenant, annotator } => {
                     let rows = rounds.labelled_by(tenant, annotator);
-                    changes.extend(rows.into_iter().map(|row| Change {
-                        policy,
-                        row,
-                        votes: false,
-                    }));
+                    changes.extend(rows.into_iter().map(|row| Change { policy, row, votes: false }));
                 }
                 EditAction::Erase { tenant, subject } => {
                     let rows = rounds.erase(tenant, subject);
-                    changes.extend(rows.into_iter().map(|row| Change {
-                        policy,
-                        row,
-                        votes: true,
-                    }));
+                    changes.extend(rows.into_iter().map(|row| Change { policy, row, votes: true }));
                 }
             }
         }
@@ -344,10 +309,8 @@ impl Book {
         let rounds = |id: &RoundId| self.find(&id.policy).and_then(|policy| self.rounds(policy));
         match record {
             Record::Judged(judged) => {
-                let erased = judged
-                    .subject
-                    .as_deref()
-                    .is_some_and(|of| self.edits.erases(&judged.id.tenant, of));
+                let erased =
+                    judged.subject.as_deref().is_some_and(|of| self.edits.erases(&judged.id.tenant, of));
                 !erased && rounds(&judged.id).is_none_or(|rounds| rounds.judgement_is_new(judged))
             }
             Record::Filed(filed) => {

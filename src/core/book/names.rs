@@ -24,20 +24,13 @@ struct Slot {
     number: u32,
 }
 
-const EMPTY: Slot = Slot {
-    hash: 0,
-    number: u32::MAX,
-};
+const EMPTY: Slot = Slot { hash: 0, number: u32::MAX };
 
 impl Names {
     /// A name's text; empty for a number that was never given.
     pub(super) fn text(&self, number: u32) -> &str {
         let at = number as usize;
-        let start = at
-            .checked_sub(1)
-            .and_then(|before| self.ends.get(before))
-            .copied()
-            .unwrap_or(0);
+        let start = at.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
         let range = self.ends.get(at).map(|end| start..*end);
         range.and_then(|range| self.text.get(range)).unwrap_or("")
     }
@@ -58,10 +51,7 @@ impl Names {
         if let Ok(number) = self.probe(hash, group, name) {
             return Ok(number);
         }
-        let number = u32::try_from(self.ends.len())
-            .ok()
-            .filter(|new| *new < u32::MAX)
-            .ok_or(Full)?;
+        let number = u32::try_from(self.ends.len()).ok().filter(|new| *new < u32::MAX).ok_or(Full)?;
         self.text.push_str(name);
         self.ends.push(self.text.len());
         self.groups.push(group);
@@ -89,10 +79,7 @@ impl Names {
             if slot.number == EMPTY.number {
                 return Err(at);
             }
-            if slot.hash == hash
-                && self.group(slot.number) == group
-                && self.text(slot.number) == name
-            {
+            if slot.hash == hash && self.group(slot.number) == group && self.text(slot.number) == name {
                 return Ok(slot.number);
             }
             at = (at + 1) & mask;
@@ -131,11 +118,7 @@ mod tests {
         for round in 0..2 {
             for number in 0..5_000u32 {
                 let group = number % 3;
-                assert_eq!(
-                    names.intern(group, &format!("name {}", number / 3)),
-                    Ok(number),
-                    "{round}"
-                );
+                assert_eq!(names.intern(group, &format!("name {}", number / 3)), Ok(number), "{round}");
             }
         }
         assert_eq!(names.ends.len(), 5_000);

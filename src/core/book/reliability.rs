@@ -28,16 +28,11 @@ impl Rounds {
         for row in self.rows().filter(|row| !self.stored(*row).is_empty()) {
             let labels = self.accepted(row);
             let tenant = self.tenant(row);
-            let live = live(&labels, mapping, |annotator| {
-                edits.quarantines(tenant, annotator)
-            });
-            let says: Vec<(bool, bool)> = live
-                .iter()
-                .map(|(label, value)| (*value >= 0.5, label.source == Source::Gold))
-                .collect();
-            let count = |of: &dyn Fn(&(bool, bool)) -> bool| {
-                says.iter().filter(|said| of(said)).count() as u64
-            };
+            let live = live(&labels, mapping, |annotator| edits.quarantines(tenant, annotator));
+            let says: Vec<(bool, bool)> =
+                live.iter().map(|(label, value)| (*value >= 0.5, label.source == Source::Gold)).collect();
+            let count =
+                |of: &dyn Fn(&(bool, bool)) -> bool| says.iter().filter(|said| of(said)).count() as u64;
             let (all, all_unsafe) = (says.len() as u64, count(&|said| said.0));
             let (gold, gold_unsafe) = (count(&|said| said.1), count(&|said| said.0 && said.1));
             for ((label, _), (flags, is_gold)) in live.iter().zip(&says) {
@@ -54,11 +49,7 @@ impl Rounds {
                 mine.agreed += same - 1;
                 if !is_gold {
                     mine.gold += gold;
-                    mine.gold_agreed += if *flags {
-                        gold_unsafe
-                    } else {
-                        gold - gold_unsafe
-                    };
+                    mine.gold_agreed += if *flags { gold_unsafe } else { gold - gold_unsafe };
                 }
             }
         }

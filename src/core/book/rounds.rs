@@ -141,10 +141,7 @@ impl Rounds {
 
     /// All rows, in order of first appearance.
     pub fn rows(&self) -> impl Iterator<Item = Row> + use<> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "rows are numbered in 32 bits"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "rows are numbered in 32 bits")]
         (0..self.facts.len() as u32).map(Row)
     }
 
@@ -203,8 +200,7 @@ impl Rounds {
     /// Whether any expert is awake.
     #[must_use]
     pub fn any_awake(&self, row: Row) -> bool {
-        self.votes(row)
-            .is_some_and(|(_, scores)| scores.iter().any(|score| !score.awake().is_nan()))
+        self.votes(row).is_some_and(|(_, scores)| scores.iter().any(|score| !score.awake().is_nan()))
     }
 
     /// The round's features with their encoder's number.
@@ -212,10 +208,7 @@ impl Rounds {
     #[must_use]
     pub fn features(&self, row: Row) -> Option<(usize, &Features)> {
         let facts = self.facts.get(row.0 as usize)?;
-        Some((
-            facts.encoder as usize,
-            self.features.get(facts.features as usize)?,
-        ))
+        Some((facts.encoder as usize, self.features.get(facts.features as usize)?))
     }
 
     /// The encoders seen, by number.
@@ -253,11 +246,7 @@ impl Rounds {
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         self.rows().flat_map(|row| {
             let passed_over = self.passed_over.get(&row).into_iter().flatten().cloned();
-            let judged = self
-                .judged(row)
-                .into_iter()
-                .chain(passed_over)
-                .map(Record::Judged);
+            let judged = self.judged(row).into_iter().chain(passed_over).map(Record::Judged);
             judged.chain(self.labels(row).into_iter().map(Record::Filed))
         })
     }

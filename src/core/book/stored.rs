@@ -47,13 +47,7 @@ impl Stored {
     }
 
     /// Adds a label in place of the one at `replaced`.
-    pub(super) fn put(
-        &mut self,
-        filing: &Filing<'_>,
-        annotator: u32,
-        event: &str,
-        replaced: Option<usize>,
-    ) {
+    pub(super) fn put(&mut self, filing: &Filing<'_>, annotator: u32, event: &str, replaced: Option<usize>) {
         let old = self.0.take().unwrap_or_default();
         let mut bytes = Vec::with_capacity(old.len() + 48);
         let mut entries = Entries(Cursor(&old));
@@ -107,10 +101,7 @@ fn write(label: &Filing<'_>, annotator: u32, event: &str, out: &mut Vec<u8>) {
     if label.id != event {
         text(label.id, out);
     }
-    for real in [label.severity, label.inclusion_probability]
-        .into_iter()
-        .flatten()
-    {
+    for real in [label.severity, label.inclusion_probability].into_iter().flatten() {
         out.extend(real.to_le_bytes());
     }
     if let Some(at) = label.decision {
@@ -198,40 +189,17 @@ impl<'a> Iterator for Entries<'a> {
         let annotator = u32::try_from(bytes.number()?).ok()?;
         let received = bytes.signed()?;
         let time = if has(TIME) { bytes.signed()? } else { 0 };
-        let id = if has(OWN_ID) {
-            Some(bytes.text()?)
-        } else {
-            None
-        };
-        let severity = if has(SEVERITY) {
-            Some(bytes.real()?)
-        } else {
-            None
-        };
-        let inclusion_probability = if has(INCLUSION) {
-            Some(bytes.real()?)
-        } else {
-            None
-        };
+        let id = if has(OWN_ID) { Some(bytes.text()?) } else { None };
+        let severity = if has(SEVERITY) { Some(bytes.real()?) } else { None };
+        let inclusion_probability = if has(INCLUSION) { Some(bytes.real()?) } else { None };
         let decision = if has(DECISION) {
             let partition = i32::try_from(bytes.signed()?).ok()?;
-            Some(DecisionRef {
-                partition,
-                offset: bytes.signed()?,
-            })
+            Some(DecisionRef { partition, offset: bytes.signed()? })
         } else {
             None
         };
-        let corrects = if has(CORRECTS) {
-            Some(bytes.text()?)
-        } else {
-            None
-        };
-        let retracts = if has(RETRACTS) {
-            Some(bytes.text()?)
-        } else {
-            None
-        };
+        let corrects = if has(CORRECTS) { Some(bytes.text()?) } else { None };
+        let retracts = if has(RETRACTS) { Some(bytes.text()?) } else { None };
         let categories = if has(CATEGORIES) {
             let length = usize::try_from(bytes.number()?).ok()?;
             bytes.take(length)?
@@ -258,13 +226,7 @@ impl<'a> Iterator for Entries<'a> {
 
 impl Entry<'_> {
     /// The label with its names written out.
-    pub(super) fn filed(
-        &self,
-        tenant: &str,
-        policy: &str,
-        event: &str,
-        annotator: Option<&str>,
-    ) -> Filed {
+    pub(super) fn filed(&self, tenant: &str, policy: &str, event: &str, annotator: Option<&str>) -> Filed {
         let mut categories = Vec::new();
         let mut inner = Cursor(self.categories);
         while let Some(category) = inner.text() {
@@ -286,10 +248,6 @@ impl Entry<'_> {
             corrects: self.corrects.map(str::to_owned),
             retracts: self.retracts.map(str::to_owned),
         };
-        Filed {
-            label,
-            received: self.received,
-            standing: self.standing,
-        }
+        Filed { label, received: self.received, standing: self.standing }
     }
 }

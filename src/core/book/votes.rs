@@ -47,17 +47,12 @@ impl Panels {
     ) -> Result<Panel, BookError> {
         if let Some(last) = self.experts.get(self.last as usize)
             && last.len() == experts.len()
-            && last
-                .iter()
-                .zip(experts.clone())
-                .all(|(known, asked)| known == asked)
+            && last.iter().zip(experts.clone()).all(|(known, asked)| known == asked)
         {
             return Ok(Panel(self.last));
         }
         if experts.len() > MAX_VOTES {
-            return Err(BookError::TooManyVotes {
-                votes: experts.len(),
-            });
+            return Err(BookError::TooManyVotes { votes: experts.len() });
         }
         let names: Vec<String> = experts.map(str::to_owned).collect();
         if !names.is_sorted_by(|a, b| a < b) {
@@ -67,10 +62,7 @@ impl Panels {
             self.last = *known;
             return Ok(Panel(*known));
         }
-        let number = u32::try_from(self.experts.len())
-            .ok()
-            .filter(|new| *new < u32::MAX)
-            .ok_or(Full)?;
+        let number = u32::try_from(self.experts.len()).ok().filter(|new| *new < u32::MAX).ok_or(Full)?;
         self.experts.push(names.clone());
         self.by_experts.insert(names, number);
         self.last = number;
@@ -101,11 +93,7 @@ impl Score {
     #[inline]
     #[must_use]
     pub fn awake(self) -> f64 {
-        if self.0.is_sign_negative() {
-            f64::NAN
-        } else {
-            self.0
-        }
+        if self.0.is_sign_negative() { f64::NAN } else { self.0 }
     }
 
     pub(super) fn vote(self, expert: &str) -> RoundVote {
@@ -126,24 +114,10 @@ mod tests {
 
     #[test]
     fn a_vote_comes_back() {
-        for score in [
-            None,
-            Some(0.0),
-            Some(-0.0),
-            Some(f64::MIN_POSITIVE / 8.0),
-            Some(0.1),
-            Some(1.0),
-        ] {
+        for score in [None, Some(0.0), Some(-0.0), Some(f64::MIN_POSITIVE / 8.0), Some(0.1), Some(1.0)] {
             for shadow in [false, true] {
                 let stored = Score::new(score, shadow).unwrap();
-                assert_eq!(
-                    stored.vote("a"),
-                    RoundVote {
-                        expert: "a".to_owned(),
-                        score,
-                        shadow
-                    }
-                );
+                assert_eq!(stored.vote("a"), RoundVote { expert: "a".to_owned(), score, shadow });
                 assert_eq!(stored.awake().is_nan(), shadow || score.is_none());
             }
         }

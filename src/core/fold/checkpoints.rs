@@ -38,14 +38,7 @@ pub(super) struct Checkpoints {
 impl Checkpoints {
     /// No checkpoints, with room for this many bytes.
     pub(super) fn new(memory: usize) -> Self {
-        Self {
-            saved: Vec::new(),
-            free: Vec::new(),
-            memory,
-            base: BASE,
-            shift: SHIFT,
-            limit: 64,
-        }
+        Self { saved: Vec::new(), free: Vec::new(), memory, base: BASE, shift: SHIFT, limit: 64 }
     }
 
     /// Drops all, for a learner of another shape.
@@ -55,11 +48,7 @@ impl Checkpoints {
 
     /// How many there are, and their bytes.
     pub(super) fn size(&self) -> (usize, usize) {
-        let numbers: usize = self
-            .saved
-            .iter()
-            .map(|checkpoint| checkpoint.state.capacity())
-            .sum();
+        let numbers: usize = self.saved.iter().map(|checkpoint| checkpoint.state.capacity()).sum();
         (self.saved.len(), numbers * size_of::<f64>())
     }
 
@@ -91,11 +80,7 @@ impl Checkpoints {
         tally: Option<&Tally>,
         write: impl FnOnce(&mut Vec<f64>),
     ) {
-        let mut new = self.free.pop().unwrap_or(Checkpoint {
-            at,
-            state: Vec::new(),
-            tally: None,
-        });
+        let mut new = self.free.pop().unwrap_or(Checkpoint { at, state: Vec::new(), tally: None });
         new.at = at;
         new.state.clear();
         write(&mut new.state);
@@ -122,8 +107,7 @@ impl Checkpoints {
             }
         }
         self.limit = self.saved.len() * 2 + 16;
-        self.free
-            .truncate(room.saturating_sub(self.saved.len()).min(64));
+        self.free.truncate(room.saturating_sub(self.saved.len()).min(64));
     }
 
     /// Drops what lies denser than it need.
@@ -132,9 +116,7 @@ impl Checkpoints {
         let mut saved = std::mem::take(&mut self.saved).into_iter().peekable();
         while let Some(checkpoint) = saved.next() {
             let spare = match (kept.last(), saved.peek()) {
-                (Some(before), Some(after)) => {
-                    after.at - before.at <= self.gap(end.saturating_sub(after.at))
-                }
+                (Some(before), Some(after)) => after.at - before.at <= self.gap(end.saturating_sub(after.at)),
                 _ => false,
             };
             if spare {
@@ -164,13 +146,7 @@ mod tests {
 
     fn overhead(kept: &Checkpoints, rounds: usize, late: usize) -> usize {
         let at = rounds - late;
-        at - kept
-            .saved
-            .iter()
-            .map(|checkpoint| checkpoint.at)
-            .filter(|found| *found <= at)
-            .max()
-            .unwrap()
+        at - kept.saved.iter().map(|checkpoint| checkpoint.at).filter(|found| *found <= at).max().unwrap()
     }
 
     #[test]

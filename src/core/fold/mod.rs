@@ -86,6 +86,9 @@ pub enum FoldError {
 /// One policy's learner, its rounds in order, and its checkpoints.
 pub struct Fold {
     settings: Settings,
+    /// Learner and mapping in the lines that the state hash takes.
+    learner_line: String,
+    mapping_line: String,
     order: Order,
     roster: Roster,
     encoder: Option<EncoderId>,
@@ -123,6 +126,8 @@ impl Fold {
         Self {
             encoder: settings.encoder,
             checkpoints: Checkpoints::new(settings.memory),
+            learner_line: settings.learner.canonical(),
+            mapping_line: settings.mapping.canonical(),
             settings,
             order: Order::default(),
             roster: Roster::default(),
@@ -146,12 +151,7 @@ impl Fold {
     #[must_use]
     pub fn standing(&self) -> Standing {
         let (checkpoints, checkpoint_bytes) = self.checkpoints.size();
-        Standing {
-            rounds: self.order.len(),
-            folded: self.at,
-            checkpoints,
-            checkpoint_bytes,
-        }
+        Standing { rounds: self.order.len(), folded: self.at, checkpoints, checkpoint_bytes }
     }
 
     /// Notes that a round changed; nothing is folded yet.
@@ -167,8 +167,7 @@ impl Fold {
     }
 
     fn rounds<'a>(&self, book: &'a Book) -> Option<&'a Rounds> {
-        book.find(&self.settings.policy)
-            .and_then(|policy| book.rounds(policy))
+        book.find(&self.settings.policy).and_then(|policy| book.rounds(policy))
     }
 
     /// Rounds noted as changed and not yet looked at.
@@ -186,26 +185,17 @@ impl Fold {
             return Ok(0);
         };
         let settings = &self.settings;
-        let first = self
-            .order
-            .settle(rounds, &settings.mapping, book.edits(), &mut self.roster);
+        let first = self.order.settle(rounds, &settings.mapping, book.edits(), &mut self.roster);
         if let Some(first) = first {
             let others = self.roster.refresh(rounds);
-            let encoder = self
-                .settings
-                .encoder
-                .or_else(|| self.roster.encoder(rounds));
+            let encoder = self.settings.encoder.or_else(|| self.roster.encoder(rounds));
             self.outdated |= others || encoder != self.encoder;
             self.encoder = encoder;
             if !self.outdated && first < self.at {
                 self.rewind(first)?;
             }
         }
-        Ok(if self.outdated {
-            self.order.len()
-        } else {
-            self.order.len() - self.at
-        })
+        Ok(if self.outdated { self.order.len() } else { self.order.len() - self.at })
     }
 
     /// Folds everything that is known.
@@ -230,9 +220,7 @@ impl Fold {
             return Ok(true);
         };
         let end = self.at.saturating_add(limit).min(self.order.len());
-        let reads = self
-            .encoder
-            .and_then(|id| rounds.encoders().iter().position(|known| *known == id));
+        let reads = self.encoder.and_then(|id| rounds.encoders().iter().position(|known| *known == id));
         while self.at < end {
             let stop = self.next_checkpoint.min(end);
             self.run(rounds, reads, stop);
@@ -264,9 +252,7 @@ impl Fold {
                 continue;
             };
             self.roster.seat(panel, scores, &mut self.votes);
-            let features = rounds
-                .features(row)
-                .filter(|(encoder, _)| Some(*encoder) == reads);
+            let features = rounds.features(row).filter(|(encoder, _)| Some(*encoder) == reads);
             let sight = Sight {
                 votes: &self.votes,
                 features: features.map(|(_, features)| features),
@@ -291,24 +277,16 @@ impl Fold {
             return;
         };
         let end = self.order.len();
-        self.checkpoints
-            .save(self.at, end, self.tally.as_ref(), |state| {
-                learner.save(state)
-            });
+        self.checkpoints.save(self.at, end, self.tally.as_ref(), |state| learner.save(state));
         self.next_checkpoint = self.checkpoints.next(end);
     }
 
     fn rewind(&mut self, first: usize) -> Result<(), FoldError> {
-        let fault = FoldError::Checkpoint {
-            policy: self.settings.policy.clone(),
-        };
+        let fault = FoldError::Checkpoint { policy: self.settings.policy.clone() };
         let Some(learner) = self.learner.as_deref_mut() else {
             return Ok(());
         };
-        let (at, state, tally) = self
-            .checkpoints
-            .rewind(first)
-            .ok_or_else(|| fault.clone())?;
+        let (at, state, tally) = self.checkpoints.rewind(first).ok_or_else(|| fault.clone())?;
         learner.load(state).map_err(|_| fault)?;
         if let (Some(tally), Some(then)) = (&mut self.tally, tally) {
             tally.clone_from(then);
@@ -326,13 +304,8 @@ impl Fold {
         let experts = self.roster.experts().len();
         self.votes = vec![f64::NAN; experts];
         self.weights = vec![0.0; experts];
-        let tally =
-            |learner: &dyn Learner| Tally::new(experts, learner.loss_kind(), self.settings.costs);
-        self.tally = self
-            .learner
-            .as_deref()
-            .filter(|_| self.settings.tally)
-            .map(tally);
+        let tally = |learner: &dyn Learner| Tally::new(experts, learner.loss_kind(), self.settings.costs);
+        self.tally = self.learner.as_deref().filter(|_| self.settings.tally).map(tally);
         self.outdated = false;
         self.save();
         Ok(())
@@ -346,10 +319,7 @@ impl Fold {
         let policy = &self.settings.policy;
         spec.build(&names, policy)
             .map(Some)
-            .map_err(|reason| FoldError::Learner {
-                policy: policy.clone(),
-                reason,
-            })
+            .map_err(|reason| FoldError::Learner { policy: policy.clone(), reason })
     }
 
     /// The experts, by the UTF-8 bytes of their ids.
@@ -385,9 +355,6 @@ impl Fold {
 
 impl std::fmt::Debug for Fold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fold")
-            .field("settings", &self.settings)
-            .field("standing", &self.standing())
-            .finish()
+        f.debug_struct("Fold").field("settings", &self.settings).field("standing", &self.standing()).finish()
     }
 }

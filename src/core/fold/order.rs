@@ -19,12 +19,7 @@ struct Placed {
 }
 
 impl Placed {
-    const NOWHERE: Self = Self {
-        time: 0,
-        target: f64::NAN,
-        panel: Panel::NONE,
-        encoder: NO_ENCODER,
-    };
+    const NOWHERE: Self = Self { time: 0, target: f64::NAN, panel: Panel::NONE, encoder: NO_ENCODER };
 
     fn counts(&self) -> bool {
         !self.target.is_nan()
@@ -56,10 +51,7 @@ impl Order {
     }
 
     fn at(&self, row: Row) -> Placed {
-        self.placed
-            .get(row.0 as usize)
-            .copied()
-            .unwrap_or(Placed::NOWHERE)
+        self.placed.get(row.0 as usize).copied().unwrap_or(Placed::NOWHERE)
     }
 
     fn put(&mut self, row: Row, placed: Placed) {
@@ -149,15 +141,10 @@ impl Order {
 
     /// How many rounds come before this key.
     fn position(&self, rounds: &Rounds, key: (Millis, Row)) -> usize {
-        if self
-            .sorted
-            .last()
-            .is_none_or(|last| compare(rounds, (self.time(*last), *last), key).is_lt())
-        {
+        if self.sorted.last().is_none_or(|last| compare(rounds, (self.time(*last), *last), key).is_lt()) {
             return self.sorted.len();
         }
-        self.sorted
-            .partition_point(|row| compare(rounds, (self.time(*row), *row), key).is_lt())
+        self.sorted.partition_point(|row| compare(rounds, (self.time(*row), *row), key).is_lt())
     }
 
     fn time(&self, row: Row) -> Millis {
@@ -181,14 +168,12 @@ impl Order {
             self.sorted.append(&mut inserted);
             return;
         }
-        let stays =
-            |row: &Row| self.at(*row).counts() && (moved.is_empty() || !moved.contains(row));
+        let stays = |row: &Row| self.at(*row).counts() && (moved.is_empty() || !moved.contains(row));
         let tail = self.sorted.get(first..).unwrap_or(&[]);
         let mut merged = Vec::with_capacity(tail.len() + inserted.len());
         let mut new = inserted.into_iter().peekable();
         for row in tail.iter().copied().filter(stays) {
-            while let Some(before) = new.next_if(|new| compare(rounds, key(*new), key(row)).is_lt())
-            {
+            while let Some(before) = new.next_if(|new| compare(rounds, key(*new), key(row)).is_lt()) {
                 merged.push(before);
             }
             merged.push(row);
@@ -206,24 +191,13 @@ fn place(rounds: &Rounds, row: Row, mapping: &Mapping, edits: &Edits) -> Option<
         return None;
     }
     let target = rounds.target(row, mapping, edits)?;
-    let encoder = rounds
-        .features(row)
-        .and_then(|(encoder, _)| u32::try_from(encoder).ok());
-    Some(Placed {
-        time: rounds.round_time(row),
-        target,
-        panel,
-        encoder: encoder.unwrap_or(NO_ENCODER),
-    })
+    let encoder = rounds.features(row).and_then(|(encoder, _)| u32::try_from(encoder).ok());
+    Some(Placed { time: rounds.round_time(row), target, panel, encoder: encoder.unwrap_or(NO_ENCODER) })
 }
 
 fn compare(rounds: &Rounds, a: (Millis, Row), b: (Millis, Row)) -> Ordering {
     a.0.cmp(&b.0).then_with(|| {
         let names = |row: Row| (rounds.tenant(row), rounds.event(row));
-        if a.1 == b.1 {
-            Ordering::Equal
-        } else {
-            names(a.1).cmp(&names(b.1))
-        }
+        if a.1 == b.1 { Ordering::Equal } else { names(a.1).cmp(&names(b.1)) }
     })
 }

@@ -16,30 +16,28 @@ impl Fold {
         self.hashed(book).0
     }
 
+    /// What the hash speaks of, but for the state itself.
+    #[must_use]
+    pub fn stated<'a>(&'a self, book: &'a Book) -> Stated<'a> {
+        let rounds = self.rounds(book);
+        let key = |row| rounds.map(|rounds| (rounds.round_time(row), rounds.tenant(row), rounds.event(row)));
+        Stated {
+            learner: &self.learner_line,
+            experts: self.roster.experts(),
+            encoder: self.encoder.as_ref(),
+            mapping: &self.mapping_line,
+            rounds: self.at as u64,
+            last_key: self.last().and_then(key),
+            state: &[],
+        }
+    }
+
     fn hashed(&self, book: &Book) -> (StateHash, Vec<f64>) {
         let mut state = Vec::new();
         if let Some(learner) = &self.learner {
             learner.save(&mut state);
         }
-        let rounds = self.rounds(book);
-        let key = |row| {
-            rounds.map(|rounds| {
-                (
-                    rounds.round_time(row),
-                    rounds.tenant(row),
-                    rounds.event(row),
-                )
-            })
-        };
-        let hash = state_hash(&Stated {
-            learner: &self.settings.learner.canonical(),
-            experts: self.roster.experts(),
-            encoder: self.encoder.as_ref(),
-            mapping: &self.settings.mapping.canonical(),
-            rounds: self.at as u64,
-            last_key: self.last().and_then(key),
-            state: &state,
-        });
+        let hash = state_hash(&Stated { state: &state, ..self.stated(book) });
         (hash, state)
     }
 
@@ -55,7 +53,7 @@ impl Fold {
             policy: self.settings.policy.clone(),
             format: FORMAT,
             learner: self.settings.learner.clone(),
-            mapping: self.settings.mapping.canonical(),
+            mapping: self.mapping_line.clone(),
             experts: self.roster.experts().to_vec(),
             encoder: self.encoder,
             rounds: self.at as u64,

@@ -47,13 +47,7 @@ impl Roster {
         if !std::mem::take(&mut self.stale) {
             return false;
         }
-        let used = || {
-            rounds
-                .panels()
-                .iter()
-                .zip(&self.by_panel)
-                .filter(|(_, count)| **count > 0)
-        };
+        let used = || rounds.panels().iter().zip(&self.by_panel).filter(|(_, count)| **count > 0);
         let mut experts: Vec<String> = used().flat_map(|(names, _)| names).cloned().collect();
         experts.sort_unstable();
         experts.dedup();
@@ -61,25 +55,15 @@ impl Roster {
         self.experts = experts;
         let place = |name: &String| {
             let found = self.experts.binary_search(name).ok();
-            found
-                .and_then(|at| u32::try_from(at).ok())
-                .unwrap_or(NOWHERE)
+            found.and_then(|at| u32::try_from(at).ok()).unwrap_or(NOWHERE)
         };
-        self.places = rounds
-            .panels()
-            .iter()
-            .map(|names| names.iter().map(place).collect())
-            .collect();
+        self.places = rounds.panels().iter().map(|names| names.iter().map(place).collect()).collect();
         changed
     }
 
     /// The encoder that most rounds carry; of several the one with the least id.
     pub(super) fn encoder(&self, rounds: &Rounds) -> Option<EncoderId> {
-        let carried = rounds
-            .encoders()
-            .iter()
-            .zip(&self.by_encoder)
-            .filter(|(_, count)| **count > 0);
+        let carried = rounds.encoders().iter().zip(&self.by_encoder).filter(|(_, count)| **count > 0);
         carried
             .max_by(|(a, rounds_a), (b, rounds_b)| rounds_a.cmp(rounds_b).then(b.cmp(a)))
             .map(|(id, _)| *id)
@@ -88,10 +72,7 @@ impl Roster {
     /// The round's votes in the experts' order; NaN: asleep.
     #[inline]
     pub(super) fn seat(&self, panel: Panel, scores: &[Score], out: &mut [f64]) {
-        let places = self
-            .places
-            .get(panel.number())
-            .map_or(&[][..], Vec::as_slice);
+        let places = self.places.get(panel.number()).map_or(&[][..], Vec::as_slice);
         if places.len() < out.len() {
             out.fill(f64::NAN);
         }

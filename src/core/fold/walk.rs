@@ -39,9 +39,7 @@ impl Fold {
         let Some(mut learner) = self.build(spec)? else {
             return Ok(None);
         };
-        let reads = self
-            .encoder
-            .and_then(|id| rounds.encoders().iter().position(|known| *known == id));
+        let reads = self.encoder.and_then(|id| rounds.encoders().iter().position(|known| *known == id));
         let mut votes = vec![f64::NAN; self.experts().len()];
         let mut weights = vec![0.0; votes.len()];
         for at in 0..self.order.len() {
@@ -50,9 +48,7 @@ impl Fold {
                 continue;
             };
             self.roster.seat(panel, scores, &mut votes);
-            let features = rounds
-                .features(row)
-                .filter(|(encoder, _)| Some(*encoder) == reads);
+            let features = rounds.features(row).filter(|(encoder, _)| Some(*encoder) == reads);
             let sight = Sight {
                 votes: &votes,
                 features: features.map(|(_, features)| features),
@@ -62,17 +58,7 @@ impl Fold {
             let plays = learner.weights(&sight, &mut weights);
             let p = learner.step(&sight, target);
             let weights = plays.then_some(&*weights);
-            visit(
-                &Walked {
-                    at,
-                    row,
-                    sight,
-                    target,
-                    p,
-                    weights,
-                },
-                &*learner,
-            );
+            visit(&Walked { at, row, sight, target, p, weights }, &*learner);
         }
         Ok(Some(learner))
     }

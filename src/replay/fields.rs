@@ -1,0 +1,367 @@
+//! A line's fields, read without building a tree; names that mean nothing here are passed over.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::ballot::Ballot;
+
+/// A value that is no list and no object.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) enum Scalar<'a> {
+    #[default]
+    Absent,
+    Bool(bool),
+    Whole(i64),
+    Number(f64),
+    Text(Cow<'a, str>),
+    /// A list or an object.
+    Other,
+}
+
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Absent)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Whole(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Scalar<'de>, E> {
+        Ok(i64::try_from(value).map_or(Scalar::Number(value as f64), Scalar::Whole))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Number(value))
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Text(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Text(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Scalar<'de>, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Scalar<'de>, A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Scalar<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ScalarVisitor)
+    }
+}
+
+/// The fields that are single values, in the order of [`NAMES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Name {
+    Aegis,
+    EventId,
+    Unsafe,
+    EventTime,
+    Policy,
+    Tenant,
+    Subject,
+    Annotator,
+    LabelId,
+    LabelTime,
+    Source,
+    Verdict,
+    Severity,
+    InclusionProbability,
+    Corrects,
+    Retracts,
+    Features,
+    Encoder,
+    Partition,
+    Offset,
+    Received,
+    Standing,
+    EditId,
+    Action,
+    Text,
+}
+
+pub(super) const NAMES: [&str; 25] = [
+    "aegis",
+    "event_id",
+    "unsafe",
+    "event_time",
+    "policy",
+    "tenant",
+    "subject",
+    "annotator",
+    "label_id",
+    "label_time",
+    "source",
+    "verdict",
+    "severity",
+    "inclusion_probability",
+    "corrects",
+    "retracts",
+    "features",
+    "encoder",
+    "partition",
+    "offset",
+    "received",
+    "standing",
+    "edit_id",
+    "action",
+    "text",
+];
+
+/// A line's fields; of a name that comes twice the last counts.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    pub(super) scalars: [Scalar<'a>; NAMES.len()],
+    pub(super) categories: Option<Vec<Scalar<'a>>>,
+    pub(super) shadow: Option<Vec<Scalar<'a>>>,
+    /// The last turn's text, and whether `turns` is what it should be.
+    pub(super) turn: Option<Scalar<'a>>,
+    /// Only in headers and savepoints.
+    pub(super) policies: Option<serde_json::Value>,
+    pub(super) format: Scalar<'a>,
+    pub(super) has_votes: bool,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn take(&mut self, name: Name) -> Scalar<'a> {
+        self.scalars.get_mut(name as usize).map(std::mem::take).unwrap_or_default()
+    }
+}
+
+/// What a field's name asks for.
+enum Key {
+    Scalar(usize),
+    Votes,
+    Categories,
+    Shadow,
+    Turns,
+    Policies,
+    Format,
+    Unknown,
+}
+
+struct KeyVisitor;
+
+impl Visitor<'_> for KeyVisitor {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Key, E> {
+        Ok(match name {
+            "votes" => Key::Votes,
+            "categories" => Key::Categories,
+            "shadow" => Key::Shadow,
+            "turns" => Key::Turns,
+            "policies" => Key::Policies,
+            "format" => Key::Format,
+            _ => NAMES.iter().position(|known| *known == name).map_or(Key::Unknown, Key::Scalar),
+        })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for KeyVisitor {
+    type Value = Key;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Key, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+/// Reads one line; votes go to the ballot.
+pub(super) struct LineVisitor<'b> {
+    pub(super) ballot: &'b mut Ballot,
+    /// Texts are wanted.
+    pub(super) texts: bool,
+}
+
+impl<'de> Visitor<'de> for LineVisitor<'_> {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut line: A) -> Result<Fields<'de>, A::Error> {
+        let mut fields = Fields {
+            scalars: Default::default(),
+            categories: None,
+            shadow: None,
+            turn: None,
+            policies: None,
+            format: Scalar::Absent,
+            has_votes: false,
+        };
+        while let Some(key) = line.next_key_seed(KeyVisitor)? {
+            match key {
+                Key::Scalar(at) if at == Name::Text as usize && !self.texts => {
+                    line.next_value::<IgnoredAny>()?;
+                }
+                Key::Scalar(at) => {
+                    let value = line.next_value()?;
+                    if let Some(slot) = fields.scalars.get_mut(at) {
+                        *slot = value;
+                    }
+                }
+                Key::Votes => {
+                    self.ballot.reading = "votes";
+                    fields.has_votes = line.next_value_seed(&mut *self.ballot)?;
+                }
+                Key::Categories => {
+                    self.ballot.reading = "categories";
+                    fields.categories = line.next_value::<List<'de>>()?.0;
+                }
+                Key::Shadow => {
+                    self.ballot.reading = "shadow";
+                    fields.shadow = line.next_value::<List<'de>>()?.0;
+                }
+                Key::Turns if self.texts => {
+                    self.ballot.reading = "turns";
+                    fields.turn = line.next_value::<Turns<'de>>()?.0;
+                }
+                Key::Policies => {
+                    self.ballot.reading = "policies";
+                    fields.policies = line.next_value()?;
+                }
+                Key::Format => fields.format = line.next_value()?,
+                Key::Turns | Key::Unknown => {
+                    line.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(fields)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for LineVisitor<'_> {
+    type Value = Fields<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Fields<'de>, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+/// Most entries of a list that is kept.
+const MOST: usize = 256;
+
+/// A list of texts; `None` for null.
+struct List<'a>(Option<Vec<Scalar<'a>>>);
+
+struct ListVisitor;
+
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = List<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_unit<E>(self) -> Result<List<'de>, E> {
+        Ok(List(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<List<'de>, A::Error> {
+        let mut found = Vec::new();
+        while let Some(entry) = list.next_element()? {
+            if found.len() == MOST {
+                return Err(A::Error::custom("a list is too long"));
+            }
+            found.push(entry);
+        }
+        Ok(List(Some(found)))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for List<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ListVisitor)
+    }
+}
+
+/// The text of the last of a list of turns.
+struct Turns<'a>(Option<Scalar<'a>>);
+
+struct TurnsVisitor;
+
+impl<'de> Visitor<'de> for TurnsVisitor {
+    type Value = Turns<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of turns")
+    }
+
+    fn visit_unit<E>(self) -> Result<Turns<'de>, E> {
+        Ok(Turns(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Turns<'de>, A::Error> {
+        let mut last = None;
+        while let Some(turn) = list.next_element::<Turn<'de>>()? {
+            last = Some(turn.0);
+        }
+        Ok(Turns(last))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Turns<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(TurnsVisitor)
+    }
+}
+
+/// One turn: its text.
+struct Turn<'a>(Scalar<'a>);
+
+struct TurnVisitor;
+
+impl<'de> Visitor<'de> for TurnVisitor {
+    type Value = Turn<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a turn")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut turn: A) -> Result<Turn<'de>, A::Error> {
+        let mut text = Scalar::Absent;
+        while let Some(key) = turn.next_key_seed(KeyVisitor)? {
+            match key {
+                Key::Scalar(at) if at == Name::Text as usize => text = turn.next_value()?,
+                _ => drop(turn.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Turn(text))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Turn<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(TurnVisitor)
+    }
+}

@@ -1,0 +1,191 @@
+//! What a replay tells: the figures of one learner on one policy's rounds, and their JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::write::json;
+use crate::core::learners::tally::Costs;
+use crate::core::learners::{Learner, LearnerSpec, Tally};
+
+/// A learner's name and parameters.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LearnerName {
+    /// Its name.
+    pub name: &'static str,
+    /// Its parameters, those left to their default included.
+    pub parameters: BTreeMap<&'static str, Value>,
+}
+
+/// One expert's figures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExpertFigures {
+    /// Rounds in which it was awake.
+    pub awake: u64,
+    /// Its mistakes in them.
+    pub mistakes: u64,
+    /// Sum of |v - y| over them.
+    pub loss: f64,
+    /// Its share of the aggregation at the end; `None` where the learner gives experts no mass.
+    pub weight: Option<f64>,
+}
+
+/// The figures of one learner.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figures {
+    /// Rounds folded.
+    pub rounds: u64,
+    /// The learner.
+    pub learner: LearnerName,
+    /// Sum over rounds of the sum of `w_i |v_i - y|`, or of |p - y| where the learner outputs p.
+    pub loss: f64,
+    /// Mean of (p - y)².
+    pub brier: f64,
+    /// Rounds in which p >= .5 and y >= .5 differ.
+    pub mistakes: u64,
+    /// The same of plain majority, a tie counting as unsafe.
+    pub majority_mistakes: u64,
+    /// Expected calibration error over ten equal bins.
+    pub calibration_error: f64,
+    /// The expert with the fewest mistakes alone.
+    pub best_expert: Option<String>,
+    /// The greatest regret against an expert, over the rounds in which that one was awake.
+    pub regret: Option<f64>,
+    /// What is proven of it; `None` where nothing is.
+    pub regret_bound: Option<f64>,
+    /// The expert that it is against.
+    pub regret_against: Option<String>,
+    /// The loss in which regret is measured.
+    pub regret_loss: &'static str,
+    /// With costs: flag iff p is at least this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// With costs: mean cost of a round's error at that threshold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_weighted_error: Option<f64>,
+    /// By expert.
+    pub experts: BTreeMap<String, ExpertFigures>,
+    /// The state's hash, in hexadecimal.
+    pub state_hash: String,
+}
+
+/// The figures of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// By policy.
+    pub policies: BTreeMap<String, Figures>,
+    /// With `--learner all`: by policy, every learner's.
+    pub learners: BTreeMap<String, Vec<Figures>>,
+    /// Lines read.
+    pub lines: u64,
+    /// Lines that were none.
+    pub malformed: u64,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+pub(super) fn named(spec: &LearnerSpec) -> LearnerName {
+    let parameters = spec.parameters();
+    LearnerName {
+        name: spec.name.as_str(),
+        parameters: parameters.iter().map(|(name, value)| (*name, json(value))).collect(),
+    }
+}
+
+impl Figures {
+    /// The figures of a learner that played the rounds of `tally`.
+    pub(super) fn new(
+        spec: &LearnerSpec,
+        experts: &[String],
+        costs: Option<Costs>,
+        played: Option<(&dyn Learner, &Tally)>,
+        state_hash: String,
+    ) -> Self {
+        let mut figures = Self {
+            rounds: 0,
+            learner: named(spec),
+            loss: 0.0,
+            brier: 0.0,
+            mistakes: 0,
+            majority_mistakes: 0,
+            calibration_error: 0.0,
+            best_expert: None,
+            regret: None,
+            regret_bound: None,
+            regret_against: None,
+            regret_loss: "absolute",
+            threshold: costs.map(Costs::threshold),
+            cost_weighted_error: costs.map(|_| 0.0),
+            experts: BTreeMap::new(),
+            state_hash,
+        };
+        let Some((learner, tally)) = played else { return figures };
+        let certificate = tally.certificate(learner);
+        let name = |at: usize| experts.get(at).cloned();
+        let masses = learner.masses();
+        let expert = |(name, record): (&String, &crate::core::learners::tally::ExpertTally)| {
+            let mass = masses.iter().find(|mass| mass.member == *name).map(|mass| mass.mass);
+            let figures = ExpertFigures {
+                awake: record.awake,
+                mistakes: record.mistakes,
+                loss: record.loss,
+                weight: mass,
+            };
+            (name.clone(), figures)
+        };
+        figures.rounds = tally.rounds;
+        figures.loss = tally.loss;
+        figures.brier = tally.brier();
+        figures.mistakes = tally.mistakes;
+        figures.majority_mistakes = tally.majority_mistakes;
+        figures.calibration_error = tally.calibration_error();
+        figures.best_expert = tally.best_expert().and_then(name);
+        figures.regret = certificate.map(|found| found.regret);
+        figures.regret_bound = certificate.and_then(|found| found.bound);
+        figures.regret_against = certificate.and_then(|found| name(found.expert));
+        figures.regret_loss = learner.loss_kind().as_str();
+        figures.cost_weighted_error = costs.map(|_| tally.cost / tally.rounds.max(1) as f64);
+        figures.experts = experts.iter().zip(&tally.experts).map(expert).collect();
+        figures
+    }
+}
+
+impl Summary {
+    /// Rounds folded, of all policies.
+    #[must_use]
+    pub fn rounds(&self) -> u64 {
+        self.policies.values().map(|figures| figures.rounds).sum()
+    }
+
+    /// The JSON of `--json`: one policy's figures as they are, several under `policies`.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let figures = |figures: &Figures| serde_json::to_value(figures).unwrap_or_default();
+        let mut all = match self.policies.iter().next() {
+            Some((_, only)) if self.policies.len() == 1 => figures(only),
+            _ => {
+                let policies: serde_json::Map<_, _> =
+                    self.policies.iter().map(|(name, of)| (name.clone(), figures(of))).collect();
+                serde_json::json!({ "policies": policies, "rounds": self.rounds() })
+            }
+        };
+        if let Value::Object(object) = &mut all {
+            let rate = if self.seconds > 0.0 { self.rounds() as f64 / self.seconds } else { 0.0 };
+            object.insert("lines".to_owned(), self.lines.into());
+            object.insert("malformed".to_owned(), self.malformed.into());
+            object.insert("seconds".to_owned(), self.seconds.into());
+            object.insert("rounds_per_second".to_owned(), rate.into());
+            let of = |of: &Vec<Figures>| -> serde_json::Map<String, Value> {
+                of.iter().map(|one| (one.learner.name.to_owned(), figures(one))).collect()
+            };
+            let learners = match self.learners.iter().next() {
+                None => return all,
+                Some((_, only)) if self.learners.len() == 1 => Value::Object(of(only)),
+                _ => self.learners.iter().map(|(name, all)| (name.clone(), Value::Object(of(all)))).collect(),
+            };
+            object.insert("learners".to_owned(), learners);
+        }
+        all
+    }
+}

@@ -1,0 +1,79 @@
+//! Savepoints: the ledger and the state, to go on from. A savepoint is a replay file with one more line.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::ReplayError;
+use super::load::Loader;
+use super::write::{FORMAT, Policy, Writer};
+use crate::core::fold::Fold;
+use crate::core::hash::hex;
+
+/// A file that is written whole or not at all: under another name first, then renamed.
+pub(super) fn whole(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> Result<(), ReplayError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let write = || {
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(&part)?);
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("gz") => {
+                let mut packed = flate2::write::GzEncoder::new(&mut out, flate2::Compression::default());
+                fill(&mut packed)?;
+                packed.finish()?;
+            }
+            Some("zst") => {
+                let mut packed = zstd::stream::write::Encoder::new(&mut out, 3)?;
+                fill(&mut packed)?;
+                packed.finish()?;
+            }
+            _ => fill(&mut out)?,
+        }
+        out.flush()?;
+        out.get_ref().sync_all()?;
+        std::fs::rename(&part, path)
+    };
+    write().map_err(|error| {
+        // Whatever is left of it is of no use.
+        let _ = std::fs::remove_file(&part);
+        ReplayError::writing(path, &error)
+    })
+}
+
+/// Writes the headers that were read, what the flags asked for, the state's hashes, and the ledger.
+pub(super) fn write(path: &Path, loader: &Loader, folds: &[Fold]) -> Result<(), ReplayError> {
+    let headers: Vec<Policy> = loader.headers.values().map(|header| header.settings.clone()).collect();
+    let states: BTreeMap<&str, String> = folds
+        .iter()
+        .map(|fold| (fold.settings().policy.as_str(), hex(&fold.state_hash(&loader.book))))
+        .collect();
+    let learner = loader.learner.as_ref().map(super::figures::named);
+    let mut own = json!({ "position": loader.position, "states": states });
+    if let Value::Object(own) = &mut own {
+        if let Some(timed) = loader.timed {
+            own.insert("timed".to_owned(), timed.into());
+        }
+        if let Some(learner) = learner {
+            own.insert("learner".to_owned(), learner.name.into());
+            own.insert("parameters".to_owned(), json!(learner.parameters));
+        }
+    }
+    let line = json!({ "aegis": "savepoint", "format": FORMAT, "policies": { "": own } });
+    whole(path, |out| {
+        let mut writer = Writer::new(&mut *out);
+        if !headers.is_empty() {
+            writer.header(&headers)?;
+        }
+        let out = writer.into_inner();
+        writeln!(out, "{line}")?;
+        let mut writer = Writer::new(out);
+        loader.book.records().try_for_each(|record| writer.record(&record))
+    })
+}

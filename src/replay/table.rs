@@ -1,0 +1,112 @@
+//! Figures for people: one learner's, or all learners side by side.
+
+use std::fmt::Write as _;
+
+use super::figures::Figures;
+
+/// One policy's figures in a few lines.
+pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
+    let mut text = String::new();
+    let named = policy.map(|policy| format!("{policy}: ")).unwrap_or_default();
+    let parameters: Vec<String> = figures
+        .learner
+        .parameters
+        .iter()
+        .map(|(name, value)| {
+            format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        })
+        .collect();
+    let parameters =
+        if parameters.is_empty() { String::new() } else { format!(" ({})", parameters.join(", ")) };
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{named}{} rounds, {}{parameters}", figures.rounds, figures.learner.name);
+    let best = figures.best_expert.as_ref().and_then(|name| Some((name, figures.experts.get(name)?)));
+    let _ = writeln!(
+        text,
+        "  mistakes           {:>10}   plain majority {}{}",
+        figures.mistakes,
+        figures.majority_mistakes,
+        best.map(|(name, best)| {
+            let alone = best.mistakes + (figures.rounds - best.awake);
+            format!(", best expert {alone} ({name})")
+        })
+        .unwrap_or_default(),
+    );
+    let _ = writeln!(text, "  loss               {:>14.3}", figures.loss);
+    let _ = writeln!(text, "  Brier              {:>16.5}", figures.brier);
+    let _ = writeln!(text, "  calibration error  {:>16.5}", figures.calibration_error);
+    if let (Some(threshold), Some(error)) = (figures.threshold, figures.cost_weighted_error) {
+        let _ = writeln!(
+            text,
+            "  cost of an error   {error:>16.5}   a round, flagged from p = {threshold:.4} on"
+        );
+    }
+    if let (Some(regret), Some(against)) = (figures.regret, &figures.regret_against) {
+        let bound = figures
+            .regret_bound
+            .map_or("nothing is proven".to_owned(), |bound| format!("at most {bound:.3} is proven"));
+        let _ = writeln!(
+            text,
+            "  regret             {regret:>14.3}   in {} loss against {against}; {bound}",
+            figures.regret_loss
+        );
+    }
+    let width = figures.experts.keys().map(|name| name.chars().count()).max().unwrap_or(0).max(6);
+    let _ = writeln!(
+        text,
+        "  {:<width$}  {:>9}  {:>9}  {:>12}  {:>7}",
+        "expert", "awake", "mistakes", "loss", "weight"
+    );
+    for (name, expert) in &figures.experts {
+        let weight = expert.weight.map_or("-".to_owned(), |weight| format!("{weight:.4}"));
+        let _ = writeln!(
+            text,
+            "  {name:<width$}  {:>9}  {:>9}  {:>12.3}  {weight:>7}",
+            expert.awake, expert.mistakes, expert.loss
+        );
+    }
+    let _ = writeln!(text, "  state {}", figures.state_hash);
+    text
+}
+
+/// All learners on one policy's rounds, side by side.
+pub(super) fn all(policy: Option<&str>, learners: &[Figures], shifts: &[u64]) -> String {
+    let mut text = String::new();
+    let Some(first) = learners.first() else { return text };
+    let named = policy.map(|policy| format!("{policy}: ")).unwrap_or_default();
+    let _ = writeln!(text, "{named}{} rounds, {} experts", first.rounds, first.experts.len());
+    let _ = writeln!(
+        text,
+        "  {:<26}  {:>9}  {:>7}  {:>12}  {:>8}  {:>11}  {:>10}  {:>10}  in",
+        "", "mistakes", "error", "loss", "Brier", "calibration", "regret", "proven"
+    );
+    let rate = |mistakes: u64| format!("{:.2} %", 100.0 * mistakes as f64 / first.rounds.max(1) as f64);
+    for figures in learners {
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        let _ = writeln!(
+            text,
+            "  {:<26}  {:>9}  {:>7}  {:>12.3}  {:>8.4}  {:>11.4}  {:>10}  {:>10}  {}",
+            figures.learner.name,
+            figures.mistakes,
+            rate(figures.mistakes),
+            figures.loss,
+            figures.brier,
+            figures.calibration_error,
+            number(figures.regret),
+            number(figures.regret_bound),
+            figures.regret_loss,
+        );
+    }
+    let mut row = |name: &str, mistakes: u64| {
+        let _ = writeln!(text, "  {name:<26}  {mistakes:>9}  {:>7}", rate(mistakes));
+    };
+    row("plain majority (no learner)", first.majority_mistakes);
+    for (m, mistakes) in shifts.iter().enumerate() {
+        match m {
+            0 => row("best expert", *mistakes),
+            1 => row("best two, one shift", *mistakes),
+            _ => row(&format!("best sequence, {m} shifts"), *mistakes),
+        }
+    }
+    text
+}

@@ -2,6 +2,7 @@
 
 mod experts;
 mod ledger;
+mod replay;
 mod run;
 mod topics;
 
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{self, ConfigError, Loaded};
 use crate::demo::DemoArgs;
 use crate::ops::Exit;
+use crate::replay::ReplayArgs;
 
 /// Moderates conversations on Kafka: experts vote, a no-regret learner combines the votes, human labels
 /// teach it.
@@ -31,6 +33,8 @@ enum Command {
     Check(ConfigArgs),
     /// Shows the whole flow on real text, with a labeller that answers late
     Demo(DemoArgs),
+    /// Folds label streams offline: the same state hash as the live learner's, and what it would have done
+    Replay(ReplayArgs),
     /// Checks the topics on the brokers, and makes those that are missing
     Topics(topics::TopicsArgs),
     /// Lists the experts, or asks them about a text
@@ -111,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => {
             crate::demo::run(&args).map_err(|error| Failure::new(error.exit(), error)).map(|()| Exit::Success)
         }
+        Command::Replay(args) => replay::replay(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Experts(args) => experts::experts(&args),
         Command::Ledger(args) => ledger::ledger(&args),

@@ -92,19 +92,20 @@ pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
 
     // The rounds as the topic has them, then folded again from the file with its lines shuffled.
     let rounds = run.args.out.join("rounds.jsonl");
-    let settings = replay::write::PolicySettings {
+    let header = replay::write::Policy {
+        name: policy.name.clone(),
         learner: policy.learner.clone(),
         mapping: policy.mapping.clone(),
         encoder: published.encoder,
     };
-    let mut writer = replay::write::Writer::new(Vec::new());
-    writer.header(&[(policy.name.clone(), settings)].into()).map_err(io(&rounds))?;
-    for record in &records {
-        writer.record(record).map_err(io(&rounds))?;
-    }
-    let written = writer.into_inner();
-    fs::write(&rounds, &written).map_err(io(&rounds))?;
-    let replay_hash = shuffled_hash(&records, policy, run.args.seed)?;
+    let mut lines = vec![replay::write::header(&[header])];
+    lines.extend(records.iter().map(replay::write::record));
+    fs::write(&rounds, lines.join("\n") + "\n").map_err(io(&rounds))?;
+    fastrand::Rng::with_seed(run.args.seed).shuffle(&mut lines);
+    let replayed = replay::fold_lines(lines.iter().map(String::as_str))
+        .map_err(|error| DemoError::Fold(error.to_string()))?;
+    let replay_hash =
+        replayed.get(POLICY).copied().ok_or_else(|| DemoError::Fold("no round of the demo's policy".into()))?;
 
     let mut book = Book::new();
     let mut changes = Vec::new();
@@ -243,21 +244,4 @@ fn kinds(letters: &HashMap<String, usize>) -> String {
     let mut kinds: Vec<_> = letters.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     kinds.sort();
     kinds.join(", ")
-}
-
-fn shuffled_hash(
-    records: &[Record],
-    policy: &crate::core::policy::Policy,
-    seed: u64,
-) -> Result<[u8; 32], DemoError> {
-    let mut order: Vec<_> = records.iter().collect();
-    fastrand::Rng::with_seed(seed).shuffle(&mut order);
-    let mut book = Book::new();
-    for record in order {
-        book.apply(record, &mut Vec::new()).map_err(|error| DemoError::Fold(error.to_string()))?;
-    }
-    let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
-    fold.all(&book);
-    fold.catch_up(&book).map_err(|error| DemoError::Fold(error.to_string()))?;
-    Ok(fold.state_hash(&book))
 }

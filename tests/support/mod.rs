@@ -6,6 +6,8 @@
 
 #![allow(missing_docs, dead_code, reason = "each test binary uses what it needs")]
 
+pub mod flow;
+
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -65,9 +65,6 @@ pub struct Default {
 /// One round as seen by all members.
 struct View {
     heard: Heard,
-    seen: [Seen; LINEAR],
-    joint_phi: [f64; JOINT_WIDTH],
-    joint: Seen,
     said: Said,
 }
 
@@ -96,72 +93,81 @@ impl Default {
         }
     }
 
-    fn view(&mut self, round: &Sight<'_>) -> View {
-        look(Form::Sign, round.votes, &mut self.signs);
-        look(Form::LogOdds, round.votes, &mut self.log_odds);
-        let heard = self.shares.hear(round.votes);
+    /// What the linear members see, and, where there is a target, learn at once: a reader's weights
+    /// are then still at hand.
+    #[inline(always)]
+    fn see(&mut self, round: &Sight<'_>, target: Option<f64>) -> [Seen; LINEAR] {
         let mut seen = [Seen::default(); LINEAR];
         let (stacked, read) = seen.split_at_mut(STACKINGS.len());
         for ((form, stack), seen) in self.stacks.iter_mut().zip(stacked) {
-            *seen = stack.see(match form {
+            let phi = match form {
                 Form::Sign => &self.signs,
                 Form::LogOdds => &self.log_odds,
-            });
+            };
+            *seen = stack.see(phi);
+            if let Some(target) = target {
+                stack.learn(phi, *seen, sigmoid(seen.s), target);
+            }
         }
         if let Some(features) = round.features {
             self.text.read(features, &self.signs);
-            for (reader, seen) in self.readers.iter().zip(read) {
+            for (reader, seen) in self.readers.iter_mut().zip(read) {
                 *seen = reader.see(&self.text);
+                if let Some(target) = target {
+                    reader.learn(&self.text, sigmoid(seen.s), target);
+                }
             }
         }
-        let mut linear = seen.map(Seen::log_odds);
-        let (mut joint_phi, mut joint) = ([0.0; JOINT_WIDTH], Seen::default());
-        let mut joint_says = f64::NAN;
-        if round.features.is_some() {
-            joint_phi[JOINED.len()] = 1.0;
-            for (phi, (member, _)) in joint_phi.iter_mut().zip(JOINED) {
-                *phi = linear[member].clamp(-SUREST, SUREST);
-            }
-            joint = self.joint.see(&joint_phi);
-            joint_says = sigmoid(joint.log_odds());
+        seen
+    }
+
+    /// What the joint member says; NaN without features.
+    #[inline(always)]
+    fn join(&mut self, linear: &[f64; LINEAR], reads: bool, target: Option<f64>) -> f64 {
+        if !reads {
+            return f64::NAN;
         }
+        let mut phi = [0.0; JOINT_WIDTH];
+        phi[JOINED.len()] = 1.0;
+        for (phi, (member, _)) in phi.iter_mut().zip(JOINED) {
+            *phi = linear[member].clamp(-SUREST, SUREST);
+        }
+        let seen = self.joint.see(&phi);
+        if let Some(target) = target {
+            self.joint.learn(&phi, seen, sigmoid(seen.s), target);
+        }
+        sigmoid(seen.log_odds())
+    }
+
+    fn view(&mut self, round: &Sight<'_>, target: Option<f64>) -> View {
+        look(Form::Sign, round.votes, &mut self.signs);
+        look(Form::LogOdds, round.votes, &mut self.log_odds);
+        let heard = self.shares.hear(round.votes);
+        let reads = round.features.is_some();
+        let mut linear = self.see(round, target).map(Seen::log_odds);
+        let joint = self.join(&linear, reads, target);
         linear.iter_mut().for_each(|x| *x = sigmoid(*x));
-        if round.features.is_none() {
+        if !reads {
             let readers = linear.iter_mut().skip(STACKINGS.len());
             readers.for_each(|p| *p = f64::NAN);
         }
         let experts = round.votes.iter();
-        let all = experts.chain(&heard.said).chain(&linear).chain([&joint_says]);
+        let all = experts.chain(&heard.said).chain(&linear).chain([&joint]);
         self.said.iter_mut().zip(all).for_each(|(said, x)| *said = *x);
-        View { heard, seen, joint_phi, joint, said: self.aggregation.combine(&self.said) }
+        let said = self.aggregation.combine(&self.said);
+        View { heard, said }
     }
 }
 
 impl Learner for Default {
     fn predict(&mut self, round: &Sight<'_>) -> f64 {
-        self.view(round).said.p
+        self.view(round, None).said.p
     }
 
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
-        let view = self.view(round);
+        let view = self.view(round, Some(target));
         self.aggregation.learn(view.said, target);
         self.shares.learn(round.votes, &view.heard, target);
-        let mut q = view.seen.map(|seen| seen.s);
-        q.iter_mut().for_each(|s| *s = sigmoid(*s));
-        for (((form, stack), seen), q) in self.stacks.iter_mut().zip(&view.seen).zip(&q) {
-            let phi = match form {
-                Form::Sign => &self.signs,
-                Form::LogOdds => &self.log_odds,
-            };
-            stack.learn(phi, *seen, *q, target);
-        }
-        if round.features.is_some() {
-            for (reader, q) in self.readers.iter_mut().zip(q.iter().skip(STACKINGS.len())) {
-                reader.learn(&self.text, *q, target);
-            }
-            let q = sigmoid(view.joint.s);
-            self.joint.learn(&view.joint_phi, view.joint, q, target);
-        }
         view.said.p
     }
 

@@ -181,7 +181,7 @@ impl Reader {
     /// w, then P.
     pub(super) fn save(&self, out: &mut Vec<f64>) {
         let mut save = |of: fn(&Weight) -> &Lanes| {
-            let all = self.weights.iter().flat_map(|weight| of(weight)).enumerate();
+            let all = self.weights.iter().flat_map(of).enumerate();
             out.extend(all.filter(|(at, _)| self.is_input(*at)).map(|(_, x)| *x));
         };
         save(|weight| &weight.mean);

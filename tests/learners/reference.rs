@@ -299,3 +299,25 @@ fn stacking_is_the_one_defined() {
         }
     }
 }
+
+/// The grid's members are twelve Fixed Shares: the same weights, kept side by side.
+#[test]
+fn the_grids_members_are_fixed_shares() {
+    let n = 5;
+    let stream = super::streams::sleeping(6, n, 300);
+    let mut grid = build("fixed-share-grid", n);
+    play(grid.as_mut(), &stream);
+    // Rounds, regrets and spreads of AdaNormalHedge, then a row of twelve weights per expert.
+    let weights = state(grid.as_ref()).split_off(1 + 2 * 12);
+    let mut member = 0;
+    for eta in [0.1, 0.3, 1.0] {
+        for alpha in [0.0, 1e-4, 1e-3, 1e-2] {
+            let mut alone = build(&format!("fixed-share eta={eta} alpha={alpha}"), n);
+            play(alone.as_mut(), &stream);
+            for (expert, weight) in state(alone.as_ref()).iter().enumerate() {
+                close("weight", weights[expert * 12 + member], *weight, 1e-12);
+            }
+            member += 1;
+        }
+    }
+}

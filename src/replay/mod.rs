@@ -4,8 +4,10 @@
 //! come; what comes in any other order is folded when it has come.
 
 mod args;
+mod avro;
 mod ballot;
 mod batch;
+mod embed;
 mod fields;
 mod figures;
 mod header;
@@ -55,6 +57,9 @@ impl ReplayError {
     }
 
     fn reading(path: &std::path::Path, reason: &std::io::Error) -> Self {
+        if reason.kind() == std::io::ErrorKind::InvalidData {
+            return Self::Data(format!("{}: {reason}", path.display()));
+        }
         Self::Unavailable(format!("{}: cannot be read: {reason}", path.display()))
     }
 

@@ -14,7 +14,7 @@ use super::line::Parser;
 use super::load::{Loader, Refused};
 use super::read::{self, Broken};
 use super::shifts::Shifts;
-use super::{ReplayArgs, ReplayError, savepoint, table, trace};
+use super::{ReplayArgs, ReplayError, embed, savepoint, table, trace};
 use crate::core::fold::Fold;
 use crate::core::hash::{Stated, hex, state_hash};
 use crate::core::learners::{Learner, LearnerSpec, Name, Tally};
@@ -63,6 +63,12 @@ pub fn run(
     }
     reading.files(&files, &mut loader)?;
     let (lines, malformed) = (reading.lines, reading.malformed);
+    if args.embed {
+        embed::read(&mut loader, around)?;
+    }
+    if let Some(path) = &args.write {
+        savepoint::records(path, &loader)?;
+    }
     let folds = loader.finish()?;
     let mut summary = Summary {
         policies: folds.iter().map(|fold| (fold.settings().policy.clone(), figures(fold, &loader))).collect(),

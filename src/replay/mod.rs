@@ -14,6 +14,7 @@ mod header;
 mod line;
 mod load;
 mod read;
+pub mod report;
 mod run;
 mod savepoint;
 mod shifts;

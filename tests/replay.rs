@@ -270,6 +270,11 @@ fn bytes_that_are_no_text_are_malformed() {
 fn shuffled_lines_with_times_give_one_hash() {
     let room = Room::new();
     let mut lines = stream(400, true);
+    // Decided twice at one time: by content, whichever line comes first.
+    for vote in [0.9, 0.1, 0.5] {
+        let twice = json!({"event_id": "twice", "event_time": 1_007, "votes": {"rules": vote, "guard": 0.3}, "unsafe": true});
+        lines.push(twice.to_string());
+    }
     lines.push(header(&[Policy { learner: "fixed-share".parse().unwrap(), ..Policy::unknown("default") }]));
     let expected = replay(&args(&[&room.file("s.jsonl", &lines)]));
     let mut dice = Dice(1);
@@ -463,6 +468,124 @@ fn a_trace_tells_every_round() {
 }
 
 #[test]
+fn container_files_are_read_like_lines() {
+    use apache_avro::{Schema, Writer};
+    let room = Room::new();
+    let schema = Schema::parse_str(
+        r#"{"type": "record", "name": "Labelled", "fields": [
+            {"name": "event_id", "type": "string"},
+            {"name": "votes", "type": {"type": "map", "values": ["null", "double", "float", "int"]}},
+            {"name": "unsafe", "type": ["null", "boolean", "double"]},
+            {"name": "event_time", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+            {"name": "features", "type": ["null", "bytes"]},
+            {"name": "encoder", "type": {"type": "fixed", "name": "Id", "size": 32}},
+            {"name": "own", "type": {"type": "array", "items": "string"}}]}"#,
+    )
+    .unwrap();
+    use apache_avro::types::{Record, Value as Avro};
+    let mut writer = Writer::new(&schema, Vec::new()).unwrap();
+    let mut lines = Vec::new();
+    for event in 0..3_000i64 {
+        let features = (event % 3 == 0).then(|| vec![event as u8; 384]);
+        let score = event as f64 / 3_000.0;
+        let union = |at, value| Avro::Union(at, Box::new(value));
+        let mut record = Record::new(&schema).unwrap();
+        record.put("event_id", format!("e{event}"));
+        let votes = [
+            ("a", union(1, Avro::Double(score))),
+            ("b", union(0, Avro::Null)),
+            ("c", union(3, Avro::Int(1))),
+        ];
+        record
+            .put("votes", Avro::Map(votes.into_iter().map(|(name, vote)| (name.to_owned(), vote)).collect()));
+        record.put("unsafe", union(1, Avro::Boolean(event % 7 < 3)));
+        record.put("event_time", Avro::TimestampMicros(event * 1_000 + 999));
+        record.put(
+            "features",
+            features.clone().map_or(union(0, Avro::Null), |bytes| union(1, Avro::Bytes(bytes))),
+        );
+        record.put("encoder", Avro::Fixed(32, vec![9; 32]));
+        record.put("own", Avro::Array(vec![Avro::String("passed over".to_owned())]));
+        writer.append_value(record).unwrap();
+        let mut line = json!({"event_id": format!("e{event}"), "votes": {"a": score, "b": null, "c": 1}, "unsafe": event % 7 < 3, "event_time": event, "encoder": "09".repeat(32)});
+        if let Some(bytes) = features {
+            use base64::Engine as _;
+            line["features"] = json!(base64::engine::general_purpose::STANDARD.encode(bytes));
+        }
+        lines.push(line.to_string());
+    }
+    let file = room.path("rounds.avro");
+    fs::write(&file, writer.into_inner().unwrap()).unwrap();
+    let ran = replay(&args(&[&file]));
+    assert_eq!((ran.summary().lines, ran.summary().malformed), (3_000, 0), "{}", ran.notes);
+    assert_eq!(ran.hash(), replay(&args(&[&room.file("s.jsonl", &lines)])).hash());
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    assert_eq!(replay(&args(&[&file])).code(), 65);
+}
+
+#[test]
+fn records_of_a_topic_are_folded_like_their_lines() {
+    use aegis::core::label::{DecisionRef, Finding, Label, Source};
+    use aegis::core::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
+    let mut records = Vec::new();
+    let mut dice = Dice(3);
+    for event in 0..60 {
+        let id = RoundId { tenant: "t".to_owned(), policy: "p".to_owned(), event: format!("e{event}") };
+        let vote = |expert: &str, score: u64| RoundVote {
+            expert: expert.to_owned(),
+            score: Some(score as f64 / 100.0),
+            shadow: false,
+        };
+        records.push(Record::Filed(Filed {
+            label: Label {
+                id: "l".to_owned(),
+                tenant: id.tenant.clone(),
+                policy: id.policy.clone(),
+                event: id.event.clone(),
+                annotator: None,
+                verdict: Some(Finding::ALL[dice.below(2) as usize]),
+                severity: None,
+                categories: Vec::new(),
+                time: 0,
+                source: Source::Review,
+                inclusion_probability: None,
+                decision: None,
+                corrects: None,
+                retracts: None,
+            },
+            received: 0,
+            standing: Standing::Accepted,
+        }));
+        records.push(Record::Judged(Judged {
+            id,
+            subject: None,
+            round_time: dice.below(30) as i64,
+            decision: DecisionRef { partition: 0, offset: event },
+            votes: vec![vote("a", dice.below(101)), vote("b", dice.below(101))],
+            reading: None,
+        }));
+    }
+    let lines: Vec<String> = records.iter().map(record).collect();
+    let expected = fold_lines(lines.iter().map(String::as_str)).unwrap();
+    let mut asked = String::new();
+    let mut topic = |name: &str, each: &mut dyn FnMut(Record)| {
+        name.clone_into(&mut asked);
+        records.iter().cloned().for_each(each);
+        Ok(())
+    };
+    let mut around = Around { topic: Some(&mut topic), ..Around::default() };
+    let flags = args(&[Path::new("topic:aegis.rounds")]);
+    let summary = run(&flags, &mut around, &mut Vec::new(), &mut Vec::new()).unwrap();
+    assert_eq!(summary.policies["p"].state_hash, hex(&expected["p"]));
+    assert_eq!(asked, "aegis.rounds");
+    let mut away = |_: &str, _: &mut dyn FnMut(Record)| Err("no broker".to_owned());
+    let mut around = Around { topic: Some(&mut away), ..Around::default() };
+    let error = run(&flags, &mut around, &mut Vec::new(), &mut Vec::new()).unwrap_err();
+    assert_eq!(error.exit_code(), 69);
+}
+
+#[test]
 fn what_the_ledger_holds_comes_back_from_lines() {
     let room = Room::new();
     let lines = stream(150, true);
@@ -561,6 +684,47 @@ fn every_record_is_written_and_read_to_the_bit() {
     assert_eq!(fold_lines(lines.iter().map(String::as_str)).unwrap()["p"], fold.state_hash(&book));
 }
 
+/// The bundled experts, which `make setup` brings.
+fn panel() -> aegis::experts::PanelConfig {
+    aegis::experts::PanelConfig::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("models"))
+}
+
+#[test]
+fn texts_are_read_and_kept() {
+    let room = Room::new();
+    let lines: Vec<String> = (0..40)
+        .map(|event| {
+            let mut line = json!({"event_id": event, "votes": {"a": event % 2, "b": 0.5}, "unsafe": event % 3 == 0});
+            match event % 4 {
+                0 => line["text"] = json!(format!("A text about the number {}.", event % 8)),
+                1 => line["turns"] = json!([{"role": "user", "text": "Hello?"}, {"role": "assistant", "text": "Good day."}]),
+                2 => line["text"] = json!("   "),
+                _ => {}
+            }
+            line.to_string()
+        })
+        .collect();
+    let file = room.file("s.jsonl", &lines);
+    let kept = room.path("kept.jsonl.zst");
+    let mut told = (0, 0);
+    let mut progress = |done, total| told = (done, total);
+    let mut around = Around { panel: Some(panel()), progress: Some(&mut progress), ..Around::default() };
+    let flags = ReplayArgs { embed: true, write: Some(kept.clone()), ..args(&[&file]) };
+    let read = run(&flags, &mut around, &mut Vec::new(), &mut Vec::new()).unwrap();
+    assert_eq!(told, (30, 30));
+    let text = String::from_utf8(zstd::decode_all(fs::File::open(&kept).unwrap()).unwrap()).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains("\"features\":")).count(), 20);
+    assert!(!text.contains("A text about"));
+    // What was kept needs no encoder.
+    let again = replay(&args(&[&kept]));
+    assert_eq!(again.hash(), read.policies["default"].state_hash);
+    assert_ne!(again.hash(), replay(&args(&[&file])).hash());
+    let none =
+        Around { panel: Some(aegis::experts::PanelConfig::new(room.path("none"))), ..Around::default() };
+    let error = run(&flags, &mut { none }, &mut Vec::new(), &mut Vec::new()).unwrap_err();
+    assert_eq!(error.exit_code(), 69);
+}
+
 #[cfg(feature = "shared-data")]
 mod shared {
     use super::*;
@@ -606,6 +770,21 @@ mod shared {
                 "{learner}"
             );
         }
+    }
+
+    #[test]
+    fn shared_texts_make_fewer_mistakes() {
+        let mut around = Around { panel: Some(panel()), ..Around::default() };
+        let flags = ReplayArgs { embed: true, ..args(&[&judges()]) };
+        let summary = run(&flags, &mut around, &mut Vec::new(), &mut Vec::new()).unwrap();
+        let found = &summary.policies["default"];
+        println!(
+            "{} mistakes, Brier {}, calibration error {}",
+            found.mistakes, found.brier, found.calibration_error
+        );
+        assert!(found.mistakes <= 1_780, "{}", found.mistakes);
+        assert!(found.brier <= 0.117, "{}", found.brier);
+        assert!(found.calibration_error <= 0.03, "{}", found.calibration_error);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::write::Policy;
 use crate::core::learners::tally::Costs;
 use crate::core::learners::{LearnerSpec, Name};
 use crate::core::ledger::Record;
+use crate::experts::PanelConfig;
 
 /// Folds label streams offline and tells what the learner makes of them.
 #[derive(Debug, Clone, Default, Args)]
@@ -79,8 +80,10 @@ pub struct Around<'a> {
     pub topic: Option<&'a mut Topic<'a>>,
     /// Policies as configured; a header in a file must not contradict them.
     pub policies: Vec<Policy>,
-    /// Folder of the bundled experts, for --embed.
-    pub experts: Option<PathBuf>,
+    /// The bundled experts, for --embed; `None`: those in the folder `models`.
+    pub panel: Option<PanelConfig>,
+    /// Told how many texts of how many are read.
+    pub progress: Option<&'a mut dyn FnMut(usize, usize)>,
 }
 
 /// What `--learner` and its parameters ask for.

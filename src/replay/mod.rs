@@ -4,14 +4,17 @@
 //! come; what comes in any other order is folded when it has come.
 
 mod args;
+mod avro;
 mod ballot;
 mod batch;
+mod embed;
 mod fields;
 mod figures;
 mod header;
 mod line;
 mod load;
 mod read;
+pub mod report;
 mod run;
 mod savepoint;
 mod shifts;
@@ -55,6 +58,9 @@ impl ReplayError {
     }
 
     fn reading(path: &std::path::Path, reason: &std::io::Error) -> Self {
+        if reason.kind() == std::io::ErrorKind::InvalidData {
+            return Self::Data(format!("{}: {reason}", path.display()));
+        }
         Self::Unavailable(format!("{}: cannot be read: {reason}", path.display()))
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::avro::Container;
 use super::batch::{Batch, Item};
 use super::line::Parser;
 
@@ -44,11 +45,19 @@ pub(super) fn read_all(
     for (stream, path) in paths.iter().enumerate() {
         let broken = |reason| Broken { path: path.clone(), reason };
         let source = open(path).map_err(broken)?;
-        let mut cutter = Cutter::new(source);
+        let mut source = if path.extension().is_some_and(|ending| ending == "avro") {
+            Source::Records(Box::new(Container::new(source).map_err(broken)?))
+        } else {
+            Source::Lines(Cutter::new(source))
+        };
         loop {
             let mut batch = empty.try_recv().unwrap_or_default();
             batch.clear(stream);
-            let more = cutter.next(&mut parser, &mut batch).map_err(broken)?;
+            let more = match &mut source {
+                Source::Lines(cutter) => cutter.next(&mut parser, &mut batch),
+                Source::Records(container) => container.next(&mut parser, &mut batch),
+            };
+            let more = more.map_err(broken)?;
             if full.send(batch).is_err() {
                 return Ok(());
             }
@@ -58,6 +67,12 @@ pub(super) fn read_all(
         }
     }
     Ok(())
+}
+
+/// A stream of either kind.
+enum Source {
+    Lines(Cutter),
+    Records(Box<Container>),
 }
 
 /// Cuts a stream into lines.

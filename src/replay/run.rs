@@ -14,7 +14,7 @@ use super::line::Parser;
 use super::load::{Loader, Refused};
 use super::read::{self, Broken};
 use super::shifts::Shifts;
-use super::{ReplayArgs, ReplayError, savepoint, table, trace};
+use super::{ReplayArgs, ReplayError, embed, report, savepoint, table, trace};
 use crate::core::fold::Fold;
 use crate::core::hash::{Stated, hex, state_hash};
 use crate::core::learners::{Learner, LearnerSpec, Name, Tally};
@@ -63,6 +63,12 @@ pub fn run(
     }
     reading.files(&files, &mut loader)?;
     let (lines, malformed) = (reading.lines, reading.malformed);
+    if args.embed {
+        embed::read(&mut loader, around)?;
+    }
+    if let Some(path) = &args.write {
+        savepoint::records(path, &loader)?;
+    }
     let folds = loader.finish()?;
     let mut summary = Summary {
         policies: folds.iter().map(|fold| (fold.settings().policy.clone(), figures(fold, &loader))).collect(),
@@ -98,10 +104,23 @@ pub fn run(
     if let Some(path) = &args.trace {
         trace::write(path, &loader.book, &folds)?;
     }
+    if let Some(path) = &args.report {
+        report::write(path, &title(args), &loader.book, &folds)?;
+    }
     if let Some(path) = &args.save {
         savepoint::write(path, &loader, &folds)?;
     }
     Ok(summary)
+}
+
+/// What was replayed, in a few words.
+fn title(args: &ReplayArgs) -> String {
+    let name = |path: &PathBuf| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let names: Vec<String> = args.streams.iter().chain(&args.resume).map(name).collect();
+    match names.as_slice() {
+        [first, _, .., last] => format!("{first} to {last}"),
+        few => few.join(" and "),
+    }
 }
 
 fn printing(error: std::io::Error) -> ReplayError {

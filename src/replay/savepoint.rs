@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::ReplayError;
+use super::header::HeaderPolicy;
 use super::load::Loader;
 use super::write::{FORMAT, Policy, Writer};
 use crate::core::fold::Fold;
@@ -47,9 +48,28 @@ pub(super) fn whole(
     })
 }
 
+/// Writes the headers and the ledger, to be read as a stream.
+pub(super) fn records(path: &Path, loader: &Loader) -> Result<(), ReplayError> {
+    whole(path, |out| {
+        let mut writer = Writer::new(&mut *out);
+        headers(&mut writer, loader)?;
+        loader.book.records().try_for_each(|record| writer.record(&record))
+    })
+}
+
+fn headers(writer: &mut Writer<&mut dyn io::Write>, loader: &Loader) -> io::Result<()> {
+    let keyed = |header: &HeaderPolicy| {
+        let mut header = header.clone();
+        // The folds are made: it can be keyed.
+        let _ = header.key(loader.seed.as_deref());
+        header.settings
+    };
+    let headers: Vec<Policy> = loader.headers.values().map(keyed).collect();
+    if headers.is_empty() { Ok(()) } else { writer.header(&headers) }
+}
+
 /// Writes the headers that were read, what the flags asked for, the state's hashes, and the ledger.
 pub(super) fn write(path: &Path, loader: &Loader, folds: &[Fold]) -> Result<(), ReplayError> {
-    let headers: Vec<Policy> = loader.headers.values().map(|header| header.settings.clone()).collect();
     let states: BTreeMap<&str, String> = folds
         .iter()
         .map(|fold| (fold.settings().policy.as_str(), hex(&fold.state_hash(&loader.book))))
@@ -68,9 +88,7 @@ pub(super) fn write(path: &Path, loader: &Loader, folds: &[Fold]) -> Result<(), 
     let line = json!({ "aegis": "savepoint", "format": FORMAT, "policies": { "": own } });
     whole(path, |out| {
         let mut writer = Writer::new(&mut *out);
-        if !headers.is_empty() {
-            writer.header(&headers)?;
-        }
+        headers(&mut writer, loader)?;
         let out = writer.into_inner();
         writeln!(out, "{line}")?;
         let mut writer = Writer::new(out);

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, run};
 use crate::codec;
-use crate::config;
+use crate::config::{self, Experts};
 use crate::core::ledger::Record;
 use crate::kafka::{Connection, Followed, Follower, From};
-use crate::ops::Exit;
+use crate::ops::{Exit, Progress};
 use crate::replay::{Around, ReplayArgs, ReplayError, run as fold, write::Policy};
 
 /// How long the brokers may be silent before a topic's end.
@@ -25,13 +25,14 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         };
         Failure::new(exit, error)
     };
-    let mut around = Around { experts: Some(models()), ..Around::default() };
+    let mut panel = run::panel_config(&Experts { folder: models(), ..Experts::default() });
+    let mut policies = Vec::new();
     let mut connection = None;
     if let Some(path) = &args.config {
         let loaded = config::load(path, std::env::vars(), &[])?;
         connection = Some(run::connection(&loaded.config)?);
-        around.experts = Some(loaded.config.experts.folder.clone());
-        around.policies = loaded
+        panel = run::panel_config(&loaded.config.experts);
+        policies = loaded
             .policies
             .policies
             .into_values()
@@ -42,8 +43,20 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         Some(connection) => read(connection, name, take),
         None => Err(format!("topic:{name} needs --config FILE, which says where the brokers are")),
     };
-    around.topic = Some(&mut topic);
+    let mut bar = None;
+    let mut progress = |done, of| {
+        bar.get_or_insert_with(|| Progress::start("reading texts", Some(of))).set(done);
+    };
+    let mut around = Around {
+        topic: Some(&mut topic),
+        policies,
+        panel: Some(panel),
+        progress: Some(&mut progress),
+    };
     fold(args, &mut around, &mut io::stdout().lock(), &mut io::stderr().lock()).map_err(failed)?;
+    if let Some(bar) = bar {
+        bar.finish();
+    }
     Ok(Exit::Success)
 }
 

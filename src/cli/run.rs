@@ -7,23 +7,29 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 
 use super::{ConfigArgs, Failure, Role};
-use crate::config::{self, Config, LogFormat};
+use crate::config::{self, Config, Experts, LogFormat};
 use crate::experts::{Panel, PanelConfig};
 use crate::kafka::{Connection, Delivery};
 use crate::learn::Learn;
 use crate::ops::{Asker, Exit, Health, Server, Shutdown, metrics, telemetry};
 use crate::score::Score;
 
-/// The panel as the configuration describes it.
-pub fn panel(config: &Config) -> Result<Panel, Failure> {
-    let experts = &config.experts;
+/// The panel's settings as the configuration describes them.
+pub fn panel_config(experts: &Experts) -> PanelConfig {
     let mut panel = PanelConfig::new(&experts.folder);
-    panel.runtime.clone_from(&experts.runtime);
+    if !experts.runtime.as_os_str().is_empty() {
+        panel.runtime.clone_from(&experts.runtime);
+    }
     panel.only = (!experts.only.is_empty()).then(|| experts.only.clone());
     panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
     panel.batch.tokens = experts.batch_tokens;
     panel.timeout = Duration::from_millis(experts.timeout_ms);
-    Panel::open(panel).map_err(|error| Failure::new(Exit::Config, error))
+    panel
+}
+
+/// The panel, opened.
+pub fn panel(config: &Config) -> Result<Panel, Failure> {
+    Panel::open(panel_config(&config.experts)).map_err(|error| Failure::new(Exit::Config, error))
 }
 
 /// The brokers as the configuration describes them.

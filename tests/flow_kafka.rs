@@ -14,7 +14,8 @@ use aegis::core::ledger::Record;
 use aegis::core::predictor::Published;
 use aegis::kafka::{Connection, Consumed};
 use support::flow::{
-    decisions, event, event_record, experts, label, label_record, ledger, raw, read_all, read_until, reasons, send,
+    decisions, event, event_record, experts, label, label_record, ledger, raw, read_all, read_until, reasons,
+    send,
 };
 use support::kafka;
 
@@ -89,7 +90,8 @@ impl Site {
             Some(codec::decode_published(payload).unwrap())
         };
         let records = read_until(&self.connection, &self.topic("weights"), "the last predictor", |records| {
-            last(records).is_some_and(|published| published.rounds == rounds && published.ledger_offset > after)
+            last(records)
+                .is_some_and(|published| published.rounds == rounds && published.ledger_offset > after)
         });
         last(&records).unwrap()
     }
@@ -136,7 +138,8 @@ fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
     let events: Vec<_> = (0..EVENTS).map(|number| event(number, text(number))).collect();
     let mut bad = 0;
     for (part, chunk) in events.chunks(EVENTS / 4).enumerate() {
-        let mut records: Vec<_> = chunk.iter().map(|event| event_record(&site.topic("events"), event)).collect();
+        let mut records: Vec<_> =
+            chunk.iter().map(|event| event_record(&site.topic("events"), event)).collect();
         // A poison record in the middle of the partitions.
         records.insert(records.len() / 2, raw(&site.topic("events"), &format!("bad{part}"), "poison"));
         bad += 1;
@@ -145,7 +148,8 @@ fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
             .iter()
             .step_by(5)
             .map(|event| {
-                let finding = if event.judged_text().contains("kill") { Finding::Unsafe } else { Finding::Safe };
+                let finding =
+                    if event.judged_text().contains("kill") { Finding::Unsafe } else { Finding::Safe };
                 label_record(&site.topic("labels"), &label(&format!("l-{}", event.id), &event.id, finding))
             })
             .collect();
@@ -212,7 +216,10 @@ fn a_standby_takes_over_and_an_operator_edits_the_ledger() {
     let score = site.start("score");
     let first = site.start("learn");
     let events: Vec<_> = (0..60).map(|number| event(number, "hello")).collect();
-    send(connection, &events.iter().map(|event| event_record(&site.topic("events"), event)).collect::<Vec<_>>());
+    send(
+        connection,
+        &events.iter().map(|event| event_record(&site.topic("events"), event)).collect::<Vec<_>>(),
+    );
     read_until(connection, &site.topic("decisions"), "60 decisions", |records| records.len() >= 60);
     let labels = |numbers: std::ops::Range<usize>| {
         let labels = numbers.map(|number| {

@@ -36,7 +36,12 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
             .policies
             .policies
             .into_values()
-            .map(|policy| Policy { name: policy.name, learner: policy.learner, mapping: policy.mapping, encoder: None })
+            .map(|policy| Policy {
+                name: policy.name,
+                learner: policy.learner,
+                mapping: policy.mapping,
+                encoder: None,
+            })
             .collect();
     }
     let mut topic = |name: &str, take: &mut dyn FnMut(Record)| match &connection {
@@ -47,12 +52,8 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     let mut progress = |done, of| {
         bar.get_or_insert_with(|| Progress::start("reading texts", Some(of))).set(done);
     };
-    let mut around = Around {
-        topic: Some(&mut topic),
-        policies,
-        panel: Some(panel),
-        progress: Some(&mut progress),
-    };
+    let mut around =
+        Around { topic: Some(&mut topic), policies, panel: Some(panel), progress: Some(&mut progress) };
     fold(args, &mut around, &mut io::stdout().lock(), &mut io::stderr().lock()).map_err(failed)?;
     if let Some(bar) = bar {
         bar.finish();

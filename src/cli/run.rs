@@ -76,7 +76,12 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         let panel = Arc::new(panel(&config)?);
         health.set("experts loaded", true);
         for expert in panel.experts() {
-            tracing::info!(expert = expert.id, provider = expert.provider, state = expert.state.word(), "expert");
+            tracing::info!(
+                expert = expert.id,
+                provider = expert.provider,
+                state = expert.state.word(),
+                "expert"
+            );
         }
         let instance = format!("{}-{}", config.score.group, config.score.member);
         let score = Score {
@@ -141,13 +146,26 @@ pub fn check(args: &ConfigArgs) -> Result<Exit, Failure> {
     println!("{}: in order", args.config.display());
     for policy in policies.policies.values() {
         let threshold = policy.threshold();
-        println!("policy {} version {}: {} learner, flags from p = {threshold:.3}", policy.name, policy.version, policy.learner.name);
+        println!(
+            "policy {} version {}: {} learner, flags from p = {threshold:.3}",
+            policy.name, policy.version, policy.learner.name
+        );
     }
     connection(&config)?;
     let panel = panel(&config)?;
     for expert in panel.experts() {
-        println!("expert {}: {}, {}, {}", expert.id, expert.kind.word(), expert.provider, expert.state.word());
+        println!(
+            "expert {}: {}, {}, {}",
+            expert.id,
+            expert.kind.word(),
+            expert.provider,
+            expert.state.word()
+        );
     }
-    println!("brokers {}: settings in order; `aegis topics --config {}` asks them", config.kafka.brokers, args.config.display());
+    println!(
+        "brokers {}: settings in order; `aegis topics --config {}` asks them",
+        config.kafka.brokers,
+        args.config.display()
+    );
     Ok(Exit::Success)
 }

@@ -12,7 +12,8 @@ use experts_support::models;
 fn panel() -> &'static Panel {
     static PANEL: OnceLock<Panel> = OnceLock::new();
     PANEL.get_or_init(|| {
-        Panel::open(PanelConfig { sessions: Some(2), require_all: true, ..PanelConfig::new(models()) }).unwrap()
+        Panel::open(PanelConfig { sessions: Some(2), require_all: true, ..PanelConfig::new(models()) })
+            .unwrap()
     })
 }
 
@@ -31,7 +32,8 @@ fn texts() -> Vec<String> {
     let mut texts: Vec<String> = sentences.iter().map(|&s| s.to_owned()).collect();
     for words in [3, 9, 17, 40, 90, 170, 400] {
         for (number, sentence) in sentences.iter().enumerate().take(4) {
-            let all: Vec<&str> = sentences[number..].iter().chain(&sentences).flat_map(|s| s.split(' ')).collect();
+            let all: Vec<&str> =
+                sentences[number..].iter().chain(&sentences).flat_map(|s| s.split(' ')).collect();
             let long: Vec<&str> = all.iter().cycle().take(words).copied().collect();
             texts.push(format!("{sentence} {}", long.join(" ")));
         }
@@ -50,7 +52,9 @@ fn every_bundled_expert_is_loaded_and_in_order() {
     assert!(experts.is_sorted_by(|a, b| a.id.as_bytes() < b.id.as_bytes()));
     assert!(experts.iter().all(|expert| expert.state == State::Loaded && !expert.licence.is_empty()));
     assert!(experts.iter().filter(|expert| expert.kind == Kind::Head).count() >= 2);
-    assert!(experts.iter().all(|expert| expert.provider == if expert.kind == Kind::Rules { "-" } else { "cpu" }));
+    assert!(
+        experts.iter().all(|expert| expert.provider == if expert.kind == Kind::Rules { "-" } else { "cpu" })
+    );
     assert_eq!(panel().encoder(), panel().encoder_info().map(|info| info.encoder));
     assert!(panel().encoder().is_some());
 }
@@ -113,7 +117,9 @@ fn reading_gives_the_features_of_asking() {
     for (one, two) in read.iter().zip(&asked) {
         let (one, two) = (one.as_ref().unwrap(), two.reading.as_ref().unwrap());
         assert_eq!(one.encoder, two.encoder);
-        assert!(one.features.iter().zip(two.features.iter()).filter(|(x, y)| x.abs_diff(**y) > 1).count() <= 2);
+        assert!(
+            one.features.iter().zip(two.features.iter()).filter(|(x, y)| x.abs_diff(**y) > 1).count() <= 2
+        );
     }
 }
 

@@ -66,7 +66,8 @@ fn an_encoder_that_fails_on_a_text_takes_its_heads_along_and_no_other_text() {
     folder.encoder("encoder", &faulty_encoder()).head("plain", &head()).head("shaky", &shaky_head());
     let panel = Panel::open(config(&folder)).unwrap();
     let answers = panel.ask(&["fine", "poison", "bad", "nan"]);
-    let found: Vec<Vec<_>> = answers.iter().map(|answer| answer.votes.iter().map(outcome).collect()).collect();
+    let found: Vec<Vec<_>> =
+        answers.iter().map(|answer| answer.votes.iter().map(outcome).collect()).collect();
     assert_eq!(found[0], [Ok(0.25), Err(Abstention::NotFinite)]);
     assert_eq!(found[1], [Err(Abstention::Failed), Err(Abstention::Failed)]);
     assert_eq!(found[2][0], Ok(0.75));
@@ -77,7 +78,10 @@ fn an_encoder_that_fails_on_a_text_takes_its_heads_along_and_no_other_text() {
     assert_eq!(firsts, [Some(25), None, Some(75), None]);
     assert!(answers[0].reading.as_ref().is_some_and(|reading| Some(reading.encoder) == panel.encoder()));
     let read = panel.read(&["bad", "", "poison", "fine"], |_| {});
-    assert_eq!(read.iter().map(|r| r.as_ref().map(|r| r.features[383])).collect::<Vec<_>>(), [Some(75), None, None, Some(25)]);
+    assert_eq!(
+        read.iter().map(|r| r.as_ref().map(|r| r.features[383])).collect::<Vec<_>>(),
+        [Some(75), None, None, Some(25)]
+    );
 }
 
 #[test]
@@ -123,7 +127,9 @@ fn a_graph_that_does_not_load_abstains_unless_all_are_required() {
     let panel = Panel::open(config(&folder)).unwrap();
     assert_eq!(outcomes(&panel, &["bad"]), [[Ok(0.75), Err(Abstention::NotLoaded)]]);
     let plain = &panel.experts()[1];
-    assert!(matches!(&plain.state, State::NotLoaded { reason } if reason.starts_with("its encoder encoder: ")));
+    assert!(
+        matches!(&plain.state, State::NotLoaded { reason } if reason.starts_with("its encoder encoder: "))
+    );
     assert_eq!(panel.ask(&["bad"])[0].votes[1].model, None);
     assert!(matches!(&panel.encoder_info().unwrap().state, State::NotLoaded { .. }));
     assert!(panel.read(&["bad"], |_| {})[0].is_none());
@@ -137,7 +143,9 @@ fn refused(folder: &Folder) -> String {
     let error = Panel::open(config(folder)).err().expect("must be refused");
     assert!(error.to_string().contains(';'), "{error}");
     match error {
-        PanelError::Manifest { field, .. } | PanelError::Misfit { field, .. } | PanelError::Hash { field, .. } => field,
+        PanelError::Manifest { field, .. }
+        | PanelError::Misfit { field, .. }
+        | PanelError::Hash { field, .. } => field,
         other => panic!("{other}"),
     }
 }
@@ -159,7 +167,10 @@ fn what_does_not_fit_is_refused_at_start() {
     assert_eq!(classifier("ids = \"ids\"\nmask = \"mask\"", SCORES), "inputs.mask");
     let another = "[[labels]]\nname = \"other\"\n";
     assert_eq!(classifier("ids = \"ids\"", &format!("{SCORES}{another}")), "labels");
-    assert_eq!(classifier("ids = \"ids\"", &SCORES.replace("= \"scores\"", "= \"logits\"")), "outputs.scores");
+    assert_eq!(
+        classifier("ids = \"ids\"", &SCORES.replace("= \"scores\"", "= \"logits\"")),
+        "outputs.scores"
+    );
 
     let greedy = Folder::new();
     let graph = Graph::default()
@@ -195,7 +206,10 @@ fn what_does_not_fit_is_refused_at_start() {
 #[test]
 fn only_some_experts_can_be_asked() {
     let folder = Folder::new();
-    folder.encoder("encoder", &faulty_encoder()).head("plain", &head()).classifier("faulty", &faulty_classifier());
+    folder
+        .encoder("encoder", &faulty_encoder())
+        .head("plain", &head())
+        .classifier("faulty", &faulty_classifier());
     let ids = |only: &[&str]| {
         let only = Some(only.iter().map(|id| (*id).to_owned()).collect());
         let panel = Panel::open(PanelConfig { only, ..config(&folder) }).unwrap();

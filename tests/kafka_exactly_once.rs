@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aegis::kafka::{
-    CommitError, Connection, Consumed, Delivery, Followed, Follower, From, Offsets, Outbox, Polled,
-    Produced, Source, Start,
+    CommitError, Connection, Consumed, Delivery, Followed, Follower, From, Offsets, Outbox, Polled, Produced,
+    Source, Start,
 };
 
 mod support;
@@ -129,7 +129,10 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
     let mut unit = outbox.unit();
     unit.send(&[record("hang", 0, "never")]).unwrap();
     // The brokers end it: an open transaction would hold this reader before the next record.
-    Outbox::open(&connection, Delivery::AtLeastOnce).unwrap().commit(&[record("hang", 0, "after")], None).unwrap();
+    Outbox::open(&connection, Delivery::AtLeastOnce)
+        .unwrap()
+        .commit(&[record("hang", 0, "after")], None)
+        .unwrap();
     let began = Instant::now();
     let mut follower = Follower::open(&connection, "hang", &From::Beginning, WAIT).unwrap();
     loop {
@@ -141,7 +144,13 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
     }
     println!("a transaction with a time-out of 1 s was given up after {:?}", began.elapsed());
     let late = unit.commit(None).unwrap_err();
-    assert!(matches!(late, CommitError::Fenced { .. } | CommitError::Aborted { .. } | CommitError::Indefinite { .. }), "{late:?}");
+    assert!(
+        matches!(
+            late,
+            CommitError::Fenced { .. } | CommitError::Aborted { .. } | CommitError::Indefinite { .. }
+        ),
+        "{late:?}"
+    );
     assert_eq!(everything(&connection, "hang").len(), 1);
     let mut anew = Outbox::open(&connection, once("hang")).unwrap();
     anew.commit(&[record("hang", 0, "more")], None).unwrap();
@@ -150,22 +159,21 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
 
 #[test]
 fn a_member_that_lost_its_partitions_commits_nothing() {
-    let mut connection = kafka().connection();
+    let connection = kafka().connection();
     make(&connection, &[("lost.in", 1, &[]), ("lost.out", 1, &[])]);
     fill(&connection, "lost.in", 1, 10);
     let mut patient = connection.clone();
-    patient.settings.insert("max.poll.interval.ms".into(), "6000".into());
+    patient.settings.insert("session.timeout.ms".into(), "2000".into());
+    patient.settings.insert("max.poll.interval.ms".into(), "2000".into());
     let mut old_box = Outbox::open(&connection, once("lost-old")).unwrap();
     let mut old = Source::subscribe(&patient, "lost", &["lost.in"], Start::Earliest).unwrap();
     let records = read(&mut old, 10);
     // It works on them for too long without polling; another gets them.
-    connection.settings.clear();
     let mut new = Source::subscribe(&connection, "lost", &["lost.in"], Start::Earliest).unwrap();
     let again = read(&mut new, 10);
     assert_eq!(records, again);
-    let stale =
-        old_box.commit(&[record("lost.out", 0, "never")], Some((&old, &consumed(&records)))).unwrap_err();
-    assert!(matches!(stale, CommitError::Stale { .. }), "{stale:?}");
+    let stale = old_box.commit(&[record("lost.out", 0, "never")], Some((&old, &consumed(&records))));
+    assert!(matches!(stale, Err(CommitError::Stale { .. })), "{stale:?}");
     let mut new_box = Outbox::open(&connection, once("lost-new")).unwrap();
     new_box.commit(&[record("lost.out", 0, "1")], Some((&new, &consumed(&again)))).unwrap();
     assert_eq!((committed(&new), everything(&connection, "lost.out").len()), (10, 1));
@@ -180,18 +188,40 @@ fn a_member_that_lost_its_partitions_commits_nothing() {
     }
 }
 
+/// The brokers take offsets in a transaction from a client that proves no membership at all, into a group
+/// with live members: this side's own check must come first.
+#[test]
+fn a_client_without_an_assignment_commits_nothing() {
+    let connection = kafka().connection();
+    make(&connection, &[("early.in", 1, &[])]);
+    fill(&connection, "early.in", 1, 10);
+    let mut member = Source::subscribe(&connection, "early", &["early.in"], Start::Earliest).unwrap();
+    let done = consumed(&read(&mut member, 10));
+    let early = Source::subscribe(&connection, "early", &["early.in"], Start::Earliest).unwrap();
+    let mut outbox = Outbox::open(&connection, once("early")).unwrap();
+    match outbox.commit(&[], Some((&early, &done))) {
+        Err(CommitError::Stale { reason, .. }) if reason.contains("no longer this member's") => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(committed(&member), 0);
+}
+
 /// Not a test of its own: what the tests below start as processes, to kill them.
 #[test]
 fn member() {
-    let Ok(plan) = std::env::var(MEMBER) else { return };
+    let Ok(plan) = std::env::var(MEMBER) else {
+        return;
+    };
     let [brokers, id, prefix] = plan.split(' ').collect::<Vec<_>>()[..] else { panic!("{plan}") };
-    let connection = Connection::new(brokers);
+    let mut connection = Connection::new(brokers);
+    connection.settings.insert("session.timeout.ms".into(), "3000".into());
     let out: Arc<str> = format!("{prefix}.out").into();
-    let mut outbox = Outbox::open(&connection, once(id)).unwrap();
+    let own = Delivery::ExactlyOnce { transactional_id: id.into(), timeout: Duration::from_secs(2) };
+    let mut outbox = Outbox::open(&connection, own).unwrap();
     let mut source =
         Source::subscribe(&connection, prefix, &[&format!("{prefix}.in")], Start::Earliest).unwrap();
     let mut records = Vec::new();
-    let mut give_back = |outbox: &mut Outbox, source: &mut Source, records: &mut Vec<Consumed>| {
+    let give_back = |outbox: &mut Outbox, source: &mut Source, records: &mut Vec<Consumed>| {
         let sent: Vec<_> = records
             .iter()
             .map(|one| Produced { payload: one.payload.clone(), ..record(&out, one.partition, "") })
@@ -256,11 +286,16 @@ fn verify(connection: &Connection, topic: &str, count: i32, partitions: i32, mut
     let mut strikes = 0;
     while seen.len() < usize::try_from(count).unwrap() {
         assert!(Instant::now() < until, "{} of {count} outputs", seen.len());
-        let Followed::Record(one) = follower.poll(Duration::from_millis(100)).unwrap() else { continue };
+        let Followed::Record(one) = follower.poll(Duration::from_millis(100)).unwrap() else {
+            continue;
+        };
         let number: i32 = String::from_utf8(one.payload.unwrap()).unwrap().parse().unwrap();
         assert!(seen.insert(number), "{number} came twice");
         assert_eq!(number % partitions, one.partition);
-        assert!(last.insert(one.partition, number).is_none_or(|before| before < number), "{number} is out of order");
+        assert!(
+            last.insert(one.partition, number).is_none_or(|before| before < number),
+            "{number} is out of order"
+        );
         if seen.len() > (strikes + 1) * usize::try_from(count).unwrap() / 5 && strikes < 4 {
             strike(strikes);
             strikes += 1;
@@ -269,7 +304,10 @@ fn verify(connection: &Connection, topic: &str, count: i32, partitions: i32, mut
     assert_eq!(strikes, 4, "all strikes fell while work was going on");
     let quiet = Instant::now() + Duration::from_secs(2);
     while Instant::now() < quiet {
-        assert!(!matches!(follower.poll(Duration::from_millis(100)).unwrap(), Followed::Record(_)), "one too many");
+        assert!(
+            !matches!(follower.poll(Duration::from_millis(100)).unwrap(), Followed::Record(_)),
+            "one too many"
+        );
     }
 }
 
@@ -279,7 +317,8 @@ fn members_killed_in_mid_stream_lose_and_repeat_nothing() {
     let connection = kafka().connection();
     make(&connection, &[("killed.in", 4, &[]), ("killed.out", 4, &[])]);
     fill(&connection, "killed.in", 4, 20_000);
-    let mut members = Members((0..2).map(|id| start_member(&brokers, &format!("killed-{id}"), "killed")).collect());
+    let mut members =
+        Members((0..2).map(|id| start_member(&brokers, &format!("killed-{id}"), "killed")).collect());
     verify(&connection, "killed.out", 20_000, 4, |number| {
         let which = number % 2;
         members.0[which].kill().unwrap();

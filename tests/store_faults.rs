@@ -223,6 +223,71 @@ fn cut_files_are_found() {
     assert!(outcomes.contains_key("rebuilt"), "{outcomes:?}");
 }
 
+/// What sled itself calls whole and is not: found by our checksums and tallies.
+#[test]
+fn what_sled_lost_or_mixed_up_is_found() {
+    let trees = ["ledger", "catalogue", "blocks", "meta"];
+    let flip: fn(&sled::Tree) = |tree| {
+        let (key, value) = tree.first().unwrap().expect("a record");
+        let mut value = value.to_vec();
+        *value.last_mut().expect("a byte") ^= 1;
+        tree.insert(key, value).unwrap();
+    };
+    let lose: fn(&sled::Tree) = |tree| drop(tree.pop_max().unwrap().expect("a record"));
+    let mix: fn(&sled::Tree) = |tree| {
+        let (first, value) = tree.first().unwrap().expect("a record");
+        let (last, other) = tree.last().unwrap().expect("a record");
+        tree.insert(first, other).unwrap();
+        tree.insert(last, value).unwrap();
+    };
+    let double: fn(&sled::Tree) = |tree| {
+        let (_, value) = tree.first().unwrap().expect("a record");
+        tree.insert(b"\xff\xff", value).unwrap();
+    };
+    let harms = [("flip", flip), ("lose", lose), ("mix", mix), ("double", double)];
+    for (tree, (name, harm)) in trees.iter().flat_map(|tree| harms.map(|harm| (*tree, harm))) {
+        // A single record cannot be mixed up with another, and nobody looks for a block or a meta record too many.
+        if matches!((tree, name), ("meta", "mix" | "double") | ("blocks", "double")) {
+            continue;
+        }
+        let (filled, batches) = filled();
+        let db = sled::open(filled.path().join("sled")).expect("sled");
+        harm(&db.open_tree(tree).expect("a tree"));
+        drop(db);
+        let found = match Store::open(filled.path()).expect("a store") {
+            (_, Opened::Rebuilt { .. }) => true,
+            (store, _) => {
+                // Every event, so that every block is read.
+                let index = (0..batches * 40).try_for_each(|event| store.find(&id(event)).map(drop));
+                let ledger = store.ledger().try_for_each(|item| item.map(drop));
+                [index, ledger].into_iter().any(|read| matches!(read, Err(StoreError::Corrupt { .. })))
+            }
+        };
+        assert!(found, "{name} in {tree}");
+    }
+}
+
+/// A ledger record that is older than it should be, and whole: only the tally tells.
+#[test]
+fn a_stale_record_is_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut store, _) = Store::open(folder.path()).expect("a store");
+    let put =
+        |value: &[u8]| Batch { ledger: vec![(b"key".to_vec(), Some(value.to_vec()))], ..Batch::default() };
+    let raw = || sled::open(folder.path().join("sled")).expect("sled").open_tree("ledger").expect("a tree");
+    store.commit(put(b"old")).expect("a commit");
+    drop(store);
+    let old = raw().get(b"key").unwrap().expect("a record");
+    let (mut store, _) = Store::open(folder.path()).expect("a store");
+    store.commit(put(b"new")).expect("a commit");
+    drop(store);
+    raw().insert(b"key", old).unwrap();
+    let (store, opened) = Store::open(folder.path()).expect("a store");
+    assert_eq!(opened, Opened::Found);
+    let read: Vec<_> = store.ledger().collect();
+    assert!(matches!(read.last(), Some(Err(StoreError::Corrupt { .. }))), "{read:?}");
+}
+
 #[test]
 fn a_deleted_database_is_noticed() {
     let (filled, batches) = filled();

@@ -2,6 +2,7 @@
 
 mod experts;
 mod ledger;
+mod replay;
 mod run;
 mod topics;
 
@@ -114,7 +115,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => {
             crate::demo::run(&args).map_err(|error| Failure::new(error.exit(), error)).map(|()| Exit::Success)
         }
-        Command::Replay(_args) => Ok(Exit::Success),
+        Command::Replay(args) => replay::replay(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Experts(args) => experts::experts(&args),
         Command::Ledger(args) => ledger::ledger(&args),

@@ -186,7 +186,7 @@ impl Default for Experts {
             only: Vec::new(),
             sessions: 0,
             batch_tokens: 256,
-            timeout_ms: 10_000,
+            timeout_ms: 30_000,
         }
     }
 }

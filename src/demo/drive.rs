@@ -114,7 +114,6 @@ impl Drive {
 
     fn wait(&mut self, outcomes: usize, progress: &mut Progress, stop: &dyn Fn() -> bool) -> Result<(), DemoError> {
         let mut heard = Instant::now();
-        let mut seen = self.outcomes.of_events();
         while self.outcomes.of_events() < outcomes {
             if stop() {
                 return Err(DemoError::Interrupted);
@@ -124,8 +123,7 @@ impl Drive {
             } else if heard.elapsed() > SILENCE {
                 return Err(DemoError::Silent { outcomes: self.outcomes.of_events(), expected: outcomes });
             }
-            progress.advance((self.outcomes.of_events() - seen) as u64);
-            seen = self.outcomes.of_events();
+            progress.set(self.outcomes.of_events());
         }
         Ok(())
     }

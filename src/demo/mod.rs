@@ -181,7 +181,7 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let started = Instant::now();
     let flow = Flow::start(&config, &policies, &panel, &brokers)?;
     let drive = Drive::new(&brokers.connection, &config.topics)?;
-    let mut progress = Progress::start("deciding", Some((plan.events + plan.malformed) as u64));
+    let mut progress = Progress::start("deciding", Some(plan.events + plan.malformed));
     let driven = drive.run(&plan, &mut progress, &|| shutdown.requested() || flow.failed());
     let driven = match driven {
         Ok(drive) => drive,

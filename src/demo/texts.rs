@@ -10,8 +10,6 @@ use crate::core::event::{Role, Turn};
 /// A text with what people said of it.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Its id in its set.
-    pub id: String,
     /// The conversation; the last turn is judged.
     pub turns: Vec<Turn>,
     /// What its set says: P(unsafe), one number per reviewer, in the set's order.
@@ -53,7 +51,6 @@ pub enum TextsError {
 
 #[derive(Deserialize)]
 struct Written {
-    id: String,
     text: Option<String>,
     turns: Option<Vec<WrittenTurn>>,
     scores: Option<Vec<f64>>,
@@ -92,7 +89,7 @@ fn read(path: &Path) -> Result<Vec<Sample>, TextsError> {
 }
 
 fn sample(line: &str) -> Option<Sample> {
-    let Written { id, text, turns, scores, is_unsafe } = serde_json::from_str(line).ok()?;
+    let Written { text, turns, scores, is_unsafe } = serde_json::from_str(line).ok()?;
     let turns: Vec<Turn> = match (turns, text) {
         (Some(turns), _) => turns
             .into_iter()
@@ -108,5 +105,5 @@ fn sample(line: &str) -> Option<Sample> {
         Some(scores) if !scores.is_empty() => scores,
         _ => vec![f64::from(u8::from(is_unsafe))],
     };
-    opinions.iter().all(|score| (0.0..=1.0).contains(score)).then_some(Sample { id, turns, opinions })
+    opinions.iter().all(|score| (0.0..=1.0).contains(score)).then_some(Sample { turns, opinions })
 }

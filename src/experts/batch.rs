@@ -128,8 +128,11 @@ mod tests {
     use super::*;
 
     fn limits() -> impl Strategy<Value = Limits> {
-        (1_usize..600, 1_usize..20, 0_usize..100)
-            .prop_map(|(tokens, rows, overhead)| Limits { tokens, rows, overhead })
+        (1_usize..600, 1_usize..20, 0_usize..100).prop_map(|(tokens, rows, overhead)| Limits {
+            tokens,
+            rows,
+            overhead,
+        })
     }
 
     proptest! {

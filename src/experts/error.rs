@@ -97,7 +97,9 @@ pub enum PanelError {
         reason: String,
     },
     /// An expert could not be loaded, and all are required.
-    #[error("expert {id} could not be loaded: {reason}; leave it out with experts.only, or let the panel go on without it")]
+    #[error(
+        "expert {id} could not be loaded: {reason}; leave it out with experts.only, or let the panel go on without it"
+    )]
     NotLoaded {
         /// The expert.
         id: String,

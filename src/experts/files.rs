@@ -67,8 +67,12 @@ pub(super) fn manifests(config: &PanelConfig) -> Result<Vec<Manifest>, PanelErro
     let known: Vec<String> = found.keys().cloned().collect();
     let mut wanted = config.only.clone().unwrap_or_else(|| known.clone());
     for id in wanted.clone() {
-        let Some((path, manifest)) = found.get(&id) else { return Err(PanelError::UnknownExpert { id, known }) };
-        let Body::Head { encoder, .. } = &manifest.body else { continue };
+        let Some((path, manifest)) = found.get(&id) else {
+            return Err(PanelError::UnknownExpert { id, known });
+        };
+        let Body::Head { encoder, .. } = &manifest.body else {
+            continue;
+        };
         match found.get(encoder).map(|(_, manifest)| &manifest.body) {
             Some(Body::Encoder { .. }) => wanted.push(encoder.clone()),
             _ => {
@@ -82,7 +86,8 @@ pub(super) fn manifests(config: &PanelConfig) -> Result<Vec<Manifest>, PanelErro
         }
     }
     let kept: Vec<_> = found.into_values().filter(|(_, manifest)| wanted.contains(&manifest.id)).collect();
-    let with_features = |manifest: &Manifest| matches!(manifest.body, Body::Encoder { features: Some(_), .. });
+    let with_features =
+        |manifest: &Manifest| matches!(manifest.body, Body::Encoder { features: Some(_), .. });
     let mut reading = kept.iter().filter(|(_, manifest)| with_features(manifest));
     if let (Some((_, first)), Some((path, _))) = (reading.next(), reading.next()) {
         return Err(PanelError::Manifest {
@@ -104,7 +109,12 @@ fn reading_line(reading: &Reading) -> String {
     line
 }
 
-pub(super) fn encoder_info(manifest: &Manifest, graph: &Artefact, reading: &Reading, provider: &str) -> EncoderInfo {
+pub(super) fn encoder_info(
+    manifest: &Manifest,
+    graph: &Artefact,
+    reading: &Reading,
+    provider: &str,
+) -> EncoderInfo {
     let line = reading_line(reading);
     let mut hash = Sha256::new();
     hash.update(b"aegis encoder 1\n");

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use ort::session::{RunOptions, SessionInputValue};
+use ort::session::RunOptions;
 use ort::value::{TensorElementType, TensorRef};
 
 use super::error::PanelError;
 use super::manifest::{Reading, Scores};
-use super::onnx::{Fault, Graph, Port, guarded, matrix};
+use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix};
 use super::station::{Call, Classifier, Complaints, Encoder, Head, Scorer, TextPorts};
 use super::tokenize::{Misfit, Tokens};
 use crate::core::vote::Abstention;
@@ -64,7 +64,10 @@ fn nothing_else(id: &str, graph: &Graph, given: &[&str]) -> Result<(), PanelErro
         None => Ok(()),
         Some(name) => {
             let problem = format!("the graph also wants {name:?}, and no role fills it");
-            Err(misfit(id, ("inputs", problem, "give it a role (ids, mask, types, embedding), or export without it")))
+            Err(misfit(
+                id,
+                ("inputs", problem, "give it a role (ids, mask, types, embedding), or export without it"),
+            ))
         }
     }
 }
@@ -76,7 +79,8 @@ fn text_ports(id: &str, graph: &Graph, reading: &Reading) -> Result<TextPorts, P
     };
     let mask = optional("inputs.mask", &reading.mask)?;
     let types = optional("inputs.types", &reading.types)?;
-    let given: Vec<&str> = [Some(&ids), mask.as_ref(), types.as_ref()].into_iter().flatten().map(|p| p.name.as_str()).collect();
+    let given: Vec<&str> =
+        [Some(&ids), mask.as_ref(), types.as_ref()].into_iter().flatten().map(|p| p.name.as_str()).collect();
     nothing_else(id, graph, &given)?;
     Ok(TextPorts { ids, mask, types, padding: reading.padding })
 }
@@ -161,18 +165,17 @@ fn first_run<T>(
     }
     if run(&token(0), &call).is_ok() {
         let problem = format!("it gives tokens up to {greatest}, and the graph does not take that one");
-        return Err(misfit(id, ("tokenizer.file", problem, "give the tokenizer that the graph was trained with")));
+        return Err(misfit(
+            id,
+            ("tokenizer.file", problem, "give the tokenizer that the graph was trained with"),
+        ));
     }
     Ok(Err(fault.detail))
 }
 
 impl Scorer {
     /// How many numbers the graph gives for one text.
-    fn width(
-        &mut self,
-        inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)>,
-        call: &Call,
-    ) -> Result<usize, Fault> {
+    fn width(&mut self, inputs: Inputs<'_>, call: &Call) -> Result<usize, Fault> {
         let (graph, output) = (&mut self.graph, self.scores.output.as_str());
         guarded(|| graph.run(inputs, call.options()?, |outputs| Ok(matrix::<f32>(outputs, output, 1)?.1)))
     }
@@ -192,7 +195,9 @@ impl Classifier {
     pub(super) fn probe(&mut self, greatest: u32) -> Result<Option<String>, PanelError> {
         let id = self.scorer.id.clone();
         let (text, scorer) = (&self.text, &mut self.scorer);
-        match first_run(&id, greatest, "outputs.scores", |tokens, call| scorer.width(text.fill(&[tokens])?, call))? {
+        match first_run(&id, greatest, "outputs.scores", |tokens, call| {
+            scorer.width(text.fill(&[tokens])?, call)
+        })? {
             Ok(width) => self.scorer.fits_labels(width).map(|()| None),
             Err(reason) => Ok(Some(reason)),
         }
@@ -214,7 +219,8 @@ impl Head {
         let id = self.scorer.id.clone();
         let (name, scorer) = (self.embedding.as_str(), &mut self.scorer);
         let ran = first_run(&id, 0, "outputs.scores", |_, call| {
-            let tensor = TensorRef::from_array_view(([1, embedding.len()], embedding)).map_err(Fault::failed)?;
+            let tensor =
+                TensorRef::from_array_view(([1, embedding.len()], embedding)).map_err(Fault::failed)?;
             scorer.width(vec![(Cow::from(name), tensor.into())], call)
         })?;
         match ran {

@@ -44,7 +44,8 @@ type Graphs = Result<Vec<Graph>, String>;
 fn load_graphs(config: &PanelConfig, manifests: &[Manifest]) -> Result<BTreeMap<String, Graphs>, PanelError> {
     let mut bytes = Vec::new();
     for manifest in manifests {
-        let (Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. }) = &manifest.body
+        let (Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. }) =
+            &manifest.body
         else {
             continue;
         };
@@ -63,10 +64,13 @@ fn load_graphs(config: &PanelConfig, manifests: &[Manifest]) -> Result<BTreeMap<
         let crashed = || PanelError::Threads { reason: "loading crashed".to_owned() };
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(crashed()))).collect()
     });
-    let mut graphs: BTreeMap<String, Graphs> = bytes.iter().map(|(id, _)| (id.clone(), Ok(Vec::new()))).collect();
+    let mut graphs: BTreeMap<String, Graphs> =
+        bytes.iter().map(|(id, _)| (id.clone(), Ok(Vec::new()))).collect();
     for loaded in by_worker {
         for ((id, _), graph) in bytes.iter().zip(loaded?) {
-            let Some(place) = graphs.get_mut(id) else { continue };
+            let Some(place) = graphs.get_mut(id) else {
+                continue;
+            };
             match (place.as_mut(), graph) {
                 (Ok(graphs), Ok(graph)) => graphs.push(graph),
                 (Ok(_), Err(reason)) => *place = Err(reason),
@@ -136,7 +140,9 @@ impl Making<'_> {
 
     fn add_classifier(&mut self, id: &str, reading: &Reading, scores: &Scores) -> Result<(), PanelError> {
         let reader = self.reader(id, reading)?;
-        let Some(slot) = self.slot(id) else { return Ok(()) };
+        let Some(slot) = self.slot(id) else {
+            return Ok(());
+        };
         let graphs = match self.graphs(id) {
             Ok(graphs) => graphs,
             Err(reason) => return self.leave_out(id, reason),
@@ -157,7 +163,9 @@ impl Making<'_> {
     }
 
     fn add_encoder(&mut self, manifest: &Manifest, heads: &[&Manifest]) -> Result<(), PanelError> {
-        let Body::Encoder { reading, embedding, features, .. } = &manifest.body else { return Ok(()) };
+        let Body::Encoder { reading, embedding, features, .. } = &manifest.body else {
+            return Ok(());
+        };
         let id = manifest.id.as_str();
         let reader = self.reader(id, reading)?;
         let greatest = self.loaded.readers.get(reader).map_or(0, Reader::greatest_id);
@@ -187,8 +195,12 @@ impl Making<'_> {
         }
         let mut slots = Vec::new();
         for head in heads {
-            let Body::Head { embedding, scores, .. } = &head.body else { continue };
-            let Some(slot) = self.slot(&head.id) else { continue };
+            let Body::Head { embedding, scores, .. } = &head.body else {
+                continue;
+            };
+            let Some(slot) = self.slot(&head.id) else {
+                continue;
+            };
             match self.graphs(&head.id) {
                 Ok(graphs) => {
                     let mut made = Vec::new();
@@ -253,7 +265,9 @@ pub(super) fn load(config: &PanelConfig) -> Result<Loaded, PanelError> {
                 making.add_encoder(manifest, &manifests.iter().filter(of_this).collect::<Vec<_>>())?;
             }
             Body::Head { .. } => {}
-            Body::Classifier { reading, scores, .. } => making.add_classifier(&manifest.id, reading, scores)?,
+            Body::Classifier { reading, scores, .. } => {
+                making.add_classifier(&manifest.id, reading, scores)?
+            }
             Body::Rules { file } => making.add_rules(&manifest.id, file)?,
         }
     }

@@ -9,6 +9,7 @@
 //! [`fold`]ed text instead. What fails on the way abstains, with its reason.
 
 pub mod batch;
+mod check;
 mod error;
 mod files;
 mod fit;
@@ -18,6 +19,7 @@ mod load;
 mod manifest;
 mod onnx;
 mod panel;
+mod question;
 pub mod rules;
 mod scores;
 mod station;

@@ -74,12 +74,14 @@ pub(super) fn environment(library: &Path) -> Result<Environment, PanelError> {
             tracing::debug!(?level, place, message, "ONNX Runtime");
         };
         let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
-        let builder = builder.with_name("aegis").with_telemetry(false).with_logger(std::sync::Arc::new(logger));
+        let builder =
+            builder.with_name("aegis").with_telemetry(false).with_logger(std::sync::Arc::new(logger));
         let environment = builder.build().map_err(|error| error.to_string())?;
         environment.set_log_level(LogLevel::Warning);
         Ok(environment)
     });
-    let environment = built.unwrap_or_else(|_| Err("it is no ONNX Runtime of a version known here".to_owned()));
+    let environment =
+        built.unwrap_or_else(|_| Err("it is no ONNX Runtime of a version known here".to_owned()));
     let environment = environment.map_err(refuse)?;
     *held = Some((path, environment.clone()));
     Ok(environment)
@@ -112,6 +114,9 @@ pub(super) struct Graph {
     session: Session,
 }
 
+/// What a graph is run on, by the inputs' names.
+pub(super) type Inputs<'a> = Vec<(Cow<'a, str>, SessionInputValue<'a>)>;
+
 /// A named input with the type that the graph declares.
 #[derive(Debug, Clone)]
 pub(super) struct Port {
@@ -126,8 +131,10 @@ impl Graph {
         provider: &Provider,
         bytes: &[u8],
     ) -> Result<Result<Self, String>, PanelError> {
-        let refuse = |error: ort::Error| PanelError::Provider { provider: provider.word(), reason: error.to_string() };
-        let with_provider = Session::builder(environment).and_then(|b| Ok(b.with_execution_providers([provider.dispatch()])?));
+        let refuse =
+            |error: ort::Error| PanelError::Provider { provider: provider.word(), reason: error.to_string() };
+        let with_provider = Session::builder(environment)
+            .and_then(|b| Ok(b.with_execution_providers([provider.dispatch()])?));
         let builder = with_provider.map_err(refuse)?;
         Ok(Self::commit(builder, bytes).map_err(|error| error.to_string()))
     }
@@ -167,7 +174,7 @@ impl Graph {
     /// Runs the graph and lets `take` read what comes out.
     pub(super) fn run<T>(
         &mut self,
-        inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)>,
+        inputs: Inputs<'_>,
         options: &RunOptions,
         take: impl FnOnce(&SessionOutputs<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
@@ -193,7 +200,9 @@ pub(super) fn whole_numbers(
             let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
             Tensor::from_array((shape, values)).map(SessionInputValue::from)
         }
-        other => return Err(Fault::shape(format!("inputs of type {other} cannot be filled"))),
+        other => {
+            return Err(Fault::shape(format!("inputs of type {other} cannot be filled")));
+        }
     };
     made.map_err(Fault::failed)
 }
@@ -205,9 +214,12 @@ pub(super) fn matrix<T: PrimitiveTensorElementType + Copy>(
     rows: usize,
 ) -> Result<(Vec<T>, usize), Fault> {
     let value = outputs.get(name).ok_or_else(|| Fault::shape(format!("no output {name}")))?;
-    let (shape, numbers) = value.try_extract_tensor::<T>().map_err(|error| Fault::shape(error.to_string()))?;
+    let (shape, numbers) =
+        value.try_extract_tensor::<T>().map_err(|error| Fault::shape(error.to_string()))?;
     match shape[..] {
-        [n, width] if usize::try_from(n) == Ok(rows) && width > 0 => Ok((numbers.to_vec(), numbers.len() / rows.max(1))),
+        [n, width] if usize::try_from(n) == Ok(rows) && width > 0 => {
+            Ok((numbers.to_vec(), numbers.len() / rows.max(1)))
+        }
         _ => Err(Fault::shape(format!("{name} has shape {shape:?} for {rows} texts"))),
     }
 }
@@ -227,6 +239,9 @@ mod tests {
     fn a_missing_library_is_refused_by_name() {
         let error = environment(Path::new("/nowhere/libonnxruntime.so")).unwrap_err();
         assert_eq!(error.name(), "Runtime");
-        assert!(error.to_string().contains("/nowhere/libonnxruntime.so") && error.to_string().contains("make setup"));
+        assert!(
+            error.to_string().contains("/nowhere/libonnxruntime.so")
+                && error.to_string().contains("make setup")
+        );
     }
 }

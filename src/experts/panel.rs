@@ -2,22 +2,19 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Sender, unbounded};
-use ort::session::RunOptions;
-
-use super::batch::{Limits, form};
+use super::batch::Limits;
 use super::error::PanelError;
-use super::info::{EncoderInfo, ExpertInfo, State};
+use super::info::{EncoderInfo, ExpertInfo};
 use super::load::{Lane, load};
-use super::onnx::{Fault, Provider, guarded};
+use super::onnx::Provider;
+use super::question::Question;
 use super::rules::Rules;
 use super::scores::Judgement;
-use super::station::{Call, TextPorts};
-use super::tokenize::{Reader, Tokens};
-use super::worker::{Job, Reply, Work, Workers};
-use crate::core::features::EncoderId;
+use super::tokenize::Reader;
+use super::worker::Workers;
+use crate::core::features::{EncoderId, Features};
 use crate::core::ledger::Reading;
 use crate::core::vote::{Abstention, Vote};
 
@@ -58,7 +55,7 @@ impl PanelConfig {
             only: None,
             sessions: None,
             batch: Limits { tokens: 256, rows: 32, overhead: 8 },
-            fixed_batch: Limits { tokens: 3_200, rows: 32, overhead: 0 },
+            fixed_batch: Limits { tokens: 3_200, rows: 16, overhead: 0 },
             timeout: Duration::from_secs(60),
             require_all: false,
         }
@@ -115,43 +112,17 @@ pub struct Examined {
 
 /// The experts of a deployment, ready to be asked from any thread.
 pub struct Panel {
-    experts: Vec<ExpertInfo>,
+    pub(super) experts: Vec<ExpertInfo>,
     encoder: Option<EncoderInfo>,
-    readers: Vec<Reader>,
-    lanes: Vec<Lane>,
-    rules: Vec<(usize, Arc<Rules>)>,
-    workers: Workers,
+    pub(super) readers: Vec<Reader>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) rules: Vec<(usize, Arc<Rules>)>,
+    pub(super) workers: Workers,
     sessions: usize,
-    batch: Limits,
-    fixed_batch: Limits,
+    pub(super) batch: Limits,
+    pub(super) fixed_batch: Limits,
     timeout: Duration,
 }
-
-/// What is known so far about each text of a window.
-struct Board {
-    /// By text, then by the expert's slot.
-    outcomes: Vec<Vec<Result<Judgement, Abstention>>>,
-    truncated: Vec<Vec<bool>>,
-    features: Vec<Option<Box<crate::core::features::Features>>>,
-    tokens: Vec<usize>,
-}
-
-impl Board {
-    fn put(&mut self, text: usize, slot: usize, outcome: Result<Judgement, Abstention>) {
-        if let Some(place) = self.outcomes.get_mut(text).and_then(|row| row.get_mut(slot)) {
-            *place = outcome;
-        }
-    }
-
-    fn mark_truncated(&mut self, text: usize, slot: usize) {
-        if let Some(place) = self.truncated.get_mut(text).and_then(|row| row.get_mut(slot)) {
-            *place = true;
-        }
-    }
-}
-
-/// Texts that a rules job holds at most.
-const RULES_TEXTS: usize = 32;
 
 impl Panel {
     /// Opens the folder: reads and checks every manifest and file, loads the graphs, and runs each once.
@@ -163,7 +134,12 @@ impl Panel {
     pub fn open(config: PanelConfig) -> Result<Self, PanelError> {
         let loaded = load(&config)?;
         for expert in &loaded.experts {
-            tracing::info!(expert = expert.id, kind = expert.kind.word(), provider = expert.provider, "expert");
+            tracing::info!(
+                expert = expert.id,
+                kind = expert.kind.word(),
+                provider = expert.provider,
+                "expert"
+            );
         }
         Ok(Self {
             experts: loaded.experts,
@@ -212,7 +188,7 @@ impl Panel {
     /// As [`Panel::ask`]; adds what it cost to the tally.
     #[must_use]
     pub fn ask_tallied(&self, texts: &[&str], tally: &mut Tally) -> Vec<Answer> {
-        let board = self.question(texts, true, tally);
+        let board = Question::new(self, texts, true, self.timeout, tally).answer();
         let rows = board.outcomes.into_iter().zip(board.truncated).zip(board.features).zip(board.tokens);
         rows.map(|(((outcomes, truncated), features), tokens)| Answer {
             votes: self
@@ -231,10 +207,13 @@ impl Panel {
     /// many are done.
     pub fn read(&self, texts: &[&str], mut progress: impl FnMut(usize)) -> Vec<Option<Reading>> {
         /// Texts sorted together: more makes less padding, and progress coarser.
-        const WINDOW: usize = 512;
+        const WINDOW: usize = 256;
+        /// Nobody waits for a decision here: a slow machine must not leave texts without their reading.
+        const PATIENCE: Duration = Duration::from_secs(600);
         let mut readings = Vec::with_capacity(texts.len());
         for window in texts.chunks(WINDOW) {
-            let board = self.question(window, false, &mut Tally::default());
+            let mut tally = Tally::default();
+            let board = Question::new(self, window, false, PATIENCE, &mut tally).answer();
             readings.extend(board.features.into_iter().map(|features| self.reading(features)));
             progress(readings.len());
         }
@@ -259,152 +238,8 @@ impl Panel {
             .collect()
     }
 
-    fn reading(&self, features: Option<Box<crate::core::features::Features>>) -> Option<Reading> {
+    fn reading(&self, features: Option<Box<Features>>) -> Option<Reading> {
         Some(Reading { encoder: self.encoder()?, features: features? })
-    }
-
-    fn question(&self, texts: &[&str], heads: bool, tally: &mut Tally) -> Board {
-        let started = Instant::now();
-        tally.texts += texts.len();
-        tally.experts.resize(self.experts.len(), Duration::ZERO);
-        let mut board = self.board(texts);
-        // Only where a graph is asked: without one the runtime may not be there.
-        let options = if self.lanes.is_empty() { None } else { RunOptions::new().ok() };
-        let call = Arc::new(Call { deadline: started + self.timeout, options });
-        let (reply, replies) = unbounded();
-        let asked: Vec<(usize, &str)> =
-            texts.iter().copied().enumerate().filter(|(_, text)| !text.trim().is_empty()).collect();
-        let mut expected = 0;
-        if heads {
-            expected += self.send_rules(&asked, &call, &reply);
-        }
-        let mut read: Vec<Option<Vec<ReadText>>> = self.readers.iter().map(|_| None).collect();
-        for lane in self.lanes.iter().filter(|lane| heads || lane.features) {
-            let (Some(reader), Some(place)) = (self.readers.get(lane.reader), read.get_mut(lane.reader)) else { continue };
-            let tokens = place.get_or_insert_with(|| {
-                let started = Instant::now();
-                let tokens = tokenise(reader, &asked);
-                tally.tokenise += started.elapsed();
-                tokens
-            });
-            expected += self.send_lane(lane, tokens, heads, &call, &reply, &mut board, tally);
-        }
-        drop(reply);
-        for _ in 0..expected {
-            let Ok(reply) = replies.recv_deadline(call.deadline) else {
-                // Late runs stop at their next node, and the workers are free again.
-                if let Some(options) = &call.options {
-                    let _ = options.terminate();
-                }
-                break;
-            };
-            take(reply, &mut board, tally);
-        }
-        tally.elapsed += started.elapsed();
-        board
-    }
-
-    fn board(&self, texts: &[&str]) -> Board {
-        let outcome = |text: &str, expert: &ExpertInfo| match expert.state {
-            _ if text.trim().is_empty() => Abstention::EmptyText,
-            State::NotLoaded { .. } => Abstention::NotLoaded,
-            State::Loaded => Abstention::TimedOut,
-        };
-        let row = |text: &&str| self.experts.iter().map(|expert| Err(outcome(text, expert))).collect();
-        Board {
-            outcomes: texts.iter().map(row).collect(),
-            truncated: vec![vec![false; self.experts.len()]; texts.len()],
-            features: vec![None; texts.len()],
-            tokens: vec![0; texts.len()],
-        }
-    }
-
-    /// Hands the texts to the rules experts; gives the number of jobs.
-    fn send_rules(&self, asked: &[(usize, &str)], call: &Arc<Call>, reply: &Sender<Reply>) -> usize {
-        if self.rules.is_empty() {
-            return 0;
-        }
-        let owned: Vec<(usize, Arc<str>)> = asked.iter().map(|&(place, text)| (place, Arc::from(text))).collect();
-        let mut sent = 0;
-        for (slot, rules) in &self.rules {
-            for texts in owned.chunks(RULES_TEXTS) {
-                let work = Work::Rules { slot: *slot, rules: Arc::clone(rules), texts: texts.to_vec() };
-                sent += usize::from(self.workers.send(Job { work, call: Arc::clone(call), reply: reply.clone() }));
-            }
-        }
-        sent
-    }
-
-    /// Forms batches of one lane's texts and hands them over; gives their number.
-    #[allow(clippy::too_many_arguments)]
-    fn send_lane(
-        &self,
-        lane: &Lane,
-        texts: &[ReadText],
-        heads: bool,
-        call: &Arc<Call>,
-        reply: &Sender<Reply>,
-        board: &mut Board,
-        tally: &mut Tally,
-    ) -> usize {
-        let mut rows: Vec<(usize, Arc<Tokens>)> = Vec::with_capacity(texts.len());
-        for (place, tokens) in texts {
-            let Some(tokens) = tokens else {
-                lane.slots.iter().for_each(|&slot| board.put(*place, slot, Err(Abstention::Failed)));
-                continue;
-            };
-            if let Some(most) = board.tokens.get_mut(*place) {
-                *most = tokens.ids.len().max(*most);
-            }
-            if tokens.truncated {
-                lane.slots.iter().for_each(|&slot| board.mark_truncated(*place, slot));
-            }
-            tally.real_tokens += tokens.ids.len();
-            rows.push((*place, Arc::clone(tokens)));
-        }
-        let lengths: Vec<usize> =
-            rows.iter().map(|(_, tokens)| TextPorts::width(&lane.padding, tokens.ids.len())).collect();
-        let limits = if lane.padding.to.is_some() { &self.fixed_batch } else { &self.batch };
-        let mut sent = 0;
-        for batch in form(&lengths, limits) {
-            tally.batches += 1;
-            tally.padded_tokens += batch.padded();
-            let rows = batch.texts.iter().filter_map(|&text| rows.get(text).cloned()).collect();
-            let work = Work::Batch { station: lane.station, rows, heads };
-            sent += usize::from(self.workers.send(Job { work, call: Arc::clone(call), reply: reply.clone() }));
-        }
-        sent
-    }
-}
-
-/// A text of the window with its tokens, where it could be read.
-type ReadText = (usize, Option<Arc<Tokens>>);
-
-/// Reads texts once. A tokenizer that fails, or panics, costs only that text's votes.
-fn tokenise(reader: &Reader, asked: &[(usize, &str)]) -> Vec<ReadText> {
-    let read = |text| guarded(|| reader.read(text).map_err(Fault::failed)).ok().map(Arc::new);
-    asked.iter().map(|&(place, text)| (place, read(text))).collect()
-}
-
-fn take(reply: Reply, board: &mut Board, tally: &mut Tally) {
-    tally.encoder += reply.spent.encoder;
-    for (slot, time) in reply.spent.experts {
-        if let Some(total) = tally.experts.get_mut(slot) {
-            *total += time;
-        }
-    }
-    for (text, row) in reply.rows {
-        for (slot, outcome) in row.outcomes {
-            if reply.truncated.contains(&text) {
-                board.mark_truncated(text, slot);
-            }
-            board.put(text, slot, outcome);
-        }
-        if let Some(place) = board.features.get_mut(text)
-            && row.features.is_some()
-        {
-            *place = row.features;
-        }
     }
 }
 

@@ -94,14 +94,16 @@ impl Rules {
             mend,
         };
         let raw: Raw = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or("").matches('\n').count());
+            let line =
+                error.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or("").matches('\n').count());
             let mend = "docs/adding-an-expert.md lists every key".to_owned();
             refuse(format!("line {line}"), (error.message().to_owned(), mend))
         })?;
         let base = severity(raw.base).map_err(|why| refuse("base".to_owned(), why))?;
         let (mut words, mut meanings) = (Vec::new(), Vec::new());
         for (number, terms) in raw.terms.into_iter().enumerate() {
-            let severity = severity(terms.severity).map_err(|why| refuse(format!("terms[{number}].severity"), why))?;
+            let severity =
+                severity(terms.severity).map_err(|why| refuse(format!("terms[{number}].severity"), why))?;
             for word in terms.words {
                 let folded = fold(&word).text;
                 if folded.is_empty() {
@@ -120,10 +122,10 @@ impl Rules {
         for pattern in raw.patterns {
             let field = |part: &str| format!("pattern {:?}, {part}", pattern.id);
             let severity = severity(pattern.severity).map_err(|why| refuse(field("severity"), why))?;
-            let compiled = RegexBuilder::new(&pattern.regex)
-                .size_limit(MAX_COMPILED)
-                .build()
-                .map_err(|error| refuse(field("regex"), (error.to_string(), "correct or simplify it".to_owned())))?;
+            let compiled =
+                RegexBuilder::new(&pattern.regex).size_limit(MAX_COMPILED).build().map_err(|error| {
+                    refuse(field("regex"), (error.to_string(), "correct or simplify it".to_owned()))
+                })?;
             patterns.push((compiled, Meaning { category: pattern.category.clone(), severity }));
         }
         let words = AhoCorasick::builder()
@@ -144,7 +146,9 @@ impl Rules {
             *best = best.max(severity);
         };
         for found in self.words.find_overlapping_iter(text) {
-            let Some(meaning) = self.meanings.get(found.pattern().as_usize()) else { continue };
+            let Some(meaning) = self.meanings.get(found.pattern().as_usize()) else {
+                continue;
+            };
             if whole(text, found.start(), found.end()) {
                 note(meaning.category.as_str(), meaning.severity);
             }
@@ -154,7 +158,8 @@ impl Rules {
                 note(meaning.category.as_str(), meaning.severity);
             }
         }
-        let score = greatest.values().copied().fold(None, |best: Option<f64>, s| Some(best.map_or(s, |b| b.max(s))));
+        let score =
+            greatest.values().copied().fold(None, |best: Option<f64>, s| Some(best.map_or(s, |b| b.max(s))));
         Found {
             score: score.unwrap_or(self.base),
             categories: greatest

@@ -12,7 +12,9 @@ const NEAREST: f64 = 1e-9;
 pub(super) type Judgement = (f64, Vec<CategoryScore>);
 
 fn calibrated(p: f64, calibration: Option<Calibration>) -> f64 {
-    let Some(Calibration { a, b }) = calibration else { return p };
+    let Some(Calibration { a, b }) = calibration else {
+        return p;
+    };
     let p = p.clamp(NEAREST, 1.0 - NEAREST);
     1.0 / (1.0 + (-(a * (p / (1.0 - p)).ln() + b)).exp())
 }
@@ -54,7 +56,9 @@ impl Scores {
             if label.harmful {
                 greatest = greatest.max(p);
             }
-            let Some(category) = &label.category else { continue };
+            let Some(category) = &label.category else {
+                continue;
+            };
             match categories.iter_mut().find(|known| known.category == *category) {
                 Some(known) => known.score = known.score.max(p),
                 None => categories.push(CategoryScore { category: category.clone(), score: p }),
@@ -99,7 +103,8 @@ mod tests {
 
     #[test]
     fn calibration_bends_what_is_harmful() {
-        let (p, categories) = scores(Some(Calibration { a: 2.0, b: 0.0 })).judge(&[1.0, 0.2, 0.2, 0.2]).unwrap();
+        let (p, categories) =
+            scores(Some(Calibration { a: 2.0, b: 0.0 })).judge(&[1.0, 0.2, 0.2, 0.2]).unwrap();
         assert!((p - 1.0 / 17.0).abs() < 1e-6 && categories[0].score == p, "{p}");
         let (p, _) = scores(Some(Calibration { a: 1.0, b: 0.0 })).judge(&[0.0, 1.0, 0.0, 0.0]).unwrap();
         assert!(p > 0.999_999 && p <= 1.0);

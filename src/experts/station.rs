@@ -4,13 +4,14 @@
 //! that one text costs only its own votes.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use ort::session::{RunOptions, SessionInputValue};
+use ort::session::RunOptions;
 use ort::value::TensorRef;
 
 use super::manifest::{Padding, Scores, Side};
-use super::onnx::{Fault, Graph, Port, guarded, matrix, whole_numbers};
+use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix, whole_numbers};
 use super::scores::Judgement;
 use super::tokenize::Tokens;
 use crate::core::features::{DIMENSIONS, Features};
@@ -64,7 +65,7 @@ impl TextPorts {
         padding.to.unwrap_or(tokens.max(1))
     }
 
-    pub(super) fn fill(&self, rows: &[&Tokens]) -> Result<Vec<(Cow<'_, str>, SessionInputValue<'static>)>, Fault> {
+    pub(super) fn fill(&self, rows: &[&Tokens]) -> Result<Inputs<'_>, Fault> {
         let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
         let width = Self::width(&self.padding, longest);
         let mut ids = Vec::with_capacity(rows.len() * width);
@@ -121,13 +122,15 @@ impl Scorer {
     /// Runs the graph on `rows` inputs that `fill` makes for all, or for one alone.
     fn judge<'a>(
         &mut self,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         call: &Call,
-        fill: &dyn Fn(std::ops::Range<usize>) -> Result<Vec<(Cow<'a, str>, SessionInputValue<'a>)>, Fault>,
+        fill: &dyn Fn(Range<usize>) -> Result<Inputs<'a>, Fault>,
     ) -> Vec<Result<Judgement, Abstention>> {
         let (graph, output) = (&mut self.graph, self.scores.output.as_str());
         let ran = guarded(|| {
-            graph.run(fill(rows.clone())?, call.options()?, |outputs| matrix::<f32>(outputs, output, rows.len()))
+            graph.run(fill(rows.clone())?, call.options()?, |outputs| {
+                matrix::<f32>(outputs, output, rows.len())
+            })
         });
         match ran {
             Ok((numbers, width)) => numbers.chunks(width).map(|row| self.scores.judge(row)).collect(),
@@ -153,7 +156,8 @@ impl Classifier {
     pub(super) fn run(&mut self, rows: &[&Tokens], call: &Call, spent: &mut Spent) -> Vec<RowResult> {
         let started = Instant::now();
         let text = &self.text;
-        let outcomes = self.scorer.judge(0..rows.len(), call, &|range| text.fill(rows.get(range).unwrap_or_default()));
+        let outcomes =
+            self.scorer.judge(0..rows.len(), call, &|range| text.fill(rows.get(range).unwrap_or_default()));
         let slot = self.scorer.slot;
         spent.experts.push((slot, started.elapsed()));
         let one = |outcome| RowResult { outcomes: vec![(slot, outcome)], features: None };
@@ -199,8 +203,9 @@ impl Encoder {
                     for ((place, bytes), floats) in
                         made.iter_mut().zip(bytes.chunks(bytes_wide)).zip(embedding.chunks(width))
                     {
-                        let bytes = Features::try_from(bytes)
-                            .map_err(|_| Fault::shape(format!("{features} has not {DIMENSIONS} numbers a text")))?;
+                        let bytes = Features::try_from(bytes).map_err(|_| {
+                            Fault::shape(format!("{features} has not {DIMENSIONS} numbers a text"))
+                        })?;
                         // Whatever a cast makes of NaN is no reading.
                         *place = floats.iter().all(|x| x.is_finite()).then(|| Box::new(bytes));
                     }
@@ -211,15 +216,23 @@ impl Encoder {
     }
 
     /// Runs the encoder, and the heads on what it gives unless only features are wanted.
-    pub(super) fn run(&mut self, rows: &[&Tokens], heads: bool, call: &Call, spent: &mut Spent) -> Vec<RowResult> {
+    pub(super) fn run(
+        &mut self,
+        rows: &[&Tokens],
+        heads: bool,
+        call: &Call,
+        spent: &mut Spent,
+    ) -> Vec<RowResult> {
         let started = Instant::now();
         let encoded = self.encode(rows, call);
         spent.encoder += started.elapsed();
         match encoded {
             Ok(encoded) if heads => self.judge(encoded, rows.len(), call, spent),
-            Ok(encoded) => {
-                encoded.features.into_iter().map(|features| RowResult { outcomes: Vec::new(), features }).collect()
-            }
+            Ok(encoded) => encoded
+                .features
+                .into_iter()
+                .map(|features| RowResult { outcomes: Vec::new(), features })
+                .collect(),
             Err(_) if call.over() => self.without(Abstention::TimedOut, rows.len()),
             Err(fault) if rows.len() > 1 && fault.reason == Abstention::Failed => {
                 rows.iter().flat_map(|row| self.run(&[row], heads, call, spent)).collect()
@@ -250,7 +263,8 @@ impl Encoder {
             let name = head.embedding.clone();
             let outcomes = head.scorer.judge(0..rows, call, &|range| {
                 let part = embedding.get(range.start * width..range.end * width).unwrap_or_default();
-                let tensor = TensorRef::from_array_view(([range.len(), width], part)).map_err(Fault::failed)?;
+                let tensor =
+                    TensorRef::from_array_view(([range.len(), width], part)).map_err(Fault::failed)?;
                 Ok(vec![(Cow::from(name.clone()), tensor.into())])
             });
             spent.experts.push((head.scorer.slot, started.elapsed()));
@@ -269,7 +283,13 @@ pub(super) enum Station {
 }
 
 impl Station {
-    pub(super) fn run(&mut self, rows: &[&Tokens], heads: bool, call: &Call, spent: &mut Spent) -> Vec<RowResult> {
+    pub(super) fn run(
+        &mut self,
+        rows: &[&Tokens],
+        heads: bool,
+        call: &Call,
+        spent: &mut Spent,
+    ) -> Vec<RowResult> {
         match self {
             Self::Encoder(encoder) => encoder.run(rows, heads, call, spent),
             Self::Classifier(classifier) => classifier.run(rows, call, spent),

@@ -135,7 +135,9 @@ mod tests {
     }
 
     fn reader(post: &str, max_tokens: usize, drop_ids: Vec<u32>) -> Reader {
-        Reader::new(WORDS.replace("POST", post).as_bytes(), &reading(max_tokens, drop_ids)).map_err(|m| m.1).unwrap()
+        Reader::new(WORDS.replace("POST", post).as_bytes(), &reading(max_tokens, drop_ids))
+            .map_err(|m| m.1)
+            .unwrap()
     }
 
     fn tokens(ids: &[u32], truncated: bool) -> Tokens {

@@ -98,7 +98,9 @@ fn serve(stations: &mut [Option<Station>], job: Job) {
     let mut truncated = Vec::new();
     let rows = match work {
         Work::Batch { station, rows, heads } => {
-            let Some(Some(station)) = stations.get_mut(station) else { return };
+            let Some(Some(station)) = stations.get_mut(station) else {
+                return;
+            };
             let tokens: Vec<&Tokens> = rows.iter().map(|(_, tokens)| tokens.as_ref()).collect();
             let results = station.run(&tokens, heads, &call, &mut spent);
             rows.iter().map(|&(place, _)| place).zip(results).collect()

@@ -141,15 +141,22 @@ impl ConsumerContext for Member {
     ) {
         let assigns = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
-            let taken =
-                if assigns { take(consumer, partitions) } else { give(consumer, partitions) };
+            let taken = if assigns {
+                take(consumer, partitions)
+            } else {
+                give(consumer, partitions)
+            };
             if let Err(error) = taken {
                 tracing::warn!(target: "kafka", %error, "a rebalance failed while leaving the group");
             }
             return;
         }
         let partitions = partitions.clone();
-        let change = if assigns { Change::Assign(partitions) } else { Change::Revoke(partitions) };
+        let change = if assigns {
+            Change::Assign(partitions)
+        } else {
+            Change::Revoke(partitions)
+        };
         lock(&self.changes).push_back(change);
     }
 }
@@ -185,7 +192,11 @@ struct Partition {
 
 impl Partition {
     fn lag(&self) -> Option<i64> {
-        let position = if self.app_offset >= 0 { self.app_offset } else { self.committed_offset };
+        let position = if self.app_offset >= 0 {
+            self.app_offset
+        } else {
+            self.committed_offset
+        };
         (self.ls_offset >= 0 && position >= 0).then(|| (self.ls_offset - position).max(0))
     }
 }
@@ -198,9 +209,14 @@ impl Statistics {
                 .partitions
                 .into_iter()
                 .filter(|(number, _)| *number >= 0)
-                .filter_map(move |(number, partition)| Some(((name.clone(), number), partition.lag()?)))
+                .filter_map(move |(number, partition)| {
+                    Some(((name.clone(), number), partition.lag()?))
+                })
         });
-        Gauges { brokers_up: self.brokers.values().filter(up).count(), lag: lag.collect() }
+        Gauges {
+            brokers_up: self.brokers.values().filter(up).count(),
+            lag: lag.collect(),
+        }
     }
 }
 
@@ -221,7 +237,10 @@ mod tests {
         );
         let gauges = member.gauges();
         assert_eq!(gauges.brokers_up, 1);
-        assert_eq!(gauges.lag.into_iter().collect::<Vec<_>>(), [(("t".to_owned(), 0), 7), (("t".to_owned(), 1), 5)]);
+        assert_eq!(
+            gauges.lag.into_iter().collect::<Vec<_>>(),
+            [(("t".to_owned(), 0), 7), (("t".to_owned(), 1), 5)]
+        );
         member.stats_raw(b"{");
         assert_eq!(member.gauges().brokers_up, 1);
     }

@@ -1,6 +1,8 @@
 //! What can go wrong, and what is done about it: every error of the client is judged here and nowhere else.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
@@ -20,7 +22,9 @@ pub enum SourceError {
         topic: String,
     },
     /// The brokers refuse this client.
-    #[error("the brokers do not let this client {doing}: {reason}; check its ACLs and kafka.settings")]
+    #[error(
+        "the brokers do not let this client {doing}: {reason}; check its ACLs and kafka.settings"
+    )]
     Denied {
         /// What was tried.
         doing: &'static str,
@@ -36,7 +40,9 @@ pub enum SourceError {
         reason: String,
     },
     /// A topic ends before a position that was read once: it was made anew, or lost its end.
-    #[error("topic {topic} partition {partition} ends at {end}, before the known position {position}: it was made anew or has lost records; the state built from it must be rebuilt")]
+    #[error(
+        "topic {topic} partition {partition} ends at {end}, before the known position {position}: it was made anew or has lost records; the state built from it must be rebuilt"
+    )]
     Truncated {
         /// Its name.
         topic: String,
@@ -82,7 +88,9 @@ impl SourceError {
         let reason = error.to_string();
         match error.rdkafka_error_code() {
             Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
-                Self::MissingTopic { topic: topic.to_owned() }
+                Self::MissingTopic {
+                    topic: topic.to_owned(),
+                }
             }
             Some(
                 Code::TopicAuthorizationFailed
@@ -129,7 +137,9 @@ pub(super) fn passes(code: RDKafkaErrorCode) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommitError {
     /// Nothing of the unit counts (at-least-once: outputs already written stay, and come again).
-    #[error("the unit was given up at {stage}: {reason}; it is done again from the committed offsets")]
+    #[error(
+        "the unit was given up at {stage}: {reason}; it is done again from the committed offsets"
+    )]
     Aborted {
         /// The step that failed.
         stage: &'static str,
@@ -137,7 +147,9 @@ pub enum CommitError {
         reason: String,
     },
     /// The partitions belong to another member, or soon will: their new owner does the unit.
-    #[error("the group has moved on at {stage}: {reason}; the partitions' new owner does the unit again")]
+    #[error(
+        "the group has moved on at {stage}: {reason}; the partitions' new owner does the unit again"
+    )]
     Stale {
         /// The step that failed.
         stage: &'static str,
@@ -157,7 +169,9 @@ pub enum CommitError {
         reason: String,
     },
     /// A record is larger than the client or the topic takes.
-    #[error("output {index} of the unit has {bytes} bytes, more than {topic} takes: raise message.max.bytes and the topic's max.message.bytes, or make it smaller")]
+    #[error(
+        "output {index} of the unit has {bytes} bytes, more than {topic} takes: raise message.max.bytes and the topic's max.message.bytes, or make it smaller"
+    )]
     TooLarge {
         /// Which of the records sent.
         index: usize,
@@ -209,7 +223,10 @@ impl CommitError {
     pub fn passes(&self) -> bool {
         matches!(
             self,
-            Self::Aborted { .. } | Self::Stale { .. } | Self::Indefinite { .. } | Self::Unavailable { .. }
+            Self::Aborted { .. }
+                | Self::Stale { .. }
+                | Self::Indefinite { .. }
+                | Self::Unavailable { .. }
         )
     }
 }
@@ -250,6 +267,27 @@ pub(super) fn class(error: &KafkaError) -> Class {
     }
 }
 
+/// What is left of the time.
+pub(super) fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
+/// Calls until it succeeds, fails for good, or the time is over.
+pub(super) fn again<F: FnMut() -> Result<(), KafkaError>>(
+    until: Instant,
+    mut step: F,
+) -> Result<(), KafkaError> {
+    loop {
+        match step() {
+            Err(error) if class(&error) == Class::Retry && Instant::now() < until => {
+                // Nothing tells when the brokers are ready; the client itself backs off as well.
+                thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
+}
+
 /// Whether the error means that the group knows this member no more, or not in this generation.
 pub(super) fn stale(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
@@ -278,7 +316,10 @@ mod tests {
         assert_eq!(judged(Code::IllegalGeneration), Class::Abort);
         assert!(stale(&KafkaError::ConsumerCommit(Code::IllegalGeneration)));
         assert!(!stale(&KafkaError::ConsumerCommit(Code::RequestTimedOut)));
-        assert_eq!(class(&KafkaError::Flush(Code::OperationTimedOut)), Class::Abort);
+        assert_eq!(
+            class(&KafkaError::Flush(Code::OperationTimedOut)),
+            Class::Abort
+        );
         assert_eq!(class(&KafkaError::Canceled), Class::Spent);
     }
 
@@ -286,6 +327,9 @@ mod tests {
     fn a_missing_topic_names_the_command() {
         let error = KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition);
         let shown = SourceError::of(&error, "read", "moderation.events").to_string();
-        assert!(shown.contains("moderation.events") && shown.contains("aegis topics --create"), "{shown}");
+        assert!(
+            shown.contains("moderation.events") && shown.contains("aegis topics --create"),
+            "{shown}"
+        );
     }
 }

@@ -43,7 +43,11 @@ impl Lookup {
     ///
     /// # Errors
     /// Where the topic is missing or the brokers do not answer.
-    pub fn open(connection: &Connection, topic: &str, timeout: Duration) -> Result<Self, SourceError> {
+    pub fn open(
+        connection: &Connection,
+        topic: &str,
+        timeout: Duration,
+    ) -> Result<Self, SourceError> {
         // Little is fetched beyond what is wanted, and a seek never waits for a fetch that found nothing.
         let thrifty = [
             ("fetch.wait.max.ms", "5"),
@@ -51,7 +55,11 @@ impl Lookup {
             ("queued.min.messages", "200"),
         ];
         let (consumer, partitions) = reader(connection, topic, timeout, &thrifty)?;
-        Ok(Self { consumer, topic: [topic.into()], partitions })
+        Ok(Self {
+            consumer,
+            topic: [topic.into()],
+            partitions,
+        })
     }
 
     /// The records at `wanted` (partition, offset), in that order. None: there is no such record; it is
@@ -68,10 +76,16 @@ impl Lookup {
         let mut searches = self.searches(wanted, until)?;
         let mut found = BTreeMap::new();
         let read = self.read(&mut searches, &mut found, until);
-        let let_go = self.consumer.unassign().map_err(|error| self.failed(&error));
+        let let_go = self
+            .consumer
+            .unassign()
+            .map_err(|error| self.failed(&error));
         read.and(let_go)?;
         // A record can be wanted twice.
-        Ok(wanted.iter().map(|place| found.get(place).cloned()).collect())
+        Ok(wanted
+            .iter()
+            .map(|place| found.get(place).cloned())
+            .collect())
     }
 
     /// What is wanted per partition, without what cannot be there.
@@ -83,8 +97,15 @@ impl Lookup {
         let mut searches: BTreeMap<i32, Search> = BTreeMap::new();
         for (partition, offset) in wanted {
             if (0..self.partitions).contains(partition) {
-                let empty = || Search { wanted: BTreeSet::new(), sent: -1 };
-                searches.entry(*partition).or_insert_with(empty).wanted.insert(*offset);
+                let empty = || Search {
+                    wanted: BTreeSet::new(),
+                    sent: -1,
+                };
+                searches
+                    .entry(*partition)
+                    .or_insert_with(empty)
+                    .wanted
+                    .insert(*offset);
             }
         }
         for (partition, search) in &mut searches {
@@ -117,7 +138,9 @@ impl Lookup {
                 Some(Ok(message)) => {
                     let record = Consumed::copy(&message, &self.topic);
                     let (partition, at) = (record.partition, record.offset);
-                    let Some(search) = searches.get_mut(&partition) else { continue };
+                    let Some(search) = searches.get_mut(&partition) else {
+                        continue;
+                    };
                     if search.wanted.remove(&at) {
                         found.insert((partition, at), record);
                     }
@@ -128,7 +151,12 @@ impl Lookup {
                     } else if let Some(next) = search.jump(at) {
                         search.sent = next;
                         self.consumer
-                            .seek(&self.topic[0], partition, Offset::Offset(next), Duration::ZERO)
+                            .seek(
+                                &self.topic[0],
+                                partition,
+                                Offset::Offset(next),
+                                Duration::ZERO,
+                            )
                             .map_err(|error| self.failed(&error))?;
                     }
                 }
@@ -154,7 +182,9 @@ impl Lookup {
     ) -> Result<(), SourceError> {
         let places: Vec<_> = searches
             .iter()
-            .flat_map(|(partition, search)| search.wanted.iter().map(|offset| (*partition, *offset)))
+            .flat_map(|(partition, search)| {
+                search.wanted.iter().map(|offset| (*partition, *offset))
+            })
             .collect();
         *searches = self.searches(&places, until)?;
         self.assign(searches)
@@ -167,7 +197,9 @@ impl Lookup {
             list.add_partition_offset(&self.topic[0], *partition, Offset::Offset(search.sent))
                 .map_err(|error| self.failed(&error))?;
         }
-        self.consumer.assign(&list).map_err(|error| self.failed(&error))
+        self.consumer
+            .assign(&list)
+            .map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &KafkaError) -> SourceError {
@@ -176,5 +208,7 @@ impl Lookup {
 }
 
 fn left(until: Instant) -> Duration {
-    until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+    until
+        .saturating_duration_since(Instant::now())
+        .max(Duration::from_millis(1))
 }

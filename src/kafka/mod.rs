@@ -16,11 +16,14 @@ mod record;
 mod reports;
 mod source;
 pub mod topics;
+mod unit;
 
 pub use connection::{Connection, RefusedSetting};
 pub use failure::{CommitError, SourceError};
 pub use follower::{Followed, Follower, From};
 pub use lookup::Lookup;
-pub use outbox::{Delivery, Outbox, Place, Unit};
+pub use outbox::{Delivery, Outbox};
 pub use record::{Consumed, Offsets, Produced, TopicPartition};
+pub use reports::Place;
 pub use source::{Health, Polled, Source, Start};
+pub use unit::Unit;

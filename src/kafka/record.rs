@@ -87,7 +87,10 @@ impl Consumed {
     /// Copies what librdkafka read; `topics` are the names that share one allocation.
     pub(super) fn copy(message: &BorrowedMessage<'_>, topics: &[Arc<str>]) -> Self {
         let name = message.topic();
-        let topic = topics.iter().find(|topic| &***topic == name).map_or_else(|| name.into(), Arc::clone);
+        let topic = topics
+            .iter()
+            .find(|topic| &***topic == name)
+            .map_or_else(|| name.into(), Arc::clone);
         Self {
             topic,
             partition: message.partition(),
@@ -122,14 +125,21 @@ impl Produced {
         }
         let empty = OwnedHeaders::new_with_capacity(self.headers.len());
         Some(self.headers.iter().fold(empty, |all, (key, value)| {
-            all.insert(Header { key, value: value.as_ref() })
+            all.insert(Header {
+                key,
+                value: value.as_ref(),
+            })
         }))
     }
 
     /// Key, value and headers together, in bytes.
     pub(super) fn size(&self) -> usize {
         let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        let headers: usize = self.headers.iter().map(|(key, value)| key.len() + of(value)).sum();
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(key, value)| key.len() + of(value))
+            .sum();
         of(&self.key) + of(&self.payload) + headers
     }
 }
@@ -141,20 +151,36 @@ mod tests {
     #[test]
     fn offsets_only_grow() {
         let events: Arc<str> = "events".into();
-        let offsets: Offsets =
-            [((Arc::clone(&events), 0), 5), ((Arc::clone(&events), 0), 3), ((events.clone(), 1), 9)]
-                .into_iter()
-                .collect();
+        let offsets: Offsets = [
+            ((Arc::clone(&events), 0), 5),
+            ((Arc::clone(&events), 0), 3),
+            ((events.clone(), 1), 9),
+        ]
+        .into_iter()
+        .collect();
         assert_eq!(offsets.0.values().copied().collect::<Vec<_>>(), [5, 9]);
         assert_eq!(offsets.to_list().count(), 2);
     }
 
     #[test]
     fn headers_survive_both_ways() {
-        let headers = vec![("a".to_owned(), Some(b"1".to_vec())), ("a".to_owned(), None), ("b".to_owned(), Some(vec![]))];
-        let produced =
-            Produced { topic: "t".into(), partition: None, key: None, payload: None, headers: headers.clone(), timestamp: None };
-        assert_eq!(copy_headers(produced.owned_headers().unwrap().as_borrowed()), headers);
+        let headers = vec![
+            ("a".to_owned(), Some(b"1".to_vec())),
+            ("a".to_owned(), None),
+            ("b".to_owned(), Some(vec![])),
+        ];
+        let produced = Produced {
+            topic: "t".into(),
+            partition: None,
+            key: None,
+            payload: None,
+            headers: headers.clone(),
+            timestamp: None,
+        };
+        assert_eq!(
+            copy_headers(produced.owned_headers().unwrap().as_borrowed()),
+            headers
+        );
         assert_eq!(produced.size(), 4);
     }
 }

@@ -1,14 +1,16 @@
 //! Delivery reports: where each record of the unit at hand went, or why it did not.
 
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::ProducerContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::context::{client_error, lock, log};
+use super::record::Produced;
 
 /// A record's partition and offset.
 pub type Place = (i32, i64);
@@ -80,6 +82,50 @@ impl ProducerContext for Reports {
     }
 }
 
+/// Hands a record over to the client, waiting while its queue is full.
+pub(super) fn enqueue(
+    producer: &BaseProducer<Reports>,
+    record: &Produced,
+    slot: Slot,
+    until: Instant,
+) -> Result<(), RDKafkaErrorCode> {
+    let mut waiting = BaseRecord {
+        topic: &record.topic,
+        partition: record.partition,
+        payload: record.payload.as_ref(),
+        key: record.key.as_ref(),
+        timestamp: record.timestamp,
+        headers: record.owned_headers(),
+        delivery_opaque: Box::new(slot),
+    };
+    loop {
+        match producer.send(waiting) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                if Instant::now() < until =>
+            {
+                waiting = back;
+                producer.poll(Duration::from_millis(1));
+            }
+            Err((error, _)) => {
+                return Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail));
+            }
+        }
+    }
+}
+
+/// Waits until every record is acknowledged or given up. Without this the flush inside the commit waits in
+/// slices of 100 ms.
+pub(super) fn drain(producer: &BaseProducer<Reports>, until: Instant) -> bool {
+    while producer.in_flight_count() > 0 {
+        if Instant::now() > until {
+            return false;
+        }
+        producer.poll(Duration::from_millis(1));
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,9 +135,27 @@ mod tests {
         let reports = Reports::default();
         let first = reports.expect(1);
         let second = reports.expect(2);
-        reports.note(&Slot { sending: first, index: 0 }, Ok((9, 9)));
-        reports.note(&Slot { sending: second, index: 1 }, Ok((0, 4)));
-        reports.note(&Slot { sending: second, index: 7 }, Ok((0, 5)));
+        reports.note(
+            &Slot {
+                sending: first,
+                index: 0,
+            },
+            Ok((9, 9)),
+        );
+        reports.note(
+            &Slot {
+                sending: second,
+                index: 1,
+            },
+            Ok((0, 4)),
+        );
+        reports.note(
+            &Slot {
+                sending: second,
+                index: 7,
+            },
+            Ok((0, 5)),
+        );
         assert_eq!(reports.take(), [None, Some(Ok((0, 4)))]);
     }
 }

@@ -79,7 +79,7 @@ impl Join<'_> {
             let id = label.round();
             let Some(round_time) = self.round_time(&id) else {
                 if vanished.contains(&id) {
-                    count(&id.policy, "vanished");
+                    metrics::label("vanished");
                     self.joined.refused.push((record, gone()));
                 } else {
                     self.file(Filed { label, received, standing: Standing::Waiting }, "waiting");
@@ -87,11 +87,10 @@ impl Join<'_> {
                 continue;
             };
             if received.saturating_sub(round_time) > self.horizon {
-                count(&id.policy, "too_late");
+                metrics::label("too_late");
                 self.joined.refused.push((record, too_late()));
             } else {
-                let delay = received.saturating_sub(round_time) as f64 / 1e3;
-                metrics::LABEL_DELAY.with([&id.policy]).record(delay);
+                metrics::label_delay(received.saturating_sub(round_time));
                 self.file(Filed { label, received, standing: Standing::Accepted }, "accepted");
             }
         }
@@ -188,17 +187,16 @@ impl Join<'_> {
     }
 
     fn file(&mut self, filed: Filed, outcome: &'static str) {
-        let policy = filed.label.policy.clone();
         let record = Record::Filed(filed);
         let older = match (&record, self.joined.get(&record.key())) {
             (Record::Filed(new), Some(Record::Filed(old))) => new.label.newer(&old.label).is_lt(),
             _ => false,
         };
         if older || !self.book.would_change(&record) {
-            count(&policy, "duplicate");
+            metrics::label("duplicate");
             return;
         }
-        count(&policy, outcome);
+        metrics::label(outcome);
         self.joined.put(record);
     }
 
@@ -216,10 +214,6 @@ impl Join<'_> {
             self.file(Filed { standing: Standing::Expired, ..filed }, "expired");
         }
     }
-}
-
-fn count(policy: &str, outcome: &'static str) {
-    metrics::LABELS.with([policy, outcome]).increment(1);
 }
 
 fn gone() -> Reason {

@@ -224,7 +224,7 @@ impl Learn {
             let refused = joined.refused.drain(..).chain(gathered.refused);
             let mut letters = Vec::new();
             for (record, reason) in refused {
-                metrics::DEAD_LETTERS.with(["label", reason.name]).increment(1);
+                metrics::dead_letter("label", reason.name);
                 if !surge.count(Instant::now()) {
                     let limit = settings.max_dead_letters_per_minute;
                     return Err(LearnError::Surge { limit, reason: reason.name });
@@ -236,13 +236,13 @@ impl Learn {
                 Ok(Some(next)) => ledger.read_until(next)?,
                 Ok(None) => {}
                 Err(LearnError::Commit(CommitError::Fenced { reason })) => {
+                    metrics::fenced("learn");
                     tracing::warn!(reason, "fenced: another learner has taken over");
                     break End::Superseded;
                 }
                 Err(LearnError::Commit(error)) if error.passes() => {
                     tracing::warn!(name = error.name(), %error, "a unit is done again");
-                    metrics::TRANSACTIONS.with(["learn", "aborted"]).increment(1);
-                    metrics::KAFKA_ERRORS.with(["learn", error.name()]).increment(1);
+                    metrics::aborted("learn", error.name());
                     break End::Again;
                 }
                 Err(error) => return Err(error),
@@ -341,9 +341,7 @@ impl Learn {
         }
         let started = Instant::now();
         let places = outbox.commit(&records, (!offsets.is_empty()).then_some((labels, offsets)))?;
-        metrics::TRANSACTIONS.with(["learn", "committed"]).increment(1);
-        metrics::TRANSACTION_RECORDS.with(["learn"]).record(records.len() as f64);
-        metrics::COMMIT_SECONDS.with(["learn"]).record(started.elapsed().as_secs_f64());
+        metrics::commit("learn", records.len(), started.elapsed());
         self.progress.note(offsets);
         let last = places.get(..joined.records().len()).and_then(<[_]>::last);
         Ok(last.map(|(_, offset)| offset + 1))

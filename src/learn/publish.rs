@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use super::LearnError;
 use super::ledger::Ledger;
 use crate::codec;
-use crate::core::fold::Fold;
-use crate::core::predictor::{Published, StateHash};
+use crate::core::predictor::StateHash;
 use crate::kafka::{Outbox, Produced};
 use crate::ops::metrics;
 
@@ -74,7 +73,10 @@ impl Publisher {
             if self.published.get(policy) == Some(&published.state_hash) {
                 continue;
             }
-            note(&published, fold);
+            metrics::predictor(&published, fold.tally());
+            if let Some(certificate) = fold.certificate() {
+                metrics::certificate(policy, &certificate);
+            }
             hashes.push((policy.clone(), published.state_hash));
             records.push(Produced {
                 topic: Arc::clone(&self.topic),
@@ -91,24 +93,5 @@ impl Publisher {
             self.last = Some(Instant::now());
         }
         Ok(())
-    }
-}
-
-/// Shows a predictor in the metrics.
-fn note(published: &Published, fold: &Fold) {
-    let policy = published.policy.as_str();
-    metrics::PREDICTORS.with([policy]).increment(1);
-    metrics::ROUNDS.with([policy]).set(published.rounds as f64);
-    for mass in &published.masses {
-        metrics::WEIGHT.with([policy, &mass.member]).set(mass.mass);
-    }
-    if let Some(tally) = fold.tally() {
-        metrics::BRIER.with([policy]).set(tally.brier());
-    }
-    if let Some(certificate) = fold.certificate() {
-        metrics::REGRET.with([policy]).set(certificate.regret);
-        if let Some(bound) = certificate.bound {
-            metrics::REGRET_BOUND.with([policy]).set(bound);
-        }
     }
 }

@@ -126,7 +126,7 @@ impl Score {
                             Ok(accepted) => window.push(accepted),
                             Err(refused) => {
                                 let (ticket, record, reason) = *refused;
-                                metrics::DEAD_LETTERS.with(["event", reason.name]).increment(1);
+                                metrics::dead_letter("event", reason.name);
                                 if !surge.count(Instant::now()) {
                                     let limit = config.score.max_dead_letters_per_minute;
                                     return Err(ScoreError::Surge { limit, reason: reason.name });

@@ -11,7 +11,8 @@ use crate::kafka::{Followed, Follower, SourceError};
 /// The predictor of each policy.
 pub struct Predictors {
     follower: Follower,
-    by_policy: BTreeMap<String, Predictor>,
+    /// With the secret of its keyed draws.
+    by_policy: BTreeMap<String, (Option<Vec<u8>>, Predictor)>,
 }
 
 impl Predictors {
@@ -22,7 +23,7 @@ impl Predictors {
     pub fn new(follower: Follower, policies: &Policies, experts: &[String]) -> Result<Self, PredictorError> {
         let untaught = |policy: &crate::core::policy::Policy| {
             let predictor = Predictor::untaught(&policy.learner, &policy.name, experts)?;
-            Ok((policy.name.clone(), predictor))
+            Ok((policy.name.clone(), (policy.learner.seed.clone(), predictor)))
         };
         let by_policy = policies.policies.values().map(untaught).collect::<Result<_, PredictorError>>()?;
         Ok(Self { follower, by_policy })
@@ -38,14 +39,16 @@ impl Predictors {
             patience = Duration::ZERO;
             // A tombstone ends a policy's predictor; scoring goes on with the last one.
             let Some(payload) = &record.payload else { continue };
-            let published = match codec::decode_published(payload) {
+            let mut published = match codec::decode_published(payload) {
                 Ok(published) => published,
                 Err(error) => {
                     tracing::error!(reason = error.name(), offset = record.offset, "a predictor cannot be read");
                     continue;
                 }
             };
-            let Some(slot) = self.by_policy.get_mut(&published.policy) else { continue };
+            let Some((seed, slot)) = self.by_policy.get_mut(&published.policy) else { continue };
+            // The secret of keyed draws never travels: it is in both roles' policies.
+            published.learner.seed.clone_from(seed);
             match Predictor::published(&published) {
                 Ok(predictor) => *slot = predictor,
                 Err(error) => {
@@ -64,6 +67,6 @@ impl Predictors {
 
     /// The predictor of a policy.
     pub fn of(&mut self, policy: &str) -> Option<&mut Predictor> {
-        self.by_policy.get_mut(policy)
+        self.by_policy.get_mut(policy).map(|(_, predictor)| predictor)
     }
 }

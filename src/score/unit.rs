@@ -8,9 +8,8 @@ use super::asking::Judged;
 use super::intake::Accepted;
 use crate::codec::{self, EncodeError};
 use crate::config::{self, Config, Policies};
-use crate::core::decision::{Asked, Decision, WeighedVote, decide};
+use crate::core::decision::{Asked, decide};
 use crate::core::predictor::Predictor;
-use crate::core::vote::Outcome;
 use crate::core::watermark::{Ready, Ticket, Watermark};
 use crate::dead_letter::{Reason, dead_letter};
 use crate::kafka::{Consumed, Offsets, Outbox, Produced, Source, TopicPartition};
@@ -110,7 +109,7 @@ impl Unit {
         let asked = Asked { event, origin, round_time, votes, reading, trace };
         let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
         let decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
-        note(&decision);
+        metrics::decision(&decision);
         let produced = Produced {
             topic: Arc::clone(&self.decisions),
             partition: Some(ticket.partition),
@@ -145,14 +144,11 @@ impl Unit {
         let started = Instant::now();
         match outbox.commit(&records, Some((source, &offsets))) {
             Ok(_) => {
-                metrics::TRANSACTIONS.with(["score", "committed"]).increment(1);
-                metrics::TRANSACTION_RECORDS.with(["score"]).record(records.len() as f64);
-                metrics::COMMIT_SECONDS.with(["score"]).record(started.elapsed().as_secs_f64());
+                metrics::commit("score", records.len(), started.elapsed());
             }
             Err(error) if error.passes() => {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");
-                metrics::TRANSACTIONS.with(["score", "aborted"]).increment(1);
-                metrics::KAFKA_ERRORS.with(["score", error.name()]).increment(1);
+                metrics::aborted("score", error.name());
                 self.restart(source)?;
             }
             Err(error) => return Err(error.into()),
@@ -166,28 +162,5 @@ impl Unit {
         self.assigned(&assigned);
         source.rewind(REWIND)?;
         Ok(())
-    }
-}
-
-/// Counts a decision.
-fn note(decision: &Decision) {
-    let policy = decision.id.policy.as_str();
-    metrics::DECISIONS.with([policy, decision.action.word()]).increment(1);
-    metrics::DECISION_SECONDS.with([]).record(decision.latency_micros as f64 / 1e6);
-    if let Some(reason) = decision.review {
-        metrics::REVIEWS.with([policy, reason.word()]).increment(1);
-    }
-    if decision.degraded {
-        metrics::DEGRADED.with([policy]).increment(1);
-    }
-    for WeighedVote { vote, .. } in &decision.votes {
-        let expert = vote.expert.as_str();
-        match vote.outcome {
-            Outcome::Voted { .. } => metrics::VOTES.with([expert]).increment(1),
-            Outcome::Abstained(reason) => metrics::ABSTENTIONS.with([expert, reason.word()]).increment(1),
-        }
-        if vote.truncated {
-            metrics::TRUNCATED.with([expert]).increment(1);
-        }
     }
 }

@@ -138,7 +138,8 @@ fn value_info(name: &str, kind: u64, shape: &[i64]) -> Vec<u8> {
 pub const WORDS: [&str; 9] = ["[UNK]", "fine", "bad", "nan", "poison", "wide", "hang", "slow", "end"];
 
 pub fn tokenizer() -> Vec<u8> {
-    let vocabulary: Vec<String> = WORDS.iter().enumerate().map(|(id, word)| format!("\"{word}\":{id}")).collect();
+    let vocabulary: Vec<String> =
+        WORDS.iter().enumerate().map(|(id, word)| format!("\"{word}\":{id}")).collect();
     format!(
         "{{\"version\":\"1.0\",\"added_tokens\":[],\"normalizer\":null,\"pre_tokenizer\":{{\"type\":\"WhitespaceSplit\"}},\
          \"post_processor\":null,\"decoder\":null,\
@@ -272,7 +273,8 @@ impl Folder {
     }
 
     pub fn encoder(&self, id: &str, graph: &[u8]) -> &Self {
-        let outputs = "[inputs]\nids = \"ids\"\n[outputs]\nembedding = \"embedding\"\nfeatures = \"features\"\n";
+        let outputs =
+            "[inputs]\nids = \"ids\"\n[outputs]\nembedding = \"embedding\"\nfeatures = \"features\"\n";
         let rest = format!("{}{outputs}", self.tokenizer(id));
         self.add(id, "encoder", "", graph, &rest)
     }

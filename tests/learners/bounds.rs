@@ -1,19 +1,13 @@
 //! Every bound that is claimed holds, against every expert, on streams made to break it.
 
 use super::streams::{
-    IDS, Round, SPECS, attack, build, play, rotating, round, shifting, sleeping, stochastic,
-    with_features,
+    IDS, Round, SPECS, attack, build, play, rotating, round, shifting, sleeping, stochastic, with_features,
 };
 use aegis::core::learners::{Learner, LossKind, Name, Tally, fixed_share};
 
 fn within(what: &str, learner: &dyn Learner, tally: &Tally) -> usize {
     let mut proven = 0;
-    for (at, expert) in tally
-        .experts
-        .iter()
-        .enumerate()
-        .filter(|(_, expert)| expert.awake > 0)
-    {
+    for (at, expert) in tally.experts.iter().enumerate().filter(|(_, expert)| expert.awake > 0) {
         if let Some(bound) = learner.bound(&tally.against(at).unwrap()) {
             assert!(
                 expert.regret() <= bound + 1e-7,
@@ -34,10 +28,7 @@ fn streams() -> Vec<(&'static str, Vec<Round>)> {
         ("shifting, soft", shifting(4, 8, 3000, true)),
         ("rotating", rotating(8, 2000)),
         ("sleeping", sleeping(5, 8, 3000)),
-        (
-            "sleeping, with features",
-            with_features(sleeping(6, 8, 1000), 6),
-        ),
+        ("sleeping, with features", with_features(sleeping(6, 8, 1000), 6)),
     ]
 }
 
@@ -58,11 +49,7 @@ fn every_bound_holds_under_attack() {
         for spec in SPECS {
             let mut learner = build(spec, 5);
             let (_, tally) = attack(learner.as_mut(), 5, 1500, sleepers);
-            within(
-                &format!("{spec} under attack, sleepers: {sleepers}"),
-                learner.as_ref(),
-                &tally,
-            );
+            within(&format!("{spec} under attack, sleepers: {sleepers}"), learner.as_ref(), &tally);
         }
     }
 }
@@ -87,15 +74,7 @@ fn bounds_are_never_missing_where_one_is_promised() {
             if promised.contains(&name) {
                 assert_eq!(proven, 8, "{spec}");
             }
-            if [
-                Name::Stacking,
-                Name::Reading,
-                Name::Majority,
-                Name::Fpl,
-                Name::Squint,
-            ]
-            .contains(&name)
-            {
+            if [Name::Stacking, Name::Reading, Name::Majority, Name::Fpl, Name::Squint].contains(&name) {
                 assert_eq!(proven, 0, "{spec}: a bound that nobody proved");
             }
         }
@@ -128,10 +107,7 @@ fn the_defaults_certificate_holds_against_its_members() {
             }
             regret += (p - round.target).powi(2) - (own - round.target).powi(2);
         }
-        assert!(
-            regret <= 0.5 * members.ln() + 1e-9,
-            "{spec}: regret {regret}"
-        );
+        assert!(regret <= 0.5 * members.ln() + 1e-9, "{spec}: regret {regret}");
     }
 }
 
@@ -143,11 +119,8 @@ fn fixed_share_keeps_its_bound_against_a_sequence() {
     let mut learner = fixed_share::FixedShare::new(&IDS[..n], &[0.25; 4], eta, alpha);
     let (_, tally) = play(&mut learner, &stream);
     let best = |at: usize| (3 * at / 3000) * (n - 1) / 2;
-    let sequence: f64 = stream
-        .iter()
-        .enumerate()
-        .map(|(at, round)| (round.votes[best(at)] - round.target).abs())
-        .sum();
+    let sequence: f64 =
+        stream.iter().enumerate().map(|(at, round)| (round.votes[best(at)] - round.target).abs()).sum();
     let fixed = learner.bound(&tally.against(0).unwrap()).unwrap();
     let stay = 1.0 - alpha + alpha / n as f64;
     let shift = (stay * n as f64 / alpha).ln() / eta;
@@ -192,7 +165,7 @@ fn weighted_majority_with_sleepers_needs_its_own_bound() {
     let classical = (n as f64).ln() / (4f64 / 3.0).ln();
     assert!(tally.mistakes as f64 > classical, "{classical}");
     let bound = learner.bound(&against).unwrap();
-    assert!(bound >= 11.0 && bound <= 11.0 * 5.0, "{bound}");
+    assert!((11.0..=55.0).contains(&bound), "{bound}");
 }
 
 /// The certificate is the fold's. What was played under delay has a regret of its own, with no
@@ -200,9 +173,7 @@ fn weighted_majority_with_sleepers_needs_its_own_bound() {
 #[test]
 fn the_certificate_is_the_folds_and_not_that_of_what_was_played_late() {
     let (delay, rounds) = (200, 400);
-    let stream: Vec<_> = (0..rounds)
-        .map(|at| round(at, vec![0.0, 1.0], 0.0))
-        .collect();
+    let stream: Vec<_> = (0..rounds).map(|at| round(at, vec![0.0, 1.0], 0.0)).collect();
     let mut learner = build("brier", 2);
     let mut fold = Tally::new(2, LossKind::Brier, None);
     let mut played = Tally::new(2, LossKind::Brier, None);
@@ -211,12 +182,7 @@ fn the_certificate_is_the_folds_and_not_that_of_what_was_played_late() {
             played.add(&now.votes, None, learner.predict(&now.sight()), now.target);
         }
         if let Some(due) = at.checked_sub(delay).and_then(|at| stream.get(at)) {
-            fold.add(
-                &due.votes,
-                None,
-                learner.step(&due.sight(), due.target),
-                due.target,
-            );
+            fold.add(&due.votes, None, learner.step(&due.sight(), due.target), due.target);
         }
     }
     let bound = learner.bound(&fold.against(0).unwrap()).unwrap();
@@ -226,8 +192,5 @@ fn the_certificate_is_the_folds_and_not_that_of_what_was_played_late() {
     // The same labels in the same order: late or not, the state is the same.
     let mut prompt = build("brier", 2);
     play(prompt.as_mut(), &stream);
-    assert_eq!(
-        super::streams::state(prompt.as_ref()),
-        super::streams::state(learner.as_ref())
-    );
+    assert_eq!(super::streams::state(prompt.as_ref()), super::streams::state(learner.as_ref()));
 }

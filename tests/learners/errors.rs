@@ -6,71 +6,37 @@ use aegis::core::learners::{LossKind, Sight, Tally};
 /// opera's BOA hands weights to the wrong experts when some sleep.
 #[test]
 fn a_sleepers_weight_goes_to_nobody_else() {
-    for spec in [
-        "hedge eta=1",
-        "adahedge",
-        "squint",
-        "adanormalhedge",
-        "fixed-share",
-        "fixed-share-grid",
-        "log-loss",
-    ] {
+    for spec in
+        ["hedge eta=1", "adahedge", "squint", "adanormalhedge", "fixed-share", "fixed-share-grid", "log-loss"]
+    {
         let mut learner = build(spec, 3);
         // The middle one is best; then it sleeps, and the first is right.
-        let stream: Vec<_> = (0..50)
-            .map(|at| round(at, vec![1.0, 0.0, 1.0], 0.0))
-            .collect();
+        let stream: Vec<_> = (0..50).map(|at| round(at, vec![1.0, 0.0, 1.0], 0.0)).collect();
         play(learner.as_mut(), &stream);
         let mut weights = [9.0; 3];
-        learner.weights(
-            &round(0, vec![0.3, f64::NAN, 0.3], 0.0).sight(),
-            &mut weights,
-        );
+        learner.weights(&round(0, vec![0.3, f64::NAN, 0.3], 0.0).sight(), &mut weights);
         assert_eq!(weights[1], 0.0, "{spec}");
-        assert!(
-            (weights[0] - weights[2]).abs() < 1e-12,
-            "{spec}: {weights:?}"
-        );
-        let asleep: Vec<_> = (0..30)
-            .map(|at| round(at, vec![0.0, f64::NAN, 1.0], 0.0))
-            .collect();
+        assert!((weights[0] - weights[2]).abs() < 1e-12, "{spec}: {weights:?}");
+        let asleep: Vec<_> = (0..30).map(|at| round(at, vec![0.0, f64::NAN, 1.0], 0.0)).collect();
         play(learner.as_mut(), &asleep);
         learner.weights(&round(0, vec![0.3, 0.3, 0.3], 0.0).sight(), &mut weights);
         // AdaNormalHedge gives those far behind nothing at all.
-        assert!(
-            weights[1] > 0.4 && weights[0] >= weights[2],
-            "{spec}: {weights:?}"
-        );
-        assert!(
-            weights[0] > weights[2] || spec == "adanormalhedge",
-            "{spec}: {weights:?}"
-        );
+        assert!(weights[1] > 0.4 && weights[0] >= weights[2], "{spec}: {weights:?}");
+        assert!(weights[0] > weights[2] || spec == "adanormalhedge", "{spec}: {weights:?}");
     }
 }
 
 /// Sleeping leaves the shares of those that sleep together as they are, to the last digits.
 #[test]
 fn sleepers_keep_their_ratio_and_their_share() {
-    for spec in [
-        "hedge eta=1",
-        "log-loss",
-        "brier",
-        "fixed-share alpha=0",
-        "default",
-    ] {
+    for spec in ["hedge eta=1", "log-loss", "brier", "fixed-share alpha=0", "default"] {
         let mut learner = build(spec, 4);
         play(learner.as_mut(), &sleeping(3, 4, 40));
         let before: Vec<f64> = learner.masses().iter().map(|mass| mass.mass).collect();
-        learner.step(
-            &round(0, vec![0.2, f64::NAN, 0.9, f64::NAN], 1.0).sight(),
-            1.0,
-        );
+        learner.step(&round(0, vec![0.2, f64::NAN, 0.9, f64::NAN], 1.0).sight(), 1.0);
         let after: Vec<f64> = learner.masses().iter().map(|mass| mass.mass).collect();
         for sleeper in [1, 3] {
-            assert!(
-                (after[sleeper] - before[sleeper]).abs() < 1e-12,
-                "{spec}: {before:?} {after:?}"
-            );
+            assert!((after[sleeper] - before[sleeper]).abs() < 1e-12, "{spec}: {before:?} {after:?}");
         }
         assert_ne!(before[0].to_bits(), after[0].to_bits(), "{spec}");
     }
@@ -90,10 +56,7 @@ fn a_newcomer_leaves_the_others_as_they_were() {
             assert!((p - q).abs() < 1e-12, "{spec}: {p} and {q}");
         }
         let (a, b) = (without.masses(), with.masses());
-        assert!(
-            (b[3].mass - 0.25).abs() < 1e-9,
-            "{spec}: it keeps its prior share"
-        );
+        assert!((b[3].mass - 0.25).abs() < 1e-9, "{spec}: it keeps its prior share");
         for at in 0..3 {
             assert!((a[at].mass * 0.75 - b[at].mass).abs() < 1e-9, "{spec}");
         }
@@ -104,20 +67,10 @@ fn a_newcomer_leaves_the_others_as_they_were() {
 #[test]
 fn the_first_prediction_is_a_mean_and_not_a_sum() {
     let votes = [0.9, 0.8, 0.7, 0.6];
-    for spec in [
-        "hedge eta=1",
-        "adahedge",
-        "squint",
-        "adanormalhedge",
-        "fixed-share",
-        "fixed-share-grid",
-        "log-loss",
-    ] {
-        let p = build(spec, 4).predict(&Sight {
-            votes: &votes,
-            features: None,
-            event: "e",
-        });
+    for spec in
+        ["hedge eta=1", "adahedge", "squint", "adanormalhedge", "fixed-share", "fixed-share-grid", "log-loss"]
+    {
+        let p = build(spec, 4).predict(&Sight { votes: &votes, features: None, event: "e" });
         assert!((p - 0.75).abs() < 1e-15, "{spec}: {p}");
     }
 }
@@ -151,11 +104,7 @@ fn a_state_is_all_there_is() {
         assert_eq!(bits(&saved), bits(&state(other.as_ref())), "{spec}");
         play(one.as_mut(), &stream[40..]);
         play(other.as_mut(), &stream[40..]);
-        assert_eq!(
-            bits(&state(one.as_ref())),
-            bits(&state(other.as_ref())),
-            "{spec}"
-        );
+        assert_eq!(bits(&state(one.as_ref())), bits(&state(other.as_ref())), "{spec}");
     }
 }
 
@@ -165,18 +114,11 @@ fn a_nan_is_a_sleeper() {
     for spec in super::streams::SPECS {
         let mut learner = build(spec, 2);
         for at in 0..50 {
-            let votes = if at % 2 == 0 {
-                vec![f64::NAN, 0.3]
-            } else {
-                vec![0.8, f64::NAN]
-            };
+            let votes = if at % 2 == 0 { vec![f64::NAN, 0.3] } else { vec![0.8, f64::NAN] };
             let p = learner.step(&round(at, votes, 1.0).sight(), 1.0);
             assert!(p.is_finite(), "{spec}");
         }
-        assert!(
-            state(learner.as_ref()).iter().all(|x| x.is_finite()),
-            "{spec}"
-        );
+        assert!(state(learner.as_ref()).iter().all(|x| x.is_finite()), "{spec}");
     }
 }
 
@@ -191,22 +133,13 @@ fn those_awake_may_all_be_hopeless() {
         let p = learner.predict(&round(0, vec![0.9, f64::NAN, 0.7], 0.0).sight());
         assert!((0.0..=1.0).contains(&p), "{spec}: {p}");
         let mut weights = [0.0; 3];
-        if learner.weights(
-            &round(0, vec![0.9, f64::NAN, 0.7], 0.0).sight(),
-            &mut weights,
-        ) {
-            assert!(
-                (weights.iter().sum::<f64>() - 1.0).abs() < 1e-12,
-                "{spec}: {weights:?}"
-            );
+        if learner.weights(&round(0, vec![0.9, f64::NAN, 0.7], 0.0).sight(), &mut weights) {
+            assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{spec}: {weights:?}");
         }
         for at in 0..10 {
             learner.step(&round(at, vec![0.9, f64::NAN, 0.7], 0.0).sight(), 0.0);
         }
-        assert!(
-            state(learner.as_ref()).iter().all(|x| x.is_finite()),
-            "{spec}"
-        );
+        assert!(state(learner.as_ref()).iter().all(|x| x.is_finite()), "{spec}");
     }
 }
 
@@ -219,10 +152,7 @@ fn weighted_majority_never_loses_a_tie() {
     for k in [0.0, 1.0, 40.0, 1074.0, 5000.0] {
         learner.load(&[k, k + 1.0, k + 1.0]).unwrap();
         for votes in [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]] {
-            assert!(
-                learner.predict(&round(0, votes.to_vec(), 0.0).sight()) >= 0.5,
-                "{k}"
-            );
+            assert!(learner.predict(&round(0, votes.to_vec(), 0.0).sight()) >= 0.5, "{k}");
         }
     }
     // 1 against 1 and the smallest trifle: the trifle decides.
@@ -236,10 +166,7 @@ fn weighted_majority_never_loses_a_tie() {
 #[test]
 fn costs_touch_no_loss() {
     use aegis::core::learners::tally::Costs;
-    let costs = Costs {
-        miss: 9.0,
-        false_alarm: 1.0,
-    };
+    let costs = Costs { miss: 9.0, false_alarm: 1.0 };
     assert!((costs.threshold() - 0.1).abs() < 1e-15);
     let mut plain = Tally::new(2, LossKind::Brier, None);
     let mut dear = Tally::new(2, LossKind::Brier, Some(costs));
@@ -248,9 +175,6 @@ fn costs_touch_no_loss() {
         dear.add(&[0.4, 0.6], None, p, y);
     }
     assert_eq!(dear.cost, 1.0 + 9.0 + 1.0);
-    assert_eq!(
-        (plain.mistakes, plain.loss, plain.square),
-        (dear.mistakes, dear.loss, dear.square)
-    );
+    assert_eq!((plain.mistakes, plain.loss, plain.square), (dear.mistakes, dear.loss, dear.square));
     assert_eq!(plain.mistakes, 3);
 }

@@ -5,11 +5,7 @@ use aegis::core::learners::{Sight, Tally};
 
 /// Beyond the 19,000 after which a stacking without its prior's refreshment dies; a million where the
 /// code is optimised and without checks.
-const ROUNDS: usize = if cfg!(debug_assertions) {
-    25_000
-} else {
-    1_000_000
-};
+const ROUNDS: usize = if cfg!(debug_assertions) { 25_000 } else { 1_000_000 };
 
 fn run(spec: &str, absent: bool) {
     let n = 4;
@@ -30,11 +26,8 @@ fn run(spec: &str, absent: bool) {
         let at_byte = at % features.len();
         features[at_byte] = (chance.next() * 255.0 - 127.0) as i8;
         // Features in one round of eight: the checks of a million rounds should not take minutes.
-        let sight = Sight {
-            votes: &votes,
-            features: (reads && at % 8 == 0).then_some(&features),
-            event: "e",
-        };
+        let sight =
+            Sight { votes: &votes, features: (reads && at % 8 == 0).then_some(&features), event: "e" };
         let p = learner.step(&sight, target);
         assert!((0.0..=1.0).contains(&p), "{spec}: p = {p} in round {at}");
         tally.add(&votes, None, p, target);
@@ -45,11 +38,7 @@ fn run(spec: &str, absent: bool) {
     let least = tally.experts[best].mistakes;
     assert_eq!(best, 3);
     if spec == "default" || spec.starts_with("stacking") {
-        assert!(
-            tally.mistakes < least,
-            "{spec}: {} for the best expert's {least}",
-            tally.mistakes
-        );
+        assert!(tally.mistakes < least, "{spec}: {} for the best expert's {least}", tally.mistakes);
     }
     if spec.starts_with("stacking") {
         let inputs = 2 * n + 1;

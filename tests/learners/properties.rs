@@ -1,8 +1,8 @@
 //! What must be true of every learner.
 
 use super::streams::{
-    Chance, IDS, Round, SPECS, bits, build, play, round, shifting, sleeping, spec, state,
-    stochastic, with_features,
+    Chance, IDS, Round, SPECS, bits, build, play, round, shifting, sleeping, spec, state, stochastic,
+    with_features,
 };
 use aegis::core::learners::{BadState, LearnerSpec, Name, Sight};
 use proptest::prelude::*;
@@ -18,17 +18,9 @@ fn predictions_are_probabilities_and_step_gives_what_predict_gave() {
         for round in mixed(300).iter().chain(&shifting(4, 8, 300, false)) {
             let before = state(learner.as_ref());
             let p = learner.predict(&round.sight());
-            assert_eq!(
-                bits(&before),
-                bits(&state(learner.as_ref())),
-                "{spec}: predict learned"
-            );
+            assert_eq!(bits(&before), bits(&state(learner.as_ref())), "{spec}: predict learned");
             assert!((0.0..=1.0).contains(&p), "{spec}: p = {p}");
-            assert_eq!(
-                p.to_bits(),
-                learner.step(&round.sight(), round.target).to_bits(),
-                "{spec}"
-            );
+            assert_eq!(p.to_bits(), learner.step(&round.sight(), round.target).to_bits(), "{spec}");
         }
     }
 }
@@ -40,30 +32,17 @@ fn weights_are_over_those_awake_and_sum_to_one() {
         let mut weights = [0.0; 8];
         for round in mixed(200) {
             if learner.weights(&round.sight(), &mut weights) {
-                assert!(
-                    (weights.iter().sum::<f64>() - 1.0).abs() < 1e-12,
-                    "{spec}: {weights:?}"
-                );
+                assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{spec}: {weights:?}");
                 for (weight, vote) in weights.iter().zip(&round.votes) {
-                    assert!(
-                        *weight >= 0.0 && (!vote.is_nan() || *weight == 0.0),
-                        "{spec}: {weights:?}"
-                    );
+                    assert!(*weight >= 0.0 && (!vote.is_nan() || *weight == 0.0), "{spec}: {weights:?}");
                 }
                 // A weighing learner plays the mean vote (Weighted Majority and plain majority count sides).
-                let mean: f64 = weights
-                    .iter()
-                    .zip(&round.votes)
-                    .filter(|(w, _)| **w > 0.0)
-                    .map(|(w, v)| w * v)
-                    .sum();
+                let mean: f64 =
+                    weights.iter().zip(&round.votes).filter(|(w, _)| **w > 0.0).map(|(w, v)| w * v).sum();
                 let counts = spec.contains("majority");
                 let clipped = spec == "log-loss";
                 let p = learner.predict(&round.sight());
-                assert!(
-                    counts || clipped || (p - mean).abs() < 1e-12,
-                    "{spec}: {p} for {mean}"
-                );
+                assert!(counts || clipped || (p - mean).abs() < 1e-12, "{spec}: {p} for {mean}");
             }
             learner.step(&round.sight(), round.target);
             let total: f64 = learner.masses().iter().map(|mass| mass.mass).sum();
@@ -74,25 +53,16 @@ fn weights_are_over_those_awake_and_sum_to_one() {
 
 #[test]
 fn first_weights_are_the_prior() {
-    let prior: Vec<(String, f64)> = [0.5, 0.25, 0.125, 0.125]
-        .iter()
-        .zip(IDS)
-        .map(|(p, id)| (id.to_owned(), *p))
-        .collect();
+    let prior: Vec<(String, f64)> =
+        [0.5, 0.25, 0.125, 0.125].iter().zip(IDS).map(|(p, id)| (id.to_owned(), *p)).collect();
     let awake = round(0, vec![0.1, 0.9, 0.4, 0.6], 0.0);
     for name in Name::ALL {
         let mut weights = [0.0; 4];
         let uniform = spec(name).build(&IDS[..4], "p").unwrap();
         if name != Name::Fpl && uniform.weights(&awake.sight(), &mut weights) {
-            assert!(
-                weights.iter().all(|w| (w - 0.25).abs() < 1e-15),
-                "{name}: {weights:?}"
-            );
+            assert!(weights.iter().all(|w| (w - 0.25).abs() < 1e-15), "{name}: {weights:?}");
         }
-        let mut with_prior = LearnerSpec {
-            prior: Some(prior.clone()),
-            ..spec(name)
-        };
+        let mut with_prior = LearnerSpec { prior: Some(prior.clone()), ..spec(name) };
         if name == Name::Hedge {
             with_prior.eta = Some(0.5);
         }
@@ -111,27 +81,15 @@ fn first_weights_are_the_prior() {
 /// Only differences of losses count: a state with a constant added to all losses plays the same.
 #[test]
 fn a_constant_on_all_losses_changes_nothing() {
-    for (spec, skip) in [
-        ("hedge eta=0.5", 1),
-        ("adahedge", 1),
-        ("log-loss", 0),
-        ("brier", 0),
-        ("hedge", 1),
-    ] {
+    for (spec, skip) in [("hedge eta=0.5", 1), ("adahedge", 1), ("log-loss", 0), ("brier", 0), ("hedge", 1)] {
         let (mut one, mut other) = (build(spec, 6), build(spec, 6));
         let stream = stochastic(9, 6, 100, true);
         play(one.as_mut(), &stream[..50]);
         let mut shifted = state(one.as_ref());
-        shifted
-            .iter_mut()
-            .skip(skip)
-            .for_each(|loss| *loss += 1000.0);
+        shifted.iter_mut().skip(skip).for_each(|loss| *loss += 1000.0);
         other.load(&shifted).unwrap();
         for round in &stream[50..] {
-            let (p, q) = (
-                one.step(&round.sight(), round.target),
-                other.step(&round.sight(), round.target),
-            );
+            let (p, q) = (one.step(&round.sight(), round.target), other.step(&round.sight(), round.target));
             assert!((p - q).abs() < 1e-11, "{spec}: {p} and {q}");
         }
     }
@@ -154,11 +112,7 @@ fn permuting_experts_permutes_weights() {
             let p = one.step(&round.sight(), round.target);
             let q = other.step(&permuted.sight(), round.target);
             // Which direction of its prior a forgetful stacking refreshes goes by the order of experts.
-            let tolerance = if ["stacking", "default"].contains(&spec) {
-                1e-3
-            } else {
-                1e-9
-            };
+            let tolerance = if ["stacking", "default"].contains(&spec) { 1e-3 } else { 1e-9 };
             assert!((p - q).abs() < tolerance, "{spec}: {p} and {q}");
         }
     }
@@ -166,33 +120,13 @@ fn permuting_experts_permutes_weights() {
 
 #[test]
 fn a_duplicate_shares_its_twins_mass() {
-    let names = [
-        Name::Hedge,
-        Name::LogLoss,
-        Name::Brier,
-        Name::AdaNormalHedge,
-        Name::Squint,
-    ];
+    let names = [Name::Hedge, Name::LogLoss, Name::Brier, Name::AdaNormalHedge, Name::Squint];
     for name in names {
         let eta = (name == Name::Hedge).then_some(0.7);
-        let prior = |masses: &[f64]| {
-            Some(
-                IDS.iter()
-                    .zip(masses)
-                    .map(|(id, m)| ((*id).to_owned(), *m))
-                    .collect(),
-            )
-        };
-        let twins = LearnerSpec {
-            eta,
-            prior: prior(&[0.25, 0.25, 0.5]),
-            ..spec(name)
-        };
-        let alone = LearnerSpec {
-            eta,
-            prior: prior(&[0.5, 0.5]),
-            ..spec(name)
-        };
+        let prior =
+            |masses: &[f64]| Some(IDS.iter().zip(masses).map(|(id, m)| ((*id).to_owned(), *m)).collect());
+        let twins = LearnerSpec { eta, prior: prior(&[0.25, 0.25, 0.5]), ..spec(name) };
+        let alone = LearnerSpec { eta, prior: prior(&[0.5, 0.5]), ..spec(name) };
         let mut twins = twins.build(&IDS[..3], "p").unwrap();
         let mut alone = alone.build(&IDS[..2], "p").unwrap();
         for round in stochastic(31, 2, 200, true) {
@@ -204,10 +138,7 @@ fn a_duplicate_shares_its_twins_mass() {
         }
         let masses = twins.masses();
         assert_eq!(masses[0].mass.to_bits(), masses[1].mass.to_bits(), "{name}");
-        assert!(
-            (masses[0].mass + masses[1].mass - alone.masses()[0].mass).abs() < 1e-10,
-            "{name}"
-        );
+        assert!((masses[0].mass + masses[1].mass - alone.masses()[0].mass).abs() < 1e-10, "{name}");
     }
 }
 
@@ -220,15 +151,9 @@ fn one_expert_has_weight_one() {
             if learner.weights(&round.sight(), &mut weight) {
                 assert_eq!(weight, [1.0], "{spec}");
             }
-            assert!(
-                learner.step(&round.sight(), round.target).is_finite(),
-                "{spec}"
-            );
+            assert!(learner.step(&round.sight(), round.target).is_finite(), "{spec}");
         }
-        assert!(
-            state(learner.as_ref()).iter().all(|x| x.is_finite()),
-            "{spec}"
-        );
+        assert!(state(learner.as_ref()).iter().all(|x| x.is_finite()), "{spec}");
     }
 }
 
@@ -263,23 +188,13 @@ fn a_hostile_state_is_refused_and_changes_nothing() {
         longer.push(0.0);
         assert_eq!(
             learner.load(&longer),
-            Err(BadState::Length {
-                expected: good.len(),
-                found: good.len() + 1
-            }),
+            Err(BadState::Length { expected: good.len(), found: good.len() + 1 }),
             "{spec}"
         );
         if let Some(last) = good.len().checked_sub(1) {
             for shorter in [0, 1, last] {
                 let found = learner.load(&good[..shorter]);
-                assert_eq!(
-                    found,
-                    Err(BadState::Length {
-                        expected: good.len(),
-                        found: shorter
-                    }),
-                    "{spec}"
-                );
+                assert_eq!(found, Err(BadState::Length { expected: good.len(), found: shorter }), "{spec}");
             }
             for at in [0, good.len() / 2, last] {
                 for x in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
@@ -292,11 +207,7 @@ fn a_hostile_state_is_refused_and_changes_nothing() {
                 assert_eq!(learner.load(&bad), Err(BadState::OutOfRange), "{spec}");
             }
         }
-        assert_eq!(
-            bits(&state(learner.as_ref())),
-            bits(&good),
-            "{spec}: a refused state left its mark"
-        );
+        assert_eq!(bits(&state(learner.as_ref())), bits(&good), "{spec}: a refused state left its mark");
     }
 }
 
@@ -315,18 +226,13 @@ fn draws_hang_on_everything_that_keys_them_and_on_nothing_else() {
     let one = of("s", "p", "e", "x", "fpl");
     assert_eq!(one.to_bits(), of("s", "p", "e", "x", "fpl").to_bits());
     // Not even where the same letters are cut otherwise.
-    for other in [
-        of("sp", "", "e", "x", "fpl"),
-        of("s", "pe", "", "x", "fpl"),
-        of("s", "p", "ex", "", "fpl"),
-    ] {
+    for other in [of("sp", "", "e", "x", "fpl"), of("s", "pe", "", "x", "fpl"), of("s", "p", "ex", "", "fpl")]
+    {
         assert_ne!(one.to_bits(), other.to_bits());
     }
-    for other in [
-        of("t", "p", "e", "x", "fpl"),
-        of("s", "q", "e", "x", "fpl"),
-        of("s", "p", "e", "x", "review"),
-    ] {
+    for other in
+        [of("t", "p", "e", "x", "fpl"), of("s", "q", "e", "x", "fpl"), of("s", "p", "e", "x", "review")]
+    {
         assert_ne!(one.to_bits(), other.to_bits());
     }
 }
@@ -377,4 +283,21 @@ proptest! {
             prop_assert!(state(learner.as_ref()).iter().all(|x| x.is_finite()), "{}", spec);
         }
     }
+}
+
+/// The same bits in debug, release and on any machine: all learners' states after one stream, hashed.
+/// Where a learner's arithmetic is changed on purpose, so is this number, and the state's format version.
+#[test]
+fn states_are_the_same_bits_in_every_build() {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for spec in SPECS {
+        let mut learner = build(spec, 8);
+        let (predictions, _) = play(learner.as_mut(), &mixed(500));
+        for x in predictions.iter().chain(&state(learner.as_ref())) {
+            hash.update(x.to_le_bytes());
+        }
+    }
+    let found: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(found, "GOLDEN");
 }

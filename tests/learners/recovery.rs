@@ -20,15 +20,10 @@ fn excess(spec: &str, hard: bool) -> f64 {
             let right = if at < BEFORE { 2 } else { 5 };
             let target = f64::from(u8::from(chance.next() < 0.5));
             let rate = |expert| if expert == right { 0.942 } else { 0.6 };
-            let votes: Vec<f64> = (0..n)
-                .map(|expert| vote(&mut chance, target, rate(expert), !hard))
-                .collect();
+            let votes: Vec<f64> =
+                (0..n).map(|expert| vote(&mut chance, target, rate(expert), !hard)).collect();
             let wrong = |p: f64| i32::from((p >= 0.5) != (target >= 0.5));
-            best += if at >= BEFORE + WITHIN {
-                wrong(votes[right])
-            } else {
-                0
-            };
+            best += if at >= BEFORE + WITHIN { wrong(votes[right]) } else { 0 };
             let round = round(at, votes, target);
             let p = learner.step(&round.sight(), target);
             ours += if at >= BEFORE + WITHIN { wrong(p) } else { 0 };
@@ -51,8 +46,5 @@ fn so_does_the_grid_and_hedge_does_not() {
     let grid = excess("fixed-share-grid", true);
     assert!(grid <= 0.02, "{grid}");
     let hedge = excess("hedge eta=0.1", true);
-    assert!(
-        hedge > 0.1,
-        "{hedge}: the streams are too easy to show anything"
-    );
+    assert!(hedge > 0.1, "{hedge}: the streams are too easy to show anything");
 }

@@ -55,9 +55,7 @@ impl Chance {
     }
 
     pub fn features(&mut self) -> Box<Features> {
-        Box::new(std::array::from_fn::<i8, DIMENSIONS, _>(|_| {
-            (self.next() * 255.0 - 127.0) as i8
-        }))
+        Box::new(std::array::from_fn::<i8, DIMENSIONS, _>(|_| (self.next() * 255.0 - 127.0) as i8))
     }
 }
 
@@ -71,28 +69,16 @@ pub struct Round {
 
 impl Round {
     pub fn sight(&self) -> Sight<'_> {
-        Sight {
-            votes: &self.votes,
-            features: self.features.as_deref(),
-            event: &self.event,
-        }
+        Sight { votes: &self.votes, features: self.features.as_deref(), event: &self.event }
     }
 }
 
 pub fn round(at: usize, votes: Vec<f64>, target: f64) -> Round {
-    Round {
-        votes,
-        target,
-        features: None,
-        event: format!("event {at}"),
-    }
+    Round { votes, target, features: None, event: format!("event {at}") }
 }
 
 pub fn build(spec: &str, n: usize) -> Box<dyn Learner> {
-    spec.parse::<LearnerSpec>()
-        .unwrap()
-        .build(&IDS[..n], "policy")
-        .unwrap()
+    spec.parse::<LearnerSpec>().unwrap().build(&IDS[..n], "policy").unwrap()
 }
 
 pub fn spec(name: Name) -> LearnerSpec {
@@ -118,12 +104,7 @@ pub fn play(learner: &mut dyn Learner, rounds: &[Round]) -> (Vec<f64>, Tally) {
         let sight = round.sight();
         let played = learner.weights(&sight, &mut weights);
         let p = learner.step(&sight, round.target);
-        tally.add(
-            &round.votes,
-            played.then_some(&weights[..]),
-            p,
-            round.target,
-        );
+        tally.add(&round.votes, played.then_some(&weights[..]), p, round.target);
         p
     });
     (predictions.collect(), tally)
@@ -131,11 +112,7 @@ pub fn play(learner: &mut dyn Learner, rounds: &[Round]) -> (Vec<f64>, Tally) {
 
 /// A vote of an expert that is right at `rate`: hard or soft.
 pub fn vote(chance: &mut Chance, target: f64, rate: f64, soft: bool) -> f64 {
-    let leaning = if chance.next() < rate {
-        target
-    } else {
-        1.0 - target
-    };
+    let leaning = if chance.next() < rate { target } else { 1.0 - target };
     if soft {
         (0.65 * leaning + 0.35 * chance.next()).clamp(0.0, 1.0)
     } else {
@@ -150,14 +127,7 @@ pub fn stochastic(seed: u64, n: usize, rounds: usize, soft: bool) -> Vec<Round> 
     (0..rounds)
         .map(|at| {
             let target = f64::from(u8::from(chance.next() < 0.4));
-            round(
-                at,
-                rates
-                    .iter()
-                    .map(|rate| vote(&mut chance, target, *rate, soft))
-                    .collect(),
-                target,
-            )
+            round(at, rates.iter().map(|rate| vote(&mut chance, target, *rate, soft)).collect(), target)
         })
         .collect()
 }
@@ -170,13 +140,7 @@ pub fn shifting(seed: u64, n: usize, rounds: usize, soft: bool) -> Vec<Round> {
             let best = (3 * at / rounds) * (n - 1) / 2;
             let target = f64::from(u8::from(chance.next() < 0.5));
             let rate = |expert| if expert == best { 0.92 } else { 0.55 };
-            round(
-                at,
-                (0..n)
-                    .map(|expert| vote(&mut chance, target, rate(expert), soft))
-                    .collect(),
-                target,
-            )
+            round(at, (0..n).map(|expert| vote(&mut chance, target, rate(expert), soft)).collect(), target)
         })
         .collect()
 }
@@ -185,14 +149,8 @@ pub fn shifting(seed: u64, n: usize, rounds: usize, soft: bool) -> Vec<Round> {
 pub fn rotating(n: usize, rounds: usize) -> Vec<Round> {
     (0..rounds)
         .map(|at| {
-            let target = f64::from(u8::from(at / n % 2 == 0));
-            let votes = (0..n).map(|expert| {
-                if expert == at % n {
-                    target
-                } else {
-                    1.0 - target
-                }
-            });
+            let target = f64::from(u8::from((at / n).is_multiple_of(2)));
+            let votes = (0..n).map(|expert| if expert == at % n { target } else { 1.0 - target });
             round(at, votes.collect(), target)
         })
         .collect()
@@ -223,11 +181,7 @@ pub fn with_features(mut stream: Vec<Round>, seed: u64) -> Vec<Round> {
     for round in &mut stream {
         let mut features = chance.features();
         for byte in features.iter_mut().take(5) {
-            *byte = if chance.next() < 0.5 + 0.4 * round.target {
-                90
-            } else {
-                -90
-            };
+            *byte = if chance.next() < 0.5 + 0.4 * round.target { 90 } else { -90 };
         }
         round.features = (chance.next() < 0.8).then_some(features);
     }
@@ -235,12 +189,7 @@ pub fn with_features(mut stream: Vec<Round>, seed: u64) -> Vec<Round> {
 }
 
 /// An adversary that makes the heaviest expert wrong each time, and the learner with it.
-pub fn attack(
-    learner: &mut dyn Learner,
-    n: usize,
-    rounds: usize,
-    sleepers: bool,
-) -> (Vec<Round>, Tally) {
+pub fn attack(learner: &mut dyn Learner, n: usize, rounds: usize, sleepers: bool) -> (Vec<Round>, Tally) {
     let mut chance = Chance::new(77);
     let mut tally = Tally::new(n, learner.loss_kind(), None);
     let mut weights = vec![0.0; n];
@@ -252,15 +201,8 @@ pub fn attack(
             mass(*a).total_cmp(&mass(*b))
         });
         let side = f64::from(u8::from(chance.next() < 0.5));
-        let mut votes: Vec<f64> = (0..n)
-            .map(|expert| {
-                if Some(expert) == heaviest {
-                    side
-                } else {
-                    1.0 - side
-                }
-            })
-            .collect();
+        let mut votes: Vec<f64> =
+            (0..n).map(|expert| if Some(expert) == heaviest { side } else { 1.0 - side }).collect();
         if sleepers {
             let awake = chance.below(n);
             for (expert, vote) in votes.iter_mut().enumerate() {
@@ -270,19 +212,10 @@ pub fn attack(
             }
         }
         let mut round = round(at, votes, 0.0);
-        round.target = if learner.predict(&round.sight()) >= 0.5 {
-            0.0
-        } else {
-            1.0
-        };
+        round.target = if learner.predict(&round.sight()) >= 0.5 { 0.0 } else { 1.0 };
         let played = learner.weights(&round.sight(), &mut weights);
         let p = learner.step(&round.sight(), round.target);
-        tally.add(
-            &round.votes,
-            played.then_some(&weights[..]),
-            p,
-            round.target,
-        );
+        tally.add(&round.votes, played.then_some(&weights[..]), p, round.target);
         stream.push(round);
     }
     (stream, tally)

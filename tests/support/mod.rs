@@ -6,6 +6,8 @@
 
 #![allow(missing_docs, dead_code, reason = "each test binary uses what it needs")]
 
+pub mod flow;
+
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -129,8 +131,11 @@ impl Drop for Kafka {
     }
 }
 
+/// A topic's name, partitions and settings.
+pub type Wanted<'a> = (&'a str, i32, &'a [(&'a str, &'a str)]);
+
 /// Makes topics with these partitions, and further settings.
-pub fn make(connection: &Connection, specs: &[(&str, i32, &[(&str, &str)])]) {
+pub fn make(connection: &Connection, specs: &[Wanted<'_>]) {
     let specs: Vec<_> = specs
         .iter()
         .map(|(name, partitions, config)| {

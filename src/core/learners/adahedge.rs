@@ -24,13 +24,7 @@ impl AdaHedge {
     #[must_use]
     pub fn new(experts: &[&str]) -> Self {
         let n = experts.len();
-        Self {
-            names: owned(experts),
-            ln_n: ln(n as f64),
-            gap: 0.0,
-            loss: vec![0.0; n],
-            masses: vec![0.0; n],
-        }
+        Self { names: owned(experts), ln_n: ln(n as f64), gap: 0.0, loss: vec![0.0; n], masses: vec![0.0; n] }
     }
 
     /// Unnormalised weights of those that `awake` names, and their sum. While no gap was paid η is
@@ -40,20 +34,12 @@ impl AdaHedge {
         let eta = self.ln_n / self.gap;
         let mut least = f64::INFINITY;
         for (at, loss) in self.loss.iter().enumerate() {
-            least = if awake(at) && *loss < least {
-                *loss
-            } else {
-                least
-            };
+            least = if awake(at) && *loss < least { *loss } else { least };
         }
         let mut total = 0.0;
         for (at, (out, loss)) in out.iter_mut().zip(&self.loss).enumerate() {
             let lead = loss - least;
-            let mass = if self.gap > 0.0 {
-                exp(-eta * lead)
-            } else {
-                f64::from(u8::from(lead == 0.0))
-            };
+            let mass = if self.gap > 0.0 { exp(-eta * lead) } else { f64::from(u8::from(lead == 0.0)) };
             *out = if awake(at) { mass } else { 0.0 };
             total += *out;
         }
@@ -63,32 +49,21 @@ impl AdaHedge {
     #[inline(always)]
     fn weigh_awake(&mut self, votes: &[f64]) -> f64 {
         let mut masses = std::mem::take(&mut self.masses);
-        let total = self.weigh(
-            |at| votes.get(at).is_some_and(|vote| !vote.is_nan()),
-            &mut masses,
-        );
+        let total = self.weigh(|at| votes.get(at).is_some_and(|vote| !vote.is_nan()), &mut masses);
         self.masses = masses;
         total
     }
 
     /// -ln(sum w e^(-ηl)) / η over those awake; for an infinite η the least loss among the leaders.
     fn mix_loss(&self, votes: &[f64], total: f64, target: f64) -> f64 {
-        let weighing = || {
-            votes
-                .iter()
-                .zip(&self.masses)
-                .filter(|(_, mass)| **mass > 0.0)
-        };
-        let least = weighing()
-            .map(|(vote, _)| (vote - target).abs())
-            .fold(f64::INFINITY, f64::min);
+        let weighing = || votes.iter().zip(&self.masses).filter(|(_, mass)| **mass > 0.0);
+        let least = weighing().map(|(vote, _)| (vote - target).abs()).fold(f64::INFINITY, f64::min);
         if self.gap <= 0.0 {
             return least;
         }
         let eta = self.ln_n / self.gap;
-        let sum: f64 = weighing()
-            .map(|(vote, mass)| mass * exp(-eta * ((vote - target).abs() - least)))
-            .sum();
+        let sum: f64 =
+            weighing().map(|(vote, mass)| mass * exp(-eta * ((vote - target).abs() - least))).sum();
         least - ln(sum / total) / eta
     }
 }
@@ -108,21 +83,14 @@ impl Learner for AdaHedge {
         let played = played(round.votes, &self.masses, total, target);
         let mix_loss = self.mix_loss(round.votes, total, target);
         for (loss, vote) in self.loss.iter_mut().zip(round.votes) {
-            *loss += if vote.is_nan() {
-                mix_loss
-            } else {
-                (vote - target).abs()
-            };
+            *loss += if vote.is_nan() { mix_loss } else { (vote - target).abs() };
         }
         self.gap += (played - mix_loss).max(0.0);
         p
     }
 
     fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
-        let total = self.weigh(
-            |at| round.votes.get(at).is_some_and(|vote| !vote.is_nan()),
-            out,
-        );
+        let total = self.weigh(|at| round.votes.get(at).is_some_and(|vote| !vote.is_nan()), out);
         normalise(out, total);
         true
     }

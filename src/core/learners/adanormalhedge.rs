@@ -36,31 +36,19 @@ impl Regrets {
                 return (0.0, 0.0);
             };
             let potential = |x: f64| {
-                if x > 0.0 {
-                    x * x / (3.0 * (c + 1.0))
-                } else {
-                    0.0
-                }
+                if x > 0.0 { x * x / (3.0 * (c + 1.0)) } else { 0.0 }
             };
             (potential(r + 1.0), potential(r - 1.0))
         };
         let mut top = 0.0;
         for at in 0..out.len() {
             let exponent = exponents(at).0;
-            top = if awake(at) && exponent > top {
-                exponent
-            } else {
-                top
-            };
+            top = if awake(at) && exponent > top { exponent } else { top };
         }
         let mut total = 0.0;
         for (at, (out, prior)) in out.iter_mut().zip(&self.prior).enumerate() {
             let (up, down) = exponents(at);
-            *out = if awake(at) {
-                prior * (exp(up - top) - exp(down - top))
-            } else {
-                0.0
-            };
+            *out = if awake(at) { prior * (exp(up - top) - exp(down - top)) } else { 0.0 };
             total += *out;
         }
         if total > 0.0 {
@@ -131,18 +119,11 @@ impl AdaNormalHedge {
     /// AdaNormalHedge with prior masses that sum to one.
     #[must_use]
     pub fn new(experts: &[&str], prior: &[f64]) -> Self {
-        Self {
-            names: owned(experts),
-            regrets: Regrets::new(prior),
-            masses: vec![0.0; experts.len()],
-        }
+        Self { names: owned(experts), regrets: Regrets::new(prior), masses: vec![0.0; experts.len()] }
     }
 
     fn weigh_awake(&mut self, votes: &[f64]) -> f64 {
-        self.regrets.weigh(
-            |at| votes.get(at).is_some_and(|vote| !vote.is_nan()),
-            &mut self.masses,
-        )
+        self.regrets.weigh(|at| votes.get(at).is_some_and(|vote| !vote.is_nan()), &mut self.masses)
     }
 }
 
@@ -156,12 +137,7 @@ impl Learner for AdaNormalHedge {
         let total = self.weigh_awake(round.votes);
         let p = mean(round.votes, &self.masses, total);
         let played = super::mix::played(round.votes, &self.masses, total, target);
-        for (at, vote) in round
-            .votes
-            .iter()
-            .enumerate()
-            .filter(|(_, vote)| !vote.is_nan())
-        {
+        for (at, vote) in round.votes.iter().enumerate().filter(|(_, vote)| !vote.is_nan()) {
             self.regrets.learn(at, played - (vote - target).abs());
         }
         self.regrets.count_round();
@@ -169,10 +145,7 @@ impl Learner for AdaNormalHedge {
     }
 
     fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
-        let total = self.regrets.weigh(
-            |at| round.votes.get(at).is_some_and(|vote| !vote.is_nan()),
-            out,
-        );
+        let total = self.regrets.weigh(|at| round.votes.get(at).is_some_and(|vote| !vote.is_nan()), out);
         normalise(out, total);
         true
     }

@@ -30,9 +30,7 @@ pub(super) struct Said {
 
 impl Aggregation {
     pub(super) fn new(prior: &[f64]) -> Self {
-        Self {
-            mix: Mix::new(RATE, prior),
-        }
+        Self { mix: Mix::new(RATE, prior) }
     }
 
     pub(super) fn mix(&self) -> &Mix {
@@ -43,16 +41,10 @@ impl Aggregation {
     #[inline(always)]
     pub(super) fn combine(&mut self, said: &[f64]) -> Said {
         let heard = self.mix.hear(said);
-        let sums = self
-            .mix
-            .sums(|x| [exp(-RATE * x * x), exp(-RATE * (x - 1.0) * (x - 1.0))]);
+        let sums = self.mix.sums(|x| [exp(-RATE * x * x), exp(-RATE * (x - 1.0) * (x - 1.0))]);
         // g0 - g1 = -½ ln(sum0 / sum1); both are at least e^-2 of a positive total.
         let p = 0.5 - 0.5 / RATE * ln_normal(sums[0] / sums[1]);
-        Said {
-            p: p.clamp(0.0, 1.0),
-            heard,
-            sums,
-        }
+        Said { p: p.clamp(0.0, 1.0), heard, sums }
     }
 
     /// Learns the target of the round that was combined last.
@@ -60,13 +52,8 @@ impl Aggregation {
     pub(super) fn learn(&mut self, of: Said, target: f64) {
         let square = |x: f64| (x - target) * (x - target);
         if target == 0.0 || target == 1.0 {
-            let sum = if target == 0.0 {
-                of.sums[0]
-            } else {
-                of.sums[1]
-            };
-            self.mix
-                .learn_with(-ln_normal(sum / of.heard.total) / RATE, square);
+            let sum = if target == 0.0 { of.sums[0] } else { of.sums[1] };
+            self.mix.learn_with(-ln_normal(sum / of.heard.total) / RATE, square);
         } else {
             self.mix.learn(of.heard, square);
         }
@@ -92,10 +79,7 @@ impl Brier {
     /// An aggregation with prior masses that sum to one.
     #[must_use]
     pub fn new(experts: &[&str], prior: &[f64]) -> Self {
-        Self {
-            names: owned(experts),
-            aggregation: Aggregation::new(prior),
-        }
+        Self { names: owned(experts), aggregation: Aggregation::new(prior) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The default: Vovk's aggregation in Brier loss over *members*: every expert, the twelve of the
-//! Fixed-Share grid, five stackings and four reading members.
+//! Fixed-Share grid, five stackings, four reading members, two that read votes times text, and a joint
+//! stacking of the latter three kinds. Without features the readers and the joint stacking sleep.
 //!
 //! Proven: regret in Brier against every member, over the rounds in which that member was awake, is at
 //! most ½ ln K for any number of rounds, K the number of members. It holds for what is inside too:
@@ -22,10 +23,26 @@ const STACKINGS: [(Form, f64); 5] = [
 ];
 /// Prior variance and memory of the reading members.
 const READERS: [(f64, f64); 4] = [(0.3, 1.0), (0.3, 0.9995), (1.0, 1.0), (1.0, 0.9995)];
-const LINEAR: usize = STACKINGS.len() + READERS.len();
+/// Prior variances of those that read votes times text as well.
+const CROSSING: [f64; 2] = [1.0, 3.0];
+const LINEAR: usize = STACKINGS.len() + READERS.len() + CROSSING.len();
+
+/// What the joint member stacks, by place among the linear members, and the prior means of their
+/// weights: the even pool of the readers, which it starts from.
+const JOINED: [(usize, f64); 6] = [(0, 0.0), (3, 0.0), (5, 0.25), (7, 0.25), (9, 0.25), (10, 0.25)];
+/// Prior variance of the joint member's weights.
+const JOINT_VARIANCE: f64 = 0.3;
+const JOINT_WIDTH: usize = JOINED.len() + 2;
+/// Log-odds of its inputs are cut to within ±7.
+const SUREST: f64 = 7.0;
+
+/// The prior means of the joint member's weights, the constant's last.
+fn joint_means() -> [f64; JOINED.len() + 1] {
+    std::array::from_fn(|at| JOINED.get(at).map_or(0.0, |(_, mean)| *mean))
+}
 
 /// Members beside the experts.
-pub const INNER: usize = grid::MEMBERS + LINEAR;
+pub const INNER: usize = grid::MEMBERS + LINEAR + 1;
 
 /// The default learner.
 #[derive(Debug, Clone)]
@@ -34,6 +51,9 @@ pub struct Default {
     shares: Shares,
     stacks: Vec<(Form, Stack)>,
     readers: Vec<Reader>,
+    /// Stacking of the readers and stackings themselves, on their log-odds: each reader alone is too
+    /// careful, and together they know more than one.
+    joint: Stack,
     aggregation: Aggregation,
     signs: Vec<f64>,
     log_odds: Vec<f64>,
@@ -45,7 +65,6 @@ pub struct Default {
 /// One round as seen by all members.
 struct View {
     heard: Heard,
-    seen: [Seen; LINEAR],
     said: Said,
 }
 
@@ -59,14 +78,13 @@ impl Default {
         Self {
             names: owned(experts),
             shares: Shares::new(n),
-            stacks: STACKINGS
-                .iter()
-                .map(|(form, gamma)| (*form, Stack::new(n, *gamma)))
-                .collect(),
+            stacks: STACKINGS.iter().map(|(form, gamma)| (*form, Stack::new(n, *gamma))).collect(),
             readers: READERS
                 .iter()
                 .map(|(variance, gamma)| Reader::new(n, *variance, *gamma))
+                .chain(CROSSING.iter().map(|variance| Reader::crossing(n, *variance)))
                 .collect(),
+            joint: Stack::with_prior(&joint_means(), JOINT_VARIANCE, 1.0),
             aggregation: Aggregation::new(&prior),
             signs: vec![0.0; width(n)],
             log_odds: vec![0.0; width(n)],
@@ -75,68 +93,81 @@ impl Default {
         }
     }
 
-    fn view(&mut self, round: &Sight<'_>) -> View {
-        look(Form::Sign, round.votes, &mut self.signs);
-        look(Form::LogOdds, round.votes, &mut self.log_odds);
-        let heard = self.shares.hear(round.votes);
+    /// What the linear members see, and, where there is a target, learn at once: a reader's weights
+    /// are then still at hand.
+    #[inline(always)]
+    fn see(&mut self, round: &Sight<'_>, target: Option<f64>) -> [Seen; LINEAR] {
         let mut seen = [Seen::default(); LINEAR];
         let (stacked, read) = seen.split_at_mut(STACKINGS.len());
         for ((form, stack), seen) in self.stacks.iter_mut().zip(stacked) {
-            *seen = stack.see(match form {
+            let phi = match form {
                 Form::Sign => &self.signs,
                 Form::LogOdds => &self.log_odds,
-            });
+            };
+            *seen = stack.see(phi);
+            if let Some(target) = target {
+                stack.learn(phi, *seen, sigmoid(seen.s), target);
+            }
         }
         if let Some(features) = round.features {
             self.text.read(features, &self.signs);
-            for (reader, seen) in self.readers.iter().zip(read) {
+            for (reader, seen) in self.readers.iter_mut().zip(read) {
                 *seen = reader.see(&self.text);
+                if let Some(target) = target {
+                    reader.learn(&self.text, sigmoid(seen.s), target);
+                }
             }
         }
-        let mut linear = seen.map(Seen::log_odds);
+        seen
+    }
+
+    /// What the joint member says; NaN without features.
+    #[inline(always)]
+    fn join(&mut self, linear: &[f64; LINEAR], reads: bool, target: Option<f64>) -> f64 {
+        if !reads {
+            return f64::NAN;
+        }
+        let mut phi = [0.0; JOINT_WIDTH];
+        phi[JOINED.len()] = 1.0;
+        for (phi, (member, _)) in phi.iter_mut().zip(JOINED) {
+            *phi = linear[member].clamp(-SUREST, SUREST);
+        }
+        let seen = self.joint.see(&phi);
+        if let Some(target) = target {
+            self.joint.learn(&phi, seen, sigmoid(seen.s), target);
+        }
+        sigmoid(seen.log_odds())
+    }
+
+    fn view(&mut self, round: &Sight<'_>, target: Option<f64>) -> View {
+        look(Form::Sign, round.votes, &mut self.signs);
+        look(Form::LogOdds, round.votes, &mut self.log_odds);
+        let heard = self.shares.hear(round.votes);
+        let reads = round.features.is_some();
+        let mut linear = self.see(round, target).map(Seen::log_odds);
+        let joint = self.join(&linear, reads, target);
         linear.iter_mut().for_each(|x| *x = sigmoid(*x));
-        if round.features.is_none() {
-            linear
-                .iter_mut()
-                .skip(STACKINGS.len())
-                .for_each(|p| *p = f64::NAN);
+        if !reads {
+            let readers = linear.iter_mut().skip(STACKINGS.len());
+            readers.for_each(|p| *p = f64::NAN);
         }
-        let all = round.votes.iter().chain(&heard.said).chain(&linear);
-        self.said
-            .iter_mut()
-            .zip(all)
-            .for_each(|(said, x)| *said = *x);
-        View {
-            heard,
-            seen,
-            said: self.aggregation.combine(&self.said),
-        }
+        let experts = round.votes.iter();
+        let all = experts.chain(&heard.said).chain(&linear).chain([&joint]);
+        self.said.iter_mut().zip(all).for_each(|(said, x)| *said = *x);
+        let said = self.aggregation.combine(&self.said);
+        View { heard, said }
     }
 }
 
 impl Learner for Default {
     fn predict(&mut self, round: &Sight<'_>) -> f64 {
-        self.view(round).said.p
+        self.view(round, None).said.p
     }
 
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
-        let view = self.view(round);
+        let view = self.view(round, Some(target));
         self.aggregation.learn(view.said, target);
         self.shares.learn(round.votes, &view.heard, target);
-        let mut q = view.seen.map(|seen| seen.s);
-        q.iter_mut().for_each(|s| *s = sigmoid(*s));
-        for (((form, stack), seen), q) in self.stacks.iter_mut().zip(&view.seen).zip(&q) {
-            let phi = match form {
-                Form::Sign => &self.signs,
-                Form::LogOdds => &self.log_odds,
-            };
-            stack.learn(phi, *seen, *q, target);
-        }
-        if round.features.is_some() {
-            for (reader, q) in self.readers.iter_mut().zip(q.iter().skip(STACKINGS.len())) {
-                reader.learn(&self.text, *q, target);
-            }
-        }
         view.said.p
     }
 
@@ -157,6 +188,7 @@ impl Learner for Default {
             .chain(grid::names())
             .chain(stackings)
             .chain(readers)
+            .chain(["joint stacking".to_owned()])
             .collect();
         super::shares(&names, &self.aggregation.mix().masses())
     }
@@ -166,18 +198,17 @@ impl Learner for Default {
         self.shares.save(out);
         self.stacks.iter().for_each(|(_, stack)| stack.save(out));
         self.readers.iter().for_each(|reader| reader.save(out));
+        self.joint.save(out);
     }
 
     fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         let lengths = std::iter::once(self.said.len())
             .chain(std::iter::once(self.shares.len()))
             .chain(self.stacks.iter().map(|(_, stack)| stack.len()))
-            .chain(self.readers.iter().map(Reader::len));
+            .chain(self.readers.iter().map(Reader::len))
+            .chain([self.joint.len()]);
         let expected = lengths.sum();
-        let wrong = || BadState::Length {
-            expected,
-            found: state.len(),
-        };
+        let wrong = || BadState::Length { expected, found: state.len() };
         if state.len() != expected {
             return Err(wrong());
         }
@@ -190,35 +221,18 @@ impl Learner for Default {
         // All parts are checked before the first is taken: a refused state leaves the learner as it was.
         let losses = next(self.said.len())?;
         let shares = next(self.shares.len())?;
-        let stacks = self
-            .stacks
-            .iter()
-            .map(|(_, stack)| next(stack.len()))
-            .collect::<Result<Vec<_>, _>>()?;
-        let readers = self
-            .readers
-            .iter()
-            .map(|reader| next(reader.len()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let stacks = self.stacks.iter().map(|(_, stack)| next(stack.len())).collect::<Result<Vec<_>, _>>()?;
+        let readers = self.readers.iter().map(|reader| next(reader.len())).collect::<Result<Vec<_>, _>>()?;
+        let joint = next(self.joint.len())?;
         self.shares.check(shares)?;
-        self.stacks
-            .iter()
-            .zip(&stacks)
-            .try_for_each(|((_, stack), part)| stack.check(part))?;
-        self.readers
-            .iter()
-            .zip(&readers)
-            .try_for_each(|(reader, part)| reader.check(part))?;
+        self.joint.check(joint)?;
+        self.stacks.iter().zip(&stacks).try_for_each(|((_, stack), part)| stack.check(part))?;
+        self.readers.iter().zip(&readers).try_for_each(|(reader, part)| reader.check(part))?;
         self.aggregation.load(losses)?;
         self.shares.load(shares)?;
-        self.stacks
-            .iter_mut()
-            .zip(stacks)
-            .try_for_each(|((_, stack), part)| stack.load(part))?;
-        self.readers
-            .iter_mut()
-            .zip(readers)
-            .try_for_each(|(reader, part)| reader.load(part))
+        self.stacks.iter_mut().zip(stacks).try_for_each(|((_, stack), part)| stack.load(part))?;
+        self.readers.iter_mut().zip(readers).try_for_each(|(reader, part)| reader.load(part))?;
+        self.joint.load(joint)
     }
 
     fn loss_kind(&self) -> LossKind {

@@ -83,11 +83,7 @@ impl Learner for FixedShare {
         let kept = (1.0 - self.alpha) * if asleep { total } else { 1.0 } / sum;
         let given = (self.alpha / self.names.len() as f64).max(LEAST_SHARE);
         for ((weight, mass), vote) in self.weights.iter_mut().zip(&masses).zip(round.votes) {
-            let kept = if vote.is_nan() {
-                (1.0 - self.alpha) * *weight
-            } else {
-                kept * mass
-            };
+            let kept = if vote.is_nan() { (1.0 - self.alpha) * *weight } else { kept * mass };
             *weight = kept + given;
         }
         self.masses = masses;
@@ -116,12 +112,6 @@ impl Learner for FixedShare {
 
     fn bound(&self, against: &Against) -> Option<f64> {
         let ln_prior = *self.ln_prior.get(against.expert)?;
-        Some(bound(
-            ln_prior,
-            self.names.len(),
-            self.eta,
-            self.alpha,
-            against,
-        ))
+        Some(bound(ln_prior, self.names.len(), self.eta, self.alpha, against))
     }
 }

@@ -23,23 +23,13 @@ impl Fpl {
     #[must_use]
     pub fn new(experts: &[&str], uniform: &[f64], eta: f64, noise: Noise, draws: Draws) -> Self {
         let mix = Mix::new(eta, uniform);
-        Self {
-            names: owned(experts),
-            mix,
-            noise,
-            draws,
-        }
+        Self { names: owned(experts), mix, noise, draws }
     }
 
     /// The awake expert to follow in this round, the first of several; `None` where all sleep.
     fn leader(&self, round: &Sight<'_>) -> Option<usize> {
         let mut least = (f64::INFINITY, None);
-        let awake = self
-            .names
-            .iter()
-            .zip(round.votes)
-            .zip(self.mix.losses())
-            .enumerate();
+        let awake = self.names.iter().zip(round.votes).zip(self.mix.losses()).enumerate();
         for (at, ((name, vote), loss)) in awake {
             if vote.is_nan() {
                 continue;
@@ -60,10 +50,7 @@ impl Fpl {
 
 impl Learner for Fpl {
     fn predict(&mut self, round: &Sight<'_>) -> f64 {
-        self.leader(round)
-            .and_then(|at| round.votes.get(at))
-            .copied()
-            .unwrap_or(0.5)
+        self.leader(round).and_then(|at| round.votes.get(at)).copied().unwrap_or(0.5)
     }
 
     /// A sleeper takes Hedge's mix loss under Gumbel noise, where it is the exact one, and the

@@ -20,8 +20,7 @@ type Lanes = [f64; MEMBERS];
 
 /// η and α of each member.
 pub(super) fn parameters() -> impl Iterator<Item = (f64, f64)> {
-    ETAS.into_iter()
-        .flat_map(|eta| ALPHAS.into_iter().map(move |alpha| (eta, alpha)))
+    ETAS.into_iter().flat_map(|eta| ALPHAS.into_iter().map(move |alpha| (eta, alpha)))
 }
 
 /// The members' names, `share η/α`.
@@ -52,9 +51,7 @@ pub(super) struct Heard {
 fn powers(x: f64) -> Lanes {
     let cube = x * x * x;
     let tenth = cube * cube * cube * x;
-    [
-        x, x, x, x, cube, cube, cube, cube, tenth, tenth, tenth, tenth,
-    ]
+    [x, x, x, x, cube, cube, cube, cube, tenth, tenth, tenth, tenth]
 }
 
 impl Shares {
@@ -64,23 +61,13 @@ impl Shares {
             *keep = 1.0 - alpha;
             *give = (alpha / n as f64).max(LEAST_SHARE);
         }
-        Self {
-            weights: vec![[1.0 / n as f64; MEMBERS]; n],
-            factors: vec![0.0; n],
-            keep,
-            give,
-        }
+        Self { weights: vec![[1.0 / n as f64; MEMBERS]; n], factors: vec![0.0; n], keep, give }
     }
 
     #[inline(always)]
     pub(super) fn hear(&self, votes: &[f64]) -> Heard {
         let (mut said, mut total) = ([0.0; MEMBERS], [0.0; MEMBERS]);
-        for (row, vote) in self
-            .weights
-            .iter()
-            .zip(votes)
-            .filter(|(_, vote)| !vote.is_nan())
-        {
+        for (row, vote) in self.weights.iter().zip(votes).filter(|(_, vote)| !vote.is_nan()) {
             for ((said, total), weight) in said.iter_mut().zip(&mut total).zip(row) {
                 *said += weight * vote;
                 *total += weight;
@@ -110,9 +97,7 @@ impl Shares {
         }
         // Those awake keep their total among themselves; that is the sleepers' mix loss.
         let mut kept = [0.0; MEMBERS];
-        for (((kept, total), sum), keep) in
-            kept.iter_mut().zip(&heard.total).zip(&sum).zip(&self.keep)
-        {
+        for (((kept, total), sum), keep) in kept.iter_mut().zip(&heard.total).zip(&sum).zip(&self.keep) {
             *kept = keep * if asleep { *total } else { 1.0 } / sum;
         }
         for ((row, factor), vote) in self.weights.iter_mut().zip(&self.factors).zip(votes) {
@@ -122,9 +107,7 @@ impl Shares {
                 }
             } else {
                 let powers = powers(*factor);
-                for (((weight, kept), give), power) in
-                    row.iter_mut().zip(&kept).zip(&self.give).zip(powers)
-                {
+                for (((weight, kept), give), power) in row.iter_mut().zip(&kept).zip(&self.give).zip(powers) {
                     *weight = kept * (*weight * power) + give;
                 }
             }
@@ -176,12 +159,7 @@ impl FixedShareGrid {
     fn hear(&mut self, votes: &[f64]) -> (Heard, f64, f64) {
         let heard = self.shares.hear(votes);
         let total = self.regrets.weigh(|_| true, &mut self.masses);
-        let sum: f64 = self
-            .masses
-            .iter()
-            .zip(&heard.said)
-            .map(|(mass, said)| mass * said)
-            .sum();
+        let sum: f64 = self.masses.iter().zip(&heard.said).map(|(mass, said)| mass * said).sum();
         (heard, total, (sum / total).min(1.0))
     }
 }
@@ -194,12 +172,7 @@ impl Learner for FixedShareGrid {
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
         let (heard, total, p) = self.hear(round.votes);
         let mut losses = [0.0; MEMBERS];
-        let awake = self
-            .shares
-            .weights
-            .iter()
-            .zip(round.votes)
-            .filter(|(_, vote)| !vote.is_nan());
+        let awake = self.shares.weights.iter().zip(round.votes).filter(|(_, vote)| !vote.is_nan());
         for (row, vote) in awake {
             for (loss, weight) in losses.iter_mut().zip(row) {
                 *loss += weight * (vote - target).abs();
@@ -208,13 +181,7 @@ impl Learner for FixedShareGrid {
         for (loss, total) in losses.iter_mut().zip(&heard.total) {
             *loss /= total;
         }
-        let played = self
-            .masses
-            .iter()
-            .zip(&losses)
-            .map(|(mass, loss)| mass * loss)
-            .sum::<f64>()
-            / total;
+        let played = self.masses.iter().zip(&losses).map(|(mass, loss)| mass * loss).sum::<f64>() / total;
         for (at, loss) in losses.iter().enumerate() {
             self.regrets.learn(at, played - loss);
         }
@@ -229,9 +196,7 @@ impl Learner for FixedShareGrid {
         let total = self.regrets.weigh(|_| true, &mut masses);
         for ((out, row), vote) in out.iter_mut().zip(&self.shares.weights).zip(round.votes) {
             let lanes = row.iter().zip(&heard.total).zip(&masses);
-            let weight: f64 = lanes
-                .map(|((weight, awake), mass)| mass / total * (weight / awake))
-                .sum();
+            let weight: f64 = lanes.map(|((weight, awake), mass)| mass / total * (weight / awake)).sum();
             *out = if vote.is_nan() { 0.0 } else { weight };
         }
         let total = out.iter().sum();
@@ -253,16 +218,10 @@ impl Learner for FixedShareGrid {
     fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         let expected = self.regrets.len() + self.shares.len();
         let Some((regrets, shares)) = state.split_at_checked(self.regrets.len()) else {
-            return Err(BadState::Length {
-                expected,
-                found: state.len(),
-            });
+            return Err(BadState::Length { expected, found: state.len() });
         };
         if state.len() != expected {
-            return Err(BadState::Length {
-                expected,
-                found: state.len(),
-            });
+            return Err(BadState::Length { expected, found: state.len() });
         }
         self.shares.check(shares)?;
         self.regrets.load(regrets)?;
@@ -272,14 +231,9 @@ impl Learner for FixedShareGrid {
     fn bound(&self, against: &Against) -> Option<f64> {
         let n = self.names.len();
         let uniform = -super::super::math::ln(n as f64);
-        let through = parameters()
-            .enumerate()
-            .filter_map(|(member, (eta, alpha))| {
-                Some(
-                    self.regrets.bound(member)?
-                        + fixed_share::bound(uniform, n, eta, alpha, against),
-                )
-            });
+        let through = parameters().enumerate().filter_map(|(member, (eta, alpha))| {
+            Some(self.regrets.bound(member)? + fixed_share::bound(uniform, n, eta, alpha, against))
+        });
         through.reduce(f64::min)
     }
 }

@@ -33,19 +33,13 @@ impl Hedge {
     }
 
     fn with(experts: &[&str], mix: Mix, pace: Option<f64>) -> Self {
-        Self {
-            names: owned(experts),
-            mix,
-            pace,
-            rounds: 0.0,
-        }
+        Self { names: owned(experts), mix, pace, rounds: 0.0 }
     }
 
     /// η after this many rounds.
     #[inline(always)]
     fn rate_after(&self, rounds: f64) -> f64 {
-        self.pace
-            .map_or(self.mix.rate(), |pace| pace / (rounds + 1.0).sqrt())
+        self.pace.map_or(self.mix.rate(), |pace| pace / (rounds + 1.0).sqrt())
     }
 }
 
@@ -57,10 +51,7 @@ impl Learner for Hedge {
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
         let heard = self.mix.hear(round.votes);
         self.rounds += 1.0;
-        self.mix
-            .learn_at(self.rate_after(self.rounds), heard, |vote| {
-                (vote - target).abs()
-            });
+        self.mix.learn_at(self.rate_after(self.rounds), heard, |vote| (vote - target).abs());
         heard.mean()
     }
 

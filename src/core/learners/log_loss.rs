@@ -37,11 +37,7 @@ impl LogLoss {
     #[must_use]
     pub fn new(experts: &[&str], prior: &[f64]) -> Self {
         let n = experts.len();
-        Self {
-            names: owned(experts),
-            mix: Mix::new(1.0, prior),
-            clipped: vec![0.0; n],
-        }
+        Self { names: owned(experts), mix: Mix::new(1.0, prior), clipped: vec![0.0; n] }
     }
 
     #[inline(always)]

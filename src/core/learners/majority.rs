@@ -13,9 +13,7 @@ impl Majority {
     /// The majority over these experts.
     #[must_use]
     pub fn new(experts: &[&str]) -> Self {
-        Self {
-            names: owned(experts),
-        }
+        Self { names: owned(experts) }
     }
 }
 
@@ -41,18 +39,9 @@ impl Learner for Majority {
     }
 
     fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
-        let awake = round
-            .votes
-            .iter()
-            .filter(|vote| !vote.is_nan())
-            .count()
-            .max(1);
+        let awake = round.votes.iter().filter(|vote| !vote.is_nan()).count().max(1);
         for (out, vote) in out.iter_mut().zip(round.votes) {
-            *out = if vote.is_nan() {
-                0.0
-            } else {
-                1.0 / awake as f64
-            };
+            *out = if vote.is_nan() { 0.0 } else { 1.0 / awake as f64 };
         }
         true
     }

@@ -28,14 +28,11 @@ impl Cell {
     #[inline(never)]
     fn hear(&mut self) -> ([f64; LANES], f64) {
         let mut weighted = [0.0; LANES];
-        for lane in 0..LANES {
+        for (lane, weighted) in weighted.iter_mut().enumerate() {
             let sleeps = self.said[lane].is_nan();
+            let product = self.mass[lane] * self.said[lane];
             self.awake[lane] = if sleeps { 0.0 } else { self.mass[lane] };
-            weighted[lane] = if sleeps {
-                0.0
-            } else {
-                self.mass[lane] * self.said[lane]
-            };
+            *weighted = if sleeps { 0.0 } else { product };
         }
         let [a, b, c, d, e, f, g, h] = self.said;
         (weighted, ((a + e) + (c + g)) + ((b + f) + (d + h)))
@@ -46,11 +43,7 @@ impl Cell {
     fn learn(&mut self, rate: f64, sleepers: f64, loss: impl Fn(f64) -> f64) -> f64 {
         for lane in 0..LANES {
             let own = loss(self.said[lane]);
-            self.loss[lane] += if self.said[lane].is_nan() {
-                sleepers
-            } else {
-                own
-            };
+            self.loss[lane] += if self.said[lane].is_nan() { sleepers } else { own };
         }
         self.exponents(rate)
     }
@@ -114,17 +107,10 @@ impl Mix {
         };
         let cell = |masses: &[f64]| {
             let mut cell = blank;
-            cell.ln_prior
-                .iter_mut()
-                .zip(masses)
-                .for_each(|(ln_prior, mass)| *ln_prior = ln(*mass));
+            cell.ln_prior.iter_mut().zip(masses).for_each(|(ln_prior, mass)| *ln_prior = ln(*mass));
             cell
         };
-        let mut mix = Self {
-            rate,
-            entries: prior.len(),
-            cells: prior.chunks(LANES).map(cell).collect(),
-        };
+        let mut mix = Self { rate, entries: prior.len(), cells: prior.chunks(LANES).map(cell).collect() };
         mix.refresh();
         mix
     }
@@ -135,10 +121,7 @@ impl Mix {
     }
 
     fn each(&self, of: impl Fn(&Cell) -> &[f64; LANES]) -> impl Iterator<Item = f64> {
-        self.cells
-            .iter()
-            .flat_map(move |cell| *of(cell))
-            .take(self.entries)
+        self.cells.iter().flat_map(move |cell| *of(cell)).take(self.entries)
     }
 
     /// The masses of all entries, awake or not, unnormalised.
@@ -153,21 +136,13 @@ impl Mix {
 
     /// ln of an entry's prior mass.
     pub(super) fn ln_prior(&self, entry: usize) -> f64 {
-        self.each(|cell| &cell.ln_prior)
-            .nth(entry)
-            .unwrap_or(f64::NEG_INFINITY)
+        self.each(|cell| &cell.ln_prior).nth(entry).unwrap_or(f64::NEG_INFINITY)
     }
 
     fn refresh(&mut self) {
         let rate = self.rate;
-        let top = self
-            .cells
-            .iter_mut()
-            .map(|cell| cell.exponents(rate))
-            .fold(f64::NEG_INFINITY, f64::max);
-        self.cells
-            .iter_mut()
-            .for_each(|cell| cell.exponentiate(top));
+        let top = self.cells.iter_mut().map(|cell| cell.exponents(rate)).fold(f64::NEG_INFINITY, f64::max);
+        self.cells.iter_mut().for_each(|cell| cell.exponentiate(top));
     }
 
     /// Hears what all entries say of one round; NaN sleeps. Sums run in entry order.
@@ -205,28 +180,16 @@ impl Mix {
         let exponent = |cell: &Cell, lane: usize| cell.ln_prior[lane] - rate * cell.loss[lane];
         for cell in &self.cells {
             for lane in 0..LANES {
-                top = if cell.said[lane].is_nan() {
-                    top
-                } else {
-                    top.max(exponent(cell, lane))
-                };
+                top = if cell.said[lane].is_nan() { top } else { top.max(exponent(cell, lane)) };
             }
         }
         let (mut total, mut sum) = (0.0, 0.0);
         for cell in &mut self.cells {
             for lane in 0..LANES {
                 let awake = !cell.said[lane].is_nan();
-                cell.awake[lane] = if awake {
-                    exp(exponent(cell, lane) - top)
-                } else {
-                    0.0
-                };
+                cell.awake[lane] = if awake { exp(exponent(cell, lane) - top) } else { 0.0 };
                 total += cell.awake[lane];
-                sum += if awake {
-                    cell.awake[lane] * cell.said[lane]
-                } else {
-                    0.0
-                };
+                sum += if awake { cell.awake[lane] * cell.said[lane] } else { 0.0 };
             }
         }
         (total, sum)
@@ -264,11 +227,7 @@ impl Mix {
     /// The same, and takes another η for the rounds that follow.
     #[inline(always)]
     pub(super) fn learn_at(&mut self, next_rate: f64, heard: Heard, loss: impl Fn(f64) -> f64) {
-        let mix_loss = if heard.asleep {
-            self.mix_loss(heard, &loss)
-        } else {
-            0.0
-        };
+        let mix_loss = if heard.asleep { self.mix_loss(heard, &loss) } else { 0.0 };
         self.rate = next_rate;
         self.learn_with(mix_loss, loss);
     }
@@ -288,51 +247,26 @@ impl Mix {
 
     /// -ln(sum w e^(-ηl)) / η over those awake, taken relative to the least loss lest all underflow.
     fn mix_loss(&self, heard: Heard, loss: impl Fn(f64) -> f64) -> f64 {
-        let entries = || {
-            self.cells
-                .iter()
-                .flat_map(|cell| cell.said.iter().zip(&cell.awake))
-        };
+        let entries = || self.cells.iter().flat_map(|cell| cell.said.iter().zip(&cell.awake));
         let weighing = || entries().filter(|(_, mass)| **mass > 0.0);
-        let least = weighing()
-            .map(|(said, _)| loss(*said))
-            .fold(f64::INFINITY, f64::min);
+        let least = weighing().map(|(said, _)| loss(*said)).fold(f64::INFINITY, f64::min);
         if !least.is_finite() {
             return 0.0; // nobody awake: not a round
         }
-        let sum: f64 = weighing()
-            .map(|(said, mass)| mass * exp(-self.rate * (loss(*said) - least)))
-            .sum();
-        if self.rate > 0.0 {
-            least - ln(sum / heard.total) / self.rate
-        } else {
-            least
-        }
+        let sum: f64 = weighing().map(|(said, mass)| mass * exp(-self.rate * (loss(*said) - least))).sum();
+        if self.rate > 0.0 { least - ln(sum / heard.total) / self.rate } else { least }
     }
 
     /// Normalised masses of those awake, zero for sleepers.
     pub(super) fn weights(&self, said: &[f64], out: &mut [f64]) {
         let exponent = |((loss, prior), said): ((f64, f64), &f64)| {
-            if said.is_nan() {
-                f64::NEG_INFINITY
-            } else {
-                prior - self.rate * loss
-            }
+            if said.is_nan() { f64::NEG_INFINITY } else { prior - self.rate * loss }
         };
-        let exponents = || {
-            self.losses()
-                .zip(self.each(|cell| &cell.ln_prior))
-                .zip(said)
-                .map(exponent)
-        };
+        let exponents = || self.losses().zip(self.each(|cell| &cell.ln_prior)).zip(said).map(exponent);
         let top = exponents().fold(f64::NEG_INFINITY, f64::max);
         let mut total = 0.0;
         for (out, exponent) in out.iter_mut().zip(exponents()) {
-            *out = if exponent == f64::NEG_INFINITY {
-                0.0
-            } else {
-                exp(exponent - top)
-            };
+            *out = if exponent == f64::NEG_INFINITY { 0.0 } else { exp(exponent - top) };
             total += *out;
         }
         normalise(out, total);
@@ -350,10 +284,7 @@ impl Mix {
     pub(super) fn load_at(&mut self, rate: f64, state: &[f64]) -> Result<(), BadState> {
         check(state, self.entries, -GREATEST_SUM..=GREATEST_SUM)?;
         for (cell, losses) in self.cells.iter_mut().zip(state.chunks(LANES)) {
-            cell.loss
-                .iter_mut()
-                .zip(losses)
-                .for_each(|(to, x)| *to = *x);
+            cell.loss.iter_mut().zip(losses).for_each(|(to, x)| *to = *x);
         }
         self.rate = rate;
         self.refresh();
@@ -376,11 +307,7 @@ pub(super) fn mean(votes: &[f64], masses: &[f64], total: f64) -> f64 {
 pub(super) fn played(votes: &[f64], masses: &[f64], total: f64, target: f64) -> f64 {
     let mut sum = 0.0;
     for (vote, mass) in votes.iter().zip(masses) {
-        sum += if vote.is_nan() {
-            0.0
-        } else {
-            mass * (vote - target).abs()
-        };
+        sum += if vote.is_nan() { 0.0 } else { mass * (vote - target).abs() };
     }
     sum / total
 }

@@ -10,6 +10,7 @@ pub mod adahedge;
 pub mod adanormalhedge;
 pub mod brier;
 pub mod default;
+mod error;
 pub mod fixed_share;
 pub mod fpl;
 pub mod grid;
@@ -17,6 +18,7 @@ pub mod hedge;
 pub mod log_loss;
 pub mod majority;
 mod mix;
+mod name;
 pub mod parameters;
 pub mod reading;
 pub mod spec;
@@ -26,8 +28,10 @@ pub mod tally;
 pub mod weighted_majority;
 
 use super::features::Features;
+pub use error::SpecError;
+pub use name::Name;
 pub use parameters::{Noise, Parameter, Value};
-pub use spec::{LearnerSpec, Name, SpecError};
+pub use spec::LearnerSpec;
 pub use tally::Tally;
 
 /// One round as a learner sees it.
@@ -159,10 +163,7 @@ impl std::fmt::Display for BadState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Length { expected, found } => {
-                write!(
-                    f,
-                    "a state of {found} numbers where these parameters and experts give {expected}"
-                )
+                write!(f, "a state of {found} numbers where these parameters and experts give {expected}")
             }
             Self::NotFinite => f.write_str("a number of the state is NaN or infinite"),
             Self::OutOfRange => f.write_str("a number of the state is out of its range"),
@@ -176,16 +177,9 @@ impl std::error::Error for BadState {}
 const GREATEST_SUM: f64 = 1e15;
 
 /// Refuses a state of another length, or with a number that cannot be.
-fn check(
-    state: &[f64],
-    expected: usize,
-    range: std::ops::RangeInclusive<f64>,
-) -> Result<(), BadState> {
+fn check(state: &[f64], expected: usize, range: std::ops::RangeInclusive<f64>) -> Result<(), BadState> {
     if state.len() != expected {
-        return Err(BadState::Length {
-            expected,
-            found: state.len(),
-        });
+        return Err(BadState::Length { expected, found: state.len() });
     }
     if state.iter().any(|x| !x.is_finite()) {
         return Err(BadState::NotFinite);
@@ -206,20 +200,9 @@ fn flagged(p: f64) -> bool {
 fn shares(names: &[String], parts: &[f64]) -> Vec<Mass> {
     let total: f64 = parts.iter().sum();
     let mass = |part: f64| {
-        if total > 0.0 {
-            part / total
-        } else {
-            1.0 / parts.len() as f64
-        }
+        if total > 0.0 { part / total } else { 1.0 / parts.len() as f64 }
     };
-    names
-        .iter()
-        .zip(parts)
-        .map(|(name, part)| Mass {
-            member: name.clone(),
-            mass: mass(*part),
-        })
-        .collect()
+    names.iter().zip(parts).map(|(name, part)| Mass { member: name.clone(), mass: mass(*part) }).collect()
 }
 
 /// The ids as owned texts.

@@ -37,10 +37,7 @@ impl FromStr for Noise {
         match text {
             "exponential" => Ok(Self::Exponential),
             "gumbel" => Ok(Self::Gumbel),
-            _ => Err(super::SpecError::Unreadable {
-                parameter: Parameter::Noise,
-                found: text.to_owned(),
-            }),
+            _ => Err(super::SpecError::Unreadable { parameter: Parameter::Noise, found: text.to_owned() }),
         }
     }
 }

@@ -12,63 +12,50 @@ use super::stacking::{Form, Seen, VARIANCE, curvature, look, width};
 use super::{BadState, Learner, LossKind, Mass, Sight, check};
 
 const LANES: usize = 8;
-type Lanes = [f64; LANES];
 
 /// 4 / (127·√384): what one step of a stored byte is worth.
 const STEP: f64 = 4.0 / (127.0 * 19.595_917_942_265_423);
 
-/// Lanes of z.
-const LEADING: usize = DIMENSIONS / LANES;
-
-/// Eight inputs and their squares.
-#[derive(Debug, Clone, Copy)]
-struct Input {
-    value: Lanes,
-    square: Lanes,
+/// Numbers that φ takes: as many eights as hold it, the last filled up with zeros.
+fn width_of_phi(n: usize) -> usize {
+    width(n).next_multiple_of(LANES)
 }
 
-/// The inputs of one round, converted once for all members that read it.
+/// The inputs of one round, converted once for all members that read it: z, φ, and each vote times
+/// the first eight coordinates of z.
 #[derive(Debug, Clone)]
 pub(super) struct Text {
-    inputs: Vec<Input>,
+    values: Vec<f64>,
+    squares: Vec<f64>,
 }
 
 impl Text {
     pub(super) fn new(n: usize) -> Self {
-        let zero = Input {
-            value: [0.0; LANES],
-            square: [0.0; LANES],
-        };
-        Self {
-            inputs: vec![zero; LEADING + width(n).div_ceil(LANES)],
-        }
+        let zeros = vec![0.0; DIMENSIONS + width_of_phi(n) + LANES * n];
+        Self { values: zeros.clone(), squares: zeros }
     }
 
     /// Reads features and φ.
     #[inline(always)]
     pub(super) fn read(&mut self, features: &Features, phi: &[f64]) {
-        let (z, rest) = self.inputs.split_at_mut(LEADING);
-        for (input, q) in z.iter_mut().zip(features.as_chunks::<LANES>().0) {
-            for (lane, q) in q.iter().enumerate() {
-                let x = f64::from(*q) * STEP;
-                input.value[lane] = x;
-                input.square[lane] = x * x;
+        let n = phi.len() / 2 - 1;
+        let (z, rest) = self.values.split_at_mut(DIMENSIONS);
+        let (linear, products) = rest.split_at_mut(width_of_phi(n));
+        for (z, q) in z.iter_mut().zip(features) {
+            *z = f64::from(*q) * STEP;
+        }
+        for (f, phi) in linear.iter_mut().zip(phi) {
+            *f = *phi;
+        }
+        for (products, vote) in products.chunks_exact_mut(LANES).zip(phi) {
+            for (product, z) in products.iter_mut().zip(&*z) {
+                *product = vote * z;
             }
         }
-        for (input, phi) in rest.iter_mut().zip(phi.chunks(LANES)) {
-            for ((value, square), x) in input.value.iter_mut().zip(&mut input.square).zip(phi) {
-                *value = *x;
-                *square = x * x;
-            }
+        for (square, f) in self.squares.iter_mut().zip(&self.values) {
+            *square = f * f;
         }
     }
-}
-
-/// Mean and variance of eight weights.
-#[derive(Debug, Clone, Copy)]
-struct Weight {
-    mean: Lanes,
-    variance: Lanes,
 }
 
 /// One reading member.
@@ -76,99 +63,108 @@ struct Weight {
 pub(super) struct Reader {
     variance: f64,
     gamma: f64,
-    inputs: usize,
-    weights: Vec<Weight>,
+    experts: usize,
+    /// Whether it reads the products of votes with z: whom to trust where.
+    crosses: bool,
+    means: Vec<f64>,
+    variances: Vec<f64>,
 }
 
 #[inline(always)]
-fn sum(lanes: Lanes) -> f64 {
+fn sum(lanes: [f64; LANES]) -> f64 {
     let [a, b, c, d, e, f, g, h] = lanes;
     ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+/// Sum of a·b in eight lanes.
+#[inline(always)]
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += a[lane] * b[lane];
+        }
+    }
+    sum(lanes)
 }
 
 impl Reader {
     /// Prior variance `variance` for the coordinates of z (.1 for φ's), memory 0 < γ <= 1.
     pub(super) fn new(n: usize, variance: f64, gamma: f64) -> Self {
-        let inputs = DIMENSIONS + 2 * n + 1;
-        let weight = |variance| Weight {
-            mean: [0.0; LANES],
-            variance: [variance; LANES],
-        };
-        let mut weights = vec![weight(variance); LEADING];
-        weights.resize(LEADING + width(n).div_ceil(LANES), weight(VARIANCE));
-        // Lanes past the last input are zero throughout.
-        let variances = weights.iter_mut().flat_map(|weight| &mut weight.variance);
-        variances.skip(inputs).for_each(|x| *x = 0.0);
-        Self {
-            variance,
-            gamma,
-            inputs,
-            weights,
-        }
+        let mut variances = vec![variance; DIMENSIONS];
+        variances.resize(DIMENSIONS + 2 * n + 1, VARIANCE);
+        variances.resize(DIMENSIONS + width_of_phi(n), 0.0);
+        Self { variance, gamma, experts: n, crosses: false, means: vec![0.0; variances.len()], variances }
+    }
+
+    /// One that reads the products too, with the variance of z's coordinates, and forgets nothing.
+    pub(super) fn crossing(n: usize, variance: f64) -> Self {
+        let mut reader = Self::new(n, variance, 1.0);
+        let all = reader.variances.len() + LANES * n;
+        reader.variances.resize(all, variance);
+        reader.means.resize(all, 0.0);
+        reader.crosses = true;
+        reader
     }
 
     pub(super) fn name(&self) -> String {
-        format!("reading {}/{}", self.variance, self.gamma)
+        if self.crosses {
+            format!("cross reading {}", self.variance)
+        } else {
+            format!("reading {}/{}", self.variance, self.gamma)
+        }
     }
 
     #[inline(always)]
     pub(super) fn see(&self, text: &Text) -> Seen {
-        let (mut s, mut u) = ([0.0; LANES], [0.0; LANES]);
-        for (input, weight) in text.inputs.iter().zip(&self.weights) {
-            for lane in 0..LANES {
-                s[lane] += input.value[lane] * weight.mean[lane];
-                u[lane] += input.square[lane] * weight.variance[lane];
-            }
-        }
-        Seen {
-            s: sum(s),
-            u: sum(u),
-        }
+        Seen { s: dot(&text.values, &self.means), u: dot(&text.squares, &self.variances) }
     }
 
     /// Learns the target of the round seen, q = σ(s).
-    #[inline(always)]
     pub(super) fn learn(&mut self, text: &Text, q: f64, target: f64) {
-        let h = curvature(q);
-        let off = target - q;
-        let (z, phi) = self.weights.split_at_mut(LEADING);
-        let (z_inputs, phi_inputs) = text.inputs.split_at(LEADING);
+        let (h, off) = (curvature(q), target - q);
         if self.gamma < 1.0 {
-            learn::<true>(z, z_inputs, 1.0 / self.gamma, self.variance, h, off);
-            learn::<true>(phi, phi_inputs, 1.0 / self.gamma, VARIANCE, h, off);
-        } else {
-            learn::<false>(z, z_inputs, 1.0, self.variance, h, off);
-            learn::<false>(phi, phi_inputs, 1.0, VARIANCE, h, off);
+            let inverse = 1.0 / self.gamma;
+            let (z, rest) = self.variances.split_at_mut(DIMENSIONS);
+            widen(z, inverse, self.variance);
+            // φ's; a crossing member forgets nothing.
+            widen(rest, inverse, VARIANCE);
+        }
+        let inputs = text.values.iter().zip(&text.squares);
+        let weights = self.variances.iter_mut().zip(&mut self.means);
+        // One flat loop, so that it is vectorised along the numbers.
+        for ((variance, mean), (f, square)) in weights.zip(inputs) {
+            *variance /= 1.0 + h * square * *variance;
+            *mean += *variance * f * off;
         }
     }
 
+    /// Whether a place is an input: φ is filled up with others to a whole number of eights.
+    fn is_input(&self, at: usize) -> bool {
+        at < DIMENSIONS + 2 * self.experts + 1 || at >= DIMENSIONS + width_of_phi(self.experts)
+    }
+
+    fn inputs(&self) -> usize {
+        let products = if self.crosses { LANES } else { 0 };
+        DIMENSIONS + 2 * self.experts + 1 + products * self.experts
+    }
+
     pub(super) fn len(&self) -> usize {
-        2 * self.inputs
+        2 * self.inputs()
     }
 
     /// w, then P.
     pub(super) fn save(&self, out: &mut Vec<f64>) {
-        out.extend(
-            self.weights
-                .iter()
-                .flat_map(|weight| weight.mean)
-                .take(self.inputs),
-        );
-        out.extend(
-            self.weights
-                .iter()
-                .flat_map(|weight| weight.variance)
-                .take(self.inputs),
-        );
+        for part in [&self.means, &self.variances] {
+            let places = part.iter().enumerate();
+            out.extend(places.filter(|(at, _)| self.is_input(*at)).map(|(_, x)| *x));
+        }
     }
 
     pub(super) fn check(&self, state: &[f64]) -> Result<(), BadState> {
         check(state, self.len(), -1e6..=1e6)?;
-        if state
-            .iter()
-            .skip(self.inputs)
-            .any(|variance| *variance < 0.0)
-        {
+        let mut variances = state.iter().skip(self.inputs());
+        if variances.any(|variance| *variance < 0.0) {
             return Err(BadState::OutOfRange);
         }
         Ok(())
@@ -176,39 +172,23 @@ impl Reader {
 
     pub(super) fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         self.check(state)?;
-        let (means, variances) = state.split_at(self.inputs);
-        let to = self.weights.iter_mut().flat_map(|weight| &mut weight.mean);
-        to.zip(means).for_each(|(to, x)| *to = *x);
-        let to = self
-            .weights
-            .iter_mut()
-            .flat_map(|weight| &mut weight.variance);
-        to.zip(variances).for_each(|(to, x)| *to = *x);
+        let mut saved = state.iter();
+        let places: Vec<bool> = (0..self.means.len()).map(|at| self.is_input(at)).collect();
+        for part in [&mut self.means, &mut self.variances] {
+            for (x, _) in part.iter_mut().zip(&places).filter(|(_, input)| **input) {
+                *x = saved.next().copied().unwrap_or_default();
+            }
+        }
         Ok(())
     }
 }
 
-/// P ← min(P/γ, prior) where it forgets; P ← P / (1 + h f² P); w ← w + P f (y - q).
+/// P ← min(P/γ, prior).
 #[inline(always)]
-fn learn<const FORGETS: bool>(
-    weights: &mut [Weight],
-    inputs: &[Input],
-    inverse: f64,
-    prior: f64,
-    h: f64,
-    off: f64,
-) {
-    for (weight, input) in weights.iter_mut().zip(inputs) {
-        for lane in 0..LANES {
-            let mut variance = weight.variance[lane];
-            if FORGETS {
-                variance *= inverse;
-                variance = if variance < prior { variance } else { prior };
-            }
-            variance /= 1.0 + h * input.square[lane] * variance;
-            weight.variance[lane] = variance;
-            weight.mean[lane] += variance * input.value[lane] * off;
-        }
+fn widen(variances: &mut [f64], inverse: f64, prior: f64) {
+    for variance in variances {
+        let widened = *variance * inverse;
+        *variance = if widened < prior { widened } else { prior };
     }
 }
 
@@ -225,11 +205,7 @@ impl Reading {
     /// A reading member over n experts.
     #[must_use]
     pub fn new(n: usize, variance: f64, gamma: f64) -> Self {
-        Self {
-            reader: Reader::new(n, variance, gamma),
-            text: Text::new(n),
-            phi: vec![0.0; width(n)],
-        }
+        Self { reader: Reader::new(n, variance, gamma), text: Text::new(n), phi: vec![0.0; width(n)] }
     }
 
     fn see(&mut self, round: &Sight<'_>) -> Option<Seen> {
@@ -257,10 +233,7 @@ impl Learner for Reading {
     }
 
     fn masses(&self) -> Vec<Mass> {
-        vec![Mass {
-            member: self.reader.name(),
-            mass: 1.0,
-        }]
+        vec![Mass { member: self.reader.name(), mass: 1.0 }]
     }
 
     fn save(&self, out: &mut Vec<f64>) {

@@ -1,10 +1,8 @@
 //! Which learner, with which parameters: parsed, checked, built, and written down for the state hash.
 
 use super::super::draw::Draws;
-use super::parameters::{Noise, Parameter, Value};
-use super::{
-    Learner, adahedge, adanormalhedge, brier, default, fixed_share, fpl, grid, hedge, log_loss,
-};
+use super::{Learner, adahedge, adanormalhedge, brier, default, fixed_share, fpl, grid, hedge, log_loss};
+use super::{Name, Noise, Parameter, SpecError, Value};
 use super::{majority, reading, squint, stacking, weighted_majority};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -12,100 +10,6 @@ use std::str::FromStr;
 
 /// Experts that one learner takes at most: stacking's matrix grows with their square.
 pub const MOST_EXPERTS: usize = 256;
-
-/// The learners there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)] // docs/learning.md; each has its file
-pub enum Name {
-    WeightedMajority,
-    Hedge,
-    Fpl,
-    AdaHedge,
-    Squint,
-    AdaNormalHedge,
-    FixedShare,
-    FixedShareGrid,
-    LogLoss,
-    Brier,
-    Stacking,
-    Reading,
-    Default,
-    Majority,
-}
-
-impl Name {
-    /// All of them, in the order of the tables.
-    pub const ALL: [Self; 14] = [
-        Self::WeightedMajority,
-        Self::Hedge,
-        Self::Fpl,
-        Self::AdaHedge,
-        Self::Squint,
-        Self::AdaNormalHedge,
-        Self::FixedShare,
-        Self::FixedShareGrid,
-        Self::LogLoss,
-        Self::Brier,
-        Self::Stacking,
-        Self::Reading,
-        Self::Default,
-        Self::Majority,
-    ];
-
-    /// The name, as in `--learner`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WeightedMajority => "weighted-majority",
-            Self::Hedge => "hedge",
-            Self::Fpl => "fpl",
-            Self::AdaHedge => "adahedge",
-            Self::Squint => "squint",
-            Self::AdaNormalHedge => "adanormalhedge",
-            Self::FixedShare => "fixed-share",
-            Self::FixedShareGrid => "fixed-share-grid",
-            Self::LogLoss => "log-loss",
-            Self::Brier => "brier",
-            Self::Stacking => "stacking",
-            Self::Reading => "reading",
-            Self::Default => "default",
-            Self::Majority => "majority",
-        }
-    }
-
-    /// The parameters that it takes; any other is refused.
-    #[must_use]
-    pub fn takes(self) -> &'static [Parameter] {
-        use Parameter::{Alpha, Beta, Eta, Gamma, Noise, Prior, Seed, Variance};
-        match self {
-            Self::WeightedMajority => &[Eta, Beta],
-            Self::Hedge => &[Eta, Prior],
-            Self::Fpl => &[Eta, Noise, Seed],
-            Self::Squint | Self::AdaNormalHedge | Self::LogLoss | Self::Brier => &[Prior],
-            Self::FixedShare => &[Eta, Alpha, Prior],
-            Self::Stacking => &[Gamma],
-            Self::Reading => &[Variance, Gamma],
-            Self::AdaHedge | Self::FixedShareGrid | Self::Default | Self::Majority => &[],
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Name {
-    type Err = SpecError;
-
-    fn from_str(text: &str) -> Result<Self, SpecError> {
-        Self::ALL
-            .into_iter()
-            .find(|name| name.as_str() == text)
-            .ok_or_else(|| SpecError::Unknown(text.to_owned()))
-    }
-}
 
 /// A learner's name and the parameters that were given for it; what was not has a default:
 ///
@@ -139,118 +43,12 @@ pub struct LearnerSpec {
     pub prior: Option<Vec<(String, f64)>>,
 }
 
-/// Why a learner cannot be had.
-#[derive(Debug, Clone, PartialEq)]
-pub enum SpecError {
-    /// No learner has this name.
-    Unknown(String),
-    /// This learner has no such parameter.
-    NotTaken {
-        /// The learner.
-        name: Name,
-        /// What was given.
-        parameter: Parameter,
-    },
-    /// A value out of range.
-    OutOfRange {
-        /// What was given.
-        parameter: Parameter,
-        /// Its value.
-        value: f64,
-    },
-    /// A value that does not read.
-    Unreadable {
-        /// What was given.
-        parameter: Parameter,
-        /// Its text.
-        found: String,
-    },
-    /// Text that is no `name` or `name key=value ...`.
-    Syntax(String),
-    /// η and β of Weighted Majority that are not 1 - one another.
-    EtaAgainstBeta,
-    /// Prior masses that do not name every expert once, or do not add up to 1.
-    Prior,
-    /// No expert at all.
-    NoExperts,
-    /// More experts than [`MOST_EXPERTS`].
-    TooManyExperts(usize),
-    /// Experts that are not in the strict order of their UTF-8 bytes.
-    ExpertOrder {
-        /// The id that is not above the one before it.
-        at: String,
-    },
-}
-
-impl fmt::Display for SpecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown(text) => {
-                write!(f, "no learner is called {text:?}; there are")?;
-                Name::ALL.iter().try_for_each(|name| write!(f, " {name}"))
-            }
-            Self::NotTaken { name, parameter } => {
-                write!(f, "the learner {name} takes no {parameter}")?;
-                match name.takes() {
-                    [] => f.write_str(" (it has no parameters)"),
-                    takes => {
-                        f.write_str(" (it takes")?;
-                        takes
-                            .iter()
-                            .try_for_each(|parameter| write!(f, " {parameter}"))?;
-                        f.write_str(")")
-                    }
-                }
-            }
-            Self::OutOfRange { parameter, value } => {
-                write!(
-                    f,
-                    "{parameter} = {value} is out of range: {}",
-                    parameter.expected()
-                )
-            }
-            Self::Unreadable { parameter, found } => {
-                write!(
-                    f,
-                    "{parameter} cannot be {found:?}: {}",
-                    parameter.expected()
-                )
-            }
-            Self::Syntax(text) => write!(f, "{text:?} is not a parameter: expected key=value"),
-            Self::EtaAgainstBeta => {
-                f.write_str("eta and beta contradict: beta is 1 - eta; give one of them")
-            }
-            Self::Prior => write!(f, "the prior must be {}", Parameter::Prior.expected()),
-            Self::NoExperts => f.write_str("a learner needs at least one expert"),
-            Self::TooManyExperts(n) => write!(f, "{n} experts are more than {MOST_EXPERTS}"),
-            Self::ExpertOrder { at } => {
-                write!(
-                    f,
-                    "experts must be in the order of their ids' bytes, each once: {at:?} is out of place"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for SpecError {}
-
 impl LearnerSpec {
     /// A learner with all its defaults.
     #[must_use]
     pub fn new(name: Name) -> Self {
         let (eta, beta, alpha, gamma, variance) = (None, None, None, None, None);
-        Self {
-            name,
-            eta,
-            beta,
-            alpha,
-            gamma,
-            variance,
-            noise: None,
-            seed: None,
-            prior: None,
-        }
+        Self { name, eta, beta, alpha, gamma, variance, noise: None, seed: None, prior: None }
     }
 
     /// The same without the parameters that this learner does not take: for one command line over
@@ -260,9 +58,9 @@ impl LearnerSpec {
         let takes = |parameter| name.takes().contains(&parameter);
         Self {
             name,
-            eta: self.eta.filter(|eta| {
-                takes(Parameter::Eta) && (name != Name::WeightedMajority || *eta < 1.0)
-            }),
+            eta: self
+                .eta
+                .filter(|eta| takes(Parameter::Eta) && (name != Name::WeightedMajority || *eta < 1.0)),
             beta: self.beta.filter(|_| takes(Parameter::Beta)),
             alpha: self.alpha.filter(|_| takes(Parameter::Alpha)),
             gamma: self.gamma.filter(|_| takes(Parameter::Gamma)),
@@ -290,18 +88,11 @@ impl LearnerSpec {
             (Parameter::Seed, self.seed.is_some()),
             (Parameter::Prior, self.prior.is_some()),
         ];
-        let given = numbers
-            .iter()
-            .map(|(parameter, value)| (*parameter, value.is_some()))
-            .chain(others);
-        if let Some((parameter, _)) = given
-            .into_iter()
-            .find(|(p, given)| *given && !self.name.takes().contains(p))
+        let given = numbers.iter().map(|(parameter, value)| (*parameter, value.is_some())).chain(others);
+        if let Some((parameter, _)) =
+            given.into_iter().find(|(p, given)| *given && !self.name.takes().contains(p))
         {
-            return Err(SpecError::NotTaken {
-                name: self.name,
-                parameter,
-            });
+            return Err(SpecError::NotTaken { name: self.name, parameter });
         }
         for (parameter, value) in numbers {
             if let Some(value) = value.filter(|value| !parameter.admits(*value)) {
@@ -310,10 +101,7 @@ impl LearnerSpec {
         }
         if self.name == Name::WeightedMajority {
             if let Some(value) = self.eta.filter(|eta| *eta >= 1.0) {
-                return Err(SpecError::OutOfRange {
-                    parameter: Parameter::Eta,
-                    value,
-                });
+                return Err(SpecError::OutOfRange { parameter: Parameter::Eta, value });
             }
             // Doubles: 1 - .9 is not .1, so what a person would call equal is.
             if let (Some(eta), Some(beta)) = (self.eta, self.beta)
@@ -324,9 +112,7 @@ impl LearnerSpec {
         }
         if let Some(prior) = &self.prior {
             let sum: f64 = prior.iter().map(|(_, mass)| mass).sum();
-            if prior.iter().any(|(_, mass)| mass.is_nan() || *mass <= 0.0)
-                || (sum - 1.0).abs() > 1e-9
-            {
+            if prior.iter().any(|(_, mass)| mass.is_nan() || *mass <= 0.0) || (sum - 1.0).abs() > 1e-9 {
                 return Err(SpecError::Prior);
             }
         }
@@ -334,8 +120,7 @@ impl LearnerSpec {
     }
 
     fn beta_or_default(&self) -> f64 {
-        self.beta
-            .unwrap_or_else(|| self.eta.map_or(0.5, |eta| 1.0 - eta))
+        self.beta.unwrap_or_else(|| self.eta.map_or(0.5, |eta| 1.0 - eta))
     }
 
     fn eta_or(&self, default: f64) -> f64 {
@@ -346,8 +131,7 @@ impl LearnerSpec {
     #[must_use]
     pub fn parameters(&self) -> Vec<(&'static str, Value)> {
         let number = |parameter: Parameter, x| (parameter.as_str(), Value::Number(x));
-        let text =
-            |parameter: Parameter, text: &str| (parameter.as_str(), Value::Text(text.to_owned()));
+        let text = |parameter: Parameter, text: &str| (parameter.as_str(), Value::Text(text.to_owned()));
         let mut list = match self.name {
             Name::WeightedMajority => vec![number(Parameter::Beta, self.beta_or_default())],
             Name::Hedge => vec![match self.eta {
@@ -363,10 +147,7 @@ impl LearnerSpec {
                 number(Parameter::Eta, self.eta_or(DEFAULT_SHARE_ETA)),
                 number(Parameter::Alpha, self.alpha.unwrap_or(DEFAULT_ALPHA)),
             ],
-            Name::Stacking => vec![number(
-                Parameter::Gamma,
-                self.gamma.unwrap_or(DEFAULT_GAMMA),
-            )],
+            Name::Stacking => vec![number(Parameter::Gamma, self.gamma.unwrap_or(DEFAULT_GAMMA))],
             Name::Reading => vec![
                 number(Parameter::Variance, self.variance.unwrap_or(1.0)),
                 number(Parameter::Gamma, self.gamma.unwrap_or(1.0)),
@@ -376,10 +157,7 @@ impl LearnerSpec {
         if let Some(prior) = &self.prior {
             let mut prior = prior.clone();
             prior.sort_by(|a, b| a.0.cmp(&b.0));
-            let masses: Vec<String> = prior
-                .iter()
-                .map(|(id, mass)| format!("{id:?}:{mass}"))
-                .collect();
+            let masses: Vec<String> = prior.iter().map(|(id, mass)| format!("{id:?}:{mass}")).collect();
             list.push(text(Parameter::Prior, &masses.join(",")));
         }
         list
@@ -390,12 +168,8 @@ impl LearnerSpec {
     #[must_use]
     pub fn canonical(&self) -> String {
         let parameters = self.parameters();
-        let pairs = parameters
-            .iter()
-            .map(|(name, value)| format!(" {name}={value}"));
-        std::iter::once(self.name.as_str().to_owned())
-            .chain(pairs)
-            .collect()
+        let pairs = parameters.iter().map(|(name, value)| format!(" {name}={value}"));
+        std::iter::once(self.name.as_str().to_owned()).chain(pairs).collect()
     }
 
     /// Sixteen hexadecimal digits that tell seeds apart and do not give them away.
@@ -403,11 +177,7 @@ impl LearnerSpec {
         let mut hash = Sha256::new();
         hash.update(b"aegis seed 1");
         hash.update(self.seed.as_deref().unwrap_or_default());
-        hash.finalize()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn prior(&self, experts: &[&str]) -> Result<Vec<f64>, SpecError> {
@@ -417,17 +187,8 @@ impl LearnerSpec {
         if prior.len() != experts.len() {
             return Err(SpecError::Prior);
         }
-        let mass = |id: &&str| {
-            prior
-                .iter()
-                .find(|(name, _)| name == id)
-                .map(|(_, mass)| *mass)
-        };
-        experts
-            .iter()
-            .map(mass)
-            .collect::<Option<_>>()
-            .ok_or(SpecError::Prior)
+        let mass = |id: &&str| prior.iter().find(|(name, _)| name == id).map(|(_, mass)| *mass);
+        experts.iter().map(mass).collect::<Option<_>>().ok_or(SpecError::Prior)
     }
 
     /// Builds the learner over `experts`, which are in the order of their UTF-8 bytes; `policy` keys
@@ -443,59 +204,40 @@ impl LearnerSpec {
         if experts.len() > MOST_EXPERTS {
             return Err(SpecError::TooManyExperts(experts.len()));
         }
-        if let Some([_, at]) = experts
-            .array_windows()
-            .find(|[before, after]| before.as_bytes() >= after.as_bytes())
+        if let Some([_, at]) =
+            experts.array_windows().find(|[before, after]| before.as_bytes() >= after.as_bytes())
         {
-            return Err(SpecError::ExpertOrder {
-                at: (*at).to_owned(),
-            });
+            return Err(SpecError::ExpertOrder { at: (*at).to_owned() });
         }
         let prior = self.prior(experts)?;
         let n = experts.len();
         Ok(match self.name {
-            Name::WeightedMajority => Box::new(weighted_majority::WeightedMajority::new(
-                experts,
-                self.beta_or_default(),
-            )),
+            Name::WeightedMajority => {
+                Box::new(weighted_majority::WeightedMajority::new(experts, self.beta_or_default()))
+            }
             Name::Hedge => Box::new(match self.eta {
                 Some(eta) => hedge::Hedge::fixed(experts, &prior, eta),
                 None if self.prior.is_some() => {
-                    return Err(SpecError::NotTaken {
-                        name: self.name,
-                        parameter: Parameter::Prior,
-                    });
+                    return Err(SpecError::NotTaken { name: self.name, parameter: Parameter::Prior });
                 }
                 None => hedge::Hedge::anytime(experts, &prior),
             }),
             Name::Fpl => {
                 let draws = Draws::new(self.seed.as_deref().unwrap_or_default(), policy);
                 let noise = self.noise.unwrap_or_default();
-                Box::new(fpl::Fpl::new(
-                    experts,
-                    &prior,
-                    self.eta_or(DEFAULT_FPL_ETA),
-                    noise,
-                    draws,
-                ))
+                Box::new(fpl::Fpl::new(experts, &prior, self.eta_or(DEFAULT_FPL_ETA), noise, draws))
             }
             Name::AdaHedge => Box::new(adahedge::AdaHedge::new(experts)),
             Name::Squint => Box::new(squint::Squint::new(experts, &prior)),
             Name::AdaNormalHedge => Box::new(adanormalhedge::AdaNormalHedge::new(experts, &prior)),
             Name::FixedShare => {
-                let (eta, alpha) = (
-                    self.eta_or(DEFAULT_SHARE_ETA),
-                    self.alpha.unwrap_or(DEFAULT_ALPHA),
-                );
+                let (eta, alpha) = (self.eta_or(DEFAULT_SHARE_ETA), self.alpha.unwrap_or(DEFAULT_ALPHA));
                 Box::new(fixed_share::FixedShare::new(experts, &prior, eta, alpha))
             }
             Name::FixedShareGrid => Box::new(grid::FixedShareGrid::new(experts)),
             Name::LogLoss => Box::new(log_loss::LogLoss::new(experts, &prior)),
             Name::Brier => Box::new(brier::Brier::new(experts, &prior)),
-            Name::Stacking => Box::new(stacking::Stacking::new(
-                n,
-                self.gamma.unwrap_or(DEFAULT_GAMMA),
-            )),
+            Name::Stacking => Box::new(stacking::Stacking::new(n, self.gamma.unwrap_or(DEFAULT_GAMMA))),
             Name::Reading => {
                 let (variance, gamma) = (self.variance.unwrap_or(1.0), self.gamma.unwrap_or(1.0));
                 Box::new(reading::Reading::new(n, variance, gamma))
@@ -526,14 +268,9 @@ impl FromStr for LearnerSpec {
         let mut words = text.split_ascii_whitespace();
         let mut spec = Self::new(words.next().unwrap_or_default().parse()?);
         for word in words {
-            let (key, value) = word
-                .split_once('=')
-                .ok_or_else(|| SpecError::Syntax(word.to_owned()))?;
+            let (key, value) = word.split_once('=').ok_or_else(|| SpecError::Syntax(word.to_owned()))?;
             let number = |parameter| {
-                value.parse::<f64>().map_err(|_| SpecError::Unreadable {
-                    parameter,
-                    found: value.to_owned(),
-                })
+                value.parse::<f64>().map_err(|_| SpecError::Unreadable { parameter, found: value.to_owned() })
             };
             match key {
                 "eta" if value == "anytime" && spec.name == Name::Hedge => spec.eta = None,

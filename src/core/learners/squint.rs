@@ -42,9 +42,7 @@ fn short_evidence(r: f64, v: f64) -> f64 {
         (0.981_560_634_246_719_2, 0.047_175_336_386_511_83),
     ];
     let at = |eta: f64| exp(eta * (r - eta * v));
-    RULE.iter()
-        .map(|(x, weight)| 0.25 * weight * (at(0.25 - 0.25 * x) + at(0.25 + 0.25 * x)))
-        .sum()
+    RULE.iter().map(|(x, weight)| 0.25 * weight * (at(0.25 - 0.25 * x) + at(0.25 + 0.25 * x))).sum()
 }
 
 /// Squint over experts.
@@ -86,11 +84,7 @@ impl Squint {
 
     fn weigh(&self, awake: impl Fn(usize) -> bool, out: &mut [f64]) -> f64 {
         for (at, (out, exponent)) in out.iter_mut().zip(&self.exponents).enumerate() {
-            *out = if awake(at) {
-                *exponent
-            } else {
-                f64::NEG_INFINITY
-            };
+            *out = if awake(at) { *exponent } else { f64::NEG_INFINITY };
         }
         let top = greatest(out);
         let mut total = 0.0;
@@ -103,10 +97,7 @@ impl Squint {
 
     fn weigh_awake(&mut self, votes: &[f64]) -> f64 {
         let mut masses = std::mem::take(&mut self.masses);
-        let total = self.weigh(
-            |at| votes.get(at).is_some_and(|vote| !vote.is_nan()),
-            &mut masses,
-        );
+        let total = self.weigh(|at| votes.get(at).is_some_and(|vote| !vote.is_nan()), &mut masses);
         self.masses = masses;
         total
     }
@@ -122,17 +113,8 @@ impl Learner for Squint {
         let total = self.weigh_awake(round.votes);
         let p = mean(round.votes, &self.masses, total);
         let played = super::mix::played(round.votes, &self.masses, total, target);
-        for ((regret, square), vote) in self
-            .regret
-            .iter_mut()
-            .zip(&mut self.square)
-            .zip(round.votes)
-        {
-            let r = if vote.is_nan() {
-                0.0
-            } else {
-                played - (vote - target).abs()
-            };
+        for ((regret, square), vote) in self.regret.iter_mut().zip(&mut self.square).zip(round.votes) {
+            let r = if vote.is_nan() { 0.0 } else { played - (vote - target).abs() };
             *regret += r;
             *square += r * r;
         }
@@ -141,10 +123,7 @@ impl Learner for Squint {
     }
 
     fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
-        let total = self.weigh(
-            |at| round.votes.get(at).is_some_and(|vote| !vote.is_nan()),
-            out,
-        );
+        let total = self.weigh(|at| round.votes.get(at).is_some_and(|vote| !vote.is_nan()), out);
         normalise(out, total);
         true
     }
@@ -181,18 +160,12 @@ mod tests {
     /// Simpson's rule over the integral, scaled by its greatest exponent.
     fn by_hand(r: f64, v: f64) -> f64 {
         let exponent = |eta: f64| eta * (r - eta * v);
-        let peak = if v > 0.0 {
-            (r / (2.0 * v)).clamp(0.0, 0.5)
-        } else {
-            0.5
-        };
+        let peak = if v > 0.0 { (r / (2.0 * v)).clamp(0.0, 0.5) } else { 0.5 };
         let top = exponent(peak).max(exponent(0.0)).max(exponent(0.5));
         let n = 200_000;
         let h = 0.5 / f64::from(n);
         let f = |i: i32| (exponent(h * f64::from(i)) - top).exp();
-        let inner: f64 = (1..n)
-            .map(|i| f(i) * if i % 2 == 1 { 4.0 } else { 2.0 })
-            .sum();
+        let inner: f64 = (1..n).map(|i| f(i) * if i % 2 == 1 { 4.0 } else { 2.0 }).sum();
         top + (h / 3.0 * (f(0) + inner + f(n))).ln()
     }
 
@@ -208,20 +181,11 @@ mod tests {
             (0.3, 1.01),
             (0.7, 3.0),
         ];
-        let large = [
-            (30.0, 20.0),
-            (-30.0, 20.0),
-            (3.0, 400.0),
-            (500.0, 400.0),
-            (200.0, 1000.0),
-            (-2000.0, 9000.0),
-        ];
+        let large =
+            [(30.0, 20.0), (-30.0, 20.0), (3.0, 400.0), (500.0, 400.0), (200.0, 1000.0), (-2000.0, 9000.0)];
         for (r, v) in cases.into_iter().chain(large) {
             let (closed, hand) = (ln_evidence(r, v), by_hand(r, v));
-            assert!(
-                (closed - hand).abs() < 1e-11 * (1.0 + hand.abs()),
-                "R {r} V {v}: {closed} for {hand}"
-            );
+            assert!((closed - hand).abs() < 1e-11 * (1.0 + hand.abs()), "R {r} V {v}: {closed} for {hand}");
         }
     }
 

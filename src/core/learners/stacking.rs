@@ -70,17 +70,15 @@ impl Seen {
 #[inline(always)]
 pub(super) fn curvature(q: f64) -> f64 {
     let h = q * (1.0 - q);
-    if h < LEAST_CURVATURE {
-        LEAST_CURVATURE
-    } else {
-        h
-    }
+    if h < LEAST_CURVATURE { LEAST_CURVATURE } else { h }
 }
 
 /// One stacking: mean w and covariance P of the weights.
 #[derive(Debug, Clone)]
 pub(super) struct Stack {
     gamma: f64,
+    /// Prior variance of each weight.
+    variance: f64,
     inputs: usize,
     rounds: u64,
     mean: Vec<f64>,
@@ -93,23 +91,21 @@ pub(super) struct Stack {
 }
 
 impl Stack {
+    /// The stacking of n experts' votes.
     pub(super) fn new(n: usize, gamma: f64) -> Self {
-        let (inputs, width) = (2 * n + 1, width(n));
+        Self::with_prior(&vec![0.0; 2 * n + 1], VARIANCE, gamma)
+    }
+
+    /// A stacking of as many inputs as there are prior means of their weights.
+    pub(super) fn with_prior(means: &[f64], variance: f64, gamma: f64) -> Self {
+        let inputs = means.len();
+        let width = (inputs + 1).next_multiple_of(2);
         let mut covariance = vec![0.0; inputs * width];
-        covariance
-            .iter_mut()
-            .step_by(width + 1)
-            .for_each(|x| *x = VARIANCE);
+        covariance.iter_mut().step_by(width + 1).for_each(|x| *x = variance);
         let zeros = vec![0.0; width];
-        Self {
-            gamma,
-            inputs,
-            rounds: 0,
-            mean: zeros.clone(),
-            covariance,
-            image: zeros.clone(),
-            refreshed: zeros,
-        }
+        let mut mean = zeros.clone();
+        mean.iter_mut().zip(means).for_each(|(to, x)| *to = *x);
+        Self { gamma, variance, inputs, rounds: 0, mean, covariance, image: zeros.clone(), refreshed: zeros }
     }
 
     #[inline(always)]
@@ -120,10 +116,7 @@ impl Stack {
             s += f * mean;
             u += f * image;
         }
-        Seen {
-            s,
-            u: if u > 0.0 { u } else { 0.0 },
-        }
+        Seen { s, u: if u > 0.0 { u } else { 0.0 } }
     }
 
     /// Learns the target of the round seen last, q = σ(s).
@@ -136,7 +129,7 @@ impl Stack {
             // P/γ, then P - c P_i P_iᵀ / (1 + c P_ii): what becomes of Pφ and u follows from P_i alone.
             inverse = 1.0 / self.gamma;
             let at = (self.rounds % self.inputs as u64) as usize;
-            let c = (1.0 - self.gamma) * self.inputs as f64 / VARIANCE;
+            let c = (1.0 - self.gamma) * self.inputs as f64 / self.variance;
             let width = self.mean.len();
             let Some(row) = self.covariance.get(at * width..(at + 1) * width) else {
                 return;
@@ -147,12 +140,8 @@ impl Stack {
             let root = scale.sqrt() * inverse;
             let along = scale * inverse * towards;
             u = 0.0;
-            for (((image, refreshed), x), f) in self
-                .image
-                .iter_mut()
-                .zip(&mut self.refreshed)
-                .zip(row)
-                .zip(phi)
+            for (((image, refreshed), x), f) in
+                self.image.iter_mut().zip(&mut self.refreshed).zip(row).zip(phi)
             {
                 *image = *image * inverse - along * x;
                 *refreshed = root * x;
@@ -190,19 +179,12 @@ impl Stack {
     }
 
     pub(super) fn check(&self, state: &[f64]) -> Result<(), BadState> {
-        check(
-            state,
-            self.len(),
-            -super::GREATEST_SUM..=super::GREATEST_SUM,
-        )?;
+        check(state, self.len(), -super::GREATEST_SUM..=super::GREATEST_SUM)?;
         let rounds = state.first().copied().unwrap_or(0.0);
         let weights = state.iter().skip(1).take(self.inputs);
         let matrix = state.iter().skip(1 + self.inputs);
         let sane = rounds >= 0.0 && rounds.fract() == 0.0;
-        if sane
-            && weights.into_iter().all(|w| w.abs() < 1e6)
-            && matrix.into_iter().all(|x| x.abs() < 1e3)
-        {
+        if sane && weights.into_iter().all(|w| w.abs() < 1e6) && matrix.into_iter().all(|x| x.abs() < 1e3) {
             Ok(())
         } else {
             Err(BadState::OutOfRange)
@@ -213,11 +195,7 @@ impl Stack {
         self.check(state)?;
         let mut numbers = state.iter().copied();
         self.rounds = numbers.next().unwrap_or(0.0) as u64;
-        self.mean
-            .iter_mut()
-            .take(self.inputs)
-            .zip(&mut numbers)
-            .for_each(|(mean, x)| *mean = x);
+        self.mean.iter_mut().take(self.inputs).zip(&mut numbers).for_each(|(mean, x)| *mean = x);
         let width = self.mean.len();
         for row in 0..self.inputs {
             for column in 0..=row {
@@ -348,10 +326,7 @@ impl Stacking {
     /// Stacking on 2v - 1 over n experts with memory 0 < γ <= 1.
     #[must_use]
     pub fn new(n: usize, gamma: f64) -> Self {
-        Self {
-            stack: Stack::new(n, gamma),
-            phi: vec![0.0; width(n)],
-        }
+        Self { stack: Stack::new(n, gamma), phi: vec![0.0; width(n)] }
     }
 }
 
@@ -373,10 +348,7 @@ impl Learner for Stacking {
     }
 
     fn masses(&self) -> Vec<Mass> {
-        vec![Mass {
-            member: format!("stacking {}", self.stack.gamma),
-            mass: 1.0,
-        }]
+        vec![Mass { member: format!("stacking {}", self.stack.gamma), mass: 1.0 }]
     }
 
     fn save(&self, out: &mut Vec<f64>) {

@@ -119,11 +119,7 @@ impl Tally {
         let loss = weights.map_or(off, |weights| {
             let mut sum = 0.0;
             for (weight, vote) in weights.iter().zip(votes) {
-                sum += if vote.is_nan() {
-                    0.0
-                } else {
-                    weight * (vote - target).abs()
-                };
+                sum += if vote.is_nan() { 0.0 } else { weight * (vote - target).abs() };
             }
             sum
         });
@@ -182,10 +178,7 @@ impl Tally {
     /// target is from its mean p.
     #[must_use]
     pub fn calibration_error(&self) -> f64 {
-        let gaps = self
-            .bins
-            .iter()
-            .map(|bin| (bin.predicted - bin.observed).abs());
+        let gaps = self.bins.iter().map(|bin| (bin.predicted - bin.observed).abs());
         gaps.sum::<f64>() / self.rounds.max(1) as f64
     }
 
@@ -194,13 +187,8 @@ impl Tally {
     #[must_use]
     pub fn best_expert(&self) -> Option<usize> {
         let alone = |expert: &ExpertTally| expert.mistakes + (self.rounds - expert.awake);
-        let records = self
-            .experts
-            .iter()
-            .enumerate()
-            .filter(|(_, expert)| expert.awake > 0);
-        let best = records
-            .min_by(|(_, a), (_, b)| alone(a).cmp(&alone(b)).then(a.loss.total_cmp(&b.loss)));
+        let records = self.experts.iter().enumerate().filter(|(_, expert)| expert.awake > 0);
+        let best = records.min_by(|(_, a), (_, b)| alone(a).cmp(&alone(b)).then(a.loss.total_cmp(&b.loss)));
         best.map(|(at, _)| at)
     }
 
@@ -209,30 +197,16 @@ impl Tally {
     pub fn against(&self, expert: usize) -> Option<Against> {
         let record = self.experts.get(expert)?;
         let (awake, mistakes) = (record.awake, record.mistakes);
-        Some(Against {
-            expert,
-            rounds: self.rounds,
-            awake,
-            mistakes,
-            slept: self.slept,
-        })
+        Some(Against { expert, rounds: self.rounds, awake, mistakes, slept: self.slept })
     }
 
     /// The greatest regret against any expert, with the bound that `learner`, which played these
     /// rounds, proves for it. `None` before the first round.
     #[must_use]
     pub fn certificate(&self, learner: &dyn Learner) -> Option<Certificate> {
-        let records = self
-            .experts
-            .iter()
-            .enumerate()
-            .filter(|(_, expert)| expert.awake > 0);
+        let records = self.experts.iter().enumerate().filter(|(_, expert)| expert.awake > 0);
         let (expert, record) =
             records.max_by(|(i, a), (j, b)| a.regret().total_cmp(&b.regret()).then(j.cmp(i)))?;
-        Some(Certificate {
-            expert,
-            regret: record.regret(),
-            bound: learner.bound(&self.against(expert)?),
-        })
+        Some(Certificate { expert, regret: record.regret(), bound: learner.bound(&self.against(expert)?) })
     }
 }

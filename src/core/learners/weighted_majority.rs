@@ -31,30 +31,16 @@ impl WeightedMajority {
         let n = experts.len();
         let halvings = (1..=64u32).find(|k| beta == power(0.5, u64::from(*k)));
         let (mistakes, ballot, masses) = (vec![0; n], Vec::with_capacity(n), vec![0.0; n]);
-        Self {
-            names: owned(experts),
-            beta,
-            halvings,
-            mistakes,
-            ballot,
-            masses,
-        }
+        Self { names: owned(experts), beta, halvings, mistakes, ballot, masses }
     }
 
     /// Weights β^(mistakes - the least count awake), zero for sleepers, and their sum.
     fn awake(&self, votes: &[f64], out: &mut [f64]) -> f64 {
-        let awake = votes
-            .iter()
-            .zip(&self.mistakes)
-            .filter(|(vote, _)| !vote.is_nan());
+        let awake = votes.iter().zip(&self.mistakes).filter(|(vote, _)| !vote.is_nan());
         let least = awake.map(|(_, count)| *count).min().unwrap_or(0);
         let mut total = 0.0;
         for ((out, vote), count) in out.iter_mut().zip(votes).zip(&self.mistakes) {
-            *out = if vote.is_nan() {
-                0.0
-            } else {
-                power(self.beta, count - least)
-            };
+            *out = if vote.is_nan() { 0.0 } else { power(self.beta, count - least) };
             total += *out;
         }
         total
@@ -66,13 +52,8 @@ impl WeightedMajority {
     /// left is compared in doubles: two different sums of its powers are not known to tie.
     fn unsafe_wins(&mut self, votes: &[f64]) -> bool {
         self.ballot.clear();
-        for (vote, count) in votes
-            .iter()
-            .zip(&self.mistakes)
-            .filter(|(vote, _)| !vote.is_nan())
-        {
-            self.ballot
-                .push((*count, if flagged(*vote) { 1 } else { -1 }));
+        for (vote, count) in votes.iter().zip(&self.mistakes).filter(|(vote, _)| !vote.is_nan()) {
+            self.ballot.push((*count, if flagged(*vote) { 1 } else { -1 }));
         }
         self.ballot.sort_unstable();
         // Horner from the heaviest: balance * β^-gap + the next count's votes.
@@ -99,28 +80,17 @@ impl WeightedMajority {
             }
             at = *count;
         }
-        if self.halvings.is_some() {
-            exact >= 0
-        } else {
-            scaled >= 0.0
-        }
+        if self.halvings.is_some() { exact >= 0 } else { scaled >= 0.0 }
     }
 
     /// The unsafe side's share of the weight, put on the exact decision's side of one half.
     fn share(&mut self, votes: &[f64]) -> f64 {
         let mut masses = std::mem::take(&mut self.masses);
         let total = self.awake(votes, &mut masses);
-        let side = votes
-            .iter()
-            .zip(&masses)
-            .filter(|(vote, _)| flagged(**vote));
+        let side = votes.iter().zip(&masses).filter(|(vote, _)| flagged(**vote));
         let share = side.map(|(_, mass)| mass).sum::<f64>() / total;
         self.masses = masses;
-        if self.unsafe_wins(votes) {
-            share.max(0.5)
-        } else {
-            share.min(0.5f64.next_down())
-        }
+        if self.unsafe_wins(votes) { share.max(0.5) } else { share.min(0.5f64.next_down()) }
     }
 }
 
@@ -145,11 +115,7 @@ impl Learner for WeightedMajority {
 
     fn masses(&self) -> Vec<Mass> {
         let least = self.mistakes.iter().min().copied().unwrap_or(0);
-        let parts: Vec<f64> = self
-            .mistakes
-            .iter()
-            .map(|count| power(self.beta, count - least))
-            .collect();
+        let parts: Vec<f64> = self.mistakes.iter().map(|count| power(self.beta, count - least)).collect();
         shares(&self.names, &parts)
     }
 
@@ -183,11 +149,7 @@ impl Learner for WeightedMajority {
         let ln_inverse = -ln(self.beta);
         if against.slept {
             let others = n - 1.0;
-            let lead = if others > 0.0 {
-                (ln(others) / ln_inverse + 1e-9).floor()
-            } else {
-                0.0
-            };
+            let lead = if others > 0.0 { (ln(others) / ln_inverse + 1e-9).floor() } else { 0.0 };
             return Some(others * (m + lead + 1.0));
         }
         let ln_shrink = ln(2.0 / (1.0 + self.beta));

@@ -1,0 +1,73 @@
+//! `aegis replay`: files, and ledger topics where a configuration says which brokers.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Failure, run};
+use crate::codec;
+use crate::config;
+use crate::core::ledger::Record;
+use crate::kafka::{Connection, Followed, Follower, From};
+use crate::ops::Exit;
+use crate::replay::{Around, ReplayArgs, ReplayError, run as fold, write::Policy};
+
+/// How long the brokers may be silent before a topic's end.
+const SILENCE: Duration = Duration::from_secs(30);
+
+pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
+    let failed = |error: ReplayError| {
+        let exit = match error {
+            ReplayError::Usage(_) => Exit::Usage,
+            ReplayError::Data(_) => Exit::Data,
+            ReplayError::Unavailable(_) => Exit::Unavailable,
+            ReplayError::Internal(_) => Exit::Internal,
+        };
+        Failure::new(exit, error)
+    };
+    let mut around = Around { experts: Some(models()), ..Around::default() };
+    let mut connection = None;
+    if let Some(path) = &args.config {
+        let loaded = config::load(path, std::env::vars(), &[])?;
+        connection = Some(run::connection(&loaded.config)?);
+        around.experts = Some(loaded.config.experts.folder.clone());
+        around.policies = loaded
+            .policies
+            .policies
+            .into_values()
+            .map(|policy| Policy { name: policy.name, learner: policy.learner, mapping: policy.mapping, encoder: None })
+            .collect();
+    }
+    let mut topic = |name: &str, take: &mut dyn FnMut(Record)| match &connection {
+        Some(connection) => read(connection, name, take),
+        None => Err(format!("topic:{name} needs --config FILE, which says where the brokers are")),
+    };
+    around.topic = Some(&mut topic);
+    fold(args, &mut around, &mut io::stdout().lock(), &mut io::stderr().lock()).map_err(failed)?;
+    Ok(Exit::Success)
+}
+
+/// Where `make setup` puts the experts.
+fn models() -> PathBuf {
+    std::env::var_os("AEGIS_MODELS").map_or_else(|| Path::new("models").to_path_buf(), PathBuf::from)
+}
+
+/// Shows every record that the ledger topic holds now.
+fn read(connection: &Connection, topic: &str, take: &mut dyn FnMut(Record)) -> Result<(), String> {
+    let mut follower =
+        Follower::open(connection, topic, &From::Beginning, SILENCE).map_err(|error| error.to_string())?;
+    let mut heard = Instant::now();
+    loop {
+        match follower.poll(Duration::from_millis(100)).map_err(|error| error.to_string())? {
+            Followed::Record(record) => {
+                heard = Instant::now();
+                let Some(payload) = record.payload else { continue };
+                let read = codec::decode_record(&payload);
+                take(read.map_err(|error| format!("{topic}, offset {}: {error}", record.offset))?);
+            }
+            Followed::End => return Ok(()),
+            Followed::Skipped { .. } | Followed::Idle if heard.elapsed() < SILENCE => {}
+            _ => return Err(format!("{topic} has been silent for half a minute before its end")),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! One unit of work, step by step; the table of what follows each error is in [`outbox`](super::outbox).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::Producer;
+
+use super::failure::{Class, CommitError, again, class, left, stale};
+use super::outbox::{Delivery, Outbox};
+use super::record::{Offsets, Produced};
+use super::reports::{Place, Report, Slot, drain, enqueue};
+use super::source::Source;
+
+/// Beyond the time-out of a transaction, how long its end is waited for.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A unit of work. Dropped without a commit it is aborted.
+pub struct Unit<'a> {
+    outbox: &'a mut Outbox,
+    begun: bool,
+}
+
+impl<'a> Unit<'a> {
+    pub(super) fn new(outbox: &'a mut Outbox) -> Self {
+        Self {
+            outbox,
+            begun: false,
+        }
+    }
+
+    /// Sends records and waits until all are acknowledged: they are in their topics, and within a
+    /// transaction invisible until the commit. Returns where each went, in order.
+    ///
+    /// # Errors
+    /// See [`CommitError`]. The unit is over then: drop it.
+    pub fn send(&mut self, records: &[Produced]) -> Result<Vec<Place>, CommitError> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.begin()?;
+        let until = Instant::now() + self.outbox.patience() + GRACE;
+        let producer = self.outbox.producer()?;
+        let sending = producer.context().expect(records.len());
+        let mut refused = None;
+        for (index, record) in records.iter().enumerate() {
+            if let Err(error) = enqueue(producer, record, Slot { sending, index }, until) {
+                refused = Some((index, error));
+                break;
+            }
+        }
+        let drained = refused.is_some() || drain(producer, until);
+        let reports = producer.context().take();
+        if let Some((index, code)) = refused {
+            return Err(self.undelivered(records, index, code));
+        }
+        if !drained {
+            self.begun = false;
+            self.outbox.renew();
+            return Err(CommitError::Aborted {
+                stage: "send",
+                reason: "records are still on their way".into(),
+            });
+        }
+        match reports.iter().copied().map(Option::transpose).collect() {
+            Ok(Some(places)) => Ok(places),
+            _ => {
+                let (index, code) = culprit(records, &reports);
+                Err(self.undelivered(records, index, code))
+            }
+        }
+    }
+
+    /// Ends the unit: with the offsets that `consumed` names it counts, all of it.
+    ///
+    /// # Errors
+    /// See [`CommitError`]: the unit does not count, or nobody knows.
+    pub fn commit(mut self, consumed: Option<(&Source, &Offsets)>) -> Result<(), CommitError> {
+        let consumed = consumed.filter(|(_, offsets)| !offsets.is_empty());
+        if consumed.is_none() && !self.begun {
+            return Ok(());
+        }
+        if consumed.is_some_and(|(source, offsets)| source.membership(offsets).is_none()) {
+            self.abort()?;
+            return Err(CommitError::Stale {
+                stage: "offsets",
+                reason: "a partition is no longer this member's".into(),
+            });
+        }
+        match self.outbox.delivery() {
+            Delivery::AtLeastOnce => self.commit_offsets(consumed),
+            Delivery::ExactlyOnce { .. } => self.commit_transaction(consumed),
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), CommitError> {
+        if self.begun {
+            return Ok(());
+        }
+        self.outbox.ready()?;
+        if matches!(self.outbox.delivery(), Delivery::ExactlyOnce { .. }) {
+            let begun = self.outbox.producer()?.begin_transaction();
+            begun.map_err(|error| self.failed("begin", &error))?;
+        }
+        self.begun = true;
+        Ok(())
+    }
+
+    fn commit_offsets(&mut self, consumed: Option<(&Source, &Offsets)>) -> Result<(), CommitError> {
+        self.begun = false;
+        let Some((source, offsets)) = consumed else {
+            return Ok(());
+        };
+        let list = offsets.to_list();
+        let until = Instant::now() + self.outbox.patience();
+        again(until, || source.consumer().commit(&list, CommitMode::Sync)).map_err(|error| {
+            let (stage, reason) = ("offsets", error.to_string());
+            if stale(&error) {
+                CommitError::Stale { stage, reason }
+            } else {
+                CommitError::Aborted { stage, reason }
+            }
+        })
+    }
+
+    fn commit_transaction(
+        &mut self,
+        consumed: Option<(&Source, &Offsets)>,
+    ) -> Result<(), CommitError> {
+        self.begin()?;
+        let until = Instant::now() + self.outbox.patience() + GRACE;
+        if let Some((source, offsets)) = consumed {
+            let list = offsets.to_list();
+            let producer = self.outbox.producer()?;
+            // The proof of membership is taken afresh: an old generation's would be refused, or worse.
+            let sent = again(until, || match source.membership(offsets) {
+                Some(proof) => producer.send_offsets_to_transaction(&list, &proof, left(until)),
+                None => Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::AssignmentLost)),
+            });
+            sent.map_err(|error| self.failed("offsets", &error))?;
+        }
+        let producer = self.outbox.producer()?;
+        let committed = again(until, || producer.commit_transaction(left(until)));
+        let Err(error) = committed else {
+            self.begun = false;
+            return Ok(());
+        };
+        match class(&error) {
+            Class::Fenced | Class::Abort => Err(self.failed("commit", &error)),
+            Class::Retry | Class::Spent => {
+                self.begun = false;
+                self.outbox.renew();
+                Err(CommitError::Indefinite {
+                    reason: error.to_string(),
+                })
+            }
+        }
+    }
+
+    /// Does what the error of a step before the commit asks for.
+    fn failed(&mut self, stage: &'static str, error: &KafkaError) -> CommitError {
+        let reason = error.to_string();
+        let aborted = match class(error) {
+            Class::Fenced => {
+                self.begun = false;
+                return self.outbox.fence(error);
+            }
+            Class::Abort => self.abort(),
+            Class::Retry | Class::Spent => {
+                self.begun = false;
+                self.outbox.renew();
+                Ok(())
+            }
+        };
+        match aborted {
+            Err(fenced) => fenced,
+            Ok(()) if stale(error) => CommitError::Stale { stage, reason },
+            Ok(()) => CommitError::Aborted { stage, reason },
+        }
+    }
+
+    /// Gives the unit up because one of its records was not delivered.
+    fn undelivered(
+        &mut self,
+        records: &[Produced],
+        index: usize,
+        code: RDKafkaErrorCode,
+    ) -> CommitError {
+        use RDKafkaErrorCode as Code;
+        if let Err(fenced) = self.abort() {
+            return fenced;
+        }
+        // After a refused record the client's sequence numbers have a gap that spoils the next unit.
+        self.outbox.drop_producer();
+        let topic = records
+            .get(index)
+            .map_or_else(|| "".into(), |record| Arc::clone(&record.topic));
+        let stage = "send";
+        match code {
+            Code::MessageSizeTooLarge => CommitError::TooLarge {
+                index,
+                bytes: records.get(index).map_or(0, Produced::size),
+                topic,
+            },
+            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+                CommitError::MissingTopic { topic }
+            }
+            Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed => CommitError::Denied {
+                stage,
+                reason: format!("{topic}: {code}"),
+            },
+            _ => CommitError::Aborted {
+                stage,
+                reason: format!("{topic}: {code}"),
+            },
+        }
+    }
+
+    /// Aborts what is open. Where that fails the producer is made anew, which has the same effect.
+    ///
+    /// # Errors
+    /// [`CommitError::Fenced`] only.
+    fn abort(&mut self) -> Result<(), CommitError> {
+        if !std::mem::take(&mut self.begun) {
+            return Ok(());
+        }
+        let Ok(producer) = self.outbox.producer() else {
+            return Ok(());
+        };
+        if *self.outbox.delivery() == Delivery::AtLeastOnce {
+            return Ok(());
+        }
+        let until = Instant::now() + self.outbox.patience();
+        match again(until, || producer.abort_transaction(left(until))) {
+            Ok(()) => Ok(()),
+            Err(error) if class(&error) == Class::Fenced => Err(self.outbox.fence(&error)),
+            Err(_) => {
+                self.outbox.renew();
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Unit<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.abort() {
+            tracing::warn!(target: "kafka", %error, "a unit was left while another instance took over");
+        }
+    }
+}
+
+/// The record that tells why a sending failed: not one that was only purged because another had failed,
+/// and of a batch that was too large, the largest.
+fn culprit(records: &[Produced], reports: &[Report]) -> (usize, RDKafkaErrorCode) {
+    use RDKafkaErrorCode as Code;
+    let weight = |(index, code): &(usize, Code)| match code {
+        Code::PurgeQueue | Code::PurgeInflight => (0, 0),
+        Code::MessageSizeTooLarge => (2, records.get(*index).map_or(0, Produced::size)),
+        _ => (1, 0),
+    };
+    let failed = reports
+        .iter()
+        .enumerate()
+        .filter_map(|(index, report)| match report {
+            Some(Ok(_)) => None,
+            Some(Err(code)) => Some((index, *code)),
+            None => Some((index, Code::Fail)),
+        });
+    failed.max_by_key(weight).unwrap_or((0, Code::Fail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_that_failed_first_hand_is_named() {
+        use RDKafkaErrorCode as Code;
+        let of = |size| Produced {
+            topic: "t".into(),
+            partition: None,
+            key: None,
+            payload: Some(vec![0; size]),
+            headers: Vec::new(),
+            timestamp: None,
+        };
+        let records = [of(1), of(5), of(9), of(3)];
+        let purged = Some(Err(Code::PurgeQueue));
+        let large = Some(Err(Code::MessageSizeTooLarge));
+        let named = |reports: &[Report]| culprit(&records, reports);
+        assert_eq!(
+            named(&[purged, large, large, None]),
+            (2, Code::MessageSizeTooLarge)
+        );
+        assert_eq!(
+            named(&[
+                purged,
+                Some(Ok((0, 0))),
+                Some(Err(Code::UnknownTopic)),
+                purged
+            ]),
+            (2, Code::UnknownTopic)
+        );
+        assert_eq!(named(&[Some(Ok((0, 0))), purged]), (1, Code::PurgeQueue));
+    }
+}

@@ -1,0 +1,280 @@
+//! The whole flow on the embedded broker, in process: bad input, and the algebra of labels, each with its
+//! one outcome.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use aegis::codec;
+use aegis::config::{Config, Policies, Topics};
+use aegis::core::book::Book;
+use aegis::core::fold::{Fold, Settings};
+use aegis::core::label::{Finding, Label};
+use aegis::core::ledger::Record;
+use aegis::core::policy::Action;
+use aegis::core::predictor::Published;
+use aegis::experts::{Panel, PanelConfig};
+use aegis::kafka::embedded::Embedded;
+use aegis::kafka::{Connection, Delivery};
+use aegis::learn::{Learn, Progress};
+use aegis::ops::{Asker, Health, Shutdown};
+use aegis::score::Score;
+use aegis::topics::table;
+use support::flow::{
+    decisions, event, event_record, experts, header, label, label_record, ledger, raw, read_all, read_until, reasons,
+    send,
+};
+
+/// Score and learn on threads, over an embedded broker.
+struct Running {
+    connection: Connection,
+    topics: Topics,
+    policies: Arc<Policies>,
+    shutdown: Shutdown,
+    progress: Arc<Progress>,
+    score: JoinHandle<()>,
+    learn: JoinHandle<()>,
+    _folder: tempfile::TempDir,
+    _broker: Embedded,
+}
+
+impl Running {
+    fn start(adjust: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        experts(&folder.path().join("models"));
+        let mut config = Config::default();
+        config.learn.store = folder.path().join("store");
+        config.learn.publish_interval_ms = 50;
+        adjust(&mut config);
+        let specs = table(&config, 3);
+        let names: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
+        let broker = Embedded::start(&names).unwrap();
+        let mut connection = Connection::new(broker.bootstrap());
+        connection.settings.insert("message.max.bytes".into(), "4000000".into());
+        let panel = Arc::new(Panel::open(PanelConfig::new(folder.path().join("models"))).unwrap());
+        let (config, policies) = (Arc::new(config), Arc::new(Policies::default()));
+        let (shutdown, progress) = (Shutdown::new(), Arc::<Progress>::default());
+        let score = Score {
+            config: Arc::clone(&config),
+            policies: Arc::clone(&policies),
+            panel,
+            connection: connection.clone(),
+            delivery: Delivery::AtLeastOnce,
+            health: Health::default(),
+            shutdown: shutdown.clone(),
+        };
+        let learn = Learn {
+            config: Arc::clone(&config),
+            policies: Arc::clone(&policies),
+            connection: connection.clone(),
+            delivery: Delivery::AtLeastOnce,
+            health: Health::default(),
+            shutdown: shutdown.clone(),
+            progress: Arc::clone(&progress),
+        };
+        Self {
+            connection,
+            topics: config.topics.clone(),
+            policies,
+            shutdown,
+            progress,
+            score: thread::spawn(move || score.run().unwrap()),
+            learn: thread::spawn(move || learn.run().unwrap()),
+            _folder: folder,
+            _broker: broker,
+        }
+    }
+
+    fn send_labels(&self, labels: &[Label]) {
+        let records: Vec<_> = labels.iter().map(|label| label_record(&self.topics.labels, label)).collect();
+        // One at a time: the embedded broker's partitions are then read in this order.
+        for record in records {
+            send(&self.connection, &[record]);
+        }
+    }
+
+    fn await_labels(&self, taken: i64) {
+        while self.progress.taken() < taken {
+            assert!(!self.learn.is_finished(), "learn has stopped");
+            thread::yield_now();
+        }
+    }
+
+    /// Stops both roles; the ledger, and the last predictor.
+    fn stop(self) -> (Vec<Record>, Option<Published>, Arc<Policies>) {
+        self.shutdown.request(Asker::Program);
+        self.score.join().unwrap();
+        self.learn.join().unwrap();
+        let records = ledger(&read_all(&self.connection, &self.topics.rounds));
+        let weights = read_all(&self.connection, &self.topics.weights);
+        let last = weights.last().map(|record| codec::decode_published(record.payload.as_deref().unwrap()).unwrap());
+        (records, last, self.policies)
+    }
+}
+
+/// The fold of these records, in an order of its own.
+fn folded(records: &[Record], policies: &Policies) -> (Fold, Book) {
+    let policy = policies.get("default").unwrap();
+    let mut book = Book::new();
+    for record in records.iter().rev() {
+        book.apply(record, &mut Vec::new()).unwrap();
+    }
+    let mut fold = Fold::new(Settings::new("default", policy.learner.clone(), policy.mapping.clone()));
+    fold.all(&book);
+    fold.catch_up(&book).unwrap();
+    (fold, book)
+}
+
+#[test]
+fn every_bad_record_has_its_one_outcome_and_the_stream_goes_on() {
+    let flow = Running::start(|_| {});
+    let events = flow.topics.events.as_str();
+    let good = |number: usize, text: &str| event_record(events, &event(number, text));
+    let mut future = event(7, "dated in 2090");
+    future.time = Some(3_786_912_000_000);
+    let long = "long ".repeat(220_000);
+    let records = vec![
+        good(0, "hello"),
+        raw(events, "a", "neither Avro nor JSON"),
+        raw(events, "b", [0xC3, 0x01, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0]),
+        raw(events, "c", r#"{"id":"x","policy":"absent","text":"hello"}"#),
+        raw(events, "d", format!(r#"{{"id":"x","text":"{long}"}}"#)),
+        raw(events, "e", r#"{"text":"no id"}"#),
+        raw(events, "f", ""),
+        good(1, ""),
+        good(2, " \n\t "),
+        good(3, "a NUL \0 in the middle"),
+        good(4, "🙂 👩‍👩‍👧‍👦"),
+        good(5, "\u{202e}שלום"),
+        good(6, "I will kill the process"),
+        event_record(events, &future),
+    ];
+    let (sent, bad) = (records.len(), 6);
+    send(&flow.connection, &records);
+    let decided = read_until(&flow.connection, &flow.topics.decisions, "a decision for each good event", |records| {
+        records.len() >= sent - bad
+    });
+    let letters = read_until(&flow.connection, &flow.topics.dlq, "a dead letter for each bad event", |letters| {
+        letters.len() >= bad
+    });
+    let decided = decisions(&decided);
+    assert_eq!(decided.len(), sent - bad);
+    let by_id: BTreeMap<_, _> = decided.iter().map(|decision| (decision.id.event.as_str(), decision)).collect();
+    assert_eq!(by_id.len(), sent - bad);
+    for (id, action, p) in [("e00001", Action::Review, false), ("e00002", Action::Review, false), ("e00003", Action::Allow, true)] {
+        let decision = by_id[id];
+        assert_eq!((decision.action, decision.probability.is_some()), (action, p), "{id}");
+        assert_eq!(decision.degraded, !p, "{id}");
+    }
+    let now = by_id["e00007"].round_time;
+    assert!(now < 3_000_000_000_000, "nobody dates an event into the future: {now}");
+
+    let expected = [("NotAvro", 1), ("WrongSchema", 1), ("UnknownPolicy", 1), ("TextTooLong", 1), ("MissingField", 1), ("Empty", 1)];
+    let expected: BTreeMap<_, _> = expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    assert_eq!(reasons(&letters), expected);
+    let not_avro = letters.iter().find(|letter| header(letter, "exception.class.name") == "NotAvro").unwrap();
+    assert_eq!(not_avro.payload.as_deref(), Some(b"neither Avro nor JSON".as_slice()));
+    assert_eq!((header(not_avro, "topic").as_str(), header(not_avro, "stage").as_str()), (events, "score"));
+    for letter in &letters {
+        assert!(!header(letter, "exception.message").contains("hello"), "no message text in headers");
+    }
+    flow.stop();
+}
+
+#[test]
+fn labels_follow_the_algebra_and_each_has_its_one_outcome() {
+    let flow = Running::start(|_| {});
+    let records: Vec<_> =
+        (0..20).map(|number| event_record(&flow.topics.events, &event(number, "a kill -9 of the process"))).collect();
+    send(&flow.connection, &records);
+    read_until(&flow.connection, &flow.topics.decisions, "20 decisions", |records| records.len() >= 20);
+    let safe = |id: &str, event: &str| label(id, event, Finding::Safe);
+    let corrected = Label { corrects: Some("l2".into()), time: 2, ..label("l2c", "e00002", Finding::Safe) };
+    let correction = Label { corrects: Some("l3".into()), time: 2, ..label("l3c", "e00003", Finding::Unsafe) };
+    let retraction =
+        Label { retracts: Some("l3c".into()), verdict: None, time: 3, ..label("l3r", "e00003", Finding::Safe) };
+    let labels = vec![
+        safe("l0", "e00000"),
+        safe("l0", "e00000"),
+        label("l1", "e00001", Finding::Unsafe),
+        // The same id with other content: the newer is kept, whichever came first.
+        Label { time: 5, ..safe("l1", "e00001") },
+        Label { time: 4, ..label("l1", "e00001", Finding::Unsafe) },
+        // The correction comes before what it corrects.
+        corrected,
+        label("l2", "e00002", Finding::Unsafe),
+        safe("l3", "e00003"),
+        correction,
+        retraction,
+        Label { annotator: Some("r2".into()), ..label("l4b", "e00004", Finding::Unsafe) },
+        safe("l4", "e00004"),
+        safe("early", "e00020"),
+        Label { tenant: "other".into(), ..safe("foreign", "e00005") },
+    ];
+    flow.send_labels(&labels);
+    send(&flow.connection, &[raw(&flow.topics.labels, "x", r#"{"event_id":"e00006","tenant":"t"}"#)]);
+    let sent = i64::try_from(labels.len()).unwrap() + 1;
+    flow.await_labels(sent);
+    // The event that a label waits for comes at last.
+    send(&flow.connection, &[event_record(&flow.topics.events, &event(20, "late"))]);
+    read_until(&flow.connection, &flow.topics.rounds, "the votes of the event that a label waited for", |records| {
+        ledger(records).iter().any(|record| matches!(record, Record::Judged(judged) if judged.id.event == "e00020"))
+    });
+    let letters = read_all(&flow.connection, &flow.topics.dlq);
+    assert_eq!(reasons(&letters), BTreeMap::from([("NoVerdict".to_owned(), 1)]));
+    let (records, published, policies) = flow.stop();
+    let published = published.unwrap();
+    let (fold, book) = folded(&records, &policies);
+    assert_eq!(published.state_hash, fold.state_hash(&book), "the live state is the fold of the ledger");
+    // e00003 has no live label: its correction is retracted, and what it corrected stays dead.
+    assert_eq!(published.rounds, 5);
+    let judged: BTreeSet<_> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Judged(judged) => Some((judged.id.tenant.as_str(), judged.id.event.as_str())),
+            _ => None,
+        })
+        .collect();
+    assert!(!judged.iter().any(|(tenant, _)| *tenant == "other"), "another tenant's label finds nothing");
+    assert!(judged.contains(&("t", "e00020")), "a label that waited has joined");
+}
+
+#[test]
+fn one_changed_vote_changes_the_hash() {
+    let flow = Running::start(|_| {});
+    let records: Vec<_> = (0..4).map(|number| event_record(&flow.topics.events, &event(number, "kill"))).collect();
+    send(&flow.connection, &records);
+    read_until(&flow.connection, &flow.topics.decisions, "4 decisions", |records| records.len() >= 4);
+    flow.send_labels(&[label("a", "e00000", Finding::Unsafe), label("b", "e00001", Finding::Safe)]);
+    flow.await_labels(2);
+    let (mut records, published, policies) = flow.stop();
+    let hash = published.unwrap().state_hash;
+    let (fold, book) = folded(&records, &policies);
+    assert_eq!(fold.state_hash(&book), hash);
+    let changed = records.iter_mut().find_map(|record| match record {
+        Record::Judged(judged) => judged.votes.first_mut(),
+        _ => None,
+    });
+    changed.unwrap().score = Some(0.200_000_001);
+    let (fold, book) = folded(&records, &policies);
+    assert_ne!(fold.state_hash(&book), hash);
+}
+
+#[test]
+fn a_label_past_the_horizon_is_a_dead_letter() {
+    let flow = Running::start(|config| config.learn.horizon_days = 1);
+    let mut old = event(0, "old");
+    old.time = Some(1_600_000_000_000);
+    send(&flow.connection, &[event_record(&flow.topics.events, &old)]);
+    read_until(&flow.connection, &flow.topics.decisions, "a decision", |records| !records.is_empty());
+    flow.send_labels(&[label("late", "e00000", Finding::Safe)]);
+    flow.await_labels(1);
+    let outcome = reasons(&read_all(&flow.connection, &flow.topics.dlq));
+    let (records, published, _) = flow.stop();
+    // Read before its decision was indexed, the label waited and was refused in the ledger.
+    let refused = records.iter().any(|record| matches!(record, Record::Filed(filed) if !filed.standing.counts()));
+    assert!(outcome == BTreeMap::from([("TooLate".to_owned(), 1)]) || refused, "{outcome:?} {records:?}");
+    assert!(published.is_none(), "nothing was learned");
+}

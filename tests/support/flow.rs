@@ -1,0 +1,171 @@
+//! A small flow for tests: an expert that answers at once, events, labels, and what came of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use aegis::codec::{self, Encoding};
+use aegis::config::Topics;
+use aegis::core::decision::Decision;
+use aegis::core::event::{Event, Role, Turn};
+use aegis::core::label::{Finding, Label, Source as From};
+use aegis::core::ledger::Record;
+use aegis::kafka::{Connection, Consumed, Delivery, Followed, Follower, From as Start, Outbox, Produced};
+use sha2::{Digest, Sha256};
+
+use super::WAIT;
+
+/// Two rule experts in `folder`, which need no model: they disagree on the word "kill".
+pub fn experts(folder: &Path) {
+    for (id, severity, word) in [("strict", 0.9, "kill"), ("lenient", 0.2, "kill")] {
+        let rules = format!("base = 0.1\n[[terms]]\ncategory = \"violence\"\nseverity = {severity}\nwords = [\"{word}\"]\n");
+        let hash: String = Sha256::digest(&rules).iter().map(|byte| format!("{byte:02x}")).collect();
+        let manifest = format!(
+            "id = \"{id}\"\nkind = \"rules\"\ndescription = \"test\"\nlicence = \"MIT\"\nsource = \"test\"\n\
+             [rules]\nfile = \"rules.toml\"\nsha256 = \"{hash}\"\n"
+        );
+        let expert = folder.join(id);
+        fs::create_dir_all(&expert).unwrap();
+        fs::write(expert.join("rules.toml"), rules).unwrap();
+        fs::write(expert.join("manifest.toml"), manifest).unwrap();
+    }
+}
+
+/// Event number `number` of `conversation`.
+pub fn event(number: usize, text: &str) -> Event {
+    Event {
+        id: format!("e{number:05}"),
+        conversation: format!("c{}", number % 50),
+        tenant: "t".into(),
+        policy: "default".into(),
+        subject: Some(format!("u{}", number % 7)),
+        time: None,
+        turns: vec![Turn { role: Role::User, text: text.into() }],
+        judged: 0,
+        metadata: BTreeMap::new(),
+    }
+}
+
+/// An event's record.
+pub fn event_record(topic: &str, event: &Event) -> Produced {
+    let payload = codec::encode_event(event, Encoding::Avro).unwrap();
+    raw(topic, &event.conversation, payload)
+}
+
+/// A record of these bytes.
+pub fn raw(topic: &str, key: &str, payload: impl Into<Vec<u8>>) -> Produced {
+    Produced {
+        topic: topic.into(),
+        partition: None,
+        key: Some(key.as_bytes().to_vec()),
+        payload: Some(payload.into()),
+        headers: Vec::new(),
+        timestamp: None,
+    }
+}
+
+/// A reviewer's label.
+pub fn label(id: &str, event: &str, finding: Finding) -> Label {
+    Label {
+        id: id.into(),
+        tenant: "t".into(),
+        policy: "default".into(),
+        event: event.into(),
+        annotator: Some("r1".into()),
+        verdict: Some(finding),
+        severity: None,
+        categories: Vec::new(),
+        time: 1,
+        source: From::Review,
+        inclusion_probability: None,
+        decision: None,
+        corrects: None,
+        retracts: None,
+    }
+}
+
+/// A label's record.
+pub fn label_record(topic: &str, label: &Label) -> Produced {
+    raw(topic, &label.event, codec::encode_label(label, Encoding::Json).unwrap())
+}
+
+/// Sends records, in order.
+pub fn send(connection: &Connection, records: &[Produced]) {
+    Outbox::open(connection, Delivery::AtLeastOnce).unwrap().commit(records, None).unwrap();
+}
+
+/// Reads a topic from its beginning until `enough` says so.
+pub fn read_until(
+    connection: &Connection,
+    topic: &str,
+    what: &str,
+    mut enough: impl FnMut(&[Consumed]) -> bool,
+) -> Vec<Consumed> {
+    let mut follower = Follower::open(connection, topic, &Start::Beginning, WAIT).unwrap();
+    let until = Instant::now() + 4 * WAIT;
+    let mut records = Vec::new();
+    while !enough(&records) {
+        assert!(Instant::now() < until, "{topic}: {what} did not come; {} records did", records.len());
+        if let Followed::Record(record) = follower.poll(Duration::from_millis(100)).unwrap() {
+            records.push(record);
+        }
+    }
+    records
+}
+
+/// Everything that a topic holds now.
+pub fn read_all(connection: &Connection, topic: &str) -> Vec<Consumed> {
+    let mut follower = Follower::open(connection, topic, &Start::Beginning, WAIT).unwrap();
+    let until = Instant::now() + WAIT;
+    let mut records = Vec::new();
+    loop {
+        assert!(Instant::now() < until, "{topic} has no end");
+        match follower.poll(Duration::from_millis(100)).unwrap() {
+            Followed::Record(record) => records.push(record),
+            Followed::End => return records,
+            _ => {}
+        }
+    }
+}
+
+/// The decisions among records.
+pub fn decisions(records: &[Consumed]) -> Vec<Decision> {
+    records.iter().map(|record| codec::decode_decision(record.payload.as_deref().unwrap()).unwrap()).collect()
+}
+
+/// The ledger records among records.
+pub fn ledger(records: &[Consumed]) -> Vec<Record> {
+    let values = records.iter().filter_map(|record| record.payload.as_deref());
+    values.map(|payload| codec::decode_record(payload).unwrap()).collect()
+}
+
+/// A header of a dead letter.
+pub fn header(record: &Consumed, name: &str) -> String {
+    let name = format!("__connect.errors.{name}");
+    let (_, value) = record.headers.iter().find(|(key, _)| *key == name).unwrap();
+    String::from_utf8(value.clone().unwrap()).unwrap()
+}
+
+/// The reasons of dead letters, counted.
+pub fn reasons(records: &[Consumed]) -> BTreeMap<String, usize> {
+    let mut reasons = BTreeMap::new();
+    for record in records {
+        *reasons.entry(header(record, "exception.class.name")).or_default() += 1;
+    }
+    reasons
+}
+
+/// Topic names under a prefix.
+pub fn topics(prefix: &str) -> Topics {
+    let name = |name: &str| format!("{prefix}.{name}");
+    Topics {
+        events: name("events"),
+        decisions: name("decisions"),
+        labels: name("labels"),
+        dlq: name("dlq"),
+        rounds: name("rounds"),
+        weights: name("weights"),
+        election: name("election"),
+    }
+}

@@ -8,8 +8,9 @@ use super::{Failure, run};
 use crate::codec;
 use crate::config;
 use crate::core::ledger::Record;
+use crate::experts::PanelConfig;
 use crate::kafka::{Connection, Followed, Follower, From};
-use crate::ops::Exit;
+use crate::ops::{Exit, Progress};
 use crate::replay::{Around, ReplayArgs, ReplayError, run as fold, write::Policy};
 
 /// How long the brokers may be silent before a topic's end.
@@ -25,17 +26,24 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         };
         Failure::new(exit, error)
     };
-    let mut around = Around { experts: Some(models()), ..Around::default() };
+    let mut around = Around { panel: Some(PanelConfig::new(models())), ..Around::default() };
     let mut connection = None;
     if let Some(path) = &args.config {
         let loaded = config::load(path, std::env::vars(), &[])?;
         connection = Some(run::connection(&loaded.config)?);
-        around.experts = Some(loaded.config.experts.folder.clone());
+        let mut panel = PanelConfig::new(&loaded.config.experts.folder);
+        panel.runtime.clone_from(&loaded.config.experts.runtime);
+        around.panel = Some(panel);
         around.policies = loaded
             .policies
             .policies
             .into_values()
-            .map(|policy| Policy { name: policy.name, learner: policy.learner, mapping: policy.mapping, encoder: None })
+            .map(|policy| Policy {
+                name: policy.name,
+                learner: policy.learner,
+                mapping: policy.mapping,
+                encoder: None,
+            })
             .collect();
     }
     let mut topic = |name: &str, take: &mut dyn FnMut(Record)| match &connection {
@@ -43,6 +51,17 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         None => Err(format!("topic:{name} needs --config FILE, which says where the brokers are")),
     };
     around.topic = Some(&mut topic);
+    let mut bar = None;
+    let mut progress = |done: usize, total: usize| {
+        let shown: &mut Progress = bar.get_or_insert_with(|| Progress::start("reading texts", Some(total)));
+        shown.set(done);
+        if done == total
+            && let Some(bar) = bar.take()
+        {
+            bar.finish();
+        }
+    };
+    around.progress = Some(&mut progress);
     fold(args, &mut around, &mut io::stdout().lock(), &mut io::stderr().lock()).map_err(failed)?;
     Ok(Exit::Success)
 }

@@ -464,7 +464,7 @@ impl Scene<'_> {
         }
         let _ = write!(
             out,
-            "<section><h2>In numbers</h2><div class=\"scroll\"><table><thead><tr><th>learner or expert</th><th>mistakes</th><th>error</th><th>Brier</th><th>calibration</th><th>regret</th><th>proven</th><th>in</th></tr></thead><tbody>{rows}</tbody></table></div></section>\n",
+            "<section><h2>In numbers</h2><div class=\"scroll\"><table><thead><tr><th>learner or expert</th><th>mistakes</th><th>error</th><th>Brier</th><th>calibration</th><th>regret</th><th>proven</th><th>in</th></tr></thead><tbody>{rows}</tbody></table></div></section>",
         );
     }
 }

@@ -32,19 +32,11 @@ fn stream(rounds: usize) -> Vec<Round> {
     let mut round = || {
         let target = f64::from(u8::from(next() < 0.4));
         let votes = std::array::from_fn(|at| {
-            let leaning = if next() < 0.55 + 0.04 * at as f64 {
-                target
-            } else {
-                1.0 - target
-            };
+            let leaning = if next() < 0.55 + 0.04 * at as f64 { target } else { 1.0 - target };
             0.7 * leaning + 0.3 * next()
         });
         let features = std::array::from_fn(|_| ((next() + next() + next() - 1.5) * 70.0) as i8);
-        Round {
-            votes,
-            features,
-            target,
-        }
+        Round { votes, features, target }
     };
     (0..rounds).map(|_| round()).collect()
 }
@@ -85,16 +77,8 @@ struct PlainStack {
 impl PlainStack {
     fn new(gamma: f64) -> Self {
         let d = 2 * EXPERTS + 1;
-        let p = (0..d)
-            .map(|i| (0..d).map(|j| if i == j { 0.1 } else { 0.0 }).collect())
-            .collect();
-        Self {
-            gamma,
-            k: 0,
-            w: vec![0.0; d],
-            p,
-            image: vec![0.0; d],
-        }
+        let p = (0..d).map(|i| (0..d).map(|j| if i == j { 0.1 } else { 0.0 }).collect()).collect();
+        Self { gamma, k: 0, w: vec![0.0; d], p, image: vec![0.0; d] }
     }
 
     fn see(&mut self, phi: &[f64]) -> f64 {
@@ -175,12 +159,7 @@ impl PlainReader {
     fn new(variance: f64, gamma: f64) -> Self {
         let mut prior = vec![variance; DIMENSIONS];
         prior.resize(DIMENSIONS + 2 * EXPERTS + 1, 0.1);
-        Self {
-            gamma,
-            w: vec![0.0; prior.len()],
-            p: prior.clone(),
-            prior,
-        }
+        Self { gamma, w: vec![0.0; prior.len()], p: prior.clone(), prior }
     }
 
     fn step(&mut self, f: &[f64], target: f64) -> f64 {
@@ -221,10 +200,7 @@ fn log_odds(votes: &[f64], out: &mut [f64]) {
 
 fn ours(spec: &str) -> Box<dyn Learner> {
     let ids = ["a", "b", "c", "d", "e", "f", "g", "h"];
-    spec.parse::<LearnerSpec>()
-        .expect("a spec")
-        .build(&ids, "bench")
-        .expect("a learner")
+    spec.parse::<LearnerSpec>().expect("a spec").build(&ids, "bench").expect("a learner")
 }
 
 type Contestant<'a> = (&'static str, Box<dyn FnMut(&Round) -> f64 + 'a>);
@@ -234,37 +210,21 @@ fn learner(name: &'static str, spec: &str, read: bool, also_predict: bool) -> Co
     (
         name,
         Box::new(move |round| {
-            let sight = Sight {
-                votes: &round.votes,
-                features: read.then_some(&round.features),
-                event: "e",
-            };
-            let before = if also_predict {
-                learner.predict(&sight)
-            } else {
-                0.0
-            };
+            let sight = Sight { votes: &round.votes, features: read.then_some(&round.features), event: "e" };
+            let before = if also_predict { learner.predict(&sight) } else { 0.0 };
             before + learner.step(&sight, round.target)
         }),
     )
 }
 
 fn contestants() -> Vec<Contestant<'static>> {
-    let mut hedge = PlainHedge {
-        eta: 0.5,
-        loss: vec![0.0; EXPERTS],
-        weights: vec![0.0; EXPERTS],
-    };
+    let mut hedge = PlainHedge { eta: 0.5, loss: vec![0.0; EXPERTS], weights: vec![0.0; EXPERTS] };
     let mut stacks: Vec<PlainStack> = [1.0, 0.9995, 0.998].map(PlainStack::new).into();
     let mut odds: Vec<PlainStack> = [1.0, 0.9995].map(PlainStack::new).into();
     let mut shares: Vec<PlainShare> = [0.1, 0.3, 1.0]
         .into_iter()
         .flat_map(|eta| {
-            [0.0, 1e-4, 1e-3, 1e-2].map(|alpha| PlainShare {
-                eta,
-                alpha,
-                w: vec![0.125; EXPERTS],
-            })
+            [0.0, 1e-4, 1e-3, 1e-2].map(|alpha| PlainShare { eta, alpha, w: vec![0.125; EXPERTS] })
         })
         .collect();
     let mut readers =
@@ -272,10 +232,7 @@ fn contestants() -> Vec<Contestant<'static>> {
     let (mut signs, mut logs) = (vec![0.0; 17], vec![0.0; 17]);
     let mut f = vec![0.0; DIMENSIONS + 17];
     vec![
-        (
-            "plain hedge",
-            Box::new(move |round: &Round| hedge.step(&round.votes, round.target)),
-        ),
+        ("plain hedge", Box::new(move |round: &Round| hedge.step(&round.votes, round.target))),
         learner("hedge", "hedge eta=0.5", false, false),
         learner("hedge, predict and step", "hedge eta=0.5", false, true),
         learner("hedge, anytime", "hedge", false, false),
@@ -285,14 +242,9 @@ fn contestants() -> Vec<Contestant<'static>> {
                 phi(&round.votes, &mut signs);
                 log_odds(&round.votes, &mut logs);
                 let mut sum = 0.0;
-                stacks
-                    .iter_mut()
-                    .for_each(|stack| sum += stack.step(&signs, round.target));
-                odds.iter_mut()
-                    .for_each(|stack| sum += stack.step(&logs, round.target));
-                shares
-                    .iter_mut()
-                    .for_each(|share| sum += share.step(&round.votes, round.target));
+                stacks.iter_mut().for_each(|stack| sum += stack.step(&signs, round.target));
+                odds.iter_mut().for_each(|stack| sum += stack.step(&logs, round.target));
+                shares.iter_mut().for_each(|share| sum += share.step(&round.votes, round.target));
                 sum
             }),
         ),
@@ -304,10 +256,7 @@ fn contestants() -> Vec<Contestant<'static>> {
                     *f = f64::from(*q) * 4.0 / (127.0 * 384f64.sqrt());
                 }
                 phi(&round.votes, &mut f[DIMENSIONS..]);
-                readers
-                    .iter_mut()
-                    .map(|reader| reader.step(&f, round.target))
-                    .sum()
+                readers.iter_mut().map(|reader| reader.step(&f, round.target)).sum()
             }),
         ),
         learner("default with features", "default", true, false),
@@ -342,10 +291,7 @@ fn main() {
         times.sort_by(f64::total_cmp);
     }
     let of = |name: &str| {
-        let at = contestants
-            .iter()
-            .position(|(known, _)| *known == name)
-            .expect("a contestant");
+        let at = contestants.iter().position(|(known, _)| *known == name).expect("a contestant");
         (times[at][0], times[at][LAPS / 2])
     };
     println!("{EXPERTS} experts, ns a round: least and median of {LAPS} laps");

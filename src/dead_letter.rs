@@ -28,7 +28,9 @@ pub fn dead_letter(topic: &Arc<str>, stage: &str, record: Consumed, reason: &Rea
         ("exception.message", reason.message.clone()),
     ];
     headers.extend(
-        errors.into_iter().map(|(name, value)| (format!("__connect.errors.{name}"), Some(value.into_bytes()))),
+        errors
+            .into_iter()
+            .map(|(name, value)| (format!("__connect.errors.{name}"), Some(value.into_bytes()))),
     );
     Produced { topic: Arc::clone(topic), partition: None, key, payload, headers, timestamp }
 }

@@ -12,7 +12,8 @@ pub fn table(config: &Config, partitions: i32) -> Vec<TopicSpec> {
     let topics = &config.topics;
     let horizon = Duration::from_secs(u64::from(config.learn.horizon_days) * 86_400);
     let spec = |name: &str, partitions| TopicSpec::new(name, partitions);
-    let compacted = |name: &str| TopicSpec { exactly: true, cleanup: Some(Cleanup::Compact), ..spec(name, 1) };
+    let compacted =
+        |name: &str| TopicSpec { exactly: true, cleanup: Some(Cleanup::Compact), ..spec(name, 1) };
     vec![
         // Events and labels belong to their producers; only the clock that stamps them matters.
         TopicSpec { log_append_time: true, ..spec(&topics.events, partitions) },

@@ -19,11 +19,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("learn", &["core", "codec", "kafka", "store", "ops", "config", "dead_letter"]),
     (
         "demo",
-        &["core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn", "topics"],
+        &[
+            "core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn",
+            "topics",
+        ],
     ),
     (
         "cli",
-        &["core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn", "demo", "topics"],
+        &[
+            "core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn",
+            "demo", "topics",
+        ],
     ),
 ];
 
@@ -46,9 +52,14 @@ fn imports(text: &str) -> Vec<String> {
         .skip(1)
         .flat_map(|rest| {
             let names = match rest.strip_prefix('{') {
-                Some(group) => {
-                    group.split('}').next().unwrap_or("").split(',').map(str::trim).map(String::from).collect()
-                }
+                Some(group) => group
+                    .split('}')
+                    .next()
+                    .unwrap_or("")
+                    .split(',')
+                    .map(str::trim)
+                    .map(String::from)
+                    .collect(),
                 None => vec![rest.to_owned()],
             };
             names.into_iter().map(|name| {
@@ -95,7 +106,17 @@ fn core_knows_no_clock_no_files_and_no_threads() {
     for file in all {
         let text = fs::read_to_string(&file).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
-        for word in ["std::time", "std::fs", "std::net", "std::thread", "tokio", "metrics::", "tracing", "rdkafka", "println!"] {
+        for word in [
+            "std::time",
+            "std::fs",
+            "std::net",
+            "std::thread",
+            "tokio",
+            "metrics::",
+            "tracing",
+            "rdkafka",
+            "println!",
+        ] {
             assert!(!code.contains(word), "{} uses {word}", file.display());
         }
     }
@@ -103,7 +124,8 @@ fn core_knows_no_clock_no_files_and_no_threads() {
 
 #[test]
 fn the_parser_of_this_test_sees_imports() {
-    assert_eq!(imports("use crate::kafka::Source; // crate::no\nuse crate::{codec, ops::health};"), [
-        "kafka", "codec", "ops"
-    ]);
+    assert_eq!(
+        imports("use crate::kafka::Source; // crate::no\nuse crate::{codec, ops::health};"),
+        ["kafka", "codec", "ops"]
+    );
 }

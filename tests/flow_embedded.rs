@@ -23,8 +23,8 @@ use aegis::ops::{Asker, Health, Shutdown};
 use aegis::score::Score;
 use aegis::topics::table;
 use support::flow::{
-    decisions, event, event_record, experts, header, label, label_record, ledger, raw, read_all, read_until, reasons,
-    send,
+    decisions, event, event_record, experts, header, label, label_record, ledger, raw, read_all, read_until,
+    reasons, send,
 };
 
 /// Score and learn on threads, over an embedded broker.
@@ -109,7 +109,8 @@ impl Running {
         self.learn.join().unwrap();
         let records = ledger(&read_all(&self.connection, &self.topics.rounds));
         let weights = read_all(&self.connection, &self.topics.weights);
-        let last = weights.last().map(|record| codec::decode_published(record.payload.as_deref().unwrap()).unwrap());
+        let last =
+            weights.last().map(|record| codec::decode_published(record.payload.as_deref().unwrap()).unwrap());
         (records, last, self.policies)
     }
 }
@@ -153,17 +154,24 @@ fn every_bad_record_has_its_one_outcome_and_the_stream_goes_on() {
     ];
     let (sent, bad) = (records.len(), 6);
     send(&flow.connection, &records);
-    let decided = read_until(&flow.connection, &flow.topics.decisions, "a decision for each good event", |records| {
-        records.len() >= sent - bad
-    });
-    let letters = read_until(&flow.connection, &flow.topics.dlq, "a dead letter for each bad event", |letters| {
-        letters.len() >= bad
-    });
+    let decided =
+        read_until(&flow.connection, &flow.topics.decisions, "a decision for each good event", |records| {
+            records.len() >= sent - bad
+        });
+    let letters =
+        read_until(&flow.connection, &flow.topics.dlq, "a dead letter for each bad event", |letters| {
+            letters.len() >= bad
+        });
     let decided = decisions(&decided);
     assert_eq!(decided.len(), sent - bad);
-    let by_id: BTreeMap<_, _> = decided.iter().map(|decision| (decision.id.event.as_str(), decision)).collect();
+    let by_id: BTreeMap<_, _> =
+        decided.iter().map(|decision| (decision.id.event.as_str(), decision)).collect();
     assert_eq!(by_id.len(), sent - bad);
-    for (id, action, p) in [("e00001", Action::Review, false), ("e00002", Action::Review, false), ("e00003", Action::Allow, true)] {
+    for (id, action, p) in [
+        ("e00001", Action::Review, false),
+        ("e00002", Action::Review, false),
+        ("e00003", Action::Allow, true),
+    ] {
         let decision = by_id[id];
         assert_eq!((decision.action, decision.probability.is_some()), (action, p), "{id}");
         assert_eq!(decision.degraded, !p, "{id}");
@@ -171,8 +179,16 @@ fn every_bad_record_has_its_one_outcome_and_the_stream_goes_on() {
     let now = by_id["e00007"].round_time;
     assert!(now < 3_000_000_000_000, "nobody dates an event into the future: {now}");
 
-    let expected = [("NotAvro", 1), ("WrongSchema", 1), ("UnknownPolicy", 1), ("TextTooLong", 1), ("MissingField", 1), ("Empty", 1)];
-    let expected: BTreeMap<_, _> = expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    let expected = [
+        ("NotAvro", 1),
+        ("WrongSchema", 1),
+        ("UnknownPolicy", 1),
+        ("TextTooLong", 1),
+        ("MissingField", 1),
+        ("Empty", 1),
+    ];
+    let expected: BTreeMap<_, _> =
+        expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
     assert_eq!(reasons(&letters), expected);
     let not_avro = letters.iter().find(|letter| header(letter, "exception.class.name") == "NotAvro").unwrap();
     assert_eq!(not_avro.payload.as_deref(), Some(b"neither Avro nor JSON".as_slice()));
@@ -186,15 +202,21 @@ fn every_bad_record_has_its_one_outcome_and_the_stream_goes_on() {
 #[test]
 fn labels_follow_the_algebra_and_each_has_its_one_outcome() {
     let flow = Running::start(|_| {});
-    let records: Vec<_> =
-        (0..20).map(|number| event_record(&flow.topics.events, &event(number, "a kill -9 of the process"))).collect();
+    let records: Vec<_> = (0..20)
+        .map(|number| event_record(&flow.topics.events, &event(number, "a kill -9 of the process")))
+        .collect();
     send(&flow.connection, &records);
     read_until(&flow.connection, &flow.topics.decisions, "20 decisions", |records| records.len() >= 20);
     let safe = |id: &str, event: &str| label(id, event, Finding::Safe);
     let corrected = Label { corrects: Some("l2".into()), time: 2, ..label("l2c", "e00002", Finding::Safe) };
-    let correction = Label { corrects: Some("l3".into()), time: 2, ..label("l3c", "e00003", Finding::Unsafe) };
-    let retraction =
-        Label { retracts: Some("l3c".into()), verdict: None, time: 3, ..label("l3r", "e00003", Finding::Safe) };
+    let correction =
+        Label { corrects: Some("l3".into()), time: 2, ..label("l3c", "e00003", Finding::Unsafe) };
+    let retraction = Label {
+        retracts: Some("l3c".into()),
+        verdict: None,
+        time: 3,
+        ..label("l3r", "e00003", Finding::Safe)
+    };
     let labels = vec![
         safe("l0", "e00000"),
         safe("l0", "e00000"),
@@ -219,9 +241,16 @@ fn labels_follow_the_algebra_and_each_has_its_one_outcome() {
     flow.await_labels(sent);
     // The event that a label waits for comes at last.
     send(&flow.connection, &[event_record(&flow.topics.events, &event(20, "late"))]);
-    read_until(&flow.connection, &flow.topics.rounds, "the votes of the event that a label waited for", |records| {
-        ledger(records).iter().any(|record| matches!(record, Record::Judged(judged) if judged.id.event == "e00020"))
-    });
+    read_until(
+        &flow.connection,
+        &flow.topics.rounds,
+        "the votes of the event that a label waited for",
+        |records| {
+            ledger(records)
+                .iter()
+                .any(|record| matches!(record, Record::Judged(judged) if judged.id.event == "e00020"))
+        },
+    );
     let letters = read_all(&flow.connection, &flow.topics.dlq);
     assert_eq!(reasons(&letters), BTreeMap::from([("NoVerdict".to_owned(), 1)]));
     let (records, published, policies) = flow.stop();
@@ -244,7 +273,8 @@ fn labels_follow_the_algebra_and_each_has_its_one_outcome() {
 #[test]
 fn one_changed_vote_changes_the_hash() {
     let flow = Running::start(|_| {});
-    let records: Vec<_> = (0..4).map(|number| event_record(&flow.topics.events, &event(number, "kill"))).collect();
+    let records: Vec<_> =
+        (0..4).map(|number| event_record(&flow.topics.events, &event(number, "kill"))).collect();
     send(&flow.connection, &records);
     read_until(&flow.connection, &flow.topics.decisions, "4 decisions", |records| records.len() >= 4);
     flow.send_labels(&[label("a", "e00000", Finding::Unsafe), label("b", "e00001", Finding::Safe)]);
@@ -274,7 +304,8 @@ fn a_label_past_the_horizon_is_a_dead_letter() {
     let outcome = reasons(&read_all(&flow.connection, &flow.topics.dlq));
     let (records, published, _) = flow.stop();
     // Read before its decision was indexed, the label waited and was refused in the ledger.
-    let refused = records.iter().any(|record| matches!(record, Record::Filed(filed) if !filed.standing.counts()));
+    let refused =
+        records.iter().any(|record| matches!(record, Record::Filed(filed) if !filed.standing.counts()));
     assert!(outcome == BTreeMap::from([("TooLate".to_owned(), 1)]) || refused, "{outcome:?} {records:?}");
     assert!(published.is_none(), "nothing was learned");
 }

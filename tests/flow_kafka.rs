@@ -14,7 +14,8 @@ use aegis::core::ledger::Record;
 use aegis::core::predictor::Published;
 use aegis::kafka::{Connection, Consumed};
 use support::flow::{
-    decisions, event, event_record, experts, label, label_record, ledger, raw, read_all, read_until, reasons, send,
+    decisions, event, event_record, experts, label, label_record, ledger, raw, read_all, read_until, reasons,
+    send,
 };
 use support::kafka;
 
@@ -76,20 +77,21 @@ impl Site {
     fn replayed(&self) -> String {
         let json = self.folder.path().join("replay.json");
         let topic = format!("topic:{}", self.topic("rounds"));
-        let output = self.command(&["replay", &topic, "--json"]).arg(&json).output().unwrap();
+        let output = self.aegis(&["replay", &topic, "--json", json.to_str().unwrap()]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let summary: serde_json::Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
         summary["state_hash"].as_str().unwrap().to_owned()
     }
 
-    /// Waits for a predictor of so many rounds; every state published must have been read by then.
-    fn published(&self, rounds: u64) -> Published {
+    /// Waits for a predictor of so many rounds that reflects more of the ledger than `after`.
+    fn published(&self, rounds: u64, after: i64) -> Published {
         let last = |records: &[Consumed]| {
             let payload = records.last()?.payload.as_deref()?;
             Some(codec::decode_published(payload).unwrap())
         };
         let records = read_until(&self.connection, &self.topic("weights"), "the last predictor", |records| {
-            last(records).is_some_and(|published| published.rounds == rounds)
+            last(records)
+                .is_some_and(|published| published.rounds == rounds && published.ledger_offset > after)
         });
         last(&records).unwrap()
     }
@@ -136,7 +138,8 @@ fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
     let events: Vec<_> = (0..EVENTS).map(|number| event(number, text(number))).collect();
     let mut bad = 0;
     for (part, chunk) in events.chunks(EVENTS / 4).enumerate() {
-        let mut records: Vec<_> = chunk.iter().map(|event| event_record(&site.topic("events"), event)).collect();
+        let mut records: Vec<_> =
+            chunk.iter().map(|event| event_record(&site.topic("events"), event)).collect();
         // A poison record in the middle of the partitions.
         records.insert(records.len() / 2, raw(&site.topic("events"), &format!("bad{part}"), "poison"));
         bad += 1;
@@ -145,7 +148,8 @@ fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
             .iter()
             .step_by(5)
             .map(|event| {
-                let finding = if event.judged_text().contains("kill") { Finding::Unsafe } else { Finding::Safe };
+                let finding =
+                    if event.judged_text().contains("kill") { Finding::Unsafe } else { Finding::Safe };
                 label_record(&site.topic("labels"), &label(&format!("l-{}", event.id), &event.id, finding))
             })
             .collect();
@@ -181,7 +185,7 @@ fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
     }
 
     let labels = EVENTS / 5;
-    let published = site.published(labels as u64);
+    let published = site.published(labels as u64, 0);
     assert_eq!(hex(&published.state_hash), site.replayed());
     let records = ledger(&read_all(connection, &site.topic("rounds")));
     let filed: BTreeSet<_> = records
@@ -200,7 +204,7 @@ fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
     let learn = site.start("learn");
     let one_more = label("more", "e00001", Finding::Safe);
     send(connection, &[label_record(&site.topic("labels"), &one_more)]);
-    let published = site.published(labels as u64 + 1);
+    let published = site.published(labels as u64 + 1, 0);
     assert_eq!(hex(&published.state_hash), site.replayed(), "losing sled loses nothing");
     learn.stop();
 }
@@ -212,7 +216,10 @@ fn a_standby_takes_over_and_an_operator_edits_the_ledger() {
     let score = site.start("score");
     let first = site.start("learn");
     let events: Vec<_> = (0..60).map(|number| event(number, "hello")).collect();
-    send(connection, &events.iter().map(|event| event_record(&site.topic("events"), event)).collect::<Vec<_>>());
+    send(
+        connection,
+        &events.iter().map(|event| event_record(&site.topic("events"), event)).collect::<Vec<_>>(),
+    );
     read_until(connection, &site.topic("decisions"), "60 decisions", |records| records.len() >= 60);
     let labels = |numbers: std::ops::Range<usize>| {
         let labels = numbers.map(|number| {
@@ -223,7 +230,7 @@ fn a_standby_takes_over_and_an_operator_edits_the_ledger() {
         send(connection, &labels.collect::<Vec<_>>());
     };
     labels(0..20);
-    site.published(20);
+    site.published(20, 0);
     // The standby has a store of its own: sled is no shared thing.
     let store = site.folder.path().join("store2");
     let second = site
@@ -234,12 +241,12 @@ fn a_standby_takes_over_and_an_operator_edits_the_ledger() {
     let second = Process(second);
     first.kill();
     labels(20..40);
-    let published = site.published(40);
+    let published = site.published(40, 0);
     assert_eq!(hex(&published.state_hash), site.replayed());
 
     let edited = site.aegis(&["ledger", "quarantine", "r1"]);
     assert!(edited.status.success(), "{}", String::from_utf8_lossy(&edited.stderr));
-    let published = site.published(20);
+    let published = site.published(20, published.ledger_offset);
     assert_eq!(hex(&published.state_hash), site.replayed());
     second.stop();
     score.stop();

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use aegis::kafka::topics::{self, Cleanup, Finding, TopicSpec};
 use aegis::kafka::{
-    CommitError, Connection, Delivery, Followed, Follower, From, Lookup, Offsets, Outbox, Produced,
-    Source, Start,
+    CommitError, Connection, Delivery, Followed, Follower, From, Lookup, Offsets, Outbox, Produced, Source,
+    Start,
 };
 use rdkafka::Offset;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -18,27 +18,17 @@ mod support;
 use support::{WAIT, kafka, make, read, record};
 
 fn once(id: &str) -> Delivery {
-    Delivery::ExactlyOnce {
-        transactional_id: id.into(),
-        timeout: Duration::from_secs(4),
-    }
+    Delivery::ExactlyOnce { transactional_id: id.into(), timeout: Duration::from_secs(4) }
 }
 
 /// Deletes a partition's records before `offset`, as retention does.
 fn forget(connection: &Connection, topic: &str, partition: i32, offset: i64) {
-    let admin: AdminClient<DefaultClientContext> = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", &connection.brokers)
-        .create()
-        .unwrap();
+    let admin: AdminClient<DefaultClientContext> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &connection.brokers).create().unwrap();
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, Offset::Offset(offset))
-        .unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    let done = runtime
-        .block_on(admin.delete_records(&list, &AdminOptions::new()))
-        .unwrap();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let done = runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).unwrap();
     done.elements().iter().for_each(|one| one.error().unwrap());
 }
 
@@ -46,11 +36,7 @@ fn follow_to_end(follower: &mut Follower) -> Vec<Followed> {
     let until = Instant::now() + WAIT;
     let mut seen = Vec::new();
     loop {
-        assert!(
-            Instant::now() < until,
-            "no end after {} records",
-            seen.len()
-        );
+        assert!(Instant::now() < until, "no end after {} records", seen.len());
         match follower.poll(Duration::from_millis(100)).unwrap() {
             Followed::End => return seen,
             Followed::Idle => {}
@@ -63,11 +49,8 @@ fn follow_to_end(follower: &mut Follower) -> Vec<Followed> {
 fn topics_are_made_and_checked() {
     let connection = kafka().connection();
     let week = Duration::from_secs(7 * 86_400);
-    let ledger = TopicSpec {
-        exactly: true,
-        cleanup: Some(Cleanup::Compact),
-        ..TopicSpec::new("topics.rounds", 1)
-    };
+    let ledger =
+        TopicSpec { exactly: true, cleanup: Some(Cleanup::Compact), ..TopicSpec::new("topics.rounds", 1) };
     let labels = TopicSpec {
         cleanup: Some(Cleanup::Delete),
         log_append_time: true,
@@ -77,18 +60,9 @@ fn topics_are_made_and_checked() {
     let specs = [ledger, labels];
     let check = |specs: &[TopicSpec]| topics::check(&connection, specs, true, WAIT).unwrap();
     assert_eq!(check(&specs), [Finding::Missing, Finding::Missing]);
-    assert_eq!(
-        topics::ensure(&connection, &specs, WAIT).unwrap(),
-        [Finding::Made, Finding::Made]
-    );
-    assert_eq!(
-        topics::partitions(&connection, "topics.labels", WAIT),
-        Ok(3)
-    );
-    assert_eq!(
-        topics::ensure(&connection, &specs, WAIT).unwrap(),
-        [Finding::Fine, Finding::Fine]
-    );
+    assert_eq!(topics::ensure(&connection, &specs, WAIT).unwrap(), [Finding::Made, Finding::Made]);
+    assert_eq!(topics::partitions(&connection, "topics.labels", WAIT), Ok(3));
+    assert_eq!(topics::ensure(&connection, &specs, WAIT).unwrap(), [Finding::Fine, Finding::Fine]);
 
     // Each fault alone is found and named.
     let [ledger, labels] = specs;
@@ -96,51 +70,17 @@ fn topics_are_made_and_checked() {
         [Finding::Wrong(why)] => assert!(why.len() == 1 && why[0].contains(said), "{why:?}"),
         other => panic!("{other:?}"),
     };
-    wrong(
-        TopicSpec {
-            partitions: 2,
-            ..ledger.clone()
-        },
-        "has 1 partitions and must have 2",
-    );
-    wrong(
-        TopicSpec {
-            cleanup: Some(Cleanup::Delete),
-            ..ledger.clone()
-        },
-        "cleanup.policy=compact",
-    );
-    wrong(
-        TopicSpec {
-            log_append_time: true,
-            ..ledger
-        },
-        "message.timestamp.type=LogAppendTime",
-    );
-    wrong(
-        TopicSpec {
-            keeps: Some(week * 2),
-            ..labels.clone()
-        },
-        "retention.ms=1209600000",
-    );
-    assert_eq!(
-        check(&[TopicSpec {
-            partitions: 9,
-            ..labels
-        }]),
-        [Finding::Fine]
-    );
+    wrong(TopicSpec { partitions: 2, ..ledger.clone() }, "has 1 partitions and must have 2");
+    wrong(TopicSpec { cleanup: Some(Cleanup::Delete), ..ledger.clone() }, "cleanup.policy=compact");
+    wrong(TopicSpec { log_append_time: true, ..ledger }, "message.timestamp.type=LogAppendTime");
+    wrong(TopicSpec { keeps: Some(week * 2), ..labels.clone() }, "retention.ms=1209600000");
+    assert_eq!(check(&[TopicSpec { partitions: 9, ..labels }]), [Finding::Fine]);
 
     // The broker's clock stamps, whatever the producer says.
     let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).unwrap();
-    let dated = Produced {
-        timestamp: Some(4_000_000_000_000),
-        ..record("topics.labels", 0, "x")
-    };
+    let dated = Produced { timestamp: Some(4_000_000_000_000), ..record("topics.labels", 0, "x") };
     outbox.commit(&[dated], None).unwrap();
-    let mut source =
-        Source::subscribe(&connection, "topics", &["topics.labels"], Start::Earliest).unwrap();
+    let mut source = Source::subscribe(&connection, "topics", &["topics.labels"], Start::Earliest).unwrap();
     assert!(read(&mut source, 1)[0].timestamp.unwrap() < 4_000_000_000_000);
 }
 
@@ -149,35 +89,20 @@ fn at_least_once_commits_and_resumes() {
     let connection = kafka().connection();
     make(&connection, &[("alo.in", 3, &[]), ("alo.out", 1, &[])]);
     let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).unwrap();
-    let sent: Vec<_> = (0..3_000)
-        .map(|number| record("alo.in", number % 3, format!("{number}")))
-        .collect();
+    let sent: Vec<_> = (0..3_000).map(|number| record("alo.in", number % 3, format!("{number}"))).collect();
     let places = outbox.commit(&sent, None).unwrap();
-    assert_eq!(
-        places,
-        (0..3_000)
-            .map(|number| (number % 3, i64::from(number / 3)))
-            .collect::<Vec<_>>()
-    );
+    assert_eq!(places, (0..3_000).map(|number| (number % 3, i64::from(number / 3))).collect::<Vec<_>>());
 
     let began = Instant::now();
     let mut source = Source::subscribe(&connection, "alo", &["alo.in"], Start::Earliest).unwrap();
     let first = read(&mut source, 3_000);
     println!("joined and read 3,000 in {:?}", began.elapsed());
     let topic: Arc<str> = "alo.in".into();
-    let done: Offsets = [((topic.clone(), 0), 1_000), ((topic.clone(), 1), 400)]
-        .into_iter()
-        .collect();
-    let out: Vec<_> = first
-        .iter()
-        .take(10)
-        .map(|_| record("alo.out", 0, "o"))
-        .collect();
+    let done: Offsets = [((topic.clone(), 0), 1_000), ((topic.clone(), 1), 400)].into_iter().collect();
+    let out: Vec<_> = first.iter().take(10).map(|_| record("alo.out", 0, "o")).collect();
     outbox.commit(&out, Some((&source, &done))).unwrap();
     let until = Instant::now() + WAIT;
-    while source.health().lag.iter().map(|(_, lag)| lag).sum::<i64>() != 0
-        || !source.health().connected
-    {
+    while source.health().lag.iter().map(|(_, lag)| lag).sum::<i64>() != 0 || !source.health().connected {
         assert!(Instant::now() < until, "{:?}", source.health());
         source.poll(Duration::from_millis(100)).unwrap();
     }
@@ -185,23 +110,11 @@ fn at_least_once_commits_and_resumes() {
     drop(source);
     let mut next = Source::subscribe(&connection, "alo", &["alo.in"], Start::Earliest).unwrap();
     let rest = read(&mut next, 1_600);
-    let from = |partition| {
-        rest.iter()
-            .filter(|one| one.partition == partition)
-            .map(|one| one.offset)
-            .min()
-    };
+    let from = |partition| rest.iter().filter(|one| one.partition == partition).map(|one| one.offset).min();
     assert_eq!((from(0), from(1), from(2)), (None, Some(400), Some(0)));
-    let committed: BTreeMap<_, _> = next
-        .committed(WAIT)
-        .unwrap()
-        .into_iter()
-        .map(|((_, partition), next)| (partition, next))
-        .collect();
-    assert_eq!(
-        committed,
-        BTreeMap::from([(0, Some(1_000)), (1, Some(400)), (2, None)])
-    );
+    let committed: BTreeMap<_, _> =
+        next.committed(WAIT).unwrap().into_iter().map(|((_, partition), next)| (partition, next)).collect();
+    assert_eq!(committed, BTreeMap::from([(0, Some(1_000)), (1, Some(400)), (2, None)]));
     next.close(WAIT);
 }
 
@@ -215,10 +128,7 @@ fn a_follower_passes_markers_and_gaps() {
     let mut unit = outbox.unit();
     unit.send(&[record("follow", 0, "never")]).unwrap();
     drop(unit);
-    let tombstone = Produced {
-        payload: None,
-        ..record("follow", 0, "")
-    };
+    let tombstone = Produced { payload: None, ..record("follow", 0, "") };
     assert_eq!(outbox.commit(&[tombstone], None).unwrap(), [(0, 4)]);
 
     let mut follower = Follower::open(&connection, "follow", &From::Beginning, WAIT).unwrap();
@@ -234,33 +144,15 @@ fn a_follower_passes_markers_and_gaps() {
 
     // From behind the last record only the marker is left: that is the end as well.
     let last = From::Offsets(follower.positions());
-    assert_eq!(
-        follow_to_end(&mut Follower::open(&connection, "follow", &last, WAIT).unwrap()),
-        []
-    );
+    assert_eq!(follow_to_end(&mut Follower::open(&connection, "follow", &last, WAIT).unwrap()), []);
 
     // Retention has taken what was asked for.
     forget(&connection, "follow", 0, 3);
-    let mut late = Follower::open(
-        &connection,
-        "follow",
-        &From::Offsets(BTreeMap::from([(0, 1)])),
-        WAIT,
-    )
-    .unwrap();
+    let mut late =
+        Follower::open(&connection, "follow", &From::Offsets(BTreeMap::from([(0, 1)])), WAIT).unwrap();
     let seen = follow_to_end(&mut late);
-    assert_eq!(
-        seen[0],
-        Followed::Skipped {
-            partition: 0,
-            asked: 1,
-            from: 3
-        }
-    );
-    assert!(
-        matches!(&seen[1..], [Followed::Record(record)] if record.offset == 4),
-        "{seen:?}"
-    );
+    assert_eq!(seen[0], Followed::Skipped { partition: 0, asked: 1, from: 3 });
+    assert!(matches!(&seen[1..], [Followed::Record(record)] if record.offset == 4), "{seen:?}");
 }
 
 #[test]
@@ -277,16 +169,11 @@ fn a_follower_is_told_when_records_vanish_under_it() {
         slow.settings.insert(key.into(), value.into());
     }
     for _ in 0..20 {
-        outbox
-            .commit(&[record("vanish", 0, vec![7; 2_000])], None)
-            .unwrap();
+        outbox.commit(&[record("vanish", 0, vec![7; 2_000])], None).unwrap();
     }
     let mut follower = Follower::open(&slow, "vanish", &From::Beginning, WAIT).unwrap();
     let until = Instant::now() + WAIT;
-    while !matches!(
-        follower.poll(Duration::from_millis(100)).unwrap(),
-        Followed::Record(_)
-    ) {
+    while !matches!(follower.poll(Duration::from_millis(100)).unwrap(), Followed::Record(_)) {
         assert!(Instant::now() < until);
     }
     forget(&connection, "vanish", 0, 15);
@@ -303,18 +190,14 @@ fn a_follower_is_told_when_records_vanish_under_it() {
 #[test]
 fn lookups_find_committed_records_only() {
     let connection = kafka().connection();
-    make(
-        &connection,
-        &[("lookup", 2, &[("segment.bytes", "1048576")])],
-    );
+    make(&connection, &[("lookup", 2, &[("segment.bytes", "1048576")])]);
     let mut outbox = Outbox::open(&connection, once("lookup")).unwrap();
     let value = |number: i32| format!("{number:08}").repeat(128);
     // 20 transactions of 500: a marker after each. 1 KiB a record.
     let mut places = Vec::new();
     for begin in (0..10_000).step_by(500) {
-        let sent: Vec<_> = (begin..begin + 500)
-            .map(|number| record("lookup", number % 2, value(number)))
-            .collect();
+        let sent: Vec<_> =
+            (begin..begin + 500).map(|number| record("lookup", number % 2, value(number))).collect();
         places.extend(outbox.commit(&sent, None).unwrap());
     }
     let mut unit = outbox.unit();
@@ -323,39 +206,20 @@ fn lookups_find_committed_records_only() {
 
     let mut lookup = Lookup::open(&connection, "lookup", WAIT).unwrap();
     let marker = (0, 250);
-    let mut wanted = vec![
-        aborted,
-        places[9_999],
-        marker,
-        places[3],
-        (0, 99_999),
-        places[5_001],
-        places[3],
-    ];
+    let mut wanted = vec![aborted, places[9_999], marker, places[3], (0, 99_999), places[5_001], places[3]];
     let found = lookup.fetch(&wanted, WAIT).unwrap();
     let there: Vec<_> = found.iter().map(Option::is_some).collect();
     assert_eq!(there, [false, true, false, true, false, true, true]);
     for (found, number) in [(&found[1], 9_999), (&found[3], 3), (&found[5], 5_001)] {
-        assert_eq!(
-            found.as_ref().unwrap().payload,
-            Some(value(number).into_bytes())
-        );
+        assert_eq!(found.as_ref().unwrap().payload, Some(value(number).into_bytes()));
     }
     wanted = vec![places[0], aborted];
     forget(&connection, "lookup", places[0].0, 100);
     let began = Instant::now();
     assert_eq!(lookup.fetch(&wanted, WAIT).unwrap(), [None, None]);
-    assert!(
-        began.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 
-    let every = |step: usize, count: usize| {
-        (0..count)
-            .map(|number| places[9_999 - number * step])
-            .collect()
-    };
+    let every = |step: usize, count: usize| (0..count).map(|number| places[9_999 - number * step]).collect();
     let plans: [(&str, Vec<(i32, i64)>); 4] = [
         ("one", every(1, 1)),
         ("500 neighbours", every(1, 500)),
@@ -365,13 +229,7 @@ fn lookups_find_committed_records_only() {
     for (name, wanted) in plans {
         let began = Instant::now();
         for _ in 0..5 {
-            assert!(
-                lookup
-                    .fetch(&wanted, WAIT)
-                    .unwrap()
-                    .iter()
-                    .all(Option::is_some)
-            );
+            assert!(lookup.fetch(&wanted, WAIT).unwrap().iter().all(Option::is_some));
         }
         println!("lookup of {name}: {:?} each call", began.elapsed() / 5);
     }
@@ -380,29 +238,15 @@ fn lookups_find_committed_records_only() {
 #[test]
 fn outputs_that_the_broker_refuses_say_why() {
     let connection = kafka().connection();
-    make(
-        &connection,
-        &[("narrow", 1, &[("max.message.bytes", "2000")])],
-    );
+    make(&connection, &[("narrow", 1, &[("max.message.bytes", "2000")])]);
     for delivery in [Delivery::AtLeastOnce, once("narrow")] {
         let mut outbox = Outbox::open(&connection, delivery).unwrap();
-        let noise: Vec<u8> = (0..20_000u32)
-            .map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8)
-            .collect();
-        let refused = outbox
-            .commit(&[record("narrow", 0, noise)], None)
-            .unwrap_err();
-        assert!(
-            matches!(refused, CommitError::TooLarge { index: 0, .. }),
-            "{refused:?}"
-        );
-        let missing = outbox
-            .commit(&[record("absent", 0, "x")], None)
-            .unwrap_err();
-        assert!(
-            matches!(missing, CommitError::MissingTopic { .. }),
-            "{missing:?}"
-        );
+        let noise: Vec<u8> =
+            (0..20_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let refused = outbox.commit(&[record("narrow", 0, noise)], None).unwrap_err();
+        assert!(matches!(refused, CommitError::TooLarge { index: 0, .. }), "{refused:?}");
+        let missing = outbox.commit(&[record("absent", 0, "x")], None).unwrap_err();
+        assert!(matches!(missing, CommitError::MissingTopic { .. }), "{missing:?}");
         outbox.commit(&[record("narrow", 0, "fits")], None).unwrap();
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use aegis::kafka::embedded::{Embedded, KEPT_BYTES};
 use aegis::kafka::{
-    CommitError, Connection, Consumed, Delivery, Followed, Follower, From, Lookup, Offsets, Outbox,
-    Polled, Produced, Source, SourceError, Start, topics,
+    CommitError, Connection, Consumed, Delivery, Followed, Follower, From, Lookup, Offsets, Outbox, Polled,
+    Produced, Source, SourceError, Start, topics,
 };
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -33,11 +33,7 @@ fn read(source: &mut Source, count: usize) -> Vec<Consumed> {
     let until = Instant::now() + WAIT;
     let mut records = Vec::new();
     while records.len() < count {
-        assert!(
-            Instant::now() < until,
-            "{} of {count} records",
-            records.len()
-        );
+        assert!(Instant::now() < until, "{} of {count} records", records.len());
         if let Polled::Record(record) = source.poll(Duration::from_millis(100)).unwrap() {
             records.push(record);
         }
@@ -49,11 +45,7 @@ fn follow_to_end(follower: &mut Follower) -> Vec<Followed> {
     let until = Instant::now() + WAIT;
     let mut seen = Vec::new();
     loop {
-        assert!(
-            Instant::now() < until,
-            "no end after {} records",
-            seen.len()
-        );
+        assert!(Instant::now() < until, "no end after {} records", seen.len());
         match follower.poll(Duration::from_millis(100)).unwrap() {
             Followed::End => return seen,
             Followed::Idle => {}
@@ -67,30 +59,16 @@ fn records_come_as_they_went_and_offsets_are_resumed() {
     let broker = Embedded::start(&[("in", 2), ("out", 1)]).unwrap();
     let connection = Connection::new(broker.bootstrap());
     let mut outbox = outbox(&connection);
-    let sent: Vec<_> = (0..10)
-        .map(|number| record("in", number % 2, format!("{number}")))
-        .collect();
+    let sent: Vec<_> = (0..10).map(|number| record("in", number % 2, format!("{number}"))).collect();
     let places = outbox.commit(&sent, None).unwrap();
-    assert_eq!(
-        places,
-        (0..10)
-            .map(|number| (number % 2, i64::from(number / 2)))
-            .collect::<Vec<_>>()
-    );
+    assert_eq!(places, (0..10).map(|number| (number % 2, i64::from(number / 2))).collect::<Vec<_>>());
 
     let began = Instant::now();
     let mut source = Source::subscribe(&connection, "g", &["in"], Start::Earliest).unwrap();
     let first = read(&mut source, 10);
-    assert!(
-        began.elapsed() < Duration::from_secs(3),
-        "joining took {:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(3), "joining took {:?}", began.elapsed());
     for (record, place) in sent.iter().zip(&places) {
-        let came = first
-            .iter()
-            .find(|came| (came.partition, came.offset) == *place)
-            .unwrap();
+        let came = first.iter().find(|came| (came.partition, came.offset) == *place).unwrap();
         assert_eq!(
             (&came.key, &came.payload, &came.headers),
             (&record.key, &record.payload, &record.headers)
@@ -99,31 +77,17 @@ fn records_come_as_they_went_and_offsets_are_resumed() {
     }
     // Only what was committed is passed over.
     let topic: Arc<str> = "in".into();
-    let done: Offsets = [((topic.clone(), 0), 4), ((topic, 1), 1)]
-        .into_iter()
-        .collect();
-    outbox
-        .commit(&[record("out", 0, "x")], Some((&source, &done)))
-        .unwrap();
+    let done: Offsets = [((topic.clone(), 0), 4), ((topic, 1), 1)].into_iter().collect();
+    outbox.commit(&[record("out", 0, "x")], Some((&source, &done))).unwrap();
     source.rewind(WAIT).unwrap();
-    let mut again: Vec<_> = read(&mut source, 5)
-        .iter()
-        .map(|came| (came.partition, came.offset))
-        .collect();
+    let mut again: Vec<_> = read(&mut source, 5).iter().map(|came| (came.partition, came.offset)).collect();
     again.sort_unstable();
     assert_eq!(again, [(0, 4), (1, 1), (1, 2), (1, 3), (1, 4)]);
     source.close(WAIT);
 
     let mut next = Source::subscribe(&connection, "g", &["in"], Start::Earliest).unwrap();
     assert_eq!(read(&mut next, 5).len(), 5);
-    assert_eq!(
-        next.committed(WAIT)
-            .unwrap()
-            .iter()
-            .map(|(_, offset)| offset.unwrap())
-            .sum::<i64>(),
-        5
-    );
+    assert_eq!(next.committed(WAIT).unwrap().iter().map(|(_, offset)| offset.unwrap()).sum::<i64>(), 5);
 }
 
 #[test]
@@ -136,19 +100,11 @@ fn a_pause_holds_and_a_commit_of_nothing_is_nothing() {
     outbox.commit(&[record("in", 0, "1")], None).unwrap();
     let until = Instant::now() + Duration::from_secs(1);
     while Instant::now() < until {
-        assert!(!matches!(
-            source.poll(Duration::from_millis(50)).unwrap(),
-            Polled::Record(_)
-        ));
+        assert!(!matches!(source.poll(Duration::from_millis(50)).unwrap(), Polled::Record(_)));
     }
     source.resume().unwrap();
     assert_eq!(read(&mut source, 1).len(), 1);
-    assert_eq!(
-        outbox
-            .commit(&[], Some((&source, &Offsets::default())))
-            .unwrap(),
-        []
-    );
+    assert_eq!(outbox.commit(&[], Some((&source, &Offsets::default()))).unwrap(), []);
     assert_eq!(outbox.commit(&[], None).unwrap(), []);
 }
 
@@ -167,27 +123,18 @@ fn a_member_commits_only_what_it_holds() {
 fn outputs_that_cannot_go_say_why() {
     let broker = Embedded::start(&[("in", 1)]).unwrap();
     let mut connection = Connection::new(broker.bootstrap());
-    connection
-        .settings
-        .insert("message.max.bytes".into(), "2000".into());
+    connection.settings.insert("message.max.bytes".into(), "2000".into());
     let mut outbox = outbox(&connection);
     let mut sent = vec![record("in", 0, "small"), record("in", 0, vec![0; 3_000])];
     match outbox.commit(&sent, None).unwrap_err() {
-        CommitError::TooLarge {
-            index: 1,
-            bytes,
-            topic,
-        } => assert_eq!((bytes, &*topic), (3_005, "in")),
+        CommitError::TooLarge { index: 1, bytes, topic } => assert_eq!((bytes, &*topic), (3_005, "in")),
         other => panic!("{other:?}"),
     }
     sent.truncate(1);
     outbox.commit(&sent, None).unwrap();
     sent[0].partition = Some(7);
     let missing = outbox.commit(&sent, None).unwrap_err();
-    assert!(
-        missing.to_string().contains("aegis topics --create"),
-        "{missing}"
-    );
+    assert!(missing.to_string().contains("aegis topics --create"), "{missing}");
     sent[0].partition = Some(0);
     outbox.commit(&sent, None).unwrap();
 }
@@ -201,10 +148,7 @@ fn a_follower_reads_to_the_end_with_tombstones_and_goes_on() {
     assert!(follow_to_end(&mut empty).is_empty() && empty.at_end());
 
     let mut sent = vec![record("weights", 0, "a"), record("weights", 2, "b")];
-    sent.push(Produced {
-        payload: None,
-        ..record("weights", 2, "")
-    });
+    sent.push(Produced { payload: None, ..record("weights", 2, "") });
     outbox.commit(&sent, None).unwrap();
     let mut follower = Follower::open(&connection, "weights", &From::Beginning, WAIT).unwrap();
     assert!(!follower.at_end());
@@ -218,14 +162,8 @@ fn a_follower_reads_to_the_end_with_tombstones_and_goes_on() {
             })
             .collect()
     };
-    assert_eq!(
-        values(&seen).iter().filter(|value| value.is_none()).count(),
-        1
-    );
-    assert_eq!(
-        follower.positions(),
-        BTreeMap::from([(0, 1), (1, 0), (2, 2)])
-    );
+    assert_eq!(values(&seen).iter().filter(|value| value.is_none()).count(), 1);
+    assert_eq!(follower.positions(), BTreeMap::from([(0, 1), (1, 0), (2, 2)]));
 
     outbox.commit(&[record("weights", 1, "c")], None).unwrap();
     let until = Instant::now() + WAIT;
@@ -235,54 +173,29 @@ fn a_follower_reads_to_the_end_with_tombstones_and_goes_on() {
             break record;
         }
     };
-    assert_eq!(
-        (next.partition, next.payload.as_deref()),
-        (1, Some(b"c".as_slice()))
-    );
+    assert_eq!((next.partition, next.payload.as_deref()), (1, Some(b"c".as_slice())));
     let late = From::Offsets(BTreeMap::from([(0, 1), (2, 1)]));
-    assert_eq!(
-        follow_to_end(&mut Follower::open(&connection, "weights", &late, WAIT).unwrap()).len(),
-        2
-    );
+    assert_eq!(follow_to_end(&mut Follower::open(&connection, "weights", &late, WAIT).unwrap()).len(), 2);
     let beyond = From::Offsets(BTreeMap::from([(0, 9)]));
-    let refused = Follower::open(&connection, "weights", &beyond, WAIT)
-        .err()
-        .unwrap();
-    assert!(
-        matches!(
-            refused,
-            SourceError::Truncated {
-                position: 9,
-                end: 1,
-                ..
-            }
-        ),
-        "{refused:?}"
-    );
+    let refused = Follower::open(&connection, "weights", &beyond, WAIT).err().unwrap();
+    assert!(matches!(refused, SourceError::Truncated { position: 9, end: 1, .. }), "{refused:?}");
 }
 
 #[test]
 fn lookups_find_what_is_there_and_miss_what_has_vanished() {
     let broker = Embedded::start(&[("decisions", 2)]).unwrap();
     let mut connection = Connection::new(broker.bootstrap());
-    connection
-        .settings
-        .insert("compression.type".into(), "none".into());
-    connection
-        .settings
-        .insert("batch.size".into(), "100000".into());
+    connection.settings.insert("compression.type".into(), "none".into());
+    connection.settings.insert("batch.size".into(), "100000".into());
     let mut outbox = outbox(&connection);
     let value = |number: usize| format!("{number:08}").repeat(128).into_bytes();
     let count = KEPT_BYTES / 1024 * 2;
     for begin in (0..count).step_by(500) {
-        let sent: Vec<_> = (begin..(begin + 500).min(count))
-            .map(|number| record("decisions", 0, value(number)))
-            .collect();
+        let sent: Vec<_> =
+            (begin..(begin + 500).min(count)).map(|number| record("decisions", 0, value(number))).collect();
         outbox.commit(&sent, None).unwrap();
     }
-    outbox
-        .commit(&[record("decisions", 1, "alone")], None)
-        .unwrap();
+    outbox.commit(&[record("decisions", 1, "alone")], None).unwrap();
     let last = i64::try_from(count).unwrap() - 1;
 
     let mut lookup = Lookup::open(&connection, "decisions", WAIT).unwrap();
@@ -300,39 +213,25 @@ fn lookups_find_what_is_there_and_miss_what_has_vanished() {
     ];
     let found = lookup.fetch(&wanted, WAIT).unwrap();
     let there: Vec<_> = found.iter().map(Option::is_some).collect();
-    assert_eq!(
-        there,
-        [true, false, true, true, true, false, true, false, false]
-    );
+    assert_eq!(there, [true, false, true, true, true, false, true, false, false]);
     for ((partition, offset), found) in wanted.iter().zip(&found) {
         if let Some(found) = found {
             assert_eq!((found.partition, found.offset), (*partition, *offset));
-            let expected = if *partition == 0 {
-                value(usize::try_from(*offset).unwrap())
-            } else {
-                b"alone".into()
-            };
+            let expected =
+                if *partition == 0 { value(usize::try_from(*offset).unwrap()) } else { b"alone".into() };
             assert_eq!(found.payload.as_ref(), Some(&expected));
         }
     }
     let began = Instant::now();
     assert_eq!(lookup.fetch(&[(0, 0), (0, 1)], WAIT).unwrap(), [None, None]);
-    assert!(
-        began.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     cost(&mut lookup, last);
 
     // A reader that asks for what has vanished is told so.
     let begin = From::Offsets(BTreeMap::from([(0, 1)]));
     let mut follower = Follower::open(&connection, "decisions", &begin, WAIT).unwrap();
     match follower.poll(WAIT).unwrap() {
-        Followed::Skipped {
-            partition: 0,
-            asked: 1,
-            from,
-        } => assert!(from > 1 && from < last),
+        Followed::Skipped { partition: 0, asked: 1, from } => assert!(from > 1 && from < last),
         other => panic!("{other:?}"),
     }
 }
@@ -341,26 +240,12 @@ fn lookups_find_what_is_there_and_miss_what_has_vanished() {
 fn cost(lookup: &mut Lookup, last: i64) {
     for (name, wanted) in [
         ("one", vec![(0, last - 2_000)]),
-        (
-            "200 in 4,000",
-            (0..200).map(|number| (0, last - number * 20)).collect(),
-        ),
-        (
-            "20 far apart",
-            (0..20)
-                .map(|number| (0, last - number * 210))
-                .collect::<Vec<_>>(),
-        ),
+        ("200 in 4,000", (0..200).map(|number| (0, last - number * 20)).collect()),
+        ("20 far apart", (0..20).map(|number| (0, last - number * 210)).collect::<Vec<_>>()),
     ] {
         let began = Instant::now();
         for _ in 0..5 {
-            assert!(
-                lookup
-                    .fetch(&wanted, WAIT)
-                    .unwrap()
-                    .iter()
-                    .all(Option::is_some)
-            );
+            assert!(lookup.fetch(&wanted, WAIT).unwrap().iter().all(Option::is_some));
         }
         println!("lookup of {name}: {:?} each call", began.elapsed() / 5);
     }
@@ -376,12 +261,7 @@ fn a_missing_topic_names_the_command_that_makes_it() {
         Follower::open(&connection, "absent", &From::Beginning, WAIT).map(drop),
         Lookup::open(&connection, "absent", WAIT).map(drop),
     ] {
-        assert!(
-            refused
-                .unwrap_err()
-                .to_string()
-                .contains("aegis topics --create")
-        );
+        assert!(refused.unwrap_err().to_string().contains("aegis topics --create"));
     }
 }
 
@@ -406,10 +286,7 @@ fn a_broker_that_goes_and_comes_stops_nothing() {
     broker.set_up(true).unwrap();
     health(&mut source, true);
     outbox.commit(&[record("in", 0, "2")], None).unwrap();
-    assert_eq!(
-        read(&mut source, 1)[0].payload.as_deref(),
-        Some(b"2".as_slice())
-    );
+    assert_eq!(read(&mut source, 1)[0].payload.as_deref(), Some(b"2".as_slice()));
 
     // Leaving while the broker is away is bounded.
     broker.set_up(false).unwrap();
@@ -433,31 +310,20 @@ fn a_second_member_takes_partitions_between_two_polls_of_the_first() {
     let gone = loop {
         assert!(Instant::now() < until);
         second.poll(Duration::from_millis(20)).unwrap();
-        if let Polled::Revoked {
-            partitions,
-            lost: false,
-        } = first.poll(Duration::from_millis(20)).unwrap()
-        {
+        if let Polled::Revoked { partitions, lost: false } = first.poll(Duration::from_millis(20)).unwrap() {
             break partitions;
         }
     };
     // Told, and still held: the unit ends now.
     assert_eq!((gone.len(), first.assigned().len()), (1, 2));
-    let done: Offsets = gone
-        .iter()
-        .map(|partition| (partition.clone(), 0))
-        .collect();
-    outbox(&connection)
-        .commit(&[], Some((&first, &done)))
-        .unwrap();
+    let done: Offsets = gone.iter().map(|partition| (partition.clone(), 0)).collect();
+    outbox(&connection).commit(&[], Some((&first, &done))).unwrap();
     while second.assigned() != gone {
         assert!(Instant::now() < until);
         first.poll(Duration::from_millis(20)).unwrap();
         second.poll(Duration::from_millis(20)).unwrap();
     }
     assert_eq!(first.assigned().len(), 1);
-    let refused = outbox(&connection)
-        .commit(&[], Some((&first, &done)))
-        .unwrap_err();
+    let refused = outbox(&connection).commit(&[], Some((&first, &done))).unwrap_err();
     assert!(matches!(refused, CommitError::Stale { .. }), "{refused:?}");
 }

@@ -33,7 +33,10 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
             for expert in panel.experts() {
                 let auc = expert.auc.map_or_else(|| "-".into(), |auc| format!("{auc:.3}"));
                 let (id, kind, state) = (&expert.id, expert.kind.word(), expert.state.word());
-                println!("{id:<18} {kind:<11} {state:<10} {auc:>5}  {} ({})", expert.description, expert.licence);
+                println!(
+                    "{id:<18} {kind:<11} {state:<10} {auc:>5}  {} ({})",
+                    expert.description, expert.licence
+                );
             }
         }
         Which::Test { config, text } => {

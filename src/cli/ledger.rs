@@ -52,7 +52,8 @@ pub fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
     let config = config.load()?.config;
     let connection = run::connection(&config)?;
     let record = Record::Edit(Edit { id, action });
-    let payload = codec::encode_record(&record, Encoding::Avro).map_err(|error| Failure::new(Exit::Data, error))?;
+    let payload =
+        codec::encode_record(&record, Encoding::Avro).map_err(|error| Failure::new(Exit::Data, error))?;
     let produced = Produced {
         topic: config.topics.rounds.as_str().into(),
         partition: Some(0),
@@ -66,6 +67,9 @@ pub fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
     let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).map_err(unavailable)?;
     let places = outbox.commit(&[produced], None).map_err(unavailable)?;
     let offset = places.first().map_or(-1, |(_, offset)| *offset);
-    println!("written to {} at offset {offset}; the active learner applies it within a second", config.topics.rounds);
+    println!(
+        "written to {} at offset {offset}; the active learner applies it within a second",
+        config.topics.rounds
+    );
     Ok(Exit::Success)
 }

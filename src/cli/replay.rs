@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, run};
 use crate::codec;
-use crate::config;
+use crate::config::{self, Experts};
 use crate::core::ledger::Record;
-use crate::experts::PanelConfig;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::{Exit, Progress};
 use crate::replay::{Around, ReplayArgs, ReplayError, run as fold, write::Policy};
@@ -26,15 +25,14 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         };
         Failure::new(exit, error)
     };
-    let mut around = Around { panel: Some(PanelConfig::new(models())), ..Around::default() };
+    let mut panel = run::panel_config(&Experts { folder: models(), ..Experts::default() });
+    let mut policies = Vec::new();
     let mut connection = None;
     if let Some(path) = &args.config {
         let loaded = config::load(path, std::env::vars(), &[])?;
         connection = Some(run::connection(&loaded.config)?);
-        let mut panel = PanelConfig::new(&loaded.config.experts.folder);
-        panel.runtime.clone_from(&loaded.config.experts.runtime);
-        around.panel = Some(panel);
-        around.policies = loaded
+        panel = run::panel_config(&loaded.config.experts);
+        policies = loaded
             .policies
             .policies
             .into_values()
@@ -50,19 +48,16 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         Some(connection) => read(connection, name, take),
         None => Err(format!("topic:{name} needs --config FILE, which says where the brokers are")),
     };
-    around.topic = Some(&mut topic);
     let mut bar = None;
-    let mut progress = |done: usize, total: usize| {
-        let shown: &mut Progress = bar.get_or_insert_with(|| Progress::start("reading texts", Some(total)));
-        shown.set(done);
-        if done == total
-            && let Some(bar) = bar.take()
-        {
-            bar.finish();
-        }
+    let mut progress = |done, of| {
+        bar.get_or_insert_with(|| Progress::start("reading texts", Some(of))).set(done);
     };
-    around.progress = Some(&mut progress);
+    let mut around =
+        Around { topic: Some(&mut topic), policies, panel: Some(panel), progress: Some(&mut progress) };
     fold(args, &mut around, &mut io::stdout().lock(), &mut io::stderr().lock()).map_err(failed)?;
+    if let Some(bar) = bar {
+        bar.finish();
+    }
     Ok(Exit::Success)
 }
 

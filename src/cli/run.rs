@@ -7,23 +7,29 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 
 use super::{ConfigArgs, Failure, Role};
-use crate::config::{self, Config, LogFormat};
+use crate::config::{self, Config, Experts, LogFormat};
 use crate::experts::{Panel, PanelConfig};
 use crate::kafka::{Connection, Delivery};
 use crate::learn::Learn;
 use crate::ops::{Asker, Exit, Health, Server, Shutdown, metrics, telemetry};
 use crate::score::Score;
 
-/// The panel as the configuration describes it.
-pub fn panel(config: &Config) -> Result<Panel, Failure> {
-    let experts = &config.experts;
+/// The panel's settings as the configuration describes them.
+pub fn panel_config(experts: &Experts) -> PanelConfig {
     let mut panel = PanelConfig::new(&experts.folder);
-    panel.runtime.clone_from(&experts.runtime);
+    if !experts.runtime.as_os_str().is_empty() {
+        panel.runtime.clone_from(&experts.runtime);
+    }
     panel.only = (!experts.only.is_empty()).then(|| experts.only.clone());
     panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
     panel.batch.tokens = experts.batch_tokens;
     panel.timeout = Duration::from_millis(experts.timeout_ms);
-    Panel::open(panel).map_err(|error| Failure::new(Exit::Config, error))
+    panel
+}
+
+/// The panel, opened.
+pub fn panel(config: &Config) -> Result<Panel, Failure> {
+    Panel::open(panel_config(&config.experts)).map_err(|error| Failure::new(Exit::Config, error))
 }
 
 /// The brokers as the configuration describes them.
@@ -70,7 +76,12 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         let panel = Arc::new(panel(&config)?);
         health.set("experts loaded", true);
         for expert in panel.experts() {
-            tracing::info!(expert = expert.id, provider = expert.provider, state = expert.state.word(), "expert");
+            tracing::info!(
+                expert = expert.id,
+                provider = expert.provider,
+                state = expert.state.word(),
+                "expert"
+            );
         }
         let instance = format!("{}-{}", config.score.group, config.score.member);
         let score = Score {
@@ -135,13 +146,26 @@ pub fn check(args: &ConfigArgs) -> Result<Exit, Failure> {
     println!("{}: in order", args.config.display());
     for policy in policies.policies.values() {
         let threshold = policy.threshold();
-        println!("policy {} version {}: {} learner, flags from p = {threshold:.3}", policy.name, policy.version, policy.learner.name);
+        println!(
+            "policy {} version {}: {} learner, flags from p = {threshold:.3}",
+            policy.name, policy.version, policy.learner.name
+        );
     }
     connection(&config)?;
     let panel = panel(&config)?;
     for expert in panel.experts() {
-        println!("expert {}: {}, {}, {}", expert.id, expert.kind.word(), expert.provider, expert.state.word());
+        println!(
+            "expert {}: {}, {}, {}",
+            expert.id,
+            expert.kind.word(),
+            expert.provider,
+            expert.state.word()
+        );
     }
-    println!("brokers {}: settings in order; `aegis topics --config {}` asks them", config.kafka.brokers, args.config.display());
+    println!(
+        "brokers {}: settings in order; `aegis topics --config {}` asks them",
+        config.kafka.brokers,
+        args.config.display()
+    );
     Ok(Exit::Success)
 }

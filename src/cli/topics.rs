@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{ConfigArgs, Failure, run};
-use crate::kafka::topics::{Finding, check, ensure, partitions};
 use crate::kafka::SourceError;
+use crate::kafka::topics::{Finding, check, ensure, partitions};
 use crate::ops::Exit;
 use crate::topics::table;
 

@@ -102,11 +102,7 @@ pub enum Delivery {
 
 impl Default for Kafka {
     fn default() -> Self {
-        Self {
-            brokers: "localhost:9092".into(),
-            delivery: Delivery::ExactlyOnce,
-            settings: BTreeMap::new(),
-        }
+        Self { brokers: "localhost:9092".into(), delivery: Delivery::ExactlyOnce, settings: BTreeMap::new() }
     }
 }
 
@@ -346,19 +342,25 @@ pub fn load(
     environment: impl IntoIterator<Item = (String, String)>,
     sets: &[String],
 ) -> Result<Loaded, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
-    let mut table: toml::Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| ConfigError::Toml { path: path.into(), reason: error.to_string() })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
+    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Toml {
+        path: path.into(),
+        reason: error.to_string(),
+    })?;
     overlay::environment(&mut table, environment);
     overlay::sets(&mut table, sets)?;
-    let mut config: Config = table
-        .try_into()
-        .map_err(|error: toml::de::Error| ConfigError::Value { path: path.into(), reason: overlay::explain(&error) })?;
+    let mut config: Config = table.try_into().map_err(|error: toml::de::Error| ConfigError::Value {
+        path: path.into(),
+        reason: overlay::explain(&error),
+    })?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    for file in [&mut config.experts.folder, &mut config.experts.runtime, &mut config.learn.store, &mut config.policies]
-    {
+    for file in [
+        &mut config.experts.folder,
+        &mut config.experts.runtime,
+        &mut config.learn.store,
+        &mut config.policies,
+    ] {
         if !file.as_os_str().is_empty() {
             *file = folder.join(&*file);
         }

@@ -83,7 +83,9 @@ pub fn explain(error: &toml::de::Error) -> String {
         names.min_by_key(|name| distance(wrong, name))
     });
     match nearest.flatten() {
-        Some(name) => format!("{}; did you mean `{name}`?", message.split(", expected").next().unwrap_or(message)),
+        Some(name) => {
+            format!("{}; did you mean `{name}`?", message.split(", expected").next().unwrap_or(message))
+        }
         None => message.to_owned(),
     }
 }
@@ -121,7 +123,10 @@ mod tests {
     #[test]
     fn environment_and_sets_lie_over_the_file() {
         let mut table = table("[topics]\nevents = 'a'\ndecisions = 'a'\nlabels = 'a'");
-        environment(&mut table, [("AEGIS__TOPICS__DECISIONS".into(), "b".into()), ("AEGIS__TOPICS__LABELS".into(), "b".into())]);
+        environment(
+            &mut table,
+            [("AEGIS__TOPICS__DECISIONS".into(), "b".into()), ("AEGIS__TOPICS__LABELS".into(), "b".into())],
+        );
         sets(&mut table, &["topics.labels=c".into(), "kafka.settings.sasl.password=1234".into()]).unwrap();
         sets(&mut table, &["score.window=7".into()]).unwrap();
         let Config { topics, score, kafka, .. } = table.try_into().unwrap();
@@ -145,6 +150,9 @@ mod tests {
 
     #[test]
     fn edit_distance() {
-        assert_eq!((distance("windwo", "window"), distance("", "ab"), distance("kitten", "sitting")), (2, 2, 3));
+        assert_eq!(
+            (distance("windwo", "window"), distance("", "ab"), distance("kitten", "sitting")),
+            (2, 2, 3)
+        );
     }
 }

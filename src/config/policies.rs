@@ -68,7 +68,8 @@ pub struct Policies {
 impl Default for Policies {
     /// One policy named `default`, with every default.
     fn default() -> Self {
-        let policy = Written::default().policy("default").unwrap_or_else(|_| unreachable!("the defaults are valid"));
+        let policy =
+            Written::default().policy("default").unwrap_or_else(|_| unreachable!("the defaults are valid"));
         Self { policies: BTreeMap::from([(policy.name.clone(), policy)]), taxonomy: Vec::new() }
     }
 }
@@ -141,7 +142,12 @@ impl Default for Written {
 /// A key and what its value must be.
 type Wrong = (&'static str, String);
 
-fn one_of<T: Copy>(field: &'static str, given: &str, all: &[T], word: impl Fn(T) -> &'static str) -> Result<T, Wrong> {
+fn one_of<T: Copy>(
+    field: &'static str,
+    given: &str,
+    all: &[T],
+    word: impl Fn(T) -> &'static str,
+) -> Result<T, Wrong> {
     all.iter().copied().find(|one| word(*one) == given).ok_or_else(|| {
         let words: Vec<_> = all.iter().map(|one| word(*one)).collect();
         (field, format!("is one of {}", words.join(", ")))
@@ -162,7 +168,8 @@ impl Written {
         let mut categories = BTreeMap::new();
         for (slug, rule) in self.categories {
             let threshold = share("categories.threshold", rule.threshold)?;
-            categories.insert(slug, CategoryRule { threshold, action: action("categories.action", &rule.action)? });
+            categories
+                .insert(slug, CategoryRule { threshold, action: action("categories.action", &rule.action)? });
         }
         let teaches: Result<BTreeSet<_>, _> =
             self.teaches.iter().map(|given| one_of("teaches", given, &Source::ALL, Source::word)).collect();
@@ -176,7 +183,10 @@ impl Written {
             review_margin: share("review_margin", self.review_margin)?,
             categories,
             features: self.features,
-            mapping: Mapping { needs_caution: share("needs_caution", self.needs_caution)?, teaches: teaches? },
+            mapping: Mapping {
+                needs_caution: share("needs_caution", self.needs_caution)?,
+                teaches: teaches?,
+            },
             learner: self.parameters.learner(&self.learner)?,
         })
     }

@@ -2,8 +2,8 @@
 
 use super::event::{Event, Millis};
 use super::features::EncoderId;
-use super::ledger::{Judged, Reading, RoundId, RoundVote};
 use super::label::DecisionRef;
+use super::ledger::{Judged, Reading, RoundId, RoundVote};
 use super::policy::{Action, Policy};
 use super::predictor::{Combined, PredictorRef};
 use super::vote::{CategoryScore, Outcome, Vote};

@@ -37,10 +37,7 @@ impl Draws {
         append(&mut hash, expert.as_bytes());
         append(&mut hash, purpose.as_bytes());
         let digest = hash.finalize();
-        let bits = digest
-            .iter()
-            .take(8)
-            .fold(0u64, |bits, byte| (bits << 8) | u64::from(*byte));
+        let bits = digest.iter().take(8).fold(0u64, |bits, byte| (bits << 8) | u64::from(*byte));
         // 52 bits and a half step are exact in a f64; with 53 the greatest would round to 1.
         ((bits >> 12) as f64 + 0.5) / 4_503_599_627_370_496.0
     }

@@ -97,7 +97,9 @@ pub enum EventError {
         bytes: usize,
     },
     /// The text is over [`MAX_TEXT`].
-    #[error("the turns hold {bytes} bytes of text, more than {MAX_TEXT}: send the judged turn and less context")]
+    #[error(
+        "the turns hold {bytes} bytes of text, more than {MAX_TEXT}: send the judged turn and less context"
+    )]
     TextTooLong {
         /// The size of all turns together.
         bytes: usize,

@@ -47,20 +47,16 @@ pub fn exp(x: f64) -> f64 {
 #[must_use]
 pub fn ln_normal(x: f64) -> f64 {
     const ROOT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
-    let shifted = x
-        .to_bits()
-        .wrapping_add(1.0f64.to_bits().wrapping_sub(ROOT_HALF));
+    let shifted = x.to_bits().wrapping_add(1.0f64.to_bits().wrapping_sub(ROOT_HALF));
     let m = f64::from_bits((shifted & FRACTION).wrapping_add(ROOT_HALF));
     // The exponent as a float: no machine before AVX-512 converts 64-bit integers by lanes.
-    let k = f64::from_bits((shifted >> 52) | 0x4330_0000_0000_0000)
-        - (4_503_599_627_370_496.0 + 1023.0);
+    let k = f64::from_bits((shifted >> 52) | 0x4330_0000_0000_0000) - (4_503_599_627_370_496.0 + 1023.0);
     let f = m - 1.0;
     let s = f / (2.0 + f);
     let z = s * s;
     let w = z * z;
-    let even = w
-        * (3.999_999_999_940_942e-1
-            + w * (2.222_219_843_214_978_4e-1 + w * 1.531_383_769_920_937_3e-1));
+    let even =
+        w * (3.999_999_999_940_942e-1 + w * (2.222_219_843_214_978_4e-1 + w * 1.531_383_769_920_937_3e-1));
     let odd = z
         * (6.666_666_666_666_735e-1
             + w * (2.857_142_874_366_239e-1
@@ -118,9 +114,7 @@ pub fn greatest(xs: &[f64]) -> f64 {
             *lane = if *x > *lane { *x } else { *lane };
         }
     }
-    rest.iter()
-        .chain(&lanes)
-        .fold(f64::NEG_INFINITY, |top, x| if *x > top { *x } else { top })
+    rest.iter().chain(&lanes).fold(f64::NEG_INFINITY, |top, x| if *x > top { *x } else { top })
 }
 
 /// base^n for 0 <= base <= 1 by repeated squaring (the compiler's `powi` promises no bits).

@@ -2,8 +2,8 @@
 
 use super::event::Millis;
 use super::features::EncoderId;
-use super::ledger::Reading;
 use super::learners::{Learner, LearnerSpec, Mass, Sight, SpecError};
+use super::ledger::Reading;
 use super::vote::Vote;
 
 /// Version of the state's layout; part of the state hash.
@@ -85,7 +85,9 @@ pub struct Predictor {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PredictorError {
     /// Written by another version.
-    #[error("the predictor has format {found}, this program reads {FORMAT}: run one version of score and learn")]
+    #[error(
+        "the predictor has format {found}, this program reads {FORMAT}: run one version of score and learn"
+    )]
     Format {
         /// The format found.
         found: u32,
@@ -141,9 +143,8 @@ impl Predictor {
         reference: PredictorRef,
     ) -> Self {
         let masses = learner.masses();
-        let mass = |expert: &String| {
-            masses.iter().find(|mass| mass.member == *expert).map_or(0.0, |mass| mass.mass)
-        };
+        let mass =
+            |expert: &String| masses.iter().find(|mass| mass.member == *expert).map_or(0.0, |mass| mass.mass);
         let weights = experts.iter().map(mass).collect();
         Self { experts, encoder, learner, weights, reference }
     }
@@ -164,9 +165,8 @@ impl Predictor {
                 *slot = score;
             }
         }
-        let features = reading
-            .filter(|reading| self.encoder == Some(reading.encoder))
-            .map(|reading| &*reading.features);
+        let features =
+            reading.filter(|reading| self.encoder == Some(reading.encoder)).map(|reading| &*reading.features);
         let probability = self.predict(&Sight { votes: &row, features, event });
         let mut shares = vec![Share::default(); votes.len()];
         let Some(p) = probability else { return Combined { probability, shares } };

@@ -54,10 +54,7 @@ pub struct Watermark<P, O> {
 
 impl<P, O> Default for Watermark<P, O> {
     fn default() -> Self {
-        Self {
-            tenures: BTreeMap::new(),
-            begun: 0,
-        }
+        Self { tenures: BTreeMap::new(), begun: 0 }
     }
 }
 
@@ -72,11 +69,7 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
     /// it is forgotten.
     pub fn begin(&mut self, partition: P) {
         self.begun += 1;
-        let tenure = Tenure {
-            number: self.begun,
-            waiting: VecDeque::new(),
-            last: None,
-        };
+        let tenure = Tenure { number: self.begun, waiting: VecDeque::new(), last: None };
         self.tenures.insert(partition, tenure);
     }
 
@@ -93,15 +86,8 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
             return None;
         }
         tenure.last = Some(offset);
-        tenure.waiting.push_back(Waiting {
-            offset,
-            outcome: None,
-        });
-        Some(Ticket {
-            partition: partition.clone(),
-            tenure: tenure.number,
-            offset,
-        })
+        tenure.waiting.push_back(Waiting { offset, outcome: None });
+        Some(Ticket { partition: partition.clone(), tenure: tenure.number, offset })
     }
 
     /// Gives a record its outcome. False, and the outcome is dropped: its tenure is over, or it has one.
@@ -112,9 +98,7 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
         if tenure.number != ticket.tenure {
             return false;
         }
-        let place = tenure
-            .waiting
-            .binary_search_by_key(&ticket.offset, |record| record.offset);
+        let place = tenure.waiting.binary_search_by_key(&ticket.offset, |record| record.offset);
         match place.ok().and_then(|place| tenure.waiting.get_mut(place)) {
             Some(record) if record.outcome.is_none() => {
                 record.outcome = Some(outcome);
@@ -144,23 +128,16 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
     /// Takes the outcomes that stand before every gap, `limit` at most, with the offsets that they allow.
     /// They belong to one unit: if it fails, begin the tenures anew.
     pub fn take(&mut self, limit: usize) -> Ready<P, O> {
-        let mut ready = Ready {
-            outcomes: Vec::new(),
-            offsets: Vec::new(),
-        };
+        let mut ready = Ready { outcomes: Vec::new(), offsets: Vec::new() };
         for (partition, tenure) in &mut self.tenures {
             let mut next = None;
             while ready.outcomes.len() < limit
-                && let Some(record) = tenure
-                    .waiting
-                    .pop_front_if(|record| record.outcome.is_some())
+                && let Some(record) = tenure.waiting.pop_front_if(|record| record.outcome.is_some())
             {
                 next = Some(record.offset + 1);
                 ready.outcomes.extend(record.outcome);
             }
-            ready
-                .offsets
-                .extend(next.map(|next| (partition.clone(), next)));
+            ready.offsets.extend(next.map(|next| (partition.clone(), next)));
         }
         ready
     }
@@ -168,22 +145,14 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
     /// Records consumed whose outcome was not taken yet.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.tenures
-            .values()
-            .map(|tenure| tenure.waiting.len())
-            .sum()
+        self.tenures.values().map(|tenure| tenure.waiting.len()).sum()
     }
 
     /// Outcomes that [`take`](Self::take) would give without a limit.
     #[must_use]
     pub fn ready(&self) -> usize {
-        let settled = |tenure: &Tenure<O>| {
-            tenure
-                .waiting
-                .iter()
-                .take_while(|record| record.outcome.is_some())
-                .count()
-        };
+        let settled =
+            |tenure: &Tenure<O>| tenure.waiting.iter().take_while(|record| record.outcome.is_some()).count();
         self.tenures.values().map(settled).sum()
     }
 }
@@ -198,46 +167,16 @@ mod tests {
     fn an_outcome_ahead_of_a_gap_is_kept_back() {
         let mut mark = Watermark::new();
         mark.begin(0);
-        let tickets: Vec<_> = [3, 4, 7]
-            .iter()
-            .map(|offset| mark.consume(&0, *offset).unwrap())
-            .collect();
+        let tickets: Vec<_> = [3, 4, 7].iter().map(|offset| mark.consume(&0, *offset).unwrap()).collect();
         assert!(mark.settle(&tickets[1], 'b'));
-        assert_eq!(
-            (mark.committable(), mark.ready(), mark.held()),
-            (vec![], 0, 3)
-        );
-        assert_eq!(
-            mark.take(9),
-            Ready {
-                outcomes: vec![],
-                offsets: vec![]
-            }
-        );
+        assert_eq!((mark.committable(), mark.ready(), mark.held()), (vec![], 0, 3));
+        assert_eq!(mark.take(9), Ready { outcomes: vec![], offsets: vec![] });
         assert!(mark.settle(&tickets[0], 'a'));
         assert_eq!((mark.committable(), mark.ready()), (vec![(0, 5)], 2));
-        assert_eq!(
-            mark.take(1),
-            Ready {
-                outcomes: vec!['a'],
-                offsets: vec![(0, 4)]
-            }
-        );
-        assert_eq!(
-            mark.take(9),
-            Ready {
-                outcomes: vec!['b'],
-                offsets: vec![(0, 5)]
-            }
-        );
+        assert_eq!(mark.take(1), Ready { outcomes: vec!['a'], offsets: vec![(0, 4)] });
+        assert_eq!(mark.take(9), Ready { outcomes: vec!['b'], offsets: vec![(0, 5)] });
         assert!(mark.settle(&tickets[2], 'c') && !mark.settle(&tickets[2], 'd'));
-        assert_eq!(
-            mark.take(9),
-            Ready {
-                outcomes: vec!['c'],
-                offsets: vec![(0, 8)]
-            }
-        );
+        assert_eq!(mark.take(9), Ready { outcomes: vec!['c'], offsets: vec![(0, 8)] });
     }
 
     #[test]

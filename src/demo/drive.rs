@@ -69,8 +69,14 @@ impl Drive {
     ///
     /// # Errors
     /// Where sending fails or outcomes do not come.
-    pub fn run(mut self, plan: &Plan, progress: &mut Progress, stop: &dyn Fn() -> bool) -> Result<Self, DemoError> {
-        let [events, labels]: [Arc<str>; 2] = [self.topics.events.as_str().into(), self.topics.labels.as_str().into()];
+    pub fn run(
+        mut self,
+        plan: &Plan,
+        progress: &mut Progress,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Self, DemoError> {
+        let [events, labels]: [Arc<str>; 2] =
+            [self.topics.events.as_str().into(), self.topics.labels.as_str().into()];
         let mut sent: usize = 0;
         let mut chunk = Vec::new();
         for item in &plan.sent {
@@ -112,7 +118,12 @@ impl Drive {
         Ok(self.outcomes)
     }
 
-    fn wait(&mut self, outcomes: usize, progress: &mut Progress, stop: &dyn Fn() -> bool) -> Result<(), DemoError> {
+    fn wait(
+        &mut self,
+        outcomes: usize,
+        progress: &mut Progress,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), DemoError> {
         let mut heard = Instant::now();
         while self.outcomes.of_events() < outcomes {
             if stop() {

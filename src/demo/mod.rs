@@ -158,7 +158,8 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let store = args.out.join("store");
     for old in [&store, &args.out.join("rounds.jsonl"), &args.out.join("summary.json")] {
         let removed = if old.is_dir() { fs::remove_dir_all(old) } else { fs::remove_file(old) };
-        removed.or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        removed
+            .or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
             .map_err(io(old))?;
     }
     fs::create_dir_all(&args.out).map_err(io(&args.out))?;
@@ -238,7 +239,11 @@ impl Brokers {
             let topics: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
             let embedded = Embedded::start(&topics)?;
             let connection = Connection { brokers: embedded.bootstrap().to_owned(), settings };
-            return Ok(Self { connection, delivery: config::Delivery::AtLeastOnce, _embedded: Some(embedded) });
+            return Ok(Self {
+                connection,
+                delivery: config::Delivery::AtLeastOnce,
+                _embedded: Some(embedded),
+            });
         }
         // Topics and groups of its own on a broker that others use too.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -294,9 +299,10 @@ impl Flow {
         let shutdown = Shutdown::new();
         let delivery = |id: String| match brokers.delivery {
             config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
-            config::Delivery::ExactlyOnce => {
-                Delivery::ExactlyOnce { transactional_id: id, timeout: brokers.connection.session_timeout() / 2 }
-            }
+            config::Delivery::ExactlyOnce => Delivery::ExactlyOnce {
+                transactional_id: id,
+                timeout: brokers.connection.session_timeout() / 2,
+            },
         };
         let score = Score {
             config: Arc::clone(config),
@@ -347,7 +353,11 @@ impl Flow {
 }
 
 /// Everything that a topic holds now, in order; with `whole` it is an error if it has lost any.
-fn read_back(connection: &Connection, topic: &str, whole: bool) -> Result<Vec<crate::kafka::Consumed>, DemoError> {
+fn read_back(
+    connection: &Connection,
+    topic: &str,
+    whole: bool,
+) -> Result<Vec<crate::kafka::Consumed>, DemoError> {
     let mut follower = Follower::open(connection, topic, &From::Beginning, Duration::from_secs(30))?;
     let mut records = Vec::new();
     let mut heard = Instant::now();

@@ -126,7 +126,11 @@ impl Plan {
     }
 }
 
-fn draw<'a>(rng: &mut Rng, phase: usize, sets: &mut [impl Iterator<Item = &'a Sample>; 4]) -> Option<&'a Sample> {
+fn draw<'a>(
+    rng: &mut Rng,
+    phase: usize,
+    sets: &mut [impl Iterator<Item = &'a Sample>; 4],
+) -> Option<&'a Sample> {
     let weights = PHASES.get(phase)?.weights;
     let mut left = rng.f64() * weights.iter().sum::<f64>();
     for (weight, set) in weights.iter().zip(sets.iter_mut()) {
@@ -156,7 +160,14 @@ fn event(number: usize, turns: Vec<Turn>, time: Millis, odd: bool) -> Event {
 
 /// Texts that break careless programs: nothing, only spaces, NUL bytes, emoji, right to left.
 fn odd_texts() -> Vec<&'static str> {
-    vec!["", "   \n\t ", "a NUL \0 in the middle", "🙂🙃 👩‍👩‍👧‍👦 🏳️‍🌈", "שלום, מה שלומך היום?", "\u{202e}override\u{202c}"]
+    vec![
+        "",
+        "   \n\t ",
+        "a NUL \0 in the middle",
+        "🙂🙃 👩‍👩‍👧‍👦 🏳️‍🌈",
+        "שלום, מה שלומך היום?",
+        "\u{202e}override\u{202c}",
+    ]
 }
 
 /// Records that no event can be read from, each of another kind.
@@ -175,7 +186,11 @@ fn malformed(kind: usize, number: usize) -> Vec<u8> {
 fn delay(rng: &mut Rng) -> usize {
     let (a, b) = (1.0 - rng.f64(), rng.f64());
     let normal = (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive count, bounded below")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a positive count, bounded below"
+    )]
     let events = (DELAY_MEDIAN * (DELAY_SPREAD * normal).exp()).min(1e9) as usize;
     events
 }
@@ -217,8 +232,11 @@ fn labels(rng: &mut Rng, event: &str, opinions: &[f64], time: Millis) -> Vec<(us
             }
             // Taken back, sometimes before it comes.
             9..11 => {
-                let back =
-                    Label { retracts: Some(label.id.clone()), severity: None, ..follow_up(&label, "retracted") };
+                let back = Label {
+                    retracts: Some(label.id.clone()),
+                    severity: None,
+                    ..follow_up(&label, "retracted")
+                };
                 out.push((after / 2 + delay(rng), back));
             }
             // A tool that sends a label without a verdict.

@@ -88,7 +88,8 @@ pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
     };
     let published = last_predictor(run)?;
     let records = ledger(run)?;
-    let policy = run.policies.get(POLICY).ok_or_else(|| DemoError::Fold("the demo's policy is missing".into()))?;
+    let policy =
+        run.policies.get(POLICY).ok_or_else(|| DemoError::Fold("the demo's policy is missing".into()))?;
 
     // The rounds as the topic has them, then folded again from the file with its lines shuffled.
     let rounds = run.args.out.join("rounds.jsonl");
@@ -104,8 +105,10 @@ pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
     fastrand::Rng::with_seed(run.args.seed).shuffle(&mut lines);
     let replayed = replay::fold_lines(lines.iter().map(String::as_str))
         .map_err(|error| DemoError::Fold(error.to_string()))?;
-    let replay_hash =
-        replayed.get(POLICY).copied().ok_or_else(|| DemoError::Fold("no round of the demo's policy".into()))?;
+    let replay_hash = replayed
+        .get(POLICY)
+        .copied()
+        .ok_or_else(|| DemoError::Fold("no round of the demo's policy".into()))?;
 
     let mut book = Book::new();
     let mut changes = Vec::new();
@@ -117,7 +120,8 @@ pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
     fold.catch_up(&book).map_err(|error| DemoError::Fold(error.to_string()))?;
     let tally = fold.tally().ok_or_else(|| DemoError::Fold("the fold keeps no tally".into()))?;
 
-    let masses: HashMap<_, _> = published.masses.iter().map(|mass| (mass.member.as_str(), mass.mass)).collect();
+    let masses: HashMap<_, _> =
+        published.masses.iter().map(|mass| (mass.member.as_str(), mass.mass)).collect();
     let experts = fold
         .experts()
         .iter()
@@ -216,21 +220,51 @@ fn print(run: &Run<'_>, summary: &Summary) {
     let out = run.args.out.display();
     println!();
     println!("  {:>7} events        each with one decision", summary.decisions);
-    println!("  {:>7} malformed     each with one dead letter: {}", summary.malformed, kinds(&run.outcomes.event_dead_letters));
-    println!("  {:>7} labels        late, out of order, some twice, corrected or taken back; {} dead letters", summary.labels, summary.label_dead_letters);
-    println!("  {:>7} rounds        events with a live label: what the learner is a function of", summary.rounds);
+    println!(
+        "  {:>7} malformed     each with one dead letter: {}",
+        summary.malformed,
+        kinds(&run.outcomes.event_dead_letters)
+    );
+    println!(
+        "  {:>7} labels        late, out of order, some twice, corrected or taken back; {} dead letters",
+        summary.labels, summary.label_dead_letters
+    );
+    println!(
+        "  {:>7} rounds        events with a live label: what the learner is a function of",
+        summary.rounds
+    );
     println!();
     println!("  mistakes on these rounds, flagging from p = .5         rate   weight");
-    println!("  {:>7} the ensemble as played, labels late        {:>5.1} %", summary.ensemble_mistakes, rate(summary.ensemble_mistakes, summary.rounds));
-    println!("  {:>7} the fold: the learner without delay        {:>5.1} %", summary.fold_mistakes, rate(summary.fold_mistakes, summary.rounds));
-    println!("  {:>7} plain majority of the experts              {:>5.1} %", summary.majority_mistakes, rate(summary.majority_mistakes, summary.rounds));
+    println!(
+        "  {:>7} the ensemble as played, labels late        {:>5.1} %",
+        summary.ensemble_mistakes,
+        rate(summary.ensemble_mistakes, summary.rounds)
+    );
+    println!(
+        "  {:>7} the fold: the learner without delay        {:>5.1} %",
+        summary.fold_mistakes,
+        rate(summary.fold_mistakes, summary.rounds)
+    );
+    println!(
+        "  {:>7} plain majority of the experts              {:>5.1} %",
+        summary.majority_mistakes,
+        rate(summary.majority_mistakes, summary.rounds)
+    );
     let mut experts: Vec<_> = summary.experts.iter().collect();
     experts.sort_by_key(|(_, expert)| expert.mistakes);
     for (id, expert) in experts {
-        println!("  {:>7} expert {id:<35} {:>5.1} %   {:.3}", expert.mistakes, rate(expert.mistakes, expert.awake), expert.weight);
+        println!(
+            "  {:>7} expert {id:<35} {:>5.1} %   {:.3}",
+            expert.mistakes,
+            rate(expert.mistakes, expert.awake),
+            expert.weight
+        );
     }
     println!();
-    println!("  {:.0} events a second, {} on broker {}", summary.events_per_second, summary.delivery, summary.broker);
+    println!(
+        "  {:.0} events a second, {} on broker {}",
+        summary.events_per_second, summary.delivery, summary.broker
+    );
     println!("  state hash  {}", summary.state_hash);
     println!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
     println!();

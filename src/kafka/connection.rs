@@ -12,94 +12,31 @@ const SESSION_TIMEOUT_MS: u64 = 6_000;
 
 /// Settings that this program decides, each with the reason. Ends in `*`: everything that begins so.
 const REFUSED: &[(&str, &str)] = &[
-    (
-        "acks",
-        "every output must be acknowledged by all replicas in sync",
-    ),
-    (
-        "auto.commit.interval.ms",
-        "offsets are committed with the outputs they belong to",
-    ),
-    (
-        "auto.offset.reset",
-        "where reading begins belongs to each topic's meaning",
-    ),
-    (
-        "bootstrap.servers",
-        "it has a setting of its own: kafka.brokers",
-    ),
-    (
-        "delivery.report.only.error",
-        "every output's delivery report is awaited",
-    ),
-    (
-        "enable.auto.commit",
-        "offsets are committed with the outputs they belong to",
-    ),
-    (
-        "enable.auto.offset.store",
-        "offsets are committed with the outputs they belong to",
-    ),
-    (
-        "enable.idempotence",
-        "without it a retry could write an output twice or out of order",
-    ),
+    ("acks", "every output must be acknowledged by all replicas in sync"),
+    ("auto.commit.interval.ms", "offsets are committed with the outputs they belong to"),
+    ("auto.offset.reset", "where reading begins belongs to each topic's meaning"),
+    ("bootstrap.servers", "it has a setting of its own: kafka.brokers"),
+    ("delivery.report.only.error", "every output's delivery report is awaited"),
+    ("enable.auto.commit", "offsets are committed with the outputs they belong to"),
+    ("enable.auto.offset.store", "offsets are committed with the outputs they belong to"),
+    ("enable.idempotence", "without it a retry could write an output twice or out of order"),
     ("enable.partition.eof", "the end of a topic is found by it"),
     ("group.id", "each role has its own group"),
-    (
-        "group.instance.id",
-        "a static member's partitions stay dark until its session ends",
-    ),
-    (
-        "group.protocol",
-        "partitions move cooperatively, under the classic protocol",
-    ),
-    (
-        "isolation.level",
-        "outputs of aborted transactions must stay invisible",
-    ),
-    (
-        "message.timeout.ms",
-        "it follows from the transaction's time-out",
-    ),
-    (
-        "metadata.broker.list",
-        "it has a setting of its own: kafka.brokers",
-    ),
-    (
-        "offset.store.*",
-        "offsets are committed with the outputs they belong to",
-    ),
-    (
-        "partition.assignment.strategy",
-        "partitions move cooperatively, or every rebalance stops every member",
-    ),
-    (
-        "partitioner*",
-        "records of one key must share a partition with every other client's",
-    ),
-    (
-        "plugin.library.paths",
-        "it would load code into this process",
-    ),
+    ("group.instance.id", "a static member's partitions stay dark until its session ends"),
+    ("group.protocol", "partitions move cooperatively, under the classic protocol"),
+    ("isolation.level", "outputs of aborted transactions must stay invisible"),
+    ("message.timeout.ms", "it follows from the transaction's time-out"),
+    ("metadata.broker.list", "it has a setting of its own: kafka.brokers"),
+    ("offset.store.*", "offsets are committed with the outputs they belong to"),
+    ("partition.assignment.strategy", "partitions move cooperatively, or every rebalance stops every member"),
+    ("partitioner*", "records of one key must share a partition with every other client's"),
+    ("plugin.library.paths", "it would load code into this process"),
     ("queuing.strategy", "order per key is kept"),
-    (
-        "request.required.acks",
-        "every output must be acknowledged by all replicas in sync",
-    ),
-    (
-        "test.mock.*",
-        "an embedded broker is chosen by --broker embedded",
-    ),
-    (
-        "delivery.timeout.ms",
-        "it follows from the transaction's time-out",
-    ),
+    ("request.required.acks", "every output must be acknowledged by all replicas in sync"),
+    ("test.mock.*", "an embedded broker is chosen by --broker embedded"),
+    ("delivery.timeout.ms", "it follows from the transaction's time-out"),
     ("transaction.timeout.ms", "it follows from the delivery"),
-    (
-        "transactional.id",
-        "it must be this instance's own: it follows from the delivery",
-    ),
+    ("transactional.id", "it must be this instance's own: it follows from the delivery"),
 ];
 
 /// The brokers and librdkafka's settings for all clients of this process.
@@ -141,10 +78,7 @@ impl Connection {
     /// The brokers at `brokers` with librdkafka's own settings.
     #[must_use]
     pub fn new(brokers: impl Into<String>) -> Self {
-        Self {
-            brokers: brokers.into(),
-            settings: BTreeMap::new(),
-        }
+        Self { brokers: brokers.into(), settings: BTreeMap::new() }
     }
 
     /// Checks the settings.
@@ -161,17 +95,11 @@ impl Connection {
                 None => key == name,
             };
             if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| reserved(name)) {
-                return Err(RefusedSetting::Reserved {
-                    key: key.clone(),
-                    reason,
-                });
+                return Err(RefusedSetting::Reserved { key: key.clone(), reason });
             }
             let alone = ClientConfig::new().set(key, value).create_native_config();
             if let Err(rdkafka::error::KafkaError::ClientConfig(_, reason, _, _)) = alone {
-                return Err(RefusedSetting::Unknown {
-                    key: key.clone(),
-                    reason,
-                });
+                return Err(RefusedSetting::Unknown { key: key.clone(), reason });
             }
         }
         Ok(())
@@ -180,10 +108,7 @@ impl Connection {
     /// Time after which a silent member of a group is given up.
     #[must_use]
     pub fn session_timeout(&self) -> Duration {
-        let set = self
-            .settings
-            .get("session.timeout.ms")
-            .and_then(|value| value.parse().ok());
+        let set = self.settings.get("session.timeout.ms").and_then(|value| value.parse().ok());
         Duration::from_millis(set.unwrap_or(SESSION_TIMEOUT_MS))
     }
 
@@ -257,10 +182,7 @@ impl fmt::Debug for Connection {
     /// Names of settings without values: those may be secrets.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.settings.keys().collect();
-        out.debug_struct("Connection")
-            .field("brokers", &self.brokers)
-            .field("settings", &names)
-            .finish()
+        out.debug_struct("Connection").field("brokers", &self.brokers).field("settings", &names).finish()
     }
 }
 
@@ -278,24 +200,15 @@ mod tests {
     fn what_breaks_a_promise_is_refused_with_its_reason() {
         for (name, why) in REFUSED {
             let key = name.replace('*', "x");
-            assert_eq!(
-                with(&key, "true").check(),
-                Err(RefusedSetting::Reserved { key, reason: why })
-            );
+            assert_eq!(with(&key, "true").check(), Err(RefusedSetting::Reserved { key, reason: why }));
         }
     }
 
     #[test]
     fn what_librdkafka_does_not_know_is_refused_without_its_value() {
-        for (key, value) in [
-            ("sasl.pasword", "hunter2"),
-            ("session.timeout.ms", "hunter2"),
-        ] {
+        for (key, value) in [("sasl.pasword", "hunter2"), ("session.timeout.ms", "hunter2")] {
             let refused = with(key, value).check().unwrap_err().to_string();
-            assert!(
-                refused.contains(key) && !refused.contains("hunter2"),
-                "{refused}"
-            );
+            assert!(refused.contains(key) && !refused.contains("hunter2"), "{refused}");
         }
     }
 
@@ -309,10 +222,7 @@ mod tests {
         ] {
             assert_eq!(with(key, value).check(), Ok(()), "{key}");
         }
-        assert_eq!(
-            with("session.timeout.ms", "9000").session_timeout(),
-            Duration::from_secs(9)
-        );
+        assert_eq!(with("session.timeout.ms", "9000").session_timeout(), Duration::from_secs(9));
         assert_eq!(Connection::new(" ").check(), Err(RefusedSetting::NoBrokers));
     }
 
@@ -324,16 +234,9 @@ mod tests {
     #[test]
     fn all_clients_are_accepted_by_librdkafka() {
         let connection = with("session.timeout.ms", "9000");
-        for config in [
-            connection.plain(),
-            connection.consumer("g"),
-            connection.producer(),
-        ] {
+        for config in [connection.plain(), connection.consumer("g"), connection.producer()] {
             config.create_native_config().unwrap();
         }
-        assert_eq!(
-            connection.consumer("g").get("heartbeat.interval.ms"),
-            Some("3000")
-        );
+        assert_eq!(connection.consumer("g").get("heartbeat.interval.ms"), Some("3000"));
     }
 }

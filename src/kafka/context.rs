@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use serde::Deserialize;
@@ -36,7 +36,10 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
 
 /// An error of the client as a whole: brokers that are away. librdkafka goes on by itself.
 pub(super) fn client_error(error: &KafkaError, reason: &str) {
-    tracing::warn!(target: "kafka", %error, "{reason}");
+    // A partition's end is news for its reader, not an error.
+    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+        tracing::warn!(target: "kafka", %error, "{reason}");
+    }
 }
 
 /// Callbacks of clients that neither join a group nor write.
@@ -141,22 +144,14 @@ impl ConsumerContext for Member {
     ) {
         let assigns = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
-            let taken = if assigns {
-                take(consumer, partitions)
-            } else {
-                give(consumer, partitions)
-            };
+            let taken = if assigns { take(consumer, partitions) } else { give(consumer, partitions) };
             if let Err(error) = taken {
                 tracing::warn!(target: "kafka", %error, "a rebalance failed while leaving the group");
             }
             return;
         }
         let partitions = partitions.clone();
-        let change = if assigns {
-            Change::Assign(partitions)
-        } else {
-            Change::Revoke(partitions)
-        };
+        let change = if assigns { Change::Assign(partitions) } else { Change::Revoke(partitions) };
         lock(&self.changes).push_back(change);
     }
 }
@@ -192,11 +187,7 @@ struct Partition {
 
 impl Partition {
     fn lag(&self) -> Option<i64> {
-        let position = if self.app_offset >= 0 {
-            self.app_offset
-        } else {
-            self.committed_offset
-        };
+        let position = if self.app_offset >= 0 { self.app_offset } else { self.committed_offset };
         (self.ls_offset >= 0 && position >= 0).then(|| (self.ls_offset - position).max(0))
     }
 }
@@ -209,14 +200,9 @@ impl Statistics {
                 .partitions
                 .into_iter()
                 .filter(|(number, _)| *number >= 0)
-                .filter_map(move |(number, partition)| {
-                    Some(((name.clone(), number), partition.lag()?))
-                })
+                .filter_map(move |(number, partition)| Some(((name.clone(), number), partition.lag()?)))
         });
-        Gauges {
-            brokers_up: self.brokers.values().filter(up).count(),
-            lag: lag.collect(),
-        }
+        Gauges { brokers_up: self.brokers.values().filter(up).count(), lag: lag.collect() }
     }
 }
 

@@ -52,29 +52,21 @@ impl Embedded {
     /// # Errors
     /// Where librdkafka refuses, as with a topic named twice.
     pub fn start(topics: &[(&str, i32)]) -> Result<Self, EmbeddedError> {
-        let refused = |error: KafkaError| EmbeddedError::Start {
-            reason: error.to_string(),
-        };
+        let refused = |error: KafkaError| EmbeddedError::Start { reason: error.to_string() };
         let mut config = ClientConfig::new();
-        config
-            .set("test.mock.num.brokers", "1")
-            .set("client.id", "aegis-embedded");
+        config.set("test.mock.num.brokers", "1").set("client.id", "aegis-embedded");
         config.set_log_level(RDKafkaLogLevel::Warning);
         let host: BaseProducer<DefaultProducerContext> = config.create().map_err(refused)?;
         let bootstrap = {
             let cluster = host
                 .client()
                 .mock_cluster()
-                .ok_or_else(|| EmbeddedError::Start {
-                    reason: "no cluster was made".into(),
-                })?;
+                .ok_or_else(|| EmbeddedError::Start { reason: "no cluster was made".into() })?;
             for (topic, partitions) in topics {
-                cluster
-                    .create_topic(topic, *partitions, 1)
-                    .map_err(|error| EmbeddedError::Topic {
-                        topic: (*topic).to_owned(),
-                        reason: error.to_string(),
-                    })?;
+                cluster.create_topic(topic, *partitions, 1).map_err(|error| EmbeddedError::Topic {
+                    topic: (*topic).to_owned(),
+                    reason: error.to_string(),
+                })?;
             }
             cluster.bootstrap_servers()
         };
@@ -93,9 +85,7 @@ impl Embedded {
     /// # Errors
     /// Where librdkafka refuses.
     pub fn set_up(&self, up: bool) -> Result<(), EmbeddedError> {
-        let refused = |error: KafkaError| EmbeddedError::Start {
-            reason: error.to_string(),
-        };
+        let refused = |error: KafkaError| EmbeddedError::Start { reason: error.to_string() };
         match self.host.client().mock_cluster() {
             Some(cluster) if up => cluster.broker_up(-1).map_err(refused),
             Some(cluster) => cluster.broker_down(-1).map_err(refused),

@@ -22,9 +22,7 @@ pub enum SourceError {
         topic: String,
     },
     /// The brokers refuse this client.
-    #[error(
-        "the brokers do not let this client {doing}: {reason}; check its ACLs and kafka.settings"
-    )]
+    #[error("the brokers do not let this client {doing}: {reason}; check its ACLs and kafka.settings")]
     Denied {
         /// What was tried.
         doing: &'static str,
@@ -88,9 +86,7 @@ impl SourceError {
         let reason = error.to_string();
         match error.rdkafka_error_code() {
             Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
-                Self::MissingTopic {
-                    topic: topic.to_owned(),
-                }
+                Self::MissingTopic { topic: topic.to_owned() }
             }
             Some(
                 Code::TopicAuthorizationFailed
@@ -137,9 +133,7 @@ pub(super) fn passes(code: RDKafkaErrorCode) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommitError {
     /// Nothing of the unit counts (at-least-once: outputs already written stay, and come again).
-    #[error(
-        "the unit was given up at {stage}: {reason}; it is done again from the committed offsets"
-    )]
+    #[error("the unit was given up at {stage}: {reason}; it is done again from the committed offsets")]
     Aborted {
         /// The step that failed.
         stage: &'static str,
@@ -147,9 +141,7 @@ pub enum CommitError {
         reason: String,
     },
     /// The partitions belong to another member, or soon will: their new owner does the unit.
-    #[error(
-        "the group has moved on at {stage}: {reason}; the partitions' new owner does the unit again"
-    )]
+    #[error("the group has moved on at {stage}: {reason}; the partitions' new owner does the unit again")]
     Stale {
         /// The step that failed.
         stage: &'static str,
@@ -223,10 +215,7 @@ impl CommitError {
     pub fn passes(&self) -> bool {
         matches!(
             self,
-            Self::Aborted { .. }
-                | Self::Stale { .. }
-                | Self::Indefinite { .. }
-                | Self::Unavailable { .. }
+            Self::Aborted { .. } | Self::Stale { .. } | Self::Indefinite { .. } | Self::Unavailable { .. }
         )
     }
 }
@@ -248,10 +237,7 @@ pub(super) enum Class {
 pub(super) fn class(error: &KafkaError) -> Class {
     use RDKafkaErrorCode as Code;
     let code = error.rdkafka_error_code();
-    let fenced = matches!(
-        code,
-        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
-    );
+    let fenced = matches!(code, Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch));
     match error {
         KafkaError::Transaction(error) if error.is_fatal() && fenced => Class::Fenced,
         KafkaError::Transaction(error) if error.is_fatal() => Class::Spent,
@@ -316,10 +302,7 @@ mod tests {
         assert_eq!(judged(Code::IllegalGeneration), Class::Abort);
         assert!(stale(&KafkaError::ConsumerCommit(Code::IllegalGeneration)));
         assert!(!stale(&KafkaError::ConsumerCommit(Code::RequestTimedOut)));
-        assert_eq!(
-            class(&KafkaError::Flush(Code::OperationTimedOut)),
-            Class::Abort
-        );
+        assert_eq!(class(&KafkaError::Flush(Code::OperationTimedOut)), Class::Abort);
         assert_eq!(class(&KafkaError::Canceled), Class::Spent);
     }
 
@@ -327,9 +310,6 @@ mod tests {
     fn a_missing_topic_names_the_command() {
         let error = KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition);
         let shown = SourceError::of(&error, "read", "moderation.events").to_string();
-        assert!(
-            shown.contains("moderation.events") && shown.contains("aegis topics --create"),
-            "{shown}"
-        );
+        assert!(shown.contains("moderation.events") && shown.contains("aegis topics --create"), "{shown}");
     }
 }

@@ -78,13 +78,8 @@ impl Follower {
         timeout: Duration,
     ) -> Result<Self, SourceError> {
         let (consumer, count) = reader(connection, topic, timeout, &[])?;
-        let mut follower = Self {
-            consumer,
-            topic: [topic.into()],
-            ways: BTreeMap::new(),
-            skipped: Vec::new(),
-            told: false,
-        };
+        let mut follower =
+            Self { consumer, topic: [topic.into()], ways: BTreeMap::new(), skipped: Vec::new(), told: false };
         let until = Instant::now() + timeout;
         for partition in 0..count {
             let asked = match from {
@@ -92,14 +87,7 @@ impl Follower {
                 From::Offsets(all) => all.get(&partition).copied(),
             };
             let (next, end) = follower.meet(partition, asked, until)?;
-            follower.ways.insert(
-                partition,
-                Way {
-                    next,
-                    end,
-                    reached: next >= end,
-                },
-            );
+            follower.ways.insert(partition, Way { next, end, reached: next >= end });
         }
         follower.assign()?;
         Ok(follower)
@@ -156,19 +144,13 @@ impl Follower {
     /// The next offset to read of each partition: where a later reader may go on.
     #[must_use]
     pub fn positions(&self) -> BTreeMap<i32, i64> {
-        self.ways
-            .iter()
-            .map(|(partition, way)| (*partition, way.next))
-            .collect()
+        self.ways.iter().map(|(partition, way)| (*partition, way.next)).collect()
     }
 
     /// Where each partition ended when it was opened: with [`positions`](Self::positions), the progress.
     #[must_use]
     pub fn ends(&self) -> BTreeMap<i32, i64> {
-        self.ways
-            .iter()
-            .map(|(partition, way)| (*partition, way.end))
-            .collect()
+        self.ways.iter().map(|(partition, way)| (*partition, way.end)).collect()
     }
 
     /// Finds where to begin: at `asked`, or at the first record kept where that is later. Also the end.
@@ -178,29 +160,18 @@ impl Follower {
         asked: Option<i64>,
         until: Instant,
     ) -> Result<(i64, i64), SourceError> {
-        let left = until
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1));
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let topic = &self.topic[0];
         let (low, high) = self
             .consumer
             .fetch_watermarks(topic, partition, left)
-            .map_err(|error| {
-                SourceError::of(&error, "ask where the topic begins and ends", topic)
-            })?;
+            .map_err(|error| SourceError::of(&error, "ask where the topic begins and ends", topic))?;
         match asked {
-            Some(position) if position > high => Err(SourceError::Truncated {
-                topic: topic.to_string(),
-                partition,
-                position,
-                end: high,
-            }),
+            Some(position) if position > high => {
+                Err(SourceError::Truncated { topic: topic.to_string(), partition, position, end: high })
+            }
             Some(asked) if asked < low => {
-                self.skipped.push(Followed::Skipped {
-                    partition,
-                    asked,
-                    from: low,
-                });
+                self.skipped.push(Followed::Skipped { partition, asked, from: low });
                 Ok((low, high))
             }
             Some(asked) => Ok((asked, high)),
@@ -225,8 +196,7 @@ impl Follower {
         let failed = |error: KafkaError| SourceError::of(&error, "take partitions", topic);
         let mut list = TopicPartitionList::with_capacity(self.ways.len());
         for (partition, way) in &self.ways {
-            list.add_partition_offset(topic, *partition, Offset::Offset(way.next))
-                .map_err(failed)?;
+            list.add_partition_offset(topic, *partition, Offset::Offset(way.next)).map_err(failed)?;
         }
         self.consumer.assign(&list).map_err(failed)
     }
@@ -242,15 +212,12 @@ pub(super) fn reader(
 ) -> Result<(BaseConsumer<Quiet>, i32), SourceError> {
     connection.check()?;
     let mut config = connection.consumer(NO_GROUP);
-    config
-        .set("auto.offset.reset", "error")
-        .set("enable.partition.eof", "true");
+    config.set("auto.offset.reset", "error").set("enable.partition.eof", "true");
     for (key, value) in more {
         config.set(*key, *value);
     }
-    let consumer: BaseConsumer<Quiet> = config
-        .create_with_context(Quiet)
-        .map_err(|error| SourceError::of(&error, "open", topic))?;
+    let consumer: BaseConsumer<Quiet> =
+        config.create_with_context(Quiet).map_err(|error| SourceError::of(&error, "open", topic))?;
     let count = topics::count(consumer.client(), topic, timeout)?;
     Ok((consumer, count))
 }

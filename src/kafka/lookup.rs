@@ -43,11 +43,7 @@ impl Lookup {
     ///
     /// # Errors
     /// Where the topic is missing or the brokers do not answer.
-    pub fn open(
-        connection: &Connection,
-        topic: &str,
-        timeout: Duration,
-    ) -> Result<Self, SourceError> {
+    pub fn open(connection: &Connection, topic: &str, timeout: Duration) -> Result<Self, SourceError> {
         // Little is fetched beyond what is wanted, and a seek never waits for a fetch that found nothing.
         let thrifty = [
             ("fetch.wait.max.ms", "5"),
@@ -55,11 +51,7 @@ impl Lookup {
             ("queued.min.messages", "200"),
         ];
         let (consumer, partitions) = reader(connection, topic, timeout, &thrifty)?;
-        Ok(Self {
-            consumer,
-            topic: [topic.into()],
-            partitions,
-        })
+        Ok(Self { consumer, topic: [topic.into()], partitions })
     }
 
     /// The records at `wanted` (partition, offset), in that order. None: there is no such record; it is
@@ -76,36 +68,19 @@ impl Lookup {
         let mut searches = self.searches(wanted, until)?;
         let mut found = BTreeMap::new();
         let read = self.read(&mut searches, &mut found, until);
-        let let_go = self
-            .consumer
-            .unassign()
-            .map_err(|error| self.failed(&error));
+        let let_go = self.consumer.unassign().map_err(|error| self.failed(&error));
         read.and(let_go)?;
         // A record can be wanted twice.
-        Ok(wanted
-            .iter()
-            .map(|place| found.get(place).cloned())
-            .collect())
+        Ok(wanted.iter().map(|place| found.get(place).cloned()).collect())
     }
 
     /// What is wanted per partition, without what cannot be there.
-    fn searches(
-        &self,
-        wanted: &[(i32, i64)],
-        until: Instant,
-    ) -> Result<BTreeMap<i32, Search>, SourceError> {
+    fn searches(&self, wanted: &[(i32, i64)], until: Instant) -> Result<BTreeMap<i32, Search>, SourceError> {
         let mut searches: BTreeMap<i32, Search> = BTreeMap::new();
         for (partition, offset) in wanted {
             if (0..self.partitions).contains(partition) {
-                let empty = || Search {
-                    wanted: BTreeSet::new(),
-                    sent: -1,
-                };
-                searches
-                    .entry(*partition)
-                    .or_insert_with(empty)
-                    .wanted
-                    .insert(*offset);
+                let empty = || Search { wanted: BTreeSet::new(), sent: -1 };
+                searches.entry(*partition).or_insert_with(empty).wanted.insert(*offset);
             }
         }
         for (partition, search) in &mut searches {
@@ -151,12 +126,7 @@ impl Lookup {
                     } else if let Some(next) = search.jump(at) {
                         search.sent = next;
                         self.consumer
-                            .seek(
-                                &self.topic[0],
-                                partition,
-                                Offset::Offset(next),
-                                Duration::ZERO,
-                            )
+                            .seek(&self.topic[0], partition, Offset::Offset(next), Duration::ZERO)
                             .map_err(|error| self.failed(&error))?;
                     }
                 }
@@ -175,16 +145,10 @@ impl Lookup {
     }
 
     /// Records were deleted while they were looked for.
-    fn drop_vanished(
-        &self,
-        searches: &mut BTreeMap<i32, Search>,
-        until: Instant,
-    ) -> Result<(), SourceError> {
+    fn drop_vanished(&self, searches: &mut BTreeMap<i32, Search>, until: Instant) -> Result<(), SourceError> {
         let places: Vec<_> = searches
             .iter()
-            .flat_map(|(partition, search)| {
-                search.wanted.iter().map(|offset| (*partition, *offset))
-            })
+            .flat_map(|(partition, search)| search.wanted.iter().map(|offset| (*partition, *offset)))
             .collect();
         *searches = self.searches(&places, until)?;
         self.assign(searches)
@@ -197,9 +161,7 @@ impl Lookup {
             list.add_partition_offset(&self.topic[0], *partition, Offset::Offset(search.sent))
                 .map_err(|error| self.failed(&error))?;
         }
-        self.consumer
-            .assign(&list)
-            .map_err(|error| self.failed(&error))
+        self.consumer.assign(&list).map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &KafkaError) -> SourceError {
@@ -208,7 +170,5 @@ impl Lookup {
 }
 
 fn left(until: Instant) -> Duration {
-    until
-        .saturating_duration_since(Instant::now())
-        .max(Duration::from_millis(1))
+    until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }

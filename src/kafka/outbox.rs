@@ -62,9 +62,7 @@ impl Outbox {
     /// [`CommitError::Unavailable`] where settings are refused or the brokers do not answer.
     pub fn open(connection: &Connection, delivery: Delivery) -> Result<Self, CommitError> {
         let refused = |reason: String| CommitError::Unavailable { reason };
-        connection
-            .check()
-            .map_err(|error| refused(error.to_string()))?;
+        connection.check().map_err(|error| refused(error.to_string()))?;
         if let Delivery::ExactlyOnce { timeout, .. } = &delivery
             && *timeout >= connection.session_timeout()
         {
@@ -73,12 +71,7 @@ impl Outbox {
                 connection.session_timeout()
             )));
         }
-        let mut outbox = Self {
-            connection: connection.clone(),
-            delivery,
-            producer: None,
-            fenced: None,
-        };
+        let mut outbox = Self { connection: connection.clone(), delivery, producer: None, fenced: None };
         outbox.ready()?;
         Ok(outbox)
     }
@@ -107,30 +100,23 @@ impl Outbox {
     /// The producer, made anew where the last one is spent.
     pub(super) fn ready(&mut self) -> Result<(), CommitError> {
         if let Some(reason) = &self.fenced {
-            return Err(CommitError::Fenced {
-                reason: reason.clone(),
-            });
+            return Err(CommitError::Fenced { reason: reason.clone() });
         }
         if self.producer.is_some() {
             return Ok(());
         }
-        let unavailable = |error: KafkaError| CommitError::Unavailable {
-            reason: error.to_string(),
-        };
+        let unavailable = |error: KafkaError| CommitError::Unavailable { reason: error.to_string() };
         let mut config = self.connection.producer();
         let patience = self.patience().as_millis().to_string();
         match &self.delivery {
             Delivery::AtLeastOnce => config.set("message.timeout.ms", &patience),
-            Delivery::ExactlyOnce {
-                transactional_id, ..
-            } => config
+            Delivery::ExactlyOnce { transactional_id, .. } => config
                 .set("transactional.id", transactional_id)
                 .set("transaction.timeout.ms", &patience)
                 .set("message.timeout.ms", &patience),
         };
-        let producer: BaseProducer<Reports> = config
-            .create_with_context(Reports::default())
-            .map_err(unavailable)?;
+        let producer: BaseProducer<Reports> =
+            config.create_with_context(Reports::default()).map_err(unavailable)?;
         if matches!(self.delivery, Delivery::ExactlyOnce { .. }) {
             let until = Instant::now() + OPENING;
             match again(until, || producer.init_transactions(left(until))) {
@@ -146,9 +132,7 @@ impl Outbox {
     pub(super) fn producer(&self) -> Result<&BaseProducer<Reports>, CommitError> {
         self.producer
             .as_ref()
-            .ok_or_else(|| CommitError::Unavailable {
-                reason: "the producer is gone".into(),
-            })
+            .ok_or_else(|| CommitError::Unavailable { reason: "the producer is gone".into() })
     }
 
     pub(super) fn delivery(&self) -> &Delivery {

@@ -87,10 +87,7 @@ impl Consumed {
     /// Copies what librdkafka read; `topics` are the names that share one allocation.
     pub(super) fn copy(message: &BorrowedMessage<'_>, topics: &[Arc<str>]) -> Self {
         let name = message.topic();
-        let topic = topics
-            .iter()
-            .find(|topic| &***topic == name)
-            .map_or_else(|| name.into(), Arc::clone);
+        let topic = topics.iter().find(|topic| &***topic == name).map_or_else(|| name.into(), Arc::clone);
         Self {
             topic,
             partition: message.partition(),
@@ -107,13 +104,10 @@ fn copy_headers<H: Headers>(headers: &H) -> Vec<(String, Option<Vec<u8>>)> {
     (0..headers.count())
         .map(|index| {
             // The client panics on a name that is not UTF-8; such a record must not stop a partition.
-            catch_unwind(AssertUnwindSafe(|| headers.try_get(index)))
-                .ok()
-                .flatten()
-                .map_or_else(
-                    || (char::REPLACEMENT_CHARACTER.to_string(), None),
-                    |header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)),
-                )
+            catch_unwind(AssertUnwindSafe(|| headers.try_get(index))).ok().flatten().map_or_else(
+                || (char::REPLACEMENT_CHARACTER.to_string(), None),
+                |header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)),
+            )
         })
         .collect()
 }
@@ -124,22 +118,17 @@ impl Produced {
             return None;
         }
         let empty = OwnedHeaders::new_with_capacity(self.headers.len());
-        Some(self.headers.iter().fold(empty, |all, (key, value)| {
-            all.insert(Header {
-                key,
-                value: value.as_ref(),
-            })
-        }))
+        Some(
+            self.headers
+                .iter()
+                .fold(empty, |all, (key, value)| all.insert(Header { key, value: value.as_ref() })),
+        )
     }
 
     /// Key, value and headers together, in bytes.
     pub(super) fn size(&self) -> usize {
         let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(key, value)| key.len() + of(value))
-            .sum();
+        let headers: usize = self.headers.iter().map(|(key, value)| key.len() + of(value)).sum();
         of(&self.key) + of(&self.payload) + headers
     }
 }
@@ -151,13 +140,10 @@ mod tests {
     #[test]
     fn offsets_only_grow() {
         let events: Arc<str> = "events".into();
-        let offsets: Offsets = [
-            ((Arc::clone(&events), 0), 5),
-            ((Arc::clone(&events), 0), 3),
-            ((events.clone(), 1), 9),
-        ]
-        .into_iter()
-        .collect();
+        let offsets: Offsets =
+            [((Arc::clone(&events), 0), 5), ((Arc::clone(&events), 0), 3), ((events.clone(), 1), 9)]
+                .into_iter()
+                .collect();
         assert_eq!(offsets.0.values().copied().collect::<Vec<_>>(), [5, 9]);
         assert_eq!(offsets.to_list().count(), 2);
     }
@@ -177,10 +163,7 @@ mod tests {
             headers: headers.clone(),
             timestamp: None,
         };
-        assert_eq!(
-            copy_headers(produced.owned_headers().unwrap().as_borrowed()),
-            headers
-        );
+        assert_eq!(copy_headers(produced.owned_headers().unwrap().as_borrowed()), headers);
         assert_eq!(produced.size(), 4);
     }
 }

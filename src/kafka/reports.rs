@@ -135,27 +135,9 @@ mod tests {
         let reports = Reports::default();
         let first = reports.expect(1);
         let second = reports.expect(2);
-        reports.note(
-            &Slot {
-                sending: first,
-                index: 0,
-            },
-            Ok((9, 9)),
-        );
-        reports.note(
-            &Slot {
-                sending: second,
-                index: 1,
-            },
-            Ok((0, 4)),
-        );
-        reports.note(
-            &Slot {
-                sending: second,
-                index: 7,
-            },
-            Ok((0, 5)),
-        );
+        reports.note(&Slot { sending: first, index: 0 }, Ok((9, 9)));
+        reports.note(&Slot { sending: second, index: 1 }, Ok((0, 4)));
+        reports.note(&Slot { sending: second, index: 7 }, Ok((0, 5)));
         assert_eq!(reports.take(), [None, Some(Ok((0, 4)))]);
     }
 }

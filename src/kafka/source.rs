@@ -89,17 +89,9 @@ impl Source {
             .set("statistics.interval.ms", "1000")
             .create_with_context(Member::default())
             .map_err(|error| SourceError::of(&error, DOING, &all))?;
-        consumer
-            .subscribe(topics)
-            .map_err(|error| SourceError::of(&error, DOING, &all))?;
+        consumer.subscribe(topics).map_err(|error| SourceError::of(&error, DOING, &all))?;
         let topics = topics.iter().map(|topic| Arc::from(*topic)).collect();
-        Ok(Self {
-            consumer,
-            topics,
-            start,
-            paused: false,
-            going: None,
-        })
+        Ok(Self { consumer, topics, start, paused: false, going: None })
     }
 
     /// The next record or rebalance, waiting at most `timeout`. Brokers that are away are no error: the
@@ -132,21 +124,13 @@ impl Source {
                     self.hold(true)?;
                 }
                 let partitions = self.named(&partitions);
-                Ok(if partitions.is_empty() {
-                    Polled::Idle
-                } else {
-                    Polled::Assigned(partitions)
-                })
+                Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Assigned(partitions) })
             }
             Change::Revoke(list) => {
                 let partitions = self.named(&list);
                 let lost = self.consumer.assignment_lost();
                 self.going = Some(list);
-                Ok(if partitions.is_empty() {
-                    Polled::Idle
-                } else {
-                    Polled::Revoked { partitions, lost }
-                })
+                Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Revoked { partitions, lost } })
             }
         }
     }
@@ -166,10 +150,7 @@ impl Source {
     /// The partitions that are this member's, those about to go among them.
     #[must_use]
     pub fn assigned(&self) -> Vec<TopicPartition> {
-        self.consumer
-            .assignment()
-            .map(|list| self.named(&list))
-            .unwrap_or_default()
+        self.consumer.assignment().map(|list| self.named(&list)).unwrap_or_default()
     }
 
     /// Stops fetching on all partitions, also on those still to come, until [`resume`](Self::resume).
@@ -193,13 +174,7 @@ impl Source {
     fn hold(&self, still: bool) -> Result<(), SourceError> {
         self.consumer
             .assignment()
-            .and_then(|all| {
-                if still {
-                    self.consumer.pause(&all)
-                } else {
-                    self.consumer.resume(&all)
-                }
-            })
+            .and_then(|all| if still { self.consumer.pause(&all) } else { self.consumer.resume(&all) })
             .map_err(|error| SourceError::of(&error, "pause or resume", ""))
     }
 
@@ -208,10 +183,7 @@ impl Source {
     ///
     /// # Errors
     /// Where the brokers do not answer within `timeout`.
-    pub fn committed(
-        &self,
-        timeout: Duration,
-    ) -> Result<Vec<(TopicPartition, Option<i64>)>, SourceError> {
+    pub fn committed(&self, timeout: Duration) -> Result<Vec<(TopicPartition, Option<i64>)>, SourceError> {
         let list = self
             .consumer
             .committed(timeout)
@@ -219,9 +191,8 @@ impl Source {
         list.elements()
             .iter()
             .map(|one| {
-                one.error().map_err(|error| {
-                    SourceError::of(&error, "ask for committed offsets", one.topic())
-                })?;
+                one.error()
+                    .map_err(|error| SourceError::of(&error, "ask for committed offsets", one.topic()))?;
                 let offset = match one.offset() {
                     Offset::Offset(next) => Some(next),
                     _ => None,
@@ -241,25 +212,17 @@ impl Source {
             Start::Earliest => Offset::Beginning,
             Start::Latest => Offset::End,
         };
-        let failed =
-            |error: KafkaError| SourceError::of(&error, "go back to committed offsets", "");
+        let failed = |error: KafkaError| SourceError::of(&error, "go back to committed offsets", "");
         let mut list = TopicPartitionList::new();
         for ((topic, partition), committed) in self.committed(timeout)? {
             let offset = committed.map_or(start, Offset::Offset);
-            list.add_partition_offset(&topic, partition, offset)
-                .map_err(failed)?;
+            list.add_partition_offset(&topic, partition, offset).map_err(failed)?;
         }
         if list.count() == 0 {
             return Ok(());
         }
-        let sought = self
-            .consumer
-            .seek_partitions(list, timeout)
-            .map_err(failed)?;
-        sought
-            .elements()
-            .iter()
-            .try_for_each(|one| one.error().map_err(failed))
+        let sought = self.consumer.seek_partitions(list, timeout).map_err(failed)?;
+        sought.elements().iter().try_for_each(|one| one.error().map_err(failed))
     }
 
     /// What is known of the brokers and of the way still to go.
@@ -270,22 +233,17 @@ impl Source {
             let lag = *gauges.lag.get(&(partition.0.to_string(), partition.1))?;
             Some((partition, lag))
         });
-        Health {
-            connected: gauges.brokers_up > 0,
-            lag: lag.collect(),
-        }
+        Health { connected: gauges.brokers_up > 0, lag: lag.collect() }
     }
 
     /// Leaves the group, so that others get the partitions at once. Waits at most `timeout`: with the
     /// brokers away the client ends on its own thread.
     pub fn close(self, timeout: Duration) {
         let (done, ended) = mpsc::channel();
-        let closing = thread::Builder::new()
-            .name("kafka-close".into())
-            .spawn(move || {
-                drop(self);
-                let _ = done.send(());
-            });
+        let closing = thread::Builder::new().name("kafka-close".into()).spawn(move || {
+            drop(self);
+            let _ = done.send(());
+        });
         if closing.is_err() || ended.recv_timeout(timeout).is_err() {
             tracing::warn!(target: "kafka", "the group was not left within {timeout:?}: others get the partitions when the session ends");
         }
@@ -304,10 +262,7 @@ impl Source {
     pub(super) fn membership(&self, offsets: &Offsets) -> Option<ConsumerGroupMetadata> {
         let proof = self.consumer.group_metadata()?;
         let assigned = self.assigned();
-        let owned = offsets
-            .0
-            .keys()
-            .all(|partition| assigned.contains(partition));
+        let owned = offsets.0.keys().all(|partition| assigned.contains(partition));
         (owned && !self.consumer.assignment_lost()).then_some(proof)
     }
 
@@ -317,10 +272,7 @@ impl Source {
     }
 
     fn named(&self, list: &TopicPartitionList) -> Vec<TopicPartition> {
-        list.elements()
-            .iter()
-            .map(|one| self.name(one.topic(), one.partition()))
-            .collect()
+        list.elements().iter().map(|one| self.name(one.topic(), one.partition())).collect()
     }
 }
 

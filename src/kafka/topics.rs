@@ -100,11 +100,7 @@ pub enum Finding {
 ///
 /// # Errors
 /// [`SourceError::MissingTopic`] where there is none; else where the brokers do not answer.
-pub fn partitions(
-    connection: &Connection,
-    topic: &str,
-    timeout: Duration,
-) -> Result<i32, SourceError> {
+pub fn partitions(connection: &Connection, topic: &str, timeout: Duration) -> Result<i32, SourceError> {
     count(asker(connection)?.client(), topic, timeout)
 }
 
@@ -128,16 +124,9 @@ pub fn check(
             Ok(partitions) => {
                 let mut wrong = wrong_partitions(spec, partitions);
                 if settings {
-                    wrong.extend(wrong_settings(
-                        spec,
-                        &describe(connection, &spec.name, timeout)?,
-                    ));
+                    wrong.extend(wrong_settings(spec, &describe(connection, &spec.name, timeout)?));
                 }
-                if wrong.is_empty() {
-                    Finding::Fine
-                } else {
-                    Finding::Wrong(wrong)
-                }
+                if wrong.is_empty() { Finding::Fine } else { Finding::Wrong(wrong) }
             }
         };
         findings.push(found);
@@ -166,10 +155,7 @@ pub fn ensure(
 
 fn asker(connection: &Connection) -> Result<BaseConsumer<Quiet>, SourceError> {
     connection.check()?;
-    connection
-        .plain()
-        .create_with_context(Quiet)
-        .map_err(|error| SourceError::of(&error, "connect", ""))
+    connection.plain().create_with_context(Quiet).map_err(|error| SourceError::of(&error, "connect", ""))
 }
 
 pub(super) fn count<C: ClientContext>(
@@ -177,19 +163,10 @@ pub(super) fn count<C: ClientContext>(
     topic: &str,
     timeout: Duration,
 ) -> Result<i32, SourceError> {
-    let failed =
-        |error: KafkaError| SourceError::of(&error, "ask for the topic's partitions", topic);
-    let missing = || SourceError::MissingTopic {
-        topic: topic.to_owned(),
-    };
-    let metadata = client
-        .fetch_metadata(Some(topic), timeout)
-        .map_err(failed)?;
-    let found = metadata
-        .topics()
-        .iter()
-        .find(|found| found.name() == topic)
-        .ok_or_else(missing)?;
+    let failed = |error: KafkaError| SourceError::of(&error, "ask for the topic's partitions", topic);
+    let missing = || SourceError::MissingTopic { topic: topic.to_owned() };
+    let metadata = client.fetch_metadata(Some(topic), timeout).map_err(failed)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic).ok_or_else(missing)?;
     if let Some(error) = found.error().filter(IsError::is_error) {
         return Err(failed(KafkaError::MetadataFetch(error.into())));
     }
@@ -206,16 +183,10 @@ fn answer<T>(
     ask: impl Future<Output = Result<Vec<T>, KafkaError>>,
 ) -> Result<T, SourceError> {
     let failed = |reason: String| SourceError::Client { doing, reason };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(|error| failed(error.to_string()))?;
-    let answers = runtime
-        .block_on(ask)
-        .map_err(|error| SourceError::of(&error, doing, topic))?;
-    answers
-        .into_iter()
-        .next()
-        .ok_or_else(|| failed("an empty answer".into()))
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().build().map_err(|error| failed(error.to_string()))?;
+    let answers = runtime.block_on(ask).map_err(|error| SourceError::of(&error, doing, topic))?;
+    answers.into_iter().next().ok_or_else(|| failed("an empty answer".into()))
 }
 
 fn admin(connection: &Connection) -> Result<AdminClient<Quiet>, SourceError> {
@@ -226,25 +197,15 @@ fn admin(connection: &Connection) -> Result<AdminClient<Quiet>, SourceError> {
 }
 
 fn options(timeout: Duration) -> AdminOptions {
-    AdminOptions::new()
-        .request_timeout(Some(timeout))
-        .operation_timeout(Some(timeout))
+    AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout))
 }
 
-fn describe(
-    connection: &Connection,
-    topic: &str,
-    timeout: Duration,
-) -> Result<ConfigResource, SourceError> {
+fn describe(connection: &Connection, topic: &str, timeout: Duration) -> Result<ConfigResource, SourceError> {
     let doing = "read the topic's settings";
     let admin = admin(connection)?;
     let asked = [ResourceSpecifier::Topic(topic)];
-    answer(
-        doing,
-        topic,
-        admin.describe_configs(&asked, &options(timeout)),
-    )?
-    .map_err(|code| SourceError::of(&KafkaError::Global(code), doing, topic))
+    answer(doing, topic, admin.describe_configs(&asked, &options(timeout)))?
+        .map_err(|code| SourceError::of(&KafkaError::Global(code), doing, topic))
 }
 
 fn create(connection: &Connection, spec: &TopicSpec, timeout: Duration) -> Result<(), SourceError> {
@@ -256,11 +217,7 @@ fn create(connection: &Connection, spec: &TopicSpec, timeout: Duration) -> Resul
         topic = topic.set(key, value);
     }
     let admin = admin(connection)?;
-    match answer(
-        doing,
-        &spec.name,
-        admin.create_topics([&topic], &options(timeout)),
-    )? {
+    match answer(doing, &spec.name, admin.create_topics([&topic], &options(timeout)))? {
         // Another instance was faster.
         Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
         Err((name, code)) => Err(SourceError::of(&KafkaError::Global(code), doing, &name)),
@@ -268,16 +225,9 @@ fn create(connection: &Connection, spec: &TopicSpec, timeout: Duration) -> Resul
 }
 
 fn wrong_partitions(spec: &TopicSpec, partitions: i32) -> Vec<String> {
-    let TopicSpec {
-        name,
-        partitions: wanted,
-        exactly,
-        ..
-    } = spec;
+    let TopicSpec { name, partitions: wanted, exactly, .. } = spec;
     if *exactly && partitions != *wanted {
-        vec![format!(
-            "{name} has {partitions} partitions and must have {wanted}: make it anew"
-        )]
+        vec![format!("{name} has {partitions} partitions and must have {wanted}: make it anew")]
     } else {
         Vec::new()
     }
@@ -285,12 +235,7 @@ fn wrong_partitions(spec: &TopicSpec, partitions: i32) -> Vec<String> {
 
 fn wrong_settings(spec: &TopicSpec, config: &ConfigResource) -> Vec<String> {
     let name = &spec.name;
-    let value = |key: &str| {
-        config
-            .get(key)
-            .and_then(|entry| entry.value.clone())
-            .unwrap_or_default()
-    };
+    let value = |key: &str| config.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default();
     let mut wrong = Vec::new();
     if let Some(cleanup) = spec.cleanup {
         let (is, must) = (value("cleanup.policy"), cleanup.word());

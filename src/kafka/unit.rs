@@ -24,10 +24,7 @@ pub struct Unit<'a> {
 
 impl<'a> Unit<'a> {
     pub(super) fn new(outbox: &'a mut Outbox) -> Self {
-        Self {
-            outbox,
-            begun: false,
-        }
+        Self { outbox, begun: false }
     }
 
     /// Sends records and waits until all are acknowledged: they are in their topics, and within a
@@ -124,10 +121,7 @@ impl<'a> Unit<'a> {
         })
     }
 
-    fn commit_transaction(
-        &mut self,
-        consumed: Option<(&Source, &Offsets)>,
-    ) -> Result<(), CommitError> {
+    fn commit_transaction(&mut self, consumed: Option<(&Source, &Offsets)>) -> Result<(), CommitError> {
         self.begin()?;
         let until = Instant::now() + self.outbox.patience() + GRACE;
         if let Some((source, offsets)) = consumed {
@@ -151,9 +145,7 @@ impl<'a> Unit<'a> {
             Class::Retry | Class::Spent => {
                 self.begun = false;
                 self.outbox.renew();
-                Err(CommitError::Indefinite {
-                    reason: error.to_string(),
-                })
+                Err(CommitError::Indefinite { reason: error.to_string() })
             }
         }
     }
@@ -181,41 +173,28 @@ impl<'a> Unit<'a> {
     }
 
     /// Gives the unit up because one of its records was not delivered.
-    fn undelivered(
-        &mut self,
-        records: &[Produced],
-        index: usize,
-        code: RDKafkaErrorCode,
-    ) -> CommitError {
+    fn undelivered(&mut self, records: &[Produced], index: usize, code: RDKafkaErrorCode) -> CommitError {
         use RDKafkaErrorCode as Code;
         if let Err(fenced) = self.abort() {
             return fenced;
         }
         // After a refused record the client's sequence numbers have a gap that spoils the next unit.
         self.outbox.drop_producer();
-        let topic = records
-            .get(index)
-            .map_or_else(|| "".into(), |record| Arc::clone(&record.topic));
+        let topic = records.get(index).map_or_else(|| "".into(), |record| Arc::clone(&record.topic));
         let stage = "send";
         match code {
-            Code::MessageSizeTooLarge => CommitError::TooLarge {
-                index,
-                bytes: records.get(index).map_or(0, Produced::size),
-                topic,
-            },
+            Code::MessageSizeTooLarge => {
+                CommitError::TooLarge { index, bytes: records.get(index).map_or(0, Produced::size), topic }
+            }
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
                 CommitError::MissingTopic { topic }
             }
             Code::TopicAuthorizationFailed
             | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed => CommitError::Denied {
-                stage,
-                reason: format!("{topic}: {code}"),
-            },
-            _ => CommitError::Aborted {
-                stage,
-                reason: format!("{topic}: {code}"),
-            },
+            | Code::TransactionalIdAuthorizationFailed => {
+                CommitError::Denied { stage, reason: format!("{topic}: {code}") }
+            }
+            _ => CommitError::Aborted { stage, reason: format!("{topic}: {code}") },
         }
     }
 
@@ -262,14 +241,11 @@ fn culprit(records: &[Produced], reports: &[Report]) -> (usize, RDKafkaErrorCode
         Code::MessageSizeTooLarge => (2, records.get(*index).map_or(0, Produced::size)),
         _ => (1, 0),
     };
-    let failed = reports
-        .iter()
-        .enumerate()
-        .filter_map(|(index, report)| match report {
-            Some(Ok(_)) => None,
-            Some(Err(code)) => Some((index, *code)),
-            None => Some((index, Code::Fail)),
-        });
+    let failed = reports.iter().enumerate().filter_map(|(index, report)| match report {
+        Some(Ok(_)) => None,
+        Some(Err(code)) => Some((index, *code)),
+        None => Some((index, Code::Fail)),
+    });
     failed.max_by_key(weight).unwrap_or((0, Code::Fail))
 }
 
@@ -292,17 +268,9 @@ mod tests {
         let purged = Some(Err(Code::PurgeQueue));
         let large = Some(Err(Code::MessageSizeTooLarge));
         let named = |reports: &[Report]| culprit(&records, reports);
+        assert_eq!(named(&[purged, large, large, None]), (2, Code::MessageSizeTooLarge));
         assert_eq!(
-            named(&[purged, large, large, None]),
-            (2, Code::MessageSizeTooLarge)
-        );
-        assert_eq!(
-            named(&[
-                purged,
-                Some(Ok((0, 0))),
-                Some(Err(Code::UnknownTopic)),
-                purged
-            ]),
+            named(&[purged, Some(Ok((0, 0))), Some(Err(Code::UnknownTopic)), purged]),
             (2, Code::UnknownTopic)
         );
         assert_eq!(named(&[Some(Ok((0, 0))), purged]), (1, Code::PurgeQueue));

@@ -99,7 +99,9 @@ impl Join<'_> {
 
     /// Takes a decision that was read in its topic: it matters where its event has a ledger record.
     pub fn decision(&mut self, judged: Judged) {
-        if self.book.row(&judged.id).is_some() || self.joined.places.contains_key(&Key::Judged(judged.id.clone())) {
+        if self.book.row(&judged.id).is_some()
+            || self.joined.places.contains_key(&Key::Judged(judged.id.clone()))
+        {
             self.judge(judged);
         }
     }
@@ -207,7 +209,9 @@ impl Join<'_> {
         for rounds in self.book.policies() {
             for row in rounds.unjudged() {
                 let waiting = rounds.labels(row).into_iter();
-                over.extend(waiting.filter(|filed| filed.standing == Standing::Waiting && filed.received < before));
+                over.extend(
+                    waiting.filter(|filed| filed.standing == Standing::Waiting && filed.received < before),
+                );
             }
         }
         for filed in over {
@@ -226,8 +230,5 @@ fn gone() -> Reason {
 }
 
 fn too_late() -> Reason {
-    Reason {
-        name: "TooLate",
-        message: "the label came later than learn.horizon_days after its round".into(),
-    }
+    Reason { name: "TooLate", message: "the label came later than learn.horizon_days after its round".into() }
 }

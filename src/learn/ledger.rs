@@ -50,7 +50,8 @@ impl Ledger {
             .policies
             .values()
             .map(|policy| {
-                let mut settings = Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone());
+                let mut settings =
+                    Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone());
                 settings.memory = memory;
                 let mut fold = Fold::new(settings);
                 fold.all(&book);

@@ -20,8 +20,8 @@ use crate::core::event::Millis;
 use crate::core::fold::FoldError;
 use crate::dead_letter::{Reason, Surge, dead_letter};
 use crate::kafka::{
-    CommitError, Connection, Consumed, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source, SourceError,
-    Start, TopicPartition,
+    CommitError, Connection, Consumed, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source,
+    SourceError, Start, TopicPartition,
 };
 use crate::ops::{Health, Shutdown, metrics};
 use crate::store::{Opened, Store, StoreError};
@@ -80,7 +80,9 @@ pub enum LearnError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A ledger record cannot be read.
-    #[error("a record of the ledger topic cannot be read: {0}. Was it written by another program or version?")]
+    #[error(
+        "a record of the ledger topic cannot be read: {0}. Was it written by another program or version?"
+    )]
     Decode(#[from] DecodeError),
     /// A record cannot be written.
     #[error(transparent)]
@@ -92,7 +94,9 @@ pub enum LearnError {
     #[error(transparent)]
     Fold(#[from] FoldError),
     /// The ledger topic says nothing although it holds more.
-    #[error("the ledger topic has been silent for a minute before its end, at offset {next}: are its brokers up?")]
+    #[error(
+        "the ledger topic has been silent for a minute before its end, at offset {next}: are its brokers up?"
+    )]
     Silent {
         /// Offset of the record that does not come.
         next: i64,
@@ -178,7 +182,8 @@ impl Learn {
         let mut index = Index::follow(&self.connection, &topics.decisions, &store)?;
         let mut lookup = Lookup::open(&self.connection, &topics.decisions, ANSWER)?;
         let mut publisher = Publisher::new(&topics.weights, settings.publish_interval_ms);
-        let mut labels = Source::subscribe(&self.connection, &settings.group, &[&topics.labels], Start::Earliest)?;
+        let mut labels =
+            Source::subscribe(&self.connection, &settings.group, &[&topics.labels], Start::Earliest)?;
         let defaults = codec::Defaults {
             tenant: self.config.defaults.tenant.clone(),
             policy: self.config.defaults.policy.clone(),
@@ -294,7 +299,12 @@ impl Learn {
         Ok((store, ledger))
     }
 
-    fn gather(&self, source: &mut Source, defaults: &codec::Defaults, wait: bool) -> Result<Gathered, LearnError> {
+    fn gather(
+        &self,
+        source: &mut Source,
+        defaults: &codec::Defaults,
+        wait: bool,
+    ) -> Result<Gathered, LearnError> {
         let settings = &self.config.learn;
         let mut gathered = Gathered::default();
         let mut patience = if wait { IDLE } else { Duration::ZERO };

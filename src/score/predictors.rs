@@ -42,7 +42,11 @@ impl Predictors {
             let mut published = match codec::decode_published(payload) {
                 Ok(published) => published,
                 Err(error) => {
-                    tracing::error!(reason = error.name(), offset = record.offset, "a predictor cannot be read");
+                    tracing::error!(
+                        reason = error.name(),
+                        offset = record.offset,
+                        "a predictor cannot be read"
+                    );
                     continue;
                 }
             };

@@ -3,6 +3,7 @@
 mod bounds;
 mod errors;
 mod long;
+mod members;
 mod properties;
 mod recovery;
 mod reference;

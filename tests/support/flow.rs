@@ -19,7 +19,9 @@ use super::WAIT;
 /// Two rule experts in `folder`, which need no model: they disagree on the word "kill".
 pub fn experts(folder: &Path) {
     for (id, severity, word) in [("strict", 0.9, "kill"), ("lenient", 0.2, "kill")] {
-        let rules = format!("base = 0.1\n[[terms]]\ncategory = \"violence\"\nseverity = {severity}\nwords = [\"{word}\"]\n");
+        let rules = format!(
+            "base = 0.1\n[[terms]]\ncategory = \"violence\"\nseverity = {severity}\nwords = [\"{word}\"]\n"
+        );
         let hash: String = Sha256::digest(&rules).iter().map(|byte| format!("{byte:02x}")).collect();
         let manifest = format!(
             "id = \"{id}\"\nkind = \"rules\"\ndescription = \"test\"\nlicence = \"MIT\"\nsource = \"test\"\n\

@@ -300,7 +300,7 @@ fn arrive(records: &[Record], settings: &Settings, seed: u64, stops: usize) -> S
     }
     dice.shuffle(&mut order);
     let mut desk = Desk::new(settings.clone());
-    let stop_each = if stops == 0 { usize::MAX } else { order.len() / stops };
+    let stop_each = order.len().checked_div(stops).unwrap_or(usize::MAX);
     for (at, record) in order.into_iter().enumerate() {
         desk.take(record);
         match dice.below(60) {

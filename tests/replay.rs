@@ -684,6 +684,56 @@ fn every_record_is_written_and_read_to_the_bit() {
     assert_eq!(fold_lines(lines.iter().map(String::as_str)).unwrap()["p"], fold.state_hash(&book));
 }
 
+#[test]
+fn the_report_is_one_page_with_everything_in_it() {
+    let room = Room::new();
+    // Who is right shifts in the middle; one expert has a hostile name.
+    let mut dice = Dice(9);
+    let hostile = "<script>alert('x')</script>";
+    let lines: Vec<String> = (0..1_200)
+        .map(|event| {
+            let truth = dice.below(2);
+            let mut vote = |wrong: u64| if dice.below(100) < wrong { 1 - truth } else { truth };
+            let (first, second) = if event < 600 { (5, 45) } else { (45, 5) };
+            let votes = json!({"early": vote(first), "late": vote(second), hostile: vote(40)});
+            json!({"event_id": event, "votes": votes, "unsafe": truth == 1}).to_string()
+        })
+        .collect();
+    let file = room.file("s.jsonl", &lines);
+    let report = room.path("report.html");
+    for learner in ["default", "hedge", "stacking", "majority"] {
+        let learner = Some(learner.to_owned());
+        replay(&ReplayArgs { report: Some(report.clone()), learner, ..args(&[&file]) }).summary();
+        let page = fs::read_to_string(&report).unwrap();
+        assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+        for part in [
+            "Error of every expert",
+            "Recovery",
+            "Weights over time",
+            "Regret",
+            "believed",
+            "paper",
+            "numbers",
+        ] {
+            assert!(page.contains(part), "{part}");
+        }
+        assert!(page.contains("changes after 600 rounds from early to late ("));
+        for foreign in ["<script", "http:", "https:", "url(", "@import", "NaN", "inf"] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
+        assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+        assert_eq!(page.matches("<section>").count(), page.matches("</section>").count());
+        assert!(page.len() < 1_000_000, "{}", page.len());
+    }
+    // Nothing to show, and a single round.
+    for lines in [vec![], vec![lines[0].clone()]] {
+        let file = room.file("few.jsonl", &lines);
+        replay(&ReplayArgs { report: Some(report.clone()), ..args(&[&file]) }).summary();
+        let page = fs::read_to_string(&report).unwrap();
+        assert!(page.ends_with("</html>\n") && !page.contains("NaN"));
+    }
+}
+
 /// The bundled experts, which `make setup` brings.
 fn panel() -> aegis::experts::PanelConfig {
     aegis::experts::PanelConfig::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("models"))

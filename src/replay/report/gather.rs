@@ -5,7 +5,7 @@ use crate::core::fold::{Fold, FoldError, Walked};
 use crate::core::learners::{Learner, LearnerSpec, Mass, Tally};
 
 /// Places at which courses are looked at.
-const PLACES: usize = 400;
+const PLACES: usize = 300;
 /// Blocks of rounds for errors in passing.
 const BLOCKS: usize = 60;
 
@@ -112,8 +112,9 @@ pub(super) fn grounds(fold: &Fold, book: &Book) -> Result<Grounds, FoldError> {
     Ok(grounds)
 }
 
-/// The best sequence of experts over blocks with at most `most` shifts: the expert of each block.
-pub(super) fn best_sequence(blocks: &[Vec<u64>], most: usize) -> Vec<usize> {
+/// The best sequence of experts over blocks with at most `most` shifts: the expert of each block. A
+/// shift must save `worth` mistakes, or it is chance.
+pub(super) fn best_sequence(blocks: &[Vec<u64>], most: usize, worth: u64) -> Vec<usize> {
     let experts = blocks.len();
     let length = blocks.first().map_or(0, Vec::len);
     let cost =
@@ -140,8 +141,9 @@ pub(super) fn best_sequence(blocks: &[Vec<u64>], most: usize) -> Vec<usize> {
         }
         best = next;
     }
-    let last = best.last().and_then(|row| row.iter().min_by_key(|found| found.0));
-    last.map(|found| found.1.clone()).unwrap_or_default()
+    let by_shifts = best.iter().filter_map(|row| row.iter().min_by_key(|found| found.0));
+    let found = by_shifts.enumerate().min_by_key(|(shifts, found)| found.0 + *shifts as u64 * worth);
+    found.map(|(_, found)| found.1.clone()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -151,9 +153,10 @@ mod tests {
     #[test]
     fn a_shift_of_who_is_right_is_found() {
         let blocks = vec![vec![0, 0, 0, 9, 9, 9], vec![9, 9, 9, 0, 0, 0], vec![4; 6]];
-        assert_eq!(best_sequence(&blocks, 0), [2; 6]);
-        assert_eq!(best_sequence(&blocks, 1), [0, 0, 0, 1, 1, 1]);
-        assert_eq!(best_sequence(&blocks, 4), [0, 0, 0, 1, 1, 1]);
-        assert_eq!(best_sequence(&[], 2), [0usize; 0]);
+        assert_eq!(best_sequence(&blocks, 0, 1), [2; 6]);
+        assert_eq!(best_sequence(&blocks, 1, 1), [0, 0, 0, 1, 1, 1]);
+        assert_eq!(best_sequence(&blocks, 4, 0), [0, 0, 0, 1, 1, 1]);
+        assert_eq!(best_sequence(&blocks, 4, 100), [2; 6]);
+        assert_eq!(best_sequence(&[], 2, 1), [0usize; 0]);
     }
 }

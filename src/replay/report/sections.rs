@@ -25,7 +25,7 @@ struct Scene<'a> {
 pub(super) fn policy(book: &Book, fold: &Fold, named: bool) -> Result<Option<String>, FoldError> {
     let mut courses = Vec::new();
     let mut specs = vec![fold.settings().learner.clone()];
-    let others = [Name::Default, Name::Stacking, Name::FixedShareGrid, Name::Hedge];
+    let others = [Name::Default, Name::Stacking, Name::FixedShareGrid, Name::Hedge, Name::FixedShare];
     specs.extend(others.into_iter().map(LearnerSpec::new));
     specs.push(LearnerSpec { eta: Some(0.5), ..LearnerSpec::new(Name::WeightedMajority) });
     specs.push(LearnerSpec { eta: Some(0.26), ..LearnerSpec::new(Name::Fpl) });
@@ -201,7 +201,7 @@ impl Scene<'_> {
 
     fn recovery(&self, out: &mut String) {
         let Some(own) = self.own() else { return };
-        let sequence = best_sequence(&self.grounds.blocks, SHIFTS);
+        let sequence = best_sequence(&self.grounds.blocks, SHIFTS, self.grounds.rounds / 200);
         let block = self.grounds.block as f64;
         let middle = |at: usize| ((at as f64 + 0.5) * block).min(self.grounds.rounds as f64);
         let size = |at: usize| {
@@ -222,6 +222,16 @@ impl Scene<'_> {
         };
         let best: Vec<(f64, f64)> =
             sequence.iter().enumerate().map(|(at, expert)| (middle(at), wrong(*expert, at))).collect();
+        // How long the learner takes to come within .02 of the one that is right now.
+        let back = |from: f64| {
+            let first = (from / block).round() as usize;
+            let near = |at: &usize| {
+                let best = sequence.get(*at).map_or(0.0, |expert| wrong(*expert, *at));
+                own.passing.get(*at).is_some_and(|error| *error <= best + 0.02)
+            };
+            let found = (first..sequence.len()).find(near);
+            found.map(|at| ((at + 1 - first) as f64 * block) as u64)
+        };
         let passing = |course: &Course| {
             course.passing.iter().enumerate().map(|(at, share)| (middle(at), *share)).collect()
         };
@@ -249,10 +259,14 @@ impl Scene<'_> {
                 escape(who)
             )
         } else {
-            let told: Vec<String> = marks
-                .iter()
-                .map(|(at, word)| format!("after {} rounds {}", grouped(*at as u64), escape(word)))
-                .collect();
+            let told = marks.iter().map(|(at, word)| {
+                let back = match back(*at) {
+                    Some(rounds) => format!("back within .02 of the best after {} more", grouped(rounds)),
+                    None => "not yet back within .02 of the best".to_owned(),
+                };
+                format!("after {} rounds {} ({back})", grouped(*at as u64), escape(word))
+            });
+            let told: Vec<String> = told.collect();
             format!(
                 "Errors in passing, {} rounds at a time. In hindsight the best sequence of experts with up to {SHIFTS} shifts changes {}.",
                 grouped(self.grounds.block),
@@ -315,11 +329,11 @@ impl Scene<'_> {
                 Self::stacked(own, "Weights of the learner's members")
             ));
         }
-        if let Some(hedge) = self.of(Name::FixedShareGrid).filter(|other| other.spec.name != own.spec.name) {
+        if let Some(share) = self.of(Name::FixedShare).filter(|other| other.spec.name != own.spec.name) {
             figures.push(format!(
                 "<h3>{}: experts</h3>{}",
-                hedge.spec.name,
-                Self::stacked(hedge, "Weights of the experts")
+                share.spec.name,
+                Self::stacked(share, "Weights of the experts")
             ));
         }
         let text = "Whom the learner listens to, round by round. The default mixes experts with learners inside it: what weighs most there is what predicts best.";
@@ -450,7 +464,7 @@ impl Scene<'_> {
         }
         let _ = write!(
             out,
-            "<section><h2>In numbers</h2><div class=\"scroll\"><table><thead><tr><th>learner or expert</th><th>mistakes</th><th>error</th><th>Brier</th><th>calibration</th><th>regret</th><th>proven</th><th>in</th></tr></thead><tbody>{rows}</tbody></table></div></section>\n",
+            "<section><h2>In numbers</h2><div class=\"scroll\"><table><thead><tr><th>learner or expert</th><th>mistakes</th><th>error</th><th>Brier</th><th>calibration</th><th>regret</th><th>proven</th><th>in</th></tr></thead><tbody>{rows}</tbody></table></div></section>",
         );
     }
 }

@@ -8,7 +8,7 @@ const LEFT: f64 = 56.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
 /// Room for the names at the lines' ends.
-const NAMES: f64 = 190.0;
+const NAMES: f64 = 222.0;
 
 /// How a line is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 /// A record that waits for its outcome.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket<P> {
     /// Its partition.
     pub partition: P,
@@ -30,13 +30,13 @@ pub struct Ready<P, O> {
     pub offsets: Vec<(P, i64)>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Waiting<O> {
     offset: i64,
     outcome: Option<O>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Tenure<O> {
     number: u64,
     /// In the order of offsets, without gaps of records (offsets may have gaps: control records).
@@ -46,7 +46,7 @@ struct Tenure<O> {
 }
 
 /// The records consumed of all partitions, and their outcomes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Watermark<P, O> {
     tenures: BTreeMap<P, Tenure<O>>,
     begun: u64,

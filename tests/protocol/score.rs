@@ -1,0 +1,395 @@
+//! score as a model: two scorers, one partition of events that moves, the second event poison.
+//!
+//! Each step is one of `src/score` and `src/kafka/unit.rs`; what is decided and not committed lives in
+//! core's own watermark.
+
+use aegis::core::watermark::{Ready, Ticket, Watermark};
+use stateright::{Model, Property};
+
+use crate::Safeguard;
+use crate::kafka::{Kafka, Refused, Request, What, Who};
+
+/// The events by offset, all of one key; the poison one cannot be read.
+pub const EVENTS: [Event; 3] = [Event::Good, Event::Poison, Event::Good];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    Good,
+    Poison,
+}
+
+/// What became of the event at an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Decision(usize),
+    DeadLetter(usize),
+}
+
+impl Outcome {
+    fn event(self) -> usize {
+        let (Self::Decision(event) | Self::DeadLetter(event)) = self;
+        event
+    }
+}
+
+/// The model's size and shape.
+pub struct Scoring {
+    /// Each scorer's transactional id. The same: one takes the other's place, which may be alive.
+    pub ids: [usize; 2],
+    /// At most so many faults in one run.
+    pub faults: u8,
+    pub without: Option<Safeguard>,
+}
+
+/// Where a scorer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    Down { fenced: bool },
+    /// Between units: reads, asks the panel, takes its answers.
+    Reading,
+    /// The records are sent; waits until all are acknowledged.
+    Draining { next: usize },
+    /// Sends the consumed offset into the transaction.
+    Offsets { next: usize },
+    /// Waits for the answer to its commit.
+    Committing,
+    /// Makes its producer anew.
+    Renewing,
+    /// Asks for the committed offset, to read from there again.
+    Rewinding,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Scorer {
+    phase: Phase,
+    epoch: u8,
+    /// The generation in which the partition is its own, as far as it knows.
+    proof: Option<u8>,
+    watermark: Watermark<u8, Outcome>,
+    /// Next offset to read.
+    position: usize,
+    /// What the panel has not answered; an answer may come after the partition has gone.
+    asked: Vec<Ticket<u8>>,
+}
+
+const DOWN: Phase = Phase::Down { fenced: false };
+
+impl Scorer {
+    fn new() -> Self {
+        let (epoch, proof, position, asked) = (0, None, 0, vec![]);
+        Self { phase: DOWN, epoch, proof, watermark: Watermark::new(), position, asked }
+    }
+
+    fn is_down(&self) -> bool {
+        matches!(self.phase, Phase::Down { .. })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct State {
+    kafka: Kafka<Outcome>,
+    scorers: [Scorer; 2],
+    faults: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Start(Who),
+    Join(Who),
+    Read(Who),
+    /// The panel answers, in any order.
+    Answer(Who, usize),
+    Commit(Who),
+    SendOffsets(Who),
+    /// A request reaches the brokers, and its answer the client if it waits.
+    Arrive(usize),
+    Renew(Who),
+    Rewind(Who),
+    /// It learns that its partition was taken away.
+    Notice(Who),
+    /// The session of the partition's owner is over; free where it is dead, or else a fault: it goes on.
+    Evict,
+    // Faults.
+    Crash(Who),
+    /// The group takes the partition away in order.
+    Leave(Who),
+    /// The brokers give an open transaction up.
+    TimeOut(usize),
+    /// The client waits no longer for an answer; the request may arrive later.
+    GiveUp(Who),
+    /// A request arrives, and its answer is lost.
+    LoseAnswer(usize),
+}
+
+impl Scoring {
+    /// What goes on by itself.
+    fn steps(&self, state: &State, actions: &mut Vec<Action>) {
+        let kafka = &state.kafka;
+        for (who, scorer) in state.scorers.iter().enumerate() {
+            let other = &state.scorers[1 - who];
+            let replaced = self.ids[0] == self.ids[1] && !other.is_down();
+            match scorer.phase {
+                Phase::Down { fenced } if !(fenced && replaced) => actions.push(Action::Start(who)),
+                Phase::Reading => {
+                    actions.extend((0..scorer.asked.len()).map(|which| Action::Answer(who, which)));
+                    match scorer.proof {
+                        None if kafka.group.owner.is_none() && kafka.is_stable() => actions.push(Action::Join(who)),
+                        None => {}
+                        Some(_) if scorer.position < EVENTS.len() => actions.push(Action::Read(who)),
+                        Some(_) => {}
+                    }
+                    if scorer.watermark.ready() > 0 {
+                        actions.push(Action::Commit(who));
+                    }
+                    if scorer.proof.is_some_and(|proof| proof != kafka.group.generation) {
+                        actions.push(Action::Notice(who));
+                    }
+                }
+                Phase::Offsets { .. } => actions.push(Action::SendOffsets(who)),
+                Phase::Renewing => actions.push(Action::Renew(who)),
+                Phase::Rewinding if kafka.is_stable() => actions.push(Action::Rewind(who)),
+                _ => {}
+            }
+        }
+        actions.extend((0..kafka.wire.len()).map(Action::Arrive));
+        if kafka.group.owner.is_some() && !state.owner_holds_on() {
+            actions.push(Action::Evict);
+        }
+    }
+
+    /// What goes wrong.
+    fn mishaps(state: &State, actions: &mut Vec<Action>) {
+        let kafka = &state.kafka;
+        for (who, scorer) in state.scorers.iter().enumerate() {
+            if !scorer.is_down() {
+                actions.push(Action::Crash(who));
+            }
+            if scorer.phase == Phase::Reading && scorer.proof == Some(kafka.group.generation) {
+                actions.push(Action::Leave(who));
+            }
+            if kafka.wire.iter().any(|request| request.by == Some(who)) {
+                actions.push(Action::GiveUp(who));
+            }
+        }
+        let waited = |which: &usize| kafka.wire[*which].by.is_some();
+        actions.extend((0..kafka.wire.len()).filter(waited).map(Action::LoseAnswer));
+        if state.owner_holds_on() {
+            actions.push(Action::Evict);
+        }
+        actions.extend((0..kafka.ids.len()).filter(|id| kafka.ids[*id].open).map(Action::TimeOut));
+    }
+
+    /// Takes what is decided, opens a transaction and sends the records.
+    fn commit(&self, state: &mut State, who: Who) {
+        let scorer = &mut state.scorers[who];
+        let Ready { outcomes, offsets } = scorer.watermark.take(usize::MAX);
+        let (id, epoch, next) = (self.ids[who], scorer.epoch, offsets[0].1 as usize);
+        if state.kafka.begin(id, epoch).is_err() {
+            return state.die(who, true);
+        }
+        let drain = self.without != Some(Safeguard::Drain);
+        let by = drain.then_some(who);
+        state.kafka.wire.push(Request { by, id, epoch, what: What::Records(outcomes) });
+        scorer.phase = if drain { Phase::Draining { next } } else { Phase::Offsets { next } };
+    }
+
+    /// Sends the offset with the proof of membership, and asks for the commit.
+    fn send_offsets(&self, state: &mut State, who: Who, next: usize) {
+        let scorer = &mut state.scorers[who];
+        let (id, epoch) = (self.ids[who], scorer.epoch);
+        // A proof from before the first assignment is empty.
+        let proof = scorer.proof.filter(|_| self.without != Some(Safeguard::FreshMetadata));
+        match state.kafka.offsets(id, epoch, next, proof) {
+            Ok(()) => {
+                state.kafka.wire.push(Request { by: Some(who), id, epoch, what: What::Commit });
+                scorer.phase = Phase::Committing;
+            }
+            Err(Refused::Fenced) => state.die(who, true),
+            Err(refused) => {
+                if refused == Refused::Stale {
+                    scorer.proof = None;
+                    scorer.watermark.end(&0);
+                }
+                scorer.phase = Phase::Rewinding;
+                if state.kafka.abort(id, epoch).is_err() {
+                    state.die(who, true);
+                }
+            }
+        }
+    }
+
+    /// Nobody knows what came of the unit.
+    fn give_up(&self, state: &mut State, who: Who) {
+        state.kafka.forget(who);
+        if self.without != Some(Safeguard::NewProducer) {
+            state.scorers[who].phase = Phase::Renewing;
+        } else if state.kafka.abort(self.ids[who], state.scorers[who].epoch).is_err() {
+            state.die(who, true);
+        } else {
+            state.scorers[who].phase = Phase::Rewinding;
+        }
+    }
+}
+
+impl State {
+    fn die(&mut self, who: Who, fenced: bool) {
+        self.kafka.forget(who);
+        self.scorers[who] = Scorer { phase: Phase::Down { fenced }, ..Scorer::new() };
+    }
+
+    fn read(&mut self, who: Who) {
+        let scorer = &mut self.scorers[who];
+        let offset = scorer.position;
+        scorer.position += 1;
+        let Some(ticket) = scorer.watermark.consume(&0, offset as i64) else { return };
+        match EVENTS[offset] {
+            Event::Good => scorer.asked.push(ticket),
+            Event::Poison => {
+                scorer.watermark.settle(&ticket, Outcome::DeadLetter(offset));
+            }
+        }
+    }
+
+    /// The answer to a request that was waited for.
+    fn answered(&mut self, who: Who, answer: Result<(), Refused>) {
+        let scorer = &mut self.scorers[who];
+        match (answer, scorer.phase) {
+            (Ok(()), Phase::Draining { next }) => scorer.phase = Phase::Offsets { next },
+            (Ok(()), _) => scorer.phase = Phase::Reading,
+            (Err(Refused::Fenced), _) => self.die(who, true),
+            (Err(_), _) => scorer.phase = Phase::Rewinding,
+        }
+    }
+
+    /// Whether the partition's owner is alive and takes it for its own.
+    fn owner_holds_on(&self) -> bool {
+        let proof = self.kafka.group.owner.map(|owner| self.scorers[owner].proof);
+        proof == Some(Some(self.kafka.group.generation))
+    }
+
+    fn is_mishap(&self, action: Action) -> bool {
+        use Action::{Crash, Evict, GiveUp, Leave, LoseAnswer, TimeOut};
+        match action {
+            Crash(_) | Leave(_) | TimeOut(_) | GiveUp(_) | LoseAnswer(_) => true,
+            Evict => self.owner_holds_on(),
+            _ => false,
+        }
+    }
+
+    fn outcomes(&self, event: usize) -> Vec<Outcome> {
+        self.kafka.committed().copied().filter(|outcome| outcome.event() == event).collect()
+    }
+}
+
+impl Model for Scoring {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let kafka = Kafka::new(self.ids[1] + 1, self.without != Some(Safeguard::Fencing));
+        vec![State { kafka, scorers: [Scorer::new(), Scorer::new()], faults: self.faults }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        self.steps(state, actions);
+        if state.faults > 0 {
+            Self::mishaps(state, actions);
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        match action {
+            Action::Start(who) => {
+                state.scorers[who].epoch = state.kafka.initialise(self.ids[who]);
+                state.scorers[who].phase = Phase::Reading;
+            }
+            Action::Join(who) => {
+                let scorer = &mut state.scorers[who];
+                scorer.position = state.kafka.join(who);
+                scorer.proof = Some(state.kafka.group.generation);
+                scorer.watermark.begin(0);
+            }
+            Action::Read(who) => state.read(who),
+            Action::Answer(who, which) => {
+                let scorer = &mut state.scorers[who];
+                let ticket = scorer.asked.remove(which);
+                scorer.watermark.settle(&ticket, Outcome::Decision(ticket.offset as usize));
+            }
+            Action::Commit(who) => self.commit(&mut state, who),
+            Action::SendOffsets(who) => {
+                let Phase::Offsets { next } = last.scorers[who].phase else { return None };
+                self.send_offsets(&mut state, who, next);
+            }
+            Action::Arrive(which) => {
+                if let (Some(who), answer) = state.kafka.arrive(which) {
+                    state.answered(who, answer);
+                }
+            }
+            Action::Renew(who) => {
+                state.scorers[who].epoch = state.kafka.initialise(self.ids[who]);
+                state.scorers[who].phase = Phase::Rewinding;
+            }
+            Action::Rewind(who) => {
+                let scorer = &mut state.scorers[who];
+                scorer.phase = Phase::Reading;
+                if scorer.proof.is_some() {
+                    scorer.watermark.begin(0);
+                    scorer.position = state.kafka.group.committed;
+                }
+            }
+            Action::Notice(who) | Action::Leave(who) => {
+                state.scorers[who].proof = None;
+                state.scorers[who].watermark.end(&0);
+                if matches!(action, Action::Leave(_)) {
+                    state.kafka.evict();
+                }
+            }
+            Action::Evict => state.kafka.evict(),
+            Action::Crash(who) => state.die(who, false),
+            Action::TimeOut(id) => state.kafka.time_out(id),
+            Action::GiveUp(who) => self.give_up(&mut state, who),
+            Action::LoseAnswer(which) => {
+                let (who, _) = state.kafka.arrive(which);
+                self.give_up(&mut state, who?);
+            }
+        }
+        state.faults -= u8::from(last.is_mishap(action));
+        state.kafka.log.retain(|entry| *entry != crate::kafka::Entry::Aborted);
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("1: never two outcomes", |_, state: &State| {
+                (0..EVENTS.len()).all(|event| state.outcomes(event).len() <= 1)
+            }),
+            Property::always("1: no offset passes a record without its outcome", |_, state: &State| {
+                (0..state.kafka.group.committed).all(|event| !state.outcomes(event).is_empty())
+            }),
+            Property::always("1, 7: at rest every event, those after poison too, has its outcome", |model, state: &State| {
+                let due = |(event, kind): (usize, &Event)| match kind {
+                    Event::Good => state.outcomes(event) == [Outcome::Decision(event)],
+                    Event::Poison => state.outcomes(event) == [Outcome::DeadLetter(event)],
+                };
+                !model.is_at_rest(state) || EVENTS.iter().enumerate().all(due)
+            }),
+            Property::always("8: order per key", |_, state: &State| {
+                let decisions = state.kafka.committed().filter(|outcome| matches!(outcome, Outcome::Decision(_)));
+                decisions.is_sorted_by_key(|outcome| outcome.event())
+            }),
+            Property::sometimes("it comes to rest after all faults", |model, state: &State| {
+                state.faults == 0 && model.is_at_rest(state)
+            }),
+        ]
+    }
+}
+
+impl Scoring {
+    /// Nothing goes on by itself any more.
+    fn is_at_rest(&self, state: &State) -> bool {
+        let mut steps = Vec::new();
+        self.steps(state, &mut steps);
+        steps.is_empty()
+    }
+}

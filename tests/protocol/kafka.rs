@@ -161,6 +161,22 @@ impl<R: Clone> Kafka<R> {
         self.group.owner = None;
     }
 
+    /// Counts epochs and generations anew, keeping their order, and lets go of requests that can do nothing
+    /// any more: states that differ in nothing else are one. `epochs` and `proofs` are what clients hold.
+    pub fn normalise(&mut self, epochs: Vec<(usize, &mut u8)>, proofs: Vec<&mut u8>) {
+        if self.fencing {
+            let ids = &self.ids;
+            self.wire.retain(|request| request.by.is_some() || request.epoch == ids[request.id].epoch);
+        }
+        let mut held = epochs;
+        held.extend(self.wire.iter_mut().map(|request| (request.id, &mut request.epoch)));
+        for (number, id) in self.ids.iter_mut().enumerate() {
+            let of = held.iter_mut().filter(|(id, _)| *id == number).map(|(_, epoch)| &mut **epoch);
+            rank(of.chain([&mut id.epoch]).collect());
+        }
+        rank(proofs.into_iter().chain([&mut self.group.generation]).collect());
+    }
+
     /// Whether no open transaction is about to change the committed offset: who asks for it waits for that.
     pub fn is_stable(&self) -> bool {
         self.ids.iter().all(|id| id.offset.is_none())
@@ -196,5 +212,16 @@ impl<R: Clone> Kafka<R> {
         if commit && let Some(next) = offset {
             self.group.committed = next;
         }
+    }
+}
+
+/// Replaces each number by its place among them.
+fn rank(mut numbers: Vec<&mut u8>) {
+    numbers.sort_unstable();
+    let (mut last, mut place) = (None, 0);
+    for number in numbers {
+        place += u8::from(last.is_some_and(|last| last != *number));
+        last = Some(*number);
+        *number = place;
     }
 }

@@ -21,11 +21,11 @@ pub enum Safeguard {
 #[test]
 fn probe() {
     use stateright::{Checker, Model};
-    for faults in 0..4 { for ids in [[0, 1], [0, 0]] {
+    { let faults = 9; for ids in [[0, 1], [0, 0]] {
         let at = std::time::Instant::now();
-        let checker = score::Scoring { ids, faults, without: None }.checker().threads(2).spawn_bfs().join();
+        let checker = score::Scoring { ids, without: None }.checker().threads(2).target_state_count(40_000_000).spawn_bfs().join();
         println!("{faults} {ids:?}: {} states, {} depth, {:?}", checker.unique_state_count(), checker.max_depth(), at.elapsed());
-        for (name, path) in checker.discoveries() { println!("{name}: {:?}", path.into_actions()); }
+        for (name, path) in checker.discoveries() { if !name.starts_with("it") {println!("{name}: {:?}", path.into_actions());} }
         checker.assert_properties();
     } }
 }

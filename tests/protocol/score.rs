@@ -7,7 +7,7 @@ use aegis::core::watermark::{Ready, Ticket, Watermark};
 use stateright::{Model, Property};
 
 use crate::Safeguard;
-use crate::kafka::{Kafka, Refused, Request, What, Who};
+use crate::kafka::{Entry, Kafka, Refused, Request, What, Who};
 
 /// The events by offset, all of one key; the poison one cannot be read.
 pub const EVENTS: [Event; 3] = [Event::Good, Event::Poison, Event::Good];
@@ -36,8 +36,6 @@ impl Outcome {
 pub struct Scoring {
     /// Each scorer's transactional id. The same: one takes the other's place, which may be alive.
     pub ids: [usize; 2],
-    /// At most so many faults in one run.
-    pub faults: u8,
     pub without: Option<Safeguard>,
 }
 
@@ -62,7 +60,7 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Scorer {
     phase: Phase,
-    epoch: u8,
+    epoch: Option<u8>,
     /// The generation in which the partition is its own, as far as it knows.
     proof: Option<u8>,
     watermark: Watermark<u8, Outcome>,
@@ -76,8 +74,18 @@ const DOWN: Phase = Phase::Down { fenced: false };
 
 impl Scorer {
     fn new() -> Self {
-        let (epoch, proof, position, asked) = (0, None, 0, vec![]);
+        let (epoch, proof, position, asked) = (None, None, 0, vec![]);
         Self { phase: DOWN, epoch, proof, watermark: Watermark::new(), position, asked }
+    }
+
+    /// Begins a tenure. Those before it all count alike: tickets of theirs become the first one's.
+    fn begin(&mut self) {
+        self.watermark = Watermark::new();
+        self.watermark.begin(0);
+        self.watermark.begin(0);
+        self.asked.iter_mut().for_each(|ticket| ticket.tenure = 1);
+        self.asked.sort_unstable();
+        self.asked.dedup();
     }
 
     fn is_down(&self) -> bool {
@@ -89,7 +97,6 @@ impl Scorer {
 pub struct State {
     kafka: Kafka<Outcome>,
     scorers: [Scorer; 2],
-    faults: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +190,8 @@ impl Scoring {
     fn commit(&self, state: &mut State, who: Who) {
         let scorer = &mut state.scorers[who];
         let Ready { outcomes, offsets } = scorer.watermark.take(usize::MAX);
-        let (id, epoch, next) = (self.ids[who], scorer.epoch, offsets[0].1 as usize);
+        let (id, next) = (self.ids[who], offsets[0].1 as usize);
+        let Some(epoch) = scorer.epoch else { return };
         if state.kafka.begin(id, epoch).is_err() {
             return state.die(who, true);
         }
@@ -196,7 +204,8 @@ impl Scoring {
     /// Sends the offset with the proof of membership, and asks for the commit.
     fn send_offsets(&self, state: &mut State, who: Who, next: usize) {
         let scorer = &mut state.scorers[who];
-        let (id, epoch) = (self.ids[who], scorer.epoch);
+        let id = self.ids[who];
+        let Some(epoch) = scorer.epoch else { return };
         // A proof from before the first assignment is empty.
         let proof = scorer.proof.filter(|_| self.without != Some(Safeguard::FreshMetadata));
         match state.kafka.offsets(id, epoch, next, proof) {
@@ -220,10 +229,12 @@ impl Scoring {
 
     /// Nobody knows what came of the unit.
     fn give_up(&self, state: &mut State, who: Who) {
+        let Some(epoch) = state.scorers[who].epoch else { return };
         state.kafka.forget(who);
         if self.without != Some(Safeguard::NewProducer) {
             state.scorers[who].phase = Phase::Renewing;
-        } else if state.kafka.abort(self.ids[who], state.scorers[who].epoch).is_err() {
+            state.scorers[who].epoch = None;
+        } else if state.kafka.abort(self.ids[who], epoch).is_err() {
             state.die(who, true);
         } else {
             state.scorers[who].phase = Phase::Rewinding;
@@ -235,6 +246,15 @@ impl State {
     fn die(&mut self, who: Who, fenced: bool) {
         self.kafka.forget(who);
         self.scorers[who] = Scorer { phase: Phase::Down { fenced }, ..Scorer::new() };
+    }
+
+    fn normalise(&mut self, ids: [usize; 2]) {
+        let (mut epochs, mut proofs) = (vec![], vec![]);
+        for (scorer, id) in self.scorers.iter_mut().zip(ids) {
+            epochs.extend(scorer.epoch.as_mut().map(|epoch| (id, epoch)));
+            proofs.extend(scorer.proof.as_mut());
+        }
+        self.kafka.normalise(epochs, proofs);
     }
 
     fn read(&mut self, who: Who) {
@@ -267,15 +287,6 @@ impl State {
         proof == Some(Some(self.kafka.group.generation))
     }
 
-    fn is_mishap(&self, action: Action) -> bool {
-        use Action::{Crash, Evict, GiveUp, Leave, LoseAnswer, TimeOut};
-        match action {
-            Crash(_) | Leave(_) | TimeOut(_) | GiveUp(_) | LoseAnswer(_) => true,
-            Evict => self.owner_holds_on(),
-            _ => false,
-        }
-    }
-
     fn outcomes(&self, event: usize) -> Vec<Outcome> {
         self.kafka.committed().copied().filter(|outcome| outcome.event() == event).collect()
     }
@@ -287,28 +298,26 @@ impl Model for Scoring {
 
     fn init_states(&self) -> Vec<State> {
         let kafka = Kafka::new(self.ids[1] + 1, self.without != Some(Safeguard::Fencing));
-        vec![State { kafka, scorers: [Scorer::new(), Scorer::new()], faults: self.faults }]
+        vec![State { kafka, scorers: [Scorer::new(), Scorer::new()] }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         self.steps(state, actions);
-        if state.faults > 0 {
-            Self::mishaps(state, actions);
-        }
+        Self::mishaps(state, actions);
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
         match action {
             Action::Start(who) => {
-                state.scorers[who].epoch = state.kafka.initialise(self.ids[who]);
+                state.scorers[who].epoch = Some(state.kafka.initialise(self.ids[who]));
                 state.scorers[who].phase = Phase::Reading;
             }
             Action::Join(who) => {
                 let scorer = &mut state.scorers[who];
                 scorer.position = state.kafka.join(who);
                 scorer.proof = Some(state.kafka.group.generation);
-                scorer.watermark.begin(0);
+                scorer.begin();
             }
             Action::Read(who) => state.read(who),
             Action::Answer(who, which) => {
@@ -327,14 +336,14 @@ impl Model for Scoring {
                 }
             }
             Action::Renew(who) => {
-                state.scorers[who].epoch = state.kafka.initialise(self.ids[who]);
+                state.scorers[who].epoch = Some(state.kafka.initialise(self.ids[who]));
                 state.scorers[who].phase = Phase::Rewinding;
             }
             Action::Rewind(who) => {
                 let scorer = &mut state.scorers[who];
                 scorer.phase = Phase::Reading;
                 if scorer.proof.is_some() {
-                    scorer.watermark.begin(0);
+                    scorer.begin();
                     scorer.position = state.kafka.group.committed;
                 }
             }
@@ -354,8 +363,8 @@ impl Model for Scoring {
                 self.give_up(&mut state, who?);
             }
         }
-        state.faults -= u8::from(last.is_mishap(action));
-        state.kafka.log.retain(|entry| *entry != crate::kafka::Entry::Aborted);
+        state.kafka.log.retain(|entry| *entry != Entry::Aborted);
+        state.normalise(self.ids);
         Some(state)
     }
 
@@ -378,9 +387,7 @@ impl Model for Scoring {
                 let decisions = state.kafka.committed().filter(|outcome| matches!(outcome, Outcome::Decision(_)));
                 decisions.is_sorted_by_key(|outcome| outcome.event())
             }),
-            Property::sometimes("it comes to rest after all faults", |model, state: &State| {
-                state.faults == 0 && model.is_at_rest(state)
-            }),
+            Property::sometimes("it comes to rest", |model, state: &State| model.is_at_rest(state)),
         ]
     }
 }

@@ -1,7 +1,9 @@
 //! The protocol of score and learn as a model, explored in full: docs/guarantees.md explains it.
 
 mod kafka;
+mod learn;
 mod score;
+mod world;
 
 /// What keeps the promises, and can be taken out to see them broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +23,9 @@ pub enum Safeguard {
 #[test]
 fn probe() {
     use stateright::{Checker, Model};
-    { let faults = 9; for ids in [[0, 1], [0, 0]] {
         let at = std::time::Instant::now();
-        let checker = score::Scoring { ids, without: None }.checker().threads(2).target_state_count(40_000_000).spawn_bfs().join();
-        println!("{faults} {ids:?}: {} states, {} depth, {:?}", checker.unique_state_count(), checker.max_depth(), at.elapsed());
-        for (name, path) in checker.discoveries() { if !name.starts_with("it") {println!("{name}: {:?}", path.into_actions());} }
+        let checker = learn::Learning { without: None }.checker().threads(2).target_state_count(20_000_000).finish_when(stateright::HasDiscoveries::AnyFailures).spawn_bfs().join();
+        println!("learn: {} states, {} depth, {:?}", checker.unique_state_count(), checker.max_depth(), at.elapsed());
+        for (name, path) in checker.discoveries() { println!("{name}: {:?}", path.clone().into_actions()); println!("{:#?}", path.last_state()); }
         checker.assert_properties();
-    } }
 }

@@ -1,0 +1,509 @@
+//! learn as a model: two learners with a sled each, one election, one topic of labels, one of decisions that
+//! grows meanwhile, and the ledger.
+//!
+//! Each step is one of `src/learn`; joining, label algebra, book and fold are core's (`world`).
+
+use stateright::{Model, Property};
+
+use crate::Safeguard;
+use crate::kafka::{self, Kafka, Refused, Request, What, Who};
+use crate::world::{DECISIONS, Entry, Joined, LABELS, Set, join, undisturbed};
+
+/// The transactional id that both share: the one elected fences the other.
+const ID: usize = 0;
+
+/// What units write, to two topics that are one log here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Output {
+    Ledger(Entry),
+    DeadLetter(usize),
+}
+
+pub struct Learning {
+    pub without: Option<Safeguard>,
+}
+
+/// What a sled holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Sled {
+    /// The ledger, as read back up to `next`.
+    ledger: Set,
+    next: usize,
+    /// The decisions indexed, a bit for each.
+    index: u8,
+    /// Up to where decisions have had their effect on the ledger.
+    position: usize,
+}
+
+/// What has happened to a sled since it was last used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fate {
+    Sound,
+    Deleted,
+    /// It lost its last transaction.
+    Stale,
+    /// It reflects more than the ledger holds.
+    Ahead,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    Down,
+    Standby,
+    /// Has taken the transactional id over.
+    Opening,
+    /// Has restored the ledger.
+    Restored,
+    /// Between units.
+    Learning,
+    /// The records are sent; waits until all are acknowledged. `end` is where the ledger goes on then.
+    Draining { next: usize },
+    Offsets { next: usize, end: usize },
+    Committing { end: usize },
+    /// Reads the ledger back up to `end`, and keeps it.
+    ReadingBack { end: usize },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Learner {
+    phase: Phase,
+    epoch: Option<u8>,
+    /// Takes itself for elected.
+    elected: bool,
+    /// The generation in which the labels are its own.
+    proof: Option<u8>,
+    /// The ledger as read back up to `next`.
+    book: Set,
+    next: usize,
+    /// Next decision and label to read.
+    decision: usize,
+    label: usize,
+    sled: Sled,
+    /// The sled before its last transaction.
+    older: Sled,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct State {
+    kafka: Kafka<Output>,
+    /// How many decisions score has committed.
+    decided: usize,
+    elected: Option<Who>,
+    learners: [Learner; 2],
+    /// What was published last: a fold of this set, naming this ledger offset.
+    weights: (Set, usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// score commits the next decision.
+    Decide,
+    Start(Who),
+    /// The election's partition goes to this learner; a fault where the other is alive and has it.
+    Elect(Who),
+    /// It learns that the other is elected.
+    Supersede(Who),
+    Activate(Who),
+    /// Opens sled, in whatever state it is, and restores the ledger.
+    Restore(Who, Fate),
+    Subscribe(Who),
+    /// Reads decisions up to here and labels up to here, joins them and sends what comes of it.
+    Unit(Who, usize, usize),
+    SendOffsets(Who),
+    Arrive(usize),
+    ReadBack(Who),
+    Publish(Who),
+    // Faults.
+    Crash(Who),
+    /// The labels' group has thrown its member out.
+    Evict,
+    TimeOut,
+    GiveUp(Who),
+    LoseAnswer(usize),
+}
+
+impl Learner {
+    fn new() -> Self {
+        Self {
+            phase: Phase::Down,
+            epoch: None,
+            elected: false,
+            proof: None,
+            book: Set::default(),
+            next: 0,
+            decision: 0,
+            label: 0,
+            sled: Sled::default(),
+            older: Sled::default(),
+        }
+    }
+
+    fn is_active(&self) -> bool {
+        !matches!(self.phase, Phase::Down | Phase::Standby)
+    }
+
+    /// Forgets all but the process itself (`Standby`) or that too, and what is on disk.
+    fn leave(&mut self, phase: Phase) {
+        let (sled, older, elected) = (self.sled, self.older, self.elected && phase == Phase::Standby);
+        *self = Self { phase, elected, sled, older, ..Self::new() };
+    }
+
+    /// What counts records of the ledger.
+    fn offsets(&mut self) -> impl Iterator<Item = &mut usize> {
+        let end = match &mut self.phase {
+            Phase::Offsets { end, .. } | Phase::Committing { end } | Phase::ReadingBack { end } => Some(end),
+            _ => None,
+        };
+        [&mut self.next, &mut self.sled.next, &mut self.older.next].into_iter().chain(end)
+    }
+
+    fn keep(&mut self, sled: Sled) {
+        if sled != self.sled {
+            self.older = std::mem::replace(&mut self.sled, sled);
+        }
+    }
+}
+
+impl State {
+    /// Drops what was aborted; every offset behind it moves down.
+    fn normalise(&mut self) {
+        let log = &mut self.kafka.log;
+        while let Some(gone) = log.iter().position(|entry| *entry == kafka::Entry::Aborted) {
+            log.remove(gone);
+            let offsets = self.learners.iter_mut().flat_map(Learner::offsets).chain([&mut self.weights.1]);
+            offsets.for_each(|offset| *offset -= usize::from(*offset > gone));
+        }
+        let (mut epochs, mut proofs) = (vec![], vec![]);
+        for learner in &mut self.learners {
+            epochs.extend(learner.epoch.as_mut().map(|epoch| (ID, epoch)));
+            proofs.extend(learner.proof.as_mut());
+        }
+        self.kafka.normalise(epochs, proofs);
+    }
+
+    fn leave(&mut self, who: Who, phase: Phase) {
+        self.kafka.forget(who);
+        self.learners[who].leave(phase);
+        if phase == Phase::Down && self.elected == Some(who) {
+            self.elected = None;
+        }
+    }
+
+    /// The ledger as committed in front of an offset.
+    fn ledger(&self, end: usize) -> Set {
+        let mut set = Set::default();
+        for entry in &self.kafka.log[..end.min(self.kafka.log.len())] {
+            if let kafka::Entry::Committed(Output::Ledger(record)) = entry {
+                set.insert(*record);
+            }
+        }
+        set
+    }
+
+    /// Applies what has been committed since `next`.
+    fn read_back(&mut self, who: Who) {
+        let end = self.kafka.last_stable();
+        let learner = &mut self.learners[who];
+        for entry in self.kafka.log.get(learner.next..end).unwrap_or_default() {
+            if let kafka::Entry::Committed(Output::Ledger(record)) = entry {
+                learner.book.insert(*record);
+            }
+        }
+        learner.next = learner.next.max(end);
+    }
+
+    fn restore(&mut self, who: Who, fate: Fate) {
+        let learner = &mut self.learners[who];
+        match fate {
+            Fate::Sound => {}
+            Fate::Deleted => learner.sled = Sled::default(),
+            Fate::Stale => learner.sled = learner.older,
+            Fate::Ahead => {
+                Entry::all().for_each(|entry| learner.sled.ledger.insert(entry));
+                learner.sled.next = self.kafka.log.len() + 1;
+            }
+        }
+        learner.older = learner.sled;
+        // The topic is shorter than what sled reflects: rebuild.
+        if learner.sled.next > self.kafka.log.len() {
+            (learner.sled, learner.older) = Default::default();
+        }
+        (learner.book, learner.next) = (learner.sled.ledger, learner.sled.next);
+        self.read_back(who);
+        let learner = &mut self.learners[who];
+        learner.keep(Sled { ledger: learner.book, next: learner.next, ..learner.sled });
+        learner.decision = learner.sled.position;
+        learner.phase = Phase::Restored;
+    }
+
+    /// One round of the loop up to the sending of its records.
+    fn unit(&mut self, who: Who, decision: usize, label: usize, drain: bool) {
+        let learner = &mut self.learners[who];
+        let index = (learner.decision..decision).fold(learner.sled.index, |index, one| index | 1 << one);
+        let Joined { ledger, letters } =
+            join(learner.book, index, learner.decision..decision, learner.label..label);
+        // The index first, without its position: what came of these decisions is not committed yet.
+        learner.keep(Sled { index, ..learner.sled });
+        let (moved, end) = (label > learner.label, learner.next);
+        (learner.decision, learner.label) = (decision, label);
+        let ledger = ledger.into_iter().map(Output::Ledger);
+        let outputs: Vec<_> = ledger.chain(letters.into_iter().map(Output::DeadLetter)).collect();
+        let Some(epoch) = learner.epoch else { return };
+        if outputs.is_empty() && !moved {
+            learner.phase = Phase::ReadingBack { end };
+        } else if self.kafka.begin(ID, epoch).is_err() {
+            self.leave(who, Phase::Standby);
+        } else if outputs.is_empty() {
+            learner.phase = Phase::Offsets { next: label, end };
+        } else {
+            let by = drain.then_some(who);
+            learner.phase =
+                if drain { Phase::Draining { next: label } } else { Phase::Offsets { next: label, end } };
+            self.kafka.wire.push(Request { by, id: ID, epoch, what: What::Records(outputs) });
+        }
+    }
+}
+
+impl Learning {
+    fn steps(&self, state: &State, actions: &mut Vec<Action>) {
+        let kafka = &state.kafka;
+        if state.decided < DECISIONS.len() {
+            actions.push(Action::Decide);
+        }
+        for (who, learner) in state.learners.iter().enumerate() {
+            if learner.elected && state.elected != Some(who) && matches!(learner.phase, Phase::Standby | Phase::Learning)
+            {
+                actions.push(Action::Supersede(who));
+            }
+            match learner.phase {
+                Phase::Down => actions.push(Action::Start(who)),
+                Phase::Standby if state.elected.is_none() => actions.push(Action::Elect(who)),
+                Phase::Standby if learner.elected => actions.push(Action::Activate(who)),
+                Phase::Opening => actions.push(Action::Restore(who, Fate::Sound)),
+                Phase::Restored if kafka.is_stable() => actions.push(Action::Subscribe(who)),
+                Phase::Learning => {
+                    for decision in [learner.decision, state.decided] {
+                        for label in learner.label..=LABELS.len() {
+                            let moves = (decision, label) != (learner.decision, learner.label);
+                            let action = Action::Unit(who, decision, label);
+                            if moves && !actions.contains(&action) {
+                                actions.push(action);
+                            }
+                        }
+                    }
+                    if learner.book.state_hash() != state.weights.0.state_hash() {
+                        actions.push(Action::Publish(who));
+                    }
+                }
+                Phase::Offsets { .. } => actions.push(Action::SendOffsets(who)),
+                Phase::ReadingBack { end } if kafka.last_stable() >= end => actions.push(Action::ReadBack(who)),
+                _ => {}
+            }
+        }
+        actions.extend((0..kafka.wire.len()).map(Action::Arrive));
+    }
+
+    fn mishaps(state: &State, actions: &mut Vec<Action>) {
+        let kafka = &state.kafka;
+        for (who, learner) in state.learners.iter().enumerate() {
+            match learner.phase {
+                Phase::Down => continue,
+                Phase::Standby if state.elected == Some(1 - who) => actions.push(Action::Elect(who)),
+                Phase::Opening => {
+                    actions.extend([Fate::Deleted, Fate::Stale, Fate::Ahead].map(|fate| Action::Restore(who, fate)));
+                }
+                _ => {}
+            }
+            actions.push(Action::Crash(who));
+            if kafka.wire.iter().any(|request| request.by == Some(who)) {
+                actions.push(Action::GiveUp(who));
+            }
+        }
+        if kafka.group.owner.is_some() {
+            actions.push(Action::Evict);
+        }
+        if kafka.ids[ID].open {
+            actions.push(Action::TimeOut);
+        }
+        let waited = |which: &usize| kafka.wire[*which].by.is_some();
+        actions.extend((0..kafka.wire.len()).filter(waited).map(Action::LoseAnswer));
+    }
+
+    fn send_offsets(&self, state: &mut State, who: Who, next: usize, end: usize) {
+        let learner = &mut state.learners[who];
+        let Some(epoch) = learner.epoch else { return };
+        match state.kafka.offsets(ID, epoch, next, learner.proof) {
+            Ok(()) => {
+                learner.phase = Phase::Committing { end };
+                state.kafka.wire.push(Request { by: Some(who), id: ID, epoch, what: What::Commit });
+            }
+            Err(refused) => {
+                if refused != Refused::Fenced {
+                    _ = state.kafka.abort(ID, epoch);
+                }
+                state.leave(who, Phase::Standby);
+            }
+        }
+    }
+
+    fn answered(&self, state: &mut State, who: Who, answer: Result<(), Refused>) {
+        let end = state.kafka.log.len();
+        let learner = &mut state.learners[who];
+        match (answer, learner.phase) {
+            (Ok(()), Phase::Draining { next }) => {
+                learner.phase = Phase::Offsets { next, end };
+                if self.without == Some(Safeguard::SledAfterCommit) {
+                    let mut sled = Sled { next: end, position: learner.decision, ..learner.sled };
+                    for entry in &state.kafka.log {
+                        if let kafka::Entry::Open(_, Output::Ledger(record)) = entry {
+                            sled.ledger.insert(*record);
+                        }
+                    }
+                    learner.keep(sled);
+                }
+            }
+            (Ok(()), Phase::Committing { end }) => learner.phase = Phase::ReadingBack { end },
+            _ => state.leave(who, Phase::Standby),
+        }
+    }
+
+    /// Nobody knows what came of the unit: begin again from what is committed.
+    fn give_up(&self, state: &mut State, who: Who) {
+        let epoch = state.learners[who].epoch;
+        state.leave(who, Phase::Standby);
+        if self.without == Some(Safeguard::NewProducer)
+            && let Some(epoch) = epoch
+            && state.kafka.abort(ID, epoch).is_ok()
+        {
+            (state.learners[who].phase, state.learners[who].epoch) = (Phase::Opening, Some(epoch));
+        }
+    }
+
+    fn is_at_rest(&self, state: &State) -> bool {
+        let mut steps = Vec::new();
+        self.steps(state, &mut steps);
+        steps.is_empty()
+    }
+}
+
+impl Model for Learning {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            kafka: Kafka::new(1, self.without != Some(Safeguard::Fencing)),
+            decided: 0,
+            elected: None,
+            learners: [Learner::new(); 2],
+            weights: (Set::default(), 0),
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        self.steps(state, actions);
+        Self::mishaps(state, actions);
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        match action {
+            Action::Decide => state.decided += 1,
+            Action::Start(who) => state.learners[who].phase = Phase::Standby,
+            Action::Elect(who) => {
+                state.elected = Some(who);
+                state.learners[who].elected = true;
+            }
+            Action::Supersede(who) => {
+                state.leave(who, Phase::Standby);
+                state.learners[who].elected = false;
+            }
+            Action::Activate(who) => {
+                state.learners[who].epoch = Some(state.kafka.initialise(ID));
+                state.learners[who].phase = Phase::Opening;
+            }
+            Action::Restore(who, fate) => state.restore(who, fate),
+            Action::Subscribe(who) => {
+                state.learners[who].label = state.kafka.join(who);
+                state.learners[who].proof = Some(state.kafka.group.generation);
+                state.learners[who].phase = Phase::Learning;
+            }
+            Action::Unit(who, decision, label) => {
+                state.unit(who, decision, label, self.without != Some(Safeguard::Drain));
+            }
+            Action::SendOffsets(who) => {
+                let Phase::Offsets { next, end } = last.learners[who].phase else { return None };
+                self.send_offsets(&mut state, who, next, end);
+            }
+            Action::Arrive(which) => {
+                if let (Some(who), answer) = state.kafka.arrive(which) {
+                    self.answered(&mut state, who, answer);
+                }
+            }
+            Action::ReadBack(who) => {
+                state.read_back(who);
+                let learner = &mut state.learners[who];
+                let (ledger, next, position) = (learner.book, learner.next, learner.decision);
+                learner.keep(Sled { ledger, next, position, ..learner.sled });
+                learner.phase = Phase::Learning;
+            }
+            Action::Publish(who) => {
+                let learner = state.learners[who];
+                match state.kafka.begin(ID, learner.epoch?) {
+                    Ok(()) => {
+                        state.kafka.abort(ID, learner.epoch?).ok()?;
+                        state.weights = (learner.book, learner.next);
+                    }
+                    Err(_) => state.leave(who, Phase::Standby),
+                }
+            }
+            Action::Crash(who) => state.leave(who, Phase::Down),
+            Action::Evict => state.kafka.evict(),
+            Action::TimeOut => state.kafka.time_out(ID),
+            Action::GiveUp(who) => {
+                state.kafka.forget(who);
+                self.give_up(&mut state, who);
+            }
+            Action::LoseAnswer(which) => {
+                let (who, _) = state.kafka.arrive(which);
+                self.give_up(&mut state, who?);
+            }
+        }
+        state.normalise();
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("1: never two outcomes", |_, state: &State| {
+                let outputs: Vec<_> = state.kafka.committed().collect();
+                (1..outputs.len()).all(|end| !outputs[..end].contains(&outputs[end]))
+            }),
+            Property::always("1: no offset passes a label without its outcome", |_, state: &State| {
+                let ledger = state.ledger(usize::MAX);
+                (0..state.kafka.group.committed).all(|label| match LABELS[label] {
+                    Some(_) => ledger.has_label(label),
+                    None => state.kafka.committed().any(|output| *output == Output::DeadLetter(label)),
+                })
+            }),
+            Property::always("2: the state is the fold of the committed ledger", |_, state: &State| {
+                let mut active = state.learners.iter().filter(|learner| learner.is_active());
+                active.all(|learner| learner.book == state.ledger(learner.next))
+                    && state.weights.0.state_hash() == state.ledger(state.weights.1).state_hash()
+            }),
+            Property::always("2, 3: at rest every label has taught what it teaches undisturbed", |model, state: &State| {
+                let (ledger, ideal) = (state.ledger(usize::MAX), undisturbed());
+                !model.is_at_rest(state)
+                    || (state.kafka.group.committed == LABELS.len()
+                        && [ledger, state.weights.0].iter().all(|set| set.state_hash() == ideal.state_hash())
+                        && ["a", "b"].iter().all(|event| ledger.target(event) == ideal.target(event))
+                        && !ledger.has_waiting())
+            }),
+            Property::always("4: a sled is never ahead of the ledger", |_, state: &State| {
+                let sound = |sled: &Sled| sled.next <= state.kafka.log.len() && sled.ledger == state.ledger(sled.next);
+                state.learners.iter().all(|learner| sound(&learner.sled))
+            }),
+            Property::sometimes("it comes to rest", |model, state: &State| model.is_at_rest(state)),
+        ]
+    }
+}

@@ -134,7 +134,7 @@ fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
     let score = site.start("score");
     let learn = site.start("learn");
 
-    let text = |number: usize| if number % 3 == 0 { "I will kill you" } else { "hello" };
+    let text = |number: usize| if number.is_multiple_of(3) { "I will kill you" } else { "hello" };
     let events: Vec<_> = (0..EVENTS).map(|number| event(number, text(number))).collect();
     let mut bad = 0;
     for (part, chunk) in events.chunks(EVENTS / 4).enumerate() {

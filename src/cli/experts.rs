@@ -29,7 +29,7 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
     match &args.command {
         Which::List(config) => {
             let panel = run::panel(&config.load()?.config)?;
-            println!("{:<18} {:<11} {:<10} {:>5}  {}", "expert", "kind", "state", "AUC", "what");
+            println!("{:<18} {:<11} {:<10} {:>5}  what", "expert", "kind", "state", "AUC");
             for expert in panel.experts() {
                 let auc = expert.auc.map_or_else(|| "-".into(), |auc| format!("{auc:.3}"));
                 let (id, kind, state) = (&expert.id, expert.kind.word(), expert.state.word());
@@ -41,7 +41,7 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
         }
         Which::Test { config, text } => {
             let panel = run::panel(&config.load()?.config)?;
-            println!("{:<18} {:>8} {:>7} {:>9}  {}", "expert", "P(unsafe)", "tokens", "time", "categories");
+            println!("{:<18} {:>8} {:>7} {:>9}  categories", "expert", "P(unsafe)", "tokens", "time");
             for found in panel.examine(text) {
                 let tokens = found.tokens.map_or_else(|| "-".into(), |tokens| tokens.to_string());
                 let time = format!("{:.2} ms", found.time.as_secs_f64() * 1e3);

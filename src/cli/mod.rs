@@ -34,7 +34,7 @@ enum Command {
     /// Shows the whole flow on real text, with a labeller that answers late
     Demo(DemoArgs),
     /// Folds label streams offline: the same state hash as the live learner's, and what it would have done
-    Replay(ReplayArgs),
+    Replay(Box<ReplayArgs>),
     /// Checks the topics on the brokers, and makes those that are missing
     Topics(topics::TopicsArgs),
     /// Lists the experts, or asks them about a text

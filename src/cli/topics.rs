@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
     let config = args.config.load()?.config;
     if args.dry_run {
-        println!("{:<24} {:>10}  {:<8} {}", "topic", "partitions", "cleanup", "also");
+        println!("{:<24} {:>10}  {:<8} also", "topic", "partitions", "cleanup");
         for spec in table(&config, args.partitions) {
             let cleanup = spec.cleanup.map_or("yours", |cleanup| cleanup.word());
             let mut also = Vec::new();

@@ -19,3 +19,4 @@ pub mod replay;
 pub mod score;
 pub mod store;
 pub mod topics;
+pub mod verify;

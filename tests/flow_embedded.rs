@@ -110,7 +110,7 @@ impl Running {
         let records = ledger(&read_all(&self.connection, &self.topics.rounds));
         let weights = read_all(&self.connection, &self.topics.weights);
         let last =
-            weights.last().map(|record| codec::decode_published(record.payload.as_deref().unwrap()).unwrap());
+            weights.last().and_then(|record| Some(codec::decode_published(record.payload.as_deref()?).unwrap()));
         (records, last, self.policies)
     }
 }

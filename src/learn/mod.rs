@@ -18,7 +18,7 @@ use crate::config::{Config, Policies};
 use crate::core::book::{Book, BookError};
 use crate::core::event::Millis;
 use crate::core::fold::FoldError;
-use crate::dead_letter::{Reason, Surge, dead_letter};
+use crate::dead_letter::{self, Reason, Surge, dead_letter};
 use crate::kafka::{
     CommitError, Connection, Consumed, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source,
     SourceError, Start, TopicPartition,
@@ -73,7 +73,8 @@ pub enum LearnError {
     /// Reading failed in a way that waiting does not mend.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// A unit cannot be committed, now or later.
+    /// A unit cannot be committed, now or later. One that is fenced stops: to go on, it would have to take
+    /// over from the one that has just taken over from it.
     #[error(transparent)]
     Commit(#[from] CommitError),
     /// sled failed.
@@ -245,11 +246,6 @@ impl Learn {
             match committed {
                 Ok(Some(next)) => ledger.read_until(next)?,
                 Ok(None) => {}
-                Err(LearnError::Commit(CommitError::Fenced { reason })) => {
-                    metrics::fenced("learn");
-                    tracing::warn!(reason, "fenced: another learner has taken over");
-                    break End::Superseded;
-                }
                 Err(LearnError::Commit(error)) if error.passes() => {
                     tracing::warn!(name = error.name(), %error, "a unit is done again");
                     metrics::aborted("learn", error.name());
@@ -264,7 +260,6 @@ impl Learn {
 
             // 6. Folding and publishing, outside of any unit.
             match publisher.advance(&mut ledger, &mut outbox) {
-                Err(LearnError::Commit(CommitError::Fenced { .. })) => break End::Superseded,
                 Err(LearnError::Commit(error)) if error.passes() => break End::Again,
                 other => other?,
             }
@@ -375,8 +370,9 @@ impl Learn {
             return Ok(None);
         }
         let started = Instant::now();
-        let places = outbox.commit(&records, (!offsets.is_empty()).then_some((labels, offsets)))?;
-        metrics::commit("learn", records.len(), started.elapsed());
+        let consumed = (!offsets.is_empty()).then_some((labels, offsets));
+        let places = dead_letter::commit(outbox, records, consumed)?;
+        metrics::commit("learn", places.len(), started.elapsed());
         self.progress.note(offsets);
         let last = places.get(..joined.records().len()).and_then(<[_]>::last);
         Ok(last.map(|(_, offset)| offset + 1))

@@ -93,7 +93,7 @@ impl Score {
         let Self { config, policies, panel, connection, delivery, health, shutdown } = self;
         let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
         let follower = Follower::open(&connection, &config.topics.weights, &From::Beginning, ANSWER)?;
-        let mut predictors = Predictors::new(follower, &policies, &experts)?;
+        let mut predictors = Predictors::new(follower, &policies, experts)?;
         while !predictors.is_ready() && !shutdown.requested() {
             predictors.follow(IDLE)?;
         }

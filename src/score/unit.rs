@@ -12,7 +12,7 @@ use crate::core::decision::{Asked, decide};
 use crate::core::event::Millis;
 use crate::core::predictor::Predictor;
 use crate::core::watermark::{Ready, Ticket, Watermark};
-use crate::dead_letter::{Reason, dead_letter};
+use crate::dead_letter::{self, Reason, dead_letter};
 use crate::kafka::{Consumed, Offsets, Outbox, Produced, Source, TopicPartition};
 use crate::ops::metrics;
 
@@ -159,9 +159,9 @@ impl Unit {
         let (records, came): (Vec<_>, Vec<_>) =
             outcomes.into_iter().map(|Outcome { output, came }| (output, came)).unzip();
         let started = Instant::now();
-        match outbox.commit(&records, Some((source, &offsets))) {
-            Ok(_) => {
-                metrics::commit("score", records.len(), started.elapsed());
+        match dead_letter::commit(outbox, records, Some((source, &offsets))) {
+            Ok(places) => {
+                metrics::commit("score", places.len(), started.elapsed());
                 metrics::end_to_end(now(), &came);
             }
             Err(error) if error.passes() => {

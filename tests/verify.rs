@@ -19,6 +19,9 @@ use aegis::core::vote::Vote;
 use aegis::dead_letter::{Reason, dead_letter};
 use aegis::kafka::topics::{Finding as Found, ensure};
 use aegis::kafka::{Connection, Consumed, Delivery, Offsets, Outbox, Produced, Source, Start};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::config::ClientConfig;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use support::flow::{event, event_record, label, raw, read_all};
 use support::{WAIT, kafka, read};
 
@@ -199,6 +202,24 @@ impl World {
         learn.commit(&[raw(&self.topic("weights"), "default", payload)], None).unwrap();
     }
 
+    /// Deletes the beginning of a partition, as retention does; -1: all of it.
+    fn delete(&self, topic: &str, partition: i32, before: i64) {
+        let mut client = ClientConfig::new();
+        let admin: AdminClient<_> = client.set("bootstrap.servers", kafka().bootstrap()).create().unwrap();
+        let before = if before < 0 { Offset::End } else { self.nth(topic, partition, before) };
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic(topic), partition, before).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).unwrap();
+    }
+
+    /// The offset of a partition's record number `number`.
+    fn nth(&self, topic: &str, partition: i32, number: i64) -> Offset {
+        let records = read_all(&self.connection, &self.topic(topic)).into_iter();
+        let mut records = records.filter(|record| record.partition == partition);
+        Offset::Offset(records.nth(usize::try_from(number).unwrap()).unwrap().offset)
+    }
+
     fn aegis(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aegis"));
         command.args(arguments).arg("--config").arg(self.folder.path().join("aegis.toml"));
@@ -337,6 +358,29 @@ fn a_decision_for_no_event_is_found() {
 fn a_wrong_hash_is_found() {
     let world = World::new("hash", Some([7; 32]), &whole);
     world.finds("hash", &["the predictor of policy default has the hash 0707070707"]);
+}
+
+#[test]
+fn outcomes_that_retention_took_are_not_missed() {
+    let world = World::new("old", None, &whole);
+    let counts = |more: &[&str]| {
+        let (code, text, json) = world.verify(more);
+        let count = |name: &str| json["counts"][name].as_u64().unwrap();
+        let gaps = json["faults"]["gap"]["count"].as_u64();
+        (code, count("decisions"), count("not_kept"), gaps, text)
+    };
+    world.delete("decisions", 1, 5);
+    let (code, decisions, not_kept, gaps, text) = counts(&[]);
+    assert_eq!((code, decisions, not_kept, gaps), (0, 36 - 5, 5, None), "{text}");
+    // Whoever names a time says that what came after it is kept.
+    let (code, _, _, gaps, text) = counts(&["--from", "2020-01-01T00:00:00Z"]);
+    assert_eq!((code, gaps), (65, Some(5)), "{text}");
+    // Dead letters that are gone could have been of any event until then.
+    for partition in 0..PARTITIONS {
+        world.delete("dlq", partition, -1);
+    }
+    let (code, _, not_kept, gaps, text) = counts(&[]);
+    assert_eq!((code, not_kept, gaps), (0, 5 + 4 + 3, None), "{text}");
 }
 
 #[test]

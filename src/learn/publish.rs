@@ -42,8 +42,13 @@ impl Publisher {
     pub fn advance(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<(), LearnError> {
         let (book, folds) = ledger.folds();
         let mut current = true;
-        for fold in folds.values_mut() {
+        for (policy, fold) in folds.iter_mut() {
+            let started = Instant::now();
+            let steps = fold.settle(book)?;
             current &= fold.advance(book, STRETCH)?;
+            if steps > 0 {
+                metrics::folded(policy, steps, started.elapsed());
+            }
         }
         if current && self.last.is_none_or(|last| last.elapsed() >= self.interval) {
             self.publish(ledger, outbox)?;

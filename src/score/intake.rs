@@ -22,6 +22,8 @@ pub struct Accepted {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// The time that orders rounds.
     pub round_time: Millis,
+    /// The record's broker timestamp.
+    pub came: Millis,
     /// When the record was read, for the latency.
     pub read_at: Instant,
     /// Its outcome goes under this.
@@ -73,5 +75,5 @@ pub fn accept(
     let origin =
         Origin { topic: record.topic.to_string(), partition: record.partition, offset: record.offset };
     let Consumed { key, headers, .. } = record;
-    Ok(Accepted { event, origin, key, headers, round_time, read_at: Instant::now(), ticket })
+    Ok(Accepted { event, origin, key, headers, round_time, came: broker, read_at: Instant::now(), ticket })
 }

@@ -180,13 +180,20 @@ fn list(
 }
 
 fn print_lines(lines: &[Line], count: u64) {
-    println!("{:<12} {:<22} {:<6} {:<34} {:<24} {:>8}", "at", "reason", "stage", "original", "time", "bytes");
+    let original = |line: &Line| {
+        let Line { origin_topic, origin_partition, origin_offset, .. } = line;
+        printable(&format!("{origin_topic} {origin_partition}:{origin_offset}"))
+    };
+    let wide = lines.iter().map(|line| original(line).chars().count()).max().unwrap_or(0).max(8);
+    println!(
+        "{:<10} {:<20} {:<6} {:<wide$} {:<24} {:>8}",
+        "at", "reason", "stage", "original", "time", "bytes"
+    );
     for line in lines {
         let at = format!("{}:{}", line.partition, line.offset);
-        let origin = format!("{} {}:{}", line.origin_topic, line.origin_partition, line.origin_offset);
         let time = line.time.map_or_else(|| "-".into(), format_millis);
         let (reason, stage) = (printable(&line.reason), printable(&line.stage));
-        println!("{at:<12} {reason:<22} {stage:<6} {:<34} {time:<24} {:>8}", printable(&origin), line.bytes);
+        println!("{at:<10} {reason:<20} {stage:<6} {:<wide$} {time:<24} {:>8}", original(line), line.bytes);
     }
     println!("{} of {count} dead letters; `aegis dlq show PARTITION:OFFSET` tells more of one", lines.len());
 }

@@ -19,7 +19,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How long they may be silent before a topic's end.
 const SILENCE: Duration = Duration::from_secs(30);
 /// A committed offset can be visible moments before the outcomes committed with it.
-const VISIBLE: Duration = Duration::from_secs(10);
+const VISIBLE: Duration = Duration::from_secs(5);
 /// By how much the clocks of brokers and scorers may differ.
 const SKEW: Millis = 600_000;
 /// Predictors that are published during the reading are taken this often.

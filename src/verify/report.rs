@@ -44,7 +44,11 @@ impl fmt::Display for Report {
             "{events} events: {decisions} decisions, {event_dead_letters} dead letters, {open} open"
         )?;
         if not_kept > 0 {
-            writeln!(out, "{not_kept} events are older than the outcomes that are kept: not looked for")?;
+            writeln!(
+                out,
+                "{not_kept} events have no outcome and may be older than the outcomes that are kept: name a --from \
+                 TIME within their retention to have them looked for"
+            )?;
         }
         writeln!(out, "{label_dead_letters} dead letters of labels, {} ledger records", self.ledger_records)?;
         for (kind, promise) in HOLDS {

@@ -11,12 +11,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("kafka", &["core"]),
     ("store", &["core"]),
     ("ops", &["core"]),
+    ("registry", &["core", "codec"]),
     ("config", &["core"]),
     ("dead_letter", &["core", "kafka"]),
     ("topics", &["config", "kafka"]),
+    ("schemas", &["config", "codec", "registry"]),
     ("replay", &["core", "codec", "experts"]),
-    ("score", &["core", "codec", "experts", "kafka", "ops", "config", "dead_letter"]),
-    ("learn", &["core", "codec", "kafka", "store", "ops", "config", "dead_letter"]),
+    ("score", &["core", "codec", "experts", "kafka", "ops", "config", "dead_letter", "registry", "schemas"]),
+    ("learn", &["core", "codec", "kafka", "store", "ops", "config", "dead_letter", "registry", "schemas"]),
     (
         "demo",
         &[

@@ -71,7 +71,10 @@ pub struct Writer(Kept);
 
 #[derive(Debug)]
 enum Kept {
-    Avro { schema: Box<Schema>, fingerprint: u64 },
+    Avro {
+        schema: Box<Schema>,
+        fingerprint: u64,
+    },
     /// The datum is JSON text.
     Json,
 }

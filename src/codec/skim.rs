@@ -59,7 +59,10 @@ impl<'a> Walk<'a> {
     }
 
     /// The blocks of an array or a map.
-    fn blocks(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), DecodeError>) -> Result<(), DecodeError> {
+    fn blocks(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
         loop {
             let count = self.long()?;
             if count == 0 {
@@ -151,8 +154,17 @@ mod tests {
     #[test]
     fn a_whole_datum_passes_and_every_cut_of_it_is_refused() {
         let datum = [
-            &[1][..], &[0x80, 2], &[0; 4], &[0; 8], b"\x04ab", "\x04é".as_bytes(), b"FFF", &[2],
-            b"\x02FFF", &[4, 0, 2, 0], &[1, 6, 2, b'k', 8, 0],
+            &[1][..],
+            &[0x80, 2],
+            &[0; 4],
+            &[0; 8],
+            b"\x04ab",
+            "\x04é".as_bytes(),
+            b"FFF",
+            &[2],
+            b"\x02FFF",
+            &[4, 0, 2, 0],
+            &[1, 6, 2, b'k', 8, 0],
         ]
         .concat();
         assert_eq!(check(EVERYTHING, &datum), Ok(()));

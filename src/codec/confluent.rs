@@ -208,7 +208,8 @@ mod tests {
         let (id, rest) = SchemaId::split(b"\0\0\0\x01\x02rest").unwrap();
         assert_eq!((id, id.to_string().as_str(), rest), (SchemaId::Number(258), "258", &b"rest"[..]));
         let guid = *b"\x89\x79\x17\x62\x23\x36\x41\x86\x96\x74\x29\x9b\x90\xa8\x02\xe2";
-        let (id, rest) = SchemaId::split(&[&[1][..], &guid].concat()).unwrap();
+        let bytes = [&[1][..], &guid].concat();
+        let (id, rest) = SchemaId::split(&bytes).unwrap();
         assert_eq!((id, rest), (SchemaId::Guid(guid), &b""[..]));
         assert_eq!(id.to_string(), "89791762-2336-4186-9674-299b90a802e2");
         for cut in [&b""[..], b"\0\0\0\0", b"\x01\0", b"\x02\0\0\0\0"] {

@@ -117,8 +117,9 @@ impl Running {
         self.learn.join().unwrap();
         let records = ledger(&read_all(&self.connection, &self.topics.rounds));
         let weights = read_all(&self.connection, &self.topics.weights);
-        let last =
-            weights.last().and_then(|record| Some(codec::decode_published(record.payload.as_deref()?).unwrap()));
+        let last = weights
+            .last()
+            .and_then(|record| Some(codec::decode_published(record.payload.as_deref()?).unwrap()));
         (records, last, self.policies)
     }
 }
@@ -213,8 +214,11 @@ fn a_dead_letter_too_large_for_its_topic_goes_without_its_value() {
     let events = flow.topics.events.as_str();
     let large = raw(events, "k", "x".repeat(300_000));
     send(&flow.connection, &[large, event_record(events, &event(0, "hello"))]);
-    let letters = read_until(&flow.connection, &flow.topics.dlq, "a dead letter", |letters| !letters.is_empty());
-    read_until(&flow.connection, &flow.topics.decisions, "the stream to go on", |records| !records.is_empty());
+    let letters =
+        read_until(&flow.connection, &flow.topics.dlq, "a dead letter", |letters| !letters.is_empty());
+    read_until(&flow.connection, &flow.topics.decisions, "the stream to go on", |records| {
+        !records.is_empty()
+    });
     assert_eq!((letters[0].payload.as_ref(), header(&letters[0], "offset").as_str()), (None, "0"));
     assert!(header(&letters[0], "value.left.out.bytes").parse::<usize>().unwrap() >= 300_000);
     flow.stop();

@@ -83,7 +83,8 @@ impl Publisher {
             }
             hashes.push((policy.clone(), hash));
             // Without a round there is no state: a tombstone takes back what was published before.
-            let payload = published.as_ref().map(|published| codec::encode_published(published, AVRO)).transpose()?;
+            let payload =
+                published.as_ref().map(|published| codec::encode_published(published, AVRO)).transpose()?;
             if let Some(published) = &published {
                 metrics::predictor(published, fold.tally());
             }

@@ -7,7 +7,7 @@ use super::asking::Judged;
 use super::intake::Accepted;
 use super::{ScoreError, now};
 use crate::codec::{self, EncodeError};
-use crate::config::{self, Config, Policies};
+use crate::config::{Config, Policies};
 use crate::core::decision::{Asked, decide};
 use crate::core::event::Millis;
 use crate::core::predictor::Predictor;
@@ -41,18 +41,15 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// An empty unit.
+    /// An empty unit whose decisions are written in `encoding`.
     #[must_use]
-    pub fn new(config: &Config, policies: Arc<Policies>) -> Self {
+    pub fn new(config: &Config, policies: Arc<Policies>, encoding: codec::Encoding) -> Self {
         Self {
             policies,
             events: config.topics.events.as_str().into(),
             decisions: config.topics.decisions.as_str().into(),
             dlq: config.topics.dlq.as_str().into(),
-            encoding: match config.score.encoding {
-                config::Encoding::Avro => codec::Encoding::Avro,
-                config::Encoding::Json => codec::Encoding::Json,
-            },
+            encoding,
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),

@@ -104,7 +104,7 @@ impl Running {
     }
 
     fn await_labels(&self, taken: i64) {
-        while self.progress.taken() < taken {
+        while self.progress.labels() < taken {
             assert!(!self.learn.is_finished(), "learn has stopped");
             thread::yield_now();
         }

@@ -50,22 +50,40 @@ pub struct Learn {
     pub progress: Arc<Progress>,
 }
 
-/// Labels taken: the committed offset of each partition.
+/// How far this process has come.
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<Offsets>);
+pub struct Progress(Mutex<Taken>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    /// The committed offset of each partition of labels.
+    labels: Offsets,
+    /// Decisions read, and their units committed.
+    decisions: usize,
+}
 
 impl Progress {
     fn note(&self, offsets: &Offsets) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, next) in &offsets.0 {
-            all.advance(partition.clone(), *next);
+            taken.labels.advance(partition.clone(), *next);
         }
     }
 
-    /// The sum of the committed offsets over all partitions.
+    fn note_decisions(&self, count: usize) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).decisions += count;
+    }
+
+    /// The sum of the committed offsets over all partitions of labels.
     #[must_use]
-    pub fn taken(&self) -> i64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.values().sum()
+    pub fn labels(&self) -> i64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).labels.0.values().sum()
+    }
+
+    /// Decisions indexed, with what waited for them joined.
+    #[must_use]
+    pub fn decisions(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).decisions
     }
 }
 
@@ -238,6 +256,7 @@ impl Learn {
                 horizon: settings.horizon(),
                 joined: &mut joined,
             };
+            let indexed = decisions.len();
             for judged in decisions {
                 join.decision(judged);
             }
@@ -276,6 +295,7 @@ impl Learn {
             // 5. The ledger as committed: memory, folds, sled.
             ledger.read_new()?;
             ledger.keep(&mut store, index.covered())?;
+            self.progress.note_decisions(indexed);
 
             // 6. Folding and publishing, outside of any unit.
             match publisher.advance(&mut ledger, &mut outbox) {

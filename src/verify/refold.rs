@@ -139,7 +139,7 @@ impl Refold {
         match fold(&self.book, policy) {
             Ok(Some(hash)) if hash == published.state_hash => self.done(due, true, Some(&hash)),
             Ok(hash) => {
-                let found = hash.as_ref().map_or_else(|| "no rounds".to_owned(), |hash| hex(hash));
+                let found = hash.as_ref().map_or_else(|| "no rounds".to_owned(), hex);
                 self.fault(due, Kind::Hash, hash.as_ref(), &|| {
                     format!(
                         "has the hash {}, and the ledger up to offset {} folds to {found}",
@@ -166,7 +166,7 @@ impl Refold {
             ledger_offset: published.ledger_offset,
             rounds: published.rounds,
             published: hex(&published.state_hash),
-            folded: folded.map(|hash| hex(hash)),
+            folded: folded.map(hex),
         });
     }
 }

@@ -40,7 +40,7 @@ test: setup ## Every test, with a real Apache Kafka (needs Maven and Java 17)
 
 test-shared: setup ## Checks against the labelled streams in ../shared/data, for Aegis's own developers
 	@AEGIS_SHARED_DATA=$${AEGIS_SHARED_DATA:-$(abspath ../shared/data)} \
-	  $(CARGO) test --locked $(LINKING) --features shared-data shared
+	  $(CARGO) test --locked $(LINKING) --features shared-data --test learners_shared --test replay shared
 
 lint: ## Format, lints and the directions of imports
 	@$(CARGO) fmt --check

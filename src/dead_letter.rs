@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::kafka::{Consumed, Produced};
+use crate::kafka::{CommitError, Consumed, Offsets, Outbox, Place, Produced, Source};
 
 /// What the names of the headers begin with.
 const PREFIX: &str = "__connect.errors.";
@@ -73,6 +73,35 @@ impl Headers {
             message: owned("exception.message"),
         })
     }
+}
+
+/// Commits outputs among which are dead letters. One that is too large for its topic goes without its value:
+/// a poison record must not stop its partition, and where the value lies is in the headers.
+///
+/// # Errors
+/// What the outbox says, where it is no dead letter's size.
+pub fn commit(
+    outbox: &mut Outbox,
+    mut records: Vec<Produced>,
+    consumed: Option<(&Source, &Offsets)>,
+) -> Result<Vec<Place>, CommitError> {
+    loop {
+        match outbox.commit(&records, consumed) {
+            Err(CommitError::TooLarge { index, bytes, topic }) => match records.get_mut(index) {
+                Some(record) if is_letter(record) && record.payload.is_some() => {
+                    record.payload = None;
+                    let size = bytes.to_string().into_bytes();
+                    record.headers.push(("__connect.errors.value.left.out.bytes".into(), Some(size)));
+                }
+                _ => return Err(CommitError::TooLarge { index, bytes, topic }),
+            },
+            other => return other,
+        }
+    }
+}
+
+fn is_letter(record: &Produced) -> bool {
+    record.headers.iter().any(|(name, _)| name == "__connect.errors.exception.class.name")
 }
 
 /// Counts dead letters of the last minute: too many mean that something upstream broke, and going on

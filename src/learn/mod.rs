@@ -13,17 +13,19 @@ mod publish;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::codec::{self, DecodeError, EncodeError};
+use crate::codec::{self, DecodeError, EncodeError, Received, Schemas};
 use crate::config::{Config, Policies};
 use crate::core::book::{Book, BookError};
 use crate::core::event::Millis;
 use crate::core::fold::FoldError;
-use crate::dead_letter::{Reason, Surge, dead_letter};
+use crate::dead_letter::{self, Reason, Surge, dead_letter};
 use crate::kafka::{
     CommitError, Connection, Consumed, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source,
     SourceError, Start, TopicPartition,
 };
 use crate::ops::{Health, Shutdown, metrics};
+use crate::registry::{Registry, RegistryError};
+use crate::schemas;
 use crate::store::{Opened, Store, StoreError};
 use index::Index;
 use join::{Join, Joined, Read};
@@ -73,9 +75,13 @@ pub enum LearnError {
     /// Reading failed in a way that waiting does not mend.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// A unit cannot be committed, now or later.
+    /// A unit cannot be committed, now or later. One that is fenced stops: to go on, it would have to take
+    /// over from the one that has just taken over from it.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The schema registry is of no help.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// sled failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -154,6 +160,7 @@ impl Learn {
     /// Where going on would lose something or help nobody.
     pub fn run(self) -> Result<(), LearnError> {
         let topics = &self.config.topics;
+        let registry = schemas::open(&self.config.registry)?;
         let group = format!("{}-election", self.config.learn.group);
         let mut election = Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest)?;
         while !self.shutdown.requested() {
@@ -165,7 +172,7 @@ impl Learn {
             }
             tracing::info!("this learner is active");
             metrics::active(true);
-            let end = self.learn(&mut election);
+            let end = self.learn(&mut election, registry.as_ref());
             metrics::active(false);
             match end? {
                 End::Stopped => break,
@@ -178,8 +185,11 @@ impl Learn {
     }
 
     /// One active time, from restoring to its end.
-    fn learn(&self, election: &mut Source) -> Result<End, LearnError> {
+    fn learn(&self, election: &mut Source, registry: Option<&Registry>) -> Result<End, LearnError> {
         let (topics, settings) = (&self.config.topics, &self.config.learn);
+        let stop = || self.shutdown.requested();
+        let patient = registry.map(|registry| registry.waiting(&stop));
+        let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
         // Taking the transactional id over fences a learner that does not know yet that it lost.
         let mut outbox = Outbox::open(&self.connection, self.delivery.clone())?;
         let (mut store, mut ledger) = self.restore()?;
@@ -206,11 +216,17 @@ impl Learn {
             let mut joined = Joined::default();
 
             // 1. Decisions: where each one lies; those of labelled rounds are compared.
-            let decisions = index.read(settings.commit_records * 4)?;
+            let decisions = match index.read(settings.commit_records * 4, patient) {
+                Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
+                other => other?,
+            };
             self.health.set("decisions indexed", index.is_ready());
 
             // 2. Labels, until the unit is full or its interval is over.
-            let gathered = self.gather(&mut labels, &defaults, decisions.is_empty())?;
+            let gathered = match self.gather(&mut labels, &defaults, registry, decisions.is_empty()) {
+                Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
+                other => other?,
+            };
 
             // 3. Joining: each label becomes a ledger record or a dead letter.
             index.keep(&mut store)?;
@@ -218,13 +234,17 @@ impl Learn {
                 book: ledger.book(),
                 store: &store,
                 lookup: &mut lookup,
+                schemas: patient,
                 horizon: settings.horizon(),
                 joined: &mut joined,
             };
             for judged in decisions {
                 join.decision(judged);
             }
-            join.labels(gathered.labels)?;
+            match join.labels(gathered.labels) {
+                Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
+                other => other?,
+            }
             if expired.elapsed() > EXPIRY {
                 join.expire(now());
                 expired = Instant::now();
@@ -245,11 +265,6 @@ impl Learn {
             match committed {
                 Ok(Some(next)) => ledger.read_until(next)?,
                 Ok(None) => {}
-                Err(LearnError::Commit(CommitError::Fenced { reason })) => {
-                    metrics::fenced("learn");
-                    tracing::warn!(reason, "fenced: another learner has taken over");
-                    break End::Superseded;
-                }
                 Err(LearnError::Commit(error)) if error.passes() => {
                     tracing::warn!(name = error.name(), %error, "a unit is done again");
                     metrics::aborted("learn", error.name());
@@ -264,7 +279,6 @@ impl Learn {
 
             // 6. Folding and publishing, outside of any unit.
             match publisher.advance(&mut ledger, &mut outbox) {
-                Err(LearnError::Commit(CommitError::Fenced { .. })) => break End::Superseded,
                 Err(LearnError::Commit(error)) if error.passes() => break End::Again,
                 other => other?,
             }
@@ -328,6 +342,7 @@ impl Learn {
         &self,
         source: &mut Source,
         defaults: &codec::Defaults,
+        registry: Option<&Registry>,
         wait: bool,
     ) -> Result<Gathered, LearnError> {
         let settings = &self.config.learn;
@@ -338,13 +353,26 @@ impl Learn {
             && started.elapsed() < Duration::from_millis(settings.commit_interval_ms)
         {
             match source.poll(patience)? {
-                Polled::Record(record) => gathered.take(record, defaults, &self.policies),
+                Polled::Record(record) => {
+                    gathered.count += 1;
+                    gathered.take(record, defaults, &self.policies, schemas::of(registry))?;
+                }
                 Polled::Assigned(_) => self.health.set("labels assigned", true),
                 // Nothing of this unit has been written: the partitions' next owner reads it again.
                 Polled::Revoked { partitions, .. } => gathered.forget(&partitions),
                 Polled::Idle => break,
             }
             patience = Duration::ZERO;
+        }
+        // Their schemas have been asked for together: all of them take no longer than one.
+        let stop = || self.shutdown.requested();
+        let patient = registry.map(|registry| registry.waiting(&stop));
+        let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
+        for record in std::mem::take(&mut gathered.waiting) {
+            gathered.take(record, defaults, &self.policies, patient)?;
+        }
+        if !gathered.waiting.is_empty() {
+            return Err(RegistryError::Interrupted.into());
         }
         Ok(gathered)
     }
@@ -375,8 +403,9 @@ impl Learn {
             return Ok(None);
         }
         let started = Instant::now();
-        let places = outbox.commit(&records, (!offsets.is_empty()).then_some((labels, offsets)))?;
-        metrics::commit("learn", records.len(), started.elapsed());
+        let consumed = (!offsets.is_empty()).then_some((labels, offsets));
+        let places = dead_letter::commit(outbox, records, consumed)?;
+        metrics::commit("learn", places.len(), started.elapsed());
         self.progress.note(offsets);
         let last = places.get(..joined.records().len()).and_then(<[_]>::last);
         Ok(last.map(|(_, offset)| offset + 1))
@@ -389,14 +418,21 @@ struct Gathered {
     count: usize,
     labels: Vec<Read>,
     refused: Vec<(Consumed, Reason)>,
+    /// Labels whose schema has not come yet.
+    waiting: Vec<Consumed>,
     offsets: Offsets,
 }
 
 impl Gathered {
-    fn take(&mut self, record: Consumed, defaults: &codec::Defaults, policies: &Policies) {
-        self.count += 1;
+    fn take(
+        &mut self,
+        record: Consumed,
+        defaults: &codec::Defaults,
+        policies: &Policies,
+        schemas: Option<&dyn Schemas>,
+    ) -> Result<(), RegistryError> {
         self.offsets.advance((Arc::clone(&record.topic), record.partition), record.offset + 1);
-        match codec::decode_label(record.payload.as_deref().unwrap_or_default(), defaults) {
+        match Received::new(record.payload.as_deref(), &record.headers, schemas).label(defaults) {
             Ok(label) if policies.get(&label.policy).is_none() => {
                 let message = "the label names a policy that the policies file does not have".to_owned();
                 self.refused.push((record, Reason { name: "UnknownPolicy", message }));
@@ -405,17 +441,23 @@ impl Gathered {
                 let received = record.timestamp.unwrap_or_else(now).min(now());
                 self.labels.push(Read { record, label, received });
             }
+            Err(DecodeError::SchemaPending { .. }) => self.waiting.push(record),
+            Err(DecodeError::RegistryUnavailable { reason, .. }) => {
+                return Err(RegistryError::Unavailable { reason });
+            }
             Err(error) => {
                 let reason = Reason { name: error.name(), message: error.to_string() };
                 self.refused.push((record, reason));
             }
         }
+        Ok(())
     }
 
     fn forget(&mut self, gone: &[TopicPartition]) {
         let is_gone = |record: &Consumed| gone.iter().any(|(_, partition)| *partition == record.partition);
         self.labels.retain(|read| !is_gone(&read.record));
         self.refused.retain(|(record, _)| !is_gone(record));
+        self.waiting.retain(|record| !is_gone(record));
         self.offsets.0.retain(|place, _| !gone.contains(place));
     }
 }

@@ -9,6 +9,7 @@ mod intake;
 mod predictors;
 mod unit;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,8 +23,10 @@ use crate::kafka::{
     CommitError, Connection, Delivery, Follower, From, Outbox, Polled, Source, SourceError, Start,
 };
 use crate::ops::{Health, Shutdown, metrics};
+use crate::registry::RegistryError;
+use crate::schemas;
 use asking::Asking;
-use intake::Accepted;
+use intake::{Accepted, Refused, Waiting};
 use predictors::Predictors;
 use unit::Unit;
 
@@ -60,6 +63,9 @@ pub enum ScoreError {
     /// A decision cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The schema registry is of no help.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The system has no thread to give.
     #[error("no thread for the panel: {0}")]
     Thread(#[from] std::io::Error),
@@ -91,9 +97,14 @@ impl Score {
     /// Where going on would lose something or help nobody.
     pub fn run(self) -> Result<(), ScoreError> {
         let Self { config, policies, panel, connection, delivery, health, shutdown } = self;
+        let registry = schemas::open(&config.registry)?;
+        let encoding = match schemas::encoding(&config, registry.as_ref(), &|| shutdown.requested()) {
+            Err(RegistryError::Interrupted) => return Ok(()),
+            other => other?,
+        };
         let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
         let follower = Follower::open(&connection, &config.topics.weights, &From::Beginning, ANSWER)?;
-        let mut predictors = Predictors::new(follower, &policies, &experts)?;
+        let mut predictors = Predictors::new(follower, &policies, experts)?;
         while !predictors.is_ready() && !shutdown.requested() {
             predictors.follow(IDLE)?;
         }
@@ -110,9 +121,11 @@ impl Score {
             tenant: config.defaults.tenant.clone(),
             policy: config.defaults.policy.clone(),
         };
-        let mut unit = Unit::new(&config, Arc::clone(&policies));
+        let mut unit = Unit::new(&config, Arc::clone(&policies), encoding);
         let mut window: Vec<Accepted> = Vec::new();
         let mut told = Instant::now();
+        // Records whose schema has not come yet; each holds up the outcomes after it in its partition only.
+        let mut waiting: Vec<Waiting> = Vec::new();
         let mut surge = Surge::new(config.score.max_dead_letters_per_minute);
 
         while !shutdown.aborted() {
@@ -124,42 +137,68 @@ impl Score {
             predictors.follow(Duration::ZERO)?;
 
             // 2. Intake: records become events or dead letters, until a window is full or nothing comes.
-            while !stopping && window.len() < config.score.window && !unit.is_full() {
-                let quiet = asking.is_idle() && window.is_empty() && unit.is_empty();
-                match source.poll(if quiet { IDLE } else { Duration::ZERO })? {
-                    Polled::Record(record) => {
-                        let Some(ticket) = unit.read(&record) else { continue };
-                        metrics::EVENTS.with([]).increment(1);
-                        match intake::accept(record, ticket, &defaults, &policies, now()) {
-                            Ok(accepted) => window.push(accepted),
-                            Err(refused) => {
-                                let (ticket, record, reason) = *refused;
-                                metrics::dead_letter("event", reason.name);
-                                if !surge.count(Instant::now()) {
-                                    let limit = config.score.max_dead_letters_per_minute;
-                                    return Err(ScoreError::Surge { limit, reason: reason.name });
+            let mut come: VecDeque<Waiting> = std::mem::take(&mut waiting).into();
+            while !stopping && window.len() < config.score.window {
+                let (ticket, record) = match come.pop_front() {
+                    Some(again) => again,
+                    None if unit.is_full() => break,
+                    None => {
+                        let quiet = asking.is_idle() && window.is_empty();
+                        let patience = match (quiet, unit.is_empty(), waiting.is_empty()) {
+                            (true, true, _) => IDLE,
+                            (true, false, false) => BUSY,
+                            _ => Duration::ZERO,
+                        };
+                        match source.poll(patience)? {
+                            Polled::Record(record) => match unit.read(&record) {
+                                Some(ticket) => {
+                                    metrics::EVENTS.with([]).increment(1);
+                                    (ticket, record)
                                 }
-                                unit.dead_letter(&ticket, record, &reason);
+                                None => continue,
+                            },
+                            Polled::Assigned(partitions) => {
+                                tracing::info!(partitions = partitions.len(), "partitions assigned");
+                                unit.assigned(&partitions);
+                                health.set("partitions assigned", true);
+                                continue;
                             }
+                            Polled::Revoked { partitions, lost } => {
+                                tracing::info!(partitions = partitions.len(), lost, "partitions revoked");
+                                // What is decided commits while the partitions are still this member's; what
+                                // is not goes to their next owner.
+                                if !lost {
+                                    unit.commit(&mut outbox, &mut source)?;
+                                }
+                                unit.revoked(&partitions);
+                                waiting.retain(|(ticket, _)| {
+                                    partitions.iter().all(|(_, gone)| *gone != ticket.partition)
+                                });
+                                continue;
+                            }
+                            Polled::Idle => break,
                         }
                     }
-                    Polled::Assigned(partitions) => {
-                        tracing::info!(partitions = partitions.len(), "partitions assigned");
-                        unit.assigned(&partitions);
-                        health.set("partitions assigned", true);
+                };
+                let schemas = schemas::of(registry.as_ref());
+                match intake::accept(record, ticket, &defaults, &policies, schemas, now()) {
+                    Ok(accepted) => window.push(accepted),
+                    Err(Refused::Waiting(again)) => waiting.push(*again),
+                    Err(Refused::Unavailable(reason)) => {
+                        return Err(RegistryError::Unavailable { reason }.into());
                     }
-                    Polled::Revoked { partitions, lost } => {
-                        tracing::info!(partitions = partitions.len(), lost, "partitions revoked");
-                        // What is decided commits while the partitions are still this member's; what is
-                        // not goes to their next owner.
-                        if !lost {
-                            unit.commit(&mut outbox, &mut source)?;
+                    Err(Refused::Dead(refused)) => {
+                        let (ticket, record, reason) = *refused;
+                        metrics::dead_letter("event", reason.name);
+                        if !surge.count(Instant::now()) {
+                            let limit = config.score.max_dead_letters_per_minute;
+                            return Err(ScoreError::Surge { limit, reason: reason.name });
                         }
-                        unit.revoked(&partitions);
+                        unit.dead_letter(&ticket, record, &reason);
                     }
-                    Polled::Idle => break,
                 }
             }
+            waiting.extend(come);
 
             // 3. Asking: the panel gets the next window as soon as it has room.
             if !window.is_empty() && asking.has_room() {

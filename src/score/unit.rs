@@ -7,12 +7,12 @@ use super::asking::Judged;
 use super::intake::Accepted;
 use super::{ScoreError, now};
 use crate::codec::{self, EncodeError};
-use crate::config::{self, Config, Policies};
+use crate::config::{Config, Policies};
 use crate::core::decision::{Asked, decide};
 use crate::core::event::Millis;
 use crate::core::predictor::Predictor;
 use crate::core::watermark::{Ready, Ticket, Watermark};
-use crate::dead_letter::{Reason, dead_letter};
+use crate::dead_letter::{self, Reason, dead_letter};
 use crate::kafka::{Consumed, Offsets, Outbox, Produced, Source, TopicPartition};
 use crate::ops::metrics;
 
@@ -41,18 +41,15 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// An empty unit.
+    /// An empty unit whose decisions are written in `encoding`.
     #[must_use]
-    pub fn new(config: &Config, policies: Arc<Policies>) -> Self {
+    pub fn new(config: &Config, policies: Arc<Policies>, encoding: codec::Encoding) -> Self {
         Self {
             policies,
             events: config.topics.events.as_str().into(),
             decisions: config.topics.decisions.as_str().into(),
             dlq: config.topics.dlq.as_str().into(),
-            encoding: match config.score.encoding {
-                config::Encoding::Avro => codec::Encoding::Avro,
-                config::Encoding::Json => codec::Encoding::Json,
-            },
+            encoding,
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),
@@ -159,9 +156,9 @@ impl Unit {
         let (records, came): (Vec<_>, Vec<_>) =
             outcomes.into_iter().map(|Outcome { output, came }| (output, came)).unzip();
         let started = Instant::now();
-        match outbox.commit(&records, Some((source, &offsets))) {
-            Ok(_) => {
-                metrics::commit("score", records.len(), started.elapsed());
+        match dead_letter::commit(outbox, records, Some((source, &offsets))) {
+            Ok(places) => {
+                metrics::commit("score", places.len(), started.elapsed());
                 metrics::end_to_end(now(), &came);
             }
             Err(error) if error.passes() => {

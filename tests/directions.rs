@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("replay", &["core", "codec", "experts"]),
     ("score", &["core", "codec", "experts", "kafka", "ops", "config", "dead_letter", "registry", "schemas"]),
     ("learn", &["core", "codec", "kafka", "store", "ops", "config", "dead_letter", "registry", "schemas"]),
-    ("verify", &["core", "codec", "kafka", "config", "dead_letter"]),
+    ("verify", &["core", "codec", "kafka", "config", "dead_letter", "registry"]),
     (
         "demo",
         &[
@@ -44,6 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "topics",
             "verify",
             "dead_letter",
+            "schemas",
         ],
     ),
 ];

@@ -102,7 +102,8 @@ impl World {
         source.close(WAIT);
         // Not decided yet, which is no fault.
         producer.commit(&self.events(90..93), None).unwrap();
-        self.teach(decided.into_iter().step_by(3).map(Record::Judged).collect());
+        // Opening another would take half a second.
+        self.teach(&mut producer, decided.into_iter().step_by(3).map(Record::Judged).collect());
     }
 
     fn events(&self, numbers: std::ops::Range<usize>) -> Vec<Produced> {
@@ -157,8 +158,7 @@ impl World {
     }
 
     /// Labels for these rounds, the predictor that they make, and one more label that waits.
-    fn teach(&self, judged: Vec<Record>) {
-        let mut learn = self.outbox("learn");
+    fn teach(&self, learn: &mut Outbox, judged: Vec<Record>) {
         let mut records = Vec::new();
         let filed = |event: &str, standing| {
             let label = label(&format!("l-{event}"), event, Finding::Safe);
@@ -179,11 +179,11 @@ impl World {
             places.last().unwrap().1 + 1
         };
         let half = records.len() / 2;
-        let offset = write(&mut learn, &records[..half]);
-        self.publish(&mut learn, &records[..half], offset, None);
-        let offset = write(&mut learn, &records[half..]);
-        self.publish(&mut learn, &records, offset, self.hash);
-        write(&mut learn, &[filed("unknown", Standing::Waiting)]);
+        let offset = write(learn, &records[..half]);
+        self.publish(learn, &records[..half], offset, None);
+        let offset = write(learn, &records[half..]);
+        self.publish(learn, &records, offset, self.hash);
+        write(learn, &[filed("unknown", Standing::Waiting)]);
     }
 
     fn publish(&self, learn: &mut Outbox, records: &[Record], offset: i64, hash: Option<[u8; 32]>) {

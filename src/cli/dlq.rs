@@ -1,6 +1,6 @@
 //! `aegis dlq list` and `aegis dlq show`: dead letters, without their text unless it is asked for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -146,8 +146,8 @@ fn list(
 ) -> Result<(u64, Vec<Line>), Failure> {
     let unavailable = |error| Failure::new(Exit::Unavailable, error);
     let mut follower = Follower::open(connection, topic, &From::Beginning, ANSWER).map_err(unavailable)?;
-    // Partitions are read in any order: the newest of all are among the newest of each.
-    let mut newest: BTreeMap<i32, VecDeque<Line>> = BTreeMap::new();
+    // Partitions are read in any order.
+    let mut newest = BTreeMap::new();
     let mut count = 0;
     let mut heard = Instant::now();
     loop {
@@ -157,10 +157,9 @@ fn list(
                 let line = Line::of(&record);
                 if reason.is_none_or(|reason| reason == line.reason) {
                     count += 1;
-                    let lines = newest.entry(line.partition).or_default();
-                    lines.push_back(line);
-                    if lines.len() > limit {
-                        lines.pop_front();
+                    newest.insert((line.time, line.partition, line.offset), line);
+                    if newest.len() > limit {
+                        newest.pop_first();
                     }
                 }
             }
@@ -172,11 +171,7 @@ fn list(
             }
         }
     }
-    let mut lines: Vec<_> = newest.into_values().flatten().collect();
-    lines.sort_by_key(|line| (line.time, line.partition, line.offset));
-    let surplus = lines.len().saturating_sub(limit);
-    lines.drain(..surplus);
-    Ok((count, lines))
+    Ok((count, newest.into_values().collect()))
 }
 
 fn print_lines(lines: &[Line], count: u64) {

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::{ConfigArgs, Failure, run};
-use crate::codec::time::parse_millis;
+use crate::codec::{Schemas, time::parse_millis};
 use crate::config::Loaded;
 use crate::core::event::Millis;
 use crate::ops::{Exit, Progress};
+use crate::schemas;
 use crate::verify::Verify;
 
 #[derive(Args)]
@@ -60,12 +61,15 @@ impl Shown {
 pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     let Loaded { config, policies } = args.config.load()?;
     let connection = run::connection(&config)?;
+    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
+    let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
     let mut shown = Shown { what: "", since: Instant::now(), bar: None };
     let mut progress = |what, read| shown.set(what, read);
     let verify = Verify {
         config: &config,
         policies: &policies,
         connection: &connection,
+        schemas: patient.as_ref().map(|patient| patient as &dyn Schemas),
         from: args.from,
         progress: &mut progress,
     };

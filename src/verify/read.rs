@@ -8,11 +8,12 @@ use super::books::Books;
 use super::faults::{Faults, Kind, Place};
 use super::refold::{Checked, Due, Refold};
 use super::report::Report;
-use crate::codec;
+use crate::codec::{self, Received, Schemas};
 use crate::config::{Config, Policies};
 use crate::core::event::Millis;
 use crate::dead_letter::Headers;
 use crate::kafka::{Connection, Consumed, Followed, Follower, From, SourceError, at_time, committed};
+use crate::registry::RegistryError;
 
 /// How long the brokers may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -31,6 +32,9 @@ pub enum VerifyError {
     /// A topic cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Schemas of decisions cannot be had.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// A topic says nothing although it holds more.
     #[error("{topic} has been silent for half a minute before its end: are its brokers up?")]
     Silent {
@@ -47,6 +51,8 @@ pub struct Verify<'a> {
     pub policies: &'a Policies,
     /// The brokers.
     pub connection: &'a Connection,
+    /// Where decisions' schemas come from; waits for them.
+    pub schemas: Option<&'a dyn Schemas>,
     /// Looks only at records from then on; the ledger is always read whole.
     pub from: Option<Millis>,
     /// Is told what is being read, and how many records have been.
@@ -111,7 +117,7 @@ impl Verify<'_> {
         while let Some(read) = decisions.next(self.progress)? {
             match read {
                 Read::Record(record, late) => {
-                    if let Some(origin) = decision(books, &decisions.topic, &record, late) {
+                    if let Some(origin) = self.decision(books, &decisions.topic, &record, late)? {
                         first.entry(record.partition).or_insert(origin);
                     }
                 }
@@ -141,13 +147,42 @@ impl Verify<'_> {
         let until = Instant::now() + VISIBLE;
         while books.has_gaps() && Instant::now() < until {
             if let Some(record) = decisions.more()? {
-                decision(books, &decisions.topic, &record, true);
+                self.decision(books, &decisions.topic, &record, true)?;
             }
             if let Some(record) = letters.more()? {
                 letter(books, &letters.topic, &record, true);
             }
         }
         Ok(())
+    }
+
+    /// Takes a decision; the offset of its event. With `late` only one that is missed.
+    fn decision(
+        &self,
+        books: &mut Books,
+        topic: &Arc<str>,
+        record: &Consumed,
+        late: bool,
+    ) -> Result<Option<i64>, VerifyError> {
+        let at = Place::new(topic, record.partition, record.offset);
+        let received = Received::new(record.payload.as_deref(), &record.headers, self.schemas);
+        match received.decision().map_err(RegistryError::of) {
+            Ok(decision) => {
+                let origin = decision.origin;
+                if !late || books.misses(origin.partition, origin.offset) {
+                    books.decision(at, &origin.topic, origin.partition, origin.offset);
+                }
+                Ok(Some(origin.offset))
+            }
+            // That the registry is away says nothing of the record.
+            Err(Ok(error)) => Err(error.into()),
+            Err(Err(error)) => {
+                if !late {
+                    books.unreadable(at, &error.to_string());
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// Events whose outcomes may have been deleted by their topics' retention are not missed: those before
@@ -243,26 +278,6 @@ impl Verify<'_> {
 fn same(one: &(Vec<Due>, Faults), other: &(Vec<Due>, Faults)) -> bool {
     let places = |due: &[Due]| due.iter().map(|due| due.at.offset).collect::<Vec<_>>();
     places(&one.0) == places(&other.0)
-}
-
-/// Takes a decision; the offset of its event. With `late` only one that is missed.
-fn decision(books: &mut Books, topic: &Arc<str>, record: &Consumed, late: bool) -> Option<i64> {
-    let at = Place::new(topic, record.partition, record.offset);
-    match codec::decode_decision(record.payload.as_deref().unwrap_or_default()) {
-        Ok(decision) => {
-            let origin = decision.origin;
-            if !late || books.misses(origin.partition, origin.offset) {
-                books.decision(at, &origin.topic, origin.partition, origin.offset);
-            }
-            Some(origin.offset)
-        }
-        Err(error) => {
-            if !late {
-                books.unreadable(at, &error.to_string());
-            }
-            None
-        }
-    }
 }
 
 fn letter(books: &mut Books, topic: &Arc<str>, record: &Consumed, late: bool) {

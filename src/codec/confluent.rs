@@ -111,6 +111,13 @@ pub trait Schemas {
     fn writer(&self, id: SchemaId) -> Result<Arc<Writer>, DecodeError>;
 }
 
+/// A datum with its writer.
+pub(super) struct Named<'a> {
+    id: SchemaId,
+    writer: Arc<Writer>,
+    datum: &'a [u8],
+}
+
 /// A record as it came.
 #[derive(Clone, Copy)]
 pub struct Received<'a> {
@@ -144,7 +151,7 @@ impl<'a> Received<'a> {
 
     /// The datum and its writer, where the record names one; `None` where it does not. The header goes
     /// before the payload's first bytes.
-    pub(super) fn named(&self) -> Result<Option<(SchemaId, Arc<Writer>, &'a [u8])>, DecodeError> {
+    pub(super) fn named(&self) -> Result<Option<Named<'a>>, DecodeError> {
         let cut = DecodeError::Malformed { why: "ends within its header" };
         let (id, datum) = match (self.schema_id, self.payload.first()) {
             // Without a registry a record that needs none is read for what it is.
@@ -158,7 +165,7 @@ impl<'a> Received<'a> {
             _ => return Ok(None),
         };
         let schemas = self.schemas.ok_or(DecodeError::NoRegistry)?;
-        Ok(Some((id, schemas.writer(id)?, datum)))
+        Ok(Some(Named { id, writer: schemas.writer(id)?, datum }))
     }
 }
 
@@ -172,9 +179,7 @@ pub(super) enum Resolved<'a> {
 
 /// Makes a datum one of the schema `ours`.
 pub(super) fn resolve<'a>(
-    id: SchemaId,
-    writer: &Writer,
-    datum: &'a [u8],
+    Named { id, writer, datum }: Named<'a>,
     (ours, print): (&Schema, u64),
     to: &GenericDatumWriter<'_>,
 ) -> Result<Resolved<'a>, DecodeError> {

@@ -134,7 +134,7 @@ impl Book {
             Fault::Unknown => {
                 *absent = None;
                 let since = *unknown.get_or_insert(now);
-                (now - since >= self.unknown).then(|| (DecodeError::UnknownSchemaId { id }, UNKNOWN_STAYS))
+                (now - since >= self.unknown).then_some((DecodeError::UnknownSchemaId { id }, UNKNOWN_STAYS))
             }
             Fault::Absent(reason) => {
                 let since = *absent.get_or_insert(now);

@@ -21,3 +21,4 @@ pub mod schemas;
 pub mod score;
 pub mod store;
 pub mod topics;
+pub mod verify;

@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("replay", &["core", "codec", "experts"]),
     ("score", &["core", "codec", "experts", "kafka", "ops", "config", "dead_letter", "registry", "schemas"]),
     ("learn", &["core", "codec", "kafka", "store", "ops", "config", "dead_letter", "registry", "schemas"]),
+    ("verify", &["core", "codec", "kafka", "config", "dead_letter"]),
     (
         "demo",
         &[
@@ -29,8 +30,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn",
-            "demo", "topics",
+            "core",
+            "codec",
+            "experts",
+            "kafka",
+            "store",
+            "ops",
+            "config",
+            "replay",
+            "score",
+            "learn",
+            "demo",
+            "topics",
+            "verify",
+            "dead_letter",
         ],
     ),
 ];

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::codec::{self, DecodeError, EncodeError, Received, Schemas};
 use crate::config::{Config, Policies};
-use crate::core::book::BookError;
+use crate::core::book::{Book, BookError};
 use crate::core::event::Millis;
 use crate::core::fold::FoldError;
-use crate::dead_letter::{Reason, Surge, dead_letter};
+use crate::dead_letter::{self, Reason, Surge, dead_letter};
 use crate::kafka::{
     CommitError, Connection, Consumed, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source,
     SourceError, Start, TopicPartition,
@@ -75,7 +75,8 @@ pub enum LearnError {
     /// Reading failed in a way that waiting does not mend.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// A unit cannot be committed, now or later.
+    /// A unit cannot be committed, now or later. One that is fenced stops: to go on, it would have to take
+    /// over from the one that has just taken over from it.
     #[error(transparent)]
     Commit(#[from] CommitError),
     /// The schema registry is of no help.
@@ -147,6 +148,8 @@ const IDLE: Duration = Duration::from_millis(20);
 const LEAVE: Duration = Duration::from_secs(5);
 /// How long the brokers may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How often the state of things is told to health and metrics.
+const TELL: Duration = Duration::from_millis(500);
 /// How often labels that have waited too long are looked for.
 const EXPIRY: Duration = Duration::from_secs(60);
 
@@ -168,7 +171,10 @@ impl Learn {
                 _ => {}
             }
             tracing::info!("this learner is active");
-            match self.learn(&mut election, registry.as_ref())? {
+            metrics::active(true);
+            let end = self.learn(&mut election, registry.as_ref());
+            metrics::active(false);
+            match end? {
                 End::Stopped => break,
                 End::Superseded => tracing::warn!("another learner is active now; this one stands by"),
                 End::Again => {}
@@ -198,7 +204,7 @@ impl Learn {
             policy: self.config.defaults.policy.clone(),
         };
         let mut surge = Surge::new(settings.max_dead_letters_per_minute);
-        let mut expired = Instant::now();
+        let (mut expired, mut told) = (Instant::now(), Instant::now());
 
         let end = loop {
             if self.shutdown.requested() {
@@ -259,11 +265,6 @@ impl Learn {
             match committed {
                 Ok(Some(next)) => ledger.read_until(next)?,
                 Ok(None) => {}
-                Err(LearnError::Commit(CommitError::Fenced { reason })) => {
-                    metrics::fenced("learn");
-                    tracing::warn!(reason, "fenced: another learner has taken over");
-                    break End::Superseded;
-                }
                 Err(LearnError::Commit(error)) if error.passes() => {
                     tracing::warn!(name = error.name(), %error, "a unit is done again");
                     metrics::aborted("learn", error.name());
@@ -278,11 +279,13 @@ impl Learn {
 
             // 6. Folding and publishing, outside of any unit.
             match publisher.advance(&mut ledger, &mut outbox) {
-                Err(LearnError::Commit(CommitError::Fenced { .. })) => break End::Superseded,
                 Err(LearnError::Commit(error)) if error.passes() => break End::Again,
                 other => other?,
             }
-            self.health.set("broker seen", labels.health().connected);
+            if told.elapsed() > TELL {
+                told = Instant::now();
+                self.tell(&labels, &store, ledger.book());
+            }
         };
         if matches!(end, End::Stopped) && !self.shutdown.aborted() {
             publisher.finish(&mut ledger, &mut outbox)?;
@@ -291,12 +294,25 @@ impl Learn {
         Ok(end)
     }
 
+    fn tell(&self, labels: &Source, store: &Store, book: &Book) {
+        let seen = labels.health();
+        self.health.set("broker seen", seen.connected);
+        metrics::partitions("learn", labels.assigned().len());
+        for ((topic, partition), messages) in seen.lag {
+            metrics::lag(&self.config.learn.group, &topic, partition, messages, None);
+        }
+        let sizes = store.sizes();
+        metrics::store(sizes.ledger_records, sizes.index_entries, sizes.index_runs, sizes.disk_bytes);
+        metrics::waiting(book.policies().iter().map(|rounds| rounds.counts().waiting).sum());
+    }
+
     /// sled and the rest from the ledger topic; where sled cannot be trusted, all of it from the topic.
     fn restore(&self) -> Result<(Store, Ledger), LearnError> {
         let (topics, settings) = (&self.config.topics, &self.config.learn);
         let (mut store, opened) = Store::open(&settings.store)?;
         if let Opened::Rebuilt { why } = &opened {
             tracing::warn!(why, "the store is rebuilt from the ledger topic");
+            metrics::STORE_REBUILDS.with([]).increment(1);
         }
         let memory = settings.checkpoint_mib << 20;
         let attempt = |store: &mut Store| -> Result<Ledger, LearnError> {
@@ -307,12 +323,16 @@ impl Learn {
         };
         let why = match attempt(&mut store) {
             Ok(ledger) => return Ok((store, ledger)),
-            Err(LearnError::Store(StoreError::Corrupt { why })) => why,
+            Err(LearnError::Store(error @ StoreError::Corrupt { .. })) => {
+                metrics::STORE_ERRORS.with([error.name()]).increment(1);
+                error.to_string()
+            }
             // The topic is shorter than what sled reflects: it was made anew.
             Err(LearnError::Source(error @ SourceError::Truncated { .. })) => error.to_string(),
             Err(error) => return Err(error),
         };
         tracing::warn!(why, "the store is rebuilt from the ledger topic");
+        metrics::STORE_REBUILDS.with([]).increment(1);
         let (mut store, _) = store.rebuild(&why)?;
         let ledger = attempt(&mut store)?;
         Ok((store, ledger))
@@ -383,8 +403,9 @@ impl Learn {
             return Ok(None);
         }
         let started = Instant::now();
-        let places = outbox.commit(&records, (!offsets.is_empty()).then_some((labels, offsets)))?;
-        metrics::commit("learn", records.len(), started.elapsed());
+        let consumed = (!offsets.is_empty()).then_some((labels, offsets));
+        let places = dead_letter::commit(outbox, records, consumed)?;
+        metrics::commit("learn", places.len(), started.elapsed());
         self.progress.note(offsets);
         let last = places.get(..joined.records().len()).and_then(<[_]>::last);
         Ok(last.map(|(_, offset)| offset + 1))

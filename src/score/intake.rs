@@ -22,6 +22,8 @@ pub struct Accepted {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// The time that orders rounds.
     pub round_time: Millis,
+    /// The record's broker timestamp.
+    pub came: Millis,
     /// When the record was read, for the latency.
     pub read_at: Instant,
     /// Its outcome goes under this.
@@ -88,5 +90,5 @@ pub fn accept(
     let Consumed { key, mut headers, .. } = record;
     // It names the event's schema; the decision has its own.
     headers.retain(|(name, _)| name != SCHEMA_ID_HEADER);
-    Ok(Accepted { event, origin, key, headers, round_time, read_at: Instant::now(), ticket })
+    Ok(Accepted { event, origin, key, headers, round_time, came: broker, read_at: Instant::now(), ticket })
 }

@@ -18,7 +18,7 @@ use crate::config::{Config, Policies};
 use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
 use crate::dead_letter::Surge;
-use crate::experts::Panel;
+use crate::experts::{Panel, State};
 use crate::kafka::{
     CommitError, Connection, Delivery, Follower, From, Outbox, Polled, Source, SourceError, Start,
 };
@@ -85,6 +85,8 @@ pub enum ScoreError {
 /// How long a stage waits where there is something else to do, and where there is not.
 const BUSY: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_millis(50);
+/// How often the state of things is told to health and metrics.
+const TELL: Duration = Duration::from_millis(500);
 /// How long the brokers may take to answer at the start.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -102,11 +104,15 @@ impl Score {
         };
         let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
         let follower = Follower::open(&connection, &config.topics.weights, &From::Beginning, ANSWER)?;
-        let mut predictors = Predictors::new(follower, &policies, &experts)?;
+        let mut predictors = Predictors::new(follower, &policies, experts)?;
         while !predictors.is_ready() && !shutdown.requested() {
             predictors.follow(IDLE)?;
         }
         health.set("weights followed", true);
+        for expert in panel.experts() {
+            let loaded = f64::from(u8::from(expert.state == State::Loaded));
+            metrics::EXPERT_LOADED.with([&expert.id]).set(loaded);
+        }
         let mut outbox = Outbox::open(&connection, delivery)?;
         let mut source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
@@ -117,6 +123,7 @@ impl Score {
         };
         let mut unit = Unit::new(&config, Arc::clone(&policies), encoding);
         let mut window: Vec<Accepted> = Vec::new();
+        let mut told = Instant::now();
         // Records whose schema has not come yet; each holds up the outcomes after it in its partition only.
         let mut waiting: Vec<Waiting> = Vec::new();
         let mut surge = Surge::new(config.score.max_dead_letters_per_minute);
@@ -144,7 +151,10 @@ impl Score {
                         };
                         match source.poll(patience)? {
                             Polled::Record(record) => match unit.read(&record) {
-                                Some(ticket) => (ticket, record),
+                                Some(ticket) => {
+                                    metrics::EVENTS.with([]).increment(1);
+                                    (ticket, record)
+                                }
                                 None => continue,
                             },
                             Polled::Assigned(partitions) => {
@@ -209,13 +219,26 @@ impl Score {
             if unit.is_due() {
                 unit.commit(&mut outbox, &mut source)?;
             }
-            health.set("broker seen", source.health().connected);
+            if told.elapsed() > TELL {
+                told = Instant::now();
+                tell(&source, &unit, &health, &config.score.group);
+            }
         }
         if !shutdown.aborted() {
             unit.commit(&mut outbox, &mut source)?;
         }
         source.close(Duration::from_secs(5));
         Ok(())
+    }
+}
+
+fn tell(source: &Source, unit: &Unit, health: &Health, group: &str) {
+    let seen = source.health();
+    health.set("broker seen", seen.connected);
+    metrics::partitions("score", source.assigned().len());
+    metrics::queue(unit.held());
+    for ((topic, partition), messages) in seen.lag {
+        metrics::lag(group, &topic, partition, messages, None);
     }
 }
 

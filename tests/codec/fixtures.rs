@@ -27,7 +27,7 @@ fn path(name: &str, encoding: Encoding) -> PathBuf {
     let ending = match encoding {
         Encoding::Avro => "avro",
         Encoding::Json => "json",
-        Encoding::Confluent(_) => unreachable!("the id is a registry's"),
+        Encoding::Confluent(_) => panic!("its records hold ids of one registry"),
     };
     folder().join(format!("{name}.{ending}"))
 }

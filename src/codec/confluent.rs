@@ -129,9 +129,6 @@ pub struct Received<'a> {
     pub schemas: Option<&'a dyn Schemas>,
 }
 
-/// A schema's id, the schema if it is there, and the datum written with it.
-type Named<'a> = (SchemaId, Arc<Writer>, &'a [u8]);
-
 impl<'a> Received<'a> {
     /// A value alone, no registry.
     #[must_use]

@@ -111,6 +111,13 @@ pub trait Schemas {
     fn writer(&self, id: SchemaId) -> Result<Arc<Writer>, DecodeError>;
 }
 
+/// A datum with its writer.
+pub(super) struct Named<'a> {
+    id: SchemaId,
+    writer: Arc<Writer>,
+    datum: &'a [u8],
+}
+
 /// A record as it came.
 #[derive(Clone, Copy)]
 pub struct Received<'a> {
@@ -121,9 +128,6 @@ pub struct Received<'a> {
     /// Where schemas come from; `None`: there is no registry.
     pub schemas: Option<&'a dyn Schemas>,
 }
-
-/// A schema's id, the schema if it is there, and the datum written with it.
-type Named<'a> = (SchemaId, Arc<Writer>, &'a [u8]);
 
 impl<'a> Received<'a> {
     /// A value alone, no registry.
@@ -161,7 +165,7 @@ impl<'a> Received<'a> {
             _ => return Ok(None),
         };
         let schemas = self.schemas.ok_or(DecodeError::NoRegistry)?;
-        Ok(Some((id, schemas.writer(id)?, datum)))
+        Ok(Some(Named { id, writer: schemas.writer(id)?, datum }))
     }
 }
 
@@ -175,9 +179,7 @@ pub(super) enum Resolved<'a> {
 
 /// Makes a datum one of the schema `ours`.
 pub(super) fn resolve<'a>(
-    id: SchemaId,
-    writer: &Writer,
-    datum: &'a [u8],
+    Named { id, writer, datum }: Named<'a>,
     (ours, print): (&Schema, u64),
     to: &GenericDatumWriter<'_>,
 ) -> Result<Resolved<'a>, DecodeError> {

@@ -109,8 +109,8 @@ impl Kind {
         if bytes > bound {
             return Err(DecodeError::TooLarge { bytes, bound });
         }
-        if let Some((id, writer, datum)) = received.named()? {
-            return match resolve(id, &writer, datum, (self.schema, self.fingerprint), &self.writer)? {
+        if let Some(named) = received.named()? {
+            return match resolve(named, (self.schema, self.fingerprint), &self.writer)? {
                 Resolved::Datum(datum) => Ok(Framed::Datum(datum)),
                 Resolved::Json(text) => Self::text(text),
             };

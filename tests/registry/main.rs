@@ -8,6 +8,7 @@ mod flow;
 mod framings;
 mod real;
 mod server;
+mod tls;
 
 use std::time::Duration;
 

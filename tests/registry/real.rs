@@ -2,7 +2,6 @@
 //! install.
 
 use std::fs;
-use std::net::TcpListener;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,37 +14,39 @@ use crate::{EVENT, FOREIGN, FOREIGN_DATUM, ask, event, framed, settings};
 /// The registry; a pipe ties it to this process.
 struct Real {
     url: String,
+    log: String,
     leash: Option<ChildStdin>,
     child: Child,
 }
 
 impl Real {
     fn start() -> Self {
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/registry");
-        let log = format!("{}/schema-registry-{port}.log", env!("CARGO_TARGET_TMPDIR"));
+        let log = format!("{}/schema-registry-{}.log", env!("CARGO_TARGET_TMPDIR"), std::process::id());
         let mut child = Command::new("bash")
             .arg(format!("{folder}/registry.sh"))
-            .args([port.to_string(), log.clone()])
+            .args(["0", &log])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
             .expect("bash starts the registry");
         let leash = child.stdin.take();
-        let url = format!("http://127.0.0.1:{port}/apis/ccompat/v7");
         let until = Instant::now() + Duration::from_secs(180);
         loop {
+            let said = fs::read_to_string(&log).unwrap_or_default();
             if let Some(status) = child.try_wait().unwrap() {
-                let log = fs::read_to_string(&log).unwrap_or_default();
-                panic!("no schema registry ({status}): see above for what to install\n{log}");
+                panic!("no schema registry ({status}): see above for what to install\n{said}");
             }
-            assert!(Instant::now() < until, "the schema registry does not answer: {log}");
-            match ureq::get(format!("{url}/subjects")).call() {
-                Ok(_) => return Self { url, leash, child },
-                // A port that opens tells nobody.
-                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            assert!(Instant::now() < until, "the schema registry does not start: {log}");
+            if let Some((_, rest)) = said.split_once("Listening on: http://")
+                && let Some((address, _)) = rest.split_once(". ")
+            {
+                let url = format!("http://{address}/apis/ccompat/v7");
+                return Self { url, log, leash, child };
             }
+            // A log that grows tells nobody.
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -58,6 +59,7 @@ impl Real {
 impl Drop for Real {
     fn drop(&mut self) {
         self.stop();
+        let _ = fs::remove_file(&self.log);
     }
 }
 

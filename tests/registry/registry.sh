@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a schema registry on a port of the loopback device, in memory:
+# Runs a schema registry on a port of the loopback device (0: a free one, which its log then names), in memory:
 #
 #     tests/registry/registry.sh PORT LOG
 #
@@ -15,7 +15,8 @@ app=$("$here/fetch.sh")
 # A background process would read nothing from standard input: it is handed over by another number.
 exec 3<&0
 "$java" -Xmx400m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
-  -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$port" -jar "$app/quarkus-run.jar" >"$log" 2>&1 3<&- &
+  -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$port" \
+  -Dquarkus.management.host=127.0.0.1 -Dquarkus.management.port=0 -jar "$app/quarkus-run.jar" >"$log" 2>&1 3<&- &
 registry=$!
 {
   cat <&3 >/dev/null || true

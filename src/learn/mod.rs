@@ -5,31 +5,32 @@
 //! else it reads and writes only then. What it commits it reads back before it applies it (see
 //! `docs/decisions/0002-read-back-what-was-committed.md`).
 
+mod error;
+mod gather;
 mod index;
 mod join;
 mod ledger;
+mod progress;
 mod publish;
+mod restore;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::codec::{self, DecodeError, EncodeError, Received, Schemas};
+use crate::codec::{self, Schemas};
 use crate::config::{Config, Policies};
-use crate::core::book::{Book, BookError};
+use crate::core::book::Book;
 use crate::core::event::Millis;
-use crate::core::fold::FoldError;
-use crate::dead_letter::{self, Reason, Surge, dead_letter};
-use crate::kafka::{
-    CommitError, Connection, Consumed, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source,
-    SourceError, Start, TopicPartition,
-};
+use crate::dead_letter::{self, Surge, dead_letter};
+use crate::kafka::{Connection, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source, Start};
 use crate::ops::{Health, Shutdown, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
-use crate::store::{Opened, Store, StoreError};
+use crate::store::Store;
+pub use error::LearnError;
 use index::Index;
-use join::{Join, Joined, Read};
-use ledger::Ledger;
+use join::{Join, Joined};
+pub use progress::Progress;
 use publish::Publisher;
 
 /// What the flow is made of.
@@ -48,106 +49,6 @@ pub struct Learn {
     pub shutdown: Shutdown,
     /// How far labels have been taken, for a driver in the same process.
     pub progress: Arc<Progress>,
-}
-
-/// How far this process has come.
-#[derive(Debug, Default)]
-pub struct Progress(Mutex<Taken>);
-
-#[derive(Debug, Default)]
-struct Taken {
-    /// The committed offset of each partition of labels.
-    labels: Offsets,
-    /// Decisions read, and their units committed.
-    decisions: usize,
-}
-
-impl Progress {
-    fn note(&self, offsets: &Offsets) {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, next) in &offsets.0 {
-            taken.labels.advance(partition.clone(), *next);
-        }
-    }
-
-    fn note_decisions(&self, count: usize) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).decisions += count;
-    }
-
-    /// The sum of the committed offsets over all partitions of labels.
-    #[must_use]
-    pub fn labels(&self) -> i64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).labels.0.values().sum()
-    }
-
-    /// Decisions indexed, with what waited for them joined.
-    #[must_use]
-    pub fn decisions(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).decisions
-    }
-}
-
-/// Why learning stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum LearnError {
-    /// Reading failed in a way that waiting does not mend.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A unit cannot be committed, now or later. One that is fenced stops: to go on, it would have to take
-    /// over from the one that has just taken over from it.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// The schema registry is of no help.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// sled failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A ledger record cannot be read.
-    #[error(
-        "a record of the ledger topic cannot be read: {0}. Was it written by another program or version?"
-    )]
-    Decode(#[from] DecodeError),
-    /// A record cannot be written.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// A ledger record's numbers are out of range.
-    #[error("a record of the ledger topic cannot be: {0}")]
-    Book(#[from] BookError),
-    /// A learner refuses its experts.
-    #[error(transparent)]
-    Fold(#[from] FoldError),
-    /// The ledger topic says nothing although it holds more.
-    #[error(
-        "the ledger topic has been silent for a minute before its end, at offset {next}: are its brokers up?"
-    )]
-    Silent {
-        /// Offset of the record that does not come.
-        next: i64,
-    },
-    /// The ledger topic has lost records.
-    #[error(
-        "the ledger topic has lost its records from offset {asked} to {from}: it must be compacted and never \
-         deleted (cleanup.policy=compact). What is lost there is lost to the learner: replay what you have, or \
-         start a new ledger topic"
-    )]
-    Lost {
-        /// First offset lost.
-        asked: i64,
-        /// First offset kept.
-        from: i64,
-    },
-    /// Too many dead letters.
-    #[error(
-        "more than {limit} dead letters within a minute, the last one for {reason}: something upstream is \
-         wrong. Nothing is lost: mend it, or raise learn.max_dead_letters_per_minute, and start again"
-    )]
-    Surge {
-        /// The limit.
-        limit: u64,
-        /// Name of the last reason.
-        reason: &'static str,
-    },
 }
 
 /// How an active time ended.
@@ -326,77 +227,6 @@ impl Learn {
         metrics::waiting(book.policies().iter().map(|rounds| rounds.counts().waiting).sum());
     }
 
-    /// sled and the rest from the ledger topic; where sled cannot be trusted, all of it from the topic.
-    fn restore(&self) -> Result<(Store, Ledger), LearnError> {
-        let (topics, settings) = (&self.config.topics, &self.config.learn);
-        let (mut store, opened) = Store::open(&settings.store)?;
-        if let Opened::Rebuilt { why } = &opened {
-            tracing::warn!(why, "the store is rebuilt from the ledger topic");
-            metrics::STORE_REBUILDS.with([]).increment(1);
-        }
-        let memory = settings.checkpoint_mib << 20;
-        let attempt = |store: &mut Store| -> Result<Ledger, LearnError> {
-            let mut ledger =
-                Ledger::restore(&self.connection, &topics.rounds, store, &self.policies, memory)?;
-            ledger.read_to_end(store)?;
-            Ok(ledger)
-        };
-        let why = match attempt(&mut store) {
-            Ok(ledger) => return Ok((store, ledger)),
-            Err(LearnError::Store(error @ StoreError::Corrupt { .. })) => {
-                metrics::STORE_ERRORS.with([error.name()]).increment(1);
-                error.to_string()
-            }
-            // The topic is shorter than what sled reflects: it was made anew.
-            Err(LearnError::Source(error @ SourceError::Truncated { .. })) => error.to_string(),
-            Err(error) => return Err(error),
-        };
-        tracing::warn!(why, "the store is rebuilt from the ledger topic");
-        metrics::STORE_REBUILDS.with([]).increment(1);
-        let (mut store, _) = store.rebuild(&why)?;
-        let ledger = attempt(&mut store)?;
-        Ok((store, ledger))
-    }
-
-    fn gather(
-        &self,
-        source: &mut Source,
-        defaults: &codec::Defaults,
-        registry: Option<&Registry>,
-        wait: bool,
-    ) -> Result<Gathered, LearnError> {
-        let settings = &self.config.learn;
-        let mut gathered = Gathered::default();
-        let mut patience = if wait { IDLE } else { Duration::ZERO };
-        let started = Instant::now();
-        while gathered.count < settings.commit_records
-            && started.elapsed() < Duration::from_millis(settings.commit_interval_ms)
-        {
-            match source.poll(patience)? {
-                Polled::Record(record) => {
-                    gathered.count += 1;
-                    gathered.take(record, defaults, &self.policies, schemas::of(registry))?;
-                }
-                Polled::Assigned(_) => self.health.set("labels assigned", true),
-                // Nothing of this unit has been written: the partitions' next owner reads it again.
-                Polled::Revoked { partitions, .. } => gathered.forget(&partitions),
-                Polled::Idle => break,
-            }
-            patience = Duration::ZERO;
-        }
-        // Their schemas have been asked for together: all of them take no longer than one.
-        let stop = || self.shutdown.requested();
-        let patient = registry.map(|registry| registry.waiting(&stop));
-        let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
-        for record in std::mem::take(&mut gathered.waiting) {
-            gathered.take(record, defaults, &self.policies, patient)?;
-        }
-        if !gathered.waiting.is_empty() {
-            return Err(RegistryError::Interrupted.into());
-        }
-        Ok(gathered)
-    }
-
     /// Commits a unit; the ledger's offset after it, if it wrote to the ledger.
     fn commit(
         &self,
@@ -429,56 +259,6 @@ impl Learn {
         self.progress.note(offsets);
         let last = places.get(..joined.records().len()).and_then(<[_]>::last);
         Ok(last.map(|(_, offset)| offset + 1))
-    }
-}
-
-/// Labels read for one unit.
-#[derive(Default)]
-struct Gathered {
-    count: usize,
-    labels: Vec<Read>,
-    refused: Vec<(Consumed, Reason)>,
-    /// Labels whose schema has not come yet.
-    waiting: Vec<Consumed>,
-    offsets: Offsets,
-}
-
-impl Gathered {
-    fn take(
-        &mut self,
-        record: Consumed,
-        defaults: &codec::Defaults,
-        policies: &Policies,
-        schemas: Option<&dyn Schemas>,
-    ) -> Result<(), RegistryError> {
-        self.offsets.advance((Arc::clone(&record.topic), record.partition), record.offset + 1);
-        match Received::new(record.payload.as_deref(), &record.headers, schemas).label(defaults) {
-            Ok(label) if policies.get(&label.policy).is_none() => {
-                let message = "the label names a policy that the policies file does not have".to_owned();
-                self.refused.push((record, Reason { name: "UnknownPolicy", message }));
-            }
-            Ok(label) => {
-                let received = record.timestamp.unwrap_or_else(now).min(now());
-                self.labels.push(Read { record, label, received });
-            }
-            Err(DecodeError::SchemaPending { .. }) => self.waiting.push(record),
-            Err(DecodeError::RegistryUnavailable { reason, .. }) => {
-                return Err(RegistryError::Unavailable { reason });
-            }
-            Err(error) => {
-                let reason = Reason { name: error.name(), message: error.to_string() };
-                self.refused.push((record, reason));
-            }
-        }
-        Ok(())
-    }
-
-    fn forget(&mut self, gone: &[TopicPartition]) {
-        let is_gone = |record: &Consumed| gone.iter().any(|(_, partition)| *partition == record.partition);
-        self.labels.retain(|read| !is_gone(&read.record));
-        self.refused.retain(|(record, _)| !is_gone(record));
-        self.waiting.retain(|record| !is_gone(record));
-        self.offsets.0.retain(|place, _| !gone.contains(place));
     }
 }
 

@@ -7,27 +7,24 @@
 mod asking;
 mod intake;
 mod predictors;
+mod reading;
 mod unit;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::codec::{self, EncodeError};
+use crate::codec::EncodeError;
 use crate::config::{Config, Policies};
 use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
-use crate::dead_letter::Surge;
 use crate::experts::{Panel, State};
-use crate::kafka::{
-    CommitError, Connection, Delivery, Follower, From, Outbox, Polled, Source, SourceError, Start,
-};
+use crate::kafka::{CommitError, Connection, Delivery, Follower, From, Outbox, Source, SourceError, Start};
 use crate::ops::{Health, Shutdown, metrics};
 use crate::registry::RegistryError;
 use crate::schemas;
 use asking::Asking;
-use intake::{Accepted, Refused, Waiting};
 use predictors::Predictors;
+use reading::Reading;
 use unit::Unit;
 
 /// What the flow is made of.
@@ -114,95 +111,29 @@ impl Score {
             metrics::EXPERT_LOADED.with([&expert.id]).set(loaded);
         }
         let mut outbox = Outbox::open(&connection, delivery)?;
-        let mut source =
+        let source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(panel)?;
-        let defaults = codec::Defaults {
-            tenant: config.defaults.tenant.clone(),
-            policy: config.defaults.policy.clone(),
-        };
         let mut unit = Unit::new(&config, Arc::clone(&policies), encoding);
-        let mut window: Vec<Accepted> = Vec::new();
+        let mut reading = Reading::new(source, registry.as_ref(), &config, &policies, &health);
         let mut told = Instant::now();
-        // Records whose schema has not come yet; each holds up the outcomes after it in its partition only.
-        let mut waiting: Vec<Waiting> = Vec::new();
-        let mut surge = Surge::new(config.score.max_dead_letters_per_minute);
 
         while !shutdown.aborted() {
             let stopping = shutdown.requested();
-            if stopping && window.is_empty() && asking.is_idle() {
+            if stopping && reading.window.is_empty() && asking.is_idle() {
                 break;
             }
             // 1. Predictors: the newest that have been published.
             predictors.follow(Duration::ZERO)?;
 
             // 2. Intake: records become events or dead letters, until a window is full or nothing comes.
-            let mut come: VecDeque<Waiting> = std::mem::take(&mut waiting).into();
-            while !stopping && window.len() < config.score.window {
-                let (ticket, record) = match come.pop_front() {
-                    Some(again) => again,
-                    None if unit.is_full() => break,
-                    None => {
-                        let quiet = asking.is_idle() && window.is_empty();
-                        let patience = match (quiet, unit.is_empty(), waiting.is_empty()) {
-                            (true, true, _) => IDLE,
-                            (true, false, false) => BUSY,
-                            _ => Duration::ZERO,
-                        };
-                        match source.poll(patience)? {
-                            Polled::Record(record) => match unit.read(&record) {
-                                Some(ticket) => {
-                                    metrics::EVENTS.with([]).increment(1);
-                                    (ticket, record)
-                                }
-                                None => continue,
-                            },
-                            Polled::Assigned(partitions) => {
-                                tracing::info!(partitions = partitions.len(), "partitions assigned");
-                                unit.assigned(&partitions);
-                                health.set("partitions assigned", true);
-                                continue;
-                            }
-                            Polled::Revoked { partitions, lost } => {
-                                tracing::info!(partitions = partitions.len(), lost, "partitions revoked");
-                                // What is decided commits while the partitions are still this member's; what
-                                // is not goes to their next owner.
-                                if !lost {
-                                    unit.commit(&mut outbox, &mut source)?;
-                                }
-                                unit.revoked(&partitions);
-                                waiting.retain(|(ticket, _)| {
-                                    partitions.iter().all(|(_, gone)| *gone != ticket.partition)
-                                });
-                                continue;
-                            }
-                            Polled::Idle => break,
-                        }
-                    }
-                };
-                let schemas = schemas::of(registry.as_ref());
-                match intake::accept(record, ticket, &defaults, &policies, schemas, now()) {
-                    Ok(accepted) => window.push(accepted),
-                    Err(Refused::Waiting(again)) => waiting.push(*again),
-                    Err(Refused::Unavailable(reason)) => {
-                        return Err(RegistryError::Unavailable { reason }.into());
-                    }
-                    Err(Refused::Dead(refused)) => {
-                        let (ticket, record, reason) = *refused;
-                        metrics::dead_letter("event", reason.name);
-                        if !surge.count(Instant::now()) {
-                            let limit = config.score.max_dead_letters_per_minute;
-                            return Err(ScoreError::Surge { limit, reason: reason.name });
-                        }
-                        unit.dead_letter(&ticket, record, &reason);
-                    }
-                }
+            if !stopping {
+                reading.fill(&mut unit, &mut outbox, asking.is_idle())?;
             }
-            waiting.extend(come);
 
             // 3. Asking: the panel gets the next window as soon as it has room.
-            if !window.is_empty() && asking.has_room() {
-                asking.offer(std::mem::take(&mut window));
+            if !reading.window.is_empty() && asking.has_room() {
+                asking.offer(std::mem::take(&mut reading.window));
             }
 
             // 4. Deciding: answered events meet their policy's predictor.
@@ -217,17 +148,17 @@ impl Score {
 
             // 5. Committing: outputs and offsets together.
             if unit.is_due() {
-                unit.commit(&mut outbox, &mut source)?;
+                unit.commit(&mut outbox, &mut reading.source)?;
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
-                tell(&source, &unit, &health, &config.score.group);
+                tell(&reading.source, &unit, &health, &config.score.group);
             }
         }
         if !shutdown.aborted() {
-            unit.commit(&mut outbox, &mut source)?;
+            unit.commit(&mut outbox, &mut reading.source)?;
         }
-        source.close(Duration::from_secs(5));
+        reading.source.close(Duration::from_secs(5));
         Ok(())
     }
 }

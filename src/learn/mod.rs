@@ -69,7 +69,7 @@ const LEAVE: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
 /// How often the state of things is told to health and metrics.
 const TELL: Duration = Duration::from_millis(500);
-/// How often labels that have waited too long are looked for.
+/// How often labels that have waited too long are looked for, and days of the index past the horizon.
 const EXPIRY: Duration = Duration::from_secs(60);
 
 impl Learn {
@@ -165,7 +165,8 @@ impl Learn {
                 Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
                 other => other?,
             }
-            if expired.elapsed() > EXPIRY {
+            let sweep = expired.elapsed() > EXPIRY;
+            if sweep {
                 join.expire(now());
                 expired = Instant::now();
             }
@@ -197,6 +198,9 @@ impl Learn {
             ledger.read_new()?;
             ledger.keep(&mut store, index.covered())?;
             self.progress.note_decisions(indexed);
+            if sweep {
+                store.forget_before(now().saturating_sub(settings.horizon()))?;
+            }
 
             // 6. Folding and publishing, outside of any unit.
             match publisher.advance(&mut ledger, &mut outbox) {

@@ -10,8 +10,10 @@ BROKER ?= embedded
 EVENTS ?= 4000
 SEED ?= 1
 OUT ?= demo-out
+# Where `make kafka` listens; the port after it is its controller's.
+KAFKA_PORT ?= 19092
 
-.PHONY: help setup build demo test test-shared lint bench train evaluate clean
+.PHONY: help setup build demo kafka kafka-stop test test-shared lint bench train evaluate clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -23,15 +25,22 @@ build: ## The program, optimised
 	@echo "Building Aegis (the first time takes several minutes on two cores)"
 	@$(CARGO) build --release --locked $(LINKING)
 
-demo: setup build ## The whole flow on real text: events in, decisions out, labels back, weights learned
-	@target/release/aegis demo --events $(EVENTS) --seed $(SEED) --out $(OUT) --broker $(BROKER)
+demo: setup build $(if $(filter kafka,$(BROKER)),kafka) ## The whole flow on real text; BROKER=kafka: exactly once, on a real Apache Kafka
+	@target/release/aegis demo --events $(EVENTS) --seed $(SEED) --out $(OUT) \
+	  --broker $(if $(filter kafka,$(BROKER)),127.0.0.1:$(KAFKA_PORT),$(BROKER))
+
+kafka: ## A local Apache Kafka for development, from Maven, kept in .cache/kafka-dev (needs Java 17)
+	@bash tests/kafka/dev.sh start $(KAFKA_PORT)
+
+kafka-stop: ## Stops it; its topics stay
+	@bash tests/kafka/dev.sh stop
 
 test: setup ## Every test, with a real Apache Kafka (needs Maven and Java 17)
 	@bash tests/run.sh $(LINKING)
 
 test-shared: setup ## Checks against the labelled streams in ../shared/data, for Aegis's own developers
 	@AEGIS_SHARED_DATA=$${AEGIS_SHARED_DATA:-$(abspath ../shared/data)} \
-	  $(CARGO) test --locked $(LINKING) --features shared-data shared
+	  $(CARGO) test --locked $(LINKING) --features shared-data --test learners_shared --test replay shared
 
 lint: ## Format, lints and the directions of imports
 	@$(CARGO) fmt --check

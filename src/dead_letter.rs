@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::kafka::{Consumed, Produced};
+use crate::kafka::{CommitError, Consumed, Offsets, Outbox, Place, Produced, Source};
+
+/// What the names of the headers begin with.
+const PREFIX: &str = "__connect.errors.";
 
 /// Why a record is a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +31,77 @@ pub fn dead_letter(topic: &Arc<str>, stage: &str, record: Consumed, reason: &Rea
         ("exception.message", reason.message.clone()),
     ];
     headers.extend(
-        errors
-            .into_iter()
-            .map(|(name, value)| (format!("__connect.errors.{name}"), Some(value.into_bytes()))),
+        errors.into_iter().map(|(name, value)| (format!("{PREFIX}{name}"), Some(value.into_bytes()))),
     );
     Produced { topic: Arc::clone(topic), partition: None, key, payload, headers, timestamp }
+}
+
+/// What a dead letter says of itself: its original and the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Headers {
+    /// The original's topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Where it failed: `score` or `learn`.
+    pub stage: String,
+    /// The error's name.
+    pub reason: String,
+    /// What happened, for the operator.
+    pub message: String,
+}
+
+impl Headers {
+    /// Reads the headers of a record on the dead-letter topic; none where it names no original. Of a header
+    /// that stands twice the last counts: the original may have been a dead letter of another's.
+    #[must_use]
+    pub fn of(headers: &[(String, Option<Vec<u8>>)]) -> Option<Self> {
+        let text = |wanted: &str| {
+            let (_, value) =
+                headers.iter().rev().find(|(name, _)| name.strip_prefix(PREFIX) == Some(wanted))?;
+            std::str::from_utf8(value.as_deref()?).ok()
+        };
+        let owned = |wanted| text(wanted).unwrap_or_default().to_owned();
+        Some(Self {
+            topic: text("topic")?.to_owned(),
+            partition: text("partition")?.parse().ok()?,
+            offset: text("offset")?.parse().ok()?,
+            stage: owned("stage"),
+            reason: owned("exception.class.name"),
+            message: owned("exception.message"),
+        })
+    }
+}
+
+/// Commits outputs among which are dead letters. One that is too large for its topic goes without its value:
+/// a poison record must not stop its partition, and where the value lies is in the headers.
+///
+/// # Errors
+/// What the outbox says, where it is no dead letter's size.
+pub fn commit(
+    outbox: &mut Outbox,
+    mut records: Vec<Produced>,
+    consumed: Option<(&Source, &Offsets)>,
+) -> Result<Vec<Place>, CommitError> {
+    loop {
+        match outbox.commit(&records, consumed) {
+            Err(CommitError::TooLarge { index, bytes, topic }) => match records.get_mut(index) {
+                Some(record) if is_letter(record) && record.payload.is_some() => {
+                    record.payload = None;
+                    let size = bytes.to_string().into_bytes();
+                    record.headers.push(("__connect.errors.value.left.out.bytes".into(), Some(size)));
+                }
+                _ => return Err(CommitError::TooLarge { index, bytes, topic }),
+            },
+            other => return other,
+        }
+    }
+}
+
+fn is_letter(record: &Produced) -> bool {
+    record.headers.iter().any(|(name, _)| name == "__connect.errors.exception.class.name")
 }
 
 /// Counts dead letters of the last minute: too many mean that something upstream broke, and going on
@@ -89,6 +158,20 @@ mod tests {
         assert_eq!(header("__connect.errors.topic").as_deref(), Some("events"));
         assert_eq!(header("__connect.errors.offset").as_deref(), Some("7"));
         assert_eq!(header("__connect.errors.exception.class.name").as_deref(), Some("NotAvro"));
+        let read = Headers::of(&letter.headers).unwrap();
+        assert_eq!((&*read.topic, read.partition, read.offset), ("events", 3, 7));
+        assert_eq!((&*read.stage, &*read.reason), ("decode", "NotAvro"));
+    }
+
+    #[test]
+    fn of_two_dead_letters_in_one_the_last_is_read() {
+        let reason = Reason { name: "NotAvro", message: String::new() };
+        let first = dead_letter(&"dlq".into(), "decode", record(), &reason);
+        let again = Consumed { topic: "dlq".into(), offset: 9, headers: first.headers, ..record() };
+        let second = dead_letter(&"dlq".into(), "decode", again, &reason);
+        let read = Headers::of(&second.headers).unwrap();
+        assert_eq!((&*read.topic, read.offset), ("dlq", 9));
+        assert_eq!(Headers::of(&[("__connect.errors.topic".into(), None)]), None);
     }
 
     #[test]

@@ -42,6 +42,11 @@ struct Running {
 
 impl Running {
     fn start(adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::limited("4000000", adjust)
+    }
+
+    /// With a limit to what score can write, in bytes.
+    fn limited(limit: &str, adjust: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         experts(&folder.path().join("models"));
         let mut config = Config::default();
@@ -60,7 +65,10 @@ impl Running {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies),
             panel,
-            connection: connection.clone(),
+            connection: Connection {
+                settings: [("message.max.bytes".to_owned(), limit.to_owned())].into(),
+                ..connection.clone()
+            },
             delivery: Delivery::AtLeastOnce,
             health: Health::default(),
             shutdown: shutdown.clone(),
@@ -96,7 +104,7 @@ impl Running {
     }
 
     fn await_labels(&self, taken: i64) {
-        while self.progress.taken() < taken {
+        while self.progress.labels() < taken {
             assert!(!self.learn.is_finished(), "learn has stopped");
             thread::yield_now();
         }
@@ -109,8 +117,9 @@ impl Running {
         self.learn.join().unwrap();
         let records = ledger(&read_all(&self.connection, &self.topics.rounds));
         let weights = read_all(&self.connection, &self.topics.weights);
-        let last =
-            weights.last().map(|record| codec::decode_published(record.payload.as_deref().unwrap()).unwrap());
+        let last = weights
+            .last()
+            .and_then(|record| Some(codec::decode_published(record.payload.as_deref()?).unwrap()));
         (records, last, self.policies)
     }
 }
@@ -196,6 +205,22 @@ fn every_bad_record_has_its_one_outcome_and_the_stream_goes_on() {
     for letter in &letters {
         assert!(!header(letter, "exception.message").contains("hello"), "no message text in headers");
     }
+    flow.stop();
+}
+
+#[test]
+fn a_dead_letter_too_large_for_its_topic_goes_without_its_value() {
+    let flow = Running::limited("100000", |_| {});
+    let events = flow.topics.events.as_str();
+    let large = raw(events, "k", "x".repeat(300_000));
+    send(&flow.connection, &[large, event_record(events, &event(0, "hello"))]);
+    let letters =
+        read_until(&flow.connection, &flow.topics.dlq, "a dead letter", |letters| !letters.is_empty());
+    read_until(&flow.connection, &flow.topics.decisions, "the stream to go on", |records| {
+        !records.is_empty()
+    });
+    assert_eq!((letters[0].payload.as_ref(), header(&letters[0], "offset").as_str()), (None, "0"));
+    assert!(header(&letters[0], "value.left.out.bytes").parse::<usize>().unwrap() >= 300_000);
     flow.stop();
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aegis::core::book::{Book, BookError, Change};
 use aegis::core::features::DIMENSIONS;
 use aegis::core::fold::{Fold, Settings};
-use aegis::core::hash::{Stated, state_hash};
+use aegis::core::hash::{Stated, hex, state_hash};
 use aegis::core::label::{DecisionRef, Finding, Label, Mapping, Source, target};
 use aegis::core::learners::Sight;
 use aegis::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
@@ -328,6 +328,23 @@ fn a_hundred_orders_of_arrival_one_hash() {
     let expected = model(&records, &settings);
     for seed in 0..100 {
         assert_eq!(arrive(&records, &settings, seed, 0), expected, "order {seed}");
+    }
+}
+
+/// The same in debug and release builds, on every machine. A learner that is changed on purpose changes
+/// its line here.
+#[test]
+fn hashes_are_pinned() {
+    for (learner, expected) in [
+        ("hedge eta=0.5", "448f2ce03b60930122395ffd9c9968b684baf643163069eed2ff124e135fc74f"),
+        ("fixed-share-grid", "88f77f2170322cd8792066520608b61220683947c68e9bde73f305ac38686af4"),
+        ("stacking gamma=0.998", "cb9f35fe0523c5ed8863cd51387dce414c3bb9623ec9349a63afd4900e96fddb"),
+    ] {
+        let mut desk = Desk::new(settings(learner));
+        world(12, 300).iter().for_each(|record| {
+            desk.take(record);
+        });
+        assert_eq!(hex(&desk.hash()), expected, "{learner}");
     }
 }
 

@@ -180,6 +180,23 @@ fn votes_and_labels_become_figures() {
 }
 
 #[test]
+fn annotators_are_shown_with_their_agreement() {
+    let room = Room::new();
+    let lines = [
+        r#"{"event_id":"1","votes":{"a":1},"unsafe":true,"annotator":"x"}"#,
+        r#"{"event_id":"1","unsafe":true,"annotator":"y"}"#,
+        r#"{"event_id":"1","unsafe":false,"annotator":"z","source":"gold"}"#,
+        r#"{"event_id":"2","votes":{"a":0},"unsafe":false,"annotator":"x"}"#,
+    ];
+    let ran = replay(&args(&[&room.file("s.jsonl", &lines.map(str::to_owned))]));
+    let annotators = &ran.summary().policies["default"].annotators;
+    let x = &annotators["x"];
+    assert_eq!((x.labels, x.compared, x.agreement), (2, 2, Some(0.5)));
+    assert_eq!((x.gold, x.gold_agreement, annotators["z"].gold_agreement), (1, Some(0.0), None));
+    assert!(ran.out.contains("annotator"), "{}", ran.out);
+}
+
+#[test]
 fn packed_streams_are_the_same() {
     let room = Room::new();
     let lines = stream(300, false);

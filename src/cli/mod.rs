@@ -1,10 +1,12 @@
 //! The command line.
 
+mod dlq;
 mod experts;
 mod ledger;
 mod replay;
 mod run;
 mod topics;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +41,10 @@ enum Command {
     Topics(topics::TopicsArgs),
     /// Lists the experts, or asks them about a text
     Experts(experts::ExpertsArgs),
+    /// Reads the topics back: one outcome for every event, in order, and the state that the ledger folds to
+    Verify(verify::VerifyArgs),
+    /// Looks at dead letters
+    Dlq(dlq::DlqArgs),
     /// Edits the ledger: afterwards the learner's state is that of a world where it never was
     Ledger(ledger::LedgerArgs),
 }
@@ -118,6 +124,8 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Experts(args) => experts::experts(&args),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Dlq(args) => dlq::dlq(&args),
         Command::Ledger(args) => ledger::ledger(&args),
     };
     match result {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
 use super::ledger::{FeaturesForm, check_round, features, reading};
 use super::schema::kinds;
@@ -230,7 +231,17 @@ fn check(decision: &Decision) -> Result<(), DecodeError> {
 /// # Errors
 /// Where it is none: see [`DecodeError`].
 pub fn decode_decision(payload: &[u8]) -> Result<Decision, DecodeError> {
-    decision(kinds()?.decision.decode(payload)?)
+    Received::plain(payload).decision()
+}
+
+impl Received<'_> {
+    /// Reads a decision in any framing.
+    ///
+    /// # Errors
+    /// Where it is none, or its schema cannot be had: see [`DecodeError`].
+    pub fn decision(&self) -> Result<Decision, DecodeError> {
+        decision(kinds()?.decision.decode(self)?)
+    }
 }
 
 /// Writes a decision.

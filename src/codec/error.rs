@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::confluent::SchemaId;
 use crate::core::event::EventError;
 
 /// Why bytes are not the record that was asked for. The names are metric labels and dead-letter reasons.
@@ -81,6 +82,45 @@ pub enum DecodeError {
     /// A label's inclusion probability outside (0,1\].
     #[error("the label's inclusion probability is not a number above 0 and at most 1")]
     BadInclusionProbability,
+    /// Framed for a schema registry, and there is none.
+    #[error(
+        "the record is framed for a schema registry, and none is configured: set registry.url, or have the \
+         producer write Avro's single-object encoding or JSON"
+    )]
+    NoRegistry,
+    /// The registry does not know the schema, although it was asked for long enough.
+    #[error(
+        "the record names the schema {id}, which the registry does not know: does its producer use another \
+         registry, or was the schema deleted?"
+    )]
+    UnknownSchemaId {
+        /// The schema.
+        id: SchemaId,
+    },
+    /// The writer's schema is none that ours can be read from.
+    #[error(
+        "the record's schema {id} does not resolve to this topic's: register one that is compatible with \
+         the file in schemas/, without references"
+    )]
+    Incompatible {
+        /// The schema.
+        id: SchemaId,
+    },
+    /// The schema has been asked for and is not there yet. Never an outcome.
+    #[error("the schema {id} has been asked for: ask again")]
+    SchemaPending {
+        /// The schema.
+        id: SchemaId,
+    },
+    /// The registry does not answer and the schema is not known yet. Never an outcome: nothing can be said
+    /// about the record.
+    #[error("the schema {id} cannot be had from the registry: {reason}")]
+    RegistryUnavailable {
+        /// The schema.
+        id: SchemaId,
+        /// What the registry did last.
+        reason: String,
+    },
     /// A schema compiled into this program does not parse: see [`super::check`].
     #[error("a schema compiled into this program is broken: build it again from a clean clone")]
     NoSchema,
@@ -105,6 +145,11 @@ impl DecodeError {
             Self::NoVerdict => "NoVerdict",
             Self::BadSeverity => "BadSeverity",
             Self::BadInclusionProbability => "BadInclusionProbability",
+            Self::NoRegistry => "NoRegistry",
+            Self::UnknownSchemaId { .. } => "UnknownSchemaId",
+            Self::Incompatible { .. } => "Incompatible",
+            Self::SchemaPending { .. } => "SchemaPending",
+            Self::RegistryUnavailable { .. } => "RegistryUnavailable",
             Self::NoSchema => "NoSchema",
         }
     }

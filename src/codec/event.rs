@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
 use super::json::{self, Entries, Loose, Object, Scalar};
 use super::schema::kinds;
@@ -222,8 +223,18 @@ fn from_json(text: &str) -> Result<Parts, DecodeError> {
 /// # Errors
 /// Where it cannot be judged: see [`DecodeError`].
 pub fn decode_event(payload: &[u8], defaults: &Defaults) -> Result<Event, DecodeError> {
-    let avro = |form| Ok(from_avro(form));
-    kinds()?.event.decode_either(payload, avro, from_json)?.event(defaults)
+    Received::plain(payload).event(defaults)
+}
+
+impl Received<'_> {
+    /// Reads an event in any framing; what it leaves out comes from `defaults`.
+    ///
+    /// # Errors
+    /// Where it cannot be judged, or its schema cannot be had: see [`DecodeError`].
+    pub fn event(&self, defaults: &Defaults) -> Result<Event, DecodeError> {
+        let avro = |form| Ok(from_avro(form));
+        kinds()?.event.decode_either(self, avro, from_json)?.event(defaults)
+    }
 }
 
 /// Writes an event.

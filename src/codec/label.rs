@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
 use super::json::{self, Loose, Object, Scalar};
 use super::schema::kinds;
@@ -234,7 +235,17 @@ fn from_json(text: &str) -> Result<LabelForm<'static>, DecodeError> {
 /// # Errors
 /// Where it says nothing, or not what a label may say: see [`DecodeError`].
 pub fn decode_label(payload: &[u8], defaults: &Defaults) -> Result<Label, DecodeError> {
-    label(kinds()?.label.decode_either(payload, Ok, from_json)?, defaults)
+    Received::plain(payload).label(defaults)
+}
+
+impl Received<'_> {
+    /// Reads a human label in any framing; what it leaves out comes from `defaults`.
+    ///
+    /// # Errors
+    /// Where it says nothing, or its schema cannot be had: see [`DecodeError`].
+    pub fn label(&self, defaults: &Defaults) -> Result<Label, DecodeError> {
+        label(kinds()?.label.decode_either(self, Ok, from_json)?, defaults)
+    }
 }
 
 /// Writes a human label.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
 use super::label::{LabelForm, RefForm, check as check_label, label};
 use super::schema::kinds;
@@ -216,7 +217,7 @@ fn check(record: &Record) -> Result<(), DecodeError> {
 /// # Errors
 /// Where it is none: see [`DecodeError`].
 pub fn decode_record(payload: &[u8]) -> Result<Record, DecodeError> {
-    record(kinds()?.record.decode(payload)?)
+    record(kinds()?.record.decode(&Received::plain(payload))?)
 }
 
 /// Writes a ledger record. The ledger's topic holds Avro.

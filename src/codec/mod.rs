@@ -1,11 +1,13 @@
 //! Records on topics and in files <-> core's types.
 //!
-//! One codec, two encodings: Avro's single-object encoding (`C3 01`, the schema's CRC-64-AVRO
-//! fingerprint, the datum) and JSON. Readers tell them apart by the first bytes. `docs/records.md`
-//! describes the records, `schemas/` holds their Avro schemas.
+//! One codec, three encodings: Avro's single-object encoding (`C3 01`, the schema's CRC-64-AVRO
+//! fingerprint, the datum), Confluent's framing (a registry's id of the schema, the datum) and JSON. Readers
+//! tell them apart by the first bytes. `docs/records.md` describes the records, `docs/registry.md` the use of
+//! a registry, `schemas/` holds the Avro schemas.
 //!
 //! Everything read is bounded before it is parsed, and no error quotes what was read.
 
+mod confluent;
 mod decision;
 mod error;
 mod event;
@@ -15,9 +17,11 @@ mod label;
 mod ledger;
 mod predictor;
 mod schema;
+mod skim;
 pub mod time;
 mod wire;
 
+pub use confluent::{MAX_SCHEMA, Received, SCHEMA_ID_HEADER, SchemaId, Schemas, Writer};
 pub use decision::{decode_decision, encode_decision};
 pub use error::{DecodeError, EncodeError};
 pub use event::{decode_event, encode_event};
@@ -53,6 +57,8 @@ pub enum Encoding {
     Avro,
     /// JSON.
     Json,
+    /// Confluent's framing, with the id that a registry gave this record's schema.
+    Confluent(u32),
 }
 
 /// What events and labels of tools that know only the event are given.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
 use super::schema::kinds;
 use super::wire::{Sha256, StateBytes};
@@ -163,7 +164,7 @@ fn check(published: &Published) -> Result<(), DecodeError> {
 /// # Errors
 /// Where it is none: see [`DecodeError`].
 pub fn decode_published(payload: &[u8]) -> Result<Published, DecodeError> {
-    published(kinds()?.predictor.decode(payload)?)
+    published(kinds()?.predictor.decode(&Received::plain(payload))?)
 }
 
 /// Writes a predictor, without its learner's seed.

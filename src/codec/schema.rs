@@ -1,8 +1,10 @@
 //! The kinds of records: their schemas, parsed once, and how their bytes are framed.
 //!
 //! A datum (the bytes that Avro makes of a value) is read and written in one place, its frame in
-//! another: a further frame, such as a registry's, is one more arm in [`Kind::frame`] and [`Kind::encode`].
+//! another: [`Kind::frame`] and [`Kind::encode`]. A registry's frame may name another schema: its datum is
+//! made one of ours first ([`super::confluent`]).
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use apache_avro::Schema;
@@ -13,6 +15,7 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::confluent::{NUMBER, Received, Resolved, resolve};
 use super::error::{DecodeError, EncodeError};
 use super::json;
 use super::{Encoding, MAX_DECISION, MAX_EVENT, MAX_LABEL, MAX_PREDICTOR, MAX_RECORD};
@@ -63,40 +66,54 @@ pub(super) struct Kind {
     /// The greatest record read or written, in bytes.
     bound: usize,
     fingerprint: u64,
+    schema: &'static Schema,
     reader: GenericDatumReader<'static>,
     writer: GenericDatumWriter<'static>,
 }
 
 /// A record's bytes, its frame taken off.
 enum Framed<'a> {
-    Datum(&'a [u8]),
+    Datum(Cow<'a, [u8]>),
     Json(&'a str),
+}
+
+/// CRC-64-AVRO fingerprint of a schema's canonical form, in the order of its bytes.
+pub(super) fn fingerprint(schema: &Schema) -> Option<u64> {
+    // The canonical form has no logical types, but this library leaves `{"type":"long"}` of them,
+    // where the specification and other libraries have `"long"`: parsing it once more mends that.
+    let canonical = Schema::parse_str(&schema.canonical_form()).ok()?;
+    let bytes = canonical.fingerprint::<Rabin>().bytes.try_into().ok()?;
+    Some(u64::from_le_bytes(bytes))
 }
 
 impl Kind {
     fn parse((name, text): (&'static str, &'static str), bound: usize) -> Option<Self> {
         // Leaked once per kind: reader and writer borrow it for as long as the program runs.
         let schema: &'static Schema = Box::leak(Box::new(Schema::parse_str(text).ok()?));
-        // The canonical form has no logical types, but this library leaves `{"type":"long"}` of them,
-        // where the specification and other libraries have `"long"`: parsing it once more mends that.
-        let canonical = Schema::parse_str(&schema.canonical_form()).ok()?;
-        let fingerprint = canonical.fingerprint::<Rabin>().bytes.try_into().ok()?;
         Some(Self {
             name,
             bound,
-            fingerprint: u64::from_le_bytes(fingerprint),
+            fingerprint: fingerprint(schema)?,
+            schema,
             reader: GenericDatumReader::builder(schema).human_readable(false).build().ok()?,
             writer: GenericDatumWriter::builder(schema).human_readable(false).build().ok()?,
         })
     }
 
-    fn frame<'a>(&self, payload: &'a [u8]) -> Result<Framed<'a>, DecodeError> {
+    fn frame<'a>(&self, received: &Received<'a>) -> Result<Framed<'a>, DecodeError> {
+        let payload = received.payload;
         let (bytes, bound) = (payload.len(), self.bound);
         if bytes == 0 {
             return Err(DecodeError::Empty);
         }
         if bytes > bound {
             return Err(DecodeError::TooLarge { bytes, bound });
+        }
+        if let Some(named) = received.named()? {
+            return match resolve(named, (self.schema, self.fingerprint), &self.writer)? {
+                Resolved::Datum(datum) => Ok(Framed::Datum(datum)),
+                Resolved::Json(text) => Self::text(text),
+            };
         }
         if let Some(rest) = payload.strip_prefix(&MARKER) {
             let Some((found, datum)) = rest.split_first_chunk::<FINGERPRINT>() else {
@@ -106,11 +123,15 @@ impl Kind {
             if found != expected {
                 return Err(DecodeError::WrongSchema { expected, found });
             }
-            return Ok(Framed::Datum(datum));
+            return Ok(Framed::Datum(Cow::Borrowed(datum)));
         }
         if payload.trim_ascii_start().first() != Some(&b'{') {
             return Err(DecodeError::NotAvro);
         }
+        Self::text(payload)
+    }
+
+    fn text(payload: &[u8]) -> Result<Framed<'_>, DecodeError> {
         std::str::from_utf8(payload).map(Framed::Json).map_err(|_| DecodeError::NotJson)
     }
 
@@ -125,9 +146,9 @@ impl Kind {
     }
 
     /// Reads a record whose JSON has the fields of its Avro schema.
-    pub(super) fn decode<T: DeserializeOwned>(&self, payload: &[u8]) -> Result<T, DecodeError> {
-        match self.frame(payload)? {
-            Framed::Datum(datum) => self.datum(datum),
+    pub(super) fn decode<T: DeserializeOwned>(&self, received: &Received<'_>) -> Result<T, DecodeError> {
+        match self.frame(received)? {
+            Framed::Datum(datum) => self.datum(&datum),
             Framed::Json(text) => json::parse(text),
         }
     }
@@ -135,12 +156,12 @@ impl Kind {
     /// Reads a record whose JSON may leave out more than Avro lets it.
     pub(super) fn decode_either<T: DeserializeOwned, U>(
         &self,
-        payload: &[u8],
+        received: &Received<'_>,
         avro: impl FnOnce(T) -> Result<U, DecodeError>,
         json: impl FnOnce(&str) -> Result<U, DecodeError>,
     ) -> Result<U, DecodeError> {
-        match self.frame(payload)? {
-            Framed::Datum(datum) => avro(self.datum(datum)?),
+        match self.frame(received)? {
+            Framed::Datum(datum) => avro(self.datum(&datum)?),
             Framed::Json(text) => json(text),
         }
     }
@@ -153,6 +174,11 @@ impl Kind {
             Encoding::Avro => {
                 out.extend_from_slice(&MARKER);
                 out.extend_from_slice(&self.fingerprint.to_le_bytes());
+                self.writer.write_ser(&mut out, form).map_err(|_| unfit)?;
+            }
+            Encoding::Confluent(id) => {
+                out.push(NUMBER);
+                out.extend_from_slice(&id.to_be_bytes());
                 self.writer.write_ser(&mut out, form).map_err(|_| unfit)?;
             }
             Encoding::Json => serde_json::to_writer(&mut out, form).map_err(|_| unfit)?,

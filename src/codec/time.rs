@@ -39,6 +39,27 @@ pub fn parse_millis(text: &str) -> Option<Millis> {
     (EARLIEST..=LATEST).contains(&time).then_some(time)
 }
 
+/// Writes a time in RFC 3339, in UTC to the millisecond; times outside [`EARLIEST`] to [`LATEST`] as the
+/// nearest of these.
+#[must_use]
+pub fn format_millis(time: Millis) -> String {
+    let time = time.clamp(EARLIEST, LATEST);
+    let (days, inside) = (time.div_euclid(86_400_000), time.rem_euclid(86_400_000));
+    // A year has at most 366 days: never past it, and a few years short of it.
+    let mut year = (days + 719_528) / 366;
+    while days_since_epoch(year + 1, 1, 1) <= days {
+        year += 1;
+    }
+    let mut month = 1;
+    while month < 12 && days_since_epoch(year, month + 1, 1) <= days {
+        month += 1;
+    }
+    let day = days - days_since_epoch(year, month, 1) + 1;
+    let (seconds, millis) = (inside / 1_000, inside % 1_000);
+    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
 fn leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
@@ -134,7 +155,10 @@ mod tests {
             ("9999-12-31T23:59:59.999Z", LATEST),
         ] {
             assert_eq!(parse_millis(text), Some(expected), "{text}");
+            assert_eq!(parse_millis(&format_millis(expected)), Some(expected), "{text}");
         }
+        assert_eq!(format_millis(1_772_353_800_250), "2026-03-01T08:30:00.250Z");
+        assert_eq!(format_millis(i64::MIN), "0000-01-01T00:00:00.000Z");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod overlay;
 mod policies;
+mod registry;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use policies::{Policies, PolicyError};
+pub use registry::{Registry, Secret, Subjects};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,8 @@ pub struct Config {
     pub score: Score,
     /// The learning role.
     pub learn: Learn,
+    /// The schema registry.
+    pub registry: Registry,
     /// Metrics and health.
     pub http: Http,
     /// Logs.
@@ -195,7 +199,7 @@ pub struct Score {
     pub group: String,
     /// Name of this member, unique and stable; part of its transactional id.
     pub member: String,
-    /// Encoding of decisions: `avro` or `json`.
+    /// Encoding of decisions: `avro`, `json` or `confluent`.
     pub encoding: Encoding,
     /// Events that are looked at together when batches are formed.
     pub window: usize,
@@ -237,6 +241,8 @@ pub enum Encoding {
     Avro,
     /// JSON.
     Json,
+    /// Confluent's framing, with the schema registry's id.
+    Confluent,
 }
 
 /// `[learn]`
@@ -359,6 +365,10 @@ pub fn load(
         &mut config.experts.folder,
         &mut config.experts.runtime,
         &mut config.learn.store,
+        &mut config.registry.password_file,
+        &mut config.registry.authorities,
+        &mut config.registry.certificate,
+        &mut config.registry.key,
         &mut config.policies,
     ] {
         if !file.as_os_str().is_empty() {
@@ -368,10 +378,30 @@ pub fn load(
     if config.experts.runtime.as_os_str().is_empty() {
         config.experts.runtime = config.experts.folder.join("runtime/libonnxruntime.so");
     }
+    registry(&mut config, path)?;
     let policies = if config.policies.as_os_str().is_empty() {
         Policies::default()
     } else {
         Policies::read(&config.policies)?
     };
     Ok(Loaded { config, policies })
+}
+
+/// Reads the registry's password where it lies in a file, and checks what serde cannot.
+fn registry(config: &mut Config, path: &Path) -> Result<(), ConfigError> {
+    let settings = &mut config.registry;
+    if !settings.password_file.as_os_str().is_empty() {
+        let file = &settings.password_file;
+        let text = std::fs::read_to_string(file)
+            .map_err(|reason| ConfigError::Read { path: file.clone(), reason })?;
+        settings.password = Secret::new(text.trim_end_matches(['\r', '\n']));
+    }
+    let wrong = |reason: &str| Err(ConfigError::Value { path: path.into(), reason: reason.into() });
+    if settings.certificate.as_os_str().is_empty() != settings.key.as_os_str().is_empty() {
+        return wrong("registry.certificate and registry.key go together: set both or neither");
+    }
+    if config.score.encoding == Encoding::Confluent && settings.url.is_empty() {
+        return wrong("score.encoding = \"confluent\" needs a schema registry: set registry.url");
+    }
+    Ok(())
 }

@@ -195,7 +195,8 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let deciding = started.elapsed();
     progress.finish();
     let labels = i64::try_from(plan.labels).unwrap_or(i64::MAX);
-    while flow.labels_taken() < labels && !shutdown.requested() && !flow.failed() {
+    let behind = || flow.progress.labels() < labels || flow.progress.decisions() < plan.events;
+    while behind() && !shutdown.requested() && !flow.failed() {
         thread::sleep(Duration::from_millis(20));
     }
     flow.stop()?;
@@ -335,10 +336,6 @@ impl Flow {
     /// Whether a role has stopped by itself.
     fn failed(&self) -> bool {
         self.score.is_finished() || self.learn.is_finished()
-    }
-
-    fn labels_taken(&self) -> i64 {
-        self.progress.taken()
     }
 
     /// Stops both roles cleanly and waits for them.

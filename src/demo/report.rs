@@ -14,6 +14,7 @@ use crate::config::{self, Policies, Topics};
 use crate::core::book::Book;
 use crate::core::fold::{Fold, Settings};
 use crate::core::label::target;
+use crate::core::learners::Mass;
 use crate::core::ledger::Record;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
@@ -118,8 +119,12 @@ pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
     let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
     fold.all(&book);
     fold.catch_up(&book).map_err(|error| DemoError::Fold(error.to_string()))?;
+    let page = run.args.out.join("report.html");
+    let folds = [fold];
+    replay::report::write(&page, "aegis demo", &book, &folds)
+        .map_err(|error| DemoError::Fold(error.to_string()))?;
+    let [fold] = folds;
     let tally = fold.tally().ok_or_else(|| DemoError::Fold("the fold keeps no tally".into()))?;
-
     let masses: HashMap<_, _> =
         published.masses.iter().map(|mass| (mass.member.as_str(), mass.mass)).collect();
     let experts = fold
@@ -160,7 +165,7 @@ pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
     let path = run.args.out.join("summary.json");
     let text = serde_json::to_string_pretty(&summary).map_err(|error| DemoError::Fold(error.to_string()))?;
     fs::write(&path, text + "\n").map_err(io(&path))?;
-    print(run, &summary);
+    print(run, &summary, &published.masses);
     balance(run, &summary)
 }
 
@@ -215,7 +220,7 @@ fn balance(run: &Run<'_>, summary: &Summary) -> Result<(), DemoError> {
     Ok(())
 }
 
-fn print(run: &Run<'_>, summary: &Summary) {
+fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     let rate = |mistakes: u64, rounds: u64| 100.0 * mistakes as f64 / rounds.max(1) as f64;
     let out = run.args.out.display();
     println!();
@@ -260,6 +265,7 @@ fn print(run: &Run<'_>, summary: &Summary) {
             expert.weight
         );
     }
+    println!("  the learner listens to: {}", heaviest(masses));
     println!();
     println!(
         "  {:.0} events a second, {} on broker {}",
@@ -271,6 +277,7 @@ fn print(run: &Run<'_>, summary: &Summary) {
     println!("  Look further:");
     println!("    target/release/aegis replay {out}/rounds.jsonl                 fold the rounds again");
     println!("    target/release/aegis replay {out}/rounds.jsonl --learner all   every learner side by side");
+    println!("    {out}/report.html                               a page to look at");
     println!("    {out}/summary.json                              these figures");
 }
 
@@ -278,4 +285,12 @@ fn kinds(letters: &HashMap<String, usize>) -> String {
     let mut kinds: Vec<_> = letters.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     kinds.sort();
     kinds.join(", ")
+}
+
+/// The members with most of the aggregation's mass, for people.
+fn heaviest(masses: &[Mass]) -> String {
+    let mut masses: Vec<_> = masses.iter().filter(|mass| mass.mass >= 0.005).collect();
+    masses.sort_by(|left, right| right.mass.total_cmp(&left.mass));
+    let words = masses.iter().take(5).map(|mass| format!("{} {:.2}", mass.member, mass.mass));
+    words.collect::<Vec<_>>().join(", ")
 }

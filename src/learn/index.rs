@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::LearnError;
-use crate::codec;
+use crate::codec::{Received, Schemas};
 use crate::core::label::DecisionRef;
 use crate::core::ledger::Judged;
 use crate::kafka::{Connection, Followed, Follower, From};
+use crate::registry::RegistryError;
 use crate::store::{Batch, IndexEntry, Store};
 
 /// Follows the decisions topic.
@@ -40,15 +41,24 @@ impl Index {
     /// The decisions that have come, at most `most`.
     ///
     /// # Errors
-    /// Where the topic cannot be read.
-    pub fn read(&mut self, most: usize) -> Result<Vec<Judged>, LearnError> {
+    /// Where the topic cannot be read, or a decision's schema cannot be had.
+    pub fn read(&mut self, most: usize, schemas: Option<&dyn Schemas>) -> Result<Vec<Judged>, LearnError> {
         let mut read = Vec::new();
         while read.len() < most {
             let Followed::Record(record) = self.follower.poll(Duration::ZERO)? else { break };
+            let decoded = Received::new(record.payload.as_deref(), &record.headers, schemas).decision();
+            let decoded = match decoded.map_err(RegistryError::of) {
+                // Not indexed: its position is not passed.
+                Err(Ok(error)) => return Err(error.into()),
+                Err(Err(error)) => Err(error),
+                Ok(decision) => Ok(decision),
+            };
             self.positions.insert(record.partition, record.offset + 1);
             self.moved = true;
-            let Some(payload) = &record.payload else { continue };
-            let decision = match codec::decode_decision(payload) {
+            if record.payload.is_none() {
+                continue;
+            }
+            let decision = match decoded {
                 Ok(decision) => decision,
                 Err(error) => {
                     let (partition, offset) = (record.partition, record.offset);

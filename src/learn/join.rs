@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::LearnError;
-use crate::codec;
+use crate::codec::{Received, Schemas};
 use crate::core::book::Book;
 use crate::core::event::Millis;
 use crate::core::label::{DecisionRef, Label};
@@ -11,6 +11,7 @@ use crate::core::ledger::{Filed, Judged, Key, Record, RoundId, Standing};
 use crate::dead_letter::Reason;
 use crate::kafka::{Consumed, Lookup};
 use crate::ops::metrics;
+use crate::registry::RegistryError;
 use crate::store::Store;
 
 /// A label as read, with its record for a dead letter.
@@ -62,6 +63,8 @@ pub struct Join<'a> {
     pub store: &'a Store,
     /// Fetches decisions.
     pub lookup: &'a mut Lookup,
+    /// Where decisions' schemas come from; waits for them.
+    pub schemas: Option<&'a dyn Schemas>,
     /// A label is accepted this long after its round.
     pub horizon: Millis,
     /// What has come of the unit so far.
@@ -139,12 +142,17 @@ impl Join<'_> {
         let mut vanished = BTreeSet::new();
         let mut found: BTreeMap<RoundId, Judged> = BTreeMap::new();
         for ((place, id), record) in wanted.into_iter().zip(self.lookup.fetch(&places, super::ANSWER)?) {
-            let Some(payload) = record.and_then(|record| record.payload) else {
+            let Some(record) = record.filter(|record| record.payload.is_some()) else {
                 vanished.insert(id);
                 continue;
             };
             // A hash that two rounds share, or a reference that is wrong, leads to another's decision.
-            let Ok(decision) = codec::decode_decision(&payload) else { continue };
+            let received = Received::new(record.payload.as_deref(), &record.headers, self.schemas);
+            let decision = match received.decision().map_err(RegistryError::of) {
+                Ok(decision) => decision,
+                Err(Ok(error)) => return Err(error.into()),
+                Err(Err(_)) => continue,
+            };
             if decision.id != id {
                 continue;
             }

@@ -9,6 +9,7 @@ use crate::config::Policies;
 use crate::core::book::{Book, Change};
 use crate::core::fold::{Fold, Settings};
 use crate::kafka::{Connection, Followed, Follower, From};
+use crate::ops::metrics;
 use crate::store::{Batch, Store};
 
 /// Records per sled transaction while restoring.
@@ -157,7 +158,9 @@ impl Ledger {
         if ledger.is_empty() && index.decisions.is_empty() && store.ledger_offset() == Some(self.next) {
             return Ok(());
         }
+        let started = Instant::now();
         store.commit(Batch { ledger, ledger_offset: Some(self.next), ..index })?;
+        metrics::STORE_SECONDS.with([]).record(started.elapsed().as_secs_f64());
         Ok(())
     }
 }

@@ -5,29 +5,32 @@
 //! else it reads and writes only then. What it commits it reads back before it applies it (see
 //! `docs/decisions/0002-read-back-what-was-committed.md`).
 
+mod error;
+mod gather;
 mod index;
 mod join;
 mod ledger;
+mod progress;
 mod publish;
+mod restore;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::codec::{self, DecodeError, EncodeError};
+use crate::codec::{self, Schemas};
 use crate::config::{Config, Policies};
-use crate::core::book::BookError;
+use crate::core::book::Book;
 use crate::core::event::Millis;
-use crate::core::fold::FoldError;
-use crate::dead_letter::{Reason, Surge, dead_letter};
-use crate::kafka::{
-    CommitError, Connection, Consumed, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source,
-    SourceError, Start, TopicPartition,
-};
+use crate::dead_letter::{self, Surge, dead_letter};
+use crate::kafka::{Connection, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source, Start};
 use crate::ops::{Health, Shutdown, metrics};
-use crate::store::{Opened, Store, StoreError};
+use crate::registry::{Registry, RegistryError};
+use crate::schemas;
+use crate::store::Store;
+pub use error::LearnError;
 use index::Index;
-use join::{Join, Joined, Read};
-use ledger::Ledger;
+use join::{Join, Joined};
+pub use progress::Progress;
 use publish::Publisher;
 
 /// What the flow is made of.
@@ -48,84 +51,6 @@ pub struct Learn {
     pub progress: Arc<Progress>,
 }
 
-/// Labels taken: the committed offset of each partition.
-#[derive(Debug, Default)]
-pub struct Progress(Mutex<Offsets>);
-
-impl Progress {
-    fn note(&self, offsets: &Offsets) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, next) in &offsets.0 {
-            all.advance(partition.clone(), *next);
-        }
-    }
-
-    /// The sum of the committed offsets over all partitions.
-    #[must_use]
-    pub fn taken(&self) -> i64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.values().sum()
-    }
-}
-
-/// Why learning stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum LearnError {
-    /// Reading failed in a way that waiting does not mend.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A unit cannot be committed, now or later.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// sled failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A ledger record cannot be read.
-    #[error(
-        "a record of the ledger topic cannot be read: {0}. Was it written by another program or version?"
-    )]
-    Decode(#[from] DecodeError),
-    /// A record cannot be written.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// A ledger record's numbers are out of range.
-    #[error("a record of the ledger topic cannot be: {0}")]
-    Book(#[from] BookError),
-    /// A learner refuses its experts.
-    #[error(transparent)]
-    Fold(#[from] FoldError),
-    /// The ledger topic says nothing although it holds more.
-    #[error(
-        "the ledger topic has been silent for a minute before its end, at offset {next}: are its brokers up?"
-    )]
-    Silent {
-        /// Offset of the record that does not come.
-        next: i64,
-    },
-    /// The ledger topic has lost records.
-    #[error(
-        "the ledger topic has lost its records from offset {asked} to {from}: it must be compacted and never \
-         deleted (cleanup.policy=compact). What is lost there is lost to the learner: replay what you have, or \
-         start a new ledger topic"
-    )]
-    Lost {
-        /// First offset lost.
-        asked: i64,
-        /// First offset kept.
-        from: i64,
-    },
-    /// Too many dead letters.
-    #[error(
-        "more than {limit} dead letters within a minute, the last one for {reason}: something upstream is \
-         wrong. Nothing is lost: mend it, or raise learn.max_dead_letters_per_minute, and start again"
-    )]
-    Surge {
-        /// The limit.
-        limit: u64,
-        /// Name of the last reason.
-        reason: &'static str,
-    },
-}
-
 /// How an active time ended.
 enum End {
     /// Shutdown was requested.
@@ -142,7 +67,9 @@ const IDLE: Duration = Duration::from_millis(20);
 const LEAVE: Duration = Duration::from_secs(5);
 /// How long the brokers may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How often labels that have waited too long are looked for.
+/// How often the state of things is told to health and metrics.
+const TELL: Duration = Duration::from_millis(500);
+/// How often labels that have waited too long are looked for, and days of the index past the horizon.
 const EXPIRY: Duration = Duration::from_secs(60);
 
 impl Learn {
@@ -152,6 +79,7 @@ impl Learn {
     /// Where going on would lose something or help nobody.
     pub fn run(self) -> Result<(), LearnError> {
         let topics = &self.config.topics;
+        let registry = schemas::open(&self.config.registry)?;
         let group = format!("{}-election", self.config.learn.group);
         let mut election = Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest)?;
         while !self.shutdown.requested() {
@@ -162,7 +90,10 @@ impl Learn {
                 _ => {}
             }
             tracing::info!("this learner is active");
-            match self.learn(&mut election)? {
+            metrics::active(true);
+            let end = self.learn(&mut election, registry.as_ref());
+            metrics::active(false);
+            match end? {
                 End::Stopped => break,
                 End::Superseded => tracing::warn!("another learner is active now; this one stands by"),
                 End::Again => {}
@@ -173,8 +104,11 @@ impl Learn {
     }
 
     /// One active time, from restoring to its end.
-    fn learn(&self, election: &mut Source) -> Result<End, LearnError> {
+    fn learn(&self, election: &mut Source, registry: Option<&Registry>) -> Result<End, LearnError> {
         let (topics, settings) = (&self.config.topics, &self.config.learn);
+        let stop = || self.shutdown.requested();
+        let patient = registry.map(|registry| registry.waiting(&stop));
+        let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
         // Taking the transactional id over fences a learner that does not know yet that it lost.
         let mut outbox = Outbox::open(&self.connection, self.delivery.clone())?;
         let (mut store, mut ledger) = self.restore()?;
@@ -189,7 +123,7 @@ impl Learn {
             policy: self.config.defaults.policy.clone(),
         };
         let mut surge = Surge::new(settings.max_dead_letters_per_minute);
-        let mut expired = Instant::now();
+        let (mut expired, mut told) = (Instant::now(), Instant::now());
 
         let end = loop {
             if self.shutdown.requested() {
@@ -201,11 +135,17 @@ impl Learn {
             let mut joined = Joined::default();
 
             // 1. Decisions: where each one lies; those of labelled rounds are compared.
-            let decisions = index.read(settings.commit_records * 4)?;
+            let decisions = match index.read(settings.commit_records * 4, patient) {
+                Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
+                other => other?,
+            };
             self.health.set("decisions indexed", index.is_ready());
 
             // 2. Labels, until the unit is full or its interval is over.
-            let gathered = self.gather(&mut labels, &defaults, decisions.is_empty())?;
+            let gathered = match self.gather(&mut labels, &defaults, registry, decisions.is_empty()) {
+                Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
+                other => other?,
+            };
 
             // 3. Joining: each label becomes a ledger record or a dead letter.
             index.keep(&mut store)?;
@@ -213,14 +153,20 @@ impl Learn {
                 book: ledger.book(),
                 store: &store,
                 lookup: &mut lookup,
+                schemas: patient,
                 horizon: settings.horizon(),
                 joined: &mut joined,
             };
+            let indexed = decisions.len();
             for judged in decisions {
                 join.decision(judged);
             }
-            join.labels(gathered.labels)?;
-            if expired.elapsed() > EXPIRY {
+            match join.labels(gathered.labels) {
+                Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
+                other => other?,
+            }
+            let sweep = expired.elapsed() > EXPIRY;
+            if sweep {
                 join.expire(now());
                 expired = Instant::now();
             }
@@ -240,11 +186,6 @@ impl Learn {
             match committed {
                 Ok(Some(next)) => ledger.read_until(next)?,
                 Ok(None) => {}
-                Err(LearnError::Commit(CommitError::Fenced { reason })) => {
-                    metrics::fenced("learn");
-                    tracing::warn!(reason, "fenced: another learner has taken over");
-                    break End::Superseded;
-                }
                 Err(LearnError::Commit(error)) if error.passes() => {
                     tracing::warn!(name = error.name(), %error, "a unit is done again");
                     metrics::aborted("learn", error.name());
@@ -256,14 +197,20 @@ impl Learn {
             // 5. The ledger as committed: memory, folds, sled.
             ledger.read_new()?;
             ledger.keep(&mut store, index.covered())?;
+            self.progress.note_decisions(indexed);
+            if sweep {
+                store.forget_before(now().saturating_sub(settings.horizon()))?;
+            }
 
             // 6. Folding and publishing, outside of any unit.
             match publisher.advance(&mut ledger, &mut outbox) {
-                Err(LearnError::Commit(CommitError::Fenced { .. })) => break End::Superseded,
                 Err(LearnError::Commit(error)) if error.passes() => break End::Again,
                 other => other?,
             }
-            self.health.set("broker seen", labels.health().connected);
+            if told.elapsed() > TELL {
+                told = Instant::now();
+                self.tell(&labels, &store, ledger.book());
+            }
         };
         if matches!(end, End::Stopped) && !self.shutdown.aborted() {
             publisher.finish(&mut ledger, &mut outbox)?;
@@ -272,56 +219,16 @@ impl Learn {
         Ok(end)
     }
 
-    /// sled and the rest from the ledger topic; where sled cannot be trusted, all of it from the topic.
-    fn restore(&self) -> Result<(Store, Ledger), LearnError> {
-        let (topics, settings) = (&self.config.topics, &self.config.learn);
-        let (mut store, opened) = Store::open(&settings.store)?;
-        if let Opened::Rebuilt { why } = &opened {
-            tracing::warn!(why, "the store is rebuilt from the ledger topic");
+    fn tell(&self, labels: &Source, store: &Store, book: &Book) {
+        let seen = labels.health();
+        self.health.set("broker seen", seen.connected);
+        metrics::partitions("learn", labels.assigned().len());
+        for ((topic, partition), messages) in seen.lag {
+            metrics::lag(&self.config.learn.group, &topic, partition, messages, None);
         }
-        let memory = settings.checkpoint_mib << 20;
-        let attempt = |store: &mut Store| -> Result<Ledger, LearnError> {
-            let mut ledger =
-                Ledger::restore(&self.connection, &topics.rounds, store, &self.policies, memory)?;
-            ledger.read_to_end(store)?;
-            Ok(ledger)
-        };
-        let why = match attempt(&mut store) {
-            Ok(ledger) => return Ok((store, ledger)),
-            Err(LearnError::Store(StoreError::Corrupt { why })) => why,
-            // The topic is shorter than what sled reflects: it was made anew.
-            Err(LearnError::Source(error @ SourceError::Truncated { .. })) => error.to_string(),
-            Err(error) => return Err(error),
-        };
-        tracing::warn!(why, "the store is rebuilt from the ledger topic");
-        let (mut store, _) = store.rebuild(&why)?;
-        let ledger = attempt(&mut store)?;
-        Ok((store, ledger))
-    }
-
-    fn gather(
-        &self,
-        source: &mut Source,
-        defaults: &codec::Defaults,
-        wait: bool,
-    ) -> Result<Gathered, LearnError> {
-        let settings = &self.config.learn;
-        let mut gathered = Gathered::default();
-        let mut patience = if wait { IDLE } else { Duration::ZERO };
-        let started = Instant::now();
-        while gathered.count < settings.commit_records
-            && started.elapsed() < Duration::from_millis(settings.commit_interval_ms)
-        {
-            match source.poll(patience)? {
-                Polled::Record(record) => gathered.take(record, defaults, &self.policies),
-                Polled::Assigned(_) => self.health.set("labels assigned", true),
-                // Nothing of this unit has been written: the partitions' next owner reads it again.
-                Polled::Revoked { partitions, .. } => gathered.forget(&partitions),
-                Polled::Idle => break,
-            }
-            patience = Duration::ZERO;
-        }
-        Ok(gathered)
+        let sizes = store.sizes();
+        metrics::store(sizes.ledger_records, sizes.index_entries, sizes.index_runs, sizes.disk_bytes);
+        metrics::waiting(book.policies().iter().map(|rounds| rounds.counts().waiting).sum());
     }
 
     /// Commits a unit; the ledger's offset after it, if it wrote to the ledger.
@@ -350,48 +257,12 @@ impl Learn {
             return Ok(None);
         }
         let started = Instant::now();
-        let places = outbox.commit(&records, (!offsets.is_empty()).then_some((labels, offsets)))?;
-        metrics::commit("learn", records.len(), started.elapsed());
+        let consumed = (!offsets.is_empty()).then_some((labels, offsets));
+        let places = dead_letter::commit(outbox, records, consumed)?;
+        metrics::commit("learn", places.len(), started.elapsed());
         self.progress.note(offsets);
         let last = places.get(..joined.records().len()).and_then(<[_]>::last);
         Ok(last.map(|(_, offset)| offset + 1))
-    }
-}
-
-/// Labels read for one unit.
-#[derive(Default)]
-struct Gathered {
-    count: usize,
-    labels: Vec<Read>,
-    refused: Vec<(Consumed, Reason)>,
-    offsets: Offsets,
-}
-
-impl Gathered {
-    fn take(&mut self, record: Consumed, defaults: &codec::Defaults, policies: &Policies) {
-        self.count += 1;
-        self.offsets.advance((Arc::clone(&record.topic), record.partition), record.offset + 1);
-        match codec::decode_label(record.payload.as_deref().unwrap_or_default(), defaults) {
-            Ok(label) if policies.get(&label.policy).is_none() => {
-                let message = "the label names a policy that the policies file does not have".to_owned();
-                self.refused.push((record, Reason { name: "UnknownPolicy", message }));
-            }
-            Ok(label) => {
-                let received = record.timestamp.unwrap_or_else(now).min(now());
-                self.labels.push(Read { record, label, received });
-            }
-            Err(error) => {
-                let reason = Reason { name: error.name(), message: error.to_string() };
-                self.refused.push((record, reason));
-            }
-        }
-    }
-
-    fn forget(&mut self, gone: &[TopicPartition]) {
-        let is_gone = |record: &Consumed| gone.iter().any(|(_, partition)| *partition == record.partition);
-        self.labels.retain(|read| !is_gone(&read.record));
-        self.refused.retain(|(record, _)| !is_gone(record));
-        self.offsets.0.retain(|place, _| !gone.contains(place));
     }
 }
 

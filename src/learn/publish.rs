@@ -14,13 +14,15 @@ use crate::ops::metrics;
 /// Rounds folded between two looks at the labels: some tens of milliseconds.
 const STRETCH: usize = 20_000;
 
+const AVRO: codec::Encoding = codec::Encoding::Avro;
+
 /// Publishes predictors.
 pub struct Publisher {
     topic: Arc<str>,
     interval: Duration,
     last: Option<Instant>,
-    /// What was published last, by policy.
-    published: BTreeMap<String, StateHash>,
+    /// What was published last, by policy; `None`: that nothing is learned.
+    published: BTreeMap<String, Option<StateHash>>,
 }
 
 impl Publisher {
@@ -42,8 +44,13 @@ impl Publisher {
     pub fn advance(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<(), LearnError> {
         let (book, folds) = ledger.folds();
         let mut current = true;
-        for fold in folds.values_mut() {
+        for (policy, fold) in folds.iter_mut() {
+            let started = Instant::now();
+            let steps = fold.settle(book)?;
             current &= fold.advance(book, STRETCH)?;
+            if steps > 0 {
+                metrics::folded(policy, steps, started.elapsed());
+            }
         }
         if current && self.last.is_none_or(|last| last.elapsed() >= self.interval) {
             self.publish(ledger, outbox)?;
@@ -69,20 +76,26 @@ impl Publisher {
         let mut records = Vec::new();
         let mut hashes = Vec::new();
         for (policy, fold) in folds.iter() {
-            let Some(published) = fold.published(book, offset) else { continue };
-            if self.published.get(policy) == Some(&published.state_hash) {
+            let published = fold.published(book, offset);
+            let hash = published.as_ref().map(|published| published.state_hash);
+            if self.published.get(policy) == Some(&hash) {
                 continue;
             }
-            metrics::predictor(&published, fold.tally());
+            hashes.push((policy.clone(), hash));
+            // Without a round there is no state: a tombstone takes back what was published before.
+            let payload =
+                published.as_ref().map(|published| codec::encode_published(published, AVRO)).transpose()?;
+            if let Some(published) = &published {
+                metrics::predictor(published, fold.tally());
+            }
             if let Some(certificate) = fold.certificate() {
                 metrics::certificate(policy, &certificate);
             }
-            hashes.push((policy.clone(), published.state_hash));
             records.push(Produced {
                 topic: Arc::clone(&self.topic),
                 partition: Some(0),
                 key: Some(policy.clone().into_bytes()),
-                payload: Some(codec::encode_published(&published, codec::Encoding::Avro)?),
+                payload,
                 headers: Vec::new(),
                 timestamp: None,
             });

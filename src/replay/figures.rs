@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::write::json;
+use crate::core::book::Reliability;
 use crate::core::learners::tally::Costs;
 use crate::core::learners::{Learner, LearnerSpec, Tally};
 
@@ -66,8 +67,41 @@ pub struct Figures {
     pub cost_weighted_error: Option<f64>,
     /// By expert.
     pub experts: BTreeMap<String, ExpertFigures>,
+    /// Each annotator's agreement with the others and with gold labels, where annotators are named. It weighs
+    /// nothing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotators: BTreeMap<String, AnnotatorFigures>,
     /// The state's hash, in hexadecimal.
     pub state_hash: String,
+}
+
+/// One annotator's agreement. Two labels agree when both say unsafe (.5 or more) or both safe.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AnnotatorFigures {
+    /// Rounds with a live label of theirs.
+    pub labels: u64,
+    /// Pairs of a label of theirs and another annotator's on the same round.
+    pub compared: u64,
+    /// Share of these that agree; `None` where there is none.
+    pub agreement: Option<f64>,
+    /// Pairs with a gold label of another.
+    pub gold: u64,
+    /// Share of these that agree.
+    pub gold_agreement: Option<f64>,
+}
+
+impl From<&Reliability> for AnnotatorFigures {
+    #[expect(clippy::cast_precision_loss, reason = "counts of labels")]
+    fn from(found: &Reliability) -> Self {
+        let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
+        Self {
+            labels: found.labels,
+            compared: found.compared,
+            agreement: share(found.agreed, found.compared),
+            gold: found.gold,
+            gold_agreement: share(found.gold_agreed, found.gold),
+        }
+    }
 }
 
 /// The figures of a run.
@@ -118,6 +152,7 @@ impl Figures {
             threshold: costs.map(Costs::threshold),
             cost_weighted_error: costs.map(|_| 0.0),
             experts: BTreeMap::new(),
+            annotators: BTreeMap::new(),
             state_hash,
         };
         let Some((learner, tally)) = played else { return figures };

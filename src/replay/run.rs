@@ -130,7 +130,15 @@ fn printing(error: std::io::Error) -> ReplayError {
 fn figures(fold: &Fold, loader: &Loader) -> Figures {
     let played = fold.learner().zip(fold.tally());
     let hash = hex(&fold.state_hash(&loader.book));
-    Figures::new(&fold.settings().learner, fold.experts(), loader.costs, played, hash)
+    let mut figures = Figures::new(&fold.settings().learner, fold.experts(), loader.costs, played, hash);
+    let book = &loader.book;
+    if let Some(rounds) = book.find(&fold.settings().policy).and_then(|policy| book.rounds(policy))
+        && rounds.names_annotators()
+    {
+        let found = rounds.reliability(&fold.settings().mapping, book.edits());
+        figures.annotators = found.iter().map(|(name, found)| (name.clone(), found.into())).collect();
+    }
+    figures
 }
 
 /// Folds lines held in memory, in any order: the hash of each policy's state.

@@ -65,8 +65,41 @@ pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
             expert.awake, expert.mistakes, expert.loss
         );
     }
+    annotators(figures, &mut text);
     let _ = writeln!(text, "  state {}", figures.state_hash);
     text
+}
+
+/// How far each annotator agrees with the others; the least agreeing first, a screenful at most.
+fn annotators(figures: &Figures, text: &mut String) {
+    const MOST: usize = 20;
+    let mut found: Vec<_> =
+        figures.annotators.iter().filter_map(|(name, found)| Some((name, found, found.agreement?))).collect();
+    if found.is_empty() {
+        return;
+    }
+    found.sort_by(|left, right| left.2.total_cmp(&right.2).then(left.0.cmp(right.0)));
+    let shown: Vec<&str> = found.iter().take(MOST).map(|(name, ..)| name.as_str()).collect();
+    let width = shown.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(9);
+    let _ = writeln!(
+        text,
+        "  {:<width$}  {:>9}  {:>9}  {:>9}  {:>9}",
+        "annotator", "labels", "compared", "agree", "with gold"
+    );
+    for (name, found, agreement) in found.iter().take(MOST) {
+        let gold = found.gold_agreement.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+        let agree = format!("{:.1} %", 100.0 * agreement);
+        let name = if name.is_empty() { "nameless" } else { name.as_str() };
+        let _ = writeln!(
+            text,
+            "  {name:<width$}  {:>9}  {:>9}  {agree:>9}  {gold:>9}",
+            found.labels, found.compared
+        );
+    }
+    if found.len() > MOST {
+        let _ =
+            writeln!(text, "  and {} annotators who agree more, all of them in --json", found.len() - MOST);
+    }
 }
 
 /// All learners on one policy's rounds, side by side.

@@ -10,7 +10,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::intake::Accepted;
 use crate::core::ledger::Reading;
 use crate::core::vote::Vote;
-use crate::experts::Panel;
+use crate::experts::{Panel, Tally};
+use crate::ops::metrics;
 
 /// Windows that may wait for the panel: one to start on as soon as it is free.
 const AHEAD: usize = 1;
@@ -92,12 +93,31 @@ impl Drop for Asking {
 
 fn ask(panel: &Panel, window: Vec<Accepted>) -> Vec<Judged> {
     let started = Instant::now();
+    for accepted in &window {
+        metrics::QUEUE_SECONDS.with([]).record(accepted.read_at.elapsed().as_secs_f64());
+    }
+    let mut tally = Tally::default();
     let texts: Vec<&str> = window.iter().map(|accepted| accepted.event.judged_text()).collect();
-    let answers = panel.ask(&texts);
+    let answers = panel.ask_tallied(&texts, &mut tally);
+    note(panel, &tally);
     tracing::debug!(events = window.len(), micros = started.elapsed().as_micros(), "asked the panel");
     window
         .into_iter()
         .zip(answers)
         .map(|(accepted, answer)| Judged { accepted, votes: answer.votes, reading: answer.reading })
         .collect()
+}
+
+/// What a window cost.
+#[expect(clippy::cast_precision_loss, reason = "a window's tokens are few")]
+fn note(panel: &Panel, tally: &Tally) {
+    metrics::TOKENIZE_SECONDS.with([]).record(tally.tokenise.as_secs_f64());
+    if tally.padded_tokens > 0 && tally.batches > 0 {
+        metrics::BATCH_EVENTS.with([]).record(tally.texts as f64 / tally.batches as f64);
+        metrics::BATCH_TOKENS.with([]).record(tally.padded_tokens as f64 / tally.batches as f64);
+        metrics::PADDING_RATIO.with([]).record(tally.real_tokens as f64 / tally.padded_tokens as f64);
+    }
+    for (expert, took) in panel.experts().iter().zip(&tally.experts) {
+        metrics::EXPERT_SECONDS.with([&expert.id]).record(took.as_secs_f64());
+    }
 }

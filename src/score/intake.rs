@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::codec;
+use crate::codec::{self, DecodeError, Received, SCHEMA_ID_HEADER, Schemas};
 use crate::config::Policies;
 use crate::core::decision::Origin;
 use crate::core::event::{Event, Millis, round_time};
@@ -22,6 +22,8 @@ pub struct Accepted {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// The time that orders rounds.
     pub round_time: Millis,
+    /// The record's broker timestamp.
+    pub came: Millis,
     /// When the record was read, for the latency.
     pub read_at: Instant,
     /// Its outcome goes under this.
@@ -39,39 +41,54 @@ impl Accepted {
     }
 }
 
-/// A record that cannot be used, with the reason for its dead letter.
-pub type Refused = Box<(Ticket<i32>, Consumed, Reason)>;
+/// A record and its ticket.
+pub type Waiting = (Ticket<i32>, Consumed);
+
+/// Why there is no event.
+pub enum Refused {
+    /// The record cannot be used: its dead letter has the reason.
+    Dead(Box<(Ticket<i32>, Consumed, Reason)>),
+    /// Its schema is being asked for: to be accepted again.
+    Waiting(Box<Waiting>),
+    /// Its schema cannot be had, so nothing can be said about it.
+    Unavailable(String),
+}
 
 /// Reads a record. `now` is this machine's clock: a topic whose producers set the time cannot date
 /// an event later than that.
 ///
 /// # Errors
-/// The record and the reason for its dead letter.
+/// What becomes of the record instead.
 pub fn accept(
     record: Consumed,
     ticket: Ticket<i32>,
     defaults: &codec::Defaults,
     policies: &Policies,
+    schemas: Option<&dyn Schemas>,
     now: Millis,
 ) -> Result<Accepted, Refused> {
-    let payload = record.payload.as_deref().unwrap_or_default();
-    let event = match codec::decode_event(payload, defaults) {
+    let event = match Received::new(record.payload.as_deref(), &record.headers, schemas).event(defaults) {
         Ok(event) => event,
+        Err(DecodeError::SchemaPending { .. }) => return Err(Refused::Waiting(Box::new((ticket, record)))),
+        Err(DecodeError::RegistryUnavailable { reason, .. }) => return Err(Refused::Unavailable(reason)),
         Err(error) => {
             let reason = Reason { name: error.name(), message: error.to_string() };
-            return Err(Box::new((ticket, record, reason)));
+            return Err(Refused::Dead(Box::new((ticket, record, reason))));
         }
     };
     if policies.get(&event.policy).is_none() {
         let message = "the event names a policy that the policies file does not have: add it there, or \
                        correct the producer"
             .to_owned();
-        return Err(Box::new((ticket, record, Reason { name: "UnknownPolicy", message })));
+        let reason = Reason { name: "UnknownPolicy", message };
+        return Err(Refused::Dead(Box::new((ticket, record, reason))));
     }
     let broker = record.timestamp.unwrap_or(now).min(now);
     let round_time = round_time(event.time, broker);
     let origin =
         Origin { topic: record.topic.to_string(), partition: record.partition, offset: record.offset };
-    let Consumed { key, headers, .. } = record;
-    Ok(Accepted { event, origin, key, headers, round_time, read_at: Instant::now(), ticket })
+    let Consumed { key, mut headers, .. } = record;
+    // It names the event's schema; the decision has its own.
+    headers.retain(|(name, _)| name != SCHEMA_ID_HEADER);
+    Ok(Accepted { event, origin, key, headers, round_time, came: broker, read_at: Instant::now(), ticket })
 }

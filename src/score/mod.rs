@@ -7,24 +7,24 @@
 mod asking;
 mod intake;
 mod predictors;
+mod reading;
 mod unit;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::codec::{self, EncodeError};
+use crate::codec::EncodeError;
 use crate::config::{Config, Policies};
 use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
-use crate::dead_letter::Surge;
-use crate::experts::Panel;
-use crate::kafka::{
-    CommitError, Connection, Delivery, Follower, From, Outbox, Polled, Source, SourceError, Start,
-};
+use crate::experts::{Panel, State};
+use crate::kafka::{CommitError, Connection, Delivery, Follower, From, Outbox, Source, SourceError, Start};
 use crate::ops::{Health, Shutdown, metrics};
+use crate::registry::RegistryError;
+use crate::schemas;
 use asking::Asking;
-use intake::Accepted;
 use predictors::Predictors;
+use reading::Reading;
 use unit::Unit;
 
 /// What the flow is made of.
@@ -60,6 +60,9 @@ pub enum ScoreError {
     /// A decision cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The schema registry is of no help.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The system has no thread to give.
     #[error("no thread for the panel: {0}")]
     Thread(#[from] std::io::Error),
@@ -79,6 +82,8 @@ pub enum ScoreError {
 /// How long a stage waits where there is something else to do, and where there is not.
 const BUSY: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_millis(50);
+/// How often the state of things is told to health and metrics.
+const TELL: Duration = Duration::from_millis(500);
 /// How long the brokers may take to answer at the start.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -89,73 +94,46 @@ impl Score {
     /// Where going on would lose something or help nobody.
     pub fn run(self) -> Result<(), ScoreError> {
         let Self { config, policies, panel, connection, delivery, health, shutdown } = self;
+        let registry = schemas::open(&config.registry)?;
+        let encoding = match schemas::encoding(&config, registry.as_ref(), &|| shutdown.requested()) {
+            Err(RegistryError::Interrupted) => return Ok(()),
+            other => other?,
+        };
         let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
         let follower = Follower::open(&connection, &config.topics.weights, &From::Beginning, ANSWER)?;
-        let mut predictors = Predictors::new(follower, &policies, &experts)?;
+        let mut predictors = Predictors::new(follower, &policies, experts)?;
         while !predictors.is_ready() && !shutdown.requested() {
             predictors.follow(IDLE)?;
         }
         health.set("weights followed", true);
+        for expert in panel.experts() {
+            let loaded = f64::from(u8::from(expert.state == State::Loaded));
+            metrics::EXPERT_LOADED.with([&expert.id]).set(loaded);
+        }
         let mut outbox = Outbox::open(&connection, delivery)?;
-        let mut source =
+        let source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(panel)?;
-        let defaults = codec::Defaults {
-            tenant: config.defaults.tenant.clone(),
-            policy: config.defaults.policy.clone(),
-        };
-        let mut unit = Unit::new(&config, Arc::clone(&policies));
-        let mut window: Vec<Accepted> = Vec::new();
-        let mut surge = Surge::new(config.score.max_dead_letters_per_minute);
+        let mut unit = Unit::new(&config, Arc::clone(&policies), encoding);
+        let mut reading = Reading::new(source, registry.as_ref(), &config, &policies, &health);
+        let mut told = Instant::now();
 
         while !shutdown.aborted() {
             let stopping = shutdown.requested();
-            if stopping && window.is_empty() && asking.is_idle() {
+            if stopping && reading.window.is_empty() && asking.is_idle() {
                 break;
             }
             // 1. Predictors: the newest that have been published.
             predictors.follow(Duration::ZERO)?;
 
             // 2. Intake: records become events or dead letters, until a window is full or nothing comes.
-            while !stopping && window.len() < config.score.window && !unit.is_full() {
-                let quiet = asking.is_idle() && window.is_empty() && unit.is_empty();
-                match source.poll(if quiet { IDLE } else { Duration::ZERO })? {
-                    Polled::Record(record) => {
-                        let Some(ticket) = unit.read(&record) else { continue };
-                        match intake::accept(record, ticket, &defaults, &policies, now()) {
-                            Ok(accepted) => window.push(accepted),
-                            Err(refused) => {
-                                let (ticket, record, reason) = *refused;
-                                metrics::dead_letter("event", reason.name);
-                                if !surge.count(Instant::now()) {
-                                    let limit = config.score.max_dead_letters_per_minute;
-                                    return Err(ScoreError::Surge { limit, reason: reason.name });
-                                }
-                                unit.dead_letter(&ticket, record, &reason);
-                            }
-                        }
-                    }
-                    Polled::Assigned(partitions) => {
-                        tracing::info!(partitions = partitions.len(), "partitions assigned");
-                        unit.assigned(&partitions);
-                        health.set("partitions assigned", true);
-                    }
-                    Polled::Revoked { partitions, lost } => {
-                        tracing::info!(partitions = partitions.len(), lost, "partitions revoked");
-                        // What is decided commits while the partitions are still this member's; what is
-                        // not goes to their next owner.
-                        if !lost {
-                            unit.commit(&mut outbox, &mut source)?;
-                        }
-                        unit.revoked(&partitions);
-                    }
-                    Polled::Idle => break,
-                }
+            if !stopping {
+                reading.fill(&mut unit, &mut outbox, asking.is_idle())?;
             }
 
             // 3. Asking: the panel gets the next window as soon as it has room.
-            if !window.is_empty() && asking.has_room() {
-                asking.offer(std::mem::take(&mut window));
+            if !reading.window.is_empty() && asking.has_room() {
+                asking.offer(std::mem::take(&mut reading.window));
             }
 
             // 4. Deciding: answered events meet their policy's predictor.
@@ -170,15 +148,28 @@ impl Score {
 
             // 5. Committing: outputs and offsets together.
             if unit.is_due() {
-                unit.commit(&mut outbox, &mut source)?;
+                unit.commit(&mut outbox, &mut reading.source)?;
             }
-            health.set("broker seen", source.health().connected);
+            if told.elapsed() > TELL {
+                told = Instant::now();
+                tell(&reading.source, &unit, &health, &config.score.group);
+            }
         }
         if !shutdown.aborted() {
-            unit.commit(&mut outbox, &mut source)?;
+            unit.commit(&mut outbox, &mut reading.source)?;
         }
-        source.close(Duration::from_secs(5));
+        reading.source.close(Duration::from_secs(5));
         Ok(())
+    }
+}
+
+fn tell(source: &Source, unit: &Unit, health: &Health, group: &str) {
+    let seen = source.health();
+    health.set("broker seen", seen.connected);
+    metrics::partitions("score", source.assigned().len());
+    metrics::queue(unit.held());
+    for ((topic, partition), messages) in seen.lag {
+        metrics::lag(group, &topic, partition, messages, None);
     }
 }
 

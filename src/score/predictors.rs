@@ -1,6 +1,7 @@
 //! The predictors, followed on their compacted topic: the newest of each policy combines its votes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec;
@@ -11,6 +12,8 @@ use crate::kafka::{Followed, Follower, SourceError};
 /// The predictor of each policy.
 pub struct Predictors {
     follower: Follower,
+    policies: Arc<Policies>,
+    experts: Vec<String>,
     /// With the secret of its keyed draws.
     by_policy: BTreeMap<String, (Option<Vec<u8>>, Predictor)>,
 }
@@ -20,13 +23,17 @@ impl Predictors {
     ///
     /// # Errors
     /// Where a policy's learner refuses these experts.
-    pub fn new(follower: Follower, policies: &Policies, experts: &[String]) -> Result<Self, PredictorError> {
+    pub fn new(
+        follower: Follower,
+        policies: &Arc<Policies>,
+        experts: Vec<String>,
+    ) -> Result<Self, PredictorError> {
         let untaught = |policy: &crate::core::policy::Policy| {
-            let predictor = Predictor::untaught(&policy.learner, &policy.name, experts)?;
+            let predictor = Predictor::untaught(&policy.learner, &policy.name, &experts)?;
             Ok((policy.name.clone(), (policy.learner.seed.clone(), predictor)))
         };
         let by_policy = policies.policies.values().map(untaught).collect::<Result<_, PredictorError>>()?;
-        Ok(Self { follower, by_policy })
+        Ok(Self { follower, policies: Arc::clone(policies), experts, by_policy })
     }
 
     /// Takes what has been published. With `patience` zero only what is there already.
@@ -37,8 +44,10 @@ impl Predictors {
         let mut patience = patience;
         while let Followed::Record(record) = self.follower.poll(patience)? {
             patience = Duration::ZERO;
-            // A tombstone ends a policy's predictor; scoring goes on with the last one.
-            let Some(payload) = &record.payload else { continue };
+            let Some(payload) = &record.payload else {
+                self.forget(record.key.as_deref().unwrap_or_default());
+                continue;
+            };
             let mut published = match codec::decode_published(payload) {
                 Ok(published) => published,
                 Err(error) => {
@@ -61,6 +70,18 @@ impl Predictors {
             }
         }
         Ok(())
+    }
+
+    /// A tombstone: nothing is learned for this policy (any more).
+    fn forget(&mut self, key: &[u8]) {
+        let policy = std::str::from_utf8(key).ok().and_then(|name| self.policies.get(name));
+        let Some(policy) = policy else { return };
+        match Predictor::untaught(&policy.learner, &policy.name, &self.experts) {
+            Ok(predictor) => {
+                self.by_policy.insert(policy.name.clone(), (policy.learner.seed.clone(), predictor));
+            }
+            Err(error) => tracing::error!(policy = policy.name, %error, "no untaught predictor"),
+        }
     }
 
     /// Whether everything that was published before the start has been taken.

@@ -3,20 +3,28 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ScoreError;
 use super::asking::Judged;
 use super::intake::Accepted;
+use super::{ScoreError, now};
 use crate::codec::{self, EncodeError};
-use crate::config::{self, Config, Policies};
+use crate::config::{Config, Policies};
 use crate::core::decision::{Asked, decide};
+use crate::core::event::Millis;
 use crate::core::predictor::Predictor;
 use crate::core::watermark::{Ready, Ticket, Watermark};
-use crate::dead_letter::{Reason, dead_letter};
+use crate::dead_letter::{self, Reason, dead_letter};
 use crate::kafka::{Consumed, Offsets, Outbox, Produced, Source, TopicPartition};
 use crate::ops::metrics;
 
 /// How long the brokers may take to say what is committed.
 const REWIND: Duration = Duration::from_secs(30);
+
+/// The outcome of one record.
+struct Outcome {
+    output: Produced,
+    /// The record's broker timestamp.
+    came: Millis,
+}
 
 /// What is open, and how far the offsets may be committed.
 pub struct Unit {
@@ -28,23 +36,20 @@ pub struct Unit {
     most: usize,
     interval: Duration,
     /// Every record read, with its output once it has one.
-    watermark: Watermark<i32, Produced>,
+    watermark: Watermark<i32, Outcome>,
     since: Option<Instant>,
 }
 
 impl Unit {
-    /// An empty unit.
+    /// An empty unit whose decisions are written in `encoding`.
     #[must_use]
-    pub fn new(config: &Config, policies: Arc<Policies>) -> Self {
+    pub fn new(config: &Config, policies: Arc<Policies>, encoding: codec::Encoding) -> Self {
         Self {
             policies,
             events: config.topics.events.as_str().into(),
             decisions: config.topics.decisions.as_str().into(),
             dlq: config.topics.dlq.as_str().into(),
-            encoding: match config.score.encoding {
-                config::Encoding::Avro => codec::Encoding::Avro,
-                config::Encoding::Json => codec::Encoding::Json,
-            },
+            encoding,
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),
@@ -77,6 +82,12 @@ impl Unit {
         self.watermark.held() >= 4 * self.most
     }
 
+    /// Records read whose outcome no commit has covered.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.watermark.held()
+    }
+
     /// Whether nothing is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -92,8 +103,9 @@ impl Unit {
 
     /// The outcome of a record that cannot be used.
     pub fn dead_letter(&mut self, ticket: &Ticket<i32>, record: Consumed, reason: &Reason) {
-        let letter = dead_letter(&self.dlq, "score", record, reason);
-        self.settle(ticket, letter);
+        let came = record.timestamp.unwrap_or_else(now);
+        let output = dead_letter(&self.dlq, "score", record, reason);
+        self.settle(ticket, Outcome { output, came });
     }
 
     /// The outcome of an event that has been asked about. One that a rebalance has taken away is passed over.
@@ -103,14 +115,14 @@ impl Unit {
     pub fn decide(&mut self, judged: Judged, predictor: &mut Predictor) -> Result<(), EncodeError> {
         let Judged { accepted, votes, reading } = judged;
         let trace = accepted.trace();
-        let Accepted { event, origin, key, headers, round_time, read_at, ticket } = accepted;
+        let Accepted { event, origin, key, headers, round_time, came, read_at, ticket } = accepted;
         let combined = predictor.combine(&event.id, &votes, reading.as_ref());
         let Some(policy) = self.policies.get(&event.policy) else { return Ok(()) };
         let asked = Asked { event, origin, round_time, votes, reading, trace };
         let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
         let decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
         metrics::decision(&decision);
-        let produced = Produced {
+        let output = Produced {
             topic: Arc::clone(&self.decisions),
             partition: Some(ticket.partition),
             key,
@@ -118,12 +130,12 @@ impl Unit {
             headers,
             timestamp: None,
         };
-        self.settle(&ticket, produced);
+        self.settle(&ticket, Outcome { output, came });
         Ok(())
     }
 
-    fn settle(&mut self, ticket: &Ticket<i32>, output: Produced) {
-        if self.watermark.settle(ticket, output) {
+    fn settle(&mut self, ticket: &Ticket<i32>, outcome: Outcome) {
+        if self.watermark.settle(ticket, outcome) {
             self.since.get_or_insert_with(Instant::now);
         }
     }
@@ -134,17 +146,20 @@ impl Unit {
     /// # Errors
     /// Where doing it again would help nobody.
     pub fn commit(&mut self, outbox: &mut Outbox, source: &mut Source) -> Result<(), ScoreError> {
-        let Ready { outcomes: records, offsets } = self.watermark.take(usize::MAX);
+        let Ready { outcomes, offsets } = self.watermark.take(usize::MAX);
         self.since = None;
-        if records.is_empty() {
+        if outcomes.is_empty() {
             return Ok(());
         }
         let place = |(partition, next)| ((Arc::clone(&self.events), partition), next);
         let offsets: Offsets = offsets.into_iter().map(place).collect();
+        let (records, came): (Vec<_>, Vec<_>) =
+            outcomes.into_iter().map(|Outcome { output, came }| (output, came)).unzip();
         let started = Instant::now();
-        match outbox.commit(&records, Some((source, &offsets))) {
-            Ok(_) => {
-                metrics::commit("score", records.len(), started.elapsed());
+        match dead_letter::commit(outbox, records, Some((source, &offsets))) {
+            Ok(places) => {
+                metrics::commit("score", places.len(), started.elapsed());
+                metrics::end_to_end(now(), &came);
             }
             Err(error) if error.passes() => {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");

@@ -27,6 +27,7 @@ fn path(name: &str, encoding: Encoding) -> PathBuf {
     let ending = match encoding {
         Encoding::Avro => "avro",
         Encoding::Json => "json",
+        Encoding::Confluent(_) => panic!("its records hold ids of one registry"),
     };
     folder().join(format!("{name}.{ending}"))
 }

@@ -27,6 +27,11 @@ struct Slot {
 const EMPTY: Slot = Slot { hash: 0, number: u32::MAX };
 
 impl Names {
+    /// Whether there is no name.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// A name's text; empty for a number that was never given.
     pub(super) fn text(&self, number: u32) -> &str {
         let at = number as usize;

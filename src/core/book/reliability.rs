@@ -21,6 +21,12 @@ pub struct Reliability {
 }
 
 impl Rounds {
+    /// Whether any label names its annotator.
+    #[must_use]
+    pub fn names_annotators(&self) -> bool {
+        !self.annotators.is_empty()
+    }
+
     /// Each annotator's agreement, by name; labels without an annotator count as the nameless one's.
     #[must_use]
     pub fn reliability(&self, mapping: &Mapping, edits: &Edits) -> BTreeMap<String, Reliability> {

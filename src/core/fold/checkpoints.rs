@@ -83,6 +83,7 @@ impl Checkpoints {
         let mut new = self.free.pop().unwrap_or(Checkpoint { at, state: Vec::new(), tally: None });
         new.at = at;
         new.state.clear();
+        new.state.reserve_exact(self.saved.last().map_or(0, |last| last.state.len()));
         write(&mut new.state);
         match (&mut new.tally, tally) {
             (Some(old), Some(tally)) => old.clone_from(tally),

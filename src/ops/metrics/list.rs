@@ -143,10 +143,10 @@ metrics! {
             "Rounds that the learner's state is made of.",
             "no increase while labels come";
         FOLD_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_fold_seconds", "seconds", ["policy"],
-            "One fold: rewinding to a checkpoint and forward again.",
+            "A stretch of folding: at most some tens of thousands of rounds.",
             "p99 above ten seconds";
         FOLD_REWIND: Histogram<1> = Kind::Histogram(ROUND_NUMBERS), "aegis_fold_rewind_rounds", "rounds", ["policy"],
-            "Rounds folded again because a label came late.",
+            "Rounds that a stretch of folding had before it, those of late labels again.",
             "";
         WEIGHT: Gauge<2> = Kind::Gauge, "aegis_expert_weight", "ratio", ["policy", "expert"],
             "Share of the aggregation's mass, with a row for each inner learner.",
@@ -163,9 +163,6 @@ metrics! {
         PREDICTORS: Counter<1> = Kind::Counter, "aegis_predictors_published_total", "predictors", ["policy"],
             "Predictors published.",
             "";
-        PREDICTOR_AGE: Gauge<1> = Kind::Gauge, "aegis_predictor_age_seconds", "seconds", ["policy"],
-            "Time since the predictor in use was published.",
-            "above an hour while labels come";
         ACTIVE: Gauge<0> = Kind::Gauge, "aegis_learner_active", "boolean", [],
             "1 where this process is the active learner, 0 on standby.",
             "the sum over all processes not being 1 for a minute";
@@ -200,9 +197,6 @@ metrics! {
         CONDITION: Gauge<1> = Kind::Gauge, "aegis_condition", "boolean", ["condition"],
             "1 where a condition of readiness holds; see `/readyz?verbose`.",
             "0 for five minutes";
-        LOG_SUPPRESSED: Counter<0> = Kind::Counter, "aegis_log_lines_suppressed_total", "lines", [],
-            "Log lines left out because they repeat.",
-            "";
         BUILD_INFO: Gauge<1> = Kind::Gauge, "aegis_build_info", "boolean", ["version"],
             "Always 1; the label says what runs.",
             "two versions for longer than a deployment takes";

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::list::{
-    ABSTENTIONS, BRIER, COMMIT_SECONDS, DEAD_LETTERS, DECISION_SECONDS, DECISIONS, DEGRADED, INDEX_ENTRIES,
-    INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS, LAG, LAG_SECONDS, LEDGER_OFFSET, LEDGER_RECORDS,
-    PREDICTORS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS,
+    ABSTENTIONS, ACTIVE, BRIER, COMMIT_SECONDS, DEAD_LETTERS, DECISION_SECONDS, DECISIONS, DEGRADED,
+    END_TO_END_SECONDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY,
+    LABELS, LABELS_WAITING, LAG, LAG_SECONDS, LEDGER_OFFSET, LEDGER_RECORDS, PARTITIONS, PREDICTORS,
+    QUEUE_EVENTS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS,
     TRUNCATED, VOTES, WEIGHT,
 };
 use crate::core::decision::Decision;
@@ -111,6 +112,39 @@ pub fn lag(group: &str, topic: &str, partition: i32, messages: i64, age: Option<
     if let Some(age) = age {
         LAG_SECONDS.with([group, topic, &partition]).set(age.as_secs_f64());
     }
+}
+
+/// So many partitions are read by this role in this process.
+pub fn partitions(role: &'static str, count: usize) {
+    PARTITIONS.with([role]).set(float(count as u64));
+}
+
+/// So many events are read and without a committed decision.
+pub fn queue(events: usize) {
+    QUEUE_EVENTS.with([]).set(float(events as u64));
+}
+
+/// So many labels wait for their event's decision.
+pub fn waiting(labels: u64) {
+    LABELS_WAITING.with([]).set(float(labels));
+}
+
+/// Events with these broker timestamps have a committed outcome at `now`.
+pub fn end_to_end(now: Millis, came: &[Millis]) {
+    for came in came {
+        END_TO_END_SECONDS.with([]).record(signed(now.saturating_sub(*came).max(0)) / 1e3);
+    }
+}
+
+/// A stretch of a fold was done: how many rounds it had to go, and how long the stretch took.
+pub fn folded(policy: &str, steps: usize, took: Duration) {
+    FOLD_REWIND.with([policy]).record(float(steps as u64));
+    FOLD_SECONDS.with([policy]).record(took.as_secs_f64());
+}
+
+/// Whether this process is the active learner.
+pub fn active(active: bool) {
+    ACTIVE.with([]).set(if active { 1.0 } else { 0.0 });
 }
 
 /// Sizes of the store.

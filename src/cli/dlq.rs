@@ -1,0 +1,247 @@
+//! `aegis dlq list` and `aegis dlq show`: dead letters, without their text unless it is asked for.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use super::{ConfigArgs, Failure, run};
+use crate::codec::time::format_millis;
+use crate::dead_letter::Headers;
+use crate::kafka::{Connection, Consumed, Followed, Follower, From, Lookup};
+use crate::ops::Exit;
+
+/// How long the brokers may take to answer, or be silent before the topic's end.
+const ANSWER: Duration = Duration::from_secs(30);
+
+#[derive(Args)]
+pub struct DlqArgs {
+    #[command(subcommand)]
+    command: Which,
+}
+
+#[derive(Subcommand)]
+enum Which {
+    /// The newest dead letters: reason, where the original lies, its time and size
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Only those for this reason, e.g. NotAvro
+        #[arg(long)]
+        reason: Option<String>,
+        /// So many at most, the newest by their originals' times
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        limit: u32,
+        /// For people, or one JSON array
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// One dead letter's headers, and where its original lies
+    Show {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Where it lies in the dead-letter topic
+        #[arg(value_name = "PARTITION:OFFSET", value_parser = place)]
+        at: (i32, i64),
+        /// Writes the value, which may hold what a user wrote, to this file and nothing else; `-` is standard output
+        #[arg(long, value_name = "FILE")]
+        payload: Option<PathBuf>,
+    },
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+fn place(text: &str) -> Result<(i32, i64), String> {
+    let place = text.split_once(':').and_then(|(partition, offset)| {
+        let place = (partition.parse::<i32>().ok()?, offset.parse::<i64>().ok()?);
+        (place.0 >= 0 && place.1 >= 0).then_some(place)
+    });
+    place.ok_or_else(|| "write it like 2:1234, as `aegis dlq list` does".to_owned())
+}
+
+/// A dead letter in a list.
+#[derive(Debug, Serialize)]
+struct Line {
+    partition: i32,
+    offset: i64,
+    reason: String,
+    stage: String,
+    origin_topic: String,
+    origin_partition: i32,
+    origin_offset: i64,
+    /// Of the original, in milliseconds since 1970.
+    time: Option<i64>,
+    /// Of key and value, in bytes.
+    bytes: usize,
+    message: String,
+}
+
+impl Line {
+    fn of(record: &Consumed) -> Self {
+        let of = Headers::of(&record.headers).unwrap_or(Headers {
+            topic: String::new(),
+            partition: -1,
+            offset: -1,
+            stage: String::new(),
+            reason: "Unknown".into(),
+            message: "it has no headers that name its original: another program wrote it".into(),
+        });
+        let size = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        Self {
+            partition: record.partition,
+            offset: record.offset,
+            reason: of.reason,
+            stage: of.stage,
+            origin_topic: of.topic,
+            origin_partition: of.partition,
+            origin_offset: of.offset,
+            time: record.timestamp,
+            bytes: size(&record.key) + size(&record.payload),
+            message: of.message,
+        }
+    }
+}
+
+pub fn dlq(args: &DlqArgs) -> Result<Exit, Failure> {
+    match &args.command {
+        Which::List { config, reason, limit, output } => {
+            let config = config.load()?.config;
+            let connection = run::connection(&config)?;
+            let (count, lines) = list(&connection, &config.topics.dlq, reason.as_deref(), *limit as usize)?;
+            match output {
+                Output::Json => {
+                    let json = serde_json::to_string_pretty(&lines);
+                    println!("{}", json.map_err(|error| Failure::new(Exit::Internal, error))?);
+                }
+                Output::Text => print_lines(&lines, count),
+            }
+        }
+        Which::Show { config, at, payload } => {
+            let config = config.load()?.config;
+            let record = fetch(&run::connection(&config)?, &config.topics.dlq, *at)?;
+            match payload {
+                Some(path) => write_payload(path, record.payload.as_deref().unwrap_or_default())?,
+                None => show(&record),
+            }
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// How many there are, and the newest of them, oldest first.
+fn list(
+    connection: &Connection,
+    topic: &str,
+    reason: Option<&str>,
+    limit: usize,
+) -> Result<(u64, Vec<Line>), Failure> {
+    let unavailable = |error| Failure::new(Exit::Unavailable, error);
+    let mut follower = Follower::open(connection, topic, &From::Beginning, ANSWER).map_err(unavailable)?;
+    // Partitions are read in any order.
+    let mut newest = BTreeMap::new();
+    let mut count = 0;
+    let mut heard = Instant::now();
+    loop {
+        match follower.poll(Duration::from_millis(100)).map_err(unavailable)? {
+            Followed::Record(record) => {
+                heard = Instant::now();
+                let line = Line::of(&record);
+                if reason.is_none_or(|reason| reason == line.reason) {
+                    count += 1;
+                    newest.insert((line.time, line.partition, line.offset), line);
+                    if newest.len() > limit {
+                        newest.pop_first();
+                    }
+                }
+            }
+            Followed::End => break,
+            _ if heard.elapsed() < ANSWER => {}
+            _ => {
+                let silent = anyhow!("{topic} has been silent for half a minute before its end");
+                return Err(Failure { exit: Exit::Unavailable, error: silent });
+            }
+        }
+    }
+    Ok((count, newest.into_values().collect()))
+}
+
+fn print_lines(lines: &[Line], count: u64) {
+    let original = |line: &Line| {
+        let Line { origin_topic, origin_partition, origin_offset, .. } = line;
+        printable(&format!("{origin_topic} {origin_partition}:{origin_offset}"))
+    };
+    let wide = lines.iter().map(|line| original(line).chars().count()).max().unwrap_or(0).max(8);
+    println!(
+        "{:<10} {:<20} {:<6} {:<wide$} {:<24} {:>8}",
+        "at", "reason", "stage", "original", "time", "bytes"
+    );
+    for line in lines {
+        let at = format!("{}:{}", line.partition, line.offset);
+        let time = line.time.map_or_else(|| "-".into(), format_millis);
+        let (reason, stage) = (printable(&line.reason), printable(&line.stage));
+        println!("{at:<10} {reason:<20} {stage:<6} {:<wide$} {time:<24} {:>8}", original(line), line.bytes);
+    }
+    println!("{} of {count} dead letters; `aegis dlq show PARTITION:OFFSET` tells more of one", lines.len());
+}
+
+fn fetch(connection: &Connection, topic: &str, at: (i32, i64)) -> Result<Consumed, Failure> {
+    let unavailable = |error| Failure::new(Exit::Unavailable, error);
+    let mut lookup = Lookup::open(connection, topic, ANSWER).map_err(unavailable)?;
+    let found = lookup.fetch(&[at], ANSWER).map_err(unavailable)?;
+    found.into_iter().next().flatten().ok_or_else(|| {
+        let (partition, offset) = at;
+        Failure::new(Exit::Data, anyhow!("{topic} has no record at {partition}:{offset} (any more)"))
+    })
+}
+
+fn show(record: &Consumed) {
+    let line = Line::of(record);
+    let time = line.time.map_or_else(|| "unknown".into(), format_millis);
+    let size = |bytes: &Option<Vec<u8>>| {
+        bytes.as_ref().map_or_else(|| "none".into(), |it| format!("{} bytes", it.len()))
+    };
+    println!("reason     {}, in {}", printable(&line.reason), printable(&line.stage));
+    println!("message    {}", printable(&line.message));
+    println!(
+        "original   {} partition {} offset {}",
+        printable(&line.origin_topic),
+        line.origin_partition,
+        line.origin_offset
+    );
+    println!("time       {time}");
+    println!("key        {}", size(&record.key));
+    println!("value      {}; --payload FILE writes it to a file", size(&record.payload));
+    for (name, value) in &record.headers {
+        let value = match value.as_deref().map(|bytes| (std::str::from_utf8(bytes), bytes.len())) {
+            None => "(none)".to_owned(),
+            Some((Ok(text), _)) => printable(text),
+            Some((Err(_), bytes)) => format!("({bytes} bytes that are no text)"),
+        };
+        println!("header     {}: {value}", printable(name));
+    }
+}
+
+/// Whoever wrote the record wrote this text: control characters must not reach a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|letter| if letter.is_control() { letter.escape_default().collect() } else { vec![letter] })
+        .collect()
+}
+
+fn write_payload(path: &Path, payload: &[u8]) -> Result<(), Failure> {
+    let written = if path == Path::new("-") {
+        std::io::stdout().lock().write_all(payload)
+    } else {
+        std::fs::write(path, payload)
+    };
+    written.map_err(|error| Failure::new(Exit::Unavailable, anyhow!("{}: {error}", path.display())))
+}

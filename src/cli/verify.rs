@@ -1,0 +1,87 @@
+//! `aegis verify`: whether the topics keep the promises.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::{ConfigArgs, Failure, run};
+use crate::codec::{Schemas, time::parse_millis};
+use crate::config::Loaded;
+use crate::core::event::Millis;
+use crate::ops::{Exit, Progress};
+use crate::schemas;
+use crate::verify::Verify;
+
+#[derive(Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Looks only at events from then on: RFC 3339, or milliseconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    from: Option<Millis>,
+    /// Writes the report to this file as well, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn time(text: &str) -> Result<Millis, String> {
+    let millis = text.parse().ok().or_else(|| parse_millis(text));
+    millis.ok_or_else(|| "write it like 2026-03-01T09:30:00Z, or as milliseconds since 1970".to_owned())
+}
+
+/// The progress of one topic after the other. What is read at once is not worth a line.
+struct Shown {
+    what: &'static str,
+    since: Instant,
+    bar: Option<Progress>,
+}
+
+impl Shown {
+    fn set(&mut self, what: &'static str, read: usize) {
+        if what != self.what {
+            self.end();
+            *self = Self { what, since: Instant::now(), bar: None };
+        }
+        if self.bar.is_none() && self.since.elapsed() > Duration::from_secs(1) {
+            self.bar = Some(Progress::start(&format!("reading {what}"), None));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set(read);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish();
+        }
+    }
+}
+
+pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
+    let Loaded { config, policies } = args.config.load()?;
+    let connection = run::connection(&config)?;
+    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
+    let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
+    let mut shown = Shown { what: "", since: Instant::now(), bar: None };
+    let mut progress = |what, read| shown.set(what, read);
+    let verify = Verify {
+        config: &config,
+        policies: &policies,
+        connection: &connection,
+        schemas: patient.as_ref().map(|patient| patient as &dyn Schemas),
+        from: args.from,
+        progress: &mut progress,
+    };
+    let report = verify.run().map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    shown.end();
+    print!("{report}");
+    if let Some(path) = &args.json {
+        let text =
+            serde_json::to_string_pretty(&report).map_err(|error| Failure::new(Exit::Internal, error))?;
+        std::fs::write(path, text + "\n").map_err(|error| {
+            Failure::new(Exit::Unavailable, anyhow::anyhow!("{}: {error}", path.display()))
+        })?;
+    }
+    Ok(if report.holds { Exit::Success } else { Exit::Data })
+}

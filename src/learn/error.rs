@@ -1,0 +1,71 @@
+//! Why learning stops.
+
+use crate::codec::{DecodeError, EncodeError};
+use crate::core::book::BookError;
+use crate::core::fold::FoldError;
+use crate::kafka::{CommitError, SourceError};
+use crate::registry::RegistryError;
+use crate::store::StoreError;
+
+/// Why learning stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnError {
+    /// Reading failed in a way that waiting does not mend.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A unit cannot be committed, now or later. One that is fenced stops: to go on, it would have to take
+    /// over from the one that has just taken over from it.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The schema registry is of no help.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// sled failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A ledger record cannot be read.
+    #[error(
+        "a record of the ledger topic cannot be read: {0}. Was it written by another program or version?"
+    )]
+    Decode(#[from] DecodeError),
+    /// A record cannot be written.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// A ledger record's numbers are out of range.
+    #[error("a record of the ledger topic cannot be: {0}")]
+    Book(#[from] BookError),
+    /// A learner refuses its experts.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// The ledger topic says nothing although it holds more.
+    #[error(
+        "the ledger topic has been silent for a minute before its end, at offset {next}: are its brokers up?"
+    )]
+    Silent {
+        /// Offset of the record that does not come.
+        next: i64,
+    },
+    /// The ledger topic has lost records.
+    #[error(
+        "the ledger topic has lost its records from offset {asked} to {from}: it must be compacted and never \
+         deleted (cleanup.policy=compact). What is lost there is lost to the learner: replay what you have, or \
+         start a new ledger topic"
+    )]
+    Lost {
+        /// First offset lost.
+        asked: i64,
+        /// First offset kept.
+        from: i64,
+    },
+    /// Too many dead letters.
+    #[error(
+        "more than {limit} dead letters within a minute, the last one for {reason}: something upstream is \
+         wrong. Nothing is lost: mend it, or raise learn.max_dead_letters_per_minute, and start again"
+    )]
+    Surge {
+        /// The limit.
+        limit: u64,
+        /// Name of the last reason.
+        reason: &'static str,
+    },
+}

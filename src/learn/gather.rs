@@ -1,0 +1,111 @@
+//! The labels of one unit: read, and kept apart from those that cannot be.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::join::Read;
+use super::{IDLE, Learn, LearnError, now};
+use crate::codec::{self, DecodeError, Received, Schemas};
+use crate::config::Policies;
+use crate::dead_letter::Reason;
+use crate::kafka::{Consumed, Offsets, Polled, Source, TopicPartition};
+use crate::registry::{Registry, RegistryError};
+use crate::schemas;
+
+impl Learn {
+    /// Reads labels until the unit is full, its interval is over, or none come.
+    ///
+    /// # Errors
+    /// Where reading fails, or the registry is of no help.
+    pub(super) fn gather(
+        &self,
+        source: &mut Source,
+        defaults: &codec::Defaults,
+        registry: Option<&Registry>,
+        wait: bool,
+    ) -> Result<Gathered, LearnError> {
+        let settings = &self.config.learn;
+        let mut gathered = Gathered::default();
+        let mut patience = if wait { IDLE } else { Duration::ZERO };
+        let started = Instant::now();
+        while gathered.count < settings.commit_records
+            && started.elapsed() < Duration::from_millis(settings.commit_interval_ms)
+        {
+            match source.poll(patience)? {
+                Polled::Record(record) => {
+                    gathered.count += 1;
+                    gathered.take(record, defaults, &self.policies, schemas::of(registry))?;
+                }
+                Polled::Assigned(_) => self.health.set("labels assigned", true),
+                // Nothing of this unit has been written: the partitions' next owner reads it again.
+                Polled::Revoked { partitions, .. } => gathered.forget(&partitions),
+                Polled::Idle => break,
+            }
+            patience = Duration::ZERO;
+        }
+        // Their schemas have been asked for together: all of them take no longer than one.
+        let stop = || self.shutdown.requested();
+        let patient = registry.map(|registry| registry.waiting(&stop));
+        let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
+        for record in std::mem::take(&mut gathered.waiting) {
+            gathered.take(record, defaults, &self.policies, patient)?;
+        }
+        if !gathered.waiting.is_empty() {
+            return Err(RegistryError::Interrupted.into());
+        }
+        Ok(gathered)
+    }
+}
+
+/// Labels read for one unit.
+#[derive(Default)]
+pub struct Gathered {
+    count: usize,
+    /// Those that can be read.
+    pub labels: Vec<Read>,
+    /// Those that cannot, with the reason.
+    pub refused: Vec<(Consumed, Reason)>,
+    /// Labels whose schema has not come yet.
+    waiting: Vec<Consumed>,
+    /// How far the labels' partitions are read.
+    pub offsets: Offsets,
+}
+
+impl Gathered {
+    fn take(
+        &mut self,
+        record: Consumed,
+        defaults: &codec::Defaults,
+        policies: &Policies,
+        schemas: Option<&dyn Schemas>,
+    ) -> Result<(), RegistryError> {
+        self.offsets.advance((Arc::clone(&record.topic), record.partition), record.offset + 1);
+        match Received::new(record.payload.as_deref(), &record.headers, schemas).label(defaults) {
+            Ok(label) if policies.get(&label.policy).is_none() => {
+                let message = "the label names a policy that the policies file does not have".to_owned();
+                self.refused.push((record, Reason { name: "UnknownPolicy", message }));
+            }
+            Ok(label) => {
+                let received = record.timestamp.unwrap_or_else(now).min(now());
+                self.labels.push(Read { record, label, received });
+            }
+            Err(DecodeError::SchemaPending { .. }) => self.waiting.push(record),
+            Err(DecodeError::RegistryUnavailable { reason, .. }) => {
+                return Err(RegistryError::Unavailable { reason });
+            }
+            Err(error) => {
+                let reason = Reason { name: error.name(), message: error.to_string() };
+                self.refused.push((record, reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, gone: &[TopicPartition]) {
+        let is_gone = |record: &Consumed| gone.iter().any(|(_, partition)| *partition == record.partition);
+        self.labels.retain(|read| !is_gone(&read.record));
+        self.refused.retain(|(record, _)| !is_gone(record));
+        self.waiting.retain(|record| !is_gone(record));
+        self.offsets.0.retain(|place, _| !gone.contains(place));
+    }
+}

@@ -1,0 +1,145 @@
+//! Reading: records become events to ask about, or dead letters, until a window is full.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::intake::{self, Accepted, Refused, Waiting};
+use super::unit::Unit;
+use super::{BUSY, IDLE, ScoreError, now};
+use crate::codec;
+use crate::config::{Config, Policies};
+use crate::dead_letter::Surge;
+use crate::kafka::{Outbox, Polled, Source, TopicPartition};
+use crate::ops::{Health, metrics};
+use crate::registry::{Registry, RegistryError};
+use crate::schemas;
+
+/// The source of events and the window under way.
+pub struct Reading<'a> {
+    /// The source.
+    pub source: Source,
+    /// Events to ask about next.
+    pub window: Vec<Accepted>,
+    /// Records whose schema has not come yet; each holds up the outcomes after it in its partition only.
+    waiting: Vec<Waiting>,
+    surge: Surge,
+    defaults: codec::Defaults,
+    registry: Option<&'a Registry>,
+    config: &'a Config,
+    policies: &'a Policies,
+    health: &'a Health,
+}
+
+/// What there is to look at next.
+enum Next {
+    Record(Waiting),
+    /// A rebalance, or a record that was read already.
+    Nothing,
+    /// Nothing to read now.
+    End,
+}
+
+impl<'a> Reading<'a> {
+    /// Nothing read yet.
+    #[must_use]
+    pub fn new(
+        source: Source,
+        registry: Option<&'a Registry>,
+        config: &'a Config,
+        policies: &'a Policies,
+        health: &'a Health,
+    ) -> Self {
+        let (tenant, policy) = (config.defaults.tenant.clone(), config.defaults.policy.clone());
+        Self {
+            source,
+            window: Vec::new(),
+            waiting: Vec::new(),
+            surge: Surge::new(config.score.max_dead_letters_per_minute),
+            defaults: codec::Defaults { tenant, policy },
+            registry,
+            config,
+            policies,
+            health,
+        }
+    }
+
+    /// Reads until the window is full, the unit is, or nothing comes. `idle`: the panel has nothing to do.
+    ///
+    /// # Errors
+    /// Where reading or a commit fails, the registry is of no help, or dead letters surge.
+    pub fn fill(&mut self, unit: &mut Unit, outbox: &mut Outbox, idle: bool) -> Result<(), ScoreError> {
+        let mut again: VecDeque<Waiting> = std::mem::take(&mut self.waiting).into();
+        while self.window.len() < self.config.score.window {
+            let (ticket, record) = match again.pop_front() {
+                Some(waiting) => waiting,
+                None if unit.is_full() => break,
+                None => match self.next(unit, outbox, idle)? {
+                    Next::Record(waiting) => waiting,
+                    Next::Nothing => continue,
+                    Next::End => break,
+                },
+            };
+            let schemas = schemas::of(self.registry);
+            match intake::accept(record, ticket, &self.defaults, self.policies, schemas, now()) {
+                Ok(accepted) => self.window.push(accepted),
+                Err(Refused::Waiting(again)) => self.waiting.push(*again),
+                Err(Refused::Unavailable(reason)) => return Err(RegistryError::Unavailable { reason }.into()),
+                Err(Refused::Dead(refused)) => {
+                    let (ticket, record, reason) = *refused;
+                    metrics::dead_letter("event", reason.name);
+                    if !self.surge.count(Instant::now()) {
+                        let limit = self.config.score.max_dead_letters_per_minute;
+                        return Err(ScoreError::Surge { limit, reason: reason.name });
+                    }
+                    unit.dead_letter(&ticket, record, &reason);
+                }
+            }
+        }
+        self.waiting.extend(again);
+        Ok(())
+    }
+
+    fn next(&mut self, unit: &mut Unit, outbox: &mut Outbox, idle: bool) -> Result<Next, ScoreError> {
+        let patience = match (idle && self.window.is_empty(), unit.is_empty(), self.waiting.is_empty()) {
+            (true, true, _) => IDLE,
+            (true, false, false) => BUSY,
+            _ => Duration::ZERO,
+        };
+        match self.source.poll(patience)? {
+            Polled::Record(record) => {
+                let Some(ticket) = unit.read(&record) else { return Ok(Next::Nothing) };
+                metrics::EVENTS.with([]).increment(1);
+                Ok(Next::Record((ticket, record)))
+            }
+            Polled::Assigned(partitions) => {
+                tracing::info!(partitions = partitions.len(), "partitions assigned");
+                unit.assigned(&partitions);
+                self.health.set("partitions assigned", true);
+                Ok(Next::Nothing)
+            }
+            Polled::Revoked { partitions, lost } => {
+                self.revoked(&partitions, lost, unit, outbox)?;
+                Ok(Next::Nothing)
+            }
+            Polled::Idle => Ok(Next::End),
+        }
+    }
+
+    /// What is decided commits while the partitions are still this member's; what is not goes to their next
+    /// owner.
+    fn revoked(
+        &mut self,
+        partitions: &[TopicPartition],
+        lost: bool,
+        unit: &mut Unit,
+        outbox: &mut Outbox,
+    ) -> Result<(), ScoreError> {
+        tracing::info!(partitions = partitions.len(), lost, "partitions revoked");
+        if !lost {
+            unit.commit(outbox, &mut self.source)?;
+        }
+        unit.revoked(partitions);
+        self.waiting.retain(|(ticket, _)| partitions.iter().all(|(_, gone)| *gone != ticket.partition));
+        Ok(())
+    }
+}

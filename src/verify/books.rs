@@ -1,0 +1,375 @@
+//! The books of events and outcomes: which record has how many, and in which order.
+//!
+//! Pure: fed with offsets, in the order events, then outcomes. It holds two bits per event and nothing of any
+//! record.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::faults::{Faults, Kind, Place};
+use super::marks::Marks;
+
+/// Whose record a dead letter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// An event.
+    Event,
+    /// A label.
+    Label,
+}
+
+/// One partition of events.
+#[derive(Debug, Default)]
+struct Partition {
+    /// The offsets that are looked at.
+    range: Range<i64>,
+    /// The group's committed offset.
+    committed: i64,
+    /// Before this the outcomes may be gone from their topics.
+    kept_from: i64,
+    events: Marks,
+    outcomes: Marks,
+    /// The greatest source offset among the decisions so far, and where that decision lies.
+    last: Option<(i64, Place)>,
+}
+
+/// One partition of labels: only what dead letters say of it is known.
+#[derive(Debug, Default)]
+struct Labels {
+    range: Range<i64>,
+    letters: Marks,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Events read.
+    pub events: u64,
+    /// Decisions read.
+    pub decisions: u64,
+    /// Dead letters of events.
+    pub event_dead_letters: u64,
+    /// Dead letters of labels.
+    pub label_dead_letters: u64,
+    /// Events that the group has not committed yet and that have no outcome.
+    pub open: u64,
+    /// Events whose outcome may be gone from its topic: not looked for.
+    pub not_kept: u64,
+    /// Outcomes of events before those that are looked at.
+    pub before: u64,
+}
+
+/// Events and their outcomes.
+#[derive(Debug)]
+pub struct Books {
+    events: Arc<str>,
+    labels: Arc<str>,
+    partitions: BTreeMap<i32, Partition>,
+    label_partitions: BTreeMap<i32, Labels>,
+    counts: Counts,
+    faults: Faults,
+}
+
+impl Books {
+    /// Books for these two topics.
+    #[must_use]
+    pub fn new(events: &Arc<str>, labels: &Arc<str>) -> Self {
+        Self {
+            events: Arc::clone(events),
+            labels: Arc::clone(labels),
+            partitions: BTreeMap::new(),
+            label_partitions: BTreeMap::new(),
+            counts: Counts::default(),
+            faults: Faults::default(),
+        }
+    }
+
+    /// The events' topic.
+    #[must_use]
+    pub fn events(&self) -> &str {
+        &self.events
+    }
+
+    /// A partition of events: the offsets to look at, and how far the group has committed.
+    pub fn partition(&mut self, partition: i32, range: Range<i64>, committed: Option<i64>) {
+        let committed = committed.unwrap_or(range.start);
+        let kept_from = range.start;
+        self.partitions.insert(partition, Partition { range, committed, kept_from, ..Partition::default() });
+    }
+
+    /// A partition of labels: the offsets that exist.
+    pub fn label_partition(&mut self, partition: i32, range: Range<i64>) {
+        self.label_partitions.insert(partition, Labels { range, ..Labels::default() });
+    }
+
+    /// Events before `offset` have gone from their topic since the partition was opened.
+    pub fn begins(&mut self, partition: i32, offset: i64) {
+        if let Some(partition) = self.partitions.get_mut(&partition) {
+            partition.range.start = partition.range.start.max(offset);
+            partition.kept_from = partition.kept_from.max(offset);
+        }
+    }
+
+    /// The outcomes of events before `offset` may be gone from their topic: they are not missed.
+    pub fn kept_from(&mut self, partition: i32, offset: i64) {
+        if let Some(partition) = self.partitions.get_mut(&partition) {
+            partition.kept_from = partition.kept_from.max(offset);
+        }
+    }
+
+    /// An event was read.
+    pub fn event(&mut self, partition: i32, offset: i64) {
+        if let Some(partition) = self.partitions.get_mut(&partition)
+            && partition.range.contains(&offset)
+            && partition.events.add(offset)
+        {
+            self.counts.events += 1;
+        }
+    }
+
+    /// A decision was read at `at`; it names its source. Call in the order of the decisions' partitions.
+    pub fn decision(&mut self, at: Place, topic: &str, partition: i32, offset: i64) {
+        self.counts.decisions += 1;
+        if topic != &*self.events {
+            let events = Arc::clone(&self.events);
+            self.faults.add(Kind::Orphan, at, || {
+                format!("names an event of topic {topic}, and events come from {events}")
+            });
+            return;
+        }
+        let strayed = at.partition != partition;
+        if strayed {
+            self.faults.add(Kind::Order, at.clone(), || {
+                format!("is of an event of partition {partition}: order per key is lost across partitions")
+            });
+        }
+        if !self.outcome(&at, partition, offset) || strayed {
+            return;
+        }
+        let Some(known) = self.partitions.get_mut(&partition) else { return };
+        match &known.last {
+            Some((greatest, before)) if *greatest > offset => {
+                let (greatest, before) = (*greatest, before.offset);
+                self.faults.add(Kind::Order, at, || {
+                    format!(
+                        "is of event {offset} and comes after that of event {greatest}, at offset {before}"
+                    )
+                });
+            }
+            _ => known.last = Some((offset, at)),
+        }
+    }
+
+    /// A dead letter was read at `at`; it names its source.
+    pub fn dead_letter(&mut self, at: Place, topic: &str, partition: i32, offset: i64) {
+        if topic == &*self.events {
+            self.counts.event_dead_letters += 1;
+            self.outcome(&at, partition, offset);
+        } else if topic == &*self.labels {
+            self.counts.label_dead_letters += 1;
+            self.refused_label(at, partition, offset);
+        } else {
+            self.faults.add(Kind::Orphan, at, || {
+                format!("names a record of topic {topic}, from which nothing is read")
+            });
+        }
+    }
+
+    /// Something at `at` cannot be read.
+    pub fn unreadable(&mut self, at: Place, why: &str) {
+        self.faults.add(Kind::Unreadable, at, || why.to_owned());
+    }
+
+    /// Counts an outcome; true where it is the first one of an event that is looked at.
+    fn outcome(&mut self, at: &Place, partition: i32, offset: i64) -> bool {
+        let event = Place::new(&self.events, partition, offset);
+        let known = self.partitions.get_mut(&partition);
+        let Some(known) = known.filter(|known| offset >= 0 && offset < known.range.end) else {
+            self.faults.add(Kind::Orphan, at.clone(), || format!("there is no {event}"));
+            return false;
+        };
+        if offset < known.range.start {
+            // Too old to be looked at, or gone from the topic.
+            self.counts.before += 1;
+            return false;
+        }
+        if !known.events.has(offset) {
+            self.faults.add(Kind::Orphan, at.clone(), || format!("there is no {event}"));
+            return false;
+        }
+        if !known.outcomes.add(offset) {
+            self.faults.add(Kind::Duplicate, at.clone(), || format!("{event} has an outcome already"));
+            return false;
+        }
+        true
+    }
+
+    fn refused_label(&mut self, at: Place, partition: i32, offset: i64) {
+        let label = Place::new(&self.labels, partition, offset);
+        let known = self.label_partitions.get_mut(&partition);
+        let Some(known) = known.filter(|known| offset >= 0 && offset < known.range.end) else {
+            self.faults.add(Kind::Orphan, at, || format!("there is no {label}"));
+            return;
+        };
+        if offset >= known.range.start && !known.letters.add(offset) {
+            self.faults.add(Kind::Duplicate, at, || format!("{label} has a dead letter already"));
+        }
+    }
+
+    /// Whether an event that is looked at has no outcome yet: a later part of the topics may bring it.
+    #[must_use]
+    pub fn misses(&self, partition: i32, offset: i64) -> bool {
+        let known = self.partitions.get(&partition);
+        known.is_some_and(|known| known.events.has(offset) && !known.outcomes.has(offset))
+    }
+
+    /// The events below the committed offset without an outcome, and the events that may still get one.
+    fn gaps(&self) -> impl Iterator<Item = (i32, i64, bool)> + '_ {
+        self.partitions.iter().flat_map(|(number, known)| {
+            let missing = known.events.without(&known.outcomes);
+            let kept = missing.filter(|offset| *offset >= known.kept_from);
+            kept.map(|offset| (*number, offset, offset < known.committed))
+        })
+    }
+
+    /// Whether any event below the committed offset has no outcome.
+    #[must_use]
+    pub fn has_gaps(&self) -> bool {
+        self.gaps().any(|(_, _, decided)| decided)
+    }
+
+    /// Closes the books.
+    #[must_use]
+    pub fn close(self, group: &str) -> (Counts, Faults) {
+        let (mut counts, mut faults) = (self.counts, self.faults.clone());
+        for (partition, offset, decided) in self.gaps() {
+            if !decided {
+                counts.open += 1;
+                continue;
+            }
+            let committed = self.partitions.get(&partition).map_or(0, |known| known.committed);
+            faults.add(Kind::Gap, Place::new(&self.events, partition, offset), || {
+                format!("has neither decision nor dead letter, and group {group} has committed {committed}")
+            });
+        }
+        for known in self.partitions.values() {
+            let missing = known.events.without(&known.outcomes);
+            counts.not_kept += missing.take_while(|offset| *offset < known.kept_from).count() as u64;
+        }
+        (counts, faults)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(topic: &str, partition: i32, offset: i64) -> Place {
+        Place::new(&topic.into(), partition, offset)
+    }
+
+    /// Partition 0 with events 3 to 9 but 5, which is a control record; 8 is committed.
+    fn books() -> Books {
+        let mut books = Books::new(&"events".into(), &"labels".into());
+        books.partition(0, 3..10, Some(8));
+        books.label_partition(0, 0..4);
+        for offset in [3, 4, 6, 7, 8, 9] {
+            books.event(0, offset);
+        }
+        books
+    }
+
+    fn decide(books: &mut Books, offsets: &[i64]) {
+        for (lies, offset) in (100..).zip(offsets) {
+            books.decision(at("decisions", 0, lies), "events", 0, *offset);
+        }
+    }
+
+    fn kinds(books: Books) -> Vec<(Kind, u64)> {
+        let (_, faults) = books.close("g");
+        faults.0.iter().map(|(kind, found)| (*kind, found.count)).collect()
+    }
+
+    #[test]
+    fn what_is_whole_has_no_fault_and_open_events_are_no_gaps() {
+        let mut books = books();
+        decide(&mut books, &[2, 3, 6, 7]);
+        assert!(books.has_gaps() && books.misses(0, 4) && !books.misses(0, 3));
+        books.dead_letter(at("dlq", 1, 5), "events", 0, 4);
+        books.dead_letter(at("dlq", 1, 6), "labels", 0, 3);
+        assert!(!books.has_gaps());
+        let (counts, faults) = books.close("g");
+        assert!(faults.is_empty(), "{faults:?}");
+        let expected = Counts {
+            events: 6,
+            decisions: 4,
+            event_dead_letters: 1,
+            label_dead_letters: 1,
+            open: 2,
+            not_kept: 0,
+            before: 1,
+        };
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn each_fault_is_found_and_nothing_else() {
+        let with = |offsets: &[i64]| {
+            let mut books = books();
+            decide(&mut books, offsets);
+            kinds(books)
+        };
+        assert_eq!(with(&[3, 4, 6, 7]), []);
+        assert_eq!(with(&[3, 6, 7]), [(Kind::Gap, 1)]);
+        assert_eq!(with(&[3, 4, 6, 7, 4]), [(Kind::Duplicate, 1)]);
+        assert_eq!(with(&[3, 6, 4, 7]), [(Kind::Order, 1)]);
+        assert_eq!(with(&[3, 4, 5, 6, 7]), [(Kind::Orphan, 1)]);
+        assert_eq!(with(&[3, 4, 6, 7, 10]), [(Kind::Orphan, 1)]);
+        assert_eq!(with(&[-1, 3, 4, 6, 7]), [(Kind::Orphan, 1)]);
+    }
+
+    #[test]
+    fn a_dead_letter_and_a_decision_are_one_too_many() {
+        let mut books = books();
+        decide(&mut books, &[3, 4, 6, 7]);
+        books.dead_letter(at("dlq", 0, 1), "events", 0, 3);
+        books.dead_letter(at("dlq", 0, 2), "labels", 0, 1);
+        books.dead_letter(at("dlq", 0, 3), "labels", 0, 1);
+        books.dead_letter(at("dlq", 0, 4), "labels", 0, 4);
+        books.dead_letter(at("dlq", 0, 5), "others", 0, 0);
+        assert_eq!(kinds(books), [(Kind::Duplicate, 2), (Kind::Orphan, 2)]);
+    }
+
+    #[test]
+    fn another_partition_or_topic_is_named() {
+        let mut books = books();
+        decide(&mut books, &[3, 4, 6]);
+        books.decision(at("decisions", 1, 0), "events", 0, 7);
+        books.decision(at("decisions", 0, 200), "elsewhere", 0, 7);
+        books.unreadable(at("decisions", 0, 201), "the record is empty");
+        assert_eq!(kinds(books), [(Kind::Order, 1), (Kind::Orphan, 1), (Kind::Unreadable, 1)]);
+    }
+
+    #[test]
+    fn outcomes_that_are_no_longer_kept_are_not_missed() {
+        let mut books = books();
+        books.kept_from(0, 6);
+        decide(&mut books, &[6]);
+        let (counts, faults) = books.close("g");
+        assert_eq!((counts.not_kept, counts.open), (2, 2));
+        assert_eq!(faults.count(Kind::Gap), 1);
+        let shown = faults.0.get(&Kind::Gap).unwrap().shown.first().unwrap().to_string();
+        assert!(shown.starts_with("events partition 0 offset 7: has neither"), "{shown}");
+    }
+
+    #[test]
+    fn only_some_faults_are_shown_and_all_counted() {
+        let mut books = Books::new(&"events".into(), &"labels".into());
+        books.partition(0, 0..1_000, Some(1_000));
+        (0..1_000).for_each(|offset| books.event(0, offset));
+        let (_, faults) = books.close("g");
+        let found = faults.0.get(&Kind::Gap).unwrap();
+        assert_eq!((found.count, found.shown.len()), (1_000, super::super::faults::SHOWN));
+    }
+}

@@ -1,0 +1,82 @@
+//! A set of offsets, one bit each: hundreds of millions fit where their records would not.
+
+use std::collections::BTreeMap;
+
+const WORDS: usize = 512;
+const CHUNK: i64 = 64 * WORDS as i64;
+
+type Chunk = [u64; WORDS];
+
+/// A set of offsets, none of them negative.
+#[derive(Debug, Default)]
+pub struct Marks(BTreeMap<i64, Box<Chunk>>);
+
+/// The chunk, the word in it and the bit in that.
+fn place(offset: i64) -> (i64, usize, u64) {
+    let inside = usize::try_from(offset.rem_euclid(CHUNK)).unwrap_or_default();
+    (offset.div_euclid(CHUNK), inside / 64, 1 << (inside % 64))
+}
+
+impl Marks {
+    /// Adds an offset; false where it was there.
+    pub fn add(&mut self, offset: i64) -> bool {
+        let (chunk, word, bit) = place(offset);
+        let chunk = self.0.entry(chunk).or_insert_with(|| Box::new([0; WORDS]));
+        let Some(word) = chunk.get_mut(word) else { return false };
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
+    }
+
+    /// Whether it is there.
+    #[must_use]
+    pub fn has(&self, offset: i64) -> bool {
+        let (chunk, word, bit) = place(offset);
+        self.0.get(&chunk).and_then(|chunk| chunk.get(word)).is_some_and(|word| word & bit != 0)
+    }
+
+    /// The offsets that are here and not in `others`, in order.
+    pub fn without<'a>(&'a self, others: &'a Self) -> impl Iterator<Item = i64> + 'a {
+        self.0.iter().flat_map(move |(number, chunk)| {
+            let other = others.0.get(number);
+            (0_i64..).zip(chunk.iter().enumerate()).flat_map(move |(at, (index, word))| {
+                let taken = other.and_then(|other| other.get(index)).copied().unwrap_or(0);
+                let left = word & !taken;
+                let first = number * CHUNK + at * 64;
+                (0..64).filter(move |bit| left >> bit & 1 == 1).map(move |bit| first + bit)
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_set_is_a_set(
+            here in proptest::collection::vec(0_i64..200_000, 0..300),
+            there in proptest::collection::vec(0_i64..200_000, 0..300),
+        ) {
+            let (mut marks, mut model) = (Marks::default(), BTreeSet::new());
+            for offset in &here {
+                prop_assert_eq!(marks.add(*offset), model.insert(*offset));
+            }
+            let (mut others, mut taken) = (Marks::default(), BTreeSet::new());
+            for offset in there.iter().chain(here.iter().step_by(2)) {
+                others.add(*offset);
+                taken.insert(*offset);
+            }
+            prop_assert!(here.iter().all(|offset| marks.has(*offset)));
+            prop_assert!(!marks.has(200_001));
+            let left: Vec<i64> = marks.without(&others).collect();
+            let expected: Vec<i64> = model.difference(&taken).copied().collect();
+            prop_assert_eq!(left, expected);
+        }
+    }
+}

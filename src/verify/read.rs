@@ -1,0 +1,367 @@
+//! Feeds the books from the brokers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::books::Books;
+use super::faults::{Faults, Kind, Place};
+use super::refold::{Checked, Due, Refold};
+use super::report::Report;
+use crate::codec::{self, Received, Schemas};
+use crate::config::{Config, Policies};
+use crate::core::event::Millis;
+use crate::dead_letter::Headers;
+use crate::kafka::{Connection, Consumed, Followed, Follower, From, SourceError, at_time, committed};
+use crate::registry::RegistryError;
+
+/// How long the brokers may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long they may be silent before a topic's end.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A committed offset can be visible moments before the outcomes committed with it.
+const VISIBLE: Duration = Duration::from_secs(5);
+/// By how much the clocks of brokers and scorers may differ.
+const SKEW: Millis = 600_000;
+/// Predictors that are published during the reading are taken this often.
+const ATTEMPTS: usize = 3;
+
+/// Why nothing could be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// A topic cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Schemas of decisions cannot be had.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A topic says nothing although it holds more.
+    #[error("{topic} has been silent for half a minute before its end: are its brokers up?")]
+    Silent {
+        /// Its name.
+        topic: String,
+    },
+}
+
+/// What to verify.
+pub struct Verify<'a> {
+    /// The configuration: names of topics and groups.
+    pub config: &'a Config,
+    /// The policies, as the running learner has them.
+    pub policies: &'a Policies,
+    /// The brokers.
+    pub connection: &'a Connection,
+    /// Where decisions' schemas come from; waits for them.
+    pub schemas: Option<&'a dyn Schemas>,
+    /// Looks only at records from then on; the ledger is always read whole.
+    pub from: Option<Millis>,
+    /// Is told what is being read, and how many records have been.
+    pub progress: &'a mut dyn FnMut(&'static str, usize),
+}
+
+impl Verify<'_> {
+    /// Reads everything and reports.
+    ///
+    /// # Errors
+    /// Where a topic cannot be read to its end.
+    pub fn run(mut self) -> Result<Report, VerifyError> {
+        let (counts, mut faults) = {
+            let (mut books, mut decisions, mut letters) = self.open()?;
+            self.outcomes(&mut books, &mut decisions, &mut letters)?;
+            books.close(&self.config.score.group)
+        };
+        let (predictors, ledger_records, more) = self.ledger()?;
+        faults.merge(more);
+        let holds = faults.is_empty();
+        Ok(Report { holds, from: self.from, counts, ledger_records, predictors, faults })
+    }
+
+    /// Opens the topics, in an order that makes a system at work consistent: the committed offsets first, so
+    /// that their outcomes are there; the events last, so that all events of the outcomes are there. Then
+    /// reads the events.
+    fn open(&mut self) -> Result<(Books, Reader, Reader), VerifyError> {
+        let topics = &self.config.topics;
+        let done = committed(self.connection, &self.config.score.group, &topics.events, ANSWER)?;
+        let earlier = self.from.map(|from| from.saturating_sub(SKEW));
+        let decisions = self.reader("decisions", &topics.decisions, earlier)?;
+        // A dead letter has its original's timestamp: by that it is not found again.
+        let letters = self.reader("dead letters", &topics.dlq, None)?;
+        let labels = self.reader("labels", &topics.labels, None)?;
+        let mut events = self.reader("events", &topics.events, self.from)?;
+
+        let mut books = Books::new(&events.topic, &labels.topic);
+        for (partition, end) in &labels.ends {
+            let start = labels.starts.get(partition).copied().unwrap_or(0);
+            books.label_partition(*partition, start..*end);
+        }
+        for (partition, end) in &events.ends {
+            let start = events.starts.get(partition).copied().unwrap_or(0);
+            books.partition(*partition, start..*end, done.get(partition).copied());
+        }
+        while let Some(read) = events.next(self.progress)? {
+            match read {
+                Read::Record(record, _) => books.event(record.partition, record.offset),
+                Read::Begins(partition, offset) => books.begins(partition, offset),
+            }
+        }
+        Ok((books, decisions, letters))
+    }
+
+    fn outcomes(
+        &mut self,
+        books: &mut Books,
+        decisions: &mut Reader,
+        letters: &mut Reader,
+    ) -> Result<(), VerifyError> {
+        let mut first: BTreeMap<i32, i64> = BTreeMap::new();
+        while let Some(read) = decisions.next(self.progress)? {
+            match read {
+                Read::Record(record, late) => {
+                    if let Some(origin) = self.decision(books, &decisions.topic, &record, late)? {
+                        first.entry(record.partition).or_insert(origin);
+                    }
+                }
+                Read::Begins(partition, offset) => {
+                    decisions.starts.insert(partition, offset);
+                    first.remove(&partition);
+                }
+            }
+        }
+        let mut oldest: BTreeMap<i32, Millis> = BTreeMap::new();
+        while let Some(read) = letters.next(self.progress)? {
+            match read {
+                Read::Record(record, late) => {
+                    oldest.entry(record.partition).or_insert(record.timestamp.unwrap_or(Millis::MAX));
+                    letter(books, &letters.topic, &record, late);
+                }
+                Read::Begins(partition, offset) => {
+                    letters.starts.insert(partition, offset);
+                    oldest.remove(&partition);
+                }
+            }
+        }
+        // Whoever names a time knows that its outcomes are kept.
+        if self.from.is_none() {
+            self.forget(books, decisions, &first, letters, &oldest)?;
+        }
+        let until = Instant::now() + VISIBLE;
+        while books.has_gaps() && Instant::now() < until {
+            if let Some(record) = decisions.more()? {
+                self.decision(books, &decisions.topic, &record, true)?;
+            }
+            if let Some(record) = letters.more()? {
+                letter(books, &letters.topic, &record, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a decision; the offset of its event. With `late` only one that is missed.
+    fn decision(
+        &self,
+        books: &mut Books,
+        topic: &Arc<str>,
+        record: &Consumed,
+        late: bool,
+    ) -> Result<Option<i64>, VerifyError> {
+        let at = Place::new(topic, record.partition, record.offset);
+        let received = Received::new(record.payload.as_deref(), &record.headers, self.schemas);
+        match received.decision().map_err(RegistryError::of) {
+            Ok(decision) => {
+                let origin = decision.origin;
+                if !late || books.misses(origin.partition, origin.offset) {
+                    books.decision(at, &origin.topic, origin.partition, origin.offset);
+                }
+                Ok(Some(origin.offset))
+            }
+            // That the registry is away says nothing of the record.
+            Err(Ok(error)) => Err(error.into()),
+            Err(Err(error)) => {
+                if !late {
+                    books.unreadable(at, &error.to_string());
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Events whose outcomes may have been deleted by their topics' retention are not missed: those before
+    /// the first decision kept of their partition, and those from before the oldest dead letter.
+    fn forget(
+        &self,
+        books: &mut Books,
+        decisions: &Reader,
+        first: &BTreeMap<i32, i64>,
+        letters: &Reader,
+        oldest: &BTreeMap<i32, Millis>,
+    ) -> Result<(), VerifyError> {
+        for partition in decisions.lost() {
+            books.kept_from(partition, first.get(&partition).copied().unwrap_or(i64::MAX));
+        }
+        let since =
+            letters.lost().map(|partition| oldest.get(&partition).copied().unwrap_or(Millis::MAX)).max();
+        if let Some(since) = since {
+            let events = &self.config.topics.events;
+            let begins = at_time(self.connection, events, since, ANSWER)?;
+            for partition in decisions.ends.keys() {
+                books.kept_from(*partition, begins.get(partition).copied().unwrap_or(i64::MAX));
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds the ledger as far as the newest predictors name it. A learner at work may publish meanwhile, and
+    /// compaction take what an older predictor was made of: then the newer one is checked.
+    fn ledger(&mut self) -> Result<(Vec<Checked>, u64, Faults), VerifyError> {
+        let mut due = self.predictors()?;
+        for _ in 1..ATTEMPTS {
+            let checked = self.refold(&due)?;
+            let newer =
+                if checked.0.iter().all(|checked| checked.holds) { None } else { Some(self.predictors()?) };
+            match newer {
+                Some(newer) if !same(&newer, &due) => due = newer,
+                _ => return Ok(checked),
+            }
+        }
+        self.refold(&due)
+    }
+
+    fn refold(
+        &mut self,
+        (due, broken): &(Vec<Due>, Faults),
+    ) -> Result<(Vec<Checked>, u64, Faults), VerifyError> {
+        let mut ledger = self.reader("ledger", &self.config.topics.rounds, None)?;
+        let end = ledger.ends.values().copied().max().unwrap_or(0);
+        let mut refold = Refold::new(&ledger.topic, due.clone());
+        while let Some(read) = ledger.next(self.progress)? {
+            let Read::Record(Consumed { offset, payload: Some(payload), .. }, false) = read else { continue };
+            match codec::decode_record(&payload) {
+                Ok(record) => refold.record(offset, &record),
+                Err(error) => refold.unreadable(offset, &error.to_string()),
+            }
+        }
+        let (checked, records, mut faults) = refold.finish(end);
+        faults.merge(broken.clone());
+        Ok((checked, records, faults))
+    }
+
+    /// The newest predictor of each policy.
+    fn predictors(&mut self) -> Result<(Vec<Due>, Faults), VerifyError> {
+        let mut weights = self.reader("predictors", &self.config.topics.weights, None)?;
+        let mut newest: BTreeMap<Vec<u8>, (i64, Option<Vec<u8>>)> = BTreeMap::new();
+        while let Some(read) = weights.next(self.progress)? {
+            if let Read::Record(Consumed { offset, key: Some(key), payload, .. }, _) = read {
+                newest.insert(key, (offset, payload));
+            }
+        }
+        let (mut due, mut faults) = (Vec::new(), Faults::default());
+        for (offset, payload) in newest.into_values() {
+            let at = Place::new(&weights.topic, 0, offset);
+            match payload.as_deref().map(codec::decode_published) {
+                Some(Ok(published)) => {
+                    let policy = self.policies.get(&published.policy).cloned();
+                    due.push(Due { published, at, policy });
+                }
+                Some(Err(error)) => faults.add(Kind::Unreadable, at, || error.to_string()),
+                // A tombstone: the policy is no more.
+                None => {}
+            }
+        }
+        Ok((due, faults))
+    }
+
+    fn reader(&self, what: &'static str, topic: &str, from: Option<Millis>) -> Result<Reader, VerifyError> {
+        Reader::open(self.connection, what, topic, from)
+    }
+}
+
+fn same(one: &(Vec<Due>, Faults), other: &(Vec<Due>, Faults)) -> bool {
+    let places = |due: &[Due]| due.iter().map(|due| due.at.offset).collect::<Vec<_>>();
+    places(&one.0) == places(&other.0)
+}
+
+fn letter(books: &mut Books, topic: &Arc<str>, record: &Consumed, late: bool) {
+    let at = Place::new(topic, record.partition, record.offset);
+    match Headers::of(&record.headers) {
+        Some(of) if !late || (of.topic == books.events() && books.misses(of.partition, of.offset)) => {
+            books.dead_letter(at, &of.topic, of.partition, of.offset);
+        }
+        None if !late => books.unreadable(at, "has no headers that name its original"),
+        _ => {}
+    }
+}
+
+/// What a reader met.
+enum Read {
+    /// A record, and whether it lies past the end.
+    Record(Consumed, bool),
+    /// A partition now begins at this offset: retention has moved on.
+    Begins(i32, i64),
+}
+
+/// A topic from a position to the end that it had when it was opened.
+struct Reader {
+    what: &'static str,
+    topic: Arc<str>,
+    follower: Follower,
+    starts: BTreeMap<i32, i64>,
+    ends: BTreeMap<i32, i64>,
+    read: usize,
+    heard: Instant,
+}
+
+impl Reader {
+    fn open(
+        connection: &Connection,
+        what: &'static str,
+        topic: &str,
+        from: Option<Millis>,
+    ) -> Result<Self, VerifyError> {
+        let start = match from {
+            None => From::Beginning,
+            Some(from) => {
+                let mut begins = at_time(connection, topic, from, ANSWER)?;
+                // Partitions without such a record are read from their end on.
+                for (partition, end) in Follower::open(connection, topic, &From::Beginning, ANSWER)?.ends() {
+                    begins.entry(partition).or_insert(end);
+                }
+                From::Offsets(begins)
+            }
+        };
+        let follower = Follower::open(connection, topic, &start, ANSWER)?;
+        let (starts, ends) = (follower.positions(), follower.ends());
+        Ok(Self { what, topic: topic.into(), follower, starts, ends, read: 0, heard: Instant::now() })
+    }
+
+    /// Partitions that have lost their beginning.
+    fn lost(&self) -> impl Iterator<Item = i32> + '_ {
+        self.starts.iter().filter(|(_, start)| **start > 0).map(|(partition, _)| *partition)
+    }
+
+    /// The next thing; none once the end has been reached in all partitions.
+    fn next(&mut self, progress: &mut dyn FnMut(&'static str, usize)) -> Result<Option<Read>, VerifyError> {
+        self.heard = Instant::now();
+        loop {
+            match self.follower.poll(Duration::from_millis(100))? {
+                Followed::Record(record) => {
+                    self.read += 1;
+                    progress(self.what, self.read);
+                    let late = self.ends.get(&record.partition).is_none_or(|end| record.offset >= *end);
+                    return Ok(Some(Read::Record(record, late)));
+                }
+                Followed::Skipped { partition, from, .. } => return Ok(Some(Read::Begins(partition, from))),
+                Followed::End => return Ok(None),
+                Followed::Idle if self.heard.elapsed() < SILENCE => {}
+                Followed::Idle => return Err(VerifyError::Silent { topic: self.topic.to_string() }),
+            }
+        }
+    }
+
+    /// A record past the end.
+    fn more(&mut self) -> Result<Option<Consumed>, VerifyError> {
+        match self.follower.poll(Duration::from_millis(20))? {
+            Followed::Record(record) => Ok(Some(record)),
+            _ => Ok(None),
+        }
+    }
+}

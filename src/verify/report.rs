@@ -1,0 +1,82 @@
+//! What was found, for people and for tools.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::books::Counts;
+use super::faults::{Faults, Kind};
+use super::refold::Checked;
+use crate::core::event::Millis;
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether everything holds.
+    pub holds: bool,
+    /// Records from then on were looked at; none: all that the topics keep.
+    pub from: Option<Millis>,
+    /// What was counted.
+    pub counts: Counts,
+    /// Ledger records read.
+    pub ledger_records: u64,
+    /// Each policy's predictor.
+    pub predictors: Vec<Checked>,
+    /// What is wrong.
+    pub faults: Faults,
+}
+
+/// What is checked of events and outcomes, and what is said where it holds.
+const HOLDS: &[(Kind, &str)] = &[
+    (Kind::Gap, "every committed event has an outcome"),
+    (Kind::Duplicate, "none has two"),
+    (Kind::Order, "decisions are in their events' order"),
+    (Kind::Orphan, "every outcome has its event or label"),
+    (Kind::Unreadable, "every record can be read"),
+];
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { events, decisions, event_dead_letters, label_dead_letters, open, not_kept, .. } =
+            self.counts;
+        writeln!(
+            out,
+            "{events} events: {decisions} decisions, {event_dead_letters} dead letters, {open} open"
+        )?;
+        if not_kept > 0 {
+            writeln!(
+                out,
+                "{not_kept} events have no outcome and may be older than the outcomes that are kept: name a --from \
+                 TIME within their retention to have them looked for"
+            )?;
+        }
+        writeln!(out, "{label_dead_letters} dead letters of labels, {} ledger records", self.ledger_records)?;
+        for (kind, promise) in HOLDS {
+            if self.faults.count(*kind) == 0 {
+                writeln!(out, "holds   {promise}")?;
+            }
+        }
+        for Checked { policy, holds, ledger_offset, rounds, published, .. } in &self.predictors {
+            if *holds {
+                writeln!(
+                    out,
+                    "holds   policy {policy}: the ledger up to offset {ledger_offset} folds to {published}, {rounds} rounds"
+                )?;
+            }
+        }
+        if self.predictors.is_empty() {
+            writeln!(out, "no predictor is published yet: no fold to compare")?;
+        }
+        for (kind, found) in &self.faults.0 {
+            writeln!(out, "BROKEN  {} {}", found.count, kind.title())?;
+            for fault in &found.shown {
+                writeln!(out, "        {fault}")?;
+            }
+            let more = found.count.saturating_sub(found.shown.len() as u64);
+            if more > 0 {
+                writeln!(out, "        and {more} more")?;
+            }
+        }
+        Ok(())
+    }
+}

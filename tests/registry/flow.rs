@@ -1,0 +1,223 @@
+//! The whole flow with a registry, on the embedded broker: each record has its one outcome, whatever the
+//! registry does.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use aegis::codec::{self, Encoding, Received, SCHEMA_ID_HEADER, SCHEMAS};
+use aegis::config::{self, Config, Policies, Topics};
+use aegis::core::decision::Decision;
+use aegis::core::label::Finding;
+use aegis::core::ledger::Record;
+use aegis::experts::{Panel, PanelConfig};
+use aegis::kafka::embedded::Embedded;
+use aegis::kafka::{Connection, Consumed, Delivery, Produced};
+use aegis::learn::{Learn, LearnError, Progress};
+use aegis::ops::{Asker, Health, Shutdown};
+use aegis::registry::{Registry, RegistryError};
+use aegis::score::{Score, ScoreError};
+use aegis::topics::table;
+
+use crate::server::{Reply, Request, Server, schema, unknown};
+use crate::support::flow::{
+    event, event_record, experts, label, ledger, raw, read_all, read_until, reasons, send,
+};
+use crate::{FOREIGN, FOREIGN_DATUM, framed, settings};
+
+const EVENTS: u32 = 11;
+const STRANGERS: u32 = 12;
+const DECISIONS: u32 = 13;
+const LABELS: u32 = 14;
+
+/// A registry that has what the flow needs.
+fn answer(request: &Request) -> Reply {
+    match request.line.as_str() {
+        "GET /schemas/ids/11" => schema(SCHEMAS[0].1),
+        "GET /schemas/ids/12" => schema(FOREIGN),
+        "GET /schemas/ids/13" => schema(SCHEMAS[2].1),
+        "GET /schemas/ids/14" => schema(SCHEMAS[1].1),
+        "POST /subjects/moderation%2Edecisions%2Dvalue/versions" => Reply::Status(200, r#"{"id":13}"#.into()),
+        _ => unknown(),
+    }
+}
+
+struct Running {
+    connection: Connection,
+    topics: Topics,
+    server: Server,
+    shutdown: Shutdown,
+    score: JoinHandle<Result<(), ScoreError>>,
+    learn: JoinHandle<Result<(), LearnError>>,
+    _folder: tempfile::TempDir,
+    _broker: Embedded,
+}
+
+impl Running {
+    fn start(outage_ms: u64) -> Self {
+        let server = Server::start(answer);
+        let folder = tempfile::tempdir().unwrap();
+        experts(&folder.path().join("models"));
+        let mut config = Config::default();
+        config.learn.store = folder.path().join("store");
+        config.learn.publish_interval_ms = 50;
+        config.score.encoding = config::Encoding::Confluent;
+        config.registry.url.clone_from(&server.url);
+        config.registry.request_timeout_ms = 500;
+        config.registry.unknown_wait_ms = 1_500;
+        config.registry.outage_wait_ms = outage_ms;
+        let specs = table(&config, 3);
+        let names: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
+        let broker = Embedded::start(&names).unwrap();
+        let connection = Connection::new(broker.bootstrap());
+        let panel = Arc::new(Panel::open(PanelConfig::new(folder.path().join("models"))).unwrap());
+        let (config, policies, shutdown) = (Arc::new(config), Arc::new(Policies::default()), Shutdown::new());
+        let score = Score {
+            config: Arc::clone(&config),
+            policies: Arc::clone(&policies),
+            panel,
+            connection: connection.clone(),
+            delivery: Delivery::AtLeastOnce,
+            health: Health::default(),
+            shutdown: shutdown.clone(),
+        };
+        let learn = Learn {
+            config: Arc::clone(&config),
+            policies,
+            connection: connection.clone(),
+            delivery: Delivery::AtLeastOnce,
+            health: Health::default(),
+            shutdown: shutdown.clone(),
+            progress: Arc::<Progress>::default(),
+        };
+        Self {
+            connection,
+            topics: config.topics.clone(),
+            server,
+            shutdown,
+            score: thread::spawn(move || score.run()),
+            learn: thread::spawn(move || learn.run()),
+            _folder: folder,
+            _broker: broker,
+        }
+    }
+
+    fn event(&self, partition: i32, payload: Vec<u8>) -> Produced {
+        Produced { partition: Some(partition), ..raw(&self.topics.events, "k", payload) }
+    }
+
+    fn read(&self, records: &[Consumed]) -> Vec<Decision> {
+        let registry = Registry::open(settings(self.server.url.clone())).unwrap();
+        let patient = registry.waiting(&|| false);
+        let read = |record: &Consumed| {
+            Received::new(record.payload.as_deref(), &record.headers, Some(&patient)).decision().unwrap()
+        };
+        records.iter().map(read).collect()
+    }
+}
+
+#[test]
+fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_only() {
+    let flow = Running::start(60_000);
+    let datum = |number| codec::encode_event(&event(number, "kill"), Encoding::Avro).unwrap().split_off(10);
+    let mut headed = flow.event(1, datum(2));
+    headed.headers = vec![
+        (SCHEMA_ID_HEADER.to_owned(), Some(framed(EVENTS, b""))),
+        ("mine".to_owned(), Some(b"kept".to_vec())),
+    ];
+    // Partition 0 begins with a schema that nobody knows.
+    send(
+        &flow.connection,
+        &[
+            flow.event(0, framed(99, b"what is it")),
+            flow.event(0, framed(EVENTS, &datum(0))),
+            flow.event(1, framed(EVENTS, &datum(1))),
+            headed,
+            flow.event(1, framed(STRANGERS, FOREIGN_DATUM)),
+            Produced { partition: Some(2), ..event_record(&flow.topics.events, &event(3, "plain")) },
+        ],
+    );
+    let records =
+        read_until(&flow.connection, &flow.topics.decisions, "5 decisions", |records| records.len() >= 5);
+    let last = records.last().unwrap();
+    assert_eq!(last.partition, 0, "the partition of the unknown schema comes last");
+    for record in &records {
+        assert_eq!(record.payload.as_deref().unwrap()[..5], framed(DECISIONS, b"")[..]);
+        assert!(record.headers.iter().all(|(name, _)| name != SCHEMA_ID_HEADER), "it was the event's");
+    }
+    assert!(records.iter().any(|record| record.headers.iter().any(|(name, _)| name == "mine")));
+    let mut ids: Vec<_> = flow.read(&records).into_iter().map(|decision| decision.id.event).collect();
+    ids.sort();
+    assert_eq!(ids, ["e-1", "e00000", "e00001", "e00002", "e00003"]);
+    let letters =
+        read_until(&flow.connection, &flow.topics.dlq, "a dead letter", |letters| !letters.is_empty());
+    assert_eq!(reasons(&letters), [("UnknownSchemaId".to_owned(), 1)].into());
+    assert_eq!(letters[0].payload.as_deref(), Some(&framed(99, b"what is it")[..]));
+
+    // Labels: framed, with an unknown schema among them; learn reads the framed decisions.
+    let said =
+        codec::encode_label(&label("l", "e00001", Finding::Unsafe), Encoding::Confluent(LABELS)).unwrap();
+    send(
+        &flow.connection,
+        &[raw(&flow.topics.labels, "x", framed(98, b"?")), raw(&flow.topics.labels, "e00001", said)],
+    );
+    read_until(&flow.connection, &flow.topics.rounds, "the label's votes", |records| {
+        ledger(records)
+            .iter()
+            .any(|record| matches!(record, Record::Judged(judged) if judged.id.event == "e00001"))
+    });
+    let letters =
+        read_until(&flow.connection, &flow.topics.dlq, "two dead letters", |letters| letters.len() >= 2);
+    assert_eq!(reasons(&letters), [("UnknownSchemaId".to_owned(), 2)].into());
+    flow.shutdown.request(Asker::Program);
+    flow.score.join().unwrap().unwrap();
+    flow.learn.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_dead_registry_stops_nothing_that_is_known_and_dead_letters_nothing() {
+    let flow = Running::start(1_000);
+    let datum = |number| codec::encode_event(&event(number, "kill"), Encoding::Avro).unwrap().split_off(10);
+    let decided = |count: usize| {
+        read_until(&flow.connection, &flow.topics.decisions, "decisions", |records| records.len() >= count)
+    };
+    send(&flow.connection, &[flow.event(0, framed(EVENTS, &datum(0)))]);
+    decided(1);
+    flow.server.die();
+    send(&flow.connection, &[flow.event(0, framed(EVENTS, &datum(1)))]);
+    decided(2);
+    // A schema that is not known yet: the service stops with the reason, and what is known goes on until then.
+    send(
+        &flow.connection,
+        &[flow.event(1, framed(STRANGERS, FOREIGN_DATUM)), flow.event(0, framed(EVENTS, &datum(2)))],
+    );
+    decided(3);
+    let error = flow.score.join().unwrap().unwrap_err();
+    assert!(matches!(error, ScoreError::Registry(RegistryError::Unavailable { .. })), "{error}");
+    assert!(error.to_string().contains("registry.url"), "{error}");
+    assert!(read_all(&flow.connection, &flow.topics.dlq).is_empty());
+    assert_eq!(read_all(&flow.connection, &flow.topics.decisions).len(), 3);
+    flow.shutdown.request(Asker::Program);
+    flow.learn.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_stop_while_the_registry_is_awaited_is_clean() {
+    let flow = Running::start(60_000);
+    let datum = codec::encode_event(&event(0, "kill"), Encoding::Avro).unwrap().split_off(10);
+    send(&flow.connection, &[flow.event(0, framed(EVENTS, &datum))]);
+    read_until(&flow.connection, &flow.topics.decisions, "a decision", |records| !records.is_empty());
+    flow.server.answer(|_| Reply::Silence(Duration::from_secs(5)));
+    let before = flow.server.requests().len();
+    send(
+        &flow.connection,
+        &[flow.event(0, framed(98, b"?")), raw(&flow.topics.labels, "x", framed(99, b"?"))],
+    );
+    while flow.server.requests().len() < before + 2 {
+        thread::yield_now();
+    }
+    flow.shutdown.request(Asker::Program);
+    flow.score.join().unwrap().unwrap();
+    flow.learn.join().unwrap().unwrap();
+    assert!(read_all(&flow.connection, &flow.topics.dlq).is_empty());
+}

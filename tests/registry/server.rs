@@ -1,0 +1,122 @@
+//! A registry that does what a test tells it, right or wrong.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+/// What is answered.
+#[derive(Clone)]
+pub enum Reply {
+    Status(u16, String),
+    /// These bytes instead of HTTP.
+    Raw(Vec<u8>),
+    /// Nothing for this long.
+    Silence(Duration),
+    /// A body without end.
+    Endless,
+}
+
+/// A request: method and path, its body, its Authorization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub line: String,
+    pub body: String,
+    pub authorization: Option<String>,
+}
+
+type Answer = dyn Fn(&Request) -> Reply + Send + Sync;
+
+/// The server; it answers until it is dropped.
+pub struct Server {
+    pub url: String,
+    requests: Arc<Mutex<Vec<Request>>>,
+    answer: Arc<Mutex<Option<Arc<Answer>>>>,
+}
+
+impl Server {
+    pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::<Mutex<Vec<_>>>::default();
+        let answer: Arc<Mutex<Option<Arc<Answer>>>> = Arc::new(Mutex::new(Some(Arc::new(answer))));
+        let (seen, answers) = (Arc::clone(&requests), Arc::clone(&answer));
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                let answer = answers.lock().unwrap().clone();
+                let Some(answer) = answer else { continue };
+                let seen = Arc::clone(&seen);
+                thread::spawn(move || serve(connection.unwrap(), &*answer, &seen));
+            }
+        });
+        Self { url, requests, answer }
+    }
+
+    /// Answers this from now on.
+    pub fn answer(&self, answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+        *self.answer.lock().unwrap() = Some(Arc::new(answer));
+    }
+
+    /// Closes every connection without a word from now on.
+    pub fn die(&self) {
+        *self.answer.lock().unwrap() = None;
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn serve(mut connection: TcpStream, answer: &Answer, seen: &Mutex<Vec<Request>>) -> Option<()> {
+    let mut reader = BufReader::new(connection.try_clone().ok()?);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let (mut length, mut authorization) = (0, None);
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        let Some((name, value)) = header.trim().split_once(": ") else { break };
+        match name.to_lowercase().as_str() {
+            "content-length" => length = value.parse().ok()?,
+            "authorization" => authorization = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let line = line.trim().trim_end_matches(" HTTP/1.1").to_owned();
+    let request = Request { line, body: String::from_utf8(body).ok()?, authorization };
+    seen.lock().unwrap().push(request.clone());
+    match answer(&request) {
+        Reply::Raw(bytes) => connection.write_all(&bytes).ok(),
+        Reply::Status(status, body) => {
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            connection.write_all(head.as_bytes()).ok()
+        }
+        Reply::Silence(time) => {
+            thread::sleep(time);
+            None
+        }
+        Reply::Endless => {
+            connection.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").ok()?;
+            while connection.write_all(&[b'x'; 65_536]).is_ok() {}
+            None
+        }
+    }
+}
+
+/// A schema as a registry gives it.
+pub fn schema(text: &str) -> Reply {
+    Reply::Status(200, json!({ "schema": text }).to_string())
+}
+
+/// Confluent's "no such schema".
+pub fn unknown() -> Reply {
+    Reply::Status(404, r#"{"error_code":40403,"message":"Schema not found"}"#.into())
+}

@@ -7,7 +7,7 @@ use stateright::{Model, Property};
 
 use crate::Safeguard;
 use crate::kafka::{self, Kafka, Refused, Request, What, Who};
-use crate::world::{DECISIONS, Entry, Joined, LABELS, Set, join, undisturbed};
+use crate::world::{DECISIONS, Entry, Joined, LABELS, Read, Set, join, undisturbed};
 
 /// The transactional id that both share: the one elected fences the other.
 const ID: usize = 0;
@@ -48,7 +48,7 @@ pub enum Fate {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
-    Down,
+    /// Not elected, dead, or started again.
     Standby,
     /// Has taken the transactional id over.
     Opening,
@@ -78,6 +78,8 @@ pub struct Learner {
     /// Next decision and label to read.
     decision: usize,
     label: usize,
+    /// Has not looked up yet what the ledger, as restored, says that waits.
+    searches: bool,
     sled: Sled,
     /// The sled before its last transaction.
     older: Sled,
@@ -98,7 +100,6 @@ pub struct State {
 pub enum Action {
     /// score commits the next decision.
     Decide,
-    Start(Who),
     /// The election's partition goes to this learner; a fault where the other is alive and has it.
     Elect(Who),
     /// It learns that the other is elected.
@@ -125,7 +126,7 @@ pub enum Action {
 impl Learner {
     fn new() -> Self {
         Self {
-            phase: Phase::Down,
+            phase: Phase::Standby,
             epoch: None,
             elected: false,
             proof: None,
@@ -133,19 +134,20 @@ impl Learner {
             next: 0,
             decision: 0,
             label: 0,
+            searches: false,
             sled: Sled::default(),
             older: Sled::default(),
         }
     }
 
     fn is_active(&self) -> bool {
-        !matches!(self.phase, Phase::Down | Phase::Standby)
+        self.phase != Phase::Standby
     }
 
-    /// Forgets all but the process itself (`Standby`) or that too, and what is on disk.
-    fn leave(&mut self, phase: Phase) {
-        let (sled, older, elected) = (self.sled, self.older, self.elected && phase == Phase::Standby);
-        *self = Self { phase, elected, sled, older, ..Self::new() };
+    /// Forgets all but what is on disk, and whether it is elected.
+    fn leave(&mut self) {
+        let (sled, older, elected) = (self.sled, self.older, self.elected);
+        *self = Self { elected, sled, older, ..Self::new() };
     }
 
     /// What counts records of the ledger.
@@ -181,12 +183,17 @@ impl State {
         self.kafka.normalise(epochs, proofs);
     }
 
-    fn leave(&mut self, who: Who, phase: Phase) {
+    /// Begins again from what is committed.
+    fn leave(&mut self, who: Who) {
         self.kafka.forget(who);
-        self.learners[who].leave(phase);
-        if phase == Phase::Down && self.elected == Some(who) {
-            self.elected = None;
-        }
+        self.learners[who].leave();
+    }
+
+    /// The process ends: fenced, or killed. Whether and when it is started again, it stands by.
+    fn die(&mut self, who: Who) {
+        self.leave(who);
+        self.learners[who].elected = false;
+        self.elected = self.elected.filter(|elected| *elected != who);
     }
 
     /// The ledger as committed in front of an offset.
@@ -212,7 +219,7 @@ impl State {
         learner.next = learner.next.max(end);
     }
 
-    fn restore(&mut self, who: Who, fate: Fate) {
+    fn restore(&mut self, who: Who, fate: Fate, search: bool) {
         let learner = &mut self.learners[who];
         match fate {
             Fate::Sound => {}
@@ -233,6 +240,7 @@ impl State {
         let learner = &mut self.learners[who];
         learner.keep(Sled { ledger: learner.book, next: learner.next, ..learner.sled });
         learner.decision = learner.sled.position;
+        learner.searches = search;
         learner.phase = Phase::Restored;
     }
 
@@ -240,8 +248,9 @@ impl State {
     fn unit(&mut self, who: Who, decision: usize, label: usize, drain: bool) {
         let learner = &mut self.learners[who];
         let index = (learner.decision..decision).fold(learner.sled.index, |index, one| index | 1 << one);
-        let Joined { ledger, letters } =
-            join(learner.book, index, learner.decision..decision, learner.label..label);
+        let (decisions, labels) = (learner.decision..decision, learner.label..label);
+        let search = std::mem::take(&mut learner.searches);
+        let Joined { ledger, letters } = join(learner.book, index, Read { decisions, labels, search });
         // The index first, without its position: what came of these decisions is not committed yet.
         learner.keep(Sled { index, ..learner.sled });
         let (moved, end) = (label > learner.label, learner.next);
@@ -252,7 +261,7 @@ impl State {
         if outputs.is_empty() && !moved {
             learner.phase = Phase::ReadingBack { end };
         } else if self.kafka.begin(ID, epoch).is_err() {
-            self.leave(who, Phase::Standby);
+            self.die(who);
         } else if outputs.is_empty() {
             learner.phase = Phase::Offsets { next: label, end };
         } else {
@@ -276,7 +285,6 @@ impl Learning {
                 actions.push(Action::Supersede(who));
             }
             match learner.phase {
-                Phase::Down => actions.push(Action::Start(who)),
                 Phase::Standby if state.elected.is_none() => actions.push(Action::Elect(who)),
                 Phase::Standby if learner.elected => actions.push(Action::Activate(who)),
                 Phase::Opening => actions.push(Action::Restore(who, Fate::Sound)),
@@ -284,7 +292,8 @@ impl Learning {
                 Phase::Learning => {
                     for decision in [learner.decision, state.decided] {
                         for label in learner.label..=LABELS.len() {
-                            let moves = (decision, label) != (learner.decision, learner.label);
+                            let moves =
+                                learner.searches || (decision, label) != (learner.decision, learner.label);
                             let action = Action::Unit(who, decision, label);
                             if moves && !actions.contains(&action) {
                                 actions.push(action);
@@ -307,8 +316,7 @@ impl Learning {
         let kafka = &state.kafka;
         for (who, learner) in state.learners.iter().enumerate() {
             match learner.phase {
-                Phase::Down => continue,
-                Phase::Standby if state.elected == Some(1 - who) => actions.push(Action::Elect(who)),
+                Phase::Standby if state.elected == Some(1 - who) && !learner.elected => actions.push(Action::Elect(who)),
                 Phase::Opening => {
                     actions.extend([Fate::Deleted, Fate::Stale, Fate::Ahead].map(|fate| Action::Restore(who, fate)));
                 }
@@ -319,7 +327,7 @@ impl Learning {
                 actions.push(Action::GiveUp(who));
             }
         }
-        if kafka.group.owner.is_some() {
+        if state.learners.iter().any(|learner| learner.proof == Some(kafka.group.generation)) {
             actions.push(Action::Evict);
         }
         if kafka.ids[ID].open {
@@ -338,10 +346,12 @@ impl Learning {
                 state.kafka.wire.push(Request { by: Some(who), id: ID, epoch, what: What::Commit });
             }
             Err(refused) => {
-                if refused != Refused::Fenced {
-                    _ = state.kafka.abort(ID, epoch);
+                let aborted = state.kafka.abort(ID, epoch).is_ok();
+                if aborted && refused != Refused::Fenced {
+                    state.leave(who);
+                } else {
+                    state.die(who);
                 }
-                state.leave(who, Phase::Standby);
             }
         }
     }
@@ -363,14 +373,15 @@ impl Learning {
                 }
             }
             (Ok(()), Phase::Committing { end }) => learner.phase = Phase::ReadingBack { end },
-            _ => state.leave(who, Phase::Standby),
+            (Err(Refused::Fenced), _) => state.die(who),
+            _ => state.leave(who),
         }
     }
 
     /// Nobody knows what came of the unit: begin again from what is committed.
     fn give_up(&self, state: &mut State, who: Who) {
         let epoch = state.learners[who].epoch;
-        state.leave(who, Phase::Standby);
+        state.leave(who);
         if self.without == Some(Safeguard::NewProducer)
             && let Some(epoch) = epoch
             && state.kafka.abort(ID, epoch).is_ok()
@@ -409,22 +420,23 @@ impl Model for Learning {
         let mut state = last.clone();
         match action {
             Action::Decide => state.decided += 1,
-            Action::Start(who) => state.learners[who].phase = Phase::Standby,
             Action::Elect(who) => {
                 state.elected = Some(who);
                 state.learners[who].elected = true;
             }
             Action::Supersede(who) => {
-                state.leave(who, Phase::Standby);
+                state.leave(who);
                 state.learners[who].elected = false;
             }
             Action::Activate(who) => {
                 state.learners[who].epoch = Some(state.kafka.initialise(ID));
                 state.learners[who].phase = Phase::Opening;
             }
-            Action::Restore(who, fate) => state.restore(who, fate),
+            Action::Restore(who, fate) => state.restore(who, fate, self.without != Some(Safeguard::Search)),
             Action::Subscribe(who) => {
                 state.learners[who].label = state.kafka.join(who);
+                // The other is thrown out, if it is there.
+                state.kafka.group.owner = None;
                 state.learners[who].proof = Some(state.kafka.group.generation);
                 state.learners[who].phase = Phase::Learning;
             }
@@ -441,8 +453,15 @@ impl Model for Learning {
                 }
             }
             Action::ReadBack(who) => {
+                let Phase::ReadingBack { end } = last.learners[who].phase else { return None };
                 state.read_back(who);
                 let learner = &mut state.learners[who];
+                if learner.next > end {
+                    // Another learner writes: nothing of this unit may be kept.
+                    state.leave(who);
+                    state.normalise();
+                    return Some(state);
+                }
                 let (ledger, next, position) = (learner.book, learner.next, learner.decision);
                 learner.keep(Sled { ledger, next, position, ..learner.sled });
                 learner.phase = Phase::Learning;
@@ -454,10 +473,10 @@ impl Model for Learning {
                         state.kafka.abort(ID, learner.epoch?).ok()?;
                         state.weights = (learner.book, learner.next);
                     }
-                    Err(_) => state.leave(who, Phase::Standby),
+                    Err(_) => state.die(who),
                 }
             }
-            Action::Crash(who) => state.leave(who, Phase::Down),
+            Action::Crash(who) => state.die(who),
             Action::Evict => state.kafka.evict(),
             Action::TimeOut => state.kafka.time_out(ID),
             Action::GiveUp(who) => {
@@ -496,7 +515,7 @@ impl Model for Learning {
                 !model.is_at_rest(state)
                     || (state.kafka.group.committed == LABELS.len()
                         && [ledger, state.weights.0].iter().all(|set| set.state_hash() == ideal.state_hash())
-                        && ["a", "b"].iter().all(|event| ledger.target(event) == ideal.target(event))
+                        && ledger.target() == ideal.target()
                         && !ledger.has_waiting())
             }),
             Property::always("4: a sled is never ahead of the ledger", |_, state: &State| {

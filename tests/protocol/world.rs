@@ -13,21 +13,21 @@ use aegis::core::predictor::StateHash;
 
 const POLICY: &str = "house";
 const TENANT: &str = "acme";
+const EVENT: &str = "a";
 
-/// The decisions as score commits them: event, round time, the expert's vote. One event came twice, the
-/// second time with the lower key, which gives the round its votes.
-pub const DECISIONS: [(&str, i64, f64); 3] = [("a", 20, 0.9), ("a", 10, 0.2), ("b", 30, 0.7)];
+/// The decisions as score commits them: round time and the expert's vote. The event came twice, the second
+/// time with the lower key, which gives the round its votes.
+pub const DECISIONS: [(i64, f64); 2] = [(20, 0.9), (10, 0.2)];
 
-/// A label: its id, its event, what was found, and the label that it corrects.
-type Sent = (&'static str, &'static str, Finding, Option<&'static str>);
+/// A label: its id, what was found, and the label that it corrects.
+type Sent = (&'static str, Finding, Option<&'static str>);
 
-/// The labels by offset; none: one that cannot be read. The third is the first, sent twice; the fourth
+/// The labels by offset; none: one that cannot be read. The second is the first, sent twice; the third
 /// corrects it. Any of them may be read before its event's decision.
-pub const LABELS: [Option<Sent>; 5] = [
-    Some(("1", "a", Finding::Unsafe, None)),
-    Some(("2", "b", Finding::Unsafe, None)),
-    Some(("1", "a", Finding::Unsafe, None)),
-    Some(("3", "a", Finding::Safe, Some("1"))),
+pub const LABELS: [Option<Sent>; 4] = [
+    Some(("1", Finding::Unsafe, None)),
+    Some(("1", Finding::Unsafe, None)),
+    Some(("3", Finding::Safe, Some("1"))),
     None,
 ];
 
@@ -103,12 +103,12 @@ impl Set {
         KNOWN.with_borrow_mut(|known| *known.entry(self.0).or_insert_with(fold))
     }
 
-    /// What the ledger teaches about an event.
-    pub fn target(self, event: &str) -> Option<f64> {
+    /// What the ledger teaches about the event.
+    pub fn target(self) -> Option<f64> {
         let records = Entry::all().filter(|entry| self.has(*entry)).filter_map(Entry::record);
         let labels: Vec<Label> = records
             .filter_map(|record| match record {
-                Record::Filed(filed) if filed.label.event == event => Some(filed.label),
+                Record::Filed(filed) => Some(filed.label),
                 _ => None,
             })
             .collect();
@@ -126,9 +126,9 @@ impl Set {
 /// What the ledger holds where nothing ever went wrong, in its plainest form: every label accepted, the
 /// rounds with the votes of their lowest decisions.
 pub fn undisturbed() -> Set {
-    let filed = [0, 1, 3].map(|label| Entry::Filed { label, waiting: false });
+    let filed = [0, 2].map(|label| Entry::Filed { label, waiting: false });
     let mut set = Set::default();
-    [Entry::Judged(1), Entry::Judged(2)].into_iter().chain(filed).for_each(|entry| set.insert(entry));
+    [Entry::Judged(1)].into_iter().chain(filed).for_each(|entry| set.insert(entry));
     set
 }
 
@@ -139,31 +139,39 @@ pub struct Joined {
     pub letters: Vec<usize>,
 }
 
-type Asked = (u16, u8, Range<usize>, Range<usize>);
+/// What a unit has read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Read {
+    pub decisions: Range<usize>,
+    pub labels: Range<usize>,
+    /// Whether rounds that wait for their decisions are looked up too.
+    pub search: bool,
+}
 
 /// Joins what was read to the ledger as `src/learn/join.rs` does: the decisions of rounds that it knows are
 /// compared; a label looks its decision up in the `index`, a bit for each decision, and waits without one.
-pub fn join(ledger: Set, index: u8, decisions: Range<usize>, labels: Range<usize>) -> Joined {
-    thread_local!(static KNOWN: RefCell<HashMap<Asked, Joined>> = RefCell::default());
-    let asked = (ledger.0, index, decisions.clone(), labels.clone());
+pub fn join(ledger: Set, index: u8, read: Read) -> Joined {
+    thread_local!(static KNOWN: RefCell<HashMap<(u16, u8, Read), Joined>> = RefCell::default());
+    let asked = (ledger.0, index, read.clone());
     let make = || {
-        let mut join = Join { book: ledger.book(), joined: vec![] };
+        let Read { decisions, labels, search } = read;
+        let mut join = Join { book: ledger.book(), index, joined: vec![] };
+        if search && join.book.row(&round()).is_some() {
+            join.locate();
+        }
         for decision in decisions {
-            if join.book.row(&round(DECISIONS[decision].0)).is_some() {
+            if join.book.row(&round()).is_some() {
                 join.judge(decision);
             }
         }
         let mut letters = Vec::new();
         for label in labels {
-            let Some((_, event, ..)) = LABELS[label] else {
+            if LABELS[label].is_none() {
                 letters.push(label);
                 continue;
-            };
-            if !join.is_judged(event) {
-                let known = |decision: &usize| index & 1 << decision != 0 && DECISIONS[*decision].0 == event;
-                (0..DECISIONS.len()).filter(known).for_each(|decision| join.judge(decision));
             }
-            let waiting = !join.is_judged(event);
+            join.locate();
+            let waiting = !join.is_judged();
             join.put(Entry::Filed { label, waiting });
         }
         Joined { ledger: join.joined.into_iter().map(|(_, entry)| entry).collect(), letters }
@@ -173,15 +181,25 @@ pub fn join(ledger: Set, index: u8, decisions: Range<usize>, labels: Range<usize
 
 struct Join {
     book: Book,
+    index: u8,
     /// Each key once.
     joined: Vec<(Key, Entry)>,
 }
 
 impl Join {
-    fn is_judged(&self, event: &str) -> bool {
-        let key = Key::Judged(round(event));
+    fn is_judged(&self) -> bool {
+        let key = Key::Judged(round());
         self.joined.iter().any(|(other, _)| *other == key)
-            || self.book.row(&round(event)).is_some_and(|(rounds, row)| rounds.is_judged(row))
+            || self.book.row(&round()).is_some_and(|(rounds, row)| rounds.is_judged(row))
+    }
+
+    /// Looks the round up if its votes are not known.
+    fn locate(&mut self) {
+        if !self.is_judged() {
+            let index = self.index;
+            let known = |decision: &usize| index & 1 << decision != 0;
+            (0..DECISIONS.len()).filter(known).for_each(|decision| self.judge(decision));
+        }
     }
 
     /// Gives a round its votes, if these are the ones to keep, and its waiting labels their standing.
@@ -189,7 +207,7 @@ impl Join {
         if !self.put(Entry::Judged(decision)) {
             return;
         }
-        let Some((rounds, row)) = self.book.row(&round(DECISIONS[decision].0)) else { return };
+        let Some((rounds, row)) = self.book.row(&round()) else { return };
         for filed in rounds.labels(row).into_iter().filter(|filed| filed.standing == Standing::Waiting) {
             self.put(Entry::Filed { label: (filed.received - 100) as usize, waiting: false });
         }
@@ -205,7 +223,9 @@ impl Join {
         };
         let above = match (&record, other.record()) {
             (Record::Judged(new), Some(Record::Judged(old))) => new.key() < old.key(),
-            (Record::Filed(new), Some(Record::Filed(old))) => new.label.newer(&old.label).is_ge(),
+            (Record::Filed(new), Some(Record::Filed(old))) => {
+                new.label.newer(&old.label).then(old.received.cmp(&new.received)).is_ge()
+            }
             _ => false,
         };
         if above {
@@ -215,14 +235,14 @@ impl Join {
     }
 }
 
-fn round(event: &str) -> RoundId {
-    RoundId { tenant: TENANT.into(), policy: POLICY.into(), event: event.into() }
+fn round() -> RoundId {
+    RoundId { tenant: TENANT.into(), policy: POLICY.into(), event: EVENT.into() }
 }
 
 fn judged(decision: usize) -> Judged {
-    let (event, round_time, score) = DECISIONS[decision];
+    let (round_time, score) = DECISIONS[decision];
     Judged {
-        id: round(event),
+        id: round(),
         subject: None,
         round_time,
         decision: DecisionRef { partition: 0, offset: decision as i64 },
@@ -232,12 +252,12 @@ fn judged(decision: usize) -> Judged {
 }
 
 fn sent(label: usize) -> Option<Label> {
-    let (id, event, finding, corrects) = LABELS[label]?;
+    let (id, finding, corrects) = LABELS[label]?;
     Some(Label {
         id: id.into(),
         tenant: TENANT.into(),
         policy: POLICY.into(),
-        event: event.into(),
+        event: EVENT.into(),
         annotator: None,
         verdict: Some(finding),
         severity: None,

@@ -40,8 +40,8 @@ pub struct Sled {
 pub enum Fate {
     Sound,
     Deleted,
-    /// It lost its last transaction.
-    Stale,
+    /// It lost its last transactions: so much of the ledger and of the decisions is left.
+    Stale { next: usize, position: usize },
     /// It reflects more than the ledger holds.
     Ahead,
 }
@@ -56,9 +56,9 @@ pub enum Phase {
     Restored,
     /// Between units.
     Learning,
-    /// The records are sent; waits until all are acknowledged. `end` is where the ledger goes on then.
-    Draining { next: usize },
-    Offsets { next: usize, end: usize },
+    /// The records are sent; waits until all are acknowledged.
+    Draining { next: Option<usize> },
+    /// Waits for the answer to its commit. `end`: where the ledger goes on behind the unit.
     Committing { end: usize },
     /// Reads the ledger back up to `end`, and keeps it.
     ReadingBack { end: usize },
@@ -81,8 +81,6 @@ pub struct Learner {
     /// Has not looked up yet what the ledger, as restored, says that waits.
     searches: bool,
     sled: Sled,
-    /// The sled before its last transaction.
-    older: Sled,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -110,7 +108,6 @@ pub enum Action {
     Subscribe(Who),
     /// Reads decisions up to here and labels up to here, joins them and sends what comes of it.
     Unit(Who, usize, usize),
-    SendOffsets(Who),
     Arrive(usize),
     ReadBack(Who),
     Publish(Who),
@@ -136,7 +133,6 @@ impl Learner {
             label: 0,
             searches: false,
             sled: Sled::default(),
-            older: Sled::default(),
         }
     }
 
@@ -146,23 +142,17 @@ impl Learner {
 
     /// Forgets all but what is on disk, and whether it is elected.
     fn leave(&mut self) {
-        let (sled, older, elected) = (self.sled, self.older, self.elected);
-        *self = Self { elected, sled, older, ..Self::new() };
+        let (sled, elected) = (self.sled, self.elected);
+        *self = Self { elected, sled, ..Self::new() };
     }
 
     /// What counts records of the ledger.
     fn offsets(&mut self) -> impl Iterator<Item = &mut usize> {
         let end = match &mut self.phase {
-            Phase::Offsets { end, .. } | Phase::Committing { end } | Phase::ReadingBack { end } => Some(end),
+            Phase::Committing { end } | Phase::ReadingBack { end } => Some(end),
             _ => None,
         };
-        [&mut self.next, &mut self.sled.next, &mut self.older.next].into_iter().chain(end)
-    }
-
-    fn keep(&mut self, sled: Sled) {
-        if sled != self.sled {
-            self.older = std::mem::replace(&mut self.sled, sled);
-        }
+        [&mut self.next, &mut self.sled.next].into_iter().chain(end)
     }
 }
 
@@ -219,57 +209,60 @@ impl State {
         learner.next = learner.next.max(end);
     }
 
+    /// What this sled may have been before: sound in itself, all decisions passed have had their effect.
+    fn stale(&self, sled: &Sled) -> impl Iterator<Item = Fate> {
+        let passed = |next, position| {
+            let read = Read { decisions: 0..position, labels: 0..0, search: false };
+            join(self.ledger(next), 0, read).ledger.is_empty()
+        };
+        let all = (0..sled.next).flat_map(|next| (0..=sled.position).map(move |position| (next, position)));
+        all.filter(move |(next, position)| passed(*next, *position))
+            .map(|(next, position)| Fate::Stale { next, position })
+    }
+
+    /// Writes to sled what is sent and not committed.
+    fn keep_early(&mut self, who: Who, end: usize) {
+        let learner = &mut self.learners[who];
+        for entry in &self.kafka.log {
+            if let kafka::Entry::Open(_, Output::Ledger(record)) = entry {
+                learner.sled.ledger.insert(*record);
+            }
+        }
+        (learner.sled.next, learner.sled.position) = (end, learner.decision);
+    }
+
     fn restore(&mut self, who: Who, fate: Fate, search: bool) {
+        let before = match fate {
+            Fate::Stale { next, .. } => self.ledger(next),
+            _ => Set::default(),
+        };
         let learner = &mut self.learners[who];
         match fate {
             Fate::Sound => {}
             Fate::Deleted => learner.sled = Sled::default(),
-            Fate::Stale => learner.sled = learner.older,
+            Fate::Stale { next, position } => {
+                learner.sled = Sled { ledger: before, next, index: (1 << position) - 1, position };
+            }
             Fate::Ahead => {
                 Entry::all().for_each(|entry| learner.sled.ledger.insert(entry));
                 learner.sled.next = self.kafka.log.len() + 1;
             }
         }
-        learner.older = learner.sled;
         // The topic is shorter than what sled reflects: rebuild.
         if learner.sled.next > self.kafka.log.len() {
-            (learner.sled, learner.older) = Default::default();
+            learner.sled = Sled::default();
         }
         (learner.book, learner.next) = (learner.sled.ledger, learner.sled.next);
         self.read_back(who);
         let learner = &mut self.learners[who];
-        learner.keep(Sled { ledger: learner.book, next: learner.next, ..learner.sled });
-        learner.decision = learner.sled.position;
-        learner.searches = search;
-        learner.phase = Phase::Restored;
-    }
-
-    /// One round of the loop up to the sending of its records.
-    fn unit(&mut self, who: Who, decision: usize, label: usize, drain: bool) {
-        let learner = &mut self.learners[who];
-        let index = (learner.decision..decision).fold(learner.sled.index, |index, one| index | 1 << one);
-        let (decisions, labels) = (learner.decision..decision, learner.label..label);
-        let search = std::mem::take(&mut learner.searches);
-        let Joined { ledger, letters } = join(learner.book, index, Read { decisions, labels, search });
-        // The index first, without its position: what came of these decisions is not committed yet.
-        learner.keep(Sled { index, ..learner.sled });
-        let (moved, end) = (label > learner.label, learner.next);
-        (learner.decision, learner.label) = (decision, label);
-        let ledger = ledger.into_iter().map(Output::Ledger);
-        let outputs: Vec<_> = ledger.chain(letters.into_iter().map(Output::DeadLetter)).collect();
-        let Some(epoch) = learner.epoch else { return };
-        if outputs.is_empty() && !moved {
-            learner.phase = Phase::ReadingBack { end };
-        } else if self.kafka.begin(ID, epoch).is_err() {
-            self.die(who);
-        } else if outputs.is_empty() {
-            learner.phase = Phase::Offsets { next: label, end };
-        } else {
-            let by = drain.then_some(who);
-            learner.phase =
-                if drain { Phase::Draining { next: label } } else { Phase::Offsets { next: label, end } };
-            self.kafka.wire.push(Request { by, id: ID, epoch, what: What::Records(outputs) });
+        // With decisions passed, the records that another has written must be looked up before they are
+        // kept: a crash between must not make them look old.
+        if !search || learner.sled.position == 0 {
+            learner.sled = Sled { ledger: learner.book, next: learner.next, ..learner.sled };
         }
+        learner.searches = learner.next > learner.sled.next;
+        learner.decision = learner.sled.position;
+        learner.phase = Phase::Restored;
     }
 }
 
@@ -290,13 +283,11 @@ impl Learning {
                 Phase::Opening => actions.push(Action::Restore(who, Fate::Sound)),
                 Phase::Restored if kafka.is_stable() => actions.push(Action::Subscribe(who)),
                 Phase::Learning => {
-                    for decision in [learner.decision, state.decided] {
+                    for decision in learner.decision..=state.decided {
                         for label in learner.label..=LABELS.len() {
-                            let moves =
-                                learner.searches || (decision, label) != (learner.decision, learner.label);
-                            let action = Action::Unit(who, decision, label);
-                            if moves && !actions.contains(&action) {
-                                actions.push(action);
+                            let moves = (decision, label) != (learner.decision, learner.label);
+                            if moves || learner.searches || learner.next < kafka.last_stable() {
+                                actions.push(Action::Unit(who, decision, label));
                             }
                         }
                     }
@@ -304,7 +295,6 @@ impl Learning {
                         actions.push(Action::Publish(who));
                     }
                 }
-                Phase::Offsets { .. } => actions.push(Action::SendOffsets(who)),
                 Phase::ReadingBack { end } if kafka.last_stable() >= end => actions.push(Action::ReadBack(who)),
                 _ => {}
             }
@@ -318,7 +308,8 @@ impl Learning {
             match learner.phase {
                 Phase::Standby if state.elected == Some(1 - who) && !learner.elected => actions.push(Action::Elect(who)),
                 Phase::Opening => {
-                    actions.extend([Fate::Deleted, Fate::Stale, Fate::Ahead].map(|fate| Action::Restore(who, fate)));
+                    actions.extend([Fate::Deleted, Fate::Ahead].map(|fate| Action::Restore(who, fate)));
+                    actions.extend(state.stale(&learner.sled).map(|fate| Action::Restore(who, fate)));
                 }
                 _ => {}
             }
@@ -337,42 +328,63 @@ impl Learning {
         actions.extend((0..kafka.wire.len()).filter(waited).map(Action::LoseAnswer));
     }
 
-    fn send_offsets(&self, state: &mut State, who: Who, next: usize, end: usize) {
+    /// One round of the loop up to the sending of its records.
+    fn unit(&self, state: &mut State, who: Who, decision: usize, label: usize) {
         let learner = &mut state.learners[who];
-        let Some(epoch) = learner.epoch else { return };
-        match state.kafka.offsets(ID, epoch, next, learner.proof) {
+        let index = learner.sled.index | ((1 << decision) - 1);
+        let read = Read {
+            decisions: learner.decision..decision,
+            labels: learner.label..label,
+            search: std::mem::take(&mut learner.searches),
+        };
+        let Joined { ledger, letters } = join(learner.book, index, read);
+        // The index first, without its position: what came of these decisions is not committed yet.
+        learner.sled.index = index;
+        let next = (label > learner.label).then_some(label);
+        let (end, Some(epoch)) = (learner.next, learner.epoch) else { return };
+        (learner.decision, learner.label) = (decision, label);
+        let letters = letters.into_iter().map(Output::DeadLetter);
+        let outputs: Vec<_> = ledger.into_iter().map(Output::Ledger).chain(letters).collect();
+        if outputs.is_empty() && next.is_none() {
+            learner.phase = Phase::ReadingBack { end };
+        } else if state.kafka.begin(ID, epoch).is_err() {
+            state.die(who);
+        } else if outputs.is_empty() {
+            Self::commit(state, who, next, end);
+        } else {
+            let drain = self.without != Some(Safeguard::Drain);
+            let by = drain.then_some(who);
+            state.kafka.wire.push(Request { by, id: ID, epoch, what: What::Records(outputs) });
+            state.learners[who].phase = Phase::Draining { next };
+            if !drain {
+                Self::commit(state, who, next, end);
+            }
+        }
+    }
+
+    /// Sends the consumed offset, if there is one, with the proof of membership, and asks for the commit.
+    fn commit(state: &mut State, who: Who, next: Option<usize>, end: usize) {
+        let Learner { epoch: Some(epoch), proof, .. } = state.learners[who] else { return };
+        match next.map_or(Ok(()), |next| state.kafka.offsets(ID, epoch, next, proof)) {
             Ok(()) => {
-                learner.phase = Phase::Committing { end };
+                state.learners[who].phase = Phase::Committing { end };
                 state.kafka.wire.push(Request { by: Some(who), id: ID, epoch, what: What::Commit });
             }
-            Err(refused) => {
-                let aborted = state.kafka.abort(ID, epoch).is_ok();
-                if aborted && refused != Refused::Fenced {
-                    state.leave(who);
-                } else {
-                    state.die(who);
-                }
-            }
+            Err(Refused::Stale) if state.kafka.abort(ID, epoch).is_ok() => state.leave(who),
+            Err(_) => state.die(who),
         }
     }
 
     fn answered(&self, state: &mut State, who: Who, answer: Result<(), Refused>) {
         let end = state.kafka.log.len();
-        let learner = &mut state.learners[who];
-        match (answer, learner.phase) {
+        match (answer, state.learners[who].phase) {
             (Ok(()), Phase::Draining { next }) => {
-                learner.phase = Phase::Offsets { next, end };
                 if self.without == Some(Safeguard::SledAfterCommit) {
-                    let mut sled = Sled { next: end, position: learner.decision, ..learner.sled };
-                    for entry in &state.kafka.log {
-                        if let kafka::Entry::Open(_, Output::Ledger(record)) = entry {
-                            sled.ledger.insert(*record);
-                        }
-                    }
-                    learner.keep(sled);
+                    state.keep_early(who, end);
                 }
+                Self::commit(state, who, next, end);
             }
-            (Ok(()), Phase::Committing { end }) => learner.phase = Phase::ReadingBack { end },
+            (Ok(()), Phase::Committing { end }) => state.learners[who].phase = Phase::ReadingBack { end },
             (Err(Refused::Fenced), _) => state.die(who),
             _ => state.leave(who),
         }
@@ -441,11 +453,7 @@ impl Model for Learning {
                 state.learners[who].phase = Phase::Learning;
             }
             Action::Unit(who, decision, label) => {
-                state.unit(who, decision, label, self.without != Some(Safeguard::Drain));
-            }
-            Action::SendOffsets(who) => {
-                let Phase::Offsets { next, end } = last.learners[who].phase else { return None };
-                self.send_offsets(&mut state, who, next, end);
+                self.unit(&mut state, who, decision, label);
             }
             Action::Arrive(which) => {
                 if let (Some(who), answer) = state.kafka.arrive(which) {
@@ -463,7 +471,7 @@ impl Model for Learning {
                     return Some(state);
                 }
                 let (ledger, next, position) = (learner.book, learner.next, learner.decision);
-                learner.keep(Sled { ledger, next, position, ..learner.sled });
+                learner.sled = Sled { ledger, next, position, ..learner.sled };
                 learner.phase = Phase::Learning;
             }
             Action::Publish(who) => {

@@ -144,7 +144,7 @@ pub struct Joined {
 pub struct Read {
     pub decisions: Range<usize>,
     pub labels: Range<usize>,
-    /// Whether rounds that wait for their decisions are looked up too.
+    /// Whether the rounds of records that another learner wrote are looked up too.
     pub search: bool,
 }
 
@@ -157,7 +157,7 @@ pub fn join(ledger: Set, index: u8, read: Read) -> Joined {
         let Read { decisions, labels, search } = read;
         let mut join = Join { book: ledger.book(), index, joined: vec![] };
         if search && join.book.row(&round()).is_some() {
-            join.locate();
+            join.compare();
         }
         for decision in decisions {
             if join.book.row(&round()).is_some() {
@@ -170,7 +170,9 @@ pub fn join(ledger: Set, index: u8, read: Read) -> Joined {
                 letters.push(label);
                 continue;
             }
-            join.locate();
+            if !join.is_judged() {
+                join.compare();
+            }
             let waiting = !join.is_judged();
             join.put(Entry::Filed { label, waiting });
         }
@@ -193,13 +195,11 @@ impl Join {
             || self.book.row(&round()).is_some_and(|(rounds, row)| rounds.is_judged(row))
     }
 
-    /// Looks the round up if its votes are not known.
-    fn locate(&mut self) {
-        if !self.is_judged() {
-            let index = self.index;
-            let known = |decision: &usize| index & 1 << decision != 0;
-            (0..DECISIONS.len()).filter(known).for_each(|decision| self.judge(decision));
-        }
+    /// Looks the round's decisions up in the index: the lowest gives it its votes.
+    fn compare(&mut self) {
+        let index = self.index;
+        let known = |decision: &usize| index & 1 << decision != 0;
+        (0..DECISIONS.len()).filter(known).for_each(|decision| _ = self.judge(decision));
     }
 
     /// Gives a round its votes, if these are the ones to keep, and its waiting labels their standing.

@@ -9,6 +9,13 @@ use crate::Safeguard;
 use crate::kafka::{self, Kafka, Refused, Request, What, Who};
 use crate::world::{DECISIONS, Entry, Joined, LABELS, Read, Set, join, undisturbed};
 
+// The promises, by their numbers in docs/guarantees.md.
+pub const NEVER_TWO: &str = "1: never two outcomes";
+pub const NEVER_NONE: &str = "1: no offset passes a label without its outcome";
+pub const FOLD: &str = "2: the state is the fold of the committed ledger";
+pub const REST: &str = "2, 3: at rest every label has taught what it teaches undisturbed";
+pub const SLED: &str = "4: a sled is never ahead of the ledger";
+
 /// The transactional id that both share: the one elected fences the other.
 const ID: usize = 0;
 
@@ -20,6 +27,8 @@ pub enum Output {
 }
 
 pub struct Learning {
+    /// At most so many faults in one run.
+    pub faults: u8,
     pub without: Option<Safeguard>,
 }
 
@@ -90,6 +99,8 @@ pub struct State {
     decided: usize,
     elected: Option<Who>,
     learners: [Learner; 2],
+    /// Faults still to come.
+    faults: u8,
     /// What was published last: a fold of this set, naming this ledger offset.
     weights: (Set, usize),
 }
@@ -171,6 +182,17 @@ impl State {
             proofs.extend(learner.proof.as_mut());
         }
         self.kafka.normalise(epochs, proofs);
+    }
+
+    fn is_mishap(&self, action: Action) -> bool {
+        use Action::{Activate, Crash, Elect, Evict, GiveUp, LoseAnswer, Restore, TimeOut};
+        match action {
+            Crash(_) | Evict | TimeOut | GiveUp(_) | LoseAnswer(_) => true,
+            Restore(_, fate) => fate != Fate::Sound,
+            Elect(_) => self.elected.is_some(),
+            Activate(who) => self.elected != Some(who),
+            _ => false,
+        }
     }
 
     /// Begins again from what is committed.
@@ -279,7 +301,7 @@ impl Learning {
             }
             match learner.phase {
                 Phase::Standby if state.elected.is_none() => actions.push(Action::Elect(who)),
-                Phase::Standby if learner.elected => actions.push(Action::Activate(who)),
+                Phase::Standby if state.elected == Some(who) => actions.push(Action::Activate(who)),
                 Phase::Opening => actions.push(Action::Restore(who, Fate::Sound)),
                 Phase::Restored if kafka.is_stable() => actions.push(Action::Subscribe(who)),
                 Phase::Learning => {
@@ -306,7 +328,9 @@ impl Learning {
         let kafka = &state.kafka;
         for (who, learner) in state.learners.iter().enumerate() {
             match learner.phase {
-                Phase::Standby if state.elected == Some(1 - who) && !learner.elected => actions.push(Action::Elect(who)),
+                Phase::Standby if state.elected == Some(1 - who) => {
+                    actions.push(if learner.elected { Action::Activate(who) } else { Action::Elect(who) });
+                }
                 Phase::Opening => {
                     actions.extend([Fate::Deleted, Fate::Ahead].map(|fate| Action::Restore(who, fate)));
                     actions.extend(state.stale(&learner.sled).map(|fate| Action::Restore(who, fate)));
@@ -420,16 +444,20 @@ impl Model for Learning {
             elected: None,
             learners: [Learner::new(); 2],
             weights: (Set::default(), 0),
+            faults: self.faults,
         }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         self.steps(state, actions);
-        Self::mishaps(state, actions);
+        if state.faults > 0 {
+            Self::mishaps(state, actions);
+        }
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
+        state.faults -= u8::from(last.is_mishap(action));
         match action {
             Action::Decide => state.decided += 1,
             Action::Elect(who) => {
@@ -502,23 +530,23 @@ impl Model for Learning {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("1: never two outcomes", |_, state: &State| {
+            Property::always(NEVER_TWO, |_, state: &State| {
                 let outputs: Vec<_> = state.kafka.committed().collect();
                 (1..outputs.len()).all(|end| !outputs[..end].contains(&outputs[end]))
             }),
-            Property::always("1: no offset passes a label without its outcome", |_, state: &State| {
+            Property::always(NEVER_NONE, |_, state: &State| {
                 let ledger = state.ledger(usize::MAX);
                 (0..state.kafka.group.committed).all(|label| match LABELS[label] {
                     Some(_) => ledger.has_label(label),
                     None => state.kafka.committed().any(|output| *output == Output::DeadLetter(label)),
                 })
             }),
-            Property::always("2: the state is the fold of the committed ledger", |_, state: &State| {
+            Property::always(FOLD, |_, state: &State| {
                 let mut active = state.learners.iter().filter(|learner| learner.is_active());
                 active.all(|learner| learner.book == state.ledger(learner.next))
                     && state.weights.0.state_hash() == state.ledger(state.weights.1).state_hash()
             }),
-            Property::always("2, 3: at rest every label has taught what it teaches undisturbed", |model, state: &State| {
+            Property::always(REST, |model, state: &State| {
                 let (ledger, ideal) = (state.ledger(usize::MAX), undisturbed());
                 !model.is_at_rest(state)
                     || (state.kafka.group.committed == LABELS.len()
@@ -526,7 +554,7 @@ impl Model for Learning {
                         && ledger.target() == ideal.target()
                         && !ledger.has_waiting())
             }),
-            Property::always("4: a sled is never ahead of the ledger", |_, state: &State| {
+            Property::always(SLED, |_, state: &State| {
                 let sound = |sled: &Sled| sled.next <= state.kafka.log.len() && sled.ledger == state.ledger(sled.next);
                 state.learners.iter().all(|learner| sound(&learner.sled))
             }),

@@ -9,6 +9,12 @@ use stateright::{Model, Property};
 use crate::Safeguard;
 use crate::kafka::{Entry, Kafka, Refused, Request, What, Who};
 
+// The promises, by their numbers in docs/guarantees.md.
+pub const NEVER_TWO: &str = "1: never two outcomes";
+pub const NEVER_NONE: &str = "1: no offset passes a record without its outcome";
+const REST: &str = "1, 7: at rest every event, those after poison too, has its outcome";
+const ORDER: &str = "8: order per key";
+
 /// The events by offset, all of one key; the poison one cannot be read.
 pub const EVENTS: [Event; 3] = [Event::Good, Event::Poison, Event::Good];
 
@@ -370,20 +376,20 @@ impl Model for Scoring {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("1: never two outcomes", |_, state: &State| {
+            Property::always(NEVER_TWO, |_, state: &State| {
                 (0..EVENTS.len()).all(|event| state.outcomes(event).len() <= 1)
             }),
-            Property::always("1: no offset passes a record without its outcome", |_, state: &State| {
+            Property::always(NEVER_NONE, |_, state: &State| {
                 (0..state.kafka.group.committed).all(|event| !state.outcomes(event).is_empty())
             }),
-            Property::always("1, 7: at rest every event, those after poison too, has its outcome", |model, state: &State| {
+            Property::always(REST, |model, state: &State| {
                 let due = |(event, kind): (usize, &Event)| match kind {
                     Event::Good => state.outcomes(event) == [Outcome::Decision(event)],
                     Event::Poison => state.outcomes(event) == [Outcome::DeadLetter(event)],
                 };
                 !model.is_at_rest(state) || EVENTS.iter().enumerate().all(due)
             }),
-            Property::always("8: order per key", |_, state: &State| {
+            Property::always(ORDER, |_, state: &State| {
                 let decisions = state.kafka.committed().filter(|outcome| matches!(outcome, Outcome::Decision(_)));
                 decisions.is_sorted_by_key(|outcome| outcome.event())
             }),

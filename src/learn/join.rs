@@ -199,7 +199,10 @@ impl Join<'_> {
     fn file(&mut self, filed: Filed, outcome: &'static str) {
         let record = Record::Filed(filed);
         let older = match (&record, self.joined.get(&record.key())) {
-            (Record::Filed(new), Some(Record::Filed(old))) => new.label.newer(&old.label).is_lt(),
+            // Of the same label the one received first, as in the book: units end anywhere.
+            (Record::Filed(new), Some(Record::Filed(old))) => {
+                new.label.newer(&old.label).then(old.received.cmp(&new.received)).is_lt()
+            }
             _ => false,
         };
         if older || !self.book.would_change(&record) {

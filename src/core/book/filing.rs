@@ -7,7 +7,7 @@ use super::rounds::{Rounds, Row};
 use super::stored::{Entry, Stored};
 use super::{BookError, Filing};
 use crate::core::label::{Label, Mapping, target};
-use crate::core::ledger::Filed;
+use crate::core::ledger::{Filed, Standing};
 
 impl Rounds {
     pub(super) fn stored(&self, row: Row) -> &Stored {
@@ -151,7 +151,12 @@ impl Rounds {
 /// Whether a label takes the place of one with the same id and annotator: the newer does, and of the
 /// same label the one further on its way, then the one received first.
 fn supersedes(new: &Filed, known: &Filed) -> bool {
-    let further = |filed: &Filed| filed.standing as u8;
+    let further = |filed: &Filed| match filed.standing {
+        Standing::Waiting => 0,
+        Standing::Accepted => 1,
+        Standing::TooLate => 2,
+        Standing::Expired => 3,
+    };
     new.label
         .newer(&known.label)
         .then(further(new).cmp(&further(known)))

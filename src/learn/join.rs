@@ -77,7 +77,8 @@ impl Join<'_> {
     /// # Errors
     /// Where the index or the decisions topic cannot be read.
     pub fn labels(&mut self, read: Vec<Read>) -> Result<(), LearnError> {
-        let vanished = self.locate(&read)?;
+        let wanted: Vec<_> = read.iter().map(|read| (read.label.round(), read.label.decision)).collect();
+        let vanished = self.locate(&wanted)?;
         for Read { record, label, received } in read {
             let id = label.round();
             let Some(round_time) = self.round_time(&id) else {
@@ -97,6 +98,24 @@ impl Join<'_> {
                 self.file(Filed { label, received, standing: Standing::Accepted }, "accepted");
             }
         }
+        Ok(())
+    }
+
+    /// Looks for the decisions of labels that wait. To be done after restoring: the learner that filed them
+    /// may have known fewer decisions than this one's index, which will not read those again.
+    ///
+    /// # Errors
+    /// Where the index or the decisions topic cannot be read.
+    pub fn search(&mut self) -> Result<(), LearnError> {
+        let mut wanted = Vec::new();
+        for rounds in self.book.policies() {
+            for row in rounds.unjudged() {
+                let waiting = rounds.labels(row).into_iter();
+                let waiting = waiting.filter(|filed| filed.standing == Standing::Waiting);
+                wanted.extend(waiting.map(|filed| (filed.label.round(), filed.label.decision)));
+            }
+        }
+        self.locate(&wanted)?;
         Ok(())
     }
 
@@ -120,16 +139,16 @@ impl Join<'_> {
 
     /// Fetches the decisions of rounds whose votes are not known; the rounds whose decisions are known to
     /// have been there and are no more.
-    fn locate(&mut self, read: &[Read]) -> Result<BTreeSet<RoundId>, LearnError> {
+    fn locate(&mut self, read: &[(RoundId, Option<DecisionRef>)]) -> Result<BTreeSet<RoundId>, LearnError> {
         let mut wanted: BTreeMap<(i32, i64), RoundId> = BTreeMap::new();
         let mut asked = BTreeSet::new();
-        for Read { label, .. } in read {
-            let id = label.round();
+        for (id, reference) in read {
+            let id = id.clone();
             if self.round_time(&id).is_some() {
                 continue;
             }
             // The reference only locates: the round's votes are those of the lowest decision known.
-            if let Some(DecisionRef { partition, offset }) = label.decision {
+            if let Some(DecisionRef { partition, offset }) = *reference {
                 wanted.insert((partition, offset), id.clone());
             }
             if asked.insert(id.clone()) {

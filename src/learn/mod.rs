@@ -124,6 +124,7 @@ impl Learn {
         };
         let mut surge = Surge::new(settings.max_dead_letters_per_minute);
         let (mut expired, mut told) = (Instant::now(), Instant::now());
+        let mut searched = false;
 
         let end = loop {
             if self.shutdown.requested() {
@@ -160,6 +161,13 @@ impl Learn {
             let indexed = decisions.len();
             for judged in decisions {
                 join.decision(judged);
+            }
+            if !searched {
+                match join.search() {
+                    Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
+                    other => other?,
+                }
+                searched = true;
             }
             match join.labels(gathered.labels) {
                 Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,

@@ -50,7 +50,10 @@ pub enum Fate {
     Sound,
     Deleted,
     /// It lost its last transactions: so much of the ledger and of the decisions is left.
-    Stale { next: usize, position: usize },
+    Stale {
+        next: usize,
+        position: usize,
+    },
     /// It reflects more than the ledger holds.
     Ahead,
 }
@@ -295,7 +298,9 @@ impl Learning {
             actions.push(Action::Decide);
         }
         for (who, learner) in state.learners.iter().enumerate() {
-            if learner.elected && state.elected != Some(who) && matches!(learner.phase, Phase::Standby | Phase::Learning)
+            if learner.elected
+                && state.elected != Some(who)
+                && matches!(learner.phase, Phase::Standby | Phase::Learning)
             {
                 actions.push(Action::Supersede(who));
             }
@@ -317,7 +322,9 @@ impl Learning {
                         actions.push(Action::Publish(who));
                     }
                 }
-                Phase::ReadingBack { end } if kafka.last_stable() >= end => actions.push(Action::ReadBack(who)),
+                Phase::ReadingBack { end } if kafka.last_stable() >= end => {
+                    actions.push(Action::ReadBack(who))
+                }
                 _ => {}
             }
         }
@@ -555,7 +562,9 @@ impl Model for Learning {
                         && !ledger.has_waiting())
             }),
             Property::always(SLED, |_, state: &State| {
-                let sound = |sled: &Sled| sled.next <= state.kafka.log.len() && sled.ledger == state.ledger(sled.next);
+                let sound = |sled: &Sled| {
+                    sled.next <= state.kafka.log.len() && sled.ledger == state.ledger(sled.next)
+                };
                 state.learners.iter().all(|learner| sound(&learner.sled))
             }),
             Property::sometimes("it comes to rest", |model, state: &State| model.is_at_rest(state)),

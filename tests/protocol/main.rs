@@ -60,7 +60,10 @@ where
     let checker = model.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     checker.assert_properties();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    println!("{name}: {states} states, the longest way {depth} steps, all explored in {:.0?}", started.elapsed());
+    println!(
+        "{name}: {states} states, the longest way {depth} steps, all explored in {:.0?}",
+        started.elapsed()
+    );
 }
 
 /// Finds a way to break one of these promises, a shortest one.
@@ -90,7 +93,10 @@ fn protocol_of_learn_keeps_its_promises() {
 #[test]
 fn protocol_without_fencing_breaks() {
     breaks(scoring(REPLACED, Some(Safeguard::Fencing)), &[score::NEVER_TWO]);
-    breaks(learning(Some(Safeguard::Fencing)), &[learn::NEVER_TWO, learn::NEVER_NONE, learn::FOLD, learn::REST]);
+    breaks(
+        learning(Some(Safeguard::Fencing)),
+        &[learn::NEVER_TWO, learn::NEVER_NONE, learn::FOLD, learn::REST],
+    );
 }
 
 #[test]

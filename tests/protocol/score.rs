@@ -48,13 +48,19 @@ pub struct Scoring {
 /// Where a scorer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
-    Down { fenced: bool },
+    Down {
+        fenced: bool,
+    },
     /// Between units: reads, asks the panel, takes its answers.
     Reading,
     /// The records are sent; waits until all are acknowledged.
-    Draining { next: usize },
+    Draining {
+        next: usize,
+    },
     /// Sends the consumed offset into the transaction.
-    Offsets { next: usize },
+    Offsets {
+        next: usize,
+    },
     /// Waits for the answer to its commit.
     Committing,
     /// Makes its producer anew.
@@ -146,7 +152,9 @@ impl Scoring {
                 Phase::Reading => {
                     actions.extend((0..scorer.asked.len()).map(|which| Action::Answer(who, which)));
                     match scorer.proof {
-                        None if kafka.group.owner.is_none() && kafka.is_stable() => actions.push(Action::Join(who)),
+                        None if kafka.group.owner.is_none() && kafka.is_stable() => {
+                            actions.push(Action::Join(who))
+                        }
                         None => {}
                         Some(_) if scorer.position < EVENTS.len() => actions.push(Action::Read(who)),
                         Some(_) => {}
@@ -390,7 +398,8 @@ impl Model for Scoring {
                 !model.is_at_rest(state) || EVENTS.iter().enumerate().all(due)
             }),
             Property::always(ORDER, |_, state: &State| {
-                let decisions = state.kafka.committed().filter(|outcome| matches!(outcome, Outcome::Decision(_)));
+                let decisions =
+                    state.kafka.committed().filter(|outcome| matches!(outcome, Outcome::Decision(_)));
                 decisions.is_sorted_by_key(|outcome| outcome.event())
             }),
             Property::sometimes("it comes to rest", |model, state: &State| model.is_at_rest(state)),

@@ -85,7 +85,8 @@ impl Set {
     fn book(self) -> Book {
         let mut book = Book::new();
         let records = Entry::all().filter(|entry| self.has(*entry)).filter_map(Entry::record);
-        records.for_each(|record| _ = book.apply(&record, &mut vec![]).expect("the world's records are sound"));
+        records
+            .for_each(|record| _ = book.apply(&record, &mut vec![]).expect("the world's records are sound"));
         book
     }
 
@@ -215,7 +216,9 @@ impl Join {
 
     /// Puts a record in under its key, unless what is there already stands above it.
     fn put(&mut self, entry: Entry) -> bool {
-        let Some(record) = entry.record().filter(|record| self.book.would_change(record)) else { return false };
+        let Some(record) = entry.record().filter(|record| self.book.would_change(record)) else {
+            return false;
+        };
         let key = record.key();
         let Some((_, other)) = self.joined.iter_mut().find(|(other, _)| *other == key) else {
             self.joined.push((key, entry));

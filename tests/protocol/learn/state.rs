@@ -1,0 +1,160 @@
+//! What learners, sleds and the log hold, and how it changes.
+
+use super::*;
+
+impl Learner {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Standby,
+            epoch: None,
+            elected: false,
+            proof: None,
+            book: Set::default(),
+            next: 0,
+            decision: 0,
+            label: 0,
+            searches: false,
+            sled: Sled::default(),
+        }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.phase != Phase::Standby
+    }
+
+    /// Forgets all but what is on disk, and whether it is elected.
+    pub(super) fn leave(&mut self) {
+        let (sled, elected) = (self.sled, self.elected);
+        *self = Self { elected, sled, ..Self::new() };
+    }
+
+    /// What counts records of the ledger.
+    pub(super) fn offsets(&mut self) -> impl Iterator<Item = &mut usize> {
+        let end = match &mut self.phase {
+            Phase::Committing { end } | Phase::ReadingBack { end } => Some(end),
+            _ => None,
+        };
+        [&mut self.next, &mut self.sled.next].into_iter().chain(end)
+    }
+}
+
+impl State {
+    /// Drops what was aborted; every offset behind it moves down.
+    pub(super) fn normalise(&mut self) {
+        let log = &mut self.kafka.log;
+        while let Some(gone) = log.iter().position(|entry| *entry == kafka::Entry::Aborted) {
+            log.remove(gone);
+            let offsets = self.learners.iter_mut().flat_map(Learner::offsets).chain([&mut self.weights.1]);
+            offsets.for_each(|offset| *offset -= usize::from(*offset > gone));
+        }
+        let (mut epochs, mut proofs) = (vec![], vec![]);
+        for learner in &mut self.learners {
+            epochs.extend(learner.epoch.as_mut().map(|epoch| (ID, epoch)));
+            proofs.extend(learner.proof.as_mut());
+        }
+        self.kafka.normalise(epochs, proofs);
+    }
+
+    pub(super) fn is_mishap(&self, action: Action) -> bool {
+        use Action::{Activate, Crash, Elect, Evict, GiveUp, LoseAnswer, Restore, TimeOut};
+        match action {
+            Crash(_) | Evict | TimeOut | GiveUp(_) | LoseAnswer(_) => true,
+            Restore(_, fate) => fate != Fate::Sound,
+            Elect(_) => self.elected.is_some(),
+            Activate(who) => self.elected != Some(who),
+            _ => false,
+        }
+    }
+
+    /// Begins again from what is committed.
+    pub(super) fn leave(&mut self, who: Who) {
+        self.kafka.forget(who);
+        self.learners[who].leave();
+    }
+
+    /// The process ends: fenced, or killed. Whether and when it is started again, it stands by.
+    pub(super) fn die(&mut self, who: Who) {
+        self.leave(who);
+        self.learners[who].elected = false;
+        self.elected = self.elected.filter(|elected| *elected != who);
+    }
+
+    /// The ledger as committed in front of an offset.
+    pub(super) fn ledger(&self, end: usize) -> Set {
+        let mut set = Set::default();
+        for entry in &self.kafka.log[..end.min(self.kafka.log.len())] {
+            if let kafka::Entry::Committed(Output::Ledger(record)) = entry {
+                set.insert(*record);
+            }
+        }
+        set
+    }
+
+    /// Applies what has been committed since `next`.
+    pub(super) fn read_back(&mut self, who: Who) {
+        let end = self.kafka.last_stable();
+        let learner = &mut self.learners[who];
+        for entry in self.kafka.log.get(learner.next..end).unwrap_or_default() {
+            if let kafka::Entry::Committed(Output::Ledger(record)) = entry {
+                learner.book.insert(*record);
+            }
+        }
+        learner.next = learner.next.max(end);
+    }
+
+    /// What this sled may have been before: sound in itself, all decisions passed have had their effect.
+    pub(super) fn stale(&self, sled: &Sled) -> impl Iterator<Item = Fate> {
+        let passed = |next, position| {
+            let read = Read { decisions: 0..position, labels: 0..0, search: false };
+            join(self.ledger(next), 0, read).ledger.is_empty()
+        };
+        let all = (0..sled.next).flat_map(|next| (0..=sled.position).map(move |position| (next, position)));
+        all.filter(move |(next, position)| passed(*next, *position))
+            .map(|(next, position)| Fate::Stale { next, position })
+    }
+
+    /// Writes to sled what is sent and not committed.
+    pub(super) fn keep_early(&mut self, who: Who, end: usize) {
+        let learner = &mut self.learners[who];
+        for entry in &self.kafka.log {
+            if let kafka::Entry::Open(_, Output::Ledger(record)) = entry {
+                learner.sled.ledger.insert(*record);
+            }
+        }
+        (learner.sled.next, learner.sled.position) = (end, learner.decision);
+    }
+
+    pub(super) fn restore(&mut self, who: Who, fate: Fate, search: bool) {
+        let before = match fate {
+            Fate::Stale { next, .. } => self.ledger(next),
+            _ => Set::default(),
+        };
+        let learner = &mut self.learners[who];
+        match fate {
+            Fate::Sound => {}
+            Fate::Deleted => learner.sled = Sled::default(),
+            Fate::Stale { next, position } => {
+                learner.sled = Sled { ledger: before, next, index: (1 << position) - 1, position };
+            }
+            Fate::Ahead => {
+                Entry::all().for_each(|entry| learner.sled.ledger.insert(entry));
+                learner.sled.next = self.kafka.log.len() + 1;
+            }
+        }
+        // The topic is shorter than what sled reflects: rebuild.
+        if learner.sled.next > self.kafka.log.len() {
+            learner.sled = Sled::default();
+        }
+        (learner.book, learner.next) = (learner.sled.ledger, learner.sled.next);
+        self.read_back(who);
+        let learner = &mut self.learners[who];
+        // With decisions passed, the records that another has written must be looked up before they are
+        // kept: a crash between must not make them look old.
+        if !search || learner.sled.position == 0 {
+            learner.sled = Sled { ledger: learner.book, next: learner.next, ..learner.sled };
+        }
+        learner.searches = learner.next > learner.sled.next;
+        learner.decision = learner.sled.position;
+        learner.phase = Phase::Restored;
+    }
+}

@@ -200,7 +200,9 @@ impl Join {
     fn compare(&mut self) {
         let index = self.index;
         let known = |decision: &usize| index & 1 << decision != 0;
-        (0..DECISIONS.len()).filter(known).for_each(|decision| _ = self.judge(decision));
+        for decision in (0..DECISIONS.len()).filter(known) {
+            self.judge(decision);
+        }
     }
 
     /// Gives a round its votes, if these are the ones to keep, and its waiting labels their standing.

@@ -77,11 +77,12 @@ impl Join<'_> {
     /// # Errors
     /// Where the index or the decisions topic cannot be read.
     pub fn labels(&mut self, read: Vec<Read>) -> Result<(), LearnError> {
-        let wanted: Vec<_> = read.iter().map(|read| (read.label.round(), read.label.decision)).collect();
+        let wanted = read.iter().map(|read| (read.label.round(), read.label.decision));
+        let wanted: Vec<_> = wanted.filter(|(id, _)| self.key(id).is_none()).collect();
         let vanished = self.locate(&wanted)?;
         for Read { record, label, received } in read {
             let id = label.round();
-            let Some(round_time) = self.round_time(&id) else {
+            let Some((round_time, _)) = self.key(&id) else {
                 if vanished.contains(&id) {
                     metrics::label("vanished");
                     self.joined.refused.push((record, gone()));
@@ -101,13 +102,14 @@ impl Join<'_> {
         Ok(())
     }
 
-    /// Looks for the decisions of labels that wait. To be done after restoring: the learner that filed them
-    /// may have known fewer decisions than this one's index, which will not read those again.
+    /// Looks for the decisions of labels that wait and of `foreign` rounds. To be done after restoring: the
+    /// learner that wrote them may have known fewer decisions than this one's index, which will not read
+    /// those again.
     ///
     /// # Errors
     /// Where the index or the decisions topic cannot be read.
-    pub fn search(&mut self) -> Result<(), LearnError> {
-        let mut wanted = Vec::new();
+    pub fn search(&mut self, foreign: &BTreeSet<RoundId>) -> Result<(), LearnError> {
+        let mut wanted: Vec<_> = foreign.iter().map(|id| (id.clone(), None)).collect();
         for rounds in self.book.policies() {
             for row in rounds.unjudged() {
                 let waiting = rounds.labels(row).into_iter();
@@ -128,31 +130,30 @@ impl Join<'_> {
         }
     }
 
-    /// The round's time, as committed or as this unit will have it.
-    fn round_time(&self, id: &RoundId) -> Option<Millis> {
+    /// The key of the decision that gives the round its votes, as committed or as this unit will have it.
+    fn key(&self, id: &RoundId) -> Option<(Millis, DecisionRef)> {
         if let Some(Record::Judged(judged)) = self.joined.get(&Key::Judged(id.clone())) {
-            return Some(judged.round_time);
+            return Some(judged.key());
         }
         let (rounds, row) = self.book.row(id)?;
-        rounds.is_judged(row).then(|| rounds.round_time(row))
+        rounds.is_judged(row).then(|| (rounds.round_time(row), rounds.decision(row)))
     }
 
-    /// Fetches the decisions of rounds whose votes are not known; the rounds whose decisions are known to
-    /// have been there and are no more.
+    /// Fetches the rounds' decisions, of those whose votes are known only the ones that would take their
+    /// place; the rounds whose decisions are known to have been there and are no more.
     fn locate(&mut self, read: &[(RoundId, Option<DecisionRef>)]) -> Result<BTreeSet<RoundId>, LearnError> {
         let mut wanted: BTreeMap<(i32, i64), RoundId> = BTreeMap::new();
         let mut asked = BTreeSet::new();
         for (id, reference) in read {
             let id = id.clone();
-            if self.round_time(&id).is_some() {
-                continue;
-            }
+            let known = self.key(&id);
             // The reference only locates: the round's votes are those of the lowest decision known.
             if let Some(DecisionRef { partition, offset }) = *reference {
                 wanted.insert((partition, offset), id.clone());
             }
             if asked.insert(id.clone()) {
-                for (_, at) in self.store.find(&id)? {
+                let lower = |key: &(Millis, DecisionRef)| known.is_none_or(|known| *key < known);
+                for (_, at) in self.store.find(&id)?.into_iter().filter(lower) {
                     wanted.insert((at.partition, at.offset), id.clone());
                 }
             }

@@ -1,6 +1,6 @@
 //! The ledger as this process has it: read back from its topic, kept in memory, in sled and in the folds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::LearnError;
@@ -8,6 +8,7 @@ use crate::codec;
 use crate::config::Policies;
 use crate::core::book::{Book, Change};
 use crate::core::fold::{Fold, Settings};
+use crate::core::ledger::{Record, RoundId};
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::metrics;
 use crate::store::{Batch, Store};
@@ -26,6 +27,8 @@ pub struct Ledger {
     next: i64,
     changes: Vec<Change>,
     batch: Batch,
+    /// The rounds of records read that no unit of this process has seen.
+    foreign: BTreeSet<RoundId>,
 }
 
 impl Ledger {
@@ -62,7 +65,7 @@ impl Ledger {
         let start = BTreeMap::from([(0, next)]);
         let follower = Follower::open(connection, topic, &From::Offsets(start), super::ANSWER)?;
         changes.clear();
-        Ok(Self { follower, book, folds, next, changes, batch: Batch::default() })
+        Ok(Self { follower, book, folds, next, changes, batch: Batch::default(), foreign: BTreeSet::new() })
     }
 
     /// The ledger as read back.
@@ -82,23 +85,41 @@ impl Ledger {
         self.next
     }
 
-    /// Reads to the end that the topic had at the start.
+    /// The rounds of records that another learner wrote, or this one before it was restored.
+    #[must_use]
+    pub fn foreign(&self) -> &BTreeSet<RoundId> {
+        &self.foreign
+    }
+
+    /// What has been read is joined: nothing of it is foreign any more.
+    pub fn joined(&mut self) {
+        self.foreign.clear();
+    }
+
+    /// Reads to the end that the topic had at the start. Where the index has passed decisions already, what
+    /// is read is not kept yet: its rounds must be looked up first, and a crash between would hide that.
     ///
     /// # Errors
     /// Where the topic falls silent before its end, or sled fails.
     pub fn read_to_end(&mut self, store: &mut Store) -> Result<(), LearnError> {
         let mut heard = Instant::now();
+        let passed = !store.decision_positions().is_empty();
         while !self.follower.at_end() {
             if self.read(Duration::from_millis(100))? {
                 heard = Instant::now();
             } else if heard.elapsed() > SILENCE {
                 return Err(LearnError::Silent { next: self.next });
             }
-            if self.batch.ledger.len() >= CHUNK {
+            if !passed && self.batch.ledger.len() >= CHUNK {
+                self.joined();
                 self.keep(store, Batch::default())?;
                 tracing::info!(offset = self.next, "restoring the ledger");
             }
         }
+        if passed {
+            return Ok(());
+        }
+        self.joined();
         self.keep(store, Batch::default())
     }
 
@@ -116,7 +137,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reads what is there: edits that an operator wrote.
+    /// Reads what is there: edits that an operator wrote. Anything else is foreign.
     ///
     /// # Errors
     /// Where the topic cannot be read.
@@ -132,7 +153,7 @@ impl Ledger {
                 if let (Some(key), value) = (record.key, record.payload) {
                     // A tombstone takes a record out of sled; memory forgets it at the next start.
                     if let Some(value) = &value {
-                        apply(&mut self.book, value, &mut self.changes)?;
+                        self.foreign.extend(apply(&mut self.book, value, &mut self.changes)?);
                     }
                     self.batch.ledger.push((key, value));
                 }
@@ -165,8 +186,13 @@ impl Ledger {
     }
 }
 
-fn apply(book: &mut Book, value: &[u8], changes: &mut Vec<Change>) -> Result<(), LearnError> {
+/// Applies a record; the round that it speaks of.
+fn apply(book: &mut Book, value: &[u8], changes: &mut Vec<Change>) -> Result<Option<RoundId>, LearnError> {
     let record = codec::decode_record(value)?;
     book.apply(&record, changes)?;
-    Ok(())
+    Ok(match record {
+        Record::Judged(judged) => Some(judged.id),
+        Record::Filed(filed) => Some(filed.label.round()),
+        Record::Edit(_) => None,
+    })
 }

@@ -163,7 +163,7 @@ impl Learn {
                 join.decision(judged);
             }
             if !searched {
-                match join.search() {
+                match join.search(ledger.foreign()) {
                     Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
                     other => other?,
                 }
@@ -203,7 +203,14 @@ impl Learn {
             }
 
             // 5. The ledger as committed: memory, folds, sled.
+            ledger.joined();
             ledger.read_new()?;
+            if !ledger.foreign().is_empty() {
+                tracing::warn!(
+                    "another learner writes to the ledger: beginning again from what is committed"
+                );
+                break End::Again;
+            }
             ledger.keep(&mut store, index.covered())?;
             self.progress.note_decisions(indexed);
             if sweep {

@@ -8,6 +8,7 @@ use super::stored::Stored;
 use super::votes::{Panel, Panels, Score};
 use crate::core::event::Millis;
 use crate::core::features::{EncoderId, Features};
+use crate::core::label::DecisionRef;
 use crate::core::ledger::{Judged, Record, Standing};
 
 /// Names a round within its policy.
@@ -184,6 +185,13 @@ impl Rounds {
     #[must_use]
     pub fn round_time(&self, row: Row) -> Millis {
         self.facts(row).round_time
+    }
+
+    /// Where the decision lies that gave the round its votes; of no meaning where they are not known.
+    #[must_use]
+    pub fn decision(&self, row: Row) -> DecisionRef {
+        let facts = self.facts(row);
+        DecisionRef { partition: facts.partition, offset: facts.offset }
     }
 
     /// The round's panel, where its votes are known, and their scores in its order.

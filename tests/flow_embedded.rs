@@ -6,6 +6,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use aegis::codec;
 use aegis::config::{Config, Policies, Topics};
@@ -22,6 +23,7 @@ use aegis::learn::{Learn, Progress};
 use aegis::ops::{Asker, Health, Shutdown};
 use aegis::score::Score;
 use aegis::topics::table;
+use support::WAIT;
 use support::flow::{
     decisions, event, event_record, experts, header, label, label_record, ledger, raw, read_all, read_until,
     reasons, send,
@@ -104,7 +106,9 @@ impl Running {
     }
 
     fn await_labels(&self, taken: i64) {
+        let until = Instant::now() + 4 * WAIT;
         while self.progress.labels() < taken {
+            assert!(Instant::now() < until, "{} of {taken} labels are taken", self.progress.labels());
             assert!(!self.learn.is_finished(), "learn has stopped");
             thread::yield_now();
         }

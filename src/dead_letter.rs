@@ -82,20 +82,41 @@ impl Headers {
 /// What the outbox says, where it is no dead letter's size.
 pub fn commit(
     outbox: &mut Outbox,
-    mut records: Vec<Produced>,
+    records: Vec<Produced>,
     consumed: Option<(&Source, &Offsets)>,
 ) -> Result<Vec<Place>, CommitError> {
+    commit_with(outbox, records, consumed, |_, _| Ok(Vec::new()))
+}
+
+/// The same with records that say where the outputs lie: `further` makes them, once all outputs are in their
+/// topics, of the outputs and their places, and they go into the same unit. Where a dead letter is sent again
+/// without its value, so is everything else, and `further` is asked anew with the new places.
+///
+/// # Errors
+/// What the outbox or `further` says, where it is no dead letter's size.
+pub fn commit_with<E: From<CommitError>>(
+    outbox: &mut Outbox,
+    mut records: Vec<Produced>,
+    consumed: Option<(&Source, &Offsets)>,
+    further: impl Fn(&[Produced], &[Place]) -> Result<Vec<Produced>, E>,
+) -> Result<Vec<Place>, E> {
     loop {
-        match outbox.commit(&records, consumed) {
+        let mut unit = outbox.unit();
+        match unit.send(&records) {
+            Ok(places) => {
+                unit.send(&further(&records, &places)?)?;
+                unit.commit(consumed)?;
+                return Ok(places);
+            }
             Err(CommitError::TooLarge { index, bytes, topic }) => match records.get_mut(index) {
                 Some(record) if is_letter(record) && record.payload.is_some() => {
                     record.payload = None;
                     let size = bytes.to_string().into_bytes();
                     record.headers.push(("__connect.errors.value.left.out.bytes".into(), Some(size)));
                 }
-                _ => return Err(CommitError::TooLarge { index, bytes, topic }),
+                _ => return Err(CommitError::TooLarge { index, bytes, topic }.into()),
             },
-            other => return other,
+            Err(other) => return Err(other.into()),
         }
     }
 }

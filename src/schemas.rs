@@ -1,4 +1,4 @@
-//! The schema registry as the configuration describes it, and what decisions are written with.
+//! The schema registry as the configuration describes it, and what decisions and review requests are written with.
 
 use std::time::Duration;
 
@@ -34,19 +34,29 @@ pub fn of(registry: Option<&Registry>) -> Option<&dyn Schemas> {
     registry.map(|registry| registry as &dyn Schemas)
 }
 
-/// The encoding of decisions. Confluent's framing needs the id that the registry gives our schema: it is
-/// asked for here, once.
+/// How score's records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Encodings {
+    /// Decisions.
+    pub decisions: codec::Encoding,
+    /// Review requests.
+    pub review: codec::Encoding,
+}
+
+/// The encodings of decisions and review requests. Confluent's framing needs the ids that the registry gives
+/// our schemas: they are asked for here, once.
 ///
 /// # Errors
-/// Where the registry refuses the schema, does not have it, or does not answer.
-pub fn encoding(
+/// Where the registry refuses a schema, does not have it, or does not answer.
+pub fn encodings(
     config: &Config,
     registry: Option<&Registry>,
     stop: &dyn Fn() -> bool,
-) -> Result<codec::Encoding, RegistryError> {
+) -> Result<Encodings, RegistryError> {
+    let both = |encoding| Ok(Encodings { decisions: encoding, review: encoding });
     match (config.score.encoding, registry) {
-        (config::Encoding::Avro, _) => Ok(codec::Encoding::Avro),
-        (config::Encoding::Json, _) => Ok(codec::Encoding::Json),
+        (config::Encoding::Avro, _) => both(codec::Encoding::Avro),
+        (config::Encoding::Json, _) => both(codec::Encoding::Json),
         (config::Encoding::Confluent, None) => {
             let reason = "is empty, and score.encoding = \"confluent\" needs a registry".into();
             Err(RegistryError::Settings { key: "url", reason })
@@ -57,11 +67,17 @@ pub fn encoding(
                 config::Subjects::Record => Subjects::Record,
                 config::Subjects::TopicRecord => Subjects::TopicRecord,
             };
-            let [_, _, (name, schema), ..] = SCHEMAS;
-            let subject = subjects.subject(&config.topics.decisions, &format!("{NAMESPACE}.{name}"));
-            let id = registry.register(&subject, schema, config.registry.register, stop)?;
-            tracing::info!(subject, id, "the schema of decisions is registered");
-            Ok(codec::Encoding::Confluent(id))
+            let register = |topic: &str, (name, schema): (&str, &str)| {
+                let subject = subjects.subject(topic, &format!("{NAMESPACE}.{name}"));
+                let id = registry.register(&subject, schema, config.registry.register, stop)?;
+                tracing::info!(subject, id, "a schema is registered");
+                Ok::<_, RegistryError>(codec::Encoding::Confluent(id))
+            };
+            let [_, _, decision, _, _, review] = SCHEMAS;
+            Ok(Encodings {
+                decisions: register(&config.topics.decisions, decision)?,
+                review: register(&config.topics.review, review)?,
+            })
         }
     }
 }
@@ -78,16 +94,19 @@ mod tests {
         let mut config = Config::default();
         assert!(open(&config.registry).unwrap().is_none());
         config.score.encoding = config::Encoding::Confluent;
-        let error = encoding(&config, None, &|| false).unwrap_err();
+        let error = encodings(&config, None, &|| false).unwrap_err();
         assert!(error.to_string().contains("registry.url"), "{error}");
         config.registry.url = "localhost:8081".into();
         assert!(open(&config.registry).is_err());
     }
 
     #[test]
-    fn the_schema_of_decisions_has_the_name_that_subjects_are_made_of() {
-        let [_, _, (name, schema), ..] = SCHEMAS;
-        assert_eq!(name, "Decision");
-        assert!(schema.contains(&format!("\"namespace\": \"{NAMESPACE}\"")));
+    fn the_schemas_that_are_registered_have_the_names_that_subjects_are_made_of() {
+        let [_, _, decision, _, _, review] = SCHEMAS;
+        assert_eq!((decision.0, review.0), ("Decision", "ReviewRequest"));
+        for (name, schema) in [decision, review] {
+            assert!(schema.contains(&format!("\"name\": \"{name}\"")));
+            assert!(schema.contains(&format!("\"namespace\": \"{NAMESPACE}\"")));
+        }
     }
 }

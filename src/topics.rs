@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::kafka::topics::{Cleanup, TopicSpec};
 
 /// The topics of a configuration; `partitions` is for those made anew, but for the internal ones, which
-/// have one. Decisions need as many partitions as events have.
+/// have one. Decisions and review requests need as many partitions as events have.
 #[must_use]
 pub fn table(config: &Config, partitions: i32) -> Vec<TopicSpec> {
     let topics = &config.topics;
@@ -23,6 +23,7 @@ pub fn table(config: &Config, partitions: i32) -> Vec<TopicSpec> {
             keeps: Some(horizon),
             ..spec(&topics.decisions, partitions)
         },
+        TopicSpec { exactly: true, cleanup: Some(Cleanup::Delete), ..spec(&topics.review, partitions) },
         TopicSpec { log_append_time: true, ..spec(&topics.labels, partitions) },
         spec(&topics.dlq, partitions),
         compacted(&topics.rounds),

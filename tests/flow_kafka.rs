@@ -32,10 +32,11 @@ impl Site {
     fn new(prefix: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         experts(&folder.path().join("models"));
-        let topics: String = ["events", "decisions", "labels", "dlq", "rounds", "weights", "election"]
-            .iter()
-            .map(|name| format!("{name} = \"{prefix}.{name}\"\n"))
-            .collect();
+        let topics: String =
+            ["events", "decisions", "review", "labels", "dlq", "rounds", "weights", "election"]
+                .iter()
+                .map(|name| format!("{name} = \"{prefix}.{name}\"\n"))
+                .collect();
         let brokers = kafka().bootstrap();
         let config = format!(
             "[kafka]\nbrokers = \"{brokers}\"\n[topics]\n{topics}[experts]\nfolder = \"models\"\n\

@@ -46,7 +46,7 @@ fn whole(_: &World, _: &mut Vec<Produced>) {}
 impl World {
     fn new(prefix: &'static str, hash: Option<[u8; 32]>, plant: Plant<'_>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let names = ["events", "decisions", "labels", "dlq", "rounds", "weights", "election"];
+        let names = ["events", "decisions", "review", "labels", "dlq", "rounds", "weights", "election"];
         let topics: String = names.iter().map(|name| format!("{name} = \"{prefix}.{name}\"\n")).collect();
         let config = format!(
             "[kafka]\nbrokers = \"{}\"\n[topics]\n{topics}[score]\ngroup = \"{prefix}.score\"\n",

@@ -49,7 +49,7 @@ struct DecisionForm<'a> {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "CategoryScore")]
-struct ScoreForm<'a> {
+pub(super) struct ScoreForm<'a> {
     category: Cow<'a, str>,
     score: f64,
 }
@@ -77,14 +77,14 @@ struct PredictorForm<'a> {
     ledger_offset: i64,
 }
 
-fn scores(scores: &[CategoryScore]) -> Vec<ScoreForm<'_>> {
+pub(super) fn scores(scores: &[CategoryScore]) -> Vec<ScoreForm<'_>> {
     scores
         .iter()
         .map(|found| ScoreForm { category: Cow::Borrowed(&found.category), score: found.score })
         .collect()
 }
 
-fn owned_scores(forms: Vec<ScoreForm<'_>>) -> Vec<CategoryScore> {
+pub(super) fn owned_scores(forms: Vec<ScoreForm<'_>>) -> Vec<CategoryScore> {
     forms
         .into_iter()
         .map(|form| CategoryScore { category: form.category.into_owned(), score: form.score })

@@ -16,6 +16,7 @@ mod key;
 mod label;
 mod ledger;
 mod predictor;
+mod review;
 mod schema;
 mod skim;
 pub mod time;
@@ -29,6 +30,7 @@ pub use key::{decode_key, encode_key};
 pub use label::{MAX_CATEGORIES, decode_label, default_label_id, encode_label};
 pub use ledger::{decode_record, encode_record};
 pub use predictor::{decode_published, encode_published};
+pub use review::{decode_review, encode_review};
 pub use schema::SCHEMAS;
 pub use wire::hex;
 
@@ -42,6 +44,8 @@ pub const MAX_EVENT: usize = 4 << 20;
 pub const MAX_LABEL: usize = 64 << 10;
 /// Greatest decision, in bytes.
 pub const MAX_DECISION: usize = 1 << 20;
+/// Greatest review request, in bytes: it says less than its decision.
+pub const MAX_REVIEW: usize = MAX_DECISION;
 /// Greatest ledger record, in bytes.
 pub const MAX_RECORD: usize = 1 << 20;
 /// Greatest predictor, in bytes.

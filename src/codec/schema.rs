@@ -18,15 +18,16 @@ use serde::de::DeserializeOwned;
 use super::confluent::{NUMBER, Received, Resolved, resolve};
 use super::error::{DecodeError, EncodeError};
 use super::json;
-use super::{Encoding, MAX_DECISION, MAX_EVENT, MAX_LABEL, MAX_PREDICTOR, MAX_RECORD};
+use super::{Encoding, MAX_DECISION, MAX_EVENT, MAX_LABEL, MAX_PREDICTOR, MAX_RECORD, MAX_REVIEW};
 
 /// The schema files by the names of their records.
-pub const SCHEMAS: [(&str, &str); 5] = [
+pub const SCHEMAS: [(&str, &str); 6] = [
     ("Event", include_str!("../../schemas/event.avsc")),
     ("Label", include_str!("../../schemas/label.avsc")),
     ("Decision", include_str!("../../schemas/decision.avsc")),
     ("LedgerRecord", include_str!("../../schemas/ledger.avsc")),
     ("Predictor", include_str!("../../schemas/predictor.avsc")),
+    ("ReviewRequest", include_str!("../../schemas/review.avsc")),
 ];
 
 /// Marks Avro's single-object encoding; the schema's fingerprint follows, little-endian, then the datum.
@@ -40,18 +41,20 @@ pub(super) struct Kinds {
     pub(super) decision: Kind,
     pub(super) record: Kind,
     pub(super) predictor: Kind,
+    pub(super) review: Kind,
 }
 
 static KINDS: LazyLock<Option<Kinds>> = LazyLock::new(|| {
     // Once for the process, before the first datum is read: a length prefix cannot ask for more.
     max_allocation_bytes(MAX_PREDICTOR);
-    let [event, label, decision, record, predictor] = SCHEMAS;
+    let [event, label, decision, record, predictor, review] = SCHEMAS;
     Some(Kinds {
         event: Kind::parse(event, MAX_EVENT)?,
         label: Kind::parse(label, MAX_LABEL)?,
         decision: Kind::parse(decision, MAX_DECISION)?,
         record: Kind::parse(record, MAX_RECORD)?,
         predictor: Kind::parse(predictor, MAX_PREDICTOR)?,
+        review: Kind::parse(review, MAX_REVIEW)?,
     })
 });
 
@@ -209,6 +212,7 @@ mod tests {
             (&kinds.decision, 0x34fc_4153_b468_af21),
             (&kinds.record, 0x23eb_51b9_b7dd_60e6),
             (&kinds.predictor, 0x3a0e_f307_be4c_f0a6),
+            (&kinds.review, 0x8cdc_d115_ee58_af91),
         ] {
             assert_eq!(kind.fingerprint.swap_bytes(), expected, "{}", kind.name);
         }

@@ -118,6 +118,8 @@ pub struct Topics {
     pub events: String,
     /// Decisions; as many partitions as `events`.
     pub decisions: String,
+    /// Review requests; as many partitions as `events`.
+    pub review: String,
     /// Human labels.
     pub labels: String,
     /// Dead letters.
@@ -135,6 +137,7 @@ impl Default for Topics {
         Self {
             events: "moderation.events".into(),
             decisions: "moderation.decisions".into(),
+            review: "moderation.review".into(),
             labels: "moderation.labels".into(),
             dlq: "moderation.dlq".into(),
             rounds: "aegis.rounds".into(),
@@ -199,7 +202,7 @@ pub struct Score {
     pub group: String,
     /// Name of this member, unique and stable; part of its transactional id.
     pub member: String,
-    /// Encoding of decisions: `avro`, `json` or `confluent`.
+    /// Encoding of decisions and review requests: `avro`, `json` or `confluent`.
     pub encoding: Encoding,
     /// Events that are looked at together when batches are formed.
     pub window: usize,

@@ -90,7 +90,8 @@ pub struct Decision {
     pub predictor: PredictorRef,
     /// An expert of the panel abstained.
     pub degraded: bool,
-    /// Why a person should look; `None`: nobody need.
+    /// Why a person should look, the weightiest reason; `None`: nobody need. A review request is written
+    /// exactly where there is one.
     pub review: Option<ReviewReason>,
     /// The probability with which an event like this is sent to review.
     pub review_probability: f64,
@@ -101,10 +102,11 @@ pub struct Decision {
 }
 
 /// What a policy makes of a verdict.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Ruling {
     action: Action,
-    review: Option<ReviewReason>,
+    /// Why a person should look, the weightiest first; none: nobody need.
+    reasons: Vec<ReviewReason>,
 }
 
 fn strictness(action: Action) -> u8 {
@@ -116,29 +118,27 @@ fn strictness(action: Action) -> u8 {
 }
 
 fn rule(policy: &Policy, p: Option<f64>, awake: usize, categories: &[CategoryScore]) -> Ruling {
-    let review = |reason| Ruling { action: Action::Review, review: Some(reason) };
-    let Some(p) = p else { return review(ReviewReason::TooFewAwake) };
-    if awake < policy.min_awake {
-        return review(ReviewReason::TooFewAwake);
-    }
+    let Some(p) = p.filter(|_| awake >= policy.min_awake) else {
+        return Ruling { action: Action::Review, reasons: vec![ReviewReason::TooFewAwake] };
+    };
     let threshold = policy.threshold();
-    let mut ruling = Ruling { action: Action::Allow, review: None };
-    if p >= threshold {
-        let reason = (policy.flagged == Action::Review).then_some(ReviewReason::Flagged);
-        ruling = Ruling { action: policy.flagged, review: reason };
+    let flagged = if p >= threshold { policy.flagged } else { Action::Allow };
+    let found = |CategoryScore { category, score }: &CategoryScore| {
+        policy.categories.get(category).filter(|rule| *score >= rule.threshold).map(|rule| rule.action)
+    };
+    let category = categories.iter().filter_map(found).max_by_key(|action| strictness(*action));
+    let category = category.unwrap_or(Action::Allow);
+    let action = if strictness(category) > strictness(flagged) { category } else { flagged };
+    let mut reasons = Vec::new();
+    if action == Action::Review {
+        let asks = [(flagged, ReviewReason::Flagged), (category, ReviewReason::Category)];
+        reasons.extend(asks.into_iter().filter(|(by, _)| *by == action).map(|(_, reason)| reason));
     }
-    for CategoryScore { category, score } in categories {
-        let Some(found) = policy.categories.get(category) else { continue };
-        if *score >= found.threshold && strictness(found.action) > strictness(ruling.action) {
-            let reason = (found.action == Action::Review).then_some(ReviewReason::Category);
-            ruling = Ruling { action: found.action, review: reason };
-        }
-    }
-    if ruling.review.is_none() && (p - threshold).abs() < policy.review_margin {
+    if (p - threshold).abs() < policy.review_margin {
         // A person is asked; what is done meanwhile stays with the verdict.
-        ruling.review = Some(ReviewReason::NearThreshold);
+        reasons.push(ReviewReason::NearThreshold);
     }
-    ruling
+    Ruling { action, reasons }
 }
 
 /// The greatest score per category over all awake votes, ordered by slug.
@@ -208,8 +208,8 @@ pub fn decide(
         reading: reading.filter(|_| policy.features),
         predictor,
         degraded,
-        review: ruling.review,
-        review_probability: if ruling.review.is_some() { 1.0 } else { 0.0 },
+        review: ruling.reasons.first().copied(),
+        review_probability: if ruling.reasons.is_empty() { 0.0 } else { 1.0 },
         latency_micros,
         trace,
     }
@@ -220,6 +220,14 @@ impl Decision {
     #[must_use]
     pub fn truncated(&self) -> bool {
         self.votes.iter().any(|weighed| weighed.vote.truncated)
+    }
+
+    /// Why a person should look, by the policy that it was decided under: [`review`](Self::review) first,
+    /// then what else holds. Empty: nobody need.
+    #[must_use]
+    pub fn reasons(&self, policy: &Policy) -> Vec<ReviewReason> {
+        let awake = self.votes.iter().filter(|weighed| weighed.vote.awake().is_some()).count();
+        rule(policy, self.probability, awake, &self.categories).reasons
     }
 
     /// The encoder that made the features.

@@ -1,8 +1,8 @@
 //! The pure part: meanings and arithmetic, without clock, I/O, async, random numbers or metrics.
 //!
 //! In the order of the flow: an [`event`] is read, experts give each a [`vote`], a [`predictor`]
-//! combines them, a [`policy`] makes a [`decision`] of it; a human [`label`] joins its decision in the
-//! [`ledger`].
+//! combines them, a [`policy`] makes a [`decision`] of it, which may ask for a [`review`]; a human [`label`]
+//! joins its decision in the [`ledger`].
 
 pub mod book;
 pub mod decision;
@@ -17,5 +17,6 @@ pub mod ledger;
 pub mod math;
 pub mod policy;
 pub mod predictor;
+pub mod review;
 pub mod vote;
 pub mod watermark;

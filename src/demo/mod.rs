@@ -253,6 +253,7 @@ impl Brokers {
         for name in [
             &mut topics.events,
             &mut topics.decisions,
+            &mut topics.review,
             &mut topics.labels,
             &mut topics.dlq,
             &mut topics.rounds,

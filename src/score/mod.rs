@@ -1,8 +1,8 @@
-//! The scoring flow: events in, decisions out.
+//! The scoring flow: events in, decisions and review requests out.
 //!
 //! One thread runs the stages below; the panel works on a thread of its own behind bounded channels. A
-//! unit is everything decided since the last commit: its decisions, its dead letters and the offsets that
-//! they let go. The watermark keeps the committed offset from passing an event without its outcome.
+//! unit is everything decided since the last commit: its decisions, the review requests that name them, its
+//! dead letters and the offsets that they let go. The watermark keeps the committed offset from passing an event without its outcome.
 
 mod asking;
 mod intake;
@@ -57,7 +57,7 @@ pub enum ScoreError {
     /// A policy's learner refuses the panel's experts.
     #[error(transparent)]
     Predictor(#[from] PredictorError),
-    /// A decision cannot be written.
+    /// A decision or a review request cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// The schema registry is of no help.
@@ -95,7 +95,7 @@ impl Score {
     pub fn run(self) -> Result<(), ScoreError> {
         let Self { config, policies, panel, connection, delivery, health, shutdown } = self;
         let registry = schemas::open(&config.registry)?;
-        let encoding = match schemas::encoding(&config, registry.as_ref(), &|| shutdown.requested()) {
+        let encodings = match schemas::encodings(&config, registry.as_ref(), &|| shutdown.requested()) {
             Err(RegistryError::Interrupted) => return Ok(()),
             other => other?,
         };
@@ -114,7 +114,7 @@ impl Score {
         let source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(panel)?;
-        let mut unit = Unit::new(&config, Arc::clone(&policies), encoding);
+        let mut unit = Unit::new(&config, Arc::clone(&policies), encodings);
         let mut reading = Reading::new(source, registry.as_ref(), &config, &policies, &health);
         let mut told = Instant::now();
 

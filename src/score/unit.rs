@@ -8,13 +8,16 @@ use super::intake::Accepted;
 use super::{ScoreError, now};
 use crate::codec::{self, EncodeError};
 use crate::config::{Config, Policies};
-use crate::core::decision::{Asked, decide};
+use crate::core::decision::{Asked, Decision, decide};
 use crate::core::event::Millis;
+use crate::core::label::DecisionRef;
 use crate::core::predictor::Predictor;
+use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
 use crate::dead_letter::{self, Reason, dead_letter};
-use crate::kafka::{Consumed, Offsets, Outbox, Produced, Source, TopicPartition};
+use crate::kafka::{Consumed, Offsets, Outbox, Place, Produced, Source, TopicPartition};
 use crate::ops::metrics;
+use crate::schemas::Encodings;
 
 /// How long the brokers may take to say what is committed.
 const REWIND: Duration = Duration::from_secs(30);
@@ -22,6 +25,8 @@ const REWIND: Duration = Duration::from_secs(30);
 /// The outcome of one record.
 struct Outcome {
     output: Produced,
+    /// The decision, where it asks for a review.
+    asks: Option<Box<Decision>>,
     /// The record's broker timestamp.
     came: Millis,
 }
@@ -31,8 +36,9 @@ pub struct Unit {
     policies: Arc<Policies>,
     events: Arc<str>,
     decisions: Arc<str>,
+    review: Arc<str>,
     dlq: Arc<str>,
-    encoding: codec::Encoding,
+    encodings: Encodings,
     most: usize,
     interval: Duration,
     /// Every record read, with its output once it has one.
@@ -41,15 +47,16 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// An empty unit whose decisions are written in `encoding`.
+    /// An empty unit whose records are written in `encodings`.
     #[must_use]
-    pub fn new(config: &Config, policies: Arc<Policies>, encoding: codec::Encoding) -> Self {
+    pub fn new(config: &Config, policies: Arc<Policies>, encodings: Encodings) -> Self {
         Self {
             policies,
             events: config.topics.events.as_str().into(),
             decisions: config.topics.decisions.as_str().into(),
+            review: config.topics.review.as_str().into(),
             dlq: config.topics.dlq.as_str().into(),
-            encoding,
+            encodings,
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),
@@ -105,7 +112,7 @@ impl Unit {
     pub fn dead_letter(&mut self, ticket: &Ticket<i32>, record: Consumed, reason: &Reason) {
         let came = record.timestamp.unwrap_or_else(now);
         let output = dead_letter(&self.dlq, "score", record, reason);
-        self.settle(ticket, Outcome { output, came });
+        self.settle(ticket, Outcome { output, asks: None, came });
     }
 
     /// The outcome of an event that has been asked about. One that a rebalance has taken away is passed over.
@@ -120,17 +127,22 @@ impl Unit {
         let Some(policy) = self.policies.get(&event.policy) else { return Ok(()) };
         let asked = Asked { event, origin, round_time, votes, reading, trace };
         let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
+        let mut decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
         metrics::decision(&decision);
         let output = Produced {
             topic: Arc::clone(&self.decisions),
             partition: Some(ticket.partition),
             key,
-            payload: Some(codec::encode_decision(&decision, self.encoding)?),
+            payload: Some(codec::encode_decision(&decision, self.encodings.decisions)?),
             headers,
             timestamp: None,
         };
-        self.settle(&ticket, Outcome { output, came });
+        let asks = decision.review.is_some().then(|| {
+            // Nobody who is asked reads them, and until the commit they would be held.
+            decision.reading = None;
+            Box::new(decision)
+        });
+        self.settle(&ticket, Outcome { output, asks, came });
         Ok(())
     }
 
@@ -153,22 +165,57 @@ impl Unit {
         }
         let place = |(partition, next)| ((Arc::clone(&self.events), partition), next);
         let offsets: Offsets = offsets.into_iter().map(place).collect();
-        let (records, came): (Vec<_>, Vec<_>) =
-            outcomes.into_iter().map(|Outcome { output, came }| (output, came)).unzip();
+        let (mut records, mut came, mut asks) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            asks.extend(outcome.asks.map(|decision| (index, decision)));
+            records.push(outcome.output);
+            came.push(outcome.came);
+        }
+        let requests = |records: &[Produced], places: &[Place]| self.requests(&asks, records, places);
         let started = Instant::now();
-        match dead_letter::commit(outbox, records, Some((source, &offsets))) {
+        match dead_letter::commit_with(outbox, records, Some((source, &offsets)), requests) {
             Ok(places) => {
-                metrics::commit("score", places.len(), started.elapsed());
+                metrics::commit("score", places.len() + asks.len(), started.elapsed());
                 metrics::end_to_end(now(), &came);
             }
-            Err(error) if error.passes() => {
+            Err(ScoreError::Commit(error)) if error.passes() => {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");
                 metrics::aborted("score", error.name());
                 self.restart(source)?;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// The review requests of the decisions that ask for one, each with its place among `records`, which lie
+    /// at `places`. A request goes where its decision went: same key, headers and number of partition.
+    fn requests(
+        &self,
+        asks: &[(usize, Box<Decision>)],
+        records: &[Produced],
+        places: &[Place],
+    ) -> Result<Vec<Produced>, ScoreError> {
+        let mut requests = Vec::with_capacity(asks.len());
+        for (index, decision) in asks {
+            let (Some(record), Some((partition, offset))) = (records.get(*index), places.get(*index)) else {
+                continue;
+            };
+            let at = DecisionRef { partition: *partition, offset: *offset };
+            let policy = self.policies.get(&decision.id.policy);
+            let Some(request) = policy.and_then(|policy| ReviewRequest::of(decision, policy, at)) else {
+                continue;
+            };
+            requests.push(Produced {
+                topic: Arc::clone(&self.review),
+                partition: record.partition,
+                key: record.key.clone(),
+                payload: Some(codec::encode_review(&request, self.encodings.review)?),
+                headers: record.headers.clone(),
+                timestamp: None,
+            });
+        }
+        Ok(requests)
     }
 
     /// Forgets all that is not committed and reads it again.

@@ -10,6 +10,7 @@ use aegis::core::learners::{LearnerSpec, Mass, Name};
 use aegis::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
 use aegis::core::policy::Action;
 use aegis::core::predictor::{PredictorRef, Published};
+use aegis::core::review::ReviewRequest;
 use aegis::core::vote::{Abstention, CategoryScore, Outcome, Vote};
 
 pub fn event() -> Event {
@@ -102,6 +103,26 @@ pub fn decision() -> Decision {
         review_probability: 1.0,
         latency_micros: 12_345,
         trace: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+    }
+}
+
+pub fn review() -> ReviewRequest {
+    let decision = decision();
+    ReviewRequest {
+        id: decision.id,
+        conversation: decision.conversation,
+        subject: decision.subject,
+        origin: decision.origin,
+        decision: DecisionRef { partition: 3, offset: 40 },
+        round_time: decision.round_time,
+        policy_version: decision.policy_version,
+        action: decision.action,
+        probability: decision.probability,
+        threshold: decision.threshold,
+        reasons: vec![ReviewReason::Category, ReviewReason::NearThreshold],
+        inclusion_probability: 0.25,
+        categories: decision.categories,
+        trace: decision.trace,
     }
 }
 

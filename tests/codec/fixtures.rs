@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::examples;
 use aegis::codec::{
     DecodeError, Defaults, EncodeError, Encoding, SCHEMAS, decode_decision, decode_event, decode_label,
-    decode_published, decode_record, encode_decision, encode_event, encode_label, encode_published,
-    encode_record,
+    decode_published, decode_record, decode_review, encode_decision, encode_event, encode_label,
+    encode_published, encode_record, encode_review,
 };
 use aegis::core::ledger::Record;
 use apache_avro::Schema;
@@ -63,6 +63,7 @@ fn fixtures_are_read_and_written_the_same() {
     same("event", &examples::event(), encode_event, |bytes| decode_event(bytes, &defaults));
     same("label", &examples::label(), encode_label, |bytes| decode_label(bytes, &defaults));
     same("decision", &examples::decision(), encode_decision, decode_decision);
+    same("review", &examples::review(), encode_review, decode_review);
     same("predictor", &examples::published(), encode_published, decode_published);
     for (name, record) in records() {
         same(name, &record, encode_record, decode_record);
@@ -78,6 +79,7 @@ fn write_missing_fixtures() {
             ("event", encode_event(&examples::event(), encoding)),
             ("label", encode_label(&examples::label(), encoding)),
             ("decision", encode_decision(&examples::decision(), encoding)),
+            ("review", encode_review(&examples::review(), encoding)),
             ("predictor", encode_published(&examples::published(), encoding)),
         ];
         found.extend(records().map(|(name, record)| (name, encode_record(&record, encoding))));
@@ -143,7 +145,7 @@ fn schemas_can_evolve() {
 
 /// The schemas as the first version had them.
 fn first() -> Vec<(&'static str, Schema)> {
-    let files = ["event", "label", "decision", "ledger", "predictor"];
+    let files = ["event", "label", "decision", "ledger", "predictor", "review"];
     let read = |file: &&str| fs::read_to_string(folder().join(format!("{file}.avsc"))).unwrap();
     let parsed = files.iter().map(|file| Schema::parse_str(&read(file)).unwrap());
     SCHEMAS.iter().map(|(record, _)| *record).zip(parsed).collect()

@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use crate::{event, examples, label, strategies};
 use aegis::codec::{
     DecodeError, EncodeError, Encoding, decode_decision, decode_key, decode_published, decode_record,
-    encode_decision, encode_event, encode_key, encode_label, encode_published, encode_record,
+    decode_review, encode_decision, encode_event, encode_key, encode_label, encode_published, encode_record,
+    encode_review,
 };
 use proptest::prelude::*;
 
@@ -47,6 +48,11 @@ proptest! {
     }
 
     #[test]
+    fn review_requests_come_back(value in strategies::review()) {
+        comes_back(&value, encode_review, decode_review)?;
+    }
+
+    #[test]
     fn predictors_come_back(value in strategies::published()) {
         comes_back(&value, encode_published, decode_published)?;
     }
@@ -72,6 +78,9 @@ fn read_as_all(bytes: &[u8]) {
     if let Ok(value) = decode_decision(bytes) {
         assert_eq!(decode_decision(&encode_decision(&value, Encoding::Avro).unwrap()), Ok(value));
     }
+    if let Ok(value) = decode_review(bytes) {
+        assert_eq!(decode_review(&encode_review(&value, Encoding::Avro).unwrap()), Ok(value));
+    }
     if let Ok(value) = decode_record(bytes) {
         assert_eq!(decode_record(&encode_record(&value, Encoding::Avro).unwrap()), Ok(value));
     }
@@ -96,6 +105,7 @@ fn all_examples() -> Vec<Vec<u8>> {
             found.push(encode_record(&record, encoding).unwrap());
         }
         found.push(encode_published(&examples::published(), encoding).unwrap());
+        found.push(encode_review(&examples::review(), encoding).unwrap());
     }
     found
 }
@@ -108,7 +118,7 @@ proptest! {
 
     #[test]
     fn random_data_behind_a_right_header_do_no_harm(
-        which in 0..8_usize,
+        which in 0..9_usize,
         bytes in proptest::collection::vec(any::<u8>(), 0..400),
     ) {
         let example = all_examples().swap_remove(which);
@@ -119,7 +129,7 @@ proptest! {
 
     #[test]
     fn changed_records_do_no_harm(
-        which in 0..16_usize,
+        which in 0..18_usize,
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in proptest::option::of(any::<prop::sample::Index>()),
     ) {
@@ -136,7 +146,7 @@ proptest! {
 
     #[test]
     fn json_with_other_values_does_no_harm(
-        which in 8..16_usize,
+        which in 9..18_usize,
         place in any::<prop::sample::Index>(),
         value in prop::sample::select(&["null", "true", "1e300", "-0.0", "[]", "{}", "\"\"", "[[[1]]]", "-1"][..]),
     ) {
@@ -156,6 +166,7 @@ fn a_record_cut_anywhere_is_refused() {
             let cut = &bytes[..end];
             assert!(event(cut).is_err() && label(cut).is_err() && decode_decision(cut).is_err());
             assert!(decode_record(cut).is_err() && decode_published(cut).is_err());
+            assert!(decode_review(cut).is_err());
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use aegis::codec::{
     DecodeError, EncodeError, Encoding, decode_decision, decode_event, decode_key, decode_label,
-    decode_published, decode_record, encode_decision, encode_event, encode_key, encode_label,
-    encode_published, encode_record,
+    decode_published, decode_record, decode_review, encode_decision, encode_event, encode_key, encode_label,
+    encode_published, encode_record, encode_review,
 };
 use aegis::core::learners::{LearnerSpec, Name};
 use aegis::core::ledger::{Key, Record, RoundId, Standing};
@@ -101,6 +101,20 @@ fn decisions_records_and_predictors_that_are_refused() {
     assert_eq!(record(&examples::filed(), "/filed/label/tenant", json!(null)), "EmptyId");
     assert_eq!(record(&examples::erasure(), "/edit/annotator", json!("x")), "BadValue edit");
     assert_eq!(record(&examples::erasure(), "/edit/subject", json!(null)), "BadValue edit");
+
+    let review = |pointer, value| {
+        let bytes = encode_review(&examples::review(), Encoding::Json).unwrap();
+        refused(decode_review(&with(bytes, pointer, value)))
+    };
+    assert_eq!(review("/decision/offset", json!(-1)), "BadValue decision");
+    assert_eq!(review("/decision", json!(null)), "BadJson");
+    assert_eq!(review("/reasons", json!([])), "BadValue reasons");
+    assert_eq!(review("/reasons", json!(vec!["flagged"; 65])), "BadValue reasons");
+    assert_eq!(review("/reasons/0", json!("whim")), "BadJson");
+    assert_eq!(review("/inclusion_probability", json!(0)), "BadInclusionProbability");
+    assert_eq!(review("/inclusion_probability", json!(1.1)), "BadInclusionProbability");
+    assert_eq!(review("/probability", json!(2)), "BadValue probability");
+    assert_eq!(review("/event_id", json!("")), "EmptyId");
 
     let published = |pointer, value| {
         let bytes = encode_published(&examples::published(), Encoding::Json).unwrap();
@@ -203,6 +217,7 @@ fn errors_quote_nothing() {
             label(text).err(),
             decode_decision(bytes).err(),
             decode_record(bytes).err(),
+            decode_review(bytes).err(),
             decode_published(bytes).err(),
             decode_key(bytes).err(),
         ] {

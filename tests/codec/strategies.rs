@@ -13,6 +13,7 @@ use aegis::core::ledger::{
 };
 use aegis::core::policy::Action;
 use aegis::core::predictor::{PredictorRef, Published};
+use aegis::core::review::ReviewRequest;
 use aegis::core::vote::{Abstention, CategoryScore, Outcome, Vote};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -145,6 +146,20 @@ prop_compose! {
             id, conversation, subject, origin: Origin { topic, partition, offset }, round_time, policy_version,
             action, probability, threshold, categories, votes, reading, predictor, degraded, review,
             review_probability, latency_micros, trace,
+        }
+    }
+}
+
+prop_compose! {
+    pub fn review()(
+        made in decision(), decision in reference(), inclusion_probability in 0.001..=1.0_f64,
+        reasons in proptest::sample::subsequence(&ReviewReason::ALL[..], 1..=4).prop_shuffle(),
+    ) -> ReviewRequest {
+        ReviewRequest {
+            id: made.id, conversation: made.conversation, subject: made.subject, origin: made.origin, decision,
+            round_time: made.round_time, policy_version: made.policy_version, action: made.action,
+            probability: made.probability, threshold: made.threshold, reasons, inclusion_probability,
+            categories: made.categories, trace: made.trace,
         }
     }
 }

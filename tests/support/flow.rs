@@ -11,6 +11,7 @@ use aegis::core::decision::Decision;
 use aegis::core::event::{Event, Role, Turn};
 use aegis::core::label::{Finding, Label, Source as From};
 use aegis::core::ledger::Record;
+use aegis::core::review::ReviewRequest;
 use aegis::kafka::{Connection, Consumed, Delivery, Followed, Follower, From as Start, Outbox, Produced};
 use sha2::{Digest, Sha256};
 
@@ -136,6 +137,11 @@ pub fn decisions(records: &[Consumed]) -> Vec<Decision> {
     records.iter().map(|record| codec::decode_decision(record.payload.as_deref().unwrap()).unwrap()).collect()
 }
 
+/// The review requests among records.
+pub fn reviews(records: &[Consumed]) -> Vec<ReviewRequest> {
+    records.iter().map(|record| codec::decode_review(record.payload.as_deref().unwrap()).unwrap()).collect()
+}
+
 /// The ledger records among records.
 pub fn ledger(records: &[Consumed]) -> Vec<Record> {
     let values = records.iter().filter_map(|record| record.payload.as_deref());
@@ -164,6 +170,7 @@ pub fn topics(prefix: &str) -> Topics {
     Topics {
         events: name("events"),
         decisions: name("decisions"),
+        review: name("review"),
         labels: name("labels"),
         dlq: name("dlq"),
         rounds: name("rounds"),

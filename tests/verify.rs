@@ -1,13 +1,16 @@
 //! `aegis verify` and `aegis dlq` on a real Apache Kafka: a small run that is whole, and the same with one
 //! fault planted in it.
 
+#[path = "registry/server.rs"]
+#[allow(dead_code, reason = "the registry's own tests use all of it")]
+mod server;
 mod support;
 
 use std::fs;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use aegis::codec::{self, Defaults, Encoding};
+use aegis::codec::{self, Defaults, Encoding, SCHEMAS};
 use aegis::config::Policies;
 use aegis::core::book::Book;
 use aegis::core::decision::{Asked, Decision, Origin, decide};
@@ -15,13 +18,16 @@ use aegis::core::fold::{Fold, Settings};
 use aegis::core::label::{DecisionRef, Finding};
 use aegis::core::ledger::{Filed, Record, Standing};
 use aegis::core::predictor::{Combined, PredictorRef, Published, Share};
+use aegis::core::review::ReviewRequest;
 use aegis::core::vote::Vote;
 use aegis::dead_letter::{Reason, dead_letter};
 use aegis::kafka::topics::{Finding as Found, ensure};
 use aegis::kafka::{Connection, Consumed, Delivery, Offsets, Outbox, Produced, Source, Start};
+use aegis::schemas::Encodings;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::config::ClientConfig;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use server::{Server, schema, unknown};
 use support::flow::{event, event_record, label, raw, read_all};
 use support::{WAIT, kafka, read};
 
@@ -37,6 +43,7 @@ struct World {
     folder: tempfile::TempDir,
     connection: Connection,
     prefix: &'static str,
+    encodings: Encodings,
     /// The predictor is published with this hash instead of its own.
     hash: Option<[u8; 32]>,
 }
@@ -45,20 +52,35 @@ fn whole(_: &World, _: &mut Vec<Produced>) {}
 
 impl World {
     fn new(prefix: &'static str, hash: Option<[u8; 32]>, plant: Plant<'_>) -> Self {
+        Self::written_in(Encodings::default(), "", prefix, hash, [plant, &whole])
+    }
+
+    /// With something planted among the review requests.
+    fn asking(prefix: &'static str, plant: Plant<'_>) -> Self {
+        Self::written_in(Encodings::default(), "", prefix, None, [&whole, plant])
+    }
+
+    fn written_in(
+        encodings: Encodings,
+        more: &str,
+        prefix: &'static str,
+        hash: Option<[u8; 32]>,
+        plants: [Plant<'_>; 2],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let names = ["events", "decisions", "review", "labels", "dlq", "rounds", "weights", "election"];
         let topics: String = names.iter().map(|name| format!("{name} = \"{prefix}.{name}\"\n")).collect();
         let config = format!(
-            "[kafka]\nbrokers = \"{}\"\n[topics]\n{topics}[score]\ngroup = \"{prefix}.score\"\n",
+            "[kafka]\nbrokers = \"{}\"\n[topics]\n{topics}[score]\ngroup = \"{prefix}.score\"\n{more}",
             kafka().bootstrap()
         );
         fs::write(folder.path().join("aegis.toml"), config).unwrap();
-        let world = Self { folder, connection: kafka().connection(), prefix, hash };
+        let world = Self { folder, connection: kafka().connection(), prefix, encodings, hash };
         let loaded = aegis::config::load(&world.folder.path().join("aegis.toml"), [], &[]).unwrap();
         let made =
             ensure(&world.connection, &aegis::topics::table(&loaded.config, PARTITIONS), WAIT).unwrap();
         assert!(made.iter().all(|found| *found == Found::Made), "{made:?}");
-        world.play(plant);
+        world.play(plants);
         world
     }
 
@@ -72,7 +94,7 @@ impl World {
         Outbox::open(&self.connection, delivery).unwrap()
     }
 
-    fn play(&self, plant: Plant<'_>) {
+    fn play(&self, plants: [Plant<'_>; 2]) {
         let mut producer = self.outbox("producer");
         let mut score = self.outbox("score");
         let group = format!("{}.score", self.prefix);
@@ -91,11 +113,18 @@ impl World {
             // Given up: nobody sees it.
             score.unit().send(&outputs).unwrap();
             if batch == 0 {
-                plant(self, &mut outputs);
+                plants[0](self, &mut outputs);
             }
-            let places = score.commit(&outputs, Some((&source, &offsets))).unwrap();
+            let mut unit = score.unit();
+            let places = unit.send(&outputs).unwrap();
+            let mut requests = self.requests(&outputs, &places);
+            if batch == 0 {
+                plants[1](self, &mut requests);
+            }
+            unit.send(&requests).unwrap();
+            unit.commit(Some((&source, &offsets))).unwrap();
             decided.extend(places.into_iter().zip(outputs).filter_map(|((partition, offset), output)| {
-                let decision = codec::decode_decision(output.payload.as_deref()?).ok()?;
+                let decision = self.read(output.payload.as_deref()?)?;
                 Some(decision.judged(DecisionRef { partition, offset }))
             }));
         }
@@ -145,7 +174,9 @@ impl World {
         };
         let predictor =
             PredictorRef { learner: "default".into(), state_hash: [0; 32], rounds: 0, ledger_offset: -1 };
-        let combined = Combined { probability: Some(0.4), shares: vec![Share::default(); 2] };
+        // Every third is near the threshold and asks for a review.
+        let p = if record.offset % 3 == 0 { 0.48 } else { 0.4 };
+        let combined = Combined { probability: Some(p), shares: vec![Share::default(); 2] };
         let policies = Policies::default();
         self.written(&decide(asked, policies.get("default").unwrap(), predictor, &combined, 1))
     }
@@ -153,8 +184,40 @@ impl World {
     fn written(&self, decision: &Decision) -> Produced {
         Produced {
             partition: Some(decision.origin.partition),
-            ..raw(&self.topic("decisions"), "k", codec::encode_decision(decision, Encoding::Avro).unwrap())
+            ..raw(
+                &self.topic("decisions"),
+                "k",
+                codec::encode_decision(decision, self.encodings.decisions).unwrap(),
+            )
         }
+    }
+
+    /// A decision that was written here, in whatever encoding.
+    fn read(&self, payload: &[u8]) -> Option<Decision> {
+        let datum = match self.encodings.decisions {
+            Encoding::Confluent(_) => [avro_mark(), payload.get(5..)?.to_vec()].concat(),
+            _ => payload.to_vec(),
+        };
+        codec::decode_decision(&datum).ok()
+    }
+
+    /// The review requests of the decisions among `outputs`, which lie at `places`.
+    fn requests(&self, outputs: &[Produced], places: &[(i32, i64)]) -> Vec<Produced> {
+        let policies = Policies::default();
+        let policy = policies.get("default").unwrap();
+        let decisions = self.topic("decisions");
+        let decided = outputs.iter().zip(places).filter(|(output, _)| output.topic == decisions);
+        let request = |(output, (partition, offset)): (&Produced, &(i32, i64))| {
+            let decision = self.read(output.payload.as_deref()?)?;
+            let at = DecisionRef { partition: *partition, offset: *offset };
+            Some(self.asked(&ReviewRequest::of(&decision, policy, at)?))
+        };
+        decided.filter_map(request).collect()
+    }
+
+    fn asked(&self, request: &ReviewRequest) -> Produced {
+        let payload = codec::encode_review(request, self.encodings.review).unwrap();
+        Produced { partition: Some(request.origin.partition), ..raw(&self.topic("review"), "k", payload) }
     }
 
     /// Labels for these rounds, the predictor that they make, and one more label that waits.
@@ -249,6 +312,17 @@ impl World {
     }
 }
 
+/// Marks a decision in Avro's single-object encoding.
+fn avro_mark() -> Vec<u8> {
+    let event = event(0, "");
+    let origin = Origin { topic: "t".into(), partition: 0, offset: 0 };
+    let asked = Asked { event, origin, round_time: 0, votes: Vec::new(), reading: None, trace: None };
+    let predictor = PredictorRef { learner: "x".into(), state_hash: [0; 32], rounds: 0, ledger_offset: 0 };
+    let combined = Combined { probability: None, shares: Vec::new() };
+    let decision = decide(asked, Policies::default().get("default").unwrap(), predictor, &combined, 0);
+    codec::encode_decision(&decision, Encoding::Avro).unwrap()[..10].to_vec()
+}
+
 /// The outputs of the decisions partition 1, by place among all.
 fn second(outputs: &[Produced], world: &World) -> Vec<usize> {
     let here = |output: &Produced| output.topic == world.topic("decisions") && output.partition == Some(1);
@@ -265,6 +339,9 @@ fn a_run_that_is_whole_is_found_whole_and_its_dead_letters_are_shown() {
     let (code, text, json) = world.verify(&[]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("43 events: 36 decisions, 4 dead letters, 3 open"), "{text}");
+    assert!(text.contains("holds   every decision that asks for a review has its request"), "{text}");
+    let (asking, requests) = (&json["review"]["asking"], &json["review"]["requests"]);
+    assert!(asking.as_u64().unwrap() > 8 && asking == requests, "{text}");
     assert!(text.contains("holds   policy default: the ledger up to offset"), "{text}");
     assert_eq!((&json["holds"], json["predictors"].as_array().unwrap().len()), (&true.into(), 1));
 
@@ -360,6 +437,74 @@ fn a_wrong_hash_is_found() {
     world.finds("hash", &["the predictor of policy default has the hash 0707070707"]);
 }
 
+/// A request that says this instead; there are a dozen, and the fourth is changed.
+fn changed(world: &World, requests: &mut [Produced], change: fn(&mut ReviewRequest)) {
+    let mut request = codec::decode_review(requests[3].payload.as_deref().unwrap()).unwrap();
+    change(&mut request);
+    requests[3].payload = world.asked(&request).payload;
+}
+
+#[test]
+fn a_decision_that_asks_and_has_no_request_is_found() {
+    let world = World::asking("unasked", &|_, requests| _ = requests.remove(3));
+    world.finds("request_gap", &["unasked.decisions partition ", "asks for a review and has no request"]);
+}
+
+#[test]
+fn a_second_request_is_found() {
+    let world = World::asking("asked2", &|_, requests| requests.push(requests[3].clone()));
+    world.finds("request_duplicate", &["asked2.review partition ", "has one already"]);
+}
+
+#[test]
+fn a_request_for_no_decision_is_found() {
+    let world = World::asking("astray", &|world, requests| {
+        requests.push(requests[3].clone());
+        changed(world, requests, |request| request.decision.offset = 4_711);
+    });
+    world.finds("request_orphan", &["there is no decision that asks for a review at astray.decisions"]);
+}
+
+#[test]
+fn a_request_that_names_another_events_decision_is_found() {
+    let world = World::asking("mixed", &|world, requests| {
+        changed(world, requests, |request| request.id.event = "another".into());
+    });
+    world.finds("request_orphan", &["says otherwise than the decision that it names"]);
+}
+
+#[test]
+fn requests_that_retention_took_are_not_missed() {
+    let world = World::asking("shorter", &whole);
+    world.delete("review", 1, 2);
+    let (code, text, json) = world.verify(&[]);
+    assert_eq!((code, &json["review"]["not_kept"]), (0, &2.into()), "{text}");
+    assert!(text.contains("2 decisions ask for a review"), "{text}");
+    let (code, text, json) = world.verify(&["--from", "2020-01-01T00:00:00Z"]);
+    assert_eq!((code, &json["faults"]["request_gap"]["count"]), (65, &2.into()), "{text}");
+}
+
+#[test]
+fn records_in_a_registrys_framing_are_read() {
+    let server = Server::start(|request| match request.line.as_str() {
+        "GET /schemas/ids/13" => schema(SCHEMAS[2].1),
+        "GET /schemas/ids/15" => schema(SCHEMAS[5].1),
+        _ => unknown(),
+    });
+    let encodings = Encodings { decisions: Encoding::Confluent(13), review: Encoding::Confluent(15) };
+    let more = format!("[registry]\nurl = \"{}\"\n", server.url);
+    let world = World::written_in(encodings, &more, "framed", None, [&whole, &whole]);
+    let (code, text, json) = world.verify(&[]);
+    assert_eq!((code, &json["counts"]["decisions"]), (0, &36.into()), "{text}");
+    assert_eq!(json["review"]["asking"], json["review"]["requests"], "{text}");
+    // Without the registry nothing can be said of them, and nothing is.
+    server.die();
+    let output = world.aegis(&["verify", "--set", "registry.outage_wait_ms=300"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{text}");
+    assert!(text.contains("the schema registry does not help"), "{text}");
+}
+
 #[test]
 fn outcomes_that_retention_took_are_not_missed() {
     let world = World::new("old", None, &whole);
@@ -387,8 +532,9 @@ fn outcomes_that_retention_took_are_not_missed() {
 fn what_no_one_can_read_is_found() {
     let world = World::new("noise", None, &|world, outputs| {
         outputs.push(Produced { partition: Some(0), ..raw(&world.topic("decisions"), "k", "noise") });
+        outputs.push(Produced { partition: Some(0), ..raw(&world.topic("review"), "k", "noise") });
         outputs.push(raw(&world.topic("dlq"), "k", "no headers"));
     });
     let (code, text, json) = world.verify(&[]);
-    assert_eq!((code, &json["faults"]["unreadable"]["count"]), (65, &2.into()), "{text}");
+    assert_eq!((code, &json["faults"]["unreadable"]["count"]), (65, &3.into()), "{text}");
 }

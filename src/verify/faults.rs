@@ -21,7 +21,13 @@ pub enum Kind {
     Order,
     /// A decision or dead letter of a record that does not exist.
     Orphan,
-    /// A decision, dead letter, ledger record or predictor that cannot be read.
+    /// A decision that asks for a review, without a request.
+    RequestGap,
+    /// A second review request for one decision.
+    RequestDuplicate,
+    /// A review request for no decision that asks for one, or that says otherwise than its decision.
+    RequestOrphan,
+    /// A decision, dead letter, review request, ledger record or predictor that cannot be read.
     Unreadable,
     /// A predictor whose hash is not that of the ledger's fold.
     Hash,
@@ -38,6 +44,9 @@ impl Kind {
             Self::Duplicate => "second outcomes of one record",
             Self::Order => "decisions out of their events' order",
             Self::Orphan => "outcomes of no event or label",
+            Self::RequestGap => "decisions that ask for a review, without a request",
+            Self::RequestDuplicate => "second review requests for one decision",
+            Self::RequestOrphan => "review requests that fit no decision",
             Self::Unreadable => "records that cannot be read",
             Self::Hash => "predictors that are not the ledger's fold",
             Self::Policy => "predictors of another configuration",

@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use super::books::Books;
 use super::faults::{Faults, Kind, Place};
+use super::reader::{Read, Reader};
 use super::refold::{Checked, Due, Refold};
 use super::report::Report;
+use super::requests::Requests;
 use crate::codec::{self, Received, Schemas};
 use crate::config::{Config, Policies};
 use crate::core::event::Millis;
 use crate::dead_letter::Headers;
-use crate::kafka::{Connection, Consumed, Followed, Follower, From, SourceError, at_time, committed};
+use crate::kafka::{Connection, Consumed, SourceError, at_time, committed};
 use crate::registry::RegistryError;
 
 /// How long the brokers may take to answer.
-const ANSWER: Duration = Duration::from_secs(30);
-/// How long they may be silent before a topic's end.
-const SILENCE: Duration = Duration::from_secs(30);
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// A committed offset can be visible moments before the outcomes committed with it.
 const VISIBLE: Duration = Duration::from_secs(5);
 /// By how much the clocks of brokers and scorers may differ.
@@ -32,7 +32,7 @@ pub enum VerifyError {
     /// A topic cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// Schemas of decisions cannot be had.
+    /// Schemas of decisions or review requests cannot be had.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// A topic says nothing although it holds more.
@@ -51,7 +51,7 @@ pub struct Verify<'a> {
     pub policies: &'a Policies,
     /// The brokers.
     pub connection: &'a Connection,
-    /// Where decisions' schemas come from; waits for them.
+    /// Where schemas of decisions and review requests come from; waits for them.
     pub schemas: Option<&'a dyn Schemas>,
     /// Looks only at records from then on; the ledger is always read whole.
     pub from: Option<Millis>,
@@ -65,30 +65,38 @@ impl Verify<'_> {
     /// # Errors
     /// Where a topic cannot be read to its end.
     pub fn run(mut self) -> Result<Report, VerifyError> {
-        let (counts, mut faults) = {
-            let (mut books, mut decisions, mut letters) = self.open()?;
-            self.outcomes(&mut books, &mut decisions, &mut letters)?;
-            books.close(&self.config.score.group)
+        let ((counts, mut faults), (review, more)) = {
+            let mut opened = self.open()?;
+            self.outcomes(&mut opened)?;
+            (opened.books.close(&self.config.score.group), opened.requests.close())
         };
+        faults.merge(more);
         let (predictors, ledger_records, more) = self.ledger()?;
         faults.merge(more);
         let holds = faults.is_empty();
-        Ok(Report { holds, from: self.from, counts, ledger_records, predictors, faults })
+        Ok(Report { holds, from: self.from, counts, review, ledger_records, predictors, faults })
     }
 
     /// Opens the topics, in an order that makes a system at work consistent: the committed offsets first, so
-    /// that their outcomes are there; the events last, so that all events of the outcomes are there. Then
-    /// reads the events.
-    fn open(&mut self) -> Result<(Books, Reader, Reader), VerifyError> {
+    /// that their outcomes are there; then the review requests, so that their decisions are; the events last,
+    /// so that all events of the outcomes are there. Then reads the events.
+    fn open(&mut self) -> Result<Opened, VerifyError> {
         let topics = &self.config.topics;
         let done = committed(self.connection, &self.config.score.group, &topics.events, ANSWER)?;
         let earlier = self.from.map(|from| from.saturating_sub(SKEW));
+        // A request is written after its decision, by another broker's clock.
+        let before = earlier.map(|from| from.saturating_sub(SKEW));
+        let reviews = self.reader("review requests", &topics.review, before)?;
         let decisions = self.reader("decisions", &topics.decisions, earlier)?;
         // A dead letter has its original's timestamp: by that it is not found again.
         let letters = self.reader("dead letters", &topics.dlq, None)?;
         let labels = self.reader("labels", &topics.labels, None)?;
         let mut events = self.reader("events", &topics.events, self.from)?;
 
+        let mut requests = Requests::new(&decisions.topic);
+        for (partition, start) in &decisions.starts {
+            requests.begins(*partition, *start);
+        }
         let mut books = Books::new(&events.topic, &labels.topic);
         for (partition, end) in &labels.ends {
             let start = labels.starts.get(partition).copied().unwrap_or(0);
@@ -104,25 +112,24 @@ impl Verify<'_> {
                 Read::Begins(partition, offset) => books.begins(partition, offset),
             }
         }
-        Ok((books, decisions, letters))
+        Ok(Opened { books, requests, decisions, letters, reviews })
     }
 
-    fn outcomes(
-        &mut self,
-        books: &mut Books,
-        decisions: &mut Reader,
-        letters: &mut Reader,
-    ) -> Result<(), VerifyError> {
+    fn outcomes(&mut self, opened: &mut Opened) -> Result<(), VerifyError> {
+        let Opened { books, requests, decisions, letters, reviews } = opened;
         let mut first: BTreeMap<i32, i64> = BTreeMap::new();
         while let Some(read) = decisions.next(self.progress)? {
             match read {
                 Read::Record(record, late) => {
-                    if let Some(origin) = self.decision(books, &decisions.topic, &record, late)? {
+                    if let Some(origin) =
+                        self.decision(books, requests, &decisions.topic, &record, When::of(late))?
+                    {
                         first.entry(record.partition).or_insert(origin);
                     }
                 }
                 Read::Begins(partition, offset) => {
                     decisions.starts.insert(partition, offset);
+                    requests.begins(partition, offset);
                     first.remove(&partition);
                 }
             }
@@ -140,36 +147,62 @@ impl Verify<'_> {
                 }
             }
         }
+        let mut asked: BTreeMap<i32, i64> = BTreeMap::new();
+        while let Some(read) = reviews.next(self.progress)? {
+            match read {
+                Read::Record(record, late) => {
+                    if let Some(decision) = self.request(requests, &reviews.topic, &record, late)? {
+                        asked.entry(record.partition).or_insert(decision);
+                    }
+                }
+                Read::Begins(partition, offset) => {
+                    reviews.starts.insert(partition, offset);
+                    asked.remove(&partition);
+                }
+            }
+        }
         // Whoever names a time knows that its outcomes are kept.
         if self.from.is_none() {
             self.forget(books, decisions, &first, letters, &oldest)?;
+            for partition in reviews.lost() {
+                requests.kept_from(partition, asked.get(&partition).copied().unwrap_or(i64::MAX));
+            }
         }
         let until = Instant::now() + VISIBLE;
-        while books.has_gaps() && Instant::now() < until {
+        while (books.has_gaps() || requests.has_gaps()) && Instant::now() < until {
             if let Some(record) = decisions.more()? {
-                self.decision(books, &decisions.topic, &record, true)?;
+                self.decision(books, requests, &decisions.topic, &record, When::Closing)?;
             }
             if let Some(record) = letters.more()? {
                 letter(books, &letters.topic, &record, true);
+            }
+            if let Some(record) = reviews.more()? {
+                self.request(requests, &reviews.topic, &record, true)?;
             }
         }
         Ok(())
     }
 
-    /// Takes a decision; the offset of its event. With `late` only one that is missed.
+    /// Takes a decision; the offset of its event. Past the end only one that is missed; whether one of those
+    /// has its request is looked at too, because the request may lie before the end of its own topic.
     fn decision(
         &self,
         books: &mut Books,
+        requests: &mut Requests,
         topic: &Arc<str>,
         record: &Consumed,
-        late: bool,
+        when: When,
     ) -> Result<Option<i64>, VerifyError> {
         let at = Place::new(topic, record.partition, record.offset);
         let received = Received::new(record.payload.as_deref(), &record.headers, self.schemas);
         match received.decision().map_err(RegistryError::of) {
             Ok(decision) => {
-                let origin = decision.origin;
-                if !late || books.misses(origin.partition, origin.offset) {
+                let origin = &decision.origin;
+                let missed = books.misses(origin.partition, origin.offset);
+                if when != When::Closing || missed || requests.awaits(at.partition, at.offset) {
+                    requests.decision(at.partition, at.offset, &decision);
+                }
+                if when == When::Within || missed {
                     books.decision(at, &origin.topic, origin.partition, origin.offset);
                 }
                 Ok(Some(origin.offset))
@@ -177,8 +210,36 @@ impl Verify<'_> {
             // That the registry is away says nothing of the record.
             Err(Ok(error)) => Err(error.into()),
             Err(Err(error)) => {
-                if !late {
+                if when == When::Within {
                     books.unreadable(at, &error.to_string());
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes a review request; the offset of its decision. With `late` only one that is missed.
+    fn request(
+        &self,
+        requests: &mut Requests,
+        topic: &Arc<str>,
+        record: &Consumed,
+        late: bool,
+    ) -> Result<Option<i64>, VerifyError> {
+        let at = Place::new(topic, record.partition, record.offset);
+        let received = Received::new(record.payload.as_deref(), &record.headers, self.schemas);
+        match received.review().map_err(RegistryError::of) {
+            Ok(request) => {
+                let decision = request.decision;
+                if !late || requests.misses(decision.partition, decision.offset) {
+                    requests.request(at, &request);
+                }
+                Ok((decision.partition == record.partition).then_some(decision.offset))
+            }
+            Err(Ok(error)) => Err(error.into()),
+            Err(Err(error)) => {
+                if !late {
+                    requests.unreadable(at, &error.to_string());
                 }
                 Ok(None)
             }
@@ -275,6 +336,32 @@ impl Verify<'_> {
     }
 }
 
+/// When a decision was met.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// Before the end that its topic had at the start.
+    Within,
+    /// After it.
+    Past,
+    /// While missing records are waited for.
+    Closing,
+}
+
+impl When {
+    fn of(late: bool) -> Self {
+        if late { Self::Past } else { Self::Within }
+    }
+}
+
+/// The topics that are read side by side, and the books that are fed from them.
+struct Opened {
+    books: Books,
+    requests: Requests,
+    decisions: Reader,
+    letters: Reader,
+    reviews: Reader,
+}
+
 fn same(one: &(Vec<Due>, Faults), other: &(Vec<Due>, Faults)) -> bool {
     let places = |due: &[Due]| due.iter().map(|due| due.at.offset).collect::<Vec<_>>();
     places(&one.0) == places(&other.0)
@@ -288,80 +375,5 @@ fn letter(books: &mut Books, topic: &Arc<str>, record: &Consumed, late: bool) {
         }
         None if !late => books.unreadable(at, "has no headers that name its original"),
         _ => {}
-    }
-}
-
-/// What a reader met.
-enum Read {
-    /// A record, and whether it lies past the end.
-    Record(Consumed, bool),
-    /// A partition now begins at this offset: retention has moved on.
-    Begins(i32, i64),
-}
-
-/// A topic from a position to the end that it had when it was opened.
-struct Reader {
-    what: &'static str,
-    topic: Arc<str>,
-    follower: Follower,
-    starts: BTreeMap<i32, i64>,
-    ends: BTreeMap<i32, i64>,
-    read: usize,
-    heard: Instant,
-}
-
-impl Reader {
-    fn open(
-        connection: &Connection,
-        what: &'static str,
-        topic: &str,
-        from: Option<Millis>,
-    ) -> Result<Self, VerifyError> {
-        let start = match from {
-            None => From::Beginning,
-            Some(from) => {
-                let mut begins = at_time(connection, topic, from, ANSWER)?;
-                // Partitions without such a record are read from their end on.
-                for (partition, end) in Follower::open(connection, topic, &From::Beginning, ANSWER)?.ends() {
-                    begins.entry(partition).or_insert(end);
-                }
-                From::Offsets(begins)
-            }
-        };
-        let follower = Follower::open(connection, topic, &start, ANSWER)?;
-        let (starts, ends) = (follower.positions(), follower.ends());
-        Ok(Self { what, topic: topic.into(), follower, starts, ends, read: 0, heard: Instant::now() })
-    }
-
-    /// Partitions that have lost their beginning.
-    fn lost(&self) -> impl Iterator<Item = i32> + '_ {
-        self.starts.iter().filter(|(_, start)| **start > 0).map(|(partition, _)| *partition)
-    }
-
-    /// The next thing; none once the end has been reached in all partitions.
-    fn next(&mut self, progress: &mut dyn FnMut(&'static str, usize)) -> Result<Option<Read>, VerifyError> {
-        self.heard = Instant::now();
-        loop {
-            match self.follower.poll(Duration::from_millis(100))? {
-                Followed::Record(record) => {
-                    self.read += 1;
-                    progress(self.what, self.read);
-                    let late = self.ends.get(&record.partition).is_none_or(|end| record.offset >= *end);
-                    return Ok(Some(Read::Record(record, late)));
-                }
-                Followed::Skipped { partition, from, .. } => return Ok(Some(Read::Begins(partition, from))),
-                Followed::End => return Ok(None),
-                Followed::Idle if self.heard.elapsed() < SILENCE => {}
-                Followed::Idle => return Err(VerifyError::Silent { topic: self.topic.to_string() }),
-            }
-        }
-    }
-
-    /// A record past the end.
-    fn more(&mut self) -> Result<Option<Consumed>, VerifyError> {
-        match self.follower.poll(Duration::from_millis(20))? {
-            Followed::Record(record) => Ok(Some(record)),
-            _ => Ok(None),
-        }
     }
 }

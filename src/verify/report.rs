@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::books::Counts;
 use super::faults::{Faults, Kind};
 use super::refold::Checked;
+use super::requests::RequestCounts;
 use crate::core::event::Millis;
 
 /// What was found.
@@ -18,6 +19,8 @@ pub struct Report {
     pub from: Option<Millis>,
     /// What was counted.
     pub counts: Counts,
+    /// What was counted of review requests.
+    pub review: RequestCounts,
     /// Ledger records read.
     pub ledger_records: u64,
     /// Each policy's predictor.
@@ -26,12 +29,15 @@ pub struct Report {
     pub faults: Faults,
 }
 
-/// What is checked of events and outcomes, and what is said where it holds.
+/// What is checked of events, outcomes and review requests, and what is said where it holds.
 const HOLDS: &[(Kind, &str)] = &[
     (Kind::Gap, "every committed event has an outcome"),
     (Kind::Duplicate, "none has two"),
     (Kind::Order, "decisions are in their events' order"),
     (Kind::Orphan, "every outcome has its event or label"),
+    (Kind::RequestGap, "every decision that asks for a review has its request"),
+    (Kind::RequestDuplicate, "none has two requests"),
+    (Kind::RequestOrphan, "every request names its decision"),
     (Kind::Unreadable, "every record can be read"),
 ];
 
@@ -48,6 +54,14 @@ impl fmt::Display for Report {
                 out,
                 "{not_kept} events have no outcome and may be older than the outcomes that are kept: name a --from \
                  TIME within their retention to have them looked for"
+            )?;
+        }
+        let RequestCounts { requests, not_kept, .. } = self.review;
+        writeln!(out, "{requests} review requests")?;
+        if not_kept > 0 {
+            writeln!(
+                out,
+                "{not_kept} decisions ask for a review, and their requests may be older than those that are kept"
             )?;
         }
         writeln!(out, "{label_dead_letters} dead letters of labels, {} ledger records", self.ledger_records)?;

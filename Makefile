@@ -10,10 +10,11 @@ BROKER ?= embedded
 EVENTS ?= 4000
 SEED ?= 1
 OUT ?= demo-out
-# Where `make kafka` listens; the port after it is its controller's.
+# Where `make kafka` listens; the port after the broker's is its controller's.
 KAFKA_PORT ?= 19092
+REGISTRY_PORT ?= 18081
 
-.PHONY: help setup build demo kafka kafka-stop test test-shared lint bench train evaluate clean
+.PHONY: help setup build demo kafka broker kafka-stop test test-shared lint bench train evaluate clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -25,14 +26,17 @@ build: ## The program, optimised
 	@echo "Building Aegis (the first time takes several minutes on two cores)"
 	@$(CARGO) build --release --locked $(LINKING)
 
-demo: setup build $(if $(filter kafka,$(BROKER)),kafka) ## The whole flow on real text; BROKER=kafka: exactly once, on a real Apache Kafka
+demo: setup build $(if $(filter kafka,$(BROKER)),broker) ## The whole flow on real text; BROKER=kafka: exactly once, on a real Apache Kafka
 	@target/release/aegis demo --events $(EVENTS) --seed $(SEED) --out $(OUT) \
 	  --broker $(if $(filter kafka,$(BROKER)),127.0.0.1:$(KAFKA_PORT),$(BROKER))
 
-kafka: ## A local Apache Kafka for development, from Maven, kept in .cache/kafka-dev (needs Java 17)
+broker:
 	@bash tests/kafka/dev.sh start $(KAFKA_PORT)
 
-kafka-stop: ## Stops it; its topics stay
+kafka: broker ## A local Apache Kafka (Java 17) and schema registry (Java 21) for development, from Maven
+	@bash tests/kafka/dev.sh registry $(REGISTRY_PORT)
+
+kafka-stop: ## Stops both; topics stay, in .cache/kafka-dev
 	@bash tests/kafka/dev.sh stop
 
 test: setup ## Every test, with a real Apache Kafka (needs Maven and Java 17)

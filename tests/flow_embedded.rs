@@ -16,9 +16,10 @@ use aegis::core::label::{Finding, Label};
 use aegis::core::ledger::Record;
 use aegis::core::policy::Action;
 use aegis::core::predictor::Published;
+use aegis::core::review::ReviewRequest;
 use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::embedded::Embedded;
-use aegis::kafka::{Connection, Delivery};
+use aegis::kafka::{Connection, Consumed, Delivery};
 use aegis::learn::{Learn, Progress};
 use aegis::ops::{Asker, Health, Shutdown};
 use aegis::score::Score;
@@ -26,7 +27,7 @@ use aegis::topics::table;
 use support::WAIT;
 use support::flow::{
     decisions, event, event_record, experts, header, label, label_record, ledger, raw, read_all, read_until,
-    reasons, send,
+    reasons, reviews, send,
 };
 
 /// Score and learn on threads, over an embedded broker.
@@ -210,6 +211,48 @@ fn every_bad_record_has_its_one_outcome_and_the_stream_goes_on() {
         assert!(!header(letter, "exception.message").contains("hello"), "no message text in headers");
     }
     flow.stop();
+}
+
+#[test]
+fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
+    let flow = Running::start(|_| {});
+    let events: Vec<_> = (0..12)
+        .map(
+            |number: usize| {
+                if number.is_multiple_of(3) { event(number, " ") } else { event(number, "hello") }
+            },
+        )
+        .map(|event| event_record(&flow.topics.events, &event))
+        .collect();
+    send(&flow.connection, &events);
+    let decided =
+        read_until(&flow.connection, &flow.topics.decisions, "12 decisions", |records| records.len() >= 12);
+    let asked = read_until(&flow.connection, &flow.topics.review, "4 requests", |records| records.len() >= 4);
+    let made = decisions(&decided);
+    let requests = reviews(&asked);
+    assert_eq!((made.len(), requests.len()), (12, 4));
+    for request in &requests {
+        let lies = |record: &Consumed| (record.partition, record.offset);
+        let at = (request.decision.partition, request.decision.offset);
+        let index = decided.iter().position(|record| lies(record) == at).unwrap();
+        assert_eq!((&made[index].id, made[index].review), (&request.id, request.reasons.first().copied()));
+    }
+    let answer = |request: &ReviewRequest| Label {
+        decision: Some(request.decision),
+        inclusion_probability: Some(request.inclusion_probability),
+        ..label("answer", &request.id.event, Finding::Unsafe)
+    };
+    flow.send_labels(&requests.iter().map(answer).collect::<Vec<_>>());
+    flow.await_labels(4);
+    let (records, _, _) = flow.stop();
+    let judged: BTreeMap<_, _> = records
+        .into_iter()
+        .filter_map(|record| match record {
+            Record::Judged(judged) => Some((judged.id, judged.decision)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(judged, requests.into_iter().map(|request| (request.id, request.decision)).collect());
 }
 
 #[test]

@@ -14,13 +14,14 @@ use crate::topics::table;
 pub struct TopicsArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Makes the topics that are missing; nothing that exists is changed
+    /// Makes the topics that are missing, and adds the partitions that decisions and review requests lack;
+    /// nothing else that exists is changed
     #[arg(long)]
     create: bool,
     /// Prints what is needed and asks no broker
     #[arg(long, conflicts_with = "create")]
     dry_run: bool,
-    /// Partitions of topics made anew; decisions get as many as events have
+    /// Partitions of topics made anew; decisions and review requests get as many as events have
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
 }
@@ -63,6 +64,9 @@ pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
         match finding {
             Finding::Fine => println!("{:<24} in order", spec.name),
             Finding::Made => println!("{:<24} made, {} partitions", spec.name, spec.partitions),
+            Finding::Grown(had) => {
+                println!("{:<24} grown from {had} to {} partitions", spec.name, spec.partitions);
+            }
             Finding::Missing => {
                 well = false;
                 println!("{:<24} missing: make it with --create", spec.name);

@@ -120,6 +120,8 @@ impl Connection {
             .set("client.id", "aegis")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
+            // A topic that has grown is noticed after this, not after five minutes.
+            .set("topic.metadata.refresh.interval.ms", "30000")
             .set("enable.metrics.push", "false");
         for (key, value) in ours {
             config.set(*key, *value);

@@ -133,7 +133,37 @@ impl Follower {
         }
     }
 
-    /// Whether everything that the topic held when it was opened has been read. Control records and
+    /// Takes the partitions that the topic has got since it was opened, from their first record on; how many.
+    ///
+    /// # Errors
+    /// Where the topic is gone, or the brokers do not answer within `timeout`: nothing is taken then, and the
+    /// same call can be made again.
+    pub fn grow(&mut self, timeout: Duration) -> Result<usize, SourceError> {
+        let until = Instant::now() + timeout;
+        let count = topics::count(self.consumer.client(), &self.topic[0], timeout)?;
+        let known = self.ways.keys().next_back().map_or(0, |last| last + 1);
+        let mut more = BTreeMap::new();
+        for partition in known..count {
+            let (next, end) = self.meet(partition, None, until).map_err(|error| match error {
+                // The brokers tell of a partition before its leader knows of it.
+                SourceError::MissingTopic { topic } => SourceError::Timeout {
+                    doing: "take a new partition",
+                    reason: format!("{topic} partition {partition} has no leader yet"),
+                },
+                other => other,
+            })?;
+            more.insert(partition, Way { next, end, reached: next >= end });
+        }
+        let taken = more.len();
+        if taken > 0 {
+            self.ways.extend(more);
+            self.assign()?;
+        }
+        Ok(taken)
+    }
+
+    /// Whether everything that the topic held when it was opened, or its partitions when they were taken, has
+    /// been read. Control records and
     /// compaction use offsets up, so this goes by the client's end-of-partition events, or by a record at
     /// or past the end known then.
     #[must_use]

@@ -13,6 +13,7 @@ use super::context::Quiet;
 use super::failure::{SourceError, passes};
 use super::follower::reader;
 use super::record::Consumed;
+use super::topics;
 
 /// Up to this many offsets, reading through what lies between is faster than seeking.
 const NEIGHBOURS: i64 = 200;
@@ -65,6 +66,10 @@ impl Lookup {
         timeout: Duration,
     ) -> Result<Vec<Option<Consumed>>, SourceError> {
         let until = Instant::now() + timeout;
+        if wanted.iter().any(|(partition, _)| *partition >= self.partitions) {
+            // The topic may have grown since it was opened.
+            self.partitions = topics::count(self.consumer.client(), &self.topic[0], left(until))?;
+        }
         let mut searches = self.searches(wanted, until)?;
         let mut found = BTreeMap::new();
         let read = self.read(&mut searches, &mut found, until);

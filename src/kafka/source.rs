@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::context::{Change, Member, give, take};
 use super::failure::{SourceError, passes};
 use super::record::{Consumed, Offsets, TopicPartition};
+use super::topics;
 
 /// Where a partition without a committed offset begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +152,15 @@ impl Source {
     #[must_use]
     pub fn assigned(&self) -> Vec<TopicPartition> {
         self.consumer.assignment().map(|list| self.named(&list)).unwrap_or_default()
+    }
+
+    /// How many partitions `topic` has now, whether it is read here or not.
+    ///
+    /// # Errors
+    /// [`SourceError::MissingTopic`] where there is none; else where the brokers do not answer within
+    /// `timeout`.
+    pub fn partitions_of(&self, topic: &str, timeout: Duration) -> Result<i32, SourceError> {
+        topics::count(self.consumer.client(), topic, timeout)
     }
 
     /// Stops fetching on all partitions, also on those still to come, until [`resume`](Self::resume).

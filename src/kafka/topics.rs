@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -41,7 +41,8 @@ pub struct TopicSpec {
     pub name: String,
     /// How many partitions a new one gets; an existing one must have as many where `exactly`.
     pub partitions: i32,
-    /// Whether another number of partitions is wrong.
+    /// Whether another number of partitions is wrong. Missing ones can be added: nothing that has such a
+    /// topic goes by keys.
     pub exactly: bool,
     /// How it forgets; none: the user's affair.
     pub cleanup: Option<Cleanup>,
@@ -92,6 +93,8 @@ pub enum Finding {
     Missing,
     /// It was made.
     Made,
+    /// It had only so many partitions and got the missing ones.
+    Grown(i32),
     /// It is otherwise than it must be; one sentence each, with what to do.
     Wrong(Vec<String>),
 }
@@ -134,7 +137,8 @@ pub fn check(
     Ok(findings)
 }
 
-/// Makes the topics that are missing and checks the others; nothing that exists is changed.
+/// Makes the topics that are missing, adds partitions to those that must have more, and checks the others;
+/// nothing else that exists is changed.
 ///
 /// # Errors
 /// Where the brokers do not answer within `timeout` or deny access.
@@ -145,9 +149,23 @@ pub fn ensure(
 ) -> Result<Vec<Finding>, SourceError> {
     let mut findings = check(connection, specs, true, timeout)?;
     for (spec, finding) in specs.iter().zip(&mut findings) {
-        if *finding == Finding::Missing {
-            create(connection, spec, timeout)?;
-            *finding = Finding::Made;
+        match finding {
+            Finding::Missing => {
+                create(connection, spec, timeout)?;
+                *finding = Finding::Made;
+            }
+            Finding::Wrong(reasons) if spec.exactly => {
+                let had = partitions(connection, &spec.name, timeout)?;
+                let lacking = wrong_partitions(spec, had);
+                if had < spec.partitions {
+                    grow(connection, spec, timeout)?;
+                    reasons.retain(|reason| !lacking.contains(reason));
+                    if reasons.is_empty() {
+                        *finding = Finding::Grown(had);
+                    }
+                }
+            }
+            _ => {}
         }
     }
     Ok(findings)
@@ -224,10 +242,23 @@ fn create(connection: &Connection, spec: &TopicSpec, timeout: Duration) -> Resul
     }
 }
 
+fn grow(connection: &Connection, spec: &TopicSpec, timeout: Duration) -> Result<(), SourceError> {
+    let doing = "add partitions to a topic";
+    let wanted = usize::try_from(spec.partitions).unwrap_or_default();
+    let admin = admin(connection)?;
+    let asked = [&NewPartitions::new(&spec.name, wanted)];
+    match answer(doing, &spec.name, admin.create_partitions(asked, &options(timeout)))? {
+        // Another instance was faster.
+        Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => Ok(()),
+        Err((name, code)) => Err(SourceError::of(&KafkaError::Global(code), doing, &name)),
+    }
+}
+
 fn wrong_partitions(spec: &TopicSpec, partitions: i32) -> Vec<String> {
     let TopicSpec { name, partitions: wanted, exactly, .. } = spec;
     if *exactly && partitions != *wanted {
-        vec![format!("{name} has {partitions} partitions and must have {wanted}: make it anew")]
+        let mend = if partitions < *wanted { "add them with --create" } else { "make it anew" };
+        vec![format!("{name} has {partitions} partitions and must have {wanted}: {mend}")]
     } else {
         Vec::new()
     }

@@ -12,6 +12,7 @@ use super::outbox::{Delivery, Outbox};
 use super::record::{Offsets, Produced};
 use super::reports::{Place, Report, Slot, drain, enqueue};
 use super::source::Source;
+use super::topics;
 
 /// Beyond the time-out of a transaction, how long its end is waited for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -178,6 +179,8 @@ impl<'a> Unit<'a> {
         if let Err(fenced) = self.abort() {
             return fenced;
         }
+        let grown = code == RDKafkaErrorCode::UnknownPartition
+            && records.get(index).is_some_and(|record| self.has_partition(record));
         // After a refused record the client's sequence numbers have a gap that spoils the next unit.
         self.outbox.drop_producer();
         let topic = records.get(index).map_or_else(|| "".into(), |record| Arc::clone(&record.topic));
@@ -185,6 +188,10 @@ impl<'a> Unit<'a> {
         match code {
             Code::MessageSizeTooLarge => {
                 CommitError::TooLarge { index, bytes: records.get(index).map_or(0, Produced::size), topic }
+            }
+            Code::UnknownPartition if grown => {
+                let reason = format!("{topic} has grown, and this producer did not know it yet");
+                CommitError::Aborted { stage, reason }
             }
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
                 CommitError::MissingTopic { topic }
@@ -196,6 +203,13 @@ impl<'a> Unit<'a> {
             }
             _ => CommitError::Aborted { stage, reason: format!("{topic}: {code}") },
         }
+    }
+
+    /// Whether the partition that a record is for exists by now.
+    fn has_partition(&self, record: &Produced) -> bool {
+        let Ok(producer) = self.outbox.producer() else { return false };
+        let count = topics::count(producer.client(), &record.topic, GRACE);
+        count.is_ok_and(|count| record.partition.is_some_and(|partition| partition < count))
     }
 
     /// Aborts what is open. Where that fails the producer is made anew, which has the same effect.

@@ -1,7 +1,7 @@
 //! The index of decisions: follows their topic and notes where each one lies.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::LearnError;
 use crate::codec::{Received, Schemas};
@@ -19,7 +19,13 @@ pub struct Index {
     /// Next offset by partition, of what has been read.
     positions: BTreeMap<i32, i64>,
     moved: bool,
+    /// When the number of partitions was last asked for.
+    looked: Instant,
 }
+
+/// How often it is asked whether the topic has grown, and how long the answer may take.
+const GROWTH: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(2);
 
 impl Index {
     /// Goes on where the store's index ends; from the oldest decision kept where there is none.
@@ -29,7 +35,7 @@ impl Index {
     pub fn follow(connection: &Connection, topic: &str, store: &Store) -> Result<Self, LearnError> {
         let positions = store.decision_positions().clone();
         let follower = Follower::open(connection, topic, &From::Offsets(positions.clone()), super::ANSWER)?;
-        Ok(Self { follower, entries: Vec::new(), positions, moved: false })
+        Ok(Self { follower, entries: Vec::new(), positions, moved: false, looked: Instant::now() })
     }
 
     /// Whether everything that was there at the start is indexed.
@@ -43,6 +49,7 @@ impl Index {
     /// # Errors
     /// Where the topic cannot be read, or a decision's schema cannot be had.
     pub fn read(&mut self, most: usize, schemas: Option<&dyn Schemas>) -> Result<Vec<Judged>, LearnError> {
+        self.grow()?;
         let mut read = Vec::new();
         while read.len() < most {
             let Followed::Record(record) = self.follower.poll(Duration::ZERO)? else { break };
@@ -72,6 +79,21 @@ impl Index {
             read.push(decision.judged(at));
         }
         Ok(read)
+    }
+
+    /// Takes partitions that the topic has got meanwhile: labels for what is decided there would wait.
+    fn grow(&mut self) -> Result<(), LearnError> {
+        if self.looked.elapsed() < GROWTH {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        match self.follower.grow(ANSWER) {
+            Ok(0) => {}
+            Ok(more) => tracing::info!(more, "the topic of decisions has grown"),
+            Err(error) if error.passes() => tracing::debug!(%error, "asked again in {GROWTH:?}"),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     /// Puts the entries into the store, without the positions: what came of these decisions is not

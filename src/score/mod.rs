@@ -66,6 +66,22 @@ pub enum ScoreError {
     /// The system has no thread to give.
     #[error("no thread for the panel: {0}")]
     Thread(#[from] std::io::Error),
+    /// The events' topic has grown beyond a topic of outputs.
+    #[error(
+        "{events} has a partition {partition}, and {topic} only {count} partitions: what comes of an event goes \
+         where its event lay. Nothing is lost: add the missing partitions with `aegis topics --create`, and \
+         start again"
+    )]
+    Partitions {
+        /// The topic of events.
+        events: String,
+        /// Its partition.
+        partition: i32,
+        /// The topic of outputs.
+        topic: String,
+        /// How many partitions that has.
+        count: i32,
+    },
     /// Too many dead letters.
     #[error(
         "more than {limit} dead letters within a minute, the last one for {reason}: something upstream is \

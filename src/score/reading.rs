@@ -14,6 +14,9 @@ use crate::ops::{Health, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
 
+/// How long the brokers may take to say how many partitions a topic has.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// The source of events and the window under way.
 pub struct Reading<'a> {
     /// The source.
@@ -113,6 +116,7 @@ impl<'a> Reading<'a> {
             }
             Polled::Assigned(partitions) => {
                 tracing::info!(partitions = partitions.len(), "partitions assigned");
+                self.check(&partitions)?;
                 unit.assigned(&partitions);
                 self.health.set("partitions assigned", true);
                 Ok(Next::Nothing)
@@ -123,6 +127,27 @@ impl<'a> Reading<'a> {
             }
             Polled::Idle => Ok(Next::End),
         }
+    }
+
+    /// Whether decisions and review requests have the partitions that were assigned. Where the brokers do not
+    /// say it, the first output for one that is missing will.
+    fn check(&self, assigned: &[TopicPartition]) -> Result<(), ScoreError> {
+        let topics = &self.config.topics;
+        let Some(partition) = assigned.iter().map(|(_, partition)| *partition).max() else { return Ok(()) };
+        for topic in [&topics.decisions, &topics.review] {
+            match self.source.partitions_of(topic, ANSWER) {
+                Ok(count) if partition < count => {}
+                Ok(count) => {
+                    let (events, topic) = (topics.events.clone(), topic.clone());
+                    return Err(ScoreError::Partitions { events, partition, topic, count });
+                }
+                Err(error) if error.passes() => {
+                    tracing::warn!(topic, %error, "its number of partitions is not known");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// What is decided commits while the partitions are still this member's; what is not goes to their next

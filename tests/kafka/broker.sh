@@ -10,12 +10,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 port=$2 controller=$3 remove=${4:-}
 
-java=${JAVA_HOME:+$JAVA_HOME/bin/}java
-if ! command -v "$java" >/dev/null; then
-  echo "Apache Kafka needs Java 17 or newer, which is not installed." >&2
-  echo "Install it (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) and try again." >&2
-  exit 69
-fi
+java=$("$here/../registry/java.sh" 17 "Apache Kafka")
 libs=$("$here/fetch.sh")
 
 mkdir -p "$dir"

@@ -2,7 +2,8 @@
 # The developer's own Apache Kafka, on fixed ports of the loopback device, in .cache/kafka-dev:
 #
 #     tests/kafka/dev.sh start PORT      starts it, or leaves it running, and waits until it answers
-#     tests/kafka/dev.sh stop            stops it; topics and offsets stay for the next start
+#     tests/kafka/dev.sh registry PORT   the same for a schema registry beside it; says so where that cannot be
+#     tests/kafka/dev.sh stop            stops both; topics and offsets stay for the next start, schemas do not
 #
 # The tests never use it and it never uses theirs.
 set -euo pipefail
@@ -16,6 +17,7 @@ ours() {
 }
 broker() { ours broker.pid "kafka.Kafka $dir/server.properties"; }
 leash() { ours leash.pid "tail -f /dev/null"; }
+registry() { ours registry.pid "registry/registry.sh $1"; }
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 stop() {
@@ -24,9 +26,31 @@ stop() {
     kill "$pid"
     for ((i = 0; i < 150; i++)); do broker >/dev/null || break; sleep 0.2; done
   fi
-  # The broker's keeper ends with its standard input, and a broker that did not stop ends with it.
+  # The keepers end with their standard input: the registry with its own, and a broker that did not stop.
   if pid=$(leash); then kill "$pid"; fi
-  rm -f "$dir/leash" "$dir/leash.pid" "$dir/broker.pid"
+  rm -f "$dir/leash" "$dir/leash.pid" "$dir/broker.pid" "$dir/registry.pid"
+}
+
+# Starts a registry on the broker's leash; where it does not start the log or standard error says why.
+start_registry() {
+  local port=$1 keeper i
+  rm -f "$dir/registry.log"
+  set -m
+  nohup bash "$here/../registry/registry.sh" "$port" "$dir/registry.log" <"$dir/leash" >"$dir/registry.start" 2>&1 &
+  keeper=$!
+  set +m
+  echo "$keeper" >"$dir/registry.pid"
+  for ((i = 0; i < 900; i++)); do
+    grep -q "Listening on: http://" "$dir/registry.log" 2>/dev/null && return 0
+    if ! kill -0 "$keeper" 2>/dev/null; then
+      cat "$dir/registry.start" >&2
+      tail -n 5 "$dir/registry.log" >&2 2>/dev/null || true
+      rm -f "$dir/registry.pid"
+      return 1
+    fi
+    sleep 0.2
+  done
+  return 1
 }
 
 case ${1:-} in
@@ -65,6 +89,22 @@ start)
   answers "$port" || { echo "Apache Kafka does not answer: see $dir/broker.log" >&2; exit 69; }
   echo "Apache Kafka answers on 127.0.0.1:$port; \`make kafka-stop\` stops it, its data stays in .cache/kafka-dev"
   ;;
+registry)
+  port=$2
+  url=http://127.0.0.1:$port/apis/ccompat/v7
+  if registry "$port" >/dev/null && answers "$port"; then
+    echo "A schema registry already answers: registry.url = \"$url\""
+  elif ! leash >/dev/null; then
+    echo "A schema registry is started beside Apache Kafka, which does not run: make kafka" >&2
+    exit 69
+  elif answers "$port"; then
+    echo "No schema registry: port $port is taken by another program; choose one with REGISTRY_PORT=..." >&2
+  elif start_registry "$port"; then
+    echo "A schema registry answers, its schemas are held in memory: registry.url = \"$url\""
+  else
+    echo "No schema registry; Apache Kafka runs without one" >&2
+  fi
+  ;;
 stop)
   if broker >/dev/null; then
     stop
@@ -75,7 +115,7 @@ stop)
   fi
   ;;
 *)
-  echo "tests/kafka/dev.sh start PORT | stop" >&2
+  echo "tests/kafka/dev.sh start PORT | registry PORT | stop" >&2
   exit 64
   ;;
 esac

@@ -29,6 +29,7 @@ const EVENTS: u32 = 11;
 const STRANGERS: u32 = 12;
 const DECISIONS: u32 = 13;
 const LABELS: u32 = 14;
+const REVIEWS: u32 = 15;
 
 /// A registry that has what the flow needs.
 fn answer(request: &Request) -> Reply {
@@ -37,6 +38,8 @@ fn answer(request: &Request) -> Reply {
         "GET /schemas/ids/12" => schema(FOREIGN),
         "GET /schemas/ids/13" => schema(SCHEMAS[2].1),
         "GET /schemas/ids/14" => schema(SCHEMAS[1].1),
+        "GET /schemas/ids/15" => schema(SCHEMAS[5].1),
+        "POST /subjects/moderation%2Ereview%2Dvalue/versions" => Reply::Status(200, r#"{"id":15}"#.into()),
         "POST /subjects/moderation%2Edecisions%2Dvalue/versions" => Reply::Status(200, r#"{"id":13}"#.into()),
         _ => unknown(),
     }
@@ -153,6 +156,16 @@ fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_onl
         read_until(&flow.connection, &flow.topics.dlq, "a dead letter", |letters| !letters.is_empty());
     assert_eq!(reasons(&letters), [("UnknownSchemaId".to_owned(), 1)].into());
     assert_eq!(letters[0].payload.as_deref(), Some(&framed(99, b"what is it")[..]));
+
+    // A review request: framed with an id of its own.
+    let blank = codec::encode_event(&event(4, " "), Encoding::Avro).unwrap();
+    send(&flow.connection, &[flow.event(2, blank)]);
+    let asked = read_until(&flow.connection, &flow.topics.review, "a request", |records| !records.is_empty());
+    assert_eq!(asked[0].payload.as_deref().unwrap()[..5], framed(REVIEWS, b"")[..]);
+    let registry = Registry::open(settings(flow.server.url.clone())).unwrap();
+    let patient = registry.waiting(&|| false);
+    let request = Received::new(asked[0].payload.as_deref(), &asked[0].headers, Some(&patient)).review();
+    assert_eq!(request.unwrap().id.event, "e00004");
 
     // Labels: framed, with an unknown schema among them; learn reads the framed decisions.
     let said =

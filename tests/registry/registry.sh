@@ -9,7 +9,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 port=$1 log=$2
 
-java=$("$here/java.sh")
+java=$("$here/java.sh" 21 "A schema registry")
 app=$("$here/fetch.sh")
 
 # A background process would read nothing from standard input: it is handed over by another number.

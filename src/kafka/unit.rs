@@ -12,6 +12,7 @@ use super::outbox::{Delivery, Outbox};
 use super::record::{Offsets, Produced};
 use super::reports::{Place, Report, Slot, drain, enqueue};
 use super::source::Source;
+use crate::crash;
 
 /// Beyond the time-out of a transaction, how long its end is waited for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -36,6 +37,7 @@ impl<'a> Unit<'a> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
+        crash::point("unit.produce");
         self.begin()?;
         let until = Instant::now() + self.outbox.patience() + GRACE;
         let producer = self.outbox.producer()?;
@@ -61,7 +63,10 @@ impl<'a> Unit<'a> {
             });
         }
         match reports.iter().copied().map(Option::transpose).collect() {
-            Ok(Some(places)) => Ok(places),
+            Ok(Some(places)) => {
+                crash::point("unit.sent");
+                Ok(places)
+            }
             _ => {
                 let (index, code) = culprit(records, &reports);
                 Err(self.undelivered(records, index, code))
@@ -133,11 +138,14 @@ impl<'a> Unit<'a> {
                 None => Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::AssignmentLost)),
             });
             sent.map_err(|error| self.failed("offsets", &error))?;
+            crash::point("unit.offsets");
         }
         let producer = self.outbox.producer()?;
-        let committed = again(until, || producer.commit_transaction(left(until)));
+        let committed =
+            crash::during("unit.commit", || again(until, || producer.commit_transaction(left(until))));
         let Err(error) = committed else {
             self.begun = false;
+            crash::point("unit.committed");
             return Ok(());
         };
         match class(&error) {

@@ -21,6 +21,7 @@ use crate::codec::{self, Schemas};
 use crate::config::{Config, Policies};
 use crate::core::book::Book;
 use crate::core::event::Millis;
+use crate::crash;
 use crate::dead_letter::{self, Surge, dead_letter};
 use crate::kafka::{Connection, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source, Start};
 use crate::ops::{Health, Shutdown, metrics};
@@ -115,6 +116,7 @@ impl Learn {
         self.health.set("ledger restored", true);
         let mut index = Index::follow(&self.connection, &topics.decisions, &store)?;
         let mut lookup = Lookup::open(&self.connection, &topics.decisions, ANSWER)?;
+        crash::point("learn.restored");
         let mut publisher = Publisher::new(&topics.weights, settings.publish_interval_ms);
         let mut labels =
             Source::subscribe(&self.connection, &settings.group, &[&topics.labels], Start::Earliest)?;
@@ -192,7 +194,11 @@ impl Learn {
             }
             let committed = self.commit(&mut outbox, &labels, &joined, letters, &gathered.offsets);
             match committed {
-                Ok(Some(next)) => ledger.read_until(next)?,
+                Ok(Some(next)) => {
+                    crash::point("learn.committed");
+                    ledger.read_until(next)?;
+                    crash::point("learn.read-back");
+                }
                 Ok(None) => {}
                 Err(LearnError::Commit(error)) if error.passes() => {
                     tracing::warn!(name = error.name(), %error, "a unit is done again");
@@ -212,6 +218,7 @@ impl Learn {
                 break End::Again;
             }
             ledger.keep(&mut store, index.covered())?;
+            crash::point("learn.kept");
             self.progress.note_decisions(indexed);
             if sweep {
                 store.forget_before(now().saturating_sub(settings.horizon()))?;

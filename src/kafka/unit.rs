@@ -56,7 +56,7 @@ impl<'a> Unit<'a> {
         }
         if !drained {
             self.begun = false;
-            self.outbox.renew();
+            self.outbox.drop_producer();
             return Err(CommitError::Aborted {
                 stage: "send",
                 reason: "records are still on their way".into(),
@@ -152,7 +152,7 @@ impl<'a> Unit<'a> {
             Class::Fenced | Class::Abort => Err(self.failed("commit", &error)),
             Class::Retry | Class::Spent => {
                 self.begun = false;
-                self.outbox.renew();
+                self.outbox.drop_producer();
                 Err(CommitError::Indefinite { reason: error.to_string() })
             }
         }
@@ -169,7 +169,7 @@ impl<'a> Unit<'a> {
             Class::Abort => self.abort(),
             Class::Retry | Class::Spent => {
                 self.begun = false;
-                self.outbox.renew();
+                self.outbox.drop_producer();
                 Ok(())
             }
         };
@@ -225,7 +225,7 @@ impl<'a> Unit<'a> {
             Ok(()) => Ok(()),
             Err(error) if class(&error) == Class::Fenced => Err(self.outbox.fence(&error)),
             Err(_) => {
-                self.outbox.renew();
+                self.outbox.drop_producer();
                 Ok(())
             }
         }

@@ -62,6 +62,8 @@ enum End {
     Again,
 }
 
+/// What a learner says whose election has ended.
+const STANDS_BY: &str = "another learner is active now; this one stands by";
 /// How long a stage waits where there is nothing to do.
 const IDLE: Duration = Duration::from_millis(20);
 /// How long leaving a group may take.
@@ -87,6 +89,11 @@ impl Learn {
             self.health.set("elected or standing by", true);
             match election.poll(Duration::from_millis(100))? {
                 Polled::Assigned(_) => {}
+                // It is still among the assigned, and goes at the next poll.
+                Polled::Revoked { .. } => {
+                    tracing::warn!("{STANDS_BY}");
+                    continue;
+                }
                 _ if election.assigned().is_empty() => continue,
                 _ => {}
             }
@@ -96,7 +103,7 @@ impl Learn {
             metrics::active(false);
             match end? {
                 End::Stopped => break,
-                End::Superseded => tracing::warn!("another learner is active now; this one stands by"),
+                End::Superseded => tracing::warn!("{STANDS_BY}"),
                 End::Again => {}
             }
         }

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use aegis::codec::{self, Defaults};
 use aegis::core::event::{Event, Millis};
 use aegis::core::label::{DecisionRef, Finding, Label};
-use aegis::core::ledger::{Key, Record, Standing};
+use aegis::core::ledger::{Record, Standing};
 use aegis::core::policy::Action;
 use aegis::dead_letter::Headers;
 use aegis::kafka::Produced;
-use support::flow::{decisions, event, event_record, label, label_record, ledger, raw, read_all, send};
+use support::flow::{decisions, event, event_record, label, label_record, raw, read_all, send};
 use support::site::{Process, Site, hex};
 use support::{WAIT, kafka};
 
@@ -195,7 +195,7 @@ impl Left {
             let twice = left.letters.insert(place, (said.stage, said.reason));
             assert_eq!(twice, None, "a record has two dead letters");
         }
-        for (key, record) in book(site) {
+        for (key, record) in site.ledger() {
             let shown = match record {
                 Record::Filed(filed) if filed.standing == Standing::TooLate => {
                     assert!(left.late.insert(filed.label.id), "a label has two outcomes");
@@ -211,22 +211,11 @@ impl Left {
                 }
                 Record::Edit(edit) => format!("{edit:?}"),
             };
-            left.ledger.insert(format!("{key:?}"), shown);
+            left.ledger.insert(key, shown);
         }
-        let published = all("weights").pop().and_then(|record| record.payload).unwrap();
-        left.hash = hex(&codec::decode_published(&published).unwrap().state_hash);
+        left.hash = site.hash();
         left
     }
-}
-
-/// The ledger: of each key the newest record.
-fn book(site: &Site) -> Vec<(Key, Record)> {
-    let records = ledger(&read_all(&site.connection, &site.topic("rounds")));
-    let mut book: BTreeMap<String, (Key, Record)> = BTreeMap::new();
-    for record in records {
-        book.insert(format!("{:?}", record.key()), (record.key(), record));
-    }
-    book.into_values().collect()
 }
 
 /// A role at work, started again where it died as it should.
@@ -309,11 +298,7 @@ fn play(name: &str, stream: &Stream, death: Option<(Part, &str)>) -> Left {
 
 /// After the labels none waits but the one whose event never came.
 fn settled(site: &Site, part: Part) -> bool {
-    let waits = |record: &Record| match record {
-        Record::Filed(filed) => filed.standing == Standing::Waiting && filed.label.id != "ghost",
-        _ => false,
-    };
-    part != Part::Labels || !book(site).iter().any(|(_, record)| waits(record))
+    part != Part::Labels || site.waiting() == BTreeSet::from(["ghost".to_owned()])
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A configuration in a folder of its own with topics of its own on the shared broker, and the processes that
 //! run on it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -10,10 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aegis::codec;
+use aegis::core::ledger::{Record, Standing};
 use aegis::core::predictor::Published;
 use aegis::kafka::{Connection, Consumed, committed, topics};
 
-use super::flow::{experts, read_until};
+use super::flow::{experts, ledger, read_all, read_until};
 use super::{WAIT, kafka};
 
 /// Partitions of events, decisions and labels.
@@ -104,8 +106,8 @@ impl Site {
             .args(arguments)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
-            .stdout(File::create(&log).unwrap())
-            .stderr(File::options().append(true).open(&log).unwrap())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
         Process { child, log }
@@ -144,7 +146,36 @@ impl Site {
     /// How many records of a topic a group has behind it.
     pub fn committed(&self, group: &str, topic: &str) -> i64 {
         let (group, topic) = (self.topic(group), self.topic(topic));
-        committed(&self.connection, &group, &topic, WAIT).unwrap().values().sum()
+        let until = Instant::now() + WAIT;
+        loop {
+            match committed(&self.connection, &group, &topic, WAIT) {
+                Ok(known) => return known.values().sum(),
+                // The first group of a broker is asked about while its coordinator is still being made.
+                Err(error) if error.passes() && Instant::now() < until => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// The ledger: of each key the newest record.
+    pub fn ledger(&self) -> BTreeMap<String, Record> {
+        let records = ledger(&read_all(&self.connection, &self.topic("rounds")));
+        records.into_iter().map(|record| (format!("{:?}", record.key()), record)).collect()
+    }
+
+    /// The labels that wait for their events.
+    pub fn waiting(&self) -> BTreeSet<String> {
+        let waits = |record| match record {
+            Record::Filed(filed) if filed.standing == Standing::Waiting => Some(filed.label.id),
+            _ => None,
+        };
+        self.ledger().into_values().filter_map(waits).collect()
+    }
+
+    /// The hash that was published last.
+    pub fn hash(&self) -> String {
+        let last = read_all(&self.connection, &self.topic("weights")).pop().unwrap();
+        hex(&codec::decode_published(&last.payload.unwrap()).unwrap().state_hash)
     }
 }
 
@@ -201,15 +232,14 @@ impl Process {
         self.until(words, |process| process.log().contains(words).then_some(()));
     }
 
-    fn until<T>(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Option<T>) -> T {
-        let until = Instant::now() + 2 * WAIT;
+    fn until<T>(&mut self, what: &str, look: impl Fn(&mut Self) -> Option<T>) -> T {
+        let until = Instant::now() + 3 * WAIT;
         loop {
             if let Some(found) = look(self) {
                 return found;
             }
             assert!(Instant::now() < until, "{what} did not come:\n{}", self.log());
-            // A process and a file tell nobody that they have changed.
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20)); // neither process nor file tells
         }
     }
 }
@@ -218,6 +248,15 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits for what nobody tells: a process, a file, committed offsets, what a compacted topic holds.
+pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + 3 * WAIT;
+    while !done() {
+        assert!(Instant::now() < until, "{what}: not done");
+        thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -48,7 +48,7 @@ test-shared: setup ## Checks against the labelled streams in ../shared/data, for
 
 lint: ## Format, lints and the directions of imports
 	@$(CARGO) fmt --check
-	@$(CARGO) clippy --locked $(LINKING) --all-targets -- -D warnings
+	@$(CARGO) clippy --locked $(LINKING) --features crash-points --all-targets -- -D warnings
 	@$(CARGO) test --locked $(LINKING) --test directions
 
 bench: setup ## Figures of docs/benchmarks.md, as ratios in one run

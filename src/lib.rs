@@ -9,6 +9,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod core;
+pub mod crash;
 pub mod dead_letter;
 pub mod demo;
 pub mod experts;

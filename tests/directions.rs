@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 /// A room and the rooms that it may import from.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("core", &[]),
+    ("crash", &[]),
     ("codec", &["core"]),
     ("experts", &["core"]),
-    ("kafka", &["core"]),
-    ("store", &["core"]),
+    ("kafka", &["core", "crash"]),
+    ("store", &["core", "crash"]),
     ("ops", &["core"]),
     ("registry", &["core", "codec"]),
     ("config", &["core"]),
@@ -18,7 +19,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("schemas", &["config", "codec", "registry"]),
     ("replay", &["core", "codec", "experts"]),
     ("score", &["core", "codec", "experts", "kafka", "ops", "config", "dead_letter", "registry", "schemas"]),
-    ("learn", &["core", "codec", "kafka", "store", "ops", "config", "dead_letter", "registry", "schemas"]),
+    (
+        "learn",
+        &["core", "crash", "codec", "kafka", "store", "ops", "config", "dead_letter", "registry", "schemas"],
+    ),
     ("verify", &["core", "codec", "kafka", "config", "dead_letter", "registry"]),
     (
         "demo",

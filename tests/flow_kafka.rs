@@ -5,128 +5,17 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-use aegis::codec;
 use aegis::core::label::Finding;
 use aegis::core::ledger::Record;
-use aegis::core::predictor::Published;
-use aegis::kafka::{Connection, Consumed};
 use support::flow::{
-    decisions, event, event_record, experts, label, label_record, ledger, raw, read_all, read_until, reasons,
-    send,
+    decisions, event, event_record, label, label_record, ledger, raw, read_all, read_until, reasons, send,
 };
-use support::kafka;
+use support::site::{Site, hex};
 
 const EVENTS: usize = 2_000;
-
-/// A configuration in a folder of its own, and the processes that run on it.
-struct Site {
-    folder: tempfile::TempDir,
-    connection: Connection,
-    prefix: &'static str,
-}
-
-impl Site {
-    fn new(prefix: &'static str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        experts(&folder.path().join("models"));
-        let topics: String =
-            ["events", "decisions", "review", "labels", "dlq", "rounds", "weights", "election"]
-                .iter()
-                .map(|name| format!("{name} = \"{prefix}.{name}\"\n"))
-                .collect();
-        let brokers = kafka().bootstrap();
-        let config = format!(
-            "[kafka]\nbrokers = \"{brokers}\"\n[topics]\n{topics}[experts]\nfolder = \"models\"\n\
-             [score]\ngroup = \"{prefix}.score\"\n[learn]\ngroup = \"{prefix}.learn\"\nstore = \"store\"\n\
-             publish_interval_ms = 100\n[http]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n"
-        );
-        fs::write(folder.path().join("aegis.toml"), config).unwrap();
-        let site = Self { folder, connection: kafka().connection(), prefix };
-        let made = site.aegis(&["topics", "--create", "--partitions", "3"]);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        site
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.path().join("aegis.toml")
-    }
-
-    fn topic(&self, name: &str) -> String {
-        format!("{}.{name}", self.prefix)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aegis"));
-        command.args(arguments).arg("--config").arg(self.config()).env_remove("AEGIS_CONFIG");
-        command
-    }
-
-    /// Runs a command to its end.
-    fn aegis(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn start(&self, role: &str) -> Process {
-        let child = self.command(&["run", "--role", role]).stdin(Stdio::null()).spawn().unwrap();
-        Process(child)
-    }
-
-    /// The hash that an offline replay of the ledger topic gives.
-    fn replayed(&self) -> String {
-        let json = self.folder.path().join("replay.json");
-        let topic = format!("topic:{}", self.topic("rounds"));
-        let output = self.aegis(&["replay", &topic, "--json", json.to_str().unwrap()]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let summary: serde_json::Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
-        summary["state_hash"].as_str().unwrap().to_owned()
-    }
-
-    /// Waits for a predictor of so many rounds that reflects more of the ledger than `after`.
-    fn published(&self, rounds: u64, after: i64) -> Published {
-        let last = |records: &[Consumed]| {
-            let payload = records.last()?.payload.as_deref()?;
-            Some(codec::decode_published(payload).unwrap())
-        };
-        let records = read_until(&self.connection, &self.topic("weights"), "the last predictor", |records| {
-            last(records)
-                .is_some_and(|published| published.rounds == rounds && published.ledger_offset > after)
-        });
-        last(&records).unwrap()
-    }
-}
-
-/// A process that ends with its test.
-struct Process(Child);
-
-impl Process {
-    /// kill -9.
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    /// SIGTERM, and a clean end.
-    fn stop(mut self) {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let status = self.0.wait().unwrap();
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 #[test]
 fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
@@ -234,12 +123,7 @@ fn a_standby_takes_over_and_an_operator_edits_the_ledger() {
     site.published(20, 0);
     // The standby has a store of its own: sled is no shared thing.
     let store = site.folder.path().join("store2");
-    let second = site
-        .command(&["run", "--role", "learn", "--set", &format!("learn.store={}", store.display())])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let second = Process(second);
+    let second = site.start_with("learn", &["--set", &format!("learn.store={}", store.display())], &[]);
     first.kill();
     labels(20..40);
     let published = site.published(40, 0);

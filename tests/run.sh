@@ -9,6 +9,9 @@ if ! command -v mvn >/dev/null; then
   exit 69
 fi
 
+# Tests kill the program at named points: src/crash.rs.
+set -- --features crash-points "$@"
+
 echo "Building the tests (several minutes in a clean clone, seconds afterwards)"
 cargo test --locked "$@" --no-run
 echo "Running the tests"

@@ -129,7 +129,7 @@ pub(super) fn passes(code: RDKafkaErrorCode) -> bool {
 /// Why a unit of work did not commit. The names are metric labels.
 ///
 /// After each of these but `Fenced` and `TooLarge` the caller rewinds its source to the committed offsets
-/// and goes on; the outbox has already done its part (aborted, or made its producer anew).
+/// and goes on; the outbox has already done its part (aborted, or let its producer go).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommitError {
     /// Nothing of the unit counts (at-least-once: outputs already written stay, and come again).

@@ -11,8 +11,9 @@
 //!
 //! A producer made anew takes the same transactional id, which ends whatever the old one left open. A unit
 //! whose commit was never asked for is therefore certainly void; one whose answer is missing is not, and
-//! the committed offsets, which wait for open transactions, say which. Errors are judged in
-//! [`failure`](super::failure).
+//! the committed offsets, which wait for open transactions, say which. It is made by the next unit or by
+//! [`Outbox::reopen`], not at once: a learner that hung must see first whether it is still elected, or it would
+//! take the id from the one that has replaced it. Errors are judged in [`failure`](super::failure).
 
 use std::time::{Duration, Instant};
 
@@ -139,7 +140,7 @@ impl Outbox {
         &self.delivery
     }
 
-    /// The next unit makes another.
+    /// Lets the producer go with all that it holds; the next unit makes another.
     pub(super) fn drop_producer(&mut self) {
         self.producer = None;
     }
@@ -159,9 +160,9 @@ impl Outbox {
         CommitError::Fenced { reason }
     }
 
-    /// Lets the producer go with all that it holds; the next unit makes another.
-    pub(super) fn renew(&mut self) {
-        self.producer = None;
+    /// Makes the producer now if the last one is spent. To be called before committed offsets are asked for:
+    /// they wait for what it may have left open, at the worst until the brokers give that up.
+    pub fn reopen(&mut self) {
         if let Err(error) = self.ready() {
             tracing::warn!(target: "kafka", %error, "no new producer yet; the next unit tries again");
         }

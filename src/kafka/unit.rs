@@ -13,6 +13,7 @@ use super::record::{Offsets, Produced};
 use super::reports::{Place, Report, Slot, drain, enqueue};
 use super::source::Source;
 use super::topics;
+use crate::crash;
 
 /// Beyond the time-out of a transaction, how long its end is waited for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -37,6 +38,7 @@ impl<'a> Unit<'a> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
+        crash::point("unit.produce");
         self.begin()?;
         let until = Instant::now() + self.outbox.patience() + GRACE;
         let producer = self.outbox.producer()?;
@@ -55,14 +57,17 @@ impl<'a> Unit<'a> {
         }
         if !drained {
             self.begun = false;
-            self.outbox.renew();
+            self.outbox.drop_producer();
             return Err(CommitError::Aborted {
                 stage: "send",
                 reason: "records are still on their way".into(),
             });
         }
         match reports.iter().copied().map(Option::transpose).collect() {
-            Ok(Some(places)) => Ok(places),
+            Ok(Some(places)) => {
+                crash::point("unit.sent");
+                Ok(places)
+            }
             _ => {
                 let (index, code) = culprit(records, &reports);
                 Err(self.undelivered(records, index, code))
@@ -134,18 +139,21 @@ impl<'a> Unit<'a> {
                 None => Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::AssignmentLost)),
             });
             sent.map_err(|error| self.failed("offsets", &error))?;
+            crash::point("unit.offsets");
         }
         let producer = self.outbox.producer()?;
-        let committed = again(until, || producer.commit_transaction(left(until)));
+        let committed =
+            crash::during("unit.commit", || again(until, || producer.commit_transaction(left(until))));
         let Err(error) = committed else {
             self.begun = false;
+            crash::point("unit.committed");
             return Ok(());
         };
         match class(&error) {
             Class::Fenced | Class::Abort => Err(self.failed("commit", &error)),
             Class::Retry | Class::Spent => {
                 self.begun = false;
-                self.outbox.renew();
+                self.outbox.drop_producer();
                 Err(CommitError::Indefinite { reason: error.to_string() })
             }
         }
@@ -162,7 +170,7 @@ impl<'a> Unit<'a> {
             Class::Abort => self.abort(),
             Class::Retry | Class::Spent => {
                 self.begun = false;
-                self.outbox.renew();
+                self.outbox.drop_producer();
                 Ok(())
             }
         };
@@ -231,7 +239,7 @@ impl<'a> Unit<'a> {
             Ok(()) => Ok(()),
             Err(error) if class(&error) == Class::Fenced => Err(self.outbox.fence(&error)),
             Err(_) => {
-                self.outbox.renew();
+                self.outbox.drop_producer();
                 Ok(())
             }
         }

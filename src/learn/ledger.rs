@@ -9,6 +9,7 @@ use crate::config::Policies;
 use crate::core::book::{Book, Change};
 use crate::core::fold::{Fold, Settings};
 use crate::core::ledger::{Record, RoundId};
+use crate::crash;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::metrics;
 use crate::store::{Batch, Store};
@@ -106,6 +107,7 @@ impl Ledger {
         let passed = !store.decision_positions().is_empty();
         while !self.follower.at_end() {
             if self.read(Duration::from_millis(100))? {
+                crash::point("learn.restoring");
                 heard = Instant::now();
             } else if heard.elapsed() > SILENCE {
                 return Err(LearnError::Silent { next: self.next });

@@ -21,6 +21,7 @@ use crate::codec::{self, Schemas};
 use crate::config::{Config, Policies};
 use crate::core::book::Book;
 use crate::core::event::Millis;
+use crate::crash;
 use crate::dead_letter::{self, Surge, dead_letter};
 use crate::kafka::{Connection, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source, Start};
 use crate::ops::{Health, Shutdown, metrics};
@@ -61,6 +62,8 @@ enum End {
     Again,
 }
 
+/// What a learner says whose election has ended.
+const STANDS_BY: &str = "another learner is active now; this one stands by";
 /// How long a stage waits where there is nothing to do.
 const IDLE: Duration = Duration::from_millis(20);
 /// How long leaving a group may take.
@@ -86,6 +89,11 @@ impl Learn {
             self.health.set("elected or standing by", true);
             match election.poll(Duration::from_millis(100))? {
                 Polled::Assigned(_) => {}
+                // It is still among the assigned, and goes at the next poll.
+                Polled::Revoked { .. } => {
+                    tracing::warn!("{STANDS_BY}");
+                    continue;
+                }
                 _ if election.assigned().is_empty() => continue,
                 _ => {}
             }
@@ -95,7 +103,7 @@ impl Learn {
             metrics::active(false);
             match end? {
                 End::Stopped => break,
-                End::Superseded => tracing::warn!("another learner is active now; this one stands by"),
+                End::Superseded => tracing::warn!("{STANDS_BY}"),
                 End::Again => {}
             }
         }
@@ -115,6 +123,7 @@ impl Learn {
         self.health.set("ledger restored", true);
         let mut index = Index::follow(&self.connection, &topics.decisions, &store)?;
         let mut lookup = Lookup::open(&self.connection, &topics.decisions, ANSWER)?;
+        crash::point("learn.restored");
         let mut publisher = Publisher::new(&topics.weights, settings.publish_interval_ms);
         let mut labels =
             Source::subscribe(&self.connection, &settings.group, &[&topics.labels], Start::Earliest)?;
@@ -192,7 +201,11 @@ impl Learn {
             }
             let committed = self.commit(&mut outbox, &labels, &joined, letters, &gathered.offsets);
             match committed {
-                Ok(Some(next)) => ledger.read_until(next)?,
+                Ok(Some(next)) => {
+                    crash::point("learn.committed");
+                    ledger.read_until(next)?;
+                    crash::point("learn.read-back");
+                }
                 Ok(None) => {}
                 Err(LearnError::Commit(error)) if error.passes() => {
                     tracing::warn!(name = error.name(), %error, "a unit is done again");
@@ -212,6 +225,7 @@ impl Learn {
                 break End::Again;
             }
             ledger.keep(&mut store, index.covered())?;
+            crash::point("learn.kept");
             self.progress.note_decisions(indexed);
             if sweep {
                 store.forget_before(now().saturating_sub(settings.horizon()))?;

@@ -8,6 +8,7 @@ use super::LearnError;
 use super::ledger::Ledger;
 use crate::codec;
 use crate::core::predictor::StateHash;
+use crate::crash;
 use crate::kafka::{Outbox, Produced};
 use crate::ops::metrics;
 
@@ -101,7 +102,9 @@ impl Publisher {
             });
         }
         if !records.is_empty() {
+            crash::point("learn.publish");
             outbox.commit(&records, None)?;
+            crash::point("learn.published");
             self.published.extend(hashes);
             self.last = Some(Instant::now());
         }

@@ -181,6 +181,7 @@ impl Unit {
             Err(ScoreError::Commit(error)) if error.passes() => {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");
                 metrics::aborted("score", error.name());
+                outbox.reopen();
                 self.restart(source)?;
             }
             Err(error) => return Err(error),

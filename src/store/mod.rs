@@ -34,6 +34,7 @@ use self::trees::{Trees, unlocked};
 use crate::core::event::Millis;
 use crate::core::label::DecisionRef;
 use crate::core::ledger::RoundId;
+use crate::crash;
 
 /// What was found where the store was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,8 +160,9 @@ impl Store {
         let (trees, meta) = (&self.trees, &self.meta);
         let written = guarded(|| {
             let meta = trees.apply(changes, meta)?;
+            crash::point("store.applied");
             if flush {
-                trees.flush()?;
+                crash::during("store.flush", || trees.flush())?;
             }
             Ok(meta)
         });
@@ -185,6 +187,7 @@ impl Store {
         self.meta.ledger_offset = ledger_offset.or(self.meta.ledger_offset);
         self.meta.decisions.extend(decisions);
         self.write(changes, true)?;
+        crash::point("store.merge");
         self.merge()
     }
 

@@ -7,6 +7,7 @@
 #![allow(missing_docs, dead_code, reason = "each test binary uses what it needs")]
 
 pub mod flow;
+pub mod site;
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};

@@ -1,0 +1,102 @@
+//! Two learners.
+
+use super::support::site::Process;
+use super::{Site, about, decide, events, learned, learner, send_labels, wait, written_once};
+
+const INFO: [(&str, &str); 1] = [("log.level", "info")];
+const ACTIVE: &str = "this learner is active";
+/// What a learner says that has been replaced, and ends.
+const FENCED: &str = "another instance has taken over";
+/// What it says where it notices before it has anything to commit.
+const SUPERSEDED: &str = "another learner is active now; this one stands by";
+
+#[test]
+fn of_two_started_together_one_is_active() {
+    const ROUNDS: usize = 10;
+    const LABELS: usize = 6;
+    let site = Site::with("together", &INFO);
+    decide(&site, &events(ROUNDS * LABELS));
+    for round in 0..ROUNDS {
+        let two = [learner(&site, "one", &[]), learner(&site, "two", &[])];
+        send_labels(&site, (round * LABELS..(round + 1) * LABELS).map(about));
+        site.published(((round + 1) * LABELS) as u64, 0);
+        let active = two.iter().filter(|process| process.log().contains(ACTIVE)).count();
+        assert_eq!(active, 1, "round {round}");
+        two.into_iter().for_each(Process::stop);
+    }
+    learned(&site, ROUNDS * LABELS);
+    written_once(&site, ROUNDS * LABELS);
+}
+
+/// A learner that holds still in the midst of its unit: its transaction is given up, another takes over; when
+/// it goes on it writes nothing, and says why it ends.
+#[test]
+fn one_that_was_fenced_ends_with_a_clear_word() {
+    let site = Site::with("fenced", &INFO);
+    decide(&site, &events(40));
+    let mut old = learner(&site, "old", &[("AEGIS_HOLD_AT", "unit.sent:2")]);
+    send_labels(&site, (0..20).map(about));
+    old.says("holding still at unit.sent");
+    let mut new = learner(&site, "new", &[]);
+    new.says(ACTIVE);
+    learned(&site, 20);
+
+    old.signal("CONT");
+    let status = old.end();
+    assert_eq!(status.code(), Some(69), "{status}\n{}", old.log());
+    assert!(old.log().contains(FENCED), "{}", old.log());
+    send_labels(&site, (20..40).map(about));
+    learned(&site, 40);
+    written_once(&site, 40);
+    new.stop();
+}
+
+/// It holds still for longer than a commit may take: it must not take back the transactional id to see what
+/// became of that, but stand by, and leave the new one alone.
+#[test]
+fn one_that_hung_in_a_commit_stands_by() {
+    let site = Site::with("hung", &INFO);
+    decide(&site, &events(40));
+    let mut old = learner(&site, "old", &[("AEGIS_HOLD_AT", "unit.offsets")]);
+    send_labels(&site, (0..20).map(about));
+    old.says("holding still at unit.offsets");
+    let mut new = learner(&site, "new", &[]);
+    new.says(ACTIVE);
+    learned(&site, 20);
+
+    old.signal("CONT");
+    old.says(SUPERSEDED);
+    send_labels(&site, (20..40).map(about));
+    learned(&site, 40);
+    written_once(&site, 40);
+    assert_eq!(old.log().matches(ACTIVE).count(), 1, "{}", old.log());
+    new.stop();
+    old.stop();
+}
+
+/// The election moves on while a learner restores: it reads on, and writes nothing.
+#[test]
+fn a_rebalance_during_restore_leaves_one_learner() {
+    let site = Site::with("restore", &INFO);
+    decide(&site, &events(40));
+    let first = learner(&site, "old", &[]);
+    send_labels(&site, (0..10).map(about));
+    site.published(10, 0);
+    first.stop();
+    let mut old = learner(&site, "old", &[("AEGIS_HOLD_AT", "learn.restored")]);
+    old.says("holding still at learn.restored");
+    send_labels(&site, (10..20).map(about));
+    let mut new = learner(&site, "new", &[]);
+    new.says(ACTIVE);
+    learned(&site, 20);
+
+    old.signal("CONT");
+    wait("the word of the one that was replaced", || {
+        let said = old.log();
+        said.contains(SUPERSEDED) || (said.contains(FENCED) && old.ended().is_some())
+    });
+    send_labels(&site, (20..40).map(about));
+    learned(&site, 40);
+    written_once(&site, 40);
+    new.stop();
+}

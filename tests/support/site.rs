@@ -1,0 +1,266 @@
+//! A configuration in a folder of its own with topics of its own on the shared broker, and the processes that
+//! run on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aegis::codec;
+use aegis::core::ledger::{Record, Standing};
+use aegis::core::predictor::Published;
+use aegis::kafka::{Connection, Consumed, committed, topics};
+
+use super::flow::{experts, ledger, read_all, read_until};
+use super::{WAIT, kafka};
+
+/// Partitions of events, decisions and labels.
+pub const PARTITIONS: i32 = 3;
+
+const TOPICS: [&str; 8] = ["events", "decisions", "review", "labels", "dlq", "rounds", "weights", "election"];
+
+/// A configuration in a folder of its own, and the processes that run on it.
+pub struct Site {
+    pub folder: tempfile::TempDir,
+    pub connection: Connection,
+    prefix: String,
+    sets: Vec<(String, String)>,
+    started: AtomicUsize,
+}
+
+impl Site {
+    pub fn new(prefix: &str) -> Self {
+        Self::with(prefix, &[])
+    }
+
+    /// With settings for all its commands.
+    pub fn with(prefix: &str, sets: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        experts(&folder.path().join("models"));
+        let topics: String = TOPICS.iter().map(|name| format!("{name} = \"{prefix}.{name}\"\n")).collect();
+        let brokers = kafka().bootstrap();
+        let config = format!(
+            "[kafka]\nbrokers = \"{brokers}\"\n[topics]\n{topics}[experts]\nfolder = \"models\"\n\
+             [score]\ngroup = \"{prefix}.score\"\n[learn]\ngroup = \"{prefix}.learn\"\nstore = \"store\"\n\
+             publish_interval_ms = 100\n[http]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n"
+        );
+        fs::write(folder.path().join("aegis.toml"), config).unwrap();
+        let sets = sets.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let (connection, started) = (kafka().connection(), AtomicUsize::new(0));
+        let site = Self { folder, connection, prefix: prefix.to_owned(), sets, started };
+        let made = site.aegis(&["topics", "--create", "--partitions", &PARTITIONS.to_string()]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        let until = Instant::now() + WAIT;
+        for name in TOPICS {
+            // A topic that was made is seen by clients a moment later.
+            while topics::partitions(&site.connection, &site.topic(name), WAIT).is_err() {
+                assert!(Instant::now() < until, "{name} was made and is not there");
+            }
+        }
+        site
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("aegis.toml")
+    }
+
+    /// sled's folder.
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aegis"));
+        command.args(arguments).arg("--config").arg(self.config()).env_remove("AEGIS_CONFIG");
+        for (key, value) in &self.sets {
+            command.env(format!("AEGIS__{}", key.to_uppercase().replace('.', "__")), value);
+        }
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn aegis(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// A role, with its log on this test's standard error.
+    pub fn start(&self, role: &str) -> Process {
+        let child = self.command(&["run", "--role", role]).stdin(Stdio::null()).spawn().unwrap();
+        Process { child, log: PathBuf::new() }
+    }
+
+    /// A role with more arguments and with variables in its environment; its log goes to a file.
+    pub fn start_with(&self, role: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Process {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let log = self.folder.path().join(format!("{role}-{number}.log"));
+        let child = self
+            .command(&["run", "--role", role])
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Process { child, log }
+    }
+
+    /// The hash that an offline replay of the ledger topic gives.
+    pub fn replayed(&self) -> String {
+        let json = self.folder.path().join("replay.json");
+        let topic = format!("topic:{}", self.topic("rounds"));
+        let output = self.aegis(&["replay", &topic, "--json", json.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let summary: serde_json::Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+        summary["state_hash"].as_str().unwrap().to_owned()
+    }
+
+    /// `aegis verify` finds nothing wrong.
+    pub fn verified(&self) {
+        let output = self.aegis(&["verify"]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Waits for a predictor of so many rounds that reflects more of the ledger than `after`.
+    pub fn published(&self, rounds: u64, after: i64) -> Published {
+        let last = |records: &[Consumed]| {
+            let payload = records.last()?.payload.as_deref()?;
+            Some(codec::decode_published(payload).unwrap())
+        };
+        let records = read_until(&self.connection, &self.topic("weights"), "the last predictor", |records| {
+            last(records)
+                .is_some_and(|published| published.rounds == rounds && published.ledger_offset > after)
+        });
+        last(&records).unwrap()
+    }
+
+    /// How many records of a topic a group has behind it.
+    pub fn committed(&self, group: &str, topic: &str) -> i64 {
+        let (group, topic) = (self.topic(group), self.topic(topic));
+        let until = Instant::now() + WAIT;
+        loop {
+            match committed(&self.connection, &group, &topic, WAIT) {
+                Ok(known) => return known.values().sum(),
+                // The first group of a broker is asked about while its coordinator is still being made.
+                Err(error) if error.passes() && Instant::now() < until => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// The ledger: of each key the newest record.
+    pub fn ledger(&self) -> BTreeMap<String, Record> {
+        let records = ledger(&read_all(&self.connection, &self.topic("rounds")));
+        records.into_iter().map(|record| (format!("{:?}", record.key()), record)).collect()
+    }
+
+    /// The labels that wait for their events.
+    pub fn waiting(&self) -> BTreeSet<String> {
+        let waits = |record| match record {
+            Record::Filed(filed) if filed.standing == Standing::Waiting => Some(filed.label.id),
+            _ => None,
+        };
+        self.ledger().into_values().filter_map(waits).collect()
+    }
+
+    /// The hash that was published last.
+    pub fn hash(&self) -> String {
+        let last = read_all(&self.connection, &self.topic("weights")).pop().unwrap();
+        hex(&codec::decode_published(&last.payload.unwrap()).unwrap().state_hash)
+    }
+}
+
+/// A process that ends with its test.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and a clean end.
+    pub fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}\n{}", self.log());
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits for its end.
+    pub fn end(&mut self) -> ExitStatus {
+        self.until("its end", Self::ended)
+    }
+
+    /// It was killed with SIGKILL, by itself: it came to this point.
+    pub fn died_at(&self, status: ExitStatus, point: &str) {
+        let log = self.log();
+        assert_eq!(status.signal(), Some(9), "{status}\n{log}");
+        assert!(log.contains(&format!("dying at {point}")), "{log}");
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until its log has these words.
+    pub fn says(&mut self, words: &str) {
+        self.until(words, |process| process.log().contains(words).then_some(()));
+    }
+
+    fn until<T>(&mut self, what: &str, look: impl Fn(&mut Self) -> Option<T>) -> T {
+        let until = Instant::now() + 3 * WAIT;
+        loop {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            assert!(Instant::now() < until, "{what} did not come:\n{}", self.log());
+            thread::sleep(Duration::from_millis(20)); // neither process nor file tells
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for what nobody tells: a process, a file, committed offsets, what a compacted topic holds.
+pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + 3 * WAIT;
+    while !done() {
+        assert!(Instant::now() < until, "{what}: not done");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

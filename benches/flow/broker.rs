@@ -1,0 +1,136 @@
+//! The broker of the tests, with topics and events for a benchmark.
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use aegis::codec::{self, Encoding};
+use aegis::core::event::Event;
+use aegis::kafka::{Connection, Delivery, Followed, Follower, From, Outbox, Produced};
+pub use support::flow::{event, experts};
+pub use support::kafka;
+
+use crate::process::Process;
+
+/// Partitions of events and decisions.
+pub const PARTITIONS: usize = 4;
+/// Bytes of an event's record, nearly.
+const BYTES: usize = 1_024;
+
+/// A folder with a configuration, whose topics share a prefix.
+pub struct Site {
+    folder: tempfile::TempDir,
+    prefix: String,
+    events: String,
+}
+
+impl Site {
+    /// Topics under `prefix`; events come from `events`. `settings`: more of the configuration.
+    pub fn new(prefix: &str, events: &str, delivery: &str, experts: &str, settings: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = |topic: &str| format!("{topic} = \"{prefix}.{topic}\"\n");
+        let topics: String = ["decisions", "labels", "dlq", "rounds", "weights", "election"]
+            .iter()
+            .map(|topic| name(topic))
+            .collect();
+        let config = format!(
+            "[kafka]\nbrokers = \"{}\"\ndelivery = \"{delivery}\"\n[topics]\nevents = \"{events}\"\n{topics}\
+             [experts]\n{experts}\n[score]\ngroup = \"{prefix}\"\n[learn]\ngroup = \"{prefix}.learn\"\n\
+             store = \"store\"\n[log]\nlevel = \"warn\"\n{settings}",
+            kafka().bootstrap()
+        );
+        fs::write(folder.path().join("aegis.toml"), config).expect("a configuration");
+        let site = Self { folder, prefix: prefix.into(), events: events.into() };
+        let made =
+            site.aegis().args(["topics", "--create", "--partitions", &PARTITIONS.to_string()]).output();
+        let made = made.expect("aegis runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        site
+    }
+
+    /// With two rule experts, which answer at once.
+    pub fn without_models(prefix: &str, events: &str, delivery: &str, settings: &str) -> Self {
+        let site = Self::new(prefix, events, delivery, "folder = \"models\"", settings);
+        experts(&site.folder.path().join("models"));
+        site
+    }
+
+    /// Where the configuration lies.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// A topic's full name.
+    pub fn topic(&self, name: &str) -> String {
+        if name == "events" { self.events.clone() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    fn aegis(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_aegis"));
+        command.env("AEGIS_CONFIG", self.folder.path().join("aegis.toml"));
+        command
+    }
+
+    /// Starts a role, listening on a port of its own.
+    pub fn start(&self, role: &str) -> Process {
+        let mut command = self.aegis();
+        command.args(["run", "--role", role]);
+        Process::start(command)
+    }
+}
+
+/// An event whose record has nearly [`BYTES`] bytes, alone in its conversation.
+pub fn padded(number: usize) -> Event {
+    let mut event = event(number, "");
+    event.conversation = number.to_string();
+    let bare = codec::encode_event(&event, Encoding::Avro).expect("an event").len();
+    let text = "lorem ipsum dolor sit amet ".repeat(BYTES / 27 + 1);
+    event.turns[0].text = text[..BYTES.saturating_sub(bare + 2)].to_owned();
+    event
+}
+
+/// Event number `number` as a record; its key is the number.
+pub fn record(topic: &str, event: &Event) -> Produced {
+    record_of(topic, event, codec::encode_event(event, Encoding::Avro).expect("an event"))
+}
+
+/// The same with an event written already.
+pub fn record_of(topic: &str, event: &Event, payload: Vec<u8>) -> Produced {
+    Produced {
+        topic: topic.into(),
+        partition: None,
+        key: Some(event.conversation.clone().into_bytes()),
+        payload: Some(payload),
+        headers: Vec::new(),
+        timestamp: None,
+    }
+}
+
+/// Sends records, some thousand at a time.
+pub fn send(connection: &Connection, records: impl Iterator<Item = Produced>) {
+    let mut outbox = Outbox::open(connection, Delivery::AtLeastOnce).expect("a producer");
+    let mut records = records.peekable();
+    while records.peek().is_some() {
+        let some: Vec<_> = records.by_ref().take(4_000).collect();
+        outbox.commit(&some, None).expect("records are taken");
+    }
+}
+
+/// Reads committed records of a topic until `done` says so of one; gives up after two minutes.
+pub fn follow(topic: &str, mut done: impl FnMut(&[u8]) -> bool) {
+    let connection = kafka().connection();
+    let patience = Duration::from_secs(30);
+    let mut follower = Follower::open(&connection, topic, &From::Beginning, patience).expect("a reader");
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        assert!(Instant::now() < until, "{topic} stands still");
+        if let Followed::Record(record) = follower.poll(Duration::from_millis(20)).expect("a record")
+            && done(record.key.as_deref().unwrap_or_default())
+        {
+            return;
+        }
+    }
+}

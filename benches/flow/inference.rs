@@ -1,0 +1,147 @@
+//! One head on the bundled encoder through a real Apache Kafka: Aegis, exactly once, beside the limit and
+//! beside consumers that a Python user would write (`benches/peers`), interleaved in one run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use aegis::codec::{self, Encoding};
+
+use crate::broker::{Site, event, kafka, record_of, send};
+use crate::limit;
+use crate::process::Process;
+use crate::shown;
+use crate::texts::{Mix, texts};
+use crate::throughput::{Passage, measure};
+
+/// The one head, and six on the one encoder.
+const HEAD: &str = "moderation";
+const HEADS: &str = "\"abuse\", \"harmful-request\", \"hate\", \"injection\", \"moderation\", \"sexism\"";
+
+/// Runs all mixes.
+pub fn run(rounds: usize, count: usize) {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let python = peers();
+    for mix in [Mix::Chat, Mix::Long, Mix::One] {
+        let count = if mix == Mix::Chat { count } else { count / 2 };
+        println!("\nInference: {} mix, {count} texts, {rounds} rounds, interleaved", mix.word());
+        let texts = texts(&models, mix, count, 1);
+        let mut all: Vec<(&str, Vec<Passage>)> = Vec::new();
+        let mut note = |name, passage: Passage| match all.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, passages)) => passages.push(passage),
+            None => all.push((name, vec![passage])),
+        };
+        let runner = Runner { models: &models, mix, python: &python };
+        let repeated: Vec<String> = repeat(&texts);
+        for round in 0..rounds {
+            note("limit", runner.limit(&texts));
+            note("aegis", runner.ours("one", round, &texts, &format!("\"{HEAD}\"")));
+            note("peer: sorted", runner.peer("sorted", round, &texts));
+            if mix == Mix::Chat {
+                note("aegis, six heads", runner.ours("six", round, &texts, HEADS));
+                note(
+                    "aegis, 30 % repeated",
+                    runner.ours("repeated", round, &repeated, &format!("\"{HEAD}\"")),
+                );
+                note("peer: plain", runner.peer("plain", round, &texts[..count / 5]));
+                note("peer: queue", runner.peer("queue", round, &texts[..count / 2]));
+            }
+        }
+        let rates = |of: &[Passage]| of.iter().map(|passage| passage.rate).collect::<Vec<_>>();
+        let Some((_, ours)) = all.iter().find(|(name, _)| *name == "aegis") else { return };
+        for (name, passages) in &all {
+            let ratio = rates(ours).iter().zip(rates(passages)).map(|(a, b)| a / b).collect();
+            let cpu = passages.iter().map(|passage| passage.micros / 1e3).collect();
+            println!(
+                "{name:<22} {} texts/s, {} CPU-s per 1,000; aegis to it: {}",
+                shown(rates(passages), 1),
+                shown(cpu, 2),
+                shown(ratio, 2)
+            );
+        }
+    }
+}
+
+/// Three in ten are an earlier text.
+fn repeat(texts: &[String]) -> Vec<String> {
+    let mut random = fastrand::Rng::with_seed(2);
+    let mut out: Vec<String> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let earlier = (!out.is_empty() && random.f64() < 0.3).then(|| out[random.usize(..out.len())].clone());
+        out.push(earlier.unwrap_or_else(|| text.clone()));
+    }
+    out
+}
+
+struct Runner<'a> {
+    models: &'a Path,
+    mix: Mix,
+    python: &'a Path,
+}
+
+impl Runner<'_> {
+    fn limit(&self, texts: &[String]) -> Passage {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("texts");
+        fs::write(&file, texts.join("\n")).expect("texts");
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.arg(limit::WORD).arg(&file).arg(self.models).arg(HEAD);
+        let output = command.output().expect("the loop");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let mut numbers = said.split_whitespace().filter_map(|word| word.parse().ok());
+        let (rate, micros) = (numbers.next(), numbers.next());
+        Passage { rate: rate.expect("a rate"), micros: micros.expect("processor time") }
+    }
+
+    /// Sends the texts; gives a site to work on them.
+    fn site(&self, word: &str, round: usize, texts: &[String], heads: &str) -> Site {
+        let prefix = format!("flow.{}.{word}.{round}", self.mix.word().replace(' ', "-"));
+        let source = format!("{prefix}.events");
+        let experts = format!("folder = \"{}\"\nonly = [{heads}]", self.models.display());
+        let site = Site::new(&prefix, &source, "exactly-once", &experts, "");
+        let records = texts.iter().enumerate().map(|(number, text)| {
+            let mut event = event(number, text);
+            event.conversation = number.to_string();
+            record_of(&source, &event, codec::encode_event(&event, Encoding::Json).expect("an event"))
+        });
+        send(&kafka().connection(), records);
+        site
+    }
+
+    fn ours(&self, word: &str, round: usize, texts: &[String], heads: &str) -> Passage {
+        let site = self.site(word, round, texts, heads);
+        let process = site.start("score");
+        let passage = measure(&process, &site.topic("decisions"), texts.len());
+        process.stop();
+        passage
+    }
+
+    fn peer(&self, rule: &str, round: usize, texts: &[String]) -> Passage {
+        let site = self.site(rule, round, texts, "");
+        let mut command = Command::new(self.python);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/peer.py"));
+        command.args([rule, &kafka().bootstrap(), &site.topic("events"), &site.topic("decisions")]);
+        command.arg(format!("peer.{rule}.{round}.{}", self.mix.word())).arg(self.models).arg(HEAD);
+        let process = Process::start(command);
+        let passage = measure(&process, &site.topic("decisions"), texts.len());
+        process.kill();
+        passage
+    }
+}
+
+/// The peers' Python, with their packages, in the cache.
+fn peers() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = root.join(".cache/peers");
+    let python = folder.join("bin/python");
+    let done = |command: &mut Command| {
+        let status = command.status().expect("Python 3 runs");
+        assert!(status.success(), "the peers' packages cannot be installed: {status}");
+    };
+    if !python.exists() {
+        done(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+    }
+    let list = root.join("benches/peers/requirements.txt");
+    done(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(list));
+    python
+}

@@ -1,0 +1,73 @@
+//! The flow on a real Apache Kafka, side by side with what it is measured against, in one run:
+//!
+//! ```text
+//! cargo bench --bench flow                    every part
+//! cargo bench --bench flow -- throughput      against a bare consume-produce-commit loop; no model
+//! cargo bench --bench flow -- latency         produce to visible decision at half of saturation
+//! cargo bench --bench flow -- restart         score after a clean stop; learn with and without sled
+//! cargo bench --bench flow -- inference       one head, against the limit and Python consumers
+//! ```
+//!
+//! `--rounds N` (5), `--events N` (60000), `--ledger N` (1000000), `--texts N` (2000). Needs what `make test` needs.
+
+mod bare;
+mod broker;
+mod inference;
+mod latency;
+mod limit;
+mod process;
+mod restart;
+mod texts;
+mod throughput;
+
+use std::str::FromStr;
+
+/// The value after `--name`, or `default`.
+fn option<T: FromStr>(words: &[String], name: &str, default: T) -> T {
+    let value = words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
+    value.and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == bare::WORD) {
+        bare::run(&words);
+        return;
+    }
+    if words.first().is_some_and(|word| word == limit::WORD) {
+        limit::run(&words);
+        return;
+    }
+    let rounds = option(&words, "--rounds", 5);
+    let events = option(&words, "--events", 60_000);
+    let ledger = option(&words, "--ledger", 1_000_000);
+    let texts = option(&words, "--texts", 2_000);
+    let parts = ["throughput", "latency", "restart", "inference"];
+    let named: Vec<&str> = parts.into_iter().filter(|part| words.iter().any(|word| word == part)).collect();
+    let wanted = |part: &str| named.is_empty() || named.contains(&part);
+    let mut saturation = None;
+    if wanted("throughput") {
+        saturation = Some(throughput::run(rounds, events));
+    }
+    if wanted("latency") {
+        latency::run(rounds, events, saturation);
+    }
+    if wanted("restart") {
+        restart::run(rounds, ledger);
+    }
+    if wanted("inference") {
+        inference::run(rounds, texts);
+    }
+}
+
+/// Least, median and greatest.
+fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    (values[0], values[values.len() / 2], values[values.len() - 1])
+}
+
+/// `median (least to greatest)`.
+fn shown(values: Vec<f64>, digits: usize) -> String {
+    let (least, median, greatest) = spread(values);
+    format!("{median:.digits$} ({least:.digits$} to {greatest:.digits$})")
+}

@@ -1,0 +1,98 @@
+//! A process under measurement.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Ticks a second of the kernel's clock of processor time, the same on every Linux.
+const TICKS: f64 = 100.0;
+
+/// Processor seconds of all threads of a process so far.
+pub fn cpu_of(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    ticks / TICKS
+}
+
+/// A process that ends with its benchmark.
+pub struct Process {
+    child: Child,
+    port: u16,
+    started: Instant,
+}
+
+impl Process {
+    /// Starts a command; where it is Aegis, its health listens on a free port.
+    pub fn start(mut command: Command) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = listener.local_addr().expect("a port").port();
+        drop(listener);
+        command.env("AEGIS__HTTP__LISTEN", format!("127.0.0.1:{port}")).stdin(Stdio::null());
+        let started = Instant::now();
+        Self { child: command.spawn().expect("a process"), port, started }
+    }
+
+    /// Since it was started.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Processor seconds of all its threads so far.
+    pub fn cpu(&self) -> f64 {
+        cpu_of(self.child.id())
+    }
+
+    /// The most memory that it has held, in MiB.
+    pub fn peak_mib(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok());
+        kib.unwrap_or_default() / 1_024.0
+    }
+
+    /// Waits until it says that it is ready; how long after its start.
+    pub fn ready(&mut self) -> Duration {
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a status") {
+                panic!("it ended: {status}");
+            }
+            assert!(self.age() < Duration::from_secs(300), "it does not become ready");
+            if self.answers_ready() {
+                return self.age();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn answers_ready(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: aegis\r\nConnection: close\r\n\r\n");
+        let mut answer = String::new();
+        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+    }
+
+    /// SIGTERM, and its clean end.
+    pub fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        let status = self.child.wait().expect("a status");
+        assert!(status.success(), "{status}");
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().expect("a process");
+        self.child.wait().expect("a status");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

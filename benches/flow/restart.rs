@@ -1,0 +1,110 @@
+//! How soon each role works again.
+
+use std::fs;
+
+use aegis::codec::{self, Encoding};
+use aegis::core::label::{DecisionRef, Finding, Label, Source};
+use aegis::core::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
+use aegis::kafka::Produced;
+
+use crate::broker::{Site, follow, kafka, padded, record, send};
+use crate::shown;
+
+/// Runs both parts.
+pub fn run(rounds: usize, ledger: usize) {
+    score(rounds);
+    learn(ledger);
+}
+
+/// From the start of the process to its first decision, after a clean stop.
+fn score(rounds: usize) {
+    println!("\nRestart of score after a clean stop, to the first visible decision; {rounds} rounds");
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let bundled = format!("folder = \"{}\"", models.display());
+    for (what, bundled) in [("rules alone", None), ("the bundled panel", Some(bundled))] {
+        let prefix = format!("flow.restart.{}", bundled.is_some());
+        let source = format!("{prefix}.events");
+        let site = match &bundled {
+            None => Site::without_models(&prefix, &source, "exactly-once", ""),
+            Some(experts) => Site::new(&prefix, &source, "exactly-once", experts, ""),
+        };
+        let mut seconds = Vec::new();
+        let connection = kafka().connection();
+        for round in 0..=rounds {
+            send(&connection, std::iter::once(record(&source, &padded(round))));
+            let process = site.start("score");
+            let mut seen = 0;
+            follow(&site.topic("decisions"), |_| {
+                seen += 1;
+                seen == round + 1
+            });
+            // The first is no restart.
+            if round > 0 {
+                seconds.push(process.age().as_secs_f64());
+            }
+            process.stop();
+        }
+        println!("{what}: {} s", shown(seconds, 2));
+    }
+}
+
+/// Until learn says that it is ready: with nothing but the topics, then with its sled.
+fn learn(rounds: usize) {
+    println!("\nlearn with {rounds} ledger rounds of eight votes, until it is ready");
+    let site = Site::without_models("flow.learn", "flow.learn.events", "exactly-once", "");
+    let topic = site.topic("rounds");
+    let records = (0..rounds).flat_map(round).map(|record| Produced {
+        topic: topic.as_str().into(),
+        partition: Some(0),
+        key: Some(codec::encode_key(&record.key())),
+        payload: Some(codec::encode_record(&record, Encoding::Avro).expect("a record")),
+        headers: Vec::new(),
+        timestamp: None,
+    });
+    send(&kafka().connection(), records);
+    let mut process = site.start("learn");
+    println!("without sled: {:.1} s, {:.0} MiB", process.ready().as_secs_f64(), process.peak_mib());
+    process.stop();
+    let mut process = site.start("learn");
+    println!("with sled: {:.1} s, {:.0} MiB", process.ready().as_secs_f64(), process.peak_mib());
+    process.stop();
+    fs::remove_dir_all(site.folder().join("store")).expect("learn keeps a store");
+}
+
+/// A round and its label.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "rounds are few")]
+fn round(number: usize) -> [Record; 2] {
+    let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number:07}") };
+    let draw = |salt: usize| ((number * 2_654_435_761 + salt * 40_503) % 1_000) as f64 / 1_000.0;
+    let vote = |expert: usize| RoundVote {
+        expert: format!("expert-{expert}"),
+        score: Some(draw(expert)),
+        shadow: false,
+    };
+    let judged = Judged {
+        id: id.clone(),
+        subject: None,
+        round_time: 1_790_000_000_000 + number as i64,
+        decision: DecisionRef { partition: 0, offset: number as i64 },
+        votes: (0..8).map(vote).collect(),
+        reading: None,
+    };
+    let label = Label {
+        id: format!("l{number}"),
+        tenant: id.tenant,
+        policy: id.policy,
+        event: id.event,
+        annotator: None,
+        verdict: Some(if draw(3) > 0.5 { Finding::Unsafe } else { Finding::Safe }),
+        severity: None,
+        categories: Vec::new(),
+        time: judged.round_time + 60_000,
+        source: Source::Review,
+        inclusion_probability: None,
+        decision: None,
+        corrects: None,
+        retracts: None,
+    };
+    let filed = Filed { received: label.time, label, standing: Standing::Accepted };
+    [Record::Judged(judged), Record::Filed(filed)]
+}

@@ -1,0 +1,83 @@
+//! Saturation, and processor time a message, beside the bare loop.
+
+use std::process::Command;
+use std::time::Instant;
+
+use crate::bare;
+use crate::broker::{Site, follow, kafka, padded, record, send};
+use crate::process::Process;
+use crate::{shown, spread};
+
+/// What one passage gave.
+pub struct Passage {
+    /// Messages a second.
+    pub rate: f64,
+    /// Processor microseconds of the process a message.
+    pub micros: f64,
+}
+
+/// The process takes events from the first to the last; the first fifth is its start and does not count.
+#[expect(clippy::cast_precision_loss, reason = "messages are few")]
+pub fn measure(process: &Process, topic: &str, events: usize) -> Passage {
+    let warm = events / 5;
+    let mut seen = 0;
+    let mut from = (Instant::now(), 0.0);
+    follow(topic, |_| {
+        seen += 1;
+        if seen == warm {
+            from = (Instant::now(), process.cpu());
+        }
+        seen == events
+    });
+    let counted = (events - warm) as f64;
+    let seconds = from.0.elapsed().as_secs_f64();
+    Passage { rate: counted / seconds, micros: (process.cpu() - from.1) / counted * 1e6 }
+}
+
+/// Runs all, interleaved. Gives the median rate of exactly-once, in messages a second.
+pub fn run(rounds: usize, events: usize) -> f64 {
+    println!(
+        "\nThroughput: {events} events of 1 KiB on 4 partitions, no model; {rounds} rounds, interleaved"
+    );
+    let source = "flow.throughput.events";
+    let first = Site::without_models("flow.make", source, "exactly-once", "");
+    send(&kafka().connection(), (0..events).map(|number| record(source, &padded(number))));
+    drop(first);
+    let mut passages: [Vec<Passage>; 3] = Default::default();
+    for round in 0..rounds {
+        let site = |word: &str, delivery| {
+            Site::without_models(&format!("flow.{word}.{round}"), source, delivery, "")
+        };
+
+        let out = site("bare", "exactly-once");
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        let group = format!("flow.bare.{round}");
+        command.args([bare::WORD, &kafka().bootstrap(), source, &out.topic("decisions"), &group]);
+        let process = Process::start(command);
+        passages[0].push(measure(&process, &out.topic("decisions"), events));
+        process.kill();
+
+        for (place, word, delivery) in [(1, "once", "exactly-once"), (2, "least", "at-least-once")] {
+            let out = site(word, delivery);
+            let process = out.start("score");
+            passages[place].push(measure(&process, &out.topic("decisions"), events));
+            process.stop();
+        }
+    }
+    let rates = |of: &[Passage]| of.iter().map(|passage| passage.rate).collect::<Vec<_>>();
+    let micros = |of: &[Passage]| of.iter().map(|passage| passage.micros).collect::<Vec<_>>();
+    let names = ["bare loop, exactly once", "aegis, exactly once", "aegis, at least once"];
+    for (name, passages) in names.iter().zip(&passages) {
+        println!(
+            "{name:<24} {} messages/s, {} us CPU a message",
+            shown(rates(passages), 0),
+            shown(micros(passages), 1)
+        );
+    }
+    let ratio =
+        |above: Vec<f64>, below: Vec<f64>| above.iter().zip(below).map(|(a, b)| a / b).collect::<Vec<_>>();
+    let [bare, once, least] = &passages;
+    println!("throughput, aegis to the bare loop: {}", shown(ratio(rates(once), rates(bare)), 2));
+    println!("CPU, exactly once to at least once: {}", shown(ratio(micros(once), micros(least)), 2));
+    spread(rates(once)).1
+}

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Consumers that a Python user would write, to measure Aegis against.
+
+    peer.py RULE BROKERS EVENTS OUT GROUP MODELS HEAD
+
+Each reads JSON events, scores the judged turn with one head on the bundled encoder through ONNX Runtime, and
+writes a JSON decision; offsets are committed after the outputs. RULE says how batches are formed:
+
+plain    32 records, padded to the longest; one session with all cores. What the tutorials show.
+sorted   a window of 256 sorted by length, batches of at most 256 padded tokens, a session of one thread for
+         each core. What someone writes who has measured.
+queue    first come, first served, until rows times the longest reach 16,384 tokens: the batching rule of
+         text-embeddings-inference, on this runtime; one session with all cores.
+"""
+
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy
+import onnxruntime
+from confluent_kafka import Consumer, Producer
+from tokenizers import Tokenizer
+
+MAX_TOKENS = 256
+WINDOW = 256
+SORTED_BUDGET = 256
+QUEUE_BUDGET = 16_384
+QUEUE_ROWS = 512
+
+
+class Scorer:
+    """The encoder and one head, in sessions of its own."""
+
+    def __init__(self, models, head, threads):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        load = lambda name: onnxruntime.InferenceSession(  # noqa: E731
+            f"{models}/{name}/model.onnx", options, providers=["CPUExecutionProvider"]
+        )
+        self.encoder, self.head = load("minilm"), load(head)
+
+    def score(self, rows):
+        longest = max(len(row) for row in rows)
+        ids = numpy.zeros((len(rows), longest), numpy.int64)
+        mask = numpy.zeros_like(ids)
+        for place, row in enumerate(rows):
+            ids[place, : len(row)] = row
+            mask[place, : len(row)] = 1
+        (embedding,) = self.encoder.run(["embedding"], {"input_ids": ids, "attention_mask": mask})
+        (scores,) = self.head.run(["scores"], {"embedding": embedding})
+        return scores.max(axis=1).tolist()
+
+
+def plain(rows, scorers):
+    return scorers[0].score(rows)
+
+
+def cut(lengths, budget, most):
+    """Neighbours together while rows times the longest stays within the budget."""
+    batch, longest = [], 0
+    for place, length in lengths:
+        if batch and (max(longest, length) * (len(batch) + 1) > budget or len(batch) == most):
+            yield batch
+            batch, longest = [], 0
+        batch.append(place)
+        longest = max(longest, length)
+    if batch:
+        yield batch
+
+
+def queued(rows, scorers):
+    out = []
+    for batch in cut(((i, len(row)) for i, row in enumerate(rows)), QUEUE_BUDGET, QUEUE_ROWS):
+        out.extend(scorers[0].score([rows[i] for i in batch]))
+    return out
+
+
+def sorted_(rows, scorers, pool):
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
+    batches = list(cut(((i, len(rows[i])) for i in order), SORTED_BUDGET, 32))
+    free = list(scorers)
+
+    def run(batch):
+        scorer = free.pop()
+        try:
+            return scorer.score([rows[i] for i in batch])
+        finally:
+            free.append(scorer)
+
+    out = [0.0] * len(rows)
+    for batch, scores in zip(batches, pool.map(run, batches)):
+        for place, score in zip(batch, scores):
+            out[place] = score
+    return out
+
+
+def main():
+    rule, brokers, events, out, group, models, head = sys.argv[1:8]
+    cores = len(os.sched_getaffinity(0))
+    tokenizer = Tokenizer.from_file(f"{models}/minilm/tokenizer.json")
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    if rule == "sorted":
+        scorers = [Scorer(models, head, 1) for _ in range(cores)]
+        pool = ThreadPoolExecutor(cores)
+        most, score = WINDOW, lambda rows: sorted_(rows, scorers, pool)
+    else:
+        scorers = [Scorer(models, head, cores)]
+        most = 32 if rule == "plain" else QUEUE_ROWS
+        score = lambda rows: (plain if rule == "plain" else queued)(rows, scorers)  # noqa: E731
+
+    consumer = Consumer({
+        "bootstrap.servers": brokers, "group.id": group, "auto.offset.reset": "earliest",
+        "enable.auto.commit": False, "fetch.wait.max.ms": 100,
+    })
+    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 1, "compression.type": "lz4"})
+    consumer.subscribe([events])
+    while True:
+        messages = consumer.consume(most, 0.1)
+        if not messages:
+            continue
+        read = [json.loads(message.value()) for message in messages]
+        texts = [event["turns"][event.get("judged", -1)]["text"] for event in read]
+        rows = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+        for message, event, p in zip(messages, read, score(rows)):
+            decision = {"event_id": event["id"], "p": p, "action": "block" if p >= 0.5 else "allow"}
+            producer.produce(out, json.dumps(decision), message.key(), message.partition())
+        producer.flush()
+        consumer.commit(asynchronous=False)
+
+
+if __name__ == "__main__":
+    main()

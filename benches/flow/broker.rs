@@ -32,7 +32,7 @@ impl Site {
     pub fn new(prefix: &str, events: &str, delivery: &str, experts: &str, settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let name = |topic: &str| format!("{topic} = \"{prefix}.{topic}\"\n");
-        let topics: String = ["decisions", "labels", "dlq", "rounds", "weights", "election"]
+        let topics: String = ["decisions", "review", "labels", "dlq", "rounds", "weights", "election"]
             .iter()
             .map(|topic| name(topic))
             .collect();

@@ -49,10 +49,9 @@ fn lengths(mix: &str, texts: usize, rng: &mut fastrand::Rng) -> Vec<usize> {
     }
 }
 
-/// Texts of those lengths, none twice.
-fn texts(lengths: &[usize], rng: &mut fastrand::Rng) -> Vec<String> {
+/// Texts of those lengths, none that has been seen.
+fn texts(lengths: &[usize], rng: &mut fastrand::Rng, seen: &mut HashSet<String>) -> Vec<String> {
     let words: Vec<&str> = WORDS.split_whitespace().collect();
-    let mut seen = HashSet::new();
     lengths
         .iter()
         .map(|&length| {
@@ -65,6 +64,11 @@ fn texts(lengths: &[usize], rng: &mut fastrand::Rng) -> Vec<String> {
             }
         })
         .collect()
+}
+
+fn tokens(tokenizer: &Tokenizer, text: &str) -> Vec<i64> {
+    let encoding = tokenizer.encode_fast(text, true).unwrap();
+    encoding.get_ids().iter().map(|&id| i64::from(id)).collect()
 }
 
 /// The bare loop: texts a second.
@@ -153,38 +157,27 @@ fn main() {
     tokenizer.with_padding(None).with_truncation(None).unwrap();
 
     println!("{count} texts, {rounds} rounds; ratios: median (least to greatest)");
+    let mut seen = HashSet::new();
     for mix in ["chat", "chat, 30 % again", "long", "60 tokens"] {
         let mut rng = fastrand::Rng::with_seed(8);
         let kind = mix.split(',').next().unwrap_or(mix);
         let count = if kind == "long" { count.div_ceil(3) } else { count };
         let lengths = lengths(kind, count, &mut rng);
-        let mut texts = texts(&lengths, &mut rng);
-        let unique = texts.clone();
-        if kind != mix {
-            for place in 1..texts.len() {
-                if rng.f64() < 0.3 {
-                    texts[place] = texts[rng.usize(..place)].clone();
-                }
-            }
-        }
-        let tokens: Vec<Vec<i64>> = unique
-            .iter()
-            .map(|text| {
-                tokenizer
-                    .encode_fast(text.as_str(), true)
-                    .unwrap()
-                    .get_ids()
-                    .iter()
-                    .map(|&id| i64::from(id))
-                    .collect()
-            })
-            .collect();
-        let found: Vec<usize> = tokens.iter().map(Vec::len).collect();
-        assert_eq!(found, lengths, "a word is not one token");
-        let batches = form(&found, &LIMITS);
         let (mut ratios, mut sixes, mut speeds, mut padding) = (vec![], vec![], vec![], vec![]);
         for _ in 0..rounds {
-            let bare = limit(&mut sessions, &tokens, &batches);
+            // Each round has texts of its own, or the panel would know them from the last.
+            let mut texts = texts(&lengths, &mut rng, &mut seen);
+            let tokens: Vec<Vec<i64>> = texts.iter().map(|text| tokens(&tokenizer, text)).collect();
+            let found: Vec<usize> = tokens.iter().map(Vec::len).collect();
+            assert_eq!(found, lengths, "a word is not one token");
+            let bare = limit(&mut sessions, &tokens, &form(&found, &LIMITS));
+            if kind != mix {
+                for place in 1..texts.len() {
+                    if rng.f64() < 0.3 {
+                        texts[place] = texts[rng.usize(..place)].clone();
+                    }
+                }
+            }
             let (speed, padded) = ours(&one, &texts);
             let (heads, _) = ours(&six, &texts);
             speeds.push(bare);

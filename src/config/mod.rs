@@ -176,6 +176,8 @@ pub struct Experts {
     pub batch_tokens: usize,
     /// A text waits this long for others of its length where a worker is free, in milliseconds.
     pub batch_delay_ms: u64,
+    /// Memory for answers to texts that were asked before, in MiB; 0: each text is run.
+    pub cache_mib: usize,
     /// An expert that has not answered after this abstains, in milliseconds.
     pub timeout_ms: u64,
 }
@@ -189,6 +191,7 @@ impl Default for Experts {
             sessions: 0,
             batch_tokens: 256,
             batch_delay_ms: 2,
+            cache_mib: 32,
             timeout_ms: 30_000,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! All of it lies behind one lock. Workers take batches themselves as soon as they are free, so none waits for
 //! anybody while there is work; a batch is formed from what waits at that moment. A text that waits or runs
-//! already is not run again for another who asks: both get the same answer.
+//! already is not run again for another who asks: both get the same answer, as does who asks later, from the
+//! cache.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use ort::session::RunOptions;
 
 use super::batch::Limits;
+use super::cache::Cache;
 use super::panel::Run;
 use super::question::Question;
 use super::queue::Queue;
@@ -94,11 +96,12 @@ pub(super) struct Desk {
     watched: Condvar,
     /// Rules experts.
     rules: usize,
+    cache: Cache,
 }
 
 impl Desk {
-    /// A desk for lanes with those limits and so many rules experts.
-    pub(super) fn new(lanes: impl IntoIterator<Item = Limits>, rules: usize) -> Self {
+    /// A desk for lanes with those limits, so many rules experts, and a cache.
+    pub(super) fn new(lanes: impl IntoIterator<Item = Limits>, rules: usize, cache: Cache) -> Self {
         let state = State {
             lanes: lanes.into_iter().map(Queue::new).collect(),
             errands: VecDeque::new(),
@@ -108,7 +111,7 @@ impl Desk {
             running: Vec::new(),
             closed: false,
         };
-        Self { state: Mutex::new(state), work: Condvar::new(), watched: Condvar::new(), rules }
+        Self { state: Mutex::new(state), work: Condvar::new(), watched: Condvar::new(), rules, cache }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -130,6 +133,10 @@ impl Desk {
                 continue;
             }
             for (run, length) in parts {
+                if let Some(result) = self.cache.get(&run) {
+                    question.put(&result, false, true);
+                    continue;
+                }
                 if let Some(askers) = state.askers.get_mut(&run) {
                     askers.push(Arc::clone(&question));
                     continue;
@@ -143,6 +150,9 @@ impl Desk {
                 let errand =
                     |rules| Errand { rules, question: Arc::clone(&question), text: Arc::clone(&text) };
                 state.errands.extend((0..self.rules).map(errand));
+            }
+            if !question.is_open() {
+                continue;
             }
             state.entered += 1;
             let number = state.entered;
@@ -206,9 +216,10 @@ impl Desk {
                 first.asker.tell(cost);
             }
             for (run, result) in rows {
-                for question in state.askers.remove(&run).unwrap_or_default() {
-                    question.put(&result, false);
+                for (place, question) in state.askers.remove(&run).unwrap_or_default().iter().enumerate() {
+                    question.put(&result, false, place > 0);
                 }
+                self.cache.keep(run, result);
             }
             state.forget_answered();
         }
@@ -222,7 +233,7 @@ impl Desk {
             first.asker.tell(cost);
         }
         for (question, result, truncated) in rows {
-            question.put(&result, truncated);
+            question.put(&result, truncated, false);
         }
         state.forget_answered();
         state.running.get_mut(worker).and_then(Option::take).is_some()

@@ -12,6 +12,7 @@
 
 mod asking;
 pub mod batch;
+mod cache;
 mod check;
 mod desk;
 mod error;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::asking::Terms;
 use super::batch::Limits;
+use super::cache::Cache;
 use super::desk::Desk;
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo};
@@ -38,6 +39,8 @@ pub struct PanelConfig {
     pub batch: Limits,
     /// What batches of texts padded to one length may hold.
     pub fixed_batch: Limits,
+    /// Bytes for answers to texts that were asked before; 0: each text is run.
+    pub cache: usize,
     /// How long a question may take. What is not answered then has timed out.
     pub timeout: Duration,
     /// Refuse the panel where an expert cannot be loaded, instead of letting it abstain.
@@ -57,6 +60,7 @@ impl PanelConfig {
             sessions: None,
             batch: Limits { tokens: 256, rows: 32, overhead: 8 },
             fixed_batch: Limits { tokens: 3_200, rows: 16, overhead: 0 },
+            cache: 32 << 20,
             timeout: Duration::from_secs(60),
             require_all: false,
         }
@@ -173,7 +177,11 @@ impl Panel {
             );
         }
         let limits = |lane: &Lane| if lane.padding.to.is_some() { config.fixed_batch } else { config.batch };
-        let desk = Arc::new(Desk::new(loaded.lanes.iter().map(limits), loaded.rules.len()));
+        let desk = Arc::new(Desk::new(
+            loaded.lanes.iter().map(limits),
+            loaded.rules.len(),
+            Cache::new(config.cache),
+        ));
         let (sessions, timeout) = (config.workers(), config.timeout);
         let spare = spare(config, &loaded.lanes);
         let workers = Workers::start(Arc::clone(&desk), loaded.stations, loaded.rules.into(), spare)?;
@@ -243,14 +251,17 @@ impl Panel {
     }
 
     pub(super) fn answer(&self, row: Row) -> Answer {
-        let Row { outcomes, truncated, features, tokens, began, .. } = row;
-        let marks = outcomes.into_iter().zip(truncated);
+        let Row { outcomes, truncated, cached, features, tokens, began, .. } = row;
+        let marks = outcomes.into_iter().zip(truncated.into_iter().zip(cached));
         Answer {
             votes: self
                 .experts
                 .iter()
                 .zip(marks)
-                .map(|(expert, (outcome, truncated))| vote(expert, outcome, truncated))
+                .map(|(expert, (outcome, (truncated, cached)))| match outcome {
+                    Ok(_) => Vote { truncated, cached, ..vote(expert, outcome) },
+                    Err(_) => vote(expert, outcome),
+                })
                 .collect(),
             reading: self.reading(features),
             tokens,
@@ -298,11 +309,9 @@ impl Panel {
     }
 }
 
-fn vote(expert: &ExpertInfo, outcome: Result<Judgement, Abstention>, truncated: bool) -> Vote {
+fn vote(expert: &ExpertInfo, outcome: Result<Judgement, Abstention>) -> Vote {
     match outcome {
-        Ok((score, categories)) => {
-            Vote { truncated, ..Vote::scored(&expert.id, expert.model, score, categories) }
-        }
+        Ok((score, categories)) => Vote::scored(&expert.id, expert.model, score, categories),
         Err(reason) => {
             let model = (reason != Abstention::NotLoaded).then_some(expert.model);
             Vote::abstained(&expert.id, model, reason)

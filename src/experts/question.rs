@@ -19,6 +19,8 @@ pub(super) struct Row {
     pub(super) outcomes: Vec<Result<Judgement, Abstention>>,
     /// By the expert's slot: it read only the beginning.
     pub(super) truncated: Vec<bool>,
+    /// By the expert's slot: the answer is that to an equal text.
+    pub(super) cached: Vec<bool>,
     pub(super) features: Option<Box<Features>>,
     /// The most that any tokenizer gave.
     pub(super) tokens: usize,
@@ -39,6 +41,7 @@ impl Row {
         Self {
             outcomes: experts.iter().map(|expert| Err(outcome(expert))).collect(),
             truncated: vec![false; experts.len()],
+            cached: vec![false; experts.len()],
             features: None,
             tokens: 0,
             began: None,
@@ -57,22 +60,26 @@ impl Row {
 
     /// These experts read only the beginning.
     pub(super) fn mark_truncated(&mut self, slots: &[usize]) {
-        for &slot in slots {
-            if let Some(place) = self.truncated.get_mut(slot) {
-                *place = true;
-            }
-        }
+        slots.iter().for_each(|&slot| mark(&mut self.truncated, slot, true));
     }
 
-    fn put(&mut self, result: &RowResult) {
+    fn put(&mut self, result: &RowResult, truncated: bool, cached: bool) {
         for (slot, outcome) in &result.outcomes {
             if let Some(place) = self.outcomes.get_mut(*slot) {
                 place.clone_from(outcome);
             }
+            mark(&mut self.truncated, *slot, truncated);
+            mark(&mut self.cached, *slot, cached && outcome.is_ok());
         }
         if result.features.is_some() {
             self.features.clone_from(&result.features);
         }
+    }
+}
+
+fn mark(marks: &mut [bool], slot: usize, holds: bool) {
+    if let Some(place) = marks.get_mut(slot) {
+        *place |= holds;
     }
 }
 
@@ -139,23 +146,18 @@ impl Question {
         }
     }
 
-    /// A part of the answer; true where it was the last, and the answer is sent.
-    pub(super) fn put(&self, result: &RowResult, truncated: bool) -> bool {
+    /// A part of the answer: whether only the beginning was read, and whether for another. With the last one
+    /// the answer is sent.
+    pub(super) fn put(&self, result: &RowResult, truncated: bool, cached: bool) {
         let mut place = self.row();
         let Some(row) = place.as_mut() else {
-            return false;
+            return;
         };
-        row.put(result);
-        if truncated {
-            let slots: Vec<usize> = result.outcomes.iter().map(|(slot, _)| *slot).collect();
-            row.mark_truncated(&slots);
-        }
+        row.put(result, truncated, cached);
         row.open = row.open.saturating_sub(1);
-        if row.open > 0 {
-            return false;
+        if row.open == 0 {
+            self.send(place.take());
         }
-        self.send(place.take());
-        true
     }
 
     /// Sends what is known, and no more.

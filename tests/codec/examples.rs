@@ -65,13 +65,19 @@ pub fn reading() -> Reading {
 pub fn decision() -> Decision {
     let category = |category: &str, score| CategoryScore { category: category.to_owned(), score };
     let vote = |expert: &str, outcome, truncated| WeighedVote {
-        vote: Vote { expert: expert.to_owned(), model: Some([7; 32]), outcome, shadow: false, truncated },
+        vote: Vote {
+            model: Some([7; 32]),
+            outcome,
+            truncated,
+            ..Vote::abstained(expert, None, Abstention::Failed)
+        },
         weight: 0.5,
         contribution: -0.0625,
     };
     let voted = |score, categories| Outcome::Voted { score, categories };
     let mut shadow = vote("rules", voted(0.0, vec![]), false);
     shadow.vote.shadow = true;
+    shadow.vote.cached = true;
     let mut broken = vote("toxicity", Outcome::Abstained(Abstention::NotLoaded), false);
     broken.vote.model = None;
     Decision {
@@ -103,6 +109,13 @@ pub fn decision() -> Decision {
         latency_micros: 12_345,
         trace: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
     }
+}
+
+/// As the first version wrote it, which knew no votes taken over from equal texts.
+pub fn first_decision() -> Decision {
+    let mut decision = decision();
+    decision.votes.iter_mut().for_each(|weighed| weighed.vote.cached = false);
+    decision
 }
 
 pub fn judged() -> Record {

@@ -23,6 +23,7 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
     panel.only = (!experts.only.is_empty()).then(|| experts.only.clone());
     panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
     panel.batch.tokens = experts.batch_tokens;
+    panel.cache = experts.cache_mib << 20;
     panel.timeout = Duration::from_millis(experts.timeout_ms);
     panel
 }

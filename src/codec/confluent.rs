@@ -190,18 +190,28 @@ pub(super) fn resolve<'a>(
         }
         Kept::Avro { schema, .. } => schema,
     };
+    let bytes = convert(schema, datum, ours, to, DecodeError::Incompatible { id })?;
+    Ok(Resolved::Datum(Cow::Owned(bytes)))
+}
+
+/// Makes a datum of one schema one of the schema `ours`; `misfit` is the error where that cannot be.
+pub(super) fn convert(
+    schema: &Schema,
+    datum: &[u8],
+    ours: &Schema,
+    to: &GenericDatumWriter<'_>,
+    misfit: DecodeError,
+) -> Result<Vec<u8>, DecodeError> {
     // The library builds a tree of values: first it is counted what would come of these bytes.
     skim(schema, datum)?;
-    let misfit = |_| DecodeError::Incompatible { id };
-    let reader = GenericDatumReader::builder(schema)
-        .reader_schema(ours)
-        .human_readable(false)
-        .build()
-        .map_err(misfit)?;
-    let value = reader.read_value(&mut &*datum).map_err(misfit)?;
-    let mut bytes = Vec::with_capacity(datum.len());
-    to.write_value_ref(&mut bytes, &value).map_err(misfit)?;
-    Ok(Resolved::Datum(Cow::Owned(bytes)))
+    let made = || {
+        let reader = GenericDatumReader::builder(schema).reader_schema(ours).human_readable(false).build()?;
+        let value = reader.read_value(&mut &*datum)?;
+        let mut bytes = Vec::with_capacity(datum.len());
+        to.write_value_ref(&mut bytes, &value)?;
+        Ok::<_, apache_avro::Error>(bytes)
+    };
+    made().map_err(|_| misfit)
 }
 
 #[cfg(test)]

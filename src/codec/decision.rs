@@ -64,6 +64,8 @@ struct VoteForm<'a> {
     categories: Vec<ScoreForm<'a>>,
     shadow: bool,
     truncated: bool,
+    #[serde(default)]
+    cached: bool,
     weight: f64,
     contribution: f64,
 }
@@ -106,6 +108,7 @@ impl<'a> From<&'a WeighedVote> for VoteForm<'a> {
             categories,
             shadow: vote.shadow,
             truncated: vote.truncated,
+            cached: vote.cached,
             weight: weighed.weight,
             contribution: weighed.contribution,
         }
@@ -124,6 +127,7 @@ fn weighed(form: VoteForm<'_>) -> Result<WeighedVote, DecodeError> {
         outcome,
         shadow: form.shadow,
         truncated: form.truncated,
+        cached: form.cached,
     };
     Ok(WeighedVote { vote, weight: form.weight, contribution: form.contribution })
 }

@@ -15,7 +15,7 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::confluent::{NUMBER, Received, Resolved, resolve};
+use super::confluent::{NUMBER, Received, Resolved, convert, resolve};
 use super::error::{DecodeError, EncodeError};
 use super::json;
 use super::{Encoding, MAX_DECISION, MAX_EVENT, MAX_LABEL, MAX_PREDICTOR, MAX_RECORD, MAX_REVIEW};
@@ -29,6 +29,9 @@ pub const SCHEMAS: [(&str, &str); 6] = [
     ("Predictor", include_str!("../../schemas/predictor.avsc")),
     ("ReviewRequest", include_str!("../../schemas/review.avsc")),
 ];
+
+/// What earlier versions wrote decisions with: those are read for ever.
+const EARLIER: [(&str, &str); 1] = [("Decision", include_str!("../../schemas/earlier/decision-1.avsc"))];
 
 /// Marks Avro's single-object encoding; the schema's fingerprint follows, little-endian, then the datum.
 const MARKER: [u8; 2] = [0xC3, 0x01];
@@ -70,6 +73,8 @@ pub(super) struct Kind {
     bound: usize,
     fingerprint: u64,
     schema: &'static Schema,
+    /// Earlier versions by their fingerprints.
+    earlier: Vec<(u64, Schema)>,
     reader: GenericDatumReader<'static>,
     writer: GenericDatumWriter<'static>,
 }
@@ -93,8 +98,13 @@ impl Kind {
     fn parse((name, text): (&'static str, &'static str), bound: usize) -> Option<Self> {
         // Leaked once per kind: reader and writer borrow it for as long as the program runs.
         let schema: &'static Schema = Box::leak(Box::new(Schema::parse_str(text).ok()?));
+        let earlier = EARLIER.iter().filter(|(of, _)| *of == name).map(|(_, text)| {
+            let schema = Schema::parse_str(text).ok()?;
+            Some((fingerprint(&schema)?, schema))
+        });
         Some(Self {
             name,
+            earlier: earlier.collect::<Option<_>>()?,
             bound,
             fingerprint: fingerprint(schema)?,
             schema,
@@ -123,10 +133,13 @@ impl Kind {
                 return Err(DecodeError::Malformed { why: "ends within its header" });
             };
             let (expected, found) = (self.fingerprint, u64::from_le_bytes(*found));
-            if found != expected {
-                return Err(DecodeError::WrongSchema { expected, found });
+            if found == expected {
+                return Ok(Framed::Datum(Cow::Borrowed(datum)));
             }
-            return Ok(Framed::Datum(Cow::Borrowed(datum)));
+            let earlier = self.earlier.iter().find(|(print, _)| *print == found);
+            let (_, schema) = earlier.ok_or(DecodeError::WrongSchema { expected, found })?;
+            let misfit = DecodeError::Malformed { why: "does not fit its schema" };
+            return Ok(Framed::Datum(Cow::Owned(convert(schema, datum, self.schema, &self.writer, misfit)?)));
         }
         if payload.trim_ascii_start().first() != Some(&b'{') {
             return Err(DecodeError::NotAvro);
@@ -209,7 +222,7 @@ mod tests {
         for (kind, expected) in [
             (&kinds.event, 0xacee_0e27_8ed4_4cdf_u64),
             (&kinds.label, 0x556f_e34c_818d_bc14),
-            (&kinds.decision, 0x34fc_4153_b468_af21),
+            (&kinds.decision, 0x50a1_f614_eb2f_6c33),
             (&kinds.record, 0x23eb_51b9_b7dd_60e6),
             (&kinds.predictor, 0x3a0e_f307_be4c_f0a6),
             (&kinds.review, 0x8cdc_d115_ee58_af91),

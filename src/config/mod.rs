@@ -177,6 +177,10 @@ pub struct Experts {
     pub sessions: usize,
     /// Padded tokens of a batch.
     pub batch_tokens: usize,
+    /// A text waits this long for others of its length where a worker is free, in milliseconds.
+    pub batch_delay_ms: u64,
+    /// Memory for answers to texts that were asked before, in MiB; 0: each text is run.
+    pub cache_mib: usize,
     /// An expert that has not answered after this abstains, in milliseconds.
     pub timeout_ms: u64,
 }
@@ -189,8 +193,18 @@ impl Default for Experts {
             only: Vec::new(),
             sessions: 0,
             batch_tokens: 256,
+            batch_delay_ms: 2,
+            cache_mib: 32,
             timeout_ms: 30_000,
         }
+    }
+}
+
+impl Experts {
+    /// How long a text waits for others.
+    #[must_use]
+    pub fn batch_delay(&self) -> Duration {
+        Duration::from_millis(self.batch_delay_ms)
     }
 }
 
@@ -204,7 +218,7 @@ pub struct Score {
     pub member: String,
     /// Encoding of decisions and review requests: `avro`, `json` or `confluent`.
     pub encoding: Encoding,
-    /// Events that are looked at together when batches are formed.
+    /// Events that the panel has at a time: batches are formed of those that wait.
     pub window: usize,
     /// A unit is committed at this many records,
     pub commit_records: usize,
@@ -220,7 +234,7 @@ impl Default for Score {
             group: "aegis-score".into(),
             member: "1".into(),
             encoding: Encoding::Avro,
-            window: 128,
+            window: 256,
             commit_records: 500,
             commit_interval_ms: 100,
             max_dead_letters_per_minute: 1_000,

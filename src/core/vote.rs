@@ -82,6 +82,8 @@ pub struct Vote {
     pub shadow: bool,
     /// The expert read only the beginning of the text.
     pub truncated: bool,
+    /// The answer is that to another, equal text: the expert's graph did not run again.
+    pub cached: bool,
 }
 
 impl Vote {
@@ -93,7 +95,7 @@ impl Vote {
         } else {
             Outcome::Abstained(Abstention::NotFinite)
         };
-        Self { expert: expert.to_owned(), model: Some(model), outcome, shadow: false, truncated: false }
+        Self { model: Some(model), outcome, ..Self::abstained(expert, None, Abstention::NotFinite) }
     }
 
     /// An abstention.
@@ -105,6 +107,7 @@ impl Vote {
             outcome: Outcome::Abstained(reason),
             shadow: false,
             truncated: false,
+            cached: false,
         }
     }
 

@@ -1,4 +1,5 @@
-//! Forms batches of texts by padded tokens: pure, for whole windows and later for streams.
+//! Forms batches of texts by padded tokens: pure, for whole windows; a [`queue`](super::queue) does it for
+//! texts that keep coming.
 //!
 //! A batch is padded to its longest text, so it costs `rows × longest` tokens; each run of a graph
 //! costs something beside. Texts sorted by length and cut into runs make the cheapest batches: give
@@ -35,23 +36,41 @@ impl Batch {
 }
 
 /// Whether `rows` texts of at most `longest` tokens may run together.
-fn fits(limits: &Limits, rows: usize, longest: usize) -> bool {
+pub(super) fn fits(limits: &Limits, rows: usize, longest: usize) -> bool {
     rows == 1 || (rows <= limits.rows && rows.saturating_mul(longest) <= limits.tokens)
 }
 
-/// What first-come order pads to under the same limits: each text joins the open batch where it can.
+/// What first-come order pads to: each text joins the open batch where it can.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct FirstCome {
+    closed: usize,
+    rows: usize,
+    longest: usize,
+}
+
+impl FirstCome {
+    /// One more text comes.
+    pub(super) fn add(&mut self, length: usize, limits: &Limits) {
+        if self.rows > 0 && !fits(limits, self.rows + 1, self.longest.max(length)) {
+            self.closed += self.rows * self.longest;
+            (self.rows, self.longest) = (0, 0);
+        }
+        self.rows += 1;
+        self.longest = self.longest.max(length);
+    }
+
+    /// Padded tokens so far, the open batch's among them.
+    pub(super) fn padded(&self) -> usize {
+        self.closed + self.rows * self.longest
+    }
+}
+
+/// What first-come order pads to under the same limits.
 #[must_use]
 pub fn first_come_padded(lengths: &[usize], limits: &Limits) -> usize {
-    let (mut padded, mut rows, mut longest) = (0, 0, 0);
-    for &length in lengths {
-        if rows > 0 && !fits(limits, rows + 1, longest.max(length)) {
-            padded += rows * longest;
-            (rows, longest) = (0, 0);
-        }
-        rows += 1;
-        longest = longest.max(length);
-    }
-    padded + rows * longest
+    let mut order = FirstCome::default();
+    lengths.iter().for_each(|&length| order.add(length, limits));
+    order.padded()
 }
 
 /// The cheapest way to cut some of the shortest texts into batches.
@@ -64,10 +83,14 @@ struct Cut {
 }
 
 /// The cheapest cut of texts sorted by length, as the rows of its batches from the longest text down.
-fn cut(sorted: &[(usize, usize)], limits: &Limits, overhead: usize) -> Vec<usize> {
+pub(super) fn cut(
+    sorted: impl ExactSizeIterator<Item = usize>,
+    limits: &Limits,
+    overhead: usize,
+) -> Vec<usize> {
     let mut cuts = Vec::with_capacity(sorted.len() + 1);
     cuts.push(Cut { cost: 0, batches: 0, rows: 0 });
-    for &(longest, _) in sorted {
+    for longest in sorted {
         let best = cuts
             .iter()
             .rev()
@@ -111,11 +134,12 @@ fn assemble(sorted: &[(usize, usize)], rows: &[usize]) -> Vec<Batch> {
 pub fn form(lengths: &[usize], limits: &Limits) -> Vec<Batch> {
     let mut sorted: Vec<(usize, usize)> = lengths.iter().copied().zip(0..).collect();
     sorted.sort_unstable();
-    let mut batches = assemble(&sorted, &cut(&sorted, limits, limits.overhead));
+    let lengths_sorted = || sorted.iter().map(|&(length, _)| length);
+    let mut batches = assemble(&sorted, &cut(lengths_sorted(), limits, limits.overhead));
     let padded: usize = batches.iter().map(Batch::padded).sum();
     if padded > first_come_padded(lengths, limits) {
         // Fewer runs were worth more padding; but the promise is about padding.
-        batches = assemble(&sorted, &cut(&sorted, limits, 0));
+        batches = assemble(&sorted, &cut(lengths_sorted(), limits, 0));
     }
     batches.sort_by_key(|batch| std::cmp::Reverse(batch.padded()));
     batches
@@ -173,8 +197,8 @@ mod tests {
             let limits = Limits { tokens, rows, overhead };
             let mut sorted: Vec<(usize, usize)> = lengths.iter().copied().zip(0..).collect();
             sorted.sort_unstable();
-            let found: usize = assemble(&sorted, &cut(&sorted, &limits, overhead))
-                .iter().map(|b| b.padded() + overhead).sum();
+            let rows = cut(sorted.iter().map(|&(length, _)| length), &limits, overhead);
+            let found: usize = assemble(&sorted, &rows).iter().map(|b| b.padded() + overhead).sum();
             prop_assert_eq!(found, cheapest(&lengths, &limits, &mut Vec::new()));
         }
     }

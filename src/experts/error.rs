@@ -112,6 +112,15 @@ pub enum PanelError {
         /// The system's reason.
         reason: String,
     },
+    /// A stream took a text no more.
+    #[error("the panel takes no more texts: it is full, or its thread has ended; a fault of this program")]
+    Refused,
+    /// A worker that hung could not be replaced.
+    #[error("{reason}: restart the process once the experts' folder is in order")]
+    Changed {
+        /// What changed.
+        reason: &'static str,
+    },
 }
 
 impl PanelError {
@@ -130,6 +139,8 @@ impl PanelError {
             Self::Provider { .. } => "Provider",
             Self::NotLoaded { .. } => "NotLoaded",
             Self::Threads { .. } => "Threads",
+            Self::Refused => "Refused",
+            Self::Changed { .. } => "Changed",
         }
     }
 }

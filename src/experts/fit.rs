@@ -10,7 +10,7 @@ use super::error::PanelError;
 use super::manifest::{Reading, Scores};
 use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix};
 use super::station::{Call, Classifier, Complaints, Encoder, Head, Scorer, TextPorts};
-use super::tokenize::{Misfit, Tokens};
+use super::tokenize::Misfit;
 use crate::core::vote::Abstention;
 
 /// How long the first run of a graph may take.
@@ -148,22 +148,21 @@ fn first_run<T>(
     id: &str,
     greatest: u32,
     wrong_shape: &'static str,
-    mut run: impl FnMut(&Tokens, &Call) -> Result<T, Fault>,
+    mut run: impl FnMut(&[u32], &Call) -> Result<T, Fault>,
 ) -> Result<Result<T, String>, PanelError> {
     let options = match RunOptions::new() {
         Ok(options) => options,
         Err(error) => return Ok(Err(error.to_string())),
     };
     let call = Call { deadline: Instant::now() + PATIENCE, options: Some(options) };
-    let token = |id| Tokens { ids: vec![id], truncated: false };
-    let fault = match run(&token(greatest), &call) {
+    let fault = match run(&[greatest], &call) {
         Ok(given) => return Ok(Ok(given)),
         Err(fault) => fault,
     };
     if fault.reason == Abstention::WrongShape {
         return Err(misfit(id, (wrong_shape, fault.detail, "correct the graph or the manifest")));
     }
-    if run(&token(0), &call).is_ok() {
+    if run(&[0], &call).is_ok() {
         let problem = format!("it gives tokens up to {greatest}, and the graph does not take that one");
         return Err(misfit(
             id,

@@ -13,18 +13,22 @@ use super::panel::PanelConfig;
 use super::rules::Rules;
 use super::station::Station;
 use super::tokenize::Reader;
+use super::worker::Spare;
 
-/// A way for text to a station.
+/// A way for text to the station of the same number.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lane {
     /// Number of the reader; lanes of one reader share its tokens.
     pub(super) reader: usize,
-    pub(super) station: usize,
     pub(super) padding: Padding,
     /// The experts that vote at its end.
     pub(super) slots: Vec<usize>,
     /// It gives the features.
     pub(super) features: bool,
 }
+
+/// What a worker runs batches on, by lane.
+pub(super) type Stations = Vec<Station>;
 
 /// All that a panel is made of.
 pub(super) struct Loaded {
@@ -33,8 +37,8 @@ pub(super) struct Loaded {
     pub(super) readers: Vec<Reader>,
     pub(super) lanes: Vec<Lane>,
     pub(super) rules: Vec<(usize, Arc<Rules>)>,
-    /// By worker, then by station.
-    pub(super) stations: Vec<Vec<Option<Station>>>,
+    /// By worker, then by lane.
+    pub(super) stations: Vec<Stations>,
 }
 
 /// The graphs of one expert, one for each worker, or why there are none.
@@ -130,10 +134,9 @@ impl Making<'_> {
     }
 
     /// Adds a station for each worker, and the lane that leads to it.
-    fn add(&mut self, stations: Vec<Station>, mut lane: Lane) {
-        lane.station = self.loaded.stations.first().map_or(0, Vec::len);
+    fn add(&mut self, stations: Vec<Station>, lane: Lane) {
         for (worker, station) in self.loaded.stations.iter_mut().zip(stations) {
-            worker.push(Some(station));
+            worker.push(station);
         }
         self.loaded.lanes.push(lane);
     }
@@ -157,7 +160,7 @@ impl Making<'_> {
         {
             return self.leave_out(id, reason);
         }
-        let lane = Lane { reader, station: 0, padding: reading.padding, slots: vec![slot], features: false };
+        let lane = Lane { reader, padding: reading.padding, slots: vec![slot], features: false };
         self.add(stations.into_iter().map(Station::Classifier).collect(), lane);
         Ok(())
     }
@@ -222,7 +225,7 @@ impl Making<'_> {
             }
         }
         let features = features.is_some();
-        let lane = Lane { reader, station: 0, padding: reading.padding, slots, features };
+        let lane = Lane { reader, padding: reading.padding, slots, features };
         self.add(stations.into_iter().map(Station::Encoder).collect(), lane);
         Ok(())
     }
@@ -272,4 +275,15 @@ pub(super) fn load(config: &PanelConfig) -> Result<Loaded, PanelError> {
         }
     }
     Ok(making.loaded)
+}
+
+/// Loads the stations of one more worker for a panel with those lanes.
+pub(super) fn spare(config: PanelConfig, lanes: &[Lane]) -> Spare {
+    let lanes = lanes.to_vec();
+    Box::new(move || {
+        let loaded = load(&PanelConfig { sessions: Some(1), ..config.clone() })?;
+        let same = loaded.lanes == lanes;
+        let changed = PanelError::Changed { reason: "the experts load otherwise than at the start" };
+        loaded.stations.into_iter().next().filter(|_| same).ok_or(changed)
+    })
 }

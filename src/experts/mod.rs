@@ -4,12 +4,17 @@
 //! them and loads their graphs, once for each worker thread; [`Panel::ask`] takes a window of texts and
 //! gives each its votes and, where the panel has an encoder, its reading.
 //!
-//! A text's way: `tokenize` reads it once for each tokenizer, [`batch`] forms batches of texts of like
-//! length, a `worker` runs them on its `station`s, `scores` makes votes of the numbers. [`rules`] read
-//! [`fold`]ed text instead. What fails on the way abstains, with its reason.
+//! A text's way: `tokenize` reads it once for each tokenizer, and it waits at the `desk`. A free `worker` takes
+//! a batch of texts of like length ([`batch`], `queue`) and runs it on a `station`; `scores` makes votes of the
+//! numbers. [`rules`] read [`fold`]ed text instead. What fails on the way abstains, with its reason.
+//! [`Panel::ask`] brings a window and waits; a [`Stream`] takes texts as they come and gives answers as they
+//! are done.
 
+mod asking;
 pub mod batch;
+mod cache;
 mod check;
+mod desk;
 mod error;
 mod files;
 mod fit;
@@ -20,9 +25,11 @@ mod manifest;
 mod onnx;
 mod panel;
 mod question;
+mod queue;
 pub mod rules;
 mod scores;
 mod station;
+mod stream;
 mod tokenize;
 mod worker;
 
@@ -30,4 +37,5 @@ pub use error::PanelError;
 pub use info::{EncoderInfo, ExpertInfo, State};
 pub use manifest::Kind;
 pub use onnx::Provider;
-pub use panel::{Answer, Examined, Panel, PanelConfig, Tally};
+pub use panel::{Answer, Examined, Panel, PanelConfig, Run, Tally};
+pub use stream::Stream;

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::asking::Terms;
 use super::batch::Limits;
+use super::cache::Cache;
+use super::desk::Desk;
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo};
-use super::load::{Lane, load};
+use super::load::{Lane, load, spare};
 use super::onnx::Provider;
-use super::question::Question;
-use super::rules::Rules;
+use super::question::{Asker, Row};
 use super::scores::Judgement;
 use super::tokenize::Reader;
 use super::worker::Workers;
@@ -37,6 +39,8 @@ pub struct PanelConfig {
     pub batch: Limits,
     /// What batches of texts padded to one length may hold.
     pub fixed_batch: Limits,
+    /// Bytes for answers to texts that were asked before; 0: each text is run.
+    pub cache: usize,
     /// How long a question may take. What is not answered then has timed out.
     pub timeout: Duration,
     /// Refuse the panel where an expert cannot be loaded, instead of letting it abstain.
@@ -56,6 +60,7 @@ impl PanelConfig {
             sessions: None,
             batch: Limits { tokens: 256, rows: 32, overhead: 8 },
             fixed_batch: Limits { tokens: 3_200, rows: 16, overhead: 0 },
+            cache: 32 << 20,
             timeout: Duration::from_secs(60),
             require_all: false,
         }
@@ -76,6 +81,23 @@ pub struct Answer {
     pub reading: Option<Reading>,
     /// Tokens read: the most that any tokenizer gave.
     pub tokens: usize,
+    /// When the first of its runs began; none where nothing was run.
+    pub began: Option<Instant>,
+}
+
+/// What a batch cost; for rules only `experts`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Texts in it.
+    pub texts: usize,
+    /// Tokens that they had.
+    pub real_tokens: usize,
+    /// Tokens with their padding.
+    pub padded_tokens: usize,
+    /// Time in the encoder, heads apart.
+    pub encoder: Duration,
+    /// Time by the expert's place in [`Panel::experts`].
+    pub experts: Vec<(usize, Duration)>,
 }
 
 /// What questions cost.
@@ -85,7 +107,7 @@ pub struct Tally {
     pub texts: usize,
     /// Batches run.
     pub batches: usize,
-    /// Tokens that texts had.
+    /// Tokens that texts in batches had; a text that was asked about twice at a time runs once.
     pub real_tokens: usize,
     /// Tokens that batches held with their padding.
     pub padded_tokens: usize,
@@ -97,6 +119,20 @@ pub struct Tally {
     pub experts: Vec<Duration>,
     /// From question to answer.
     pub elapsed: Duration,
+}
+
+impl Tally {
+    fn add(&mut self, run: &Run) {
+        self.batches += usize::from(run.texts > 0);
+        self.real_tokens += run.real_tokens;
+        self.padded_tokens += run.padded_tokens;
+        self.encoder += run.encoder;
+        for (slot, time) in &run.experts {
+            if let Some(total) = self.experts.get_mut(*slot) {
+                *total += *time;
+            }
+        }
+    }
 }
 
 /// One expert's vote with what it cost.
@@ -116,12 +152,11 @@ pub struct Panel {
     encoder: Option<EncoderInfo>,
     pub(super) readers: Vec<Reader>,
     pub(super) lanes: Vec<Lane>,
-    pub(super) rules: Vec<(usize, Arc<Rules>)>,
-    pub(super) workers: Workers,
+    pub(super) desk: Arc<Desk>,
+    pub(super) timeout: Duration,
     sessions: usize,
-    pub(super) batch: Limits,
-    pub(super) fixed_batch: Limits,
-    timeout: Duration,
+    /// Ends the threads when the panel goes.
+    _workers: Workers,
 }
 
 impl Panel {
@@ -141,17 +176,24 @@ impl Panel {
                 "expert"
             );
         }
+        let limits = |lane: &Lane| if lane.padding.to.is_some() { config.fixed_batch } else { config.batch };
+        let desk = Arc::new(Desk::new(
+            loaded.lanes.iter().map(limits),
+            loaded.rules.len(),
+            Cache::new(config.cache),
+        ));
+        let (sessions, timeout) = (config.workers(), config.timeout);
+        let spare = spare(config, &loaded.lanes);
+        let workers = Workers::start(Arc::clone(&desk), loaded.stations, loaded.rules.into(), spare)?;
         Ok(Self {
             experts: loaded.experts,
             encoder: loaded.encoder,
             readers: loaded.readers,
             lanes: loaded.lanes,
-            rules: loaded.rules,
-            sessions: config.workers(),
-            workers: Workers::start(loaded.stations)?,
-            batch: config.batch,
-            fixed_batch: config.fixed_batch,
-            timeout: config.timeout,
+            desk,
+            timeout,
+            sessions,
+            _workers: workers,
         })
     }
 
@@ -188,19 +230,43 @@ impl Panel {
     /// As [`Panel::ask`]; adds what it cost to the tally.
     #[must_use]
     pub fn ask_tallied(&self, texts: &[&str], tally: &mut Tally) -> Vec<Answer> {
-        let board = Question::new(self, texts, true, self.timeout, tally).answer();
-        let rows = board.outcomes.into_iter().zip(board.truncated).zip(board.features).zip(board.tokens);
-        rows.map(|(((outcomes, truncated), features), tokens)| Answer {
+        let terms = Terms { heads: true, timeout: self.timeout };
+        self.rows(texts, terms, tally).into_iter().map(|row| self.answer(row)).collect()
+    }
+
+    /// Brings texts to the desk together, and waits for what is made of them.
+    fn rows(&self, texts: &[&str], terms: Terms, tally: &mut Tally) -> Vec<Row> {
+        let started = Instant::now();
+        tally.texts += texts.len();
+        tally.experts.resize(self.experts.len(), Duration::ZERO);
+        let (asker, answers) = Asker::new();
+        // Nothing more is coming: all of it is due.
+        tally.tokenise += self.bring(&asker, (0..).zip(texts.iter().copied()), terms, Instant::now);
+        // The watch sees to it that each is answered, with what is known by its deadline.
+        let mut rows: Vec<(u64, Row)> = answers.iter().take(texts.len()).collect();
+        rows.sort_unstable_by_key(|(place, _)| *place);
+        asker.runs().iter().for_each(|run| tally.add(run));
+        tally.elapsed += started.elapsed();
+        rows.into_iter().map(|(_, row)| row).collect()
+    }
+
+    pub(super) fn answer(&self, row: Row) -> Answer {
+        let Row { outcomes, truncated, cached, features, tokens, began, .. } = row;
+        let marks = outcomes.into_iter().zip(truncated.into_iter().zip(cached));
+        Answer {
             votes: self
                 .experts
                 .iter()
-                .zip(outcomes.into_iter().zip(truncated))
-                .map(|(expert, (outcome, truncated))| vote(expert, outcome, truncated))
+                .zip(marks)
+                .map(|(expert, (outcome, (truncated, cached)))| match outcome {
+                    Ok(_) => Vote { truncated, cached, ..vote(expert, outcome) },
+                    Err(_) => vote(expert, outcome),
+                })
                 .collect(),
             reading: self.reading(features),
             tokens,
-        })
-        .collect()
+            began,
+        }
     }
 
     /// Reads texts with the encoder alone: their features, in the texts' order. `progress` is told how
@@ -213,8 +279,8 @@ impl Panel {
         let mut readings = Vec::with_capacity(texts.len());
         for window in texts.chunks(WINDOW) {
             let mut tally = Tally::default();
-            let board = Question::new(self, window, false, PATIENCE, &mut tally).answer();
-            readings.extend(board.features.into_iter().map(|features| self.reading(features)));
+            let rows = self.rows(window, Terms { heads: false, timeout: PATIENCE }, &mut tally);
+            readings.extend(rows.into_iter().map(|row| self.reading(row.features)));
             progress(readings.len());
         }
         readings
@@ -243,11 +309,9 @@ impl Panel {
     }
 }
 
-fn vote(expert: &ExpertInfo, outcome: Result<Judgement, Abstention>, truncated: bool) -> Vote {
+fn vote(expert: &ExpertInfo, outcome: Result<Judgement, Abstention>) -> Vote {
     match outcome {
-        Ok((score, categories)) => {
-            Vote { truncated, ..Vote::scored(&expert.id, expert.model, score, categories) }
-        }
+        Ok((score, categories)) => Vote::scored(&expert.id, expert.model, score, categories),
         Err(reason) => {
             let model = (reason != Abstention::NotLoaded).then_some(expert.model);
             Vote::abstained(&expert.id, model, reason)

@@ -1,226 +1,175 @@
-//! One question: a window of texts on its way through tokenizers, batches and workers.
+//! One text being asked about: what is known of it so far, and who waits for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use ort::session::RunOptions;
 
-use super::batch::form;
 use super::info::{ExpertInfo, State};
-use super::load::Lane;
-use super::onnx::{Fault, guarded};
-use super::panel::{Panel, Tally};
+use super::panel::Run;
 use super::scores::Judgement;
-use super::station::{Call, TextPorts};
-use super::tokenize::{Reader, Tokens};
-use super::worker::{Job, Reply, Work};
+use super::station::RowResult;
 use crate::core::features::Features;
 use crate::core::vote::Abstention;
 
-/// Texts that a rules job holds at most.
-const RULES_TEXTS: usize = 32;
-
-/// What is known so far about each text of a window.
-pub(super) struct Board {
-    /// By text, then by the expert's slot.
-    pub(super) outcomes: Vec<Vec<Result<Judgement, Abstention>>>,
-    /// By text, then by the expert's slot: it read only the beginning.
-    pub(super) truncated: Vec<Vec<bool>>,
-    /// By text.
-    pub(super) features: Vec<Option<Box<Features>>>,
-    /// By text: the most that any tokenizer gave.
-    pub(super) tokens: Vec<usize>,
+/// What is known about a text.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// By the expert's slot.
+    pub(super) outcomes: Vec<Result<Judgement, Abstention>>,
+    /// By the expert's slot: it read only the beginning.
+    pub(super) truncated: Vec<bool>,
+    /// By the expert's slot: the answer is that to an equal text.
+    pub(super) cached: Vec<bool>,
+    pub(super) features: Option<Box<Features>>,
+    /// The most that any tokenizer gave.
+    pub(super) tokens: usize,
+    /// When the first of its runs began.
+    pub(super) began: Option<Instant>,
+    /// Parts of the answer that have not come.
+    open: usize,
 }
 
-impl Board {
+impl Row {
     /// Nothing known yet: what no answer comes for has timed out.
-    fn new(experts: &[ExpertInfo], texts: &[&str]) -> Self {
-        let outcome = |text: &str, expert: &ExpertInfo| match expert.state {
+    pub(super) fn new(experts: &[ExpertInfo], text: &str) -> Self {
+        let outcome = |expert: &ExpertInfo| match expert.state {
             _ if blank(text) => Abstention::EmptyText,
             State::NotLoaded { .. } => Abstention::NotLoaded,
             State::Loaded => Abstention::TimedOut,
         };
         Self {
-            outcomes: texts
-                .iter()
-                .map(|text| experts.iter().map(|e| Err(outcome(text, e))).collect())
-                .collect(),
-            truncated: vec![vec![false; experts.len()]; texts.len()],
-            features: vec![None; texts.len()],
-            tokens: vec![0; texts.len()],
+            outcomes: experts.iter().map(|expert| Err(outcome(expert))).collect(),
+            truncated: vec![false; experts.len()],
+            cached: vec![false; experts.len()],
+            features: None,
+            tokens: 0,
+            began: None,
+            open: 0,
         }
     }
 
-    fn put(&mut self, text: usize, slot: usize, outcome: Result<Judgement, Abstention>) {
-        if let Some(place) = self.outcomes.get_mut(text).and_then(|row| row.get_mut(slot)) {
-            *place = outcome;
+    /// These experts abstain.
+    pub(super) fn abstain(&mut self, slots: &[usize], reason: Abstention) {
+        for &slot in slots {
+            if let Some(place) = self.outcomes.get_mut(slot) {
+                *place = Err(reason);
+            }
         }
     }
 
-    fn mark_truncated(&mut self, text: usize, slot: usize) {
-        if let Some(place) = self.truncated.get_mut(text).and_then(|row| row.get_mut(slot)) {
-            *place = true;
+    /// These experts read only the beginning.
+    pub(super) fn mark_truncated(&mut self, slots: &[usize]) {
+        slots.iter().for_each(|&slot| mark(&mut self.truncated, slot, true));
+    }
+
+    fn put(&mut self, result: &RowResult, truncated: bool, cached: bool) {
+        for (slot, outcome) in &result.outcomes {
+            if let Some(place) = self.outcomes.get_mut(*slot) {
+                place.clone_from(outcome);
+            }
+            mark(&mut self.truncated, *slot, truncated);
+            mark(&mut self.cached, *slot, cached && outcome.is_ok());
         }
+        if result.features.is_some() {
+            self.features.clone_from(&result.features);
+        }
+    }
+}
+
+fn mark(marks: &mut [bool], slot: usize, holds: bool) {
+    if let Some(place) = marks.get_mut(slot) {
+        *place |= holds;
     }
 }
 
 /// Whether there is nothing to judge.
-fn blank(text: &str) -> bool {
+pub(super) fn blank(text: &str) -> bool {
     text.trim().is_empty()
 }
 
-/// A text of the window with its tokens, where it could be read.
-type ReadText = (usize, Option<Arc<Tokens>>);
-
-/// Reads texts once. A tokenizer that fails, or panics, costs only that text's votes.
-fn tokenise(reader: &Reader, asked: &[(usize, &str)]) -> Vec<ReadText> {
-    let read = |text| guarded(|| reader.read(text).map_err(Fault::failed)).ok().map(Arc::new);
-    asked.iter().map(|&(place, text)| (place, read(text))).collect()
+/// Whoever asks: answers come to it with the keys that it gave, in any order.
+pub(super) struct Asker {
+    /// Unbounded, so that no worker ever waits here; who asks bounds what it asks.
+    answers: Sender<(u64, Row)>,
+    runs: Mutex<Vec<Run>>,
 }
 
-/// A window of texts being asked about.
-pub(super) struct Question<'a> {
-    panel: &'a Panel,
-    /// The texts that are not blank, each with its place.
-    asked: Vec<(usize, &'a str)>,
-    /// Whether experts are asked, or only features read.
-    heads: bool,
-    call: Arc<Call>,
-    reply: Sender<Reply>,
-    replies: Receiver<Reply>,
-    /// Jobs handed over.
-    sent: usize,
-    board: Board,
-    tally: &'a mut Tally,
+impl Asker {
+    pub(super) fn new() -> (Arc<Self>, Receiver<(u64, Row)>) {
+        let (answers, received) = unbounded();
+        (Arc::new(Self { answers, runs: Mutex::default() }), received)
+    }
+
+    /// A run with texts of several askers is told to the first's.
+    pub(super) fn tell(&self, run: Run) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).push(run);
+    }
+
+    /// What has been run since the last time.
+    pub(super) fn runs(&self) -> Vec<Run> {
+        std::mem::take(&mut *self.runs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
-impl<'a> Question<'a> {
-    pub(super) fn new(
-        panel: &'a Panel,
-        texts: &[&'a str],
-        heads: bool,
-        timeout: Duration,
-        tally: &'a mut Tally,
-    ) -> Self {
-        tally.texts += texts.len();
-        tally.experts.resize(panel.experts.len(), Duration::ZERO);
-        // Only where a graph is asked: without one the runtime may not be there.
-        let options = if panel.lanes.is_empty() { None } else { RunOptions::new().ok() };
-        let (reply, replies) = unbounded();
-        Self {
-            panel,
-            asked: texts.iter().copied().enumerate().filter(|(_, text)| !blank(text)).collect(),
-            heads,
-            call: Arc::new(Call { deadline: Instant::now() + timeout, options }),
-            reply,
-            replies,
-            sent: 0,
-            board: Board::new(&panel.experts, texts),
-            tally,
+/// A text being asked about.
+pub(super) struct Question {
+    pub(super) asker: Arc<Asker>,
+    key: u64,
+    /// What has not been answered then has timed out.
+    pub(super) deadline: Instant,
+    /// None once it is answered.
+    row: Mutex<Option<Row>>,
+}
+
+impl Question {
+    /// `parts`: how many answers there will be.
+    pub(super) fn new(asker: &Arc<Asker>, key: u64, timeout: Duration, mut row: Row, parts: usize) -> Self {
+        row.open = parts;
+        let (deadline, row) = (Instant::now() + timeout, Mutex::new(Some(row)));
+        Self { asker: Arc::clone(asker), key, deadline, row }
+    }
+
+    fn row(&self) -> std::sync::MutexGuard<'_, Option<Row>> {
+        self.row.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether its answer is still to come.
+    pub(super) fn is_open(&self) -> bool {
+        self.row().is_some()
+    }
+
+    /// Its first run begins.
+    pub(super) fn begin(&self, now: Instant) {
+        if let Some(row) = self.row().as_mut() {
+            row.began.get_or_insert(now);
         }
     }
 
-    /// Asks, and waits for the answers until the deadline.
-    pub(super) fn answer(mut self) -> Board {
-        let started = Instant::now();
-        if self.heads {
-            self.send_rules();
-        }
-        let (panel, heads) = (self.panel, self.heads);
-        let mut read: Vec<Option<Vec<ReadText>>> = panel.readers.iter().map(|_| None).collect();
-        for lane in panel.lanes.iter().filter(|lane| heads || lane.features) {
-            let reader = panel.readers.get(lane.reader);
-            let (Some(reader), Some(place)) = (reader, read.get_mut(lane.reader)) else {
-                continue;
-            };
-            let texts = place.get_or_insert_with(|| {
-                let started = Instant::now();
-                let texts = tokenise(reader, &self.asked);
-                self.tally.tokenise += started.elapsed();
-                texts
-            });
-            self.send_lane(lane, texts);
-        }
-        for _ in 0..self.sent {
-            let Ok(reply) = self.replies.recv_deadline(self.call.deadline) else {
-                // Late runs stop at their next node, and their workers are free again.
-                if let Some(options) = &self.call.options {
-                    let _ = options.terminate();
-                }
-                break;
-            };
-            self.take(reply);
-        }
-        self.tally.elapsed += started.elapsed();
-        self.board
-    }
-
-    fn send(&mut self, work: Work) {
-        let job = Job { work, call: Arc::clone(&self.call), reply: self.reply.clone() };
-        self.sent += usize::from(self.panel.workers.send(job));
-    }
-
-    fn send_rules(&mut self) {
-        if self.panel.rules.is_empty() {
+    /// A part of the answer: whether only the beginning was read, and whether for another. With the last one
+    /// the answer is sent.
+    pub(super) fn put(&self, result: &RowResult, truncated: bool, cached: bool) {
+        let mut place = self.row();
+        let Some(row) = place.as_mut() else {
             return;
-        }
-        let owned: Vec<(usize, Arc<str>)> =
-            self.asked.iter().map(|&(place, text)| (place, Arc::from(text))).collect();
-        for (slot, rules) in &self.panel.rules {
-            for texts in owned.chunks(RULES_TEXTS) {
-                self.send(Work::Rules { slot: *slot, rules: Arc::clone(rules), texts: texts.to_vec() });
-            }
+        };
+        row.put(result, truncated, cached);
+        row.open = row.open.saturating_sub(1);
+        if row.open == 0 {
+            self.send(place.take());
         }
     }
 
-    /// Forms batches of one lane's texts and hands them over.
-    fn send_lane(&mut self, lane: &Lane, texts: &[ReadText]) {
-        let mut rows: Vec<(usize, Arc<Tokens>)> = Vec::with_capacity(texts.len());
-        for (place, tokens) in texts {
-            let Some(tokens) = tokens else {
-                lane.slots.iter().for_each(|&slot| self.board.put(*place, slot, Err(Abstention::Failed)));
-                continue;
-            };
-            if let Some(most) = self.board.tokens.get_mut(*place) {
-                *most = tokens.ids.len().max(*most);
-            }
-            if tokens.truncated {
-                lane.slots.iter().for_each(|&slot| self.board.mark_truncated(*place, slot));
-            }
-            self.tally.real_tokens += tokens.ids.len();
-            rows.push((*place, Arc::clone(tokens)));
-        }
-        let length = |tokens: &Tokens| TextPorts::width(&lane.padding, tokens.ids.len());
-        let lengths: Vec<usize> = rows.iter().map(|(_, tokens)| length(tokens)).collect();
-        let limits = if lane.padding.to.is_some() { &self.panel.fixed_batch } else { &self.panel.batch };
-        for batch in form(&lengths, limits) {
-            self.tally.batches += 1;
-            self.tally.padded_tokens += batch.padded();
-            let rows = batch.texts.iter().filter_map(|&text| rows.get(text).cloned()).collect();
-            self.send(Work::Batch { station: lane.station, rows, heads: self.heads });
-        }
+    /// Sends what is known, and no more.
+    pub(super) fn close(&self) {
+        let row = self.row().take();
+        self.send(row);
     }
 
-    fn take(&mut self, reply: Reply) {
-        self.tally.encoder += reply.spent.encoder;
-        for (slot, time) in reply.spent.experts {
-            if let Some(total) = self.tally.experts.get_mut(slot) {
-                *total += time;
-            }
-        }
-        for (text, row) in reply.rows {
-            for (slot, outcome) in row.outcomes {
-                if reply.truncated.contains(&text) {
-                    self.board.mark_truncated(text, slot);
-                }
-                self.board.put(text, slot, outcome);
-            }
-            if let Some(place) = self.board.features.get_mut(text)
-                && row.features.is_some()
-            {
-                *place = row.features;
-            }
+    fn send(&self, row: Option<Row>) {
+        if let Some(row) = row {
+            // Whoever asked may have given up.
+            let _ = self.asker.answers.send((self.key, row));
         }
     }
 }

@@ -13,15 +13,14 @@ use ort::value::TensorRef;
 use super::manifest::{Padding, Scores, Side};
 use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix, whole_numbers};
 use super::scores::Judgement;
-use super::tokenize::Tokens;
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::vote::Abstention;
 
-/// What all batches of one question share.
+/// What goes with a run.
 pub(super) struct Call {
-    /// After it nobody waits for answers.
+    /// After it nobody waits for what comes of it.
     pub(super) deadline: Instant,
-    /// Lets whoever asked stop the runs; none where no graph is asked.
+    /// Lets the watch stop it; none where no graph is asked.
     pub(super) options: Option<RunOptions>,
 }
 
@@ -36,7 +35,7 @@ impl Call {
 }
 
 /// What a station makes of one text.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct RowResult {
     /// By the expert's slot.
     pub(super) outcomes: Vec<(usize, Result<Judgement, Abstention>)>,
@@ -65,15 +64,15 @@ impl TextPorts {
         padding.to.unwrap_or(tokens.max(1))
     }
 
-    pub(super) fn fill(&self, rows: &[&Tokens]) -> Result<Inputs<'_>, Fault> {
-        let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+    pub(super) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
+        let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
         let width = Self::width(&self.padding, longest);
         let mut ids = Vec::with_capacity(rows.len() * width);
         let mut mask = Vec::with_capacity(rows.len() * width);
         for row in rows {
-            let pad = width.saturating_sub(row.ids.len());
+            let pad = width.saturating_sub(row.len());
             let padding = || std::iter::repeat_n((i64::from(self.padding.id), 0_i64), pad);
-            let tokens = row.ids.iter().map(|&id| (i64::from(id), 1));
+            let tokens = row.iter().map(|&id| (i64::from(id), 1));
             let cells: Box<dyn Iterator<Item = (i64, i64)>> = match self.padding.side {
                 Side::Left => Box::new(padding().chain(tokens)),
                 Side::Right => Box::new(tokens.chain(padding())),
@@ -153,7 +152,7 @@ pub(super) struct Classifier {
 }
 
 impl Classifier {
-    pub(super) fn run(&mut self, rows: &[&Tokens], call: &Call, spent: &mut Spent) -> Vec<RowResult> {
+    pub(super) fn run(&mut self, rows: &[&[u32]], call: &Call, spent: &mut Spent) -> Vec<RowResult> {
         let started = Instant::now();
         let text = &self.text;
         let outcomes =
@@ -191,7 +190,7 @@ pub(super) struct Encoded {
 
 impl Encoder {
     /// Runs the encoder alone.
-    pub(super) fn encode(&mut self, rows: &[&Tokens], call: &Call) -> Result<Encoded, Fault> {
+    pub(super) fn encode(&mut self, rows: &[&[u32]], call: &Call) -> Result<Encoded, Fault> {
         let (graph, text, name) = (&mut self.graph, &self.text, self.embedding.as_str());
         let features = self.features.as_deref();
         guarded(|| {
@@ -218,7 +217,7 @@ impl Encoder {
     /// Runs the encoder, and the heads on what it gives unless only features are wanted.
     pub(super) fn run(
         &mut self,
-        rows: &[&Tokens],
+        rows: &[&[u32]],
         heads: bool,
         call: &Call,
         spent: &mut Spent,
@@ -285,7 +284,7 @@ pub(super) enum Station {
 impl Station {
     pub(super) fn run(
         &mut self,
-        rows: &[&Tokens],
+        rows: &[&[u32]],
         heads: bool,
         call: &Call,
         spent: &mut Spent,

@@ -6,6 +6,8 @@
 //! `max_tokens` tokens the ids are those of the whole text, truncated; past that only what was read
 //! counts. Either way a text of which something was left out is marked as truncated.
 
+use std::sync::Arc;
+
 use tokenizers::{PostProcessor, Tokenizer, TruncationParams};
 
 use super::manifest::Reading;
@@ -18,7 +20,7 @@ const SECOND_READING: usize = 4;
 /// A text's token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tokens {
-    pub(super) ids: Vec<u32>,
+    pub(super) ids: Arc<[u32]>,
     /// The text went on.
     pub(super) truncated: bool,
 }
@@ -91,7 +93,7 @@ impl Reader {
             truncated = ids.len() > self.max_tokens;
             ids.truncate(self.max_tokens);
         }
-        Ok(Tokens { ids, truncated })
+        Ok(Tokens { ids: ids.into(), truncated })
     }
 }
 
@@ -141,7 +143,7 @@ mod tests {
     }
 
     fn tokens(ids: &[u32], truncated: bool) -> Tokens {
-        Tokens { ids: ids.to_vec(), truncated }
+        Tokens { ids: ids.into(), truncated }
     }
 
     #[test]

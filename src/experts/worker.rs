@@ -1,130 +1,170 @@
-//! Worker threads: each owns its stations and answers over channels, so that one that hangs holds up
-//! nobody who asks.
+//! Worker threads: each owns its stations and takes work from the desk, so that one that hangs holds up nobody
+//! else. One that does not come back is replaced, a bounded number of times.
 
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::desk::{Desk, Job, RulesRow, Same, Work};
 use super::error::PanelError;
+use super::load::Stations;
 use super::onnx::guarded;
+use super::panel::Run;
+use super::question::Question;
 use super::rules::Rules;
-use super::station::{Call, RowResult, Spent, Station};
-use super::tokenize::Tokens;
+use super::station::{Call, RowResult, Spent};
 use crate::core::vote::Abstention;
 
-/// What a worker is to do.
-pub(super) enum Work {
-    /// A batch of texts for the station of that number.
-    Batch {
-        station: usize,
-        /// Each with its place in the window.
-        rows: Vec<(usize, Arc<Tokens>)>,
-        /// Whether an encoder's heads are asked as well.
-        heads: bool,
-    },
-    /// Texts for a rules expert.
-    Rules { slot: usize, rules: Arc<Rules>, texts: Vec<(usize, Arc<str>)> },
-}
+/// Workers that may be replaced in a panel's life: each that hangs keeps its sessions' memory.
+const REPLACEMENTS: usize = 8;
+/// How long the end waits for a worker that hangs.
+const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Work with whom to answer.
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) call: Arc<Call>,
-    pub(super) reply: Sender<Reply>,
-}
+/// Rules experts with their slots, by number.
+pub(super) type RulesBySlot = Arc<[(usize, Arc<Rules>)]>;
 
-/// What came of a job.
-pub(super) struct Reply {
-    /// Each with its place in the window.
-    pub(super) rows: Vec<(usize, RowResult)>,
-    /// Places of texts of which a rules expert read only the beginning.
-    pub(super) truncated: Vec<usize>,
-    pub(super) spent: Spent,
-}
-
-/// Jobs that may wait; who asks waits beyond that.
-const WAITING: usize = 1_024;
+/// Loads the stations of one more worker.
+pub(super) type Spare = Box<dyn Fn() -> Result<Stations, PanelError> + Send + Sync>;
 
 /// The threads.
 pub(super) struct Workers {
-    jobs: Option<Sender<Job>>,
-    /// Disconnected when the last worker has ended.
+    desk: Arc<Desk>,
+    /// Disconnected when the last thread has ended.
     ended: Receiver<()>,
 }
 
 impl Workers {
-    /// Starts one thread for each set of stations.
-    pub(super) fn start(stations: Vec<Vec<Option<Station>>>) -> Result<Self, PanelError> {
-        let (jobs, waiting) = bounded::<Job>(WAITING);
+    /// Starts one thread for each set of stations, and the watch.
+    pub(super) fn start(
+        desk: Arc<Desk>,
+        stations: Vec<Stations>,
+        rules: RulesBySlot,
+        spare: Spare,
+    ) -> Result<Self, PanelError> {
         let (alive, ended) = bounded::<()>(0);
-        for (number, mut stations) in stations.into_iter().enumerate() {
-            let (waiting, alive) = (waiting.clone(), alive.clone());
-            let run = move || {
-                let _alive = alive;
-                for job in &waiting {
-                    serve(&mut stations, job);
-                }
-            };
-            thread::Builder::new()
-                .name(format!("expert-{number}"))
-                .spawn(run)
-                .map_err(|error| PanelError::Threads { reason: error.to_string() })?;
+        // From here on a failure ends what has been started.
+        let workers = Self { desk: Arc::clone(&desk), ended };
+        for stations in stations {
+            spawn(&desk, &rules, &alive, Box::new(move || Ok(stations)))?;
         }
-        Ok(Self { jobs: Some(jobs), ended })
-    }
-
-    /// Hands a job over; false where no worker took it before the call's deadline.
-    pub(super) fn send(&self, job: Job) -> bool {
-        let deadline = job.call.deadline;
-        self.jobs.as_ref().is_some_and(|jobs| jobs.send_deadline(job, deadline).is_ok())
+        let spare = Arc::new(spare);
+        let watch = move || {
+            let mut left = REPLACEMENTS;
+            while let Some(lost) = desk.watch() {
+                for _ in 0..lost {
+                    let Some(fewer) = left.checked_sub(1) else {
+                        tracing::error!("a worker hangs, and no more are replaced: restart the process");
+                        continue;
+                    };
+                    left = fewer;
+                    tracing::error!(replacements_left = left, "a worker hangs in a run; another replaces it");
+                    let spare = Arc::clone(&spare);
+                    if let Err(error) = spawn(&desk, &rules, &alive, Box::new(move || spare())) {
+                        tracing::error!(%error, "it could not be replaced");
+                    }
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("expert-watch".into())
+            .spawn(watch)
+            .map_err(|error| PanelError::Threads { reason: error.to_string() })?;
+        Ok(workers)
     }
 }
 
 impl Drop for Workers {
-    /// Ends the threads. One that hangs in a run is left behind after two seconds.
+    /// Ends the threads. One that hangs in a run is left behind.
     fn drop(&mut self) {
-        self.jobs = None;
-        let _ = self.ended.recv_timeout(std::time::Duration::from_secs(2));
+        self.desk.close();
+        let _ = self.ended.recv_timeout(FAREWELL);
     }
 }
 
-fn serve(stations: &mut [Option<Station>], job: Job) {
-    let Job { work, call, reply } = job;
-    if call.over() {
-        return;
-    }
-    let mut spent = Spent::default();
-    let mut truncated = Vec::new();
-    let rows = match work {
-        Work::Batch { station, rows, heads } => {
-            let Some(Some(station)) = stations.get_mut(station) else {
+type Load = Box<dyn FnOnce() -> Result<Stations, PanelError> + Send>;
+
+/// Starts a worker. It loads its stations itself, so that nobody waits for it.
+fn spawn(desk: &Arc<Desk>, rules: &RulesBySlot, alive: &Sender<()>, load: Load) -> Result<(), PanelError> {
+    let (desk, rules, alive) = (Arc::clone(desk), Arc::clone(rules), alive.clone());
+    let number = desk.sign_in();
+    let run = move || {
+        let _alive = alive;
+        let mut stations = match load() {
+            Ok(stations) => stations,
+            Err(error) => return tracing::error!(%error, "a worker could not load its experts"),
+        };
+        while let Some(job) = desk.next(number) {
+            if !serve(&desk, number, &mut stations, &rules, job) {
                 return;
-            };
-            let tokens: Vec<&Tokens> = rows.iter().map(|(_, tokens)| tokens.as_ref()).collect();
-            let results = station.run(&tokens, heads, &call, &mut spent);
-            rows.iter().map(|&(place, _)| place).zip(results).collect()
-        }
-        Work::Rules { slot, rules, texts } => {
-            let started = std::time::Instant::now();
-            let mut judged = Vec::with_capacity(texts.len());
-            for (place, text) in texts {
-                let outcome = match guarded(|| Ok(rules.judge(&text))) {
-                    _ if call.over() => Err(Abstention::TimedOut),
-                    Ok(found) => {
-                        if found.truncated {
-                            truncated.push(place);
-                        }
-                        Ok((found.score, found.categories))
-                    }
-                    Err(fault) => Err(fault.reason),
-                };
-                judged.push((place, RowResult { outcomes: vec![(slot, outcome)], features: None }));
             }
-            spent.experts.push((slot, started.elapsed()));
-            judged
         }
     };
-    // Whoever asked may have given up.
-    let _ = reply.send(Reply { rows, truncated, spent });
+    thread::Builder::new()
+        .name(format!("expert-{number}"))
+        .spawn(run)
+        .map(drop)
+        .map_err(|error| PanelError::Threads { reason: error.to_string() })
+}
+
+/// Does a job; false where the worker is to end.
+fn serve(desk: &Desk, worker: usize, stations: &mut Stations, rules: &RulesBySlot, job: Job) -> bool {
+    let Job { work, call } = job;
+    match work {
+        Work::Batch { lane, rows, padded } => {
+            let (rows, cost) = run(stations, lane, rows, padded, &call);
+            desk.land(worker, rows, cost)
+        }
+        Work::Rules { rules: number, texts } => match rules.get(number) {
+            Some((slot, rules)) => {
+                let (rows, cost) = judge(*slot, rules, texts, &call);
+                desk.land_rules(worker, rows, cost)
+            }
+            None => desk.land_rules(worker, Vec::new(), Run::default()),
+        },
+    }
+}
+
+fn run(
+    stations: &mut Stations,
+    lane: usize,
+    rows: Vec<Same>,
+    padded: usize,
+    call: &Call,
+) -> (Vec<(Same, RowResult)>, Run) {
+    let mut spent = Spent::default();
+    let ids: Vec<&[u32]> = rows.iter().map(|run| run.ids.as_ref()).collect();
+    let heads = rows.iter().any(|run| run.heads);
+    let results = match stations.get_mut(lane) {
+        Some(station) => station.run(&ids, heads, call, &mut spent),
+        None => Vec::new(),
+    };
+    let cost = Run {
+        texts: rows.len(),
+        real_tokens: ids.iter().map(|ids| ids.len()).sum(),
+        padded_tokens: padded,
+        encoder: spent.encoder,
+        experts: spent.experts,
+    };
+    (rows.into_iter().zip(results).collect(), cost)
+}
+
+fn judge(
+    slot: usize,
+    rules: &Rules,
+    texts: Vec<(Arc<Question>, Arc<str>)>,
+    call: &Call,
+) -> (Vec<RulesRow>, Run) {
+    let started = Instant::now();
+    let one = |(question, text): (Arc<Question>, Arc<str>)| {
+        let (outcome, truncated) = match guarded(|| Ok(rules.judge(&text))) {
+            _ if call.over() => (Err(Abstention::TimedOut), false),
+            Ok(found) => (Ok((found.score, found.categories)), found.truncated),
+            Err(fault) => (Err(fault.reason), false),
+        };
+        (question, RowResult { outcomes: vec![(slot, outcome)], features: None }, truncated)
+    };
+    let rows = texts.into_iter().map(one).collect();
+    (rows, Run { experts: vec![(slot, started.elapsed())], ..Run::default() })
 }

@@ -1,20 +1,15 @@
-//! The panel at work on its own thread, behind bounded channels: while it judges one window of events,
-//! the flow reads the next and commits the last.
+//! The panel at work behind a bounded stream: while workers run some events, the flow reads the next and commits
+//! the last. Answers come as they are done; the watermark restores the order of each partition.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-use crossbeam_channel::{Receiver, Sender, bounded};
+use std::time::Duration;
 
 use super::intake::Accepted;
 use crate::core::ledger::Reading;
 use crate::core::vote::Vote;
-use crate::experts::{Panel, Tally};
+use crate::experts::{Panel, PanelError, Run, Stream};
 use crate::ops::metrics;
-
-/// Windows that may wait for the panel: one to start on as soon as it is free.
-const AHEAD: usize = 1;
 
 /// An event with what the experts said of it.
 pub struct Judged {
@@ -26,98 +21,78 @@ pub struct Judged {
     pub reading: Option<Reading>,
 }
 
-/// The panel on its thread.
+/// Events being asked about.
 pub struct Asking {
-    windows: Option<Sender<Vec<Accepted>>>,
-    judged: Receiver<Vec<Judged>>,
-    thread: Option<JoinHandle<()>>,
-    inside: usize,
+    stream: Stream,
+    /// By the key under which the text was submitted.
+    events: BTreeMap<u64, Accepted>,
+    submitted: u64,
 }
 
 impl Asking {
-    /// Starts the thread.
+    /// Opens the stream: for `window` events at a time, each waiting at most `delay` for others.
     ///
     /// # Errors
     /// Where the system has no thread to give.
-    pub fn start(panel: Arc<Panel>) -> std::io::Result<Self> {
-        let (windows, waiting) = bounded::<Vec<Accepted>>(AHEAD);
-        let (done, judged) = bounded(AHEAD + 1);
-        let thread = std::thread::Builder::new().name("panel".into()).spawn(move || {
-            for window in waiting {
-                if done.send(ask(&panel, window)).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { windows: Some(windows), judged, thread: Some(thread), inside: 0 })
+    pub fn start(panel: &Arc<Panel>, window: usize, delay: Duration) -> Result<Self, PanelError> {
+        Ok(Self { stream: panel.stream(window, delay)?, events: BTreeMap::new(), submitted: 0 })
     }
 
-    /// Whether the panel takes another window now.
+    /// How many more events the panel takes now.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.inside <= AHEAD
+    pub fn room(&self) -> usize {
+        self.stream.room()
     }
 
     /// Whether nothing is being asked.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.inside == 0
+        self.events.is_empty()
     }
 
-    /// Hands a window over. Call only with [`room`](Self::has_room).
-    pub fn offer(&mut self, window: Vec<Accepted>) {
-        if let Some(windows) = &self.windows
-            && windows.send(window).is_ok()
-        {
-            self.inside += 1;
+    /// Hands an event over. Call only with [`room`](Self::room).
+    ///
+    /// # Errors
+    /// Where the panel takes no more: going on would leave the event without its outcome.
+    pub fn offer(&mut self, accepted: Accepted) -> Result<(), PanelError> {
+        self.submitted += 1;
+        self.stream.submit(self.submitted, accepted.event.judged_text())?;
+        self.events.insert(self.submitted, accepted);
+        Ok(())
+    }
+
+    /// The next event that is done.
+    pub fn take(&mut self, patience: Duration) -> Option<Judged> {
+        let (key, answer) = self.stream.next(patience)?;
+        let accepted = self.events.remove(&key)?;
+        if let Some(began) = answer.began {
+            let before = began.saturating_duration_since(accepted.read_at);
+            metrics::QUEUE_SECONDS.with([]).record(before.as_secs_f64());
         }
+        Some(Judged { accepted, votes: answer.votes, reading: answer.reading })
     }
 
-    /// A window that is done, in the order in which they were offered.
-    pub fn take(&mut self, patience: Duration) -> Option<Vec<Judged>> {
-        let done = self.judged.recv_timeout(patience).ok()?;
-        self.inside -= 1;
-        Some(done)
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.windows = None;
-        while self.judged.recv().is_ok() {}
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+    /// Tells the metrics what has been run since the last time.
+    pub fn tell(&self) {
+        for took in self.stream.tokenised() {
+            metrics::TOKENIZE_SECONDS.with([]).record(took.as_secs_f64());
         }
+        self.stream.runs().iter().for_each(|run| note(self.stream.panel(), run));
     }
 }
 
-fn ask(panel: &Panel, window: Vec<Accepted>) -> Vec<Judged> {
-    let started = Instant::now();
-    for accepted in &window {
-        metrics::QUEUE_SECONDS.with([]).record(accepted.read_at.elapsed().as_secs_f64());
+#[expect(clippy::cast_precision_loss, reason = "a batch's tokens are few")]
+fn note(panel: &Panel, run: &Run) {
+    if run.texts > 0 {
+        metrics::BATCH_EVENTS.with([]).record(run.texts as f64);
     }
-    let mut tally = Tally::default();
-    let texts: Vec<&str> = window.iter().map(|accepted| accepted.event.judged_text()).collect();
-    let answers = panel.ask_tallied(&texts, &mut tally);
-    note(panel, &tally);
-    tracing::debug!(events = window.len(), micros = started.elapsed().as_micros(), "asked the panel");
-    window
-        .into_iter()
-        .zip(answers)
-        .map(|(accepted, answer)| Judged { accepted, votes: answer.votes, reading: answer.reading })
-        .collect()
-}
-
-/// What a window cost.
-#[expect(clippy::cast_precision_loss, reason = "a window's tokens are few")]
-fn note(panel: &Panel, tally: &Tally) {
-    metrics::TOKENIZE_SECONDS.with([]).record(tally.tokenise.as_secs_f64());
-    if tally.padded_tokens > 0 && tally.batches > 0 {
-        metrics::BATCH_EVENTS.with([]).record(tally.texts as f64 / tally.batches as f64);
-        metrics::BATCH_TOKENS.with([]).record(tally.padded_tokens as f64 / tally.batches as f64);
-        metrics::PADDING_RATIO.with([]).record(tally.real_tokens as f64 / tally.padded_tokens as f64);
+    if run.padded_tokens > 0 {
+        metrics::BATCH_TOKENS.with([]).record(run.padded_tokens as f64);
+        metrics::PADDING_RATIO.with([]).record(run.real_tokens as f64 / run.padded_tokens as f64);
     }
-    for (expert, took) in panel.experts().iter().zip(&tally.experts) {
-        metrics::EXPERT_SECONDS.with([&expert.id]).record(took.as_secs_f64());
+    for (place, took) in &run.experts {
+        if let Some(expert) = panel.experts().get(*place) {
+            metrics::EXPERT_SECONDS.with([&expert.id]).record(took.as_secs_f64());
+        }
     }
 }

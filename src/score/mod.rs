@@ -1,8 +1,9 @@
 //! The scoring flow: events in, decisions and review requests out.
 //!
-//! One thread runs the stages below; the panel works on a thread of its own behind bounded channels. A
+//! One thread runs the stages below; the panel works on threads of its own behind a bounded stream. A
 //! unit is everything decided since the last commit: its decisions, the review requests that name them, its
-//! dead letters and the offsets that they let go. The watermark keeps the committed offset from passing an event without its outcome.
+//! dead letters and the offsets that they let go. The watermark keeps the committed offset from passing an
+//! event without its outcome.
 
 mod asking;
 mod intake;
@@ -17,7 +18,7 @@ use crate::codec::EncodeError;
 use crate::config::{Config, Policies};
 use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
-use crate::experts::{Panel, State};
+use crate::experts::{Panel, PanelError, State};
 use crate::kafka::{CommitError, Connection, Delivery, Follower, From, Outbox, Source, SourceError, Start};
 use crate::ops::{Health, Shutdown, metrics};
 use crate::registry::RegistryError;
@@ -63,9 +64,6 @@ pub enum ScoreError {
     /// The schema registry is of no help.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The system has no thread to give.
-    #[error("no thread for the panel: {0}")]
-    Thread(#[from] std::io::Error),
     /// The events' topic has grown beyond a topic of outputs.
     #[error(
         "{events} has a partition {partition}, and {topic} only {count} partitions: what comes of an event goes \
@@ -82,6 +80,9 @@ pub enum ScoreError {
         /// How many partitions that has.
         count: i32,
     },
+    /// The panel cannot go on.
+    #[error(transparent)]
+    Panel(#[from] PanelError),
     /// Too many dead letters.
     #[error(
         "more than {limit} dead letters within a minute, the last one for {reason}: something upstream is \
@@ -98,6 +99,8 @@ pub enum ScoreError {
 /// How long a stage waits where there is something else to do, and where there is not.
 const BUSY: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_millis(50);
+/// Events that are read in one go, so that the panel has the first of them soon.
+const STEP: usize = 32;
 /// How often the state of things is told to health and metrics.
 const TELL: Duration = Duration::from_millis(500);
 /// How long the brokers may take to answer at the start.
@@ -129,36 +132,34 @@ impl Score {
         let mut outbox = Outbox::open(&connection, delivery)?;
         let source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
-        let mut asking = Asking::start(panel)?;
+        let mut asking = Asking::start(&panel, config.score.window, config.experts.batch_delay())?;
         let mut unit = Unit::new(&config, Arc::clone(&policies), encodings);
         let mut reading = Reading::new(source, registry.as_ref(), &config, &policies, &health);
         let mut told = Instant::now();
 
         while !shutdown.aborted() {
             let stopping = shutdown.requested();
-            if stopping && reading.window.is_empty() && asking.is_idle() {
+            if stopping && asking.is_idle() {
                 break;
             }
             // 1. Predictors: the newest that have been published.
             predictors.follow(Duration::ZERO)?;
 
-            // 2. Intake: records become events or dead letters, until a window is full or nothing comes.
+            // 2. Intake: records become events or dead letters, as many as the panel has room for.
             if !stopping {
-                reading.fill(&mut unit, &mut outbox, asking.is_idle())?;
+                reading.fill(&mut unit, &mut outbox, asking.is_idle(), asking.room().min(STEP))?;
             }
 
-            // 3. Asking: the panel gets the next window as soon as it has room.
-            if !reading.window.is_empty() && asking.has_room() {
-                asking.offer(std::mem::take(&mut reading.window));
+            // 3. Asking: the panel gets them at once.
+            for accepted in reading.events.drain(..) {
+                asking.offer(accepted)?;
             }
 
             // 4. Deciding: answered events meet their policy's predictor.
-            let patience = if asking.is_idle() { Duration::ZERO } else { BUSY };
-            if let Some(judged) = asking.take(patience) {
-                for judged in judged {
-                    if let Some(predictor) = predictors.of(&judged.accepted.event.policy) {
-                        unit.decide(judged, predictor)?;
-                    }
+            let mut patience = if asking.is_idle() { Duration::ZERO } else { BUSY };
+            while let Some(judged) = asking.take(std::mem::take(&mut patience)) {
+                if let Some(predictor) = predictors.of(&judged.accepted.event.policy) {
+                    unit.decide(judged, predictor)?;
                 }
             }
 
@@ -168,6 +169,7 @@ impl Score {
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
+                asking.tell();
                 tell(&reading.source, &unit, &health, &config.score.group);
             }
         }

@@ -1,4 +1,4 @@
-//! Reading: records become events to ask about, or dead letters, until a window is full.
+//! Reading: records become events to ask about, or dead letters, as long as the panel has room.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,12 +17,12 @@ use crate::schemas;
 /// How long the brokers may take to say how many partitions a topic has.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The source of events and the window under way.
+/// The source of events, and those that have been read.
 pub struct Reading<'a> {
     /// The source.
     pub source: Source,
     /// Events to ask about next.
-    pub window: Vec<Accepted>,
+    pub events: Vec<Accepted>,
     /// Records whose schema has not come yet; each holds up the outcomes after it in its partition only.
     waiting: Vec<Waiting>,
     surge: Surge,
@@ -55,7 +55,7 @@ impl<'a> Reading<'a> {
         let (tenant, policy) = (config.defaults.tenant.clone(), config.defaults.policy.clone());
         Self {
             source,
-            window: Vec::new(),
+            events: Vec::new(),
             waiting: Vec::new(),
             surge: Surge::new(config.score.max_dead_letters_per_minute),
             defaults: codec::Defaults { tenant, policy },
@@ -66,13 +66,19 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Reads until the window is full, the unit is, or nothing comes. `idle`: the panel has nothing to do.
+    /// Reads at most `room` events, until the unit is full or nothing comes. `idle`: the panel has nothing to do.
     ///
     /// # Errors
     /// Where reading or a commit fails, the registry is of no help, or dead letters surge.
-    pub fn fill(&mut self, unit: &mut Unit, outbox: &mut Outbox, idle: bool) -> Result<(), ScoreError> {
+    pub fn fill(
+        &mut self,
+        unit: &mut Unit,
+        outbox: &mut Outbox,
+        idle: bool,
+        room: usize,
+    ) -> Result<(), ScoreError> {
         let mut again: VecDeque<Waiting> = std::mem::take(&mut self.waiting).into();
-        while self.window.len() < self.config.score.window {
+        while self.events.len() < room {
             let (ticket, record) = match again.pop_front() {
                 Some(waiting) => waiting,
                 None if unit.is_full() => break,
@@ -84,7 +90,7 @@ impl<'a> Reading<'a> {
             };
             let schemas = schemas::of(self.registry);
             match intake::accept(record, ticket, &self.defaults, self.policies, schemas, now()) {
-                Ok(accepted) => self.window.push(accepted),
+                Ok(accepted) => self.events.push(accepted),
                 Err(Refused::Waiting(again)) => self.waiting.push(*again),
                 Err(Refused::Unavailable(reason)) => return Err(RegistryError::Unavailable { reason }.into()),
                 Err(Refused::Dead(refused)) => {
@@ -103,7 +109,7 @@ impl<'a> Reading<'a> {
     }
 
     fn next(&mut self, unit: &mut Unit, outbox: &mut Outbox, idle: bool) -> Result<Next, ScoreError> {
-        let patience = match (idle && self.window.is_empty(), unit.is_empty(), self.waiting.is_empty()) {
+        let patience = match (idle && self.events.is_empty(), unit.is_empty(), self.waiting.is_empty()) {
             (true, true, _) => IDLE,
             (true, false, false) => BUSY,
             _ => Duration::ZERO,

@@ -66,13 +66,19 @@ pub fn reading() -> Reading {
 pub fn decision() -> Decision {
     let category = |category: &str, score| CategoryScore { category: category.to_owned(), score };
     let vote = |expert: &str, outcome, truncated| WeighedVote {
-        vote: Vote { expert: expert.to_owned(), model: Some([7; 32]), outcome, shadow: false, truncated },
+        vote: Vote {
+            model: Some([7; 32]),
+            outcome,
+            truncated,
+            ..Vote::abstained(expert, None, Abstention::Failed)
+        },
         weight: 0.5,
         contribution: -0.0625,
     };
     let voted = |score, categories| Outcome::Voted { score, categories };
     let mut shadow = vote("rules", voted(0.0, vec![]), false);
     shadow.vote.shadow = true;
+    shadow.vote.cached = true;
     let mut broken = vote("toxicity", Outcome::Abstained(Abstention::NotLoaded), false);
     broken.vote.model = None;
     Decision {
@@ -124,6 +130,13 @@ pub fn review() -> ReviewRequest {
         categories: decision.categories,
         trace: decision.trace,
     }
+}
+
+/// As the first version wrote it, which knew no votes taken over from equal texts.
+pub fn first_decision() -> Decision {
+    let mut decision = decision();
+    decision.votes.iter_mut().for_each(|weighed| weighed.vote.cached = false);
+    decision
 }
 
 pub fn judged() -> Record {

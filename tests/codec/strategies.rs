@@ -109,13 +109,15 @@ fn per_expert<T: std::fmt::Debug>(each: impl Strategy<Value = T>) -> impl Strate
 }
 
 fn votes() -> impl Strategy<Value = Vec<WeighedVote>> {
-    let each = (option::of(hash()), outcome(), any::<bool>(), any::<bool>(), share(), finite());
+    let marks = (any::<bool>(), any::<bool>(), any::<bool>());
+    let each = (option::of(hash()), outcome(), marks, share(), finite());
     per_expert(each).prop_map(|votes| {
-        let weighed = |(expert, (model, outcome, shadow, truncated, weight, contribution))| WeighedVote {
-            vote: Vote { expert, model, outcome, shadow, truncated },
-            weight,
-            contribution,
-        };
+        let weighed =
+            |(expert, (model, outcome, (shadow, truncated, cached), weight, contribution))| WeighedVote {
+                vote: Vote { expert, model, outcome, shadow, truncated, cached },
+                weight,
+                contribution,
+            };
         votes.into_iter().map(weighed).collect()
     })
 }

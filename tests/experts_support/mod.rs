@@ -191,7 +191,29 @@ pub fn faulty_classifier() -> Vec<u8> {
     faulty(Graph::default()).node("Identity", &["value"], "scores").output("scores", FLOAT, &[-1, -1]).model()
 }
 
-/// An encoder that does; its embedding is one number, its features are a hundred times that.
+/// A classifier whose one node takes minutes on `hang`: a product of whole numbers, 3,000 by 3,000.
+pub fn stuck_classifier() -> Vec<u8> {
+    Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .floats("p", &[9], &[0.5, 0.25, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+        .node("Gather", &["p", "ids"], "chosen")
+        .ints("sizes", &[9], &[1, 1, 1, 1, 1, 1, 3_000, 1, 1])
+        .node("Gather", &["sizes", "ids"], "size")
+        .node_with("ReduceMax", &["size"], "side", &[("keepdims", 0)])
+        .ints("row", &[1], &[0])
+        .node("Unsqueeze", &["side", "row"], "side_row")
+        .node_with("Concat", &["side_row", "side_row"], "shape", &[("axis", 0)])
+        .ints("zero", &[1, 1], &[0])
+        .node("Expand", &["zero", "shape"], "square")
+        .node("MatMul", &["square", "square"], "product")
+        .node_with("ReduceMax", &["product"], "greatest", &[("keepdims", 0)])
+        .node_with("Cast", &["greatest"], "nothing", &[("to", FLOAT)])
+        .node("Add", &["chosen", "nothing"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model()
+}
+
+/// An encoder that misbehaves on request; its embedding is one number, its features are a hundred times that.
 pub fn faulty_encoder() -> Vec<u8> {
     faulty(Graph::default())
         .node("Identity", &["value"], "embedding")

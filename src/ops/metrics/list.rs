@@ -105,6 +105,9 @@ metrics! {
         TRUNCATED: Counter<1> = Kind::Counter, "aegis_truncated_texts_total", "texts", ["expert"],
             "Texts of which an expert read only the beginning.",
             "more than you accept";
+        CACHED: Counter<1> = Kind::Counter, "aegis_cached_votes_total", "votes", ["expert"],
+            "Votes taken over from an equal text, without a run.",
+            "";
     }
     "Kafka" {
         TRANSACTIONS: Counter<2> = Kind::Counter, "aegis_transactions_total", "transactions", ["role", "outcome"],

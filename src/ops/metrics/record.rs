@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::list::{
-    ABSTENTIONS, ACTIVE, BRIER, COMMIT_SECONDS, DEAD_LETTERS, DECISION_SECONDS, DECISIONS, DEGRADED,
+    ABSTENTIONS, ACTIVE, BRIER, CACHED, COMMIT_SECONDS, DEAD_LETTERS, DECISION_SECONDS, DECISIONS, DEGRADED,
     END_TO_END_SECONDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY,
     LABELS, LABELS_WAITING, LAG, LAG_SECONDS, LEDGER_OFFSET, LEDGER_RECORDS, PARTITIONS, PREDICTORS,
     QUEUE_EVENTS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS,
@@ -46,6 +46,9 @@ pub fn decision(decision: &Decision) {
         }
         if vote.truncated {
             TRUNCATED.with([&vote.expert]).increment(1);
+        }
+        if vote.cached {
+            CACHED.with([&vote.expert]).increment(1);
         }
     }
 }

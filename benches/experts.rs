@@ -1,0 +1,196 @@
+//! The panel against the limit of the machine: `cargo bench --bench experts -- [TEXTS [ROUNDS]]`.
+//!
+//! The limit is a bare loop over the same ONNX Runtime with the same tokens, all of them known and sorted
+//! beforehand, with as many sessions of one thread as the panel has. It runs the encoder alone: no text is
+//! read, no head asked, nobody answered. Ours gets the texts one by one, as room comes, and gives a vote on
+//! each. Both are run in turn, so that other work on the machine slows both.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use aegis::experts::batch::{Batch, Limits, form};
+use aegis::experts::{Panel, PanelConfig};
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::Tensor;
+use tokenizers::Tokenizer;
+
+/// Words that are one token each.
+const WORDS: &str = "time year people way day man thing woman life child world school state family student group \
+    country problem hand part place case week company system program question work government number night \
+    point home water room mother area money story fact month lot right study book eye job word business issue \
+    side kind head house service friend father power hour game line end member law car city community name";
+/// Tokens that the encoder reads of a text.
+const MOST: usize = 256;
+/// One more run in tokens, and what a batch may hold: as in the panel's configuration.
+const LIMITS: Limits = Limits { tokens: 256, rows: 32, overhead: 8 };
+/// Texts in the panel at a time, and how long one waits for others: the configuration's defaults.
+const ROOM: usize = 256;
+const DELAY: Duration = Duration::from_millis(2);
+const SESSIONS: usize = 2;
+const SIX: [&str; 6] = ["abuse", "harmful-request", "hate", "injection", "moderation", "sexism"];
+
+fn models() -> PathBuf {
+    std::env::var_os("AEGIS_MODELS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), PathBuf::from)
+}
+
+/// Lengths in tokens, the two special ones among them.
+fn lengths(mix: &str, texts: usize, rng: &mut fastrand::Rng) -> Vec<usize> {
+    let mut normal = || (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0;
+    match mix {
+        // Median 18, p95 243: log-normal, cut.
+        "chat" => (0..texts).map(|_| ((18.0 * (1.582 * normal()).exp()) as usize).clamp(5, MOST)).collect(),
+        "long" => (0..texts).map(|_| rng.usize(150..=MOST)).collect(),
+        _ => vec![60; texts],
+    }
+}
+
+/// Texts of those lengths, none that has been seen.
+fn texts(lengths: &[usize], rng: &mut fastrand::Rng, seen: &mut HashSet<String>) -> Vec<String> {
+    let words: Vec<&str> = WORDS.split_whitespace().collect();
+    lengths
+        .iter()
+        .map(|&length| {
+            loop {
+                let text: Vec<&str> = (2..length).map(|_| words[rng.usize(..words.len())]).collect();
+                let text = text.join(" ");
+                if seen.insert(text.clone()) {
+                    return text;
+                }
+            }
+        })
+        .collect()
+}
+
+fn tokens(tokenizer: &Tokenizer, text: &str) -> Vec<i64> {
+    let encoding = tokenizer.encode_fast(text, true).unwrap();
+    encoding.get_ids().iter().map(|&id| i64::from(id)).collect()
+}
+
+/// The bare loop: texts a second.
+fn limit(sessions: &mut [Session], tokens: &[Vec<i64>], batches: &[Batch]) -> f64 {
+    let next = AtomicUsize::new(0);
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for session in sessions {
+            scope.spawn(|| {
+                while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let shape = [batch.texts.len(), batch.longest];
+                    let (mut ids, mut mask) = (Vec::new(), Vec::new());
+                    for &text in &batch.texts {
+                        let (row, pad) = (&tokens[text], batch.longest - tokens[text].len());
+                        ids.extend(row.iter().copied().chain(std::iter::repeat_n(0, pad)));
+                        mask.extend(std::iter::repeat_n(1_i64, row.len()));
+                        mask.extend(std::iter::repeat_n(0_i64, pad));
+                    }
+                    let types = vec![0_i64; ids.len()];
+                    let tensor = |values: Vec<i64>| Tensor::from_array((shape, values)).unwrap();
+                    let mut inputs = vec![
+                        ("input_ids", tensor(ids).into_dyn()),
+                        ("attention_mask", tensor(mask).into_dyn()),
+                    ];
+                    if session.inputs().iter().any(|input| input.name() == "token_type_ids") {
+                        inputs.push(("token_type_ids", tensor(types).into_dyn()));
+                    }
+                    let outputs = session.run(inputs).unwrap();
+                    assert!(outputs.len() > 0);
+                }
+            });
+        }
+    });
+    tokens.len() as f64 / started.elapsed().as_secs_f64()
+}
+
+/// The panel's stream: texts a second, and padded tokens over real ones.
+fn ours(panel: &Arc<Panel>, texts: &[String]) -> (f64, f64) {
+    let mut stream = panel.stream(ROOM, DELAY).unwrap();
+    let started = Instant::now();
+    let (mut submitted, mut answered) = (0, 0);
+    while answered < texts.len() {
+        while submitted < texts.len() && stream.room() > 0 {
+            stream.submit(submitted as u64, &texts[submitted]).unwrap();
+            submitted += 1;
+        }
+        if let Some((_, answer)) = stream.next(Duration::from_secs(60)) {
+            assert!(answer.votes.iter().all(|vote| vote.score().is_some()));
+            answered += 1;
+        }
+    }
+    let speed = texts.len() as f64 / started.elapsed().as_secs_f64();
+    let (real, padded) =
+        stream.runs().iter().fold((0, 0), |(r, p), run| (r + run.real_tokens, p + run.padded_tokens));
+    (speed, padded as f64 / real as f64)
+}
+
+/// Least, median, greatest.
+fn spread(mut values: Vec<f64>) -> String {
+    values.sort_by(f64::total_cmp);
+    format!("{:.3} ({:.3} to {:.3})", values[values.len() / 2], values[0], values[values.len() - 1])
+}
+
+fn main() {
+    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let (count, rounds) = (numbers.first().copied().unwrap_or(600), numbers.get(1).copied().unwrap_or(5));
+    let open = |only: &[&str]| {
+        let only = Some(only.iter().map(|id| (*id).to_owned()).collect());
+        let config =
+            PanelConfig { only, sessions: Some(SESSIONS), require_all: true, ..PanelConfig::new(models()) };
+        assert_eq!(config.batch, LIMITS);
+        Arc::new(Panel::open(config).unwrap())
+    };
+    let (one, six) = (open(&SIX[3..4]), open(&SIX));
+    let environment = ort::init().with_telemetry(false).build().unwrap();
+    let graph = std::fs::read(models().join("minilm/model.onnx")).unwrap();
+    let mut sessions: Vec<Session> = (0..SESSIONS)
+        .map(|_| {
+            let builder = Session::builder(&environment)
+                .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::Level3)?))
+                .and_then(|b| Ok(b.with_intra_threads(1)?.with_memory_pattern(false)?));
+            builder.unwrap().commit_from_memory(&graph).unwrap()
+        })
+        .collect();
+    let mut tokenizer = Tokenizer::from_file(models().join("minilm/tokenizer.json")).unwrap();
+    tokenizer.with_padding(None).with_truncation(None).unwrap();
+
+    println!("{count} texts, {rounds} rounds; ratios: median (least to greatest)");
+    let mut seen = HashSet::new();
+    for mix in ["chat", "chat, 30 % again", "long", "60 tokens"] {
+        let mut rng = fastrand::Rng::with_seed(8);
+        let kind = mix.split(',').next().unwrap_or(mix);
+        let count = if kind == "long" { count.div_ceil(3) } else { count };
+        let lengths = lengths(kind, count, &mut rng);
+        let (mut ratios, mut sixes, mut speeds, mut padding) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..rounds {
+            // Each round has texts of its own, or the panel would know them from the last.
+            let mut texts = texts(&lengths, &mut rng, &mut seen);
+            let tokens: Vec<Vec<i64>> = texts.iter().map(|text| tokens(&tokenizer, text)).collect();
+            let found: Vec<usize> = tokens.iter().map(Vec::len).collect();
+            assert_eq!(found, lengths, "a word is not one token");
+            let bare = limit(&mut sessions, &tokens, &form(&found, &LIMITS));
+            if kind != mix {
+                for place in 1..texts.len() {
+                    if rng.f64() < 0.3 {
+                        texts[place] = texts[rng.usize(..place)].clone();
+                    }
+                }
+            }
+            let (speed, padded) = ours(&one, &texts);
+            let (heads, _) = ours(&six, &texts);
+            speeds.push(bare);
+            ratios.push(speed / bare);
+            sixes.push(heads / speed);
+            padding.push(padded);
+        }
+        println!(
+            "{mix}: limit {} texts/s, one head {} of it, six heads {} of one, padding {}",
+            spread(speeds),
+            spread(ratios),
+            spread(sixes),
+            spread(padding)
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! From texts to questions at the desk: each text is tokenised once for each tokenizer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::desk::{Entry, Same};
+use super::onnx::{Fault, guarded};
+use super::panel::Panel;
+use super::question::{Asker, Question, Row, blank};
+use super::station::TextPorts;
+use super::tokenize::Tokens;
+use crate::core::vote::Abstention;
+
+/// What is asked about texts.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    /// Whether experts are asked, or only features read.
+    pub(super) heads: bool,
+    /// How long a question may take.
+    pub(super) timeout: Duration,
+}
+
+impl Panel {
+    /// Makes questions of texts and brings them to the desk. Gives the time that it took to tokenise.
+    pub(super) fn bring<'a>(
+        &self,
+        asker: &Arc<Asker>,
+        texts: impl Iterator<Item = (u64, &'a str)>,
+        terms: Terms,
+        due: impl FnOnce() -> Instant,
+    ) -> Duration {
+        let started = Instant::now();
+        let entries = texts.map(|(key, text)| self.entry(asker, key, text, terms)).collect();
+        let took = started.elapsed();
+        self.desk.enter(entries, due());
+        took
+    }
+
+    fn entry(&self, asker: &Arc<Asker>, key: u64, text: &str, terms: Terms) -> Entry {
+        let mut row = Row::new(&self.experts, text);
+        let mut parts = Vec::new();
+        let heads = terms.heads;
+        if blank(text) {
+            return Entry {
+                question: Arc::new(Question::new(asker, key, terms.timeout, row, 0)),
+                parts,
+                text: None,
+            };
+        }
+        let mut read: Vec<Option<Option<Tokens>>> = vec![None; self.readers.len()];
+        let lanes = self.lanes.iter().enumerate();
+        for (number, lane) in lanes.filter(|(_, lane)| heads || lane.features) {
+            let (Some(reader), Some(place)) = (self.readers.get(lane.reader), read.get_mut(lane.reader))
+            else {
+                continue;
+            };
+            // A tokenizer that fails, or panics, costs only this text's votes.
+            let tokens =
+                place.get_or_insert_with(|| guarded(|| reader.read(text).map_err(Fault::failed)).ok());
+            let Some(tokens) = tokens else {
+                row.abstain(&lane.slots, Abstention::Failed);
+                continue;
+            };
+            row.tokens = row.tokens.max(tokens.ids.len());
+            if tokens.truncated {
+                row.mark_truncated(&lane.slots);
+            }
+            let length = TextPorts::width(&lane.padding, tokens.ids.len());
+            parts.push((Same { lane: number, ids: Arc::clone(&tokens.ids), heads }, length));
+        }
+        let rules = if heads { self.desk.rules() } else { 0 };
+        let question = Question::new(asker, key, terms.timeout, row, parts.len() + rules);
+        Entry { question: Arc::new(question), parts, text: (rules > 0).then(|| Arc::from(text)) }
+    }
+}

@@ -1,0 +1,131 @@
+//! The panel for texts that keep coming: they are tokenised on a thread of their own while workers run what
+//! came before, and each is answered as soon as its last expert has voted, whatever came before it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::asking::Terms;
+use super::error::PanelError;
+use super::panel::{Answer, Panel, Run};
+use super::question::{Asker, Row};
+
+/// Texts that are tokenised in one go, at most; those before them are at the desk meanwhile.
+const TOGETHER: usize = 16;
+
+/// Texts on their way through a panel.
+pub struct Stream {
+    panel: Arc<Panel>,
+    texts: Option<Sender<(u64, Box<str>)>>,
+    answers: Receiver<(u64, Row)>,
+    asker: Arc<Asker>,
+    tokenised: Receiver<Duration>,
+    thread: Option<JoinHandle<()>>,
+    room: usize,
+    inside: usize,
+}
+
+impl Panel {
+    /// Opens a stream for at most `room` texts at a time. A text waits at most `delay` for others of its
+    /// length where a worker is free.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give.
+    pub fn stream(self: &Arc<Self>, room: usize, delay: Duration) -> Result<Stream, PanelError> {
+        let room = room.max(1);
+        let (texts, waiting) = bounded::<(u64, Box<str>)>(room);
+        let (told, tokenised) = bounded(room);
+        let (asker, answers) = Asker::new();
+        let (panel, for_thread) = (Arc::clone(self), Arc::clone(&asker));
+        let read = move || {
+            while let Ok(first) = waiting.recv() {
+                let came = Instant::now();
+                let texts: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).take(TOGETHER).collect();
+                let terms = Terms { heads: true, timeout: panel.timeout };
+                let texts = texts.iter().map(|(key, text)| (*key, text.as_ref()));
+                let took = panel.bring(&for_thread, texts, terms, || came + delay);
+                // Only figures: where nobody takes them they are dropped.
+                let _ = told.try_send(took);
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("panel".into())
+            .spawn(read)
+            .map_err(|error| PanelError::Threads { reason: error.to_string() })?;
+        let panel = Arc::clone(self);
+        Ok(Stream {
+            panel,
+            texts: Some(texts),
+            answers,
+            asker,
+            tokenised,
+            thread: Some(thread),
+            room,
+            inside: 0,
+        })
+    }
+}
+
+impl Stream {
+    /// How many more texts may be submitted now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.room.saturating_sub(self.inside)
+    }
+
+    /// Texts submitted and not answered yet.
+    #[must_use]
+    pub fn inside(&self) -> usize {
+        self.inside
+    }
+
+    /// Asks every expert about a text; the answer comes with the key.
+    ///
+    /// # Errors
+    /// Where there is no [`room`](Self::room), or the thread has ended.
+    pub fn submit(&mut self, key: u64, text: &str) -> Result<(), PanelError> {
+        let texts = self.texts.as_ref().filter(|_| self.inside < self.room).ok_or(PanelError::Refused)?;
+        texts.send((key, text.into())).map_err(|_| PanelError::Refused)?;
+        self.inside += 1;
+        Ok(())
+    }
+
+    /// The next answer, in whatever order they come; none where none has come within `patience`.
+    pub fn next(&mut self, patience: Duration) -> Option<(u64, Answer)> {
+        let (key, row) = if patience.is_zero() {
+            self.answers.try_recv().ok()
+        } else {
+            self.answers.recv_timeout(patience).ok()
+        }?;
+        self.inside = self.inside.saturating_sub(1);
+        Some((key, self.panel.answer(row)))
+    }
+
+    /// The runs since the last time, those with texts of other askers first among theirs left out.
+    #[must_use]
+    pub fn runs(&self) -> Vec<Run> {
+        self.asker.runs()
+    }
+
+    /// Times that it took to tokenise, since the last time.
+    pub fn tokenised(&self) -> impl Iterator<Item = Duration> + '_ {
+        self.tokenised.try_iter()
+    }
+
+    /// The panel.
+    #[must_use]
+    pub fn panel(&self) -> &Panel {
+        &self.panel
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.texts = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 
 use super::{ConfigArgs, Failure, Role};
 use crate::config::{self, Config, Experts, LogFormat};
-use crate::experts::{Panel, PanelConfig};
+use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery};
 use crate::learn::Learn;
 use crate::ops::{Asker, Exit, Health, Server, Shutdown, metrics, telemetry};
@@ -20,6 +20,10 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
     if !experts.runtime.as_os_str().is_empty() {
         panel.runtime.clone_from(&experts.runtime);
     }
+    panel.provider = match experts.provider {
+        config::Provider::Cpu => Provider::Cpu,
+        config::Provider::Cuda(card) => Provider::Cuda { device: card.into(), memory_limit: None },
+    };
     panel.only = (!experts.only.is_empty()).then(|| experts.only.clone());
     panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
     panel.batch.tokens = experts.batch_tokens;

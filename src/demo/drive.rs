@@ -75,28 +75,12 @@ impl Drive {
         progress: &mut Progress,
         stop: &dyn Fn() -> bool,
     ) -> Result<Self, DemoError> {
-        let [events, labels]: [Arc<str>; 2] =
-            [self.topics.events.as_str().into(), self.topics.labels.as_str().into()];
+        let records = Records::new(&self.topics);
         let mut sent: usize = 0;
         let mut chunk = Vec::new();
         for item in &plan.sent {
-            let produced = match item {
-                Sent::Event(event) => {
-                    sent += 1;
-                    let key = event.conversation.clone().into_bytes();
-                    record(&events, key, codec::encode_event(event, Encoding::Avro)?)
-                }
-                Sent::Malformed(payload) => {
-                    sent += 1;
-                    record(&events, format!("malformed-{sent}").into_bytes(), payload.clone())
-                }
-                Sent::Label(label) => {
-                    let key = label.event.clone().into_bytes();
-                    record(&labels, key, codec::encode_label(label, Encoding::Json)?)
-                }
-                Sent::BadLabel(payload) => record(&labels, b"bad label".to_vec(), payload.clone()),
-            };
-            chunk.push(produced);
+            sent += usize::from(matches!(item, Sent::Event(_) | Sent::Malformed(_)));
+            chunk.push(records.of(item)?);
             if chunk.len() >= CHUNK {
                 self.outbox.commit(&chunk, None)?;
                 chunk.clear();
@@ -169,13 +153,40 @@ impl Drive {
     }
 }
 
-fn record(topic: &Arc<str>, key: Vec<u8>, payload: Vec<u8>) -> Produced {
-    Produced {
-        topic: Arc::clone(topic),
-        partition: None,
-        key: Some(key),
-        payload: Some(payload),
-        headers: Vec::new(),
-        timestamp: None,
+/// Makes records of what is planned.
+pub struct Records {
+    events: Arc<str>,
+    labels: Arc<str>,
+}
+
+impl Records {
+    /// For these topics.
+    pub fn new(topics: &Topics) -> Self {
+        Self { events: topics.events.as_str().into(), labels: topics.labels.as_str().into() }
+    }
+
+    /// The record of one planned item.
+    ///
+    /// # Errors
+    /// Where the codec refuses it: a fault of the plan.
+    pub fn of(&self, item: &Sent) -> Result<Produced, codec::EncodeError> {
+        let (topic, key, payload) = match item {
+            Sent::Event(event) => {
+                (&self.events, event.conversation.as_str(), codec::encode_event(event, Encoding::Avro)?)
+            }
+            Sent::Malformed(payload) => (&self.events, "malformed", payload.clone()),
+            Sent::Label(label) => {
+                (&self.labels, label.event.as_str(), codec::encode_label(label, Encoding::Json)?)
+            }
+            Sent::BadLabel(payload) => (&self.labels, "bad label", payload.clone()),
+        };
+        Ok(Produced {
+            topic: Arc::clone(topic),
+            partition: None,
+            key: Some(key.as_bytes().to_vec()),
+            payload: Some(payload),
+            headers: Vec::new(),
+            timestamp: None,
+        })
     }
 }

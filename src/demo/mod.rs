@@ -3,6 +3,7 @@
 mod drive;
 mod plan;
 mod report;
+mod stream;
 mod texts;
 
 use std::fs;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 
 use crate::codec;
-use crate::config::{self, Config, Policies};
+use crate::config::{self, Config, ConfigError, Policies};
 use crate::core::event::Millis;
 use crate::experts::{Panel, PanelConfig, PanelError};
 use crate::kafka::embedded::{Embedded, EmbeddedError, KEPT_BYTES};
@@ -26,6 +27,7 @@ use crate::score::{Score, ScoreError};
 use crate::topics::table;
 use drive::Drive;
 use plan::{Plan, Sent};
+use stream::{Side, Stream};
 use texts::{Texts, TextsError};
 
 /// `aegis demo`
@@ -46,14 +48,32 @@ pub struct DemoArgs {
     /// Folder of the experts and the demo's texts
     #[arg(long, value_name = "DIR", default_value = "models", env = "AEGIS_MODELS")]
     models: PathBuf,
+    /// Streams one side of the demo to the configuration's brokers, lap after lap of --events, until it is told
+    /// to stop; nothing else of the demo runs
+    #[arg(long, value_enum, value_name = "SIDE", requires = "config", conflicts_with_all = ["broker", "out"])]
+    drive: Option<Side>,
+    /// With --drive: names the brokers and topics
+    #[arg(long, value_name = "FILE", env = "AEGIS_CONFIG")]
+    config: Option<PathBuf>,
+    /// With --drive: events a second
+    #[arg(long, default_value_t = 20.0, value_parser = rate)]
+    rate: f64,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.01..=100_000.0).contains(rate));
+    rate.ok_or_else(|| "a number from 0.01 to 100000".to_owned())
 }
 
 /// Why the demo ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// Ctrl-C.
-    #[error("interrupted; nothing was written")]
+    #[error("interrupted")]
     Interrupted,
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The texts are missing.
     #[error(transparent)]
     Texts(#[from] TextsError),
@@ -124,6 +144,7 @@ impl DemoError {
         match self {
             Self::Interrupted => Exit::Interrupted,
             Self::TooMany { .. } => Exit::Usage,
+            Self::Config(_) => Exit::Config,
             Self::Decode(_) | Self::Encode(_) | Self::Fold(_) | Self::Unbalanced(_) | Self::Panicked(_) => {
                 Exit::Internal
             }
@@ -150,6 +171,9 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     };
     let shutdown = Shutdown::on_signals().map_err(io(Path::new("signals")))?;
     let texts = Texts::read(&args.models)?;
+    if let (Some(side), Some(config)) = (args.drive, &args.config) {
+        return drive_side(args, side, config, &texts, &shutdown);
+    }
     let plan = plan::plan(&texts, args.events as usize, args.seed, START);
     eprintln!(
         "{} events of real text, {} malformed records among them, and {} labels that come late",
@@ -215,6 +239,29 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
         deciding,
         elapsed: started.elapsed(),
     })
+}
+
+/// `--drive`: one side, for the brokers of a configuration.
+fn drive_side(
+    args: &DemoArgs,
+    side: Side,
+    config: &Path,
+    texts: &Texts,
+    shutdown: &Shutdown,
+) -> Result<(), DemoError> {
+    let config = config::load(config, std::env::vars(), &[])?.config;
+    let connection =
+        Connection { brokers: config.kafka.brokers.clone(), settings: config.kafka.settings.clone() };
+    let stream = Stream {
+        connection: &connection,
+        topics: &config.topics,
+        texts,
+        events: args.events,
+        seed: args.seed,
+        rate: args.rate,
+    };
+    stream.drive(side, shutdown)?;
+    if shutdown.exit() == Exit::Interrupted { Err(DemoError::Interrupted) } else { Ok(()) }
 }
 
 /// The brokers, embedded or not.

@@ -1,0 +1,331 @@
+//! `aegis demo --drive`: one side of the demo's stream, for brokers on which somebody else runs the roles. The
+//! producer sends laps of events at a steady rate; the labeller follows them and answers as late as the plan
+//! says.
+//!
+//! An event's id names its lap, so the labeller plans the same lap again and shares nothing with the producer
+//! but the topic. Both may be stopped and started at any time: a new producer begins a lap with new ids, and
+//! labels sent again change nothing.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::ValueEnum;
+
+use super::DemoError;
+use super::drive::Records;
+use super::plan::{self, Plan, Sent, TENANT};
+use super::texts::Texts;
+use crate::codec::{self, Defaults};
+use crate::config::Topics;
+use crate::core::event::Millis;
+use crate::kafka::{Connection, Delivery, Followed, Follower, From, Outbox, Produced};
+use crate::ops::{Progress, Shutdown};
+
+/// Records sent at once, at most.
+const CHUNK: usize = 256;
+/// Larger records are left out: topics that others made take one megabyte.
+const LARGEST: usize = 900_000;
+/// How long the brokers may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// After this long without brokers the next attempt begins.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A stop is noticed this soon.
+const NAP: Duration = Duration::from_millis(50);
+/// Times that cannot be meant, so that arithmetic on them stays in bounds: the year 2096.
+const LATEST: Millis = 4_000_000_000_000;
+
+/// A side of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Side {
+    /// The producer: conversations, and now and then a record that is none
+    Events,
+    /// The labeller: what people say of the events that it sees, late
+    Labels,
+}
+
+/// What both sides need.
+pub struct Stream<'a> {
+    /// The brokers.
+    pub connection: &'a Connection,
+    /// The topics' names there.
+    pub topics: &'a Topics,
+    /// The texts.
+    pub texts: &'a Texts,
+    /// Good events of a lap.
+    pub events: u32,
+    /// Seed of the first lap; each further lap has the next one.
+    pub seed: u64,
+    /// Good events a second.
+    pub rate: f64,
+}
+
+/// One lap: what its events' ids begin with, and what is planned by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lap {
+    /// When it began, in milliseconds since 1970.
+    start: Millis,
+    seed: u64,
+    events: u32,
+}
+
+impl Lap {
+    fn prefix(self) -> String {
+        let Self { start, seed, events } = self;
+        format!("demo-{start}-{seed}-{events}-")
+    }
+
+    /// The lap of an event, and the event's number in it. None where the id is no demo's.
+    fn of(event: &str) -> Option<(Self, usize)> {
+        let mut parts = event.strip_prefix("demo-")?.split('-');
+        let start = parts.next()?.parse().ok().filter(|start| (0..LATEST).contains(start))?;
+        let seed = parts.next()?.parse().ok()?;
+        let events = parts.next()?.parse().ok()?;
+        let number = parts.next()?.strip_prefix('e')?.parse().ok()?;
+        parts.next().is_none().then_some((Self { start, seed, events }, number))
+    }
+
+    /// What is sent in this lap, under ids of its own.
+    fn plan(self, texts: &Texts) -> Plan {
+        let prefix = self.prefix();
+        let mut plan = plan::plan(texts, self.events as usize, self.seed, self.start);
+        for sent in &mut plan.sent {
+            match sent {
+                Sent::Event(event) => {
+                    event.id.insert_str(0, &prefix);
+                    event.conversation.insert_str(0, &prefix);
+                }
+                Sent::Label(label) => {
+                    for id in [Some(&mut label.id), Some(&mut label.event)]
+                        .into_iter()
+                        .chain([label.corrects.as_mut(), label.retracts.as_mut()])
+                        .flatten()
+                    {
+                        id.insert_str(0, &prefix);
+                    }
+                }
+                Sent::Malformed(_) | Sent::BadLabel(_) => {}
+            }
+        }
+        plan
+    }
+}
+
+impl Stream<'_> {
+    /// Drives one side until it is told to stop. Where the brokers go away it goes on when they are back.
+    ///
+    /// # Errors
+    /// Where they cannot be reached at the start, or a topic is missing.
+    pub fn drive(&self, side: Side, shutdown: &Shutdown) -> Result<(), DemoError> {
+        match side {
+            Side::Events => self.produce(shutdown),
+            Side::Labels => self.label(shutdown),
+        }
+    }
+
+    fn produce(&self, shutdown: &Shutdown) -> Result<(), DemoError> {
+        let mut outbox = Outbox::open(self.connection, Delivery::AtLeastOnce)?;
+        let records = Records::new(self.topics);
+        let mut progress = Sending::new("events sent");
+        for turn in 0.. {
+            let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            let start = Millis::try_from(start).unwrap_or(LATEST);
+            let lap = Lap { start, seed: self.seed.wrapping_add(turn), events: self.events };
+            let plan = lap.plan(self.texts);
+            let due = plan.sent.iter().filter(|sent| match sent {
+                Sent::Event(_) => true,
+                Sent::Malformed(payload) => payload.len() <= LARGEST,
+                Sent::Label(_) | Sent::BadLabel(_) => false,
+            });
+            let mut due = due.peekable();
+            let mut pace = Pace::new(self.rate);
+            while due.peek().is_some() {
+                let count = pace.due().min(CHUNK);
+                if count == 0 {
+                    if shutdown.wait_for(pace.next().min(NAP)) {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                let chunk = due.by_ref().take(count).map(|sent| records.of(sent));
+                let chunk = chunk.collect::<Result<Vec<_>, _>>()?;
+                if !send(&mut outbox, &chunk, shutdown) {
+                    return Ok(());
+                }
+                pace.sent(chunk.len());
+                progress.add(chunk.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins at the end of the events: what came earlier has had its labels, or never will.
+    fn label(&self, shutdown: &Shutdown) -> Result<(), DemoError> {
+        let events = &self.topics.events;
+        let ends = Follower::open(self.connection, events, &From::Beginning, ANSWER)?.ends();
+        let mut follower = Follower::open(self.connection, events, &From::Offsets(ends), ANSWER)?;
+        let mut outbox = Outbox::open(self.connection, Delivery::AtLeastOnce)?;
+        let records = Records::new(self.topics);
+        let defaults = Defaults::default();
+        let mut progress = Sending::new("labels sent");
+        let mut review: Option<Review> = None;
+        while !shutdown.requested() {
+            let Followed::Record(record) = follower.poll(NAP)? else { continue };
+            // What is no event, or another's event, gets no label.
+            let Ok(event) = codec::decode_event(record.payload.as_deref().unwrap_or_default(), &defaults)
+            else {
+                continue;
+            };
+            let Some((lap, number)) = Lap::of(&event.id).filter(|_| event.tenant == TENANT) else { continue };
+            // Only laps of our own length: an id must not decide how much is planned here.
+            if lap.events != self.events || number >= lap.events as usize {
+                continue;
+            }
+            let mut labels = Vec::new();
+            match &mut review {
+                Some(open) if open.lap == lap => {}
+                // An older lap is over: its last labels went when this one began.
+                Some(open) if open.lap.start > lap.start => continue,
+                _ => {
+                    let last = review.replace(Review::new(lap, self.texts));
+                    labels.extend(last.into_iter().flat_map(Review::rest));
+                }
+            }
+            labels.extend(review.iter_mut().flat_map(|review| review.until(number)));
+            for chunk in labels.chunks(CHUNK) {
+                let chunk = chunk.iter().map(|sent| records.of(sent)).collect::<Result<Vec<_>, _>>()?;
+                if !send(&mut outbox, &chunk, shutdown) {
+                    return Ok(());
+                }
+                progress.add(chunk.len());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The labeller's place in a lap.
+struct Review {
+    lap: Lap,
+    /// What is still to come, the last first.
+    left: Vec<Sent>,
+    /// Events passed.
+    passed: usize,
+}
+
+impl Review {
+    fn new(lap: Lap, texts: &Texts) -> Self {
+        let mut left = lap.plan(texts).sent;
+        left.reverse();
+        Self { lap, left, passed: 0 }
+    }
+
+    /// The labels that the plan has before this event, and after the lap's last event all the others.
+    fn until(&mut self, number: usize) -> Vec<Sent> {
+        let mut labels = Vec::new();
+        while self.passed <= number {
+            match self.left.pop() {
+                Some(Sent::Event(_)) => self.passed += 1,
+                Some(Sent::Malformed(_)) => {}
+                Some(label) => labels.push(label),
+                None => break,
+            }
+        }
+        if self.passed == self.lap.events as usize {
+            while let Some(label) = self.left.pop() {
+                labels.push(label);
+            }
+        }
+        labels
+    }
+
+    /// The labels of a lap that no event will come of any more.
+    fn rest(mut self) -> Vec<Sent> {
+        self.until(usize::MAX)
+    }
+}
+
+/// How many are due by now, at a steady rate.
+struct Pace {
+    since: Instant,
+    sent: f64,
+    rate: f64,
+}
+
+impl Pace {
+    fn new(rate: f64) -> Self {
+        Self { since: Instant::now(), sent: 0.0, rate }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count, not below zero and cut to a chunk"
+    )]
+    fn due(&self) -> usize {
+        (self.since.elapsed().as_secs_f64() * self.rate - self.sent).max(0.0) as usize
+    }
+
+    /// Until the next is due.
+    fn next(&self) -> Duration {
+        let due = Duration::try_from_secs_f64((self.sent + 1.0) / self.rate).unwrap_or(NAP);
+        due.saturating_sub(self.since.elapsed()).max(Duration::from_millis(1))
+    }
+
+    /// So many were sent. What was missed while the brokers were away is not made up for.
+    fn sent(&mut self, count: usize) {
+        self.sent += count as f64;
+        if self.since.elapsed().as_secs_f64() * self.rate - self.sent > self.rate {
+            *self = Self::new(self.rate);
+        }
+    }
+}
+
+/// Sends until the brokers have it; false where it is told to stop first.
+fn send(outbox: &mut Outbox, chunk: &[Produced], shutdown: &Shutdown) -> bool {
+    let mut away = false;
+    while let Err(error) = outbox.commit(chunk, None) {
+        if !away {
+            eprintln!("aegis demo: {error}; tried again until it works");
+            away = true;
+        }
+        if shutdown.wait_for(AGAIN) {
+            return false;
+        }
+    }
+    if away {
+        eprintln!("aegis demo: the brokers are back");
+    }
+    true
+}
+
+/// How many were sent so far.
+struct Sending {
+    progress: Progress,
+    count: usize,
+}
+
+impl Sending {
+    fn new(what: &str) -> Self {
+        Self { progress: Progress::start(what, None), count: 0 }
+    }
+
+    fn add(&mut self, count: usize) {
+        self.count += count;
+        self.progress.set(self.count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_names_its_lap() {
+        let lap = Lap { start: 1_767_225_600_000, seed: 7, events: 500 };
+        assert_eq!(Lap::of(&format!("{}e000041", lap.prefix())), Some((lap, 41)));
+        for other in
+            ["e000041", "demo-1-2-3-4-e5", "demo-9999999999999-2-500-e1", "demo--2-500-e1", "demo-1-2-500-41"]
+        {
+            assert_eq!(Lap::of(other), None, "{other}");
+        }
+    }
+}

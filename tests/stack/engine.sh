@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# A Docker engine of our own, in a folder: for machines where none answers.
+#
+#     tests/stack/engine.sh start DIR     prints the socket's address for DOCKER_HOST
+#     tests/stack/engine.sh stop DIR      stops it and removes everything in DIR
+set -euo pipefail
+dir=$2
+
+alive() { [ -e "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null; }
+
+case $1 in
+start)
+  if ! command -v dockerd >/dev/null || [ "$(id -u)" != 0 ]; then
+    echo "No Docker engine answers, and none can be started here: that needs root and dockerd." >&2
+    echo "Start one, or install it (Debian, Ubuntu: apt-get install docker.io docker-compose debootstrap)." >&2
+    exit 69
+  fi
+  mkdir -p "$dir"
+  nohup dockerd --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" \
+    -H "unix://$dir/sock" >"$dir/log" 2>&1 </dev/null &
+  for ((i = 0; i < 300; i++)); do
+    DOCKER_HOST="unix://$dir/sock" docker info >/dev/null 2>&1 && break
+    sleep 0.2
+  done
+  DOCKER_HOST="unix://$dir/sock" docker info >/dev/null 2>&1 || { tail -n 20 "$dir/log" >&2; exit 69; }
+  echo "unix://$dir/sock"
+  ;;
+stop)
+  if alive; then
+    kill "$(cat "$dir/pid")"
+    for ((i = 0; i < 150; i++)); do alive || break; sleep 0.2; done
+  fi
+  # What is still mounted under it would be deleted through the mount.
+  awk -v dir="$dir/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do
+    umount "$mount" || umount -l "$mount"
+  done
+  rm -rf --one-file-system "$dir"
+  ;;
+*)
+  echo "tests/stack/engine.sh start|stop DIR" >&2
+  exit 64
+  ;;
+esac

@@ -1,0 +1,167 @@
+#!/usr/bin/env bash
+# `make stack-test`: brings docker-compose.yml up with three scorers, checks that events flow exactly once, kills a
+# scorer and the learner with -9, cuts the broker off for 20 s, checks again, and takes everything down.
+#
+# A Docker engine is started where none answers, and stand-ins are built where images cannot be pulled: images.sh.
+# Grafana is not started: nothing stands in for its image. AEGIS_STACK_SCRATCH=DIR keeps engine and images there.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+here=tests/stack
+project=aegis-stack-test
+services=(kafka registry topics score learn producer labeller prometheus)
+replicas=3
+cut=20
+# No port that somebody else may have.
+export AEGIS_KAFKA_PORT=29094 AEGIS_PROMETHEUS_PORT=29090 AEGIS_DEMO_RATE=${AEGIS_DEMO_RATE:-15} COMPOSE_PROFILES=cpu
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/aegis-stack.XXXXXX")
+engine=${AEGIS_STACK_SCRATCH:-$work/engine}
+own=
+began=$SECONDS
+
+say() { printf '%4d s  %s\n' $((SECONDS - began)) "$*"; }
+fail() { say "FAILED: $*"; exit 1; }
+docker info >/dev/null 2>&1 || own=yes
+if docker compose version >/dev/null 2>&1; then compose=(docker compose); else compose=(docker-compose); fi
+compose() { "${compose[@]}" -p "$project" "$@"; }
+
+finish() {
+  local code=$?
+  trap - EXIT
+  if [ $code -ne 0 ] && docker info >/dev/null 2>&1; then
+    docker ps -a --format '{{.Names}}: {{.Status}}' || true
+    compose logs --no-color --tail 25 kafka registry topics score learn producer labeller 2>/dev/null | cut -c1-400 || true
+  fi
+  compose down -v --remove-orphans --timeout 20 >"$work/down.log" 2>&1 || true
+  left=$(docker ps -aq --filter "label=com.docker.compose.project=$project"
+    docker volume ls -q --filter "label=com.docker.compose.project=$project"
+    docker network ls -q --filter "label=com.docker.compose.project=$project")
+  if [ -n "$own" ] && [ -z "${AEGIS_STACK_SCRATCH:-}" ]; then
+    bash $here/engine.sh stop "$engine"
+  fi
+  rm -rf "$work"
+  [ -z "$left" ] || { say "left behind: $left"; code=1; }
+  [ $code -ne 0 ] || say "taken down; nothing is left"
+  exit $code
+}
+trap finish EXIT
+
+if [ -n "$own" ]; then
+  DOCKER_HOST=$(bash $here/engine.sh start "$engine")
+  export DOCKER_HOST
+  say "no Docker engine answers: one of our own, $(docker info -f '{{.ServerVersion}}'), is up"
+fi
+bash $here/images.sh "$work" | sed 's/^/        /'
+
+# One number of a Prometheus query; nothing where it has none.
+query() {
+  curl -s --max-time 5 "http://127.0.0.1:$AEGIS_PROMETHEUS_PORT/api/v1/query" --data-urlencode "query=$1" |
+    python3 -c 'import json, sys; found = json.load(sys.stdin)["data"]["result"]; print(found[0]["value"][1] if found else "")' 2>/dev/null || true
+}
+# Waits until a query compares as told: holds 'sum(up)' -ge 4 SECONDS.
+holds() {
+  local until=$((SECONDS + $4)) found
+  while :; do
+    found=$(query "$1")
+    if [ -n "$found" ] && python3 -c "import sys; sys.exit(not ($found $2 $3))"; then return; fi
+    [ $SECONDS -lt $until ] || fail "$1 is ${found:-nothing}, not $2 $3, after $4 s"
+    sleep 1
+  done
+}
+containers() { docker ps -q --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1"; }
+health() { docker inspect -f '{{.State.Health.Status}}' "$1"; }
+# Waits until so many containers of a service are healthy: the fourth of the arguments is how long.
+healthy() {
+  local until=$((SECONDS + $3)) count
+  while :; do
+    count=0
+    for container in $(containers "$1"); do
+      [ "$(health "$container")" = healthy ] && count=$((count + 1))
+    done
+    [ $count -lt "$2" ] || return 0
+    [ $SECONDS -lt $until ] || fail "$count of $2 $1 are healthy after $3 s"
+    sleep 0.5
+  done
+}
+answers() { docker exec "$1" ready "$2" 2>/dev/null; }
+# Kills a container's process as a machine that fails would: the engine starts it again.
+murder() { kill -9 "$(docker inspect -f '{{.State.Pid}}' "$1")"; }
+verify() {
+  compose run --rm --no-deps topics verify >"$work/verify" 2>&1 || { cat "$work/verify"; fail "aegis verify"; }
+  sed 's/\r//; s/^/        /' "$work/verify" | grep -v 'Creating\|reading'
+  say "aegis verify: everything holds ($1)"
+}
+
+say "up: ${services[*]}, $replicas scorers"
+up=$SECONDS
+compose up -d --scale score=$replicas "${services[@]}" >"$work/up.log" 2>&1 || { tail -n 30 "$work/up.log"; fail "compose up"; }
+healthy score $replicas 180
+healthy learn 1 60
+say "all are healthy, $((SECONDS - up)) s after the command"
+holds "count(up{job=\"aegis\"} == 1)" == $((replicas + 1)) 60
+holds 'sum(aegis_decisions_total)' '>' 100 120
+holds 'sum(aegis_labels_total{outcome="accepted"})' '>' 20 120
+holds 'sum(aegis_rounds)' '>' 10 120
+holds 'count(aegis_expert_weight > 0)' '>' 1 60
+holds 'count(count by (instance) (aegis_decisions_total))' == $replicas 60
+say "decisions by every scorer, labels and weights are to be seen, $((SECONDS - up)) s after the command"
+weights=$(query 'sum(aegis_predictors_published_total)')
+
+say "the producer is stopped, to count"
+compose stop producer >/dev/null 2>&1
+holds 'sum(kafka_consumergroup_lag{consumergroup="aegis-score"})' == 0 60
+sleep 6 # one more scrape, after which the counters stand still
+read_=$(query 'sum(aegis_events_consumed_total)')
+done_=$(query 'sum(aegis_decisions_total) + sum(aegis_dead_letters_total{side="event"} or vector(0))')
+[ "$read_" = "$done_" ] || fail "/metrics: $read_ events consumed, $done_ decisions and dead letters"
+say "/metrics: $read_ events consumed, as many decisions and dead letters"
+verify "before anything is broken"
+compose start producer >/dev/null 2>&1
+holds 'sum(rate(aegis_decisions_total[15s]))' '>' 1 60
+
+victim=$(containers score | head -n 1)
+killed=$SECONDS
+murder "$victim"
+say "a scorer is killed with -9"
+healthy score $replicas 60
+holds 'max(kafka_consumergroup_lag_seconds{consumergroup="aegis-score"})' '<' 3 60
+say "three scorers again, and no partition's oldest event waits for 3 s: $((SECONDS - killed)) s"
+verify "after a scorer was killed"
+
+killed=$SECONDS
+published=$(query 'sum(aegis_predictors_published_total)')
+murder "$(containers learn)"
+say "the learner is killed with -9"
+healthy learn 1 60
+holds 'sum(aegis_learner_active)' == 1 60
+holds 'sum(aegis_predictors_published_total)' '>' 0 60
+say "the learner publishes again: $((SECONDS - killed)) s (it had published $published, $weights by the first look)"
+verify "after the learner was killed"
+
+broker=$(containers kafka)
+scorer=$(containers score | tail -n 1)
+docker network disconnect "${project}_default" "$broker"
+gone=$SECONDS
+say "the broker is cut off for $cut s"
+while answers "$scorer" readyz; do
+  [ $((SECONDS - gone)) -lt $cut ] || fail "/readyz says ready without a broker"
+  sleep 0.5
+done
+answers "$scorer" livez || fail "/livez fails without a broker"
+say "/readyz says no, /livez says yes: $((SECONDS - gone)) s"
+sleep $((cut - (SECONDS - gone)))
+docker network connect --alias kafka "${project}_default" "$broker"
+back=$SECONDS
+say "the broker is back"
+healthy score $replicas 90
+healthy learn 1 90
+holds 'sum(rate(aegis_decisions_total[15s]))' '>' 1 90
+holds 'max(kafka_consumergroup_lag_seconds{consumergroup="aegis-score"})' '<' 3 90
+say "all are healthy and nothing waits: $((SECONDS - back)) s"
+restarts=$(for service in score learn; do for container in $(containers $service); do docker inspect -f '{{.RestartCount}}' "$container"; done; done | paste -sd+ | bc)
+[ "$restarts" = 2 ] || fail "$restarts restarts: the two that were killed, and others by themselves"
+say "nothing but the two that were killed was started again"
+compose stop producer labeller >/dev/null 2>&1
+holds 'sum(kafka_consumergroup_lag)' == 0 60
+verify "after the broker was cut off"
+say "held"

@@ -1,0 +1,262 @@
+//! What the first version left on disk and in the ledger topic is read by this one, to the same state. The
+//! fixture never changes; a version that writes otherwise gets a folder of its own beside it.
+//!
+//! `cargo test --test upgrade -- --ignored` writes the fixture where it is missing.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use aegis::codec::{self, DecodeError, Encoding};
+use aegis::config::Policies;
+use aegis::core::book::Book;
+use aegis::core::features::DIMENSIONS;
+use aegis::core::fold::{Fold, Settings};
+use aegis::core::label::{DecisionRef, Finding, Label};
+use aegis::core::learners::{LearnerSpec, Name};
+use aegis::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
+use aegis::core::predictor::{FORMAT, Predictor, PredictorError};
+use aegis::kafka::Produced;
+use aegis::store::{Batch, IndexEntry, Opened, Store, StoreError};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::read::{GzDecoder, GzEncoder};
+use support::flow::{label, raw, send};
+use support::site::{Site, hex};
+
+const ROUNDS: i64 = 60;
+/// The states of the fixture's ledger: of a hedge with eta 0.3, and of the default policy's learner.
+const HEDGE: &str = "0f6fac15330e28755a8a0fcdd73030a5ac8f07915dcbce2ab010788af3335cf0";
+const DEFAULT: &str = "94ae9bb4c12b5337313655cba36b2bf7fd95e987e7933d4a3a39c396de0e8bfb";
+/// The time of the first round.
+const START: i64 = 1_772_353_800_000;
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/upgrade/v1")
+}
+
+fn id(number: i64) -> RoundId {
+    RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number:05}") }
+}
+
+fn place(number: i64) -> DecisionRef {
+    DecisionRef { partition: i32::try_from(number % 3).unwrap(), offset: number / 3 }
+}
+
+/// A ledger with everything that it can hold.
+fn records() -> Vec<Record> {
+    let mut records = Vec::new();
+    let filed = |label: Label, number: i64, standing| {
+        Record::Filed(Filed { label, received: START + number * 1000 + 500, standing })
+    };
+    for number in 0..ROUNDS {
+        let share = |factor: i64| f64::from(u8::try_from(number * factor % 101).unwrap()) / 100.0;
+        let vote = |expert: &str, score, shadow| RoundVote { expert: expert.into(), score, shadow };
+        let reading = (number % 2 == 0).then(|| {
+            let value = |at: usize| i8::try_from((at as i64 * 31 + number * 7) % 256 - 128).unwrap();
+            Reading { encoder: [7; 32], features: Box::new(std::array::from_fn::<i8, DIMENSIONS, _>(value)) }
+        });
+        records.push(Record::Judged(Judged {
+            id: id(number),
+            subject: Some(format!("u{}", number % 5)),
+            round_time: START + number * 1000,
+            decision: place(number),
+            votes: vec![
+                vote("alpha", Some(share(7)), false),
+                vote("beta", (number % 9 != 0).then(|| share(13)), false),
+                vote("gamma", Some(share(29)), number % 4 == 0),
+            ],
+            reading,
+        }));
+        let finding = Finding::ALL[usize::try_from(number % 7 % 3).unwrap()];
+        let event = id(number).event;
+        let mine = Label {
+            annotator: Some(format!("r{}", number % 4)),
+            ..label(&format!("l{number}"), &event, finding)
+        };
+        records.push(filed(mine, number, Standing::Accepted));
+        if number % 10 == 0 {
+            let other = label(&format!("c{number}"), &event, Finding::Unsafe);
+            let corrects = Some(format!("l{number}"));
+            records.push(filed(Label { corrects, time: 2, ..other }, number, Standing::Accepted));
+        }
+        if number % 25 == 0 {
+            let other = Label { verdict: None, ..label(&format!("x{number}"), &event, Finding::Safe) };
+            let retracts = Some(format!("c{number}"));
+            records.push(filed(Label { retracts, time: 3, ..other }, number, Standing::Accepted));
+        }
+    }
+    records.push(filed(label("ghost", "e99999", Finding::Safe), 1, Standing::Waiting));
+    let edit = |id: &str, action| Record::Edit(Edit { id: id.into(), action });
+    records.push(edit("q", EditAction::Quarantine { tenant: "t".into(), annotator: "r3".into() }));
+    records.push(edit("e", EditAction::Erase { tenant: "t".into(), subject: "u4".into() }));
+    records
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// A copy of the fixture's store, each file inflated.
+fn store() -> tempfile::TempDir {
+    let (from, to) = (fixture().join("store"), tempfile::tempdir().unwrap());
+    for file in files(&from) {
+        let target = to.path().join(file.strip_prefix(&from).unwrap()).with_extension("");
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        GzDecoder::new(File::open(&file).unwrap()).read_to_end(&mut bytes).unwrap();
+        fs::write(target, bytes).unwrap();
+    }
+    to
+}
+
+/// Keys and values of the fixture's ledger topic, in order.
+fn ledger() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let text = fs::read_to_string(fixture().join("ledger.tsv")).unwrap();
+    let line = |line: &str| {
+        let (key, value) = line.split_once('\t').unwrap();
+        (key.as_bytes().to_vec(), STANDARD.decode(value).unwrap())
+    };
+    text.lines().map(line).collect()
+}
+
+/// The state's hashes, of a hedge and of the default policy's learner.
+fn hashes(records: &[Record]) -> [String; 2] {
+    let mut book = Book::new();
+    for record in records {
+        book.apply(record, &mut Vec::new()).unwrap();
+    }
+    let policies = Policies::default();
+    let policy = policies.get("default").unwrap();
+    let mut hedge = LearnerSpec::new(Name::Hedge);
+    hedge.eta = Some(0.3);
+    [hedge, policy.learner.clone()].map(|learner| {
+        let mut fold = Fold::new(Settings::new("default", learner, policy.mapping.clone()));
+        fold.all(&book);
+        fold.catch_up(&book).unwrap();
+        hex(&fold.state_hash(&book))
+    })
+}
+
+fn decoded<'a>(values: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<Record> {
+    values.into_iter().map(|value| codec::decode_record(value).unwrap()).collect()
+}
+
+#[test]
+#[ignore = "writes the fixture where it is missing"]
+fn write_missing_fixture() {
+    if fixture().exists() {
+        return;
+    }
+    let written: Vec<_> = records()
+        .iter()
+        .map(|record| {
+            (codec::encode_key(&record.key()), codec::encode_record(record, Encoding::Avro).unwrap())
+        })
+        .collect();
+    let line = |(key, value): &(Vec<u8>, Vec<u8>)| {
+        format!("{}\t{}\n", String::from_utf8_lossy(key), STANDARD.encode(value))
+    };
+    fs::create_dir_all(fixture()).unwrap();
+    fs::write(fixture().join("ledger.tsv"), written.iter().map(line).collect::<String>()).unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(folder.path()).unwrap();
+    let entry = |number| {
+        let time = START + number * 1000;
+        IndexEntry::new(&id(number), time, place(number), time)
+    };
+    let count = i64::try_from(written.len()).unwrap();
+    store
+        .commit(Batch {
+            ledger: written.into_iter().map(|(key, value)| (key, Some(value))).collect(),
+            ledger_offset: Some(count),
+            decisions: vec![(0, 20), (1, 20), (2, 20)],
+            indexed: (0..ROUNDS).map(entry).collect(),
+        })
+        .unwrap();
+    drop(store);
+    for file in files(folder.path()) {
+        let inside = file.strip_prefix(folder.path()).unwrap().to_str().unwrap();
+        let target = fixture().join("store").join(format!("{inside}.gz"));
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        GzEncoder::new(File::open(&file).unwrap(), Compression::best()).read_to_end(&mut bytes).unwrap();
+        fs::write(target, bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_ledger_of_the_first_version_gives_its_state() {
+    let read = decoded(ledger().iter().map(|(_, value)| value));
+    assert_eq!(read, records());
+    assert_eq!(hashes(&read), [HEDGE, DEFAULT]);
+}
+
+#[test]
+fn a_store_of_the_first_version_is_opened_and_gives_its_state() {
+    let folder = store();
+    let (mut store, opened) = Store::open(folder.path()).unwrap();
+    assert_eq!(opened, Opened::Found, "not made anew");
+    assert_eq!(store.ledger_offset(), Some(i64::try_from(records().len()).unwrap()));
+    assert_eq!(Vec::from_iter(store.decision_positions().clone()), [(0, 20), (1, 20), (2, 20)]);
+    for number in 0..ROUNDS {
+        assert_eq!(store.find(&id(number)).unwrap(), [(START + number * 1000, place(number))]);
+    }
+    let values: Vec<_> = store.ledger().map(|item| item.unwrap().1).collect();
+    assert_eq!(hashes(&decoded(&values)), [HEDGE, DEFAULT]);
+    // It can be written on.
+    store.commit(Batch { ledger_offset: Some(1_000), ..Batch::default() }).unwrap();
+    drop(store);
+    let (store, opened) = Store::open(folder.path()).unwrap();
+    assert_eq!((opened, store.ledger_offset()), (Opened::Found, Some(1_000)));
+}
+
+#[test]
+fn a_ledger_topic_of_the_first_version_is_replayed() {
+    let site = Site::new("upgrade");
+    let record = |(key, value)| Produced { key: Some(key), ..raw(&site.topic("rounds"), "", value) };
+    send(&site.connection, &ledger().into_iter().map(record).collect::<Vec<_>>());
+    assert_eq!(site.replayed(), DEFAULT);
+}
+
+/// What a later version wrote is refused by name, not misread.
+#[test]
+fn what_a_later_version_wrote_is_refused() {
+    // A ledger record: its first bytes name its schema.
+    let (_, mut value) = ledger().swap_remove(0);
+    value[2] ^= 1;
+    let error = codec::decode_record(&value).unwrap_err();
+    assert!(matches!(error, DecodeError::WrongSchema { .. }), "{error}");
+    assert!(error.to_string().contains("is of schema"), "{error}");
+
+    // A predictor.
+    let path = fixture().join("../../records/v1/predictor.avro");
+    let mut published = codec::decode_published(&fs::read(path).unwrap()).unwrap();
+    published.format = FORMAT + 1;
+    let error = Predictor::published(&published).err().unwrap();
+    assert!(matches!(error, PredictorError::Format { found } if found == FORMAT + 1), "{error}");
+
+    // A record in sled, in a store that says that it is ours.
+    let folder = store();
+    let ledger = sled::open(folder.path().join("sled")).unwrap().open_tree("ledger").unwrap();
+    let (key, value) = ledger.first().unwrap().unwrap();
+    let mut value = value.to_vec();
+    value[0] += 1;
+    ledger.insert(key, value).unwrap();
+    drop(ledger);
+    let (store, _) = Store::open(folder.path()).unwrap();
+    let error = store.ledger().find_map(Result::err).unwrap();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    assert!(error.to_string().contains("has version 2, this program writes 1"), "{error}");
+
+    // The whole store: it is made anew from the topics, and that is said.
+    let folder = self::store();
+    fs::write(folder.path().join("format"), "aegis store, format 2\n").unwrap();
+    let (_, opened) = Store::open(folder.path()).unwrap();
+    assert!(matches!(&opened, Opened::Rebuilt { why } if why.contains("format 2")), "{opened:?}");
+}

@@ -21,6 +21,7 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
         panel.runtime.clone_from(&experts.runtime);
     }
     panel.only = (!experts.only.is_empty()).then(|| experts.only.clone());
+    panel.cheap.clone_from(&experts.cheap);
     panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
     panel.batch.tokens = experts.batch_tokens;
     panel.cache = experts.cache_mib << 20;

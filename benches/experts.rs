@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis::experts::batch::{Batch, Limits, form};
-use aegis::experts::{Panel, PanelConfig};
+use aegis::experts::{Panel, PanelConfig, environment};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::Tensor;
@@ -143,7 +143,7 @@ fn main() {
         Arc::new(Panel::open(config).unwrap())
     };
     let (one, six) = (open(&SIX[3..4]), open(&SIX));
-    let environment = ort::init().with_telemetry(false).build().unwrap();
+    let environment = environment(&models().join("runtime/libonnxruntime.so")).unwrap();
     let graph = std::fs::read(models().join("minilm/model.onnx")).unwrap();
     let mut sessions: Vec<Session> = (0..SESSIONS)
         .map(|_| {

@@ -115,6 +115,7 @@ fn a_worker_that_does_not_come_back_is_replaced() {
     let panel = panel(&folder, |config| {
         config.timeout = timeout;
         config.sessions = Some(1);
+        config.pause = Duration::ZERO;
     });
     let started = Instant::now();
     // One node that runs for very long: stopping takes effect only after it.
@@ -159,6 +160,23 @@ fn an_answer_given_before_is_given_again_and_said_to_be() {
     let none = cache(0);
     assert_eq!(cached(&none, &["fine"]), [false, false]);
     assert_eq!(cached(&none, &["fine", "fine"]), [false, false, true, true]);
+}
+
+#[test]
+fn a_shrunk_panel_asks_its_cheap_experts_and_says_so() {
+    let panel = panel(&mixed(), |config| config.cheap = vec!["faulty".to_owned()]);
+    let mut stream = panel.stream(8, Duration::ZERO).unwrap();
+    let ask = |stream: &mut Stream| {
+        stream.submit(1, "bad").unwrap();
+        drain(stream).1.remove(&1).unwrap()
+    };
+    let all = [Ok(0.75), Ok(0.75), Ok(0.875)];
+    assert_eq!(ask(&mut stream), all);
+    stream.shrink(true);
+    // In the ids' order: faulty, plain (a head on the encoder), rules.
+    assert_eq!(ask(&mut stream), [Ok(0.75), Err(Abstention::Overload), Ok(0.875)]);
+    stream.shrink(false);
+    assert_eq!(ask(&mut stream), all);
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
         config::Provider::Cuda(card) => Provider::Cuda { device: card.into(), memory_limit: None },
     };
     panel.only = (!experts.only.is_empty()).then(|| experts.only.clone());
+    panel.cheap.clone_from(&experts.cheap);
     panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
     panel.batch.tokens = experts.batch_tokens;
     panel.cache = experts.cache_mib << 20;

@@ -175,6 +175,8 @@ pub struct Experts {
     pub provider: Provider,
     /// The panel by id; empty: every expert in the folder.
     pub only: Vec<String>,
+    /// Experts that are asked even when the panel is shrunk under load, beside the rules.
+    pub cheap: Vec<String>,
     /// Sessions, one thread each; 0: as many as the process may use cores.
     pub sessions: usize,
     /// Padded tokens of a batch.
@@ -194,6 +196,7 @@ impl Default for Experts {
             runtime: PathBuf::new(),
             provider: Provider::Cpu,
             only: Vec::new(),
+            cheap: Vec::new(),
             sessions: 0,
             batch_tokens: 256,
             batch_delay_ms: 2,
@@ -253,6 +256,12 @@ pub struct Score {
     pub commit_interval_ms: u64,
     /// Dead letters in a minute at which the service stops rather than going on.
     pub max_dead_letters_per_minute: u64,
+    /// The panel shrinks to its cheap experts at more messages not yet consumed than this; 0: never,
+    pub shed_lag: i64,
+    /// or where an event being asked about is older than this, in milliseconds; 0: never.
+    pub shed_age_ms: u64,
+    /// It grows back after both have been below half for this long, in milliseconds.
+    pub shed_calm_ms: u64,
 }
 
 impl Default for Score {
@@ -265,6 +274,9 @@ impl Default for Score {
             commit_records: 500,
             commit_interval_ms: 100,
             max_dead_letters_per_minute: 1_000,
+            shed_lag: 0,
+            shed_age_ms: 0,
+            shed_calm_ms: 10_000,
         }
     }
 }

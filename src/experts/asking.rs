@@ -16,6 +16,8 @@ use crate::core::vote::Abstention;
 pub(super) struct Terms {
     /// Whether experts are asked, or only features read.
     pub(super) heads: bool,
+    /// Whether only cheap experts are asked.
+    pub(super) shrunk: bool,
     /// How long a question may take.
     pub(super) timeout: Duration,
 }
@@ -50,6 +52,10 @@ impl Panel {
         let mut read: Vec<Option<Option<Tokens>>> = vec![None; self.readers.len()];
         let lanes = self.lanes.iter().enumerate();
         for (number, lane) in lanes.filter(|(_, lane)| heads || lane.features) {
+            if terms.shrunk && !lane.cheap {
+                row.abstain(&lane.slots, Abstention::Overload);
+                continue;
+            }
             let (Some(reader), Some(place)) = (self.readers.get(lane.reader), read.get_mut(lane.reader))
             else {
                 continue;

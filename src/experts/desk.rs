@@ -16,7 +16,9 @@ use super::cache::Cache;
 use super::panel::Run;
 use super::question::Question;
 use super::queue::Queue;
+use super::standing::Standing;
 use super::station::{Call, RowResult};
+use crate::core::vote::Abstention;
 
 /// Texts that a rules job holds at most.
 const RULES_TEXTS: usize = 32;
@@ -74,8 +76,34 @@ struct Running {
     stopped: Option<Instant>,
 }
 
+/// What the desk knows of a lane.
+pub(super) struct Facts {
+    /// For people.
+    pub(super) name: String,
+    pub(super) limits: Limits,
+    /// The experts that vote at its end.
+    pub(super) slots: Vec<usize>,
+    /// How long it is left alone at first where it fails.
+    pub(super) pause: Duration,
+}
+
+/// A lane, seen from the desk.
+struct Place {
+    name: String,
+    slots: Vec<usize>,
+    queue: Queue<Same, Instant>,
+    standing: Standing,
+}
+
+impl Place {
+    /// What is said of a text that does not get to run.
+    fn abstention(&self, reason: Abstention) -> RowResult {
+        RowResult { outcomes: self.slots.iter().map(|&slot| (slot, Err(reason))).collect(), features: None }
+    }
+}
+
 struct State {
-    lanes: Vec<Queue<Same, Instant>>,
+    lanes: Vec<Place>,
     errands: VecDeque<Errand>,
     /// Who waits for a run that waits or is under way.
     askers: HashMap<Same, Vec<Arc<Question>>>,
@@ -100,10 +128,14 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// A desk for lanes with those limits, so many rules experts, and a cache.
-    pub(super) fn new(lanes: impl IntoIterator<Item = Limits>, rules: usize, cache: Cache) -> Self {
+    /// A desk for lanes, so many rules experts, and a cache.
+    pub(super) fn new(lanes: impl IntoIterator<Item = Facts>, rules: usize, cache: Cache) -> Self {
+        let place = |Facts { name, limits, slots, pause }| {
+            let (queue, standing) = (Queue::new(limits), Standing::new(pause));
+            Place { name, slots, queue, standing }
+        };
         let state = State {
-            lanes: lanes.into_iter().map(Queue::new).collect(),
+            lanes: lanes.into_iter().map(place).collect(),
             errands: VecDeque::new(),
             askers: HashMap::new(),
             open: BTreeMap::new(),
@@ -126,7 +158,7 @@ impl Desk {
     /// Questions come. They are worked on by `due`, or earlier in full batches.
     pub(super) fn enter(&self, entries: Vec<Entry>, due: Instant) {
         let mut state = self.state();
-        let one = entries.len() == 1;
+        let (one, now) = (entries.len() == 1, Instant::now());
         for Entry { question, parts, text } in entries {
             if parts.is_empty() && (text.is_none() || self.rules == 0) {
                 question.close();
@@ -141,10 +173,15 @@ impl Desk {
                     askers.push(Arc::clone(&question));
                     continue;
                 }
-                state.askers.insert(run.clone(), vec![Arc::clone(&question)]);
-                if let Some(lane) = state.lanes.get_mut(run.lane) {
-                    lane.push(length, due, run);
+                let Some(lane) = state.lanes.get_mut(run.lane) else {
+                    continue;
+                };
+                if let Err(reason) = lane.standing.admit(now) {
+                    question.put(&lane.abstention(reason), false, false);
+                    continue;
                 }
+                lane.queue.push(length, due, run.clone());
+                state.askers.insert(run, vec![Arc::clone(&question)]);
             }
             if let Some(text) = text {
                 let errand =
@@ -181,7 +218,7 @@ impl Desk {
             }
             let now = Instant::now();
             if let Some((work, deadline)) = state.pick(now) {
-                if state.lanes.iter().any(|lane| lane.due().is_some()) || !state.errands.is_empty() {
+                if state.lanes.iter().any(|lane| lane.queue.due().is_some()) || !state.errands.is_empty() {
                     self.work.notify_one();
                 }
                 let (rows, options) = match &work {
@@ -194,7 +231,7 @@ impl Desk {
                 }
                 return Some(Job { work, call });
             }
-            let due = state.lanes.iter().filter_map(Queue::due).min();
+            let due = state.lanes.iter().filter_map(|lane| lane.queue.due()).min();
             state = match due {
                 Some(due) => {
                     let patience = due.saturating_duration_since(now);
@@ -215,6 +252,7 @@ impl Desk {
             if let Some(first) = rows.iter().find_map(|(run, _)| state.askers.get(run)?.first()) {
                 first.asker.tell(cost);
             }
+            state.judge(&rows);
             for (run, result) in rows {
                 for (place, question) in state.askers.remove(&run).unwrap_or_default().iter().enumerate() {
                     question.put(&result, false, place > 0);
@@ -237,6 +275,11 @@ impl Desk {
         }
         state.forget_answered();
         state.running.get_mut(worker).and_then(Option::take).is_some()
+    }
+
+    /// By lane: its experts' slots, and why it is left alone where it is.
+    pub(super) fn standings(&self) -> Vec<(Vec<usize>, Option<Abstention>)> {
+        self.state().lanes.iter().map(|lane| (lane.slots.clone(), lane.standing.down())).collect()
     }
 
     /// Ends everything: workers and the watch are told that there is no more to do.
@@ -289,10 +332,10 @@ impl State {
             return Some((Work::Rules { rules, texts }, deadline));
         }
         let mut lanes: Vec<(Instant, usize)> =
-            self.lanes.iter().enumerate().filter_map(|(lane, queue)| Some((queue.due()?, lane))).collect();
+            self.lanes.iter().enumerate().filter_map(|(n, lane)| Some((lane.queue.due()?, n))).collect();
         lanes.sort_unstable();
         for (_, lane) in lanes {
-            let Some(batch) = self.lanes.get_mut(lane).and_then(|queue| queue.take(now)) else {
+            let Some(batch) = self.lanes.get_mut(lane).and_then(|lane| lane.queue.take(now)) else {
                 continue;
             };
             let askers = batch.items.iter().filter_map(|run| self.askers.get(run)).flatten();
@@ -318,14 +361,14 @@ impl State {
         self.askers.retain(|_, askers| askers.iter().any(|question| question.is_open()));
         let askers = &self.askers;
         for lane in &mut self.lanes {
-            lane.retain(|run| askers.contains_key(run));
+            lane.queue.retain(|run| askers.contains_key(run));
         }
         self.errands.retain(|errand| errand.question.is_open());
     }
 
     /// Stops runs that nobody waits for any more. Gives how many of those stopped before never came back.
     fn stop(&mut self, now: Instant) -> usize {
-        let mut lost = 0;
+        let (mut lost, mut hung) = (0, Vec::new());
         for place in &mut self.running {
             let Some(run) = place else { continue };
             match run.stopped {
@@ -335,6 +378,7 @@ impl State {
                         let _ = options.terminate();
                     }
                     run.stopped = Some(now);
+                    hung.extend(run.rows.first().map(|run| run.lane));
                     run.rows.iter().for_each(|run| drop(self.askers.remove(run)));
                 }
                 Some(stopped) if stopped + GRACE <= now => {
@@ -344,7 +388,56 @@ impl State {
                 _ => {}
             }
         }
+        hung.into_iter().for_each(|lane| self.fail(lane, Abstention::TimedOut, now));
         lost
+    }
+
+    /// What a batch says of its lane: some vote that it is well, none that it failed. Numbers that are none are
+    /// the text's fault as likely as the graph's.
+    fn judge(&mut self, rows: &[(Same, RowResult)]) {
+        let Some((Same { lane, .. }, _)) = rows.first() else {
+            return;
+        };
+        let outcomes = || rows.iter().flat_map(|(_, result)| &result.outcomes);
+        let voted = outcomes().any(|(_, outcome)| outcome.is_ok())
+            || rows.iter().any(|(_, result)| result.features.is_some());
+        let broken = |reason: &Abstention| matches!(reason, Abstention::Failed | Abstention::WrongShape);
+        let reason = outcomes().filter_map(|(_, outcome)| outcome.as_ref().err().copied()).find(broken);
+        match reason {
+            _ if voted => {
+                if let Some(place) = self.lanes.get_mut(*lane)
+                    && place.standing.succeeded()
+                {
+                    tracing::info!(experts = place.name, "answers again");
+                }
+            }
+            Some(reason) => self.fail(*lane, reason, Instant::now()),
+            None => {}
+        }
+    }
+
+    /// A lane has failed. Where that makes it down, what waits there is answered.
+    fn fail(&mut self, lane: usize, reason: Abstention, now: Instant) {
+        let Some(place) = self.lanes.get_mut(lane) else {
+            return;
+        };
+        let Some(pause) = place.standing.failed(reason, now) else {
+            return;
+        };
+        let (experts, seconds) = (place.name.as_str(), pause.as_secs());
+        tracing::error!(
+            experts,
+            reason = reason.word(),
+            seconds,
+            "left alone for a while; abstains meanwhile"
+        );
+        let result = place.abstention(reason);
+        for run in place.queue.clear() {
+            for question in self.askers.remove(&run).unwrap_or_default() {
+                question.put(&result, false, false);
+            }
+        }
+        self.forget_answered();
     }
 
     fn forget_answered(&mut self) {

@@ -25,6 +25,8 @@ pub(super) struct Lane {
     pub(super) slots: Vec<usize>,
     /// It gives the features.
     pub(super) features: bool,
+    /// It is asked under load as well.
+    pub(super) cheap: bool,
 }
 
 /// What a worker runs batches on, by lane.
@@ -99,6 +101,11 @@ impl Making<'_> {
         self.loaded.experts.iter().position(|expert| expert.id == id)
     }
 
+    fn is_cheap(&self, slots: &[usize]) -> bool {
+        let ids = slots.iter().filter_map(|&slot| self.loaded.experts.get(slot));
+        ids.into_iter().any(|expert| self.config.cheap.contains(&expert.id))
+    }
+
     /// Marks an expert as not loaded, or refuses the panel where all are required.
     fn leave_out(&mut self, id: &str, reason: String) -> Result<(), PanelError> {
         if self.config.require_all {
@@ -160,7 +167,8 @@ impl Making<'_> {
         {
             return self.leave_out(id, reason);
         }
-        let lane = Lane { reader, padding: reading.padding, slots: vec![slot], features: false };
+        let cheap = self.is_cheap(&[slot]);
+        let lane = Lane { reader, padding: reading.padding, slots: vec![slot], features: false, cheap };
         self.add(stations.into_iter().map(Station::Classifier).collect(), lane);
         Ok(())
     }
@@ -225,7 +233,8 @@ impl Making<'_> {
             }
         }
         let features = features.is_some();
-        let lane = Lane { reader, padding: reading.padding, slots, features };
+        let cheap = self.is_cheap(&slots);
+        let lane = Lane { reader, padding: reading.padding, slots, features, cheap };
         self.add(stations.into_iter().map(Station::Encoder).collect(), lane);
         Ok(())
     }

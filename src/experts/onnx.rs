@@ -56,8 +56,11 @@ impl Provider {
 /// The environment with the library that it came from. ort allows one per process, for good.
 static ENVIRONMENT: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
 
-/// Loads the library, or gives what is loaded.
-pub(super) fn environment(library: &Path) -> Result<Environment, PanelError> {
+/// Loads ONNX Runtime's library, or gives what is loaded: one for the process, for whatever runs graphs in it.
+///
+/// # Errors
+/// Where it cannot be loaded, or another one has been.
+pub fn environment(library: &Path) -> Result<Environment, PanelError> {
     let refuse = |reason: String| PanelError::Runtime { path: library.to_owned(), reason };
     // A relative name would be sought beside the executable.
     let path = library.canonicalize().map_err(|error| refuse(error.to_string()))?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::asking::Terms;
 use super::batch::Limits;
 use super::cache::Cache;
-use super::desk::Desk;
+use super::desk::{Desk, Facts};
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo};
 use super::load::{Lane, load, spare};
@@ -32,6 +32,9 @@ pub struct PanelConfig {
     /// The experts asked, by id; `None`: all. Encoders come along where a head needs them; named
     /// themselves, they give features without any head.
     pub only: Option<Vec<String>>,
+    /// The experts that a stream still asks when it is [shrunk](super::Stream::shrink), by id. Heads that share
+    /// an encoder with one of them are asked too: they cost next to nothing. So are rules.
+    pub cheap: Vec<String>,
     /// Worker threads, each with its own session of every graph; `None`: one a core, as the container
     /// allows.
     pub sessions: Option<usize>,
@@ -43,6 +46,9 @@ pub struct PanelConfig {
     pub cache: usize,
     /// How long a question may take. What is not answered then has timed out.
     pub timeout: Duration,
+    /// An expert that hangs or keeps failing is left alone this long; then for twice as long each time that it
+    /// still does, up to a minute.
+    pub pause: Duration,
     /// Refuse the panel where an expert cannot be loaded, instead of letting it abstain.
     pub require_all: bool,
 }
@@ -57,11 +63,13 @@ impl PanelConfig {
             folder,
             provider: Provider::Cpu,
             only: None,
+            cheap: Vec::new(),
             sessions: None,
             batch: Limits { tokens: 256, rows: 32, overhead: 8 },
             fixed_batch: Limits { tokens: 3_200, rows: 16, overhead: 0 },
             cache: 32 << 20,
             timeout: Duration::from_secs(60),
+            pause: Duration::from_secs(1),
             require_all: false,
         }
     }
@@ -176,12 +184,15 @@ impl Panel {
                 "expert"
             );
         }
-        let limits = |lane: &Lane| if lane.padding.to.is_some() { config.fixed_batch } else { config.batch };
-        let desk = Arc::new(Desk::new(
-            loaded.lanes.iter().map(limits),
-            loaded.rules.len(),
-            Cache::new(config.cache),
-        ));
+        let id = |slot: &usize| Some(loaded.experts.get(*slot)?.id.as_str());
+        let facts = |lane: &Lane| Facts {
+            name: lane.slots.iter().filter_map(id).collect::<Vec<_>>().join(", "),
+            limits: if lane.padding.to.is_some() { config.fixed_batch } else { config.batch },
+            slots: lane.slots.clone(),
+            pause: config.pause,
+        };
+        let cache = Cache::new(config.cache);
+        let desk = Arc::new(Desk::new(loaded.lanes.iter().map(facts), loaded.rules.len(), cache));
         let (sessions, timeout) = (config.workers(), config.timeout);
         let spare = spare(config, &loaded.lanes);
         let workers = Workers::start(Arc::clone(&desk), loaded.stations, loaded.rules.into(), spare)?;
@@ -221,6 +232,20 @@ impl Panel {
         self.sessions
     }
 
+    /// Why an expert is left alone for now, where it is; in the order of [`Panel::experts`].
+    #[must_use]
+    pub fn down(&self) -> Vec<Option<Abstention>> {
+        let mut down = vec![None; self.experts.len()];
+        for (slots, reason) in self.desk.standings() {
+            for slot in slots {
+                if let Some(place) = down.get_mut(slot) {
+                    *place = reason;
+                }
+            }
+        }
+        down
+    }
+
     /// Asks every expert about every text. Answers come in the texts' order.
     #[must_use]
     pub fn ask(&self, texts: &[&str]) -> Vec<Answer> {
@@ -230,7 +255,7 @@ impl Panel {
     /// As [`Panel::ask`]; adds what it cost to the tally.
     #[must_use]
     pub fn ask_tallied(&self, texts: &[&str], tally: &mut Tally) -> Vec<Answer> {
-        let terms = Terms { heads: true, timeout: self.timeout };
+        let terms = Terms { heads: true, shrunk: false, timeout: self.timeout };
         self.rows(texts, terms, tally).into_iter().map(|row| self.answer(row)).collect()
     }
 
@@ -279,7 +304,8 @@ impl Panel {
         let mut readings = Vec::with_capacity(texts.len());
         for window in texts.chunks(WINDOW) {
             let mut tally = Tally::default();
-            let rows = self.rows(window, Terms { heads: false, timeout: PATIENCE }, &mut tally);
+            let rows =
+                self.rows(window, Terms { heads: false, shrunk: false, timeout: PATIENCE }, &mut tally);
             readings.extend(rows.into_iter().map(|row| self.reading(row.features)));
             progress(readings.len());
         }

@@ -83,6 +83,11 @@ impl<T, D: Copy + Ord> Queue<T, D> {
         self.waiting.retain(|waiting| keep(&waiting.item));
     }
 
+    /// Takes everything out.
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = T> + '_ {
+        self.waiting.drain(..).map(|waiting| waiting.item)
+    }
+
     /// The batch to run now, if any should.
     pub(super) fn take(&mut self, now: D) -> Option<Taken<T>> {
         let is_due = self.due()? <= now;

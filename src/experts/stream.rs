@@ -2,6 +2,7 @@
 //! came before, and each is answered as soon as its last expert has voted, whatever came before it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ pub struct Stream {
     answers: Receiver<(u64, Row)>,
     asker: Arc<Asker>,
     tokenised: Receiver<Duration>,
+    shrunk: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     room: usize,
     inside: usize,
@@ -38,12 +40,17 @@ impl Panel {
         let (texts, waiting) = bounded::<(u64, Box<str>)>(room);
         let (told, tokenised) = bounded(room);
         let (asker, answers) = Asker::new();
-        let (panel, for_thread) = (Arc::clone(self), Arc::clone(&asker));
+        let shrunk = Arc::new(AtomicBool::new(false));
+        let (panel, for_thread, told_to_shrink) = (Arc::clone(self), Arc::clone(&asker), Arc::clone(&shrunk));
         let read = move || {
             while let Ok(first) = waiting.recv() {
                 let came = Instant::now();
                 let texts: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).take(TOGETHER).collect();
-                let terms = Terms { heads: true, timeout: panel.timeout };
+                let terms = Terms {
+                    heads: true,
+                    shrunk: told_to_shrink.load(Ordering::Relaxed),
+                    timeout: panel.timeout,
+                };
                 let texts = texts.iter().map(|(key, text)| (*key, text.as_ref()));
                 let took = panel.bring(&for_thread, texts, terms, || came + delay);
                 // Only figures: where nobody takes them they are dropped.
@@ -61,6 +68,7 @@ impl Panel {
             answers,
             asker,
             tokenised,
+            shrunk,
             thread: Some(thread),
             room,
             inside: 0,
@@ -101,6 +109,12 @@ impl Stream {
         }?;
         self.inside = self.inside.saturating_sub(1);
         Some((key, self.panel.answer(row)))
+    }
+
+    /// Asks only the cheap experts of texts from now on, or all of them again. Those not asked abstain, with
+    /// the reason.
+    pub fn shrink(&self, shrunk: bool) {
+        self.shrunk.store(shrunk, Ordering::Relaxed);
     }
 
     /// The runs since the last time, those with texts of other askers first among theirs left out.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::intake::Accepted;
+use crate::core::event::Millis;
 use crate::core::ledger::Reading;
 use crate::core::vote::Vote;
 use crate::experts::{Panel, PanelError, Run, Stream};
-use crate::ops::metrics;
+use crate::ops::{Health, metrics};
 
 /// An event with what the experts said of it.
 pub struct Judged {
@@ -72,12 +73,31 @@ impl Asking {
         Some(Judged { accepted, votes: answer.votes, reading: answer.reading })
     }
 
-    /// Tells the metrics what has been run since the last time.
-    pub fn tell(&self) {
+    /// When the oldest event being asked about came to the broker.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Millis> {
+        self.events.first_key_value().map(|(_, accepted)| accepted.came)
+    }
+
+    /// Asks only the cheap experts from now on, or all of them again.
+    pub fn shrink(&self, shrunk: bool) {
+        metrics::PANEL_SHRUNK.with([]).set(f64::from(u8::from(shrunk)));
+        self.stream.shrink(shrunk);
+    }
+
+    /// Tells what has been run since the last time, and which experts are left alone.
+    pub fn tell(&self, health: &Health) {
         for took in self.stream.tokenised() {
             metrics::TOKENIZE_SECONDS.with([]).record(took.as_secs_f64());
         }
-        self.stream.runs().iter().for_each(|run| note(self.stream.panel(), run));
+        let panel = self.stream.panel();
+        self.stream.runs().iter().for_each(|run| note(panel, run));
+        let mut down = Vec::new();
+        for (expert, reason) in panel.experts().iter().zip(panel.down()) {
+            metrics::EXPERT_DOWN.with([&expert.id]).set(f64::from(u8::from(reason.is_some())));
+            down.extend(reason.map(|reason| format!("{} {}", expert.id, reason.word())));
+        }
+        health.note("experts answering", down.is_empty(), &down.join(", "));
     }
 }
 

@@ -9,13 +9,14 @@ mod asking;
 mod intake;
 mod predictors;
 mod reading;
+mod shed;
 mod unit;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::codec::EncodeError;
-use crate::config::{Config, Policies};
+use crate::config::{self, Config, Policies};
 use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
 use crate::experts::{Panel, PanelError, State};
@@ -26,6 +27,7 @@ use crate::schemas;
 use asking::Asking;
 use predictors::Predictors;
 use reading::Reading;
+use shed::{Limits, Shed};
 use unit::Unit;
 
 /// What the flow is made of.
@@ -135,6 +137,7 @@ impl Score {
         let mut asking = Asking::start(&panel, config.score.window, config.experts.batch_delay())?;
         let mut unit = Unit::new(&config, Arc::clone(&policies), encodings);
         let mut reading = Reading::new(source, registry.as_ref(), &config, &policies, &health);
+        let mut shed = Shed::new(limits(&config.score));
         let mut told = Instant::now();
 
         while !shutdown.aborted() {
@@ -169,8 +172,19 @@ impl Score {
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
-                asking.tell();
-                tell(&reading.source, &unit, &health, &config.score.group);
+                asking.tell(&health);
+                let lag = tell(&reading.source, &unit, &health, &config.score.group);
+                let age = asking.oldest().map_or(0, |came| now().saturating_sub(came));
+                let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
+                if let Some(shrunk) = shed.update(lag, age, Instant::now()) {
+                    asking.shrink(shrunk);
+                    tracing::warn!(
+                        shrunk,
+                        lag,
+                        age_ms = age.as_millis(),
+                        "load: whether the panel is shrunk"
+                    );
+                }
             }
         }
         if !shutdown.aborted() {
@@ -181,14 +195,28 @@ impl Score {
     }
 }
 
-fn tell(source: &Source, unit: &Unit, health: &Health, group: &str) {
+/// What is too much load, as the configuration says it.
+fn limits(score: &config::Score) -> Limits {
+    let age = Duration::from_millis(score.shed_age_ms);
+    Limits {
+        lag: (score.shed_lag > 0).then_some(score.shed_lag),
+        age: (!age.is_zero()).then_some(age),
+        calm: Duration::from_millis(score.shed_calm_ms),
+    }
+}
+
+/// Tells the state of things; gives the lag over all partitions.
+fn tell(source: &Source, unit: &Unit, health: &Health, group: &str) -> i64 {
     let seen = source.health();
     health.set("broker seen", seen.connected);
     metrics::partitions("score", source.assigned().len());
     metrics::queue(unit.held());
+    let mut lag = 0_i64;
     for ((topic, partition), messages) in seen.lag {
         metrics::lag(group, &topic, partition, messages, None);
+        lag = lag.saturating_add(messages);
     }
+    lag
 }
 
 fn now() -> Millis {

@@ -81,6 +81,12 @@ metrics! {
         EXPERT_LOADED: Gauge<1> = Kind::Gauge, "aegis_expert_loaded", "boolean", ["expert"],
             "1 where the expert is loaded.",
             "0";
+        PANEL_SHRUNK: Gauge<0> = Kind::Gauge, "aegis_panel_shrunk", "boolean", [],
+            "1 where only the cheap experts are asked, because of load; the others abstain with `overload`.",
+            "1 for ten minutes";
+        EXPERT_DOWN: Gauge<1> = Kind::Gauge, "aegis_expert_down", "boolean", ["expert"],
+            "1 where the expert hung or kept failing and is left alone for a while; it abstains meanwhile.",
+            "1 for five minutes";
         VOTES: Counter<1> = Kind::Counter, "aegis_votes_total", "votes", ["expert"],
             "Votes, shadow votes included.",
             "no increase while events come";

@@ -13,7 +13,7 @@ OUT ?= demo-out
 # Where `make kafka` listens; the port after it is its controller's.
 KAFKA_PORT ?= 19092
 
-.PHONY: help setup build demo kafka kafka-stop test test-shared lint bench train evaluate clean
+.PHONY: help setup build demo kafka kafka-stop test test-shared stack-test lint bench train evaluate clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -41,6 +41,9 @@ test: setup ## Every test, with a real Apache Kafka (needs Maven and Java 17)
 test-shared: setup ## Checks against the labelled streams in ../shared/data, for Aegis's own developers
 	@AEGIS_SHARED_DATA=$${AEGIS_SHARED_DATA:-$(abspath ../shared/data)} \
 	  $(CARGO) test --locked $(LINKING) --features shared-data --test learners_shared --test replay shared
+
+stack-test: setup build ## docker-compose.yml brought up, broken and checked (stand-in images where none can be pulled)
+	@bash tests/stack/run.sh
 
 lint: ## Format, lints and the directions of imports
 	@$(CARGO) fmt --check

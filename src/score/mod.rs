@@ -117,6 +117,7 @@ impl Score {
         let mut unit = Unit::new(&config, Arc::clone(&policies), encoding);
         let mut reading = Reading::new(source, registry.as_ref(), &config, &policies, &health);
         let mut told = Instant::now();
+        let mut lag = metrics::Lag::new(&config.score.group);
 
         while !shutdown.aborted() {
             let stopping = shutdown.requested();
@@ -152,7 +153,7 @@ impl Score {
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
-                tell(&reading.source, &unit, &health, &config.score.group);
+                tell(&reading.source, &unit, &health, &mut lag);
             }
         }
         if !shutdown.aborted() {
@@ -163,14 +164,18 @@ impl Score {
     }
 }
 
-fn tell(source: &Source, unit: &Unit, health: &Health, group: &str) {
+fn tell(source: &Source, unit: &Unit, health: &Health, lag: &mut metrics::Lag) {
     let seen = source.health();
     health.set("broker seen", seen.connected);
     metrics::partitions("score", source.assigned().len());
     metrics::queue(unit.held());
-    for ((topic, partition), messages) in seen.lag {
-        metrics::lag(group, &topic, partition, messages, None);
-    }
+    lag.tell(seen.lag.iter().map(|((topic, partition), messages)| {
+        let age = match unit.oldest(*partition) {
+            Some(came) => u64::try_from(now().saturating_sub(came)).ok().map(Duration::from_millis),
+            None => (*messages == 0).then_some(Duration::ZERO),
+        };
+        (&**topic, *partition, *messages, age)
+    }));
 }
 
 fn now() -> Millis {

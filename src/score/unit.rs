@@ -1,5 +1,6 @@
 //! The unit under way: what has been decided and not committed yet.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ pub struct Unit {
     interval: Duration,
     /// Every record read, with its output once it has one.
     watermark: Watermark<i32, Outcome>,
+    /// Offset and broker timestamp of every record that the watermark holds, by partition.
+    came: BTreeMap<i32, VecDeque<(i64, Millis)>>,
     since: Option<Instant>,
 }
 
@@ -53,6 +56,7 @@ impl Unit {
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),
+            came: BTreeMap::new(),
             since: None,
         }
     }
@@ -61,6 +65,7 @@ impl Unit {
     pub fn assigned(&mut self, partitions: &[TopicPartition]) {
         for (_, partition) in partitions {
             self.watermark.begin(*partition);
+            self.came.remove(partition);
         }
     }
 
@@ -68,12 +73,22 @@ impl Unit {
     pub fn revoked(&mut self, partitions: &[TopicPartition]) {
         for (_, partition) in partitions {
             self.watermark.end(partition);
+            self.came.remove(partition);
         }
     }
 
     /// Notes a record as read; its outcome comes with the ticket.
     pub fn read(&mut self, record: &Consumed) -> Option<Ticket<i32>> {
-        self.watermark.consume(&record.partition, record.offset)
+        let ticket = self.watermark.consume(&record.partition, record.offset)?;
+        let came = record.timestamp.unwrap_or_else(now);
+        self.came.entry(record.partition).or_default().push_back((record.offset, came));
+        Some(ticket)
+    }
+
+    /// Broker timestamp of the oldest record of a partition whose outcome no commit has covered.
+    #[must_use]
+    pub fn oldest(&self, partition: i32) -> Option<Millis> {
+        self.came.get(&partition)?.front().map(|(_, came)| *came)
     }
 
     /// Whether reading has to wait for a commit.
@@ -160,6 +175,11 @@ impl Unit {
             Ok(places) => {
                 metrics::commit("score", places.len(), started.elapsed());
                 metrics::end_to_end(now(), &came);
+                for ((_, partition), next) in &offsets.0 {
+                    if let Some(held) = self.came.get_mut(partition) {
+                        held.drain(..held.partition_point(|(offset, _)| offset < next));
+                    }
+                }
             }
             Err(error) if error.passes() => {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");

@@ -14,7 +14,7 @@ OUT ?= demo-out
 KAFKA_PORT ?= 19092
 REGISTRY_PORT ?= 18081
 
-.PHONY: help setup build demo kafka broker kafka-stop test test-shared lint bench train evaluate clean
+.PHONY: help setup build demo kafka broker kafka-stop test test-shared stack-test lint bench train evaluate clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -45,6 +45,9 @@ test: setup ## Every test, with a real Apache Kafka (needs Maven and Java 17)
 test-shared: setup ## Checks against the labelled streams in ../shared/data, for Aegis's own developers
 	@AEGIS_SHARED_DATA=$${AEGIS_SHARED_DATA:-$(abspath ../shared/data)} \
 	  $(CARGO) test --locked $(LINKING) --features shared-data --test learners_shared --test replay shared
+
+stack-test: setup build ## docker-compose.yml brought up, broken and checked (stand-in images where none can be pulled)
+	@bash tests/stack/run.sh
 
 lint: ## Format, lints and the directions of imports
 	@$(CARGO) fmt --check

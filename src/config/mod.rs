@@ -3,6 +3,7 @@
 //! Every section has its defaults, so an empty file is a configuration; an unknown key is an error
 //! that names the nearest known one.
 
+mod machine;
 mod overlay;
 mod policies;
 mod registry;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use machine::Provider;
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
 
@@ -211,29 +213,6 @@ impl Experts {
     #[must_use]
     pub fn batch_delay(&self) -> Duration {
         Duration::from_millis(self.batch_delay_ms)
-    }
-}
-
-/// What runs the experts' graphs: `cpu`, `cuda` (the first card) or `cuda:1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Provider {
-    /// The processor.
-    Cpu,
-    /// The NVIDIA card of this number; it needs the library of `onnxruntime-gpu`.
-    Cuda(u16),
-}
-
-impl TryFrom<String> for Provider {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let card = match text.as_str() {
-            "cpu" => return Ok(Self::Cpu),
-            "cuda" => Some(0),
-            other => other.strip_prefix("cuda:").and_then(|card| card.parse().ok()),
-        };
-        card.map(Self::Cuda).ok_or_else(|| format!("`{text}` runs no graphs: write cpu, cuda or cuda:1"))
     }
 }
 
@@ -436,7 +415,7 @@ pub fn load(
     }
     registry(&mut config, path)?;
     if config.score.member.is_empty() {
-        config.score.member = host().ok_or_else(|| ConfigError::Value {
+        config.score.member = machine::host().ok_or_else(|| ConfigError::Value {
             path: path.into(),
             reason:
                 "score.member is empty and the system does not tell the host's name: set it, to something \
@@ -450,16 +429,6 @@ pub fn load(
         Policies::read(&config.policies)?
     };
     Ok(Loaded { config, policies })
-}
-
-/// The host's name: a container's is its own, also where many run one service.
-fn host() -> Option<String> {
-    let told = || {
-        let output = std::process::Command::new("uname").arg("-n").output().ok()?;
-        String::from_utf8(output.stdout).ok()
-    };
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(told)?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// Reads the registry's password where it lies in a file, and checks what serde cannot.
@@ -479,39 +448,4 @@ fn registry(config: &mut Config, path: &Path) -> Result<(), ConfigError> {
         return wrong("score.encoding = \"confluent\" needs a schema registry: set registry.url");
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Config, ConfigError> {
-        let folder = std::env::temp_dir().join(format!("aegis-config-{}-{}", std::process::id(), text.len()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("aegis.toml");
-        std::fs::write(&path, text).unwrap();
-        let loaded = load(&path, [], &[]);
-        std::fs::remove_dir_all(&folder).unwrap();
-        loaded.map(|loaded| loaded.config)
-    }
-
-    #[test]
-    fn a_member_without_a_name_takes_the_hosts() {
-        let host = std::process::Command::new("uname").arg("-n").output().unwrap().stdout;
-        assert_eq!(read("").unwrap().score.member, String::from_utf8(host).unwrap().trim());
-        assert_eq!(read("[score]\nmember = \"7\"").unwrap().score.member, "7");
-    }
-
-    #[test]
-    fn providers_are_words() {
-        let provider = |word: &str| {
-            read(&format!("[experts]\nprovider = \"{word}\"")).map(|config| config.experts.provider)
-        };
-        assert_eq!(provider("cpu").unwrap(), Provider::Cpu);
-        assert_eq!(provider("cuda").unwrap(), Provider::Cuda(0));
-        assert_eq!(provider("cuda:3").unwrap(), Provider::Cuda(3));
-        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:x"] {
-            assert!(provider(wrong).unwrap_err().to_string().contains("cuda:1"), "{wrong}");
-        }
-    }
 }

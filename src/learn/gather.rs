@@ -1,5 +1,6 @@
 //! The labels of one unit: read, and kept apart from those that cannot be.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use super::join::Read;
 use super::{IDLE, Learn, LearnError, now};
 use crate::codec::{self, DecodeError, Received, Schemas};
 use crate::config::Policies;
+use crate::core::event::Millis;
 use crate::dead_letter::Reason;
 use crate::kafka::{Consumed, Offsets, Polled, Source, TopicPartition};
 use crate::registry::{Registry, RegistryError};
@@ -72,6 +74,24 @@ pub struct Gathered {
 }
 
 impl Gathered {
+    /// Whether nothing was read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How old the oldest label of each partition is, at `now`.
+    pub(super) fn ages(&self, now: Millis) -> BTreeMap<i32, Duration> {
+        let mut ages = BTreeMap::new();
+        let records = self.labels.iter().map(|read| &read.record);
+        for record in records.chain(self.refused.iter().map(|(record, _)| record)) {
+            let age = now.saturating_sub(record.timestamp.unwrap_or(now));
+            let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
+            let oldest = ages.entry(record.partition).or_insert(age);
+            *oldest = age.max(*oldest);
+        }
+        ages
+    }
+
     fn take(
         &mut self,
         record: Consumed,

@@ -230,6 +230,16 @@ impl Join<'_> {
             return;
         }
         metrics::label(outcome);
+        // One that waited was counted when it came.
+        if let Record::Filed(filed) = &record
+            && !outcome.starts_with("waited")
+        {
+            if filed.label.corrects.is_some() {
+                metrics::correction("corrects");
+            } else if filed.label.retracts.is_some() {
+                metrics::correction("retracts");
+            }
+        }
         self.joined.put(record);
     }
 

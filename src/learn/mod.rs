@@ -14,6 +14,7 @@ mod progress;
 mod publish;
 mod restore;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -134,6 +135,9 @@ impl Learn {
         let mut surge = Surge::new(settings.max_dead_letters_per_minute);
         let (mut expired, mut told) = (Instant::now(), Instant::now());
         let mut searched = false;
+        let mut lag = metrics::Lag::new(&settings.group);
+        // How old the oldest label of the last unit was, by partition.
+        let mut ages = BTreeMap::new();
 
         let end = loop {
             if self.shutdown.requested() {
@@ -156,6 +160,8 @@ impl Learn {
                 Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
                 other => other?,
             };
+
+            ages = if gathered.is_empty() { ages } else { gathered.ages(now()) };
 
             // 3. Joining: each label becomes a ledger record or a dead letter.
             index.keep(&mut store)?;
@@ -238,7 +244,7 @@ impl Learn {
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
-                self.tell(&labels, &store, ledger.book());
+                self.tell(&labels, &store, ledger.book(), &mut lag, &ages);
             }
         };
         if matches!(end, End::Stopped) && !self.shutdown.aborted() {
@@ -248,13 +254,21 @@ impl Learn {
         Ok(end)
     }
 
-    fn tell(&self, labels: &Source, store: &Store, book: &Book) {
+    fn tell(
+        &self,
+        labels: &Source,
+        store: &Store,
+        book: &Book,
+        lag: &mut metrics::Lag,
+        ages: &BTreeMap<i32, Duration>,
+    ) {
         let seen = labels.health();
         self.health.set("broker seen", seen.connected);
         metrics::partitions("learn", labels.assigned().len());
-        for ((topic, partition), messages) in seen.lag {
-            metrics::lag(&self.config.learn.group, &topic, partition, messages, None);
-        }
+        lag.tell(seen.lag.iter().map(|((topic, partition), messages)| {
+            let age = if *messages == 0 { Some(Duration::ZERO) } else { ages.get(partition).copied() };
+            (&**topic, *partition, *messages, age)
+        }));
         let sizes = store.sizes();
         metrics::store(sizes.ledger_records, sizes.index_entries, sizes.index_runs, sizes.disk_bytes);
         metrics::waiting(book.policies().iter().map(|rounds| rounds.counts().waiting).sum());

@@ -87,7 +87,7 @@ impl Publisher {
             let payload =
                 published.as_ref().map(|published| codec::encode_published(published, AVRO)).transpose()?;
             if let Some(published) = &published {
-                metrics::predictor(published, fold.tally());
+                metrics::predictor(published, fold.experts(), fold.tally());
             }
             if let Some(certificate) = fold.certificate() {
                 metrics::certificate(policy, &certificate);

@@ -139,6 +139,7 @@ impl Score {
         let mut reading = Reading::new(source, registry.as_ref(), &config, &policies, &health);
         let mut shed = Shed::new(limits(&config.score));
         let mut told = Instant::now();
+        let mut lag = metrics::Lag::new(&config.score.group);
 
         while !shutdown.aborted() {
             let stopping = shutdown.requested();
@@ -173,14 +174,14 @@ impl Score {
             if told.elapsed() > TELL {
                 told = Instant::now();
                 asking.tell(&health);
-                let lag = tell(&reading.source, &unit, &health, &config.score.group);
+                let behind = tell(&reading.source, &unit, &health, &mut lag);
                 let age = asking.oldest().map_or(0, |came| now().saturating_sub(came));
                 let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
-                if let Some(shrunk) = shed.update(lag, age, Instant::now()) {
+                if let Some(shrunk) = shed.update(behind, age, Instant::now()) {
                     asking.shrink(shrunk);
                     tracing::warn!(
                         shrunk,
-                        lag,
+                        lag = behind,
                         age_ms = age.as_millis(),
                         "load: whether the panel is shrunk"
                     );
@@ -206,17 +207,19 @@ fn limits(score: &config::Score) -> Limits {
 }
 
 /// Tells the state of things; gives the lag over all partitions.
-fn tell(source: &Source, unit: &Unit, health: &Health, group: &str) -> i64 {
+fn tell(source: &Source, unit: &Unit, health: &Health, lag: &mut metrics::Lag) -> i64 {
     let seen = source.health();
     health.set("broker seen", seen.connected);
     metrics::partitions("score", source.assigned().len());
     metrics::queue(unit.held());
-    let mut lag = 0_i64;
-    for ((topic, partition), messages) in seen.lag {
-        metrics::lag(group, &topic, partition, messages, None);
-        lag = lag.saturating_add(messages);
-    }
-    lag
+    lag.tell(seen.lag.iter().map(|((topic, partition), messages)| {
+        let age = match unit.oldest(*partition) {
+            Some(came) => u64::try_from(now().saturating_sub(came)).ok().map(Duration::from_millis),
+            None => (*messages == 0).then_some(Duration::ZERO),
+        };
+        (&**topic, *partition, *messages, age)
+    }));
+    seen.lag.values().fold(0_i64, |sum, messages| sum.saturating_add(*messages))
 }
 
 fn now() -> Millis {

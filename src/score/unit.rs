@@ -1,5 +1,6 @@
 //! The unit under way: what has been decided and not committed yet.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ pub struct Unit {
     interval: Duration,
     /// Every record read, with its output once it has one.
     watermark: Watermark<i32, Outcome>,
+    /// Offset and broker timestamp of every record that the watermark holds, by partition.
+    came: BTreeMap<i32, VecDeque<(i64, Millis)>>,
     since: Option<Instant>,
 }
 
@@ -60,6 +63,7 @@ impl Unit {
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),
+            came: BTreeMap::new(),
             since: None,
         }
     }
@@ -68,6 +72,7 @@ impl Unit {
     pub fn assigned(&mut self, partitions: &[TopicPartition]) {
         for (_, partition) in partitions {
             self.watermark.begin(*partition);
+            self.came.remove(partition);
         }
     }
 
@@ -75,12 +80,22 @@ impl Unit {
     pub fn revoked(&mut self, partitions: &[TopicPartition]) {
         for (_, partition) in partitions {
             self.watermark.end(partition);
+            self.came.remove(partition);
         }
     }
 
     /// Notes a record as read; its outcome comes with the ticket.
     pub fn read(&mut self, record: &Consumed) -> Option<Ticket<i32>> {
-        self.watermark.consume(&record.partition, record.offset)
+        let ticket = self.watermark.consume(&record.partition, record.offset)?;
+        let came = record.timestamp.unwrap_or_else(now);
+        self.came.entry(record.partition).or_default().push_back((record.offset, came));
+        Some(ticket)
+    }
+
+    /// Broker timestamp of the oldest record of a partition whose outcome no commit has covered.
+    #[must_use]
+    pub fn oldest(&self, partition: i32) -> Option<Millis> {
+        self.came.get(&partition)?.front().map(|(_, came)| *came)
     }
 
     /// Whether reading has to wait for a commit.
@@ -177,6 +192,11 @@ impl Unit {
             Ok(places) => {
                 metrics::commit("score", places.len() + asks.len(), started.elapsed());
                 metrics::end_to_end(now(), &came);
+                for ((_, partition), next) in &offsets.0 {
+                    if let Some(held) = self.came.get_mut(partition) {
+                        held.drain(..held.partition_point(|(offset, _)| offset < next));
+                    }
+                }
             }
             Err(ScoreError::Commit(error)) if error.passes() => {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");

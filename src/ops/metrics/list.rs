@@ -61,6 +61,9 @@ metrics! {
         DEGRADED: Counter<1> = Kind::Counter, "aegis_degraded_decisions_total", "decisions", ["policy"],
             "Decisions made while an expert of the panel abstained.",
             "more than 1 % of decisions";
+        DISAGREEMENTS: Counter<1> = Kind::Counter, "aegis_disagreements_total", "decisions", ["policy"],
+            "Decisions in which experts that voted lie on both sides of 0.5.",
+            "its share of decisions doubling within an hour";
         DEAD_LETTERS: Counter<2> = Kind::Counter, "aegis_dead_letters_total", "records", ["side", "reason"],
             "Dead letters, by the topic they came from (`event`, `label`) and by reason.",
             "any increase that lasts";
@@ -132,19 +135,22 @@ metrics! {
             "Partitions that this process reads.",
             "0 in every process of a role";
         LAG: Gauge<3> = Kind::Gauge, "kafka_consumergroup_lag", "messages", ["consumergroup", "topic", "partition"],
-            "Messages between the committed offset and the end, under the name that lag exporters use.",
+            "Messages from the next one to be read to the end, under the name that lag exporters use.",
             "growing for ten minutes";
         LAG_SECONDS: Gauge<3> = Kind::Gauge, "kafka_consumergroup_lag_seconds", "seconds", ["consumergroup", "topic", "partition"],
-            "Age of the oldest message not yet committed.",
+            "Age of the oldest message read that has no committed outcome; 0 where all are read and committed.",
             "above the latency you promise";
     }
     "Learning" {
         LABELS: Counter<1> = Kind::Counter, "aegis_labels_total", "labels", ["outcome"],
-            "Labels, by outcome (`accepted`, `waiting`, `too_late`, `expired`, `duplicate`, `vanished`: the decision is gone from its topic).",
+            "Labels, by outcome (`accepted`, `waiting`, `too_late`, `waited_accepted`, `waited_too_late`, `expired`, `duplicate`, `vanished`: the decision is gone from its topic).",
             "`too_late` or `waiting` above a tenth of all; any `vanished`";
         LABEL_DELAY: Histogram<0> = Kind::Histogram(DELAYS), "aegis_label_delay_seconds", "seconds", [],
             "From an event's round time to its label's broker timestamp.",
             "p99 near the horizon";
+        CORRECTIONS: Counter<1> = Kind::Counter, "aegis_label_corrections_total", "labels", ["kind"],
+            "Labels kept that name an earlier one, by what they do to it (`corrects`, `retracts`).",
+            "more than a tenth of all labels: a reviewer or a guideline has gone astray";
         LABELS_WAITING: Gauge<0> = Kind::Gauge, "aegis_labels_waiting", "labels", [],
             "Labels whose event is not known yet.",
             "growing for an hour";
@@ -169,6 +175,18 @@ metrics! {
         BRIER: Gauge<1> = Kind::Gauge, "aegis_policy_brier", "loss", ["policy"],
             "Mean squared error of p over the rounds, as folded.",
             "rising by a fifth in a week";
+        CALIBRATION: Gauge<1> = Kind::Gauge, "aegis_policy_calibration_error", "ratio", ["policy"],
+            "How far p lies from what people say, on average over tenths of p, as folded.",
+            "above 0.1 once there are a thousand rounds";
+        MISTAKES: Gauge<2> = Kind::Gauge, "aegis_policy_mistakes", "rounds", ["policy", "by"],
+            "Rounds in which p and the human verdict lie on different sides of 0.5, as folded: by the `ensemble`, and by plain `majority` of the same votes.",
+            "the ensemble above the majority once there are a thousand rounds";
+        EXPERT_MISTAKES: Gauge<2> = Kind::Gauge, "aegis_expert_mistakes", "rounds", ["policy", "expert"],
+            "The same by each expert alone, of the rounds in which it was awake.",
+            "";
+        EXPERT_ROUNDS: Gauge<2> = Kind::Gauge, "aegis_expert_awake_rounds", "rounds", ["policy", "expert"],
+            "Rounds in which the expert was awake.",
+            "";
         PREDICTORS: Counter<1> = Kind::Counter, "aegis_predictors_published_total", "predictors", ["policy"],
             "Predictors published.",
             "";

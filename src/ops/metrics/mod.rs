@@ -3,6 +3,7 @@
 //! Names, labels and units are a contract: docs/metrics.md is rendered from the constants and compared by a
 //! test. Units are Prometheus base units, label values come from configuration and enums, never from records.
 
+mod lag;
 mod list;
 mod record;
 
@@ -11,6 +12,7 @@ use std::fmt::Write as _;
 use metrics::{Label, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub use self::lag::Lag;
 pub use self::list::*;
 pub use self::record::*;
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::list::{
-    ABSTENTIONS, ACTIVE, BRIER, CACHED, COMMIT_SECONDS, DEAD_LETTERS, DECISION_SECONDS, DECISIONS, DEGRADED,
-    END_TO_END_SECONDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY,
-    LABELS, LABELS_WAITING, LAG, LAG_SECONDS, LEDGER_OFFSET, LEDGER_RECORDS, PARTITIONS, PREDICTORS,
-    QUEUE_EVENTS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS,
-    TRUNCATED, VOTES, WEIGHT,
+    ABSTENTIONS, ACTIVE, BRIER, CACHED, CALIBRATION, COMMIT_SECONDS, CORRECTIONS, DEAD_LETTERS,
+    DECISION_SECONDS, DECISIONS, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS, EXPERT_MISTAKES, EXPERT_ROUNDS,
+    FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS, LABELS_WAITING,
+    LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, PARTITIONS, PREDICTORS, QUEUE_EVENTS, REGRET, REGRET_BOUND,
+    REVIEWS, ROUNDS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
 };
 use crate::core::decision::Decision;
 use crate::core::event::Millis;
@@ -38,10 +38,14 @@ pub fn decision(decision: &Decision) {
     if decision.degraded {
         DEGRADED.with([policy]).increment(1);
     }
+    let (mut safe, mut unsafe_) = (false, false);
     for weighed in &decision.votes {
         let vote = &weighed.vote;
         match &vote.outcome {
-            Outcome::Voted { .. } => VOTES.with([&vote.expert]).increment(1),
+            Outcome::Voted { score, .. } => {
+                VOTES.with([&vote.expert]).increment(1);
+                if *score >= 0.5 { unsafe_ = true } else { safe = true }
+            }
             Outcome::Abstained(reason) => ABSTENTIONS.with([&vote.expert, reason.word()]).increment(1),
         }
         if vote.truncated {
@@ -50,6 +54,9 @@ pub fn decision(decision: &Decision) {
         if vote.cached {
             CACHED.with([&vote.expert]).increment(1);
         }
+    }
+    if safe && unsafe_ {
+        DISAGREEMENTS.with([policy]).increment(1);
     }
 }
 
@@ -81,13 +88,18 @@ pub fn label(outcome: &'static str) {
     LABELS.with([outcome]).increment(1);
 }
 
+/// A label that is kept takes an earlier one's place: it `corrects` or `retracts` it.
+pub fn correction(kind: &'static str) {
+    CORRECTIONS.with([kind]).increment(1);
+}
+
 /// A label came so long after its event.
 pub fn label_delay(delay: Millis) {
     LABEL_DELAY.with([]).record(signed(delay) / 1e3);
 }
 
-/// A predictor is published; the tally is its fold's, where one is kept.
-pub fn predictor(published: &Published, tally: Option<&Tally>) {
+/// A predictor is published; the tally is its fold's, where one is kept, with the experts in its order.
+pub fn predictor(published: &Published, experts: &[String], tally: Option<&Tally>) {
     let policy = published.policy.as_str();
     PREDICTORS.with([policy]).increment(1);
     ROUNDS.with([policy]).set(float(published.rounds));
@@ -97,6 +109,13 @@ pub fn predictor(published: &Published, tally: Option<&Tally>) {
     }
     if let Some(tally) = tally {
         BRIER.with([policy]).set(tally.brier());
+        CALIBRATION.with([policy]).set(tally.calibration_error());
+        MISTAKES.with([policy, "ensemble"]).set(float(tally.mistakes));
+        MISTAKES.with([policy, "majority"]).set(float(tally.majority_mistakes));
+        for (expert, found) in experts.iter().zip(&tally.experts) {
+            EXPERT_MISTAKES.with([policy, expert]).set(float(found.mistakes));
+            EXPERT_ROUNDS.with([policy, expert]).set(float(found.awake));
+        }
     }
 }
 
@@ -105,15 +124,6 @@ pub fn certificate(policy: &str, certificate: &Certificate) {
     REGRET.with([policy]).set(certificate.regret);
     if let Some(bound) = certificate.bound {
         REGRET_BOUND.with([policy]).set(bound);
-    }
-}
-
-/// So many messages, the oldest of this age where it is known, are not committed yet.
-pub fn lag(group: &str, topic: &str, partition: i32, messages: i64, age: Option<Duration>) {
-    let partition = partition.to_string();
-    LAG.with([group, topic, &partition]).set(signed(messages));
-    if let Some(age) = age {
-        LAG_SECONDS.with([group, topic, &partition]).set(age.as_secs_f64());
     }
 }
 

@@ -1,0 +1,72 @@
+//! What the machine has: a name, and what runs graphs.
+
+use serde::Deserialize;
+
+/// What runs the experts' graphs: `cpu`, `cuda` (the first card) or `cuda:1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Provider {
+    /// The processor.
+    Cpu,
+    /// The NVIDIA card of this number; it needs the library of `onnxruntime-gpu`.
+    Cuda(u16),
+}
+
+impl TryFrom<String> for Provider {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let card = match text.as_str() {
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => Some(0),
+            other => other.strip_prefix("cuda:").and_then(|card| card.parse().ok()),
+        };
+        card.map(Self::Cuda).ok_or_else(|| format!("`{text}` runs no graphs: write cpu, cuda or cuda:1"))
+    }
+}
+
+/// The host's name: a container's is its own, also where many run one service.
+pub fn host() -> Option<String> {
+    let told = || {
+        let output = std::process::Command::new("uname").arg("-n").output().ok()?;
+        String::from_utf8(output.stdout).ok()
+    };
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(told)?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, ConfigError, load};
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let folder = std::env::temp_dir().join(format!("aegis-config-{}-{}", std::process::id(), text.len()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("aegis.toml");
+        std::fs::write(&path, text).unwrap();
+        let loaded = load(&path, [], &[]);
+        std::fs::remove_dir_all(&folder).unwrap();
+        loaded.map(|loaded| loaded.config)
+    }
+
+    #[test]
+    fn a_member_without_a_name_takes_the_hosts() {
+        let host = std::process::Command::new("uname").arg("-n").output().unwrap().stdout;
+        assert_eq!(read("").unwrap().score.member, String::from_utf8(host).unwrap().trim());
+        assert_eq!(read("[score]\nmember = \"7\"").unwrap().score.member, "7");
+    }
+
+    #[test]
+    fn providers_are_words() {
+        let provider = |word: &str| {
+            read(&format!("[experts]\nprovider = \"{word}\"")).map(|config| config.experts.provider)
+        };
+        assert_eq!(provider("cpu").unwrap(), Provider::Cpu);
+        assert_eq!(provider("cuda").unwrap(), Provider::Cuda(0));
+        assert_eq!(provider("cuda:3").unwrap(), Provider::Cuda(3));
+        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:x"] {
+            assert!(provider(wrong).unwrap_err().to_string().contains("cuda:1"), "{wrong}");
+        }
+    }
+}

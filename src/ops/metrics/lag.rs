@@ -1,0 +1,68 @@
+//! The lag of one role's partitions, as this process sees it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::list::{LAG, LAG_SECONDS};
+
+/// Tells how far a group is behind in this process's partitions. A partition that has gone to another process is
+/// that one's to tell: here it is set to 0, or its last figure would stand for ever.
+#[derive(Debug)]
+pub struct Lag {
+    group: String,
+    told: BTreeSet<(String, i32)>,
+}
+
+impl Lag {
+    /// Of this group.
+    #[must_use]
+    pub fn new(group: &str) -> Self {
+        Self { group: group.to_owned(), told: BTreeSet::new() }
+    }
+
+    /// Each partition with its messages not yet read, and the age of the oldest record that has no committed
+    /// outcome; `None` where it has not been read yet and its age is not known.
+    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
+    pub fn tell<'a>(&mut self, lags: impl IntoIterator<Item = (&'a str, i32, i64, Option<Duration>)>) {
+        let mut seen = BTreeSet::new();
+        for (topic, partition, messages, age) in lags {
+            let number = partition.to_string();
+            LAG.with([&self.group, topic, &number]).set(messages as f64);
+            if let Some(age) = age {
+                LAG_SECONDS.with([&self.group, topic, &number]).set(age.as_secs_f64());
+            }
+            seen.insert((topic.to_owned(), partition));
+        }
+        for (topic, partition) in self.told.difference(&seen) {
+            let number = partition.to_string();
+            LAG.with([&self.group, topic, &number]).set(0.0);
+            LAG_SECONDS.with([&self.group, topic, &number]).set(0.0);
+        }
+        self.told = seen;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::metrics;
+
+    #[test]
+    fn a_partition_that_went_away_is_told_no_more() {
+        let recorder = metrics::builder().unwrap().build_recorder();
+        let mut lag = Lag::new("g");
+        ::metrics::with_local_recorder(&recorder, || {
+            lag.tell([("t", 0, 7, Some(Duration::from_secs(3))), ("t", 1, 5, None)]);
+            lag.tell([("t", 1, 6, None)]);
+        });
+        let page = recorder.handle().render();
+        for line in [
+            r#"kafka_consumergroup_lag{consumergroup="g",topic="t",partition="0"} 0"#,
+            r#"kafka_consumergroup_lag_seconds{consumergroup="g",topic="t",partition="0"} 0"#,
+            r#"kafka_consumergroup_lag{consumergroup="g",topic="t",partition="1"} 6"#,
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+        assert!(!page.contains(r#"lag_seconds{consumergroup="g",topic="t",partition="1"}"#), "{page}");
+    }
+}

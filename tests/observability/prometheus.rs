@@ -1,0 +1,83 @@
+//! A real Prometheus for the test: Debian's, on a free port, with its data in a folder of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::free_port;
+
+/// A running Prometheus; it ends with the test.
+pub struct Prometheus {
+    child: Child,
+    port: u16,
+    bin: PathBuf,
+}
+
+impl Prometheus {
+    /// Scrapes `target` every second and evaluates `rules` as often.
+    pub fn start(folder: &Path, target: &str, rules: &str) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let found = Command::new("bash").arg(root.join("tests/prometheus/fetch.sh")).output().unwrap();
+        assert!(found.status.success(), "no Prometheus: {}", String::from_utf8_lossy(&found.stderr));
+        let bin = PathBuf::from(String::from_utf8(found.stdout).unwrap().trim());
+        let config = folder.join("prometheus.yml");
+        fs::write(folder.join("alerts.yml"), rules).unwrap();
+        fs::write(
+            &config,
+            format!(
+                "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [alerts.yml]\n\
+                 scrape_configs: [{{job_name: aegis, static_configs: [{{targets: ['{target}']}}]}}]\n"
+            ),
+        )
+        .unwrap();
+        let port = free_port();
+        let log = fs::File::create(folder.join("prometheus.log")).unwrap();
+        let child = Command::new(bin.join("prometheus"))
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, port, bin }
+    }
+
+    /// What `promtool` says of its arguments, with `input`.
+    pub fn promtool(&self, arguments: &[&str], input: &Path) -> Output {
+        let input = fs::File::open(input).unwrap();
+        Command::new(self.bin.join("promtool")).args(arguments).stdin(input).output().unwrap()
+    }
+
+    /// `data` of an answer of its API; none while it does not answer.
+    pub fn ask(&self, path: &str) -> Option<Value> {
+        let text = get(&format!("http://127.0.0.1:{}/api/v1/{path}", self.port))?;
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(answer["status"], "success", "{path}: {answer}");
+        Some(answer["data"].clone())
+    }
+
+    /// The values of a query that are numbers, now.
+    pub fn query(&self, query: &str) -> Vec<f64> {
+        let encoded = percent_encoding::utf8_percent_encode(query, percent_encoding::NON_ALPHANUMERIC);
+        let Some(data) = self.ask(&format!("query?query={encoded}")) else { return Vec::new() };
+        let values = data["result"].as_array().unwrap().iter();
+        let values = values.map(|series| series["value"][1].as_str().unwrap().parse::<f64>().unwrap());
+        values.filter(|value| !value.is_nan()).collect()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The body of an answer, with any status; none where nobody answers.
+pub fn get(url: &str) -> Option<String> {
+    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+    agent.get(url).call().ok()?.body_mut().read_to_string().ok()
+}

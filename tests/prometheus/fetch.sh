@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Prints the folder of a `prometheus` and a `promtool`: those on the path, or Debian's package, fetched once into
+# .cache/prometheus, for which nobody has to be root.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+found=$(command -v prometheus || true)
+if [ -n "$found" ] && command -v promtool >/dev/null; then
+  dirname "$found"
+  exit
+fi
+bin=.cache/prometheus/usr/bin
+if [ ! -x "$bin/prometheus" ]; then
+  if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
+    echo "Prometheus is not installed: install the package prometheus (macOS: brew install prometheus)." >&2
+    exit 69
+  fi
+  echo "Fetching Prometheus 2 or newer with apt-get (19 MB, once)" >&2
+  new=$PWD/.cache/prometheus.$$
+  mkdir -p "$new/deb"
+  trap 'rm -rf "$new"' EXIT
+  # The reader of packages drops its rights where it has any, and cannot write here then.
+  (cd "$new/deb" && apt-get -q -o APT::Sandbox::User=root download prometheus >"$new/log" 2>&1) ||
+    { cat "$new/log" >&2; echo "Install the package prometheus, or let apt-get know it (apt-get update)." >&2; exit 69; }
+  dpkg -x "$new"/deb/*.deb "$new"
+  rm -rf "$new/deb"
+  rm -rf .cache/prometheus
+  [ -e .cache/prometheus ] || mv "$new" .cache/prometheus
+fi
+"$bin/prometheus" --version 2>&1 | grep -qE 'version ([2-9]|[1-9][0-9])\.' ||
+  { echo "$bin/prometheus is older than 2" >&2; exit 69; }
+echo "$PWD/$bin"

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::codec::EncodeError;
-use crate::config::{Config, Policies};
+use crate::config::{Config, Live};
 use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
 use crate::experts::{Panel, State};
@@ -31,8 +31,8 @@ use unit::Unit;
 pub struct Score {
     /// The configuration.
     pub config: Arc<Config>,
-    /// The policies.
-    pub policies: Arc<Policies>,
+    /// The policies in force.
+    pub policies: Live,
     /// The panel, opened.
     pub panel: Arc<Panel>,
     /// The brokers.
@@ -93,7 +93,8 @@ impl Score {
     /// # Errors
     /// Where going on would lose something or help nobody.
     pub fn run(self) -> Result<(), ScoreError> {
-        let Self { config, policies, panel, connection, delivery, health, shutdown } = self;
+        let Self { config, policies: live, panel, connection, delivery, health, shutdown } = self;
+        let mut policies = live.now();
         let registry = schemas::open(&config.registry)?;
         let encoding = match schemas::encoding(&config, registry.as_ref(), &|| shutdown.requested()) {
             Err(RegistryError::Interrupted) => return Ok(()),
@@ -115,7 +116,7 @@ impl Score {
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(panel)?;
         let mut unit = Unit::new(&config, Arc::clone(&policies), encoding);
-        let mut reading = Reading::new(source, registry.as_ref(), &config, &policies, &health);
+        let mut reading = Reading::new(source, registry.as_ref(), &config, Arc::clone(&policies), &health);
         let mut told = Instant::now();
 
         while !shutdown.aborted() {
@@ -123,7 +124,12 @@ impl Score {
             if stopping && reading.window.is_empty() && asking.is_idle() {
                 break;
             }
-            // 1. Predictors: the newest that have been published.
+            // 1. Policies and predictors: the newest there are.
+            if live.renew(&mut policies).is_some() {
+                unit.adopt(&policies);
+                reading.adopt(&policies);
+                predictors.adopt(&policies);
+            }
             predictors.follow(Duration::ZERO)?;
 
             // 2. Intake: records become events or dead letters, until a window is full or nothing comes.

@@ -1,5 +1,6 @@
 //! The unit under way: what has been decided and not committed yet.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ struct Outcome {
 /// What is open, and how far the offsets may be committed.
 pub struct Unit {
     policies: Arc<Policies>,
+    /// Experts whose votes weigh nothing.
+    shadow: BTreeSet<String>,
     events: Arc<str>,
     decisions: Arc<str>,
     dlq: Arc<str>,
@@ -46,6 +49,7 @@ impl Unit {
     pub fn new(config: &Config, policies: Arc<Policies>, encoding: codec::Encoding) -> Self {
         Self {
             policies,
+            shadow: config.experts.shadow.iter().cloned().collect(),
             events: config.topics.events.as_str().into(),
             decisions: config.topics.decisions.as_str().into(),
             dlq: config.topics.dlq.as_str().into(),
@@ -55,6 +59,11 @@ impl Unit {
             watermark: Watermark::new(),
             since: None,
         }
+    }
+
+    /// What is decided from now on is decided under these policies.
+    pub fn adopt(&mut self, policies: &Arc<Policies>) {
+        self.policies = Arc::clone(policies);
     }
 
     /// These partitions are this member's from now on.
@@ -113,7 +122,10 @@ impl Unit {
     /// # Errors
     /// Where a decision cannot be written: a fault of this program.
     pub fn decide(&mut self, judged: Judged, predictor: &mut Predictor) -> Result<(), EncodeError> {
-        let Judged { accepted, votes, reading } = judged;
+        let Judged { accepted, mut votes, reading } = judged;
+        for vote in &mut votes {
+            vote.shadow = self.shadow.contains(&vote.expert);
+        }
         let trace = accepted.trace();
         let Accepted { event, origin, key, headers, round_time, came, read_at, ticket } = accepted;
         let combined = predictor.combine(&event.id, &votes, reading.as_ref());

@@ -75,6 +75,54 @@ impl Headers {
     }
 }
 
+/// The header that counts how often a record has been put back.
+pub const REPLAYS: &str = "aegis.replays";
+
+/// Why a dead letter cannot be put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stays {
+    /// It names no original: another program wrote it.
+    Nameless,
+    /// Its value was too large for the dead-letter topic and is not in it.
+    WithoutValue,
+}
+
+/// The record that a dead letter was, as it is to be put back where it came from: key, value, timestamp and its
+/// own headers, and one more that counts the replays. With that count.
+///
+/// # Errors
+/// Where the letter does not hold the record.
+pub fn original(letter: Consumed) -> Result<(Produced, u32), Stays> {
+    let Consumed { key, payload, mut headers, timestamp, .. } = letter;
+    let of = Headers::of(&headers).ok_or(Stays::Nameless)?;
+    if headers.iter().any(|(name, _)| name == LEFT_OUT) {
+        return Err(Stays::WithoutValue);
+    }
+    // From the last of these on all headers are the letter's.
+    let first = format!("{PREFIX}topic");
+    if let Some(at) = headers.iter().rposition(|(name, _)| *name == first) {
+        headers.truncate(at);
+    }
+    let before = replays(&headers);
+    headers.retain(|(name, _)| name != REPLAYS);
+    let count = before.saturating_add(1);
+    headers.push((REPLAYS.into(), Some(count.to_string().into_bytes())));
+    // An event's partition is its conversation's, whatever its key says now.
+    let partition = (of.partition >= 0).then_some(of.partition);
+    Ok((Produced { topic: of.topic.into(), partition, key, payload, headers, timestamp }, count))
+}
+
+/// How often a record has been put back.
+#[must_use]
+pub fn replays(headers: &[(String, Option<Vec<u8>>)]) -> u32 {
+    let found = headers.iter().rev().find(|(name, _)| name == REPLAYS);
+    let text = found.and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The header of a letter that goes without its value.
+const LEFT_OUT: &str = "__connect.errors.value.left.out.bytes";
+
 /// Commits outputs among which are dead letters. One that is too large for its topic goes without its value:
 /// a poison record must not stop its partition, and where the value lies is in the headers.
 ///
@@ -112,7 +160,7 @@ pub fn commit_with<E: From<CommitError>>(
                 Some(record) if is_letter(record) && record.payload.is_some() => {
                     record.payload = None;
                     let size = bytes.to_string().into_bytes();
-                    record.headers.push(("__connect.errors.value.left.out.bytes".into(), Some(size)));
+                    record.headers.push((LEFT_OUT.into(), Some(size)));
                 }
                 _ => return Err(CommitError::TooLarge { index, bytes, topic }.into()),
             },
@@ -193,6 +241,32 @@ mod tests {
         let read = Headers::of(&second.headers).unwrap();
         assert_eq!((&*read.topic, read.offset), ("dlq", 9));
         assert_eq!(Headers::of(&[("__connect.errors.topic".into(), None)]), None);
+    }
+
+    #[test]
+    fn what_is_put_back_is_the_record_and_a_count() {
+        let reason = Reason { name: "NotAvro", message: String::new() };
+        let as_read = |letter: Produced| Consumed { headers: letter.headers, ..record() };
+        let letter = as_read(dead_letter(&"dlq".into(), "score", record(), &reason));
+        let (back, count) = original(letter).unwrap();
+        let Consumed { key, payload, timestamp, mut headers, .. } = record();
+        headers.push((REPLAYS.into(), Some(b"1".to_vec())));
+        assert_eq!((count, replays(&headers)), (1, 1));
+        let expected =
+            Produced { topic: "events".into(), partition: Some(3), headers, key, payload, timestamp };
+        assert_eq!(back, expected);
+
+        // Dead again and put back again: one count, and none of the first letter's headers.
+        let came = Consumed { headers: back.headers, ..record() };
+        let again = as_read(dead_letter(&"dlq".into(), "score", came, &reason));
+        assert_eq!(replays(&again.headers), 1);
+        let (back, count) = original(again).unwrap();
+        assert_eq!((count, back.headers.len()), (2, 2));
+
+        let mut huge = as_read(dead_letter(&"dlq".into(), "score", record(), &reason));
+        huge.headers.push((LEFT_OUT.into(), Some(b"9".to_vec())));
+        assert_eq!(original(huge), Err(Stays::WithoutValue));
+        assert_eq!(original(record()), Err(Stays::Nameless));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Running {
         let (shutdown, progress) = (Shutdown::new(), Arc::<Progress>::default());
         let score = Score {
             config: Arc::clone(&config),
-            policies: Arc::clone(&policies),
+            policies: Arc::clone(&policies).into(),
             panel,
             connection: Connection {
                 settings: [("message.max.bytes".to_owned(), limit.to_owned())].into(),
@@ -78,7 +78,7 @@ impl Running {
         };
         let learn = Learn {
             config: Arc::clone(&config),
-            policies: Arc::clone(&policies),
+            policies: Arc::clone(&policies).into(),
             connection: connection.clone(),
             delivery: Delivery::AtLeastOnce,
             health: Health::default(),

@@ -1,22 +1,22 @@
-//! `aegis dlq list` and `aegis dlq show`: dead letters, without their text unless it is asked for.
+//! `aegis dlq list|show|replay`: dead letters, without their text unless it is asked for.
+
+mod replay;
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::print::{self, Output, printable};
+use super::scan::{ANSWER, scan};
 use super::{ConfigArgs, Failure, run};
 use crate::codec::time::format_millis;
-use crate::dead_letter::Headers;
-use crate::kafka::{Connection, Consumed, Followed, Follower, From, Lookup};
+use crate::dead_letter::{Headers, replays};
+use crate::kafka::{Connection, Consumed, Lookup};
 use crate::ops::Exit;
-
-/// How long the brokers may take to answer, or be silent before the topic's end.
-const ANSWER: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
 pub struct DlqArgs {
@@ -51,13 +51,8 @@ enum Which {
         #[arg(long, value_name = "FILE")]
         payload: Option<PathBuf>,
     },
-}
-
-/// How a list is printed.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
+    /// Puts dead letters back where they came from, each at most once
+    Replay(replay::ReplayArgs),
 }
 
 fn place(text: &str) -> Result<(i32, i64), String> {
@@ -83,6 +78,8 @@ struct Line {
     /// Of key and value, in bytes.
     bytes: usize,
     message: String,
+    /// How often the original has been put back already.
+    replays: u32,
 }
 
 impl Line {
@@ -107,6 +104,7 @@ impl Line {
             time: record.timestamp,
             bytes: size(&record.key) + size(&record.payload),
             message: of.message,
+            replays: replays(&record.headers),
         }
     }
 }
@@ -118,10 +116,7 @@ pub fn dlq(args: &DlqArgs) -> Result<Exit, Failure> {
             let connection = run::connection(&config)?;
             let (count, lines) = list(&connection, &config.topics.dlq, reason.as_deref(), *limit as usize)?;
             match output {
-                Output::Json => {
-                    let json = serde_json::to_string_pretty(&lines);
-                    println!("{}", json.map_err(|error| Failure::new(Exit::Internal, error))?);
-                }
+                Output::Json => print::json(&lines)?,
                 Output::Text => print_lines(&lines, count),
             }
         }
@@ -133,6 +128,7 @@ pub fn dlq(args: &DlqArgs) -> Result<Exit, Failure> {
                 None => show(&record),
             }
         }
+        Which::Replay(args) => replay::replay(args)?,
     }
     Ok(Exit::Success)
 }
@@ -144,33 +140,20 @@ fn list(
     reason: Option<&str>,
     limit: usize,
 ) -> Result<(u64, Vec<Line>), Failure> {
-    let unavailable = |error| Failure::new(Exit::Unavailable, error);
-    let mut follower = Follower::open(connection, topic, &From::Beginning, ANSWER).map_err(unavailable)?;
     // Partitions are read in any order.
     let mut newest = BTreeMap::new();
     let mut count = 0;
-    let mut heard = Instant::now();
-    loop {
-        match follower.poll(Duration::from_millis(100)).map_err(unavailable)? {
-            Followed::Record(record) => {
-                heard = Instant::now();
-                let line = Line::of(&record);
-                if reason.is_none_or(|reason| reason == line.reason) {
-                    count += 1;
-                    newest.insert((line.time, line.partition, line.offset), line);
-                    if newest.len() > limit {
-                        newest.pop_first();
-                    }
-                }
-            }
-            Followed::End => break,
-            _ if heard.elapsed() < ANSWER => {}
-            _ => {
-                let silent = anyhow!("{topic} has been silent for half a minute before its end");
-                return Err(Failure { exit: Exit::Unavailable, error: silent });
+    scan(connection, topic, &mut |record| {
+        let line = Line::of(&record);
+        if reason.is_none_or(|reason| reason == line.reason) {
+            count += 1;
+            newest.insert((line.time, line.partition, line.offset), line);
+            if newest.len() > limit {
+                newest.pop_first();
             }
         }
-    }
+        Ok(())
+    })?;
     Ok((count, newest.into_values().collect()))
 }
 
@@ -228,13 +211,6 @@ fn show(record: &Consumed) {
         };
         println!("header     {}: {value}", printable(name));
     }
-}
-
-/// Whoever wrote the record wrote this text: control characters must not reach a terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|letter| if letter.is_control() { letter.escape_default().collect() } else { vec![letter] })
-        .collect()
 }
 
 fn write_payload(path: &Path, payload: &[u8]) -> Result<(), Failure> {

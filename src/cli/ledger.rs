@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 
 use super::{ConfigArgs, Failure, run};
 use crate::codec::{self, Encoding};
-use crate::core::ledger::{Edit, EditAction, Record};
+use crate::config::Config;
+use crate::core::ledger::{Edit, EditAction, Key, Record};
 use crate::kafka::{Delivery, Outbox, Produced};
 use crate::ops::Exit;
 
@@ -45,31 +46,46 @@ pub fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
             (config, format!("quarantine:{tenant}:{annotator}"), action)
         }
         Which::Erase { config, tenant, subject } => {
-            let action = EditAction::Erase { tenant: tenant.clone(), subject: subject.clone() };
-            (config, format!("erase:{tenant}:{subject}"), action)
+            let Edit { id, action } = erasure(tenant, subject);
+            (config, id, action)
         }
     };
     let config = config.load()?.config;
     let connection = run::connection(&config)?;
     let record = Record::Edit(Edit { id, action });
-    let payload =
-        codec::encode_record(&record, Encoding::Avro).map_err(|error| Failure::new(Exit::Data, error))?;
-    let produced = Produced {
-        topic: config.topics.rounds.as_str().into(),
-        partition: Some(0),
-        key: Some(codec::encode_key(&record.key())),
-        payload: Some(payload),
-        headers: Vec::new(),
-        timestamp: None,
-    };
     // A producer of its own, so that the active learner is not fenced: it reads the edit like its own records.
     let unavailable = |error| Failure::new(Exit::Unavailable, error);
     let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).map_err(unavailable)?;
-    let places = outbox.commit(&[produced], None).map_err(unavailable)?;
+    let places = outbox.commit(&[written(&config, &record)?], None).map_err(unavailable)?;
     let offset = places.first().map_or(-1, |(_, offset)| *offset);
     println!(
         "written to {} at offset {offset}; the active learner applies it within a second",
         config.topics.rounds
     );
     Ok(Exit::Success)
+}
+
+/// The edit that erases a subject; in all tenants where that is empty.
+pub fn erasure(tenant: &str, subject: &str) -> Edit {
+    let action = EditAction::Erase { tenant: tenant.to_owned(), subject: subject.to_owned() };
+    Edit { id: format!("erase:{tenant}:{subject}"), action }
+}
+
+/// A ledger record as it is produced.
+pub fn written(config: &Config, record: &Record) -> Result<Produced, Failure> {
+    let payload =
+        codec::encode_record(record, Encoding::Avro).map_err(|error| Failure::new(Exit::Data, error))?;
+    Ok(Produced { payload: Some(payload), ..tombstone(config, &record.key()) })
+}
+
+/// What takes the record under this key out of the ledger topic, once that is compacted.
+pub fn tombstone(config: &Config, key: &Key) -> Produced {
+    Produced {
+        topic: config.topics.rounds.as_str().into(),
+        partition: Some(0),
+        key: Some(codec::encode_key(key)),
+        payload: None,
+        headers: Vec::new(),
+        timestamp: None,
+    }
 }

@@ -1,27 +1,40 @@
 //! The command line.
 
+mod config;
 mod dlq;
+mod erase;
 mod experts;
+mod explain;
 mod ledger;
+mod print;
+mod reload;
 mod replay;
 mod run;
+mod scan;
 mod topics;
 mod verify;
+mod weights;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, ConfigError, Loaded};
+use crate::config::{ConfigError, Loaded, load};
 use crate::demo::DemoArgs;
 use crate::ops::Exit;
 use crate::replay::ReplayArgs;
 
+/// What holds for every command.
+const AFTER: &str = "Settings: the file, over it AEGIS__SECTION__KEY from the environment, over both --set section.key=value; \
+    `aegis config show` tells what is in effect, docs/configuration.md lists them all.\n\
+    Exit codes: 0 all well, 64 wrong command line, 65 wrong data or a promise that does not hold, 69 brokers or files \
+    not to be had, 70 a fault of this program, 78 wrong configuration, 130 interrupted.";
+
 /// Moderates conversations on Kafka: experts vote, a no-regret learner combines the votes, human labels
 /// teach it.
 #[derive(Parser)]
-#[command(name = "aegis", version, max_term_width = 100)]
+#[command(name = "aegis", version, max_term_width = 100, after_help = AFTER)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -43,10 +56,23 @@ enum Command {
     Experts(experts::ExpertsArgs),
     /// Reads the topics back: one outcome for every event, in order, and the state that the ledger folds to
     Verify(verify::VerifyArgs),
+    /// Tells what made a decision, and what would have made another
+    Explain(explain::ExplainArgs),
+    /// Shows what the learner has published
+    Weights(weights::WeightsArgs),
+    /// Shows what is set, and what can be
+    Config(config::ConfigCommand),
     /// Looks at dead letters
     Dlq(dlq::DlqArgs),
     /// Edits the ledger: afterwards the learner's state is that of a world where it never was
     Ledger(ledger::LedgerArgs),
+    /// Erases a subject from the ledger, and tells what stays elsewhere and until when
+    Erase(erase::EraseArgs),
+    /// Prints a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Which configuration.
@@ -55,14 +81,14 @@ pub struct ConfigArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", env = "AEGIS_CONFIG")]
     config: PathBuf,
-    /// Lies over file and environment; can be repeated
+    /// Lies over the file and AEGIS__SECTION__KEY from the environment; can be repeated
     #[arg(long = "set", value_name = "section.key=value")]
     sets: Vec<String>,
 }
 
 impl ConfigArgs {
     fn load(&self) -> Result<Loaded, Failure> {
-        Ok(config::load(&self.config, std::env::vars(), &self.sets)?)
+        Ok(load(&self.config, std::env::vars(), &self.sets)?)
     }
 }
 
@@ -125,8 +151,16 @@ pub fn main() -> ExitCode {
         Command::Topics(args) => topics::topics(&args),
         Command::Experts(args) => experts::experts(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Weights(args) => weights::weights(&args),
+        Command::Config(args) => config::config(&args),
         Command::Dlq(args) => dlq::dlq(&args),
         Command::Ledger(args) => ledger::ledger(&args),
+        Command::Erase(args) => erase::erase(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "aegis", &mut std::io::stdout());
+            Ok(Exit::Success)
+        }
     };
     match result {
         Ok(exit) => exit.into(),

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
+use super::reload::Watch;
 use super::{ConfigArgs, Failure, Role};
 use crate::config::{self, Config, Experts, LogFormat};
 use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery};
 use crate::learn::Learn;
-use crate::ops::{Asker, Exit, Health, Server, Shutdown, metrics, telemetry};
+use crate::ops::{Asker, Exit, Hangup, Health, Server, Shutdown, metrics, telemetry};
 use crate::score::Score;
 
 /// The panel's settings as the configuration describes them.
@@ -38,6 +39,20 @@ pub fn panel(config: &Config) -> Result<Panel, Failure> {
     Panel::open(panel_config(&config.experts)).map_err(|error| Failure::new(Exit::Config, error))
 }
 
+/// Checks the experts that are named as shadows: an unknown name would be an expert that weighs.
+fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
+    let is_there = |id: &String| panel.experts().iter().any(|expert| expert.id == *id);
+    let shadow = &config.experts.shadow;
+    let wrong = |error| Err(Failure { exit: Exit::Config, error });
+    if let Some(unknown) = shadow.iter().find(|id| !is_there(id)) {
+        return wrong(anyhow!("experts.shadow names {unknown}, which is no expert of the panel"));
+    }
+    if !shadow.is_empty() && panel.experts().iter().all(|expert| shadow.contains(&expert.id)) {
+        return wrong(anyhow!("experts.shadow names the whole panel: nobody would be left to decide by"));
+    }
+    Ok(())
+}
+
 /// The brokers as the configuration describes them.
 pub fn connection(config: &Config) -> Result<Connection, Failure> {
     let connection =
@@ -47,7 +62,7 @@ pub fn connection(config: &Config) -> Result<Connection, Failure> {
 }
 
 /// What a unit is worth, for the instance of that name. A transaction ends well before its member's session.
-fn delivery(config: &Config, connection: &Connection, instance: &str) -> Delivery {
+pub fn delivery(config: &Config, connection: &Connection, instance: &str) -> Delivery {
     match config.kafka.delivery {
         config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
         config::Delivery::ExactlyOnce => Delivery::ExactlyOnce {
@@ -60,7 +75,7 @@ fn delivery(config: &Config, connection: &Connection, instance: &str) -> Deliver
 pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     let unavailable = |error| Failure { exit: Exit::Unavailable, error };
     let config::Loaded { config, policies } = args.load()?;
-    let (config, policies) = (Arc::new(config), Arc::new(policies));
+    let (config, policies) = (Arc::new(config), config::Live::from(Arc::new(policies)));
     let format = match config.log.format {
         LogFormat::Text => telemetry::Format::Text,
         LogFormat::Json => telemetry::Format::Json,
@@ -68,18 +83,20 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     telemetry::init(format, &config.log.level).map_err(|error| Failure::new(Exit::Config, error))?;
     let handle = metrics::install().context("the metrics cannot be installed").map_err(unavailable)?;
     let shutdown = Shutdown::on_signals().context("signals cannot be awaited").map_err(unavailable)?;
+    let hangup = Hangup::on_signal().context("signals cannot be awaited").map_err(unavailable)?;
     let health = Health::default();
     let server = Server::start(config.http.listen, health.clone(), handle)
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
     tracing::info!(address = %server.address(), "health and metrics");
     let connection = connection(&config)?;
-
-    let mut threads = Vec::new();
+    let (mut threads, mut experts) = (Vec::new(), Vec::new());
     if role != Role::Learn {
         for name in ["experts loaded", "weights followed", "partitions assigned", "broker seen"] {
             health.set(name, false);
         }
         let panel = Arc::new(panel(&config)?);
+        in_shadow(&panel, &config)?;
+        experts.extend(panel.experts().iter().map(|expert| expert.id.clone()));
         health.set("experts loaded", true);
         for expert in panel.experts() {
             tracing::info!(
@@ -92,7 +109,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         let instance = format!("{}-{}", config.score.group, config.score.member);
         let score = Score {
             config: Arc::clone(&config),
-            policies: Arc::clone(&policies),
+            policies: policies.clone(),
             panel,
             delivery: delivery(&config, &connection, &instance),
             connection: connection.clone(),
@@ -104,7 +121,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     if role != Role::Score {
         let learn = Learn {
             config: Arc::clone(&config),
-            policies,
+            policies: policies.clone(),
             delivery: delivery(&config, &connection, &config.learn.group),
             connection,
             health,
@@ -114,17 +131,32 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         threads.push(spawn("learn", shutdown.clone(), move || learn.run().map_err(anyhow::Error::from))?);
     }
 
+    let watch = Watch {
+        live: policies,
+        file: Some(config.policies.clone()).filter(|file| !file.as_os_str().is_empty()),
+        experts,
+        hangup,
+        shutdown: shutdown.clone(),
+    };
+    let follow = move || {
+        watch.run();
+        Ok(())
+    };
+    threads.push(spawn("policies", shutdown.clone(), follow)?);
+
     let mut failed = None;
     for (name, thread) in threads {
-        let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("it panicked: a fault of this program")));
-        if let Err(error) = ended {
-            failed.get_or_insert(error.context(format!("{name} stopped")));
-        }
+        let (exit, error) = match thread.join() {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => (Exit::Unavailable, error),
+            Err(_) => (Exit::Internal, anyhow!("it panicked: a fault of this program")),
+        };
+        failed.get_or_insert(Failure { exit, error: error.context(format!("{name} stopped")) });
     }
     server.stop();
     match failed {
-        Some(error) => Err(unavailable(error)),
-        None => Ok(Exit::Success),
+        Some(failure) => Err(failure),
+        None => Ok(shutdown.exit()),
     }
 }
 
@@ -159,9 +191,11 @@ pub fn check(args: &ConfigArgs) -> Result<Exit, Failure> {
     }
     connection(&config)?;
     let panel = panel(&config)?;
+    in_shadow(&panel, &config)?;
     for expert in panel.experts() {
+        let shadow = if config.experts.shadow.contains(&expert.id) { ", in shadow" } else { "" };
         println!(
-            "expert {}: {}, {}, {}",
+            "expert {}: {}, {}, {}{shadow}",
             expert.id,
             expert.kind.word(),
             expert.provider,

@@ -25,7 +25,8 @@ pub struct VerifyArgs {
     json: Option<PathBuf>,
 }
 
-fn time(text: &str) -> Result<Millis, String> {
+/// A time on the command line.
+pub fn time(text: &str) -> Result<Millis, String> {
     let millis = text.parse().ok().or_else(|| parse_millis(text));
     millis.ok_or_else(|| "write it like 2026-03-01T09:30:00Z, or as milliseconds since 1970".to_owned())
 }

@@ -1,10 +1,12 @@
 //! What the machine has: a name, and what runs graphs.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// What runs the experts' graphs: `cpu`, `cuda` (the first card) or `cuda:1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub enum Provider {
     /// The processor.
     Cpu,
@@ -22,6 +24,15 @@ impl TryFrom<String> for Provider {
             other => other.strip_prefix("cuda:").and_then(|card| card.parse().ok()),
         };
         card.map(Self::Cuda).ok_or_else(|| format!("`{text}` runs no graphs: write cpu, cuda or cuda:1"))
+    }
+}
+
+impl From<Provider> for String {
+    fn from(provider: Provider) -> Self {
+        match provider {
+            Provider::Cpu => "cpu".into(),
+            Provider::Cuda(card) => format!("cuda:{card}"),
+        }
     }
 }
 

@@ -3,21 +3,28 @@
 //! Every section has its defaults, so an empty file is a configuration; an unknown key is an error
 //! that names the nearest known one.
 
+mod document;
+mod live;
 mod machine;
 mod overlay;
 mod policies;
 mod registry;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+pub use document::{document, policies_schema, schema};
+pub use live::{Live, ReloadError, reload};
 pub use machine::Provider;
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
+pub use shown::{Origin, Shown, shown};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +65,7 @@ pub enum ConfigError {
 }
 
 /// Everything that can be set.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The brokers.
@@ -84,20 +91,20 @@ pub struct Config {
 }
 
 /// `[kafka]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kafka {
     /// `host:port[,host:port]`.
     pub brokers: String,
     /// What a unit of outputs and consumed offsets is worth.
     pub delivery: Delivery,
-    /// librdkafka settings, passed on as they are.
-    #[serde(deserialize_with = "overlay::strings")]
+    /// librdkafka settings, passed on as they are; what would break the guarantees is refused.
+    #[serde(deserialize_with = "overlay::strings", serialize_with = "shown::settings")]
     pub settings: BTreeMap<String, String>,
 }
 
 /// What a unit of outputs and consumed offsets is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
     /// One Kafka transaction.
@@ -113,7 +120,7 @@ impl Default for Kafka {
 }
 
 /// `[topics]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Topics {
     /// Conversation events.
@@ -150,7 +157,7 @@ impl Default for Topics {
 }
 
 /// `[defaults]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Defaults {
     /// Tenant of JSON events and labels that name none.
@@ -166,7 +173,7 @@ impl Default for Defaults {
 }
 
 /// `[experts]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Experts {
     /// Folder with one folder per expert, relative to the configuration's folder.
@@ -179,6 +186,8 @@ pub struct Experts {
     pub only: Vec<String>,
     /// Experts that are asked even when the panel is shrunk under load, beside the rules.
     pub cheap: Vec<String>,
+    /// Experts of the panel that vote and are scored and weigh nothing, by id.
+    pub shadow: Vec<String>,
     /// Sessions, one thread each; 0: as many as the process may use cores.
     pub sessions: usize,
     /// Padded tokens of a batch.
@@ -199,6 +208,7 @@ impl Default for Experts {
             provider: Provider::Cpu,
             only: Vec::new(),
             cheap: Vec::new(),
+            shadow: Vec::new(),
             sessions: 0,
             batch_tokens: 256,
             batch_delay_ms: 2,
@@ -217,7 +227,7 @@ impl Experts {
 }
 
 /// `[score]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Score {
     /// Consumer group of the scorers.
@@ -229,9 +239,9 @@ pub struct Score {
     pub encoding: Encoding,
     /// Events that the panel has at a time: batches are formed of those that wait.
     pub window: usize,
-    /// A unit is committed at this many records,
+    /// A unit is committed at this many records, or after `commit_interval_ms`.
     pub commit_records: usize,
-    /// or after this long, in milliseconds.
+    /// A unit is committed after this long, in milliseconds, or at `commit_records`.
     pub commit_interval_ms: u64,
     /// Dead letters in a minute at which the service stops rather than going on.
     pub max_dead_letters_per_minute: u64,
@@ -269,7 +279,7 @@ impl Score {
 }
 
 /// Encoding of written decisions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoding {
     /// Avro single-object encoding.
@@ -281,7 +291,7 @@ pub enum Encoding {
 }
 
 /// `[learn]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Learn {
     /// Consumer group of the learners; the election's has `-election` appended.
@@ -292,9 +302,9 @@ pub struct Learn {
     pub horizon_days: u32,
     /// Memory for the fold's checkpoints, in MiB.
     pub checkpoint_mib: usize,
-    /// A unit is committed at this many labels,
+    /// A unit is committed at this many labels, or after `commit_interval_ms`.
     pub commit_records: usize,
-    /// or after this long, in milliseconds.
+    /// A unit is committed after this long, in milliseconds, or at `commit_records`.
     pub commit_interval_ms: u64,
     /// A predictor is published at most this often, in milliseconds.
     pub publish_interval_ms: u64,
@@ -326,7 +336,7 @@ impl Learn {
 }
 
 /// `[http]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
     /// Where /metrics, /livez and /readyz answer.
@@ -340,7 +350,7 @@ impl Default for Http {
 }
 
 /// `[log]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// `text` or `json`.
@@ -356,7 +366,7 @@ impl Default for Log {
 }
 
 /// Shape of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     /// For people.
@@ -383,14 +393,28 @@ pub fn load(
     environment: impl IntoIterator<Item = (String, String)>,
     sets: &[String],
 ) -> Result<Loaded, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
-    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Toml {
-        path: path.into(),
-        reason: error.to_string(),
-    })?;
+    let mut table = file(path)?;
     overlay::environment(&mut table, environment);
     overlay::sets(&mut table, sets)?;
+    let config = effective(path, table)?;
+    let policies = if config.policies.as_os_str().is_empty() {
+        Policies::default()
+    } else {
+        Policies::read(&config.policies)?
+    };
+    Ok(Loaded { config, policies })
+}
+
+/// The file as it is.
+fn file(path: &Path) -> Result<toml::Table, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
+    text.parse()
+        .map_err(|error: toml::de::Error| ConfigError::Toml { path: path.into(), reason: error.to_string() })
+}
+
+/// The configuration of a file with everything that lies over it.
+fn effective(path: &Path, table: toml::Table) -> Result<Config, ConfigError> {
     let mut config: Config = table.try_into().map_err(|error: toml::de::Error| ConfigError::Value {
         path: path.into(),
         reason: overlay::explain(&error),
@@ -423,12 +447,7 @@ pub fn load(
                     .into(),
         })?;
     }
-    let policies = if config.policies.as_os_str().is_empty() {
-        Policies::default()
-    } else {
-        Policies::read(&config.policies)?
-    };
-    Ok(Loaded { config, policies })
+    Ok(config)
 }
 
 /// Reads the registry's password where it lies in a file, and checks what serde cannot.

@@ -9,21 +9,30 @@ use super::ConfigError;
 
 const PREFIX: &str = "AEGIS__";
 
-/// Lays `AEGIS__SECTION__KEY=value` over the file's values.
-pub fn environment(table: &mut Table, variables: impl IntoIterator<Item = (String, String)>) {
+/// Lays `AEGIS__SECTION__KEY=value` over the file's values; the keys that it sets.
+pub fn environment(table: &mut Table, variables: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
     let mut found: Vec<_> = variables
         .into_iter()
         .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_lowercase(), value)))
         .collect();
     found.sort();
+    let mut keys = Vec::with_capacity(found.len());
     for (name, value) in found {
         let path: Vec<&str> = name.split("__").collect();
         put(table, &path, &value);
+        keys.push(path.join("."));
     }
+    keys
 }
 
-/// Lays `section.key=value` over the file's and the environment's values.
-pub fn sets(table: &mut Table, sets: &[String]) -> Result<(), ConfigError> {
+/// The environment's name of a key.
+pub fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// Lays `section.key=value` over the file's and the environment's values; the keys that it sets.
+pub fn sets(table: &mut Table, sets: &[String]) -> Result<Vec<String>, ConfigError> {
+    let mut keys = Vec::with_capacity(sets.len());
     for given in sets {
         let refuse = || ConfigError::Set { given: given.split('=').next().unwrap_or_default().into() };
         let (key, value) = given.split_once('=').ok_or_else(refuse)?;
@@ -36,8 +45,9 @@ pub fn sets(table: &mut Table, sets: &[String]) -> Result<(), ConfigError> {
             return Err(refuse());
         }
         put(table, &path, value);
+        keys.push(key.to_owned());
     }
-    Ok(())
+    Ok(keys)
 }
 
 fn put(table: &mut Table, path: &[&str], value: &str) {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::overlay;
 use crate::core::label::{Mapping, Source};
@@ -44,7 +45,7 @@ pub enum PolicyError {
 }
 
 /// A category of the taxonomy.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Category {
     /// Its slug in votes, labels and rules.
@@ -57,7 +58,7 @@ pub struct Category {
 }
 
 /// All policies by name, and the taxonomy that they speak of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policies {
     /// The policies.
     pub policies: BTreeMap<String, Policy>,
@@ -74,49 +75,76 @@ impl Default for Policies {
     }
 }
 
-#[derive(Deserialize)]
+/// The policies file.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub(super) struct File {
+    /// The policies by name; `default` judges every event that names no other.
     policies: BTreeMap<String, Written>,
+    /// The taxonomy that categories are named by.
     #[serde(default)]
     taxonomy: Vec<Category>,
 }
 
 /// A policy as the file has it.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
+    /// Stands in every decision; to be changed with the policy.
     version: String,
+    /// Any name of docs/learning.md.
     learner: String,
+    /// The learner's parameters.
     parameters: Parameters,
+    /// Cost of letting something unsafe pass; flagged is p >= cost_false_positive / (cost_false_positive +
+    /// cost_false_negative).
     cost_false_negative: f64,
+    /// Cost of flagging something safe.
     cost_false_positive: f64,
+    /// What is done about what is flagged: `block`, `review` or `allow`.
     flagged: String,
+    /// With fewer experts awake than this the action is review, never allow.
     min_awake: usize,
+    /// With p this close to the threshold a person is asked as well.
     review_margin: f64,
+    /// Whether decisions carry the judged text's features, for the members that read.
     features: bool,
+    /// What Needs Caution counts as, from 0 (safe) to 1 (unsafe).
     needs_caution: f64,
+    /// Label sources that teach: `review`, `report`, `appeal`, `gold`.
     teaches: Vec<String>,
+    /// Rules of their own for single categories, by slug; the strictest that holds is done.
     categories: BTreeMap<String, Rule>,
 }
 
 /// A learner's parameters; what is left out has the learner's own default.
-#[derive(Default, Deserialize)]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Parameters {
+    /// Step size.
     eta: Option<f64>,
+    /// Factor of a mistake.
     beta: Option<f64>,
+    /// Share that is spread over all.
     alpha: Option<f64>,
+    /// Memory of a stacking.
     gamma: Option<f64>,
+    /// Prior variance.
     variance: Option<f64>,
+    /// Noise of follow-the-perturbed-leader.
     noise: Option<String>,
+    /// Secret of keyed draws.
+    #[serde(skip_serializing)]
     seed: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// A rule for one category.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Rule {
+    /// The rule holds from this score on, from 0 to 1.
     threshold: f64,
+    /// What it asks for: `block`, `review` or `allow`.
     action: String,
 }
 

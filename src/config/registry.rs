@@ -3,17 +3,22 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::shown;
 
 /// `[registry]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registry {
     /// Addresses of the Confluent API, separated by commas; empty: no registry.
+    #[serde(serialize_with = "shown::addresses")]
     pub url: String,
     /// User of basic authentication; empty: none.
     pub user: String,
-    /// The user's password.
+    /// The user's password; better in the environment or in `password_file`.
+    #[schemars(with = "String")]
     pub password: Secret,
     /// A file that holds the password; over `password`.
     pub password_file: PathBuf,
@@ -55,7 +60,7 @@ impl Default for Registry {
 }
 
 /// How a subject is named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subjects {
     /// `<topic>-value`.
@@ -87,6 +92,13 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str(if self.0.is_empty() { "\"\"" } else { "***" })
+    }
+}
+
+impl Serialize for Secret {
+    /// As shown: never the value.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(if self.0.is_empty() { "" } else { shown::HIDDEN })
     }
 }
 

@@ -88,7 +88,7 @@ pub struct Decision {
     pub reading: Option<Reading>,
     /// The predictor that combined the votes.
     pub predictor: PredictorRef,
-    /// An expert of the panel abstained.
+    /// An expert of the panel, no shadow, abstained.
     pub degraded: bool,
     /// Why a person should look, the weightiest reason; `None`: nobody need. A review request is written
     /// exactly where there is one.
@@ -192,7 +192,7 @@ pub fn decide(
         .zip(&combined.shares)
         .map(|(vote, share)| WeighedVote { vote, weight: share.weight, contribution: share.contribution })
         .collect();
-    let degraded = votes.iter().any(|weighed| weighed.vote.score().is_none());
+    let degraded = votes.iter().any(|weighed| !weighed.vote.shadow && weighed.vote.score().is_none());
     Decision {
         id: RoundId { tenant: event.tenant, policy: event.policy, event: event.id },
         conversation: event.conversation,

@@ -8,6 +8,7 @@ pub mod book;
 pub mod decision;
 pub mod draw;
 pub mod event;
+pub mod explain;
 pub mod features;
 pub mod fold;
 pub mod hash;

@@ -1,7 +1,7 @@
 //! The predictor: what learn publishes and score combines votes with.
 
 use super::event::Millis;
-use super::features::EncoderId;
+use super::features::{EncoderId, Features};
 use super::learners::{Learner, LearnerSpec, Mass, Sight, SpecError};
 use super::ledger::Reading;
 use super::vote::Vote;
@@ -155,8 +155,25 @@ impl Predictor {
         &self.reference
     }
 
-    /// Combines the votes of one event. Votes of experts that the state does not know yet weigh nothing.
-    pub fn combine(&mut self, event: &str, votes: &[Vote], reading: Option<&Reading>) -> Combined {
+    /// P(unsafe) alone, as [`combine`](Self::combine) gives it; `None` with all experts asleep.
+    pub fn probability(&mut self, event: &str, votes: &[Vote], reading: Option<&Reading>) -> Option<f64> {
+        let (row, _) = self.seat(votes);
+        let features = self.features(reading);
+        self.predict(&Sight { votes: &row, features, event })
+    }
+
+    /// Whether the members that read see these features: those of the state's own encoder.
+    #[must_use]
+    pub fn reads(&self, reading: &Reading) -> bool {
+        self.encoder == Some(reading.encoder)
+    }
+
+    fn features<'a>(&self, reading: Option<&'a Reading>) -> Option<&'a Features> {
+        reading.filter(|reading| self.reads(reading)).map(|reading| &*reading.features)
+    }
+
+    /// The votes in the experts' order, and each vote's place among them.
+    fn seat(&self, votes: &[Vote]) -> (Vec<f64>, Vec<Option<usize>>) {
         let mut row = vec![f64::NAN; self.experts.len()];
         let place = |vote: &Vote| self.experts.iter().position(|expert| *expert == vote.expert);
         let places: Vec<Option<usize>> = votes.iter().map(place).collect();
@@ -165,13 +182,19 @@ impl Predictor {
                 *slot = score;
             }
         }
-        let features =
-            reading.filter(|reading| self.encoder == Some(reading.encoder)).map(|reading| &*reading.features);
+        (row, places)
+    }
+
+    /// Combines the votes of one event. Votes of experts that the state does not know yet weigh nothing.
+    pub fn combine(&mut self, event: &str, votes: &[Vote], reading: Option<&Reading>) -> Combined {
+        let (mut row, places) = self.seat(votes);
+        let features = self.features(reading);
         let probability = self.predict(&Sight { votes: &row, features, event });
         let mut shares = vec![Share::default(); votes.len()];
         let Some(p) = probability else { return Combined { probability, shares } };
-        for (share, place) in shares.iter_mut().zip(&places) {
-            let Some(at) = *place else { continue };
+        for ((share, vote), place) in shares.iter_mut().zip(votes).zip(&places) {
+            // A shadow vote weighs nothing, whatever mass its expert has.
+            let Some(at) = place.filter(|_| !vote.shadow) else { continue };
             share.weight = self.weights.get(at).copied().unwrap_or(0.0);
             let Some(vote) = row.get(at).copied().filter(|vote| !vote.is_nan()) else { continue };
             if let Some(slot) = row.get_mut(at) {

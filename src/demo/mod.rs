@@ -355,7 +355,7 @@ impl Flow {
         };
         let score = Score {
             config: Arc::clone(config),
-            policies: Arc::clone(policies),
+            policies: Arc::clone(policies).into(),
             panel: Arc::clone(panel),
             connection: brokers.connection.clone(),
             delivery: delivery(format!("{}-1", config.score.group)),
@@ -365,7 +365,7 @@ impl Flow {
         let progress = Arc::<crate::learn::Progress>::default();
         let learn = Learn {
             config: Arc::clone(config),
-            policies: Arc::clone(policies),
+            policies: Arc::clone(policies).into(),
             connection: brokers.connection.clone(),
             delivery: delivery(config.learn.group.clone()),
             health: Health::default(),

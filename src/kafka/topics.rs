@@ -107,6 +107,33 @@ pub fn partitions(connection: &Connection, topic: &str, timeout: Duration) -> Re
     count(asker(connection)?.client(), topic, timeout)
 }
 
+/// How a topic forgets, as the brokers have it now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forgetting {
+    /// Whether all but the newest record of each key goes.
+    pub compacts: bool,
+    /// After this a record may go; none: never by age.
+    pub after: Option<Duration>,
+}
+
+/// How `topic` forgets.
+///
+/// # Errors
+/// Where it is missing, access is denied or the brokers do not answer within `timeout`.
+pub fn forgetting(
+    connection: &Connection,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Forgetting, SourceError> {
+    let config = describe(connection, topic, timeout)?;
+    let value = |key: &str| config.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default();
+    let policy = value("cleanup.policy");
+    let deletes = policy.contains(Cleanup::Delete.word());
+    // -1: for ever.
+    let after = value("retention.ms").parse::<u64>().ok().filter(|_| deletes).map(Duration::from_millis);
+    Ok(Forgetting { compacts: policy.contains(Cleanup::Compact.word()), after })
+}
+
 /// Compares topics with what they must be like. The embedded broker cannot say more than partitions, and
 /// is not asked for more with `settings` false.
 ///

@@ -23,6 +23,7 @@ impl Learn {
         &self,
         source: &mut Source,
         defaults: &codec::Defaults,
+        policies: &Policies,
         registry: Option<&Registry>,
         wait: bool,
     ) -> Result<Gathered, LearnError> {
@@ -36,7 +37,7 @@ impl Learn {
             match source.poll(patience)? {
                 Polled::Record(record) => {
                     gathered.count += 1;
-                    gathered.take(record, defaults, &self.policies, schemas::of(registry))?;
+                    gathered.take(record, defaults, policies, schemas::of(registry))?;
                 }
                 Polled::Assigned(_) => self.health.set("labels assigned", true),
                 // Nothing of this unit has been written: the partitions' next owner reads it again.
@@ -50,7 +51,7 @@ impl Learn {
         let patient = registry.map(|registry| registry.waiting(&stop));
         let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
         for record in std::mem::take(&mut gathered.waiting) {
-            gathered.take(record, defaults, &self.policies, patient)?;
+            gathered.take(record, defaults, policies, patient)?;
         }
         if !gathered.waiting.is_empty() {
             return Err(RegistryError::Interrupted.into());

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::codec::{self, Schemas};
-use crate::config::{Config, Policies};
+use crate::config::{Config, Live, Policies};
 use crate::core::book::Book;
 use crate::core::event::Millis;
 use crate::crash;
@@ -39,8 +39,8 @@ use publish::Publisher;
 pub struct Learn {
     /// The configuration.
     pub config: Arc<Config>,
-    /// The policies.
-    pub policies: Arc<Policies>,
+    /// The policies in force.
+    pub policies: Live,
     /// The brokers.
     pub connection: Connection,
     /// What a unit is worth there.
@@ -120,7 +120,8 @@ impl Learn {
         let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
         // Taking the transactional id over fences a learner that does not know yet that it lost.
         let mut outbox = Outbox::open(&self.connection, self.delivery.clone())?;
-        let (mut store, mut ledger) = self.restore()?;
+        let mut policies = self.policies.now();
+        let (mut store, mut ledger) = self.restore(&policies)?;
         self.health.set("ledger restored", true);
         let mut index = Index::follow(&self.connection, &topics.decisions, &store)?;
         let mut lookup = Lookup::open(&self.connection, &topics.decisions, ANSWER)?;
@@ -146,6 +147,12 @@ impl Learn {
             if matches!(election.poll(Duration::ZERO)?, Polled::Revoked { .. }) {
                 break End::Superseded;
             }
+            if let Some(before) = self.policies.renew(&mut policies)
+                && learns_otherwise(&before, &policies)
+            {
+                tracing::info!("a policy learns otherwise from now on: the ledger is folded anew");
+                break End::Again;
+            }
             let mut joined = Joined::default();
 
             // 1. Decisions: where each one lies; those of labelled rounds are compared.
@@ -156,10 +163,11 @@ impl Learn {
             self.health.set("decisions indexed", index.is_ready());
 
             // 2. Labels, until the unit is full or its interval is over.
-            let gathered = match self.gather(&mut labels, &defaults, registry, decisions.is_empty()) {
-                Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
-                other => other?,
-            };
+            let gathered =
+                match self.gather(&mut labels, &defaults, &policies, registry, decisions.is_empty()) {
+                    Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
+                    other => other?,
+                };
 
             ages = if gathered.is_empty() { ages } else { gathered.ages(now()) };
 
@@ -307,6 +315,16 @@ impl Learn {
         let last = places.get(..joined.records().len()).and_then(<[_]>::last);
         Ok(last.map(|(_, offset)| offset + 1))
     }
+}
+
+/// Whether any policy is new, or has another learner or target mapping: that is a new learner. Thresholds and
+/// costs never touch it.
+fn learns_otherwise(before: &Policies, after: &Policies) -> bool {
+    after.policies.iter().any(|(name, policy)| {
+        before
+            .get(name)
+            .is_none_or(|before| before.learner != policy.learner || before.mapping != policy.mapping)
+    })
 }
 
 fn now() -> Millis {

@@ -15,6 +15,9 @@ use crate::ops::metrics;
 /// Rounds folded between two looks at the labels: some tens of milliseconds.
 const STRETCH: usize = 20_000;
 
+/// Rounds over which experts are scored one by one, at each publishing: a millisecond or two.
+const NEWEST: usize = 10_000;
+
 const AVRO: codec::Encoding = codec::Encoding::Avro;
 
 /// Publishes predictors.
@@ -88,6 +91,9 @@ impl Publisher {
                 published.as_ref().map(|published| codec::encode_published(published, AVRO)).transpose()?;
             if let Some(published) = &published {
                 metrics::predictor(published, fold.experts(), fold.tally());
+            }
+            if let Some(rounds) = book.find(policy).and_then(|at| book.rounds(at)) {
+                metrics::expert_brier(policy, &rounds.brier(&fold.settings().mapping, book.edits(), NEWEST));
             }
             if let Some(certificate) = fold.certificate() {
                 metrics::certificate(policy, &certificate);

@@ -2,6 +2,7 @@
 
 use super::ledger::Ledger;
 use super::{Learn, LearnError};
+use crate::config::Policies;
 use crate::kafka::SourceError;
 use crate::ops::metrics;
 use crate::store::{Opened, Store, StoreError};
@@ -11,7 +12,7 @@ impl Learn {
     ///
     /// # Errors
     /// Where neither can be had.
-    pub(super) fn restore(&self) -> Result<(Store, Ledger), LearnError> {
+    pub(super) fn restore(&self, policies: &Policies) -> Result<(Store, Ledger), LearnError> {
         let (topics, settings) = (&self.config.topics, &self.config.learn);
         let (mut store, opened) = Store::open(&settings.store)?;
         if let Opened::Rebuilt { why } = &opened {
@@ -20,8 +21,7 @@ impl Learn {
         }
         let memory = settings.checkpoint_mib << 20;
         let attempt = |store: &mut Store| -> Result<Ledger, LearnError> {
-            let mut ledger =
-                Ledger::restore(&self.connection, &topics.rounds, store, &self.policies, memory)?;
+            let mut ledger = Ledger::restore(&self.connection, &topics.rounds, store, policies, memory)?;
             ledger.read_to_end(store)?;
             Ok(ledger)
         };

@@ -1,11 +1,13 @@
 //! What an operator meets: metrics, health, logs, stopping, progress.
 
+pub mod hangup;
 pub mod health;
 pub mod metrics;
 pub mod progress;
 pub mod shutdown;
 pub mod telemetry;
 
+pub use self::hangup::Hangup;
 pub use self::health::{Health, Server};
 pub use self::progress::Progress;
 pub use self::shutdown::{Asker, Exit, Shutdown};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::codec::EncodeError;
-use crate::config::{self, Config, Policies};
+use crate::config::{self, Config, Live};
 use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
 use crate::experts::{Panel, PanelError, State};
@@ -34,8 +34,8 @@ use unit::Unit;
 pub struct Score {
     /// The configuration.
     pub config: Arc<Config>,
-    /// The policies.
-    pub policies: Arc<Policies>,
+    /// The policies in force.
+    pub policies: Live,
     /// The panel, opened.
     pub panel: Arc<Panel>,
     /// The brokers.
@@ -114,7 +114,8 @@ impl Score {
     /// # Errors
     /// Where going on would lose something or help nobody.
     pub fn run(self) -> Result<(), ScoreError> {
-        let Self { config, policies, panel, connection, delivery, health, shutdown } = self;
+        let Self { config, policies: live, panel, connection, delivery, health, shutdown } = self;
+        let mut policies = live.now();
         let registry = schemas::open(&config.registry)?;
         let encodings = match schemas::encodings(&config, registry.as_ref(), &|| shutdown.requested()) {
             Err(RegistryError::Interrupted) => return Ok(()),
@@ -136,7 +137,7 @@ impl Score {
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(&panel, config.score.window, config.experts.batch_delay())?;
         let mut unit = Unit::new(&config, Arc::clone(&policies), encodings);
-        let mut reading = Reading::new(source, registry.as_ref(), &config, &policies, &health);
+        let mut reading = Reading::new(source, registry.as_ref(), &config, Arc::clone(&policies), &health);
         let mut shed = Shed::new(limits(&config.score));
         let mut told = Instant::now();
         let mut lag = metrics::Lag::new(&config.score.group);
@@ -146,7 +147,12 @@ impl Score {
             if stopping && asking.is_idle() {
                 break;
             }
-            // 1. Predictors: the newest that have been published.
+            // 1. Policies and predictors: the newest there are.
+            if live.renew(&mut policies).is_some() {
+                unit.adopt(&policies);
+                reading.adopt(&policies);
+                predictors.adopt(&policies);
+            }
             predictors.follow(Duration::ZERO)?;
 
             // 2. Intake: records become events or dead letters, as many as the panel has room for.
@@ -219,7 +225,7 @@ fn tell(source: &Source, unit: &Unit, health: &Health, lag: &mut metrics::Lag) -
         };
         (&**topic, *partition, *messages, age)
     }));
-    seen.lag.values().fold(0_i64, |sum, messages| sum.saturating_add(*messages))
+    seen.lag.iter().fold(0_i64, |sum, (_, messages)| sum.saturating_add(*messages))
 }
 
 fn now() -> Millis {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::codec;
 use crate::config::Policies;
-use crate::core::predictor::{Predictor, PredictorError};
+use crate::core::predictor::{Predictor, PredictorError, Published};
 use crate::kafka::{Followed, Follower, SourceError};
 
 /// The predictor of each policy.
@@ -16,6 +16,8 @@ pub struct Predictors {
     experts: Vec<String>,
     /// With the secret of its keyed draws.
     by_policy: BTreeMap<String, (Option<Vec<u8>>, Predictor)>,
+    /// The newest predictors of policies that this process does not have (yet).
+    others: BTreeMap<String, Published>,
 }
 
 impl Predictors {
@@ -33,7 +35,7 @@ impl Predictors {
             Ok((policy.name.clone(), (policy.learner.seed.clone(), predictor)))
         };
         let by_policy = policies.policies.values().map(untaught).collect::<Result<_, PredictorError>>()?;
-        Ok(Self { follower, policies: Arc::clone(policies), experts, by_policy })
+        Ok(Self { follower, policies: Arc::clone(policies), experts, by_policy, others: BTreeMap::new() })
     }
 
     /// Takes what has been published. With `patience` zero only what is there already.
@@ -48,7 +50,7 @@ impl Predictors {
                 self.forget(record.key.as_deref().unwrap_or_default());
                 continue;
             };
-            let mut published = match codec::decode_published(payload) {
+            let published = match codec::decode_published(payload) {
                 Ok(published) => published,
                 Err(error) => {
                     tracing::error!(
@@ -59,28 +61,55 @@ impl Predictors {
                     continue;
                 }
             };
-            let Some((seed, slot)) = self.by_policy.get_mut(&published.policy) else { continue };
-            // The secret of keyed draws never travels: it is in both roles' policies.
-            published.learner.seed.clone_from(seed);
-            match Predictor::published(&published) {
-                Ok(predictor) => *slot = predictor,
-                Err(error) => {
-                    tracing::error!(policy = published.policy, %error, "a predictor cannot be used");
-                }
-            }
+            self.take(published);
         }
         Ok(())
     }
 
+    fn take(&mut self, mut published: Published) {
+        let Some((seed, slot)) = self.by_policy.get_mut(&published.policy) else {
+            self.others.insert(published.policy.clone(), published);
+            return;
+        };
+        // The secret of keyed draws never travels: it is in both roles' policies.
+        published.learner.seed.clone_from(seed);
+        match Predictor::published(&published) {
+            Ok(predictor) => *slot = predictor,
+            Err(error) => tracing::error!(policy = published.policy, %error, "a predictor cannot be used"),
+        }
+    }
+
     /// A tombstone: nothing is learned for this policy (any more).
     fn forget(&mut self, key: &[u8]) {
-        let policy = std::str::from_utf8(key).ok().and_then(|name| self.policies.get(name));
+        let Ok(name) = std::str::from_utf8(key) else { return };
+        self.others.remove(name);
+        let policy = self.policies.get(name);
         let Some(policy) = policy else { return };
         match Predictor::untaught(&policy.learner, &policy.name, &self.experts) {
             Ok(predictor) => {
                 self.by_policy.insert(policy.name.clone(), (policy.learner.seed.clone(), predictor));
             }
             Err(error) => tracing::error!(policy = policy.name, %error, "no untaught predictor"),
+        }
+    }
+
+    /// Takes changed policies: a new one has learned nothing yet, and one that has learned goes on with what
+    /// is published until its learner publishes anew.
+    pub fn adopt(&mut self, policies: &Arc<Policies>) {
+        self.policies = Arc::clone(policies);
+        for policy in policies.policies.values() {
+            let published = self.others.remove(&policy.name);
+            let learned = self
+                .by_policy
+                .get_mut(&policy.name)
+                .filter(|(_, predictor)| predictor.reference().ledger_offset >= 0);
+            match learned {
+                Some((seed, _)) => seed.clone_from(&policy.learner.seed),
+                None => self.forget(policy.name.as_bytes()),
+            }
+            if let Some(published) = published {
+                self.take(published);
+            }
         }
     }
 

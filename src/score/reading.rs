@@ -1,6 +1,7 @@
 //! Reading: records become events to ask about, or dead letters, as long as the panel has room.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::intake::{self, Accepted, Refused, Waiting};
@@ -29,7 +30,7 @@ pub struct Reading<'a> {
     defaults: codec::Defaults,
     registry: Option<&'a Registry>,
     config: &'a Config,
-    policies: &'a Policies,
+    policies: Arc<Policies>,
     health: &'a Health,
 }
 
@@ -49,7 +50,7 @@ impl<'a> Reading<'a> {
         source: Source,
         registry: Option<&'a Registry>,
         config: &'a Config,
-        policies: &'a Policies,
+        policies: Arc<Policies>,
         health: &'a Health,
     ) -> Self {
         let (tenant, policy) = (config.defaults.tenant.clone(), config.defaults.policy.clone());
@@ -64,6 +65,11 @@ impl<'a> Reading<'a> {
             policies,
             health,
         }
+    }
+
+    /// Events that come are judged under these policies.
+    pub fn adopt(&mut self, policies: &Arc<Policies>) {
+        self.policies = Arc::clone(policies);
     }
 
     /// Reads at most `room` events, until the unit is full or nothing comes. `idle`: the panel has nothing to do.
@@ -89,7 +95,7 @@ impl<'a> Reading<'a> {
                 },
             };
             let schemas = schemas::of(self.registry);
-            match intake::accept(record, ticket, &self.defaults, self.policies, schemas, now()) {
+            match intake::accept(record, ticket, &self.defaults, &self.policies, schemas, now()) {
                 Ok(accepted) => self.events.push(accepted),
                 Err(Refused::Waiting(again)) => self.waiting.push(*again),
                 Err(Refused::Unavailable(reason)) => return Err(RegistryError::Unavailable { reason }.into()),

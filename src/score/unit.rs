@@ -1,6 +1,6 @@
 //! The unit under way: what has been decided and not committed yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::intake::Accepted;
 use super::{ScoreError, now};
 use crate::codec::{self, EncodeError};
 use crate::config::{Config, Policies};
-use crate::core::decision::{Asked, Decision, decide};
+use crate::core::decision::{Asked, decide};
 use crate::core::event::Millis;
 use crate::core::label::DecisionRef;
 use crate::core::predictor::Predictor;
@@ -26,8 +26,8 @@ const REWIND: Duration = Duration::from_secs(30);
 /// The outcome of one record.
 struct Outcome {
     output: Produced,
-    /// The decision, where it asks for a review.
-    asks: Option<Box<Decision>>,
+    /// The review request, where the decision asks for one. Its decision has no place before it is sent.
+    asks: Option<Box<ReviewRequest>>,
     /// The record's broker timestamp.
     came: Millis,
 }
@@ -35,6 +35,8 @@ struct Outcome {
 /// What is open, and how far the offsets may be committed.
 pub struct Unit {
     policies: Arc<Policies>,
+    /// Experts whose votes weigh nothing.
+    shadow: BTreeSet<String>,
     events: Arc<str>,
     decisions: Arc<str>,
     review: Arc<str>,
@@ -55,6 +57,7 @@ impl Unit {
     pub fn new(config: &Config, policies: Arc<Policies>, encodings: Encodings) -> Self {
         Self {
             policies,
+            shadow: config.experts.shadow.iter().cloned().collect(),
             events: config.topics.events.as_str().into(),
             decisions: config.topics.decisions.as_str().into(),
             review: config.topics.review.as_str().into(),
@@ -66,6 +69,11 @@ impl Unit {
             came: BTreeMap::new(),
             since: None,
         }
+    }
+
+    /// What is decided from now on is decided under these policies.
+    pub fn adopt(&mut self, policies: &Arc<Policies>) {
+        self.policies = Arc::clone(policies);
     }
 
     /// These partitions are this member's from now on.
@@ -135,14 +143,17 @@ impl Unit {
     /// # Errors
     /// Where a decision cannot be written: a fault of this program.
     pub fn decide(&mut self, judged: Judged, predictor: &mut Predictor) -> Result<(), EncodeError> {
-        let Judged { accepted, votes, reading } = judged;
+        let Judged { accepted, mut votes, reading } = judged;
+        for vote in &mut votes {
+            vote.shadow = self.shadow.contains(&vote.expert);
+        }
         let trace = accepted.trace();
         let Accepted { event, origin, key, headers, round_time, came, read_at, ticket } = accepted;
         let combined = predictor.combine(&event.id, &votes, reading.as_ref());
         let Some(policy) = self.policies.get(&event.policy) else { return Ok(()) };
         let asked = Asked { event, origin, round_time, votes, reading, trace };
         let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let mut decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
+        let decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
         metrics::decision(&decision);
         let output = Produced {
             topic: Arc::clone(&self.decisions),
@@ -152,11 +163,9 @@ impl Unit {
             headers,
             timestamp: None,
         };
-        let asks = decision.review.is_some().then(|| {
-            // Nobody who is asked reads them, and until the commit they would be held.
-            decision.reading = None;
-            Box::new(decision)
-        });
+        // Made now: by the time of the commit other policies may be in force.
+        let nowhere = DecisionRef { partition: ticket.partition, offset: -1 };
+        let asks = ReviewRequest::of(&decision, policy, nowhere).map(Box::new);
         self.settle(&ticket, Outcome { output, asks, came });
         Ok(())
     }
@@ -182,7 +191,7 @@ impl Unit {
         let offsets: Offsets = offsets.into_iter().map(place).collect();
         let (mut records, mut came, mut asks) = (Vec::new(), Vec::new(), Vec::new());
         for (index, outcome) in outcomes.into_iter().enumerate() {
-            asks.extend(outcome.asks.map(|decision| (index, decision)));
+            asks.extend(outcome.asks.map(|request| (index, request)));
             records.push(outcome.output);
             came.push(outcome.came);
         }
@@ -209,24 +218,20 @@ impl Unit {
         Ok(())
     }
 
-    /// The review requests of the decisions that ask for one, each with its place among `records`, which lie
-    /// at `places`. A request goes where its decision went: same key, headers and number of partition.
+    /// The review requests, each with its decision's index among `records`, which lie at `places`. A request goes where its decision went: same key, headers and number of partition.
     fn requests(
         &self,
-        asks: &[(usize, Box<Decision>)],
+        asks: &[(usize, Box<ReviewRequest>)],
         records: &[Produced],
         places: &[Place],
     ) -> Result<Vec<Produced>, ScoreError> {
         let mut requests = Vec::with_capacity(asks.len());
-        for (index, decision) in asks {
+        for (index, request) in asks {
             let (Some(record), Some((partition, offset))) = (records.get(*index), places.get(*index)) else {
                 continue;
             };
             let at = DecisionRef { partition: *partition, offset: *offset };
-            let policy = self.policies.get(&decision.id.policy);
-            let Some(request) = policy.and_then(|policy| ReviewRequest::of(decision, policy, at)) else {
-                continue;
-            };
+            let request = ReviewRequest { decision: at, ..(**request).clone() };
             requests.push(Produced {
                 topic: Arc::clone(&self.review),
                 partition: record.partition,

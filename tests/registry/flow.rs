@@ -77,7 +77,7 @@ impl Running {
         let (config, policies, shutdown) = (Arc::new(config), Arc::new(Policies::default()), Shutdown::new());
         let score = Score {
             config: Arc::clone(&config),
-            policies: Arc::clone(&policies),
+            policies: Arc::clone(&policies).into(),
             panel,
             connection: connection.clone(),
             delivery: Delivery::AtLeastOnce,

@@ -93,7 +93,7 @@ impl Site {
         connection.settings.extend(settings.iter().map(|(key, value)| ((*key).into(), (*value).into())));
         let score = Score {
             config: Arc::clone(&self.config),
-            policies: Arc::clone(&self.policies),
+            policies: Arc::clone(&self.policies).into(),
             panel: Arc::new(Panel::open(PanelConfig::new(self.folder.path().join("models"))).unwrap()),
             connection,
             delivery: self.delivery("score"),
@@ -107,7 +107,7 @@ impl Site {
         let shutdown = Shutdown::new();
         let learn = Learn {
             config: Arc::clone(&self.config),
-            policies: Arc::clone(&self.policies),
+            policies: Arc::clone(&self.policies).into(),
             connection: self.connection.clone(),
             delivery: self.delivery("learn"),
             health: Health::default(),

@@ -12,6 +12,7 @@ mod judging;
 mod names;
 mod reliability;
 mod rounds;
+mod scores;
 mod stored;
 mod votes;
 

@@ -96,12 +96,13 @@ impl Score {
         if self.0.is_sign_negative() { f64::NAN } else { self.0 }
     }
 
+    /// What the expert said, in the shadow or not; none for an abstention.
+    pub(super) fn said(self) -> Option<f64> {
+        (!self.0.is_nan()).then_some(self.0.abs())
+    }
+
     pub(super) fn vote(self, expert: &str) -> RoundVote {
-        RoundVote {
-            expert: expert.to_owned(),
-            score: (!self.0.is_nan()).then_some(self.0.abs()),
-            shadow: self.0.is_sign_negative(),
-        }
+        RoundVote { expert: expert.to_owned(), score: self.said(), shadow: self.0.is_sign_negative() }
     }
 
     /// What stands in an erased round's place.

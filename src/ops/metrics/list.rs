@@ -58,6 +58,9 @@ metrics! {
         REVIEWS: Counter<2> = Kind::Counter, "aegis_review_requests_total", "requests", ["policy", "reason"],
             "Decisions that a person should look at, by why.",
             "more than reviewers can take";
+        SHADOW_VOTES: Counter<3> = Kind::Counter, "aegis_shadow_votes_total", "votes", ["policy", "expert", "side"],
+            "Shadow votes, by whether they are on the decision's side of its threshold (`same`, `other`).",
+            "";
         DEGRADED: Counter<1> = Kind::Counter, "aegis_degraded_decisions_total", "decisions", ["policy"],
             "Decisions made while an expert of the panel abstained.",
             "more than 1 % of decisions";
@@ -187,6 +190,9 @@ metrics! {
         EXPERT_ROUNDS: Gauge<2> = Kind::Gauge, "aegis_expert_awake_rounds", "rounds", ["policy", "expert"],
             "Rounds in which the expert was awake.",
             "";
+        EXPERT_BRIER: Gauge<2> = Kind::Gauge, "aegis_expert_brier", "loss", ["policy", "expert"],
+            "Mean squared error of an expert's own votes, shadow votes too, over the newest 10,000 labelled rounds.",
+            "";
         PREDICTORS: Counter<1> = Kind::Counter, "aegis_predictors_published_total", "predictors", ["policy"],
             "Predictors published.",
             "";
@@ -224,6 +230,12 @@ metrics! {
         CONDITION: Gauge<1> = Kind::Gauge, "aegis_condition", "boolean", ["condition"],
             "1 where a condition of readiness holds; see `/readyz?verbose`.",
             "0 for five minutes";
+        POLICY_RELOADS: Counter<1> = Kind::Counter, "aegis_policy_reloads_total", "reloads", ["outcome"],
+            "Changes of the policies file that were met, by what came of them (`taken`, `refused`).",
+            "any `refused`";
+        POLICIES_CURRENT: Gauge<0> = Kind::Gauge, "aegis_policies_current", "boolean", [],
+            "1 where the policies in force are those of their file, 0 where the file was refused and older ones hold.",
+            "0 for a minute";
         BUILD_INFO: Gauge<1> = Kind::Gauge, "aegis_build_info", "boolean", ["version"],
             "Always 1; the label says what runs.",
             "two versions for longer than a deployment takes";

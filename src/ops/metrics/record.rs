@@ -1,13 +1,15 @@
 //! What the flows say in one line: each call records one thing that happened.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::list::{
     ABSTENTIONS, ACTIVE, BRIER, CACHED, CALIBRATION, COMMIT_SECONDS, CORRECTIONS, DEAD_LETTERS,
-    DECISION_SECONDS, DECISIONS, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS, EXPERT_MISTAKES, EXPERT_ROUNDS,
-    FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS, LABELS_WAITING,
-    LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, PARTITIONS, PREDICTORS, QUEUE_EVENTS, REGRET, REGRET_BOUND,
-    REVIEWS, ROUNDS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
+    DECISION_SECONDS, DECISIONS, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS, EXPERT_BRIER, EXPERT_MISTAKES,
+    EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS,
+    LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, PARTITIONS, POLICIES_CURRENT, POLICY_RELOADS,
+    PREDICTORS, QUEUE_EVENTS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, STORE_BYTES,
+    TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
 };
 use crate::core::decision::Decision;
 use crate::core::event::Millis;
@@ -47,6 +49,10 @@ pub fn decision(decision: &Decision) {
                 if *score >= 0.5 { unsafe_ = true } else { safe = true }
             }
             Outcome::Abstained(reason) => ABSTENTIONS.with([&vote.expert, reason.word()]).increment(1),
+        }
+        if let (true, Some(score), Some(p)) = (vote.shadow, vote.score(), decision.probability) {
+            let same = (score >= decision.threshold) == (p >= decision.threshold);
+            SHADOW_VOTES.with([policy, &vote.expert, if same { "same" } else { "other" }]).increment(1);
         }
         if vote.truncated {
             TRUNCATED.with([&vote.expert]).increment(1);
@@ -117,6 +123,24 @@ pub fn predictor(published: &Published, experts: &[String], tally: Option<&Tally
             EXPERT_ROUNDS.with([policy, expert]).set(float(found.awake));
         }
     }
+}
+
+/// Each expert's own mean squared error.
+pub fn expert_brier(policy: &str, brier: &BTreeMap<String, f64>) {
+    for (expert, brier) in brier {
+        EXPERT_BRIER.with([policy, expert]).set(*brier);
+    }
+}
+
+/// The policies file had changed; whether it is in force now.
+pub fn policies(taken: bool) {
+    POLICY_RELOADS.with([if taken { "taken" } else { "refused" }]).increment(1);
+    policies_current(taken);
+}
+
+/// Whether the policies in force are those of their file.
+pub fn policies_current(current: bool) {
+    POLICIES_CURRENT.with([]).set(if current { 1.0 } else { 0.0 });
 }
 
 /// The greatest regret of a policy's learner, with its bound where one is proven.

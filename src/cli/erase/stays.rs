@@ -1,0 +1,123 @@
+//! What is beyond the ledger: records that stay until their topics' retention passes.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Subject;
+use crate::cli::Failure;
+use crate::cli::print::printable;
+use crate::cli::scan::{ANSWER, scan};
+use crate::codec::{Defaults, Received, Schemas, time::format_millis};
+use crate::config::Config;
+use crate::core::event::Millis;
+use crate::core::ledger::RoundId;
+use crate::dead_letter::Headers;
+use crate::kafka::topics::{Forgetting, forgetting};
+use crate::kafka::{Connection, Consumed};
+use crate::ops::Exit;
+use crate::schemas;
+
+/// What a topic still holds.
+#[derive(Debug, Serialize)]
+pub struct Stays {
+    /// The topic.
+    pub topic: String,
+    /// What of it, for people.
+    pub what: &'static str,
+    /// How many records.
+    pub records: u64,
+    /// Of the newest of them, in milliseconds since 1970.
+    newest: Option<Millis>,
+    /// From then on the topic's retention takes the newest; none: it does not go by age.
+    pub until: Option<String>,
+    /// Whether the topic is compacted.
+    pub compacted: bool,
+}
+
+impl Stays {
+    fn new(topic: &str, what: &'static str) -> Self {
+        Self { topic: topic.into(), what, records: 0, newest: None, until: None, compacted: false }
+    }
+
+    fn count(&mut self, record: &Consumed) {
+        self.records += 1;
+        self.newest = self.newest.max(record.timestamp);
+    }
+
+    fn date(&mut self, forgetting: Forgetting) {
+        let after = forgetting.after.and_then(|after| Millis::try_from(after.as_millis()).ok());
+        let until = self.newest.zip(after).map(|(newest, after)| newest.saturating_add(after));
+        (self.until, self.compacted) = (until.map(format_millis), forgetting.compacts);
+    }
+}
+
+impl fmt::Display for Stays {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, what, records, until, compacted, .. } = self;
+        write!(to, "{} {what} in {}", records, printable(topic))?;
+        match (until, compacted) {
+            (Some(until), _) => write!(to, ", until {until} and its segment goes"),
+            (None, true) => write!(to, ", until their keys are written anew and the topic is compacted"),
+            (None, false) => write!(to, ", for ever: the topic has no retention by age"),
+        }
+    }
+}
+
+/// What topics hold of the subject, those that hold nothing left out.
+pub fn find(subject: &Subject, config: &Config, connection: &Connection) -> Result<Vec<Stays>, Failure> {
+    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
+    let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
+    let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
+    let defaults =
+        Defaults { tenant: config.defaults.tenant.clone(), policy: config.defaults.policy.clone() };
+    let topics = &config.topics;
+    let mut rounds: BTreeSet<RoundId> = BTreeSet::new();
+
+    let mut events = Stays::new(&topics.events, "events, with their texts");
+    scan(connection, &topics.events, &mut |record| {
+        let read = Received::new(record.payload.as_deref(), &record.headers, patient).event(&defaults);
+        if let Ok(event) = read
+            && subject.is(&event.tenant, event.subject.as_deref())
+        {
+            rounds.insert(RoundId { tenant: event.tenant, policy: event.policy, event: event.id });
+            events.count(&record);
+        }
+        Ok(())
+    })?;
+    let mut decisions = Stays::new(&topics.decisions, "decisions, with votes and features");
+    scan(connection, &topics.decisions, &mut |record| {
+        let read = Received::new(record.payload.as_deref(), &record.headers, patient).decision();
+        if let Ok(decision) = read
+            && subject.is(&decision.id.tenant, decision.subject.as_deref())
+        {
+            rounds.insert(decision.id);
+            decisions.count(&record);
+        }
+        Ok(())
+    })?;
+    let mut labels = Stays::new(&topics.labels, "labels about these events");
+    scan(connection, &topics.labels, &mut |record| {
+        let read = Received::new(record.payload.as_deref(), &record.headers, patient).label(&defaults);
+        if read.is_ok_and(|label| rounds.contains(&label.round())) {
+            labels.count(&record);
+        }
+        Ok(())
+    })?;
+    // Nobody could read whose they are.
+    let mut letters = Stays::new(&topics.dlq, "dead letters of events, anybody's");
+    scan(connection, &topics.dlq, &mut |record| {
+        if Headers::of(&record.headers).is_none_or(|of| of.topic == topics.events) {
+            letters.count(&record);
+        }
+        Ok(())
+    })?;
+    let mut all = vec![events, decisions, labels, letters];
+    all.retain(|stays| stays.records > 0);
+    for stays in &mut all {
+        let found = forgetting(connection, &stays.topic, ANSWER);
+        stays.date(found.map_err(|error| Failure::new(Exit::Unavailable, error))?);
+    }
+    Ok(all)
+}

@@ -1,0 +1,106 @@
+//! Proves an erasure by reading: the ledger holds nothing of the subject, and what is published is the fold of a
+//! ledger in which the subject never was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+
+use super::Subject;
+use super::subject::ledger;
+use crate::cli::Failure;
+use crate::cli::ledger::erasure;
+use crate::cli::print::{self, Output, short};
+use crate::cli::weights::versions;
+use crate::config::Loaded;
+use crate::core::ledger::Key;
+use crate::core::predictor::Published;
+use crate::kafka::Connection;
+use crate::ops::Exit;
+use crate::verify::faults::Place;
+use crate::verify::refold::{Checked, Due, Refold};
+
+/// What the ledger topic holds of the subject.
+#[derive(Default)]
+struct Held {
+    /// Records that stand.
+    stand: BTreeSet<Key>,
+    /// Records that are taken back and can be read until the topic is compacted.
+    readable: u64,
+    /// The edit's last offset.
+    edit: Option<i64>,
+}
+
+pub fn verify(
+    subject: &Subject,
+    loaded: &Loaded,
+    connection: &Connection,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let config = &loaded.config;
+    let mut newest: BTreeMap<String, (i64, Option<Published>)> = BTreeMap::new();
+    versions(connection, config, &mut |version| {
+        newest.insert(version.policy, (version.offset, version.published));
+    })?;
+    let due = newest.into_iter().filter_map(|(policy, (offset, published))| {
+        let at = Place::new(&config.topics.weights.as_str().into(), 0, offset);
+        Some(Due { published: published?, at, policy: loaded.policies.get(&policy).cloned() })
+    });
+    let mut refold = Refold::new(&config.topics.rounds.as_str().into(), due.collect());
+    let mut held = Held::default();
+    let edit = Key::Edit(erasure(&subject.tenant, &subject.id).id);
+    ledger(config, connection, &mut |offset, key, record| {
+        if key == edit {
+            held.edit = record.is_some().then_some(offset);
+            return;
+        }
+        match record {
+            Some(record) if subject.owns(&record) => {
+                held.readable += 1;
+                held.stand.insert(key);
+            }
+            // A tombstone, or another's votes in its place.
+            other => {
+                held.stand.remove(&key);
+                if let Some(record) = other {
+                    refold.record(offset, &record);
+                }
+            }
+        }
+    })?;
+    let (checked, _, _) = refold.finish(i64::MAX);
+    report(&held, &checked, output, &config.topics.rounds)
+}
+
+fn report(held: &Held, checked: &[Checked], output: Output, rounds: &str) -> Result<Exit, Failure> {
+    let taken_back = held.readable - held.stand.len() as u64;
+    let hashes = checked.iter().all(|checked| checked.holds);
+    let holds = held.readable == 0 && held.edit.is_some() && hashes;
+    if output == Output::Json {
+        print::json(&json!({
+            "holds": holds,
+            "edit_offset": held.edit,
+            "standing": held.stand.len(),
+            "until_compacted": taken_back,
+            "predictors": checked,
+        }))?;
+    } else {
+        println!("{}", if holds { "erased" } else { "not erased (yet)" });
+        match held.edit {
+            Some(offset) => println!("edit     stands in {rounds} at offset {offset}"),
+            None => println!("edit     {rounds} has none for this subject: `aegis erase` writes it"),
+        }
+        println!("records  {} of the subject stand in {rounds}", held.stand.len());
+        println!("         {taken_back} more are taken back, and can be read until the topic is compacted");
+        for checked in checked {
+            let Checked { policy, published, holds, ledger_offset, .. } = checked;
+            let behind = held.edit.is_some_and(|edit| *ledger_offset <= edit);
+            let says = match (holds, behind) {
+                (true, _) => "is that of a world without the subject",
+                (false, true) => "is from before the edit: the learner has not taken it yet",
+                (false, false) => "is not that of a world without the subject",
+            };
+            println!("policy   {policy}: the published state {} {says}", short(published));
+        }
+    }
+    Ok(if holds { Exit::Success } else { Exit::Data })
+}

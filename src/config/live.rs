@@ -1,0 +1,113 @@
+//! The policies in force: read at the start, and again when their file has changed.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::policies::{Policies, PolicyError};
+
+/// The policies in force. Clones share one state.
+#[derive(Debug, Clone)]
+pub struct Live(Arc<RwLock<Arc<Policies>>>);
+
+impl From<Arc<Policies>> for Live {
+    fn from(policies: Arc<Policies>) -> Self {
+        Self(Arc::new(RwLock::new(policies)))
+    }
+}
+
+impl Live {
+    /// The policies in force now.
+    #[must_use]
+    pub fn now(&self) -> Arc<Policies> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts these in force.
+    pub fn set(&self, policies: Arc<Policies>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = policies;
+    }
+
+    /// Brings `held` up to what is in force; what it was before where that was something else.
+    pub fn renew(&self, held: &mut Arc<Policies>) -> Option<Arc<Policies>> {
+        let now = self.now();
+        (!Arc::ptr_eq(&now, held)).then(|| std::mem::replace(held, now))
+    }
+}
+
+/// Why changed policies are not put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// They cannot be read or meant.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// One is missing. Events under way name it, and so may those to come.
+    #[error("policy {policy} is gone from the file: a running process cannot drop one; restart to do that")]
+    Removed {
+        /// The policy.
+        policy: String,
+    },
+    /// One is another under the same version: decisions could not say which of the two made them.
+    #[error("policy {policy} has changed and its version is still {version}: give it another version")]
+    SameVersion {
+        /// The policy.
+        policy: String,
+        /// Its version.
+        version: String,
+    },
+}
+
+/// Reads the policies again; none where they are what they were.
+///
+/// # Errors
+/// Where they must not be put in force.
+pub fn reload(held: &Policies, path: &Path) -> Result<Option<Policies>, ReloadError> {
+    let read = Policies::read(path)?;
+    if read == *held {
+        return Ok(None);
+    }
+    for (name, old) in &held.policies {
+        let Some(new) = read.policies.get(name) else {
+            return Err(ReloadError::Removed { policy: name.clone() });
+        };
+        if new != old && new.version == old.version {
+            let version = old.version.clone();
+            return Err(ReloadError::SameVersion { policy: name.clone(), version });
+        }
+    }
+    Ok(Some(read))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, held: &Policies) -> Result<Option<Policies>, ReloadError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policies.toml");
+        std::fs::write(&path, text).unwrap();
+        reload(held, &path)
+    }
+
+    #[test]
+    fn only_what_can_be_told_apart_is_put_in_force() {
+        let held = Policies::default();
+        assert!(read("[policies.default]", &held).unwrap().is_none());
+        let newer = read("[policies.default]\nversion = '2'\nmin_awake = 2\n[policies.more]", &held);
+        let newer = newer.unwrap().unwrap();
+        assert_eq!((newer.policies.len(), newer.policies["default"].min_awake), (2, 2));
+        let refused = |text: &str| read(text, &held).unwrap_err().to_string();
+        assert!(refused("[policies.default]\nmin_awake = 2").contains("give it another version"));
+        assert!(refused("[policies.more]").contains("policy default is gone"));
+        assert!(refused("[policies.default]\nmin_awkae = 2").contains("did you mean `min_awake`?"));
+    }
+
+    #[test]
+    fn who_holds_policies_learns_of_new_ones_once() {
+        let live = Live::from(Arc::new(Policies::default()));
+        let mut held = live.now();
+        assert!(live.renew(&mut held).is_none());
+        let newer = Policies { taxonomy: Vec::new(), ..Policies::default() };
+        live.set(Arc::new(newer));
+        assert!(live.renew(&mut held).is_some() && live.renew(&mut held).is_none());
+    }
+}

@@ -1,0 +1,107 @@
+//! How good each expert is on its own, shadow votes among them: shown to people, weighing nothing.
+
+use std::collections::BTreeMap;
+
+use super::{Edits, Rounds, Row};
+use crate::core::label::Mapping;
+
+impl Rounds {
+    /// Each expert's mean of (vote - target)², over the newest `most` rounds that have a target, by expert;
+    /// abstentions count for nothing. Newest by first appearance in the ledger.
+    #[must_use]
+    pub fn brier(&self, mapping: &Mapping, edits: &Edits, most: usize) -> BTreeMap<String, f64> {
+        // By panel, then by place in it.
+        let mut sums: Vec<Vec<(f64, u32)>> = Vec::new();
+        let rows = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        let labelled = (0..rows).rev().map(Row).filter(|row| !self.stored(*row).is_empty());
+        let targets = labelled.filter_map(|row| {
+            let (panel, scores) = self.votes(row)?;
+            Some((panel, scores, self.target(row, mapping, edits)?))
+        });
+        for (panel, scores, target) in targets.take(most) {
+            if sums.len() <= panel.number() {
+                sums.resize(panel.number() + 1, Vec::new());
+            }
+            let Some(sums) = sums.get_mut(panel.number()) else { continue };
+            sums.resize(scores.len(), (0.0, 0));
+            for ((sum, count), said) in sums.iter_mut().zip(scores) {
+                if let Some(said) = said.said() {
+                    *sum += (said - target) * (said - target);
+                    *count += 1;
+                }
+            }
+        }
+        let mut found: BTreeMap<&str, (f64, u32)> = BTreeMap::new();
+        for (experts, sums) in self.panels().iter().zip(&sums) {
+            for (expert, (sum, count)) in experts.iter().zip(sums) {
+                let all = found.entry(expert).or_default();
+                *all = (all.0 + sum, all.1 + count);
+            }
+        }
+        let heard = found.into_iter().filter(|(_, (_, count))| *count > 0);
+        heard.map(|(expert, (sum, count))| (expert.to_owned(), sum / f64::from(count))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::core::book::Book;
+    use crate::core::label::{DecisionRef, Finding, Label, Mapping, Source};
+    use crate::core::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
+
+    fn add(book: &mut Book, number: i64, votes: &[(&str, Option<f64>, bool)], finding: Option<Finding>) {
+        let id = RoundId { tenant: "t".into(), policy: "p".into(), event: format!("e{number}") };
+        let vote = |(expert, score, shadow): &(&str, Option<f64>, bool)| RoundVote {
+            expert: (*expert).to_owned(),
+            score: *score,
+            shadow: *shadow,
+        };
+        let label = Label {
+            id: format!("l{number}"),
+            tenant: id.tenant.clone(),
+            policy: id.policy.clone(),
+            event: id.event.clone(),
+            annotator: None,
+            verdict: finding,
+            severity: None,
+            categories: Vec::new(),
+            time: number,
+            source: Source::Review,
+            inclusion_probability: None,
+            decision: None,
+            corrects: None,
+            retracts: None,
+        };
+        let judged = Judged {
+            id,
+            subject: None,
+            round_time: number,
+            decision: DecisionRef { partition: 0, offset: number },
+            votes: votes.iter().map(vote).collect(),
+            reading: None,
+        };
+        book.apply(&Record::Judged(judged), &mut Vec::new()).unwrap();
+        if finding.is_some() {
+            let filed = Filed { label, received: number, standing: Standing::Accepted };
+            book.apply(&Record::Filed(filed), &mut Vec::new()).unwrap();
+        }
+    }
+
+    #[test]
+    fn shadow_votes_are_scored_like_others_and_abstentions_are_not() {
+        let mut book = Book::new();
+        add(&mut book, 0, &[("a", Some(0.0), false)], Some(Finding::Unsafe));
+        add(&mut book, 1, &[("a", Some(0.5), false), ("b", Some(1.0), true)], Some(Finding::Unsafe));
+        add(&mut book, 2, &[("a", None, false), ("b", Some(0.6), true)], Some(Finding::Safe));
+        add(&mut book, 3, &[("a", Some(1.0), false), ("b", Some(1.0), true)], None);
+        let mapping = Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) };
+        let rounds = book.rounds(book.find("p").unwrap()).unwrap();
+        let all = rounds.brier(&mapping, book.edits(), 10);
+        assert_eq!((all["a"], all["b"]), ((1.0 + 0.25) / 2.0, (0.0 + 0.36) / 2.0));
+        // The newest two of three.
+        let newest = rounds.brier(&mapping, book.edits(), 2);
+        assert_eq!((newest["a"], newest["b"]), (0.25, (0.0 + 0.36) / 2.0));
+    }
+}

@@ -1,0 +1,268 @@
+//! Why a decision is what it is: what the text's features added, and the least change that would flip it.
+
+use super::decision::Decision;
+use super::predictor::Predictor;
+use super::vote::{Outcome, Vote};
+
+/// A vote is moved in steps of one over this; a crossing is then narrowed down to [`EXACT`].
+const STEPS: u32 = 256;
+/// How exactly a crossing is found.
+const EXACT: f64 = 1e-6;
+
+/// A change of one expert's vote that moves p to the other side of the threshold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flip {
+    /// The expert.
+    pub expert: String,
+    /// Its vote, in \[0,1\].
+    pub from: f64,
+    /// The nearest vote that flips, in \[0,1\].
+    pub to: f64,
+    /// What p would be then, in \[0,1\].
+    pub probability: f64,
+}
+
+/// A decision computed again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// P(unsafe) from the decision's own votes and features; the decision's to the bit where the predictor
+    /// is the one it names and the features are all there.
+    pub probability: Option<f64>,
+    /// P(unsafe) without the features, with every reading member asleep; `None` where they sleep anyway.
+    pub unread: Option<f64>,
+    /// The least change of one vote that flips; `None` where no single vote can.
+    pub flip: Option<Flip>,
+}
+
+/// Computes a decision again with the predictor that it names.
+#[must_use]
+pub fn explain(decision: &Decision, predictor: &mut Predictor) -> Explanation {
+    let mut votes: Vec<Vote> = decision.votes.iter().map(|weighed| weighed.vote.clone()).collect();
+    let (event, reading) = (decision.id.event.as_str(), decision.reading.as_ref());
+    let probability = predictor.probability(event, &votes, reading);
+    let reads = reading.is_some_and(|reading| predictor.reads(reading));
+    let unread = if reads { predictor.probability(event, &votes, None) } else { None };
+    let mut p_of = |votes: &[Vote]| predictor.probability(event, votes, reading);
+    let flip =
+        probability.and_then(|p| least(&mut votes, p >= decision.threshold, decision.threshold, &mut p_of));
+    Explanation { probability, unread, flip }
+}
+
+/// The least of all experts' flips; of equal ones the first by the experts' order. A crossing that is narrower
+/// than a step can be missed: then a wider change is named, never a false one.
+fn least(
+    votes: &mut [Vote],
+    flagged: bool,
+    threshold: f64,
+    p_of: &mut dyn FnMut(&[Vote]) -> Option<f64>,
+) -> Option<Flip> {
+    let mut best: Option<Flip> = None;
+    for at in 0..votes.len() {
+        let Some(from) = votes.get(at).and_then(Vote::awake) else { continue };
+        let mut crosses = |score: f64| {
+            set(votes, at, score);
+            p_of(votes).filter(|p| (*p >= threshold) != flagged)
+        };
+        let found = nearest(from, &mut crosses);
+        set(votes, at, from);
+        let Some((to, probability)) = found else { continue };
+        if best.as_ref().is_none_or(|best| (to - from).abs() < (best.to - best.from).abs()) {
+            let expert = votes.get(at).map(|vote| vote.expert.clone()).unwrap_or_default();
+            best = Some(Flip { expert, from, to, probability });
+        }
+    }
+    best
+}
+
+fn set(votes: &mut [Vote], at: usize, to: f64) {
+    if let Some(Outcome::Voted { score, .. }) = votes.get_mut(at).map(|vote| &mut vote.outcome) {
+        *score = to;
+    }
+}
+
+/// Looks outwards from `from`, both ways at once, for the nearest score that crosses.
+fn nearest(from: f64, crosses: &mut dyn FnMut(f64) -> Option<f64>) -> Option<(f64, f64)> {
+    let mut inner = 0.0;
+    for step in 1..=STEPS {
+        let distance = f64::from(step) / f64::from(STEPS);
+        let found = [-1.0, 1.0].map(|way| {
+            let (near, far) = ((from + way * inner).clamp(0.0, 1.0), (from + way * distance).clamp(0.0, 1.0));
+            // Past an end there is nothing new.
+            if near.to_bits() == far.to_bits() { None } else { Some((near, far, crosses(far)?)) }
+        });
+        let narrowed = found.into_iter().flatten().map(|found| narrow(found, crosses));
+        let best = narrowed.min_by(|(a, _), (b, _)| (a - from).abs().total_cmp(&(b - from).abs()));
+        if best.is_some() {
+            return best;
+        }
+        inner = distance;
+    }
+    None
+}
+
+/// Halves the way between a score that does not cross and one that does.
+fn narrow(
+    (mut near, mut far, mut p): (f64, f64, f64),
+    crosses: &mut dyn FnMut(f64) -> Option<f64>,
+) -> (f64, f64) {
+    while (far - near).abs() > EXACT {
+        let middle = f64::midpoint(near, far);
+        match crosses(middle) {
+            Some(found) => (far, p) = (middle, found),
+            None => near = middle,
+        }
+    }
+    (far, p)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::book::Book;
+    use crate::core::decision::{Asked, Origin, decide};
+    use crate::core::event::{Event, Role, Turn};
+    use crate::core::features::DIMENSIONS;
+    use crate::core::fold::{Fold, Settings};
+    use crate::core::label::{DecisionRef, Finding, Label, Mapping, Source};
+    use crate::core::learners::{LearnerSpec, Name};
+    use crate::core::ledger::{Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
+    use crate::core::policy::{Action, Policy};
+    use crate::core::vote::Abstention;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn policy(learner: Name) -> Policy {
+        Policy {
+            name: "default".into(),
+            version: "1".into(),
+            cost_false_negative: 1.0,
+            cost_false_positive: 1.0,
+            flagged: Action::Block,
+            min_awake: 1,
+            review_margin: 0.0,
+            categories: BTreeMap::new(),
+            features: true,
+            mapping: Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) },
+            learner: LearnerSpec::new(learner),
+        }
+    }
+
+    fn decision(
+        votes: Vec<Vote>,
+        reading: Option<Reading>,
+        predictor: &mut Predictor,
+        policy: &Policy,
+    ) -> Decision {
+        let event = Event {
+            id: "e".into(),
+            conversation: "c".into(),
+            tenant: "t".into(),
+            policy: "default".into(),
+            subject: None,
+            time: None,
+            turns: vec![Turn { role: Role::User, text: "x".into() }],
+            judged: 0,
+            metadata: BTreeMap::new(),
+        };
+        let origin = Origin { topic: "events".into(), partition: 0, offset: 0 };
+        let combined = predictor.combine("e", &votes, reading.as_ref());
+        let asked = Asked { event, origin, round_time: 1, votes, reading, trace: None };
+        decide(asked, policy, predictor.reference().clone(), &combined, 1)
+    }
+
+    fn vote(expert: &str, score: f64) -> Vote {
+        Vote::scored(expert, [0; 32], score, Vec::new())
+    }
+
+    fn untaught(names: &[&str], learner: Name) -> Predictor {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Predictor::untaught(&LearnerSpec::new(learner), "default", &names).unwrap()
+    }
+
+    #[test]
+    fn the_least_change_is_the_smallest_that_crosses() {
+        // Hedge without a round averages: .9 and .3 make .6, and either must come down by .2.
+        let policy = policy(Name::Hedge);
+        let mut predictor = untaught(&["a", "b"], Name::Hedge);
+        let made = decision(vec![vote("a", 0.9), vote("b", 0.3)], None, &mut predictor, &policy);
+        let found = explain(&made, &mut predictor);
+        assert_eq!((found.probability, found.unread), (made.probability, None));
+        let flip = found.flip.unwrap();
+        assert!((flip.from - flip.to - 0.2).abs() < 2e-6 && flip.probability < 0.5, "{flip:?}");
+        // Just short of it nothing flips.
+        let short = [vote("a", 0.9 - 0.2 + 3e-6), vote("b", 0.3)];
+        let short = if flip.expert == "a" { short } else { [vote("a", 0.9), vote("b", 0.1 + 3e-6)] };
+        assert!(predictor.probability("e", &short, None).unwrap() >= 0.5);
+    }
+
+    #[test]
+    fn a_vote_cannot_leave_its_range_and_sleepers_are_not_asked() {
+        let policy = policy(Name::Hedge);
+        let mut predictor = untaught(&["a", "b", "c"], Name::Hedge);
+        // Three of them average: even with one at 0 the others keep p above the threshold.
+        let all = vec![vote("a", 1.0), vote("b", 1.0), vote("c", 1.0)];
+        let made = decision(all, None, &mut predictor, &policy);
+        assert_eq!(explain(&made, &mut predictor).flip, None);
+        let shadow = Vote { shadow: true, ..vote("b", 0.4) };
+        let votes = vec![vote("a", 0.8), shadow, Vote::abstained("c", None, Abstention::Failed)];
+        let made = decision(votes, None, &mut predictor, &policy);
+        let flip = explain(&made, &mut predictor).flip.unwrap();
+        assert!(flip.expert == "a" && (flip.to - 0.5).abs() < 2e-6, "{flip:?}");
+        let none = vec![Vote::abstained("a", None, Abstention::Failed)];
+        let made = decision(none, None, &mut predictor, &policy);
+        assert_eq!(
+            explain(&made, &mut predictor),
+            Explanation { probability: None, unread: None, flip: None }
+        );
+    }
+
+    #[test]
+    fn what_the_reading_members_add_is_p_with_features_and_without() {
+        let policy = policy(Name::Default);
+        let reading = |sign: i8| Reading { encoder: [7; 32], features: Box::new([sign * 100; DIMENSIONS]) };
+        let mut book = Book::new();
+        for number in 0..40_i64 {
+            let is_unsafe = number % 2 == 0;
+            let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number}") };
+            let label = Label {
+                id: format!("l{number}"),
+                tenant: id.tenant.clone(),
+                policy: id.policy.clone(),
+                event: id.event.clone(),
+                annotator: None,
+                verdict: Some(if is_unsafe { Finding::Unsafe } else { Finding::Safe }),
+                severity: None,
+                categories: Vec::new(),
+                time: number,
+                source: Source::Review,
+                inclusion_probability: None,
+                decision: None,
+                corrects: None,
+                retracts: None,
+            };
+            let judged = Judged {
+                id,
+                subject: None,
+                round_time: number,
+                decision: DecisionRef { partition: 0, offset: number },
+                votes: vec![RoundVote { expert: "a".into(), score: Some(0.5), shadow: false }],
+                reading: Some(reading(if is_unsafe { 1 } else { -1 })),
+            };
+            book.apply(&Record::Judged(judged), &mut Vec::new()).unwrap();
+            let filed = Filed { label, received: number, standing: Standing::Accepted };
+            book.apply(&Record::Filed(filed), &mut Vec::new()).unwrap();
+        }
+        let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
+        fold.all(&book);
+        fold.catch_up(&book).unwrap();
+        let published = fold.published(&book, 80).unwrap();
+        let mut predictor = Predictor::published(&published).unwrap();
+        let made = decision(vec![vote("a", 0.5)], Some(reading(1)), &mut predictor, &policy);
+        let found = explain(&made, &mut predictor);
+        assert_eq!(found.probability, made.probability);
+        assert!(found.probability.unwrap() > found.unread.unwrap() + 0.1, "{found:?}");
+        // Another encoder's features are not seen: nothing to compare.
+        let other = Reading { encoder: [8; 32], ..reading(1) };
+        let made = decision(vec![vote("a", 0.5)], Some(other), &mut predictor, &policy);
+        assert_eq!(explain(&made, &mut predictor).unread, None);
+    }
+}

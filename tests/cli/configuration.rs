@@ -1,0 +1,93 @@
+//! `aegis config`, `aegis completions`, and docs/configuration.md.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use aegis::config;
+
+fn root(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn aegis(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aegis"));
+    command.args(arguments).env_remove("AEGIS_CONFIG").env("AEGIS__SCORE__WINDOW", "7").output().unwrap()
+}
+
+#[test]
+fn the_page_is_what_the_code_says() {
+    let path = root("docs/configuration.md");
+    if std::env::var_os("AEGIS_WRITE_DOCS").is_some() {
+        std::fs::write(&path, config::document()).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == config::document(),
+        "docs/configuration.md differs from the code: run AEGIS_WRITE_DOCS=1 cargo test --test cli the_page_is"
+    );
+}
+
+/// config/aegis.toml says that it has every setting at its default.
+#[test]
+fn the_example_has_every_setting_at_its_default() {
+    let example = root("config/aegis.toml");
+    let written = config::shown(&example, [], &[]).unwrap();
+    let unwritten: Vec<_> = written
+        .iter()
+        .filter(|shown| shown.from == config::Origin::Default && shown.key != "kafka.settings")
+        .map(|shown| shown.key.as_str())
+        .collect();
+    assert!(unwritten.is_empty(), "config/aegis.toml lacks {unwritten:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("aegis.toml");
+    std::fs::write(&empty, "").unwrap();
+    let defaults = config::shown(&empty, [], &[]).unwrap();
+    // Where files lie is the example's own affair.
+    let files = ["experts.folder", "experts.runtime", "learn.store", "policies"];
+    let pairs = |all: &[config::Shown]| -> BTreeSet<(String, String)> {
+        let kept = all.iter().filter(|shown| !files.contains(&shown.key.as_str()));
+        kept.map(|shown| (shown.key.clone(), shown.value.to_string())).collect()
+    };
+    assert_eq!(pairs(&written), pairs(&defaults));
+}
+
+#[test]
+fn what_is_in_effect_is_shown_with_where_it_comes_from() {
+    let example = root("config/aegis.toml");
+    let example = example.to_str().unwrap();
+    let show = ["config", "show", "--config", example, "--set", "kafka.settings.sasl.password=hunter2"];
+    let text = String::from_utf8(aegis(&show).stdout).unwrap();
+    let line = |key: &str| {
+        let found = text.lines().find(|line| line.split_whitespace().next() == Some(key));
+        found
+            .unwrap_or_else(|| panic!("{key} is not in\n{text}"))
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(line("score.window"), "score.window environment 7");
+    assert_eq!(line("topics.events"), "topics.events file \"moderation.events\"");
+    assert_eq!(line("kafka.settings.sasl.password"), "kafka.settings.sasl.password --set \"***\"");
+    assert!(!text.contains("hunter2"));
+    let output = aegis(&[&show[..], &["--changed", "--output", "json"]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let window = json.as_array().unwrap().iter().find(|one| one["key"] == "score.window").unwrap();
+    assert_eq!((&window["from"], &window["value"]), (&"environment".into(), &7.into()));
+}
+
+#[test]
+fn schemas_and_completions_are_printed() {
+    let schema: serde_json::Value = serde_json::from_slice(&aegis(&["config", "schema"]).stdout).unwrap();
+    let window = &schema["properties"]["score"]["properties"]["window"];
+    assert_eq!((&window["type"], &window["default"]), (&"integer".into(), &128.into()));
+    assert_eq!(schema["additionalProperties"], false);
+    let policies = aegis(&["config", "schema", "--policies"]).stdout;
+    let policies: serde_json::Value = serde_json::from_slice(&policies).unwrap();
+    let policy = &policies["properties"]["policies"]["additionalProperties"]["properties"];
+    assert_eq!(policy["flagged"]["default"], "block");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = String::from_utf8(aegis(&["completions", shell]).stdout).unwrap();
+        assert!(script.contains("explain") && script.contains("weights"), "{shell}");
+    }
+}

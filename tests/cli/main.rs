@@ -1,0 +1,12 @@
+//! The command line on a real Apache Kafka: what each command says, in words and in JSON.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod configuration;
+mod erase;
+mod explain;
+mod reload;
+mod replay;
+mod site;
+mod words;

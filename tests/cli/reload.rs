@@ -1,0 +1,184 @@
+//! Policies that change while the roles run, and an expert in shadow.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aegis::core::decision::Decision;
+use aegis::core::label::Finding;
+
+use crate::site::Site;
+use crate::support::WAIT;
+use crate::support::flow::{decisions, label, label_record, send};
+
+/// What a role serves on /metrics.
+fn metrics(site: &Site, role: &str) -> String {
+    let log = site.log(role);
+    let line = log.lines().find(|line| line.contains("health and metrics")).unwrap_or_default();
+    let Some(address) = line.split("address=").nth(1) else { return String::new() };
+    let mut stream = TcpStream::connect(address.trim()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+/// Waits until a role's metrics have this line.
+fn await_metric(site: &Site, role: &str, line: &str) {
+    let until = Instant::now() + WAIT;
+    loop {
+        let page = metrics(site, role);
+        if page.lines().any(|found| found == line) {
+            return;
+        }
+        assert!(Instant::now() < until, "{line} is not in\n{page}\n{}", site.log(role));
+        // Metrics tell nobody that they have changed.
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn value(page: &str, name: &str) -> f64 {
+    let line = page.lines().find(|line| line.starts_with(name));
+    let line = line.unwrap_or_else(|| panic!("{name} is not in\n{page}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Sends events until one is decided under this version of the policy; its decision.
+fn decided_under(site: &Site, version: &str, sent: &mut usize) -> Decision {
+    let until = Instant::now() + WAIT;
+    loop {
+        site.send_events(*sent..*sent + 1);
+        *sent += 1;
+        let made = decisions(&site.await_records("decisions", *sent));
+        if let Some(found) = made.into_iter().find(|decision| decision.policy_version == version) {
+            return found;
+        }
+        assert!(Instant::now() < until, "no decision under version {version}\n{}", site.log("score"));
+    }
+}
+
+#[test]
+fn changed_policies_are_in_force_without_a_restart_and_faulty_ones_are_not() {
+    let site = Site::new("reload", "");
+    let write = |text: &str| fs::write(site.path("policies.toml"), text).unwrap();
+    let (score, learn) = (site.start("score"), site.start("learn"));
+    site.send_events(0..6);
+    assert_eq!(decisions(&site.await_records("decisions", 6))[0].policy_version, "1");
+    let labels: Vec<_> = (0..6)
+        .map(|number| {
+            let finding = if number == 0 { Finding::NeedsCaution } else { Finding::Safe };
+            label_record(
+                &site.topic("labels"),
+                &label(&format!("l{number}"), &format!("e{number:05}"), finding),
+            )
+        })
+        .collect();
+    send(&site.connection, &labels);
+    let first = site.published("six rounds", |published| published.rounds == 6);
+
+    // Other costs: another threshold, and the learner does not care.
+    let mut sent = 6;
+    write("[policies.default]\nversion = \"2\"\ncost_false_negative = 4.0\n");
+    assert_eq!(decided_under(&site, "2", &mut sent).threshold, 0.2);
+    await_metric(&site, "learn", "aegis_policy_reloads_total{outcome=\"taken\"} 1");
+    let newest = site.json(&["weights", "show"]);
+    assert_eq!(newest[0]["state_hash"], aegis::codec::hex(&first.state_hash).as_str());
+
+    // Faulty ones: said, counted, and the old ones hold.
+    for (number, (text, words)) in [
+        ("[policies.default]\nversion = \"3\"\nmin_awkae = 2\n", "did you mean `min_awake`?"),
+        ("[policies.default]\nversion = \"2\"\n", "give it another version"),
+        ("[policies.other]\n", "policy default is gone"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        write(text);
+        for role in ["score", "learn"] {
+            let refused = format!("aegis_policy_reloads_total{{outcome=\"refused\"}} {}", number + 1);
+            await_metric(&site, role, &refused);
+            await_metric(&site, role, "aegis_policies_current 0");
+            assert!(site.log(role).contains(words), "{}", site.log(role));
+        }
+    }
+    site.send_events(sent..sent + 1);
+    sent += 1;
+    let made = decisions(&site.await_records("decisions", sent));
+    let event = format!("e{:05}", sent - 1);
+    let last = made.iter().find(|decision| decision.id.event == event).unwrap();
+    assert_eq!((&*last.policy_version, last.threshold), ("2", 0.2));
+
+    // At once on SIGHUP. Another mapping is another learner, and a new policy judges from now on.
+    write("[policies.default]\nversion = \"4\"\nneeds_caution = 0.0\n[policies.more]\nversion = \"m\"\n");
+    score.signal("HUP");
+    learn.signal("HUP");
+    assert_eq!(decided_under(&site, "4", &mut sent).threshold, 0.5);
+    let other = site.published("another mapping", |published| published.mapping != first.mapping);
+    assert!(other.rounds == 6 && other.state_hash != first.state_hash);
+    let json = site.path("replay.json");
+    site.says(0, &["replay", &format!("topic:{}", site.topic("rounds")), "--json", json.to_str().unwrap()]);
+    let replayed: serde_json::Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!(replayed["state_hash"], aegis::codec::hex(&other.state_hash).as_str());
+    await_metric(&site, "score", "aegis_policies_current 1");
+    site.says(0, &["verify"]);
+}
+
+#[test]
+fn an_expert_in_shadow_votes_and_is_scored_and_weighs_nothing() {
+    let site = Site::new("shadow", "shadow = [\"lenient\"]\n");
+    let checked = site.says(0, &["check"]);
+    let line = |id: &str| checked.lines().find(|line| line.starts_with(&format!("expert {id}:")));
+    assert!(line("lenient").unwrap().ends_with(", in shadow"), "{checked}");
+    assert!(!line("strict").unwrap().contains("shadow"), "{checked}");
+    for (names, words) in
+        [("lenint", "names lenint, which is no expert"), ("lenient\",\"strict", "the whole panel")]
+    {
+        let shadow = format!("experts.shadow=[\"{names}\"]");
+        assert!(site.says(78, &["check", "--set", &shadow]).contains(words));
+    }
+    let _learn = site.start("learn");
+    let score = site.start("score");
+    site.send_events(0..6);
+    let made = decisions(&site.await_records("decisions", 6));
+    for decision in &made {
+        let [lenient, strict] = &decision.votes[..] else { panic!("{decision:?}") };
+        assert!(lenient.vote.shadow && lenient.vote.score().is_some() && !strict.vote.shadow);
+        assert_eq!((lenient.weight, lenient.contribution), (0.0, 0.0));
+        assert!(strict.weight > 0.0 && !decision.degraded);
+    }
+    // Every third event has the threat that only the strict one minds.
+    let side = |side: &str| {
+        format!("aegis_shadow_votes_total{{policy=\"default\",expert=\"lenient\",side=\"{side}\"}}")
+    };
+    await_metric(&site, "score", &format!("{} 2", side("other")));
+    await_metric(&site, "score", &format!("{} 4", side("same")));
+
+    let labels: Vec<_> = (0..6_usize)
+        .map(|number| {
+            let finding = if number.is_multiple_of(3) { Finding::Unsafe } else { Finding::Safe };
+            label_record(
+                &site.topic("labels"),
+                &label(&format!("l{number}"), &format!("e{number:05}"), finding),
+            )
+        })
+        .collect();
+    send(&site.connection, &labels);
+    let published = site.published("six rounds", |published| published.rounds == 6);
+    assert_eq!(published.experts, ["lenient", "strict"]);
+    let expected = (2.0 * (0.2_f64 - 1.0).powi(2) + 4.0 * 0.1_f64.powi(2)) / 6.0;
+    let page = metrics(&site, "learn");
+    let brier = value(&page, "aegis_expert_brier{policy=\"default\",expert=\"lenient\"}");
+    assert!((brier - expected).abs() < 1e-12, "{brier} {expected}");
+
+    // Promoted it weighs; until then its mass in the learner has not moved a decision.
+    drop(score);
+    let text = fs::read_to_string(site.path("aegis.toml")).unwrap().replace("[\"lenient\"]", "[]");
+    fs::write(site.path("aegis.toml"), text).unwrap();
+    let _score = site.start("score");
+    site.send_events(6..7);
+    let made = decisions(&site.await_records("decisions", 7));
+    let last = made.iter().find(|decision| decision.id.event == "e00006").unwrap();
+    assert!(last.votes.iter().all(|weighed| !weighed.vote.shadow && weighed.weight > 0.0), "{last:?}");
+}

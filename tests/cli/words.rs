@@ -1,0 +1,122 @@
+//! What `--help` and refusals say, kept word by word in words/: a change of them is a change that one sees.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Every command with a help text.
+const COMMANDS: &[&str] = &[
+    "",
+    "run",
+    "check",
+    "demo",
+    "replay",
+    "topics",
+    "experts",
+    "experts list",
+    "experts test",
+    "verify",
+    "explain",
+    "weights",
+    "weights show",
+    "weights history",
+    "weights diff",
+    "config",
+    "config show",
+    "config schema",
+    "dlq",
+    "dlq list",
+    "dlq show",
+    "dlq replay",
+    "ledger",
+    "ledger quarantine",
+    "ledger erase",
+    "erase",
+    "completions",
+];
+
+/// Refusals that need no broker: name, exit code, arguments. `FILE` is a file of these lines.
+const REFUSALS: &[(&str, i32, &str, &str)] = &[
+    ("no-command", 64, "", ""),
+    ("unknown-command", 64, "explian e1", ""),
+    ("no-config", 64, "weights show", ""),
+    ("no-such-file", 78, "check --config nowhere.toml", ""),
+    ("not-toml", 78, "check --config FILE", "[topics\n"),
+    ("unknown-key", 78, "check --config FILE", "[score]\nwindwo = 3\n"),
+    ("unknown-section", 78, "check --config FILE", "[scroe]\nwindow = 3\n"),
+    ("wrong-type", 78, "check --config FILE", "[score]\nwindow = \"wide\"\n"),
+    ("set-without-value", 78, "check --config FILE --set score.window", ""),
+    ("refused-setting", 78, "weights show --config FILE", "[kafka.settings]\nacks = \"0\"\n"),
+    ("wrong-time", 64, "dlq replay --config FILE --from yesterday", ""),
+    ("wrong-place", 64, "dlq show 7 --config FILE", ""),
+    ("wrong-output", 64, "explain e1 --config FILE --output yaml", ""),
+    ("no-subject", 64, "erase --config FILE", ""),
+    ("no-policies", 78, "check --config FILE", "policies = \"gone.toml\"\n"),
+];
+
+fn words(arguments: &str, file: &Path) -> (Option<i32>, String) {
+    let arguments = arguments.split_whitespace().map(|word| match word {
+        "FILE" => file.to_str().unwrap().to_owned(),
+        word => word.to_owned(),
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aegis"));
+    let output =
+        command.args(arguments).env_remove("AEGIS_CONFIG").env_remove("AEGIS_MODELS").output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let text = text.replace(file.to_str().unwrap(), "FILE");
+    let text = text.replace(file.parent().unwrap().to_str().unwrap(), "FOLDER");
+    (output.status.code(), text)
+}
+
+/// Compares with the file, or writes it.
+fn compare(name: &str, text: &str, wrong: &mut Vec<String>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/cli/words/{name}.txt"));
+    if std::env::var_os("AEGIS_WRITE_DOCS").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    if fs::read_to_string(&path).unwrap_or_default() != text {
+        wrong.push(format!("{name}:\n{text}"));
+    }
+}
+
+#[test]
+fn help_and_refusals_are_as_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("aegis.toml");
+    let mut wrong = Vec::new();
+    let mut kept = BTreeSet::new();
+    for command in COMMANDS {
+        let (code, text) = words(&format!("{command} --help"), &file);
+        assert_eq!(code, Some(0), "{command}");
+        let name = format!("help {command}").trim().replace(' ', "-");
+        compare(&name, &text, &mut wrong);
+        kept.insert(format!("{name}.txt"));
+        // Every command in the list of another is looked at, too.
+        let list = text.lines().skip_while(|line| *line != "Commands:").skip(1);
+        for line in list.take_while(|line| line.starts_with("  ")) {
+            // Long descriptions go on in further lines.
+            let Some(inner) = line.trim_end().strip_prefix("  ").filter(|line| !line.starts_with(' ')) else {
+                continue;
+            };
+            let inner = format!("{command} {}", inner.split_whitespace().next().unwrap_or_default());
+            assert!(inner.ends_with(" help") || COMMANDS.contains(&inner.trim()), "{inner} is not looked at");
+        }
+    }
+    for (name, exit, arguments, lines) in REFUSALS {
+        fs::write(&file, lines).unwrap();
+        let (code, text) = words(arguments, &file);
+        assert_eq!(code, Some(*exit), "{name}: {text}");
+        compare(name, &text, &mut wrong);
+        kept.insert(format!("{name}.txt"));
+    }
+    assert!(
+        wrong.is_empty(),
+        "other words than in tests/cli/words: run AEGIS_WRITE_DOCS=1 cargo test --test cli and look at the \
+         difference\n{}",
+        wrong.join("\n")
+    );
+    let found = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/words")).unwrap();
+    let found: BTreeSet<_> = found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(found, kept);
+}

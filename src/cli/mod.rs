@@ -6,6 +6,7 @@ mod ledger;
 mod replay;
 mod run;
 mod topics;
+mod tune;
 mod verify;
 
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ enum Command {
     Topics(topics::TopicsArgs),
     /// Lists the experts, or asks them about a text
     Experts(experts::ExpertsArgs),
+    /// Measures what the panel works best with on this machine, and writes tuned.toml beside the configuration
+    Tune(tune::TuneArgs),
     /// Reads the topics back: one outcome for every event, in order, and the state that the ledger folds to
     Verify(verify::VerifyArgs),
     /// Looks at dead letters
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Experts(args) => experts::experts(&args),
+        Command::Tune(args) => tune::tune(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Dlq(args) => dlq::dlq(&args),
         Command::Ledger(args) => ledger::ledger(&args),

@@ -6,6 +6,7 @@
 mod overlay;
 mod policies;
 mod registry;
+mod tuned;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
+pub use tuned::{TUNED, Tuned};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +81,9 @@ pub struct Config {
     pub log: Log,
     /// File of the policies, relative to the configuration's folder; empty: one policy named `default`.
     pub policies: PathBuf,
+    /// What `tuned.toml` gave.
+    #[serde(skip)]
+    pub tuned: Option<Tuned>,
 }
 
 /// `[kafka]`
@@ -172,8 +177,10 @@ pub struct Experts {
     pub only: Vec<String>,
     /// Experts that are asked even when the panel is shrunk under load, beside the rules.
     pub cheap: Vec<String>,
-    /// Sessions, one thread each; 0: as many as the process may use cores.
+    /// Sessions; 0: as many as the process may use cores, by their threads.
     pub sessions: usize,
+    /// Threads of each session. More than one is rarely worth it: see `aegis tune`.
+    pub threads: usize,
     /// Padded tokens of a batch.
     pub batch_tokens: usize,
     /// A text waits this long for others of its length where a worker is free, in milliseconds.
@@ -192,6 +199,7 @@ impl Default for Experts {
             only: Vec::new(),
             cheap: Vec::new(),
             sessions: 0,
+            threads: 1,
             batch_tokens: 256,
             batch_delay_ms: 2,
             cache_mib: 32,
@@ -382,11 +390,13 @@ pub fn load(
     })?;
     overlay::environment(&mut table, environment);
     overlay::sets(&mut table, sets)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let tuned = tuned::under(&mut table, folder)?;
     let mut config: Config = table.try_into().map_err(|error: toml::de::Error| ConfigError::Value {
         path: path.into(),
         reason: overlay::explain(&error),
     })?;
-    let folder = path.parent().unwrap_or(Path::new(""));
+    config.tuned = tuned;
     for file in [
         &mut config.experts.folder,
         &mut config.experts.runtime,

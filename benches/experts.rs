@@ -1,4 +1,5 @@
-//! The panel against the limit of the machine: `cargo bench --bench experts -- [TEXTS [ROUNDS]]`.
+//! The panel against the limit of the machine: `cargo bench --bench experts -- [TEXTS [ROUNDS]]`. With `memory`
+//! as the only argument: what the whole panel takes before and after a burst of long texts.
 //!
 //! The limit is a bare loop over the same ONNX Runtime with the same tokens, all of them known and sorted
 //! beforehand, with as many sessions of one thread as the panel has. It runs the encoder alone: no text is
@@ -132,7 +133,32 @@ fn spread(mut values: Vec<f64>) -> String {
     format!("{:.3} ({:.3} to {:.3})", values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
+/// A figure of the process in MiB, from /proc/self/status.
+fn resident(name: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).map_or(0, |kib| kib >> 10)
+}
+
+/// All bundled experts, on texts of 512 tokens, of which the encoder's heads read half.
+fn memory() {
+    let config = PanelConfig { sessions: Some(SESSIONS), require_all: true, ..PanelConfig::new(models()) };
+    let panel = Arc::new(Panel::open(config).unwrap());
+    let before = resident("VmRSS");
+    let (mut rng, mut seen) = (fastrand::Rng::with_seed(8), HashSet::new());
+    ours(&panel, &texts(&[512; 2 * ROOM], &mut rng, &mut seen));
+    println!(
+        "resident: {before} MiB loaded, {} MiB after {} texts of 512 tokens, at most {} MiB",
+        resident("VmRSS"),
+        2 * ROOM,
+        resident("VmHWM")
+    );
+}
+
 fn main() {
+    if std::env::args().any(|argument| argument == "memory") {
+        return memory();
+    }
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let (count, rounds) = (numbers.first().copied().unwrap_or(600), numbers.get(1).copied().unwrap_or(5));
     let open = |only: &[&str]| {

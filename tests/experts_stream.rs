@@ -27,8 +27,10 @@ fn outcome(vote: &Vote) -> Result<f64, Abstention> {
     }
 }
 
+type Outcomes = Vec<Result<f64, Abstention>>;
+
 /// The keys in the order of their answers, and each one's outcomes.
-fn drain(stream: &mut Stream) -> (Vec<u64>, BTreeMap<u64, Vec<Result<f64, Abstention>>>) {
+fn drain(stream: &mut Stream) -> (Vec<u64>, BTreeMap<u64, Outcomes>) {
     let (mut order, mut found) = (Vec::new(), BTreeMap::new());
     while stream.inside() > 0 {
         let (key, answer) = stream.next(PATIENCE).expect("every text is answered");

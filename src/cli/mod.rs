@@ -12,6 +12,7 @@ mod replay;
 mod run;
 mod scan;
 mod topics;
+mod tune;
 mod verify;
 mod weights;
 
@@ -54,6 +55,8 @@ enum Command {
     Topics(topics::TopicsArgs),
     /// Lists the experts, or asks them about a text
     Experts(experts::ExpertsArgs),
+    /// Measures what the panel works best with on this machine, and writes tuned.toml beside the configuration
+    Tune(tune::TuneArgs),
     /// Reads the topics back: one outcome for every event, in order, and the state that the ledger folds to
     Verify(verify::VerifyArgs),
     /// Tells what made a decision, and what would have made another
@@ -150,6 +153,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Experts(args) => experts::experts(&args),
+        Command::Tune(args) => tune::tune(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Weights(args) => weights::weights(&args),

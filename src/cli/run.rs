@@ -28,6 +28,7 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
     panel.only = (!experts.only.is_empty()).then(|| experts.only.clone());
     panel.cheap.clone_from(&experts.cheap);
     panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
+    panel.threads = experts.threads;
     panel.batch.tokens = experts.batch_tokens;
     panel.cache = experts.cache_mib << 20;
     panel.timeout = Duration::from_millis(experts.timeout_ms);
@@ -88,6 +89,10 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     let server = Server::start(config.http.listen, health.clone(), handle)
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
     tracing::info!(address = %server.address(), "health and metrics");
+    if let Some(tuned) = &config.tuned {
+        let (path, taken, left) = (tuned.path.display(), tuned.taken.join(", "), tuned.left.join(", "));
+        tracing::info!(%path, taken, set_by_the_configuration = left, "tuned for this machine");
+    }
     let connection = connection(&config)?;
     let (mut threads, mut experts) = (Vec::new(), Vec::new());
     if role != Role::Learn {

@@ -5,11 +5,13 @@
 
 mod document;
 mod live;
+mod load;
 mod machine;
 mod overlay;
 mod policies;
 mod registry;
 mod shown;
+mod tuned;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,10 +23,12 @@ use serde::{Deserialize, Serialize};
 
 pub use document::{document, policies_schema, schema};
 pub use live::{Live, ReloadError, reload};
+pub use load::{Loaded, load};
 pub use machine::Provider;
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
 pub use shown::{Origin, Shown, shown};
+pub use tuned::{TUNED, Tuned};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +92,9 @@ pub struct Config {
     pub log: Log,
     /// File of the policies, relative to the configuration's folder; empty: one policy named `default`.
     pub policies: PathBuf,
+    /// What `tuned.toml` gave.
+    #[serde(skip)]
+    pub tuned: Option<Tuned>,
 }
 
 /// `[kafka]`
@@ -188,8 +195,10 @@ pub struct Experts {
     pub cheap: Vec<String>,
     /// Experts of the panel that vote and are scored and weigh nothing, by id.
     pub shadow: Vec<String>,
-    /// Sessions, one thread each; 0: as many as the process may use cores.
+    /// Sessions; 0: as many as the process may use cores, by their threads.
     pub sessions: usize,
+    /// Threads of each session. More than one is rarely worth it: see `aegis tune`.
+    pub threads: usize,
     /// Padded tokens of a batch.
     pub batch_tokens: usize,
     /// A text waits this long for others of its length where a worker is free, in milliseconds.
@@ -210,6 +219,7 @@ impl Default for Experts {
             cheap: Vec::new(),
             shadow: Vec::new(),
             sessions: 0,
+            threads: 1,
             batch_tokens: 256,
             batch_delay_ms: 2,
             cache_mib: 32,
@@ -373,98 +383,4 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// A configuration with its policies.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// The configuration; its paths are relative to the working directory.
-    pub config: Config,
-    /// The policies.
-    pub policies: Policies,
-}
-
-/// Reads the file, lays environment and `--set` over it, and reads the policies.
-///
-/// # Errors
-/// Where a file is missing, a key unknown, or a value of no use.
-pub fn load(
-    path: &Path,
-    environment: impl IntoIterator<Item = (String, String)>,
-    sets: &[String],
-) -> Result<Loaded, ConfigError> {
-    let mut table = file(path)?;
-    overlay::environment(&mut table, environment);
-    overlay::sets(&mut table, sets)?;
-    let config = effective(path, table)?;
-    let policies = if config.policies.as_os_str().is_empty() {
-        Policies::default()
-    } else {
-        Policies::read(&config.policies)?
-    };
-    Ok(Loaded { config, policies })
-}
-
-/// The file as it is.
-fn file(path: &Path) -> Result<toml::Table, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
-    text.parse()
-        .map_err(|error: toml::de::Error| ConfigError::Toml { path: path.into(), reason: error.to_string() })
-}
-
-/// The configuration of a file with everything that lies over it.
-fn effective(path: &Path, table: toml::Table) -> Result<Config, ConfigError> {
-    let mut config: Config = table.try_into().map_err(|error: toml::de::Error| ConfigError::Value {
-        path: path.into(),
-        reason: overlay::explain(&error),
-    })?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    for file in [
-        &mut config.experts.folder,
-        &mut config.experts.runtime,
-        &mut config.learn.store,
-        &mut config.registry.password_file,
-        &mut config.registry.authorities,
-        &mut config.registry.certificate,
-        &mut config.registry.key,
-        &mut config.policies,
-    ] {
-        if !file.as_os_str().is_empty() {
-            *file = folder.join(&*file);
-        }
-    }
-    if config.experts.runtime.as_os_str().is_empty() {
-        config.experts.runtime = config.experts.folder.join("runtime/libonnxruntime.so");
-    }
-    registry(&mut config, path)?;
-    if config.score.member.is_empty() {
-        config.score.member = machine::host().ok_or_else(|| ConfigError::Value {
-            path: path.into(),
-            reason:
-                "score.member is empty and the system does not tell the host's name: set it, to something \
-                     that no other scorer has"
-                    .into(),
-        })?;
-    }
-    Ok(config)
-}
-
-/// Reads the registry's password where it lies in a file, and checks what serde cannot.
-fn registry(config: &mut Config, path: &Path) -> Result<(), ConfigError> {
-    let settings = &mut config.registry;
-    if !settings.password_file.as_os_str().is_empty() {
-        let file = &settings.password_file;
-        let text = std::fs::read_to_string(file)
-            .map_err(|reason| ConfigError::Read { path: file.clone(), reason })?;
-        settings.password = Secret::new(text.trim_end_matches(['\r', '\n']));
-    }
-    let wrong = |reason: &str| Err(ConfigError::Value { path: path.into(), reason: reason.into() });
-    if settings.certificate.as_os_str().is_empty() != settings.key.as_os_str().is_empty() {
-        return wrong("registry.certificate and registry.key go together: set both or neither");
-    }
-    if config.score.encoding == Encoding::Confluent && settings.url.is_empty() {
-        return wrong("score.encoding = \"confluent\" needs a schema registry: set registry.url");
-    }
-    Ok(())
 }

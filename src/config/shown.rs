@@ -6,7 +6,8 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 use toml::{Table, Value};
 
-use super::{ConfigError, effective, file, overlay};
+use super::load::{effective, file};
+use super::{ConfigError, overlay};
 
 /// What stands in a secret's place.
 pub const HIDDEN: &str = "***";
@@ -31,6 +32,8 @@ const OPEN_ENDINGS: &[&str] = &[".ms", ".bytes", ".kbytes", ".messages", ".locat
 pub enum Origin {
     /// Nobody set it.
     Default,
+    /// `tuned.toml` beside the configuration file.
+    Tuned,
     /// The configuration file.
     File,
     /// The environment.
@@ -45,6 +48,7 @@ impl Origin {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Default => "default",
+            Self::Tuned => "tuned",
             Self::File => "file",
             Self::Environment => "environment",
             Self::Set => "--set",
@@ -83,6 +87,8 @@ pub fn shown(
     origins.extend(by_environment.into_iter().map(|key| (key, Origin::Environment)));
     origins.extend(overlay::sets(&mut table, sets)?.into_iter().map(|key| (key, Origin::Set)));
     let config = effective(path, table)?;
+    let tuned = config.tuned.iter().flat_map(|tuned| &tuned.taken);
+    origins.extend(tuned.map(|key| (key.clone(), Origin::Tuned)));
     let shown = Table::try_from(&config)
         .map_err(|error| ConfigError::Value { path: path.into(), reason: error.to_string() })?;
     let mut values = Vec::new();

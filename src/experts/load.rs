@@ -62,7 +62,8 @@ fn load_graphs(config: &PanelConfig, manifests: &[Manifest]) -> Result<BTreeMap<
     }
     let environment = environment(&config.runtime)?;
     let all = |_: usize| {
-        let load = |(_, bytes): &(String, Vec<u8>)| Graph::load(&environment, &config.provider, bytes);
+        let (provider, threads) = (&config.provider, config.threads);
+        let load = |(_, bytes): &(String, Vec<u8>)| Graph::load(&environment, provider, threads, bytes);
         bytes.iter().map(load).collect::<Result<Vec<_>, PanelError>>()
     };
     let by_worker: Vec<Result<Vec<_>, PanelError>> = std::thread::scope(|scope| {

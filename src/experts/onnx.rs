@@ -128,10 +128,11 @@ pub(super) struct Port {
 }
 
 impl Graph {
-    /// Loads a graph for one thread. The outer error is the provider's, the inner the graph's.
+    /// Loads a graph for so many threads. The outer error is the provider's, the inner the graph's.
     pub(super) fn load(
         environment: &Environment,
         provider: &Provider,
+        threads: usize,
         bytes: &[u8],
     ) -> Result<Result<Self, String>, PanelError> {
         let refuse =
@@ -139,15 +140,19 @@ impl Graph {
         let with_provider = Session::builder(environment)
             .and_then(|b| Ok(b.with_execution_providers([provider.dispatch()])?));
         let builder = with_provider.map_err(refuse)?;
-        Ok(Self::commit(builder, bytes).map_err(|error| error.to_string()))
+        Ok(Self::commit(builder, threads, bytes).map_err(|error| error.to_string()))
     }
 
-    fn commit(builder: ort::session::builder::SessionBuilder, bytes: &[u8]) -> ort::Result<Self> {
-        // One thread a session and no spinning: workers share the cores. No memory patterns: shapes
+    fn commit(
+        builder: ort::session::builder::SessionBuilder,
+        threads: usize,
+        bytes: &[u8],
+    ) -> ort::Result<Self> {
+        // No spinning: workers share the cores. No memory patterns: shapes
         // change with each batch, and a pattern is kept for each.
         let mut builder = builder
             .with_optimization_level(GraphOptimizationLevel::Level3)?
-            .with_intra_threads(1)?
+            .with_intra_threads(threads.max(1))?
             .with_inter_threads(1)?
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?

@@ -35,9 +35,11 @@ pub struct PanelConfig {
     /// The experts that a stream still asks when it is [shrunk](super::Stream::shrink), by id. Heads that share
     /// an encoder with one of them are asked too: they cost next to nothing. So are rules.
     pub cheap: Vec<String>,
-    /// Worker threads, each with its own session of every graph; `None`: one a core, as the container
-    /// allows.
+    /// Worker threads, each with its own session of every graph; `None`: as many as there are cores, as the
+    /// container allows, by the threads of a session.
     pub sessions: Option<usize>,
+    /// Threads of each session.
+    pub threads: usize,
     /// What batches of texts padded to their longest may hold.
     pub batch: Limits,
     /// What batches of texts padded to one length may hold.
@@ -65,6 +67,7 @@ impl PanelConfig {
             only: None,
             cheap: Vec::new(),
             sessions: None,
+            threads: 1,
             batch: Limits { tokens: 256, rows: 32, overhead: 8 },
             fixed_batch: Limits { tokens: 3_200, rows: 16, overhead: 0 },
             cache: 32 << 20,
@@ -76,7 +79,7 @@ impl PanelConfig {
 
     pub(super) fn workers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.sessions.unwrap_or_else(cores).max(1)
+        self.sessions.unwrap_or_else(|| cores() / self.threads.max(1)).max(1)
     }
 }
 

@@ -1,0 +1,101 @@
+//! From the file, what lies over it and what lies under it, to a configuration.
+
+use std::path::Path;
+
+use super::{Config, ConfigError, Policies, machine, overlay, tuned};
+
+/// A configuration with its policies.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration; its paths are relative to the working directory.
+    pub config: Config,
+    /// The policies.
+    pub policies: Policies,
+}
+
+/// Reads the file, lays environment and `--set` over it, and reads the policies.
+///
+/// # Errors
+/// Where a file is missing, a key unknown, or a value of no use.
+pub fn load(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    sets: &[String],
+) -> Result<Loaded, ConfigError> {
+    let mut table = file(path)?;
+    overlay::environment(&mut table, environment);
+    overlay::sets(&mut table, sets)?;
+    let config = effective(path, table)?;
+    let policies = if config.policies.as_os_str().is_empty() {
+        Policies::default()
+    } else {
+        Policies::read(&config.policies)?
+    };
+    Ok(Loaded { config, policies })
+}
+
+/// The file as it is.
+pub(super) fn file(path: &Path) -> Result<toml::Table, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
+    text.parse()
+        .map_err(|error: toml::de::Error| ConfigError::Toml { path: path.into(), reason: error.to_string() })
+}
+
+/// The configuration of a file with everything that lies over it.
+pub(super) fn effective(path: &Path, mut table: toml::Table) -> Result<Config, ConfigError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let tuned = tuned::under(&mut table, folder)?;
+    let mut config: Config = table.try_into().map_err(|error: toml::de::Error| ConfigError::Value {
+        path: path.into(),
+        reason: overlay::explain(&error),
+    })?;
+    config.tuned = tuned;
+    for file in [
+        &mut config.experts.folder,
+        &mut config.experts.runtime,
+        &mut config.learn.store,
+        &mut config.registry.password_file,
+        &mut config.registry.authorities,
+        &mut config.registry.certificate,
+        &mut config.registry.key,
+        &mut config.policies,
+    ] {
+        if !file.as_os_str().is_empty() {
+            *file = folder.join(&*file);
+        }
+    }
+    if config.experts.runtime.as_os_str().is_empty() {
+        config.experts.runtime = config.experts.folder.join("runtime/libonnxruntime.so");
+    }
+    registry(&mut config, path)?;
+    if config.score.member.is_empty() {
+        config.score.member = machine::host().ok_or_else(|| ConfigError::Value {
+            path: path.into(),
+            reason:
+                "score.member is empty and the system does not tell the host's name: set it, to something \
+                     that no other scorer has"
+                    .into(),
+        })?;
+    }
+    Ok(config)
+}
+
+/// Reads the registry's password where it lies in a file, and checks what serde cannot.
+fn registry(config: &mut Config, path: &Path) -> Result<(), ConfigError> {
+    let settings = &mut config.registry;
+    if !settings.password_file.as_os_str().is_empty() {
+        let file = &settings.password_file;
+        let text = std::fs::read_to_string(file)
+            .map_err(|reason| ConfigError::Read { path: file.clone(), reason })?;
+        settings.password = Secret::new(text.trim_end_matches(['\r', '\n']));
+    }
+    let wrong = |reason: &str| Err(ConfigError::Value { path: path.into(), reason: reason.into() });
+    if settings.certificate.as_os_str().is_empty() != settings.key.as_os_str().is_empty() {
+        return wrong("registry.certificate and registry.key go together: set both or neither");
+    }
+    if config.score.encoding == Encoding::Confluent && settings.url.is_empty() {
+        return wrong("score.encoding = \"confluent\" needs a schema registry: set registry.url");
+    }
+    Ok(())
+}

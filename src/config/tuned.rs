@@ -1,0 +1,111 @@
+//! `tuned.toml`, which `aegis tune` writes beside the configuration: what suits this machine. It lies under
+//! everything that the configuration, the environment or `--set` say themselves.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::ConfigError;
+
+/// The file's name.
+pub const TUNED: &str = "tuned.toml";
+
+/// The settings that it may hold.
+const SETTINGS: [(&str, &str); 4] =
+    [("experts", "sessions"), ("experts", "threads"), ("experts", "batch_tokens"), ("score", "window")];
+
+/// What came of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuned {
+    /// The file.
+    pub path: PathBuf,
+    /// Settings taken from it.
+    pub taken: Vec<String>,
+    /// Settings that the configuration says itself.
+    pub left: Vec<String>,
+}
+
+/// Lays the file in `folder`, where there is one, under `table`.
+pub(super) fn under(table: &mut Table, folder: &Path) -> Result<Option<Tuned>, ConfigError> {
+    let path = folder.join(TUNED);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(reason) => return Err(ConfigError::Read { path, reason }),
+    };
+    let found: Table = match text.parse() {
+        Ok(found) => found,
+        Err(error) => {
+            let reason = toml::de::Error::to_string(&error);
+            return Err(ConfigError::Toml { path, reason });
+        }
+    };
+    let mut tuned = Tuned { path, taken: Vec::new(), left: Vec::new() };
+    for (section, settings) in found {
+        let Value::Table(settings) = settings else {
+            return Err(unknown(tuned.path, &section));
+        };
+        for (setting, value) in settings {
+            let name = format!("{section}.{setting}");
+            if !SETTINGS.contains(&(section.as_str(), setting.as_str())) {
+                return Err(unknown(tuned.path, &name));
+            }
+            let place = table.entry(section.as_str()).or_insert_with(|| Value::Table(Table::new()));
+            match place.as_table_mut().filter(|place| !place.contains_key(&setting)) {
+                Some(place) => {
+                    place.insert(setting, value);
+                    tuned.taken.push(name);
+                }
+                None => tuned.left.push(name),
+            }
+        }
+    }
+    Ok(Some(tuned))
+}
+
+fn unknown(path: PathBuf, name: &str) -> ConfigError {
+    let names: Vec<String> =
+        SETTINGS.iter().map(|(section, setting)| format!("{section}.{setting}")).collect();
+    let reason = format!(
+        "{name} is not tuned; only {} are. Run `aegis tune` again, or delete the file",
+        names.join(", ")
+    );
+    ConfigError::Value { path, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lay(tuned: &str, config: &str) -> (Table, Result<Option<Tuned>, ConfigError>) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(TUNED), tuned).unwrap();
+        let mut table: Table = config.parse().unwrap();
+        let found = under(&mut table, folder.path());
+        (table, found)
+    }
+
+    #[test]
+    fn it_lies_under_what_the_configuration_says() {
+        let (table, found) = lay(
+            "[experts]\nsessions = 4\nbatch_tokens = 512\n[score]\nwindow = 64",
+            "[experts]\nsessions = 1\n[log]\nlevel = 'warn'",
+        );
+        let found = found.unwrap().unwrap();
+        assert_eq!(found.left, ["experts.sessions"]);
+        assert_eq!(found.taken, ["experts.batch_tokens", "score.window"]);
+        let expected =
+            "[experts]\nsessions = 1\nbatch_tokens = 512\n[log]\nlevel = 'warn'\n[score]\nwindow = 64";
+        assert_eq!(table, expected.parse().unwrap());
+    }
+
+    #[test]
+    fn it_cannot_hold_anything_else() {
+        for bad in ["[kafka]\nbrokers = 'x'", "[experts]\nfolder = 'x'", "sessions = 3"] {
+            assert!(matches!(lay(bad, "").1, Err(ConfigError::Value { .. })), "{bad}");
+        }
+        assert!(matches!(lay("[", "").1, Err(ConfigError::Toml { .. })));
+        let none = tempfile::tempdir().unwrap();
+        assert_eq!(under(&mut Table::new(), none.path()).unwrap(), None);
+    }
+}

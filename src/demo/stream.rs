@@ -182,7 +182,7 @@ impl Stream<'_> {
             let mut labels = Vec::new();
             match &mut review {
                 Some(open) if open.lap == lap => {}
-                // An older lap is over: its last labels went when this one began.
+                // An older lap is over: what was left of it went when this one began.
                 Some(open) if open.lap.start > lap.start => continue,
                 _ => {
                     let last = review.replace(Review::new(lap, self.texts));
@@ -237,9 +237,11 @@ impl Review {
         labels
     }
 
-    /// The labels of a lap that no event will come of any more.
-    fn rest(mut self) -> Vec<Sent> {
-        self.until(usize::MAX)
+    /// What is left of a lap that was given up: the labels of those events that were sent.
+    fn rest(self) -> Vec<Sent> {
+        let sent = |event: &str| Lap::of(event).is_some_and(|(_, number)| number < self.passed);
+        let left = self.left.into_iter().rev();
+        left.filter(|left| matches!(left, Sent::Label(label) if sent(&label.event))).collect()
     }
 }
 

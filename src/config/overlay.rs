@@ -84,7 +84,7 @@ pub fn strings<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, St
     Ok(values.into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
-/// The error in one line, with the nearest known key where a key is unknown.
+/// The error in one line: where it is, and the nearest known key where one is unknown.
 pub fn explain(error: &toml::de::Error) -> String {
     let message = error.message();
     let mut names = message.split('`').skip(1).step_by(2);
@@ -92,11 +92,25 @@ pub fn explain(error: &toml::de::Error) -> String {
         let wrong = names.next()?;
         names.min_by_key(|name| distance(wrong, name))
     });
+    let shown = error.to_string();
+    let place = shown.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
+    let place = place.map_or_else(String::new, |place| format!("{place}: "));
     match nearest.flatten() {
         Some(name) => {
-            format!("{}; did you mean `{name}`?", message.split(", expected").next().unwrap_or(message))
+            let what = message.split(", expected").next().unwrap_or(message);
+            format!("{place}{what}; did you mean `{name}`?")
         }
-        None => message.to_owned(),
+        None => format!("{place}{}", plain(message)),
+    }
+}
+
+/// Without the names that only this program has for kinds of numbers.
+fn plain(message: &str) -> String {
+    let (what, kind) = message.rsplit_once("expected ").unwrap_or((message, ""));
+    match kind {
+        "usize" | "u64" | "u32" => format!("{what}expected a whole number"),
+        "f64" => format!("{what}expected a number"),
+        _ => message.to_owned(),
     }
 }
 
@@ -149,6 +163,13 @@ mod tests {
     fn an_unknown_key_is_refused_and_the_nearest_named() {
         let error = table("[score]\nwindwo = 3").try_into::<Config>().unwrap_err();
         assert_eq!(explain(&error), "unknown field `windwo`; did you mean `window`?");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_key() {
+        let error = table("[score]\nwindow = 'wide'").try_into::<Config>().unwrap_err();
+        let said = explain(&error);
+        assert_eq!(said, "score.window: invalid type: string \"wide\", expected a whole number");
     }
 
     #[test]

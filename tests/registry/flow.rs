@@ -86,7 +86,7 @@ impl Running {
         };
         let learn = Learn {
             config: Arc::clone(&config),
-            policies,
+            policies: policies.into(),
             connection: connection.clone(),
             delivery: Delivery::AtLeastOnce,
             health: Health::default(),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Config, ConfigError, Policies, machine, overlay, tuned};
+use super::{Config, ConfigError, Encoding, Policies, Secret, machine, overlay, tuned};
 
 /// A configuration with its policies.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! The labels of one unit: read, and kept apart from those that cannot be.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use super::join::Read;
 use super::{IDLE, Learn, LearnError, now};
 use crate::codec::{self, DecodeError, Received, Schemas};
 use crate::config::Policies;
+use crate::core::event::Millis;
 use crate::dead_letter::Reason;
 use crate::kafka::{Consumed, Offsets, Polled, Source, TopicPartition};
 use crate::registry::{Registry, RegistryError};
@@ -67,6 +69,8 @@ pub struct Gathered {
     pub refused: Vec<(Consumed, Reason)>,
     /// Labels whose schema has not come yet.
     waiting: Vec<Consumed>,
+    /// When the first label of each partition came.
+    pub first: BTreeMap<i32, Millis>,
     /// How far the labels' partitions are read.
     pub offsets: Offsets,
 }
@@ -79,6 +83,7 @@ impl Gathered {
         policies: &Policies,
         schemas: Option<&dyn Schemas>,
     ) -> Result<(), RegistryError> {
+        self.first.entry(record.partition).or_insert_with(|| record.timestamp.unwrap_or_else(now));
         self.offsets.advance((Arc::clone(&record.topic), record.partition), record.offset + 1);
         match Received::new(record.payload.as_deref(), &record.headers, schemas).label(defaults) {
             Ok(label) if policies.get(&label.policy).is_none() => {
@@ -106,6 +111,7 @@ impl Gathered {
         self.labels.retain(|read| !is_gone(&read.record));
         self.refused.retain(|(record, _)| !is_gone(record));
         self.waiting.retain(|record| !is_gone(record));
+        self.first.retain(|partition, _| gone.iter().all(|(_, other)| other != partition));
         self.offsets.0.retain(|place, _| !gone.contains(place));
     }
 }

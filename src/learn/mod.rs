@@ -14,6 +14,7 @@ mod progress;
 mod publish;
 mod restore;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -125,6 +126,7 @@ impl Learn {
         let mut surge = Surge::new(settings.max_dead_letters_per_minute);
         let (mut expired, mut told) = (Instant::now(), Instant::now());
         let mut searched = false;
+        let mut waited = BTreeMap::new();
 
         let end = loop {
             if self.shutdown.requested() {
@@ -191,6 +193,10 @@ impl Learn {
                 letters.push(dead_letter(&topics.dlq.as_str().into(), "learn", record, &reason));
             }
             let committed = self.commit(&mut outbox, &labels, &joined, letters, &gathered.offsets);
+            for (partition, came) in gathered.first {
+                let longest = waited.entry(partition).or_insert(0);
+                *longest = now().saturating_sub(came).max(*longest);
+            }
             match committed {
                 Ok(Some(next)) => ledger.read_until(next)?,
                 Ok(None) => {}
@@ -224,7 +230,7 @@ impl Learn {
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
-                self.tell(&labels, &store, ledger.book());
+                self.tell(&labels, &store, ledger.book(), &std::mem::take(&mut waited));
             }
         };
         if matches!(end, End::Stopped) && !self.shutdown.aborted() {
@@ -234,12 +240,15 @@ impl Learn {
         Ok(end)
     }
 
-    fn tell(&self, labels: &Source, store: &Store, book: &Book) {
+    /// `waited`: by partition, the greatest age of a label at its commit since this was last told.
+    fn tell(&self, labels: &Source, store: &Store, book: &Book, waited: &BTreeMap<i32, Millis>) {
         let seen = labels.health();
         self.health.set("broker seen", seen.connected);
         metrics::partitions("learn", labels.assigned().len());
         for ((topic, partition), messages) in seen.lag {
-            metrics::lag(&self.config.learn.group, &topic, partition, messages, None);
+            let age = waited.get(&partition).map_or(0, |age| u64::try_from(*age).unwrap_or_default());
+            let age = Duration::from_millis(age);
+            metrics::lag(&self.config.learn.group, &topic, partition, messages, age);
         }
         let sizes = store.sizes();
         metrics::store(sizes.ledger_records, sizes.index_entries, sizes.index_runs, sizes.disk_bytes);

@@ -185,7 +185,7 @@ fn tell(source: &Source, unit: &Unit, health: &Health, group: &str) {
     metrics::partitions("score", source.assigned().len());
     metrics::queue(unit.held());
     for ((topic, partition), messages) in seen.lag {
-        metrics::lag(group, &topic, partition, messages, None);
+        metrics::lag(group, &topic, partition, messages, unit.age(partition));
     }
 }
 

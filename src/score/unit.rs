@@ -15,7 +15,7 @@ use crate::core::predictor::Predictor;
 use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
 use crate::dead_letter::{self, Reason, dead_letter};
-use crate::kafka::{Consumed, Offsets, Outbox, Place, Produced, Source, TopicPartition};
+use crate::kafka::{Ages, Consumed, Offsets, Outbox, Place, Produced, Source, TopicPartition};
 use crate::ops::metrics;
 use crate::schemas::Encodings;
 
@@ -44,6 +44,7 @@ pub struct Unit {
     /// Every record read, with its output once it has one.
     watermark: Watermark<i32, Outcome>,
     since: Option<Instant>,
+    ages: Ages,
 }
 
 impl Unit {
@@ -61,6 +62,7 @@ impl Unit {
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),
             since: None,
+            ages: Ages::default(),
         }
     }
 
@@ -68,6 +70,7 @@ impl Unit {
     pub fn assigned(&mut self, partitions: &[TopicPartition]) {
         for (_, partition) in partitions {
             self.watermark.begin(*partition);
+            self.ages.forget(*partition);
         }
     }
 
@@ -75,12 +78,22 @@ impl Unit {
     pub fn revoked(&mut self, partitions: &[TopicPartition]) {
         for (_, partition) in partitions {
             self.watermark.end(partition);
+            self.ages.forget(*partition);
         }
     }
 
     /// Notes a record as read; its outcome comes with the ticket.
     pub fn read(&mut self, record: &Consumed) -> Option<Ticket<i32>> {
-        self.watermark.consume(&record.partition, record.offset)
+        let ticket = self.watermark.consume(&record.partition, record.offset)?;
+        self.ages.read(record.partition, record.offset, record.timestamp.unwrap_or_else(now));
+        Some(ticket)
+    }
+
+    /// How long the partition's oldest record has been waiting for its commit; zero where nothing waits.
+    #[must_use]
+    pub fn age(&self, partition: i32) -> Duration {
+        let waited = self.ages.oldest(partition).map_or(0, |came| now().saturating_sub(came));
+        Duration::from_millis(u64::try_from(waited).unwrap_or_default())
     }
 
     /// Whether reading has to wait for a commit.
@@ -177,6 +190,9 @@ impl Unit {
             Ok(places) => {
                 metrics::commit("score", places.len() + asks.len(), started.elapsed());
                 metrics::end_to_end(now(), &came);
+                for ((_, partition), next) in &offsets.0 {
+                    self.ages.committed(*partition, *next);
+                }
             }
             Err(ScoreError::Commit(error)) if error.passes() => {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");

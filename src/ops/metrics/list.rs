@@ -126,7 +126,7 @@ metrics! {
             "Messages between the committed offset and the end, under the name that lag exporters use.",
             "growing for ten minutes";
         LAG_SECONDS: Gauge<3> = Kind::Gauge, "kafka_consumergroup_lag_seconds", "seconds", ["consumergroup", "topic", "partition"],
-            "Age of the oldest message not yet committed.",
+            "Age of the oldest message not yet committed; of labels, the greatest at a commit within the last half second.",
             "above the latency you promise";
     }
     "Learning" {

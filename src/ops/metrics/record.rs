@@ -105,13 +105,11 @@ pub fn certificate(policy: &str, certificate: &Certificate) {
     }
 }
 
-/// So many messages, the oldest of this age where it is known, are not committed yet.
-pub fn lag(group: &str, topic: &str, partition: i32, messages: i64, age: Option<Duration>) {
+/// So many messages, the oldest of this age, are not committed yet.
+pub fn lag(group: &str, topic: &str, partition: i32, messages: i64, age: Duration) {
     let partition = partition.to_string();
     LAG.with([group, topic, &partition]).set(signed(messages));
-    if let Some(age) = age {
-        LAG_SECONDS.with([group, topic, &partition]).set(age.as_secs_f64());
-    }
+    LAG_SECONDS.with([group, topic, &partition]).set(age.as_secs_f64());
 }
 
 /// So many partitions are read by this role in this process.

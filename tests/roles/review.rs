@@ -84,10 +84,10 @@ fn a_request_names_its_decision_and_the_label_that_answers_is_joined_by_it() {
     let expected: BTreeMap<_, _> =
         requests.iter().map(|request| (request.id.clone(), request.decision)).collect();
     assert_eq!(judged, expected);
-    let filed = ledger(&read_all(&site.connection, &topics.rounds)).into_iter().filter_map(|record| {
+    let mut filed = ledger(&read_all(&site.connection, &topics.rounds)).into_iter().filter_map(|record| {
         let Record::Filed(filed) = record else { return None };
         Some((filed.standing.counts(), filed.label.inclusion_probability))
     });
-    assert!(filed.last() == Some((true, Some(1.0))));
+    assert_eq!(filed.next_back(), Some((true, Some(1.0))));
     site.verify();
 }

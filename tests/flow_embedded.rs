@@ -21,7 +21,7 @@ use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::embedded::Embedded;
 use aegis::kafka::{Connection, Consumed, Delivery};
 use aegis::learn::{Learn, Progress};
-use aegis::ops::{Asker, Health, Shutdown};
+use aegis::ops::{Asker, Health, Shutdown, metrics};
 use aegis::score::Score;
 use aegis::topics::table;
 use support::WAIT;
@@ -253,6 +253,31 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
         })
         .collect();
     assert_eq!(judged, requests.into_iter().map(|request| (request.id, request.decision)).collect());
+}
+
+#[test]
+fn the_age_of_what_waits_is_told_by_both_roles() {
+    let page = metrics::install().unwrap();
+    let flow = Running::start(|_| {});
+    let mut number = 0;
+    let mut told = BTreeSet::new();
+    let until = Instant::now() + 4 * WAIT;
+    while told.len() < 2 {
+        assert!(Instant::now() < until, "only of {told:?}: {}", page.render());
+        // One after the other, so that something is always on its way.
+        send(&flow.connection, &[event_record(&flow.topics.events, &event(number, "hello"))]);
+        flow.send_labels(&[label("l", &format!("e{number:05}"), Finding::Safe)]);
+        number += 1;
+        let page = page.render();
+        let ages = page.lines().filter_map(|line| line.strip_prefix("kafka_consumergroup_lag_seconds{"));
+        let above_zero = |line: &&str| !line.ends_with(" 0");
+        for role in ["aegis-score", "aegis-learn"] {
+            if ages.clone().filter(above_zero).any(|line| line.contains(role)) {
+                told.insert(role);
+            }
+        }
+    }
+    flow.stop();
 }
 
 #[test]

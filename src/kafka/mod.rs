@@ -5,6 +5,7 @@
 //! count together or not at all. [`Follower`] and [`Lookup`] read topics that nobody shares. [`embedded`] is
 //! a broker in process, [`topics`] creates and checks topics.
 
+mod ages;
 mod connection;
 mod context;
 pub mod embedded;
@@ -19,6 +20,7 @@ mod source;
 pub mod topics;
 mod unit;
 
+pub use ages::Ages;
 pub use connection::{Connection, RefusedSetting};
 pub use failure::{CommitError, SourceError};
 pub use follower::{Followed, Follower, From};

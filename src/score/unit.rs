@@ -16,7 +16,7 @@ use crate::core::predictor::Predictor;
 use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
 use crate::dead_letter::{self, Reason, dead_letter};
-use crate::kafka::{Consumed, Offsets, Outbox, Place, Produced, Source, TopicPartition};
+use crate::kafka::{Ages, Consumed, Offsets, Outbox, Place, Produced, Source, TopicPartition};
 use crate::ops::metrics;
 use crate::schemas::Encodings;
 
@@ -49,6 +49,7 @@ pub struct Unit {
     /// Offset and broker timestamp of every record that the watermark holds, by partition.
     came: BTreeMap<i32, VecDeque<(i64, Millis)>>,
     since: Option<Instant>,
+    ages: Ages,
 }
 
 impl Unit {
@@ -68,6 +69,7 @@ impl Unit {
             watermark: Watermark::new(),
             came: BTreeMap::new(),
             since: None,
+            ages: Ages::default(),
         }
     }
 

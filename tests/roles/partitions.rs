@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use aegis::core::label::{DecisionRef, Finding, Label};
 use aegis::core::ledger::Record;
-use aegis::kafka::Produced;
 use aegis::kafka::topics::{Finding as Found, TopicSpec, ensure};
+use aegis::kafka::{Delivery, Outbox, Produced};
 use aegis::score::ScoreError;
 
 use crate::Site;
-use crate::support::WAIT;
 use crate::support::flow::{
     decisions, event, event_record, label, label_record, ledger, read_all, read_until, send,
 };
+use crate::support::{WAIT, kafka, make, record};
 
 impl Site {
     /// Gives topics more partitions, as an operator would.
@@ -107,4 +107,23 @@ fn topics_grow_while_both_roles_run() {
     learn.stop();
     assert!(read_all(&site.connection, &topics.dlq).is_empty(), "no label's decision has vanished");
     site.verify();
+}
+
+#[test]
+fn a_producer_that_does_not_know_a_new_partition_yet_does_its_unit_again() {
+    let connection = kafka().connection();
+    make(&connection, &[("stale", 1, &[])]);
+    let transactional_id = "stale".to_owned();
+    let delivery = Delivery::ExactlyOnce { transactional_id, timeout: WAIT / 10 };
+    let mut outbox = Outbox::open(&connection, delivery).unwrap();
+    outbox.commit(&[record("stale", 0, "known")], None).unwrap();
+    let spec = TopicSpec { exactly: true, ..TopicSpec::new("stale", 2) };
+    assert_eq!(ensure(&connection, &[spec], WAIT).unwrap(), [Found::Grown(1)]);
+    let new = [record("stale", 1, "new")];
+    let error = outbox.commit(&new, None).unwrap_err();
+    assert!(error.passes(), "{error}");
+    assert_eq!(outbox.commit(&new, None).unwrap().len(), 1);
+    // One that is not there at all is nobody's to wait for.
+    let error = outbox.commit(&[record("stale", 2, "absent")], None).unwrap_err();
+    assert!(!error.passes() && error.to_string().contains("aegis topics --create"), "{error}");
 }

@@ -70,8 +70,6 @@ pub struct Gathered {
     pub refused: Vec<(Consumed, Reason)>,
     /// Labels whose schema has not come yet.
     waiting: Vec<Consumed>,
-    /// When the first label of each partition came.
-    pub first: BTreeMap<i32, Millis>,
     /// How far the labels' partitions are read.
     pub offsets: Offsets,
 }
@@ -102,7 +100,6 @@ impl Gathered {
         policies: &Policies,
         schemas: Option<&dyn Schemas>,
     ) -> Result<(), RegistryError> {
-        self.first.entry(record.partition).or_insert_with(|| record.timestamp.unwrap_or_else(now));
         self.offsets.advance((Arc::clone(&record.topic), record.partition), record.offset + 1);
         match Received::new(record.payload.as_deref(), &record.headers, schemas).label(defaults) {
             Ok(label) if policies.get(&label.policy).is_none() => {
@@ -130,7 +127,6 @@ impl Gathered {
         self.labels.retain(|read| !is_gone(&read.record));
         self.refused.retain(|(record, _)| !is_gone(record));
         self.waiting.retain(|record| !is_gone(record));
-        self.first.retain(|partition, _| gone.iter().all(|(_, other)| other != partition));
         self.offsets.0.retain(|place, _| !gone.contains(place));
     }
 }

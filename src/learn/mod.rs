@@ -214,10 +214,6 @@ impl Learn {
                 letters.push(dead_letter(&topics.dlq.as_str().into(), "learn", record, &reason));
             }
             let committed = self.commit(&mut outbox, &labels, &joined, letters, &gathered.offsets);
-            for (partition, came) in gathered.first {
-                let longest = waited.entry(partition).or_insert(0);
-                *longest = now().saturating_sub(came).max(*longest);
-            }
             match committed {
                 Ok(Some(next)) => {
                     crash::point("learn.committed");

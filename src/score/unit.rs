@@ -1,6 +1,6 @@
 //! The unit under way: what has been decided and not committed yet.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,10 +46,9 @@ pub struct Unit {
     interval: Duration,
     /// Every record read, with its output once it has one.
     watermark: Watermark<i32, Outcome>,
-    /// Offset and broker timestamp of every record that the watermark holds, by partition.
-    came: BTreeMap<i32, VecDeque<(i64, Millis)>>,
-    since: Option<Instant>,
+    /// When every record came that the watermark holds.
     ages: Ages,
+    since: Option<Instant>,
 }
 
 impl Unit {
@@ -67,9 +66,8 @@ impl Unit {
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),
-            came: BTreeMap::new(),
-            since: None,
             ages: Ages::default(),
+            since: None,
         }
     }
 
@@ -82,7 +80,7 @@ impl Unit {
     pub fn assigned(&mut self, partitions: &[TopicPartition]) {
         for (_, partition) in partitions {
             self.watermark.begin(*partition);
-            self.came.remove(partition);
+            self.ages.forget(*partition);
         }
     }
 
@@ -90,22 +88,21 @@ impl Unit {
     pub fn revoked(&mut self, partitions: &[TopicPartition]) {
         for (_, partition) in partitions {
             self.watermark.end(partition);
-            self.came.remove(partition);
+            self.ages.forget(*partition);
         }
     }
 
     /// Notes a record as read; its outcome comes with the ticket.
     pub fn read(&mut self, record: &Consumed) -> Option<Ticket<i32>> {
         let ticket = self.watermark.consume(&record.partition, record.offset)?;
-        let came = record.timestamp.unwrap_or_else(now);
-        self.came.entry(record.partition).or_default().push_back((record.offset, came));
+        self.ages.read(record.partition, record.offset, record.timestamp.unwrap_or_else(now));
         Some(ticket)
     }
 
     /// Broker timestamp of the oldest record of a partition whose outcome no commit has covered.
     #[must_use]
     pub fn oldest(&self, partition: i32) -> Option<Millis> {
-        self.came.get(&partition)?.front().map(|(_, came)| *came)
+        self.ages.oldest(partition)
     }
 
     /// Whether reading has to wait for a commit.
@@ -204,9 +201,7 @@ impl Unit {
                 metrics::commit("score", places.len() + asks.len(), started.elapsed());
                 metrics::end_to_end(now(), &came);
                 for ((_, partition), next) in &offsets.0 {
-                    if let Some(held) = self.came.get_mut(partition) {
-                        held.drain(..held.partition_point(|(offset, _)| offset < next));
-                    }
+                    self.ages.committed(*partition, *next);
                 }
             }
             Err(ScoreError::Commit(error)) if error.passes() => {

@@ -1,22 +1,23 @@
 //! `aegis explain EVENT_ID`: what made a decision, and what would have made another.
 
+mod shown;
+
 use anyhow::anyhow;
 use clap::Args;
-use serde_json::{Value, json};
 
-use super::print::{self, Output, printable, row, short};
+use super::print::{self, Output, printable};
 use super::scan::scan;
 use super::weights::versions;
 use super::{ConfigArgs, Failure, run};
-use crate::codec::{Received, Schemas, hex, time::format_millis};
+use crate::codec::{Received, Schemas};
 use crate::config::{Config, Loaded, Policies};
-use crate::core::decision::{Decision, WeighedVote};
+use crate::core::decision::Decision;
 use crate::core::explain::{Explanation, explain as computed};
 use crate::core::predictor::{Predictor, Published};
-use crate::core::vote::Outcome;
 use crate::kafka::Connection;
 use crate::ops::Exit;
 use crate::schemas;
+use shown::{as_json, text};
 
 #[derive(Args)]
 pub struct ExplainArgs {
@@ -202,196 +203,4 @@ fn again(
     };
     let mut built = built.map_err(|error| Failure::new(Exit::Data, error))?;
     Ok(Some(computed(decision, &mut built)))
-}
-
-/// Whether the decision's p came out again, to the bit: a learner that draws needs its seed, and a decision
-/// without features may have been made with them.
-fn same(decision: &Decision, explained: &Explanation) -> bool {
-    explained.probability.map(f64::to_bits) == decision.probability.map(f64::to_bits)
-}
-
-fn as_json(found: &Found, standing: &Standing, explained: Option<&Explanation>) -> Value {
-    let decision = &found.decision;
-    let votes: Vec<_> = decision.votes.iter().map(vote_json).collect();
-    let scores = |found: &[crate::core::vote::CategoryScore]| -> Value {
-        found
-            .iter()
-            .map(|found| (found.category.clone(), json!(found.score)))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
-    };
-    let computed = explained.map(|explained| {
-        json!({
-            "probability": explained.probability,
-            "same": same(decision, explained),
-            "without_features": explained.unread,
-            "flip": explained.flip.as_ref().map(|flip| json!({
-                "expert": flip.expert, "from": flip.from, "to": flip.to, "probability": flip.probability,
-            })),
-        })
-    });
-    json!({
-        "event": decision.id.event,
-        "tenant": decision.id.tenant,
-        "policy": decision.id.policy,
-        "policy_version": decision.policy_version,
-        "partition": found.partition,
-        "offset": found.offset,
-        "time": found.time.map(format_millis),
-        "source": {
-            "topic": decision.origin.topic,
-            "partition": decision.origin.partition,
-            "offset": decision.origin.offset,
-        },
-        "action": decision.action.word(),
-        "probability": decision.probability,
-        "threshold": decision.threshold,
-        "categories": scores(&decision.categories),
-        "degraded": decision.degraded,
-        "review": decision.review.map(|reason| reason.word()),
-        "review_probability": decision.review_probability,
-        "features": decision.reading.is_some(),
-        "predictor": {
-            "learner": decision.predictor.learner,
-            "rounds": decision.predictor.rounds,
-            "ledger_offset": decision.predictor.ledger_offset,
-            "state_hash": hex(&decision.predictor.state_hash),
-            "standing": standing.word(),
-        },
-        "votes": votes,
-        "computed": computed,
-    })
-}
-
-fn vote_json(weighed: &WeighedVote) -> Value {
-    let vote = &weighed.vote;
-    let (score, abstention) = match &vote.outcome {
-        Outcome::Voted { score, .. } => (Some(score), None),
-        Outcome::Abstained(reason) => (None, Some(reason.word())),
-    };
-    json!({
-        "expert": vote.expert,
-        "score": score,
-        "abstention": abstention,
-        "shadow": vote.shadow,
-        "truncated": vote.truncated,
-        "weight": weighed.weight,
-        "contribution": weighed.contribution,
-        "model": vote.model.map(|model| hex(&model)),
-    })
-}
-
-fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>, config: &Config) {
-    let decision = &found.decision;
-    let id = &decision.id;
-    println!(
-        "event      {} of tenant {}, {} {}:{}",
-        printable(&id.event),
-        printable(&id.tenant),
-        printable(&decision.origin.topic),
-        decision.origin.partition,
-        decision.origin.offset
-    );
-    let time = found.time.map_or_else(|| "-".into(), format_millis);
-    println!("decision   {} {}:{}, {time}", config.topics.decisions, found.partition, found.offset);
-    println!("action     {}: {}", decision.action.word(), why(decision));
-    println!("policy     {}, version {}", printable(&id.policy), printable(&decision.policy_version));
-    let named = &decision.predictor;
-    let standing = match standing {
-        Standing::Untaught => "nothing was learned yet",
-        Standing::Newest => "it is the newest",
-        Standing::Replaced => "newer ones have been published since",
-        Standing::Gone => "it is no longer on its topic, so that only what the decision names is shown",
-    };
-    if named.ledger_offset < 0 {
-        println!("predictor  {}: {standing}", printable(&named.learner));
-    } else {
-        println!(
-            "predictor  {}, {} rounds, ledger offset {}, state {}: {standing}",
-            printable(&named.learner),
-            named.rounds,
-            named.ledger_offset,
-            short(&hex(&named.state_hash))
-        );
-    }
-    if let Some(explained) = explained {
-        text_of(decision, explained);
-    }
-    let mut rows = vec![row(["expert", "vote", "weight", "contribution", "model", "also"])];
-    rows.extend(decision.votes.iter().map(vote_row));
-    print::table(&rows, &[1, 2, 3]);
-}
-
-fn text_of(decision: &Decision, explained: &Explanation) {
-    if !same(decision, explained) {
-        println!(
-            "again      p does not come out again: it was made with features that the decision does not carry, or \
-             with another seed or program"
-        );
-        return;
-    }
-    match (decision.probability, explained.unread) {
-        (Some(p), Some(unread)) => println!(
-            "features   p {p:.4} with the text's features, {unread:.4} without: the members that read add {:+.4}",
-            p - unread
-        ),
-        _ => println!("features   none that the learner reads"),
-    }
-    match &explained.flip {
-        Some(flip) => println!(
-            "flip       {} {:.4} instead of {:.4} ({:+.4}) would make p {:.4}, on the other side of the threshold",
-            printable(&flip.expert),
-            flip.to,
-            flip.from,
-            flip.to - flip.from,
-            flip.probability
-        ),
-        None => println!("flip       no single vote could move p to the other side of the threshold"),
-    }
-}
-
-/// In words what the action goes by.
-fn why(decision: &Decision) -> String {
-    let Some(p) = decision.probability else { return "no expert was awake".to_owned() };
-    let side = if p >= decision.threshold { "at or above" } else { "below" };
-    let review = decision.review.map_or_else(String::new, |reason| {
-        format!("; review: {}, with probability {}", reason.word(), decision.review_probability)
-    });
-    let highest = decision.categories.iter().max_by(|a, b| a.score.total_cmp(&b.score));
-    let category = highest.map_or_else(String::new, |highest| {
-        format!("; highest category {} {:.4}", printable(&highest.category), highest.score)
-    });
-    format!("p {p:.4} is {side} the threshold {:.4}{category}{review}", decision.threshold)
-}
-
-fn vote_row(weighed: &WeighedVote) -> Vec<String> {
-    let vote = &weighed.vote;
-    let mut also = Vec::new();
-    let score = match &vote.outcome {
-        Outcome::Voted { score, categories } => {
-            also.extend(
-                categories.iter().map(|one| format!("{} {:.3}", printable(&one.category), one.score)),
-            );
-            format!("{score:.4}")
-        }
-        Outcome::Abstained(reason) => {
-            also.push(format!("abstained: {}", reason.word()));
-            "-".into()
-        }
-    };
-    if vote.shadow {
-        also.insert(0, "shadow".into());
-    }
-    if vote.truncated {
-        also.insert(0, "read only the beginning".into());
-    }
-    let model = vote.model.map_or_else(|| "-".into(), |model| short(&hex(&model)).to_owned());
-    vec![
-        printable(&vote.expert),
-        score,
-        format!("{:.4}", weighed.weight),
-        format!("{:+.4}", weighed.contribution),
-        model,
-        also.join(", "),
-    ]
 }

@@ -75,7 +75,7 @@ pub fn find(subject: &Subject, config: &Config, connection: &Connection) -> Resu
     let topics = &config.topics;
     let mut rounds: BTreeSet<RoundId> = BTreeSet::new();
 
-    let mut events = Stays::new(&topics.events, "events, with their texts");
+    let mut events = Stays::new(&topics.events, "events with their texts");
     scan(connection, &topics.events, &mut |record| {
         let read = Received::new(record.payload.as_deref(), &record.headers, patient).event(&defaults);
         if let Ok(event) = read
@@ -86,7 +86,7 @@ pub fn find(subject: &Subject, config: &Config, connection: &Connection) -> Resu
         }
         Ok(())
     })?;
-    let mut decisions = Stays::new(&topics.decisions, "decisions, with votes and features");
+    let mut decisions = Stays::new(&topics.decisions, "decisions with votes and features");
     scan(connection, &topics.decisions, &mut |record| {
         let read = Received::new(record.payload.as_deref(), &record.headers, patient).decision();
         if let Ok(decision) = read
@@ -106,7 +106,7 @@ pub fn find(subject: &Subject, config: &Config, connection: &Connection) -> Resu
         Ok(())
     })?;
     // Nobody could read whose they are.
-    let mut letters = Stays::new(&topics.dlq, "dead letters of events, anybody's");
+    let mut letters = Stays::new(&topics.dlq, "dead letters of events (anybody's)");
     scan(connection, &topics.dlq, &mut |record| {
         if Headers::of(&record.headers).is_none_or(|of| of.topic == topics.events) {
             letters.count(&record);

@@ -18,7 +18,7 @@ pub(super) struct Terms {
     pub(super) heads: bool,
     /// Whether only cheap experts are asked.
     pub(super) shrunk: bool,
-    /// How long a question may take.
+    /// How long a run may take.
     pub(super) timeout: Duration,
 }
 

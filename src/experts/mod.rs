@@ -12,6 +12,7 @@
 
 mod asking;
 pub mod batch;
+mod board;
 mod cache;
 mod check;
 mod desk;

@@ -46,7 +46,8 @@ pub struct PanelConfig {
     pub fixed_batch: Limits,
     /// Bytes for answers to texts that were asked before; 0: each text is run.
     pub cache: usize,
-    /// How long a question may take. What is not answered then has timed out.
+    /// How long a run may take; it is stopped then, and its texts have timed out. A question takes twice as
+    /// long at most, its waiting included.
     pub timeout: Duration,
     /// An expert that hangs or keeps failing is left alone this long; then for twice as long each time that it
     /// still does, up to a minute.

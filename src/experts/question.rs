@@ -116,7 +116,9 @@ impl Asker {
 pub(super) struct Question {
     pub(super) asker: Arc<Asker>,
     key: u64,
-    /// What has not been answered then has timed out.
+    /// How long each of its runs may take.
+    pub(super) timeout: Duration,
+    /// Whatever has not been answered then has timed out. Waiting counts here, so it is later than a run's end.
     pub(super) deadline: Instant,
     /// None once it is answered.
     row: Mutex<Option<Row>>,
@@ -126,8 +128,8 @@ impl Question {
     /// `parts`: how many answers there will be.
     pub(super) fn new(asker: &Arc<Asker>, key: u64, timeout: Duration, mut row: Row, parts: usize) -> Self {
         row.open = parts;
-        let (deadline, row) = (Instant::now() + timeout, Mutex::new(Some(row)));
-        Self { asker: Arc::clone(asker), key, deadline, row }
+        let (deadline, row) = (Instant::now() + 2 * timeout, Mutex::new(Some(row)));
+        Self { asker: Arc::clone(asker), key, timeout, deadline, row }
     }
 
     fn row(&self) -> std::sync::MutexGuard<'_, Option<Row>> {

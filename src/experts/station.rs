@@ -18,7 +18,7 @@ use crate::core::vote::Abstention;
 
 /// What goes with a run.
 pub(super) struct Call {
-    /// After it nobody waits for what comes of it.
+    /// It is stopped then, and nobody waits for what comes of it.
     pub(super) deadline: Instant,
     /// Lets the watch stop it; none where no graph is asked.
     pub(super) options: Option<RunOptions>,

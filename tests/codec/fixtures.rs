@@ -173,6 +173,9 @@ fn schemas_and_their_first_versions_read_each_other() {
         let found = SchemaCompatibility::mutual_read(&first, &now);
         assert!(found.is_ok(), "{record}: {found:?}");
     }
+    let second = fs::read_to_string(decisions().join("decision.avsc")).unwrap();
+    let (second, now) = (Schema::parse_str(&second).unwrap(), Schema::parse_str(SCHEMAS[2].1).unwrap());
+    assert!(SchemaCompatibility::mutual_read(&second, &now).is_ok());
 }
 
 /// Not only are they the same today: what a later version may do is compatible, what it must not is not.

@@ -63,8 +63,9 @@ mod armed {
     struct Sender(Child);
 
     impl Sender {
-        fn ready(signal: &str) -> io::Result<Self> {
-            let script = format!("echo ready; read word; kill -{signal} {}", process::id());
+        /// `then`: what the shell does before it ends.
+        fn ready(signal: &str, then: &str) -> io::Result<Self> {
+            let script = format!("pid={}; echo ready; read word; kill -{signal} $pid; {then}", process::id());
             let mut child = Command::new("sh")
                 .args(["-c", &script])
                 .stdin(Stdio::piped())
@@ -88,7 +89,9 @@ mod armed {
         }
         if reached(&HOLD, name) {
             eprintln!("holding still at {name}");
-            let mut sender = Sender::ready("STOP").expect("sh starts");
+            // One of the threads takes the signal and stops the others, in its own time.
+            let stopped = "until ps -o stat= -p $pid | grep -q T; do :; done";
+            let mut sender = Sender::ready("STOP", stopped).expect("sh starts");
             sender.send().expect("sh listens");
             sender.0.wait().expect("sh ends");
         }
@@ -102,7 +105,7 @@ mod armed {
 
     fn during_death<T>(name: &str, call: impl FnOnce() -> T) -> ! {
         eprintln!("dying at {name}");
-        let mut sender = Sender::ready("KILL").expect("sh starts");
+        let mut sender = Sender::ready("KILL", "").expect("sh starts");
         sender.send().expect("sh listens");
         let _unheard = call();
         loop {

@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use aegis::store::{Opened, Store};
+
 use super::{Site, about, decide, events, learned, send_labels};
 
 /// Labels sent before a kill, before the next start and after it.
@@ -42,8 +44,16 @@ fn flipped(store: &Path, _: &Path) {
 }
 
 fn stale(store: &Path, old: &Path) {
+    let reflects = |found: (Store, Opened)| {
+        assert_eq!(found.1, Opened::Found);
+        found.0.ledger_offset()
+    };
+    let now = reflects(Store::open(store).unwrap());
     deleted(store, old);
     copy(old, store);
+    let then = reflects(Store::open(store).unwrap());
+    println!("sled reflects the ledger to {then:?} again, not {now:?}");
+    assert!(then < now && then.is_some());
 }
 
 /// How to harm a store, and what the learner says of it.

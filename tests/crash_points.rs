@@ -142,11 +142,14 @@ impl Stream {
     }
 }
 
+/// A decision: its event, p to the bit, the action, the predictor's hash.
+type Made = (String, Option<u64>, Action, String);
+
 /// What a run has left.
 #[derive(Debug, PartialEq)]
 struct Left {
-    /// By the event's place: its id, p to the bit, the action, the predictor.
-    decisions: BTreeMap<(i32, i64), (String, Option<u64>, Action, String)>,
+    /// By the event's place.
+    decisions: BTreeMap<(i32, i64), Made>,
     /// By the original's place: who refused it and why.
     letters: BTreeMap<(String, i32, i64), (String, String)>,
     /// By key, without what the clock and other transactions' marks put into it.

@@ -12,6 +12,9 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use serde::Deserialize;
 
+/// A broker that has not said anything for this long is not there: longer than heartbeats and fetches are apart.
+const SILENT_MICROS: i64 = 10_000_000;
+
 /// A lock whose holder cannot leave it half-written.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -169,6 +172,17 @@ struct Statistics {
 struct Broker {
     nodeid: i64,
     state: String,
+    /// Microseconds since it last said anything.
+    #[serde(default)]
+    rxidle: i64,
+}
+
+impl Broker {
+    /// Whether it is there. A connection that leads nowhere, since a network is cut, stays up until the client gives
+    /// a request up after a minute; a broker that is there answers heartbeats and fetches every few seconds.
+    fn is_up(&self) -> bool {
+        self.nodeid >= 0 && self.state == "UP" && self.rxidle < SILENT_MICROS
+    }
 }
 
 #[derive(Deserialize)]
@@ -194,7 +208,6 @@ impl Partition {
 
 impl Statistics {
     fn gauges(self) -> Gauges {
-        let up = |broker: &&Broker| broker.nodeid >= 0 && broker.state == "UP";
         let lag = self.topics.into_iter().flat_map(|(name, topic)| {
             topic
                 .partitions
@@ -202,7 +215,10 @@ impl Statistics {
                 .filter(|(number, _)| *number >= 0)
                 .filter_map(move |(number, partition)| Some(((name.clone(), number), partition.lag()?)))
         });
-        Gauges { brokers_up: self.brokers.values().filter(up).count(), lag: lag.collect() }
+        Gauges {
+            brokers_up: self.brokers.values().filter(|broker| broker.is_up()).count(),
+            lag: lag.collect(),
+        }
     }
 }
 
@@ -214,7 +230,8 @@ mod tests {
     fn statistics_give_lag_and_brokers() {
         let member = Member::default();
         member.stats_raw(
-            br#"{"brokers":{"a":{"nodeid":1,"state":"UP"},"b":{"nodeid":-1,"state":"UP"},"c":{"nodeid":2,"state":"DOWN"}},
+            br#"{"brokers":{"a":{"nodeid":1,"state":"UP","rxidle":90000},"b":{"nodeid":-1,"state":"UP"},
+            "c":{"nodeid":2,"state":"DOWN"},"d":{"nodeid":3,"state":"UP","rxidle":10000000}},
             "topics":{"t":{"partitions":{
                 "0":{"ls_offset":9,"app_offset":2,"committed_offset":-1001},
                 "1":{"ls_offset":9,"app_offset":-1001,"committed_offset":4},

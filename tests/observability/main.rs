@@ -96,7 +96,7 @@ fn start(folder: &Path) -> (String, Vec<Process>) {
     let sides: [&[&str]; 3] = [
         &["run"],
         &["demo", "--drive", "labels", "--events", "1000"],
-        &["demo", "--drive", "events", "--events", "1000", "--rate", "30"],
+        &["demo", "--drive", "events", "--events", "1000", "--rate", "10"],
     ];
     let start = |side: &&[&str]| Process(aegis(folder, side).stdout(Stdio::null()).spawn().unwrap());
     (address, sides.iter().map(start).collect())

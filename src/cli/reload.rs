@@ -85,7 +85,9 @@ impl Watch {
 impl Watch {
     /// Refuses policies whose learner refuses the panel.
     fn fitting(&self, read: Option<Policies>) -> anyhow::Result<Option<Policies>> {
-        for policy in read.iter().flat_map(|read| read.policies.values()) {
+        // A learner over nobody refuses, too: where nothing is scored there is nothing to ask.
+        let scored = read.iter().filter(|_| !self.experts.is_empty());
+        for policy in scored.flat_map(|read| read.policies.values()) {
             let built = Predictor::untaught(&policy.learner, &policy.name, &self.experts);
             built.with_context(|| format!("policy {}", policy.name))?;
         }

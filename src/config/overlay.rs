@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_and_the_nearest_named() {
         let error = table("[score]\nwindwo = 3").try_into::<Config>().unwrap_err();
-        assert_eq!(explain(&error), "unknown field `windwo`; did you mean `window`?");
+        assert_eq!(explain(&error), "score: unknown field `windwo`; did you mean `window`?");
     }
 
     #[test]

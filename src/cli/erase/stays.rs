@@ -97,6 +97,14 @@ pub fn find(subject: &Subject, config: &Config, connection: &Connection) -> Resu
         }
         Ok(())
     })?;
+    let mut requests = Stays::new(&topics.review, "review requests");
+    scan(connection, &topics.review, &mut |record| {
+        let read = Received::new(record.payload.as_deref(), &record.headers, patient).review();
+        if read.is_ok_and(|request| subject.is(&request.id.tenant, request.subject.as_deref())) {
+            requests.count(&record);
+        }
+        Ok(())
+    })?;
     let mut labels = Stays::new(&topics.labels, "labels about these events");
     scan(connection, &topics.labels, &mut |record| {
         let read = Received::new(record.payload.as_deref(), &record.headers, patient).label(&defaults);
@@ -113,7 +121,7 @@ pub fn find(subject: &Subject, config: &Config, connection: &Connection) -> Resu
         }
         Ok(())
     })?;
-    let mut all = vec![events, decisions, labels, letters];
+    let mut all = vec![events, decisions, requests, labels, letters];
     all.retain(|stays| stays.records > 0);
     for stays in &mut all {
         let found = forgetting(connection, &stays.topic, ANSWER);

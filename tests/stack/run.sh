@@ -45,6 +45,7 @@ finish() {
   exit $code
 }
 trap finish EXIT
+trap 'exit 130' INT TERM
 
 if [ -n "$own" ]; then
   DOCKER_HOST=$(bash $here/engine.sh start "$engine")

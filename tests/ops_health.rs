@@ -58,6 +58,19 @@ fn ready_when_every_condition_holds_and_alive_always() {
 }
 
 #[test]
+fn what_nobody_says_again_no_longer_holds() {
+    let health = Health::new(&[]);
+    health.set_for("broker seen", true, Duration::ZERO);
+    assert!(!health.ready(), "its time was over at once");
+    health.set_for("broker seen", true, Duration::from_secs(3_600));
+    assert!(health.ready());
+    health.set_for("broker seen", false, Duration::from_secs(3_600));
+    assert!(!health.ready());
+    health.set("broker seen", true);
+    assert!(health.ready(), "said for good");
+}
+
+#[test]
 fn metrics_are_served() {
     let server = Server::start(local(), Health::default(), handle()).expect("a server");
     let (status, page) = get(&server, "/metrics");

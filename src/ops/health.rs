@@ -9,7 +9,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -31,6 +31,14 @@ const UPKEEP: Duration = Duration::from_secs(5);
 struct Condition {
     holds: bool,
     note: String,
+    /// Where it has to be said again and again: until when it has been said.
+    until: Option<Instant>,
+}
+
+impl Condition {
+    fn holds(&self) -> bool {
+        self.holds && self.until.is_none_or(|until| Instant::now() < until)
+    }
 }
 
 /// The conditions of readiness. Clones share them.
@@ -53,6 +61,16 @@ impl Health {
         self.note(name, holds, "");
     }
 
+    /// The same of a condition that holds only as long as it is said again within `lasting`: whoever says it may
+    /// itself be waiting for what it speaks of.
+    pub fn set_for(&self, name: &'static str, holds: bool, lasting: Duration) {
+        self.set(name, holds);
+        let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(condition) = conditions.get_mut(name) {
+            condition.until = Some(Instant::now() + lasting);
+        }
+    }
+
     /// The same with a few words for the operator, e.g. `41 % of the ledger read`.
     pub fn note(&self, name: &'static str, holds: bool, note: &str) {
         let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,28 +78,23 @@ impl Health {
             return; // said on every turn of a loop
         }
         CONDITION.with([name]).set(if holds { 1.0 } else { 0.0 });
-        conditions.insert(name, Condition { holds, note: note.to_owned() });
+        conditions.insert(name, Condition { holds, note: note.to_owned(), until: None });
     }
 
     /// Whether every condition holds.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.conditions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .all(|condition| condition.holds)
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).values().all(Condition::holds)
     }
 
     /// Status and text of `/readyz`: the conditions that do not hold, or all of them.
     fn report(&self, verbose: bool) -> (StatusCode, String) {
         let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let ready = conditions.values().all(|condition| condition.holds);
+        let ready = conditions.values().all(Condition::holds);
         let mut text = String::new();
-        for (name, Condition { holds, note }) in
-            conditions.iter().filter(|(_, found)| verbose || !found.holds)
-        {
-            let mark = if *holds { '+' } else { '-' };
+        for (name, condition) in conditions.iter().filter(|(_, found)| verbose || !found.holds()) {
+            let note = &condition.note;
+            let mark = if condition.holds() { '+' } else { '-' };
             let colon = if note.is_empty() { "" } else { ": " };
             let _ = writeln!(text, "[{mark}] {name}{colon}{note}"); // a String takes everything
         }

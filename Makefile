@@ -57,5 +57,8 @@ lint: ## Format, lints and the directions of imports
 bench: setup ## Figures of docs/benchmarks.md, as ratios in one run
 	@$(CARGO) bench --locked $(LINKING)
 
+evaluate: setup build ## Measures experts, majority and the learner; with ../shared/data fills docs/experts.md and its charts
+	@target/release/aegis evaluate --write docs
+
 clean: ## Removes what was built; downloads stay in .cache
 	@rm -rf target models demo-out

@@ -12,6 +12,7 @@ pub mod core;
 pub mod crash;
 pub mod dead_letter;
 pub mod demo;
+pub mod evaluate;
 pub mod experts;
 pub mod kafka;
 pub mod learn;

@@ -23,6 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "learn",
         &["core", "crash", "codec", "kafka", "store", "ops", "config", "dead_letter", "registry", "schemas"],
     ),
+    ("evaluate", &["core", "experts", "replay"]),
     ("verify", &["core", "codec", "kafka", "config", "dead_letter", "registry"]),
     (
         "demo",
@@ -45,6 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "score",
             "learn",
             "demo",
+            "evaluate",
             "topics",
             "verify",
             "dead_letter",

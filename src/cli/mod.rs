@@ -23,6 +23,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{ConfigError, Loaded, load};
 use crate::demo::DemoArgs;
+use crate::evaluate::{EvaluateArgs, EvaluateError};
 use crate::ops::Exit;
 use crate::replay::ReplayArgs;
 
@@ -55,6 +56,8 @@ enum Command {
     Topics(topics::TopicsArgs),
     /// Lists the experts, or asks them about a text
     Experts(experts::ExpertsArgs),
+    /// Measures every expert, plain majority and the default learner on held-out labelled text
+    Evaluate(EvaluateArgs),
     /// Measures what the panel works best with on this machine, and writes tuned.toml beside the configuration
     Tune(tune::TuneArgs),
     /// Reads the topics back: one outcome for every event, in order, and the state that the ledger folds to
@@ -133,6 +136,17 @@ impl From<ConfigError> for Failure {
     }
 }
 
+fn evaluate(args: &EvaluateArgs) -> Result<Exit, Failure> {
+    let failed = |error: EvaluateError| {
+        let exit = match &error {
+            EvaluateError::Unavailable(_) => Exit::Unavailable,
+            EvaluateError::Data(_) => Exit::Data,
+        };
+        Failure::new(exit, error)
+    };
+    crate::evaluate::run(args).map_err(failed).map(|()| Exit::Success)
+}
+
 /// Runs the command that the arguments name; its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -153,6 +167,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Experts(args) => experts::experts(&args),
+        Command::Evaluate(args) => evaluate(&args),
         Command::Tune(args) => tune::tune(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => explain::explain(&args),

@@ -4,6 +4,8 @@ mod gather;
 mod sections;
 mod svg;
 
+pub(crate) use svg::escape;
+
 use std::path::Path;
 
 use super::{ReplayError, savepoint};

@@ -58,7 +58,8 @@ pub(super) struct Lines {
     pub(super) from: Option<f64>,
 }
 
-pub(super) fn escape(text: &str) -> String {
+/// Text as it may stand in HTML and SVG.
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

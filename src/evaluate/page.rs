@@ -1,0 +1,160 @@
+//! The tables of docs/experts.md, and the same figures as JSON.
+
+use serde_json::{Map, Value, json};
+
+use super::EvaluateError;
+use super::judge::Judged;
+use super::measures::Measures;
+
+/// Fewer unsafe texts than this make no row of a category.
+const LEAST: usize = 15;
+
+/// `.87`; a dash where there is nothing to measure.
+fn number(x: f64) -> String {
+    if x.is_nan() { "–".to_owned() } else { format!("{x:.2}").replacen("0.", ".", 1) }
+}
+
+fn line(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
+
+fn head(cells: &[String]) -> String {
+    line(cells) + "|" + &" --- |".repeat(cells.len()) + "\n"
+}
+
+fn heading(first: &[&str], judges: &[&str], experts: usize) -> Vec<String> {
+    let judge = |(at, id): (usize, &&str)| if at < experts { format!("`{id}`") } else { (*id).to_owned() };
+    let first = first.iter().map(|cell| (*cell).to_owned());
+    first.chain(judges.iter().enumerate().map(judge)).collect()
+}
+
+/// One figure of every judge on every set; the best of a row is bold.
+pub(super) fn sets(
+    judged: &[Judged<'_>],
+    judges: &[&str],
+    experts: usize,
+    figure: fn(&Measures) -> f64,
+    least_is_best: bool,
+) -> String {
+    let mut out = head(&heading(&["set"], judges, experts));
+    for one in judged {
+        let figures: Vec<f64> =
+            (0..judges.len()).map(|judge| figure(&one.measures(judge, |_| true))).collect();
+        let best = figures.iter().copied().reduce(if least_is_best { f64::min } else { f64::max });
+        let cell = |x: &f64| {
+            let shown = number(*x);
+            if best.is_some_and(|best| shown == number(best)) && !x.is_nan() {
+                format!("**{shown}**")
+            } else {
+                shown
+            }
+        };
+        let name = [one.set.name.to_owned()];
+        out += &line(&name.into_iter().chain(figures.iter().map(cell)).collect::<Vec<_>>());
+    }
+    out
+}
+
+/// What the sets are.
+pub(super) fn about(judged: &[Judged<'_>]) -> String {
+    let cells = ["set", "kind", "what", "measured", "held out", "unsafe"].map(str::to_owned);
+    let mut out = head(&cells);
+    for Judged { set, .. } in judged {
+        let harmful = set.texts.iter().filter(|text| text.is_unsafe).count();
+        let share = format!("{:.0} %", 100.0 * harmful as f64 / set.texts.len() as f64);
+        let counts = [set.texts.len().to_string(), set.of.to_string(), share];
+        let cells = [set.name, set.kind, set.about].map(str::to_owned);
+        out += &line(&cells.into_iter().chain(counts).collect::<Vec<_>>());
+    }
+    out
+}
+
+/// The categories of each set: their unsafe texts against all safe ones of the set.
+pub(super) fn categories(judged: &[Judged<'_>], judges: &[&str], experts: usize) -> String {
+    let first = ["set", "category", "unsafe", "best expert", "AUC", "recall at 5 %"];
+    let together = judges.iter().skip(experts);
+    let others = together.flat_map(|judge| [format!("{judge}: AUC"), "recall at 5 %".to_owned()]);
+    let mut out = head(&first.iter().map(|cell| (*cell).to_owned()).chain(others).collect::<Vec<_>>());
+    for one in judged {
+        let mut groups: Vec<&str> = one
+            .set
+            .texts
+            .iter()
+            .filter(|text| text.is_unsafe)
+            .flat_map(|text| text.groups.iter().map(String::as_str))
+            .collect();
+        groups.sort_unstable();
+        for group in groups.chunk_by(|a, b| a == b).filter(|texts| texts.len() >= LEAST) {
+            let (name, texts) = (group.first().copied().unwrap_or_default(), group.len());
+            let of =
+                |judge| one.measures(judge, |text| !text.is_unsafe || text.groups.iter().any(|g| g == name));
+            let all: Vec<Measures> = (0..judges.len()).map(of).collect();
+            let best = all.iter().zip(judges).take(experts).max_by(|a, b| a.0.auc.total_cmp(&b.0.auc));
+            let Some((best, expert)) = best.filter(|best| !best.0.auc.is_nan()) else { continue };
+            let mut cells = vec![
+                one.set.name.to_owned(),
+                name.replace('_', " "),
+                texts.to_string(),
+                format!("`{expert}`"),
+            ];
+            for measures in [best].into_iter().chain(all.iter().skip(experts)) {
+                cells.extend([number(measures.auc), number(measures.recall_5)]);
+            }
+            out += &line(&cells);
+        }
+    }
+    out
+}
+
+/// All figures, to four digits.
+pub(super) fn json(judged: &[Judged<'_>], judges: &[&str], around: Value) -> Value {
+    let rounded = |x: f64| json!((x * 1e4).round() / 1e4);
+    let of = |one: &Judged<'_>| {
+        let judge = |(at, id): (usize, &&str)| {
+            let m = one.measures(at, |_| true);
+            let figures = json!({ "recall_1": rounded(m.recall_1), "recall_5": rounded(m.recall_5),
+                "auc": rounded(m.auc), "brier": rounded(m.brier) });
+            ((*id).to_owned(), figures)
+        };
+        let harmful = one.set.texts.iter().filter(|text| text.is_unsafe).count();
+        let judges: Map<String, Value> = judges.iter().enumerate().map(judge).collect();
+        (
+            one.set.name.to_owned(),
+            json!({ "texts": one.set.texts.len(), "unsafe": harmful, "judges": judges }),
+        )
+    };
+    let sets: Map<String, Value> = judged.iter().map(of).collect();
+    json!({ "around": around, "sets": sets })
+}
+
+/// Puts a table between its markers.
+///
+/// # Errors
+/// Where the page has no such place.
+pub(super) fn fill(page: &str, name: &str, table: &str) -> Result<String, EvaluateError> {
+    let begin = format!("<!-- measured: {name} -->\n");
+    let missing = || EvaluateError::Data(format!("the page has no place for {name}: {begin}<!-- end -->"));
+    let (before, rest) = page.split_once(&begin).ok_or_else(missing)?;
+    let (_, after) = rest.split_once("<!-- end -->").ok_or_else(missing)?;
+    Ok(format!("{before}{begin}{table}<!-- end -->{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(number(0.874), ".87");
+        assert_eq!(number(1.0), "1.00");
+        assert_eq!(number(f64::NAN), "–");
+    }
+
+    #[test]
+    fn a_table_takes_its_own_place_only() {
+        let page = "a\n<!-- measured: x -->\nold\n<!-- end -->\n<!-- measured: y -->\nold\n<!-- end -->\n";
+        let filled = fill(page, "y", "new\n").unwrap();
+        assert_eq!(filled, page.replacen("y -->\nold", "y -->\nnew", 1));
+        assert!(fill(page, "z", "new\n").is_err());
+    }
+}

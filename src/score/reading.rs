@@ -83,6 +83,11 @@ impl<'a> Reading<'a> {
         idle: bool,
         room: usize,
     ) -> Result<(), ScoreError> {
+        if !unit.resumed(&mut self.source)? {
+            // Rebalances and news of the brokers are heard meanwhile; a record comes again.
+            self.next(unit, outbox, true)?;
+            return Ok(());
+        }
         let mut again: VecDeque<Waiting> = std::mem::take(&mut self.waiting).into();
         while self.events.len() < room {
             let (ticket, record) = match again.pop_front() {

@@ -20,8 +20,8 @@ use crate::kafka::{Ages, Consumed, Offsets, Outbox, Place, Produced, Source, Top
 use crate::ops::metrics;
 use crate::schemas::Encodings;
 
-/// How long the brokers may take to say what is committed.
-const REWIND: Duration = Duration::from_secs(30);
+/// How long the brokers may take to say what is committed, before they are asked again.
+const REWIND: Duration = Duration::from_secs(2);
 
 /// The outcome of one record.
 struct Outcome {
@@ -49,6 +49,8 @@ pub struct Unit {
     /// When every record came that the watermark holds.
     ages: Ages,
     since: Option<Instant>,
+    /// Whether a unit was given up and its records are not read again yet.
+    given_up: bool,
 }
 
 impl Unit {
@@ -68,6 +70,7 @@ impl Unit {
             watermark: Watermark::new(),
             ages: Ages::default(),
             since: None,
+            given_up: false,
         }
     }
 
@@ -208,7 +211,8 @@ impl Unit {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");
                 metrics::aborted("score", error.name());
                 outbox.reopen();
-                self.restart(source)?;
+                self.given_up = true;
+                self.resumed(source)?;
             }
             Err(error) => return Err(error),
         }
@@ -241,11 +245,24 @@ impl Unit {
         Ok(requests)
     }
 
-    /// Forgets all that is not committed and reads it again.
-    fn restart(&mut self, source: &mut Source) -> Result<(), ScoreError> {
-        let assigned = source.assigned();
-        self.assigned(&assigned);
-        source.rewind(REWIND)?;
-        Ok(())
+    /// Whether reading may go on. After a unit that was given up all that is not committed is forgotten, and
+    /// read again once the brokers say where: brokers that are away are asked again with the next call.
+    ///
+    /// # Errors
+    /// Where asking again would help nobody.
+    pub fn resumed(&mut self, source: &mut Source) -> Result<bool, ScoreError> {
+        if !self.given_up {
+            return Ok(true);
+        }
+        self.assigned(&source.assigned());
+        self.since = None;
+        match source.rewind(REWIND) {
+            Ok(()) => self.given_up = false,
+            Err(error) if error.passes() => {
+                tracing::warn!(name = error.name(), %error, "what is committed is asked again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(!self.given_up)
     }
 }

@@ -16,7 +16,7 @@ use aegis::core::predictor::Published;
 use aegis::kafka::{Connection, Consumed, committed, topics};
 
 use super::flow::{experts, ledger, read_all, read_until};
-use super::{WAIT, kafka};
+use super::{Kafka, WAIT, kafka};
 
 /// Partitions of events, decisions and labels.
 pub const PARTITIONS: i32 = 3;
@@ -39,10 +39,15 @@ impl Site {
 
     /// With settings for all its commands.
     pub fn with(prefix: &str, sets: &[(&str, &str)]) -> Self {
+        Self::on(kafka(), prefix, PARTITIONS, sets)
+    }
+
+    /// On this broker, with so many partitions of events, decisions and labels.
+    pub fn on(kafka: &Kafka, prefix: &str, partitions: i32, sets: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         experts(&folder.path().join("models"));
         let topics: String = TOPICS.iter().map(|name| format!("{name} = \"{prefix}.{name}\"\n")).collect();
-        let brokers = kafka().bootstrap();
+        let brokers = kafka.bootstrap();
         let config = format!(
             "[kafka]\nbrokers = \"{brokers}\"\n[topics]\n{topics}[experts]\nfolder = \"models\"\n\
              [score]\ngroup = \"{prefix}.score\"\n[learn]\ngroup = \"{prefix}.learn\"\nstore = \"store\"\n\
@@ -50,9 +55,9 @@ impl Site {
         );
         fs::write(folder.path().join("aegis.toml"), config).unwrap();
         let sets = sets.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let (connection, started) = (kafka().connection(), AtomicUsize::new(0));
+        let (connection, started) = (kafka.connection(), AtomicUsize::new(0));
         let site = Self { folder, connection, prefix: prefix.to_owned(), sets, started };
-        let made = site.aegis(&["topics", "--create", "--partitions", &PARTITIONS.to_string()]);
+        let made = site.aegis(&["topics", "--create", "--partitions", &partitions.to_string()]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
         let until = Instant::now() + WAIT;
         for name in TOPICS {

@@ -1,0 +1,182 @@
+//! Being stopped, left alone and held up, on a real Apache Kafka: the signals, an expert that hangs, a scorer that holds still with its transaction open. Each event has its outcome once.
+
+mod experts_support;
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use aegis::core::decision::Decision;
+use aegis::kafka::Produced;
+use experts_support::{Folder, faulty_classifier, models};
+use support::WAIT;
+use support::flow::{decisions, event, event_record, read_all, read_until, send};
+use support::site::{Process, Site, wait};
+
+/// Members say what they do.
+const INFO: (&str, &str) = ("log.level", "info");
+const ASSIGNED: &str = "partitions assigned";
+/// The session time-out where nothing else is set.
+const SESSION: Duration = Duration::from_secs(6);
+
+fn member(site: &Site, name: &str, variables: &[(&str, &str)]) -> Process {
+    site.start_with("score", &["--set", &format!("score.member={name}")], variables)
+}
+
+fn events(site: &Site, numbers: std::ops::Range<usize>) -> Vec<Produced> {
+    numbers.map(|number| event_record(&site.topic("events"), &event(number, "hello"))).collect()
+}
+
+/// The decisions, of which each event has one.
+fn decided(site: &Site, count: usize) -> Vec<Decision> {
+    let made = decisions(&read_all(&site.connection, &site.topic("decisions")));
+    let mut ids: Vec<_> = made.iter().map(|decision| &decision.id.event).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((made.len(), ids.len()), (count, count), "each event has one decision");
+    made
+}
+
+fn all_committed(site: &Site, count: i64) {
+    wait("events", || site.committed("score", "events") == count);
+}
+
+/// A scorer that holds still between its records and its commit keeps its partitions dark for its session's
+/// time-out and no longer; when it goes on, nothing doubles.
+#[test]
+fn a_transaction_that_hangs_keeps_its_partitions_for_a_session_only() {
+    let site = Site::with("hanging", &[INFO]);
+    let mut old = member(&site, "old", &[("AEGIS_HOLD_AT", "unit.sent")]);
+    old.says(ASSIGNED);
+    let mut new = member(&site, "new", &[]);
+    new.says(ASSIGNED);
+    send(&site.connection, &events(&site, 0..300));
+    old.says("holding still at unit.sent");
+    let held = Instant::now();
+    all_committed(&site, 300);
+    let took = held.elapsed();
+    assert!(took < SESSION + Duration::from_secs(3), "the partitions were dark for {took:?}");
+    decided(&site, 300);
+
+    old.signal("CONT");
+    // It is told that its unit is void, or that its transaction was taken from it.
+    wait("the word of the one that held still", || {
+        old.ended().is_some() || old.log().contains("a unit is done again")
+    });
+    send(&site.connection, &events(&site, 300..400));
+    all_committed(&site, 400);
+    decided(&site, 400);
+    if let Some(status) = old.ended() {
+        assert_eq!(status.code(), Some(69), "{}", old.log());
+    }
+    drop(old);
+    new.stop();
+    site.verified();
+}
+
+/// GET of a path that a role serves; the status and the page.
+fn get(process: &Process, path: &str) -> (u16, String) {
+    let log = process.log();
+    let line = log.lines().find(|line| line.contains("health and metrics")).unwrap();
+    let mut stream = TcpStream::connect(line.split("address=").nth(1).unwrap().trim()).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    (page.split(' ').nth(1).unwrap().parse().unwrap(), page)
+}
+
+/// SIGTERM under load: what is in work is committed, and the group is left, so that the other member has the
+/// partitions at once and not when the session ends.
+#[test]
+fn sigterm_finishes_and_leaves_the_group() {
+    const EVENTS: usize = 3_000;
+    let site = Site::with("sigterm", &[INFO, ("score.commit_records", "50")]);
+    let mut one = member(&site, "one", &[]);
+    one.says(ASSIGNED);
+    let mut two = member(&site, "two", &[]);
+    two.says(ASSIGNED);
+    send(&site.connection, &events(&site, 0..EVENTS));
+    read_until(&site.connection, &site.topic("decisions"), "progress", |records| records.len() >= 300);
+    let assigned = two.log().matches(ASSIGNED).count();
+    one.stop();
+    let left = Instant::now();
+    wait("the partitions of the one that left", || two.log().matches(ASSIGNED).count() > assigned);
+    assert!(left.elapsed() < SESSION / 2, "{:?}", left.elapsed());
+    all_committed(&site, EVENTS as i64);
+    decided(&site, EVENTS);
+    two.stop();
+    site.verified();
+}
+
+/// A site whose panel hangs on the word "hang", beside an expert that answers at once.
+fn hanging(prefix: &str, panel: &Folder, sets: &[(&str, &str)]) -> Site {
+    panel.classifier("faulty", &faulty_classifier());
+    panel.rules("rules", "base = 0.125\n");
+    let (folder, runtime) = (panel.path().display().to_string(), models().join("runtime/libonnxruntime.so"));
+    let runtime = runtime.display().to_string();
+    let mut all = vec![INFO, ("experts.folder", &folder), ("experts.runtime", &runtime)];
+    all.extend(sets);
+    let site = Site::with(prefix, &all);
+    // A member that does not poll is thrown out soon.
+    let config = fs::read_to_string(site.config()).unwrap();
+    fs::write(site.config(), config + "[kafka.settings]\n\"max.poll.interval.ms\" = \"7000\"\n").unwrap();
+    site
+}
+
+fn hang(site: &Site, number: usize) -> Produced {
+    event_record(&site.topic("events"), &event(number, "hang"))
+}
+
+/// A second SIGTERM while an expert hangs: what was decided and not committed is given up, nobody sees any of
+/// it, and the next start decides it, once. The run that hangs is waited for.
+#[test]
+fn a_second_sigterm_gives_the_unit_up() {
+    let panel = Folder::new();
+    let slow = [("experts.timeout_ms", "20000"), ("score.commit_interval_ms", "60000")];
+    let site = hanging("aborting", &panel, &slow);
+    let mut score = member(&site, "one", &[]);
+    score.says(ASSIGNED);
+    score.says("health and metrics");
+    send(&site.connection, &[hang(&site, 40)]);
+    send(&site.connection, &events(&site, 0..30));
+    wait("the events", || {
+        get(&score, "/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 31")
+    });
+    score.signal("TERM");
+    assert!(score.ended().is_none(), "an event is still in work");
+    score.signal("TERM");
+    let status = score.end();
+    assert_eq!(status.code(), Some(130), "{}", score.log());
+    assert!(read_all(&site.connection, &site.topic("decisions")).is_empty(), "nothing is committed");
+
+    let quick = ["--set", "experts.timeout_ms=500", "--set", "score.commit_interval_ms=100"];
+    let again = site.start_with("score", &quick, &[]);
+    all_committed(&site, 31);
+    decided(&site, 31);
+    again.stop();
+    site.verified();
+}
+
+/// An expert that hangs for ten seconds, longer than the session: the member goes on polling and keeps its
+/// partitions, and the decision is made without that vote.
+#[test]
+fn an_expert_that_hangs_costs_its_vote_and_no_partition() {
+    let panel = Folder::new();
+    let site = hanging("hung", &panel, &[("experts.timeout_ms", "10000")]);
+    let mut score = member(&site, "one", &[]);
+    score.says(ASSIGNED);
+    let sent = Instant::now();
+    send(&site.connection, &[hang(&site, 40)]);
+    send(&site.connection, &events(&site, 0..30));
+    all_committed(&site, 31);
+    assert!(sent.elapsed() > Duration::from_secs(9) && sent.elapsed() < WAIT, "{:?}", sent.elapsed());
+    let made = decided(&site, 31);
+    let hung = made.iter().find(|decision| decision.id.event == "e00040").unwrap();
+    assert!(hung.degraded, "it says that a vote is missing");
+    let log = score.log();
+    assert!(!log.contains("partitions revoked") && log.matches(ASSIGNED).count() == 1, "{log}");
+    score.stop();
+    site.verified();
+}

@@ -14,7 +14,7 @@ OUT ?= demo-out
 KAFKA_PORT ?= 19092
 REGISTRY_PORT ?= 18081
 
-.PHONY: help setup build demo kafka broker kafka-stop test test-shared stack-test lint bench train evaluate clean
+.PHONY: help setup build demo kafka broker kafka-stop test test-shared stack-test lint deny sbom bench train evaluate clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -53,6 +53,13 @@ lint: ## Format, lints and the directions of imports
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked $(LINKING) --features crash-points --all-targets -- -D warnings
 	@$(CARGO) test --locked $(LINKING) --test directions
+
+deny: ## Licences, advisories, sources and duplicates of all crates, with cargo-deny
+	@command -v cargo-deny >/dev/null || { echo "make deny needs cargo-deny: cargo install --locked cargo-deny" >&2; exit 69; }
+	@$(CARGO) deny --locked check
+
+sbom: ## What the program is made of, as CycloneDX, in target/aegis.cdx.json
+	@mkdir -p target && $(PYTHON) deploy/sbom.py $(CARGO) >target/aegis.cdx.json && echo target/aegis.cdx.json
 
 bench: setup ## Figures of docs/benchmarks.md, as ratios in one run
 	@$(CARGO) bench --locked $(LINKING)

@@ -13,8 +13,11 @@ OUT ?= demo-out
 # Where `make kafka` listens; the port after the broker's is its controller's.
 KAFKA_PORT ?= 19092
 REGISTRY_PORT ?= 18081
+FUZZ_SECONDS ?= 60
+FUZZ_SEED ?= 1
+FUZZ_TARGET ?=
 
-.PHONY: help setup build demo kafka broker kafka-stop test test-shared stack-test lint deny sbom bench train evaluate clean
+.PHONY: help setup build demo kafka broker kafka-stop test test-shared stack-test lint deny sbom fuzz bench train evaluate clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -60,6 +63,10 @@ deny: ## Licences, advisories, sources and duplicates of all crates, with cargo-
 
 sbom: ## What the program is made of, as CycloneDX, in target/aegis.cdx.json
 	@mkdir -p target && $(PYTHON) deploy/sbom.py $(CARGO) >target/aegis.cdx.json && echo target/aegis.cdx.json
+
+fuzz: ## Every decoder under hostile bytes, FUZZ_SECONDS for each (docs/fuzzing.md)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED) FUZZ_TARGET=$(FUZZ_TARGET) \
+	  $(CARGO) test --locked $(LINKING) --features crash-points --test fuzz -- --nocapture
 
 bench: setup ## Figures of docs/benchmarks.md, as ratios in one run
 	@$(CARGO) bench --locked $(LINKING)

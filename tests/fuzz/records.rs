@@ -24,7 +24,7 @@ fn ending<T>(read: &Result<T, DecodeError>) -> u64 {
         Err(error) => {
             let words = error.to_string();
             assert!(words.len() < 400, "an error of {} bytes", words.len());
-            hash(words.replace(|c: char| c.is_ascii_hexdigit(), ""))
+            hash(words.replace(|c: char| c.is_ascii_digit(), ""))
         }
     }
 }

@@ -13,8 +13,11 @@ OUT ?= demo-out
 # Where `make kafka` listens; the port after the broker's is its controller's.
 KAFKA_PORT ?= 19092
 REGISTRY_PORT ?= 18081
+FUZZ_SECONDS ?= 60
+FUZZ_SEED ?= 1
+FUZZ_TARGET ?=
 
-.PHONY: help setup build demo kafka broker kafka-stop test soak test-shared stack-test lint bench train evaluate clean
+.PHONY: help setup build demo kafka broker kafka-stop test soak test-shared stack-test lint deny sbom fuzz bench train evaluate clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -57,6 +60,17 @@ lint: ## Format, lints and the directions of imports
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked $(LINKING) --features crash-points --all-targets -- -D warnings
 	@$(CARGO) test --locked $(LINKING) --test directions
+
+deny: ## Licences, advisories, sources and duplicates of all crates, with cargo-deny
+	@command -v cargo-deny >/dev/null || { echo "make deny needs cargo-deny: cargo install --locked cargo-deny" >&2; exit 69; }
+	@$(CARGO) deny --locked check
+
+sbom: ## What the program is made of, as CycloneDX, in target/aegis.cdx.json
+	@mkdir -p target && $(PYTHON) deploy/sbom.py $(CARGO) >target/aegis.cdx.json && echo target/aegis.cdx.json
+
+fuzz: ## Every decoder under hostile bytes, FUZZ_SECONDS for each (docs/fuzzing.md)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED) FUZZ_TARGET=$(FUZZ_TARGET) \
+	  $(CARGO) test --locked $(LINKING) --features crash-points --test fuzz -- --nocapture
 
 bench: setup ## Figures of docs/benchmarks.md, as ratios in one run
 	@$(CARGO) bench --locked $(LINKING)

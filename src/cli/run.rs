@@ -10,7 +10,7 @@ use super::reload::Watch;
 use super::{ConfigArgs, Failure, Role};
 use crate::config::{self, Config, Experts, LogFormat};
 use crate::experts::{Panel, PanelConfig, Provider};
-use crate::kafka::{Connection, Delivery};
+use crate::kafka::{Connection, Delivery, greet};
 use crate::learn::Learn;
 use crate::ops::{Asker, Exit, Hangup, Health, Server, Shutdown, metrics, telemetry};
 use crate::score::Score;
@@ -94,6 +94,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         tracing::info!(%path, taken, set_by_the_configuration = left, "tuned for this machine");
     }
     let connection = connection(&config)?;
+    greet(&connection, &|| shutdown.requested()).map_err(|error| Failure::new(Exit::Unavailable, error))?;
     let (mut threads, mut experts) = (Vec::new(), Vec::new());
     if role != Role::Learn {
         for name in ["experts loaded", "weights followed", "partitions assigned", "broker seen"] {

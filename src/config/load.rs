@@ -1,5 +1,7 @@
 //! From the file, what lies over it and what lies under it, to a configuration.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::{Config, ConfigError, Encoding, Policies, Secret, machine, overlay, tuned};
@@ -38,8 +40,7 @@ pub fn load(
 pub(super) fn file(path: &Path) -> Result<toml::Table, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
-    text.parse()
-        .map_err(|error: toml::de::Error| ConfigError::Toml { path: path.into(), reason: error.to_string() })
+    text.parse().map_err(|error| ConfigError::Toml { path: path.into(), reason: unquoted(&text, &error) })
 }
 
 /// The configuration of a file with everything that lies over it.
@@ -68,6 +69,10 @@ pub(super) fn effective(path: &Path, mut table: toml::Table) -> Result<Config, C
     if config.experts.runtime.as_os_str().is_empty() {
         config.experts.runtime = config.experts.folder.join("runtime/libonnxruntime.so");
     }
+    for (name, file) in &mut config.kafka.secrets {
+        *file = folder.join(&*file);
+        config.kafka.settings.insert(name.clone(), secret(file)?);
+    }
     registry(&mut config, path)?;
     if config.score.member.is_empty() {
         config.score.member = machine::host().ok_or_else(|| ConfigError::Value {
@@ -81,14 +86,35 @@ pub(super) fn effective(path: &Path, mut table: toml::Table) -> Result<Config, C
     Ok(config)
 }
 
+/// Greatest secret read from a file, in bytes: a key with its certificates fits.
+const MAX_SECRET: u64 = 64 << 10;
+
+/// What a file holds, without the line's end that editors leave.
+fn secret(path: &Path) -> Result<String, ConfigError> {
+    let refused = |reason| ConfigError::Read { path: path.into(), reason };
+    let mut text = String::new();
+    let file = File::open(path).map_err(refused)?;
+    file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(refused)?;
+    if text.len() as u64 > MAX_SECRET {
+        return Err(refused(io::Error::other(format!("a secret of more than {MAX_SECRET} bytes"))));
+    }
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok(text)
+}
+
+/// Where a text is no TOML, without quoting it: the line may hold a password.
+fn unquoted(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = 1 + before.matches('\n').count();
+    let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count();
+    format!("line {line}, column {column}: {}", error.message())
+}
+
 /// Reads the registry's password where it lies in a file, and checks what serde cannot.
 fn registry(config: &mut Config, path: &Path) -> Result<(), ConfigError> {
     let settings = &mut config.registry;
     if !settings.password_file.as_os_str().is_empty() {
-        let file = &settings.password_file;
-        let text = std::fs::read_to_string(file)
-            .map_err(|reason| ConfigError::Read { path: file.clone(), reason })?;
-        settings.password = Secret::new(text.trim_end_matches(['\r', '\n']));
+        settings.password = Secret::new(secret(&settings.password_file)?);
     }
     let wrong = |reason: &str| Err(ConfigError::Value { path: path.into(), reason: reason.into() });
     if settings.certificate.as_os_str().is_empty() != settings.key.as_os_str().is_empty() {

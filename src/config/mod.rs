@@ -108,6 +108,9 @@ pub struct Kafka {
     /// librdkafka settings, passed on as they are; what would break the guarantees is refused.
     #[serde(deserialize_with = "overlay::strings", serialize_with = "shown::settings")]
     pub settings: BTreeMap<String, String>,
+    /// Files that hold values of such settings, by the settings' names: passwords. Over `settings`; relative to
+    /// the configuration's folder.
+    pub secrets: BTreeMap<String, PathBuf>,
 }
 
 /// What a unit of outputs and consumed offsets is worth.
@@ -122,7 +125,12 @@ pub enum Delivery {
 
 impl Default for Kafka {
     fn default() -> Self {
-        Self { brokers: "localhost:9092".into(), delivery: Delivery::ExactlyOnce, settings: BTreeMap::new() }
+        Self {
+            brokers: "localhost:9092".into(),
+            delivery: Delivery::ExactlyOnce,
+            settings: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+        }
     }
 }
 

@@ -18,7 +18,15 @@ pub fn environment(table: &mut Table, variables: impl IntoIterator<Item = (Strin
     found.sort();
     let mut keys = Vec::with_capacity(found.len());
     for (name, value) in found {
-        let path: Vec<&str> = name.split("__").collect();
+        let mut path: Vec<String> = name.split("__").map(str::to_owned).collect();
+        if let [kafka, settings, name] = path.as_mut_slice()
+            && kafka == "kafka"
+            && (settings == "settings" || settings == "secrets")
+        {
+            // librdkafka's own names hold dots, which a shell's variables cannot.
+            *name = name.replace('_', ".");
+        }
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
         put(table, &path, &value);
         keys.push(path.join("."));
     }
@@ -27,7 +35,11 @@ pub fn environment(table: &mut Table, variables: impl IntoIterator<Item = (Strin
 
 /// The environment's name of a key.
 pub fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+    let (section, name) = ["kafka.settings.", "kafka.secrets."]
+        .iter()
+        .find_map(|table| Some((*table, key.strip_prefix(table)?.replace('.', "_"))))
+        .unwrap_or(("", key.to_owned()));
+    format!("{PREFIX}{}", format!("{section}{name}").to_uppercase().replace('.', "__"))
 }
 
 /// Lays `section.key=value` over the file's and the environment's values; the keys that it sets.
@@ -36,10 +48,10 @@ pub fn sets(table: &mut Table, sets: &[String]) -> Result<Vec<String>, ConfigErr
     for given in sets {
         let refuse = || ConfigError::Set { given: given.split('=').next().unwrap_or_default().into() };
         let (key, value) = given.split_once('=').ok_or_else(refuse)?;
-        // librdkafka's own names hold dots: everything after kafka.settings. is one key.
-        let path: Vec<&str> = match key.strip_prefix("kafka.settings.") {
-            Some(name) => vec!["kafka", "settings", name],
-            None => key.split('.').collect(),
+        // librdkafka's own names hold dots: everything after kafka.settings. or kafka.secrets. is one key.
+        let path: Vec<&str> = match key.splitn(3, '.').collect::<Vec<_>>().as_slice() {
+            ["kafka", table @ ("settings" | "secrets"), name] => vec!["kafka", table, name],
+            _ => key.split('.').collect(),
         };
         if path.iter().any(|part| part.is_empty()) {
             return Err(refuse());
@@ -153,8 +165,10 @@ mod tests {
         );
         sets(&mut table, &["topics.labels=c".into(), "kafka.settings.sasl.password=1234".into()]).unwrap();
         sets(&mut table, &["score.window=7".into()]).unwrap();
+        environment(&mut table, [("AEGIS__KAFKA__SETTINGS__SSL_KEY_PASSWORD".into(), "k".into())]);
         let Config { topics, score, kafka, .. } = table.try_into().unwrap();
         assert_eq!(kafka.settings.get("sasl.password").map(String::as_str), Some("1234"));
+        assert_eq!(kafka.settings.get("ssl.key.password").map(String::as_str), Some("k"));
         assert_eq!((&*topics.events, &*topics.decisions, &*topics.labels), ("a", "b", "c"));
         assert_eq!(score.window, 7);
     }

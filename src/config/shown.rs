@@ -89,6 +89,11 @@ pub fn shown(
     let config = effective(path, table)?;
     let tuned = config.tuned.iter().flat_map(|tuned| &tuned.taken);
     origins.extend(tuned.map(|key| (key.clone(), Origin::Tuned)));
+    for name in config.kafka.secrets.keys() {
+        if let Some(from) = origins.get(&format!("kafka.secrets.{name}")).cloned() {
+            origins.insert(format!("kafka.settings.{name}"), from);
+        }
+    }
     let shown = Table::try_from(&config)
         .map_err(|error| ConfigError::Value { path: path.into(), reason: error.to_string() })?;
     let mut values = Vec::new();

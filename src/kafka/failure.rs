@@ -120,6 +120,8 @@ pub(super) fn passes(code: RDKafkaErrorCode) -> bool {
             | Code::OperationTimedOut
             | Code::RequestTimedOut
             | Code::Resolve
+            // Whether we are let in was asked at the start; later a handshake is cut off by who goes down.
+            | Code::SSL
             | Code::TimedOutQueue
             | Code::UnstableOffsetCommit
             | Code::WaitingForCoordinator

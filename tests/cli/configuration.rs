@@ -28,6 +28,9 @@ fn the_page_is_what_the_code_says() {
     );
 }
 
+/// Empty by default, and so in the example.
+const TABLES: &[&str] = &["kafka.settings", "kafka.secrets"];
+
 /// config/aegis.toml says that it has every setting at its default.
 #[test]
 fn the_example_has_every_setting_at_its_default() {
@@ -35,7 +38,7 @@ fn the_example_has_every_setting_at_its_default() {
     let written = config::shown(&example, [], &[]).unwrap();
     let unwritten: Vec<_> = written
         .iter()
-        .filter(|shown| shown.from == config::Origin::Default && shown.key != "kafka.settings")
+        .filter(|shown| shown.from == config::Origin::Default && !TABLES.contains(&&*shown.key))
         .map(|shown| shown.key.as_str())
         .collect();
     assert!(unwritten.is_empty(), "config/aegis.toml lacks {unwritten:?}");
@@ -50,6 +53,33 @@ fn the_example_has_every_setting_at_its_default() {
         kept.map(|shown| (shown.key.clone(), shown.value.to_string())).collect()
     };
     assert_eq!(pairs(&written), pairs(&defaults));
+}
+
+#[test]
+fn secrets_come_from_files_and_are_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("aegis.toml");
+    let text =
+        "[kafka.settings]\n\"sasl.password\" = \"old\"\n[kafka.secrets]\n\"sasl.password\" = \"word\"\n";
+    std::fs::write(&path, text).unwrap();
+    std::fs::write(folder.path().join("word"), "hunter 2 \r\n").unwrap();
+    std::fs::write(folder.path().join("phrase"), "hunter3").unwrap();
+    // Over the file lies the environment, whose path is relative to the same folder.
+    let environment = [("AEGIS__KAFKA__SECRETS__SSL_KEY_PASSWORD".to_owned(), "phrase".to_owned())];
+    let loaded = config::load(&path, environment.clone(), &[]).unwrap().config.kafka.settings;
+    assert_eq!(loaded["sasl.password"], "hunter 2 ");
+    assert_eq!(loaded["ssl.key.password"], "hunter3");
+    let shown = config::shown(&path, environment.clone(), &[]).unwrap();
+    assert!(!format!("{shown:?}").contains("hunter"), "{shown:?}");
+    let from = |key: &str| shown.iter().find(|shown| shown.key == key).unwrap();
+    assert_eq!(from("kafka.settings.ssl.key.password").from, config::Origin::Environment);
+    assert_eq!(
+        from("kafka.settings.ssl.key.password").environment,
+        "AEGIS__KAFKA__SETTINGS__SSL_KEY_PASSWORD"
+    );
+    std::fs::write(folder.path().join("word"), "x".repeat(70_000)).unwrap();
+    let refused = config::load(&path, environment, &[]).unwrap_err().to_string();
+    assert!(refused.contains("more than 65536 bytes") && refused.contains("word"), "{refused}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #
 # The folder is formatted the first time and kept: started again on it, the broker has everything that it
 # had. With `remove` it goes when the broker ends. It runs until standard input ends, so that it never outlives whoever started it, however that ended.
+# DIR/more.properties, where it is, has further settings, and DIR/users users, a line SCRAM-SHA-512=[…] each.
 # DIR/broker.pid names the broker's process, DIR/broker.log has its log.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,9 +17,13 @@ libs=$("$here/fetch.sh")
 mkdir -p "$dir"
 sed -e "s|@PORT@|$port|; s|@CONTROLLER@|$controller|; s|@DATA@|$dir/data|" \
   "$here/server.properties" >"$dir/server.properties"
+# Of settings that stand twice the last one counts.
+[ ! -e "$dir/more.properties" ] || cat "$dir/more.properties" >>"$dir/server.properties"
+users=()
+[ ! -e "$dir/users" ] || while read -r user; do users+=(--add-scram "$user"); done <"$dir/users"
 if [ ! -e "$dir/data/meta.properties" ]; then
   "$java" -XX:TieredStopAtLevel=1 -cp "$libs/*" kafka.tools.StorageTool format --standalone \
-    -t AAAAAAAAQACAAAAAAAAAAQ -c "$dir/server.properties" >"$dir/format.log" 2>&1 ||
+    -t AAAAAAAAQACAAAAAAAAAAQ -c "$dir/server.properties" "${users[@]}" >"$dir/format.log" 2>&1 ||
     { cat "$dir/format.log" >&2; exit 70; }
 fi
 

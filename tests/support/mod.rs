@@ -7,6 +7,7 @@
 #![allow(missing_docs, dead_code, reason = "each test binary uses what it needs")]
 
 pub mod flow;
+pub mod identity;
 pub mod site;
 
 use std::fs;
@@ -50,6 +51,17 @@ impl Kafka {
         let (port, controller) = (free_port(), free_port());
         let folder = home().join(format!("kafka-{}-{port}", std::process::id()));
         Self::start_in(folder, port, controller, more)
+    }
+
+    /// Starts a broker with further settings, to which it gives its two ports, and with users, a line
+    /// `SCRAM-SHA-512=[name=…,password=…]` each.
+    pub fn secured(settings: impl FnOnce(u16, u16) -> String, users: &str) -> Self {
+        let (port, controller) = (free_port(), free_port());
+        let folder = home().join(format!("kafka-{}-{port}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("more.properties"), settings(port, controller)).unwrap();
+        fs::write(folder.join("users"), users).unwrap();
+        Self::start_in(folder, port, controller, &["remove"])
     }
 
     fn start_in(folder: PathBuf, port: u16, controller: u16, more: &[&str]) -> Self {

@@ -1,0 +1,80 @@
+//! The first word with the brokers: whether they let this client in at all.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use super::connection::Connection;
+use super::context::{client_error, lock, log};
+use super::failure::SourceError;
+
+/// A broker that has just started may not know a user yet: this long a refusal is not final.
+const FIRM: Duration = Duration::from_secs(8);
+/// How long the brokers may take to say anything.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Keeps when a broker refused us first, and what it said.
+#[derive(Default)]
+struct Guest {
+    refusal: Mutex<Option<(Instant, String)>>,
+}
+
+impl ClientContext for Guest {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client_error(&error, reason);
+        let mut refusal = lock(&self.refusal);
+        match error.rdkafka_error_code() {
+            Some(Code::Authentication | Code::SSL | Code::SaslAuthenticationFailed) => {
+                // The client tells the same error once in half a minute.
+                refusal.get_or_insert_with(|| (Instant::now(), reason.to_owned()));
+            }
+            // It has gone since: who goes down cuts handshakes off as well.
+            Some(Code::BrokerTransportFailure | Code::Resolve) => *refusal = None,
+            _ => {}
+        }
+    }
+}
+
+impl ConsumerContext for Guest {}
+
+/// Waits until one of the brokers has let this client in, or `stop` says so. Brokers that are away are no error:
+/// whoever needs them waits for them.
+///
+/// # Errors
+/// [`SourceError::Denied`] within twenty seconds where the password is refused; it
+/// names the broker and the mechanism, in the client's words, which hold no secret.
+pub fn greet(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<(), SourceError> {
+    connection.check()?;
+    let client: BaseConsumer<Guest> = connection
+        .plain()
+        .create_with_context(Guest::default())
+        .map_err(|error| SourceError::of(&error, "connect", ""))?;
+    let began = Instant::now();
+    while !stop() {
+        // A topic that need not be there: all that is asked is whether we are answered.
+        if client.fetch_metadata(Some("aegis"), Duration::from_millis(250)).is_ok() {
+            break;
+        }
+        // The client tells its errors here.
+        let _ = client.poll(Duration::from_millis(50));
+        match lock(&client.context().refusal).clone() {
+            Some((since, reason)) if since.elapsed() > FIRM => {
+                let mechanism =
+                    connection.settings.get("sasl.mechanism").or(connection.settings.get("sasl.mechanisms"));
+                let by = mechanism.map(|mechanism| format!(" (mechanism {mechanism})")).unwrap_or_default();
+                return Err(SourceError::Denied { doing: "in", reason: format!("{reason}{by}") });
+            }
+            None if began.elapsed() > ANSWER => break,
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Every decoder under hostile bytes: mutations of a committed corpus, counted, timed and weighed.
+//!
+//! Without further words each target gets a fixed number of executions from a fixed seed. `FUZZ_SECONDS=60`
+//! gives each target that long, `FUZZ_SEED` takes other mutations, `FUZZ_TARGET` one target: docs/fuzzing.md.
+#![allow(unsafe_code)] // an allocator that counts is one
+
+mod corpus;
+mod mutate;
+mod records;
+mod targets;
+mod texts;
+mod weigh;
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use mutate::Mutator;
+use targets::{TARGETS, Target};
+
+/// Executions of a target in a bounded run.
+const BOUNDED: u64 = 10_000;
+/// An execution may take this long.
+const SLOW: Duration = Duration::from_secs(1);
+/// An execution may hold this much more than it was given, in bytes.
+const HEAVY: i64 = 64 << 20;
+/// Inputs of new outcomes kept for further mutations.
+const KEPT: usize = 512;
+/// Stack of a decoder, as threads of the program have it.
+const STACK: usize = 2 << 20;
+
+/// When a target's run ends.
+#[derive(Clone, Copy)]
+enum Until {
+    Executions(u64),
+    Time(Instant),
+}
+
+/// Runs one input and checks what it took.
+fn execute(target: &Target, input: &[u8]) -> u64 {
+    let run = || {
+        let began = Instant::now();
+        let weight = weigh::begin();
+        let ran = catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
+        (ran, weigh::peak(weight), began.elapsed())
+    };
+    let (ran, peak, mut time) = run();
+    // Another process may have had the core: what is slow is slow each time.
+    for _ in 0..2 {
+        if time > SLOW {
+            time = time.min(run().2);
+        }
+    }
+    let wrong = match &ran {
+        Err(_) => "panics".to_owned(),
+        Ok(_) if time > SLOW => format!("takes {time:?}"),
+        Ok(_) if peak > HEAVY => format!("holds {peak} bytes"),
+        Ok(outcome) => return *outcome,
+    };
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{}", target.name));
+    fs::write(&kept, input).unwrap();
+    panic!("{} {wrong} on {} bytes, kept in {}", target.name, input.len(), kept.display());
+}
+
+/// Mutates a target's corpus until the end; executions and different outcomes.
+fn fuzz(target: &Target, seed: u64, until: Until) -> (u64, usize) {
+    let mut pool = corpus::of(target);
+    let mut outcomes: HashSet<u64> = HashSet::new();
+    for input in &pool {
+        outcomes.insert(execute(target, input));
+    }
+    let given = pool.len();
+    let mut mutator = Mutator::new(seed ^ corpus::hash(target.name));
+    let (mut executions, mut input) = (given as u64, Vec::new());
+    loop {
+        match until {
+            Until::Executions(count) if executions >= count => break,
+            Until::Time(end) if executions.is_multiple_of(64) && Instant::now() >= end => break,
+            _ => {}
+        }
+        mutator.next(&pool, &mut input);
+        executions += 1;
+        if outcomes.insert(execute(target, &input)) {
+            // What ends in a new way is a step on the way to further ones.
+            if pool.len() < given + KEPT {
+                pool.push(input.clone());
+            } else {
+                let place = mutator.below(KEPT);
+                pool[given + place].clone_from(&input);
+            }
+        }
+    }
+    (executions, outcomes.len())
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a whole number")))
+}
+
+#[test]
+fn decoders_refuse_and_never_break() {
+    let only = env::var("FUZZ_TARGET").ok().filter(|name| !name.is_empty());
+    let seed = number("FUZZ_SEED").unwrap_or(1);
+    let seconds = number("FUZZ_SECONDS").map(Duration::from_secs);
+    let wanted = |target: &&Target| only.as_ref().is_none_or(|only| *only == target.name);
+    let targets: Vec<&Target> = TARGETS.iter().filter(wanted).collect();
+    assert!(!targets.is_empty(), "FUZZ_TARGET names no target");
+    let mut all = 0;
+    for target in targets {
+        let run = move || {
+            let began = Instant::now();
+            let until = seconds.map_or(Until::Executions(BOUNDED), |seconds| Until::Time(began + seconds));
+            (fuzz(target, seed, until), began.elapsed())
+        };
+        let thread = thread::Builder::new().stack_size(STACK).spawn(run).unwrap();
+        let ((executions, outcomes), time) = thread.join().unwrap();
+        let speed = executions as f64 / time.as_secs_f64();
+        println!("{:<10} {executions:>12} executions {speed:>10.0}/s {outcomes:>6} outcomes", target.name);
+        all += executions;
+    }
+    texts::clean();
+    println!("{:<10} {all:>12} executions, seed {seed}", "all");
+}

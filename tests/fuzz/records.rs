@@ -1,0 +1,169 @@
+//! Records and their headers. What is read can be written, and is read again as the same.
+
+use std::fmt::Debug;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use aegis::codec::{
+    self, DecodeError, Defaults, EncodeError, Encoding, Received, SCHEMA_ID_HEADER, SchemaId, Schemas, Writer,
+};
+use aegis::dead_letter::{self, Headers};
+use aegis::kafka::Consumed;
+
+use crate::corpus::hash;
+
+fn defaults() -> Defaults {
+    Defaults { tenant: "home".to_owned(), policy: "plain".to_owned() }
+}
+
+/// How decoding ended. The errors' words quote nothing of the input but sizes, lines and columns.
+fn ending<T>(read: &Result<T, DecodeError>) -> u64 {
+    match read {
+        Ok(_) => 0,
+        Err(error) => {
+            let words = error.to_string();
+            assert!(words.len() < 400, "an error of {} bytes", words.len());
+            hash(words.replace(|c: char| c.is_ascii_digit(), ""))
+        }
+    }
+}
+
+fn comes_back<T: PartialEq + Debug>(
+    bytes: &[u8],
+    decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+    encode: fn(&T, Encoding) -> Result<Vec<u8>, EncodeError>,
+) -> u64 {
+    let read = decode(bytes);
+    if let Ok(value) = &read {
+        for encoding in [Encoding::Avro, Encoding::Json] {
+            let again = decode(&encode(value, encoding).expect("what was read can be written"));
+            assert!(again.as_ref() == Ok(value), "read again as something else");
+        }
+    }
+    ending(&read)
+}
+
+pub fn event(bytes: &[u8]) -> u64 {
+    comes_back(bytes, |bytes| codec::decode_event(bytes, &defaults()), codec::encode_event)
+}
+
+pub fn label(bytes: &[u8]) -> u64 {
+    comes_back(bytes, |bytes| codec::decode_label(bytes, &defaults()), codec::encode_label)
+}
+
+pub fn decision(bytes: &[u8]) -> u64 {
+    comes_back(bytes, codec::decode_decision, codec::encode_decision)
+}
+
+pub fn review(bytes: &[u8]) -> u64 {
+    comes_back(bytes, codec::decode_review, codec::encode_review)
+}
+
+pub fn ledger(bytes: &[u8]) -> u64 {
+    comes_back(bytes, codec::decode_record, codec::encode_record)
+}
+
+pub fn predictor(bytes: &[u8]) -> u64 {
+    comes_back(bytes, codec::decode_published, codec::encode_published)
+}
+
+pub fn key(bytes: &[u8]) -> u64 {
+    let read = codec::decode_key(bytes);
+    if let Ok(key) = &read {
+        assert!(codec::decode_key(&codec::encode_key(key)).as_ref() == Ok(key), "read again as another key");
+    }
+    ending(&read)
+}
+
+/// Writers with our schemas, with older and other ones, and of JSON, by the id's lowest bits.
+struct Known(Vec<Arc<Writer>>);
+
+impl Schemas for Known {
+    fn writer(&self, id: SchemaId) -> Result<Arc<Writer>, DecodeError> {
+        let number = match id {
+            SchemaId::Number(number) => number as usize,
+            SchemaId::Guid(guid) => usize::from(guid[15]),
+        };
+        Ok(Arc::clone(&self.0[number % self.0.len()]))
+    }
+}
+
+static KNOWN: LazyLock<Known> = LazyLock::new(|| {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let paths = [
+        "fixtures/records/v1/event.avsc",
+        "fixtures/records/v1/decision.avsc",
+        "fixtures/records/v1/label.avsc",
+        "fuzz/corpus/registry/record.avsc",
+    ];
+    let read = |path: &&str| Writer::avro(&fs::read_to_string(tests.join(path)).unwrap()).unwrap();
+    let avro = paths.iter().map(read);
+    let ours = codec::SCHEMAS.iter().map(|(_, text)| Writer::avro(text).unwrap());
+    Known(avro.chain(ours).chain([Writer::json()]).map(Arc::new).collect())
+});
+
+/// The first byte names the writer, the second how it is named: in a header, before the datum by number or by
+/// GUID, or in whatever bytes follow.
+pub fn framed(bytes: &[u8]) -> u64 {
+    let &[writer, how, ref datum @ ..] = bytes else { return 0 };
+    // A single-object record's own first bytes are no datum's.
+    let datum = datum.get(8..).filter(|_| how & 4 != 0).unwrap_or(datum);
+    let id = [0, 0, 0, 0, writer];
+    let guid = [&[1; 16][..], &[writer]].concat();
+    let (payload, header) = match how & 3 {
+        0 => (datum.to_vec(), Some(id.to_vec())),
+        1 => ([&id[..], datum].concat(), None),
+        2 => ([&guid[..], datum].concat(), None),
+        _ => (bytes.to_vec(), datum.get(..5).map(<[u8]>::to_vec)),
+    };
+    let headers: Vec<_> = header.map(|id| (SCHEMA_ID_HEADER.to_owned(), Some(id))).into_iter().collect();
+    let received = Received::new(Some(&payload), &headers, Some(&*KNOWN));
+    let defaults = defaults();
+    let endings = [
+        ending(&received.event(&defaults)),
+        ending(&received.label(&defaults)),
+        ending(&received.decision()),
+        ending(&received.review()),
+    ];
+    hash(endings)
+}
+
+/// A registry's schema, and a short datum read with it.
+pub fn schema(bytes: &[u8]) -> u64 {
+    let Ok(text) = std::str::from_utf8(bytes) else { return 1 };
+    let Some(writer) = Writer::avro(text) else { return 2 };
+    let known = Known(vec![Arc::new(writer)]);
+    let datum = &[&[0; 5][..], &bytes[bytes.len().saturating_sub(40)..], &[0; 40]].concat();
+    let received = Received { payload: datum, schema_id: None, schemas: Some(&known) };
+    hash([ending(&received.event(&defaults())), ending(&received.decision())])
+}
+
+/// Lines `name=value` as headers of a dead letter.
+pub fn headers(bytes: &[u8]) -> u64 {
+    let header = |line: &[u8]| {
+        let (name, value) = match line.iter().position(|byte| *byte == b'=') {
+            Some(at) => (&line[..at], Some(line[at + 1..].to_vec())),
+            None => (line, None),
+        };
+        (String::from_utf8_lossy(name).into_owned(), value)
+    };
+    let headers: Vec<_> = bytes.split(|byte| *byte == b'\n').map(header).collect();
+    let read = Headers::of(&headers);
+    let replays = dead_letter::replays(&headers);
+    let letter = Consumed {
+        topic: "dlq".into(),
+        partition: 0,
+        offset: 0,
+        key: None,
+        payload: Some(bytes.to_vec()),
+        headers,
+        timestamp: None,
+    };
+    let back = dead_letter::original(letter).map(|(record, count)| {
+        assert_eq!(dead_letter::replays(&record.headers), count, "the count is not the one that was written");
+        assert!(record.partition.is_none_or(|partition| partition >= 0));
+        record.headers.len()
+    });
+    hash((read.is_some(), replays.min(3), back.map_err(|stays| stays as u8)))
+}

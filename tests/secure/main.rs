@@ -1,0 +1,10 @@
+//! Both roles on an Apache Kafka that lets nobody in without a password or a certificate, and allows nothing
+//! that docs/security.md does not list.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod acls;
+mod flow;
+mod refused;
+mod site;

@@ -1,0 +1,60 @@
+//! Whom the broker does not know: an exit code and a word within half a minute, and never the secret.
+
+use std::time::Duration;
+
+use crate::site::{WRONG, holds_no_secret, said, secured};
+
+/// Starts score so and waits for its end.
+fn refused(name: &str, brokers: &str, settings: &str, words: &[&str]) {
+    let site = secured();
+    site.configure(name, brokers, settings);
+    let (code, time, log) = site.run("score", name).end();
+    assert_eq!(code, Some(69), "{name}: {log}");
+    assert!(time < Duration::from_secs(30), "{name} took {time:?}");
+    let last = log.lines().last().unwrap();
+    for word in words.iter().chain(&[brokers, "the brokers do not let this client in"]) {
+        assert!(last.contains(word), "{name}: no {word} in {last}");
+    }
+    holds_no_secret(name, &log);
+}
+
+#[test]
+fn a_wrong_password_is_told_without_it() {
+    let site = secured();
+    refused("wrong-password", &site.sasl, &site.with_password("aegis-score", "wrong"), &["SCRAM-SHA-512"]);
+}
+
+/// Of a certificate the client speaks only now and then: it may be told like a broker that is away.
+#[test]
+fn certificates_that_nobody_vouches_for_end_the_role() {
+    let site = secured();
+    for (name, certificate, authority) in
+        [("impostor", "impostor", "authority"), ("stranger", "aegis-learn", "stranger")]
+    {
+        site.configure(name, &site.tls, &site.with_certificate(certificate, authority));
+        let (code, _, log) = site.run("score", name).end();
+        assert_eq!(code, Some(69), "{log}");
+        holds_no_secret(name, &log);
+    }
+}
+
+/// Whatever is wrong, what is said holds no secret.
+#[test]
+fn errors_and_shown_configuration_hold_no_secret() {
+    let site = secured();
+    let shown = site.aegis("score", &["config", "show"]);
+    assert!(shown.status.success() && said(&shown).contains("sasl.password"), "{}", said(&shown));
+    holds_no_secret("config show", &said(&shown));
+    holds_no_secret("check", &said(&site.aegis("score", &["check"])));
+    for (name, settings) in [
+        ("unclosed", format!("[kafka.settings]\n\"sasl.password\" = \"{WRONG}\n")),
+        ("no-key", format!("[kafka.settings]\n\"sasl.pasword\" = \"{WRONG}\"\n")),
+        ("no-number", format!("[kafka.settings]\n\"session.timeout.ms\" = \"{WRONG}\"\n")),
+        ("no-table", format!("[kafka.secrets]\n\"sasl.password\" = [\"{WRONG}\"]\n")),
+    ] {
+        site.configure(name, &site.sasl, &settings);
+        let refused = site.aegis(name, &["check"]);
+        assert_eq!(refused.status.code(), Some(78), "{name}: {}", said(&refused));
+        holds_no_secret(name, &said(&refused));
+    }
+}

@@ -59,7 +59,7 @@ stack-test: setup build ## docker-compose.yml brought up, broken and checked (st
 lint: ## Format, lints and the directions of imports
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked $(LINKING) --features crash-points --all-targets -- -D warnings
-	@$(CARGO) test --locked $(LINKING) --test directions
+	@$(CARGO) test --locked $(LINKING) --features crash-points --test directions
 
 deny: ## Licences, advisories, sources and duplicates of all crates, with cargo-deny
 	@command -v cargo-deny >/dev/null || { echo "make deny needs cargo-deny: cargo install --locked cargo-deny" >&2; exit 69; }

@@ -16,6 +16,8 @@ const COMMANDS: &[&str] = &[
     "experts",
     "experts list",
     "experts test",
+    "evaluate",
+    "tune",
     "verify",
     "explain",
     "weights",

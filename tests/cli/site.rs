@@ -23,7 +23,7 @@ impl Site {
     pub fn new(prefix: &'static str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         experts(&folder.path().join("models"));
-        let names = ["events", "decisions", "labels", "dlq", "rounds", "weights", "election"];
+        let names = ["events", "decisions", "review", "labels", "dlq", "rounds", "weights", "election"];
         let topics: String = names.iter().map(|name| format!("{name} = \"{prefix}.{name}\"\n")).collect();
         let config = format!(
             "policies = \"policies.toml\"\n[kafka]\nbrokers = \"{}\"\n[topics]\n{topics}\

@@ -152,6 +152,9 @@ fn check(published: &Published) -> Result<(), DecodeError> {
     if let Some((round_time, ..)) = published.last_key {
         check_time("last_key", round_time)?;
     }
+    if published.state.iter().any(|number| number.is_nan()) {
+        return Err(DecodeError::BadValue { field: "state" });
+    }
     if !published.masses.iter().all(|found| found.mass.is_finite()) {
         return Err(DecodeError::BadValue { field: "masses" });
     }

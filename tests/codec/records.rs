@@ -140,6 +140,9 @@ fn what_nobody_could_read_is_not_written() {
     value.judged = 99;
     assert_eq!(encode_event(&value, Encoding::Avro).unwrap_err().name(), "NoJudgedTurn");
     let mut value = examples::published();
+    value.state = vec![1.0, f64::NAN];
+    let expected = EncodeError::Unreadable(DecodeError::BadValue { field: "state" });
+    assert_eq!(encode_published(&value, Encoding::Avro), Err(expected));
     value.state = vec![0.0; 3 << 20];
     assert_eq!(encode_published(&value, Encoding::Avro).unwrap_err().name(), "TooLarge");
 }

@@ -1,4 +1,5 @@
-//! Being stopped, left alone and held up, on a real Apache Kafka: the signals, an expert that hangs, a scorer that holds still with its transaction open. Each event has its outcome once.
+//! Being stopped, left alone and held up, on a real Apache Kafka: the signals, a broker that is away, an expert
+//! that hangs, a scorer that holds still with its transaction open. Each event has its outcome once.
 
 mod experts_support;
 mod support;
@@ -6,14 +7,16 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use aegis::core::decision::Decision;
+use aegis::core::label::Finding;
 use aegis::kafka::Produced;
 use experts_support::{Folder, faulty_classifier, models};
-use support::WAIT;
-use support::flow::{decisions, event, event_record, read_all, read_until, send};
-use support::site::{Process, Site, wait};
+use support::flow::{decisions, event, event_record, label, label_record, read_all, read_until, send};
+use support::site::{PARTITIONS, Process, Site, hex, wait};
+use support::{Kafka, WAIT};
 
 /// Members say what they do.
 const INFO: (&str, &str) = ("log.level", "info");
@@ -85,6 +88,71 @@ fn get(process: &Process, path: &str) -> (u16, String) {
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     (page.split(' ').nth(1).unwrap().parse().unwrap(), page)
+}
+
+/// What a process has of memory, MiB.
+fn resident(process: &Process) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+}
+
+/// Longer than a transaction's time-out, than the ten seconds that a new producer waits, and than the session.
+const OUTAGE: Duration = Duration::from_secs(20);
+/// MiB that a role may grow by while the broker is away.
+const GROWTH: usize = 64;
+
+#[test]
+fn while_the_broker_is_away_both_roles_wait_and_then_go_on() {
+    const EVENTS: usize = 6_000;
+    let mut kafka = Kafka::start();
+    let site = Site::on(&kafka, "away", PARTITIONS, &[INFO, ("score.commit_records", "50")]);
+    let mut roles = ["score", "learn"].map(|role| site.start_with(role, &[], &[]));
+    roles.iter_mut().for_each(|role| role.says("health and metrics"));
+    roles[0].says(ASSIGNED);
+    roles[1].says("this learner is active");
+    let labels: Vec<_> = (0..EVENTS)
+        .step_by(10)
+        .map(|number| {
+            let label = label(&format!("l{number}"), &event(number, "").id, Finding::Safe);
+            label_record(&site.topic("labels"), &label)
+        })
+        .collect();
+    send(&site.connection, &labels);
+    send(&site.connection, &events(&site, 0..EVENTS));
+    read_until(&site.connection, &site.topic("decisions"), "progress", |records| records.len() >= 300);
+
+    let before = roles.each_ref().map(resident);
+    kafka.kill();
+    let until = Instant::now() + OUTAGE;
+    let mut unready = [false; 2];
+    while Instant::now() < until {
+        for (index, role) in roles.iter_mut().enumerate() {
+            assert_eq!(role.ended(), None, "{}", role.log());
+            assert_eq!(get(role, "/livez").0, 200);
+            let (status, page) = get(role, "/readyz");
+            unready[index] |= status == 503 && page.contains("broker seen");
+            let now = resident(role);
+            assert!(now < before[index] + GROWTH, "{now} MiB, {} before", before[index]);
+        }
+        thread::sleep(Duration::from_millis(200)); // the outage itself
+    }
+    assert_eq!(unready, [true; 2], "/readyz names the broker");
+    for role in &roles {
+        let (status, page) = get(role, "/readyz");
+        assert!(status == 503 && page.contains("broker seen"), "still: {page}");
+    }
+
+    kafka.restart();
+    all_committed(&site, EVENTS as i64);
+    decided(&site, EVENTS);
+    let published = site.published(labels.len() as u64, 0);
+    assert_eq!(hex(&published.state_hash), site.replayed());
+    for role in &roles {
+        wait("readiness", || get(role, "/readyz").0 == 200);
+    }
+    roles.into_iter().for_each(Process::stop);
+    site.verified();
 }
 
 /// SIGTERM under load: what is in work is committed, and the group is left, so that the other member has the

@@ -204,6 +204,11 @@ impl Process {
         assert!(status.success(), "{status}\n{}", self.log());
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

@@ -19,11 +19,16 @@ if [ ! -x "$bin/prometheus" ]; then
   new=$PWD/.cache/prometheus.$$
   mkdir -p "$new/deb"
   trap 'rm -rf "$new"' EXIT
-  # The reader of packages drops its rights where it has any, and cannot write here then.
-  (cd "$new/deb" && apt-get -q -o APT::Sandbox::User=root download prometheus >"$new/log" 2>&1) ||
+  # The reader of packages drops its rights where it has any, and cannot write here then. Where apt-get has no lists
+  # of what there is, or old ones, it reads them into a folder of ours.
+  mkdir -p "$new/lists/partial"
+  download=(apt-get -q -o APT::Sandbox::User=root)
+  own=("${download[@]}" -o Dir::State::lists="$new/lists" -o Dir::Cache="$new/cache")
+  (cd "$new/deb" && { "${download[@]}" download prometheus ||
+    { "${own[@]}" update && "${own[@]}" download prometheus; }; } >"$new/log" 2>&1) ||
     { cat "$new/log" >&2; echo "Install the package prometheus, or let apt-get know it (apt-get update)." >&2; exit 69; }
   dpkg -x "$new"/deb/*.deb "$new"
-  rm -rf "$new/deb"
+  rm -rf "$new/deb" "$new/lists" "$new/cache"
   rm -rf .cache/prometheus
   [ -e .cache/prometheus ] || mv "$new" .cache/prometheus
 fi

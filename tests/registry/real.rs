@@ -88,9 +88,12 @@ fn a_real_registry_takes_our_schemas_and_gives_others() {
             _ => name.to_lowercase(),
         };
         let subject = Subjects::Topic.subject(&format!("full.{file}"), name);
-        for version in &versions {
-            let earlier = fs::read_to_string(version.join(format!("{file}.avsc"))).unwrap();
-            register(&subject, &earlier, true).unwrap();
+        // A version has the schemas that changed with it.
+        let earlier = versions.iter().map(|version| version.join(format!("{file}.avsc")));
+        let earlier: Vec<_> = earlier.filter(|path| path.exists()).collect();
+        assert!(!earlier.is_empty(), "{name} has no committed version");
+        for path in earlier {
+            register(&subject, &fs::read_to_string(path).unwrap(), true).unwrap();
         }
         let id = register(&subject, schema, true).unwrap();
         assert_eq!(register(&subject, schema, true), Ok(id), "{name}");

@@ -133,9 +133,18 @@ impl Connection {
         config
     }
 
-    /// A client that only asks.
+    /// A client that only administers.
     pub(super) fn plain(&self) -> ClientConfig {
         self.client(&[])
+    }
+
+    /// A consumer that only asks. It is in no group; but the user's settings for members must agree with its own.
+    pub(super) fn asker(&self) -> ClientConfig {
+        let session = self.session_timeout().as_millis();
+        self.client(&[
+            ("heartbeat.interval.ms", &(session / 3).max(1).to_string()),
+            ("session.timeout.ms", &session.to_string()),
+        ])
     }
 
     /// A consumer. Prefetch is bounded, and a full queue is asked again soon.
@@ -236,7 +245,8 @@ mod tests {
     #[test]
     fn all_clients_are_accepted_by_librdkafka() {
         let connection = with("session.timeout.ms", "9000");
-        for config in [connection.plain(), connection.consumer("g"), connection.producer()] {
+        let all = [connection.plain(), connection.asker(), connection.consumer("g"), connection.producer()];
+        for config in all {
             config.create_native_config().unwrap();
         }
         assert_eq!(connection.consumer("g").get("heartbeat.interval.ms"), Some("3000"));

@@ -54,7 +54,7 @@ impl ConsumerContext for Guest {}
 pub fn greet(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<(), SourceError> {
     connection.check()?;
     let client: BaseConsumer<Guest> = connection
-        .plain()
+        .asker()
         .create_with_context(Guest::default())
         .map_err(|error| SourceError::of(&error, "connect", ""))?;
     let began = Instant::now();

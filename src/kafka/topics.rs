@@ -200,7 +200,7 @@ pub fn ensure(
 
 fn asker(connection: &Connection) -> Result<BaseConsumer<Quiet>, SourceError> {
     connection.check()?;
-    connection.plain().create_with_context(Quiet).map_err(|error| SourceError::of(&error, "connect", ""))
+    connection.asker().create_with_context(Quiet).map_err(|error| SourceError::of(&error, "connect", ""))
 }
 
 pub(super) fn count<C: ClientContext>(

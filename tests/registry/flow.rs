@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aegis::codec::{self, Encoding, Received, SCHEMA_ID_HEADER, SCHEMAS};
 use aegis::config::{self, Config, Policies, Topics};
@@ -20,6 +20,7 @@ use aegis::score::{Score, ScoreError};
 use aegis::topics::table;
 
 use crate::server::{Reply, Request, Server, schema, unknown};
+use crate::support::WAIT;
 use crate::support::flow::{
     event, event_record, experts, label, ledger, raw, read_all, read_until, reasons, send,
 };
@@ -50,6 +51,7 @@ struct Running {
     topics: Topics,
     server: Server,
     shutdown: Shutdown,
+    progress: Arc<Progress>,
     score: JoinHandle<Result<(), ScoreError>>,
     learn: JoinHandle<Result<(), LearnError>>,
     _folder: tempfile::TempDir,
@@ -75,6 +77,7 @@ impl Running {
         let connection = Connection::new(broker.bootstrap());
         let panel = Arc::new(Panel::open(PanelConfig::new(folder.path().join("models"))).unwrap());
         let (config, policies, shutdown) = (Arc::new(config), Arc::new(Policies::default()), Shutdown::new());
+        let progress = Arc::<Progress>::default();
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
@@ -91,13 +94,14 @@ impl Running {
             delivery: Delivery::AtLeastOnce,
             health: Health::default(),
             shutdown: shutdown.clone(),
-            progress: Arc::<Progress>::default(),
+            progress: Arc::clone(&progress),
         };
         Self {
             connection,
             topics: config.topics.clone(),
             server,
             shutdown,
+            progress,
             score: thread::spawn(move || score.run()),
             learn: thread::spawn(move || learn.run()),
             _folder: folder,
@@ -202,6 +206,11 @@ fn a_dead_registry_stops_nothing_that_is_known_and_dead_letters_nothing() {
     };
     send(&flow.connection, &[flow.event(0, framed(EVENTS, &datum(0)))]);
     decided(1);
+    let until = Instant::now() + WAIT;
+    while flow.progress.decisions() < 1 {
+        assert!(Instant::now() < until, "learn has not read the decision");
+        thread::yield_now();
+    }
     flow.server.die();
     send(&flow.connection, &[flow.event(0, framed(EVENTS, &datum(1)))]);
     decided(2);

@@ -138,11 +138,6 @@ fn while_the_broker_is_away_both_roles_wait_and_then_go_on() {
         thread::sleep(Duration::from_millis(200)); // the outage itself
     }
     assert_eq!(unready, [true; 2], "/readyz names the broker");
-    for role in &roles {
-        let (status, page) = get(role, "/readyz");
-        assert!(status == 503 && page.contains("broker seen"), "still: {page}");
-    }
-
     kafka.restart();
     all_committed(&site, EVENTS as i64);
     decided(&site, EVENTS);

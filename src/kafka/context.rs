@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -14,6 +15,16 @@ use serde::Deserialize;
 
 /// A broker that has not said anything for this long is not there: longer than heartbeats and fetches are apart.
 const SILENT_MICROS: i64 = 10_000_000;
+
+/// Statistics older than this say nothing of now; they come once a second.
+const STALE: Duration = Duration::from_secs(10);
+
+impl Gauges {
+    /// Whether a broker is there, as far as is known now.
+    pub(super) fn connected(&self) -> bool {
+        self.brokers_up > 0 && self.said.is_some_and(|said| said.elapsed() < STALE)
+    }
+}
 
 /// A lock whose holder cannot leave it half-written.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -71,6 +82,8 @@ pub(super) enum Change {
 pub(super) struct Gauges {
     /// Brokers with a connection.
     pub(super) brokers_up: usize,
+    /// When they said so: statistics come with polls, and who waits for brokers does not poll.
+    pub(super) said: Option<Instant>,
     /// Records not yet read per topic and partition; absent while unknown.
     pub(super) lag: BTreeMap<(String, i32), i64>,
 }
@@ -217,6 +230,7 @@ impl Statistics {
         });
         Gauges {
             brokers_up: self.brokers.values().filter(|broker| broker.is_up()).count(),
+            said: Some(Instant::now()),
             lag: lag.collect(),
         }
     }

@@ -243,7 +243,7 @@ impl Source {
             let lag = *gauges.lag.get(&(partition.0.to_string(), partition.1))?;
             Some((partition, lag))
         });
-        Health { connected: gauges.brokers_up > 0, lag: lag.collect() }
+        Health { connected: gauges.connected(), lag: lag.collect() }
     }
 
     /// Leaves the group, so that others get the partitions at once. Waits at most `timeout`: with the

@@ -58,13 +58,15 @@ fn ready_when_every_condition_holds_and_alive_always() {
 }
 
 #[test]
-fn what_nobody_says_again_no_longer_holds() {
+fn a_condition_ends_when_its_time_is_over() {
     let health = Health::new(&[]);
-    health.set_for("broker seen", true, Duration::ZERO);
-    assert!(!health.ready(), "its time was over at once");
-    health.set_for("broker seen", true, Duration::from_secs(3_600));
+    let server = Server::start(local(), health.clone(), handle()).expect("a server");
+    let now = Instant::now();
+    health.set_until("broker seen", Some(now + Duration::from_secs(3_600)));
     assert!(health.ready());
-    health.set_for("broker seen", false, Duration::from_secs(3_600));
+    health.set_until("broker seen", Some(now));
+    assert_eq!(get(&server, "/readyz"), (503, "[-] broker seen\nnot ready\n".to_owned()));
+    health.set_until("broker seen", None);
     assert!(!health.ready());
     health.set("broker seen", true);
     assert!(health.ready(), "said for good");

@@ -227,7 +227,8 @@ fn a_second_sigterm_gives_the_unit_up() {
 #[test]
 fn an_expert_that_hangs_costs_its_vote_and_no_partition() {
     let panel = Folder::new();
-    let site = hanging("hung", &panel, &[("experts.timeout_ms", "10000")]);
+    // The panel is full of the one that hangs.
+    let site = hanging("hung", &panel, &[("experts.timeout_ms", "10000"), ("score.window", "1")]);
     let mut score = member(&site, "one", &[]);
     score.says(ASSIGNED);
     let sent = Instant::now();

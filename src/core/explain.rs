@@ -223,22 +223,8 @@ mod tests {
         for number in 0..40_i64 {
             let is_unsafe = number % 2 == 0;
             let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number}") };
-            let label = Label {
-                id: format!("l{number}"),
-                tenant: id.tenant.clone(),
-                policy: id.policy.clone(),
-                event: id.event.clone(),
-                annotator: None,
-                verdict: Some(if is_unsafe { Finding::Unsafe } else { Finding::Safe }),
-                severity: None,
-                categories: Vec::new(),
-                time: number,
-                source: Source::Review,
-                inclusion_probability: None,
-                decision: None,
-                corrects: None,
-                retracts: None,
-            };
+            let label =
+                Label::example(&id, number, Some(if is_unsafe { Finding::Unsafe } else { Finding::Safe }));
             let judged = Judged {
                 id,
                 subject: None,

@@ -230,3 +230,26 @@ pub fn target<'a>(
     #[expect(clippy::cast_precision_loss, reason = "a round has few labels")]
     Some(sum / live.len() as f64)
 }
+
+#[cfg(test)]
+impl Label {
+    /// A nameless reviewer's label number `number` of that time, for tests.
+    pub(crate) fn example(round: &super::ledger::RoundId, number: Millis, verdict: Option<Finding>) -> Self {
+        Self {
+            id: format!("l{number}"),
+            tenant: round.tenant.clone(),
+            policy: round.policy.clone(),
+            event: round.event.clone(),
+            annotator: None,
+            verdict,
+            severity: None,
+            categories: Vec::new(),
+            time: number,
+            source: Source::Review,
+            inclusion_probability: None,
+            decision: None,
+            corrects: None,
+            retracts: None,
+        }
+    }
+}

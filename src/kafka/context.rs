@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -15,16 +15,6 @@ use serde::Deserialize;
 
 /// A broker that has not said anything for this long is not there: longer than heartbeats and fetches are apart.
 const SILENT_MICROS: i64 = 10_000_000;
-
-/// Statistics older than this say nothing of now; they come once a second.
-const STALE: Duration = Duration::from_secs(10);
-
-impl Gauges {
-    /// Whether a broker is there, as far as is known now.
-    pub(super) fn connected(&self) -> bool {
-        self.brokers_up > 0 && self.said.is_some_and(|said| said.elapsed() < STALE)
-    }
-}
 
 /// A lock whose holder cannot leave it half-written.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -82,8 +72,9 @@ pub(super) enum Change {
 pub(super) struct Gauges {
     /// Brokers with a connection.
     pub(super) brokers_up: usize,
-    /// When they said so: statistics come with polls, and who waits for brokers does not poll.
-    pub(super) said: Option<Instant>,
+    /// When a broker was last known to have one: statistics come with polls, and who waits for brokers does not
+    /// poll.
+    pub(super) seen: Option<Instant>,
     /// Records not yet read per topic and partition; absent while unknown.
     pub(super) lag: BTreeMap<(String, i32), i64>,
 }
@@ -146,7 +137,10 @@ impl ClientContext for Member {
 
     fn stats_raw(&self, statistics: &[u8]) {
         if let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) {
-            *lock(&self.gauges) = statistics.gauges();
+            let mut held = lock(&self.gauges);
+            let seen = held.seen;
+            *held = statistics.gauges();
+            held.seen = held.seen.or(seen);
         }
     }
 }
@@ -228,11 +222,8 @@ impl Statistics {
                 .filter(|(number, _)| *number >= 0)
                 .filter_map(move |(number, partition)| Some(((name.clone(), number), partition.lag()?)))
         });
-        Gauges {
-            brokers_up: self.brokers.values().filter(|broker| broker.is_up()).count(),
-            said: Some(Instant::now()),
-            lag: lag.collect(),
-        }
+        let brokers_up = self.brokers.values().filter(|broker| broker.is_up()).count();
+        Gauges { brokers_up, seen: (brokers_up > 0).then(Instant::now), lag: lag.collect() }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -46,8 +46,10 @@ pub enum Polled {
 /// What is known of the brokers and of the way still to go; a second old at most while polled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Whether any broker is connected.
+    /// Whether any broker is connected, as last heard.
     pub connected: bool,
+    /// When one was last known to be. Whoever does not poll hears nothing.
+    pub seen: Option<Instant>,
     /// Offsets not yet read, per assigned partition; absent while unknown. Where transactions write, the
     /// marker of the last one counts until a record follows it.
     pub lag: Vec<(TopicPartition, i64)>,
@@ -243,7 +245,7 @@ impl Source {
             let lag = *gauges.lag.get(&(partition.0.to_string(), partition.1))?;
             Some((partition, lag))
         });
-        Health { connected: gauges.connected(), lag: lag.collect() }
+        Health { connected: gauges.brokers_up > 0, seen: gauges.seen, lag: lag.collect() }
     }
 
     /// Leaves the group, so that others get the partitions at once. Waits at most `timeout`: with the

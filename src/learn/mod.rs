@@ -73,7 +73,7 @@ const LEAVE: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
 /// How often the state of things is told to health and metrics.
 const TELL: Duration = Duration::from_millis(500);
-/// How long the brokers count as seen after that: a call that waits for them tells nothing.
+/// How long the brokers count as there after they were last seen.
 const SEEN: Duration = Duration::from_secs(10);
 /// How often labels that have waited too long are looked for, and days of the index past the horizon.
 const EXPIRY: Duration = Duration::from_secs(60);
@@ -278,7 +278,7 @@ impl Learn {
         ages: &BTreeMap<i32, Duration>,
     ) {
         let seen = labels.health();
-        self.health.set_for("broker seen", seen.connected, SEEN);
+        self.health.set_until("broker seen", seen.seen.map(|at| at + SEEN));
         metrics::partitions("learn", labels.assigned().len());
         lag.tell(seen.lag.iter().map(|((topic, partition), messages)| {
             let age = if *messages == 0 { Some(Duration::ZERO) } else { ages.get(partition).copied() };

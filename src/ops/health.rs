@@ -31,7 +31,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 struct Condition {
     holds: bool,
     note: String,
-    /// Where it has to be said again and again: until when it has been said.
+    /// When it ends by itself.
     until: Option<Instant>,
 }
 
@@ -61,24 +61,30 @@ impl Health {
         self.note(name, holds, "");
     }
 
-    /// The same of a condition that holds only as long as it is said again within `lasting`: whoever says it may
-    /// itself be waiting for what it speaks of.
-    pub fn set_for(&self, name: &'static str, holds: bool, lasting: Duration) {
-        self.set(name, holds);
-        let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(condition) = conditions.get_mut(name) {
-            condition.until = Some(Instant::now() + lasting);
-        }
+    /// The same of a condition that holds until then, whoever is still there to take it back: what says it may
+    /// itself be waiting for what it speaks of. None: it does not hold.
+    pub fn set_until(&self, name: &'static str, until: Option<Instant>) {
+        let condition = Condition { holds: until.is_some(), note: String::new(), until };
+        CONDITION.with([name]).set(f64::from(u8::from(condition.holds())));
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).insert(name, condition);
     }
 
     /// The same with a few words for the operator, e.g. `41 % of the ledger read`.
     pub fn note(&self, name: &'static str, holds: bool, note: &str) {
         let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
-        if conditions.get(name).is_some_and(|known| known.holds == holds && known.note == note) {
+        let same = |known: &Condition| known.holds == holds && known.note == note && known.until.is_none();
+        if conditions.get(name).is_some_and(same) {
             return; // said on every turn of a loop
         }
-        CONDITION.with([name]).set(if holds { 1.0 } else { 0.0 });
+        CONDITION.with([name]).set(f64::from(u8::from(holds)));
         conditions.insert(name, Condition { holds, note: note.to_owned(), until: None });
+    }
+
+    /// Brings the gauges up to date: a condition's time may be over with nobody there to say so.
+    fn gauge(&self) {
+        for (name, condition) in self.conditions.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            CONDITION.with([name]).set(f64::from(u8::from(condition.holds())));
+        }
     }
 
     /// Whether every condition holds.
@@ -135,7 +141,8 @@ async fn readyz(
     health.report(verbose).into_response()
 }
 
-async fn metrics(State((_, handle)): State<(Health, PrometheusHandle)>) -> Response {
+async fn metrics(State((health, handle)): State<(Health, PrometheusHandle)>) -> Response {
+    health.gauge();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
 }
 

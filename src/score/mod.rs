@@ -105,7 +105,7 @@ const IDLE: Duration = Duration::from_millis(50);
 const STEP: usize = 32;
 /// How often the state of things is told to health and metrics.
 const TELL: Duration = Duration::from_millis(500);
-/// How long the brokers count as seen after that: a call that waits for them tells nothing.
+/// How long the brokers count as there after they were last seen.
 const SEEN: Duration = Duration::from_secs(10);
 /// How long the brokers may take to answer at the start.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -217,7 +217,7 @@ fn limits(score: &config::Score) -> Limits {
 /// Tells the state of things; gives the lag over all partitions.
 fn tell(source: &Source, unit: &Unit, health: &Health, lag: &mut metrics::Lag) -> i64 {
     let seen = source.health();
-    health.set_for("broker seen", seen.connected, SEEN);
+    health.set_until("broker seen", seen.seen.map(|at| at + SEEN));
     metrics::partitions("score", source.assigned().len());
     metrics::queue(unit.held());
     lag.tell(seen.lag.iter().map(|((topic, partition), messages)| {

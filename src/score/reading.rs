@@ -15,6 +15,9 @@ use crate::ops::{Health, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
 
+/// Without room for so long the partitions are paused and polled: a member that is not heard of is thrown out, and a
+/// shorter pause would only throw away what was fetched.
+const STALL: Duration = Duration::from_secs(1);
 /// How long the brokers may take to say how many partitions a topic has.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -26,6 +29,8 @@ pub struct Reading<'a> {
     pub events: Vec<Accepted>,
     /// Records whose schema has not come yet; each holds up the outcomes after it in its partition only.
     waiting: Vec<Waiting>,
+    /// When records were last read as they came; none while the partitions are paused.
+    flowing: Option<Instant>,
     surge: Surge,
     defaults: codec::Defaults,
     registry: Option<&'a Registry>,
@@ -58,6 +63,7 @@ impl<'a> Reading<'a> {
             source,
             events: Vec::new(),
             waiting: Vec::new(),
+            flowing: Some(Instant::now()),
             surge: Surge::new(config.score.max_dead_letters_per_minute),
             defaults: codec::Defaults { tenant, policy },
             registry,
@@ -88,6 +94,10 @@ impl<'a> Reading<'a> {
             self.next(unit, outbox, true)?;
             return Ok(());
         }
+        let blocked = room == 0 || unit.is_full();
+        if !blocked && self.flowing.replace(Instant::now()).is_none() {
+            self.source.resume()?;
+        }
         let mut again: VecDeque<Waiting> = std::mem::take(&mut self.waiting).into();
         while self.events.len() < room {
             let (ticket, record) = match again.pop_front() {
@@ -116,6 +126,21 @@ impl<'a> Reading<'a> {
             }
         }
         self.waiting.extend(again);
+        if blocked { self.hold(unit, outbox) } else { Ok(()) }
+    }
+
+    /// There is no room: what is assigned or taken away is heard all the same.
+    fn hold(&mut self, unit: &mut Unit, outbox: &mut Outbox) -> Result<(), ScoreError> {
+        if self.flowing.is_some_and(|since| since.elapsed() < STALL) {
+            return Ok(());
+        }
+        if self.flowing.take().is_some() {
+            self.source.pause()?;
+        }
+        // A record that was on its way when the partitions were paused is the next one then.
+        if let Next::Record(waiting) = self.next(unit, outbox, false)? {
+            self.waiting.push(waiting);
+        }
         Ok(())
     }
 

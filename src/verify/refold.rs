@@ -200,7 +200,7 @@ fn of_its_own_state(published: &Published, learner: &LearnerSpec) -> StateHash {
 mod tests {
     use super::*;
     use crate::config::Policies;
-    use crate::core::label::{DecisionRef, Finding, Label, Source};
+    use crate::core::label::{DecisionRef, Finding, Label};
     use crate::core::ledger::{Filed, Judged, RoundId, RoundVote, Standing};
 
     fn policy() -> Policy {
@@ -210,22 +210,7 @@ mod tests {
     /// Two records: a round, and its label.
     fn round(number: i64, finding: Finding) -> [Record; 2] {
         let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number}") };
-        let label = Label {
-            id: format!("l{number}"),
-            tenant: id.tenant.clone(),
-            policy: id.policy.clone(),
-            event: id.event.clone(),
-            annotator: None,
-            verdict: Some(finding),
-            severity: None,
-            categories: Vec::new(),
-            time: number,
-            source: Source::Review,
-            inclusion_probability: None,
-            decision: None,
-            corrects: None,
-            retracts: None,
-        };
+        let label = Label::example(&id, number, Some(finding));
         let votes = [("a", 0.9), ("b", 0.2)].map(|(expert, score)| RoundVote {
             expert: expert.into(),
             score: Some(score),

@@ -58,22 +58,7 @@ mod tests {
             score: *score,
             shadow: *shadow,
         };
-        let label = Label {
-            id: format!("l{number}"),
-            tenant: id.tenant.clone(),
-            policy: id.policy.clone(),
-            event: id.event.clone(),
-            annotator: None,
-            verdict: finding,
-            severity: None,
-            categories: Vec::new(),
-            time: number,
-            source: Source::Review,
-            inclusion_probability: None,
-            decision: None,
-            corrects: None,
-            retracts: None,
-        };
+        let label = Label::example(&id, number, finding);
         let judged = Judged {
             id,
             subject: None,

@@ -208,6 +208,8 @@ fn a_second_sigterm_gives_the_unit_up() {
         get(&score, "/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 31")
     });
     score.signal("TERM");
+    // Two signals at once are one.
+    score.says("a second signal gives it up");
     assert!(score.ended().is_none(), "an event is still in work");
     score.signal("TERM");
     let status = score.end();

@@ -110,8 +110,14 @@ impl Shutdown {
     pub fn request(&self, asker: Asker) {
         let mut state = self.state();
         match state.first {
-            None => state.first = Some(asker),
-            Some(_) => state.aborted = true,
+            None => {
+                state.first = Some(asker);
+                tracing::info!("stopping: what is in work is finished; a second signal gives it up");
+            }
+            Some(_) => {
+                state.aborted = true;
+                tracing::info!("stopping at once: what is in work is given up");
+            }
         }
         drop(state);
         self.shared.1.notify_all();

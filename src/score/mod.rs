@@ -158,7 +158,9 @@ impl Score {
             predictors.follow(Duration::ZERO)?;
 
             // 2. Intake: records become events or dead letters, as many as the panel has room for.
-            if !stopping {
+            if stopping {
+                reading.hold(&mut unit, &mut outbox)?;
+            } else {
                 reading.fill(&mut unit, &mut outbox, asking.is_idle(), asking.room().min(STEP))?;
             }
 

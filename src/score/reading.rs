@@ -129,8 +129,11 @@ impl<'a> Reading<'a> {
         if blocked { self.hold(unit, outbox) } else { Ok(()) }
     }
 
-    /// There is no room: what is assigned or taken away is heard all the same.
-    fn hold(&mut self, unit: &mut Unit, outbox: &mut Outbox) -> Result<(), ScoreError> {
+    /// Nothing is to be read now: what is assigned or taken away is heard all the same.
+    ///
+    /// # Errors
+    /// Where polling or a commit fails.
+    pub fn hold(&mut self, unit: &mut Unit, outbox: &mut Outbox) -> Result<(), ScoreError> {
         if self.flowing.is_some_and(|since| since.elapsed() < STALL) {
             return Ok(());
         }

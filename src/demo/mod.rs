@@ -1,6 +1,7 @@
 //! `aegis demo`: the whole flow on real text, with a labeller that answers late.
 
 mod drive;
+mod error;
 mod plan;
 mod report;
 mod stream;
@@ -14,21 +15,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use crate::codec;
-use crate::config::{self, Config, ConfigError, Policies};
+use crate::config::{self, Config, Policies};
 use crate::core::event::Millis;
-use crate::experts::{Panel, PanelConfig, PanelError};
-use crate::kafka::embedded::{Embedded, EmbeddedError, KEPT_BYTES};
+use crate::experts::{Panel, PanelConfig};
+use crate::kafka::embedded::{Embedded, KEPT_BYTES};
 use crate::kafka::topics::ensure;
-use crate::kafka::{CommitError, Connection, Delivery, Followed, Follower, From, SourceError};
+use crate::kafka::{Connection, Delivery, Followed, Follower, From};
 use crate::learn::{Learn, LearnError};
 use crate::ops::{Asker, Exit, Health, Progress, Shutdown};
 use crate::score::{Score, ScoreError};
 use crate::topics::table;
 use drive::Drive;
+pub use error::DemoError;
 use plan::{Plan, Sent};
 use stream::{Side, Stream};
-use texts::{Texts, TextsError};
+use texts::Texts;
 
 /// `aegis demo`
 #[derive(Args)]
@@ -63,94 +64,6 @@ pub struct DemoArgs {
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.01..=100_000.0).contains(rate));
     rate.ok_or_else(|| "a number from 0.01 to 100000".to_owned())
-}
-
-/// Why the demo ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum DemoError {
-    /// Ctrl-C.
-    #[error("interrupted")]
-    Interrupted,
-    /// The configuration is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The texts are missing.
-    #[error(transparent)]
-    Texts(#[from] TextsError),
-    /// The experts are missing.
-    #[error(transparent)]
-    Panel(#[from] PanelError),
-    /// The embedded broker does not start.
-    #[error(transparent)]
-    Embedded(#[from] EmbeddedError),
-    /// The stream is too large for the embedded broker.
-    #[error(
-        "{events} events are too many for the embedded broker, which keeps {KEPT_BYTES} bytes of the ledger and \
-         would silently drop the rest: take fewer, or --broker host:port of an Apache Kafka"
-    )]
-    TooMany {
-        /// Events asked for.
-        events: u32,
-    },
-    /// Reading from the brokers failed.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// Writing to the brokers failed.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// A record cannot be read.
-    #[error(transparent)]
-    Decode(#[from] codec::DecodeError),
-    /// A record cannot be written.
-    #[error(transparent)]
-    Encode(#[from] codec::EncodeError),
-    /// Scoring stopped.
-    #[error("score stopped: {0}")]
-    Score(#[from] ScoreError),
-    /// Learning stopped.
-    #[error("learn stopped: {0}")]
-    Learn(#[from] LearnError),
-    /// A thread panicked.
-    #[error("{0} panicked: a fault of this program")]
-    Panicked(&'static str),
-    /// Outcomes do not come.
-    #[error("no outcome for two minutes: {outcomes} of {expected} events have one")]
-    Silent {
-        /// Outcomes seen.
-        outcomes: usize,
-        /// Outcomes expected.
-        expected: usize,
-    },
-    /// Files or threads.
-    #[error("{path}: {reason}")]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// The system's words.
-        reason: std::io::Error,
-    },
-    /// The rounds cannot be folded.
-    #[error("the rounds read back cannot be folded: {0}")]
-    Fold(String),
-    /// A promise of the demo does not hold.
-    #[error("the demo's books do not balance: {0}")]
-    Unbalanced(String),
-}
-
-impl DemoError {
-    /// The exit code.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Interrupted => Exit::Interrupted,
-            Self::TooMany { .. } => Exit::Usage,
-            Self::Config(_) => Exit::Config,
-            Self::Decode(_) | Self::Encode(_) | Self::Fold(_) | Self::Unbalanced(_) | Self::Panicked(_) => {
-                Exit::Internal
-            }
-            _ => Exit::Unavailable,
-        }
-    }
 }
 
 /// When the demo's events happened by their producers' clock: the same in every run, so that rounds have

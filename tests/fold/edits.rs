@@ -1,0 +1,111 @@
+//! What edits, refusals and publishing leave, and what is shown of annotators.
+
+use super::*;
+
+#[test]
+fn edits_leave_a_world_where_it_never_was() {
+    let settings = settings("hedge eta=0.5");
+    let all = world(5, 200);
+    let (edits, plain): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|record| matches!(record, Record::Edit(_)));
+    let never: Vec<Record> = plain
+        .iter()
+        .filter(|record| match record {
+            Record::Judged(judged) => {
+                judged.subject.as_deref() != Some("subject-1") || judged.id.tenant != "beta"
+            }
+            Record::Filed(filed) => match filed.label.annotator.as_deref() {
+                Some("annotator-4") => false,
+                Some("annotator-3") => filed.label.tenant != "acme",
+                _ => true,
+            },
+            Record::Edit(_) => true,
+        })
+        .cloned()
+        .collect();
+    let expected = arrive(&never, &settings, 1, 0);
+    assert_eq!(arrive(&[edits.clone(), plain.clone()].concat(), &settings, 2, 0), expected);
+    assert_ne!(arrive(&plain, &settings, 3, 0), expected);
+    // Whether they come first, last or in between.
+    for order in [[edits.clone(), plain.clone()].concat(), [plain, edits].concat()] {
+        let mut desk = Desk::new(settings.clone());
+        for record in &order {
+            desk.take(record);
+            desk.fold.advance(&desk.book, 3).unwrap();
+        }
+        assert_eq!(desk.hash(), expected);
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_outside() {
+    let mut desk = Desk::new(settings("hedge eta=1"));
+    let mut dice = Dice(1);
+    let good = judged(&mut dice, 1, 0);
+    desk.take(&Record::Judged(good.clone()));
+    for score in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1e-9, 1.5] {
+        let mut bad = good.clone();
+        bad.round_time -= 1;
+        bad.votes[0].score = Some(score);
+        let refused = desk.book.apply(&Record::Judged(bad), &mut Vec::new());
+        assert_eq!(refused, Err(BookError::Score));
+        let mut label = label(&mut dice, 1, 0);
+        label.severity = Some(score);
+        let filed = Filed { label, received: 0, standing: Standing::Accepted };
+        let refused = desk.book.apply(&Record::Filed(filed), &mut Vec::new());
+        assert_eq!(refused, Err(BookError::Severity));
+    }
+    let (rounds, row) = desk.book.row(&good.id).unwrap();
+    assert_eq!(rounds.judged(row), Some(good));
+    assert!(rounds.labels(row).is_empty());
+}
+
+#[test]
+fn a_published_state_predicts_what_the_fold_predicts() {
+    let settings = settings("default");
+    let mut desk = Desk::new(settings);
+    world(8, 120).iter().for_each(|record| {
+        desk.take(record);
+    });
+    let hash = desk.hash();
+    let published = desk.fold.published(&desk.book, 17).unwrap();
+    assert_eq!(published.state_hash, hash);
+    assert_eq!(published.experts, desk.fold.experts());
+    assert!((published.masses.iter().map(|mass| mass.mass).sum::<f64>() - 1.0).abs() < 1e-9);
+    Predictor::published(&published).unwrap();
+}
+
+#[test]
+fn reliability_is_agreement() {
+    let mut desk = Desk::new(settings("hedge eta=1"));
+    let mut dice = Dice(1);
+    let says = |event: usize, annotator: &str, verdict, source| {
+        let base = label(&mut Dice(0), event, 0);
+        let label = Label {
+            id: format!("by-{annotator}"),
+            annotator: Some(annotator.to_owned()),
+            verdict: Some(verdict),
+            source,
+            corrects: None,
+            retracts: None,
+            ..base
+        };
+        Record::Filed(Filed { label, received: 0, standing: Standing::Accepted })
+    };
+    for event in 0..10 {
+        desk.take(&Record::Judged(judged(&mut dice, event, 0)));
+        desk.take(&says(event, "ann", Finding::Unsafe, Source::Review));
+        desk.take(&says(
+            event,
+            "bob",
+            if event < 5 { Finding::Safe } else { Finding::Unsafe },
+            Source::Review,
+        ));
+        desk.take(&says(event, "gold", Finding::Unsafe, Source::Gold));
+    }
+    let rounds = desk.book.rounds(desk.book.find(POLICY).unwrap()).unwrap();
+    let found = rounds.reliability(&Mapping::default(), desk.book.edits());
+    assert_eq!((found["ann"].labels, found["ann"].compared, found["ann"].agreed), (10, 20, 15));
+    assert_eq!((found["bob"].gold, found["bob"].gold_agreed), (10, 5));
+    assert_eq!((found["gold"].gold, found["gold"].compared), (0, 20));
+}

@@ -1,0 +1,198 @@
+//! Lines: what they become, their order, and what is wrong with some.
+
+use super::*;
+
+#[test]
+fn votes_and_labels_become_figures() {
+    let room = Room::new();
+    let lines = [
+        json!({"event_id": 1, "votes": {"a": 1, "b": 0}, "unsafe": true, "text": "passed over", "more": [{"x": 1}]}),
+        json!({"event_id": "2", "votes": {"b": 0.25, "a": null}, "unsafe": 0.25}),
+        json!({"event_id": "3", "votes": {"a": 0.5, "b": 0.5}}),
+        json!({"event_id": "3", "verdict": "safe", "annotator": "ann"}),
+        json!({"event_id": "4", "votes": {"a": null, "b": null}, "unsafe": true}),
+    ];
+    let file = room.file("s.jsonl", &lines.map(|line| line.to_string()));
+    let json = room.path("out.json");
+    let ran = replay(&ReplayArgs {
+        learner: Some("hedge".to_owned()),
+        eta: Some(1.0),
+        costs: Some("3:1".to_owned()),
+        json: Some(json.clone()),
+        ..args(&[&file])
+    });
+    assert_eq!(ran.notes, "");
+    let figures: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!(figures["rounds"], 3);
+    assert_eq!(figures["learner"], json!({"name": "hedge", "parameters": {"eta": 1.0}}));
+    assert_eq!(figures["experts"]["a"]["awake"], 2);
+    assert_eq!(figures["experts"]["a"]["loss"], 0.5);
+    assert_eq!(figures["experts"]["b"]["awake"], 3);
+    assert_eq!(figures["experts"]["b"]["mistakes"], 2);
+    assert_eq!(figures["mistakes"], 1);
+    assert_eq!(figures["majority_mistakes"], 1);
+    assert_eq!(figures["threshold"], 0.25);
+    assert_eq!(figures["malformed"], 0);
+    assert_eq!(figures["lines"], 5);
+    assert_eq!(figures["regret_loss"], "absolute");
+    for name in [
+        "loss",
+        "brier",
+        "calibration_error",
+        "best_expert",
+        "regret",
+        "regret_bound",
+        "seconds",
+        "rounds_per_second",
+        "cost_weighted_error",
+    ] {
+        assert!(!figures[name].is_null(), "{name}");
+    }
+    assert_eq!(figures["state_hash"].as_str().unwrap(), ran.hash());
+    assert!(ran.out.contains("3 rounds, hedge (eta 1"), "{}", ran.out);
+}
+
+#[test]
+fn packed_streams_are_the_same() {
+    let room = Room::new();
+    let lines = stream(300, false);
+    let plain = room.file("s.jsonl", &lines);
+    let bytes = fs::read(&plain).unwrap();
+    let gz = room.path("s.jsonl.gz");
+    let mut packer =
+        flate2::write::GzEncoder::new(fs::File::create(&gz).unwrap(), flate2::Compression::fast());
+    packer.write_all(&bytes).unwrap();
+    packer.finish().unwrap();
+    let zst = room.path("s.jsonl.zst");
+    fs::write(&zst, zstd::encode_all(&bytes[..], 1).unwrap()).unwrap();
+    let expected = replay(&args(&[&plain]));
+    assert_eq!(replay(&args(&[&gz])).hash(), expected.hash());
+    assert_eq!(replay(&args(&[&zst])).hash(), expected.hash());
+    fs::write(&gz, &fs::read(&gz).unwrap()[..400]).unwrap();
+    assert_eq!(replay(&args(&[&gz])).code(), 69);
+}
+
+#[test]
+fn malformed_lines_are_told_without_content_and_counted() {
+    let room = Room::new();
+    let secret = "SECRET";
+    let bad = [
+        format!("{{\"event_id\": \"{secret}\""),
+        secret.to_owned(),
+        "[1, 2]".to_owned(),
+        format!("\"{secret}\""),
+        json!({"votes": {"a": 1}, "unsafe": true}).to_string(),
+        json!({"event_id": "", "votes": {"a": 1}}).to_string(),
+        json!({"event_id": secret.repeat(100), "votes": {"a": 1}}).to_string(),
+        json!({"event_id": "1"}).to_string(),
+        json!({"event_id": "1", "votes": secret}).to_string(),
+        json!({"event_id": "1", "votes": {"a": secret}}).to_string(),
+        json!({"event_id": "1", "votes": {"a": 1.5}}).to_string(),
+        json!({"event_id": "1", "votes": {"a": -1}}).to_string(),
+        json!({"event_id": "1", "votes": {"a": true}}).to_string(),
+        "{\"event_id\": \"1\", \"votes\": {\"a\": NaN}}".to_owned(),
+        "{\"event_id\": \"1\", \"votes\": {\"a\": 1e999}}".to_owned(),
+        "{\"event_id\": \"1\", \"votes\": {\"a\": 1, \"a\": 0}}".to_owned(),
+        json!({"event_id": "1", "votes": {"a": 1}, "unsafe": secret}).to_string(),
+        json!({"event_id": "1", "votes": {"a": 1}, "unsafe": 2}).to_string(),
+        json!({"event_id": "1", "votes": {"a": 1}, "verdict": secret}).to_string(),
+        json!({"event_id": "1", "votes": {"a": 1}, "event_time": secret}).to_string(),
+        json!({"event_id": "1", "votes": {"a": 1}, "features": secret}).to_string(),
+        json!({"event_id": "1", "votes": {"a": 1}, "encoder": secret}).to_string(),
+        json!({"event_id": "1", "votes": {"a": 1}, "shadow": [secret]}).to_string(),
+        json!({"event_id": "1", "unsafe": true, "categories": secret}).to_string(),
+        json!({"event_id": "1", "unsafe": true, "inclusion_probability": 0}).to_string(),
+        json!({"event_id": "1", "unsafe": true, "source": secret}).to_string(),
+        json!({"aegis": secret}).to_string(),
+        json!({"aegis": "edit", "edit_id": "1", "action": secret}).to_string(),
+        json!({"aegis": "header", "format": 1, "policies": {"p": {"learner": secret}}}).to_string(),
+        json!({"aegis": "header", "format": 99, "policies": {}}).to_string(),
+        json!({"aegis": "savepoint", "format": 1, "policies": {}}).to_string(),
+        "{\"event_id\": \"1\", \"votes\": {\"a\": 1}} trailing".to_owned(),
+    ];
+    let good = json!({"event_id": "g", "votes": {"a": 1}, "unsafe": true}).to_string();
+    let mut lines = vec![good.clone()];
+    lines.extend(bad.iter().cloned());
+    lines.extend([String::new(), good]);
+    let file = room.file("s.jsonl", &lines);
+    let ran = replay(&args(&[&file]));
+    assert_eq!(ran.summary().malformed, bad.len() as u64, "{}", ran.notes);
+    assert_eq!(ran.summary().lines, lines.len() as u64);
+    assert_eq!(ran.summary().rounds(), 1);
+    assert!(!ran.notes.contains(secret), "{}", ran.notes);
+    for (number, note) in (2..).zip(ran.notes.lines()) {
+        assert!(note.starts_with(&format!("{}:{number}: ", file.display())), "{note}");
+    }
+    let strict = replay(&ReplayArgs { strict: true, ..args(&[&file]) });
+    assert_eq!(strict.code(), 65);
+    let error = strict.result.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}:2: ", file.display())), "{error}");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_malformed() {
+    let room = Room::new();
+    let file = room.path("s.jsonl");
+    fs::write(&file, b"{\"event_id\":\"1\",\"votes\":{\"a\":1},\"unsafe\":true}\n{\"event_id\":\"\xff\"}\n")
+        .unwrap();
+    let ran = replay(&args(&[&file]));
+    assert_eq!((ran.summary().malformed, ran.summary().rounds()), (1, 1));
+}
+
+#[test]
+fn shuffled_lines_with_times_give_one_hash() {
+    let room = Room::new();
+    let mut lines = stream(400, true);
+    // Decided twice at one time: by content, whichever line comes first.
+    for vote in [0.9, 0.1, 0.5] {
+        let twice = json!({"event_id": "twice", "event_time": 1_007, "votes": {"rules": vote, "guard": 0.3}, "unsafe": true});
+        lines.push(twice.to_string());
+    }
+    lines.push(header(&[Policy { learner: "fixed-share".parse().unwrap(), ..Policy::unknown("default") }]));
+    let expected = replay(&args(&[&room.file("s.jsonl", &lines)]));
+    let mut dice = Dice(1);
+    for _ in 0..20 {
+        dice.shuffle(&mut lines);
+        let (first, second) = lines.split_at(lines.len() / 3);
+        let files = [room.file("a.jsonl", first), room.file("b.jsonl", second)];
+        let ran = replay(&args(&[&files[0], &files[1]]));
+        assert_eq!(ran.hash(), expected.hash());
+        assert_eq!(ran.summary().policies, expected.summary().policies);
+    }
+    let folded = fold_lines(lines.iter().map(String::as_str)).unwrap();
+    assert_eq!(hex(&folded["default"]), expected.hash());
+}
+
+#[test]
+fn some_lines_with_times_and_some_without_is_an_error() {
+    let room = Room::new();
+    let lines = [
+        json!({"event_id": "1", "votes": {"a": 1}, "event_time": "2026-03-01T09:30:00Z"}).to_string(),
+        json!({"event_id": "1", "unsafe": true}).to_string(),
+        json!({"event_id": "2", "votes": {"a": 1}}).to_string(),
+    ];
+    let ran = replay(&args(&[&room.file("s.jsonl", &lines)]));
+    assert_eq!(ran.code(), 65);
+    assert!(ran.result.unwrap_err().to_string().contains("s.jsonl:3: event_time"));
+}
+
+#[test]
+fn without_times_the_lines_order_the_rounds() {
+    let room = Room::new();
+    // The label comes before the votes, a repeated line keeps its event's place and first votes.
+    let line =
+        |event: &str, vote: f64| json!({"event_id": event, "votes": {"a": vote, "b": 0.5}}).to_string();
+    let label = |event: &str| json!({"event_id": event, "unsafe": true}).to_string();
+    let one = [label("y"), line("x", 0.1), line("y", 0.2), label("x"), line("x", 0.9)];
+    let two = [line("x", 0.1), label("x"), line("y", 0.2), label("y")];
+    let three = [line("y", 0.2), label("x"), line("x", 0.1), label("y")];
+    let hash = |name: &str, lines: &[String]| {
+        let ran = replay(&ReplayArgs {
+            learner: Some("fixed-share".to_owned()),
+            ..args(&[&room.file(name, lines)])
+        });
+        ran.hash().to_owned()
+    };
+    assert_eq!(hash("one", &one), hash("two", &two));
+    assert_ne!(hash("two", &two), hash("three", &three));
+}

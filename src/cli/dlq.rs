@@ -177,7 +177,7 @@ fn print_lines(lines: &[Line], count: u64) {
 }
 
 fn fetch(connection: &Connection, topic: &str, at: (i32, i64)) -> Result<Consumed, Failure> {
-    let unavailable = |error| Failure::new(Exit::Unavailable, error);
+    let unavailable = |error| Failure::of(connection, error);
     let mut lookup = Lookup::open(connection, topic, ANSWER).map_err(unavailable)?;
     let found = lookup.fetch(&[at], ANSWER).map_err(unavailable)?;
     found.into_iter().next().flatten().ok_or_else(|| {

@@ -62,7 +62,7 @@ pub fn erase(args: &EraseArgs) -> Result<Exit, Failure> {
 
 /// Writes the edit and the tombstones; the edit's offset, and how many records were taken out.
 fn take_out(subject: &Subject, config: &Config, connection: &Connection) -> Result<(i64, usize), Failure> {
-    let unavailable = |error| Failure::new(Exit::Unavailable, error);
+    let unavailable = |error| Failure::of(connection, error);
     // An id of its own: the active learner is not fenced, and reads this like its own records.
     let id = format!("{}-erase", config.learn.group);
     let mut outbox = Outbox::open(connection, run::delivery(config, connection, &id)).map_err(unavailable)?;

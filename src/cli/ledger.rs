@@ -54,7 +54,7 @@ pub fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
     let connection = run::connection(&config)?;
     let record = Record::Edit(Edit { id, action });
     // A producer of its own, so that the active learner is not fenced: it reads the edit like its own records.
-    let unavailable = |error| Failure::new(Exit::Unavailable, error);
+    let unavailable = |error| Failure::of(&connection, error);
     let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).map_err(unavailable)?;
     let places = outbox.commit(&[written(&config, &record)?], None).map_err(unavailable)?;
     let offset = places.first().map_or(-1, |(_, offset)| *offset);

@@ -24,6 +24,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::config::{ConfigError, Loaded, load};
 use crate::demo::DemoArgs;
 use crate::evaluate::{EvaluateArgs, EvaluateError};
+use crate::kafka::Connection;
 use crate::ops::Exit;
 use crate::replay::ReplayArgs;
 
@@ -127,6 +128,11 @@ pub struct Failure {
 impl Failure {
     fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
         Self { exit, error: error.into() }
+    }
+
+    /// Something did not come of asking these brokers: which, the error itself does not know.
+    fn of(brokers: &Connection, error: impl Into<anyhow::Error>) -> Self {
+        Self::new(Exit::Unavailable, error.into().context(format!("brokers {}", brokers.brokers)))
     }
 }
 

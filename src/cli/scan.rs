@@ -30,7 +30,7 @@ pub fn scan_from(
     from: &From,
     take: &mut dyn FnMut(Consumed) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let unavailable = |error| Failure::new(Exit::Unavailable, error);
+    let unavailable = |error| Failure::of(connection, error);
     let mut follower = Follower::open(connection, topic, from, ANSWER).map_err(unavailable)?;
     let ends = follower.ends();
     // Marks of transactions are offsets too: of a topic that transactions write fewer records come.

@@ -47,7 +47,7 @@ pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     }
     let connection = run::connection(&config)?;
-    let unavailable = |error| Failure::new(Exit::Unavailable, error);
+    let unavailable = |error| Failure::of(&connection, error);
     let count = match partitions(&connection, &config.topics.events, PATIENCE) {
         Ok(count) => count,
         Err(SourceError::MissingTopic { .. }) => args.partitions,

@@ -74,7 +74,7 @@ pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
         from: args.from,
         progress: &mut progress,
     };
-    let report = verify.run().map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    let report = verify.run().map_err(|error| Failure::of(&connection, error))?;
     shown.end();
     print!("{report}");
     if let Some(path) = &args.json {

@@ -6,6 +6,7 @@ use aegis::kafka::Produced;
 
 use crate::site::Site;
 use crate::support::flow::{decisions, label, label_record, raw, send};
+use crate::support::kafka;
 
 #[test]
 fn a_decision_is_explained_from_its_topics_and_weights_are_shown() {
@@ -126,6 +127,11 @@ fn weights(site: &Site, newest: &aegis::core::predictor::Published) {
     }
     let newest_two = site.says(0, &["weights", "diff"]);
     assert!(newest_two.contains(&format!("offset {}", last["offset"])), "{newest_two}");
+    let absent = site.says(69, &["weights", "show", "--set", "topics.weights=absent"]);
+    assert!(
+        absent.contains(&format!("brokers {}", kafka().bootstrap())) && absent.contains("absent"),
+        "{absent}"
+    );
     assert!(site.says(65, &["weights", "diff", "99999"]).contains("`aegis weights history` lists them"));
     assert!(
         site.says(65, &["weights", "show", "--policy", "none"]).contains("holds nothing for policy none")

@@ -31,7 +31,7 @@ pub fn run(rounds: usize, _events: usize, saturation: Option<f64>) {
         let source = format!("flow.latency.{round}.events");
         let site = Site::without_models(&format!("flow.latency.{round}"), &source, "exactly-once", "");
         let mut process = site.start("score");
-        process.ready();
+        process.ready("partitions assigned");
         let records: Vec<_> = (0..events).map(|number| record(&source, &padded(number))).collect();
         let start = Instant::now() + Duration::from_millis(500);
         let due = |number: usize| start + Duration::from_secs_f64(number as f64 / rate);

@@ -54,25 +54,29 @@ impl Process {
         kib.unwrap_or_default() / 1_024.0
     }
 
-    /// Waits until it says that it is ready; how long after its start.
-    pub fn ready(&mut self) -> Duration {
+    /// Waits until it says that it is ready, this condition among those that hold; how long after its start.
+    pub fn ready(&mut self, condition: &str) -> Duration {
         loop {
             if let Some(status) = self.child.try_wait().expect("a status") {
                 panic!("it ended: {status}");
             }
             assert!(self.age() < Duration::from_secs(300), "it does not become ready");
-            if self.answers_ready() {
+            if self.answers_ready(condition) {
                 return self.age();
             }
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    fn answers_ready(&self) -> bool {
+    fn answers_ready(&self, condition: &str) -> bool {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
-        let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: aegis\r\nConnection: close\r\n\r\n");
+        let asked =
+            stream.write_all(b"GET /readyz?verbose HTTP/1.1\r\nHost: aegis\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
-        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+        asked.is_ok()
+            && stream.read_to_string(&mut answer).is_ok()
+            && answer.starts_with("HTTP/1.1 200")
+            && answer.contains(&format!("[+] {condition}"))
     }
 
     /// SIGTERM, and its clean end.

@@ -1,7 +1,5 @@
 //! How soon each role works again.
 
-use std::fs;
-
 use aegis::codec::{self, Encoding};
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
 use aegis::core::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
@@ -63,12 +61,19 @@ fn learn(rounds: usize) {
     });
     send(&kafka().connection(), records);
     let mut process = site.start("learn");
-    println!("without sled: {:.1} s, {:.0} MiB", process.ready().as_secs_f64(), process.peak_mib());
+    println!(
+        "without sled: {:.1} s, {:.0} MiB",
+        process.ready("decisions indexed").as_secs_f64(),
+        process.peak_mib()
+    );
     process.stop();
     let mut process = site.start("learn");
-    println!("with sled: {:.1} s, {:.0} MiB", process.ready().as_secs_f64(), process.peak_mib());
+    println!(
+        "with sled: {:.1} s, {:.0} MiB",
+        process.ready("decisions indexed").as_secs_f64(),
+        process.peak_mib()
+    );
     process.stop();
-    fs::remove_dir_all(site.folder().join("store")).expect("learn keeps a store");
 }
 
 /// A round and its label.

@@ -73,6 +73,16 @@ pub fn delivery(config: &Config, connection: &Connection, instance: &str) -> Del
     }
 }
 
+/// What must hold before a role is ready. An active learner has more conditions while it is that.
+fn conditions(role: Role) -> &'static [&'static str] {
+    match role {
+        Role::Learn => &["broker seen"],
+        Role::Score | Role::Both => {
+            &["experts loaded", "weights followed", "partitions assigned", "broker seen"]
+        }
+    }
+}
+
 pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     let unavailable = |error| Failure { exit: Exit::Unavailable, error };
     let config::Loaded { config, policies } = args.load()?;
@@ -85,7 +95,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     let handle = metrics::install().context("the metrics cannot be installed").map_err(unavailable)?;
     let shutdown = Shutdown::on_signals().context("signals cannot be awaited").map_err(unavailable)?;
     let hangup = Hangup::on_signal().context("signals cannot be awaited").map_err(unavailable)?;
-    let health = Health::default();
+    let health = Health::new(conditions(role));
     let server = Server::start(config.http.listen, health.clone(), handle)
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
     tracing::info!(address = %server.address(), "health and metrics");
@@ -97,9 +107,6 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     greet(&connection, &|| shutdown.requested()).map_err(|error| Failure::new(Exit::Unavailable, error))?;
     let (mut threads, mut experts) = (Vec::new(), Vec::new());
     if role != Role::Learn {
-        for name in ["experts loaded", "weights followed", "partitions assigned", "broker seen"] {
-            health.set(name, false);
-        }
         let panel = Arc::new(panel(&config)?);
         in_shadow(&panel, &config)?;
         experts.extend(panel.experts().iter().map(|expert| expert.id.clone()));

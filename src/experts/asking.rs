@@ -74,8 +74,8 @@ impl Panel {
             let length = TextPorts::width(&lane.padding, tokens.ids.len());
             parts.push((Same { lane: number, ids: Arc::clone(&tokens.ids), heads }, length));
         }
-        let rules = if heads { self.desk.rules() } else { 0 };
-        let question = Question::new(asker, key, terms.timeout, row, parts.len() + rules);
-        Entry { question: Arc::new(question), parts, text: (rules > 0).then(|| Arc::from(text)) }
+        let rules = heads && self.desk.rules();
+        let question = Question::new(asker, key, terms.timeout, row, parts.len() + usize::from(rules));
+        Entry { question: Arc::new(question), parts, text: rules.then(|| text.into()) }
     }
 }

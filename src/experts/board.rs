@@ -17,11 +17,10 @@ const RULES_TEXTS: usize = 32;
 /// How long a run that was stopped may take to come back. Then its worker is lost.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-/// Texts for a rules expert, by its number.
+/// A text for the rules experts, all of them: it is folded once.
 pub(super) struct Errand {
-    pub(super) rules: usize,
     pub(super) question: Arc<Question>,
-    pub(super) text: Arc<str>,
+    pub(super) text: Box<str>,
 }
 
 /// What a worker is at.
@@ -65,17 +64,11 @@ pub(super) struct Board {
 impl Board {
     /// The next work, with the time after which it is stopped.
     pub(super) fn pick(&mut self, now: Instant) -> Option<(Work, Instant)> {
-        if let Some(first) = self.errands.front() {
-            let rules = first.rules;
-            let mut texts = Vec::new();
-            while texts.len() < RULES_TEXTS
-                && let Some(errand) = self.errands.pop_front_if(|errand| errand.rules == rules)
-            {
-                texts.push((errand.question, errand.text));
-            }
-            texts.iter().for_each(|(question, _)| question.begin(now));
-            let timeout = texts.iter().map(|(question, _)| question.timeout).max()?;
-            return Some((Work::Rules { rules, texts }, now + timeout));
+        if !self.errands.is_empty() {
+            let texts: Vec<_> = self.errands.drain(..self.errands.len().min(RULES_TEXTS)).collect();
+            texts.iter().for_each(|errand| errand.question.begin(now));
+            let timeout = texts.iter().map(|errand| errand.question.timeout).max()?;
+            return Some((Work::Rules { texts }, now + timeout));
         }
         let mut lanes: Vec<(Instant, usize)> =
             self.lanes.iter().enumerate().filter_map(|(n, lane)| Some((lane.queue.due()?, n))).collect();

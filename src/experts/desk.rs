@@ -37,16 +37,16 @@ pub(super) type Part = (Same, usize);
 pub(super) struct Entry {
     pub(super) question: Arc<Question>,
     pub(super) parts: Vec<Part>,
-    /// For the rules, where they are asked.
-    pub(super) text: Option<Arc<str>>,
+    /// For the rules, where there are any and they are asked: one more part.
+    pub(super) text: Option<Box<str>>,
 }
 
 /// What a worker is to do.
 pub(super) enum Work {
     /// A batch of texts for a lane.
     Batch { lane: usize, rows: Vec<Same>, padded: usize },
-    /// Texts for the rules of that number.
-    Rules { rules: usize, texts: Vec<(Arc<Question>, Arc<str>)> },
+    /// Texts for the rules.
+    Rules { texts: Vec<Errand> },
 }
 
 /// What rules say of a text, and whether they read only its beginning.
@@ -76,14 +76,14 @@ pub(super) struct Desk {
     work: Condvar,
     /// Something to watch.
     watched: Condvar,
-    /// Rules experts.
-    rules: usize,
+    /// Whether there are rules experts.
+    rules: bool,
     cache: Cache,
 }
 
 impl Desk {
-    /// A desk for lanes, so many rules experts, and a cache.
-    pub(super) fn new(lanes: impl IntoIterator<Item = Facts>, rules: usize, cache: Cache) -> Self {
+    /// A desk for lanes, with rules experts or without, and a cache.
+    pub(super) fn new(lanes: impl IntoIterator<Item = Facts>, rules: bool, cache: Cache) -> Self {
         let place = |Facts { name, limits, slots, pause }| {
             let (queue, standing) = (Queue::new(limits), Standing::new(pause));
             Place { name, slots, queue, standing }
@@ -105,8 +105,8 @@ impl Desk {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Parts that the rules add to a question.
-    pub(super) fn rules(&self) -> usize {
+    /// Whether rules are to be asked.
+    pub(super) fn rules(&self) -> bool {
         self.rules
     }
 
@@ -115,7 +115,7 @@ impl Desk {
         let mut board = self.board();
         let (one, now) = (entries.len() == 1, Instant::now());
         for Entry { question, parts, text } in entries {
-            if parts.is_empty() && (text.is_none() || self.rules == 0) {
+            if parts.is_empty() && text.is_none() {
                 question.close();
                 continue;
             }
@@ -139,9 +139,7 @@ impl Desk {
                 board.askers.insert(run, vec![Arc::clone(&question)]);
             }
             if let Some(text) = text {
-                let errand =
-                    |rules| Errand { rules, question: Arc::clone(&question), text: Arc::clone(&text) };
-                board.errands.extend((0..self.rules).map(errand));
+                board.errands.push_back(Errand { question: Arc::clone(&question), text });
             }
             if !question.is_open() {
                 continue;

@@ -196,7 +196,7 @@ impl Panel {
             pause: config.pause,
         };
         let cache = Cache::new(config.cache);
-        let desk = Arc::new(Desk::new(loaded.lanes.iter().map(facts), loaded.rules.len(), cache));
+        let desk = Arc::new(Desk::new(loaded.lanes.iter().map(facts), !loaded.rules.is_empty(), cache));
         let (sessions, timeout) = (config.workers(), config.timeout);
         let spare = spare(config, &loaded.lanes);
         let workers = Workers::start(Arc::clone(&desk), loaded.stations, loaded.rules.into(), spare)?;

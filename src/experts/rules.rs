@@ -8,7 +8,7 @@ use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 
 use super::error::PanelError;
-use super::fold::fold;
+use super::fold::{Folded, fold};
 use crate::core::vote::CategoryScore;
 
 /// Greatest number of words, all together.
@@ -69,8 +69,6 @@ pub struct Found {
     pub score: f64,
     /// The greatest severity hit per category, by slug.
     pub categories: Vec<CategoryScore>,
-    /// Only the beginning of the text was read.
-    pub truncated: bool,
 }
 
 fn severity(value: f64) -> Result<f64, (String, String)> {
@@ -135,10 +133,9 @@ impl Rules {
         Ok(Self { base, words, meanings, patterns })
     }
 
-    /// Judges a text.
+    /// Judges a folded text.
     #[must_use]
-    pub fn judge(&self, text: &str) -> Found {
-        let folded = fold(text);
+    pub fn judge(&self, folded: &Folded) -> Found {
         let text = folded.text.as_str();
         let mut greatest = BTreeMap::<&str, f64>::new();
         let mut note = |category, severity: f64| {
@@ -166,7 +163,6 @@ impl Rules {
                 .into_iter()
                 .map(|(category, score)| CategoryScore { category: category.to_owned(), score })
                 .collect(),
-            truncated: folded.truncated,
         }
     }
 }
@@ -205,13 +201,13 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
     }
 
     fn categories(text: &str) -> Vec<(String, f64)> {
-        rules().judge(text).categories.into_iter().map(|c| (c.category, c.score)).collect()
+        rules().judge(&fold(text)).categories.into_iter().map(|c| (c.category, c.score)).collect()
     }
 
     #[test]
     fn the_greatest_severity_counts() {
-        assert_eq!(rules().judge("good morning").score, 0.05);
-        let found = rules().judge("You MORON, I will k\u{200b}ill   you");
+        assert_eq!(rules().judge(&fold("good morning")).score, 0.05);
+        let found = rules().judge(&fold("You MORON, I will k\u{200b}ill   you"));
         assert_eq!(found.score, 0.9);
         assert_eq!(
             categories("You MORON, I will kill   you"),
@@ -233,7 +229,7 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
             Path::new("r"),
             "base = 0.5\n[[terms]]\ncategory = \"calm\"\nseverity = 0.1\nwords = [\"hello\"]",
         );
-        assert_eq!(rules.unwrap().judge("hello").score, 0.1);
+        assert_eq!(rules.unwrap().judge(&fold("hello")).score, 0.1);
     }
 
     #[test]
@@ -241,7 +237,7 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
         let rules = rules();
         let started = std::time::Instant::now();
         for text in ["ignore all ".repeat(90_000), "kill".repeat(250_000), "\u{fdfa}".repeat(333_000)] {
-            let _ = rules.judge(&text);
+            let _ = rules.judge(&fold(&text));
         }
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::board::Errand;
 use super::desk::{Desk, Job, RulesRow, Same, Work};
 use super::error::PanelError;
+use super::fold::fold;
 use super::load::Stations;
 use super::onnx::guarded;
 use super::panel::Run;
-use super::question::Question;
 use super::rules::Rules;
 use super::station::{Call, RowResult, Spent};
 use crate::core::vote::Abstention;
@@ -22,7 +23,7 @@ const REPLACEMENTS: usize = 8;
 /// How long the end waits for a worker that hangs.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Rules experts with their slots, by number.
+/// Rules experts with their slots.
 pub(super) type RulesBySlot = Arc<[(usize, Arc<Rules>)]>;
 
 /// Loads the stations of one more worker.
@@ -116,13 +117,10 @@ fn serve(desk: &Desk, worker: usize, stations: &mut Stations, rules: &RulesBySlo
             let (rows, cost) = run(stations, lane, rows, padded, &call);
             desk.land(worker, rows, cost)
         }
-        Work::Rules { rules: number, texts } => match rules.get(number) {
-            Some((slot, rules)) => {
-                let (rows, cost) = judge(*slot, rules, texts, &call);
-                desk.land_rules(worker, rows, cost)
-            }
-            None => desk.land_rules(worker, Vec::new(), Run::default()),
-        },
+        Work::Rules { texts } => {
+            let (rows, cost) = judge(rules, texts, &call);
+            desk.land_rules(worker, rows, cost)
+        }
     }
 }
 
@@ -150,21 +148,25 @@ fn run(
     (rows.into_iter().zip(results).collect(), cost)
 }
 
-fn judge(
-    slot: usize,
-    rules: &Rules,
-    texts: Vec<(Arc<Question>, Arc<str>)>,
-    call: &Call,
-) -> (Vec<RulesRow>, Run) {
-    let started = Instant::now();
-    let one = |(question, text): (Arc<Question>, Arc<str>)| {
-        let (outcome, truncated) = match guarded(|| Ok(rules.judge(&text))) {
-            _ if call.over() => (Err(Abstention::TimedOut), false),
-            Ok(found) => (Ok((found.score, found.categories)), found.truncated),
-            Err(fault) => (Err(fault.reason), false),
-        };
-        (question, RowResult { outcomes: vec![(slot, outcome)], features: None }, truncated)
+/// What all rules say of texts.
+fn judge(rules: &RulesBySlot, texts: Vec<Errand>, call: &Call) -> (Vec<RulesRow>, Run) {
+    let mut experts: Vec<_> = rules.iter().map(|(slot, _)| (*slot, Duration::ZERO)).collect();
+    let mut one = |Errand { question, text }: Errand| {
+        let folded = guarded(|| Ok(fold(&text)));
+        let truncated = folded.as_ref().is_ok_and(|folded| folded.truncated);
+        let mut row = RowResult::default();
+        for ((slot, rules), (_, took)) in rules.iter().zip(&mut experts) {
+            let started = Instant::now();
+            let found = match &folded {
+                Ok(folded) => guarded(|| Ok(rules.judge(folded))).map_err(|fault| fault.reason),
+                Err(fault) => Err(fault.reason),
+            };
+            let found = if call.over() { Err(Abstention::TimedOut) } else { found };
+            row.outcomes.push((*slot, found.map(|found| (found.score, found.categories))));
+            *took += started.elapsed();
+        }
+        (question, row, truncated)
     };
-    let rows = texts.into_iter().map(one).collect();
-    (rows, Run { experts: vec![(slot, started.elapsed())], ..Run::default() })
+    let rows = texts.into_iter().map(&mut one).collect();
+    (rows, Run { experts, ..Run::default() })
 }

@@ -12,6 +12,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use super::context::{client_error, lock, log};
 use super::record::Produced;
 
+/// How long is waited where no report has come. The client's own waiting spins through its last millisecond.
+const NAP: Duration = Duration::from_micros(200);
+
 /// A record's partition and offset.
 pub type Place = (i32, i64);
 
@@ -117,13 +120,19 @@ pub(super) fn enqueue(
 /// Waits until every record is acknowledged or given up. Without this the flush inside the commit waits in
 /// slices of 100 ms.
 pub(super) fn drain(producer: &BaseProducer<Reports>, until: Instant) -> bool {
-    while producer.in_flight_count() > 0 {
+    loop {
+        let before = producer.in_flight_count();
+        if before == 0 {
+            return true;
+        }
         if Instant::now() > until {
             return false;
         }
-        producer.poll(Duration::from_millis(1));
+        producer.poll(Duration::ZERO);
+        if producer.in_flight_count() == before {
+            std::thread::sleep(NAP);
+        }
     }
-    true
 }
 
 #[cfg(test)]

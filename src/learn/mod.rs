@@ -24,7 +24,7 @@ use crate::core::book::Book;
 use crate::core::event::Millis;
 use crate::crash;
 use crate::dead_letter::{self, Surge, dead_letter};
-use crate::kafka::{Connection, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source, Start};
+use crate::kafka::{self, Connection, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source, Start};
 use crate::ops::{Health, Shutdown, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
@@ -65,8 +65,10 @@ enum End {
 
 /// What a learner says whose election has ended.
 const STANDS_BY: &str = "another learner is active now; this one stands by";
+/// Conditions of the active learner: a standby is ready without them.
+const ACTIVE: [&str; 3] = ["ledger restored", "labels assigned", "decisions indexed"];
 /// How long a stage waits where there is nothing to do.
-const IDLE: Duration = Duration::from_millis(20);
+const IDLE: Duration = Duration::from_millis(200);
 /// How long leaving a group may take.
 const LEAVE: Duration = Duration::from_secs(5);
 /// How long the brokers may take to answer.
@@ -90,7 +92,8 @@ impl Learn {
         let mut election = Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest)?;
         while !self.shutdown.requested() {
             self.health.set("elected or standing by", true);
-            match election.poll(Duration::from_millis(100))? {
+            self.seen(&election);
+            match election.poll(IDLE)? {
                 Polled::Assigned(_) => {}
                 // It is still among the assigned, and goes at the next poll.
                 Polled::Revoked { .. } => {
@@ -102,7 +105,9 @@ impl Learn {
             }
             tracing::info!("this learner is active");
             metrics::active(true);
+            ACTIVE.iter().for_each(|name| self.health.set(name, false));
             let end = self.learn(&mut election, registry.as_ref());
+            ACTIVE.iter().for_each(|name| self.health.forget(name));
             metrics::active(false);
             match end {
                 Ok(End::Stopped) => break,
@@ -269,6 +274,13 @@ impl Learn {
         Ok(end)
     }
 
+    /// Tells whether the brokers are there.
+    fn seen(&self, source: &Source) -> kafka::Health {
+        let health = source.health();
+        self.health.set_until("broker seen", health.seen.map(|at| at + SEEN));
+        health
+    }
+
     fn tell(
         &self,
         labels: &Source,
@@ -277,8 +289,7 @@ impl Learn {
         lag: &mut metrics::Lag,
         ages: &BTreeMap<i32, Duration>,
     ) {
-        let seen = labels.health();
-        self.health.set_until("broker seen", seen.seen.map(|at| at + SEEN));
+        let seen = self.seen(labels);
         metrics::partitions("learn", labels.assigned().len());
         lag.tell(seen.lag.iter().map(|((topic, partition), messages)| {
             let age = if *messages == 0 { Some(Duration::ZERO) } else { ages.get(partition).copied() };

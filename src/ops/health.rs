@@ -80,6 +80,13 @@ impl Health {
         conditions.insert(name, Condition { holds, note: note.to_owned(), until: None });
     }
 
+    /// A condition that there is no more; its gauge stays at 1.
+    pub fn forget(&self, name: &'static str) {
+        if self.conditions.lock().unwrap_or_else(PoisonError::into_inner).remove(name).is_some() {
+            CONDITION.with([name]).set(1.0);
+        }
+    }
+
     /// Brings the gauges up to date: a condition's time may be over with nobody there to say so.
     fn gauge(&self) {
         for (name, condition) in self.conditions.lock().unwrap_or_else(PoisonError::into_inner).iter() {

@@ -98,9 +98,10 @@ pub enum ScoreError {
     },
 }
 
-/// How long a stage waits where there is something else to do, and where there is not.
+/// How long a stage waits where there is something else to do, and where there is not. A wait for records costs
+/// up to a millisecond of a core, which the client spins through at its end: the second is long.
 const BUSY: Duration = Duration::from_millis(2);
-const IDLE: Duration = Duration::from_millis(50);
+const IDLE: Duration = Duration::from_millis(250);
 /// Events that are read in one go, so that the panel has the first of them soon.
 const STEP: usize = 32;
 /// How often the state of things is told to health and metrics.
@@ -149,13 +150,12 @@ impl Score {
             if stopping && asking.is_idle() {
                 break;
             }
-            // 1. Policies and predictors: the newest there are.
+            // 1. Policies: the newest there are.
             if live.renew(&mut policies).is_some() {
                 unit.adopt(&policies);
                 reading.adopt(&policies);
                 predictors.adopt(&policies);
             }
-            predictors.follow(Duration::ZERO)?;
 
             // 2. Intake: records become events or dead letters, as many as the panel has room for.
             if stopping {
@@ -169,7 +169,8 @@ impl Score {
                 asking.offer(accepted)?;
             }
 
-            // 4. Deciding: answered events meet their policy's predictor.
+            // 4. Deciding: answered events meet the newest predictor of their policy.
+            predictors.follow(Duration::ZERO)?;
             let mut patience = if asking.is_idle() { Duration::ZERO } else { BUSY };
             while let Some(judged) = asking.take(std::mem::take(&mut patience)) {
                 if let Some(predictor) = predictors.of(&judged.accepted.event.policy) {

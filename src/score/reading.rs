@@ -148,10 +148,11 @@ impl<'a> Reading<'a> {
     }
 
     fn next(&mut self, unit: &mut Unit, outbox: &mut Outbox, idle: bool) -> Result<Next, ScoreError> {
-        let patience = match (idle && self.events.is_empty(), unit.is_empty(), self.waiting.is_empty()) {
-            (true, true, _) => IDLE,
-            (true, false, false) => BUSY,
-            _ => Duration::ZERO,
+        // Nothing else is to be done before the unit is due; a record that waits for its schema is asked for often.
+        let patience = match idle && self.events.is_empty() {
+            true if self.waiting.is_empty() => unit.due_in().unwrap_or(IDLE),
+            true => BUSY,
+            false => Duration::ZERO,
         };
         match self.source.poll(patience)? {
             Polled::Record(record) => {

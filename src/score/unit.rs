@@ -120,17 +120,17 @@ impl Unit {
         self.watermark.held()
     }
 
-    /// Whether nothing is open.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.watermark.held() == 0
-    }
-
     /// Whether it is time to commit.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        let Some(since) = self.since else { return false };
-        since.elapsed() >= self.interval || self.watermark.ready() >= self.most
+        self.due_in().is_some_and(|left| left.is_zero())
+    }
+
+    /// How long until it is time to commit, where there is anything to commit.
+    #[must_use]
+    pub fn due_in(&self) -> Option<Duration> {
+        let left = self.interval.saturating_sub(self.since?.elapsed());
+        Some(if self.watermark.ready() >= self.most { Duration::ZERO } else { left })
     }
 
     /// The outcome of a record that cannot be used.

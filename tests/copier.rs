@@ -7,7 +7,6 @@
 mod support;
 
 use std::collections::{BTreeMap, HashMap};
-use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -100,30 +99,11 @@ fn start(site: &Site, member: usize) -> Process {
     site.start_with("score", &["--set", MEMBERS[member]], &[])
 }
 
-/// A member whose transaction the broker gave up, while the broker or the machine kept it waiting, ends and
-/// says so.
-fn gave_way(member: &Process, status: ExitStatus) {
-    let log = member.log();
-    assert!(status.code() == Some(69) && log.contains("another instance has taken over"), "{status}\n{log}");
-}
-
-/// Starts a member again that gave way, as whoever runs it does.
-fn tend(site: &Site, number: usize, member: &mut Process) {
-    if let Some(status) = member.ended() {
-        gave_way(member, status);
-        *member = start(site, number);
-    }
-}
-
-/// SIGTERM, and a clean end, or that of one that gave way.
+/// SIGTERM, and a clean end.
 fn stop(member: &mut Process) {
-    if member.ended().is_none() {
-        member.signal("TERM");
-    }
+    member.signal("TERM");
     let status = member.end();
-    if !status.success() {
-        gave_way(member, status);
-    }
+    assert!(status.success(), "{status}\n{}", member.log());
 }
 
 #[test]
@@ -144,7 +124,10 @@ fn members_and_broker_die_in_rotation_and_nothing_is_lost_doubled_or_swapped() {
             let until = Instant::now() + 4 * WAIT + Duration::from_millis(total as u64 * 2);
             while count.load(Ordering::Acquire) < events {
                 assert!(!reader.is_finished(), "the reader has met what must not be: see above");
-                members.iter_mut().enumerate().for_each(|(number, member)| tend(&site, number, member));
+                for member in members.iter_mut() {
+                    let status = member.ended();
+                    assert!(status.is_none(), "a member ended by itself: {status:?}\n{}", member.log());
+                }
                 let met = count.load(Ordering::Acquire);
                 assert!(Instant::now() < until, "{met} of {events} decisions came");
                 thread::sleep(Duration::from_millis(5)); // the reader blocks on the brokers only

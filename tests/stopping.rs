@@ -138,6 +138,10 @@ fn while_the_broker_is_away_both_roles_wait_and_then_go_on() {
         thread::sleep(Duration::from_millis(200)); // the outage itself
     }
     assert_eq!(unready, [true; 2], "/readyz names the broker");
+    for role in &roles {
+        let (status, page) = get(role, "/readyz?verbose");
+        assert_eq!(status, 503, "at the outage's end: {page}");
+    }
     kafka.restart();
     all_committed(&site, EVENTS as i64);
     decided(&site, EVENTS);

@@ -121,7 +121,7 @@ pub fn follow(topic: &str, mut done: impl FnMut(&[u8]) -> bool) {
     let until = Instant::now() + Duration::from_secs(120);
     loop {
         assert!(Instant::now() < until, "{topic} stands still");
-        if let Followed::Record(record) = follower.poll(Duration::from_millis(20)).expect("a record")
+        if let Followed::Record(record) = follower.poll(Duration::from_millis(500)).expect("a record")
             && done(record.key.as_deref().unwrap_or_default())
         {
             return;

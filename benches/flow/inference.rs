@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use aegis::codec::{self, Encoding};
+use aegis::kafka::Produced;
 
 use crate::broker::{Site, event, kafka, record_of, send};
 use crate::limit;
@@ -15,7 +16,7 @@ use crate::texts::{Mix, texts};
 use crate::throughput::{Passage, measure};
 
 /// The one head, and six on the one encoder.
-const HEAD: &str = "moderation";
+pub const HEAD: &str = "moderation";
 const HEADS: &str = "\"abuse\", \"harmful-request\", \"hate\", \"injection\", \"moderation\", \"sexism\"";
 
 /// Runs all mixes.
@@ -73,10 +74,11 @@ fn repeat(texts: &[String]) -> Vec<String> {
     out
 }
 
-struct Runner<'a> {
-    models: &'a Path,
-    mix: Mix,
-    python: &'a Path,
+/// What runs texts in one way or another.
+pub struct Runner<'a> {
+    pub models: &'a Path,
+    pub mix: Mix,
+    pub python: &'a Path,
 }
 
 impl Runner<'_> {
@@ -95,20 +97,20 @@ impl Runner<'_> {
 
     /// Sends the texts; gives a site to work on them.
     fn site(&self, word: &str, round: usize, texts: &[String], heads: &str) -> Site {
-        let prefix = format!("flow.{}.{word}.{round}", self.mix.word().replace(' ', "-"));
-        let source = format!("{prefix}.events");
-        let experts = format!("folder = \"{}\"\nonly = [{heads}]", self.models.display());
-        let site = Site::new(&prefix, &source, "exactly-once", &experts, "");
-        let records = texts.iter().enumerate().map(|(number, text)| {
-            let mut event = event(number, text);
-            event.conversation = number.to_string();
-            record_of(&source, &event, codec::encode_event(&event, Encoding::Json).expect("an event"))
-        });
-        send(&kafka().connection(), records);
+        let site = self.empty(&format!("{word}.{round}"), heads);
+        send(&kafka().connection(), records(&site, texts));
         site
     }
 
-    fn ours(&self, word: &str, round: usize, texts: &[String], heads: &str) -> Passage {
+    /// A site to which nothing has been sent.
+    pub fn empty(&self, word: &str, heads: &str) -> Site {
+        let prefix = format!("flow.{}.{word}", self.mix.word().replace(' ', "-"));
+        let experts = format!("folder = \"{}\"\nonly = [{heads}]", self.models.display());
+        Site::new(&prefix, &format!("{prefix}.events"), "exactly-once", &experts, "")
+    }
+
+    /// How fast Aegis is.
+    pub fn ours(&self, word: &str, round: usize, texts: &[String], heads: &str) -> Passage {
         let site = self.site(word, round, texts, heads);
         let process = site.start("score");
         let passage = measure(&process, &site.topic("decisions"), texts.len());
@@ -118,19 +120,35 @@ impl Runner<'_> {
 
     fn peer(&self, rule: &str, round: usize, texts: &[String]) -> Passage {
         let site = self.site(rule, round, texts, "");
-        let mut command = Command::new(self.python);
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/peer.py"));
-        command.args([rule, &kafka().bootstrap(), &site.topic("events"), &site.topic("decisions")]);
-        command.arg(format!("peer.{rule}.{round}.{}", self.mix.word())).arg(self.models).arg(HEAD);
-        let process = Process::start(command);
+        let process = self.start_peer(rule, &site);
         let passage = measure(&process, &site.topic("decisions"), texts.len());
         process.kill();
         passage
     }
+
+    /// Starts a peer on a site's topics.
+    pub fn start_peer(&self, rule: &str, site: &Site) -> Process {
+        let mut command = Command::new(self.python);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/peer.py"));
+        let (events, decisions) = (site.topic("events"), site.topic("decisions"));
+        command.args([rule, &kafka().bootstrap(), &events, &decisions, &format!("peer.{events}")]);
+        command.arg(self.models).arg(HEAD);
+        Process::start(command)
+    }
+}
+
+/// The texts as events to a site's topic, each its own conversation.
+pub fn records(site: &Site, texts: &[String]) -> impl Iterator<Item = Produced> {
+    let source = site.topic("events");
+    texts.iter().enumerate().map(move |(number, text)| {
+        let mut event = event(number, text);
+        event.conversation = number.to_string();
+        record_of(&source, &event, codec::encode_event(&event, Encoding::Json).expect("an event"))
+    })
 }
 
 /// The peers' Python, with their packages, in the cache.
-fn peers() -> PathBuf {
+pub fn peers() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = root.join(".cache/peers");
     let python = folder.join("bin/python");

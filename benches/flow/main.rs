@@ -6,6 +6,7 @@
 //! cargo bench --bench flow -- latency         produce to visible decision at half of saturation
 //! cargo bench --bench flow -- restart         score after a clean stop; learn with and without sled
 //! cargo bench --bench flow -- inference       one head, against the limit and Python consumers
+//! cargo bench --bench flow -- load            one head, produce to visible decision under four loads
 //! ```
 //!
 //! `--rounds N` (5), `--events N` (60000), `--ledger N` (1000000), `--texts N` (2000). Needs what `make test` needs.
@@ -15,6 +16,7 @@ mod broker;
 mod inference;
 mod latency;
 mod limit;
+mod load;
 mod process;
 mod restart;
 mod texts;
@@ -42,7 +44,7 @@ fn main() {
     let events = option(&words, "--events", 60_000);
     let ledger = option(&words, "--ledger", 1_000_000);
     let texts = option(&words, "--texts", 2_000);
-    let parts = ["throughput", "latency", "restart", "inference"];
+    let parts = ["throughput", "latency", "restart", "inference", "load"];
     let named: Vec<&str> = parts.into_iter().filter(|part| words.iter().any(|word| word == part)).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
     let mut saturation = None;
@@ -50,13 +52,16 @@ fn main() {
         saturation = Some(throughput::run(rounds, events));
     }
     if wanted("latency") {
-        latency::run(rounds, events, saturation);
+        latency::run(rounds, saturation);
     }
     if wanted("restart") {
         restart::run(rounds, ledger);
     }
     if wanted("inference") {
         inference::run(rounds, texts);
+    }
+    if wanted("load") {
+        load::run(rounds, texts);
     }
 }
 

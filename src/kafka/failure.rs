@@ -130,8 +130,8 @@ pub(super) fn passes(code: RDKafkaErrorCode) -> bool {
 
 /// Why a unit of work did not commit. The names are metric labels.
 ///
-/// After each of these but `Fenced` and `TooLarge` the caller rewinds its source to the committed offsets
-/// and goes on; the outbox has already done its part (aborted, or let its producer go).
+/// After each that [passes](Self::passes) the caller rewinds its source to the committed offsets and goes on;
+/// the outbox has already done its part (aborted, or let its producer go).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommitError {
     /// Nothing of the unit counts (at-least-once: outputs already written stay, and come again).
@@ -153,6 +153,17 @@ pub enum CommitError {
     /// The commit was asked for and its answer never came. The committed offsets say what holds.
     #[error("the answer to the commit is unknown: {reason}; the committed offsets say what holds")]
     Indefinite {
+        /// The client's word.
+        reason: String,
+    },
+    /// The transaction is gone, and was open for longer than its time-out: the brokers have given it up, or
+    /// another instance has taken the transactional id; to the client both look alike.
+    #[error(
+        "the unit outlived its transaction's time-out at {stage}: {reason}; it is done again from the committed offsets"
+    )]
+    Outlived {
+        /// The step that failed.
+        stage: &'static str,
         /// The client's word.
         reason: String,
     },
@@ -204,6 +215,7 @@ impl CommitError {
             Self::Aborted { .. } => "Aborted",
             Self::Stale { .. } => "Stale",
             Self::Indefinite { .. } => "Indefinite",
+            Self::Outlived { .. } => "Outlived",
             Self::Fenced { .. } => "Fenced",
             Self::TooLarge { .. } => "TooLarge",
             Self::MissingTopic { .. } => "MissingTopic",
@@ -217,7 +229,11 @@ impl CommitError {
     pub fn passes(&self) -> bool {
         matches!(
             self,
-            Self::Aborted { .. } | Self::Stale { .. } | Self::Indefinite { .. } | Self::Unavailable { .. }
+            Self::Aborted { .. }
+                | Self::Stale { .. }
+                | Self::Indefinite { .. }
+                | Self::Outlived { .. }
+                | Self::Unavailable { .. }
         )
     }
 }
@@ -231,7 +247,7 @@ pub(super) enum Class {
     Abort,
     /// The producer is spent: make it anew.
     Spent,
-    /// Somebody else holds the transactional id.
+    /// Somebody else holds the transactional id, or the brokers have given a transaction up that took too long.
     Fenced,
 }
 

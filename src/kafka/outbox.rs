@@ -9,6 +9,10 @@
 //! | commit, out of time | made anew: `Indefinite` | | | |
 //! | abort, out of time or failed | made anew | | | `Fenced` |
 //!
+//! `Fenced` within a unit that was open for longer than its transaction's time-out is `Outlived`, and the producer is
+//! made anew: while the brokers were away they gave the transaction up. Had another instance taken over, it would
+//! be fenced in its turn; so one whose id belongs to whoever is elected stands for election first.
+//!
 //! A producer made anew takes the same transactional id, which ends whatever the old one left open. A unit
 //! whose commit was never asked for is therefore certainly void; one whose answer is missing is not, and
 //! the committed offsets, which wait for open transactions, say which. It is made by the next unit or by

@@ -1,7 +1,8 @@
 //! Creates and checks topics.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
@@ -12,7 +13,10 @@ use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 
 use super::connection::Connection;
 use super::context::Quiet;
-use super::failure::SourceError;
+use super::failure::{SourceError, left};
+
+/// Between two questions whether a new topic can be used.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How a topic forgets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +169,7 @@ pub fn check(
 }
 
 /// Makes the topics that are missing, adds partitions to those that must have more, and checks the others;
-/// nothing else that exists is changed.
+/// nothing else that exists is changed. What was made can be used when this returns.
 ///
 /// # Errors
 /// Where the brokers do not answer within `timeout` or deny access.
@@ -195,7 +199,29 @@ pub fn ensure(
             _ => {}
         }
     }
+    let changed =
+        |(_, finding): &(&TopicSpec, &Finding)| matches!(finding, Finding::Made | Finding::Grown(_));
+    for (spec, _) in specs.iter().zip(&findings).filter(changed) {
+        led(connection, spec, timeout)?;
+    }
     Ok(findings)
+}
+
+/// Waits until every partition of a topic has a leader that answers. The brokers say that a topic is made before it
+/// can be used, and tell nobody when it can.
+fn led(connection: &Connection, spec: &TopicSpec, timeout: Duration) -> Result<(), SourceError> {
+    let (asker, until) = (asker(connection)?, Instant::now() + timeout);
+    for partition in 0..spec.partitions {
+        while let Err(error) = asker.fetch_watermarks(&spec.name, partition, left(until)) {
+            let error = SourceError::of(&error, "use the topic that was made", &spec.name);
+            let comes = error.passes() || matches!(error, SourceError::MissingTopic { .. });
+            if !comes || Instant::now() > until {
+                return Err(error);
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+    Ok(())
 }
 
 fn asker(connection: &Connection) -> Result<BaseConsumer<Quiet>, SourceError> {

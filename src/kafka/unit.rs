@@ -22,11 +22,13 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Unit<'a> {
     outbox: &'a mut Outbox,
     begun: bool,
+    /// When its transaction began, before the brokers counted its time.
+    since: Instant,
 }
 
 impl<'a> Unit<'a> {
     pub(super) fn new(outbox: &'a mut Outbox) -> Self {
-        Self { outbox, begun: false }
+        Self { outbox, begun: false, since: Instant::now() }
     }
 
     /// Sends records and waits until all are acknowledged: they are in their topics, and within a
@@ -102,6 +104,7 @@ impl<'a> Unit<'a> {
             return Ok(());
         }
         self.outbox.ready()?;
+        self.since = Instant::now();
         if matches!(self.outbox.delivery(), Delivery::ExactlyOnce { .. }) {
             let begun = self.outbox.producer()?.begin_transaction();
             begun.map_err(|error| self.failed("begin", &error))?;
@@ -163,10 +166,7 @@ impl<'a> Unit<'a> {
     fn failed(&mut self, stage: &'static str, error: &KafkaError) -> CommitError {
         let reason = error.to_string();
         let aborted = match class(error) {
-            Class::Fenced => {
-                self.begun = false;
-                return self.outbox.fence(error);
-            }
+            Class::Fenced => return self.fenced(stage, error),
             Class::Abort => self.abort(),
             Class::Retry | Class::Spent => {
                 self.begun = false;
@@ -179,6 +179,16 @@ impl<'a> Unit<'a> {
             Ok(()) if stale(error) => CommitError::Stale { stage, reason },
             Ok(()) => CommitError::Aborted { stage, reason },
         }
+    }
+
+    /// The transaction is gone. One that took too long the brokers give up themselves.
+    fn fenced(&mut self, stage: &'static str, error: &KafkaError) -> CommitError {
+        self.begun = false;
+        if self.since.elapsed() < self.outbox.patience() {
+            return self.outbox.fence(error);
+        }
+        self.outbox.drop_producer();
+        CommitError::Outlived { stage, reason: error.to_string() }
     }
 
     /// Gives the unit up because one of its records was not delivered.
@@ -223,7 +233,7 @@ impl<'a> Unit<'a> {
     /// Aborts what is open. Where that fails the producer is made anew, which has the same effect.
     ///
     /// # Errors
-    /// [`CommitError::Fenced`] only.
+    /// [`CommitError::Fenced`] or [`CommitError::Outlived`] only.
     fn abort(&mut self) -> Result<(), CommitError> {
         if !std::mem::take(&mut self.begun) {
             return Ok(());
@@ -237,7 +247,7 @@ impl<'a> Unit<'a> {
         let until = Instant::now() + self.outbox.patience();
         match again(until, || producer.abort_transaction(left(until))) {
             Ok(()) => Ok(()),
-            Err(error) if class(&error) == Class::Fenced => Err(self.outbox.fence(&error)),
+            Err(error) if class(&error) == Class::Fenced => Err(self.fenced("abort", &error)),
             Err(_) => {
                 self.outbox.drop_producer();
                 Ok(())

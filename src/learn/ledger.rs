@@ -1,7 +1,10 @@
 //! The ledger as this process has it: read back from its topic, kept in memory, in sled and in the folds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
 
 use super::LearnError;
 use crate::codec;
@@ -12,10 +15,13 @@ use crate::core::ledger::{Record, RoundId};
 use crate::crash;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::metrics;
-use crate::store::{Batch, Store};
+use crate::store::{Batch, Store, StoreError};
 
 /// Records per sled transaction while restoring.
 const CHUNK: usize = 10_000;
+/// Records that go from one thread to the next together while sled is read, and how many such chunks may wait.
+const TOGETHER: usize = 1_000;
+const AHEAD: usize = 4;
 /// How long the ledger topic may stay silent while it is known to hold more.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -45,12 +51,7 @@ impl Ledger {
         memory: usize,
     ) -> Result<Self, LearnError> {
         let next = store.ledger_offset().unwrap_or(0);
-        let mut book = Book::new();
-        let mut changes = Vec::new();
-        for item in store.ledger() {
-            let (_, value) = item?;
-            apply(&mut book, &value, &mut changes)?;
-        }
+        let book = kept(store)?;
         let folds = policies
             .policies
             .values()
@@ -65,8 +66,15 @@ impl Ledger {
             .collect();
         let start = BTreeMap::from([(0, next)]);
         let follower = Follower::open(connection, topic, &From::Offsets(start), super::ANSWER)?;
-        changes.clear();
-        Ok(Self { follower, book, folds, next, changes, batch: Batch::default(), foreign: BTreeSet::new() })
+        Ok(Self {
+            follower,
+            book,
+            folds,
+            next,
+            changes: Vec::new(),
+            batch: Batch::default(),
+            foreign: BTreeSet::new(),
+        })
     }
 
     /// The ledger as read back.
@@ -186,6 +194,40 @@ impl Ledger {
         metrics::STORE_SECONDS.with([]).record(started.elapsed().as_secs_f64());
         Ok(())
     }
+}
+
+/// The book of what sled holds: read, decoded and applied side by side, since a million rounds take seconds of each.
+fn kept(store: &Store) -> Result<Book, LearnError> {
+    let (mut book, mut changes) = (Book::new(), Vec::new());
+    thread::scope(|scope| {
+        let (send, values) = bounded(AHEAD);
+        scope.spawn(move || {
+            let mut values = store.ledger();
+            loop {
+                let some: Vec<_> = values.by_ref().take(TOGETHER).collect();
+                // Who reads may have given up, at the first error.
+                if some.is_empty() || send.send(some).is_err() {
+                    return;
+                }
+            }
+        });
+        let (send, records) = bounded(AHEAD);
+        scope.spawn(move || {
+            for some in values {
+                let decode =
+                    |item: Result<(Vec<u8>, Vec<u8>), StoreError>| Ok(codec::decode_record(&item?.1)?);
+                let some: Vec<Result<Record, LearnError>> = some.into_iter().map(decode).collect();
+                if send.send(some).is_err() {
+                    return;
+                }
+            }
+        });
+        for record in records.into_iter().flatten() {
+            book.apply(&record?, &mut changes)?;
+            changes.clear();
+        }
+        Ok(book)
+    })
 }
 
 /// Applies a record; the round that it speaks of.

@@ -24,7 +24,9 @@ use crate::core::book::Book;
 use crate::core::event::Millis;
 use crate::crash;
 use crate::dead_letter::{self, Surge, dead_letter};
-use crate::kafka::{self, Connection, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source, Start};
+use crate::kafka::{
+    self, CommitError, Connection, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source, Start,
+};
 use crate::ops::{Health, Shutdown, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
@@ -61,6 +63,17 @@ enum End {
     Superseded,
     /// What was in hand is void: begin again from what is committed.
     Again,
+    /// The same, and another may have taken over: stand for election first.
+    Unsure,
+}
+
+impl End {
+    /// After a unit that was given up.
+    fn after(error: &CommitError) -> Self {
+        tracing::warn!(name = error.name(), %error, "a unit is done again");
+        metrics::aborted("learn", error.name());
+        if matches!(error, CommitError::Outlived { .. }) { Self::Unsure } else { Self::Again }
+    }
 }
 
 /// What a learner says whose election has ended.
@@ -89,7 +102,8 @@ impl Learn {
         let topics = &self.config.topics;
         let registry = schemas::open(&self.config.registry)?;
         let group = format!("{}-election", self.config.learn.group);
-        let mut election = Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest)?;
+        let stand = || Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest);
+        let mut election = stand()?;
         while !self.shutdown.requested() {
             self.health.set("elected or standing by", true);
             self.seen(&election);
@@ -113,6 +127,10 @@ impl Learn {
                 Ok(End::Stopped) => break,
                 Ok(End::Superseded) => tracing::warn!("{STANDS_BY}"),
                 Ok(End::Again) => {}
+                Ok(End::Unsure) => {
+                    election.close(LEAVE);
+                    election = stand()?;
+                }
                 Err(error) if error.passes() => {
                     tracing::warn!(%error, "beginning again from what is committed");
                     self.health.set("broker seen", false);
@@ -233,11 +251,7 @@ impl Learn {
                     crash::point("learn.read-back");
                 }
                 Ok(None) => {}
-                Err(LearnError::Commit(error)) if error.passes() => {
-                    tracing::warn!(name = error.name(), %error, "a unit is done again");
-                    metrics::aborted("learn", error.name());
-                    break End::Again;
-                }
+                Err(LearnError::Commit(error)) if error.passes() => break End::after(&error),
                 Err(error) => return Err(error),
             }
 
@@ -259,7 +273,7 @@ impl Learn {
 
             // 6. Folding and publishing, outside of any unit.
             match publisher.advance(&mut ledger, &mut outbox) {
-                Err(LearnError::Commit(error)) if error.passes() => break End::Again,
+                Err(LearnError::Commit(error)) if error.passes() => break End::after(&error),
                 other => other?,
             }
             if told.elapsed() > TELL {

@@ -101,6 +101,8 @@ pub enum ScoreError {
 /// How long a stage waits where there is something else to do, and where there is not. A wait for records costs
 /// up to a millisecond of a core, which the client spins through at its end: the second is long.
 const BUSY: Duration = Duration::from_millis(2);
+/// How long an answer is waited for where nothing can be read before it.
+const FULL: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(250);
 /// Events that are read in one go, so that the panel has the first of them soon.
 const STEP: usize = 32;
@@ -171,7 +173,11 @@ impl Score {
 
             // 4. Deciding: answered events meet the newest predictor of their policy.
             predictors.follow(Duration::ZERO)?;
-            let mut patience = if asking.is_idle() { Duration::ZERO } else { BUSY };
+            let mut patience = match (asking.is_idle(), asking.room()) {
+                (true, _) => Duration::ZERO,
+                (false, 0) => unit.due_in().unwrap_or(FULL).min(FULL),
+                (false, _) => BUSY,
+            };
             while let Some(judged) = asking.take(std::mem::take(&mut patience)) {
                 if let Some(predictor) = predictors.of(&judged.accepted.event.policy) {
                     unit.decide(judged, predictor)?;

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use aegis::codec::time::{EARLIEST, LATEST, format_millis, parse_millis};
 use aegis::config::{self, Policies};
+use aegis::experts::fold::fold;
 use aegis::experts::rules::Rules;
 use aegis::experts::{Panel, PanelConfig};
 use aegis::replay::{ReplayError, fold_lines};
@@ -113,7 +114,7 @@ pub fn rules(bytes: &[u8]) -> u64 {
     let Ok(text) = std::str::from_utf8(bytes) else { return 1 };
     match Rules::parse(Path::new("rules.toml"), text) {
         Ok(rules) => {
-            let found = rules.judge(text);
+            let found = rules.judge(&fold(text));
             assert!((0.0..=1.0).contains(&found.score), "{} is no score", found.score);
             hash((0, found.categories.len().min(4)))
         }

@@ -199,10 +199,16 @@ pub enum CommitError {
         /// The brokers' word.
         reason: String,
     },
-    /// No producer can be made: settings, or brokers that are away. Nothing was begun.
+    /// No producer can be made while the brokers are away. Nothing was begun.
     #[error("no producer: {reason}; are the brokers up?")]
     Unavailable {
         /// The client's word.
+        reason: String,
+    },
+    /// No producer can be made with these settings.
+    #[error("no producer can be made: {reason}; check kafka.settings")]
+    Settings {
+        /// What is wrong with them.
         reason: String,
     },
 }
@@ -221,6 +227,7 @@ impl CommitError {
             Self::MissingTopic { .. } => "MissingTopic",
             Self::Denied { .. } => "Denied",
             Self::Unavailable { .. } => "Unavailable",
+            Self::Settings { .. } => "Settings",
         }
     }
 
@@ -269,6 +276,20 @@ pub(super) fn class(error: &KafkaError) -> Class {
         KafkaError::ConsumerCommit(_) => Class::Abort,
         _ => Class::Spent,
     }
+}
+
+/// Whether the brokers refuse this client.
+pub(super) fn denied(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::TransactionalIdAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+        )
+    )
 }
 
 /// What is left of the time.

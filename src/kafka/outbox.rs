@@ -2,7 +2,7 @@
 //!
 //! | step | retriable | asks for an abort | producer spent | fenced |
 //! |---|---|---|---|---|
-//! | make the producer | `Unavailable` | – | `Unavailable` | `Fenced` |
+//! | make the producer | `Unavailable` | – | `Unavailable`; `Denied` | `Fenced` |
 //! | begin, offsets | the same call again | abort: `Aborted` or `Stale` | made anew: `Aborted` | `Fenced` |
 //! | send | – | abort, made anew: by the report | made anew: `Aborted` | `Fenced` |
 //! | commit | the same call again | abort: `Aborted` | made anew: `Indefinite` | `Fenced` |
@@ -25,7 +25,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::connection::Connection;
-use super::failure::{Class, CommitError, again, class, left};
+use super::failure::{Class, CommitError, again, class, denied, left};
 use super::record::{Offsets, Produced};
 use super::reports::{Place, Reports};
 use super::source::Source;
@@ -64,9 +64,10 @@ impl Outbox {
     /// Connects; with a transactional id also takes it over from whoever held it.
     ///
     /// # Errors
-    /// [`CommitError::Unavailable`] where settings are refused or the brokers do not answer.
+    /// [`CommitError::Settings`] where settings are refused, [`CommitError::Denied`] where this client is, and
+    /// [`CommitError::Unavailable`] where the brokers do not answer.
     pub fn open(connection: &Connection, delivery: Delivery) -> Result<Self, CommitError> {
-        let refused = |reason: String| CommitError::Unavailable { reason };
+        let refused = |reason: String| CommitError::Settings { reason };
         connection.check().map_err(|error| refused(error.to_string()))?;
         if let Delivery::ExactlyOnce { timeout, .. } = &delivery
             && *timeout >= connection.session_timeout()
@@ -110,7 +111,6 @@ impl Outbox {
         if self.producer.is_some() {
             return Ok(());
         }
-        let unavailable = |error: KafkaError| CommitError::Unavailable { reason: error.to_string() };
         let mut config = self.connection.producer();
         let patience = self.patience().as_millis().to_string();
         match &self.delivery {
@@ -120,14 +120,19 @@ impl Outbox {
                 .set("transaction.timeout.ms", &patience)
                 .set("message.timeout.ms", &patience),
         };
-        let producer: BaseProducer<Reports> =
-            config.create_with_context(Reports::default()).map_err(unavailable)?;
+        let producer: BaseProducer<Reports> = config
+            .create_with_context(Reports::default())
+            .map_err(|error| CommitError::Settings { reason: error.to_string() })?;
         if matches!(self.delivery, Delivery::ExactlyOnce { .. }) {
             let until = Instant::now() + OPENING;
             match again(until, || producer.init_transactions(left(until))) {
                 Ok(()) => {}
                 Err(error) if class(&error) == Class::Fenced => return Err(self.fence(&error)),
-                Err(error) => return Err(unavailable(error)),
+                Err(error) if denied(&error) => {
+                    let reason = error.to_string();
+                    return Err(CommitError::Denied { stage: "the start of transactions", reason });
+                }
+                Err(error) => return Err(CommitError::Unavailable { reason: error.to_string() }),
             }
         }
         self.producer = Some(producer);

@@ -98,6 +98,17 @@ pub enum ScoreError {
     },
 }
 
+impl ScoreError {
+    /// Whether the same can succeed later without anyone's doing.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Source(error) => error.passes(),
+            Self::Commit(error) => error.passes(),
+            _ => false,
+        }
+    }
+}
+
 /// How long a stage waits where there is something else to do, and where there is not. A wait for records costs
 /// up to a millisecond of a core, which the client spins through at its end: the second is long.
 const BUSY: Duration = Duration::from_millis(2);
@@ -127,7 +138,9 @@ impl Score {
             other => other?,
         };
         let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
-        let follower = Follower::open(&connection, &config.topics.weights, &From::Beginning, ANSWER)?;
+        let weights = &config.topics.weights;
+        let open = || Ok(Follower::open(&connection, weights, &From::Beginning, ANSWER)?);
+        let Some(follower) = patiently(&shutdown, open)? else { return Ok(()) };
         let mut predictors = Predictors::new(follower, &policies, experts)?;
         while !predictors.is_ready() && !shutdown.requested() {
             predictors.follow(IDLE)?;
@@ -137,7 +150,8 @@ impl Score {
             let loaded = f64::from(u8::from(expert.state == State::Loaded));
             metrics::EXPERT_LOADED.with([&expert.id]).set(loaded);
         }
-        let mut outbox = Outbox::open(&connection, delivery)?;
+        let open = || Ok(Outbox::open(&connection, delivery.clone())?);
+        let Some(mut outbox) = patiently(&shutdown, open)? else { return Ok(()) };
         let source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(&panel, config.score.window, config.experts.batch_delay())?;
@@ -211,6 +225,20 @@ impl Score {
         reading.source.close(Duration::from_secs(5));
         Ok(())
     }
+}
+
+/// Tries again while the brokers are away; none: it is to stop.
+fn patiently<T>(
+    shutdown: &Shutdown,
+    open: impl Fn() -> Result<T, ScoreError>,
+) -> Result<Option<T>, ScoreError> {
+    while !shutdown.requested() {
+        match open() {
+            Err(error) if error.passes() => tracing::warn!(%error, "trying again"),
+            done => return done.map(Some),
+        }
+    }
+    Ok(None)
 }
 
 /// What is too much load, as the configuration says it.

@@ -30,14 +30,18 @@ impl ClientContext for Guest {
 
     fn error(&self, error: KafkaError, reason: &str) {
         client_error(&error, reason);
+        // A broker that does not take our certificate says so once the handshake is over, as a failed transport.
+        let tls = reason.contains("SSL") && reason.contains("certificate");
         let mut refusal = lock(&self.refusal);
         match error.rdkafka_error_code() {
-            Some(Code::Authentication | Code::SSL | Code::SaslAuthenticationFailed) => {
-                // The client tells the same error once in half a minute.
+            Some(Code::BrokerTransportFailure | Code::Resolve) if !tls => *refusal = None,
+            Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
                 refusal.get_or_insert_with(|| (Instant::now(), reason.to_owned()));
             }
-            // It has gone since: who goes down cuts handshakes off as well.
-            Some(Code::BrokerTransportFailure | Code::Resolve) => *refusal = None,
+            // Who goes down cuts handshakes off as well: only what is said of a certificate counts.
+            Some(_) if tls => {
+                refusal.get_or_insert_with(|| (Instant::now(), reason.to_owned()));
+            }
             _ => {}
         }
     }
@@ -49,7 +53,7 @@ impl ConsumerContext for Guest {}
 /// whoever needs them waits for them.
 ///
 /// # Errors
-/// [`SourceError::Denied`] within twenty seconds where the password is refused; it
+/// [`SourceError::Denied`] within twenty seconds where password or certificate are refused, by either side; it
 /// names the broker and the mechanism, in the client's words, which hold no secret.
 pub fn greet(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<(), SourceError> {
     connection.check()?;

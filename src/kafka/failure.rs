@@ -112,17 +112,20 @@ pub(super) fn passes(code: RDKafkaErrorCode) -> bool {
             | Code::BrokerTransportFailure
             | Code::CoordinatorLoadInProgress
             | Code::CoordinatorNotAvailable
+            | Code::FencedLeaderEpoch
             | Code::LeaderNotAvailable
             | Code::MessageTimedOut
             | Code::NetworkException
             | Code::NotCoordinator
             | Code::NotLeaderForPartition
+            | Code::OffsetNotAvailable
             | Code::OperationTimedOut
             | Code::RequestTimedOut
             | Code::Resolve
             // Whether we are let in was asked at the start; later a handshake is cut off by who goes down.
             | Code::SSL
             | Code::TimedOutQueue
+            | Code::UnknownLeaderEpoch
             | Code::UnstableOffsetCommit
             | Code::WaitingForCoordinator
     )

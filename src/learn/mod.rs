@@ -128,6 +128,7 @@ impl Learn {
                 Ok(End::Superseded) => tracing::warn!("{STANDS_BY}"),
                 Ok(End::Again) => {}
                 Ok(End::Unsure) => {
+                    tracing::warn!("another may be active by now: this one stands for election again");
                     election.close(LEAVE);
                     election = stand()?;
                 }

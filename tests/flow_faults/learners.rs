@@ -1,5 +1,9 @@
 //! Two learners.
 
+use std::time::Duration;
+
+use aegis::kafka::{Delivery, Outbox};
+
 use super::support::site::Process;
 use super::{Site, about, decide, events, learned, learner, send_labels, wait, written_once};
 
@@ -7,6 +11,8 @@ const INFO: [(&str, &str); 1] = [("log.level", "info")];
 const ACTIVE: &str = "this learner is active";
 /// What a learner says that has been replaced, and ends.
 const FENCED: &str = "another instance has taken over";
+/// What it says whose transaction was open for too long.
+const OUTLIVED: &str = "another may be active by now: this one stands for election again";
 /// What it says where it notices before it has anything to commit.
 const SUPERSEDED: &str = "another learner is active now; this one stands by";
 
@@ -28,11 +34,36 @@ fn of_two_started_together_one_is_active() {
     written_once(&site, ROUNDS * LABELS);
 }
 
-/// A learner that holds still in the midst of its unit: its transaction is given up, another takes over; when
-/// it goes on it writes nothing, and says why it ends.
+/// Its transactional id is taken in the midst of its unit: it writes nothing more, and says why it ends.
 #[test]
 fn one_that_was_fenced_ends_with_a_clear_word() {
-    let site = Site::with("fenced", &INFO);
+    // A unit may then take so long that this is not taken for a time-out.
+    let patient = [INFO[0], ("kafka.settings.session.timeout.ms", "60000")];
+    let site = Site::with("fenced", &patient);
+    decide(&site, &events(40));
+    let mut old = learner(&site, "old", &[("AEGIS_HOLD_AT", "unit.sent:2")]);
+    send_labels(&site, (0..20).map(about));
+    old.says("holding still at unit.sent");
+    let id =
+        Delivery::ExactlyOnce { transactional_id: "fenced.learn".into(), timeout: Duration::from_secs(5) };
+    drop(Outbox::open(&site.connection, id).unwrap());
+
+    old.signal("CONT");
+    let status = old.end();
+    assert_eq!(status.code(), Some(69), "{status}\n{}", old.log());
+    assert!(old.log().contains(FENCED), "{}", old.log());
+    let new = learner(&site, "new", &[]);
+    send_labels(&site, (20..40).map(about));
+    learned(&site, 40);
+    written_once(&site, 40);
+    new.stop();
+}
+
+/// A learner that holds still in the midst of its unit: its transaction is given up, another takes over; when
+/// it goes on it writes nothing, and stands for election before it could take the id back.
+#[test]
+fn one_that_outlived_its_transaction_stands_for_election_again() {
+    let site = Site::with("outlived", &INFO);
     decide(&site, &events(40));
     let mut old = learner(&site, "old", &[("AEGIS_HOLD_AT", "unit.sent:2")]);
     send_labels(&site, (0..20).map(about));
@@ -42,13 +73,14 @@ fn one_that_was_fenced_ends_with_a_clear_word() {
     learned(&site, 20);
 
     old.signal("CONT");
-    let status = old.end();
-    assert_eq!(status.code(), Some(69), "{status}\n{}", old.log());
-    assert!(old.log().contains(FENCED), "{}", old.log());
+    old.says(OUTLIVED);
     send_labels(&site, (20..40).map(about));
     learned(&site, 40);
     written_once(&site, 40);
+    assert_eq!(old.log().matches(ACTIVE).count(), 1, "{}", old.log());
     new.stop();
+    wait("the election of the one that is left", || old.log().matches(ACTIVE).count() == 2);
+    old.stop();
 }
 
 /// It holds still for longer than a commit may take: it must not take back the transactional id to see what

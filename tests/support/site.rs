@@ -58,7 +58,7 @@ impl Site {
         let (connection, started) = (kafka.connection(), AtomicUsize::new(0));
         let site = Self { folder, connection, prefix: prefix.to_owned(), sets, started };
         let made = site.aegis(&["topics", "--create", "--partitions", &partitions.to_string()]);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        assert!(made.status.success(), "{made:?}");
         let until = Instant::now() + WAIT;
         for name in TOPICS {
             // A topic that was made is seen by clients a moment later.

@@ -1,9 +1,10 @@
-//! The schema registry as the configuration describes it, and what decisions and review requests are written with.
+//! Records as the configuration describes them: the schema registry, where events have their fields, and what
+//! decisions and review requests are written with.
 
 use std::time::Duration;
 
 use crate::codec::{self, SCHEMAS, Schemas};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Pointer, TimeUnit};
 use crate::registry::{Registry, RegistryError, Settings, Subjects};
 
 /// The registry; `None` where none is configured.
@@ -32,6 +33,38 @@ pub fn open(settings: &config::Registry) -> Result<Option<Registry>, RegistryErr
 #[must_use]
 pub fn of(registry: Option<&Registry>) -> Option<&dyn Schemas> {
     registry.map(|registry| registry as &dyn Schemas)
+}
+
+/// How events and labels are read.
+#[must_use]
+pub fn defaults(config: &Config) -> codec::Defaults {
+    let fields = &config.event_fields;
+    codec::Defaults {
+        tenant: config.defaults.tenant.clone(),
+        policy: config.defaults.policy.clone(),
+        fields: fields.is_set().then(|| event_fields(fields)),
+    }
+}
+
+fn event_fields(fields: &config::EventFields) -> codec::EventFields {
+    let given = |pointer: &Pointer| pointer.given().map(str::to_owned);
+    codec::EventFields {
+        turns: given(&fields.turns),
+        turn_role: given(&fields.turn_role),
+        turn_text: fields.turn_text.as_str().to_owned(),
+        text: given(&fields.text),
+        role: fields.role.into(),
+        roles: fields.roles.iter().map(|(word, role)| (word.clone(), (*role).into())).collect(),
+        id: given(&fields.id),
+        conversation: given(&fields.conversation),
+        tenant: given(&fields.tenant),
+        policy: given(&fields.policy),
+        subject: given(&fields.subject),
+        time: given(&fields.time),
+        seconds: fields.time_unit == TimeUnit::Seconds,
+        judged: given(&fields.judged),
+        metadata: fields.metadata.iter().map(|(name, at)| (name.clone(), at.as_str().to_owned())).collect(),
+    }
 }
 
 /// How score's records are written.

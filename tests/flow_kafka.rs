@@ -8,10 +8,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use aegis::codec::default_event_id;
 use aegis::core::label::Finding;
 use aegis::core::ledger::Record;
+use aegis::kafka::Consumed;
 use support::flow::{
-    decisions, event, event_record, label, label_record, ledger, raw, read_all, read_until, reasons, send,
+    decisions, event, event_record, header, label, label_record, ledger, raw, read_all, read_until, reasons,
+    send,
 };
 use support::site::{Site, hex};
 
@@ -135,6 +138,102 @@ fn a_standby_takes_over_and_an_operator_edits_the_ledger() {
     assert_eq!(hex(&published.state_hash), site.replayed());
     second.stop();
     score.stop();
+}
+
+/// A chat as another product writes it, whose second turn this author says.
+fn chat(number: usize, author: &str, text: &str) -> String {
+    let user = format!("u{}", number % 4);
+    let messages = serde_json::json!([
+        {"author": "human", "content": "hello"},
+        {"author": author, "content": [{"type": "text", "text": text}, {"type": "image_url"}]},
+    ]);
+    serde_json::json!({"meta": {"org": "t", "user": user}, "messages": messages}).to_string()
+}
+
+#[test]
+fn json_of_another_shape_is_decided_labelled_and_mended() {
+    let site = Site::new("shape");
+    let connection = &site.connection;
+    let configure = |more: &str| {
+        let text = fs::read_to_string(site.config()).unwrap();
+        fs::write(site.config(), text + more).unwrap();
+    };
+    let says = |arguments: &[&str]| {
+        let output = site.aegis(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    configure(
+        "[event_fields]\nturns = \"/messages\"\nturn_role = \"/author\"\ntenant = \"/meta/org\"\n\
+         subject = \"/meta/user\"\n[event_fields.roles]\nhuman = \"user\"\nbot = \"assistant\"\n",
+    );
+    let sample = site.folder.path().join("sample.json");
+    fs::write(&sample, chat(1, "bot", "hi") + "\n").unwrap();
+    let told = says(&["check", "--event", sample.to_str().unwrap()]);
+    assert!(told.contains("events in JSON: turns at /messages, tenant at /meta/org"), "{told}");
+    assert!(told.contains("id shape.events-0-0, ") && told.contains("tenant t, policy default"), "{told}");
+    assert!(told.contains("  turn 1: assistant, 2 bytes of text, judged"), "{told}");
+
+    let score = site.start("score");
+    let learn = site.start("learn");
+    let text = |number: usize| if number.is_multiple_of(3) { "I will kill you" } else { "hi" };
+    let record = |number: usize, json: String| raw(&site.topic("events"), &format!("k{number}"), json);
+    let mut records: Vec<_> =
+        (0..30).map(|number| record(number, chat(number, "bot", text(number)))).collect();
+    // Two that are bad: of one the configuration does not know a role, in the other a text is missing.
+    records.insert(10, record(90, chat(90, "robot", "I will kill you")));
+    let missing = chat(91, "bot", "kill").replacen("\"content\":\"hello\"", "\"contents\":\"kill\"", 1);
+    records.insert(20, record(91, missing));
+    send(connection, &records);
+    let letters = read_until(connection, &site.topic("dlq"), "2 dead letters", |records| records.len() >= 2);
+    let reasons: BTreeMap<_, _> = letters
+        .iter()
+        .map(|letter| (header(letter, "exception.class.name"), header(letter, "exception.message")))
+        .collect();
+    for (reason, place, setting) in [
+        ("BadValue", "/messages/1/author", "event_fields.turn_role"),
+        ("MissingField", "/messages/0/content", "event_fields.turn_text"),
+    ] {
+        let said = &reasons[reason];
+        assert!(said.contains(place) && said.contains(setting) && !said.contains("kill"), "{said}");
+    }
+
+    // Each is called after its place, which a label names.
+    let decided = |count: usize| {
+        let enough = |records: &[Consumed]| records.len() >= count;
+        decisions(&read_until(connection, &site.topic("decisions"), "decisions", enough))
+    };
+    for decision in decided(30) {
+        let origin = &decision.origin;
+        assert_eq!(decision.id.event, default_event_id(&origin.topic, origin.partition, origin.offset));
+        assert_eq!((&*decision.id.tenant, decision.votes.len()), ("t", 2));
+        send(
+            connection,
+            &[label_record(&site.topic("labels"), &label("l", &decision.id.event, Finding::Unsafe))],
+        );
+    }
+    let published = site.published(30, 0);
+    assert_eq!(hex(&published.state_hash), site.replayed());
+
+    // The configuration learns the role; the record that was lacking it is put back and decided.
+    score.stop();
+    configure("robot = \"assistant\"\n");
+    let score = site.start("score");
+    assert!(says(&["dlq", "replay", "--reason", "BadValue"]).contains("BadValue: 1 put back"));
+    let last = decided(31).into_iter().max_by_key(|decision| decision.round_time).unwrap();
+    assert_eq!(last.subject.as_deref(), Some("u2"));
+    site.verified();
+
+    // Erasing finds the texts of a subject by the same pointers.
+    let erased: serde_json::Value =
+        serde_json::from_str(&says(&["erase", "--subject", "u2", "--tenant", "t", "--output", "json"]))
+            .unwrap();
+    let stays = erased["stays"].as_array().unwrap();
+    let events = stays.iter().find(|stays| stays["topic"] == site.topic("events")).unwrap();
+    // Seven of the thirty, and the one with the unknown role, as it came and as it was put back.
+    assert_eq!(events["records"], 9, "{erased}");
+    score.stop();
+    learn.stop();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod config;
 mod dlq;
 mod erase;
@@ -48,7 +49,7 @@ enum Command {
     /// Scores events and learns from labels until it is told to stop
     Run(RunArgs),
     /// Reads configuration, policies and experts, and says what is wrong with them
-    Check(ConfigArgs),
+    Check(check::CheckArgs),
     /// Shows the whole flow on real text, with a labeller that answers late
     Demo(DemoArgs),
     /// Folds label streams offline: the same state hash as the live learner's, and what it would have done
@@ -166,7 +167,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(args) => run::run(&args.config, args.role),
-        Command::Check(args) => run::check(&args),
+        Command::Check(args) => check::check(&args),
         Command::Demo(args) => {
             crate::demo::run(&args).map_err(|error| Failure::new(error.exit(), error)).map(|()| Exit::Success)
         }

@@ -1,4 +1,4 @@
-//! `aegis run` and `aegis check`: the roles, assembled.
+//! `aegis run`: the roles, assembled.
 
 use std::sync::Arc;
 use std::thread;
@@ -41,7 +41,7 @@ pub fn panel(config: &Config) -> Result<Panel, Failure> {
 }
 
 /// Checks the experts that are named as shadows: an unknown name would be an expert that weighs.
-fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
+pub fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
     let is_there = |id: &String| panel.experts().iter().any(|expert| expert.id == *id);
     let shadow = &config.experts.shadow;
     let wrong = |error| Err(Failure { exit: Exit::Config, error });
@@ -190,35 +190,4 @@ fn spawn(
         result
     });
     Ok((name, thread.map_err(|error| Failure::new(Exit::Unavailable, error))?))
-}
-
-pub fn check(args: &ConfigArgs) -> Result<Exit, Failure> {
-    let config::Loaded { config, policies } = args.load()?;
-    println!("{}: in order", args.config.display());
-    for policy in policies.policies.values() {
-        let threshold = policy.threshold();
-        println!(
-            "policy {} version {}: {} learner, flags from p = {threshold:.3}",
-            policy.name, policy.version, policy.learner.name
-        );
-    }
-    connection(&config)?;
-    let panel = panel(&config)?;
-    in_shadow(&panel, &config)?;
-    for expert in panel.experts() {
-        let shadow = if config.experts.shadow.contains(&expert.id) { ", in shadow" } else { "" };
-        println!(
-            "expert {}: {}, {}, {}{shadow}",
-            expert.id,
-            expert.kind.word(),
-            expert.provider,
-            expert.state.word()
-        );
-    }
-    println!(
-        "brokers {}: settings in order; `aegis topics --config {}` asks them",
-        config.kafka.brokers,
-        args.config.display()
-    );
-    Ok(Exit::Success)
 }

@@ -127,13 +127,15 @@ pub struct Received<'a> {
     pub schema_id: Option<&'a [u8]>,
     /// Where schemas come from; `None`: there is no registry.
     pub schemas: Option<&'a dyn Schemas>,
+    /// Its topic, partition and offset, where they are known: an event without an id takes them for one.
+    pub place: Option<(&'a str, i32, i64)>,
 }
 
 impl<'a> Received<'a> {
     /// A value alone, no registry.
     #[must_use]
     pub fn plain(payload: &'a [u8]) -> Self {
-        Self { payload, schema_id: None, schemas: None }
+        Self { payload, schema_id: None, schemas: None, place: None }
     }
 
     /// A value with its record's headers.
@@ -146,7 +148,13 @@ impl<'a> Received<'a> {
         // Where a header stands twice the last one counts, as for Kafka's own clients.
         let found = headers.iter().rev().find(|(name, _)| name == SCHEMA_ID_HEADER);
         let schema_id = found.and_then(|(_, value)| value.as_deref());
-        Self { payload: payload.unwrap_or_default(), schema_id, schemas }
+        Self { payload: payload.unwrap_or_default(), schema_id, schemas, place: None }
+    }
+
+    /// The same, read from there.
+    #[must_use]
+    pub fn at(self, topic: &'a str, partition: i32, offset: i64) -> Self {
+        Self { place: Some((topic, partition, offset)), ..self }
     }
 
     /// The datum and its writer, where the record names one; `None` where it does not. The header goes

@@ -67,6 +67,33 @@ pub enum DecodeError {
         /// Its name.
         field: &'static str,
     },
+    /// Nothing stands where the configuration says that a field is.
+    #[error(
+        "the record has no {field}: nothing stands at {pointer}, where event_fields.{field} says it is; mend the \
+         producer or the pointer"
+    )]
+    MissingAt {
+        /// The setting's name.
+        field: &'static str,
+        /// The pointer, from the whole event.
+        pointer: String,
+    },
+    /// What stands where the configuration says that a field is cannot be one.
+    #[error(
+        "what the record has at {pointer}, where event_fields.{field} points, is not {wanted}; mend the producer \
+         or the configuration"
+    )]
+    UnfitAt {
+        /// The setting's name.
+        field: &'static str,
+        /// The pointer, from the whole event.
+        pointer: String,
+        /// What it can be.
+        wanted: &'static str,
+    },
+    /// More values than a tree is made of.
+    #[error("the JSON record holds more than {} values: send less with it", super::skim::MAX_VALUES)]
+    TooManyValues,
     /// JSON nested deeper than [`super::MAX_DEPTH`].
     #[error("the JSON record is nested deeper than {} levels: send it flat", super::MAX_DEPTH)]
     TooDeep,
@@ -138,8 +165,9 @@ impl DecodeError {
             Self::Malformed { .. } => "Malformed",
             Self::NotJson => "NotJson",
             Self::BadJson { .. } => "BadJson",
-            Self::MissingField { .. } => "MissingField",
-            Self::BadValue { .. } => "BadValue",
+            Self::MissingField { .. } | Self::MissingAt { .. } => "MissingField",
+            Self::BadValue { .. } | Self::UnfitAt { .. } => "BadValue",
+            Self::TooManyValues => "TooManyValues",
             Self::TooDeep => "TooDeep",
             Self::Bounds(bounds) => bounds.name(),
             Self::NoVerdict => "NoVerdict",

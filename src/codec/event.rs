@@ -91,19 +91,19 @@ impl<'a> From<&'a Event> for EventForm<'a> {
     }
 }
 
-/// What both encodings give.
-struct Parts {
-    id: String,
-    conversation: Option<String>,
-    tenant: Option<String>,
-    policy: Option<String>,
-    subject: Option<String>,
-    time: Option<Millis>,
-    turns: Vec<Turn>,
+/// What all encodings and shapes give.
+pub(super) struct Parts {
+    pub(super) id: String,
+    pub(super) conversation: Option<String>,
+    pub(super) tenant: Option<String>,
+    pub(super) policy: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) time: Option<Millis>,
+    pub(super) turns: Vec<Turn>,
     /// How many turns there were, kept or not.
-    total: usize,
-    judged: Option<i64>,
-    metadata: BTreeMap<String, String>,
+    pub(super) total: usize,
+    pub(super) judged: Option<i64>,
+    pub(super) metadata: BTreeMap<String, String>,
 }
 
 impl Parts {
@@ -218,7 +218,7 @@ fn from_json(text: &str) -> Result<Parts, DecodeError> {
     })
 }
 
-/// Reads an event, Avro or JSON; what it leaves out comes from `defaults`.
+/// Reads an event, Avro or JSON; what it leaves out comes from `defaults`, and where JSON has what it says.
 ///
 /// # Errors
 /// Where it cannot be judged: see [`DecodeError`].
@@ -227,13 +227,17 @@ pub fn decode_event(payload: &[u8], defaults: &Defaults) -> Result<Event, Decode
 }
 
 impl Received<'_> {
-    /// Reads an event in any framing; what it leaves out comes from `defaults`.
+    /// Reads an event in any framing; what it leaves out comes from `defaults`, and where JSON has what it says.
     ///
     /// # Errors
     /// Where it cannot be judged, or its schema cannot be had: see [`DecodeError`].
     pub fn event(&self, defaults: &Defaults) -> Result<Event, DecodeError> {
         let avro = |form| Ok(from_avro(form));
-        kinds()?.event.decode_either(self, avro, from_json)?.event(defaults)
+        let json = |text: &str| match &defaults.fields {
+            Some(fields) => fields.read(text, self.place),
+            None => from_json(text),
+        };
+        kinds()?.event.decode_either(self, avro, json)?.event(defaults)
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, DecodeError> {
 }
 
 /// Whether brackets nest deeper than [`MAX_DEPTH`].
-fn too_deep(text: &str) -> bool {
+pub(super) fn too_deep(text: &str) -> bool {
     let (mut depth, mut quoted) = (0_usize, false);
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

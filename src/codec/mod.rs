@@ -11,6 +11,7 @@ mod confluent;
 mod decision;
 mod error;
 mod event;
+mod fields;
 mod json;
 mod key;
 mod label;
@@ -20,12 +21,14 @@ mod review;
 mod schema;
 mod skim;
 pub mod time;
+mod tree;
 mod wire;
 
 pub use confluent::{MAX_SCHEMA, Received, SCHEMA_ID_HEADER, SchemaId, Schemas, Writer};
 pub use decision::{decode_decision, encode_decision};
 pub use error::{DecodeError, EncodeError};
 pub use event::{decode_event, encode_event};
+pub use fields::{EventFields, default_event_id};
 pub use key::{decode_key, encode_key};
 pub use label::{MAX_CATEGORIES, decode_label, default_label_id, encode_label};
 pub use ledger::{decode_record, encode_record};
@@ -65,13 +68,15 @@ pub enum Encoding {
     Confluent(u32),
 }
 
-/// What events and labels of tools that know only the event are given.
+/// What is given to events and labels of tools that know only the event, and where those tools put what they know.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Defaults {
     /// The tenant of records that name none.
     pub tenant: String,
     /// The policy of records that name none.
     pub policy: String,
+    /// Where JSON events have their fields; `None`: where `docs/records.md` says.
+    pub fields: Option<EventFields>,
 }
 
 /// Whether every schema compiled into this program parses: to be asked at start.

@@ -6,8 +6,9 @@ use apache_avro::schema::{InnerDecimalSchema, NamesRef, ResolvedSchema, UuidSche
 
 use super::error::DecodeError;
 
-/// Greatest number of values in a datum: three to a turn, of the greatest number of turns, fit three times.
-const MAX_VALUES: usize = 100_000;
+/// Greatest number of values in a record of another's shape: three to a turn, of the greatest number of turns, fit
+/// three times.
+pub(super) const MAX_VALUES: usize = 100_000;
 /// Greatest nesting of values.
 const MAX_DEPTH: usize = 64;
 

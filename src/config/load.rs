@@ -74,6 +74,7 @@ pub(super) fn effective(path: &Path, mut table: toml::Table) -> Result<Config, C
         config.kafka.settings.insert(name.clone(), secret(file)?);
     }
     registry(&mut config, path)?;
+    config.event_fields.check().map_err(|reason| ConfigError::Value { path: path.into(), reason })?;
     if config.score.member.is_empty() {
         config.score.member = machine::host().ok_or_else(|| ConfigError::Value {
             path: path.into(),

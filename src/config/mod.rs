@@ -4,6 +4,7 @@
 //! that names the nearest known one.
 
 mod document;
+mod event_fields;
 mod live;
 mod load;
 mod machine;
@@ -22,6 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use document::{document, policies_schema, schema};
+pub use event_fields::{EventFields, Pointer, Speaker, TimeUnit};
 pub use live::{Live, ReloadError, reload};
 pub use load::{Loaded, load};
 pub use machine::Provider;
@@ -78,6 +80,8 @@ pub struct Config {
     pub topics: Topics,
     /// What tools that know only the event leave out.
     pub defaults: Defaults,
+    /// Where JSON events of another shape have their fields.
+    pub event_fields: EventFields,
     /// The panel.
     pub experts: Experts,
     /// The scoring role.

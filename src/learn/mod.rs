@@ -160,10 +160,7 @@ impl Learn {
         let mut publisher = Publisher::new(&topics.weights, settings.publish_interval_ms);
         let mut labels =
             Source::subscribe(&self.connection, &settings.group, &[&topics.labels], Start::Earliest)?;
-        let defaults = codec::Defaults {
-            tenant: self.config.defaults.tenant.clone(),
-            policy: self.config.defaults.policy.clone(),
-        };
+        let defaults = schemas::defaults(&self.config);
         let mut surge = Surge::new(settings.max_dead_letters_per_minute);
         let (mut expired, mut told) = (Instant::now(), Instant::now());
         let mut searched = false;

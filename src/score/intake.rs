@@ -67,7 +67,8 @@ pub fn accept(
     schemas: Option<&dyn Schemas>,
     now: Millis,
 ) -> Result<Accepted, Refused> {
-    let event = match Received::new(record.payload.as_deref(), &record.headers, schemas).event(defaults) {
+    let received = Received::new(record.payload.as_deref(), &record.headers, schemas);
+    let event = match received.at(&record.topic, record.partition, record.offset).event(defaults) {
         Ok(event) => event,
         Err(DecodeError::SchemaPending { .. }) => return Err(Refused::Waiting(Box::new((ticket, record)))),
         Err(DecodeError::RegistryUnavailable { reason, .. }) => return Err(Refused::Unavailable(reason)),

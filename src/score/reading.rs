@@ -58,14 +58,13 @@ impl<'a> Reading<'a> {
         policies: Arc<Policies>,
         health: &'a Health,
     ) -> Self {
-        let (tenant, policy) = (config.defaults.tenant.clone(), config.defaults.policy.clone());
         Self {
             source,
             events: Vec::new(),
             waiting: Vec::new(),
             flowing: Some(Instant::now()),
             surge: Surge::new(config.score.max_dead_letters_per_minute),
-            defaults: codec::Defaults { tenant, policy },
+            defaults: schemas::defaults(config),
             registry,
             config,
             policies,

@@ -55,6 +55,27 @@ const REFUSALS: &[(&str, i32, &str, &str)] = &[
     ("wrong-output", 64, "explain e1 --config FILE --output yaml", ""),
     ("no-subject", 64, "erase --config FILE", ""),
     ("no-policies", 78, "check --config FILE", "policies = \"gone.toml\"\n"),
+    ("pointer-without-slash", 78, "check --config FILE", "[event_fields]\nturns = \"messages\"\n"),
+    ("pointer-escape", 78, "check --config FILE", "[event_fields.metadata]\nchannel = \"/a~b\"\n"),
+    (
+        "pointer-of-a-note",
+        78,
+        "run --config FILE",
+        "[event_fields]\ntext = \"/a\"\nmetadata = { channel = \"\" }\n",
+    ),
+    (
+        "unknown-role",
+        78,
+        "check --config FILE",
+        "[event_fields]\ntext = \"/a\"\nroles = { human = \"person\" }\n",
+    ),
+    ("fields-without-text", 78, "check --config FILE", "[event_fields]\nid = \"/request/uuid\"\n"),
+    (
+        "no-event",
+        65,
+        "check --config FILE --event FILE",
+        "[event_fields]\nturns = \"/messages\"\nid = \"/id\"\n",
+    ),
 ];
 
 fn words(arguments: &str, file: &Path) -> (Option<i32>, String) {

@@ -5,6 +5,7 @@ mod events;
 mod examples;
 mod fixtures;
 mod labels;
+mod mapped;
 mod properties;
 mod records;
 mod speed;
@@ -15,7 +16,7 @@ use aegis::core::event::Event;
 use aegis::core::label::Label;
 
 fn defaults() -> Defaults {
-    Defaults { tenant: "home".to_owned(), policy: "plain".to_owned() }
+    Defaults { tenant: "home".to_owned(), policy: "plain".to_owned(), fields: None }
 }
 
 fn event(record: impl AsRef<[u8]>) -> Result<Event, DecodeError> {

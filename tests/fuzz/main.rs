@@ -124,3 +124,16 @@ fn decoders_refuse_and_never_break() {
     texts::clean();
     println!("{:<10} {all:>12} executions, seed {seed}", "all");
 }
+
+/// JSON that is short and would be large as a tree. The target's bounds hold at the greatest record and at the
+/// greatest number of values.
+#[test]
+fn trees_are_bounded() {
+    let mapped = TARGETS.iter().find(|target| target.name == "mapped").unwrap();
+    for part in [r#"{"":0}"#, r#"{"":{"":0}}"#, "[]", "0", r#""""#] {
+        for count in [(4 << 20) / (part.len() + 1) - 2, 49_900, 33_200] {
+            let record = format!(r#"{{"x":[{}]}}"#, vec![part; count].join(","));
+            execute(mapped, record.as_bytes());
+        }
+    }
+}

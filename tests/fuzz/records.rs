@@ -8,13 +8,15 @@ use std::sync::{Arc, LazyLock};
 use aegis::codec::{
     self, DecodeError, Defaults, EncodeError, Encoding, Received, SCHEMA_ID_HEADER, SchemaId, Schemas, Writer,
 };
+use aegis::config::Config;
 use aegis::dead_letter::{self, Headers};
 use aegis::kafka::Consumed;
+use aegis::schemas;
 
 use crate::corpus::hash;
 
 fn defaults() -> Defaults {
-    Defaults { tenant: "home".to_owned(), policy: "plain".to_owned() }
+    Defaults { tenant: "home".to_owned(), policy: "plain".to_owned(), fields: None }
 }
 
 /// How decoding ended. The errors' words quote nothing of the input but sizes, lines and columns.
@@ -46,6 +48,44 @@ fn comes_back<T: PartialEq + Debug>(
 
 pub fn event(bytes: &[u8]) -> u64 {
     comes_back(bytes, |bytes| codec::decode_event(bytes, &defaults()), codec::encode_event)
+}
+
+/// How events of another shape are read: our own shape by pointers, a request with everything, and one text.
+static MAPPED: LazyLock<[Defaults; 3]> = LazyLock::new(|| {
+    let lines = [
+        "turns = '/turns'\ntext = '/text'\nturn_text = '/text'\nid = '/id'\nconversation = '/conversation'\n\
+         tenant = '/tenant'\npolicy = '/policy'\nsubject = '/subject'\ntime = '/time'\njudged = '/judged'",
+        "turns = '/messages'\nturn_role = '/author'\nid = '/request/uuid'\nconversation = '/request/session'\n\
+         tenant = '/meta/org'\npolicy = '/meta/policy'\nsubject = '/meta/user'\ntime = '/meta/ts'\n\
+         time_unit = 'seconds'\njudged = '/meta/judged'\nroles = { human = 'user', bot = 'assistant' }\n\
+         metadata = { channel = '/meta/channel', first = '/messages/0/author' }",
+        "text = '/prompt'",
+    ];
+    lines.map(|lines| {
+        let event_fields = toml::from_str(lines).unwrap();
+        let config = Config { event_fields, ..Config::default() };
+        Defaults { fields: schemas::defaults(&config).fields, ..defaults() }
+    })
+});
+
+/// Events by pointers. Whatever both our own reader and its pointers take, they take for the same.
+pub fn mapped(bytes: &[u8]) -> u64 {
+    let (which, record) = match bytes {
+        [which @ 0..=2, record @ ..] => (usize::from(*which), record),
+        record => (0, record),
+    };
+    let read = Received::plain(record).at("chats", 0, 7).event(&MAPPED[which]);
+    if let Ok(event) = &read {
+        let again = codec::encode_event(event, Encoding::Avro).expect("what was read can be written");
+        let again = codec::decode_event(&again, &MAPPED[which]);
+        assert!(again.as_ref() == Ok(event), "read again as something else");
+    }
+    if let (0, Ok(event), Ok(mut own)) = (which, &read, codec::decode_event(record, &defaults())) {
+        // These pointers know of no notes, and Avro is no matter of pointers.
+        own.metadata.clone_from(&event.metadata);
+        assert!(own == *event, "our own shape is read by pointers as something else");
+    }
+    ending(&read)
 }
 
 pub fn label(bytes: &[u8]) -> u64 {
@@ -135,7 +175,7 @@ pub fn schema(bytes: &[u8]) -> u64 {
     let Some(writer) = Writer::avro(text) else { return 2 };
     let known = Known(vec![Arc::new(writer)]);
     let datum = &[&[0; 5][..], &bytes[bytes.len().saturating_sub(40)..], &[0; 40]].concat();
-    let received = Received { payload: datum, schema_id: None, schemas: Some(&known) };
+    let received = Received { schemas: Some(&known), ..Received::plain(datum) };
     hash([ending(&received.event(&defaults())), ending(&received.decision())])
 }
 

@@ -50,6 +50,8 @@ pub const TARGETS: &[Target] = &[
         folder: "predictor",
         run: records::predictor,
     },
+    // Events in another's shape: the first byte says by which pointers they are read.
+    Target { name: "mapped", fixtures: &["event.json"], folder: "mapped", run: records::mapped },
     // Confluent's framing: a first byte says who wrote it and with which header, the rest is as above.
     Target {
         name: "framed",

@@ -152,7 +152,7 @@ fn earlier_versions_resolve_to_this_one() {
             let writer = Arc::new(Writer::avro(text).unwrap());
             let schemas = Fixed(HashMap::from([(SchemaId::Number(1), writer)]));
             let payload = framed(1, &datum);
-            let read = Received { payload: &payload, schema_id: None, schemas: Some(&schemas) };
+            let read = Received { schemas: Some(&schemas), ..Received::plain(&payload) };
             assert_eq!(read.label(&defaults()), Ok(label.clone()));
         }
     }

@@ -34,7 +34,7 @@ const FOREIGN: &str = r#"{"type":"record","name":"Chat","namespace":"com.example
 const FOREIGN_DATUM: &[u8] = b"\x02\x06e-1\x02\x0e\x04\x00\x02a\x00\x02\x04bc\x02\x00";
 
 fn defaults() -> Defaults {
-    Defaults { tenant: "t".into(), policy: "default".into() }
+    Defaults { tenant: "t".into(), policy: "default".into(), fields: None }
 }
 
 /// A value as it is framed with a number.
@@ -58,5 +58,5 @@ fn ask(registry: &Registry, id: u32) -> Result<(), DecodeError> {
 }
 
 fn event(registry: &dyn Schemas, payload: &[u8]) -> Result<Event, DecodeError> {
-    Received { payload, schema_id: None, schemas: Some(registry) }.event(&defaults())
+    Received { schemas: Some(registry), ..Received::plain(payload) }.event(&defaults())
 }

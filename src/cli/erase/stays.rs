@@ -9,7 +9,7 @@ use super::Subject;
 use crate::cli::Failure;
 use crate::cli::print::printable;
 use crate::cli::scan::{ANSWER, scan};
-use crate::codec::{Defaults, Received, Schemas, time::format_millis};
+use crate::codec::{Received, Schemas, time::format_millis};
 use crate::config::Config;
 use crate::core::event::Millis;
 use crate::core::ledger::RoundId;
@@ -70,14 +70,14 @@ pub fn find(subject: &Subject, config: &Config, connection: &Connection) -> Resu
     let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
     let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
     let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
-    let defaults =
-        Defaults { tenant: config.defaults.tenant.clone(), policy: config.defaults.policy.clone() };
+    let defaults = schemas::defaults(config);
     let topics = &config.topics;
     let mut rounds: BTreeSet<RoundId> = BTreeSet::new();
 
     let mut events = Stays::new(&topics.events, "events with their texts");
     scan(connection, &topics.events, &mut |record| {
-        let read = Received::new(record.payload.as_deref(), &record.headers, patient).event(&defaults);
+        let received = Received::new(record.payload.as_deref(), &record.headers, patient);
+        let read = received.at(&record.topic, record.partition, record.offset).event(&defaults);
         if let Ok(event) = read
             && subject.is(&event.tenant, event.subject.as_deref())
         {

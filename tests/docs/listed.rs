@@ -6,7 +6,7 @@ use crate::command::Command;
 pub type Listed = (&'static str, &'static str, &'static str);
 
 /// The commands.
-pub const LISTED: &[Listed] = &[
+pub static LISTED: &[Listed] = &[
     (
         "README.md",
         "make demo",

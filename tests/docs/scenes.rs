@@ -44,11 +44,8 @@ const TOPICS: [(&str, &str); 8] = [
 
 /// A folder like a clone, with what was built and set up, and with the broker's address in its configuration.
 fn clone(folder: &Path, brokers: &str) {
-    for entry in fs::read_dir(root()).unwrap() {
-        let entry = entry.unwrap();
-        if !["config", "target", ".git"].contains(&entry.file_name().to_str().unwrap()) {
-            symlink(entry.path(), folder.join(entry.file_name())).unwrap();
-        }
+    for name in ["Makefile", "docs", "experts", "models", "schemas", "tests", ".cache"] {
+        symlink(root().join(name), folder.join(name)).unwrap();
     }
     fs::create_dir_all(folder.join("target/release")).unwrap();
     symlink(env!("CARGO_BIN_EXE_aegis"), folder.join("target/release/aegis")).unwrap();

@@ -49,7 +49,7 @@ pub static LISTED: &[Listed] = &[
     ),
     ("docs/experts.md", "make evaluate", "minutes; tests/panel_quality.rs holds what came of it"),
     ("docs/learning.md", "aegis replay ../shared/…", "needs developers' streams: `make test-shared`"),
-    ("docs/registry.md", "make kafka …", "fixed ports; tests/registry starts the same registry"),
+    ("docs/registry.md", "make kafka", "fixed ports; tests/registry starts the same registry"),
     ("docs/registry.md", "tests/registry/registry.sh …", "tests/registry starts it"),
     (
         "docs/security.md",

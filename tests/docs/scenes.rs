@@ -139,16 +139,18 @@ fn a_reader_with_a_demo_sees_the_words_of_the_pages() {
     let all: Vec<_> = TOPICS.iter().map(|(kind, name)| (*name, format!("{kind}.{name}"))).collect();
     let mut replaced: Vec<Replaced> = vec![("localhost:9092".to_owned(), brokers.clone())];
     replaced.extend(all.iter().map(|(_, topic)| (topic.clone(), format!("{prefix}{topic}"))));
+    // Groups have names that are words of commands, too: they are only shown without the prefix.
+    replaced.extend(["score", "learn"].map(|name| (format!("\"{name}\""), format!("\"{prefix}{name}\""))));
     let mut shell = Shell::open(folder.path(), replaced);
     let topics: String = all.iter().map(|(name, topic)| format!("{name} = \"{prefix}{topic}\"\n")).collect();
     let config = format!(
         "policies = \"policies.toml\"\n[kafka]\nbrokers = \"{brokers}\"\n[topics]\n{topics}[defaults]\ntenant = \"demo\"\n\
-         [experts]\nfolder = \"{}\"\n[score]\ngroup = \"{prefix}score\"\n[learn]\ngroup = \"{prefix}learn\"\n\
-         horizon_days = 36500\n",
-        root().join("models").display()
+         [experts]\nfolder = \"models\"\n[score]\ngroup = \"{prefix}score\"\n[learn]\ngroup = \"{prefix}learn\"\n\
+         horizon_days = 36500\n"
     );
     for place in ["", "config/"] {
-        shell.file(&format!("{place}aegis.toml"), &config);
+        let folder = if place.is_empty() { "models" } else { "../models" };
+        shell.file(&format!("{place}aegis.toml"), &config.replace("\"models\"", &format!("\"{folder}\"")));
         shell.file(&format!("{place}policies.toml"), "[policies.default]\n");
     }
     for (number, name) in ["votes.jsonl", "monday.jsonl", "tuesday.jsonl"].into_iter().enumerate() {

@@ -34,7 +34,9 @@ fn configuration(folder: &Path, mut table: toml::Table) -> Result<(), String> {
 fn manifest(folder: &Path, table: &toml::Table) -> Result<(), String> {
     let id = table["id"].as_str().ok_or("an expert without an id")?;
     fs::create_dir_all(folder.join(id)).unwrap();
-    fs::write(folder.join(id).join("manifest.toml"), table.to_string()).unwrap();
+    // A page leaves hashes out.
+    let text = table.to_string().replace('…', &"0".repeat(64));
+    fs::write(folder.join(id).join("manifest.toml"), text).unwrap();
     match Panel::open(PanelConfig::new(folder)) {
         Ok(_) => Ok(()),
         Err(error) if error.to_string().contains("model.onnx") => Ok(()),

@@ -80,7 +80,7 @@ fn read(shell: &mut Shell, name: &str, exact: bool) {
         loop {
             let (exit, text) = shell.run(&command.text);
             let Err(why) = judge(&command, exit, &text, exact) else { break };
-            let again = READ.iter().any(|read| command.text.starts_with(read)) && started.elapsed() < WAIT;
+            let again = READ.iter().any(|read| command.text.starts_with(read)) && started.elapsed() < 2 * WAIT;
             assert!(again, "{name}:{}: $ {}\n{why}\nall of it:\n{text}", command.line, command.text);
             thread::yield_now(); // nobody tells a reader that what is read has changed
         }

@@ -36,6 +36,13 @@ pub static LISTED: &[Listed] = &[
         "fixed ports; the tests' brokers are started by the same scripts",
     ),
     ("docs/operating.md", "aegis dlq show …", "a letter's place hangs on the run; tests/fold and tests/cli"),
+    (
+        "docs/your-own-topic.md",
+        "aegis …",
+        "needs a topic of that shape; tests/codec/mapped.rs, tests/flow_kafka.rs",
+    ),
+    ("docs/your-own-topic.md", "kcat …", "needs kcat; run by hand as it is shown"),
+    ("docs/your-own-topic.md", "cat labels.txt", "shows a file of that page"),
     ("docs/experts.md", "make setup", "`make test` runs it first"),
     (
         "docs/experts.md",

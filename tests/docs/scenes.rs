@@ -80,7 +80,8 @@ fn read(shell: &mut Shell, name: &str, exact: bool) {
         loop {
             let (exit, text) = shell.run(&command.text);
             let Err(why) = judge(&command, exit, &text, exact) else { break };
-            let again = READ.iter().any(|read| command.text.starts_with(read)) && started.elapsed() < 2 * WAIT;
+            let again =
+                READ.iter().any(|read| command.text.starts_with(read)) && started.elapsed() < 2 * WAIT;
             assert!(again, "{name}:{}: $ {}\n{why}\nall of it:\n{text}", command.line, command.text);
             thread::yield_now(); // nobody tells a reader that what is read has changed
         }
@@ -180,7 +181,9 @@ fn every_command_is_run_or_listed() {
             }
         }
     }
-    for ((page, command, _), _) in LISTED.iter().zip(met).filter(|(_, met)| !met) {
+    // A page that comes with another change is not missed.
+    let gone = LISTED.iter().zip(met).filter(|((page, _, _), met)| !met && root().join(page).exists());
+    for ((page, command, _), _) in gone {
         wrong.push(format!("{page} has no command {command} any more: take it out of the list"));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

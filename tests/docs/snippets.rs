@@ -31,12 +31,14 @@ fn configuration(folder: &Path, mut table: toml::Table) -> Result<(), String> {
 }
 
 /// Reads an expert's manifest to where the graph is asked for, which no page can show.
-fn manifest(folder: &Path, table: &toml::Table) -> Result<(), String> {
+fn manifest(folder: &Path, mut table: toml::Table) -> Result<(), String> {
+    // A page leaves hashes out.
+    for section in table.iter_mut().filter_map(|(_, value)| value.as_table_mut()) {
+        section.entry("sha256").and_modify(|hash| *hash = "0".repeat(64).into());
+    }
     let id = table["id"].as_str().ok_or("an expert without an id")?;
     fs::create_dir_all(folder.join(id)).unwrap();
-    // A page leaves hashes out.
-    let text = table.to_string().replace('…', &"0".repeat(64));
-    fs::write(folder.join(id).join("manifest.toml"), text).unwrap();
+    fs::write(folder.join(id).join("manifest.toml"), table.to_string()).unwrap();
     match Panel::open(PanelConfig::new(folder)) {
         Ok(_) => Ok(()),
         Err(error) if error.to_string().contains("model.onnx") => Ok(()),
@@ -49,7 +51,7 @@ fn toml_loads(text: &str) -> Result<(), String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
     let has = |key: &str| table.contains_key(key);
     if has("kind") {
-        return manifest(folder.path(), &table);
+        return manifest(folder.path(), table);
     }
     if has("terms") || has("patterns") {
         return Rules::parse(Path::new("rules.toml"), text).map(drop).map_err(|error| error.to_string());

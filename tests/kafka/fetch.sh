@@ -12,7 +12,7 @@ if ! cmp -s "$pom" "$libs/pom.xml"; then
     echo "Install it (Debian, Ubuntu: apt-get install maven; macOS: brew install maven) and try again." >&2
     exit 69
   fi
-  echo "Fetching Apache Kafka with Maven (46 jars, 43 MB, once)" >&2
+  echo "Fetching Apache Kafka with Maven (47 jars, 43 MB, once)" >&2
   new=$libs.$$
   rm -rf "$new"
   mkdir -p "$new"

@@ -1,0 +1,92 @@
+//! Commands of pages that no test of this room runs, each with the reason and what covers it otherwise.
+
+use crate::command::Command;
+
+/// A page, a command, or its beginning with `…` behind it, and why it is not run here.
+pub type Listed = (&'static str, &'static str, &'static str);
+
+/// The commands.
+pub static LISTED: &[Listed] = &[
+    (
+        "README.md",
+        "make demo",
+        "streams 4,000 events from a release build; tests/flow_embedded.rs is its flow",
+    ),
+    ("README.md", "make test", "runs this test"),
+    (
+        "docs/quick-start.md",
+        "make setup build",
+        "what came of it is what is run: `make test` sets up and builds",
+    ),
+    ("docs/quick-start.md", "make kafka", "fixed ports; the test's own broker is started by the same script"),
+    (
+        "docs/quick-start.md",
+        "make kafka-stop",
+        "fixed ports; the test's own broker is started by the same script",
+    ),
+    ("docs/operating.md", "make kafka", "fixed ports; the tests' brokers are started by the same scripts"),
+    (
+        "docs/operating.md",
+        "make demo BROKER=kafka",
+        "the demo runs on the test's own broker before these pages",
+    ),
+    (
+        "docs/operating.md",
+        "make kafka-stop",
+        "fixed ports; the tests' brokers are started by the same scripts",
+    ),
+    ("docs/operating.md", "aegis dlq show …", "a letter's place hangs on the run; tests/fold and tests/cli"),
+    (
+        "docs/your-own-topic.md",
+        "aegis …",
+        "needs a topic of that shape; tests/codec/mapped.rs, tests/flow_kafka.rs",
+    ),
+    ("docs/your-own-topic.md", "kcat …", "needs kcat; run by hand as it is shown"),
+    ("docs/your-own-topic.md", "cat labels.txt", "shows a file of that page"),
+    ("docs/experts.md", "make setup", "`make test` runs it first"),
+    (
+        "docs/experts.md",
+        "python3 -m venv .venv …",
+        "trains anew: needs public sets that are not in the repository",
+    ),
+    (
+        "docs/experts.md",
+        ".venv/bin/python …",
+        "trains anew: needs public sets that are not in the repository",
+    ),
+    ("docs/experts.md", "make evaluate", "minutes; tests/panel_quality.rs holds what came of it"),
+    ("docs/learning.md", "aegis replay ../shared/…", "needs developers' streams: `make test-shared`"),
+    ("docs/registry.md", "make kafka", "fixed ports; tests/registry starts the same registry"),
+    ("docs/registry.md", "tests/registry/registry.sh …", "tests/registry starts it"),
+    (
+        "docs/security.md",
+        "kafka-acls …",
+        "tests/secure lays these very lines on a broker that denies all else",
+    ),
+    (
+        "docs/stack.md",
+        "docker compose up …",
+        "needs an engine: `make stack-test` brings the file up with three scorers",
+    ),
+    ("docs/stack.md", "docker compose up", "needs an engine: `make stack-test`"),
+    ("docs/stack.md", "COMPOSE_PROFILES=gpu docker compose up", "needs an NVIDIA card: was never run"),
+    ("docs/stack.md", "docker compose run --rm topics verify", "needs an engine: `make stack-test` runs it"),
+    (
+        "docs/stack.md",
+        "docker compose run --rm topics dlq list",
+        "needs an engine; the same word as `aegis dlq list`",
+    ),
+    ("docs/stack.md", "docker compose down", "needs an engine: `make stack-test` ends so"),
+    ("docs/stack.md", "make stack-test", "needs an engine; minutes"),
+];
+
+/// The entry for a page's command, if there is one.
+pub fn listed(page: &str, command: &Command) -> Option<&'static Listed> {
+    LISTED.iter().find(|(name, listed, _)| {
+        let fits = match listed.strip_suffix('…') {
+            Some(beginning) => command.text.starts_with(beginning),
+            None => command.text == *listed,
+        };
+        *name == page && fits
+    })
+}

@@ -19,5 +19,6 @@ pub mod math;
 pub mod policy;
 pub mod predictor;
 pub mod review;
+pub mod trace;
 pub mod vote;
 pub mod watermark;

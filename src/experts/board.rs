@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::desk::{Same, Work};
-use super::question::Question;
+use super::question::{Question, Ran};
 use super::queue::Queue;
 use super::standing::Standing;
 use super::station::{Call, RowResult};
@@ -27,7 +27,15 @@ pub(super) struct Errand {
 pub(super) struct Running {
     pub(super) call: Arc<Call>,
     pub(super) rows: Vec<Same>,
+    pub(super) began: Instant,
     pub(super) stopped: Option<Instant>,
+}
+
+impl Running {
+    /// The run, over now.
+    pub(super) fn over(&self, now: Instant) -> Ran {
+        Ran { began: self.began, ended: now }
+    }
 }
 
 /// A lane, seen from the desk.
@@ -121,9 +129,10 @@ impl Board {
                     hung.extend(run.rows.first().map(|run| run.lane));
                     let lane = run.rows.first().and_then(|run| self.lanes.get(run.lane));
                     let late = lane.map(|lane| lane.abstention(Abstention::TimedOut)).unwrap_or_default();
+                    let ran = run.over(now);
                     for run in &run.rows {
                         for question in self.askers.remove(run).unwrap_or_default() {
-                            question.put(&late, false, false);
+                            question.put(&late, false, false, Some(ran));
                         }
                     }
                 }
@@ -181,7 +190,7 @@ impl Board {
         let result = place.abstention(reason);
         for run in place.queue.clear() {
             for question in self.askers.remove(&run).unwrap_or_default() {
-                question.put(&result, false, false);
+                question.put(&result, false, false, None);
             }
         }
         self.forget_answered();

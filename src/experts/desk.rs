@@ -121,7 +121,7 @@ impl Desk {
             }
             for (run, length) in parts {
                 if let Some(result) = self.cache.get(&run) {
-                    question.put(&result, false, true);
+                    question.put(&result, false, true, None);
                     continue;
                 }
                 if let Some(askers) = board.askers.get_mut(&run) {
@@ -132,7 +132,7 @@ impl Desk {
                     continue;
                 };
                 if let Err(reason) = lane.standing.admit(now) {
-                    question.put(&lane.abstention(reason), false, false);
+                    question.put(&lane.abstention(reason), false, false, None);
                     continue;
                 }
                 lane.queue.push(length, due, run.clone());
@@ -186,7 +186,7 @@ impl Desk {
                 let call = Arc::new(Call { deadline, options });
                 self.wake(&board, deadline);
                 if let Some(place) = board.running.get_mut(worker) {
-                    *place = Some(Running { call: Arc::clone(&call), rows, stopped: None });
+                    *place = Some(Running { call: Arc::clone(&call), rows, began: now, stopped: None });
                 }
                 return Some(Job { work, call });
             }
@@ -212,9 +212,10 @@ impl Desk {
                 first.asker.tell(cost);
             }
             board.judge(&rows);
+            let ran = Some(running.over(Instant::now()));
             for (run, result) in rows {
                 for (place, question) in board.askers.remove(&run).unwrap_or_default().iter().enumerate() {
-                    question.put(&result, false, place > 0);
+                    question.put(&result, false, place > 0, ran);
                 }
                 self.cache.keep(run, result);
             }
@@ -229,11 +230,13 @@ impl Desk {
         if let Some((first, ..)) = rows.first() {
             first.asker.tell(cost);
         }
+        let running = board.running.get_mut(worker).and_then(Option::take);
+        let ran = running.as_ref().map(|running| running.over(Instant::now()));
         for (question, result, truncated) in rows {
-            question.put(&result, truncated, false);
+            question.put(&result, truncated, false, ran);
         }
         board.forget_answered();
-        board.running.get_mut(worker).and_then(Option::take).is_some()
+        running.is_some()
     }
 
     /// By lane: its experts' slots, and why it is left alone where it is.

@@ -40,4 +40,5 @@ pub use info::{EncoderInfo, ExpertInfo, State};
 pub use manifest::Kind;
 pub use onnx::{Provider, environment};
 pub use panel::{Answer, Examined, Panel, PanelConfig, Run, Tally};
+pub use question::Ran;
 pub use stream::Stream;

@@ -12,7 +12,7 @@ use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo};
 use super::load::{Lane, load, spare};
 use super::onnx::Provider;
-use super::question::{Asker, Row};
+use super::question::{Asker, Ran, Row};
 use super::scores::Judgement;
 use super::tokenize::Reader;
 use super::worker::Workers;
@@ -95,6 +95,8 @@ pub struct Answer {
     pub tokens: usize,
     /// When the first of its runs began; none where nothing was run.
     pub began: Option<Instant>,
+    /// By vote, the run that it came of; none where none was needed, or none came back in time.
+    pub ran: Vec<Option<Ran>>,
 }
 
 /// What a batch cost; for rules only `experts`.
@@ -280,7 +282,7 @@ impl Panel {
     }
 
     pub(super) fn answer(&self, row: Row) -> Answer {
-        let Row { outcomes, truncated, cached, features, tokens, began, .. } = row;
+        let Row { outcomes, truncated, cached, features, tokens, began, ran, .. } = row;
         let marks = outcomes.into_iter().zip(truncated.into_iter().zip(cached));
         Answer {
             votes: self
@@ -295,6 +297,7 @@ impl Panel {
             reading: self.reading(features),
             tokens,
             began,
+            ran,
         }
     }
 

@@ -12,6 +12,15 @@ use super::station::RowResult;
 use crate::core::features::Features;
 use crate::core::vote::Abstention;
 
+/// When a run was under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ran {
+    /// When a worker took it up.
+    pub began: Instant,
+    /// When its answer was there, or it was stopped.
+    pub ended: Instant,
+}
+
 /// What is known about a text.
 #[derive(Debug)]
 pub(super) struct Row {
@@ -26,6 +35,8 @@ pub(super) struct Row {
     pub(super) tokens: usize,
     /// When the first of its runs began.
     pub(super) began: Option<Instant>,
+    /// By the expert's slot: the run that its answer came of.
+    pub(super) ran: Vec<Option<Ran>>,
     /// Parts of the answer that have not come.
     open: usize,
 }
@@ -45,6 +56,7 @@ impl Row {
             features: None,
             tokens: 0,
             began: None,
+            ran: vec![None; experts.len()],
             open: 0,
         }
     }
@@ -63,13 +75,16 @@ impl Row {
         slots.iter().for_each(|&slot| mark(&mut self.truncated, slot, true));
     }
 
-    fn put(&mut self, result: &RowResult, truncated: bool, cached: bool) {
+    fn put(&mut self, result: &RowResult, truncated: bool, cached: bool, ran: Option<Ran>) {
         for (slot, outcome) in &result.outcomes {
             if let Some(place) = self.outcomes.get_mut(*slot) {
                 place.clone_from(outcome);
             }
             mark(&mut self.truncated, *slot, truncated);
             mark(&mut self.cached, *slot, cached && outcome.is_ok());
+            if let Some(place) = self.ran.get_mut(*slot) {
+                *place = ran;
+            }
         }
         if result.features.is_some() {
             self.features.clone_from(&result.features);
@@ -148,14 +163,14 @@ impl Question {
         }
     }
 
-    /// A part of the answer: whether only the beginning was read, and whether for another. With the last one
-    /// the answer is sent.
-    pub(super) fn put(&self, result: &RowResult, truncated: bool, cached: bool) {
+    /// A part of the answer: whether only the beginning was read, whether for another, and the run that it came
+    /// of. With the last one the answer is sent.
+    pub(super) fn put(&self, result: &RowResult, truncated: bool, cached: bool, ran: Option<Ran>) {
         let mut place = self.row();
         let Some(row) = place.as_mut() else {
             return;
         };
-        row.put(result, truncated, cached);
+        row.put(result, truncated, cached, ran);
         row.open = row.open.saturating_sub(1);
         if row.open == 0 {
             self.send(place.take());

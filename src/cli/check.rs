@@ -44,6 +44,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     if let Some(path) = &args.event {
         event(path, &config, &policies)?;
     }
+    run::traced(&config)?;
     run::connection(&config)?;
     let panel = run::panel(&config)?;
     run::in_shadow(&panel, &config)?;

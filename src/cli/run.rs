@@ -12,8 +12,8 @@ use crate::config::{self, Config, Experts, LogFormat};
 use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery, greet};
 use crate::learn::Learn;
-use crate::ops::{Asker, Exit, Hangup, Health, Server, Shutdown, metrics, telemetry};
-use crate::score::Score;
+use crate::ops::{Asker, Exit, Hangup, Health, Server, Shutdown, metrics, telemetry, traces};
+use crate::score::{Score, trace_settings};
 
 /// The panel's settings as the configuration describes them.
 pub fn panel_config(experts: &Experts) -> PanelConfig {
@@ -62,6 +62,11 @@ pub fn connection(config: &Config) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
+/// Checks what is said of traces, without sending any.
+pub fn traced(config: &Config) -> Result<(), Failure> {
+    traces::check(&trace_settings(config)).map_err(|error| Failure::new(Exit::Config, error))
+}
+
 /// What a unit is worth, for the instance of that name. A transaction ends well before its member's session.
 pub fn delivery(config: &Config, connection: &Connection, instance: &str) -> Delivery {
     match config.kafka.delivery {
@@ -103,6 +108,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         let (path, taken, left) = (tuned.path.display(), tuned.taken.join(", "), tuned.left.join(", "));
         tracing::info!(%path, taken, set_by_the_configuration = left, "tuned for this machine");
     }
+    traced(&config)?;
     let connection = connection(&config)?;
     greet(&connection, &|| shutdown.requested()).map_err(|error| Failure::new(Exit::Unavailable, error))?;
     let (mut threads, mut experts) = (Vec::new(), Vec::new());

@@ -60,6 +60,7 @@ pub(super) fn effective(path: &Path, mut table: toml::Table) -> Result<Config, C
         &mut config.registry.authorities,
         &mut config.registry.certificate,
         &mut config.registry.key,
+        &mut config.traces.authorities,
         &mut config.policies,
     ] {
         if !file.as_os_str().is_empty() {
@@ -75,6 +76,14 @@ pub(super) fn effective(path: &Path, mut table: toml::Table) -> Result<Config, C
     }
     registry(&mut config, path)?;
     config.event_fields.check().map_err(|reason| ConfigError::Value { path: path.into(), reason })?;
+    for (name, file) in &mut config.traces.secrets {
+        *file = folder.join(&*file);
+        config.traces.headers.insert(name.clone(), Secret::new(secret(file)?));
+    }
+    if !(0.0..=1.0).contains(&config.traces.sample) {
+        let reason = "traces.sample is a share of events: write a number from 0 to 1".into();
+        return Err(ConfigError::Value { path: path.into(), reason });
+    }
     if config.score.member.is_empty() {
         config.score.member = machine::host().ok_or_else(|| ConfigError::Value {
             path: path.into(),

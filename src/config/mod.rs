@@ -12,6 +12,7 @@ mod overlay;
 mod policies;
 mod registry;
 mod shown;
+mod traces;
 mod tuned;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use machine::Provider;
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
 pub use shown::{Origin, Shown, shown};
+pub use traces::Traces;
 pub use tuned::{TUNED, Tuned};
 
 /// Why there is no configuration.
@@ -92,6 +94,8 @@ pub struct Config {
     pub registry: Registry,
     /// Metrics and health.
     pub http: Http,
+    /// Spans for an OpenTelemetry collector.
+    pub traces: Traces,
     /// Logs.
     pub log: Log,
     /// File of the policies, relative to the configuration's folder; empty: one policy named `default`.

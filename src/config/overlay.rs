@@ -26,6 +26,13 @@ pub fn environment(table: &mut Table, variables: impl IntoIterator<Item = (Strin
             // librdkafka's own names hold dots, which a shell's variables cannot.
             *name = name.replace('_', ".");
         }
+        if let [traces, secrets, name] = path.as_mut_slice()
+            && traces == "traces"
+            && secrets == "secrets"
+        {
+            // Nor hyphens, which headers' names are full of.
+            *name = name.replace('_', "-");
+        }
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         put(table, &path, &value);
         keys.push(path.join("."));
@@ -35,9 +42,9 @@ pub fn environment(table: &mut Table, variables: impl IntoIterator<Item = (Strin
 
 /// The environment's name of a key.
 pub fn variable(key: &str) -> String {
-    let (section, name) = ["kafka.settings.", "kafka.secrets."]
+    let (section, name) = ["kafka.settings.", "kafka.secrets.", "traces.secrets."]
         .iter()
-        .find_map(|table| Some((*table, key.strip_prefix(table)?.replace('.', "_"))))
+        .find_map(|table| Some((*table, key.strip_prefix(table)?.replace(['.', '-'], "_"))))
         .unwrap_or(("", key.to_owned()));
     format!("{PREFIX}{}", format!("{section}{name}").to_uppercase().replace('.', "__"))
 }

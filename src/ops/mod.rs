@@ -1,4 +1,4 @@
-//! What an operator meets: metrics, health, logs, stopping, progress.
+//! What an operator meets: metrics, health, logs, traces, stopping, progress.
 
 pub mod hangup;
 pub mod health;
@@ -6,8 +6,10 @@ pub mod metrics;
 pub mod progress;
 pub mod shutdown;
 pub mod telemetry;
+pub mod traces;
 
 pub use self::hangup::Hangup;
 pub use self::health::{Health, Server};
 pub use self::progress::Progress;
 pub use self::shutdown::{Asker, Exit, Shutdown};
+pub use self::traces::{Traces, TracesError};

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::intake::Accepted;
+use super::traced::Times;
 use crate::core::event::Millis;
 use crate::core::ledger::Reading;
 use crate::core::vote::Vote;
-use crate::experts::{Panel, PanelError, Run, Stream};
+use crate::experts::{Answer, Panel, PanelError, Run, Stream};
 use crate::ops::{Health, metrics};
 
 /// An event with what the experts said of it.
@@ -20,13 +21,15 @@ pub struct Judged {
     pub votes: Vec<Vote>,
     /// The judged text's features.
     pub reading: Option<Reading>,
+    /// When all that was.
+    pub times: Times,
 }
 
 /// Events being asked about.
 pub struct Asking {
     stream: Stream,
-    /// By the key under which the text was submitted.
-    events: BTreeMap<u64, Accepted>,
+    /// By the key under which the text was submitted, with when that was.
+    events: BTreeMap<u64, (Accepted, Instant)>,
     submitted: u64,
 }
 
@@ -57,26 +60,29 @@ impl Asking {
     /// Where the panel takes no more: going on would leave the event without its outcome.
     pub fn offer(&mut self, accepted: Accepted) -> Result<(), PanelError> {
         self.submitted += 1;
+        let asked = Instant::now();
         self.stream.submit(self.submitted, accepted.event.judged_text())?;
-        self.events.insert(self.submitted, accepted);
+        self.events.insert(self.submitted, (accepted, asked));
         Ok(())
     }
 
     /// The next event that is done.
     pub fn take(&mut self, patience: Duration) -> Option<Judged> {
         let (key, answer) = self.stream.next(patience)?;
-        let accepted = self.events.remove(&key)?;
+        let (accepted, asked) = self.events.remove(&key)?;
         if let Some(began) = answer.began {
             let before = began.saturating_duration_since(accepted.read_at);
             metrics::QUEUE_SECONDS.with([]).record(before.as_secs_f64());
         }
-        Some(Judged { accepted, votes: answer.votes, reading: answer.reading })
+        let Answer { votes, reading, ran, .. } = answer;
+        let times = Times { read: accepted.read_at, asked, answered: Instant::now(), ran };
+        Some(Judged { accepted, votes, reading, times })
     }
 
     /// When the oldest event being asked about came to the broker.
     #[must_use]
     pub fn oldest(&self) -> Option<Millis> {
-        self.events.first_key_value().map(|(_, accepted)| accepted.came)
+        self.events.first_key_value().map(|(_, (accepted, _))| accepted.came)
     }
 
     /// Asks only the cheap experts from now on, or all of them again.

@@ -10,6 +10,7 @@ mod intake;
 mod predictors;
 mod reading;
 mod shed;
+mod traced;
 mod unit;
 
 use std::sync::Arc;
@@ -21,13 +22,14 @@ use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
 use crate::experts::{Panel, PanelError, State};
 use crate::kafka::{CommitError, Connection, Delivery, Follower, From, Outbox, Source, SourceError, Start};
-use crate::ops::{Health, Shutdown, metrics};
+use crate::ops::{Health, Shutdown, Traces, TracesError, metrics};
 use crate::registry::RegistryError;
 use crate::schemas;
 use asking::Asking;
 use predictors::Predictors;
 use reading::Reading;
 use shed::{Limits, Shed};
+pub use traced::settings as trace_settings;
 use unit::Unit;
 
 /// What the flow is made of.
@@ -85,6 +87,9 @@ pub enum ScoreError {
     /// The panel cannot go on.
     #[error(transparent)]
     Panel(#[from] PanelError),
+    /// Spans cannot be sent as the configuration says.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// Too many dead letters.
     #[error(
         "more than {limit} dead letters within a minute, the last one for {reason}: something upstream is \
@@ -132,6 +137,7 @@ impl Score {
     pub fn run(self) -> Result<(), ScoreError> {
         let Self { config, policies: live, panel, connection, delivery, health, shutdown } = self;
         let mut policies = live.now();
+        let traces = Traces::open(&trace_settings(&config))?;
         let registry = schemas::open(&config.registry)?;
         let encodings = match schemas::encodings(&config, registry.as_ref(), &|| shutdown.requested()) {
             Err(RegistryError::Interrupted) => return Ok(()),
@@ -155,7 +161,7 @@ impl Score {
         let source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(&panel, config.score.window, config.experts.batch_delay())?;
-        let mut unit = Unit::new(&config, Arc::clone(&policies), encodings);
+        let mut unit = Unit::new(&config, Arc::clone(&policies), encodings, traces);
         let mut reading = Reading::new(source, registry.as_ref(), &config, Arc::clone(&policies), &health);
         let mut shed = Shed::new(limits(&config.score));
         let mut told = Instant::now();

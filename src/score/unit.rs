@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::asking::Judged;
 use super::intake::Accepted;
+use super::traced;
 use super::{ScoreError, now};
 use crate::codec::{self, EncodeError};
 use crate::config::{Config, Policies};
@@ -17,7 +18,8 @@ use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
 use crate::dead_letter::{self, Reason, dead_letter};
 use crate::kafka::{Ages, Consumed, Offsets, Outbox, Place, Produced, Source, TopicPartition};
-use crate::ops::metrics;
+use crate::ops::traces::Moderation;
+use crate::ops::{Traces, metrics};
 use crate::schemas::Encodings;
 
 /// How long the brokers may take to say what is committed, before they are asked again.
@@ -30,6 +32,8 @@ struct Outcome {
     asks: Option<Box<ReviewRequest>>,
     /// The record's broker timestamp.
     came: Millis,
+    /// What its span says, where it is traced.
+    span: Option<Box<Moderation>>,
 }
 
 /// What is open, and how far the offsets may be committed.
@@ -42,6 +46,7 @@ pub struct Unit {
     review: Arc<str>,
     dlq: Arc<str>,
     encodings: Encodings,
+    traces: Traces,
     most: usize,
     interval: Duration,
     /// Every record read, with its output once it has one.
@@ -54,9 +59,9 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// An empty unit whose records are written in `encodings`.
+    /// An empty unit whose records are written in `encodings`, and whose events are traced by `traces`.
     #[must_use]
-    pub fn new(config: &Config, policies: Arc<Policies>, encodings: Encodings) -> Self {
+    pub fn new(config: &Config, policies: Arc<Policies>, encodings: Encodings, traces: Traces) -> Self {
         Self {
             policies,
             shadow: config.experts.shadow.iter().cloned().collect(),
@@ -65,6 +70,7 @@ impl Unit {
             review: config.topics.review.as_str().into(),
             dlq: config.topics.dlq.as_str().into(),
             encodings,
+            traces,
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),
@@ -136,8 +142,9 @@ impl Unit {
     /// The outcome of a record that cannot be used.
     pub fn dead_letter(&mut self, ticket: &Ticket<i32>, record: Consumed, reason: &Reason) {
         let came = record.timestamp.unwrap_or_else(now);
+        let span = traced::dead(&self.traces, &record, came, reason);
         let output = dead_letter(&self.dlq, "score", record, reason);
-        self.settle(ticket, Outcome { output, asks: None, came });
+        self.settle(ticket, Outcome { output, asks: None, came, span });
     }
 
     /// The outcome of an event that has been asked about. One that a rebalance has taken away is passed over.
@@ -145,18 +152,24 @@ impl Unit {
     /// # Errors
     /// Where a decision cannot be written: a fault of this program.
     pub fn decide(&mut self, judged: Judged, predictor: &mut Predictor) -> Result<(), EncodeError> {
-        let Judged { accepted, mut votes, reading } = judged;
+        let Judged { accepted, mut votes, reading, times } = judged;
         for vote in &mut votes {
             vote.shadow = self.shadow.contains(&vote.expert);
         }
         let trace = accepted.trace();
-        let Accepted { event, origin, key, headers, round_time, came, read_at, ticket } = accepted;
+        let Accepted { event, origin, key, mut headers, round_time, came, read_at, ticket } = accepted;
         let combined = predictor.combine(&event.id, &votes, reading.as_ref());
         let Some(policy) = self.policies.get(&event.policy) else { return Ok(()) };
         let asked = Asked { event, origin, round_time, votes, reading, trace };
         let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
         let decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
         metrics::decision(&decision);
+        // The decision and its request go on in the trace under this event's span.
+        let trace = traced::trace(&self.traces, &headers, &decision.origin, came);
+        let span = trace.map(|trace| {
+            trace.mark(&mut headers);
+            traced::decided(trace, &decision, times)
+        });
         let output = Produced {
             topic: Arc::clone(&self.decisions),
             partition: Some(ticket.partition),
@@ -168,7 +181,7 @@ impl Unit {
         // Made now: by the time of the commit other policies may be in force.
         let nowhere = DecisionRef { partition: ticket.partition, offset: -1 };
         let asks = ReviewRequest::of(&decision, policy, nowhere).map(Box::new);
-        self.settle(&ticket, Outcome { output, asks, came });
+        self.settle(&ticket, Outcome { output, asks, came, span });
         Ok(())
     }
 
@@ -191,17 +204,19 @@ impl Unit {
         }
         let place = |(partition, next)| ((Arc::clone(&self.events), partition), next);
         let offsets: Offsets = offsets.into_iter().map(place).collect();
-        let (mut records, mut came, mut asks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut records, mut came, mut asks, mut spans) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (index, outcome) in outcomes.into_iter().enumerate() {
             asks.extend(outcome.asks.map(|request| (index, request)));
             records.push(outcome.output);
             came.push(outcome.came);
+            spans.extend(outcome.span);
         }
         let requests = |records: &[Produced], places: &[Place]| self.requests(&asks, records, places);
         let started = Instant::now();
         match dead_letter::commit_with(outbox, records, Some((source, &offsets)), requests) {
             Ok(places) => {
                 metrics::commit("score", places.len() + asks.len(), started.elapsed());
+                self.traces.committed(&spans, started, places.len() + asks.len());
                 metrics::end_to_end(now(), &came);
                 for ((_, partition), next) in &offsets.0 {
                     self.ages.committed(*partition, *next);

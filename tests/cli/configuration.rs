@@ -32,6 +32,7 @@ fn the_page_is_what_the_code_says() {
 const UNWRITTEN: &[&str] = &[
     "kafka.settings",
     "kafka.secrets",
+    "traces.secrets",
     "experts.sessions",
     "experts.threads",
     "experts.batch_tokens",
@@ -87,6 +88,28 @@ fn secrets_come_from_files_and_are_never_shown() {
     std::fs::write(folder.path().join("word"), "x".repeat(70_000)).unwrap();
     let refused = config::load(&path, environment, &[]).unwrap_err().to_string();
     assert!(refused.contains("more than 65536 bytes") && refused.contains("word"), "{refused}");
+}
+
+#[test]
+fn headers_of_traces_come_from_files_and_are_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("aegis.toml");
+    let text = "[traces]\nendpoint = \"https://me:hunter2@c/v1/traces\"\n[traces.secrets]\nauthorization = \"word\"\n";
+    std::fs::write(&path, text).unwrap();
+    std::fs::write(folder.path().join("word"), "Bearer hunter2\n").unwrap();
+    let environment = [("AEGIS__TRACES__SECRETS__X_SCOPE_ORGID".to_owned(), "word".to_owned())];
+    let traces = config::load(&path, environment.clone(), &[]).unwrap().config.traces;
+    let names: Vec<_> = traces.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    assert_eq!(names, [("authorization", "Bearer hunter2"), ("x-scope-orgid", "Bearer hunter2")]);
+    let shown = config::shown(&path, environment, &[]).unwrap();
+    assert!(!format!("{shown:?} {:?}", traces.headers).contains("hunter2"), "{shown:?}");
+    let from = shown.iter().find(|shown| shown.key == "traces.secrets.x-scope-orgid").unwrap();
+    assert_eq!(from.environment, "AEGIS__TRACES__SECRETS__X_SCOPE_ORGID");
+    assert_eq!(from.from, config::Origin::Environment);
+    for sample in ["-0.1", "1.5", "nan"] {
+        let refused = config::load(&path, [], &[format!("traces.sample={sample}")]).unwrap_err().to_string();
+        assert!(refused.contains("from 0 to 1"), "{refused}");
+    }
 }
 
 #[test]

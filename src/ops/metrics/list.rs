@@ -236,6 +236,9 @@ metrics! {
         POLICIES_CURRENT: Gauge<0> = Kind::Gauge, "aegis_policies_current", "boolean", [],
             "1 where the policies in force are those of their file, 0 where the file was refused and older ones hold.",
             "0 for a minute";
+        SPANS: Counter<1> = Kind::Counter, "aegis_spans_total", "spans", ["outcome"],
+            "Spans of traced events, by what became of them: `sent`, or dropped because the queue was `full`, the collector did not take them (`failed`) or the process ended first (`stopped`).",
+            "`full` or `failed` increasing for ten minutes";
         BUILD_INFO: Gauge<1> = Kind::Gauge, "aegis_build_info", "boolean", ["version"],
             "Always 1; the label says what runs.",
             "two versions for longer than a deployment takes";

@@ -8,7 +8,7 @@ use super::list::{
     DECISION_SECONDS, DECISIONS, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS, EXPERT_BRIER, EXPERT_MISTAKES,
     EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS,
     LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, PARTITIONS, POLICIES_CURRENT, POLICY_RELOADS,
-    PREDICTORS, QUEUE_EVENTS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, STORE_BYTES,
+    PREDICTORS, QUEUE_EVENTS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES,
     TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
 };
 use crate::core::decision::Decision;
@@ -182,6 +182,11 @@ pub fn folded(policy: &str, steps: usize, took: Duration) {
 /// Whether this process is the active learner.
 pub fn active(active: bool) {
     ACTIVE.with([]).set(if active { 1.0 } else { 0.0 });
+}
+
+/// What became of so many spans.
+pub fn spans(outcome: &'static str, spans: usize) {
+    SPANS.with([outcome]).increment(spans as u64);
 }
 
 /// Sizes of the store.

@@ -1,0 +1,155 @@
+//! Whether an event is traced, and under which name.
+
+use crate::core::trace::{LONGEST, SpanId, TRACEPARENT, Traceparent, is_among, span_id, trace_id};
+
+/// The header beside `traceparent` that vendors write to.
+const TRACESTATE: &str = "tracestate";
+/// Longest `tracestate` taken into a span, in bytes; whoever passes it on must pass on as much.
+const LONGEST_STATE: usize = 512;
+
+type Headers = Vec<(String, Option<Vec<u8>>)>;
+
+/// Where a record lies.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Topic.
+    pub topic: &'a str,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Its broker timestamp, in milliseconds since the Unix epoch. Only traces that begin here are named by it:
+    /// topics are made anew, and offsets with them.
+    pub time: i64,
+}
+
+/// The span of one event: its name for others, before there is more to say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// The span that the event came from; none where the trace begins here.
+    pub(super) parent: Option<SpanId>,
+    /// The trace and its own span.
+    pub(super) own: Traceparent,
+    /// What vendors wrote; it goes on unchanged.
+    pub(super) state: String,
+}
+
+fn value<'a>(headers: &'a [(String, Option<Vec<u8>>)], wanted: &str, longest: usize) -> Option<&'a [u8]> {
+    let (_, value) = headers.iter().find(|(name, _)| name == wanted)?;
+    value.as_deref().filter(|value| value.len() <= longest)
+}
+
+impl Trace {
+    /// The span of a record, where it gets one: a malformed `traceparent` is passed over.
+    pub(super) fn of(
+        headers: &[(String, Option<Vec<u8>>)],
+        place: Place<'_>,
+        group: &str,
+        sample: f64,
+    ) -> Option<Self> {
+        let came = value(headers, TRACEPARENT, LONGEST).and_then(Traceparent::parse);
+        if sample <= 0.0 && !came.is_some_and(Traceparent::is_sampled) {
+            return None;
+        }
+        let Place { topic, partition, offset, time } = place;
+        let (partition, offset, time) = (partition.to_le_bytes(), offset.to_le_bytes(), time.to_le_bytes());
+        let (group, topic) = (group.as_bytes(), topic.as_bytes());
+        let begins = || trace_id(&[b"trace", group, topic, &partition, &offset, &time]);
+        let trace = came.map_or_else(begins, |came| came.trace);
+        let span = span_id(&[b"moderate", &trace, group, topic, &partition, &offset]);
+        if !came.is_some_and(Traceparent::is_sampled) && !is_among(span, sample) {
+            return None;
+        }
+        let own = came.map_or_else(|| Traceparent::begun(trace, span), |came| came.under(span));
+        let state = came.and_then(|_| std::str::from_utf8(value(headers, TRACESTATE, LONGEST_STATE)?).ok());
+        Some(Self { parent: came.map(|came| came.span), own, state: state.unwrap_or_default().to_owned() })
+    }
+
+    /// Makes outputs that go with these headers children of the event's span: one `traceparent`, where the first
+    /// was. A `tracestate` is of the trace that it came with: where one begins here it is none.
+    pub fn mark(&self, headers: &mut Headers) {
+        let place = headers.iter().position(|(name, _)| name == TRACEPARENT);
+        headers.retain(|(name, _)| name != TRACEPARENT && (self.parent.is_some() || name != TRACESTATE));
+        let place = place.unwrap_or(headers.len()).min(headers.len());
+        headers.insert(place, (TRACEPARENT.to_owned(), Some(self.own.to_string().into_bytes())));
+    }
+
+    /// The id of a span within this one.
+    pub(super) fn inner(&self, name: &str) -> SpanId {
+        span_id(&[b"within", &self.own.span, name.as_bytes()])
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    pub const PLACE: Place<'_> = Place { topic: "events", partition: 2, offset: 41, time: 1_700_000_000_000 };
+
+    pub fn headers(traceparent: &str) -> Headers {
+        vec![
+            ("mine".into(), Some(b"1".to_vec())),
+            ("traceparent".into(), Some(traceparent.as_bytes().to_vec())),
+            ("tracestate".into(), Some(b"vendor=x".to_vec())),
+        ]
+    }
+
+    fn of(traceparent: &str, place: Place<'_>, sample: f64) -> Option<Trace> {
+        Trace::of(&headers(traceparent), place, "g", sample)
+    }
+
+    #[test]
+    fn outputs_go_on_in_the_trace_under_the_events_span() {
+        let trace = of(GIVEN, PLACE, 0.0).unwrap();
+        assert_eq!(trace.parent, Some([0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]));
+        assert_eq!(trace.state, "vendor=x");
+        let mut marked = headers(GIVEN);
+        marked.push(("traceparent".into(), None));
+        trace.mark(&mut marked);
+        let names: Vec<_> = marked.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["mine", "traceparent", "tracestate"]);
+        let written = Traceparent::parse(marked[1].1.as_deref().unwrap()).unwrap();
+        assert_eq!(written, trace.own);
+        assert!(written.is_sampled() && written.span != trace.parent.unwrap());
+        assert_eq!(written.trace, Traceparent::parse(GIVEN.as_bytes()).unwrap().trace);
+    }
+
+    #[test]
+    fn a_record_that_is_read_again_has_the_same_span_and_no_other_has_it() {
+        let span = |group: &str, place| Trace::of(&headers(GIVEN), place, group, 0.0).unwrap().own.span;
+        assert_eq!(span("g", PLACE), span("g", PLACE));
+        let mut all = vec![
+            span("g", PLACE),
+            span("h", PLACE),
+            span("g", Place { topic: "others", ..PLACE }),
+            span("g", Place { partition: 3, ..PLACE }),
+            span("g", Place { offset: 42, ..PLACE }),
+        ];
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 5);
+    }
+
+    #[test]
+    fn what_nobody_records_is_traced_by_share_only() {
+        let unsampled = GIVEN.replace("-01", "-00");
+        for given in [unsampled.as_str(), "none of the kind", ""] {
+            assert_eq!(of(given, PLACE, 0.0), None, "{given}");
+            let places = (0..1_000).map(|offset| Place { offset, ..PLACE });
+            let traced = places.filter(|place| of(given, *place, 0.25).is_some()).count();
+            assert!((190..310).contains(&traced), "{given}: {traced}");
+            let begun = of(given, PLACE, 1.0).unwrap();
+            assert!(begun.own.is_sampled());
+            assert_eq!(begun.parent.is_some(), given == unsampled, "{given}");
+            assert_eq!(Some(&begun), of(given, PLACE, 1.0).as_ref());
+            let mut marked = headers(given);
+            begun.mark(&mut marked);
+            assert_eq!(marked.len(), if begun.parent.is_some() { 3 } else { 2 }, "{marked:?}");
+        }
+        let trace = |place| of("", place, 1.0).unwrap().own.trace;
+        assert_ne!(trace(PLACE), trace(Place { offset: 42, ..PLACE }));
+        assert_ne!(trace(PLACE), trace(Place { time: 0, ..PLACE }));
+        assert!(of("", PLACE, 1.0).unwrap().state.is_empty(), "without a parent its state says nothing");
+    }
+}

@@ -22,6 +22,8 @@ fn configuration(folder: &Path, mut table: toml::Table) -> Result<(), String> {
     let secrets = table.get_mut("kafka").and_then(|kafka| kafka.get_mut("secrets"));
     secrets.into_iter().filter_map(toml::Value::as_table_mut).flatten().for_each(|(_, file)| secret(file));
     table.get_mut("registry").and_then(|registry| registry.get_mut("password_file")).map(&mut secret);
+    // What a page names and does not show.
+    fs::copy(root().join("config/policies.toml"), folder.join("policies.toml")).unwrap();
     let file = folder.join("aegis.toml");
     fs::write(&file, table.to_string()).unwrap();
     let loaded = load(&file, BTreeMap::new(), &[]).map_err(|error| error.to_string())?;

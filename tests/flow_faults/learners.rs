@@ -38,7 +38,7 @@ fn of_two_started_together_one_is_active() {
 #[test]
 fn one_that_was_fenced_ends_with_a_clear_word() {
     // A unit may then take so long that this is not taken for a time-out.
-    let patient = [INFO[0], ("kafka.settings.session.timeout.ms", "60000")];
+    let patient = [INFO[0], ("kafka.settings.session_timeout_ms", "60000")];
     let site = Site::with("fenced", &patient);
     decide(&site, &events(40));
     let mut old = learner(&site, "old", &[("AEGIS_HOLD_AT", "unit.sent:2")]);

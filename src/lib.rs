@@ -17,6 +17,7 @@ pub mod experts;
 pub mod kafka;
 pub mod learn;
 pub mod ops;
+pub mod pem;
 pub mod registry;
 pub mod replay;
 pub mod schemas;

@@ -118,6 +118,22 @@ fn at_least_once_commits_and_resumes() {
     next.close(WAIT);
 }
 
+/// Ends of the partitions beside it come first: they are not silence, or who asks in turns would be told of one end
+/// a turn.
+#[test]
+fn ends_of_other_partitions_hold_up_no_record() {
+    let connection = kafka().connection();
+    make(&connection, &[("ends", 8, &[])]);
+    let mut follower = Follower::open(&connection, "ends", &From::Beginning, WAIT).unwrap();
+    assert_eq!(follower.poll(WAIT).unwrap(), Followed::End);
+    let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).unwrap();
+    for number in 0..24 {
+        outbox.commit(&[record("ends", number % 8, number.to_string())], None).unwrap();
+        let next = follower.poll(WAIT).unwrap();
+        assert!(matches!(next, Followed::Record(_)), "{number}: {next:?}");
+    }
+}
+
 #[test]
 fn a_follower_passes_markers_and_gaps() {
     let connection = kafka().connection();

@@ -27,8 +27,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// Topics under `prefix`; events come from `events`. `settings`: more of the configuration.
-    pub fn new(prefix: &str, events: &str, delivery: &str, experts: &str, settings: &str) -> Self {
+    /// Topics under `prefix`; events come from `events`.
+    pub fn new(prefix: &str, events: &str, delivery: &str, experts: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let name = |topic: &str| format!("{topic} = \"{prefix}.{topic}\"\n");
         let topics: String = ["decisions", "review", "labels", "dlq", "rounds", "weights", "election"]
@@ -38,7 +38,7 @@ impl Site {
         let config = format!(
             "[kafka]\nbrokers = \"{}\"\ndelivery = \"{delivery}\"\n[topics]\nevents = \"{events}\"\n{topics}\
              [experts]\n{experts}\n[score]\ngroup = \"{prefix}\"\n[learn]\ngroup = \"{prefix}.learn\"\n\
-             store = \"store\"\n[log]\nlevel = \"warn\"\n{settings}",
+             store = \"store\"\n[log]\nlevel = \"warn\"\n",
             kafka().bootstrap()
         );
         fs::write(folder.path().join("aegis.toml"), config).expect("a configuration");
@@ -51,8 +51,8 @@ impl Site {
     }
 
     /// With one expert that answers at once: rules with a single word.
-    pub fn without_models(prefix: &str, events: &str, delivery: &str, settings: &str) -> Self {
-        let site = Self::new(prefix, events, delivery, "folder = \"models\"\nonly = [\"lenient\"]", settings);
+    pub fn without_models(prefix: &str, events: &str, delivery: &str) -> Self {
+        let site = Self::new(prefix, events, delivery, "folder = \"models\"\nonly = [\"lenient\"]");
         experts(&site.folder.path().join("models"));
         site
     }

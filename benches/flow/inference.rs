@@ -106,7 +106,7 @@ impl Runner<'_> {
     pub fn empty(&self, word: &str, heads: &str) -> Site {
         let prefix = format!("flow.{}.{word}", self.mix.word().replace(' ', "-"));
         let experts = format!("folder = \"{}\"\nonly = [{heads}]", self.models.display());
-        Site::new(&prefix, &format!("{prefix}.events"), "exactly-once", &experts, "")
+        Site::new(&prefix, &format!("{prefix}.events"), "exactly-once", &experts)
     }
 
     /// How fast Aegis is.

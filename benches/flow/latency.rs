@@ -89,10 +89,9 @@ pub fn numbered(key: &[u8]) -> usize {
     std::str::from_utf8(key).ok().and_then(|key| key.parse().ok()).expect("a number")
 }
 
-/// At half of saturation, without a model. `saturation`: messages a second; unknown, 20,000.
+/// Without a model, at `rate` messages a second.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates")]
-pub fn run(rounds: usize, saturation: Option<f64>) {
-    let rate = saturation.unwrap_or(20_000.0) / 2.0;
+pub fn run(rounds: usize, rate: f64) {
     let events = (rate * SENDING.as_secs_f64()) as usize;
     println!(
         "\nLatency: {events} events of 1 KiB at {rate:.0} a second, commit interval 100 ms, read_committed"
@@ -101,7 +100,7 @@ pub fn run(rounds: usize, saturation: Option<f64>) {
     // The first round warms broker and disk up, and does not count.
     for round in 0..=rounds {
         let source = format!("flow.latency.{round}.events");
-        let site = Site::without_models(&format!("flow.latency.{round}"), &source, "exactly-once", "");
+        let site = Site::without_models(&format!("flow.latency.{round}"), &source, "exactly-once");
         let mut process = site.start("score");
         process.ready("partitions assigned");
         let records: Vec<_> = (0..events).map(|number| record(&source, &padded(number))).collect();

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench flow                    every part
 //! cargo bench --bench flow -- throughput      against a bare consume-produce-commit loop; no model
-//! cargo bench --bench flow -- latency         produce to visible decision at half of saturation
+//! cargo bench --bench flow -- latency         produce to visible decision at half of saturation, or --rate N a second
 //! cargo bench --bench flow -- restart         score after a clean stop; learn with and without sled
 //! cargo bench --bench flow -- inference       one head, against the limit and Python consumers
 //! cargo bench --bench flow -- load            one head, produce to visible decision under four loads
@@ -52,7 +52,7 @@ fn main() {
         saturation = Some(throughput::run(rounds, events));
     }
     if wanted("latency") {
-        latency::run(rounds, saturation);
+        latency::run(rounds, option(&words, "--rate", saturation.unwrap_or(20_000.0) / 2.0));
     }
     if wanted("restart") {
         restart::run(rounds, ledger);

@@ -23,8 +23,8 @@ fn score(rounds: usize) {
         let prefix = format!("flow.restart.{}", bundled.is_some());
         let source = format!("{prefix}.events");
         let site = match &bundled {
-            None => Site::without_models(&prefix, &source, "exactly-once", ""),
-            Some(experts) => Site::new(&prefix, &source, "exactly-once", experts, ""),
+            None => Site::without_models(&prefix, &source, "exactly-once"),
+            Some(experts) => Site::new(&prefix, &source, "exactly-once", experts),
         };
         let mut seconds = Vec::new();
         let connection = kafka().connection();
@@ -49,7 +49,7 @@ fn score(rounds: usize) {
 /// Until learn says that it is ready: with nothing but the topics, then with its sled.
 fn learn(rounds: usize) {
     println!("\nlearn with {rounds} ledger rounds of eight votes, until it is ready");
-    let site = Site::without_models("flow.learn", "flow.learn.events", "exactly-once", "");
+    let site = Site::without_models("flow.learn", "flow.learn.events", "exactly-once");
     let topic = site.topic("rounds");
     let records = (0..rounds).flat_map(round).map(|record| Produced {
         topic: topic.as_str().into(),

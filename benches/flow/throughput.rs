@@ -40,14 +40,13 @@ pub fn run(rounds: usize, events: usize) -> f64 {
         "\nThroughput: {events} events of 1 KiB on 4 partitions, no model; {rounds} rounds, interleaved"
     );
     let source = "flow.throughput.events";
-    let first = Site::without_models("flow.make", source, "exactly-once", "");
+    let first = Site::without_models("flow.make", source, "exactly-once");
     send(&kafka().connection(), (0..events).map(|number| record(source, &padded(number))));
     drop(first);
     let mut passages: [Vec<Passage>; 3] = Default::default();
     for round in 0..rounds {
-        let site = |word: &str, delivery| {
-            Site::without_models(&format!("flow.{word}.{round}"), source, delivery, "")
-        };
+        let site =
+            |word: &str, delivery| Site::without_models(&format!("flow.{word}.{round}"), source, delivery);
 
         let out = site("bare", "exactly-once");
         let mut command = Command::new(std::env::current_exe().expect("this program"));

@@ -40,9 +40,12 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
 
 /// An error of the client as a whole: brokers that are away. librdkafka goes on by itself.
 pub(super) fn client_error(error: &KafkaError, reason: &str) {
-    // A partition's end is news for its reader, not an error.
-    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-        tracing::warn!(target: "kafka", %error, "{reason}");
+    match error.rdkafka_error_code() {
+        // A partition's end is news for its reader, not an error.
+        Some(RDKafkaErrorCode::PartitionEOF) => {}
+        // Said at every attempt, a dozen times a second; of each broker's connection the log tells, and readiness.
+        Some(RDKafkaErrorCode::AllBrokersDown) => tracing::debug!(target: "kafka", %error, "{reason}"),
+        _ => tracing::warn!(target: "kafka", %error, "{reason}"),
     }
 }
 

@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connection::Connection;
 use super::context::Quiet;
-use super::failure::{SourceError, passes};
+use super::failure::{SourceError, left, passes};
 use super::record::Consumed;
 use super::topics;
 
@@ -102,34 +102,38 @@ impl Follower {
         if let Some(skipped) = self.skipped.pop() {
             return Ok(skipped);
         }
-        if !self.told && self.at_end() {
-            self.told = true;
-            return Ok(Followed::End);
-        }
-        match self.consumer.poll(timeout) {
-            Some(Ok(message)) => {
-                let record = Consumed::copy(&message, &self.topic);
-                if let Some(way) = self.ways.get_mut(&record.partition) {
-                    way.next = record.offset + 1;
-                    way.reached |= way.next >= way.end;
+        let until = Instant::now() + timeout;
+        loop {
+            if !self.told && self.at_end() {
+                self.told = true;
+                return Ok(Followed::End);
+            }
+            return match self.consumer.poll(left(until)) {
+                Some(Ok(message)) => {
+                    let record = Consumed::copy(&message, &self.topic);
+                    if let Some(way) = self.ways.get_mut(&record.partition) {
+                        way.next = record.offset + 1;
+                        way.reached |= way.next >= way.end;
+                    }
+                    Ok(Followed::Record(record))
                 }
-                Ok(Followed::Record(record))
-            }
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                if let Some(way) = self.ways.get_mut(&partition) {
-                    way.reached = true;
+                // One partition's end says nothing of the others: their records may lie right behind it.
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    if let Some(way) = self.ways.get_mut(&partition) {
+                        way.reached = true;
+                    }
+                    continue;
                 }
-                Ok(Followed::Idle)
-            }
-            Some(Err(KafkaError::MessageConsumption(
-                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
-            ))) => {
-                self.meet_again()?;
-                Ok(Followed::Idle)
-            }
-            Some(Err(KafkaError::MessageConsumption(code))) if passes(code) => Ok(Followed::Idle),
-            Some(Err(error)) => Err(SourceError::of(&error, "read", &self.topic[0])),
-            None => Ok(Followed::Idle),
+                Some(Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+                ))) => {
+                    self.meet_again()?;
+                    Ok(Followed::Idle)
+                }
+                Some(Err(KafkaError::MessageConsumption(code))) if passes(code) => Ok(Followed::Idle),
+                Some(Err(error)) => Err(SourceError::of(&error, "read", &self.topic[0])),
+                None => Ok(Followed::Idle),
+            };
         }
     }
 

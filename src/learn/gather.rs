@@ -30,12 +30,14 @@ impl Learn {
         let settings = &self.config.learn;
         let mut gathered = Gathered::default();
         let mut patience = if wait { IDLE } else { Duration::ZERO };
-        let started = Instant::now();
-        while gathered.count < settings.commit_records
-            && started.elapsed() < Duration::from_millis(settings.commit_interval_ms)
+        // Since the first label: the wait for it is not the unit's.
+        let mut since: Option<Instant> = None;
+        let interval = Duration::from_millis(settings.commit_interval_ms);
+        while gathered.count < settings.commit_records && since.is_none_or(|since| since.elapsed() < interval)
         {
             match source.poll(patience)? {
                 Polled::Record(record) => {
+                    since.get_or_insert_with(Instant::now);
                     gathered.count += 1;
                     gathered.take(record, defaults, policies, schemas::of(registry))?;
                 }

@@ -104,6 +104,7 @@ impl Learn {
         let group = format!("{}-election", self.config.learn.group);
         let stand = || Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest);
         let mut election = stand()?;
+        metrics::active(false);
         while !self.shutdown.requested() {
             self.health.set("elected or standing by", true);
             self.seen(&election);

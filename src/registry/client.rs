@@ -11,10 +11,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use ureq::http::StatusCode;
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 
 use super::{RegistryError, Settings};
 use crate::codec::{MAX_SCHEMA, SchemaId, Writer};
+use crate::pem;
 
 /// Greatest answer read, in bytes: a schema with every character escaped.
 const MAX_ANSWER: u64 = 6 * MAX_SCHEMA as u64 + 4_096;
@@ -78,15 +79,7 @@ fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, RegistryError> {
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<Certificate<'static>>, RegistryError> {
-    let pem = read(key, path)?;
-    let found: Vec<_> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    let none = || wrong(key, format!("{} holds no certificate in PEM", path.display()));
-    if found.is_empty() { Err(none()) } else { Ok(found) }
+    pem::certificates(path).map_err(|reason| wrong(key, reason))
 }
 
 fn tls(settings: &Settings) -> Result<TlsConfig, RegistryError> {

@@ -126,8 +126,8 @@ const STEP: usize = 32;
 const TELL: Duration = Duration::from_millis(500);
 /// How long the brokers count as there after they were last seen.
 const SEEN: Duration = Duration::from_secs(10);
-/// How long the brokers may take to answer at the start.
-const ANSWER: Duration = Duration::from_secs(30);
+/// How long the brokers may take to answer at the start before they are asked again; stopping waits for that.
+const ANSWER: Duration = Duration::from_secs(5);
 
 impl Score {
     /// Runs until shutdown is requested.
@@ -146,7 +146,7 @@ impl Score {
         let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
         let weights = &config.topics.weights;
         let open = || Ok(Follower::open(&connection, weights, &From::Beginning, ANSWER)?);
-        let Some(follower) = patiently(&shutdown, open)? else { return Ok(()) };
+        let Some(follower) = patiently(&shutdown, &connection, open)? else { return Ok(()) };
         let mut predictors = Predictors::new(follower, &policies, experts)?;
         while !predictors.is_ready() && !shutdown.requested() {
             predictors.follow(IDLE)?;
@@ -157,7 +157,7 @@ impl Score {
             metrics::EXPERT_LOADED.with([&expert.id]).set(loaded);
         }
         let open = || Ok(Outbox::open(&connection, delivery.clone())?);
-        let Some(mut outbox) = patiently(&shutdown, open)? else { return Ok(()) };
+        let Some(mut outbox) = patiently(&shutdown, &connection, open)? else { return Ok(()) };
         let source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(&panel, config.score.window, config.experts.batch_delay())?;
@@ -236,11 +236,14 @@ impl Score {
 /// Tries again while the brokers are away; none: it is to stop.
 fn patiently<T>(
     shutdown: &Shutdown,
+    connection: &Connection,
     open: impl Fn() -> Result<T, ScoreError>,
 ) -> Result<Option<T>, ScoreError> {
     while !shutdown.requested() {
         match open() {
-            Err(error) if error.passes() => tracing::warn!(%error, "trying again"),
+            Err(error) if error.passes() => {
+                tracing::warn!(brokers = connection.brokers, %error, "waiting for the brokers");
+            }
             done => return done.map(Some),
         }
     }

@@ -67,11 +67,9 @@ pub enum TracesError {
         reason: &'static str,
     },
     /// The file of authorities is of no use.
-    #[error("traces.authorities: {path}: {reason}")]
+    #[error("traces.authorities: {reason}")]
     Authorities {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with it, with its name.
         reason: String,
     },
     /// A header cannot be sent.

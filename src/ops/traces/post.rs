@@ -1,14 +1,13 @@
 //! What goes over the wire: OTLP requests, on the client that the schema registry's has brought.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use super::{Settings, TracesError};
+use crate::pem;
 
 /// Greatest answer read, in bytes: it says little.
 const MAX_ANSWER: u64 = 64 << 10;
@@ -33,18 +32,6 @@ fn wrong(endpoint: &str) -> Option<&'static str> {
     }
 }
 
-fn authorities(path: &Path) -> Result<Vec<Certificate<'static>>, TracesError> {
-    let refused = |reason: String| TracesError::Authorities { path: path.to_owned(), reason };
-    let pem = fs::read(path).map_err(|error| refused(error.to_string()))?;
-    let found: Vec<_> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if found.is_empty() { Err(refused("holds no certificate in PEM".into())) } else { Ok(found) }
-}
-
 impl Post {
     pub fn new(settings: &Settings, timeout: Duration) -> Result<Self, TracesError> {
         let endpoint = &settings.endpoint;
@@ -54,7 +41,10 @@ impl Post {
             return Err(TracesError::Endpoint { endpoint: shown.to_owned(), reason });
         }
         let roots = match &settings.authorities {
-            Some(path) => RootCerts::from(authorities(path)?.into_iter()),
+            Some(path) => {
+                let refused = |reason| TracesError::Authorities { reason };
+                RootCerts::from(pem::certificates(path).map_err(refused)?.into_iter())
+            }
             None => RootCerts::PlatformVerifier,
         };
         let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots).build();
@@ -117,6 +107,8 @@ impl HttpClient for Post {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn open(endpoint: &str, header: (&str, &str)) -> Result<Post, TracesError> {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::kafka::{CommitError, Consumed, Offsets, Outbox, Place, Produced, Source};
+use crate::kafka::{CommitError, Consumed, Membership, Offsets, Outbox, Place, Produced};
 
 /// What the names of the headers begin with.
 const PREFIX: &str = "__connect.errors.";
@@ -131,7 +131,7 @@ const LEFT_OUT: &str = "__connect.errors.value.left.out.bytes";
 pub fn commit(
     outbox: &mut Outbox,
     records: Vec<Produced>,
-    consumed: Option<(&Source, &Offsets)>,
+    consumed: Option<(&Membership, &Offsets)>,
 ) -> Result<Vec<Place>, CommitError> {
     commit_with(outbox, records, consumed, |_, _| Ok(Vec::new()))
 }
@@ -145,7 +145,7 @@ pub fn commit(
 pub fn commit_with<E: From<CommitError>>(
     outbox: &mut Outbox,
     mut records: Vec<Produced>,
-    consumed: Option<(&Source, &Offsets)>,
+    consumed: Option<(&Membership, &Offsets)>,
     further: impl Fn(&[Produced], &[Place]) -> Result<Vec<Produced>, E>,
 ) -> Result<Vec<Place>, E> {
     loop {

@@ -100,7 +100,7 @@ fn at_least_once_commits_and_resumes() {
     let topic: Arc<str> = "alo.in".into();
     let done: Offsets = [((topic.clone(), 0), 1_000), ((topic.clone(), 1), 400)].into_iter().collect();
     let out: Vec<_> = first.iter().take(10).map(|_| record("alo.out", 0, "o")).collect();
-    outbox.commit(&out, Some((&source, &done))).unwrap();
+    outbox.commit(&out, Some((source.membership(), &done))).unwrap();
     let until = Instant::now() + WAIT;
     while source.health().lag.iter().map(|(_, lag)| lag).sum::<i64>() != 0 || !source.health().connected {
         assert!(Instant::now() < until, "{:?}", source.health());

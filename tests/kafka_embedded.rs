@@ -78,7 +78,7 @@ fn records_come_as_they_went_and_offsets_are_resumed() {
     // Only what was committed is passed over.
     let topic: Arc<str> = "in".into();
     let done: Offsets = [((topic.clone(), 0), 4), ((topic, 1), 1)].into_iter().collect();
-    outbox.commit(&[record("out", 0, "x")], Some((&source, &done))).unwrap();
+    outbox.commit(&[record("out", 0, "x")], Some((source.membership(), &done))).unwrap();
     source.rewind(WAIT).unwrap();
     let mut again: Vec<_> = read(&mut source, 5).iter().map(|came| (came.partition, came.offset)).collect();
     again.sort_unstable();
@@ -104,7 +104,7 @@ fn a_pause_holds_and_a_commit_of_nothing_is_nothing() {
     }
     source.resume().unwrap();
     assert_eq!(read(&mut source, 1).len(), 1);
-    assert_eq!(outbox.commit(&[], Some((&source, &Offsets::default()))).unwrap(), []);
+    assert_eq!(outbox.commit(&[], Some((source.membership(), &Offsets::default()))).unwrap(), []);
     assert_eq!(outbox.commit(&[], None).unwrap(), []);
 }
 
@@ -115,7 +115,7 @@ fn a_member_commits_only_what_it_holds() {
     let mut outbox = outbox(&connection);
     let source = Source::subscribe(&connection, "g", &["in"], Start::Earliest).unwrap();
     let foreign: Offsets = [(("in".into(), 0), 4)].into_iter().collect();
-    let refused = outbox.commit(&[], Some((&source, &foreign))).unwrap_err();
+    let refused = outbox.commit(&[], Some((source.membership(), &foreign))).unwrap_err();
     assert!(matches!(refused, CommitError::Stale { .. }), "{refused:?}");
 }
 
@@ -317,13 +317,13 @@ fn a_second_member_takes_partitions_between_two_polls_of_the_first() {
     // Told, and still held: the unit ends now.
     assert_eq!((gone.len(), first.assigned().len()), (1, 2));
     let done: Offsets = gone.iter().map(|partition| (partition.clone(), 0)).collect();
-    outbox(&connection).commit(&[], Some((&first, &done))).unwrap();
+    outbox(&connection).commit(&[], Some((first.membership(), &done))).unwrap();
     while second.assigned() != gone {
         assert!(Instant::now() < until);
         first.poll(Duration::from_millis(20)).unwrap();
         second.poll(Duration::from_millis(20)).unwrap();
     }
     assert_eq!(first.assigned().len(), 1);
-    let refused = outbox(&connection).commit(&[], Some((&first, &done))).unwrap_err();
+    let refused = outbox(&connection).commit(&[], Some((first.membership(), &done))).unwrap_err();
     assert!(matches!(refused, CommitError::Stale { .. }), "{refused:?}");
 }

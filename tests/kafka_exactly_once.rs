@@ -68,10 +68,10 @@ fn outputs_and_offsets_count_together_or_not_at_all() {
     let mut unit = outbox.unit();
     let places = unit.send(&[record("unit.out", 0, "decision")]).unwrap();
     unit.send(&[record("unit.out", 1, format!("{places:?}"))]).unwrap();
-    unit.commit(Some((&source, &done))).unwrap();
+    unit.commit(Some((source.membership(), &done))).unwrap();
     assert_eq!(committed(&source), 20);
     // Offsets alone are a unit as well; nothing is none.
-    outbox.commit(&[], Some((&source, &done))).unwrap();
+    outbox.commit(&[], Some((source.membership(), &done))).unwrap();
     assert_eq!(outbox.commit(&[], None), Ok(vec![]));
 
     let out = everything(&connection, "unit.out");
@@ -91,13 +91,13 @@ fn a_refused_output_takes_the_unit_with_it() {
     let records = read(&mut source, 5);
     let done = consumed(&records);
     let mut sent = vec![record("refuse.out", 0, "1"), record("refuse.out", 0, vec![0; 9_000_000])];
-    let refused = outbox.commit(&sent, Some((&source, &done))).unwrap_err();
+    let refused = outbox.commit(&sent, Some((source.membership(), &done))).unwrap_err();
     assert!(matches!(refused, CommitError::TooLarge { index: 1, .. }), "{refused:?}");
     assert_eq!((committed(&source), everything(&connection, "refuse.out").len()), (0, 0));
     source.rewind(WAIT).unwrap();
     assert_eq!(read(&mut source, 5), records);
     sent[1].payload = None;
-    outbox.commit(&sent, Some((&source, &done))).unwrap();
+    outbox.commit(&sent, Some((source.membership(), &done))).unwrap();
     assert_eq!((committed(&source), everything(&connection, "refuse.out").len()), (5, 2));
 }
 
@@ -165,10 +165,11 @@ fn a_member_that_lost_its_partitions_commits_nothing() {
     let mut new = Source::subscribe(&connection, "lost", &["lost.in"], Start::Earliest).unwrap();
     let again = read(&mut new, 10);
     assert_eq!(records, again);
-    let stale = old_box.commit(&[record("lost.out", 0, "never")], Some((&old, &consumed(&records))));
+    let stale =
+        old_box.commit(&[record("lost.out", 0, "never")], Some((old.membership(), &consumed(&records))));
     assert!(matches!(stale, Err(CommitError::Stale { .. })), "{stale:?}");
     let mut new_box = Outbox::open(&connection, once("lost-new")).unwrap();
-    new_box.commit(&[record("lost.out", 0, "1")], Some((&new, &consumed(&again)))).unwrap();
+    new_box.commit(&[record("lost.out", 0, "1")], Some((new.membership(), &consumed(&again)))).unwrap();
     assert_eq!((committed(&new), everything(&connection, "lost.out").len()), (10, 1));
     // It hears of it at its next poll.
     let until = Instant::now() + WAIT;
@@ -192,7 +193,7 @@ fn a_client_without_an_assignment_commits_nothing() {
     let done = consumed(&read(&mut member, 10));
     let early = Source::subscribe(&connection, "early", &["early.in"], Start::Earliest).unwrap();
     let mut outbox = Outbox::open(&connection, once("early")).unwrap();
-    match outbox.commit(&[], Some((&early, &done))) {
+    match outbox.commit(&[], Some((early.membership(), &done))) {
         Err(CommitError::Stale { reason, .. }) if reason.contains("no longer this member's") => {}
         other => panic!("{other:?}"),
     }
@@ -221,7 +222,7 @@ fn member() {
             .collect();
         let done = consumed(records);
         records.clear();
-        match outbox.commit(&sent, Some((source, &done))) {
+        match outbox.commit(&sent, Some((source.membership(), &done))) {
             Ok(_) => {}
             Err(error) if error.passes() => {
                 eprintln!("{id}: {error}");

@@ -50,11 +50,13 @@ struct Tenure<O> {
 pub struct Watermark<P, O> {
     tenures: BTreeMap<P, Tenure<O>>,
     begun: u64,
+    /// The partition at which a limit ended the last taking; those after it are first in the next.
+    last: Option<P>,
 }
 
 impl<P, O> Default for Watermark<P, O> {
     fn default() -> Self {
-        Self { tenures: BTreeMap::new(), begun: 0 }
+        Self { tenures: BTreeMap::new(), begun: 0, last: None }
     }
 }
 
@@ -125,11 +127,16 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
             .collect()
     }
 
-    /// Takes the outcomes that stand before every gap, `limit` at most, with the offsets that they allow.
-    /// They belong to one unit: if it fails, begin the tenures anew.
+    /// Takes the outcomes that stand before every gap, `limit` at most, with the offsets that they allow. Partitions
+    /// take turns at being first: none waits behind a busy one for long. What is taken belongs to one unit: if it
+    /// fails, begin the tenures anew.
     pub fn take(&mut self, limit: usize) -> Ready<P, O> {
         let mut ready = Ready { outcomes: Vec::new(), offsets: Vec::new() };
-        for (partition, tenure) in &mut self.tenures {
+        let last = self.last.take();
+        let first = |partition: &P| last.as_ref().is_none_or(|last| partition > last);
+        let (firsts, others): (Vec<P>, Vec<P>) = self.tenures.keys().cloned().partition(first);
+        for partition in firsts.into_iter().chain(others) {
+            let Some(tenure) = self.tenures.get_mut(&partition) else { continue };
             let mut next = None;
             while ready.outcomes.len() < limit
                 && let Some(record) = tenure.waiting.pop_front_if(|record| record.outcome.is_some())
@@ -137,7 +144,10 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
                 next = Some(record.offset + 1);
                 ready.outcomes.extend(record.outcome);
             }
-            ready.offsets.extend(next.map(|next| (partition.clone(), next)));
+            if let Some(next) = next {
+                self.last = (ready.outcomes.len() == limit).then(|| partition.clone());
+                ready.offsets.push((partition, next));
+            }
         }
         ready
     }
@@ -177,6 +187,23 @@ mod tests {
         assert_eq!(mark.take(9), Ready { outcomes: vec!['b'], offsets: vec![(0, 5)] });
         assert!(mark.settle(&tickets[2], 'c') && !mark.settle(&tickets[2], 'd'));
         assert_eq!(mark.take(9), Ready { outcomes: vec!['c'], offsets: vec![(0, 8)] });
+    }
+
+    #[test]
+    fn a_busy_partition_does_not_keep_the_others_waiting() {
+        let mut mark = Watermark::new();
+        for partition in 0..3 {
+            mark.begin(partition);
+            for offset in 0..4 {
+                let ticket = mark.consume(&partition, offset).unwrap();
+                assert!(mark.settle(&ticket, (partition, offset)));
+            }
+        }
+        let mut next = |limit| mark.take(limit).outcomes;
+        assert_eq!(next(2), [(0, 0), (0, 1)]);
+        assert_eq!(next(5), [(1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]);
+        assert_eq!(next(2), [(0, 2), (0, 3)]);
+        assert_eq!(next(9), [(2, 1), (2, 2), (2, 3)]);
     }
 
     #[test]

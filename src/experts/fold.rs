@@ -80,19 +80,55 @@ fn stands_for(c: char) -> Option<char> {
     })
 }
 
+/// What an ASCII byte is to a run of plain words.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Part of a word, and itself whatever the word is.
+    Plain,
+    /// Between words.
+    Space,
+    /// May stand for a letter, is invisible, or other white space.
+    Other,
+}
+
+/// By the byte. Those beyond ASCII are never asked for.
+const KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Plain; 256];
+    let mut byte = 0;
+    while byte < b' ' {
+        kinds[byte as usize] = Kind::Other;
+        byte += 1;
+    }
+    kinds[0x7f] = Kind::Other;
+    kinds[b' ' as usize] = Kind::Space;
+    let mut signs = "013457!@$".as_bytes();
+    while let [sign, rest @ ..] = signs {
+        kinds[*sign as usize] = Kind::Other;
+        signs = rest;
+    }
+    kinds
+};
+
+fn kind(byte: u8) -> Kind {
+    KINDS.get(usize::from(byte)).copied().unwrap_or(Kind::Other)
+}
+
 /// Whether nothing in a token stands for a letter.
 fn is_plain(token: &str) -> bool {
-    /// By the byte.
-    const STANDS: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut signs = "013457!@$".as_bytes();
-        while let [sign, rest @ ..] = signs {
-            table[*sign as usize] = true;
-            signs = rest;
+    token.bytes().all(|byte| kind(byte) == Kind::Plain)
+}
+
+/// Length of the whole plain words at the beginning, each with the one space after it.
+fn plain_words(text: &str) -> usize {
+    let (mut end, mut between) = (0, true);
+    for (place, byte) in text.bytes().enumerate() {
+        match kind(byte) {
+            Kind::Plain => between = false,
+            Kind::Space if !between => (end, between) = (place + 1, true),
+            _ => break,
         }
-        table
-    };
-    !token.bytes().any(|byte| STANDS.get(usize::from(byte)).is_some_and(|stands| *stands))
+    }
+    end
 }
 
 /// Writes a token with its digits and signs read as letters, where it is a word at all. An address
@@ -137,17 +173,18 @@ impl Folding {
     /// Takes ASCII as it comes; false where the text is cut.
     fn take_ascii(&mut self, mut text: &str) -> bool {
         loop {
+            // Most words are spelt as they stand.
+            if self.token.is_empty() {
+                let (plain, rest) = text.split_at(plain_words(text));
+                if self.done.text.len() + plain.len() < MAX_FOLDED {
+                    append_lower(&mut self.done.text, plain);
+                    text = rest;
+                }
+            }
             let end = text.bytes().position(|byte| byte <= b' ' || byte == 0x7f).unwrap_or(text.len());
             let (word, rest) = text.split_at(end);
             let room = MAX_FOLDED.saturating_sub(self.done.text.len() + self.token.len());
-            // A whole word that is spelt as it stands, as most are, needs no second look.
-            let whole = self.token.is_empty() && rest.starts_with(' ') && is_plain(word);
-            let out = if whole { &mut self.done.text } else { &mut self.token };
-            let from = out.len();
-            out.push_str(word.get(..room).unwrap_or(word));
-            if let Some(new) = out.get_mut(from..) {
-                new.make_ascii_lowercase();
-            }
+            append_lower(&mut self.token, word.get(..room).unwrap_or(word));
             if word.len() > room {
                 self.done.truncated = true;
                 return false;
@@ -164,6 +201,14 @@ impl Folding {
     fn end_token(&mut self) {
         spell(&self.token, &mut self.done.text);
         self.token.clear();
+    }
+}
+
+fn append_lower(out: &mut String, ascii: &str) {
+    let from = out.len();
+    out.push_str(ascii);
+    if let Some(new) = out.get_mut(from..) {
+        new.make_ascii_lowercase();
     }
 }
 

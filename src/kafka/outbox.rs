@@ -26,9 +26,9 @@ use rdkafka::producer::{BaseProducer, Producer};
 
 use super::connection::Connection;
 use super::failure::{Class, CommitError, again, class, denied, left};
+use super::membership::Membership;
 use super::record::{Offsets, Produced};
 use super::reports::{Place, Reports};
-use super::source::Source;
 use super::unit::Unit;
 
 /// How long at-least-once outputs are tried before the unit is given up.
@@ -95,7 +95,7 @@ impl Outbox {
     pub fn commit(
         &mut self,
         records: &[Produced],
-        consumed: Option<(&Source, &Offsets)>,
+        consumed: Option<(&Membership, &Offsets)>,
     ) -> Result<Vec<Place>, CommitError> {
         let mut unit = self.unit();
         let places = unit.send(records)?;

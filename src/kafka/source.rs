@@ -1,19 +1,19 @@
 //! A member of a group: reads what the group gives it, and gives partitions back only when asked between
 //! two polls, so that the unit at hand can end first.
 
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connection::Connection;
 use super::context::{Change, Member, give, take};
 use super::failure::{SourceError, passes};
-use super::record::{Consumed, Offsets, TopicPartition};
+use super::membership::Membership;
+use super::record::{Consumed, TopicPartition};
 use super::topics;
 
 /// Where a partition without a committed offset begins.
@@ -60,8 +60,7 @@ pub struct Health {
 /// Poll at least every `max.poll.interval.ms` (five minutes). Waiting a second between polls is fine;
 /// before a longer wait [`pause`](Self::pause), and keep polling: a pause drops what was prefetched.
 pub struct Source {
-    consumer: BaseConsumer<Member>,
-    topics: Vec<Arc<str>>,
+    membership: Membership,
     start: Start,
     paused: bool,
     /// Told to the caller as revoked; goes at the next poll.
@@ -93,8 +92,7 @@ impl Source {
             .create_with_context(Member::default())
             .map_err(|error| SourceError::of(&error, DOING, &all))?;
         consumer.subscribe(topics).map_err(|error| SourceError::of(&error, DOING, &all))?;
-        let topics = topics.iter().map(|topic| Arc::from(*topic)).collect();
-        Ok(Self { consumer, topics, start, paused: false, going: None })
+        Ok(Self { membership: Membership::new(consumer, topics), start, paused: false, going: None })
     }
 
     /// The next record or rebalance, waiting at most `timeout`. Brokers that are away are no error: the
@@ -104,14 +102,14 @@ impl Source {
     /// Where waiting does not help: a topic is missing, access is denied, the client is broken.
     pub fn poll(&mut self, timeout: Duration) -> Result<Polled, SourceError> {
         self.release()?;
-        if let Some(change) = self.consumer.context().change() {
+        if let Some(change) = self.consumer().context().change() {
             return self.changed(change);
         }
-        match self.consumer.poll(timeout) {
-            Some(Ok(message)) => Ok(Polled::Record(Consumed::copy(&message, &self.topics))),
+        match self.consumer().poll(timeout) {
+            Some(Ok(message)) => Ok(Polled::Record(Consumed::copy(&message, self.membership.topics()))),
             Some(Err(error)) if ends_by_itself(&error) => Ok(Polled::Idle),
-            Some(Err(error)) => Err(SourceError::of(&error, "read", &self.topics.join(", "))),
-            None => match self.consumer.context().change() {
+            Some(Err(error)) => Err(SourceError::of(&error, "read", &self.membership.topics().join(", "))),
+            None => match self.consumer().context().change() {
                 Some(change) => self.changed(change),
                 None => Ok(Polled::Idle),
             },
@@ -121,17 +119,17 @@ impl Source {
     fn changed(&mut self, change: Change) -> Result<Polled, SourceError> {
         match change {
             Change::Assign(partitions) => {
-                take(&self.consumer, &partitions)
+                take(self.consumer(), &partitions)
                     .map_err(|error| SourceError::of(&error, "take partitions", ""))?;
                 if self.paused {
                     self.hold(true)?;
                 }
-                let partitions = self.named(&partitions);
+                let partitions = self.membership.named(&partitions);
                 Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Assigned(partitions) })
             }
             Change::Revoke(list) => {
-                let partitions = self.named(&list);
-                let lost = self.consumer.assignment_lost();
+                let partitions = self.membership.named(&list);
+                let lost = self.consumer().assignment_lost();
                 self.going = Some(list);
                 Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Revoked { partitions, lost } })
             }
@@ -144,7 +142,7 @@ impl Source {
     /// Where the client is broken.
     pub fn release(&mut self) -> Result<(), SourceError> {
         match self.going.take() {
-            Some(list) => give(&self.consumer, &list)
+            Some(list) => give(self.consumer(), &list)
                 .map_err(|error| SourceError::of(&error, "give partitions back", "")),
             None => Ok(()),
         }
@@ -153,7 +151,7 @@ impl Source {
     /// The partitions that are this member's, those about to go among them.
     #[must_use]
     pub fn assigned(&self) -> Vec<TopicPartition> {
-        self.consumer.assignment().map(|list| self.named(&list)).unwrap_or_default()
+        self.membership.assigned()
     }
 
     /// How many partitions `topic` has now, whether it is read here or not.
@@ -162,7 +160,7 @@ impl Source {
     /// [`SourceError::MissingTopic`] where there is none; else where the brokers do not answer within
     /// `timeout`.
     pub fn partitions_of(&self, topic: &str, timeout: Duration) -> Result<i32, SourceError> {
-        topics::count(self.consumer.client(), topic, timeout)
+        topics::count(self.consumer().client(), topic, timeout)
     }
 
     /// Stops fetching on all partitions, also on those still to come, until [`resume`](Self::resume).
@@ -184,9 +182,9 @@ impl Source {
     }
 
     fn hold(&self, still: bool) -> Result<(), SourceError> {
-        self.consumer
+        self.consumer()
             .assignment()
-            .and_then(|all| if still { self.consumer.pause(&all) } else { self.consumer.resume(&all) })
+            .and_then(|all| if still { self.consumer().pause(&all) } else { self.consumer().resume(&all) })
             .map_err(|error| SourceError::of(&error, "pause or resume", ""))
     }
 
@@ -197,7 +195,7 @@ impl Source {
     /// Where the brokers do not answer within `timeout`.
     pub fn committed(&self, timeout: Duration) -> Result<Vec<(TopicPartition, Option<i64>)>, SourceError> {
         let list = self
-            .consumer
+            .consumer()
             .committed(timeout)
             .map_err(|error| SourceError::of(&error, "ask for committed offsets", ""))?;
         list.elements()
@@ -209,7 +207,7 @@ impl Source {
                     Offset::Offset(next) => Some(next),
                     _ => None,
                 };
-                Ok((self.name(one.topic(), one.partition()), offset))
+                Ok((self.membership.name(one.topic(), one.partition()), offset))
             })
             .collect()
     }
@@ -233,14 +231,14 @@ impl Source {
         if list.count() == 0 {
             return Ok(());
         }
-        let sought = self.consumer.seek_partitions(list, timeout).map_err(failed)?;
+        let sought = self.consumer().seek_partitions(list, timeout).map_err(failed)?;
         sought.elements().iter().try_for_each(|one| one.error().map_err(failed))
     }
 
     /// What is known of the brokers and of the way still to go.
     #[must_use]
     pub fn health(&self) -> Health {
-        let gauges = self.consumer.context().gauges();
+        let gauges = self.consumer().context().gauges();
         let lag = self.assigned().into_iter().filter_map(|partition| {
             let lag = *gauges.lag.get(&(partition.0.to_string(), partition.1))?;
             Some((partition, lag))
@@ -261,36 +259,20 @@ impl Source {
         }
     }
 
-    pub(super) fn consumer(&self) -> &BaseConsumer<Member> {
-        &self.consumer
+    /// What an [`Outbox`](super::Outbox) needs to commit for this member.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 
-    /// What proves to the group that this member may commit `offsets`; none where it may not.
-    ///
-    /// The brokers check the generation only, and not even that where the member has lost its membership
-    /// (the proof is then empty, and they take an empty one in a transaction). So: the proof first, then
-    /// whether the assignment was lost, which the client knows before it hands out an empty proof; and the
-    /// partitions must be this member's in this generation, not in the one that `offsets` come from.
-    pub(super) fn membership(&self, offsets: &Offsets) -> Option<ConsumerGroupMetadata> {
-        let proof = self.consumer.group_metadata()?;
-        let assigned = self.assigned();
-        let owned = offsets.0.keys().all(|partition| assigned.contains(partition));
-        (owned && !self.consumer.assignment_lost()).then_some(proof)
-    }
-
-    fn name(&self, topic: &str, partition: i32) -> TopicPartition {
-        let known = self.topics.iter().find(|name| &***name == topic);
-        (known.map_or_else(|| topic.into(), Arc::clone), partition)
-    }
-
-    fn named(&self, list: &TopicPartitionList) -> Vec<TopicPartition> {
-        list.elements().iter().map(|one| self.name(one.topic(), one.partition())).collect()
+    fn consumer(&self) -> &BaseConsumer<Member> {
+        self.membership.consumer()
     }
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.consumer.context().close();
+        self.consumer().context().close();
         if let Err(error) = self.release() {
             tracing::warn!(target: "kafka", %error, "partitions were not given back");
         }

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 
 use super::failure::{Class, CommitError, again, class, left, stale};
+use super::membership::Membership;
 use super::outbox::{Delivery, Outbox};
 use super::record::{Offsets, Produced};
 use super::reports::{Place, Report, Slot, drain, enqueue};
-use super::source::Source;
 use super::topics;
 use crate::crash;
 
@@ -81,12 +80,12 @@ impl<'a> Unit<'a> {
     ///
     /// # Errors
     /// See [`CommitError`]: the unit does not count, or nobody knows.
-    pub fn commit(mut self, consumed: Option<(&Source, &Offsets)>) -> Result<(), CommitError> {
+    pub fn commit(mut self, consumed: Option<(&Membership, &Offsets)>) -> Result<(), CommitError> {
         let consumed = consumed.filter(|(_, offsets)| !offsets.is_empty());
         if consumed.is_none() && !self.begun {
             return Ok(());
         }
-        if consumed.is_some_and(|(source, offsets)| source.membership(offsets).is_none()) {
+        if consumed.is_some_and(|(member, offsets)| member.proof(offsets).is_none()) {
             self.abort()?;
             return Err(CommitError::Stale {
                 stage: "offsets",
@@ -113,14 +112,13 @@ impl<'a> Unit<'a> {
         Ok(())
     }
 
-    fn commit_offsets(&mut self, consumed: Option<(&Source, &Offsets)>) -> Result<(), CommitError> {
+    fn commit_offsets(&mut self, consumed: Option<(&Membership, &Offsets)>) -> Result<(), CommitError> {
         self.begun = false;
-        let Some((source, offsets)) = consumed else {
+        let Some((member, offsets)) = consumed else {
             return Ok(());
         };
-        let list = offsets.to_list();
         let until = Instant::now() + self.outbox.patience();
-        again(until, || source.consumer().commit(&list, CommitMode::Sync)).map_err(|error| {
+        again(until, || member.commit(offsets)).map_err(|error| {
             let (stage, reason) = ("offsets", error.to_string());
             if stale(&error) {
                 CommitError::Stale { stage, reason }
@@ -130,14 +128,14 @@ impl<'a> Unit<'a> {
         })
     }
 
-    fn commit_transaction(&mut self, consumed: Option<(&Source, &Offsets)>) -> Result<(), CommitError> {
+    fn commit_transaction(&mut self, consumed: Option<(&Membership, &Offsets)>) -> Result<(), CommitError> {
         self.begin()?;
         let until = Instant::now() + self.outbox.patience() + GRACE;
-        if let Some((source, offsets)) = consumed {
+        if let Some((member, offsets)) = consumed {
             let list = offsets.to_list();
             let producer = self.outbox.producer()?;
             // The proof of membership is taken afresh: an old generation's would be refused, or worse.
-            let sent = again(until, || match source.membership(offsets) {
+            let sent = again(until, || match member.proof(offsets) {
                 Some(proof) => producer.send_offsets_to_transaction(&list, &proof, left(until)),
                 None => Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::AssignmentLost)),
             });

@@ -339,7 +339,7 @@ impl Learn {
             return Ok(None);
         }
         let started = Instant::now();
-        let consumed = (!offsets.is_empty()).then_some((labels, offsets));
+        let consumed = (!offsets.is_empty()).then_some((labels.membership(), offsets));
         let places = dead_letter::commit(outbox, records, consumed)?;
         metrics::commit("learn", places.len(), started.elapsed());
         self.progress.note(offsets);

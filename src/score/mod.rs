@@ -1,11 +1,12 @@
 //! The scoring flow: events in, decisions and review requests out.
 //!
-//! One thread runs the stages below; the panel works on threads of its own behind a bounded stream. A
-//! unit is everything decided since the last commit: its decisions, the review requests that name them, its
-//! dead letters and the offsets that they let go. The watermark keeps the committed offset from passing an
+//! One thread runs the stages below; the panel works on threads of its own behind a bounded stream, and so does the
+//! committing of one unit. A unit is everything decided since the last one: its decisions, the review requests that
+//! name them, its dead letters and the offsets that they let go. The watermark keeps the committed offset from passing an
 //! event without its outcome.
 
 mod asking;
+mod committing;
 mod intake;
 mod predictors;
 mod reading;
@@ -26,6 +27,7 @@ use crate::ops::{Health, Shutdown, Traces, TracesError, metrics};
 use crate::registry::RegistryError;
 use crate::schemas;
 use asking::Asking;
+use committing::{Committing, Requests};
 use predictors::Predictors;
 use reading::Reading;
 use shed::{Limits, Shed};
@@ -87,6 +89,12 @@ pub enum ScoreError {
     /// The panel cannot go on.
     #[error(transparent)]
     Panel(#[from] PanelError),
+    /// No thread to commit on.
+    #[error("no thread could be started to commit on: {reason}; allow this process more threads")]
+    Thread {
+        /// The system's reason.
+        reason: String,
+    },
     /// Spans cannot be sent as the configuration says.
     #[error(transparent)]
     Traces(#[from] TracesError),
@@ -157,12 +165,15 @@ impl Score {
             metrics::EXPERT_LOADED.with([&expert.id]).set(loaded);
         }
         let open = || Ok(Outbox::open(&connection, delivery.clone())?);
-        let Some(mut outbox) = patiently(&shutdown, &connection, open)? else { return Ok(()) };
+        let Some(outbox) = patiently(&shutdown, &connection, open)? else { return Ok(()) };
         let source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(&panel, config.score.window, config.experts.batch_delay())?;
-        let mut unit = Unit::new(&config, Arc::clone(&policies), encodings, traces);
+        let mut unit = Unit::new(&config, Arc::clone(&policies), encodings.decisions, traces);
         let mut reading = Reading::new(source, registry.as_ref(), &config, Arc::clone(&policies), &health);
+        let requests = Requests { topic: config.topics.review.as_str().into(), encoding: encodings.review };
+        let member = reading.source.membership().clone();
+        let mut committing = Committing::start(outbox, member, requests)?;
         let mut shed = Shed::new(limits(&config.score));
         let mut told = Instant::now();
         let mut lag = metrics::Lag::new(&config.score.group);
@@ -181,9 +192,9 @@ impl Score {
 
             // 2. Intake: records become events or dead letters, as many as the panel has room for.
             if stopping {
-                reading.hold(&mut unit, &mut outbox)?;
+                reading.hold(&mut unit, &mut committing)?;
             } else {
-                reading.fill(&mut unit, &mut outbox, asking.is_idle(), asking.room().min(STEP))?;
+                reading.fill(&mut unit, &mut committing, asking.is_idle(), asking.room().min(STEP))?;
             }
 
             // 3. Asking: the panel gets them at once.
@@ -204,9 +215,13 @@ impl Score {
                 }
             }
 
-            // 5. Committing: outputs and offsets together.
+            // 5. Committing: outputs and offsets together, while the next are read.
+            let patience = if unit.is_due() && asking.is_idle() { FULL } else { Duration::ZERO };
+            if let Some(ended) = committing.ended(patience) {
+                unit.ended(ended, &mut reading.source)?;
+            }
             if unit.is_due() {
-                unit.commit(&mut outbox, &mut reading.source)?;
+                unit.hand_over(&mut committing);
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
@@ -226,8 +241,10 @@ impl Score {
             }
         }
         if !shutdown.aborted() {
-            unit.commit(&mut outbox, &mut reading.source)?;
+            unit.finish(&mut committing, &mut reading.source)?;
         }
+        // The last to hold the membership leaves the group.
+        drop(committing);
         reading.source.close(Duration::from_secs(5));
         Ok(())
     }

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::committing::Committing;
 use super::intake::{self, Accepted, Refused, Waiting};
 use super::unit::Unit;
 use super::{BUSY, IDLE, ScoreError, now};
 use crate::codec;
 use crate::config::{Config, Policies};
 use crate::dead_letter::Surge;
-use crate::kafka::{Outbox, Polled, Source, TopicPartition};
+use crate::kafka::{Polled, Source, TopicPartition};
 use crate::ops::{Health, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
@@ -84,13 +85,13 @@ impl<'a> Reading<'a> {
     pub fn fill(
         &mut self,
         unit: &mut Unit,
-        outbox: &mut Outbox,
+        committing: &mut Committing,
         idle: bool,
         room: usize,
     ) -> Result<(), ScoreError> {
         if !unit.resumed(&mut self.source)? {
             // Rebalances and news of the brokers are heard meanwhile; a record comes again.
-            self.next(unit, outbox, true)?;
+            self.next(unit, committing, true)?;
             return Ok(());
         }
         let blocked = room == 0 || unit.is_full();
@@ -102,7 +103,7 @@ impl<'a> Reading<'a> {
             let (ticket, record) = match again.pop_front() {
                 Some(waiting) => waiting,
                 None if unit.is_full() => break,
-                None => match self.next(unit, outbox, idle)? {
+                None => match self.next(unit, committing, idle)? {
                     Next::Record(waiting) => waiting,
                     Next::Nothing => continue,
                     Next::End => break,
@@ -125,14 +126,14 @@ impl<'a> Reading<'a> {
             }
         }
         self.waiting.extend(again);
-        if blocked { self.hold(unit, outbox) } else { Ok(()) }
+        if blocked { self.hold(unit, committing) } else { Ok(()) }
     }
 
     /// Nothing is to be read now: what is assigned or taken away is heard all the same.
     ///
     /// # Errors
     /// Where polling or a commit fails.
-    pub fn hold(&mut self, unit: &mut Unit, outbox: &mut Outbox) -> Result<(), ScoreError> {
+    pub fn hold(&mut self, unit: &mut Unit, committing: &mut Committing) -> Result<(), ScoreError> {
         if self.flowing.is_some_and(|since| since.elapsed() < STALL) {
             return Ok(());
         }
@@ -140,13 +141,13 @@ impl<'a> Reading<'a> {
             self.source.pause()?;
         }
         // A record that was on its way when the partitions were paused is the next one then.
-        if let Next::Record(waiting) = self.next(unit, outbox, false)? {
+        if let Next::Record(waiting) = self.next(unit, committing, false)? {
             self.waiting.push(waiting);
         }
         Ok(())
     }
 
-    fn next(&mut self, unit: &mut Unit, outbox: &mut Outbox, idle: bool) -> Result<Next, ScoreError> {
+    fn next(&mut self, unit: &mut Unit, committing: &mut Committing, idle: bool) -> Result<Next, ScoreError> {
         // Nothing else is to be done before the unit is due; a record that waits for its schema is asked for often.
         let patience = match idle && self.events.is_empty() {
             true if self.waiting.is_empty() => unit.due_in().unwrap_or(IDLE),
@@ -167,7 +168,7 @@ impl<'a> Reading<'a> {
                 Ok(Next::Nothing)
             }
             Polled::Revoked { partitions, lost } => {
-                self.revoked(&partitions, lost, unit, outbox)?;
+                self.revoked(&partitions, lost, unit, committing)?;
                 Ok(Next::Nothing)
             }
             Polled::Idle => Ok(Next::End),
@@ -196,17 +197,20 @@ impl<'a> Reading<'a> {
     }
 
     /// What is decided commits while the partitions are still this member's; what is not goes to their next
-    /// owner.
+    /// owner. The unit under way ends first in any case: it may name these partitions, and the group must not take it
+    /// from a later tenure.
     fn revoked(
         &mut self,
         partitions: &[TopicPartition],
         lost: bool,
         unit: &mut Unit,
-        outbox: &mut Outbox,
+        committing: &mut Committing,
     ) -> Result<(), ScoreError> {
         tracing::info!(partitions = partitions.len(), lost, "partitions revoked");
-        if !lost {
-            unit.commit(outbox, &mut self.source)?;
+        if lost {
+            unit.await_ended(committing, &mut self.source)?;
+        } else {
+            unit.finish(committing, &mut self.source)?;
         }
         unit.revoked(partitions);
         self.waiting.retain(|(ticket, _)| partitions.iter().all(|(_, gone)| *gone != ticket.partition));

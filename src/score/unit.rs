@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::asking::Judged;
+use super::committing::{Closed, Committing, Ended};
 use super::intake::Accepted;
 use super::traced;
 use super::{ScoreError, now};
-use crate::codec::{self, EncodeError};
+use crate::codec::{self, EncodeError, Encoding};
 use crate::config::{Config, Policies};
 use crate::core::decision::{Asked, decide};
 use crate::core::event::Millis;
@@ -16,14 +17,15 @@ use crate::core::label::DecisionRef;
 use crate::core::predictor::Predictor;
 use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
-use crate::dead_letter::{self, Reason, dead_letter};
-use crate::kafka::{Ages, Consumed, Offsets, Outbox, Place, Produced, Source, TopicPartition};
+use crate::dead_letter::{Reason, dead_letter};
+use crate::kafka::{Ages, Consumed, Offsets, Produced, Source, TopicPartition};
 use crate::ops::traces::Moderation;
 use crate::ops::{Traces, metrics};
-use crate::schemas::Encodings;
 
 /// How long the brokers may take to say what is committed, before they are asked again.
 const REWIND: Duration = Duration::from_secs(2);
+/// How long one wait for a commit takes; there is another after it.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// The outcome of one record.
 struct Outcome {
@@ -43,9 +45,8 @@ pub struct Unit {
     shadow: BTreeSet<String>,
     events: Arc<str>,
     decisions: Arc<str>,
-    review: Arc<str>,
     dlq: Arc<str>,
-    encodings: Encodings,
+    encoding: Encoding,
     traces: Traces,
     most: usize,
     interval: Duration,
@@ -59,17 +60,16 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// An empty unit whose records are written in `encodings`, and whose events are traced by `traces`.
+    /// An empty unit whose decisions are written in `encoding`, and whose events are traced by `traces`.
     #[must_use]
-    pub fn new(config: &Config, policies: Arc<Policies>, encodings: Encodings, traces: Traces) -> Self {
+    pub fn new(config: &Config, policies: Arc<Policies>, encoding: Encoding, traces: Traces) -> Self {
         Self {
             policies,
             shadow: config.experts.shadow.iter().cloned().collect(),
             events: config.topics.events.as_str().into(),
             decisions: config.topics.decisions.as_str().into(),
-            review: config.topics.review.as_str().into(),
             dlq: config.topics.dlq.as_str().into(),
-            encodings,
+            encoding,
             traces,
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
@@ -174,7 +174,7 @@ impl Unit {
             topic: Arc::clone(&self.decisions),
             partition: Some(ticket.partition),
             key,
-            payload: Some(codec::encode_decision(&decision, self.encodings.decisions)?),
+            payload: Some(codec::encode_decision(&decision, self.encoding)?),
             headers,
             timestamp: None,
         };
@@ -191,16 +191,19 @@ impl Unit {
         }
     }
 
-    /// Commits every outcome that has none missing before it. Where the unit is given up, its records are
-    /// read again from the committed offsets.
-    ///
-    /// # Errors
-    /// Where doing it again would help nobody.
-    pub fn commit(&mut self, outbox: &mut Outbox, source: &mut Source) -> Result<(), ScoreError> {
-        let Ready { outcomes, offsets } = self.watermark.take(usize::MAX);
-        self.since = None;
+    /// Hands the outcomes that have none missing before them over to be committed, as many as a unit holds. Nothing
+    /// happens while a unit is under way.
+    pub fn hand_over(&mut self, committing: &mut Committing) {
+        if committing.is_busy() || self.given_up {
+            return;
+        }
+        let Ready { outcomes, offsets } = self.watermark.take(self.most);
+        // What is left over is no younger than the unit was.
+        if self.watermark.ready() == 0 {
+            self.since = None;
+        }
         if outcomes.is_empty() {
-            return Ok(());
+            return;
         }
         let place = |(partition, next)| ((Arc::clone(&self.events), partition), next);
         let offsets: Offsets = offsets.into_iter().map(place).collect();
@@ -211,53 +214,63 @@ impl Unit {
             came.push(outcome.came);
             spans.extend(outcome.span);
         }
-        let requests = |records: &[Produced], places: &[Place]| self.requests(&asks, records, places);
-        let started = Instant::now();
-        match dead_letter::commit_with(outbox, records, Some((source, &offsets)), requests) {
-            Ok(places) => {
-                metrics::commit("score", places.len() + asks.len(), started.elapsed());
-                self.traces.committed(&spans, started, places.len() + asks.len());
-                metrics::end_to_end(now(), &came);
-                for ((_, partition), next) in &offsets.0 {
+        committing.begin(Closed { records, asks, offsets, came, spans });
+    }
+
+    /// A unit's commit is over. Where it was given up, its records and all that follow them are read again from the
+    /// committed offsets.
+    ///
+    /// # Errors
+    /// Where doing it again would help nobody.
+    pub fn ended(&mut self, ended: Ended, source: &mut Source) -> Result<(), ScoreError> {
+        match ended.result {
+            Ok(records) => {
+                metrics::commit("score", records, ended.took);
+                self.traces.committed(&ended.spans, ended.started, records);
+                metrics::end_to_end(now(), &ended.came);
+                for ((_, partition), next) in &ended.offsets.0 {
                     self.ages.committed(*partition, *next);
                 }
+                Ok(())
             }
             Err(ScoreError::Commit(error)) if error.passes() => {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");
                 metrics::aborted("score", error.name());
-                outbox.reopen();
                 self.given_up = true;
-                self.resumed(source)?;
+                self.resumed(source).map(drop)
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for the unit under way, and commits all that can be, unless a unit is given up.
+    ///
+    /// # Errors
+    /// As [`ended`](Self::ended).
+    pub fn finish(&mut self, committing: &mut Committing, source: &mut Source) -> Result<(), ScoreError> {
+        self.await_ended(committing, source)?;
+        while !self.given_up && self.watermark.ready() > 0 {
+            self.hand_over(committing);
+            self.await_ended(committing, source)?;
         }
         Ok(())
     }
 
-    /// The review requests, each with its decision's index among `records`, which lie at `places`. A request goes where its decision went: same key, headers and number of partition.
-    fn requests(
-        &self,
-        asks: &[(usize, Box<ReviewRequest>)],
-        records: &[Produced],
-        places: &[Place],
-    ) -> Result<Vec<Produced>, ScoreError> {
-        let mut requests = Vec::with_capacity(asks.len());
-        for (index, request) in asks {
-            let (Some(record), Some((partition, offset))) = (records.get(*index), places.get(*index)) else {
-                continue;
-            };
-            let at = DecisionRef { partition: *partition, offset: *offset };
-            let request = ReviewRequest { decision: at, ..(**request).clone() };
-            requests.push(Produced {
-                topic: Arc::clone(&self.review),
-                partition: record.partition,
-                key: record.key.clone(),
-                payload: Some(codec::encode_review(&request, self.encodings.review)?),
-                headers: record.headers.clone(),
-                timestamp: None,
-            });
+    /// Waits for the unit under way.
+    ///
+    /// # Errors
+    /// As [`ended`](Self::ended).
+    pub fn await_ended(
+        &mut self,
+        committing: &mut Committing,
+        source: &mut Source,
+    ) -> Result<(), ScoreError> {
+        while committing.is_busy() {
+            if let Some(ended) = committing.ended(WAIT) {
+                self.ended(ended, source)?;
+            }
         }
-        Ok(requests)
+        Ok(())
     }
 
     /// Whether reading may go on. After a unit that was given up all that is not committed is forgotten, and

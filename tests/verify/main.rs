@@ -125,7 +125,7 @@ impl World {
                 plants[1](self, &mut requests);
             }
             unit.send(&requests).unwrap();
-            unit.commit(Some((&source, &offsets))).unwrap();
+            unit.commit(Some((source.membership(), &offsets))).unwrap();
             decided.extend(places.into_iter().zip(outputs).filter_map(|((partition, offset), output)| {
                 let decision = self.read(output.payload.as_deref()?)?;
                 Some(decision.judged(DecisionRef { partition, offset }))

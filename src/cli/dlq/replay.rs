@@ -280,7 +280,7 @@ fn commit(
     unit: &mut Vec<Produced>,
     offsets: &mut Offsets,
 ) -> Result<(), CommitError> {
-    outbox.commit(unit, Some((source, offsets)))?;
+    outbox.commit(unit, Some((source.membership(), offsets)))?;
     unit.clear();
     *offsets = Offsets::default();
     Ok(())

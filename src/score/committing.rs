@@ -1,0 +1,182 @@
+//! The thread that commits: one unit at a time, while the flow reads and decides the next.
+
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::ScoreError;
+use crate::codec::{self, Encoding};
+use crate::core::event::Millis;
+use crate::core::label::DecisionRef;
+use crate::core::review::ReviewRequest;
+use crate::dead_letter;
+use crate::kafka::{Membership, Offsets, Outbox, Place, Produced};
+use crate::ops::traces::Moderation;
+
+/// A unit to commit.
+pub struct Closed {
+    /// Its outputs, in order.
+    pub records: Vec<Produced>,
+    /// Review requests, each with its decision's index among `records`.
+    pub asks: Vec<(usize, Box<ReviewRequest>)>,
+    /// The offsets that count with the outputs.
+    pub offsets: Offsets,
+    /// When its records came to the broker.
+    pub came: Vec<Millis>,
+    /// What its spans say, where they are traced.
+    pub spans: Vec<Box<Moderation>>,
+}
+
+/// A unit whose commit is over.
+pub struct Ended {
+    /// How many records count; or why none does, or nobody knows.
+    pub result: Result<usize, ScoreError>,
+    /// Its offsets.
+    pub offsets: Offsets,
+    /// When its records came to the broker.
+    pub came: Vec<Millis>,
+    /// What its spans say.
+    pub spans: Vec<Box<Moderation>>,
+    /// When its commit began.
+    pub started: Instant,
+    /// How long that took.
+    pub took: Duration,
+}
+
+/// How review requests are written.
+pub struct Requests {
+    /// Their topic.
+    pub topic: Arc<str>,
+    /// Their encoding.
+    pub encoding: Encoding,
+}
+
+/// The thread and what it is at. Dropped, it waits for the end of the unit under way.
+pub struct Committing {
+    units: Option<Sender<Closed>>,
+    ended: Receiver<Ended>,
+    thread: Option<JoinHandle<()>>,
+    busy: bool,
+}
+
+impl Committing {
+    /// Starts the thread, which commits for `member` from now on.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give.
+    pub fn start(mut outbox: Outbox, member: Membership, requests: Requests) -> Result<Self, ScoreError> {
+        let (units, closed) = bounded::<Closed>(1);
+        let (tell, ended) = bounded(1);
+        let run = move || {
+            for unit in closed {
+                if tell.send(commit(&mut outbox, &member, &requests, unit)).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = Builder::new()
+            .name("commit".into())
+            .spawn(run)
+            .map_err(|error| ScoreError::Thread { reason: error.to_string() })?;
+        Ok(Self { units: Some(units), ended, thread: Some(thread), busy: false })
+    }
+
+    /// Whether a unit is under way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Takes a unit. Call only where it is not [busy](Self::is_busy): a unit that fails takes with it what was read
+    /// after it, so there is never a second one behind it.
+    pub fn begin(&mut self, unit: Closed) {
+        debug_assert!(!self.busy, "one unit at a time");
+        if let Some(units) = &self.units
+            && units.send(unit).is_ok()
+        {
+            self.busy = true;
+        } else {
+            self.fallen();
+        }
+    }
+
+    /// The unit whose commit is over, waited for at most for `patience`.
+    pub fn ended(&mut self, patience: Duration) -> Option<Ended> {
+        if !self.busy {
+            return None;
+        }
+        match self.ended.recv_timeout(patience) {
+            Ok(ended) => {
+                self.busy = false;
+                Some(ended)
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.fallen();
+                None
+            }
+        }
+    }
+
+    /// The thread ends by a panic only, which goes on here.
+    fn fallen(&mut self) {
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        self.units = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn commit(outbox: &mut Outbox, member: &Membership, requests: &Requests, unit: Closed) -> Ended {
+    let Closed { records, asks, offsets, came, spans } = unit;
+    let started = Instant::now();
+    let further = |records: &[Produced], places: &[Place]| requests.of(&asks, records, places);
+    let result = dead_letter::commit_with(outbox, records, Some((member, &offsets)), further)
+        .map(|places| places.len() + asks.len());
+    let took = started.elapsed();
+    if let Err(ScoreError::Commit(error)) = &result
+        && error.passes()
+    {
+        outbox.reopen();
+    }
+    Ended { result, offsets, came, spans, started, took }
+}
+
+impl Requests {
+    /// The review requests, whose decisions lie at `places`. A request goes where its decision went: same key, headers
+    /// and number of partition.
+    fn of(
+        &self,
+        asks: &[(usize, Box<ReviewRequest>)],
+        records: &[Produced],
+        places: &[Place],
+    ) -> Result<Vec<Produced>, ScoreError> {
+        let mut requests = Vec::with_capacity(asks.len());
+        for (index, request) in asks {
+            let (Some(record), Some((partition, offset))) = (records.get(*index), places.get(*index)) else {
+                continue;
+            };
+            let at = DecisionRef { partition: *partition, offset: *offset };
+            let request = ReviewRequest { decision: at, ..(**request).clone() };
+            requests.push(Produced {
+                topic: Arc::clone(&self.topic),
+                partition: record.partition,
+                key: record.key.clone(),
+                payload: Some(codec::encode_review(&request, self.encoding)?),
+                headers: record.headers.clone(),
+                timestamp: None,
+            });
+        }
+        Ok(requests)
+    }
+}

@@ -173,13 +173,12 @@ impl Folding {
     /// Takes ASCII as it comes; false where the text is cut.
     fn take_ascii(&mut self, mut text: &str) -> bool {
         loop {
-            // Most words are spelt as they stand.
+            // Most words are spelt as they stand. No further than there is room: a text is looked at once.
             if self.token.is_empty() {
-                let (plain, rest) = text.split_at(plain_words(text));
-                if self.done.text.len() + plain.len() < MAX_FOLDED {
-                    append_lower(&mut self.done.text, plain);
-                    text = rest;
-                }
+                let room = (MAX_FOLDED - 1).saturating_sub(self.done.text.len());
+                let (plain, rest) = text.split_at(plain_words(text.get(..room).unwrap_or(text)));
+                append_lower(&mut self.done.text, plain);
+                text = rest;
             }
             let end = text.bytes().position(|byte| byte <= b' ' || byte == 0x7f).unwrap_or(text.len());
             let (word, rest) = text.split_at(end);

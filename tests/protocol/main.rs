@@ -28,6 +28,8 @@ pub enum Safeguard {
     FreshMetadata,
     /// After a commit without an answer the producer is made anew.
     NewProducer,
+    /// The unit under way ends before a partition is given back: until then nothing of it is let go or taken again.
+    EndsFirst,
     /// sled is written after the commit, with what was read back.
     SledAfterCommit,
     /// What another learner has written to the ledger is looked up in the index before it is kept: its own
@@ -113,6 +115,11 @@ fn protocol_without_fresh_group_metadata_breaks() {
 #[test]
 fn protocol_without_a_new_producer_breaks() {
     breaks(scoring(OWN, Some(Safeguard::NewProducer)), &[score::NEVER_TWO]);
+}
+
+#[test]
+fn protocol_with_a_unit_that_outlives_its_tenure_breaks() {
+    breaks(scoring(OWN, Some(Safeguard::EndsFirst)), &[score::NEVER_TWO]);
 }
 
 #[test]

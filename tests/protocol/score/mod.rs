@@ -53,7 +53,7 @@ pub enum Phase {
     Down {
         fenced: bool,
     },
-    /// Between units: reads, asks the panel, takes its answers.
+    /// No unit is under way: reads, asks the panel, takes its answers.
     Reading,
     /// The records are sent; waits until all are acknowledged.
     Draining {
@@ -100,6 +100,11 @@ impl Scorer {
         self.asked.iter_mut().for_each(|ticket| ticket.tenure = 1);
         self.asked.sort_unstable();
         self.asked.dedup();
+    }
+
+    /// Whether it reads, asks and takes answers: also while another thread of it ends a unit.
+    fn reads(&self) -> bool {
+        !self.is_down() && self.phase != Phase::Rewinding
     }
 
     fn is_down(&self) -> bool {

@@ -9,25 +9,25 @@ impl Scoring {
         for (who, scorer) in state.scorers.iter().enumerate() {
             let other = &state.scorers[1 - who];
             let replaced = self.ids[0] == self.ids[1] && !other.is_down();
+            if scorer.phase == Phase::Reading && scorer.watermark.ready() > 0 {
+                actions.push(Action::Commit(who));
+            }
+            if scorer.reads() {
+                actions.extend((0..scorer.asked.len()).map(|which| Action::Answer(who, which)));
+                if scorer.proof.is_some() && scorer.position < EVENTS.len() {
+                    actions.push(Action::Read(who));
+                }
+            }
+            if scorer.phase == Phase::Reading || self.without == Some(Safeguard::EndsFirst) && scorer.reads() {
+                if scorer.proof.is_none() && kafka.group.owner.is_none() && kafka.is_stable() {
+                    actions.push(Action::Join(who));
+                }
+                if scorer.proof.is_some_and(|proof| proof != kafka.group.generation) {
+                    actions.push(Action::Notice(who));
+                }
+            }
             match scorer.phase {
                 Phase::Down { fenced } if !(fenced && replaced) => actions.push(Action::Start(who)),
-                Phase::Reading => {
-                    actions.extend((0..scorer.asked.len()).map(|which| Action::Answer(who, which)));
-                    match scorer.proof {
-                        None if kafka.group.owner.is_none() && kafka.is_stable() => {
-                            actions.push(Action::Join(who))
-                        }
-                        None => {}
-                        Some(_) if scorer.position < EVENTS.len() => actions.push(Action::Read(who)),
-                        Some(_) => {}
-                    }
-                    if scorer.watermark.ready() > 0 {
-                        actions.push(Action::Commit(who));
-                    }
-                    if scorer.proof.is_some_and(|proof| proof != kafka.group.generation) {
-                        actions.push(Action::Notice(who));
-                    }
-                }
                 Phase::Offsets { .. } => actions.push(Action::SendOffsets(who)),
                 Phase::Renewing => actions.push(Action::Renew(who)),
                 Phase::Rewinding if kafka.is_stable() => actions.push(Action::Rewind(who)),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use aegis::core::vote::{Abstention, Outcome, Vote};
 use aegis::experts::{Panel, PanelConfig, PanelError, State};
 use experts_support::{
-    FLOAT, Folder, Graph, INT64, SCORES, faulty_classifier, faulty_encoder, head, models, shaky_head,
+    FLOAT, Folder, Graph, INT64, SCORES, STRING, faulty_classifier, faulty_encoder, head, models, shaky_head,
 };
 
 fn config(folder: &Folder) -> PanelConfig {
@@ -174,6 +174,43 @@ fn a_graph_that_does_not_load_abstains_unless_all_are_required() {
 
     let error = Panel::open(PanelConfig { require_all: true, ..config(&folder) }).err().unwrap();
     assert!(matches!(&error, PanelError::NotLoaded { id, .. } if id == "encoder"), "{error}");
+}
+
+/// A graph that reads text itself, and says whether it is one text.
+fn knows_one_text(shape: &[i64], text: &str) -> Vec<u8> {
+    Graph::default()
+        .input("text", STRING, shape)
+        .words("known", &[text])
+        .node("Equal", &["text", "known"], "same")
+        .node_with("Cast", &["same"], "value", &[("to", FLOAT)])
+        .ints("column", &[2], &[-1, 1])
+        .node("Reshape", &["value", "column"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model()
+}
+
+#[test]
+fn a_graph_may_read_text_itself() {
+    let folder = Folder::new();
+    let rest = format!("[text]\nmax_chars = 6\n[inputs]\ntext = \"text\"\n{SCORES}");
+    folder.add("column", "classifier", "", &knows_one_text(&[-1, 1], "böse 💥"), &rest);
+    folder.add("row", "classifier", "", &knows_one_text(&[-1], "böse 💥"), &rest);
+    let panel = Panel::open(config(&folder)).unwrap();
+    // A NUL would end the string for the runtime, and fail the batch; what is cut is said.
+    let texts = ["böse 💥", "fine", "böse\0💥", "böse 💥 und mehr", "böse 💥  ", "", "\0"];
+    let (yes, no, none) = (Ok(1.0), Ok(0.0), Err(Abstention::EmptyText));
+    let found = outcomes(&panel, &texts);
+    assert_eq!(found, [[yes; 2], [no; 2], [yes; 2], [yes; 2], [yes; 2], [none; 2], [no; 2]]);
+    let answers = panel.ask(&texts);
+    let truncated: Vec<bool> = answers.iter().map(|answer| answer.votes[1].truncated).collect();
+    assert_eq!(truncated, [false, false, false, true, false, false, false]);
+    // Characters are no tokens.
+    assert!(answers.iter().all(|answer| answer.tokens == 0));
+    assert!(panel.examine("fine").iter().all(|examined| examined.tokens.is_none()));
+
+    let ids = Folder::new();
+    ids.add("faulty", "classifier", "", &faulty_classifier(), &rest.replace("\"text\"", "\"ids\""));
+    assert_eq!(refused(&ids), "inputs.text");
 }
 
 /// The refused field, and that the message names a mend.

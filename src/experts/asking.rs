@@ -67,7 +67,7 @@ impl Panel {
                 row.abstain(&lane.slots, Abstention::Failed);
                 continue;
             };
-            row.tokens = row.tokens.max(tokens.ids.len());
+            row.tokens = row.tokens.max(reader.count(tokens).unwrap_or(0));
             if tokens.truncated {
                 row.mark_truncated(&lane.slots);
             }

@@ -7,12 +7,12 @@ use super::error::PanelError;
 use super::files::{encoder_info, manifests, verified};
 use super::fit::{classifier, encoder, misfit};
 use super::info::{EncoderInfo, ExpertInfo, State};
-use super::manifest::{Artefact, Body, Manifest, Padding, Reading, Scores};
+use super::manifest::{Artefact, Body, Intake, Manifest, Padding, Reading, Scores};
 use super::onnx::{Graph, environment};
 use super::panel::PanelConfig;
 use super::rules::Rules;
 use super::station::Station;
-use super::tokenize::Reader;
+use super::tokenize::{Reader, Tokenizing};
 use super::worker::Spare;
 
 /// A way for text to the station of the same number.
@@ -88,13 +88,19 @@ fn load_graphs(config: &PanelConfig, manifests: &[Manifest]) -> Result<BTreeMap<
     Ok(graphs)
 }
 
+/// What makes readers different.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum ReaderKey {
+    Tokens { tokenizer: [u8; 32], max_tokens: usize, drop_ids: Vec<u32> },
+    Text { max_chars: usize },
+}
+
 /// A panel in the making.
 struct Making<'a> {
     config: &'a PanelConfig,
     graphs: BTreeMap<String, Graphs>,
     loaded: Loaded,
-    /// Readers by what makes them different.
-    readers: BTreeMap<([u8; 32], usize, Vec<u32>), usize>,
+    readers: BTreeMap<ReaderKey, usize>,
 }
 
 impl Making<'_> {
@@ -122,19 +128,49 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// The number of the reader, made where it is the first of its kind.
-    fn reader(&mut self, id: &str, reading: &Reading) -> Result<usize, PanelError> {
-        let key = (reading.tokenizer.sha256, reading.max_tokens, reading.drop_ids.clone());
-        if let Some(&known) = self.readers.get(&key) {
-            // The same bytes under another name are still to be there.
-            verified(&reading.tokenizer)?;
-            return Ok(known);
-        }
-        let made = Reader::new(&verified(&reading.tokenizer)?, reading).map_err(|why| misfit(id, why))?;
-        self.loaded.readers.push(made);
+    /// The number of the reader, made where it is the first of its kind, with the greatest id that it gives.
+    fn reader(&mut self, id: &str, reading: &Reading) -> Result<(usize, u32), PanelError> {
+        let key = ReaderKey::Tokens {
+            tokenizer: reading.tokenizer.sha256,
+            max_tokens: reading.max_tokens,
+            drop_ids: reading.drop_ids.clone(),
+        };
+        // The same bytes under another name are still to be there.
+        let bytes = verified(&reading.tokenizer)?;
+        let number = match self.readers.get(&key) {
+            Some(&known) => known,
+            None => {
+                let made = Tokenizing::new(&bytes, reading).map_err(|why| misfit(id, why))?;
+                self.add_reader(key, Reader::Tokens(Box::new(made)))
+            }
+        };
+        let greatest = match self.loaded.readers.get(number) {
+            Some(Reader::Tokens(tokenizing)) => tokenizing.greatest_id(),
+            _ => 0,
+        };
+        Ok((number, greatest))
+    }
+
+    fn add_reader(&mut self, key: ReaderKey, reader: Reader) -> usize {
+        self.loaded.readers.push(reader);
         let number = self.loaded.readers.len() - 1;
         self.readers.insert(key, number);
-        Ok(number)
+        number
+    }
+
+    /// The reader of a classifier, with the greatest token that it gives where it gives tokens.
+    fn intake(&mut self, id: &str, intake: &Intake) -> Result<(usize, Option<u32>), PanelError> {
+        match intake {
+            Intake::Tokens(reading) => {
+                self.reader(id, reading).map(|(number, greatest)| (number, Some(greatest)))
+            }
+            &Intake::Text { max_chars, .. } => {
+                let key = ReaderKey::Text { max_chars };
+                let known = self.readers.get(&key).copied();
+                let number = known.unwrap_or_else(|| self.add_reader(key, Reader::Text { max_chars }));
+                Ok((number, None))
+            }
+        }
     }
 
     fn graphs(&mut self, id: &str) -> Graphs {
@@ -149,8 +185,8 @@ impl Making<'_> {
         self.loaded.lanes.push(lane);
     }
 
-    fn add_classifier(&mut self, id: &str, reading: &Reading, scores: &Scores) -> Result<(), PanelError> {
-        let reader = self.reader(id, reading)?;
+    fn add_classifier(&mut self, id: &str, intake: &Intake, scores: &Scores) -> Result<(), PanelError> {
+        let (reader, greatest) = self.intake(id, intake)?;
         let Some(slot) = self.slot(id) else {
             return Ok(());
         };
@@ -160,16 +196,15 @@ impl Making<'_> {
         };
         let mut stations = Vec::new();
         for graph in graphs {
-            stations.push(classifier(id, slot, graph, reading, scores)?);
+            stations.push(classifier(id, slot, graph, intake, scores)?);
         }
-        let greatest = self.loaded.readers.get(reader).map_or(0, Reader::greatest_id);
         if let Some(first) = stations.first_mut()
             && let Some(reason) = first.probe(greatest)?
         {
             return self.leave_out(id, reason);
         }
         let cheap = self.is_cheap(&[slot]);
-        let lane = Lane { reader, padding: reading.padding, slots: vec![slot], features: false, cheap };
+        let lane = Lane { reader, padding: intake.padding(), slots: vec![slot], features: false, cheap };
         self.add(stations.into_iter().map(Station::Classifier).collect(), lane);
         Ok(())
     }
@@ -179,8 +214,7 @@ impl Making<'_> {
             return Ok(());
         };
         let id = manifest.id.as_str();
-        let reader = self.reader(id, reading)?;
-        let greatest = self.loaded.readers.get(reader).map_or(0, Reader::greatest_id);
+        let (reader, greatest) = self.reader(id, reading)?;
         let mut stations = Vec::new();
         let mut failure = None;
         match self.graphs(id) {
@@ -278,8 +312,8 @@ pub(super) fn load(config: &PanelConfig) -> Result<Loaded, PanelError> {
                 making.add_encoder(manifest, &manifests.iter().filter(of_this).collect::<Vec<_>>())?;
             }
             Body::Head { .. } => {}
-            Body::Classifier { reading, scores, .. } => {
-                making.add_classifier(&manifest.id, reading, scores)?
+            Body::Classifier { intake, scores, .. } => {
+                making.add_classifier(&manifest.id, intake, scores)?
             }
             Body::Rules { file } => making.add_rules(&manifest.id, file)?,
         }

@@ -32,6 +32,7 @@ mod scores;
 mod standing;
 mod station;
 mod stream;
+mod text;
 mod tokenize;
 mod worker;
 

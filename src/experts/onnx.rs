@@ -125,6 +125,8 @@ pub(super) type Inputs<'a> = Vec<(Cow<'a, str>, SessionInputValue<'a>)>;
 pub(super) struct Port {
     pub(super) name: String,
     pub(super) kind: TensorElementType,
+    /// Dimensions.
+    pub(super) rank: usize,
 }
 
 impl Graph {
@@ -171,7 +173,8 @@ impl Graph {
     /// The input of that name, where it is a tensor.
     pub(super) fn input(&self, name: &str) -> Option<Port> {
         let input = self.session.inputs().iter().find(|input| input.name() == name)?;
-        Some(Port { name: name.to_owned(), kind: input.dtype().tensor_type()? })
+        let rank = input.dtype().tensor_shape().map_or(0, |shape| shape.len());
+        Some(Port { name: name.to_owned(), kind: input.dtype().tensor_type()?, rank })
     }
 
     /// The type of the output of that name, where it is a tensor.

@@ -99,7 +99,7 @@ pub struct Answer {
     pub ran: Vec<Option<Ran>>,
 }
 
-/// What a batch cost; for rules only `experts`.
+/// What a batch cost; for rules only `experts`, and no tokens where the graph reads text itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Run {
     /// Texts in it.
@@ -154,7 +154,7 @@ impl Tally {
 pub struct Examined {
     /// The vote.
     pub vote: Vote,
-    /// Tokens that the expert read; `None` for rules.
+    /// Tokens that the expert read; `None` for rules and graphs that read text themselves.
     pub tokens: Option<usize>,
     /// Its own time; for a head without its encoder's.
     pub time: Duration,
@@ -327,8 +327,8 @@ impl Panel {
         let votes = answers.into_iter().flat_map(|answer| answer.votes);
         let tokens = |slot: usize| {
             let lane = self.lanes.iter().find(|lane| lane.slots.contains(&slot))?;
-            let tokens = self.readers.get(lane.reader)?.read(text).ok()?;
-            Some(tokens.ids.len())
+            let reader = self.readers.get(lane.reader)?;
+            reader.count(&reader.read(text).ok()?)
         };
         votes
             .zip(tally.experts)

@@ -13,6 +13,7 @@ use ort::value::TensorRef;
 use super::manifest::{Padding, Scores, Side};
 use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix, whole_numbers};
 use super::scores::Judgement;
+use super::text::TextPort;
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::vote::Abstention;
 
@@ -94,6 +95,21 @@ impl TextPorts {
     }
 }
 
+/// How a classifier's graph is given text.
+pub(super) enum Feed {
+    Tokens(TextPorts),
+    Text(TextPort),
+}
+
+impl Feed {
+    pub(super) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
+        match self {
+            Self::Tokens(ports) => ports.fill(rows),
+            Self::Text(port) => port.fill(rows),
+        }
+    }
+}
+
 /// Says what went wrong: the first time, the second, the fourth, the eighth …
 #[derive(Default)]
 pub(super) struct Complaints(u64);
@@ -147,7 +163,7 @@ impl Scorer {
 
 /// A classifier's graph.
 pub(super) struct Classifier {
-    pub(super) text: TextPorts,
+    pub(super) text: Feed,
     pub(super) scorer: Scorer,
 }
 
@@ -282,6 +298,11 @@ pub(super) enum Station {
 }
 
 impl Station {
+    /// Whether texts come as tokens, and not as they are.
+    pub(super) fn counts_tokens(&self) -> bool {
+        !matches!(self, Self::Classifier(Classifier { text: Feed::Text(_), .. }))
+    }
+
     pub(super) fn run(
         &mut self,
         rows: &[&[u32]],

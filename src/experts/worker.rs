@@ -15,7 +15,7 @@ use super::load::Stations;
 use super::onnx::guarded;
 use super::panel::Run;
 use super::rules::Rules;
-use super::station::{Call, RowResult, Spent};
+use super::station::{Call, RowResult, Spent, Station};
 use crate::core::vote::Abstention;
 
 /// Workers that may be replaced in a panel's life: each that hangs keeps its sessions' memory.
@@ -138,10 +138,12 @@ fn run(
         Some(station) => station.run(&ids, heads, call, &mut spent),
         None => Vec::new(),
     };
+    let tokens = stations.get(lane).is_some_and(Station::counts_tokens);
+    let real: usize = ids.iter().map(|ids| ids.len()).sum();
     let cost = Run {
         texts: rows.len(),
-        real_tokens: ids.iter().map(|ids| ids.len()).sum(),
-        padded_tokens: padded,
+        real_tokens: if tokens { real } else { 0 },
+        padded_tokens: if tokens { padded } else { 0 },
         encoder: spent.encoder,
         experts: spent.experts,
     };

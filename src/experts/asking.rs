@@ -39,7 +39,7 @@ impl Panel {
     }
 
     fn entry(&self, asker: &Arc<Asker>, key: u64, text: &str, terms: Terms) -> Entry {
-        let mut row = Row::new(&self.experts, text);
+        let mut row = Row::new(self.experts.len(), text);
         let mut parts = Vec::new();
         let heads = terms.heads;
         if blank(text) {

@@ -427,7 +427,8 @@ mod tests {
         );
         let Body::Classifier { intake, .. } = parse(&text).unwrap().body else { panic!() };
         assert_eq!(intake, Intake::Text { input: "text".to_owned(), max_chars: 4_000 });
-        let tokenizer = format!("[tokenizer]\nfile = \"t\"\nsha256 = \"{ZEROS}\"\nmax_tokens = 100\n[outputs]");
+        let tokenizer =
+            format!("[tokenizer]\nfile = \"t\"\nsha256 = \"{ZEROS}\"\nmax_tokens = 100\n[outputs]");
         let cases = [
             ("max_chars = 4000", "max_chars = 0", "text.max_chars"),
             ("max_chars = 4000", "max_chars = 70000", "text.max_chars"),

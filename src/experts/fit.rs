@@ -67,7 +67,11 @@ fn nothing_else(id: &str, graph: &Graph, given: &[&str]) -> Result<(), PanelErro
             let problem = format!("the graph also wants {name:?}, and no role fills it");
             Err(misfit(
                 id,
-                ("inputs", problem, "give it a role (ids, mask, types, text, embedding), or export without it"),
+                (
+                    "inputs",
+                    problem,
+                    "give it a role (ids, mask, types, text, embedding), or export without it",
+                ),
             ))
         }
     }
@@ -154,6 +158,7 @@ pub(super) fn encoder(
         embedding: embedding.to_owned(),
         features: features.map(str::to_owned),
         heads: Vec::new(),
+        absent: Vec::new(),
         complaints: Complaints::default(),
     })
 }

@@ -10,7 +10,7 @@ use super::cache::Cache;
 use super::desk::{Desk, Facts};
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo};
-use super::load::{Lane, load, spare};
+use super::load::{Lane, Want, load, remake, spare};
 use super::onnx::Provider;
 use super::question::{Asker, Ran, Row};
 use super::scores::Judgement;
@@ -191,17 +191,29 @@ impl Panel {
             );
         }
         let id = |slot: &usize| Some(loaded.experts.get(*slot)?.id.as_str());
-        let facts = |lane: &Lane| Facts {
+        for expert in &loaded.experts {
+            if let Some(reason) = expert.state.reason() {
+                tracing::warn!(
+                    expert = expert.id,
+                    reason,
+                    "could not be loaded; it abstains, and is tried again"
+                );
+            }
+        }
+        let facts = |(lane, want): (&Lane, &Want)| Facts {
             name: lane.slots.iter().filter_map(id).collect::<Vec<_>>().join(", "),
             limits: if lane.padding.to.is_some() { config.fixed_batch } else { config.batch },
             slots: lane.slots.clone(),
             pause: config.pause,
+            want: want.clone(),
         };
         let cache = Cache::new(config.cache);
-        let desk = Arc::new(Desk::new(loaded.lanes.iter().map(facts), !loaded.rules.is_empty(), cache));
-        let (sessions, timeout) = (config.workers(), config.timeout);
-        let spare = spare(config, &loaded.lanes);
+        let lanes = loaded.lanes.iter().zip(&loaded.wants);
+        let desk = Arc::new(Desk::new(lanes.map(facts), !loaded.rules.is_empty(), cache));
+        let (sessions, timeout, pause) = (config.workers(), config.timeout, config.pause);
+        let (spare, remake) = (spare(&config, &loaded.lanes), remake(&config, &loaded.lanes));
         let workers = Workers::start(Arc::clone(&desk), loaded.stations, loaded.rules.into(), spare)?;
+        workers.mend(pause, remake)?;
         Ok(Self {
             experts: loaded.experts,
             encoder: loaded.encoder,
@@ -238,15 +250,14 @@ impl Panel {
         self.sessions
     }
 
-    /// Why an expert is left alone for now, where it is; in the order of [`Panel::experts`].
+    /// Why an expert is left alone for now, where it is, or that it has not been loaded yet; in the order of
+    /// [`Panel::experts`].
     #[must_use]
     pub fn down(&self) -> Vec<Option<Abstention>> {
         let mut down = vec![None; self.experts.len()];
-        for (slots, reason) in self.desk.standings() {
-            for slot in slots {
-                if let Some(place) = down.get_mut(slot) {
-                    *place = reason;
-                }
+        for (slot, reason) in self.desk.down() {
+            if let Some(place) = down.get_mut(slot) {
+                *place = Some(reason);
             }
         }
         down

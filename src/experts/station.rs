@@ -194,6 +194,8 @@ pub(super) struct Encoder {
     pub(super) embedding: String,
     pub(super) features: Option<String>,
     pub(super) heads: Vec<Head>,
+    /// Slots of heads that could not be loaded.
+    pub(super) absent: Vec<usize>,
     pub(super) complaints: Complaints,
 }
 
@@ -259,11 +261,13 @@ impl Encoder {
         }
     }
 
+    fn slots(&self) -> impl Iterator<Item = usize> + '_ {
+        self.heads.iter().map(|head| head.scorer.slot).chain(self.absent.iter().copied())
+    }
+
     fn without(&self, reason: Abstention, rows: usize) -> Vec<RowResult> {
-        let one = || RowResult {
-            outcomes: self.heads.iter().map(|head| (head.scorer.slot, Err(reason))).collect(),
-            features: None,
-        };
+        let one =
+            || RowResult { outcomes: self.slots().map(|slot| (slot, Err(reason))).collect(), features: None };
         std::iter::repeat_with(one).take(rows).collect()
     }
 
@@ -287,6 +291,9 @@ impl Encoder {
                 result.outcomes.push((head.scorer.slot, outcome));
             }
         }
+        for result in &mut results {
+            result.outcomes.extend(self.absent.iter().map(|&slot| (slot, Err(Abstention::NotLoaded))));
+        }
         results
     }
 }
@@ -295,6 +302,8 @@ impl Encoder {
 pub(super) enum Station {
     Encoder(Encoder),
     Classifier(Classifier),
+    /// Nothing could be loaded; the experts that abstain for it.
+    Absent(Vec<usize>),
 }
 
 impl Station {
@@ -313,6 +322,10 @@ impl Station {
         match self {
             Self::Encoder(encoder) => encoder.run(rows, heads, call, spent),
             Self::Classifier(classifier) => classifier.run(rows, call, spent),
+            Self::Absent(slots) => {
+                let outcomes = slots.iter().map(|&slot| (slot, Err(Abstention::NotLoaded))).collect();
+                vec![RowResult { outcomes, features: None }; rows.len()]
+            }
         }
     }
 }

@@ -11,7 +11,8 @@ use super::board::Errand;
 use super::desk::{Desk, Job, RulesRow, Same, Work};
 use super::error::PanelError;
 use super::fold::fold;
-use super::load::Stations;
+use super::load::{Stations, Want};
+use super::mend::{Remake, mend};
 use super::onnx::guarded;
 use super::panel::Run;
 use super::rules::Rules;
@@ -27,7 +28,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) type RulesBySlot = Arc<[(usize, Arc<Rules>)]>;
 
 /// Loads the stations of one more worker.
-pub(super) type Spare = Box<dyn Fn() -> Result<Stations, PanelError> + Send + Sync>;
+pub(super) type Spare = Box<dyn Fn(&Desk) -> Result<Stations, PanelError> + Send + Sync>;
 
 /// The threads.
 pub(super) struct Workers {
@@ -61,8 +62,8 @@ impl Workers {
                     };
                     left = fewer;
                     tracing::error!(replacements_left = left, "a worker hangs in a run; another replaces it");
-                    let spare = Arc::clone(&spare);
-                    if let Err(error) = spawn(&desk, &rules, &alive, Box::new(move || spare())) {
+                    let (spare, known) = (Arc::clone(&spare), Arc::clone(&desk));
+                    if let Err(error) = spawn(&desk, &rules, &alive, Box::new(move || spare(&known))) {
                         tracing::error!(%error, "it could not be replaced");
                     }
                 }
@@ -73,6 +74,19 @@ impl Workers {
             .spawn(watch)
             .map_err(|error| PanelError::Threads { reason: error.to_string() })?;
         Ok(workers)
+    }
+
+    /// Has lanes that lack something loaded again, where there are any; `pause`: the first pause.
+    pub(super) fn mend(&self, pause: Duration, remake: Remake) -> Result<(), PanelError> {
+        if self.desk.wants().iter().all(Want::is_none) {
+            return Ok(());
+        }
+        let desk = Arc::clone(&self.desk);
+        thread::Builder::new()
+            .name("expert-mend".into())
+            .spawn(move || mend(&desk, pause, &remake))
+            .map(drop)
+            .map_err(|error| PanelError::Threads { reason: error.to_string() })
     }
 }
 
@@ -111,7 +125,12 @@ fn spawn(desk: &Arc<Desk>, rules: &RulesBySlot, alive: &Sender<()>, load: Load) 
 
 /// Does a job; false where the worker is to end.
 fn serve(desk: &Desk, worker: usize, stations: &mut Stations, rules: &RulesBySlot, job: Job) -> bool {
-    let Job { work, call } = job;
+    let Job { work, call, parts } = job;
+    for (lane, station) in parts {
+        if let Some(place) = stations.get_mut(lane) {
+            *place = station;
+        }
+    }
     match work {
         Work::Batch { lane, rows, padded } => {
             let (rows, cost) = run(stations, lane, rows, padded, &call);

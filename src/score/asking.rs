@@ -9,7 +9,7 @@ use super::intake::Accepted;
 use super::traced::Times;
 use crate::core::event::Millis;
 use crate::core::ledger::Reading;
-use crate::core::vote::Vote;
+use crate::core::vote::{Abstention, Vote};
 use crate::experts::{Answer, Panel, PanelError, Run, Stream};
 use crate::ops::{Health, metrics};
 
@@ -100,6 +100,8 @@ impl Asking {
         self.stream.runs().iter().for_each(|run| note(panel, run));
         let mut down = Vec::new();
         for (expert, reason) in panel.experts().iter().zip(panel.down()) {
+            let loaded = reason != Some(Abstention::NotLoaded);
+            metrics::EXPERT_LOADED.with([&expert.id]).set(f64::from(u8::from(loaded)));
             metrics::EXPERT_DOWN.with([&expert.id]).set(f64::from(u8::from(reason.is_some())));
             down.extend(reason.map(|reason| format!("{} {}", expert.id, reason.word())));
         }

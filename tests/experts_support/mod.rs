@@ -84,6 +84,15 @@ impl Graph {
         self.constant(name, FLOAT, shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
     }
 
+    /// Numbers that lie in a file beside the graph: without it the graph does not load.
+    pub fn outside(mut self, name: &str, shape: &[i64], file: &Path) -> Self {
+        let location = [text(1, "location"), text(2, file.to_str().unwrap())].concat();
+        let mut tensor: Vec<u8> = shape.iter().flat_map(|&n| int(1, n as u64)).collect();
+        tensor.extend([int(2, FLOAT), text(8, name), bytes(13, &location), int(14, 1)].concat());
+        self.parts.push(bytes(5, &tensor));
+        self
+    }
+
     pub fn ints(self, name: &str, shape: &[i64], values: &[i64]) -> Self {
         self.constant(name, INT64, shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
     }

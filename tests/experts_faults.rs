@@ -193,6 +193,12 @@ fn late(file: &std::path::Path) -> (Vec<u8>, Vec<u8>) {
     (classifier.model(), head.model())
 }
 
+/// A folder with a relative name: the runtime looks for a graph's other files from where the process is.
+fn beside() -> tempfile::TempDir {
+    std::fs::create_dir_all("target/tmp").unwrap();
+    tempfile::tempdir_in("target/tmp").unwrap()
+}
+
 /// Waits until the panel says of its experts what is expected.
 fn wait_for(panel: &Panel, expected: &[Option<Abstention>]) {
     let patience = Instant::now() + Duration::from_secs(30);
@@ -204,10 +210,9 @@ fn wait_for(panel: &Panel, expected: &[Option<Abstention>]) {
 
 #[test]
 fn what_could_not_be_loaded_is_loaded_later() {
-    // The runtime looks for a graph's other files from where the process is.
-    let place = tempfile::tempdir_in(".").unwrap();
+    let place = beside();
     let file = place.path().join("numbers.bin");
-    let (classifier, late_head) = late(file.strip_prefix(std::env::current_dir().unwrap()).unwrap_or(&file));
+    let (classifier, late_head) = late(&file);
     let folder = Folder::new();
     folder.encoder("encoder", &faulty_encoder()).head("plain", &head()).head("weighed", &late_head);
     folder.classifier("late", &classifier);
@@ -239,12 +244,12 @@ fn what_could_not_be_loaded_is_loaded_later() {
 
 #[test]
 fn an_encoder_that_loads_later_brings_its_heads_and_the_features() {
-    let place = tempfile::tempdir_in(".").unwrap();
+    let place = beside();
     let file = place.path().join("numbers.bin");
     let folder = Folder::new();
     let graph = Graph::default()
         .input("ids", INT64, &[-1, 1])
-        .outside("p", &[9], file.strip_prefix(std::env::current_dir().unwrap()).unwrap_or(&file))
+        .outside("p", &[9], &file)
         .node("Gather", &["p", "ids"], "embedding")
         .ints("across", &[2], &[1, 384])
         .node("Tile", &["embedding", "across"], "wide")
@@ -397,4 +402,43 @@ fn rules_alone_need_no_runtime() {
 
     let empty = Folder::new();
     assert_eq!(Panel::open(config(&empty)).err().unwrap().name(), "NoExperts");
+}
+
+/// MiB that this process holds.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096 >> 20
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_of_a_burst_of_long_texts_is_given_back() {
+    // 640 kB for each token of a text: some 380 MiB for six hundred.
+    let graph = Graph::default()
+        .input("ids", INT64, &[-1, -1])
+        .node("Shape", &["ids"], "shape")
+        .ints("each", &[2], &[1, 160_000])
+        .node("Mul", &["shape", "each"], "size")
+        .floats("half", &[1, 1], &[0.5])
+        .node("Expand", &["half", "size"], "many")
+        .ints("across", &[1], &[1])
+        .node("ReduceMax", &["many", "across"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model();
+    let folder = Folder::new();
+    folder.classifier("greedy", &graph);
+    let manifest = folder.path().join("greedy/manifest.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(manifest, text.replace("max_tokens = 1\n", "max_tokens = 1024\n")).unwrap();
+    let long = "fine ".repeat(600);
+    for (arena_tokens, kept) in [(599, false), (600, true)] {
+        let config = PanelConfig { sessions: Some(1), arena_tokens, ..config(&folder) };
+        let panel = Panel::open(config).unwrap();
+        assert_eq!(outcomes(&panel, &["fine"]), [[Ok(0.5)]]);
+        let before = resident();
+        assert_eq!(outcomes(&panel, &[&long]), [[Ok(0.5)]]);
+        let more = resident().saturating_sub(before);
+        assert_eq!(more > 250, kept, "{more} MiB more");
+    }
 }

@@ -30,6 +30,7 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
     panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
     panel.threads = experts.threads;
     panel.batch.tokens = experts.batch_tokens;
+    panel.arena_tokens = experts.arena_tokens;
     panel.cache = experts.cache_mib << 20;
     panel.timeout = Duration::from_millis(experts.timeout_ms);
     panel

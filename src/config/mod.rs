@@ -219,6 +219,8 @@ pub struct Experts {
     pub batch_tokens: usize,
     /// A text waits this long for others of its length where a worker is free, in milliseconds.
     pub batch_delay_ms: u64,
+    /// ONNX Runtime keeps the memory of a run for the next; after a text of more tokens than this it is given back.
+    pub arena_tokens: usize,
     /// Memory for answers to texts that were asked before, in MiB; 0: each text is run.
     pub cache_mib: usize,
     /// An expert that has not answered after this abstains, in milliseconds.
@@ -238,6 +240,7 @@ impl Default for Experts {
             threads: 1,
             batch_tokens: 256,
             batch_delay_ms: 2,
+            arena_tokens: 512,
             cache_mib: 32,
             timeout_ms: 30_000,
         }

@@ -9,12 +9,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ort::session::RunOptions;
-
 use super::batch::Limits;
 use super::board::{Board, Errand, GRACE, Place, Running};
 use super::cache::Cache;
 use super::load::Want;
+use super::onnx::Arena;
 use super::panel::Run;
 use super::question::Question;
 use super::queue::Queue;
@@ -86,11 +85,17 @@ pub(super) struct Desk {
     /// Whether there are rules experts.
     rules: bool,
     cache: Cache,
+    arena: Arena,
 }
 
 impl Desk {
     /// A desk for lanes, with rules experts or without, and a cache.
-    pub(super) fn new(lanes: impl IntoIterator<Item = Facts>, rules: bool, cache: Cache) -> Self {
+    pub(super) fn new(
+        lanes: impl IntoIterator<Item = Facts>,
+        rules: bool,
+        cache: Cache,
+        arena: Arena,
+    ) -> Self {
         let place = |Facts { name, limits, slots, pause, want }| {
             let (queue, mut standing) = (Queue::new(limits), Standing::new(pause));
             standing.set_absent(want.whole);
@@ -108,7 +113,7 @@ impl Desk {
             closed: false,
         };
         let (work, watched, wanted) = (Condvar::new(), Condvar::new(), Condvar::new());
-        Self { board: Mutex::new(board), work, watched, wanted, rules, cache }
+        Self { board: Mutex::new(board), work, watched, wanted, rules, cache, arena }
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -191,7 +196,9 @@ impl Desk {
                     self.work.notify_one();
                 }
                 let (rows, options) = match &work {
-                    Work::Batch { rows, .. } => (rows.clone(), RunOptions::new().ok()),
+                    Work::Batch { rows, padded, .. } => {
+                        (rows.clone(), self.arena.options(padded / rows.len().max(1)).ok())
+                    }
                     Work::Rules { .. } => (Vec::new(), None),
                 };
                 let call = Arc::new(Call { deadline, options });

@@ -40,6 +40,14 @@ impl Provider {
         }
     }
 
+    /// Where sessions have arenas, as the runtime names them.
+    pub(super) fn devices(&self) -> String {
+        match self {
+            Self::Cpu => "cpu:0".to_owned(),
+            Self::Cuda { device, .. } => format!("cpu:0;gpu:{device}"),
+        }
+    }
+
     fn dispatch(&self) -> ep::ExecutionProviderDispatch {
         // Without error_on_failure a missing provider falls back to the processor, silently.
         match self {
@@ -50,6 +58,27 @@ impl Provider {
                 cuda.build().error_on_failure()
             }
         }
+    }
+}
+
+/// What becomes of the memory that a run took. The runtime keeps it for the next run; without a bound one burst of
+/// long texts would hold it for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Arena {
+    /// Length of the longest text after which it is kept.
+    pub(super) tokens: usize,
+    /// Where sessions have arenas.
+    pub(super) devices: String,
+}
+
+impl Arena {
+    /// Options for a run whose longest text has so many tokens.
+    pub(super) fn options(&self, longest: usize) -> ort::Result<RunOptions> {
+        let mut options = RunOptions::new()?;
+        if longest > self.tokens {
+            options.set("memory.enable_memory_arena_shrinkage", &self.devices)?;
+        }
+        Ok(options)
     }
 }
 

@@ -11,7 +11,7 @@ use super::desk::{Desk, Facts};
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo};
 use super::load::{Lane, Want, load, remake, spare};
-use super::onnx::Provider;
+use super::onnx::{Arena, Provider};
 use super::question::{Asker, Ran, Row};
 use super::scores::Judgement;
 use super::tokenize::Reader;
@@ -44,6 +44,9 @@ pub struct PanelConfig {
     pub batch: Limits,
     /// What batches of texts padded to one length may hold.
     pub fixed_batch: Limits,
+    /// Length in tokens of the longest text after which a session keeps the memory of its run for the next; after a
+    /// longer one it gives back what it does not use.
+    pub arena_tokens: usize,
     /// Bytes for answers to texts that were asked before; 0: each text is run.
     pub cache: usize,
     /// How long a run may take; it is stopped then, and its texts have timed out. A question takes twice as
@@ -71,6 +74,7 @@ impl PanelConfig {
             threads: 1,
             batch: Limits { tokens: 256, rows: 32, overhead: 8 },
             fixed_batch: Limits { tokens: 3_200, rows: 16, overhead: 0 },
+            arena_tokens: 512,
             cache: 32 << 20,
             timeout: Duration::from_secs(60),
             pause: Duration::from_secs(1),
@@ -208,8 +212,9 @@ impl Panel {
             want: want.clone(),
         };
         let cache = Cache::new(config.cache);
+        let arena = Arena { tokens: config.arena_tokens, devices: config.provider.devices() };
         let lanes = loaded.lanes.iter().zip(&loaded.wants);
-        let desk = Arc::new(Desk::new(lanes.map(facts), !loaded.rules.is_empty(), cache));
+        let desk = Arc::new(Desk::new(lanes.map(facts), !loaded.rules.is_empty(), cache, arena));
         let (sessions, timeout, pause) = (config.workers(), config.timeout, config.pause);
         let (spare, remake) = (spare(&config, &loaded.lanes), remake(&config, &loaded.lanes));
         let workers = Workers::start(Arc::clone(&desk), loaded.stations, loaded.rules.into(), spare)?;

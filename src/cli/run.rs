@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::reload::Watch;
+use super::reload::{Watch, known};
 use super::{ConfigArgs, Failure, Role};
-use crate::config::{self, Config, Experts, LogFormat};
+use crate::config::{self, Config, Experts, LogFormat, Policies};
 use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery, greet};
 use crate::learn::Learn;
@@ -42,7 +42,7 @@ pub fn panel(config: &Config) -> Result<Panel, Failure> {
 }
 
 /// Checks the experts that are named as shadows: an unknown name would be an expert that weighs.
-pub fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
+fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
     let is_there = |id: &String| panel.experts().iter().any(|expert| expert.id == *id);
     let shadow = &config.experts.shadow;
     let wrong = |error| Err(Failure { exit: Exit::Config, error });
@@ -53,6 +53,17 @@ pub fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
         return wrong(anyhow!("experts.shadow names the whole panel: nobody would be left to decide by"));
     }
     Ok(())
+}
+
+/// The panel's experts, where all that the configuration and the policies name are among them.
+pub fn fitting(panel: &Panel, config: &Config, policies: &Policies) -> Result<Vec<String>, Failure> {
+    in_shadow(panel, config)?;
+    let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
+    let all = policies.policies.values();
+    all.map(|policy| known(policy, &experts))
+        .collect::<Result<(), _>>()
+        .map_err(|error| Failure { exit: Exit::Config, error })?;
+    Ok(experts)
 }
 
 /// The brokers as the configuration describes them.
@@ -115,8 +126,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     let (mut threads, mut experts) = (Vec::new(), Vec::new());
     if role != Role::Learn {
         let panel = Arc::new(panel(&config)?);
-        in_shadow(&panel, &config)?;
-        experts.extend(panel.experts().iter().map(|expert| expert.id.clone()));
+        experts.extend(fitting(&panel, &config, &policies.now())?);
         health.set("experts loaded", true);
         for expert in panel.experts() {
             tracing::info!(

@@ -38,6 +38,7 @@ mod text;
 mod tokenize;
 mod worker;
 
+pub use asking::Kept;
 pub use error::PanelError;
 pub use info::{EncoderInfo, ExpertInfo, State};
 pub use manifest::Kind;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::asking::Terms;
+use super::asking::{Kept, Terms};
 use super::batch::Limits;
 use super::cache::Cache;
 use super::desk::{Desk, Facts};
@@ -287,8 +287,9 @@ impl Panel {
         tally.texts += texts.len();
         tally.experts.resize(self.experts.len(), Duration::ZERO);
         let (asker, answers) = Asker::new();
+        let numbered = (0..).zip(texts).map(|(key, text)| (key, *text, Kept::All));
         // Nothing more is coming: all of it is due.
-        tally.tokenise += self.bring(&asker, (0..).zip(texts.iter().copied()), terms, Instant::now);
+        tally.tokenise += self.bring(&asker, numbered, terms, Instant::now);
         // The watch sees to it that each is answered, with what is known by its deadline.
         let mut rows: Vec<(u64, Row)> = answers.iter().take(texts.len()).collect();
         rows.sort_unstable_by_key(|(place, _)| *place);

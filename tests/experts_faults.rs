@@ -5,7 +5,7 @@ mod experts_support;
 use std::time::{Duration, Instant};
 
 use aegis::core::vote::{Abstention, Outcome, Vote};
-use aegis::experts::{Panel, PanelConfig, PanelError, State};
+use aegis::experts::{Panel, PanelConfig, PanelError, Provider, State};
 use experts_support::{
     FLOAT, Folder, Graph, INT8, INT64, SCORES, STRING, faulty_classifier, faulty_encoder, head, models,
     shaky_head,
@@ -193,10 +193,14 @@ fn late(file: &std::path::Path) -> (Vec<u8>, Vec<u8>) {
     (classifier.model(), head.model())
 }
 
-/// A folder with a relative name: the runtime looks for a graph's other files from where the process is.
-fn beside() -> tempfile::TempDir {
+/// A file in a folder of its own, by a relative name: the runtime looks for a graph's other files from where the
+/// process is, and nowhere above.
+fn beside() -> (tempfile::TempDir, std::path::PathBuf) {
     std::fs::create_dir_all("target/tmp").unwrap();
-    tempfile::tempdir_in("target/tmp").unwrap()
+    let place = tempfile::tempdir_in("target/tmp").unwrap();
+    let here = std::env::current_dir().unwrap();
+    let file = place.path().strip_prefix(here).unwrap_or(place.path()).join("numbers.bin");
+    (place, file)
 }
 
 /// Waits until the panel says of its experts what is expected.
@@ -210,8 +214,7 @@ fn wait_for(panel: &Panel, expected: &[Option<Abstention>]) {
 
 #[test]
 fn what_could_not_be_loaded_is_loaded_later() {
-    let place = beside();
-    let file = place.path().join("numbers.bin");
+    let (place, file) = beside();
     let (classifier, late_head) = late(&file);
     let folder = Folder::new();
     folder.encoder("encoder", &faulty_encoder()).head("plain", &head()).head("weighed", &late_head);
@@ -244,8 +247,7 @@ fn what_could_not_be_loaded_is_loaded_later() {
 
 #[test]
 fn an_encoder_that_loads_later_brings_its_heads_and_the_features() {
-    let place = beside();
-    let file = place.path().join("numbers.bin");
+    let (_place, file) = beside();
     let folder = Folder::new();
     let graph = Graph::default()
         .input("ids", INT64, &[-1, 1])
@@ -402,6 +404,22 @@ fn rules_alone_need_no_runtime() {
 
     let empty = Folder::new();
     assert_eq!(Panel::open(config(&empty)).err().unwrap().name(), "NoExperts");
+}
+
+/// The library that `make setup` brings knows no cards.
+#[test]
+fn a_provider_that_is_not_there_is_refused_and_never_replaced_by_the_processor() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    let (device, memory_limit) = (0, Some(1 << 30));
+    let engines = folder.path().join("engines");
+    let all = [Provider::Cuda { device, memory_limit }, Provider::TensorRt { device, memory_limit, engines }];
+    for (provider, word) in all.into_iter().zip(["cuda:0", "tensorrt:0"]) {
+        let error = Panel::open(PanelConfig { provider, ..config(&folder) }).err().unwrap();
+        assert_eq!(error.name(), "Provider");
+        let said = error.to_string();
+        assert!(said.contains(word) && said.contains("make cuda"), "{said}");
+    }
 }
 
 /// MiB that this process holds.

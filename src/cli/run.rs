@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use super::reload::{Watch, known};
 use super::{ConfigArgs, Failure, Role};
 use crate::config::{self, Config, Experts, LogFormat, Policies};
+use crate::experts::batch::Limits;
 use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery, greet};
 use crate::learn::Learn;
@@ -21,15 +22,24 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
     if !experts.runtime.as_os_str().is_empty() {
         panel.runtime.clone_from(&experts.runtime);
     }
+    let memory_limit = (experts.card_memory_mib > 0).then_some(experts.card_memory_mib << 20);
     panel.provider = match experts.provider {
         config::Provider::Cpu => Provider::Cpu,
-        config::Provider::Cuda(card) => Provider::Cuda { device: card.into(), memory_limit: None },
+        config::Provider::Cuda(card) => Provider::Cuda { device: card.into(), memory_limit },
+        config::Provider::TensorRt(card) => {
+            Provider::TensorRt { device: card.into(), memory_limit, engines: experts.folder.join("engines") }
+        }
     };
     panel.only = (!experts.only.is_empty()).then(|| experts.only.clone());
     panel.cheap.clone_from(&experts.cheap);
     panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
     panel.threads = experts.threads;
     panel.batch.tokens = experts.batch_tokens;
+    if panel.provider.is_card() {
+        // A card runs a hundred texts in the time of one.
+        panel.batch = Limits { tokens: experts.card_batch_tokens, rows: 1_024, ..panel.batch };
+        panel.fixed_batch = Limits { tokens: experts.card_batch_tokens, rows: 1_024, ..panel.fixed_batch };
+    }
     panel.arena_tokens = experts.arena_tokens;
     panel.cache = experts.cache_mib << 20;
     panel.timeout = Duration::from_millis(experts.timeout_ms);

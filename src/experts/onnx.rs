@@ -28,6 +28,15 @@ pub enum Provider {
         /// Bytes that each session may take on it.
         memory_limit: Option<usize>,
     },
+    /// The same card through TensorRT, which builds an engine for each graph first; what it cannot do is CUDA's.
+    TensorRt {
+        /// Number of the card.
+        device: i32,
+        /// Bytes that each session may take on it.
+        memory_limit: Option<usize>,
+        /// Folder for the engines: building one takes minutes.
+        engines: PathBuf,
+    },
 }
 
 impl Provider {
@@ -37,27 +46,45 @@ impl Provider {
         match self {
             Self::Cpu => "cpu".to_owned(),
             Self::Cuda { device, .. } => format!("cuda:{device}"),
+            Self::TensorRt { device, .. } => format!("tensorrt:{device}"),
         }
+    }
+
+    /// Whether graphs run on a card.
+    #[must_use]
+    pub fn is_card(&self) -> bool {
+        *self != Self::Cpu
     }
 
     /// Where sessions have arenas, as the runtime names them.
     pub(super) fn devices(&self) -> String {
         match self {
             Self::Cpu => "cpu:0".to_owned(),
-            Self::Cuda { device, .. } => format!("cpu:0;gpu:{device}"),
+            Self::Cuda { device, .. } | Self::TensorRt { device, .. } => format!("cpu:0;gpu:{device}"),
         }
     }
 
-    fn dispatch(&self) -> ep::ExecutionProviderDispatch {
-        // Without error_on_failure a missing provider falls back to the processor, silently.
-        match self {
-            Self::Cpu => ep::CPU::default().with_arena_allocator(true).build().error_on_failure(),
-            Self::Cuda { device, memory_limit } => {
-                let cuda = ep::CUDA::default().with_device_id(*device);
-                let cuda = memory_limit.map_or(cuda.clone(), |limit| cuda.with_memory_limit(limit));
-                cuda.build().error_on_failure()
+    /// The first that can run a node does.
+    fn dispatch(&self) -> Vec<ep::ExecutionProviderDispatch> {
+        let cuda = |device: i32, memory_limit: Option<usize>| {
+            let cuda = ep::CUDA::default().with_device_id(device);
+            memory_limit.map_or(cuda.clone(), |limit| cuda.with_memory_limit(limit)).build()
+        };
+        let all = match self {
+            Self::Cpu => vec![ep::CPU::default().with_arena_allocator(true).build()],
+            Self::Cuda { device, memory_limit } => vec![cuda(*device, *memory_limit)],
+            Self::TensorRt { device, memory_limit, engines } => {
+                let engine = ep::TensorRT::default()
+                    .with_device_id(*device)
+                    .with_engine_cache(true)
+                    .with_engine_cache_path(engines.display());
+                let engine =
+                    memory_limit.map_or(engine.clone(), |limit| engine.with_max_workspace_size(limit));
+                vec![engine.build(), cuda(*device, *memory_limit)]
             }
-        }
+        };
+        // Without this a missing provider falls back to the processor, silently.
+        all.into_iter().map(ep::ExecutionProviderDispatch::error_on_failure).collect()
     }
 }
 
@@ -166,10 +193,12 @@ impl Graph {
         threads: usize,
         bytes: &[u8],
     ) -> Result<Result<Self, String>, PanelError> {
-        let refuse =
-            |error: ort::Error| PanelError::Provider { provider: provider.word(), reason: error.to_string() };
-        let with_provider = Session::builder(environment)
-            .and_then(|b| Ok(b.with_execution_providers([provider.dispatch()])?));
+        let refuse = |error: ort::Error| PanelError::Provider {
+            provider: provider.word(),
+            reason: error.to_string().trim().to_owned(),
+        };
+        let with_provider =
+            Session::builder(environment).and_then(|b| Ok(b.with_execution_providers(provider.dispatch())?));
         let builder = with_provider.map_err(refuse)?;
         Ok(Self::commit(builder, threads, bytes).map_err(|error| error.to_string()))
     }

@@ -36,7 +36,7 @@ pub struct PanelConfig {
     /// an encoder with one of them are asked too: they cost next to nothing. So are rules.
     pub cheap: Vec<String>,
     /// Worker threads, each with its own session of every graph; `None`: as many as there are cores, as the
-    /// container allows, by the threads of a session.
+    /// container allows, by the threads of a session; on a card two, of which one fills while the other runs.
     pub sessions: Option<usize>,
     /// Threads of each session.
     pub threads: usize,
@@ -84,7 +84,8 @@ impl PanelConfig {
 
     pub(super) fn workers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.sessions.unwrap_or_else(|| cores() / self.threads.max(1)).max(1)
+        let usual = || if self.provider.is_card() { 2 } else { cores() / self.threads.max(1) };
+        self.sessions.unwrap_or_else(usual).max(1)
     }
 }
 

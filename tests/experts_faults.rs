@@ -426,7 +426,7 @@ fn a_provider_that_is_not_there_is_refused_and_never_replaced_by_the_processor()
 #[cfg(target_os = "linux")]
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096 >> 20
+    (pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096) >> 20
 }
 
 #[cfg(target_os = "linux")]

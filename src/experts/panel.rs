@@ -218,8 +218,8 @@ impl Panel {
         let desk = Arc::new(Desk::new(lanes.map(facts), !loaded.rules.is_empty(), cache, arena));
         let (sessions, timeout, pause) = (config.workers(), config.timeout, config.pause);
         let (spare, remake) = (spare(&config, &loaded.lanes), remake(&config, &loaded.lanes));
-        let workers = Workers::start(Arc::clone(&desk), loaded.stations, loaded.rules.into(), spare)?;
-        workers.mend(pause, remake)?;
+        let (stations, rules) = (loaded.stations, loaded.rules.into());
+        let workers = Workers::start(Arc::clone(&desk), stations, rules, spare, pause, remake)?;
         Ok(Self {
             experts: loaded.experts,
             encoder: loaded.encoder,

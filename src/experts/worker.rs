@@ -38,18 +38,30 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts one thread for each set of stations, and the watch.
+    /// Starts one thread for each set of stations, the watch, and where something could not be loaded the one that
+    /// tries again; `pause`: after that long at first.
     pub(super) fn start(
         desk: Arc<Desk>,
         stations: Vec<Stations>,
         rules: RulesBySlot,
         spare: Spare,
+        pause: Duration,
+        remake: Remake,
     ) -> Result<Self, PanelError> {
         let (alive, ended) = bounded::<()>(0);
         // From here on a failure ends what has been started.
         let workers = Self { desk: Arc::clone(&desk), ended };
         for stations in stations {
             spawn(&desk, &rules, &alive, Box::new(move || Ok(stations)))?;
+        }
+        let failed = |error: std::io::Error| PanelError::Threads { reason: error.to_string() };
+        if !desk.wants().iter().all(Want::is_none) {
+            let (desk, alive) = (Arc::clone(&desk), alive.clone());
+            let mending = move || {
+                let _alive = alive;
+                mend(&desk, pause, &remake);
+            };
+            thread::Builder::new().name("expert-mend".into()).spawn(mending).map_err(failed)?;
         }
         let spare = Arc::new(spare);
         let watch = move || {
@@ -69,24 +81,8 @@ impl Workers {
                 }
             }
         };
-        thread::Builder::new()
-            .name("expert-watch".into())
-            .spawn(watch)
-            .map_err(|error| PanelError::Threads { reason: error.to_string() })?;
+        thread::Builder::new().name("expert-watch".into()).spawn(watch).map_err(failed)?;
         Ok(workers)
-    }
-
-    /// Has lanes that lack something loaded again, where there are any; `pause`: the first pause.
-    pub(super) fn mend(&self, pause: Duration, remake: Remake) -> Result<(), PanelError> {
-        if self.desk.wants().iter().all(Want::is_none) {
-            return Ok(());
-        }
-        let desk = Arc::clone(&self.desk);
-        thread::Builder::new()
-            .name("expert-mend".into())
-            .spawn(move || mend(&desk, pause, &remake))
-            .map(drop)
-            .map_err(|error| PanelError::Threads { reason: error.to_string() })
     }
 }
 

@@ -129,7 +129,7 @@ fn changed_policies_are_in_force_without_a_restart_and_faulty_ones_are_not() {
 fn a_policy_says_who_is_asked_about_its_events_under_load() {
     let site = Site::new("keeps", "");
     let file = site.path("policies.toml");
-    let mut check = |exit, text: &str, words: &str| {
+    let check = |exit, text: &str, words: &str| {
         fs::write(&file, text).unwrap();
         let said = site.says(exit, &["check"]);
         assert!(said.contains(words), "{said}");

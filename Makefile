@@ -17,7 +17,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= 1
 FUZZ_TARGET ?=
 
-.PHONY: help setup build demo kafka broker kafka-stop test soak test-shared stack-test lint deny sbom fuzz bench train evaluate clean
+.PHONY: help setup build demo kafka broker kafka-stop test soak test-shared stack-test lint deny sbom fuzz bench train evaluate cuda bench-gpu clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -74,6 +74,12 @@ fuzz: ## Every decoder under hostile bytes, FUZZ_SECONDS for each (docs/fuzzing.
 
 bench: setup ## Figures of docs/benchmarks.md, as ratios in one run
 	@$(CARGO) bench --locked $(LINKING)
+
+cuda: ## ONNX Runtime and libraries for NVIDIA cards into models/cuda, from packages pinned by hash (4 GB)
+	@$(PYTHON) experts/cuda.py
+
+bench-gpu: setup ## The panel on a card against the processor; says so where there is no card
+	@bash benches/gpu.sh $(LINKING)
 
 evaluate: setup build ## Measures experts, majority and the learner; with ../shared/data fills docs/experts.md and its charts
 	@target/release/aegis evaluate --write docs

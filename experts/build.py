@@ -7,6 +7,7 @@ from zipfile import ZipFile
 
 import catalogue
 import heads
+import profanity
 import recurrent
 from demo_text import write_demo
 from encoder import build_encoder, read_whitening, tokenizer_json
@@ -84,6 +85,14 @@ def _recurrent(folder: Path, about: dict) -> None:
                    fitted=_fitted(about["id"]))
 
 
+def _profanity(folder: Path) -> None:
+    with ZipFile(package_file("alt-profanity-check")) as wheel:
+        profanity.build_profanity(wheel, folder / "model.onnx")
+    write_manifest(folder, "classifier", catalogue.PROFANITY, model=file_fields(folder, "model.onnx"),
+                   text={"max_chars": catalogue.PROFANITY_CHARS}, inputs={"text": "text"},
+                   outputs={"scores": "scores"}, fitted=_fitted("profanity"))
+
+
 def _rules(folder: Path) -> None:
     shutil.copyfile(HERE / "rules" / "rules.toml", folder / "rules.toml")
     write_manifest(folder, "rules", catalogue.RULES, rules=file_fields(folder, "rules.toml"),
@@ -103,6 +112,7 @@ def steps() -> list:
     plan += [(h["id"], h["description"], lambda f, h=h: _linear(f, h)) for h in catalogue.HEADS]
     plan += [("jailguard", catalogue.JAILGUARD["description"], _jailguard)]
     plan += [(r["id"], r["description"], lambda f, r=r: _recurrent(f, r)) for r in catalogue.RECURRENT]
+    plan += [("profanity", catalogue.PROFANITY["description"], _profanity)]
     plan += [("rules", catalogue.RULES["description"], _rules), ("demo", "text for the demo", _demo)]
     return plan
 

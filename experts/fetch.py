@@ -91,9 +91,9 @@ def _quiet(command) -> int:
                           stderr=subprocess.DEVNULL).returncode
 
 
-def fetch_all() -> int:
-    """Fetches what is missing; returns how many packages that were."""
-    table = packages()
+def fetch_all(table=None, again: str = "make setup") -> int:
+    """Fetches what is missing of the table, by default packages.json; returns how many packages that were."""
+    table = packages() if table is None else table
     CACHE.mkdir(parents=True, exist_ok=True)
     for stale in CACHE.glob(".part-*"):  # left by an interrupted run
         shutil.rmtree(stale, ignore_errors=True)
@@ -104,11 +104,11 @@ def fetch_all() -> int:
     total = sum(e["size"] for e in missing)
     say(f"Fetching {len(missing)} of {len(table)} packages, {megabytes(total)}")
     for n, entry in enumerate(missing, 1):
-        _fetch(python, entry, f"  {n}/{len(missing)} {entry['name']} {entry['version']}")
+        _fetch(python, entry, f"  {n}/{len(missing)} {entry['name']} {entry['version']}", again)
     return len(missing)
 
 
-def _fetch(python: Path, entry: dict, title: str) -> None:
+def _fetch(python: Path, entry: dict, title: str, again: str) -> None:
     part = CACHE / f".part-{entry['name']}"
     part.mkdir()
     command = [str(python), "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
@@ -138,7 +138,7 @@ def _fetch(python: Path, entry: dict, title: str) -> None:
             pip.wait()
         found = part / entry["file"]
         if pip.returncode != 0 or not found.is_file():
-            raise Failure(_explain(entry, log.read_text(errors="replace")))
+            raise Failure(_explain(entry, log.read_text(errors="replace"), again))
         if sha256(found) != entry["sha256"]:
             raise Failure(f"{entry['file']} is not the file this project was made with:\n"
                           f"  expected sha256 {entry['sha256']}\n  received        {sha256(found)}\n"
@@ -170,11 +170,11 @@ def _done(title: str, entry: dict, seconds: float) -> None:
         say(f"\r{title:<42} [{'#' * 20}] {megabytes(entry['size'])} in {seconds:.0f} s" + " " * 12)
 
 
-def _explain(entry: dict, log: str) -> str:
+def _explain(entry: dict, log: str, again: str) -> str:
     last = "\n".join("  " + line for line in log.strip().splitlines()[-4:])
     return (f"\nCould not get {entry['name']} {entry['version']} ({entry['what']}).\npip said:\n{last}\n"
             "What to do:\n"
             "  - No network, or a proxy? Give pip its settings (PIP_INDEX_URL, HTTPS_PROXY), then run "
-            "`make setup` again; finished packages are kept.\n"
+            f"`{again}` again; finished packages are kept.\n"
             f"  - Or put the file there by hand: {CACHE / entry['file']}\n"
             f"    sha256 {entry['sha256']}")

@@ -25,21 +25,21 @@ def file_fields(folder, name: str, **more) -> dict:
 
 
 def write_manifest(folder, kind: str, about: dict, *, encoder=None, model=None, rules=None,
-                   tokenizer=None, inputs=None, outputs=None, fitted=None) -> None:
+                   tokenizer=None, text=None, inputs=None, outputs=None, fitted=None) -> None:
     """`about`: an entry of catalogue.py; `fitted`: calibration and quality as measured."""
     head = {"id": about["id"], "kind": kind, "description": about["description"],
             "licence": about["licence"], "source": about["source"]}
     if encoder:
         head["encoder"] = encoder
-    text = "# Made by experts/setup.py. See docs/experts.md.\n"
-    text += "".join(f"{k} = {_value(v)}\n" for k, v in head.items())
+    page = "# Made by experts/setup.py. See docs/experts.md.\n"
+    page += "".join(f"{k} = {_value(v)}\n" for k, v in head.items())
     for name, fields in (("model", model), ("rules", rules), ("tokenizer", tokenizer),
-                         ("inputs", inputs), ("outputs", outputs)):
+                         ("text", text), ("inputs", inputs), ("outputs", outputs)):
         if fields:
-            text += _table(f"[{name}]", fields)
+            page += _table(f"[{name}]", fields)
     for label, category in about.get("labels", []):
-        text += _table("[[labels]]", {"name": label, "category": category, "unsafe": True})
+        page += _table("[[labels]]", {"name": label, "category": category, "unsafe": True})
     for name in ("calibration", "quality"):
         if fitted and fitted.get(name):
-            text += _table(f"[{name}]", fitted[name])
-    (folder / "manifest.toml").write_bytes(text.encode("utf-8"))
+            page += _table(f"[{name}]", fitted[name])
+    (folder / "manifest.toml").write_bytes(page.encode("utf-8"))

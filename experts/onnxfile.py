@@ -8,8 +8,10 @@ library's output may change with its version).
 import struct
 from array import array
 
-FLOAT, INT8, INT32, INT64 = 1, 3, 6, 7
+FLOAT, INT8, INT32, INT64, STRING = 1, 3, 6, 7, 8
 IR_VERSION, OPSET = 9, 20
+# Versions of operators beyond ONNX's own, by their domain.
+DOMAINS = {"ai.onnx.ml": 1, "com.microsoft": 1}
 
 
 def _varint(n: int) -> bytes:
@@ -71,6 +73,7 @@ class Graph:
         self._nodes, self._constants = [], []
         self._inputs, self._outputs = [], []
         self._names = 0
+        self._domains = set()
 
     def input(self, name: str, kind: int, shape) -> str:
         self._inputs.append(_value_info(name, kind, shape))
@@ -91,7 +94,7 @@ class Graph:
     def scalar(self, value: float) -> str:
         return self.constant(struct.pack("<f", value), [])
 
-    def node(self, op: str, *inputs: str, out=None, **attributes) -> str:
+    def node(self, op: str, *inputs: str, out=None, domain: str = "", **attributes) -> str:
         """Adds a node; returns its first output. `out` names them (a name or a list)."""
         outs = [out] if isinstance(out, str) else list(out or [self._fresh(op.lower())])
         message = b"".join(_bytes(1, i) for i in inputs)
@@ -99,6 +102,9 @@ class Graph:
         message += _bytes(3, outs[0] or self._fresh(op.lower())) + _bytes(4, op)
         for key in sorted(attributes):
             message += _bytes(5, _attribute(key, attributes[key]))
+        if domain:
+            self._domains.add(domain)
+            message += _bytes(7, domain)
         self._nodes.append(message)
         return outs[0]
 
@@ -117,6 +123,8 @@ class Graph:
             for part in parts:
                 file.write(part)
             file.write(_bytes(8, _bytes(1, "") + _int(2, OPSET)))
+            for domain in sorted(self._domains):
+                file.write(_bytes(8, _bytes(1, domain) + _int(2, DOMAINS[domain])))
 
 
 def _value_info(name: str, kind: int, shape) -> bytes:

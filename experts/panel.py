@@ -38,8 +38,11 @@ class Panel:
         out = [m["outputs"]["scores"]]
         if m["kind"] == "head":
             return graph.run(out, {m["inputs"]["embedding"]: embeddings})[0]
-        ids = tokens(folder, m["tokenizer"], texts)
-        parts = [graph.run(out, {m["inputs"]["ids"]: ids[i:i + 256]})[0] for i in range(0, len(ids), 256)]
+        if "text" in m["inputs"]:
+            name, rows = m["inputs"]["text"], strings(texts, m["text"]["max_chars"])
+        else:
+            name, rows = m["inputs"]["ids"], tokens(folder, m["tokenizer"], texts)
+        parts = [graph.run(out, {name: rows[i:i + 256]})[0] for i in range(0, len(rows), 256)]
         return np.concatenate(parts)
 
     def probability(self, expert: str, texts, embeddings, calibrated: bool = True) -> np.ndarray:
@@ -51,6 +54,11 @@ class Panel:
         if calibrated and "calibration" in m:
             p = sigmoid(m["calibration"]["a"] * logit(p) + m["calibration"]["b"])
         return p
+
+
+def strings(texts, most: int) -> np.ndarray:
+    """A NUL would end a string for the runtime."""
+    return np.array([text[:most].replace("\0", " ") for text in texts], dtype=object)
 
 
 def tokens(folder: Path, spec: dict, texts) -> np.ndarray:

@@ -26,7 +26,7 @@ STAMP = MODELS / ".stamp"
 EXPECTED = HERE / "expected.json"
 # What models/ depends on. (train.py and evaluate.py only make weights.)
 SOURCES = ["setup.py", "fetch.py", "build.py", "catalogue.py", "demo_text.py", "encoder.py", "heads.py",
-           "manifest.py", "onnxfile.py", "recurrent.py", "packages.json", "rules/rules.toml"]
+           "manifest.py", "onnxfile.py", "profanity.py", "recurrent.py", "packages.json", "rules/rules.toml"]
 
 
 def inputs_digest() -> str:

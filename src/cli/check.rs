@@ -47,7 +47,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     run::traced(&config)?;
     run::connection(&config)?;
     let panel = run::panel(&config)?;
-    run::in_shadow(&panel, &config)?;
+    run::fitting(&panel, &config, &policies)?;
     for expert in panel.experts() {
         let shadow = if config.experts.shadow.contains(&expert.id) { ", in shadow" } else { "" };
         println!(

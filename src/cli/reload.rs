@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::config::{Live, Policies, reload};
 use crate::core::policy::Policy;
@@ -83,15 +83,30 @@ impl Watch {
 }
 
 impl Watch {
-    /// Refuses policies whose learner refuses the panel.
+    /// Refuses policies whose learner refuses the panel, and those that name an expert that it has not.
     fn fitting(&self, read: Option<Policies>) -> anyhow::Result<Option<Policies>> {
         // A learner over nobody refuses, too: where nothing is scored there is nothing to ask.
         let scored = read.iter().filter(|_| !self.experts.is_empty());
         for policy in scored.flat_map(|read| read.policies.values()) {
             let built = Predictor::untaught(&policy.learner, &policy.name, &self.experts);
             built.with_context(|| format!("policy {}", policy.name))?;
+            known(policy, &self.experts)?;
         }
         Ok(read)
+    }
+}
+
+/// Refuses a policy that names an expert that is none of these.
+pub fn known(policy: &Policy, experts: &[String]) -> anyhow::Result<()> {
+    match policy.cheap.iter().find(|id| !experts.contains(id)) {
+        None => Ok(()),
+        Some(id) => {
+            bail!(
+                "policy {}: cheap names {id}, which is no expert of the panel; there are: {}",
+                policy.name,
+                experts.join(", ")
+            )
+        }
     }
 }
 

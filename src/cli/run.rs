@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::reload::Watch;
+use super::reload::{Watch, known};
 use super::{ConfigArgs, Failure, Role};
-use crate::config::{self, Config, Experts, LogFormat};
+use crate::config::{self, Config, Experts, LogFormat, Policies};
+use crate::experts::batch::Limits;
 use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery, greet};
 use crate::learn::Learn;
@@ -21,15 +22,25 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
     if !experts.runtime.as_os_str().is_empty() {
         panel.runtime.clone_from(&experts.runtime);
     }
+    let memory_limit = (experts.card_memory_mib > 0).then_some(experts.card_memory_mib << 20);
     panel.provider = match experts.provider {
         config::Provider::Cpu => Provider::Cpu,
-        config::Provider::Cuda(card) => Provider::Cuda { device: card.into(), memory_limit: None },
+        config::Provider::Cuda(card) => Provider::Cuda { device: card.into(), memory_limit },
+        config::Provider::TensorRt(card) => {
+            Provider::TensorRt { device: card.into(), memory_limit, engines: experts.folder.join("engines") }
+        }
     };
     panel.only = (!experts.only.is_empty()).then(|| experts.only.clone());
     panel.cheap.clone_from(&experts.cheap);
     panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
     panel.threads = experts.threads;
     panel.batch.tokens = experts.batch_tokens;
+    if panel.provider.is_card() {
+        // A card runs a hundred texts in the time of one.
+        panel.batch = Limits { tokens: experts.card_batch_tokens, rows: 1_024, ..panel.batch };
+        panel.fixed_batch = Limits { tokens: experts.card_batch_tokens, rows: 1_024, ..panel.fixed_batch };
+    }
+    panel.arena_tokens = experts.arena_tokens;
     panel.cache = experts.cache_mib << 20;
     panel.timeout = Duration::from_millis(experts.timeout_ms);
     panel
@@ -41,7 +52,7 @@ pub fn panel(config: &Config) -> Result<Panel, Failure> {
 }
 
 /// Checks the experts that are named as shadows: an unknown name would be an expert that weighs.
-pub fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
+fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
     let is_there = |id: &String| panel.experts().iter().any(|expert| expert.id == *id);
     let shadow = &config.experts.shadow;
     let wrong = |error| Err(Failure { exit: Exit::Config, error });
@@ -52,6 +63,17 @@ pub fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
         return wrong(anyhow!("experts.shadow names the whole panel: nobody would be left to decide by"));
     }
     Ok(())
+}
+
+/// The panel's experts, where all that the configuration and the policies name are among them.
+pub fn fitting(panel: &Panel, config: &Config, policies: &Policies) -> Result<Vec<String>, Failure> {
+    in_shadow(panel, config)?;
+    let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
+    let all = policies.policies.values();
+    all.map(|policy| known(policy, &experts))
+        .collect::<Result<(), _>>()
+        .map_err(|error| Failure { exit: Exit::Config, error })?;
+    Ok(experts)
 }
 
 /// The brokers as the configuration describes them.
@@ -114,8 +136,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     let (mut threads, mut experts) = (Vec::new(), Vec::new());
     if role != Role::Learn {
         let panel = Arc::new(panel(&config)?);
-        in_shadow(&panel, &config)?;
-        experts.extend(panel.experts().iter().map(|expert| expert.id.clone()));
+        experts.extend(fitting(&panel, &config, &policies.now())?);
         health.set("experts loaded", true);
         for expert in panel.experts() {
             tracing::info!(

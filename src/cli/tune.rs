@@ -74,7 +74,8 @@ pub fn tune(args: &TuneArgs) -> Result<Exit, Failure> {
     for threads in shares {
         best = bench.better(best, Setting { sessions: cores / threads, threads, ..best })?;
     }
-    for tokens in [128, 512, 1_024] {
+    let budgets = if bench.base.provider.is_card() { [4_096, 65_536, 262_144] } else { [128, 512, 1_024] };
+    for tokens in budgets {
         best = bench.better(best, Setting { tokens, ..best })?;
     }
     for window in [64, 128, 512] {
@@ -184,9 +185,10 @@ fn document(bench: &Bench, best: Setting) -> String {
         let _ = writeln!(text, "# {sessions:8}  {threads:7}  {tokens:12}  {window:6}  {speed:7.1}{mark}");
     }
     let Setting { sessions, threads, tokens, window } = best;
+    let budget = if bench.base.provider.is_card() { "card_batch_tokens" } else { "batch_tokens" };
     let _ = write!(
         text,
-        "\n[experts]\nsessions = {sessions}\nthreads = {threads}\nbatch_tokens = {tokens}\n\n[score]\nwindow = {window}\n"
+        "\n[experts]\nsessions = {sessions}\nthreads = {threads}\n{budget} = {tokens}\n\n[score]\nwindow = {window}\n"
     );
     text
 }

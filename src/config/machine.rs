@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What runs the experts' graphs: `cpu`, `cuda` (the first card) or `cuda:1`.
+/// What runs the experts' graphs: `cpu`, `cuda` (the first card), `cuda:1`, or `tensorrt` like it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -12,18 +12,21 @@ pub enum Provider {
     Cpu,
     /// The NVIDIA card of this number; it needs the library of `onnxruntime-gpu`.
     Cuda(u16),
+    /// The same card through TensorRT; it needs TensorRT's library besides.
+    TensorRt(u16),
 }
 
 impl TryFrom<String> for Provider {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let card = match text.as_str() {
-            "cpu" => return Ok(Self::Cpu),
-            "cuda" => Some(0),
-            other => other.strip_prefix("cuda:").and_then(|card| card.parse().ok()),
-        };
-        card.map(Self::Cuda).ok_or_else(|| format!("`{text}` runs no graphs: write cpu, cuda or cuda:1"))
+        let (name, card) = text.split_once(':').unwrap_or((&text, "0"));
+        match (name, card.parse()) {
+            ("cpu", _) if text == "cpu" => Ok(Self::Cpu),
+            ("cuda", Ok(card)) => Ok(Self::Cuda(card)),
+            ("tensorrt", Ok(card)) => Ok(Self::TensorRt(card)),
+            _ => Err(format!("`{text}` runs no graphs: write cpu, cuda, cuda:1, tensorrt or tensorrt:1")),
+        }
     }
 }
 
@@ -32,6 +35,7 @@ impl From<Provider> for String {
         match provider {
             Provider::Cpu => "cpu".into(),
             Provider::Cuda(card) => format!("cuda:{card}"),
+            Provider::TensorRt(card) => format!("tensorrt:{card}"),
         }
     }
 }
@@ -76,7 +80,9 @@ mod tests {
         assert_eq!(provider("cpu").unwrap(), Provider::Cpu);
         assert_eq!(provider("cuda").unwrap(), Provider::Cuda(0));
         assert_eq!(provider("cuda:3").unwrap(), Provider::Cuda(3));
-        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:x"] {
+        assert_eq!(provider("tensorrt").unwrap(), Provider::TensorRt(0));
+        assert_eq!(provider("tensorrt:2").unwrap(), Provider::TensorRt(2));
+        for wrong in ["", "gpu", "cpu:0", "cuda:", "cuda:-1", "cuda:x", "tensorrt:"] {
             assert!(provider(wrong).unwrap_err().to_string().contains("cuda:1"), "{wrong}");
         }
     }

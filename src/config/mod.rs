@@ -211,14 +211,20 @@ pub struct Experts {
     pub cheap: Vec<String>,
     /// Experts of the panel that vote and are scored and weigh nothing, by id.
     pub shadow: Vec<String>,
-    /// Sessions; 0: as many as the process may use cores, by their threads.
+    /// Sessions; 0: as many as the process may use cores, by their threads; on a card two.
     pub sessions: usize,
     /// Threads of each session. More than one is rarely worth it: see `aegis tune`.
     pub threads: usize,
-    /// Padded tokens of a batch.
+    /// Padded tokens of a batch, where the processor runs graphs.
     pub batch_tokens: usize,
+    /// Padded tokens of a batch, where a card does.
+    pub card_batch_tokens: usize,
+    /// Memory of the card that each session may take for each graph, in MiB; 0: no limit.
+    pub card_memory_mib: usize,
     /// A text waits this long for others of its length where a worker is free, in milliseconds.
     pub batch_delay_ms: u64,
+    /// ONNX Runtime keeps the memory of a run for the next; after a text of more tokens than this it is given back.
+    pub arena_tokens: usize,
     /// Memory for answers to texts that were asked before, in MiB; 0: each text is run.
     pub cache_mib: usize,
     /// An expert that has not answered after this abstains, in milliseconds.
@@ -237,7 +243,10 @@ impl Default for Experts {
             sessions: 0,
             threads: 1,
             batch_tokens: 256,
+            card_batch_tokens: 16_384,
+            card_memory_mib: 0,
             batch_delay_ms: 2,
+            arena_tokens: 512,
             cache_mib: 32,
             timeout_ms: 30_000,
         }

@@ -109,6 +109,10 @@ struct Written {
     review_margin: f64,
     /// Whether decisions carry the judged text's features, for the members that read.
     features: bool,
+    /// Whether fewer experts may be asked under load; false: all of them, at any load.
+    sheds: bool,
+    /// Experts asked even under load, beside the rules; empty: those of `experts.cheap`.
+    cheap: Vec<String>,
     /// What Needs Caution counts as, from 0 (safe) to 1 (unsafe).
     needs_caution: f64,
     /// Label sources that teach: `review`, `report`, `appeal`, `gold`.
@@ -160,6 +164,8 @@ impl Default for Written {
             min_awake: 1,
             review_margin: 0.05,
             features: true,
+            sheds: true,
+            cheap: Vec::new(),
             needs_caution: 1.0,
             teaches: vec!["review".into(), "gold".into()],
             categories: BTreeMap::new(),
@@ -199,6 +205,9 @@ impl Written {
             categories
                 .insert(slug, CategoryRule { threshold, action: action("categories.action", &rule.action)? });
         }
+        if !self.sheds && !self.cheap.is_empty() {
+            return Err(("cheap", "means nothing with sheds = false: remove one of the two".into()));
+        }
         let teaches: Result<BTreeSet<_>, _> =
             self.teaches.iter().map(|given| one_of("teaches", given, &Source::ALL, Source::word)).collect();
         Ok(Policy {
@@ -211,6 +220,8 @@ impl Written {
             review_margin: share("review_margin", self.review_margin)?,
             categories,
             features: self.features,
+            sheds: self.sheds,
+            cheap: self.cheap,
             mapping: Mapping {
                 needs_caution: share("needs_caution", self.needs_caution)?,
                 teaches: teaches?,

@@ -11,8 +11,13 @@ use super::ConfigError;
 pub const TUNED: &str = "tuned.toml";
 
 /// The settings that it may hold.
-const SETTINGS: [(&str, &str); 4] =
-    [("experts", "sessions"), ("experts", "threads"), ("experts", "batch_tokens"), ("score", "window")];
+const SETTINGS: [(&str, &str); 5] = [
+    ("experts", "sessions"),
+    ("experts", "threads"),
+    ("experts", "batch_tokens"),
+    ("experts", "card_batch_tokens"),
+    ("score", "window"),
+];
 
 /// What came of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -141,6 +141,8 @@ mod tests {
             review_margin: 0.0,
             categories: BTreeMap::new(),
             features: true,
+            sheds: true,
+            cheap: Vec::new(),
             mapping: Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) },
             learner: LearnerSpec::new(learner),
         }

@@ -61,6 +61,10 @@ pub struct Policy {
     pub categories: BTreeMap<String, CategoryRule>,
     /// Whether decisions carry features.
     pub features: bool,
+    /// Whether fewer experts may be asked about its events under load.
+    pub sheds: bool,
+    /// Who is asked about them even then, by id; empty: the configuration's cheap experts.
+    pub cheap: Vec<String>,
     /// How labels become targets.
     pub mapping: Mapping,
     /// The learner.

@@ -95,6 +95,8 @@ mod tests {
             review_margin: margin,
             categories: category.into_iter().map(rule).collect(),
             features: true,
+            sheds: true,
+            cheap: Vec::new(),
             mapping: Mapping::default(),
             learner: LearnerSpec::new(Name::Hedge),
         }

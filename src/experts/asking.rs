@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::desk::{Entry, Same};
+use super::error::PanelError;
+use super::load::Lane;
 use super::onnx::{Fault, guarded};
 use super::panel::Panel;
 use super::question::{Asker, Question, Row, blank};
@@ -11,12 +13,24 @@ use super::station::TextPorts;
 use super::tokenize::Tokens;
 use crate::core::vote::Abstention;
 
+/// Who is asked about a text even while the panel is shrunk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Kept {
+    /// The panel's cheap experts.
+    #[default]
+    Cheap,
+    /// All: the text is never shed.
+    All,
+    /// These, by lane.
+    Lanes(Arc<[bool]>),
+}
+
 /// What is asked about texts.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
     /// Whether experts are asked, or only features read.
     pub(super) heads: bool,
-    /// Whether only cheap experts are asked.
+    /// Whether only those are asked who are kept.
     pub(super) shrunk: bool,
     /// How long a run may take.
     pub(super) timeout: Duration,
@@ -27,19 +41,34 @@ impl Panel {
     pub(super) fn bring<'a>(
         &self,
         asker: &Arc<Asker>,
-        texts: impl Iterator<Item = (u64, &'a str)>,
+        texts: impl Iterator<Item = (u64, &'a str, Kept)>,
         terms: Terms,
         due: impl FnOnce() -> Instant,
     ) -> Duration {
         let started = Instant::now();
-        let entries = texts.map(|(key, text)| self.entry(asker, key, text, terms)).collect();
+        let entries = texts.map(|(key, text, kept)| self.entry(asker, key, text, &kept, terms)).collect();
         let took = started.elapsed();
         self.desk.enter(entries, due());
         took
     }
 
-    fn entry(&self, asker: &Arc<Asker>, key: u64, text: &str, terms: Terms) -> Entry {
-        let mut row = Row::new(&self.experts, text);
+    /// These experts, with those that share an encoder with one of them, and the rules.
+    ///
+    /// # Errors
+    /// Where the panel has no expert of a name.
+    pub fn kept(&self, ids: &[String]) -> Result<Kept, PanelError> {
+        let slot = |id: &String| self.experts.iter().position(|expert| expert.id == *id);
+        if let Some(id) = ids.iter().find(|id| slot(id).is_none()) {
+            let known = self.experts.iter().map(|expert| expert.id.clone()).collect();
+            return Err(PanelError::UnknownExpert { id: id.clone(), known });
+        }
+        let slots: Vec<usize> = ids.iter().filter_map(slot).collect();
+        let asked = |lane: &Lane| lane.slots.iter().any(|slot| slots.contains(slot));
+        Ok(Kept::Lanes(self.lanes.iter().map(asked).collect()))
+    }
+
+    fn entry(&self, asker: &Arc<Asker>, key: u64, text: &str, kept: &Kept, terms: Terms) -> Entry {
+        let mut row = Row::new(self.experts.len(), text);
         let mut parts = Vec::new();
         let heads = terms.heads;
         if blank(text) {
@@ -52,7 +81,12 @@ impl Panel {
         let mut read: Vec<Option<Option<Tokens>>> = vec![None; self.readers.len()];
         let lanes = self.lanes.iter().enumerate();
         for (number, lane) in lanes.filter(|(_, lane)| heads || lane.features) {
-            if terms.shrunk && !lane.cheap {
+            let keeps = match kept {
+                Kept::Cheap => lane.cheap,
+                Kept::All => true,
+                Kept::Lanes(lanes) => lanes.get(number).is_some_and(|asked| *asked),
+            };
+            if terms.shrunk && !keeps {
                 row.abstain(&lane.slots, Abstention::Overload);
                 continue;
             }
@@ -67,7 +101,7 @@ impl Panel {
                 row.abstain(&lane.slots, Abstention::Failed);
                 continue;
             };
-            row.tokens = row.tokens.max(tokens.ids.len());
+            row.tokens = row.tokens.max(reader.count(tokens).unwrap_or(0));
             if tokens.truncated {
                 row.mark_truncated(&lane.slots);
             }

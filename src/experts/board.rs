@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::desk::{Same, Work};
+use super::load::Want;
 use super::question::{Question, Ran};
 use super::queue::Queue;
 use super::standing::Standing;
-use super::station::{Call, RowResult};
+use super::station::{Call, RowResult, Station};
 use crate::core::vote::Abstention;
 
 /// Texts that a rules job holds at most.
@@ -44,6 +45,8 @@ pub(super) struct Place {
     pub(super) slots: Vec<usize>,
     pub(super) queue: Queue<Same, Instant>,
     pub(super) standing: Standing,
+    /// What could not be loaded.
+    pub(super) want: Want,
 }
 
 impl Place {
@@ -64,6 +67,8 @@ pub(super) struct Board {
     pub(super) entered: u64,
     /// By worker.
     pub(super) running: Vec<Option<Running>>,
+    /// By worker: stations that were loaded later, by lane.
+    pub(super) parts: Vec<Vec<(usize, Station)>>,
     /// When the watch looks next; none: when it is told to.
     pub(super) wakes: Option<Instant>,
     pub(super) closed: bool,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::error::PanelError;
 use super::manifest::{
-    Activation, Artefact, Body, Calibration, Kind, Label, Manifest, Padding, Reading, Scores,
+    Activation, Artefact, Body, Calibration, Intake, Kind, Label, Manifest, Padding, Reading, Scores,
 };
 
 #[derive(Deserialize)]
@@ -28,12 +28,19 @@ struct RawTokenizer {
     pad: Padding,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawText {
+    max_chars: usize,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawInputs {
     ids: Option<String>,
     mask: Option<String>,
     types: Option<String>,
+    text: Option<String>,
     embedding: Option<String>,
 }
 
@@ -58,6 +65,7 @@ struct Raw {
     model: Option<RawFile>,
     rules: Option<RawFile>,
     tokenizer: Option<RawTokenizer>,
+    text: Option<RawText>,
     inputs: Option<RawInputs>,
     outputs: Option<RawOutputs>,
     #[serde(default)]
@@ -71,6 +79,8 @@ struct Raw {
 const MAX_LABELS: usize = 256;
 /// Greatest `max_tokens`.
 const MAX_TOKENS: usize = 8_192;
+/// Greatest `max_chars`.
+const MAX_CHARS: usize = 65_536;
 /// Greatest size of an id.
 const MAX_ID: usize = 40;
 
@@ -135,6 +145,7 @@ impl Place<'_> {
     ) -> Result<Reading, PanelError> {
         let raw = self.need(raw, "tokenizer", kind)?;
         self.without(inputs.embedding.is_some(), "inputs.embedding", kind)?;
+        self.without(inputs.text.is_some(), "inputs.text", kind)?;
         if !(1..=MAX_TOKENS).contains(&raw.max_tokens) {
             return Err(self.refuse(
                 "tokenizer.max_tokens",
@@ -160,6 +171,39 @@ impl Place<'_> {
             mask: inputs.mask,
             types: inputs.types,
         })
+    }
+
+    /// A classifier's input: strings where the manifest names one for them, token ids else.
+    fn intake(
+        &self,
+        tokenizer: Option<RawTokenizer>,
+        text: Option<RawText>,
+        inputs: RawInputs,
+    ) -> Result<Intake, PanelError> {
+        let kind = Kind::Classifier;
+        let Some(input) = inputs.text else {
+            if text.is_some() {
+                return Err(self.refuse(
+                    "text",
+                    "is for graphs that read strings",
+                    "name that input as inputs.text, or remove it",
+                ));
+            }
+            return Ok(Intake::Tokens(self.reading(tokenizer, inputs, kind)?));
+        };
+        let both = |field| self.refuse(field, "means nothing beside inputs.text", "remove one of the two");
+        let RawInputs { ids, mask, types, embedding, .. } = inputs;
+        self.without(embedding.is_some(), "inputs.embedding", kind)?;
+        let others = [("tokenizer", tokenizer.is_some()), ("inputs.ids", ids.is_some())];
+        let masks = [("inputs.mask", mask.is_some()), ("inputs.types", types.is_some())];
+        if let Some((field, _)) = others.into_iter().chain(masks).find(|(_, present)| *present) {
+            return Err(both(field));
+        }
+        let max_chars = self.need(text, "text.max_chars", kind)?.max_chars;
+        if !(1..=MAX_CHARS).contains(&max_chars) {
+            return Err(self.refuse("text.max_chars", "is out of range", format!("give 1 to {MAX_CHARS}")));
+        }
+        Ok(Intake::Text { input, max_chars })
     }
 
     fn scores(
@@ -202,6 +246,7 @@ impl Place<'_> {
         self.without(voteless && !raw.labels.is_empty(), "labels", kind)?;
         self.without(voteless && raw.calibration.is_some(), "calibration", kind)?;
         self.without(kind != Kind::Head && raw.encoder.is_some(), "encoder", kind)?;
+        self.without(kind != Kind::Classifier && raw.text.is_some(), "text", kind)?;
         self.without(kind != Kind::Rules && raw.rules.is_some(), "rules", kind)?;
         if kind == Kind::Rules {
             self.without(raw.model.is_some(), "model", kind)?;
@@ -227,6 +272,7 @@ impl Place<'_> {
                 self.without(inputs.ids.is_some(), "inputs.ids", kind)?;
                 self.without(inputs.mask.is_some(), "inputs.mask", kind)?;
                 self.without(inputs.types.is_some(), "inputs.types", kind)?;
+                self.without(inputs.text.is_some(), "inputs.text", kind)?;
                 Body::Head {
                     graph: self.graph(raw.model, kind)?,
                     encoder: self.need(raw.encoder, "encoder", kind)?,
@@ -236,7 +282,7 @@ impl Place<'_> {
             }
             Kind::Classifier => Body::Classifier {
                 graph: self.graph(raw.model, kind)?,
-                reading: self.reading(raw.tokenizer, inputs, kind)?,
+                intake: self.intake(raw.tokenizer, raw.text, inputs)?,
                 scores: self.scores(outputs, raw.labels, raw.calibration, kind)?,
             },
             Kind::Rules => {
@@ -363,10 +409,40 @@ mod tests {
              pad = {{ side = \"left\", to = 100, id = 0 }}\n\
              [inputs]\nids = \"ids\"\n[outputs]\nscores = \"s\"\n[[labels]]\nname = \"x\"\nunsafe = true\n"
         );
-        let Body::Classifier { reading, .. } = parse(&text).unwrap().body else { panic!() };
+        let Body::Classifier { intake: Intake::Tokens(reading), .. } = parse(&text).unwrap().body else {
+            panic!()
+        };
         assert_eq!(reading.padding, Padding { side: Side::Left, to: Some(100), id: 0 });
         assert_eq!(field(&text.replace("to = 100", "to = 99")), "tokenizer.pad.to");
         assert_eq!(field(&text.replace("max_tokens = 100", "max_tokens = 0")), "tokenizer.max_tokens");
         assert_eq!(field(&text.replace("ids = \"ids\"", "")), "inputs.ids");
+    }
+
+    #[test]
+    fn a_classifier_may_read_strings_itself() {
+        let text = format!(
+            "id = \"injection\"\nkind = \"classifier\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n\
+             [model]\nfile = \"m\"\nsha256 = \"{ZEROS}\"\n[text]\nmax_chars = 4000\n\
+             [inputs]\ntext = \"text\"\n[outputs]\nscores = \"s\"\n[[labels]]\nname = \"x\"\nunsafe = true\n"
+        );
+        let Body::Classifier { intake, .. } = parse(&text).unwrap().body else { panic!() };
+        assert_eq!(intake, Intake::Text { input: "text".to_owned(), max_chars: 4_000 });
+        let tokenizer =
+            format!("[tokenizer]\nfile = \"t\"\nsha256 = \"{ZEROS}\"\nmax_tokens = 100\n[outputs]");
+        let cases = [
+            ("max_chars = 4000", "max_chars = 0", "text.max_chars"),
+            ("max_chars = 4000", "max_chars = 70000", "text.max_chars"),
+            ("[text]\nmax_chars = 4000\n", "", "text.max_chars"),
+            ("text = \"text\"", "ids = \"ids\"", "text"),
+            ("text = \"text\"", "text = \"text\"\nmask = \"m\"", "inputs.mask"),
+            ("text = \"text\"", "text = \"text\"\nembedding = \"m\"", "inputs.embedding"),
+            ("[outputs]", tokenizer.as_str(), "tokenizer"),
+        ];
+        for (old, new, expected) in cases {
+            assert!(text.contains(old), "{old}");
+            assert_eq!(field(&text.replace(old, new)), expected, "{old} -> {new}");
+        }
+        assert_eq!(field(&head().replace("embedding = \"embedding\"", "text = \"t\"")), "inputs.text");
+        assert_eq!(field(&format!("{}[text]\nmax_chars = 9\n", head())), "text");
     }
 }

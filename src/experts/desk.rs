@@ -9,16 +9,16 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ort::session::RunOptions;
-
 use super::batch::Limits;
 use super::board::{Board, Errand, GRACE, Place, Running};
 use super::cache::Cache;
+use super::load::Want;
+use super::onnx::Arena;
 use super::panel::Run;
 use super::question::Question;
 use super::queue::Queue;
 use super::standing::Standing;
-use super::station::{Call, RowResult};
+use super::station::{Call, RowResult, Station};
 use crate::core::vote::Abstention;
 
 /// What is one and the same run.
@@ -56,6 +56,8 @@ pub(super) type RulesRow = (Arc<Question>, RowResult, bool);
 pub(super) struct Job {
     pub(super) work: Work,
     pub(super) call: Arc<Call>,
+    /// Stations to put in the place of those of their lanes, first.
+    pub(super) parts: Vec<(usize, Station)>,
 }
 
 /// What the desk knows of a lane.
@@ -67,6 +69,8 @@ pub(super) struct Facts {
     pub(super) slots: Vec<usize>,
     /// How long it is left alone at first where it fails.
     pub(super) pause: Duration,
+    /// What could not be loaded.
+    pub(super) want: Want,
 }
 
 /// The desk.
@@ -76,17 +80,26 @@ pub(super) struct Desk {
     work: Condvar,
     /// Something to watch.
     watched: Condvar,
+    /// Something to mend.
+    wanted: Condvar,
     /// Whether there are rules experts.
     rules: bool,
     cache: Cache,
+    arena: Arena,
 }
 
 impl Desk {
     /// A desk for lanes, with rules experts or without, and a cache.
-    pub(super) fn new(lanes: impl IntoIterator<Item = Facts>, rules: bool, cache: Cache) -> Self {
-        let place = |Facts { name, limits, slots, pause }| {
-            let (queue, standing) = (Queue::new(limits), Standing::new(pause));
-            Place { name, slots, queue, standing }
+    pub(super) fn new(
+        lanes: impl IntoIterator<Item = Facts>,
+        rules: bool,
+        cache: Cache,
+        arena: Arena,
+    ) -> Self {
+        let place = |Facts { name, limits, slots, pause, want }| {
+            let (queue, mut standing) = (Queue::new(limits), Standing::new(pause));
+            standing.set_absent(want.whole);
+            Place { name, slots, queue, standing, want }
         };
         let board = Board {
             lanes: lanes.into_iter().map(place).collect(),
@@ -95,10 +108,12 @@ impl Desk {
             open: BTreeMap::new(),
             entered: 0,
             running: Vec::new(),
+            parts: Vec::new(),
             wakes: None,
             closed: false,
         };
-        Self { board: Mutex::new(board), work: Condvar::new(), watched: Condvar::new(), rules, cache }
+        let (work, watched, wanted) = (Condvar::new(), Condvar::new(), Condvar::new());
+        Self { board: Mutex::new(board), work, watched, wanted, rules, cache, arena }
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -164,6 +179,7 @@ impl Desk {
     pub(super) fn sign_in(&self) -> usize {
         let mut board = self.board();
         board.running.push(None);
+        board.parts.push(Vec::new());
         board.running.len() - 1
     }
 
@@ -180,7 +196,9 @@ impl Desk {
                     self.work.notify_one();
                 }
                 let (rows, options) = match &work {
-                    Work::Batch { rows, .. } => (rows.clone(), RunOptions::new().ok()),
+                    Work::Batch { rows, padded, .. } => {
+                        (rows.clone(), self.arena.options(padded / rows.len().max(1)).ok())
+                    }
                     Work::Rules { .. } => (Vec::new(), None),
                 };
                 let call = Arc::new(Call { deadline, options });
@@ -188,7 +206,8 @@ impl Desk {
                 if let Some(place) = board.running.get_mut(worker) {
                     *place = Some(Running { call: Arc::clone(&call), rows, began: now, stopped: None });
                 }
-                return Some(Job { work, call });
+                let parts = board.parts.get_mut(worker).map(std::mem::take).unwrap_or_default();
+                return Some(Job { work, call, parts });
             }
             let due = board.lanes.iter().filter_map(|lane| lane.queue.due()).min();
             board = match due {
@@ -239,9 +258,60 @@ impl Desk {
         running.is_some()
     }
 
-    /// By lane: its experts' slots, and why it is left alone where it is.
-    pub(super) fn standings(&self) -> Vec<(Vec<usize>, Option<Abstention>)> {
-        self.board().lanes.iter().map(|lane| (lane.slots.clone(), lane.standing.down())).collect()
+    /// Experts that abstain whatever the text is, with the reason: those of lanes that are left alone, and those that
+    /// could not be loaded.
+    pub(super) fn down(&self) -> Vec<(usize, Abstention)> {
+        let mut down = Vec::new();
+        for lane in &self.board().lanes {
+            down.extend(lane.want.slots.iter().map(|&slot| (slot, Abstention::NotLoaded)));
+            if let Some(reason) = lane.standing.down() {
+                down.extend(lane.slots.iter().map(|&slot| (slot, reason)));
+            }
+        }
+        down
+    }
+
+    /// What lanes lack, by lane.
+    pub(super) fn wants(&self) -> Vec<Want> {
+        self.board().lanes.iter().map(|lane| lane.want.clone()).collect()
+    }
+
+    /// Workers so far.
+    pub(super) fn workers(&self) -> usize {
+        self.board().running.len()
+    }
+
+    /// Waits for `pause`, and until some lane lacks something: their numbers, their names, and what they lack. None:
+    /// no more to mend.
+    pub(super) fn wanting(&self, pause: Duration) -> Option<Vec<(usize, String, Want)>> {
+        let until = Instant::now() + pause;
+        let mut board = self.board();
+        loop {
+            let lacks = |(n, lane): (usize, &Place)| {
+                (!lane.want.is_none()).then(|| (n, lane.name.clone(), lane.want.clone()))
+            };
+            let wanting: Vec<_> = board.lanes.iter().enumerate().filter_map(lacks).collect();
+            if board.closed || wanting.is_empty() {
+                return None;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Some(wanting);
+            }
+            board = self.wanted.wait_timeout(board, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// A lane has been loaded again: workers put its stations in their places before their next work.
+    pub(super) fn deliver(&self, lane: usize, stations: Vec<Station>, want: Want) {
+        let mut board = self.board();
+        for (parts, station) in board.parts.iter_mut().zip(stations) {
+            parts.push((lane, station));
+        }
+        if let Some(place) = board.lanes.get_mut(lane) {
+            place.standing.set_absent(want.whole);
+            place.want = want;
+        }
     }
 
     /// Ends everything: workers and the watch are told that there is no more to do.
@@ -249,6 +319,7 @@ impl Desk {
         self.board().closed = true;
         self.work.notify_all();
         self.watched.notify_all();
+        self.wanted.notify_all();
     }
 
     /// Watches over deadlines: questions are answered with what is known by then, runs are stopped. Gives the

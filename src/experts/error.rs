@@ -89,7 +89,9 @@ pub enum PanelError {
         reason: String,
     },
     /// The execution provider asked for cannot be used.
-    #[error("execution provider {provider}: {reason}; install its libraries, or set experts.provider to cpu")]
+    #[error(
+        "execution provider {provider}: {reason}; `make cuda` fetches its libraries and says what experts.runtime and LD_LIBRARY_PATH must name (libcuda.so.1 comes with the card's driver, libnvinfer.so.10 with TensorRT), or set experts.provider to cpu"
+    )]
     Provider {
         /// The provider.
         provider: String,

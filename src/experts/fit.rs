@@ -7,9 +7,10 @@ use ort::session::RunOptions;
 use ort::value::{TensorElementType, TensorRef};
 
 use super::error::PanelError;
-use super::manifest::{Reading, Scores};
+use super::manifest::{Intake, Reading, Scores};
 use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix};
-use super::station::{Call, Classifier, Complaints, Encoder, Head, Scorer, TextPorts};
+use super::station::{Call, Classifier, Complaints, Encoder, Feed, Head, Scorer, TextPorts};
+use super::text::TextPort;
 use super::tokenize::Misfit;
 use crate::core::vote::Abstention;
 
@@ -66,7 +67,11 @@ fn nothing_else(id: &str, graph: &Graph, given: &[&str]) -> Result<(), PanelErro
             let problem = format!("the graph also wants {name:?}, and no role fills it");
             Err(misfit(
                 id,
-                ("inputs", problem, "give it a role (ids, mask, types, embedding), or export without it"),
+                (
+                    "inputs",
+                    problem,
+                    "give it a role (ids, mask, types, text, embedding), or export without it",
+                ),
             ))
         }
     }
@@ -85,6 +90,17 @@ fn text_ports(id: &str, graph: &Graph, reading: &Reading) -> Result<TextPorts, P
     Ok(TextPorts { ids, mask, types, padding: reading.padding })
 }
 
+/// An input of strings, for one text a row.
+fn text_port(id: &str, graph: &Graph, name: &str) -> Result<TextPort, PanelError> {
+    let port = input(id, graph, "inputs.text", name)?;
+    if port.kind != TensorElementType::String {
+        let problem = format!("the graph declares {} for {name:?}", port.kind);
+        return Err(misfit(id, ("inputs.text", problem, "name an input of strings, or give a tokenizer")));
+    }
+    nothing_else(id, graph, &[name])?;
+    Ok(TextPort { name: name.to_owned(), column: port.rank > 1 })
+}
+
 fn scorer(id: &str, slot: usize, graph: Graph, scores: &Scores) -> Result<Scorer, PanelError> {
     output(id, &graph, "outputs.scores", &scores.output, TensorElementType::Float32)?;
     Ok(Scorer { id: id.to_owned(), slot, graph, scores: scores.clone(), complaints: Complaints::default() })
@@ -95,10 +111,14 @@ pub(super) fn classifier(
     id: &str,
     slot: usize,
     graph: Graph,
-    reading: &Reading,
+    intake: &Intake,
     scores: &Scores,
 ) -> Result<Classifier, PanelError> {
-    Ok(Classifier { text: text_ports(id, &graph, reading)?, scorer: scorer(id, slot, graph, scores)? })
+    let text = match intake {
+        Intake::Tokens(reading) => Feed::Tokens(text_ports(id, &graph, reading)?),
+        Intake::Text { input, .. } => Feed::Text(text_port(id, &graph, input)?),
+    };
+    Ok(Classifier { text, scorer: scorer(id, slot, graph, scores)? })
 }
 
 /// A head for one worker.
@@ -138,15 +158,16 @@ pub(super) fn encoder(
         embedding: embedding.to_owned(),
         features: features.map(str::to_owned),
         heads: Vec::new(),
+        absent: Vec::new(),
         complaints: Complaints::default(),
     })
 }
 
 /// Runs one token through a graph, the greatest that the tokenizer can give: a graph with a smaller
-/// vocabulary refuses it. The inner error is why the graph does not run at all.
+/// vocabulary refuses it. Without a tokenizer it is a letter. The inner error is why the graph does not run at all.
 fn first_run<T>(
     id: &str,
-    greatest: u32,
+    greatest: Option<u32>,
     wrong_shape: &'static str,
     mut run: impl FnMut(&[u32], &Call) -> Result<T, Fault>,
 ) -> Result<Result<T, String>, PanelError> {
@@ -155,14 +176,16 @@ fn first_run<T>(
         Err(error) => return Ok(Err(error.to_string())),
     };
     let call = Call { deadline: Instant::now() + PATIENCE, options: Some(options) };
-    let fault = match run(&[greatest], &call) {
+    let fault = match run(&[greatest.unwrap_or_else(|| u32::from('a'))], &call) {
         Ok(given) => return Ok(Ok(given)),
         Err(fault) => fault,
     };
     if fault.reason == Abstention::WrongShape {
         return Err(misfit(id, (wrong_shape, fault.detail, "correct the graph or the manifest")));
     }
-    if run(&[0], &call).is_ok() {
+    if let Some(greatest) = greatest
+        && run(&[0], &call).is_ok()
+    {
         let problem = format!("it gives tokens up to {greatest}, and the graph does not take that one");
         return Err(misfit(
             id,
@@ -191,7 +214,7 @@ impl Scorer {
 
 impl Classifier {
     /// A first run. Some reason: it cannot be used.
-    pub(super) fn probe(&mut self, greatest: u32) -> Result<Option<String>, PanelError> {
+    pub(super) fn probe(&mut self, greatest: Option<u32>) -> Result<Option<String>, PanelError> {
         let id = self.scorer.id.clone();
         let (text, scorer) = (&self.text, &mut self.scorer);
         match first_run(&id, greatest, "outputs.scores", |tokens, call| {
@@ -207,7 +230,7 @@ impl Encoder {
     /// A first run: an embedding, or why the encoder cannot be used.
     pub(super) fn probe(&mut self, greatest: u32) -> Result<Result<Vec<f32>, String>, PanelError> {
         let id = self.id.clone();
-        let encoded = first_run(&id, greatest, "outputs", |tokens, call| self.encode(&[tokens], call))?;
+        let encoded = first_run(&id, Some(greatest), "outputs", |tokens, call| self.encode(&[tokens], call))?;
         Ok(encoded.map(|encoded| encoded.embedding))
     }
 }
@@ -217,7 +240,7 @@ impl Head {
     pub(super) fn probe(&mut self, embedding: &[f32]) -> Result<Option<String>, PanelError> {
         let id = self.scorer.id.clone();
         let (name, scorer) = (self.embedding.as_str(), &mut self.scorer);
-        let ran = first_run(&id, 0, "outputs.scores", |_, call| {
+        let ran = first_run(&id, None, "outputs.scores", |_, call| {
             let tensor =
                 TensorRef::from_array_view(([1, embedding.len()], embedding)).map_err(Fault::failed)?;
             scorer.width(vec![(Cow::from(name), tensor.into())], call)

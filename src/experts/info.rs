@@ -3,12 +3,15 @@
 use super::manifest::{Body, Kind, Manifest};
 use crate::core::features::EncoderId;
 
-/// Whether an expert can vote.
+/// Whether an expert could be loaded at the start. One that could not be is tried again: [`Panel::down`] says how it
+/// stands now.
+///
+/// [`Panel::down`]: super::Panel::down
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// It can.
+    /// It could.
     Loaded,
-    /// It cannot, and abstains on every text.
+    /// It could not, and abstains until it can be.
     NotLoaded {
         /// Why, for people.
         reason: String,
@@ -22,6 +25,14 @@ impl State {
         match self {
             Self::Loaded => "loaded",
             Self::NotLoaded { .. } => "not loaded",
+        }
+    }
+
+    /// Why it could not be loaded.
+    pub(super) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Loaded => None,
+            Self::NotLoaded { reason } => Some(reason),
         }
     }
 }
@@ -49,7 +60,7 @@ pub struct ExpertInfo {
     pub auc: Option<f64>,
     /// What runs it: `cpu`, `cuda:0`, or `-` for rules.
     pub provider: String,
-    /// Whether it can vote.
+    /// Whether it could be loaded at the start.
     pub state: State,
 }
 
@@ -103,6 +114,6 @@ pub struct EncoderInfo {
     pub source: String,
     /// What runs it.
     pub provider: String,
-    /// Whether it can read.
+    /// Whether it could be loaded at the start.
     pub state: State,
 }

@@ -1,13 +1,14 @@
-//! Loads what a folder of experts holds, checks it, and makes stations of it.
+//! Loads what a folder of experts holds: all of it, or one lane of it again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::PanelError;
 use super::files::{encoder_info, manifests, verified};
-use super::fit::{classifier, encoder, misfit};
 use super::info::{EncoderInfo, ExpertInfo, State};
-use super::manifest::{Artefact, Body, Manifest, Padding, Reading, Scores};
+use super::making::Making;
+use super::manifest::{Body, Manifest, Padding};
+use super::mend::{Remade, Remake};
 use super::onnx::{Graph, environment};
 use super::panel::PanelConfig;
 use super::rules::Rules;
@@ -18,6 +19,8 @@ use super::worker::Spare;
 /// A way for text to the station of the same number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lane {
+    /// The encoder or classifier.
+    pub(super) id: String,
     /// Number of the reader; lanes of one reader share its tokens.
     pub(super) reader: usize,
     pub(super) padding: Padding,
@@ -29,6 +32,27 @@ pub(super) struct Lane {
     pub(super) cheap: bool,
 }
 
+/// What a lane lacks, because it could not be loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Want {
+    /// The experts that abstain for it.
+    pub(super) slots: Vec<usize>,
+    /// All of the lane, its encoder or classifier.
+    pub(super) whole: bool,
+}
+
+impl Want {
+    /// Whether nothing is lacking.
+    pub(super) fn is_none(&self) -> bool {
+        self.slots.is_empty() && !self.whole
+    }
+
+    /// Whether this lacks nothing that the other has.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        self.whole <= other.whole && self.slots.iter().all(|slot| other.slots.contains(slot))
+    }
+}
+
 /// What a worker runs batches on, by lane.
 pub(super) type Stations = Vec<Station>;
 
@@ -38,16 +62,21 @@ pub(super) struct Loaded {
     pub(super) encoder: Option<EncoderInfo>,
     pub(super) readers: Vec<Reader>,
     pub(super) lanes: Vec<Lane>,
+    /// By lane.
+    pub(super) wants: Vec<Want>,
     pub(super) rules: Vec<(usize, Arc<Rules>)>,
     /// By worker, then by lane.
     pub(super) stations: Vec<Stations>,
 }
 
 /// The graphs of one expert, one for each worker, or why there are none.
-type Graphs = Result<Vec<Graph>, String>;
+pub(super) type Graphs = Result<Vec<Graph>, String>;
 
 /// Loads every graph once for each worker, in as many threads.
-fn load_graphs(config: &PanelConfig, manifests: &[Manifest]) -> Result<BTreeMap<String, Graphs>, PanelError> {
+fn load_graphs(
+    config: &PanelConfig,
+    manifests: &[&Manifest],
+) -> Result<BTreeMap<String, Graphs>, PanelError> {
     let mut bytes = Vec::new();
     for manifest in manifests {
         let (Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. }) =
@@ -88,171 +117,13 @@ fn load_graphs(config: &PanelConfig, manifests: &[Manifest]) -> Result<BTreeMap<
     Ok(graphs)
 }
 
-/// A panel in the making.
-struct Making<'a> {
-    config: &'a PanelConfig,
-    graphs: BTreeMap<String, Graphs>,
-    loaded: Loaded,
-    /// Readers by what makes them different.
-    readers: BTreeMap<([u8; 32], usize, Vec<u32>), usize>,
-}
-
-impl Making<'_> {
-    fn slot(&self, id: &str) -> Option<usize> {
-        self.loaded.experts.iter().position(|expert| expert.id == id)
-    }
-
-    fn is_cheap(&self, slots: &[usize]) -> bool {
-        let ids = slots.iter().filter_map(|&slot| self.loaded.experts.get(slot));
-        ids.into_iter().any(|expert| self.config.cheap.contains(&expert.id))
-    }
-
-    /// Marks an expert as not loaded, or refuses the panel where all are required.
-    fn leave_out(&mut self, id: &str, reason: String) -> Result<(), PanelError> {
-        if self.config.require_all {
-            return Err(PanelError::NotLoaded { id: id.to_owned(), reason });
-        }
-        tracing::warn!(expert = id, reason, "could not be loaded; it abstains on every text");
-        let state = State::NotLoaded { reason };
-        if let Some(expert) = self.loaded.experts.iter_mut().find(|expert| expert.id == id) {
-            expert.state = state;
-        } else if let Some(encoder) = self.loaded.encoder.as_mut().filter(|encoder| encoder.id == id) {
-            encoder.state = state;
-        }
-        Ok(())
-    }
-
-    /// The number of the reader, made where it is the first of its kind.
-    fn reader(&mut self, id: &str, reading: &Reading) -> Result<usize, PanelError> {
-        let key = (reading.tokenizer.sha256, reading.max_tokens, reading.drop_ids.clone());
-        if let Some(&known) = self.readers.get(&key) {
-            // The same bytes under another name are still to be there.
-            verified(&reading.tokenizer)?;
-            return Ok(known);
-        }
-        let made = Reader::new(&verified(&reading.tokenizer)?, reading).map_err(|why| misfit(id, why))?;
-        self.loaded.readers.push(made);
-        let number = self.loaded.readers.len() - 1;
-        self.readers.insert(key, number);
-        Ok(number)
-    }
-
-    fn graphs(&mut self, id: &str) -> Graphs {
-        self.graphs.remove(id).unwrap_or_else(|| Err("it has no graph".to_owned()))
-    }
-
-    /// Adds a station for each worker, and the lane that leads to it.
-    fn add(&mut self, stations: Vec<Station>, lane: Lane) {
-        for (worker, station) in self.loaded.stations.iter_mut().zip(stations) {
-            worker.push(station);
-        }
-        self.loaded.lanes.push(lane);
-    }
-
-    fn add_classifier(&mut self, id: &str, reading: &Reading, scores: &Scores) -> Result<(), PanelError> {
-        let reader = self.reader(id, reading)?;
-        let Some(slot) = self.slot(id) else {
-            return Ok(());
-        };
-        let graphs = match self.graphs(id) {
-            Ok(graphs) => graphs,
-            Err(reason) => return self.leave_out(id, reason),
-        };
-        let mut stations = Vec::new();
-        for graph in graphs {
-            stations.push(classifier(id, slot, graph, reading, scores)?);
-        }
-        let greatest = self.loaded.readers.get(reader).map_or(0, Reader::greatest_id);
-        if let Some(first) = stations.first_mut()
-            && let Some(reason) = first.probe(greatest)?
-        {
-            return self.leave_out(id, reason);
-        }
-        let cheap = self.is_cheap(&[slot]);
-        let lane = Lane { reader, padding: reading.padding, slots: vec![slot], features: false, cheap };
-        self.add(stations.into_iter().map(Station::Classifier).collect(), lane);
-        Ok(())
-    }
-
-    fn add_encoder(&mut self, manifest: &Manifest, heads: &[&Manifest]) -> Result<(), PanelError> {
-        let Body::Encoder { reading, embedding, features, .. } = &manifest.body else {
-            return Ok(());
-        };
-        let id = manifest.id.as_str();
-        let reader = self.reader(id, reading)?;
-        let greatest = self.loaded.readers.get(reader).map_or(0, Reader::greatest_id);
-        let mut stations = Vec::new();
-        let mut failure = None;
-        match self.graphs(id) {
-            Ok(graphs) => {
-                for graph in graphs {
-                    stations.push(encoder(id, graph, reading, embedding, features.as_deref())?);
-                }
-            }
-            Err(reason) => failure = Some(reason),
-        }
-        let mut probe = Vec::new();
-        if let Some(first) = stations.first_mut() {
-            match first.probe(greatest)? {
-                Ok(embedding) => probe = embedding,
-                Err(reason) => failure = Some(reason),
-            }
-        }
-        if let Some(reason) = failure {
-            self.leave_out(id, reason.clone())?;
-            for head in heads {
-                self.leave_out(&head.id, format!("its encoder {id}: {reason}"))?;
-            }
-            return Ok(());
-        }
-        let mut slots = Vec::new();
-        for head in heads {
-            let Body::Head { embedding, scores, .. } = &head.body else {
-                continue;
-            };
-            let Some(slot) = self.slot(&head.id) else {
-                continue;
-            };
-            match self.graphs(&head.id) {
-                Ok(graphs) => {
-                    let mut made = Vec::new();
-                    for graph in graphs {
-                        made.push(super::fit::head(&head.id, slot, graph, embedding, scores)?);
-                    }
-                    if let Some(first) = made.first_mut()
-                        && let Some(reason) = first.probe(&probe)?
-                    {
-                        self.leave_out(&head.id, reason)?;
-                        continue;
-                    }
-                    for (station, head) in stations.iter_mut().zip(made) {
-                        station.heads.push(head);
-                    }
-                    slots.push(slot);
-                }
-                Err(reason) => self.leave_out(&head.id, reason)?,
-            }
-        }
-        let features = features.is_some();
-        let cheap = self.is_cheap(&slots);
-        let lane = Lane { reader, padding: reading.padding, slots, features, cheap };
-        self.add(stations.into_iter().map(Station::Encoder).collect(), lane);
-        Ok(())
-    }
-
-    fn add_rules(&mut self, id: &str, file: &Artefact) -> Result<(), PanelError> {
-        let text = String::from_utf8(verified(file)?)
-            .map_err(|error| PanelError::Unreadable { path: file.path.clone(), reason: error.to_string() })?;
-        let rules = Rules::parse(&file.path, &text)?;
-        if let Some(slot) = self.slot(id) {
-            self.loaded.rules.push((slot, Arc::new(rules)));
-        }
-        Ok(())
-    }
-}
-
 /// Loads and checks the folder's experts.
 pub(super) fn load(config: &PanelConfig) -> Result<Loaded, PanelError> {
+    load_part(config, None)
+}
+
+/// Loads the experts, or those of one lane alone; the places of experts are the same.
+fn load_part(config: &PanelConfig, lane: Option<&str>) -> Result<Loaded, PanelError> {
     let manifests = manifests(config)?;
     let provider = config.provider.word();
     let encoder = manifests.iter().find_map(|manifest| match &manifest.body {
@@ -266,21 +137,25 @@ pub(super) fn load(config: &PanelConfig) -> Result<Loaded, PanelError> {
         encoder,
         readers: Vec::new(),
         lanes: Vec::new(),
+        wants: Vec::new(),
         rules: Vec::new(),
         stations: (0..config.workers()).map(|_| Vec::new()).collect(),
     };
-    let graphs = load_graphs(config, &manifests)?;
-    let mut making = Making { config, graphs, loaded, readers: BTreeMap::new() };
-    for manifest in &manifests {
+    let leads_to = |manifest: &Manifest, id: &str| {
+        manifest.id == id || matches!(&manifest.body, Body::Head { encoder, .. } if encoder == id)
+    };
+    let chosen: Vec<&Manifest> =
+        manifests.iter().filter(|manifest| lane.is_none_or(|lane| leads_to(manifest, lane))).collect();
+    let graphs = load_graphs(config, &chosen)?;
+    let mut making = Making::new(config, graphs, loaded);
+    for manifest in &chosen {
         match &manifest.body {
             Body::Encoder { .. } => {
-                let of_this = |head: &&Manifest| matches!(&head.body, Body::Head { encoder, .. } if *encoder == manifest.id);
-                making.add_encoder(manifest, &manifests.iter().filter(of_this).collect::<Vec<_>>())?;
+                let of_this = |head: &&&Manifest| matches!(&head.body, Body::Head { encoder, .. } if *encoder == manifest.id);
+                making.add_encoder(manifest, &chosen.iter().filter(of_this).copied().collect::<Vec<_>>())?;
             }
             Body::Head { .. } => {}
-            Body::Classifier { reading, scores, .. } => {
-                making.add_classifier(&manifest.id, reading, scores)?
-            }
+            Body::Classifier { intake, scores, .. } => making.add_classifier(&manifest.id, intake, scores)?,
             Body::Rules { file } => making.add_rules(&manifest.id, file)?,
         }
     }
@@ -288,12 +163,37 @@ pub(super) fn load(config: &PanelConfig) -> Result<Loaded, PanelError> {
 }
 
 /// Loads the stations of one more worker for a panel with those lanes.
-pub(super) fn spare(config: PanelConfig, lanes: &[Lane]) -> Spare {
-    let lanes = lanes.to_vec();
-    Box::new(move || {
-        let loaded = load(&PanelConfig { sessions: Some(1), ..config.clone() })?;
-        let same = loaded.lanes == lanes;
+pub(super) fn spare(config: &PanelConfig, lanes: &[Lane]) -> Spare {
+    let (config, lanes) = (PanelConfig { sessions: Some(1), ..config.clone() }, lanes.to_vec());
+    Box::new(move |desk| {
+        let loaded = load(&config)?;
+        // What has been loaded by now, it must have as well.
+        let same = loaded.lanes == lanes
+            && loaded.wants.iter().zip(desk.wants()).all(|(want, known)| want.is_within(&known));
         let changed = PanelError::Changed { reason: "the experts load otherwise than at the start" };
         loaded.stations.into_iter().next().filter(|_| same).ok_or(changed)
+    })
+}
+
+/// Loads a lane again for so many workers.
+pub(super) fn remake(config: &PanelConfig, lanes: &[Lane]) -> Remake {
+    let (config, lanes) = (config.clone(), lanes.to_vec());
+    Box::new(move |lane, workers| {
+        let changed = || PanelError::Changed { reason: "the experts load otherwise than at the start" };
+        let known = lanes.get(lane).ok_or_else(changed)?;
+        let config = PanelConfig { sessions: Some(workers), require_all: false, ..config.clone() };
+        let loaded = load_part(&config, Some(&known.id))?;
+        let ([found], [want]) = (loaded.lanes.as_slice(), loaded.wants.as_slice()) else {
+            return Err(changed());
+        };
+        // Its reader is the first here, whatever its number is in the panel.
+        if *found != (Lane { reader: found.reader, ..known.clone() }) {
+            return Err(changed());
+        }
+        let encoder = loaded.encoder.as_ref().filter(|encoder| encoder.id == known.id).map(|e| &e.state);
+        let states = loaded.experts.iter().map(|expert| &expert.state).chain(encoder);
+        let reason = states.filter_map(State::reason).next().unwrap_or_default().to_owned();
+        let want = want.clone();
+        Ok(Remade { stations: loaded.stations.into_iter().flatten().collect(), want, reason })
     })
 }

@@ -74,6 +74,30 @@ pub(super) struct Reading {
     pub(super) types: Option<String>,
 }
 
+/// How a classifier takes its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Intake {
+    /// As token ids.
+    Tokens(Reading),
+    /// As it is: the graph has an input of strings, and reads them itself.
+    Text {
+        /// The graph's input.
+        input: String,
+        /// Characters it is given; longer text is cut.
+        max_chars: usize,
+    },
+}
+
+impl Intake {
+    /// How texts of a batch are filled up; strings are not.
+    pub(super) fn padding(&self) -> Padding {
+        match self {
+            Self::Tokens(reading) => reading.padding,
+            Self::Text { .. } => Padding { to: Some(1), ..Padding::default() },
+        }
+    }
+}
+
 /// One number of an expert's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,7 +141,7 @@ pub(super) struct Scores {
 pub(super) enum Body {
     Encoder { graph: Artefact, reading: Reading, embedding: String, features: Option<String> },
     Head { graph: Artefact, encoder: String, embedding: String, scores: Scores },
-    Classifier { graph: Artefact, reading: Reading, scores: Scores },
+    Classifier { graph: Artefact, intake: Intake, scores: Scores },
     Rules { file: Artefact },
 }
 

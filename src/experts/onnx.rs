@@ -28,6 +28,15 @@ pub enum Provider {
         /// Bytes that each session may take on it.
         memory_limit: Option<usize>,
     },
+    /// The same card through TensorRT, which builds an engine for each graph first; what it cannot do is CUDA's.
+    TensorRt {
+        /// Number of the card.
+        device: i32,
+        /// Bytes that each session may take on it.
+        memory_limit: Option<usize>,
+        /// Folder for the engines: building one takes minutes.
+        engines: PathBuf,
+    },
 }
 
 impl Provider {
@@ -37,19 +46,66 @@ impl Provider {
         match self {
             Self::Cpu => "cpu".to_owned(),
             Self::Cuda { device, .. } => format!("cuda:{device}"),
+            Self::TensorRt { device, .. } => format!("tensorrt:{device}"),
         }
     }
 
-    fn dispatch(&self) -> ep::ExecutionProviderDispatch {
-        // Without error_on_failure a missing provider falls back to the processor, silently.
+    /// Whether graphs run on a card.
+    #[must_use]
+    pub fn is_card(&self) -> bool {
+        *self != Self::Cpu
+    }
+
+    /// Where sessions have arenas, as the runtime names them.
+    pub(super) fn devices(&self) -> String {
         match self {
-            Self::Cpu => ep::CPU::default().with_arena_allocator(true).build().error_on_failure(),
-            Self::Cuda { device, memory_limit } => {
-                let cuda = ep::CUDA::default().with_device_id(*device);
-                let cuda = memory_limit.map_or(cuda.clone(), |limit| cuda.with_memory_limit(limit));
-                cuda.build().error_on_failure()
-            }
+            Self::Cpu => "cpu:0".to_owned(),
+            Self::Cuda { device, .. } | Self::TensorRt { device, .. } => format!("cpu:0;gpu:{device}"),
         }
+    }
+
+    /// The first that can run a node does.
+    fn dispatch(&self) -> Vec<ep::ExecutionProviderDispatch> {
+        let cuda = |device: i32, memory_limit: Option<usize>| {
+            let cuda = ep::CUDA::default().with_device_id(device);
+            memory_limit.map_or(cuda.clone(), |limit| cuda.with_memory_limit(limit)).build()
+        };
+        let all = match self {
+            Self::Cpu => vec![ep::CPU::default().with_arena_allocator(true).build()],
+            Self::Cuda { device, memory_limit } => vec![cuda(*device, *memory_limit)],
+            Self::TensorRt { device, memory_limit, engines } => {
+                let engine = ep::TensorRT::default()
+                    .with_device_id(*device)
+                    .with_engine_cache(true)
+                    .with_engine_cache_path(engines.display());
+                let engine =
+                    memory_limit.map_or(engine.clone(), |limit| engine.with_max_workspace_size(limit));
+                vec![engine.build(), cuda(*device, *memory_limit)]
+            }
+        };
+        // Without this a missing provider falls back to the processor, silently.
+        all.into_iter().map(ep::ExecutionProviderDispatch::error_on_failure).collect()
+    }
+}
+
+/// What becomes of the memory that a run took. The runtime keeps it for the next run; without a bound one burst of
+/// long texts would hold it for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Arena {
+    /// Length of the longest text after which it is kept.
+    pub(super) tokens: usize,
+    /// Where sessions have arenas.
+    pub(super) devices: String,
+}
+
+impl Arena {
+    /// Options for a run whose longest text has so many tokens.
+    pub(super) fn options(&self, longest: usize) -> ort::Result<RunOptions> {
+        let mut options = RunOptions::new()?;
+        if longest > self.tokens {
+            options.set("memory.enable_memory_arena_shrinkage", &self.devices)?;
+        }
+        Ok(options)
     }
 }
 
@@ -125,6 +181,8 @@ pub(super) type Inputs<'a> = Vec<(Cow<'a, str>, SessionInputValue<'a>)>;
 pub(super) struct Port {
     pub(super) name: String,
     pub(super) kind: TensorElementType,
+    /// Dimensions.
+    pub(super) rank: usize,
 }
 
 impl Graph {
@@ -135,10 +193,12 @@ impl Graph {
         threads: usize,
         bytes: &[u8],
     ) -> Result<Result<Self, String>, PanelError> {
-        let refuse =
-            |error: ort::Error| PanelError::Provider { provider: provider.word(), reason: error.to_string() };
-        let with_provider = Session::builder(environment)
-            .and_then(|b| Ok(b.with_execution_providers([provider.dispatch()])?));
+        let refuse = |error: ort::Error| PanelError::Provider {
+            provider: provider.word(),
+            reason: error.to_string().trim().to_owned(),
+        };
+        let with_provider =
+            Session::builder(environment).and_then(|b| Ok(b.with_execution_providers(provider.dispatch())?));
         let builder = with_provider.map_err(refuse)?;
         Ok(Self::commit(builder, threads, bytes).map_err(|error| error.to_string()))
     }
@@ -171,7 +231,8 @@ impl Graph {
     /// The input of that name, where it is a tensor.
     pub(super) fn input(&self, name: &str) -> Option<Port> {
         let input = self.session.inputs().iter().find(|input| input.name() == name)?;
-        Some(Port { name: name.to_owned(), kind: input.dtype().tensor_type()? })
+        let rank = input.dtype().tensor_shape().map_or(0, |shape| shape.len());
+        Some(Port { name: name.to_owned(), kind: input.dtype().tensor_type()?, rank })
     }
 
     /// The type of the output of that name, where it is a tensor.

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::asking::Terms;
+use super::asking::{Kept, Terms};
 use super::batch::Limits;
 use super::cache::Cache;
 use super::desk::{Desk, Facts};
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo};
-use super::load::{Lane, load, spare};
-use super::onnx::Provider;
+use super::load::{Lane, Want, load, remake, spare};
+use super::onnx::{Arena, Provider};
 use super::question::{Asker, Ran, Row};
 use super::scores::Judgement;
 use super::tokenize::Reader;
@@ -36,7 +36,7 @@ pub struct PanelConfig {
     /// an encoder with one of them are asked too: they cost next to nothing. So are rules.
     pub cheap: Vec<String>,
     /// Worker threads, each with its own session of every graph; `None`: as many as there are cores, as the
-    /// container allows, by the threads of a session.
+    /// container allows, by the threads of a session; on a card two, of which one fills while the other runs.
     pub sessions: Option<usize>,
     /// Threads of each session.
     pub threads: usize,
@@ -44,6 +44,9 @@ pub struct PanelConfig {
     pub batch: Limits,
     /// What batches of texts padded to one length may hold.
     pub fixed_batch: Limits,
+    /// Length in tokens of the longest text after which a session keeps the memory of its run for the next; after a
+    /// longer one it gives back what it does not use.
+    pub arena_tokens: usize,
     /// Bytes for answers to texts that were asked before; 0: each text is run.
     pub cache: usize,
     /// How long a run may take; it is stopped then, and its texts have timed out. A question takes twice as
@@ -71,6 +74,7 @@ impl PanelConfig {
             threads: 1,
             batch: Limits { tokens: 256, rows: 32, overhead: 8 },
             fixed_batch: Limits { tokens: 3_200, rows: 16, overhead: 0 },
+            arena_tokens: 512,
             cache: 32 << 20,
             timeout: Duration::from_secs(60),
             pause: Duration::from_secs(1),
@@ -80,7 +84,8 @@ impl PanelConfig {
 
     pub(super) fn workers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.sessions.unwrap_or_else(|| cores() / self.threads.max(1)).max(1)
+        let usual = || if self.provider.is_card() { 2 } else { cores() / self.threads.max(1) };
+        self.sessions.unwrap_or_else(usual).max(1)
     }
 }
 
@@ -99,7 +104,7 @@ pub struct Answer {
     pub ran: Vec<Option<Ran>>,
 }
 
-/// What a batch cost; for rules only `experts`.
+/// What a batch cost; for rules only `experts`, and no tokens where the graph reads text itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Run {
     /// Texts in it.
@@ -154,7 +159,7 @@ impl Tally {
 pub struct Examined {
     /// The vote.
     pub vote: Vote,
-    /// Tokens that the expert read; `None` for rules.
+    /// Tokens that the expert read; `None` for rules and graphs that read text themselves.
     pub tokens: Option<usize>,
     /// Its own time; for a head without its encoder's.
     pub time: Duration,
@@ -191,17 +196,30 @@ impl Panel {
             );
         }
         let id = |slot: &usize| Some(loaded.experts.get(*slot)?.id.as_str());
-        let facts = |lane: &Lane| Facts {
+        for expert in &loaded.experts {
+            if let Some(reason) = expert.state.reason() {
+                tracing::warn!(
+                    expert = expert.id,
+                    reason,
+                    "could not be loaded; it abstains, and is tried again"
+                );
+            }
+        }
+        let facts = |(lane, want): (&Lane, &Want)| Facts {
             name: lane.slots.iter().filter_map(id).collect::<Vec<_>>().join(", "),
             limits: if lane.padding.to.is_some() { config.fixed_batch } else { config.batch },
             slots: lane.slots.clone(),
             pause: config.pause,
+            want: want.clone(),
         };
         let cache = Cache::new(config.cache);
-        let desk = Arc::new(Desk::new(loaded.lanes.iter().map(facts), !loaded.rules.is_empty(), cache));
-        let (sessions, timeout) = (config.workers(), config.timeout);
-        let spare = spare(config, &loaded.lanes);
-        let workers = Workers::start(Arc::clone(&desk), loaded.stations, loaded.rules.into(), spare)?;
+        let arena = Arena { tokens: config.arena_tokens, devices: config.provider.devices() };
+        let lanes = loaded.lanes.iter().zip(&loaded.wants);
+        let desk = Arc::new(Desk::new(lanes.map(facts), !loaded.rules.is_empty(), cache, arena));
+        let (sessions, timeout, pause) = (config.workers(), config.timeout, config.pause);
+        let (spare, remake) = (spare(&config, &loaded.lanes), remake(&config, &loaded.lanes));
+        let (stations, rules) = (loaded.stations, loaded.rules.into());
+        let workers = Workers::start(Arc::clone(&desk), stations, rules, spare, pause, remake)?;
         Ok(Self {
             experts: loaded.experts,
             encoder: loaded.encoder,
@@ -238,15 +256,14 @@ impl Panel {
         self.sessions
     }
 
-    /// Why an expert is left alone for now, where it is; in the order of [`Panel::experts`].
+    /// Why an expert is left alone for now, where it is, or that it has not been loaded yet; in the order of
+    /// [`Panel::experts`].
     #[must_use]
     pub fn down(&self) -> Vec<Option<Abstention>> {
         let mut down = vec![None; self.experts.len()];
-        for (slots, reason) in self.desk.standings() {
-            for slot in slots {
-                if let Some(place) = down.get_mut(slot) {
-                    *place = reason;
-                }
+        for (slot, reason) in self.desk.down() {
+            if let Some(place) = down.get_mut(slot) {
+                *place = Some(reason);
             }
         }
         down
@@ -271,8 +288,9 @@ impl Panel {
         tally.texts += texts.len();
         tally.experts.resize(self.experts.len(), Duration::ZERO);
         let (asker, answers) = Asker::new();
+        let numbered = (0..).zip(texts).map(|(key, text)| (key, *text, Kept::All));
         // Nothing more is coming: all of it is due.
-        tally.tokenise += self.bring(&asker, (0..).zip(texts.iter().copied()), terms, Instant::now);
+        tally.tokenise += self.bring(&asker, numbered, terms, Instant::now);
         // The watch sees to it that each is answered, with what is known by its deadline.
         let mut rows: Vec<(u64, Row)> = answers.iter().take(texts.len()).collect();
         rows.sort_unstable_by_key(|(place, _)| *place);
@@ -327,8 +345,8 @@ impl Panel {
         let votes = answers.into_iter().flat_map(|answer| answer.votes);
         let tokens = |slot: usize| {
             let lane = self.lanes.iter().find(|lane| lane.slots.contains(&slot))?;
-            let tokens = self.readers.get(lane.reader)?.read(text).ok()?;
-            Some(tokens.ids.len())
+            let reader = self.readers.get(lane.reader)?;
+            reader.count(&reader.read(text).ok()?)
         };
         votes
             .zip(tally.experts)

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::info::{ExpertInfo, State};
 use super::panel::Run;
 use super::scores::Judgement;
 use super::station::RowResult;
@@ -43,20 +42,16 @@ pub(super) struct Row {
 
 impl Row {
     /// Nothing known yet: what no answer comes for has timed out.
-    pub(super) fn new(experts: &[ExpertInfo], text: &str) -> Self {
-        let outcome = |expert: &ExpertInfo| match expert.state {
-            _ if blank(text) => Abstention::EmptyText,
-            State::NotLoaded { .. } => Abstention::NotLoaded,
-            State::Loaded => Abstention::TimedOut,
-        };
+    pub(super) fn new(experts: usize, text: &str) -> Self {
+        let outcome = if blank(text) { Abstention::EmptyText } else { Abstention::TimedOut };
         Self {
-            outcomes: experts.iter().map(|expert| Err(outcome(expert))).collect(),
-            truncated: vec![false; experts.len()],
-            cached: vec![false; experts.len()],
+            outcomes: vec![Err(outcome); experts],
+            truncated: vec![false; experts],
+            cached: vec![false; experts],
             features: None,
             tokens: 0,
             began: None,
-            ran: vec![None; experts.len()],
+            ran: vec![None; experts],
             open: 0,
         }
     }

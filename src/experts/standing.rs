@@ -1,5 +1,6 @@
 //! Whether a lane is asked: one that hangs or keeps failing is left alone for a while, then tried with one text,
-//! and for twice as long each time that fails. Pure: times are passed in.
+//! and for twice as long each time that fails. One that was never loaded is left alone until it is. Pure: times are
+//! passed in.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,11 @@ use crate::core::vote::Abstention;
 const LONGEST: Duration = Duration::from_secs(60);
 /// Failed batches in a row after which a lane is down. One that hangs is at once: each costs a worker.
 const FAILURES: u32 = 8;
+
+/// How long to wait after another failure.
+pub(super) fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(LONGEST)
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Down {
@@ -25,11 +31,12 @@ pub(super) struct Standing {
     shortest: Duration,
     failures: u32,
     down: Option<Down>,
+    absent: bool,
 }
 
 impl Standing {
     pub(super) fn new(shortest: Duration) -> Self {
-        Self { shortest, failures: 0, down: None }
+        Self { shortest, failures: 0, down: None, absent: false }
     }
 
     /// Whether a text may go there.
@@ -38,6 +45,7 @@ impl Standing {
     /// Why not.
     pub(super) fn admit(&mut self, now: Instant) -> Result<(), Abstention> {
         match &mut self.down {
+            _ if self.absent => Err(Abstention::NotLoaded),
             Some(down) if now < down.next => Err(down.reason),
             Some(down) => {
                 // Another is tried even where nothing comes of this one.
@@ -58,7 +66,7 @@ impl Standing {
     pub(super) fn failed(&mut self, reason: Abstention, now: Instant) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
         let pause = match self.down {
-            Some(down) => (down.pause * 2).min(LONGEST),
+            Some(down) => longer(down.pause),
             None if reason == Abstention::TimedOut || self.failures >= FAILURES => self.shortest,
             None => return None,
         };
@@ -66,9 +74,15 @@ impl Standing {
         Some(pause)
     }
 
+    /// Whether nothing is loaded that could be asked.
+    pub(super) fn set_absent(&mut self, absent: bool) {
+        self.absent = absent;
+    }
+
     /// Why it is down, where it is.
     pub(super) fn down(&self) -> Option<Abstention> {
-        self.down.map(|down| down.reason)
+        let absent = self.absent.then_some(Abstention::NotLoaded);
+        absent.or_else(|| self.down.map(|down| down.reason))
     }
 }
 
@@ -109,6 +123,16 @@ mod tests {
             assert!(lane.admit(now).is_ok());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn one_that_is_not_loaded_is_not_asked_until_it_is() {
+        let (mut lane, now) = (Standing::new(SECOND), Instant::now());
+        lane.set_absent(true);
+        assert_eq!(lane.admit(now + LONGEST * 9), Err(Abstention::NotLoaded));
+        assert_eq!(lane.down(), Some(Abstention::NotLoaded));
+        lane.set_absent(false);
+        assert_eq!((lane.admit(now), lane.down()), (Ok(()), None));
     }
 
     #[test]

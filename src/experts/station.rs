@@ -13,6 +13,7 @@ use ort::value::TensorRef;
 use super::manifest::{Padding, Scores, Side};
 use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix, whole_numbers};
 use super::scores::Judgement;
+use super::text::TextPort;
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::vote::Abstention;
 
@@ -94,6 +95,21 @@ impl TextPorts {
     }
 }
 
+/// How a classifier's graph is given text.
+pub(super) enum Feed {
+    Tokens(TextPorts),
+    Text(TextPort),
+}
+
+impl Feed {
+    pub(super) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
+        match self {
+            Self::Tokens(ports) => ports.fill(rows),
+            Self::Text(port) => port.fill(rows),
+        }
+    }
+}
+
 /// Says what went wrong: the first time, the second, the fourth, the eighth …
 #[derive(Default)]
 pub(super) struct Complaints(u64);
@@ -147,7 +163,7 @@ impl Scorer {
 
 /// A classifier's graph.
 pub(super) struct Classifier {
-    pub(super) text: TextPorts,
+    pub(super) text: Feed,
     pub(super) scorer: Scorer,
 }
 
@@ -178,6 +194,8 @@ pub(super) struct Encoder {
     pub(super) embedding: String,
     pub(super) features: Option<String>,
     pub(super) heads: Vec<Head>,
+    /// Slots of heads that could not be loaded.
+    pub(super) absent: Vec<usize>,
     pub(super) complaints: Complaints,
 }
 
@@ -243,11 +261,13 @@ impl Encoder {
         }
     }
 
+    fn slots(&self) -> impl Iterator<Item = usize> + '_ {
+        self.heads.iter().map(|head| head.scorer.slot).chain(self.absent.iter().copied())
+    }
+
     fn without(&self, reason: Abstention, rows: usize) -> Vec<RowResult> {
-        let one = || RowResult {
-            outcomes: self.heads.iter().map(|head| (head.scorer.slot, Err(reason))).collect(),
-            features: None,
-        };
+        let one =
+            || RowResult { outcomes: self.slots().map(|slot| (slot, Err(reason))).collect(), features: None };
         std::iter::repeat_with(one).take(rows).collect()
     }
 
@@ -271,6 +291,9 @@ impl Encoder {
                 result.outcomes.push((head.scorer.slot, outcome));
             }
         }
+        for result in &mut results {
+            result.outcomes.extend(self.absent.iter().map(|&slot| (slot, Err(Abstention::NotLoaded))));
+        }
         results
     }
 }
@@ -279,9 +302,16 @@ impl Encoder {
 pub(super) enum Station {
     Encoder(Encoder),
     Classifier(Classifier),
+    /// Nothing could be loaded; the experts that abstain for it.
+    Absent(Vec<usize>),
 }
 
 impl Station {
+    /// Whether texts come as tokens, and not as they are.
+    pub(super) fn counts_tokens(&self) -> bool {
+        !matches!(self, Self::Classifier(Classifier { text: Feed::Text(_), .. }))
+    }
+
     pub(super) fn run(
         &mut self,
         rows: &[&[u32]],
@@ -292,6 +322,10 @@ impl Station {
         match self {
             Self::Encoder(encoder) => encoder.run(rows, heads, call, spent),
             Self::Classifier(classifier) => classifier.run(rows, call, spent),
+            Self::Absent(slots) => {
+                let outcomes = slots.iter().map(|&slot| (slot, Err(Abstention::NotLoaded))).collect();
+                vec![RowResult { outcomes, features: None }; rows.len()]
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::asking::Terms;
+use super::asking::{Kept, Terms};
 use super::error::PanelError;
 use super::panel::{Answer, Panel, Run};
 use super::question::{Asker, Row};
@@ -19,7 +19,7 @@ const TOGETHER: usize = 16;
 /// Texts on their way through a panel.
 pub struct Stream {
     panel: Arc<Panel>,
-    texts: Option<Sender<(u64, Box<str>)>>,
+    texts: Option<Sender<(u64, Box<str>, Kept)>>,
     answers: Receiver<(u64, Row)>,
     asker: Arc<Asker>,
     tokenised: Receiver<Duration>,
@@ -37,7 +37,7 @@ impl Panel {
     /// Where the system has no thread to give.
     pub fn stream(self: &Arc<Self>, room: usize, delay: Duration) -> Result<Stream, PanelError> {
         let room = room.max(1);
-        let (texts, waiting) = bounded::<(u64, Box<str>)>(room);
+        let (texts, waiting) = bounded::<(u64, Box<str>, Kept)>(room);
         let (told, tokenised) = bounded(room);
         let (asker, answers) = Asker::new();
         let shrunk = Arc::new(AtomicBool::new(false));
@@ -51,7 +51,7 @@ impl Panel {
                     shrunk: told_to_shrink.load(Ordering::Relaxed),
                     timeout: panel.timeout,
                 };
-                let texts = texts.iter().map(|(key, text)| (*key, text.as_ref()));
+                let texts = texts.iter().map(|(key, text, kept)| (*key, text.as_ref(), kept.clone()));
                 let took = panel.bring(&for_thread, texts, terms, || came + delay);
                 // Only figures: where nobody takes them they are dropped.
                 let _ = told.try_send(took);
@@ -89,13 +89,21 @@ impl Stream {
         self.inside
     }
 
-    /// Asks every expert about a text; the answer comes with the key.
+    /// Asks every expert about a text, or the panel's cheap ones while it is shrunk; the answer comes with the key.
     ///
     /// # Errors
     /// Where there is no [`room`](Self::room), or the thread has ended.
     pub fn submit(&mut self, key: u64, text: &str) -> Result<(), PanelError> {
+        self.submit_to(key, text, Kept::Cheap)
+    }
+
+    /// As [`Stream::submit`], with those that are asked even while the panel is shrunk.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit_to(&mut self, key: u64, text: &str, kept: Kept) -> Result<(), PanelError> {
         let texts = self.texts.as_ref().filter(|_| self.inside < self.room).ok_or(PanelError::Refused)?;
-        texts.send((key, text.into())).map_err(|_| PanelError::Refused)?;
+        texts.send((key, text.into(), kept)).map_err(|_| PanelError::Refused)?;
         self.inside += 1;
         Ok(())
     }
@@ -111,7 +119,7 @@ impl Stream {
         Some((key, self.panel.answer(row)))
     }
 
-    /// Asks only the cheap experts of texts from now on, or all of them again. Those not asked abstain, with
+    /// Asks only the experts that are [`Kept`] of texts from now on, or all of them again. Those not asked abstain, with
     /// the reason.
     pub fn shrink(&self, shrunk: bool) {
         self.shrunk.store(shrunk, Ordering::Relaxed);

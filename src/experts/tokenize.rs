@@ -26,7 +26,33 @@ pub(super) struct Tokens {
 }
 
 /// Reads text for a graph.
-pub(super) struct Reader {
+pub(super) enum Reader {
+    /// Makes token ids of it.
+    Tokens(Box<Tokenizing>),
+    /// Leaves it as it is, up to so many characters.
+    Text {
+        /// The most that a graph is given.
+        max_chars: usize,
+    },
+}
+
+impl Reader {
+    /// What a graph is given of the text.
+    pub(super) fn read(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
+        match self {
+            Self::Tokens(tokenizing) => tokenizing.read(text),
+            Self::Text { max_chars } => Ok(super::text::characters(text, *max_chars)),
+        }
+    }
+
+    /// How many tokens these are; none where they are characters.
+    pub(super) fn count(&self, tokens: &Tokens) -> Option<usize> {
+        matches!(self, Self::Tokens(_)).then_some(tokens.ids.len())
+    }
+}
+
+/// Reads text with a tokenizer.
+pub(super) struct Tokenizing {
     tokenizer: Tokenizer,
     max_tokens: usize,
     drop_ids: Vec<u32>,
@@ -35,7 +61,7 @@ pub(super) struct Reader {
 /// A field of the manifest that does not fit, with the problem and the mend.
 pub(super) type Misfit = (&'static str, String, &'static str);
 
-impl Reader {
+impl Tokenizing {
     /// Reads the tokenizer's file.
     pub(super) fn new(bytes: &[u8], reading: &Reading) -> Result<Self, Misfit> {
         let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| {
@@ -136,8 +162,8 @@ mod tests {
         }
     }
 
-    fn reader(post: &str, max_tokens: usize, drop_ids: Vec<u32>) -> Reader {
-        Reader::new(WORDS.replace("POST", post).as_bytes(), &reading(max_tokens, drop_ids))
+    fn reader(post: &str, max_tokens: usize, drop_ids: Vec<u32>) -> Tokenizing {
+        Tokenizing::new(WORDS.replace("POST", post).as_bytes(), &reading(max_tokens, drop_ids))
             .map_err(|m| m.1)
             .unwrap()
     }
@@ -170,10 +196,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let json = WORDS.replace("POST", CLOSING);
-        let field = |max, drop| Reader::new(json.as_bytes(), &reading(max, drop)).err().map(|m| m.0);
+        let field = |max, drop| Tokenizing::new(json.as_bytes(), &reading(max, drop)).err().map(|m| m.0);
         assert_eq!(field(1, vec![]), Some("tokenizer.max_tokens"));
         assert_eq!(field(4, vec![0]), Some("tokenizer.drop_ids"));
-        assert_eq!(Reader::new(b"{}", &reading(4, vec![])).err().map(|m| m.0), Some("tokenizer.file"));
+        assert_eq!(Tokenizing::new(b"{}", &reading(4, vec![])).err().map(|m| m.0), Some("tokenizer.file"));
     }
 
     #[test]

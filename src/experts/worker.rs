@@ -11,11 +11,12 @@ use super::board::Errand;
 use super::desk::{Desk, Job, RulesRow, Same, Work};
 use super::error::PanelError;
 use super::fold::fold;
-use super::load::Stations;
+use super::load::{Stations, Want};
+use super::mend::{Remake, mend};
 use super::onnx::guarded;
 use super::panel::Run;
 use super::rules::Rules;
-use super::station::{Call, RowResult, Spent};
+use super::station::{Call, RowResult, Spent, Station};
 use crate::core::vote::Abstention;
 
 /// Workers that may be replaced in a panel's life: each that hangs keeps its sessions' memory.
@@ -27,7 +28,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) type RulesBySlot = Arc<[(usize, Arc<Rules>)]>;
 
 /// Loads the stations of one more worker.
-pub(super) type Spare = Box<dyn Fn() -> Result<Stations, PanelError> + Send + Sync>;
+pub(super) type Spare = Box<dyn Fn(&Desk) -> Result<Stations, PanelError> + Send + Sync>;
 
 /// The threads.
 pub(super) struct Workers {
@@ -37,18 +38,30 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts one thread for each set of stations, and the watch.
+    /// Starts one thread for each set of stations, the watch, and where something could not be loaded the one that
+    /// tries again; `pause`: after that long at first.
     pub(super) fn start(
         desk: Arc<Desk>,
         stations: Vec<Stations>,
         rules: RulesBySlot,
         spare: Spare,
+        pause: Duration,
+        remake: Remake,
     ) -> Result<Self, PanelError> {
         let (alive, ended) = bounded::<()>(0);
         // From here on a failure ends what has been started.
         let workers = Self { desk: Arc::clone(&desk), ended };
         for stations in stations {
             spawn(&desk, &rules, &alive, Box::new(move || Ok(stations)))?;
+        }
+        let failed = |error: std::io::Error| PanelError::Threads { reason: error.to_string() };
+        if !desk.wants().iter().all(Want::is_none) {
+            let (desk, alive) = (Arc::clone(&desk), alive.clone());
+            let mending = move || {
+                let _alive = alive;
+                mend(&desk, pause, &remake);
+            };
+            thread::Builder::new().name("expert-mend".into()).spawn(mending).map_err(failed)?;
         }
         let spare = Arc::new(spare);
         let watch = move || {
@@ -61,17 +74,14 @@ impl Workers {
                     };
                     left = fewer;
                     tracing::error!(replacements_left = left, "a worker hangs in a run; another replaces it");
-                    let spare = Arc::clone(&spare);
-                    if let Err(error) = spawn(&desk, &rules, &alive, Box::new(move || spare())) {
+                    let (spare, known) = (Arc::clone(&spare), Arc::clone(&desk));
+                    if let Err(error) = spawn(&desk, &rules, &alive, Box::new(move || spare(&known))) {
                         tracing::error!(%error, "it could not be replaced");
                     }
                 }
             }
         };
-        thread::Builder::new()
-            .name("expert-watch".into())
-            .spawn(watch)
-            .map_err(|error| PanelError::Threads { reason: error.to_string() })?;
+        thread::Builder::new().name("expert-watch".into()).spawn(watch).map_err(failed)?;
         Ok(workers)
     }
 }
@@ -111,7 +121,12 @@ fn spawn(desk: &Arc<Desk>, rules: &RulesBySlot, alive: &Sender<()>, load: Load) 
 
 /// Does a job; false where the worker is to end.
 fn serve(desk: &Desk, worker: usize, stations: &mut Stations, rules: &RulesBySlot, job: Job) -> bool {
-    let Job { work, call } = job;
+    let Job { work, call, parts } = job;
+    for (lane, station) in parts {
+        if let Some(place) = stations.get_mut(lane) {
+            *place = station;
+        }
+    }
     match work {
         Work::Batch { lane, rows, padded } => {
             let (rows, cost) = run(stations, lane, rows, padded, &call);
@@ -138,10 +153,12 @@ fn run(
         Some(station) => station.run(&ids, heads, call, &mut spent),
         None => Vec::new(),
     };
+    let tokens = stations.get(lane).is_some_and(Station::counts_tokens);
+    let real: usize = ids.iter().map(|ids| ids.len()).sum();
     let cost = Run {
         texts: rows.len(),
-        real_tokens: ids.iter().map(|ids| ids.len()).sum(),
-        padded_tokens: padded,
+        real_tokens: if tokens { real } else { 0 },
+        padded_tokens: if tokens { padded } else { 0 },
         encoder: spent.encoder,
         experts: spent.experts,
     };

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::intake::Accepted;
 use super::traced::Times;
+use crate::config::Policies;
 use crate::core::event::Millis;
 use crate::core::ledger::Reading;
-use crate::core::vote::Vote;
-use crate::experts::{Answer, Panel, PanelError, Run, Stream};
+use crate::core::policy::Policy;
+use crate::core::vote::{Abstention, Vote};
+use crate::experts::{Answer, Kept, Panel, PanelError, Run, Stream};
 use crate::ops::{Health, metrics};
 
 /// An event with what the experts said of it.
@@ -31,6 +33,8 @@ pub struct Asking {
     /// By the key under which the text was submitted, with when that was.
     events: BTreeMap<u64, (Accepted, Instant)>,
     submitted: u64,
+    /// By policy: who is asked about its events even under load.
+    kept: BTreeMap<String, Kept>,
 }
 
 impl Asking {
@@ -39,7 +43,24 @@ impl Asking {
     /// # Errors
     /// Where the system has no thread to give.
     pub fn start(panel: &Arc<Panel>, window: usize, delay: Duration) -> Result<Self, PanelError> {
-        Ok(Self { stream: panel.stream(window, delay)?, events: BTreeMap::new(), submitted: 0 })
+        let (stream, events, kept) = (panel.stream(window, delay)?, BTreeMap::new(), BTreeMap::new());
+        Ok(Self { stream, events, submitted: 0, kept })
+    }
+
+    /// Takes what policies say of load.
+    ///
+    /// # Errors
+    /// Where one names an expert that the panel has not.
+    pub fn adopt(&mut self, policies: &Policies) -> Result<(), PanelError> {
+        let panel = self.stream.panel();
+        let kept = |policy: &Policy| match policy {
+            Policy { sheds: false, .. } => Ok(Kept::All),
+            Policy { cheap, .. } if cheap.is_empty() => Ok(Kept::Cheap),
+            Policy { cheap, .. } => panel.kept(cheap),
+        };
+        let all = policies.policies.iter();
+        self.kept = all.map(|(name, policy)| Ok((name.clone(), kept(policy)?))).collect::<Result<_, _>>()?;
+        Ok(())
     }
 
     /// How many more events the panel takes now.
@@ -61,7 +82,8 @@ impl Asking {
     pub fn offer(&mut self, accepted: Accepted) -> Result<(), PanelError> {
         self.submitted += 1;
         let asked = Instant::now();
-        self.stream.submit(self.submitted, accepted.event.judged_text())?;
+        let kept = self.kept.get(&accepted.event.policy).cloned().unwrap_or_default();
+        self.stream.submit_to(self.submitted, accepted.event.judged_text(), kept)?;
         self.events.insert(self.submitted, (accepted, asked));
         Ok(())
     }
@@ -85,7 +107,7 @@ impl Asking {
         self.events.first_key_value().map(|(_, (accepted, _))| accepted.came)
     }
 
-    /// Asks only the cheap experts from now on, or all of them again.
+    /// Asks only those experts from now on whom a policy keeps under load, or all of them again.
     pub fn shrink(&self, shrunk: bool) {
         metrics::PANEL_SHRUNK.with([]).set(f64::from(u8::from(shrunk)));
         self.stream.shrink(shrunk);
@@ -100,6 +122,8 @@ impl Asking {
         self.stream.runs().iter().for_each(|run| note(panel, run));
         let mut down = Vec::new();
         for (expert, reason) in panel.experts().iter().zip(panel.down()) {
+            let loaded = reason != Some(Abstention::NotLoaded);
+            metrics::EXPERT_LOADED.with([&expert.id]).set(f64::from(u8::from(loaded)));
             metrics::EXPERT_DOWN.with([&expert.id]).set(f64::from(u8::from(reason.is_some())));
             down.extend(reason.map(|reason| format!("{} {}", expert.id, reason.word())));
         }

@@ -169,6 +169,7 @@ impl Score {
         let source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(&panel, config.score.window, config.experts.batch_delay())?;
+        asking.adopt(&policies)?;
         let mut unit = Unit::new(&config, Arc::clone(&policies), encodings.decisions, traces);
         let mut reading = Reading::new(source, registry.as_ref(), &config, Arc::clone(&policies), &health);
         let requests = Requests { topic: config.topics.review.as_str().into(), encoding: encodings.review };
@@ -188,6 +189,7 @@ impl Score {
                 unit.adopt(&policies);
                 reading.adopt(&policies);
                 predictors.adopt(&policies);
+                asking.adopt(&policies)?;
             }
 
             // 2. Intake: records become events or dead letters, as many as the panel has room for.

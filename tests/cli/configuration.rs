@@ -36,6 +36,7 @@ const UNWRITTEN: &[&str] = &[
     "experts.sessions",
     "experts.threads",
     "experts.batch_tokens",
+    "experts.card_batch_tokens",
     "score.window",
 ];
 

@@ -126,6 +126,29 @@ fn changed_policies_are_in_force_without_a_restart_and_faulty_ones_are_not() {
 }
 
 #[test]
+fn a_policy_says_who_is_asked_about_its_events_under_load() {
+    let site = Site::new("keeps", "");
+    let file = site.path("policies.toml");
+    let check = |exit, text: &str, words: &str| {
+        fs::write(&file, text).unwrap();
+        let said = site.says(exit, &["check"]);
+        assert!(said.contains(words), "{said}");
+    };
+    check(0, "[policies.default]\ncheap = [\"strict\"]\n", "policy default version 1");
+    check(0, "[policies.default]\nsheds = false\n", "policy default version 1");
+    check(
+        78,
+        "[policies.default]\ncheap = [\"strikt\"]\n",
+        "cheap names strikt, which is no expert of the panel",
+    );
+    check(
+        78,
+        "[policies.default]\nsheds = false\ncheap = [\"strict\"]\n",
+        "means nothing with sheds = false",
+    );
+}
+
+#[test]
 fn an_expert_in_shadow_votes_and_is_scored_and_weighs_nothing() {
     let site = Site::new("shadow", "shadow = [\"lenient\"]\n");
     let checked = site.says(0, &["check"]);

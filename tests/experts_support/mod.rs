@@ -53,6 +53,7 @@ use proto::{bytes, int, text};
 pub const FLOAT: u64 = 1;
 pub const INT8: u64 = 3;
 pub const INT64: u64 = 7;
+pub const STRING: u64 = 8;
 pub const BOOL: u64 = 9;
 
 /// A graph in the making.
@@ -83,8 +84,24 @@ impl Graph {
         self.constant(name, FLOAT, shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
     }
 
+    /// Numbers that lie in a file beside the graph: without it the graph does not load.
+    pub fn outside(mut self, name: &str, shape: &[i64], file: &Path) -> Self {
+        let location = [text(1, "location"), text(2, file.to_str().unwrap())].concat();
+        let mut tensor: Vec<u8> = shape.iter().flat_map(|&n| int(1, n as u64)).collect();
+        tensor.extend([int(2, FLOAT), text(8, name), bytes(13, &location), int(14, 1)].concat());
+        self.parts.push(bytes(5, &tensor));
+        self
+    }
+
     pub fn ints(self, name: &str, shape: &[i64], values: &[i64]) -> Self {
         self.constant(name, INT64, shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
+    }
+
+    pub fn words(mut self, name: &str, words: &[&str]) -> Self {
+        let mut tensor = [int(1, words.len() as u64), int(2, STRING), text(8, name)].concat();
+        tensor.extend(words.iter().flat_map(|word| text(6, word)));
+        self.parts.push(bytes(5, &tensor));
+        self
     }
 
     pub fn truth(self, name: &str) -> Self {

@@ -181,6 +181,12 @@ metrics! {
         CALIBRATION: Gauge<1> = Kind::Gauge, "aegis_policy_calibration_error", "ratio", ["policy"],
             "How far p lies from what people say, on average over tenths of p, as folded.",
             "above 0.1 once there are a thousand rounds";
+        READING_GAIN: Gauge<1> = Kind::Gauge, "aegis_policy_reading_gain", "loss", ["policy"],
+            "What the members that read text add: how much greater the mean squared error of p would be with them asleep, over the rounds whose features they saw, as folded.",
+            "below 0 once there are a thousand such rounds";
+        READING_ROUNDS: Gauge<1> = Kind::Gauge, "aegis_policy_reading_rounds", "rounds", ["policy"],
+            "Rounds whose features the members that read text saw; 0 for a learner without such members.",
+            "no increase while `aegis_rounds` grows: an encoder was changed, or features are turned off";
         MISTAKES: Gauge<2> = Kind::Gauge, "aegis_policy_mistakes", "rounds", ["policy", "by"],
             "Rounds in which p and the human verdict lie on different sides of 0.5, as folded: by the `ensemble`, and by plain `majority` of the same votes.",
             "the ensemble above the majority once there are a thousand rounds";

@@ -8,7 +8,7 @@ use super::list::{
     DECISION_SECONDS, DECISIONS, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS, EXPERT_BRIER, EXPERT_MISTAKES,
     EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS,
     LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, PARTITIONS, POLICIES_CURRENT, POLICY_RELOADS,
-    PREDICTORS, QUEUE_EVENTS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES,
+    PREDICTORS, QUEUE_EVENTS, READING_GAIN, READING_ROUNDS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES,
     TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
 };
 use crate::core::decision::Decision;
@@ -116,6 +116,8 @@ pub fn predictor(published: &Published, experts: &[String], tally: Option<&Tally
     if let Some(tally) = tally {
         BRIER.with([policy]).set(tally.brier());
         CALIBRATION.with([policy]).set(tally.calibration_error());
+        READING_GAIN.with([policy]).set(tally.read.gain());
+        READING_ROUNDS.with([policy]).set(float(tally.read.rounds));
         MISTAKES.with([policy, "ensemble"]).set(float(tally.mistakes));
         MISTAKES.with([policy, "majority"]).set(float(tally.majority_mistakes));
         for (expert, found) in experts.iter().zip(&tally.experts) {

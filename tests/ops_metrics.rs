@@ -60,7 +60,7 @@ fn what_is_recorded_is_rendered() {
     });
     let page = recorder.handle().render();
     for line in [
-        "# HELP aegis_decisions_total Decisions committed, by what is done (`allow`, `block`, `review`).",
+        "# HELP aegis_decisions_total Decisions committed, by what is done (`allow`, `block`, `review`). What is decided and not committed, because its unit is given up, is not counted.",
         "# TYPE aegis_decisions_total counter",
         r#"aegis_decisions_total{policy="default",action="block"} 3"#,
         r#"kafka_consumergroup_lag{consumergroup="aegis-score",topic="moderation.events",partition="4"} 17"#,
@@ -101,7 +101,12 @@ fn a_predictor_is_told_with_its_figures() {
     let page = recorder.handle().render();
     let value = |name: &str| -> f64 {
         let line = page.lines().find(|line| line.starts_with(&format!("{name}{{policy=\"house\"}}")));
-        line.unwrap_or_else(|| panic!("{name} is not in\n{page}")).rsplit(' ').next().unwrap().parse().unwrap()
+        line.unwrap_or_else(|| panic!("{name} is not in\n{page}"))
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
     };
     assert_eq!((value("aegis_rounds"), value("aegis_policy_reading_rounds")), (2.0, 1.0));
     assert!((value("aegis_policy_reading_gain") - 0.24).abs() < 1e-12);

@@ -233,16 +233,19 @@ impl Learn {
 
             // 4. Committing: ledger records, dead letters and label offsets together.
             let refused = joined.refused.drain(..).chain(gathered.refused);
-            let mut letters = Vec::new();
+            let (mut letters, mut reasons) = (Vec::new(), Vec::new());
             for (record, reason) in refused {
-                metrics::dead_letter("label", reason.name);
                 if !surge.count(Instant::now()) {
                     let limit = settings.max_dead_letters_per_minute;
                     return Err(LearnError::Surge { limit, reason: reason.name });
                 }
                 letters.push(dead_letter(&topics.dlq.as_str().into(), "learn", record, &reason));
+                reasons.push(reason.name);
             }
             let committed = self.commit(&mut outbox, &labels, &joined, letters, &gathered.offsets);
+            if committed.is_ok() {
+                reasons.into_iter().for_each(|reason| metrics::dead_letter("label", reason));
+            }
             match committed {
                 Ok(Some(next)) => {
                     crash::point("learn.committed");

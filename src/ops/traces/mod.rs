@@ -7,12 +7,14 @@
 mod context;
 mod delivery;
 mod post;
+mod retry;
 mod spans;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
@@ -100,6 +102,8 @@ struct On {
     common: Common,
     room: Arc<Room>,
     processor: BatchSpanProcessor,
+    /// Dropped at the end: whoever waits for a busy collector waits no longer.
+    end: Option<Sender<()>>,
 }
 
 /// Whether these settings can be meant, without sending anything.
@@ -108,13 +112,13 @@ struct On {
 /// What is wrong with them.
 pub fn check(settings: &Settings) -> Result<(), TracesError> {
     if !settings.endpoint.is_empty() {
-        exporter(settings)?;
+        exporter(settings, crossbeam_channel::never())?;
     }
     Ok(())
 }
 
-fn exporter(settings: &Settings) -> Result<SpanExporter, TracesError> {
-    let post = Post::new(settings, REQUEST)?;
+fn exporter(settings: &Settings, end: Receiver<()>) -> Result<SpanExporter, TracesError> {
+    let post = Post::new(settings, REQUEST, end)?;
     let endpoint = settings.endpoint.clone();
     let built = SpanExporter::builder()
         .with_http()
@@ -136,7 +140,8 @@ impl Traces {
             return Ok(Self(None));
         }
         let room = Arc::new(Room::new(QUEUE));
-        let delivery = Delivery::new(exporter(settings)?, Arc::clone(&room), &settings.endpoint);
+        let (end, ended) = crossbeam_channel::bounded(0);
+        let delivery = Delivery::new(exporter(settings, ended)?, Arc::clone(&room), &settings.endpoint);
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE)
             .with_max_export_batch_size(TOGETHER)
@@ -157,7 +162,7 @@ impl Traces {
             instance: settings.instance.clone(),
             scope: InstrumentationScope::builder("aegis").with_version(version).build(),
         };
-        Ok(Self(Some(On { sample: settings.sample, common, room, processor })))
+        Ok(Self(Some(On { sample: settings.sample, common, room, processor, end: Some(end) })))
     }
 
     /// The span that a record gets, if any: where its `traceparent` says that the trace is recorded, and of the
@@ -193,7 +198,8 @@ impl On {
 impl Drop for Traces {
     /// Delivers what there is, within two seconds.
     fn drop(&mut self) {
-        let Some(on) = &self.0 else { return };
+        let Some(on) = &mut self.0 else { return };
+        on.end = None;
         // What it says is seen in the room.
         let _ = on.processor.shutdown_with_timeout(FAREWELL);
         let left = on.room.inside();

@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pem", &[]),
     ("ops", &["core", "pem"]),
     ("registry", &["core", "codec", "pem"]),
-    ("config", &["core"]),
+    ("config", &["core", "codec"]),
     ("dead_letter", &["core", "kafka"]),
     ("topics", &["config", "kafka"]),
     ("schemas", &["config", "codec", "registry"]),

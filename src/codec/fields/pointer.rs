@@ -1,106 +1,12 @@
-//! `[event_fields]`
-
-use std::collections::BTreeMap;
+//! JSON pointers, and what stands where they point.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::core::event::{MAX_METADATA, MAX_METADATA_TEXT, Role};
-
-/// `[event_fields]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct EventFields {
-    /// JSON pointer (RFC 6901) to an event's list of turns. Where this or `text` is set, JSON events are read by
-    /// the pointers of this section, else by Aegis's own names.
-    pub turns: Pointer,
-    /// From a turn to its role; empty: every turn is `role`'s.
-    pub turn_role: Pointer,
-    /// From a turn to its text, or to a list of parts with texts; empty: the turn is the text.
-    pub turn_text: Pointer,
-    /// To the text of an event of one turn; looked for where there are no turns.
-    pub text: Pointer,
-    /// Who says `text`, and turns that name no role.
-    pub role: Speaker,
-    /// Your words for roles: `human = "user"`. The four of `role` are known without.
-    pub roles: BTreeMap<String, Speaker>,
-    /// To the event's id; empty: the record's place, as topic-partition-offset.
-    pub id: Pointer,
-    /// To the conversation's id; empty or nothing there: the event's id.
-    pub conversation: Pointer,
-    /// To the tenant; empty or nothing there: `defaults.tenant`.
-    pub tenant: Pointer,
-    /// To the policy; empty or nothing there: `defaults.policy`.
-    pub policy: Pointer,
-    /// To the user's key, by which events are found for erasure; empty or nothing there: none.
-    pub subject: Pointer,
-    /// To the time, a number or RFC 3339; empty or nothing there: the broker's timestamp.
-    pub time: Pointer,
-    /// What a number at `time` counts since 1970.
-    pub time_unit: TimeUnit,
-    /// To the number of the judged turn, from 0; empty or nothing there: the last turn.
-    pub judged: Pointer,
-    /// The event's notes, each by a pointer: `channel = "/meta/channel"`. Nothing is decided by them.
-    pub metadata: BTreeMap<String, Pointer>,
-}
-
-impl Default for EventFields {
-    fn default() -> Self {
-        let none = Pointer::default;
-        Self {
-            turns: none(),
-            turn_role: Pointer("/role".into()),
-            turn_text: Pointer("/content".into()),
-            text: none(),
-            role: Speaker::User,
-            roles: BTreeMap::new(),
-            id: none(),
-            conversation: none(),
-            tenant: none(),
-            policy: none(),
-            subject: none(),
-            time: none(),
-            time_unit: TimeUnit::Milliseconds,
-            judged: none(),
-            metadata: BTreeMap::new(),
-        }
-    }
-}
-
-impl EventFields {
-    /// Whether JSON events are read by these pointers.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        !self.turns.is_empty() || !self.text.is_empty()
-    }
-
-    /// Checks what serde cannot; the reason names the key and what to write.
-    pub(super) fn check(&self) -> Result<(), String> {
-        if !self.is_set() && *self != Self::default() {
-            return Err("event_fields says where fields of an event are, and not where its text is: set \
-                        event_fields.turns to its list of turns, or event_fields.text to its one text"
-                .into());
-        }
-        let notes = self.metadata.len();
-        if notes > MAX_METADATA {
-            return Err(format!("event_fields.metadata has {notes} entries, more than {MAX_METADATA}"));
-        }
-        for (name, pointer) in &self.metadata {
-            if pointer.is_empty() {
-                return Err(format!(
-                    "event_fields.metadata.{name} is empty: give it a pointer or leave it out"
-                ));
-            }
-            if name.len() > MAX_METADATA_TEXT {
-                let bytes = name.len();
-                return Err(format!(
-                    "event_fields.metadata has a name of {bytes} bytes, more than {MAX_METADATA_TEXT}"
-                ));
-            }
-        }
-        Ok(())
-    }
-}
+use crate::codec::error::DecodeError;
+use crate::codec::json::Scalar;
+use crate::core::event::Millis;
 
 /// A JSON pointer (RFC 6901). The empty one, which is the whole, says in most places that there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -108,6 +14,11 @@ impl EventFields {
 pub struct Pointer(String);
 
 impl Pointer {
+    /// One of ours.
+    pub(super) fn known(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -142,31 +53,6 @@ impl TryFrom<String> for Pointer {
     }
 }
 
-/// Who speaks in a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Speaker {
-    /// The person who uses the product.
-    User,
-    /// The model that answers.
-    Assistant,
-    /// Instructions of the product's makers.
-    System,
-    /// What a tool returned.
-    Tool,
-}
-
-impl From<Speaker> for Role {
-    fn from(speaker: Speaker) -> Self {
-        match speaker {
-            Speaker::User => Self::User,
-            Speaker::Assistant => Self::Assistant,
-            Speaker::System => Self::System,
-            Speaker::Tool => Self::Tool,
-        }
-    }
-}
-
 /// What a number that is a time counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -175,6 +61,100 @@ pub enum TimeUnit {
     Milliseconds,
     /// Also with a fraction.
     Seconds,
+}
+
+/// What ids may be.
+const WORD: &str = "text or a whole number";
+const TIME: &str = "a time (a number as time_unit says, or RFC 3339)";
+
+/// What stands there; null is nothing.
+pub(super) fn found<'v>(value: &'v Value, pointer: &str) -> Option<&'v Value> {
+    value.pointer(pointer).filter(|found| !found.is_null())
+}
+
+/// What stands at a pointer, with it; nothing where there is no pointer.
+pub(super) fn look<'p, 'v>(value: &'v Value, pointer: &'p Pointer) -> Option<(&'p str, &'v Value)> {
+    let pointer = pointer.given()?;
+    found(value, pointer).map(|found| (pointer, found))
+}
+
+/// A record that is read by the pointers of a section of the configuration.
+#[derive(Clone, Copy)]
+pub(super) struct Read<'v> {
+    /// The section.
+    pub(super) section: &'static str,
+    /// The record.
+    pub(super) root: &'v Value,
+}
+
+impl<'v> Read<'v> {
+    pub(super) fn look<'p>(&self, pointer: &'p Pointer) -> Option<(&'p str, &'v Value)> {
+        look(self.root, pointer)
+    }
+
+    pub(super) fn missing(&self, field: &'static str, pointer: impl Into<String>) -> DecodeError {
+        DecodeError::MissingAt { section: self.section, field, pointer: pointer.into() }
+    }
+
+    pub(super) fn unfit(
+        &self,
+        field: &'static str,
+        pointer: impl Into<String>,
+        wanted: &'static str,
+    ) -> DecodeError {
+        DecodeError::UnfitAt { section: self.section, field, pointer: pointer.into(), wanted }
+    }
+
+    /// An id, or a name.
+    pub(super) fn word(&self, field: &'static str, at: &Pointer) -> Result<Option<String>, DecodeError> {
+        let Some((at, value)) = self.look(at) else { return Ok(None) };
+        word(value).map(Some).ok_or_else(|| self.unfit(field, at, WORD))
+    }
+
+    /// A time, where a number counts this.
+    pub(super) fn time(&self, at: &Pointer, unit: TimeUnit) -> Result<Option<Millis>, DecodeError> {
+        let Some((at, value)) = self.look(at) else { return Ok(None) };
+        let time = scalar(value);
+        let time = if unit == TimeUnit::Seconds { of_seconds(time) } else { time };
+        time.millis("time").map_err(|_| self.unfit("time", at, TIME))
+    }
+}
+
+/// An id: many are numbers. Digits of a number that is not whole would depend on who writes them.
+pub(super) fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+pub(super) fn note(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(value) => Some(value.to_string()),
+        other => word(other),
+    }
+}
+
+pub(super) fn scalar(value: &Value) -> Scalar {
+    match value {
+        Value::String(text) => Scalar::Text(text.clone()),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Scalar::Whole(whole),
+            (None, Some(value)) if number.is_f64() => Scalar::Number(value),
+            _ => Scalar::Other,
+        },
+        _ => Scalar::Other,
+    }
+}
+
+/// Milliseconds of a number of seconds.
+fn of_seconds(seconds: Scalar) -> Scalar {
+    match seconds {
+        Scalar::Whole(whole) => whole.checked_mul(1_000).map_or(Scalar::Other, Scalar::Whole),
+        Scalar::Number(value) => Scalar::Number((value * 1_000.0).round()),
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -12,10 +12,13 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use aegis::core::event::Event;
+use aegis::core::label::Finding;
 use aegis::core::trace::Traceparent;
 use aegis::kafka::{Consumed, Produced};
 use collector::{Collector, Span, attribute, traceparent};
-use support::flow::{decisions, event, event_record, raw, read_all, read_until, reviews, send};
+use support::flow::{
+    decisions, event, event_record, label, label_record, raw, read_all, read_until, reviews, send,
+};
 use support::identity::identity;
 use support::site::{Process, Site, hex, wait};
 use support::{WAIT, free_port};
@@ -363,6 +366,7 @@ fn spans_go_to_a_collector_that_our_authorities_vouch_for() {
         sent += 1;
         until(&site, "decisions", sent);
         score.says("the collector does not take them");
+        assert!(score.log().contains("certificate"), "{authorities}: {}", score.log());
         assert!(collector.requests().is_empty(), "{authorities}");
         score.stop();
     }
@@ -370,4 +374,52 @@ fn spans_go_to_a_collector_that_our_authorities_vouch_for() {
     send(&site.connection, &[traced(&site, sent, "hello", SAMPLED)]);
     wait("the spans", || !collector.named("moderate").is_empty());
     score.stop();
+}
+
+/// A label that carries its decision's `traceparent`: read, committed and published, each linked to the one before.
+#[test]
+fn a_label_is_traced_from_its_decision_to_the_predictor_that_learned_from_it() {
+    let collector = Collector::start(0);
+    let endpoint = collector.endpoint();
+    let site = Site::with("labels", &[INFO, ("traces.endpoint", &endpoint)]);
+    let (score, learn) = (site.start_with("score", &[], &[]), site.start_with("learn", &[], &[]));
+    send(&site.connection, &[traced(&site, 0, "hello", SAMPLED), traced(&site, 1, "hello", "")]);
+    let decided = until(&site, "decisions", 2);
+    let answered = header(&decided[0], "traceparent");
+    let labels = site.topic("labels");
+    let about = |number: usize| label_record(&labels, &label("l", &format!("e{number:05}"), Finding::Unsafe));
+    send(&site.connection, &[with(about(0), &answered), with(about(1), "")]);
+    send(&site.connection, &[with(raw(&labels, "key", format!("poison {WORD}")), &answered)]);
+    site.published(2, 0);
+    until(&site, "dlq", 1);
+    wait("the labels' spans", || collector.named("label").len() >= 2);
+    learn.stop();
+    score.stop();
+
+    let own = collector.named("label");
+    assert_eq!(own.len(), 2, "the one that nobody records has none: {own:?}");
+    let decision = Traceparent::parse(answered.as_bytes()).unwrap();
+    let commits = collector.named("commit");
+    for span in &own {
+        assert!(span.parent_span_id.is_empty() && span.trace_id != decision.trace);
+        assert_eq!(attribute(&span.attributes, "messaging.destination.name"), labels);
+        let [answers, commit] = span.links.as_slice() else { panic!("{:?}", span.links) };
+        assert_eq!((&answers.trace_id[..], &answers.span_id[..]), (&decision.trace[..], &decision.span[..]));
+        let commit = commits.iter().find(|found| found.span_id == commit.span_id).unwrap();
+        assert_eq!(attribute(&commit.attributes, "messaging.consumer.group.name"), site.topic("learn"));
+    }
+    let errors: Vec<_> = own.iter().map(|span| attribute(&span.attributes, "error.type")).collect();
+    assert!(errors.contains(&"NotAvro".into()) && errors.contains(&String::new()), "{errors:?}");
+    let learned = own.iter().find(|span| attribute(&span.attributes, "error.type").is_empty()).unwrap();
+    let published = collector.named("publish");
+    let reflects = |span: &Span| span.links.iter().any(|link| link.span_id == learned.links[1].span_id);
+    assert_eq!(published.iter().filter(|span| reflects(span)).count(), 1, "{published:?}");
+    for (_, body) in collector.requests() {
+        for hidden in [WORD, "hello", "e00000", CONVERSATION, SUBJECT] {
+            assert!(
+                !body.windows(hidden.len()).any(|part| part == hidden.as_bytes()),
+                "{hidden} is in a span"
+            );
+        }
+    }
 }

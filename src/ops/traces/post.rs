@@ -1,5 +1,6 @@
 //! What goes over the wire: OTLP requests, on the client that the schema registry's has brought.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -21,6 +22,22 @@ pub struct Post {
     headers: HeaderMap,
     /// Hung up at the end: nothing is waited for any more.
     end: Receiver<()>,
+    why: Arc<Why>,
+}
+
+/// Why the last request came to nothing: the exporter above keeps it to itself.
+#[derive(Debug, Default)]
+pub struct Why(Mutex<Option<String>>);
+
+impl Why {
+    fn note(&self, reason: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+
+    /// The reason, once.
+    pub fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// What is wrong with an address, if anything.
@@ -38,7 +55,12 @@ fn wrong(endpoint: &str) -> Option<&'static str> {
 
 impl Post {
     /// A client whose requests may take so long each; until `end` hangs up, a busy collector is asked again.
-    pub fn new(settings: &Settings, timeout: Duration, end: Receiver<()>) -> Result<Self, TracesError> {
+    pub fn new(
+        settings: &Settings,
+        timeout: Duration,
+        end: Receiver<()>,
+        why: Arc<Why>,
+    ) -> Result<Self, TracesError> {
         let endpoint = &settings.endpoint;
         if let Some(reason) = wrong(endpoint) {
             // What stands before the @ may be a password.
@@ -72,7 +94,7 @@ impl Post {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        Ok(Self { agent, headers, end })
+        Ok(Self { agent, headers, end, why })
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
@@ -125,7 +147,7 @@ fn refusal(status: StatusCode, tried: u32) -> String {
 #[async_trait::async_trait]
 impl HttpClient for Post {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        self.send(request)
+        self.send(request).inspect_err(|error| self.why.note(error.to_string()))
     }
 }
 
@@ -144,7 +166,7 @@ mod tests {
             headers: vec![(name.into(), value.into())],
             ..Settings::default()
         };
-        Post::new(&settings, Duration::from_secs(1), never())
+        Post::new(&settings, Duration::from_secs(1), never(), Arc::default())
     }
 
     #[test]
@@ -172,7 +194,8 @@ mod tests {
             authorities: Some(path.clone()),
             ..Settings::default()
         };
-        let refused = || Post::new(&settings, Duration::from_secs(1), never()).unwrap_err().to_string();
+        let refused =
+            || Post::new(&settings, Duration::from_secs(1), never(), Arc::default()).unwrap_err().to_string();
         assert!(refused().contains("ca.pem"), "{}", refused());
         fs::write(&path, "no certificate").unwrap();
         assert!(refused().contains("no certificate in PEM"), "{}", refused());

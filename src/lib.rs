@@ -24,4 +24,5 @@ pub mod schemas;
 pub mod score;
 pub mod store;
 pub mod topics;
+pub mod traced;
 pub mod verify;

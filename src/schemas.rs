@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::codec::{self, SCHEMAS, Schemas};
-use crate::config::{self, Config, Pointer, TimeUnit};
+use crate::config::{self, Config};
 use crate::registry::{Registry, RegistryError, Settings, Subjects};
 
 /// The registry; `None` where none is configured.
@@ -38,32 +38,12 @@ pub fn of(registry: Option<&Registry>) -> Option<&dyn Schemas> {
 /// How events and labels are read.
 #[must_use]
 pub fn defaults(config: &Config) -> codec::Defaults {
-    let fields = &config.event_fields;
+    let Config { event_fields, label_fields, .. } = config;
     codec::Defaults {
         tenant: config.defaults.tenant.clone(),
         policy: config.defaults.policy.clone(),
-        fields: fields.is_set().then(|| event_fields(fields)),
-    }
-}
-
-fn event_fields(fields: &config::EventFields) -> codec::EventFields {
-    let given = |pointer: &Pointer| pointer.given().map(str::to_owned);
-    codec::EventFields {
-        turns: given(&fields.turns),
-        turn_role: given(&fields.turn_role),
-        turn_text: fields.turn_text.as_str().to_owned(),
-        text: given(&fields.text),
-        role: fields.role.into(),
-        roles: fields.roles.iter().map(|(word, role)| (word.clone(), (*role).into())).collect(),
-        id: given(&fields.id),
-        conversation: given(&fields.conversation),
-        tenant: given(&fields.tenant),
-        policy: given(&fields.policy),
-        subject: given(&fields.subject),
-        time: given(&fields.time),
-        seconds: fields.time_unit == TimeUnit::Seconds,
-        judged: given(&fields.judged),
-        metadata: fields.metadata.iter().map(|(name, at)| (name.clone(), at.as_str().to_owned())).collect(),
+        event_fields: event_fields.is_set().then(|| event_fields.clone()),
+        label_fields: label_fields.is_set().then(|| label_fields.clone()),
     }
 }
 

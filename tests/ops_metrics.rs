@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use aegis::core::learners::{LearnerSpec, LossKind, Name, Tally};
+use aegis::core::predictor::{FORMAT, Published};
 use aegis::ops::metrics::{self, Kind};
 
 #[test]
@@ -58,7 +60,7 @@ fn what_is_recorded_is_rendered() {
     });
     let page = recorder.handle().render();
     for line in [
-        "# HELP aegis_decisions_total Decisions committed, by what is done (`allow`, `block`, `review`).",
+        "# HELP aegis_decisions_total Decisions committed, by what is done (`allow`, `block`, `review`). What is decided and not committed, because its unit is given up, is not counted.",
         "# TYPE aegis_decisions_total counter",
         r#"aegis_decisions_total{policy="default",action="block"} 3"#,
         r#"kafka_consumergroup_lag{consumergroup="aegis-score",topic="moderation.events",partition="4"} 17"#,
@@ -69,4 +71,44 @@ fn what_is_recorded_is_rendered() {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }
     assert!(page.contains("aegis_build_info{version="));
+}
+
+/// A published predictor brings the figures of its fold along, what the reading members add among them.
+#[test]
+fn a_predictor_is_told_with_its_figures() {
+    let mut tally = Tally::new(1, LossKind::Brier, None);
+    tally.add(&[0.9], None, 0.9, 1.0);
+    tally.add_unread(0.5, 0.9, 1.0);
+    tally.add(&[0.5], None, 0.5, 0.0);
+    let published = Published {
+        policy: "house".into(),
+        format: FORMAT,
+        learner: LearnerSpec::new(Name::Default),
+        mapping: String::new(),
+        experts: vec!["a".into()],
+        encoder: None,
+        rounds: 2,
+        last_key: None,
+        ledger_offset: 7,
+        state_hash: [0; 32],
+        state: Vec::new(),
+        masses: Vec::new(),
+    };
+    let recorder = metrics::builder().expect("a builder").build_recorder();
+    ::metrics::with_local_recorder(&recorder, || {
+        metrics::predictor(&published, &published.experts, Some(&tally));
+    });
+    let page = recorder.handle().render();
+    let value = |name: &str| -> f64 {
+        let line = page.lines().find(|line| line.starts_with(&format!("{name}{{policy=\"house\"}}")));
+        line.unwrap_or_else(|| panic!("{name} is not in\n{page}"))
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    assert_eq!((value("aegis_rounds"), value("aegis_policy_reading_rounds")), (2.0, 1.0));
+    assert!((value("aegis_policy_reading_gain") - 0.24).abs() < 1e-12);
+    assert!((value("aegis_policy_brier") - 0.13).abs() < 1e-12);
 }

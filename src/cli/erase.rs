@@ -47,8 +47,7 @@ pub fn erase(args: &EraseArgs) -> Result<Exit, Failure> {
         return verify::verify(&subject, &loaded, &connection, args.output);
     }
     let config = &loaded.config;
-    let (offset, tombstones) = take_out(&subject, config, &connection)?;
-    let stays = stays::find(&subject, config, &connection)?;
+    let Done { offset, tombstones, stays } = take_out(&subject, config, &connection)?;
     match args.output {
         Output::Json => print::json(&json!({
             "edit_offset": offset,
@@ -60,8 +59,18 @@ pub fn erase(args: &EraseArgs) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Writes the edit and the tombstones; the edit's offset, and how many records were taken out.
-fn take_out(subject: &Subject, config: &Config, connection: &Connection) -> Result<(i64, usize), Failure> {
+/// What was done, and what is left.
+struct Done {
+    /// The edit's offset.
+    offset: i64,
+    /// Records that were taken out.
+    tombstones: usize,
+    /// What other topics hold.
+    stays: Vec<Stays>,
+}
+
+/// Writes the edit and the tombstones.
+fn take_out(subject: &Subject, config: &Config, connection: &Connection) -> Result<Done, Failure> {
     let unavailable = |error| Failure::of(connection, error);
     // An id of its own: the active learner is not fenced, and reads this like its own records.
     let id = format!("{}-erase", config.learn.group);
@@ -69,10 +78,11 @@ fn take_out(subject: &Subject, config: &Config, connection: &Connection) -> Resu
     let edit = Record::Edit(erasure(&subject.tenant, &subject.id));
     let places = outbox.commit(&[written(config, &edit)?], None).map_err(unavailable)?;
     let offset = places.first().map_or(-1, |(_, offset)| *offset);
+    let (stays, rounds) = stays::find(subject, config, connection)?;
     let mut tombstones = 0;
     // A learner in the middle of a unit may write once more before it reads the edit.
     for _ in 0..2 {
-        let (out, instead) = subject.out_of_ledger(config, connection)?;
+        let (out, instead) = subject.out_of_ledger(config, connection, &rounds)?;
         if out.is_empty() && instead.is_empty() {
             break;
         }
@@ -83,7 +93,7 @@ fn take_out(subject: &Subject, config: &Config, connection: &Connection) -> Resu
         }
         outbox.commit(&records, None).map_err(unavailable)?;
     }
-    Ok((offset, tombstones))
+    Ok(Done { offset, tombstones, stays })
 }
 
 fn text(config: &Config, offset: i64, tombstones: usize, stays: &[Stays]) {

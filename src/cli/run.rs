@@ -14,7 +14,8 @@ use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery, greet};
 use crate::learn::Learn;
 use crate::ops::{Asker, Exit, Hangup, Health, Server, Shutdown, metrics, telemetry, traces};
-use crate::score::{Score, trace_settings};
+use crate::score::Score;
+use crate::traced;
 
 /// The panel's settings as the configuration describes them.
 pub fn panel_config(experts: &Experts) -> PanelConfig {
@@ -86,7 +87,7 @@ pub fn connection(config: &Config) -> Result<Connection, Failure> {
 
 /// Checks what is said of traces, without sending any.
 pub fn traced(config: &Config) -> Result<(), Failure> {
-    traces::check(&trace_settings(config)).map_err(|error| Failure::new(Exit::Config, error))
+    traces::check(&traced::settings(config)).map_err(|error| Failure::new(Exit::Config, error))
 }
 
 /// What a unit is worth, for the instance of that name. A transaction ends well before its member's session.

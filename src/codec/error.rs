@@ -69,24 +69,28 @@ pub enum DecodeError {
     },
     /// Nothing stands where the configuration says that a field is.
     #[error(
-        "the record has no {field}: nothing stands at {pointer}, where event_fields.{field} says it is; mend the \
+        "the record has no {field}: nothing stands at {pointer}, where {section}.{field} says it is; mend the \
          producer or the pointer"
     )]
     MissingAt {
+        /// The section of the configuration.
+        section: &'static str,
         /// The setting's name.
         field: &'static str,
-        /// The pointer, from the whole event.
+        /// The pointer, from the whole record.
         pointer: String,
     },
     /// What stands where the configuration says that a field is cannot be one.
     #[error(
-        "what the record has at {pointer}, where event_fields.{field} points, is not {wanted}; mend the producer \
+        "what the record has at {pointer}, where {section}.{field} points, is not {wanted}; mend the producer \
          or the configuration"
     )]
     UnfitAt {
+        /// The section of the configuration.
+        section: &'static str,
         /// The setting's name.
         field: &'static str,
-        /// The pointer, from the whole event.
+        /// The pointer, from the whole record.
         pointer: String,
         /// What it can be.
         wanted: &'static str,

@@ -233,7 +233,7 @@ impl Received<'_> {
     /// Where it cannot be judged, or its schema cannot be had: see [`DecodeError`].
     pub fn event(&self, defaults: &Defaults) -> Result<Event, DecodeError> {
         let avro = |form| Ok(from_avro(form));
-        let json = |text: &str| match &defaults.fields {
+        let json = |text: &str| match &defaults.event_fields {
             Some(fields) => fields.read(text, self.place),
             None => from_json(text),
         };

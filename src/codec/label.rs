@@ -21,20 +21,20 @@ pub const MAX_CATEGORIES: usize = 64;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "Label")]
 pub(super) struct LabelForm<'a> {
-    id: Option<Cow<'a, str>>,
-    tenant: Option<Cow<'a, str>>,
-    policy: Option<Cow<'a, str>>,
-    event_id: Cow<'a, str>,
-    annotator: Option<Cow<'a, str>>,
-    verdict: Option<Word<Finding>>,
-    severity: Option<f64>,
-    categories: List<Cow<'a, str>, MAX_CATEGORIES>,
-    time: Millis,
-    source: Word<Source>,
-    inclusion_probability: Option<f64>,
-    decision: Option<RefForm>,
-    corrects: Option<Cow<'a, str>>,
-    retracts: Option<Cow<'a, str>>,
+    pub(super) id: Option<Cow<'a, str>>,
+    pub(super) tenant: Option<Cow<'a, str>>,
+    pub(super) policy: Option<Cow<'a, str>>,
+    pub(super) event_id: Cow<'a, str>,
+    pub(super) annotator: Option<Cow<'a, str>>,
+    pub(super) verdict: Option<Word<Finding>>,
+    pub(super) severity: Option<f64>,
+    pub(super) categories: List<Cow<'a, str>, MAX_CATEGORIES>,
+    pub(super) time: Millis,
+    pub(super) source: Word<Source>,
+    pub(super) inclusion_probability: Option<f64>,
+    pub(super) decision: Option<RefForm>,
+    pub(super) corrects: Option<Cow<'a, str>>,
+    pub(super) retracts: Option<Cow<'a, str>>,
 }
 
 /// Where a decision lies, as the schemas have it.
@@ -43,6 +43,12 @@ pub(super) struct LabelForm<'a> {
 pub(super) struct RefForm {
     partition: i32,
     offset: i64,
+}
+
+impl RefForm {
+    pub(super) fn new(partition: i32, offset: i64) -> Self {
+        Self { partition, offset }
+    }
 }
 
 impl From<DecisionRef> for RefForm {
@@ -230,7 +236,7 @@ fn from_json(text: &str) -> Result<LabelForm<'static>, DecodeError> {
     })
 }
 
-/// Reads a human label, Avro or JSON; what it leaves out comes from `defaults`.
+/// Reads a human label, Avro or JSON; what it leaves out comes from `defaults`, and where JSON has what it says.
 ///
 /// # Errors
 /// Where it says nothing, or not what a label may say: see [`DecodeError`].
@@ -239,12 +245,16 @@ pub fn decode_label(payload: &[u8], defaults: &Defaults) -> Result<Label, Decode
 }
 
 impl Received<'_> {
-    /// Reads a human label in any framing; what it leaves out comes from `defaults`.
+    /// Reads a human label in any framing; what it leaves out comes from `defaults`, and where JSON has what it says.
     ///
     /// # Errors
     /// Where it says nothing, or its schema cannot be had: see [`DecodeError`].
     pub fn label(&self, defaults: &Defaults) -> Result<Label, DecodeError> {
-        label(kinds()?.label.decode_either(self, Ok, from_json)?, defaults)
+        let json = |text: &str| match &defaults.label_fields {
+            Some(fields) => fields.read(text),
+            None => from_json(text),
+        };
+        label(kinds()?.label.decode_either(self, Ok, json)?, defaults)
     }
 }
 

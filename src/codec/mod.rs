@@ -28,7 +28,9 @@ pub use confluent::{MAX_SCHEMA, Received, SCHEMA_ID_HEADER, SchemaId, Schemas, W
 pub use decision::{decode_decision, encode_decision};
 pub use error::{DecodeError, EncodeError};
 pub use event::{decode_event, encode_event};
-pub use fields::{EventFields, default_event_id};
+pub use fields::{
+    EventFields, LabelFields, Pointer, Source as LabelSource, Speaker, TimeUnit, Verdict, default_event_id,
+};
 pub use key::{decode_key, encode_key};
 pub use label::{MAX_CATEGORIES, decode_label, default_label_id, encode_label};
 pub use ledger::{decode_record, encode_record};
@@ -76,7 +78,9 @@ pub struct Defaults {
     /// The policy of records that name none.
     pub policy: String,
     /// Where JSON events have their fields; `None`: where `docs/records.md` says.
-    pub fields: Option<EventFields>,
+    pub event_fields: Option<EventFields>,
+    /// Where JSON labels have theirs; `None`: the same.
+    pub label_fields: Option<LabelFields>,
 }
 
 /// Whether every schema compiled into this program parses: to be asked at start.

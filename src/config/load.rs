@@ -75,7 +75,8 @@ pub(super) fn effective(path: &Path, mut table: toml::Table) -> Result<Config, C
         config.kafka.settings.insert(name.clone(), secret(file)?);
     }
     registry(&mut config, path)?;
-    config.event_fields.check().map_err(|reason| ConfigError::Value { path: path.into(), reason })?;
+    let fields = config.event_fields.check().and_then(|()| config.label_fields.check());
+    fields.map_err(|reason| ConfigError::Value { path: path.into(), reason })?;
     for (name, file) in &mut config.traces.secrets {
         *file = folder.join(&*file);
         config.traces.headers.insert(name.clone(), Secret::new(secret(file)?));

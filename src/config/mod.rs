@@ -4,7 +4,6 @@
 //! that names the nearest known one.
 
 mod document;
-mod event_fields;
 mod live;
 mod load;
 mod machine;
@@ -23,8 +22,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::codec::{EventFields, LabelFields, Pointer, Speaker, TimeUnit};
 pub use document::{document, policies_schema, schema};
-pub use event_fields::{EventFields, Pointer, Speaker, TimeUnit};
 pub use live::{Live, ReloadError, reload};
 pub use load::{Loaded, load};
 pub use machine::Provider;
@@ -84,6 +83,8 @@ pub struct Config {
     pub defaults: Defaults,
     /// Where JSON events of another shape have their fields.
     pub event_fields: EventFields,
+    /// Where labels in JSON of another shape have their fields.
+    pub label_fields: LabelFields,
     /// The panel.
     pub experts: Experts,
     /// The scoring role.

@@ -75,7 +75,7 @@ pub struct Event {
     pub turns: Vec<Turn>,
     /// Which turn is judged.
     pub judged: usize,
-    /// The producer's own notes; carried, never interpreted.
+    /// The producer's own notes; never interpreted, and in no output.
     pub metadata: BTreeMap<String, String>,
 }
 

@@ -4,6 +4,7 @@ use crate::codec::{DecodeError, EncodeError};
 use crate::core::book::BookError;
 use crate::core::fold::FoldError;
 use crate::kafka::{CommitError, SourceError};
+use crate::ops::TracesError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
 
@@ -37,6 +38,9 @@ pub enum LearnError {
     /// A learner refuses its experts.
     #[error(transparent)]
     Fold(#[from] FoldError),
+    /// Spans cannot be sent as the configuration says.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The ledger topic says nothing although it holds more.
     #[error(
         "the ledger topic has been silent for a minute before its end, at offset {next}: are its brokers up?"

@@ -11,6 +11,8 @@ use crate::config::Policies;
 use crate::core::event::Millis;
 use crate::dead_letter::Reason;
 use crate::kafka::{Consumed, Offsets, Polled, Source, TopicPartition};
+use crate::ops::Traces;
+use crate::ops::traces::{Labelled, Place};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
 
@@ -37,7 +39,7 @@ impl Learn {
         {
             match source.poll(patience)? {
                 Polled::Record(record) => {
-                    since.get_or_insert_with(Instant::now);
+                    gathered.since = Some(*since.get_or_insert_with(Instant::now));
                     gathered.count += 1;
                     gathered.take(record, defaults, policies, schemas::of(registry))?;
                 }
@@ -66,6 +68,8 @@ impl Learn {
 #[derive(Default)]
 pub struct Gathered {
     count: usize,
+    /// When the first was read.
+    since: Option<Instant>,
     /// Those that can be read.
     pub labels: Vec<Read>,
     /// Those that cannot, with the reason.
@@ -80,6 +84,23 @@ impl Gathered {
     /// Whether nothing was read.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// When the first was read.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// Those that are traced.
+    pub(super) fn traced(&self, traces: &Traces) -> Vec<Labelled> {
+        let labels = self.labels.iter().map(|read| &read.record);
+        let all = labels.chain(self.refused.iter().map(|(record, _)| record));
+        let traced = all.filter_map(|record| {
+            let Consumed { topic, partition, offset, headers, .. } = record;
+            let time = record.timestamp.unwrap_or_default();
+            traces.label(headers, Place { topic, partition: *partition, offset: *offset, time })
+        });
+        traced.collect()
     }
 
     /// How old the oldest label of each partition is, at `now`.

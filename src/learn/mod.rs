@@ -27,15 +27,17 @@ use crate::dead_letter::{self, Surge, dead_letter};
 use crate::kafka::{
     self, CommitError, Connection, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source, Start,
 };
-use crate::ops::{Health, Shutdown, metrics};
+use crate::ops::traces::{self, Unpublished};
+use crate::ops::{Health, Shutdown, Traces, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
 use crate::store::Store;
+use crate::traced;
 pub use error::LearnError;
 use index::Index;
 use join::{Join, Joined};
 pub use progress::Progress;
-use publish::Publisher;
+use publish::{Publisher, Publishing};
 
 /// What the flow is made of.
 pub struct Learn {
@@ -76,6 +78,16 @@ impl End {
     }
 }
 
+/// A unit that was committed.
+struct Committed {
+    /// When that began.
+    began: Instant,
+    /// Its records.
+    records: usize,
+    /// The ledger's offset after it, if it wrote to the ledger.
+    next: Option<i64>,
+}
+
 /// What a learner says whose election has ended.
 const STANDS_BY: &str = "another learner is active now; this one stands by";
 /// Conditions of the active learner: a standby is ready without them.
@@ -101,6 +113,9 @@ impl Learn {
     pub fn run(self) -> Result<(), LearnError> {
         let topics = &self.config.topics;
         let registry = schemas::open(&self.config.registry)?;
+        let spans =
+            traces::Settings { group: self.config.learn.group.clone(), ..traced::settings(&self.config) };
+        let traces = Traces::open(&spans)?;
         let group = format!("{}-election", self.config.learn.group);
         let stand = || Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest);
         let mut election = stand()?;
@@ -121,7 +136,7 @@ impl Learn {
             tracing::info!("this learner is active");
             metrics::active(true);
             ACTIVE.iter().for_each(|name| self.health.set(name, false));
-            let end = self.learn(&mut election, registry.as_ref());
+            let end = self.learn(&mut election, registry.as_ref(), &traces);
             ACTIVE.iter().for_each(|name| self.health.forget(name));
             metrics::active(false);
             match end {
@@ -145,7 +160,12 @@ impl Learn {
     }
 
     /// One active time, from restoring to its end.
-    fn learn(&self, election: &mut Source, registry: Option<&Registry>) -> Result<End, LearnError> {
+    fn learn(
+        &self,
+        election: &mut Source,
+        registry: Option<&Registry>,
+        traces: &Traces,
+    ) -> Result<End, LearnError> {
         let (topics, settings) = (&self.config.topics, &self.config.learn);
         let stop = || self.shutdown.requested();
         let patient = registry.map(|registry| registry.waiting(&stop));
@@ -168,6 +188,7 @@ impl Learn {
         let mut lag = metrics::Lag::new(&settings.group);
         // How old the oldest label of the last unit was, by partition.
         let mut ages = BTreeMap::new();
+        let mut unpublished = Unpublished::default();
 
         let end = loop {
             if self.shutdown.requested() {
@@ -199,6 +220,8 @@ impl Learn {
                 };
 
             ages = if gathered.is_empty() { ages } else { gathered.ages(now()) };
+
+            let (mut spans, read) = (gathered.traced(traces), gathered.since());
 
             // 3. Joining: each label becomes a ledger record or a dead letter.
             index.keep(&mut store)?;
@@ -233,25 +256,32 @@ impl Learn {
 
             // 4. Committing: ledger records, dead letters and label offsets together.
             let refused = joined.refused.drain(..).chain(gathered.refused);
-            let mut letters = Vec::new();
+            let (mut letters, mut reasons) = (Vec::new(), Vec::new());
             for (record, reason) in refused {
-                metrics::dead_letter("label", reason.name);
+                let at = (record.partition, record.offset);
                 if !surge.count(Instant::now()) {
                     let limit = settings.max_dead_letters_per_minute;
                     return Err(LearnError::Surge { limit, reason: reason.name });
                 }
                 letters.push(dead_letter(&topics.dlq.as_str().into(), "learn", record, &reason));
+                reasons.push(reason.name);
+                spans
+                    .iter_mut()
+                    .filter(|label| label.is_at(at.0, at.1))
+                    .for_each(|label| label.refuse(reason.name));
             }
-            let committed = self.commit(&mut outbox, &labels, &joined, letters, &gathered.offsets);
-            match committed {
-                Ok(Some(next)) => {
-                    crash::point("learn.committed");
-                    ledger.read_until(next)?;
-                    crash::point("learn.read-back");
-                }
-                Ok(None) => {}
+            let committed = match self.commit(&mut outbox, &labels, &joined, letters, &gathered.offsets) {
                 Err(LearnError::Commit(error)) if error.passes() => break End::after(&error),
-                Err(error) => return Err(error),
+                other => other?,
+            };
+            reasons.into_iter().for_each(|reason| metrics::dead_letter("label", reason));
+            if let (Some(Committed { began, records, .. }), Some(read)) = (&committed, read) {
+                traces.learned(&spans, read, *began, *records, &mut unpublished);
+            }
+            if let Some(next) = committed.and_then(|committed| committed.next) {
+                crash::point("learn.committed");
+                ledger.read_until(next)?;
+                crash::point("learn.read-back");
             }
 
             // 5. The ledger as committed: memory, folds, sled.
@@ -271,9 +301,12 @@ impl Learn {
             }
 
             // 6. Folding and publishing, outside of any unit.
-            match publisher.advance(&mut ledger, &mut outbox) {
+            let published = match publisher.advance(&mut ledger, &mut outbox) {
                 Err(LearnError::Commit(error)) if error.passes() => break End::after(&error),
                 other => other?,
+            };
+            if let Some(Publishing(began)) = published {
+                traces.published(began, &mut unpublished);
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
@@ -281,7 +314,8 @@ impl Learn {
             }
         };
         if matches!(end, End::Stopped) && !self.shutdown.aborted() {
-            publisher.finish(&mut ledger, &mut outbox)?;
+            let Publishing(began) = publisher.finish(&mut ledger, &mut outbox)?;
+            traces.published(began, &mut unpublished);
         }
         labels.close(LEAVE);
         Ok(end)
@@ -313,7 +347,7 @@ impl Learn {
         metrics::waiting(book.policies().iter().map(|rounds| rounds.counts().waiting).sum());
     }
 
-    /// Commits a unit; the ledger's offset after it, if it wrote to the ledger.
+    /// Commits a unit, if there is anything in it.
     fn commit(
         &self,
         outbox: &mut Outbox,
@@ -321,7 +355,7 @@ impl Learn {
         joined: &Joined,
         letters: Vec<Produced>,
         offsets: &Offsets,
-    ) -> Result<Option<i64>, LearnError> {
+    ) -> Result<Option<Committed>, LearnError> {
         let rounds: Arc<str> = self.config.topics.rounds.as_str().into();
         let mut records = Vec::with_capacity(joined.records().len() + letters.len());
         for record in joined.records() {
@@ -338,13 +372,13 @@ impl Learn {
         if records.is_empty() && offsets.is_empty() {
             return Ok(None);
         }
-        let started = Instant::now();
+        let began = Instant::now();
         let consumed = (!offsets.is_empty()).then_some((labels.membership(), offsets));
         let places = dead_letter::commit(outbox, records, consumed)?;
-        metrics::commit("learn", places.len(), started.elapsed());
+        metrics::commit("learn", places.len(), began.elapsed());
         self.progress.note(offsets);
         let last = places.get(..joined.records().len()).and_then(<[_]>::last);
-        Ok(last.map(|(_, offset)| offset + 1))
+        Ok(Some(Committed { began, records: places.len(), next: last.map(|(_, offset)| offset + 1) }))
     }
 }
 

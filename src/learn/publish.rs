@@ -20,6 +20,9 @@ const NEWEST: usize = 10_000;
 
 const AVRO: codec::Encoding = codec::Encoding::Avro;
 
+/// All that is known is published. When that began; `None`: there was nothing new.
+pub struct Publishing(pub Option<Instant>);
+
 /// Publishes predictors.
 pub struct Publisher {
     topic: Arc<str>,
@@ -41,11 +44,15 @@ impl Publisher {
         }
     }
 
-    /// Folds a stretch, and publishes what is current if the interval is over.
+    /// Folds a stretch, and publishes what is current if the interval is over; then, whether anything was new.
     ///
     /// # Errors
     /// Where a learner refuses its experts, or publishing fails.
-    pub fn advance(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<(), LearnError> {
+    pub fn advance(
+        &mut self,
+        ledger: &mut Ledger,
+        outbox: &mut Outbox,
+    ) -> Result<Option<Publishing>, LearnError> {
         let (book, folds) = ledger.folds();
         let mut current = true;
         for (policy, fold) in folds.iter_mut() {
@@ -57,16 +64,16 @@ impl Publisher {
             }
         }
         if current && self.last.is_none_or(|last| last.elapsed() >= self.interval) {
-            self.publish(ledger, outbox)?;
+            return self.publish(ledger, outbox).map(Some);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Folds everything and publishes it.
     ///
     /// # Errors
     /// Where a learner refuses its experts, or publishing fails.
-    pub fn finish(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<(), LearnError> {
+    pub fn finish(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<Publishing, LearnError> {
         let (book, folds) = ledger.folds();
         for fold in folds.values_mut() {
             fold.catch_up(book)?;
@@ -74,7 +81,8 @@ impl Publisher {
         self.publish(ledger, outbox)
     }
 
-    fn publish(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<(), LearnError> {
+    fn publish(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<Publishing, LearnError> {
+        let began = Instant::now();
         let offset = ledger.offset();
         let (book, folds) = ledger.folds();
         let mut records = Vec::new();
@@ -107,13 +115,14 @@ impl Publisher {
                 timestamp: None,
             });
         }
-        if !records.is_empty() {
+        let anything = !records.is_empty();
+        if anything {
             crash::point("learn.publish");
             outbox.commit(&records, None)?;
             crash::point("learn.published");
             self.published.extend(hashes);
             self.last = Some(Instant::now());
         }
-        Ok(())
+        Ok(Publishing(anything.then_some(began)))
     }
 }

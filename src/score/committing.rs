@@ -13,6 +13,7 @@ use crate::core::label::DecisionRef;
 use crate::core::review::ReviewRequest;
 use crate::dead_letter;
 use crate::kafka::{Membership, Offsets, Outbox, Place, Produced};
+use crate::ops::metrics::Counted;
 use crate::ops::traces::Moderation;
 
 /// A unit to commit.
@@ -25,6 +26,8 @@ pub struct Closed {
     pub offsets: Offsets,
     /// When its records came to the broker.
     pub came: Vec<Millis>,
+    /// How its outcomes are counted.
+    pub counted: Vec<Counted>,
     /// What its spans say, where they are traced.
     pub spans: Vec<Box<Moderation>>,
 }
@@ -37,6 +40,8 @@ pub struct Ended {
     pub offsets: Offsets,
     /// When its records came to the broker.
     pub came: Vec<Millis>,
+    /// How its outcomes are counted.
+    pub counted: Vec<Counted>,
     /// What its spans say.
     pub spans: Vec<Box<Moderation>>,
     /// When its commit began.
@@ -138,7 +143,7 @@ impl Drop for Committing {
 }
 
 fn commit(outbox: &mut Outbox, member: &Membership, requests: &Requests, unit: Closed) -> Ended {
-    let Closed { records, asks, offsets, came, spans } = unit;
+    let Closed { records, asks, offsets, came, counted, spans } = unit;
     let started = Instant::now();
     let further = |records: &[Produced], places: &[Place]| requests.of(&asks, records, places);
     let result = dead_letter::commit_with(outbox, records, Some((member, &offsets)), further)
@@ -149,7 +154,7 @@ fn commit(outbox: &mut Outbox, member: &Membership, requests: &Requests, unit: C
     {
         outbox.reopen();
     }
-    Ended { result, offsets, came, spans, started, took }
+    Ended { result, offsets, came, counted, spans, started, took }
 }
 
 impl Requests {

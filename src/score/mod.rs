@@ -31,7 +31,6 @@ use committing::{Committing, Requests};
 use predictors::Predictors;
 use reading::Reading;
 use shed::{Limits, Shed};
-pub use traced::settings as trace_settings;
 use unit::Unit;
 
 /// What the flow is made of.
@@ -145,7 +144,7 @@ impl Score {
     pub fn run(self) -> Result<(), ScoreError> {
         let Self { config, policies: live, panel, connection, delivery, health, shutdown } = self;
         let mut policies = live.now();
-        let traces = Traces::open(&trace_settings(&config))?;
+        let traces = Traces::open(&crate::traced::settings(&config))?;
         let registry = schemas::open(&config.registry)?;
         let encodings = match schemas::encodings(&config, registry.as_ref(), &|| shutdown.requested()) {
             Err(RegistryError::Interrupted) => return Ok(()),

@@ -116,7 +116,6 @@ impl<'a> Reading<'a> {
                 Err(Refused::Unavailable(reason)) => return Err(RegistryError::Unavailable { reason }.into()),
                 Err(Refused::Dead(refused)) => {
                     let (ticket, record, reason) = *refused;
-                    metrics::dead_letter("event", reason.name);
                     if !self.surge.count(Instant::now()) {
                         let limit = self.config.score.max_dead_letters_per_minute;
                         return Err(ScoreError::Surge { limit, reason: reason.name });

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use crate::config::Config;
 use crate::core::decision::{Decision, Origin};
 use crate::core::event::Millis;
 use crate::core::vote;
@@ -10,23 +9,7 @@ use crate::dead_letter::Reason;
 use crate::experts::Ran;
 use crate::kafka::Consumed;
 use crate::ops::Traces;
-use crate::ops::traces::{Asked, Expert, Moderation, Outcome, Place, Settings, Trace};
-
-/// Where spans go, as the configuration says it.
-#[must_use]
-pub fn settings(config: &Config) -> Settings {
-    let traces = &config.traces;
-    let headers = traces.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
-    Settings {
-        endpoint: traces.endpoint.clone(),
-        service: traces.service.clone(),
-        instance: config.score.member.clone(),
-        group: config.score.group.clone(),
-        sample: traces.sample,
-        authorities: Some(traces.authorities.clone()).filter(|path| !path.as_os_str().is_empty()),
-        headers: headers.collect(),
-    }
-}
+use crate::ops::traces::{Asked, Expert, Moderation, Outcome, Place, Trace};
 
 /// When things were, of an event that has been asked about.
 pub struct Times {

@@ -19,6 +19,7 @@ use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
 use crate::dead_letter::{Reason, dead_letter};
 use crate::kafka::{Ages, Consumed, Offsets, Produced, Source, TopicPartition};
+use crate::ops::metrics::Counted;
 use crate::ops::traces::Moderation;
 use crate::ops::{Traces, metrics};
 
@@ -34,6 +35,8 @@ struct Outcome {
     asks: Option<Box<ReviewRequest>>,
     /// The record's broker timestamp.
     came: Millis,
+    /// How it is counted.
+    counted: Counted,
     /// What its span says, where it is traced.
     span: Option<Box<Moderation>>,
 }
@@ -144,7 +147,10 @@ impl Unit {
         let came = record.timestamp.unwrap_or_else(now);
         let span = traced::dead(&self.traces, &record, came, reason);
         let output = dead_letter(&self.dlq, "score", record, reason);
-        self.settle(ticket, Outcome { output, asks: None, came, span });
+        self.settle(
+            ticket,
+            Outcome { output, asks: None, came, counted: Counted::DeadLetter(reason.name), span },
+        );
     }
 
     /// The outcome of an event that has been asked about. One that a rebalance has taken away is passed over.
@@ -163,7 +169,7 @@ impl Unit {
         let asked = Asked { event, origin, round_time, votes, reading, trace };
         let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
         let decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
-        metrics::decision(&decision);
+        metrics::votes(&decision);
         // The decision and its request go on in the trace under this event's span.
         let trace = traced::trace(&self.traces, &headers, &decision.origin, came);
         let span = trace.map(|trace| {
@@ -181,7 +187,7 @@ impl Unit {
         // Made now: by the time of the commit other policies may be in force.
         let nowhere = DecisionRef { partition: ticket.partition, offset: -1 };
         let asks = ReviewRequest::of(&decision, policy, nowhere).map(Box::new);
-        self.settle(&ticket, Outcome { output, asks, came, span });
+        self.settle(&ticket, Outcome { output, asks, came, counted: Counted::decision(&decision), span });
         Ok(())
     }
 
@@ -208,13 +214,15 @@ impl Unit {
         let place = |(partition, next)| ((Arc::clone(&self.events), partition), next);
         let offsets: Offsets = offsets.into_iter().map(place).collect();
         let (mut records, mut came, mut asks, mut spans) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut counted = Vec::new();
         for (index, outcome) in outcomes.into_iter().enumerate() {
             asks.extend(outcome.asks.map(|request| (index, request)));
             records.push(outcome.output);
             came.push(outcome.came);
+            counted.push(outcome.counted);
             spans.extend(outcome.span);
         }
-        committing.begin(Closed { records, asks, offsets, came, spans });
+        committing.begin(Closed { records, asks, offsets, came, counted, spans });
     }
 
     /// A unit's commit is over. Where it was given up, its records and all that follow them are read again from the
@@ -227,6 +235,7 @@ impl Unit {
             Ok(records) => {
                 metrics::commit("score", records, ended.took);
                 self.traces.committed(&ended.spans, ended.started, records);
+                metrics::outcomes(&ended.counted);
                 metrics::end_to_end(now(), &ended.came);
                 for ((_, partition), next) in &ended.offsets.0 {
                     self.ages.committed(*partition, *next);

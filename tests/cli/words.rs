@@ -70,6 +70,20 @@ const REFUSALS: &[(&str, i32, &str, &str)] = &[
         "[event_fields]\ntext = \"/a\"\nroles = { human = \"person\" }\n",
     ),
     ("fields-without-text", 78, "check --config FILE", "[event_fields]\nid = \"/request/uuid\"\n"),
+    ("labels-without-event", 78, "check --config FILE", "[label_fields]\nverdict = \"/verdict\"\n"),
+    ("labels-without-verdict", 78, "check --config FILE", "[label_fields]\nevent_id = \"/event\"\n"),
+    (
+        "unknown-verdict",
+        78,
+        "check --config FILE",
+        "[label_fields]\nevent_id = \"/a\"\nverdict = \"/b\"\nverdicts = { bad = \"evil\" }\n",
+    ),
+    (
+        "no-label",
+        65,
+        "check --config FILE --label FILE",
+        "[label_fields]\nevent_id = \"/event\"\nverdict = \"/verdict\"\n",
+    ),
     (
         "no-event",
         65,

@@ -6,6 +6,7 @@ mod examples;
 mod fixtures;
 mod labels;
 mod mapped;
+mod mapped_labels;
 mod properties;
 mod records;
 mod speed;
@@ -16,7 +17,7 @@ use aegis::core::event::Event;
 use aegis::core::label::Label;
 
 fn defaults() -> Defaults {
-    Defaults { tenant: "home".to_owned(), policy: "plain".to_owned(), fields: None }
+    Defaults { tenant: "home".to_owned(), policy: "plain".to_owned(), ..Defaults::default() }
 }
 
 fn event(record: impl AsRef<[u8]>) -> Result<Event, DecodeError> {

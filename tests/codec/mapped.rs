@@ -53,7 +53,7 @@ fn read(json: impl AsRef<[u8]>, defaults: &Defaults) -> Result<Event, DecodeErro
 fn refused(json: impl AsRef<[u8]>, defaults: &Defaults) -> String {
     let error = read(json, defaults).unwrap_err();
     match &error {
-        DecodeError::MissingAt { field, pointer } | DecodeError::UnfitAt { field, pointer, .. } => {
+        DecodeError::MissingAt { field, pointer, .. } | DecodeError::UnfitAt { field, pointer, .. } => {
             let said = error.to_string();
             assert!(said.contains(pointer) && said.contains(&format!("event_fields.{field}")), "{said}");
             format!("{} {field} {pointer}", error.name())

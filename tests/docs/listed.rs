@@ -39,7 +39,7 @@ pub static LISTED: &[Listed] = &[
     (
         "docs/your-own-topic.md",
         "aegis …",
-        "needs a topic of that shape; tests/codec/mapped.rs, tests/flow_kafka.rs",
+        "needs a topic of that shape; tests/codec/mapped.rs and mapped_labels.rs, tests/flow_kafka.rs",
     ),
     ("docs/your-own-topic.md", "kcat …", "needs kcat; run by hand as it is shown"),
     ("docs/your-own-topic.md", "cat labels.txt", "shows a file of that page"),

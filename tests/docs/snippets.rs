@@ -77,7 +77,8 @@ fn json_is_taken(text: &str) -> Result<(), String> {
     if values.is_empty() {
         return Err("nothing".to_owned());
     }
-    let defaults = Defaults { tenant: "default".to_owned(), policy: "default".to_owned(), fields: None };
+    let defaults =
+        Defaults { tenant: "default".to_owned(), policy: "default".to_owned(), ..Defaults::default() };
     for value in values {
         let bytes = value.to_string().into_bytes();
         let has = |field: &str| value.get(field).is_some();

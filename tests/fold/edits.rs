@@ -75,6 +75,40 @@ fn a_published_state_predicts_what_the_fold_predicts() {
     Predictor::published(&published).unwrap();
 }
 
+/// What the figures say that reading members add is the difference to the same learner, each time with those
+/// members asleep that read; a learner without such members adds nothing.
+#[test]
+fn what_reading_adds_is_what_a_twin_would_have_lost_without_it() {
+    for (learner, reads) in [("default", true), ("hedge eta=0.5", false)] {
+        let mut desk = Desk::new(settings(learner));
+        world(19, 600).iter().for_each(|record| {
+            desk.take(record);
+        });
+        desk.hash();
+        let names: Vec<&str> = desk.fold.experts().iter().map(String::as_str).collect();
+        let spec = &desk.fold.settings().learner;
+        let mut twin = spec.build(&names, POLICY).unwrap();
+        let (mut rounds, mut lost) = (0_u64, 0.0);
+        let mut compare = |round: &Walked<'_>, _: &dyn Learner| {
+            if round.sight.features.is_some() {
+                let unread = twin.predict(&Sight { features: None, ..round.sight });
+                rounds += 1;
+                lost += (unread - round.target).powi(2) - (round.p - round.target).powi(2);
+            }
+            twin.step(&round.sight, round.target);
+        };
+        desk.fold.walk(&desk.book, spec, &mut compare).unwrap();
+        let read = desk.fold.tally().unwrap().read;
+        assert!(rounds > 40, "{rounds}");
+        if reads {
+            assert_eq!(read.rounds, rounds);
+            assert!(lost != 0.0 && (read.gain() - lost / rounds as f64).abs() < 1e-12, "{read:?}, {lost}");
+        } else {
+            assert_eq!((read.rounds, read.gain(), lost), (0, 0.0, 0.0));
+        }
+    }
+}
+
 #[test]
 fn reliability_is_agreement() {
     let mut desk = Desk::new(settings("hedge eta=1"));

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aegis::core::book::{Book, BookError, Change};
 use aegis::core::features::DIMENSIONS;
-use aegis::core::fold::{Fold, Settings};
+use aegis::core::fold::{Fold, Settings, Walked};
 use aegis::core::hash::{Stated, hex, state_hash};
 use aegis::core::label::{DecisionRef, Finding, Label, Mapping, Source, target};
-use aegis::core::learners::Sight;
+use aegis::core::learners::{Learner, Sight};
 use aegis::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
 use aegis::core::predictor::{Predictor, StateHash};
 

@@ -16,7 +16,7 @@ use aegis::schemas;
 use crate::corpus::hash;
 
 fn defaults() -> Defaults {
-    Defaults { tenant: "home".to_owned(), policy: "plain".to_owned(), fields: None }
+    Defaults { tenant: "home".to_owned(), policy: "plain".to_owned(), ..Defaults::default() }
 }
 
 /// How decoding ended. The errors' words quote nothing of the input but sizes, lines and columns.
@@ -64,7 +64,7 @@ static MAPPED: LazyLock<[Defaults; 3]> = LazyLock::new(|| {
     lines.map(|lines| {
         let event_fields = toml::from_str(lines).unwrap();
         let config = Config { event_fields, ..Config::default() };
-        Defaults { fields: schemas::defaults(&config).fields, ..defaults() }
+        Defaults { event_fields: schemas::defaults(&config).event_fields, ..defaults() }
     })
 });
 
@@ -84,6 +84,44 @@ pub fn mapped(bytes: &[u8]) -> u64 {
         // These pointers know of no notes, and Avro is no matter of pointers.
         own.metadata.clone_from(&event.metadata);
         assert!(own == *event, "our own shape is read by pointers as something else");
+    }
+    ending(&read)
+}
+
+/// How labels of another shape are read: our own by pointers, and a tool's.
+static MAPPED_LABELS: LazyLock<[Defaults; 2]> = LazyLock::new(|| {
+    let lines = [
+        "event_id = '/event_id'\nid = '/id'\ntenant = '/tenant'\npolicy = '/policy'\nannotator = '/annotator'\n\
+         verdict = '/verdict'\nseverity = '/severity'\ncategories = '/categories'\ntime = '/time'\n\
+         source = '/source'\ninclusion_probability = '/inclusion_probability'\ndecision = '/decision'\n\
+         corrects = '/corrects'\nretracts = '/retracts'",
+        "event_id = '/task/event'\nverdict = '/result'\nverdicts = { toxic = 'unsafe' }\nseverity = '/grade'\n\
+         categories = '/tags'\ntime = '/at'\ntime_unit = 'seconds'\nsource = '/queue'\n\
+         sources = { complaints = 'report' }",
+    ];
+    lines.map(|lines| {
+        let label_fields = toml::from_str(lines).unwrap();
+        let config = Config { label_fields, ..Config::default() };
+        Defaults { label_fields: schemas::defaults(&config).label_fields, ..defaults() }
+    })
+});
+
+/// Labels by pointers. Whatever both our own reader and its pointers take, they take for the same.
+pub fn mapped_label(bytes: &[u8]) -> u64 {
+    let (which, record) = match bytes {
+        [which @ 0..=1, record @ ..] => (usize::from(*which), record),
+        record => (0, record),
+    };
+    let read = Received::plain(record).label(&MAPPED_LABELS[which]);
+    if let Ok(label) = &read {
+        let again = codec::encode_label(label, Encoding::Avro).expect("what was read can be written");
+        let again = codec::decode_label(&again, &MAPPED_LABELS[which]);
+        assert!(again.as_ref() == Ok(label), "read again as something else");
+    }
+    if let (0, Ok(label), Ok(mut own)) = (which, &read, codec::decode_label(record, &defaults())) {
+        // The field `unsafe` has no pointer: it may be all that our own reader has.
+        (own.verdict, own.severity) = (label.verdict, label.severity);
+        assert!(own == *label, "our own shape is read by pointers as something else");
     }
     ending(&read)
 }

@@ -52,6 +52,13 @@ pub const TARGETS: &[Target] = &[
     },
     // Events in another's shape: the first byte says by which pointers they are read.
     Target { name: "mapped", fixtures: &["event.json"], folder: "mapped", run: records::mapped },
+    // Labels in another's shape.
+    Target {
+        name: "mapped-label",
+        fixtures: &["label.json"],
+        folder: "mapped-label",
+        run: records::mapped_label,
+    },
     // Confluent's framing: a first byte says who wrote it and with which header, the rest is as above.
     Target {
         name: "framed",

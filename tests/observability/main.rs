@@ -202,6 +202,11 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     fs::write(&page, get(&format!("http://{address}/metrics")).unwrap()).unwrap();
     let linted = prometheus.promtool(&["check", "metrics"], &page);
     assert!(linted.status.success(), "{}", String::from_utf8_lossy(&linted.stderr));
+    let page = fs::read_to_string(&page).unwrap();
+    let served = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    for name in served {
+        assert!(metrics::all().any(|metric| metric.name == name), "{name} is served and not in the contract");
+    }
     let rules = prometheus.ask("rules").unwrap();
     let rules: Vec<&Value> = rules["groups"]
         .as_array()

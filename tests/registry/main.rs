@@ -34,7 +34,7 @@ const FOREIGN: &str = r#"{"type":"record","name":"Chat","namespace":"com.example
 const FOREIGN_DATUM: &[u8] = b"\x02\x06e-1\x02\x0e\x04\x00\x02a\x00\x02\x04bc\x02\x00";
 
 fn defaults() -> Defaults {
-    Defaults { tenant: "t".into(), policy: "default".into(), fields: None }
+    Defaults { tenant: "t".into(), policy: "default".into(), ..Defaults::default() }
 }
 
 /// A value as it is framed with a number.

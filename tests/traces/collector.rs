@@ -1,43 +1,78 @@
 //! An OTLP/HTTP collector that keeps what it is sent.
 
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use openssl::ssl::{SslAcceptor, SslMethod};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 pub use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
+use crate::support::identity::Identity;
 use crate::support::site::hex;
 
 /// A request as it came.
 pub type Request = (HeaderMap, Bytes);
+/// A status, and what `Retry-After` says with it.
+pub type Refusal = (u16, Option<&'static str>);
+
+/// What it does with requests.
+#[derive(Default)]
+struct Desk {
+    taken: Mutex<Vec<Request>>,
+    /// What the next ones are answered; none left: they are taken.
+    refusals: Mutex<VecDeque<Refusal>>,
+    /// What was refused, and when.
+    refused: Mutex<Vec<(Bytes, Instant)>>,
+}
 
 /// It runs until the test binary ends.
 pub struct Collector {
     address: SocketAddr,
-    requests: Arc<Mutex<Vec<Request>>>,
+    desk: Arc<Desk>,
+    scheme: &'static str,
 }
 
-async fn keep(State(requests): State<Arc<Mutex<Vec<Request>>>>, headers: HeaderMap, body: Bytes) {
-    requests.lock().unwrap().push((headers, body));
+async fn keep(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> Response {
+    let refusal = desk.refusals.lock().unwrap().pop_front();
+    let Some((status, after)) = refusal else {
+        desk.taken.lock().unwrap().push((headers, body));
+        return StatusCode::OK.into_response();
+    };
+    desk.refused.lock().unwrap().push((body, Instant::now()));
+    let after: HeaderMap = after
+        .map(|after| (HeaderName::from_static("retry-after"), HeaderValue::from_static(after)))
+        .into_iter()
+        .collect();
+    (StatusCode::from_u16(status).unwrap(), after).into_response()
 }
 
 impl Collector {
     /// On a port of its own, or on this one.
     pub fn start(port: u16) -> Self {
+        Self::refusing(port, &[])
+    }
+
+    /// One that first answers this.
+    pub fn refusing(port: u16, refusals: &[Refusal]) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let requests = Arc::<Mutex<Vec<Request>>>::default();
-        let router = Router::new().route("/v1/traces", post(keep)).with_state(Arc::clone(&requests));
+        let desk =
+            Arc::new(Desk { refusals: Mutex::new(refusals.iter().copied().collect()), ..Desk::default() });
+        let router = Router::new().route("/v1/traces", post(keep)).with_state(Arc::clone(&desk));
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -45,15 +80,44 @@ impl Collector {
                 axum::serve(listener, router).await.unwrap();
             });
         });
-        Self { address, requests }
+        Self { address, desk, scheme: "http" }
+    }
+
+    /// One that speaks TLS, with this certificate.
+    pub fn secure(server: &Identity) -> Self {
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+        acceptor.set_certificate(&server.certificate).unwrap();
+        acceptor.set_private_key(&server.key).unwrap();
+        let acceptor = acceptor.build();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let desk = Arc::<Desk>::default();
+        let kept = Arc::clone(&desk);
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                let Ok(stream) = acceptor.accept(connection.unwrap()) else { continue };
+                let mut stream = BufReader::new(stream);
+                let Some(body) = request(&mut stream) else { continue };
+                kept.taken.lock().unwrap().push((HeaderMap::new(), body));
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                let _ = stream.get_mut().write_all(answer);
+                let _ = stream.get_mut().shutdown();
+            }
+        });
+        Self { address, desk, scheme: "https" }
+    }
+
+    /// What was refused, and when.
+    pub fn refused(&self) -> Vec<(Bytes, Instant)> {
+        self.desk.refused.lock().unwrap().clone()
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://{}/v1/traces", self.address)
+        format!("{}://{}/v1/traces", self.scheme, self.address)
     }
 
     pub fn requests(&self) -> Vec<Request> {
-        self.requests.lock().unwrap().clone()
+        self.desk.taken.lock().unwrap().clone()
     }
 
     /// All spans, each with the name of its service.
@@ -74,6 +138,25 @@ impl Collector {
         let spans = self.spans().into_iter().map(|(_, span)| span);
         spans.filter(|span| span.name == name).collect()
     }
+}
+
+/// The body of a request.
+fn request(stream: &mut impl BufRead) -> Option<Bytes> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).ok()?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(said) = line.strip_prefix("content-length:") {
+            length = said.trim().parse().ok()?;
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some(body.into())
 }
 
 /// An attribute's value, as text; empty: none.

@@ -2,6 +2,7 @@
 //! collector gets them over HTTP; on a real Apache Kafka, in a process of its own.
 
 mod collector;
+mod secrets;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -11,10 +12,14 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use aegis::core::event::Event;
+use aegis::core::label::Finding;
 use aegis::core::trace::Traceparent;
 use aegis::kafka::{Consumed, Produced};
 use collector::{Collector, Span, attribute, traceparent};
-use support::flow::{decisions, event, event_record, raw, read_all, read_until, reviews, send};
+use support::flow::{
+    decisions, event, event_record, label, label_record, raw, read_all, read_until, reviews, send,
+};
+use support::identity::identity;
 use support::site::{Process, Site, hex, wait};
 use support::{WAIT, free_port};
 
@@ -52,14 +57,20 @@ fn until(site: &Site, topic: &str, count: usize) -> Vec<Consumed> {
     read_until(&site.connection, &site.topic(topic), topic, |records| records.len() >= count)
 }
 
-/// A metric's value on /metrics.
-fn metric(process: &Process, name: &str) -> f64 {
+/// What a process serves.
+fn page(process: &Process, path: &str) -> String {
     let log = process.log();
     let line = log.lines().find(|line| line.contains("health and metrics")).unwrap();
     let mut stream = TcpStream::connect(line.split("address=").nth(1).unwrap().trim()).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+/// A metric's value on /metrics.
+fn metric(process: &Process, name: &str) -> f64 {
+    let page = page(process, "/metrics");
     let line = page.lines().find(|line| line.starts_with(name));
     line.unwrap_or_else(|| panic!("{name} is not in\n{page}")).rsplit(' ').next().unwrap().parse().unwrap()
 }
@@ -287,4 +298,128 @@ fn a_collector_that_hangs_does_not_hold_up_the_end() {
     assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
     assert!(score.log().contains("stopped before the collector had taken these spans"), "{}", score.log());
     assert_eq!(decisions(&read_all(&site.connection, &site.topic("decisions"))).len(), EVENTS);
+}
+
+/// A collector that is busy is asked again with the same spans, after as long as it says; nothing is lost, and
+/// nobody is told that anything were.
+#[test]
+fn a_collector_that_is_busy_is_asked_again() {
+    let collector = Collector::refusing(0, &[(429, Some("2")), (503, Some("0")), (502, None)]);
+    let endpoint = collector.endpoint();
+    let site = Site::with("busy", &[INFO, ("traces.endpoint", &endpoint)]);
+    let mut score = site.start_with("score", &[], &[]);
+    score.says("health and metrics");
+    send(&site.connection, &[traced(&site, 0, "hello", SAMPLED)]);
+    until(&site, "decisions", 1);
+    wait("the spans", || !collector.requests().is_empty());
+    let refused = collector.refused();
+    let bodies: BTreeSet<_> = refused.iter().map(|(body, _)| body.clone()).collect();
+    assert_eq!((refused.len(), bodies.len()), (3, 1), "the same spans each time");
+    assert_eq!(collector.requests()[0].1, refused[0].0);
+    let waited = refused[1].1 - refused[0].1;
+    assert!(waited >= Duration::from_secs(2), "Retry-After said two seconds, it waited {waited:?}");
+    wait("the count", || metric(&score, "aegis_spans_total{outcome=\"sent\"}") > 0.0);
+    assert_eq!(metric(&score, "aegis_spans_total{outcome=\"failed\"}"), 0.0);
+    assert!(!score.log().contains("the collector does not take them"), "{}", score.log());
+    score.stop();
+}
+
+/// One that is busy for an hour holds up no decision, nor the end; what it does not take is counted.
+#[test]
+fn a_collector_that_stays_busy_holds_nothing_up() {
+    let collector = Collector::refusing(0, &[(503, Some("3600")); 100]);
+    let endpoint = collector.endpoint();
+    let site = Site::with("stays", &[INFO, ("traces.endpoint", &endpoint)]);
+    let mut score = site.start_with("score", &[], &[]);
+    score.says("health and metrics");
+    const EVENTS: usize = 200;
+    send(&site.connection, &[traced(&site, 0, "hello", SAMPLED)]);
+    wait("the first refusal", || !collector.refused().is_empty());
+    let events: Vec<_> = (1..EVENTS).map(|number| traced(&site, number, "hello", SAMPLED)).collect();
+    send(&site.connection, &events);
+    wait("the events", || site.committed("score", "events") == EVENTS as i64);
+    assert_eq!(collector.refused().len(), 1, "it waits before it asks again");
+    let asked = Instant::now();
+    score.signal("TERM");
+    let status = score.end();
+    assert!(status.success(), "{status}\n{}", score.log());
+    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
+    assert!(score.log().contains("spans are dropped") && score.log().contains("503"), "{}", score.log());
+    assert!(collector.requests().is_empty());
+}
+
+/// TLS to the collector: authorities of ours vouch for it, those of others or of the system do not.
+#[test]
+fn spans_go_to_a_collector_that_our_authorities_vouch_for() {
+    let (ours, stranger) = (identity("test authority", 1, None), identity("another authority", 2, None));
+    let collector = Collector::secure(&identity("collector", 3, Some(&ours)));
+    let endpoint = collector.endpoint();
+    let site = Site::with("tls", &[INFO, ("traces.endpoint", &endpoint)]);
+    let put = |name: &str, pem: Vec<u8>| std::fs::write(site.folder.path().join(name), pem).unwrap();
+    put("ours.pem", ours.certificate.to_pem().unwrap());
+    put("stranger.pem", stranger.certificate.to_pem().unwrap());
+    let mut sent = 0;
+    for authorities in ["traces.authorities=stranger.pem", "traces.authorities="] {
+        let mut score = site.start_with("score", &["--set", authorities], &[]);
+        score.says("health and metrics");
+        send(&site.connection, &[traced(&site, sent, "hello", SAMPLED)]);
+        sent += 1;
+        until(&site, "decisions", sent);
+        score.says("the collector does not take them");
+        assert!(score.log().contains("certificate"), "{authorities}: {}", score.log());
+        assert!(collector.requests().is_empty(), "{authorities}");
+        score.stop();
+    }
+    let score = site.start_with("score", &["--set", "traces.authorities=ours.pem"], &[]);
+    send(&site.connection, &[traced(&site, sent, "hello", SAMPLED)]);
+    wait("the spans", || !collector.named("moderate").is_empty());
+    score.stop();
+}
+
+/// A label that carries its decision's `traceparent`: read, committed and published, each linked to the one before.
+#[test]
+fn a_label_is_traced_from_its_decision_to_the_predictor_that_learned_from_it() {
+    let collector = Collector::start(0);
+    let endpoint = collector.endpoint();
+    let site = Site::with("labels", &[INFO, ("traces.endpoint", &endpoint)]);
+    let (score, learn) = (site.start_with("score", &[], &[]), site.start_with("learn", &[], &[]));
+    send(&site.connection, &[traced(&site, 0, "hello", SAMPLED), traced(&site, 1, "hello", "")]);
+    let decided = until(&site, "decisions", 2);
+    let answered = header(&decided[0], "traceparent");
+    let labels = site.topic("labels");
+    let about = |number: usize| label_record(&labels, &label("l", &format!("e{number:05}"), Finding::Unsafe));
+    send(&site.connection, &[with(about(0), &answered), with(about(1), "")]);
+    send(&site.connection, &[with(raw(&labels, "key", format!("poison {WORD}")), &answered)]);
+    site.published(2, 0);
+    until(&site, "dlq", 1);
+    wait("the labels' spans", || collector.named("label").len() >= 2);
+    learn.stop();
+    score.stop();
+
+    let own = collector.named("label");
+    assert_eq!(own.len(), 2, "the one that nobody records has none: {own:?}");
+    let decision = Traceparent::parse(answered.as_bytes()).unwrap();
+    let commits = collector.named("commit");
+    for span in &own {
+        assert!(span.parent_span_id.is_empty() && span.trace_id != decision.trace);
+        assert_eq!(attribute(&span.attributes, "messaging.destination.name"), labels);
+        let [answers, commit] = span.links.as_slice() else { panic!("{:?}", span.links) };
+        assert_eq!((&answers.trace_id[..], &answers.span_id[..]), (&decision.trace[..], &decision.span[..]));
+        let commit = commits.iter().find(|found| found.span_id == commit.span_id).unwrap();
+        assert_eq!(attribute(&commit.attributes, "messaging.consumer.group.name"), site.topic("learn"));
+    }
+    let errors: Vec<_> = own.iter().map(|span| attribute(&span.attributes, "error.type")).collect();
+    assert!(errors.contains(&"NotAvro".into()) && errors.contains(&String::new()), "{errors:?}");
+    let learned = own.iter().find(|span| attribute(&span.attributes, "error.type").is_empty()).unwrap();
+    let published = collector.named("publish");
+    let reflects = |span: &Span| span.links.iter().any(|link| link.span_id == learned.links[1].span_id);
+    assert_eq!(published.iter().filter(|span| reflects(span)).count(), 1, "{published:?}");
+    for (_, body) in collector.requests() {
+        for hidden in [WORD, "hello", "e00000", CONVERSATION, SUBJECT] {
+            assert!(
+                !body.windows(hidden.len()).any(|part| part == hidden.as_bytes()),
+                "{hidden} is in a span"
+            );
+        }
+    }
 }

@@ -65,18 +65,37 @@ impl fmt::Display for Stays {
     }
 }
 
-/// What topics hold of the subject, those that hold nothing left out.
-pub fn find(subject: &Subject, config: &Config, connection: &Connection) -> Result<Vec<Stays>, Failure> {
+/// The rounds of the subject that events and decisions name: what the ledger holds of them may say of nobody whose
+/// it is, where the decision has been taken out.
+pub fn rounds(
+    subject: &Subject,
+    config: &Config,
+    connection: &Connection,
+) -> Result<BTreeSet<RoundId>, Failure> {
     let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
     let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
     let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
-    let defaults = schemas::defaults(config);
-    let topics = &config.topics;
-    let mut rounds: BTreeSet<RoundId> = BTreeSet::new();
+    Ok(named(subject, config, connection, patient)?.rounds)
+}
 
+/// The subject's rounds, and how many events and decisions name them.
+struct Named {
+    rounds: BTreeSet<RoundId>,
+    events: Stays,
+    decisions: Stays,
+}
+
+fn named(
+    subject: &Subject,
+    config: &Config,
+    connection: &Connection,
+    schemas: Option<&dyn Schemas>,
+) -> Result<Named, Failure> {
+    let (topics, defaults) = (&config.topics, schemas::defaults(config));
+    let mut rounds: BTreeSet<RoundId> = BTreeSet::new();
     let mut events = Stays::new(&topics.events, "events with their texts");
     scan(connection, &topics.events, &mut |record| {
-        let received = Received::new(record.payload.as_deref(), &record.headers, patient);
+        let received = Received::new(record.payload.as_deref(), &record.headers, schemas);
         let read = received.at(&record.topic, record.partition, record.offset).event(&defaults);
         if let Ok(event) = read
             && subject.is(&event.tenant, event.subject.as_deref())
@@ -88,7 +107,7 @@ pub fn find(subject: &Subject, config: &Config, connection: &Connection) -> Resu
     })?;
     let mut decisions = Stays::new(&topics.decisions, "decisions with votes and features");
     scan(connection, &topics.decisions, &mut |record| {
-        let read = Received::new(record.payload.as_deref(), &record.headers, patient).decision();
+        let read = Received::new(record.payload.as_deref(), &record.headers, schemas).decision();
         if let Ok(decision) = read
             && subject.is(&decision.id.tenant, decision.subject.as_deref())
         {
@@ -97,6 +116,44 @@ pub fn find(subject: &Subject, config: &Config, connection: &Connection) -> Resu
         }
         Ok(())
     })?;
+    Ok(Named { rounds, events, decisions })
+}
+
+/// Those of these rounds that were decided for somebody else, too.
+pub fn shared(
+    subject: &Subject,
+    of: &BTreeSet<RoundId>,
+    config: &Config,
+    connection: &Connection,
+) -> Result<BTreeSet<RoundId>, Failure> {
+    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
+    let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
+    let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
+    let mut shared = BTreeSet::new();
+    scan(connection, &config.topics.decisions, &mut |record| {
+        let read = Received::new(record.payload.as_deref(), &record.headers, patient).decision();
+        if let Ok(decision) = read
+            && of.contains(&decision.id)
+            && !subject.is(&decision.id.tenant, decision.subject.as_deref())
+        {
+            shared.insert(decision.id);
+        }
+        Ok(())
+    })?;
+    Ok(shared)
+}
+
+/// What topics hold of the subject, those that hold nothing left out; and its rounds.
+pub fn find(
+    subject: &Subject,
+    config: &Config,
+    connection: &Connection,
+) -> Result<(Vec<Stays>, BTreeSet<RoundId>), Failure> {
+    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
+    let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
+    let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
+    let (topics, defaults) = (&config.topics, schemas::defaults(config));
+    let Named { rounds, events, decisions } = named(subject, config, connection, patient)?;
     let mut requests = Stays::new(&topics.review, "review requests");
     scan(connection, &topics.review, &mut |record| {
         let read = Received::new(record.payload.as_deref(), &record.headers, patient).review();
@@ -127,5 +184,5 @@ pub fn find(subject: &Subject, config: &Config, connection: &Connection) -> Resu
         let found = forgetting(connection, &stays.topic, ANSWER);
         stays.date(found.map_err(|error| Failure::new(Exit::Unavailable, error))?);
     }
-    Ok(all)
+    Ok((all, rounds))
 }

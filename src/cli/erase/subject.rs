@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::stays;
 use crate::cli::Failure;
 use crate::cli::scan::scan;
 use crate::codec;
@@ -41,13 +42,16 @@ impl Subject {
 
     /// The keys whose newest record is the subject's, or a label of the subject's round; and the votes of
     /// others that stood under such a key before, which take its place (an event may have been decided twice,
-    /// for another subject the first time).
+    /// for another subject the first time). Beside the rounds that the ledger knows to be the subject's these are
+    /// `named`: labels that came after the edit, or outlived their decision in a compacted ledger.
     pub fn out_of_ledger(
         &self,
         config: &Config,
         connection: &Connection,
+        named: &BTreeSet<RoundId>,
     ) -> Result<(Vec<Key>, Vec<Judged>), Failure> {
-        let rounds = self.rounds(config, connection)?;
+        let known = self.rounds(config, connection)?;
+        let rounds: BTreeSet<RoundId> = known.union(named).cloned().collect();
         let mut live: BTreeSet<Key> = BTreeSet::new();
         let mut others: BTreeMap<RoundId, Judged> = BTreeMap::new();
         ledger(config, connection, &mut |_, key, record| {
@@ -71,8 +75,16 @@ impl Subject {
                 }
             }
         })?;
-        // A round that is another's as well keeps its labels, and the other's votes.
-        let shared = |id: &RoundId| others.contains_key(id);
+        // A round that is another's as well keeps its labels, and the other's votes, which may not be in the
+        // ledger yet where no decision of it is.
+        let of = |key: &Key| match key {
+            Key::Judged(id) | Key::Filed(id, _) => Some(id.clone()),
+            Key::Edit(_) => None,
+        };
+        let lone: BTreeSet<RoundId> =
+            live.iter().filter_map(of).filter(|id| !known.contains(id) && !others.contains_key(id)).collect();
+        let waiting = if lone.is_empty() { lone } else { stays::shared(self, &lone, config, connection)? };
+        let shared = |id: &RoundId| others.contains_key(id) || waiting.contains(id);
         let instead = others.values().filter(|judged| live.contains(&Key::Judged(judged.id.clone())));
         let instead: Vec<_> = instead.cloned().collect();
         let out = live.into_iter().filter(|key| match key {

@@ -5,19 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::Subject;
 use super::subject::ledger;
+use super::{Subject, stays};
 use crate::cli::Failure;
 use crate::cli::ledger::erasure;
 use crate::cli::print::{self, Output, short};
 use crate::cli::weights::versions;
-use crate::config::Loaded;
+use crate::config::{Config, Loaded, Topics};
 use crate::core::ledger::Key;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
 use crate::ops::Exit;
 use crate::verify::faults::Place;
 use crate::verify::refold::{Checked, Due, Refold};
+
+/// A predictor that can be read.
+struct Made {
+    policy: String,
+    /// Its offset.
+    at: i64,
+    /// The ledger's offset that it reflects.
+    reflects: i64,
+}
 
 /// What the ledger topic holds of the subject.
 #[derive(Default)]
@@ -26,6 +35,8 @@ struct Held {
     stand: BTreeSet<Key>,
     /// Records that are taken back and can be read until the topic is compacted.
     readable: u64,
+    /// Labels of rounds that events and decisions say are the subject's: the ledger alone does not know it.
+    labels: usize,
     /// The edit's last offset.
     edit: Option<i64>,
 }
@@ -38,9 +49,15 @@ pub fn verify(
 ) -> Result<Exit, Failure> {
     let config = &loaded.config;
     let mut newest: BTreeMap<String, (i64, Option<Published>)> = BTreeMap::new();
+    // Of each predictor what tells when it was made, and not its state.
+    let mut all: Vec<Made> = Vec::new();
     versions(connection, config, &mut |version| {
+        if let Some(Published { ledger_offset, .. }) = &version.published {
+            all.push(Made { policy: version.policy.clone(), at: version.offset, reflects: *ledger_offset });
+        }
         newest.insert(version.policy, (version.offset, version.published));
     })?;
+    let last: BTreeMap<String, i64> = newest.iter().map(|(policy, (at, _))| (policy.clone(), *at)).collect();
     let due = newest.into_iter().filter_map(|(policy, (offset, published))| {
         let at = Place::new(&config.topics.weights.as_str().into(), 0, offset);
         Some(Due { published: published?, at, policy: loaded.policies.get(&policy).cloned() })
@@ -68,19 +85,36 @@ pub fn verify(
         }
     })?;
     let (checked, _, _) = refold.finish(i64::MAX);
-    report(&held, &checked, output, &config.topics.rounds)
+    let named = stays::rounds(subject, config, connection)?;
+    let (out, _) = subject.out_of_ledger(config, connection, &named)?;
+    held.labels = out.iter().filter(|key| matches!(key, Key::Filed(..))).count();
+    let older = |made: &&Made| {
+        last.get(&made.policy).is_some_and(|last| *last > made.at)
+            && held.edit.is_some_and(|edit| made.reflects <= edit)
+    };
+    let older = all.iter().filter(older).count();
+    report(&held, &checked, older, output, config)
 }
 
-fn report(held: &Held, checked: &[Checked], output: Output, rounds: &str) -> Result<Exit, Failure> {
+fn report(
+    held: &Held,
+    checked: &[Checked],
+    older: usize,
+    output: Output,
+    config: &Config,
+) -> Result<Exit, Failure> {
+    let Topics { rounds, weights, .. } = &config.topics;
     let taken_back = held.readable - held.stand.len() as u64;
     let hashes = checked.iter().all(|checked| checked.holds);
-    let holds = held.readable == 0 && held.edit.is_some() && hashes;
+    let holds = held.readable == 0 && held.labels == 0 && held.edit.is_some() && hashes;
     if output == Output::Json {
         print::json(&json!({
             "holds": holds,
             "edit_offset": held.edit,
             "standing": held.stand.len(),
             "until_compacted": taken_back,
+            "labels": held.labels,
+            "older_predictors": older,
             "predictors": checked,
         }))?;
     } else {
@@ -91,6 +125,16 @@ fn report(held: &Held, checked: &[Checked], output: Output, rounds: &str) -> Res
         }
         println!("records  {} of the subject stand in {rounds}", held.stand.len());
         println!("         {taken_back} more are taken back, and can be read until the topic is compacted");
+        let again = match held.edit {
+            Some(_) if held.labels > 0 => ": they came after the erasure, and `aegis erase` takes them out",
+            _ => "",
+        };
+        println!("labels   {} about events of the subject stand in {rounds}{again}", held.labels);
+        if older > 0 {
+            println!(
+                "weights  {older} older predictors from before the edit can be read in {weights} until it is compacted"
+            );
+        }
         for checked in checked {
             let Checked { policy, published, holds, ledger_offset, .. } = checked;
             let behind = held.edit.is_some_and(|edit| *ledger_offset <= edit);

@@ -175,6 +175,10 @@ impl Learner for Default {
         false
     }
 
+    fn reads(&self) -> bool {
+        true
+    }
+
     fn masses(&self) -> Vec<Mass> {
         let stackings = STACKINGS.iter().map(|(form, gamma)| match form {
             Form::Sign => format!("stacking {gamma}"),

@@ -116,6 +116,11 @@ pub trait Learner: Send {
     /// `false`, and `out` untouched, where the learner plays no weights over experts but a p of its own.
     fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool;
 
+    /// Whether it has members that read features, and says something else without them.
+    fn reads(&self) -> bool {
+        false
+    }
+
     /// The mass of each member as it stands, in member order.
     fn masses(&self) -> Vec<Mass>;
 

@@ -232,6 +232,10 @@ impl Learner for Reading {
         false
     }
 
+    fn reads(&self) -> bool {
+        true
+    }
+
     fn masses(&self) -> Vec<Mass> {
         vec![Mass { member: self.reader.name(), mass: 1.0 }]
     }

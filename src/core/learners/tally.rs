@@ -47,6 +47,25 @@ impl ExpertTally {
     }
 }
 
+/// What the members that read text add, over the rounds whose features they saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ReadTally {
+    /// These rounds.
+    pub rounds: u64,
+    /// Sum of (p - y)² over them.
+    square: f64,
+    /// The same of what the learner would have said with those members asleep.
+    unread: f64,
+}
+
+impl ReadTally {
+    /// How much less the mean of (p - y)² is for them; 0 before the first such round.
+    #[must_use]
+    pub fn gain(&self) -> f64 {
+        (self.unread - self.square) / self.rounds.max(1) as f64
+    }
+}
+
 /// Rounds, predictions and targets in one of ten equal bins of p.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Bin {
@@ -89,6 +108,8 @@ pub struct Tally {
     pub cost: f64,
     /// The reliability plot.
     pub bins: [Bin; BINS],
+    /// What the members that read text add.
+    pub read: ReadTally,
     /// One record per expert, in the learner's order.
     pub experts: Vec<ExpertTally>,
 }
@@ -108,6 +129,7 @@ impl Tally {
             majority_mistakes: 0,
             cost: 0.0,
             bins: [Bin::default(); BINS],
+            read: ReadTally::default(),
             experts: vec![ExpertTally::default(); experts],
         }
     }
@@ -166,6 +188,13 @@ impl Tally {
                 LossKind::Mistakes => f64::from(u8::from(wrong)),
             };
         }
+    }
+
+    /// Adds to a round with features what the learner would have said with the members asleep that read them.
+    pub fn add_unread(&mut self, unread: f64, p: f64, target: f64) {
+        self.read.rounds += 1;
+        self.read.square += (p - target) * (p - target);
+        self.read.unread += (unread - target) * (unread - target);
     }
 
     /// Mean of (p - y)²; 0 before the first round.

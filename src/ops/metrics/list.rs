@@ -53,22 +53,22 @@ metrics! {
             "Events consumed.",
             "no increase while producers send";
         DECISIONS: Counter<2> = Kind::Counter, "aegis_decisions_total", "decisions", ["policy", "action"],
-            "Decisions committed, by what is done (`allow`, `block`, `review`).",
+            "Decisions committed, by what is done (`allow`, `block`, `review`). What is decided and not committed, because its unit is given up, is not counted.",
             "the share of one action doubling within an hour";
         REVIEWS: Counter<2> = Kind::Counter, "aegis_review_requests_total", "requests", ["policy", "reason"],
-            "Decisions that a person should look at, by why.",
+            "Decisions committed that a person should look at, by why.",
             "more than reviewers can take";
         SHADOW_VOTES: Counter<3> = Kind::Counter, "aegis_shadow_votes_total", "votes", ["policy", "expert", "side"],
             "Shadow votes, by whether they are on the decision's side of its threshold (`same`, `other`).",
             "";
         DEGRADED: Counter<1> = Kind::Counter, "aegis_degraded_decisions_total", "decisions", ["policy"],
-            "Decisions made while an expert of the panel abstained.",
+            "Decisions committed in which an expert of the panel abstained.",
             "more than 1 % of decisions";
         DISAGREEMENTS: Counter<1> = Kind::Counter, "aegis_disagreements_total", "decisions", ["policy"],
-            "Decisions in which experts that voted lie on both sides of 0.5.",
+            "Decisions committed in which experts that voted lie on both sides of 0.5.",
             "its share of decisions doubling within an hour";
         DEAD_LETTERS: Counter<2> = Kind::Counter, "aegis_dead_letters_total", "records", ["side", "reason"],
-            "Dead letters, by the topic they came from (`event`, `label`) and by reason.",
+            "Dead letters committed, by the topic they came from (`event`, `label`) and by reason.",
             "any increase that lasts";
         QUEUE_EVENTS: Gauge<0> = Kind::Gauge, "aegis_queue_events", "events", [],
             "Events read and not yet decided.",
@@ -94,7 +94,7 @@ metrics! {
             "1 where the expert hung or kept failing and is left alone for a while; it abstains meanwhile.",
             "1 for five minutes";
         VOTES: Counter<1> = Kind::Counter, "aegis_votes_total", "votes", ["expert"],
-            "Votes, shadow votes included.",
+            "Votes, shadow votes included; those on an event that is decided again count again.",
             "no increase while events come";
         ABSTENTIONS: Counter<2> = Kind::Counter, "aegis_abstentions_total", "abstentions", ["expert", "reason"],
             "Abstentions, by why.",
@@ -181,6 +181,12 @@ metrics! {
         CALIBRATION: Gauge<1> = Kind::Gauge, "aegis_policy_calibration_error", "ratio", ["policy"],
             "How far p lies from what people say, on average over tenths of p, as folded.",
             "above 0.1 once there are a thousand rounds";
+        READING_GAIN: Gauge<1> = Kind::Gauge, "aegis_policy_reading_gain", "loss", ["policy"],
+            "What the members that read text add: how much greater the mean squared error of p would be with them asleep, over the rounds whose features they saw, as folded.",
+            "below 0 once there are a thousand such rounds";
+        READING_ROUNDS: Gauge<1> = Kind::Gauge, "aegis_policy_reading_rounds", "rounds", ["policy"],
+            "Rounds whose features the members that read text saw; 0 for a learner without such members.",
+            "no increase while `aegis_rounds` grows: an encoder was changed, or features are turned off";
         MISTAKES: Gauge<2> = Kind::Gauge, "aegis_policy_mistakes", "rounds", ["policy", "by"],
             "Rounds in which p and the human verdict lie on different sides of 0.5, as folded: by the `ensemble`, and by plain `majority` of the same votes.",
             "the ensemble above the majority once there are a thousand rounds";

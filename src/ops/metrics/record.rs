@@ -8,8 +8,8 @@ use super::list::{
     DECISION_SECONDS, DECISIONS, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS, EXPERT_BRIER, EXPERT_MISTAKES,
     EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS,
     LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, PARTITIONS, POLICIES_CURRENT, POLICY_RELOADS,
-    PREDICTORS, QUEUE_EVENTS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES,
-    TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
+    PREDICTORS, QUEUE_EVENTS, READING_GAIN, READING_ROUNDS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS,
+    SHADOW_VOTES, SPANS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
 };
 use crate::core::decision::Decision;
 use crate::core::event::Millis;
@@ -29,25 +29,71 @@ fn signed(number: i64) -> f64 {
     number as f64
 }
 
-/// An event was decided. Policies and experts are configured ones, so their labels are bounded.
-pub fn decision(decision: &Decision) {
+/// How the outcome of an event is counted once it is committed: a unit that is given up counts nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Counted {
+    /// A decision.
+    Decision {
+        /// Its policy. Policies and experts are configured ones, so their labels are bounded.
+        policy: String,
+        /// What is done: the action's word.
+        action: &'static str,
+        /// Why a person should look: the reason's word.
+        review: Option<&'static str>,
+        /// An expert of the panel abstained.
+        degraded: bool,
+        /// Experts that voted lie on both sides of 0.5.
+        disagreed: bool,
+    },
+    /// A dead letter, for the reason of that name.
+    DeadLetter(&'static str),
+}
+
+impl Counted {
+    /// How this decision is.
+    #[must_use]
+    pub fn decision(decision: &Decision) -> Self {
+        let scores = || decision.votes.iter().filter_map(|weighed| weighed.vote.score());
+        Self::Decision {
+            policy: decision.id.policy.clone(),
+            action: decision.action.word(),
+            review: decision.review.map(|reason| reason.word()),
+            degraded: decision.degraded,
+            disagreed: scores().any(|score| score >= 0.5) && scores().any(|score| score < 0.5),
+        }
+    }
+}
+
+/// The outcomes of a unit's events were committed.
+pub fn outcomes(outcomes: &[Counted]) {
+    for outcome in outcomes {
+        match outcome {
+            Counted::DeadLetter(reason) => dead_letter("event", reason),
+            Counted::Decision { policy, action, review, degraded, disagreed } => {
+                DECISIONS.with([policy, action]).increment(1);
+                if let Some(reason) = review {
+                    REVIEWS.with([policy, reason]).increment(1);
+                }
+                if *degraded {
+                    DEGRADED.with([policy]).increment(1);
+                }
+                if *disagreed {
+                    DISAGREEMENTS.with([policy]).increment(1);
+                }
+            }
+        }
+    }
+}
+
+/// An event was decided: what its experts did, and how long it took. What is decided again after a unit that was
+/// given up has been voted on again as well.
+pub fn votes(decision: &Decision) {
     let policy = decision.id.policy.as_str();
-    DECISIONS.with([policy, decision.action.word()]).increment(1);
     DECISION_SECONDS.with([]).record(signed(decision.latency_micros) / 1e6);
-    if let Some(reason) = decision.review {
-        REVIEWS.with([policy, reason.word()]).increment(1);
-    }
-    if decision.degraded {
-        DEGRADED.with([policy]).increment(1);
-    }
-    let (mut safe, mut unsafe_) = (false, false);
     for weighed in &decision.votes {
         let vote = &weighed.vote;
         match &vote.outcome {
-            Outcome::Voted { score, .. } => {
-                VOTES.with([&vote.expert]).increment(1);
-                if *score >= 0.5 { unsafe_ = true } else { safe = true }
-            }
+            Outcome::Voted { .. } => VOTES.with([&vote.expert]).increment(1),
             Outcome::Abstained(reason) => ABSTENTIONS.with([&vote.expert, reason.word()]).increment(1),
         }
         if let (true, Some(score), Some(p)) = (vote.shadow, vote.score(), decision.probability) {
@@ -61,12 +107,9 @@ pub fn decision(decision: &Decision) {
             CACHED.with([&vote.expert]).increment(1);
         }
     }
-    if safe && unsafe_ {
-        DISAGREEMENTS.with([policy]).increment(1);
-    }
 }
 
-/// A record from the side of `event`s or `label`s went to the dead letters.
+/// A dead letter from the side of `event`s or `label`s was committed.
 pub fn dead_letter(side: &'static str, reason: &'static str) {
     DEAD_LETTERS.with([side, reason]).increment(1);
 }
@@ -116,6 +159,8 @@ pub fn predictor(published: &Published, experts: &[String], tally: Option<&Tally
     if let Some(tally) = tally {
         BRIER.with([policy]).set(tally.brier());
         CALIBRATION.with([policy]).set(tally.calibration_error());
+        READING_GAIN.with([policy]).set(tally.read.gain());
+        READING_ROUNDS.with([policy]).set(float(tally.read.rounds));
         MISTAKES.with([policy, "ensemble"]).set(float(tally.mistakes));
         MISTAKES.with([policy, "majority"]).set(float(tally.majority_mistakes));
         for (expert, found) in experts.iter().zip(&tally.experts) {

@@ -39,6 +39,11 @@ fn value<'a>(headers: &'a [(String, Option<Vec<u8>>)], wanted: &str, longest: us
     value.as_deref().filter(|value| value.len() <= longest)
 }
 
+/// What a record's `traceparent` names; a malformed one is passed over.
+pub(super) fn answered(headers: &[(String, Option<Vec<u8>>)]) -> Option<Traceparent> {
+    value(headers, TRACEPARENT, LONGEST).and_then(Traceparent::parse)
+}
+
 impl Trace {
     /// The span of a record, where it gets one: a malformed `traceparent` is passed over.
     pub(super) fn of(
@@ -47,7 +52,7 @@ impl Trace {
         group: &str,
         sample: f64,
     ) -> Option<Self> {
-        let came = value(headers, TRACEPARENT, LONGEST).and_then(Traceparent::parse);
+        let came = answered(headers);
         if sample <= 0.0 && !came.is_some_and(Traceparent::is_sampled) {
             return None;
         }

@@ -9,6 +9,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
 use super::metrics;
+use super::post::Why;
 
 /// Room for spans from when they are made until they are delivered or dropped.
 #[derive(Debug)]
@@ -60,12 +61,13 @@ pub struct Delivery<E> {
     exporter: E,
     room: Arc<Room>,
     endpoint: String,
+    why: Arc<Why>,
     failing: AtomicBool,
 }
 
 impl<E> Delivery<E> {
-    pub fn new(exporter: E, room: Arc<Room>, endpoint: &str) -> Self {
-        Self { exporter, room, endpoint: endpoint.to_owned(), failing: AtomicBool::new(false) }
+    pub fn new(exporter: E, room: Arc<Room>, endpoint: &str, why: Arc<Why>) -> Self {
+        Self { exporter, room, endpoint: endpoint.to_owned(), why, failing: AtomicBool::new(false) }
     }
 }
 
@@ -84,6 +86,7 @@ impl<E: SpanExporter> SpanExporter for Delivery<E> {
             }
             Err(error) => {
                 metrics::spans("failed", spans);
+                let error = self.why.take().unwrap_or_else(|| error.to_string());
                 if !self.failing.swap(true, Ordering::AcqRel) {
                     tracing::warn!(
                         endpoint,

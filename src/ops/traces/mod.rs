@@ -1,4 +1,5 @@
-//! Traces: each event that is moderated is a span, for an OpenTelemetry collector, over OTLP with HTTP.
+//! Traces: each event that is moderated is a span, and each label that is learned from, for an OpenTelemetry
+//! collector, over OTLP with HTTP.
 //!
 //! Spans are made when a unit is committed and put into a bounded queue; a thread of its own delivers them. Who
 //! moderates never waits for it: what has no room, or is not taken, is dropped and counted. No span holds
@@ -6,13 +7,18 @@
 
 mod context;
 mod delivery;
+mod labels;
 mod post;
+mod retry;
 mod spans;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender};
+use opentelemetry::trace::SpanContext;
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
@@ -20,7 +26,8 @@ use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData,
 
 pub use self::context::{Place, Trace};
 use self::delivery::{Delivery, Room};
-use self::post::Post;
+pub use self::labels::Labelled;
+use self::post::{Post, Why};
 pub use self::spans::{Asked, Expert, Moderation, Outcome};
 use self::spans::{Clock, Commit, Common};
 use super::metrics;
@@ -100,6 +107,8 @@ struct On {
     common: Common,
     room: Arc<Room>,
     processor: BatchSpanProcessor,
+    /// Dropped at the end: whoever waits for a busy collector waits no longer.
+    end: Option<Sender<()>>,
 }
 
 /// Whether these settings can be meant, without sending anything.
@@ -108,13 +117,13 @@ struct On {
 /// What is wrong with them.
 pub fn check(settings: &Settings) -> Result<(), TracesError> {
     if !settings.endpoint.is_empty() {
-        exporter(settings)?;
+        exporter(settings, crossbeam_channel::never(), Arc::default())?;
     }
     Ok(())
 }
 
-fn exporter(settings: &Settings) -> Result<SpanExporter, TracesError> {
-    let post = Post::new(settings, REQUEST)?;
+fn exporter(settings: &Settings, end: Receiver<()>, why: Arc<Why>) -> Result<SpanExporter, TracesError> {
+    let post = Post::new(settings, REQUEST, end, why)?;
     let endpoint = settings.endpoint.clone();
     let built = SpanExporter::builder()
         .with_http()
@@ -136,7 +145,10 @@ impl Traces {
             return Ok(Self(None));
         }
         let room = Arc::new(Room::new(QUEUE));
-        let delivery = Delivery::new(exporter(settings)?, Arc::clone(&room), &settings.endpoint);
+        let (end, ended) = crossbeam_channel::bounded(0);
+        let why = Arc::<Why>::default();
+        let exporter = exporter(settings, ended, Arc::clone(&why))?;
+        let delivery = Delivery::new(exporter, Arc::clone(&room), &settings.endpoint, why);
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE)
             .with_max_export_batch_size(TOGETHER)
@@ -157,7 +169,7 @@ impl Traces {
             instance: settings.instance.clone(),
             scope: InstrumentationScope::builder("aegis").with_version(version).build(),
         };
-        Ok(Self(Some(On { sample: settings.sample, common, room, processor })))
+        Ok(Self(Some(On { sample: settings.sample, common, room, processor, end: Some(end) })))
     }
 
     /// The span that a record gets, if any: where its `traceparent` says that the trace is recorded, and of the
@@ -181,6 +193,53 @@ impl Traces {
     }
 }
 
+/// Commits of units with traced labels whose rounds no predictor reflects yet, at most.
+const UNPUBLISHED: usize = 64;
+
+/// A learner's units that are to be linked to the next publishing.
+#[derive(Debug, Default)]
+pub struct Unpublished(VecDeque<SpanContext>);
+
+impl Traces {
+    /// The span that a label gets, if any: as [`Traces::of`] for events.
+    #[must_use]
+    pub fn label(&self, headers: &[(String, Option<Vec<u8>>)], place: Place<'_>) -> Option<Labelled> {
+        let on = self.0.as_ref()?;
+        Labelled::of(headers, place, &on.common.group, on.sample)
+    }
+
+    /// A unit of labels was read from `read` on and committed from `began` until now, with so many records. Those
+    /// in it that are traced: their spans are sent.
+    pub fn learned(
+        &self,
+        labels: &[Labelled],
+        read: Instant,
+        began: Instant,
+        records: usize,
+        unpublished: &mut Unpublished,
+    ) {
+        let Some(on) = self.0.as_ref().filter(|_| !labels.is_empty()) else { return };
+        let clock = Clock::now();
+        let commit = Commit::new(&clock, &on.common, began, records);
+        let mut spans = vec![commit.span(&on.common)];
+        spans.extend(labels.iter().map(|label| label.span(&commit, read, &clock, &on.common)));
+        on.send(spans);
+        if unpublished.0.len() == UNPUBLISHED {
+            unpublished.0.pop_front();
+        }
+        unpublished.0.push_back(commit.context());
+    }
+
+    /// Predictors that reflect all units so far were published from `began` until now; `None`: there was nothing
+    /// new to publish.
+    pub fn published(&self, began: Option<Instant>, unpublished: &mut Unpublished) {
+        let units: Vec<_> = unpublished.0.drain(..).collect();
+        if let (Some(on), Some(began), false) = (&self.0, began, units.is_empty()) {
+            on.send(vec![labels::publish(&units, began, &Clock::now(), &on.common)]);
+        }
+    }
+}
+
 impl On {
     /// All of them or, where there is no room, none: half of a trace would say what is not so.
     fn send(&self, spans: Vec<SpanData>) {
@@ -193,7 +252,8 @@ impl On {
 impl Drop for Traces {
     /// Delivers what there is, within two seconds.
     fn drop(&mut self) {
-        let Some(on) = &self.0 else { return };
+        let Some(on) = &mut self.0 else { return };
+        on.end = None;
         // What it says is seen in the room.
         let _ = on.processor.shutdown_with_timeout(FAREWELL);
         let left = on.room.inside();

@@ -1,12 +1,15 @@
 //! What goes over the wire: OTLP requests, on the client that the schema registry's has brought.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use ureq::http::header::RETRY_AFTER;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
-use super::{Settings, TracesError};
+use super::{Settings, TracesError, retry};
 use crate::pem;
 
 /// Greatest answer read, in bytes: it says little.
@@ -17,6 +20,24 @@ const MAX_ANSWER: u64 = 64 << 10;
 pub struct Post {
     agent: ureq::Agent,
     headers: HeaderMap,
+    /// Hung up at the end: nothing is waited for any more.
+    end: Receiver<()>,
+    why: Arc<Why>,
+}
+
+/// Why the last request came to nothing: the exporter above keeps it to itself.
+#[derive(Debug, Default)]
+pub struct Why(Mutex<Option<String>>);
+
+impl Why {
+    fn note(&self, reason: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+
+    /// The reason, once.
+    pub fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// What is wrong with an address, if anything.
@@ -33,7 +54,13 @@ fn wrong(endpoint: &str) -> Option<&'static str> {
 }
 
 impl Post {
-    pub fn new(settings: &Settings, timeout: Duration) -> Result<Self, TracesError> {
+    /// A client whose requests may take so long each; until `end` hangs up, a busy collector is asked again.
+    pub fn new(
+        settings: &Settings,
+        timeout: Duration,
+        end: Receiver<()>,
+        why: Arc<Why>,
+    ) -> Result<Self, TracesError> {
         let endpoint = &settings.endpoint;
         if let Some(reason) = wrong(endpoint) {
             // What stands before the @ may be a password.
@@ -67,24 +94,42 @@ impl Post {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        Ok(Self { agent, headers })
+        Ok(Self { agent, headers, end, why })
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (mut parts, body) = request.into_parts();
         parts.headers.extend(self.headers.clone());
-        let answer = self.agent.run(Request::from_parts(parts, &body[..]))?;
-        let (parts, mut body) = answer.into_parts();
-        if !parts.status.is_success() {
-            return Err(refusal(parts.status).into());
+        let mut tried = 0;
+        loop {
+            let answer = self.agent.run(Request::from_parts(parts.clone(), &body[..]))?;
+            let (answered, mut said) = answer.into_parts();
+            if answered.status.is_success() {
+                let bytes = said.with_config().limit(MAX_ANSWER).read_to_vec()?;
+                return Ok(Response::from_parts(answered, bytes.into()));
+            }
+            tried += 1;
+            let asked = || answered.headers.get(RETRY_AFTER).and_then(|value| retry::asked(value.as_bytes()));
+            let again = retry::passes(answered.status)
+                .then(|| retry::wait(tried, asked(), fastrand::f64()))
+                .flatten()
+                .filter(|wait| self.waits(*wait, answered.status));
+            if again.is_none() {
+                return Err(refusal(answered.status, tried).into());
+            }
         }
-        let bytes = body.with_config().limit(MAX_ANSWER).read_to_vec()?;
-        Ok(Response::from_parts(parts, bytes.into()))
+    }
+
+    /// Waits; false where the end came first. Who moderates waits for nothing meanwhile: spans that come have
+    /// their queue, and what finds no room there is dropped and counted.
+    fn waits(&self, wait: Duration, status: StatusCode) -> bool {
+        tracing::debug!(%status, wait_ms = wait.as_millis(), "the collector is busy: its spans wait");
+        matches!(self.end.recv_timeout(wait), Err(RecvTimeoutError::Timeout))
     }
 }
 
 /// In words of ours: the collector's are its own affair, and may be of any length.
-fn refusal(status: StatusCode) -> String {
+fn refusal(status: StatusCode, tried: u32) -> String {
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             ": the headers of traces.secrets do not open it, or there are none"
@@ -95,19 +140,22 @@ fn refusal(status: StatusCode) -> String {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ": it does not take OTLP as protobuf",
         _ => "",
     };
-    format!("it answers {status}{hint}")
+    let times = if tried > 1 { format!(" to {tried} requests") } else { String::new() };
+    format!("it answers {status}{times}{hint}")
 }
 
 #[async_trait::async_trait]
 impl HttpClient for Post {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        self.send(request)
+        self.send(request).inspect_err(|error| self.why.note(error.to_string()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use crossbeam_channel::never;
 
     use super::*;
 
@@ -118,7 +166,7 @@ mod tests {
             headers: vec![(name.into(), value.into())],
             ..Settings::default()
         };
-        Post::new(&settings, Duration::from_secs(1))
+        Post::new(&settings, Duration::from_secs(1), never(), Arc::default())
     }
 
     #[test]
@@ -146,7 +194,8 @@ mod tests {
             authorities: Some(path.clone()),
             ..Settings::default()
         };
-        let refused = || Post::new(&settings, Duration::from_secs(1)).unwrap_err().to_string();
+        let refused =
+            || Post::new(&settings, Duration::from_secs(1), never(), Arc::default()).unwrap_err().to_string();
         assert!(refused().contains("ca.pem"), "{}", refused());
         fs::write(&path, "no certificate").unwrap();
         assert!(refused().contains("no certificate in PEM"), "{}", refused());

@@ -85,7 +85,7 @@ impl Clock {
         Self { day: SystemTime::now(), now: Instant::now() }
     }
 
-    fn at(&self, when: Instant) -> SystemTime {
+    pub fn at(&self, when: Instant) -> SystemTime {
         self.day.checked_sub(self.now.saturating_duration_since(when)).unwrap_or(UNIX_EPOCH)
     }
 }
@@ -100,12 +100,12 @@ pub struct Commit {
     records: usize,
 }
 
-/// What all of a scorer's spans have in common.
+/// What all spans of a role have in common.
 #[derive(Debug)]
 pub struct Common {
     /// Consumer group.
     pub group: String,
-    /// The scorer's name within it.
+    /// The process's name within it.
     pub instance: String,
     /// Who makes the spans.
     pub scope: InstrumentationScope,
@@ -136,8 +136,20 @@ impl Commit {
         }
     }
 
-    fn context(&self) -> SpanContext {
+    /// What others link to.
+    pub fn context(&self) -> SpanContext {
         context(self.trace, self.span, TraceState::default())
+    }
+
+    /// When it ended.
+    pub fn ended(&self) -> SystemTime {
+        self.ended
+    }
+
+    /// The ids of another span of this moment, in a trace of its own.
+    pub fn named(&self, name: &str) -> (TraceId, SpanId) {
+        let parts: [&[u8]; 2] = [name.as_bytes(), &self.span];
+        (trace_id(&parts), span_id(&parts))
     }
 }
 
@@ -199,12 +211,12 @@ pub fn of(moderation: &Moderation, commit: &Commit, clock: &Clock, common: &Comm
     spans
 }
 
-fn context(trace: TraceId, span: SpanId, state: TraceState) -> SpanContext {
+pub fn context(trace: TraceId, span: SpanId, state: TraceState) -> SpanContext {
     SpanContext::new(Whole::from_bytes(trace), Span::from_bytes(span), TraceFlags::SAMPLED, false, state)
 }
 
 /// A span without a parent and without attributes.
-fn span(
+pub fn span(
     span_context: SpanContext,
     name: impl Into<Cow<'static, str>>,
     start_time: SystemTime,
@@ -228,7 +240,7 @@ fn span(
     }
 }
 
-fn whole(number: usize) -> i64 {
+pub fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

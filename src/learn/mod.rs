@@ -9,6 +9,7 @@ mod error;
 mod gather;
 mod index;
 mod join;
+mod kept;
 mod ledger;
 mod progress;
 mod publish;
@@ -34,6 +35,7 @@ use crate::store::Store;
 pub use error::LearnError;
 use index::Index;
 use join::{Join, Joined};
+pub use kept::kept;
 pub use progress::Progress;
 use publish::Publisher;
 

@@ -8,6 +8,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -43,7 +44,7 @@ enum Part {
 }
 
 /// Where a process dies, and in which part.
-const DEATHS: [(Part, &str); 23] = [
+const DEATHS: [(Part, &str); 26] = [
     // Nothing of the first unit is written; nothing of a later one.
     (Part::Events, "unit.produce"),
     (Part::Events, "unit.produce:2"),
@@ -71,8 +72,14 @@ const DEATHS: [(Part, &str); 23] = [
     (Part::Labels, "learn.read-back:3"),
     (Part::Labels, "store.applied:3"),
     (Part::Labels, "store.flush:4"),
+    (Part::Labels, "store.merge:3"),
     (Part::Labels, "learn.publish:2"),
+    (Part::Labels, "learn.published"),
+    // sled is gone, and being made again.
+    (Part::Labels, RESTORING),
 ];
+/// Comes only where the ledger's topic has more than sled: sled is deleted before it.
+const RESTORING: &str = "learn.restoring:3";
 
 /// What is sent.
 struct Stream {
@@ -290,6 +297,9 @@ fn play(name: &str, stream: &Stream, death: Option<(Part, &str)>) -> Left {
     };
     run(Part::Early, "learn", "labels", &[early]);
     run(Part::Events, "score", "events", &stream.events.each_ref().map(|sent| events(sent)));
+    if at(Part::Labels) == Some(RESTORING) {
+        fs::remove_dir_all(site.store()).unwrap();
+    }
     run(Part::Labels, "learn", "labels", &stream.labels.each_ref().map(|sent| labels(sent)));
     run(Part::More, "score", "events", &[events(&stream.more)]);
 

@@ -260,7 +260,11 @@ fn what_sled_lost_or_mixed_up_is_found() {
                 // Every event, so that every block is read.
                 let index = (0..batches * 40).try_for_each(|event| store.find(&id(event)).map(drop));
                 let ledger = store.ledger().try_for_each(|item| item.map(drop));
-                [index, ledger].into_iter().any(|read| matches!(read, Err(StoreError::Corrupt { .. })))
+                let apart = store.ledger_apart(|| |_: &[&[u8]]| Ok::<_, StoreError>(()));
+                let corrupt = |read| matches!(read, Err(StoreError::Corrupt { .. }));
+                assert_eq!(corrupt(ledger), tree == "ledger", "{name} in {tree}");
+                assert_eq!(corrupt(apart), tree == "ledger", "{name} in {tree}, side by side");
+                tree == "ledger" || corrupt(index)
             }
         };
         assert!(found, "{name} in {tree}");
@@ -286,6 +290,8 @@ fn a_stale_record_is_found() {
     assert_eq!(opened, Opened::Found);
     let read: Vec<_> = store.ledger().collect();
     assert!(matches!(read.last(), Some(Err(StoreError::Corrupt { .. }))), "{read:?}");
+    let apart = store.ledger_apart(|| |_: &[&[u8]]| Ok::<_, StoreError>(()));
+    assert!(matches!(apart, Err(StoreError::Corrupt { .. })), "{apart:?}");
 }
 
 #[test]

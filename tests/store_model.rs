@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Mutex;
 
 use aegis::core::label::DecisionRef;
 use aegis::core::ledger::RoundId;
-use aegis::store::{Batch, DAY, IndexEntry, MOST_PER_ROUND, Opened, Store};
+use aegis::store::{Batch, DAY, IndexEntry, MOST_PER_ROUND, Opened, Store, StoreError};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 /// An entry as the model knows it: (event, round time, partition, offset, written).
 type Plain = (u32, i64, i32, i64, i64);
@@ -66,10 +67,26 @@ impl Model {
         assert_eq!(store.decision_positions(), &self.positions);
         let ledger: Vec<_> = store.ledger().map(|item| item.expect("a whole ledger")).collect();
         assert_eq!(ledger, self.ledger.clone().into_iter().collect::<Vec<_>>());
+        let mut values: Vec<_> = self.ledger.values().cloned().collect();
+        values.sort();
+        assert_eq!(apart(store), values);
         for event in events {
             assert_eq!(store.find(&id(event)).expect("a whole index"), self.find(event), "event {event}");
         }
     }
+}
+
+/// The values that are read side by side.
+fn apart(store: &Store) -> Vec<Vec<u8>> {
+    let read = Mutex::new(Vec::new());
+    let take = |values: &[&[u8]]| {
+        read.lock().unwrap().extend(values.iter().map(|value| value.to_vec()));
+        Ok::<_, StoreError>(())
+    };
+    store.ledger_apart(|| take).expect("a whole ledger");
+    let mut read = read.into_inner().unwrap();
+    read.sort();
+    read
 }
 
 fn plain() -> impl Strategy<Value = Plain> {
@@ -160,6 +177,34 @@ proptest! {
         let folder = tempfile::tempdir().expect("a folder");
         play(folder.path(), acts);
     }
+}
+
+/// Keys with long beginnings in common, alone, and empty: wherever they are cut, each is read once.
+#[test]
+fn each_record_is_read_once_side_by_side() {
+    let runner = &mut TestRunner::new(Config {
+        cases: 24,
+        rng_seed: RngSeed::Fixed(11),
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let key = prop_oneof![
+        6 => "aaaaaaaaaa[ab]{0,12}",
+        2 => "[a-z]{0,3}",
+        1 => "zz\\x00{0,4}[0-9]{0,9}",
+    ];
+    let keys = prop::collection::btree_set(key, 0..2_500);
+    runner
+        .run(&keys, |keys| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (mut store, _) = Store::open(folder.path()).expect("a store");
+            let bytes = |key: &String| key.clone().into_bytes();
+            let ledger = keys.iter().map(|key| (bytes(key), Some(bytes(key)))).collect();
+            store.commit(Batch { ledger, ..Batch::default() }).expect("a commit");
+            prop_assert_eq!(apart(&store), keys.iter().map(bytes).collect::<Vec<_>>());
+            Ok(())
+        })
+        .unwrap();
 }
 
 /// One entry a commit, as on a quiet stream, and so many that runs are merged twice.

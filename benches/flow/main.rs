@@ -19,6 +19,7 @@ mod limit;
 mod load;
 mod process;
 mod restart;
+mod rounds;
 mod texts;
 mod throughput;
 

@@ -1,11 +1,10 @@
 //! How soon each role works again.
 
 use aegis::codec::{self, Encoding};
-use aegis::core::label::{DecisionRef, Finding, Label, Source};
-use aegis::core::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
 use aegis::kafka::Produced;
 
 use crate::broker::{Site, follow, kafka, padded, record, send};
+use crate::rounds::round;
 use crate::shown;
 
 /// Runs both parts.
@@ -74,42 +73,4 @@ fn learn(rounds: usize) {
         process.peak_mib()
     );
     process.stop();
-}
-
-/// A round and its label.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "rounds are few")]
-fn round(number: usize) -> [Record; 2] {
-    let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number:07}") };
-    let draw = |salt: usize| ((number * 2_654_435_761 + salt * 40_503) % 1_000) as f64 / 1_000.0;
-    let vote = |expert: usize| RoundVote {
-        expert: format!("expert-{expert}"),
-        score: Some(draw(expert)),
-        shadow: false,
-    };
-    let judged = Judged {
-        id: id.clone(),
-        subject: None,
-        round_time: 1_790_000_000_000 + number as i64,
-        decision: DecisionRef { partition: 0, offset: number as i64 },
-        votes: (0..8).map(vote).collect(),
-        reading: None,
-    };
-    let label = Label {
-        id: format!("l{number}"),
-        tenant: id.tenant,
-        policy: id.policy,
-        event: id.event,
-        annotator: None,
-        verdict: Some(if draw(3) > 0.5 { Finding::Unsafe } else { Finding::Safe }),
-        severity: None,
-        categories: Vec::new(),
-        time: judged.round_time + 60_000,
-        source: Source::Review,
-        inclusion_probability: None,
-        decision: None,
-        corrects: None,
-        retracts: None,
-    };
-    let filed = Filed { received: label.time, label, standing: Standing::Accepted };
-    [Record::Judged(judged), Record::Filed(filed)]
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::confluent::Received;
+use super::datum::{self, Spare};
 use super::error::{DecodeError, EncodeError};
 use super::label::{LabelForm, RefForm, check as check_label, label};
 use super::schema::kinds;
@@ -158,19 +159,17 @@ fn edit(form: EditForm<'_>) -> Result<Edit, DecodeError> {
 }
 
 fn record(form: RecordForm<'_>) -> Result<Record, DecodeError> {
-    let record = match (form.judged, form.filed, form.edit) {
-        (Some(form), None, None) => Record::Judged(judged(form)),
-        (None, Some(form), None) => Record::Filed(Filed {
+    match (form.judged, form.filed, form.edit) {
+        (Some(form), None, None) => Ok(Record::Judged(judged(form))),
+        (None, Some(form), None) => Ok(Record::Filed(Filed {
             // A label in the ledger names its tenant and policy: without them it fails the check.
             label: label(form.label, &Defaults::default())?,
             received: form.received,
             standing: form.standing.0,
-        }),
-        (None, None, Some(form)) => Record::Edit(edit(form)?),
-        _ => return Err(DecodeError::BadValue { field: "judged, filed or edit" }),
-    };
-    check(&record)?;
-    Ok(record)
+        })),
+        (None, None, Some(form)) => Ok(Record::Edit(edit(form)?)),
+        _ => Err(DecodeError::BadValue { field: "judged, filed or edit" }),
+    }
 }
 
 /// Checks what names a round.
@@ -217,7 +216,18 @@ fn check(record: &Record) -> Result<(), DecodeError> {
 /// # Errors
 /// Where it is none: see [`DecodeError`].
 pub fn decode_record(payload: &[u8]) -> Result<Record, DecodeError> {
-    record(kinds()?.record.decode(&Received::plain(payload))?)
+    decode_record_onto(payload, &mut Spare::default())
+}
+
+/// [`decode_record`] into the memory of earlier records.
+///
+/// # Errors
+/// Where it is none: see [`DecodeError`].
+pub fn decode_record_onto(payload: &[u8], spare: &mut Spare) -> Result<Record, DecodeError> {
+    let quick = |bytes: &[u8]| datum::record(bytes, spare);
+    let record = kinds()?.record.decode_quick(&Received::plain(payload), quick, record)?;
+    check(&record)?;
+    Ok(record)
 }
 
 /// Writes a ledger record. The ledger's topic holds Avro.
@@ -227,4 +237,115 @@ pub fn decode_record(payload: &[u8]) -> Result<Record, DecodeError> {
 pub fn encode_record(record: &Record, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     check(record)?;
     kinds()?.record.encode(&RecordForm::from(record), encoding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::label::{DecisionRef, Finding, Label, Source};
+    use proptest::prelude::*;
+
+    fn examples() -> Vec<Record> {
+        let id = RoundId { tenant: "t".into(), policy: "p".into(), event: "événement".into() };
+        let vote = |expert: &str, score, shadow| RoundVote { expert: expert.into(), score, shadow };
+        let judged = Judged {
+            id: id.clone(),
+            subject: Some("u1".into()),
+            round_time: 1_790_000_000_123,
+            decision: DecisionRef { partition: 70, offset: 1 << 40 },
+            votes: vec![vote("a", Some(0.25), false), vote("b", None, true), vote("c", Some(1.0), true)],
+            reading: Some(Reading {
+                encoder: [7; 32],
+                features: Box::new(std::array::from_fn(|at| (at % 256).to_le_bytes()[0].cast_signed())),
+            }),
+        };
+        let label = Label {
+            id: "l1".into(),
+            tenant: id.tenant,
+            policy: id.policy,
+            event: id.event,
+            annotator: Some("r".into()),
+            verdict: Some(Finding::NeedsCaution),
+            severity: Some(0.5),
+            categories: vec!["hate".into(), "violence".into()],
+            time: -5,
+            source: Source::Gold,
+            inclusion_probability: Some(0.125),
+            decision: Some(judged.decision),
+            corrects: Some("l0".into()),
+            retracts: None,
+        };
+        let bare = Label {
+            annotator: None,
+            severity: None,
+            categories: Vec::new(),
+            inclusion_probability: None,
+            decision: None,
+            corrects: None,
+            ..label.clone()
+        };
+        let filed = |label, standing| Record::Filed(Filed { label, received: 1_790_000_000_456, standing });
+        let edit = |action| Record::Edit(Edit { id: "e".into(), action });
+        let everyone = String::new();
+        vec![
+            Record::Judged(Judged { subject: None, votes: Vec::new(), reading: None, ..judged.clone() }),
+            Record::Judged(judged),
+            filed(label, Standing::Waiting),
+            filed(bare, Standing::Accepted),
+            edit(EditAction::Quarantine { tenant: "t".into(), annotator: "r".into() }),
+            edit(EditAction::Erase { tenant: everyone, subject: "u1".into() }),
+        ]
+    }
+
+    fn by_library(payload: &[u8]) -> Result<Record, DecodeError> {
+        let record = record(kinds()?.record.decode(&Received::plain(payload))?)?;
+        check(&record)?;
+        Ok(record)
+    }
+
+    #[test]
+    fn what_we_write_is_read_quickly() {
+        for record in examples() {
+            let bytes = encode_record(&record, Encoding::Avro).unwrap();
+            let datum = bytes.get(10..).unwrap();
+            assert_eq!(datum::record(datum, &mut Spare::default()), Some(record.clone()));
+            assert_eq!(by_library(&bytes), Ok(record));
+        }
+    }
+
+    /// Nothing of a record shows in the one that takes its memory.
+    #[test]
+    fn memory_is_used_again_and_nothing_shows() {
+        let examples = examples();
+        let mut spare = Spare::default();
+        for (before, after) in
+            examples.iter().flat_map(|before| examples.iter().map(move |after| (before, after)))
+        {
+            spare.take(before.clone());
+            let bytes = encode_record(after, Encoding::Avro).unwrap();
+            assert_eq!(decode_record_onto(&bytes, &mut spare).as_ref(), Ok(after));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn both_readers_say_the_same(
+            which in 0..6_usize,
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in proptest::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = encode_record(&examples()[which], Encoding::Avro).unwrap();
+            // Most of the record with features is features.
+            let end = bytes.len().min(120);
+            for (place, value) in changes {
+                bytes[10 + place.index(end - 10)] = value;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(10 + cut.index(bytes.len() - 9));
+            }
+            prop_assert_eq!(decode_record(&bytes), by_library(&bytes));
+        }
+    }
 }

@@ -8,6 +8,7 @@
 //! Everything read is bounded before it is parsed, and no error quotes what was read.
 
 mod confluent;
+mod datum;
 mod decision;
 mod error;
 mod event;
@@ -25,6 +26,7 @@ mod tree;
 mod wire;
 
 pub use confluent::{MAX_SCHEMA, Received, SCHEMA_ID_HEADER, SchemaId, Schemas, Writer};
+pub use datum::Spare;
 pub use decision::{decode_decision, encode_decision};
 pub use error::{DecodeError, EncodeError};
 pub use event::{decode_event, encode_event};
@@ -33,7 +35,7 @@ pub use fields::{
 };
 pub use key::{decode_key, encode_key};
 pub use label::{MAX_CATEGORIES, decode_label, default_label_id, encode_label};
-pub use ledger::{decode_record, encode_record};
+pub use ledger::{decode_record, decode_record_onto, encode_record};
 pub use predictor::{decode_published, encode_published};
 pub use review::{decode_review, encode_review};
 pub use schema::SCHEMAS;

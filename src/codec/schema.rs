@@ -169,6 +169,22 @@ impl Kind {
         }
     }
 
+    /// Reads a record whose datum `quick` may know how to read; where it does not, the library does.
+    pub(super) fn decode_quick<T: DeserializeOwned, U>(
+        &self,
+        received: &Received<'_>,
+        quick: impl FnOnce(&[u8]) -> Option<U>,
+        form: impl FnOnce(T) -> Result<U, DecodeError>,
+    ) -> Result<U, DecodeError> {
+        match self.frame(received)? {
+            Framed::Datum(datum) => match quick(&datum) {
+                Some(read) => Ok(read),
+                None => form(self.datum(&datum)?),
+            },
+            Framed::Json(text) => form(json::parse(text)?),
+        }
+    }
+
     /// Reads a record whose JSON may leave out more than Avro lets it.
     pub(super) fn decode_either<T: DeserializeOwned, U>(
         &self,

@@ -1,12 +1,10 @@
 //! The ledger as this process has it: read back from its topic, kept in memory, in sled and in the folds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
-
 use super::LearnError;
+use super::kept::kept;
 use crate::codec;
 use crate::config::Policies;
 use crate::core::book::{Book, Change};
@@ -15,13 +13,10 @@ use crate::core::ledger::{Record, RoundId};
 use crate::crash;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::metrics;
-use crate::store::{Batch, Store, StoreError};
+use crate::store::{Batch, Store};
 
 /// Records per sled transaction while restoring.
 const CHUNK: usize = 10_000;
-/// Records that go from one thread to the next together while sled is read, and how many such chunks may wait.
-const TOGETHER: usize = 1_000;
-const AHEAD: usize = 4;
 /// How long the ledger topic may stay silent while it is known to hold more.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -194,40 +189,6 @@ impl Ledger {
         metrics::STORE_SECONDS.with([]).record(started.elapsed().as_secs_f64());
         Ok(())
     }
-}
-
-/// The book of what sled holds: read, decoded and applied side by side, since a million rounds take seconds of each.
-fn kept(store: &Store) -> Result<Book, LearnError> {
-    let (mut book, mut changes) = (Book::new(), Vec::new());
-    thread::scope(|scope| {
-        let (send, values) = bounded(AHEAD);
-        scope.spawn(move || {
-            let mut values = store.ledger();
-            loop {
-                let some: Vec<_> = values.by_ref().take(TOGETHER).collect();
-                // Who reads may have given up, at the first error.
-                if some.is_empty() || send.send(some).is_err() {
-                    return;
-                }
-            }
-        });
-        let (send, records) = bounded(AHEAD);
-        scope.spawn(move || {
-            for some in values {
-                let decode =
-                    |item: Result<(Vec<u8>, Vec<u8>), StoreError>| Ok(codec::decode_record(&item?.1)?);
-                let some: Vec<Result<Record, LearnError>> = some.into_iter().map(decode).collect();
-                if send.send(some).is_err() {
-                    return;
-                }
-            }
-        });
-        for record in records.into_iter().flatten() {
-            book.apply(&record?, &mut changes)?;
-            changes.clear();
-        }
-        Ok(book)
-    })
 }
 
 /// Applies a record; the round that it speaks of.

@@ -9,6 +9,7 @@ mod error;
 mod gather;
 mod index;
 mod join;
+mod kept;
 mod ledger;
 mod progress;
 mod publish;
@@ -36,6 +37,7 @@ use crate::traced;
 pub use error::LearnError;
 use index::Index;
 use join::{Join, Joined};
+pub use kept::kept;
 pub use progress::Progress;
 use publish::{Publisher, Publishing};
 

@@ -7,6 +7,7 @@
 //!
 //! The index of decisions is kept in sorted blocks by day (one entry each costs sled some 160 bytes).
 
+mod apart;
 mod bytes;
 mod catalogue;
 mod entry;

@@ -100,6 +100,12 @@ impl Tally {
         self.sum = self.sum.wrapping_add(Self::weight(value));
     }
 
+    /// Adds what another has counted.
+    pub(super) fn join(&mut self, other: Self) {
+        self.count = self.count.wrapping_add(other.count);
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
     pub(super) fn remove(&mut self, value: &[u8]) {
         self.count = self.count.wrapping_sub(1);
         self.sum = self.sum.wrapping_sub(Self::weight(value));

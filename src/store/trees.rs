@@ -1,5 +1,6 @@
 //! The calls into sled.
 
+use std::ops::Bound;
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,6 +53,28 @@ impl Trees {
 
     pub(super) fn iter(&self, tree: Tree) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + use<> {
         self.tree(tree).iter().map(|item| item.map_err(classify))
+    }
+
+    pub(super) fn range(
+        &self,
+        tree: Tree,
+        keys: (Bound<IVec>, Bound<IVec>),
+    ) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + use<> {
+        self.tree(tree).range(keys).map(|item| item.map_err(classify))
+    }
+
+    /// The first key after this one.
+    pub(super) fn after(&self, tree: Tree, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        Ok(self.tree(tree).get_gt(key).map_err(classify)?.map(|(key, _)| key))
+    }
+
+    /// The first and the last key.
+    pub(super) fn ends(&self, tree: Tree) -> Result<Option<(IVec, IVec)>, StoreError> {
+        let ends = (self.tree(tree).first().map_err(classify)?, self.tree(tree).last().map_err(classify)?);
+        Ok(match ends {
+            (Some((first, _)), Some((last, _))) => Some((first, last)),
+            _ => None,
+        })
     }
 
     /// Makes the changes and writes `meta` with its tallies brought up to date, in one transaction.

@@ -1,0 +1,33 @@
+//! The ledger out of sled.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::LearnError;
+use crate::codec::{self, Spare};
+use crate::core::book::Book;
+use crate::store::Store;
+
+/// The book of what sled holds: read and decoded by several threads, since a million rounds take seconds of each.
+/// They apply what they have in whatever order: the book is a function of the set.
+///
+/// # Errors
+/// Where sled is corrupt, or holds what is no ledger record.
+pub fn kept(store: &Store) -> Result<Book, LearnError> {
+    let book = Mutex::new(Book::new());
+    store.ledger_apart(|| {
+        let (book, mut records, mut spare, mut changes) = (&book, Vec::new(), Spare::default(), Vec::new());
+        move |values: &[&[u8]]| {
+            for value in values {
+                records.push(codec::decode_record_onto(value, &mut spare)?);
+            }
+            let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
+            for record in records.drain(..) {
+                book.apply(&record, &mut changes)?;
+                changes.clear();
+                spare.take(record);
+            }
+            Ok::<_, LearnError>(())
+        }
+    })?;
+    Ok(book.into_inner().unwrap_or_else(PoisonError::into_inner))
+}

@@ -1,4 +1,4 @@
-//! What the first version left on disk and in the ledger topic is read by this one, to the same state. The
+//! What the first version left on disk and in the ledger topic is read by this one, to its own state. The
 //! fixture never changes; a version that writes otherwise gets a folder of its own beside it.
 //!
 //! `cargo test --test upgrade -- --ignored` writes the fixture where it is missing.
@@ -222,6 +222,18 @@ fn a_ledger_topic_of_the_first_version_is_replayed() {
     let record = |(key, value)| Produced { key: Some(key), ..raw(&site.topic("rounds"), "", value) };
     send(&site.connection, &ledger().into_iter().map(record).collect::<Vec<_>>());
     assert_eq!(site.replayed(), DEFAULT);
+}
+
+/// A predictor whose state is laid out as before is refused by name: the learner folds its ledger anew
+/// and publishes another.
+#[test]
+fn a_predictor_of_an_older_layout_is_refused() {
+    let path = fixture().join("../../records/v1/predictor.avro");
+    let published = codec::decode_published(&fs::read(path).unwrap()).unwrap();
+    assert!(published.format < FORMAT);
+    let error = Predictor::published(&published).err().unwrap();
+    assert!(matches!(error, PredictorError::Format { found } if found == published.format), "{error}");
+    assert!(error.to_string().contains("run one version of score and learn"), "{error}");
 }
 
 /// What a later version wrote is refused by name, not misread.

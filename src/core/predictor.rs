@@ -7,7 +7,7 @@ use super::ledger::Reading;
 use super::vote::Vote;
 
 /// Version of the state's layout; part of the state hash.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// SHA-256 of a learner's state: see [`super::fold`].
 pub type StateHash = [u8; 32];

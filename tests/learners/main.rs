@@ -9,3 +9,4 @@ mod recovery;
 mod reference;
 mod spec;
 mod streams;
+mod worth;

@@ -81,10 +81,24 @@ fn phi(votes: &[f64], log_odds: bool) -> Vec<f64> {
     votes.iter().map(value).chain(votes.iter().map(flag)).chain([1.0]).collect()
 }
 
+/// One expert's log-odds with a slope and a bias of its own.
+fn recalibrated(stream: &[Round], expert: usize) -> Vec<f64> {
+    // Inputs scaled so that both have a prior variance of 1.
+    let root = 0.3f64.sqrt();
+    let mut member = Linear::new(vec![2.0, 0.0], vec![1.0; 2], 1.0, false);
+    let says = |round: &Round| {
+        let vote = round.votes[expert];
+        let x = ((vote + 0.001) / (1.001 - vote)).ln() / 2.0;
+        if vote.is_nan() { f64::NAN } else { sigmoid(member.step(&[x, root], round.target)) }
+    };
+    stream.iter().map(says).collect()
+}
+
 /// What every member says of every round, NaN where it sleeps.
 fn members(stream: &[Round], n: usize) -> Vec<Vec<f64>> {
     let mut said: Vec<Vec<f64>> =
         (0..n).map(|i| stream.iter().map(|round| round.votes[i]).collect()).collect();
+    said.extend((0..n).map(|i| recalibrated(stream, i)));
     for eta in [0.1, 0.3, 1.0] {
         for alpha in [0.0, 1e-4, 1e-3, 1e-2] {
             said.push(play(build(&format!("fixed-share eta={eta} alpha={alpha}"), n).as_mut(), stream).0);
@@ -92,40 +106,54 @@ fn members(stream: &[Round], n: usize) -> Vec<Vec<f64>> {
     }
     let d = 2 * n + 1;
     let full = |gamma| Linear::new(vec![0.0; d], vec![0.1; d], gamma, false);
-    let reader = |p0: f64, products: usize, gamma| {
-        let prior = [vec![p0; 384], vec![0.1; d], vec![p0; products]].concat();
+    let reader = |z: Vec<f64>, products: usize, gamma| {
+        let prior = [z, vec![0.1; d], vec![3.0; products]].concat();
         Linear::new(vec![0.0; prior.len()], prior, gamma, true)
     };
+    let falling = |p0: f64, half: f64| (0..384).map(|j| p0 / (1.0 + f64::from(j) / half)).collect::<Vec<_>>();
     let mut linear = vec![full(1.0), full(0.9995), full(0.998), full(1.0), full(0.9995)];
     linear.extend(
-        [(0.3, 1.0), (0.3, 0.9995), (1.0, 1.0), (1.0, 0.9995)].map(|(p0, gamma)| reader(p0, 0, gamma)),
+        [(0.3, 1.0), (0.3, 0.9995), (1.0, 1.0), (1.0, 0.9995)]
+            .map(|(p0, gamma)| reader(vec![p0; 384], 0, gamma)),
     );
-    linear.extend([1.0, 3.0].map(|p0| reader(p0, 8 * n, 1.0)));
-    let means = vec![0.0, 0.0, 0.25, 0.25, 0.25, 0.25, 0.0];
-    let mut joint = Linear::new(means, vec![0.3; 7], 1.0, false);
+    linear.push(reader(vec![3.0; 384], 8 * n, 1.0));
+    // The one that reads pairs: the text, a constant, the log-odds stacking's word, products, pairs.
+    let prior = [falling(10.0, 32.0), vec![0.1; 2], vec![10.0; 8 * n + 40]].concat();
+    let mut means = vec![0.0; prior.len()];
+    means[385] = 1.0;
+    linear.push(Linear::new(means, prior, 1.0, true));
+    linear.push(reader(falling(20.0, 16.0), 0, 0.9995));
+    let mut joint = Linear::new(vec![0.0, 0.0, 0.1, 0.1, 0.2, 0.4, 0.4, 0.0], vec![0.3; 8], 1.0, false);
     let start = said.len();
-    said.resize(start + 12, Vec::new());
+    said.resize(start + 13, Vec::new());
     for round in stream {
         let (signs, odds) = (phi(&round.votes, false), phi(&round.votes, true));
         let z: Option<Vec<f64>> = round
             .features
             .as_ref()
             .map(|q| q.iter().map(|q| f64::from(*q) * 4.0 / (127.0 * 384f64.sqrt())).collect());
-        let mut says = [f64::NAN; 12];
+        let mut says = [f64::NAN; 13];
         for (at, member) in linear.iter_mut().enumerate() {
             let Some(z) = z.as_ref().or(if at < 5 { Some(&signs) } else { None }) else { continue };
-            let products = signs.iter().take(n).flat_map(|v| z.iter().take(8).map(move |z| v * z));
+            let products: Vec<f64> =
+                signs.iter().take(n).flat_map(|v| z.iter().take(8).map(move |z| v * z)).collect();
+            let pair = |at: usize| 384f64.sqrt() * z[at % 8] * z[(at % 8 + at / 8) % 8];
             says[at] = match at {
                 0..3 => member.step(&signs, round.target),
                 3..5 => member.step(&odds, round.target),
-                5..9 => member.step(&[&z[..], &signs].concat(), round.target),
-                _ => member.step(&[&z[..], &signs, &products.collect::<Vec<_>>()].concat(), round.target),
+                9 => member.step(&[&z[..], &signs, &products].concat(), round.target),
+                10 => {
+                    let own = [1.0, says[3].clamp(-7.0, 7.0)];
+                    let pairs: Vec<f64> = (0..40).map(pair).collect();
+                    member.step(&[&z[..], &own, &products, &pairs].concat(), round.target)
+                }
+                _ => member.step(&[&z[..], &signs].concat(), round.target),
             };
         }
         if z.is_some() {
-            let mut f = [0, 3, 5, 7, 9, 10].map(|at: usize| says[at].clamp(-7.0, 7.0)).to_vec();
+            let mut f = [0, 3, 5, 7, 9, 10, 11].map(|at: usize| says[at].clamp(-7.0, 7.0)).to_vec();
             f.push(1.0);
-            says[11] = joint.step(&f, round.target);
+            says[12] = joint.step(&f, round.target);
         }
         for (list, says) in said[start..].iter_mut().zip(says) {
             list.push(sigmoid(says));

@@ -1,6 +1,6 @@
-//! The default: Vovk's aggregation in Brier loss over *members*: every expert, the twelve of the
-//! Fixed-Share grid, five stackings, four reading members, two that read votes times text, and a joint
-//! stacking of the latter three kinds. Without features the readers and the joint stacking sleep.
+//! The default: Vovk's aggregation in Brier loss over *members*: every expert, as it is and recalibrated,
+//! the twelve of the Fixed-Share grid, five stackings, seven reading members, and a joint stacking of
+//! stackings and readers. Without features the readers and the joint stacking sleep.
 //!
 //! Proven: regret in Brier against every member, over the rounds in which that member was awake, is at
 //! most ½ ln K for any number of rounds, K the number of members. It holds for what is inside too:
@@ -10,6 +10,7 @@ use super::super::math::{ln, sigmoid};
 use super::brier::{Aggregation, Said};
 use super::grid::{self, Heard, Shares};
 use super::reading::{Reader, Text};
+use super::recalibrated::Recalibrated;
 use super::stacking::{Form, Seen, Stack, look, width};
 use super::{Against, BadState, Learner, LossKind, Mass, Sight, owned};
 
@@ -23,17 +24,22 @@ const STACKINGS: [(Form, f64); 5] = [
 ];
 /// Prior variance and memory of the reading members.
 const READERS: [(f64, f64); 4] = [(0.3, 1.0), (0.3, 0.9995), (1.0, 1.0), (1.0, 0.9995)];
-/// Prior variances of those that read votes times text as well.
-const CROSSING: [f64; 2] = [1.0, 3.0];
-const LINEAR: usize = STACKINGS.len() + READERS.len() + CROSSING.len();
+/// Prior variance of the one that reads votes times text as well.
+const CROSSING: f64 = 3.0;
+/// Memory of the one that expects most of the first coordinates.
+const LEADING: f64 = 0.9995;
+/// These two, and the one that reads pairs.
+const LINEAR: usize = STACKINGS.len() + READERS.len() + 3;
+/// The stacking whose log-odds the one that reads pairs starts from.
+const HINT: usize = 3;
 
 /// What the joint member stacks, by place among the linear members, and the prior means of their
-/// weights: the even pool of the readers, which it starts from.
-const JOINED: [(usize, f64); 6] = [(0, 0.0), (3, 0.0), (5, 0.25), (7, 0.25), (9, 0.25), (10, 0.25)];
+/// weights: a pool of the readers, which it starts from.
+const JOINED: [(usize, f64); 7] = [(0, 0.0), (3, 0.0), (5, 0.1), (7, 0.1), (9, 0.2), (10, 0.4), (11, 0.4)];
 /// Prior variance of the joint member's weights.
 const JOINT_VARIANCE: f64 = 0.3;
-const JOINT_WIDTH: usize = JOINED.len() + 2;
-/// Log-odds of its inputs are cut to within ±7.
+const JOINT_WIDTH: usize = (JOINED.len() + 2).next_multiple_of(2);
+/// Log-odds of its inputs, and the hint, are cut to within ±7.
 const SUREST: f64 = 7.0;
 
 /// The prior means of the joint member's weights, the constant's last.
@@ -41,13 +47,14 @@ fn joint_means() -> [f64; JOINED.len() + 1] {
     std::array::from_fn(|at| JOINED.get(at).map_or(0.0, |(_, mean)| *mean))
 }
 
-/// Members beside the experts.
+/// Members beside the experts and the recalibrated ones.
 pub const INNER: usize = grid::MEMBERS + LINEAR + 1;
 
 /// The default learner.
 #[derive(Debug, Clone)]
 pub struct Default {
     names: Vec<String>,
+    recalibrated: Recalibrated,
     shares: Shares,
     stacks: Vec<(Form, Stack)>,
     readers: Vec<Reader>,
@@ -58,7 +65,8 @@ pub struct Default {
     signs: Vec<f64>,
     log_odds: Vec<f64>,
     text: Text,
-    /// What each member says of the round at hand, NaN where it sleeps: experts, grid, stackings, readers.
+    /// What each member says of the round at hand, NaN where it sleeps: experts, the same recalibrated,
+    /// grid, stackings, readers, joint stacking.
     said: Vec<f64>,
 }
 
@@ -73,16 +81,17 @@ impl Default {
     #[must_use]
     pub fn new(experts: &[&str]) -> Self {
         let n = experts.len();
-        let members = n + INNER;
+        let members = 2 * n + INNER;
         let prior = vec![1.0 / members as f64; members];
         Self {
             names: owned(experts),
+            recalibrated: Recalibrated::new(n),
             shares: Shares::new(n),
             stacks: STACKINGS.iter().map(|(form, gamma)| (*form, Stack::new(n, *gamma))).collect(),
             readers: READERS
                 .iter()
                 .map(|(variance, gamma)| Reader::new(n, *variance, *gamma))
-                .chain(CROSSING.iter().map(|variance| Reader::crossing(n, *variance)))
+                .chain([Reader::crossing(n, CROSSING), Reader::pairing(n), Reader::leading(n, LEADING)])
                 .collect(),
             joint: Stack::with_prior(&joint_means(), JOINT_VARIANCE, 1.0),
             aggregation: Aggregation::new(&prior),
@@ -99,7 +108,7 @@ impl Default {
     fn see(&mut self, round: &Sight<'_>, target: Option<f64>) -> [Seen; LINEAR] {
         let mut seen = [Seen::default(); LINEAR];
         let (stacked, read) = seen.split_at_mut(STACKINGS.len());
-        for ((form, stack), seen) in self.stacks.iter_mut().zip(stacked) {
+        for ((form, stack), seen) in self.stacks.iter_mut().zip(&mut *stacked) {
             let phi = match form {
                 Form::Sign => &self.signs,
                 Form::LogOdds => &self.log_odds,
@@ -110,7 +119,8 @@ impl Default {
             }
         }
         if let Some(features) = round.features {
-            self.text.read(features, &self.signs);
+            let hint = stacked.get(HINT).map_or(0.0, |seen| seen.log_odds().clamp(-SUREST, SUREST));
+            self.text.read(features, &self.signs, hint);
             for (reader, seen) in self.readers.iter_mut().zip(read) {
                 *seen = reader.see(&self.text);
                 if let Some(target) = target {
@@ -151,9 +161,16 @@ impl Default {
             let readers = linear.iter_mut().skip(STACKINGS.len());
             readers.for_each(|p| *p = f64::NAN);
         }
-        let experts = round.votes.iter();
-        let all = experts.chain(&heard.said).chain(&linear).chain([&joint]);
-        self.said.iter_mut().zip(all).for_each(|(said, x)| *said = *x);
+        let n = round.votes.len();
+        let (own, inner) = self.said.split_at_mut(2 * n);
+        let (experts, recalibrated) = own.split_at_mut(n);
+        experts.copy_from_slice(round.votes);
+        self.recalibrated.hear(round.votes, &self.log_odds, recalibrated);
+        if let Some(target) = target {
+            self.recalibrated.learn(target);
+        }
+        let all = heard.said.iter().chain(&linear).chain([&joint]);
+        inner.iter_mut().zip(all).for_each(|(said, x)| *said = *x);
         let said = self.aggregation.combine(&self.said);
         View { heard, said }
     }
@@ -184,11 +201,12 @@ impl Learner for Default {
             Form::Sign => format!("stacking {gamma}"),
             Form::LogOdds => format!("log-odds stacking {gamma}"),
         });
-        let readers = self.readers.iter().map(Reader::name);
+        let readers = self.readers.iter().map(|reader| reader.name().to_owned());
         let names: Vec<_> = self
             .names
             .iter()
             .cloned()
+            .chain(self.names.iter().map(|expert| format!("recalibrated {expert}")))
             .chain(grid::names())
             .chain(stackings)
             .chain(readers)
@@ -199,6 +217,7 @@ impl Learner for Default {
 
     fn save(&self, out: &mut Vec<f64>) {
         self.aggregation.save(out);
+        self.recalibrated.save(out);
         self.shares.save(out);
         self.stacks.iter().for_each(|(_, stack)| stack.save(out));
         self.readers.iter().for_each(|reader| reader.save(out));
@@ -207,7 +226,7 @@ impl Learner for Default {
 
     fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         let lengths = std::iter::once(self.said.len())
-            .chain(std::iter::once(self.shares.len()))
+            .chain([self.recalibrated.len(), self.shares.len()])
             .chain(self.stacks.iter().map(|(_, stack)| stack.len()))
             .chain(self.readers.iter().map(Reader::len))
             .chain([self.joint.len()]);
@@ -224,15 +243,18 @@ impl Learner for Default {
         };
         // All parts are checked before the first is taken: a refused state leaves the learner as it was.
         let losses = next(self.said.len())?;
+        let recalibrated = next(self.recalibrated.len())?;
         let shares = next(self.shares.len())?;
         let stacks = self.stacks.iter().map(|(_, stack)| next(stack.len())).collect::<Result<Vec<_>, _>>()?;
         let readers = self.readers.iter().map(|reader| next(reader.len())).collect::<Result<Vec<_>, _>>()?;
         let joint = next(self.joint.len())?;
+        self.recalibrated.check(recalibrated)?;
         self.shares.check(shares)?;
         self.joint.check(joint)?;
         self.stacks.iter().zip(&stacks).try_for_each(|((_, stack), part)| stack.check(part))?;
         self.readers.iter().zip(&readers).try_for_each(|(reader, part)| reader.check(part))?;
         self.aggregation.load(losses)?;
+        self.recalibrated.load(recalibrated)?;
         self.shares.load(shares)?;
         self.stacks.iter_mut().zip(stacks).try_for_each(|((_, stack), part)| stack.load(part))?;
         self.readers.iter_mut().zip(readers).try_for_each(|(reader, part)| reader.load(part))?;

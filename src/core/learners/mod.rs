@@ -21,6 +21,7 @@ mod mix;
 mod name;
 pub mod parameters;
 pub mod reading;
+mod recalibrated;
 pub mod spec;
 pub mod squint;
 pub mod stacking;

@@ -13,16 +13,20 @@ use super::{BadState, Learner, LossKind, Mass, Sight, check};
 
 const LANES: usize = 8;
 
-/// 4 / (127·√384): what one step of a stored byte is worth.
-const STEP: f64 = 4.0 / (127.0 * 19.595_917_942_265_423);
+/// √384.
+const ROOT: f64 = 19.595_917_942_265_423;
+/// What one step of a stored byte is worth.
+const STEP: f64 = 4.0 / (127.0 * ROOT);
+/// Pairs of the first eight coordinates: each with itself and with the next four, round in a ring.
+const PAIRS: usize = 5 * LANES;
 
-/// Numbers that φ takes: as many eights as hold it, the last filled up with zeros.
+/// Numbers that φ and the hint after it take: as many eights as hold them, filled up with zeros.
 fn width_of_phi(n: usize) -> usize {
     width(n).next_multiple_of(LANES)
 }
 
-/// The inputs of one round, converted once for all members that read it: z, φ, and each vote times
-/// the first eight coordinates of z.
+/// The inputs of one round, converted once for all members that read it: z, φ and a hint, each vote times
+/// the first eight coordinates of z, and pairs of these coordinates. A member reads a head of it.
 #[derive(Debug, Clone)]
 pub(super) struct Text {
     values: Vec<f64>,
@@ -31,25 +35,35 @@ pub(super) struct Text {
 
 impl Text {
     pub(super) fn new(n: usize) -> Self {
-        let zeros = vec![0.0; DIMENSIONS + width_of_phi(n) + LANES * n];
+        let zeros = vec![0.0; DIMENSIONS + width_of_phi(n) + LANES * n + PAIRS];
         Self { values: zeros.clone(), squares: zeros }
     }
 
-    /// Reads features and φ.
+    /// Reads features, φ, and a hint: the log-odds of a member that does not read.
     #[inline(always)]
-    pub(super) fn read(&mut self, features: &Features, phi: &[f64]) {
+    pub(super) fn read(&mut self, features: &Features, phi: &[f64], hint: f64) {
         let n = phi.len() / 2 - 1;
         let (z, rest) = self.values.split_at_mut(DIMENSIONS);
-        let (linear, products) = rest.split_at_mut(width_of_phi(n));
+        let (linear, rest) = rest.split_at_mut(width_of_phi(n));
+        let (products, pairs) = rest.split_at_mut(LANES * n);
         for (z, q) in z.iter_mut().zip(features) {
             *z = f64::from(*q) * STEP;
         }
         for (f, phi) in linear.iter_mut().zip(phi) {
             *f = *phi;
         }
+        if let Some(f) = linear.get_mut(2 * n + 1) {
+            *f = hint;
+        }
         for (products, vote) in products.chunks_exact_mut(LANES).zip(phi) {
             for (product, z) in products.iter_mut().zip(&*z) {
                 *product = vote * z;
+            }
+        }
+        let first = z.first_chunk::<LANES>().copied().unwrap_or_default();
+        for (next, pairs) in pairs.chunks_exact_mut(LANES).enumerate() {
+            for (at, pair) in pairs.iter_mut().enumerate() {
+                *pair = ROOT * first[at] * first[(at + next) % LANES];
             }
         }
         for (square, f) in self.squares.iter_mut().zip(&self.values) {
@@ -61,13 +75,18 @@ impl Text {
 /// One reading member.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
-    variance: f64,
+    name: String,
     gamma: f64,
-    experts: usize,
-    /// Whether it reads the products of votes with z: whom to trust where.
-    crosses: bool,
+    /// Prior variances; 0 where a place is no input.
+    priors: Vec<f64>,
     means: Vec<f64>,
     variances: Vec<f64>,
+}
+
+/// Prior variances of z that fall with the coordinate: those of whitened features all vary alike, but
+/// what texts are about is in the first of them.
+fn falling(variance: f64, half: f64) -> Vec<f64> {
+    (0..DIMENSIONS).map(|at| variance / (1.0 + at as f64 / half)).collect()
 }
 
 #[inline(always)]
@@ -89,30 +108,51 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 impl Reader {
+    fn with(name: String, priors: Vec<f64>, gamma: f64) -> Self {
+        Self { name, gamma, means: vec![0.0; priors.len()], variances: priors.clone(), priors }
+    }
+
+    /// Prior variances of z, then .1 for φ.
+    fn votes_too(mut priors: Vec<f64>, n: usize) -> Vec<f64> {
+        priors.resize(DIMENSIONS + 2 * n + 1, VARIANCE);
+        priors.resize(DIMENSIONS + width_of_phi(n), 0.0);
+        priors
+    }
+
     /// Prior variance `variance` for the coordinates of z (.1 for φ's), memory 0 < γ <= 1.
     pub(super) fn new(n: usize, variance: f64, gamma: f64) -> Self {
-        let mut variances = vec![variance; DIMENSIONS];
-        variances.resize(DIMENSIONS + 2 * n + 1, VARIANCE);
-        variances.resize(DIMENSIONS + width_of_phi(n), 0.0);
-        Self { variance, gamma, experts: n, crosses: false, means: vec![0.0; variances.len()], variances }
+        let priors = Self::votes_too(vec![variance; DIMENSIONS], n);
+        Self::with(format!("reading {variance}/{gamma}"), priors, gamma)
     }
 
     /// One that reads the products too, with the variance of z's coordinates, and forgets nothing.
     pub(super) fn crossing(n: usize, variance: f64) -> Self {
-        let mut reader = Self::new(n, variance, 1.0);
-        let all = reader.variances.len() + LANES * n;
-        reader.variances.resize(all, variance);
-        reader.means.resize(all, 0.0);
-        reader.crosses = true;
+        let mut priors = Self::votes_too(vec![variance; DIMENSIONS], n);
+        priors.resize(priors.len() + LANES * n, variance);
+        Self::with(format!("cross reading {variance}"), priors, 1.0)
+    }
+
+    /// One that expects most of the first coordinates: prior variance 20, half of it at the seventeenth.
+    pub(super) fn leading(n: usize, gamma: f64) -> Self {
+        let priors = Self::votes_too(falling(20.0, 16.0), n);
+        Self::with("leading reading".to_owned(), priors, gamma)
+    }
+
+    /// One that starts from the hint instead of the votes, and reads products and pairs too; 10, half of
+    /// it at the thirty-third.
+    pub(super) fn pairing(n: usize) -> Self {
+        let mut priors = falling(10.0, 32.0);
+        priors.resize(DIMENSIONS + 2 * n, 0.0);
+        priors.resize(DIMENSIONS + 2 * n + 2, VARIANCE);
+        priors.resize(DIMENSIONS + width_of_phi(n), 0.0);
+        priors.resize(priors.len() + LANES * n + PAIRS, 10.0);
+        let mut reader = Self::with("pair reading".to_owned(), priors, 1.0);
+        reader.means.iter_mut().skip(DIMENSIONS + 2 * n + 1).take(1).for_each(|mean| *mean = 1.0);
         reader
     }
 
-    pub(super) fn name(&self) -> String {
-        if self.crosses {
-            format!("cross reading {}", self.variance)
-        } else {
-            format!("reading {}/{}", self.variance, self.gamma)
-        }
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     #[inline(always)]
@@ -124,11 +164,7 @@ impl Reader {
     pub(super) fn learn(&mut self, text: &Text, q: f64, target: f64) {
         let (h, off) = (curvature(q), target - q);
         if self.gamma < 1.0 {
-            let inverse = 1.0 / self.gamma;
-            let (z, rest) = self.variances.split_at_mut(DIMENSIONS);
-            widen(z, inverse, self.variance);
-            // φ's; a crossing member forgets nothing.
-            widen(rest, inverse, VARIANCE);
+            widen(&mut self.variances, 1.0 / self.gamma, &self.priors);
         }
         let inputs = text.values.iter().zip(&text.squares);
         let weights = self.variances.iter_mut().zip(&mut self.means);
@@ -139,14 +175,8 @@ impl Reader {
         }
     }
 
-    /// Whether a place is an input: φ is filled up with others to a whole number of eights.
-    fn is_input(&self, at: usize) -> bool {
-        at < DIMENSIONS + 2 * self.experts + 1 || at >= DIMENSIONS + width_of_phi(self.experts)
-    }
-
     fn inputs(&self) -> usize {
-        let products = if self.crosses { LANES } else { 0 };
-        DIMENSIONS + 2 * self.experts + 1 + products * self.experts
+        self.priors.iter().filter(|prior| **prior > 0.0).count()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -156,8 +186,8 @@ impl Reader {
     /// w, then P.
     pub(super) fn save(&self, out: &mut Vec<f64>) {
         for part in [&self.means, &self.variances] {
-            let places = part.iter().enumerate();
-            out.extend(places.filter(|(at, _)| self.is_input(*at)).map(|(_, x)| *x));
+            let places = part.iter().zip(&self.priors);
+            out.extend(places.filter(|(_, prior)| **prior > 0.0).map(|(x, _)| *x));
         }
     }
 
@@ -173,9 +203,8 @@ impl Reader {
     pub(super) fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         self.check(state)?;
         let mut saved = state.iter();
-        let places: Vec<bool> = (0..self.means.len()).map(|at| self.is_input(at)).collect();
         for part in [&mut self.means, &mut self.variances] {
-            for (x, _) in part.iter_mut().zip(&places).filter(|(_, input)| **input) {
+            for (x, _) in part.iter_mut().zip(&self.priors).filter(|(_, prior)| **prior > 0.0) {
                 *x = saved.next().copied().unwrap_or_default();
             }
         }
@@ -185,10 +214,10 @@ impl Reader {
 
 /// P ← min(P/γ, prior).
 #[inline(always)]
-fn widen(variances: &mut [f64], inverse: f64, prior: f64) {
-    for variance in variances {
+fn widen(variances: &mut [f64], inverse: f64, priors: &[f64]) {
+    for (variance, prior) in variances.iter_mut().zip(priors) {
         let widened = *variance * inverse;
-        *variance = if widened < prior { widened } else { prior };
+        *variance = if widened < *prior { widened } else { *prior };
     }
 }
 
@@ -210,7 +239,7 @@ impl Reading {
 
     fn see(&mut self, round: &Sight<'_>) -> Option<Seen> {
         look(Form::Sign, round.votes, &mut self.phi);
-        self.text.read(round.features?, &self.phi);
+        self.text.read(round.features?, &self.phi, 0.0);
         Some(self.reader.see(&self.text))
     }
 }
@@ -237,7 +266,7 @@ impl Learner for Reading {
     }
 
     fn masses(&self) -> Vec<Mass> {
-        vec![Mass { member: self.reader.name(), mass: 1.0 }]
+        vec![Mass { member: self.reader.name().to_owned(), mass: 1.0 }]
     }
 
     fn save(&self, out: &mut Vec<f64>) {

@@ -1,5 +1,5 @@
 //! What the program is made of: every crate comes from where deny.toml says and has a licence that it allows.
-//! From Cargo's own metadata, without a network; advisories are cargo-deny's (`make deny`).
+//! From Cargo's own metadata, for every platform; advisories are cargo-deny's (`make deny`).
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn root() -> &'static Path {
 /// All packages of the lock file.
 fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--locked", "--offline", "--format-version", "1", "--manifest-path"])
+        .args(["metadata", "--locked", "--format-version", "1", "--manifest-path"])
         .arg(root().join("Cargo.toml"))
         .output()
         .unwrap();

@@ -29,8 +29,8 @@ use support::site::{Site, hex};
 
 const ROUNDS: i64 = 60;
 /// The states of the fixture's ledger: of a hedge with eta 0.3, and of the default policy's learner.
-const HEDGE: &str = "0f6fac15330e28755a8a0fcdd73030a5ac8f07915dcbce2ab010788af3335cf0";
-const DEFAULT: &str = "94ae9bb4c12b5337313655cba36b2bf7fd95e987e7933d4a3a39c396de0e8bfb";
+const HEDGE: &str = "80c4aa84ae09c9518e1273d2cc3a66accfe637ddccc710f419a70cb28dd042c2";
+const DEFAULT: &str = "404b75c5295947967864403a30c49a4013f1e595f33152ad9ddada2f8ca3ba9d";
 /// The time of the first round.
 const START: i64 = 1_772_353_800_000;
 

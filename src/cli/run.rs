@@ -70,9 +70,8 @@ fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
 pub fn fitting(panel: &Panel, config: &Config, policies: &Policies) -> Result<Vec<String>, Failure> {
     in_shadow(panel, config)?;
     let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
-    let all = policies.policies.values();
-    all.map(|policy| known(policy, &experts))
-        .collect::<Result<(), _>>()
+    let mut all = policies.policies.values();
+    all.try_for_each(|policy| known(policy, &experts))
         .map_err(|error| Failure { exit: Exit::Config, error })?;
     Ok(experts)
 }

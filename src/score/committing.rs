@@ -29,7 +29,7 @@ pub struct Closed {
     /// How its outcomes are counted.
     pub counted: Vec<Counted>,
     /// What its spans say, where they are traced.
-    pub spans: Vec<Box<Moderation>>,
+    pub spans: Vec<Moderation>,
 }
 
 /// A unit whose commit is over.
@@ -43,7 +43,7 @@ pub struct Ended {
     /// How its outcomes are counted.
     pub counted: Vec<Counted>,
     /// What its spans say.
-    pub spans: Vec<Box<Moderation>>,
+    pub spans: Vec<Moderation>,
     /// When its commit began.
     pub started: Instant,
     /// How long that took.

@@ -220,7 +220,7 @@ impl Unit {
             records.push(outcome.output);
             came.push(outcome.came);
             counted.push(outcome.counted);
-            spans.extend(outcome.span);
+            spans.extend(outcome.span.map(|span| *span));
         }
         committing.begin(Closed { records, asks, offsets, came, counted, spans });
     }

@@ -17,7 +17,7 @@ fn a_hundred_orders_of_arrival_one_hash() {
 #[test]
 fn hashes_are_pinned() {
     for (learner, expected) in [
-        ("hedge eta=0.5", "448f2ce03b60930122395ffd9c9968b684baf643163069eed2ff124e135fc74f"),
+        ("hedge eta=0.5", "4902b148d6d8ae07b0903525e770cd2095c8647ee45a735baaa428f31088206a"),
         ("fixed-share-grid", "88f77f2170322cd8792066520608b61220683947c68e9bde73f305ac38686af4"),
         ("stacking gamma=0.998", "cb9f35fe0523c5ed8863cd51387dce414c3bb9623ec9349a63afd4900e96fddb"),
     ] {

@@ -182,7 +182,7 @@ impl Traces {
 
     /// A unit was committed, from `began` until now, with so many records. These are the events in it that are
     /// traced: their spans are sent.
-    pub fn committed(&self, moderations: &[Box<Moderation>], began: Instant, records: usize) {
+    pub fn committed(&self, moderations: &[Moderation], began: Instant, records: usize) {
         let Some(on) = self.0.as_ref().filter(|_| !moderations.is_empty()) else { return };
         let clock = Clock::now();
         let commit = Commit::new(&clock, &on.common, began, records);

@@ -18,7 +18,8 @@ impl Scoring {
                     actions.push(Action::Read(who));
                 }
             }
-            if scorer.phase == Phase::Reading || self.without == Some(Safeguard::EndsFirst) && scorer.reads() {
+            if scorer.phase == Phase::Reading || self.without == Some(Safeguard::EndsFirst) && scorer.reads()
+            {
                 if scorer.proof.is_none() && kafka.group.owner.is_none() && kafka.is_stable() {
                     actions.push(Action::Join(who));
                 }

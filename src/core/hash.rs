@@ -149,7 +149,7 @@ mod tests {
         };
         assert_eq!(
             hex(&state_hash(&empty)),
-            "1503138dc85535565811a36b8c8ea4e9bc58c3c81281565fe83d46c6c51abd96"
+            "83894019a893951084dd6464217f65f5ba8bd609e0da1e553045b3e89fa214fa"
         );
         assert_eq!(unhex(&hex(&[171; 32])), Some([171; 32]));
         assert_eq!(unhex(&"+1".repeat(32)), None);

@@ -168,15 +168,21 @@ impl Source {
     /// # Errors
     /// Where the client is broken.
     pub fn pause(&mut self) -> Result<(), SourceError> {
+        if self.paused {
+            return Ok(());
+        }
         self.paused = true;
         self.hold(true)
     }
 
-    /// Fetches again.
+    /// Fetches again, if it was paused.
     ///
     /// # Errors
     /// Where the client is broken.
     pub fn resume(&mut self) -> Result<(), SourceError> {
+        if !self.paused {
+            return Ok(());
+        }
         self.paused = false;
         self.hold(false)
     }
@@ -212,12 +218,15 @@ impl Source {
             .collect()
     }
 
-    /// Goes back to the committed offsets on every partition: what a unit that failed consumed comes again.
+    /// Goes back to the committed offsets on every partition: what a unit that failed consumed comes again, also where
+    /// it was paused.
     ///
     /// # Errors
     /// Where the brokers do not answer within `timeout`; the same call can be made again.
     pub fn rewind(&mut self, timeout: Duration) -> Result<(), SourceError> {
         self.release()?;
+        // A partition that is sought while it is paused has been seen to stand still afterwards.
+        self.resume()?;
         let start = match self.start {
             Start::Earliest => Offset::Beginning,
             Start::Latest => Offset::End,

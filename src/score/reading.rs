@@ -30,8 +30,8 @@ pub struct Reading<'a> {
     pub events: Vec<Accepted>,
     /// Records whose schema has not come yet; each holds up the outcomes after it in its partition only.
     waiting: Vec<Waiting>,
-    /// When records were last read as they came; none while the partitions are paused.
-    flowing: Option<Instant>,
+    /// When records were last read as they came.
+    flowing: Instant,
     surge: Surge,
     defaults: codec::Defaults,
     registry: Option<&'a Registry>,
@@ -63,7 +63,7 @@ impl<'a> Reading<'a> {
             source,
             events: Vec::new(),
             waiting: Vec::new(),
-            flowing: Some(Instant::now()),
+            flowing: Instant::now(),
             surge: Surge::new(config.score.max_dead_letters_per_minute),
             defaults: schemas::defaults(config),
             registry,
@@ -95,7 +95,8 @@ impl<'a> Reading<'a> {
             return Ok(());
         }
         let blocked = room == 0 || unit.is_full();
-        if !blocked && self.flowing.replace(Instant::now()).is_none() {
+        if !blocked {
+            self.flowing = Instant::now();
             self.source.resume()?;
         }
         let mut again: VecDeque<Waiting> = std::mem::take(&mut self.waiting).into();
@@ -133,12 +134,11 @@ impl<'a> Reading<'a> {
     /// # Errors
     /// Where polling or a commit fails.
     pub fn hold(&mut self, unit: &mut Unit, committing: &mut Committing) -> Result<(), ScoreError> {
-        if self.flowing.is_some_and(|since| since.elapsed() < STALL) {
+        // A commit ends by itself, and soon: what was fetched is kept meanwhile.
+        if committing.is_busy() || self.flowing.elapsed() < STALL {
             return Ok(());
         }
-        if self.flowing.take().is_some() {
-            self.source.pause()?;
-        }
+        self.source.pause()?;
         // A record that was on its way when the partitions were paused is the next one then.
         if let Next::Record(waiting) = self.next(unit, committing, false)? {
             self.waiting.push(waiting);

@@ -27,8 +27,12 @@ use support::{WAIT, kafka};
 /// Sites at work at the same time: they wait for sessions to end, most of the time.
 const PARALLEL: usize = 8;
 /// Units of so many records, so that there are several.
-const UNITS: [(&str, &str); 3] =
-    [("score.window", "8"), ("score.commit_records", "8"), ("learn.commit_records", "8")];
+const UNITS: [(&str, &str); 4] = [
+    ("log.level", "info"),
+    ("score.window", "8"),
+    ("score.commit_records", "8"),
+    ("learn.commit_records", "8"),
+];
 
 /// The parts of a run, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,6 +297,8 @@ fn play(name: &str, stream: &Stream, death: Option<(Part, &str)>) -> Left {
             let what = if number + 1 == batches.len() { LAST } else { "a batch" };
             worker.work(what, || site.committed(role, topic) == *total && settled(site, part));
         }
+        // One that was started again a moment ago does not hear signals yet.
+        worker.process.says("health and metrics");
         worker.process.stop();
     };
     run(Part::Early, "learn", "labels", &[early]);

@@ -101,6 +101,21 @@ fn a_refused_output_takes_the_unit_with_it() {
     assert_eq!((committed(&source), everything(&connection, "refuse.out").len()), (5, 2));
 }
 
+/// As a unit that fails while its panel is full: partitions are paused, and a rewind is to read on.
+#[test]
+fn what_was_paused_is_read_again_after_a_rewind() {
+    let connection = kafka().connection();
+    make(&connection, &[("paused.in", 2, &[])]);
+    fill(&connection, "paused.in", 2, 40);
+    let mut source = Source::subscribe(&connection, "paused", &["paused.in"], Start::Earliest).unwrap();
+    let records = read(&mut source, 20);
+    source.pause().unwrap();
+    assert_eq!(source.poll(Duration::from_millis(100)), Ok(Polled::Idle));
+    source.rewind(WAIT).unwrap();
+    let again = read(&mut source, 40);
+    assert!(records.iter().all(|record| again.contains(record)));
+}
+
 #[test]
 fn a_zombie_is_fenced_for_good() {
     let connection = kafka().connection();

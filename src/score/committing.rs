@@ -22,6 +22,12 @@ pub struct Closed {
     pub records: Vec<Produced>,
     /// Review requests, each with its decision's index among `records`.
     pub asks: Vec<(usize, Box<ReviewRequest>)>,
+    /// What is told of it in the end.
+    pub told: Told,
+}
+
+/// What is told of a unit where it counts.
+pub struct Told {
     /// The offsets that count with the outputs.
     pub offsets: Offsets,
     /// When its records came to the broker.
@@ -36,14 +42,8 @@ pub struct Closed {
 pub struct Ended {
     /// How many records count; or why none does, or nobody knows.
     pub result: Result<usize, ScoreError>,
-    /// Its offsets.
-    pub offsets: Offsets,
-    /// When its records came to the broker.
-    pub came: Vec<Millis>,
-    /// How its outcomes are counted.
-    pub counted: Vec<Counted>,
-    /// What its spans say.
-    pub spans: Vec<Moderation>,
+    /// What is told of it if they do.
+    pub told: Told,
     /// When its commit began.
     pub started: Instant,
     /// How long that took.
@@ -143,10 +143,10 @@ impl Drop for Committing {
 }
 
 fn commit(outbox: &mut Outbox, member: &Membership, requests: &Requests, unit: Closed) -> Ended {
-    let Closed { records, asks, offsets, came, counted, spans } = unit;
+    let Closed { records, asks, told } = unit;
     let started = Instant::now();
     let further = |records: &[Produced], places: &[Place]| requests.of(&asks, records, places);
-    let result = dead_letter::commit_with(outbox, records, Some((member, &offsets)), further)
+    let result = dead_letter::commit_with(outbox, records, Some((member, &told.offsets)), further)
         .map(|places| places.len() + asks.len());
     let took = started.elapsed();
     if let Err(ScoreError::Commit(error)) = &result
@@ -154,7 +154,7 @@ fn commit(outbox: &mut Outbox, member: &Membership, requests: &Requests, unit: C
     {
         outbox.reopen();
     }
-    Ended { result, offsets, came, counted, spans, started, took }
+    Ended { result, told, started, took }
 }
 
 impl Requests {

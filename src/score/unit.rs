@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::asking::Judged;
-use super::committing::{Closed, Committing, Ended};
+use super::committing::{Closed, Committing, Ended, Told};
 use super::intake::Accepted;
 use super::traced;
 use super::{ScoreError, now};
@@ -222,7 +222,8 @@ impl Unit {
             counted.push(outcome.counted);
             spans.extend(outcome.span.map(|span| *span));
         }
-        committing.begin(Closed { records, asks, offsets, came, counted, spans });
+        let told = Told { offsets, came, counted, spans };
+        committing.begin(Closed { records, asks, told });
     }
 
     /// A unit's commit is over. Where it was given up, its records and all that follow them are read again from the
@@ -234,10 +235,10 @@ impl Unit {
         match ended.result {
             Ok(records) => {
                 metrics::commit("score", records, ended.took);
-                self.traces.committed(&ended.spans, ended.started, records);
-                metrics::outcomes(&ended.counted);
-                metrics::end_to_end(now(), &ended.came);
-                for ((_, partition), next) in &ended.offsets.0 {
+                self.traces.committed(&ended.told.spans, ended.started, records);
+                metrics::outcomes(&ended.told.counted);
+                metrics::end_to_end(now(), &ended.told.came);
+                for ((_, partition), next) in &ended.told.offsets.0 {
                     self.ages.committed(*partition, *next);
                 }
                 Ok(())

@@ -265,10 +265,7 @@ impl Fold {
                 }
                 Some(tally) => {
                     let plays = learner.weights(&sight, &mut self.weights);
-                    let asleep = Sight { features: None, ..sight };
-                    let unread =
-                        (sight.features.is_some() && learner.reads()).then(|| learner.predict(&asleep));
-                    let p = learner.step(&sight, target);
+                    let (p, unread) = learner.step_unread(&sight, target);
                     tally.add(&self.votes, plays.then_some(&self.weights), p, target);
                     if let Some(unread) = unread {
                         tally.add_unread(unread, p, target);

@@ -7,7 +7,7 @@
 //! no member can be added that costs more than its part of ½ ln K.
 
 use super::super::math::{ln, sigmoid};
-use super::brier::{Aggregation, Said};
+use super::brier::Aggregation;
 use super::grid::{self, Heard, Shares};
 use super::reading::{Reader, Text};
 use super::recalibrated::Recalibrated;
@@ -30,6 +30,8 @@ const CROSSING: f64 = 3.0;
 const LEADING: f64 = 0.9995;
 /// These two, and the one that reads pairs.
 const LINEAR: usize = STACKINGS.len() + READERS.len() + 3;
+/// Members that sleep without features, the last of all.
+const READING: usize = LINEAR - STACKINGS.len() + 1;
 /// The stacking whose log-odds the one that reads pairs starts from.
 const HINT: usize = 3;
 
@@ -68,12 +70,6 @@ pub struct Default {
     /// What each member says of the round at hand, NaN where it sleeps: experts, the same recalibrated,
     /// grid, stackings, readers, joint stacking.
     said: Vec<f64>,
-}
-
-/// One round as seen by all members.
-struct View {
-    heard: Heard,
-    said: Said,
 }
 
 impl Default {
@@ -149,7 +145,8 @@ impl Default {
         sigmoid(seen.log_odds())
     }
 
-    fn view(&mut self, round: &Sight<'_>, target: Option<f64>) -> View {
+    /// What the members say.
+    fn hear(&mut self, round: &Sight<'_>, target: Option<f64>) -> Heard {
         look(Form::Sign, round.votes, &mut self.signs);
         look(Form::LogOdds, round.votes, &mut self.log_odds);
         let heard = self.shares.hear(round.votes);
@@ -171,29 +168,47 @@ impl Default {
         }
         let all = heard.said.iter().chain(&linear).chain([&joint]);
         inner.iter_mut().zip(all).for_each(|(said, x)| *said = *x);
+        heard
+    }
+
+    /// What all say together while those sleep that read.
+    fn unread(&mut self) -> f64 {
+        let mut readers = [f64::NAN; READING];
+        let at = self.said.len().saturating_sub(READING);
+        self.said.iter_mut().skip(at).zip(&mut readers).for_each(|(said, kept)| std::mem::swap(said, kept));
+        let p = self.aggregation.combine(&self.said).p;
+        self.said.iter_mut().skip(at).zip(readers).for_each(|(said, kept)| *said = kept);
+        p
+    }
+
+    fn learn(&mut self, round: &Sight<'_>, heard: &Heard, target: f64) -> f64 {
         let said = self.aggregation.combine(&self.said);
-        View { heard, said }
+        let p = said.p;
+        self.aggregation.learn(said, target);
+        self.shares.learn(round.votes, heard, target);
+        p
     }
 }
 
 impl Learner for Default {
     fn predict(&mut self, round: &Sight<'_>) -> f64 {
-        self.view(round, None).said.p
+        self.hear(round, None);
+        self.aggregation.combine(&self.said).p
     }
 
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
-        let view = self.view(round, Some(target));
-        self.aggregation.learn(view.said, target);
-        self.shares.learn(round.votes, &view.heard, target);
-        view.said.p
+        let heard = self.hear(round, Some(target));
+        self.learn(round, &heard, target)
+    }
+
+    fn step_unread(&mut self, round: &Sight<'_>, target: f64) -> (f64, Option<f64>) {
+        let heard = self.hear(round, Some(target));
+        let unread = round.features.map(|_| self.unread());
+        (self.learn(round, &heard, target), unread)
     }
 
     fn weights(&self, _: &Sight<'_>, _: &mut [f64]) -> bool {
         false
-    }
-
-    fn reads(&self) -> bool {
-        true
     }
 
     fn masses(&self) -> Vec<Mass> {

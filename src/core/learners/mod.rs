@@ -113,14 +113,15 @@ pub trait Learner: Send {
     /// What [`predict`](Self::predict) gives for this round, then learns its target.
     fn step(&mut self, round: &Sight<'_>, target: f64) -> f64;
 
+    /// [`step`](Self::step); with it what [`predict`](Self::predict) would have given without the features, where
+    /// there are some and it reads them.
+    fn step_unread(&mut self, round: &Sight<'_>, target: f64) -> (f64, Option<f64>) {
+        (self.step(round, target), None)
+    }
+
     /// Played weight per expert for this round, zero for sleepers, into `out` (as long as the votes).
     /// `false`, and `out` untouched, where the learner plays no weights over experts but a p of its own.
     fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool;
-
-    /// Whether it has members that read features, and says something else without them.
-    fn reads(&self) -> bool {
-        false
-    }
 
     /// The mass of each member as it stands, in member order.
     fn masses(&self) -> Vec<Mass>;

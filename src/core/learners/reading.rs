@@ -257,12 +257,12 @@ impl Learner for Reading {
         sigmoid(seen.log_odds())
     }
 
-    fn weights(&self, _: &Sight<'_>, _: &mut [f64]) -> bool {
-        false
+    fn step_unread(&mut self, round: &Sight<'_>, target: f64) -> (f64, Option<f64>) {
+        (self.step(round, target), round.features.map(|_| 0.5))
     }
 
-    fn reads(&self) -> bool {
-        true
+    fn weights(&self, _: &Sight<'_>, _: &mut [f64]) -> bool {
+        false
     }
 
     fn masses(&self) -> Vec<Mass> {

@@ -101,19 +101,28 @@ fn a_refused_output_takes_the_unit_with_it() {
     assert_eq!((committed(&source), everything(&connection, "refuse.out").len()), (5, 2));
 }
 
-/// As a unit that fails while its panel is full: partitions are paused, and a rewind is to read on.
+/// The client remembers that a partition was paused, also while it is another member's.
 #[test]
-fn what_was_paused_is_read_again_after_a_rewind() {
+fn a_partition_that_was_paused_when_it_went_flows_when_it_is_back() {
     let connection = kafka().connection();
-    make(&connection, &[("paused.in", 2, &[])]);
-    fill(&connection, "paused.in", 2, 40);
-    let mut source = Source::subscribe(&connection, "paused", &["paused.in"], Start::Earliest).unwrap();
-    let records = read(&mut source, 20);
-    source.pause().unwrap();
-    assert_eq!(source.poll(Duration::from_millis(100)), Ok(Polled::Idle));
-    source.rewind(WAIT).unwrap();
-    let again = read(&mut source, 40);
-    assert!(records.iter().all(|record| again.contains(record)));
+    make(&connection, &[("back.in", 2, &[])]);
+    fill(&connection, "back.in", 2, 10);
+    let member = || Source::subscribe(&connection, "back", &["back.in"], Start::Earliest).unwrap();
+    let mut one = member();
+    read(&mut one, 10);
+    one.pause().unwrap();
+    let mut two = member();
+    let until = Instant::now() + WAIT;
+    while two.assigned().is_empty() {
+        assert!(Instant::now() < until, "the second member has no partition");
+        one.poll(Duration::from_millis(50)).unwrap();
+        two.poll(Duration::from_millis(50)).unwrap();
+    }
+    assert_eq!(one.assigned().len(), 1);
+    one.resume().unwrap();
+    two.close(WAIT);
+    // Nothing was committed: the partition that is back begins anew.
+    assert_eq!(read(&mut one, 5).len(), 5);
 }
 
 #[test]

@@ -121,9 +121,8 @@ impl Source {
             Change::Assign(partitions) => {
                 take(self.consumer(), &partitions)
                     .map_err(|error| SourceError::of(&error, "take partitions", ""))?;
-                if self.paused {
-                    self.hold(true)?;
-                }
+                // The client remembers of a partition that was here before whether it was paused then.
+                self.hold(self.paused)?;
                 let partitions = self.membership.named(&partitions);
                 Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Assigned(partitions) })
             }
@@ -218,15 +217,12 @@ impl Source {
             .collect()
     }
 
-    /// Goes back to the committed offsets on every partition: what a unit that failed consumed comes again, also where
-    /// it was paused.
+    /// Goes back to the committed offsets on every partition: what a unit that failed consumed comes again.
     ///
     /// # Errors
     /// Where the brokers do not answer within `timeout`; the same call can be made again.
     pub fn rewind(&mut self, timeout: Duration) -> Result<(), SourceError> {
         self.release()?;
-        // A partition that is sought while it is paused has been seen to stand still afterwards.
-        self.resume()?;
         let start = match self.start {
             Start::Earliest => Offset::Beginning,
             Start::Latest => Offset::End,

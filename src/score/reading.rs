@@ -134,8 +134,7 @@ impl<'a> Reading<'a> {
     /// # Errors
     /// Where polling or a commit fails.
     pub fn hold(&mut self, unit: &mut Unit, committing: &mut Committing) -> Result<(), ScoreError> {
-        // A commit ends by itself, and soon: what was fetched is kept meanwhile.
-        if committing.is_busy() || self.flowing.elapsed() < STALL {
+        if self.flowing.elapsed() < STALL {
             return Ok(());
         }
         self.source.pause()?;

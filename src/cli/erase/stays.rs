@@ -65,6 +65,16 @@ impl fmt::Display for Stays {
     }
 }
 
+/// Does what needs schemas with those of the registry, where there is one.
+fn with_schemas<T>(
+    config: &Config,
+    work: impl FnOnce(Option<&dyn Schemas>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
+    let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
+    work(patient.as_ref().map(|patient| patient as &dyn Schemas))
+}
+
 /// The rounds of the subject that events and decisions name: what the ledger holds of them may say of nobody whose
 /// it is, where the decision has been taken out.
 pub fn rounds(
@@ -72,10 +82,7 @@ pub fn rounds(
     config: &Config,
     connection: &Connection,
 ) -> Result<BTreeSet<RoundId>, Failure> {
-    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
-    let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
-    let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
-    Ok(named(subject, config, connection, patient)?.rounds)
+    with_schemas(config, |schemas| Ok(named(subject, config, connection, schemas)?.rounds))
 }
 
 /// The subject's rounds, and how many events and decisions name them.
@@ -126,21 +133,20 @@ pub fn shared(
     config: &Config,
     connection: &Connection,
 ) -> Result<BTreeSet<RoundId>, Failure> {
-    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
-    let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
-    let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
-    let mut shared = BTreeSet::new();
-    scan(connection, &config.topics.decisions, &mut |record| {
-        let read = Received::new(record.payload.as_deref(), &record.headers, patient).decision();
-        if let Ok(decision) = read
-            && of.contains(&decision.id)
-            && !subject.is(&decision.id.tenant, decision.subject.as_deref())
-        {
-            shared.insert(decision.id);
-        }
-        Ok(())
-    })?;
-    Ok(shared)
+    with_schemas(config, |schemas| {
+        let mut shared = BTreeSet::new();
+        scan(connection, &config.topics.decisions, &mut |record| {
+            let read = Received::new(record.payload.as_deref(), &record.headers, schemas).decision();
+            if let Ok(decision) = read
+                && of.contains(&decision.id)
+                && !subject.is(&decision.id.tenant, decision.subject.as_deref())
+            {
+                shared.insert(decision.id);
+            }
+            Ok(())
+        })?;
+        Ok(shared)
+    })
 }
 
 /// What topics hold of the subject, those that hold nothing left out; and its rounds.
@@ -149,14 +155,20 @@ pub fn find(
     config: &Config,
     connection: &Connection,
 ) -> Result<(Vec<Stays>, BTreeSet<RoundId>), Failure> {
-    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
-    let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
-    let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
+    with_schemas(config, |schemas| holdings(subject, config, connection, schemas))
+}
+
+fn holdings(
+    subject: &Subject,
+    config: &Config,
+    connection: &Connection,
+    schemas: Option<&dyn Schemas>,
+) -> Result<(Vec<Stays>, BTreeSet<RoundId>), Failure> {
     let (topics, defaults) = (&config.topics, schemas::defaults(config));
-    let Named { rounds, events, decisions } = named(subject, config, connection, patient)?;
+    let Named { rounds, events, decisions } = named(subject, config, connection, schemas)?;
     let mut requests = Stays::new(&topics.review, "review requests");
     scan(connection, &topics.review, &mut |record| {
-        let read = Received::new(record.payload.as_deref(), &record.headers, patient).review();
+        let read = Received::new(record.payload.as_deref(), &record.headers, schemas).review();
         if read.is_ok_and(|request| subject.is(&request.id.tenant, request.subject.as_deref())) {
             requests.count(&record);
         }
@@ -164,7 +176,7 @@ pub fn find(
     })?;
     let mut labels = Stays::new(&topics.labels, "labels about these events");
     scan(connection, &topics.labels, &mut |record| {
-        let read = Received::new(record.payload.as_deref(), &record.headers, patient).label(&defaults);
+        let read = Received::new(record.payload.as_deref(), &record.headers, schemas).label(&defaults);
         if read.is_ok_and(|label| rounds.contains(&label.round())) {
             labels.count(&record);
         }

@@ -45,9 +45,9 @@ kafka-stop: ## Stops both; topics stay, in .cache/kafka-dev
 test: setup ## Every test, with a real Apache Kafka (needs Maven and Java 17)
 	@bash tests/run.sh $(LINKING)
 
-soak: setup ## The exactly-once rotation at full size: 100,000 events (COPIER_EVENTS=...), members and broker killed
-	@AEGIS_COPIER_EVENTS=$${COPIER_EVENTS:-100000} \
-	  $(CARGO) test --locked $(LINKING) --features crash-points --test copier -- --nocapture
+soak: setup ## Exactly once at full size (COPIER_EVENTS=100000), members and broker killed; then memory for SOAK_MINUTES=15
+	@AEGIS_COPIER_EVENTS=$${COPIER_EVENTS:-100000} AEGIS_SOAK_MINUTES=$${SOAK_MINUTES:-15} \
+	  $(CARGO) test --locked $(LINKING) --features crash-points --test copier --test soak -- --include-ignored --nocapture
 
 test-shared: setup ## Checks against the labelled streams in ../shared/data, for Aegis's own developers
 	@AEGIS_SHARED_DATA=$${AEGIS_SHARED_DATA:-$(abspath ../shared/data)} \

@@ -254,5 +254,5 @@ impl Received<'_> {
 /// Where [`decode_decision`] would refuse it.
 pub fn encode_decision(decision: &Decision, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     check(decision)?;
-    kinds()?.decision.encode(&DecisionForm::from(decision), encoding)
+    kinds()?.decision.encode_straight(&DecisionForm::from(decision), encoding)
 }

@@ -21,6 +21,7 @@ mod predictor;
 mod review;
 mod schema;
 mod skim;
+mod straight;
 pub mod time;
 mod tree;
 mod wire;

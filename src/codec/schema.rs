@@ -17,8 +17,9 @@ use serde::de::DeserializeOwned;
 
 use super::confluent::{NUMBER, Received, Resolved, convert, resolve};
 use super::error::{DecodeError, EncodeError};
-use super::json;
-use super::{Encoding, MAX_DECISION, MAX_EVENT, MAX_LABEL, MAX_PREDICTOR, MAX_RECORD, MAX_REVIEW};
+use super::{
+    Encoding, MAX_DECISION, MAX_EVENT, MAX_LABEL, MAX_PREDICTOR, MAX_RECORD, MAX_REVIEW, json, straight,
+};
 
 /// The schema files by the names of their records.
 pub const SCHEMAS: [(&str, &str); 6] = [
@@ -200,18 +201,36 @@ impl Kind {
 
     /// Writes a record.
     pub(super) fn encode<T: Serialize>(&self, form: &T, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
+        self.framed(form, encoding, |out| self.writer.write_ser(out, form).map(drop).ok())
+    }
+
+    /// The same for a form whose datum can be written [straight](straight).
+    pub(super) fn encode_straight<T: Serialize>(
+        &self,
+        form: &T,
+        encoding: Encoding,
+    ) -> Result<Vec<u8>, EncodeError> {
+        self.framed(form, encoding, |out| straight::write(form, out).ok())
+    }
+
+    fn framed<T: Serialize>(
+        &self,
+        form: &T,
+        encoding: Encoding,
+        datum: impl FnOnce(&mut Vec<u8>) -> Option<()>,
+    ) -> Result<Vec<u8>, EncodeError> {
         let unfit = EncodeError::Unfit { record: self.name };
         let mut out = Vec::with_capacity(512);
         match encoding {
             Encoding::Avro => {
                 out.extend_from_slice(&MARKER);
                 out.extend_from_slice(&self.fingerprint.to_le_bytes());
-                self.writer.write_ser(&mut out, form).map_err(|_| unfit)?;
+                datum(&mut out).ok_or(unfit)?;
             }
             Encoding::Confluent(id) => {
                 out.push(NUMBER);
                 out.extend_from_slice(&id.to_be_bytes());
-                self.writer.write_ser(&mut out, form).map_err(|_| unfit)?;
+                datum(&mut out).ok_or(unfit)?;
             }
             Encoding::Json => serde_json::to_writer(&mut out, form).map_err(|_| unfit)?,
         }

@@ -8,9 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::ep;
 use ort::logging::LogLevel;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
-use ort::value::{PrimitiveTensorElementType, Tensor, TensorElementType};
+use ort::value::{PrimitiveTensorElementType, Tensor, TensorElementType, TensorValueType};
 
 use super::error::PanelError;
 use crate::core::vote::Abstention;
@@ -61,6 +62,14 @@ impl Provider {
         match self {
             Self::Cpu => "cpu:0".to_owned(),
             Self::Cuda { device, .. } | Self::TensorRt { device, .. } => format!("cpu:0;gpu:{device}"),
+        }
+    }
+
+    /// Where what a graph gives can stay for another graph to read.
+    fn memory(&self) -> (AllocationDevice<'static>, i32) {
+        match self {
+            Self::Cpu => (AllocationDevice::CPU, 0),
+            Self::Cuda { device, .. } | Self::TensorRt { device, .. } => (AllocationDevice::CUDA, *device),
         }
     }
 
@@ -171,6 +180,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, F
 /// A graph ready to run, for one worker.
 pub(super) struct Graph {
     session: Session,
+    memory: (AllocationDevice<'static>, i32),
 }
 
 /// What a graph is run on, by the inputs' names.
@@ -200,14 +210,15 @@ impl Graph {
         let with_provider =
             Session::builder(environment).and_then(|b| Ok(b.with_execution_providers(provider.dispatch())?));
         let builder = with_provider.map_err(refuse)?;
-        Ok(Self::commit(builder, threads, bytes).map_err(|error| error.to_string()))
+        let made = Self::commit(builder, threads, bytes);
+        Ok(made.map(|session| Self { session, memory: provider.memory() }).map_err(|error| error.to_string()))
     }
 
     fn commit(
         builder: ort::session::builder::SessionBuilder,
         threads: usize,
         bytes: &[u8],
-    ) -> ort::Result<Self> {
+    ) -> ort::Result<Session> {
         // No spinning: workers share the cores. No memory patterns: shapes
         // change with each batch, and a pattern is kept for each.
         let mut builder = builder
@@ -217,7 +228,7 @@ impl Graph {
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
             .with_memory_pattern(false)?;
-        Ok(Self { session: builder.commit_from_memory(bytes)? })
+        builder.commit_from_memory(bytes)
     }
 
     pub(super) fn inputs(&self) -> Vec<String> {
@@ -249,6 +260,36 @@ impl Graph {
     ) -> Result<T, Fault> {
         let outputs = self.session.run_with_options(inputs, options).map_err(Fault::failed)?;
         take(&outputs)
+    }
+
+    /// The same with outputs bound: `shared` stays where the provider works, and graphs of the same provider read it
+    /// there; `other` comes to the host.
+    pub(super) fn run_bound<T>(
+        &mut self,
+        inputs: Inputs<'_>,
+        options: &RunOptions,
+        (shared, other): (&str, Option<&str>),
+        take: impl FnOnce(SessionOutputs<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let bound = || {
+            let mut binding = self.session.create_binding()?;
+            for (name, value) in &inputs {
+                binding.bind_input(&**name, &**value)?;
+            }
+            let (device, id) = self.memory.clone();
+            let there = MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)?;
+            binding.bind_output_to_device(shared, &there)?;
+            if let Some(name) = other {
+                let host = (AllocationDevice::CPU, MemoryType::CPUOutput);
+                binding.bind_output_to_device(
+                    name,
+                    &MemoryInfo::new(host.0, 0, AllocatorType::Device, host.1)?,
+                )?;
+            }
+            Ok(binding)
+        };
+        let binding = bound().map_err(|error: ort::Error| Fault::failed(error))?;
+        take(self.session.run_binding_with_options(&binding, options).map_err(Fault::failed)?)
     }
 }
 
@@ -285,10 +326,32 @@ pub(super) fn matrix<T: PrimitiveTensorElementType + Copy>(
     let value = outputs.get(name).ok_or_else(|| Fault::shape(format!("no output {name}")))?;
     let (shape, numbers) =
         value.try_extract_tensor::<T>().map_err(|error| Fault::shape(error.to_string()))?;
-    match shape[..] {
-        [n, width] if usize::try_from(n) == Ok(rows) && width > 0 => {
-            Ok((numbers.to_vec(), numbers.len() / rows.max(1)))
-        }
+    Ok((numbers.to_vec(), width(name, shape, rows)?))
+}
+
+/// Takes an output of `rows` rows as it lies, wherever that is; with the numbers on the host, row by row, and how many
+/// a row has.
+pub(super) fn shared_matrix(
+    outputs: &mut SessionOutputs<'_>,
+    name: &str,
+    rows: usize,
+) -> Result<(Tensor<f32>, Vec<f32>, usize), Fault> {
+    let value = outputs.remove(name).ok_or_else(|| Fault::shape(format!("no output {name}")))?;
+    let shared = value.downcast::<TensorValueType<f32>>().map_err(|error| Fault::shape(error.to_string()))?;
+    let width = width(name, shared.shape(), rows)?;
+    let numbers = if shared.memory_info().is_cpu_accessible() {
+        shared.extract_tensor().1.to_vec()
+    } else {
+        let host = shared.to(AllocationDevice::CPU, 0).map_err(Fault::failed)?;
+        host.extract_tensor().1.to_vec()
+    };
+    Ok((shared, numbers, width))
+}
+
+/// How many numbers a row has, where there is a row for each text.
+fn width(name: &str, shape: &[i64], rows: usize) -> Result<usize, Fault> {
+    match *shape {
+        [n, width] if usize::try_from(n) == Ok(rows) && width > 0 => Ok(usize::try_from(width).unwrap_or(0)),
         _ => Err(Fault::shape(format!("{name} has shape {shape:?} for {rows} texts"))),
     }
 }

@@ -8,10 +8,10 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
-use ort::value::TensorRef;
+use ort::value::{Tensor, TensorRef};
 
 use super::manifest::{Padding, Scores, Side};
-use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix, whole_numbers};
+use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix, shared_matrix, whole_numbers};
 use super::scores::Judgement;
 use super::text::TextPort;
 use crate::core::features::{DIMENSIONS, Features};
@@ -202,6 +202,8 @@ pub(super) struct Encoder {
 /// What an encoder made of a batch, row by row.
 pub(super) struct Encoded {
     pub(super) embedding: Vec<f32>,
+    /// The same where the heads run: on a card it is not sent there again for each of them.
+    shared: Tensor<f32>,
     pub(super) width: usize,
     features: Vec<Option<Box<Features>>>,
 }
@@ -212,11 +214,11 @@ impl Encoder {
         let (graph, text, name) = (&mut self.graph, &self.text, self.embedding.as_str());
         let features = self.features.as_deref();
         guarded(|| {
-            graph.run(text.fill(rows)?, call.options()?, |outputs| {
-                let (embedding, width) = matrix::<f32>(outputs, name, rows.len())?;
+            graph.run_bound(text.fill(rows)?, call.options()?, (name, features), |mut outputs| {
+                let (shared, embedding, width) = shared_matrix(&mut outputs, name, rows.len())?;
                 let mut made = vec![None; rows.len()];
                 if let Some(features) = features {
-                    let (bytes, bytes_wide) = matrix::<i8>(outputs, features, rows.len())?;
+                    let (bytes, bytes_wide) = matrix::<i8>(&outputs, features, rows.len())?;
                     for ((place, bytes), floats) in
                         made.iter_mut().zip(bytes.chunks(bytes_wide)).zip(embedding.chunks(width))
                     {
@@ -227,7 +229,7 @@ impl Encoder {
                         *place = floats.iter().all(|x| x.is_finite()).then(|| Box::new(bytes));
                     }
                 }
-                Ok(Encoded { embedding, width, features: made })
+                Ok(Encoded { embedding, shared, width, features: made })
             })
         })
     }
@@ -272,7 +274,7 @@ impl Encoder {
     }
 
     fn judge(&mut self, encoded: Encoded, rows: usize, call: &Call, spent: &mut Spent) -> Vec<RowResult> {
-        let Encoded { embedding, width, features } = encoded;
+        let Encoded { embedding, shared, width, features } = encoded;
         let mut results: Vec<RowResult> = features
             .into_iter()
             .map(|features| RowResult { outcomes: Vec::with_capacity(self.heads.len()), features })
@@ -281,6 +283,9 @@ impl Encoder {
             let started = Instant::now();
             let name = head.embedding.clone();
             let outcomes = head.scorer.judge(0..rows, call, &|range| {
+                if range.len() == rows {
+                    return Ok(vec![(Cow::from(name.clone()), (&shared).into())]);
+                }
                 let part = embedding.get(range.start * width..range.end * width).unwrap_or_default();
                 let tensor =
                     TensorRef::from_array_view(([range.len(), width], part)).map_err(Fault::failed)?;

@@ -21,9 +21,8 @@ const GROWTH: [(&str, f64); 2] = [("score", 24.0), ("learn", 64.0)];
 
 /// So many words, and with each event others.
 fn text(number: usize) -> String {
-    const WORDS: [&str; 12] = [
-        "please", "tell", "me", "how", "the", "river", "finds", "its", "way", "between", "old", "stones",
-    ];
+    const WORDS: [&str; 12] =
+        ["please", "tell", "me", "how", "the", "river", "finds", "its", "way", "between", "old", "stones"];
     let length = if number.is_multiple_of(20) { 200 } else { 3 + number * 7 % 40 };
     let words = (0..length).map(|place| WORDS[(number * 31 + place * place * 7 + place) % WORDS.len()]);
     format!("{number} {}", words.collect::<Vec<_>>().join(" "))
@@ -82,7 +81,9 @@ fn memory_stays_flat_under_load() {
         // The first third fills caches, arenas and pools.
         let settled = points.get(points.len() / 3..).unwrap();
         let (slope, level) = (slope(settled), settled.last().unwrap().1);
-        println!("{role}: {level:.0} MiB after {minutes} min and {sent} events, growing by {slope:.1} MiB an hour");
+        println!(
+            "{role}: {level:.0} MiB after {minutes} min and {sent} events, growing by {slope:.1} MiB an hour"
+        );
         assert!(slope < most, "{role} grows by {slope:.1} MiB an hour, at most {most} is well");
     }
     roles.into_iter().for_each(Process::stop);

@@ -80,52 +80,53 @@ fn stands_for(c: char) -> Option<char> {
     })
 }
 
-/// What an ASCII byte is to a run of plain words.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Part of a word, and itself whatever the word is.
-    Plain,
-    /// Between words.
-    Space,
-    /// May stand for a letter, is invisible, or other white space.
-    Other,
-}
-
-/// By the byte. Those beyond ASCII are never asked for.
-const KINDS: [Kind; 256] = {
-    let mut kinds = [Kind::Plain; 256];
-    let mut byte = 0;
-    while byte < b' ' {
-        kinds[byte as usize] = Kind::Other;
-        byte += 1;
-    }
-    kinds[0x7f] = Kind::Other;
-    kinds[b' ' as usize] = Kind::Space;
-    let mut signs = "013457!@$".as_bytes();
-    while let [sign, rest @ ..] = signs {
-        kinds[*sign as usize] = Kind::Other;
-        signs = rest;
-    }
-    kinds
-};
-
-fn kind(byte: u8) -> Kind {
-    KINDS.get(usize::from(byte)).copied().unwrap_or(Kind::Other)
+/// Whether an ASCII byte may stand for a letter, is invisible, or is white space other than a space. All others are
+/// themselves whatever word they are in. Without branches, for [`is_plain_block`].
+fn is_other(byte: u8) -> bool {
+    let sign = (byte == b'!') | (byte == b'$') | (byte == b'@');
+    let digit = (byte == b'0') | (byte == b'1') | ((b'3'..=b'5').contains(&byte)) | (byte == b'7');
+    sign | digit | (byte < b' ') | (byte == 0x7f)
 }
 
 /// Whether nothing in a token stands for a letter.
 fn is_plain(token: &str) -> bool {
-    token.bytes().all(|byte| kind(byte) == Kind::Plain)
+    !token.bytes().any(|byte| is_other(byte) || byte == b' ')
+}
+
+/// How many bytes are looked at together where nothing in them asks for more.
+const BLOCK: usize = 32;
+
+/// Whether a block is plain words with single spaces between them; `before` is the byte before it. No branches: the
+/// compiler takes all its bytes together.
+fn is_plain_block(block: &[u8; BLOCK], mut before: u8) -> bool {
+    let mut other = false;
+    for &byte in block {
+        other |= is_other(byte) | ((byte == b' ') & (before == b' '));
+        before = byte;
+    }
+    !other
 }
 
 /// Length of the whole plain words at the beginning, each with the one space after it.
 fn plain_words(text: &str) -> usize {
-    let (mut end, mut between) = (0, true);
-    for (place, byte) in text.bytes().enumerate() {
-        match kind(byte) {
-            Kind::Plain => between = false,
-            Kind::Space if !between => (end, between) = (place + 1, true),
-            _ => break,
+    let bytes = text.as_bytes();
+    // A space at the very beginning is one too many.
+    let (mut sure, mut before) = (0, b' ');
+    for block in bytes.as_chunks::<BLOCK>().0 {
+        if !is_plain_block(block, before) {
+            break;
+        }
+        sure += BLOCK;
+        before = block.last().copied().unwrap_or_default();
+    }
+    let mut end = bytes.iter().take(sure).rposition(|byte| *byte == b' ').map_or(0, |place| place + 1);
+    for (place, byte) in bytes.iter().enumerate().skip(sure) {
+        if is_other(*byte) || (*byte == b' ' && before == b' ') {
+            break;
+        }
+        before = *byte;
+        if before == b' ' {
+            end = place + 1;
         }
     }
     end
@@ -213,9 +214,16 @@ fn append_lower(out: &mut String, ascii: &str) {
 
 /// Characters up to the next border between ASCII and the rest.
 fn run(text: &str) -> (&str, &str) {
-    let ascii = text.as_bytes().first().is_some_and(u8::is_ascii);
-    let end = text.bytes().position(|byte| byte.is_ascii() != ascii).unwrap_or(text.len());
-    text.split_at(end)
+    let bytes = text.as_bytes();
+    let ascii = bytes.first().is_some_and(u8::is_ascii);
+    // Whole blocks of ASCII are seen at once.
+    let sure = if ascii {
+        BLOCK * bytes.chunks_exact(BLOCK).take_while(|block| block.is_ascii()).count()
+    } else {
+        0
+    };
+    let border = bytes.iter().skip(sure).position(|byte| byte.is_ascii() != ascii);
+    text.split_at(border.map_or(bytes.len(), |place| sure + place))
 }
 
 /// Folds a text.
@@ -299,6 +307,15 @@ mod tests {
         assert!(!fold(&"k".repeat(MAX_FOLDED)).truncated);
     }
 
+    /// The text with each character taken by itself.
+    fn one_by_one(text: &str) -> String {
+        let done = Folded { text: String::new(), truncated: false };
+        let mut folding = Folding { done, token: String::new() };
+        assert!(alike(text).all(|c| folding.take(c)));
+        folding.end_token();
+        folding.done.text.trim_end().to_owned()
+    }
+
     proptest! {
         #[test]
         fn folding_twice_changes_nothing(text in "\\PC{0,40}") {
@@ -319,13 +336,12 @@ mod tests {
                 .flat_map(|(part, _)| alike(part))
                 .collect();
             prop_assert_eq!(&by_tables, &by_runs);
-            let mut folding = Folding {
-                done: Folded { text: String::new(), truncated: false },
-                token: String::new(),
-            };
-            prop_assert!(alike(&text).all(|c| folding.take(c)));
-            folding.end_token();
-            prop_assert_eq!(folding.done.text.trim_end(), folded(&text));
+            prop_assert_eq!(one_by_one(&text), folded(&text));
+        }
+
+        #[test]
+        fn blocks_end_where_words_do(text in "([a-zA-Z,.]{1,9} ){0,20}[ 0-9!@$\\t\u{e4}]{0,2}([a-z ]{0,50}[a-z]{0,40}){0,3}") {
+            prop_assert_eq!(one_by_one(&text), folded(&text));
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Asking {
     submitted: u64,
     /// By policy: who is asked about its events even under load.
     kept: BTreeMap<String, Kept>,
+    /// How long events wait before anything runs for them.
+    queued: ::metrics::Histogram,
 }
 
 impl Asking {
@@ -44,7 +46,7 @@ impl Asking {
     /// Where the system has no thread to give.
     pub fn start(panel: &Arc<Panel>, window: usize, delay: Duration) -> Result<Self, PanelError> {
         let (stream, events, kept) = (panel.stream(window, delay)?, BTreeMap::new(), BTreeMap::new());
-        Ok(Self { stream, events, submitted: 0, kept })
+        Ok(Self { stream, events, submitted: 0, kept, queued: metrics::QUEUE_SECONDS.with([]) })
     }
 
     /// Takes what policies say of load.
@@ -94,7 +96,7 @@ impl Asking {
         let (accepted, asked) = self.events.remove(&key)?;
         if let Some(began) = answer.began {
             let before = began.saturating_duration_since(accepted.read_at);
-            metrics::QUEUE_SECONDS.with([]).record(before.as_secs_f64());
+            self.queued.record(before.as_secs_f64());
         }
         let Answer { votes, reading, ran, .. } = answer;
         let times = Times { read: accepted.read_at, asked, answered: Instant::now(), ran };

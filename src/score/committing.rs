@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use super::ScoreError;
 use crate::codec::{self, Encoding};
@@ -112,14 +112,21 @@ impl Committing {
         if !self.busy {
             return None;
         }
-        match self.ended.recv_timeout(patience) {
+        // A wait spins and yields before it looks at the clock, even for no time at all.
+        let ended = if patience.is_zero() {
+            self.ended.try_recv().map_err(|error| error == TryRecvError::Disconnected)
+        } else {
+            self.ended.recv_timeout(patience).map_err(|error| error == RecvTimeoutError::Disconnected)
+        };
+        match ended {
             Ok(ended) => {
                 self.busy = false;
                 Some(ended)
             }
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                self.fallen();
+            Err(gone) => {
+                if gone {
+                    self.fallen();
+                }
                 None
             }
         }

@@ -33,6 +33,8 @@ pub struct Reading<'a> {
     /// When records were last read as they came.
     flowing: Instant,
     surge: Surge,
+    /// Counts events.
+    read: ::metrics::Counter,
     defaults: codec::Defaults,
     registry: Option<&'a Registry>,
     config: &'a Config,
@@ -65,6 +67,7 @@ impl<'a> Reading<'a> {
             waiting: Vec::new(),
             flowing: Instant::now(),
             surge: Surge::new(config.score.max_dead_letters_per_minute),
+            read: metrics::EVENTS.with([]),
             defaults: schemas::defaults(config),
             registry,
             config,
@@ -155,7 +158,7 @@ impl<'a> Reading<'a> {
         match self.source.poll(patience)? {
             Polled::Record(record) => {
                 let Some(ticket) = unit.read(&record) else { return Ok(Next::Nothing) };
-                metrics::EVENTS.with([]).increment(1);
+                self.read.increment(1);
                 Ok(Next::Record((ticket, record)))
             }
             Polled::Assigned(partitions) => {

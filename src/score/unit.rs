@@ -19,7 +19,7 @@ use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
 use crate::dead_letter::{Reason, dead_letter};
 use crate::kafka::{Ages, Consumed, Offsets, Produced, Source, TopicPartition};
-use crate::ops::metrics::Counted;
+use crate::ops::metrics::{Counted, Decided};
 use crate::ops::traces::Moderation;
 use crate::ops::{Traces, metrics};
 
@@ -60,6 +60,7 @@ pub struct Unit {
     since: Option<Instant>,
     /// Whether a unit was given up and its records are not read again yet.
     given_up: bool,
+    decided: Decided,
 }
 
 impl Unit {
@@ -80,6 +81,7 @@ impl Unit {
             ages: Ages::default(),
             since: None,
             given_up: false,
+            decided: Decided::default(),
         }
     }
 
@@ -169,7 +171,7 @@ impl Unit {
         let asked = Asked { event, origin, round_time, votes, reading, trace };
         let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
         let decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
-        metrics::votes(&decision);
+        self.decided.note(&decision);
         // The decision and its request go on in the trace under this event's span.
         let trace = traced::trace(&self.traces, &headers, &decision.origin, came);
         let span = trace.map(|trace| {

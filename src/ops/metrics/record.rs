@@ -1,7 +1,9 @@
 //! What the flows say in one line: each call records one thing that happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
+
+use metrics::{Counter, Histogram};
 
 use super::list::{
     ABSTENTIONS, ACTIVE, BRIER, CACHED, CALIBRATION, COMMIT_SECONDS, CORRECTIONS, DEAD_LETTERS,
@@ -11,12 +13,12 @@ use super::list::{
     PREDICTORS, QUEUE_EVENTS, READING_GAIN, READING_ROUNDS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS,
     SHADOW_VOTES, SPANS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
 };
-use crate::core::decision::Decision;
+use crate::core::decision::{Decision, WeighedVote};
 use crate::core::event::Millis;
 use crate::core::learners::Tally;
 use crate::core::learners::tally::Certificate;
 use crate::core::predictor::Published;
-use crate::core::vote::Outcome;
+use crate::core::vote::{Outcome, Vote};
 
 /// Gauges and histograms are `f64`: exact to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]
@@ -66,46 +68,78 @@ impl Counted {
 
 /// The outcomes of a unit's events were committed.
 pub fn outcomes(outcomes: &[Counted]) {
-    for outcome in outcomes {
-        match outcome {
-            Counted::DeadLetter(reason) => dead_letter("event", reason),
-            Counted::Decision { policy, action, review, degraded, disagreed } => {
-                DECISIONS.with([policy, action]).increment(1);
+    // Most are like the one before them.
+    for alike in outcomes.chunk_by(PartialEq::eq) {
+        let count = alike.len() as u64;
+        match alike.first() {
+            Some(Counted::DeadLetter(reason)) => DEAD_LETTERS.with(["event", reason]).increment(count),
+            Some(Counted::Decision { policy, action, review, degraded, disagreed }) => {
+                DECISIONS.with([policy, action]).increment(count);
                 if let Some(reason) = review {
-                    REVIEWS.with([policy, reason]).increment(1);
+                    REVIEWS.with([policy, reason]).increment(count);
                 }
                 if *degraded {
-                    DEGRADED.with([policy]).increment(1);
+                    DEGRADED.with([policy]).increment(count);
                 }
                 if *disagreed {
-                    DISAGREEMENTS.with([policy]).increment(1);
+                    DISAGREEMENTS.with([policy]).increment(count);
                 }
             }
+            None => {}
         }
     }
 }
 
-/// An event was decided: what its experts did, and how long it took. What is decided again after a unit that was
-/// given up has been voted on again as well.
-pub fn votes(decision: &Decision) {
-    let policy = decision.id.policy.as_str();
-    DECISION_SECONDS.with([]).record(signed(decision.latency_micros) / 1e6);
-    for weighed in &decision.votes {
-        let vote = &weighed.vote;
-        match &vote.outcome {
-            Outcome::Voted { .. } => VOTES.with([&vote.expert]).increment(1),
-            Outcome::Abstained(reason) => ABSTENTIONS.with([&vote.expert, reason.word()]).increment(1),
+/// What every event tells when it is decided, with the handles that it takes at hand.
+pub struct Decided {
+    seconds: Histogram,
+    /// By the expert.
+    votes: HashMap<String, Counter>,
+}
+
+impl Default for Decided {
+    fn default() -> Self {
+        Self { seconds: DECISION_SECONDS.with([]), votes: HashMap::new() }
+    }
+}
+
+impl Decided {
+    /// An event was decided: what its experts did, and how long it took. What is decided again after a unit that was
+    /// given up has been voted on again as well.
+    pub fn note(&mut self, decision: &Decision) {
+        self.seconds.record(signed(decision.latency_micros) / 1e6);
+        for WeighedVote { vote, .. } in &decision.votes {
+            match &vote.outcome {
+                Outcome::Voted { .. } => self.voted(&vote.expert),
+                Outcome::Abstained(reason) => ABSTENTIONS.with([&vote.expert, reason.word()]).increment(1),
+            }
+            seldom(decision, vote);
         }
-        if let (true, Some(score), Some(p)) = (vote.shadow, vote.score(), decision.probability) {
-            let same = (score >= decision.threshold) == (p >= decision.threshold);
-            SHADOW_VOTES.with([policy, &vote.expert, if same { "same" } else { "other" }]).increment(1);
+    }
+
+    fn voted(&mut self, expert: &str) {
+        if let Some(votes) = self.votes.get(expert) {
+            votes.increment(1);
+        } else {
+            let votes = VOTES.with([expert]);
+            votes.increment(1);
+            self.votes.insert(expert.to_owned(), votes);
         }
-        if vote.truncated {
-            TRUNCATED.with([&vote.expert]).increment(1);
-        }
-        if vote.cached {
-            CACHED.with([&vote.expert]).increment(1);
-        }
+    }
+}
+
+/// What few votes are.
+fn seldom(decision: &Decision, vote: &Vote) {
+    if let (true, Some(score), Some(p)) = (vote.shadow, vote.score(), decision.probability) {
+        let same = (score >= decision.threshold) == (p >= decision.threshold);
+        let word = if same { "same" } else { "other" };
+        SHADOW_VOTES.with([&decision.id.policy, &vote.expert, word]).increment(1);
+    }
+    if vote.truncated {
+        TRUNCATED.with([&vote.expert]).increment(1);
+    }
+    if vote.cached {
+        CACHED.with([&vote.expert]).increment(1);
     }
 }
 
@@ -213,8 +247,9 @@ pub fn waiting(labels: u64) {
 
 /// Events with these broker timestamps have a committed outcome at `now`.
 pub fn end_to_end(now: Millis, came: &[Millis]) {
+    let seconds = END_TO_END_SECONDS.with([]);
     for came in came {
-        END_TO_END_SECONDS.with([]).record(signed(now.saturating_sub(*came).max(0)) / 1e3);
+        seconds.record(signed(now.saturating_sub(*came).max(0)) / 1e3);
     }
 }
 

@@ -1,6 +1,7 @@
 //! From produce to visible decision in an open loop: each event has its time, whether or not the ones
 //! before it are done, and its latency counts from then (no coordinated omission).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,14 @@ use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::broker::{Site, follow, kafka, padded, record};
-use crate::shown;
+use crate::{shown, spread};
 
 /// How long each round sends.
 const SENDING: Duration = Duration::from_secs(8);
+/// Events under way in the closed loop: enough for units to be full.
+const WINDOW: usize = 8_000;
+/// Events of a passage of the closed loop; the first fifth is its start and does not count.
+const CLOSED: usize = 100_000;
 
 /// The quantiles that are shown.
 const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];
@@ -58,21 +63,13 @@ pub fn open_loop(
     let mut latencies = Vec::with_capacity(records.len());
     thread::scope(|scope| {
         scope.spawn(|| {
-            let producer: BaseProducer = ClientConfig::new()
-                .set("bootstrap.servers", kafka().bootstrap())
-                .set("linger.ms", "1")
-                .create()
-                .expect("a producer");
+            let producer = producer();
             for (number, record) in records.iter().enumerate() {
                 while let Some(wait) = due(number).checked_duration_since(Instant::now()) {
                     producer.poll(Duration::ZERO);
                     thread::sleep(wait.min(Duration::from_millis(1)));
                 }
-                let (key, payload) = (record.key.as_deref(), record.payload.as_deref());
-                let record = BaseRecord::to(&record.topic)
-                    .key(key.unwrap_or_default())
-                    .payload(payload.unwrap_or_default());
-                producer.send(record).map_err(|(error, _)| error).expect("room for a record");
+                give(&producer, record);
             }
             producer.flush(Duration::from_secs(30)).expect("all records are taken");
         });
@@ -82,6 +79,65 @@ pub fn open_loop(
         });
     });
     latencies
+}
+
+fn producer() -> BaseProducer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka().bootstrap()).set("linger.ms", "1");
+    config.create().expect("a producer")
+}
+
+fn give(producer: &BaseProducer, record: &Produced) {
+    let (key, payload) = (record.key.as_deref(), record.payload.as_deref());
+    let record =
+        BaseRecord::to(&record.topic).key(key.unwrap_or_default()).payload(payload.unwrap_or_default());
+    producer.send(record).map_err(|(error, _)| error).expect("room for a record");
+}
+
+/// Decisions a second with a producer beside them that always has [`WINDOW`] events under way.
+#[expect(clippy::cast_precision_loss, reason = "events are few")]
+fn closed_loop(records: &[Produced], topic: &str) -> f64 {
+    let seen = AtomicUsize::new(0);
+    let mut from = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let producer = producer();
+            for (number, record) in records.iter().enumerate() {
+                while number >= seen.load(Ordering::Acquire) + WINDOW {
+                    producer.poll(Duration::from_millis(1));
+                }
+                give(&producer, record);
+            }
+            producer.flush(Duration::from_secs(30)).expect("all records are taken");
+        });
+        follow(topic, |_| {
+            let count = seen.fetch_add(1, Ordering::Release) + 1;
+            if count == records.len() / 5 {
+                from = Instant::now();
+            }
+            count == records.len()
+        });
+    });
+    (records.len() - records.len() / 5) as f64 / from.elapsed().as_secs_f64()
+}
+
+/// Without a model: the most that producer, broker and scorer do together on this machine, in messages a second.
+pub fn saturation(rounds: usize) -> f64 {
+    let mut rates = Vec::new();
+    for round in 0..rounds {
+        let source = format!("flow.saturation.{round}.events");
+        let site = Site::without_models(&format!("flow.saturation.{round}"), &source, "exactly-once");
+        let mut process = site.start("score");
+        process.ready("partitions assigned");
+        let records: Vec<_> = (0..CLOSED).map(|number| record(&source, &padded(number))).collect();
+        rates.push(closed_loop(&records, &site.topic("decisions")));
+        process.stop();
+    }
+    println!(
+        "\nSaturation, the producer beside it: {} messages/s from produce to visible decision",
+        shown(rates.clone(), 0)
+    );
+    spread(rates).1
 }
 
 /// The number that is a key.

@@ -9,7 +9,7 @@
 //! cargo bench --bench flow -- load            one head, produce to visible decision under four loads
 //! ```
 //!
-//! `--rounds N` (5), `--events N` (60000), `--ledger N` (1000000), `--texts N` (2000). Needs what `make test` needs.
+//! `--rounds N` (5), `--events N` (160000), `--ledger N` (1000000), `--texts N` (2000). Needs what `make test` needs.
 
 mod bare;
 mod broker;
@@ -42,18 +42,18 @@ fn main() {
         return;
     }
     let rounds = option(&words, "--rounds", 5);
-    let events = option(&words, "--events", 60_000);
+    let events = option(&words, "--events", 160_000);
     let ledger = option(&words, "--ledger", 1_000_000);
     let texts = option(&words, "--texts", 2_000);
     let parts = ["throughput", "latency", "restart", "inference", "load"];
     let named: Vec<&str> = parts.into_iter().filter(|part| words.iter().any(|word| word == part)).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
-    let mut saturation = None;
     if wanted("throughput") {
-        saturation = Some(throughput::run(rounds, events));
+        throughput::run(rounds, events);
     }
     if wanted("latency") {
-        latency::run(rounds, option(&words, "--rate", saturation.unwrap_or(20_000.0) / 2.0));
+        let rate = option(&words, "--rate", 0.0);
+        latency::run(rounds, if rate > 0.0 { rate } else { latency::saturation(rounds) / 2.0 });
     }
     if wanted("restart") {
         restart::run(rounds, ledger);

@@ -83,6 +83,12 @@ impl Ledger {
         (&self.book, &mut self.folds)
     }
 
+    /// Whether all that has been read is folded.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.folds.values().all(Fold::is_current)
+    }
+
     /// Offset of the next record to read: what the folds reflect once they are current.
     #[must_use]
     pub fn offset(&self) -> i64 {

@@ -214,12 +214,12 @@ impl Learn {
             };
             self.health.set("decisions indexed", index.is_ready());
 
-            // 2. Labels, until the unit is full or its interval is over.
-            let gathered =
-                match self.gather(&mut labels, &defaults, &policies, registry, decisions.is_empty()) {
-                    Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
-                    other => other?,
-                };
+            // 2. Labels, until the unit is full or its interval is over. Nobody waits for them while rounds wait.
+            let idle = decisions.is_empty() && ledger.is_current();
+            let gathered = match self.gather(&mut labels, &defaults, &policies, registry, idle) {
+                Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
+                other => other?,
+            };
 
             ages = if gathered.is_empty() { ages } else { gathered.ages(now()) };
 

@@ -5,6 +5,7 @@
 //! cargo bench --bench flow -- throughput      against a bare consume-produce-commit loop; no model
 //! cargo bench --bench flow -- latency         produce to visible decision at half of saturation, or --rate N a second
 //! cargo bench --bench flow -- restart         score after a clean stop; learn with and without sled
+//! cargo bench --bench flow -- idle            both roles with nothing to do
 //! cargo bench --bench flow -- inference       one head, against the limit and Python consumers
 //! cargo bench --bench flow -- load            one head, produce to visible decision under four loads
 //! ```
@@ -13,6 +14,7 @@
 
 mod bare;
 mod broker;
+mod idle;
 mod inference;
 mod latency;
 mod limit;
@@ -45,7 +47,7 @@ fn main() {
     let events = option(&words, "--events", 160_000);
     let ledger = option(&words, "--ledger", 1_000_000);
     let texts = option(&words, "--texts", 2_000);
-    let parts = ["throughput", "latency", "restart", "inference", "load"];
+    let parts = ["throughput", "latency", "restart", "idle", "inference", "load"];
     let named: Vec<&str> = parts.into_iter().filter(|part| words.iter().any(|word| word == part)).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
     if wanted("throughput") {
@@ -57,6 +59,9 @@ fn main() {
     }
     if wanted("restart") {
         restart::run(rounds, ledger);
+    }
+    if wanted("idle") {
+        idle::run();
     }
     if wanted("inference") {
         inference::run(rounds, texts);

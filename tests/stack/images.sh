@@ -49,7 +49,7 @@ if pull "$registry"; then
   echo "$registry: as it is"
 else
   base
-  java=$(readlink -f "$(tests/registry/java.sh)")
+  java=$(readlink -f "$(tests/registry/java.sh 21 "A schema registry")")
   app=$(tests/registry/fetch.sh)
   cp -r tests/stack/images/registry "$work/registry"
   cp -rL "$(dirname "$(dirname "$java")")" "$work/registry/java"

@@ -132,9 +132,12 @@ holds 'sum(kafka_consumergroup_lag{consumergroup="aegis-score"}) + sum(aegis_que
 sleep 6 # one more scrape, after which the counters stand still
 read_=$(query 'sum(aegis_events_consumed_total)')
 done_=$(query 'sum(aegis_decisions_total) + sum(aegis_dead_letters_total{side="event"} or vector(0))')
-[ "$read_" = "$done_" ] || fail "/metrics: $read_ events consumed, $done_ decisions and dead letters"
-say "/metrics: $read_ events consumed, as many decisions and dead letters"
 verify "before anything is broken"
+# Scorers that joined took partitions from the first, in the midst of events: those were read twice, and count once.
+events=$(sed -n 's/^\([0-9]*\) events: .*/\1/p' "$work/verify")
+[ "$done_" = "$events" ] && [ "$read_" -ge "$events" ] ||
+  fail "/metrics: $read_ events read, $done_ decisions and dead letters; the topic has $events events"
+say "/metrics: $done_ decisions and dead letters, one for each event of the topic ($read_ were read)"
 compose start producer >/dev/null 2>&1
 holds 'sum(rate(aegis_decisions_total[15s]))' '>' 1 60
 

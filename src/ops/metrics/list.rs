@@ -50,7 +50,7 @@ macro_rules! metrics {
 metrics! {
     "Scoring" {
         EVENTS: Counter<0> = Kind::Counter, "aegis_events_consumed_total", "events", [],
-            "Events consumed.",
+            "Events read. What a rebalance or a unit that was given up has read again counts again.",
             "no increase while producers send";
         DECISIONS: Counter<2> = Kind::Counter, "aegis_decisions_total", "decisions", ["policy", "action"],
             "Decisions committed, by what is done (`allow`, `block`, `review`). What is decided and not committed, because its unit is given up, is not counted.",

@@ -1,11 +1,11 @@
 //! Worker threads: each owns its stations and takes work from the desk, so that one that hangs holds up nobody
 //! else. One that does not come back is replaced, a bounded number of times.
 
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::board::Errand;
 use super::desk::{Desk, Job, RulesRow, Same, Work};
@@ -30,11 +30,15 @@ pub(super) type RulesBySlot = Arc<[(usize, Arc<Rules>)]>;
 /// Loads the stations of one more worker.
 pub(super) type Spare = Box<dyn Fn(&Desk) -> Result<Stations, PanelError> + Send + Sync>;
 
+/// Threads that have been started.
+type Threads = Arc<Mutex<Vec<JoinHandle<()>>>>;
+
 /// The threads.
 pub(super) struct Workers {
     desk: Arc<Desk>,
-    /// Disconnected when the last thread has ended.
+    /// Disconnected when the last thread is done.
     ended: Receiver<()>,
+    threads: Threads,
 }
 
 impl Workers {
@@ -50,9 +54,10 @@ impl Workers {
     ) -> Result<Self, PanelError> {
         let (alive, ended) = bounded::<()>(0);
         // From here on a failure ends what has been started.
-        let workers = Self { desk: Arc::clone(&desk), ended };
+        let threads = Threads::default();
+        let workers = Self { desk: Arc::clone(&desk), ended, threads: Arc::clone(&threads) };
         for stations in stations {
-            spawn(&desk, &rules, &alive, Box::new(move || Ok(stations)))?;
+            note(&threads, spawn(&desk, &rules, &alive, Box::new(move || Ok(stations)))?);
         }
         let failed = |error: std::io::Error| PanelError::Threads { reason: error.to_string() };
         if !desk.wants().iter().all(Want::is_none) {
@@ -61,9 +66,11 @@ impl Workers {
                 let _alive = alive;
                 mend(&desk, pause, &remake);
             };
-            thread::Builder::new().name("expert-mend".into()).spawn(mending).map_err(failed)?;
+            let mending = thread::Builder::new().name("expert-mend".into()).spawn(mending);
+            note(&threads, mending.map_err(failed)?);
         }
         let spare = Arc::new(spare);
+        let started = Arc::clone(&threads);
         let watch = move || {
             let mut left = REPLACEMENTS;
             while let Some(lost) = desk.watch() {
@@ -75,29 +82,47 @@ impl Workers {
                     left = fewer;
                     tracing::error!(replacements_left = left, "a worker hangs in a run; another replaces it");
                     let (spare, known) = (Arc::clone(&spare), Arc::clone(&desk));
-                    if let Err(error) = spawn(&desk, &rules, &alive, Box::new(move || spare(&known))) {
-                        tracing::error!(%error, "it could not be replaced");
+                    match spawn(&desk, &rules, &alive, Box::new(move || spare(&known))) {
+                        Ok(thread) => note(&started, thread),
+                        Err(error) => tracing::error!(%error, "it could not be replaced"),
                     }
                 }
             }
         };
-        thread::Builder::new().name("expert-watch".into()).spawn(watch).map_err(failed)?;
+        let watch = thread::Builder::new().name("expert-watch".into()).spawn(watch);
+        note(&threads, watch.map_err(failed)?);
         Ok(workers)
     }
 }
 
 impl Drop for Workers {
-    /// Ends the threads. One that hangs in a run is left behind.
+    /// Ends the threads. Where one hangs in a run they are left behind.
     fn drop(&mut self) {
         self.desk.close();
-        let _ = self.ended.recv_timeout(FAREWELL);
+        if self.ended.recv_timeout(FAREWELL) != Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
+        // All are done, but what the runtime keeps for each thread goes after that: a process that ended meanwhile
+        // would take the runtime away from under it.
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+            let _ = thread.join();
+        }
     }
+}
+
+fn note(threads: &Threads, thread: JoinHandle<()>) {
+    threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
 }
 
 type Load = Box<dyn FnOnce() -> Result<Stations, PanelError> + Send>;
 
 /// Starts a worker. It loads its stations itself, so that nobody waits for it.
-fn spawn(desk: &Arc<Desk>, rules: &RulesBySlot, alive: &Sender<()>, load: Load) -> Result<(), PanelError> {
+fn spawn(
+    desk: &Arc<Desk>,
+    rules: &RulesBySlot,
+    alive: &Sender<()>,
+    load: Load,
+) -> Result<JoinHandle<()>, PanelError> {
     let (desk, rules, alive) = (Arc::clone(desk), Arc::clone(rules), alive.clone());
     let number = desk.sign_in();
     let run = move || {
@@ -115,7 +140,6 @@ fn spawn(desk: &Arc<Desk>, rules: &RulesBySlot, alive: &Sender<()>, load: Load) 
     thread::Builder::new()
         .name(format!("expert-{number}"))
         .spawn(run)
-        .map(drop)
         .map_err(|error| PanelError::Threads { reason: error.to_string() })
 }
 

@@ -57,6 +57,15 @@ impl Straight<'_> {
     }
 }
 
+/// Kinds of values that no form written straight has.
+macro_rules! refused {
+    ($($name:ident: $kind:ty),*) => {$(
+        fn $name(self, _: $kind) -> Written {
+            Err(Refused)
+        }
+    )*};
+}
+
 impl<'a> Serializer for Straight<'a> {
     type Ok = ();
     type Error = Refused;
@@ -132,37 +141,10 @@ impl<'a> Serializer for Straight<'a> {
         Ok(Fields(self))
     }
 
-    fn serialize_i8(self, _: i8) -> Written {
-        Err(Refused)
-    }
-
-    fn serialize_i16(self, _: i16) -> Written {
-        Err(Refused)
-    }
-
-    fn serialize_u8(self, _: u8) -> Written {
-        Err(Refused)
-    }
-
-    fn serialize_u16(self, _: u16) -> Written {
-        Err(Refused)
-    }
-
-    fn serialize_u32(self, _: u32) -> Written {
-        Err(Refused)
-    }
-
-    fn serialize_u64(self, _: u64) -> Written {
-        Err(Refused)
-    }
-
-    fn serialize_f32(self, _: f32) -> Written {
-        Err(Refused)
-    }
-
-    fn serialize_char(self, _: char) -> Written {
-        Err(Refused)
-    }
+    refused!(
+        serialize_i8: i8, serialize_i16: i16, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32,
+        serialize_u64: u64, serialize_f32: f32, serialize_char: char
+    );
 
     fn serialize_unit(self) -> Written {
         Err(Refused)

@@ -103,7 +103,7 @@ impl Drop for Workers {
             return;
         }
         // All are done, but what the runtime keeps for each thread goes after that: a process that ended meanwhile
-        // would take the runtime away from under it.
+        // could take the runtime away from under it.
         for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
             let _ = thread.join();
         }

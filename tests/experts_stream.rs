@@ -48,25 +48,28 @@ fn mixed() -> Folder {
     folder
 }
 
+/// However many threads tokenise.
 #[test]
 fn every_text_is_answered_once_with_its_own_votes() {
-    let panel = panel(&mixed(), |_| {});
-    let mut stream = panel.stream(512, Duration::from_millis(2)).unwrap();
-    let words = ["fine", "bad", "", "nan", "poison"];
-    for key in 0..500_u64 {
-        stream.submit(key, words[usize::try_from(key).unwrap() % words.len()]).unwrap();
-    }
-    let (_, found) = drain(&mut stream);
-    assert_eq!(found.len(), 500);
-    let expected = [
-        vec![Ok(0.25), Ok(0.25), Ok(0.125)],
-        vec![Ok(0.75), Ok(0.75), Ok(0.875)],
-        vec![Err(Abstention::EmptyText); 3],
-        vec![Err(Abstention::NotFinite), Err(Abstention::NotFinite), Ok(0.125)],
-        vec![Err(Abstention::Failed), Err(Abstention::Failed), Ok(0.125)],
-    ];
-    for (key, votes) in found {
-        assert_eq!(votes, expected[usize::try_from(key).unwrap() % words.len()], "{key}");
+    for threads in [None, Some(3)] {
+        let panel = panel(&mixed(), |config| config.tokenize_threads = threads);
+        let mut stream = panel.stream(512, Duration::from_millis(2)).unwrap();
+        let words = ["fine", "bad", "", "nan", "poison"];
+        for key in 0..500_u64 {
+            stream.submit(key, words[usize::try_from(key).unwrap() % words.len()]).unwrap();
+        }
+        let (_, found) = drain(&mut stream);
+        assert_eq!(found.len(), 500);
+        let expected = [
+            vec![Ok(0.25), Ok(0.25), Ok(0.125)],
+            vec![Ok(0.75), Ok(0.75), Ok(0.875)],
+            vec![Err(Abstention::EmptyText); 3],
+            vec![Err(Abstention::NotFinite), Err(Abstention::NotFinite), Ok(0.125)],
+            vec![Err(Abstention::Failed), Err(Abstention::Failed), Ok(0.125)],
+        ];
+        for (key, votes) in found {
+            assert_eq!(votes, expected[usize::try_from(key).unwrap() % words.len()], "{key}");
+        }
     }
 }
 

@@ -70,8 +70,14 @@ impl Site {
 
     /// Starts a role, listening on a port of its own.
     pub fn start(&self, role: &str) -> Process {
+        self.start_with(role, &[])
+    }
+
+    /// The same with settings over the configuration's.
+    pub fn start_with(&self, role: &str, settings: &[&str]) -> Process {
         let mut command = self.aegis();
         command.args(["run", "--role", role]);
+        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         Process::start(command)
     }
 }

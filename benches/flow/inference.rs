@@ -17,7 +17,7 @@ use crate::throughput::{Passage, measure};
 
 /// The one head, and six on the one encoder.
 pub const HEAD: &str = "moderation";
-const HEADS: &str = "\"abuse\", \"harmful-request\", \"hate\", \"injection\", \"moderation\", \"sexism\"";
+pub const HEADS: &str = "\"abuse\", \"harmful-request\", \"hate\", \"injection\", \"moderation\", \"sexism\"";
 
 /// Runs all mixes.
 pub fn run(rounds: usize, count: usize) {
@@ -111,8 +111,20 @@ impl Runner<'_> {
 
     /// How fast Aegis is.
     pub fn ours(&self, word: &str, round: usize, texts: &[String], heads: &str) -> Passage {
+        self.ours_with(word, round, texts, heads, &[])
+    }
+
+    /// The same with settings over the configuration's.
+    pub fn ours_with(
+        &self,
+        word: &str,
+        round: usize,
+        texts: &[String],
+        heads: &str,
+        settings: &[&str],
+    ) -> Passage {
         let site = self.site(word, round, texts, heads);
-        let process = site.start("score");
+        let process = site.start_with("score", settings);
         let passage = measure(&process, &site.topic("decisions"), texts.len());
         process.stop();
         passage

@@ -8,12 +8,14 @@
 //! cargo bench --bench flow -- idle            both roles with nothing to do
 //! cargo bench --bench flow -- inference       one head, against the limit and Python consumers
 //! cargo bench --bench flow -- load            one head, produce to visible decision under four loads
+//! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the processor; only where it is named
 //! ```
 //!
 //! `--rounds N` (5), `--events N` (160000), `--ledger N` (1000000), `--texts N` (2000). Needs what `make test` needs.
 
 mod bare;
 mod broker;
+mod card;
 mod idle;
 mod inference;
 mod latency;
@@ -47,6 +49,10 @@ fn main() {
     let events = option(&words, "--events", 160_000);
     let ledger = option(&words, "--ledger", 1_000_000);
     let texts = option(&words, "--texts", 2_000);
+    if words.iter().any(|word| word == "cuda") {
+        card::run(rounds, texts);
+        return;
+    }
     let parts = ["throughput", "latency", "restart", "idle", "inference", "load"];
     let named: Vec<&str> = parts.into_iter().filter(|part| words.iter().any(|word| word == part)).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);

@@ -35,6 +35,7 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
     panel.cheap.clone_from(&experts.cheap);
     panel.sessions = (experts.sessions > 0).then_some(experts.sessions);
     panel.threads = experts.threads;
+    panel.tokenize_threads = (experts.tokenize_threads > 0).then_some(experts.tokenize_threads);
     panel.batch.tokens = experts.batch_tokens;
     if panel.provider.is_card() {
         // A card runs a hundred texts in the time of one.

@@ -63,23 +63,30 @@ pub fn tune(args: &TuneArgs) -> Result<Exit, Failure> {
     let base = PanelConfig { cache: 0, require_all: true, ..panel_config(&config.experts) };
     let texts = texts(args.texts as usize);
     compare(&base, &texts)?;
+    let card = base.provider.is_card();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let start =
-        Setting { sessions: cores, threads: 1, tokens: base.batch.tokens, window: config.score.window };
+    let sessions = if card { base.workers() } else { cores };
+    let start = Setting { sessions, threads: 1, tokens: base.batch.tokens, window: config.score.window };
     let delay = config.experts.batch_delay();
     let mut bench = Bench { base, delay, texts: &texts, rounds: args.rounds, table: Vec::new() };
     let mut best = start;
     bench.measure(best)?;
-    let shares = (1..).map(|power| 1_usize << power).take_while(|threads| *threads <= cores);
-    for threads in shares {
-        best = bench.better(best, Setting { sessions: cores / threads, threads, ..best })?;
+    // A session on a card leaves the cores idle; on the processor they are shared out among sessions.
+    let shares: Vec<(usize, usize)> = if card {
+        vec![(1, 1), (4, 1), (8, 1)]
+    } else {
+        let threads = (1..).map(|power| 1_usize << power).take_while(|threads| *threads <= cores);
+        threads.map(|threads| (cores / threads, threads)).collect()
+    };
+    for (sessions, threads) in shares {
+        best = bench.better(best, Setting { sessions, threads, ..best })?;
     }
-    let budgets = if bench.base.provider.is_card() { [4_096, 65_536, 262_144] } else { [128, 512, 1_024] };
-    for tokens in budgets {
-        best = bench.better(best, Setting { tokens, ..best })?;
-    }
-    for window in [64, 128, 512] {
+    // A card wants many texts at once: first as many as it may hold, then how many it is given in a batch.
+    for window in if card { [1_024, 4_096, 16_384] } else { [64, 128, 512] } {
         best = bench.better(best, Setting { window, ..best })?;
+    }
+    for tokens in if card { [4_096, 65_536, 262_144] } else { [128, 512, 1_024] } {
+        best = bench.better(best, Setting { tokens, ..best })?;
     }
     let text = document(&bench, best);
     let path = args.config.config.parent().unwrap_or(Path::new("")).join(TUNED);

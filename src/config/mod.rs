@@ -216,6 +216,8 @@ pub struct Experts {
     pub sessions: usize,
     /// Threads of each session. More than one is rarely worth it: see `aegis tune`.
     pub threads: usize,
+    /// Threads that tokenise; 0: one, and on a card half the cores, at most eight.
+    pub tokenize_threads: usize,
     /// Padded tokens of a batch, where the processor runs graphs.
     pub batch_tokens: usize,
     /// Padded tokens of a batch, where a card does.
@@ -243,6 +245,7 @@ impl Default for Experts {
             shadow: Vec::new(),
             sessions: 0,
             threads: 1,
+            tokenize_threads: 0,
             batch_tokens: 256,
             card_batch_tokens: 16_384,
             card_memory_mib: 0,

@@ -76,7 +76,8 @@ impl Provider {
     /// The first that can run a node does.
     fn dispatch(&self) -> Vec<ep::ExecutionProviderDispatch> {
         let cuda = |device: i32, memory_limit: Option<usize>| {
-            let cuda = ep::CUDA::default().with_device_id(device);
+            // TF32 rounds factors to ten bits: votes would hang on the device that gave them.
+            let cuda = ep::CUDA::default().with_device_id(device).with_tf32(false);
             memory_limit.map_or(cuda.clone(), |limit| cuda.with_memory_limit(limit)).build()
         };
         let all = match self {

@@ -40,6 +40,9 @@ pub struct PanelConfig {
     pub sessions: Option<usize>,
     /// Threads of each session.
     pub threads: usize,
+    /// Threads of a stream that tokenise; `None`: one, which feeds as many cores as do graphs. A card outruns it, and
+    /// gets half the cores, at most eight.
+    pub tokenize_threads: Option<usize>,
     /// What batches of texts padded to their longest may hold.
     pub batch: Limits,
     /// What batches of texts padded to one length may hold.
@@ -72,6 +75,7 @@ impl PanelConfig {
             cheap: Vec::new(),
             sessions: None,
             threads: 1,
+            tokenize_threads: None,
             batch: Limits { tokens: 256, rows: 32, overhead: 8 },
             fixed_batch: Limits { tokens: 3_200, rows: 16, overhead: 0 },
             arena_tokens: 512,
@@ -82,11 +86,20 @@ impl PanelConfig {
         }
     }
 
-    pub(super) fn workers(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    /// Worker threads, as told or as fits the provider.
+    pub(crate) fn workers(&self) -> usize {
         let usual = || if self.provider.is_card() { 2 } else { cores() / self.threads.max(1) };
         self.sessions.unwrap_or_else(usual).max(1)
     }
+
+    fn tokenize_threads(&self) -> usize {
+        let usual = || if self.provider.is_card() { (cores() / 2).min(8) } else { 1 };
+        self.tokenize_threads.unwrap_or_else(usual).max(1)
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// What the panel says about one text.
@@ -173,6 +186,8 @@ pub struct Panel {
     pub(super) lanes: Vec<Lane>,
     pub(super) desk: Arc<Desk>,
     pub(super) timeout: Duration,
+    /// Of each stream.
+    pub(super) tokenize_threads: usize,
     sessions: usize,
     /// Ends the threads when the panel goes.
     _workers: Workers,
@@ -217,6 +232,7 @@ impl Panel {
         let lanes = loaded.lanes.iter().zip(&loaded.wants);
         let desk = Arc::new(Desk::new(lanes.map(facts), !loaded.rules.is_empty(), cache, arena));
         let (sessions, timeout, pause) = (config.workers(), config.timeout, config.pause);
+        let tokenize_threads = config.tokenize_threads();
         let (spare, remake) = (spare(&config, &loaded.lanes), remake(&config, &loaded.lanes));
         let (stations, rules) = (loaded.stations, loaded.rules.into());
         let workers = Workers::start(Arc::clone(&desk), stations, rules, spare, pause, remake)?;
@@ -227,6 +243,7 @@ impl Panel {
             lanes: loaded.lanes,
             desk,
             timeout,
+            tokenize_threads,
             sessions,
             _workers: workers,
         })

@@ -1,4 +1,4 @@
-//! The panel for texts that keep coming: they are tokenised on a thread of their own while workers run what
+//! The panel for texts that keep coming: they are tokenised on threads of their own while workers run what
 //! came before, and each is answered as soon as its last expert has voted, whatever came before it.
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Stream {
     asker: Arc<Asker>,
     tokenised: Receiver<Duration>,
     shrunk: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     room: usize,
     inside: usize,
 }
@@ -41,38 +41,38 @@ impl Panel {
         let (told, tokenised) = bounded(room);
         let (asker, answers) = Asker::new();
         let shrunk = Arc::new(AtomicBool::new(false));
-        let (panel, for_thread, told_to_shrink) = (Arc::clone(self), Arc::clone(&asker), Arc::clone(&shrunk));
-        let read = move || {
-            while let Ok(first) = waiting.recv() {
-                let came = Instant::now();
-                let texts: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).take(TOGETHER).collect();
-                let terms = Terms {
-                    heads: true,
-                    shrunk: told_to_shrink.load(Ordering::Relaxed),
-                    timeout: panel.timeout,
-                };
-                let texts = texts.iter().map(|(key, text, kept)| (*key, text.as_ref(), kept.clone()));
-                let took = panel.bring(&for_thread, texts, terms, || came + delay);
-                // Only figures: where nobody takes them they are dropped.
-                let _ = told.try_send(took);
-            }
-        };
-        let thread = std::thread::Builder::new()
-            .name("panel".into())
-            .spawn(read)
-            .map_err(|error| PanelError::Threads { reason: error.to_string() })?;
-        let panel = Arc::clone(self);
-        Ok(Stream {
-            panel,
+        // From here on a failure ends what has been started.
+        let mut stream = Stream {
+            panel: Arc::clone(self),
             texts: Some(texts),
             answers,
             asker,
             tokenised,
             shrunk,
-            thread: Some(thread),
+            threads: Vec::new(),
             room,
             inside: 0,
-        })
+        };
+        for _ in 0..self.tokenize_threads {
+            let (panel, waiting, told) = (Arc::clone(self), waiting.clone(), told.clone());
+            let (asker, shrunk) = (Arc::clone(&stream.asker), Arc::clone(&stream.shrunk));
+            let read = move || {
+                while let Ok(first) = waiting.recv() {
+                    let came = Instant::now();
+                    let texts: Vec<_> =
+                        std::iter::once(first).chain(waiting.try_iter()).take(TOGETHER).collect();
+                    let shrunk = shrunk.load(Ordering::Relaxed);
+                    let terms = Terms { heads: true, shrunk, timeout: panel.timeout };
+                    let texts = texts.iter().map(|(key, text, kept)| (*key, text.as_ref(), kept.clone()));
+                    let took = panel.bring(&asker, texts, terms, || came + delay);
+                    // Only figures: where nobody takes them they are dropped.
+                    let _ = told.try_send(took);
+                }
+            };
+            let thread = std::thread::Builder::new().name("panel".into()).spawn(read);
+            stream.threads.push(thread.map_err(|error| PanelError::Threads { reason: error.to_string() })?);
+        }
+        Ok(stream)
     }
 }
 
@@ -146,7 +146,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.texts = None;
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }

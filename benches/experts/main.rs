@@ -1,10 +1,15 @@
 //! The panel against the limit of the machine: `cargo bench --bench experts -- [TEXTS [ROUNDS]]`. With `memory`
-//! as the only argument: what the whole panel takes before and after a burst of long texts.
+//! as the only argument: what the whole panel takes before and after a burst of long texts. With `cuda` among
+//! them all runs on the first NVIDIA card, with ONNX Runtime's library from `models/cuda`; `cuda compare` sets the
+//! whole panel there beside the same on the processor, in speed and in votes.
 //!
 //! The limit is a bare loop over the same ONNX Runtime with the same tokens, all of them known and sorted
 //! beforehand, with as many sessions of one thread as the panel has. It runs the encoder alone: no text is
 //! read, no head asked, nobody answered. Ours gets the texts one by one, as room comes, and gives a vote on
 //! each. Both are run in turn, so that other work on the machine slows both.
+
+mod card;
+mod device;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,12 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use aegis::experts::batch::{Batch, Limits, form};
-use aegis::experts::{Panel, PanelConfig, environment};
+use aegis::experts::Panel;
+use aegis::experts::batch::{Batch, form};
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
 use ort::value::Tensor;
 use tokenizers::Tokenizer;
+
+use crate::device::{CARD, Device, PROCESSOR};
 
 /// Words that are one token each.
 const WORDS: &str = "time year people way day man thing woman life child world school state family student group \
@@ -26,12 +32,8 @@ const WORDS: &str = "time year people way day man thing woman life child world s
     side kind head house service friend father power hour game line end member law car city community name";
 /// Tokens that the encoder reads of a text.
 const MOST: usize = 256;
-/// One more run in tokens, and what a batch may hold: as in the panel's configuration.
-const LIMITS: Limits = Limits { tokens: 256, rows: 32, overhead: 8 };
-/// Texts in the panel at a time, and how long one waits for others: the configuration's defaults.
-const ROOM: usize = 256;
+/// How long a text waits for others: the configuration's default.
 const DELAY: Duration = Duration::from_millis(2);
-const SESSIONS: usize = 2;
 const SIX: [&str; 6] = ["abuse", "harmful-request", "hate", "injection", "moderation", "sexism"];
 
 fn models() -> PathBuf {
@@ -107,8 +109,8 @@ fn limit(sessions: &mut [Session], tokens: &[Vec<i64>], batches: &[Batch]) -> f6
 }
 
 /// The panel's stream: texts a second, and padded tokens over real ones.
-fn ours(panel: &Arc<Panel>, texts: &[String]) -> (f64, f64) {
-    let mut stream = panel.stream(ROOM, DELAY).unwrap();
+fn ours(panel: &Arc<Panel>, room: usize, texts: &[String]) -> (f64, f64) {
+    let mut stream = panel.stream(room, DELAY).unwrap();
     let started = Instant::now();
     let (mut submitted, mut answered) = (0, 0);
     while answered < texts.len() {
@@ -141,48 +143,39 @@ fn resident(name: &str) -> usize {
 }
 
 /// All bundled experts, on texts of 512 tokens, of which the encoder's heads read half.
-fn memory() {
-    let config = PanelConfig { sessions: Some(SESSIONS), require_all: true, ..PanelConfig::new(models()) };
-    let panel = Arc::new(Panel::open(config).unwrap());
+fn memory(device: &Device) {
+    let panel = device.panel(None);
     let before = resident("VmRSS");
     let (mut rng, mut seen) = (fastrand::Rng::with_seed(8), HashSet::new());
-    ours(&panel, &texts(&[512; 2 * ROOM], &mut rng, &mut seen));
+    let many = 2 * device.room;
+    ours(&panel, device.room, &texts(&vec![512; many], &mut rng, &mut seen));
     println!(
-        "resident: {before} MiB loaded, {} MiB after {} texts of 512 tokens, at most {} MiB",
+        "resident: {before} MiB loaded, {} MiB after {many} texts of 512 tokens, at most {} MiB",
         resident("VmRSS"),
-        2 * ROOM,
         resident("VmHWM")
     );
 }
 
 fn main() {
-    if std::env::args().any(|argument| argument == "memory") {
-        return memory();
+    let said = |word: &str| std::env::args().any(|argument| argument == word);
+    let device = if said("cuda") { CARD } else { PROCESSOR };
+    if said("memory") {
+        return memory(&device);
+    }
+    if said("compare") {
+        return card::compare();
     }
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let (count, rounds) = (numbers.first().copied().unwrap_or(600), numbers.get(1).copied().unwrap_or(5));
-    let open = |only: &[&str]| {
-        let only = Some(only.iter().map(|id| (*id).to_owned()).collect());
-        let config =
-            PanelConfig { only, sessions: Some(SESSIONS), require_all: true, ..PanelConfig::new(models()) };
-        assert_eq!(config.batch, LIMITS);
-        Arc::new(Panel::open(config).unwrap())
-    };
-    let (one, six) = (open(&SIX[3..4]), open(&SIX));
-    let environment = environment(&models().join("runtime/libonnxruntime.so")).unwrap();
-    let graph = std::fs::read(models().join("minilm/model.onnx")).unwrap();
-    let mut sessions: Vec<Session> = (0..SESSIONS)
-        .map(|_| {
-            let builder = Session::builder(&environment)
-                .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::Level3)?))
-                .and_then(|b| Ok(b.with_intra_threads(1)?.with_memory_pattern(false)?));
-            builder.unwrap().commit_from_memory(&graph).unwrap()
-        })
-        .collect();
+    let (one, six) = (device.panel(Some(&SIX[3..4])), device.panel(Some(&SIX)));
+    let mut sessions = device.sessions();
     let mut tokenizer = Tokenizer::from_file(models().join("minilm/tokenizer.json")).unwrap();
     tokenizer.with_padding(None).with_truncation(None).unwrap();
 
-    println!("{count} texts, {rounds} rounds; ratios: median (least to greatest)");
+    println!(
+        "{}: {count} texts, {rounds} rounds; ratios: median (least to greatest)",
+        device.provider.word()
+    );
     let mut seen = HashSet::new();
     for mix in ["chat", "chat, 30 % again", "long", "60 tokens"] {
         let mut rng = fastrand::Rng::with_seed(8);
@@ -196,7 +189,7 @@ fn main() {
             let tokens: Vec<Vec<i64>> = texts.iter().map(|text| tokens(&tokenizer, text)).collect();
             let found: Vec<usize> = tokens.iter().map(Vec::len).collect();
             assert_eq!(found, lengths, "a word is not one token");
-            let bare = limit(&mut sessions, &tokens, &form(&found, &LIMITS));
+            let bare = limit(&mut sessions, &tokens, &form(&found, &device.limits));
             if kind != mix {
                 for place in 1..texts.len() {
                     if rng.f64() < 0.3 {
@@ -204,8 +197,8 @@ fn main() {
                     }
                 }
             }
-            let (speed, padded) = ours(&one, &texts);
-            let (heads, _) = ours(&six, &texts);
+            let (speed, padded) = ours(&one, device.room, &texts);
+            let (heads, _) = ours(&six, device.room, &texts);
             speeds.push(bare);
             ratios.push(speed / bare);
             sixes.push(heads / speed);

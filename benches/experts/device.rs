@@ -1,0 +1,81 @@
+//! What runs the graphs: the processor, or a card.
+
+use std::sync::Arc;
+
+use aegis::experts::batch::Limits;
+use aegis::experts::{Panel, PanelConfig, Provider, environment};
+use ort::ep;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+
+use crate::models;
+
+/// Sessions of each graph.
+const SESSIONS: usize = 2;
+
+/// What runs the graphs, and how much it is given at a time: the configuration's defaults, but for the room of a card.
+pub struct Device {
+    pub provider: Provider,
+    /// ONNX Runtime's library, in the models' folder.
+    pub library: &'static str,
+    /// One more run in tokens, and what a batch may hold.
+    pub limits: Limits,
+    /// The same for graphs whose texts are all padded to one length.
+    pub fixed: Limits,
+    /// Texts in the panel at a time.
+    pub room: usize,
+}
+
+pub const PROCESSOR: Device = Device {
+    provider: Provider::Cpu,
+    library: "runtime/libonnxruntime.so",
+    limits: Limits { tokens: 256, rows: 32, overhead: 8 },
+    fixed: Limits { tokens: 3_200, rows: 16, overhead: 0 },
+    room: 256,
+};
+pub const CARD: Device = Device {
+    provider: Provider::Cuda { device: 0, memory_limit: None },
+    library: "cuda/libonnxruntime.so",
+    limits: Limits { tokens: 16_384, rows: 1_024, overhead: 8 },
+    fixed: Limits { tokens: 16_384, rows: 1_024, overhead: 0 },
+    room: 4_096,
+};
+
+impl Device {
+    /// A panel's settings, with these experts or all.
+    pub fn config(&self, only: Option<&[&str]>) -> PanelConfig {
+        PanelConfig {
+            runtime: models().join(self.library),
+            provider: self.provider.clone(),
+            only: only.map(|only| only.iter().map(|id| (*id).to_owned()).collect()),
+            sessions: Some(SESSIONS),
+            batch: self.limits,
+            fixed_batch: self.fixed,
+            require_all: true,
+            ..PanelConfig::new(models())
+        }
+    }
+
+    /// A panel of these experts or all.
+    pub fn panel(&self, only: Option<&[&str]>) -> Arc<Panel> {
+        Arc::new(Panel::open(self.config(only)).unwrap())
+    }
+
+    /// Sessions of the encoder alone, as many as the panel has.
+    pub fn sessions(&self) -> Vec<Session> {
+        let environment = environment(&models().join(self.library)).unwrap();
+        let graph = std::fs::read(models().join("minilm/model.onnx")).unwrap();
+        let one = || {
+            let builder = Session::builder(&environment)
+                .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::Level3)?))
+                .and_then(|b| Ok(b.with_intra_threads(1)?.with_memory_pattern(false)?));
+            let mut builder = builder.unwrap();
+            if self.provider.is_card() {
+                let cuda = ep::CUDA::default().with_tf32(false).build().error_on_failure();
+                builder = builder.with_execution_providers([cuda]).unwrap();
+            }
+            builder.commit_from_memory(&graph).unwrap()
+        };
+        std::iter::repeat_with(one).take(SESSIONS).collect()
+    }
+}

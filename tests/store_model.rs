@@ -21,6 +21,12 @@ enum Act {
         positions: Vec<(i32, i64)>,
         few: Vec<Plain>,
     },
+    /// So many ledger records at once that they go on shelves, or soon: `count` from `first` on, all saying `value`.
+    Records {
+        first: u32,
+        count: u32,
+        value: Vec<u8>,
+    },
     /// So many entries at once that tails become runs: `count` from `first` on, all in one day.
     Many {
         first: u32,
@@ -37,7 +43,9 @@ enum Act {
 
 #[derive(Debug, Default, PartialEq)]
 struct Model {
+    /// The newest of each key, and all that was written under it since it was deleted.
     ledger: BTreeMap<Vec<u8>, Vec<u8>>,
+    written: BTreeSet<(Vec<u8>, Vec<u8>)>,
     offset: Option<i64>,
     positions: BTreeMap<i32, i64>,
     index: BTreeSet<Plain>,
@@ -62,28 +70,39 @@ impl Model {
         all.into_iter().take(MOST_PER_ROUND).collect()
     }
 
+    fn write(&mut self, ledger: &[(Vec<u8>, Option<Vec<u8>>)]) {
+        for (key, value) in ledger {
+            if let Some(value) = value {
+                self.ledger.insert(key.clone(), value.clone());
+                self.written.insert((key.clone(), value.clone()));
+            } else {
+                self.ledger.remove(key);
+                self.written.retain(|(known, _)| known != key);
+            }
+        }
+    }
+
     fn compare(&self, store: &Store, events: impl Iterator<Item = u32>) {
         assert_eq!(store.ledger_offset(), self.offset);
         assert_eq!(store.decision_positions(), &self.positions);
-        let ledger: Vec<_> = store.ledger().map(|item| item.expect("a whole ledger")).collect();
-        assert_eq!(ledger, self.ledger.clone().into_iter().collect::<Vec<_>>());
-        let mut values: Vec<_> = self.ledger.values().cloned().collect();
-        values.sort();
-        assert_eq!(apart(store), values);
+        let read: BTreeSet<_> = read(store).into_iter().collect();
+        let newest: BTreeSet<_> = self.ledger.clone().into_iter().collect();
+        assert!(newest.is_subset(&read), "lost: {:?}", newest.difference(&read).next());
+        assert!(read.is_subset(&self.written), "deleted: {:?}", read.difference(&self.written).next());
         for event in events {
             assert_eq!(store.find(&id(event)).expect("a whole index"), self.find(event), "event {event}");
         }
     }
 }
 
-/// The values that are read side by side.
-fn apart(store: &Store) -> Vec<Vec<u8>> {
+/// The ledger as it is read side by side.
+fn read(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
     let read = Mutex::new(Vec::new());
-    let take = |values: &[&[u8]]| {
-        read.lock().unwrap().extend(values.iter().map(|value| value.to_vec()));
+    let take = |kept: &[(&[u8], &[u8])]| {
+        read.lock().unwrap().extend(kept.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
         Ok::<_, StoreError>(())
     };
-    store.ledger_apart(|| take).expect("a whole ledger");
+    store.ledger(|| take).expect("a whole ledger");
     let mut read = read.into_inner().unwrap();
     read.sort();
     read
@@ -104,6 +123,8 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         8 => (ledger, prop::option::of(0i64..1_000), positions, prop::collection::vec(plain(), 0..40))
             .prop_map(|(ledger, offset, positions, few)| Act::Commit { ledger, offset, positions, few }),
+        2 => (0u32..2_000, 1u32..1_500, prop::collection::vec(any::<u8>(), 0..40))
+            .prop_map(|(first, count, value)| Act::Records { first, count, value }),
         3 => (0u32..4_000, 1u32..3_000, 0i64..4).prop_map(|(first, count, day)| Act::Many { first, count, day }),
         1 => Just(Act::Repeat),
         1 => (0i64..5).prop_map(|day| Act::Forget { day }),
@@ -119,22 +140,27 @@ fn play(folder: &Path, acts: Vec<Act>) {
     for act in acts {
         match act {
             Act::Commit { ledger, offset, positions, few } => {
-                for (key, value) in &ledger {
-                    match value {
-                        Some(value) => model.ledger.insert(vec![*key], value.clone()),
-                        None => model.ledger.remove(&vec![*key]),
-                    };
-                }
+                let ledger: Vec<_> = ledger
+                    .into_iter()
+                    .map(|(key, value)| (u32::from(key).to_be_bytes().into(), value))
+                    .collect();
+                model.write(&ledger);
                 model.offset = offset.or(model.offset);
                 model.positions.extend(positions.iter().copied());
                 model.index.extend(few.iter().copied());
                 last = Batch {
-                    ledger: ledger.into_iter().map(|(key, value)| (vec![key], value)).collect(),
+                    ledger,
                     ledger_offset: offset,
                     decisions: positions,
                     indexed: few.into_iter().map(entry).collect(),
                 };
                 store.commit(last.clone()).expect("a commit");
+            }
+            Act::Records { first, count, value } => {
+                let key = |key: u32| (key.to_be_bytes().to_vec(), Some(value.clone()));
+                let ledger: Vec<_> = (first..first + count).map(key).collect();
+                model.write(&ledger);
+                store.commit(Batch { ledger, ..Batch::default() }).expect("a commit");
             }
             Act::Many { first, count, day } => {
                 let many: Vec<Plain> = (first..first + count)
@@ -179,7 +205,7 @@ proptest! {
     }
 }
 
-/// Keys with long beginnings in common, alone, and empty: wherever they are cut, each is read once.
+/// Keys and records of every length, few or many in a commit: each is read once.
 #[test]
 fn each_record_is_read_once_side_by_side() {
     let runner = &mut TestRunner::new(Config {
@@ -198,10 +224,11 @@ fn each_record_is_read_once_side_by_side() {
         .run(&keys, |keys| {
             let folder = tempfile::tempdir().expect("a folder");
             let (mut store, _) = Store::open(folder.path()).expect("a store");
-            let bytes = |key: &String| key.clone().into_bytes();
-            let ledger = keys.iter().map(|key| (bytes(key), Some(bytes(key)))).collect();
+            let record = |key: &String| (key.clone().into_bytes(), key.repeat(key.len()).into_bytes());
+            let ledger = keys.iter().map(record).map(|(key, value)| (key, Some(value))).collect();
             store.commit(Batch { ledger, ..Batch::default() }).expect("a commit");
-            prop_assert_eq!(apart(&store), keys.iter().map(bytes).collect::<Vec<_>>());
+            prop_assert_eq!(read(&store), keys.iter().map(record).collect::<Vec<_>>());
+            prop_assert_eq!(store.sizes().ledger_records, keys.len() as u64);
             Ok(())
         })
         .unwrap();

@@ -14,10 +14,10 @@ use crate::store::Store;
 /// Where sled is corrupt, or holds what is no ledger record.
 pub fn kept(store: &Store) -> Result<Book, LearnError> {
     let book = Mutex::new(Book::new());
-    store.ledger_apart(|| {
+    store.ledger(|| {
         let (book, mut records, mut spare, mut changes) = (&book, Vec::new(), Spare::default(), Vec::new());
-        move |values: &[&[u8]]| {
-            for value in values {
+        move |kept: &[(&[u8], &[u8])]| {
+            for (_, value) in kept {
                 records.push(codec::decode_record_onto(value, &mut spare)?);
             }
             let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);

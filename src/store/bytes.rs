@@ -41,6 +41,14 @@ impl<'a> Reader<'a> {
         (count.checked_mul(least)? <= self.0.len()).then_some(count)
     }
 
+    /// A length and as many bytes.
+    pub(super) fn slice(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.varint()?).ok()?;
+        let (head, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(head)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

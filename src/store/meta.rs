@@ -15,10 +15,16 @@ pub(super) struct Meta {
     pub(super) decisions: BTreeMap<i32, i64>,
     /// The next number of a chunk or run.
     pub(super) next: u64,
-    /// All ledger records.
+    /// Ledger records that are on no shelf.
     pub(super) ledger: Tally,
     /// All records of the catalogue.
     pub(super) catalogue: Tally,
+    /// All shelves.
+    pub(super) shelves: Tally,
+    /// Records on them.
+    pub(super) shelved: u64,
+    /// The number of the next one.
+    pub(super) next_shelf: u64,
 }
 
 impl Meta {
@@ -39,6 +45,10 @@ impl Meta {
             put_signed(&mut bytes, i64::from(*partition));
             put_signed(&mut bytes, *offset);
         }
+        put_varint(&mut bytes, self.shelves.count);
+        bytes.extend_from_slice(&self.shelves.sum.to_le_bytes());
+        put_varint(&mut bytes, self.shelved);
+        put_varint(&mut bytes, self.next_shelf);
         bytes
     }
 
@@ -47,19 +57,29 @@ impl Meta {
         let known = reader.byte()? == 1;
         let offset = reader.signed()?;
         let next = reader.varint()?;
-        let mut tally = || Some(Tally { count: reader.varint()?, sum: u64::from_le_bytes(reader.array()?) });
-        let (ledger, catalogue) = (tally()?, tally()?);
+        let tally = |reader: &mut Reader<'_>| {
+            Some(Tally { count: reader.varint()?, sum: u64::from_le_bytes(reader.array()?) })
+        };
+        let (ledger, catalogue) = (tally(&mut reader)?, tally(&mut reader)?);
         let count = reader.count(2)?;
         let decisions = (0..count)
             .map(|_| Some((i32::try_from(reader.signed()?).ok()?, reader.signed()?)))
             .collect::<Option<_>>()?;
-        reader.is_empty().then_some(Self {
+        let before = Self {
             ledger_offset: known.then_some(offset),
             decisions,
             next,
             ledger,
             catalogue,
-        })
+            ..Self::default()
+        };
+        // The first stores knew no shelves.
+        if reader.is_empty() {
+            return Some(before);
+        }
+        let shelves = tally(&mut reader)?;
+        let (shelved, next_shelf) = (reader.varint()?, reader.varint()?);
+        reader.is_empty().then_some(Self { shelves, shelved, next_shelf, ..before })
     }
 
     pub(super) fn unpack(bytes: &[u8]) -> Result<Self, StoreError> {
@@ -80,6 +100,9 @@ mod tests {
                 next: 3,
                 ledger: Tally { count: 1, sum: u64::MAX },
                 catalogue: Tally { count: 2, sum: 9 },
+                shelves: Tally { count: 3, sum: 10 },
+                shelved: 300,
+                next_shelf: 4,
             };
             assert_eq!(Meta::unpack(&meta.pack()).ok(), Some(meta));
         }

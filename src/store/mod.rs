@@ -5,18 +5,20 @@
 //! only copy: what is missing, stale, cut or flipped is found (by checksums over every record, and by tallies
 //! over the ledger and the index's catalogue) and the folder is made anew, to be filled from the topics.
 //!
-//! The index of decisions is kept in sorted blocks by day (one entry each costs sled some 160 bytes).
+//! The index of decisions is kept in sorted blocks by day (one entry each costs sled some 160 bytes), the ledger on
+//! shelves of many records.
 
-mod apart;
 mod bytes;
 mod catalogue;
 mod entry;
 mod error;
 mod filter;
 mod folder;
+mod ledger;
 mod meta;
 mod record;
 mod run;
+mod shelf;
 mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,7 +69,7 @@ pub struct Batch {
 /// Sizes, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// Ledger records.
+    /// Ledger records; one that was written again may count twice.
     pub ledger_records: u64,
     /// Entries of the index; one indexed twice may count twice for a while.
     pub index_entries: u64,
@@ -182,8 +184,8 @@ impl Store {
             return Err(StoreError::Broken);
         }
         let Batch { ledger, ledger_offset, decisions, indexed } = batch;
-        let mut changes: Vec<_> =
-            ledger.into_iter().map(|(key, payload)| Change { tree: Tree::Ledger, key, payload }).collect();
+        let mut changes = Vec::new();
+        self.written(ledger, &mut changes)?;
         self.catalogue.add(&indexed, &mut changes);
         self.meta.ledger_offset = ledger_offset.or(self.meta.ledger_offset);
         self.meta.decisions.extend(decisions);
@@ -195,6 +197,7 @@ impl Store {
     /// Merges what is due. Not waited for: what a crash undoes is merged again.
     fn merge(&mut self) -> Result<(), StoreError> {
         let mut changes = Vec::new();
+        self.tidy(&mut changes)?;
         self.catalogue.rechunk(&mut changes);
         if !changes.is_empty() {
             self.write(changes, false)?;
@@ -228,34 +231,6 @@ impl Store {
     #[must_use]
     pub fn decision_positions(&self) -> &BTreeMap<i32, i64> {
         &self.meta.decisions
-    }
-
-    /// All ledger records in the order of their keys, each checked. After the last the whole is checked: a
-    /// missing or stale record is an error in the last place.
-    pub fn ledger(&self) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + '_ {
-        let mut items = self.trees.iter(Tree::Ledger);
-        let mut tally = Tally::default();
-        let mut done = false;
-        std::iter::from_fn(move || {
-            if done {
-                return None;
-            }
-            let read = guarded(|| items.next().transpose()).and_then(|item| {
-                let Some((key, value)) = item else {
-                    let whole = tally == self.meta.ledger;
-                    return if whole {
-                        Ok(None)
-                    } else {
-                        Err(corrupt("ledger records are missing or stale"))
-                    };
-                };
-                tally.add(&value);
-                let payload = unseal(Tree::Ledger, &key, &value)?;
-                Ok(Some((key.to_vec(), payload.to_vec())))
-            });
-            done = !matches!(read, Ok(Some(_)));
-            read.map_err(|error| self.folder.named(error)).transpose()
-        })
     }
 
     /// The decisions about an event, the lowest by (round time, place) first, at most [`MOST_PER_ROUND`].
@@ -294,7 +269,7 @@ impl Store {
     #[must_use]
     pub fn sizes(&self) -> Sizes {
         let (index_entries, index_runs, index_days) = self.catalogue.sizes();
-        let ledger_records = self.meta.ledger.count;
+        let ledger_records = self.meta.ledger.count + self.meta.shelved;
         Sizes { ledger_records, index_entries, index_runs, index_days, disk_bytes: self.trees.disk_bytes() }
     }
 }

@@ -16,16 +16,19 @@ const HEAD: usize = 5;
 pub(super) enum Tree {
     /// Offset, positions, tallies: one record.
     Meta = 0,
-    /// Ledger records.
+    /// Ledger records that are on no shelf yet.
     Ledger = 1,
     /// The index's chunks and runs.
     Catalogue = 2,
     /// The blocks of runs.
     Blocks = 3,
+    /// Shelves of ledger records, by number.
+    Shelves = 4,
 }
 
 impl Tree {
-    pub(super) const ALL: [Self; 4] = [Self::Meta, Self::Ledger, Self::Catalogue, Self::Blocks];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Meta, Self::Ledger, Self::Catalogue, Self::Blocks, Self::Shelves];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -33,6 +36,7 @@ impl Tree {
             Self::Ledger => "ledger",
             Self::Catalogue => "catalogue",
             Self::Blocks => "blocks",
+            Self::Shelves => "shelves",
         }
     }
 }

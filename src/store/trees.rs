@@ -1,6 +1,5 @@
 //! The calls into sled.
 
-use std::ops::Bound;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ pub(super) struct Trees {
     ledger: sled::Tree,
     catalogue: sled::Tree,
     blocks: sled::Tree,
+    shelves: sled::Tree,
 }
 
 impl Trees {
@@ -33,9 +33,10 @@ impl Trees {
             .flush_every_ms(None) // each commit flushes
             .open()
             .map_err(classify)?;
-        let [meta, ledger, catalogue, blocks] =
+        let [meta, ledger, catalogue, blocks, shelves] =
             Tree::ALL.map(|tree| db.open_tree(tree.name()).map_err(classify));
-        Ok(Self { meta: meta?, ledger: ledger?, catalogue: catalogue?, blocks: blocks?, db })
+        let (blocks, shelves) = (blocks?, shelves?);
+        Ok(Self { meta: meta?, ledger: ledger?, catalogue: catalogue?, blocks, shelves, db })
     }
 
     fn tree(&self, tree: Tree) -> &sled::Tree {
@@ -44,6 +45,7 @@ impl Trees {
             Tree::Ledger => &self.ledger,
             Tree::Catalogue => &self.catalogue,
             Tree::Blocks => &self.blocks,
+            Tree::Shelves => &self.shelves,
         }
     }
 
@@ -55,26 +57,13 @@ impl Trees {
         self.tree(tree).iter().map(|item| item.map_err(classify))
     }
 
-    pub(super) fn range(
+    /// The shelves of these numbers.
+    pub(super) fn shelves(
         &self,
-        tree: Tree,
-        keys: (Bound<IVec>, Bound<IVec>),
+        numbers: std::ops::Range<u64>,
     ) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + use<> {
-        self.tree(tree).range(keys).map(|item| item.map_err(classify))
-    }
-
-    /// The first key after this one.
-    pub(super) fn after(&self, tree: Tree, key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        Ok(self.tree(tree).get_gt(key).map_err(classify)?.map(|(key, _)| key))
-    }
-
-    /// The first and the last key.
-    pub(super) fn ends(&self, tree: Tree) -> Result<Option<(IVec, IVec)>, StoreError> {
-        let ends = (self.tree(tree).first().map_err(classify)?, self.tree(tree).last().map_err(classify)?);
-        Ok(match ends {
-            (Some((first, _)), Some((last, _))) => Some((first, last)),
-            _ => None,
-        })
+        let keys = numbers.start.to_be_bytes()..numbers.end.to_be_bytes();
+        self.shelves.range(keys).map(|item| item.map_err(classify))
     }
 
     /// Makes the changes and writes `meta` with its tallies brought up to date, in one transaction.
@@ -86,8 +75,8 @@ impl Trees {
                 (tree, key, value)
             })
             .collect();
-        let trees = (&self.meta, &self.ledger, &self.catalogue, &self.blocks);
-        let written = trees.transaction(|(meta_tree, ledger, catalogue, blocks)| {
+        let trees = (&self.meta, &self.ledger, &self.catalogue, &self.blocks, &self.shelves);
+        let written = trees.transaction(|(meta_tree, ledger, catalogue, blocks, shelves)| {
             let mut meta = meta.clone();
             for (tree, key, value) in &changes {
                 match tree {
@@ -95,6 +84,7 @@ impl Trees {
                     Tree::Ledger => change(ledger, key, value.as_ref(), Some(&mut meta.ledger))?,
                     Tree::Catalogue => change(catalogue, key, value.as_ref(), Some(&mut meta.catalogue))?,
                     Tree::Blocks => change(blocks, key, value.as_ref(), None)?,
+                    Tree::Shelves => change(shelves, key, value.as_ref(), Some(&mut meta.shelves))?,
                 }
             }
             meta_tree.insert(Meta::KEY, seal(Tree::Meta, Meta::KEY, &meta.pack()))?;

@@ -1,16 +1,18 @@
 //! What happens to the store's folder: killed writers, cut and flipped files, other formats, full disks.
 
+mod store_support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use aegis::core::label::DecisionRef;
 use aegis::core::ledger::RoundId;
 use aegis::store::{Batch, DAY, IndexEntry, Opened, Store, StoreError};
+use store_support::{Kept, read};
 
 const CHILD: &str = "AEGIS_TEST_STORE_CHILD";
 
@@ -59,20 +61,6 @@ fn fill(store: &mut Store, batches: i64) {
     for n in store.ledger_offset().unwrap_or(0)..batches {
         store.commit(batch(n)).expect("a commit");
     }
-}
-
-/// A key, and what is under it.
-type Kept = (Vec<u8>, Vec<u8>);
-
-fn read(store: &Store) -> Result<Vec<Kept>, StoreError> {
-    let read = Mutex::new(Vec::new());
-    store.ledger(|| {
-        |kept: &[(&[u8], &[u8])]| {
-            read.lock().unwrap().extend(kept.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
-            Ok::<_, StoreError>(())
-        }
-    })?;
-    Ok(read.into_inner().unwrap())
 }
 
 /// Everything that can be read is that of `batches` batches.

@@ -1,14 +1,16 @@
 //! Random actions on the store and on a model that is plain maps, compared; reopened at random points.
 
+mod store_support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Mutex;
 
 use aegis::core::label::DecisionRef;
 use aegis::core::ledger::RoundId;
-use aegis::store::{Batch, DAY, IndexEntry, MOST_PER_ROUND, Opened, Store, StoreError};
+use aegis::store::{Batch, DAY, IndexEntry, MOST_PER_ROUND, Opened, Store};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
+use store_support::{Kept, read};
 
 /// An entry as the model knows it: (event, round time, partition, offset, written).
 type Plain = (u32, i64, i32, i64, i64);
@@ -45,7 +47,7 @@ enum Act {
 struct Model {
     /// The newest of each key, and all that was written under it since it was deleted.
     ledger: BTreeMap<Vec<u8>, Vec<u8>>,
-    written: BTreeSet<(Vec<u8>, Vec<u8>)>,
+    written: BTreeSet<Kept>,
     offset: Option<i64>,
     positions: BTreeMap<i32, i64>,
     index: BTreeSet<Plain>,
@@ -85,7 +87,7 @@ impl Model {
     fn compare(&self, store: &Store, events: impl Iterator<Item = u32>) {
         assert_eq!(store.ledger_offset(), self.offset);
         assert_eq!(store.decision_positions(), &self.positions);
-        let read: BTreeSet<_> = read(store).into_iter().collect();
+        let read: BTreeSet<_> = read(store).expect("a whole ledger").into_iter().collect();
         let newest: BTreeSet<_> = self.ledger.clone().into_iter().collect();
         assert!(newest.is_subset(&read), "lost: {:?}", newest.difference(&read).next());
         assert!(read.is_subset(&self.written), "deleted: {:?}", read.difference(&self.written).next());
@@ -93,19 +95,6 @@ impl Model {
             assert_eq!(store.find(&id(event)).expect("a whole index"), self.find(event), "event {event}");
         }
     }
-}
-
-/// The ledger as it is read side by side.
-fn read(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let read = Mutex::new(Vec::new());
-    let take = |kept: &[(&[u8], &[u8])]| {
-        read.lock().unwrap().extend(kept.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
-        Ok::<_, StoreError>(())
-    };
-    store.ledger(|| take).expect("a whole ledger");
-    let mut read = read.into_inner().unwrap();
-    read.sort();
-    read
 }
 
 fn plain() -> impl Strategy<Value = Plain> {
@@ -227,7 +216,10 @@ fn each_record_is_read_once_side_by_side() {
             let record = |key: &String| (key.clone().into_bytes(), key.repeat(key.len()).into_bytes());
             let ledger = keys.iter().map(record).map(|(key, value)| (key, Some(value))).collect();
             store.commit(Batch { ledger, ..Batch::default() }).expect("a commit");
-            prop_assert_eq!(read(&store), keys.iter().map(record).collect::<Vec<_>>());
+            prop_assert_eq!(
+                read(&store).expect("a whole ledger"),
+                keys.iter().map(record).collect::<Vec<_>>()
+            );
             prop_assert_eq!(store.sizes().ledger_records, keys.len() as u64);
             Ok(())
         })

@@ -3,12 +3,12 @@
 //!
 //! `cargo test --test upgrade -- --ignored` writes the fixture where it is missing.
 
+mod store_support;
 mod support;
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use aegis::codec::{self, DecodeError, Encoding};
 use aegis::config::Policies;
@@ -25,6 +25,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::read::{GzDecoder, GzEncoder};
+use store_support::read;
 use support::flow::{label, raw, send};
 use support::site::{Site, hex};
 
@@ -191,18 +192,6 @@ fn write_missing_fixture() {
     }
 }
 
-/// What a store holds of the ledger.
-fn kept(store: &Store) -> Result<Vec<Vec<u8>>, StoreError> {
-    let read = Mutex::new(Vec::new());
-    store.ledger(|| {
-        |kept: &[(&[u8], &[u8])]| {
-            read.lock().unwrap().extend(kept.iter().map(|(_, value)| value.to_vec()));
-            Ok::<_, StoreError>(())
-        }
-    })?;
-    Ok(read.into_inner().unwrap())
-}
-
 #[test]
 fn a_ledger_of_the_first_version_gives_its_state() {
     let read = decoded(ledger().iter().map(|(_, value)| value));
@@ -220,7 +209,8 @@ fn a_store_of_the_first_version_is_opened_and_gives_its_state() {
     for number in 0..ROUNDS {
         assert_eq!(store.find(&id(number)).unwrap(), [(START + number * 1000, place(number))]);
     }
-    assert_eq!(hashes(&decoded(&kept(&store).unwrap())), [HEDGE, DEFAULT]);
+    let kept = read(&store).unwrap();
+    assert_eq!(hashes(&decoded(kept.iter().map(|(_, value)| value))), [HEDGE, DEFAULT]);
     // It can be written on.
     store.commit(Batch { ledger_offset: Some(1_000), ..Batch::default() }).unwrap();
     drop(store);
@@ -274,7 +264,7 @@ fn what_a_later_version_wrote_is_refused() {
     ledger.insert(key, value).unwrap();
     drop(ledger);
     let (store, _) = Store::open(folder.path()).unwrap();
-    let error = kept(&store).unwrap_err();
+    let error = read(&store).unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
     assert!(error.to_string().contains("has version 2, this program writes 1"), "{error}");
 

@@ -44,6 +44,10 @@ pub const CARD: Device = Device {
 impl Device {
     /// A panel's settings, with these experts or all.
     pub fn config(&self, only: Option<&[&str]>) -> PanelConfig {
+        let default = PanelConfig::new(models());
+        if !self.provider.is_card() {
+            assert_eq!((default.batch, default.fixed_batch), (self.limits, self.fixed));
+        }
         PanelConfig {
             runtime: models().join(self.library),
             provider: self.provider.clone(),
@@ -52,7 +56,7 @@ impl Device {
             batch: self.limits,
             fixed_batch: self.fixed,
             require_all: true,
-            ..PanelConfig::new(models())
+            ..default
         }
     }
 

@@ -7,7 +7,7 @@ use crate::shown;
 use crate::texts::{Mix, texts};
 use crate::throughput::Passage;
 
-/// A card does in a second what the processor does in ten or more: it gets so many times the texts.
+/// The card gets so many times the processor's texts: it may be through them in a moment.
 const MORE: usize = 10;
 
 /// Runs one head, six, and the whole panel on both, interleaved.

@@ -40,8 +40,8 @@ pub struct PanelConfig {
     pub sessions: Option<usize>,
     /// Threads of each session.
     pub threads: usize,
-    /// Threads of a stream that tokenise; `None`: one, which feeds as many cores as do graphs. A card outruns it, and
-    /// gets half the cores, at most eight.
+    /// Threads of a stream that tokenise; `None`: one, which feeds as many cores as do graphs. A card may outrun it,
+    /// and gets half the cores, at most eight.
     pub tokenize_threads: Option<usize>,
     /// What batches of texts padded to their longest may hold.
     pub batch: Limits,

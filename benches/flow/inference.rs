@@ -19,11 +19,14 @@ use crate::throughput::{Passage, measure};
 pub const HEAD: &str = "moderation";
 pub const HEADS: &str = "\"abuse\", \"harmful-request\", \"hate\", \"injection\", \"moderation\", \"sexism\"";
 
-/// Runs all mixes.
-pub fn run(rounds: usize, count: usize) {
+/// Runs all mixes, or those that `words` name.
+pub fn run(rounds: usize, count: usize, words: &[String]) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let python = peers();
-    for mix in [Mix::Chat, Mix::Long, Mix::One] {
+    let mixes = [Mix::Chat, Mix::Long, Mix::One];
+    let named = |mix: &Mix| words.iter().any(|word| word == mix.word());
+    let all = !mixes.iter().any(named);
+    for mix in mixes.into_iter().filter(|mix| all || named(mix)) {
         let count = if mix == Mix::Chat { count } else { count / 2 };
         println!("\nInference: {} mix, {count} texts, {rounds} rounds, interleaved", mix.word());
         let texts = texts(&models, mix, count, 1);
@@ -104,7 +107,7 @@ impl Runner<'_> {
 
     /// A site to which nothing has been sent.
     pub fn empty(&self, word: &str, heads: &str) -> Site {
-        let prefix = format!("flow.{}.{word}", self.mix.word().replace(' ', "-"));
+        let prefix = format!("flow.{}.{word}", self.mix.word());
         let experts = format!("folder = \"{}\"\nonly = [{heads}]", self.models.display());
         Site::new(&prefix, &format!("{prefix}.events"), "exactly-once", &experts)
     }

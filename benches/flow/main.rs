@@ -6,7 +6,8 @@
 //! cargo bench --bench flow -- latency         produce to visible decision at half of saturation, or --rate N a second
 //! cargo bench --bench flow -- restart         score after a clean stop; learn with and without sled
 //! cargo bench --bench flow -- idle            both roles with nothing to do
-//! cargo bench --bench flow -- inference       one head, against the limit and Python consumers
+//! cargo bench --bench flow -- inference       one head, against the limit and Python consumers; all mixes of
+//!                                             lengths, or those named: chat, long, one-length
 //! cargo bench --bench flow -- load            one head, produce to visible decision under four loads
 //! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the processor; only where it is named
 //! ```
@@ -70,7 +71,7 @@ fn main() {
         idle::run();
     }
     if wanted("inference") {
-        inference::run(rounds, texts);
+        inference::run(rounds, texts, &words);
     }
     if wanted("load") {
         load::run(rounds, texts);

@@ -18,12 +18,12 @@ pub enum Mix {
 }
 
 impl Mix {
-    /// The mix's word.
+    /// The mix's word, on the command line too.
     pub fn word(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Long => "long",
-            Self::One => "one length",
+            Self::One => "one-length",
         }
     }
 

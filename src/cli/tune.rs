@@ -12,11 +12,9 @@ use clap::Args;
 use super::run::panel_config;
 use super::{ConfigArgs, Failure};
 use crate::config::{Loaded, TUNED};
-use crate::experts::{Panel, PanelConfig};
+use crate::experts::{Panel, PanelConfig, TOLERANCE};
 use crate::ops::Exit;
 
-/// A score may depend on the other texts of its batch by less than this.
-const MATES: f64 = 1e-4;
 /// Texts that are asked about alone and together to see it.
 const COMPARED: usize = 48;
 /// A setting must be this much better than what stands before it to be preferred.
@@ -115,7 +113,7 @@ fn compare(base: &PanelConfig, texts: &[String]) -> Result<(), Failure> {
     }
     for (expert, most) in panel.experts().iter().zip(greatest) {
         println!("{}: its score depends on the other texts of a batch by at most {most:.1e}", expert.id);
-        if most >= MATES {
+        if most >= TOLERANCE {
             let error = anyhow!(
                 "{} gives a text another score in other company, by {most:.1e}: the same event would not get the \
                  same decision. Use a graph that is not quantised dynamically, or leave the expert out",

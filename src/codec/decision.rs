@@ -66,8 +66,14 @@ struct VoteForm<'a> {
     truncated: bool,
     #[serde(default)]
     cached: bool,
+    #[serde(default = "one")]
+    windows: i32,
     weight: f64,
     contribution: f64,
+}
+
+fn one() -> i32 {
+    1
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,6 +115,7 @@ impl<'a> From<&'a WeighedVote> for VoteForm<'a> {
             shadow: vote.shadow,
             truncated: vote.truncated,
             cached: vote.cached,
+            windows: i32::try_from(vote.windows).unwrap_or(i32::MAX),
             weight: weighed.weight,
             contribution: weighed.contribution,
         }
@@ -128,6 +135,8 @@ fn weighed(form: VoteForm<'_>) -> Result<WeighedVote, DecodeError> {
         shadow: form.shadow,
         truncated: form.truncated,
         cached: form.cached,
+        windows: usize::try_from(form.windows)
+            .map_err(|_| DecodeError::BadValue { field: "votes.windows" })?,
     };
     Ok(WeighedVote { vote, weight: form.weight, contribution: form.contribution })
 }

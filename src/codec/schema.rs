@@ -32,7 +32,10 @@ pub const SCHEMAS: [(&str, &str); 6] = [
 ];
 
 /// What earlier versions wrote decisions with: those are read for ever.
-const EARLIER: [(&str, &str); 1] = [("Decision", include_str!("../../schemas/earlier/decision-1.avsc"))];
+const EARLIER: [(&str, &str); 2] = [
+    ("Decision", include_str!("../../schemas/earlier/decision-1.avsc")),
+    ("Decision", include_str!("../../schemas/earlier/decision-2.avsc")),
+];
 
 /// Marks Avro's single-object encoding; the schema's fingerprint follows, little-endian, then the datum.
 const MARKER: [u8; 2] = [0xC3, 0x01];

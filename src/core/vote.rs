@@ -84,6 +84,8 @@ pub struct Vote {
     pub truncated: bool,
     /// The answer is that to another, equal text: the expert's graph did not run again.
     pub cached: bool,
+    /// Windows that the expert read the text in, where it votes: the scores are the greatest of theirs.
+    pub windows: usize,
 }
 
 impl Vote {
@@ -108,6 +110,7 @@ impl Vote {
             shadow: false,
             truncated: false,
             cached: false,
+            windows: 1,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::desk::{Entry, Same};
+use super::desk::{Entry, Part, Same};
 use super::error::PanelError;
 use super::load::Lane;
 use super::onnx::{Fault, guarded};
@@ -102,11 +102,16 @@ impl Panel {
                 continue;
             };
             row.tokens = row.tokens.max(reader.count(tokens).unwrap_or(0));
-            if tokens.truncated {
-                row.mark_truncated(&lane.slots);
+            row.expect(&lane.slots, tokens.windows.len(), tokens.truncated);
+            for (place, ids) in tokens.windows.iter().enumerate() {
+                // Features are those of the first window.
+                if place > 0 && !heads {
+                    break;
+                }
+                let length = TextPorts::width(&lane.padding, ids.len());
+                let run = Same { lane: number, ids: Arc::clone(ids), heads };
+                parts.push(Part { run, length, further: place > 0 });
             }
-            let length = TextPorts::width(&lane.padding, tokens.ids.len());
-            parts.push((Same { lane: number, ids: Arc::clone(&tokens.ids), heads }, length));
         }
         let rules = heads && self.desk.rules();
         let question = Question::new(asker, key, terms.timeout, row, parts.len() + usize::from(rules));

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::desk::{Same, Work};
 use super::load::Want;
-use super::question::{Question, Ran};
+use super::question::{Question, Ran, Told};
 use super::queue::Queue;
+use super::scores::Judgement;
 use super::standing::Standing;
 use super::station::{Call, RowResult, Station};
 use crate::core::vote::Abstention;
@@ -24,10 +25,27 @@ pub(super) struct Errand {
     pub(super) text: Box<str>,
 }
 
+/// Who waits for a run.
+#[derive(Clone)]
+pub(super) struct Waiter {
+    pub(super) question: Arc<Question>,
+    /// The run is that of a window after the text's first.
+    pub(super) further: bool,
+}
+
+impl Waiter {
+    /// What came of the run: for another, and of which run.
+    pub(super) fn put(&self, result: &RowResult, cached: bool, ran: Option<Ran>) {
+        self.question.put(result, Told { truncated: false, cached, further: self.further, ran });
+    }
+}
+
 /// What a worker is at.
 pub(super) struct Running {
     pub(super) call: Arc<Call>,
     pub(super) rows: Vec<Same>,
+    /// Slots of experts that it does without.
+    pub(super) without: Vec<usize>,
     pub(super) began: Instant,
     pub(super) stopped: Option<Instant>,
 }
@@ -39,10 +57,19 @@ impl Running {
     }
 }
 
+/// An expert at a lane's end.
+pub(super) struct End {
+    pub(super) slot: usize,
+    pub(super) id: String,
+    /// How it stands where the lane itself is well: a head may fail alone.
+    pub(super) standing: Standing,
+}
+
 /// A lane, seen from the desk.
 pub(super) struct Place {
     pub(super) name: String,
-    pub(super) slots: Vec<usize>,
+    /// The experts at its end.
+    pub(super) ends: Vec<End>,
     pub(super) queue: Queue<Same, Instant>,
     pub(super) standing: Standing,
     /// What could not be loaded.
@@ -52,7 +79,13 @@ pub(super) struct Place {
 impl Place {
     /// What is said of a text that does not get to run.
     pub(super) fn abstention(&self, reason: Abstention) -> RowResult {
-        RowResult { outcomes: self.slots.iter().map(|&slot| (slot, Err(reason))).collect(), features: None }
+        RowResult { outcomes: self.ends.iter().map(|end| (end.slot, Err(reason))).collect(), features: None }
+    }
+
+    /// The experts that are not asked now, with the reason.
+    fn left_alone(&mut self, now: Instant) -> Vec<(usize, Abstention)> {
+        let refused = |end: &mut End| Some((end.slot, end.standing.admit(now).err()?));
+        self.ends.iter_mut().filter_map(refused).collect()
     }
 }
 
@@ -61,7 +94,7 @@ pub(super) struct Board {
     pub(super) lanes: Vec<Place>,
     pub(super) errands: VecDeque<Errand>,
     /// Who waits for a run that waits or is under way.
-    pub(super) askers: HashMap<Same, Vec<Arc<Question>>>,
+    pub(super) waiters: HashMap<Same, Vec<Waiter>>,
     /// By deadline, then by number.
     pub(super) open: BTreeMap<(Instant, u64), Arc<Question>>,
     pub(super) entered: u64,
@@ -90,10 +123,12 @@ impl Board {
             let Some(batch) = self.lanes.get_mut(lane).and_then(|lane| lane.queue.take(now)) else {
                 continue;
             };
-            let askers = batch.items.iter().filter_map(|run| self.askers.get(run)).flatten();
-            askers.clone().for_each(|question| question.begin(now));
-            let timeout = askers.map(|question| question.timeout).max()?;
-            return Some((Work::Batch { lane, padded: batch.padded(), rows: batch.items }, now + timeout));
+            let waiters = batch.items.iter().filter_map(|run| self.waiters.get(run)).flatten();
+            waiters.clone().for_each(|waiter| waiter.question.begin(now));
+            let timeout = waiters.map(|waiter| waiter.question.timeout).max()?;
+            let without = self.lanes.get_mut(lane).map(|lane| lane.left_alone(now)).unwrap_or_default();
+            let padded = batch.padded();
+            return Some((Work::Batch { lane, padded, rows: batch.items, without }, now + timeout));
         }
         None
     }
@@ -110,10 +145,10 @@ impl Board {
         if !any {
             return;
         }
-        self.askers.retain(|_, askers| askers.iter().any(|question| question.is_open()));
-        let askers = &self.askers;
+        self.waiters.retain(|_, waiters| waiters.iter().any(|waiter| waiter.question.is_open()));
+        let waiters = &self.waiters;
         for lane in &mut self.lanes {
-            lane.queue.retain(|run| askers.contains_key(run));
+            lane.queue.retain(|run| waiters.contains_key(run));
         }
         self.errands.retain(|errand| errand.question.is_open());
     }
@@ -136,8 +171,8 @@ impl Board {
                     let late = lane.map(|lane| lane.abstention(Abstention::TimedOut)).unwrap_or_default();
                     let ran = run.over(now);
                     for run in &run.rows {
-                        for question in self.askers.remove(run).unwrap_or_default() {
-                            question.put(&late, false, false, Some(ran));
+                        for waiter in self.waiters.remove(run).unwrap_or_default() {
+                            waiter.put(&late, false, Some(ran));
                         }
                     }
                 }
@@ -153,27 +188,39 @@ impl Board {
         lost
     }
 
-    /// What a batch says of its lane: some vote that it is well, none that it failed. Numbers that are none are
-    /// the text's fault as likely as the graph's.
-    pub(super) fn judge(&mut self, rows: &[(Same, RowResult)]) {
+    /// What a batch says of its lane: some vote or features that it is well, and then of each expert at its end;
+    /// none that it failed. `without`: slots that were not asked.
+    pub(super) fn judge(&mut self, rows: &[(Same, RowResult)], without: &[usize]) {
         let Some((Same { lane, .. }, _)) = rows.first() else {
             return;
         };
+        let now = Instant::now();
         let outcomes = || rows.iter().flat_map(|(_, result)| &result.outcomes);
-        let voted = outcomes().any(|(_, outcome)| outcome.is_ok())
+        let well = outcomes().any(|(_, outcome)| outcome.is_ok())
             || rows.iter().any(|(_, result)| result.features.is_some());
-        let broken = |reason: &Abstention| matches!(reason, Abstention::Failed | Abstention::WrongShape);
-        let reason = outcomes().filter_map(|(_, outcome)| outcome.as_ref().err().copied()).find(broken);
-        match reason {
-            _ if voted => {
-                if let Some(place) = self.lanes.get_mut(*lane)
-                    && place.standing.succeeded()
-                {
-                    tracing::info!(experts = place.name, "answers again");
-                }
+        if !well {
+            if let Some(reason) = fault(outcomes().map(|(_, outcome)| outcome)) {
+                self.fail(*lane, reason, now);
             }
-            Some(reason) => self.fail(*lane, reason, Instant::now()),
-            None => {}
+            return;
+        }
+        let Some(place) = self.lanes.get_mut(*lane) else {
+            return;
+        };
+        if place.standing.succeeded() {
+            tracing::info!(experts = place.name, "answers again");
+        }
+        for end in place.ends.iter_mut().filter(|end| !without.contains(&end.slot)) {
+            let own = || outcomes().filter(|(slot, _)| *slot == end.slot).map(|(_, outcome)| outcome);
+            if own().any(Result::is_ok) {
+                if end.standing.succeeded() {
+                    tracing::info!(experts = end.id, "answers again");
+                }
+            } else if let Some(reason) = fault(own())
+                && let Some(pause) = end.standing.failed(reason, now)
+            {
+                tell_down(&end.id, reason, pause);
+            }
         }
     }
 
@@ -185,17 +232,11 @@ impl Board {
         let Some(pause) = place.standing.failed(reason, now) else {
             return;
         };
-        let (experts, seconds) = (place.name.as_str(), pause.as_secs());
-        tracing::error!(
-            experts,
-            reason = reason.word(),
-            seconds,
-            "left alone for a while; abstains meanwhile"
-        );
+        tell_down(&place.name, reason, pause);
         let result = place.abstention(reason);
         for run in place.queue.clear() {
-            for question in self.askers.remove(&run).unwrap_or_default() {
-                question.put(&result, false, false, None);
+            for waiter in self.waiters.remove(&run).unwrap_or_default() {
+                waiter.put(&result, false, None);
             }
         }
         self.forget_answered();
@@ -204,4 +245,18 @@ impl Board {
     pub(super) fn forget_answered(&mut self) {
         self.open.retain(|_, question| question.is_open());
     }
+}
+
+/// Why a batch without any vote is the graph's fault. One text may well lead to numbers that are none; those of
+/// a graph that gives no others count all the same, as failures do only in a row.
+fn fault<'a>(outcomes: impl Iterator<Item = &'a Result<Judgement, Abstention>>) -> Option<Abstention> {
+    let broken = |reason: &Abstention| {
+        matches!(reason, Abstention::Failed | Abstention::WrongShape | Abstention::NotFinite)
+    };
+    outcomes.filter_map(|outcome| outcome.as_ref().err().copied()).find(broken)
+}
+
+fn tell_down(experts: &str, reason: Abstention, pause: Duration) {
+    let (reason, seconds) = (reason.word(), pause.as_secs());
+    tracing::error!(experts, reason, seconds, "left alone for a while; abstains meanwhile");
 }

@@ -22,10 +22,16 @@ struct RawTokenizer {
     file: String,
     sha256: String,
     max_tokens: usize,
+    #[serde(default = "one")]
+    windows: usize,
     #[serde(default)]
     drop_ids: Vec<u32>,
     #[serde(default)]
     pad: Padding,
+}
+
+fn one() -> usize {
+    1
 }
 
 #[derive(Deserialize)]
@@ -62,6 +68,8 @@ struct Raw {
     licence: String,
     source: String,
     encoder: Option<String>,
+    #[serde(default)]
+    alone: bool,
     model: Option<RawFile>,
     rules: Option<RawFile>,
     tokenizer: Option<RawTokenizer>,
@@ -79,6 +87,8 @@ struct Raw {
 const MAX_LABELS: usize = 256;
 /// Greatest `max_tokens`.
 const MAX_TOKENS: usize = 8_192;
+/// Greatest `windows`.
+const MAX_WINDOWS: usize = 64;
 /// Greatest `max_chars`.
 const MAX_CHARS: usize = 65_536;
 /// Greatest size of an id.
@@ -153,6 +163,13 @@ impl Place<'_> {
                 format!("give 1 to {MAX_TOKENS}"),
             ));
         }
+        if !(1..=MAX_WINDOWS).contains(&raw.windows) {
+            return Err(self.refuse(
+                "tokenizer.windows",
+                "is out of range",
+                format!("give 1 to {MAX_WINDOWS}"),
+            ));
+        }
         if let Some(to) = raw.pad.to
             && !(raw.max_tokens..=MAX_TOKENS).contains(&to)
         {
@@ -165,6 +182,7 @@ impl Place<'_> {
         Ok(Reading {
             tokenizer: self.artefact(&raw.file, &raw.sha256, "tokenizer")?,
             max_tokens: raw.max_tokens,
+            windows: raw.windows,
             drop_ids: raw.drop_ids,
             padding: raw.pad,
             ids: self.need(inputs.ids, "inputs.ids", kind)?,
@@ -246,6 +264,7 @@ impl Place<'_> {
         self.without(voteless && !raw.labels.is_empty(), "labels", kind)?;
         self.without(voteless && raw.calibration.is_some(), "calibration", kind)?;
         self.without(kind != Kind::Head && raw.encoder.is_some(), "encoder", kind)?;
+        self.without(!matches!(kind, Kind::Encoder | Kind::Classifier) && raw.alone, "alone", kind)?;
         self.without(kind != Kind::Classifier && raw.text.is_some(), "text", kind)?;
         self.without(kind != Kind::Rules && raw.rules.is_some(), "rules", kind)?;
         if kind == Kind::Rules {
@@ -332,6 +351,7 @@ impl Manifest {
             licence: std::mem::take(&mut raw.licence),
             source: std::mem::take(&mut raw.source),
             quality: std::mem::take(&mut raw.quality),
+            alone: raw.alone,
             body: place.body(raw)?,
         })
     }

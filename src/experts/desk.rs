@@ -10,12 +10,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::batch::Limits;
-use super::board::{Board, Errand, GRACE, Place, Running};
+use super::board::{Board, End, Errand, GRACE, Place, Running, Waiter};
 use super::cache::Cache;
 use super::load::Want;
 use super::onnx::Arena;
 use super::panel::Run;
-use super::question::Question;
+use super::question::{Question, Told};
 use super::queue::Queue;
 use super::standing::Standing;
 use super::station::{Call, RowResult, Station};
@@ -30,8 +30,14 @@ pub(super) struct Same {
     pub(super) heads: bool,
 }
 
-/// A part of a question for a lane: the run, and the length that it is padded to, alone.
-pub(super) type Part = (Same, usize);
+/// A part of a question for a lane.
+pub(super) struct Part {
+    pub(super) run: Same,
+    /// The length that it is padded to, alone.
+    pub(super) length: usize,
+    /// A window after the text's first.
+    pub(super) further: bool,
+}
 
 /// A question as it comes to the desk.
 pub(super) struct Entry {
@@ -43,8 +49,8 @@ pub(super) struct Entry {
 
 /// What a worker is to do.
 pub(super) enum Work {
-    /// A batch of texts for a lane.
-    Batch { lane: usize, rows: Vec<Same>, padded: usize },
+    /// A batch of texts for a lane, without the experts at its end that are left alone, for a reason.
+    Batch { lane: usize, rows: Vec<Same>, padded: usize, without: Vec<(usize, Abstention)> },
     /// Texts for the rules.
     Rules { texts: Vec<Errand> },
 }
@@ -62,11 +68,9 @@ pub(super) struct Job {
 
 /// What the desk knows of a lane.
 pub(super) struct Facts {
-    /// For people.
-    pub(super) name: String,
     pub(super) limits: Limits,
-    /// The experts that vote at its end.
-    pub(super) slots: Vec<usize>,
+    /// The experts that vote at its end, by slot.
+    pub(super) experts: Vec<(usize, String)>,
     /// How long it is left alone at first where it fails.
     pub(super) pause: Duration,
     /// What could not be loaded.
@@ -96,15 +100,18 @@ impl Desk {
         cache: Cache,
         arena: Arena,
     ) -> Self {
-        let place = |Facts { name, limits, slots, pause, want }| {
+        let place = |Facts { limits, experts, pause, want }| {
+            let name = experts.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>().join(", ");
+            let end = |(slot, id)| End { slot, id, standing: Standing::new(pause) };
+            let ends = experts.into_iter().map(end).collect();
             let (queue, mut standing) = (Queue::new(limits), Standing::new(pause));
             standing.set_absent(want.whole);
-            Place { name, slots, queue, standing, want }
+            Place { name, ends, queue, standing, want }
         };
         let board = Board {
             lanes: lanes.into_iter().map(place).collect(),
             errands: VecDeque::new(),
-            askers: HashMap::new(),
+            waiters: HashMap::new(),
             open: BTreeMap::new(),
             entered: 0,
             running: Vec::new(),
@@ -134,24 +141,25 @@ impl Desk {
                 question.close();
                 continue;
             }
-            for (run, length) in parts {
+            for Part { run, length, further } in parts {
+                let waiter = Waiter { question: Arc::clone(&question), further };
                 if let Some(result) = self.cache.get(&run) {
-                    question.put(&result, false, true, None);
+                    waiter.put(&result, true, None);
                     continue;
                 }
-                if let Some(askers) = board.askers.get_mut(&run) {
-                    askers.push(Arc::clone(&question));
+                if let Some(waiters) = board.waiters.get_mut(&run) {
+                    waiters.push(waiter);
                     continue;
                 }
                 let Some(lane) = board.lanes.get_mut(run.lane) else {
                     continue;
                 };
                 if let Err(reason) = lane.standing.admit(now) {
-                    question.put(&lane.abstention(reason), false, false, None);
+                    waiter.put(&lane.abstention(reason), false, None);
                     continue;
                 }
                 lane.queue.push(length, due, run.clone());
-                board.askers.insert(run, vec![Arc::clone(&question)]);
+                board.waiters.insert(run, vec![waiter]);
             }
             if let Some(text) = text {
                 board.errands.push_back(Errand { question: Arc::clone(&question), text });
@@ -195,16 +203,19 @@ impl Desk {
                 if board.lanes.iter().any(|lane| lane.queue.due().is_some()) || !board.errands.is_empty() {
                     self.work.notify_one();
                 }
-                let (rows, options) = match &work {
-                    Work::Batch { rows, padded, .. } => {
-                        (rows.clone(), self.arena.options(padded / rows.len().max(1)).ok())
-                    }
-                    Work::Rules { .. } => (Vec::new(), None),
+                let (rows, without, options) = match &work {
+                    Work::Batch { rows, padded, without, .. } => (
+                        rows.clone(),
+                        without.iter().map(|(slot, _)| *slot).collect(),
+                        self.arena.options(padded / rows.len().max(1)).ok(),
+                    ),
+                    Work::Rules { .. } => (Vec::new(), Vec::new(), None),
                 };
                 let call = Arc::new(Call { deadline, options });
                 self.wake(&board, deadline);
                 if let Some(place) = board.running.get_mut(worker) {
-                    *place = Some(Running { call: Arc::clone(&call), rows, began: now, stopped: None });
+                    let call = Arc::clone(&call);
+                    *place = Some(Running { call, rows, without, began: now, stopped: None });
                 }
                 let parts = board.parts.get_mut(worker).map(std::mem::take).unwrap_or_default();
                 return Some(Job { work, call, parts });
@@ -227,14 +238,14 @@ impl Desk {
             return false;
         };
         if running.stopped.is_none() {
-            if let Some(first) = rows.iter().find_map(|(run, _)| board.askers.get(run)?.first()) {
-                first.asker.tell(cost);
+            if let Some(first) = rows.iter().find_map(|(run, _)| board.waiters.get(run)?.first()) {
+                first.question.asker.tell(cost);
             }
-            board.judge(&rows);
+            board.judge(&rows, &running.without);
             let ran = Some(running.over(Instant::now()));
             for (run, result) in rows {
-                for (place, question) in board.askers.remove(&run).unwrap_or_default().iter().enumerate() {
-                    question.put(&result, false, place > 0, ran);
+                for (place, waiter) in board.waiters.remove(&run).unwrap_or_default().iter().enumerate() {
+                    waiter.put(&result, place > 0, ran);
                 }
                 self.cache.keep(run, result);
             }
@@ -252,21 +263,21 @@ impl Desk {
         let running = board.running.get_mut(worker).and_then(Option::take);
         let ran = running.as_ref().map(|running| running.over(Instant::now()));
         for (question, result, truncated) in rows {
-            question.put(&result, truncated, false, ran);
+            question.put(&result, Told { truncated, ran, ..Told::default() });
         }
         board.forget_answered();
         running.is_some()
     }
 
-    /// Experts that abstain whatever the text is, with the reason: those of lanes that are left alone, and those that
-    /// could not be loaded.
+    /// Experts that abstain whatever the text is, with the reason: those that are left alone, alone or with their
+    /// lane, and those that could not be loaded.
     pub(super) fn down(&self) -> Vec<(usize, Abstention)> {
         let mut down = Vec::new();
         for lane in &self.board().lanes {
             down.extend(lane.want.slots.iter().map(|&slot| (slot, Abstention::NotLoaded)));
-            if let Some(reason) = lane.standing.down() {
-                down.extend(lane.slots.iter().map(|&slot| (slot, reason)));
-            }
+            let whole = lane.standing.down();
+            let reason = |end: &End| Some((end.slot, whole.or_else(|| end.standing.down())?));
+            down.extend(lane.ends.iter().filter_map(reason));
         }
         down
     }

@@ -41,6 +41,19 @@ pub enum PanelError {
         /// What to do.
         mend: String,
     },
+    /// A file that a manifest names is not there, or cannot be read.
+    #[error(
+        "{}: {field} in its manifest names it, and it cannot be read: {reason}; put the file there, or correct the name",
+        path.display()
+    )]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The manifest's field.
+        field: String,
+        /// The system's reason.
+        reason: String,
+    },
     /// A file is not the one that its manifest names.
     #[error(
         "{}: SHA-256 is {found}, but {field} in its manifest is {expected}; fetch the file again, or put the new hash there if the file is meant to change",
@@ -134,6 +147,7 @@ impl PanelError {
             Self::NoExperts { .. } => "NoExperts",
             Self::UnknownExpert { .. } => "UnknownExpert",
             Self::Manifest { .. } => "Manifest",
+            Self::File { .. } => "File",
             Self::Hash { .. } => "Hash",
             Self::Rules { .. } => "Rules",
             Self::Misfit { .. } => "Misfit",

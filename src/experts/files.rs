@@ -34,14 +34,18 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The file's bytes, if they are the ones that the manifest means.
 pub(super) fn verified(artefact: &Artefact) -> Result<Vec<u8>, PanelError> {
-    let bytes = read(&artefact.path, MAX_FILE)?;
+    let field = |name: &str| format!("{}.{name}", artefact.table);
+    let bytes = read(&artefact.path, MAX_FILE).map_err(|error| match error {
+        PanelError::Unreadable { path, reason } => PanelError::File { path, field: field("file"), reason },
+        other => other,
+    })?;
     let found: [u8; 32] = Sha256::digest(&bytes).into();
     if found == artefact.sha256 {
         return Ok(bytes);
     }
     Err(PanelError::Hash {
         path: artefact.path.clone(),
-        field: format!("{}.sha256", artefact.table),
+        field: field("sha256"),
         expected: hex(&artefact.sha256),
         found: hex(&found),
     })

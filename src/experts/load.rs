@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::batch::Limits;
 use super::error::PanelError;
 use super::files::{encoder_info, manifests, verified};
 use super::info::{EncoderInfo, ExpertInfo, State};
@@ -30,6 +31,16 @@ pub(super) struct Lane {
     pub(super) features: bool,
     /// It is asked under load as well.
     pub(super) cheap: bool,
+    /// Its texts run one by one.
+    pub(super) alone: bool,
+}
+
+impl Lane {
+    /// What its batches may hold.
+    pub(super) fn limits(&self, config: &PanelConfig) -> Limits {
+        let limits = if self.padding.to.is_some() { config.fixed_batch } else { config.batch };
+        if self.alone { Limits { rows: 1, ..limits } } else { limits }
+    }
 }
 
 /// What a lane lacks, because it could not be loaded.
@@ -155,7 +166,7 @@ fn load_part(config: &PanelConfig, lane: Option<&str>) -> Result<Loaded, PanelEr
                 making.add_encoder(manifest, &chosen.iter().filter(of_this).copied().collect::<Vec<_>>())?;
             }
             Body::Head { .. } => {}
-            Body::Classifier { intake, scores, .. } => making.add_classifier(&manifest.id, intake, scores)?,
+            Body::Classifier { intake, scores, .. } => making.add_classifier(manifest, intake, scores)?,
             Body::Rules { file } => making.add_rules(&manifest.id, file)?,
         }
     }

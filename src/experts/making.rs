@@ -13,12 +13,13 @@ use super::manifest::{Artefact, Body, Intake, Manifest, Reading, Scores};
 use super::panel::PanelConfig;
 use super::rules::Rules;
 use super::station::{Encoder, Station};
+use super::steady::steady;
 use super::tokenize::{Reader, Tokenizing};
 
 /// What makes readers different.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum ReaderKey {
-    Tokens { tokenizer: [u8; 32], max_tokens: usize, drop_ids: Vec<u32> },
+    Tokens { tokenizer: [u8; 32], max_tokens: usize, windows: usize, drop_ids: Vec<u32> },
     Text { max_chars: usize },
 }
 
@@ -64,6 +65,7 @@ impl<'a> Making<'a> {
         let key = ReaderKey::Tokens {
             tokenizer: reading.tokenizer.sha256,
             max_tokens: reading.max_tokens,
+            windows: reading.windows,
             drop_ids: reading.drop_ids.clone(),
         };
         // The same bytes under another name are still to be there.
@@ -126,16 +128,17 @@ impl<'a> Making<'a> {
 
     pub(super) fn add_classifier(
         &mut self,
-        id: &str,
+        manifest: &Manifest,
         intake: &Intake,
         scores: &Scores,
     ) -> Result<(), PanelError> {
+        let (id, alone) = (manifest.id.as_str(), manifest.alone);
         let (reader, greatest) = self.intake(id, intake)?;
         let Some(slot) = self.slot(id) else {
             return Ok(());
         };
         let (slots, padding, cheap) = (vec![slot], intake.padding(), self.is_cheap(&[slot]));
-        let lane = Lane { id: id.to_owned(), reader, padding, slots, features: false, cheap };
+        let lane = Lane { id: id.to_owned(), reader, padding, slots, features: false, cheap, alone };
         let mut stations = Vec::new();
         let mut failure = None;
         match self.graphs(id) {
@@ -154,7 +157,11 @@ impl<'a> Making<'a> {
             self.add_absent(lane);
             return Ok(());
         }
-        self.add(stations.into_iter().map(Station::Classifier).collect(), lane, Want::default());
+        let mut stations: Vec<Station> = stations.into_iter().map(Station::Classifier).collect();
+        if !alone {
+            stations.first_mut().map_or(Ok(()), |station| steady(id, greatest, intake.room(), station))?;
+        }
+        self.add(stations, lane, Want::default());
         Ok(())
     }
 
@@ -166,13 +173,15 @@ impl<'a> Making<'a> {
         let (reader, greatest) = self.reader(id, reading)?;
         let slots: Vec<usize> = heads.iter().filter_map(|head| self.slot(&head.id)).collect();
         let (padding, cheap) = (reading.padding, self.is_cheap(&slots));
-        let lane = Lane { id: id.to_owned(), reader, padding, slots, features: features.is_some(), cheap };
+        let (alone, features) = (manifest.alone, features.as_deref());
+        let lane =
+            Lane { id: id.to_owned(), reader, padding, slots, features: features.is_some(), cheap, alone };
         let mut stations = Vec::new();
         let mut failure = None;
         match self.graphs(id) {
             Ok(graphs) => {
                 for graph in graphs {
-                    stations.push(encoder(id, graph, reading, embedding, features.as_deref())?);
+                    stations.push(encoder(id, graph, reading, embedding, features)?);
                 }
             }
             Err(reason) => failure = Some(reason),
@@ -198,7 +207,13 @@ impl<'a> Making<'a> {
                 want.slots.push(slot);
             }
         }
-        self.add(stations.into_iter().map(Station::Encoder).collect(), lane, want);
+        let mut stations: Vec<Station> = stations.into_iter().map(Station::Encoder).collect();
+        if !alone {
+            stations
+                .first_mut()
+                .map_or(Ok(()), |station| steady(id, Some(greatest), reading.max_tokens, station))?;
+        }
+        self.add(stations, lane, want);
         Ok(())
     }
 

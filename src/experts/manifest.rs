@@ -64,6 +64,8 @@ pub(super) struct Padding {
 pub(super) struct Reading {
     pub(super) tokenizer: Artefact,
     pub(super) max_tokens: usize,
+    /// Windows of `max_tokens` that a longer text is read in, at most; with one only its beginning is.
+    pub(super) windows: usize,
     pub(super) drop_ids: Vec<u32>,
     pub(super) padding: Padding,
     /// The graph's input for token ids.
@@ -89,6 +91,14 @@ pub(super) enum Intake {
 }
 
 impl Intake {
+    /// The most tokens, or characters, of a text.
+    pub(super) fn room(&self) -> usize {
+        match self {
+            Self::Tokens(reading) => reading.max_tokens,
+            Self::Text { max_chars, .. } => *max_chars,
+        }
+    }
+
     /// How texts of a batch are filled up; strings are not.
     pub(super) fn padding(&self) -> Padding {
         match self {
@@ -153,6 +163,8 @@ pub(super) struct Manifest {
     pub(super) description: String,
     pub(super) licence: String,
     pub(super) source: String,
+    /// The graph is given one text at a time: what it gives hangs on what else is in a batch.
+    pub(super) alone: bool,
     pub(super) body: Body,
     /// For people.
     pub(super) quality: toml::Table,

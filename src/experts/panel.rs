@@ -12,7 +12,7 @@ use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo};
 use super::load::{Lane, Want, load, remake, spare};
 use super::onnx::{Arena, Provider};
-use super::question::{Asker, Ran, Row};
+use super::question::{Asker, Marks, Ran, Row};
 use super::scores::Judgement;
 use super::tokenize::Reader;
 use super::worker::Workers;
@@ -210,7 +210,7 @@ impl Panel {
                 "expert"
             );
         }
-        let id = |slot: &usize| Some(loaded.experts.get(*slot)?.id.as_str());
+        let named = |slot: &usize| Some((*slot, loaded.experts.get(*slot)?.id.clone()));
         for expert in &loaded.experts {
             if let Some(reason) = expert.state.reason() {
                 tracing::warn!(
@@ -221,9 +221,8 @@ impl Panel {
             }
         }
         let facts = |(lane, want): (&Lane, &Want)| Facts {
-            name: lane.slots.iter().filter_map(id).collect::<Vec<_>>().join(", "),
-            limits: if lane.padding.to.is_some() { config.fixed_batch } else { config.batch },
-            slots: lane.slots.clone(),
+            limits: lane.limits(&config),
+            experts: lane.slots.iter().filter_map(named).collect(),
             pause: config.pause,
             want: want.clone(),
         };
@@ -317,23 +316,15 @@ impl Panel {
     }
 
     pub(super) fn answer(&self, row: Row) -> Answer {
-        let Row { outcomes, truncated, cached, features, tokens, began, ran, .. } = row;
-        let marks = outcomes.into_iter().zip(truncated.into_iter().zip(cached));
-        Answer {
-            votes: self
-                .experts
-                .iter()
-                .zip(marks)
-                .map(|(expert, (outcome, (truncated, cached)))| match outcome {
-                    Ok(_) => Vote { truncated, cached, ..vote(expert, outcome) },
-                    Err(_) => vote(expert, outcome),
-                })
-                .collect(),
-            reading: self.reading(features),
-            tokens,
-            began,
-            ran,
-        }
+        let Row { said, silent, features, tokens, began, .. } = row;
+        let ran = said.iter().map(|said| said.ran).collect();
+        let votes = self.experts.iter().zip(said).map(|(expert, said)| match said.end(silent) {
+            (Ok(judged), Marks { truncated, cached, windows }) => {
+                Vote { truncated, cached, windows, ..vote(expert, Ok(judged)) }
+            }
+            (outcome, _) => vote(expert, outcome),
+        });
+        Answer { votes: votes.collect(), reading: self.reading(features), tokens, began, ran }
     }
 
     /// Reads texts with the encoder alone: their features, in the texts' order. `progress` is told how

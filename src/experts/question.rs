@@ -20,22 +20,96 @@ pub struct Ran {
     pub ended: Instant,
 }
 
+/// What is known of one expert's answer about a text.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    /// None: nothing yet. Over several windows the greatest of each score.
+    outcome: Option<Result<Judgement, Abstention>>,
+    /// It read only the beginning.
+    truncated: bool,
+    /// Every window's answer is that to an equal text.
+    cached: bool,
+    /// Windows that the text is read in.
+    windows: usize,
+    /// Windows that it voted on.
+    voted: usize,
+    /// The run that its answer came of, the last of them.
+    pub(super) ran: Option<Ran>,
+}
+
+impl Said {
+    const NOTHING: Self =
+        Self { outcome: None, truncated: false, cached: false, windows: 1, voted: 0, ran: None };
+
+    fn hear(&mut self, outcome: &Result<Judgement, Abstention>, told: Told) {
+        self.truncated |= told.truncated;
+        self.ran = told.ran;
+        let Ok(judged) = outcome else {
+            // What another window said stands.
+            self.outcome.get_or_insert_with(|| outcome.clone());
+            return;
+        };
+        self.cached = told.cached && (self.voted == 0 || self.cached);
+        self.voted += 1;
+        match &mut self.outcome {
+            Some(Ok(known)) => greatest(known, judged),
+            other => *other = Some(outcome.clone()),
+        }
+    }
+
+    /// The expert's answer, `silent` where none came, and what is to be said of it.
+    pub(super) fn end(self, silent: Abstention) -> (Result<Judgement, Abstention>, Marks) {
+        // A window that gave no vote is a part that was not read.
+        let truncated = self.truncated || self.voted < self.windows;
+        let marks = Marks { truncated, cached: self.cached, windows: self.voted };
+        (self.outcome.unwrap_or(Err(silent)), marks)
+    }
+}
+
+/// What is said of a vote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Marks {
+    pub(super) truncated: bool,
+    pub(super) cached: bool,
+    pub(super) windows: usize,
+}
+
+/// The greater of two windows' scores, for all and by category.
+fn greatest((score, categories): &mut Judgement, (other, others): &Judgement) {
+    *score = score.max(*other);
+    for found in others {
+        match categories.binary_search_by(|known| known.category.cmp(&found.category)) {
+            Ok(at) => categories[at].score = categories[at].score.max(found.score),
+            Err(at) => categories.insert(at, found.clone()),
+        }
+    }
+}
+
+/// How a part of an answer came.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    /// Only the beginning was read.
+    pub(super) truncated: bool,
+    /// For another, equal text.
+    pub(super) cached: bool,
+    /// For a window after the first: its features are not the text's.
+    pub(super) further: bool,
+    /// The run that it came of.
+    pub(super) ran: Option<Ran>,
+}
+
 /// What is known about a text.
 #[derive(Debug)]
 pub(super) struct Row {
     /// By the expert's slot.
-    pub(super) outcomes: Vec<Result<Judgement, Abstention>>,
-    /// By the expert's slot: it read only the beginning.
-    pub(super) truncated: Vec<bool>,
-    /// By the expert's slot: the answer is that to an equal text.
-    pub(super) cached: Vec<bool>,
+    pub(super) said: Vec<Said>,
+    /// Of who says nothing.
+    pub(super) silent: Abstention,
     pub(super) features: Option<Box<Features>>,
     /// The most that any tokenizer gave.
     pub(super) tokens: usize,
     /// When the first of its runs began.
     pub(super) began: Option<Instant>,
-    /// By the expert's slot: the run that its answer came of.
-    pub(super) ran: Vec<Option<Ran>>,
     /// Parts of the answer that have not come.
     open: usize,
 }
@@ -43,53 +117,35 @@ pub(super) struct Row {
 impl Row {
     /// Nothing known yet: what no answer comes for has timed out.
     pub(super) fn new(experts: usize, text: &str) -> Self {
-        let outcome = if blank(text) { Abstention::EmptyText } else { Abstention::TimedOut };
-        Self {
-            outcomes: vec![Err(outcome); experts],
-            truncated: vec![false; experts],
-            cached: vec![false; experts],
-            features: None,
-            tokens: 0,
-            began: None,
-            ran: vec![None; experts],
-            open: 0,
-        }
+        let silent = if blank(text) { Abstention::EmptyText } else { Abstention::TimedOut };
+        let said = vec![Said::NOTHING; experts];
+        Self { said, silent, features: None, tokens: 0, began: None, open: 0 }
+    }
+
+    fn each(&mut self, slots: &[usize], mut change: impl FnMut(&mut Said)) {
+        slots.iter().for_each(|&slot| self.said.get_mut(slot).into_iter().for_each(&mut change));
     }
 
     /// These experts abstain.
     pub(super) fn abstain(&mut self, slots: &[usize], reason: Abstention) {
-        for &slot in slots {
-            if let Some(place) = self.outcomes.get_mut(slot) {
-                *place = Err(reason);
-            }
-        }
+        self.each(slots, |said| said.outcome = Some(Err(reason)));
     }
 
-    /// These experts read only the beginning.
-    pub(super) fn mark_truncated(&mut self, slots: &[usize]) {
-        slots.iter().for_each(|&slot| mark(&mut self.truncated, slot, true));
+    /// These experts read the text in so many windows, which may not be all of it.
+    pub(super) fn expect(&mut self, slots: &[usize], windows: usize, truncated: bool) {
+        self.each(slots, |said| {
+            said.windows = windows;
+            said.truncated |= truncated;
+        });
     }
 
-    fn put(&mut self, result: &RowResult, truncated: bool, cached: bool, ran: Option<Ran>) {
+    fn put(&mut self, result: &RowResult, told: Told) {
         for (slot, outcome) in &result.outcomes {
-            if let Some(place) = self.outcomes.get_mut(*slot) {
-                place.clone_from(outcome);
-            }
-            mark(&mut self.truncated, *slot, truncated);
-            mark(&mut self.cached, *slot, cached && outcome.is_ok());
-            if let Some(place) = self.ran.get_mut(*slot) {
-                *place = ran;
-            }
+            self.each(&[*slot], |said| said.hear(outcome, told));
         }
-        if result.features.is_some() {
+        if result.features.is_some() && !told.further {
             self.features.clone_from(&result.features);
         }
-    }
-}
-
-fn mark(marks: &mut [bool], slot: usize, holds: bool) {
-    if let Some(place) = marks.get_mut(slot) {
-        *place |= holds;
     }
 }
 
@@ -158,14 +214,13 @@ impl Question {
         }
     }
 
-    /// A part of the answer: whether only the beginning was read, whether for another, and the run that it came
-    /// of. With the last one the answer is sent.
-    pub(super) fn put(&self, result: &RowResult, truncated: bool, cached: bool, ran: Option<Ran>) {
+    /// A part of the answer. With the last one the answer is sent.
+    pub(super) fn put(&self, result: &RowResult, told: Told) {
         let mut place = self.row();
         let Some(row) = place.as_mut() else {
             return;
         };
-        row.put(result, truncated, cached, ran);
+        row.put(result, told);
         row.open = row.open.saturating_sub(1);
         if row.open == 0 {
             self.send(place.take());

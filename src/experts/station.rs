@@ -43,6 +43,12 @@ pub(super) struct RowResult {
     pub(super) features: Option<Box<Features>>,
 }
 
+/// The heads that are asked of an encoder's run: all but those that are left alone, for a reason.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heads<'a> {
+    pub(super) without: &'a [(usize, Abstention)],
+}
+
 /// Time that a batch took.
 #[derive(Debug, Default)]
 pub(super) struct Spent {
@@ -238,7 +244,7 @@ impl Encoder {
     pub(super) fn run(
         &mut self,
         rows: &[&[u32]],
-        heads: bool,
+        heads: Option<Heads<'_>>,
         call: &Call,
         spent: &mut Spent,
     ) -> Vec<RowResult> {
@@ -246,12 +252,13 @@ impl Encoder {
         let encoded = self.encode(rows, call);
         spent.encoder += started.elapsed();
         match encoded {
-            Ok(encoded) if heads => self.judge(encoded, rows.len(), call, spent),
-            Ok(encoded) => encoded
-                .features
-                .into_iter()
-                .map(|features| RowResult { outcomes: Vec::new(), features })
-                .collect(),
+            Ok(encoded) => match heads {
+                Some(heads) => self.judge(encoded, rows.len(), heads, call, spent),
+                None => {
+                    let row = |features| RowResult { outcomes: Vec::new(), features };
+                    encoded.features.into_iter().map(row).collect()
+                }
+            },
             Err(_) if call.over() => self.without(Abstention::TimedOut, rows.len()),
             Err(fault) if rows.len() > 1 && fault.reason == Abstention::Failed => {
                 rows.iter().flat_map(|row| self.run(&[row], heads, call, spent)).collect()
@@ -273,13 +280,21 @@ impl Encoder {
         std::iter::repeat_with(one).take(rows).collect()
     }
 
-    fn judge(&mut self, encoded: Encoded, rows: usize, call: &Call, spent: &mut Spent) -> Vec<RowResult> {
+    fn judge(
+        &mut self,
+        encoded: Encoded,
+        rows: usize,
+        Heads { without }: Heads<'_>,
+        call: &Call,
+        spent: &mut Spent,
+    ) -> Vec<RowResult> {
         let Encoded { embedding, shared, width, features } = encoded;
         let mut results: Vec<RowResult> = features
             .into_iter()
             .map(|features| RowResult { outcomes: Vec::with_capacity(self.heads.len()), features })
             .collect();
-        for head in &mut self.heads {
+        let asked = |head: &&mut Head| !without.iter().any(|(slot, _)| *slot == head.scorer.slot);
+        for head in self.heads.iter_mut().filter(asked) {
             let started = Instant::now();
             let name = head.embedding.clone();
             let outcomes = head.scorer.judge(0..rows, call, &|range| {
@@ -297,6 +312,7 @@ impl Encoder {
             }
         }
         for result in &mut results {
+            result.outcomes.extend(without.iter().map(|&(slot, reason)| (slot, Err(reason))));
             result.outcomes.extend(self.absent.iter().map(|&slot| (slot, Err(Abstention::NotLoaded))));
         }
         results
@@ -320,7 +336,7 @@ impl Station {
     pub(super) fn run(
         &mut self,
         rows: &[&[u32]],
-        heads: bool,
+        heads: Option<Heads<'_>>,
         call: &Call,
         spent: &mut Spent,
     ) -> Vec<RowResult> {

@@ -16,10 +16,18 @@ use super::question::{Asker, Row};
 /// Texts that are tokenised in one go, at most; those before them are at the desk meanwhile.
 const TOGETHER: usize = 16;
 
+/// A text that waits to be tokenised.
+struct Submitted {
+    key: u64,
+    text: Box<str>,
+    kept: Kept,
+    came: Instant,
+}
+
 /// Texts on their way through a panel.
 pub struct Stream {
     panel: Arc<Panel>,
-    texts: Option<Sender<(u64, Box<str>, Kept)>>,
+    texts: Option<Sender<Submitted>>,
     answers: Receiver<(u64, Row)>,
     asker: Arc<Asker>,
     tokenised: Receiver<Duration>,
@@ -37,7 +45,7 @@ impl Panel {
     /// Where the system has no thread to give.
     pub fn stream(self: &Arc<Self>, room: usize, delay: Duration) -> Result<Stream, PanelError> {
         let room = room.max(1);
-        let (texts, waiting) = bounded::<(u64, Box<str>, Kept)>(room);
+        let (texts, waiting) = bounded::<Submitted>(room);
         let (told, tokenised) = bounded(room);
         let (asker, answers) = Asker::new();
         let shrunk = Arc::new(AtomicBool::new(false));
@@ -58,13 +66,14 @@ impl Panel {
             let (asker, shrunk) = (Arc::clone(&stream.asker), Arc::clone(&stream.shrunk));
             let read = move || {
                 while let Ok(first) = waiting.recv() {
-                    let came = Instant::now();
+                    // The oldest: its waiting here counts.
+                    let due = first.came + delay;
                     let texts: Vec<_> =
                         std::iter::once(first).chain(waiting.try_iter()).take(TOGETHER).collect();
                     let shrunk = shrunk.load(Ordering::Relaxed);
                     let terms = Terms { heads: true, shrunk, timeout: panel.timeout };
-                    let texts = texts.iter().map(|(key, text, kept)| (*key, text.as_ref(), kept.clone()));
-                    let took = panel.bring(&asker, texts, terms, || came + delay);
+                    let texts = texts.iter().map(|one| (one.key, one.text.as_ref(), one.kept.clone()));
+                    let took = panel.bring(&asker, texts, terms, || due);
                     // Only figures: where nobody takes them they are dropped.
                     let _ = told.try_send(took);
                 }
@@ -103,7 +112,8 @@ impl Stream {
     /// As there.
     pub fn submit_to(&mut self, key: u64, text: &str, kept: Kept) -> Result<(), PanelError> {
         let texts = self.texts.as_ref().filter(|_| self.inside < self.room).ok_or(PanelError::Refused)?;
-        texts.send((key, text.into(), kept)).map_err(|_| PanelError::Refused)?;
+        let submitted = Submitted { key, text: text.into(), kept, came: Instant::now() };
+        texts.send(submitted).map_err(|_| PanelError::Refused)?;
         self.inside += 1;
         Ok(())
     }

@@ -1,14 +1,18 @@
 //! Turns text into token ids, in bounded time.
 //!
-//! A text longer than [`BYTES_A_TOKEN`]` × max_tokens` bytes is first cut there, at white space where
-//! there is any in the second half. If the beginning gives fewer than `max_tokens` tokens, four times
-//! as much is read, once. So for every text that has at most 64 bytes a token over its first
-//! `max_tokens` tokens the ids are those of the whole text, truncated; past that only what was read
-//! counts. Either way a text of which something was left out is marked as truncated.
+//! A text of more than `max_tokens` tokens is read in windows of as many, where the manifest allows more
+//! than one; each begins a quarter of a window before the last one's end, so that what stands at a border
+//! is read whole once.
+//!
+//! A text longer than [`BYTES_A_TOKEN`] bytes for each token that the windows can hold is first cut there,
+//! at white space where there is any in the second half. If the beginning gives fewer tokens than fit, four
+//! times as much is read, once. So for every text that has at most 64 bytes a token over its first windows
+//! the ids are those of the whole text, truncated; past that only what was read counts. Either way a text
+//! of which something was left out is marked as truncated.
 
 use std::sync::Arc;
 
-use tokenizers::{PostProcessor, Tokenizer, TruncationParams};
+use tokenizers::{PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
 
 use super::manifest::Reading;
 
@@ -16,11 +20,14 @@ use super::manifest::Reading;
 const BYTES_A_TOKEN: usize = 16;
 /// How much more is read where that gave too few tokens.
 const SECOND_READING: usize = 4;
+/// What windows overlap by, of their length.
+const OVERLAP: usize = 4;
 
 /// A text's token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tokens {
-    pub(super) ids: Arc<[u32]>,
+    /// What the graph is given, window by window: one at least.
+    pub(super) windows: Vec<Arc<[u32]>>,
     /// The text went on.
     pub(super) truncated: bool,
 }
@@ -45,9 +52,9 @@ impl Reader {
         }
     }
 
-    /// How many tokens these are; none where they are characters.
+    /// How many tokens these are, those that windows share counted in each; none where they are characters.
     pub(super) fn count(&self, tokens: &Tokens) -> Option<usize> {
-        matches!(self, Self::Tokens(_)).then_some(tokens.ids.len())
+        matches!(self, Self::Tokens(_)).then(|| tokens.windows.iter().map(|ids| ids.len()).sum())
     }
 }
 
@@ -56,6 +63,14 @@ pub(super) struct Tokenizing {
     tokenizer: Tokenizer,
     max_tokens: usize,
     drop_ids: Vec<u32>,
+    /// The most windows.
+    windows: usize,
+    /// Tokens of the text in a window, beside special ones.
+    room: usize,
+    /// Tokens that a window shares with the next.
+    overlap: usize,
+    /// Tokens of the text in all windows.
+    holds: usize,
 }
 
 /// A field of the manifest that does not fit, with the problem and the mend.
@@ -78,16 +93,18 @@ impl Tokenizing {
         }
         // What a tokenizer.json says about length and padding is for other programs: the manifest rules.
         tokenizer.with_padding(None);
-        let truncation = reading
-            .drop_ids
-            .is_empty()
-            .then(|| TruncationParams { max_length: reading.max_tokens, ..TruncationParams::default() });
+        let (windows, room) = (reading.windows.max(1), reading.max_tokens - special);
+        let overlap = if windows > 1 { room / OVERLAP } else { 0 };
+        let holds = room + (windows - 1) * (room - overlap);
+        // The library stops where it has enough, which is one more than fits: whether the text went on must be seen.
+        let enough = TruncationParams { max_length: holds + special + 1, ..TruncationParams::default() };
         tokenizer
-            .with_truncation(truncation)
+            .with_truncation(reading.drop_ids.is_empty().then_some(enough))
             .map_err(|error| ("tokenizer.max_tokens", error.to_string(), "correct it"))?;
         // Control tokens in a user's text are text.
         tokenizer.set_encode_special_tokens(true);
-        Ok(Self { tokenizer, max_tokens: reading.max_tokens, drop_ids: reading.drop_ids.clone() })
+        let (max_tokens, drop_ids) = (reading.max_tokens, reading.drop_ids.clone());
+        Ok(Self { tokenizer, max_tokens, drop_ids, windows, room, overlap, holds })
     }
 
     /// The greatest id that the tokenizer can give.
@@ -96,9 +113,9 @@ impl Tokenizing {
         self.tokenizer.get_vocab(true).into_values().filter(given).max().unwrap_or(0)
     }
 
-    /// The text's first `max_tokens` tokens.
+    /// The text's first tokens, as many as the windows hold.
     pub(super) fn read(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
-        let first = BYTES_A_TOKEN * self.max_tokens;
+        let first = BYTES_A_TOKEN * self.max_tokens * self.windows;
         let beginning = cut(text, first);
         let tokens = self.encode(beginning)?;
         if tokens.truncated || beginning.len() == text.len() {
@@ -111,15 +128,22 @@ impl Tokenizing {
     }
 
     fn encode(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
-        let encoding = self.tokenizer.encode_fast(text, true)?;
-        let mut ids = encoding.get_ids().to_vec();
-        let mut truncated = !encoding.get_overflowing().is_empty();
-        if !self.drop_ids.is_empty() {
-            ids.retain(|id| !self.drop_ids.contains(id));
-            truncated = ids.len() > self.max_tokens;
-            ids.truncate(self.max_tokens);
+        let mut encoding = self.tokenizer.encode_fast(text, false)?;
+        if self.drop_ids.is_empty() {
+            let truncated = encoding.len() > self.holds;
+            encoding.truncate(self.room, self.overlap, TruncationDirection::Right);
+            let encoding = self.tokenizer.post_process(encoding, None, true)?;
+            let all = std::iter::once(&encoding).chain(encoding.get_overflowing()).take(self.windows);
+            return Ok(Tokens { windows: all.map(|window| window.get_ids().into()).collect(), truncated });
         }
-        Ok(Tokens { ids: ids.into(), truncated })
+        let mut ids = encoding.get_ids().to_vec();
+        ids.retain(|id| !self.drop_ids.contains(id));
+        let truncated = ids.len() > self.holds;
+        ids.truncate(self.holds);
+        let step = self.room - self.overlap;
+        let starts = (0..).step_by(step).take(ids.len().saturating_sub(self.overlap).div_ceil(step).max(1));
+        let window = |start: usize| ids.iter().skip(start).take(self.room).copied().collect();
+        Ok(Tokens { windows: starts.map(window).collect(), truncated })
     }
 }
 
@@ -155,6 +179,7 @@ mod tests {
             tokenizer: Artefact { path: PathBuf::new(), sha256: [0; 32], table: "tokenizer" },
             max_tokens,
             drop_ids,
+            windows: 1,
             padding: Padding::default(),
             ids: "ids".to_owned(),
             mask: None,
@@ -169,7 +194,34 @@ mod tests {
     }
 
     fn tokens(ids: &[u32], truncated: bool) -> Tokens {
-        Tokens { ids: ids.into(), truncated }
+        Tokens { windows: vec![ids.into()], truncated }
+    }
+
+    fn windows(
+        post: &str,
+        max_tokens: usize,
+        drop_ids: Vec<u32>,
+        windows: usize,
+        text: &str,
+    ) -> (Vec<Vec<u32>>, bool) {
+        let reading = Reading { windows, ..reading(max_tokens, drop_ids) };
+        let reader =
+            Tokenizing::new(WORDS.replace("POST", post).as_bytes(), &reading).map_err(|m| m.1).unwrap();
+        let Tokens { windows, truncated } = reader.read(text).unwrap();
+        (windows.iter().map(|ids| ids.to_vec()).collect(), truncated)
+    }
+
+    #[test]
+    fn windows_overlap_and_end_with_the_text() {
+        let all = vec![vec![1, 2, 1, 2], vec![2, 1, 1, 1], vec![1, 2]];
+        assert_eq!(windows("null", 4, vec![0], 9, "a x b a b a a a b"), (all.clone(), false));
+        assert_eq!(windows("null", 4, vec![], 9, "a b a b a a a b"), (all.clone(), false));
+        assert_eq!(windows("null", 4, vec![0], 2, "a b a b a a a b"), (all[..2].to_vec(), true));
+        assert_eq!(windows("null", 4, vec![], 2, "a b a b a a a b"), (all[..2].to_vec(), true));
+        // Each has its special tokens.
+        let closed = vec![vec![1, 2, 1, 2, 3], vec![2, 1, 1, 1, 3]];
+        assert_eq!(windows(CLOSING, 5, vec![], 9, "a b a b a a a"), (closed, false));
+        assert_eq!(windows(CLOSING, 5, vec![], 9, "a b"), (vec![vec![1, 2, 3]], false));
     }
 
     #[test]
@@ -178,6 +230,10 @@ mod tests {
         assert_eq!(reader.read("a b").unwrap(), tokens(&[1, 2, 3], false));
         assert_eq!(reader.read("a b a").unwrap(), tokens(&[1, 2, 1, 3], false));
         assert_eq!(reader.read("a b a b").unwrap(), tokens(&[1, 2, 1, 3], true));
+        // One token too many is seen where there are no special ones, too.
+        let plain = super::tests::reader("null", 4, vec![]);
+        assert_eq!(plain.read("a b a b").unwrap(), tokens(&[1, 2, 1, 2], false));
+        assert_eq!(plain.read("a b a b a").unwrap(), tokens(&[1, 2, 1, 2], true));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::mend::{Remake, mend};
 use super::onnx::guarded;
 use super::panel::Run;
 use super::rules::Rules;
-use super::station::{Call, RowResult, Spent, Station};
+use super::station::{Call, Heads, RowResult, Spent, Station};
 use crate::core::vote::Abstention;
 
 /// Workers that may be replaced in a panel's life: each that hangs keeps its sessions' memory.
@@ -152,8 +152,8 @@ fn serve(desk: &Desk, worker: usize, stations: &mut Stations, rules: &RulesBySlo
         }
     }
     match work {
-        Work::Batch { lane, rows, padded } => {
-            let (rows, cost) = run(stations, lane, rows, padded, &call);
+        Work::Batch { lane, rows, padded, without } => {
+            let (rows, cost) = run(stations, lane, rows, padded, &without, &call);
             desk.land(worker, rows, cost)
         }
         Work::Rules { texts } => {
@@ -168,11 +168,12 @@ fn run(
     lane: usize,
     rows: Vec<Same>,
     padded: usize,
+    without: &[(usize, Abstention)],
     call: &Call,
 ) -> (Vec<(Same, RowResult)>, Run) {
     let mut spent = Spent::default();
     let ids: Vec<&[u32]> = rows.iter().map(|run| run.ids.as_ref()).collect();
-    let heads = rows.iter().any(|run| run.heads);
+    let heads = rows.iter().any(|run| run.heads).then_some(Heads { without });
     let results = match stations.get_mut(lane) {
         Some(station) => station.run(&ids, heads, call, &mut spent),
         None => Vec::new(),

@@ -70,6 +70,7 @@ pub fn decision() -> Decision {
             model: Some([7; 32]),
             outcome,
             truncated,
+            windows: if truncated { 3 } else { 1 },
             ..Vote::abstained(expert, None, Abstention::Failed)
         },
         weight: 0.5,
@@ -132,9 +133,16 @@ pub fn review() -> ReviewRequest {
     }
 }
 
-/// As the first version wrote it, which knew no votes taken over from equal texts.
-pub fn first_decision() -> Decision {
+/// As the second version wrote it, which knew no windows.
+pub fn second_decision() -> Decision {
     let mut decision = decision();
+    decision.votes.iter_mut().for_each(|weighed| weighed.vote.windows = 1);
+    decision
+}
+
+/// As the first version wrote it, which knew no votes taken over from equal texts either.
+pub fn first_decision() -> Decision {
+    let mut decision = second_decision();
     decision.votes.iter_mut().for_each(|weighed| weighed.vote.cached = false);
     decision
 }

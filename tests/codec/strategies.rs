@@ -109,14 +109,16 @@ fn per_expert<T: std::fmt::Debug>(each: impl Strategy<Value = T>) -> impl Strate
 }
 
 fn votes() -> impl Strategy<Value = Vec<WeighedVote>> {
-    let marks = (any::<bool>(), any::<bool>(), any::<bool>());
+    let marks = (any::<bool>(), any::<bool>(), any::<bool>(), 0..=i32::MAX as usize);
     let each = (option::of(hash()), outcome(), marks, share(), finite());
     per_expert(each).prop_map(|votes| {
         let weighed =
-            |(expert, (model, outcome, (shadow, truncated, cached), weight, contribution))| WeighedVote {
-                vote: Vote { expert, model, outcome, shadow, truncated, cached },
-                weight,
-                contribution,
+            |(expert, (model, outcome, (shadow, truncated, cached, windows), weight, contribution))| {
+                WeighedVote {
+                    vote: Vote { expert, model, outcome, shadow, truncated, cached, windows },
+                    weight,
+                    contribution,
+                }
             };
         votes.into_iter().map(weighed).collect()
     })

@@ -16,7 +16,7 @@ pub fn hash(value: impl Hash) -> u64 {
 /// The inputs of a target: the fixtures of the codec that it names, and files of its own. Always in one order.
 pub fn of(target: &Target) -> Vec<Vec<u8>> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let mut paths: Vec<_> = ["v1", "v2"]
+    let mut paths: Vec<_> = ["v1", "v2", "v3"]
         .iter()
         .flat_map(|version| {
             let folder = tests.join("fixtures/records").join(version);

@@ -82,6 +82,8 @@ fn vote_json(weighed: &WeighedVote) -> Value {
         "abstention": abstention,
         "shadow": vote.shadow,
         "truncated": vote.truncated,
+        "cached": vote.cached,
+        "windows": vote.windows,
         "weight": weighed.weight,
         "contribution": weighed.contribution,
         "model": vote.model.map(|model| hex(&model)),
@@ -192,6 +194,12 @@ fn vote_row(weighed: &WeighedVote) -> Vec<String> {
     }
     if vote.truncated {
         also.insert(0, "read only the beginning".into());
+    }
+    if vote.windows > 1 {
+        also.insert(0, format!("greatest of {} windows", vote.windows));
+    }
+    if vote.cached {
+        also.insert(0, "an equal text's answer".into());
     }
     let model = vote.model.map_or_else(|| "-".into(), |model| short(&hex(&model)).to_owned());
     vec![

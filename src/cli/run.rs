@@ -43,6 +43,7 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
         panel.fixed_batch = Limits { tokens: experts.card_batch_tokens, rows: 1_024, ..panel.fixed_batch };
     }
     panel.arena_tokens = experts.arena_tokens;
+    panel.memory = (experts.memory_mib > 0).then_some(experts.memory_mib << 20);
     panel.cache = experts.cache_mib << 20;
     panel.timeout = Duration::from_millis(experts.timeout_ms);
     panel

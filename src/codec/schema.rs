@@ -260,7 +260,7 @@ mod tests {
         for (kind, expected) in [
             (&kinds.event, 0xacee_0e27_8ed4_4cdf_u64),
             (&kinds.label, 0x556f_e34c_818d_bc14),
-            (&kinds.decision, 0x50a1_f614_eb2f_6c33),
+            (&kinds.decision, 0x95a0_9a6d_796f_06d9),
             (&kinds.record, 0x23eb_51b9_b7dd_60e6),
             (&kinds.predictor, 0x3a0e_f307_be4c_f0a6),
             (&kinds.review, 0x8cdc_d115_ee58_af91),

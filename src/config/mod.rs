@@ -228,6 +228,9 @@ pub struct Experts {
     pub batch_delay_ms: u64,
     /// ONNX Runtime keeps the memory of a run for the next; after a text of more tokens than this it is given back.
     pub arena_tokens: usize,
+    /// Memory that the process may have, in MiB: beyond it the run during which it grew is stopped, and its expert
+    /// abstains; 0: no limit. On Linux.
+    pub memory_mib: usize,
     /// Memory for answers to texts that were asked before, in MiB; 0: each text is run.
     pub cache_mib: usize,
     /// An expert that has not answered after this abstains, in milliseconds.
@@ -251,6 +254,7 @@ impl Default for Experts {
             card_memory_mib: 0,
             batch_delay_ms: 2,
             arena_tokens: 512,
+            memory_mib: 0,
             cache_mib: 32,
             timeout_ms: 30_000,
         }

@@ -26,11 +26,13 @@ pub enum Abstention {
     WrongShape,
     /// The panel was shrunk under load.
     Overload,
+    /// Its run was stopped: the process had more memory than it may.
+    OutOfMemory,
 }
 
 impl Abstention {
     /// All reasons, in the schema's order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::EmptyText,
         Self::NotLoaded,
         Self::Failed,
@@ -38,6 +40,7 @@ impl Abstention {
         Self::NotFinite,
         Self::WrongShape,
         Self::Overload,
+        Self::OutOfMemory,
     ];
 
     /// The reason's word in records and metrics.
@@ -51,6 +54,7 @@ impl Abstention {
             Self::NotFinite => "not_finite",
             Self::WrongShape => "wrong_shape",
             Self::Overload => "overload",
+            Self::OutOfMemory => "out_of_memory",
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::desk::{Same, Work};
 use super::load::Want;
+use super::memory;
 use super::question::{Question, Ran, Told};
 use super::queue::Queue;
 use super::scores::Judgement;
@@ -47,6 +48,8 @@ pub(super) struct Running {
     /// Slots of experts that it does without.
     pub(super) without: Vec<usize>,
     pub(super) began: Instant,
+    /// Bytes that the process held then; none where there is no bound, or the system does not say.
+    pub(super) resident: Option<usize>,
     pub(super) stopped: Option<Instant>,
 }
 
@@ -105,6 +108,8 @@ pub(super) struct Board {
     /// When the watch looks next; none: when it is told to.
     pub(super) wakes: Option<Instant>,
     pub(super) closed: bool,
+    /// Bytes that the process may hold.
+    pub(super) memory: Option<usize>,
 }
 
 impl Board {
@@ -153,22 +158,26 @@ impl Board {
         self.errands.retain(|errand| errand.question.is_open());
     }
 
-    /// Stops runs that have taken too long: their texts have timed out. Gives how many of those stopped before
+    /// Stops runs that have taken too long, so that their texts have timed out, or that eat the memory. Gives how many of those stopped before
     /// never came back.
     pub(super) fn stop(&mut self, now: Instant) -> usize {
-        let (mut lost, mut hung) = (0, Vec::new());
-        for place in &mut self.running {
+        let (mut lost, mut ended) = (0, Vec::new());
+        // One at a time: what the others have been given may be enough then.
+        let mut greedy = self.greedy();
+        for (worker, place) in self.running.iter_mut().enumerate() {
             let Some(run) = place else { continue };
+            let eats = greedy.take_if(|greedy| *greedy == worker).is_some();
             match run.stopped {
-                None if run.call.deadline <= now => {
+                None if eats || run.call.deadline <= now => {
                     if let Some(options) = &run.call.options {
                         // It stops at its next node.
                         let _ = options.terminate();
                     }
                     run.stopped = Some(now);
-                    hung.extend(run.rows.first().map(|run| run.lane));
+                    let reason = if eats { Abstention::OutOfMemory } else { Abstention::TimedOut };
+                    ended.extend(run.rows.first().map(|run| (run.lane, reason)));
                     let lane = run.rows.first().and_then(|run| self.lanes.get(run.lane));
-                    let late = lane.map(|lane| lane.abstention(Abstention::TimedOut)).unwrap_or_default();
+                    let late = lane.map(|lane| lane.abstention(reason)).unwrap_or_default();
                     let ran = run.over(now);
                     for run in &run.rows {
                         for waiter in self.waiters.remove(run).unwrap_or_default() {
@@ -184,8 +193,21 @@ impl Board {
             }
         }
         self.forget_answered();
-        hung.into_iter().for_each(|lane| self.fail(lane, Abstention::TimedOut, now));
+        ended.into_iter().for_each(|(lane, reason)| self.fail(lane, reason, now));
         lost
+    }
+
+    /// The worker whose run is to be stopped because the process has too much memory: of those that may have taken it
+    /// the one with most to run.
+    fn greedy(&self) -> Option<usize> {
+        let (most, now) = (self.memory?, memory::resident()?);
+        let eats = |run: &Running| run.resident.is_some_and(|before| memory::is_eaten(before, now, most));
+        let size = |run: &Running| run.rows.iter().map(|run| run.ids.len()).sum::<usize>();
+        let running =
+            self.running.iter().enumerate().filter_map(|(worker, run)| Some((worker, run.as_ref()?)));
+        let mut eating = running.filter(|(_, run)| run.stopped.is_none() && eats(run));
+        let first = eating.next()?;
+        Some(eating.fold(first, |most, next| if size(next.1) > size(most.1) { next } else { most }).0)
     }
 
     /// What a batch says of its lane: some vote or features that it is well, and then of each expert at its end;

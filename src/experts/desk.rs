@@ -13,6 +13,7 @@ use super::batch::Limits;
 use super::board::{Board, End, Errand, GRACE, Place, Running, Waiter};
 use super::cache::Cache;
 use super::load::Want;
+use super::memory;
 use super::onnx::Arena;
 use super::panel::Run;
 use super::question::{Question, Told};
@@ -99,6 +100,7 @@ impl Desk {
         rules: bool,
         cache: Cache,
         arena: Arena,
+        memory: Option<usize>,
     ) -> Self {
         let place = |Facts { limits, experts, pause, want }| {
             let name = experts.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>().join(", ");
@@ -118,6 +120,7 @@ impl Desk {
             parts: Vec::new(),
             wakes: None,
             closed: false,
+            memory,
         };
         let (work, watched, wanted) = (Condvar::new(), Condvar::new(), Condvar::new());
         Self { board: Mutex::new(board), work, watched, wanted, rules, cache, arena }
@@ -204,18 +207,22 @@ impl Desk {
                     self.work.notify_one();
                 }
                 let (rows, without, options) = match &work {
-                    Work::Batch { rows, padded, without, .. } => (
-                        rows.clone(),
-                        without.iter().map(|(slot, _)| *slot).collect(),
-                        self.arena.options(padded / rows.len().max(1)).ok(),
-                    ),
+                    Work::Batch { lane, rows, padded, without } => {
+                        // A trial gives back what the run kept that had to be stopped.
+                        let trial = board.lanes.get(*lane).is_some_and(|lane| lane.standing.down().is_some());
+                        let longest = padded / rows.len().max(1);
+                        let without = without.iter().map(|(slot, _)| *slot).collect();
+                        (rows.clone(), without, self.arena.options(longest, trial).ok())
+                    }
                     Work::Rules { .. } => (Vec::new(), Vec::new(), None),
                 };
                 let call = Arc::new(Call { deadline, options });
-                self.wake(&board, deadline);
+                let resident = board.memory.and_then(|_| memory::resident());
+                let watched = if resident.is_some() { now + memory::EACH } else { deadline };
+                self.wake(&board, watched.min(deadline));
                 if let Some(place) = board.running.get_mut(worker) {
                     let call = Arc::clone(&call);
-                    *place = Some(Running { call, rows, without, began: now, stopped: None });
+                    *place = Some(Running { call, rows, without, began: now, resident, stopped: None });
                 }
                 let parts = board.parts.get_mut(worker).map(std::mem::take).unwrap_or_default();
                 return Some(Job { work, call, parts });
@@ -349,7 +356,10 @@ impl Desk {
             }
             let end = |run: &Running| run.stopped.map_or(run.call.deadline, |stopped| stopped + GRACE);
             let next = board.open.first_key_value().map(|((deadline, _), _)| *deadline);
-            board.wakes = board.running.iter().flatten().map(end).chain(next).min();
+            let looks =
+                |run: &Running| run.resident.filter(|_| run.stopped.is_none()).map(|_| now + memory::EACH);
+            let looks = board.running.iter().flatten().filter_map(looks).next();
+            board.wakes = board.running.iter().flatten().map(end).chain(next).chain(looks).min();
             board = match board.wakes {
                 Some(next) => {
                     let patience = next.saturating_duration_since(now);

@@ -24,6 +24,7 @@ mod info;
 mod load;
 mod making;
 mod manifest;
+mod memory;
 mod mend;
 mod onnx;
 mod panel;

@@ -109,10 +109,10 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// Options for a run whose longest text has so many tokens.
-    pub(super) fn options(&self, longest: usize) -> ort::Result<RunOptions> {
+    /// Options for a run whose longest text has so many tokens; `give_back`: whatever it has.
+    pub(super) fn options(&self, longest: usize, give_back: bool) -> ort::Result<RunOptions> {
         let mut options = RunOptions::new()?;
-        if longest > self.tokens {
+        if give_back || longest > self.tokens {
             options.set("memory.enable_memory_arena_shrinkage", &self.devices)?;
         }
         Ok(options)

@@ -50,6 +50,9 @@ pub struct PanelConfig {
     /// Length in tokens of the longest text after which a session keeps the memory of its run for the next; after a
     /// longer one it gives back what it does not use.
     pub arena_tokens: usize,
+    /// Bytes that the process may have resident: beyond them the run is stopped during which it grew, and its expert
+    /// abstains. `None`: no bound.
+    pub memory: Option<usize>,
     /// Bytes for answers to texts that were asked before; 0: each text is run.
     pub cache: usize,
     /// How long a run may take; it is stopped then, and its texts have timed out. A question takes twice as
@@ -79,6 +82,7 @@ impl PanelConfig {
             batch: Limits { tokens: 256, rows: 32, overhead: 8 },
             fixed_batch: Limits { tokens: 3_200, rows: 16, overhead: 0 },
             arena_tokens: 512,
+            memory: None,
             cache: 32 << 20,
             timeout: Duration::from_secs(60),
             pause: Duration::from_secs(1),
@@ -229,7 +233,8 @@ impl Panel {
         let cache = Cache::new(config.cache);
         let arena = Arena { tokens: config.arena_tokens, devices: config.provider.devices() };
         let lanes = loaded.lanes.iter().zip(&loaded.wants);
-        let desk = Arc::new(Desk::new(lanes.map(facts), !loaded.rules.is_empty(), cache, arena));
+        let desk =
+            Arc::new(Desk::new(lanes.map(facts), !loaded.rules.is_empty(), cache, arena, config.memory));
         let (sessions, timeout, pause) = (config.workers(), config.timeout, config.pause);
         let tokenize_threads = config.tokenize_threads();
         let (spare, remake) = (spare(&config, &loaded.lanes), remake(&config, &loaded.lanes));

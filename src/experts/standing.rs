@@ -8,8 +8,13 @@ use crate::core::vote::Abstention;
 
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Failed batches in a row after which a lane is down. One that hangs is at once: each costs a worker.
+/// Failed batches in a row after which a lane is down.
 const FAILURES: u32 = 8;
+
+/// Whether one failure is enough: one that hangs costs a worker each time, one that eats memory may cost the process.
+fn at_once(reason: Abstention) -> bool {
+    matches!(reason, Abstention::TimedOut | Abstention::OutOfMemory)
+}
 
 /// How long to wait after another failure.
 pub(super) fn longer(pause: Duration) -> Duration {
@@ -67,7 +72,7 @@ impl Standing {
         self.failures = self.failures.saturating_add(1);
         let pause = match self.down {
             Some(down) => longer(down.pause),
-            None if reason == Abstention::TimedOut || self.failures >= FAILURES => self.shortest,
+            None if at_once(reason) || self.failures >= FAILURES => self.shortest,
             None => return None,
         };
         self.down = Some(Down { reason, pause, next: now + pause });

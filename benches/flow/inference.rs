@@ -37,8 +37,9 @@ pub fn run(rounds: usize, count: usize, words: &[String]) {
         };
         let runner = Runner { models: &models, mix, python: &python };
         let repeated: Vec<String> = repeat(&texts);
+        let threads = runner.threads(&texts);
         for round in 0..rounds {
-            note("limit", runner.limit(&texts));
+            note("limit", runner.limit(&texts, threads));
             note("aegis", runner.ours("one", round, &texts, &format!("\"{HEAD}\"")));
             note("peer: sorted", runner.peer("sorted", round, &texts));
             if mix == Mix::Chat {
@@ -85,12 +86,24 @@ pub struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    fn limit(&self, texts: &[String]) -> Passage {
+    /// Threads of a session with which the limit is highest: one run of each number that the cores allow.
+    fn threads(&self, texts: &[String]) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let numbers = (0..).map(|power| 1_usize << power).take_while(|threads| *threads <= cores);
+        let tried: Vec<(usize, f64)> =
+            numbers.map(|threads| (threads, self.limit(texts, threads).rate)).collect();
+        for (threads, rate) in &tried {
+            println!("limit with {} sessions of {threads} threads: {rate:.1} texts/s", cores / threads);
+        }
+        tried.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(1, |(threads, _)| threads)
+    }
+
+    fn limit(&self, texts: &[String], threads: usize) -> Passage {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("texts");
         fs::write(&file, texts.join("\n")).expect("texts");
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.arg(limit::WORD).arg(&file).arg(self.models).arg(HEAD);
+        command.arg(limit::WORD).arg(&file).arg(self.models).arg(HEAD).arg(threads.to_string());
         let output = command.output().expect("the loop");
         let said = String::from_utf8_lossy(&output.stdout);
         let mut numbers = said.split_whitespace().filter_map(|word| word.parse().ok());

@@ -19,19 +19,20 @@ const WARM: usize = 20;
 
 /// Runs all loads on the chat mix.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates")]
-pub fn run(rounds: usize, count: usize) {
+pub fn run(rounds: usize, count: usize, interval: u32) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let python = peers();
     let runner = Runner { models: &models, mix: Mix::Chat, python: &python };
     let texts = texts(&models, Mix::Chat, 2 * count, 3);
     let head = format!("\"{HEAD}\"");
     let most: Vec<f64> =
-        (0..3).map(|round| runner.ours("most", round, &texts[..count / 2], &head).rate).collect();
+        (0..rounds).map(|round| runner.ours("most", round, &texts[..count / 2], &head).rate).collect();
     let (_, most, _) = spread(most);
     println!(
-        "\nLoad: chat mix, {} s each, {rounds} rounds, interleaved; at most {most:.0} texts/s",
+        "\nLoad: chat mix, {} s each, commits each {interval} ms, {rounds} rounds, interleaved; at most {most:.0} texts/s",
         SENDING.as_secs()
     );
+    let setting = format!("score.commit_interval_ms={interval}");
     let names = SHARES.map(|share| (format!("aegis at {share} %"), share, false));
     let runs: Vec<_> = names.into_iter().chain([("peer: sorted at 50 %".to_owned(), 50, true)]).collect();
     let mut found: Vec<Quantiles> = runs.iter().map(|_| Quantiles::default()).collect();
@@ -39,7 +40,11 @@ pub fn run(rounds: usize, count: usize) {
         for ((name, share, peer), quantiles) in runs.iter().zip(&mut found) {
             let rate = most * f64::from(*share) / 100.0;
             let site = runner.empty(&format!("load.{round}.{}", name.replace([' ', ':', '%'], "")), &head);
-            let process = if *peer { runner.start_peer("sorted", &site) } else { site.start("score") };
+            let process = if *peer {
+                runner.start_peer("sorted", &site)
+            } else {
+                site.start_with("score", &[&setting])
+            };
             let events = ((rate * SENDING.as_secs_f64()) as usize).min(texts.len() - WARM);
             let all: Vec<_> = records(&site, &texts[..WARM + events]).collect();
             let (warm, load) = all.split_at(WARM);

@@ -12,7 +12,8 @@
 //! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the processor; only where it is named
 //! ```
 //!
-//! `--rounds N` (5), `--events N` (160000), `--ledger N` (1000000), `--texts N` (2000). Needs what `make test` needs.
+//! `--rounds N` (5), `--events N` (160000), `--ledger N` (1000000), `--texts N` (2000), `--interval MS` of `load`'s
+//! commits (100). Needs what `make test` needs.
 
 mod bare;
 mod broker;
@@ -74,7 +75,7 @@ fn main() {
         inference::run(rounds, texts, &words);
     }
     if wanted("load") {
-        load::run(rounds, texts);
+        load::run(rounds, texts, option(&words, "--interval", 100));
     }
 }
 

@@ -69,26 +69,30 @@ pub(super) fn about(judged: &[Judged<'_>]) -> String {
     out
 }
 
-/// The categories of each set: their unsafe texts against all safe ones of the set.
+/// A set's categories of which there are enough unsafe texts, with their number.
+fn groups<'a>(one: &'a Judged<'_>) -> Vec<(&'a str, usize)> {
+    let harmful = one.set.texts.iter().filter(|text| text.is_unsafe);
+    let mut groups: Vec<&str> = harmful.flat_map(|text| text.groups.iter().map(String::as_str)).collect();
+    groups.sort_unstable();
+    let counted = groups.chunk_by(|a, b| a == b).filter(|texts| texts.len() >= LEAST);
+    counted.filter_map(|texts| Some((*texts.first()?, texts.len()))).collect()
+}
+
+/// What a judge makes of a category: its unsafe texts against all safe ones of the set.
+fn of_group(one: &Judged<'_>, judge: usize, name: &str) -> Measures {
+    one.measures(judge, |text| !text.is_unsafe || text.groups.iter().any(|group| group == name))
+}
+
+/// The categories of each set.
 pub(super) fn categories(judged: &[Judged<'_>], judges: &[&str], experts: usize) -> String {
-    let first = ["set", "category", "unsafe", "best expert", "AUC", "recall at 5 %"];
-    let together = judges.iter().skip(experts);
-    let others = together.flat_map(|judge| [format!("{judge}: AUC"), "recall at 5 %".to_owned()]);
-    let mut out = head(&first.iter().map(|cell| (*cell).to_owned()).chain(others).collect::<Vec<_>>());
+    let figures =
+        |whose: &str| [format!("{whose}AUC"), "recall at 1 %".into(), "at 5 %".into(), "Brier".into()];
+    let first = ["set", "category", "unsafe", "best expert"].map(str::to_owned);
+    let together = judges.iter().skip(experts).flat_map(|judge| figures(&format!("{judge}: ")));
+    let mut out = head(&first.into_iter().chain(figures("")).chain(together).collect::<Vec<_>>());
     for one in judged {
-        let mut groups: Vec<&str> = one
-            .set
-            .texts
-            .iter()
-            .filter(|text| text.is_unsafe)
-            .flat_map(|text| text.groups.iter().map(String::as_str))
-            .collect();
-        groups.sort_unstable();
-        for group in groups.chunk_by(|a, b| a == b).filter(|texts| texts.len() >= LEAST) {
-            let (name, texts) = (group.first().copied().unwrap_or_default(), group.len());
-            let of =
-                |judge| one.measures(judge, |text| !text.is_unsafe || text.groups.iter().any(|g| g == name));
-            let all: Vec<Measures> = (0..judges.len()).map(of).collect();
+        for (name, texts) in groups(one) {
+            let all: Vec<Measures> = (0..judges.len()).map(|judge| of_group(one, judge, name)).collect();
             let best = all.iter().zip(judges).take(experts).max_by(|a, b| a.0.auc.total_cmp(&b.0.auc));
             let Some((best, expert)) = best.filter(|best| !best.0.auc.is_nan()) else { continue };
             let mut cells = vec![
@@ -97,8 +101,8 @@ pub(super) fn categories(judged: &[Judged<'_>], judges: &[&str], experts: usize)
                 texts.to_string(),
                 format!("`{expert}`"),
             ];
-            for measures in [best].into_iter().chain(all.iter().skip(experts)) {
-                cells.extend([number(measures.auc), number(measures.recall_5)]);
+            for m in [best].into_iter().chain(all.iter().skip(experts)) {
+                cells.extend([m.auc, m.recall_1, m.recall_5, m.brier].map(number));
             }
             out += &line(&cells);
         }
@@ -106,22 +110,29 @@ pub(super) fn categories(judged: &[Judged<'_>], judges: &[&str], experts: usize)
     out
 }
 
-/// All figures, to four digits.
+/// All figures, to four digits, of every judge: by set, and in each by category.
 pub(super) fn json(judged: &[Judged<'_>], judges: &[&str], around: Value) -> Value {
     let rounded = |x: f64| json!((x * 1e4).round() / 1e4);
-    let of = |one: &Judged<'_>| {
+    let figures = |measures: &dyn Fn(usize) -> Measures| -> Map<String, Value> {
         let judge = |(at, id): (usize, &&str)| {
-            let m = one.measures(at, |_| true);
+            let m = measures(at);
             let figures = json!({ "recall_1": rounded(m.recall_1), "recall_5": rounded(m.recall_5),
                 "auc": rounded(m.auc), "brier": rounded(m.brier) });
             ((*id).to_owned(), figures)
         };
+        judges.iter().enumerate().map(judge).collect()
+    };
+    let of = |one: &Judged<'_>| {
+        let category = |(name, texts): (&str, usize)| {
+            let judges = figures(&|judge| of_group(one, judge, name));
+            (name.to_owned(), json!({ "unsafe": texts, "judges": judges }))
+        };
+        let categories: Map<String, Value> = groups(one).into_iter().map(category).collect();
         let harmful = one.set.texts.iter().filter(|text| text.is_unsafe).count();
-        let judges: Map<String, Value> = judges.iter().enumerate().map(judge).collect();
-        (
-            one.set.name.to_owned(),
-            json!({ "texts": one.set.texts.len(), "unsafe": harmful, "judges": judges }),
-        )
+        let judges = figures(&|judge| one.measures(judge, |_| true));
+        let set = json!({ "texts": one.set.texts.len(), "unsafe": harmful, "judges": judges,
+            "categories": categories });
+        (one.set.name.to_owned(), set)
     };
     let sets: Map<String, Value> = judged.iter().map(of).collect();
     json!({ "around": around, "sets": sets })

@@ -347,6 +347,8 @@ fn only_some_experts_can_be_asked() {
     assert_eq!(ids(&["faulty", "encoder"]), (vec!["faulty".to_owned()], true));
     let cheap = PanelConfig { cheap: vec!["x".to_owned()], ..config(&folder) };
     assert_eq!(Panel::open(cheap).err().unwrap().name(), "UnknownExpert");
+    let budgets = PanelConfig { budgets: [("x".to_owned(), 1)].into(), ..config(&folder) };
+    assert_eq!(Panel::open(budgets).err().unwrap().name(), "UnknownExpert");
     let unknown = PanelConfig { only: Some(vec!["x".to_owned()]), ..config(&folder) };
     assert_eq!(Panel::open(unknown).err().unwrap().name(), "UnknownExpert");
 }

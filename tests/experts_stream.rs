@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aegis::core::vote::{Abstention, Outcome, Vote};
-use aegis::experts::{Kept, Panel, PanelConfig, PanelError, Stream};
+use aegis::experts::{Kept, Panel, PanelConfig, PanelError, Stream, Tally};
 use experts_support::{Folder, faulty_classifier, faulty_encoder, head, models, stuck_classifier};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -243,4 +243,20 @@ fn a_stream_and_many_who_ask_share_the_workers() {
         }
         assert_eq!(answered + drain(&mut stream).0.len(), 400);
     });
+}
+
+#[test]
+fn an_expert_may_have_a_budget_of_its_own() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    let batches = |tokens: Option<usize>| {
+        let panel = panel(&folder, |config| {
+            config.sessions = Some(1);
+            config.budgets.extend(tokens.map(|tokens| ("faulty".to_owned(), tokens)));
+        });
+        let mut tally = Tally::default();
+        assert_eq!(panel.ask_tallied(&["fine", "bad", "end", "unknown"], &mut tally).len(), 4);
+        tally.batches
+    };
+    assert_eq!([None, Some(2), Some(1)].map(batches), [1, 2, 4]);
 }

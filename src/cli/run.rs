@@ -42,6 +42,7 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
         panel.batch = Limits { tokens: experts.card_batch_tokens, rows: 1_024, ..panel.batch };
         panel.fixed_batch = Limits { tokens: experts.card_batch_tokens, rows: 1_024, ..panel.fixed_batch };
     }
+    panel.budgets.clone_from(&experts.budgets);
     panel.arena_tokens = experts.arena_tokens;
     panel.memory = (experts.memory_mib > 0).then_some(experts.memory_mib << 20);
     panel.cache = experts.cache_mib << 20;

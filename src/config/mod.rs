@@ -222,6 +222,8 @@ pub struct Experts {
     pub batch_tokens: usize,
     /// Padded tokens of a batch, where a card does.
     pub card_batch_tokens: usize,
+    /// Padded tokens of a batch for an encoder or classifier by its id, instead of those.
+    pub budgets: BTreeMap<String, usize>,
     /// Memory of the card that each session may take for each graph, in MiB; 0: no limit.
     pub card_memory_mib: usize,
     /// A text waits this long for others of its length where a worker is free, in milliseconds.
@@ -251,6 +253,7 @@ impl Default for Experts {
             tokenize_threads: 0,
             batch_tokens: 256,
             card_batch_tokens: 16_384,
+            budgets: BTreeMap::new(),
             card_memory_mib: 0,
             batch_delay_ms: 2,
             arena_tokens: 512,

@@ -38,8 +38,9 @@ pub(super) struct Lane {
 impl Lane {
     /// What its batches may hold.
     pub(super) fn limits(&self, config: &PanelConfig) -> Limits {
-        let limits = if self.padding.to.is_some() { config.fixed_batch } else { config.batch };
-        if self.alone { Limits { rows: 1, ..limits } } else { limits }
+        let usual = if self.padding.to.is_some() { config.fixed_batch } else { config.batch };
+        let tokens = config.budgets.get(&self.id).copied().unwrap_or(usual.tokens);
+        Limits { tokens, rows: if self.alone { 1 } else { usual.rows }, ..usual }
     }
 }
 

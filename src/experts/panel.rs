@@ -1,5 +1,6 @@
 //! The panel: a window of texts in, votes and readings out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub struct PanelConfig {
     pub batch: Limits,
     /// What batches of texts padded to one length may hold.
     pub fixed_batch: Limits,
+    /// Padded tokens of a batch for an encoder or classifier, by id, instead of those.
+    pub budgets: BTreeMap<String, usize>,
     /// Length in tokens of the longest text after which a session keeps the memory of its run for the next; after a
     /// longer one it gives back what it does not use.
     pub arena_tokens: usize,
@@ -81,6 +84,7 @@ impl PanelConfig {
             tokenize_threads: None,
             batch: Limits { tokens: 256, rows: 32, overhead: 8 },
             fixed_batch: Limits { tokens: 3_200, rows: 16, overhead: 0 },
+            budgets: BTreeMap::new(),
             arena_tokens: 512,
             memory: None,
             cache: 32 << 20,

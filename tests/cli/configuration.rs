@@ -37,6 +37,7 @@ const UNWRITTEN: &[&str] = &[
     "experts.threads",
     "experts.batch_tokens",
     "experts.card_batch_tokens",
+    "experts.budgets",
     "score.window",
 ];
 

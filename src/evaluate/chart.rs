@@ -1,4 +1,4 @@
-//! Accuracy by category as a chart: a row for each, a dot for each judge. A file of its own, light and dark.
+//! Accuracy by category as a chart: a row for each, a letter for each expert. A file of its own, light and dark.
 
 use std::fmt::Write as _;
 
@@ -7,8 +7,10 @@ use crate::replay::report::escape;
 const WIDTH: f64 = 940.0;
 const LEFT: f64 = 310.0;
 const RIGHT: f64 = 220.0;
-const TOP: f64 = 78.0;
-const ROW: f64 = 34.0;
+const TOP: f64 = 100.0;
+const ROW: f64 = 40.0;
+/// Letters of neighbours stand at different heights: many are right about as much.
+const HEIGHTS: [f64; 3] = [-7.0, 4.0, 15.0];
 
 /// A category.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +34,7 @@ const STYLE: &str = "\
     font: 13px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; } \
     @media (prefers-color-scheme: dark) { svg { --card: #1d1d1b; --ink: #f2f1ec; --soft: #aeada6; --hair: #34332f; --quiet: #7d7c76; --ours: #3987e5; --theirs: #d95926; } } \
     .card { fill: var(--card); } text { fill: var(--ink); } .soft { fill: var(--soft); font-size: 12px; } .title { font-size: 16px; font-weight: 600; } \
-    .hair { stroke: var(--hair); fill: none; } .expert { fill: var(--quiet); fill-opacity: .55; } \
+    .hair { stroke: var(--hair); fill: none; } .expert { fill: var(--soft); font-size: 12px; font-weight: 600; text-anchor: middle; } \
     .majority { fill: var(--card); stroke: var(--theirs); stroke-width: 2; } .learner { fill: var(--ours); stroke: var(--card); stroke-width: 1.5; } .value { font-weight: 600; }";
 
 fn at(share: f64) -> f64 {
@@ -43,7 +45,7 @@ fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-/// A judge's mark; a square for majority, so that colour is not all that tells it from the learner.
+/// A mark of those that are no expert; a square for majority, so that colour is not all that tells it from the learner.
 fn mark(class: &str, x: f64, y: f64, name: &str) -> String {
     match class {
         "majority" => format!(
@@ -52,10 +54,14 @@ fn mark(class: &str, x: f64, y: f64, name: &str) -> String {
             y - 5.0
         ),
         _ => format!(
-            "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{}\"><title>{name}</title></circle>\n",
-            if class == "learner" { 7 } else { 5 }
+            "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"7\"><title>{name}</title></circle>\n"
         ),
     }
+}
+
+/// An expert's letter, by its place.
+fn letter(place: usize) -> char {
+    ('a'..='z').chain('A'..='Z').nth(place).unwrap_or('*')
 }
 
 impl Chart<'_> {
@@ -70,15 +76,16 @@ impl Chart<'_> {
              <style>{STYLE}</style>\n<rect class=\"card\" width=\"{WIDTH}\" height=\"{height}\" rx=\"10\"/>\n\
              <text class=\"title\" x=\"20\" y=\"30\">{title}</text>\n"
         );
-        let legend = [
-            ("learner", "default learner", 28.0),
-            ("majority", "plain majority", 168.0),
-            ("expert", "an expert", 298.0),
-        ];
+        let legend = [("learner", "default learner", 28.0), ("majority", "plain majority", 168.0)];
         for (class, name, x) in legend {
             out.push_str(&mark(class, x, 53.0, name));
             let _ = writeln!(out, "<text class=\"soft\" x=\"{:.1}\" y=\"57\">{name}</text>", x + 13.0);
         }
+        let named = |(place, judge): (usize, &&str)| {
+            format!("<tspan dx=\"9\">{}</tspan> {}", letter(place), escape(judge))
+        };
+        let experts_named: String = self.judges.iter().take(experts).enumerate().map(named).collect();
+        let _ = writeln!(out, "<text class=\"soft\" x=\"14\" y=\"80\">{experts_named}</text>");
         let _ = writeln!(
             out,
             "<text class=\"soft\" x=\"{:.1}\" y=\"57\">learner</text><text class=\"soft\" x=\"{:.1}\" y=\"57\">best expert here</text>",
@@ -113,12 +120,17 @@ impl Chart<'_> {
             row.texts
         );
         for (place, (judge, right)) in self.judges.iter().zip(&row.right).enumerate() {
-            let class = match place.checked_sub(experts) {
-                None => "expert",
-                Some(0) => "majority",
-                Some(_) => "learner",
+            let (x, name) = (at(*right), format!("{}: {}", escape(judge), percent(*right)));
+            let _ = match place.checked_sub(experts) {
+                None => writeln!(
+                    out,
+                    "<text class=\"expert\" x=\"{x:.1}\" y=\"{:.1}\">{}<title>{name}</title></text>",
+                    y + HEIGHTS[place % HEIGHTS.len()],
+                    letter(place)
+                ),
+                Some(0) => write!(out, "{}", mark("majority", x, y, &name)),
+                Some(_) => write!(out, "{}", mark("learner", x, y, &name)),
             };
-            out.push_str(&mark(class, at(*right), y, &format!("{}: {}", escape(judge), percent(*right))));
         }
         let best = self.judges.iter().zip(&row.right).take(experts).max_by(|a, b| a.1.total_cmp(b.1));
         if let (Some((name, best)), Some(learner)) = (best, row.right.last()) {
@@ -151,7 +163,11 @@ mod tests {
         };
         let svg = chart.svg();
         assert!(svg.contains("a &lt; b") && svg.contains("x &amp; y"), "{svg}");
-        assert_eq!(svg.matches("class=\"expert\"").count(), 2 * 2 + 1);
+        assert_eq!(svg.matches("class=\"expert\"").count(), 2 * 2);
+        assert!(
+            svg.contains("a</tspan> one") && svg.contains("b</tspan> two"),
+            "letters are explained: {svg}"
+        );
         assert_eq!(svg.matches("class=\"majority\"").count(), 2 + 1);
         assert_eq!(svg.matches("class=\"learner\"").count(), 2 + 1);
         assert!(svg.contains("two 75 %"), "the best expert is named: {svg}");

@@ -96,8 +96,9 @@ const STANDS_BY: &str = "another learner is active now; this one stands by";
 const ACTIVE: [&str; 3] = ["ledger restored", "labels assigned", "decisions indexed"];
 /// How long a stage waits where there is nothing to do.
 const IDLE: Duration = Duration::from_millis(200);
-/// How long leaving a group may take.
+/// How long leaving a group may take, and how long where all is given up.
 const LEAVE: Duration = Duration::from_secs(5);
+const HASTE: Duration = Duration::from_millis(500);
 /// How long the brokers may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How often the state of things is told to health and metrics.
@@ -157,8 +158,13 @@ impl Learn {
                 Err(error) => return Err(error),
             }
         }
-        election.close(LEAVE);
+        election.close(self.leave());
         Ok(())
+    }
+
+    /// How long leaving a group may take.
+    fn leave(&self) -> Duration {
+        if self.shutdown.aborted() { HASTE } else { LEAVE }
     }
 
     /// One active time, from restoring to its end.
@@ -169,13 +175,13 @@ impl Learn {
         traces: &Traces,
     ) -> Result<End, LearnError> {
         let (topics, settings) = (&self.config.topics, &self.config.learn);
-        let stop = || self.shutdown.requested();
+        let (stop, given_up) = (|| self.shutdown.requested(), || self.shutdown.aborted());
         let patient = registry.map(|registry| registry.waiting(&stop));
         let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
         // Taking the transactional id over fences a learner that does not know yet that it lost.
         let mut outbox = Outbox::open(&self.connection, self.delivery.clone())?;
         let mut policies = self.policies.now();
-        let (mut store, mut ledger) = self.restore(&policies)?;
+        let Some((mut store, mut ledger)) = self.restore(&policies)? else { return Ok(End::Stopped) };
         self.health.set("ledger restored", true);
         let mut index = Index::follow(&self.connection, &topics.decisions, &store)?;
         let mut lookup = Lookup::open(&self.connection, &topics.decisions, ANSWER)?;
@@ -282,7 +288,9 @@ impl Learn {
             }
             if let Some(next) = committed.and_then(|committed| committed.next) {
                 crash::point("learn.committed");
-                ledger.read_until(next)?;
+                if !ledger.read_until(next, given_up)? {
+                    break End::Stopped;
+                }
                 crash::point("learn.read-back");
             }
 
@@ -315,11 +323,11 @@ impl Learn {
                 self.tell(&labels, &store, ledger.book(), &mut lag, &ages);
             }
         };
-        if matches!(end, End::Stopped) && !self.shutdown.aborted() {
-            let Publishing(began) = publisher.finish(&mut ledger, &mut outbox)?;
+        if matches!(end, End::Stopped) {
+            let Publishing(began) = publisher.finish(&mut ledger, &mut outbox, given_up)?;
             traces.published(began, &mut unpublished);
         }
-        labels.close(LEAVE);
+        labels.close(self.leave());
         Ok(end)
     }
 
@@ -376,7 +384,7 @@ impl Learn {
         }
         let began = Instant::now();
         let consumed = (!offsets.is_empty()).then_some((labels.membership(), offsets));
-        let places = dead_letter::commit(outbox, records, consumed)?;
+        let places = dead_letter::commit(outbox, records, consumed, || self.shutdown.aborted())?;
         metrics::commit("learn", places.len(), began.elapsed());
         self.progress.note(offsets);
         let last = places.get(..joined.records().len()).and_then(<[_]>::last);

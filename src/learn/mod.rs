@@ -101,6 +101,8 @@ const LEAVE: Duration = Duration::from_secs(5);
 const HASTE: Duration = Duration::from_millis(500);
 /// How long the brokers may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long the brokers may take to answer before the start; stopping waits for that.
+const LOOK: Duration = Duration::from_secs(5);
 /// How often the state of things is told to health and metrics.
 const TELL: Duration = Duration::from_millis(500);
 /// How long the brokers count as there after they were last seen.
@@ -121,6 +123,15 @@ impl Learn {
         let traces = Traces::open(&spans)?;
         let group = format!("{}-election", self.config.learn.group);
         let stand = || Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest);
+        while !self.shutdown.requested() {
+            match self.single() {
+                Err(error) if error.passes() => tracing::warn!(%error, "waiting for the brokers"),
+                done => {
+                    done?;
+                    break;
+                }
+            }
+        }
         let mut election = stand()?;
         metrics::active(false);
         while !self.shutdown.requested() {
@@ -159,6 +170,18 @@ impl Learn {
             }
         }
         election.close(self.leave());
+        Ok(())
+    }
+
+    /// Whether the topics that must have one partition have no more.
+    fn single(&self) -> Result<(), LearnError> {
+        let topics = &self.config.topics;
+        for topic in [&topics.election, &topics.rounds, &topics.weights] {
+            let count = kafka::topics::partitions(&self.connection, topic, LOOK)?;
+            if count != 1 {
+                return Err(LearnError::Partitions { topic: topic.clone(), count });
+            }
+        }
         Ok(())
     }
 
@@ -218,7 +241,9 @@ impl Learn {
                 Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
                 other => other?,
             };
-            self.health.set("decisions indexed", index.is_ready());
+            let done = index.is_ready();
+            let note = if done { String::new() } else { index.progress() };
+            self.health.note("decisions indexed", done, &note);
 
             // 2. Labels, until the unit is full or its interval is over. Nobody waits for them while rounds wait.
             let idle = decisions.is_empty() && ledger.is_current();

@@ -23,7 +23,10 @@ impl Learn {
         let memory = settings.checkpoint_mib << 20;
         let attempt = |store: &mut Store| -> Result<Option<Ledger>, LearnError> {
             let mut ledger = Ledger::restore(&self.connection, &topics.rounds, store, policies, memory)?;
-            let whole = ledger.read_to_end(store, || self.shutdown.requested())?;
+            let whole = ledger.read_to_end(store, |read| {
+                self.health.note("ledger restored", false, read);
+                self.shutdown.requested()
+            })?;
             Ok(whole.then_some(ledger))
         };
         let why = match attempt(&mut store) {

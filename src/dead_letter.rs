@@ -132,27 +132,36 @@ pub fn commit(
     outbox: &mut Outbox,
     records: Vec<Produced>,
     consumed: Option<(&Membership, &Offsets)>,
+    given_up: impl Fn() -> bool,
 ) -> Result<Vec<Place>, CommitError> {
-    commit_with(outbox, records, consumed, |_, _| Ok(Vec::new()))
+    commit_with(outbox, records, consumed, |_, _| Ok(Vec::new()), given_up)
 }
 
 /// The same with records that say where the outputs lie: `further` makes them, once all outputs are in their
 /// topics, of the outputs and their places, and they go into the same unit. Where a dead letter is sent again
-/// without its value, so is everything else, and `further` is asked anew with the new places.
+/// without its value, so is everything else, and `further` is asked anew with the new places. Where `given_up` says so
+/// before the commit is asked for, nothing counts.
 ///
 /// # Errors
-/// What the outbox or `further` says, where it is no dead letter's size.
+/// What the outbox or `further` says, where it is no dead letter's size; [`CommitError::Aborted`] of what was given up.
 pub fn commit_with<E: From<CommitError>>(
     outbox: &mut Outbox,
     mut records: Vec<Produced>,
     consumed: Option<(&Membership, &Offsets)>,
     further: impl Fn(&[Produced], &[Place]) -> Result<Vec<Produced>, E>,
+    given_up: impl Fn() -> bool,
 ) -> Result<Vec<Place>, E> {
+    let go_on = |stage| match given_up() {
+        true => Err(CommitError::Aborted { stage, reason: "this process was told to give it up".into() }),
+        false => Ok(()),
+    };
     loop {
+        go_on("begin")?;
         let mut unit = outbox.unit();
         match unit.send(&records) {
             Ok(places) => {
                 unit.send(&further(&records, &places)?)?;
+                go_on("commit")?;
                 unit.commit(consumed)?;
                 return Ok(places);
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::kafka::topics::{Cleanup, TopicSpec};
+use crate::kafka::topics::{Cleanup, Clock, TopicSpec};
 
 /// The topics of a configuration; `partitions` is for those made anew, but for the internal ones, which
 /// have one. Decisions and review requests need as many partitions as events have.
@@ -12,20 +12,28 @@ pub fn table(config: &Config, partitions: i32) -> Vec<TopicSpec> {
     let topics = &config.topics;
     let horizon = Duration::from_secs(u64::from(config.learn.horizon_days) * 86_400);
     let spec = |name: &str, partitions| TopicSpec::new(name, partitions);
-    let compacted =
-        |name: &str| TopicSpec { exactly: true, cleanup: Some(Cleanup::Compact), ..spec(name, 1) };
+    let compacted = |name: &str| TopicSpec {
+        exactly: true,
+        cleanup: Some(Cleanup::Compact),
+        safe: true,
+        ..spec(name, 1)
+    };
+    let stamped = |name: &str| TopicSpec { clock: Some(Clock::Broker), ..spec(name, partitions) };
+    let deleted = |name: &str, keeps| TopicSpec {
+        exactly: true,
+        cleanup: Some(Cleanup::Delete),
+        safe: true,
+        keeps,
+        ..spec(name, partitions)
+    };
     vec![
         // Events and labels belong to their producers; only the clock that stamps them matters.
-        TopicSpec { log_append_time: true, ..spec(&topics.events, partitions) },
-        TopicSpec {
-            exactly: true,
-            cleanup: Some(Cleanup::Delete),
-            keeps: Some(horizon),
-            ..spec(&topics.decisions, partitions)
-        },
-        TopicSpec { exactly: true, cleanup: Some(Cleanup::Delete), ..spec(&topics.review, partitions) },
-        TopicSpec { log_append_time: true, ..spec(&topics.labels, partitions) },
-        spec(&topics.dlq, partitions),
+        stamped(&topics.events),
+        deleted(&topics.decisions, Some(horizon)),
+        deleted(&topics.review, None),
+        stamped(&topics.labels),
+        // A dead letter has its original's timestamp.
+        TopicSpec { clock: Some(Clock::Writer), safe: true, ..spec(&topics.dlq, partitions) },
         compacted(&topics.rounds),
         compacted(&topics.weights),
         TopicSpec { exactly: true, ..spec(&topics.election, 1) },

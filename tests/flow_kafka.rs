@@ -13,10 +13,10 @@ use aegis::core::label::Finding;
 use aegis::core::ledger::Record;
 use aegis::kafka::Consumed;
 use support::flow::{
-    decisions, event, event_record, header, label, label_record, ledger, raw, read_all, read_until, reasons,
-    send,
+    decisions, event, event_record, header, label, label_record, ledger, poison, raw, read_all, read_until,
+    reasons, send,
 };
-use support::site::{Site, hex};
+use support::site::{Site, hex, wait};
 
 const EVENTS: usize = 2_000;
 
@@ -138,6 +138,72 @@ fn a_standby_takes_over_and_an_operator_edits_the_ledger() {
     assert_eq!(hex(&published.state_hash), site.replayed());
     second.stop();
     score.stop();
+}
+
+/// Every kind of poison in the middle of one partition: a dead letter each, in its place, and what lies before, between
+/// and behind is decided.
+#[test]
+fn poison_of_every_kind_stops_no_partition() {
+    let mut site = Site::new("poison");
+    let events = site.topic("events");
+    let bad = poison(&events);
+    let reasoned: BTreeMap<_, _> = bad.iter().map(|(reason, _)| ((*reason).to_owned(), 1)).collect();
+    let mut records: Vec<_> = (0..10).map(|number| event_record(&events, &event(number, "hello"))).collect();
+    for (number, (_, record)) in (10..).zip(bad.clone()) {
+        records.extend([record, event_record(&events, &event(number, "kill"))]);
+    }
+    records.extend((20..30).map(|number| event_record(&events, &event(number, "hello"))));
+    records.iter_mut().for_each(|record| record.partition = Some(1));
+    let (sent, good) = (records.len(), records.len() - bad.len());
+    // One is larger than a client takes unless it is told to.
+    site.connection.settings.insert("message.max.bytes".into(), "4000000".into());
+    let score = site.start("score");
+    send(&site.connection, &records);
+    wait("every record", || site.committed("score", "events") == sent as i64);
+
+    let letters = read_all(&site.connection, &site.topic("dlq"));
+    assert_eq!(reasons(&letters), reasoned);
+    let place = |letter: &Consumed| header(letter, "offset").parse::<usize>().unwrap();
+    let places: Vec<_> = letters.iter().map(place).collect();
+    for (letter, place) in letters.iter().zip(&places) {
+        assert_eq!(header(letter, "partition"), "1");
+        let original = &records[*place];
+        assert_eq!(letter.key, original.key, "at {place}");
+        assert!(letter.payload.is_none() || letter.payload == original.payload, "at {place}");
+    }
+    let made = decisions(&read_all(&site.connection, &site.topic("decisions")));
+    let offsets: Vec<_> = made.iter().map(|decision| decision.origin.offset).collect();
+    assert!(offsets.is_sorted(), "order within the partition is kept: {offsets:?}");
+    assert_eq!((made.len(), offsets.iter().collect::<BTreeSet<_>>().len()), (good, good));
+    score.stop();
+    site.verified();
+}
+
+/// More dead letters in a minute than an operator allows: the role stops with the reason rather than to move the whole
+/// stream. Allowed more, it goes on where it stopped.
+#[test]
+fn a_surge_of_dead_letters_stops_the_role_and_loses_nothing() {
+    let site = Site::new("surge");
+    let events = site.topic("events");
+    let records: Vec<_> = (0..20).map(|number| raw(&events, &format!("k{number}"), "poison")).collect();
+    send(&site.connection, &records);
+    let most = |count: usize| format!("score.max_dead_letters_per_minute={count}");
+    let mut score = site.start_with("score", &["--set", &most(5)], &[]);
+    let status = score.end();
+    let log = score.log();
+    assert_eq!(status.code(), Some(69), "{log}");
+    assert!(log.contains("more than 5 dead letters within a minute, the last one for NotAvro"), "{log}");
+    assert!(log.contains("raise score.max_dead_letters_per_minute"), "{log}");
+    let letters = || read_all(&site.connection, &site.topic("dlq"));
+    assert!(letters().len() <= 5, "{}", letters().len());
+
+    let score = site.start_with("score", &["--set", &most(1_000)], &[]);
+    wait("every record", || site.committed("score", "events") == 20);
+    let places: BTreeSet<_> =
+        letters().iter().map(|letter| (header(letter, "partition"), header(letter, "offset"))).collect();
+    assert_eq!((letters().len(), places.len()), (20, 20), "each has its one dead letter");
+    score.stop();
+    site.verified();
 }
 
 /// A chat as another product writes it, whose second turn this author says.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aegis::kafka::topics::{self, Cleanup, Finding, TopicSpec};
+use aegis::kafka::topics::{self, Cleanup, Clock, Finding, TopicSpec};
 use aegis::kafka::{
     CommitError, Connection, Delivery, Followed, Follower, From, Lookup, Offsets, Outbox, Produced, Source,
     Start,
@@ -49,32 +49,44 @@ fn follow_to_end(follower: &mut Follower) -> Vec<Followed> {
 fn topics_are_made_and_checked() {
     let connection = kafka().connection();
     let week = Duration::from_secs(7 * 86_400);
-    let ledger =
-        TopicSpec { exactly: true, cleanup: Some(Cleanup::Compact), ..TopicSpec::new("topics.rounds", 1) };
+    let ledger = TopicSpec {
+        exactly: true,
+        cleanup: Some(Cleanup::Compact),
+        safe: true,
+        ..TopicSpec::new("topics.rounds", 1)
+    };
     let labels = TopicSpec {
         cleanup: Some(Cleanup::Delete),
-        log_append_time: true,
+        clock: Some(Clock::Broker),
         keeps: Some(week),
         ..TopicSpec::new("topics.labels", 3)
     };
-    let specs = [ledger, labels];
+    let letters = TopicSpec { clock: Some(Clock::Writer), safe: true, ..TopicSpec::new("topics.letters", 2) };
+    let specs = [ledger, labels, letters];
     let check = |specs: &[TopicSpec]| topics::check(&connection, specs, true, WAIT).unwrap();
-    assert_eq!(check(&specs), [Finding::Missing, Finding::Missing]);
-    assert_eq!(topics::ensure(&connection, &specs, WAIT).unwrap(), [Finding::Made, Finding::Made]);
+    assert_eq!(check(&specs), vec![Finding::Missing; 3]);
+    assert_eq!(topics::ensure(&connection, &specs, WAIT).unwrap(), vec![Finding::Made; 3]);
     assert_eq!(topics::partitions(&connection, "topics.labels", WAIT), Ok(3));
-    assert_eq!(topics::ensure(&connection, &specs, WAIT).unwrap(), [Finding::Fine, Finding::Fine]);
+    assert_eq!(topics::ensure(&connection, &specs, WAIT).unwrap(), vec![Finding::Fine; 3]);
 
     // Each fault alone is found and named.
-    let [ledger, labels] = specs;
+    let [ledger, labels, letters] = specs;
     let wrong = |spec: TopicSpec, said: &str| match &check(&[spec])[..] {
         [Finding::Wrong(why)] => assert!(why.len() == 1 && why[0].contains(said), "{why:?}"),
         other => panic!("{other:?}"),
     };
     wrong(TopicSpec { partitions: 2, ..ledger.clone() }, "has 1 partitions and must have 2");
     wrong(TopicSpec { cleanup: Some(Cleanup::Delete), ..ledger.clone() }, "cleanup.policy=compact");
-    wrong(TopicSpec { log_append_time: true, ..ledger }, "message.timestamp.type=LogAppendTime");
+    wrong(TopicSpec { clock: Some(Clock::Broker), ..ledger }, "message.timestamp.type=LogAppendTime");
+    wrong(TopicSpec { clock: Some(Clock::Writer), ..labels.clone() }, "message.timestamp.type=CreateTime");
     wrong(TopicSpec { keeps: Some(week * 2), ..labels.clone() }, "retention.ms=1209600000");
     assert_eq!(check(&[TopicSpec { partitions: 9, ..labels }]), [Finding::Fine]);
+
+    // One broker makes one replica: it must be enough, and two would let nobody write.
+    let two = ("min.insync.replicas".to_owned(), "2".to_owned());
+    let shut = TopicSpec { config: [two].into(), ..TopicSpec::new("topics.shut", 1) };
+    assert_eq!(topics::ensure(&connection, std::slice::from_ref(&shut), WAIT).unwrap(), [Finding::Made]);
+    wrong(TopicSpec { safe: true, ..shut }, "min.insync.replicas=1");
 
     // The broker's clock stamps, whatever the producer says.
     let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).unwrap();
@@ -82,6 +94,11 @@ fn topics_are_made_and_checked() {
     outbox.commit(&[dated], None).unwrap();
     let mut source = Source::subscribe(&connection, "topics", &["topics.labels"], Start::Earliest).unwrap();
     assert!(read(&mut source, 1)[0].timestamp.unwrap() < 4_000_000_000_000);
+    // A dead letter keeps its original's, whatever the brokers do by default.
+    let dated = Produced { timestamp: Some(1_600_000_000_000), ..record(&letters.name, 0, "x") };
+    outbox.commit(&[dated], None).unwrap();
+    let mut source = Source::subscribe(&connection, "letters", &[&letters.name], Start::Earliest).unwrap();
+    assert_eq!(read(&mut source, 1)[0].timestamp, Some(1_600_000_000_000));
 }
 
 #[test]

@@ -10,6 +10,8 @@ use aegis::kafka::{
     CommitError, Connection, Consumed, Delivery, Followed, Follower, From, Lookup, Offsets, Outbox, Polled,
     Produced, Source, SourceError, Start, topics,
 };
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -262,6 +264,57 @@ fn a_missing_topic_names_the_command_that_makes_it() {
         Lookup::open(&connection, "absent", WAIT).map(drop),
     ] {
         assert!(refused.unwrap_err().to_string().contains("aegis topics --create"));
+    }
+}
+
+/// Each class of a transaction's errors, as brokers say them: what is told, and that the same outbox goes on unless it
+/// is fenced.
+#[test]
+fn errors_of_transactions_are_answered_by_their_class() {
+    use RDKafkaRespErr as Said;
+    let (retriable, again) = (
+        Said::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+        Said::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS,
+    );
+    for (number, (step, said, told, goes_on)) in [
+        (RDKafkaApiKey::AddPartitionsToTxn, vec![retriable, again], None, true),
+        (RDKafkaApiKey::AddOffsetsToTxn, vec![retriable, again], None, true),
+        (RDKafkaApiKey::EndTxn, vec![retriable, again, again], None, true),
+        (
+            RDKafkaApiKey::AddOffsetsToTxn,
+            vec![Said::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED],
+            Some("Aborted"),
+            true,
+        ),
+        (
+            RDKafkaApiKey::AddOffsetsToTxn,
+            vec![Said::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE],
+            Some("Aborted"),
+            true,
+        ),
+        (RDKafkaApiKey::EndTxn, vec![Said::RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID], Some("Aborted"), true),
+        (RDKafkaApiKey::EndTxn, vec![Said::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE], Some("Indefinite"), true),
+        (RDKafkaApiKey::EndTxn, vec![Said::RD_KAFKA_RESP_ERR_PRODUCER_FENCED], Some("Fenced"), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let broker = MockCluster::new(1).unwrap();
+        broker.create_topic("in", 1, 1).unwrap();
+        broker.create_topic("out", 1, 1).unwrap();
+        let connection = Connection::new(broker.bootstrap_servers());
+        outbox(&connection).commit(&[record("in", 0, "1")], None).unwrap();
+        let own = Delivery::ExactlyOnce { transactional_id: "id".into(), timeout: Duration::from_secs(5) };
+        let mut outbox = Outbox::open(&connection, own).unwrap();
+        let mut source = Source::subscribe(&connection, "g", &["in"], Start::Earliest).unwrap();
+        read(&mut source, 1);
+        let done: Offsets = [(("in".into(), 0), 1)].into_iter().collect();
+        broker.request_errors(step, &said);
+        let consumed = Some((source.membership(), &done));
+        let result = outbox.commit(&[record("out", 0, "1")], consumed);
+        assert_eq!(result.as_ref().err().map(CommitError::name), told, "{number}: {result:?}");
+        let next = outbox.commit(&[record("out", 0, "2")], consumed);
+        assert_eq!(next.is_ok(), goes_on, "{number}: {next:?}");
     }
 }
 

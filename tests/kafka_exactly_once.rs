@@ -1,10 +1,12 @@
 //! Exactly-once on a real Apache Kafka: outputs and consumed offsets are one unit, whatever is killed.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aegis::dead_letter;
 use aegis::kafka::{
     CommitError, Connection, Consumed, Delivery, Followed, Follower, From, Offsets, Outbox, Polled, Produced,
     Source, Start,
@@ -172,6 +174,53 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
     assert_eq!(everything(&connection, "hang").len(), 1);
     outbox.commit(&[record("hang", 0, "more")], None).unwrap();
     assert_eq!(everything(&connection, "hang").len(), 2);
+}
+
+/// The brokers die between the records and their commit: nobody knows what holds, until they are back. The same outbox
+/// goes on with a new producer.
+#[test]
+fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
+    let mut broker = Kafka::start();
+    let connection = broker.connection();
+    make(&connection, &[("unknown", 1, &[])]);
+    let mut outbox = Outbox::open(&connection, once("unknown")).unwrap();
+    let mut unit = outbox.unit();
+    unit.send(&[record("unknown", 0, "lost")]).unwrap();
+    broker.kill();
+    let unknown = unit.commit(None).unwrap_err();
+    assert!(matches!(unknown, CommitError::Indefinite { .. }) && unknown.passes(), "{unknown:?}");
+    let away = outbox.commit(&[record("unknown", 0, "away")], None).unwrap_err();
+    assert!(matches!(away, CommitError::Unavailable { .. }), "{away:?}");
+
+    broker.restart();
+    let until = Instant::now() + WAIT;
+    // Its coordinator may take a while to know its transactions again.
+    while let Err(error) = outbox.commit(&[record("unknown", 0, "done")], None) {
+        assert!(error.passes() && Instant::now() < until, "{error:?}");
+    }
+    // What was never asked to count does not, and holds nobody up.
+    let payloads: Vec<_> =
+        everything(&connection, "unknown").into_iter().map(|one| one.payload.unwrap()).collect();
+    assert_eq!(payloads, [b"done".to_vec()]);
+}
+
+/// What is given up between the records and their commit counts for nothing.
+#[test]
+fn what_is_given_up_before_its_commit_is_aborted() {
+    let connection = kafka().connection();
+    make(&connection, &[("given.up", 1, &[])]);
+    let mut outbox = Outbox::open(&connection, once("given-up")).unwrap();
+    let asked = Cell::new(0);
+    let sent = vec![record("given.up", 0, "never")];
+    let further = |_: &[Produced], places: &[(i32, i64)]| {
+        asked.set(places.len());
+        Ok(Vec::new())
+    };
+    let result = dead_letter::commit_with(&mut outbox, sent, None, further, || asked.get() > 0);
+    assert!(matches!(result, Err(CommitError::Aborted { stage: "commit", .. })), "{result:?}");
+    assert_eq!((asked.get(), everything(&connection, "given.up").len()), (1, 0));
+    outbox.commit(&[record("given.up", 0, "1")], None).unwrap();
+    assert_eq!(everything(&connection, "given.up").len(), 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
@@ -103,6 +103,12 @@ pub fn delivery(config: &Config, connection: &Connection, instance: &str) -> Del
     }
 }
 
+/// How often is looked whether a role has ended, before and after all is given up.
+const LOOK: Duration = Duration::from_millis(100);
+const NAP: Duration = Duration::from_millis(5);
+/// How long after the second signal a role is waited for: what it has open the brokers end when its time is over.
+const FAREWELL: Duration = Duration::from_millis(1500);
+
 /// What must hold before a role is ready. An active learner has more conditions while it is that.
 fn conditions(role: Role) -> &'static [&'static str] {
     match role {
@@ -187,8 +193,20 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     };
     threads.push(spawn("policies", shutdown.clone(), follow)?);
 
-    let mut failed = None;
+    let (mut failed, mut until) = (None, None);
     for (name, thread) in threads {
+        while !thread.is_finished() && !shutdown.wait_for_abort(LOOK) {}
+        while !thread.is_finished() {
+            if *until.get_or_insert_with(|| Instant::now() + FAREWELL) < Instant::now() {
+                break;
+            }
+            // A thread that ends tells nobody.
+            thread::sleep(NAP);
+        }
+        if !thread.is_finished() {
+            tracing::warn!(role = name, "it waits for brokers that do not answer, and is left behind");
+            continue;
+        }
         let (exit, error) = match thread.join() {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => (Exit::Unavailable, error),

@@ -36,8 +36,11 @@ pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
         for spec in table(&config, args.partitions) {
             let cleanup = spec.cleanup.map_or("yours", |cleanup| cleanup.word());
             let mut also = Vec::new();
-            if spec.log_append_time {
-                also.push("message.timestamp.type=LogAppendTime".to_owned());
+            if let Some(clock) = spec.clock {
+                also.push(format!("message.timestamp.type={}", clock.word()));
+            }
+            if spec.safe {
+                also.push("min.insync.replicas>=2 (1 with one replica)".to_owned());
             }
             if let Some(keeps) = spec.keeps {
                 also.push(format!("retention.ms>={}", keeps.as_millis()));

@@ -169,10 +169,7 @@ impl Board {
             let eats = greedy.take_if(|greedy| *greedy == worker).is_some();
             match run.stopped {
                 None if eats || run.call.deadline <= now => {
-                    if let Some(options) = &run.call.options {
-                        // It stops at its next node.
-                        let _ = options.terminate();
-                    }
+                    run.call.stop();
                     run.stopped = Some(now);
                     let reason = if eats { Abstention::OutOfMemory } else { Abstention::TimedOut };
                     ended.extend(run.rows.first().map(|run| (run.lane, reason)));

@@ -216,7 +216,7 @@ impl Desk {
                     }
                     Work::Rules { .. } => (Vec::new(), Vec::new(), None),
                 };
-                let call = Arc::new(Call { deadline, options });
+                let call = Arc::new(Call::new(deadline, options));
                 let resident = board.memory.and_then(|_| memory::resident());
                 let watched = if resident.is_some() { now + memory::EACH } else { deadline };
                 self.wake(&board, watched.min(deadline));
@@ -332,9 +332,16 @@ impl Desk {
         }
     }
 
-    /// Ends everything: workers and the watch are told that there is no more to do.
+    /// Ends everything: workers and the watch are told that there is no more to do, and what runs is stopped.
     pub(super) fn close(&self) {
-        self.board().closed = true;
+        let mut board = self.board();
+        board.closed = true;
+        let now = Instant::now();
+        for run in board.running.iter_mut().flatten().filter(|run| run.stopped.is_none()) {
+            run.call.stop();
+            run.stopped = Some(now);
+        }
+        drop(board);
         self.work.notify_all();
         self.watched.notify_all();
         self.wanted.notify_all();

@@ -175,7 +175,7 @@ fn first_run<T>(
         Ok(options) => options,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let call = Call { deadline: Instant::now() + PATIENCE, options: Some(options) };
+    let call = Call::new(Instant::now() + PATIENCE, Some(options));
     let fault = match run(&[greatest.unwrap_or_else(|| u32::from('a'))], &call) {
         Ok(given) => return Ok(Ok(given)),
         Err(fault) => fault,

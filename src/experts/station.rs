@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
@@ -22,12 +23,26 @@ pub(super) struct Call {
     /// It is stopped then, and nobody waits for what comes of it.
     pub(super) deadline: Instant,
     /// Lets the watch stop it; none where no graph is asked.
-    pub(super) options: Option<RunOptions>,
+    options: Option<RunOptions>,
+    stopped: AtomicBool,
 }
 
 impl Call {
+    pub(super) fn new(deadline: Instant, options: Option<RunOptions>) -> Self {
+        Self { deadline, options, stopped: AtomicBool::new(false) }
+    }
+
+    /// Stops the run at its graph's next node.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        if let Some(options) = &self.options {
+            let _ = options.terminate();
+        }
+    }
+
+    /// Whether it has had its time, or was stopped: what fails then is no fault of the expert's.
     pub(super) fn over(&self) -> bool {
-        Instant::now() >= self.deadline
+        self.stopped.load(Ordering::Relaxed) || Instant::now() >= self.deadline
     }
 
     pub(super) fn options(&self) -> Result<&RunOptions, Fault> {

@@ -31,7 +31,7 @@ pub(super) fn steady(
     let rows: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
     let run = |station: &mut Station, rows: &[&[u32]]| -> Result<Vec<RowResult>, Fault> {
         let options = RunOptions::new().map_err(Fault::failed)?;
-        let call = Call { deadline: Instant::now() + PATIENCE, options: Some(options) };
+        let call = Call::new(Instant::now() + PATIENCE, Some(options));
         Ok(station.run(rows, Some(Heads { without: &[] }), &call, &mut Spent::default()))
     };
     // Without run options nothing runs at all, and says so itself.

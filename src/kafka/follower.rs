@@ -187,6 +187,14 @@ impl Follower {
         self.ways.iter().map(|(partition, way)| (*partition, way.end)).collect()
     }
 
+    /// The same in words, over all partitions: `41 of 100 records`.
+    #[must_use]
+    pub fn progress(&self) -> String {
+        let (next, end) =
+            self.ways.values().fold((0, 0), |(next, end), way| (next + way.next.min(way.end), end + way.end));
+        format!("{next} of {end} records")
+    }
+
     /// Finds where to begin: at `asked`, or at the first record kept where that is later. Also the end.
     fn meet(
         &mut self,

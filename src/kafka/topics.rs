@@ -38,6 +38,39 @@ impl Cleanup {
     }
 }
 
+/// Whose clock stamps a topic's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// The broker's.
+    Broker,
+    /// That of whoever writes them.
+    Writer,
+}
+
+impl Clock {
+    /// Kafka's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Broker => "LogAppendTime",
+            Self::Writer => "CreateTime",
+        }
+    }
+
+    fn otherwise(self) -> &'static str {
+        match self {
+            Self::Broker => "keeps its producers' timestamps",
+            Self::Writer => "has its records dated anew by the broker",
+        }
+    }
+}
+
+/// Replicas that must have a record before it counts, of a topic that has as many.
+#[must_use]
+pub fn in_sync(replicas: usize) -> usize {
+    replicas.min(2)
+}
+
 /// What a topic must be like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
@@ -50,8 +83,10 @@ pub struct TopicSpec {
     pub exactly: bool,
     /// How it forgets; none: the user's affair.
     pub cleanup: Option<Cleanup>,
-    /// Whether the broker's clock must stamp its records.
-    pub log_append_time: bool,
+    /// Whose clock must stamp its records; none: the user's affair.
+    pub clock: Option<Clock>,
+    /// Whether what the brokers acknowledge must lie on [two replicas](in_sync), where it has more than one.
+    pub safe: bool,
     /// How long it must keep records at least.
     pub keeps: Option<Duration>,
     /// Further settings for a new one.
@@ -67,7 +102,8 @@ impl TopicSpec {
             partitions,
             exactly: false,
             cleanup: None,
-            log_append_time: false,
+            clock: None,
+            safe: false,
             keeps: None,
             config: BTreeMap::new(),
         }
@@ -78,8 +114,8 @@ impl TopicSpec {
         if let Some(cleanup) = self.cleanup {
             settings.insert("cleanup.policy".into(), cleanup.word().into());
         }
-        if self.log_append_time {
-            settings.insert("message.timestamp.type".into(), "LogAppendTime".into());
+        if let Some(clock) = self.clock {
+            settings.insert("message.timestamp.type".into(), clock.word().into());
         }
         if let Some(keeps) = self.keeps {
             settings.insert("retention.ms".into(), keeps.as_millis().to_string());
@@ -158,7 +194,13 @@ pub fn check(
             Ok(partitions) => {
                 let mut wrong = wrong_partitions(spec, partitions);
                 if settings {
-                    wrong.extend(wrong_settings(spec, &describe(connection, &spec.name, timeout)?));
+                    let config = describe(connection, &spec.name, timeout)?;
+                    wrong.extend(wrong_settings(spec, &config));
+                    wrong.extend(wrong_replicas(
+                        spec,
+                        replicas(asker.client(), &spec.name, timeout)?,
+                        &config,
+                    ));
                 }
                 if wrong.is_empty() { Finding::Fine } else { Finding::Wrong(wrong) }
             }
@@ -204,6 +246,16 @@ pub fn ensure(
     for (spec, _) in specs.iter().zip(&findings).filter(changed) {
         led(connection, spec, timeout)?;
     }
+    for (spec, finding) in specs.iter().zip(&mut findings) {
+        // The brokers may not have said how many replicas they make.
+        if *finding == Finding::Made && spec.safe {
+            let (asker, config) = (asker(connection)?, describe(connection, &spec.name, timeout)?);
+            let wrong = wrong_replicas(spec, replicas(asker.client(), &spec.name, timeout)?, &config);
+            if let Some(reason) = wrong {
+                *finding = Finding::Wrong(vec![reason]);
+            }
+        }
+    }
     Ok(findings)
 }
 
@@ -247,6 +299,30 @@ pub(super) fn count<C: ClientContext>(
     }
 }
 
+/// Replicas of the topic's partition that has the fewest.
+fn replicas<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<usize, SourceError> {
+    let failed = |error: KafkaError| SourceError::of(&error, "ask for the topic's replicas", topic);
+    let metadata = client.fetch_metadata(Some(topic), timeout).map_err(failed)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let counts = found.map(|found| found.partitions().iter().map(|one| one.replicas().len()));
+    Ok(counts.and_then(Iterator::min).unwrap_or(0))
+}
+
+/// How many replicas the brokers make by default, where they say it.
+fn replicas_by_default(connection: &Connection, timeout: Duration) -> Option<usize> {
+    let asker = asker(connection).ok()?;
+    let metadata = asker.client().fetch_metadata(None, timeout).ok()?;
+    let broker = ResourceSpecifier::Broker(metadata.brokers().first()?.id());
+    let admin = admin(connection).ok()?;
+    let asked = answer("read a broker's settings", "", admin.describe_configs(&[broker], &options(timeout)));
+    let config = asked.ok()?.ok()?;
+    config.get("default.replication.factor")?.value.as_deref()?.parse().ok()
+}
+
 /// The Admin API answers as futures; they are awaited here, and nowhere else is anything async.
 fn answer<T>(
     doing: &'static str,
@@ -281,7 +357,12 @@ fn describe(connection: &Connection, topic: &str, timeout: Duration) -> Result<C
 
 fn create(connection: &Connection, spec: &TopicSpec, timeout: Duration) -> Result<(), SourceError> {
     let doing = "make a topic";
-    let settings = spec.settings();
+    let mut settings = spec.settings();
+    if spec.safe
+        && let Some(replicas) = replicas_by_default(connection, timeout)
+    {
+        settings.insert("min.insync.replicas".into(), in_sync(replicas).to_string());
+    }
     // -1: as many replicas as the brokers make by default.
     let mut topic = NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(-1));
     for (key, value) in &settings {
@@ -329,9 +410,12 @@ fn wrong_settings(spec: &TopicSpec, config: &ConfigResource) -> Vec<String> {
             ));
         }
     }
-    if spec.log_append_time && value("message.timestamp.type") != "LogAppendTime" {
+    if let Some(clock) = spec.clock
+        && value("message.timestamp.type") != clock.word()
+    {
+        let (otherwise, must) = (clock.otherwise(), clock.word());
         wrong.push(format!(
-            "{name} keeps its producers' timestamps: kafka-configs.sh --alter --topic {name} --add-config message.timestamp.type=LogAppendTime"
+            "{name} {otherwise}: kafka-configs.sh --alter --topic {name} --add-config message.timestamp.type={must}"
         ));
     }
     if let Some(keeps) = spec.keeps {
@@ -345,4 +429,38 @@ fn wrong_settings(spec: &TopicSpec, config: &ConfigResource) -> Vec<String> {
         }
     }
     wrong
+}
+
+fn wrong_replicas(spec: &TopicSpec, replicas: usize, config: &ConfigResource) -> Option<String> {
+    let told = config.get("min.insync.replicas").and_then(|entry| entry.value.as_deref());
+    told.filter(|_| spec.safe).and_then(|told| unsafe_with(&spec.name, replicas, told.parse().unwrap_or(0)))
+}
+
+/// What is wrong with so many replicas of which so many must be in sync.
+fn unsafe_with(name: &str, replicas: usize, is: usize) -> Option<String> {
+    let must = in_sync(replicas);
+    let why = match () {
+        () if is < must => "what it acknowledges can be lost with one broker",
+        () if is > replicas => "it takes no records",
+        () => return None,
+    };
+    Some(format!(
+        "{name} has min.insync.replicas={is} with {replicas} replicas, so {why}: kafka-configs.sh --alter --topic {name} --add-config min.insync.replicas={must}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_replicas_have_what_is_acknowledged_where_there_are_two() {
+        let must = |replicas, is| {
+            let said = unsafe_with("t", replicas, is)?;
+            said.rsplit_once('=').map(|(_, must)| must.to_owned())
+        };
+        assert_eq!([must(1, 1), must(2, 2), must(3, 2), must(3, 3)], [None, None, None, None]);
+        assert_eq!(must(1, 2).as_deref(), Some("1"));
+        assert_eq!([must(2, 1), must(3, 1), must(2, 3)], ["2", "2", "2"].map(|must| Some(must.to_owned())));
+    }
 }

@@ -61,6 +61,18 @@ pub enum LearnError {
         /// First offset kept.
         from: i64,
     },
+    /// A topic of which everything reads or writes one partition has more.
+    #[error(
+        "{topic} has {count} partitions and must have 1: its records would be read in no order, or by two learners \
+         at once. Kafka takes no partition away: stop the learner, keep what the topic holds that you need, delete \
+         it, make it anew with `aegis topics --create`, and start again"
+    )]
+    Partitions {
+        /// The topic.
+        topic: String,
+        /// How many partitions it has.
+        count: i32,
+    },
     /// Too many dead letters.
     #[error(
         "more than {limit} dead letters within a minute, the last one for {reason}: something upstream is \

@@ -44,6 +44,12 @@ impl Index {
         self.follower.at_end()
     }
 
+    /// How much of that it has read, in words.
+    #[must_use]
+    pub fn progress(&self) -> String {
+        self.follower.progress()
+    }
+
     /// The decisions that have come, at most `most`.
     ///
     /// # Errors

@@ -273,3 +273,6 @@ fn gone() -> Reason {
 fn too_late() -> Reason {
     Reason { name: "TooLate", message: "the label came later than learn.horizon_days after its round".into() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@ use crate::store::{Batch, Store};
 
 /// Records per sled transaction while restoring.
 const CHUNK: usize = 10_000;
+/// Records read between two looks at whether to stop.
+const STEP: usize = 256;
 /// How long the ledger topic may stay silent while it is known to hold more.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -107,19 +109,31 @@ impl Ledger {
     }
 
     /// Reads to the end that the topic had at the start. Where the index has passed decisions already, what
-    /// is read is not kept yet: its rounds must be looked up first, and a crash between would hide that.
+    /// is read is not kept yet: its rounds must be looked up first, and a crash between would hide that. `stop`
+    /// hears how far it is; false: it was to stop before that.
     ///
     /// # Errors
     /// Where the topic falls silent before its end, or sled fails.
-    pub fn read_to_end(&mut self, store: &mut Store) -> Result<(), LearnError> {
+    pub fn read_to_end(
+        &mut self,
+        store: &mut Store,
+        stop: impl Fn(&str) -> bool,
+    ) -> Result<bool, LearnError> {
         let mut heard = Instant::now();
+        let mut read = 0_usize;
         let passed = !store.decision_positions().is_empty();
         while !self.follower.at_end() {
+            if read.is_multiple_of(STEP) && stop(&self.follower.progress()) {
+                return Ok(false);
+            }
+            read += 1;
             if self.read(Duration::from_millis(100))? {
                 crash::point("learn.restoring");
                 heard = Instant::now();
             } else if heard.elapsed() > SILENCE {
                 return Err(LearnError::Silent { next: self.next });
+            } else {
+                read = 0; // told, and asked, at once
             }
             if !passed && self.batch.ledger.len() >= CHUNK {
                 self.joined();
@@ -127,25 +141,29 @@ impl Ledger {
                 tracing::info!(offset = self.next, "restoring the ledger");
             }
         }
-        if passed {
-            return Ok(());
+        if !passed {
+            self.joined();
+            self.keep(store, Batch::default())?;
         }
-        self.joined();
-        self.keep(store, Batch::default())
+        Ok(true)
     }
 
-    /// Reads until everything before `offset` has been read: what this process has committed.
+    /// Reads until everything before `offset` has been read: what this process has committed. False: it was to stop
+    /// before that.
     ///
     /// # Errors
     /// Where it does not come back.
-    pub fn read_until(&mut self, offset: i64) -> Result<(), LearnError> {
+    pub fn read_until(&mut self, offset: i64, stop: impl Fn() -> bool) -> Result<bool, LearnError> {
         let started = Instant::now();
         while self.next < offset {
+            if stop() {
+                return Ok(false);
+            }
             if !self.read(Duration::from_millis(100))? && started.elapsed() > SILENCE {
                 return Err(LearnError::Silent { next: self.next });
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Reads what is there: edits that an operator wrote. Anything else is foreign.

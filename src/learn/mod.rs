@@ -96,10 +96,13 @@ const STANDS_BY: &str = "another learner is active now; this one stands by";
 const ACTIVE: [&str; 3] = ["ledger restored", "labels assigned", "decisions indexed"];
 /// How long a stage waits where there is nothing to do.
 const IDLE: Duration = Duration::from_millis(200);
-/// How long leaving a group may take.
+/// How long leaving a group may take, and how long where all is given up.
 const LEAVE: Duration = Duration::from_secs(5);
+const HASTE: Duration = Duration::from_millis(500);
 /// How long the brokers may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long the brokers may take to answer before the start; stopping waits for that.
+const LOOK: Duration = Duration::from_secs(5);
 /// How often the state of things is told to health and metrics.
 const TELL: Duration = Duration::from_millis(500);
 /// How long the brokers count as there after they were last seen.
@@ -120,6 +123,15 @@ impl Learn {
         let traces = Traces::open(&spans)?;
         let group = format!("{}-election", self.config.learn.group);
         let stand = || Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest);
+        while !self.shutdown.requested() {
+            match self.single() {
+                Err(error) if error.passes() => tracing::warn!(%error, "waiting for the brokers"),
+                done => {
+                    done?;
+                    break;
+                }
+            }
+        }
         let mut election = stand()?;
         metrics::active(false);
         while !self.shutdown.requested() {
@@ -157,8 +169,25 @@ impl Learn {
                 Err(error) => return Err(error),
             }
         }
-        election.close(LEAVE);
+        election.close(self.leave());
         Ok(())
+    }
+
+    /// Whether the topics that must have one partition have no more.
+    fn single(&self) -> Result<(), LearnError> {
+        let topics = &self.config.topics;
+        for topic in [&topics.election, &topics.rounds, &topics.weights] {
+            let count = kafka::topics::partitions(&self.connection, topic, LOOK)?;
+            if count != 1 {
+                return Err(LearnError::Partitions { topic: topic.clone(), count });
+            }
+        }
+        Ok(())
+    }
+
+    /// How long leaving a group may take.
+    fn leave(&self) -> Duration {
+        if self.shutdown.aborted() { HASTE } else { LEAVE }
     }
 
     /// One active time, from restoring to its end.
@@ -169,13 +198,13 @@ impl Learn {
         traces: &Traces,
     ) -> Result<End, LearnError> {
         let (topics, settings) = (&self.config.topics, &self.config.learn);
-        let stop = || self.shutdown.requested();
+        let (stop, given_up) = (|| self.shutdown.requested(), || self.shutdown.aborted());
         let patient = registry.map(|registry| registry.waiting(&stop));
         let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
         // Taking the transactional id over fences a learner that does not know yet that it lost.
         let mut outbox = Outbox::open(&self.connection, self.delivery.clone())?;
         let mut policies = self.policies.now();
-        let (mut store, mut ledger) = self.restore(&policies)?;
+        let Some((mut store, mut ledger)) = self.restore(&policies)? else { return Ok(End::Stopped) };
         self.health.set("ledger restored", true);
         let mut index = Index::follow(&self.connection, &topics.decisions, &store)?;
         let mut lookup = Lookup::open(&self.connection, &topics.decisions, ANSWER)?;
@@ -212,7 +241,9 @@ impl Learn {
                 Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
                 other => other?,
             };
-            self.health.set("decisions indexed", index.is_ready());
+            let done = index.is_ready();
+            let note = if done { String::new() } else { index.progress() };
+            self.health.note("decisions indexed", done, &note);
 
             // 2. Labels, until the unit is full or its interval is over. Nobody waits for them while rounds wait.
             let idle = decisions.is_empty() && ledger.is_current();
@@ -282,7 +313,9 @@ impl Learn {
             }
             if let Some(next) = committed.and_then(|committed| committed.next) {
                 crash::point("learn.committed");
-                ledger.read_until(next)?;
+                if !ledger.read_until(next, given_up)? {
+                    break End::Stopped;
+                }
                 crash::point("learn.read-back");
             }
 
@@ -315,11 +348,11 @@ impl Learn {
                 self.tell(&labels, &store, ledger.book(), &mut lag, &ages);
             }
         };
-        if matches!(end, End::Stopped) && !self.shutdown.aborted() {
-            let Publishing(began) = publisher.finish(&mut ledger, &mut outbox)?;
+        if matches!(end, End::Stopped) {
+            let Publishing(began) = publisher.finish(&mut ledger, &mut outbox, given_up)?;
             traces.published(began, &mut unpublished);
         }
-        labels.close(LEAVE);
+        labels.close(self.leave());
         Ok(end)
     }
 
@@ -376,7 +409,7 @@ impl Learn {
         }
         let began = Instant::now();
         let consumed = (!offsets.is_empty()).then_some((labels.membership(), offsets));
-        let places = dead_letter::commit(outbox, records, consumed)?;
+        let places = dead_letter::commit(outbox, records, consumed, || self.shutdown.aborted())?;
         metrics::commit("learn", places.len(), began.elapsed());
         self.progress.note(offsets);
         let last = places.get(..joined.records().len()).and_then(<[_]>::last);

@@ -69,14 +69,22 @@ impl Publisher {
         Ok(None)
     }
 
-    /// Folds everything and publishes it.
+    /// Folds everything and publishes it, unless that is given up between two stretches.
     ///
     /// # Errors
     /// Where a learner refuses its experts, or publishing fails.
-    pub fn finish(&mut self, ledger: &mut Ledger, outbox: &mut Outbox) -> Result<Publishing, LearnError> {
+    pub fn finish(
+        &mut self,
+        ledger: &mut Ledger,
+        outbox: &mut Outbox,
+        given_up: impl Fn() -> bool,
+    ) -> Result<Publishing, LearnError> {
         let (book, folds) = ledger.folds();
         for fold in folds.values_mut() {
-            fold.catch_up(book)?;
+            while !given_up() && !fold.advance(book, STRETCH)? {}
+        }
+        if given_up() {
+            return Ok(Publishing(None));
         }
         self.publish(ledger, outbox)
     }

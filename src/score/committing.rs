@@ -13,8 +13,13 @@ use crate::core::label::DecisionRef;
 use crate::core::review::ReviewRequest;
 use crate::dead_letter;
 use crate::kafka::{Membership, Offsets, Outbox, Place, Produced};
+use crate::ops::Shutdown;
 use crate::ops::metrics::Counted;
 use crate::ops::traces::Moderation;
+
+/// How long the end waits for a unit that was given up. One whose brokers do not answer is left behind: they end its
+/// transaction when its time is over, or when its id is taken over.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A unit to commit.
 pub struct Closed {
@@ -58,12 +63,14 @@ pub struct Requests {
     pub encoding: Encoding,
 }
 
-/// The thread and what it is at. Dropped, it waits for the end of the unit under way.
+/// The thread and what it is at. Dropped, it waits for the end of the unit under way, which at the second signal is
+/// given up unless its commit has been asked for.
 pub struct Committing {
     units: Option<Sender<Closed>>,
     ended: Receiver<Ended>,
     thread: Option<JoinHandle<()>>,
     busy: bool,
+    shutdown: Shutdown,
 }
 
 impl Committing {
@@ -71,12 +78,19 @@ impl Committing {
     ///
     /// # Errors
     /// Where the system has no thread to give.
-    pub fn start(mut outbox: Outbox, member: Membership, requests: Requests) -> Result<Self, ScoreError> {
+    pub fn start(
+        mut outbox: Outbox,
+        member: Membership,
+        requests: Requests,
+        shutdown: Shutdown,
+    ) -> Result<Self, ScoreError> {
         let (units, closed) = bounded::<Closed>(1);
         let (tell, ended) = bounded(1);
+        let told = shutdown.clone();
         let run = move || {
             for unit in closed {
-                if tell.send(commit(&mut outbox, &member, &requests, unit)).is_err() {
+                let given_up = || told.aborted();
+                if tell.send(commit(&mut outbox, &member, &requests, unit, given_up)).is_err() {
                     return;
                 }
             }
@@ -85,13 +99,19 @@ impl Committing {
             .name("commit".into())
             .spawn(run)
             .map_err(|error| ScoreError::Thread { reason: error.to_string() })?;
-        Ok(Self { units: Some(units), ended, thread: Some(thread), busy: false })
+        Ok(Self { units: Some(units), ended, thread: Some(thread), busy: false, shutdown })
     }
 
     /// Whether a unit is under way.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.busy
+    }
+
+    /// Whether units are given up: at the second signal.
+    #[must_use]
+    pub fn gives_up(&self) -> bool {
+        self.shutdown.aborted()
     }
 
     /// Takes a unit. Call only where it is not [busy](Self::is_busy): a unit that fails takes with it what was read
@@ -107,7 +127,8 @@ impl Committing {
         }
     }
 
-    /// The unit whose commit is over, waited for at most for `patience`.
+    /// The unit whose commit is over, waited for at most for `patience`. Of one that was given up nothing is said:
+    /// nothing follows from it any more.
     pub fn ended(&mut self, patience: Duration) -> Option<Ended> {
         if !self.busy {
             return None;
@@ -121,7 +142,7 @@ impl Committing {
         match ended {
             Ok(ended) => {
                 self.busy = false;
-                Some(ended)
+                (ended.result.is_ok() || !self.gives_up()).then_some(ended)
             }
             Err(gone) => {
                 if gone {
@@ -143,21 +164,34 @@ impl Committing {
 impl Drop for Committing {
     fn drop(&mut self) {
         self.units = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        while self.busy && matches!(self.ended.recv_timeout(FAREWELL), Err(RecvTimeoutError::Timeout)) {
+            // The second signal may come while this waits.
+            if self.gives_up() {
+                tracing::warn!("the brokers do not answer: the unit under way is theirs to end");
+                return;
+            }
         }
+        let _ = thread.join();
     }
 }
 
-fn commit(outbox: &mut Outbox, member: &Membership, requests: &Requests, unit: Closed) -> Ended {
+fn commit(
+    outbox: &mut Outbox,
+    member: &Membership,
+    requests: &Requests,
+    unit: Closed,
+    given_up: impl Fn() -> bool,
+) -> Ended {
     let Closed { records, asks, told } = unit;
     let started = Instant::now();
     let further = |records: &[Produced], places: &[Place]| requests.of(&asks, records, places);
-    let result = dead_letter::commit_with(outbox, records, Some((member, &told.offsets)), further)
+    let result = dead_letter::commit_with(outbox, records, Some((member, &told.offsets)), further, &given_up)
         .map(|places| places.len() + asks.len());
     let took = started.elapsed();
     if let Err(ScoreError::Commit(error)) = &result
         && error.passes()
+        && !given_up()
     {
         outbox.reopen();
     }

@@ -129,6 +129,9 @@ const FULL: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(250);
 /// Events that are read in one go, so that the panel has the first of them soon.
 const STEP: usize = 32;
+/// How long leaving the group may take, and how long where all is given up.
+const LEAVE: Duration = Duration::from_secs(5);
+const HASTE: Duration = Duration::from_millis(500);
 /// How often the state of things is told to health and metrics.
 const TELL: Duration = Duration::from_millis(500);
 /// How long the brokers count as there after they were last seen.
@@ -173,7 +176,7 @@ impl Score {
         let mut reading = Reading::new(source, registry.as_ref(), &config, Arc::clone(&policies), &health);
         let requests = Requests { topic: config.topics.review.as_str().into(), encoding: encodings.review };
         let member = reading.source.membership().clone();
-        let mut committing = Committing::start(outbox, member, requests)?;
+        let mut committing = Committing::start(outbox, member, requests, shutdown.clone())?;
         let mut shed = Shed::new(limits(&config.score));
         let mut told = Instant::now();
         let mut lag = metrics::Lag::new(&config.score.group);
@@ -246,7 +249,7 @@ impl Score {
         }
         // The last to hold the membership leaves the group.
         drop(committing);
-        reading.source.close(Duration::from_secs(5));
+        reading.source.close(if shutdown.aborted() { HASTE } else { LEAVE });
         Ok(())
     }
 }

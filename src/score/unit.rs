@@ -25,8 +25,8 @@ use crate::ops::{Traces, metrics};
 
 /// How long the brokers may take to say what is committed, before they are asked again.
 const REWIND: Duration = Duration::from_secs(2);
-/// How long one wait for a commit takes; there is another after it.
-const WAIT: Duration = Duration::from_secs(1);
+/// How long one wait for a commit takes; there is another after it, unless units are given up.
+const WAIT: Duration = Duration::from_millis(200);
 
 /// The outcome of one record.
 struct Outcome {
@@ -255,20 +255,20 @@ impl Unit {
         }
     }
 
-    /// Waits for the unit under way, and commits all that can be, unless a unit is given up.
+    /// Waits for the unit under way, and commits all that can be, unless a unit is given up, or all are.
     ///
     /// # Errors
     /// As [`ended`](Self::ended).
     pub fn finish(&mut self, committing: &mut Committing, source: &mut Source) -> Result<(), ScoreError> {
         self.await_ended(committing, source)?;
-        while !self.given_up && self.watermark.ready() > 0 {
+        while !self.given_up && !committing.gives_up() && self.watermark.ready() > 0 {
             self.hand_over(committing);
             self.await_ended(committing, source)?;
         }
         Ok(())
     }
 
-    /// Waits for the unit under way.
+    /// Waits for the unit under way, as long as units are not given up.
     ///
     /// # Errors
     /// As [`ended`](Self::ended).
@@ -277,7 +277,7 @@ impl Unit {
         committing: &mut Committing,
         source: &mut Source,
     ) -> Result<(), ScoreError> {
-        while committing.is_busy() {
+        while committing.is_busy() && !committing.gives_up() {
             if let Some(ended) = committing.ended(WAIT) {
                 self.ended(ended, source)?;
             }

@@ -8,6 +8,7 @@ use aegis::core::label::{DecisionRef, Finding, Label};
 use aegis::core::ledger::Record;
 use aegis::kafka::topics::{Finding as Found, TopicSpec, ensure};
 use aegis::kafka::{Delivery, Outbox, Produced};
+use aegis::learn::LearnError;
 use aegis::score::ScoreError;
 
 use crate::Site;
@@ -126,4 +127,30 @@ fn a_producer_that_does_not_know_a_new_partition_yet_does_its_unit_again() {
     // One that is not there at all is nobody's to wait for.
     let error = outbox.commit(&[record("stale", 2, "absent")], None).unwrap_err();
     assert!(!error.passes() && error.to_string().contains("aegis topics --create"), "{error}");
+}
+
+/// Two partitions of the election would be two active learners, and the ledger's would have no order.
+#[test]
+fn a_learner_refuses_topics_that_must_have_one_partition() {
+    let site = Site::new("single");
+    let topics = &site.config.topics;
+    let refused = |topic: &String| {
+        let (learn, until) = (site.learn(), Instant::now() + WAIT);
+        while !learn.thread.is_finished() {
+            assert!(Instant::now() < until, "{topic}: it goes on");
+            thread::yield_now();
+        }
+        match learn.thread.join().unwrap() {
+            Err(error @ LearnError::Partitions { .. }) => {
+                let said = error.to_string();
+                assert!(said.contains(&format!("{topic} has 2 partitions and must have 1")), "{said}");
+                assert!(said.contains("aegis topics --create"), "{said}");
+            }
+            other => panic!("{topic}: {other:?}"),
+        }
+    };
+    for topic in [&topics.weights, &topics.rounds, &topics.election] {
+        site.grow(&[topic], 2);
+        refused(topic);
+    }
 }

@@ -68,6 +68,19 @@ pub fn raw(topic: &str, key: &str, payload: impl Into<Vec<u8>>) -> Produced {
     }
 }
 
+/// Records of events that cannot be used, each with the reason that its dead letter has.
+pub fn poison(topic: &str) -> Vec<(&'static str, Produced)> {
+    let long = "long ".repeat(220_000);
+    vec![
+        ("NotAvro", raw(topic, "a", "neither Avro nor JSON")),
+        ("WrongSchema", raw(topic, "b", [0xC3, 0x01, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0])),
+        ("UnknownPolicy", raw(topic, "c", r#"{"id":"x","policy":"absent","text":"hello"}"#)),
+        ("TextTooLong", raw(topic, "d", format!(r#"{{"id":"x","text":"{long}"}}"#))),
+        ("MissingField", raw(topic, "e", r#"{"text":"no id"}"#)),
+        ("Empty", raw(topic, "f", "")),
+    ]
+}
+
 /// A reviewer's label.
 pub fn label(id: &str, event: &str, finding: Finding) -> Label {
     Label {

@@ -95,11 +95,24 @@ impl Kafka {
 
     /// Kills the broker with -9: what it has acknowledged it must still have.
     pub fn kill(&mut self) {
-        let pid = fs::read_to_string(self.folder.join("broker.pid")).unwrap();
-        let killed = Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
-        assert!(killed.success());
+        self.signal("KILL");
         self.child.wait().unwrap();
         self.leash = None;
+    }
+
+    /// Holds the broker still: it answers nobody, and no connection breaks.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// It goes on.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = fs::read_to_string(self.folder.join("broker.pid")).unwrap();
+        assert!(Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success());
     }
 
     /// Starts it again, on the same ports and the same folder.

@@ -237,6 +237,27 @@ impl Process {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Waits until it stands still at this point, and the shell that stopped it has seen that: where it goes on before,
+    /// that shell waits for ever, and the process for the shell.
+    pub fn holds_still_at(&mut self, point: &str) {
+        self.says(&format!("holding still at {point}"));
+        let own = self.child.id().to_string();
+        // State and parent come after the name in brackets.
+        let state = |process: &str| {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            let mut words = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned);
+            Some((words.next()?, words.next()?))
+        };
+        self.until("its standing still", |_| {
+            let stands = state(&own).is_some_and(|(state, _)| state == "T");
+            let others = fs::read_dir("/proc")
+                .unwrap()
+                .filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+            let mut shells = others.filter_map(|other| state(&other)).filter(|(_, parent)| *parent == own);
+            (stands && shells.all(|(state, _)| state == "Z")).then_some(())
+        });
+    }
+
     /// Waits until its log has these words.
     pub fn says(&mut self, words: &str) {
         self.until(words, |process| process.log().contains(words).then_some(()));

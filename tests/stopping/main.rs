@@ -1,8 +1,13 @@
 //! Being stopped, left alone and held up, on a real Apache Kafka: the signals, a broker that is away, an expert
 //! that hangs, a scorer that holds still with its transaction open. Each event has its outcome once.
 
+#[path = "../experts_support/mod.rs"]
 mod experts_support;
+#[path = "../support/mod.rs"]
 mod support;
+
+mod aborts;
+mod progress;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,13 +15,15 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aegis::codec::{self, Encoding};
 use aegis::core::decision::Decision;
 use aegis::core::label::Finding;
+use aegis::core::ledger::{Filed, Record, Standing};
 use aegis::kafka::Produced;
 use experts_support::{Folder, faulty_classifier, models};
 use support::flow::{decisions, event, event_record, label, label_record, read_all, read_until, send};
 use support::site::{PARTITIONS, Process, Site, hex, wait};
-use support::{Kafka, WAIT};
+use support::{Kafka, WAIT, record};
 
 /// Members say what they do.
 const INFO: (&str, &str) = ("log.level", "info");
@@ -30,6 +37,18 @@ fn member(site: &Site, name: &str, variables: &[(&str, &str)]) -> Process {
 
 fn events(site: &Site, numbers: std::ops::Range<usize>) -> Vec<Produced> {
     numbers.map(|number| event_record(&site.topic("events"), &event(number, "hello"))).collect()
+}
+
+/// Writes a ledger of so many labels that wait.
+fn write_ledger(site: &Site, labels: usize) {
+    let filed = |number| {
+        let label = label(&format!("l{number}"), &event(number, "").id, Finding::Safe);
+        let filed = Record::Filed(Filed { label, received: 1, standing: Standing::Waiting });
+        let payload = codec::encode_record(&filed, Encoding::Avro).unwrap();
+        let key = Some(codec::encode_key(&filed.key()));
+        Produced { key, ..record(&site.topic("rounds"), 0, payload) }
+    };
+    send(&site.connection, &(0..labels).map(filed).collect::<Vec<_>>());
 }
 
 /// The decisions, of which each event has one.
@@ -205,38 +224,6 @@ fn hanging(prefix: &str, panel: &Folder, sets: &[(&str, &str)]) -> Site {
 
 fn hang(site: &Site, number: usize) -> Produced {
     event_record(&site.topic("events"), &event(number, "hang"))
-}
-
-/// A second SIGTERM while an expert hangs: what was decided and not committed is given up, nobody sees any of
-/// it, and the next start decides it, once. The run that hangs is waited for.
-#[test]
-fn a_second_sigterm_gives_the_unit_up() {
-    let panel = Folder::new();
-    let slow = [("experts.timeout_ms", "20000"), ("score.commit_interval_ms", "60000")];
-    let site = hanging("aborting", &panel, &slow);
-    let mut score = member(&site, "one", &[]);
-    score.says(ASSIGNED);
-    score.says("health and metrics");
-    send(&site.connection, &[hang(&site, 40)]);
-    send(&site.connection, &events(&site, 0..30));
-    wait("the events", || {
-        get(&score, "/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 31")
-    });
-    score.signal("TERM");
-    // Two signals at once are one.
-    score.says("a second signal gives it up");
-    assert!(score.ended().is_none(), "an event is still in work");
-    score.signal("TERM");
-    let status = score.end();
-    assert_eq!(status.code(), Some(130), "{}", score.log());
-    assert!(read_all(&site.connection, &site.topic("decisions")).is_empty(), "nothing is committed");
-
-    let quick = ["--set", "experts.timeout_ms=500", "--set", "score.commit_interval_ms=100"];
-    let again = site.start_with("score", &quick, &[]);
-    all_committed(&site, 31);
-    decided(&site, 31);
-    again.stop();
-    site.verified();
 }
 
 /// An expert that hangs for ten seconds, longer than the session: the member goes on polling and keeps its

@@ -1,0 +1,134 @@
+use super::*;
+use crate::codec::{self, Encoding};
+use crate::core::decision::{Decision, Origin};
+use crate::core::label::{Finding, Source};
+use crate::core::policy::Action;
+use crate::core::predictor::PredictorRef;
+use crate::kafka::embedded::Embedded;
+use crate::kafka::{Connection, Delivery, Outbox, Produced};
+
+const HORIZON: Millis = 1_000;
+
+fn label(decision: Option<DecisionRef>) -> Label {
+    Label {
+        id: "l".into(),
+        tenant: "t".into(),
+        policy: "default".into(),
+        event: "e".into(),
+        annotator: None,
+        verdict: Some(Finding::Safe),
+        severity: None,
+        categories: Vec::new(),
+        time: 1,
+        source: Source::Review,
+        inclusion_probability: None,
+        decision,
+        corrects: None,
+        retracts: None,
+    }
+}
+
+fn decision() -> Decision {
+    let label = label(None);
+    Decision {
+        id: label.round(),
+        conversation: "c".into(),
+        subject: None,
+        origin: Origin { topic: "events".into(), partition: 0, offset: 0 },
+        round_time: 10,
+        policy_version: "1".into(),
+        action: Action::Allow,
+        probability: None,
+        threshold: 0.5,
+        categories: Vec::new(),
+        votes: Vec::new(),
+        reading: None,
+        predictor: PredictorRef {
+            learner: "hedge".into(),
+            state_hash: [0; 32],
+            rounds: 0,
+            ledger_offset: -1,
+        },
+        degraded: false,
+        review: None,
+        review_probability: 0.0,
+        latency_micros: 1,
+        trace: None,
+    }
+}
+
+/// What joining does with an index that knows nothing, beside a topic that holds one decision, with this book.
+fn joining(book: &Book, join: impl FnOnce(&mut Join<'_>, DecisionRef)) -> Joined {
+    let broker = Embedded::start(&[("decisions", 1)]).unwrap();
+    let connection = Connection::new(broker.bootstrap());
+    let record = Produced {
+        topic: "decisions".into(),
+        partition: Some(0),
+        key: None,
+        payload: Some(codec::encode_decision(&decision(), Encoding::Avro).unwrap()),
+        headers: Vec::new(),
+        timestamp: None,
+    };
+    let places = Outbox::open(&connection, Delivery::AtLeastOnce).unwrap().commit(&[record], None).unwrap();
+    let at = DecisionRef { partition: places[0].0, offset: places[0].1 };
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&folder.path().join("store")).unwrap();
+    let mut lookup = Lookup::open(&connection, "decisions", super::super::ANSWER).unwrap();
+    let mut joined = Joined::default();
+    let mut all = Join {
+        book,
+        store: &store,
+        lookup: &mut lookup,
+        schemas: None,
+        horizon: HORIZON,
+        joined: &mut joined,
+    };
+    join(&mut all, at);
+    joined
+}
+
+fn read(label: Label) -> Read {
+    let record = Consumed {
+        topic: "labels".into(),
+        partition: 0,
+        offset: 0,
+        key: None,
+        payload: None,
+        headers: Vec::new(),
+        timestamp: None,
+    };
+    Read { record, label, received: 20 }
+}
+
+fn standings(joined: &Joined) -> Vec<Standing> {
+    let filed = joined.records().iter().filter_map(|record| match record {
+        Record::Filed(filed) => Some(filed.standing),
+        _ => None,
+    });
+    filed.collect()
+}
+
+#[test]
+fn a_label_that_names_its_decision_never_waits_for_the_index() {
+    let book = Book::new();
+    let named = joining(&book, |join, at| join.labels(vec![read(label(Some(at)))]).unwrap());
+    assert_eq!(standings(&named), [Standing::Accepted]);
+    let judged = named
+        .records()
+        .iter()
+        .any(|record| matches!(record, Record::Judged(judged) if judged.decision.offset == 0));
+    assert!(judged && named.refused.is_empty());
+    // Without the reference nobody knows where to look.
+    let unnamed = joining(&book, |join, _| join.labels(vec![read(label(None))]).unwrap());
+    assert_eq!((standings(&unnamed), unnamed.records().len()), (vec![Standing::Waiting], 1));
+}
+
+#[test]
+fn a_label_waits_for_twice_the_horizon_and_then_no_more() {
+    let mut book = Book::new();
+    let filed = Filed { label: label(None), received: 20, standing: Standing::Waiting };
+    book.apply(&Record::Filed(filed), &mut Vec::new()).unwrap();
+    let at = |now| standings(&joining(&book, |join, _| join.expire(now)));
+    assert_eq!(at(20 + 2 * HORIZON), []);
+    assert_eq!(at(21 + 2 * HORIZON), [Standing::Expired]);
+}

@@ -1,0 +1,155 @@
+//! The second signal, and what a first one interrupts: nothing that a process waits for holds it, and what it had in
+//! hand is nobody's.
+
+use std::time::{Duration, Instant};
+
+use aegis::core::label::Finding;
+
+use super::experts_support::Folder;
+use super::support::Kafka;
+use super::support::flow::{event, label, label_record, read_all, send};
+use super::support::site::{PARTITIONS, Process, Site, wait};
+use super::{ASSIGNED, INFO, all_committed, decided, events, get, hang, hanging, member, write_ledger};
+
+/// How long a process may take to end after the second signal.
+const PROMPT: Duration = Duration::from_secs(2);
+
+/// A clean stop under load, with an expert that hangs: it is over within twice the time that an expert may take, with
+/// all that was in work decided and committed.
+#[test]
+fn a_clean_stop_takes_no_longer_than_its_grace_period() {
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    let panel = Folder::new();
+    let site = hanging("grace", &panel, &[("experts.timeout_ms", "3000")]);
+    let mut score = member(&site, "one", &[]);
+    score.says(ASSIGNED);
+    score.says("health and metrics");
+    send(&site.connection, &events(&site, 0..30));
+    send(&site.connection, &[hang(&site, 40)]);
+    wait("the events", || {
+        get(&score, "/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 31")
+    });
+    let told = Instant::now();
+    score.stop();
+    assert!(told.elapsed() < 2 * TIMEOUT, "{:?}", told.elapsed());
+    assert_eq!(site.committed("score", "events"), 31);
+    assert!(decided(&site, 31).iter().any(|decision| decision.id.event == "e00040" && decision.degraded));
+    site.verified();
+}
+
+/// A second SIGTERM while an expert hangs: what was decided and not committed is given up, nobody sees any of
+/// it, and the next start decides it, once. The run that hangs is stopped, and nobody waits for its time to be over.
+#[test]
+fn a_second_sigterm_gives_the_unit_up() {
+    let panel = Folder::new();
+    let slow = [("experts.timeout_ms", "20000"), ("score.commit_interval_ms", "60000")];
+    let site = hanging("aborting", &panel, &slow);
+    let mut score = member(&site, "one", &[]);
+    score.says(ASSIGNED);
+    score.says("health and metrics");
+    send(&site.connection, &[hang(&site, 40)]);
+    send(&site.connection, &events(&site, 0..30));
+    wait("the events", || {
+        get(&score, "/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 31")
+    });
+    score.signal("TERM");
+    // Two signals at once are one.
+    score.says("a second signal gives it up");
+    assert!(score.ended().is_none(), "an event is still in work");
+    gives_up(&mut score);
+    let log = score.log();
+    assert!(!log.contains("could not judge"), "a run that was stopped is no fault: {log}");
+    assert!(!log.contains("left behind"), "it ends by itself: {log}");
+    assert!(read_all(&site.connection, &site.topic("decisions")).is_empty(), "nothing is committed");
+
+    let quick = ["--set", "experts.timeout_ms=500", "--set", "score.commit_interval_ms=100"];
+    let again = site.start_with("score", &quick, &[]);
+    all_committed(&site, 31);
+    decided(&site, 31);
+    again.stop();
+    site.verified();
+}
+
+/// The second signal, after which the process ends at once, whatever it waits for.
+fn gives_up(process: &mut Process) {
+    let sent = Instant::now();
+    process.signal("TERM");
+    let status = process.end();
+    let took = sent.elapsed();
+    println!("gone {took:?} after the second signal");
+    assert_eq!(status.code(), Some(130), "{}", process.log());
+    assert!(took < PROMPT, "{took:?}: {}", process.log());
+}
+
+/// One role on a broker of its own holds still at a point where it has a transaction open, or has just ended one;
+/// the broker does too, and the role goes on, waits for it, and is told to stop twice.
+fn stopped_twice(kafka: &Kafka, role: &mut Process, point: &str) {
+    role.holds_still_at(point);
+    kafka.pause();
+    role.signal("CONT");
+    role.signal("TERM");
+    role.says("a second signal gives it up");
+    assert!(role.ended().is_none(), "the broker does not answer");
+    gives_up(role);
+    kafka.resume();
+}
+
+/// A second SIGTERM while the brokers do not answer and a transaction is open: nobody ever sees any of it, and the
+/// next start decides it, once.
+#[test]
+fn a_second_sigterm_leaves_an_open_transaction_to_nobody() {
+    let kafka = Kafka::start();
+    let site = Site::on(&kafka, "open", PARTITIONS, &[INFO]);
+    let mut score = site.start_with("score", &[], &[("AEGIS_HOLD_AT", "unit.sent")]);
+    score.says(ASSIGNED);
+    send(&site.connection, &events(&site, 0..100));
+    stopped_twice(&kafka, &mut score, "unit.sent");
+    assert!(read_all(&site.connection, &site.topic("decisions")).is_empty(), "nothing is committed");
+    assert_eq!(site.committed("score", "events"), 0);
+
+    let again = site.start_with("score", &[], &[]);
+    all_committed(&site, 100);
+    decided(&site, 100);
+    again.stop();
+    site.verified();
+}
+
+/// A learner that waits for its own records, or with a transaction open, ends as promptly, and what it had in hand
+/// is done by the next one, once.
+#[test]
+fn a_second_sigterm_ends_a_learner_wherever_it_waits() {
+    let kafka = Kafka::start();
+    for (index, point) in ["unit.sent", "learn.committed"].into_iter().enumerate() {
+        let prefix = format!("learner{index}");
+        let site = Site::on(&kafka, &prefix, PARTITIONS, &[INFO]);
+        let mut learn = site.start_with("learn", &[], &[("AEGIS_HOLD_AT", point)]);
+        learn.says("this learner is active");
+        let labels: Vec<_> = (0..10)
+            .map(|number| label(&format!("l{number}"), &event(number, "").id, Finding::Safe))
+            .map(|label| label_record(&site.topic("labels"), &label))
+            .collect();
+        send(&site.connection, &labels);
+        stopped_twice(&kafka, &mut learn, point);
+
+        let again = site.start_with("learn", &[], &[]);
+        wait("labels", || site.committed("learn", "labels") == 10);
+        assert_eq!(site.waiting().len(), 10, "each waits for its event, once");
+        again.stop();
+        site.verified();
+    }
+}
+
+/// A learner that restores stops at the first signal: it has nothing in hand.
+#[test]
+fn sigterm_ends_a_learner_that_restores() {
+    let site = Site::with("restoring", &[INFO]);
+    write_ledger(&site, 50_000);
+    let mut learn = site.start_with("learn", &[], &[("AEGIS_HOLD_AT", "learn.restoring")]);
+    learn.holds_still_at("learn.restoring");
+    learn.signal("TERM");
+    learn.signal("CONT");
+    let status = learn.end();
+    let log = learn.log();
+    assert!(status.success(), "{status}: {log}");
+    assert!(!log.contains("restoring the ledger"), "it did not go on with ten thousand records: {log}");
+}

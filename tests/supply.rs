@@ -2,7 +2,7 @@
 //! From Cargo's own metadata, for every platform; advisories are cargo-deny's (`make deny`).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -115,4 +115,77 @@ fn expressions_are_read() {
     ] {
         assert_eq!(allowed(expression, &allow), met, "{expression}");
     }
+}
+
+/// What the Dockerfile copies from here in its stage of that name; `all` for every stage.
+fn copied(stage: &str) -> Vec<String> {
+    let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let (mut at, mut copied) = ("", Vec::new());
+    for line in dockerfile.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["FROM", _, "AS", name] => at = name,
+            ["COPY", from, ..] if from.starts_with("--from=") => {}
+            ["COPY", sources @ .., _] if stage == at || stage == "all" => {
+                copied.extend(sources.iter().map(|&source| source.to_owned()));
+            }
+            _ => {}
+        }
+    }
+    assert!(!copied.is_empty(), "the Dockerfile copies nothing in {stage}");
+    copied
+}
+
+/// Whether .dockerignore, which leaves out everything and takes paths in again, lets a path through.
+fn sent(path: &str) -> bool {
+    let ignore = fs::read_to_string(root().join(".dockerignore")).unwrap();
+    let mut lines = ignore.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    assert_eq!(lines.next(), Some("*"));
+    lines.any(|line| {
+        let kept = line.strip_prefix('!').unwrap_or_else(|| panic!(".dockerignore: {line} is not understood here"));
+        path == kept || path.starts_with(&format!("{kept}/"))
+    })
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        fs::copy(from, to).unwrap();
+    }
+}
+
+/// A manifest that declares a test whose file is not there is refused, and only by what would build: `cargo
+/// metadata` takes it.
+#[test]
+fn the_image_gets_all_that_cargo_needs() {
+    for source in copied("all") {
+        assert!(root().join(&source).exists(), "the Dockerfile copies {source}, which is not there");
+        assert!(sent(&source), "the Dockerfile copies {source}, which .dockerignore leaves out");
+    }
+    let stage = tempfile::tempdir().unwrap();
+    for source in copied("program") {
+        copy(&root().join(&source), &stage.path().join(&source));
+    }
+    let fetched = Command::new(env!("CARGO")).args(["fetch", "--locked"]).current_dir(stage.path()).output();
+    let fetched = fetched.unwrap();
+    assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
+    // What the source takes in at build time from beside it.
+    for path in sources(&stage.path().join("src")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for taken in text.split("include_str!(").skip(1).filter_map(|rest| rest.split('"').nth(1)) {
+            let file = path.parent().unwrap().join(taken);
+            assert!(file.exists(), "{} takes in {taken}, which the Dockerfile does not copy", path.display());
+        }
+    }
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let found = entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] });
+    found.filter(|path| path.extension().is_some_and(|ending| ending == "rs")).collect()
 }

@@ -189,3 +189,52 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     let found = entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] });
     found.filter(|path| path.extension().is_some_and(|ending| ending == "rs")).collect()
 }
+
+/// The bill of materials names all that Cargo.lock pins and all that set-up fetches, each with its hash.
+#[test]
+fn the_bill_of_materials_is_whole() {
+    let made = Command::new("python3").arg(root().join("deploy/sbom.py")).arg(env!("CARGO")).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let bill: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let components = bill["components"].as_array().unwrap();
+    let has = |name: &str, version: &str, hash: Option<&str>| {
+        components.iter().any(|one| {
+            let hashes = one["hashes"].as_array().map_or(&[][..], Vec::as_slice);
+            let found = hashes.iter().find(|hash| hash["alg"] == "SHA-256");
+            let found = found.and_then(|hash| hash["content"].as_str());
+            one["name"] == name && one["version"] == version && found == hash
+        })
+    };
+    let mut missing = Vec::new();
+    let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock")).unwrap().parse().unwrap();
+    let crates = lock["package"].as_array().unwrap();
+    assert!(crates.len() > 300);
+    for one in crates.iter().filter(|one| one["name"].as_str() != Some("aegis")) {
+        let (name, version) = (one["name"].as_str().unwrap(), one["version"].as_str().unwrap());
+        let hash = one["checksum"].as_str().unwrap();
+        if !has(name, version, Some(hash)) {
+            missing.push(format!("{name} {version} {hash}"));
+        }
+    }
+    for list in ["packages.json", "cuda.json"] {
+        let text = fs::read_to_string(root().join("experts").join(list)).unwrap();
+        let packages: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+        assert!(list != "packages.json" || packages.contains_key("onnxruntime"));
+        for (name, of) in &packages {
+            let files = match of["by_platform"].as_object() {
+                Some(platforms) => platforms.values().collect(),
+                None => vec![of],
+            };
+            for file in files {
+                let version = of["version"].as_str().unwrap();
+                if !has(name, version, file["sha256"].as_str()) {
+                    missing.push(format!("{name} {version} {}", file["file"]));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not in the bill: {missing:#?}");
+    // What only tests are made of is told from what is given on.
+    let scope = |name: &str| components.iter().find(|one| one["name"] == name).map(|one| &one["scope"]);
+    assert_eq!((scope("proptest"), scope("rdkafka")), (Some(&"excluded".into()), Some(&Value::Null)));
+}

@@ -8,6 +8,8 @@ COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 COPY src src
 COPY schemas schemas
 COPY benches benches
+# Not built, but Cargo.toml names some of them, and cargo refuses a manifest whose files are not there.
+COPY tests tests
 RUN cargo build --release --locked --no-default-features && cp target/release/aegis /aegis/aegis
 
 # ONNX Runtime, the experts and the demo's texts, from packages pinned by hash.

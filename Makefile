@@ -17,6 +17,9 @@ FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= 1
 FUZZ_TARGET ?=
 
+# Where cargo builds, here as there.
+BUILT := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
 .PHONY: help setup build demo kafka broker kafka-stop test soak test-shared stack-test lint deny sbom fuzz bench train evaluate cuda bench-gpu clean
 
 help: ## This list
@@ -30,7 +33,7 @@ build: ## The program, optimised
 	@$(CARGO) build --release --locked $(LINKING)
 
 demo: setup build $(if $(filter kafka,$(BROKER)),broker) ## The whole flow on real text; BROKER=kafka: exactly once, on a real Apache Kafka
-	@target/release/aegis demo --events $(EVENTS) --seed $(SEED) --out $(OUT) \
+	@$(BUILT)/release/aegis demo --events $(EVENTS) --seed $(SEED) --out $(OUT) \
 	  --broker $(if $(filter kafka,$(BROKER)),127.0.0.1:$(KAFKA_PORT),$(BROKER))
 
 broker:
@@ -66,7 +69,7 @@ deny: ## Licences, advisories, sources and duplicates of all crates, with cargo-
 	@$(CARGO) deny --locked check
 
 sbom: ## What the program is made of, as CycloneDX, in target/aegis.cdx.json
-	@mkdir -p target && $(PYTHON) deploy/sbom.py $(CARGO) >target/aegis.cdx.json && echo target/aegis.cdx.json
+	@mkdir -p $(BUILT) && $(PYTHON) deploy/sbom.py $(CARGO) >$(BUILT)/aegis.cdx.json && echo $(BUILT)/aegis.cdx.json
 
 fuzz: ## Every decoder under hostile bytes, FUZZ_SECONDS for each (docs/fuzzing.md)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED) FUZZ_TARGET=$(FUZZ_TARGET) \
@@ -82,7 +85,7 @@ bench-gpu: setup ## The panel on a card against the processor; says so where the
 	@bash benches/gpu.sh $(LINKING)
 
 evaluate: setup build ## Measures experts, majority and the learner; with ../shared/data fills docs/experts.md and its charts
-	@target/release/aegis evaluate --write docs
+	@$(BUILT)/release/aegis evaluate --write docs
 
 clean: ## Removes what was built; downloads stay in .cache
 	@rm -rf target models demo-out

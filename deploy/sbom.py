@@ -1,9 +1,11 @@
-"""A bill of materials: CycloneDX 1.5 on standard output, from Cargo's metadata and the lock file.
+"""A bill of materials: CycloneDX 1.5 on standard output, from Cargo's metadata, the lock file and what set-up fetches.
 
     deploy/sbom.py [CARGO] > aegis.cdx.json
 
-Holds every crate that the program is built of, with version, licence, checksum and dependencies; not those that
-only tests and benches use. The same tree gives the same bytes.
+Holds every crate of Cargo.lock with version, licence, checksum and dependencies; those that only tests and benches use,
+or no feature of ours turns on, have the scope `excluded`. Beside them ONNX Runtime and the packages that the experts and
+the demo's texts are made from, of experts/packages.json; those for NVIDIA cards, of experts/cuda.json, are `optional`. The
+same tree gives the same bytes.
 """
 import json
 import pathlib
@@ -32,8 +34,7 @@ def main():
             waiting.extend(needed(nodes[crate]))
 
     def reference(crate):
-        package = packages[crate]
-        return f"pkg:cargo/{package['name']}@{package['version']}"
+        return purl("cargo", packages[crate])
 
     def component(crate):
         package = packages[crate]
@@ -44,6 +45,8 @@ def main():
             "version": package["version"],
             "purl": reference(crate),
         }
+        if crate not in used:
+            found["scope"] = "excluded"
         if package["license"]:
             # Older crates write a slash for OR.
             words = package["license"].replace("/", " OR ").split()
@@ -52,13 +55,14 @@ def main():
             found["hashes"] = [{"alg": "SHA-256", "content": checksum}]
         return found
 
-    ordered = sorted(used, key=reference)
+    ordered = sorted(packages, key=reference)
+    crates = [component(crate) for crate in ordered if crate != root]
     bill = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
         "version": 1,
         "metadata": {"component": component(root)},
-        "components": [component(crate) for crate in ordered if crate != root],
+        "components": crates + fetched("packages.json", "required") + fetched("cuda.json", "optional"),
         "dependencies": [
             {"ref": reference(crate), "dependsOn": sorted({reference(other) for other in needed(nodes[crate])})}
             for crate in ordered
@@ -66,6 +70,30 @@ def main():
     }
     json.dump(bill, sys.stdout, indent=1)
     print()
+
+
+def purl(kind, package):
+    return f"pkg:{kind}/{package['name']}@{package['version']}"
+
+
+def fetched(name, scope):
+    """The packages of a list that set-up goes by, one for each file: ONNX Runtime has one for every platform."""
+    components = []
+    for package, of in json.loads((ROOT / "experts" / name).read_text()).items():
+        for file in of.get("by_platform", {"any": of}).values():
+            one = purl("pypi", {"name": package, "version": of["version"]})
+            components.append({
+                "type": "library",
+                "bom-ref": f"{one}?file_name={file['file']}",
+                "name": package,
+                "version": of["version"],
+                "description": of["what"],
+                "scope": scope,
+                "hashes": [{"alg": "SHA-256", "content": file["sha256"]}],
+                "licenses": [{"license": {"name": of["licence"]}}],
+                "purl": f"{one}?file_name={file['file']}",
+            })
+    return components
 
 
 def needed(node):

@@ -57,6 +57,9 @@ fn what_is_recorded_is_rendered() {
         metrics::DECISIONS.with(["default", "block"]).increment(3);
         metrics::LAG.with(["aegis-score", "moderation.events", "4"]).set(17.0);
         metrics::COMMIT_SECONDS.with(["score"]).record(0.02);
+        metrics::correction("house", "corrects");
+        metrics::label_delay("house", 90_000);
+        metrics::waiting("house", 5);
     });
     let page = recorder.handle().render();
     for line in [
@@ -67,6 +70,10 @@ fn what_is_recorded_is_rendered() {
         r#"aegis_commit_seconds_bucket{role="score",le="0.01"} 0"#,
         r#"aegis_commit_seconds_bucket{role="score",le="0.025"} 1"#,
         "# TYPE aegis_commit_seconds histogram",
+        r#"aegis_label_corrections_total{policy="house",kind="corrects"} 1"#,
+        r#"aegis_label_delay_seconds_bucket{policy="house",le="60"} 0"#,
+        r#"aegis_label_delay_seconds_bucket{policy="house",le="600"} 1"#,
+        r#"aegis_labels_waiting{policy="house"} 5"#,
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }

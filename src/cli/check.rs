@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
+use serde_json::{Map, Value, json};
 
-use super::print::printable;
+use super::print::{self, Output, printable};
 use super::{ConfigArgs, Failure, run};
-use crate::codec::{MAX_EVENT, MAX_LABEL, Received, time::format_millis};
+use crate::codec::{self, Encoding, MAX_EVENT, MAX_LABEL, Received, time::format_millis};
 use crate::config::{Config, EventFields, LabelFields, Loaded, Pointer, Policies};
-use crate::core::event::Event;
+use crate::core::event::{Event, Turn};
 use crate::core::label::Label;
+use crate::core::policy::Policy;
+use crate::experts::ExpertInfo;
 use crate::ops::Exit;
 use crate::schemas;
 
@@ -27,6 +30,24 @@ pub struct CheckArgs {
     /// Reads the file as one human label, JSON or Avro, and tells what was found in it
     #[arg(long, value_name = "FILE")]
     label: Option<PathBuf>,
+    /// For people or for machines
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// What is known so far: people read it as it comes, machines get all of it at the end.
+struct Known {
+    output: Output,
+    told: Map<String, Value>,
+}
+
+impl Known {
+    fn add(&mut self, name: &str, value: Value, lines: &[String]) {
+        if self.output == Output::Text {
+            lines.iter().for_each(|line| println!("{line}"));
+        }
+        self.told.insert(name.to_owned(), value);
+    }
 }
 
 /// So many turns of an event are told of.
@@ -35,42 +56,54 @@ const SHOWN: usize = 20;
 pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     let file = args.config.config.display();
     let Loaded { config, policies } = args.config.load()?;
-    println!("{file}: in order");
-    for policy in policies.policies.values() {
-        let threshold = policy.threshold();
-        println!(
-            "policy {} version {}: {} learner, flags from p = {threshold:.3}",
-            policy.name, policy.version, policy.learner.name
-        );
-    }
+    let mut known = Known { output: args.output, told: Map::new() };
+    known.add("file", file.to_string().into(), &[format!("{file}: in order")]);
+    let (all, lines): (Vec<_>, Vec<_>) = policies.policies.values().map(policy).unzip();
+    known.add("policies", all.into(), &lines);
     if config.event_fields.is_set() {
-        println!("events in JSON: {}", pointers(&of_events(&config.event_fields)));
+        let fields = of_events(&config.event_fields);
+        known.add("event_fields", object(&fields), &[format!("events in JSON: {}", pointers(&fields))]);
     }
     if config.label_fields.is_set() {
-        println!("labels in JSON: {}", pointers(&of_labels(&config.label_fields)));
+        let fields = of_labels(&config.label_fields);
+        known.add("label_fields", object(&fields), &[format!("labels in JSON: {}", pointers(&fields))]);
     }
     if let Some(path) = &args.event {
-        event(path, &config, &policies)?;
+        let (value, lines) = event(path, &config, &policies)?;
+        known.add("event", value, &lines);
     }
     if let Some(path) = &args.label {
-        label(path, &config, &policies)?;
+        let (value, line) = label(path, &config, &policies)?;
+        known.add("label", value, &[line]);
     }
     run::traced(&config)?;
     run::connection(&config)?;
     let panel = run::panel(&config)?;
     run::fitting(&panel, &config, &policies)?;
-    for expert in panel.experts() {
-        let shadow = if config.experts.shadow.contains(&expert.id) { ", in shadow" } else { "" };
-        println!(
-            "expert {}: {}, {}, {}{shadow}",
-            expert.id,
-            expert.kind.word(),
-            expert.provider,
-            expert.state.word()
-        );
+    let all = panel.experts().iter().map(|info| expert(info, &config));
+    let (all, lines): (Vec<_>, Vec<_>) = all.unzip();
+    known.add("experts", all.into(), &lines);
+    let brokers = &config.kafka.brokers;
+    let line = format!("brokers {brokers}: settings in order; `aegis topics --config {file}` asks them");
+    known.add("brokers", brokers.as_str().into(), &[line]);
+    if args.output == Output::Json {
+        print::json(&known.told)?;
     }
-    println!("brokers {}: settings in order; `aegis topics --config {file}` asks them", config.kafka.brokers);
     Ok(Exit::Success)
+}
+
+fn policy(policy: &Policy) -> (Value, String) {
+    let (name, version, learner) = (&policy.name, &policy.version, policy.learner.name.to_string());
+    let threshold = policy.threshold();
+    let line = format!("policy {name} version {version}: {learner} learner, flags from p = {threshold:.3}");
+    (json!({ "name": name, "version": version, "learner": learner, "threshold": threshold }), line)
+}
+
+fn expert(expert: &ExpertInfo, config: &Config) -> (Value, String) {
+    let (id, kind, provider, state) = (&expert.id, expert.kind.word(), &expert.provider, expert.state.word());
+    let shadow = config.experts.shadow.contains(id);
+    let line = format!("expert {id}: {kind}, {provider}, {state}{}", if shadow { ", in shadow" } else { "" });
+    (json!({ "id": id, "kind": kind, "provider": provider, "state": state, "shadow": shadow }), line)
 }
 
 /// Where an event's fields are looked for, by their names.
@@ -110,6 +143,12 @@ fn of_labels(fields: &LabelFields) -> Vec<(&str, &Pointer)> {
     ]
 }
 
+/// Where fields are looked for, by their names.
+fn object(named: &[(&str, &Pointer)]) -> Value {
+    let given = named.iter().filter(|(_, pointer)| !pointer.is_empty());
+    given.map(|(name, pointer)| ((*name).to_owned(), Value::from(pointer.as_str()))).collect()
+}
+
 fn pointers(named: &[(&str, &Pointer)]) -> String {
     let given = named.iter().filter(|(_, pointer)| !pointer.is_empty());
     let given = given.map(|(name, pointer)| format!("{name} at {}", printable(pointer.as_str())));
@@ -139,13 +178,14 @@ fn known(path: &Path, what: &str, policy: &str, policies: &Policies) -> Result<(
 }
 
 /// Reads a file as the first label of the topic.
-fn label(path: &Path, config: &Config, policies: &Policies) -> Result<(), Failure> {
+fn label(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, String), Failure> {
     let payload = payload(path, MAX_LABEL)?;
     let label = Received::plain(&payload).label(&schemas::defaults(config));
     let label = label.map_err(|error| wrong(path, &error))?;
     known(path, "label", &label.policy, policies)?;
-    println!("label {}: {}", path.display(), printable(&told_of_label(&label)));
-    Ok(())
+    let line = format!("label {}: {}", path.display(), printable(&told_of_label(&label)));
+    let value = codec::encode_label(&label, Encoding::Json).ok();
+    Ok((value.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default(), line))
 }
 
 fn told_of_label(label: &Label) -> String {
@@ -176,21 +216,38 @@ fn told_of_label(label: &Label) -> String {
 }
 
 /// Reads a file as the first event of the topic.
-fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(), Failure> {
+fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Vec<String>), Failure> {
     let payload = payload(path, MAX_EVENT)?;
     let received = Received::plain(&payload).at(&config.topics.events, 0, 0);
     let event = received.event(&schemas::defaults(config)).map_err(|error| wrong(path, &error))?;
     known(path, "event", &event.policy, policies)?;
     let shown = path.display();
-    println!("event {shown}: {}", printable(&told(&event)));
+    let mut lines = vec![format!("event {shown}: {}", printable(&told(&event)))];
     for (number, turn) in event.turns.iter().enumerate().take(SHOWN) {
         let judged = if number == event.judged { ", judged" } else { "" };
-        println!("  turn {number}: {}, {} bytes of text{judged}", turn.role.word(), turn.text.len());
+        lines.push(format!(
+            "  turn {number}: {}, {} bytes of text{judged}",
+            turn.role.word(),
+            turn.text.len()
+        ));
     }
     if event.turns.len() > SHOWN {
-        println!("  … {} turns in all, number {} is judged", event.turns.len(), event.judged);
+        lines.push(format!("  … {} turns in all, number {} is judged", event.turns.len(), event.judged));
     }
-    Ok(())
+    let Event { id, conversation, tenant, policy, subject, time, judged, metadata, .. } = &event;
+    let turn = |turn: &Turn| json!({ "role": turn.role.word(), "bytes": turn.text.len() });
+    let value = json!({
+        "id": id,
+        "conversation": conversation,
+        "tenant": tenant,
+        "policy": policy,
+        "subject": subject,
+        "time": time.map(format_millis),
+        "judged": judged,
+        "metadata": metadata,
+        "turns": event.turns.iter().map(turn).collect::<Vec<_>>(),
+    });
+    Ok((value, lines))
 }
 
 fn told(event: &Event) -> String {

@@ -50,6 +50,9 @@ enum Which {
         /// Writes the value, which may hold what a user wrote, to this file and nothing else; `-` is standard output
         #[arg(long, value_name = "FILE")]
         payload: Option<PathBuf>,
+        /// For people or for machines
+        #[arg(long, value_enum, default_value_t = Output::Text, conflicts_with = "payload")]
+        output: Output,
     },
     /// Puts dead letters back where they came from, each at most once
     Replay(replay::ReplayArgs),
@@ -113,18 +116,19 @@ pub fn dlq(args: &DlqArgs) -> Result<Exit, Failure> {
     match &args.command {
         Which::List { config, reason, limit, output } => {
             let config = config.load()?.config;
-            let connection = run::connection(&config)?;
+            let connection = run::brokers(&config)?;
             let (count, lines) = list(&connection, &config.topics.dlq, reason.as_deref(), *limit as usize)?;
             match output {
                 Output::Json => print::json(&lines)?,
                 Output::Text => print_lines(&lines, count),
             }
         }
-        Which::Show { config, at, payload } => {
+        Which::Show { config, at, payload, output } => {
             let config = config.load()?.config;
-            let record = fetch(&run::connection(&config)?, &config.topics.dlq, *at)?;
+            let record = fetch(&run::brokers(&config)?, &config.topics.dlq, *at)?;
             match payload {
                 Some(path) => write_payload(path, record.payload.as_deref().unwrap_or_default())?,
+                None if *output == Output::Json => print::json(&Shown::of(&record))?,
                 None => show(&record),
             }
         }
@@ -184,6 +188,41 @@ fn fetch(connection: &Connection, topic: &str, at: (i32, i64)) -> Result<Consume
         let (partition, offset) = at;
         Failure::new(Exit::Data, anyhow!("{topic} has no record at {partition}:{offset} (any more)"))
     })
+}
+
+/// A dead letter by itself, for machines: what its original said is not among it.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    line: Line,
+    key_bytes: Option<usize>,
+    value_bytes: Option<usize>,
+    headers: Vec<Header>,
+}
+
+#[derive(Serialize)]
+struct Header {
+    name: String,
+    /// None where it has no value, or one that is no text.
+    value: Option<String>,
+    bytes: Option<usize>,
+}
+
+impl Shown {
+    fn of(record: &Consumed) -> Self {
+        let size = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(Vec::len);
+        let header = |(name, value): &(String, Option<Vec<u8>>)| Header {
+            name: name.clone(),
+            value: value.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned),
+            bytes: size(value),
+        };
+        Self {
+            line: Line::of(record),
+            key_bytes: size(&record.key),
+            value_bytes: size(&record.payload),
+            headers: record.headers.iter().map(header).collect(),
+        }
+    }
 }
 
 fn show(record: &Consumed) {

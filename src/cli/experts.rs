@@ -1,9 +1,13 @@
 //! `aegis experts list` and `aegis experts test TEXT`.
 
 use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
+use super::print::{self, Output};
 use super::{ConfigArgs, Failure, run};
+use crate::core::hash::hex;
 use crate::core::vote::Outcome;
+use crate::experts::ExpertInfo;
 use crate::ops::Exit;
 
 #[derive(Args)]
@@ -15,7 +19,13 @@ pub struct ExpertsArgs {
 #[derive(Subcommand)]
 enum Which {
     /// What each expert is, where it comes from and how good it is
-    List(ConfigArgs),
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// For people or for machines
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
     /// Every expert's vote on a text, with its time and tokens
     Test {
         #[command(flatten)]
@@ -27,7 +37,11 @@ enum Which {
 
 pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
     match &args.command {
-        Which::List(config) => {
+        Which::List { config, output: Output::Json } => {
+            let panel = run::panel(&config.load()?.config)?;
+            print::json(&panel.experts().iter().map(told).collect::<Vec<_>>())?;
+        }
+        Which::List { config, output: Output::Text } => {
             let panel = run::panel(&config.load()?.config)?;
             println!("{:<18} {:<11} {:<10} {:>5}  what", "expert", "kind", "state", "AUC");
             for expert in panel.experts() {
@@ -57,4 +71,21 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Success)
+}
+
+/// An expert for machines.
+fn told(expert: &ExpertInfo) -> Value {
+    json!({
+        "id": expert.id,
+        "kind": expert.kind.word(),
+        "state": expert.state.word(),
+        "auc": expert.auc,
+        "description": expert.description,
+        "licence": expert.licence,
+        "source": expert.source,
+        "categories": expert.categories,
+        "encoder": expert.encoder,
+        "provider": expert.provider,
+        "model_sha256": hex(&expert.model),
+    })
 }

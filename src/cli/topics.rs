@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
+use super::print::{self, Output};
 use super::{ConfigArgs, Failure, run};
 use crate::kafka::SourceError;
-use crate::kafka::topics::{Finding, check, ensure, partitions};
+use crate::kafka::topics::{Finding, TopicSpec, check, ensure, partitions};
 use crate::ops::Exit;
 use crate::topics::table;
 
@@ -24,6 +26,9 @@ pub struct TopicsArgs {
     /// Partitions of topics made anew; decisions and review requests get as many as events have
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
+    /// For people or for machines
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 /// How long the brokers may take.
@@ -32,24 +37,14 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
     let config = args.config.load()?.config;
     if args.dry_run {
-        println!("{:<24} {:>10}  {:<8} also", "topic", "partitions", "cleanup");
-        for spec in table(&config, args.partitions) {
-            let cleanup = spec.cleanup.map_or("yours", |cleanup| cleanup.word());
-            let mut also = Vec::new();
-            if let Some(clock) = spec.clock {
-                also.push(format!("message.timestamp.type={}", clock.word()));
-            }
-            if spec.safe {
-                also.push("min.insync.replicas>=2 (1 with one replica)".to_owned());
-            }
-            if let Some(keeps) = spec.keeps {
-                also.push(format!("retention.ms>={}", keeps.as_millis()));
-            }
-            println!("{:<24} {:>10}  {cleanup:<8} {}", spec.name, spec.partitions, also.join(" "));
+        let needed: Vec<_> = table(&config, args.partitions).iter().map(Needed::of).collect();
+        match args.output {
+            Output::Json => print::json(&needed)?,
+            Output::Text => print_needed(&needed),
         }
         return Ok(Exit::Success);
     }
-    let connection = run::connection(&config)?;
+    let connection = run::brokers(&config)?;
     let unavailable = |error| Failure::of(&connection, error);
     let count = match partitions(&connection, &config.topics.events, PATIENCE) {
         Ok(count) => count,
@@ -62,23 +57,74 @@ pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
     } else {
         check(&connection, &specs, true, PATIENCE).map_err(unavailable)?
     };
-    let mut well = true;
-    for (spec, finding) in specs.iter().zip(findings) {
-        match finding {
-            Finding::Fine => println!("{:<24} in order", spec.name),
-            Finding::Made => println!("{:<24} made, {} partitions", spec.name, spec.partitions),
-            Finding::Grown(had) => {
-                println!("{:<24} grown from {had} to {} partitions", spec.name, spec.partitions);
-            }
-            Finding::Missing => {
-                well = false;
-                println!("{:<24} missing: make it with --create", spec.name);
-            }
-            Finding::Wrong(reasons) => {
-                well = false;
-                reasons.iter().for_each(|reason| println!("{:<24} {reason}", spec.name));
+    let found: Vec<_> = specs.iter().zip(findings).map(|(spec, finding)| Found::of(spec, finding)).collect();
+    match args.output {
+        Output::Json => print::json(&found)?,
+        Output::Text => {
+            for Found { topic, says, .. } in &found {
+                says.iter().for_each(|word| println!("{topic:<24} {word}"));
             }
         }
     }
+    let well = found.iter().all(|found| !matches!(found.state, "missing" | "wrong"));
     Ok(if well { Exit::Success } else { Exit::Unavailable })
+}
+
+/// What a topic must be like.
+#[derive(Serialize)]
+struct Needed {
+    topic: String,
+    partitions: i32,
+    /// None: the user's affair.
+    cleanup: Option<&'static str>,
+    /// Further settings.
+    also: Vec<String>,
+}
+
+impl Needed {
+    fn of(spec: &TopicSpec) -> Self {
+        let mut also = Vec::new();
+        if let Some(clock) = spec.clock {
+            also.push(format!("message.timestamp.type={}", clock.word()));
+        }
+        if spec.safe {
+            also.push("min.insync.replicas>=2 (1 with one replica)".to_owned());
+        }
+        if let Some(keeps) = spec.keeps {
+            also.push(format!("retention.ms>={}", keeps.as_millis()));
+        }
+        let cleanup = spec.cleanup.map(|cleanup| cleanup.word());
+        Self { topic: spec.name.clone(), partitions: spec.partitions, cleanup, also }
+    }
+}
+
+fn print_needed(needed: &[Needed]) {
+    println!("{:<24} {:>10}  {:<8} also", "topic", "partitions", "cleanup");
+    for Needed { topic, partitions, cleanup, also } in needed {
+        println!("{topic:<24} {partitions:>10}  {:<8} {}", cleanup.unwrap_or("yours"), also.join(" "));
+    }
+}
+
+/// What a topic is like.
+#[derive(Serialize)]
+struct Found {
+    topic: String,
+    /// `in_order`, `made`, `grown`, `missing` or `wrong`.
+    state: &'static str,
+    /// For people; of a wrong topic one sentence for each thing that is wrong.
+    says: Vec<String>,
+}
+
+impl Found {
+    fn of(spec: &TopicSpec, finding: Finding) -> Self {
+        let partitions = spec.partitions;
+        let (state, says) = match finding {
+            Finding::Fine => ("in_order", vec!["in order".to_owned()]),
+            Finding::Made => ("made", vec![format!("made, {partitions} partitions")]),
+            Finding::Grown(had) => ("grown", vec![format!("grown from {had} to {partitions} partitions")]),
+            Finding::Missing => ("missing", vec!["missing: make it with --create".to_owned()]),
+            Finding::Wrong(reasons) => ("wrong", reasons),
+        };
+        Self { topic: spec.name.clone(), state, says }
+    }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::print::{self, Output};
 use super::{ConfigArgs, Failure, run};
 use crate::codec::{Schemas, time::parse_millis};
 use crate::config::Loaded;
@@ -23,6 +24,9 @@ pub struct VerifyArgs {
     /// Writes the report to this file as well, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// For people or for machines
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 /// A time on the command line.
@@ -61,7 +65,7 @@ impl Shown {
 
 pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     let Loaded { config, policies } = args.config.load()?;
-    let connection = run::connection(&config)?;
+    let connection = run::brokers(&config)?;
     let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
     let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
     let mut shown = Shown { what: "", since: Instant::now(), bar: None };
@@ -76,7 +80,10 @@ pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     };
     let report = verify.run().map_err(|error| Failure::of(&connection, error))?;
     shown.end();
-    print!("{report}");
+    match args.output {
+        Output::Json => print::json(&report)?,
+        Output::Text => print!("{report}"),
+    }
     if let Some(path) = &args.json {
         let text =
             serde_json::to_string_pretty(&report).map_err(|error| Failure::new(Exit::Internal, error))?;

@@ -95,7 +95,7 @@ impl Join<'_> {
                 metrics::label("too_late");
                 self.joined.refused.push((record, too_late()));
             } else {
-                metrics::label_delay(received.saturating_sub(round_time));
+                metrics::label_delay(&label.policy, received.saturating_sub(round_time));
                 self.file(Filed { label, received, standing: Standing::Accepted }, "accepted");
             }
         }
@@ -235,9 +235,9 @@ impl Join<'_> {
             && !outcome.starts_with("waited")
         {
             if filed.label.corrects.is_some() {
-                metrics::correction("corrects");
+                metrics::correction(&filed.label.policy, "corrects");
             } else if filed.label.retracts.is_some() {
-                metrics::correction("retracts");
+                metrics::correction(&filed.label.policy, "retracts");
             }
         }
         self.joined.put(record);

@@ -379,7 +379,9 @@ impl Learn {
         }));
         let sizes = store.sizes();
         metrics::store(sizes.ledger_records, sizes.index_entries, sizes.index_runs, sizes.disk_bytes);
-        metrics::waiting(book.policies().iter().map(|rounds| rounds.counts().waiting).sum());
+        for rounds in book.policies() {
+            metrics::waiting(rounds.policy(), rounds.counts().waiting);
+        }
     }
 
     /// Commits a unit, if there is anything in it.

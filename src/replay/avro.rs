@@ -4,12 +4,14 @@ use std::io::{self, BufReader, Read};
 
 use apache_avro::Reader;
 use apache_avro::types::Value as Avro;
+use apache_avro::util::max_allocation_bytes;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::batch::Batch;
 use super::line::Parser;
+use crate::codec::MAX_PREDICTOR;
 use crate::core::hash::hex;
 
 /// Records taken at a time.
@@ -23,6 +25,8 @@ pub(super) struct Container {
 
 impl Container {
     pub(super) fn new(source: Box<dyn Read + Send>) -> io::Result<Self> {
+        // Once for the process, as the codec does: a length that a file names cannot ask for more.
+        max_allocation_bytes(MAX_PREDICTOR);
         let records =
             Reader::new(BufReader::with_capacity(1 << 20, source)).map_err(|error| broken(&error))?;
         Ok(Self { records, number: 0 })

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::bounded;
 
 use super::args::{Around, Asked};
-use super::batch::Batch;
+use super::batch::{Batch, Item};
 use super::figures::{Figures, Summary};
 use super::line::Parser;
 use super::load::{Loader, Refused};
@@ -49,7 +49,7 @@ pub fn run(
     for policy in &around.policies {
         loader.headers.insert(policy.name.clone(), policy.clone().into());
     }
-    let mut reading = Reading { args, notes, lines: 0, malformed: 0 };
+    let mut reading = Reading { args, notes, lines: 0, malformed: 0, taken: 0 };
     if let Some(path) = &args.resume {
         reading.resume(path, &mut loader, asked == Asked::Headers)?;
     }
@@ -63,6 +63,11 @@ pub fn run(
     }
     reading.files(&files, &mut loader)?;
     let (lines, malformed) = (reading.lines, reading.malformed);
+    if malformed > 0 && reading.taken == 0 {
+        let reason =
+            format!("nothing could be read: all {malformed} lines with anything in them are malformed");
+        return Err(ReplayError::Data(reason));
+    }
     if args.embed {
         embed::read(&mut loader, around)?;
     }
@@ -207,6 +212,8 @@ struct Reading<'a> {
     notes: &'a mut dyn Write,
     lines: u64,
     malformed: u64,
+    /// Rounds, labels and edits that were taken.
+    taken: u64,
 }
 
 impl Reading<'_> {
@@ -241,7 +248,7 @@ impl Reading<'_> {
         loader.panels(batch);
         for (number, item) in &batch.items {
             match loader.take(item, batch) {
-                Ok(()) => {}
+                Ok(()) => self.taken += u64::from(!matches!(item, Item::Header(_) | Item::Savepoint(_))),
                 Err(Refused::Run(error)) => {
                     let path =
                         paths.get(batch.stream).map(|path| path.display().to_string()).unwrap_or_default();
@@ -284,6 +291,7 @@ impl Reading<'_> {
             return Err(broken("lines of the savepoint are malformed"));
         }
         self.lines = lines;
+        self.taken = 0;
         let savepoint =
             loader.savepoint.take().ok_or_else(|| broken("no savepoint: write one with --save"))?;
         loader.resuming = false;
@@ -325,6 +333,7 @@ impl Reading<'_> {
         })
         .map_err(|reason| ReplayError::Unavailable(format!("topic:{name}: {reason}")))?;
         self.lines += records;
+        self.taken += records - u64::from(refused.is_some());
         loader.timed = Some(true);
         match refused {
             None => Ok(()),

@@ -6,6 +6,7 @@ mod support;
 mod configuration;
 mod erase;
 mod explain;
+mod output;
 mod reload;
 mod replay;
 mod site;

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::flow::experts;
+
 /// Every command with a help text.
 const COMMANDS: &[&str] = &[
     "",
@@ -92,6 +94,13 @@ const REFUSALS: &[(&str, i32, &str, &str)] = &[
     ),
 ];
 
+/// What needs no broker, as tables and as JSON: name and arguments.
+const SHOWN: &[(&str, &str)] = &[
+    ("topics", "topics --dry-run --config FILE"),
+    ("check", "check --config FILE --event EVENT"),
+    ("experts", "experts list --config FILE"),
+];
+
 fn words(arguments: &str, file: &Path) -> (Option<i32>, String) {
     let arguments = arguments.split_whitespace().map(|word| match word {
         "FILE" => file.to_str().unwrap().to_owned(),
@@ -146,6 +155,23 @@ fn help_and_refusals_are_as_kept() {
         assert_eq!(code, Some(*exit), "{name}: {text}");
         compare(name, &text, &mut wrong);
         kept.insert(format!("{name}.txt"));
+    }
+    experts(&folder.path().join("models"));
+    fs::write(&file, "[experts]\nfolder = \"models\"\nshadow = [\"lenient\"]\n").unwrap();
+    let event = folder.path().join("event.json");
+    fs::write(&event, r#"{"id": "e1", "conversation": "c1", "turns": [{"text": "hello"}]}"#).unwrap();
+    for (name, arguments) in SHOWN {
+        for output in ["text", "json"] {
+            let arguments = arguments.replace("EVENT", event.to_str().unwrap());
+            let (code, text) = words(&format!("{arguments} --output {output}"), &file);
+            assert_eq!(code, Some(0), "{name}: {text}");
+            if output == "json" {
+                serde_json::from_str::<serde_json::Value>(&text).unwrap();
+            }
+            let name = format!("shown-{name}-{output}");
+            compare(&name, &text, &mut wrong);
+            kept.insert(format!("{name}.txt"));
+        }
     }
     assert!(
         wrong.is_empty(),

@@ -76,6 +76,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "headers", fixtures: &[], folder: "headers", run: records::headers },
     Target { name: "time", fixtures: &[], folder: "time", run: texts::time },
     Target { name: "replay", fixtures: &[], folder: "replay", run: texts::replay },
+    // The same from files: in Avro's container, and packed.
+    Target { name: "replay-avro", fixtures: &[], folder: "avro", run: texts::replay_avro },
+    Target { name: "replay-gz", fixtures: &[], folder: "gz", run: texts::replay_gz },
+    Target { name: "replay-zst", fixtures: &[], folder: "zst", run: texts::replay_zst },
     Target { name: "config", fixtures: &[], folder: "config", run: texts::config },
     Target { name: "overlay", fixtures: &[], folder: "overlay", run: texts::overlay },
     Target { name: "policies", fixtures: &[], folder: "policies", run: texts::policies },

@@ -129,6 +129,29 @@ fn malformed_lines_are_told_without_content_and_counted() {
     assert!(error.starts_with(&format!("{}:2: ", file.display())), "{error}");
 }
 
+/// A stream in which nothing can be read is no empty stream: it is a failure, and leaves no files.
+#[test]
+fn a_stream_without_a_line_that_can_be_read_is_refused() {
+    let room = Room::new();
+    let header = json!({"aegis": "header", "format": 1, "policies": {}}).to_string();
+    let json = room.path("figures.json");
+    let bad = room.file("bad.jsonl", &[header.clone(), "SECRET".to_owned(), String::new(), "{".to_owned()]);
+    let ran = replay(&ReplayArgs { json: Some(json.clone()), ..args(&[&bad]) });
+    assert_eq!(ran.code(), 65);
+    let error = ran.result.unwrap_err().to_string();
+    assert!(error.contains("all 2 lines") && !error.contains("SECRET"), "{error}");
+    assert!(ran.notes.lines().count() == 2 && ran.out.is_empty() && !json.exists());
+    // What is empty, and what is partly well, is not.
+    assert_eq!(replay(&args(&[&room.file("empty.jsonl", &[header])])).code(), 0);
+    let label = json!({"event_id": "g", "unsafe": true}).to_string();
+    assert_eq!(replay(&args(&[&room.file("label.jsonl", &["{".to_owned(), label])])).code(), 0);
+    // Nothing of the stream, on top of what was saved.
+    let saved = room.path("saved");
+    let good = room.file("good.jsonl", &stream(20, true));
+    replay(&ReplayArgs { save: Some(saved.clone()), ..args(&[&good]) }).summary();
+    assert_eq!(replay(&ReplayArgs { resume: Some(saved), ..args(&[&bad]) }).code(), 65);
+}
+
 #[test]
 fn bytes_that_are_no_text_are_malformed() {
     let room = Room::new();

@@ -72,7 +72,7 @@ if pull debian:12.11-slim && pull rust:1.95.0-bookworm && pull python:3.13.5-sli
   echo "$product: the Dockerfile"
 else
   base
-  program=target/release/aegis
+  program=${CARGO_TARGET_DIR:-target}/release/aegis
   [ -x "$program" ] && [ -e models/.stamp ] ||
     { echo "$program or models/ is missing: make setup build" >&2; exit 69; }
   mkdir -p "$work/product/deploy" "$work/product/aegis"

@@ -148,13 +148,13 @@ metrics! {
         LABELS: Counter<1> = Kind::Counter, "aegis_labels_total", "labels", ["outcome"],
             "Labels, by outcome (`accepted`, `waiting`, `too_late`, `waited_accepted`, `waited_too_late`, `expired`, `duplicate`, `vanished`: the decision is gone from its topic).",
             "`too_late` or `waiting` above a tenth of all; any `vanished`";
-        LABEL_DELAY: Histogram<0> = Kind::Histogram(DELAYS), "aegis_label_delay_seconds", "seconds", [],
+        LABEL_DELAY: Histogram<1> = Kind::Histogram(DELAYS), "aegis_label_delay_seconds", "seconds", ["policy"],
             "From an event's round time to its label's broker timestamp.",
             "p99 near the horizon";
-        CORRECTIONS: Counter<1> = Kind::Counter, "aegis_label_corrections_total", "labels", ["kind"],
+        CORRECTIONS: Counter<2> = Kind::Counter, "aegis_label_corrections_total", "labels", ["policy", "kind"],
             "Labels kept that name an earlier one, by what they do to it (`corrects`, `retracts`).",
             "more than a tenth of all labels: a reviewer or a guideline has gone astray";
-        LABELS_WAITING: Gauge<0> = Kind::Gauge, "aegis_labels_waiting", "labels", [],
+        LABELS_WAITING: Gauge<1> = Kind::Gauge, "aegis_labels_waiting", "labels", ["policy"],
             "Labels whose event is not known yet.",
             "growing for an hour";
         ROUNDS: Gauge<1> = Kind::Gauge, "aegis_rounds", "rounds", ["policy"],

@@ -172,13 +172,13 @@ pub fn label(outcome: &'static str) {
 }
 
 /// A label that is kept takes an earlier one's place: it `corrects` or `retracts` it.
-pub fn correction(kind: &'static str) {
-    CORRECTIONS.with([kind]).increment(1);
+pub fn correction(policy: &str, kind: &'static str) {
+    CORRECTIONS.with([policy, kind]).increment(1);
 }
 
 /// A label came so long after its event.
-pub fn label_delay(delay: Millis) {
-    LABEL_DELAY.with([]).record(signed(delay) / 1e3);
+pub fn label_delay(policy: &str, delay: Millis) {
+    LABEL_DELAY.with([policy]).record(signed(delay) / 1e3);
 }
 
 /// A predictor is published; the tally is its fold's, where one is kept, with the experts in its order.
@@ -240,9 +240,9 @@ pub fn queue(events: usize) {
     QUEUE_EVENTS.with([]).set(float(events as u64));
 }
 
-/// So many labels wait for their event's decision.
-pub fn waiting(labels: u64) {
-    LABELS_WAITING.with([]).set(float(labels));
+/// So many labels of a policy wait for their event's decision.
+pub fn waiting(policy: &str, labels: u64) {
+    LABELS_WAITING.with([policy]).set(float(labels));
 }
 
 /// Events with these broker timestamps have a committed outcome at `now`.

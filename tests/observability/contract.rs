@@ -60,6 +60,7 @@ const WORDS: &[(&str, &[&str])] = &[
             "not_finite",
             "wrong_shape",
             "overload",
+            "out_of_memory",
             "too_few_awake",
             "near_threshold",
             "category",

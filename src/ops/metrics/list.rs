@@ -98,7 +98,7 @@ metrics! {
             "no increase while events come";
         ABSTENTIONS: Counter<2> = Kind::Counter, "aegis_abstentions_total", "abstentions", ["expert", "reason"],
             "Abstentions, by why.",
-            "`failed`, `timed_out`, `not_finite` or `wrong_shape` increasing";
+            "`failed`, `timed_out`, `not_finite`, `wrong_shape` or `out_of_memory` increasing";
         EXPERT_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_expert_seconds", "seconds", ["expert"],
             "One run of an expert on one batch.",
             "p99 near the expert's time-out";

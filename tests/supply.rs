@@ -142,7 +142,8 @@ fn sent(path: &str) -> bool {
     let mut lines = ignore.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     assert_eq!(lines.next(), Some("*"));
     lines.any(|line| {
-        let kept = line.strip_prefix('!').unwrap_or_else(|| panic!(".dockerignore: {line} is not understood here"));
+        let kept =
+            line.strip_prefix('!').unwrap_or_else(|| panic!(".dockerignore: {line} is not understood here"));
         path == kept || path.starts_with(&format!("{kept}/"))
     })
 }
@@ -193,7 +194,8 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// The bill of materials names all that Cargo.lock pins and all that set-up fetches, each with its hash.
 #[test]
 fn the_bill_of_materials_is_whole() {
-    let made = Command::new("python3").arg(root().join("deploy/sbom.py")).arg(env!("CARGO")).output().unwrap();
+    let made =
+        Command::new("python3").arg(root().join("deploy/sbom.py")).arg(env!("CARGO")).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let bill: Value = serde_json::from_slice(&made.stdout).unwrap();
     let components = bill["components"].as_array().unwrap();

@@ -100,11 +100,9 @@ fn policy(policy: &Policy) -> (Value, String) {
 }
 
 fn expert(expert: &ExpertInfo, config: &Config) -> (Value, String) {
-    let (id, kind, provider, state) =
-        (&expert.id, expert.kind.word(), &expert.provider, expert.state.word());
+    let (id, kind, provider, state) = (&expert.id, expert.kind.word(), &expert.provider, expert.state.word());
     let shadow = config.experts.shadow.contains(id);
-    let line =
-        format!("expert {id}: {kind}, {provider}, {state}{}", if shadow { ", in shadow" } else { "" });
+    let line = format!("expert {id}: {kind}, {provider}, {state}{}", if shadow { ", in shadow" } else { "" });
     (json!({ "id": id, "kind": kind, "provider": provider, "state": state, "shadow": shadow }), line)
 }
 
@@ -227,7 +225,11 @@ fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Ve
     let mut lines = vec![format!("event {shown}: {}", printable(&told(&event)))];
     for (number, turn) in event.turns.iter().enumerate().take(SHOWN) {
         let judged = if number == event.judged { ", judged" } else { "" };
-        lines.push(format!("  turn {number}: {}, {} bytes of text{judged}", turn.role.word(), turn.text.len()));
+        lines.push(format!(
+            "  turn {number}: {}, {} bytes of text{judged}",
+            turn.role.word(),
+            turn.text.len()
+        ));
     }
     if event.turns.len() > SHOWN {
         lines.push(format!("  … {} turns in all, number {} is judged", event.turns.len(), event.judged));

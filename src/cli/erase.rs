@@ -41,7 +41,7 @@ pub struct EraseArgs {
 
 pub fn erase(args: &EraseArgs) -> Result<Exit, Failure> {
     let loaded = args.config.load()?;
-    let connection = run::connection(&loaded.config)?;
+    let connection = run::brokers(&loaded.config)?;
     let subject = Subject { tenant: args.tenant.clone(), id: args.subject.clone() };
     if args.verify {
         return verify::verify(&subject, &loaded, &connection, args.output);

@@ -73,7 +73,7 @@ impl Standing {
 
 pub fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
     let Loaded { config, policies } = args.config.load()?;
-    let connection = run::connection(&config)?;
+    let connection = run::brokers(&config)?;
     let found = find(args, &config, &connection)?;
     let mut shown = Vec::new();
     for found in found {

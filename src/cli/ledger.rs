@@ -51,7 +51,7 @@ pub fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
         }
     };
     let config = config.load()?.config;
-    let connection = run::connection(&config)?;
+    let connection = run::brokers(&config)?;
     let record = Record::Edit(Edit { id, action });
     // A producer of its own, so that the active learner is not fenced: it reads the edit like its own records.
     let unavailable = |error| Failure::of(&connection, error);

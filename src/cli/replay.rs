@@ -30,7 +30,10 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     let mut connection = None;
     if let Some(path) = &args.config {
         let loaded = config::load(path, std::env::vars(), &[])?;
-        connection = Some(run::connection(&loaded.config)?);
+        // Files need no brokers, and ask none.
+        let asks = args.streams.iter().any(|stream| stream.to_string_lossy().starts_with("topic:"));
+        let open = if asks { run::brokers } else { run::connection };
+        connection = Some(open(&loaded.config)?);
         panel = run::panel_config(&loaded.config.experts);
         policies = loaded
             .policies

@@ -85,6 +85,14 @@ pub fn connection(config: &Config) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
+/// The same brokers, once one of them has let this client in, for commands that end where they are refused. Brokers that
+/// are away are for whoever asks them to tell.
+pub fn brokers(config: &Config) -> Result<Connection, Failure> {
+    let connection = connection(config)?;
+    greet(&connection, &|| false).map_err(|error| Failure::of(&connection, error))?;
+    Ok(connection)
+}
+
 /// Checks what is said of traces, without sending any.
 pub fn traced(config: &Config) -> Result<(), Failure> {
     traces::check(&traced::settings(config)).map_err(|error| Failure::new(Exit::Config, error))

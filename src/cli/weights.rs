@@ -132,7 +132,7 @@ pub fn versions(
 pub fn weights(args: &WeightsArgs) -> Result<Exit, Failure> {
     let (Which::Show(common) | Which::History(common) | Which::Diff { common, .. }) = &args.command;
     let config = common.config.load()?.config;
-    let connection = run::connection(&config)?;
+    let connection = run::brokers(&config)?;
     let mut all = Vec::new();
     let broken = versions(&connection, &config, &mut |mut version| {
         // States are large, and nobody reads them here.

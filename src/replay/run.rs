@@ -64,7 +64,8 @@ pub fn run(
     reading.files(&files, &mut loader)?;
     let (lines, malformed) = (reading.lines, reading.malformed);
     if malformed > 0 && reading.taken == 0 {
-        let reason = format!("nothing could be read: all {malformed} lines with anything in them are malformed");
+        let reason =
+            format!("nothing could be read: all {malformed} lines with anything in them are malformed");
         return Err(ReplayError::Data(reason));
     }
     if args.embed {

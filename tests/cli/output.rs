@@ -51,7 +51,8 @@ fn machines_read_what_people_read() {
     }
 
     let topics = site.json(&["topics"]);
-    let states: Vec<_> = topics.as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
+    let states: Vec<_> =
+        topics.as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["in_order"; 8]);
     let missing = format!("topics.dlq={}", site.topic("nowhere"));
     let output = site.aegis(&["topics", "--output", "json", "--set", &missing]);

@@ -1,6 +1,7 @@
 //! Dashboards and alerts against the truth: a real Prometheus scrapes a running Aegis under load on a real Apache
 //! Kafka, every panel's query and every rule is evaluated, and what goes wrong here is seen to fire.
 
+mod contract;
 mod prometheus;
 #[path = "../support/mod.rs"]
 mod support;
@@ -13,11 +14,14 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aegis::core::event::Event;
+use aegis::core::label::{Finding, Label};
+use aegis::kafka::Produced;
 use aegis::ops::metrics;
 use prometheus::{Prometheus, get};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use support::flow::{raw, send};
+use support::flow::{event, event_record, label, label_record, raw, send};
 use support::{free_port, kafka};
 
 /// How long anything may take: this machine may be busy.
@@ -176,10 +180,17 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     send(&connection, &letters[..50]);
     until("the first letters", || prometheus.query("max(aegis_dead_letters_total) >= 50").pop());
     send(&connection, &letters[50..]);
+    // Names that nobody configured, in events and labels that can be read.
+    send(&connection, &strange(200));
     let mut firing = BTreeSet::new();
     until("the letters' alert", || {
         watch(&prometheus, &mut firing);
         firing.contains("AegisDeadLetters").then_some(())
+    });
+
+    until("strange names", || {
+        let judged = "count(aegis_dead_letters_total{reason=\"UnknownPolicy\"} >= 200) == 2";
+        prometheus.query(judged).pop()
     });
 
     // 3. Every panel.
@@ -203,10 +214,8 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     let linted = prometheus.promtool(&["check", "metrics"], &page);
     assert!(linted.status.success(), "{}", String::from_utf8_lossy(&linted.stderr));
     let page = fs::read_to_string(&page).unwrap();
-    let served = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    for name in served {
-        assert!(metrics::all().any(|metric| metric.name == name), "{name} is served and not in the contract");
-    }
+    let breaches = contract::breaches(&page, &configured(folder.path()));
+    assert!(breaches.is_empty(), "{breaches:#?}");
     let rules = prometheus.ask("rules").unwrap();
     let rules: Vec<&Value> = rules["groups"]
         .as_array()
@@ -256,6 +265,46 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     }
     for quiet in ["AegisRegretAboveBound", "AegisTransactionsAborted", "AegisStore"] {
         assert!(!firing.contains(quiet), "{quiet} fires, and nothing of the kind happened");
+    }
+}
+
+/// Events of policies and tenants that nobody configured, and labels of such policies, annotators and sources.
+fn strange(count: usize) -> Vec<Produced> {
+    let mut records = Vec::new();
+    for number in 0..count {
+        let text = "a strange event";
+        let policy = Event { policy: format!("policy-{number}"), ..event(number, text) };
+        let tenant = Event {
+            id: format!("strange-{number}"),
+            tenant: format!("tenant-{number}"),
+            metadata: [(format!("note-{number}"), "note".to_owned())].into(),
+            ..event(number, text)
+        };
+        records.extend([policy, tenant].map(|event| event_record("moderation.events", &event)));
+        let label = label(&format!("strange-{number}"), &format!("strange-{number}"), Finding::Unsafe);
+        let unknown = Label { policy: format!("policy-{number}"), ..label.clone() };
+        let annotator = Label {
+            tenant: format!("tenant-{number}"),
+            annotator: Some(format!("annotator-{number}")),
+            categories: vec![format!("category-{number}")],
+            ..label
+        };
+        records.extend([unknown, annotator].map(|label| label_record("moderation.labels", &label)));
+    }
+    records
+}
+
+/// What is configured here; the rest are defaults.
+fn configured(folder: &Path) -> contract::Configured {
+    let names = fs::read_dir(folder.join("experts")).unwrap();
+    let topics = aegis::config::Topics::default();
+    let aegis::config::Topics { events, decisions, review, labels, dlq, rounds, weights, election } = topics;
+    contract::Configured {
+        policies: vec!["default".into()],
+        experts: names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect(),
+        topics: vec![events, decisions, review, labels, dlq, rounds, weights, election],
+        groups: ["aegis-score", "aegis-learn"].map(str::to_owned).into(),
+        partitions: 2,
     }
 }
 

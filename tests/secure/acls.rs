@@ -13,6 +13,8 @@ pub struct Acl {
     kind: i8,
     pub name: String,
     pattern: i8,
+    /// As the page has it: `aegis-score Read topic moderation.events`.
+    pub words: String,
 }
 
 const LITERAL: i8 = 3;
@@ -37,7 +39,7 @@ pub fn documented() -> Vec<Acl> {
     let page = fs::read_to_string(page).unwrap();
     let commands = page.lines().filter_map(|line| line.strip_prefix("kafka-acls --add "));
     let acls: Vec<Acl> = commands.flat_map(command).collect();
-    assert!(acls.len() > 20, "{acls:?}");
+    assert!(acls.len() > 40, "{acls:?}");
     acls
 }
 
@@ -47,23 +49,24 @@ fn command(words: &str) -> Vec<Acl> {
     while let (Some(flag), Some(value)) = (words.next(), words.next()) {
         match flag {
             "--allow-principal" => user = Some(value.to_owned()),
-            "--operation" => operations.push(operation(value)),
-            "--topic" => resources.push((2, value.to_owned())),
-            "--group" => resources.push((3, value.to_owned())),
-            "--transactional-id" => resources.push((5, value.to_owned())),
+            "--operation" => operations.push(value),
+            "--topic" => resources.push((2, "topic", value)),
+            "--group" => resources.push((3, "group", value)),
+            "--transactional-id" => resources.push((5, "transactional id", value)),
             "--resource-pattern-type" if value == "prefixed" => pattern = PREFIXED,
             _ => panic!("docs/security.md: {flag} {value}"),
         }
     }
     let user = user.expect("a command names a user");
-    let acl = |operation, (kind, name): &(i8, String)| Acl {
+    let acl = |word: &str, (kind, what, name): &(i8, &str, &str)| Acl {
         user: user.clone(),
-        operation,
+        operation: operation(word),
         kind: *kind,
-        name: name.clone(),
+        name: (*name).to_owned(),
         pattern,
+        words: format!("{} {word} {what} {name}", user.trim_start_matches("User:")),
     };
-    operations.iter().flat_map(|operation| resources.iter().map(|one| acl(*operation, one))).collect()
+    operations.iter().flat_map(|word| resources.iter().map(|one| acl(word, one))).collect()
 }
 
 /// Adds entries.

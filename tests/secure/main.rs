@@ -6,5 +6,6 @@ mod support;
 
 mod acls;
 mod flow;
+mod needed;
 mod refused;
 mod site;

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aegis::kafka::Consumed;
 use openssl::symm::Cipher;
 
 use crate::acls::{self, Acl};
@@ -67,11 +68,11 @@ impl Secured {
         }
         fs::write(
             folder.join("policies.toml"),
-            format!("[policies.default]\nlearner = \"fpl\"\nparameters = {{ seed = \"{SEED}\" }}\n"),
+            format!("[policies.default]\nreview_margin = 1.0\nlearner = \"fpl\"\nparameters = {{ seed = \"{SEED}\" }}\n"),
         )
         .unwrap();
         let (sasl, tls) = (free_port(), free_port());
-        let users = ["aegis-score", "aegis-operator"]
+        let users = ["aegis-score", "aegis-operator", "aegis-eraser", "aegis-replayer"]
             .map(|name| format!("SCRAM-SHA-512=[name={name},password={PASSWORD}]\n"))
             .concat();
         let kafka = Kafka::secured(|port, controller| settings(&folder, port, controller, sasl, tls), &users);
@@ -79,7 +80,9 @@ impl Secured {
         let site = Self { kafka, folder, sasl: at(sasl), tls: at(tls) };
         acls::add(&site.kafka.bootstrap(), &acls::documented());
         site.configure("score", &site.sasl, &site.with_password("aegis-score", "password"));
-        site.configure("operator", &site.sasl, &site.with_password("aegis-operator", "password"));
+        for name in ["operator", "eraser", "replayer"] {
+            site.configure(name, &site.sasl, &site.with_password(&format!("aegis-{name}"), "password"));
+        }
         site.configure("learn", &site.tls, &site.with_certificate("aegis-learn", "authority"));
         let made = site.aegis("operator", &["topics", "--create", "--partitions", "2"]);
         assert!(made.status.success(), "{}", said(&made));
@@ -124,9 +127,18 @@ impl Secured {
         command
     }
 
-    /// A command, to its end.
+    /// A command, to its end. Whatever it is and however it ends, it says no secret.
     pub fn aegis(&self, name: &str, arguments: &[&str]) -> Output {
-        self.command(name, arguments).output().unwrap()
+        let output = self.command(name, arguments).output().unwrap();
+        holds_no_secret(&format!("{name}: {arguments:?}"), &said(&output));
+        output
+    }
+
+    /// A command that ends well; what it said.
+    pub fn well(&self, name: &str, arguments: &[&str]) -> String {
+        let output = self.aegis(name, arguments);
+        assert!(output.status.success(), "{name}: {arguments:?}: {}", said(&output));
+        said(&output)
     }
 
     /// A role with a configuration.
@@ -139,10 +151,11 @@ impl Secured {
     }
 
     /// Without an entry of the lists.
-    pub fn without(&self, acl: &Acl, work: impl FnOnce()) {
+    pub fn without<T>(&self, acl: &Acl, work: impl FnOnce() -> T) -> T {
         acls::remove(&self.kafka.bootstrap(), acl);
-        work();
+        let done = work();
         acls::add(&self.kafka.bootstrap(), std::slice::from_ref(acl));
+        done
     }
 }
 
@@ -181,6 +194,18 @@ impl Running {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its end within `limit`, if it comes: the exit code, and what it said.
+    pub fn ends(mut self, limit: Duration) -> Option<(Option<i32>, String)> {
+        let began = Instant::now();
+        while began.elapsed() < limit {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some((status.code(), self.log()));
+            }
+            thread::sleep(Duration::from_millis(20)); // a process tells nobody
+        }
+        None
+    }
+
     /// Waits for its end; the exit code, how long it took, and what it said.
     pub fn end(mut self) -> (Option<i32>, Duration, String) {
         let began = Instant::now();
@@ -202,13 +227,13 @@ impl Running {
         log
     }
 
-    /// /metrics.
-    pub fn metrics(&self) -> String {
+    /// What it serves there, beginning with the answer's first line.
+    pub fn page(&self, path: &str) -> String {
         let log = self.log();
         let (_, rest) = log.split_once("health and metrics address=").expect("it says where it answers");
         let address = rest.split_whitespace().next().unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: aegis\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: aegis\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -226,5 +251,15 @@ impl Drop for Running {
 pub fn holds_no_secret(what: &str, text: &str) {
     for secret in [PASSWORD, WRONG, PHRASE, SEED] {
         assert!(!text.contains(secret), "{what} shows {secret}:\n{text}");
+    }
+}
+
+/// No secret in keys, values and headers of a record.
+pub fn record_holds_no_secret(record: &Consumed) {
+    let headers = record.headers.iter();
+    let headers = headers.flat_map(|(name, value)| [Some(name.as_bytes()), value.as_deref()]);
+    for part in headers.chain([record.key.as_deref(), record.payload.as_deref()]).flatten() {
+        let text = String::from_utf8_lossy(part);
+        holds_no_secret(&format!("{} {}:{}", record.topic, record.partition, record.offset), &text);
     }
 }

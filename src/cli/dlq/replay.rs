@@ -97,7 +97,7 @@ struct Summary {
 
 pub fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     let config = args.config.load()?.config;
-    let connection = run::connection(&config)?;
+    let connection = run::brokers(&config)?;
     let mut summaries = Vec::new();
     for (reason, letters) in judged(args, &config, &connection)? {
         let summary = summary(&reason, &letters);

@@ -1,4 +1,4 @@
-//! What the lists allow is enough, and nothing of it can be missing.
+//! What the lists allow is enough, and what is said where something is missing.
 
 use crate::needed::nothing_can_be_missing;
 use crate::site::{Secured, holds_no_secret, record_holds_no_secret, said, secured};
@@ -10,7 +10,7 @@ use aegis::config::Topics;
 use aegis::core::label::Finding;
 
 #[test]
-fn the_documented_lists_are_enough_and_needed() {
+fn the_documented_lists_are_enough_and_most_of_what_is_missing_is_told() {
     let site = secured();
     let admin = site.kafka.connection();
     let events: Vec<_> = (0..20).map(|number| event(number, "kill the lights")).collect();

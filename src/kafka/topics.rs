@@ -351,8 +351,15 @@ fn describe(connection: &Connection, topic: &str, timeout: Duration) -> Result<C
     let doing = "read the topic's settings";
     let admin = admin(connection)?;
     let asked = [ResourceSpecifier::Topic(topic)];
-    answer(doing, topic, admin.describe_configs(&asked, &options(timeout)))?
-        .map_err(|code| SourceError::of(&KafkaError::Global(code), doing, topic))
+    let config = answer(doing, topic, admin.describe_configs(&asked, &options(timeout)))?
+        .map_err(|code| SourceError::of(&KafkaError::Global(code), doing, topic))?;
+    if config.entries.is_empty() {
+        // The client does not pass on why the brokers tell no settings: a topic that is there has some.
+        partitions(connection, topic, timeout)?;
+        let reason = format!("Topic authorization failed: {topic} needs DescribeConfigs");
+        return Err(SourceError::Denied { doing, reason });
+    }
+    Ok(config)
 }
 
 fn create(connection: &Connection, spec: &TopicSpec, timeout: Duration) -> Result<(), SourceError> {

@@ -21,15 +21,8 @@ fn next() -> usize {
 /// Entries whose absence is not told as a refusal, and what comes instead. None of it is as it should be.
 const UNTOLD: &[(&str, &str)] = &[
     ("aegis-learn Write topic aegis.rounds", "the learner does its unit again and again"),
-    ("aegis-operator DescribeConfigs topic moderation.", "topics' settings are taken for well"),
-    ("aegis-operator DescribeConfigs topic aegis.", "topics' settings are taken for well"),
     ("aegis-operator Describe group aegis-score", "69 as a time-out"),
     ("aegis-operator Describe group aegis-learn", "nobody asks for it"),
-    ("aegis-eraser DescribeConfigs topic moderation.events", "a retention is taken for none"),
-    ("aegis-eraser DescribeConfigs topic moderation.decisions", "a retention is taken for none"),
-    ("aegis-eraser DescribeConfigs topic moderation.review", "a retention is taken for none"),
-    ("aegis-eraser DescribeConfigs topic moderation.labels", "a retention is taken for none"),
-    ("aegis-eraser DescribeConfigs topic moderation.dlq", "a retention is taken for none"),
     ("aegis-eraser Write topic aegis.rounds", "69 as a purged queue"),
     ("aegis-replayer Read group moderation.dlq-replay-", "69 as a time-out"),
 ];

@@ -1,5 +1,5 @@
-//! The whole flow with a registry, on the embedded broker: each record has its one outcome, whatever the
-//! registry does.
+//! The whole flow with a registry, exactly once on a real Apache Kafka: each record has its one outcome, whatever
+//! the registry does.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -11,7 +11,7 @@ use aegis::core::decision::Decision;
 use aegis::core::label::Finding;
 use aegis::core::ledger::Record;
 use aegis::experts::{Panel, PanelConfig};
-use aegis::kafka::embedded::Embedded;
+use aegis::kafka::topics::ensure;
 use aegis::kafka::{Connection, Consumed, Delivery, Produced};
 use aegis::learn::{Learn, LearnError, Progress};
 use aegis::ops::{Asker, Health, Shutdown};
@@ -20,10 +20,10 @@ use aegis::score::{Score, ScoreError};
 use aegis::topics::table;
 
 use crate::server::{Reply, Request, Server, schema, unknown};
-use crate::support::WAIT;
 use crate::support::flow::{
     event, event_record, experts, label, ledger, raw, read_all, read_until, reasons, send,
 };
+use crate::support::{WAIT, kafka};
 use crate::{FOREIGN, FOREIGN_DATUM, framed, settings};
 
 const EVENTS: u32 = 11;
@@ -40,8 +40,8 @@ fn answer(request: &Request) -> Reply {
         "GET /schemas/ids/13" => schema(SCHEMAS[2].1),
         "GET /schemas/ids/14" => schema(SCHEMAS[1].1),
         "GET /schemas/ids/15" => schema(SCHEMAS[5].1),
-        "POST /subjects/moderation%2Ereview%2Dvalue/versions" => Reply::Status(200, r#"{"id":15}"#.into()),
-        "POST /subjects/moderation%2Edecisions%2Dvalue/versions" => Reply::Status(200, r#"{"id":13}"#.into()),
+        line if line.ends_with("%2Ereview%2Dvalue/versions") => Reply::Status(200, r#"{"id":15}"#.into()),
+        line if line.ends_with("%2Edecisions%2Dvalue/versions") => Reply::Status(200, r#"{"id":13}"#.into()),
         _ => unknown(),
     }
 }
@@ -55,11 +55,11 @@ struct Running {
     score: JoinHandle<Result<(), ScoreError>>,
     learn: JoinHandle<Result<(), LearnError>>,
     _folder: tempfile::TempDir,
-    _broker: Embedded,
 }
 
 impl Running {
-    fn start(outage_ms: u64) -> Self {
+    /// With topics of its own.
+    fn start(prefix: &str, outage_ms: u64) -> Self {
         let server = Server::start(answer);
         let folder = tempfile::tempdir().unwrap();
         experts(&folder.path().join("models"));
@@ -71,10 +71,27 @@ impl Running {
         config.registry.request_timeout_ms = 500;
         config.registry.unknown_wait_ms = 1_500;
         config.registry.outage_wait_ms = outage_ms;
-        let specs = table(&config, 3);
-        let names: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
-        let broker = Embedded::start(&names).unwrap();
-        let connection = Connection::new(broker.bootstrap());
+        let topics = &mut config.topics;
+        for topic in [
+            &mut topics.events,
+            &mut topics.decisions,
+            &mut topics.review,
+            &mut topics.labels,
+            &mut topics.dlq,
+            &mut topics.rounds,
+            &mut topics.weights,
+            &mut topics.election,
+        ] {
+            *topic = format!("{prefix}.{topic}");
+        }
+        config.score.group = format!("{prefix}.score");
+        config.learn.group = format!("{prefix}.learn");
+        let connection = kafka().connection();
+        ensure(&connection, &table(&config, 3), WAIT).unwrap();
+        let exactly_once = |role: &str| Delivery::ExactlyOnce {
+            transactional_id: format!("{prefix}.{role}"),
+            timeout: Duration::from_secs(4),
+        };
         let panel = Arc::new(Panel::open(PanelConfig::new(folder.path().join("models"))).unwrap());
         let (config, policies, shutdown) = (Arc::new(config), Arc::new(Policies::default()), Shutdown::new());
         let progress = Arc::<Progress>::default();
@@ -83,7 +100,7 @@ impl Running {
             policies: Arc::clone(&policies).into(),
             panel,
             connection: connection.clone(),
-            delivery: Delivery::AtLeastOnce,
+            delivery: exactly_once("score"),
             health: Health::default(),
             shutdown: shutdown.clone(),
         };
@@ -91,7 +108,7 @@ impl Running {
             config: Arc::clone(&config),
             policies: policies.into(),
             connection: connection.clone(),
-            delivery: Delivery::AtLeastOnce,
+            delivery: exactly_once("learn"),
             health: Health::default(),
             shutdown: shutdown.clone(),
             progress: Arc::clone(&progress),
@@ -105,7 +122,6 @@ impl Running {
             score: thread::spawn(move || score.run()),
             learn: thread::spawn(move || learn.run()),
             _folder: folder,
-            _broker: broker,
         }
     }
 
@@ -125,7 +141,7 @@ impl Running {
 
 #[test]
 fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_only() {
-    let flow = Running::start(60_000);
+    let flow = Running::start("framings", 60_000);
     let datum = |number| codec::encode_event(&event(number, "kill"), Encoding::Avro).unwrap().split_off(10);
     let mut headed = flow.event(1, datum(2));
     headed.headers = vec![
@@ -199,7 +215,7 @@ fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_onl
 
 #[test]
 fn a_dead_registry_stops_nothing_that_is_known_and_dead_letters_nothing() {
-    let flow = Running::start(1_000);
+    let flow = Running::start("dead", 1_000);
     let datum = |number| codec::encode_event(&event(number, "kill"), Encoding::Avro).unwrap().split_off(10);
     let decided = |count: usize| {
         read_until(&flow.connection, &flow.topics.decisions, "decisions", |records| records.len() >= count)
@@ -231,7 +247,7 @@ fn a_dead_registry_stops_nothing_that_is_known_and_dead_letters_nothing() {
 
 #[test]
 fn a_stop_while_the_registry_is_awaited_is_clean() {
-    let flow = Running::start(60_000);
+    let flow = Running::start("stop", 60_000);
     let datum = codec::encode_event(&event(0, "kill"), Encoding::Avro).unwrap().split_off(10);
     send(&flow.connection, &[flow.event(0, framed(EVENTS, &datum))]);
     read_until(&flow.connection, &flow.topics.decisions, "a decision", |records| !records.is_empty());

@@ -158,8 +158,8 @@ impl Board {
         self.errands.retain(|errand| errand.question.is_open());
     }
 
-    /// Stops runs that have taken too long, so that their texts have timed out, or that eat the memory. Gives how many of those stopped before
-    /// never came back.
+    /// Stops runs that have taken too long, so that their texts have timed out, or that eat the memory. Gives how many
+    /// of those stopped before never came back.
     pub(super) fn stop(&mut self, now: Instant) -> usize {
         let (mut lost, mut ended) = (0, Vec::new());
         // One at a time: what the others have been given may be enough then.

@@ -127,7 +127,8 @@ fn resident(process: &Process) -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
 }
 
-/// A minute: longer than a transaction's time-out, than the ten seconds that a new producer waits, and than the session.
+/// A minute: longer than a transaction's time-out, than the ten seconds that a new producer waits, and than the
+/// session.
 const OUTAGE: Duration = Duration::from_secs(60);
 /// MiB that a role may grow by while the broker is away.
 const GROWTH: usize = 64;

@@ -287,7 +287,8 @@ pub struct Score {
     pub window: usize,
     /// A unit is committed at this many records, or after `commit_interval_ms`.
     pub commit_records: usize,
-    /// A unit is committed after this long, in milliseconds, or at `commit_records`.
+    /// A unit is committed after this long, in milliseconds, or at `commit_records`; where events have waited for the
+    /// panel, after a quarter of that if it is longer, and at most a second.
     pub commit_interval_ms: u64,
     /// Dead letters in a minute at which the service stops rather than going on.
     pub max_dead_letters_per_minute: u64,

@@ -27,6 +27,10 @@ use crate::ops::{Traces, metrics};
 const REWIND: Duration = Duration::from_secs(2);
 /// How long one wait for a commit takes; there is another after it, unless units are given up.
 const WAIT: Duration = Duration::from_millis(200);
+/// A unit stays open for a quarter of what its events have waited for the panel, where that is longer than the interval,
+const PART: u32 = 4;
+/// and for no longer than this: who is behind gains nothing from many small commits, and they cost the brokers.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// The outcome of one record.
 struct Outcome {
@@ -57,7 +61,8 @@ pub struct Unit {
     watermark: Watermark<i32, Outcome>,
     /// When every record came that the watermark holds.
     ages: Ages,
-    since: Option<Instant>,
+    /// Since when something is ready, and for how long it may stay open.
+    open: Option<(Instant, Duration)>,
     /// Whether a unit was given up and its records are not read again yet.
     given_up: bool,
     decided: Decided,
@@ -79,7 +84,7 @@ impl Unit {
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),
             ages: Ages::default(),
-            since: None,
+            open: None,
             given_up: false,
             decided: Decided::default(),
         }
@@ -140,7 +145,8 @@ impl Unit {
     /// How long until it is time to commit, where there is anything to commit.
     #[must_use]
     pub fn due_in(&self) -> Option<Duration> {
-        let left = self.interval.saturating_sub(self.since?.elapsed());
+        let (since, long) = self.open?;
+        let left = long.saturating_sub(since.elapsed());
         Some(if self.watermark.ready() >= self.most { Duration::ZERO } else { left })
     }
 
@@ -152,6 +158,7 @@ impl Unit {
         self.settle(
             ticket,
             Outcome { output, asks: None, came, counted: Counted::DeadLetter(reason.name), span },
+            Duration::ZERO,
         );
     }
 
@@ -169,7 +176,8 @@ impl Unit {
         let combined = predictor.combine(&event.id, &votes, reading.as_ref());
         let Some(policy) = self.policies.get(&event.policy) else { return Ok(()) };
         let asked = Asked { event, origin, round_time, votes, reading, trace };
-        let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let waited = read_at.elapsed();
+        let latency = i64::try_from(waited.as_micros()).unwrap_or(i64::MAX);
         let decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);
         self.decided.note(&decision);
         // The decision and its request go on in the trace under this event's span.
@@ -189,13 +197,15 @@ impl Unit {
         // Made now: by the time of the commit other policies may be in force.
         let nowhere = DecisionRef { partition: ticket.partition, offset: -1 };
         let asks = ReviewRequest::of(&decision, policy, nowhere).map(Box::new);
-        self.settle(&ticket, Outcome { output, asks, came, counted: Counted::decision(&decision), span });
+        let counted = Counted::decision(&decision);
+        self.settle(&ticket, Outcome { output, asks, came, counted, span }, waited);
         Ok(())
     }
 
-    fn settle(&mut self, ticket: &Ticket<i32>, outcome: Outcome) {
+    /// The outcome of a record that has waited so long since it was read.
+    fn settle(&mut self, ticket: &Ticket<i32>, outcome: Outcome, waited: Duration) {
         if self.watermark.settle(ticket, outcome) {
-            self.since.get_or_insert_with(Instant::now);
+            self.open.get_or_insert_with(|| (Instant::now(), open_for(self.interval, waited)));
         }
     }
 
@@ -208,7 +218,7 @@ impl Unit {
         let Ready { outcomes, offsets } = self.watermark.take(self.most);
         // What is left over is no younger than the unit was.
         if self.watermark.ready() == 0 {
-            self.since = None;
+            self.open = None;
         }
         if outcomes.is_empty() {
             return;
@@ -295,7 +305,7 @@ impl Unit {
             return Ok(true);
         }
         self.assigned(&source.assigned());
-        self.since = None;
+        self.open = None;
         match source.rewind(REWIND) {
             Ok(()) => self.given_up = false,
             Err(error) if error.passes() => {
@@ -304,5 +314,27 @@ impl Unit {
             Err(error) => return Err(error.into()),
         }
         Ok(!self.given_up)
+    }
+}
+
+/// How long a unit stays open whose first event has `waited` for its answers.
+fn open_for(interval: Duration, waited: Duration) -> Duration {
+    interval.max((waited / PART).min(LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_behind_commits_more_seldom_up_to_a_second() {
+        let after = |interval, waited| {
+            open_for(Duration::from_millis(interval), Duration::from_millis(waited)).as_millis()
+        };
+        assert_eq!(after(100, 0), 100);
+        assert_eq!(after(100, 400), 100);
+        assert_eq!(after(100, 1_800), 450);
+        assert_eq!(after(100, 60_000), 1_000);
+        assert_eq!(after(5_000, 60_000), 5_000);
     }
 }

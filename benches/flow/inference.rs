@@ -38,6 +38,8 @@ pub fn run(rounds: usize, count: usize, words: &[String]) {
         let runner = Runner { models: &models, mix, python: &python };
         let repeated: Vec<String> = repeat(&texts);
         let threads = runner.threads(&texts);
+        // The broker's Java compiles what it has run often enough, and takes the experts' processors for it.
+        runner.ours("warm", 0, &texts, &format!("\"{HEAD}\""));
         for round in 0..rounds {
             note("limit", runner.limit(&texts, threads));
             note("aegis", runner.ours("one", round, &texts, &format!("\"{HEAD}\"")));
@@ -57,10 +59,12 @@ pub fn run(rounds: usize, count: usize, words: &[String]) {
         for (name, passages) in &all {
             let ratio = rates(ours).iter().zip(rates(passages)).map(|(a, b)| a / b).collect();
             let cpu = passages.iter().map(|passage| passage.micros / 1e3).collect();
+            let beside = passages.iter().map(|passage| passage.beside * 100.0).collect();
             println!(
-                "{name:<22} {} texts/s, {} CPU-s per 1,000; aegis to it: {}",
+                "{name:<22} {} texts/s, {} CPU-s per 1,000, beside it {} % of the cores; aegis to it: {}",
                 shown(rates(passages), 1),
                 shown(cpu, 2),
+                shown(beside, 0),
                 shown(ratio, 2)
             );
         }
@@ -108,7 +112,7 @@ impl Runner<'_> {
         let said = String::from_utf8_lossy(&output.stdout);
         let mut numbers = said.split_whitespace().filter_map(|word| word.parse().ok());
         let (rate, micros) = (numbers.next(), numbers.next());
-        Passage { rate: rate.expect("a rate"), micros: micros.expect("processor time") }
+        Passage { rate: rate.expect("a rate"), micros: micros.expect("processor time"), beside: 0.0 }
     }
 
     /// Sends the texts; gives a site to work on them.

@@ -18,6 +18,15 @@ pub fn cpu_of(pid: u32) -> f64 {
     ticks / TICKS
 }
 
+/// Processor seconds that the whole machine has been busy so far, what a host took away included.
+pub fn machine_cpu() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").expect("Linux");
+    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let ticks: Vec<f64> = fields.take(8).filter_map(|field| field.parse().ok()).collect();
+    let [user, nice, system, _idle, _waits, irq, soft, stolen] = ticks[..] else { panic!("eight numbers") };
+    (user + nice + system + irq + soft + stolen) / TICKS
+}
+
 /// A process that ends with its benchmark.
 pub struct Process {
     child: Child,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::bare;
 use crate::broker::{Site, follow, kafka, padded, record, send};
-use crate::process::Process;
+use crate::process::{Process, machine_cpu};
 use crate::shown;
 
 /// What one passage gave.
@@ -14,6 +14,8 @@ pub struct Passage {
     pub rate: f64,
     /// Processor microseconds of the process a message.
     pub micros: f64,
+    /// Of all cores, the share that everything else took meanwhile: broker, reader, the host.
+    pub beside: f64,
 }
 
 /// Who writes a window at a time shows it at once: what comes so soon after the first that counts was done before it.
@@ -24,12 +26,12 @@ const AT_ONCE: Duration = Duration::from_millis(50);
 pub fn measure(process: &Process, topic: &str, events: usize) -> Passage {
     let warm = events / 5;
     let mut seen = 0;
-    let (mut warmed, mut cpu) = (Instant::now(), 0.0);
+    let (mut warmed, mut cpu, mut all) = (Instant::now(), 0.0, 0.0);
     let mut from = (warmed, warm);
     follow(topic, |_| {
         seen += 1;
         if seen == warm {
-            (warmed, cpu) = (Instant::now(), process.cpu());
+            (warmed, cpu, all) = (Instant::now(), process.cpu(), machine_cpu());
         }
         if seen >= warm && warmed.elapsed() < AT_ONCE {
             from = (Instant::now(), seen);
@@ -38,7 +40,10 @@ pub fn measure(process: &Process, topic: &str, events: usize) -> Passage {
     });
     let counted = (events - from.1) as f64;
     let seconds = from.0.elapsed().as_secs_f64();
-    Passage { rate: counted / seconds, micros: (process.cpu() - cpu) / counted * 1e6 }
+    let cpu = process.cpu() - cpu;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let beside = (machine_cpu() - all - cpu) / (warmed.elapsed().as_secs_f64() * cores);
+    Passage { rate: counted / seconds, micros: cpu / counted * 1e6, beside }
 }
 
 /// Runs all, interleaved.

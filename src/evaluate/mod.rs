@@ -1,7 +1,7 @@
 //! `aegis evaluate`: every expert, plain majority and the default learner on held-out labelled text.
 //!
 //! [`sets`] reads the texts, [`ask`] asks the panel about them once, [`judge`] lets the learner go through them,
-//! [`measures`] measures, [`page`] and [`chart`] show it.
+//! [`measures`] measures, [`page`] and [`chart`] show it; [`streams`] writes what was judged for `aegis replay`.
 
 mod ask;
 mod chart;
@@ -9,6 +9,7 @@ mod judge;
 mod measures;
 mod page;
 mod sets;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -44,6 +45,9 @@ pub struct EvaluateArgs {
     /// Writes the tables into DIR/experts.md, the figures to DIR/evaluate.json and the charts beside them
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
+    /// Writes each set as a label stream for `aegis replay` into DIR: votes, features and verdicts, no text
+    #[arg(long, value_name = "DIR")]
+    streams: Option<PathBuf>,
 }
 
 /// Why an evaluation failed.
@@ -68,6 +72,9 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     let texts = sets.held_out.iter().flat_map(|set| &set.texts).chain(&sets.teaching);
     let answers = ask::ask(&panel, texts, &args.cache)?;
     let experts: Vec<&str> = panel.experts().iter().map(|expert| expert.id.as_str()).collect();
+    if let Some(folder) = &args.streams {
+        streams::write(folder, &sets.held_out, &experts, panel.encoder().as_ref(), &answers)?;
+    }
     let judged = judge::judge(&experts, &sets.held_out, &sets.teaching, &answers)?;
     let judges: Vec<&str> = experts.iter().copied().chain(TOGETHER).collect();
     let n = experts.len();

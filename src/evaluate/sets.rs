@@ -97,6 +97,11 @@ impl Text {
         Self { text: text.to_owned(), is_unsafe, offensive: false, groups, source, hash: key(text) }
     }
 
+    #[cfg(test)]
+    pub(super) fn of(text: &str, is_unsafe: bool) -> Self {
+        Self::new(text, is_unsafe, "edos", Vec::new())
+    }
+
     fn bucket(&self) -> u32 {
         let [a, b, c, d, ..] = self.hash;
         u32::from_be_bytes([a, b, c, d]) % 10

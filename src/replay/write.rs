@@ -270,7 +270,7 @@ impl<W: Write> Writer<W> {
 }
 
 /// Features as the standard alphabet's padded base64 of the signed bytes.
-fn base64(features: &[i8]) -> String {
+pub(crate) fn base64(features: &[i8]) -> String {
     let bytes: Vec<u8> = features.iter().map(|byte| byte.cast_unsigned()).collect();
     STANDARD.encode(bytes)
 }

@@ -1,0 +1,77 @@
+//! The held-out sets as label streams for `aegis replay`: votes, verdicts and features, and no text.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::ask::{Answers, Votes};
+use super::sets::{Set, Text};
+use super::{EvaluateError, unavailable};
+use crate::core::features::EncoderId;
+use crate::core::hash::hex;
+use crate::replay::write;
+
+/// Characters of a text's hash that are its event's id.
+const ID: usize = 32;
+
+/// A labelled round. An expert that abstained is null.
+fn line(experts: &[&str], encoder: Option<&EncoderId>, text: &Text, votes: &Votes) -> Value {
+    let cast = experts.iter().zip(&votes.votes);
+    let cast: serde_json::Map<String, Value> =
+        cast.map(|(id, vote)| ((*id).to_owned(), vote.is_finite().then_some(*vote).into())).collect();
+    let id: String = hex(&text.hash).chars().take(ID).collect();
+    let mut line = json!({ "event_id": id, "votes": cast, "unsafe": text.is_unsafe });
+    if let (Some(encoder), Some(features), Some(line)) = (encoder, &votes.features, line.as_object_mut()) {
+        line.insert("encoder".into(), hex(encoder).into());
+        line.insert("features".into(), write::base64(&**features).into());
+    }
+    line
+}
+
+/// Writes each set into a file of its name, in the order of its texts. Of texts that count as one the first is there.
+///
+/// # Errors
+/// Where a file cannot be written.
+pub(super) fn write(
+    folder: &Path,
+    sets: &[Set],
+    experts: &[&str],
+    encoder: Option<&EncoderId>,
+    answers: &Answers,
+) -> Result<(), EvaluateError> {
+    std::fs::create_dir_all(folder).map_err(|error| unavailable(folder, &error))?;
+    for set in sets {
+        let path = folder.join(set.name.to_lowercase()).with_extension("jsonl");
+        let (mut out, mut written) = (Vec::new(), HashSet::new());
+        for text in set.texts.iter().filter(|text| written.insert(text.hash)) {
+            if let Some(votes) = answers.get(text) {
+                // A write to memory does not fail.
+                let _ = writeln!(out, "{}", line(experts, encoder, text, votes));
+            }
+        }
+        std::fs::write(&path, out).map_err(|error| unavailable(&path, &error))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::features::DIMENSIONS;
+
+    #[test]
+    fn a_line_has_votes_and_verdict_and_no_text() {
+        let text = Text::of("how to pick a lock", true);
+        let mut votes = Votes { votes: vec![0.25, f64::NAN], features: None };
+        let line_of = |votes: &Votes| line(&["a", "b"], Some(&[1; 32]), &text, votes);
+        let without = line_of(&votes);
+        assert_eq!(without["votes"], json!({ "a": 0.25, "b": null }));
+        assert_eq!((&without["unsafe"], &without["encoder"]), (&json!(true), &Value::Null));
+        votes.features = Some(Box::new([0; DIMENSIONS]));
+        let with = line_of(&votes);
+        assert_eq!(with["features"].as_str().map(str::len), Some(DIMENSIONS / 3 * 4));
+        assert!(!with.to_string().contains("lock"));
+    }
+}

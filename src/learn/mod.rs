@@ -246,7 +246,7 @@ impl Learn {
             self.health.note("decisions indexed", done, &note);
 
             // 2. Labels, until the unit is full or its interval is over. Nobody waits for them while rounds wait.
-            let idle = decisions.is_empty() && ledger.is_current();
+            let idle = !index.has_moved() && ledger.is_current();
             let gathered = match self.gather(&mut labels, &defaults, &policies, registry, idle) {
                 Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
                 other => other?,

@@ -13,7 +13,7 @@ use crate::broker::{Site, follow, kafka, padded, record};
 use crate::{shown, spread};
 
 /// How long each round sends.
-const SENDING: Duration = Duration::from_secs(8);
+pub const SENDING: Duration = Duration::from_secs(8);
 /// Events under way in the closed loop: enough for units to be full.
 const WINDOW: usize = 8_000;
 /// Events of a passage of the closed loop; the first fifth is its start and does not count.
@@ -39,6 +39,11 @@ impl Quantiles {
         for (values, (_, share)) in self.0.iter_mut().zip(SHARES) {
             values.push(latencies[((latencies.len() - 1) as f64 * share) as usize]);
         }
+    }
+
+    /// The last of the quantiles, by round.
+    pub fn last(&self) -> &[f64] {
+        &self.0[SHARES.len() - 1]
     }
 
     /// All of them in one line.

@@ -5,6 +5,8 @@
 //! cargo bench --bench flow -- throughput      against a bare consume-produce-commit loop; no model
 //! cargo bench --bench flow -- latency         produce to visible decision at half of saturation, or --rate N a second
 //! cargo bench --bench flow -- restart         score after a clean stop; learn with and without sled
+//! cargo bench --bench flow -- beside          the same latency with a learner beside it that restores, in turn: from the
+//!                                             ledger topic or from sled, in a process of its own or in score's
 //! cargo bench --bench flow -- idle            both roles with nothing to do
 //! cargo bench --bench flow -- inference       one head, against the limit and Python consumers; all mixes of
 //!                                             lengths, or those named: chat, long, one-length
@@ -16,6 +18,7 @@
 //! commits (100). Needs what `make test` needs.
 
 mod bare;
+mod beside;
 mod broker;
 mod card;
 mod idle;
@@ -55,15 +58,21 @@ fn main() {
         card::run(rounds, texts);
         return;
     }
-    let parts = ["throughput", "latency", "restart", "idle", "inference", "load"];
+    let parts = ["throughput", "latency", "beside", "restart", "idle", "inference", "load"];
     let named: Vec<&str> = parts.into_iter().filter(|part| words.iter().any(|word| word == part)).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
     if wanted("throughput") {
         throughput::run(rounds, events);
     }
+    let half = || match option(&words, "--rate", 0.0) {
+        given if given > 0.0 => given,
+        _ => latency::saturation(rounds) / 2.0,
+    };
     if wanted("latency") {
-        let rate = option(&words, "--rate", 0.0);
-        latency::run(rounds, if rate > 0.0 { rate } else { latency::saturation(rounds) / 2.0 });
+        latency::run(rounds, half());
+    }
+    if wanted("beside") {
+        beside::run(rounds, half(), ledger);
     }
     if wanted("restart") {
         restart::run(rounds, ledger);

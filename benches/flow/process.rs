@@ -65,27 +65,34 @@ impl Process {
 
     /// Waits until it says that it is ready, this condition among those that hold; how long after its start.
     pub fn ready(&mut self, condition: &str) -> Duration {
+        let condition = format!("[+] {condition}");
+        self.tells(|page| page.starts_with("HTTP/1.1 200") && page.contains(&condition))
+    }
+
+    /// Waits until it is asked whether it is ready and answers so; how long after its start.
+    pub fn tells(&mut self, so: impl Fn(&str) -> bool) -> Duration {
         loop {
             if let Some(status) = self.child.try_wait().expect("a status") {
                 panic!("it ended: {status}");
             }
             assert!(self.age() < Duration::from_secs(300), "it does not become ready");
-            if self.answers_ready(condition) {
+            if so(&self.readiness()) {
                 return self.age();
             }
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    fn answers_ready(&self, condition: &str) -> bool {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+    /// What it answers where it is asked whether it is ready; nothing while it does not listen.
+    pub fn readiness(&self) -> String {
+        let mut answer = String::new();
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return answer };
         let asked =
             stream.write_all(b"GET /readyz?verbose HTTP/1.1\r\nHost: aegis\r\nConnection: close\r\n\r\n");
-        let mut answer = String::new();
-        asked.is_ok()
-            && stream.read_to_string(&mut answer).is_ok()
-            && answer.starts_with("HTTP/1.1 200")
-            && answer.contains(&format!("[+] {condition}"))
+        if asked.and_then(|()| stream.read_to_string(&mut answer)).is_err() {
+            answer.clear();
+        }
+        answer
     }
 
     /// SIGTERM, and its clean end.

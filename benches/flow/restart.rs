@@ -45,10 +45,8 @@ fn score(rounds: usize) {
     }
 }
 
-/// Until learn says that it is ready: with nothing but the topics, then with its sled.
-fn learn(rounds: usize) {
-    println!("\nlearn with {rounds} ledger rounds of eight votes, until it is ready");
-    let site = Site::without_models("flow.learn", "flow.learn.events", "exactly-once");
+/// Writes a ledger of so many rounds.
+pub fn fill(site: &Site, rounds: usize) {
     let topic = site.topic("rounds");
     let records = (0..rounds).flat_map(round).map(|record| Produced {
         topic: topic.as_str().into(),
@@ -59,6 +57,13 @@ fn learn(rounds: usize) {
         timestamp: None,
     });
     send(&kafka().connection(), records);
+}
+
+/// Until learn says that it is ready: with nothing but the topics, then with its sled.
+fn learn(rounds: usize) {
+    println!("\nlearn with {rounds} ledger rounds of eight votes, until it is ready");
+    let site = Site::without_models("flow.learn", "flow.learn.events", "exactly-once");
+    fill(&site, rounds);
     let mut process = site.start("learn");
     println!(
         "without sled: {:.1} s, {:.0} MiB",

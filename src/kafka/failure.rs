@@ -94,9 +94,22 @@ impl SourceError {
                 | Code::ClusterAuthorizationFailed
                 | Code::SaslAuthenticationFailed
                 | Code::Authentication,
-            ) => Self::Denied { doing, reason },
+            ) => {
+                let reason = if topic.is_empty() { reason } else { format!("{topic}: {reason}") };
+                Self::Denied { doing, reason }
+            }
             Some(code) if passes(code) => Self::Timeout { doing, reason },
             _ => Self::Client { doing, reason },
+        }
+    }
+
+    /// The same of a client that names `group`: where the group is refused, that is what is named.
+    pub(super) fn in_group(error: &KafkaError, doing: &'static str, topic: &str, group: &str) -> Self {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                Self::of(error, doing, &format!("group {group}"))
+            }
+            _ => Self::of(error, doing, topic),
         }
     }
 }
@@ -346,6 +359,19 @@ mod tests {
         assert!(!stale(&KafkaError::ConsumerCommit(Code::RequestTimedOut)));
         assert_eq!(class(&KafkaError::Flush(Code::OperationTimedOut)), Class::Abort);
         assert_eq!(class(&KafkaError::Canceled), Class::Spent);
+    }
+
+    #[test]
+    fn a_refusal_names_what_was_refused() {
+        use RDKafkaErrorCode as Code;
+        let said = |code| {
+            let error = KafkaError::MessageConsumption(code);
+            SourceError::in_group(&error, "read", "moderation.events", "aegis-score").to_string()
+        };
+        let of_topic = said(Code::TopicAuthorizationFailed);
+        assert!(of_topic.contains("moderation.events") && !of_topic.contains("aegis-score"), "{of_topic}");
+        let of_group = said(Code::GroupAuthorizationFailed);
+        assert!(of_group.contains("group aegis-score") && !of_group.contains("moderation"), "{of_group}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::record::Consumed;
 use super::topics;
 
 /// The group named to the client, which wants one; it is never joined.
-const NO_GROUP: &str = "aegis-reader";
+pub(super) const NO_GROUP: &str = "aegis-reader";
 
 /// Where a reader begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl Follower {
                     Ok(Followed::Idle)
                 }
                 Some(Err(KafkaError::MessageConsumption(code))) if passes(code) => Ok(Followed::Idle),
-                Some(Err(error)) => Err(SourceError::of(&error, "read", &self.topic[0])),
+                Some(Err(error)) => Err(SourceError::in_group(&error, "read", &self.topic[0], NO_GROUP)),
                 None => Ok(Followed::Idle),
             };
         }

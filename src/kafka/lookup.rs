@@ -11,7 +11,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::connection::Connection;
 use super::context::Quiet;
 use super::failure::{SourceError, passes};
-use super::follower::reader;
+use super::follower::{NO_GROUP, reader};
 use super::record::Consumed;
 use super::topics;
 
@@ -170,7 +170,7 @@ impl Lookup {
     }
 
     fn failed(&self, error: &KafkaError) -> SourceError {
-        SourceError::of(error, "fetch records", &self.topic[0])
+        SourceError::in_group(error, "fetch records", &self.topic[0], NO_GROUP)
     }
 }
 

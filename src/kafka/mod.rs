@@ -8,6 +8,7 @@
 mod ages;
 mod connection;
 mod context;
+mod culprit;
 pub mod embedded;
 mod failure;
 mod follower;

@@ -3,8 +3,8 @@
 //! | step | retriable | asks for an abort | producer spent | fenced |
 //! |---|---|---|---|---|
 //! | make the producer | `Unavailable` | – | `Unavailable`; `Denied` | `Fenced` |
-//! | begin, offsets | the same call again | abort: `Aborted` or `Stale` | made anew: `Aborted` | `Fenced` |
-//! | send | – | abort, made anew: by the report | made anew: `Aborted` | `Fenced` |
+//! | begin, offsets | the same call again | abort: `Aborted`, `Stale` or `Denied` | made anew: `Aborted` | `Fenced` |
+//! | send | – | abort, made anew: by the report, or by what spoiled the transaction | made anew: `Aborted` | `Fenced` |
 //! | commit | the same call again | abort: `Aborted` | made anew: `Indefinite` | `Fenced` |
 //! | commit, out of time | made anew: `Indefinite` | | | |
 //! | abort, out of time or failed | made anew | | | `Fenced` |
@@ -128,15 +128,23 @@ impl Outbox {
             match again(until, || producer.init_transactions(left(until))) {
                 Ok(()) => {}
                 Err(error) if class(&error) == Class::Fenced => return Err(self.fence(&error)),
-                Err(error) if denied(&error) => {
-                    let reason = error.to_string();
-                    return Err(CommitError::Denied { stage: "the start of transactions", reason });
-                }
+                Err(error) if denied(&error) => return Err(self.refused(&error)),
                 Err(error) => return Err(CommitError::Unavailable { reason: error.to_string() }),
             }
         }
         self.producer = Some(producer);
         Ok(())
+    }
+
+    /// The brokers do not let this client begin transactions.
+    fn refused(&self, error: &KafkaError) -> CommitError {
+        let reason = match &self.delivery {
+            Delivery::AtLeastOnce => error.to_string(),
+            Delivery::ExactlyOnce { transactional_id, .. } => {
+                format!("{error}; Write on transactional id {transactional_id} is missing")
+            }
+        };
+        CommitError::Denied { stage: "the start of transactions", reason }
     }
 
     pub(super) fn producer(&self) -> Result<&BaseProducer<Reports>, CommitError> {

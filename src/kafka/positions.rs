@@ -1,17 +1,20 @@
 //! Positions that the brokers know: what a group has committed, and where a time begins.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connection::Connection;
 use super::context::Quiet;
-use super::failure::SourceError;
+use super::failure::{SourceError, denied, left};
 use super::follower::reader;
 use super::topics;
+
+/// How long is waited for a group's coordinator before it is asked whether we may have it.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The next offset that `group` will read of each partition of `topic`, where it has committed one. The group
 /// is asked about and not joined.
@@ -24,15 +27,34 @@ pub fn committed(
     topic: &str,
     timeout: Duration,
 ) -> Result<BTreeMap<i32, i64>, SourceError> {
+    const DOING: &str = "ask what the group has committed";
     connection.check()?;
-    let failed = |error: KafkaError| SourceError::of(&error, "ask what the group has committed", topic);
+    let failed = |error: KafkaError| SourceError::in_group(&error, DOING, topic, group);
     let consumer: BaseConsumer<Quiet> =
         connection.consumer(group).create_with_context(Quiet).map_err(failed)?;
+    let until = Instant::now() + timeout;
     let mut asked = TopicPartitionList::new();
     for partition in 0..topics::count(consumer.client(), topic, timeout)? {
         asked.add_partition(topic, partition);
     }
-    offsets(&consumer.committed_offsets(asked, timeout).map_err(failed)?).map_err(failed)
+    let mut patience = LOOK;
+    loop {
+        match consumer.committed_offsets(asked.clone(), left(until).min(patience)) {
+            Ok(list) => return offsets(&list).map_err(failed),
+            Err(error) => {
+                // Who may not look at the group is told so where records would come, and here waits in vain.
+                while let Some(told) = consumer.poll(Duration::ZERO) {
+                    told.map(drop)
+                        .or_else(|error| if denied(&error) { Err(failed(error)) } else { Ok(()) })?;
+                }
+                let waited = error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut);
+                if !waited || Instant::now() >= until {
+                    return Err(failed(error));
+                }
+                patience *= 2;
+            }
+        }
+    }
 }
 
 /// The first record of each partition of `topic` whose timestamp is `millis` or later; partitions without one

@@ -1,5 +1,6 @@
 //! Delivery reports: where each record of the unit at hand went, or why it did not.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::context::{client_error, lock, log};
+use super::culprit::refused_topic;
 use super::record::Produced;
 
 /// How long is waited where no report has come. The client's own waiting spins through its last millisecond.
@@ -31,6 +33,8 @@ pub(super) struct Slot {
 struct Sending {
     number: u64,
     reports: Vec<Report>,
+    /// Topics that the client's log says may not be written.
+    refused: BTreeSet<String>,
 }
 
 /// Callbacks of a producer.
@@ -45,12 +49,18 @@ impl Reports {
         let mut sending = lock(&self.sending);
         sending.number += 1;
         sending.reports = vec![None; count];
+        sending.refused.clear();
         sending.number
     }
 
     /// The reports of the present sending.
     pub(super) fn take(&self) -> Vec<Report> {
         std::mem::take(&mut lock(&self.sending).reports)
+    }
+
+    /// The topics of the present sending that may not be written, where the client's log names them.
+    pub(super) fn refused(&self) -> BTreeSet<String> {
+        lock(&self.sending).refused.clone()
     }
 
     fn note(&self, slot: &Slot, result: Result<Place, RDKafkaErrorCode>) {
@@ -65,6 +75,9 @@ impl Reports {
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        if let Some(topic) = refused_topic(facility, text) {
+            lock(&self.sending).refused.insert(topic.to_owned());
+        }
         log(level, facility, text);
     }
 

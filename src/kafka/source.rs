@@ -61,6 +61,7 @@ pub struct Health {
 /// before a longer wait [`pause`](Self::pause), and keep polling: a pause drops what was prefetched.
 pub struct Source {
     membership: Membership,
+    group: String,
     start: Start,
     paused: bool,
     /// Told to the caller as revoked; goes at the next poll.
@@ -92,7 +93,8 @@ impl Source {
             .create_with_context(Member::default())
             .map_err(|error| SourceError::of(&error, DOING, &all))?;
         consumer.subscribe(topics).map_err(|error| SourceError::of(&error, DOING, &all))?;
-        Ok(Self { membership: Membership::new(consumer, topics), start, paused: false, going: None })
+        let membership = Membership::new(consumer, topics);
+        Ok(Self { membership, group: group.to_owned(), start, paused: false, going: None })
     }
 
     /// The next record or rebalance, waiting at most `timeout`. Brokers that are away are no error: the
@@ -108,7 +110,10 @@ impl Source {
         match self.consumer().poll(timeout) {
             Some(Ok(message)) => Ok(Polled::Record(Consumed::copy(&message, self.membership.topics()))),
             Some(Err(error)) if ends_by_itself(&error) => Ok(Polled::Idle),
-            Some(Err(error)) => Err(SourceError::of(&error, "read", &self.membership.topics().join(", "))),
+            Some(Err(error)) => {
+                let topics = self.membership.topics().join(", ");
+                Err(SourceError::in_group(&error, "read", &topics, &self.group))
+            }
             None => match self.consumer().context().change() {
                 Some(change) => self.changed(change),
                 None => Ok(Polled::Idle),

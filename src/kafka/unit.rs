@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 
-use super::failure::{Class, CommitError, again, class, left, stale};
+use super::culprit::{culprit, missing_right, second_hand};
+use super::failure::{Class, CommitError, again, class, denied, left, stale};
 use super::membership::Membership;
 use super::outbox::{Delivery, Outbox};
 use super::record::{Offsets, Produced};
-use super::reports::{Place, Report, Slot, drain, enqueue};
+use super::reports::{Place, Slot, drain, enqueue};
 use super::topics;
 use crate::crash;
 
@@ -51,7 +52,9 @@ impl<'a> Unit<'a> {
                 break;
             }
         }
-        let drained = refused.is_some() || drain(producer, until);
+        // Where the transaction is spoiled all reports come at once, behind what the client's log has to say of it.
+        let first_hand = refused.is_some_and(|(_, code)| !second_hand(code));
+        let drained = first_hand || drain(producer, until);
         let reports = producer.context().take();
         if let Some((index, code)) = refused {
             return Err(self.undelivered(records, index, code));
@@ -120,10 +123,10 @@ impl<'a> Unit<'a> {
         let until = Instant::now() + self.outbox.patience();
         again(until, || member.commit(offsets)).map_err(|error| {
             let (stage, reason) = ("offsets", error.to_string());
-            if stale(&error) {
-                CommitError::Stale { stage, reason }
-            } else {
-                CommitError::Aborted { stage, reason }
+            match () {
+                () if stale(&error) => CommitError::Stale { stage, reason },
+                () if denied(&error) => CommitError::Denied { stage, reason },
+                () => CommitError::Aborted { stage, reason },
             }
         })
     }
@@ -175,6 +178,7 @@ impl<'a> Unit<'a> {
         match aborted {
             Err(fenced) => fenced,
             Ok(()) if stale(error) => CommitError::Stale { stage, reason },
+            Ok(()) if denied(error) => CommitError::Denied { stage, reason },
             Ok(()) => CommitError::Aborted { stage, reason },
         }
     }
@@ -192,6 +196,8 @@ impl<'a> Unit<'a> {
     /// Gives the unit up because one of its records was not delivered.
     fn undelivered(&mut self, records: &[Produced], index: usize, code: RDKafkaErrorCode) -> CommitError {
         use RDKafkaErrorCode as Code;
+        let spoiled = if second_hand(code) { self.spoiled() } else { None };
+        let named = self.outbox.producer().map(|producer| producer.context().refused()).unwrap_or_default();
         if let Err(fenced) = self.abort() {
             return fenced;
         }
@@ -201,7 +207,9 @@ impl<'a> Unit<'a> {
         self.outbox.drop_producer();
         let topic = records.get(index).map_or_else(|| "".into(), |record| Arc::clone(&record.topic));
         let stage = "send";
-        match code {
+        let denial = spoiled.as_ref().filter(|error| denied(error)).and_then(KafkaError::rdkafka_error_code);
+        let reason = spoiled.map_or_else(|| format!("{topic}: {code}"), |error| error.to_string());
+        match denial.unwrap_or(code) {
             Code::MessageSizeTooLarge => {
                 CommitError::TooLarge { index, bytes: records.get(index).map_or(0, Produced::size), topic }
             }
@@ -212,12 +220,26 @@ impl<'a> Unit<'a> {
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
                 CommitError::MissingTopic { topic }
             }
-            Code::TopicAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed => {
-                CommitError::Denied { stage, reason: format!("{topic}: {code}") }
+            Code::TopicAuthorizationFailed => {
+                let one = records.get(index..=index).filter(|_| denial.is_none());
+                let right = missing_right(&named, one.unwrap_or(records));
+                CommitError::Denied { stage, reason: format!("{reason}; {right}") }
             }
-            _ => CommitError::Aborted { stage, reason: format!("{topic}: {code}") },
+            Code::ClusterAuthorizationFailed | Code::TransactionalIdAuthorizationFailed => {
+                CommitError::Denied { stage, reason }
+            }
+            _ => CommitError::Aborted { stage, reason },
+        }
+    }
+
+    /// What has spoiled the transaction that is open: the client answers with it where another is to be begun, and
+    /// begins none.
+    fn spoiled(&self) -> Option<KafkaError> {
+        match self.outbox.delivery() {
+            Delivery::ExactlyOnce { .. } if self.begun => {
+                self.outbox.producer().ok()?.begin_transaction().err()
+            }
+            _ => None,
         }
     }
 
@@ -259,50 +281,5 @@ impl Drop for Unit<'_> {
         if let Err(error) = self.abort() {
             tracing::warn!(target: "kafka", %error, "a unit was left while another instance took over");
         }
-    }
-}
-
-/// The record that tells why a sending failed: not one that was only purged because another had failed,
-/// and of a batch that was too large, the largest.
-fn culprit(records: &[Produced], reports: &[Report]) -> (usize, RDKafkaErrorCode) {
-    use RDKafkaErrorCode as Code;
-    let weight = |(index, code): &(usize, Code)| match code {
-        Code::PurgeQueue | Code::PurgeInflight => (0, 0),
-        Code::MessageSizeTooLarge => (2, records.get(*index).map_or(0, Produced::size)),
-        _ => (1, 0),
-    };
-    let failed = reports.iter().enumerate().filter_map(|(index, report)| match report {
-        Some(Ok(_)) => None,
-        Some(Err(code)) => Some((index, *code)),
-        None => Some((index, Code::Fail)),
-    });
-    failed.max_by_key(weight).unwrap_or((0, Code::Fail))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_record_that_failed_first_hand_is_named() {
-        use RDKafkaErrorCode as Code;
-        let of = |size| Produced {
-            topic: "t".into(),
-            partition: None,
-            key: None,
-            payload: Some(vec![0; size]),
-            headers: Vec::new(),
-            timestamp: None,
-        };
-        let records = [of(1), of(5), of(9), of(3)];
-        let purged = Some(Err(Code::PurgeQueue));
-        let large = Some(Err(Code::MessageSizeTooLarge));
-        let named = |reports: &[Report]| culprit(&records, reports);
-        assert_eq!(named(&[purged, large, large, None]), (2, Code::MessageSizeTooLarge));
-        assert_eq!(
-            named(&[purged, Some(Ok((0, 0))), Some(Err(Code::UnknownTopic)), purged]),
-            (2, Code::UnknownTopic)
-        );
-        assert_eq!(named(&[Some(Ok((0, 0))), purged]), (1, Code::PurgeQueue));
     }
 }

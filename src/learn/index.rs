@@ -50,14 +50,21 @@ impl Index {
         self.follower.progress()
     }
 
-    /// The decisions that have come, at most `most`.
+    /// Whether records have been read since positions were last [covered](Self::covered), be they readable or not.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        self.moved
+    }
+
+    /// The decisions among the records that have come, of which it looks at no more than `most`: whoever reads must get
+    /// round to all else, and to being told to stop, also where nothing can be read.
     ///
     /// # Errors
     /// Where the topic cannot be read, or a decision's schema cannot be had.
     pub fn read(&mut self, most: usize, schemas: Option<&dyn Schemas>) -> Result<Vec<Judged>, LearnError> {
         self.grow()?;
         let mut read = Vec::new();
-        while read.len() < most {
+        for _ in 0..most {
             let Followed::Record(record) = self.follower.poll(Duration::ZERO)? else { break };
             let decoded = Received::new(record.payload.as_deref(), &record.headers, schemas).decision();
             let decoded = match decoded.map_err(RegistryError::of) {
@@ -122,5 +129,45 @@ impl Index {
         }
         let decisions = self.positions.iter().map(|(partition, next)| (*partition, *next)).collect();
         Batch { decisions, ..Batch::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::embedded::Embedded;
+    use crate::kafka::{Delivery, Outbox, Produced};
+
+    /// Nobody can be told to stop in the midst of a read: it is over after so many records, readable or not.
+    #[test]
+    fn a_read_is_bounded_where_nothing_can_be_read() {
+        const RECORDS: i64 = 25;
+        const MOST: i64 = 10;
+        let broker = Embedded::start(&[("decisions", 1)]).unwrap();
+        let connection = Connection::new(broker.bootstrap());
+        let junk = |number: i64| Produced {
+            topic: "decisions".into(),
+            partition: Some(0),
+            key: None,
+            // Every fifth is a tombstone.
+            payload: (number % 5 > 0).then(|| b"no decision".to_vec()),
+            headers: Vec::new(),
+            timestamp: None,
+        };
+        let all: Vec<_> = (0..RECORDS).map(junk).collect();
+        Outbox::open(&connection, Delivery::AtLeastOnce).unwrap().commit(&all, None).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&folder.path().join("store")).unwrap();
+        let mut index = Index::follow(&connection, "decisions", &store).unwrap();
+        let (mut next, until) = (0, Instant::now() + Duration::from_secs(30));
+        while next < RECORDS {
+            assert!(Instant::now() < until, "{next} of {RECORDS}");
+            assert_eq!(index.read(MOST as usize, None).unwrap(), []);
+            let (before, moved) = (next, index.has_moved());
+            next = index.positions.get(&0).copied().unwrap_or(0);
+            assert!(next - before <= MOST, "{before} to {next}");
+            assert_eq!(moved, next > before);
+            index.covered();
+        }
     }
 }

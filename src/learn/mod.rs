@@ -29,7 +29,7 @@ use crate::kafka::{
     self, CommitError, Connection, Delivery, Lookup, Offsets, Outbox, Polled, Produced, Source, Start,
 };
 use crate::ops::traces::{self, Unpublished};
-use crate::ops::{Health, Shutdown, Traces, metrics};
+use crate::ops::{Health, Shutdown, Traces, give_way, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
 use crate::store::Store;
@@ -111,11 +111,13 @@ const SEEN: Duration = Duration::from_secs(10);
 const EXPIRY: Duration = Duration::from_secs(60);
 
 impl Learn {
-    /// Runs until shutdown is requested: stands by until elected, then learns.
+    /// Runs until shutdown is requested: stands by until elected, then learns. Whatever it does, this thread and those
+    /// that it starts leave the processor to scoring, where that wants it.
     ///
     /// # Errors
     /// Where going on would lose something or help nobody.
     pub fn run(self) -> Result<(), LearnError> {
+        give_way();
         let topics = &self.config.topics;
         let registry = schemas::open(&self.config.registry)?;
         let spans =
@@ -246,7 +248,7 @@ impl Learn {
             self.health.note("decisions indexed", done, &note);
 
             // 2. Labels, until the unit is full or its interval is over. Nobody waits for them while rounds wait.
-            let idle = decisions.is_empty() && ledger.is_current();
+            let idle = !index.has_moved() && ledger.is_current();
             let gathered = match self.gather(&mut labels, &defaults, &policies, registry, idle) {
                 Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
                 other => other?,

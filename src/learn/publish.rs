@@ -27,6 +27,8 @@ pub struct Publishing(pub Option<Instant>);
 pub struct Publisher {
     topic: Arc<str>,
     interval: Duration,
+    /// Rounds folded at a stretch.
+    stretch: usize,
     last: Option<Instant>,
     /// What was published last, by policy; `None`: that nothing is learned.
     published: BTreeMap<String, Option<StateHash>>,
@@ -39,6 +41,7 @@ impl Publisher {
         Self {
             topic: topic.into(),
             interval: Duration::from_millis(interval_ms),
+            stretch: STRETCH,
             last: None,
             published: BTreeMap::new(),
         }
@@ -58,7 +61,7 @@ impl Publisher {
         for (policy, fold) in folds.iter_mut() {
             let started = Instant::now();
             let steps = fold.settle(book)?;
-            current &= fold.advance(book, STRETCH)?;
+            current &= fold.advance(book, self.stretch)?;
             if steps > 0 {
                 metrics::folded(policy, steps, started.elapsed());
             }
@@ -81,7 +84,7 @@ impl Publisher {
     ) -> Result<Publishing, LearnError> {
         let (book, folds) = ledger.folds();
         for fold in folds.values_mut() {
-            while !given_up() && !fold.advance(book, STRETCH)? {}
+            while !given_up() && !fold.advance(book, self.stretch)? {}
         }
         if given_up() {
             return Ok(Publishing(None));
@@ -132,5 +135,103 @@ impl Publisher {
             self.last = Some(Instant::now());
         }
         Ok(Publishing(anything.then_some(began)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::config::Policies;
+    use crate::core::label::{DecisionRef, Finding, Label, Source};
+    use crate::core::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
+    use crate::kafka::embedded::Embedded;
+    use crate::kafka::{Connection, Delivery, Followed, Follower, From};
+    use crate::store::Store;
+
+    const ROUNDS: usize = 30;
+
+    /// A round and its label.
+    fn round(number: usize) -> [Record; 2] {
+        let event = format!("e{number:02}");
+        let id = RoundId { tenant: "t".into(), policy: "default".into(), event: event.clone() };
+        let (at, votes) = (i64::try_from(number).unwrap(), vec![("a", 0.8), ("b", 0.3)]);
+        let vote =
+            |(name, score): (&str, f64)| RoundVote { expert: name.into(), score: Some(score), shadow: false };
+        let label = Label {
+            id: format!("l{number}"),
+            tenant: id.tenant.clone(),
+            policy: id.policy.clone(),
+            event,
+            annotator: None,
+            verdict: Some(Finding::Unsafe),
+            severity: None,
+            categories: Vec::new(),
+            time: at,
+            source: Source::Review,
+            inclusion_probability: None,
+            decision: None,
+            corrects: None,
+            retracts: None,
+        };
+        let judged = Judged {
+            id,
+            subject: None,
+            round_time: at,
+            decision: DecisionRef { partition: 0, offset: at },
+            votes: votes.into_iter().map(vote).collect(),
+            reading: None,
+        };
+        [Record::Judged(judged), Record::Filed(Filed { label, received: at, standing: Standing::Accepted })]
+    }
+
+    fn written(record: &Record) -> Produced {
+        Produced {
+            topic: "rounds".into(),
+            partition: Some(0),
+            key: Some(codec::encode_key(&record.key())),
+            payload: Some(codec::encode_record(record, AVRO).unwrap()),
+            headers: Vec::new(),
+            timestamp: None,
+        }
+    }
+
+    fn published(connection: &Connection) -> usize {
+        let patience = Duration::from_secs(30);
+        let mut weights = Follower::open(connection, "weights", &From::Beginning, patience).unwrap();
+        let mut count = 0;
+        while !matches!(weights.poll(patience).unwrap(), Followed::End) {
+            count += 1;
+        }
+        count
+    }
+
+    /// Whoever gives it up while it folds waits for one stretch, and of what is half folded nothing is published.
+    #[test]
+    fn what_is_given_up_between_two_stretches_is_not_published() {
+        let broker = Embedded::start(&[("rounds", 1), ("weights", 1)]).unwrap();
+        let connection = Connection::new(broker.bootstrap());
+        let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).unwrap();
+        let records: Vec<_> = (0..ROUNDS).flat_map(round).collect();
+        outbox.commit(&records.iter().map(written).collect::<Vec<_>>(), None).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(&folder.path().join("store")).unwrap();
+        let policies = Policies::default();
+        let mut ledger = Ledger::restore(&connection, "rounds", &mut store, &policies, 1 << 20).unwrap();
+        assert!(ledger.read_to_end(&mut store, |_| false).unwrap());
+
+        let mut publisher = Publisher { stretch: ROUNDS / 3, ..Publisher::new("weights", 0) };
+        let asked = Cell::new(0);
+        let given_up = || asked.replace(asked.get() + 1) > 0;
+        let Publishing(began) = publisher.finish(&mut ledger, &mut outbox, given_up).unwrap();
+        assert_eq!(began, None, "it was given up");
+        assert_eq!(ledger.folds().1["default"].standing().folded, ROUNDS / 3, "after one stretch");
+        assert_eq!(published(&connection), 0);
+
+        let Publishing(began) = publisher.finish(&mut ledger, &mut outbox, || false).unwrap();
+        assert!(began.is_some(), "all is known now");
+        assert_eq!(ledger.folds().1["default"].standing().folded, ROUNDS);
+        assert_eq!(published(&connection), 1);
     }
 }

@@ -3,6 +3,7 @@
 pub mod hangup;
 pub mod health;
 pub mod metrics;
+pub mod priority;
 pub mod progress;
 pub mod shutdown;
 pub mod telemetry;
@@ -10,6 +11,7 @@ pub mod traces;
 
 pub use self::hangup::Hangup;
 pub use self::health::{Health, Server};
+pub use self::priority::give_way;
 pub use self::progress::Progress;
 pub use self::shutdown::{Asker, Exit, Shutdown};
 pub use self::traces::{Traces, TracesError};

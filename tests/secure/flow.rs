@@ -10,7 +10,7 @@ use aegis::config::Topics;
 use aegis::core::label::Finding;
 
 #[test]
-fn the_documented_lists_are_enough_and_most_of_what_is_missing_is_told() {
+fn the_documented_lists_are_enough_and_whatever_is_missing_is_told() {
     let site = secured();
     let admin = site.kafka.connection();
     let events: Vec<_> = (0..20).map(|number| event(number, "kill the lights")).collect();

@@ -1,4 +1,4 @@
-//! Without any one entry of the lists, what it is there for is refused with a word; those are named where it is not.
+//! Without any one entry of the lists, what it is there for is refused with a word that names what was refused.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,24 +18,11 @@ fn next() -> usize {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Entries whose absence is not told as a refusal, and what comes instead. None of it is as it should be.
-const UNTOLD: &[(&str, &str)] = &[
-    ("aegis-learn Write topic aegis.rounds", "the learner does its unit again and again"),
-    ("aegis-operator Describe group aegis-score", "69 as a time-out"),
-    ("aegis-operator Describe group aegis-learn", "nobody asks for it"),
-    ("aegis-eraser Write topic aegis.rounds", "69 as a purged queue"),
-    ("aegis-replayer Read group moderation.dlq-replay-", "69 as a time-out"),
-];
-
 /// Takes each entry away and sees that it is missed.
 pub fn nothing_can_be_missing(site: &Secured) {
     let mut not_missed = Vec::new();
     for acl in acls::documented() {
-        let refused = site.without(&acl, || refused(site, &acl));
-        let untold = UNTOLD.iter().any(|(words, _)| *words == acl.words);
-        if let Err(said) = refused
-            && !untold
-        {
+        if let Err(said) = site.without(&acl, || refused(site, &acl)) {
             not_missed.push(format!("{}: {said}", acl.words));
         }
     }
@@ -46,8 +33,8 @@ pub fn nothing_can_be_missing(site: &Secured) {
 fn refused(site: &Secured, acl: &Acl) -> Result<(), String> {
     let number = next();
     match acl.user.as_str() {
-        "User:aegis-score" => role(site, "score", number),
-        "User:aegis-learn" => role(site, "learn", number),
+        "User:aegis-score" => role(site, "score", acl, number),
+        "User:aegis-learn" => role(site, "learn", acl, number),
         "User:aegis-operator" => {
             let [made, kept, grown] = ["moderation.made", "aegis.made", "moderation.grown"];
             let [made, kept, grown] = [made, kept, grown].map(|name| format!("{name}-{number}"));
@@ -56,22 +43,22 @@ fn refused(site: &Secured, acl: &Acl) -> Result<(), String> {
             let (made, kept) = (setting("dlq", &made), setting("weights", &kept));
             let grown = setting("decisions", &grown);
             let create = |setting| ["topics", "--create", "--set", setting];
-            commands(site, "operator", &[&["verify"], &create(&made), &create(&kept), &create(&grown)])
+            commands(site, "operator", acl, &[&["verify"], &create(&made), &create(&kept), &create(&grown)])
         }
         "User:aegis-eraser" => {
             let erase = ["erase", "--subject", "u1", "--verify"];
-            commands(site, "eraser", &[&erase[..3], &erase])
+            commands(site, "eraser", acl, &[&erase[..3], &erase])
         }
         "User:aegis-replayer" => {
             send(&site.kafka.connection(), &["moderation.events", "moderation.labels"].map(letter));
-            commands(site, "replayer", &[&["dlq", "replay", "--most", "1000"]])
+            commands(site, "replayer", acl, &[&["dlq", "replay", "--most", "1000"]])
         }
         user => panic!("docs/security.md: {user} does nothing here"),
     }
 }
 
 /// A role with something to read, something to refuse and, for learn, something to publish.
-fn role(site: &Secured, role: &str, number: usize) -> Result<(), String> {
+fn role(site: &Secured, role: &str, acl: &Acl, number: usize) -> Result<(), String> {
     let event = event(number, "kill the lights");
     let label = label(&format!("l-{number}"), &format!("e{:05}", number % 20), Finding::Unsafe);
     let label = aegis::core::label::Label { annotator: Some(format!("r{number}")), ..label };
@@ -85,15 +72,15 @@ fn role(site: &Secured, role: &str, number: usize) -> Result<(), String> {
     let (code, log) = site.run(role, role).ends(2 * WAIT).ok_or("it goes on")?;
     holds_no_secret(role, &log);
     let last = log.lines().last().unwrap_or_default();
-    if code == Some(69) && is_refusal(last) { Ok(()) } else { Err(format!("{code:?}: {last}")) }
+    if code == Some(69) && is_refusal(last, acl) { Ok(()) } else { Err(format!("{code:?}: {last}")) }
 }
 
-fn commands(site: &Secured, name: &str, commands: &[&[&str]]) -> Result<(), String> {
+fn commands(site: &Secured, name: &str, acl: &Acl, commands: &[&[&str]]) -> Result<(), String> {
     let mut all = Vec::new();
     for command in commands {
         let output = site.aegis(name, command);
         let said = said(&output);
-        if output.status.code() == Some(69) && is_refusal(&said) {
+        if output.status.code() == Some(69) && is_refusal(&said, acl) {
             return Ok(());
         }
         all.push(format!("{command:?} ends with {:?}: {said}", output.status.code()));
@@ -101,8 +88,9 @@ fn commands(site: &Secured, name: &str, commands: &[&[&str]]) -> Result<(), Stri
     Err(all.join("; "))
 }
 
-fn is_refusal(said: &str) -> bool {
-    said.to_lowercase().contains("authorization failed")
+/// Whether that is said of what the entry is about.
+fn is_refusal(said: &str, acl: &Acl) -> bool {
+    said.to_lowercase().contains("authorization failed") && said.contains(&acl.name)
 }
 
 /// A dead letter from that topic.

@@ -1,9 +1,11 @@
-//! What a learner says of itself while it comes to know what there is.
+//! What a learner says of itself while it comes to know what there is, and that scoring beside it comes first.
+
+use std::fs;
 
 use super::support::flow::{read_all, send};
 use super::support::site::{PARTITIONS, Process, Site, wait};
 use super::support::{Kafka, record};
-use super::{INFO, all_committed, events, get, member, write_ledger};
+use super::{ASSIGNED, INFO, all_committed, events, get, member, write_ledger};
 
 /// More than a client fetches in one go.
 const MANY: usize = 50_000;
@@ -49,4 +51,39 @@ fn readiness_says_how_far_a_learner_has_come() {
         wait("readiness", || get(&learn, "/readyz").0 == 200);
         learn.stop();
     }
+}
+
+/// The niceness of each thread of a process, with the thread's name.
+fn niceness(process: &str) -> Vec<(String, i32)> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    let read = |stat: String| {
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        Some((name.to_owned(), rest.split_whitespace().nth(16)?.parse().ok()?))
+    };
+    stats.filter_map(read).collect()
+}
+
+/// In one process a learner's threads, those of its clients among them, leave the processor to scoring's.
+#[test]
+fn a_learner_leaves_the_processor_to_score() {
+    let site = Site::with("first", &[INFO]);
+    let mut both = site.start_with("both", &[], &[]);
+    both.says(ASSIGNED);
+    both.says("this learner is active");
+    wait("readiness", || get(&both, "/readyz").0 == 200);
+    let (own, threads) = (niceness("self")[0].1, niceness(&both.id().to_string()));
+    let of = |name: &str| {
+        let named = threads.iter().filter(|(known, _)| known.starts_with(name));
+        let mut found: Vec<i32> = named.map(|(_, niceness)| *niceness).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    };
+    let behind = own.max(10);
+    assert_eq!((of("score"), of("learn")), (vec![own], vec![behind]), "{threads:?}");
+    // The clients of both.
+    let clients = if own == behind { vec![own] } else { vec![own, behind] };
+    assert_eq!(of("rdk:"), clients, "{threads:?}");
+    both.stop();
 }

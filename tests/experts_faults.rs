@@ -348,7 +348,7 @@ fn only_some_experts_can_be_asked() {
     let cheap = PanelConfig { cheap: vec!["x".to_owned()], ..config(&folder) };
     assert_eq!(Panel::open(cheap).err().unwrap().name(), "UnknownExpert");
     let budgets = PanelConfig { budgets: [("x".to_owned(), 1)].into(), ..config(&folder) };
-    assert_eq!(Panel::open(budgets).err().unwrap().name(), "UnknownExpert");
+    assert_eq!(Panel::open(budgets).err().unwrap().name(), "UnknownBudget");
     let unknown = PanelConfig { only: Some(vec!["x".to_owned()]), ..config(&folder) };
     assert_eq!(Panel::open(unknown).err().unwrap().name(), "UnknownExpert");
 }

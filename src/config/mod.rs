@@ -222,8 +222,12 @@ pub struct Experts {
     pub batch_tokens: usize,
     /// Padded tokens of a batch, where a card does.
     pub card_batch_tokens: usize,
-    /// Padded tokens of a batch for an encoder or classifier by its id, instead of those.
+    /// Padded tokens of a batch for an encoder or classifier by its id, where the processor runs graphs, instead of
+    /// `batch_tokens`.
     pub budgets: BTreeMap<String, usize>,
+    /// Padded tokens of a batch for an encoder or classifier by its id, where a card does, instead of
+    /// `card_batch_tokens`.
+    pub card_budgets: BTreeMap<String, usize>,
     /// Memory of the card that each session may take for each graph, in MiB; 0: no limit.
     pub card_memory_mib: usize,
     /// A text waits this long for others of its length where a worker is free, in milliseconds.
@@ -254,6 +258,7 @@ impl Default for Experts {
             batch_tokens: 256,
             card_batch_tokens: 16_384,
             budgets: BTreeMap::new(),
+            card_budgets: BTreeMap::new(),
             card_memory_mib: 0,
             batch_delay_ms: 2,
             arena_tokens: 512,

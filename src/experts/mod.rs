@@ -42,7 +42,7 @@ mod worker;
 
 pub use asking::Kept;
 pub use error::PanelError;
-pub use info::{EncoderInfo, ExpertInfo, State};
+pub use info::{EncoderInfo, ExpertInfo, LaneInfo, State};
 pub use manifest::Kind;
 pub use onnx::{Provider, environment};
 pub use panel::{Answer, Examined, Panel, PanelConfig, Run, Tally};

@@ -14,6 +14,7 @@ mod asking;
 pub mod batch;
 mod board;
 mod cache;
+mod call;
 mod check;
 mod desk;
 mod error;

@@ -21,8 +21,8 @@ const WARM: usize = 20;
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates")]
 pub fn run(rounds: usize, count: usize, interval: u32) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    let python = peers();
-    let runner = Runner { models: &models, mix: Mix::Chat, python: &python };
+    let python = peers("requirements.txt");
+    let runner = Runner { models: &models, mix: Mix::Chat, python: &python, card: false };
     let texts = texts(&models, Mix::Chat, 2 * count, 3);
     let head = format!("\"{HEAD}\"");
     let most: Vec<f64> =

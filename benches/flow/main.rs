@@ -9,7 +9,8 @@
 //! cargo bench --bench flow -- inference       one head, against the limit and Python consumers; all mixes of
 //!                                             lengths, or those named: chat, long, one-length
 //! cargo bench --bench flow -- load            one head, produce to visible decision under four loads
-//! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the processor; only where it is named
+//! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the processor, Python consumers on the
+//!                                             card; only where it is named
 //! ```
 //!
 //! `--rounds N` (5), `--events N` (160000), `--ledger N` (1000000), `--texts N` (2000), `--interval MS` of `load`'s

@@ -41,6 +41,11 @@ impl Quantiles {
         }
     }
 
+    /// The 99th percentile of each round.
+    pub fn p99(&self) -> &[f64] {
+        &self.0[2]
+    }
+
     /// All of them in one line.
     pub fn line(&self) -> String {
         let one =

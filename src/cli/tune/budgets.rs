@@ -94,9 +94,8 @@ fn climb<E>(
 ) -> Result<(Vec<(usize, Speeds)>, usize), E> {
     let (usual, mut best) = (first.0, (0, first.clone()));
     let mut tried = vec![first];
-    let (double, halve): (fn(usize) -> usize, fn(usize) -> usize) =
-        (|tokens| tokens * 2, |tokens| tokens / 2);
-    for step in [double, halve] {
+    for doubles in [true, false] {
+        let step = |tokens: usize| if doubles { tokens * 2 } else { tokens / 2 };
         let budgets = std::iter::successors(Some(step(usual)), |tokens| Some(step(*tokens)));
         for tokens in budgets.take(STEPS).take_while(|tokens| *tokens > 0) {
             let next = (tokens, measure(tokens)?);

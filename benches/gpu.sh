@@ -1,17 +1,30 @@
 #!/usr/bin/env bash
-# The panel on an NVIDIA card against the processor, on the same texts: `make bench-gpu`. It needs `make cuda` and a
-# card; without one it says so and measures nothing. Figures go to docs/benchmarks.md with the device's name.
+# An NVIDIA card against the processor, on the same texts: `make bench-gpu`. It needs `make cuda` and a card; without
+# one it says so and measures nothing. Figures go to docs/benchmarks.md with the device's name.
 #
-#   benches/gpu.sh [CARGO'S FLAGS]     PROVIDERS="cpu cuda tensorrt", TEXTS, ROUNDS and OUT change what is measured;
-#                                      AEGIS and BENCH name programs that are built already (aegis, benches/experts)
+#   benches/gpu.sh [CARGO'S FLAGS]
+#
+# What is measured, all of it or the PARTS that are named:
+#   tune     the whole panel with what suits it best, by provider
+#   limit    ours beside a bare loop on the card
+#   compare  the whole panel there and on the processor, in speed and in votes
+#   flow     from Apache Kafka to Apache Kafka, exactly once, on both, and Python consumers on the card
+#
+# PROVIDERS="cpu cuda tensorrt", TEXTS, ROUNDS and OUT change how. AEGIS, BENCH and FLOW name programs that are built
+# already: aegis, and the benches experts and flow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PARTS=${PARTS:-tune limit compare flow}
 PROVIDERS=${PROVIDERS:-cpu cuda}
 TEXTS=${TEXTS:-20000}
 ROUNDS=${ROUNDS:-5}
 OUT=${OUT:-target/gpu}
 cuda=$PWD/models/cuda
 
+has() { [[ " $PARTS " == *" $1 "* ]]; }
+for part in $PARTS; do
+  [[ " tune limit compare flow " == *" $part "* ]] || { echo "PARTS has no $part: tune, limit, compare, flow." >&2; exit 64; }
+done
 if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L >/dev/null 2>&1; then
   echo "There is no NVIDIA card here (nvidia-smi finds none): nothing was measured." >&2
   exit 69
@@ -24,14 +37,24 @@ if [[ " $PROVIDERS " == *" tensorrt "* ]] && ! ldconfig -p | grep -q libnvinfer.
   echo "TensorRT 10 (libnvinfer.so.10) is not installed: leave tensorrt out of PROVIDERS, or install it." >&2
   exit 69
 fi
+if has flow; then
+  # They say themselves what is missing.
+  if ! tests/kafka/fetch.sh >/dev/null || ! tests/registry/java.sh 17 "Apache Kafka" >/dev/null; then
+    echo "Without Apache Kafka the flow cannot be measured: leave flow out of PARTS." >&2
+    exit 69
+  fi
+fi
 
 mkdir -p "$OUT"
-if [ -z "${AEGIS:-}" ]; then
+if has tune && [ -z "${AEGIS:-}" ]; then
   cargo build --release --locked "$@"
   AEGIS=target/release/aegis
 fi
-bench() {
-  if [ -n "${BENCH:-}" ]; then "$BENCH" "$@"; else cargo bench --locked --bench experts -- "$@"; fi
+flags=("$@")
+bench() { # NAME PROGRAM ARGUMENT...
+  local name=$1 program=$2
+  shift 2
+  if [ -n "$program" ]; then "$program" "$@"; else cargo bench --locked "${flags[@]}" --bench "$name" -- "$@"; fi
 }
 export LD_LIBRARY_PATH=$cuda${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 {
@@ -41,18 +64,21 @@ export LD_LIBRARY_PATH=$cuda${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 } | tee "$OUT/machine.txt"
 
 # One library for all, so that only the provider differs. A provider that cannot run ends this: none is replaced.
-for provider in $PROVIDERS; do
-  folder=$OUT/$provider
-  rm -rf "$folder"
-  mkdir -p "$folder"
-  printf '[experts]\nfolder = "%s"\nruntime = "%s"\nprovider = "%s"\n' \
-    "$PWD/models" "$cuda/libonnxruntime.so" "$provider" >"$folder/aegis.toml"
-  echo "== $provider: sessions, threads, budget and window, in texts a second"
-  "$AEGIS" tune --config "$folder/aegis.toml" --texts "$TEXTS" --rounds "$ROUNDS"
-done
-# Ours against the bare loop on the card, then the whole panel there and on the processor, in speed and in votes.
-if [[ " $PROVIDERS " == *" cuda "* ]]; then
-  bench cuda "$TEXTS" "$ROUNDS" | tee "$OUT/limit.txt"
-  bench cuda compare | tee "$OUT/compare.txt"
+if has tune; then
+  for provider in $PROVIDERS; do
+    folder=$OUT/$provider
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    printf '[experts]\nfolder = "%s"\nruntime = "%s"\nprovider = "%s"\n' \
+      "$PWD/models" "$cuda/libonnxruntime.so" "$provider" >"$folder/aegis.toml"
+    echo "== $provider: sessions, threads, window and budgets, in texts a second"
+    "$AEGIS" tune --config "$folder/aegis.toml" --texts "$TEXTS" --rounds "$ROUNDS"
+  done
 fi
-echo "Tables: $OUT/*/tuned.toml, $OUT/limit.txt, $OUT/compare.txt"
+if has limit; then bench experts "${BENCH:-}" cuda "$TEXTS" "$ROUNDS" | tee "$OUT/limit.txt"; fi
+if has compare; then bench experts "${BENCH:-}" cuda compare | tee "$OUT/compare.txt"; fi
+if has flow; then
+  # The card gets ten times as many texts as the processor.
+  bench flow "${FLOW:-}" cuda --rounds "$ROUNDS" --texts "$((TEXTS / 10))" | tee "$OUT/flow.txt"
+fi
+echo "Measured: $PARTS. Tables are in $OUT."

@@ -137,14 +137,14 @@ pub fn run(rounds: usize, rate: f64, ledger: usize) {
             }
         }
     }
-    let alone = found[0].0.last().to_vec();
+    let alone = found[0].0.p99().to_vec();
     for ((name, learner, one), (quantiles, cores, still)) in CASES.iter().zip(found) {
         println!("{name:<30} {}", quantiles.line());
         if *learner == Learner::None {
             continue;
         }
         let ratios: Vec<_> =
-            quantiles.last().iter().zip(&alone).map(|(beside, alone)| beside / alone).collect();
+            quantiles.p99().iter().zip(&alone).map(|(beside, alone)| beside / alone).collect();
         let whose = if *one { "both roles" } else { "the learner" };
         println!(
             "{:<30} p99 to score alone {}; {whose} took {} cores; restored until after the last event in {still} of {rounds}",

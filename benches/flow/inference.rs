@@ -22,7 +22,7 @@ pub const HEADS: &str = "\"abuse\", \"harmful-request\", \"hate\", \"injection\"
 /// Runs all mixes, or those that `words` name.
 pub fn run(rounds: usize, count: usize, words: &[String]) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    let python = peers();
+    let python = peers("requirements.txt");
     let mixes = [Mix::Chat, Mix::Long, Mix::One];
     let named = |mix: &Mix| words.iter().any(|word| word == mix.word());
     let all = !mixes.iter().any(named);
@@ -35,7 +35,7 @@ pub fn run(rounds: usize, count: usize, words: &[String]) {
             Some((_, passages)) => passages.push(passage),
             None => all.push((name, vec![passage])),
         };
-        let runner = Runner { models: &models, mix, python: &python };
+        let runner = Runner { models: &models, mix, python: &python, card: false };
         let repeated: Vec<String> = repeat(&texts);
         let threads = runner.threads(&texts);
         // The broker's Java compiles what it has run often enough, and takes the experts' processors for it.
@@ -87,6 +87,8 @@ pub struct Runner<'a> {
     pub models: &'a Path,
     pub mix: Mix,
     pub python: &'a Path,
+    /// The peers' graphs run on a card.
+    pub card: bool,
 }
 
 impl Runner<'_> {
@@ -150,8 +152,10 @@ impl Runner<'_> {
         passage
     }
 
-    fn peer(&self, rule: &str, round: usize, texts: &[String]) -> Passage {
-        let site = self.site(rule, round, texts, "");
+    /// How fast a peer is.
+    pub fn peer(&self, rule: &str, round: usize, texts: &[String]) -> Passage {
+        let word = if self.card { format!("card.{rule}") } else { rule.to_owned() };
+        let site = self.site(&word, round, texts, "");
         let process = self.start_peer(rule, &site);
         let passage = measure(&process, &site.topic("decisions"), texts.len());
         process.kill();
@@ -164,7 +168,7 @@ impl Runner<'_> {
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/peer.py"));
         let (events, decisions) = (site.topic("events"), site.topic("decisions"));
         command.args([rule, &kafka().bootstrap(), &events, &decisions, &format!("peer.{events}")]);
-        command.arg(self.models).arg(HEAD);
+        command.arg(self.models).arg(HEAD).args(self.card.then_some("cuda"));
         Process::start(command)
     }
 }
@@ -179,10 +183,10 @@ pub fn records(site: &Site, texts: &[String]) -> impl Iterator<Item = Produced> 
     })
 }
 
-/// The peers' Python, with their packages, in the cache.
-pub fn peers() -> PathBuf {
+/// The peers' Python in the cache, with the packages of one of their lists.
+pub fn peers(list: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = root.join(".cache/peers");
+    let folder = root.join(".cache").join(list.replace("requirements", "peers").replace(".txt", ""));
     let python = folder.join("bin/python");
     let done = |command: &mut Command| {
         let status = command.status().expect("Python 3 runs");
@@ -191,7 +195,10 @@ pub fn peers() -> PathBuf {
     if !python.exists() {
         done(Command::new("python3").args(["-m", "venv"]).arg(&folder));
     }
-    let list = root.join("benches/peers/requirements.txt");
-    done(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(list));
+    let list = root.join("benches/peers").join(list);
+    // What `make setup` and `make cuda` have fetched need not be fetched again.
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--quiet", "--find-links"]).arg(root.join(".cache/packages"));
+    done(install.arg("-r").arg(list));
     python
 }

@@ -41,9 +41,9 @@ impl Quantiles {
         }
     }
 
-    /// The last of the quantiles, by round.
-    pub fn last(&self) -> &[f64] {
-        &self.0[SHARES.len() - 1]
+    /// The 99th percentile of each round.
+    pub fn p99(&self) -> &[f64] {
+        &self.0[2]
     }
 
     /// All of them in one line.

@@ -1,14 +1,17 @@
 //! One head on the bundled encoder under a steady load: from produce to visible decision, at four shares of what
 //! Aegis does at most, beside the sorted Python consumer at half of it.
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use aegis::config::Config;
 
 use crate::broker::{follow, kafka, send};
 use crate::inference::{HEAD, Runner, peers, records};
 use crate::latency::{Quantiles, numbered, open_loop};
-use crate::spread;
+use crate::runs::Runs;
 use crate::texts::{Mix, texts};
+use crate::{shown, spread};
 
 /// How long each load lasts.
 const SENDING: Duration = Duration::from_secs(25);
@@ -17,12 +20,54 @@ const SHARES: [u32; 4] = [25, 50, 75, 90];
 /// Events that are decided before the load begins: a consumer is there, its model warm.
 const WARM: usize = 20;
 
-/// Runs all loads on the chat mix.
+/// A load, and what came of it, by round.
+struct Load {
+    name: String,
+    share: u32,
+    peer: bool,
+    quantiles: Quantiles,
+    /// The longest batch, in milliseconds.
+    longest: Vec<f64>,
+}
+
+impl Load {
+    fn new(name: String, share: u32, peer: bool) -> Self {
+        Self { name, share, peer, quantiles: Quantiles::default(), longest: Vec::new() }
+    }
+
+    /// What came of it; for Aegis beside what one text must wait for: the delay cap, a batch that runs while it comes,
+    /// and half of another one.
+    fn tell(&self) {
+        println!("{:<22} {}", self.name, self.quantiles.line());
+        if self.peer {
+            return;
+        }
+        let cap = Config::default().experts.batch_delay().as_secs_f64() * 1e3;
+        let ratios = self.quantiles.p99().iter().zip(&self.longest);
+        let ratios = ratios.map(|(p99, longest)| p99 / (cap + 1.5 * longest)).collect();
+        println!(
+            "{:<22} longest batch {} ms; p99 to delay cap ({cap:.0} ms) + 1.5 x longest batch: {}",
+            "",
+            shown(self.longest.clone(), 0),
+            shown(ratios, 2)
+        );
+    }
+}
+
+/// Runs all loads on the chat mix, or Aegis alone at the share `at`, where it is one.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates")]
-pub fn run(rounds: usize, count: usize, interval: u32) {
+pub fn run(rounds: usize, count: usize, interval: u32, at: u32) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    let python = peers();
-    let runner = Runner { models: &models, mix: Mix::Chat, python: &python };
+    let mut loads: Vec<Load> = Vec::new();
+    for share in if at > 0 { vec![at] } else { SHARES.to_vec() } {
+        loads.push(Load::new(format!("aegis at {share} %"), share, false));
+    }
+    let mut python = PathBuf::new();
+    if at == 0 {
+        python = peers("requirements.txt");
+        loads.push(Load::new("peer: sorted at 50 %".to_owned(), 50, true));
+    }
+    let runner = Runner { models: &models, mix: Mix::Chat, python: &python, card: false };
     let texts = texts(&models, Mix::Chat, 2 * count, 3);
     let head = format!("\"{HEAD}\"");
     let most: Vec<f64> =
@@ -32,22 +77,23 @@ pub fn run(rounds: usize, count: usize, interval: u32) {
         "\nLoad: chat mix, {} s each, commits each {interval} ms, {rounds} rounds, interleaved; at most {most:.0} texts/s",
         SENDING.as_secs()
     );
-    let setting = format!("score.commit_interval_ms={interval}");
-    let names = SHARES.map(|share| (format!("aegis at {share} %"), share, false));
-    let runs: Vec<_> = names.into_iter().chain([("peer: sorted at 50 %".to_owned(), 50, true)]).collect();
-    let mut found: Vec<Quantiles> = runs.iter().map(|_| Quantiles::default()).collect();
+    let runs = Runs::collect();
+    let [endpoint, sample] = runs.settings();
+    let settings = [format!("score.commit_interval_ms={interval}"), endpoint, sample];
+    let settings = settings.each_ref().map(String::as_str);
     for round in 0..rounds {
-        for ((name, share, peer), quantiles) in runs.iter().zip(&mut found) {
-            let rate = most * f64::from(*share) / 100.0;
-            let site = runner.empty(&format!("load.{round}.{}", name.replace([' ', ':', '%'], "")), &head);
-            let process = if *peer {
+        for load in &mut loads {
+            let rate = most * f64::from(load.share) / 100.0;
+            let site =
+                runner.empty(&format!("load.{round}.{}", load.name.replace([' ', ':', '%'], "")), &head);
+            let process = if load.peer {
                 runner.start_peer("sorted", &site)
             } else {
-                site.start_with("score", &[&setting])
+                site.start_with("score", &settings)
             };
             let events = ((rate * SENDING.as_secs_f64()) as usize).min(texts.len() - WARM);
             let all: Vec<_> = records(&site, &texts[..WARM + events]).collect();
-            let (warm, load) = all.split_at(WARM);
+            let (warm, sent) = all.split_at(WARM);
             send(&kafka().connection(), warm.iter().cloned());
             let topic = site.topic("decisions");
             let mut seen = 0;
@@ -55,11 +101,15 @@ pub fn run(rounds: usize, count: usize, interval: u32) {
                 seen += 1;
                 seen == WARM
             });
-            quantiles.add(open_loop(load, &topic, rate, |key| numbered(key).checked_sub(WARM)));
-            if *peer { process.kill() } else { process.stop() }
+            let from = SystemTime::now();
+            load.quantiles.add(open_loop(sent, &topic, rate, |key| numbered(key).checked_sub(WARM)));
+            if load.peer {
+                process.kill();
+            } else {
+                process.stop();
+                load.longest.push(runs.longest(from));
+            }
         }
     }
-    for ((name, ..), quantiles) in runs.iter().zip(&found) {
-        println!("{name:<22} {}", quantiles.line());
-    }
+    loads.iter().for_each(Load::tell);
 }

@@ -10,8 +10,10 @@
 //! cargo bench --bench flow -- idle            both roles with nothing to do
 //! cargo bench --bench flow -- inference       one head, against the limit and Python consumers; all mixes of
 //!                                             lengths, or those named: chat, long, one-length
-//! cargo bench --bench flow -- load            one head, produce to visible decision under four loads
-//! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the processor; only where it is named
+//! cargo bench --bench flow -- load            one head, produce to visible decision under four loads, or at --at N
+//!                                             percent of the most alone; p99 beside delay cap and longest batch
+//! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the processor, Python consumers on the
+//!                                             card; only where it is named
 //! ```
 //!
 //! `--rounds N` (5), `--events N` (160000), `--ledger N` (1000000), `--texts N` (2000), `--interval MS` of `load`'s
@@ -29,6 +31,7 @@ mod load;
 mod process;
 mod restart;
 mod rounds;
+mod runs;
 mod texts;
 mod throughput;
 
@@ -84,7 +87,7 @@ fn main() {
         inference::run(rounds, texts, &words);
     }
     if wanted("load") {
-        load::run(rounds, texts, option(&words, "--interval", 100));
+        load::run(rounds, texts, option(&words, "--interval", 100), option(&words, "--at", 0));
     }
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Consumers that a Python user would write, to measure Aegis against.
 
-    peer.py RULE BROKERS EVENTS OUT GROUP MODELS HEAD
+    peer.py RULE BROKERS EVENTS OUT GROUP MODELS HEAD [cuda]
 
 Each reads JSON events, scores the judged turn with one head on the bundled encoder through ONNX Runtime, and
 writes a JSON decision; offsets are committed after the outputs. RULE says how batches are formed:
@@ -11,6 +11,9 @@ sorted   a window of 256 sorted by length, batches of at most 256 padded tokens,
          each core. What someone writes who has measured.
 queue    first come, first served, until rows times the longest reach 16,384 tokens: the batching rule of
          text-embeddings-inference, on this runtime; one session with all cores.
+
+With `cuda` graphs run on the first NVIDIA card, by onnxruntime-gpu, which finds NVIDIA's libraries on
+LD_LIBRARY_PATH. Then sorted has what a card wants: a window of 4,096, 16,384 padded tokens, two sessions.
 """
 
 import json
@@ -26,20 +29,32 @@ from tokenizers import Tokenizer
 MAX_TOKENS = 256
 WINDOW = 256
 SORTED_BUDGET = 256
+SORTED_ROWS = 32
 QUEUE_BUDGET = 16_384
 QUEUE_ROWS = 512
+
+
+CARD_WINDOW = 4_096
+CARD_BUDGET = 16_384
+CARD_ROWS = 1_024
+CARD_SESSIONS = 2
 
 
 class Scorer:
     """The encoder and one head, in sessions of its own."""
 
-    def __init__(self, models, head, threads):
+    def __init__(self, models, head, threads, provider):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        load = lambda name: onnxruntime.InferenceSession(  # noqa: E731
-            f"{models}/{name}/model.onnx", options, providers=["CPUExecutionProvider"]
-        )
+
+        def load(name):
+            session = onnxruntime.InferenceSession(f"{models}/{name}/model.onnx", options, providers=[provider])
+            # A provider that cannot be had is replaced by the processor, with no more than a warning.
+            if session.get_providers()[0] != provider:
+                sys.exit(f"peer.py: {provider} cannot be had: see onnxruntime's warning above")
+            return session
+
         self.encoder, self.head = load("minilm"), load(head)
 
     def score(self, rows):
@@ -78,9 +93,9 @@ def queued(rows, scorers):
     return out
 
 
-def sorted_(rows, scorers, pool):
+def sorted_(rows, scorers, pool, budget, most):
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
-    batches = list(cut(((i, len(rows[i])) for i in order), SORTED_BUDGET, 32))
+    batches = list(cut(((i, len(rows[i])) for i in order), budget, most))
     free = list(scorers)
 
     def run(batch):
@@ -99,16 +114,20 @@ def sorted_(rows, scorers, pool):
 
 def main():
     rule, brokers, events, out, group, models, head = sys.argv[1:8]
+    card = sys.argv[8:9] == ["cuda"]
+    provider = "CUDAExecutionProvider" if card else "CPUExecutionProvider"
     cores = len(os.sched_getaffinity(0))
     tokenizer = Tokenizer.from_file(f"{models}/minilm/tokenizer.json")
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
     if rule == "sorted":
-        scorers = [Scorer(models, head, 1) for _ in range(cores)]
-        pool = ThreadPoolExecutor(cores)
-        most, score = WINDOW, lambda rows: sorted_(rows, scorers, pool)
+        sessions, most = (CARD_SESSIONS, CARD_WINDOW) if card else (cores, WINDOW)
+        limits = (CARD_BUDGET, CARD_ROWS) if card else (SORTED_BUDGET, SORTED_ROWS)
+        scorers = [Scorer(models, head, 1, provider) for _ in range(sessions)]
+        pool = ThreadPoolExecutor(sessions)
+        score = lambda rows: sorted_(rows, scorers, pool, *limits)  # noqa: E731
     else:
-        scorers = [Scorer(models, head, cores)]
+        scorers = [Scorer(models, head, cores, provider)]
         most = 32 if rule == "plain" else QUEUE_ROWS
         score = lambda rows: (plain if rule == "plain" else queued)(rows, scorers)  # noqa: E731
 

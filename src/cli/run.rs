@@ -37,12 +37,13 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
     panel.threads = experts.threads;
     panel.tokenize_threads = (experts.tokenize_threads > 0).then_some(experts.tokenize_threads);
     panel.batch.tokens = experts.batch_tokens;
+    panel.budgets.clone_from(&experts.budgets);
     if panel.provider.is_card() {
         // A card runs a hundred texts in the time of one.
         panel.batch = Limits { tokens: experts.card_batch_tokens, rows: 1_024, ..panel.batch };
         panel.fixed_batch = Limits { tokens: experts.card_batch_tokens, rows: 1_024, ..panel.fixed_batch };
+        panel.budgets.clone_from(&experts.card_budgets);
     }
-    panel.budgets.clone_from(&experts.budgets);
     panel.arena_tokens = experts.arena_tokens;
     panel.memory = (experts.memory_mib > 0).then_some(experts.memory_mib << 20);
     panel.cache = experts.cache_mib << 20;

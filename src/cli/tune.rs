@@ -1,24 +1,25 @@
 //! `aegis tune`: measures on this machine what the panel works best with, and writes it down beside the
 //! configuration.
 
-use std::fmt::Write as _;
+mod budgets;
+mod document;
+mod speeds;
+
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 
+use self::document::{Measured, document};
+use self::speeds::{BETTER, Bench, Speeds};
 use super::run::panel_config;
 use super::{ConfigArgs, Failure};
-use crate::config::{Loaded, TUNED};
-use crate::experts::{Panel, PanelConfig, TOLERANCE};
+use crate::config::{Config, Loaded, TUNED};
+use crate::experts::{LaneInfo, Panel, PanelConfig, PanelError, TOLERANCE};
 use crate::ops::Exit;
 
 /// Texts that are asked about alone and together to see it.
 const COMPARED: usize = 48;
-/// A setting must be this much better than what stands before it to be preferred.
-const BETTER: f64 = 1.03;
 /// Words of which the texts are made.
 const WORDS: [&str; 16] = [
     "time", "people", "way", "day", "world", "school", "state", "family", "group", "country", "problem",
@@ -37,7 +38,7 @@ pub struct TuneArgs {
     rounds: u32,
 }
 
-/// What is tuned.
+/// What is tuned for the whole panel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Setting {
     sessions: usize,
@@ -46,47 +47,27 @@ struct Setting {
     window: usize,
 }
 
-/// What has been measured.
-struct Bench<'a> {
+/// Settings of the whole panel, compared.
+struct Trials<'a> {
+    bench: &'a Bench<'a>,
     base: PanelConfig,
-    delay: Duration,
-    texts: &'a [String],
-    rounds: u32,
-    /// Settings with their texts a second.
-    table: Vec<(Setting, f64)>,
+    /// What has been measured.
+    table: Vec<(Setting, Speeds)>,
 }
 
 pub fn tune(args: &TuneArgs) -> Result<Exit, Failure> {
     let Loaded { config, .. } = args.config.load()?;
-    let base = PanelConfig { cache: 0, require_all: true, ..panel_config(&config.experts) };
+    let base = base(&config);
     let texts = texts(args.texts as usize);
-    compare(&base, &texts)?;
-    let card = base.provider.is_card();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let sessions = if card { base.workers() } else { cores };
-    let start = Setting { sessions, threads: 1, tokens: base.batch.tokens, window: config.score.window };
-    let delay = config.experts.batch_delay();
-    let mut bench = Bench { base, delay, texts: &texts, rounds: args.rounds, table: Vec::new() };
-    let mut best = start;
-    bench.measure(best)?;
-    // A session on a card leaves the cores idle; on the processor they are shared out among sessions.
-    let shares: Vec<(usize, usize)> = if card {
-        vec![(1, 1), (4, 1), (8, 1)]
-    } else {
-        let threads = (1..).map(|power| 1_usize << power).take_while(|threads| *threads <= cores);
-        threads.map(|threads| (cores / threads, threads)).collect()
-    };
-    for (sessions, threads) in shares {
-        best = bench.better(best, Setting { sessions, threads, ..best })?;
-    }
-    // A card wants many texts at once: first as many as it may hold, then how many it is given in a batch.
-    for window in if card { [1_024, 4_096, 16_384] } else { [64, 128, 512] } {
-        best = bench.better(best, Setting { window, ..best })?;
-    }
-    for tokens in if card { [4_096, 65_536, 262_144] } else { [128, 512, 1_024] } {
-        best = bench.better(best, Setting { tokens, ..best })?;
-    }
-    let text = document(&bench, best);
+    let lanes = compare(&base, &texts)?;
+    let bench = Bench { delay: config.experts.batch_delay(), texts: &texts, rounds: args.rounds };
+    let refuse = |error| Failure::new(Exit::Config, error);
+    let mut trials = Trials { bench: &bench, base, table: Vec::new() };
+    let best = trials.best(config.score.window).map_err(refuse)?;
+    let chosen = panel(&trials.base, best);
+    let budgets = budgets::find(&bench, &chosen, best.window, &lanes).map_err(refuse)?;
+    let (provider, table) = (&chosen.provider, trials.table.as_slice());
+    let text = document(&Measured { bench: &bench, provider, table, best, budgets: &budgets });
     let path = args.config.config.parent().unwrap_or(Path::new("")).join(TUNED);
     std::fs::write(&path, &text)
         .with_context(|| format!("{} cannot be written", path.display()))
@@ -96,8 +77,30 @@ pub fn tune(args: &TuneArgs) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Whether scores depend on the other texts of a batch.
-fn compare(base: &PanelConfig, texts: &[String]) -> Result<(), Failure> {
+/// The panel of the configuration, each text run. Budgets that an earlier tuning found do not count.
+fn base(config: &Config) -> PanelConfig {
+    let mut base = PanelConfig { cache: 0, require_all: true, ..panel_config(&config.experts) };
+    let table = if base.provider.is_card() { "card_budgets" } else { "budgets" };
+    let taken = config.tuned.iter().flat_map(|tuned| &tuned.taken);
+    for id in taken.filter_map(|name| name.strip_prefix("experts.")?.strip_prefix(table)?.strip_prefix('.')) {
+        base.budgets.remove(id);
+    }
+    base
+}
+
+/// The panel under a setting.
+fn panel(base: &PanelConfig, setting: Setting) -> PanelConfig {
+    let mut config =
+        PanelConfig { sessions: Some(setting.sessions.max(1)), threads: setting.threads, ..base.clone() };
+    config.batch.tokens = setting.tokens;
+    if config.provider.is_card() {
+        config.fixed_batch.tokens = setting.tokens;
+    }
+    config
+}
+
+/// Whether scores depend on the other texts of a batch; gives who forms batches.
+fn compare(base: &PanelConfig, texts: &[String]) -> Result<Vec<LaneInfo>, Failure> {
     let panel = Panel::open(base.clone()).map_err(|error| Failure::new(Exit::Config, error))?;
     let texts: Vec<&str> = texts.iter().take(COMPARED).map(String::as_str).collect();
     let together = panel.ask(&texts);
@@ -122,80 +125,59 @@ fn compare(base: &PanelConfig, texts: &[String]) -> Result<(), Failure> {
             return Err(Failure { exit: Exit::Config, error });
         }
     }
-    Ok(())
+    Ok(panel.lane_infos())
 }
 
-impl Bench<'_> {
+impl Trials<'_> {
+    /// Tries what suits the provider, one setting after the other, from a panel with room for so many texts.
+    fn best(&mut self, window: usize) -> Result<Setting, PanelError> {
+        let card = self.base.provider.is_card();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let sessions = if card { self.base.workers() } else { cores };
+        let mut best = Setting { sessions, threads: 1, tokens: self.base.batch.tokens, window };
+        self.measure(best)?;
+        // A session on a card leaves the cores idle; on the processor they are shared out among sessions.
+        let shares: Vec<(usize, usize)> = if card {
+            vec![(1, 1), (4, 1), (8, 1)]
+        } else {
+            let threads = (1..).map(|power| 1_usize << power).take_while(|threads| *threads <= cores);
+            threads.map(|threads| (cores / threads, threads)).collect()
+        };
+        for (sessions, threads) in shares {
+            best = self.better(best, Setting { sessions, threads, ..best })?;
+        }
+        // A card wants many texts at once: first as many as it may hold, then how many it is given in a batch.
+        for window in if card { [1_024, 4_096, 16_384] } else { [64, 128, 512] } {
+            best = self.better(best, Setting { window, ..best })?;
+        }
+        for tokens in if card { [4_096, 65_536, 262_144] } else { [128, 512, 1_024] } {
+            best = self.better(best, Setting { tokens, ..best })?;
+        }
+        Ok(best)
+    }
+
     /// The better of two, `known` where they are much alike.
-    fn better(&mut self, known: Setting, other: Setting) -> Result<Setting, Failure> {
+    fn better(&mut self, known: Setting, other: Setting) -> Result<Setting, PanelError> {
         if known == other {
             return Ok(known);
         }
         let found = self.measure(other)?;
-        let before =
-            self.table.iter().find(|(setting, _)| *setting == known).map_or(0.0, |(_, speed)| *speed);
+        let before = self.table.iter().find(|(setting, _)| *setting == known);
+        let before = before.map_or(0.0, |(_, speeds)| speeds.median());
         Ok(if found > before * BETTER { other } else { known })
     }
 
     /// Texts a second.
-    fn measure(&mut self, setting: Setting) -> Result<f64, Failure> {
-        let refuse = |error| Failure::new(Exit::Config, error);
-        let mut config = PanelConfig {
-            sessions: Some(setting.sessions.max(1)),
-            threads: setting.threads,
-            ..self.base.clone()
-        };
-        config.batch.tokens = setting.tokens;
-        let panel = Arc::new(Panel::open(config).map_err(refuse)?);
-        let mut speeds = Vec::new();
-        for _ in 0..self.rounds {
-            let mut stream = panel.stream(setting.window, self.delay).map_err(refuse)?;
-            let (started, mut answered) = (Instant::now(), 0);
-            for (key, text) in (0..).zip(self.texts) {
-                while stream.room() == 0 {
-                    answered += usize::from(stream.next(Duration::from_secs(1)).is_some());
-                }
-                stream.submit(key, text).map_err(refuse)?;
-            }
-            while answered < self.texts.len() {
-                answered += usize::from(stream.next(Duration::from_secs(1)).is_some());
-            }
-            #[expect(clippy::cast_precision_loss, reason = "few texts")]
-            speeds.push(answered as f64 / started.elapsed().as_secs_f64());
-        }
-        speeds.sort_by(f64::total_cmp);
-        let speed = speeds.get(speeds.len() / 2).copied().unwrap_or_default();
+    fn measure(&mut self, setting: Setting) -> Result<f64, PanelError> {
+        let speeds = self.bench.measure(panel(&self.base, setting), setting.window)?;
+        let speed = speeds.median();
         let Setting { sessions, threads, tokens, window } = setting;
         eprintln!(
             "{sessions} sessions x {threads} threads, {tokens} tokens, window {window}: {speed:.1} texts/s"
         );
-        self.table.push((setting, speed));
+        self.table.push((setting, speeds));
         Ok(speed)
     }
-}
-
-fn document(bench: &Bench, best: Setting) -> String {
-    let mut text = format!(
-        "# Written by `aegis tune`: {} texts with the lengths of a chat, median of {} rounds, provider {}.\n\
-         # It lies under what the configuration says itself. Delete it, or write it anew, after a change of\n\
-         # machine, limits or experts.\n#\n# sessions  threads  batch_tokens  window  texts/s\n",
-        bench.texts.len(),
-        bench.rounds,
-        bench.base.provider.word(),
-    );
-    for (setting, speed) in &bench.table {
-        let Setting { sessions, threads, tokens, window } = setting;
-        let mark = if *setting == best { "  chosen" } else { "" };
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "# {sessions:8}  {threads:7}  {tokens:12}  {window:6}  {speed:7.1}{mark}");
-    }
-    let Setting { sessions, threads, tokens, window } = best;
-    let budget = if bench.base.provider.is_card() { "card_batch_tokens" } else { "batch_tokens" };
-    let _ = write!(
-        text,
-        "\n[experts]\nsessions = {sessions}\nthreads = {threads}\n{budget} = {tokens}\n\n[score]\nwindow = {window}\n"
-    );
-    text
 }
 
 /// Made-up texts with the lengths of a chat: the median 16 words, the longest past what encoders read.
@@ -215,22 +197,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_can_be_read() {
-        let base = PanelConfig::new("models");
-        let best = Setting { sessions: 2, threads: 1, tokens: 256, window: 128 };
-        let table = vec![(Setting { tokens: 128, ..best }, 10.0), (best, 20.0)];
-        let bench = Bench { base, delay: Duration::ZERO, texts: &texts(50), rounds: 3, table };
-        let text = document(&bench, best);
-        let read: toml::Table = text.parse().unwrap();
-        let expected = "[experts]\nsessions = 2\nthreads = 1\nbatch_tokens = 256\n[score]\nwindow = 128";
-        assert_eq!(read, expected.parse().unwrap());
-        assert_eq!(text.lines().filter(|line| line.ends_with("chosen")).count(), 1, "{text}");
-    }
-
-    #[test]
     fn texts_have_the_lengths_of_a_chat() {
         let mut words: Vec<usize> = texts(1_000).iter().map(|text| text.split(' ').count()).collect();
         words.sort_unstable();
         assert!((12..=20).contains(&words[500]) && words[999] == 300 && words[0] >= 3, "{words:?}");
+    }
+
+    #[test]
+    fn budgets_of_an_earlier_tuning_do_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, tuned) = (folder.path().join("aegis.toml"), folder.path().join(TUNED));
+        std::fs::write(&path, "[experts]\nbudgets = { a = 1 }\n").unwrap();
+        std::fs::write(tuned, "[experts]\nbudgets = { a = 2, b-c = 3 }\ncard_budgets = { a = 4 }\n").unwrap();
+        let sets = |sets: &[&str]| sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>();
+        let loaded = |set: &[&str]| crate::config::load(&path, [], &sets(set)).unwrap().config;
+        let cpu = loaded(&[]);
+        assert_eq!(panel_config(&cpu.experts).budgets.len(), 2);
+        assert_eq!(base(&cpu).budgets, [("a".to_owned(), 1)].into());
+        let card = loaded(&["experts.provider=cuda"]);
+        assert_eq!(panel_config(&card.experts).budgets, [("a".to_owned(), 4)].into());
+        assert!(base(&card).budgets.is_empty());
     }
 }

@@ -10,6 +10,7 @@ mod machine;
 mod overlay;
 mod policies;
 mod registry;
+mod roles;
 mod shown;
 mod traces;
 mod tuned;
@@ -29,6 +30,7 @@ pub use load::{Loaded, load};
 pub use machine::Provider;
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
+pub use roles::{Encoding, Learn, Score};
 pub use shown::{Origin, Shown, shown};
 pub use traces::Traces;
 pub use tuned::{TUNED, Tuned};
@@ -222,8 +224,12 @@ pub struct Experts {
     pub batch_tokens: usize,
     /// Padded tokens of a batch, where a card does.
     pub card_batch_tokens: usize,
-    /// Padded tokens of a batch for an encoder or classifier by its id, instead of those.
+    /// Padded tokens of a batch for an encoder or classifier by its id, where the processor runs graphs, instead of
+    /// `batch_tokens`.
     pub budgets: BTreeMap<String, usize>,
+    /// Padded tokens of a batch for an encoder or classifier by its id, where a card does, instead of
+    /// `card_batch_tokens`.
+    pub card_budgets: BTreeMap<String, usize>,
     /// Memory of the card that each session may take for each graph, in MiB; 0: no limit.
     pub card_memory_mib: usize,
     /// A text waits this long for others of its length where a worker is free, in milliseconds.
@@ -254,6 +260,7 @@ impl Default for Experts {
             batch_tokens: 256,
             card_batch_tokens: 16_384,
             budgets: BTreeMap::new(),
+            card_budgets: BTreeMap::new(),
             card_memory_mib: 0,
             batch_delay_ms: 2,
             arena_tokens: 512,
@@ -269,116 +276,6 @@ impl Experts {
     #[must_use]
     pub fn batch_delay(&self) -> Duration {
         Duration::from_millis(self.batch_delay_ms)
-    }
-}
-
-/// `[score]`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Score {
-    /// Consumer group of the scorers.
-    pub group: String,
-    /// Name of this member, unique and stable; part of its transactional id. Empty: the host's name, which
-    /// [`load`] fills in.
-    pub member: String,
-    /// Encoding of decisions and review requests: `avro`, `json` or `confluent`.
-    pub encoding: Encoding,
-    /// Events that the panel has at a time: batches are formed of those that wait.
-    pub window: usize,
-    /// A unit is committed at this many records, or after `commit_interval_ms`.
-    pub commit_records: usize,
-    /// A unit is committed after this long, in milliseconds, or at `commit_records`; where events have waited for the
-    /// panel, after a quarter of that if it is longer, and at most a second.
-    pub commit_interval_ms: u64,
-    /// Dead letters in a minute at which the service stops rather than going on.
-    pub max_dead_letters_per_minute: u64,
-    /// The panel shrinks to its cheap experts at more messages not yet consumed than this; 0: never,
-    pub shed_lag: i64,
-    /// or where an event being asked about is older than this, in milliseconds; 0: never.
-    pub shed_age_ms: u64,
-    /// It grows back after both have been below half for this long, in milliseconds.
-    pub shed_calm_ms: u64,
-}
-
-impl Default for Score {
-    fn default() -> Self {
-        Self {
-            group: "aegis-score".into(),
-            member: String::new(),
-            encoding: Encoding::Avro,
-            window: 256,
-            commit_records: 500,
-            commit_interval_ms: 100,
-            max_dead_letters_per_minute: 1_000,
-            shed_lag: 0,
-            shed_age_ms: 0,
-            shed_calm_ms: 10_000,
-        }
-    }
-}
-
-impl Score {
-    /// The commit interval.
-    #[must_use]
-    pub fn commit_interval(&self) -> Duration {
-        Duration::from_millis(self.commit_interval_ms)
-    }
-}
-
-/// Encoding of written decisions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Encoding {
-    /// Avro single-object encoding.
-    Avro,
-    /// JSON.
-    Json,
-    /// Confluent's framing, with the schema registry's id.
-    Confluent,
-}
-
-/// `[learn]`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Learn {
-    /// Consumer group of the learners; the election's has `-election` appended.
-    pub group: String,
-    /// sled's folder, relative to the configuration's folder.
-    pub store: PathBuf,
-    /// A label is accepted this long after its round, in days.
-    pub horizon_days: u32,
-    /// Memory for the fold's checkpoints, in MiB.
-    pub checkpoint_mib: usize,
-    /// A unit is committed at this many labels, or after `commit_interval_ms`.
-    pub commit_records: usize,
-    /// A unit is committed after this long, in milliseconds, or at `commit_records`.
-    pub commit_interval_ms: u64,
-    /// A predictor is published at most this often, in milliseconds.
-    pub publish_interval_ms: u64,
-    /// Dead letters in a minute at which the service stops rather than going on.
-    pub max_dead_letters_per_minute: u64,
-}
-
-impl Default for Learn {
-    fn default() -> Self {
-        Self {
-            group: "aegis-learn".into(),
-            store: "aegis-data".into(),
-            horizon_days: 30,
-            checkpoint_mib: 64,
-            commit_records: 500,
-            commit_interval_ms: 100,
-            publish_interval_ms: 1_000,
-            max_dead_letters_per_minute: 1_000,
-        }
-    }
-}
-
-impl Learn {
-    /// The horizon in milliseconds.
-    #[must_use]
-    pub fn horizon(&self) -> i64 {
-        i64::from(self.horizon_days) * 86_400_000
     }
 }
 

@@ -11,11 +11,13 @@ use super::ConfigError;
 pub const TUNED: &str = "tuned.toml";
 
 /// The settings that it may hold.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("experts", "sessions"),
     ("experts", "threads"),
     ("experts", "batch_tokens"),
     ("experts", "card_batch_tokens"),
+    ("experts", "budgets"),
+    ("experts", "card_budgets"),
     ("score", "window"),
 ];
 
@@ -56,16 +58,30 @@ pub(super) fn under(table: &mut Table, folder: &Path) -> Result<Option<Tuned>, C
                 return Err(unknown(tuned.path, &name));
             }
             let place = table.entry(section.as_str()).or_insert_with(|| Value::Table(Table::new()));
-            match place.as_table_mut().filter(|place| !place.contains_key(&setting)) {
-                Some(place) => {
-                    place.insert(setting, value);
-                    tuned.taken.push(name);
-                }
-                None => tuned.left.push(name),
-            }
+            tuned.lay(place, &name, &setting, value);
         }
     }
     Ok(Some(tuned))
+}
+
+impl Tuned {
+    /// Lays a value where nothing is; of a table each value by itself.
+    fn lay(&mut self, place: &mut Value, name: &str, key: &str, value: Value) {
+        let Some(place) = place.as_table_mut() else {
+            return self.left.push(name.to_owned());
+        };
+        if let Value::Table(values) = value {
+            let inner = place.entry(key).or_insert_with(|| Value::Table(Table::new()));
+            for (key, value) in values {
+                self.lay(inner, &format!("{name}.{key}"), &key, value);
+            }
+        } else if place.contains_key(key) {
+            self.left.push(name.to_owned());
+        } else {
+            place.insert(key.to_owned(), value);
+            self.taken.push(name.to_owned());
+        }
+    }
 }
 
 fn unknown(path: PathBuf, name: &str) -> ConfigError {
@@ -101,6 +117,19 @@ mod tests {
         assert_eq!(found.taken, ["experts.batch_tokens", "score.window"]);
         let expected =
             "[experts]\nsessions = 1\nbatch_tokens = 512\n[log]\nlevel = 'warn'\n[score]\nwindow = 64";
+        assert_eq!(table, expected.parse().unwrap());
+    }
+
+    #[test]
+    fn budgets_lie_under_those_of_other_experts() {
+        let (table, found) = lay(
+            "[experts]\nbudgets = { a = 1, b-c = 2 }\ncard_budgets = { a = 3 }",
+            "[experts]\nbudgets = { a = 9 }\ncard_budgets = 5",
+        );
+        let found = found.unwrap().unwrap();
+        assert_eq!(found.taken, ["experts.budgets.b-c"]);
+        assert_eq!(found.left, ["experts.budgets.a", "experts.card_budgets.a"]);
+        let expected = "[experts]\nbudgets = { a = 9, b-c = 2 }\ncard_budgets = 5";
         assert_eq!(table, expected.parse().unwrap());
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::call::{Call, GRACE, Late};
 use super::desk::{Same, Work};
 use super::load::Want;
 use super::memory;
@@ -12,13 +13,11 @@ use super::question::{Question, Ran, Told};
 use super::queue::Queue;
 use super::scores::Judgement;
 use super::standing::Standing;
-use super::station::{Call, RowResult, Station};
+use super::station::{RowResult, Station};
 use crate::core::vote::Abstention;
 
 /// Texts that a rules job holds at most.
 const RULES_TEXTS: usize = 32;
-/// How long a run that was stopped may take to come back. Then its worker is lost.
-pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// A text for the rules experts, all of them: it is folded once.
 pub(super) struct Errand {
@@ -83,6 +82,15 @@ impl Place {
     /// What is said of a text that does not get to run.
     pub(super) fn abstention(&self, reason: Abstention) -> RowResult {
         RowResult { outcomes: self.ends.iter().map(|end| (end.slot, Err(reason))).collect(), features: None }
+    }
+
+    /// What is said of a text whose run was given up: what was known of it, and the reason of all who were not heard.
+    fn given_up(&self, known: Option<&RowResult>, reason: Abstention) -> RowResult {
+        let mut result = known.cloned().unwrap_or_default();
+        let heard: Vec<usize> = result.outcomes.iter().map(|(slot, _)| *slot).collect();
+        let unheard = self.ends.iter().filter(|end| !heard.contains(&end.slot));
+        result.outcomes.extend(unheard.map(|end| (end.slot, Err(reason))));
+        result
     }
 
     /// The experts that are not asked now, with the reason.
@@ -158,38 +166,41 @@ impl Board {
         self.errands.retain(|errand| errand.question.is_open());
     }
 
-    /// Stops runs that have taken too long, so that their texts have timed out, or that eat the memory. Gives how many
-    /// of those stopped before never came back.
+    /// Stops runs that have taken too long, so that their texts have timed out, or that eat the memory; of heads that
+    /// hang only them. Gives how many of those stopped before never came back.
     pub(super) fn stop(&mut self, now: Instant) -> usize {
-        let (mut lost, mut ended) = (0, Vec::new());
+        let (mut lost, mut ended, mut hung) = (0, Vec::new(), Vec::new());
         // One at a time: what the others have been given may be enough then.
         let mut greedy = self.greedy();
         for (worker, place) in self.running.iter_mut().enumerate() {
             let Some(run) = place else { continue };
             let eats = greedy.take_if(|greedy| *greedy == worker).is_some();
-            match run.stopped {
-                None if eats || run.call.deadline <= now => {
-                    run.call.stop();
-                    run.stopped = Some(now);
-                    let reason = if eats { Abstention::OutOfMemory } else { Abstention::TimedOut };
-                    ended.extend(run.rows.first().map(|run| (run.lane, reason)));
-                    let lane = run.rows.first().and_then(|run| self.lanes.get(run.lane));
-                    let late = lane.map(|lane| lane.abstention(reason)).unwrap_or_default();
-                    let ran = run.over(now);
-                    for run in &run.rows {
-                        for waiter in self.waiters.remove(run).unwrap_or_default() {
-                            waiter.put(&late, false, Some(ran));
-                        }
-                    }
+            let late = match run.stopped {
+                None if eats => Late::Run,
+                None if run.call.deadline() <= now => run.call.late(now),
+                Some(stopped) if stopped + GRACE <= now => Late::Lost,
+                _ => Late::Wait,
+            };
+            let lane = run.rows.first().map(|run| run.lane);
+            if let Late::Head(slot) = late {
+                hung.extend(lane.map(|lane| (lane, slot)));
+            }
+            if matches!(late, Late::Run | Late::Stuck) {
+                run.call.stop();
+                run.stopped = Some(now);
+                let reason = if eats { Abstention::OutOfMemory } else { Abstention::TimedOut };
+                // Once its encoder has run a lane is well, and a head that hangs has been told of.
+                if !give_up(run, &self.lanes, &mut self.waiters, reason, now) || eats {
+                    ended.extend(lane.map(|lane| (lane, reason)));
                 }
-                Some(stopped) if stopped + GRACE <= now => {
-                    *place = None;
-                    lost += 1;
-                }
-                _ => {}
+            }
+            if matches!(late, Late::Stuck | Late::Lost) {
+                *place = None;
+                lost += 1;
             }
         }
         self.forget_answered();
+        hung.into_iter().for_each(|(lane, slot)| self.hang(lane, slot, now));
         ended.into_iter().for_each(|(lane, reason)| self.fail(lane, reason, now));
         lost
     }
@@ -261,9 +272,40 @@ impl Board {
         self.forget_answered();
     }
 
+    /// A head hangs: it is left alone, and its neighbours are not.
+    fn hang(&mut self, lane: usize, slot: usize, now: Instant) {
+        let ends = self.lanes.get_mut(lane).into_iter().flat_map(|place| &mut place.ends);
+        for end in ends.filter(|end| end.slot == slot) {
+            if let Some(pause) = end.standing.failed(Abstention::TimedOut, now) {
+                tell_down(&end.id, Abstention::TimedOut, pause);
+            }
+        }
+    }
+
     pub(super) fn forget_answered(&mut self) {
         self.open.retain(|_, question| question.is_open());
     }
+}
+
+/// Answers those who wait for a run that is given up, with what is known of their texts. Whether anything is.
+fn give_up(
+    run: &Running,
+    lanes: &[Place],
+    waiters: &mut HashMap<Same, Vec<Waiter>>,
+    reason: Abstention,
+    now: Instant,
+) -> bool {
+    let (known, ran) = (run.call.known(), run.over(now));
+    // A batch that failed is run text by text: then it is not known of which text this is.
+    let of = |place: usize| known.get(place).filter(|_| known.len() == run.rows.len());
+    for (place, same) in run.rows.iter().enumerate() {
+        let lane = lanes.get(same.lane);
+        let result = lane.map(|lane| lane.given_up(of(place), reason)).unwrap_or_default();
+        for waiter in waiters.remove(same).unwrap_or_default() {
+            waiter.put(&result, false, Some(ran));
+        }
+    }
+    !known.is_empty()
 }
 
 /// Why a batch without any vote is the graph's fault. One text may well lead to numbers that are none; those of

@@ -10,8 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::batch::Limits;
-use super::board::{Board, End, Errand, GRACE, Place, Running, Waiter};
+use super::board::{Board, End, Errand, Place, Running, Waiter};
 use super::cache::Cache;
+use super::call::{Call, GRACE};
 use super::load::Want;
 use super::memory;
 use super::onnx::Arena;
@@ -19,7 +20,7 @@ use super::panel::Run;
 use super::question::{Question, Told};
 use super::queue::Queue;
 use super::standing::Standing;
-use super::station::{Call, RowResult, Station};
+use super::station::{RowResult, Station};
 use crate::core::vote::Abstention;
 
 /// What is one and the same run.
@@ -361,7 +362,8 @@ impl Desk {
             if lost > 0 {
                 return Some(lost);
             }
-            let end = |run: &Running| run.stopped.map_or(run.call.deadline, |stopped| stopped + GRACE);
+            let end =
+                |run: &Running| run.stopped.map_or_else(|| run.call.deadline(), |stopped| stopped + GRACE);
             let next = board.open.first_key_value().map(|((deadline, _), _)| *deadline);
             let looks =
                 |run: &Running| run.resident.filter(|_| run.stopped.is_none()).map(|_| now + memory::EACH);

@@ -29,6 +29,18 @@ pub enum PanelError {
         /// The ids in the folder.
         known: Vec<String>,
     },
+    /// A budget is for an expert that the folder does not hold.
+    #[error(
+        "a budget of [experts] is for {id}, and there are only: {}; take it out of the configuration, or run `aegis \
+         tune` again where it is tuned.toml's",
+        known.join(", ")
+    )]
+    UnknownBudget {
+        /// The id that it is for.
+        id: String,
+        /// The ids in the folder.
+        known: Vec<String>,
+    },
     /// A manifest does not say what it must.
     #[error("{}: {field}: {problem}; {mend}", path.display())]
     Manifest {
@@ -146,6 +158,7 @@ impl PanelError {
             Self::Unreadable { .. } => "Unreadable",
             Self::NoExperts { .. } => "NoExperts",
             Self::UnknownExpert { .. } => "UnknownExpert",
+            Self::UnknownBudget { .. } => "UnknownBudget",
             Self::Manifest { .. } => "Manifest",
             Self::File { .. } => "File",
             Self::Hash { .. } => "Hash",

@@ -69,8 +69,12 @@ pub(super) fn manifests(config: &PanelConfig) -> Result<Vec<Manifest>, PanelErro
         return Err(PanelError::NoExperts { path: folder.to_owned() });
     }
     let known: Vec<String> = found.keys().cloned().collect();
-    if let Some(id) = config.cheap.iter().chain(config.budgets.keys()).find(|id| !found.contains_key(*id)) {
+    let unknown = |id: &&String| !found.contains_key(*id);
+    if let Some(id) = config.cheap.iter().find(unknown) {
         return Err(PanelError::UnknownExpert { id: id.clone(), known });
+    }
+    if let Some(id) = config.budgets.keys().find(unknown) {
+        return Err(PanelError::UnknownBudget { id: id.clone(), known });
     }
     let mut wanted = config.only.clone().unwrap_or_else(|| known.clone());
     for id in wanted.clone() {

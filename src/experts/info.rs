@@ -97,6 +97,19 @@ impl ExpertInfo {
     }
 }
 
+/// An encoder with its heads, or a classifier: texts for it run in batches of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneInfo {
+    /// The encoder's or classifier's id.
+    pub id: String,
+    /// The experts that vote on what it gives.
+    pub experts: Vec<String>,
+    /// Texts are padded to one length, whatever theirs is.
+    pub fixed: bool,
+    /// Texts run one by one.
+    pub alone: bool,
+}
+
 /// The encoder that makes the features.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncoderInfo {

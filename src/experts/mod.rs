@@ -14,6 +14,7 @@ mod asking;
 pub mod batch;
 mod board;
 mod cache;
+mod call;
 mod check;
 mod desk;
 mod error;
@@ -42,7 +43,7 @@ mod worker;
 
 pub use asking::Kept;
 pub use error::PanelError;
-pub use info::{EncoderInfo, ExpertInfo, State};
+pub use info::{EncoderInfo, ExpertInfo, LaneInfo, State};
 pub use manifest::Kind;
 pub use onnx::{Provider, environment};
 pub use panel::{Answer, Examined, Panel, PanelConfig, Run, Tally};

@@ -10,7 +10,7 @@ use super::batch::Limits;
 use super::cache::Cache;
 use super::desk::{Desk, Facts};
 use super::error::PanelError;
-use super::info::{EncoderInfo, ExpertInfo};
+use super::info::{EncoderInfo, ExpertInfo, LaneInfo};
 use super::load::{Lane, Want, load, remake, spare};
 use super::onnx::{Arena, Provider};
 use super::question::{Asker, Marks, Ran, Row};
@@ -261,6 +261,19 @@ impl Panel {
     #[must_use]
     pub fn experts(&self) -> &[ExpertInfo] {
         &self.experts
+    }
+
+    /// The encoders and classifiers, each with the experts that vote on what it gives.
+    #[must_use]
+    pub fn lane_infos(&self) -> Vec<LaneInfo> {
+        let id = |slot: &usize| self.experts.get(*slot).map(|expert| expert.id.clone());
+        let info = |lane: &Lane| LaneInfo {
+            id: lane.id.clone(),
+            experts: lane.slots.iter().filter_map(id).collect(),
+            fixed: lane.padding.to.is_some(),
+            alone: lane.alone,
+        };
+        self.lanes.iter().map(info).collect()
     }
 
     /// The encoder that makes the features.

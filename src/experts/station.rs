@@ -5,50 +5,17 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ort::session::RunOptions;
 use ort::value::{Tensor, TensorRef};
 
+use super::call::Call;
 use super::manifest::{Padding, Scores, Side};
 use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix, shared_matrix, whole_numbers};
 use super::scores::Judgement;
 use super::text::TextPort;
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::vote::Abstention;
-
-/// What goes with a run.
-pub(super) struct Call {
-    /// It is stopped then, and nobody waits for what comes of it.
-    pub(super) deadline: Instant,
-    /// Lets the watch stop it; none where no graph is asked.
-    options: Option<RunOptions>,
-    stopped: AtomicBool,
-}
-
-impl Call {
-    pub(super) fn new(deadline: Instant, options: Option<RunOptions>) -> Self {
-        Self { deadline, options, stopped: AtomicBool::new(false) }
-    }
-
-    /// Stops the run at its graph's next node.
-    pub(super) fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        if let Some(options) = &self.options {
-            let _ = options.terminate();
-        }
-    }
-
-    /// Whether it has had its time, or was stopped: what fails then is no fault of the expert's.
-    pub(super) fn over(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed) || Instant::now() >= self.deadline
-    }
-
-    pub(super) fn options(&self) -> Result<&RunOptions, Fault> {
-        self.options.as_ref().ok_or_else(|| Fault::failed("no run options"))
-    }
-}
 
 /// What a station makes of one text.
 #[derive(Debug, Clone, Default)]
@@ -264,6 +231,7 @@ impl Encoder {
         spent: &mut Spent,
     ) -> Vec<RowResult> {
         let started = Instant::now();
+        call.encode();
         let encoded = self.encode(rows, call);
         spent.encoder += started.elapsed();
         match encoded {
@@ -304,13 +272,20 @@ impl Encoder {
         spent: &mut Spent,
     ) -> Vec<RowResult> {
         let Encoded { embedding, shared, width, features } = encoded;
-        let mut results: Vec<RowResult> = features
-            .into_iter()
-            .map(|features| RowResult { outcomes: Vec::with_capacity(self.heads.len()), features })
-            .collect();
+        let left =
+            without.iter().copied().chain(self.absent.iter().map(|&slot| (slot, Abstention::NotLoaded)));
+        let row = |features| RowResult {
+            outcomes: left.clone().map(|(slot, reason)| (slot, Err(reason))).collect(),
+            features,
+        };
+        call.encoded(features.into_iter().map(row).collect());
         let asked = |head: &&mut Head| !without.iter().any(|(slot, _)| *slot == head.scorer.slot);
         for head in self.heads.iter_mut().filter(asked) {
-            let started = Instant::now();
+            let (started, slot) = (Instant::now(), head.scorer.slot);
+            if !call.ask(slot) {
+                call.hear(slot, vec![Err(Abstention::TimedOut); rows]);
+                continue;
+            }
             let name = head.embedding.clone();
             let outcomes = head.scorer.judge(0..rows, call, &|range| {
                 if range.len() == rows {
@@ -321,16 +296,10 @@ impl Encoder {
                     TensorRef::from_array_view(([range.len(), width], part)).map_err(Fault::failed)?;
                 Ok(vec![(Cow::from(name.clone()), tensor.into())])
             });
-            spent.experts.push((head.scorer.slot, started.elapsed()));
-            for (result, outcome) in results.iter_mut().zip(outcomes) {
-                result.outcomes.push((head.scorer.slot, outcome));
-            }
+            spent.experts.push((slot, started.elapsed()));
+            call.hear(slot, outcomes);
         }
-        for result in &mut results {
-            result.outcomes.extend(without.iter().map(|&(slot, reason)| (slot, Err(reason))));
-            result.outcomes.extend(self.absent.iter().map(|&slot| (slot, Err(Abstention::NotLoaded))));
-        }
-        results
+        call.end()
     }
 }
 

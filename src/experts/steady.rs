@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
 
+use super::call::Call;
 use super::error::PanelError;
 use super::fit::misfit;
 use super::onnx::Fault;
-use super::station::{Call, Heads, RowResult, Spent, Station};
+use super::station::{Heads, RowResult, Spent, Station};
 use crate::core::vote::Abstention;
 
 /// How far a score may move with what else is in its batch.

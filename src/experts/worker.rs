@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::board::Errand;
+use super::call::Call;
 use super::desk::{Desk, Job, RulesRow, Same, Work};
 use super::error::PanelError;
 use super::fold::fold;
@@ -16,7 +17,7 @@ use super::mend::{Remake, mend};
 use super::onnx::guarded;
 use super::panel::Run;
 use super::rules::Rules;
-use super::station::{Call, Heads, RowResult, Spent, Station};
+use super::station::{Heads, RowResult, Spent, Station};
 use crate::core::vote::Abstention;
 
 /// Workers that may be replaced in a panel's life: each that hangs keeps its sessions' memory.

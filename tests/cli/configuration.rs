@@ -38,6 +38,7 @@ const UNWRITTEN: &[&str] = &[
     "experts.batch_tokens",
     "experts.card_batch_tokens",
     "experts.budgets",
+    "experts.card_budgets",
     "score.window",
 ];
 

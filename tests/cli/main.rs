@@ -3,6 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../experts_support/mod.rs"]
+mod experts_support;
+
 mod configuration;
 mod erase;
 mod explain;
@@ -10,4 +13,5 @@ mod output;
 mod reload;
 mod replay;
 mod site;
+mod tune;
 mod words;

@@ -166,17 +166,21 @@ pub fn tokenizer() -> Vec<u8> {
     .into_bytes()
 }
 
-/// Adds `value` \[batch, 1\]: .25 for `fine`, .75 for `bad`, NaN for `nan`; on `poison` the run fails, on
-/// `wide` it has too many rows, on `hang` it never ends, on `slow` it takes a while.
-fn faulty(graph: Graph) -> Graph {
-    let body = Graph::default()
+/// The body of a loop that does nothing but go on.
+fn turn() -> Graph {
+    Graph::default()
         .input("i", INT64, &[])
         .input("go_in", BOOL, &[])
         .input("sum_in", FLOAT, &[])
         .node("Identity", &["go_in"], "go")
         .node("Identity", &["sum_in"], "sum")
         .output("go", BOOL, &[])
-        .output("sum", FLOAT, &[]);
+        .output("sum", FLOAT, &[])
+}
+
+/// Adds `value` \[batch, 1\]: .25 for `fine`, .75 for `bad`, NaN for `nan`; on `poison` the run fails, on
+/// `wide` it has too many rows, on `hang` it never ends, on `slow` it takes a while.
+fn faulty(graph: Graph) -> Graph {
     graph
         .input("ids", INT64, &[-1, 1])
         .floats("p", &[9], &[0.5, 0.25, 0.75, f32::NAN, 0.5, 0.5, 0.5, 0.5, 0.5])
@@ -191,7 +195,7 @@ fn faulty(graph: Graph) -> Graph {
         .node_with("ReduceMax", &["turn"], "most", &[("keepdims", 0)])
         .truth("true")
         .floats("start", &[], &[0.0])
-        .looping(&["most", "true", "start"], "looped", body)
+        .looping(&["most", "true", "start"], "looped", turn())
         .node("Add", &["safe", "looped"], "ended")
         .ints("copies", &[9], &[1, 1, 1, 1, 1, 2, 1, 1, 1])
         .node("Gather", &["copies", "ids"], "copy")
@@ -263,6 +267,45 @@ pub fn shaky_head() -> Vec<u8> {
         .node("Exp", &["log"], "scores")
         .output("scores", FLOAT, &[-1, 1])
         .model()
+}
+
+/// A head that gives back the embedding, and for one above .6 never ends.
+pub fn hanging_head() -> Vec<u8> {
+    above(i64::MAX)
+        .truth("true")
+        .floats("start", &[], &[0.0])
+        .looping(&["most", "true", "start"], "looped", turn())
+        .node("Add", &["embedding", "looped"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model()
+}
+
+/// A head that gives back the embedding, and for one above .6 is in a single node for minutes.
+pub fn stuck_head() -> Vec<u8> {
+    above(3_000)
+        .ints("one", &[1], &[1])
+        .node("Add", &["most", "one"], "side")
+        .node_with("Concat", &["side", "side"], "shape", &[("axis", 0)])
+        .ints("zero", &[1, 1], &[0])
+        .node("Expand", &["zero", "shape"], "square")
+        .node("MatMul", &["square", "square"], "product")
+        .node_with("ReduceMax", &["product"], "highest", &[("keepdims", 0)])
+        .node_with("Cast", &["highest"], "nothing", &[("to", FLOAT)])
+        .node("Add", &["embedding", "nothing"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model()
+}
+
+/// `most`: this number where an embedding of the batch is above .6, else 0.
+fn above(number: i64) -> Graph {
+    Graph::default()
+        .input("embedding", FLOAT, &[-1, 1])
+        .floats("rest", &[1], &[0.4])
+        .node("Add", &["embedding", "rest"], "more")
+        .node_with("Cast", &["more"], "whole", &[("to", INT64)])
+        .node_with("ReduceMax", &["whole"], "greatest", &[("keepdims", 0)])
+        .ints("number", &[], &[number])
+        .node("Mul", &["greatest", "number"], "most")
 }
 
 /// A folder for experts.

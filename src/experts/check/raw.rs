@@ -1,0 +1,79 @@
+//! A manifest as it stands in the file.
+
+use serde::Deserialize;
+
+use crate::experts::manifest::{Activation, Calibration, Kind, Label, Padding};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFile {
+    pub(super) file: String,
+    pub(super) sha256: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTokenizer {
+    pub(super) file: String,
+    pub(super) sha256: String,
+    pub(super) max_tokens: usize,
+    #[serde(default = "one")]
+    pub(super) windows: usize,
+    #[serde(default)]
+    pub(super) drop_ids: Vec<u32>,
+    #[serde(default)]
+    pub(super) pad: Padding,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawText {
+    pub(super) max_chars: usize,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawInputs {
+    pub(super) ids: Option<String>,
+    pub(super) mask: Option<String>,
+    pub(super) types: Option<String>,
+    pub(super) text: Option<String>,
+    pub(super) embedding: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawOutputs {
+    pub(super) embedding: Option<String>,
+    pub(super) features: Option<String>,
+    pub(super) scores: Option<String>,
+    pub(super) activation: Option<Activation>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) id: String,
+    pub(super) kind: Kind,
+    pub(super) description: String,
+    pub(super) licence: String,
+    pub(super) source: String,
+    pub(super) encoder: Option<String>,
+    #[serde(default)]
+    pub(super) alone: bool,
+    pub(super) model: Option<RawFile>,
+    pub(super) rules: Option<RawFile>,
+    pub(super) tokenizer: Option<RawTokenizer>,
+    pub(super) text: Option<RawText>,
+    pub(super) inputs: Option<RawInputs>,
+    pub(super) outputs: Option<RawOutputs>,
+    #[serde(default)]
+    pub(super) labels: Vec<Label>,
+    pub(super) calibration: Option<Calibration>,
+    #[serde(default)]
+    pub(super) quality: toml::Table,
+}

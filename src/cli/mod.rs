@@ -10,6 +10,7 @@ mod ledger;
 mod print;
 mod reload;
 mod replay;
+mod reseat;
 mod run;
 mod scan;
 mod topics;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::config::{ConfigError, Loaded, load};
+use crate::config::{Config, ConfigError, Loaded, configuration, load};
 use crate::demo::DemoArgs;
 use crate::evaluate::{EvaluateArgs, EvaluateError};
 use crate::kafka::Connection;
@@ -84,7 +85,7 @@ enum Command {
 }
 
 /// Which configuration.
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub struct ConfigArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", env = "AEGIS_CONFIG")]
@@ -100,6 +101,11 @@ impl ConfigArgs {
     }
 }
 
+
+    /// The configuration alone, read anew.
+    fn configuration(&self) -> Result<Config, ConfigError> {
+        configuration(&self.config, std::env::vars(), &self.sets)
+    }
 #[derive(Args)]
 struct RunArgs {
     #[command(flatten)]

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::codec::{EventFields, LabelFields, Pointer, Speaker, TimeUnit};
 pub use document::{document, policies_schema, schema};
 pub use live::{Live, ReloadError, reload};
-pub use load::{Loaded, load};
+pub use load::{Loaded, configuration, load};
 pub use machine::Provider;
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
@@ -210,7 +210,7 @@ pub struct Experts {
     pub only: Vec<String>,
     /// Experts that are asked even when the panel is shrunk under load, beside the rules.
     pub cheap: Vec<String>,
-    /// Experts of the panel that vote and are scored and weigh nothing, by id.
+    /// Experts of the panel that vote and are scored and weigh nothing, by id. Followed while scoring runs.
     pub shadow: Vec<String>,
     /// Sessions; 0: as many as the process may use cores, by their threads; on a card two.
     pub sessions: usize,

@@ -23,7 +23,7 @@ use crate::kafka::topics::ensure;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From};
 use crate::learn::{Learn, LearnError};
 use crate::ops::{Asker, Exit, Health, Progress, Shutdown};
-use crate::score::{Score, ScoreError};
+use crate::score::{Score, ScoreError, Seats};
 use crate::topics::table;
 use drive::Drive;
 pub use error::DemoError;
@@ -269,7 +269,7 @@ impl Flow {
         let score = Score {
             config: Arc::clone(config),
             policies: Arc::clone(policies).into(),
-            panel: Arc::clone(panel),
+            seats: Seats::in_force(Arc::clone(panel), &config.experts.shadow),
             connection: brokers.connection.clone(),
             delivery: delivery(format!("{}-1", config.score.group)),
             health: Health::default(),

@@ -10,4 +10,5 @@ mod output;
 mod reload;
 mod replay;
 mod site;
+mod reseat;
 mod words;

@@ -16,7 +16,7 @@ use aegis::kafka::{Connection, Consumed, Delivery, Produced};
 use aegis::learn::{Learn, LearnError, Progress};
 use aegis::ops::{Asker, Health, Shutdown};
 use aegis::registry::{Registry, RegistryError};
-use aegis::score::{Score, ScoreError};
+use aegis::score::{Score, ScoreError, Seats};
 use aegis::topics::table;
 
 use crate::server::{Reply, Request, Server, schema, unknown};
@@ -98,7 +98,7 @@ impl Running {
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
-            panel,
+            seats: Seats::in_force(panel, &[]),
             connection: connection.clone(),
             delivery: exactly_once("score"),
             health: Health::default(),

@@ -23,6 +23,7 @@ use crate::kafka::topics::ensure;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From};
 use crate::learn::{Learn, LearnError};
 use crate::ops::{Asker, Exit, Health, Progress, Shutdown};
+use crate::say::note;
 use crate::score::{Score, ScoreError, Seats};
 use crate::topics::table;
 use drive::Drive;
@@ -88,7 +89,7 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
         return drive_side(args, side, config, &texts, &shutdown);
     }
     let plan = plan::plan(&texts, args.events as usize, args.seed, START);
-    eprintln!(
+    note!(
         "{} events of real text, {} malformed records among them, and {} labels that come late",
         plan.events, plan.malformed, plan.labels
     );
@@ -114,7 +115,7 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let mut panel = PanelConfig::new(&args.models);
     panel.runtime = args.models.join("runtime/libonnxruntime.so");
     let panel = Arc::new(Panel::open(panel)?);
-    eprintln!("{} experts loaded in {:.1} s", panel.experts().len(), opening.elapsed().as_secs_f64());
+    note!("{} experts loaded in {:.1} s", panel.experts().len(), opening.elapsed().as_secs_f64());
 
     let started = Instant::now();
     let flow = Flow::start(&config, &policies, &panel, &brokers)?;

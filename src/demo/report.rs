@@ -19,6 +19,7 @@ use crate::core::ledger::Record;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
 use crate::replay;
+use crate::say::say;
 
 /// What the summary is made of.
 pub struct Run<'a> {
@@ -223,34 +224,34 @@ fn balance(run: &Run<'_>, summary: &Summary) -> Result<(), DemoError> {
 fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     let rate = |mistakes: u64, rounds: u64| 100.0 * mistakes as f64 / rounds.max(1) as f64;
     let out = run.args.out.display();
-    println!();
-    println!("  {:>7} events        each with one decision", summary.decisions);
-    println!(
+    say!();
+    say!("  {:>7} events        each with one decision", summary.decisions);
+    say!(
         "  {:>7} malformed     each with one dead letter: {}",
         summary.malformed,
         kinds(&run.outcomes.event_dead_letters)
     );
-    println!(
+    say!(
         "  {:>7} labels        late, out of order, some twice, corrected or taken back; {} dead letters",
         summary.labels, summary.label_dead_letters
     );
-    println!(
+    say!(
         "  {:>7} rounds        events with a live label: what the learner is a function of",
         summary.rounds
     );
-    println!();
-    println!("  mistakes on these rounds, flagging from p = .5         rate   weight");
-    println!(
+    say!();
+    say!("  mistakes on these rounds, flagging from p = .5         rate   weight");
+    say!(
         "  {:>7} the ensemble as played, labels late        {:>5.1} %",
         summary.ensemble_mistakes,
         rate(summary.ensemble_mistakes, summary.rounds)
     );
-    println!(
+    say!(
         "  {:>7} the fold: the learner without delay        {:>5.1} %",
         summary.fold_mistakes,
         rate(summary.fold_mistakes, summary.rounds)
     );
-    println!(
+    say!(
         "  {:>7} plain majority of the experts              {:>5.1} %",
         summary.majority_mistakes,
         rate(summary.majority_mistakes, summary.rounds)
@@ -258,27 +259,27 @@ fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     let mut experts: Vec<_> = summary.experts.iter().collect();
     experts.sort_by_key(|(_, expert)| expert.mistakes);
     for (id, expert) in experts {
-        println!(
+        say!(
             "  {:>7} expert {id:<35} {:>5.1} %   {:.3}",
             expert.mistakes,
             rate(expert.mistakes, expert.awake),
             expert.weight
         );
     }
-    println!("  the learner listens to: {}", heaviest(masses));
-    println!();
-    println!(
+    say!("  the learner listens to: {}", heaviest(masses));
+    say!();
+    say!(
         "  {:.0} events a second, {} on broker {}",
         summary.events_per_second, summary.delivery, summary.broker
     );
-    println!("  state hash  {}", summary.state_hash);
-    println!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
-    println!();
-    println!("  Look further:");
-    println!("    target/release/aegis replay {out}/rounds.jsonl                 fold the rounds again");
-    println!("    target/release/aegis replay {out}/rounds.jsonl --learner all   every learner side by side");
-    println!("    {out}/report.html                               a page to look at");
-    println!("    {out}/summary.json                              these figures");
+    say!("  state hash  {}", summary.state_hash);
+    say!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
+    say!();
+    say!("  Look further:");
+    say!("    target/release/aegis replay {out}/rounds.jsonl                 fold the rounds again");
+    say!("    target/release/aegis replay {out}/rounds.jsonl --learner all   every learner side by side");
+    say!("    {out}/report.html                               a page to look at");
+    say!("    {out}/summary.json                              these figures");
 }
 
 fn kinds(letters: &HashMap<String, usize>) -> String {

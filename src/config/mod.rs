@@ -180,6 +180,26 @@ impl Default for Topics {
     }
 }
 
+impl Topics {
+    /// The same names with a prefix of their own: `prefix.name`.
+    #[must_use]
+    pub fn under(mut self, prefix: &str) -> Self {
+        for name in [
+            &mut self.events,
+            &mut self.decisions,
+            &mut self.review,
+            &mut self.labels,
+            &mut self.dlq,
+            &mut self.rounds,
+            &mut self.weights,
+            &mut self.election,
+        ] {
+            *name = format!("{prefix}.{name}");
+        }
+        self
+    }
+}
+
 /// `[defaults]`
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -91,7 +91,9 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let plan = plan::plan(&texts, args.events as usize, args.seed, START);
     note!(
         "{} events of real text, {} malformed records among them, and {} labels that come late",
-        plan.events, plan.malformed, plan.labels
+        plan.events,
+        plan.malformed,
+        plan.labels
     );
     let store = args.out.join("store");
     for old in [&store, &args.out.join("rounds.jsonl"), &args.out.join("summary.json")] {
@@ -210,19 +212,7 @@ impl Brokers {
         // Topics and groups of its own on a broker that others use too.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let prefix = format!("aegis-demo-{now}");
-        let topics = &mut config.topics;
-        for name in [
-            &mut topics.events,
-            &mut topics.decisions,
-            &mut topics.review,
-            &mut topics.labels,
-            &mut topics.dlq,
-            &mut topics.rounds,
-            &mut topics.weights,
-            &mut topics.election,
-        ] {
-            *name = format!("{prefix}.{name}");
-        }
+        config.topics = std::mem::take(&mut config.topics).under(&prefix);
         config.score.group = format!("{prefix}.score");
         config.learn.group = format!("{prefix}.learn");
         let connection = Connection { brokers: args.broker.clone(), settings };

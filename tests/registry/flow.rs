@@ -71,19 +71,7 @@ impl Running {
         config.registry.request_timeout_ms = 500;
         config.registry.unknown_wait_ms = 1_500;
         config.registry.outage_wait_ms = outage_ms;
-        let topics = &mut config.topics;
-        for topic in [
-            &mut topics.events,
-            &mut topics.decisions,
-            &mut topics.review,
-            &mut topics.labels,
-            &mut topics.dlq,
-            &mut topics.rounds,
-            &mut topics.weights,
-            &mut topics.election,
-        ] {
-            *topic = format!("{prefix}.{topic}");
-        }
+        config.topics = config.topics.under(prefix);
         config.score.group = format!("{prefix}.score");
         config.learn.group = format!("{prefix}.learn");
         let connection = kafka().connection();

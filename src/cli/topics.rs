@@ -102,7 +102,9 @@ impl Needed {
 fn print_needed(needed: &[Needed]) {
     say!("{:<24} {:>10}  {:<8} also", "topic", "partitions", "cleanup");
     for Needed { topic, partitions, cleanup, also } in needed {
-        say!("{topic:<24} {partitions:>10}  {:<8} {}", cleanup.unwrap_or("yours"), also.join(" "));
+        let line =
+            format!("{topic:<24} {partitions:>10}  {:<8} {}", cleanup.unwrap_or("yours"), also.join(" "));
+        say!("{}", line.trim_end());
     }
 }
 

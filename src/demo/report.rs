@@ -19,7 +19,7 @@ use crate::core::ledger::Record;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
 use crate::replay;
-use crate::say::say;
+use crate::say::{self, say};
 
 /// What the summary is made of.
 pub struct Run<'a> {
@@ -233,12 +233,10 @@ fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     );
     say!(
         "  {:>7} labels        late, out of order, some twice, corrected or taken back; {} dead letters",
-        summary.labels, summary.label_dead_letters
+        summary.labels,
+        summary.label_dead_letters
     );
-    say!(
-        "  {:>7} rounds        events with a live label: what the learner is a function of",
-        summary.rounds
-    );
+    say!("  {:>7} rounds        events with a live label: what the learner is a function of", summary.rounds);
     say!();
     say!("  mistakes on these rounds, flagging from p = .5         rate   weight");
     say!(
@@ -270,16 +268,29 @@ fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     say!();
     say!(
         "  {:.0} events a second, {} on broker {}",
-        summary.events_per_second, summary.delivery, summary.broker
+        summary.events_per_second,
+        summary.delivery,
+        summary.broker
     );
     say!("  state hash  {}", summary.state_hash);
     say!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
     say!();
     say!("  Look further:");
-    say!("    target/release/aegis replay {out}/rounds.jsonl                 fold the rounds again");
-    say!("    target/release/aegis replay {out}/rounds.jsonl --learner all   every learner side by side");
-    say!("    {out}/report.html                               a page to look at");
-    say!("    {out}/summary.json                              these figures");
+    // As it was called here, so that it can be called again.
+    let program = std::env::args().next().unwrap_or_else(|| "aegis".to_owned());
+    say::text(&further(&program, &out.to_string()));
+}
+
+/// What to look at next, in two columns.
+fn further(program: &str, out: &str) -> String {
+    let lines = [
+        (format!("{program} replay {out}/rounds.jsonl"), "fold the rounds again"),
+        (format!("{program} replay {out}/rounds.jsonl --learner all"), "every learner side by side"),
+        (format!("{out}/report.html"), "a page to look at"),
+        (format!("{out}/summary.json"), "these figures"),
+    ];
+    let wide = lines.iter().map(|(what, _)| what.chars().count()).max().unwrap_or_default();
+    lines.iter().map(|(what, why)| format!("    {what:<wide$}   {why}\n")).collect()
 }
 
 fn kinds(letters: &HashMap<String, usize>) -> String {
@@ -294,4 +305,17 @@ fn heaviest(masses: &[Mass]) -> String {
     masses.sort_by(|left, right| right.mass.total_cmp(&left.mass));
     let words = masses.iter().take(5).map(|mass| format!("{} {:.2}", mass.member, mass.mass));
     words.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_look_at_next_names_the_program_as_it_was_called() {
+        let said = further("aegis", "out");
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines[0], "    aegis replay out/rounds.jsonl                 fold the rounds again");
+        assert_eq!(lines[3], "    out/summary.json                              these figures");
+    }
 }

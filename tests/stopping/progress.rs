@@ -3,14 +3,14 @@
 use super::support::flow::{read_all, send};
 use super::support::site::{PARTITIONS, Process, Site, wait};
 use super::support::{Kafka, record};
-use super::{INFO, all_committed, events, get, member, write_ledger};
+use super::{INFO, all_committed, events, member, write_ledger};
 
 /// More than a client fetches in one go.
 const MANY: usize = 50_000;
 
 /// The number of records read and of all, as `/readyz` says it of a condition.
 fn told(role: &Process, condition: &str) -> Option<(usize, usize)> {
-    let (status, page) = get(role, "/readyz");
+    let (status, page) = role.get("/readyz");
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("[-] {condition}: ")))?;
     let (read, all) = line.strip_suffix(" records")?.split_once(" of ")?;
     assert_eq!(status, 503);
@@ -46,7 +46,7 @@ fn readiness_says_how_far_a_learner_has_come() {
         let (read, all) = told(&learn, condition).unwrap();
         assert!(read < all && all >= MANY, "{read} of {all}");
         kafka.resume();
-        wait("readiness", || get(&learn, "/readyz").0 == 200);
+        wait("readiness", || learn.get("/readyz").0 == 200);
         learn.stop();
     }
 }

@@ -5,6 +5,9 @@
 //! [`experts`] vote, [`score`] decides, [`learn`] joins labels to decisions and folds them, with [`core`]
 //! saying what everything means and [`store`] remembering.
 
+// say.rs prints: `println!` panics where nobody reads.
+#![deny(clippy::print_stdout)]
+
 pub mod cli;
 pub mod codec;
 pub mod config;
@@ -20,6 +23,7 @@ pub mod ops;
 pub mod pem;
 pub mod registry;
 pub mod replay;
+mod say;
 pub mod schemas;
 pub mod score;
 pub mod store;

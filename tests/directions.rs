@@ -12,7 +12,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("kafka", &["core", "crash"]),
     ("store", &["core", "crash"]),
     ("pem", &[]),
-    ("ops", &["core", "pem"]),
+    ("say", &[]),
+    ("ops", &["core", "pem", "say"]),
     ("registry", &["core", "codec", "pem"]),
     ("config", &["core", "codec"]),
     ("dead_letter", &["core", "kafka"]),
@@ -51,13 +52,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "traced",
         ],
     ),
-    ("evaluate", &["core", "experts", "replay"]),
+    ("evaluate", &["core", "experts", "replay", "say"]),
     ("verify", &["core", "codec", "kafka", "config", "dead_letter", "registry"]),
     (
         "demo",
         &[
             "core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn",
-            "topics",
+            "topics", "say",
         ],
     ),
     (
@@ -75,6 +76,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "learn",
             "demo",
             "evaluate",
+            "say",
             "topics",
             "verify",
             "dead_letter",

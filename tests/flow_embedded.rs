@@ -22,7 +22,7 @@ use aegis::kafka::embedded::Embedded;
 use aegis::kafka::{Connection, Consumed, Delivery};
 use aegis::learn::{Learn, Progress};
 use aegis::ops::{Asker, Health, Shutdown, metrics};
-use aegis::score::Score;
+use aegis::score::{Score, Seats};
 use aegis::topics::table;
 use support::WAIT;
 use support::flow::{
@@ -67,7 +67,7 @@ impl Running {
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
-            panel,
+            seats: Seats::in_force(panel, &[]),
             connection: Connection {
                 settings: [("message.max.bytes".to_owned(), limit.to_owned())].into(),
                 ..connection.clone()

@@ -18,6 +18,7 @@ use crate::core::label::Label;
 use crate::core::policy::Policy;
 use crate::experts::ExpertInfo;
 use crate::ops::Exit;
+use crate::say::say;
 use crate::schemas;
 
 #[derive(Args)]
@@ -44,7 +45,7 @@ struct Known {
 impl Known {
     fn add(&mut self, name: &str, value: Value, lines: &[String]) {
         if self.output == Output::Text {
-            lines.iter().for_each(|line| println!("{line}"));
+            lines.iter().for_each(|line| say!("{line}"));
         }
         self.told.insert(name.to_owned(), value);
     }

@@ -17,6 +17,7 @@ use crate::codec::time::format_millis;
 use crate::dead_letter::{Headers, replays};
 use crate::kafka::{Connection, Consumed, Lookup};
 use crate::ops::Exit;
+use crate::say::{Out, say};
 
 #[derive(Args)]
 pub struct DlqArgs {
@@ -167,17 +168,14 @@ fn print_lines(lines: &[Line], count: u64) {
         printable(&format!("{origin_topic} {origin_partition}:{origin_offset}"))
     };
     let wide = lines.iter().map(|line| original(line).chars().count()).max().unwrap_or(0).max(8);
-    println!(
-        "{:<10} {:<20} {:<6} {:<wide$} {:<24} {:>8}",
-        "at", "reason", "stage", "original", "time", "bytes"
-    );
+    say!("{:<10} {:<20} {:<6} {:<wide$} {:<24} {:>8}", "at", "reason", "stage", "original", "time", "bytes");
     for line in lines {
         let at = format!("{}:{}", line.partition, line.offset);
         let time = line.time.map_or_else(|| "-".into(), format_millis);
         let (reason, stage) = (printable(&line.reason), printable(&line.stage));
-        println!("{at:<10} {reason:<20} {stage:<6} {:<wide$} {time:<24} {:>8}", original(line), line.bytes);
+        say!("{at:<10} {reason:<20} {stage:<6} {:<wide$} {time:<24} {:>8}", original(line), line.bytes);
     }
-    println!("{} of {count} dead letters; `aegis dlq show PARTITION:OFFSET` tells more of one", lines.len());
+    say!("{} of {count} dead letters; `aegis dlq show PARTITION:OFFSET` tells more of one", lines.len());
 }
 
 fn fetch(connection: &Connection, topic: &str, at: (i32, i64)) -> Result<Consumed, Failure> {
@@ -231,32 +229,28 @@ fn show(record: &Consumed) {
     let size = |bytes: &Option<Vec<u8>>| {
         bytes.as_ref().map_or_else(|| "none".into(), |it| format!("{} bytes", it.len()))
     };
-    println!("reason     {}, in {}", printable(&line.reason), printable(&line.stage));
-    println!("message    {}", printable(&line.message));
-    println!(
+    say!("reason     {}, in {}", printable(&line.reason), printable(&line.stage));
+    say!("message    {}", printable(&line.message));
+    say!(
         "original   {} partition {} offset {}",
         printable(&line.origin_topic),
         line.origin_partition,
         line.origin_offset
     );
-    println!("time       {time}");
-    println!("key        {}", size(&record.key));
-    println!("value      {}; --payload FILE writes it to a file", size(&record.payload));
+    say!("time       {time}");
+    say!("key        {}", size(&record.key));
+    say!("value      {}; --payload FILE writes it to a file", size(&record.payload));
     for (name, value) in &record.headers {
         let value = match value.as_deref().map(|bytes| (std::str::from_utf8(bytes), bytes.len())) {
             None => "(none)".to_owned(),
             Some((Ok(text), _)) => printable(text),
             Some((Err(_), bytes)) => format!("({bytes} bytes that are no text)"),
         };
-        println!("header     {}: {value}", printable(name));
+        say!("header     {}: {value}", printable(name));
     }
 }
 
 fn write_payload(path: &Path, payload: &[u8]) -> Result<(), Failure> {
-    let written = if path == Path::new("-") {
-        std::io::stdout().lock().write_all(payload)
-    } else {
-        std::fs::write(path, payload)
-    };
+    let written = if path == Path::new("-") { Out.write_all(payload) } else { std::fs::write(path, payload) };
     written.map_err(|error| Failure::new(Exit::Unavailable, anyhow!("{}: {error}", path.display())))
 }

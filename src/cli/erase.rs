@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::core::ledger::Record;
 use crate::kafka::{Connection, Outbox};
 use crate::ops::Exit;
+use crate::say::say;
 use stays::Stays;
 use subject::Subject;
 
@@ -98,13 +99,11 @@ fn take_out(subject: &Subject, config: &Config, connection: &Connection) -> Resu
 
 fn text(config: &Config, offset: i64, tombstones: usize, stays: &[Stays]) {
     let rounds = &config.topics.rounds;
-    println!(
-        "edit        written to {rounds} at offset {offset}; the active learner applies it within a second"
-    );
-    println!("tombstones  {tombstones} records of {rounds} go when it is compacted");
-    println!("stays       the edit itself: it names the subject, so that what comes later is erased, too");
+    say!("edit        written to {rounds} at offset {offset}; the active learner applies it within a second");
+    say!("tombstones  {tombstones} records of {rounds} go when it is compacted");
+    say!("stays       the edit itself: it names the subject, so that what comes later is erased, too");
     for stay in stays {
-        println!("stays       {stay}");
+        say!("stays       {stay}");
     }
-    println!("`aegis erase --verify` tells when the ledger holds nothing any more");
+    say!("`aegis erase --verify` tells when the ledger holds nothing any more");
 }

@@ -10,6 +10,7 @@ mod ledger;
 mod print;
 mod reload;
 mod replay;
+mod reseat;
 mod run;
 mod scan;
 mod topics;
@@ -17,23 +18,25 @@ mod tune;
 mod verify;
 mod weights;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::config::{ConfigError, Loaded, load};
+use crate::config::{Config, ConfigError, Loaded, configuration, load};
 use crate::demo::DemoArgs;
 use crate::evaluate::{EvaluateArgs, EvaluateError};
 use crate::kafka::Connection;
 use crate::ops::Exit;
 use crate::replay::ReplayArgs;
+use crate::say::{self, CLOSED, Out, note};
 
 /// What holds for every command.
 const AFTER: &str = "Settings: the file, over it AEGIS__SECTION__KEY from the environment, over both --set section.key=value; \
     `aegis config show` tells what is in effect, docs/configuration.md lists them all.\n\
     Exit codes: 0 all well, 64 wrong command line, 65 wrong data or a promise that does not hold, 69 brokers or files \
-    not to be had, 70 a fault of this program, 78 wrong configuration, 130 interrupted.";
+    not to be had, 70 a fault of this program, 78 wrong configuration, 130 interrupted, 141 nobody reads what is printed.";
 
 /// Moderates conversations on Kafka: experts vote, a no-regret learner combines the votes, human labels
 /// teach it.
@@ -84,7 +87,7 @@ enum Command {
 }
 
 /// Which configuration.
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub struct ConfigArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", env = "AEGIS_CONFIG")]
@@ -97,6 +100,11 @@ pub struct ConfigArgs {
 impl ConfigArgs {
     fn load(&self) -> Result<Loaded, Failure> {
         Ok(load(&self.config, std::env::vars(), &self.sets)?)
+    }
+
+    /// The configuration alone, read anew.
+    fn configuration(&self) -> Result<Config, ConfigError> {
+        configuration(&self.config, std::env::vars(), &self.sets)
     }
 }
 
@@ -161,7 +169,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; clap's own code for the rest is 2, ours 64.
-            let _ = error.print();
+            if error.print().is_err() {
+                return CLOSED.into();
+            }
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };
@@ -184,15 +194,24 @@ pub fn main() -> ExitCode {
         Command::Ledger(args) => ledger::ledger(&args),
         Command::Erase(args) => erase::erase(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "aegis", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Cli::command(), "aegis", &mut Out);
             Ok(Exit::Success)
         }
     };
-    match result {
-        Ok(exit) => exit.into(),
+    let exit = match result {
+        Ok(exit) => exit,
         Err(Failure { exit, error }) => {
-            eprintln!("aegis: {error:#}");
-            exit.into()
+            note!("aegis: {error:#}");
+            exit
+        }
+    };
+    match say::ended() {
+        Ok(()) => exit.into(),
+        // Whoever read has enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => CLOSED.into(),
+        Err(error) => {
+            note!("aegis: standard output: {error}");
+            Exit::Unavailable.into()
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `aegis replay`: files, and ledger topics where a configuration says which brokers.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use crate::core::ledger::Record;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::{Exit, Progress};
 use crate::replay::{Around, ReplayArgs, ReplayError, run as fold, write::Policy};
+use crate::say::{Notes, Out};
 
 /// How long the brokers may be silent before a topic's end.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -57,7 +57,7 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     };
     let mut around =
         Around { topic: Some(&mut topic), policies, panel: Some(panel), progress: Some(&mut progress) };
-    fold(args, &mut around, &mut io::stdout().lock(), &mut io::stderr().lock()).map_err(failed)?;
+    fold(args, &mut around, &mut Out, &mut Notes).map_err(failed)?;
     if let Some(bar) = bar {
         bar.finish();
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 
 use super::reload::{Watch, known};
+use super::reseat::Reseat;
 use super::{ConfigArgs, Failure, Role};
 use crate::config::{self, Config, Experts, LogFormat, Policies};
 use crate::experts::batch::Limits;
@@ -14,7 +15,7 @@ use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery, greet};
 use crate::learn::Learn;
 use crate::ops::{Asker, Exit, Hangup, Health, Server, Shutdown, metrics, telemetry, traces};
-use crate::score::Score;
+use crate::score::{Score, Seats};
 use crate::traced;
 
 /// The panel's settings as the configuration describes them.
@@ -57,9 +58,8 @@ pub fn panel(config: &Config) -> Result<Panel, Failure> {
 }
 
 /// Checks the experts that are named as shadows: an unknown name would be an expert that weighs.
-fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
+pub fn in_shadow(panel: &Panel, shadow: &[String]) -> Result<(), Failure> {
     let is_there = |id: &String| panel.experts().iter().any(|expert| expert.id == *id);
-    let shadow = &config.experts.shadow;
     let wrong = |error| Err(Failure { exit: Exit::Config, error });
     if let Some(unknown) = shadow.iter().find(|id| !is_there(id)) {
         return wrong(anyhow!("experts.shadow names {unknown}, which is no expert of the panel"));
@@ -70,14 +70,12 @@ fn in_shadow(panel: &Panel, config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The panel's experts, where all that the configuration and the policies name are among them.
-pub fn fitting(panel: &Panel, config: &Config, policies: &Policies) -> Result<Vec<String>, Failure> {
-    in_shadow(panel, config)?;
+/// Checks that all that the configuration and the policies name are among the panel's experts.
+pub fn fitting(panel: &Panel, config: &Config, policies: &Policies) -> Result<(), Failure> {
+    in_shadow(panel, &config.experts.shadow)?;
     let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
     let mut all = policies.policies.values();
-    all.try_for_each(|policy| known(policy, &experts))
-        .map_err(|error| Failure { exit: Exit::Config, error })?;
-    Ok(experts)
+    all.try_for_each(|policy| known(policy, &experts)).map_err(|error| Failure { exit: Exit::Config, error })
 }
 
 /// The brokers as the configuration describes them.
@@ -151,10 +149,10 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     traced(&config)?;
     let connection = connection(&config)?;
     greet(&connection, &|| shutdown.requested()).map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    let (mut threads, mut experts) = (Vec::new(), Vec::new());
+    let (mut threads, mut experts) = (Vec::new(), None);
     if role != Role::Learn {
         let panel = Arc::new(panel(&config)?);
-        experts.extend(fitting(&panel, &config, &policies.now())?);
+        fitting(&panel, &config, &policies.now())?;
         health.set("experts loaded", true);
         for expert in panel.experts() {
             tracing::info!(
@@ -164,11 +162,13 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
                 "expert"
             );
         }
+        let seats = Seats::in_force(panel, &config.experts.shadow);
+        experts = Some(Reseat::new(seats.clone(), args, &config.experts));
         let instance = format!("{}-{}", config.score.group, config.score.member);
         let score = Score {
             config: Arc::clone(&config),
             policies: policies.clone(),
-            panel,
+            seats,
             delivery: delivery(&config, &connection, &instance),
             connection: connection.clone(),
             health: health.clone(),

@@ -10,6 +10,7 @@ use super::{ConfigArgs, Failure, run};
 use crate::kafka::SourceError;
 use crate::kafka::topics::{Finding, TopicSpec, check, ensure, partitions};
 use crate::ops::Exit;
+use crate::say::say;
 use crate::topics::table;
 
 #[derive(Args)]
@@ -62,7 +63,7 @@ pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
         Output::Json => print::json(&found)?,
         Output::Text => {
             for Found { topic, says, .. } in &found {
-                says.iter().for_each(|word| println!("{topic:<24} {word}"));
+                says.iter().for_each(|word| say!("{topic:<24} {word}"));
             }
         }
     }
@@ -99,9 +100,11 @@ impl Needed {
 }
 
 fn print_needed(needed: &[Needed]) {
-    println!("{:<24} {:>10}  {:<8} also", "topic", "partitions", "cleanup");
+    say!("{:<24} {:>10}  {:<8} also", "topic", "partitions", "cleanup");
     for Needed { topic, partitions, cleanup, also } in needed {
-        println!("{topic:<24} {partitions:>10}  {:<8} {}", cleanup.unwrap_or("yours"), also.join(" "));
+        let line =
+            format!("{topic:<24} {partitions:>10}  {:<8} {}", cleanup.unwrap_or("yours"), also.join(" "));
+        say!("{}", line.trim_end());
     }
 }
 

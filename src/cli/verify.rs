@@ -11,6 +11,7 @@ use crate::codec::{Schemas, time::parse_millis};
 use crate::config::Loaded;
 use crate::core::event::Millis;
 use crate::ops::{Exit, Progress};
+use crate::say;
 use crate::schemas;
 use crate::verify::Verify;
 
@@ -82,7 +83,7 @@ pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     shown.end();
     match args.output {
         Output::Json => print::json(&report)?,
-        Output::Text => print!("{report}"),
+        Output::Text => say::text(&report.to_string()),
     }
     if let Some(path) = &args.json {
         let text =

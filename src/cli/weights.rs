@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
 use crate::ops::Exit;
+use crate::say::{note, say};
 
 #[derive(Args)]
 pub struct WeightsArgs {
@@ -144,7 +145,7 @@ pub fn weights(args: &WeightsArgs) -> Result<Exit, Failure> {
         }
     })?;
     if broken > 0 {
-        eprintln!("aegis: {broken} records of {} are no predictors of this version", config.topics.weights);
+        note!("aegis: {broken} records of {} are no predictors of this version", config.topics.weights);
     }
     if let (true, Some(policy)) = (all.is_empty(), &common.policy) {
         let nothing = anyhow!("{} holds nothing for policy {policy}", config.topics.weights);
@@ -172,10 +173,10 @@ fn show(newest: &[Version], output: Output) -> Result<(), Failure> {
         return print::json(&newest.iter().map(Version::json).collect::<Vec<_>>());
     }
     if newest.is_empty() {
-        println!("nothing is learned yet");
+        say!("nothing is learned yet");
     }
     for version in newest {
-        println!("policy {}: {}", printable(&version.policy), version.words());
+        say!("policy {}: {}", printable(&version.policy), version.words());
         let Some(published) = &version.published else { continue };
         let mut masses: Vec<_> = published.masses.iter().collect();
         masses.sort_by(|a, b| b.mass.total_cmp(&a.mass));
@@ -306,9 +307,9 @@ fn diff(from: &Version, to: &Version, output: Output) -> Result<(), Failure> {
         }
         return print::json(&value);
     }
-    println!("policy {}", printable(&to.policy));
-    println!("from    {}", from.words());
-    println!("to      {}", to.words());
+    say!("policy {}", printable(&to.policy));
+    say!("from    {}", from.words());
+    say!("to      {}", to.words());
     let mut rows = vec![row(["member", "from", "to", "change"])];
     let mass = |mass: Option<f64>| mass.map_or_else(|| "-".into(), |mass| format!("{mass:.4}"));
     rows.extend(

@@ -1,34 +1,40 @@
-//! The policies in force: read at the start, and again when their file has changed.
+//! What is in force: read at the start, and again when its file has changed.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::policies::{Policies, PolicyError};
 
-/// The policies in force. Clones share one state.
-#[derive(Debug, Clone)]
-pub struct Live(Arc<RwLock<Arc<Policies>>>);
+/// What is in force, policies if nothing else is said. Clones share one state.
+#[derive(Debug)]
+pub struct Live<T = Policies>(Arc<RwLock<Arc<T>>>);
 
-impl From<Arc<Policies>> for Live {
-    fn from(policies: Arc<Policies>) -> Self {
-        Self(Arc::new(RwLock::new(policies)))
+impl<T> Clone for Live<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
-impl Live {
-    /// The policies in force now.
+impl<T> From<Arc<T>> for Live<T> {
+    fn from(first: Arc<T>) -> Self {
+        Self(Arc::new(RwLock::new(first)))
+    }
+}
+
+impl<T> Live<T> {
+    /// What is in force now.
     #[must_use]
-    pub fn now(&self) -> Arc<Policies> {
+    pub fn now(&self) -> Arc<T> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts these in force.
-    pub fn set(&self, policies: Arc<Policies>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = policies;
+    /// Puts this in force.
+    pub fn set(&self, newer: Arc<T>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = newer;
     }
 
     /// Brings `held` up to what is in force; what it was before where that was something else.
-    pub fn renew(&self, held: &mut Arc<Policies>) -> Option<Arc<Policies>> {
+    pub fn renew(&self, held: &mut Arc<T>) -> Option<Arc<T>> {
         let now = self.now();
         (!Arc::ptr_eq(&now, held)).then(|| std::mem::replace(held, now))
     }

@@ -24,16 +24,28 @@ pub fn load(
     environment: impl IntoIterator<Item = (String, String)>,
     sets: &[String],
 ) -> Result<Loaded, ConfigError> {
-    let mut table = file(path)?;
-    overlay::environment(&mut table, environment);
-    overlay::sets(&mut table, sets)?;
-    let config = effective(path, table)?;
+    let config = configuration(path, environment, sets)?;
     let policies = if config.policies.as_os_str().is_empty() {
         Policies::default()
     } else {
         Policies::read(&config.policies)?
     };
     Ok(Loaded { config, policies })
+}
+
+/// Reads the file and lays environment and `--set` over it, without the policies.
+///
+/// # Errors
+/// As [`load`].
+pub fn configuration(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    sets: &[String],
+) -> Result<Config, ConfigError> {
+    let mut table = file(path)?;
+    overlay::environment(&mut table, environment);
+    overlay::sets(&mut table, sets)?;
+    effective(path, table)
 }
 
 /// The file as it is.

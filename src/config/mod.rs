@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::codec::{EventFields, LabelFields, Pointer, Speaker, TimeUnit};
 pub use document::{document, policies_schema, schema};
 pub use live::{Live, ReloadError, reload};
-pub use load::{Loaded, load};
+pub use load::{Loaded, configuration, load};
 pub use machine::Provider;
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
@@ -182,6 +182,26 @@ impl Default for Topics {
     }
 }
 
+impl Topics {
+    /// The same names with a prefix of their own: `prefix.name`.
+    #[must_use]
+    pub fn under(mut self, prefix: &str) -> Self {
+        for name in [
+            &mut self.events,
+            &mut self.decisions,
+            &mut self.review,
+            &mut self.labels,
+            &mut self.dlq,
+            &mut self.rounds,
+            &mut self.weights,
+            &mut self.election,
+        ] {
+            *name = format!("{prefix}.{name}");
+        }
+        self
+    }
+}
+
 /// `[defaults]`
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -212,7 +232,7 @@ pub struct Experts {
     pub only: Vec<String>,
     /// Experts that are asked even when the panel is shrunk under load, beside the rules.
     pub cheap: Vec<String>,
-    /// Experts of the panel that vote and are scored and weigh nothing, by id.
+    /// Experts of the panel that vote and are scored and weigh nothing, by id. Followed while scoring runs.
     pub shadow: Vec<String>,
     /// Sessions; 0: as many as the process may use cores, by their threads; on a card two.
     pub sessions: usize,

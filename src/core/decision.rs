@@ -101,6 +101,38 @@ pub struct Decision {
     pub trace: Option<String>,
 }
 
+#[cfg(test)]
+impl Decision {
+    /// A decision in which nothing was judged and nothing learned, for tests of what is done with decisions.
+    pub(crate) fn bare(id: RoundId, offset: i64) -> Self {
+        Self {
+            id,
+            conversation: "c".into(),
+            subject: None,
+            origin: Origin { topic: "events".into(), partition: 0, offset },
+            round_time: 1,
+            policy_version: "1".into(),
+            action: Action::Allow,
+            probability: None,
+            threshold: 0.5,
+            categories: Vec::new(),
+            votes: Vec::new(),
+            reading: None,
+            predictor: PredictorRef {
+                learner: "hedge".into(),
+                state_hash: [0; 32],
+                rounds: 0,
+                ledger_offset: -1,
+            },
+            degraded: false,
+            review: None,
+            review_probability: 0.0,
+            latency_micros: 1,
+            trace: None,
+        }
+    }
+}
+
 /// What a policy makes of a verdict.
 #[derive(Debug, Clone, PartialEq)]
 struct Ruling {

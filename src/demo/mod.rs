@@ -23,7 +23,8 @@ use crate::kafka::topics::ensure;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From};
 use crate::learn::{Learn, LearnError};
 use crate::ops::{Asker, Exit, Health, Progress, Shutdown};
-use crate::score::{Score, ScoreError};
+use crate::say::note;
+use crate::score::{Score, ScoreError, Seats};
 use crate::topics::table;
 use drive::Drive;
 pub use error::DemoError;
@@ -88,9 +89,11 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
         return drive_side(args, side, config, &texts, &shutdown);
     }
     let plan = plan::plan(&texts, args.events as usize, args.seed, START);
-    eprintln!(
+    note!(
         "{} events of real text, {} malformed records among them, and {} labels that come late",
-        plan.events, plan.malformed, plan.labels
+        plan.events,
+        plan.malformed,
+        plan.labels
     );
     let store = args.out.join("store");
     for old in [&store, &args.out.join("rounds.jsonl"), &args.out.join("summary.json")] {
@@ -114,7 +117,7 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let mut panel = PanelConfig::new(&args.models);
     panel.runtime = args.models.join("runtime/libonnxruntime.so");
     let panel = Arc::new(Panel::open(panel)?);
-    eprintln!("{} experts loaded in {:.1} s", panel.experts().len(), opening.elapsed().as_secs_f64());
+    note!("{} experts loaded in {:.1} s", panel.experts().len(), opening.elapsed().as_secs_f64());
 
     let started = Instant::now();
     let flow = Flow::start(&config, &policies, &panel, &brokers)?;
@@ -209,19 +212,7 @@ impl Brokers {
         // Topics and groups of its own on a broker that others use too.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let prefix = format!("aegis-demo-{now}");
-        let topics = &mut config.topics;
-        for name in [
-            &mut topics.events,
-            &mut topics.decisions,
-            &mut topics.review,
-            &mut topics.labels,
-            &mut topics.dlq,
-            &mut topics.rounds,
-            &mut topics.weights,
-            &mut topics.election,
-        ] {
-            *name = format!("{prefix}.{name}");
-        }
+        config.topics = std::mem::take(&mut config.topics).under(&prefix);
         config.score.group = format!("{prefix}.score");
         config.learn.group = format!("{prefix}.learn");
         let connection = Connection { brokers: args.broker.clone(), settings };
@@ -269,7 +260,7 @@ impl Flow {
         let score = Score {
             config: Arc::clone(config),
             policies: Arc::clone(policies).into(),
-            panel: Arc::clone(panel),
+            seats: Seats::in_force(Arc::clone(panel), &config.experts.shadow),
             connection: brokers.connection.clone(),
             delivery: delivery(format!("{}-1", config.score.group)),
             health: Health::default(),

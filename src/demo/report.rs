@@ -19,6 +19,7 @@ use crate::core::ledger::Record;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
 use crate::replay;
+use crate::say::{self, say};
 
 /// What the summary is made of.
 pub struct Run<'a> {
@@ -223,34 +224,32 @@ fn balance(run: &Run<'_>, summary: &Summary) -> Result<(), DemoError> {
 fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     let rate = |mistakes: u64, rounds: u64| 100.0 * mistakes as f64 / rounds.max(1) as f64;
     let out = run.args.out.display();
-    println!();
-    println!("  {:>7} events        each with one decision", summary.decisions);
-    println!(
+    say!();
+    say!("  {:>7} events        each with one decision", summary.decisions);
+    say!(
         "  {:>7} malformed     each with one dead letter: {}",
         summary.malformed,
         kinds(&run.outcomes.event_dead_letters)
     );
-    println!(
+    say!(
         "  {:>7} labels        late, out of order, some twice, corrected or taken back; {} dead letters",
-        summary.labels, summary.label_dead_letters
+        summary.labels,
+        summary.label_dead_letters
     );
-    println!(
-        "  {:>7} rounds        events with a live label: what the learner is a function of",
-        summary.rounds
-    );
-    println!();
-    println!("  mistakes on these rounds, flagging from p = .5         rate   weight");
-    println!(
+    say!("  {:>7} rounds        events with a live label: what the learner is a function of", summary.rounds);
+    say!();
+    say!("  mistakes on these rounds, flagging from p = .5         rate   weight");
+    say!(
         "  {:>7} the ensemble as played, labels late        {:>5.1} %",
         summary.ensemble_mistakes,
         rate(summary.ensemble_mistakes, summary.rounds)
     );
-    println!(
+    say!(
         "  {:>7} the fold: the learner without delay        {:>5.1} %",
         summary.fold_mistakes,
         rate(summary.fold_mistakes, summary.rounds)
     );
-    println!(
+    say!(
         "  {:>7} plain majority of the experts              {:>5.1} %",
         summary.majority_mistakes,
         rate(summary.majority_mistakes, summary.rounds)
@@ -258,27 +257,40 @@ fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     let mut experts: Vec<_> = summary.experts.iter().collect();
     experts.sort_by_key(|(_, expert)| expert.mistakes);
     for (id, expert) in experts {
-        println!(
+        say!(
             "  {:>7} expert {id:<35} {:>5.1} %   {:.3}",
             expert.mistakes,
             rate(expert.mistakes, expert.awake),
             expert.weight
         );
     }
-    println!("  the learner listens to: {}", heaviest(masses));
-    println!();
-    println!(
+    say!("  the learner listens to: {}", heaviest(masses));
+    say!();
+    say!(
         "  {:.0} events a second, {} on broker {}",
-        summary.events_per_second, summary.delivery, summary.broker
+        summary.events_per_second,
+        summary.delivery,
+        summary.broker
     );
-    println!("  state hash  {}", summary.state_hash);
-    println!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
-    println!();
-    println!("  Look further:");
-    println!("    target/release/aegis replay {out}/rounds.jsonl                 fold the rounds again");
-    println!("    target/release/aegis replay {out}/rounds.jsonl --learner all   every learner side by side");
-    println!("    {out}/report.html                               a page to look at");
-    println!("    {out}/summary.json                              these figures");
+    say!("  state hash  {}", summary.state_hash);
+    say!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
+    say!();
+    say!("  Look further:");
+    // As it was called here, so that it can be called again.
+    let program = std::env::args().next().unwrap_or_else(|| "aegis".to_owned());
+    say::text(&further(&program, &out.to_string()));
+}
+
+/// What to look at next, in two columns.
+fn further(program: &str, out: &str) -> String {
+    let lines = [
+        (format!("{program} replay {out}/rounds.jsonl"), "fold the rounds again"),
+        (format!("{program} replay {out}/rounds.jsonl --learner all"), "every learner side by side"),
+        (format!("{out}/report.html"), "a page to look at"),
+        (format!("{out}/summary.json"), "these figures"),
+    ];
+    let wide = lines.iter().map(|(what, _)| what.chars().count()).max().unwrap_or_default();
+    lines.iter().map(|(what, why)| format!("    {what:<wide$}   {why}\n")).collect()
 }
 
 fn kinds(letters: &HashMap<String, usize>) -> String {
@@ -293,4 +305,17 @@ fn heaviest(masses: &[Mass]) -> String {
     masses.sort_by(|left, right| right.mass.total_cmp(&left.mass));
     let words = masses.iter().take(5).map(|mass| format!("{} {:.2}", mass.member, mass.mass));
     words.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_look_at_next_names_the_program_as_it_was_called() {
+        let said = further("aegis", "out");
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines[0], "    aegis replay out/rounds.jsonl                 fold the rounds again");
+        assert_eq!(lines[3], "    out/summary.json                              these figures");
+    }
 }

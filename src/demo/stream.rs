@@ -19,6 +19,7 @@ use crate::config::Topics;
 use crate::core::event::Millis;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From, Outbox, Produced};
 use crate::ops::{Progress, Shutdown};
+use crate::say::note;
 
 /// Records sent at once, at most.
 const CHUNK: usize = 256;
@@ -286,7 +287,7 @@ fn send(outbox: &mut Outbox, chunk: &[Produced], shutdown: &Shutdown) -> bool {
     let mut away = false;
     while let Err(error) = outbox.commit(chunk, None) {
         if !away {
-            eprintln!("aegis demo: {error}; tried again until it works");
+            note!("aegis demo: {error}; tried again until it works");
             away = true;
         }
         if shutdown.wait_for(AGAIN) {
@@ -294,7 +295,7 @@ fn send(outbox: &mut Outbox, chunk: &[Produced], shutdown: &Shutdown) -> bool {
         }
     }
     if away {
-        eprintln!("aegis demo: the brokers are back");
+        note!("aegis demo: the brokers are back");
     }
     true
 }

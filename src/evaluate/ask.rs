@@ -12,6 +12,7 @@ use super::sets::Text;
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::hash::hex;
 use crate::experts::Panel;
+use crate::say::{Notes, note};
 
 /// Texts asked about at a time.
 const SLICE: usize = 128;
@@ -109,10 +110,10 @@ pub(super) fn ask<'a>(
         }
         file.write_all(&bytes).map_err(failed)?;
         done += slice.len();
-        eprint!("\r{done} of {total} texts asked about");
+        let _ = write!(Notes, "\r{done} of {total} texts asked about");
     }
     if total > 0 {
-        eprintln!();
+        note!();
     }
     Ok(Answers(known))
 }

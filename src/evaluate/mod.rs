@@ -23,6 +23,7 @@ use self::chart::{Chart, Row};
 use self::judge::{Judged, TOGETHER};
 use self::sets::{Sets, Text};
 use crate::experts::{Panel, PanelConfig};
+use crate::say::say;
 
 /// Two experts that agree more than this are one.
 const ALIKE: f64 = 0.95;
@@ -94,7 +95,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
         ),
     ];
     for (name, table) in &tables {
-        println!("{name}\n\n{table}");
+        say!("{name}\n\n{table}");
     }
     if alike > ALIKE {
         return Err(EvaluateError::Data(format!(
@@ -103,7 +104,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     }
     let Some(folder) = &args.write else { return Ok(()) };
     if !sets.shared {
-        println!(
+        say!(
             "Nothing is written: the page's figures need the public sets, which are not in {}.",
             args.data.display()
         );

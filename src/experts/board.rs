@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::call::{Call, GRACE, Late};
 use super::desk::{Same, Work};
 use super::load::Want;
-use super::memory;
+use super::memory::Held;
 use super::question::{Question, Ran, Told};
 use super::queue::Queue;
 use super::scores::Judgement;
@@ -116,8 +116,6 @@ pub(super) struct Board {
     /// When the watch looks next; none: when it is told to.
     pub(super) wakes: Option<Instant>,
     pub(super) closed: bool,
-    /// Bytes that the process may hold.
-    pub(super) memory: Option<usize>,
 }
 
 impl Board {
@@ -167,11 +165,12 @@ impl Board {
     }
 
     /// Stops runs that have taken too long, so that their texts have timed out, or that eat the memory; of heads that
-    /// hang only them. Gives how many of those stopped before never came back.
-    pub(super) fn stop(&mut self, now: Instant) -> usize {
+    /// hang only them. Gives how many of those stopped before never came back. `held`: what the process holds, and may
+    /// hold.
+    pub(super) fn stop(&mut self, now: Instant, held: Option<Held>) -> usize {
         let (mut lost, mut ended, mut hung) = (0, Vec::new(), Vec::new());
         // One at a time: what the others have been given may be enough then.
-        let mut greedy = self.greedy();
+        let mut greedy = held.and_then(|held| self.greedy(held));
         for (worker, place) in self.running.iter_mut().enumerate() {
             let Some(run) = place else { continue };
             let eats = greedy.take_if(|greedy| *greedy == worker).is_some();
@@ -207,9 +206,8 @@ impl Board {
 
     /// The worker whose run is to be stopped because the process has too much memory: of those that may have taken it
     /// the one with most to run.
-    fn greedy(&self) -> Option<usize> {
-        let (most, now) = (self.memory?, memory::resident()?);
-        let eats = |run: &Running| run.resident.is_some_and(|before| memory::is_eaten(before, now, most));
+    fn greedy(&self, held: Held) -> Option<usize> {
+        let eats = |run: &Running| run.resident.is_some_and(|before| held.is_eaten_since(before));
         let size = |run: &Running| run.rows.iter().map(|run| run.ids.len()).sum::<usize>();
         let running =
             self.running.iter().enumerate().filter_map(|(worker, run)| Some((worker, run.as_ref()?)));

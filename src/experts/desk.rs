@@ -14,7 +14,7 @@ use super::board::{Board, End, Errand, Place, Running, Waiter};
 use super::cache::Cache;
 use super::call::{Call, GRACE};
 use super::load::Want;
-use super::memory;
+use super::memory::{self, Held};
 use super::onnx::Arena;
 use super::panel::Run;
 use super::question::{Question, Told};
@@ -92,6 +92,8 @@ pub(super) struct Desk {
     rules: bool,
     cache: Cache,
     arena: Arena,
+    /// Bytes that the process may hold.
+    memory: Option<usize>,
 }
 
 impl Desk {
@@ -121,10 +123,9 @@ impl Desk {
             parts: Vec::new(),
             wakes: None,
             closed: false,
-            memory,
         };
         let (work, watched, wanted) = (Condvar::new(), Condvar::new(), Condvar::new());
-        Self { board: Mutex::new(board), work, watched, wanted, rules, cache, arena }
+        Self { board: Mutex::new(board), work, watched, wanted, rules, cache, arena, memory }
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -218,14 +219,14 @@ impl Desk {
                     Work::Rules { .. } => (Vec::new(), Vec::new(), None),
                 };
                 let call = Arc::new(Call::new(deadline, options));
-                let resident = board.memory.and_then(|_| memory::resident());
-                let watched = if resident.is_some() { now + memory::EACH } else { deadline };
-                self.wake(&board, watched.min(deadline));
+                self.wake(&board, deadline);
                 if let Some(place) = board.running.get_mut(worker) {
                     let call = Arc::clone(&call);
-                    *place = Some(Running { call, rows, without, began: now, resident, stopped: None });
+                    *place = Some(Running { call, rows, without, began: now, resident: None, stopped: None });
                 }
                 let parts = board.parts.get_mut(worker).map(std::mem::take).unwrap_or_default();
+                drop(board);
+                self.weigh(worker);
                 return Some(Job { work, call, parts });
             }
             let due = board.lanes.iter().filter_map(|lane| lane.queue.due()).min();
@@ -236,6 +237,18 @@ impl Desk {
                 }
                 None => self.work.wait(board).unwrap_or_else(PoisonError::into_inner),
             };
+        }
+    }
+
+    /// Notes what the process holds as a worker's run begins, where there is a bound.
+    fn weigh(&self, worker: usize) {
+        let Some(held) = Held::now(self.memory) else {
+            return;
+        };
+        let mut board = self.board();
+        if let Some(run) = board.running.get_mut(worker).and_then(Option::as_mut) {
+            run.resident = Some(held.now);
+            self.wake(&board, Instant::now() + memory::EACH);
         }
     }
 
@@ -351,14 +364,15 @@ impl Desk {
     /// Watches over deadlines: questions are answered with what is known by then, runs are stopped. Gives the
     /// number of workers that did not come back; none: no more to watch.
     pub(super) fn watch(&self) -> Option<usize> {
-        let mut board = self.board();
         loop {
+            let held = Held::now(self.memory);
+            let mut board = self.board();
             if board.closed {
                 return None;
             }
             let now = Instant::now();
             board.expire(now);
-            let lost = board.stop(now);
+            let lost = board.stop(now, held);
             if lost > 0 {
                 return Some(lost);
             }
@@ -369,13 +383,14 @@ impl Desk {
                 |run: &Running| run.resident.filter(|_| run.stopped.is_none()).map(|_| now + memory::EACH);
             let looks = board.running.iter().flatten().filter_map(looks).next();
             board.wakes = board.running.iter().flatten().map(end).chain(next).chain(looks).min();
-            board = match board.wakes {
+            // The lock is given back before the system is asked again.
+            drop(match board.wakes {
                 Some(next) => {
                     let patience = next.saturating_duration_since(now);
                     self.watched.wait_timeout(board, patience).unwrap_or_else(PoisonError::into_inner).0
                 }
                 None => self.watched.wait(board).unwrap_or_else(PoisonError::into_inner),
-            };
+            });
         }
     }
 }

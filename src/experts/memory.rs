@@ -9,16 +9,32 @@ pub(super) const EACH: Duration = Duration::from_millis(50);
 const GROWN: usize = 16;
 
 /// Bytes that the process has resident; none where the system does not say (it does on Linux).
-pub(super) fn resident() -> Option<usize> {
+fn resident() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok().map(|kib| kib << 10)
 }
 
-/// Whether a run is to be stopped that began with `before` bytes: the process has more than `most`, and it grew
-/// meanwhile. What was kept from earlier runs stops nobody.
-pub(super) fn is_eaten(before: usize, now: usize, most: usize) -> bool {
-    now > most && now.saturating_sub(before) > most / GROWN
+/// What the process holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    /// Bytes resident.
+    pub(super) now: usize,
+    /// Bytes that it may hold.
+    pub(super) most: usize,
+}
+
+impl Held {
+    /// What is held now, where there is a bound. It takes the system a while to tell: not for under a lock.
+    pub(super) fn now(most: Option<usize>) -> Option<Self> {
+        most.and_then(|most| Some(Self { now: resident()?, most }))
+    }
+
+    /// Whether a run is to be stopped that began with `before` bytes: the process has more than it may, and it grew
+    /// meanwhile. What was kept from earlier runs stops nobody.
+    pub(super) fn is_eaten_since(self, before: usize) -> bool {
+        self.now > self.most && self.now.saturating_sub(before) > self.most / GROWN
+    }
 }
 
 #[cfg(test)]
@@ -27,10 +43,11 @@ mod tests {
 
     #[test]
     fn only_a_run_during_which_memory_grew_beyond_the_bound_is_stopped() {
-        assert!(is_eaten(900, 1_601, 1_600));
-        assert!(!is_eaten(900, 1_600, 1_600));
-        assert!(!is_eaten(1_550, 1_610, 1_600));
-        assert!(!is_eaten(1_700, 1_650, 1_600));
+        let is_eaten = |before, now| Held { now, most: 1_600 }.is_eaten_since(before);
+        assert!(is_eaten(900, 1_601));
+        assert!(!is_eaten(900, 1_600));
+        assert!(!is_eaten(1_550, 1_610));
+        assert!(!is_eaten(1_700, 1_650));
     }
 
     #[cfg(target_os = "linux")]

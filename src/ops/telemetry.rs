@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
+use crate::say::Notes;
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -49,10 +51,8 @@ fn filter(words: &str) -> Result<EnvFilter, TelemetryError> {
 /// Where the filter cannot be read or logging was set up before.
 pub fn init(format: Format, words: &str) -> Result<(), TelemetryError> {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter(words)?)
-        .with_ansi(terminal)
-        .with_writer(std::io::stderr);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter(words)?).with_ansi(terminal).with_writer(|| Notes);
     let set = match format {
         Format::Text => lines.try_init(),
         Format::Json => lines.json().flatten_event(true).try_init(),

@@ -15,6 +15,9 @@ use crate::core::vote::{Abstention, Vote};
 use crate::experts::{Answer, Kept, Panel, PanelError, Run, Stream};
 use crate::ops::{Health, metrics};
 
+/// How long the newest panel is waited for while an older one has events, too.
+const TURN: Duration = Duration::from_millis(2);
+
 /// An event with what the experts said of it.
 pub struct Judged {
     /// The event.
@@ -30,6 +33,11 @@ pub struct Judged {
 /// Events being asked about.
 pub struct Asking {
     stream: Stream,
+    /// Streams of panels that were replaced, until the last of their events is answered.
+    leaving: Vec<Stream>,
+    window: usize,
+    delay: Duration,
+    shrunk: bool,
     /// By the key under which the text was submitted, with when that was.
     events: BTreeMap<u64, (Accepted, Instant)>,
     submitted: u64,
@@ -45,8 +53,32 @@ impl Asking {
     /// # Errors
     /// Where the system has no thread to give.
     pub fn start(panel: &Arc<Panel>, window: usize, delay: Duration) -> Result<Self, PanelError> {
-        let (stream, events, kept) = (panel.stream(window, delay)?, BTreeMap::new(), BTreeMap::new());
-        Ok(Self { stream, events, submitted: 0, kept, queued: metrics::QUEUE_SECONDS.with([]) })
+        Ok(Self {
+            stream: panel.stream(window, delay)?,
+            leaving: Vec::new(),
+            window,
+            delay,
+            shrunk: false,
+            events: BTreeMap::new(),
+            submitted: 0,
+            kept: BTreeMap::new(),
+            queued: metrics::QUEUE_SECONDS.with([]),
+        })
+    }
+
+    /// Asks this panel from now on; what the one before it was asked it answers. What policies say of load has to be
+    /// taken anew.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give.
+    pub fn seat(&mut self, panel: &Arc<Panel>) -> Result<(), PanelError> {
+        if std::ptr::eq(Arc::as_ptr(panel), self.stream.panel()) {
+            return Ok(());
+        }
+        let stream = panel.stream(self.window, self.delay)?;
+        stream.shrink(self.shrunk);
+        self.leaving.push(std::mem::replace(&mut self.stream, stream));
+        Ok(())
     }
 
     /// Takes what policies say of load.
@@ -68,7 +100,8 @@ impl Asking {
     /// How many more events the panel takes now.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.stream.room()
+        let leaving: usize = self.leaving.iter().map(Stream::inside).sum();
+        self.stream.room().saturating_sub(leaving)
     }
 
     /// Whether nothing is being asked.
@@ -92,7 +125,10 @@ impl Asking {
 
     /// The next event that is done.
     pub fn take(&mut self, patience: Duration) -> Option<Judged> {
-        let (key, answer) = self.stream.next(patience)?;
+        // Two panels cannot be waited for at once.
+        let patience = if self.leaving.is_empty() { patience } else { patience.min(TURN) };
+        let answered = self.leaving.iter_mut().find_map(|stream| stream.next(Duration::ZERO));
+        let (key, answer) = answered.or_else(|| self.stream.next(patience))?;
         let (accepted, asked) = self.events.remove(&key)?;
         if let Some(began) = answer.began {
             let before = began.saturating_duration_since(accepted.read_at);
@@ -110,18 +146,23 @@ impl Asking {
     }
 
     /// Asks only those experts from now on whom a policy keeps under load, or all of them again.
-    pub fn shrink(&self, shrunk: bool) {
+    pub fn shrink(&mut self, shrunk: bool) {
+        self.shrunk = shrunk;
         metrics::PANEL_SHRUNK.with([]).set(f64::from(u8::from(shrunk)));
         self.stream.shrink(shrunk);
     }
 
     /// Tells what has been run since the last time, and which experts are left alone.
-    pub fn tell(&self, health: &Health) {
-        for took in self.stream.tokenised() {
-            metrics::TOKENIZE_SECONDS.with([]).record(took.as_secs_f64());
+    pub fn tell(&mut self, health: &Health) {
+        for stream in self.leaving.iter().chain([&self.stream]) {
+            for took in stream.tokenised() {
+                metrics::TOKENIZE_SECONDS.with([]).record(took.as_secs_f64());
+            }
+            stream.runs().iter().for_each(|run| note(stream.panel(), run));
         }
+        // A panel whose last event is answered goes, with the memory that it holds.
+        self.leaving.retain(|stream| stream.inside() > 0);
         let panel = self.stream.panel();
-        self.stream.runs().iter().for_each(|run| note(panel, run));
         let mut down = Vec::new();
         for (expert, reason) in panel.experts().iter().zip(panel.down()) {
             let loaded = reason != Some(Abstention::NotLoaded);

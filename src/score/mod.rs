@@ -10,6 +10,7 @@ mod committing;
 mod intake;
 mod predictors;
 mod reading;
+mod seats;
 mod shed;
 mod traced;
 mod unit;
@@ -21,7 +22,7 @@ use crate::codec::EncodeError;
 use crate::config::{self, Config, Live};
 use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
-use crate::experts::{Panel, PanelError, State};
+use crate::experts::{PanelError, State};
 use crate::kafka::{CommitError, Connection, Delivery, Follower, From, Outbox, Source, SourceError, Start};
 use crate::ops::{Health, Shutdown, Traces, TracesError, metrics};
 use crate::registry::RegistryError;
@@ -30,6 +31,7 @@ use asking::Asking;
 use committing::{Committing, Requests};
 use predictors::Predictors;
 use reading::Reading;
+pub use seats::Seats;
 use shed::{Limits, Shed};
 use unit::Unit;
 
@@ -39,8 +41,8 @@ pub struct Score {
     pub config: Arc<Config>,
     /// The policies in force.
     pub policies: Live,
-    /// The panel, opened.
-    pub panel: Arc<Panel>,
+    /// The panel in force, and who of it is in shadow.
+    pub seats: Live<Seats>,
     /// The brokers.
     pub connection: Connection,
     /// What a unit is worth there.
@@ -145,24 +147,23 @@ impl Score {
     /// # Errors
     /// Where going on would lose something or help nobody.
     pub fn run(self) -> Result<(), ScoreError> {
-        let Self { config, policies: live, panel, connection, delivery, health, shutdown } = self;
-        let mut policies = live.now();
+        let Self { config, policies: live, seats: seated, connection, delivery, health, shutdown } = self;
+        let (mut policies, mut seats) = (live.now(), seated.now());
         let traces = Traces::open(&crate::traced::settings(&config))?;
         let registry = schemas::open(&config.registry)?;
         let encodings = match schemas::encodings(&config, registry.as_ref(), &|| shutdown.requested()) {
             Err(RegistryError::Interrupted) => return Ok(()),
             other => other?,
         };
-        let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
         let weights = &config.topics.weights;
         let open = || Ok(Follower::open(&connection, weights, &From::Beginning, ANSWER)?);
         let Some(follower) = patiently(&shutdown, &connection, open)? else { return Ok(()) };
-        let mut predictors = Predictors::new(follower, &policies, experts)?;
+        let mut predictors = Predictors::new(follower, &policies, seats.experts())?;
         while !predictors.is_ready() && !shutdown.requested() {
             predictors.follow(IDLE)?;
         }
         health.set("weights followed", true);
-        for expert in panel.experts() {
+        for expert in seats.panel.experts() {
             let loaded = f64::from(u8::from(expert.state == State::Loaded));
             metrics::EXPERT_LOADED.with([&expert.id]).set(loaded);
         }
@@ -170,9 +171,10 @@ impl Score {
         let Some(outbox) = patiently(&shutdown, &connection, open)? else { return Ok(()) };
         let source =
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
-        let mut asking = Asking::start(&panel, config.score.window, config.experts.batch_delay())?;
+        let mut asking = Asking::start(&seats.panel, config.score.window, config.experts.batch_delay())?;
         asking.adopt(&policies)?;
         let mut unit = Unit::new(&config, Arc::clone(&policies), encodings.decisions, traces);
+        unit.seat(&seats);
         let mut reading = Reading::new(source, registry.as_ref(), &config, Arc::clone(&policies), &health);
         let requests = Requests { topic: config.topics.review.as_str().into(), encoding: encodings.review };
         let member = reading.source.membership().clone();
@@ -186,8 +188,16 @@ impl Score {
             if stopping && asking.is_idle() {
                 break;
             }
-            // 1. Policies: the newest there are.
-            if live.renew(&mut policies).is_some() {
+            // 1. Policies and panel: the newest there are. Policies may name a newer panel's experts, so these are looked
+            // at first and taken last.
+            let changed = live.renew(&mut policies).is_some();
+            let reseated = seated.renew(&mut seats).is_some();
+            if reseated {
+                unit.seat(&seats);
+                predictors.seat(seats.experts());
+                asking.seat(&seats.panel)?;
+            }
+            if changed || reseated {
                 unit.adopt(&policies);
                 reading.adopt(&policies);
                 predictors.adopt(&policies);

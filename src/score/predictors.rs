@@ -113,6 +113,20 @@ impl Predictors {
         }
     }
 
+    /// Takes a changed panel: where nothing is learned yet the predictor is over its experts. What is published goes on,
+    /// and knows a new expert from its first labelled round.
+    pub fn seat(&mut self, experts: Vec<String>) {
+        if experts == self.experts {
+            return;
+        }
+        self.experts = experts;
+        let untaught =
+            |(_, predictor): &(Option<Vec<u8>>, Predictor)| predictor.reference().ledger_offset < 0;
+        let names: Vec<String> =
+            self.by_policy.iter().filter(|(_, held)| untaught(held)).map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| self.forget(name.as_bytes()));
+    }
+
     /// Whether everything that was published before the start has been taken.
     #[must_use]
     pub fn is_ready(&self) -> bool {

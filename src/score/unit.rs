@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::asking::Judged;
 use super::committing::{Closed, Committing, Ended, Told};
 use super::intake::Accepted;
+use super::seats::Seats;
 use super::traced;
 use super::{ScoreError, now};
 use crate::codec::{self, EncodeError, Encoding};
@@ -74,7 +75,7 @@ impl Unit {
     pub fn new(config: &Config, policies: Arc<Policies>, encoding: Encoding, traces: Traces) -> Self {
         Self {
             policies,
-            shadow: config.experts.shadow.iter().cloned().collect(),
+            shadow: BTreeSet::new(),
             events: config.topics.events.as_str().into(),
             decisions: config.topics.decisions.as_str().into(),
             dlq: config.topics.dlq.as_str().into(),
@@ -93,6 +94,11 @@ impl Unit {
     /// What is decided from now on is decided under these policies.
     pub fn adopt(&mut self, policies: &Arc<Policies>) {
         self.policies = Arc::clone(policies);
+    }
+
+    /// What is decided from now on weighs nothing that these have in shadow.
+    pub fn seat(&mut self, seats: &Seats) {
+        self.shadow.clone_from(&seats.shadow);
     }
 
     /// These partitions are this member's from now on.

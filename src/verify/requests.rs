@@ -228,33 +228,15 @@ impl Said<'_> {
 mod tests {
     use super::*;
     use crate::core::label::DecisionRef;
-    use crate::core::predictor::PredictorRef;
 
     fn asking(offset: i64) -> Decision {
+        let id = RoundId { tenant: "t".into(), policy: "p".into(), event: format!("e{offset}") };
         Decision {
-            id: RoundId { tenant: "t".into(), policy: "p".into(), event: format!("e{offset}") },
-            conversation: "c".into(),
-            subject: None,
-            origin: Origin { topic: "events".into(), partition: 0, offset },
-            round_time: 1,
-            policy_version: "1".into(),
             action: Action::Review,
-            probability: None,
-            threshold: 0.5,
-            categories: Vec::new(),
-            votes: Vec::new(),
-            reading: None,
-            predictor: PredictorRef {
-                learner: "hedge".into(),
-                state_hash: [0; 32],
-                rounds: 0,
-                ledger_offset: -1,
-            },
             degraded: true,
             review: Some(ReviewReason::TooFewAwake),
             review_probability: 1.0,
-            latency_micros: 1,
-            trace: None,
+            ..Decision::bare(id, offset)
         }
     }
 

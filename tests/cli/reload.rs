@@ -26,7 +26,7 @@ fn metrics(site: &Site, role: &str) -> String {
 }
 
 /// Waits until a role's metrics have this line.
-fn await_metric(site: &Site, role: &str, line: &str) {
+pub fn await_metric(site: &Site, role: &str, line: &str) {
     let until = Instant::now() + WAIT;
     loop {
         let page = metrics(site, role);

@@ -47,7 +47,7 @@ impl Site {
         format!("{}.{name}", self.prefix)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aegis"));
         command.args(arguments).arg("--config").arg(self.path("aegis.toml")).env_remove("AEGIS_CONFIG");
         command

@@ -18,31 +18,11 @@ pub static LISTED: &[Listed] = &[
         "make setup build",
         "what came of it is what is run: `make test` sets up and builds",
     ),
-    ("docs/quick-start.md", "make kafka", "fixed ports; the test's own broker is started by the same script"),
-    (
-        "docs/quick-start.md",
-        "make kafka-stop",
-        "fixed ports; the test's own broker is started by the same script",
-    ),
-    ("docs/operating.md", "make kafka", "fixed ports; the tests' brokers are started by the same scripts"),
     (
         "docs/operating.md",
         "make demo BROKER=kafka",
         "the demo runs on the test's own broker before these pages",
     ),
-    (
-        "docs/operating.md",
-        "make kafka-stop",
-        "fixed ports; the tests' brokers are started by the same scripts",
-    ),
-    ("docs/operating.md", "aegis dlq show …", "a letter's place hangs on the run; tests/fold and tests/cli"),
-    (
-        "docs/your-own-topic.md",
-        "aegis …",
-        "needs a topic of that shape; tests/codec/mapped.rs and mapped_labels.rs, tests/flow_kafka.rs",
-    ),
-    ("docs/your-own-topic.md", "kcat …", "needs kcat; run by hand as it is shown"),
-    ("docs/your-own-topic.md", "cat labels.txt", "shows a file of that page"),
     ("docs/experts.md", "make setup", "`make test` runs it first"),
     (
         "docs/experts.md",
@@ -56,8 +36,11 @@ pub static LISTED: &[Listed] = &[
     ),
     ("docs/experts.md", "make evaluate", "minutes; tests/panel_quality.rs holds what came of it"),
     ("docs/learning.md", "aegis replay ../shared/…", "needs developers' streams: `make test-shared`"),
-    ("docs/registry.md", "make kafka", "fixed ports; tests/registry starts the same registry"),
-    ("docs/registry.md", "tests/registry/registry.sh …", "tests/registry starts it"),
+    (
+        "docs/registry.md",
+        "tests/registry/registry.sh …",
+        "runs until its input ends; `make kafka` before it runs this script",
+    ),
     (
         "docs/security.md",
         "kafka-acls …",

@@ -4,6 +4,7 @@
 mod command;
 mod links;
 mod listed;
+mod local;
 mod page;
 mod parsed;
 mod scenes;

@@ -1,22 +1,25 @@
-//! Readers who type what the pages show: one starts from a clone, one looks after what a demo has left.
+//! Readers who type what the pages show: one starts from a clone, one has a topic already, one looks after what a demo
+//! has left.
 
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::thread;
 use std::time::Instant;
-use std::{fs, thread};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::command::{Command, commands};
 use crate::listed::{LISTED, listed};
+use crate::local::{Leash, clone, free_ports};
 use crate::page::{Page, names, root};
 use crate::shell::{Replaced, Shell};
 use crate::shown::{compare, compare_words};
-use crate::support::{WAIT, kafka};
+use crate::support::flow::{read_until, send};
+use crate::support::{WAIT, free_port, kafka, record};
 
-/// Pages of a reader who starts with a clone, in the order in which they build on one another.
+/// Pages of a reader who starts with a clone, in the order in which they build on one another. The first stops the
+/// Apache Kafka that it had started; the second starts it again, with all topics.
 const FROM_A_CLONE: &[&str] = &[
     "docs/quick-start.md",
+    "docs/registry.md",
     "docs/adding-a-policy.md",
     "docs/scaling.md",
     "docs/tuning.md",
@@ -24,11 +27,14 @@ const FROM_A_CLONE: &[&str] = &[
     "README.md",
 ];
 
+/// Pages of one who has a topic already.
+const OWN_TOPIC: &[&str] = &["docs/your-own-topic.md"];
+
 /// Pages of one who has run the demo. What they show is another run's: only its words must come.
 const AFTER_A_DEMO: &[&str] = &["docs/cli.md", "docs/operating.md", "docs/replay.md"];
 
 /// Commands that read what others write: what is shown may come a moment later.
-const READ: &[&str] = &["aegis explain", "aegis weights", "aegis verify", "curl"];
+const READ: &[&str] = &["aegis explain", "aegis weights", "aegis verify", "aegis dlq list", "curl"];
 
 /// The topics, under the names that the pages call them by.
 const TOPICS: [(&str, &str); 8] = [
@@ -41,20 +47,6 @@ const TOPICS: [(&str, &str); 8] = [
     ("aegis", "weights"),
     ("aegis", "election"),
 ];
-
-/// A folder like a clone, with what was built and set up, and with the broker's address in its configuration.
-fn clone(folder: &Path, brokers: &str) {
-    for name in ["Makefile", "docs", "experts", "models", "schemas", "tests", ".cache"] {
-        symlink(root().join(name), folder.join(name)).unwrap();
-    }
-    fs::create_dir_all(folder.join("target/release")).unwrap();
-    symlink(env!("CARGO_BIN_EXE_aegis"), folder.join("target/release/aegis")).unwrap();
-    fs::create_dir(folder.join("config")).unwrap();
-    for name in ["aegis.toml", "policies.toml"] {
-        let text = fs::read_to_string(root().join("config").join(name)).unwrap();
-        fs::write(folder.join("config").join(name), text.replace("localhost:9092", brokers)).unwrap();
-    }
-}
 
 /// A stream of labelled votes, for commands that name one.
 fn votes(first: usize, count: usize) -> String {
@@ -102,16 +94,38 @@ fn judge(command: &Command, exit: i32, text: &str, exact: bool) -> Result<(), St
     }
 }
 
+/// The pages' brokers, with these in their place.
+fn at(brokers: &str) -> Vec<Replaced> {
+    ["127.0.0.1:19092", "localhost:9092"].map(|shown| (shown.to_owned(), brokers.to_owned())).into()
+}
+
+/// Has `make kafka` start its Apache Kafka on this port, and its registry on one that is free.
+fn local_kafka(port: u16) -> String {
+    format!("export KAFKA_PORT={port} REGISTRY_PORT={}", free_port())
+}
+
 #[test]
 fn a_reader_with_a_clone_sees_what_the_pages_show() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports();
+    let brokers = format!("127.0.0.1:{port}");
+    clone(folder.path(), &brokers);
+    let _leash = Leash::on(folder.path());
+    let mut shell = Shell::open(folder.path(), at(&brokers));
+    shell.run(&local_kafka(port));
+    shell.file("votes.jsonl", &votes(0, 60));
+    for name in FROM_A_CLONE {
+        read(&mut shell, name, true);
+    }
+}
+
+#[test]
+fn a_reader_with_a_topic_sees_what_the_page_shows() {
     let brokers = kafka().bootstrap();
     let folder = tempfile::tempdir().unwrap();
     clone(folder.path(), &brokers);
-    let replaced =
-        vec![("127.0.0.1:19092".to_owned(), brokers.clone()), ("localhost:9092".to_owned(), brokers)];
-    let mut shell = Shell::open(folder.path(), replaced);
-    shell.file("votes.jsonl", &votes(0, 60));
-    for name in FROM_A_CLONE {
+    let mut shell = Shell::open(folder.path(), vec![("localhost:9092".to_owned(), brokers)]);
+    for name in OWN_TOPIC {
         read(&mut shell, name, true);
     }
 }
@@ -124,6 +138,21 @@ fn demo_prefix(brokers: &str) -> String {
     let events = all.topics().iter().map(|topic| topic.name()).find(|name| name.starts_with("aegis-demo-"));
     let (prefix, _) = events.expect("the demo has made topics").split_once('.').unwrap();
     format!("{prefix}.")
+}
+
+/// Where the pages have a dead letter.
+const LETTER: &str = "2:1234";
+
+/// Has a scorer write a dead letter; where it lies.
+fn dead_letter(shell: &mut Shell, prefix: &str) -> String {
+    let connection = kafka().connection();
+    send(&connection, &[record(&format!("{prefix}moderation.events"), 0, "no event")]);
+    shell.run("export AEGIS_CONFIG=aegis.toml PATH=\"$PWD/target/release:$PATH\"");
+    shell.run("aegis run --role score");
+    let topic = format!("{prefix}moderation.dlq");
+    let letters = read_until(&connection, &topic, "a dead letter", |letters| !letters.is_empty());
+    shell.stop();
+    format!("{}:{}", letters[0].partition, letters[0].offset)
 }
 
 #[test]
@@ -142,7 +171,6 @@ fn a_reader_with_a_demo_sees_the_words_of_the_pages() {
     replaced.extend(all.iter().map(|(_, topic)| (topic.clone(), format!("{prefix}{topic}"))));
     // Groups have names that are words of commands, too: they are only shown without the prefix.
     replaced.extend(["score", "learn"].map(|name| (format!("\"{name}\""), format!("\"{prefix}{name}\""))));
-    let mut shell = Shell::open(folder.path(), replaced);
     let topics: String = all.iter().map(|(name, topic)| format!("{name} = \"{prefix}{topic}\"\n")).collect();
     let config = format!(
         "policies = \"policies.toml\"\n[kafka]\nbrokers = \"{brokers}\"\n[topics]\n{topics}[defaults]\ntenant = \"demo\"\n\
@@ -151,13 +179,18 @@ fn a_reader_with_a_demo_sees_the_words_of_the_pages() {
     );
     for place in ["", "config/"] {
         let folder = if place.is_empty() { "models" } else { "../models" };
-        shell.file(&format!("{place}aegis.toml"), &config.replace("\"models\"", &format!("\"{folder}\"")));
-        shell.file(&format!("{place}policies.toml"), "[policies.default]\n");
+        demo.file(&format!("{place}aegis.toml"), &config.replace("\"models\"", &format!("\"{folder}\"")));
+        demo.file(&format!("{place}policies.toml"), "[policies.default]\n");
     }
     for (number, name) in ["votes.jsonl", "monday.jsonl", "tuesday.jsonl"].into_iter().enumerate() {
-        shell.file(name, &votes(100 * number, 60));
+        demo.file(name, &votes(100 * number, 60));
     }
+    replaced.push((LETTER.to_owned(), dead_letter(&mut demo, &prefix)));
+    drop(demo);
+    let _leash = Leash::on(folder.path());
+    let mut shell = Shell::open(folder.path(), replaced);
     shell.run("export AEGIS_CONFIG=aegis.toml PATH=\"$PWD/target/release:$PATH\"");
+    shell.run(&local_kafka(free_ports()));
     for name in AFTER_A_DEMO {
         read(&mut shell, name, false);
     }
@@ -173,7 +206,7 @@ fn every_command_is_run_or_listed() {
             for (met, one) in met.iter_mut().zip(LISTED) {
                 *met |= entry.is_some_and(|entry| std::ptr::eq(entry, one));
             }
-            if entry.is_none() && ![FROM_A_CLONE, AFTER_A_DEMO].concat().contains(&name.as_str()) {
+            if entry.is_none() && ![FROM_A_CLONE, OWN_TOPIC, AFTER_A_DEMO].concat().contains(&name.as_str()) {
                 wrong.push(format!(
                     "{name}:{}: no test runs this, and it is not listed: {}",
                     command.line, command.text

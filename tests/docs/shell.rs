@@ -21,6 +21,14 @@ const END: &str = "--- ended with";
 /// A page's `127.0.0.1:9464` and the like, and what stands for it here.
 pub type Replaced = (String, String);
 
+/// A process of `aegis run`.
+struct Running {
+    id: u32,
+    log: PathBuf,
+    /// Where its health is.
+    address: String,
+}
+
 /// The shell, in a folder that is like a fresh clone.
 pub struct Shell {
     bash: Child,
@@ -28,8 +36,8 @@ pub struct Shell {
     lines: Receiver<String>,
     folder: PathBuf,
     replaced: Vec<Replaced>,
-    /// The numbers of the processes that `aegis run` started, and their logs.
-    running: Vec<(u32, PathBuf)>,
+    /// What `aegis run` started.
+    running: Vec<Running>,
 }
 
 impl Shell {
@@ -97,11 +105,16 @@ impl Shell {
             Some((_, file)) => (command.to_owned(), self.folder.join(file.trim())),
             None => (format!("{command} 2>{}", log.display()), log),
         };
-        let (_, said) = self.say(&format!("{command} </dev/null >/dev/null &\necho $!"));
-        let id = said.trim().parse().unwrap();
-        self.running.push((id, log.clone()));
         let other = command.split("http.listen=").nth(1).and_then(|rest| rest.split_whitespace().next());
         let address = other.map_or_else(|| self.real("127.0.0.1:9464"), str::to_owned);
+        // Started anew: the one before it is ended first.
+        if let Some(before) = self.running.iter().position(|running| running.address == address) {
+            let before = self.running.remove(before);
+            self.end(&before);
+        }
+        let (_, said) = self.say(&format!("{command} </dev/null >/dev/null &\necho $!"));
+        let id = said.trim().parse().unwrap();
+        self.running.push(Running { id, log: log.clone(), address: address.clone() });
         wait(&format!("{command}: ready"), || {
             let runs = Path::new(&format!("/proc/{id}")).exists();
             assert!(runs, "{command} has ended:\n{}", fs::read_to_string(&log).unwrap_or_default());
@@ -109,12 +122,16 @@ impl Shell {
         });
     }
 
-    /// Ends what `aegis run` started, as Ctrl-C would: cleanly.
+    /// Ends what `aegis run` started, as SIGTERM does: cleanly.
     pub fn stop(&mut self) {
-        for (id, log) in std::mem::take(&mut self.running) {
-            let (exit, _) = self.say(&format!("kill -TERM {id}; wait {id}"));
-            assert_eq!(exit, 0, "{}", fs::read_to_string(log).unwrap());
+        for running in std::mem::take(&mut self.running) {
+            self.end(&running);
         }
+    }
+
+    fn end(&mut self, Running { id, log, .. }: &Running) {
+        let (exit, _) = self.say(&format!("kill -TERM {id}; wait {id}"));
+        assert_eq!(exit, 0, "{}", fs::read_to_string(log).unwrap());
     }
 
     /// Writes a file into the folder.

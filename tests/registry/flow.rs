@@ -16,7 +16,7 @@ use aegis::kafka::{Connection, Consumed, Delivery, Produced};
 use aegis::learn::{Learn, LearnError, Progress};
 use aegis::ops::{Asker, Health, Shutdown};
 use aegis::registry::{Registry, RegistryError};
-use aegis::score::{Score, ScoreError};
+use aegis::score::{Score, ScoreError, Seats};
 use aegis::topics::table;
 
 use crate::server::{Reply, Request, Server, schema, unknown};
@@ -71,19 +71,7 @@ impl Running {
         config.registry.request_timeout_ms = 500;
         config.registry.unknown_wait_ms = 1_500;
         config.registry.outage_wait_ms = outage_ms;
-        let topics = &mut config.topics;
-        for topic in [
-            &mut topics.events,
-            &mut topics.decisions,
-            &mut topics.review,
-            &mut topics.labels,
-            &mut topics.dlq,
-            &mut topics.rounds,
-            &mut topics.weights,
-            &mut topics.election,
-        ] {
-            *topic = format!("{prefix}.{topic}");
-        }
+        config.topics = config.topics.under(prefix);
         config.score.group = format!("{prefix}.score");
         config.learn.group = format!("{prefix}.learn");
         let connection = kafka().connection();
@@ -98,7 +86,7 @@ impl Running {
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
-            panel,
+            seats: Seats::in_force(panel, &[]),
             connection: connection.clone(),
             delivery: exactly_once("score"),
             health: Health::default(),

@@ -17,7 +17,7 @@ use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::{Connection, Delivery};
 use aegis::learn::{Learn, LearnError, Progress};
 use aegis::ops::{Asker, Health, Shutdown};
-use aegis::score::{Score, ScoreError};
+use aegis::score::{Score, ScoreError, Seats};
 use support::flow::experts;
 use support::{WAIT, kafka};
 
@@ -91,10 +91,11 @@ impl Site {
         let shutdown = Shutdown::new();
         let mut connection = self.connection.clone();
         connection.settings.extend(settings.iter().map(|(key, value)| ((*key).into(), (*value).into())));
+        let panel = Panel::open(PanelConfig::new(self.folder.path().join("models"))).unwrap();
         let score = Score {
             config: Arc::clone(&self.config),
             policies: Arc::clone(&self.policies).into(),
-            panel: Arc::new(Panel::open(PanelConfig::new(self.folder.path().join("models"))).unwrap()),
+            seats: Seats::in_force(Arc::new(panel), &[]),
             connection,
             delivery: self.delivery("score"),
             health: Health::default(),

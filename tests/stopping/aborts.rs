@@ -9,7 +9,7 @@ use super::experts_support::Folder;
 use super::support::Kafka;
 use super::support::flow::{event, label, label_record, read_all, send};
 use super::support::site::{PARTITIONS, Process, Site, wait};
-use super::{ASSIGNED, INFO, all_committed, decided, events, get, hang, hanging, member, write_ledger};
+use super::{ASSIGNED, INFO, all_committed, decided, events, hang, hanging, member, write_ledger};
 
 /// How long a process may take to end after the second signal.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ fn a_clean_stop_takes_no_longer_than_its_grace_period() {
     send(&site.connection, &events(&site, 0..30));
     send(&site.connection, &[hang(&site, 40)]);
     wait("the events", || {
-        get(&score, "/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 31")
+        score.get("/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 31")
     });
     let told = Instant::now();
     score.stop();
@@ -50,7 +50,7 @@ fn a_second_sigterm_gives_the_unit_up() {
     send(&site.connection, &[hang(&site, 40)]);
     send(&site.connection, &events(&site, 0..30));
     wait("the events", || {
-        get(&score, "/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 31")
+        score.get("/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 31")
     });
     score.signal("TERM");
     // Two signals at once are one.

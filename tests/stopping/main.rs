@@ -7,11 +7,10 @@ mod experts_support;
 mod support;
 
 mod aborts;
+mod panel;
 mod progress;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -104,20 +103,9 @@ fn a_transaction_that_hangs_keeps_its_partitions_for_a_session_only() {
 
 /// How many decisions a process says that it has committed.
 fn decisions_counted(process: &Process) -> f64 {
-    let (_, page) = get(process, "/metrics");
+    let (_, page) = process.get("/metrics");
     let lines = page.lines().filter(|line| line.starts_with("aegis_decisions_total{"));
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
-}
-
-/// GET of a path that a role serves; the status and the page.
-fn get(process: &Process, path: &str) -> (u16, String) {
-    let log = process.log();
-    let line = log.lines().find(|line| line.contains("health and metrics")).unwrap();
-    let mut stream = TcpStream::connect(line.split("address=").nth(1).unwrap().trim()).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    (page.split(' ').nth(1).unwrap().parse().unwrap(), page)
 }
 
 /// What a process has of memory, MiB.
@@ -160,8 +148,8 @@ fn while_the_broker_is_away_both_roles_wait_and_then_go_on() {
     while Instant::now() < until {
         for (index, role) in roles.iter_mut().enumerate() {
             assert_eq!(role.ended(), None, "{}", role.log());
-            assert_eq!(get(role, "/livez").0, 200);
-            let (status, page) = get(role, "/readyz");
+            assert_eq!(role.get("/livez").0, 200);
+            let (status, page) = role.get("/readyz");
             unready[index] |= status == 503 && page.contains("broker seen");
             let now = resident(role);
             assert!(now < before[index] + GROWTH, "{now} MiB, {} before", before[index]);
@@ -170,7 +158,7 @@ fn while_the_broker_is_away_both_roles_wait_and_then_go_on() {
     }
     assert_eq!(unready, [true; 2], "/readyz names the broker");
     for role in &roles {
-        let (status, page) = get(role, "/readyz?verbose");
+        let (status, page) = role.get("/readyz?verbose");
         assert_eq!(status, 503, "at the outage's end: {page}");
     }
     kafka.restart();
@@ -179,7 +167,7 @@ fn while_the_broker_is_away_both_roles_wait_and_then_go_on() {
     let published = site.published(labels.len() as u64, 0);
     assert_eq!(hex(&published.state_hash), site.replayed());
     for role in &roles {
-        wait("readiness", || get(role, "/readyz").0 == 200);
+        wait("readiness", || role.get("/readyz").0 == 200);
     }
     roles.into_iter().for_each(Process::stop);
     site.verified();

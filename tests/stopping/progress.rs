@@ -5,14 +5,14 @@ use std::fs;
 use super::support::flow::{read_all, send};
 use super::support::site::{PARTITIONS, Process, Site, wait};
 use super::support::{Kafka, record};
-use super::{ASSIGNED, INFO, all_committed, events, get, member, write_ledger};
+use super::{ASSIGNED, INFO, all_committed, events, member, write_ledger};
 
 /// More than a client fetches in one go.
 const MANY: usize = 50_000;
 
 /// The number of records read and of all, as `/readyz` says it of a condition.
 fn told(role: &Process, condition: &str) -> Option<(usize, usize)> {
-    let (status, page) = get(role, "/readyz");
+    let (status, page) = role.get("/readyz");
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("[-] {condition}: ")))?;
     let (read, all) = line.strip_suffix(" records")?.split_once(" of ")?;
     assert_eq!(status, 503);
@@ -48,7 +48,7 @@ fn readiness_says_how_far_a_learner_has_come() {
         let (read, all) = told(&learn, condition).unwrap();
         assert!(read < all && all >= MANY, "{read} of {all}");
         kafka.resume();
-        wait("readiness", || get(&learn, "/readyz").0 == 200);
+        wait("readiness", || learn.get("/readyz").0 == 200);
         learn.stop();
     }
 }
@@ -71,7 +71,7 @@ fn a_learner_leaves_the_processor_to_score() {
     let mut both = site.start_with("both", &[], &[]);
     both.says(ASSIGNED);
     both.says("this learner is active");
-    wait("readiness", || get(&both, "/readyz").0 == 200);
+    wait("readiness", || both.get("/readyz").0 == 200);
     let (own, threads) = (niceness("self")[0].1, niceness(&both.id().to_string()));
     let of = |name: &str| {
         let named = threads.iter().filter(|(known, _)| known.starts_with(name));

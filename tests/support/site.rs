@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -235,6 +237,17 @@ impl Process {
     /// What it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// GET of a path that a role serves: the status and the page.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("health and metrics")).unwrap();
+        let mut stream = TcpStream::connect(line.split("address=").nth(1).unwrap().trim()).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        (page.split(' ').nth(1).unwrap().parse().unwrap(), page)
     }
 
     /// Waits until it stands still at this point, and the shell that stopped it has seen that: where it goes on before,

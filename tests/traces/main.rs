@@ -7,8 +7,7 @@ mod secrets;
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use aegis::core::event::Event;
@@ -57,20 +56,9 @@ fn until(site: &Site, topic: &str, count: usize) -> Vec<Consumed> {
     read_until(&site.connection, &site.topic(topic), topic, |records| records.len() >= count)
 }
 
-/// What a process serves.
-fn page(process: &Process, path: &str) -> String {
-    let log = process.log();
-    let line = log.lines().find(|line| line.contains("health and metrics")).unwrap();
-    let mut stream = TcpStream::connect(line.split("address=").nth(1).unwrap().trim()).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    page
-}
-
 /// A metric's value on /metrics.
 fn metric(process: &Process, name: &str) -> f64 {
-    let page = page(process, "/metrics");
+    let (_, page) = process.get("/metrics");
     let line = page.lines().find(|line| line.starts_with(name));
     line.unwrap_or_else(|| panic!("{name} is not in\n{page}")).rsplit(' ').next().unwrap().parse().unwrap()
 }

@@ -7,7 +7,7 @@ use std::thread;
 use crate::collector::Collector;
 use crate::support::flow::{raw, read_all, send};
 use crate::support::site::{Site, wait};
-use crate::{SAMPLED, page, traced, until};
+use crate::{SAMPLED, traced, until};
 
 const PASSWORD: &str = "correct-horse-71";
 const TOKEN: &str = "battery-staple-72";
@@ -67,7 +67,7 @@ fn no_output_holds_the_secrets_of_registry_and_collector() {
     score.says("the collector does not take them");
     assert!(score.log().contains("the headers of traces.secrets do not open it"), "{}", score.log());
     for path in ["/metrics", "/readyz?verbose", "/livez"] {
-        holds_none(path, page(&score, path).as_bytes());
+        holds_none(path, score.get(path).1.as_bytes());
     }
     // A schema that only the registry has, and it lets nobody in.
     send(&site.connection, &[raw(&site.topic("events"), "key", *b"\0\0\0\0\x07framed")]);

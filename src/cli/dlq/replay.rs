@@ -26,6 +26,7 @@ use crate::kafka::{
     CommitError, Connection, Consumed, Offsets, Outbox, Polled, Produced, Source, Start, committed,
 };
 use crate::ops::Exit;
+use crate::say::say;
 
 /// Letters of one transaction.
 const UNIT: usize = 500;
@@ -293,19 +294,19 @@ fn text(summaries: &[Summary], dry_run: bool) {
             (Some(oldest), Some(newest)) => format!(", from {oldest} to {newest}"),
             _ => String::new(),
         };
-        println!("{}: {} {put}{times}", printable(&summary.reason), summary.replayed);
+        say!("{}: {} {put}{times}", printable(&summary.reason), summary.replayed);
         if summary.done > 0 {
-            println!("  {} are behind an earlier run", summary.done);
+            say!("  {} are behind an earlier run", summary.done);
         }
         if summary.passed_over > 0 {
             let will = if dry_run { "would be" } else { "are" };
-            println!("  {} {will} passed over for good: older than one that goes", summary.passed_over);
+            say!("  {} {will} passed over for good: older than one that goes", summary.passed_over);
         }
         for (why, count) in &summary.left {
-            println!("  {count} stay: {why}");
+            say!("  {count} stay: {why}");
         }
     }
     if summaries.is_empty() {
-        println!("no dead letters");
+        say!("no dead letters");
     }
 }

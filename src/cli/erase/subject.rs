@@ -9,6 +9,7 @@ use crate::codec;
 use crate::config::Config;
 use crate::core::ledger::{Judged, Key, Record, RoundId};
 use crate::kafka::Connection;
+use crate::say::note;
 
 /// Whom it is about.
 pub struct Subject {
@@ -106,7 +107,7 @@ pub fn ledger(
         let Ok(key) = codec::decode_key(record.key.as_deref().unwrap_or_default()) else { return Ok(()) };
         match record.payload.as_deref().map(codec::decode_record).transpose() {
             Ok(found) => take(record.offset, key, found),
-            Err(_) => eprintln!("aegis: {} offset {} cannot be read", record.topic, record.offset),
+            Err(_) => note!("aegis: {} offset {} cannot be read", record.topic, record.offset),
         }
         Ok(())
     })

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::core::decision::{Decision, WeighedVote};
 use crate::core::explain::Explanation;
 use crate::core::vote::Outcome;
+use crate::say::say;
 
 /// Whether the decision's p came out again, to the bit: a learner that draws needs its seed, and a decision
 /// without features may have been made with them.
@@ -94,7 +95,7 @@ fn vote_json(weighed: &WeighedVote) -> Value {
 pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>, config: &Config) {
     let decision = &found.decision;
     let id = &decision.id;
-    println!(
+    say!(
         "event      {} of tenant {}, {} {}:{}",
         printable(&id.event),
         printable(&id.tenant),
@@ -103,9 +104,9 @@ pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>,
         decision.origin.offset
     );
     let time = found.time.map_or_else(|| "-".into(), format_millis);
-    println!("decision   {} {}:{}, {time}", config.topics.decisions, found.partition, found.offset);
-    println!("action     {}: {}", decision.action.word(), why(decision));
-    println!("policy     {}, version {}", printable(&id.policy), printable(&decision.policy_version));
+    say!("decision   {} {}:{}, {time}", config.topics.decisions, found.partition, found.offset);
+    say!("action     {}: {}", decision.action.word(), why(decision));
+    say!("policy     {}, version {}", printable(&id.policy), printable(&decision.policy_version));
     let named = &decision.predictor;
     let standing = match standing {
         Standing::Untaught => "nothing was learned yet",
@@ -114,9 +115,9 @@ pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>,
         Standing::Gone => "it is no longer on its topic, so that only what the decision names is shown",
     };
     if named.ledger_offset < 0 {
-        println!("predictor  {}: {standing}", printable(&named.learner));
+        say!("predictor  {}: {standing}", printable(&named.learner));
     } else {
-        println!(
+        say!(
             "predictor  {}, {} rounds, ledger offset {}, state {}: {standing}",
             printable(&named.learner),
             named.rounds,
@@ -134,21 +135,21 @@ pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>,
 
 fn text_of(decision: &Decision, explained: &Explanation) {
     if !same(decision, explained) {
-        println!(
+        say!(
             "again      p does not come out again: it was made with features that the decision does not carry, or \
              with another seed or program"
         );
         return;
     }
     match (decision.probability, explained.unread) {
-        (Some(p), Some(unread)) => println!(
+        (Some(p), Some(unread)) => say!(
             "features   p {p:.4} with the text's features, {unread:.4} without: the members that read add {:+.4}",
             p - unread
         ),
-        _ => println!("features   none that the learner reads"),
+        _ => say!("features   none that the learner reads"),
     }
     match &explained.flip {
-        Some(flip) => println!(
+        Some(flip) => say!(
             "flip       {} {:.4} instead of {:.4} ({:+.4}) would make p {:.4}, on the other side of the threshold",
             printable(&flip.expert),
             flip.to,
@@ -156,7 +157,7 @@ fn text_of(decision: &Decision, explained: &Explanation) {
             flip.to - flip.from,
             flip.probability
         ),
-        None => println!("flip       no single vote could move p to the other side of the threshold"),
+        None => say!("flip       no single vote could move p to the other side of the threshold"),
     }
 }
 

@@ -1,9 +1,7 @@
 use super::*;
 use crate::codec::{self, Encoding};
-use crate::core::decision::{Decision, Origin};
+use crate::core::decision::Decision;
 use crate::core::label::{Finding, Source};
-use crate::core::policy::Action;
-use crate::core::predictor::PredictorRef;
 use crate::kafka::embedded::Embedded;
 use crate::kafka::{Connection, Delivery, Outbox, Produced};
 
@@ -29,32 +27,7 @@ fn label(decision: Option<DecisionRef>) -> Label {
 }
 
 fn decision() -> Decision {
-    let label = label(None);
-    Decision {
-        id: label.round(),
-        conversation: "c".into(),
-        subject: None,
-        origin: Origin { topic: "events".into(), partition: 0, offset: 0 },
-        round_time: 10,
-        policy_version: "1".into(),
-        action: Action::Allow,
-        probability: None,
-        threshold: 0.5,
-        categories: Vec::new(),
-        votes: Vec::new(),
-        reading: None,
-        predictor: PredictorRef {
-            learner: "hedge".into(),
-            state_hash: [0; 32],
-            rounds: 0,
-            ledger_offset: -1,
-        },
-        degraded: false,
-        review: None,
-        review_probability: 0.0,
-        latency_micros: 1,
-        trace: None,
-    }
+    Decision { round_time: 10, ..Decision::bare(label(None).round(), 0) }
 }
 
 /// What joining does with an index that knows nothing, beside a topic that holds one decision, with this book.

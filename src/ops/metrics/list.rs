@@ -242,6 +242,12 @@ metrics! {
         POLICIES_CURRENT: Gauge<0> = Kind::Gauge, "aegis_policies_current", "boolean", [],
             "1 where the policies in force are those of their file, 0 where the file was refused and older ones hold.",
             "0 for a minute";
+        PANEL_RELOADS: Counter<1> = Kind::Counter, "aegis_panel_reloads_total", "reloads", ["outcome"],
+            "Changes of `experts.shadow` and `experts.only` that were met, by what came of them (`taken`, `refused`).",
+            "any `refused`";
+        PANEL_CURRENT: Gauge<0> = Kind::Gauge, "aegis_panel_current", "boolean", [],
+            "1 where the panel in force is the configuration's, 0 where that was refused and the one from before holds.",
+            "0 for a minute";
         SPANS: Counter<1> = Kind::Counter, "aegis_spans_total", "spans", ["outcome"],
             "Spans of traced events, by what became of them: `sent`, or dropped because the queue was `full`, the collector did not take them (`failed`) or the process ended first (`stopped`).",
             "`full` or `failed` increasing for ten minutes";

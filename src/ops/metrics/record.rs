@@ -9,9 +9,10 @@ use super::list::{
     ABSTENTIONS, ACTIVE, BRIER, CACHED, CALIBRATION, COMMIT_SECONDS, CORRECTIONS, DEAD_LETTERS,
     DECISION_SECONDS, DECISIONS, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS, EXPERT_BRIER, EXPERT_MISTAKES,
     EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS,
-    LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, PARTITIONS, POLICIES_CURRENT, POLICY_RELOADS,
-    PREDICTORS, QUEUE_EVENTS, READING_GAIN, READING_ROUNDS, REGRET, REGRET_BOUND, REVIEWS, ROUNDS,
-    SHADOW_VOTES, SPANS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
+    LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, PANEL_CURRENT, PANEL_RELOADS, PARTITIONS,
+    POLICIES_CURRENT, POLICY_RELOADS, PREDICTORS, QUEUE_EVENTS, READING_GAIN, READING_ROUNDS, REGRET,
+    REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS,
+    TRUNCATED, VOTES, WEIGHT,
 };
 use crate::core::decision::{Decision, WeighedVote};
 use crate::core::event::Millis;
@@ -220,6 +221,17 @@ pub fn policies(taken: bool) {
 /// Whether the policies in force are those of their file.
 pub fn policies_current(current: bool) {
     POLICIES_CURRENT.with([]).set(if current { 1.0 } else { 0.0 });
+}
+
+/// The configuration asked for other experts; whether these are in force now.
+pub fn panel(taken: bool) {
+    PANEL_RELOADS.with([if taken { "taken" } else { "refused" }]).increment(1);
+    panel_current(taken);
+}
+
+/// Whether the panel in force is the configuration's.
+pub fn panel_current(current: bool) {
+    PANEL_CURRENT.with([]).set(if current { 1.0 } else { 0.0 });
 }
 
 /// The greatest regret of a policy's learner, with its bound where one is proven.

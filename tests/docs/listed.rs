@@ -37,6 +37,13 @@ pub static LISTED: &[Listed] = &[
     ("docs/experts.md", "make evaluate", "minutes; tests/panel_quality.rs holds what came of it"),
     ("docs/learning.md", "aegis replay ../shared/…", "needs developers' streams: `make test-shared`"),
     (
+        "docs/learning.md",
+        "aegis evaluate --texts …",
+        "minutes, and needs public sets that are not in the repository",
+    ),
+    ("docs/learning.md", "python3 -m venv .cache/streams …", "for the comparison below it"),
+    ("docs/learning.md", ".cache/streams/bin/python …", "minutes, on the streams of the line before"),
+    (
         "docs/registry.md",
         "tests/registry/registry.sh …",
         "runs until its input ends; `make kafka` before it runs this script",

@@ -51,7 +51,8 @@ pub fn committed(
                 if !waited || Instant::now() >= until {
                     return Err(failed(error));
                 }
-                patience *= 2;
+                // Bounded: in the last millisecond the client waits no more, and this comes by often.
+                patience = (patience * 2).min(timeout);
             }
         }
     }

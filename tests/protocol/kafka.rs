@@ -42,7 +42,7 @@ pub struct Group {
 }
 
 /// What is on its way to the brokers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Request<R> {
     /// Who waits for the answer; nobody where the sender gave up or died.
     pub by: Option<Who>,
@@ -51,7 +51,7 @@ pub struct Request<R> {
     pub what: What<R>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum What<R> {
     /// Append these to the open transaction.
     Records(Vec<R>),

@@ -64,7 +64,7 @@ impl Entry {
 }
 
 /// A set of ledger records.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Set(u16);
 
 impl Set {

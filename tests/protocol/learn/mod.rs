@@ -23,7 +23,7 @@ pub const SLED: &str = "4: a sled is never ahead of the ledger";
 const ID: usize = 0;
 
 /// What units write, to two topics that are one log here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Output {
     Ledger(Entry),
     DeadLetter(usize),
@@ -36,7 +36,7 @@ pub struct Learning {
 }
 
 /// What a sled holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sled {
     /// The ledger, as read back up to `next`.
     ledger: Set,
@@ -61,7 +61,7 @@ pub enum Fate {
     Ahead,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// Not elected, dead, or started again.
     Standby,
@@ -79,7 +79,7 @@ pub enum Phase {
     ReadingBack { end: usize },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Learner {
     phase: Phase,
     epoch: Option<u8>,

@@ -1,5 +1,7 @@
 //! What learners, sleds and the log hold, and how it changes.
 
+use std::cmp::Ordering;
+
 use super::*;
 
 impl Learner {
@@ -39,7 +41,9 @@ impl Learner {
 }
 
 impl State {
-    /// Drops what was aborted; every offset behind it moves down.
+    /// Drops what was aborted; every offset behind it moves down. Then of all states that differ in nothing but names
+    /// the same one is taken: in the order of requests on their way, of which any may be the next to arrive, and in
+    /// which of the two learners, who share all but their sleds, is called the first.
     pub(super) fn normalise(&mut self) {
         let log = &mut self.kafka.log;
         while let Some(gone) = log.iter().position(|entry| *entry == kafka::Entry::Aborted) {
@@ -53,6 +57,28 @@ impl State {
             proofs.extend(learner.proof.as_mut());
         }
         self.kafka.normalise(epochs, proofs);
+        self.kafka.wire.sort_unstable();
+        match self.learners[0].cmp(&self.learners[1]) {
+            Ordering::Less => {}
+            Ordering::Greater => self.swap(),
+            Ordering::Equal => {
+                let named = |state: &Self| (state.elected, state.kafka.group.owner, state.kafka.wire.clone());
+                let before = named(self);
+                self.swap();
+                if named(self) > before {
+                    self.swap();
+                }
+            }
+        }
+    }
+
+    /// Each learner by the other's number.
+    fn swap(&mut self) {
+        self.learners.swap(0, 1);
+        let names = [&mut self.elected, &mut self.kafka.group.owner].into_iter();
+        let names = names.chain(self.kafka.wire.iter_mut().map(|request| &mut request.by));
+        names.flatten().for_each(|who| *who = 1 - *who);
+        self.kafka.wire.sort_unstable();
     }
 
     pub(super) fn is_mishap(&self, action: Action) -> bool {

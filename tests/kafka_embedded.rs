@@ -283,7 +283,7 @@ fn errors_of_transactions_are_answered_by_their_class() {
         (
             RDKafkaApiKey::AddOffsetsToTxn,
             vec![Said::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED],
-            Some("Aborted"),
+            Some("Denied"),
             true,
         ),
         (

@@ -220,7 +220,7 @@ impl Score {
             predictors.follow(Duration::ZERO)?;
             let mut patience = match (asking.is_idle(), asking.room()) {
                 (true, _) => Duration::ZERO,
-                (false, 0) => unit.due_in().unwrap_or(FULL).min(FULL),
+                (false, 0) => unit.due_in(false).unwrap_or(FULL).min(FULL),
                 (false, _) => BUSY,
             };
             while let Some(judged) = asking.take(std::mem::take(&mut patience)) {
@@ -230,11 +230,12 @@ impl Score {
             }
 
             // 5. Committing: outputs and offsets together, while the next are read.
-            let patience = if unit.is_due() && asking.is_idle() { FULL } else { Duration::ZERO };
+            let idle = asking.is_idle();
+            let patience = if idle && unit.is_due(idle) { FULL } else { Duration::ZERO };
             if let Some(ended) = committing.ended(patience) {
                 unit.ended(ended, &mut reading.source)?;
             }
-            if unit.is_due() {
+            if unit.is_due(idle) {
                 unit.hand_over(&mut committing);
             }
             if told.elapsed() > TELL {

@@ -151,7 +151,7 @@ impl<'a> Reading<'a> {
     fn next(&mut self, unit: &mut Unit, committing: &mut Committing, idle: bool) -> Result<Next, ScoreError> {
         // Nothing else is to be done before the unit is due; a record that waits for its schema is asked for often.
         let patience = match idle && self.events.is_empty() {
-            true if self.waiting.is_empty() => unit.due_in().map_or(IDLE, |due| due.min(IDLE)),
+            true if self.waiting.is_empty() => unit.due_in(true).map_or(IDLE, |due| due.min(IDLE)),
             true => BUSY,
             false => Duration::ZERO,
         };

@@ -142,16 +142,17 @@ impl Unit {
         self.watermark.held()
     }
 
-    /// Whether it is time to commit.
+    /// Whether it is time to commit. Where the panel is `idle` nothing is worth more waiting than the interval.
     #[must_use]
-    pub fn is_due(&self) -> bool {
-        self.due_in().is_some_and(|left| left.is_zero())
+    pub fn is_due(&self, idle: bool) -> bool {
+        self.due_in(idle).is_some_and(|left| left.is_zero())
     }
 
     /// How long until it is time to commit, where there is anything to commit.
     #[must_use]
-    pub fn due_in(&self) -> Option<Duration> {
+    pub fn due_in(&self, idle: bool) -> Option<Duration> {
         let (since, long) = self.open?;
+        let long = if idle { self.interval } else { long };
         let left = long.saturating_sub(since.elapsed());
         Some(if self.watermark.ready() >= self.most { Duration::ZERO } else { left })
     }

@@ -4,29 +4,12 @@ mod experts_support;
 
 use std::time::{Duration, Instant};
 
-use aegis::core::vote::{Abstention, Outcome, Vote};
+use aegis::core::vote::Abstention;
 use aegis::experts::{Panel, PanelConfig, PanelError, State};
+use experts_support::asked::{config, outcome, outcomes};
 use experts_support::{
-    FLOAT, Folder, Graph, INT8, INT64, SCORES, STRING, faulty_classifier, faulty_encoder, head, models,
-    shaky_head,
+    FLOAT, Folder, Graph, INT8, INT64, SCORES, STRING, faulty_classifier, faulty_encoder, head, shaky_head,
 };
-
-fn config(folder: &Folder) -> PanelConfig {
-    let runtime = models().join("runtime/libonnxruntime.so");
-    PanelConfig { runtime, sessions: Some(2), ..PanelConfig::new(folder.path()) }
-}
-
-fn outcome(vote: &Vote) -> Result<f64, Abstention> {
-    match &vote.outcome {
-        Outcome::Voted { score, .. } => Ok(*score),
-        Outcome::Abstained(reason) => Err(*reason),
-    }
-}
-
-/// Each expert's outcome on a text of the window.
-fn outcomes(panel: &Panel, texts: &[&str]) -> Vec<Vec<Result<f64, Abstention>>> {
-    panel.ask(texts).iter().map(|answer| answer.votes.iter().map(outcome).collect()).collect()
-}
 
 #[test]
 fn a_text_that_breaks_a_classifier_costs_only_its_own_vote() {

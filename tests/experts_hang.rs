@@ -4,30 +4,14 @@ mod experts_support;
 
 use std::time::{Duration, Instant};
 
-use aegis::core::vote::{Abstention, Outcome, Vote};
+use aegis::core::vote::Abstention;
 use aegis::experts::{Panel, PanelConfig};
+use experts_support::asked::{Said, config, outcome, outcomes};
 use experts_support::{
-    Folder, faulty_classifier, faulty_encoder, hanging_head, head, models, shaky_head, stuck_head,
+    Folder, faulty_classifier, faulty_encoder, hanging_head, head, shaky_head, stuck_head,
 };
 
-fn config(folder: &Folder) -> PanelConfig {
-    let runtime = models().join("runtime/libonnxruntime.so");
-    PanelConfig { runtime, sessions: Some(2), ..PanelConfig::new(folder.path()) }
-}
-
-fn outcome(vote: &Vote) -> Result<f64, Abstention> {
-    match &vote.outcome {
-        Outcome::Voted { score, .. } => Ok(*score),
-        Outcome::Abstained(reason) => Err(*reason),
-    }
-}
-
-/// Each expert's outcome on a text of the window.
-fn outcomes(panel: &Panel, texts: &[&str]) -> Vec<Vec<Result<f64, Abstention>>> {
-    panel.ask(texts).iter().map(|answer| answer.votes.iter().map(outcome).collect()).collect()
-}
-
-const HUNG: Result<f64, Abstention> = Err(Abstention::TimedOut);
+const HUNG: Said = Err(Abstention::TimedOut);
 
 #[test]
 fn a_hung_expert_times_out_and_the_panel_goes_on() {

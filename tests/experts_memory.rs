@@ -6,9 +6,10 @@ mod experts_support;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use aegis::core::vote::{Abstention, Outcome};
+use aegis::core::vote::Abstention;
 use aegis::experts::{Panel, PanelConfig};
-use experts_support::{FLOAT, Folder, Graph, INT64, faulty_classifier, models};
+use experts_support::asked::{self, outcomes};
+use experts_support::{FLOAT, Folder, Graph, INT64, faulty_classifier};
 
 /// The process's memory is looked at: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -43,16 +44,7 @@ fn greedy(folder: &Folder, nodes: usize) {
 }
 
 fn config(folder: &Folder) -> PanelConfig {
-    let runtime = models().join("runtime/libonnxruntime.so");
-    PanelConfig { runtime, sessions: Some(1), cache: 0, ..PanelConfig::new(folder.path()) }
-}
-
-fn outcomes(panel: &Panel, text: &str) -> Vec<Result<f64, Abstention>> {
-    let outcome = |outcome: &Outcome| match outcome {
-        Outcome::Voted { score, .. } => Ok(*score),
-        Outcome::Abstained(reason) => Err(*reason),
-    };
-    panel.ask(&[text])[0].votes.iter().map(|vote| outcome(&vote.outcome)).collect()
+    PanelConfig { sessions: Some(1), cache: 0, ..asked::config(folder) }
 }
 
 #[test]
@@ -63,9 +55,9 @@ fn memory_of_a_burst_of_long_texts_is_given_back() {
     let long = "fine ".repeat(600);
     for (arena_tokens, kept) in [(599, false), (600, true)] {
         let panel = Panel::open(PanelConfig { arena_tokens, ..config(&folder) }).unwrap();
-        assert_eq!(outcomes(&panel, "fine"), [Ok(0.5)]);
+        assert_eq!(outcomes(&panel, &["fine"])[0], [Ok(0.5)]);
         let before = resident();
-        assert_eq!(outcomes(&panel, &long), [Ok(0.5)]);
+        assert_eq!(outcomes(&panel, &[&long])[0], [Ok(0.5)]);
         let more = resident().saturating_sub(before);
         assert_eq!(more > 250, kept, "{more} MiB more");
     }
@@ -82,11 +74,11 @@ fn an_expert_that_eats_memory_is_stopped_and_left_alone_and_comes_back() {
     let panel = Panel::open(PanelConfig { memory: Some(most << 20), pause, ..config(&folder) }).unwrap();
     let long = "bad ".repeat(600);
     // The other expert's vote stands.
-    assert_eq!(outcomes(&panel, &long), [Ok(0.75), Err(Abstention::OutOfMemory)]);
+    assert_eq!(outcomes(&panel, &[&long])[0], [Ok(0.75), Err(Abstention::OutOfMemory)]);
     assert_eq!(panel.down()[1], Some(Abstention::OutOfMemory));
     // One short text is tried, and what the long one took is given back.
     let patience = Instant::now() + Duration::from_secs(30);
-    while outcomes(&panel, "fine")[1].is_err() {
+    while outcomes(&panel, &["fine"])[0][1].is_err() {
         assert!(Instant::now() < patience);
     }
     assert_eq!(panel.down(), [None, None]);

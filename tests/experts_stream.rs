@@ -7,27 +7,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aegis::core::vote::{Abstention, Outcome, Vote};
+use aegis::core::vote::Abstention;
 use aegis::experts::{Kept, Panel, PanelConfig, PanelError, Stream, Tally};
-use experts_support::{Folder, faulty_classifier, faulty_encoder, head, models, stuck_classifier};
+use experts_support::asked::{Said, config, outcome};
+use experts_support::{Folder, faulty_classifier, faulty_encoder, head, stuck_classifier};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn panel(folder: &Folder, change: impl FnOnce(&mut PanelConfig)) -> Arc<Panel> {
-    let runtime = models().join("runtime/libonnxruntime.so");
-    let mut config = PanelConfig { runtime, sessions: Some(2), ..PanelConfig::new(folder.path()) };
+    let mut config = config(folder);
     change(&mut config);
     Arc::new(Panel::open(config).unwrap())
 }
 
-fn outcome(vote: &Vote) -> Result<f64, Abstention> {
-    match &vote.outcome {
-        Outcome::Voted { score, .. } => Ok(*score),
-        Outcome::Abstained(reason) => Err(*reason),
-    }
-}
-
-type Outcomes = Vec<Result<f64, Abstention>>;
+type Outcomes = Vec<Said>;
 
 /// The keys in the order of their answers, and each one's outcomes.
 fn drain(stream: &mut Stream) -> (Vec<u64>, BTreeMap<u64, Outcomes>) {

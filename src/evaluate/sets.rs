@@ -147,7 +147,14 @@ fn word(record: &Value, name: &str) -> Option<String> {
 /// The demo's texts, which `make setup` makes.
 fn demo(models: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
     for file in ["injection", "everyday", "jailbreaks", "answers"] {
-        for record in lines(&models.join("demo").join(file).with_extension("jsonl"))? {
+        let path = models.join("demo").join(file).with_extension("jsonl");
+        let read = lines(&path).map_err(|error| match error {
+            EvaluateError::Unavailable(why) => {
+                EvaluateError::Unavailable(format!("{why} (`make setup` brings it)"))
+            }
+            other => other,
+        });
+        for record in read? {
             let id = word(&record, "id").unwrap_or_default();
             let is_unsafe = flag(&record, "unsafe");
             let (source, groups) = match id.split_once('-') {

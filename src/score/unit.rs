@@ -62,7 +62,7 @@ pub struct Unit {
     watermark: Watermark<i32, Outcome>,
     /// When every record came that the watermark holds.
     ages: Ages,
-    /// Since when something is ready, and for how long it may stay open.
+    /// Since when something is ready, and how long the first of it had waited for the panel.
     open: Option<(Instant, Duration)>,
     /// Whether a unit was given up and its records are not read again yet.
     given_up: bool,
@@ -142,7 +142,7 @@ impl Unit {
         self.watermark.held()
     }
 
-    /// Whether it is time to commit. Where the panel is `idle` nothing is worth more waiting than the interval.
+    /// Whether it is time to commit; `idle`: the panel has nothing to do.
     #[must_use]
     pub fn is_due(&self, idle: bool) -> bool {
         self.due_in(idle).is_some_and(|left| left.is_zero())
@@ -151,9 +151,8 @@ impl Unit {
     /// How long until it is time to commit, where there is anything to commit.
     #[must_use]
     pub fn due_in(&self, idle: bool) -> Option<Duration> {
-        let (since, long) = self.open?;
-        let long = if idle { self.interval } else { long };
-        let left = long.saturating_sub(since.elapsed());
+        let (since, waited) = self.open?;
+        let left = open_for(self.interval, waited, idle).saturating_sub(since.elapsed());
         Some(if self.watermark.ready() >= self.most { Duration::ZERO } else { left })
     }
 
@@ -212,7 +211,7 @@ impl Unit {
     /// The outcome of a record that has waited so long since it was read.
     fn settle(&mut self, ticket: &Ticket<i32>, outcome: Outcome, waited: Duration) {
         if self.watermark.settle(ticket, outcome) {
-            self.open.get_or_insert_with(|| (Instant::now(), open_for(self.interval, waited)));
+            self.open.get_or_insert_with(|| (Instant::now(), waited));
         }
     }
 
@@ -324,9 +323,10 @@ impl Unit {
     }
 }
 
-/// How long a unit stays open whose first event has `waited` for its answers.
-fn open_for(interval: Duration, waited: Duration) -> Duration {
-    interval.max((waited / PART).min(LONGEST))
+/// How long a unit stays open whose first event has `waited` for its answers. Where the panel is `idle` nothing more is
+/// to come that would be worth waiting for.
+fn open_for(interval: Duration, waited: Duration, idle: bool) -> Duration {
+    if idle { interval } else { interval.max((waited / PART).min(LONGEST)) }
 }
 
 #[cfg(test)]
@@ -335,13 +335,14 @@ mod tests {
 
     #[test]
     fn who_is_behind_commits_more_seldom_up_to_a_second() {
-        let after = |interval, waited| {
-            open_for(Duration::from_millis(interval), Duration::from_millis(waited)).as_millis()
+        let after = |interval, waited, idle| {
+            open_for(Duration::from_millis(interval), Duration::from_millis(waited), idle).as_millis()
         };
-        assert_eq!(after(100, 0), 100);
-        assert_eq!(after(100, 400), 100);
-        assert_eq!(after(100, 1_800), 450);
-        assert_eq!(after(100, 60_000), 1_000);
-        assert_eq!(after(5_000, 60_000), 5_000);
+        assert_eq!(after(100, 0, false), 100);
+        assert_eq!(after(100, 400, false), 100);
+        assert_eq!(after(100, 1_800, false), 450);
+        assert_eq!(after(100, 60_000, false), 1_000);
+        assert_eq!(after(5_000, 60_000, false), 5_000);
+        assert_eq!(after(100, 60_000, true), 100, "nothing more is to come");
     }
 }

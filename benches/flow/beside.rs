@@ -109,7 +109,7 @@ fn measure(ledger: &Ledger, name: &str, rate: f64, learner: Learner, one: bool) 
     }
     let took = |process: &Option<Process>| process.as_ref().map_or(0.0, Process::cpu);
     let before = took(&beside);
-    let latencies = open_loop(&records, &site.topic("decisions"), rate, |key| Some(numbered(key)));
+    let (_, latencies) = open_loop(&records, &site.topic("decisions"), rate, |key| Some(numbered(key)));
     let cores = (took(&beside) - before) / SENDING.as_secs_f64();
     let still = beside.as_ref().is_some_and(|process| restores(&process.readiness()));
     beside.into_iter().for_each(Process::kill);

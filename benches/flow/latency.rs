@@ -3,10 +3,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use aegis::config::Config;
 use aegis::kafka::Produced;
 use rdkafka::config::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::broker::{Site, follow, kafka, padded, record};
@@ -54,18 +56,19 @@ impl Quantiles {
     }
 }
 
-/// Sends `records`, `rate` of them a second, each of which comes out of `topic` once; gives their latencies in
-/// milliseconds. `number`: which of the records an output is about; none: of an earlier one.
+/// Sends `records`, `rate` of them a second, each of which comes out of `topic` once; gives when the first was due, and
+/// their latencies in milliseconds. `number`: which of the records an output is about; none: of an earlier one.
 #[expect(clippy::cast_precision_loss, reason = "events are few")]
 pub fn open_loop(
     records: &[Produced],
     topic: &str,
     rate: f64,
     number: impl Fn(&[u8]) -> Option<usize>,
-) -> Vec<f64> {
-    let start = Instant::now() + Duration::from_millis(500);
+) -> (SystemTime, Vec<f64>) {
+    let wait = Duration::from_millis(500);
+    let (start, day) = (Instant::now() + wait, SystemTime::now() + wait);
     let due = |number: usize| start + Duration::from_secs_f64(number as f64 / rate);
-    let mut latencies = Vec::with_capacity(records.len());
+    let (mut latencies, mut seen) = (vec![f64::NAN; records.len()], 0);
     thread::scope(|scope| {
         scope.spawn(|| {
             let producer = producer();
@@ -79,11 +82,14 @@ pub fn open_loop(
             producer.flush(Duration::from_secs(30)).expect("all records are taken");
         });
         follow(topic, |key| {
-            latencies.extend(number(key).map(|number| due(number).elapsed().as_secs_f64() * 1e3));
-            latencies.len() == records.len()
+            if let Some(number) = number(key) {
+                latencies[number] = due(number).elapsed().as_secs_f64() * 1e3;
+                seen += 1;
+            }
+            seen == records.len()
         });
     });
-    latencies
+    (day, latencies)
 }
 
 fn producer() -> BaseProducer {
@@ -94,8 +100,14 @@ fn producer() -> BaseProducer {
 
 fn give(producer: &BaseProducer, record: &Produced) {
     let (key, payload) = (record.key.as_deref(), record.payload.as_deref());
-    let record =
-        BaseRecord::to(&record.topic).key(key.unwrap_or_default()).payload(payload.unwrap_or_default());
+    let mut headers = OwnedHeaders::new();
+    for (name, value) in &record.headers {
+        headers = headers.insert(Header { key: name, value: value.as_deref() });
+    }
+    let record = BaseRecord::to(&record.topic)
+        .key(key.unwrap_or_default())
+        .payload(payload.unwrap_or_default())
+        .headers(headers);
     producer.send(record).map_err(|(error, _)| error).expect("room for a record");
 }
 
@@ -155,7 +167,8 @@ pub fn numbered(key: &[u8]) -> usize {
 pub fn run(rounds: usize, rate: f64) {
     let events = (rate * SENDING.as_secs_f64()) as usize;
     println!(
-        "\nLatency: {events} events of 1 KiB at {rate:.0} a second, commit interval 100 ms, read_committed"
+        "\nLatency: {events} events of 1 KiB at {rate:.0} a second, commit interval {} ms, read_committed",
+        Config::default().score.commit_interval_ms
     );
     let mut quantiles = Quantiles::default();
     // The first round warms broker and disk up, and does not count.
@@ -165,7 +178,7 @@ pub fn run(rounds: usize, rate: f64) {
         let mut process = site.start("score");
         process.ready("partitions assigned");
         let records: Vec<_> = (0..events).map(|number| record(&source, &padded(number))).collect();
-        let latencies = open_loop(&records, &site.topic("decisions"), rate, |key| Some(numbered(key)));
+        let (_, latencies) = open_loop(&records, &site.topic("decisions"), rate, |key| Some(numbered(key)));
         process.stop();
         if round > 0 {
             quantiles.add(latencies);

@@ -2,14 +2,15 @@
 //! Aegis does at most, beside the sorted Python consumer at half of it.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use aegis::config::Config;
 
 use crate::broker::{follow, kafka, send};
 use crate::inference::{HEAD, Runner, peers, records};
 use crate::latency::{Quantiles, numbered, open_loop};
-use crate::runs::Runs;
+use crate::process::machine_cpu;
+use crate::stages::{self, Spans, Told};
 use crate::texts::{Mix, texts};
 use crate::{shown, spread};
 
@@ -26,37 +27,41 @@ struct Load {
     share: u32,
     peer: bool,
     quantiles: Quantiles,
-    /// The longest batch, in milliseconds.
-    longest: Vec<f64>,
+    told: Told,
+    /// Cores that its consumer took, and that all took.
+    cores: Vec<[f64; 2]>,
 }
 
 impl Load {
     fn new(name: String, share: u32, peer: bool) -> Self {
-        Self { name, share, peer, quantiles: Quantiles::default(), longest: Vec::new() }
+        Self { name, share, peer, quantiles: Quantiles::default(), told: Told::default(), cores: Vec::new() }
     }
 
     /// What came of it; for Aegis beside what one text must wait for: the delay cap, a batch that runs while it comes,
     /// and half of another one.
-    fn tell(&self) {
+    fn tell(&mut self) {
         println!("{:<22} {}", self.name, self.quantiles.line());
+        let of = |place: usize| shown(self.cores.iter().map(|cores| cores[place]).collect(), 2);
+        println!("{:<22} it took {} cores, the machine {}", "", of(0), of(1));
         if self.peer {
             return;
         }
         let cap = Config::default().experts.batch_delay().as_secs_f64() * 1e3;
-        let ratios = self.quantiles.p99().iter().zip(&self.longest);
+        let ratios = self.quantiles.p99().iter().zip(&self.told.longest);
         let ratios = ratios.map(|(p99, longest)| p99 / (cap + 1.5 * longest)).collect();
         println!(
             "{:<22} longest batch {} ms; p99 to delay cap ({cap:.0} ms) + 1.5 x longest batch: {}",
             "",
-            shown(self.longest.clone(), 0),
+            shown(self.told.longest.clone(), 0),
             shown(ratios, 2)
         );
+        self.told.tell();
     }
 }
 
 /// Runs all loads on the chat mix, or Aegis alone at the share `at`, where it is one.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates")]
-pub fn run(rounds: usize, count: usize, interval: u32, at: u32) {
+pub fn run(rounds: usize, count: usize, interval: u64, at: u32) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let mut loads: Vec<Load> = Vec::new();
     for share in if at > 0 { vec![at] } else { SHARES.to_vec() } {
@@ -77,9 +82,8 @@ pub fn run(rounds: usize, count: usize, interval: u32, at: u32) {
         "\nLoad: chat mix, {} s each, commits each {interval} ms, {rounds} rounds, interleaved; at most {most:.0} texts/s",
         SENDING.as_secs()
     );
-    let runs = Runs::collect();
-    let [endpoint, sample] = runs.settings();
-    let settings = [format!("score.commit_interval_ms={interval}"), endpoint, sample];
+    let spans = Spans::collect();
+    let settings = [format!("score.commit_interval_ms={interval}"), spans.setting()];
     let settings = settings.each_ref().map(String::as_str);
     for round in 0..rounds {
         for load in &mut loads {
@@ -92,8 +96,9 @@ pub fn run(rounds: usize, count: usize, interval: u32, at: u32) {
                 site.start_with("score", &settings)
             };
             let events = ((rate * SENDING.as_secs_f64()) as usize).min(texts.len() - WARM);
-            let all: Vec<_> = records(&site, &texts[..WARM + events]).collect();
-            let (warm, sent) = all.split_at(WARM);
+            let mut all: Vec<_> = records(&site, &texts[..WARM + events]).collect();
+            let (warm, sent) = all.split_at_mut(WARM);
+            sent.iter_mut().enumerate().for_each(|(number, record)| stages::number(record, number));
             send(&kafka().connection(), warm.iter().cloned());
             let topic = site.topic("decisions");
             let mut seen = 0;
@@ -101,15 +106,18 @@ pub fn run(rounds: usize, count: usize, interval: u32, at: u32) {
                 seen += 1;
                 seen == WARM
             });
-            let from = SystemTime::now();
-            load.quantiles.add(open_loop(sent, &topic, rate, |key| numbered(key).checked_sub(WARM)));
+            let before = (process.cpu(), machine_cpu(), Instant::now());
+            let (start, latencies) = open_loop(sent, &topic, rate, |key| numbered(key).checked_sub(WARM));
+            let (own, took) = (process.cpu() - before.0, before.2.elapsed().as_secs_f64());
+            load.cores.push([own / took, (machine_cpu() - before.1) / took]);
             if load.peer {
                 process.kill();
             } else {
                 process.stop();
-                load.longest.push(runs.longest(from));
+                load.told.add(spans.take(), start, rate, &latencies);
             }
+            load.quantiles.add(latencies);
         }
     }
-    loads.iter().for_each(Load::tell);
+    loads.iter_mut().for_each(Load::tell);
 }

@@ -11,13 +11,14 @@
 //! cargo bench --bench flow -- inference       one head, against the limit and Python consumers; all mixes of
 //!                                             lengths, or those named: chat, long, one-length
 //! cargo bench --bench flow -- load            one head, produce to visible decision under four loads, or at --at N
-//!                                             percent of the most alone; p99 beside delay cap and longest batch
+//!                                             percent of the most alone; p99 beside delay cap and longest batch,
+//!                                             and where the time goes
 //! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the processor, Python consumers on the
 //!                                             card; only where it is named
 //! ```
 //!
 //! `--rounds N` (5), `--events N` (160000), `--ledger N` (1000000), `--texts N` (2000), `--interval MS` of `load`'s
-//! commits (100). Needs what `make test` needs.
+//! commits (20). Needs what `make test` needs.
 
 mod bare;
 mod beside;
@@ -31,11 +32,13 @@ mod load;
 mod process;
 mod restart;
 mod rounds;
-mod runs;
+mod stages;
 mod texts;
 mod throughput;
 
 use std::str::FromStr;
+
+use aegis::config::Config;
 
 /// The value after `--name`, or `default`.
 fn option<T: FromStr>(words: &[String], name: &str, default: T) -> T {
@@ -87,7 +90,8 @@ fn main() {
         inference::run(rounds, texts, &words);
     }
     if wanted("load") {
-        load::run(rounds, texts, option(&words, "--interval", 100), option(&words, "--at", 0));
+        let interval = Config::default().score.commit_interval_ms;
+        load::run(rounds, texts, option(&words, "--interval", interval), option(&words, "--at", 0));
     }
 }
 

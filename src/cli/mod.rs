@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, ConfigError, Loaded, configuration, load};
+use crate::config::{Config, ConfigError, Loaded, configuration, load, untuned};
 use crate::demo::DemoArgs;
 use crate::evaluate::{EvaluateArgs, EvaluateError};
 use crate::kafka::Connection;
@@ -105,6 +105,11 @@ impl ConfigArgs {
     /// The configuration alone, read anew.
     fn configuration(&self) -> Result<Config, ConfigError> {
         configuration(&self.config, std::env::vars(), &self.sets)
+    }
+
+    /// The same without what `aegis tune` has found.
+    fn untuned(&self) -> Result<Config, ConfigError> {
+        untuned(&self.config, std::env::vars(), &self.sets)
     }
 }
 

@@ -14,7 +14,7 @@ use self::document::{Measured, document};
 use self::speeds::{BETTER, Bench, Speeds};
 use super::run::panel_config;
 use super::{ConfigArgs, Failure};
-use crate::config::{Config, Loaded, TUNED};
+use crate::config::TUNED;
 use crate::experts::{LaneInfo, Panel, PanelConfig, PanelError, TOLERANCE};
 use crate::ops::Exit;
 use crate::say::{self, note, say};
@@ -57,8 +57,9 @@ struct Trials<'a> {
 }
 
 pub fn tune(args: &TuneArgs) -> Result<Exit, Failure> {
-    let Loaded { config, .. } = args.config.load()?;
-    let base = base(&config);
+    // What an earlier tuning found does not count: it would be where this one begins.
+    let config = args.config.untuned()?;
+    let base = PanelConfig { cache: 0, require_all: true, ..panel_config(&config.experts) };
     let texts = texts(args.texts as usize);
     let lanes = compare(&base, &texts)?;
     let bench = Bench { delay: config.experts.batch_delay(), texts: &texts, rounds: args.rounds };
@@ -76,17 +77,6 @@ pub fn tune(args: &TuneArgs) -> Result<Exit, Failure> {
     say::text(&text);
     say!("written to {}; `aegis run` reads it, under what the configuration says itself", path.display());
     Ok(Exit::Success)
-}
-
-/// The panel of the configuration, each text run. Budgets that an earlier tuning found do not count.
-fn base(config: &Config) -> PanelConfig {
-    let mut base = PanelConfig { cache: 0, require_all: true, ..panel_config(&config.experts) };
-    let table = if base.provider.is_card() { "card_budgets" } else { "budgets" };
-    let taken = config.tuned.iter().flat_map(|tuned| &tuned.taken);
-    for id in taken.filter_map(|name| name.strip_prefix("experts.")?.strip_prefix(table)?.strip_prefix('.')) {
-        base.budgets.remove(id);
-    }
-    base
 }
 
 /// The panel under a setting.
@@ -202,21 +192,5 @@ mod tests {
         let mut words: Vec<usize> = texts(1_000).iter().map(|text| text.split(' ').count()).collect();
         words.sort_unstable();
         assert!((12..=20).contains(&words[500]) && words[999] == 300 && words[0] >= 3, "{words:?}");
-    }
-
-    #[test]
-    fn budgets_of_an_earlier_tuning_do_not_count() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, tuned) = (folder.path().join("aegis.toml"), folder.path().join(TUNED));
-        std::fs::write(&path, "[experts]\nbudgets = { a = 1 }\n").unwrap();
-        std::fs::write(tuned, "[experts]\nbudgets = { a = 2, b-c = 3 }\ncard_budgets = { a = 4 }\n").unwrap();
-        let sets = |sets: &[&str]| sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>();
-        let loaded = |set: &[&str]| crate::config::load(&path, [], &sets(set)).unwrap().config;
-        let cpu = loaded(&[]);
-        assert_eq!(panel_config(&cpu.experts).budgets.len(), 2);
-        assert_eq!(base(&cpu).budgets, [("a".to_owned(), 1)].into());
-        let card = loaded(&["experts.provider=cuda"]);
-        assert_eq!(panel_config(&card.experts).budgets, [("a".to_owned(), 4)].into());
-        assert!(base(&card).budgets.is_empty());
     }
 }

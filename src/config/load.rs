@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use super::{Config, ConfigError, Encoding, Policies, Secret, machine, overlay, tuned};
+use super::{Config, ConfigError, Encoding, Policies, Secret, Tuned, machine, overlay, tuned};
 
 /// A configuration with its policies.
 #[derive(Debug, Clone)]
@@ -42,10 +42,31 @@ pub fn configuration(
     environment: impl IntoIterator<Item = (String, String)>,
     sets: &[String],
 ) -> Result<Config, ConfigError> {
+    effective(path, said(path, environment, sets)?)
+}
+
+/// As [`configuration`], but nothing of `tuned.toml` counts.
+///
+/// # Errors
+/// As [`load`].
+pub fn untuned(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    sets: &[String],
+) -> Result<Config, ConfigError> {
+    settled(path, said(path, environment, sets)?, None)
+}
+
+/// What the file, the environment and `--set` say.
+fn said(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    sets: &[String],
+) -> Result<toml::Table, ConfigError> {
     let mut table = file(path)?;
     overlay::environment(&mut table, environment);
     overlay::sets(&mut table, sets)?;
-    effective(path, table)
+    Ok(table)
 }
 
 /// The file as it is.
@@ -57,8 +78,13 @@ pub(super) fn file(path: &Path) -> Result<toml::Table, ConfigError> {
 
 /// The configuration of a file with everything that lies over it.
 pub(super) fn effective(path: &Path, mut table: toml::Table) -> Result<Config, ConfigError> {
+    let tuned = tuned::under(&mut table, path.parent().unwrap_or(Path::new("")))?;
+    settled(path, table, tuned)
+}
+
+/// The same once all lies over it: `tuned` is what came of that file.
+fn settled(path: &Path, table: toml::Table, tuned: Option<Tuned>) -> Result<Config, ConfigError> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let tuned = tuned::under(&mut table, folder)?;
     let mut config: Config = table.try_into().map_err(|error: toml::de::Error| ConfigError::Value {
         path: path.into(),
         reason: overlay::explain(&error),

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::codec::{EventFields, LabelFields, Pointer, Speaker, TimeUnit};
 pub use document::{document, policies_schema, schema};
 pub use live::{Live, ReloadError, reload};
-pub use load::{Loaded, configuration, load};
+pub use load::{Loaded, configuration, load, untuned};
 pub use machine::Provider;
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};

@@ -21,8 +21,8 @@ pub struct Score {
     pub window: usize,
     /// A unit is committed at this many records, or after `commit_interval_ms`.
     pub commit_records: usize,
-    /// A unit is committed after this long, in milliseconds, or at `commit_records`; where events have waited for the
-    /// panel, after a quarter of that if it is longer, and at most a second.
+    /// A unit is committed after this long, in milliseconds, or at `commit_records`; while more lies there
+    /// than can be read, after five times this, or after a quarter of what its events have waited, up to a second.
     pub commit_interval_ms: u64,
     /// Dead letters in a minute at which the service stops rather than going on.
     pub max_dead_letters_per_minute: u64,
@@ -42,7 +42,7 @@ impl Default for Score {
             encoding: Encoding::Avro,
             window: 256,
             commit_records: 500,
-            commit_interval_ms: 100,
+            commit_interval_ms: 20,
             max_dead_letters_per_minute: 1_000,
             shed_lag: 0,
             shed_age_ms: 0,

@@ -218,9 +218,10 @@ impl Score {
 
             // 4. Deciding: answered events meet the newest predictor of their policy.
             predictors.follow(Duration::ZERO)?;
+            let behind = reading.behind;
             let mut patience = match (asking.is_idle(), asking.room()) {
                 (true, _) => Duration::ZERO,
-                (false, 0) => unit.due_in(false).unwrap_or(FULL).min(FULL),
+                (false, 0) => unit.due_in(behind).unwrap_or(FULL).min(FULL),
                 (false, _) => BUSY,
             };
             while let Some(judged) = asking.take(std::mem::take(&mut patience)) {
@@ -230,12 +231,11 @@ impl Score {
             }
 
             // 5. Committing: outputs and offsets together, while the next are read.
-            let idle = asking.is_idle();
-            let patience = if idle && unit.is_due(idle) { FULL } else { Duration::ZERO };
+            let patience = if asking.is_idle() && unit.is_due(behind) { FULL } else { Duration::ZERO };
             if let Some(ended) = committing.ended(patience) {
                 unit.ended(ended, &mut reading.source)?;
             }
-            if unit.is_due(idle) {
+            if unit.is_due(behind) {
                 unit.hand_over(&mut committing);
             }
             if told.elapsed() > TELL {

@@ -28,6 +28,8 @@ pub struct Reading<'a> {
     pub source: Source,
     /// Events to ask about next.
     pub events: Vec<Accepted>,
+    /// Whether more records may lie there than could be read the last time.
+    pub behind: bool,
     /// Records whose schema has not come yet; each holds up the outcomes after it in its partition only.
     waiting: Vec<Waiting>,
     /// When records were last read as they came.
@@ -64,6 +66,7 @@ impl<'a> Reading<'a> {
         Self {
             source,
             events: Vec::new(),
+            behind: false,
             waiting: Vec::new(),
             flowing: Instant::now(),
             surge: Surge::new(config.score.max_dead_letters_per_minute),
@@ -98,6 +101,7 @@ impl<'a> Reading<'a> {
             return Ok(());
         }
         let blocked = room == 0 || unit.is_full();
+        self.behind = true;
         if !blocked {
             self.flowing = Instant::now();
             self.source.resume()?;
@@ -110,7 +114,10 @@ impl<'a> Reading<'a> {
                 None => match self.next(unit, committing, idle)? {
                     Next::Record(waiting) => waiting,
                     Next::Nothing => continue,
-                    Next::End => break,
+                    Next::End => {
+                        self.behind = false;
+                        break;
+                    }
                 },
             };
             let schemas = schemas::of(self.registry);
@@ -151,7 +158,7 @@ impl<'a> Reading<'a> {
     fn next(&mut self, unit: &mut Unit, committing: &mut Committing, idle: bool) -> Result<Next, ScoreError> {
         // Nothing else is to be done before the unit is due; a record that waits for its schema is asked for often.
         let patience = match idle && self.events.is_empty() {
-            true if self.waiting.is_empty() => unit.due_in(true).map_or(IDLE, |due| due.min(IDLE)),
+            true if self.waiting.is_empty() => unit.due_in(false).map_or(IDLE, |due| due.min(IDLE)),
             true => BUSY,
             false => Duration::ZERO,
         };

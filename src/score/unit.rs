@@ -28,9 +28,12 @@ use crate::ops::{Traces, metrics};
 const REWIND: Duration = Duration::from_secs(2);
 /// How long one wait for a commit takes; there is another after it, unless units are given up.
 const WAIT: Duration = Duration::from_millis(200);
-/// A unit stays open for a quarter of what its events have waited for the panel, where that is longer than the interval,
+/// Who is behind gains nothing from many small commits, and they cost the brokers: then a unit stays open for so many
+/// intervals,
+const TIMES: u32 = 5;
+/// or for a quarter of what its events have waited for the panel, where that is longer,
 const PART: u32 = 4;
-/// and for no longer than this: who is behind gains nothing from many small commits, and they cost the brokers.
+/// but not for longer than this.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// The outcome of one record.
@@ -142,17 +145,17 @@ impl Unit {
         self.watermark.held()
     }
 
-    /// Whether it is time to commit; `idle`: the panel has nothing to do.
+    /// Whether it is time to commit; `behind`: more records lie there than could be read.
     #[must_use]
-    pub fn is_due(&self, idle: bool) -> bool {
-        self.due_in(idle).is_some_and(|left| left.is_zero())
+    pub fn is_due(&self, behind: bool) -> bool {
+        self.due_in(behind).is_some_and(|left| left.is_zero())
     }
 
     /// How long until it is time to commit, where there is anything to commit.
     #[must_use]
-    pub fn due_in(&self, idle: bool) -> Option<Duration> {
+    pub fn due_in(&self, behind: bool) -> Option<Duration> {
         let (since, waited) = self.open?;
-        let left = open_for(self.interval, waited, idle).saturating_sub(since.elapsed());
+        let left = open_for(self.interval, waited, behind).saturating_sub(since.elapsed());
         Some(if self.watermark.ready() >= self.most { Duration::ZERO } else { left })
     }
 
@@ -323,10 +326,10 @@ impl Unit {
     }
 }
 
-/// How long a unit stays open whose first event has `waited` for its answers. Where the panel is `idle` nothing more is
-/// to come that would be worth waiting for.
-fn open_for(interval: Duration, waited: Duration, idle: bool) -> Duration {
-    if idle { interval } else { interval.max((waited / PART).min(LONGEST)) }
+/// How long a unit stays open whose first event has `waited` for its answers. Only who is `behind` gains from fewer
+/// commits; for anybody else events would wait for nothing.
+fn open_for(interval: Duration, waited: Duration, behind: bool) -> Duration {
+    if behind { interval.max((interval * TIMES).max(waited / PART).min(LONGEST)) } else { interval }
 }
 
 #[cfg(test)]
@@ -335,14 +338,15 @@ mod tests {
 
     #[test]
     fn who_is_behind_commits_more_seldom_up_to_a_second() {
-        let after = |interval, waited, idle| {
-            open_for(Duration::from_millis(interval), Duration::from_millis(waited), idle).as_millis()
+        let after = |interval, waited, behind| {
+            open_for(Duration::from_millis(interval), Duration::from_millis(waited), behind).as_millis()
         };
-        assert_eq!(after(100, 0, false), 100);
-        assert_eq!(after(100, 400, false), 100);
-        assert_eq!(after(100, 1_800, false), 450);
-        assert_eq!(after(100, 60_000, false), 1_000);
-        assert_eq!(after(5_000, 60_000, false), 5_000);
-        assert_eq!(after(100, 60_000, true), 100, "nothing more is to come");
+        assert_eq!(after(20, 60_000, false), 20);
+        assert_eq!(after(20, 0, true), 100);
+        assert_eq!(after(20, 400, true), 100);
+        assert_eq!(after(20, 1_800, true), 450);
+        assert_eq!(after(20, 60_000, true), 1_000);
+        assert_eq!(after(500, 0, true), 1_000);
+        assert_eq!(after(5_000, 60_000, true), 5_000);
     }
 }

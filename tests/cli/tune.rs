@@ -22,8 +22,13 @@ fn each_encoder_and_classifier_is_measured_alone() {
         runtime.display()
     );
     fs::write(&path, text).unwrap();
-    // The second time the first one's file lies under the configuration.
-    for _ in 0..2 {
+    // The second time another tuning's file lies under the configuration, and none of it is where this one begins.
+    for earlier in
+        [None, Some("[experts]\nbatch_tokens = 64\nbudgets = { other = 9 }\n[score]\nwindow = 64\n")]
+    {
+        if let Some(earlier) = earlier {
+            fs::write(folder.path().join(config::TUNED), earlier).unwrap();
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_aegis"));
         command.args(["tune", "--texts", "50", "--rounds", "3", "--config"]).arg(&path);
         let output = command.env_remove("AEGIS_CONFIG").output().unwrap();
@@ -33,6 +38,8 @@ fn each_encoder_and_classifier_is_measured_alone() {
             let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
             rows.filter(|row| row.get(1) == Some(&id) && row.get(3) == Some(&"%")).map(|row| row[4]).collect()
         };
+        let begins = text.lines().any(|line| line.split_whitespace().skip(3).take(2).eq(["256", "256"]));
+        assert!(begins, "{text}");
         assert_eq!(budgets("mine"), ["3"], "it has one already\n{text}");
         for id in ["encoder", "other"] {
             assert!(budgets(id).len() > 1 && budgets(id)[0] == budgets("encoder")[0], "{text}");

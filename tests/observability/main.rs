@@ -39,7 +39,8 @@ const EMPTY: &[(&str, &str)] = &[
 ];
 
 /// What this test makes happen.
-const FIRE: &[&str] = &["AegisExpertDown", "AegisDeadLetters", "AegisLearnerStalled", "AegisLag"];
+const FIRE: &[&str] =
+    &["AegisExpertDown", "AegisDeadLetters", "AegisConfigRefused", "AegisLearnerStalled", "AegisLag"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -171,7 +172,7 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     let checked = prometheus.promtool(&["check", "rules", rules.to_str().unwrap()], &rules);
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 
-    // 2. Provoked: letters nobody can read. One expert is broken from the beginning.
+    // 2. Provoked: letters nobody can read, and a change that is refused. One expert is broken from the beginning.
     until("a label", || prometheus.query("sum(aegis_rounds) > 0").pop());
     let connection = kafka().connection();
     let letters: Vec<_> =
@@ -187,6 +188,16 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
         watch(&prometheus, &mut firing);
         firing.contains("AegisDeadLetters").then_some(())
     });
+
+    let config = folder.path().join("aegis.toml");
+    let written = fs::read_to_string(&config).unwrap();
+    fs::write(&config, written.replace("[experts]", "[experts]\nonly = [\"nobody\"]")).unwrap();
+    until("the alert of a refused change", || {
+        watch(&prometheus, &mut firing);
+        firing.contains("AegisConfigRefused").then_some(())
+    });
+    fs::write(&config, written).unwrap();
+    until("what is configured", || prometheus.query("aegis_panel_current == 1").pop());
 
     until("strange names", || {
         let judged = "count(aegis_dead_letters_total{reason=\"UnknownPolicy\"} >= 200) == 2";

@@ -11,7 +11,6 @@ pub const UNPROVOKED: &[(&str, &str)] = &[
     ("aegis_store_rebuilds_total", "the store is never lost here"),
     ("aegis_store_errors_total", "the store never fails here"),
     ("aegis_policy_reloads_total", "the policies file stays as it is: tests/cli/reload.rs"),
-    ("aegis_panel_reloads_total", "the panel stays as it is: tests/cli/reseat.rs"),
     ("aegis_shadow_votes_total", "no expert is in shadow here: tests/cli/reload.rs"),
     ("aegis_spans_total", "nothing is traced here: tests/traces"),
 ];

@@ -75,7 +75,7 @@ def main():
         speeds, 36, max(most for _, (_, _, most), _ in speeds))
     second, end = bars(
         "From produce to visible decision, 99th percentile, milliseconds",
-        "open loop on the same texts, exactly once, commits each 100 ms", loads, end + 40,
+        "open loop on the same texts, exactly once, commits each 20 ms", loads, end + 40,
         max(most for _, (_, _, most), _ in loads))
     height = end + 16
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Throughput and latency">',

@@ -43,7 +43,8 @@ pub(super) fn under(table: &mut Table, folder: &Path) -> Result<Option<Tuned>, C
     let found: Table = match text.parse() {
         Ok(found) => found,
         Err(error) => {
-            let reason = toml::de::Error::to_string(&error);
+            let error = toml::de::Error::to_string(&error);
+            let reason = format!("{}\nRun `aegis tune` again, or delete the file", error.trim_end());
             return Err(ConfigError::Toml { path, reason });
         }
     };
@@ -138,7 +139,8 @@ mod tests {
         for bad in ["[kafka]\nbrokers = 'x'", "[experts]\nfolder = 'x'", "sessions = 3"] {
             assert!(matches!(lay(bad, "").1, Err(ConfigError::Value { .. })), "{bad}");
         }
-        assert!(matches!(lay("[", "").1, Err(ConfigError::Toml { .. })));
+        let Err(ConfigError::Toml { reason, .. }) = lay("[", "").1 else { panic!("it is not TOML") };
+        assert!(reason.ends_with("\nRun `aegis tune` again, or delete the file"), "{reason}");
         let none = tempfile::tempdir().unwrap();
         assert_eq!(under(&mut Table::new(), none.path()).unwrap(), None);
     }

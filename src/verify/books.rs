@@ -29,9 +29,23 @@ struct Partition {
     /// Before this the outcomes may be gone from their topics.
     kept_from: i64,
     events: Marks,
+    /// Events with a null value: they may have an outcome, and need none.
+    tombstones: Marks,
     outcomes: Marks,
     /// The greatest source offset among the decisions so far, and where that decision lies.
     last: Option<(i64, Place)>,
+}
+
+impl Partition {
+    /// Whether an event needs an outcome and has none yet.
+    fn lacks(&self, offset: i64) -> bool {
+        !self.outcomes.has(offset) && !self.tombstones.has(offset)
+    }
+
+    /// The events that need an outcome and have none, in order.
+    fn missing(&self) -> impl Iterator<Item = i64> + '_ {
+        self.events.without(&self.outcomes).filter(|offset| !self.tombstones.has(*offset))
+    }
 }
 
 /// One partition of labels: only what dead letters say of it is known.
@@ -46,6 +60,8 @@ struct Labels {
 pub struct Counts {
     /// Events read.
     pub events: u64,
+    /// Of these, the ones with a null value: each may be passed over, or be a dead letter.
+    pub tombstones: u64,
     /// Decisions read.
     pub decisions: u64,
     /// Dead letters of events.
@@ -125,6 +141,17 @@ impl Books {
             && partition.events.add(offset)
         {
             self.counts.events += 1;
+        }
+    }
+
+    /// An event with a null value was read.
+    pub fn tombstone(&mut self, partition: i32, offset: i64) {
+        self.event(partition, offset);
+        if let Some(partition) = self.partitions.get_mut(&partition)
+            && partition.events.has(offset)
+            && partition.tombstones.add(offset)
+        {
+            self.counts.tombstones += 1;
         }
     }
 
@@ -221,14 +248,13 @@ impl Books {
     #[must_use]
     pub fn misses(&self, partition: i32, offset: i64) -> bool {
         let known = self.partitions.get(&partition);
-        known.is_some_and(|known| known.events.has(offset) && !known.outcomes.has(offset))
+        known.is_some_and(|known| known.events.has(offset) && known.lacks(offset))
     }
 
     /// The events below the committed offset without an outcome, and the events that may still get one.
     fn gaps(&self) -> impl Iterator<Item = (i32, i64, bool)> + '_ {
         self.partitions.iter().flat_map(|(number, known)| {
-            let missing = known.events.without(&known.outcomes);
-            let kept = missing.filter(|offset| *offset >= known.kept_from);
+            let kept = known.missing().filter(|offset| *offset >= known.kept_from);
             kept.map(|offset| (*number, offset, offset < known.committed))
         })
     }
@@ -254,8 +280,7 @@ impl Books {
             });
         }
         for known in self.partitions.values() {
-            let missing = known.events.without(&known.outcomes);
-            counts.not_kept += missing.take_while(|offset| *offset < known.kept_from).count() as u64;
+            counts.not_kept += known.missing().take_while(|offset| *offset < known.kept_from).count() as u64;
         }
         (counts, faults)
     }
@@ -303,6 +328,7 @@ mod tests {
         assert!(faults.is_empty(), "{faults:?}");
         let expected = Counts {
             events: 6,
+            tombstones: 0,
             decisions: 4,
             event_dead_letters: 1,
             label_dead_letters: 1,
@@ -311,6 +337,26 @@ mod tests {
             before: 1,
         };
         assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn a_tombstone_needs_no_outcome_and_has_one_at_most() {
+        let with = |letters: &[i64], decided: &[i64]| {
+            let mut books = Books::new(&"events".into(), &"labels".into());
+            books.partition(0, 3..10, Some(8));
+            [3, 4, 6].into_iter().for_each(|offset| books.event(0, offset));
+            [7, 8].into_iter().for_each(|offset| books.tombstone(0, offset));
+            decide(&mut books, decided);
+            let letters = (0..).zip(letters);
+            letters.for_each(|(lies, offset)| books.dead_letter(at("dlq", 0, lies), "events", 0, *offset));
+            let (counts, faults) = books.close("g");
+            assert_eq!((counts.events, counts.tombstones, counts.open), (5, 2, 0));
+            faults.0.iter().map(|(kind, found)| (*kind, found.count)).collect::<Vec<_>>()
+        };
+        assert_eq!(with(&[], &[3, 4, 6]), []);
+        assert_eq!(with(&[7], &[3, 4, 6]), []);
+        assert_eq!(with(&[7, 7], &[3, 4, 6]), [(Kind::Duplicate, 1)]);
+        assert_eq!(with(&[], &[3, 4]), [(Kind::Gap, 1)]);
     }
 
     #[test]

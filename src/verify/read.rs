@@ -108,6 +108,9 @@ impl Verify<'_> {
         }
         while let Some(read) = events.next(self.progress)? {
             match read {
+                Read::Record(record, _) if record.payload.is_none() => {
+                    books.tombstone(record.partition, record.offset);
+                }
                 Read::Record(record, _) => books.event(record.partition, record.offset),
                 Read::Begins(partition, offset) => books.begins(partition, offset),
             }

@@ -49,6 +49,10 @@ impl fmt::Display for Report {
             out,
             "{events} events: {decisions} decisions, {event_dead_letters} dead letters, {open} open"
         )?;
+        let tombstones = self.counts.tombstones;
+        if tombstones > 0 {
+            writeln!(out, "{tombstones} of the events have a null value, which needs no outcome")?;
+        }
         if not_kept > 0 {
             writeln!(
                 out,

@@ -1,5 +1,7 @@
 //! `aegis topics`: what the topics must be like, and what they are.
 
+mod sizes;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -8,7 +10,7 @@ use serde::Serialize;
 use super::print::{self, Output};
 use super::{ConfigArgs, Failure, run};
 use crate::kafka::SourceError;
-use crate::kafka::topics::{Finding, TopicSpec, check, ensure, partitions};
+use crate::kafka::topics::{Finding, TopicSpec, check, ensure, limit, partitions};
 use crate::ops::Exit;
 use crate::say::say;
 use crate::topics::table;
@@ -58,12 +60,21 @@ pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
     } else {
         check(&connection, &specs, true, PATIENCE).map_err(unavailable)?
     };
-    let found: Vec<_> = specs.iter().zip(findings).map(|(spec, finding)| Found::of(spec, finding)).collect();
+    let mut found: Vec<_> =
+        specs.iter().zip(findings).map(|(spec, finding)| Found::of(spec, finding)).collect();
+    let there = found.iter().filter(|found| found.state != "missing").map(|found| found.topic.clone());
+    let limits = there.map(|topic| Ok((topic.clone(), limit(&connection, &topic, PATIENCE)?)));
+    let limits = limits.collect::<Result<_, _>>().map_err(unavailable)?;
+    for (topic, note) in sizes::narrow(&config.topics, &limits, connection.largest()) {
+        let of = found.iter_mut().filter(|found| found.topic == topic);
+        of.for_each(|found| found.notes.push(note.clone()));
+    }
     match args.output {
         Output::Json => print::json(&found)?,
         Output::Text => {
-            for Found { topic, says, .. } in &found {
+            for Found { topic, says, notes, .. } in &found {
                 says.iter().for_each(|word| say!("{topic:<24} {word}"));
+                notes.iter().for_each(|note| say!("{topic:<24} note: {note}"));
             }
         }
     }
@@ -116,6 +127,8 @@ struct Found {
     state: &'static str,
     /// For people; of a wrong topic one sentence for each thing that is wrong.
     says: Vec<String>,
+    /// What can go wrong with large records; nothing that keeps the promises from holding.
+    notes: Vec<String>,
 }
 
 impl Found {
@@ -128,6 +141,6 @@ impl Found {
             Finding::Missing => ("missing", vec!["missing: make it with --create".to_owned()]),
             Finding::Wrong(reasons) => ("wrong", reasons),
         };
-        Self { topic: spec.name.clone(), state, says }
+        Self { topic: spec.name.clone(), state, says, notes: Vec::new() }
     }
 }

@@ -10,6 +10,11 @@ use thiserror::Error;
 /// Time after which a silent member of a group is given up, unless `session.timeout.ms` says otherwise.
 const SESSION_TIMEOUT_MS: u64 = 6_000;
 
+/// The largest record that the client sends, unless `message.max.bytes` says otherwise.
+const LARGEST: usize = 8 << 20;
+/// librdkafka's size of batches, unless `batch.size` says otherwise.
+const BATCH: usize = 1_000_000;
+
 /// Settings that this program decides, each with the reason. Ends in `*`: everything that begins so.
 const REFUSED: &[(&str, &str)] = &[
     ("acks", "every output must be acknowledged by all replicas in sync"),
@@ -112,6 +117,21 @@ impl Connection {
         Duration::from_millis(set.unwrap_or(SESSION_TIMEOUT_MS))
     }
 
+    /// The largest record that the client sends, in bytes.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        self.number("message.max.bytes").unwrap_or(LARGEST)
+    }
+
+    /// The size of batches of records, in bytes.
+    pub(super) fn batch(&self) -> usize {
+        self.number("batch.size").unwrap_or(BATCH)
+    }
+
+    fn number(&self, key: &str) -> Option<usize> {
+        self.settings.get(key).and_then(|value| value.parse().ok())
+    }
+
     /// Settings common to all clients, then the user's.
     fn client(&self, ours: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -172,7 +192,7 @@ impl Connection {
         let mut config = self.client(&[
             ("compression.type", "lz4"),
             ("linger.ms", "1"),
-            ("message.max.bytes", "8388608"),
+            ("message.max.bytes", &LARGEST.to_string()),
             ("queue.buffering.max.kbytes", "65536"),
             // The wait before a transaction follows another at once (reference: 100 ms by default).
             ("retry.backoff.ms", "5"),

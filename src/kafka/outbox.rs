@@ -29,10 +29,13 @@ use super::failure::{Class, CommitError, again, class, denied, left};
 use super::membership::Membership;
 use super::record::{Offsets, Produced};
 use super::reports::{Place, Reports};
+use super::topics;
 use super::unit::Unit;
 
 /// How long at-least-once outputs are tried before the unit is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the brokers may take to tell a topic's limit.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How long a new producer waits for the brokers.
 const OPENING: Duration = Duration::from_secs(10);
 
@@ -58,6 +61,8 @@ pub struct Outbox {
     producer: Option<BaseProducer<Reports>>,
     /// Why this outbox never works again.
     fenced: Option<String>,
+    /// The size of batches, in bytes.
+    batch: usize,
 }
 
 impl Outbox {
@@ -77,7 +82,9 @@ impl Outbox {
                 connection.session_timeout()
             )));
         }
-        let mut outbox = Self { connection: connection.clone(), delivery, producer: None, fenced: None };
+        let batch = connection.batch();
+        let mut outbox =
+            Self { connection: connection.clone(), delivery, producer: None, fenced: None, batch };
         outbox.ready()?;
         Ok(outbox)
     }
@@ -103,6 +110,36 @@ impl Outbox {
         Ok(places)
     }
 
+    /// The largest record that the client sends, in bytes.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        self.connection.largest()
+    }
+
+    /// The size of batches, in bytes: a larger record is alone in its batch.
+    #[must_use]
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Makes batches of the next producer no larger than `bytes`. A topic refuses a batch that exceeds its limit,
+    /// however small the records in it.
+    pub fn narrow(&mut self, bytes: usize) {
+        self.batch = self.batch.min(bytes.max(1));
+    }
+
+    /// Returns the largest batch that `topic` accepts, in bytes, if the brokers tell.
+    #[must_use]
+    pub fn limit_of(&self, topic: &str) -> Option<usize> {
+        match topics::limit(&self.connection, topic, ANSWER) {
+            Ok(limit) => Some(limit),
+            Err(error) => {
+                tracing::debug!(target: "kafka", topic, %error, "the topic's limit is not known");
+                None
+            }
+        }
+    }
+
     /// The producer, made anew where the last one is spent.
     pub(super) fn ready(&mut self) -> Result<(), CommitError> {
         if let Some(reason) = &self.fenced {
@@ -112,6 +149,7 @@ impl Outbox {
             return Ok(());
         }
         let mut config = self.connection.producer();
+        config.set("batch.size", self.batch.to_string());
         let patience = self.patience().as_millis().to_string();
         match &self.delivery {
             Delivery::AtLeastOnce => config.set("message.timeout.ms", &patience),

@@ -7,6 +7,12 @@ use std::sync::Arc;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+/// The most bytes of a length in a record.
+const LENGTH: usize = 5;
+/// The most bytes of a batch with one record, without the record's key, value and headers: the batch's own fields, the
+/// record's length, attributes, two deltas and three lengths.
+const BATCH: usize = 61 + LENGTH + 1 + 2 * 10 + 3 * LENGTH;
+
 /// A topic's name and a partition's number.
 pub type TopicPartition = (Arc<str>, i32);
 
@@ -123,6 +129,20 @@ impl Produced {
                 .iter()
                 .fold(empty, |all, (key, value)| all.insert(Header { key, value: value.as_ref() })),
         )
+    }
+
+    /// The most bytes that the record takes in a batch of its own, without compression.
+    #[must_use]
+    pub fn wire_size(&self) -> usize {
+        let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let headers = self.headers.iter().map(|(name, value)| Self::header_wire_size(name, value.as_ref()));
+        BATCH + of(&self.key) + of(&self.payload) + headers.sum::<usize>()
+    }
+
+    /// The most bytes that a header takes in a batch.
+    #[must_use]
+    pub fn header_wire_size(name: &str, value: Option<&Vec<u8>>) -> usize {
+        2 * LENGTH + name.len() + value.map_or(0, Vec::len)
     }
 
     /// Key, value and headers together, in bytes.

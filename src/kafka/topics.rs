@@ -38,6 +38,17 @@ pub fn partitions(connection: &Connection, topic: &str, timeout: Duration) -> Re
     count(asker(connection)?.client(), topic, timeout)
 }
 
+/// Returns the size of the largest batch that `topic` accepts (`max.message.bytes`).
+///
+/// # Errors
+/// Returns an error if the topic is missing, access is denied or the brokers do not answer within `timeout`.
+pub fn limit(connection: &Connection, topic: &str, timeout: Duration) -> Result<usize, SourceError> {
+    let config = describe(connection, topic, timeout)?;
+    let told = config.get("max.message.bytes").and_then(|entry| entry.value.as_deref()?.parse().ok());
+    let doing = "read the topic's settings";
+    told.ok_or_else(|| SourceError::Client { doing, reason: format!("{topic} has no max.message.bytes") })
+}
+
 /// How a topic forgets, as the brokers have it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forgetting {

@@ -1,10 +1,15 @@
 //! Dead letters: the outcome of a record that cannot be used, with the reason and without its text.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod fit;
+mod send;
+mod surge;
 
-use crate::kafka::{CommitError, Consumed, Membership, Offsets, Outbox, Place, Produced};
+use std::sync::Arc;
+
+use crate::kafka::{Consumed, Produced};
+use fit::Part;
+pub use send::{Outputs, Sent, commit, commit_with};
+pub use surge::Surge;
 
 /// What the names of the headers begin with.
 const PREFIX: &str = "__connect.errors.";
@@ -18,7 +23,8 @@ pub struct Reason {
     pub message: String,
 }
 
-/// The dead letter of a record: key, value, timestamp and headers as they were, the reason in headers.
+/// The dead letter of a record: key, value, timestamp and headers as they were, the reason in headers. Where it is too
+/// large for its topic it is cut when it is [committed](commit).
 #[must_use]
 pub fn dead_letter(topic: &Arc<str>, stage: &str, record: Consumed, reason: &Reason) -> Produced {
     let Consumed { topic: from, partition, offset, key, payload, mut headers, timestamp } = record;
@@ -34,6 +40,11 @@ pub fn dead_letter(topic: &Arc<str>, stage: &str, record: Consumed, reason: &Rea
         errors.into_iter().map(|(name, value)| (format!("{PREFIX}{name}"), Some(value.into_bytes()))),
     );
     Produced { topic: Arc::clone(topic), partition: None, key, payload, headers, timestamp }
+}
+
+/// Marks a dead letter as one whose original's value is not available any more.
+pub fn without_value(letter: &mut Produced) {
+    fit::leave_value(letter, "unknown".to_owned());
 }
 
 /// What a dead letter says of itself: its original and the reason.
@@ -83,8 +94,44 @@ pub const REPLAYS: &str = "aegis.replays";
 pub enum Stays {
     /// It names no original: another program wrote it.
     Nameless,
+    /// It has a hash in place of its original's key, which was too large for the dead-letter topic.
+    WithoutKey,
+    /// Headers of its original were too large for the dead-letter topic and are not in it.
+    WithoutHeaders,
     /// Its value was too large for the dead-letter topic and is not in it.
     WithoutValue,
+}
+
+impl Stays {
+    /// The reason, as a clause whose subject is the dead letter.
+    #[must_use]
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Nameless => "names no original",
+            Self::WithoutKey => "its key was too large to be kept",
+            Self::WithoutHeaders => "its headers were too large to be kept",
+            Self::WithoutValue => "its value was too large to be kept",
+        }
+    }
+}
+
+/// Returns why a record with these headers cannot be put back, or `None` if it can be.
+#[must_use]
+pub fn stays(headers: &[(String, Option<Vec<u8>>)]) -> Option<Stays> {
+    if Headers::of(headers).is_none() {
+        return Some(Stays::Nameless);
+    }
+    // What an original says of itself does not count.
+    let own = headers.get(fit::foreign(headers).unwrap_or(0)..).unwrap_or_default();
+    let part = Part::ALL.into_iter().find(|part| {
+        let wanted = part.bytes_header();
+        own.iter().any(|(name, _)| *name == wanted)
+    });
+    part.map(|part| match part {
+        Part::Key => Stays::WithoutKey,
+        Part::Headers => Stays::WithoutHeaders,
+        Part::Value => Stays::WithoutValue,
+    })
 }
 
 /// The record that a dead letter was, as it is to be put back where it came from: key, value, timestamp and its
@@ -94,13 +141,12 @@ pub enum Stays {
 /// Where the letter does not hold the record.
 pub fn original(letter: Consumed) -> Result<(Produced, u32), Stays> {
     let Consumed { key, payload, mut headers, timestamp, .. } = letter;
-    let of = Headers::of(&headers).ok_or(Stays::Nameless)?;
-    if headers.iter().any(|(name, _)| name == LEFT_OUT) {
-        return Err(Stays::WithoutValue);
+    if let Some(stays) = stays(&headers) {
+        return Err(stays);
     }
-    // From the last of these on all headers are the letter's.
-    let first = format!("{PREFIX}topic");
-    if let Some(at) = headers.iter().rposition(|(name, _)| *name == first) {
+    let of = Headers::of(&headers).ok_or(Stays::Nameless)?;
+    // From the last `topic` on all headers are the letter's.
+    if let Some(at) = fit::foreign(&headers) {
         headers.truncate(at);
     }
     let before = replays(&headers);
@@ -118,93 +164,6 @@ pub fn replays(headers: &[(String, Option<Vec<u8>>)]) -> u32 {
     let found = headers.iter().rev().find(|(name, _)| name == REPLAYS);
     let text = found.and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok());
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-/// The header of a letter that goes without its value.
-const LEFT_OUT: &str = "__connect.errors.value.left.out.bytes";
-
-/// Commits outputs among which are dead letters. One that is too large for its topic goes without its value:
-/// a poison record must not stop its partition, and where the value lies is in the headers.
-///
-/// # Errors
-/// What the outbox says, where it is no dead letter's size.
-pub fn commit(
-    outbox: &mut Outbox,
-    records: Vec<Produced>,
-    consumed: Option<(&Membership, &Offsets)>,
-    given_up: impl Fn() -> bool,
-) -> Result<Vec<Place>, CommitError> {
-    commit_with(outbox, records, consumed, |_, _| Ok(Vec::new()), given_up)
-}
-
-/// The same with records that say where the outputs lie: `further` makes them, once all outputs are in their
-/// topics, of the outputs and their places, and they go into the same unit. Where a dead letter is sent again
-/// without its value, so is everything else, and `further` is asked anew with the new places. Where `given_up` says so
-/// before the commit is asked for, nothing counts.
-///
-/// # Errors
-/// What the outbox or `further` says, where it is no dead letter's size; [`CommitError::Aborted`] of what was given up.
-pub fn commit_with<E: From<CommitError>>(
-    outbox: &mut Outbox,
-    mut records: Vec<Produced>,
-    consumed: Option<(&Membership, &Offsets)>,
-    further: impl Fn(&[Produced], &[Place]) -> Result<Vec<Produced>, E>,
-    given_up: impl Fn() -> bool,
-) -> Result<Vec<Place>, E> {
-    let go_on = |stage| match given_up() {
-        true => Err(CommitError::Aborted { stage, reason: "this process was told to give it up".into() }),
-        false => Ok(()),
-    };
-    loop {
-        go_on("begin")?;
-        let mut unit = outbox.unit();
-        match unit.send(&records) {
-            Ok(places) => {
-                unit.send(&further(&records, &places)?)?;
-                go_on("commit")?;
-                unit.commit(consumed)?;
-                return Ok(places);
-            }
-            Err(CommitError::TooLarge { index, bytes, topic }) => match records.get_mut(index) {
-                Some(record) if is_letter(record) && record.payload.is_some() => {
-                    record.payload = None;
-                    let size = bytes.to_string().into_bytes();
-                    record.headers.push((LEFT_OUT.into(), Some(size)));
-                }
-                _ => return Err(CommitError::TooLarge { index, bytes, topic }.into()),
-            },
-            Err(other) => return Err(other.into()),
-        }
-    }
-}
-
-fn is_letter(record: &Produced) -> bool {
-    record.headers.iter().any(|(name, _)| name == "__connect.errors.exception.class.name")
-}
-
-/// Counts dead letters of the last minute: too many mean that something upstream broke, and going on
-/// would only move the whole stream into the dead-letter topic.
-#[derive(Debug)]
-pub struct Surge {
-    limit: u64,
-    seen: VecDeque<Instant>,
-}
-
-impl Surge {
-    /// At most `limit` dead letters a minute.
-    #[must_use]
-    pub fn new(limit: u64) -> Self {
-        Self { limit, seen: VecDeque::new() }
-    }
-
-    /// Counts one at `now`; false where it is one too many.
-    pub fn count(&mut self, now: Instant) -> bool {
-        while self.seen.front().is_some_and(|first| now.duration_since(*first) > Duration::from_secs(60)) {
-            self.seen.pop_front();
-        }
-        self.seen.push_back(now);
-        self.seen.len() as u64 <= self.limit
-    }
 }
 
 #[cfg(test)]
@@ -273,17 +232,8 @@ mod tests {
         assert_eq!((count, back.headers.len()), (2, 2));
 
         let mut huge = as_read(dead_letter(&"dlq".into(), "score", record(), &reason));
-        huge.headers.push((LEFT_OUT.into(), Some(b"9".to_vec())));
+        huge.headers.push((Part::Value.bytes_header(), Some(b"9".to_vec())));
         assert_eq!(original(huge), Err(Stays::WithoutValue));
         assert_eq!(original(record()), Err(Stays::Nameless));
-    }
-
-    #[test]
-    fn a_surge_is_a_minute_long() {
-        let mut surge = Surge::new(2);
-        let start = Instant::now();
-        assert!(surge.count(start) && surge.count(start));
-        assert!(!surge.count(start + Duration::from_secs(30)));
-        assert!(surge.count(start + Duration::from_secs(91)));
     }
 }

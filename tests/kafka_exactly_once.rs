@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aegis::dead_letter;
+use aegis::dead_letter::{self, Outputs};
 use aegis::kafka::{
     CommitError, Connection, Consumed, Delivery, Followed, Follower, From, Offsets, Outbox, Polled, Produced,
     Source, Start,
@@ -211,12 +211,12 @@ fn what_is_given_up_before_its_commit_is_aborted() {
     make(&connection, &[("given.up", 1, &[])]);
     let mut outbox = Outbox::open(&connection, once("given-up")).unwrap();
     let asked = Cell::new(0);
-    let sent = vec![record("given.up", 0, "never")];
+    let mut sent = Outputs::new(vec![record("given.up", 0, "never")]);
     let further = |_: &[Produced], places: &[(i32, i64)]| {
         asked.set(places.len());
         Ok(Vec::new())
     };
-    let result = dead_letter::commit_with(&mut outbox, sent, None, further, || asked.get() > 0);
+    let result = dead_letter::commit_with(&mut outbox, &mut sent, None, further, || asked.get() > 0);
     assert!(matches!(result, Err(CommitError::Aborted { stage: "commit", .. })), "{result:?}");
     assert_eq!((asked.get(), everything(&connection, "given.up").len()), (1, 0));
     outbox.commit(&[record("given.up", 0, "1")], None).unwrap();

@@ -14,7 +14,7 @@ use super::print::{self, Output, printable};
 use super::scan::{ANSWER, scan};
 use super::{ConfigArgs, Failure, run};
 use crate::codec::time::format_millis;
-use crate::dead_letter::{Headers, replays};
+use crate::dead_letter::{Headers, Stays, replays, stays};
 use crate::kafka::{Connection, Consumed, Lookup};
 use crate::ops::Exit;
 use crate::say::{Out, say};
@@ -84,6 +84,8 @@ struct Line {
     message: String,
     /// How often the original has been put back already.
     replays: u32,
+    /// Why it cannot be put back; none if it can be.
+    stays: Option<&'static str>,
 }
 
 impl Line {
@@ -109,6 +111,7 @@ impl Line {
             bytes: size(&record.key) + size(&record.payload),
             message: of.message,
             replays: replays(&record.headers),
+            stays: stays(&record.headers).map(Stays::why),
         }
     }
 }
@@ -173,7 +176,12 @@ fn print_lines(lines: &[Line], count: u64) {
         let at = format!("{}:{}", line.partition, line.offset);
         let time = line.time.map_or_else(|| "-".into(), format_millis);
         let (reason, stage) = (printable(&line.reason), printable(&line.stage));
-        say!("{at:<10} {reason:<20} {stage:<6} {:<wide$} {time:<24} {:>8}", original(line), line.bytes);
+        let stays = line.stays.map(|why| format!("  stays: {why}")).unwrap_or_default();
+        say!(
+            "{at:<10} {reason:<20} {stage:<6} {:<wide$} {time:<24} {:>8}{stays}",
+            original(line),
+            line.bytes
+        );
     }
     say!("{} of {count} dead letters; `aegis dlq show PARTITION:OFFSET` tells more of one", lines.len());
 }
@@ -238,6 +246,9 @@ fn show(record: &Consumed) {
         line.origin_offset
     );
     say!("time       {time}");
+    if let Some(why) = line.stays {
+        say!("replay     cannot be put back: {why}");
+    }
     say!("key        {}", size(&record.key));
     say!("value      {}; --payload FILE writes it to a file", size(&record.payload));
     for (name, value) in &record.headers {

@@ -30,7 +30,7 @@ pub use load::{Loaded, configuration, load, untuned};
 pub use machine::Provider;
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
-pub use roles::{Encoding, Learn, Score};
+pub use roles::{Encoding, Learn, Score, Tombstones};
 pub use shown::{Origin, Shown, shown};
 pub use traces::Traces;
 pub use tuned::{TUNED, Tuned};

@@ -24,8 +24,14 @@ pub struct Score {
     /// A unit is committed after this long, in milliseconds, or at `commit_records`; while more lies there
     /// than can be read, after five times this, or after a quarter of what its events have waited, up to a second.
     pub commit_interval_ms: u64,
-    /// Dead letters in a minute at which the service stops rather than going on.
+    /// The service stops if there are more dead letters than this within a minute, and they are also more than
+    /// `max_dead_letter_share` of the records read. What was read before is committed first.
     pub max_dead_letters_per_minute: u64,
+    /// Share of the records of a minute that may become dead letters whatever their number; 1: the service never stops
+    /// because of them.
+    pub max_dead_letter_share: f64,
+    /// What becomes of records with a null value: `skip` (committed and counted, without an output) or `dead-letter`.
+    pub tombstones: Tombstones,
     /// The panel shrinks to its cheap experts at more messages not yet consumed than this; 0: never,
     pub shed_lag: i64,
     /// or where an event being asked about is older than this, in milliseconds; 0: never.
@@ -44,6 +50,8 @@ impl Default for Score {
             commit_records: 500,
             commit_interval_ms: 20,
             max_dead_letters_per_minute: 1_000,
+            max_dead_letter_share: 0.5,
+            tombstones: Tombstones::Skip,
             shed_lag: 0,
             shed_age_ms: 0,
             shed_calm_ms: 10_000,
@@ -71,6 +79,16 @@ pub enum Encoding {
     Confluent,
 }
 
+/// What becomes of records with a null value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tombstones {
+    /// They are committed and counted, without an output.
+    Skip,
+    /// Each becomes a dead letter.
+    DeadLetter,
+}
+
 /// `[learn]`
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -89,8 +107,14 @@ pub struct Learn {
     pub commit_interval_ms: u64,
     /// A predictor is published at most this often, in milliseconds.
     pub publish_interval_ms: u64,
-    /// Dead letters in a minute at which the service stops rather than going on.
+    /// The service stops if there are more dead letters than this within a minute, and they are also more than
+    /// `max_dead_letter_share` of the records read. What was read before is committed first.
     pub max_dead_letters_per_minute: u64,
+    /// Share of the records of a minute that may become dead letters whatever their number; 1: the service never stops
+    /// because of them.
+    pub max_dead_letter_share: f64,
+    /// What becomes of records with a null value: `skip` (committed and counted, without an output) or `dead-letter`.
+    pub tombstones: Tombstones,
 }
 
 impl Default for Learn {
@@ -104,6 +128,8 @@ impl Default for Learn {
             commit_interval_ms: 100,
             publish_interval_ms: 1_000,
             max_dead_letters_per_minute: 1_000,
+            max_dead_letter_share: 0.5,
+            tombstones: Tombstones::Skip,
         }
     }
 }

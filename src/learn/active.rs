@@ -1,19 +1,19 @@
 //! One active time of a learner, from restoring to its end.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::commit::Committed;
 use super::index::Index;
 use super::join::{Join, Joined};
 use super::publish::{Publisher, Publishing};
 use super::{ANSWER, End, Learn, LearnError, now};
-use crate::codec::{self, Schemas};
+use crate::codec::Schemas;
 use crate::config::Policies;
 use crate::core::book::Book;
 use crate::crash;
-use crate::dead_letter::{self, Surge, dead_letter};
-use crate::kafka::{Lookup, Offsets, Outbox, Polled, Produced, Source, Start};
+use crate::dead_letter::Surge;
+use crate::kafka::{Lookup, Outbox, Polled, Source, Start};
 use crate::ops::traces::Unpublished;
 use crate::ops::{Traces, metrics};
 use crate::registry::{Registry, RegistryError};
@@ -24,16 +24,6 @@ use crate::store::Store;
 const TELL: Duration = Duration::from_millis(500);
 /// How often labels that have waited too long are looked for, and days of the index past the horizon.
 const EXPIRY: Duration = Duration::from_secs(60);
-
-/// A unit that was committed.
-struct Committed {
-    /// When that began.
-    began: Instant,
-    /// Its records.
-    records: usize,
-    /// The ledger's offset after it, if it wrote to the ledger.
-    next: Option<i64>,
-}
 
 impl Learn {
     /// One active time, from restoring to its end.
@@ -59,7 +49,7 @@ impl Learn {
         let mut labels =
             Source::subscribe(&self.connection, &settings.group, &[&topics.labels], Start::Earliest)?;
         let defaults = schemas::defaults(&self.config);
-        let mut surge = Surge::new(settings.max_dead_letters_per_minute);
+        let mut surge = Surge::new(settings.max_dead_letters_per_minute, settings.max_dead_letter_share);
         let (mut expired, mut told) = (Instant::now(), Instant::now());
         let mut searched = false;
         let mut lag = metrics::Lag::new(&settings.group);
@@ -101,6 +91,7 @@ impl Learn {
             ages = if gathered.is_empty() { ages } else { gathered.ages(now()) };
 
             let (mut spans, read) = (gathered.traced(traces), gathered.since());
+            let (count, skipped) = (gathered.count(), gathered.skipped());
 
             // 3. Joining: each label becomes a ledger record or a dead letter.
             index.keep(&mut store)?;
@@ -134,26 +125,18 @@ impl Learn {
             }
 
             // 4. Committing: ledger records, dead letters and label offsets together.
-            let refused = joined.refused.drain(..).chain(gathered.refused);
-            let (mut letters, mut reasons) = (Vec::new(), Vec::new());
-            for (record, reason) in refused {
-                let at = (record.partition, record.offset);
-                if !surge.count(Instant::now()) {
-                    let limit = settings.max_dead_letters_per_minute;
-                    return Err(LearnError::Surge { limit, reason: reason.name });
-                }
-                letters.push(dead_letter(&topics.dlq.as_str().into(), "learn", record, &reason));
-                reasons.push(reason.name);
-                spans
-                    .iter_mut()
-                    .filter(|label| label.is_at(at.0, at.1))
-                    .for_each(|label| label.refuse(reason.name));
-            }
-            let committed = match self.commit(&mut outbox, &labels, &joined, letters, &gathered.offsets) {
-                Err(LearnError::Commit(error)) if error.passes() => break End::after(&error),
-                other => other?,
-            };
-            reasons.into_iter().for_each(|reason| metrics::dead_letter("label", reason));
+            joined.refused.extend(gathered.refused);
+            surge.read(count, Instant::now());
+            let committed =
+                match self.commit(&mut outbox, &labels, &mut joined, &gathered.offsets, &mut spans) {
+                    Err(LearnError::Commit(error)) if error.passes() => break End::after(&error),
+                    other => other?,
+                };
+            let refused = committed.as_ref().map_or(&[][..], |committed| &committed.refused);
+            refused.iter().for_each(|reason| metrics::dead_letter("label", reason));
+            metrics::skipped("label", skipped);
+            let last = refused.last().copied().unwrap_or_default();
+            let surges = !surge.count(refused.len() as u64, Instant::now());
             if let (Some(Committed { began, records, .. }), Some(read)) = (&committed, read) {
                 traces.learned(&spans, read, *began, *records, &mut unpublished);
             }
@@ -189,6 +172,11 @@ impl Learn {
             if let Some(Publishing(began)) = published {
                 traces.published(began, &mut unpublished);
             }
+            // The dead letters are committed: the next start goes on behind them.
+            if surges {
+                let limit = settings.max_dead_letters_per_minute;
+                return Err(LearnError::Surge { limit, reason: last });
+            }
             if told.elapsed() > TELL {
                 told = Instant::now();
                 self.tell(&labels, &store, ledger.book(), &mut lag, &ages);
@@ -221,40 +209,6 @@ impl Learn {
         for rounds in book.policies() {
             metrics::waiting(rounds.policy(), rounds.counts().waiting);
         }
-    }
-
-    /// Commits a unit, if there is anything in it.
-    fn commit(
-        &self,
-        outbox: &mut Outbox,
-        labels: &Source,
-        joined: &Joined,
-        letters: Vec<Produced>,
-        offsets: &Offsets,
-    ) -> Result<Option<Committed>, LearnError> {
-        let rounds: Arc<str> = self.config.topics.rounds.as_str().into();
-        let mut records = Vec::with_capacity(joined.records().len() + letters.len());
-        for record in joined.records() {
-            records.push(Produced {
-                topic: Arc::clone(&rounds),
-                partition: Some(0),
-                key: Some(codec::encode_key(&record.key())),
-                payload: Some(codec::encode_record(record, codec::Encoding::Avro)?),
-                headers: Vec::new(),
-                timestamp: None,
-            });
-        }
-        records.extend(letters);
-        if records.is_empty() && offsets.is_empty() {
-            return Ok(None);
-        }
-        let began = Instant::now();
-        let consumed = (!offsets.is_empty()).then_some((labels.membership(), offsets));
-        let places = dead_letter::commit(outbox, records, consumed, || self.shutdown.aborted())?;
-        metrics::commit("learn", places.len(), began.elapsed());
-        self.progress.note(offsets);
-        let last = places.get(..joined.records().len()).and_then(<[_]>::last);
-        Ok(Some(Committed { began, records: places.len(), next: last.map(|(_, offset)| offset + 1) }))
     }
 }
 

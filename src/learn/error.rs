@@ -75,8 +75,10 @@ pub enum LearnError {
     },
     /// Too many dead letters.
     #[error(
-        "more than {limit} dead letters within a minute, the last one for {reason}: something upstream is \
-         wrong. Nothing is lost: mend it, or raise learn.max_dead_letters_per_minute, and start again"
+        "more than {limit} dead letters within a minute, the last one for {reason}, and more than \
+         learn.max_dead_letter_share of what was read: something upstream is wrong. What was read before is \
+         committed, so `aegis dlq list` shows it: fix the producer, or raise learn.max_dead_letters_per_minute or \
+         learn.max_dead_letter_share, and start again"
     )]
     Surge {
         /// The limit.

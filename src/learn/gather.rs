@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::join::Read;
 use super::{IDLE, Learn, LearnError, now};
 use crate::codec::{self, DecodeError, Received, Schemas};
-use crate::config::Policies;
+use crate::config::{Policies, Tombstones};
 use crate::core::event::Millis;
 use crate::dead_letter::Reason;
 use crate::kafka::{Consumed, Offsets, Polled, Source, TopicPartition};
@@ -40,7 +40,12 @@ impl Learn {
             match source.poll(patience)? {
                 Polled::Record(record) => {
                     gathered.since = Some(*since.get_or_insert_with(Instant::now));
+                    patience = Duration::ZERO;
                     gathered.count += 1;
+                    if record.payload.is_none() && settings.tombstones == Tombstones::Skip {
+                        gathered.skip(&record);
+                        continue;
+                    }
                     gathered.take(record, defaults, policies, schemas::of(registry))?;
                 }
                 Polled::Assigned(_) => self.health.set("labels assigned", true),
@@ -76,6 +81,8 @@ pub struct Gathered {
     pub refused: Vec<(Consumed, Reason)>,
     /// Labels whose schema has not come yet.
     waiting: Vec<Consumed>,
+    /// By partition, how many records with a null value were passed over.
+    skipped: BTreeMap<i32, u64>,
     /// How far the labels' partitions are read.
     pub offsets: Offsets,
 }
@@ -84,6 +91,21 @@ impl Gathered {
     /// Whether nothing was read.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// How many records were read.
+    pub(super) fn count(&self) -> u64 {
+        self.count as u64
+    }
+
+    /// How many records with a null value were passed over.
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped.values().sum()
+    }
+
+    fn skip(&mut self, record: &Consumed) {
+        self.offsets.advance((Arc::clone(&record.topic), record.partition), record.offset + 1);
+        *self.skipped.entry(record.partition).or_default() += 1;
     }
 
     /// When the first was read.
@@ -150,6 +172,7 @@ impl Gathered {
         self.labels.retain(|read| !is_gone(&read.record));
         self.refused.retain(|(record, _)| !is_gone(record));
         self.waiting.retain(|record| !is_gone(record));
+        self.skipped.retain(|partition, _| gone.iter().all(|(_, gone)| gone != partition));
         self.offsets.0.retain(|place, _| !gone.contains(place));
     }
 }

@@ -29,6 +29,8 @@ pub struct Read {
 pub struct Joined {
     records: Vec<Record>,
     places: BTreeMap<Key, usize>,
+    /// The labels of this unit, by the ledger record that each of them asks for.
+    labels: BTreeMap<Key, Vec<Consumed>>,
     /// Labels that are refused, with the reason.
     pub refused: Vec<(Consumed, Reason)>,
 }
@@ -48,6 +50,11 @@ impl Joined {
             self.places.insert(key, self.records.len());
             self.records.push(record);
         }
+    }
+
+    /// Takes out the labels of this unit that asked for the ledger record of this key.
+    pub fn labels_of(&mut self, key: &Key) -> Vec<Consumed> {
+        self.labels.remove(key).unwrap_or_default()
     }
 
     fn get(&self, key: &Key) -> Option<&Record> {
@@ -87,6 +94,7 @@ impl Join<'_> {
                     metrics::label("vanished");
                     self.joined.refused.push((record, gone()));
                 } else {
+                    self.keep(&label, record);
                     self.file(Filed { label, received, standing: Standing::Waiting }, "waiting");
                 }
                 continue;
@@ -96,10 +104,17 @@ impl Join<'_> {
                 self.joined.refused.push((record, too_late()));
             } else {
                 metrics::label_delay(&label.policy, received.saturating_sub(round_time));
+                self.keep(&label, record);
                 self.file(Filed { label, received, standing: Standing::Accepted }, "accepted");
             }
         }
         Ok(())
+    }
+
+    /// Keeps a label's record until the commit: its ledger record may not fit its topic.
+    fn keep(&mut self, label: &Label, record: Consumed) {
+        let key = Key::Filed(label.round(), label.id.clone());
+        self.joined.labels.entry(key).or_default().push(record);
     }
 
     /// Looks for the decisions of labels that wait and of `foreign` rounds. To be done after restoring: the

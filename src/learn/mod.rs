@@ -6,6 +6,7 @@
 //! `docs/decisions/0002-read-back-what-was-committed.md`).
 
 mod active;
+mod commit;
 mod error;
 mod gather;
 mod index;

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use super::ScoreError;
+use super::unfit::{Open, Originals};
 use crate::codec::{self, Encoding};
 use crate::core::event::Millis;
 use crate::core::label::DecisionRef;
 use crate::core::review::ReviewRequest;
-use crate::dead_letter;
+use crate::dead_letter::{self, Outputs, Sent};
 use crate::kafka::{Membership, Offsets, Outbox, Place, Produced};
 use crate::ops::Shutdown;
 use crate::ops::metrics::Counted;
@@ -25,6 +26,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub struct Closed {
     /// Its outputs, in order.
     pub records: Vec<Produced>,
+    /// By output, partition and offset of its event.
+    pub origins: Vec<(i32, i64)>,
     /// Review requests, each with its decision's index among `records`.
     pub asks: Vec<(usize, Box<ReviewRequest>)>,
     /// What is told of it in the end.
@@ -32,13 +35,18 @@ pub struct Closed {
 }
 
 /// What is told of a unit where it counts.
+#[derive(Default)]
 pub struct Told {
     /// The offsets that count with the outputs.
     pub offsets: Offsets,
     /// When its records came to the broker.
     pub came: Vec<Millis>,
-    /// How its outcomes are counted.
+    /// By output, how it is counted.
     pub counted: Vec<Counted>,
+    /// Tombstones that were passed over.
+    pub skipped: u64,
+    /// Decisions that do not fit their topic and became dead letters.
+    pub unfit: u64,
     /// What its spans say, where they are traced.
     pub spans: Vec<Moderation>,
 }
@@ -82,6 +90,7 @@ impl Committing {
         mut outbox: Outbox,
         member: Membership,
         requests: Requests,
+        mut originals: Originals,
         shutdown: Shutdown,
     ) -> Result<Self, ScoreError> {
         let (units, closed) = bounded::<Closed>(1);
@@ -90,7 +99,8 @@ impl Committing {
         let run = move || {
             for unit in closed {
                 let given_up = || told.aborted();
-                if tell.send(commit(&mut outbox, &member, &requests, unit, given_up)).is_err() {
+                if tell.send(commit(&mut outbox, &member, &requests, &mut originals, unit, given_up)).is_err()
+                {
                     return;
                 }
             }
@@ -180,14 +190,27 @@ fn commit(
     outbox: &mut Outbox,
     member: &Membership,
     requests: &Requests,
+    originals: &mut Originals,
     unit: Closed,
     given_up: impl Fn() -> bool,
 ) -> Ended {
-    let Closed { records, asks, told } = unit;
+    let Closed { records, origins, asks, told } = unit;
     let started = Instant::now();
-    let further = |records: &[Produced], places: &[Place]| requests.of(&asks, records, places);
-    let result = dead_letter::commit_with(outbox, records, Some((member, &told.offsets)), further, &given_up)
-        .map(|places| places.len() + asks.len());
+    let mut outputs = Outputs::new(records);
+    let mut open = Open { origins, asks, told };
+    let result = loop {
+        let further = |records: &[Produced], places: &[Place]| requests.of(&open.asks, records, places);
+        let consumed = Some((member, &open.told.offsets));
+        match dead_letter::commit_with(outbox, &mut outputs, consumed, further, &given_up) {
+            Ok(Sent::Committed(places)) => break Ok(places.len() + open.asks.len()),
+            Ok(Sent::Unfit(unfit)) => {
+                if let Err(error) = originals.replace(&unfit, &mut outputs, &mut open) {
+                    break Err(error);
+                }
+            }
+            Err(error) => break Err(error),
+        }
+    };
     let took = started.elapsed();
     if let Err(ScoreError::Commit(error)) = &result
         && error.passes()
@@ -195,7 +218,7 @@ fn commit(
     {
         outbox.reopen();
     }
-    Ended { result, told, started, took }
+    Ended { result, told: open.told, started, took }
 }
 
 impl Requests {

@@ -13,6 +13,7 @@ mod reading;
 mod seats;
 mod shed;
 mod traced;
+mod unfit;
 mod unit;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use predictors::Predictors;
 use reading::Reading;
 pub use seats::Seats;
 use shed::{Limits, Shed};
+use unfit::Originals;
 use unit::Unit;
 
 /// What the flow is made of.
@@ -101,8 +103,10 @@ pub enum ScoreError {
     Traces(#[from] TracesError),
     /// Too many dead letters.
     #[error(
-        "more than {limit} dead letters within a minute, the last one for {reason}: something upstream is \
-         wrong. Nothing is lost: mend it, or raise score.max_dead_letters_per_minute, and start again"
+        "more than {limit} dead letters within a minute, the last one for {reason}, and more than \
+         score.max_dead_letter_share of what was read: something upstream is wrong. What was read before is \
+         committed, so `aegis dlq list` shows it: fix the producer, or raise score.max_dead_letters_per_minute or \
+         score.max_dead_letter_share, and start again"
     )]
     Surge {
         /// The limit.
@@ -178,13 +182,15 @@ impl Score {
         let mut reading = Reading::new(source, registry.as_ref(), &config, Arc::clone(&policies), &health);
         let requests = Requests { topic: config.topics.review.as_str().into(), encoding: encodings.review };
         let member = reading.source.membership().clone();
-        let mut committing = Committing::start(outbox, member, requests, shutdown.clone())?;
+        let originals = Originals::new(&connection, &config.topics);
+        let mut committing = Committing::start(outbox, member, requests, originals, shutdown.clone())?;
         let mut shed = Shed::new(limits(&config.score));
         let mut told = Instant::now();
         let mut lag = metrics::Lag::new(&config.score.group);
 
         while !shutdown.aborted() {
-            let stopping = shutdown.requested();
+            // At a surge, too, what was read before is decided and committed: the next start goes on from there.
+            let stopping = shutdown.requested() || unit.surge().is_some();
             if stopping && asking.is_idle() {
                 break;
             }
@@ -261,7 +267,7 @@ impl Score {
         // The last to hold the membership leaves the group.
         drop(committing);
         reading.source.close(if shutdown.aborted() { HASTE } else { LEAVE });
-        Ok(())
+        unit.surge().map_or(Ok(()), Err)
     }
 }
 

@@ -9,8 +9,7 @@ use super::intake::{self, Accepted, Refused, Waiting};
 use super::unit::Unit;
 use super::{BUSY, IDLE, ScoreError, now};
 use crate::codec;
-use crate::config::{Config, Policies};
-use crate::dead_letter::Surge;
+use crate::config::{Config, Policies, Tombstones};
 use crate::kafka::{Polled, Source, TopicPartition};
 use crate::ops::{Health, metrics};
 use crate::registry::{Registry, RegistryError};
@@ -34,7 +33,6 @@ pub struct Reading<'a> {
     waiting: Vec<Waiting>,
     /// When records were last read as they came.
     flowing: Instant,
-    surge: Surge,
     /// Counts events.
     read: ::metrics::Counter,
     defaults: codec::Defaults,
@@ -69,7 +67,6 @@ impl<'a> Reading<'a> {
             behind: false,
             waiting: Vec::new(),
             flowing: Instant::now(),
-            surge: Surge::new(config.score.max_dead_letters_per_minute),
             read: metrics::EVENTS.with([]),
             defaults: schemas::defaults(config),
             registry,
@@ -87,7 +84,7 @@ impl<'a> Reading<'a> {
     /// Reads at most `room` events, until the unit is full or nothing comes. `idle`: the panel has nothing to do.
     ///
     /// # Errors
-    /// Where reading or a commit fails, the registry is of no help, or dead letters surge.
+    /// Where reading or a commit fails, or the registry is of no help.
     pub fn fill(
         &mut self,
         unit: &mut Unit,
@@ -107,7 +104,7 @@ impl<'a> Reading<'a> {
             self.source.resume()?;
         }
         let mut again: VecDeque<Waiting> = std::mem::take(&mut self.waiting).into();
-        while self.events.len() < room {
+        while self.events.len() < room && unit.surge().is_none() {
             let (ticket, record) = match again.pop_front() {
                 Some(waiting) => waiting,
                 None if unit.is_full() => break,
@@ -120,6 +117,10 @@ impl<'a> Reading<'a> {
                     }
                 },
             };
+            if record.payload.is_none() && self.config.score.tombstones == Tombstones::Skip {
+                unit.skip(&ticket);
+                continue;
+            }
             let schemas = schemas::of(self.registry);
             match intake::accept(record, ticket, &self.defaults, &self.policies, schemas, now()) {
                 Ok(accepted) => self.events.push(accepted),
@@ -127,10 +128,6 @@ impl<'a> Reading<'a> {
                 Err(Refused::Unavailable(reason)) => return Err(RegistryError::Unavailable { reason }.into()),
                 Err(Refused::Dead(refused)) => {
                     let (ticket, record, reason) = *refused;
-                    if !self.surge.count(Instant::now()) {
-                        let limit = self.config.score.max_dead_letters_per_minute;
-                        return Err(ScoreError::Surge { limit, reason: reason.name });
-                    }
                     unit.dead_letter(&ticket, record, &reason);
                 }
             }

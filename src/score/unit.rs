@@ -9,6 +9,7 @@ use super::committing::{Closed, Committing, Ended, Told};
 use super::intake::Accepted;
 use super::seats::Seats;
 use super::traced;
+use super::unfit::UNFIT;
 use super::{ScoreError, now};
 use crate::codec::{self, EncodeError, Encoding};
 use crate::config::{Config, Policies};
@@ -18,7 +19,7 @@ use crate::core::label::DecisionRef;
 use crate::core::predictor::Predictor;
 use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
-use crate::dead_letter::{Reason, dead_letter};
+use crate::dead_letter::{Reason, Surge, dead_letter};
 use crate::kafka::{Ages, Consumed, Offsets, Produced, Source, TopicPartition};
 use crate::ops::metrics::{Counted, Decided};
 use crate::ops::traces::Moderation;
@@ -38,6 +39,8 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 /// The outcome of one record.
 struct Outcome {
+    /// The record's partition and offset.
+    at: (i32, i64),
     output: Produced,
     /// The review request, where the decision asks for one. Its decision has no place before it is sent.
     asks: Option<Box<ReviewRequest>>,
@@ -47,6 +50,13 @@ struct Outcome {
     counted: Counted,
     /// What its span says, where it is traced.
     span: Option<Box<Moderation>>,
+}
+
+/// Whether a record has an output.
+enum Settled {
+    Written(Box<Outcome>),
+    /// The record is a tombstone that is passed over.
+    Skipped,
 }
 
 /// What is open, and how far the offsets may be committed.
@@ -62,7 +72,7 @@ pub struct Unit {
     most: usize,
     interval: Duration,
     /// Every record read, with its output once it has one.
-    watermark: Watermark<i32, Outcome>,
+    watermark: Watermark<i32, Settled>,
     /// When every record came that the watermark holds.
     ages: Ages,
     /// Since when something is ready, and how long the first of it had waited for the panel.
@@ -70,6 +80,11 @@ pub struct Unit {
     /// Whether a unit was given up and its records are not read again yet.
     given_up: bool,
     decided: Decided,
+    surge: Surge,
+    /// The dead letters within a minute at which a surge begins.
+    limit: u64,
+    /// The reason of the dead letter at which a surge began.
+    surged: Option<&'static str>,
 }
 
 impl Unit {
@@ -91,6 +106,9 @@ impl Unit {
             open: None,
             given_up: false,
             decided: Decided::default(),
+            surge: Surge::new(config.score.max_dead_letters_per_minute, config.score.max_dead_letter_share),
+            limit: config.score.max_dead_letters_per_minute,
+            surged: None,
         }
     }
 
@@ -124,7 +142,28 @@ impl Unit {
     pub fn read(&mut self, record: &Consumed) -> Option<Ticket<i32>> {
         let ticket = self.watermark.consume(&record.partition, record.offset)?;
         self.ages.read(record.partition, record.offset, record.timestamp.unwrap_or_else(now));
+        self.surge.read(1, Instant::now());
         Some(ticket)
+    }
+
+    /// Returns [`ScoreError::Surge`] if there are too many dead letters: nothing more is to be read.
+    #[must_use]
+    pub fn surge(&self) -> Option<ScoreError> {
+        self.surged.map(|reason| ScoreError::Surge { limit: self.limit, reason })
+    }
+
+    /// Counts dead letters, the last of them for this reason. Returns `false` if they are too many.
+    fn count_letters(&mut self, letters: u64, reason: &'static str) -> bool {
+        let admitted = self.surge.count(letters, Instant::now());
+        if !admitted {
+            self.surged = Some(reason);
+        }
+        admitted
+    }
+
+    /// Passes over a record that has a null value: it is committed without an output.
+    pub fn skip(&mut self, ticket: &Ticket<i32>) {
+        self.settle(ticket, Settled::Skipped, Duration::ZERO);
     }
 
     /// Broker timestamp of the oldest record of a partition whose outcome no commit has covered.
@@ -159,16 +198,19 @@ impl Unit {
         Some(if self.watermark.ready() >= self.most { Duration::ZERO } else { left })
     }
 
-    /// The outcome of a record that cannot be used.
+    /// The outcome of a record that cannot be used. The one with which a [surge](Self::surge) begins gets none: the next
+    /// start reads it again.
     pub fn dead_letter(&mut self, ticket: &Ticket<i32>, record: Consumed, reason: &Reason) {
+        if !self.count_letters(1, reason.name) {
+            return;
+        }
         let came = record.timestamp.unwrap_or_else(now);
         let span = traced::dead(&self.traces, &record, came, reason);
         let output = dead_letter(&self.dlq, "score", record, reason);
-        self.settle(
-            ticket,
-            Outcome { output, asks: None, came, counted: Counted::DeadLetter(reason.name), span },
-            Duration::ZERO,
-        );
+        let at = (ticket.partition, ticket.offset);
+        let counted = Counted::DeadLetter(reason.name);
+        let outcome = Outcome { at, output, asks: None, came, counted, span };
+        self.settle(ticket, Settled::Written(Box::new(outcome)), Duration::ZERO);
     }
 
     /// The outcome of an event that has been asked about. One that a rebalance has taken away is passed over.
@@ -207,12 +249,14 @@ impl Unit {
         let nowhere = DecisionRef { partition: ticket.partition, offset: -1 };
         let asks = ReviewRequest::of(&decision, policy, nowhere).map(Box::new);
         let counted = Counted::decision(&decision);
-        self.settle(&ticket, Outcome { output, asks, came, counted, span }, waited);
+        let at = (ticket.partition, ticket.offset);
+        let outcome = Outcome { at, output, asks, came, counted, span };
+        self.settle(&ticket, Settled::Written(Box::new(outcome)), waited);
         Ok(())
     }
 
     /// The outcome of a record that has waited so long since it was read.
-    fn settle(&mut self, ticket: &Ticket<i32>, outcome: Outcome, waited: Duration) {
+    fn settle(&mut self, ticket: &Ticket<i32>, outcome: Settled, waited: Duration) {
         if self.watermark.settle(ticket, outcome) {
             self.open.get_or_insert_with(|| (Instant::now(), waited));
         }
@@ -234,17 +278,22 @@ impl Unit {
         }
         let place = |(partition, next)| ((Arc::clone(&self.events), partition), next);
         let offsets: Offsets = offsets.into_iter().map(place).collect();
-        let (mut records, mut came, mut asks, mut spans) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut counted = Vec::new();
-        for (index, outcome) in outcomes.into_iter().enumerate() {
-            asks.extend(outcome.asks.map(|request| (index, request)));
+        let mut told = Told { offsets, ..Told::default() };
+        let (mut records, mut origins, mut asks) = (Vec::new(), Vec::new(), Vec::new());
+        for settled in outcomes {
+            let Settled::Written(outcome) = settled else {
+                told.skipped += 1;
+                continue;
+            };
+            let outcome = *outcome;
+            asks.extend(outcome.asks.map(|request| (records.len(), request)));
             records.push(outcome.output);
-            came.push(outcome.came);
-            counted.push(outcome.counted);
-            spans.extend(outcome.span.map(|span| *span));
+            origins.push(outcome.at);
+            told.came.push(outcome.came);
+            told.counted.push(outcome.counted);
+            told.spans.extend(outcome.span.map(|span| *span));
         }
-        let told = Told { offsets, came, counted, spans };
-        committing.begin(Closed { records, asks, told });
+        committing.begin(Closed { records, origins, asks, told });
     }
 
     /// A unit's commit is over. Where it was given up, its records and all that follow them are read again from the
@@ -258,9 +307,13 @@ impl Unit {
                 metrics::commit("score", records, ended.took);
                 self.traces.committed(&ended.told.spans, ended.started, records);
                 metrics::outcomes(&ended.told.counted);
+                metrics::skipped("event", ended.told.skipped);
                 metrics::end_to_end(now(), &ended.told.came);
                 for ((_, partition), next) in &ended.told.offsets.0 {
                     self.ages.committed(*partition, *next);
+                }
+                if ended.told.unfit > 0 {
+                    self.count_letters(ended.told.unfit, UNFIT);
                 }
                 Ok(())
             }

@@ -1,11 +1,13 @@
 //! Both roles on a real Apache Kafka, exactly once, on threads of this process: review requests and their way
-//! back as labels, and topics that grow while the roles run.
+//! back as labels, topics that grow while the roles run, records of any size, and many that cannot be used.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod partitions;
 mod review;
+mod sizes;
+mod surges;
 
 use std::fs;
 use std::process::{Command, Output};
@@ -14,6 +16,7 @@ use std::thread::{self, JoinHandle};
 
 use aegis::config::{Config, Loaded, Policies, Topics};
 use aegis::experts::{Panel, PanelConfig};
+use aegis::kafka::topics::{Finding as Found, ensure};
 use aegis::kafka::{Connection, Delivery};
 use aegis::learn::{Learn, LearnError, Progress};
 use aegis::ops::{Asker, Health, Shutdown};
@@ -27,6 +30,8 @@ struct Site {
     config: Arc<Config>,
     policies: Arc<Policies>,
     connection: Connection,
+    /// For the producers of events and labels.
+    sender: Connection,
 }
 
 /// A role on its thread.
@@ -40,11 +45,37 @@ impl<E: std::fmt::Debug> Role<E> {
         self.shutdown.request(Asker::Program);
         self.thread.join().unwrap().unwrap();
     }
+
+    /// Waits for its end by itself: why it ended.
+    fn failed(self) -> E {
+        self.thread.join().unwrap().unwrap_err()
+    }
 }
 
 impl Site {
     /// Topics under a prefix, with three partitions.
     fn new(prefix: &str) -> Self {
+        let site = Self::unmade(prefix);
+        let (made, text) = site.topics();
+        assert!(made, "{text}");
+        site
+    }
+
+    /// The same with topics that accept no batch larger than `limit`.
+    fn limited(prefix: &str, limit: usize) -> Self {
+        let mut site = Self::unmade(prefix);
+        let mut specs = aegis::topics::table(&site.config, 3);
+        for spec in &mut specs {
+            spec.config.insert("max.message.bytes".into(), limit.to_string());
+        }
+        let found = ensure(&site.connection, &specs, WAIT).unwrap();
+        assert!(found.iter().all(|found| *found == Found::Made), "{found:?}");
+        site.sender.settings.insert("batch.size".into(), "1".into());
+        site
+    }
+
+    /// A configuration whose topics do not exist yet.
+    fn unmade(prefix: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         experts(&folder.path().join("models"));
         let Topics { events, decisions, review, labels, dlq, rounds, weights, election } =
@@ -63,10 +94,8 @@ impl Site {
         let mut connection = kafka().connection();
         // Growth is noticed at once.
         connection.settings.insert("topic.metadata.refresh.interval.ms".into(), "300".into());
-        let site = Self { folder, config: Arc::new(config), policies: Arc::new(policies), connection };
-        let (made, text) = site.topics();
-        assert!(made, "{text}");
-        site
+        let sender = connection.clone();
+        Self { folder, config: Arc::new(config), policies: Arc::new(policies), connection, sender }
     }
 
     /// `aegis topics --create`: whether all is well, and what it says.

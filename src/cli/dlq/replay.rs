@@ -20,7 +20,7 @@ use crate::cli::{ConfigArgs, Failure, run};
 use crate::codec::time::format_millis;
 use crate::config::Config;
 use crate::core::event::Millis;
-use crate::dead_letter::{Headers, Stays, original};
+use crate::dead_letter::{Headers, original};
 use crate::kafka::topics::partitions;
 use crate::kafka::{
     CommitError, Connection, Consumed, Offsets, Outbox, Polled, Produced, Source, Start, committed,
@@ -101,11 +101,15 @@ pub fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     let connection = run::brokers(&config)?;
     let mut summaries = Vec::new();
     for (reason, letters) in judged(args, &config, &connection)? {
-        let summary = summary(&reason, &letters);
+        let mut summary = summary(&reason, &letters);
         let goes = letters.iter().filter(|letter| letter.fate == Fate::Goes).map(|letter| letter.place);
         let goes: BTreeSet<_> = goes.collect();
         if !args.dry_run && !goes.is_empty() {
-            put_back(&config, &connection, &group(&config, &reason), goes)?;
+            let refused = put_back(&config, &connection, &group(&config, &reason), goes)?;
+            if refused > 0 {
+                summary.replayed = summary.replayed.saturating_sub(refused);
+                summary.left.insert("is larger than its topic accepts: raise its max.message.bytes", refused);
+            }
         }
         summaries.push(summary);
     }
@@ -175,8 +179,7 @@ fn fate(args: &ReplayArgs, partitions: &BTreeMap<&str, i32>, reason: &str, recor
         count.zip(back.partition).is_some_and(|(count, partition)| partition < *count)
     };
     match original(record) {
-        Err(Stays::Nameless) => Fate::Stays("names no original"),
-        Err(Stays::WithoutValue) => Fate::Stays("its value was too large to be kept"),
+        Err(stays) => Fate::Stays(stays.why()),
         Ok((back, _)) if !ours(&back) => Fate::Stays("comes from neither events nor labels"),
         Ok((_, count)) if count > args.most => Fate::Stays("was put back too often: raise --most"),
         Ok(_) => {
@@ -213,13 +216,14 @@ fn summary(reason: &str, letters: &[Letter]) -> Summary {
     summary
 }
 
-/// Puts the letters at these places back, with their offsets in the group, unit by unit.
+/// Puts the letters at these places back, with their offsets in the group, unit by unit. Returns how many were left
+/// because their topic refuses them for their size.
 fn put_back(
     config: &Config,
     connection: &Connection,
     group: &str,
     mut goes: BTreeSet<(i32, i64)>,
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
     let unavailable = |error| Failure { exit: Exit::Unavailable, error };
     let again = "run it again: what has been put back is not put back twice";
     // Taking the transactional id over ends another run under way.
@@ -229,9 +233,10 @@ fn put_back(
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
     let (mut unit, mut offsets) = (Vec::new(), Offsets::default());
     let mut heard = Instant::now();
+    let mut refused = 0;
     loop {
         if unit.len() >= UNIT || (goes.is_empty() && !unit.is_empty()) {
-            commit(&mut outbox, &source, &mut unit, &mut offsets)
+            refused += commit(&mut outbox, &source, &mut unit, &mut offsets)
                 .map_err(|error| unavailable(anyhow!("{error}; {again}")))?;
         }
         if goes.is_empty() {
@@ -272,19 +277,34 @@ fn put_back(
         }
     }
     source.close(LEAVE);
-    Ok(())
+    Ok(refused)
 }
 
+/// Commits a unit. Returns how many of its records were left out because their topic refuses them for their size.
 fn commit(
     outbox: &mut Outbox,
     source: &Source,
     unit: &mut Vec<Produced>,
     offsets: &mut Offsets,
-) -> Result<(), CommitError> {
-    outbox.commit(unit, Some((source.membership(), offsets)))?;
+) -> Result<u64, CommitError> {
+    let mut refused = 0;
+    loop {
+        match outbox.commit(unit, Some((source.membership(), offsets))) {
+            // The batch may be too large rather than the record: each is sent in a batch of its own.
+            Err(CommitError::TooLarge { .. }) if outbox.batch() > 1 => outbox.narrow(1),
+            Err(CommitError::TooLarge { index, .. }) if index < unit.len() => {
+                unit.remove(index);
+                refused += 1;
+            }
+            done => {
+                done?;
+                break;
+            }
+        }
+    }
     unit.clear();
     *offsets = Offsets::default();
-    Ok(())
+    Ok(refused)
 }
 
 fn text(summaries: &[Summary], dry_run: bool) {

@@ -70,6 +70,9 @@ metrics! {
         DEAD_LETTERS: Counter<2> = Kind::Counter, "aegis_dead_letters_total", "records", ["side", "reason"],
             "Dead letters committed, by the topic they came from (`event`, `label`) and by reason.",
             "any increase that lasts";
+        TOMBSTONES: Counter<1> = Kind::Counter, "aegis_tombstones_total", "records", ["side"],
+            "Records with a null value that were passed over and committed, by the topic they came from (`event`, `label`).",
+            "";
         QUEUE_EVENTS: Gauge<0> = Kind::Gauge, "aegis_queue_events", "events", [],
             "Events read and not yet decided.",
             "at its bound for minutes";

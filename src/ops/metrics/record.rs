@@ -11,8 +11,8 @@ use super::list::{
     EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS,
     LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, PANEL_CURRENT, PANEL_RELOADS, PARTITIONS,
     POLICIES_CURRENT, POLICY_RELOADS, PREDICTORS, QUEUE_EVENTS, READING_GAIN, READING_ROUNDS, REGRET,
-    REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES, TRANSACTION_RECORDS, TRANSACTIONS,
-    TRUNCATED, VOTES, WEIGHT,
+    REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES, TOMBSTONES, TRANSACTION_RECORDS,
+    TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
 };
 use crate::core::decision::{Decision, WeighedVote};
 use crate::core::event::Millis;
@@ -147,6 +147,13 @@ fn seldom(decision: &Decision, vote: &Vote) {
 /// A dead letter from the side of `event`s or `label`s was committed.
 pub fn dead_letter(side: &'static str, reason: &'static str) {
     DEAD_LETTERS.with([side, reason]).increment(1);
+}
+
+/// Records with a null value of `event`s or `label`s were passed over, and committed.
+pub fn skipped(side: &'static str, count: u64) {
+    if count > 0 {
+        TOMBSTONES.with([side]).increment(count);
+    }
 }
 
 /// A transaction (or what stands for one) of so many records was committed.

@@ -1,9 +1,10 @@
 //! Named points where a test makes this process die or hold still, to see that what is committed never
-//! depends on what would have followed.
+//! depends on what would have followed; or where a thread panics, to see that the process ends.
 //!
 //! Without the feature `crash-points`, which no release build takes, a point is nothing. With it,
 //! `AEGIS_CRASH_AT=name[:nth]` kills the process with SIGKILL when it comes to the point `name` for the nth
-//! time, and `AEGIS_HOLD_AT=name[:nth]` stops it there until SIGCONT.
+//! time, `AEGIS_HOLD_AT=name[:nth]` stops it there until SIGCONT, and with `AEGIS_PANIC_AT=name[:nth]` the thread
+//! that comes there panics.
 
 #[cfg(all(feature = "crash-points", not(debug_assertions)))]
 compile_error!("the feature crash-points is for tests, not for a release build");
@@ -33,6 +34,7 @@ mod armed {
 
     static DIE: LazyLock<Option<Wish>> = LazyLock::new(|| Wish::read("AEGIS_CRASH_AT"));
     static HOLD: LazyLock<Option<Wish>> = LazyLock::new(|| Wish::read("AEGIS_HOLD_AT"));
+    static PANIC: LazyLock<Option<Wish>> = LazyLock::new(|| Wish::read("AEGIS_PANIC_AT"));
 
     /// A point, and how many times it is passed before the wish comes true.
     struct Wish {
@@ -45,7 +47,7 @@ mod armed {
         fn read(variable: &str) -> Option<Self> {
             let wish = std::env::var(variable).ok()?;
             let (name, nth) = wish.split_once(':').unwrap_or((&wish, "1"));
-            let nth = nth.parse().expect("AEGIS_CRASH_AT and AEGIS_HOLD_AT are name[:nth]");
+            let nth = nth.parse().expect("AEGIS_CRASH_AT, AEGIS_HOLD_AT and AEGIS_PANIC_AT are name[:nth]");
             Some(Self { name: name.to_owned(), nth, passed: AtomicU64::new(0) })
         }
 
@@ -82,8 +84,12 @@ mod armed {
         }
     }
 
-    /// Dies or holds still here, if that is wished.
+    /// Dies, holds still or panics here, if that is wished.
+    ///
+    /// # Panics
+    /// At the point that `AEGIS_PANIC_AT` names.
     pub fn point(name: &str) {
+        assert!(!reached(&PANIC, name), "AEGIS_PANIC_AT names this point");
         if reached(&DIE, name) {
             during_death(name, || ());
         }

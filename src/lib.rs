@@ -20,6 +20,7 @@ pub mod experts;
 pub mod kafka;
 pub mod learn;
 pub mod ops;
+pub mod panics;
 pub mod pem;
 pub mod registry;
 pub mod replay;

@@ -57,6 +57,35 @@ fn ready_when_every_condition_holds_and_alive_always() {
     assert_eq!(get(&server, "/livez").0, 200);
 }
 
+/// Two roles in one process say the same of themselves, and the one that has ended says it no more.
+#[test]
+fn a_condition_belongs_to_its_role_and_ends_with_it() {
+    let health = Health::default();
+    let server = Server::start(local(), health.clone(), handle()).expect("a server");
+    let (score, learn) = (health.of("score"), health.of("learn"));
+    let later = Instant::now() + Duration::from_secs(3_600);
+    score.set_until("broker seen", Some(later));
+    score.note("experts answering", true, "");
+    learn.set_until("broker seen", Some(later));
+    assert_eq!(
+        get(&server, "/readyz?verbose").1,
+        "[+] learn: broker seen\n[+] score: broker seen\n[+] score: experts answering\nready\n"
+    );
+    score.clone().end();
+    score.set_until("broker seen", Some(later));
+    score.note("experts answering", true, "");
+    score.forget("experts answering");
+    score.set("something new", true);
+    let ended =
+        "[-] score: broker seen: score has stopped\n[-] score: experts answering: score has stopped\n";
+    assert_eq!(get(&server, "/readyz"), (503, format!("{ended}not ready\n")));
+    assert_eq!(
+        get(&server, "/readyz?verbose").1,
+        format!("[+] learn: broker seen\n{ended}not ready\n"),
+        "the other role goes on"
+    );
+}
+
 #[test]
 fn a_condition_ends_when_its_time_is_over() {
     let health = Health::new(&[]);

@@ -48,6 +48,37 @@ fn names_follow_the_conventions() {
     }
 }
 
+/// Gauges of a role's work do not stay at their last value when the role has ended.
+#[test]
+fn a_role_that_has_ended_says_nothing_of_its_work() {
+    let recorder = metrics::builder().expect("a builder").build_recorder();
+    let lines = [
+        r#"aegis_partitions_assigned{role="score"}"#,
+        r#"aegis_partitions_assigned{role="learn"}"#,
+        "aegis_queue_events",
+        "aegis_learner_active",
+        "aegis_panel_shrunk",
+    ];
+    let values = || {
+        let page = recorder.handle().render();
+        let value = |line: &str| {
+            page.lines().find_map(|found| found.strip_prefix(&format!("{line} ")).map(str::to_owned))
+        };
+        lines.map(|line| value(line).unwrap_or_default())
+    };
+    ::metrics::with_local_recorder(&recorder, || {
+        let roles = [metrics::RoleMetrics("score"), metrics::RoleMetrics("learn")];
+        metrics::partitions("score", 3);
+        metrics::partitions("learn", 2);
+        metrics::queue(7);
+        metrics::active(true);
+        metrics::PANEL_SHRUNK.with([]).set(1.0);
+        assert_eq!(values(), ["3", "2", "7", "1", "1"]);
+        drop(roles);
+        assert_eq!(values(), ["0"; 5]);
+    });
+}
+
 /// What is recorded comes out with its help, its labels and its buckets.
 #[test]
 fn what_is_recorded_is_rendered() {

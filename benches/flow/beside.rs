@@ -30,8 +30,8 @@ const CASES: [(&str, Learner, bool); 5] = [
 ];
 
 /// A learner is active and has not restored its ledger yet.
-const RESTORES: &str = "[-] ledger restored";
-const ASSIGNED: &str = "[+] partitions assigned";
+const RESTORES: &str = "[-] learn: ledger restored";
+const ASSIGNED: &str = "[+] score: partitions assigned";
 
 /// The ledger that all learners restore, and the sled of one that has.
 struct Ledger {
@@ -46,7 +46,7 @@ impl Ledger {
         let ledger = Self { site, folder: tempfile::tempdir().expect("a folder") };
         let kept = format!("learn.store={}", ledger.kept().display());
         let mut process = ledger.site.start_with("learn", &[&kept]);
-        process.ready("decisions indexed");
+        process.ready("learn: decisions indexed");
         process.stop();
         ledger
     }

@@ -12,7 +12,8 @@ const LOOKED: Duration = Duration::from_secs(30);
 pub fn run() {
     println!("\nIdle: processor time of each role over {LOOKED:?}, of one core");
     let site = Site::without_models("flow.idle", "flow.idle.events", "exactly-once");
-    for (role, condition) in [("score", "partitions assigned"), ("learn", "decisions indexed")] {
+    for (role, condition) in [("score", "score: partitions assigned"), ("learn", "learn: decisions indexed")]
+    {
         let mut process = site.start(role);
         process.ready(condition);
         let before = process.cpu();

@@ -145,7 +145,7 @@ pub fn saturation(rounds: usize) -> f64 {
         let source = format!("flow.saturation.{round}.events");
         let site = Site::without_models(&format!("flow.saturation.{round}"), &source, "exactly-once");
         let mut process = site.start("score");
-        process.ready("partitions assigned");
+        process.ready("score: partitions assigned");
         let records: Vec<_> = (0..CLOSED).map(|number| record(&source, &padded(number))).collect();
         rates.push(closed_loop(&records, &site.topic("decisions")));
         process.stop();
@@ -176,7 +176,7 @@ pub fn run(rounds: usize, rate: f64) {
         let source = format!("flow.latency.{round}.events");
         let site = Site::without_models(&format!("flow.latency.{round}"), &source, "exactly-once");
         let mut process = site.start("score");
-        process.ready("partitions assigned");
+        process.ready("score: partitions assigned");
         let records: Vec<_> = (0..events).map(|number| record(&source, &padded(number))).collect();
         let (_, latencies) = open_loop(&records, &site.topic("decisions"), rate, |key| Some(numbered(key)));
         process.stop();

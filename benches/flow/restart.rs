@@ -67,14 +67,14 @@ fn learn(rounds: usize) {
     let mut process = site.start("learn");
     println!(
         "without sled: {:.1} s, {:.0} MiB",
-        process.ready("decisions indexed").as_secs_f64(),
+        process.ready("learn: decisions indexed").as_secs_f64(),
         process.peak_mib()
     );
     process.stop();
     let mut process = site.start("learn");
     println!(
         "with sled: {:.1} s, {:.0} MiB",
-        process.ready("decisions indexed").as_secs_f64(),
+        process.ready("learn: decisions indexed").as_secs_f64(),
         process.peak_mib()
     );
     process.stop();

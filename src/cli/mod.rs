@@ -13,6 +13,7 @@ mod replay;
 mod reseat;
 mod run;
 mod scan;
+mod supervise;
 mod topics;
 mod tune;
 mod verify;

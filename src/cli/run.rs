@@ -1,20 +1,21 @@
 //! `aegis run`: the roles, assembled.
 
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
 use super::reload::{Watch, known};
 use super::reseat::Reseat;
+use super::supervise::Supervisor;
 use super::{ConfigArgs, Failure, Role};
 use crate::config::{self, Config, Experts, LogFormat, Policies};
 use crate::experts::batch::Limits;
 use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery, greet};
 use crate::learn::Learn;
-use crate::ops::{Asker, Exit, Hangup, Health, Server, Shutdown, metrics, telemetry, traces};
+use crate::ops::{Exit, Hangup, Health, Server, Shutdown, metrics, telemetry, traces};
+use crate::panics;
 use crate::score::{Score, Seats};
 use crate::traced;
 
@@ -110,19 +111,18 @@ pub fn delivery(config: &Config, connection: &Connection, instance: &str) -> Del
     }
 }
 
-/// How often is looked whether a role has ended, before and after all is given up.
-const LOOK: Duration = Duration::from_millis(100);
-const NAP: Duration = Duration::from_millis(5);
-/// How long after the second signal a role is waited for: what it has open the brokers end when its time is over.
-const FAREWELL: Duration = Duration::from_millis(1500);
-
 /// What must hold before a role is ready. An active learner has more conditions while it is that.
-fn conditions(role: Role) -> &'static [&'static str] {
+const SCORE: (&str, &[&str]) = (
+    "score",
+    &["experts loaded", "weights followed", "partitions assigned", "broker seen"],
+);
+const LEARN: (&str, &[&str]) = ("learn", &["broker seen"]);
+
+fn conditions(role: Role) -> &'static [(&'static str, &'static [&'static str])] {
     match role {
-        Role::Learn => &["broker seen"],
-        Role::Score | Role::Both => {
-            &["experts loaded", "weights followed", "partitions assigned", "broker seen"]
-        }
+        Role::Learn => &[LEARN],
+        Role::Score => &[SCORE],
+        Role::Both => &[SCORE, LEARN],
     }
 }
 
@@ -138,7 +138,12 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     let handle = metrics::install().context("the metrics cannot be installed").map_err(unavailable)?;
     let shutdown = Shutdown::on_signals().context("signals cannot be awaited").map_err(unavailable)?;
     let hangup = Hangup::on_signal().context("signals cannot be awaited").map_err(unavailable)?;
-    let health = Health::new(conditions(role));
+    let health = Health::default();
+    for (role, names) in conditions(role) {
+        names.iter().for_each(|name| health.of(role).set(name, false));
+    }
+    let ending = shutdown.clone();
+    panics::install(move |part| ending.panicked(part));
     let server = Server::start(config.http.listen, health.clone(), handle)
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
     tracing::info!(address = %server.address(), "health and metrics");
@@ -149,11 +154,12 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     traced(&config)?;
     let connection = connection(&config)?;
     greet(&connection, &|| shutdown.requested()).map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    let (mut threads, mut experts) = (Vec::new(), None);
+    let mut supervisor = Supervisor::new(shutdown.clone(), health.clone());
+    let mut experts = None;
     if role != Role::Learn {
         let panel = Arc::new(panel(&config)?);
         fitting(&panel, &config, &policies.now())?;
-        health.set("experts loaded", true);
+        health.of("score").set("experts loaded", true);
         for expert in panel.experts() {
             tracing::info!(
                 expert = expert.id,
@@ -174,7 +180,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
             health: health.clone(),
             shutdown: shutdown.clone(),
         };
-        threads.push(spawn("score", shutdown.clone(), move || score.run().map_err(anyhow::Error::from))?);
+        supervisor.role("score", || score.run().map_err(anyhow::Error::from))?;
     }
     if role != Role::Score {
         let learn = Learn {
@@ -186,7 +192,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
             shutdown: shutdown.clone(),
             progress: Arc::default(),
         };
-        threads.push(spawn("learn", shutdown.clone(), move || learn.run().map_err(anyhow::Error::from))?);
+        supervisor.role("learn", || learn.run().map_err(anyhow::Error::from))?;
     }
 
     let watch = Watch {
@@ -196,55 +202,8 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         hangup,
         shutdown: shutdown.clone(),
     };
-    let follow = move || {
-        watch.run();
-        Ok(())
-    };
-    threads.push(spawn("policies", shutdown.clone(), follow)?);
-
-    let (mut failed, mut until) = (None, None);
-    for (name, thread) in threads {
-        while !thread.is_finished() && !shutdown.wait_for_abort(LOOK) {}
-        while !thread.is_finished() {
-            if *until.get_or_insert_with(|| Instant::now() + FAREWELL) < Instant::now() {
-                break;
-            }
-            // A thread that ends tells nobody.
-            thread::sleep(NAP);
-        }
-        if !thread.is_finished() {
-            tracing::warn!(role = name, "it waits for brokers that do not answer, and is left behind");
-            continue;
-        }
-        let (exit, error) = match thread.join() {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => (Exit::Unavailable, error),
-            Err(_) => (Exit::Internal, anyhow!("it panicked: a fault of this program")),
-        };
-        failed.get_or_insert(Failure { exit, error: error.context(format!("{name} stopped")) });
-    }
+    supervisor.helper("policies", || watch.run())?;
+    let ended = supervisor.wait();
     server.stop();
-    match failed {
-        Some(failure) => Err(failure),
-        None => Ok(shutdown.exit()),
-    }
-}
-
-type Thread = (&'static str, thread::JoinHandle<anyhow::Result<()>>);
-
-/// A role on its own thread; where it fails the others are asked to stop.
-fn spawn(
-    name: &'static str,
-    shutdown: Shutdown,
-    role: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
-) -> Result<Thread, Failure> {
-    let thread = thread::Builder::new().name(name.into()).spawn(move || {
-        let result = role();
-        if let Err(error) = &result {
-            tracing::error!(role = name, error = format!("{error:#}"), "stopped");
-            shutdown.request(Asker::Program);
-        }
-        result
-    });
-    Ok((name, thread.map_err(|error| Failure::new(Exit::Unavailable, error))?))
+    ended.map(|()| shutdown.exit())
 }

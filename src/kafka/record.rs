@@ -1,7 +1,6 @@
 //! Records as they come and as they go.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
@@ -12,6 +11,7 @@ const LENGTH: usize = 5;
 /// The most bytes of a batch with one record, without the record's key, value and headers: the batch's own fields, the
 /// record's length, attributes, two deltas and three lengths.
 const BATCH: usize = 61 + LENGTH + 1 + 2 * 10 + 3 * LENGTH;
+use crate::panics;
 
 /// A topic's name and a partition's number.
 pub type TopicPartition = (Arc<str>, i32);
@@ -110,7 +110,7 @@ fn copy_headers<H: Headers>(headers: &H) -> Vec<(String, Option<Vec<u8>>)> {
     (0..headers.count())
         .map(|index| {
             // The client panics on a name that is not UTF-8; such a record must not stop a partition.
-            catch_unwind(AssertUnwindSafe(|| headers.try_get(index))).ok().flatten().map_or_else(
+            panics::contain(|| headers.try_get(index)).ok().flatten().map_or_else(
                 || (char::REPLACEMENT_CHARACTER.to_string(), None),
                 |header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)),
             )

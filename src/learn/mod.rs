@@ -70,6 +70,8 @@ impl End {
     }
 }
 
+/// The name of this role in conditions and metrics.
+const ROLE: &str = "learn";
 /// What a learner says whose election has ended.
 const STANDS_BY: &str = "another learner is active now; this one stands by";
 /// Conditions of the active learner: a standby is ready without them.
@@ -91,8 +93,10 @@ impl Learn {
     ///
     /// # Errors
     /// Where going on would lose something or help nobody.
-    pub fn run(self) -> Result<(), LearnError> {
+    pub fn run(mut self) -> Result<(), LearnError> {
         give_way();
+        let _metrics = metrics::RoleMetrics(ROLE);
+        self.health = self.health.of(ROLE);
         let topics = &self.config.topics;
         let registry = schemas::open(&self.config.registry)?;
         let spans =

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::panics;
+
 /// Says whether SIGHUP has come. Without one it ends the process; with one it does not.
 #[derive(Debug, Clone)]
 pub struct Hangup(Arc<AtomicBool>);
@@ -24,6 +26,7 @@ impl Hangup {
         };
         let told = Arc::clone(&hangup.0);
         std::thread::Builder::new().name("hangup".to_owned()).spawn(move || {
+            panics::mark_fatal("process");
             runtime.block_on(async {
                 while signals.recv().await.is_some() {
                     told.store(true, Ordering::Release);

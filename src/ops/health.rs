@@ -1,13 +1,13 @@
 //! Health over HTTP: `/livez`, `/readyz` (`?verbose`) and `/metrics`.
 //!
 //! Alive means that the process runs, whatever the broker does: restarting helps against nothing that is seen
-//! here. Ready means that every condition holds.
+//! here. Ready means that every condition holds. Conditions belong to a role; those of a role that has ended never hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,13 +21,14 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::metrics::CONDITION;
+use crate::panics;
 
 /// How long a slow reader may delay the end.
 const GRACE: Duration = Duration::from_secs(1);
 /// How often histograms are drained where nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Condition {
     holds: bool,
     note: String,
@@ -41,10 +42,20 @@ impl Condition {
     }
 }
 
+/// The conditions of a process.
+#[derive(Debug, Default)]
+struct Conditions {
+    by_name: BTreeMap<String, Condition>,
+    /// Roles that have ended.
+    ended: BTreeSet<&'static str>,
+}
+
 /// The conditions of readiness. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    conditions: Arc<Mutex<BTreeMap<&'static str, Condition>>>,
+    conditions: Arc<Mutex<Conditions>>,
+    /// The role whose conditions this handle sets; empty: those of no role.
+    role: &'static str,
 }
 
 impl Health {
@@ -56,6 +67,34 @@ impl Health {
         health
     }
 
+    /// A handle on the same conditions that sets those of `role`. They are named `role: name`.
+    #[must_use]
+    pub fn of(&self, role: &'static str) -> Self {
+        Self { conditions: Arc::clone(&self.conditions), role }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Conditions> {
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name(&self, name: &str) -> String {
+        if self.role.is_empty() { name.to_owned() } else { format!("{}: {name}", self.role) }
+    }
+
+    fn put(&self, name: &'static str, condition: Condition) {
+        let mut conditions = self.lock();
+        if conditions.ended.contains(self.role) {
+            return;
+        }
+        let name = self.name(name);
+        let same = |known: &Condition| *known == condition && condition.until.is_none();
+        if conditions.by_name.get(&name).is_some_and(same) {
+            return; // said on every turn of a loop
+        }
+        CONDITION.with([&name]).set(f64::from(u8::from(condition.holds())));
+        conditions.by_name.insert(name, condition);
+    }
+
     /// Says whether a condition holds; an unknown name is a new condition.
     pub fn set(&self, name: &'static str, holds: bool) {
         self.note(name, holds, "");
@@ -64,32 +103,39 @@ impl Health {
     /// The same of a condition that holds until then, whoever is still there to take it back: what says it may
     /// itself be waiting for what it speaks of. None: it does not hold.
     pub fn set_until(&self, name: &'static str, until: Option<Instant>) {
-        let condition = Condition { holds: until.is_some(), note: String::new(), until };
-        CONDITION.with([name]).set(f64::from(u8::from(condition.holds())));
-        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).insert(name, condition);
+        self.put(name, Condition { holds: until.is_some(), note: String::new(), until });
     }
 
     /// The same with a few words for the operator, e.g. `41 % of the ledger read`.
     pub fn note(&self, name: &'static str, holds: bool, note: &str) {
-        let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |known: &Condition| known.holds == holds && known.note == note && known.until.is_none();
-        if conditions.get(name).is_some_and(same) {
-            return; // said on every turn of a loop
-        }
-        CONDITION.with([name]).set(f64::from(u8::from(holds)));
-        conditions.insert(name, Condition { holds, note: note.to_owned(), until: None });
+        self.put(name, Condition { holds, note: note.to_owned(), until: None });
     }
 
     /// A condition that there is no more; its gauge stays at 1.
     pub fn forget(&self, name: &'static str) {
-        if self.conditions.lock().unwrap_or_else(PoisonError::into_inner).remove(name).is_some() {
-            CONDITION.with([name]).set(1.0);
+        let mut conditions = self.lock();
+        let name = self.name(name);
+        if !conditions.ended.contains(self.role) && conditions.by_name.remove(&name).is_some() {
+            CONDITION.with([&name]).set(1.0);
+        }
+    }
+
+    /// Ends this handle's role: from now on none of its conditions holds, and nothing changes that.
+    pub fn end(&self) {
+        let mut conditions = self.lock();
+        if !conditions.ended.insert(self.role) {
+            return;
+        }
+        let role = self.name("");
+        for (name, condition) in conditions.by_name.iter_mut().filter(|(name, _)| name.starts_with(&role)) {
+            *condition = Condition { holds: false, note: format!("{} has stopped", self.role), until: None };
+            CONDITION.with([name]).set(0.0);
         }
     }
 
     /// Brings the gauges up to date: a condition's time may be over with nobody there to say so.
     fn gauge(&self) {
-        for (name, condition) in self.conditions.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (name, condition) in &self.lock().by_name {
             CONDITION.with([name]).set(f64::from(u8::from(condition.holds())));
         }
     }
@@ -97,12 +143,12 @@ impl Health {
     /// Whether every condition holds.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).values().all(Condition::holds)
+        self.lock().by_name.values().all(Condition::holds)
     }
 
     /// Status and text of `/readyz`: the conditions that do not hold, or all of them.
     fn report(&self, verbose: bool) -> (StatusCode, String) {
-        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let conditions = self.lock().by_name.clone();
         let ready = conditions.values().all(Condition::holds);
         let mut text = String::new();
         for (name, condition) in conditions.iter().filter(|(_, found)| verbose || !found.holds()) {
@@ -203,9 +249,10 @@ impl Server {
             tokio::net::TcpListener::from_std(listener)?
         };
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("health".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, health, handle, stopped)))?;
+        let thread = std::thread::Builder::new().name("health".to_owned()).spawn(move || {
+            panics::mark_fatal("process");
+            runtime.block_on(serve(listener, health, handle, stopped));
+        })?;
         Ok(Self { address: bound, stop: Some(stop), thread: Some(thread) })
     }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::panics;
+
 /// How a command of ours ends, after sysexits.h where that has a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -56,6 +58,8 @@ pub enum Asker {
 struct State {
     first: Option<Asker>,
     aborted: bool,
+    /// The part of the process of which a thread has panicked.
+    panicked: Option<&'static str>,
 }
 
 /// Says whether to stop. Clones share one state.
@@ -84,6 +88,7 @@ impl Shutdown {
         };
         let told = shutdown.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            panics::mark_fatal("process");
             runtime.block_on(async {
                 loop {
                     let asker = tokio::select! {
@@ -123,6 +128,29 @@ impl Shutdown {
         self.shared.1.notify_all();
     }
 
+    /// Asks to finish, unless that has been asked for already. Never asks to abort.
+    pub fn finish(&self, asker: Asker) {
+        if !self.requested() {
+            self.request(asker);
+        }
+    }
+
+    /// Asks to finish because a thread of this part of the process has panicked. Logs nothing, so that a panic hook
+    /// can call it.
+    pub fn panicked(&self, part: &'static str) {
+        let mut state = self.state();
+        state.panicked.get_or_insert(part);
+        state.first.get_or_insert(Asker::Program);
+        drop(state);
+        self.shared.1.notify_all();
+    }
+
+    /// The part of the process of which a thread has panicked.
+    #[must_use]
+    pub fn panic(&self) -> Option<&'static str> {
+        self.state().panicked
+    }
+
     /// Whether to finish: fetch nothing more, commit what is in work, leave.
     #[must_use]
     pub fn requested(&self) -> bool {
@@ -144,7 +172,10 @@ impl Shutdown {
     /// How a process that did as it was asked ends.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        let State { first, aborted } = *self.state();
+        let State { first, aborted, panicked } = *self.state();
+        if panicked.is_some() {
+            return Exit::Internal;
+        }
         match first {
             Some(Asker::Interrupt) => Exit::Interrupted,
             Some(Asker::Terminate) if aborted => Exit::Interrupted,
@@ -203,6 +234,17 @@ mod tests {
         shutdown.request(Asker::Interrupt);
         assert!(shutdown.aborted() && shutdown.wait_for_abort(Duration::ZERO));
         assert_eq!((shutdown.asker(), shutdown.exit()), (Some(Asker::Terminate), Exit::Interrupted));
+    }
+
+    #[test]
+    fn a_panic_asks_to_finish_and_is_an_internal_error_whoever_asks_besides() {
+        let shutdown = Shutdown::new();
+        shutdown.panicked("score");
+        shutdown.finish(Asker::Program);
+        assert!(shutdown.requested() && !shutdown.aborted());
+        shutdown.request(Asker::Interrupt);
+        shutdown.panicked("learn");
+        assert_eq!((shutdown.panic(), shutdown.exit()), (Some("score"), Exit::Internal));
     }
 
     #[test]

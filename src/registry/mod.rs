@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 pub use error::RegistryError;
 
 use crate::codec::{DecodeError, SchemaId, Schemas, Writer};
+use crate::panics;
 use book::Book;
 use client::{Client, Fault};
 
@@ -111,7 +112,10 @@ impl Registry {
         let (its_book, its_client) = (Arc::clone(&book), Arc::clone(&client));
         std::thread::Builder::new()
             .name("registry".into())
-            .spawn(move || its_book.fill(|id| its_client.writer(id)))
+            .spawn(move || {
+                panics::mark_fatal("process");
+                its_book.fill(|id| its_client.writer(id));
+            })
             .map_err(|error| RegistryError::Thread { reason: error.to_string() })?;
         Ok(Self { book, client, settings })
     }

@@ -17,6 +17,7 @@ use crate::kafka::{Membership, Offsets, Outbox, Place, Produced};
 use crate::ops::Shutdown;
 use crate::ops::metrics::Counted;
 use crate::ops::traces::Moderation;
+use crate::panics;
 
 /// How long the end waits for a unit that was given up. One whose brokers do not answer is left behind: they end its
 /// transaction when its time is over, or when its id is taken over.
@@ -97,6 +98,7 @@ impl Committing {
         let (tell, ended) = bounded(1);
         let told = shutdown.clone();
         let run = move || {
+            panics::mark_fatal("score");
             for unit in closed {
                 let given_up = || told.aborted();
                 if tell.send(commit(&mut outbox, &member, &requests, &mut originals, unit, given_up)).is_err()
@@ -176,8 +178,8 @@ impl Drop for Committing {
         self.units = None;
         let Some(thread) = self.thread.take() else { return };
         while self.busy && matches!(self.ended.recv_timeout(FAREWELL), Err(RecvTimeoutError::Timeout)) {
-            // The second signal may come while this waits.
-            if self.gives_up() {
+            // The second signal may come while this waits. A panic that unwinds through here waits no longer.
+            if self.gives_up() || std::thread::panicking() {
                 tracing::warn!("the brokers do not answer: the unit under way is theirs to end");
                 return;
             }

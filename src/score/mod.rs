@@ -23,6 +23,7 @@ use crate::codec::EncodeError;
 use crate::config::{self, Config, Live};
 use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
+use crate::crash;
 use crate::experts::{PanelError, State};
 use crate::kafka::{CommitError, Connection, Delivery, Follower, From, Outbox, Source, SourceError, Start};
 use crate::ops::{Health, Shutdown, Traces, TracesError, metrics};
@@ -127,6 +128,8 @@ impl ScoreError {
     }
 }
 
+/// The name of this role in conditions and metrics.
+const ROLE: &str = "score";
 /// How long a stage waits where there is something else to do, and where there is not. A wait for records costs
 /// up to a millisecond of a core, which the client spins through at its end: the second is long.
 const BUSY: Duration = Duration::from_millis(2);
@@ -152,6 +155,7 @@ impl Score {
     /// Where going on would lose something or help nobody.
     pub fn run(self) -> Result<(), ScoreError> {
         let Self { config, policies: live, seats: seated, connection, delivery, health, shutdown } = self;
+        let (health, _metrics) = (health.of(ROLE), metrics::RoleMetrics(ROLE));
         let (mut policies, mut seats) = (live.now(), seated.now());
         let traces = Traces::open(&crate::traced::settings(&config))?;
         let registry = schemas::open(&config.registry)?;
@@ -233,6 +237,7 @@ impl Score {
             while let Some(judged) = asking.take(std::mem::take(&mut patience)) {
                 if let Some(predictor) = predictors.of(&judged.accepted.event.policy) {
                     unit.decide(judged, predictor)?;
+                    crash::point("score.decided");
                 }
             }
 

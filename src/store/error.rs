@@ -1,9 +1,10 @@
 //! What can go wrong with the store, and which of it means that its contents cannot be trusted.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use thiserror::Error;
+
+use crate::panics;
 
 /// Why the store did not do what it was asked. The names are metric labels.
 #[derive(Debug, Error)]
@@ -79,7 +80,7 @@ pub(super) fn classify(error: sled::Error) -> StoreError {
 
 /// Calls into sled. sled 0.34 panics on some broken files; a panic there is a finding of corruption.
 pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
+    match panics::contain(call) {
         Ok(result) => result,
         Err(payload) => {
             let said = payload

@@ -13,6 +13,9 @@ pub const UNPROVOKED: &[(&str, &str)] = &[
     ("aegis_policy_reloads_total", "the policies file stays as it is: tests/cli/reload.rs"),
     ("aegis_shadow_votes_total", "no expert is in shadow here: tests/cli/reload.rs"),
     ("aegis_tombstones_total", "no record has a null value here: tests/roles/surges.rs"),
+    ("aegis_predictor_rejected_total", "both roles are of one version: tests/flow_faults/predictors.rs"),
+    ("aegis_records_lost_total", "nothing is deleted here: tests/flow_faults/retention.rs"),
+    ("aegis_decisions_skipped_total", "every decision can be read here: tests/flow_faults/retention.rs"),
     ("aegis_spans_total", "nothing is traced here: tests/traces"),
 ];
 
@@ -96,15 +99,19 @@ const WORDS: &[(&str, &[&str])] = &[
     (
         "condition",
         &[
-            "experts loaded",
-            "experts answering",
-            "weights followed",
-            "partitions assigned",
-            "broker seen",
-            "ledger restored",
-            "labels assigned",
-            "decisions indexed",
-            "elected or standing by",
+            "score: running",
+            "score: experts loaded",
+            "score: experts answering",
+            "score: weights followed",
+            "score: predictors usable",
+            "score: partitions assigned",
+            "score: broker seen",
+            "learn: running",
+            "learn: broker seen",
+            "learn: ledger restored",
+            "learn: labels assigned",
+            "learn: decisions indexed",
+            "learn: elected or standing by",
         ],
     ),
 ];

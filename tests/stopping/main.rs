@@ -7,6 +7,7 @@ mod experts_support;
 mod support;
 
 mod aborts;
+mod fatal;
 mod panel;
 mod progress;
 
@@ -22,7 +23,7 @@ use aegis::kafka::Produced;
 use experts_support::{Folder, faulty_classifier, models};
 use support::flow::{decisions, event, event_record, label, label_record, read_all, read_until, send};
 use support::site::{PARTITIONS, Process, Site, hex, wait};
-use support::{Kafka, WAIT, record};
+use support::{Kafka, WAIT, kafka, record};
 
 /// Members say what they do.
 const INFO: (&str, &str) = ("log.level", "info");
@@ -198,13 +199,18 @@ fn sigterm_finishes_and_leaves_the_group() {
 
 /// A site whose panel hangs on the word "hang", beside an expert that answers at once.
 fn hanging(prefix: &str, panel: &Folder, sets: &[(&str, &str)]) -> Site {
+    hanging_on(kafka(), prefix, panel, sets)
+}
+
+/// The same on this broker.
+fn hanging_on(kafka: &Kafka, prefix: &str, panel: &Folder, sets: &[(&str, &str)]) -> Site {
     panel.classifier("faulty", &faulty_classifier());
     panel.rules("rules", "base = 0.125\n");
     let (folder, runtime) = (panel.path().display().to_string(), models().join("runtime/libonnxruntime.so"));
     let runtime = runtime.display().to_string();
     let mut all = vec![INFO, ("experts.folder", &folder), ("experts.runtime", &runtime)];
     all.extend(sets);
-    let site = Site::with(prefix, &all);
+    let site = Site::on(kafka, prefix, PARTITIONS, &all);
     // A member that does not poll is thrown out soon.
     let config = fs::read_to_string(site.config()).unwrap();
     fs::write(site.config(), config + "[kafka.settings]\n\"max.poll.interval.ms\" = \"7000\"\n").unwrap();

@@ -37,7 +37,7 @@ fn readiness_names_an_expert_that_hangs_until_it_answers() {
     send(&site.connection, &[hang(&site, 0)]);
     wait("the word of the one that hangs", || {
         let (status, page) = score.get("/readyz");
-        status == 503 && page.contains("[-] experts answering: faulty timed_out")
+        status == 503 && page.contains("[-] score: experts answering: faulty timed_out")
     });
     assert_eq!(score.get("/livez").0, 200);
     assert!(score.get("/metrics").1.contains("aegis_expert_down{expert=\"faulty\"} 1"));

@@ -33,7 +33,9 @@ fn readiness_says_how_far_a_learner_has_come() {
     let made = read_all(&site.connection, &site.topic("decisions")).pop().unwrap().payload.unwrap();
     let like: Vec<_> = (0..MANY).map(|_| record(&site.topic("decisions"), 0, made.clone())).collect();
     send(&site.connection, &like);
-    for (point, condition) in [("learn.restoring", "ledger restored"), ("learn.kept", "decisions indexed")] {
+    for (point, condition) in
+        [("learn.restoring", "learn: ledger restored"), ("learn.kept", "learn: decisions indexed")]
+    {
         // With a store of its own each knows nothing, and in small units it comes slowly to what it has fetched.
         let store = format!("learn.store={}", site.folder.path().join(point).display());
         let mut learn = site.start_with(

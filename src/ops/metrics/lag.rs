@@ -42,6 +42,13 @@ impl Lag {
     }
 }
 
+impl Drop for Lag {
+    /// A role that has ended has no partitions any more.
+    fn drop(&mut self) {
+        self.tell([]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +71,9 @@ mod tests {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }
         assert!(!page.contains(r#"lag_seconds{consumergroup="g",topic="t",partition="1"}"#), "{page}");
+        ::metrics::with_local_recorder(&recorder, || drop(lag));
+        let page = recorder.handle().render();
+        let line = r#"kafka_consumergroup_lag{consumergroup="g",topic="t",partition="1"} 0"#;
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }
 }

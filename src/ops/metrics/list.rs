@@ -73,6 +73,18 @@ metrics! {
         TOMBSTONES: Counter<1> = Kind::Counter, "aegis_tombstones_total", "records", ["side"],
             "Records with a null value that were passed over and committed, by the topic they came from (`event`, `label`).",
             "";
+        PREDICTOR_OFFSET: Gauge<1> = Kind::Gauge, "aegis_predictor_offset", "messages", ["policy"],
+            "Offset of the predictor in use within the predictors' topic, the same in every scorer; -1 while none is used.",
+            "scorers that differ for a minute";
+        PREDICTOR_AGE: Gauge<1> = Kind::Gauge, "aegis_predictor_age_seconds", "seconds", ["policy"],
+            "Time since the predictor in use was published, by its record's timestamp; 0 while none is used.",
+            "longer than labels stay away";
+        PREDICTOR_CURRENT: Gauge<1> = Kind::Gauge, "aegis_predictor_current", "boolean", ["policy"],
+            "1 where the newest published predictor is in use, or none is published; 0 where it cannot be used and an older one, or none, is used.",
+            "0 for a minute";
+        PREDICTOR_REJECTED: Counter<2> = Kind::Counter, "aegis_predictor_rejected_total", "predictors", ["policy", "reason"],
+            "Published predictors that scoring cannot use, by why: `Format` (another version's), `Learner` (it refuses its experts), `State`, or the reason why the record cannot be read.",
+            "any increase";
         QUEUE_EVENTS: Gauge<0> = Kind::Gauge, "aegis_queue_events", "events", [],
             "Events read and not yet decided.",
             "at its bound for minutes";
@@ -143,6 +155,9 @@ metrics! {
         LAG: Gauge<3> = Kind::Gauge, "kafka_consumergroup_lag", "messages", ["consumergroup", "topic", "partition"],
             "Messages from the next one to be read to the end, under the name that lag exporters use.",
             "growing for ten minutes";
+        RECORDS_LOST: Counter<2> = Kind::Counter, "aegis_records_lost_total", "messages", ["topic", "partition"],
+            "Events or labels that the brokers deleted before this group had read them: offsets from where the group was to where the partition now begins, transactions' markers among them. A process that starts before a later record is committed counts them again.",
+            "any increase by more than one";
         LAG_SECONDS: Gauge<3> = Kind::Gauge, "kafka_consumergroup_lag_seconds", "seconds", ["consumergroup", "topic", "partition"],
             "Age of the oldest message read that has no committed outcome; 0 where all are read and committed.",
             "above the latency you promise";
@@ -151,6 +166,9 @@ metrics! {
         LABELS: Counter<1> = Kind::Counter, "aegis_labels_total", "labels", ["outcome"],
             "Labels, by outcome (`accepted`, `waiting`, `too_late`, `waited_accepted`, `waited_too_late`, `expired`, `duplicate`, `vanished`: the decision is gone from its topic).",
             "`too_late` or `waiting` above a tenth of all; any `vanished`";
+        DECISIONS_SKIPPED: Counter<1> = Kind::Counter, "aegis_decisions_skipped_total", "decisions", ["reason"],
+            "Decisions that learn cannot index, so that labels for them wait in vain: those that cannot be read, by why, and offsets that retention deleted before learn had read them (`Deleted`).",
+            "any increase";
         LABEL_DELAY: Histogram<1> = Kind::Histogram(DELAYS), "aegis_label_delay_seconds", "seconds", ["policy"],
             "From an event's round time to its label's broker timestamp.",
             "p99 near the horizon";

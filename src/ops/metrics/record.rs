@@ -7,12 +7,7 @@ use metrics::{Counter, Histogram};
 
 use super::list::{
     ABSTENTIONS, ACTIVE, BRIER, CACHED, CALIBRATION, COMMIT_SECONDS, CORRECTIONS, DEAD_LETTERS,
-    DECISION_SECONDS, DECISIONS, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS, EXPERT_BRIER, EXPERT_MISTAKES,
-    EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS,
-    LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, PANEL_CURRENT, PANEL_RELOADS, PARTITIONS,
-    POLICIES_CURRENT, POLICY_RELOADS, PREDICTORS, QUEUE_EVENTS, READING_GAIN, READING_ROUNDS, REGRET,
-    REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES, TOMBSTONES, TRANSACTION_RECORDS,
-    TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
+    DECISIONS, DECISIONS_SKIPPED, DECISION_SECONDS, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS, EXPERT_BRIER, EXPERT_MISTAKES, EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABELS, LABELS_WAITING, LABEL_DELAY, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, PANEL_CURRENT, PANEL_RELOADS, PANEL_SHRUNK, PARTITIONS, POLICIES_CURRENT, POLICY_RELOADS, PREDICTORS, PREDICTOR_AGE, PREDICTOR_CURRENT, PREDICTOR_OFFSET, QUEUE_EVENTS, READING_GAIN, READING_ROUNDS, RECORDS_LOST, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES, TOMBSTONES, TRANSACTIONS, TRANSACTION_RECORDS, TRUNCATED, VOTES, WEIGHT,
 };
 use crate::core::decision::{Decision, WeighedVote};
 use crate::core::event::Millis;
@@ -212,6 +207,14 @@ pub fn predictor(published: &Published, experts: &[String], tally: Option<&Tally
     }
 }
 
+/// The predictor that scoring uses for a policy: the offset of its record, if one is used, how long ago it was
+/// written, and whether it is the newest one.
+pub fn predictor_in_use(policy: &str, offset: Option<i64>, age: Millis, current: bool) {
+    PREDICTOR_OFFSET.with([policy]).set(signed(offset.unwrap_or(-1)));
+    PREDICTOR_AGE.with([policy]).set(signed(age.max(0)) / 1e3);
+    PREDICTOR_CURRENT.with([policy]).set(if current { 1.0 } else { 0.0 });
+}
+
 /// Each expert's own mean squared error.
 pub fn expert_brier(policy: &str, brier: &BTreeMap<String, f64>) {
     for (expert, brier) in brier {
@@ -252,6 +255,39 @@ pub fn certificate(policy: &str, certificate: &Certificate) {
 /// So many partitions are read by this role in this process.
 pub fn partitions(role: &'static str, count: usize) {
     PARTITIONS.with([role]).set(float(count as u64));
+}
+
+/// Sets the gauges of a role's work to 0 when dropped: those of a role that has ended say nothing.
+#[derive(Debug)]
+pub struct RoleMetrics(pub &'static str);
+
+impl Drop for RoleMetrics {
+    fn drop(&mut self) {
+        role_ended(self.0);
+    }
+}
+
+/// A role has ended: nothing is assigned to it, and it does nothing.
+pub fn role_ended(role: &'static str) {
+    partitions(role, 0);
+    match role {
+        "score" => {
+            queue(0);
+            PANEL_SHRUNK.with([]).set(0.0);
+        }
+        "learn" => active(false),
+        _ => {}
+    }
+}
+
+/// So many offsets of a partition were deleted before this process's group had read them.
+pub fn lost(topic: &str, partition: i32, offsets: i64) {
+    RECORDS_LOST.with([topic, &partition.to_string()]).increment(u64::try_from(offsets).unwrap_or(0));
+}
+
+/// So many decisions cannot be indexed, for this reason.
+pub fn decisions_skipped(reason: &str, decisions: i64) {
+    DECISIONS_SKIPPED.with([reason]).increment(u64::try_from(decisions).unwrap_or(0));
 }
 
 /// So many events are read and without a committed decision.

@@ -1,0 +1,118 @@
+//! Panics in threads that the process cannot do without.
+//!
+//! A thread that has called [`mark_fatal`] ends the process if it panics: the hook of [`install`] reports the panic
+//! at once, before the stack is unwound, because dropping what the thread holds can wait for brokers. A panic that is
+//! caught on purpose goes through [`contain`] and is the caller's to report. A panic in any other thread is logged.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
+use std::thread;
+
+thread_local! {
+    /// The part of the process that ends with this thread.
+    static FATAL: Cell<Option<&'static str>> = const { Cell::new(None) };
+    /// Calls of [`contain`] that this thread is inside of.
+    static CONTAINED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Ends the process if the current thread panics from now on. `part` is the role that the thread belongs to, or
+/// `process`.
+pub fn mark_fatal(part: &'static str) {
+    FATAL.set(Some(part));
+}
+
+/// Makes `work`, and returns the payload of its panic if it panics. Neither is reported elsewhere.
+///
+/// # Errors
+/// Returns the panic's payload.
+pub fn contain<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
+    CONTAINED.set(CONTAINED.get() + 1);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    CONTAINED.set(CONTAINED.get().saturating_sub(1));
+    done
+}
+
+/// Replaces the process's panic hook. `on_fatal` gets the part whose thread panics, on that thread.
+pub fn install(on_fatal: impl Fn(&'static str) + Send + Sync + 'static) {
+    set_hook(Box::new(move |panic| {
+        if CONTAINED.get() > 0 {
+            return;
+        }
+        report(panic);
+        if let Some(part) = FATAL.get() {
+            on_fatal(part);
+        }
+    }));
+}
+
+/// Logs where a thread panicked. Only a literal message is logged: a formatted one can hold the text of a record.
+fn report(info: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("without a name");
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
+    let message = literal(info.payload().downcast_ref());
+    let backtrace = Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        BacktraceStatus::Captured => format!("\n{backtrace}"),
+        _ => String::new(),
+    };
+    tracing::error!(
+        thread,
+        location,
+        panic = message,
+        "a thread panicked: a fault of this program{backtrace}"
+    );
+}
+
+fn literal(message: Option<&&'static str>) -> &'static str {
+    message
+        .copied()
+        .unwrap_or("not logged, because it can hold text of a record; RUST_BACKTRACE=1 logs the calls")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// The only test of the process's hook: it is the process's own.
+    #[test]
+    fn only_an_uncontained_panic_of_a_marked_thread_is_fatal() {
+        static FATAL_PANICS: AtomicUsize = AtomicUsize::new(0);
+        let before = std::panic::take_hook();
+        install(|part| {
+            if part == "tested" {
+                FATAL_PANICS.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let panics = |marked: bool, contained: bool| {
+            let run = move || {
+                if marked {
+                    mark_fatal("tested");
+                }
+                if contained {
+                    assert!(contain(|| panic!("contained on purpose")).is_err());
+                } else {
+                    panic!("on purpose");
+                }
+            };
+            let ended = thread::spawn(run).join();
+            assert_eq!(ended.is_ok(), contained);
+            FATAL_PANICS.load(Ordering::SeqCst)
+        };
+        assert_eq!(panics(false, false), 0);
+        assert_eq!(panics(true, true), 0);
+        assert_eq!(panics(true, false), 1);
+        set_hook(before);
+    }
+
+    #[test]
+    fn a_formatted_message_is_not_logged() {
+        let secret = contain(|| panic!("{}", "the text of a record")).unwrap_err();
+        assert!(!literal(secret.downcast_ref()).contains("the text"));
+        let plain = contain(|| panic!("a literal")).unwrap_err();
+        assert_eq!(literal(plain.downcast_ref()), "a literal");
+    }
+}

@@ -114,7 +114,7 @@ pub fn delivery(config: &Config, connection: &Connection, instance: &str) -> Del
 /// What must hold before a role is ready. An active learner has more conditions while it is that.
 const SCORE: (&str, &[&str]) = (
     "score",
-    &["experts loaded", "weights followed", "partitions assigned", "broker seen"],
+    &["experts loaded", "weights followed", "predictors usable", "partitions assigned", "broker seen"],
 );
 const LEARN: (&str, &[&str]) = ("learn", &["broker seen"]);
 

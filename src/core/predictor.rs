@@ -100,6 +100,18 @@ pub enum PredictorError {
     State(super::learners::BadState),
 }
 
+impl PredictorError {
+    /// The name of the reason, for metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Format { .. } => "Format",
+            Self::Spec(_) => "Learner",
+            Self::State(_) => "State",
+        }
+    }
+}
+
 impl Predictor {
     /// The predictor before anything is learned, over the panel's own experts.
     ///

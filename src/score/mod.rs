@@ -171,6 +171,7 @@ impl Score {
             predictors.follow(IDLE)?;
         }
         health.set("weights followed", true);
+        predictors.tell(&health, now());
         for expert in seats.panel.experts() {
             let loaded = f64::from(u8::from(expert.state == State::Loaded));
             metrics::EXPERT_LOADED.with([&expert.id]).set(loaded);
@@ -252,6 +253,7 @@ impl Score {
             if told.elapsed() > TELL {
                 told = Instant::now();
                 asking.tell(&health);
+                predictors.tell(&health, now());
                 let behind = tell(&reading.source, &unit, &health, &mut lag);
                 let age = asking.oldest().map_or(0, |came| now().saturating_sub(came));
                 let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));

@@ -7,6 +7,7 @@ mod support;
 mod foreign;
 mod labels;
 mod learners;
+mod predictors;
 mod store;
 
 use std::collections::BTreeSet;

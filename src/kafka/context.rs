@@ -89,12 +89,19 @@ pub(super) struct Member {
     changes: Mutex<VecDeque<Change>>,
     gauges: Mutex<Gauges>,
     closing: AtomicBool,
+    /// A position did not exist any more, and the client has moved it.
+    moved: AtomicBool,
 }
 
 impl Member {
     /// From now on rebalances are taken at once: nobody polls any more.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether the client has moved a position that did not exist any more, since this was last asked.
+    pub(super) fn moved(&self) -> bool {
+        self.moved.swap(false, Ordering::AcqRel)
     }
 
     /// The oldest rebalance that is not taken yet.
@@ -131,6 +138,11 @@ pub(super) fn give(
 
 impl ClientContext for Member {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        // The client tells of a position that it moved by this line only (rd_kafka_offset_reset); it comes with a poll,
+        // before the first record from the new position.
+        if facility == "OFFSET" && matches!(level, RDKafkaLogLevel::Warning) {
+            self.moved.store(true, Ordering::Release);
+        }
         log(level, facility, text);
     }
 

@@ -34,5 +34,5 @@ pub use outbox::{Delivery, Outbox};
 pub use positions::{at_time, committed};
 pub use record::{Consumed, Offsets, Produced, TopicPartition};
 pub use reports::Place;
-pub use source::{Health, Polled, Source, Start};
+pub use source::{Health, Lost, Polled, Source, Start};
 pub use unit::Unit;

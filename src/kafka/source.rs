@@ -1,7 +1,9 @@
 //! A member of a group: reads what the group gives it, and gives partitions back only when asked between
 //! two polls, so that the unit at hand can end first.
 
-use std::sync::mpsc;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,9 @@ use super::failure::{SourceError, passes};
 use super::membership::Membership;
 use super::record::{Consumed, TopicPartition};
 use super::topics;
+
+/// How long the brokers may take to say where partitions begin.
+const LOST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a partition without a committed offset begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +60,15 @@ pub struct Health {
     pub lag: Vec<(TopicPartition, i64)>,
 }
 
+/// Records that the brokers deleted before the group had read them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Their partition.
+    pub partition: TopicPartition,
+    /// The offsets from where the group was to where the partition begins now. Markers of transactions are among them.
+    pub offsets: Range<i64>,
+}
+
 /// A subscribed member of a group. Offsets are committed by an [`Outbox`](super::Outbox) only.
 ///
 /// Poll at least every `max.poll.interval.ms` (five minutes). Waiting a second between polls is fine;
@@ -66,6 +80,13 @@ pub struct Source {
     paused: bool,
     /// Told to the caller as revoked; goes at the next poll.
     going: Option<TopicPartitionList>,
+    /// The next offset of each assigned partition of which a record was handed out.
+    positions: BTreeMap<TopicPartition, i64>,
+    /// The client has moved a position, and it is not known yet what was passed over.
+    moved: bool,
+    lost: Vec<Lost>,
+    /// Where each partition began when records of it were last found to be lost.
+    begins: BTreeMap<TopicPartition, i64>,
 }
 
 impl Source {
@@ -94,7 +115,17 @@ impl Source {
             .map_err(|error| SourceError::of(&error, DOING, &all))?;
         consumer.subscribe(topics).map_err(|error| SourceError::of(&error, DOING, &all))?;
         let membership = Membership::new(consumer, topics);
-        Ok(Self { membership, group: group.to_owned(), start, paused: false, going: None })
+        Ok(Self {
+            membership,
+            group: group.to_owned(),
+            start,
+            paused: false,
+            going: None,
+            positions: BTreeMap::new(),
+            moved: false,
+            lost: Vec::new(),
+            begins: BTreeMap::new(),
+        })
     }
 
     /// The next record or rebalance, waiting at most `timeout`. Brokers that are away are no error: the
@@ -107,8 +138,18 @@ impl Source {
         if let Some(change) = self.consumer().context().change() {
             return self.changed(change);
         }
-        match self.consumer().poll(timeout) {
-            Some(Ok(message)) => Ok(Polled::Record(Consumed::copy(&message, self.membership.topics()))),
+        let polled = self.consumer().poll(timeout);
+        let polled =
+            polled.map(|done| done.map(|message| Consumed::copy(&message, self.membership.topics())));
+        self.moved |= self.start == Start::Earliest && self.consumer().context().moved();
+        if self.moved {
+            self.look_for_lost();
+        }
+        match polled {
+            Some(Ok(record)) => {
+                self.positions.insert((Arc::clone(&record.topic), record.partition), record.offset + 1);
+                Ok(Polled::Record(record))
+            }
             Some(Err(error)) if ends_by_itself(&error) => Ok(Polled::Idle),
             Some(Err(error)) => {
                 let topics = self.membership.topics().join(", ");
@@ -129,6 +170,7 @@ impl Source {
                 // The client remembers of a partition that was here before whether it was paused then.
                 self.hold(self.paused)?;
                 let partitions = self.membership.named(&partitions);
+                self.positions.retain(|known, _| !partitions.contains(known));
                 Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Assigned(partitions) })
             }
             Change::Revoke(list) => {
@@ -138,6 +180,57 @@ impl Source {
                 Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Revoked { partitions, lost } })
             }
         }
+    }
+
+    /// What the brokers have deleted before the group had read it, since this was last asked.
+    #[must_use]
+    pub fn take_lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Compares where the group was on each partition with where the partition begins. Tried again with the next poll
+    /// if the brokers do not answer.
+    fn look_for_lost(&mut self) {
+        match self.deleted(LOST_TIMEOUT) {
+            Ok(lost) => {
+                self.moved = false;
+                for Lost { partition: (topic, partition), offsets } in &lost {
+                    tracing::error!(
+                        target: "kafka",
+                        topic = &**topic,
+                        partition,
+                        offsets = offsets.end - offsets.start,
+                        first = offsets.start,
+                        "deleted before the group had read it: keep records longer than the group can be away"
+                    );
+                    self.begins.insert((Arc::clone(topic), *partition), offsets.end);
+                }
+                self.lost.extend(lost);
+            }
+            Err(error) => {
+                tracing::warn!(target: "kafka", %error, "it is not known yet what was deleted unread")
+            }
+        }
+    }
+
+    fn deleted(&self, timeout: Duration) -> Result<Vec<Lost>, SourceError> {
+        const DOING: &str = "ask where a partition begins";
+        let until = Instant::now() + timeout;
+        let mut lost = Vec::new();
+        for (partition, committed) in self.committed(timeout)? {
+            let Some(next) = self.positions.get(&partition).copied().or(committed) else { continue };
+            // What has been found lost already is lost once.
+            let next = self.begins.get(&partition).map_or(next, |begins| next.max(*begins));
+            let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let (begins, _) = self
+                .consumer()
+                .fetch_watermarks(&partition.0, partition.1, left)
+                .map_err(|error| SourceError::of(&error, DOING, &partition.0))?;
+            if next < begins {
+                lost.push(Lost { partition, offsets: next..begins });
+            }
+        }
+        Ok(lost)
     }
 
     /// Gives back what the last poll told as revoked, without waiting for the next.
@@ -232,6 +325,7 @@ impl Source {
             Start::Earliest => Offset::Beginning,
             Start::Latest => Offset::End,
         };
+        self.positions.clear();
         let failed = |error: KafkaError| SourceError::of(&error, "go back to committed offsets", "");
         let mut list = TopicPartitionList::new();
         for ((topic, partition), committed) in self.committed(timeout)? {

@@ -10,9 +10,9 @@ use crate::codec::{self, DecodeError, Received, Schemas};
 use crate::config::{Policies, Tombstones};
 use crate::core::event::Millis;
 use crate::dead_letter::Reason;
-use crate::kafka::{Consumed, Offsets, Polled, Source, TopicPartition};
-use crate::ops::Traces;
+use crate::kafka::{Consumed, Lost, Offsets, Polled, Source, TopicPartition};
 use crate::ops::traces::{Labelled, Place};
+use crate::ops::{Traces, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
 
@@ -37,7 +37,11 @@ impl Learn {
         let interval = Duration::from_millis(settings.commit_interval_ms);
         while gathered.count < settings.commit_records && since.is_none_or(|since| since.elapsed() < interval)
         {
-            match source.poll(patience)? {
+            let polled = source.poll(patience)?;
+            for Lost { partition: (topic, partition), offsets } in source.take_lost() {
+                metrics::lost(&topic, partition, offsets.end - offsets.start);
+            }
+            match polled {
                 Polled::Record(record) => {
                     gathered.since = Some(*since.get_or_insert_with(Instant::now));
                     patience = Duration::ZERO;

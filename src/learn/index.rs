@@ -1,6 +1,6 @@
 //! The index of decisions: follows their topic and notes where each one lies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::LearnError;
@@ -8,6 +8,7 @@ use crate::codec::{Received, Schemas};
 use crate::core::label::DecisionRef;
 use crate::core::ledger::Judged;
 use crate::kafka::{Connection, Followed, Follower, From};
+use crate::ops::metrics;
 use crate::registry::RegistryError;
 use crate::store::{Batch, IndexEntry, Store};
 
@@ -21,7 +22,12 @@ pub struct Index {
     moved: bool,
     /// When the number of partitions was last asked for.
     looked: Instant,
+    /// Why decisions were skipped so far: each reason is logged once.
+    skipped: BTreeSet<&'static str>,
 }
+
+/// The reason of decisions that retention deleted before they were read.
+const DELETED: &str = "Deleted";
 
 /// How often it is asked whether the topic has grown, and how long the answer may take.
 const GROWTH: Duration = Duration::from_secs(5);
@@ -35,7 +41,14 @@ impl Index {
     pub fn follow(connection: &Connection, topic: &str, store: &Store) -> Result<Self, LearnError> {
         let positions = store.decision_positions().clone();
         let follower = Follower::open(connection, topic, &From::Offsets(positions.clone()), super::ANSWER)?;
-        Ok(Self { follower, entries: Vec::new(), positions, moved: false, looked: Instant::now() })
+        Ok(Self {
+            follower,
+            entries: Vec::new(),
+            positions,
+            moved: false,
+            looked: Instant::now(),
+            skipped: BTreeSet::new(),
+        })
     }
 
     /// Whether everything that was there at the start is indexed.
@@ -65,7 +78,16 @@ impl Index {
         self.grow()?;
         let mut read = Vec::new();
         for _ in 0..most {
-            let Followed::Record(record) = self.follower.poll(Duration::ZERO)? else { break };
+            let record = match self.follower.poll(Duration::ZERO)? {
+                Followed::Record(record) => record,
+                Followed::Skipped { partition, asked, from } => {
+                    self.skip(DELETED, partition, asked, from - asked);
+                    self.positions.insert(partition, from);
+                    self.moved = true;
+                    continue;
+                }
+                Followed::End | Followed::Idle => break,
+            };
             let decoded = Received::new(record.payload.as_deref(), &record.headers, schemas).decision();
             let decoded = match decoded.map_err(RegistryError::of) {
                 // Not indexed: its position is not passed.
@@ -81,8 +103,7 @@ impl Index {
             let decision = match decoded {
                 Ok(decision) => decision,
                 Err(error) => {
-                    let (partition, offset) = (record.partition, record.offset);
-                    tracing::error!(partition, offset, reason = error.name(), "a decision cannot be read");
+                    self.skip(error.name(), record.partition, record.offset, 1);
                     continue;
                 }
             };
@@ -92,6 +113,21 @@ impl Index {
             read.push(decision.judged(at));
         }
         Ok(read)
+    }
+
+    /// Counts decisions from `offset` on that cannot be indexed.
+    fn skip(&mut self, reason: &'static str, partition: i32, offset: i64, decisions: i64) {
+        metrics::decisions_skipped(reason, decisions);
+        if self.skipped.insert(reason) {
+            tracing::error!(
+                reason,
+                partition,
+                offset,
+                decisions,
+                "decisions cannot be indexed, and labels for them wait in vain; further ones of this reason are only \
+                 counted, in aegis_decisions_skipped_total"
+            );
+        }
     }
 
     /// Takes partitions that the topic has got meanwhile: labels for what is decided there would wait.

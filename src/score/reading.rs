@@ -10,7 +10,7 @@ use super::unit::Unit;
 use super::{BUSY, IDLE, ScoreError, now};
 use crate::codec;
 use crate::config::{Config, Policies, Tombstones};
-use crate::kafka::{Polled, Source, TopicPartition};
+use crate::kafka::{Lost, Polled, Source, TopicPartition};
 use crate::ops::{Health, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
@@ -159,7 +159,11 @@ impl<'a> Reading<'a> {
             true => BUSY,
             false => Duration::ZERO,
         };
-        match self.source.poll(patience)? {
+        let polled = self.source.poll(patience)?;
+        for Lost { partition: (topic, partition), offsets } in self.source.take_lost() {
+            metrics::lost(&topic, partition, offsets.end - offsets.start);
+        }
+        match polled {
             Polled::Record(record) => {
                 let Some(ticket) = unit.read(&record) else { return Ok(Next::Nothing) };
                 self.read.increment(1);

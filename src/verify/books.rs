@@ -26,8 +26,12 @@ struct Partition {
     range: Range<i64>,
     /// The group's committed offset.
     committed: i64,
+    /// Whether the group has committed any.
+    was_read: bool,
     /// Before this the outcomes may be gone from their topics.
     kept_from: i64,
+    /// The same for events that have gone themselves.
+    outcomes_from: i64,
     events: Marks,
     /// Events with a null value: they may have an outcome, and need none.
     tombstones: Marks,
@@ -74,6 +78,10 @@ pub struct Counts {
     pub not_kept: u64,
     /// Outcomes of events before those that are looked at.
     pub before: u64,
+    /// Offsets of events that were deleted before they were decided.
+    pub deleted: u64,
+    /// Offsets before the first event kept that have no outcome, and that transactions can have used up.
+    pub deleted_or_markers: u64,
 }
 
 /// Events and their outcomes.
@@ -109,9 +117,11 @@ impl Books {
 
     /// A partition of events: the offsets to look at, and how far the group has committed.
     pub fn partition(&mut self, partition: i32, range: Range<i64>, committed: Option<i64>) {
+        let was_read = committed.is_some();
         let committed = committed.unwrap_or(range.start);
         let kept_from = range.start;
-        self.partitions.insert(partition, Partition { range, committed, kept_from, ..Partition::default() });
+        let partition_books = Partition { range, committed, was_read, kept_from, ..Partition::default() };
+        self.partitions.insert(partition, partition_books);
     }
 
     /// A partition of labels: the offsets that exist.
@@ -131,6 +141,7 @@ impl Books {
     pub fn kept_from(&mut self, partition: i32, offset: i64) {
         if let Some(partition) = self.partitions.get_mut(&partition) {
             partition.kept_from = partition.kept_from.max(offset);
+            partition.outcomes_from = partition.outcomes_from.max(offset);
         }
     }
 
@@ -219,6 +230,7 @@ impl Books {
         if offset < known.range.start {
             // Too old to be looked at, or gone from the topic.
             self.counts.before += 1;
+            known.outcomes.add(offset);
             return false;
         }
         if !known.events.has(offset) {
@@ -265,10 +277,52 @@ impl Books {
         self.gaps().any(|(_, _, decided)| decided)
     }
 
-    /// Closes the books.
+    /// Runs of offsets that lie before the first event kept and have no outcome, though the group has read that far
+    /// back; each with whether it is longer than transactions explain.
+    ///
+    /// Transactions use up offsets that are no events: markers, and records that were aborted. How many in a row is
+    /// seen from the events that are kept; where none is kept, one marker is assumed.
+    fn deleted(&self) -> Vec<(i32, Range<i64>, bool)> {
+        let kept = || self.partitions.values().filter(|known| known.events.first().is_some());
+        let holes = kept().flat_map(|known| known.events.gaps(known.range.clone()));
+        let longest = holes.map(|hole| hole.end - hole.start).max().unwrap_or(0);
+        let explained = if kept().next().is_some() { longest } else { 1 };
+        let runs = self.partitions.iter().flat_map(|(number, known)| {
+            let committed = known.was_read.then_some(known.committed);
+            let first = known.outcomes.first().into_iter().chain(committed).min();
+            let first = first.unwrap_or(known.range.start).max(known.outcomes_from);
+            let before = first..known.range.start;
+            let gaps = (!before.is_empty()).then(|| known.outcomes.gaps(before));
+            gaps.into_iter().flatten().map(|run| (*number, run))
+        });
+        runs.map(|(number, run)| (number, run.clone(), run.end - run.start > explained)).collect()
+    }
+
+    fn close_deleted(&self, counts: &mut Counts, faults: &mut Faults) {
+        for (partition, run, certain) in self.deleted() {
+            let offsets = run.end - run.start;
+            let count = u64::try_from(offsets).unwrap_or(0);
+            if !certain {
+                counts.deleted_or_markers += count;
+                continue;
+            }
+            counts.deleted += count;
+            faults.add(Kind::Deleted, Place::new(&self.events, partition, run.start), || {
+                format!(
+                    "up to offset {}: {offsets} offsets are gone and no decision or dead letter names any of them",
+                    run.end - 1
+                )
+            });
+        }
+    }
+
+    /// Closes the books. `whole`: the events are all that their topic keeps, and not only those from a time on.
     #[must_use]
-    pub fn close(self, group: &str) -> (Counts, Faults) {
+    pub fn close(self, group: &str, whole: bool) -> (Counts, Faults) {
         let (mut counts, mut faults) = (self.counts, self.faults.clone());
+        if whole {
+            self.close_deleted(&mut counts, &mut faults);
+        }
         for (partition, offset, decided) in self.gaps() {
             if !decided {
                 counts.open += 1;
@@ -312,7 +366,7 @@ mod tests {
     }
 
     fn kinds(books: Books) -> Vec<(Kind, u64)> {
-        let (_, faults) = books.close("g");
+        let (_, faults) = books.close("g", true);
         faults.0.iter().map(|(kind, found)| (*kind, found.count)).collect()
     }
 
@@ -324,7 +378,7 @@ mod tests {
         books.dead_letter(at("dlq", 1, 5), "events", 0, 4);
         books.dead_letter(at("dlq", 1, 6), "labels", 0, 3);
         assert!(!books.has_gaps());
-        let (counts, faults) = books.close("g");
+        let (counts, faults) = books.close("g", true);
         assert!(faults.is_empty(), "{faults:?}");
         let expected = Counts {
             events: 6,
@@ -335,6 +389,8 @@ mod tests {
             open: 2,
             not_kept: 0,
             before: 1,
+            deleted: 0,
+            deleted_or_markers: 0,
         };
         assert_eq!(counts, expected);
     }
@@ -402,11 +458,66 @@ mod tests {
         let mut books = books();
         books.kept_from(0, 6);
         decide(&mut books, &[6]);
-        let (counts, faults) = books.close("g");
+        let (counts, faults) = books.close("g", true);
         assert_eq!((counts.not_kept, counts.open), (2, 2));
         assert_eq!(faults.count(Kind::Gap), 1);
         let shown = faults.0.get(&Kind::Gap).unwrap().shown.first().unwrap().to_string();
         assert!(shown.starts_with("events partition 0 offset 7: has neither"), "{shown}");
+    }
+
+    /// Partition 0 with events from 50 on, and outcomes of these and of `before`; `committed` by the group.
+    fn deleted(before: &[i64], committed: Option<i64>, events: &[i64]) -> (Counts, Vec<String>) {
+        let mut books = Books::new(&"events".into(), &"labels".into());
+        books.partition(0, 50..60, committed);
+        events.iter().for_each(|offset| books.event(0, *offset));
+        decide(&mut books, before);
+        decide(&mut books, events);
+        let (counts, faults) = books.close("g", true);
+        let shown = faults.0.values().flat_map(|found| &found.shown).map(ToString::to_string);
+        (counts, shown.collect())
+    }
+
+    #[test]
+    fn events_that_were_deleted_before_they_were_decided_are_named() {
+        let all: Vec<i64> = (50..60).collect();
+        let to = |end: i64| (0..end).collect::<Vec<i64>>();
+        // Decided up to the first event kept, by a group that began anywhere.
+        assert_eq!(deleted(&to(50), Some(60), &all).1, [""; 0]);
+        assert_eq!(deleted(&to(50)[20..], Some(60), &all).1, [""; 0]);
+        assert_eq!(deleted(&[], None, &all).1, [""; 0]);
+        // The scorer is still away, or has gone on behind the gap, which may not reach to the first event kept.
+        for (before, committed, first) in [(to(30), 30, 30), (to(30), 60, 30), (vec![], 20, 20)] {
+            let (counts, shown) = deleted(&before, Some(committed), if committed == 60 { &all } else { &[] });
+            let named = format!("events partition 0 offset {first}: up to offset 49: {} offsets", 50 - first);
+            assert!(shown.len() == 1 && shown[0].starts_with(&named), "{shown:?}");
+            assert_eq!((counts.deleted, counts.deleted_or_markers), (50 - first as u64, 0));
+        }
+        let (_, shown) = deleted(&[to(10), (40..50).collect()].concat(), Some(60), &all);
+        assert!(shown[0].starts_with("events partition 0 offset 10: up to offset 39"), "{shown:?}");
+        // One event is named where the offsets of those that are kept have no holes.
+        assert_eq!(deleted(&to(49), Some(60), &all).1.len(), 1);
+    }
+
+    #[test]
+    fn offsets_that_transactions_can_have_used_up_are_no_fault() {
+        let to = |end: i64| (0..end).collect::<Vec<i64>>();
+        // Markers, and a transaction of two that was aborted: three offsets in a row are no events.
+        let holes = [50, 51, 55, 56, 58];
+        assert_eq!(deleted(&to(47), Some(60), &holes).1, [""; 0]);
+        assert_eq!(deleted(&to(47), Some(60), &holes).0.deleted_or_markers, 3);
+        assert_eq!(deleted(&to(46), Some(60), &holes).0.deleted, 4);
+        // Where nothing is kept, the last marker.
+        assert_eq!(deleted(&to(49), Some(49), &[]).1, [""; 0]);
+        // The outcomes have gone, too.
+        let mut books = Books::new(&"events".into(), &"labels".into());
+        books.partition(0, 50..60, Some(60));
+        books.kept_from(0, 45);
+        decide(&mut books, &(45..50).collect::<Vec<_>>());
+        assert_eq!(kinds(books), []);
+        // A time was named: nothing before it is looked at.
+        let mut books = Books::new(&"events".into(), &"labels".into());
+        books.partition(0, 50..60, Some(20));
+        assert!(books.close("g", false).1.is_empty());
     }
 
     #[test]
@@ -414,7 +525,7 @@ mod tests {
         let mut books = Books::new(&"events".into(), &"labels".into());
         books.partition(0, 0..1_000, Some(1_000));
         (0..1_000).for_each(|offset| books.event(0, offset));
-        let (_, faults) = books.close("g");
+        let (_, faults) = books.close("g", true);
         let found = faults.0.get(&Kind::Gap).unwrap();
         assert_eq!((found.count, found.shown.len()), (1_000, super::super::faults::SHOWN));
     }

@@ -15,6 +15,8 @@ pub const SHOWN: usize = 20;
 pub enum Kind {
     /// An event below the committed offset without an outcome.
     Gap,
+    /// Events that the brokers deleted before they were decided.
+    Deleted,
     /// A second outcome of one record.
     Duplicate,
     /// A decision after one of a later event of the same partition.
@@ -41,6 +43,7 @@ impl Kind {
     pub fn title(self) -> &'static str {
         match self {
             Self::Gap => "events without an outcome below the committed offset",
+            Self::Deleted => "runs of events that were deleted before they were decided",
             Self::Duplicate => "second outcomes of one record",
             Self::Order => "decisions out of their events' order",
             Self::Orphan => "outcomes of no event or label",

@@ -1,6 +1,7 @@
 //! A set of offsets, one bit each: hundreds of millions fit where their records would not.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 const WORDS: usize = 512;
 const CHUNK: i64 = 64 * WORDS as i64;
@@ -33,6 +34,33 @@ impl Marks {
     pub fn has(&self, offset: i64) -> bool {
         let (chunk, word, bit) = place(offset);
         self.0.get(&chunk).and_then(|chunk| chunk.get(word)).is_some_and(|word| word & bit != 0)
+    }
+
+    /// The runs of offsets within `range` that are not here, in order.
+    pub fn gaps(&self, range: Range<i64>) -> impl Iterator<Item = Range<i64>> + '_ {
+        let here = self.0.range(range.start.div_euclid(CHUNK)..).flat_map(|(number, chunk)| {
+            (0_i64..).zip(chunk.iter()).flat_map(move |(at, word)| {
+                let first = number * CHUNK + at * 64;
+                (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| first + bit)
+            })
+        });
+        let within = range.clone();
+        let here = here.skip_while(move |offset| *offset < within.start);
+        let here = here.take_while(move |offset| *offset < within.end).chain([range.end]);
+        let runs = here.scan(range.start, |next, offset| {
+            let run = *next..offset;
+            *next = offset + 1;
+            Some(run)
+        });
+        runs.filter(|run| !run.is_empty())
+    }
+
+    /// The least offset that is here.
+    #[must_use]
+    pub fn first(&self) -> Option<i64> {
+        let (number, chunk) = self.0.first_key_value()?;
+        let (at, word) = (0_i64..).zip(chunk.iter()).find(|(_, word)| **word != 0)?;
+        Some(number * CHUNK + at * 64 + i64::from(word.trailing_zeros()))
     }
 
     /// The offsets that are here and not in `others`, in order.
@@ -77,6 +105,12 @@ mod tests {
             let left: Vec<i64> = marks.without(&others).collect();
             let expected: Vec<i64> = model.difference(&taken).copied().collect();
             prop_assert_eq!(left, expected);
+            prop_assert_eq!(marks.first(), model.first().copied());
+            let range = 30_000_i64..40_000;
+            let absent: BTreeSet<i64> = range.clone().filter(|offset| !model.contains(offset)).collect();
+            let runs: Vec<Range<i64>> = marks.gaps(range).collect();
+            prop_assert!(runs.is_sorted_by(|a, b| a.end < b.start), "each run is as long as it can be");
+            prop_assert_eq!(runs.into_iter().flatten().collect::<BTreeSet<i64>>(), absent);
         }
     }
 }

@@ -68,7 +68,7 @@ impl Verify<'_> {
         let ((counts, mut faults), (review, more)) = {
             let mut opened = self.open()?;
             self.outcomes(&mut opened)?;
-            (opened.books.close(&self.config.score.group), opened.requests.close())
+            (opened.books.close(&self.config.score.group, self.from.is_none()), opened.requests.close())
         };
         faults.merge(more);
         let (predictors, ledger_records, more) = self.ledger()?;

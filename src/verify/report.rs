@@ -60,6 +60,14 @@ impl fmt::Display for Report {
                  TIME within their retention to have them looked for"
             )?;
         }
+        if self.counts.deleted_or_markers > 0 {
+            writeln!(
+                out,
+                "{} offsets before the first events kept have no outcome: markers of transactions, aborted records, \
+                 or events that were deleted before they were decided",
+                self.counts.deleted_or_markers
+            )?;
+        }
         let RequestCounts { requests, not_kept, .. } = self.review;
         writeln!(out, "{requests} review requests")?;
         if not_kept > 0 {
@@ -70,7 +78,9 @@ impl fmt::Display for Report {
         }
         writeln!(out, "{label_dead_letters} dead letters of labels, {} ledger records", self.ledger_records)?;
         for (kind, promise) in HOLDS {
-            if self.faults.count(*kind) == 0 {
+            // An event that is gone undecided is a committed one without an outcome.
+            let besides = if *kind == Kind::Gap { self.faults.count(Kind::Deleted) } else { 0 };
+            if self.faults.count(*kind) + besides == 0 {
                 writeln!(out, "holds   {promise}")?;
             }
         }

@@ -8,6 +8,7 @@ mod foreign;
 mod labels;
 mod learners;
 mod predictors;
+mod retention;
 mod store;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! Dashboards and alerts against the truth: a real Prometheus scrapes a running Aegis under load on a real Apache
 //! Kafka, every panel's query and every rule is evaluated, and what goes wrong here is seen to fire.
 
+mod alerts;
 mod contract;
 mod prometheus;
 #[path = "../support/mod.rs"]
@@ -32,6 +33,9 @@ const EMPTY: &[(&str, &str)] = &[
     ("aegis_kafka_errors_total", "no transaction fails here"),
     ("aegis_store_rebuilds_total", "the store is never lost here"),
     ("aegis_store_errors_total", "the store never fails here"),
+    ("aegis_predictor_rejected_total", "both roles are of one version"),
+    ("aegis_records_lost_total", "nothing is deleted"),
+    ("aegis_decisions_skipped_total", "every decision can be read"),
     (
         "aegis_policy_regret_bound",
         "nothing is proven for the default learner on rounds with sleeping experts",

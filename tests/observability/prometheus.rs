@@ -18,10 +18,7 @@ pub struct Prometheus {
 impl Prometheus {
     /// Scrapes `target` every second and evaluates `rules` as often.
     pub fn start(folder: &Path, target: &str, rules: &str) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let found = Command::new("bash").arg(root.join("tests/prometheus/fetch.sh")).output().unwrap();
-        assert!(found.status.success(), "no Prometheus: {}", String::from_utf8_lossy(&found.stderr));
-        let bin = PathBuf::from(String::from_utf8(found.stdout).unwrap().trim());
+        let bin = bin();
         let config = folder.join("prometheus.yml");
         fs::write(folder.join("alerts.yml"), rules).unwrap();
         fs::write(
@@ -67,6 +64,19 @@ impl Prometheus {
         let values = values.map(|series| series["value"][1].as_str().unwrap().parse::<f64>().unwrap());
         values.filter(|value| !value.is_nan()).collect()
     }
+}
+
+/// The folder of its programs.
+fn bin() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let found = Command::new("bash").arg(root.join("tests/prometheus/fetch.sh")).output().unwrap();
+    assert!(found.status.success(), "no Prometheus: {}", String::from_utf8_lossy(&found.stderr));
+    PathBuf::from(String::from_utf8(found.stdout).unwrap().trim())
+}
+
+/// What `promtool test rules` says of this file of tests.
+pub fn test_rules(tests: &Path) -> Output {
+    Command::new(bin().join("promtool")).args(["test", "rules"]).arg(tests).output().unwrap()
 }
 
 impl Drop for Prometheus {

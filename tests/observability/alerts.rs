@@ -1,0 +1,80 @@
+//! Alerts on what is not made to happen beside the running flow, on series that are written down: Prometheus's own
+//! tests of rules.
+
+use std::fs;
+
+use super::prometheus::test_rules;
+use super::root;
+
+/// A counter that appears with its first increment fires at once, one lost offset is taken for a transaction's marker,
+/// and a predictor that is refused fires after a minute.
+#[test]
+fn the_first_loss_fires() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = root().join("deploy/prometheus/alerts.yml");
+    let series = |name: &str, labels: &str, values: &str| {
+        format!("      - {{series: '{name}{{{labels}}}', values: '{values}'}}\n")
+    };
+    let lost = |partition: u32, values: &str| {
+        let labels = format!("topic=\"events\",partition=\"{partition}\",instance=\"a\"");
+        series("aegis_records_lost_total", &labels, values)
+    };
+    // Eight samples in, at two minutes.
+    let input = [
+        lost(0, "_x8 7x20"),
+        lost(1, "_x8 1x20"),
+        lost(2, "0x28"),
+        series("aegis_decisions_skipped_total", "reason=\"NotAvro\",instance=\"a\"", "_x8 1x20"),
+        series("aegis_decisions_skipped_total", "reason=\"Deleted\",instance=\"a\"", "0x28"),
+        series("aegis_predictor_current", "policy=\"house\",instance=\"a\"", "1x8 0x20"),
+        series("aegis_predictor_current", "policy=\"other\",instance=\"a\"", "1x28"),
+    ]
+    .concat();
+    let page = "docs/runbook.md#";
+    let alert = |time: &str, name: &str, labels: &str, summary: &str| {
+        let found = if labels.is_empty() {
+            "[]".to_owned()
+        } else {
+            let url = format!("{page}{}", name.to_lowercase());
+            format!(
+                "[{{exp_labels: {{{labels}}}, exp_annotations: {{summary: \"{summary}\", runbook_url: \"{url}\"}}}}]"
+            )
+        };
+        format!("      - {{eval_time: {time}, alertname: {name}, exp_alerts: {found}}}\n")
+    };
+    let expected = [
+        alert("1m", "AegisEventsLost", "", ""),
+        alert("1m", "AegisDecisionsSkipped", "", ""),
+        alert(
+            "3m",
+            "AegisEventsLost",
+            "severity: page, topic: events, partition: '0'",
+            "7 offsets of events partition 0 were deleted before they were read",
+        ),
+        alert(
+            "3m",
+            "AegisDecisionsSkipped",
+            "severity: ticket, reason: NotAvro",
+            "The learner cannot index decisions: NotAvro",
+        ),
+        alert("2m45s", "AegisPredictorRejected", "", ""),
+        alert(
+            "4m",
+            "AegisPredictorRejected",
+            "severity: ticket, policy: house",
+            "A scorer cannot use the newest predictor of house",
+        ),
+    ]
+    .concat();
+    let tests = folder.path().join("tests.yml");
+    let text = format!(
+        "rule_files: ['{}']\nevaluation_interval: 15s\ntests:\n  - interval: 15s\n    input_series:\n{input}    \
+         alert_rule_test:\n{expected}",
+        rules.display()
+    );
+    fs::write(&tests, text).unwrap();
+    let output = test_rules(&tests);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}

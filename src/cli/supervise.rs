@@ -229,7 +229,11 @@ mod tests {
         let (mut supervisor, shutdown, _) = supervisor();
         supervisor.finish = Duration::from_secs(600);
         let asked = shutdown.clone();
-        supervisor.role("score", move || Ok(asked.wait())).unwrap_or_else(|_| unreachable!());
+        let score = move || {
+            asked.wait();
+            Ok(())
+        };
+        supervisor.role("score", score).unwrap_or_else(|_| unreachable!());
         shutdown.panicked("process");
         assert_eq!(failure(supervisor.wait()).0, Exit::Internal);
     }

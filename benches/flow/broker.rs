@@ -1,7 +1,7 @@
 //! The broker of the tests, with topics and events for a benchmark.
 
 #[path = "../../tests/support/mod.rs"]
-mod support;
+pub mod support;
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -13,6 +13,7 @@
 //! cargo bench --bench flow -- load            one head, produce to visible decision under four loads, or at --at N
 //!                                             percent of the most alone; p99 beside delay cap and longest batch,
 //!                                             and where the time goes
+//! cargo bench --bench flow -- round-trip      both roles where the brokers are 0 to 1,000 ms away, through a proxy
 //! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the processor, Python consumers on the
 //!                                             card; only where it is named
 //! ```
@@ -31,6 +32,7 @@ mod limit;
 mod load;
 mod process;
 mod restart;
+mod round_trip;
 mod rounds;
 mod stages;
 mod texts;
@@ -64,7 +66,7 @@ fn main() {
         card::run(rounds, texts);
         return;
     }
-    let parts = ["throughput", "latency", "beside", "restart", "idle", "inference", "load"];
+    let parts = ["throughput", "latency", "beside", "restart", "idle", "inference", "load", "round-trip"];
     let named: Vec<&str> = parts.into_iter().filter(|part| words.iter().any(|word| word == part)).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
     if wanted("throughput") {
@@ -88,6 +90,9 @@ fn main() {
     }
     if wanted("inference") {
         inference::run(rounds, texts, &words);
+    }
+    if wanted("round-trip") {
+        round_trip::run(events, texts);
     }
     if wanted("load") {
         let interval = Config::default().score.commit_interval_ms;

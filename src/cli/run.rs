@@ -81,8 +81,10 @@ pub fn fitting(panel: &Panel, config: &Config, policies: &Policies) -> Result<()
 
 /// The brokers as the configuration describes them.
 pub fn connection(config: &Config) -> Result<Connection, Failure> {
-    let connection =
-        Connection { brokers: config.kafka.brokers.clone(), settings: config.kafka.settings.clone() };
+    let connection = Connection {
+        settings: config.kafka.settings.clone(),
+        ..Connection::new(config.kafka.brokers.clone())
+    };
     connection.check().map_err(|error| Failure::new(Exit::Config, error))?;
     Ok(connection)
 }
@@ -100,13 +102,13 @@ pub fn traced(config: &Config) -> Result<(), Failure> {
     traces::check(&traced::settings(config)).map_err(|error| Failure::new(Exit::Config, error))
 }
 
-/// What a unit is worth, for the instance of that name. A transaction ends well before its member's session.
+/// The delivery of the instance of that name. A transaction ends before its member's session.
 pub fn delivery(config: &Config, connection: &Connection, instance: &str) -> Delivery {
     match config.kafka.delivery {
         config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
         config::Delivery::ExactlyOnce => Delivery::ExactlyOnce {
             transactional_id: instance.to_owned(),
-            timeout: connection.session_timeout() / 2,
+            timeout: connection.transaction_timeout(),
         },
     }
 }
@@ -154,6 +156,15 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     traced(&config)?;
     let connection = connection(&config)?;
     greet(&connection, &|| shutdown.requested()).map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    if let Some(wanted) = connection.session_too_short() {
+        let (session, round_trip) = (connection.session_timeout(), connection.round_trip.get());
+        tracing::warn!(
+            ?session,
+            ?round_trip,
+            ?wanted,
+            "session.timeout.ms of kafka.settings is too short for brokers so far away: units may fail; remove it or raise it"
+        );
+    }
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone());
     let mut experts = None;
     if role != Role::Learn {

@@ -116,6 +116,9 @@ pub struct Kafka {
     pub brokers: String,
     /// What a unit of outputs and consumed offsets is worth.
     pub delivery: Delivery,
+    /// A role that has records to commit is not ready once none of a partition have been committed for this long, in
+    /// milliseconds. Longer than twice `experts.timeout_ms`, and than a commit takes.
+    pub stalled_after_ms: u64,
     /// librdkafka settings, passed on as they are; what would break the guarantees is refused.
     #[serde(deserialize_with = "overlay::strings", serialize_with = "shown::settings")]
     pub settings: BTreeMap<String, String>,
@@ -139,9 +142,18 @@ impl Default for Kafka {
         Self {
             brokers: "localhost:9092".into(),
             delivery: Delivery::ExactlyOnce,
+            stalled_after_ms: 60_000,
             settings: BTreeMap::new(),
             secrets: BTreeMap::new(),
         }
+    }
+}
+
+impl Kafka {
+    /// The time after which a role that commits nothing is not ready.
+    #[must_use]
+    pub fn stalled_after(&self) -> Duration {
+        Duration::from_millis(self.stalled_after_ms)
     }
 }
 

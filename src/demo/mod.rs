@@ -166,8 +166,10 @@ fn drive_side(
     shutdown: &Shutdown,
 ) -> Result<(), DemoError> {
     let config = config::load(config, std::env::vars(), &[])?.config;
-    let connection =
-        Connection { brokers: config.kafka.brokers.clone(), settings: config.kafka.settings.clone() };
+    let connection = Connection {
+        settings: config.kafka.settings.clone(),
+        ..Connection::new(config.kafka.brokers.clone())
+    };
     let stream = Stream {
         connection: &connection,
         topics: &config.topics,
@@ -202,7 +204,7 @@ impl Brokers {
             let specs = table(config, width);
             let topics: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
             let embedded = Embedded::start(&topics)?;
-            let connection = Connection { brokers: embedded.bootstrap().to_owned(), settings };
+            let connection = Connection { settings, ..Connection::new(embedded.bootstrap()) };
             return Ok(Self {
                 connection,
                 delivery: config::Delivery::AtLeastOnce,
@@ -215,7 +217,7 @@ impl Brokers {
         config.topics = std::mem::take(&mut config.topics).under(&prefix);
         config.score.group = format!("{prefix}.score");
         config.learn.group = format!("{prefix}.learn");
-        let connection = Connection { brokers: args.broker.clone(), settings };
+        let connection = Connection { settings, ..Connection::new(args.broker.clone()) };
         let mut specs = table(config, 6);
         for spec in &mut specs {
             spec.config.insert("max.message.bytes".into(), "4000000".into());
@@ -254,7 +256,7 @@ impl Flow {
             config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
             config::Delivery::ExactlyOnce => Delivery::ExactlyOnce {
                 transactional_id: id,
-                timeout: brokers.connection.session_timeout() / 2,
+                timeout: brokers.connection.transaction_timeout(),
             },
         };
         let score = Score {

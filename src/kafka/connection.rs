@@ -7,8 +7,13 @@ use std::time::Duration;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use thiserror::Error;
 
-/// Time after which a silent member of a group is given up, unless `session.timeout.ms` says otherwise.
+use super::pace::RoundTrip;
+
+/// Time after which a silent member of a group is given up, unless `session.timeout.ms` says otherwise or the brokers are
+/// far away.
 const SESSION_TIMEOUT_MS: u64 = 6_000;
+/// The longest time between two heartbeats: a member that reads nothing hears of its brokers by them.
+const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// The largest record that the client sends, unless `message.max.bytes` says otherwise.
 const LARGEST: usize = 8 << 20;
@@ -51,6 +56,8 @@ pub struct Connection {
     pub brokers: String,
     /// librdkafka settings, passed on as they are (TLS, SASL, sizes, time-outs).
     pub settings: BTreeMap<String, String>,
+    /// The measured round trip, which time-outs follow.
+    pub round_trip: RoundTrip,
 }
 
 /// A setting that is not taken.
@@ -83,7 +90,7 @@ impl Connection {
     /// The brokers at `brokers` with librdkafka's own settings.
     #[must_use]
     pub fn new(brokers: impl Into<String>) -> Self {
-        Self { brokers: brokers.into(), settings: BTreeMap::new() }
+        Self { brokers: brokers.into(), settings: BTreeMap::new(), round_trip: RoundTrip::default() }
     }
 
     /// Checks the settings.
@@ -110,11 +117,45 @@ impl Connection {
         Ok(())
     }
 
-    /// Time after which a silent member of a group is given up.
+    /// Time after which a silent member of a group is given up: as set, or six seconds, or longer if the brokers are far
+    /// away.
     #[must_use]
     pub fn session_timeout(&self) -> Duration {
         let set = self.settings.get("session.timeout.ms").and_then(|value| value.parse().ok());
-        Duration::from_millis(set.unwrap_or(SESSION_TIMEOUT_MS))
+        match set {
+            Some(set) => Duration::from_millis(set),
+            None => self.round_trip.session(Duration::from_millis(SESSION_TIMEOUT_MS)),
+        }
+    }
+
+    /// The time-out of a transaction: half of the session's, or as much as the round trip asks for, and always less than
+    /// the session's.
+    #[must_use]
+    pub fn transaction_timeout(&self) -> Duration {
+        self.transaction_within(self.session_timeout() / 2)
+    }
+
+    /// The time-out of a transaction: `least`, or as much as the round trip asks for, and then less than the session's.
+    pub(super) fn transaction_within(&self, least: Duration) -> Duration {
+        let most = self.session_timeout() * 9 / 10;
+        self.round_trip.transaction(least).min(most.max(least))
+    }
+
+    /// The session time-out that the round trip asks for, if one is set that is too short for it.
+    #[must_use]
+    pub fn session_too_short(&self) -> Option<Duration> {
+        let wanted = self.round_trip.transaction(Duration::ZERO);
+        (wanted > self.transaction_timeout()).then(|| self.round_trip.session(Duration::ZERO))
+    }
+
+    /// The time-out for an answer: `least`, or longer if the brokers are far away.
+    #[must_use]
+    pub fn answer(&self, least: Duration) -> Duration {
+        self.round_trip.answer(least)
+    }
+
+    fn heartbeat_millis(session: u128) -> String {
+        (session / 3).min(HEARTBEAT.as_millis()).max(1).to_string()
     }
 
     /// The largest record that the client sends, in bytes.
@@ -162,7 +203,7 @@ impl Connection {
     pub(super) fn asker(&self) -> ClientConfig {
         let session = self.session_timeout().as_millis();
         self.client(&[
-            ("heartbeat.interval.ms", &(session / 3).max(1).to_string()),
+            ("heartbeat.interval.ms", &Self::heartbeat_millis(session)),
             ("session.timeout.ms", &session.to_string()),
         ])
     }
@@ -171,7 +212,7 @@ impl Connection {
     pub(super) fn consumer(&self, group: &str) -> ClientConfig {
         let session = self.session_timeout().as_millis();
         let mut config = self.client(&[
-            ("heartbeat.interval.ms", &(session / 3).max(1).to_string()),
+            ("heartbeat.interval.ms", &Self::heartbeat_millis(session)),
             ("session.timeout.ms", &session.to_string()),
             ("queued.max.messages.kbytes", "16384"),
             ("queued.min.messages", "10000"),

@@ -80,7 +80,8 @@ impl Follower {
         let (consumer, count) = reader(connection, topic, timeout, &[])?;
         let mut follower =
             Self { consumer, topic: [topic.into()], ways: BTreeMap::new(), skipped: Vec::new(), told: false };
-        let until = Instant::now() + timeout;
+        let trips = connection.round_trip.partitions(usize::try_from(count).unwrap_or(0));
+        let until = Instant::now() + timeout + trips;
         for partition in 0..count {
             let asked = match from {
                 From::Beginning => None,

@@ -16,6 +16,10 @@ use super::failure::SourceError;
 const FIRM: Duration = Duration::from_secs(8);
 /// How long the brokers may take to say anything.
 const ANSWER: Duration = Duration::from_secs(10);
+/// The time-out of the first request, and the longest of a later one. Each is twice as long as the one before it: an
+/// answer that comes after its request was given up is lost. A second signal ends the process within two seconds.
+const FIRST: Duration = Duration::from_millis(250);
+const LATER: Duration = Duration::from_millis(1_500);
 
 /// Keeps when a broker refused us first, and what it said.
 #[derive(Default)]
@@ -49,8 +53,8 @@ impl ClientContext for Guest {
 
 impl ConsumerContext for Guest {}
 
-/// Waits until one of the brokers has let this client in, or `stop` says so. Brokers that are away are no error:
-/// whoever needs them waits for them.
+/// Waits until one of the brokers has let this client in, or `stop` says so, and measures the round trip, which the
+/// connection's time-outs follow from then on. Brokers that are away are no error: whoever needs them waits for them.
 ///
 /// # Errors
 /// [`SourceError::Denied`] within twenty seconds where password or certificate are refused, by either side; it
@@ -62,11 +66,15 @@ pub fn greet(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<(), Sou
         .create_with_context(Guest::default())
         .map_err(|error| SourceError::of(&error, "connect", ""))?;
     let began = Instant::now();
+    let mut patience = FIRST;
+    // A topic that need not be there: all that is asked is whether we are answered.
+    let answered = |patience| client.fetch_metadata(Some("aegis"), patience).is_ok();
     while !stop() {
-        // A topic that need not be there: all that is asked is whether we are answered.
-        if client.fetch_metadata(Some("aegis"), Duration::from_millis(250)).is_ok() {
+        if answered(patience) {
+            connection.round_trip.measure(|| !stop() && answered(LATER));
             break;
         }
+        patience = (patience * 2).min(LATER);
         // The client tells its errors here.
         let _ = client.poll(Duration::from_millis(50));
         match lock(&client.context().refusal).clone() {

@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::context::Quiet;
 use super::failure::{SourceError, passes};
 use super::follower::{NO_GROUP, reader};
+use super::pace::RoundTrip;
 use super::record::Consumed;
 use super::topics;
 
@@ -23,6 +24,7 @@ pub struct Lookup {
     consumer: BaseConsumer<Quiet>,
     topic: [Arc<str>; 1],
     partitions: i32,
+    round_trip: RoundTrip,
 }
 
 /// What is still wanted of one partition, in order, and where the client was last sent.
@@ -52,7 +54,7 @@ impl Lookup {
             ("queued.min.messages", "200"),
         ];
         let (consumer, partitions) = reader(connection, topic, timeout, &thrifty)?;
-        Ok(Self { consumer, topic: [topic.into()], partitions })
+        Ok(Self { consumer, topic: [topic.into()], partitions, round_trip: connection.round_trip.clone() })
     }
 
     /// The records at `wanted` (partition, offset), in that order. None: there is no such record; it is
@@ -65,7 +67,8 @@ impl Lookup {
         wanted: &[(i32, i64)],
         timeout: Duration,
     ) -> Result<Vec<Option<Consumed>>, SourceError> {
-        let until = Instant::now() + timeout;
+        let places: BTreeSet<i32> = wanted.iter().map(|(partition, _)| *partition).collect();
+        let until = Instant::now() + timeout + self.round_trip.partitions(places.len());
         if wanted.iter().any(|(partition, _)| *partition >= self.partitions) {
             // The topic may have grown since it was opened.
             self.partitions = topics::count(self.consumer.client(), &self.topic[0], left(until))?;

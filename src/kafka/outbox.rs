@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long a new producer waits for the brokers.
 const OPENING: Duration = Duration::from_secs(10);
+/// How long the brokers may take for one of the requests by which the round trip is measured.
+const ECHO: Duration = Duration::from_secs(2);
 
 /// What a unit is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +50,9 @@ pub enum Delivery {
     ExactlyOnce {
         /// This instance's own, the same after a restart: a new holder fences the old one.
         transactional_id: String,
-        /// After this the brokers give an open transaction up. Shorter than the session's time-out, or a
-        /// killed member's partitions stay dark after another has taken them.
+        /// After this the brokers give an open transaction up, or later if the measured round trip asks for it.
+        /// Shorter than the session's time-out, or a killed member's partitions stay dark after another has taken
+        /// them.
         timeout: Duration,
     },
 }
@@ -59,6 +62,8 @@ pub struct Outbox {
     connection: Connection,
     delivery: Delivery,
     producer: Option<BaseProducer<Reports>>,
+    /// The time-out of the producer's transactions.
+    timeout: Duration,
     /// Why this outbox never works again.
     fenced: Option<String>,
     /// The size of batches, in bytes.
@@ -82,9 +87,10 @@ impl Outbox {
                 connection.session_timeout()
             )));
         }
+        let timeout = Duration::ZERO; // known when there is a producer
         let batch = connection.batch();
-        let mut outbox =
-            Self { connection: connection.clone(), delivery, producer: None, fenced: None, batch };
+        let (connection, producer, fenced) = (connection.clone(), None, None);
+        let mut outbox = Self { connection, delivery, producer, timeout, fenced, batch };
         outbox.ready()?;
         Ok(outbox)
     }
@@ -148,9 +154,33 @@ impl Outbox {
         if self.producer.is_some() {
             return Ok(());
         }
+        let producer = self.make()?;
+        // The brokers may be farther away than they were: the next transaction has the time that it takes from here.
+        let trip = &self.connection.round_trip;
+        let echo = || producer.client().fetch_metadata(Some("aegis"), ECHO).is_ok();
+        self.producer = match &self.delivery {
+            Delivery::ExactlyOnce { timeout, .. }
+                if trip.is_known()
+                    && trip.measure(echo)
+                    && self.connection.transaction_within(*timeout) > self.timeout =>
+            {
+                drop(producer);
+                Some(self.make()?)
+            }
+            _ => Some(producer),
+        };
+        Ok(())
+    }
+
+    /// Makes a producer, whose transactions have the time that the round trip asks for.
+    fn make(&mut self) -> Result<BaseProducer<Reports>, CommitError> {
+        self.timeout = match &self.delivery {
+            Delivery::AtLeastOnce => PATIENCE,
+            Delivery::ExactlyOnce { timeout, .. } => self.connection.transaction_within(*timeout),
+        };
         let mut config = self.connection.producer();
         config.set("batch.size", self.batch.to_string());
-        let patience = self.patience().as_millis().to_string();
+        let patience = self.timeout.as_millis().to_string();
         match &self.delivery {
             Delivery::AtLeastOnce => config.set("message.timeout.ms", &patience),
             Delivery::ExactlyOnce { transactional_id, .. } => config
@@ -162,7 +192,7 @@ impl Outbox {
             .create_with_context(Reports::default())
             .map_err(|error| CommitError::Settings { reason: error.to_string() })?;
         if matches!(self.delivery, Delivery::ExactlyOnce { .. }) {
-            let until = Instant::now() + OPENING;
+            let until = Instant::now() + self.connection.answer(OPENING);
             match again(until, || producer.init_transactions(left(until))) {
                 Ok(()) => {}
                 Err(error) if class(&error) == Class::Fenced => return Err(self.fence(&error)),
@@ -170,8 +200,7 @@ impl Outbox {
                 Err(error) => return Err(CommitError::Unavailable { reason: error.to_string() }),
             }
         }
-        self.producer = Some(producer);
-        Ok(())
+        Ok(producer)
     }
 
     /// The brokers do not let this client begin transactions.
@@ -202,10 +231,7 @@ impl Outbox {
 
     /// How long one unit may take.
     pub(super) fn patience(&self) -> Duration {
-        match &self.delivery {
-            Delivery::AtLeastOnce => PATIENCE,
-            Delivery::ExactlyOnce { timeout, .. } => *timeout,
-        }
+        self.timeout
     }
 
     pub(super) fn fence(&mut self, error: &KafkaError) -> CommitError {

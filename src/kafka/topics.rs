@@ -49,6 +49,19 @@ pub fn limit(connection: &Connection, topic: &str, timeout: Duration) -> Result<
     told.ok_or_else(|| SourceError::Client { doing, reason: format!("{topic} has no max.message.bytes") })
 }
 
+/// The same as [`partitions`] for several topics, over one connection, in their order.
+///
+/// # Errors
+/// As [`partitions`].
+pub fn partitions_of(
+    connection: &Connection,
+    topics: &[&str],
+    timeout: Duration,
+) -> Result<Vec<i32>, SourceError> {
+    let asker = asker(connection)?;
+    topics.iter().map(|topic| count(asker.client(), topic, timeout)).collect()
+}
+
 /// How a topic forgets, as the brokers have it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forgetting {

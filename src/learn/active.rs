@@ -13,7 +13,7 @@ use crate::config::Policies;
 use crate::core::book::Book;
 use crate::crash;
 use crate::dead_letter::Surge;
-use crate::kafka::{Lookup, Outbox, Polled, Source, Start};
+use crate::kafka::{Lookup, Outbox, Polled, Source, Start, grown};
 use crate::ops::traces::Unpublished;
 use crate::ops::{Traces, metrics};
 use crate::registry::{Registry, RegistryError};
@@ -56,6 +56,8 @@ impl Learn {
         // How old the oldest label of the last unit was, by partition.
         let mut ages = BTreeMap::new();
         let mut unpublished = Unpublished::default();
+        // Records of a unit: more where the brokers are far away.
+        let mut most = settings.commit_records;
 
         let end = loop {
             if self.shutdown.requested() {
@@ -73,7 +75,7 @@ impl Learn {
             let mut joined = Joined::default();
 
             // 1. Decisions: where each one lies; those of labelled rounds are compared.
-            let decisions = match index.read(settings.commit_records * 4, patient) {
+            let decisions = match index.read(most * 4, patient) {
                 Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
                 other => other?,
             };
@@ -83,11 +85,15 @@ impl Learn {
 
             // 2. Labels, until the unit is full or its interval is over. Nobody waits for them while rounds wait.
             let idle = !index.has_moved() && ledger.is_current();
-            let gathered = match self.gather(&mut labels, &defaults, &policies, registry, idle) {
+            let gathered = match self.gather(&mut labels, &defaults, &policies, registry, idle, most) {
                 Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
                 other => other?,
             };
 
+            let reads = !gathered.is_empty();
+            if reads {
+                self.waits(true);
+            }
             ages = if gathered.is_empty() { ages } else { gathered.ages(now()) };
 
             let (mut spans, read) = (gathered.traced(traces), gathered.since());
@@ -140,12 +146,19 @@ impl Learn {
             if let (Some(Committed { began, records, .. }), Some(read)) = (&committed, read) {
                 traces.learned(&spans, read, *began, *records, &mut unpublished);
             }
+            let began = committed.as_ref().map(|committed| committed.began);
             if let Some(next) = committed.and_then(|committed| committed.next) {
                 crash::point("learn.committed");
                 if !ledger.read_until(next, given_up)? {
                     break End::Stopped;
                 }
                 crash::point("learn.read-back");
+            }
+            if reads {
+                self.waits(false);
+            }
+            if let Some(began) = began {
+                most = grown(settings.commit_records, began.elapsed());
             }
 
             // 5. The ledger as committed: memory, folds, sled.

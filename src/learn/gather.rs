@@ -17,7 +17,7 @@ use crate::registry::{Registry, RegistryError};
 use crate::schemas;
 
 impl Learn {
-    /// Reads labels until the unit is full, its interval is over, or none come.
+    /// Reads labels until the unit has `most`, its interval is over, or none come.
     ///
     /// # Errors
     /// Where reading fails, or the registry is of no help.
@@ -28,6 +28,7 @@ impl Learn {
         policies: &Policies,
         registry: Option<&Registry>,
         wait: bool,
+        most: usize,
     ) -> Result<Gathered, LearnError> {
         let settings = &self.config.learn;
         let mut gathered = Gathered::default();
@@ -35,8 +36,7 @@ impl Learn {
         // Since the first label: the wait for it is not the unit's.
         let mut since: Option<Instant> = None;
         let interval = Duration::from_millis(settings.commit_interval_ms);
-        while gathered.count < settings.commit_records && since.is_none_or(|since| since.elapsed() < interval)
-        {
+        while gathered.count < most && since.is_none_or(|since| since.elapsed() < interval) {
             let polled = source.poll(patience)?;
             for Lost { partition: (topic, partition), offsets } in source.take_lost() {
                 metrics::lost(&topic, partition, offsets.end - offsets.start);

@@ -18,7 +18,7 @@ mod publish;
 mod restore;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::{Config, Live};
 use crate::core::event::Millis;
@@ -76,6 +76,8 @@ const ROLE: &str = "learn";
 const STANDS_BY: &str = "another learner is active now; this one stands by";
 /// Conditions of the active learner: a standby is ready without them.
 const ACTIVE: [&str; 3] = ["ledger restored", "labels assigned", "decisions indexed"];
+/// The condition that what is read is committed.
+const COMMITTING: &str = "committing";
 /// How long a stage waits where there is nothing to do.
 const IDLE: Duration = Duration::from_millis(200);
 /// How long leaving a group may take, and how long where all is given up.
@@ -106,7 +108,13 @@ impl Learn {
         let stand = || Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest);
         while !self.shutdown.requested() {
             match self.single() {
-                Err(error) if error.passes() => tracing::warn!(%error, "waiting for the brokers"),
+                Err(error) if error.passes() => {
+                    tracing::warn!(%error, "waiting for the brokers");
+                    // They may be farther away than was known.
+                    if let Err(error) = kafka::greet(&self.connection, &|| self.shutdown.requested()) {
+                        tracing::warn!(%error, "waiting for the brokers");
+                    }
+                }
                 done => {
                     done?;
                     break;
@@ -115,6 +123,7 @@ impl Learn {
         }
         let mut election = stand()?;
         metrics::active(false);
+        self.waits(false);
         while !self.shutdown.requested() {
             self.health.set("elected or standing by", true);
             self.seen(&election);
@@ -134,6 +143,9 @@ impl Learn {
             let end = self.learn(&mut election, registry.as_ref(), &traces);
             ACTIVE.iter().for_each(|name| self.health.forget(name));
             metrics::active(false);
+            if !matches!(end, Ok(End::Again) | Err(_)) {
+                self.waits(false);
+            }
             match end {
                 Ok(End::Stopped) => break,
                 Ok(End::Superseded) => tracing::warn!("{STANDS_BY}"),
@@ -157,13 +169,21 @@ impl Learn {
     /// Whether the topics that must have one partition have no more.
     fn single(&self) -> Result<(), LearnError> {
         let topics = &self.config.topics;
-        for topic in [&topics.election, &topics.rounds, &topics.weights] {
-            let count = kafka::topics::partitions(&self.connection, topic, LOOK)?;
+        let single = [&*topics.election, &*topics.rounds, &*topics.weights];
+        let patience = self.connection.answer(LOOK);
+        let counts = kafka::topics::partitions_of(&self.connection, &single, patience)?;
+        for (topic, count) in single.into_iter().zip(counts) {
             if count != 1 {
-                return Err(LearnError::Partitions { topic: topic.clone(), count });
+                return Err(LearnError::Partitions { topic: topic.to_owned(), count });
             }
         }
         Ok(())
+    }
+
+    /// Says whether labels that were read wait for their commit, or go on waiting for it.
+    fn waits(&self, waits: bool) {
+        let since = waits.then(|| self.health.waits_since().unwrap_or_else(Instant::now));
+        self.health.waits(COMMITTING, since, self.config.kafka.stalled_after());
     }
 
     /// How long leaving a group may take.
@@ -174,7 +194,7 @@ impl Learn {
     /// Tells whether the brokers are there.
     fn seen(&self, source: &Source) -> kafka::Health {
         let health = source.health();
-        self.health.set_until("broker seen", health.seen.map(|at| at + SEEN));
+        self.health.set_until("broker seen", health.seen.map(|at| at + self.connection.answer(SEEN)));
         health
     }
 }

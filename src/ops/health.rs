@@ -20,7 +20,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::metrics::CONDITION;
+use super::metrics::{COMMIT_STALLED, CONDITION};
 use crate::panics;
 
 /// How long a slow reader may delay the end.
@@ -48,6 +48,8 @@ struct Conditions {
     by_name: BTreeMap<String, Condition>,
     /// Roles that have ended.
     ended: BTreeSet<&'static str>,
+    /// The time since which each role waits for a commit.
+    waits: BTreeMap<&'static str, Option<Instant>>,
 }
 
 /// The conditions of readiness. Clones share them.
@@ -106,6 +108,23 @@ impl Health {
         self.put(name, Condition { holds: until.is_some(), note: String::new(), until });
     }
 
+    /// Says since when records wait for a commit of this handle's role, which the condition `name` allows for as long
+    /// as `bound`. `None`: nothing waits. The role may itself be waiting for the brokers, so the gauge is computed when
+    /// it is read.
+    pub fn waits(&self, name: &'static str, since: Option<Instant>, bound: Duration) {
+        self.lock().waits.insert(self.role, since);
+        let late = |_| format!("records wait, and none have been committed for {} s", bound.as_secs_f64());
+        let note = since.map(late).unwrap_or_default();
+        self.put(name, Condition { holds: true, note, until: since.map(|since| since + bound) });
+        self.gauge();
+    }
+
+    /// The time since which records wait for a commit of this handle's role.
+    #[must_use]
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.lock().waits.get(self.role).copied().flatten()
+    }
+
     /// The same with a few words for the operator, e.g. `41 % of the ledger read`.
     pub fn note(&self, name: &'static str, holds: bool, note: &str) {
         self.put(name, Condition { holds, note: note.to_owned(), until: None });
@@ -126,6 +145,7 @@ impl Health {
         if !conditions.ended.insert(self.role) {
             return;
         }
+        conditions.waits.insert(self.role, None);
         let role = self.name("");
         for (name, condition) in conditions.by_name.iter_mut().filter(|(name, _)| name.starts_with(&role)) {
             *condition = Condition { holds: false, note: format!("{} has stopped", self.role), until: None };
@@ -135,8 +155,12 @@ impl Health {
 
     /// Brings the gauges up to date: a condition's time may be over with nobody there to say so.
     fn gauge(&self) {
-        for (name, condition) in &self.lock().by_name {
+        let conditions = self.lock();
+        for (name, condition) in &conditions.by_name {
             CONDITION.with([name]).set(f64::from(u8::from(condition.holds())));
+        }
+        for (role, since) in &conditions.waits {
+            COMMIT_STALLED.with([role]).set(since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
         }
     }
 
@@ -152,7 +176,8 @@ impl Health {
         let ready = conditions.values().all(Condition::holds);
         let mut text = String::new();
         for (name, condition) in conditions.iter().filter(|(_, found)| verbose || !found.holds()) {
-            let note = &condition.note;
+            // The reason for which a condition has ended is of no use before that.
+            let note = if condition.until.is_some() && condition.holds() { "" } else { &condition.note };
             let mark = if condition.holds() { '+' } else { '-' };
             let colon = if note.is_empty() { "" } else { ": " };
             let _ = writeln!(text, "[{mark}] {name}{colon}{note}"); // a String takes everything

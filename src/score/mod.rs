@@ -15,6 +15,7 @@ mod shed;
 mod traced;
 mod unfit;
 mod unit;
+mod waits;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,7 +26,9 @@ use crate::core::event::Millis;
 use crate::core::predictor::PredictorError;
 use crate::crash;
 use crate::experts::{PanelError, State};
-use crate::kafka::{CommitError, Connection, Delivery, Follower, From, Outbox, Source, SourceError, Start};
+use crate::kafka::{
+    CommitError, Connection, Delivery, Follower, From, Outbox, Source, SourceError, Start, greet,
+};
 use crate::ops::{Health, Shutdown, Traces, TracesError, metrics};
 use crate::registry::RegistryError;
 use crate::schemas;
@@ -147,6 +150,8 @@ const TELL: Duration = Duration::from_millis(500);
 const SEEN: Duration = Duration::from_secs(10);
 /// How long the brokers may take to answer at the start before they are asked again; stopping waits for that.
 const ANSWER: Duration = Duration::from_secs(5);
+/// The condition that what is read is committed.
+const COMMITTING: &str = "committing";
 
 impl Score {
     /// Runs until shutdown is requested.
@@ -164,7 +169,7 @@ impl Score {
             other => other?,
         };
         let weights = &config.topics.weights;
-        let open = || Ok(Follower::open(&connection, weights, &From::Beginning, ANSWER)?);
+        let open = || Ok(Follower::open(&connection, weights, &From::Beginning, connection.answer(ANSWER))?);
         let Some(follower) = patiently(&shutdown, &connection, open)? else { return Ok(()) };
         let mut predictors = Predictors::new(follower, &policies, seats.experts())?;
         while !predictors.is_ready() && !shutdown.requested() {
@@ -190,6 +195,8 @@ impl Score {
         let originals = Originals::new(&connection, &config.topics);
         let mut committing = Committing::start(outbox, member, requests, originals, shutdown.clone())?;
         let mut shed = Shed::new(limits(&config.score));
+        let stalled = config.kafka.stalled_after();
+        health.waits(COMMITTING, None, stalled);
         let mut told = Instant::now();
         let mut lag = metrics::Lag::new(&config.score.group);
 
@@ -254,7 +261,8 @@ impl Score {
                 told = Instant::now();
                 asking.tell(&health);
                 predictors.tell(&health, now());
-                let behind = tell(&reading.source, &unit, &health, &mut lag);
+                let behind = tell(&reading.source, &unit, &health, &mut lag, connection.answer(SEEN));
+                health.waits(COMMITTING, unit.waits(&reading.source.health().lag), stalled);
                 let age = asking.oldest().map_or(0, |came| now().saturating_sub(came));
                 let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
                 if let Some(shrunk) = shed.update(behind, age, Instant::now()) {
@@ -288,6 +296,10 @@ fn patiently<T>(
         match open() {
             Err(error) if error.passes() => {
                 tracing::warn!(brokers = connection.brokers, %error, "waiting for the brokers");
+                // They may be farther away than was known.
+                if let Err(error) = greet(connection, &|| shutdown.requested()) {
+                    tracing::warn!(brokers = connection.brokers, %error, "waiting for the brokers");
+                }
             }
             done => return done.map(Some),
         }
@@ -306,9 +318,9 @@ fn limits(score: &config::Score) -> Limits {
 }
 
 /// Tells the state of things; gives the lag over all partitions.
-fn tell(source: &Source, unit: &Unit, health: &Health, lag: &mut metrics::Lag) -> i64 {
+fn tell(source: &Source, unit: &Unit, health: &Health, lag: &mut metrics::Lag, silence: Duration) -> i64 {
     let seen = source.health();
-    health.set_until("broker seen", seen.seen.map(|at| at + SEEN));
+    health.set_until("broker seen", seen.seen.map(|at| at + silence));
     metrics::partitions("score", source.assigned().len());
     metrics::queue(unit.held());
     lag.tell(seen.lag.iter().map(|((topic, partition), messages)| {

@@ -10,6 +10,7 @@ use super::intake::Accepted;
 use super::seats::Seats;
 use super::traced;
 use super::unfit::UNFIT;
+use super::waits::Waits;
 use super::{ScoreError, now};
 use crate::codec::{self, EncodeError, Encoding};
 use crate::config::{Config, Policies};
@@ -20,7 +21,7 @@ use crate::core::predictor::Predictor;
 use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
 use crate::dead_letter::{Reason, Surge, dead_letter};
-use crate::kafka::{Ages, Consumed, Offsets, Produced, Source, TopicPartition};
+use crate::kafka::{Ages, Consumed, Offsets, Produced, Source, TopicPartition, grown};
 use crate::ops::metrics::{Counted, Decided};
 use crate::ops::traces::Moderation;
 use crate::ops::{Traces, metrics};
@@ -69,12 +70,16 @@ pub struct Unit {
     dlq: Arc<str>,
     encoding: Encoding,
     traces: Traces,
+    /// Records of a unit, as configured, and as many as the round trip asks for.
+    least: usize,
     most: usize,
     interval: Duration,
     /// Every record read, with its output once it has one.
     watermark: Watermark<i32, Settled>,
     /// When every record came that the watermark holds.
     ages: Ages,
+    /// Since when the records of each partition wait for a commit.
+    waits: Waits,
     /// Since when something is ready, and how long the first of it had waited for the panel.
     open: Option<(Instant, Duration)>,
     /// Whether a unit was given up and its records are not read again yet.
@@ -99,10 +104,12 @@ impl Unit {
             dlq: config.topics.dlq.as_str().into(),
             encoding,
             traces,
+            least: config.score.commit_records.max(1),
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),
             ages: Ages::default(),
+            waits: Waits::default(),
             open: None,
             given_up: false,
             decided: Decided::default(),
@@ -135,6 +142,7 @@ impl Unit {
         for (_, partition) in partitions {
             self.watermark.end(partition);
             self.ages.forget(*partition);
+            self.waits.forget(*partition);
         }
     }
 
@@ -143,6 +151,7 @@ impl Unit {
         let ticket = self.watermark.consume(&record.partition, record.offset)?;
         self.ages.read(record.partition, record.offset, record.timestamp.unwrap_or_else(now));
         self.surge.read(1, Instant::now());
+        self.waits.read(record.partition, Instant::now());
         Some(ticket)
     }
 
@@ -172,10 +181,22 @@ impl Unit {
         self.ages.oldest(partition)
     }
 
+    /// The time since which the partition waits for a commit that has waited longest, given what is left to read of
+    /// each; `None`: nothing waits.
+    #[must_use]
+    pub fn waits(&mut self, lag: &[(TopicPartition, i64)]) -> Option<Instant> {
+        let now = Instant::now();
+        for ((_, partition), messages) in lag {
+            let quiet = !self.given_up && *messages == 0 && self.ages.oldest(*partition).is_none();
+            self.waits.observe(*partition, quiet, now);
+        }
+        self.waits.since()
+    }
+
     /// Whether reading has to wait for a commit.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.watermark.held() >= 4 * self.most
+        self.watermark.held() >= 2 * (self.least + self.most)
     }
 
     /// Records read whose outcome no commit has covered.
@@ -305,12 +326,15 @@ impl Unit {
         match ended.result {
             Ok(records) => {
                 metrics::commit("score", records, ended.took);
+                self.most = grown(self.least, ended.took);
                 self.traces.committed(&ended.told.spans, ended.started, records);
                 metrics::outcomes(&ended.told.counted);
                 metrics::skipped("event", ended.told.skipped);
                 metrics::end_to_end(now(), &ended.told.came);
                 for ((_, partition), next) in &ended.told.offsets.0 {
                     self.ages.committed(*partition, *next);
+                    let more = self.ages.oldest(*partition).is_some();
+                    self.waits.committed(*partition, more, Instant::now());
                 }
                 if ended.told.unfit > 0 {
                     self.count_letters(ended.told.unfit, UNFIT);

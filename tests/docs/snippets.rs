@@ -27,9 +27,12 @@ fn configuration(folder: &Path, mut table: toml::Table) -> Result<(), String> {
     let file = folder.join("aegis.toml");
     fs::write(&file, table.to_string()).unwrap();
     let loaded = load(&file, BTreeMap::new(), &[]).map_err(|error| error.to_string())?;
-    aegis::kafka::Connection { brokers: loaded.config.kafka.brokers, settings: loaded.config.kafka.settings }
-        .check()
-        .map_err(|error| error.to_string())
+    aegis::kafka::Connection {
+        settings: loaded.config.kafka.settings,
+        ..aegis::kafka::Connection::new(loaded.config.kafka.brokers)
+    }
+    .check()
+    .map_err(|error| error.to_string())
 }
 
 /// Reads an expert's manifest to where the graph is asked for, which no page can show.

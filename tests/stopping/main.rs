@@ -10,6 +10,7 @@ mod aborts;
 mod fatal;
 mod panel;
 mod progress;
+mod slow;
 
 use std::fs;
 use std::thread;

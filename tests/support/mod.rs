@@ -6,6 +6,7 @@
 
 #![allow(missing_docs, dead_code, reason = "each test binary uses what it needs")]
 
+pub mod far;
 pub mod flow;
 pub mod identity;
 pub mod site;

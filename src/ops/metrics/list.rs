@@ -146,6 +146,9 @@ metrics! {
         COMMIT_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_commit_seconds", "seconds", ["role"],
             "Committing to Kafka.",
             "p99 above a second";
+        COMMIT_STALLED: Gauge<1> = Kind::Gauge, "aegis_commit_stalled_seconds", "seconds", ["role"],
+            "For how long records that have been read wait without a commit, of the partition that has waited longest; 0 while nothing waits.",
+            "above a minute";
         KAFKA_ERRORS: Counter<2> = Kind::Counter, "aegis_kafka_errors_total", "errors", ["role", "error"],
             "Errors that ended a transaction, by name.",
             "increasing for minutes";

@@ -4,7 +4,8 @@
 //! Without the feature `crash-points`, which no release build takes, a point is nothing. With it,
 //! `AEGIS_CRASH_AT=name[:nth]` kills the process with SIGKILL when it comes to the point `name` for the nth
 //! time, `AEGIS_HOLD_AT=name[:nth]` stops it there until SIGCONT, and with `AEGIS_PANIC_AT=name[:nth]` the thread
-//! that comes there panics.
+//! that comes there panics. `AEGIS_PLAY_OLDER=1` makes it read decisions of earlier schemas only, as the version before
+//! this one did.
 
 #[cfg(all(feature = "crash-points", not(debug_assertions)))]
 compile_error!("the feature crash-points is for tests, not for a release build");
@@ -21,8 +22,15 @@ pub fn during<T>(_name: &str, call: impl FnOnce() -> T) -> T {
     call()
 }
 
+/// Whether this process plays the version before this one: never without the feature.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub const fn plays_older() -> bool {
+    false
+}
+
 #[cfg(feature = "crash-points")]
-pub use armed::{during, point};
+pub use armed::{during, plays_older, point};
 
 #[cfg(feature = "crash-points")]
 mod armed {
@@ -35,6 +43,7 @@ mod armed {
     static DIE: LazyLock<Option<Wish>> = LazyLock::new(|| Wish::read("AEGIS_CRASH_AT"));
     static HOLD: LazyLock<Option<Wish>> = LazyLock::new(|| Wish::read("AEGIS_HOLD_AT"));
     static PANIC: LazyLock<Option<Wish>> = LazyLock::new(|| Wish::read("AEGIS_PANIC_AT"));
+    static OLDER: LazyLock<bool> = LazyLock::new(|| std::env::var_os("AEGIS_PLAY_OLDER").is_some());
 
     /// A point, and how many times it is passed before the wish comes true.
     struct Wish {
@@ -82,6 +91,11 @@ mod armed {
         fn send(&mut self) -> io::Result<()> {
             self.0.stdin.take().map_or(Ok(()), |mut word| word.write_all(b"now\n"))
         }
+    }
+
+    /// Whether this process plays the version before this one.
+    pub fn plays_older() -> bool {
+        *OLDER
     }
 
     /// Dies, holds still or panics here, if that is wished.

@@ -8,7 +8,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("crash", &[]),
     ("panics", &[]),
-    ("codec", &["core"]),
+    ("codec", &["core", "crash"]),
     ("experts", &["core"]),
     ("kafka", &["core", "crash", "panics"]),
     ("store", &["core", "crash", "panics"]),

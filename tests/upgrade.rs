@@ -218,6 +218,49 @@ fn a_store_of_the_first_version_is_opened_and_gives_its_state() {
     assert_eq!((opened, store.ledger_offset()), (Opened::Found, Some(1_000)));
 }
 
+/// A store of a version that did not note which decisions it could not read: they may be any, so the index reads the
+/// topic from its beginning, once, if labels wait for decisions.
+#[test]
+fn a_store_without_notes_is_read_again_where_labels_wait() {
+    let folder = store();
+    let (mut store, _) = Store::open(folder.path()).unwrap();
+    let all = [(0, 20), (1, 20), (2, 20)];
+    let positions = |store: &Store| Vec::from_iter(store.decision_positions().clone());
+    assert_eq!(store.read_by(7, false).unwrap(), []);
+    assert_eq!(positions(&store), all);
+    assert_eq!(store.read_by(7, true).unwrap(), all);
+    assert_eq!(positions(&store), []);
+    store.commit(Batch { decisions: all.to_vec(), ..Batch::default() }).unwrap();
+    assert_eq!(store.read_by(7, true).unwrap(), []);
+    assert_eq!(positions(&store), all);
+}
+
+/// A reader goes back to the first decision of each partition that another could not read, and no farther, once. A crash
+/// in between changes nothing.
+#[test]
+fn what_one_version_could_not_read_another_reads_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(folder.path()).unwrap();
+    assert_eq!(store.read_by(1, true).unwrap(), []);
+    let passed = |decisions: &[(i32, i64)], skipped: &[(i32, i64)]| Batch {
+        decisions: decisions.to_vec(),
+        skipped: skipped.to_vec(),
+        ..Batch::default()
+    };
+    store.commit(passed(&[(0, 10), (1, 10)], &[(1, 7), (1, 4)])).unwrap();
+    store.commit(passed(&[(1, 20)], &[(1, 15)])).unwrap();
+    assert_eq!(store.read_by(1, true).unwrap(), []);
+    drop(store);
+    let (mut store, _) = Store::open(folder.path()).unwrap();
+    assert_eq!(store.read_by(2, true).unwrap(), [(1, 20)]);
+    drop(store);
+    let (mut store, opened) = Store::open(folder.path()).unwrap();
+    assert_eq!(opened, Opened::Found);
+    assert_eq!(Vec::from_iter(store.decision_positions().clone()), [(0, 10), (1, 4)]);
+    store.commit(passed(&[(1, 20)], &[])).unwrap();
+    assert_eq!(store.read_by(1, true).unwrap(), []);
+}
+
 #[test]
 fn a_ledger_topic_of_the_first_version_is_replayed() {
     let site = Site::new("upgrade");

@@ -239,6 +239,15 @@ fn check(decision: &Decision) -> Result<(), DecodeError> {
     Ok(())
 }
 
+/// A number that stands for the schemas of decisions that this version reads: another number may read decisions that this
+/// one cannot.
+///
+/// # Errors
+/// [`DecodeError::NoSchema`] if a schema compiled into this program does not parse.
+pub fn decisions_read() -> Result<u64, DecodeError> {
+    Ok(kinds()?.decision.reads())
+}
+
 /// Reads a decision, Avro or JSON.
 ///
 /// # Errors

@@ -28,7 +28,7 @@ mod wire;
 
 pub use confluent::{MAX_SCHEMA, Received, SCHEMA_ID_HEADER, SchemaId, Schemas, Writer};
 pub use datum::Spare;
-pub use decision::{decode_decision, encode_decision};
+pub use decision::{decisions_read, decode_decision, encode_decision};
 pub use error::{DecodeError, EncodeError};
 pub use event::{decode_event, encode_event};
 pub use fields::{

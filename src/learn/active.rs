@@ -42,7 +42,8 @@ impl Learn {
         let mut policies = self.policies.now();
         let Some((mut store, mut ledger)) = self.restore(&policies)? else { return Ok(End::Stopped) };
         self.health.set("ledger restored", true);
-        let mut index = Index::follow(&self.connection, &topics.decisions, &store)?;
+        let waits = ledger.book().policies().iter().any(|rounds| rounds.counts().waiting > 0);
+        let mut index = Index::follow(&self.connection, &topics.decisions, &mut store, waits)?;
         let mut lookup = Lookup::open(&self.connection, &topics.decisions, ANSWER)?;
         crash::point("learn.restored");
         let mut publisher = Publisher::new(&topics.weights, settings.publish_interval_ms);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::LearnError;
-use crate::codec::{Received, Schemas};
+use crate::codec::{self, Received, Schemas};
 use crate::core::label::DecisionRef;
 use crate::core::ledger::Judged;
 use crate::kafka::{Connection, Followed, Follower, From};
@@ -19,36 +19,52 @@ pub struct Index {
     entries: Vec<IndexEntry>,
     /// Next offset by partition, of what has been read.
     positions: BTreeMap<i32, i64>,
+    /// Where decisions lie that cannot be read and were read since positions were last covered.
+    skipped: Vec<(i32, i64)>,
     moved: bool,
     /// When the number of partitions was last asked for.
     looked: Instant,
-    /// Why decisions were skipped so far: each reason is logged once.
-    skipped: BTreeSet<&'static str>,
+    /// The reasons for which decisions were skipped so far: each is logged once.
+    reported: BTreeSet<&'static str>,
+    /// How long the answer may take.
+    patience: Duration,
 }
 
 /// The reason of decisions that retention deleted before they were read.
 const DELETED: &str = "Deleted";
 
-/// How often it is asked whether the topic has grown, and how long the answer may take.
+/// How often it is asked whether the topic has grown, and how long the answer may take where the brokers are near.
 const GROWTH: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(2);
 
 impl Index {
-    /// Goes on where the store's index ends; from the oldest decision kept where there is none.
+    /// Goes on where the store's index ends; from the oldest decision kept where there is none. Decisions that another
+    /// version has passed because it could not read them are read again; `waits`: labels wait for decisions.
     ///
     /// # Errors
-    /// Where the topic cannot be read.
-    pub fn follow(connection: &Connection, topic: &str, store: &Store) -> Result<Self, LearnError> {
+    /// Where the topic cannot be read, or sled fails.
+    pub fn follow(
+        connection: &Connection,
+        topic: &str,
+        store: &mut Store,
+        waits: bool,
+    ) -> Result<Self, LearnError> {
+        let again = store.read_by(codec::decisions_read()?, waits)?;
+        for (partition, before) in again {
+            let from = store.decision_positions().get(&partition).copied();
+            tracing::info!(
+                topic,
+                partition,
+                from,
+                before,
+                "decisions that another version could not read are read again"
+            );
+        }
         let positions = store.decision_positions().clone();
         let follower = Follower::open(connection, topic, &From::Offsets(positions.clone()), super::ANSWER)?;
-        Ok(Self {
-            follower,
-            entries: Vec::new(),
-            positions,
-            moved: false,
-            looked: Instant::now(),
-            skipped: BTreeSet::new(),
-        })
+        let (looked, patience) = (Instant::now(), connection.answer(ANSWER));
+        let (entries, skipped, reported) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Ok(Self { follower, entries, positions, skipped, moved: false, looked, reported, patience })
     }
 
     /// Whether everything that was there at the start is indexed.
@@ -104,6 +120,7 @@ impl Index {
                 Ok(decision) => decision,
                 Err(error) => {
                     self.skip(error.name(), record.partition, record.offset, 1);
+                    self.skipped.push((record.partition, record.offset));
                     continue;
                 }
             };
@@ -118,7 +135,7 @@ impl Index {
     /// Counts decisions from `offset` on that cannot be indexed.
     fn skip(&mut self, reason: &'static str, partition: i32, offset: i64, decisions: i64) {
         metrics::decisions_skipped(reason, decisions);
-        if self.skipped.insert(reason) {
+        if self.reported.insert(reason) {
             tracing::error!(
                 reason,
                 partition,
@@ -136,7 +153,7 @@ impl Index {
             return Ok(());
         }
         self.looked = Instant::now();
-        match self.follower.grow(ANSWER) {
+        match self.follower.grow(self.patience) {
             Ok(0) => {}
             Ok(more) => tracing::info!(more, "the topic of decisions has grown"),
             Err(error) if error.passes() => tracing::debug!(%error, "asked again in {GROWTH:?}"),
@@ -164,7 +181,7 @@ impl Index {
             return Batch::default();
         }
         let decisions = self.positions.iter().map(|(partition, next)| (*partition, *next)).collect();
-        Batch { decisions, ..Batch::default() }
+        Batch { decisions, skipped: std::mem::take(&mut self.skipped), ..Batch::default() }
     }
 }
 
@@ -193,8 +210,8 @@ mod tests {
         let all: Vec<_> = (0..RECORDS).map(junk).collect();
         Outbox::open(&connection, Delivery::AtLeastOnce).unwrap().commit(&all, None).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(&folder.path().join("store")).unwrap();
-        let mut index = Index::follow(&connection, "decisions", &store).unwrap();
+        let (mut store, _) = Store::open(&folder.path().join("store")).unwrap();
+        let mut index = Index::follow(&connection, "decisions", &mut store, false).unwrap();
         let (mut next, until) = (0, Instant::now() + Duration::from_secs(30));
         while next < RECORDS {
             assert!(Instant::now() < until, "{next} of {RECORDS}");

@@ -25,6 +25,12 @@ pub(super) struct Meta {
     pub(super) shelved: u64,
     /// The number of the next one.
     pub(super) next_shelf: u64,
+    /// The reader of the decisions that the index has passed; zero before the first.
+    pub(super) reader: u64,
+    /// The first decision of each partition that this reader could not read and the index has passed.
+    pub(super) skipped: BTreeMap<i32, i64>,
+    /// Whether the store comes from a version that did not note what it passed.
+    pub(super) unsure: bool,
 }
 
 impl Meta {
@@ -49,6 +55,13 @@ impl Meta {
         bytes.extend_from_slice(&self.shelves.sum.to_le_bytes());
         put_varint(&mut bytes, self.shelved);
         put_varint(&mut bytes, self.next_shelf);
+        bytes.extend_from_slice(&self.reader.to_le_bytes());
+        bytes.push(u8::from(self.unsure));
+        put_varint(&mut bytes, self.skipped.len() as u64);
+        for (partition, offset) in &self.skipped {
+            put_signed(&mut bytes, i64::from(*partition));
+            put_signed(&mut bytes, *offset);
+        }
         bytes
     }
 
@@ -61,16 +74,20 @@ impl Meta {
             Some(Tally { count: reader.varint()?, sum: u64::from_le_bytes(reader.array()?) })
         };
         let (ledger, catalogue) = (tally(&mut reader)?, tally(&mut reader)?);
-        let count = reader.count(2)?;
-        let decisions = (0..count)
-            .map(|_| Some((i32::try_from(reader.signed()?).ok()?, reader.signed()?)))
-            .collect::<Option<_>>()?;
+        let places = |reader: &mut Reader<'_>| {
+            let count = reader.count(2)?;
+            let place = |_| Some((i32::try_from(reader.signed()?).ok()?, reader.signed()?));
+            (0..count).map(place).collect::<Option<BTreeMap<i32, i64>>>()
+        };
+        let decisions = places(&mut reader)?;
+        let unsure = !decisions.is_empty();
         let before = Self {
             ledger_offset: known.then_some(offset),
             decisions,
             next,
             ledger,
             catalogue,
+            unsure,
             ..Self::default()
         };
         // The first stores knew no shelves.
@@ -79,7 +96,14 @@ impl Meta {
         }
         let shelves = tally(&mut reader)?;
         let (shelved, next_shelf) = (reader.varint()?, reader.varint()?);
-        reader.is_empty().then_some(Self { shelves, shelved, next_shelf, ..before })
+        let before = Self { shelves, shelved, next_shelf, ..before };
+        // The next ones did not note which decisions they had passed.
+        if reader.is_empty() {
+            return Some(before);
+        }
+        let (by, unsure) = (u64::from_le_bytes(reader.array()?), reader.byte()? == 1);
+        let skipped = places(&mut reader)?;
+        reader.is_empty().then_some(Self { reader: by, unsure, skipped, ..before })
     }
 
     pub(super) fn unpack(bytes: &[u8]) -> Result<Self, StoreError> {
@@ -103,6 +127,9 @@ mod tests {
                 shelves: Tally { count: 3, sum: 10 },
                 shelved: 300,
                 next_shelf: 4,
+                reader: u64::MAX,
+                skipped: BTreeMap::from([(2, 17)]),
+                unsure: true,
             };
             assert_eq!(Meta::unpack(&meta.pack()).ok(), Some(meta));
         }

@@ -62,6 +62,8 @@ pub struct Batch {
     pub ledger_offset: Option<i64>,
     /// (partition, next offset) of the decisions topic up to which the index reaches; others stay.
     pub decisions: Vec<(i32, i64)>,
+    /// (partition, offset) of decisions before these positions that cannot be read. The first of each partition is kept.
+    pub skipped: Vec<(i32, i64)>,
     /// Decisions for the index, in any order, again or not.
     pub indexed: Vec<IndexEntry>,
 }
@@ -183,12 +185,16 @@ impl Store {
         if self.broken {
             return Err(StoreError::Broken);
         }
-        let Batch { ledger, ledger_offset, decisions, indexed } = batch;
+        let Batch { ledger, ledger_offset, decisions, skipped, indexed } = batch;
         let mut changes = Vec::new();
         self.written(ledger, &mut changes)?;
         self.catalogue.add(&indexed, &mut changes);
         self.meta.ledger_offset = ledger_offset.or(self.meta.ledger_offset);
         self.meta.decisions.extend(decisions);
+        for (partition, offset) in skipped {
+            let first = self.meta.skipped.entry(partition).or_insert(offset);
+            *first = offset.min(*first);
+        }
         self.write(changes, true)?;
         crash::point("store.merge");
         self.merge()
@@ -231,6 +237,34 @@ impl Store {
     #[must_use]
     pub fn decision_positions(&self) -> &BTreeMap<i32, i64> {
         &self.meta.decisions
+    }
+
+    /// Notes that decisions are read by `reader` from now on, a number that stands for the schemas that it reads. If another
+    /// reader has passed decisions that it could not read, the positions go back to the first of them. If the store comes
+    /// from a version that did not note them, and `waits` says that labels wait for decisions, they go back to the
+    /// beginning. Returns the partitions that are read again, with the position of each before.
+    ///
+    /// # Errors
+    /// Returns an error if the disk refuses or sled fails.
+    pub fn read_by(&mut self, reader: u64, waits: bool) -> Result<Vec<(i32, i64)>, StoreError> {
+        let unsure = self.meta.unsure && waits;
+        if self.meta.reader == reader && !unsure {
+            return Ok(Vec::new());
+        }
+        let before = self.meta.decisions.clone();
+        if self.meta.reader != reader {
+            for (partition, first) in std::mem::take(&mut self.meta.skipped) {
+                self.meta.decisions.entry(partition).and_modify(|next| *next = first.min(*next));
+            }
+            self.meta.reader = reader;
+        }
+        if unsure {
+            self.meta.decisions.clear();
+            self.meta.unsure = false;
+        }
+        self.write(Vec::new(), true)?;
+        let again = |(partition, _): &(i32, i64)| self.meta.decisions.get(partition) != before.get(partition);
+        Ok(before.iter().map(|(partition, next)| (*partition, *next)).filter(again).collect())
     }
 
     /// The decisions about an event, the lowest by (round time, place) first, at most [`MOST_PER_ROUND`].

@@ -10,6 +10,7 @@ mod learners;
 mod predictors;
 mod retention;
 mod store;
+mod upgrade;
 
 use std::collections::BTreeSet;
 

@@ -42,6 +42,7 @@ fn batch(n: i64) -> Batch {
                 IndexEntry::new(&id(offset), offset, DecisionRef { partition: 0, offset }, DAY * (n / 50))
             })
             .collect(),
+        ..Batch::default()
     }
 }
 

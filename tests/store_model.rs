@@ -142,6 +142,7 @@ fn play(folder: &Path, acts: Vec<Act>) {
                     ledger_offset: offset,
                     decisions: positions,
                     indexed: few.into_iter().map(entry).collect(),
+                    ..Batch::default()
                 };
                 store.commit(last.clone()).expect("a commit");
             }

@@ -179,6 +179,7 @@ fn write_missing_fixture() {
             ledger_offset: Some(count),
             decisions: vec![(0, 20), (1, 20), (2, 20)],
             indexed: (0..ROUNDS).map(entry).collect(),
+            ..Batch::default()
         })
         .unwrap();
     drop(store);

@@ -141,8 +141,8 @@ impl Index {
                 partition,
                 offset,
                 decisions,
-                "decisions cannot be indexed, and labels for them wait in vain; further ones of this reason are only \
-                 counted, in aegis_decisions_skipped_total"
+                "decisions cannot be indexed, and labels for them wait; further ones of this reason are only counted, in \
+                 aegis_decisions_skipped_total"
             );
         }
     }

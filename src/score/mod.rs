@@ -195,7 +195,7 @@ impl Score {
         let originals = Originals::new(&connection, &config.topics);
         let mut committing = Committing::start(outbox, member, requests, originals, shutdown.clone())?;
         let mut shed = Shed::new(limits(&config.score));
-        let stalled = config.kafka.stalled_after();
+        let stalled = config.kafka.stalled_after().max(2 * config.score.commit_interval());
         health.waits(COMMITTING, None, stalled);
         let mut told = Instant::now();
         let mut lag = metrics::Lag::new(&config.score.group);

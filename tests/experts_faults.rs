@@ -8,7 +8,7 @@ use aegis::core::vote::Abstention;
 use aegis::experts::{Panel, PanelConfig, PanelError, State};
 use experts_support::asked::{config, outcome, outcomes};
 use experts_support::{
-    FLOAT, Folder, Graph, INT8, INT64, SCORES, STRING, faulty_classifier, faulty_encoder, head, shaky_head,
+    FLOAT, Folder, Graph, SCORES, STRING, faulty_classifier, faulty_encoder, head, shaky_head,
 };
 
 #[test]
@@ -150,99 +150,6 @@ fn a_graph_that_does_not_load_abstains_unless_all_are_required() {
 
     let error = Panel::open(PanelConfig { require_all: true, ..config(&folder) }).err().unwrap();
     assert!(matches!(&error, PanelError::NotLoaded { id, .. } if id == "encoder"), "{error}");
-}
-
-/// A classifier and a head that only load once a file of numbers is there.
-fn late(file: &std::path::Path) -> (Vec<u8>, Vec<u8>) {
-    let classifier = Graph::default()
-        .input("ids", INT64, &[-1, 1])
-        .outside("p", &[9], file)
-        .node("Gather", &["p", "ids"], "scores")
-        .output("scores", FLOAT, &[-1, 1]);
-    let head = Graph::default()
-        .input("embedding", FLOAT, &[-1, 1])
-        .outside("weights", &[9], file)
-        .node_with("ReduceMax", &["weights"], "greatest", &[("keepdims", 0)])
-        .node("Mul", &["embedding", "greatest"], "scores")
-        .output("scores", FLOAT, &[-1, 1]);
-    (classifier.model(), head.model())
-}
-
-/// A file in a folder of its own, by a relative name: the runtime looks for a graph's other files from where the
-/// process is, and nowhere above.
-fn beside() -> (tempfile::TempDir, std::path::PathBuf) {
-    std::fs::create_dir_all("target/tmp").unwrap();
-    let place = tempfile::tempdir_in("target/tmp").unwrap();
-    let here = std::env::current_dir().unwrap();
-    let file = place.path().strip_prefix(here).unwrap_or(place.path()).join("numbers.bin");
-    (place, file)
-}
-
-/// Waits until the panel says of its experts what is expected.
-fn wait_for(panel: &Panel, expected: &[Option<Abstention>]) {
-    let patience = Instant::now() + Duration::from_secs(30);
-    while panel.down() != expected {
-        assert!(Instant::now() < patience, "{:?}", panel.down());
-        std::thread::yield_now();
-    }
-}
-
-#[test]
-fn what_could_not_be_loaded_is_loaded_later() {
-    let (place, file) = beside();
-    let (classifier, late_head) = late(&file);
-    let folder = Folder::new();
-    folder.encoder("encoder", &faulty_encoder()).head("plain", &head()).head("weighed", &late_head);
-    folder.classifier("late", &classifier);
-    let pause = Duration::from_millis(1);
-    let panel = Panel::open(PanelConfig { pause, ..config(&folder) }).unwrap();
-    let (lost, ids) = (Err(Abstention::NotLoaded), ["late", "plain", "weighed"]);
-    assert_eq!(panel.experts().iter().map(|expert| expert.id.as_str()).collect::<Vec<_>>(), ids);
-    let reasons: Vec<bool> = panel.experts().iter().map(|e| e.state != State::Loaded).collect();
-    assert_eq!(reasons, [true, false, true]);
-    let texts = ["bad", "fine"];
-    assert_eq!(outcomes(&panel, &texts), [[lost, Ok(0.75), lost], [lost, Ok(0.25), lost]]);
-    wait_for(&panel, &[Some(Abstention::NotLoaded), None, Some(Abstention::NotLoaded)]);
-
-    let numbers: [f32; 9] = [0.5, 0.125, 0.875, 0.5, 0.5, 0.5, 0.5, 0.5, 1.0];
-    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-    let whole = place.path().join("whole");
-    std::fs::write(&whole, bytes).unwrap();
-    std::fs::rename(whole, &file).unwrap();
-    wait_for(&panel, &[None; 3]);
-    // Every worker has it, whichever takes the text.
-    for _ in 0..20 {
-        assert_eq!(
-            outcomes(&panel, &texts),
-            [[Ok(0.875), Ok(0.75), Ok(0.75)], [Ok(0.125), Ok(0.25), Ok(0.25)]]
-        );
-    }
-    assert!(panel.ask(&texts).iter().all(|answer| answer.votes.iter().all(|vote| vote.model.is_some())));
-}
-
-#[test]
-fn an_encoder_that_loads_later_brings_its_heads_and_the_features() {
-    let (_place, file) = beside();
-    let folder = Folder::new();
-    let graph = Graph::default()
-        .input("ids", INT64, &[-1, 1])
-        .outside("p", &[9], &file)
-        .node("Gather", &["p", "ids"], "embedding")
-        .ints("across", &[2], &[1, 384])
-        .node("Tile", &["embedding", "across"], "wide")
-        .node_with("Cast", &["wide"], "features", &[("to", INT8)])
-        .output("embedding", FLOAT, &[-1, -1])
-        .output("features", INT8, &[-1, -1])
-        .model();
-    folder.encoder("encoder", &graph).head("plain", &head());
-    let pause = Duration::from_millis(1);
-    let panel = Panel::open(PanelConfig { pause, ..config(&folder) }).unwrap();
-    assert_eq!(outcomes(&panel, &["bad"]), [[Err(Abstention::NotLoaded)]]);
-    assert!(panel.ask(&["bad"])[0].reading.is_none());
-    std::fs::write(&file, [0.5_f32.to_le_bytes(); 9].concat()).unwrap();
-    wait_for(&panel, &[None]);
-    assert_eq!(outcomes(&panel, &["bad"]), [[Ok(0.5)]]);
-    assert!(panel.ask(&["bad"])[0].reading.is_some());
 }
 
 /// A graph that reads text itself, and says whether it is one text.

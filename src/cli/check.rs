@@ -79,7 +79,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     }
     run::traced(&config)?;
     run::connection(&config)?;
-    let panel = run::panel(&config)?;
+    let panel = run::whole_panel(&config)?;
     run::fitting(&panel, &config, &policies)?;
     let all = panel.experts().iter().map(|info| expert(info, &config));
     let (all, lines): (Vec<_>, Vec<_>) = all.unzip();

@@ -58,6 +58,12 @@ pub fn panel(config: &Config) -> Result<Panel, Failure> {
     Panel::open(panel_config(&config.experts)).map_err(|error| Failure::new(Exit::Config, error))
 }
 
+/// The panel, opened; refused if an expert cannot be loaded, which `aegis run` lets abstain.
+pub fn whole_panel(config: &Config) -> Result<Panel, Failure> {
+    let config = PanelConfig { require_all: true, ..panel_config(&config.experts) };
+    Panel::open(config).map_err(|error| Failure::new(Exit::Config, error))
+}
+
 /// Checks the experts that are named as shadows: an unknown name would be an expert that weighs.
 pub fn in_shadow(panel: &Panel, shadow: &[String]) -> Result<(), Failure> {
     let is_there = |id: &String| panel.experts().iter().any(|expert| expert.id == *id);

@@ -13,6 +13,11 @@ use super::manifest::Manifest;
 /// Greatest size of an id.
 const MAX_ID: usize = 40;
 
+/// Whether it is the name of a file of the expert's folder.
+pub(super) fn is_plain_file(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['/', '\\', '\0']) && name != "." && name != ".."
+}
+
 fn plain_id(id: &str) -> bool {
     (1..=MAX_ID).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -80,7 +85,7 @@ mod tests {
         let manifest = parse(&head()).unwrap();
         let Body::Head { encoder, graph, scores, .. } = manifest.body else { panic!() };
         assert_eq!(
-            (encoder.as_str(), graph.path.as_path()),
+            (encoder.as_str(), graph.file.path.as_path()),
             ("minilm", Path::new("models/injection/model.onnx"))
         );
         assert!(scores.labels[0].harmful && scores.calibration.is_none());

@@ -125,11 +125,14 @@ pub enum PanelError {
     },
     /// An expert could not be loaded, and all are required.
     #[error(
-        "expert {id} could not be loaded: {reason}; leave it out with experts.only, or let the panel go on without it"
+        "expert {id} could not be loaded: model.file {}: {reason}; export the graph again for the ONNX Runtime that experts.runtime names, give the process more memory if that is short, or leave the expert out with experts.only",
+        path.display()
     )]
     NotLoaded {
         /// The expert.
         id: String,
+        /// Its graph.
+        path: PathBuf,
         /// Why not.
         reason: String,
     },

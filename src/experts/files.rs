@@ -8,13 +8,15 @@ use sha2::{Digest, Sha256};
 
 use super::error::PanelError;
 use super::info::{EncoderInfo, State};
-use super::manifest::{Artefact, Body, Manifest, Reading};
+use super::manifest::{Artefact, Body, GraphFiles, Manifest, Reading};
 use super::panel::PanelConfig;
 
 /// Greatest size of a manifest.
 const MAX_MANIFEST: u64 = 64 << 10;
 /// Greatest size of any other file: what ONNX can hold in one.
 const MAX_FILE: u64 = 2 << 30;
+/// Greatest size of a file of external data.
+const MAX_EXTERNAL: u64 = 64 << 30;
 
 fn unreadable(path: &Path, error: impl std::fmt::Display) -> PanelError {
     PanelError::Unreadable { path: path.to_owned(), reason: error.to_string() }
@@ -34,8 +36,27 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The file's bytes, if they are the ones that the manifest means.
 pub(super) fn verified(artefact: &Artefact) -> Result<Vec<u8>, PanelError> {
+    verified_up_to(artefact, MAX_FILE)
+}
+
+/// The same of a file of external data, which has to be in the expert's folder itself: no link may lead out of it.
+pub(super) fn verified_beside(artefact: &Artefact) -> Result<Vec<u8>, PanelError> {
+    let real = |path: &Path| path.canonicalize().ok();
+    if let (Some(file), Some(folder)) = (real(&artefact.path), artefact.path.parent().and_then(real))
+        && !file.starts_with(&folder)
+    {
+        return Err(PanelError::File {
+            path: artefact.path.clone(),
+            field: format!("{}.file", artefact.table),
+            reason: format!("it is a link to {}, outside of the expert's folder", file.display()),
+        });
+    }
+    verified_up_to(artefact, MAX_EXTERNAL)
+}
+
+fn verified_up_to(artefact: &Artefact, most: u64) -> Result<Vec<u8>, PanelError> {
     let field = |name: &str| format!("{}.{name}", artefact.table);
-    let bytes = read(&artefact.path, MAX_FILE).map_err(|error| match error {
+    let bytes = read(&artefact.path, most).map_err(|error| match error {
         PanelError::Unreadable { path, reason } => PanelError::File { path, field: field("file"), reason },
         other => other,
     })?;
@@ -122,14 +143,14 @@ fn reading_line(reading: &Reading) -> String {
 
 pub(super) fn encoder_info(
     manifest: &Manifest,
-    graph: &Artefact,
+    graph: &GraphFiles,
     reading: &Reading,
     provider: &str,
 ) -> EncoderInfo {
     let line = reading_line(reading);
     let mut hash = Sha256::new();
     hash.update(b"aegis encoder 1\n");
-    hash.update(graph.sha256);
+    hash.update(graph.sha256());
     hash.update(reading.tokenizer.sha256);
     hash.update(line.as_bytes());
     EncoderInfo {

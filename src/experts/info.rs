@@ -44,7 +44,7 @@ pub struct ExpertInfo {
     pub id: String,
     /// What it is.
     pub kind: Kind,
-    /// SHA-256 of its graph or rule file.
+    /// SHA-256 of its graph or rule file; of a graph with external data one over all its files.
     pub model: [u8; 32],
     /// One line for people.
     pub description: String,
@@ -69,8 +69,8 @@ impl ExpertInfo {
     pub(super) fn of(manifest: &Manifest, provider: &str) -> Option<Self> {
         let (model, encoder, provider) = match &manifest.body {
             Body::Encoder { .. } => return None,
-            Body::Head { graph, encoder, .. } => (graph.sha256, Some(encoder.clone()), provider),
-            Body::Classifier { graph, .. } => (graph.sha256, None, provider),
+            Body::Head { graph, encoder, .. } => (graph.sha256(), Some(encoder.clone()), provider),
+            Body::Classifier { graph, .. } => (graph.sha256(), None, provider),
             Body::Rules { file } => (file.sha256, None, "-"),
         };
         let mut categories: Vec<String> = match &manifest.body {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::batch::Limits;
 use super::error::PanelError;
-use super::files::{encoder_info, manifests, verified};
+use super::external::{self, Bytes};
+use super::files::{encoder_info, manifests};
 use super::info::{EncoderInfo, ExpertInfo, State};
 use super::making::Making;
 use super::manifest::{Body, Manifest, Padding};
@@ -89,22 +90,22 @@ fn load_graphs(
     config: &PanelConfig,
     manifests: &[&Manifest],
 ) -> Result<BTreeMap<String, Graphs>, PanelError> {
-    let mut bytes = Vec::new();
+    let (mut bytes, mut graphs) = (Vec::new(), BTreeMap::new());
     for manifest in manifests {
-        let (Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. }) =
-            &manifest.body
-        else {
+        let Some(graph) = manifest.graph() else {
             continue;
         };
-        bytes.push((manifest.id.clone(), verified(graph)?));
+        let graph = external::read(graph)?;
+        graphs.insert(manifest.id.clone(), graph.as_ref().map(|_| Vec::new()).map_err(Clone::clone));
+        bytes.extend(graph.ok().map(|bytes| (manifest.id.clone(), bytes)));
     }
     if bytes.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(graphs);
     }
     let environment = environment(&config.runtime)?;
     let all = |_: usize| {
         let (provider, threads) = (&config.provider, config.threads);
-        let load = |(_, bytes): &(String, Vec<u8>)| Graph::load(&environment, provider, threads, bytes);
+        let load = |(_, bytes): &(String, Bytes)| Graph::load(&environment, provider, threads, bytes);
         bytes.iter().map(load).collect::<Result<Vec<_>, PanelError>>()
     };
     let by_worker: Vec<Result<Vec<_>, PanelError>> = std::thread::scope(|scope| {
@@ -112,8 +113,6 @@ fn load_graphs(
         let crashed = || PanelError::Threads { reason: "loading crashed".to_owned() };
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(crashed()))).collect()
     });
-    let mut graphs: BTreeMap<String, Graphs> =
-        bytes.iter().map(|(id, _)| (id.clone(), Ok(Vec::new()))).collect();
     for loaded in by_worker {
         for ((id, _), graph) in bytes.iter().zip(loaded?) {
             let Some(place) = graphs.get_mut(id) else {

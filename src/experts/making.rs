@@ -47,9 +47,11 @@ impl<'a> Making<'a> {
     }
 
     /// Marks an expert as not loaded, or refuses the panel where all are required.
-    fn leave_out(&mut self, id: &str, reason: String) -> Result<(), PanelError> {
+    fn leave_out(&mut self, manifest: &Manifest, reason: String) -> Result<(), PanelError> {
+        let id = manifest.id.as_str();
         if self.config.require_all {
-            return Err(PanelError::NotLoaded { id: id.to_owned(), reason });
+            let path = manifest.graph().map(|graph| graph.file.path.clone()).unwrap_or_default();
+            return Err(PanelError::NotLoaded { id: id.to_owned(), path, reason });
         }
         let state = State::NotLoaded { reason };
         if let Some(expert) = self.loaded.experts.iter_mut().find(|expert| expert.id == id) {
@@ -153,7 +155,7 @@ impl<'a> Making<'a> {
             failure = first.probe(greatest)?;
         }
         if let Some(reason) = failure {
-            self.leave_out(id, reason)?;
+            self.leave_out(manifest, reason)?;
             self.add_absent(lane);
             return Ok(());
         }
@@ -194,9 +196,9 @@ impl<'a> Making<'a> {
             }
         }
         if let Some(reason) = failure {
-            self.leave_out(id, reason.clone())?;
+            self.leave_out(manifest, reason.clone())?;
             for head in heads {
-                self.leave_out(&head.id, format!("its encoder {id}: {reason}"))?;
+                self.leave_out(head, format!("its encoder {id}: {reason}"))?;
             }
             self.add_absent(lane);
             return Ok(());
@@ -242,7 +244,7 @@ impl<'a> Making<'a> {
             failure = first.probe(probe)?;
         }
         if let Some(reason) = failure {
-            self.leave_out(id, reason)?;
+            self.leave_out(manifest, reason)?;
             encoders.iter_mut().for_each(|encoder| encoder.absent.push(slot));
             return Ok(Some(slot));
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 /// What an expert is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -38,6 +39,40 @@ pub(super) struct Artefact {
     pub(super) sha256: [u8; 32],
     /// The manifest's table, for messages.
     pub(super) table: &'static str,
+}
+
+impl Artefact {
+    /// The file's name, as the manifest has it.
+    pub(super) fn name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+/// A graph's file, and those in which it keeps weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GraphFiles {
+    pub(super) file: Artefact,
+    pub(super) external: Vec<Artefact>,
+}
+
+impl GraphFiles {
+    /// What a model is known by in votes: the SHA-256 of its graph, and with external data one over all its files.
+    pub(super) fn sha256(&self) -> [u8; 32] {
+        if self.external.is_empty() {
+            return self.file.sha256;
+        }
+        let mut files: Vec<_> = self.external.iter().map(|file| (file.name(), file.sha256)).collect();
+        files.sort_unstable();
+        let mut hash = Sha256::new();
+        hash.update(b"aegis model 1\n");
+        hash.update(self.file.sha256);
+        for (name, sha256) in files {
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name);
+            hash.update(sha256);
+        }
+        hash.finalize().into()
+    }
 }
 
 /// Which end short texts are filled up at.
@@ -149,9 +184,9 @@ pub(super) struct Scores {
 /// What differs by kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Body {
-    Encoder { graph: Artefact, reading: Reading, embedding: String, features: Option<String> },
-    Head { graph: Artefact, encoder: String, embedding: String, scores: Scores },
-    Classifier { graph: Artefact, intake: Intake, scores: Scores },
+    Encoder { graph: GraphFiles, reading: Reading, embedding: String, features: Option<String> },
+    Head { graph: GraphFiles, encoder: String, embedding: String, scores: Scores },
+    Classifier { graph: GraphFiles, intake: Intake, scores: Scores },
     Rules { file: Artefact },
 }
 
@@ -168,4 +203,16 @@ pub(super) struct Manifest {
     pub(super) body: Body,
     /// For people.
     pub(super) quality: toml::Table,
+}
+
+impl Manifest {
+    /// Its graph; rules have none.
+    pub(super) fn graph(&self) -> Option<&GraphFiles> {
+        match &self.body {
+            Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. } => {
+                Some(graph)
+            }
+            Body::Rules { .. } => None,
+        }
+    }
 }

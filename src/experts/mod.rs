@@ -18,6 +18,7 @@ mod call;
 mod check;
 mod desk;
 mod error;
+pub mod external;
 mod files;
 mod fit;
 pub mod fold;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
 use ort::ep;
@@ -14,6 +14,7 @@ use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{PrimitiveTensorElementType, Tensor, TensorElementType, TensorValueType};
 
 use super::error::PanelError;
+use super::external::Bytes;
 use crate::core::vote::Abstention;
 
 /// What runs the graphs.
@@ -143,8 +144,7 @@ pub fn environment(library: &Path) -> Result<Environment, PanelError> {
             tracing::debug!(?level, place, message, "ONNX Runtime");
         };
         let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
-        let builder =
-            builder.with_name("aegis").with_telemetry(false).with_logger(std::sync::Arc::new(logger));
+        let builder = builder.with_name("aegis").with_telemetry(false).with_logger(Arc::new(logger));
         let environment = builder.build().map_err(|error| error.to_string())?;
         environment.set_log_level(LogLevel::Warning);
         Ok(environment)
@@ -202,7 +202,7 @@ impl Graph {
         environment: &Environment,
         provider: &Provider,
         threads: usize,
-        bytes: &[u8],
+        bytes: &Bytes,
     ) -> Result<Result<Self, String>, PanelError> {
         let refuse = |error: ort::Error| PanelError::Provider {
             provider: provider.word(),
@@ -218,7 +218,7 @@ impl Graph {
     fn commit(
         builder: ort::session::builder::SessionBuilder,
         threads: usize,
-        bytes: &[u8],
+        bytes: &Bytes,
     ) -> ort::Result<Session> {
         // No spinning: workers share the cores. No memory patterns: shapes
         // change with each batch, and a pattern is kept for each.
@@ -229,7 +229,10 @@ impl Graph {
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
             .with_memory_pattern(false)?;
-        builder.commit_from_memory(bytes)
+        for (location, bytes) in &bytes.external {
+            builder = builder.with_external_initializer_file_in_memory(location, Arc::clone(bytes))?;
+        }
+        builder.commit_from_memory(&bytes.graph)
     }
 
     pub(super) fn inputs(&self) -> Vec<String> {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::experts_support::{FLOAT, Folder, Graph, INT64, models};
 use crate::support::flow::experts;
 
 /// Every command with a help text.
@@ -182,4 +183,29 @@ fn help_and_refusals_are_as_kept() {
     let found = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/words")).unwrap();
     let found: BTreeSet<_> = found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(found, kept);
+}
+
+/// `run` starts without an expert that ONNX Runtime does not load, and tries it again; `check` says what is wrong.
+#[test]
+fn check_refuses_an_expert_that_does_not_load() {
+    let panel = Folder::new();
+    panel.rules("rules", "base = 0.125\n");
+    let graph = Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .node("NoSuchOperator", &["ids"], "scores")
+        .output("scores", FLOAT, &[-1, 1]);
+    panel.classifier("broken", &graph.model());
+    let file = panel.path().join("aegis.toml");
+    let runtime = models().join("runtime/libonnxruntime.so");
+    fs::write(&file, format!("[experts]\nfolder = \".\"\nruntime = {runtime:?}\n")).unwrap();
+    let (code, text) = words("check --config FILE", &file);
+    assert_eq!(code, Some(78), "{text}");
+    assert!(
+        text.contains("expert broken could not be loaded: model.file FOLDER/./broken/model.onnx"),
+        "{text}"
+    );
+    assert!(text.contains("NoSuchOperator") && text.contains("experts.only"), "{text}");
+    let (code, text) = words("experts list --config FILE", &file);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("not loaded"), "{text}");
 }

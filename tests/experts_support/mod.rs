@@ -86,13 +86,29 @@ impl Graph {
         self.constant(name, FLOAT, shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
     }
 
-    /// Numbers that lie in a file beside the graph: without it the graph does not load.
-    pub fn outside(mut self, name: &str, shape: &[i64], file: &Path) -> Self {
-        let location = [text(1, "location"), text(2, file.to_str().unwrap())].concat();
-        let mut tensor: Vec<u8> = shape.iter().flat_map(|&n| int(1, n as u64)).collect();
-        tensor.extend([int(2, FLOAT), text(8, name), bytes(13, &location), int(14, 1)].concat());
-        self.parts.push(bytes(5, &tensor));
+    /// Numbers that are in a file of their own.
+    pub fn outside(mut self, name: &str, shape: &[i64], location: &str) -> Self {
+        self.parts.push(bytes(5, &external(name, shape, location)));
         self
+    }
+
+    /// The same as a node's attribute.
+    pub fn outside_constant(mut self, shape: &[i64], location: &str, output: &str) -> Self {
+        let tensor = external("value", shape, location);
+        let attribute = [text(1, "value"), bytes(5, &tensor), int(20, 4)].concat();
+        let node = [text(2, output), text(3, output), text(4, "Constant"), bytes(5, &attribute)].concat();
+        self.parts.push(bytes(1, &node));
+        self
+    }
+
+    /// Adds a number `nothing`, 0, that takes so many bytes to make.
+    pub fn weighty(self, size: i64) -> Self {
+        self.ints("size", &[1], &[size / 4]).node("ConstantOfShape", &["size"], "weight").node_with(
+            "ReduceMax",
+            &["weight"],
+            "nothing",
+            &[("keepdims", 0)],
+        )
     }
 
     pub fn ints(self, name: &str, shape: &[i64], values: &[i64]) -> Self {
@@ -144,6 +160,14 @@ impl Graph {
         let opset = [text(1, ""), int(2, 20)].concat();
         [int(1, 9), bytes(7, &self.message("g")), bytes(8, &opset)].concat()
     }
+}
+
+/// A tensor of floats that are in a file.
+fn external(name: &str, shape: &[i64], location: &str) -> Vec<u8> {
+    let location = [text(1, "location"), text(2, location)].concat();
+    let mut tensor: Vec<u8> = shape.iter().flat_map(|&n| int(1, n as u64)).collect();
+    tensor.extend([int(2, FLOAT), text(8, name), bytes(13, &location), int(14, 1)].concat());
+    tensor
 }
 
 fn value_info(name: &str, kind: u64, shape: &[i64]) -> Vec<u8> {
@@ -232,6 +256,16 @@ pub fn stuck_classifier() -> Vec<u8> {
         .node_with("ReduceMax", &["product"], "greatest", &[("keepdims", 0)])
         .node_with("Cast", &["greatest"], "nothing", &[("to", FLOAT)])
         .node("Add", &["chosen", "nothing"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model()
+}
+
+/// A classifier that never misbehaves: .25 for `fine`, .75 for `bad`, else .5.
+pub fn plain_classifier() -> Vec<u8> {
+    Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .floats("p", &[9], &[0.5, 0.25, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+        .node("Gather", &["p", "ids"], "scores")
         .output("scores", FLOAT, &[-1, 1])
         .model()
 }
@@ -366,6 +400,17 @@ impl Folder {
     pub fn head(&self, id: &str, graph: &[u8]) -> &Self {
         let rest = format!("[inputs]\nembedding = \"embedding\"\n{SCORES}");
         self.add(id, "head", "encoder = \"encoder\"", graph, &rest)
+    }
+
+    /// Writes a file of external data; gives its lines of the manifest, which come after the model's.
+    pub fn external(&self, id: &str, name: &str, bytes: &[u8]) -> String {
+        format!("[[model.external_data]]\n{}", self.put(id, name, bytes))
+    }
+
+    /// Adds a classifier whose manifest lists this external data.
+    pub fn external_classifier(&self, id: &str, graph: &[u8], listed: &str) -> &Self {
+        let rest = format!("{listed}{}[inputs]\nids = \"ids\"\n{SCORES}", self.tokenizer(id));
+        self.add(id, "classifier", "", graph, &rest)
     }
 
     pub fn rules(&self, id: &str, rules: &str) -> &Self {

@@ -84,5 +84,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "overlay", fixtures: &[], folder: "overlay", run: texts::overlay },
     Target { name: "policies", fixtures: &[], folder: "policies", run: texts::policies },
     Target { name: "manifest", fixtures: &[], folder: "manifest", run: texts::manifest },
+    // Where an ONNX graph keeps weights outside of its file.
+    Target { name: "graph", fixtures: &[], folder: "graph", run: texts::graph },
     Target { name: "rules", fixtures: &[], folder: "rules", run: texts::rules },
 ];

@@ -8,7 +8,7 @@ use aegis::codec::time::{EARLIEST, LATEST, format_millis, parse_millis};
 use aegis::config::{self, Policies};
 use aegis::experts::fold::fold;
 use aegis::experts::rules::Rules;
-use aegis::experts::{Panel, PanelConfig};
+use aegis::experts::{Panel, PanelConfig, external};
 use aegis::replay::{Around, ReplayArgs, ReplayError, fold_lines};
 
 use crate::corpus::hash;
@@ -133,6 +133,14 @@ pub fn manifest(bytes: &[u8]) -> u64 {
     match Panel::open(PanelConfig::new(FOLDER.join("panel"))) {
         Ok(_) => 0,
         Err(error) => shape(&error.to_string()),
+    }
+}
+
+/// The files that a graph names; nothing is loaded.
+pub fn graph(bytes: &[u8]) -> u64 {
+    match external::locations(bytes) {
+        Ok(found) => hash((0, format!("{found:?}").len().min(256))),
+        Err(reason) => shape(&reason),
     }
 }
 

@@ -2,12 +2,17 @@
 
 use std::path::Path;
 
-use super::raw::{Raw, RawFile, RawInputs, RawOutputs, RawText, RawTokenizer};
+use super::is_plain_file;
+use super::raw::{Raw, RawFile, RawInputs, RawModel, RawOutputs, RawText, RawTokenizer};
 use crate::experts::error::PanelError;
-use crate::experts::manifest::{Artefact, Body, Calibration, Intake, Kind, Label, Reading, Scores};
+use crate::experts::manifest::{
+    Artefact, Body, Calibration, GraphFiles, Intake, Kind, Label, Reading, Scores,
+};
 
 /// Greatest number of labels of one expert.
 const MAX_LABELS: usize = 256;
+/// Greatest number of files of external data.
+const MAX_EXTERNAL: usize = 1_024;
 /// Greatest `max_tokens`.
 const MAX_TOKENS: usize = 8_192;
 /// Greatest `windows`.
@@ -51,7 +56,7 @@ impl Place<'_> {
     }
 
     fn artefact(&self, file: &str, sha256: &str, table: &'static str) -> Result<Artefact, PanelError> {
-        if file.is_empty() || file.contains(['/', '\\', '\0']) || file == ".." {
+        if !is_plain_file(file) {
             return Err(self.refuse(
                 &format!("{table}.file"),
                 "is not a plain file name",
@@ -68,9 +73,28 @@ impl Place<'_> {
         Ok(Artefact { path: self.path.with_file_name(file), sha256, table })
     }
 
-    fn graph(&self, model: Option<RawFile>, kind: Kind) -> Result<Artefact, PanelError> {
+    fn graph(&self, model: Option<RawModel>, kind: Kind) -> Result<GraphFiles, PanelError> {
         let model = self.need(model, "model", kind)?;
-        self.artefact(&model.file, &model.sha256, "model")
+        if model.external_data.len() > MAX_EXTERNAL {
+            return Err(self.refuse(
+                "model.external_data",
+                "lists too many files",
+                format!("save the graph with its weights in at most {MAX_EXTERNAL} files"),
+            ));
+        }
+        let mut external: Vec<Artefact> = Vec::new();
+        for RawFile { file, sha256 } in &model.external_data {
+            let artefact = self.artefact(file, sha256, "model.external_data")?;
+            if external.iter().any(|known| known.path == artefact.path) {
+                return Err(self.refuse(
+                    "model.external_data.file",
+                    "is listed twice",
+                    "remove one of the two",
+                ));
+            }
+            external.push(artefact);
+        }
+        Ok(GraphFiles { file: self.artefact(&model.file, &model.sha256, "model")?, external })
     }
 
     fn reading(

@@ -13,6 +13,15 @@ pub(super) struct RawFile {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawModel {
+    pub(super) file: String,
+    pub(super) sha256: String,
+    #[serde(default)]
+    pub(super) external_data: Vec<RawFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawTokenizer {
     pub(super) file: String,
     pub(super) sha256: String,
@@ -65,7 +74,7 @@ pub(super) struct Raw {
     pub(super) encoder: Option<String>,
     #[serde(default)]
     pub(super) alone: bool,
-    pub(super) model: Option<RawFile>,
+    pub(super) model: Option<RawModel>,
     pub(super) rules: Option<RawFile>,
     pub(super) tokenizer: Option<RawTokenizer>,
     pub(super) text: Option<RawText>,

@@ -1,6 +1,6 @@
 //! Who is on the panel follows the configuration while events are scored: experts move in and out of the shadow, and new
 //! ones come in by it. A new expert is loaded beside the panel in force, as part of a whole new one, which takes its place
-//! only if nothing else would change.
+//! only if nothing else would change. On SIGHUP a panel of which an expert is disabled is loaded again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,7 +86,9 @@ impl Reseat {
             return Ok(false);
         }
         let experts = Experts { shadow, only, ..self.held.clone() };
-        if experts.only == self.held.only {
+        // A panel that is loaded again asks again whom the one in force does not ask any more.
+        let disabled = told && self.seats.now().panel.disabled().contains(&true);
+        if experts.only == self.held.only && !disabled {
             if experts.shadow == self.held.shadow {
                 metrics::panel_current(true);
                 return Ok(false);

@@ -16,6 +16,9 @@ use super::standing::Standing;
 use super::station::{RowResult, Station};
 use crate::core::vote::Abstention;
 
+/// Workers that hang at a time, from which on an expert that costs one more is disabled: each keeps its sessions'
+/// memory.
+const HUNG: usize = 8;
 /// Texts that a rules job holds at most.
 const RULES_TEXTS: usize = 32;
 
@@ -94,8 +97,8 @@ impl Place {
     }
 
     /// The experts that are not asked now, with the reason.
-    fn left_alone(&mut self, now: Instant) -> Vec<(usize, Abstention)> {
-        let refused = |end: &mut End| Some((end.slot, end.standing.admit(now).err()?));
+    fn left_alone(&mut self, now: Instant, until: Instant) -> Vec<(usize, Abstention)> {
+        let refused = |end: &mut End| Some((end.slot, end.standing.admit(now, until).err()?));
         self.ends.iter_mut().filter_map(refused).collect()
     }
 }
@@ -113,6 +116,10 @@ pub(super) struct Board {
     pub(super) running: Vec<Option<Running>>,
     /// By worker: stations that were loaded later, by lane.
     pub(super) parts: Vec<Vec<(usize, Station)>>,
+    /// Workers that there are, those that are being replaced among them.
+    pub(super) workers: usize,
+    /// Workers that hang: those that come back end.
+    pub(super) hung: usize,
     /// When the watch looks next; none: when it is told to.
     pub(super) wakes: Option<Instant>,
     pub(super) closed: bool,
@@ -137,7 +144,8 @@ impl Board {
             let waiters = batch.items.iter().filter_map(|run| self.waiters.get(run)).flatten();
             waiters.clone().for_each(|waiter| waiter.question.begin(now));
             let timeout = waiters.map(|waiter| waiter.question.timeout).max()?;
-            let without = self.lanes.get_mut(lane).map(|lane| lane.left_alone(now)).unwrap_or_default();
+            let without =
+                self.lanes.get_mut(lane).map(|lane| lane.left_alone(now, now + timeout)).unwrap_or_default();
             let padded = batch.padded();
             return Some((Work::Batch { lane, padded, rows: batch.items, without }, now + timeout));
         }
@@ -165,10 +173,10 @@ impl Board {
     }
 
     /// Stops runs that have taken too long, so that their texts have timed out, or that eat the memory; of heads that
-    /// hang only them. Gives how many of those stopped before never came back. `held`: what the process holds, and may
-    /// hold.
+    /// hang only them. Returns how many workers are to be replaced, because those stopped before never came back.
+    /// `held`: what the process holds, and may hold.
     pub(super) fn stop(&mut self, now: Instant, held: Option<Held>) -> usize {
-        let (mut lost, mut ended, mut hung) = (0, Vec::new(), Vec::new());
+        let (mut lost, mut ended, mut hung) = (Vec::new(), Vec::new(), Vec::new());
         // One at a time: what the others have been given may be enough then.
         let mut greedy = held.and_then(|held| self.greedy(held));
         for (worker, place) in self.running.iter_mut().enumerate() {
@@ -194,14 +202,57 @@ impl Board {
                 }
             }
             if matches!(late, Late::Stuck | Late::Lost) {
+                lost.push((lane, run.call.head(), run.began));
                 *place = None;
-                lost += 1;
             }
         }
         self.forget_answered();
         hung.into_iter().for_each(|(lane, slot)| self.hang(lane, slot, now));
         ended.into_iter().for_each(|(lane, reason)| self.fail(lane, reason, now));
-        lost
+        lost.into_iter().filter(|(lane, head, began)| self.lose(*lane, *head, *began, now)).count()
+    }
+
+    /// A worker hangs for good in a run of that lane, at that head of it, or in a run of rules. Returns `true` if it is
+    /// to be replaced. The number of those that are is bounded because an expert that costs too many is disabled.
+    fn lose(&mut self, lane: Option<usize>, head: Option<usize>, began: Instant, now: Instant) -> bool {
+        self.hung += 1;
+        let short = self.hung >= HUNG;
+        let Some(place) = lane.and_then(|lane| self.lanes.get_mut(lane)) else {
+            tracing::error!(replaced = !short, "a worker hangs in rules");
+            if short {
+                self.leave();
+            }
+            return !short;
+        };
+        let (name, disabled) = match head.and_then(|slot| place.ends.iter_mut().find(|end| end.slot == slot))
+        {
+            Some(end) => (&end.id, end.standing.lost(began, now, short)),
+            None => (&place.name, place.standing.lost(began, now, short)),
+        };
+        tracing::error!(experts = name, "a worker hangs in a run that does not stop; another replaces it");
+        if disabled {
+            tracing::error!(
+                experts = name,
+                "disabled, abstains from now on: its runs hang and cannot be stopped; mend it, then send SIGHUP or restart"
+            );
+        }
+        if let (Some(lane), true, Some(reason)) = (lane, place.standing.disabled(), place.standing.down()) {
+            self.clear(lane, reason);
+        }
+        true
+    }
+
+    /// There is one worker less. Without any, nothing is answered: what waits need not wait.
+    pub(super) fn leave(&mut self) {
+        self.workers = self.workers.saturating_sub(1);
+        if self.workers > 0 {
+            return;
+        }
+        tracing::error!("no worker is left, every expert abstains: restart the process");
+        std::mem::take(&mut self.open).into_values().for_each(|question| question.close());
+        self.waiters.clear();
+        self.errands.clear();
+        self.lanes.iter_mut().for_each(|lane| drop(lane.queue.clear()));
     }
 
     /// The worker whose run is to be stopped because the process has too much memory: of those that may have taken it
@@ -261,6 +312,14 @@ impl Board {
             return;
         };
         tell_down(&place.name, reason, pause);
+        self.clear(lane, reason);
+    }
+
+    /// Answers what waits at a lane that is down.
+    fn clear(&mut self, lane: usize, reason: Abstention) {
+        let Some(place) = self.lanes.get_mut(lane) else {
+            return;
+        };
         let result = place.abstention(reason);
         for run in place.queue.clear() {
             for waiter in self.waiters.remove(&run).unwrap_or_default() {
@@ -318,4 +377,130 @@ fn fault<'a>(outcomes: impl Iterator<Item = &'a Result<Judgement, Abstention>>) 
 fn tell_down(experts: &str, reason: Abstention, pause: Duration) {
     let (reason, seconds) = (reason.word(), pause.as_secs());
     tracing::error!(experts, reason, seconds, "left alone for a while; abstains meanwhile");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::Limits;
+    use super::super::question::{Asker, Row};
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A board with a lane for each expert, and two workers.
+    fn board(experts: &[&str]) -> Board {
+        let lane = |(slot, id): (usize, &&str)| Place {
+            name: (*id).to_owned(),
+            ends: vec![End { slot, id: (*id).to_owned(), standing: Standing::new(SECOND) }],
+            queue: Queue::new(Limits { tokens: 256, rows: 32, overhead: 8 }),
+            standing: Standing::new(SECOND),
+            want: Want::default(),
+        };
+        Board {
+            lanes: experts.iter().enumerate().map(lane).collect(),
+            errands: VecDeque::new(),
+            waiters: HashMap::new(),
+            open: BTreeMap::new(),
+            entered: 0,
+            running: vec![None, None],
+            parts: Vec::new(),
+            workers: 2,
+            hung: 0,
+            wakes: None,
+            closed: false,
+        }
+    }
+
+    fn same(lane: usize) -> Same {
+        Same { lane, ids: vec![1].into(), heads: true }
+    }
+
+    /// Runs of a lane, one for each worker given, that hang: returns how many workers are replaced, and the time.
+    fn hang(board: &mut Board, lane: usize, workers: &[usize], began: Instant) -> (usize, Instant) {
+        for &worker in workers {
+            let call = Arc::new(Call::new(began + SECOND, None));
+            let (rows, without) = (vec![same(lane)], Vec::new());
+            board.running[worker] =
+                Some(Running { call, rows, without, began, resident: None, stopped: None });
+        }
+        assert_eq!(board.stop(began + SECOND, None), 0, "they are told to stop");
+        let end = began + SECOND + GRACE;
+        let replaced = board.stop(end, None);
+        assert!(workers.iter().all(|&worker| board.running[worker].is_none()));
+        (replaced, end)
+    }
+
+    fn disabled(board: &Board) -> Vec<bool> {
+        board.lanes.iter().map(|lane| lane.standing.disabled()).collect()
+    }
+
+    /// The first hangs in all workers, then in its trials; the second keeps workers to run on.
+    #[test]
+    fn an_expert_that_does_not_stop_is_disabled_and_another_has_workers() {
+        let mut board = board(&["stuck", "well"]);
+        let (mut replaced, mut now) = hang(&mut board, 0, &[0, 1], Instant::now());
+        assert_eq!((replaced, board.workers, disabled(&board)), (2, 2, vec![false, false]));
+        for trial in [2, 3] {
+            now += 90 * SECOND;
+            assert_eq!(board.lanes[0].standing.admit(now, now), Ok(()), "trial {trial}");
+            (replaced, now) = hang(&mut board, 0, &[0], now);
+            assert_eq!((replaced, board.workers), (1, 2));
+        }
+        assert_eq!((disabled(&board), board.hung), (vec![true, false], 4));
+        assert_eq!(board.lanes[0].standing.admit(now + 9_000 * SECOND, now), Err(Abstention::TimedOut));
+        assert_eq!(board.lanes[1].standing.admit(now, now), Ok(()));
+        board.lanes[1].queue.push(1, now, same(1));
+        let question = question();
+        board.waiters.insert(same(1), vec![Waiter { question, further: false }]);
+        assert!(matches!(board.pick(now), Some((Work::Batch { lane: 1, .. }, _))));
+    }
+
+    #[test]
+    fn all_that_hang_are_disabled_and_no_worker_is_gone() {
+        let mut board = board(&["one", "two", "three", "four", "five"]);
+        let (mut replaced, mut now) = (0, Instant::now());
+        for lane in 0..4 {
+            (replaced, now) = hang(&mut board, lane, &[0, 1], now + SECOND);
+            assert_eq!((replaced, board.workers), (2, 2), "lane {lane}");
+        }
+        // Eight hang: nothing is tried a second time.
+        assert_eq!((disabled(&board), board.hung), (vec![false, false, false, true, false], 8));
+        for lane in [0, 1, 2, 4] {
+            (replaced, now) = hang(&mut board, lane, &[0], now + 90 * SECOND);
+            assert_eq!((replaced, board.workers), (1, 2), "lane {lane}");
+        }
+        assert_eq!(disabled(&board), [true; 5]);
+    }
+
+    #[test]
+    fn what_waits_at_a_disabled_lane_is_answered() {
+        let mut board = board(&["stuck"]);
+        board.hung = HUNG;
+        let now = Instant::now();
+        let question = question();
+        board.lanes[0].queue.push(1, now, same(0));
+        board.waiters.insert(same(0), vec![Waiter { question: Arc::clone(&question), further: false }]);
+        board.lose(Some(0), None, now, now);
+        assert!(!question.is_open() && board.lanes[0].queue.due().is_none());
+    }
+
+    /// Rules cannot be disabled, so workers that they cost are not replaced without end.
+    #[test]
+    fn without_a_worker_nothing_waits() {
+        let mut board = board(&["well"]);
+        let now = Instant::now();
+        let question = question();
+        board.open.insert((now + SECOND, 1), Arc::clone(&question));
+        for hung in 1..HUNG {
+            assert!(board.lose(None, None, now, now), "{hung}");
+        }
+        assert!(!board.lose(None, None, now, now) && question.is_open());
+        assert!(!board.lose(None, None, now, now) && !question.is_open());
+        assert_eq!(board.workers, 0);
+    }
+
+    fn question() -> Arc<Question> {
+        let (asker, _) = Asker::new();
+        Arc::new(Question::new(&asker, 0, SECOND, Row::new(1, "text"), 1))
+    }
 }

@@ -106,6 +106,11 @@ impl Call {
         progress.stopped || progress.interrupted || Instant::now() >= progress.deadline
     }
 
+    /// The slot of the head that is being asked, if one is.
+    pub(super) fn head(&self) -> Option<usize> {
+        self.progress().head.as_ref().map(|asked| asked.slot)
+    }
+
     /// When the watch is to look at it.
     pub(super) fn deadline(&self) -> Instant {
         self.progress().deadline

@@ -121,6 +121,8 @@ impl Desk {
             entered: 0,
             running: Vec::new(),
             parts: Vec::new(),
+            workers: 0,
+            hung: 0,
             wakes: None,
             closed: false,
         };
@@ -142,7 +144,8 @@ impl Desk {
         let mut board = self.board();
         let (one, now) = (entries.len() == 1, Instant::now());
         for Entry { question, parts, text } in entries {
-            if parts.is_empty() && text.is_none() {
+            // Without a worker nothing would come of it.
+            if (parts.is_empty() && text.is_none()) || board.workers == 0 {
                 question.close();
                 continue;
             }
@@ -159,7 +162,7 @@ impl Desk {
                 let Some(lane) = board.lanes.get_mut(run.lane) else {
                     continue;
                 };
-                if let Err(reason) = lane.standing.admit(now) {
+                if let Err(reason) = lane.standing.admit(now, question.deadline) {
                     waiter.put(&lane.abstention(reason), false, None);
                     continue;
                 }
@@ -188,12 +191,18 @@ impl Desk {
         }
     }
 
-    /// A new worker's number.
-    pub(super) fn sign_in(&self) -> usize {
+    /// A new worker's number. `replaces`: it takes the place of one that hangs.
+    pub(super) fn sign_in(&self, replaces: bool) -> usize {
         let mut board = self.board();
+        board.workers += usize::from(!replaces);
         board.running.push(None);
         board.parts.push(Vec::new());
         board.running.len() - 1
+    }
+
+    /// A worker could not be started.
+    pub(super) fn leave(&self) {
+        self.board().leave();
     }
 
     /// The next thing to do; waits for it. None: no more.
@@ -256,6 +265,7 @@ impl Desk {
     pub(super) fn land(&self, worker: usize, rows: Vec<(Same, RowResult)>, cost: Run) -> bool {
         let mut board = self.board();
         let Some(running) = board.running.get_mut(worker).and_then(Option::take) else {
+            board.hung = board.hung.saturating_sub(1);
             return false;
         };
         if running.stopped.is_none() {
@@ -282,6 +292,9 @@ impl Desk {
             first.asker.tell(cost);
         }
         let running = board.running.get_mut(worker).and_then(Option::take);
+        if running.is_none() {
+            board.hung = board.hung.saturating_sub(1);
+        }
         let ran = running.as_ref().map(|running| running.over(Instant::now()));
         for (question, result, truncated) in rows {
             question.put(&result, Told { truncated, ran, ..Told::default() });
@@ -301,6 +314,19 @@ impl Desk {
             down.extend(lane.ends.iter().filter_map(reason));
         }
         down
+    }
+
+    /// Experts that are asked no more, for as long as the panel lives, alone or with their lane.
+    pub(super) fn disabled(&self) -> Vec<usize> {
+        let board = self.board();
+        let ends = board.lanes.iter().flat_map(|lane| lane.ends.iter().map(move |end| (lane, end)));
+        let disabled = ends.filter(|(lane, end)| lane.standing.disabled() || end.standing.disabled());
+        disabled.map(|(_, end)| end.slot).collect()
+    }
+
+    /// Returns `true` if no worker is left.
+    pub(super) fn is_dead(&self) -> bool {
+        self.board().workers == 0
     }
 
     /// What lanes lack, by lane.
@@ -362,7 +388,7 @@ impl Desk {
     }
 
     /// Watches over deadlines: questions are answered with what is known by then, runs are stopped. Gives the
-    /// number of workers that did not come back; none: no more to watch.
+    /// number of workers to replace, because they did not come back; none: no more to watch.
     pub(super) fn watch(&self) -> Option<usize> {
         loop {
             let held = Held::now(self.memory);

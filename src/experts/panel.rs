@@ -298,13 +298,27 @@ impl Panel {
     /// [`Panel::experts`].
     #[must_use]
     pub fn down(&self) -> Vec<Option<Abstention>> {
-        let mut down = vec![None; self.experts.len()];
+        let dead = self.desk.is_dead().then_some(Abstention::TimedOut);
+        let mut down = vec![dead; self.experts.len()];
         for (slot, reason) in self.desk.down() {
             if let Some(place) = down.get_mut(slot) {
                 *place = Some(reason);
             }
         }
         down
+    }
+
+    /// Returns `true` for each expert that abstains for as long as this panel lives, because its runs hang and cannot be
+    /// stopped; in the order of [`Panel::experts`].
+    #[must_use]
+    pub fn disabled(&self) -> Vec<bool> {
+        let mut disabled = vec![self.desk.is_dead(); self.experts.len()];
+        for slot in self.desk.disabled() {
+            if let Some(place) = disabled.get_mut(slot) {
+                *place = true;
+            }
+        }
+        disabled
     }
 
     /// Asks every expert about every text. Answers come in the texts' order.

@@ -1,5 +1,5 @@
 //! Worker threads: each owns its stations and takes work from the desk, so that one that hangs holds up nobody
-//! else. One that does not come back is replaced, a bounded number of times.
+//! else. One that does not come back is replaced; an expert that costs too many workers is disabled (`board`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -20,8 +20,6 @@ use super::rules::Rules;
 use super::station::{Heads, RowResult, Spent, Station};
 use crate::core::vote::Abstention;
 
-/// Workers that may be replaced in a panel's life: each that hangs keeps its sessions' memory.
-const REPLACEMENTS: usize = 8;
 /// How long the end waits for a worker that hangs.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -58,7 +56,7 @@ impl Workers {
         let threads = Threads::default();
         let workers = Self { desk: Arc::clone(&desk), ended, threads: Arc::clone(&threads) };
         for stations in stations {
-            note(&threads, spawn(&desk, &rules, &alive, Box::new(move || Ok(stations)))?);
+            note(&threads, spawn(&desk, &rules, &alive, false, Box::new(move || Ok(stations)))?);
         }
         let failed = |error: std::io::Error| PanelError::Threads { reason: error.to_string() };
         if !desk.wants().iter().all(Want::is_none) {
@@ -73,19 +71,15 @@ impl Workers {
         let spare = Arc::new(spare);
         let started = Arc::clone(&threads);
         let watch = move || {
-            let mut left = REPLACEMENTS;
             while let Some(lost) = desk.watch() {
                 for _ in 0..lost {
-                    let Some(fewer) = left.checked_sub(1) else {
-                        tracing::error!("a worker hangs, and no more are replaced: restart the process");
-                        continue;
-                    };
-                    left = fewer;
-                    tracing::error!(replacements_left = left, "a worker hangs in a run; another replaces it");
                     let (spare, known) = (Arc::clone(&spare), Arc::clone(&desk));
-                    match spawn(&desk, &rules, &alive, Box::new(move || spare(&known))) {
+                    match spawn(&desk, &rules, &alive, true, Box::new(move || spare(&known))) {
                         Ok(thread) => note(&started, thread),
-                        Err(error) => tracing::error!(%error, "it could not be replaced"),
+                        Err(error) => {
+                            tracing::error!(%error, "a worker could not be replaced");
+                            desk.leave();
+                        }
                     }
                 }
             }
@@ -117,20 +111,24 @@ fn note(threads: &Threads, thread: JoinHandle<()>) {
 
 type Load = Box<dyn FnOnce() -> Result<Stations, PanelError> + Send>;
 
-/// Starts a worker. It loads its stations itself, so that nobody waits for it.
+/// Starts a worker, in the place of one that hangs or not. It loads its stations itself, so that nobody waits for it.
 fn spawn(
     desk: &Arc<Desk>,
     rules: &RulesBySlot,
     alive: &Sender<()>,
+    replaces: bool,
     load: Load,
 ) -> Result<JoinHandle<()>, PanelError> {
     let (desk, rules, alive) = (Arc::clone(desk), Arc::clone(rules), alive.clone());
-    let number = desk.sign_in();
+    let number = desk.sign_in(replaces);
     let run = move || {
         let _alive = alive;
         let mut stations = match load() {
             Ok(stations) => stations,
-            Err(error) => return tracing::error!(%error, "a worker could not load its experts"),
+            Err(error) => {
+                tracing::error!(%error, "a worker could not load its experts");
+                return desk.leave();
+            }
         };
         while let Some(job) = desk.next(number) {
             if !serve(&desk, number, &mut stations, &rules, job) {

@@ -1,7 +1,7 @@
 //! The panel at work behind a bounded stream: while workers run some events, the flow reads the next and commits
 //! the last. Answers come as they are done; the watermark restores the order of each partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -152,8 +152,9 @@ impl Asking {
         self.stream.shrink(shrunk);
     }
 
-    /// Tells what has been run since the last time, and which experts are left alone.
-    pub fn tell(&mut self, health: &Health) {
+    /// Tells what has been run since the last time, and which experts are left alone. The panel answers while an expert
+    /// does that is not in shadow.
+    pub fn tell(&mut self, health: &Health, shadow: &BTreeSet<String>) {
         for stream in self.leaving.iter().chain([&self.stream]) {
             for took in stream.tokenised() {
                 metrics::TOKENIZE_SECONDS.with([]).record(took.as_secs_f64());
@@ -163,14 +164,17 @@ impl Asking {
         // A panel whose last event is answered goes, with the memory that it holds.
         self.leaving.retain(|stream| stream.inside() > 0);
         let panel = self.stream.panel();
-        let mut down = Vec::new();
-        for (expert, reason) in panel.experts().iter().zip(panel.down()) {
+        let (mut down, mut answering) = (Vec::new(), false);
+        for ((expert, reason), disabled) in panel.experts().iter().zip(panel.down()).zip(panel.disabled()) {
             let loaded = reason != Some(Abstention::NotLoaded);
             metrics::EXPERT_LOADED.with([&expert.id]).set(f64::from(u8::from(loaded)));
             metrics::EXPERT_DOWN.with([&expert.id]).set(f64::from(u8::from(reason.is_some())));
-            down.extend(reason.map(|reason| format!("{} {}", expert.id, reason.word())));
+            metrics::EXPERT_DISABLED.with([&expert.id]).set(f64::from(u8::from(disabled)));
+            let disabled = if disabled { " (disabled)" } else { "" };
+            down.extend(reason.map(|reason| format!("{} {}{disabled}", expert.id, reason.word())));
+            answering |= reason.is_none() && !shadow.contains(&expert.id);
         }
-        health.note("experts answering", down.is_empty(), &down.join(", "));
+        health.note("experts answering", answering, &down.join(", "));
     }
 }
 

@@ -259,7 +259,7 @@ impl Score {
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
-                asking.tell(&health);
+                asking.tell(&health, &seats.shadow);
                 predictors.tell(&health, now());
                 let behind = tell(&reading.source, &unit, &health, &mut lag, connection.answer(SEEN));
                 health.waits(COMMITTING, unit.waits(&reading.source.health().lag), stalled);

@@ -6,10 +6,10 @@ use aegis::core::decision::Decision;
 use aegis::core::vote::{Abstention, Outcome};
 use aegis::kafka::Produced;
 
-use super::experts_support::Folder;
+use super::experts_support::{Folder, models, plain_classifier, stuck_classifier};
 use super::support::flow::{event, event_record, send};
-use super::support::site::{Site, wait};
-use super::{ASSIGNED, all_committed, decided, events, hang, hanging, member};
+use super::support::site::{Process, Site, wait};
+use super::{ASSIGNED, INFO, all_committed, decided, events, hang, hanging, member};
 
 /// The vote of an expert.
 fn outcome<'a>(decision: &'a Decision, expert: &str) -> Option<&'a Outcome> {
@@ -26,7 +26,8 @@ fn of(made: &[Decision], number: usize) -> &Decision {
     made.iter().find(|decision| decision.id.event == event).unwrap()
 }
 
-/// An expert that hangs is left alone: readiness names it, with the reason, until it answers again.
+/// An expert that hangs is left alone: readiness names it, with the reason, until it answers again. The scorer is ready
+/// all the while, for the other one answers.
 #[test]
 fn readiness_names_an_expert_that_hangs_until_it_answers() {
     let panel = Folder::new();
@@ -36,8 +37,9 @@ fn readiness_names_an_expert_that_hangs_until_it_answers() {
     wait("readiness", || score.get("/readyz").0 == 200);
     send(&site.connection, &[hang(&site, 0)]);
     wait("the word of the one that hangs", || {
-        let (status, page) = score.get("/readyz");
-        status == 503 && page.contains("[-] score: experts answering: faulty timed_out")
+        let (status, page) = score.get("/readyz?verbose");
+        assert_eq!(status, 200, "{page}");
+        page.lines().any(|line| line == "[+] score: experts answering: faulty timed_out")
     });
     assert_eq!(score.get("/livez").0, 200);
     assert!(score.get("/metrics").1.contains("aegis_expert_down{expert=\"faulty\"} 1"));
@@ -46,7 +48,7 @@ fn readiness_names_an_expert_that_hangs_until_it_answers() {
     wait("readiness again", || {
         send(&site.connection, &events(&site, sent..sent + 1));
         sent += 1;
-        score.get("/readyz").0 == 200
+        score.get("/readyz?verbose").1.lines().any(|line| line == "[+] experts answering")
     });
     all_committed(&site, i64::try_from(sent).unwrap());
     let made = decided(&site, sent);
@@ -122,6 +124,117 @@ fn a_panel_that_leaves_answers_what_it_was_asked() {
     for number in 0..30 {
         assert!(matches!(outcome(of(&made, number), "newcomer"), Some(Outcome::Voted { .. })), "{number}");
     }
+    score.stop();
+    site.verified();
+}
+
+/// A site whose expert `stuck` cannot be stopped once it is asked about "hang", beside one that is well.
+fn stuck(prefix: &str, panel: &Folder, only: &str) -> Site {
+    panel.classifier("stuck", &stuck_classifier()).classifier("well", &plain_classifier());
+    let (folder, runtime) = (panel.path().display().to_string(), models().join("runtime/libonnxruntime.so"));
+    let runtime = runtime.display().to_string();
+    Site::with(
+        prefix,
+        &[
+            INFO,
+            ("experts.folder", &folder),
+            ("experts.runtime", &runtime),
+            ("experts.only", only),
+            ("experts.sessions", "2"),
+            ("experts.cache_mib", "0"),
+            ("experts.timeout_ms", "1000"),
+        ],
+    )
+}
+
+/// Sends texts that hang until the expert is disabled; gives how many. Each has its decision all the same.
+fn hang_until_disabled(site: &Site, score: &mut Process) -> usize {
+    score.says(ASSIGNED);
+    wait("readiness", || score.get("/readyz").0 == 200);
+    let mut sent = 0;
+    wait("the end of its trials", || {
+        send(&site.connection, &[hang(site, sent)]);
+        sent += 1;
+        all_committed(site, i64::try_from(sent).unwrap());
+        has(score, "aegis_expert_disabled{expert=\"stuck\"} 1")
+    });
+    assert!(score.log().matches("a worker hangs in a run that does not stop").count() >= 3);
+    sent
+}
+
+/// How many events waited for a run.
+fn queued(score: &Process) -> String {
+    let page = score.get("/metrics").1;
+    page.lines().find(|line| line.starts_with("aegis_queue_seconds_count")).unwrap().to_owned()
+}
+
+fn has(score: &Process, line: &str) -> bool {
+    score.get("/metrics").1.lines().any(|found| found == line)
+}
+
+/// SIGHUP loads the panel again, and the expert votes on what does not hang.
+fn asked_again(site: &Site, score: &mut Process, sent: usize) {
+    score.signal("HUP");
+    wait("the expert", || has(score, "aegis_expert_disabled{expert=\"stuck\"} 0"));
+    wait("readiness", || score.get("/readyz?verbose").1.lines().any(|line| line == "[+] experts answering"));
+    send(&site.connection, &[event_record(&site.topic("events"), &event(sent, "fine"))]);
+    all_committed(site, i64::try_from(sent + 1).unwrap());
+    let made = decided(site, sent + 1);
+    assert!(
+        matches!(outcome(of(&made, sent), "stuck"), Some(Outcome::Voted { score, .. }) if *score == 0.25)
+    );
+}
+
+/// What cannot be stopped costs a worker each time. The other expert keeps its own, the scorer stays ready, and a
+/// reload of the panel asks the expert again.
+#[test]
+fn an_expert_that_cannot_be_stopped_is_disabled_beside_one_that_votes() {
+    let panel = Folder::new();
+    let site = stuck("disabled", &panel, "[\"stuck\", \"well\"]");
+    let mut score = member(&site, "one", &[]);
+    let mut sent = hang_until_disabled(&site, &mut score);
+    let (status, page) = score.get("/readyz?verbose");
+    assert_eq!(status, 200, "a dead expert is no dead panel: {page}");
+    assert!(page.contains("[+] experts answering: stuck timed_out (disabled)"), "{page}");
+    let first = sent;
+    for text in ["hang", "bad", "fine", "hang"] {
+        send(&site.connection, &[event_record(&site.topic("events"), &event(sent, text))]);
+        sent += 1;
+    }
+    all_committed(&site, i64::try_from(sent).unwrap());
+    let made = decided(&site, sent);
+    for number in 0..sent {
+        assert!(matches!(outcome(of(&made, number), "well"), Some(Outcome::Voted { .. })), "{number}");
+    }
+    for number in first..sent {
+        let silent = Some(&Outcome::Abstained(Abstention::TimedOut));
+        assert_eq!(outcome(of(&made, number), "stuck"), silent, "{number}");
+    }
+    asked_again(&site, &mut score, sent);
+    score.stop();
+    site.verified();
+}
+
+/// Where no expert is left, the scorer is not ready, and no event waits for what cannot come.
+#[test]
+fn a_panel_of_disabled_experts_is_not_ready_and_keeps_nothing_waiting() {
+    let panel = Folder::new();
+    let site = stuck("dead", &panel, "[\"stuck\"]");
+    let mut score = member(&site, "one", &[]);
+    let first = hang_until_disabled(&site, &mut score);
+    let (status, page) = score.get("/readyz");
+    assert_eq!(status, 503);
+    assert!(page.contains("[-] experts answering: stuck timed_out (disabled)"), "{page}");
+    assert_eq!(score.get("/livez").0, 200);
+    let sent = first + 30;
+    let runs = queued(&score);
+    send(&site.connection, &events(&site, first..sent));
+    all_committed(&site, i64::try_from(sent).unwrap());
+    for decision in decided(&site, sent) {
+        assert_eq!(outcome(&decision, "stuck"), Some(&Outcome::Abstained(Abstention::TimedOut)));
+    }
+    assert_eq!(queued(&score), runs, "nothing is run for them");
+    asked_again(&site, &mut score, sent);
     score.stop();
     site.verified();
 }

@@ -108,6 +108,9 @@ metrics! {
         EXPERT_DOWN: Gauge<1> = Kind::Gauge, "aegis_expert_down", "boolean", ["expert"],
             "1 where the expert hung or kept failing and is left alone for a while; it abstains meanwhile.",
             "1 for five minutes";
+        EXPERT_DISABLED: Gauge<1> = Kind::Gauge, "aegis_expert_disabled", "boolean", ["expert"],
+            "1 if the expert abstains until the panel is loaded again (SIGHUP) or the process restarts, because its runs hang and cannot be stopped.",
+            "1";
         VOTES: Counter<1> = Kind::Counter, "aegis_votes_total", "votes", ["expert"],
             "Votes, shadow votes included; those on an event that is decided again count again.",
             "no increase while events come";
@@ -272,6 +275,12 @@ metrics! {
         PANEL_CURRENT: Gauge<0> = Kind::Gauge, "aegis_panel_current", "boolean", [],
             "1 where the panel in force is the configuration's, 0 where that was refused and the one from before holds.",
             "0 for a minute";
+        OPEN_FDS: Gauge<0> = Kind::Gauge, "process_open_fds", "descriptors", [],
+            "File descriptors in use: connections, files, pipes.",
+            "above 0.8 of `process_max_fds` for five minutes";
+        MAX_FDS: Gauge<0> = Kind::Gauge, "process_max_fds", "descriptors", [],
+            "File descriptors that the process may use at a time.",
+            "";
         SPANS: Counter<1> = Kind::Counter, "aegis_spans_total", "spans", ["outcome"],
             "Spans of traced events, by what became of them: `sent`, or dropped because the queue was `full`, the collector did not take them (`failed`) or the process ended first (`stopped`).",
             "`full` or `failed` increasing for ten minutes";

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use aegis::ops::health::{Health, HealthError, Server};
+use aegis::ops::health::{Health, HealthError, Limits, Server};
 use aegis::ops::metrics;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -30,7 +30,7 @@ fn get(server: &Server, path: &str) -> (u16, String) {
 #[test]
 fn ready_when_every_condition_holds_and_alive_always() {
     let health = Health::new(&["broker seen", "ledger restored"]);
-    let server = Server::start(local(), health.clone(), handle()).expect("a server");
+    let server = Server::start(local(), Limits::default(), health.clone(), handle()).expect("a server");
     assert_eq!(get(&server, "/livez"), (200, "alive\n".to_owned()));
     assert_eq!(
         get(&server, "/readyz"),
@@ -89,7 +89,7 @@ fn a_condition_belongs_to_its_role_and_ends_with_it() {
 #[test]
 fn a_condition_ends_when_its_time_is_over() {
     let health = Health::new(&[]);
-    let server = Server::start(local(), health.clone(), handle()).expect("a server");
+    let server = Server::start(local(), Limits::default(), health.clone(), handle()).expect("a server");
     let now = Instant::now();
     health.set_until("broker seen", Some(now + Duration::from_secs(3_600)));
     assert!(health.ready());
@@ -103,7 +103,7 @@ fn a_condition_ends_when_its_time_is_over() {
 
 #[test]
 fn metrics_are_served() {
-    let server = Server::start(local(), Health::default(), handle()).expect("a server");
+    let server = Server::start(local(), Limits::default(), Health::default(), handle()).expect("a server");
     let (status, page) = get(&server, "/metrics");
     assert_eq!(status, 200);
     assert!(page.contains("# TYPE aegis_build_info gauge"), "{page}");
@@ -114,14 +114,15 @@ fn metrics_are_served() {
 fn an_address_in_use_is_named() {
     let taken = TcpListener::bind(local()).expect("an address");
     let address = taken.local_addr().expect("its number");
-    let error = Server::start(address, Health::default(), handle()).expect_err("two on one address");
+    let error = Server::start(address, Limits::default(), Health::default(), handle())
+        .expect_err("two on one address");
     assert!(matches!(error, HealthError::Address { .. }));
     assert!(error.to_string().contains(&address.to_string()));
 }
 
 #[test]
 fn it_stops_and_frees_its_address_even_with_a_reader_that_hangs() {
-    let server = Server::start(local(), Health::default(), handle()).expect("a server");
+    let server = Server::start(local(), Limits::default(), Health::default(), handle()).expect("a server");
     let address = server.address();
     let mut hanging = TcpStream::connect(address).expect("a connection");
     hanging.write_all(b"GET /readyz HTTP/1.1\r\nHost:").expect("half a request");
@@ -130,4 +131,64 @@ fn it_stops_and_frees_its_address_even_with_a_reader_that_hangs() {
     server.stop();
     assert!(start.elapsed() < Duration::from_secs(10));
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// Everything that the server still sends, until it ends the connection. Fails if it does not.
+fn rest(stream: &mut TcpStream) -> String {
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("the server did not end the connection: {error}"),
+    }
+    String::from_utf8(rest).expect("text")
+}
+
+/// Nothing, half a head, and nothing after an answer.
+#[test]
+fn connections_that_are_idle_or_slow_are_closed() {
+    let limits = Limits { idle: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::start(local(), limits, Health::default(), handle()).expect("a server");
+    let mut streams: Vec<_> =
+        (0..3).map(|_| TcpStream::connect(server.address()).expect("a connection")).collect();
+    streams[1].write_all(b"GET /livez HTTP/1.1\r\nHost:").expect("half a request");
+    streams[2].write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+    let said: Vec<_> = streams.iter_mut().map(rest).collect();
+    assert_eq!(said[0], "");
+    assert!(!said[1].contains("alive"), "{}", said[1]);
+    assert!(said[2].ends_with("alive\n"), "{}", said[2]);
+}
+
+/// Bytes that come one by one do not give a head more time.
+#[test]
+fn a_head_that_drips_in_is_cut_off() {
+    let limits = Limits { idle: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::start(local(), limits, Health::default(), handle()).expect("a server");
+    let mut stream = TcpStream::connect(server.address()).expect("a connection");
+    let until = Instant::now() + Duration::from_secs(30);
+    stream.write_all(b"GET /livez HTTP/1.1\r\nX: ").expect("half a request");
+    // A write after the server's end fails, at the latest the second one.
+    while stream.write_all(b"x").is_ok() {
+        assert!(Instant::now() < until, "the server still takes it");
+        std::thread::sleep(Duration::from_millis(10)); // the peer is slow
+    }
+}
+
+/// However many there are, who asks is answered.
+#[test]
+fn a_connection_too_many_takes_the_place_of_the_oldest() {
+    let limits = Limits { connections: 4, idle: Duration::from_secs(3_600) };
+    let server = Server::start(local(), limits, Health::default(), handle()).expect("a server");
+    let connect = |_| TcpStream::connect(server.address()).expect("a connection");
+    let mut idle: Vec<_> = (0..40).map(connect).collect();
+    assert_eq!(get(&server, "/livez").0, 200);
+    // The one that asked has taken the place of one of the last four.
+    for stream in &mut idle[..37] {
+        assert_eq!(rest(stream), "");
+    }
+    for stream in &mut idle[37..] {
+        write!(stream, "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+        assert!(rest(stream).ends_with("alive\n"), "the newest are kept");
+    }
 }

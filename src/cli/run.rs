@@ -14,7 +14,7 @@ use crate::experts::batch::Limits;
 use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery, greet};
 use crate::learn::Learn;
-use crate::ops::{Exit, Hangup, Health, Server, Shutdown, metrics, telemetry, traces};
+use crate::ops::{Exit, Hangup, Health, Server, Shutdown, descriptors, health, metrics, telemetry, traces};
 use crate::panics;
 use crate::score::{Score, Seats};
 use crate::traced;
@@ -143,6 +143,8 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         LogFormat::Json => telemetry::Format::Json,
     };
     telemetry::init(format, &config.log.level).map_err(|error| Failure::new(Exit::Config, error))?;
+    let descriptors = descriptors::secure(config.http.max_connections);
+    let descriptors = descriptors.map_err(|error| Failure::new(Exit::Config, error))?;
     let handle = metrics::install().context("the metrics cannot be installed").map_err(unavailable)?;
     let shutdown = Shutdown::on_signals().context("signals cannot be awaited").map_err(unavailable)?;
     let hangup = Hangup::on_signal().context("signals cannot be awaited").map_err(unavailable)?;
@@ -152,9 +154,14 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     }
     let ending = shutdown.clone();
     panics::install(move |part| ending.panicked(part));
-    let server = Server::start(config.http.listen, health.clone(), handle)
+    let limits = health::Limits {
+        connections: config.http.max_connections,
+        idle: Duration::from_millis(config.http.idle_timeout_ms),
+    };
+    let server = Server::start(config.http.listen, limits, health.clone(), handle)
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
     tracing::info!(address = %server.address(), "health and metrics");
+    tracing::info!(limit = descriptors, "file descriptors");
     if let Some(tuned) = &config.tuned {
         let (path, taken, left) = (tuned.path.display(), tuned.taken.join(", "), tuned.left.join(", "));
         tracing::info!(%path, taken, set_by_the_configuration = left, "tuned for this machine");

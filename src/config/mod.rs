@@ -317,11 +317,18 @@ impl Experts {
 pub struct Http {
     /// Where /metrics, /livez and /readyz answer.
     pub listen: SocketAddr,
+    /// Connections that are open at a time; a further one takes the place of the oldest. So many file descriptors are
+    /// kept for them beside those of brokers and store.
+    pub max_connections: usize,
+    /// A connection that has not brought a whole request for so long, since it was opened or last answered, is closed, in
+    /// milliseconds.
+    pub idle_timeout_ms: u64,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 9464));
+        Self { listen, max_connections: 64, idle_timeout_ms: 30_000 }
     }
 }
 

@@ -18,13 +18,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
+pub use super::http::Limits;
 use super::metrics::{COMMIT_STALLED, CONDITION};
+use super::{descriptors, http};
 use crate::panics;
 
-/// How long a slow reader may delay the end.
-const GRACE: Duration = Duration::from_secs(1);
 /// How often histograms are drained where nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -207,7 +207,7 @@ pub enum HealthError {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<watch::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -221,6 +221,7 @@ async fn readyz(
 
 async fn metrics(State((health, handle)): State<(Health, PrometheusHandle)>) -> Response {
     health.gauge();
+    descriptors::gauge();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
 }
 
@@ -228,18 +229,14 @@ async fn serve(
     listener: tokio::net::TcpListener,
     health: Health,
     handle: PrometheusHandle,
-    stop: oneshot::Receiver<()>,
+    limits: Limits,
+    stop: watch::Receiver<()>,
 ) {
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state((health, handle.clone()));
-    let (told, mut stopped) = tokio::sync::watch::channel(());
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        let _ = stop.await; // a dropped sender stops as well
-        drop(told);
-    });
     let upkeep = async {
         let mut ticks = tokio::time::interval(UPKEEP);
         loop {
@@ -247,23 +244,23 @@ async fn serve(
             handle.run_upkeep();
         }
     };
-    let end = async {
-        while stopped.changed().await.is_ok() {}
-        tokio::time::sleep(GRACE).await;
-    };
     tokio::select! {
-        served = serving => if let Err(error) = served { tracing::error!(%error, "health is no longer served") },
-        () = end => {}
+        () = http::serve(listener, router, limits, stop) => {}
         () = upkeep => {}
     }
 }
 
 impl Server {
-    /// Serves `health` and the metrics of `handle` on `address`; port 0 takes a free one.
+    /// Serves `health` and the metrics of `handle` on `address`, within `limits`; port 0 takes a free one.
     ///
     /// # Errors
     /// Where the address cannot be had or the system refuses a thread.
-    pub fn start(address: SocketAddr, health: Health, handle: PrometheusHandle) -> Result<Self, HealthError> {
+    pub fn start(
+        address: SocketAddr,
+        limits: Limits,
+        health: Health,
+        handle: PrometheusHandle,
+    ) -> Result<Self, HealthError> {
         let refused = |source| HealthError::Address { address, source };
         let listener = TcpListener::bind(address).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
@@ -273,10 +270,10 @@ impl Server {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stopped) = watch::channel(());
         let thread = std::thread::Builder::new().name("health".to_owned()).spawn(move || {
             panics::mark_fatal("process");
-            runtime.block_on(serve(listener, health, handle, stopped));
+            runtime.block_on(serve(listener, health, handle, limits, stopped));
         })?;
         Ok(Self { address: bound, stop: Some(stop), thread: Some(thread) })
     }

@@ -1,7 +1,9 @@
-//! What an operator meets: metrics, health, logs, traces, stopping, progress.
+//! What an operator meets: metrics, health, logs, traces, stopping, progress, the limit on descriptors.
 
+pub mod descriptors;
 pub mod hangup;
 pub mod health;
+mod http;
 pub mod metrics;
 pub mod priority;
 pub mod progress;

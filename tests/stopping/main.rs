@@ -1,5 +1,5 @@
 //! Being stopped, left alone and held up, on a real Apache Kafka: the signals, a broker that is away, an expert
-//! that hangs, a scorer that holds still with its transaction open. Each event has its outcome once.
+//! that hangs, a crowd of connections, a scorer that holds still with its transaction open. Each event has its outcome once.
 
 #[path = "../experts_support/mod.rs"]
 mod experts_support;
@@ -7,6 +7,7 @@ mod experts_support;
 mod support;
 
 mod aborts;
+mod connections;
 mod fatal;
 mod panel;
 mod progress;

@@ -120,6 +120,24 @@ impl Site {
         Process { child, log }
     }
 
+    /// A role that may have so many file descriptors at a time; its log goes to a file.
+    pub fn start_within(&self, role: &str, descriptors: usize) -> Process {
+        let log = self.folder.path().join(format!("{role}-{descriptors}.log"));
+        let command = self.command(&["run", "--role", role]);
+        let child = Command::new("sh")
+            .args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .env_remove("AEGIS_CONFIG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Process { child, log }
+    }
+
     /// The hash that an offline replay of the ledger topic gives.
     pub fn replayed(&self) -> String {
         let json = self.folder.path().join("replay.json");
@@ -241,13 +259,18 @@ impl Process {
 
     /// GET of a path that a role serves: the status and the page.
     pub fn get(&self, path: &str) -> (u16, String) {
-        let log = self.log();
-        let line = log.lines().find(|line| line.contains("health and metrics")).unwrap();
-        let mut stream = TcpStream::connect(line.split("address=").nth(1).unwrap().trim()).unwrap();
+        let mut stream = TcpStream::connect(self.address()).unwrap();
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).unwrap();
         (page.split(' ').nth(1).unwrap().parse().unwrap(), page)
+    }
+
+    /// Where health and metrics answer.
+    pub fn address(&self) -> String {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("health and metrics")).unwrap();
+        line.split("address=").nth(1).unwrap().trim().to_owned()
     }
 
     /// Waits until it stands still at this point, and the shell that stopped it has seen that: where it goes on before,

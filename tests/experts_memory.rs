@@ -102,14 +102,14 @@ impl Short {
     fn new() -> Self {
         let before = getrlimit(Resource::Data);
         let current = Some((held("VmData") + SPARE) as u64 * (1 << 20));
-        setrlimit(Resource::Data, Rlimit { current, ..before.clone() }).unwrap();
+        setrlimit(Resource::Data, Rlimit { current, ..before }).unwrap();
         Self(before)
     }
 }
 
 impl Drop for Short {
     fn drop(&mut self) {
-        setrlimit(Resource::Data, self.0.clone()).unwrap();
+        setrlimit(Resource::Data, self.0).unwrap();
     }
 }
 

@@ -123,6 +123,12 @@ fn settled(path: &Path, table: toml::Table, tuned: Option<Tuned>) -> Result<Conf
         let reason = "traces.sample is a share of events: write a number from 0 to 1".into();
         return Err(ConfigError::Value { path: path.into(), reason });
     }
+    if config.http.max_connections == 0 || config.http.idle_timeout_ms == 0 {
+        let reason = "http.max_connections or http.idle_timeout_ms is 0: health and metrics would not answer; write a \
+                      number above 0"
+            .into();
+        return Err(ConfigError::Value { path: path.into(), reason });
+    }
     if config.score.member.is_empty() {
         config.score.member = machine::host().ok_or_else(|| ConfigError::Value {
             path: path.into(),

@@ -458,16 +458,18 @@ mod tests {
     #[test]
     fn all_that_hang_are_disabled_and_no_worker_is_gone() {
         let mut board = board(&["one", "two", "three", "four", "five"]);
-        let (mut replaced, mut now) = (0, Instant::now());
+        let mut now = Instant::now();
         for lane in 0..4 {
-            (replaced, now) = hang(&mut board, lane, &[0, 1], now + SECOND);
+            let (replaced, end) = hang(&mut board, lane, &[0, 1], now + SECOND);
             assert_eq!((replaced, board.workers), (2, 2), "lane {lane}");
+            now = end;
         }
         // Eight hang: nothing is tried a second time.
         assert_eq!((disabled(&board), board.hung), (vec![false, false, false, true, false], 8));
         for lane in [0, 1, 2, 4] {
-            (replaced, now) = hang(&mut board, lane, &[0], now + 90 * SECOND);
+            let (replaced, end) = hang(&mut board, lane, &[0], now + 90 * SECOND);
             assert_eq!((replaced, board.workers), (1, 2), "lane {lane}");
+            now = end;
         }
         assert_eq!(disabled(&board), [true; 5]);
     }

@@ -53,6 +53,8 @@ const REFUSALS: &[(&str, i32, &str, &str)] = &[
     ("wrong-type", 78, "check --config FILE", "[score]\nwindow = \"wide\"\n"),
     ("set-without-value", 78, "check --config FILE --set score.window", ""),
     ("refused-setting", 78, "weights show --config FILE", "[kafka.settings]\nacks = \"0\"\n"),
+    ("no-connections", 78, "check --config FILE", "[http]\nmax_connections = 0\n"),
+    ("no-idle-time", 78, "check --config FILE", "[http]\nidle_timeout_ms = 0\n"),
     ("wrong-time", 64, "dlq replay --config FILE --from yesterday", ""),
     ("wrong-place", 64, "dlq show 7 --config FILE", ""),
     ("wrong-output", 64, "explain e1 --config FILE --output yaml", ""),

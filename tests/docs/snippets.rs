@@ -38,10 +38,15 @@ fn configuration(folder: &Path, mut table: toml::Table) -> Result<(), String> {
 /// Reads an expert's manifest to where the graph is asked for, which no page can show.
 fn manifest(folder: &Path, mut table: toml::Table) -> Result<(), String> {
     // A page leaves hashes out.
-    for section in table.iter_mut().filter_map(|(_, value)| value.as_table_mut()) {
+    let hash = |section: &mut toml::Value| {
         if let Some(hash) = section.get_mut("sha256") {
             *hash = "0".repeat(64).into();
         }
+    };
+    for (_, section) in &mut table {
+        hash(section);
+        let listed = section.get_mut("external_data").and_then(toml::Value::as_array_mut);
+        listed.into_iter().flatten().for_each(hash);
     }
     let id = table["id"].as_str().ok_or("an expert without an id")?;
     fs::create_dir_all(folder.join(id)).unwrap();

@@ -143,8 +143,9 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         LogFormat::Json => telemetry::Format::Json,
     };
     telemetry::init(format, &config.log.level).map_err(|error| Failure::new(Exit::Config, error))?;
-    let descriptors = descriptors::secure(config.http.max_connections);
-    let descriptors = descriptors.map_err(|error| Failure::new(Exit::Config, error))?;
+    let http = config.http.max_connections;
+    let too_few = |error| Failure::new(Exit::Config, error);
+    let descriptors = descriptors::secure(http, None).map_err(too_few)?;
     let handle = metrics::install().context("the metrics cannot be installed").map_err(unavailable)?;
     let shutdown = Shutdown::on_signals().context("signals cannot be awaited").map_err(unavailable)?;
     let hangup = Hangup::on_signal().context("signals cannot be awaited").map_err(unavailable)?;
@@ -154,10 +155,8 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     }
     let ending = shutdown.clone();
     panics::install(move |part| ending.panicked(part));
-    let limits = health::Limits {
-        connections: config.http.max_connections,
-        idle: Duration::from_millis(config.http.idle_timeout_ms),
-    };
+    let limits =
+        health::Limits { connections: http, idle: Duration::from_millis(config.http.idle_timeout_ms) };
     let server = Server::start(config.http.listen, limits, health.clone(), handle)
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
     tracing::info!(address = %server.address(), "health and metrics");
@@ -168,7 +167,9 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     }
     traced(&config)?;
     let connection = connection(&config)?;
-    greet(&connection, &|| shutdown.requested()).map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    let greeted = greet(&connection, &|| shutdown.requested());
+    let brokers = greeted.map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    descriptors::secure(http, brokers).map_err(too_few)?;
     if let Some(wanted) = connection.session_too_short() {
         let (session, round_trip) = (connection.session_timeout(), connection.round_trip.get());
         tracing::warn!(

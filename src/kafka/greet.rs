@@ -55,11 +55,12 @@ impl ConsumerContext for Guest {}
 
 /// Waits until one of the brokers has let this client in, or `stop` says so, and measures the round trip, which the
 /// connection's time-outs follow from then on. Brokers that are away are no error: whoever needs them waits for them.
+/// Returns how many brokers there are; `None` if none has answered.
 ///
 /// # Errors
 /// [`SourceError::Denied`] within twenty seconds where password or certificate are refused, by either side; it
 /// names the broker and the mechanism, in the client's words, which hold no secret.
-pub fn greet(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<(), SourceError> {
+pub fn greet(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<Option<usize>, SourceError> {
     connection.check()?;
     let client: BaseConsumer<Guest> = connection
         .asker()
@@ -67,12 +68,12 @@ pub fn greet(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<(), Sou
         .map_err(|error| SourceError::of(&error, "connect", ""))?;
     let began = Instant::now();
     let mut patience = FIRST;
-    // A topic that need not be there: all that is asked is whether we are answered.
-    let answered = |patience| client.fetch_metadata(Some("aegis"), patience).is_ok();
     while !stop() {
-        if answered(patience) {
-            connection.round_trip.measure(|| !stop() && answered(LATER));
-            break;
+        // A topic that need not be there: all that is asked is whether we are answered.
+        if let Ok(metadata) = client.fetch_metadata(Some("aegis"), patience) {
+            let answered = || client.fetch_metadata(Some("aegis"), LATER).is_ok();
+            connection.round_trip.measure(|| !stop() && answered());
+            return Ok(Some(metadata.brokers().len()));
         }
         patience = (patience * 2).min(LATER);
         // The client tells its errors here.
@@ -88,5 +89,5 @@ pub fn greet(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<(), Sou
             _ => {}
         }
     }
-    Ok(())
+    Ok(None)
 }

@@ -8,38 +8,49 @@ use thiserror::Error;
 
 use super::metrics::{MAX_FDS, OPEN_FDS};
 
-/// Descriptors that are kept for brokers, the store, the experts' files and pipes: measured 60 to 80 with one broker,
-/// and some six more for each further one.
-pub const OWN: u64 = 192;
+/// Descriptors for files, pipes, the store, a registry and a collector. Both roles have 70 of them.
+const OWN: u64 = 96;
+/// Descriptors for each broker: both roles have nine clients, and each client has a pipe and a connection for each broker.
+const BROKER: u64 = 32;
+/// Brokers that there are at least, as far as descriptors go.
+const BROKERS: usize = 3;
 /// The soft limit is raised up to this: more is never needed, and some systems refuse to have it unlimited.
 const ENOUGH: u64 = 65_536;
 
 /// The process may have too few descriptors.
-#[derive(Debug, Error)]
+#[derive(Debug, PartialEq, Eq, Error)]
 #[error(
-    "this process may open {limit} files and connections at a time, and needs {needed}: {OWN} of its own and \
-     {connections} for http.max_connections; raise the limit (`ulimit -n {needed}`, LimitNOFILE of systemd, ulimits of a \
-     container), or lower http.max_connections"
+    "this process may open {limit} files and connections at a time, and needs {needed}: {own} for itself, {brokers} for \
+     brokers and {connections} for http.max_connections; raise the limit (`ulimit -n {needed}`, LimitNOFILE of systemd, \
+     ulimits of a container), or lower http.max_connections",
+    own = OWN
 )]
 pub struct TooFew {
     limit: u64,
     needed: u64,
+    brokers: u64,
     connections: usize,
 }
 
 /// Raises the soft limit on descriptors as far as the system lets this process. Returns the limit then.
 ///
 /// # Errors
-/// Returns an error if that is less than this process needs with so many connections to health and metrics.
-pub fn secure(connections: usize) -> Result<u64, TooFew> {
+/// Returns an error if that is less than this process needs for so many brokers, at least three, and for so many
+/// connections to health and metrics.
+pub fn secure(connections: usize, brokers: Option<usize>) -> Result<u64, TooFew> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = maximum.unwrap_or(ENOUGH).min(ENOUGH);
     let mut limit = current.unwrap_or(u64::MAX);
     if limit < raised && setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).is_ok() {
         limit = raised;
     }
-    let needed = OWN.saturating_add(connections as u64);
-    if limit < needed { Err(TooFew { limit, needed, connections }) } else { Ok(limit) }
+    suffice(limit, connections, brokers).map(|()| limit)
+}
+
+fn suffice(limit: u64, connections: usize, brokers: Option<usize>) -> Result<(), TooFew> {
+    let brokers = BROKER.saturating_mul(brokers.unwrap_or(0).max(BROKERS) as u64);
+    let needed = OWN.saturating_add(brokers).saturating_add(connections as u64);
+    if limit < needed { Err(TooFew { limit, needed, brokers, connections }) } else { Ok(()) }
 }
 
 /// Brings the gauges up to date.
@@ -54,5 +65,22 @@ pub(super) fn gauge() {
     }
     if let Some(limit) = limit {
         MAX_FDS.with([]).set(limit as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_grows_with_connections_and_brokers() {
+        assert_eq!(suffice(256, 64, None), Ok(()));
+        assert_eq!(suffice(256, 64, Some(3)), Ok(()));
+        let error = suffice(256, 64, Some(20)).unwrap_err();
+        assert_eq!(error, TooFew { limit: 256, needed: 800, brokers: 640, connections: 64 });
+        assert!(error.to_string().contains("`ulimit -n 800`"), "{error}");
+        assert_eq!(suffice(800, 64, Some(20)), Ok(()));
+        assert_eq!(suffice(1_024, 1_000, None).unwrap_err().needed, 1_192);
+        assert!(suffice(u64::MAX - 1, usize::MAX, Some(usize::MAX)).is_err());
     }
 }

@@ -81,7 +81,6 @@ fn idle_and_slow_connections_do_not_stop_moderation() {
     streams.into_iter().for_each(closed);
     wait("readiness again", || score.get("/readyz").0 == 200);
     let open = descriptors(&score);
-    eprintln!("OPEN {open}");
     assert!(open < NEEDED / 2.0, "{open} descriptors are open");
     score.stop();
     site.verified();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use aegis::kafka::topics::{self, Cleanup, Clock, Finding, TopicSpec};
 use aegis::kafka::{
     CommitError, Connection, Delivery, Followed, Follower, From, Lookup, Offsets, Outbox, Produced, Source,
-    Start,
+    SourceError, Start,
 };
 use rdkafka::Offset;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -43,6 +43,21 @@ fn follow_to_end(follower: &mut Follower) -> Vec<Followed> {
             news => seen.push(news),
         }
     }
+}
+
+#[test]
+fn a_topic_has_an_id_of_its_own() {
+    let connection = kafka().connection();
+    let id = |topic: &str| topics::id(&connection, topic, WAIT);
+    assert!(matches!(id("ids.none"), Err(SourceError::MissingTopic { topic }) if topic == "ids.none"));
+    make(&connection, &[("ids.one", 1, &[]), ("ids.two", 3, &[])]);
+    let (one, two) = (id("ids.one").unwrap(), id("ids.two").unwrap());
+    assert!(one.is_some() && two.is_some() && one != two, "{one:?} {two:?}");
+    assert_eq!(id("ids.one").unwrap(), one);
+    // Brokers that are away are no topic without an id.
+    let away = Connection::new("127.0.0.1:1");
+    let error = topics::id(&away, "ids.one", Duration::from_millis(300)).unwrap_err();
+    assert!(error.passes(), "{error}");
 }
 
 #[test]

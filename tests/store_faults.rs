@@ -1,17 +1,21 @@
 //! What happens to the store's folder: killed writers, cut and flipped files, other formats, full disks.
 
+#[path = "store_support/disk.rs"]
+mod disk;
 mod store_support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use aegis::core::label::DecisionRef;
 use aegis::core::ledger::RoundId;
 use aegis::store::{Batch, DAY, IndexEntry, Opened, Store, StoreError};
+use disk::Disk;
 use store_support::{Kept, read};
 
 const CHILD: &str = "AEGIS_TEST_STORE_CHILD";
@@ -96,7 +100,9 @@ fn child_writes_until_it_is_stopped() {
     println!("\nopened");
     for n in store.ledger_offset().unwrap_or(0).. {
         if let Err(error) = store.commit(batch(n)) {
-            println!("failed {}", error.name());
+            println!("failed {}: {error}", error.name());
+            drop(store);
+            println!("dropped");
             return;
         }
         println!("committed {}", n + 1);
@@ -390,4 +396,66 @@ fn a_full_disk_is_an_error_and_what_was_committed_stays() {
         println!("{opened:?}");
         assert!(matches!(opened, Opened::Rebuilt { .. }));
     }
+}
+
+/// What the child says that writes to this disk until it ends.
+fn writes_on(disk: &Disk) -> String {
+    let mut child = disk.limit(&child(&disk.store()));
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a child");
+    let mut output = child.stdout.take().expect("its output");
+    let (done, said) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        output.read_to_string(&mut text).expect("text");
+        done.send(text)
+    });
+    let said = said.recv_timeout(Duration::from_secs(30));
+    child.kill().expect("killed, or gone");
+    child.wait().expect("gone");
+    said.expect("the child has ended")
+}
+
+/// Whether a line of the output begins like this.
+fn says(output: &str, beginning: &str) -> bool {
+    output.lines().any(|line| line.starts_with(beginning))
+}
+
+/// sled waited for ever in its flush, or in its drop, in most of such runs.
+#[test]
+fn on_a_disk_that_fills_up_neither_a_write_nor_a_drop_hangs() {
+    for _ in 0..10 {
+        let disk = Disk::new();
+        let said = writes_on(&disk);
+        assert!(says(&said, "committed 1") && says(&said, "failed Io: ") && says(&said, "dropped"), "{said}");
+        assert!(said.contains(&disk.store().display().to_string()), "{said}");
+        // sled may have torn its own file: then that is found, or the disk refuses to have it read.
+        disk.grow();
+        let last = said.lines().filter_map(|line| line.strip_prefix("committed ")).next_back();
+        let last: i64 = last.expect("a commit").parse().expect("a number");
+        let (store, opened) = Store::open(&disk.store()).expect("a store");
+        println!("{opened:?} after {last}");
+        match opened {
+            Opened::Found => assert!(store.ledger_offset().is_some_and(|offset| offset >= last)),
+            Opened::Rebuilt { .. } => assert_eq!(store.ledger_offset(), None),
+            Opened::Fresh => panic!("lost without a word"),
+        }
+    }
+}
+
+/// A store on a disk that is full from the start is not taken for a damaged one, which would be removed.
+#[test]
+fn a_store_on_a_full_disk_is_not_removed() {
+    let disk = Disk::new();
+    let (mut store, _) = Store::open(&disk.store()).expect("a store");
+    fill(&mut store, 20);
+    drop(store);
+    disk.fill();
+    let said = writes_on(&disk);
+    let last = said.lines().filter_map(|line| line.strip_prefix("committed ")).next_back();
+    let last = last.map_or(20, |last| last.parse().expect("a number"));
+    println!("to {last}: {}", said.lines().find(|line| line.starts_with("failed")).unwrap_or("not opened"));
+    disk.grow();
+    let (store, opened) = Store::open(&disk.store()).expect("a store");
+    assert_eq!(opened, Opened::Found);
+    assert!(store.ledger_offset().is_some_and(|offset| offset >= last), "{:?}", store.ledger_offset());
 }

@@ -1,4 +1,6 @@
-//! `aegis ledger quarantine` and `aegis ledger erase`: standing edits of the ledger.
+//! `aegis ledger`: standing edits of the ledger, and what to do once its topic was deleted and made again.
+
+mod restore;
 
 use clap::{Args, Subcommand};
 
@@ -38,6 +40,16 @@ enum Which {
         /// The subject: the user's key on events
         subject: String,
     },
+    /// Writes the ledger records of the learner's store to a ledger topic that was made again
+    Restore {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Drops the learner's store, so that it goes on with what the ledger topic holds
+    Adopt {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
 }
 
 pub fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
@@ -50,6 +62,8 @@ pub fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
             let Edit { id, action } = erasure(tenant, subject);
             (config, id, action)
         }
+        Which::Restore { config } => return restore::restore(&config.load()?.config),
+        Which::Adopt { config } => return restore::adopt(&config.load()?.config),
     };
     let config = config.load()?.config;
     let connection = run::brokers(&config)?;
@@ -65,6 +79,8 @@ pub fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
     );
     Ok(Exit::Success)
 }
+
+pub use restore::compare;
 
 /// The edit that erases a subject; in all tenants where that is empty.
 pub fn erasure(tenant: &str, subject: &str) -> Edit {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::ledger::compare;
 use super::print::{self, Output};
 use super::{ConfigArgs, Failure, run};
 use crate::codec::{Schemas, time::parse_millis};
@@ -79,7 +80,8 @@ pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
         from: args.from,
         progress: &mut progress,
     };
-    let report = verify.run().map_err(|error| Failure::of(&connection, error))?;
+    let mut report = verify.run().map_err(|error| Failure::of(&connection, error))?;
+    compare(&config, &connection, &mut report)?;
     shown.end();
     match args.output {
         Output::Json => print::json(&report)?,

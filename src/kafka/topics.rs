@@ -2,6 +2,7 @@
 
 mod calls;
 mod faults;
+mod identity;
 mod spec;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::failure::SourceError;
 pub(super) use calls::count;
 use calls::{asker, create, describe, grow, led, replicas};
 use faults::{wrong_partitions, wrong_replicas, wrong_settings};
+pub use identity::id;
 pub use spec::{Cleanup, Clock, TopicSpec, in_sync};
 
 /// What was found, or done, about one topic.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::commit::Committed;
-use super::index::Index;
 use super::join::{Join, Joined};
 use super::publish::{Publisher, Publishing};
 use super::{ANSWER, End, Learn, LearnError, now};
@@ -40,10 +39,9 @@ impl Learn {
         // Taking the transactional id over fences a learner that does not know yet that it lost.
         let mut outbox = Outbox::open(&self.connection, self.delivery.clone())?;
         let mut policies = self.policies.now();
-        let Some((mut store, mut ledger)) = self.restore(&policies)? else { return Ok(End::Stopped) };
+        let restored = self.restore(&policies)?;
+        let Some((mut store, mut ledger, mut index)) = restored else { return Ok(End::Stopped) };
         self.health.set("ledger restored", true);
-        let waits = ledger.book().policies().iter().any(|rounds| rounds.counts().waiting > 0);
-        let mut index = Index::follow(&self.connection, &topics.decisions, &mut store, waits)?;
         let mut lookup = Lookup::open(&self.connection, &topics.decisions, ANSWER)?;
         crash::point("learn.restored");
         let mut publisher = Publisher::new(&topics.weights, settings.publish_interval_ms);
@@ -176,6 +174,12 @@ impl Learn {
             self.progress.note_decisions(indexed);
             if sweep {
                 store.forget_before(now().saturating_sub(settings.horizon()))?;
+                if self.topics_differ(&store) {
+                    tracing::warn!(
+                        "a topic was deleted and made again: beginning again from what is committed"
+                    );
+                    break End::Again;
+                }
             }
 
             // 6. Folding and publishing, outside of any unit.

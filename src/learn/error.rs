@@ -53,13 +53,27 @@ pub enum LearnError {
     #[error(
         "the ledger topic has lost its records from offset {asked} to {from}: it must be compacted and never \
          deleted (cleanup.policy=compact). What is lost there is lost to the learner: replay what you have, or \
-         start a new ledger topic"
+         start a new ledger topic and say so with `aegis ledger adopt`"
     )]
     Lost {
         /// First offset lost.
         asked: i64,
         /// First offset kept.
         from: i64,
+    },
+    /// The ledger topic is not the one that the store was filled from.
+    #[error(
+        "the ledger topic {topic} {why}: the store {store}, or another learner's, may hold the only copy of what was \
+         learned, so nothing is read or written. `aegis ledger restore` writes the store's records to the topic; \
+         `aegis ledger adopt` drops them and goes on with what the topic holds. Then start again"
+    )]
+    OtherLedger {
+        /// The topic.
+        topic: String,
+        /// What was found.
+        why: String,
+        /// The store's folder.
+        store: String,
     },
     /// A topic of which everything reads or writes one partition has more.
     #[error(

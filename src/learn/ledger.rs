@@ -20,7 +20,7 @@ const CHUNK: usize = 10_000;
 /// Records read between two looks at whether to stop.
 const STEP: usize = 256;
 /// How long the ledger topic may stay silent while it is known to hold more.
-const SILENCE: Duration = Duration::from_secs(60);
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
 /// The ledger: book and folds are what has been read back, nothing else.
 pub struct Ledger {

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::{Config, Live};
 use crate::core::event::Millis;
-use crate::kafka::{self, CommitError, Connection, Delivery, Polled, Source, Start};
+use crate::kafka::{self, CommitError, Connection, Delivery, Polled, Source, SourceError, Start};
 use crate::ops::traces;
 use crate::ops::{Health, Shutdown, Traces, give_way, metrics};
 use crate::schemas;
@@ -159,7 +159,16 @@ impl Learn {
                     tracing::warn!(%error, "beginning again from what is committed");
                     self.health.set("broker seen", false);
                 }
-                Err(error) => return Err(error),
+                // Restoring says which topic it is, and what to do.
+                Err(LearnError::Source(error @ SourceError::Truncated { .. })) => {
+                    tracing::warn!(%error, "beginning again from what is committed");
+                }
+                Err(error) => {
+                    if let LearnError::Store(error) = &error {
+                        metrics::STORE_ERRORS.with([error.name()]).increment(1);
+                    }
+                    return Err(error);
+                }
             }
         }
         election.close(self.leave());

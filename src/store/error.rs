@@ -10,12 +10,22 @@ use crate::panics;
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The disk or the operating system refused.
-    #[error("the store's folder {path}: {source}; check space, permissions and the disk, then start again")]
+    #[error("the store's folder {path}: {reason}; check space, permissions and the disk, then start again")]
     Io {
         /// The folder.
         path: String,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
+    },
+    /// sled or the disk does not answer.
+    #[error(
+        "the store's folder {path}: the disk has not answered for {seconds} s; check the disk, then start again"
+    )]
+    Hung {
+        /// The folder.
+        path: String,
+        /// How long the caller waited.
+        seconds: u64,
     },
     /// Another process has the folder open.
     #[error(
@@ -42,6 +52,7 @@ impl StoreError {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Io { .. } => "Io",
+            Self::Hung { .. } => "Hung",
             Self::Locked { .. } => "Locked",
             Self::Corrupt { .. } => "Corrupt",
             Self::Broken => "Broken",
@@ -56,7 +67,7 @@ pub(super) fn corrupt(why: impl Into<String>) -> StoreError {
 
 /// An error of the operating system.
 pub(super) fn os(path: &std::path::Path, source: io::Error) -> StoreError {
-    StoreError::Io { path: path.display().to_string(), source }
+    StoreError::Io { path: path.display().to_string(), reason: source }
 }
 
 /// Sorts sled's errors into those of the disk and those of the contents. sled wraps both in I/O errors;
@@ -75,7 +86,17 @@ pub(super) fn classify(error: sled::Error) -> StoreError {
         io::ErrorKind::Other => source.raw_os_error().is_none(),
         _ => false,
     };
-    if own { corrupt(source.to_string()) } else { StoreError::Io { path: "of sled".to_owned(), source } }
+    if own {
+        return corrupt(source.to_string());
+    }
+    StoreError::Io { path: "of sled".to_owned(), reason: unwrapped(source) }
+}
+
+/// The system's own error. sled hands an error that several threads get on as the text of its form for debugging.
+fn unwrapped(error: io::Error) -> io::Error {
+    let said = error.to_string();
+    let code = said.strip_prefix("Os { code: ").and_then(|rest| rest.split(',').next()?.parse().ok());
+    code.map_or(error, io::Error::from_raw_os_error)
 }
 
 /// Calls into sled. sled 0.34 panics on some broken files; a panic there is a finding of corruption.
@@ -101,6 +122,10 @@ mod tests {
     fn errors_of_the_disk_are_not_corruption() {
         let full = sled::Error::Io(io::Error::from_raw_os_error(28)); // ENOSPC
         assert_eq!(classify(full).name(), "Io");
+        // As sled gives it to all but the first who ask.
+        let said = format!("{:?}", io::Error::from_raw_os_error(28));
+        let again = sled::Error::Io(io::Error::new(io::ErrorKind::StorageFull, said));
+        assert!(classify(again).to_string().contains(": No space left on device (os error 28); check space"));
         let denied = sled::Error::Io(io::ErrorKind::PermissionDenied.into());
         assert_eq!(classify(denied).name(), "Io");
         let lock = sled::Error::Io(io::Error::other("could not acquire lock on \"x\": busy"));

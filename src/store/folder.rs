@@ -14,7 +14,8 @@ use super::record::FORMAT;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    _lock: File,
+    /// `None` if it is never given back.
+    lock: Option<File>,
 }
 
 /// What the folder's mark says.
@@ -43,18 +44,33 @@ impl Folder {
             .open(path.join("lock"))
             .map_err(|source| os(path, source))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock: Some(lock) }),
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.display().to_string() }),
             Err(TryLockError::Error(source)) => Err(os(path, source)),
         }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps the folder locked until the process ends.
+    pub(super) fn stay_locked(&mut self) {
+        std::mem::forget(self.lock.take());
+    }
+
+    /// Returns `true` if a store was ever made in this folder.
+    pub(super) fn is_marked(path: &Path) -> bool {
+        path.join("format").exists()
     }
 
     /// Names the folder in an error.
     pub(super) fn named(&self, error: StoreError) -> StoreError {
         let path = self.path.display().to_string();
         match error {
-            StoreError::Io { source, .. } => StoreError::Io { path, source },
+            StoreError::Io { reason, .. } => StoreError::Io { path, reason },
             StoreError::Locked { .. } => StoreError::Locked { path },
+            StoreError::Hung { seconds, .. } => StoreError::Hung { path, seconds },
             other => other,
         }
     }

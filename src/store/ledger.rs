@@ -67,8 +67,8 @@ impl Store {
         if self.meta.ledger.count < LOOSE as u64 {
             return Ok(());
         }
-        let read = || self.trees.iter(Tree::Ledger).take(TOGETHER).collect::<Result<Vec<_>, _>>();
-        let loose = guarded(read).map_err(|error| self.folder.named(error))?;
+        let loose: Vec<_> =
+            self.database.read(|trees| trees.iter(Tree::Ledger).take(TOGETHER).collect::<Result<_, _>>())?;
         let mut kept: Vec<Kept<'_>> = Vec::with_capacity(loose.len());
         for (key, value) in &loose {
             kept.push((key, unseal(Tree::Ledger, key, value)?));
@@ -89,8 +89,7 @@ impl Store {
         }
         for number in 0..self.meta.next_shelf {
             let key = number.to_be_bytes();
-            let found =
-                guarded(|| self.trees.get(Tree::Shelves, &key)).map_err(|error| self.folder.named(error))?;
+            let found = self.database.read(move |trees| trees.get(Tree::Shelves, &key))?;
             // One that had nothing else on it is gone.
             let Some(value) = found else { continue };
             let all = records(unseal(Tree::Shelves, &key, &value)?)?;
@@ -118,7 +117,7 @@ impl Store {
         &self,
         taker: impl Fn() -> T + Sync,
     ) -> Result<(), E> {
-        let (trees, folder) = (&self.trees, &self.folder);
+        let (trees, folder) = (self.database.trees()?, self.database.folder());
         let (next, end) = (AtomicU64::new(0), self.meta.next_shelf);
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST);
         let (loose, shelves) = thread::scope(|scope| {

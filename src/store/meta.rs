@@ -6,6 +6,39 @@ use super::bytes::{Reader, put_signed, put_varint};
 use super::error::{StoreError, corrupt};
 use super::record::Tally;
 
+/// The id that the brokers gave a topic when it was made.
+pub type TopicId = [u8; 16];
+
+/// The topics that the store was filled from. One that is deleted and made again has another id. `None`: the brokers
+/// tell no ids, or the store is older than these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Origins {
+    /// The ledger topic.
+    pub ledger: Option<TopicId>,
+    /// The decisions topic.
+    pub decisions: Option<TopicId>,
+    /// The labels topic.
+    pub labels: Option<TopicId>,
+}
+
+impl Origins {
+    fn pack(&self, bytes: &mut Vec<u8>) {
+        for id in [self.ledger, self.decisions, self.labels] {
+            bytes.push(u8::from(id.is_some()));
+            bytes.extend_from_slice(&id.unwrap_or_default());
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut next = || {
+            let known = reader.byte()? == 1;
+            let id = reader.array()?;
+            Some(known.then_some(id))
+        };
+        Some(Self { ledger: next()?, decisions: next()?, labels: next()? })
+    }
+}
+
 /// What the store reflects, changed in the same transaction as what it speaks of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Meta {
@@ -31,6 +64,8 @@ pub(super) struct Meta {
     pub(super) skipped: BTreeMap<i32, i64>,
     /// Whether the store comes from a version that did not note what it passed.
     pub(super) unsure: bool,
+    /// The topics that all this comes from.
+    pub(super) origins: Origins,
 }
 
 impl Meta {
@@ -62,6 +97,7 @@ impl Meta {
             put_signed(&mut bytes, i64::from(*partition));
             put_signed(&mut bytes, *offset);
         }
+        self.origins.pack(&mut bytes);
         bytes
     }
 
@@ -97,13 +133,13 @@ impl Meta {
         let shelves = tally(&mut reader)?;
         let (shelved, next_shelf) = (reader.varint()?, reader.varint()?);
         let before = Self { shelves, shelved, next_shelf, ..before };
-        // The next ones did not note which decisions they had passed.
+        // The next ones did not note which decisions they had passed, nor which topics they came from.
         if reader.is_empty() {
             return Some(before);
         }
         let (by, unsure) = (u64::from_le_bytes(reader.array()?), reader.byte()? == 1);
-        let skipped = places(&mut reader)?;
-        reader.is_empty().then_some(Self { reader: by, unsure, skipped, ..before })
+        let (skipped, origins) = (places(&mut reader)?, Origins::read(&mut reader)?);
+        reader.is_empty().then_some(Self { reader: by, unsure, skipped, origins, ..before })
     }
 
     pub(super) fn unpack(bytes: &[u8]) -> Result<Self, StoreError> {
@@ -130,9 +166,15 @@ mod tests {
                 reader: u64::MAX,
                 skipped: BTreeMap::from([(2, 17)]),
                 unsure: true,
+                origins: Origins { ledger: Some([7; 16]), decisions: None, labels: Some([9; 16]) },
             };
             assert_eq!(Meta::unpack(&meta.pack()).ok(), Some(meta));
         }
         assert!(Meta::unpack(b"").is_err());
+        // As it was written before topics had ids.
+        let meta = Meta { shelved: 3, next_shelf: 1, ..Meta::default() };
+        let packed = meta.pack();
+        let earlier = packed.strip_suffix(&[0; 51]).unwrap();
+        assert_eq!(Meta::unpack(earlier).ok(), Some(meta));
     }
 }

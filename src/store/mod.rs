@@ -10,6 +10,7 @@
 
 mod bytes;
 mod catalogue;
+mod database;
 mod entry;
 mod error;
 mod filter;
@@ -19,21 +20,26 @@ mod meta;
 mod record;
 mod run;
 mod shelf;
+mod thread;
 mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 pub use self::entry::{DAY, IndexEntry, MOST_PER_ROUND};
 pub use self::error::StoreError;
+pub use self::meta::{Origins, TopicId};
+pub use self::thread::Stop;
 
 use self::catalogue::{Catalogue, Change};
+use self::database::Database;
 use self::entry::{RoundHash, unpack};
-use self::error::{corrupt, guarded};
+use self::error::corrupt;
 use self::folder::{Folder, Mark};
 use self::meta::Meta;
 use self::record::{Tally, Tree, unseal};
-use self::trees::{Trees, unlocked};
+use self::trees::Trees;
 use crate::core::event::Millis;
 use crate::core::label::DecisionRef;
 use crate::core::ledger::RoundId;
@@ -84,19 +90,17 @@ pub struct Sizes {
 }
 
 /// The store. One at a time per folder.
+///
+/// After an error of the disk it is abandoned: never flushed or dropped, and its folder stays locked until the process
+/// ends (`docs/decisions/0009`).
 #[derive(Debug)]
 pub struct Store {
-    // Before `folder`: sled is closed before the lock is given back.
-    trees: Trees,
+    database: Database,
     meta: Meta,
     catalogue: Catalogue,
-    /// Memory and disk may differ.
-    broken: bool,
-    folder: Folder,
 }
 
-fn load(folder: &Folder) -> Result<(Trees, Meta, Catalogue), StoreError> {
-    let trees = Trees::open(&folder.sled())?;
+fn load(trees: &Trees) -> Result<(Meta, Catalogue), StoreError> {
     let record = trees.get(Tree::Meta, Meta::KEY)?.ok_or_else(|| corrupt("its contents are gone"))?;
     let meta = Meta::unpack(unseal(Tree::Meta, Meta::KEY, &record)?)?;
     let mut catalogue = Catalogue::starting(meta.next);
@@ -109,7 +113,7 @@ fn load(folder: &Folder) -> Result<(Trees, Meta, Catalogue), StoreError> {
     if tally != meta.catalogue {
         return Err(corrupt("records of the index are missing or stale"));
     }
-    Ok((trees, meta, catalogue))
+    Ok((meta, catalogue))
 }
 
 impl Store {
@@ -119,29 +123,50 @@ impl Store {
     /// # Errors
     /// Where another process has the folder, or the disk refuses.
     pub fn open(path: &Path) -> Result<(Self, Opened), StoreError> {
-        let folder = Folder::lock(path)?;
-        let why = match folder.mark()? {
-            Mark::Missing => return Ok((Self::fresh(folder)?, Opened::Fresh)),
-            Mark::Other(said) => format!("it is marked \"{said}\", which this program does not read"),
-            Mark::Current => match unlocked(|| guarded(|| load(&folder))) {
-                Ok((trees, meta, catalogue)) => {
-                    return Ok((Self { trees, meta, catalogue, broken: false, folder }, Opened::Found));
-                }
-                Err(StoreError::Corrupt { why }) => why,
-                Err(other) => return Err(folder.named(other)),
-            },
-        };
-        Ok((Self::fresh(folder)?, Opened::Rebuilt { why }))
+        Self::open_until(path, Arc::new(|| false))
     }
 
-    fn fresh(folder: Folder) -> Result<Self, StoreError> {
-        folder.clear()?;
-        let opened = unlocked(|| guarded(|| Trees::open(&folder.sled())));
-        let trees = opened.map_err(|error| folder.named(error))?;
-        let (meta, catalogue) = (Meta::default(), Catalogue::default());
-        let mut store = Self { trees, meta, catalogue, broken: false, folder };
+    /// As [`open`](Self::open); a call that hangs is given up when `stop` returns `true`.
+    ///
+    /// # Errors
+    /// Where another process has the folder, or the disk refuses or does not answer.
+    pub fn open_until(path: &Path, stop: Stop) -> Result<(Self, Opened), StoreError> {
+        let mut database = Database::new(Folder::lock(path)?, stop)?;
+        let why = match database.folder().mark()? {
+            Mark::Missing => return Ok((Self::fresh(database)?, Opened::Fresh)),
+            Mark::Other(said) => format!("it is marked \"{said}\", which this program does not read"),
+            Mark::Current => match database.open(load) {
+                Ok((meta, catalogue)) => return Ok((Self { database, meta, catalogue }, Opened::Found)),
+                Err(StoreError::Corrupt { why }) => why,
+                Err(other) => return Err(other),
+            },
+        };
+        Ok((Self::fresh(database)?, Opened::Rebuilt { why }))
+    }
+
+    /// Opens the store in the folder `path` as it is: nothing is made or removed. `None` if there is none.
+    ///
+    /// # Errors
+    /// Returns an error if another process has the folder, if the store cannot be trusted, or if the disk refuses.
+    pub fn existing(path: &Path) -> Result<Option<Self>, StoreError> {
+        if !Folder::is_marked(path) {
+            return Ok(None);
+        }
+        let mut database = Database::new(Folder::lock(path)?, Arc::new(|| false))?;
+        if let Mark::Other(said) = database.folder().mark()? {
+            return Err(corrupt(format!("it is marked \"{said}\", which this program does not read")));
+        }
+        let (meta, catalogue) = database.open(load)?;
+        Ok(Some(Self { database, meta, catalogue }))
+    }
+
+    fn fresh(mut database: Database) -> Result<Self, StoreError> {
+        database.close()?;
+        database.folder().clear()?;
+        database.open(|_| Ok(()))?;
+        let mut store = Self { database, meta: Meta::default(), catalogue: Catalogue::default() };
         store.write(Vec::new(), true)?;
-        store.folder.write_mark()?;
+        store.database.folder().write_mark()?;
         Ok(store)
     }
 
@@ -150,29 +175,21 @@ impl Store {
     /// # Errors
     /// Where the disk refuses.
     pub fn rebuild(self, why: &str) -> Result<(Self, Opened), StoreError> {
-        let Self { trees, folder, .. } = self;
-        drop(trees);
-        Ok((Self::fresh(folder)?, Opened::Rebuilt { why: why.to_owned() }))
+        Ok((Self::fresh(self.database)?, Opened::Rebuilt { why: why.to_owned() }))
     }
 
     /// Changes records and the meta record in one transaction, and waits for the disk where `flush`.
     fn write(&mut self, changes: Vec<Change>, flush: bool) -> Result<(), StoreError> {
-        if self.broken {
-            return Err(StoreError::Broken);
-        }
-        self.broken = true; // until the end is reached
         self.meta.next = self.catalogue.next;
-        let (trees, meta) = (&self.trees, &self.meta);
-        let written = guarded(|| {
-            let meta = trees.apply(changes, meta)?;
+        let meta = self.meta.clone();
+        self.meta = self.database.write(move |trees| {
+            let meta = trees.apply(changes, &meta)?;
             crash::point("store.applied");
             if flush {
                 crash::during("store.flush", || trees.flush())?;
             }
             Ok(meta)
-        });
-        self.meta = written.map_err(|error| self.folder.named(error))?;
-        self.broken = false;
+        })?;
         Ok(())
     }
 
@@ -182,9 +199,6 @@ impl Store {
     /// Where the disk refuses or sled fails. Whether the batch was written is then unknown: drop the store,
     /// open it again, and go on from the offsets that it names.
     pub fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        if self.broken {
-            return Err(StoreError::Broken);
-        }
         let Batch { ledger, ledger_offset, decisions, skipped, indexed } = batch;
         let mut changes = Vec::new();
         self.written(ledger, &mut changes)?;
@@ -221,10 +235,11 @@ impl Store {
     }
 
     fn block(&self, key: Vec<u8>) -> Result<Vec<entry::Placed>, StoreError> {
-        let value =
-            guarded(|| self.trees.get(Tree::Blocks, &key)).map_err(|error| self.folder.named(error))?;
-        let value = value.ok_or_else(|| corrupt("a block of the index is missing"))?;
-        unpack(unseal(Tree::Blocks, &key, &value)?)
+        self.database.read(move |trees| {
+            let value = trees.get(Tree::Blocks, &key)?;
+            let value = value.ok_or_else(|| corrupt("a block of the index is missing"))?;
+            unpack(unseal(Tree::Blocks, &key, &value)?)
+        })
     }
 
     /// The ledger topic's offset that the ledger reflects; `None` before the first commit with one.
@@ -265,6 +280,44 @@ impl Store {
         self.write(Vec::new(), true)?;
         let again = |(partition, _): &(i32, i64)| self.meta.decisions.get(partition) != before.get(partition);
         Ok(before.iter().map(|(partition, next)| (*partition, *next)).filter(again).collect())
+    /// The topics that the store was filled from.
+    #[must_use]
+    pub fn origins(&self) -> &Origins {
+        &self.meta.origins
+    }
+
+    /// Notes the topics that the store is filled from.
+    ///
+    /// # Errors
+    /// Returns an error if the disk refuses or sled fails.
+    pub fn set_origins(&mut self, origins: Origins) -> Result<(), StoreError> {
+        if self.meta.origins == origins {
+            return Ok(());
+        }
+        self.meta.origins = origins;
+        self.write(Vec::new(), true)
+    }
+
+    /// Sets the ledger topic's offset from which the learner reads on.
+    ///
+    /// # Errors
+    /// Returns an error if the disk refuses or sled fails.
+    pub fn set_ledger_offset(&mut self, offset: i64) -> Result<(), StoreError> {
+        self.meta.ledger_offset = Some(offset);
+        self.write(Vec::new(), true)
+    }
+
+    /// Empties the index of decisions, which is then filled from the first decision kept.
+    ///
+    /// # Errors
+    /// Returns an error if the disk refuses or sled fails.
+    pub fn empty_index(&mut self) -> Result<(), StoreError> {
+        // Before its entries: an index that is half gone is filled again, too.
+        self.meta.decisions.clear();
+        self.meta.skipped.clear();
+        self.meta.unsure = false;
+        self.write(Vec::new(), true)?;
+        self.forget_before(Millis::MAX)
     }
 
     /// The decisions about an event, the lowest by (round time, place) first, at most [`MOST_PER_ROUND`].
@@ -304,6 +357,7 @@ impl Store {
     pub fn sizes(&self) -> Sizes {
         let (index_entries, index_runs, index_days) = self.catalogue.sizes();
         let ledger_records = self.meta.ledger.count + self.meta.shelved;
-        Sizes { ledger_records, index_entries, index_runs, index_days, disk_bytes: self.trees.disk_bytes() }
+        let disk_bytes = self.database.trees().map_or(0, Trees::disk_bytes);
+        Sizes { ledger_records, index_entries, index_runs, index_days, disk_bytes }
     }
 }

@@ -35,6 +35,8 @@ pub enum Kind {
     Hash,
     /// A predictor of another learner or mapping than the configuration's: its hash cannot be checked.
     Policy,
+    /// The learner's store was filled from another ledger topic, or has records that the topic lacks.
+    Store,
 }
 
 impl Kind {
@@ -53,6 +55,7 @@ impl Kind {
             Self::Unreadable => "records that cannot be read",
             Self::Hash => "predictors that are not the ledger's fold",
             Self::Policy => "predictors of another configuration",
+            Self::Store => "differences between the learner's store and the ledger",
         }
     }
 }

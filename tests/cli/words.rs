@@ -37,6 +37,8 @@ const COMMANDS: &[&str] = &[
     "ledger",
     "ledger quarantine",
     "ledger erase",
+    "ledger restore",
+    "ledger adopt",
     "erase",
     "completions",
 ];

@@ -4,12 +4,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "each test binary uses what it needs")]
+#[path = "../store_support/disk.rs"]
+mod disk;
+
 mod foreign;
+mod full_disk;
 mod labels;
 mod learners;
 mod predictors;
 mod retention;
 mod store;
+mod topics;
 mod upgrade;
 
 use std::collections::BTreeSet;

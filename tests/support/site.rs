@@ -106,12 +106,16 @@ impl Site {
 
     /// A role with more arguments and with variables in its environment; its log goes to a file.
     pub fn start_with(&self, role: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Process {
+        let mut command = self.command(&["run", "--role", role]);
+        command.args(arguments).envs(variables.iter().copied());
+        self.start_command(role, command)
+    }
+
+    /// A command that runs a role; its log goes to a file.
+    pub fn start_command(&self, role: &str, mut command: Command) -> Process {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.folder.path().join(format!("{role}-{number}.log"));
-        let child = self
-            .command(&["run", "--role", role])
-            .args(arguments)
-            .envs(variables.iter().copied())
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())

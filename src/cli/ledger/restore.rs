@@ -1,0 +1,180 @@
+//! `aegis ledger restore` and `aegis ledger adopt`, for a ledger topic that is not the one that the learner's store was
+//! filled from; and the comparison of both for `aegis verify`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::anyhow;
+
+use super::written;
+use crate::cli::scan::{ANSWER, scan_from};
+use crate::cli::{Failure, run};
+use crate::codec;
+use crate::config::Config;
+use crate::core::book::Book;
+use crate::kafka::{Connection, Follower, From, Outbox, Produced, topics};
+use crate::learn::{LearnError, kept};
+use crate::ops::Exit;
+use crate::say::{note, say};
+use crate::store::{Opened, Origins, Store, StoreError};
+use crate::verify::Report;
+use crate::verify::faults::{Kind, Place};
+
+/// Records that are written in one transaction: restoring again goes on where it was interrupted.
+const TOGETHER: usize = 1_000;
+
+/// The ledger topic, compared with a store's ledger.
+#[derive(Default)]
+struct Topic {
+    book: Book,
+    /// Keys whose last record is a tombstone.
+    removed: BTreeSet<Vec<u8>>,
+    records: u64,
+    /// The first record that the store does not have.
+    unknown: Option<i64>,
+    /// A position up to which the topic was read, at least.
+    end: i64,
+}
+
+impl Topic {
+    /// Reads the topic on from where it was read last.
+    fn read(&mut self, config: &Config, connection: &Connection, store: &Book) -> Result<(), Failure> {
+        let topic = &config.topics.rounds;
+        let from = match self.end {
+            0 => From::Beginning,
+            end => From::Offsets(BTreeMap::from([(0, end)])),
+        };
+        let opened = Follower::open(connection, topic, &from, ANSWER);
+        self.end = opened.map_err(|error| Failure::of(connection, error))?.ends().values().sum();
+        scan_from(connection, topic, &from, &mut |record| {
+            let key = record.key.unwrap_or_default();
+            self.records += 1;
+            let Some(payload) = record.payload else {
+                self.removed.insert(key);
+                self.unknown.get_or_insert(record.offset);
+                return Ok(());
+            };
+            self.removed.remove(&key);
+            let wrong = |error: LearnError| Failure::new(Exit::Data, error);
+            let decoded = codec::decode_record(&payload).map_err(|error| wrong(error.into()))?;
+            if store.would_change(&decoded) {
+                self.unknown.get_or_insert(record.offset);
+            }
+            self.book.apply(&decoded, &mut Vec::new()).map_err(|error| wrong(error.into()))?;
+            Ok(())
+        })
+    }
+
+    /// The records of the store that the topic neither has nor has taken back.
+    fn lacks<'a>(&'a self, store: &'a Book) -> impl Iterator<Item = crate::core::ledger::Record> + 'a {
+        store.records().filter(|record| {
+            self.book.would_change(record) && !self.removed.contains(&codec::encode_key(&record.key()))
+        })
+    }
+}
+
+fn failed(error: impl Into<LearnError>) -> Failure {
+    Failure::new(Exit::Unavailable, error.into())
+}
+
+/// Writes what the store has and the topic lacks, and notes that the store belongs to this topic. Done twice it
+/// writes nothing the second time.
+pub fn restore(config: &Config) -> Result<Exit, Failure> {
+    let connection = run::brokers(config)?;
+    let unavailable = |error| Failure::of(&connection, error);
+    let (path, rounds) = (&config.learn.store, &config.topics.rounds);
+    let Some(mut store) = Store::existing(path).map_err(failed)? else {
+        let error = anyhow!(
+            "{} holds no store: restore on the machine whose learner has the ledger, with its learn.store",
+            path.display()
+        );
+        return Err(Failure { exit: Exit::Data, error });
+    };
+    let book = kept(&store).map_err(failed)?;
+    let id = topics::id(&connection, rounds, ANSWER).map_err(failed)?;
+    let mut topic = Topic::default();
+    topic.read(config, &connection, &book)?;
+    let records: Vec<Produced> =
+        topic.lacks(&book).map(|record| written(config, &record)).collect::<Result<_, _>>()?;
+    if !records.is_empty() {
+        // The learner's own id: one that is still at work elsewhere is fenced.
+        let delivery = run::delivery(config, &connection, &config.learn.group);
+        let open = Outbox::open(&connection, delivery);
+        let mut outbox = open.map_err(|error| Failure::of(&connection, error))?;
+        for some in records.chunks(TOGETHER) {
+            outbox.commit(some, None).map_err(unavailable)?;
+        }
+    }
+    let held = topic.records;
+    // What was written meanwhile by others is left to the learner to read.
+    topic.read(config, &connection, &book)?;
+    let offset = topic.unknown.unwrap_or(topic.end);
+    store.set_ledger_offset(offset).map_err(failed)?;
+    let origins = Origins { ledger: id.or(store.origins().ledger), ..*store.origins() };
+    store.set_origins(origins).map_err(failed)?;
+    say!("{} of the store's records written to {rounds}, which held {held} records", records.len());
+    say!("the learner with the store {} goes on at offset {offset}: start it", path.display());
+    Ok(Exit::Success)
+}
+
+/// Empties the store and notes that it belongs to the topic as it is now.
+pub fn adopt(config: &Config) -> Result<Exit, Failure> {
+    let connection = run::brokers(config)?;
+    let (path, rounds) = (&config.learn.store, &config.topics.rounds);
+    let ledger = topics::id(&connection, rounds, ANSWER).map_err(failed)?;
+    let (store, opened) = Store::open(path).map_err(failed)?;
+    let dropped = store.sizes().ledger_records;
+    let (mut store, _) = match opened {
+        Opened::Found => store.rebuild("its ledger topic is another").map_err(failed)?,
+        other => (store, other),
+    };
+    store.set_ledger_offset(0).map_err(failed)?;
+    store.set_origins(Origins { ledger, ..Origins::default() }).map_err(failed)?;
+    say!("{dropped} ledger records dropped from the store {}", path.display());
+    say!("its learner goes on with what {rounds} holds: start it");
+    Ok(Exit::Success)
+}
+
+/// Adds to a report how the ledger of the learner's store differs from the topic's. A store that a learner uses is not
+/// read: that learner has compared them when it started.
+pub fn compare(config: &Config, connection: &Connection, report: &mut Report) -> Result<(), Failure> {
+    let path = &config.learn.store;
+    let Some((store, offset, origins)) = open(path) else { return Ok(()) };
+    let topic_id = topics::id(connection, &config.topics.rounds, ANSWER).map_err(failed)?;
+    let mut topic = Topic::default();
+    topic.read(config, connection, &store)?;
+    let shown = path.display();
+    let mut fault = |what: String| {
+        let at = Place::new(&config.topics.rounds.as_str().into(), 0, offset);
+        report.holds = false;
+        report.faults.add(Kind::Store, at, || what);
+    };
+    if origins.ledger.zip(topic_id).is_some_and(|(then, now)| then != now) {
+        fault(format!("the topic was deleted and made again after the store {shown} was filled from it"));
+    }
+    if offset > topic.end {
+        fault(format!(
+            "the topic ends at {}, and the store {shown} was filled from it up to here",
+            topic.end
+        ));
+    }
+    let lacking = topic.lacks(&store).count();
+    if lacking > 0 {
+        fault(format!("the topic lacks {lacking} records that the store {shown} has"));
+    }
+    Ok(())
+}
+
+/// The store's ledger, its offset, and the topics that it was filled from. It is closed before the topic is read: a
+/// learner may want to start meanwhile.
+fn open(path: &Path) -> Option<(Book, i64, Origins)> {
+    let read = |store: Store| Ok((kept(&store)?, store.ledger_offset().unwrap_or(0), *store.origins()));
+    match Store::existing(path).map_err(LearnError::from).and_then(|found| found.map(read).transpose()) {
+        Ok(found) => found,
+        Err(LearnError::Store(StoreError::Locked { .. })) => None,
+        Err(error) => {
+            note!("aegis: the store is not compared with the ledger topic: {error}");
+            None
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Topics that are deleted and made again between two lives of a learner.
+
+use std::process::Output;
+
+use aegis::kafka::Consumed;
+use aegis::kafka::topics;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+
+use super::support::WAIT;
+use super::support::flow::{raw, read_all, send};
+use super::support::site::{Process, Site, wait};
+use super::{about, decide, events, learned, send_labels};
+
+const INFO: [(&str, &str); 1] = [("log.level", "info")];
+const LABELS: usize = 12;
+
+/// Deletes a topic, and makes it again as `aegis topics` does.
+fn make_again(site: &Site, name: &str) {
+    let topic = site.topic(name);
+    let before = topics::id(&site.connection, &topic, WAIT).unwrap();
+    let admin: AdminClient<DefaultClientContext> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &site.connection.brokers).create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let deleted = runtime.block_on(admin.delete_topics(&[&topic], &AdminOptions::new())).unwrap();
+    deleted.into_iter().for_each(|one| drop(one.unwrap()));
+    wait("the topic's end", || topics::partitions(&site.connection, &topic, WAIT).is_err());
+    let made = site.aegis(&["topics", "--create", "--partitions", "3"]);
+    assert!(made.status.success(), "{made:?}");
+    wait("the new topic", || topics::partitions(&site.connection, &topic, WAIT).is_ok());
+    let after = topics::id(&site.connection, &topic, WAIT).unwrap();
+    assert!(before.is_some() && after.is_some() && before != after, "{before:?} {after:?}");
+}
+
+/// A site whose learner has learned from the first labels and has stopped; the ledger, and the state's hash.
+fn taught(prefix: &str) -> (Site, Vec<Consumed>, String) {
+    let site = Site::with(prefix, &INFO);
+    decide(&site, &events(3 * LABELS));
+    let learn = site.start_with("learn", &[], &[]);
+    send_labels(&site, (0..LABELS).map(about));
+    learned(&site, LABELS);
+    learn.stop();
+    site.verified();
+    let ledger = read_all(&site.connection, &site.topic("rounds"));
+    let hash = site.hash();
+    (site, ledger, hash)
+}
+
+/// A learner refuses to start, and says what can be done.
+fn refused(site: &Site, arguments: &[&str]) {
+    let mut learn: Process = site.start_with("learn", arguments, &[]);
+    let (status, log) = (learn.end(), learn.log());
+    assert_eq!(status.code(), Some(69), "{status}\n{log}");
+    for words in ["aegis ledger restore", "aegis ledger adopt", &site.topic("rounds")] {
+        assert!(log.contains(words), "no \"{words}\" in\n{log}");
+    }
+}
+
+/// `aegis verify` says that store and topic differ.
+fn differs(site: &Site) {
+    let output = site.aegis(&["verify"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(said.contains("differences between the learner's store and the ledger"), "{said}");
+    assert!(said.contains("deleted and made again"), "{said}");
+}
+
+fn done(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// Records that say nothing new, until the topic ends after where the old one did.
+fn grow_past(site: &Site, ledger: &[Consumed]) {
+    let topic = site.topic("rounds");
+    let Consumed { key, payload, .. } = ledger.first().unwrap().clone();
+    let record = aegis::kafka::Produced { key, partition: Some(0), ..raw(&topic, "", payload.unwrap()) };
+    let more = ledger.last().unwrap().offset + 20;
+    send(&site.connection, &vec![record; usize::try_from(more).unwrap()]);
+}
+
+#[test]
+fn an_empty_ledger_topic_in_the_place_of_a_full_one_is_refused_until_the_store_is_written_back() {
+    let (site, _, hash) = taught("again");
+    make_again(&site, "rounds");
+    refused(&site, &[]);
+    refused(&site, &[]);
+    // Nor does one without a store begin from nothing.
+    let other = format!("learn.store={}", site.folder.path().join("other").display());
+    refused(&site, &["--set", &other]);
+    differs(&site);
+    assert!(read_all(&site.connection, &site.topic("rounds")).is_empty(), "nothing was written");
+
+    let written = LABELS * 2; // a round and its label
+    let said = done(&site.aegis(&["ledger", "restore"]));
+    assert!(said.starts_with(&format!("{written} of the store's records written")), "{said}");
+    assert_eq!(site.replayed(), hash, "the state is the one before");
+    let said = done(&site.aegis(&["ledger", "restore"]));
+    assert!(said.starts_with("0 of the store's records written"), "{said}");
+    assert_eq!(read_all(&site.connection, &site.topic("rounds")).len(), written);
+
+    let learn = site.start_with("learn", &[], &[]);
+    send_labels(&site, (LABELS..2 * LABELS).map(about));
+    learned(&site, 2 * LABELS);
+    learn.stop();
+    site.verified();
+}
+
+#[test]
+fn a_ledger_topic_that_has_grown_past_the_old_end_is_refused_until_it_is_adopted() {
+    let (site, ledger, _) = taught("grown");
+    make_again(&site, "rounds");
+    grow_past(&site, &ledger);
+    refused(&site, &[]);
+    refused(&site, &[]);
+    differs(&site);
+
+    let said = done(&site.aegis(&["ledger", "adopt"]));
+    assert!(said.starts_with(&format!("{} ledger records dropped", LABELS * 2)), "{said}");
+    // What the topic holds is a round without its label.
+    let learn = site.start_with("learn", &[], &[]);
+    send_labels(&site, (LABELS..2 * LABELS + 3).map(about));
+    learned(&site, LABELS + 3);
+    learn.stop();
+    site.verified();
+}
+
+/// Restoring where the new topic has records of its own: both count.
+#[test]
+fn what_the_new_ledger_topic_holds_already_is_kept() {
+    let (site, ledger, hash) = taught("both");
+    make_again(&site, "rounds");
+    grow_past(&site, &ledger);
+    refused(&site, &[]);
+    let said = done(&site.aegis(&["ledger", "restore"]));
+    assert!(said.starts_with(&format!("{} of the store's records written", LABELS * 2 - 1)), "{said}");
+    assert_eq!(site.replayed(), hash);
+    let learn = site.start_with("learn", &[], &[]);
+    send_labels(&site, (LABELS..2 * LABELS).map(about));
+    learned(&site, 2 * LABELS);
+    learn.stop();
+    site.verified();
+}
+
+/// The index of decisions is of a topic that is gone: new decisions would not be found, at the same places as old ones.
+#[test]
+fn decisions_of_a_topic_that_was_made_again_are_joined() {
+    let site = Site::with("decisions", &INFO);
+    let all = events(4 * LABELS);
+    decide(&site, &all[..LABELS]);
+    let learn = site.start_with("learn", &[], &[]);
+    send_labels(&site, (0..LABELS).map(about));
+    learned(&site, LABELS);
+    learn.stop();
+
+    // It ends before the old one's end, and then after it.
+    make_again(&site, "decisions");
+    decide(&site, &all[LABELS..LABELS + 4]);
+    let mut learn = site.start_with("learn", &[], &[]);
+    send_labels(&site, (LABELS..LABELS + 4).map(about));
+    learned(&site, LABELS + 4);
+    learn.says("the index of decisions is filled again");
+    learn.stop();
+
+    make_again(&site, "decisions");
+    decide(&site, &all[LABELS + 4..]);
+    let mut learn = site.start_with("learn", &[], &[]);
+    send_labels(&site, (LABELS + 4..4 * LABELS).map(about));
+    learned(&site, 4 * LABELS);
+    learn.says("the index of decisions is filled again");
+    learn.stop();
+    assert!(site.waiting().is_empty());
+}
+
+/// Labels of a topic that was made again are read from its beginning: the brokers have dropped the group's offsets.
+#[test]
+fn labels_of_a_topic_that_was_made_again_are_read_from_the_first() {
+    let (site, _, _) = taught("labels");
+    make_again(&site, "labels");
+    send_labels(&site, (LABELS..2 * LABELS + 3).map(about));
+    let mut learn = site.start_with("learn", &[], &[]);
+    learn.says("the topic of labels was deleted and made again");
+    learned(&site, 2 * LABELS + 3);
+    learn.stop();
+}

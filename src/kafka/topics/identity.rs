@@ -26,7 +26,7 @@ const DOING: &str = "ask for the topic's id";
 /// # Errors
 /// [`SourceError::MissingTopic`] if there is none; else if the brokers do not answer or deny access.
 pub fn id(connection: &Connection, topic: &str, timeout: Duration) -> Result<Option<[u8; 16]>, SourceError> {
-    let failed = |code| SourceError::of(&KafkaError::AdminOp(code), DOING, topic);
+    let failed = |code| SourceError::of(&KafkaError::Global(code), DOING, topic);
     let name = CString::new(topic).map_err(|_| failed(RDKafkaErrorCode::InvalidTopic))?;
     let asker = asker(connection)?;
     match described(asker.client(), &name, timeout) {

@@ -4,6 +4,7 @@ use std::process::Output;
 
 use aegis::kafka::Consumed;
 use aegis::kafka::topics;
+use aegis::store::{Origins, Store};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 
@@ -138,6 +139,53 @@ fn what_the_new_ledger_topic_holds_already_is_kept() {
     assert_eq!(site.replayed(), hash);
     let learn = site.start_with("learn", &[], &[]);
     send_labels(&site, (LABELS..2 * LABELS).map(about));
+    learned(&site, 2 * LABELS);
+    learn.stop();
+    site.verified();
+}
+
+/// A store of an earlier version knows no ids: a topic that ends before it is noticed all the same.
+#[test]
+fn without_ids_a_topic_that_ends_too_early_is_noticed() {
+    let (site, _, hash) = taught("older");
+    let forget = || {
+        let mut store = Store::existing(&site.store()).unwrap().unwrap();
+        assert!(store.origins().ledger.is_some());
+        store.set_origins(Origins::default()).unwrap();
+    };
+    forget();
+    make_again(&site, "rounds");
+    refused(&site, &[]);
+    let said = String::from_utf8(site.aegis(&["verify"]).stdout).unwrap();
+    assert!(said.contains("the topic lacks"), "{said}");
+    done(&site.aegis(&["ledger", "restore"]));
+    assert_eq!(site.replayed(), hash);
+
+    forget();
+    make_again(&site, "decisions");
+    let all = events(3 * LABELS + 3);
+    decide(&site, &all[3 * LABELS..]);
+    let mut learn = site.start_with("learn", &[], &[]);
+    send_labels(&site, (3 * LABELS..3 * LABELS + 3).map(about));
+    learned(&site, LABELS + 3);
+    learn.says("the index of decisions is filled again");
+    learn.stop();
+}
+
+/// The ledger topic is replaced while a learner is at work.
+#[test]
+fn a_learner_at_work_ends_when_its_ledger_topic_is_another() {
+    let (site, _, _) = taught("work");
+    let mut learn = site.start_with("learn", &[], &[]);
+    learn.says("this learner is active");
+    wait("the learner", || learn.get("/readyz").0 == 200);
+    make_again(&site, "rounds");
+    send_labels(&site, (LABELS..2 * LABELS).map(about));
+    let status = learn.end();
+    assert_eq!(status.code(), Some(69), "{status}\n{}", learn.log());
+    refused(&site, &[]);
+    done(&site.aegis(&["ledger", "restore"]));
+    let learn = site.start_with("learn", &[], &[]);
     learned(&site, 2 * LABELS);
     learn.stop();
     site.verified();

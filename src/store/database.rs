@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::error::StoreError;
 use super::folder::Folder;
-use super::thread::{Stop, Worker};
+use super::thread::{PATIENCE, Stop, Worker};
 use super::trees::{Trees, unlocked};
 
 /// sled in its folder. Calls that can hang run on a thread of its own.
@@ -45,7 +46,7 @@ impl Database {
                 load(&trees).map(|loaded| (trees, loaded))
             })
         };
-        match self.worker.call(open) {
+        match self.worker.call(Duration::MAX, open) {
             Ok((trees, loaded)) => {
                 self.trees = Some(Arc::new(trees));
                 Ok(loaded)
@@ -57,7 +58,7 @@ impl Database {
     /// Closes sled, which flushes it.
     pub(super) fn close(&mut self) -> Result<(), StoreError> {
         let Some(trees) = self.trees.take() else { return Ok(()) };
-        let closed = self.worker.call(move || {
+        let closed = self.worker.call(PATIENCE, move || {
             drop(trees);
             Ok(())
         });
@@ -81,7 +82,7 @@ impl Database {
         call: impl FnOnce(&Trees) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let trees = self.trees.clone().filter(|_| !self.is_broken()).ok_or(StoreError::Broken)?;
-        self.worker.call(move || call(&trees)).map_err(|error| self.failed(error))
+        self.worker.call(PATIENCE, move || call(&trees)).map_err(|error| self.failed(error))
     }
 
     /// Writes. After an error sled is left behind.
@@ -90,7 +91,7 @@ impl Database {
         call: impl FnOnce(&Trees) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let trees = self.trees.clone().filter(|_| !self.is_broken()).ok_or(StoreError::Broken)?;
-        self.worker.call(move || call(&trees)).map_err(|error| {
+        self.worker.call(PATIENCE, move || call(&trees)).map_err(|error| {
             self.broken.store(true, Ordering::Relaxed);
             self.failed(error)
         })

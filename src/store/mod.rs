@@ -280,6 +280,8 @@ impl Store {
         self.write(Vec::new(), true)?;
         let again = |(partition, _): &(i32, i64)| self.meta.decisions.get(partition) != before.get(partition);
         Ok(before.iter().map(|(partition, next)| (*partition, *next)).filter(again).collect())
+    }
+
     /// The topics that the store was filled from.
     #[must_use]
     pub fn origins(&self) -> &Origins {

@@ -22,8 +22,8 @@ pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 const DOUBT: Duration = Duration::from_secs(2);
 /// How long a call may take after a request to stop.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long a call may take on a disk that takes writes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a call may take on a disk that takes writes, unless it opens sled: recovering a large store takes longer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the folder and the request to stop are looked at.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long a write to the folder may take after sled has failed. Then sled's own error is reported.
@@ -57,13 +57,14 @@ impl Worker {
         Ok(Self { jobs, folder: folder.to_owned(), stop })
     }
 
-    /// Makes the call on the thread and waits for its result.
+    /// Makes the call on the thread and waits for its result, for `patience` at most.
     ///
     /// # Errors
     /// Returns the call's error. Returns [`StoreError::Io`] if the folder refuses writes, and [`StoreError::Hung`] if
     /// the call does not return in time; then the call may still be running, and no other may be made.
     pub(super) fn call<T: Send + 'static>(
         &self,
+        patience: Duration,
         call: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (done, answer) = mpsc::channel();
@@ -74,14 +75,14 @@ impl Worker {
             std::mem::forget(unsent);
             return Err(StoreError::Broken);
         }
-        match self.wait(&answer)? {
+        match self.wait(patience, &answer)? {
             // sled calls some errors of the disk corruption, or panics: the folder itself says more.
             Err(StoreError::Corrupt { why }) => Err(self.refused().unwrap_or(StoreError::Corrupt { why })),
             other => other,
         }
     }
 
-    fn wait<T>(&self, answer: &Receiver<T>) -> Result<T, StoreError> {
+    fn wait<T>(&self, patience: Duration, answer: &Receiver<T>) -> Result<T, StoreError> {
         let began = Instant::now();
         let mut trial: Option<Receiver<io::Result<()>>> = None;
         loop {
@@ -100,7 +101,7 @@ impl Worker {
                 // It hangs as well.
                 Err(TryRecvError::Empty) => {}
             }
-            if waited > PATIENCE || waited > GRACE && (self.stop)() {
+            if waited > patience || waited > GRACE && (self.stop)() {
                 let path = self.folder.display().to_string();
                 return Err(StoreError::Hung { path, seconds: waited.as_secs() });
             }
@@ -151,9 +152,9 @@ mod tests {
         let asked = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&asked);
         let worker = Worker::start(folder.path(), Arc::new(move || seen.load(Ordering::Relaxed))).unwrap();
-        assert_eq!(worker.call(|| Ok(7)).unwrap(), 7);
+        assert_eq!(worker.call(PATIENCE, || Ok(7)).unwrap(), 7);
         asked.store(true, Ordering::Relaxed);
-        let error = worker.call(hang).unwrap_err();
+        let error = worker.call(Duration::MAX, hang).unwrap_err();
         assert_eq!(error.name(), "Hung");
         assert!(error.to_string().contains(&folder.path().display().to_string()), "{error}");
         assert_eq!(folder.path().read_dir().unwrap().count(), 0, "the probe is removed");
@@ -164,7 +165,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let gone = folder.path().join("gone");
         let worker = Worker::start(&gone, Arc::new(|| false)).unwrap();
-        let error = worker.call(hang).unwrap_err();
+        let error = worker.call(Duration::MAX, hang).unwrap_err();
         assert!(
             matches!(&error, StoreError::Io { path, .. } if *path == gone.display().to_string()),
             "{error}"
@@ -172,10 +173,19 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_hangs_is_given_up_after_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = Worker::start(folder.path(), Arc::new(|| false)).unwrap();
+        assert_eq!(worker.call(DOUBT, hang).unwrap_err().name(), "Hung");
+    }
+
+    #[test]
     fn corruption_on_a_folder_that_refuses_writes_is_the_disks_doing() {
         let folder = tempfile::tempdir().unwrap();
         let panics = || -> Result<(), StoreError> { panic!("no space") };
-        let on = |folder: &Path| Worker::start(folder, Arc::new(|| false)).unwrap().call(panics).unwrap_err();
+        let on = |folder: &Path| {
+            Worker::start(folder, Arc::new(|| false)).unwrap().call(PATIENCE, panics).unwrap_err()
+        };
         assert_eq!(on(folder.path()).name(), "Corrupt");
         assert_eq!(on(&folder.path().join("gone")).name(), "Io");
     }

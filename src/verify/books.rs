@@ -405,7 +405,7 @@ mod tests {
             decide(&mut books, decided);
             let letters = (0..).zip(letters);
             letters.for_each(|(lies, offset)| books.dead_letter(at("dlq", 0, lies), "events", 0, *offset));
-            let (counts, faults) = books.close("g");
+            let (counts, faults) = books.close("g", false);
             assert_eq!((counts.events, counts.tombstones, counts.open), (5, 2, 0));
             faults.0.iter().map(|(kind, found)| (*kind, found.count)).collect::<Vec<_>>()
         };

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::print::{self, Output, printable};
 use super::{ConfigArgs, Failure, run};
 use crate::codec::{self, Encoding, MAX_EVENT, MAX_LABEL, Received, time::format_millis};
-use crate::config::{Config, EventFields, LabelFields, Loaded, Pointer, Policies};
+use crate::config::{Config, EventFields, Loaded, Pointer, Policies};
 use crate::core::event::{Event, Turn};
 use crate::core::label::Label;
 use crate::core::policy::Policy;
@@ -66,7 +66,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
         known.add("event_fields", object(&fields), &[format!("events in JSON: {}", pointers(&fields))]);
     }
     if config.label_fields.is_set() {
-        let fields = of_labels(&config.label_fields);
+        let fields = config.label_fields.pointers();
         known.add("label_fields", object(&fields), &[format!("labels in JSON: {}", pointers(&fields))]);
     }
     if let Some(path) = &args.event {
@@ -74,8 +74,8 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
         known.add("event", value, &lines);
     }
     if let Some(path) = &args.label {
-        let (value, line) = label(path, &config, &policies)?;
-        known.add("label", value, &[line]);
+        let (value, lines) = labels(path, &config, &policies)?;
+        known.add("label", value, &lines);
     }
     run::traced(&config)?;
     run::connection(&config)?;
@@ -124,26 +124,6 @@ fn of_events(fields: &EventFields) -> Vec<(&str, &Pointer)> {
     named.into_iter().chain(notes).collect()
 }
 
-/// The same of a label's.
-fn of_labels(fields: &LabelFields) -> Vec<(&str, &Pointer)> {
-    vec![
-        ("event_id", &fields.event_id),
-        ("id", &fields.id),
-        ("tenant", &fields.tenant),
-        ("policy", &fields.policy),
-        ("annotator", &fields.annotator),
-        ("verdict", &fields.verdict),
-        ("severity", &fields.severity),
-        ("categories", &fields.categories),
-        ("time", &fields.time),
-        ("source", &fields.source),
-        ("inclusion_probability", &fields.inclusion_probability),
-        ("decision", &fields.decision),
-        ("corrects", &fields.corrects),
-        ("retracts", &fields.retracts),
-    ]
-}
-
 /// Where fields are looked for, by their names.
 fn object(named: &[(&str, &Pointer)]) -> Value {
     let given = named.iter().filter(|(_, pointer)| !pointer.is_empty());
@@ -178,15 +158,26 @@ fn known(path: &Path, what: &str, policy: &str, policies: &Policies) -> Result<(
     Err(wrong(path, &format!("the {what} names the policy {policy}, which the policies file does not have")))
 }
 
-/// Reads a file as the first label of the topic.
-fn label(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, String), Failure> {
+/// Reads a file as the first record of the labels' topic. For machines one label is an object, and any other number of
+/// them is a list.
+fn labels(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Vec<String>), Failure> {
     let payload = payload(path, MAX_LABEL)?;
-    let label = Received::plain(&payload).label(&schemas::defaults(config));
-    let label = label.map_err(|error| wrong(path, &error))?;
-    known(path, "label", &label.policy, policies)?;
-    let line = format!("label {}: {}", path.display(), printable(&told_of_label(&label)));
-    let value = codec::encode_label(&label, Encoding::Json).ok();
-    Ok((value.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default(), line))
+    let labels = Received::plain(&payload).labels(&schemas::defaults(config));
+    let labels = labels.map_err(|error| wrong(path, &error))?;
+    let shown = path.display();
+    if labels.is_empty() {
+        let why = "left out, by label_fields.skip_if or because its list of annotations is empty";
+        return Ok((Value::Array(Vec::new()), vec![format!("label {shown}: none: {why}")]));
+    }
+    let (mut values, mut lines) = (Vec::new(), Vec::new());
+    for label in &labels {
+        known(path, "label", &label.policy, policies)?;
+        lines.push(format!("label {shown}: {}", printable(&told_of_label(label))));
+        let json = codec::encode_label(label, Encoding::Json).ok();
+        values.push(json.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default());
+    }
+    let one = if values.len() == 1 { values.pop() } else { None };
+    Ok((one.unwrap_or(Value::Array(values)), lines))
 }
 
 fn told_of_label(label: &Label) -> String {
@@ -220,7 +211,8 @@ fn told_of_label(label: &Label) -> String {
 fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Vec<String>), Failure> {
     let payload = payload(path, MAX_EVENT)?;
     let received = Received::plain(&payload).at(&config.topics.events, 0, 0);
-    let event = received.event(&schemas::defaults(config)).map_err(|error| wrong(path, &error))?;
+    let read = received.event_and_replaced(&schemas::defaults(config));
+    let (event, replaced) = read.map_err(|error| wrong(path, &error))?;
     known(path, "event", &event.policy, policies)?;
     let shown = path.display();
     let mut lines = vec![format!("event {shown}: {}", printable(&told(&event)))];
@@ -235,6 +227,12 @@ fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Ve
     if event.turns.len() > SHOWN {
         lines.push(format!("  … {} turns in all, number {} is judged", event.turns.len(), event.judged));
     }
+    if replaced > 0 {
+        lines.push(format!(
+            "  escapes that stand for no character: {replaced}, each read as U+FFFD; the producer cuts texts within a \
+             character"
+        ));
+    }
     let Event { id, conversation, tenant, policy, subject, time, judged, metadata, .. } = &event;
     let turn = |turn: &Turn| json!({ "role": turn.role.word(), "bytes": turn.text.len() });
     let value = json!({
@@ -247,6 +245,7 @@ fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Ve
         "judged": judged,
         "metadata": metadata,
         "turns": event.turns.iter().map(turn).collect::<Vec<_>>(),
+        "escapes_replaced": replaced,
     });
     Ok((value, lines))
 }

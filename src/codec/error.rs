@@ -47,7 +47,8 @@ pub enum DecodeError {
     NotJson,
     /// Not valid JSON, or of a shape that does not fit.
     #[error(
-        "the JSON record cannot be read at line {line}, column {column}: validate it against docs/records.md"
+        "the JSON record cannot be read at line {line}, column {column}: it is not JSON from there on; have the \
+         producer write it with a JSON library"
     )]
     BadJson {
         /// Line, from 1.
@@ -59,6 +60,23 @@ pub enum DecodeError {
     #[error("the record has no {field}: add it")]
     MissingField {
         /// Its name.
+        field: &'static str,
+    },
+    /// A field's name is there twice.
+    #[error(
+        "the record has two fields named {field}, and readers differ in which they take: send one of them"
+    )]
+    Twice {
+        /// Its name.
+        field: &'static str,
+    },
+    /// A time without a zone.
+    #[error(
+        "the record's {field} has no zone, so that it names no instant: end it with Z or with its offset, as in \
+         2026-03-01T09:30:00+01:00"
+    )]
+    NoZone {
+        /// The field's name.
         field: &'static str,
     },
     /// A field's value is of a wrong type or outside its range.
@@ -107,6 +125,18 @@ pub enum DecodeError {
     /// A label with neither verdict nor severity nor retraction.
     #[error("the label has neither verdict nor severity nor retracts: give it one of them")]
     NoVerdict,
+    /// Two labels of one record with one id.
+    #[error(
+        "two annotations of the record would be one label, since they have one id or one annotator: point \
+         label_fields.annotator or label_fields.id to what tells them apart"
+    )]
+    SameLabel,
+    /// A record of labels that does not hold exactly one, where one is needed.
+    #[error("the record holds {labels} labels, not one")]
+    NotOneLabel {
+        /// Their number.
+        labels: usize,
+    },
     /// A label's severity outside \[0,1\].
     #[error("the label's severity is not a number from 0 to 1")]
     BadSeverity,
@@ -168,13 +198,15 @@ impl DecodeError {
             Self::WrongSchema { .. } => "WrongSchema",
             Self::Malformed { .. } => "Malformed",
             Self::NotJson => "NotJson",
-            Self::BadJson { .. } => "BadJson",
+            Self::BadJson { .. } | Self::Twice { .. } => "BadJson",
             Self::MissingField { .. } | Self::MissingAt { .. } => "MissingField",
-            Self::BadValue { .. } | Self::UnfitAt { .. } => "BadValue",
+            Self::BadValue { .. } | Self::NoZone { .. } | Self::UnfitAt { .. } => "BadValue",
             Self::TooManyValues => "TooManyValues",
             Self::TooDeep => "TooDeep",
             Self::Bounds(bounds) => bounds.name(),
             Self::NoVerdict => "NoVerdict",
+            Self::SameLabel => "SameLabel",
+            Self::NotOneLabel { .. } => "NotOneLabel",
             Self::BadSeverity => "BadSeverity",
             Self::BadInclusionProbability => "BadInclusionProbability",
             Self::NoRegistry => "NoRegistry",

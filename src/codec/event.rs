@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
+use super::fields;
 use super::json::{self, Entries, Loose, Object, Scalar};
 use super::schema::kinds;
 use super::wire::{List, Word};
@@ -104,6 +105,8 @@ pub(super) struct Parts {
     pub(super) total: usize,
     pub(super) judged: Option<i64>,
     pub(super) metadata: BTreeMap<String, String>,
+    /// How many escapes of the record stood for no character and were read as U+FFFD.
+    pub(super) replaced: usize,
 }
 
 impl Parts {
@@ -151,6 +154,7 @@ fn from_avro(form: EventForm<'_>) -> Parts {
         total,
         judged: form.judged.map(i64::from),
         metadata: form.metadata.0.into_owned(),
+        replaced: 0,
     }
 }
 
@@ -182,14 +186,17 @@ fn turn(turn: Loose<Object<TurnJson>>) -> Result<Turn, DecodeError> {
         return Err(DecodeError::BadValue { field: "turns" });
     };
     Ok(Turn {
-        role: turn.role.word("turns.role")?.unwrap_or(Role::User),
+        role: match turn.role.text("turns.role")? {
+            Some(word) => fields::role(&word).ok_or(DecodeError::BadValue { field: "turns.role" })?,
+            None => Role::User,
+        },
         text: turn.text.text("turns.text")?.ok_or(DecodeError::MissingField { field: "turns.text" })?,
     })
 }
 
 fn from_json(text: &str) -> Result<Parts, DecodeError> {
-    let raw: EventJson = json::parse(text)?;
-    let id = raw.id.text("id")?.ok_or(DecodeError::MissingField { field: "id" })?;
+    let (raw, replaced): (EventJson, usize) = json::read(text)?;
+    let id = raw.id.id("id")?.ok_or(DecodeError::MissingField { field: "id" })?;
     let lone = raw.text.text("text")?;
     let (turns, total) = match (raw.turns.found("turns")?, lone) {
         (Some(list), _) => {
@@ -206,15 +213,16 @@ fn from_json(text: &str) -> Result<Parts, DecodeError> {
     let metadata = raw.metadata.found("metadata")?.map_or_else(BTreeMap::new, |entries| entries.0);
     Ok(Parts {
         id,
-        conversation: raw.conversation.text("conversation")?,
-        tenant: raw.tenant.text("tenant")?,
-        policy: raw.policy.text("policy")?,
-        subject: raw.subject.text("subject")?,
+        conversation: raw.conversation.id("conversation")?,
+        tenant: raw.tenant.id("tenant")?,
+        policy: raw.policy.id("policy")?,
+        subject: raw.subject.id("subject")?,
         time: raw.time.millis("time")?,
         turns,
         total,
         judged: raw.judged.whole("judged")?,
         metadata: metadata.into_iter().map(note).collect::<Result<_, _>>()?,
+        replaced,
     })
 }
 
@@ -232,12 +240,23 @@ impl Received<'_> {
     /// # Errors
     /// Where it cannot be judged, or its schema cannot be had: see [`DecodeError`].
     pub fn event(&self, defaults: &Defaults) -> Result<Event, DecodeError> {
+        self.event_and_replaced(defaults).map(|(event, _)| event)
+    }
+
+    /// Reads an event as [`Self::event`] does; also returns how many escapes of its JSON stood for no character, such as
+    /// half of a surrogate pair, and were read as U+FFFD.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Self::event`].
+    pub fn event_and_replaced(&self, defaults: &Defaults) -> Result<(Event, usize), DecodeError> {
         let avro = |form| Ok(from_avro(form));
         let json = |text: &str| match &defaults.event_fields {
             Some(fields) => fields.read(text, self.place),
             None => from_json(text),
         };
-        kinds()?.event.decode_either(self, avro, json)?.event(defaults)
+        let parts = kinds()?.event.decode_either(self, avro, json)?;
+        let replaced = parts.replaced;
+        parts.event(defaults).map(|event| (event, replaced))
     }
 }
 

@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::MAX_DEPTH;
 use super::error::DecodeError;
-use super::time;
+use super::lenient::Reader;
+use super::time::{self, TimeError, TimeUnit, Zone};
 use super::wire::{List, ListVisitor, Words};
 use crate::core::event::Millis;
 
@@ -23,6 +24,14 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, DecodeError> {
     }
     serde_json::from_str(text)
         .map_err(|error| DecodeError::BadJson { line: error.line(), column: error.column() })
+}
+
+/// Reads JSON that people and tools wrote, as far as its structure can be followed; also returns how many escapes were
+/// read as U+FFFD.
+pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<(T, usize), DecodeError> {
+    let mut reader = Reader::new(text)?;
+    let read = T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    read.map(|value| (value, reader.replaced)).map_err(|fault| reader.error(fault))
 }
 
 /// Whether brackets nest deeper than [`MAX_DEPTH`].
@@ -53,6 +62,8 @@ pub(super) enum Scalar {
     Absent,
     Bool(bool),
     Whole(i64),
+    /// A whole number past `i64`, as it is written.
+    Wide(String),
     Number(f64),
     Text(String),
     /// A list or an object.
@@ -65,6 +76,15 @@ impl Scalar {
             Self::Absent => Ok(None),
             Self::Text(text) => Ok(Some(text)),
             _ => Err(DecodeError::BadValue { field }),
+        }
+    }
+
+    /// An id: many are numbers. Digits of a number that is not whole would depend on the program that writes them.
+    pub(super) fn id(self, field: &'static str) -> Result<Option<String>, DecodeError> {
+        match self {
+            Self::Whole(number) => Ok(Some(number.to_string())),
+            Self::Wide(digits) => Ok(Some(digits)),
+            other => other.text(field),
         }
     }
 
@@ -96,12 +116,28 @@ impl Scalar {
         }
     }
 
-    /// Milliseconds since 1970, or RFC 3339.
+    /// A time by Aegis's own names: milliseconds since 1970, smaller units by their size, or a text with a zone.
     pub(super) fn millis(self, field: &'static str) -> Result<Option<Millis>, DecodeError> {
-        match self {
-            Self::Text(text) => time::parse_millis(&text).map(Some).ok_or(DecodeError::BadValue { field }),
-            other => other.whole(field),
-        }
+        let bad = DecodeError::BadValue { field };
+        self.time(TimeUnit::Auto, &Zone::default(), true).map_err(|why| match why {
+            TimeError::NoZone => DecodeError::NoZone { field },
+            TimeError::NotATime | TimeError::Ambiguous => bad,
+        })
+    }
+
+    /// A time, where a number counts `unit` and a text without a zone is in `zone`.
+    pub(super) fn time(self, unit: TimeUnit, zone: &Zone, ours: bool) -> Result<Option<Millis>, TimeError> {
+        let found = match self {
+            Self::Absent => return Ok(None),
+            Self::Text(text) => match time::of_digits(&text, unit) {
+                None => Some(time::parse(&text, zone)?),
+                found => found,
+            },
+            Self::Whole(number) => time::of_whole(number, unit, ours),
+            Self::Number(number) => time::of_real(number, unit, ours),
+            Self::Bool(_) | Self::Wide(_) | Self::Other => None,
+        };
+        found.map(Some).ok_or(TimeError::NotATime)
     }
 }
 
@@ -144,7 +180,15 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Scalar, E> {
-        Ok(i64::try_from(value).map_or(Scalar::Other, Scalar::Whole))
+        Ok(i64::try_from(value).map_or_else(|_| Scalar::Wide(value.to_string()), Scalar::Whole))
+    }
+
+    fn visit_i128<E: Error>(self, value: i128) -> Result<Scalar, E> {
+        Ok(Scalar::Wide(value.to_string()))
+    }
+
+    fn visit_u128<E: Error>(self, value: u128) -> Result<Scalar, E> {
+        Ok(Scalar::Wide(value.to_string()))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Scalar, E> {
@@ -187,8 +231,11 @@ impl<T> Loose<T> {
     }
 }
 
-/// What [`Loose`] can hold: each is read from a list or from an object.
+/// What [`Loose`] can hold: each is read from a list, from an object, or from a text.
 pub(super) trait Nested<'de>: Sized {
+    fn text(_: &str) -> Loose<Self> {
+        Loose::Other
+    }
     fn list<A: SeqAccess<'de>>(from: A) -> Result<Loose<Self>, A::Error> {
         pass(from).map(|()| Loose::Other)
     }
@@ -260,12 +307,20 @@ impl<'de, T: Nested<'de>> Visitor<'de> for LooseVisitor<T> {
         Ok(Loose::Other)
     }
 
+    fn visit_i128<E: Error>(self, _: i128) -> Result<Loose<T>, E> {
+        Ok(Loose::Other)
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<Loose<T>, E> {
+        Ok(Loose::Other)
+    }
+
     fn visit_f64<E: Error>(self, _: f64) -> Result<Loose<T>, E> {
         Ok(Loose::Other)
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<Loose<T>, E> {
-        Ok(Loose::Other)
+    fn visit_str<E: Error>(self, value: &str) -> Result<Loose<T>, E> {
+        Ok(T::text(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, from: A) -> Result<Loose<T>, A::Error> {

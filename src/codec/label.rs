@@ -1,15 +1,18 @@
 //! Human labels.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
 
+use serde::de::{SeqAccess, Visitor as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
-use super::json::{self, Loose, Object, Scalar};
+use super::json::{self, Loose, Nested, Object, Scalar};
 use super::schema::kinds;
-use super::wire::{List, Word};
+use super::wire::{List, ListVisitor, Word};
 use super::{Defaults, Encoding, check_ref, check_time, hex};
 use crate::core::event::{MAX_ID, Millis, check_id};
 use crate::core::label::{DecisionRef, Finding, Label, Source};
@@ -164,7 +167,7 @@ struct LabelJson {
     #[serde(rename = "unsafe")]
     harmful: Scalar,
     severity: Scalar,
-    categories: Loose<List<Scalar, MAX_CATEGORIES>>,
+    categories: Loose<Slugs>,
     time: Scalar,
     source: Scalar,
     inclusion_probability: Scalar,
@@ -189,6 +192,43 @@ fn reference(Object(raw): Object<RefJson>) -> Result<RefForm, DecodeError> {
     }
 }
 
+/// Categories: a list of texts, or a text with commas between several.
+#[derive(Debug)]
+struct Slugs(List<Scalar, MAX_CATEGORIES>);
+
+impl<'de> Nested<'de> for Slugs {
+    fn text(value: &str) -> Loose<Self> {
+        let slugs = slugs([value], true).into_iter().map(|slug| Scalar::Text(slug.into_owned()));
+        let (items, total) = (slugs.clone().take(MAX_CATEGORIES).collect(), slugs.count());
+        Loose::Found(Self(List { items, total }))
+    }
+
+    fn list<A: SeqAccess<'de>>(from: A) -> Result<Loose<Self>, A::Error> {
+        ListVisitor(PhantomData).visit_seq(from).map(|list| Loose::Found(Self(list)))
+    }
+}
+
+/// The categories of texts, without those that are empty: a tool that knows of none often writes `""`. `split`: at commas.
+pub(super) fn slugs<'a>(texts: impl IntoIterator<Item = &'a str>, split: bool) -> Vec<Cow<'static, str>> {
+    let slugs = texts.into_iter().flat_map(|text| {
+        let parts = text.split(move |c| split && c == ',');
+        parts.map(move |slug| if split { slug.trim() } else { slug })
+    });
+    slugs.filter(|slug| !slug.is_empty()).map(|slug| Cow::Owned(slug.to_owned())).collect()
+}
+
+fn categories(Slugs(list): Slugs) -> Result<List<Cow<'static, str>, MAX_CATEGORIES>, DecodeError> {
+    let bad = || DecodeError::BadValue { field: "categories" };
+    let texts: Vec<String> = list
+        .items
+        .into_iter()
+        .map(|slug| slug.text("categories")?.ok_or_else(bad))
+        .collect::<Result<_, _>>()?;
+    let (given, items) = (texts.len(), slugs(texts.iter().map(String::as_str), false));
+    let total = list.total - (given - items.len());
+    Ok(List { items, total })
+}
+
 /// What `unsafe` says: yes or no, or how much.
 fn harm(raw: Scalar) -> Result<(Option<Finding>, Option<f64>), DecodeError> {
     match raw {
@@ -199,31 +239,25 @@ fn harm(raw: Scalar) -> Result<(Option<Finding>, Option<f64>), DecodeError> {
 }
 
 fn from_json(text: &str) -> Result<LabelForm<'static>, DecodeError> {
-    let raw: LabelJson = json::parse(text)?;
-    let text = |scalar: Scalar, field| Ok::<_, DecodeError>(scalar.text(field)?.map(Cow::Owned));
+    let (raw, _): (LabelJson, usize) = json::read(text)?;
+    let id = |scalar: Scalar, field| Ok::<_, DecodeError>(scalar.id(field)?.map(Cow::Owned));
     let (found, grade) = harm(raw.harmful)?;
-    let slug = |slug: Scalar| {
-        slug.text("categories")?.map(Cow::Owned).ok_or(DecodeError::BadValue { field: "categories" })
-    };
-    let categories = match raw.categories.found("categories")? {
-        Some(list) => {
-            List { total: list.total, items: list.items.into_iter().map(slug).collect::<Result<_, _>>()? }
-        }
-        None => List::of(Vec::new()),
-    };
     let severity = match raw.severity {
         Scalar::Absent => grade,
         other => other.number("severity").map_err(|_| DecodeError::BadSeverity)?,
     };
     Ok(LabelForm {
-        event_id: text(raw.event_id, "event_id")?.ok_or(DecodeError::MissingField { field: "event_id" })?,
-        id: text(raw.id, "id")?,
-        tenant: text(raw.tenant, "tenant")?,
-        policy: text(raw.policy, "policy")?,
-        annotator: text(raw.annotator, "annotator")?,
+        event_id: id(raw.event_id, "event_id")?.ok_or(DecodeError::MissingField { field: "event_id" })?,
+        id: id(raw.id, "id")?,
+        tenant: id(raw.tenant, "tenant")?,
+        policy: id(raw.policy, "policy")?,
+        annotator: id(raw.annotator, "annotator")?,
         verdict: raw.verdict.word("verdict")?.or(found).map(Word),
         severity,
-        categories,
+        categories: match raw.categories.found("categories")? {
+            Some(found) => categories(found)?,
+            None => List::of(Vec::new()),
+        },
         time: raw.time.millis("time")?.unwrap_or(0),
         source: Word(raw.source.word("source")?.unwrap_or(Source::Review)),
         inclusion_probability: raw
@@ -231,30 +265,56 @@ fn from_json(text: &str) -> Result<LabelForm<'static>, DecodeError> {
             .number("inclusion_probability")
             .map_err(|_| DecodeError::BadInclusionProbability)?,
         decision: raw.decision.found("decision")?.map(reference).transpose()?,
-        corrects: text(raw.corrects, "corrects")?,
-        retracts: text(raw.retracts, "retracts")?,
+        corrects: id(raw.corrects, "corrects")?,
+        retracts: id(raw.retracts, "retracts")?,
     })
 }
 
-/// Reads a human label, Avro or JSON; what it leaves out comes from `defaults`, and where JSON has what it says.
+/// Reads the only human label of a record: see [`Received::label`].
 ///
 /// # Errors
-/// Where it says nothing, or not what a label may say: see [`DecodeError`].
+/// Returns the errors of [`Received::label`].
 pub fn decode_label(payload: &[u8], defaults: &Defaults) -> Result<Label, DecodeError> {
     Received::plain(payload).label(defaults)
 }
 
 impl Received<'_> {
-    /// Reads a human label in any framing; what it leaves out comes from `defaults`, and where JSON has what it says.
+    /// Reads the human labels of a record in any framing; what it leaves out comes from `defaults`, and where JSON has
+    /// what it says.
+    ///
+    /// A record of a labelling tool may hold several people's labels of one event, which then have the same tenant and
+    /// policy too, and none where the configuration leaves it out.
     ///
     /// # Errors
-    /// Where it says nothing, or its schema cannot be had: see [`DecodeError`].
-    pub fn label(&self, defaults: &Defaults) -> Result<Label, DecodeError> {
+    /// Returns an error if a label says nothing, if two could not be told apart, or if the schema is not available: see
+    /// [`DecodeError`].
+    pub fn labels(&self, defaults: &Defaults) -> Result<Vec<Label>, DecodeError> {
         let json = |text: &str| match &defaults.label_fields {
             Some(fields) => fields.read(text),
-            None => from_json(text),
+            None => from_json(text).map(|form| vec![form]),
         };
-        label(kinds()?.label.decode_either(self, Ok, json)?, defaults)
+        let forms = kinds()?.label.decode_either(self, |form| Ok(vec![form]), json)?;
+        let labels: Vec<_> = forms.into_iter().map(|form| label(form, defaults)).collect::<Result<_, _>>()?;
+        let mut ids = BTreeSet::new();
+        if labels.iter().all(|label| ids.insert(label.id.as_str())) {
+            Ok(labels)
+        } else {
+            Err(DecodeError::SameLabel)
+        }
+    }
+
+    /// Reads the only human label of a record.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Self::labels`], and [`DecodeError::NotOneLabel`] if the record holds none or several.
+    pub fn label(&self, defaults: &Defaults) -> Result<Label, DecodeError> {
+        let labels = self.labels(defaults)?;
+        let count = labels.len();
+        let mut labels = labels.into_iter();
+        match (labels.next(), labels.next()) {
+            (Some(label), None) => Ok(label),
+            _ => Err(DecodeError::NotOneLabel { labels: count }),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod json;
 mod key;
 mod label;
 mod ledger;
+mod lenient;
 mod predictor;
 mod review;
 mod schema;
@@ -32,7 +33,7 @@ pub use decision::{decisions_read, decode_decision, encode_decision};
 pub use error::{DecodeError, EncodeError};
 pub use event::{decode_event, encode_event};
 pub use fields::{
-    EventFields, LabelFields, Pointer, Source as LabelSource, Speaker, TimeUnit, Verdict, default_event_id,
+    EventFields, LabelFields, Pointer, Source as LabelSource, Speaker, Values, Verdict, default_event_id,
 };
 pub use key::{decode_key, encode_key};
 pub use label::{MAX_CATEGORIES, decode_label, default_label_id, encode_label};
@@ -40,6 +41,7 @@ pub use ledger::{decode_record, decode_record_onto, encode_record};
 pub use predictor::{decode_published, encode_published};
 pub use review::{decode_review, encode_review};
 pub use schema::SCHEMAS;
+pub use time::TimeUnit;
 pub use wire::hex;
 
 use crate::core::event::Millis;

@@ -99,6 +99,11 @@ pub(super) fn fingerprint(schema: &Schema) -> Option<u64> {
     Some(u64::from_le_bytes(bytes))
 }
 
+/// The bytes without the byte order mark that some editors and Windows tools put before UTF-8.
+fn unmarked(payload: &[u8]) -> &[u8] {
+    payload.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(payload)
+}
+
 impl Kind {
     fn parse((name, text): (&'static str, &'static str), bound: usize) -> Option<Self> {
         // Leaked once per kind: reader and writer borrow it for as long as the program runs.
@@ -159,14 +164,14 @@ impl Kind {
             let misfit = DecodeError::Malformed { why: "does not fit its schema" };
             return Ok(Framed::Datum(Cow::Owned(convert(schema, datum, self.schema, &self.writer, misfit)?)));
         }
-        if payload.trim_ascii_start().first() != Some(&b'{') {
+        if unmarked(payload).trim_ascii_start().first() != Some(&b'{') {
             return Err(DecodeError::NotAvro);
         }
         Self::text(payload)
     }
 
     fn text(payload: &[u8]) -> Result<Framed<'_>, DecodeError> {
-        std::str::from_utf8(payload).map(Framed::Json).map_err(|_| DecodeError::NotJson)
+        std::str::from_utf8(unmarked(payload)).map(Framed::Json).map_err(|_| DecodeError::NotJson)
     }
 
     fn datum<T: DeserializeOwned>(&self, datum: &[u8]) -> Result<T, DecodeError> {

@@ -1,127 +1,250 @@
 //! JSON as a tree, for shapes that only the configuration knows. It is bounded while it is built: an object of
 //! one value has eight bytes in a record and hundreds in memory.
 
-use std::cell::Cell;
-use std::fmt;
-
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use std::borrow::Cow;
 
 use super::error::DecodeError;
-use super::json::too_deep;
+use super::lenient::{Fault, Number, Part, Reader};
 use super::skim::MAX_VALUES;
 
-/// Reads JSON of any shape; a name that stands twice in an object is refused, since readers differ in which of
-/// the two they take.
-pub(super) fn parse(text: &str) -> Result<Value, DecodeError> {
-    if too_deep(text) {
-        return Err(DecodeError::TooDeep);
+/// A JSON value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node<'a> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(Cow<'a, str>),
+    List(Vec<Node<'a>>),
+    /// The fields in their order; a name may be there twice.
+    Object(Vec<(Cow<'a, str>, Node<'a>)>),
+}
+
+/// The reason why a pointer does not lead to one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Astray {
+    /// A name on the way is twice in its object: readers differ in which of the two they take.
+    Twice,
+    /// Several items of a list are those that `name=value` asks for.
+    Several,
+}
+
+/// JSON of any shape, and how many escapes in it were read as U+FFFD.
+pub(super) fn parse(text: &str) -> Result<(Node<'_>, usize), DecodeError> {
+    let mut reader = Reader::new(text)?;
+    let mut left = Some(MAX_VALUES);
+    let read = node(&mut reader, &mut left).and_then(|node| reader.end().map(|()| node));
+    match (read, left) {
+        (Ok(node), _) => Ok((node, reader.replaced)),
+        (Err(_), None) => Err(DecodeError::TooManyValues),
+        (Err(fault), Some(_)) => Err(reader.error(fault)),
     }
-    let left = Cell::new(Some(MAX_VALUES));
-    let mut from = serde_json::Deserializer::from_str(text);
-    let read = Tree(&left).deserialize(&mut from).and_then(|value| from.end().map(|()| value));
-    read.map_err(|error| match left.get() {
-        None => DecodeError::TooManyValues,
-        Some(_) => DecodeError::BadJson { line: error.line(), column: error.column() },
+}
+
+/// Reads a value. `left` is how many more there may be; `None`: there was one too many.
+fn node<'a>(reader: &mut Reader<'a>, left: &mut Option<usize>) -> Result<Node<'a>, Fault> {
+    *left = left.and_then(|left| left.checked_sub(1));
+    if left.is_none() {
+        return Err(Fault::Syntax);
+    }
+    let mut first = true;
+    Ok(match reader.part()? {
+        Part::Null => Node::Null,
+        Part::Bool(value) => Node::Bool(value),
+        Part::Number(number) => Node::Number(number),
+        Part::Text(text) => Node::Text(text),
+        Part::List => {
+            let mut items = Vec::new();
+            while reader.more(&mut first, b']')? {
+                items.push(node(reader, left)?);
+            }
+            Node::List(items)
+        }
+        Part::Object => {
+            let mut fields = Vec::new();
+            while reader.more(&mut first, b'}')? {
+                fields.push((reader.name()?, node(reader, left)?));
+            }
+            Node::Object(fields)
+        }
     })
 }
 
-/// A value to be read, and how many more there may be; none: there was one too many.
-#[derive(Clone, Copy)]
-struct Tree<'a>(&'a Cell<Option<usize>>);
+impl<'a> Node<'a> {
+    /// The field of that name; nothing where this is not an object.
+    pub(super) fn field(&self, name: &str) -> Result<Option<&Node<'a>>, Astray> {
+        let Self::Object(fields) = self else { return Ok(None) };
+        let mut named = fields.iter().filter(|(other, _)| other == name);
+        let found = named.next().map(|(_, node)| node);
+        if named.next().is_some() { Err(Astray::Twice) } else { Ok(found) }
+    }
 
-impl<'de> DeserializeSeed<'de> for Tree<'_> {
-    type Value = Value;
+    /// The value that a JSON pointer leads to; `null` is one.
+    ///
+    /// In a list the step `name=value` is the item whose `name` is `value`: RFC 6901 knows only numbers there.
+    pub(super) fn at(&self, pointer: &str) -> Result<Option<&Node<'a>>, Astray> {
+        let mut found = self;
+        for step in pointer.split('/').skip(1) {
+            let step = if step.contains('~') {
+                Cow::Owned(step.replace("~1", "/").replace("~0", "~"))
+            } else {
+                Cow::Borrowed(step)
+            };
+            let next = match found {
+                Self::List(items) => item(items, &step)?,
+                other => other.field(&step)?,
+            };
+            match next {
+                Some(next) => found = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    }
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
-        self.0.set(self.0.get().and_then(|left| left.checked_sub(1)));
-        match self.0.get() {
-            Some(_) => from.deserialize_any(self),
-            None => Err(D::Error::custom("too many values")),
+    /// A text, a whole number, `true` or `false` as it is written; of an object, a list, `null` and any other number
+    /// nothing.
+    pub(super) fn word(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::Bool(value) => Some(Cow::Borrowed(if *value { "true" } else { "false" })),
+            Self::Number(Number::Whole(number)) => Some(Cow::Owned(number.to_string())),
+            Self::Number(Number::Wide(number)) => Some(Cow::Owned(number.to_string())),
+            _ => None,
+        }
+    }
+
+    /// The text.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns `true` for a value that a word in the configuration means: the same text, number, `true` or `false`.
+    pub(super) fn means(&self, word: &str) -> bool {
+        match self {
+            Self::Number(number) => {
+                // `1` in the configuration is also `1.0` in a record.
+                let close = number.exact().is_some_and(|own| word.parse() == Ok(own));
+                close || self.word().is_some_and(|own| own == word)
+            }
+            other => other.word().is_some_and(|own| own == word),
         }
     }
 }
 
-impl<'de> Visitor<'de> for Tree<'_> {
-    type Value = Value;
-
-    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str("anything")
+/// The item of a list that a step of a pointer leads to.
+fn item<'i, 'a>(items: &'i [Node<'a>], step: &str) -> Result<Option<&'i Node<'a>>, Astray> {
+    let plain = step.bytes().all(|byte| byte.is_ascii_digit()) && (step == "0" || !step.starts_with('0'));
+    if plain {
+        return Ok(step.parse::<usize>().ok().and_then(|number| items.get(number)));
     }
-
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = from.next_element_seed(self)? {
-            items.push(item);
+    let Some((name, value)) = step.split_once('=') else { return Ok(None) };
+    let mut found = None;
+    for item in items {
+        if item.field(name)?.is_some_and(|field| field.means(value)) && found.replace(item).is_some() {
+            return Err(Astray::Several);
         }
-        Ok(Value::Array(items))
     }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let mut entries = Map::new();
-        while let Some(name) = from.next_key::<String>()? {
-            if entries.insert(name, from.next_value_seed(self)?).is_some() {
-                return Err(A::Error::custom("a name stands twice"));
-            }
-        }
-        Ok(Value::Object(entries))
-    }
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
-    #[test]
-    fn a_tree_is_what_serde_json_makes_of_it() {
-        for text in [
-            r#"{"a":[1,-2,18446744073709551615,0.5,1e300,true,null,"\u00e4\n"],"b":{"":{}},"c":[]}"#,
-            "5",
-            "[[[]]]",
-        ] {
-            assert_eq!(parse(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+    fn same(node: &Node<'_>, value: &Value) -> bool {
+        match (node, value) {
+            (Node::Null, Value::Null) => true,
+            (Node::Bool(own), Value::Bool(other)) => own == other,
+            (Node::Text(own), Value::String(other)) => own == other,
+            (Node::Number(Number::Real(own)), Value::Number(other)) => {
+                other.as_f64().map(f64::to_bits) == Some(own.to_bits())
+            }
+            (Node::Number(own), Value::Number(other)) => {
+                other.to_string() == Node::Number(*own).word().unwrap()
+            }
+            (Node::List(own), Value::Array(other)) => {
+                own.len() == other.len() && own.iter().zip(other).all(|(own, other)| same(own, other))
+            }
+            (Node::Object(own), Value::Object(other)) => {
+                own.len() == other.len()
+                    && own
+                        .iter()
+                        .all(|(name, own)| other.get(name.as_ref()).is_some_and(|other| same(own, other)))
+            }
+            _ => false,
         }
     }
 
     #[test]
-    fn values_are_counted_and_names_stand_once() {
+    fn a_tree_is_what_serde_json_makes_of_it() {
+        for text in [
+            r#"{"a":[1,-2,18446744073709551615,0.5,1e300,-0,1.0,true,null,"\u00e4\n"],"b":{"":{}},"c":[]}"#,
+            "5",
+            " [[[]] , {} ]\r\n",
+        ] {
+            assert!(same(&parse(text).unwrap().0, &serde_json::from_str(text).unwrap()), "{text}");
+        }
+        for bad in [
+            "1 2",
+            "",
+            "{",
+            "[1,]",
+            "[,1]",
+            "{\"a\":1,}",
+            "{\"a\"}",
+            "{a:1}",
+            "[1 2]",
+            "]",
+            "'a'",
+            "{\"a\" 1}",
+            "[/**/]",
+        ] {
+            assert!(matches!(parse(bad), Err(DecodeError::BadJson { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_are_counted() {
         let zeros = |count: usize| format!("[{}]", vec!["0"; count].join(","));
         assert!(parse(&zeros(MAX_VALUES - 1)).is_ok());
         assert_eq!(parse(&zeros(MAX_VALUES)), Err(DecodeError::TooManyValues));
         // What is wrong after the last value allowed is not their number.
         let broken = format!("{}]", zeros(MAX_VALUES - 1));
         assert!(matches!(parse(&broken), Err(DecodeError::BadJson { .. })));
-        for bad in [r#"{"a":1,"a":1}"#, r#"{"b":[{"a":1,"\u0061":2}]}"#, "1 2", "", "{", r#""\ud800""#] {
-            assert!(matches!(parse(bad), Err(DecodeError::BadJson { .. })), "{bad}");
-        }
+    }
+
+    #[test]
+    fn what_no_pointer_meets_does_not_matter() {
+        let text =
+            r#"{"id":7,"stats":{"score":NaN,"low":-Infinity,"cut":"\ud83d","a":1,"a":2,"n":01},"id2":"x"}"#;
+        let (node, replaced) = parse(text).unwrap();
+        assert_eq!(replaced, 1);
+        assert_eq!(node.at("/id").unwrap().unwrap().word().unwrap(), "7");
+        assert_eq!(node.at("/stats/a"), Err(Astray::Twice));
+        assert_eq!(node.at("/stats/b"), Ok(None));
+        assert_eq!(node.at("/stats/score").unwrap().unwrap().word(), None);
+        assert_eq!(parse(r#"{"b":[{"a":1,"\u0061":2}]}"#).unwrap().0.at("/b/0/a"), Err(Astray::Twice));
+    }
+
+    #[test]
+    fn an_item_of_a_list_is_found_by_a_field() {
+        let (node, _) =
+            parse(r#"{"r":[{"n":"a","v":1},{"n":"b","v":2},{"n":"b","v":3},{"k":7,"v":4},5],"o":{"n=a":6}}"#)
+                .unwrap();
+        let at = |pointer: &str| {
+            node.at(pointer).map(|found| found.and_then(|node| node.word().map(Cow::into_owned)))
+        };
+        assert_eq!(at("/r/n=a/v"), Ok(Some("1".into())));
+        assert_eq!(at("/r/k=7/v"), Ok(Some("4".into())));
+        assert_eq!(at("/r/n=c/v"), Ok(None));
+        assert_eq!(at("/r/n=b/v"), Err(Astray::Several));
+        assert_eq!(at("/o/n=a"), Ok(Some("6".into())));
+        assert_eq!(at("/r/00/v"), Ok(None));
+        assert_eq!(at("/r/4"), Ok(Some("5".into())));
+        assert_eq!(at("/r/-1"), Ok(None));
     }
 }

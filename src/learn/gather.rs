@@ -79,7 +79,7 @@ pub struct Gathered {
     count: usize,
     /// When the first was read.
     since: Option<Instant>,
-    /// Those that can be read.
+    /// Those that can be read; those of one record are together.
     pub labels: Vec<Read>,
     /// Those that cannot, with the reason.
     pub refused: Vec<(Consumed, Reason)>,
@@ -119,8 +119,11 @@ impl Gathered {
 
     /// Those that are traced.
     pub(super) fn traced(&self, traces: &Traces) -> Vec<Labelled> {
-        let labels = self.labels.iter().map(|read| &read.record);
-        let all = labels.chain(self.refused.iter().map(|(record, _)| record));
+        // A record with several labels is one span.
+        let labels = self.labels.chunk_by(|one, other| Arc::ptr_eq(&one.record, &other.record));
+        let all = labels
+            .filter_map(|read| read.first().map(|read| &*read.record))
+            .chain(self.refused.iter().map(|(record, _)| record));
         let traced = all.filter_map(|record| {
             let Consumed { topic, partition, offset, headers, .. } = record;
             let time = record.timestamp.unwrap_or_default();
@@ -132,7 +135,7 @@ impl Gathered {
     /// How old the oldest label of each partition is, at `now`.
     pub(super) fn ages(&self, now: Millis) -> BTreeMap<i32, Duration> {
         let mut ages = BTreeMap::new();
-        let records = self.labels.iter().map(|read| &read.record);
+        let records = self.labels.iter().map(|read| &*read.record);
         for record in records.chain(self.refused.iter().map(|(record, _)| record)) {
             let age = now.saturating_sub(record.timestamp.unwrap_or(now));
             let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
@@ -150,14 +153,19 @@ impl Gathered {
         schemas: Option<&dyn Schemas>,
     ) -> Result<(), RegistryError> {
         self.offsets.advance((Arc::clone(&record.topic), record.partition), record.offset + 1);
-        match Received::new(record.payload.as_deref(), &record.headers, schemas).label(defaults) {
-            Ok(label) if policies.get(&label.policy).is_none() => {
+        match Received::new(record.payload.as_deref(), &record.headers, schemas).labels(defaults) {
+            Ok(labels) if labels.iter().any(|label| policies.get(&label.policy).is_none()) => {
                 let message = "the label names a policy that the policies file does not have".to_owned();
                 self.refused.push((record, Reason { name: "UnknownPolicy", message }));
             }
-            Ok(label) => {
+            Ok(labels) => {
+                if labels.is_empty() {
+                    metrics::label("left_out");
+                }
                 let received = record.timestamp.unwrap_or_else(now).min(now());
-                self.labels.push(Read { record, label, received });
+                let record = Arc::new(record);
+                let read = |label| Read { record: Arc::clone(&record), label, received };
+                self.labels.extend(labels.into_iter().map(read));
             }
             Err(DecodeError::SchemaPending { .. }) => self.waiting.push(record),
             Err(DecodeError::RegistryUnavailable { reason, .. }) => {

@@ -1,6 +1,7 @@
 //! Joins labels to decisions: which ledger records, and which dead letters, come of what was read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::LearnError;
 use crate::codec::{Received, Schemas};
@@ -16,8 +17,8 @@ use crate::store::Store;
 
 /// A label as read, with its record for a dead letter.
 pub struct Read {
-    /// The record.
-    pub record: Consumed,
+    /// The record; several labels may be from one.
+    pub record: Arc<Consumed>,
     /// The label.
     pub label: Label,
     /// Its broker timestamp.
@@ -40,6 +41,15 @@ impl Joined {
     #[must_use]
     pub fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// Refuses a record of labels, once: its labels are about one round and were received at one time, so that what
+    /// refuses one of them refuses all.
+    fn refuse(&mut self, record: Arc<Consumed>, reason: Reason) {
+        let place = |record: &Consumed| (Arc::clone(&record.topic), record.partition, record.offset);
+        if self.refused.last().is_none_or(|(last, _)| place(last) != place(&record)) {
+            self.refused.push((Arc::unwrap_or_clone(record), reason));
+        }
     }
 
     fn put(&mut self, record: Record) {
@@ -92,7 +102,7 @@ impl Join<'_> {
             let Some((round_time, _)) = self.key(&id) else {
                 if vanished.contains(&id) {
                     metrics::label("vanished");
-                    self.joined.refused.push((record, gone()));
+                    self.joined.refuse(record, gone());
                 } else {
                     self.keep(&label, record);
                     self.file(Filed { label, received, standing: Standing::Waiting }, "waiting");
@@ -101,7 +111,7 @@ impl Join<'_> {
             };
             if received.saturating_sub(round_time) > self.horizon {
                 metrics::label("too_late");
-                self.joined.refused.push((record, too_late()));
+                self.joined.refuse(record, too_late());
             } else {
                 metrics::label_delay(&label.policy, received.saturating_sub(round_time));
                 self.keep(&label, record);

@@ -9,6 +9,7 @@ use crate::core::event::{Event, Millis, round_time};
 use crate::core::watermark::Ticket;
 use crate::dead_letter::Reason;
 use crate::kafka::Consumed;
+use crate::ops::metrics;
 
 /// An event that will be decided.
 pub struct Accepted {
@@ -68,8 +69,13 @@ pub fn accept(
     now: Millis,
 ) -> Result<Accepted, Refused> {
     let received = Received::new(record.payload.as_deref(), &record.headers, schemas);
-    let event = match received.at(&record.topic, record.partition, record.offset).event(defaults) {
-        Ok(event) => event,
+    let received = received.at(&record.topic, record.partition, record.offset);
+    let event = match received.event_and_replaced(defaults) {
+        Ok((event, 0)) => event,
+        Ok((event, replaced)) => {
+            metrics::ESCAPES_REPLACED.with([]).increment(replaced as u64);
+            event
+        }
         Err(DecodeError::SchemaPending { .. }) => return Err(Refused::Waiting(Box::new((ticket, record)))),
         Err(DecodeError::RegistryUnavailable { reason, .. }) => return Err(Refused::Unavailable(reason)),
         Err(error) => {

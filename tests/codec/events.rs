@@ -1,6 +1,6 @@
 //! Events as people and tools send them.
 
-use aegis::codec::{Encoding, MAX_DEPTH, MAX_EVENT, decode_event, encode_event};
+use aegis::codec::{DecodeError, Encoding, MAX_DEPTH, MAX_EVENT, Received, decode_event, encode_event};
 use aegis::core::event::{MAX_ID, MAX_TEXT, MAX_TURNS, Role};
 
 use crate::{defaults, event, examples, refused};
@@ -32,9 +32,75 @@ fn times_are_milliseconds_or_rfc_3339() {
     assert_eq!(time("1.77235380025e12"), Ok(Some(1_772_353_800_250)));
     assert_eq!(time(r#""2026-03-01T09:30:00.25+01:00""#), Ok(Some(1_772_353_800_250)));
     assert_eq!(time(r#""2090-01-01T00:00:00Z""#), Ok(Some(3_786_912_000_000)));
+    // As Python, pandas, Java and Debezium write them.
+    for same in [
+        "1772353800.25",
+        "1772353800250123",
+        "1772353800250123456",
+        r#""1772353800250""#,
+        r#""2026-03-01T08:30:00.250123+0000""#,
+        r#""2026-03-01 08:30:00.250 UTC""#,
+        r#""2026-03-01T09:30:00.250123456+01:00[Europe/Berlin]""#,
+    ] {
+        assert_eq!(time(same), Ok(Some(1_772_353_800_250)), "{same}");
+    }
+    let zoneless = time(r#""2026-03-01T08:30:00""#).unwrap_err();
+    assert_eq!(zoneless, DecodeError::NoZone { field: "time" });
+    assert!(zoneless.to_string().contains("time has no zone") && zoneless.name() == "BadValue", "{zoneless}");
     for bad in ["1.5", "1e300", "true", "[]", r#""yesterday""#, "9223372036854775807", "18446744073709551615"]
     {
         assert_eq!(refused(time(bad)), "BadValue time", "{bad}");
+    }
+}
+
+#[test]
+fn ids_may_be_numbers() {
+    let found = event(
+        r#"{"id":17,"conversation":18446744073709551616,"tenant":-7,"policy":340282366920938463463374607431768211455,
+            "subject":0,"text":""}"#,
+    )
+    .unwrap();
+    let ids = [&found.id, &found.conversation, &found.tenant, &found.policy];
+    assert_eq!(ids, ["17", "18446744073709551616", "-7", "340282366920938463463374607431768211455"]);
+    assert_eq!(found.subject.as_deref(), Some("0"));
+    for odd in ["1.0", "1e3", "-0", "true", "340282366920938463463374607431768211456"] {
+        assert_eq!(refused(event(format!(r#"{{"id":{odd},"text":""}}"#))), "BadValue id", "{odd}");
+    }
+}
+
+/// Whoever adds half of an emoji is judged, and what nothing reads does not matter.
+#[test]
+fn what_json_cannot_hold_costs_no_event() {
+    let read = |json: &[u8]| Received::plain(json).event_and_replaced(&defaults()).unwrap();
+    let (found, replaced) = read(br#"{"id":"s1","text":"I know where you live \ud83d"}"#);
+    assert_eq!((found.judged_text(), replaced), ("I know where you live \u{fffd}", 1));
+    let (found, replaced) = read(br#"{"id":"s1","turns":[{"text":"\udc00\ud83d\ude00"}],"x":"\ud83d"}"#);
+    assert_eq!((found.judged_text(), replaced), ("\u{fffd}\u{1f600}", 2));
+    let stats =
+        br#"{"id":"u1","text":"hi","stats":{"score":NaN,"low":-Infinity,"a":1,"a":2,"n":1e999},"stats":007}"#;
+    assert_eq!(read(stats).0.judged_text(), "hi");
+    // Windows tools begin a file with a byte order mark.
+    assert_eq!(read(b"\xEF\xBB\xBF \n{\"id\":\"b\",\"text\":\"hi\"}").0.id, "b");
+    assert_eq!(refused(event(b"\xEF\xBB\xBF")), "NotAvro");
+    let twice = event(r#"{"id":"e","text":"a","text":"b"}"#).unwrap_err();
+    assert!(twice.to_string().contains("two fields named text"), "{twice}");
+}
+
+#[test]
+fn roles_are_those_of_chats() {
+    let role = |word: &str| {
+        event(format!(r#"{{"id":"e","turns":[{{"role":"{word}","text":""}}]}}"#)).unwrap().turns[0].role
+    };
+    for (word, expected) in [
+        ("user", Role::User),
+        ("assistant", Role::Assistant),
+        ("model", Role::Assistant),
+        ("system", Role::System),
+        ("developer", Role::System),
+        ("tool", Role::Tool),
+        ("function", Role::Tool),
+    ] {
+        assert_eq!(role(word), expected, "{word}");
     }
 }
 
@@ -64,7 +130,10 @@ fn events_that_are_refused() {
         (event("{}"), "MissingField id"),
         (event(r#"{"id":"e"}"#), "MissingField turns"),
         (event(r#"{"id":null,"text":""}"#), "MissingField id"),
-        (event(r#"{"id":5,"text":""}"#), "BadValue id"),
+        (event(r#"{"id":5.5,"text":""}"#), "BadValue id"),
+        (event(r#"{"id":NaN,"text":""}"#), "BadValue id"),
+        (event(r#"{"id":"e","text":NaN}"#), "BadValue text"),
+        (event(r#"{"id":"e","text":"","time":Infinity}"#), "BadValue time"),
         (event(r#"{"id":"","text":""}"#), "EmptyId"),
         (event(r#"{"id":"e","text":"","tenant":""}"#), "EmptyId"),
         (event(r#"{"id":"e","text":"","subject":[]}"#), "BadValue subject"),
@@ -82,7 +151,8 @@ fn events_that_are_refused() {
         (event(r#"{"id":"e","text":"","metadata":{"a":1}}"#), "BadValue metadata"),
         (event(r#"{"id":"e","text":"","metadata":[]}"#), "BadValue metadata"),
         (event(r#"{"id":"e","id":"e","text":""}"#), "BadJson"),
-        (event(r#"{"id":"e","text":"\ud800"}"#), "BadJson"),
+        (event(r#"{"id":"e","text":"a","text":"b"}"#), "BadJson"),
+        (event(r#"{"id":"e","text":"a" "b"}"#), "BadJson"),
         (event(r#"{"id":"e","text":""} x"#), "BadJson"),
         (event(""), "Empty"),
         (event("   "), "NotAvro"),

@@ -32,6 +32,35 @@ fn a_negative_zero_is_not_the_greatest_severity() {
 }
 
 #[test]
+fn categories_are_a_list_or_a_text_with_commas() {
+    let found = |value: &str| {
+        let label =
+            label(format!(r#"{{"event_id":"e1","annotator":"ann","verdict":"safe","categories":{value}}}"#));
+        label.unwrap().categories
+    };
+    for none in [r#""""#, r#""  ""#, r#"",""#, "null", "[]", r#"[""]"#] {
+        assert!(found(none).is_empty(), "{none}");
+    }
+    assert_eq!(found(r#""hate""#), ["hate"]);
+    assert_eq!(found(r#""hate, threat,""#), ["hate", "threat"]);
+    assert_eq!(found(r#"["hate","","threat"]"#), ["hate", "threat"]);
+    assert_eq!(found(&format!("\"{}\"", "c,".repeat(64))).len(), 64);
+}
+
+#[test]
+fn ids_of_labels_may_be_numbers() {
+    let found = label(
+        r#"{"event_id":17,"id":18446744073709551616,"tenant":1,"policy":2,"annotator":7,"unsafe":true,"corrects":3}"#,
+    )
+    .unwrap();
+    assert_eq!((found.event.as_str(), found.id.as_str()), ("17", "18446744073709551616"));
+    assert_eq!((found.tenant.as_str(), found.policy.as_str()), ("1", "2"));
+    assert_eq!((found.annotator.as_deref(), found.corrects.as_deref()), (Some("7"), Some("3")));
+    let found = label(r#"{"event_id":"e","annotator":7,"retracts":5,"x":NaN,"x":"\ud83d"}"#).unwrap();
+    assert_eq!((found.id.as_str(), found.retracts.as_deref()), ("e/7", Some("5")));
+}
+
+#[test]
 fn ids_made_for_labels_fit() {
     assert_eq!(default_label_id("e", None), "e/");
     let long = default_label_id(&"e".repeat(MAX_ID), Some("ann"));
@@ -62,9 +91,12 @@ fn labels_that_are_refused() {
         (given("inclusion_probability", "1.5"), "BadInclusionProbability"),
         (given("inclusion_probability", "[]"), "BadInclusionProbability"),
         (given("source", r#""rumour""#), "BadValue source"),
-        (given("categories", r#""c""#), "BadValue categories"),
+        (given("categories", "1"), "BadValue categories"),
+        (given("categories", "{}"), "BadValue categories"),
+        (given("categories", "NaN"), "BadValue categories"),
         (given("categories", "[1]"), "BadValue categories"),
-        (given("categories", r#"[""]"#), "BadValue categories"),
+        (given("categories", "[null]"), "BadValue categories"),
+        (given("categories", &format!("\"{}\"", "c,".repeat(65))), "BadValue categories"),
         (given("categories", &many), "BadValue categories"),
         (given("decision", r#"{"partition":0}"#), "BadValue decision"),
         (given("decision", r#"{"partition":-1,"offset":0}"#), "BadValue decision"),

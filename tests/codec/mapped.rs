@@ -6,7 +6,7 @@ use aegis::codec::{
     DecodeError, Defaults, Encoding, MAX_DEPTH, MAX_EVENT, Received, SchemaId, Schemas, Writer,
     default_event_id, encode_event,
 };
-use aegis::config::{Config, EventFields, Pointer, Speaker};
+use aegis::config::{Config, EventFields, Pointer, Speaker, TimeUnit};
 use aegis::core::event::{Event, MAX_ID, MAX_TEXT, MAX_TURNS, Role};
 use aegis::schemas;
 use proptest::prelude::*;
@@ -184,7 +184,9 @@ fn ids_may_be_numbers_and_times_seconds() {
     };
     assert_eq!(id("18446744073709551615").unwrap(), "18446744073709551615");
     assert_eq!(id("-7").unwrap(), "-7");
-    for odd in ["1.0", "1e3", "18446744073709551616", "-0", "true"] {
+    let exact = "340282366920938463463374607431768211455";
+    assert_eq!(id(exact).unwrap(), exact);
+    for odd in ["1.0", "1e3", "340282366920938463463374607431768211456", "-0", "true", "NaN"] {
         assert!(id(odd).is_err(), "{odd}");
     }
     let time = |unit: &str, value: &str| {
@@ -199,6 +201,255 @@ fn ids_may_be_numbers_and_times_seconds() {
     for bad in ["9223372036854775807", "1e300", "true", r#""soon""#, "-1e17"] {
         assert!(time("seconds", bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn times_are_read_as_tools_write_them() {
+    let with = |lines: &str, value: &str| {
+        let lines = format!("text = \"/t\"\ntime = \"/at\"\n{lines}");
+        Received::plain(format!(r#"{{"t":"","at":{value}}}"#).as_bytes())
+            .at("chats", 0, 0)
+            .event(&fields(&lines))
+            .map(|event| event.time)
+    };
+    let noon = Ok(Some(1_772_366_400_000));
+    for value in [
+        r#""2026-03-01T12:00:00+0000""#,
+        r#""2026-03-01 12:00:00 UTC""#,
+        r#""2026-03-01T13:00:00.000+01:00[Europe/Berlin]""#,
+        "1772366400",
+        "1772366400.0",
+        "1772366400000",
+        "1772366400000000",
+        "1772366400000000000",
+        r#""1772366400000""#,
+    ] {
+        assert_eq!(with("", value), noon, "{value}");
+    }
+    for (unit, value) in [
+        ("seconds", r#""1772366400""#),
+        ("milliseconds", "1772366400000"),
+        ("microseconds", "1772366400000000"),
+        ("nanoseconds", "1772366400000000000"),
+    ] {
+        assert_eq!(with(&format!("time_unit = \"{unit}\""), value), noon, "{unit}");
+    }
+    // What is set holds, also for a size that says something else.
+    assert_eq!(with("time_unit = \"milliseconds\"", "1772366400"), Ok(Some(1_772_366_400)));
+    for zone in ["UTC", "+00:00", "Africa/Abidjan"] {
+        assert_eq!(with(&format!("time_zone = \"{zone}\""), r#""2026-03-01 12:00:00""#), noon, "{zone}");
+    }
+    for (lines, value, why) in [
+        ("", r#""2026-03-01 12:00:00""#, "time_zone in the same section is not set"),
+        ("time_zone = \"Europe/Berlin\"", r#""2026-10-25 02:30:00""#, "only an offset says which is meant"),
+        ("", r#""2026030112""#, "a number as time_unit says"),
+        ("", r#""yesterday""#, "a number as time_unit says"),
+        ("", "NaN", "a number as time_unit says"),
+    ] {
+        let error = with(lines, value).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("/at, where event_fields.time points") && said.contains(why), "{said}");
+        assert!(!said.contains("02:30") && !said.contains("yesterday"), "{said}");
+    }
+}
+
+/// The texts and roles of a conversation, as `role: text` a line.
+fn told(event: &Event) -> Vec<String> {
+    event.turns.iter().map(|turn| format!("{}: {}", turn.role.word(), turn.text)).collect()
+}
+
+#[test]
+fn chats_of_openai_are_read_with_their_tool_calls() {
+    let chat = fields("turns = \"/messages\"\nid = \"/id\"");
+    let call =
+        json!([{"id": "t1", "type": "function", "function": {"name": "w", "arguments": "{\"hunter2\":1}"}}]);
+    let found = read(
+        json!({"id": "c1", "messages": [
+            {"role": "developer", "content": "be kind"},
+            {"role": "user", "content": [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "x"}},
+                                         {"type": "input_audio", "input_audio": {"data": ""}}]},
+            {"role": "assistant", "tool_calls": call},
+            {"role": "tool", "tool_call_id": "t1", "content": [{"type": "text", "text": "7 degrees"}]},
+            {"role": "assistant", "content": null, "function_call": {"name": "w", "arguments": "{}"}},
+            {"role": "function", "name": "w", "content": "8 degrees"},
+            {"role": "assistant", "refusal": "I will not", "content": null},
+            {"role": "assistant", "audio": {"id": "a"}},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+            {"role": "user", "content": "You are useless"}]})
+        .to_string(),
+        &chat,
+    )
+    .unwrap();
+    assert_eq!(
+        told(&found),
+        [
+            "system: be kind",
+            "user: look",
+            "assistant: ",
+            "tool: 7 degrees",
+            "assistant: ",
+            "tool: 8 degrees",
+            "assistant: I will not",
+            "assistant: ",
+            "assistant: no",
+            "user: You are useless",
+        ]
+    );
+    assert_eq!(found.judged_text(), "You are useless");
+    // Nothing to judge is no fault of the record.
+    for last in [
+        json!({"role": "assistant", "content": null, "tool_calls": call}),
+        json!({"role": "assistant", "content": "", "tool_calls": call}),
+        json!({"role": "assistant", "content": [], "tool_calls": call}),
+        json!({"role": "assistant", "content": null}),
+        json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "hunter2"}}]}),
+    ] {
+        let found = read(
+            json!({"id": "t9", "messages": [{"role": "user", "content": "a"}, last]}).to_string(),
+            &chat,
+        );
+        let found = found.unwrap();
+        assert_eq!((found.judged, found.judged_text()), (1, ""), "{last}");
+    }
+    // A message of which nothing says why it has no content is a mistake of the producer or the pointer.
+    for odd in [
+        json!({"role": "user"}),
+        json!({"role": "assistant", "tool_calls": null}),
+        json!({"type": "human", "text": "a"}),
+    ] {
+        let json = json!({"id": "t9", "messages": [odd]}).to_string();
+        assert_eq!(refused(json, &chat), "MissingField turn_text /messages/0/content");
+    }
+    let unknown = json!({"id": "t9", "messages": [{"role": "narrator", "content": "a"}]}).to_string();
+    assert_eq!(refused(unknown, &chat), "BadValue turn_role /messages/0/role");
+}
+
+#[test]
+fn responses_of_openai_are_read_item_by_item() {
+    let responses = fields("turns = \"/input\"");
+    let found = read(
+        json!({"input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "weather?"}, {"type": "input_image", "image_url": "x"}]},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hunter2"}]},
+            {"type": "function_call", "call_id": "t1", "name": "w", "arguments": "{\"hunter2\":1}"},
+            {"type": "function_call_output", "call_id": "t1", "output": "7 degrees"},
+            {"type": "computer_call_output", "call_id": "t2", "output": {"type": "computer_screenshot"}},
+            {"type": "custom_tool_call_output", "call_id": "t3", "output": [{"type": "input_text", "text": "8"}]},
+            {"type": "mcp_call", "name": "w", "arguments": "{}", "output": "9 degrees"},
+            {"type": "item_reference", "id": "m1"},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "warm", "annotations": []}]},
+            {"type": "message", "role": "unknown", "content": "hm"}]})
+        .to_string(),
+        &responses,
+    )
+    .unwrap();
+    assert_eq!(
+        told(&found),
+        [
+            "user: weather?",
+            "assistant: ",
+            "assistant: ",
+            "tool: 7 degrees",
+            "tool: ",
+            "tool: 8",
+            "tool: 9 degrees",
+            "assistant: ",
+            "assistant: warm",
+            "user: hm",
+        ]
+    );
+}
+
+#[test]
+fn messages_of_anthropic_and_gemini_are_read_with_their_parts() {
+    let anthropic = fields("turns = \"/messages\"");
+    let found = read(
+        json!({"messages": [
+            {"role": "user", "content": "weather?"},
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "hunter2", "signature": "s"},
+                {"type": "text", "text": "I look"}, {"type": "tool_use", "id": "t1", "name": "w", "input": {"text": "hunter2"}},
+                {"type": "server_tool_use", "id": "t2", "name": "web_search", "input": {}},
+                {"type": "web_search_tool_result", "tool_use_id": "t2", "content": [{"type": "web_search_result", "url": "u"}]}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "7 degrees"},
+                {"type": "tool_result", "tool_use_id": "t3", "is_error": true},
+                {"type": "tool_result", "tool_use_id": "t2", "content": [{"type": "text", "text": "8"}, {"type": "image", "source": {"type": "base64", "data": "x"}}]}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t4", "content": "9"}, {"type": "text", "text": "and?"},
+                {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "a page"}},
+                {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "hunter2"}},
+                {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "a block"}]}}]}]})
+        .to_string(),
+        &anthropic,
+    )
+    .unwrap();
+    assert_eq!(
+        told(&found),
+        ["user: weather?", "assistant: I look", "tool: 7 degrees\n8", "user: 9\nand?\na page\na block"]
+    );
+    let gemini = fields("turns = \"/contents\"\nturn_text = \"/parts\"");
+    let found = read(
+        json!({"contents": [{"role": "user", "parts": [{"text": "hi"}, {"inlineData": {"data": "x"}}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "w", "args": {}}}]},
+            {"role": "function", "parts": [{"functionResponse": {"name": "w", "response": {}}}]},
+            {"role": "model", "parts": [{"text": "warm"}]}]})
+        .to_string(),
+        &gemini,
+    )
+    .unwrap();
+    assert_eq!(told(&found), ["user: hi", "assistant: ", "tool: ", "assistant: warm"]);
+    // A thread's message has its text in an object.
+    let thread = json!({"messages": [{"role": "user", "content": [{"type": "text", "text": {"value": "hi", "annotations": []}}]}]});
+    assert_eq!(read(thread.to_string(), &anthropic).unwrap().judged_text(), "hi");
+}
+
+#[test]
+fn words_for_roles_may_be_numbers_and_booleans() {
+    let defaults = fields(
+        "turns = \"/m\"\nturn_role = \"/bot\"\nturn_text = \"/t\"\nroles = { true = \"assistant\", 0 = \"user\", tool = \"system\" }",
+    );
+    let found = read(
+        r#"{"m":[{"bot":true,"t":"a"},{"bot":0.0,"t":"b"},{"bot":"tool","t":"c"},{"bot":"true","t":"d"}]}"#,
+        &defaults,
+    );
+    assert_eq!(told(&found.unwrap()), ["assistant: a", "user: b", "system: c", "assistant: d"]);
+    assert_eq!(refused(r#"{"m":[{"bot":false,"t":"a"}]}"#, &defaults), "BadValue turn_role /m/0/bot");
+}
+
+/// Whoever adds half of an emoji is judged, and what no pointer meets does not matter.
+#[test]
+fn what_json_cannot_hold_costs_no_event() {
+    let defaults = fields("text = \"/message\"\nid = \"/id\"");
+    let json = r#"{"id":"u1","message":"hello \ud83d","stats":{"score":NaN,"title":"cut \ud83d","a":1,"a":2,"n":01},"stats":null}"#;
+    let received = Received::plain(json.as_bytes());
+    let (found, replaced) = received.event_and_replaced(&defaults).unwrap();
+    assert_eq!((found.judged_text(), replaced), ("hello \u{fffd}", 2));
+    let marked = ["\u{feff}", r#"{"id":1,"message":"hi"}"#].concat();
+    assert_eq!(read(&marked, &defaults).unwrap().judged_text(), "hi");
+    let schemas = One(Arc::new(Writer::json()));
+    let framed = [b"\0\0\0\0\x01", marked.as_bytes()].concat();
+    let received = Received { schemas: Some(&schemas), ..Received::plain(&framed) };
+    assert_eq!(received.event(&defaults).unwrap().id, "1");
+    let twice = read(r#"{"id":1,"id":2,"message":"hi"}"#, &defaults).unwrap_err().to_string();
+    assert!(twice.contains("/id, where event_fields.id points") && twice.contains("twice"), "{twice}");
+}
+
+#[test]
+fn settings_without_effect_are_refused() {
+    let check = |lines: &str| toml::from_str::<EventFields>(lines).unwrap().check();
+    for (lines, named) in [
+        ("text = \"/t\"\nturn_role = \"/r\"", "event_fields.turn_role"),
+        ("text = \"/t\"\nturn_text = \"/r\"", "event_fields.turn_text"),
+        ("text = \"/t\"\nroles = { human = \"user\" }", "event_fields.roles"),
+        ("turns = \"/t\"\nturn_role = \"\"\nroles = { human = \"user\" }", "event_fields.roles"),
+        ("text = \"/t\"\ntime_unit = \"seconds\"", "event_fields.time_unit"),
+        ("text = \"/t\"\ntime_zone = \"UTC\"", "event_fields.time_zone"),
+    ] {
+        let refused = check(lines).unwrap_err();
+        assert!(refused.starts_with(named) && refused.contains("leave it out"), "{refused}");
+    }
+    assert_eq!(
+        check("turns = \"/t\"\nroles = { human = \"user\" }\ntime = \"/at\"\ntime_zone = \"+02:00\""),
+        Ok(())
+    );
 }
 
 /// The same bounds as in our own JSON, and one more: on values, which a tree has more room for than a record.
@@ -222,10 +473,16 @@ fn bounds_of_mapped_events() {
     assert_eq!(refused(nested(MAX_DEPTH), &defaults), "TooDeep");
     assert_eq!(refused(nested(1_000_000), &defaults), "TooDeep");
     for (json, expected) in [
-        (&br#"{"prompt":"a","prompt":"b"}"#[..], "BadJson"),
-        (br#"{"prompt":"a","x":{"y":1,"y":1}}"#, "BadJson"),
+        (&br#"{"prompt":"a","prompt":"b"}"#[..], "BadValue text /prompt"),
+        (br#"{"prompt":[{"text":"a","text":"b"}]}"#, "BadValue text /prompt"),
+        (br#"{"messages":[{"content":"a","content":"b"}]}"#, "BadValue turn_text /messages/0/content"),
+        (
+            br#"{"messages":[{"content":"a","role":"user","role":"user"}]}"#,
+            "BadValue turn_role /messages/0/role",
+        ),
+        (br#"{"prompt":NaN}"#, "BadValue text /prompt"),
         (br#"{"prompt":"a"} x"#, "BadJson"),
-        (br#"{"prompt":"\ud800"}"#, "BadJson"),
+        (br#"{"prompt":"a","x":{"y"}}"#, "BadJson"),
         (b"{\"prompt\":\"\xff\"}", "NotJson"),
         (br#"["a"]"#, "NotAvro"),
         (b"", "Empty"),
@@ -302,6 +559,8 @@ fn foreign(event: &Event, parts: bool) -> (Value, EventFields) {
         policy: pointer("/meta/pol"),
         subject: pointer("/meta/user"),
         time: pointer("/meta/ts"),
+        // Any time at all, also of the days in 1970 whose milliseconds are other days' seconds.
+        time_unit: TimeUnit::Milliseconds,
         judged: pointer("/at"),
         metadata: event.metadata.keys().map(note).collect(),
         ..EventFields::default()

@@ -107,11 +107,15 @@ fn what_is_missing_or_wrong_is_named_with_its_pointer() {
         ("event_id", "/task/event", &["[]", "1.5", "true"][..]),
         ("tenant", "/task/org", &["{}", "false"]),
         ("annotator", "/annotation/by", &["[\"ann\"]"]),
-        ("verdict", "/annotation/result", &["\"bad\"", "1", "\"Toxic\"", "[]"]),
+        (
+            "verdict",
+            "/annotation/result",
+            &["\"bad\"", "1", "\"Toxic\"", "[\"fine\",\"toxic\"]", "{}", "[[]]"],
+        ),
         ("severity", "/annotation/grade", &["\"1\"", "1.5", "-0.1", "true"]),
         ("categories", "/annotation/tags", &["[1]", "7", "{}", "[null]"]),
         ("time", "/annotation/at", &["\"yesterday\"", "true", "1e300"]),
-        ("source", "/task/queue", &["\"other\"", "1"]),
+        ("source", "/task/queue", &["\"other\"", "1", "true"]),
         ("inclusion_probability", "/task/share", &["0", "1.1", "\"half\""]),
         ("decision", "/task/decision", &["7", "[]", "{\"partition\":1}", "{\"partition\":-1,\"offset\":1}"]),
         ("corrects", "/annotation/instead_of", &["[]"]),
@@ -123,6 +127,7 @@ fn what_is_missing_or_wrong_is_named_with_its_pointer() {
     assert_eq!(refused(r#"{"task":{}}"#, &defaults), "MissingField event_id /task/event");
     assert_eq!(refused(r#"{"task":{"event":"e"}}"#, &defaults), "NoVerdict");
     assert_eq!(with("/task/event", "\"\""), "EmptyId");
+    assert_eq!(with("/annotation/result", "[]"), "NoVerdict");
     let many = json!(vec!["x"; 65]).to_string();
     assert_eq!(with("/annotation/tags", &many), "BadValue categories /annotation/tags");
 }
@@ -134,6 +139,238 @@ fn half_of_a_section_is_refused() {
     assert!(check("verdict = \"/v\"").unwrap_err().contains("label_fields.event_id"));
     assert!(check("event_id = \"/e\"").unwrap_err().contains("label_fields.verdict"));
     assert_eq!(check("event_id = \"/e\"\nseverity = \"/s\""), Ok(()));
+}
+
+/// What is decided by a section.
+fn verdict(lines: &str, value: &str) -> Result<Option<Finding>, String> {
+    let defaults = fields(&format!("event_id = \"/e\"\nverdict = \"/v\"\n{lines}"));
+    let read = read(&format!(r#"{{"e":"e1","v":{value}}}"#), &defaults);
+    read.map(|label| label.verdict).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_table_of_verdicts_holds_for_booleans_and_numbers_as_for_texts() {
+    let is_safe = r#"verdicts = { true = "safe", false = "unsafe" }"#;
+    for (value, expected) in [
+        ("true", Finding::Safe),
+        ("false", Finding::Unsafe),
+        (r#""true""#, Finding::Safe),
+        (r#""false""#, Finding::Unsafe),
+        ("[true]", Finding::Safe),
+        (r#""unsafe""#, Finding::Unsafe),
+    ] {
+        assert_eq!(verdict(is_safe, value), Ok(Some(expected)), "{value}");
+    }
+    // What the table leaves out has its plain meaning.
+    assert_eq!(verdict(r#"verdicts = { no = "safe" }"#, "true"), Ok(Some(Finding::Unsafe)));
+    let numbers = r#"verdicts = { 0 = "safe", 1 = "unsafe", "2.5" = "needs_caution" }"#;
+    for (value, expected) in [
+        ("0", Finding::Safe),
+        ("1", Finding::Unsafe),
+        ("1.0", Finding::Unsafe),
+        ("1e0", Finding::Unsafe),
+        (r#""1""#, Finding::Unsafe),
+        ("2.50", Finding::NeedsCaution),
+    ] {
+        assert_eq!(verdict(numbers, value), Ok(Some(expected)), "{value}");
+    }
+    for other in ["2", "-1", "NaN", r#""1.0""#] {
+        assert!(verdict(numbers, other).unwrap_err().contains("label_fields.verdicts"), "{other}");
+    }
+    let gold = fields(
+        "event_id = \"/e\"\nverdict = \"/v\"\nsource = \"/g\"\nsources = { true = \"gold\", false = \"review\" }",
+    );
+    assert_eq!(read(r#"{"e":1,"v":"safe","g":true}"#, &gold).unwrap().source, Source::Gold);
+}
+
+#[test]
+fn settings_without_effect_are_refused() {
+    let check =
+        |lines: &str| toml::from_str::<LabelFields>(&format!("event_id = \"/e\"\n{lines}")).unwrap().check();
+    for (lines, named) in [
+        ("severity = \"/s\"\nverdicts = { bad = \"unsafe\" }", "label_fields.verdicts has no effect"),
+        ("verdict = \"/v\"\nsources = { bad = \"report\" }", "label_fields.sources has no effect"),
+        ("verdict = \"/v\"\ntime_unit = \"seconds\"", "label_fields.time_unit has no effect"),
+        ("verdict = \"/v\"\ntime_zone = \"UTC\"", "label_fields.time_zone has no effect"),
+        (
+            "verdict = \"/v\"\nverdicts = { 1 = \"safe\", \"1.0\" = \"unsafe\" }",
+            "label_fields.verdicts has the number",
+        ),
+        ("verdict = \"/v\"\nskip_if = { \"\" = 1 }", "label_fields.skip_if has an empty pointer"),
+        ("verdict = \"/v\"\nskip_if = { \"/a\" = [] }", "label_fields.skip_if.\"/a\" has no values"),
+        ("verdict = \"/a/*/v\"", "label_fields.annotations is not set"),
+        ("annotations = \"/a\"\nverdict = \"/v\"", "neither verdict nor severity leads into it"),
+        ("annotations = \"/a\"\nverdict = \"/a/*/v\"", "could not be told apart"),
+        (
+            "annotations = \"/a\"\nverdict = \"/a/*/v\"\nannotator = \"/a/*/by\"\ntenant = \"/a/*/org\"",
+            "label_fields.tenant leads into",
+        ),
+    ] {
+        let refused = check(lines).unwrap_err();
+        assert!(refused.contains(named), "{refused}");
+    }
+}
+
+fn all(json: &str, defaults: &Defaults) -> Result<Vec<(Option<String>, Option<Finding>)>, DecodeError> {
+    let labels = Received::plain(json.as_bytes()).labels(defaults)?;
+    Ok(labels.into_iter().map(|label| (label.annotator, label.verdict)).collect())
+}
+
+fn by(annotator: &str, verdict: Finding) -> (Option<String>, Option<Finding>) {
+    (Some(annotator.to_owned()), Some(verdict))
+}
+
+/// As Label Studio exports its tasks: people's annotations in one record, cancelled ones with what was chosen before.
+const LABEL_STUDIO: &str = r#"
+    event_id = "/data/event_id"
+    annotations = "/annotations"
+    skip_if = { "/annotations/*/was_cancelled" = true, "/annotations/*/result" = "" }
+    id = "/annotations/*/id"
+    annotator = "/annotations/*/completed_by"
+    verdict = "/annotations/*/result/from_name=verdict/value/choices"
+    categories = "/annotations/*/result/from_name=categories/value/choices"
+    time = "/annotations/*/updated_at"
+    source = "/annotations/*/ground_truth"
+    sources = { true = "gold", false = "review" }
+"#;
+
+#[test]
+fn label_studio_gives_each_annotators_label() {
+    let defaults = fields(LABEL_STUDIO);
+    let choice = |name: &str, choices: &[&str]| json!({"from_name": name, "to_name": "text", "type": "choices", "value": {"choices": choices}});
+    let annotation = |id: u32, by: u32, cancelled: bool, result: serde_json::Value| {
+        json!({"id": id, "completed_by": by, "was_cancelled": cancelled, "ground_truth": false,
+               "updated_at": "2026-03-01T12:00:00.123456Z", "result": result})
+    };
+    let task = |annotations: serde_json::Value| {
+        json!({"id": 5, "data": {"event_id": "e1"}, "annotations": annotations}).to_string()
+    };
+    let unsafe_ = || json!([choice("categories", &["hate", "threat"]), choice("verdict", &["unsafe"])]);
+    let several = task(json!([
+        annotation(11, 7, true, json!([choice("verdict", &["unsafe"])])),
+        annotation(12, 8, false, json!([choice("verdict", &["safe"])])),
+        annotation(13, 9, false, unsafe_()),
+        annotation(14, 10, false, json!([])),
+    ]));
+    assert_eq!(all(&several, &defaults), Ok(vec![by("8", Finding::Safe), by("9", Finding::Unsafe)]));
+    let labels = Received::plain(several.as_bytes()).labels(&defaults).unwrap();
+    assert_eq!(
+        (labels[1].id.as_str(), labels[1].event.as_str(), labels[1].time),
+        ("13", "e1", 1_772_366_400_123)
+    );
+    assert_eq!(labels[1].categories, ["hate", "threat"]);
+    assert_eq!(read(&several, &defaults), Err(DecodeError::NotOneLabel { labels: 2 }));
+    // Nobody has labelled it, or everybody has cancelled.
+    assert_eq!(all(&task(json!([])), &defaults), Ok(Vec::new()));
+    assert_eq!(all(&task(json!([annotation(11, 7, true, unsafe_())])), &defaults), Ok(Vec::new()));
+    // The whole record is refused where one of its labels is wrong, with the pointer of that one.
+    for (annotations, expected) in [
+        (json!([annotation(1, 7, false, unsafe_()), annotation(1, 8, false, unsafe_())]), "SameLabel"),
+        (
+            json!([
+                annotation(1, 7, false, unsafe_()),
+                annotation(2, 8, false, json!([choice("verdict", &["safe", "unsafe"])]))
+            ]),
+            "BadValue verdict /annotations/1/result/from_name=verdict/value/choices",
+        ),
+        (
+            json!([annotation(
+                1,
+                7,
+                false,
+                json!([choice("verdict", &["safe"]), choice("verdict", &["unsafe"])])
+            )]),
+            "BadValue verdict /annotations/0/result/from_name=verdict/value/choices",
+        ),
+        (json!([annotation(1, 7, false, json!([choice("categories", &["hate"])]))]), "NoVerdict"),
+        (json!({"0": 1}), "BadValue annotations /annotations"),
+        (json!(null), "MissingField annotations /annotations"),
+        (json!(vec![json!({"was_cancelled": true}); 65]), "BadValue annotations /annotations"),
+    ] {
+        assert_eq!(refused(&task(annotations), &defaults), expected);
+    }
+}
+
+#[test]
+fn the_second_annotator_is_not_lost_silently() {
+    let first = fields(
+        "event_id = \"/data/event_id\"\nannotator = \"/annotations/0/completed_by\"\nverdict = \"/annotations/0/result/0/value/choices/0\"",
+    );
+    let annotation =
+        |by: u32, choice: &str| json!({"completed_by": by, "result": [{"value": {"choices": [choice]}}]});
+    let task = |annotations: serde_json::Value| {
+        json!({"data": {"event_id": "e1"}, "annotations": annotations}).to_string()
+    };
+    assert_eq!(all(&task(json!([annotation(7, "safe")])), &first), Ok(vec![by("7", Finding::Safe)]));
+    let two = task(json!([annotation(7, "safe"), annotation(8, "unsafe")]));
+    assert_eq!(refused(&two, &first), "BadValue annotator /annotations");
+    let said = read(&two, &first).unwrap_err().to_string();
+    assert!(said.contains("would be lost") && said.contains("Set annotations"), "{said}");
+}
+
+#[test]
+fn prodigy_and_argilla_leave_out_what_was_not_answered() {
+    let prodigy = fields(
+        r#"
+        event_id = "/meta/event_id"
+        annotator = "/_annotator_id"
+        verdict = "/accept"
+        skip_if = { "/answer" = ["ignore", "reject"] }
+        time = "/_timestamp"
+    "#,
+    );
+    let answered = |answer: &str| {
+        let json = json!({"text": "t", "meta": {"event_id": "e1"}, "accept": ["unsafe"], "answer": answer,
+                          "_annotator_id": "ds-ann", "_timestamp": 1_772_366_400});
+        Received::plain(json.to_string().as_bytes()).labels(&prodigy).unwrap()
+    };
+    assert_eq!(answered("accept")[0].time, 1_772_366_400_000);
+    assert!(answered("ignore").is_empty() && answered("reject").is_empty());
+    let binary = fields(
+        r#"
+        event_id = "/meta/event_id"
+        verdict = "/answer"
+        verdicts = { accept = "unsafe", reject = "safe" }
+        skip_if = { "/answer" = "ignore" }
+    "#,
+    );
+    let one = |answer: &str| all(&json!({"meta": {"event_id": 5}, "answer": answer}).to_string(), &binary);
+    assert_eq!(one("reject"), Ok(vec![(None, Some(Finding::Safe))]));
+    assert_eq!(one("ignore"), Ok(Vec::new()));
+    let argilla = fields(
+        r#"
+        event_id = "/metadata/event_id"
+        annotations = "/responses"
+        annotator = "/responses/*/user_id"
+        verdict = "/responses/*/values/verdict/value"
+        skip_if = { "/responses/*/status" = ["discarded", "draft"] }
+    "#,
+    );
+    let response = |user: &str, status: &str, value: &str| json!({"user_id": user, "status": status, "values": {"verdict": {"value": value}}});
+    let record = json!({"metadata": {"event_id": "e1"}, "responses": [
+        response("ann", "submitted", "safe"), response("bob", "discarded", "unsafe"),
+        {"user_id": "cat", "status": "discarded", "values": null}, response("dan", "submitted", "unsafe")]});
+    assert_eq!(
+        all(&record.to_string(), &argilla),
+        Ok(vec![by("ann", Finding::Safe), by("dan", Finding::Unsafe)])
+    );
+}
+
+#[test]
+fn what_no_pointer_meets_does_not_matter() {
+    let defaults = fields("event_id = \"/e\"\nverdict = \"/v\"\ncategories = \"/c\"");
+    let found = read(
+        "\u{feff}{\"e\":12345678901234567890123,\"v\":\"safe\",\"c\":\"\",\"x\":NaN,\"x\":\"\\ud83d\"}",
+        &defaults,
+    )
+    .unwrap();
+    assert_eq!((found.event.as_str(), found.categories.len()), ("12345678901234567890123", 0));
+    assert_eq!(
+        read(r#"{"e":1,"v":"safe","c":"hate, threat"}"#, &defaults).unwrap().categories,
+        ["hate", "threat"]
+    );
+    assert_eq!(refused(r#"{"e":1,"v":"safe","v":"unsafe"}"#, &defaults), "BadValue verdict /v");
+    assert_eq!(refused(r#"{"e":1,"v":"safe","c":NaN}"#, &defaults), "BadValue categories /c");
 }
 
 proptest! {

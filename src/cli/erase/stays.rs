@@ -176,8 +176,8 @@ fn holdings(
     })?;
     let mut labels = Stays::new(&topics.labels, "labels about these events");
     scan(connection, &topics.labels, &mut |record| {
-        let read = Received::new(record.payload.as_deref(), &record.headers, schemas).label(&defaults);
-        if read.is_ok_and(|label| rounds.contains(&label.round())) {
+        let read = Received::new(record.payload.as_deref(), &record.headers, schemas).labels(&defaults);
+        if read.is_ok_and(|labels| labels.iter().any(|label| rounds.contains(&label.round()))) {
             labels.count(&record);
         }
         Ok(())

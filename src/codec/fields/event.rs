@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::pointer::{Pointer, Read, TimeUnit, found, look, note, scalar};
+use super::chat;
+use super::pointer::{Pointer, Read, meant, note, scalar};
 use crate::codec::error::DecodeError;
 use crate::codec::event::Parts;
-use crate::codec::wire::Words;
+use crate::codec::time::{TimeUnit, Zone};
+use crate::codec::tree::Node;
 use crate::codec::{hex, tree};
 use crate::core::event::{MAX_ID, MAX_METADATA, MAX_METADATA_TEXT, MAX_TURNS, Role, Turn};
 
@@ -29,7 +30,8 @@ pub struct EventFields {
     pub text: Pointer,
     /// Who says `text`, and turns that name no role.
     pub role: Speaker,
-    /// Your words for roles: `human = "user"`. The four of `role` are known without.
+    /// Your words for roles: `human = "user"`. The four of `role` are known without, and those of OpenAI's, Anthropic's
+    /// and Gemini's chats.
     pub roles: BTreeMap<String, Speaker>,
     /// To the event's id; empty: the record's place, as topic-partition-offset.
     pub id: Pointer,
@@ -41,10 +43,13 @@ pub struct EventFields {
     pub policy: Pointer,
     /// To the user's key, by which events are found for erasure; empty or nothing there: none.
     pub subject: Pointer,
-    /// To the time, a number or RFC 3339; empty or nothing there: the broker's timestamp.
+    /// To the time, a number or a text such as `2026-03-01T09:30:00Z`; empty or nothing there: the broker's timestamp.
     pub time: Pointer,
     /// What a number at `time` counts since 1970.
     pub time_unit: TimeUnit,
+    /// The zone of times that say none: `UTC`, an offset such as `+01:00`, or a name such as `Europe/Berlin`. Empty:
+    /// such a time is refused.
+    pub time_zone: Zone,
     /// To the number of the judged turn, from 0; empty or nothing there: the last turn.
     pub judged: Pointer,
     /// The event's notes, each by a pointer: `channel = "/meta/channel"`. Nothing is decided by them.
@@ -67,7 +72,8 @@ impl Default for EventFields {
             policy: none(),
             subject: none(),
             time: none(),
-            time_unit: TimeUnit::Milliseconds,
+            time_unit: TimeUnit::Auto,
+            time_zone: Zone::default(),
             judged: none(),
             metadata: BTreeMap::new(),
         }
@@ -91,6 +97,7 @@ impl EventFields {
                         event_fields.turns to its list of turns, or event_fields.text to its one text"
                 .into());
         }
+        self.effective()?;
         let notes = self.metadata.len();
         if notes > MAX_METADATA {
             return Err(format!("event_fields.metadata has {notes} entries, more than {MAX_METADATA}"));
@@ -107,6 +114,28 @@ impl EventFields {
                     "event_fields.metadata has a name of {bytes} bytes, more than {MAX_METADATA_TEXT}"
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses settings that cannot take effect.
+    fn effective(&self) -> Result<(), String> {
+        let default = Self::default();
+        let idle = |what: &str, why: &str| Err(format!("event_fields.{what} has no effect: {why}"));
+        if self.turns.is_empty() && self.turn_role != default.turn_role {
+            return idle("turn_role", "set event_fields.turns to the list of turns, or leave it out");
+        }
+        if self.turns.is_empty() && self.turn_text != default.turn_text {
+            return idle("turn_text", "set event_fields.turns to the list of turns, or leave it out");
+        }
+        if !self.roles.is_empty() && (self.turns.is_empty() || self.turn_role.is_empty()) {
+            return idle("roles", "set event_fields.turns and event_fields.turn_role, or leave it out");
+        }
+        if self.time.is_empty() && self.time_unit != default.time_unit {
+            return idle("time_unit", "set event_fields.time to where the time is, or leave it out");
+        }
+        if self.time.is_empty() && !self.time_zone.is_empty() {
+            return idle("time_zone", "set event_fields.time to where the time is, or leave it out");
         }
         Ok(())
     }
@@ -147,31 +176,9 @@ pub fn default_event_id(topic: &str, partition: i32, offset: i64) -> String {
 const NOTE: &str = "text, a whole number, true or false";
 const NUMBER: &str = "a whole number from 0";
 const LIST: &str = "a list";
-const ROLE: &str = "user, assistant, system, tool, or a word in event_fields.roles";
+const ROLE: &str = "user, assistant, system, tool, a role of OpenAI's, Anthropic's or Gemini's chats, or a word in \
+                    event_fields.roles";
 const SAID: &str = "text, or a list of parts of which some have a text";
-
-/// What is said: a text, or the texts of a list of parts, one to a line. A part without a text, such as an
-/// image, is passed over, whatever it calls itself.
-fn said(value: &Value) -> Option<String> {
-    let parts = match value {
-        Value::String(text) => return Some(text.clone()),
-        Value::Array(parts) => parts,
-        _ => return None,
-    };
-    let mut texts = Vec::new();
-    for part in parts {
-        match part {
-            Value::String(text) => texts.push(text.as_str()),
-            Value::Object(part) => match part.get("text") {
-                Some(Value::String(text)) => texts.push(text),
-                None | Some(Value::Null) => {}
-                Some(_) => return None,
-            },
-            _ => return None,
-        }
-    }
-    Some(texts.join("\n"))
-}
 
 impl EventFields {
     /// Reads an event from `json`, a record at `place`: topic, partition and offset.
@@ -180,22 +187,21 @@ impl EventFields {
         json: &str,
         place: Option<(&str, i32, i64)>,
     ) -> Result<Parts, DecodeError> {
-        let root = &tree::parse(json)?;
+        let (root, replaced) = &tree::parse(json)?;
         let record = Read { section: "event_fields", root };
         let id = match (self.id.given(), place) {
-            (Some(at), _) => record.word("id", &self.id)?.ok_or_else(|| record.missing("id", at))?,
+            (Some(at), _) => record.word("id", at)?.ok_or_else(|| record.missing("id", at))?,
             (None, Some((topic, partition, offset))) => default_event_id(topic, partition, offset),
             (None, None) => return Err(DecodeError::MissingField { field: "id" }),
         };
-        let judged = match record.look(&self.judged) {
-            Some((at, value)) => {
-                scalar(value).whole("judged").map_err(|_| record.unfit("judged", at, NUMBER))?
-            }
+        let at = self.judged.as_str();
+        let judged = match record.look("judged", at)? {
+            Some(value) => scalar(value).whole("judged").map_err(|_| record.unfit("judged", at, NUMBER))?,
             None => None,
         };
         let mut metadata = BTreeMap::new();
         for (name, at) in &self.metadata {
-            if let Some(value) = found(root, at.as_str()) {
+            if let Some(value) = record.look("metadata", at.as_str())? {
                 let value = note(value).ok_or_else(|| record.unfit("metadata", at.as_str(), NOTE))?;
                 metadata.insert(name.clone(), value);
             }
@@ -203,28 +209,32 @@ impl EventFields {
         let (turns, total) = self.turns(record)?;
         Ok(Parts {
             id,
-            conversation: record.word("conversation", &self.conversation)?,
-            tenant: record.word("tenant", &self.tenant)?,
-            policy: record.word("policy", &self.policy)?,
-            subject: record.word("subject", &self.subject)?,
-            time: record.time(&self.time, self.time_unit)?,
+            conversation: record.word("conversation", self.conversation.as_str())?,
+            tenant: record.word("tenant", self.tenant.as_str())?,
+            policy: record.word("policy", self.policy.as_str())?,
+            subject: record.word("subject", self.subject.as_str())?,
+            time: record.time(self.time.as_str(), self.time_unit, &self.time_zone)?,
             turns,
             total,
             judged,
             metadata,
+            replaced: *replaced,
         })
     }
 
     /// The turns that are kept, and how many there are.
-    fn turns(&self, record: Read<'_>) -> Result<(Vec<Turn>, usize), DecodeError> {
-        if let Some((at, value)) = record.look(&self.turns) {
-            let items = value.as_array().ok_or_else(|| record.unfit("turns", at, LIST))?;
+    fn turns(&self, record: Read<'_, '_>) -> Result<(Vec<Turn>, usize), DecodeError> {
+        let at = self.turns.as_str();
+        if let Some(value) = record.look("turns", at)? {
+            let Node::List(items) = value else { return Err(record.unfit("turns", at, LIST)) };
             let turn = |(place, item)| self.turn(record, item, |inner| format!("{at}/{place}{inner}"));
             let turns = items.iter().take(MAX_TURNS).enumerate().map(turn).collect::<Result<_, _>>()?;
             return Ok((turns, items.len()));
         }
-        if let Some((at, value)) = record.look(&self.text) {
-            let text = said(value).ok_or_else(|| record.unfit("text", at, SAID))?;
+        let at = self.text.as_str();
+        if let Some(value) = record.look("text", at)? {
+            let said = chat::text(value).map_err(|astray| record.astray("text", at.to_owned(), astray))?;
+            let text = said.ok_or_else(|| record.unfit("text", at, SAID))?;
             return Ok((vec![Turn { role: self.role.into(), text }], 1));
         }
         Err(match (self.turns.given(), self.text.given()) {
@@ -237,28 +247,49 @@ impl EventFields {
     /// A turn; `whole` makes a pointer from the event out of one from the turn.
     fn turn(
         &self,
-        record: Read<'_>,
-        item: &Value,
+        record: Read<'_, '_>,
+        item: &Node<'_>,
         whole: impl Fn(&str) -> String,
     ) -> Result<Turn, DecodeError> {
-        let role = match look(item, &self.turn_role) {
-            Some((at, value)) => value
-                .as_str()
-                .and_then(|word| self.role(word))
-                .ok_or_else(|| record.unfit("turn_role", whole(at), ROLE))?,
-            None => self.role.into(),
+        let (role_at, at) = (self.turn_role.as_str(), self.turn_text.as_str());
+        let role = match record.inside(item, "turn_role", role_at, || whole(role_at))? {
+            // OpenAI's conversations have this word for an item whose author is not known.
+            Some(value) if value.means("unknown") && !self.roles.contains_key("unknown") => None,
+            Some(value) => {
+                let role = self.role(value);
+                Some(role.ok_or_else(|| record.unfit("turn_role", whole(role_at), ROLE))?)
+            }
+            None => None,
         };
-        let at = self.turn_text.as_str();
-        let text = match item.pointer(at) {
-            // As chats have it where the assistant only calls a tool.
-            Some(Value::Null) => String::new(),
-            Some(value) => said(value).ok_or_else(|| record.unfit("turn_text", whole(at), SAID))?,
-            None => return Err(record.missing("turn_text", whole(at))),
+        let astray = |astray| record.astray("turn_text", whole(at), astray);
+        let content = item.at(at).map_err(astray)?;
+        if let Some(found) = content.filter(|found| **found != Node::Null) {
+            let text = chat::text(found).map_err(astray)?;
+            let text = text.ok_or_else(|| record.unfit("turn_text", whole(at), SAID))?;
+            let role = if chat::only_results(found) { Role::Tool } else { role.unwrap_or(self.role.into()) };
+            return Ok(Turn { role, text });
+        }
+        // Where a chat's message has its content: the message may be a part of the turn.
+        let message =
+            at.rsplit_once('/').map_or(Ok(None), |(message, _)| item.at(message)).map_err(astray)?;
+        if role.is_none()
+            && content.is_none()
+            && let Some(message) = message
+            && let Some((role, text)) = chat::item(message).map_err(astray)?
+        {
+            return Ok(Turn { role, text });
+        }
+        let instead = message.map_or(Ok(None), chat::instead).map_err(astray)?;
+        let text = match (instead, content) {
+            (Some(text), _) => text,
+            (None, Some(_)) => String::new(),
+            (None, None) => return Err(record.missing("turn_text", whole(at))),
         };
-        Ok(Turn { role, text })
+        Ok(Turn { role: role.unwrap_or(self.role.into()), text })
     }
 
-    fn role(&self, word: &str) -> Option<Role> {
-        self.roles.get(word).map(|speaker| (*speaker).into()).or_else(|| Role::read(word))
+    fn role(&self, value: &Node<'_>) -> Option<Role> {
+        let known = || value.text().and_then(chat::role);
+        meant(value, &self.roles).map(Role::from).or_else(known)
     }
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::pointer::{Pointer, Read, TimeUnit, scalar};
+use super::annotations::{self, At, Values};
+use super::pointer::{Pointer, Read, meant, scalar};
 use crate::codec::error::DecodeError;
-use crate::codec::label::{LabelForm, MAX_CATEGORIES, RefForm};
-use crate::codec::tree;
+use crate::codec::label::{LabelForm, MAX_CATEGORIES, RefForm, slugs};
+use crate::codec::time::{TimeUnit, Zone};
+use crate::codec::tree::{self, Node};
 use crate::codec::wire::{List, Word, Words};
 use crate::core::label;
 
@@ -21,6 +22,12 @@ pub struct LabelFields {
     /// JSON pointer (RFC 6901) to the id of the event that a label is about. Where it is set, JSON labels are read
     /// by the pointers of this section, else by Aegis's own names.
     pub event_id: Pointer,
+    /// To the list of annotations, where one record holds those of several people: each is a label. Pointers into it
+    /// have `*` for the item: `/annotations/*/completed_by`. Empty: a record is one label.
+    pub annotations: Pointer,
+    /// Values by pointers: a record, or an annotation, that has one of them there is no label. `"/answer" = ["ignore",
+    /// "reject"]`, `"/annotations/*/was_cancelled" = true`. `""` is for nothing there, and for what is empty.
+    pub skip_if: BTreeMap<Pointer, Values>,
     /// To the label's own id; empty or nothing there: event id, `/`, annotator.
     pub id: Pointer,
     /// To the event's tenant; empty or nothing there: `defaults.tenant`.
@@ -29,18 +36,23 @@ pub struct LabelFields {
     pub policy: Pointer,
     /// To whoever labelled; empty or nothing there: one nameless annotator.
     pub annotator: Pointer,
-    /// To the verdict: a word, `true` for unsafe or `false` for safe.
+    /// To the verdict: a word, a number, `true` for unsafe or `false` for safe; also as the only item of a list.
     pub verdict: Pointer,
-    /// Your words for verdicts: `toxic = "unsafe"`. `safe`, `unsafe` and `needs_caution` are known without.
+    /// Your words for verdicts: `toxic = "unsafe"`, `1 = "unsafe"`, `true = "safe"`. `safe`, `unsafe` and
+    /// `needs_caution` are known without.
     pub verdicts: BTreeMap<String, Verdict>,
     /// To how bad it is, a number from 0 to 1.
     pub severity: Pointer,
-    /// To the categories: a text, or a list of texts.
+    /// To the categories: a text, with commas between several, or a list of texts.
     pub categories: Pointer,
-    /// To the time, a number or RFC 3339; empty or nothing there: 0, so that every label with a time is newer.
+    /// To the time, a number or a text such as `2026-03-01T09:30:00Z`; empty or nothing there: 0, so that every label
+    /// with a time is newer.
     pub time: Pointer,
     /// What a number at `time` counts since 1970.
     pub time_unit: TimeUnit,
+    /// The zone of times that say none: `UTC`, an offset such as `+01:00`, or a name such as `Europe/Berlin`. Empty:
+    /// such a time is refused.
+    pub time_zone: Zone,
     /// To where the label comes from; empty or nothing there: `review`.
     pub source: Pointer,
     /// Your words for sources: `flagged_by_user = "report"`. `review`, `report`, `appeal` and `gold` are known
@@ -61,6 +73,8 @@ impl Default for LabelFields {
         let none = Pointer::default;
         Self {
             event_id: none(),
+            annotations: none(),
+            skip_if: BTreeMap::new(),
             id: none(),
             tenant: none(),
             policy: none(),
@@ -70,7 +84,8 @@ impl Default for LabelFields {
             severity: none(),
             categories: none(),
             time: none(),
-            time_unit: TimeUnit::Milliseconds,
+            time_unit: TimeUnit::Auto,
+            time_zone: Zone::default(),
             source: none(),
             sources: BTreeMap::new(),
             inclusion_probability: none(),
@@ -129,6 +144,7 @@ impl From<Source> for label::Source {
 }
 
 const VERDICT: &str = "safe, unsafe, needs_caution, true, false, or a word in label_fields.verdicts";
+const ONE_VERDICT: &str = "one verdict: the list has several";
 const SOURCE: &str = "review, report, appeal, gold, or a word in label_fields.sources";
 const SEVERITY: &str = "a number from 0 to 1";
 const CHANCE: &str = "a number above 0 and at most 1";
@@ -161,14 +177,73 @@ impl LabelFields {
                         label_fields.severity"
                 .into());
         }
-        Ok(())
+        self.effective()?;
+        annotations::check(self)
     }
 
-    /// Reads a label from `json`.
-    pub(in crate::codec) fn read(&self, json: &str) -> Result<LabelForm<'static>, DecodeError> {
-        let root = &tree::parse(json)?;
+    /// Refuses settings that cannot take effect.
+    fn effective(&self) -> Result<(), String> {
+        let default = Self::default();
+        let without = |what: &str, field: &str| {
+            Err(format!(
+                "label_fields.{what} has no effect without label_fields.{field}: set that to where the {field} is, or \
+                 leave {what} out"
+            ))
+        };
+        if self.verdict.is_empty() && !self.verdicts.is_empty() {
+            return without("verdicts", "verdict");
+        }
+        if self.source.is_empty() && !self.sources.is_empty() {
+            return without("sources", "source");
+        }
+        if self.time.is_empty() && self.time_unit != default.time_unit {
+            return without("time_unit", "time");
+        }
+        if self.time.is_empty() && !self.time_zone.is_empty() {
+            return without("time_zone", "time");
+        }
+        twins("verdicts", &self.verdicts)?;
+        twins("sources", &self.sources)
+    }
+
+    /// The pointers by their settings' names, in the order of the section.
+    #[must_use]
+    pub fn pointers(&self) -> [(&'static str, &Pointer); 15] {
+        [
+            ("event_id", &self.event_id),
+            ("annotations", &self.annotations),
+            ("id", &self.id),
+            ("tenant", &self.tenant),
+            ("policy", &self.policy),
+            ("annotator", &self.annotator),
+            ("verdict", &self.verdict),
+            ("severity", &self.severity),
+            ("categories", &self.categories),
+            ("time", &self.time),
+            ("source", &self.source),
+            ("inclusion_probability", &self.inclusion_probability),
+            ("decision", &self.decision),
+            ("corrects", &self.corrects),
+            ("retracts", &self.retracts),
+        ]
+    }
+
+    /// Reads the labels of a record; none where the configuration leaves it out.
+    ///
+    /// Several have the same event, tenant and policy.
+    pub(in crate::codec) fn read(&self, json: &str) -> Result<Vec<LabelForm<'static>>, DecodeError> {
+        let (root, _) = &tree::parse(json)?;
         let record = Read { section: "label_fields", root };
-        let word = |field, at| Ok::<_, DecodeError>(record.word(field, at)?.map(Cow::Owned));
+        let mut labels = Vec::new();
+        for at in annotations::of(self, record)? {
+            labels.push(self.label(record, at)?);
+        }
+        Ok(labels)
+    }
+
+    fn label(&self, record: Read<'_, '_>, at: At<'_>) -> Result<LabelForm<'static>, DecodeError> {
+        let word =
+            |field, pointer| Ok::<_, DecodeError>(record.word(field, &at.of(pointer))?.map(Cow::Owned));
         let event = word("event_id", &self.event_id)?;
         Ok(LabelForm {
             event_id: event.ok_or_else(|| record.missing("event_id", self.event_id.as_str()))?,
@@ -176,78 +251,107 @@ impl LabelFields {
             tenant: word("tenant", &self.tenant)?,
             policy: word("policy", &self.policy)?,
             annotator: word("annotator", &self.annotator)?,
-            verdict: self.verdict(record)?.map(Word),
-            severity: number(record, "severity", &self.severity, SEVERITY, |found| {
+            verdict: self.verdict(record, &at.of(&self.verdict))?.map(Word),
+            severity: number(record, "severity", &at.of(&self.severity), SEVERITY, |found| {
                 (0.0..=1.0).contains(&found)
             })?,
-            categories: self.categories(record)?,
-            time: record.time(&self.time, self.time_unit)?.unwrap_or(0),
-            source: Word(self.source(record)?),
+            categories: categories(record, &at.of(&self.categories))?,
+            time: record.time(&at.of(&self.time), self.time_unit, &self.time_zone)?.unwrap_or(0),
+            source: Word(self.source(record, &at.of(&self.source))?),
             inclusion_probability: number(
                 record,
                 "inclusion_probability",
-                &self.inclusion_probability,
+                &at.of(&self.inclusion_probability),
                 CHANCE,
                 |found| found > 0.0 && found <= 1.0,
             )?,
-            decision: self.decision(record)?,
+            decision: decision(record, &at.of(&self.decision))?,
             corrects: word("corrects", &self.corrects)?,
             retracts: word("retracts", &self.retracts)?,
         })
     }
 
-    fn verdict(&self, record: Read<'_>) -> Result<Option<label::Finding>, DecodeError> {
-        let Some((at, value)) = record.look(&self.verdict) else { return Ok(None) };
-        let found = match value {
-            Value::Bool(true) => Some(label::Finding::Unsafe),
-            Value::Bool(false) => Some(label::Finding::Safe),
-            Value::String(word) => {
-                self.verdicts.get(word).map(|own| (*own).into()).or_else(|| label::Finding::read(word))
-            }
-            _ => None,
+    fn verdict(&self, record: Read<'_, '_>, at: &str) -> Result<Option<label::Finding>, DecodeError> {
+        let Some(value) = record.look("verdict", at)? else { return Ok(None) };
+        let value = match value {
+            // A choice is a list, also where only one can be made.
+            Node::List(items) => match items.as_slice() {
+                [] => return Ok(None),
+                [one] => one,
+                _ => return Err(record.unfit("verdict", at, ONE_VERDICT)),
+            },
+            one => one,
         };
+        let known = || match value {
+            Node::Bool(true) => Some(label::Finding::Unsafe),
+            Node::Bool(false) => Some(label::Finding::Safe),
+            other => other.text().and_then(label::Finding::read),
+        };
+        let found = meant(value, &self.verdicts).map(label::Finding::from).or_else(known);
         found.map(Some).ok_or_else(|| record.unfit("verdict", at, VERDICT))
     }
 
-    fn source(&self, record: Read<'_>) -> Result<label::Source, DecodeError> {
-        let Some((at, value)) = record.look(&self.source) else { return Ok(label::Source::Review) };
-        let known = |word: &str| {
-            self.sources.get(word).map(|own| (*own).into()).or_else(|| label::Source::read(word))
-        };
-        value.as_str().and_then(known).ok_or_else(|| record.unfit("source", at, SOURCE))
-    }
-
-    fn categories(&self, record: Read<'_>) -> Result<List<Cow<'static, str>, MAX_CATEGORIES>, DecodeError> {
-        let Some((at, value)) = record.look(&self.categories) else { return Ok(List::of(Vec::new())) };
-        let items = match value {
-            Value::Array(items) => items.as_slice(),
-            one => std::slice::from_ref(one),
-        };
-        let slug = |value: &Value| value.as_str().map(|slug| Cow::Owned(slug.to_owned()));
-        let slugs =
-            (items.len() <= MAX_CATEGORIES).then(|| items.iter().map(slug).collect::<Option<Vec<_>>>());
-        slugs.flatten().map(List::of).ok_or_else(|| record.unfit("categories", at, CATEGORIES))
-    }
-
-    fn decision(&self, record: Read<'_>) -> Result<Option<RefForm>, DecodeError> {
-        let Some((at, value)) = record.look(&self.decision) else { return Ok(None) };
-        let whole = |name: &str| scalar(value.get(name)?).whole("decision").ok()?.filter(|found| *found >= 0);
-        let partition = whole("partition").and_then(|partition| i32::try_from(partition).ok());
-        let found = partition.zip(whole("offset"));
-        found
-            .map(|(partition, offset)| Some(RefForm::new(partition, offset)))
-            .ok_or_else(|| record.unfit("decision", at, DECISION))
+    fn source(&self, record: Read<'_, '_>, at: &str) -> Result<label::Source, DecodeError> {
+        let Some(value) = record.look("source", at)? else { return Ok(label::Source::Review) };
+        let known = || value.text().and_then(label::Source::read);
+        let found = meant(value, &self.sources).map(label::Source::from).or_else(known);
+        found.ok_or_else(|| record.unfit("source", at, SOURCE))
     }
 }
 
+/// Refuses two words for one number that mean different things: which of them holds would be chance.
+fn twins<T: PartialEq>(table: &str, words: &BTreeMap<String, T>) -> Result<(), String> {
+    let numbers = || words.iter().filter_map(|(word, means)| Some((word.parse::<f64>().ok()?, word, means)));
+    for (number, word, means) in numbers() {
+        if let Some((_, other, _)) = numbers().find(|(twin, _, other)| *twin == number && *other != means) {
+            return Err(format!(
+                "label_fields.{table} has the number {word} twice, as {other} too, with two meanings: leave one out"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn categories(
+    record: Read<'_, '_>,
+    at: &str,
+) -> Result<List<Cow<'static, str>, MAX_CATEGORIES>, DecodeError> {
+    let found = match record.look("categories", at)? {
+        None => return Ok(List::of(Vec::new())),
+        Some(Node::Text(text)) => Some(slugs([text.as_ref()], true)),
+        Some(Node::List(items)) => {
+            let texts: Option<Vec<_>> = items.iter().map(Node::text).collect();
+            texts.map(|texts| slugs(texts, false))
+        }
+        Some(_) => None,
+    };
+    let found = found.filter(|found| found.len() <= MAX_CATEGORIES);
+    found.map(List::of).ok_or_else(|| record.unfit("categories", at, CATEGORIES))
+}
+
+fn decision(record: Read<'_, '_>, at: &str) -> Result<Option<RefForm>, DecodeError> {
+    let Some(value) = record.look("decision", at)? else { return Ok(None) };
+    let whole = |name: &str| {
+        let field =
+            value.field(name).map_err(|astray| record.astray("decision", format!("{at}/{name}"), astray))?;
+        let found = field.and_then(|field| scalar(field).whole("decision").ok()?);
+        Ok::<_, DecodeError>(found.filter(|found| *found >= 0))
+    };
+    let partition = whole("partition")?.and_then(|partition| i32::try_from(partition).ok());
+    let found = partition.zip(whole("offset")?);
+    found
+        .map(|(partition, offset)| Some(RefForm::new(partition, offset)))
+        .ok_or_else(|| record.unfit("decision", at, DECISION))
+}
+
 fn number(
-    record: Read<'_>,
+    record: Read<'_, '_>,
     field: &'static str,
-    at: &Pointer,
+    at: &str,
     wanted: &'static str,
     fits: impl Fn(f64) -> bool,
 ) -> Result<Option<f64>, DecodeError> {
-    let Some((at, value)) = record.look(at) else { return Ok(None) };
+    let Some(value) = record.look(field, at)? else { return Ok(None) };
     let found = scalar(value).number(field).ok().flatten().filter(|found| fits(*found));
     found.map(Some).ok_or_else(|| record.unfit(field, at, wanted))
 }

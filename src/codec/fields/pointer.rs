@@ -1,15 +1,20 @@
 //! JSON pointers, and what stands where they point.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::codec::error::DecodeError;
 use crate::codec::json::Scalar;
+use crate::codec::lenient::Number;
+use crate::codec::time::{TimeError, TimeUnit, Zone};
+use crate::codec::tree::{Astray, Node};
 use crate::core::event::Millis;
 
 /// A JSON pointer (RFC 6901). The empty one, which is the whole, says in most places that there is none.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 pub struct Pointer(String);
 
@@ -53,43 +58,57 @@ impl TryFrom<String> for Pointer {
     }
 }
 
-/// What a number that is a time counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum TimeUnit {
-    /// As Kafka does.
-    Milliseconds,
-    /// Also with a fraction.
-    Seconds,
-}
-
-/// What ids may be.
 const WORD: &str = "text or a whole number";
-const TIME: &str = "a time (a number as time_unit says, or RFC 3339)";
-
-/// What stands there; null is nothing.
-pub(super) fn found<'v>(value: &'v Value, pointer: &str) -> Option<&'v Value> {
-    value.pointer(pointer).filter(|found| !found.is_null())
-}
-
-/// What stands at a pointer, with it; nothing where there is no pointer.
-pub(super) fn look<'p, 'v>(value: &'v Value, pointer: &'p Pointer) -> Option<(&'p str, &'v Value)> {
-    let pointer = pointer.given()?;
-    found(value, pointer).map(|found| (pointer, found))
-}
+const TIME: &str = "a time (a number as time_unit says, or a text such as 2026-03-01T09:30:00Z)";
+const NO_ZONE: &str =
+    "a time with a zone: it has no offset, no Z and no zone, and time_zone in the same section is not set";
+const AMBIGUOUS: &str =
+    "one time: the clocks of its zone were changed in that hour, and only an offset says which is meant";
+const TWICE: &str =
+    "one value: a name on the way there is twice in its object, and readers differ in which they take";
+const SEVERAL: &str =
+    "one value: several items of the list are those that name=value in the pointer asks for";
 
 /// A record that is read by the pointers of a section of the configuration.
 #[derive(Clone, Copy)]
-pub(super) struct Read<'v> {
+pub(super) struct Read<'v, 'a> {
     /// The section.
     pub(super) section: &'static str,
     /// The record.
-    pub(super) root: &'v Value,
+    pub(super) root: &'v Node<'a>,
 }
 
-impl<'v> Read<'v> {
-    pub(super) fn look<'p>(&self, pointer: &'p Pointer) -> Option<(&'p str, &'v Value)> {
-        look(self.root, pointer)
+impl<'v, 'a> Read<'v, 'a> {
+    /// What a pointer leads to from the whole record; nothing if that is `null`, or if there is no pointer.
+    pub(super) fn look(
+        &self,
+        field: &'static str,
+        pointer: &str,
+    ) -> Result<Option<&'v Node<'a>>, DecodeError> {
+        self.inside(self.root, field, pointer, || pointer.to_owned())
+    }
+
+    /// The same from a value within the record; `whole` is the pointer from the whole record.
+    pub(super) fn inside(
+        &self,
+        value: &'v Node<'a>,
+        field: &'static str,
+        pointer: &str,
+        whole: impl FnOnce() -> String,
+    ) -> Result<Option<&'v Node<'a>>, DecodeError> {
+        if pointer.is_empty() {
+            return Ok(None);
+        }
+        let found = value.at(pointer).map_err(|astray| self.astray(field, whole(), astray))?;
+        Ok(found.filter(|found| **found != Node::Null))
+    }
+
+    pub(super) fn astray(&self, field: &'static str, pointer: String, astray: Astray) -> DecodeError {
+        let wanted = match astray {
+            Astray::Twice => TWICE,
+            Astray::Several => SEVERAL,
+        };
+        self.unfit(field, pointer, wanted)
     }
 
     pub(super) fn missing(&self, field: &'static str, pointer: impl Into<String>) -> DecodeError {
@@ -106,55 +125,50 @@ impl<'v> Read<'v> {
     }
 
     /// An id, or a name.
-    pub(super) fn word(&self, field: &'static str, at: &Pointer) -> Result<Option<String>, DecodeError> {
-        let Some((at, value)) = self.look(at) else { return Ok(None) };
+    pub(super) fn word(&self, field: &'static str, at: &str) -> Result<Option<String>, DecodeError> {
+        let Some(value) = self.look(field, at)? else { return Ok(None) };
         word(value).map(Some).ok_or_else(|| self.unfit(field, at, WORD))
     }
 
-    /// A time, where a number counts this.
-    pub(super) fn time(&self, at: &Pointer, unit: TimeUnit) -> Result<Option<Millis>, DecodeError> {
-        let Some((at, value)) = self.look(at) else { return Ok(None) };
-        let time = scalar(value);
-        let time = if unit == TimeUnit::Seconds { of_seconds(time) } else { time };
-        time.millis("time").map_err(|_| self.unfit("time", at, TIME))
+    /// A time, where a number counts `unit` and a text without a zone is in `zone`.
+    pub(super) fn time(&self, at: &str, unit: TimeUnit, zone: &Zone) -> Result<Option<Millis>, DecodeError> {
+        let Some(value) = self.look("time", at)? else { return Ok(None) };
+        scalar(value).time(unit, zone, false).map_err(|why| {
+            let wanted = match why {
+                TimeError::NotATime => TIME,
+                TimeError::NoZone => NO_ZONE,
+                TimeError::Ambiguous => AMBIGUOUS,
+            };
+            self.unfit("time", at, wanted)
+        })
     }
 }
 
-/// An id: many are numbers. Digits of a number that is not whole would depend on who writes them.
-pub(super) fn word(value: &Value) -> Option<String> {
+/// An id: many are numbers. Digits of a number that is not whole would depend on the program that writes them.
+pub(super) fn word(value: &Node<'_>) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
-        _ => None,
+        Node::Bool(_) => None,
+        other => other.word().map(Cow::into_owned),
     }
 }
 
-pub(super) fn note(value: &Value) -> Option<String> {
-    match value {
-        Value::Bool(value) => Some(value.to_string()),
-        other => word(other),
-    }
+pub(super) fn note(value: &Node<'_>) -> Option<String> {
+    value.word().map(Cow::into_owned)
 }
 
-pub(super) fn scalar(value: &Value) -> Scalar {
+pub(super) fn scalar(value: &Node<'_>) -> Scalar {
     match value {
-        Value::String(text) => Scalar::Text(text.clone()),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => Scalar::Whole(whole),
-            (None, Some(value)) if number.is_f64() => Scalar::Number(value),
-            _ => Scalar::Other,
-        },
+        Node::Text(text) => Scalar::Text(text.clone().into_owned()),
+        Node::Number(Number::Whole(whole)) => i64::try_from(*whole).map_or(Scalar::Other, Scalar::Whole),
+        Node::Number(Number::Real(value)) => Scalar::Number(*value),
         _ => Scalar::Other,
     }
 }
 
-/// Milliseconds of a number of seconds.
-fn of_seconds(seconds: Scalar) -> Scalar {
-    match seconds {
-        Scalar::Whole(whole) => whole.checked_mul(1_000).map_or(Scalar::Other, Scalar::Whole),
-        Scalar::Number(value) => Scalar::Number((value * 1_000.0).round()),
-        other => other,
-    }
+/// The value in a table of the configuration that a value of a record means: texts, numbers, `true` and `false` alike.
+pub(super) fn meant<T: Copy>(value: &Node<'_>, table: &BTreeMap<String, T>) -> Option<T> {
+    let exact = value.word().and_then(|word| table.get(word.as_ref()));
+    exact.or_else(|| table.iter().find(|(word, _)| value.means(word)).map(|(_, own)| own)).copied()
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ fn read(label: Label) -> Read {
         headers: Vec::new(),
         timestamp: None,
     };
-    Read { record, label, received: 20 }
+    Read { record: Arc::new(record), label, received: 20 }
 }
 
 fn standings(joined: &Joined) -> Vec<Standing> {

@@ -52,6 +52,9 @@ metrics! {
         EVENTS: Counter<0> = Kind::Counter, "aegis_events_consumed_total", "events", [],
             "Events read. What a rebalance or a unit that was given up has read again counts again.",
             "no increase while producers send";
+        ESCAPES_REPLACED: Counter<0> = Kind::Counter, "aegis_escapes_replaced_total", "escapes", [],
+            "Escapes in JSON events that stand for no character, such as half of an emoji that was cut, and were read as U+FFFD.",
+            "a jump: a producer cuts texts within a character, or somebody tries what is not read";
         DECISIONS: Counter<2> = Kind::Counter, "aegis_decisions_total", "decisions", ["policy", "action"],
             "Decisions committed, by what is done (`allow`, `block`, `review`). What is decided and not committed, because its unit is given up, is not counted.",
             "the share of one action doubling within an hour";
@@ -170,7 +173,7 @@ metrics! {
     }
     "Learning" {
         LABELS: Counter<1> = Kind::Counter, "aegis_labels_total", "labels", ["outcome"],
-            "Labels, by outcome (`accepted`, `waiting`, `too_late`, `waited_accepted`, `waited_too_late`, `expired`, `duplicate`, `vanished`: the decision is gone from its topic).",
+            "Labels, by outcome (`accepted`, `waiting`, `too_late`, `waited_accepted`, `waited_too_late`, `expired`, `duplicate`, `vanished`: the decision is gone from its topic; `left_out`: a record that holds no label by `label_fields.skip_if`).",
             "`too_late` or `waiting` above a tenth of all; any `vanished`";
         DECISIONS_SKIPPED: Counter<1> = Kind::Counter, "aegis_decisions_skipped_total", "decisions", ["reason"],
             "Decisions that learn cannot index, so that labels for them wait in vain: those that cannot be read, by why, and offsets that retention deleted before learn had read them (`Deleted`).",

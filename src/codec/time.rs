@@ -217,13 +217,17 @@ pub(super) fn of_whole(number: i64, as_set: TimeUnit, ours: bool) -> Option<Mill
 pub(super) fn of_real(number: f64, as_set: TimeUnit, ours: bool) -> Option<Millis> {
     /// Whole numbers up to here are exact in f64.
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    let found = if as_set == TimeUnit::Auto { unit(number, ours) } else { Some(as_set) };
+    let found = match as_set {
+        TimeUnit::Auto => unit(number, ours),
+        TimeUnit::Milliseconds => None,
+        other => Some(other),
+    };
     let millis = match found {
         Some(TimeUnit::Seconds) => (number * 1_000.0).round(),
         Some(TimeUnit::Microseconds) => (number / 1e3).floor(),
         Some(TimeUnit::Nanoseconds) => (number / 1e6).floor(),
         Some(TimeUnit::Milliseconds | TimeUnit::Auto) => number.floor(),
-        // A fraction of a millisecond in 1970 is a mistake.
+        // A fraction of a millisecond is a mistake, in 1970 or where milliseconds are set.
         None if number.fract() == 0.0 => number,
         None => return None,
     };

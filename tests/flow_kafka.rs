@@ -216,6 +216,74 @@ fn chat(number: usize, author: &str, text: &str) -> String {
     serde_json::json!({"meta": {"org": "t", "user": user}, "messages": messages}).to_string()
 }
 
+/// A task as Label Studio exports it: by whom, whether it was cancelled, and what was chosen.
+fn task(event: &str, annotations: &[(u32, bool, &str)]) -> String {
+    let annotation = |(by, cancelled, choice): &(u32, bool, &str)| {
+        serde_json::json!({"completed_by": by, "was_cancelled": cancelled,
+            "result": [{"from_name": "verdict", "value": {"choices": [choice]}}]})
+    };
+    let annotations: Vec<_> = annotations.iter().map(annotation).collect();
+    serde_json::json!({"data": {"event_id": event}, "annotations": annotations}).to_string()
+}
+
+/// A record of several people's annotations is a label of each; one that holds none is no dead letter; one that cannot
+/// be read whole is one dead letter.
+#[test]
+fn every_annotation_of_a_record_is_a_label() {
+    let site = Site::new("annotations");
+    let connection = &site.connection;
+    let config = fs::read_to_string(site.config()).unwrap();
+    let fields = "[label_fields]\nevent_id = \"/data/event_id\"\nannotations = \"/annotations\"\n\
+                  annotator = \"/annotations/*/completed_by\"\n\
+                  verdict = \"/annotations/*/result/from_name=verdict/value/choices\"\n\
+                  skip_if = { \"/annotations/*/was_cancelled\" = true }\n";
+    fs::write(site.config(), config + fields).unwrap();
+    let score = site.start("score");
+    let learn = site.start("learn");
+    let texts: Vec<_> = (0..4)
+        .map(|number| {
+            let json = format!(r#"{{"id":{number},"text":"hello \ud83d"}}"#);
+            raw(&site.topic("events"), &format!("k{number}"), json)
+        })
+        .collect();
+    send(connection, &texts);
+    read_until(connection, &site.topic("decisions"), "4 decisions", |records| records.len() >= 4);
+    let labels: Vec<_> = [
+        task("0", &[(7, true, "unsafe"), (8, false, "safe"), (9, false, "unsafe")]),
+        task("1", &[(7, true, "unsafe")]),
+        task("2", &[(7, false, "unsafe"), (7, false, "safe")]),
+        task("3", &[(7, false, "unsafe")]),
+    ]
+    .into_iter()
+    .map(|json| raw(&site.topic("labels"), "k", json))
+    .collect();
+    send(connection, &labels);
+    wait("every label", || site.committed("learn", "labels") == 4);
+    let published = site.published(2, 0);
+    assert_eq!(hex(&published.state_hash), site.replayed());
+    let records = ledger(&read_all(connection, &site.topic("rounds")));
+    let filed: BTreeSet<_> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Filed(filed) => {
+                Some((filed.label.event.as_str(), filed.label.annotator.as_deref()?, filed.label.verdict?))
+            }
+            _ => None,
+        })
+        .collect();
+    let expected = [("0", "8", Finding::Safe), ("0", "9", Finding::Unsafe), ("3", "7", Finding::Unsafe)];
+    assert_eq!(filed, BTreeSet::from(expected));
+    let letters = read_all(connection, &site.topic("dlq"));
+    assert_eq!(reasons(&letters), BTreeMap::from([("SameLabel".into(), 1)]));
+    let (_, told) = learn.get("/metrics");
+    assert!(told.contains("aegis_labels_total{outcome=\"left_out\"} 1"), "{told}");
+    let (_, told) = score.get("/metrics");
+    assert!(told.contains("aegis_escapes_replaced_total 4"), "{told}");
+    score.stop();
+    learn.stop();
+    site.verified();
+}
+
 #[test]
 fn json_of_another_shape_is_decided_labelled_and_mended() {
     let site = Site::new("shape");

@@ -29,13 +29,13 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, DecodeError> {
 /// Reads JSON that people and tools wrote, as far as its structure can be followed; also returns how many escapes were
 /// read as U+FFFD.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<(T, usize), DecodeError> {
-    let mut reader = Reader::new(text)?;
+    let mut reader = Reader::new(text);
     let read = T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     read.map(|value| (value, reader.replaced)).map_err(|fault| reader.error(fault))
 }
 
 /// Whether brackets nest deeper than [`MAX_DEPTH`].
-pub(super) fn too_deep(text: &str) -> bool {
+fn too_deep(text: &str) -> bool {
     let (mut depth, mut quoted) = (0_usize, false);
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

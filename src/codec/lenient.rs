@@ -14,6 +14,7 @@ use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::MAX_DEPTH;
 use super::error::DecodeError;
 
 /// The reason why a record cannot be read.
@@ -23,6 +24,8 @@ pub(super) enum Fault {
     Syntax,
     /// A field that is read has its name twice.
     Twice(&'static str),
+    /// Brackets nest deeper than [`MAX_DEPTH`].
+    Deep,
 }
 
 impl fmt::Display for Fault {
@@ -107,21 +110,16 @@ enum Plain<'a> {
 pub(super) struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// How many lists and objects are entered and not left: what reads them recursively is bounded by it.
+    depth: usize,
     /// How many escapes stood for no character and were read as U+FFFD.
     pub(super) replaced: usize,
 }
 
 impl<'a> Reader<'a> {
     /// Begins to read.
-    ///
-    /// # Errors
-    /// Returns [`DecodeError::TooDeep`] if brackets nest deeper than [`super::MAX_DEPTH`], so that recursion is bounded.
-    pub(super) fn new(text: &'a str) -> Result<Self, DecodeError> {
-        if super::json::too_deep(text) {
-            Err(DecodeError::TooDeep)
-        } else {
-            Ok(Self { text, at: 0, replaced: 0 })
-        }
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, at: 0, depth: 0, replaced: 0 }
     }
 
     /// The error for a fault, with the position that was reached.
@@ -132,6 +130,7 @@ impl<'a> Reader<'a> {
         match fault {
             Fault::Syntax => DecodeError::BadJson { line, column },
             Fault::Twice(field) => DecodeError::Twice { field },
+            Fault::Deep => DecodeError::TooDeep,
         }
     }
 
@@ -142,10 +141,11 @@ impl<'a> Reader<'a> {
 
     /// The first byte of what comes next, after white space.
     pub(super) fn peek(&mut self) -> Option<u8> {
-        let rest = self.text.as_bytes().get(self.at..)?;
-        let blank = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count();
-        self.at += blank;
-        rest.get(blank).copied()
+        let bytes = self.text.as_bytes();
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = bytes.get(self.at) {
+            self.at += 1;
+        }
+        bytes.get(self.at).copied()
     }
 
     fn take(&mut self, byte: u8) -> Result<(), Fault> {
@@ -159,13 +159,15 @@ impl<'a> Reader<'a> {
 
     /// Enters a list or an object, which begins with `open`.
     pub(super) fn enter(&mut self, open: u8) -> Result<(), Fault> {
-        self.take(open)
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { Err(Fault::Deep) } else { self.take(open) }
     }
 
     /// Returns `true` if another item follows in a list or object that ends with `close`; else it is left.
     pub(super) fn more(&mut self, first: &mut bool, close: u8) -> Result<bool, Fault> {
         if self.peek() == Some(close) {
             self.at += 1;
+            self.depth = self.depth.saturating_sub(1);
             // A comma before the end does not come here: an item is read after it.
             return Ok(false);
         }
@@ -187,16 +189,60 @@ impl<'a> Reader<'a> {
         if self.peek().ok_or(Fault::Syntax)? == b'"' {
             return self.string().map(Plain::Text);
         }
-        let rest = self.text.get(self.at..).unwrap_or_default();
-        let word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.' | b'_');
-        let token = rest.get(..rest.bytes().take_while(word).count()).unwrap_or_default();
-        self.at += token.len();
-        match token {
-            "" => Err(Fault::Syntax),
+        match self.bare()? {
             "null" => Ok(Plain::Null),
             "true" => Ok(Plain::Bool(true)),
             "false" => Ok(Plain::Bool(false)),
             number => Ok(Plain::Number(Number::of(number))),
+        }
+    }
+
+    /// A word without quotation marks: a number, `true`, `false`, `null`, or something that is not JSON.
+    fn bare(&mut self) -> Result<&'a str, Fault> {
+        let (start, bytes) = (self.at, self.text.as_bytes());
+        while bytes.get(self.at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+-._".contains(byte)) {
+            self.at += 1;
+        }
+        self.text.get(start..self.at).filter(|token| !token.is_empty()).ok_or(Fault::Syntax)
+    }
+
+    /// Passes over a value that nothing reads.
+    fn skip(&mut self) -> Result<(), Fault> {
+        let mut first = true;
+        match self.peek() {
+            Some(b'"') => self.skip_string(),
+            Some(b'[') => {
+                self.enter(b'[')?;
+                while self.more(&mut first, b']')? {
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            Some(b'{') => {
+                self.enter(b'{')?;
+                while self.more(&mut first, b'}')? {
+                    self.skip_string()?;
+                    self.take(b':')?;
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            _ => self.bare().map(|_| ()),
+        }
+    }
+
+    fn skip_string(&mut self) -> Result<(), Fault> {
+        self.take(b'"')?;
+        loop {
+            let byte = self.text.as_bytes().get(self.at).ok_or(Fault::Syntax)?;
+            self.at += 1;
+            match byte {
+                b'"' => return Ok(()),
+                b'\\' => {
+                    self.escape();
+                }
+                _ => {}
+            }
         }
     }
 
@@ -319,9 +365,14 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         }
     }
 
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.skip()?;
+        visitor.visit_unit()
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+        newtype_struct seq tuple tuple_struct map struct enum identifier
     }
 }
 
@@ -405,7 +456,7 @@ mod tests {
     }
 
     fn text(json: &str) -> Result<(String, usize), Fault> {
-        let mut reader = Reader::new(json).unwrap();
+        let mut reader = Reader::new(json);
         let found = reader.string()?.into_owned();
         reader.end().map(|()| (found, reader.replaced))
     }

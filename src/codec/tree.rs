@@ -30,7 +30,7 @@ pub(super) enum Astray {
 
 /// JSON of any shape, and how many escapes in it were read as U+FFFD.
 pub(super) fn parse(text: &str) -> Result<(Node<'_>, usize), DecodeError> {
-    let mut reader = Reader::new(text)?;
+    let mut reader = Reader::new(text);
     let mut left = Some(MAX_VALUES);
     let read = node(&mut reader, &mut left).and_then(|node| reader.end().map(|()| node));
     match (read, left) {

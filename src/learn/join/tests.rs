@@ -105,3 +105,21 @@ fn a_label_waits_for_twice_the_horizon_and_then_no_more() {
     assert_eq!(at(20 + 2 * HORIZON), []);
     assert_eq!(at(21 + 2 * HORIZON), [Standing::Expired]);
 }
+
+/// Labels of one record share its dead letter.
+#[test]
+fn a_record_of_several_labels_is_refused_once() {
+    let book = Book::new();
+    let both = |received| {
+        let record = read(label(None)).record;
+        let of = |id: &str, at| {
+            let label = Label { id: id.into(), ..label(Some(at)) };
+            Read { record: Arc::clone(&record), label, received }
+        };
+        joining(&book, |join, at| join.labels(vec![of("a", at), of("b", at)]).unwrap())
+    };
+    let late = both(11 + HORIZON);
+    assert_eq!((late.refused.len(), standings(&late)), (1, vec![]));
+    let kept = both(20);
+    assert_eq!((kept.refused.len(), standings(&kept)), (0, vec![Standing::Accepted; 2]));
+}

@@ -238,8 +238,11 @@ fn every_annotation_of_a_record_is_a_label() {
                   verdict = \"/annotations/*/result/from_name=verdict/value/choices\"\n\
                   skip_if = { \"/annotations/*/was_cancelled\" = true }\n";
     fs::write(site.config(), config + fields).unwrap();
-    let score = site.start("score");
-    let learn = site.start("learn");
+    let told = &["--set", "log.level=info"];
+    let mut score = site.start_with("score", told, &[]);
+    let mut learn = site.start_with("learn", told, &[]);
+    score.says("health and metrics");
+    learn.says("health and metrics");
     let texts: Vec<_> = (0..4)
         .map(|number| {
             let json = format!(r#"{{"id":{number},"text":"hello \ud83d"}}"#);

@@ -125,6 +125,17 @@ pub enum DecodeError {
     /// A label with neither verdict nor severity nor retraction.
     #[error("the label has neither verdict nor severity nor retracts: give it one of them")]
     NoVerdict,
+    /// The same of a label that is read by pointers.
+    #[error(
+        "the label says nothing: at {pointer}, where label_fields.{field} points, is no {field}; correct the producer or \
+         the pointer, or leave such records out by label_fields.skip_if"
+    )]
+    NoVerdictAt {
+        /// The setting's name.
+        field: &'static str,
+        /// The pointer, from the whole record.
+        pointer: String,
+    },
     /// Two labels of one record with one id.
     #[error(
         "two annotations of the record would be one label, since they have one id or one annotator: point \
@@ -204,7 +215,7 @@ impl DecodeError {
             Self::TooManyValues => "TooManyValues",
             Self::TooDeep => "TooDeep",
             Self::Bounds(bounds) => bounds.name(),
-            Self::NoVerdict => "NoVerdict",
+            Self::NoVerdict | Self::NoVerdictAt { .. } => "NoVerdict",
             Self::SameLabel => "SameLabel",
             Self::NotOneLabel { .. } => "NotOneLabel",
             Self::BadSeverity => "BadSeverity",

@@ -137,6 +137,7 @@ impl Scalar {
             Self::Number(number) => time::of_real(number, unit, ours),
             Self::Bool(_) | Self::Wide(_) | Self::Other => None,
         };
+        let found = found.filter(|time| (time::EARLIEST..=time::LATEST).contains(time));
         found.map(Some).ok_or(TimeError::NotATime)
     }
 }

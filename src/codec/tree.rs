@@ -129,7 +129,10 @@ impl<'a> Node<'a> {
                 let close = number.exact().is_some_and(|own| word.parse() == Ok(own));
                 close || self.word().is_some_and(|own| own == word)
             }
-            other => other.word().is_some_and(|own| own == word),
+            // Python spells them with a capital.
+            Self::Bool(value) => word.eq_ignore_ascii_case(if *value { "true" } else { "false" }),
+            Self::Text(text) => text == word,
+            Self::Null | Self::List(_) | Self::Object(_) => false,
         }
     }
 }

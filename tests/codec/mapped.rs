@@ -140,7 +140,8 @@ fn what_is_missing_or_wrong_is_named_with_its_pointer() {
         ("/meta/ts", &json!(u64::MAX), "BadValue time /meta/ts"),
         ("/meta/judged", &json!("1"), "BadValue judged /meta/judged"),
         ("/meta/judged", &json!(2), "NoJudgedTurn"),
-        ("/meta/judged", &json!(-1), "BadValue"),
+        ("/meta/judged", &json!(-1), "BadValue judged /meta/judged"),
+        ("/meta/ts", &json!(i64::MAX), "BadValue time /meta/ts"),
         ("/meta/channel", &json!({"hunter2": 1}), "BadValue metadata /meta/channel"),
         ("/meta/channel", &json!("c".repeat(2_000)), "MetadataTooLarge"),
         ("/messages", &gone, "MissingField turns /messages"),
@@ -440,12 +441,13 @@ fn settings_without_effect_are_refused() {
         ("text = \"/t\"\nturn_text = \"/r\"", "event_fields.turn_text"),
         ("text = \"/t\"\nroles = { human = \"user\" }", "event_fields.roles"),
         ("turns = \"/t\"\nturn_role = \"\"\nroles = { human = \"user\" }", "event_fields.roles"),
-        ("text = \"/t\"\ntime_unit = \"seconds\"", "event_fields.time_unit"),
         ("text = \"/t\"\ntime_zone = \"UTC\"", "event_fields.time_zone"),
     ] {
         let refused = check(lines).unwrap_err();
         assert!(refused.starts_with(named) && refused.contains("leave it out"), "{refused}");
     }
+    // The example of earlier versions had this line, which held.
+    assert_eq!(check("time_unit = \"milliseconds\""), Ok(()));
     assert_eq!(
         check("turns = \"/t\"\nroles = { human = \"user\" }\ntime = \"/at\"\ntime_zone = \"+02:00\""),
         Ok(())

@@ -128,6 +128,8 @@ fn what_is_missing_or_wrong_is_named_with_its_pointer() {
     assert_eq!(refused(r#"{"task":{"event":"e"}}"#, &defaults), "NoVerdict");
     assert_eq!(with("/task/event", "\"\""), "EmptyId");
     assert_eq!(with("/annotation/result", "[]"), "NoVerdict");
+    let silent = read(r#"{"task":{"event":"e"}}"#, &defaults).unwrap_err().to_string();
+    assert!(silent.contains("/annotation/result, where label_fields.verdict points"), "{silent}");
     let many = json!(vec!["x"; 65]).to_string();
     assert_eq!(with("/annotation/tags", &many), "BadValue categories /annotation/tags");
 }
@@ -161,6 +163,8 @@ fn the_table_of_verdicts_holds_for_booleans_and_numbers_as_for_texts() {
     ] {
         assert_eq!(verdict(is_safe, value), Ok(Some(expected)), "{value}");
     }
+    // Python's words for them.
+    assert_eq!(verdict(r#"verdicts = { True = "safe", False = "unsafe" }"#, "true"), Ok(Some(Finding::Safe)));
     // What the table leaves out has its plain meaning.
     assert_eq!(verdict(r#"verdicts = { no = "safe" }"#, "true"), Ok(Some(Finding::Unsafe)));
     let numbers = r#"verdicts = { 0 = "safe", 1 = "unsafe", "2.5" = "needs_caution" }"#;
@@ -190,12 +194,13 @@ fn settings_without_effect_are_refused() {
     for (lines, named) in [
         ("severity = \"/s\"\nverdicts = { bad = \"unsafe\" }", "label_fields.verdicts has no effect"),
         ("verdict = \"/v\"\nsources = { bad = \"report\" }", "label_fields.sources has no effect"),
-        ("verdict = \"/v\"\ntime_unit = \"seconds\"", "label_fields.time_unit has no effect"),
         ("verdict = \"/v\"\ntime_zone = \"UTC\"", "label_fields.time_zone has no effect"),
         (
             "verdict = \"/v\"\nverdicts = { 1 = \"safe\", \"1.0\" = \"unsafe\" }",
             "label_fields.verdicts has the number",
         ),
+        ("verdict = \"/v\"\nverdicts = { true = \"safe\" }", "both mean the same: add false"),
+        ("verdict = \"/v\"\nverdicts = { False = \"unsafe\" }", "both mean the same: add true"),
         ("verdict = \"/v\"\nskip_if = { \"\" = 1 }", "label_fields.skip_if has an empty pointer"),
         ("verdict = \"/v\"\nskip_if = { \"/a\" = [] }", "label_fields.skip_if.\"/a\" has no values"),
         ("verdict = \"/a/*/v\"", "label_fields.annotations is not set"),
@@ -209,6 +214,7 @@ fn settings_without_effect_are_refused() {
         let refused = check(lines).unwrap_err();
         assert!(refused.contains(named), "{refused}");
     }
+    assert_eq!(toml::from_str::<LabelFields>("time_unit = \"milliseconds\"").unwrap().check(), Ok(()));
 }
 
 fn all(json: &str, defaults: &Defaults) -> Result<Vec<(Option<String>, Option<Finding>)>, DecodeError> {
@@ -303,7 +309,16 @@ fn the_second_annotator_is_not_lost_silently() {
     };
     assert_eq!(all(&task(json!([annotation(7, "safe")])), &first), Ok(vec![by("7", Finding::Safe)]));
     let two = task(json!([annotation(7, "safe"), annotation(8, "unsafe")]));
-    assert_eq!(refused(&two, &first), "BadValue annotator /annotations");
+    assert_eq!(refused(&two, &first), "BadValue verdict /annotations");
+    // Also where nobody is asked who it was.
+    let nameless =
+        fields("event_id = \"/data/event_id\"\nverdict = \"/annotations/0/result/0/value/choices/0\"");
+    assert_eq!(refused(&two, &nameless), "BadValue verdict /annotations");
+    assert_eq!(all(&task(json!([annotation(7, "safe")])), &nameless), Ok(vec![(None, Some(Finding::Safe))]));
+    // An item of any other list is what it is.
+    let other = fields("event_id = \"/e\"\nverdict = \"/votes/0/is\"");
+    let votes = r#"{"e":1,"votes":[{"is":"safe"},{"is":"unsafe"}]}"#;
+    assert_eq!(all(votes, &other), Ok(vec![(None, Some(Finding::Safe))]));
     let said = read(&two, &first).unwrap_err().to_string();
     assert!(said.contains("would be lost") && said.contains("Set annotations"), "{said}");
 }

@@ -197,26 +197,28 @@ fn skipped(fields: &LabelFields, record: Read<'_, '_>, at: At<'_>) -> Result<boo
     Ok(false)
 }
 
-/// Refuses a record whose other annotations would be lost: annotator and verdict both lead through one item of a list that
-/// has more of them.
+/// Lists of several people's annotations: Label Studio's and Argilla's.
+const LISTS: [&str; 2] = ["annotations", "responses"];
+
+/// Refuses a record whose other annotations would be lost: the verdict leads through one numbered item of a list that has
+/// more of them, and the annotator through the same item, or the list is known to be one of annotations.
 fn alone(fields: &LabelFields, record: Read<'_, '_>) -> Result<(), DecodeError> {
     let said = if fields.verdict.is_empty() { &fields.severity } else { &fields.verdict };
-    let (annotator, said) = (fields.annotator.as_str(), said.as_str());
-    let steps = annotator
-        .split('/')
-        .zip(said.split('/'))
-        .take_while(|(one, other)| one == other)
-        .map(|(step, _)| step);
+    let annotator = fields.annotator.as_str();
     let mut at = String::new();
-    for step in steps.skip(1) {
-        // The record itself is an object.
-        if let Some(Node::List(items)) = record.look("verdict", &at)?
-            && items.len() > 1
-            && step.parse::<usize>().is_ok()
-        {
-            return Err(record.unfit("annotator", at, OTHERS));
-        }
+    for step in said.as_str().split('/').skip(1) {
+        let (list, name) = (at.clone(), at.rsplit('/').next().unwrap_or_default().to_owned());
         at = format!("{at}/{step}");
+        if step.parse::<usize>().is_err() {
+            continue;
+        }
+        let shared = annotator.strip_prefix(&at).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if (shared || LISTS.contains(&name.as_str()))
+            && let Some(Node::List(items)) = record.look("verdict", &list)?
+            && items.len() > 1
+        {
+            return Err(record.unfit("verdict", list, OTHERS));
+        }
     }
     Ok(())
 }

@@ -92,7 +92,9 @@ impl EventFields {
     /// # Errors
     /// In words that name the key and what to write.
     pub fn check(&self) -> Result<(), String> {
-        if !self.is_set() && *self != Self::default() {
+        // The example of earlier versions wrote the unit that was the default then.
+        let plain = Self { time_unit: TimeUnit::Auto, ..self.clone() };
+        if !self.is_set() && plain != Self::default() {
             return Err("event_fields says where fields of an event are, and not where its text is: set \
                         event_fields.turns to its list of turns, or event_fields.text to its one text"
                 .into());
@@ -130,9 +132,6 @@ impl EventFields {
         }
         if !self.roles.is_empty() && (self.turns.is_empty() || self.turn_role.is_empty()) {
             return idle("roles", "set event_fields.turns and event_fields.turn_role, or leave it out");
-        }
-        if self.time.is_empty() && self.time_unit != default.time_unit {
-            return idle("time_unit", "set event_fields.time to where the time is, or leave it out");
         }
         if self.time.is_empty() && !self.time_zone.is_empty() {
             return idle("time_zone", "set event_fields.time to where the time is, or leave it out");
@@ -196,7 +195,10 @@ impl EventFields {
         };
         let at = self.judged.as_str();
         let judged = match record.look("judged", at)? {
-            Some(value) => scalar(value).whole("judged").map_err(|_| record.unfit("judged", at, NUMBER))?,
+            Some(value) => {
+                let number = scalar(value).whole("judged").ok().flatten().filter(|number| *number >= 0);
+                Some(number.ok_or_else(|| record.unfit("judged", at, NUMBER))?)
+            }
             None => None,
         };
         let mut metadata = BTreeMap::new();

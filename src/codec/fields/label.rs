@@ -164,7 +164,8 @@ impl LabelFields {
     /// In words that name the key and what to write.
     pub fn check(&self) -> Result<(), String> {
         if !self.is_set() {
-            return if *self == Self::default() {
+            // The example of earlier versions wrote the unit that was the default then.
+            return if (Self { time_unit: TimeUnit::Auto, ..self.clone() }) == Self::default() {
                 Ok(())
             } else {
                 Err("label_fields says where fields of a label are, and not which event it is about: set \
@@ -183,7 +184,6 @@ impl LabelFields {
 
     /// Refuses settings that cannot take effect.
     fn effective(&self) -> Result<(), String> {
-        let default = Self::default();
         let without = |what: &str, field: &str| {
             Err(format!(
                 "label_fields.{what} has no effect without label_fields.{field}: set that to where the {field} is, or \
@@ -196,13 +196,22 @@ impl LabelFields {
         if self.source.is_empty() && !self.sources.is_empty() {
             return without("sources", "source");
         }
-        if self.time.is_empty() && self.time_unit != default.time_unit {
-            return without("time_unit", "time");
-        }
         if self.time.is_empty() && !self.time_zone.is_empty() {
             return without("time_zone", "time");
         }
         twins("verdicts", &self.verdicts)?;
+        let means = |word: &str| {
+            let mut found = self.verdicts.iter().filter(|(own, _)| own.eq_ignore_ascii_case(word));
+            found.next().map(|(_, means)| *means)
+        };
+        for (word, other, plain) in [("true", "false", Verdict::Safe), ("false", "true", Verdict::Unsafe)] {
+            if means(word) == Some(plain) && means(other).is_none() {
+                return Err(format!(
+                    "label_fields.verdicts gives {word} the meaning that {other} has without it, so that both mean the \
+                     same: add {other}"
+                ));
+            }
+        }
         twins("sources", &self.sources)
     }
 
@@ -245,7 +254,7 @@ impl LabelFields {
         let word =
             |field, pointer| Ok::<_, DecodeError>(record.word(field, &at.of(pointer))?.map(Cow::Owned));
         let event = word("event_id", &self.event_id)?;
-        Ok(LabelForm {
+        let form = LabelForm {
             event_id: event.ok_or_else(|| record.missing("event_id", self.event_id.as_str()))?,
             id: word("id", &self.id)?,
             tenant: word("tenant", &self.tenant)?,
@@ -268,7 +277,15 @@ impl LabelFields {
             decision: decision(record, &at.of(&self.decision))?,
             corrects: word("corrects", &self.corrects)?,
             retracts: word("retracts", &self.retracts)?,
-        })
+        };
+        if form.verdict.is_none() && form.severity.is_none() && form.retracts.is_none() {
+            let (field, pointer) = match self.verdict.is_empty() {
+                false => ("verdict", &self.verdict),
+                true => ("severity", &self.severity),
+            };
+            return Err(DecodeError::NoVerdictAt { field, pointer: at.of(pointer).into_owned() });
+        }
+        Ok(form)
     }
 
     fn verdict(&self, record: Read<'_, '_>, at: &str) -> Result<Option<label::Finding>, DecodeError> {

@@ -217,12 +217,15 @@ fn settings_without_effect_are_refused() {
     assert_eq!(toml::from_str::<LabelFields>("time_unit = \"milliseconds\"").unwrap().check(), Ok(()));
 }
 
-fn all(json: &str, defaults: &Defaults) -> Result<Vec<(Option<String>, Option<Finding>)>, DecodeError> {
+/// An annotator and the verdict.
+type Said = (Option<String>, Option<Finding>);
+
+fn all(json: &str, defaults: &Defaults) -> Result<Vec<Said>, DecodeError> {
     let labels = Received::plain(json.as_bytes()).labels(defaults)?;
     Ok(labels.into_iter().map(|label| (label.annotator, label.verdict)).collect())
 }
 
-fn by(annotator: &str, verdict: Finding) -> (Option<String>, Option<Finding>) {
+fn by(annotator: &str, verdict: Finding) -> Said {
     (Some(annotator.to_owned()), Some(verdict))
 }
 

@@ -28,7 +28,7 @@ pub struct CheckArgs {
     /// Reads the file as one event, JSON or Avro, and tells what was found in it, but for its texts
     #[arg(long, value_name = "FILE")]
     event: Option<PathBuf>,
-    /// Reads the file as one human label, JSON or Avro, and tells what was found in it
+    /// Reads the file as one record of human labels, JSON or Avro, and tells what was found in it
     #[arg(long, value_name = "FILE")]
     label: Option<PathBuf>,
     /// For people or for machines

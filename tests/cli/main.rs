@@ -11,6 +11,7 @@ mod erase;
 mod explain;
 mod output;
 mod pipe;
+mod records;
 mod reload;
 mod replay;
 mod reseat;

@@ -18,6 +18,7 @@ mod key;
 mod label;
 mod ledger;
 mod lenient;
+mod number;
 mod predictor;
 mod review;
 mod schema;

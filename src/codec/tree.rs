@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 
 use super::error::DecodeError;
-use super::lenient::{Fault, Number, Part, Reader};
+use super::lenient::{Fault, Part, Reader};
+use super::number::Number;
 use super::skim::MAX_VALUES;
 
 /// A JSON value.

@@ -1,6 +1,7 @@
 //! The codec: what it makes of records as people, tools and earlier versions wrote them, every way it
 //! refuses, and that any value comes back.
 
+mod chats;
 mod events;
 mod examples;
 mod fixtures;

@@ -226,7 +226,7 @@ fn alone(fields: &LabelFields, record: Read<'_, '_>) -> Result<(), DecodeError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::lenient::Number;
+    use crate::codec::number::Number;
 
     #[test]
     fn a_pointer_goes_through_the_list_at_its_star() {

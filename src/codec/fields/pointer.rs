@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::error::DecodeError;
 use crate::codec::json::Scalar;
-use crate::codec::lenient::Number;
+use crate::codec::number::Number;
 use crate::codec::time::{TimeError, TimeUnit, Zone};
 use crate::codec::tree::{Astray, Node};
 use crate::core::event::Millis;

@@ -178,7 +178,13 @@ struct EventJson {
 #[serde(default)]
 struct TurnJson {
     role: Scalar,
-    text: Scalar,
+    /// `None`: it is left out. A turn whose text is `null` is empty, as that of an assistant who only calls a tool.
+    #[serde(deserialize_with = "given")]
+    text: Option<Scalar>,
+}
+
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Scalar>, D::Error> {
+    Scalar::deserialize(deserializer).map(Some)
 }
 
 fn turn(turn: Loose<Object<TurnJson>>) -> Result<Turn, DecodeError> {
@@ -190,7 +196,10 @@ fn turn(turn: Loose<Object<TurnJson>>) -> Result<Turn, DecodeError> {
             Some(word) => fields::role(&word).ok_or(DecodeError::BadValue { field: "turns.role" })?,
             None => Role::User,
         },
-        text: turn.text.text("turns.text")?.ok_or(DecodeError::MissingField { field: "turns.text" })?,
+        text: match turn.text {
+            Some(text) => text.text("turns.text")?.unwrap_or_default(),
+            None => return Err(DecodeError::MissingField { field: "turns.text" }),
+        },
     })
 }
 

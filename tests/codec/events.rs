@@ -25,6 +25,13 @@ fn an_event_with_turns_judges_the_last() {
 }
 
 #[test]
+fn a_turn_without_words_is_empty() {
+    let found = event(r#"{"id":"e","turns":[{"role":"assistant","text":null},{"text":"and?"}]}"#).unwrap();
+    assert_eq!((found.turns[0].text.as_str(), found.judged_text()), ("", "and?"));
+    assert_eq!(event(r#"{"id":"e","turns":[{"text":"a"},{"text":null}]}"#).unwrap().judged_text(), "");
+}
+
+#[test]
 fn times_are_milliseconds_or_rfc_3339() {
     let time =
         |value: &str| event(format!(r#"{{"id":"e","text":"","time":{value}}}"#)).map(|event| event.time);

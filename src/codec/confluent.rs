@@ -13,6 +13,7 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
 
 use super::error::DecodeError;
+use super::foreign::{self, fit, has_other_times};
 use super::schema::fingerprint;
 use super::skim::skim;
 
@@ -74,6 +75,8 @@ enum Kept {
     Avro {
         schema: Box<Schema>,
         fingerprint: u64,
+        /// Its times count something else, which the fingerprint does not tell.
+        other_times: bool,
     },
     /// The datum is JSON text.
     Json,
@@ -86,11 +89,12 @@ impl Writer {
         if text.len() > MAX_SCHEMA {
             return None;
         }
-        let schema = Schema::parse_str(text).ok()?;
+        let schema = foreign::parse(text)?;
         // A schema that leaves names open could not be read with; the library finds out by this.
         GenericDatumReader::builder(&schema).build().ok()?;
         let fingerprint = fingerprint(&schema)?;
-        Some(Self(Kept::Avro { schema: Box::new(schema), fingerprint }))
+        let other_times = has_other_times(&schema);
+        Some(Self(Kept::Avro { schema: Box::new(schema), fingerprint, other_times }))
     }
 
     /// The writer of records that are JSON, whatever their schema says of them.
@@ -193,7 +197,7 @@ pub(super) fn resolve<'a>(
 ) -> Result<Resolved<'a>, DecodeError> {
     let schema = match &writer.0 {
         Kept::Json => return Ok(Resolved::Json(datum)),
-        Kept::Avro { fingerprint, .. } if *fingerprint == print => {
+        Kept::Avro { fingerprint, other_times: false, .. } if *fingerprint == print => {
             return Ok(Resolved::Datum(Cow::Borrowed(datum)));
         }
         Kept::Avro { schema, .. } => schema,
@@ -213,8 +217,8 @@ pub(super) fn convert(
     // The library builds a tree of values: first it is counted what would come of these bytes.
     skim(schema, datum)?;
     let made = || {
-        let reader = GenericDatumReader::builder(schema).reader_schema(ours).human_readable(false).build()?;
-        let value = reader.read_value(&mut &*datum)?;
+        let reader = GenericDatumReader::builder(schema).human_readable(false).build()?;
+        let value = fit(reader.read_value(&mut &*datum)?, ours).resolve(ours)?;
         let mut bytes = Vec::with_capacity(datum.len());
         to.write_value_ref(&mut bytes, &value)?;
         Ok::<_, apache_avro::Error>(bytes)

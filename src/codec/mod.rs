@@ -8,11 +8,13 @@
 //! Everything read is bounded before it is parsed, and no error quotes what was read.
 
 mod confluent;
+mod container;
 mod datum;
 mod decision;
 mod error;
 mod event;
 mod fields;
+mod foreign;
 mod json;
 mod key;
 mod label;
@@ -29,6 +31,7 @@ mod tree;
 mod wire;
 
 pub use confluent::{MAX_SCHEMA, Received, SCHEMA_ID_HEADER, SchemaId, Schemas, Writer};
+pub use container::{CONTAINER_MAGIC, Container, ContainerError};
 pub use datum::Spare;
 pub use decision::{decisions_read, decode_decision, encode_decision};
 pub use error::{DecodeError, EncodeError};
@@ -36,6 +39,7 @@ pub use event::{decode_event, encode_event};
 pub use fields::{
     EventFields, LabelFields, Pointer, Source as LabelSource, Speaker, Values, Verdict, default_event_id,
 };
+pub use foreign::millis as avro_millis;
 pub use key::{decode_key, encode_key};
 pub use label::{MAX_CATEGORIES, decode_label, default_label_id, encode_label};
 pub use ledger::{decode_record, decode_record_onto, encode_record};

@@ -16,9 +16,15 @@ const MAX_DEPTH: usize = 64;
 pub(super) fn skim(schema: &Schema, datum: &[u8]) -> Result<(), DecodeError> {
     let names = ResolvedSchema::try_from(schema)
         .map_err(|_| DecodeError::Malformed { why: "does not fit its schema" })?;
-    let mut walk = Walk { rest: datum, names: names.get_names(), left: MAX_VALUES };
+    let length = measure(schema, names.get_names(), datum)?;
+    if length == datum.len() { Ok(()) } else { Err(DecodeError::Malformed { why: "goes on after its end" }) }
+}
+
+/// The length of the datum at the front of `bytes`, checked to be whole and small.
+pub(super) fn measure(schema: &Schema, names: &NamesRef<'_>, bytes: &[u8]) -> Result<usize, DecodeError> {
+    let mut walk = Walk { rest: bytes, names, left: MAX_VALUES };
     walk.value(schema, 0)?;
-    if walk.rest.is_empty() { Ok(()) } else { Err(DecodeError::Malformed { why: "goes on after its end" }) }
+    Ok(bytes.len() - walk.rest.len())
 }
 
 struct Walk<'a> {

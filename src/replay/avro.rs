@@ -2,16 +2,14 @@
 
 use std::io::{self, BufReader, Read};
 
-use apache_avro::Reader;
 use apache_avro::types::Value as Avro;
-use apache_avro::util::max_allocation_bytes;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::batch::Batch;
 use super::line::Parser;
-use crate::codec::MAX_PREDICTOR;
+use crate::codec::{Container as Records, avro_millis};
 use crate::core::hash::hex;
 
 /// Records taken at a time.
@@ -19,70 +17,90 @@ const PIECE: usize = 2_048;
 
 /// A container file being read.
 pub(super) struct Container {
-    records: Reader<'static, BufReader<Box<dyn Read + Send>>>,
+    records: Records<BufReader<Box<dyn Read + Send>>>,
     number: u64,
 }
 
 impl Container {
     pub(super) fn new(source: Box<dyn Read + Send>) -> io::Result<Self> {
-        // Once for the process, as the codec does: a length that a file names cannot ask for more.
-        max_allocation_bytes(MAX_PREDICTOR);
-        let records =
-            Reader::new(BufReader::with_capacity(1 << 20, source)).map_err(|error| broken(&error))?;
+        let records = Records::new(BufReader::with_capacity(1 << 20, source))?;
         Ok(Self { records, number: 0 })
     }
 
     /// Reads some records as lines; `false` at the end.
     pub(super) fn next(&mut self, parser: &mut Parser, batch: &mut Batch) -> io::Result<bool> {
-        for _ in 0..PIECE {
-            let Some(record) = self.records.next() else { return Ok(false) };
-            let record = json("", record.map_err(|error| broken(&error))?);
+        let more = self.records.records(PIECE, |record| {
             self.number += 1;
             batch.lines += 1;
-            parser.read(self.number, &record.to_string(), batch);
-        }
-        Ok(true)
+            parser.read(self.number, &json("", record).to_string(), batch);
+        })?;
+        Ok(more)
     }
 }
 
-/// The library's words may show content: only that there is a fault is passed on.
-fn broken(error: &apache_avro::Error) -> io::Error {
-    let kind = match error.details() {
-        apache_avro::error::Details::ReadHeader(reason) => reason.kind(),
-        _ => io::ErrorKind::InvalidData,
-    };
-    io::Error::new(kind, "not an Avro container file, or a damaged one")
-}
+/// Fields that are times.
+const TIMES: [&str; 4] = ["event_time", "label_time", "time", "received"];
 
-/// An Avro value as a line of JSON would have it: bytes in base64, an encoder's id in hexadecimal.
+/// An Avro value as a line of JSON would have it: features in base64, an encoder's id in hexadecimal.
 fn json(field: &str, value: Avro) -> Value {
+    if TIMES.contains(&field)
+        && !matches!(value, Avro::Union(..) | Avro::String(_))
+        && let Some(time) = avro_millis(&value)
+    {
+        return time.into();
+    }
     match value {
         Avro::Null => Value::Null,
         Avro::Boolean(value) => value.into(),
         Avro::Int(value) | Avro::Date(value) | Avro::TimeMillis(value) => value.into(),
-        Avro::Long(value) | Avro::TimestampMillis(value) | Avro::LocalTimestampMillis(value) => value.into(),
-        Avro::TimestampMicros(value) | Avro::LocalTimestampMicros(value) => value.div_euclid(1_000).into(),
-        Avro::Float(value) => f64::from(value).into(),
-        Avro::Double(value) => value.into(),
+        Avro::Long(value)
+        | Avro::TimeMicros(value)
+        | Avro::TimestampMillis(value)
+        | Avro::TimestampMicros(value)
+        | Avro::TimestampNanos(value)
+        | Avro::LocalTimestampMillis(value)
+        | Avro::LocalTimestampMicros(value)
+        | Avro::LocalTimestampNanos(value) => value.into(),
+        Avro::Float(value) => number(value.into()),
+        Avro::Double(value) => number(value),
         Avro::String(value) | Avro::Enum(_, value) => value.into(),
-        Avro::Bytes(bytes) | Avro::Fixed(_, bytes) => match <[u8; 32]>::try_from(bytes.as_slice()) {
-            Ok(id) if field == "encoder" => hex(&id).into(),
-            _ => STANDARD.encode(bytes).into(),
-        },
+        Avro::Bytes(bytes) | Avro::Fixed(_, bytes) => binary(field, bytes),
         Avro::Union(_, inner) => json(field, *inner),
         Avro::Array(values) => values.into_iter().map(|value| json(field, value)).collect(),
-        Avro::Map(values) => {
-            let fields: Map<_, _> =
-                values.into_iter().map(|(name, value)| (name.clone(), json(&name, value))).collect();
-            Value::Object(fields)
-        }
-        Avro::Record(values) => {
-            let fields: Map<_, _> =
-                values.into_iter().map(|(name, value)| (name.clone(), json(&name, value))).collect();
-            Value::Object(fields)
-        }
+        Avro::Map(values) => object(values),
+        Avro::Record(values) => object(values),
         Avro::Uuid(id) => id.to_string().into(),
-        // No field of ours is any of these.
-        _ => Value::Array(Vec::new()),
+        // The codec reads no other logical types.
+        _ => unfit(),
     }
+}
+
+fn object(values: impl IntoIterator<Item = (String, Avro)>) -> Value {
+    let fields: Map<_, _> = values
+        .into_iter()
+        .map(|(name, value)| {
+            let value = json(&name, value);
+            (name, value)
+        })
+        .collect();
+    Value::Object(fields)
+}
+
+/// JSON has no word for what is no number, and null would be an abstention.
+fn number(value: f64) -> Value {
+    if value.is_finite() { value.into() } else { unfit() }
+}
+
+/// Features and ids of encoders are bytes; elsewhere bytes are text.
+fn binary(field: &str, bytes: Vec<u8>) -> Value {
+    match (field, <[u8; 32]>::try_from(bytes.as_slice())) {
+        ("encoder", Ok(id)) => hex(&id).into(),
+        ("features", _) => STANDARD.encode(bytes).into(),
+        _ => String::from_utf8(bytes).map_or_else(|_| unfit(), Value::from),
+    }
+}
+
+/// What no field of a line is read from.
+fn unfit() -> Value {
+    Value::Array(Vec::new())
 }

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::avro::Container;
 use super::batch::{Batch, Item};
 use super::line::Parser;
+use crate::codec::CONTAINER_MAGIC;
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
@@ -44,12 +45,7 @@ pub(super) fn read_all(
 ) -> Result<(), Broken> {
     for (stream, path) in paths.iter().enumerate() {
         let broken = |reason| Broken { path: path.clone(), reason };
-        let source = open(path).map_err(broken)?;
-        let mut source = if path.extension().is_some_and(|ending| ending == "avro") {
-            Source::Records(Box::new(Container::new(source).map_err(broken)?))
-        } else {
-            Source::Lines(Cutter::new(source))
-        };
+        let mut source = Source::new(path).map_err(broken)?;
         loop {
             let mut batch = empty.try_recv().unwrap_or_default();
             batch.clear(stream);
@@ -73,6 +69,22 @@ pub(super) fn read_all(
 enum Source {
     Lines(Cutter),
     Records(Box<Container>),
+}
+
+impl Source {
+    /// Opens a stream. A container file may have any name, be compressed, or come from standard input.
+    fn new(path: &Path) -> io::Result<Self> {
+        let mut source = open(path)?;
+        let mut start = Vec::new();
+        source.by_ref().take(CONTAINER_MAGIC.len() as u64).read_to_end(&mut start)?;
+        let records = path.extension().is_some_and(|ending| ending == "avro") || start == CONTAINER_MAGIC;
+        let source = Box::new(io::Cursor::new(start).chain(source));
+        Ok(if records {
+            Self::Records(Box::new(Container::new(source)?))
+        } else {
+            Self::Lines(Cutter::new(source))
+        })
+    }
 }
 
 /// Cuts a stream into lines.

@@ -5,6 +5,7 @@ mod chats;
 mod events;
 mod examples;
 mod fixtures;
+mod foreign;
 mod labels;
 mod mapped;
 mod mapped_labels;

@@ -1,0 +1,183 @@
+//! Schemas of other writers, and their values made to fit ours.
+//!
+//! Avro lets a reader take a logical type that it does not use as the type beneath it. The library does not: a
+//! `uuid` is a type of its own to it, which no string of ours accepts, and a text that is no UUID fails the whole
+//! record. So a writer's schema is read without logical types, except the few that say what a value means.
+
+use apache_avro::Schema;
+use apache_avro::schema::{EnumSchema, RecordField, UnionSchema};
+use apache_avro::types::Value;
+use serde_json::{Map, Value as Json};
+
+use super::time::parse_millis;
+use crate::core::event::Millis;
+
+/// Logical types whose values are times, and those of another unit are converted.
+const TIMES: [&str; 9] = [
+    "date",
+    "time-millis",
+    "time-micros",
+    "timestamp-millis",
+    "timestamp-micros",
+    "timestamp-nanos",
+    "local-timestamp-millis",
+    "local-timestamp-micros",
+    "local-timestamp-nanos",
+];
+
+/// Parses the schema of a writer. What only readers use is left out: logical types that mean nothing here,
+/// defaults, which some tools write wrongly, and aliases.
+pub(super) fn parse(text: &str) -> Option<Schema> {
+    let mut json: Json = serde_json::from_str(text).ok()?;
+    strip(&mut json);
+    Schema::parse(&json).ok()
+}
+
+fn strip(json: &mut Json) {
+    match json {
+        Json::Array(branches) => branches.iter_mut().for_each(strip),
+        Json::Object(entries) => {
+            let logical = entries.get("logicalType").and_then(Json::as_str);
+            if !logical.is_some_and(|name| TIMES.contains(&name) || is_fixed_uuid(name, entries)) {
+                entries.remove("logicalType");
+            }
+            entries.remove("default");
+            entries.remove("aliases");
+            for place in ["type", "items", "values"] {
+                entries.get_mut(place).into_iter().for_each(strip);
+            }
+            for field in entries.get_mut("fields").and_then(Json::as_array_mut).into_iter().flatten() {
+                strip(field);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Sixteen bytes that are a UUID; in a string it is spelled out already.
+fn is_fixed_uuid(logical: &str, entries: &Map<String, Json>) -> bool {
+    logical == "uuid" && entries.get("type").and_then(Json::as_str) == Some("fixed")
+}
+
+/// Returns `true` if a time in the schema is not in milliseconds. A schema's fingerprint leaves logical types out.
+pub(super) fn has_other_times(schema: &Schema) -> bool {
+    match schema {
+        Schema::TimestampMicros
+        | Schema::TimestampNanos
+        | Schema::LocalTimestampMicros
+        | Schema::LocalTimestampNanos
+        | Schema::TimeMicros => true,
+        Schema::Array(array) => has_other_times(&array.items),
+        Schema::Map(map) => has_other_times(&map.types),
+        Schema::Union(union) => union.variants().iter().any(has_other_times),
+        Schema::Record(record) => record.fields.iter().any(|field| has_other_times(&field.schema)),
+        _ => false,
+    }
+}
+
+/// Makes a value one that the library resolves to `ours`: the base type of a logical type, milliseconds of a time,
+/// the default of a field whose value is null and must not be, and texts of numbers where JSON has them for ids.
+/// What cannot be made to fit is left as it is, and the library refuses it.
+pub(super) fn fit(value: Value, ours: &Schema) -> Value {
+    let value = match (ours, value) {
+        (_, Value::Union(_, inner)) => return fit(*inner, ours),
+        (Schema::TimestampMillis, value) => return millis(&value).map_or(value, Value::TimestampMillis),
+        (Schema::Union(union), value) => return nullable(value, union),
+        (_, value) => base(value),
+    };
+    match (ours, value) {
+        (Schema::Record(record), Value::Record(theirs)) => fields(theirs, &record.fields),
+        (Schema::Array(array), Value::Array(items)) => {
+            Value::Array(items.into_iter().map(|item| fit(item, &array.items)).collect())
+        }
+        (Schema::Map(map), Value::Map(entries)) => {
+            Value::Map(entries.into_iter().map(|(name, value)| (name, fit(value, &map.types))).collect())
+        }
+        (Schema::Enum(words), value) => word(value, words),
+        (Schema::String, value) => text(value),
+        (Schema::Double, Value::Int(value)) => Value::Double(value.into()),
+        (Schema::Double, Value::Float(value)) => Value::Double(value.into()),
+        (_, value) => value,
+    }
+}
+
+/// The value of the type beneath a logical type that is a time.
+fn base(value: Value) -> Value {
+    match value {
+        Value::Date(value) | Value::TimeMillis(value) => Value::Int(value),
+        Value::TimeMicros(value)
+        | Value::TimestampMillis(value)
+        | Value::TimestampMicros(value)
+        | Value::TimestampNanos(value)
+        | Value::LocalTimestampMillis(value)
+        | Value::LocalTimestampMicros(value)
+        | Value::LocalTimestampNanos(value) => Value::Long(value),
+        other => other,
+    }
+}
+
+/// A value of a union; ours are all of null and one other.
+fn nullable(value: Value, union: &UnionSchema) -> Value {
+    let other = union.variants().iter().find(|variant| **variant != Schema::Null);
+    match other {
+        Some(other) if value != Value::Null => fit(value, other),
+        _ => value,
+    }
+}
+
+fn fields(theirs: Vec<(String, Value)>, ours: &[RecordField]) -> Value {
+    let fitted = theirs.into_iter().filter_map(|(name, value)| {
+        let field = ours.iter().find(|field| field.name == name)?;
+        let value = fit(value, &field.schema);
+        let left_out =
+            value == Value::Null && !matches!(field.schema, Schema::Union(_)) && field.default.is_some();
+        (!left_out).then_some((name, value))
+    });
+    Value::Record(fitted.collect())
+}
+
+/// A symbol by its number with us. A text that is no symbol is one that we do not know.
+fn word(value: Value, words: &EnumSchema) -> Value {
+    let (Value::Enum(_, name) | Value::String(name)) = &value else { return value };
+    let place = |name: &String| words.symbols.iter().position(|symbol| symbol == name);
+    let found = place(name).or_else(|| words.default.as_ref().and_then(place));
+    let known = found.and_then(|place| Some((u32::try_from(place).ok()?, words.symbols.get(place)?)));
+    match known {
+        Some((place, symbol)) => Value::Enum(place, symbol.clone()),
+        None => value,
+    }
+}
+
+/// A text: also of bytes, as Avro has it, of a UUID, of a symbol, of a whole number, since many ids are numbers,
+/// and of null, which is empty.
+fn text(value: Value) -> Value {
+    match value {
+        Value::Bytes(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Value::String(text),
+            Err(error) => Value::Bytes(error.into_bytes()),
+        },
+        Value::Uuid(id) => Value::String(id.to_string()),
+        // A turn that only calls a tool has no text; an id must not be empty, and is refused for it later.
+        Value::Null => Value::String(String::new()),
+        Value::Enum(_, symbol) => Value::String(symbol),
+        Value::Int(number) => Value::String(number.to_string()),
+        Value::Long(number) => Value::String(number.to_string()),
+        other => other,
+    }
+}
+
+/// A time in milliseconds, rounded down. One of a day alone is that day's begin in UTC, and one without a zone is
+/// in UTC; a time of day is none.
+#[must_use]
+pub fn millis(value: &Value) -> Option<Millis> {
+    const DAY: Millis = 86_400_000;
+    match value {
+        Value::TimestampMillis(time) | Value::LocalTimestampMillis(time) | Value::Long(time) => Some(*time),
+        Value::TimestampMicros(time) | Value::LocalTimestampMicros(time) => Some(time.div_euclid(1_000)),
+        Value::TimestampNanos(time) | Value::LocalTimestampNanos(time) => Some(time.div_euclid(1_000_000)),
+        Value::Date(days) => Some(Millis::from(*days) * DAY),
+        Value::Int(time) => Some(Millis::from(*time)),
+        Value::String(text) => parse_millis(text),
+        _ => None,
+    }
+}

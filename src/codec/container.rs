@@ -20,8 +20,8 @@ use super::{MAX_PREDICTOR, MAX_SCHEMA, foreign};
 const MAX_BLOCK: usize = MAX_PREDICTOR;
 /// Greatest number of entries in a header, and the greatest of each in bytes.
 const MAX_ENTRIES: usize = 1_000;
-/// Greatest memory of an xz decoder, in KiB: a file names the size of its dictionary.
-const MAX_XZ: u32 = 128 << 10;
+/// Greatest memory of an xz decoder, in KiB: a file names the size of its dictionary, and `xz -9` takes 64 MiB.
+const MAX_XZ: u32 = 65 << 10;
 /// The longest name of a codec that an error repeats.
 const MAX_NAME: usize = 32;
 
@@ -70,7 +70,8 @@ impl fmt::Display for ContainerError {
                 if let Some(record) = record {
                     write!(to, "its record {record} ")?;
                 }
-                write!(to, "{why}; write the file again with the tool that made it")
+                let how = if *why == GREAT || *why == PACKED { "smaller blocks" } else { "the tool that made it" };
+                write!(to, "{why}; write the file again with {how}")
             }
             Self::Io(error) => error.fmt(to),
         }
@@ -177,7 +178,7 @@ impl<R: Read> Container<R> {
         let size = long(&mut self.source, false).map_err(|error| self.at(error))?.unwrap_or_default();
         let size = usize::try_from(size).map_err(|_| self.bad("it has a negative size"))?;
         if size > MAX_BLOCK {
-            return Err(self.bad("it is greater than 16 MiB"));
+            return Err(self.bad(PACKED));
         }
         let mut bytes = Vec::new();
         self.source.by_ref().take(size as u64).read_to_end(&mut bytes).map_err(ContainerError::Io)?;
@@ -224,6 +225,7 @@ impl<R: Read> Container<R> {
 const EARLY: &str = "it ends early";
 const CUT: ContainerError = ContainerError::Header(EARLY);
 const SCHEMA: &str = "its schema cannot be read with";
+const PACKED: &str = "it is greater than 16 MiB";
 const GREAT: &str = "it unpacks to more than 16 MiB";
 const UNPACKED: &str = "it cannot be unpacked";
 

@@ -1,5 +1,6 @@
 //! `aegis replay` as a library: streams in, figures out.
 
+mod containers;
 mod figures;
 mod records;
 mod report;

@@ -11,6 +11,7 @@ use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::{Exit, Progress};
 use crate::replay::{Around, ReplayArgs, ReplayError, run as fold, write::Policy};
 use crate::say::{Notes, Out};
+use crate::schemas;
 
 /// How long the brokers may be silent before a topic's end.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -28,6 +29,7 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     let mut panel = run::panel_config(&Experts { folder: models(), ..Experts::default() });
     let mut policies = Vec::new();
     let mut connection = None;
+    let mut defaults = None;
     if let Some(path) = &args.config {
         let loaded = config::load(path, std::env::vars(), &[])?;
         // Files need no brokers, and ask none.
@@ -35,6 +37,7 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         let open = if asks { run::brokers } else { run::connection };
         connection = Some(open(&loaded.config)?);
         panel = run::panel_config(&loaded.config.experts);
+        defaults = Some(schemas::defaults(&loaded.config));
         policies = loaded
             .policies
             .policies
@@ -55,8 +58,13 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     let mut progress = |done, of| {
         bar.get_or_insert_with(|| Progress::start("reading texts", Some(of))).set(done);
     };
-    let mut around =
-        Around { topic: Some(&mut topic), policies, panel: Some(panel), progress: Some(&mut progress) };
+    let mut around = Around {
+        topic: Some(&mut topic),
+        policies,
+        defaults,
+        panel: Some(panel),
+        progress: Some(&mut progress),
+    };
     fold(args, &mut around, &mut Out, &mut Notes).map_err(failed)?;
     if let Some(bar) = bar {
         bar.finish();

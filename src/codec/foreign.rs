@@ -9,7 +9,7 @@ use apache_avro::schema::{EnumSchema, RecordField, UnionSchema};
 use apache_avro::types::Value;
 use serde_json::{Map, Value as Json};
 
-use super::time::parse_millis;
+use super::json::Scalar;
 use crate::core::event::Millis;
 
 /// Logical types whose values are times, and those of another unit are converted.
@@ -172,12 +172,14 @@ fn text(value: Value) -> Value {
 pub fn millis(value: &Value) -> Option<Millis> {
     const DAY: Millis = 86_400_000;
     match value {
-        Value::TimestampMillis(time) | Value::LocalTimestampMillis(time) | Value::Long(time) => Some(*time),
+        Value::TimestampMillis(time) | Value::LocalTimestampMillis(time) => Some(*time),
         Value::TimestampMicros(time) | Value::LocalTimestampMicros(time) => Some(time.div_euclid(1_000)),
         Value::TimestampNanos(time) | Value::LocalTimestampNanos(time) => Some(time.div_euclid(1_000_000)),
         Value::Date(days) => Some(Millis::from(*days) * DAY),
+        // Those that do not say what they are are read as in JSON.
         Value::Int(time) => Some(Millis::from(*time)),
-        Value::String(text) => parse_millis(text),
+        Value::Long(time) => Scalar::Whole(*time).millis("time").ok().flatten(),
+        Value::String(text) => Scalar::Text(text.clone()).millis("time").ok().flatten(),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::MAX_DEPTH;
@@ -34,6 +34,13 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<(T, usize), Decode
     read.map(|value| (value, reader.replaced)).map_err(|fault| reader.error(fault))
 }
 
+/// Reads JSON into what `seed` makes of it, as [`read`] does; `None` if its structure cannot be followed.
+pub(crate) fn read_into<'a, S: DeserializeSeed<'a>>(text: &'a str, seed: S) -> Option<S::Value> {
+    let mut reader = Reader::new(text);
+    let value = seed.deserialize(&mut reader).ok()?;
+    reader.end().is_ok().then_some(value)
+}
+
 /// Whether brackets nest deeper than [`MAX_DEPTH`].
 fn too_deep(text: &str) -> bool {
     let (mut depth, mut quoted) = (0_usize, false);
@@ -57,7 +64,7 @@ fn too_deep(text: &str) -> bool {
 
 /// What may stand where a word, number or text is expected.
 #[derive(Debug, Default)]
-pub(super) enum Scalar {
+pub(crate) enum Scalar {
     #[default]
     Absent,
     Bool(bool),
@@ -80,7 +87,7 @@ impl Scalar {
     }
 
     /// An id: many are numbers. Digits of a number that is not whole would depend on the program that writes them.
-    pub(super) fn id(self, field: &'static str) -> Result<Option<String>, DecodeError> {
+    pub(crate) fn id(self, field: &'static str) -> Result<Option<String>, DecodeError> {
         match self {
             Self::Whole(number) => Ok(Some(number.to_string())),
             Self::Wide(digits) => Ok(Some(digits)),
@@ -117,7 +124,7 @@ impl Scalar {
     }
 
     /// A time by Aegis's own names: milliseconds since 1970, smaller units by their size, or a text with a zone.
-    pub(super) fn millis(self, field: &'static str) -> Result<Option<Millis>, DecodeError> {
+    pub(crate) fn millis(self, field: &'static str) -> Result<Option<Millis>, DecodeError> {
         let bad = DecodeError::BadValue { field };
         self.time(TimeUnit::Auto, &Zone::default(), true).map_err(|why| match why {
             TimeError::NoZone => DecodeError::NoZone { field },
@@ -215,7 +222,7 @@ impl<'de> Visitor<'de> for ScalarVisitor {
 
 /// What may stand where a list or an object is expected.
 #[derive(Debug, Default)]
-pub(super) enum Loose<T> {
+pub(crate) enum Loose<T> {
     #[default]
     Absent,
     Found(T),
@@ -233,7 +240,7 @@ impl<T> Loose<T> {
 }
 
 /// What [`Loose`] can hold: each is read from a list, from an object, or from a text.
-pub(super) trait Nested<'de>: Sized {
+pub(crate) trait Nested<'de>: Sized {
     fn text(_: &str) -> Loose<Self> {
         Loose::Other
     }
@@ -253,7 +260,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Nested<'de> for List<T, MAX> {
 
 /// An object with known fields.
 #[derive(Debug)]
-pub(super) struct Object<T>(pub(super) T);
+pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Nested<'de> for Object<T> {
     fn object<A: MapAccess<'de>>(from: A) -> Result<Loose<Self>, A::Error> {

@@ -154,31 +154,35 @@ pub(super) fn check(label: &Label) -> Result<(), DecodeError> {
     label.decision.map_or(Ok(()), |at| check_ref("decision", at))
 }
 
-/// A label as JSON may give it.
+/// A label as JSON may give it. Files for `aegis replay` call two of the fields `label_id` and `label_time`, since a line
+/// may be about a round as well; both names are read in both places.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct LabelJson {
-    id: Scalar,
-    tenant: Scalar,
-    policy: Scalar,
-    event_id: Scalar,
-    annotator: Scalar,
-    verdict: Scalar,
+pub(crate) struct LabelJson {
+    pub(crate) id: Scalar,
+    pub(crate) label_id: Scalar,
+    pub(crate) tenant: Scalar,
+    pub(crate) policy: Scalar,
+    pub(crate) event_id: Scalar,
+    pub(crate) annotator: Scalar,
+    pub(crate) verdict: Scalar,
     #[serde(rename = "unsafe")]
-    harmful: Scalar,
-    severity: Scalar,
-    categories: Loose<Slugs>,
-    time: Scalar,
-    source: Scalar,
-    inclusion_probability: Scalar,
-    decision: Loose<Object<RefJson>>,
-    corrects: Scalar,
-    retracts: Scalar,
+    pub(crate) harmful: Scalar,
+    pub(crate) severity: Scalar,
+    pub(crate) categories: Loose<Slugs>,
+    pub(crate) time: Scalar,
+    pub(crate) label_time: Scalar,
+    pub(crate) source: Scalar,
+    pub(crate) inclusion_probability: Scalar,
+    pub(crate) decision: Loose<Object<RefJson>>,
+    pub(crate) corrects: Scalar,
+    pub(crate) retracts: Scalar,
 }
 
+/// The place of a decision as JSON may give it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct RefJson {
+pub(crate) struct RefJson {
     partition: Scalar,
     offset: Scalar,
 }
@@ -194,7 +198,7 @@ fn reference(Object(raw): Object<RefJson>) -> Result<RefForm, DecodeError> {
 
 /// Categories: a list of texts, or a text with commas between several.
 #[derive(Debug)]
-struct Slugs(List<Scalar, MAX_CATEGORIES>);
+pub(crate) struct Slugs(List<Scalar, MAX_CATEGORIES>);
 
 impl<'de> Nested<'de> for Slugs {
     fn text(value: &str) -> Loose<Self> {
@@ -240,6 +244,25 @@ fn harm(raw: Scalar) -> Result<(Option<Finding>, Option<f64>), DecodeError> {
 
 fn from_json(text: &str) -> Result<LabelForm<'static>, DecodeError> {
     let (raw, _): (LabelJson, usize) = json::read(text)?;
+    form(raw)
+}
+
+/// The first that is given.
+fn either(one: Scalar, other: Scalar) -> Scalar {
+    if matches!(one, Scalar::Absent) { other } else { one }
+}
+
+impl LabelJson {
+    /// The label; what it leaves out comes from `defaults`.
+    ///
+    /// # Errors
+    /// Returns the errors of [`decode_label`] that are not about JSON.
+    pub(crate) fn label(self, defaults: &Defaults) -> Result<Label, DecodeError> {
+        label(form(self)?, defaults)
+    }
+}
+
+fn form(raw: LabelJson) -> Result<LabelForm<'static>, DecodeError> {
     let id = |scalar: Scalar, field| Ok::<_, DecodeError>(scalar.id(field)?.map(Cow::Owned));
     let (found, grade) = harm(raw.harmful)?;
     let severity = match raw.severity {
@@ -248,7 +271,7 @@ fn from_json(text: &str) -> Result<LabelForm<'static>, DecodeError> {
     };
     Ok(LabelForm {
         event_id: id(raw.event_id, "event_id")?.ok_or(DecodeError::MissingField { field: "event_id" })?,
-        id: id(raw.id, "id")?,
+        id: id(either(raw.label_id, raw.id), "id")?,
         tenant: id(raw.tenant, "tenant")?,
         policy: id(raw.policy, "policy")?,
         annotator: id(raw.annotator, "annotator")?,
@@ -258,7 +281,7 @@ fn from_json(text: &str) -> Result<LabelForm<'static>, DecodeError> {
             Some(found) => categories(found)?,
             None => List::of(Vec::new()),
         },
-        time: raw.time.millis("time")?.unwrap_or(0),
+        time: either(raw.label_time, raw.time).millis("time")?.unwrap_or(0),
         source: Word(raw.source.word("source")?.unwrap_or(Source::Review)),
         inclusion_probability: raw
             .inclusion_probability

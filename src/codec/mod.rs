@@ -40,7 +40,9 @@ pub use fields::{
     EventFields, LabelFields, Pointer, Source as LabelSource, Speaker, Values, Verdict, default_event_id,
 };
 pub use foreign::millis as avro_millis;
+pub(crate) use json::{Loose, Object, Scalar, read_into};
 pub use key::{decode_key, encode_key};
+pub(crate) use label::{LabelJson, RefJson, Slugs};
 pub use label::{MAX_CATEGORIES, decode_label, default_label_id, encode_label};
 pub use ledger::{decode_record, decode_record_onto, encode_record};
 pub use predictor::{decode_published, encode_published};

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::ReplayError;
 use super::write::Policy;
+use crate::codec::Defaults;
 use crate::core::learners::tally::Costs;
 use crate::core::learners::{LearnerSpec, Name};
 use crate::core::ledger::Record;
@@ -80,6 +81,8 @@ pub struct Around<'a> {
     pub topic: Option<&'a mut Topic<'a>>,
     /// Policies as configured; a header in a file must not contradict them.
     pub policies: Vec<Policy>,
+    /// What the configuration says of labels: the tenant and the policy of lines that name none, and pointers.
+    pub defaults: Option<Defaults>,
     /// The bundled experts, for --embed; `None`: those in the folder `models`.
     pub panel: Option<PanelConfig>,
     /// Told how many texts of how many are read.

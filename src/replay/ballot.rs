@@ -147,7 +147,16 @@ impl<'de> Visitor<'de> for VoteVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Vote, E> {
-        Ok(Vote(value))
+        // What is no number is no abstention either.
+        Ok(Vote(if value.is_nan() { -1.0 } else { value }))
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<Vote, E> {
+        Ok(Vote(-1.0))
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Vote, E> {
+        Ok(Vote(-1.0))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Vote, E> {

@@ -71,6 +71,8 @@ pub(super) struct Said {
 pub(super) enum Item {
     /// A round, a label, or both.
     Round { who: Who, votes: Option<Votes>, said: Option<Said> },
+    /// The labels of a record of another shape.
+    Labels(Vec<(Who, Said)>),
     /// An edit.
     Edit(Edit),
     /// A header.

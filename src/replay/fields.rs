@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::ballot::Ballot;
+use crate::codec::{self, Loose, Object, RefJson, Slugs};
 
 /// A value that is no list and no object.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -14,10 +15,26 @@ pub(super) enum Scalar<'a> {
     Absent,
     Bool(bool),
     Whole(i64),
+    /// A whole number past `i64`, as it is written.
+    Wide(String),
     Number(f64),
     Text(Cow<'a, str>),
     /// A list or an object.
     Other,
+}
+
+impl From<Scalar<'_>> for codec::Scalar {
+    fn from(scalar: Scalar<'_>) -> Self {
+        match scalar {
+            Scalar::Absent => Self::Absent,
+            Scalar::Bool(value) => Self::Bool(value),
+            Scalar::Whole(value) => Self::Whole(value),
+            Scalar::Wide(digits) => Self::Wide(digits),
+            Scalar::Number(value) => Self::Number(value),
+            Scalar::Text(text) => Self::Text(text.into_owned()),
+            Scalar::Other => Self::Other,
+        }
+    }
 }
 
 struct ScalarVisitor;
@@ -42,7 +59,15 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Scalar<'de>, E> {
-        Ok(i64::try_from(value).map_or(Scalar::Number(value as f64), Scalar::Whole))
+        Ok(i64::try_from(value).map_or_else(|_| Scalar::Wide(value.to_string()), Scalar::Whole))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Wide(value.to_string()))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Wide(value.to_string()))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Scalar<'de>, E> {
@@ -102,10 +127,12 @@ pub(super) enum Name {
     Standing,
     EditId,
     Action,
+    Id,
+    Time,
     Text,
 }
 
-pub(super) const NAMES: [&str; 25] = [
+pub(super) const NAMES: [&str; 27] = [
     "aegis",
     "event_id",
     "unsafe",
@@ -130,24 +157,33 @@ pub(super) const NAMES: [&str; 25] = [
     "standing",
     "edit_id",
     "action",
+    "id",
+    "time",
     "text",
 ];
 
-/// A line's fields; of a name that comes twice the last counts.
+/// A line's fields.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     pub(super) scalars: [Scalar<'a>; NAMES.len()],
-    pub(super) categories: Option<Vec<Scalar<'a>>>,
-    pub(super) shadow: Option<Vec<Scalar<'a>>>,
+    pub(super) categories: Loose<Slugs>,
+    pub(super) decision: Loose<Object<RefJson>>,
+    pub(super) shadow: Listed<'a>,
     /// The last turn's text, and whether `turns` is what it should be.
     pub(super) turn: Option<Scalar<'a>>,
     /// Only in headers and savepoints.
     pub(super) policies: Option<serde_json::Value>,
     pub(super) format: Scalar<'a>,
     pub(super) has_votes: bool,
+    /// Names that are there more than once, in the order of the line: readers differ in which of them they take.
+    pub(super) twice: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
+    pub(super) fn get(&self, name: Name) -> &Scalar<'a> {
+        self.scalars.get(name as usize).unwrap_or(&Scalar::Absent)
+    }
+
     pub(super) fn take(&mut self, name: Name) -> Scalar<'a> {
         self.scalars.get_mut(name as usize).map(std::mem::take).unwrap_or_default()
     }
@@ -158,11 +194,38 @@ enum Key {
     Scalar(usize),
     Votes,
     Categories,
+    Decision,
     Shadow,
     Turns,
     Policies,
     Format,
     Unknown,
+}
+
+/// The names beside [`NAMES`], in the order of their bits.
+const LISTS: [&str; 7] = ["votes", "categories", "decision", "shadow", "turns", "policies", "format"];
+
+impl Key {
+    /// Its bit in a set of names; none for a name that means nothing here.
+    fn bit(&self) -> u64 {
+        let list = |place: usize| 1 << (NAMES.len() + place);
+        match self {
+            Self::Scalar(at) => 1 << at,
+            Self::Votes => list(0),
+            Self::Categories => list(1),
+            Self::Decision => list(2),
+            Self::Shadow => list(3),
+            Self::Turns => list(4),
+            Self::Policies => list(5),
+            Self::Format => list(6),
+            Self::Unknown => 0,
+        }
+    }
+}
+
+/// The name of a bit.
+fn name(bit: u64) -> Option<&'static str> {
+    NAMES.iter().chain(&LISTS).nth(bit.trailing_zeros() as usize).copied()
 }
 
 struct KeyVisitor;
@@ -178,6 +241,7 @@ impl Visitor<'_> for KeyVisitor {
         Ok(match name {
             "votes" => Key::Votes,
             "categories" => Key::Categories,
+            "decision" => Key::Decision,
             "shadow" => Key::Shadow,
             "turns" => Key::Turns,
             "policies" => Key::Policies,
@@ -212,14 +276,22 @@ impl<'de> Visitor<'de> for LineVisitor<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut line: A) -> Result<Fields<'de>, A::Error> {
         let mut fields = Fields {
             scalars: Default::default(),
-            categories: None,
-            shadow: None,
+            categories: Loose::Absent,
+            decision: Loose::Absent,
+            shadow: Listed::Absent,
             turn: None,
             policies: None,
             format: Scalar::Absent,
             has_votes: false,
+            twice: Vec::new(),
         };
+        let mut seen = 0_u64;
         while let Some(key) = line.next_key_seed(KeyVisitor)? {
+            let bit = key.bit();
+            if seen & bit != 0 {
+                fields.twice.extend(name(bit).filter(|name| !fields.twice.contains(name)));
+            }
+            seen |= bit;
             match key {
                 Key::Scalar(at) if at == Name::Text as usize && !self.texts => {
                     line.next_value::<IgnoredAny>()?;
@@ -234,13 +306,11 @@ impl<'de> Visitor<'de> for LineVisitor<'_> {
                     self.ballot.reading = "votes";
                     fields.has_votes = line.next_value_seed(&mut *self.ballot)?;
                 }
-                Key::Categories => {
-                    self.ballot.reading = "categories";
-                    fields.categories = line.next_value::<List<'de>>()?.0;
-                }
+                Key::Categories => fields.categories = line.next_value()?,
+                Key::Decision => fields.decision = line.next_value()?,
                 Key::Shadow => {
                     self.ballot.reading = "shadow";
-                    fields.shadow = line.next_value::<List<'de>>()?.0;
+                    fields.shadow = line.next_value()?;
                 }
                 Key::Turns if self.texts => {
                     self.ballot.reading = "turns";
@@ -271,35 +341,76 @@ impl<'de> DeserializeSeed<'de> for LineVisitor<'_> {
 /// Most entries of a list that is kept.
 const MOST: usize = 256;
 
-/// A list of texts; `None` for null.
-struct List<'a>(Option<Vec<Scalar<'a>>>);
+/// What stands where a list is expected.
+#[derive(Debug, Default)]
+pub(super) enum Listed<'a> {
+    #[default]
+    Absent,
+    Items(Vec<Scalar<'a>>),
+    /// Anything else, or a list that is too long.
+    Other,
+}
 
 struct ListVisitor;
 
 impl<'de> Visitor<'de> for ListVisitor {
-    type Value = List<'de>;
+    type Value = Listed<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
+        f.write_str("anything")
     }
 
-    fn visit_unit<E>(self) -> Result<List<'de>, E> {
-        Ok(List(None))
+    fn visit_unit<E>(self) -> Result<Listed<'de>, E> {
+        Ok(Listed::Absent)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<List<'de>, A::Error> {
+    fn visit_bool<E>(self, _: bool) -> Result<Listed<'de>, E> {
+        Ok(Listed::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Listed<'de>, E> {
+        Ok(Listed::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Listed<'de>, E> {
+        Ok(Listed::Other)
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<Listed<'de>, E> {
+        Ok(Listed::Other)
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Listed<'de>, E> {
+        Ok(Listed::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Listed<'de>, E> {
+        Ok(Listed::Other)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Listed<'de>, E> {
+        Ok(Listed::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Listed<'de>, A::Error> {
         let mut found = Vec::new();
         while let Some(entry) = list.next_element()? {
             if found.len() == MOST {
-                return Err(A::Error::custom("a list is too long"));
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(Listed::Other);
             }
             found.push(entry);
         }
-        Ok(List(Some(found)))
+        Ok(Listed::Items(found))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Listed<'de>, A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Listed::Other)
     }
 }
 
-impl<'de> serde::Deserialize<'de> for List<'de> {
+impl<'de> serde::Deserialize<'de> for Listed<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(ListVisitor)
     }

@@ -7,28 +7,47 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeSeed as _;
 
 use super::ballot::Ballot;
-use super::batch::{Batch, Item, Said, Span, Votes, Who};
-use super::fields::{Fields, LineVisitor, Name, Scalar};
-use super::header;
-use crate::codec::time::{EARLIEST, LATEST, parse_millis};
+use super::batch::{Batch, Item, Span, Votes, Who};
+use super::fields::{Fields, LineVisitor, Listed, Name, Scalar};
+use super::{header, label};
+use crate::codec::time::{EARLIEST, LATEST};
+use crate::codec::{self, Defaults, read_into};
 use crate::core::event::{MAX_ID, MAX_TEXT, Millis};
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::hash::unhex;
-use crate::core::label::{DecisionRef, Finding, Source};
-use crate::core::ledger::{Edit, EditAction, Standing};
+use crate::core::label::DecisionRef;
+use crate::core::ledger::{Edit, EditAction};
 
 /// Tenant and policy of lines that name none.
-pub(super) const DEFAULT: &str = "default";
+const DEFAULT: &str = "default";
 
 /// Reads lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Parser {
     ballot: Ballot,
     /// Texts are kept for an encoder to read.
     pub(super) texts: bool,
+    /// The tenant and the policy of lines that name none, and the pointers by which labels are read.
+    pub(super) defaults: Defaults,
 }
 
-type Reason = Cow<'static, str>;
+impl Default for Parser {
+    fn default() -> Self {
+        let defaults = Defaults { tenant: DEFAULT.into(), policy: DEFAULT.into(), ..Defaults::default() };
+        Self { ballot: Ballot::default(), texts: false, defaults }
+    }
+}
+
+pub(super) type Reason = Cow<'static, str>;
+
+/// The kinds of lines that bring a round or a label.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Round,
+    Label,
+    /// A labelled vote: a round, a label, or both.
+    Both,
+}
 
 impl Parser {
     /// Reads one line into the batch.
@@ -41,20 +60,45 @@ impl Parser {
         batch.items.push((number, item));
     }
 
+    /// Reads a line with the fast reader. A line that it refuses is read again as the codec reads records of topics,
+    /// which follows more and is exact about numbers.
     fn item(&mut self, line: &str, batch: &mut Batch) -> Result<Item, Reason> {
         let mut from = serde_json::Deserializer::from_str(line);
         let visitor = LineVisitor { ballot: &mut self.ballot, texts: self.texts };
         let read = visitor.deserialize(&mut from).and_then(|fields| from.end().map(|()| fields));
-        let mut fields = read.map_err(|error| reason(&error, self.ballot.reading))?;
+        let read = match read {
+            Ok(fields) => self.line(line, fields, batch),
+            Err(error) => Err(reason(&error, self.ballot.reading)),
+        };
+        let refused = match read {
+            Ok(item) => return Ok(item),
+            Err(reason) => reason,
+        };
+        let visitor = LineVisitor { ballot: &mut self.ballot, texts: self.texts };
+        match read_into(line, visitor) {
+            Some(fields) => self.line(line, fields, batch),
+            None => Err(refused),
+        }
+    }
+
+    fn line(&mut self, line: &str, mut fields: Fields<'_>, batch: &mut Batch) -> Result<Item, Reason> {
         let kind = fields.take(Name::Aegis);
+        if self.defaults.label_fields.is_some() && kind == Scalar::Absent && !fields.has_votes {
+            return label::mapped(line, &self.defaults, batch).map(Item::Labels);
+        }
+        // Of a line that is only a label, the other names are columns of its own.
+        let all = kind != Scalar::Absent || fields.has_votes;
+        if let Some(name) = fields.twice.iter().find(|name| all || label::FIELDS.contains(*name)) {
+            return Err(format!("{name}: there twice, and readers differ in which they take").into());
+        }
         match &kind {
-            Scalar::Absent => self.round(fields, batch, true),
+            Scalar::Absent => self.round(fields, batch, Kind::Both),
             Scalar::Text(kind) => match kind.as_ref() {
-                "round" if fields.has_votes => self.round(fields, batch, false),
+                "round" if fields.has_votes => self.round(fields, batch, Kind::Round),
                 "round" => Err("votes: missing on a round".into()),
                 "label" => {
                     fields.has_votes = false;
-                    self.round(fields, batch, false)
+                    self.round(fields, batch, Kind::Label)
                 }
                 "edit" => edit(&mut fields).map(Item::Edit),
                 "header" => header::read(&fields).map(Item::Header).map_err(Reason::from),
@@ -65,10 +109,15 @@ impl Parser {
         }
     }
 
-    /// A round, a label, or both; `both`: where the line may bring both.
-    fn round(&mut self, mut fields: Fields<'_>, batch: &mut Batch, both: bool) -> Result<Item, Reason> {
+    /// A round, a label, or both.
+    fn round(&mut self, mut fields: Fields<'_>, batch: &mut Batch, kind: Kind) -> Result<Item, Reason> {
         let mark = (batch.text.len(), batch.scores.len(), batch.readings.len());
-        let item = self.try_round(&mut fields, batch, both);
+        let item = if fields.has_votes {
+            self.voted(&mut fields, batch, kind)
+        } else {
+            label::alone(&mut fields, &self.defaults, kind == Kind::Label, batch)
+                .map(|(who, said)| Item::Round { who, votes: None, said: Some(said) })
+        };
         if item.is_err() {
             batch.text.truncate(mark.0);
             batch.scores.truncate(mark.1);
@@ -77,23 +126,18 @@ impl Parser {
         item
     }
 
-    fn try_round(&mut self, fields: &mut Fields<'_>, batch: &mut Batch, both: bool) -> Result<Item, Reason> {
-        let event = match fields.take(Name::EventId) {
-            Scalar::Whole(number) => Cow::Owned(number.to_string()),
-            other => id("event_id", other)?.ok_or("event_id: missing")?,
-        };
+    fn voted(&mut self, fields: &mut Fields<'_>, batch: &mut Batch, kind: Kind) -> Result<Item, Reason> {
+        let event = id("event_id", fields.take(Name::EventId))?.ok_or("event_id: missing")?;
+        let Defaults { tenant, policy, .. } = &self.defaults;
         let who = Who {
-            tenant: named("tenant", fields.take(Name::Tenant), batch)?,
-            policy: named("policy", fields.take(Name::Policy), batch)?,
+            tenant: named("tenant", fields.take(Name::Tenant), tenant, batch)?,
+            policy: named("policy", fields.take(Name::Policy), policy, batch)?,
             event: batch.keep(&event),
         };
         let at = position(fields)?;
-        let votes = if fields.has_votes { Some(self.votes(fields, at, batch)?) } else { None };
+        let votes = Some(self.votes(fields, at, batch)?);
         let said =
-            if both || votes.is_none() { said(fields, &event, at.filter(|_| !both), batch)? } else { None };
-        if votes.is_none() && said.is_none() {
-            return Err("neither votes nor a label: unsafe, verdict, severity or retracts".into());
-        }
+            if kind == Kind::Both { label::beside(fields, &event, &self.defaults, batch)? } else { None };
         Ok(Item::Round { who, votes, said })
     }
 
@@ -103,7 +147,7 @@ impl Parser {
         at: Option<DecisionRef>,
         batch: &mut Batch,
     ) -> Result<Votes, Reason> {
-        let shadow = texts("shadow", fields.shadow.as_deref())?;
+        let shadow = texts("shadow", &fields.shadow)?;
         let scores = batch.scores.len();
         self.ballot.scores(&shadow, &mut batch.scores)?;
         let reading = reading(fields, batch)?;
@@ -147,8 +191,8 @@ fn reason(error: &serde_json::Error, reading: &str) -> Reason {
     }
 }
 
-/// An id; `None` where there is none.
-fn id<'a>(field: &'static str, value: Scalar<'a>) -> Result<Option<Cow<'a, str>>, Reason> {
+/// An id; `None` where there is none. Many are numbers.
+pub(super) fn id<'a>(field: &'static str, value: Scalar<'a>) -> Result<Option<Cow<'a, str>>, Reason> {
     match value {
         Scalar::Absent => Ok(None),
         Scalar::Text(text) if text.is_empty() => Err(format!("{field}: empty").into()),
@@ -156,65 +200,53 @@ fn id<'a>(field: &'static str, value: Scalar<'a>) -> Result<Option<Cow<'a, str>>
             Err(format!("{field}: longer than {MAX_ID} bytes").into())
         }
         Scalar::Text(text) => Ok(Some(text)),
-        _ => Err(format!("{field}: not a text").into()),
+        Scalar::Whole(number) => Ok(Some(number.to_string().into())),
+        Scalar::Wide(digits) => Ok(Some(digits.into())),
+        _ => Err(format!("{field}: neither a text nor a whole number").into()),
     }
 }
 
-fn named(field: &'static str, value: Scalar<'_>, batch: &mut Batch) -> Result<Span, Reason> {
-    let name = id(field, value)?.unwrap_or(Cow::Borrowed(DEFAULT));
+fn named(field: &'static str, value: Scalar<'_>, default: &str, batch: &mut Batch) -> Result<Span, Reason> {
+    let name = id(field, value)?.unwrap_or(Cow::Borrowed(default));
     Ok(batch.keep(&name))
 }
 
-fn time(field: &'static str, value: Scalar<'_>) -> Result<Option<Millis>, Reason> {
+/// A time of the shapes that records of topics may give.
+pub(super) fn time(field: &'static str, value: Scalar<'_>) -> Result<Option<Millis>, Reason> {
     let found = match value {
         Scalar::Absent => return Ok(None),
-        Scalar::Whole(millis) => Some(millis).filter(|millis| (EARLIEST..=LATEST).contains(millis)),
-        Scalar::Text(text) => parse_millis(&text),
-        _ => None,
+        Scalar::Whole(millis) if (EARLIEST..=LATEST).contains(&millis) => Some(millis),
+        other => codec::Scalar::from(other).millis(field).map_err(|error| Cow::Owned(error.to_string()))?,
     };
-    found.map(Some).ok_or_else(|| format!("{field}: neither milliseconds nor an RFC 3339 time").into())
+    let found = found.filter(|millis| (EARLIEST..=LATEST).contains(millis));
+    found.map(Some).ok_or_else(|| format!("{field}: not a time of the years 0 to 9999").into())
 }
 
-fn unit(field: &'static str, value: Scalar<'_>) -> Result<Option<f64>, Reason> {
+/// A number from 0 to 1.
+pub(super) fn unit(value: &Scalar<'_>) -> Option<f64> {
     let found = match value {
-        Scalar::Absent => return Ok(None),
-        Scalar::Whole(number) => number as f64,
-        Scalar::Number(number) => number,
-        _ => f64::NAN,
+        Scalar::Whole(number) => *number as f64,
+        Scalar::Number(number) => *number,
+        _ => return None,
     };
-    if (0.0..=1.0).contains(&found) {
-        // Minus zero is zero.
-        return Ok(Some(found.abs()));
-    }
-    Err(format!("{field}: not a number from 0 to 1").into())
+    // Minus zero is zero.
+    (0.0..=1.0).contains(&found).then(|| found.abs())
 }
 
-/// A word of a list, `None` where there is none.
-fn word<T: Copy>(
-    field: &'static str,
-    value: Scalar<'_>,
-    all: &[T],
-    name: impl Fn(T) -> &'static str,
-) -> Result<Option<T>, Reason> {
-    let Scalar::Text(text) = value else {
-        return if value == Scalar::Absent { Ok(None) } else { Err(format!("{field}: not a text").into()) };
-    };
-    let found = all.iter().copied().find(|one| name(*one) == text);
-    found.map(Some).ok_or_else(|| {
-        let names: Vec<_> = all.iter().map(|one| name(*one)).collect();
-        format!("{field}: none of {}", names.join(", ")).into()
-    })
-}
-
-fn texts<'a>(field: &'static str, list: Option<&'a [Scalar<'_>]>) -> Result<Vec<&'a str>, Reason> {
+fn texts<'a>(field: &'static str, list: &'a Listed<'_>) -> Result<Vec<&'a str>, Reason> {
+    let bad = || Reason::from(format!("{field}: not a list of texts"));
     let text = |value: &'a Scalar<'_>| match value {
         Scalar::Text(text) if text.len() <= MAX_ID => Ok(text.as_ref()),
-        _ => Err(Reason::from(format!("{field}: not a list of texts"))),
+        _ => Err(bad()),
     };
-    list.unwrap_or(&[]).iter().map(text).collect()
+    match list {
+        Listed::Absent => Ok(Vec::new()),
+        Listed::Items(items) => items.iter().map(text).collect(),
+        Listed::Other => Err(bad()),
+    }
 }
 
-fn position(fields: &mut Fields<'_>) -> Result<Option<DecisionRef>, Reason> {
+pub(super) fn position(fields: &mut Fields<'_>) -> Result<Option<DecisionRef>, Reason> {
     match (fields.take(Name::Partition), fields.take(Name::Offset)) {
         (Scalar::Absent, Scalar::Absent) => Ok(None),
         (Scalar::Whole(partition), Scalar::Whole(offset)) => match i32::try_from(partition) {
@@ -244,69 +276,6 @@ fn reading(fields: &mut Fields<'_>, batch: &mut Batch) -> Result<Option<usize>, 
     let features: Features = bytes.map(u8::cast_signed);
     batch.readings.push((encoder, features));
     Ok(Some(batch.readings.len() - 1))
-}
-
-fn said(
-    fields: &mut Fields<'_>,
-    event: &str,
-    decision: Option<DecisionRef>,
-    batch: &mut Batch,
-) -> Result<Option<Said>, Reason> {
-    let mut verdict = word("verdict", fields.take(Name::Verdict), &Finding::ALL, Finding::word)?;
-    let mut severity = unit("severity", fields.take(Name::Severity))?;
-    match fields.take(Name::Unsafe) {
-        Scalar::Absent => {}
-        Scalar::Bool(found) => {
-            let says = if found { Finding::Unsafe } else { Finding::Safe };
-            verdict = verdict.or(if severity.is_none() { Some(says) } else { None });
-        }
-        number => {
-            let given = unit("unsafe", number)?;
-            severity = severity.or(given);
-        }
-    }
-    let retracts = id("retracts", fields.take(Name::Retracts))?;
-    if verdict.is_none() && severity.is_none() && retracts.is_none() {
-        return Ok(None);
-    }
-    let annotator = id("annotator", fields.take(Name::Annotator))?;
-    let given = id("label_id", fields.take(Name::LabelId))?;
-    let id_ = match (&given, &annotator) {
-        (Some(given), _) => batch.keep(given),
-        (None, None) => batch.keep(event),
-        (None, Some(annotator)) => {
-            let start = batch.keep(event);
-            batch.keep("/");
-            let end = batch.keep(annotator);
-            start.to(end)
-        }
-    };
-    let inclusion = match fields.take(Name::InclusionProbability) {
-        Scalar::Absent => None,
-        given => match unit("inclusion_probability", given)? {
-            Some(given) if given > 0.0 => Some(given),
-            _ => return Err("inclusion_probability: not a number above 0".into()),
-        },
-    };
-    let time_ = time("label_time", fields.take(Name::LabelTime))?.unwrap_or(0);
-    let categories = texts("categories", fields.categories.as_deref())?;
-    Ok(Some(Said {
-        id: id_,
-        annotator: annotator.map(|annotator| batch.keep(&annotator)),
-        verdict,
-        severity,
-        categories: categories.into_iter().map(str::to_owned).collect(),
-        time: time_,
-        source: word("source", fields.take(Name::Source), &Source::ALL, Source::word)?
-            .unwrap_or(Source::Review),
-        inclusion_probability: inclusion,
-        decision,
-        corrects: id("corrects", fields.take(Name::Corrects))?.map(|other| batch.keep(&other)),
-        retracts: retracts.map(|other| batch.keep(&other)),
-        received: time("received", fields.take(Name::Received))?.unwrap_or(time_),
-        standing: word("standing", fields.take(Name::Standing), &Standing::ALL, Standing::word)?
-            .unwrap_or(Standing::Accepted),
-    }))
 }
 
 fn edit(fields: &mut Fields<'_>) -> Result<Edit, Reason> {

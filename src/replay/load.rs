@@ -90,6 +90,9 @@ impl Loader {
     pub(super) fn take(&mut self, item: &Item, batch: &Batch) -> Result<(), Refused> {
         match item {
             Item::Round { who, votes, said } => self.round(*who, votes.as_ref(), said.as_ref(), batch),
+            Item::Labels(labels) => {
+                labels.iter().try_for_each(|(who, said)| self.round(*who, None, Some(said), batch))
+            }
             Item::Edit(edit) => self.record(&Record::Edit(edit.clone())),
             Item::Header(policies) => self.header(policies),
             Item::Savepoint(savepoint) if self.resuming => {

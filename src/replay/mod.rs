@@ -11,6 +11,7 @@ mod embed;
 mod fields;
 mod figures;
 mod header;
+mod label;
 mod line;
 mod load;
 mod read;

@@ -160,7 +160,8 @@ impl Cutter {
             if std::mem::take(&mut self.skipping) {
                 continue;
             }
-            match line {
+            // Where files were put together, it may stand in the middle.
+            match line.map(|line| line.strip_prefix('\u{feff}').unwrap_or(line)) {
                 Some(line) if line.trim_ascii().is_empty() => {}
                 Some(line) => parser.read(self.line, line, batch),
                 None => batch.items.push((self.line, Item::Malformed("not UTF-8".to_owned()))),

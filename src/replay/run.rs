@@ -15,6 +15,7 @@ use super::load::{Loader, Refused};
 use super::read::{self, Broken};
 use super::shifts::Shifts;
 use super::{ReplayArgs, ReplayError, embed, report, savepoint, table, trace};
+use crate::codec::Defaults;
 use crate::core::fold::Fold;
 use crate::core::hash::{Stated, hex, state_hash};
 use crate::core::learners::{Learner, LearnerSpec, Name, Tally};
@@ -49,7 +50,8 @@ pub fn run(
     for policy in &around.policies {
         loader.headers.insert(policy.name.clone(), policy.clone().into());
     }
-    let mut reading = Reading { args, notes, lines: 0, malformed: 0, taken: 0 };
+    let mut reading =
+        Reading { args, defaults: around.defaults.clone(), notes, lines: 0, malformed: 0, taken: 0 };
     if let Some(path) = &args.resume {
         reading.resume(path, &mut loader, asked == Asked::Headers)?;
     }
@@ -209,6 +211,7 @@ fn every(fold: &Fold, loader: &Loader) -> Result<(Vec<Figures>, Vec<u64>), Repla
 /// Reads into a loader, reporting what is malformed.
 struct Reading<'a> {
     args: &'a ReplayArgs,
+    defaults: Option<Defaults>,
     notes: &'a mut dyn Write,
     lines: u64,
     malformed: u64,
@@ -222,6 +225,9 @@ impl Reading<'_> {
         let (empty_in, empty_out) = bounded::<Batch>(8);
         let mut parser = Parser::default();
         parser.texts = self.args.embed;
+        if let Some(defaults) = &self.defaults {
+            parser.defaults = defaults.clone();
+        }
         loader.new_parser();
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || read::read_all(paths, parser, &full_in, &empty_out));

@@ -100,7 +100,7 @@ fn malformed_lines_are_told_without_content_and_counted() {
         json!({"event_id": "1", "votes": {"a": 1}, "features": secret}).to_string(),
         json!({"event_id": "1", "votes": {"a": 1}, "encoder": secret}).to_string(),
         json!({"event_id": "1", "votes": {"a": 1}, "shadow": [secret]}).to_string(),
-        json!({"event_id": "1", "unsafe": true, "categories": secret}).to_string(),
+        json!({"event_id": "1", "unsafe": true, "categories": {secret: secret}}).to_string(),
         json!({"event_id": "1", "unsafe": true, "inclusion_probability": 0}).to_string(),
         json!({"event_id": "1", "unsafe": true, "source": secret}).to_string(),
         json!({"aegis": secret}).to_string(),
@@ -127,6 +127,35 @@ fn malformed_lines_are_told_without_content_and_counted() {
     assert_eq!(strict.code(), 65);
     let error = strict.result.unwrap_err().to_string();
     assert!(error.starts_with(&format!("{}:2: ", file.display())), "{error}");
+}
+
+/// Labels as a topic may hold them, in a file that a tool for tables wrote.
+#[test]
+fn labels_are_read_as_those_of_a_topic() {
+    let room = Room::new();
+    let save = room.path("save");
+    let lines = [
+        "\u{feff}{\"event_id\":7,\"annotator\":12,\"unsafe\":true,\"categories\":\"hate, spam\",\"score\":NaN}".to_owned(),
+        json!({"event_id": "e", "id": 3, "verdict": "safe", "time": "2026-03-01T12:00:00+0000", "categories": "",
+               "decision": {"partition": 1, "offset": 2}, "partition": "eu", "received": "by post"}).to_string(),
+        "\u{feff}{\"event_id\":\"f\",\"severity\":0.5,\"own\":\"\\ud83d\",\"own\":1}".to_owned(),
+        "{\"event_id\":\"g\",\"unsafe\":true,\"unsafe\":false}".to_owned(),
+    ];
+    let ran = replay(&ReplayArgs { save: Some(save.clone()), ..args(&[&room.file("l.jsonl", &lines)]) });
+    assert_eq!(ran.summary().malformed, 1, "{}", ran.notes);
+    assert!(ran.notes.contains(":4: unsafe: there twice"), "{}", ran.notes);
+    let saved = fs::read_to_string(save).unwrap();
+    let label = |event: &str| -> Value {
+        let mut labels = saved.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        labels.find(|line| line["aegis"] == "label" && line["event_id"] == event).unwrap()
+    };
+    let seven = label("7");
+    assert_eq!((&seven["label_id"], &seven["annotator"]), (&json!("7/12"), &json!("12")));
+    assert_eq!(seven["categories"], json!(["hate", "spam"]));
+    let e = label("e");
+    assert_eq!((&e["label_id"], &e["label_time"]), (&json!("3"), &json!(1_772_366_400_000_i64)));
+    assert_eq!((&e["partition"], &e["offset"], e.get("categories")), (&json!(1), &json!(2), None));
+    assert_eq!(label("f")["severity"], 0.5);
 }
 
 /// A stream in which nothing can be read is no empty stream: it is a failure, and leaves no files.

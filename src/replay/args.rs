@@ -66,7 +66,7 @@ pub struct ReplayArgs {
     /// Stop at the first malformed line (exit code 65)
     #[arg(long)]
     pub strict: bool,
-    /// Configuration, for `topic:NAME`
+    /// Configuration: policies, where labels have their fields, and the brokers of `topic:NAME`
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

@@ -154,3 +154,28 @@ fn schemas_and_completions_are_printed() {
         assert!(script.contains("explain") && script.contains("weights"), "{shell}");
     }
 }
+
+/// A topic of labels in JSON of another shape, saved to a file.
+#[test]
+fn labels_of_another_shape_are_replayed_by_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(
+        path("aegis.toml"),
+        "[defaults]\ntenant = \"acme\"\n[label_fields]\nevent_id = \"/task/id\"\nverdict = \"/bad\"\n",
+    )
+    .unwrap();
+    std::fs::write(path("labels.jsonl"), "{\"task\": {\"id\": 7}, \"bad\": true}\n").unwrap();
+    let (labels, config, save) = (path("labels.jsonl"), path("aegis.toml"), path("save"));
+    let ran = aegis(&["replay", &labels, "--config", &config, "--save", &save]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let saved = std::fs::read_to_string(save).unwrap();
+    let label = saved.lines().find(|line| line.contains("\"aegis\":\"label\"")).unwrap();
+    let label: serde_json::Value = serde_json::from_str(label).unwrap();
+    assert_eq!(
+        (&label["tenant"], &label["event_id"], &label["verdict"]),
+        (&"acme".into(), &"7".into(), &"unsafe".into())
+    );
+    // Without it the line is none.
+    assert_eq!(aegis(&["replay", &labels]).status.code(), Some(65));
+}

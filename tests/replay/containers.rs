@@ -184,7 +184,7 @@ fn damage_is_said_of_its_block() {
     assert_eq!(refused(&of((2, [labelled("a"), vec![2, 0xff, 1]].concat()))), fit(2));
     assert_eq!(refused(&of((1, good.1.clone()))), block("it goes on after its last record"));
     assert_eq!(refused(&of((-1, good.1.clone()))), block("it has a negative number of records"));
-    let sizes = |size: i64| [container("null", &[good.clone()]), long(1), long(size)].concat();
+    let sizes = |size: i64| [container("null", std::slice::from_ref(&good)), long(1), long(size)].concat();
     assert_eq!(refused(&sizes(-1)), block("it has a negative size"));
     let great = refused(&sizes(1 << 40));
     assert!(
@@ -192,7 +192,7 @@ fn damage_is_said_of_its_block() {
         "{great:?}"
     );
     assert_eq!(
-        refused(&[container("null", &[good.clone()]), vec![0xff; 10]].concat()),
+        refused(&[container("null", std::slice::from_ref(&good)), vec![0xff; 10]].concat()),
         block("a number in it is too long")
     );
     for codec in ["deflate", "snappy", "zstandard", "bzip2", "xz"] {

@@ -4,13 +4,17 @@
 //! `uuid` is a type of its own to it, which no string of ours accepts, and a text that is no UUID fails the whole
 //! record. So a writer's schema is read without logical types, except the few that say what a value means.
 
+use std::collections::BTreeMap;
+
 use apache_avro::Schema;
 use apache_avro::schema::{EnumSchema, RecordField, UnionSchema};
 use apache_avro::types::Value;
 use serde_json::{Map, Value as Json};
 
 use super::json::Scalar;
+use super::label::slugs;
 use crate::core::event::Millis;
+use crate::core::label::Finding;
 
 /// Logical types whose values are times, and those of another unit are converted.
 const TIMES: [&str; 9] = [
@@ -28,9 +32,11 @@ const TIMES: [&str; 9] = [
 /// Parses the schema of a writer. What only readers use is left out: logical types that mean nothing here,
 /// defaults, which some tools write wrongly, and aliases.
 pub(super) fn parse(text: &str) -> Option<Schema> {
-    let mut json: Json = serde_json::from_str(text).ok()?;
-    strip(&mut json);
-    Schema::parse(&json).ok()
+    let given: Json = serde_json::from_str(text).ok()?;
+    let mut base = given.clone();
+    strip(&mut base);
+    // Of a union of a logical type and its base type two of one type would be left.
+    Schema::parse(&base).or_else(|_| Schema::parse(&given)).ok()
 }
 
 fn strip(json: &mut Json) {
@@ -86,7 +92,10 @@ pub(super) fn fit(value: Value, ours: &Schema) -> Value {
         (_, value) => base(value),
     };
     match (ours, value) {
-        (Schema::Record(record), Value::Record(theirs)) => fields(theirs, &record.fields),
+        (Schema::Record(record), Value::Record(theirs)) => {
+            let theirs = if record.name.name() == "Label" { label(theirs) } else { theirs };
+            fields(theirs, &record.fields)
+        }
         (Schema::Array(array), Value::Array(items)) => {
             Value::Array(items.into_iter().map(|item| fit(item, &array.items)).collect())
         }
@@ -123,6 +132,37 @@ fn nullable(value: Value, union: &UnionSchema) -> Value {
         Some(other) if value != Value::Null => fit(value, other),
         _ => value,
     }
+}
+
+/// The fields of a label by our names: what a label in JSON may say another way, one in Avro may, too.
+fn label(theirs: Vec<(String, Value)>) -> Vec<(String, Value)> {
+    let plain = |value| if let Value::Union(_, inner) = value { *inner } else { value };
+    let mut fields: BTreeMap<String, Value> = theirs
+        .into_iter()
+        .map(|(name, value)| (name, plain(value)))
+        .filter(|(_, value)| *value != Value::Null)
+        .collect();
+    for (theirs, ours) in [("label_id", "id"), ("label_time", "time")] {
+        if let Some(value) = fields.remove(theirs) {
+            fields.insert(ours.to_owned(), value);
+        }
+    }
+    match fields.remove("unsafe") {
+        Some(Value::Boolean(harmful)) => {
+            let word = if harmful { Finding::Unsafe } else { Finding::Safe }.word();
+            fields.entry("verdict".to_owned()).or_insert_with(|| Value::String(word.to_owned()));
+        }
+        Some(number) => {
+            fields.entry("severity".to_owned()).or_insert(number);
+        }
+        None => {}
+    }
+    if let Some(Value::String(text)) = fields.get("categories") {
+        let slugs = slugs([text.as_str()], true).into_iter().map(|slug| Value::String(slug.into_owned()));
+        let slugs = Value::Array(slugs.collect());
+        fields.insert("categories".to_owned(), slugs);
+    }
+    fields.into_iter().collect()
 }
 
 fn fields(theirs: Vec<(String, Value)>, ours: &[RecordField]) -> Value {

@@ -114,7 +114,14 @@ pub(super) fn label(form: LabelForm<'_>, defaults: &Defaults) -> Result<Label, D
         verdict: form.verdict.map(|verdict| verdict.0),
         // Labels are ordered by the bits of their numbers: a negative zero would be the greatest.
         severity: form.severity.map(|severity| severity + 0.0),
-        categories: form.categories.items.into_iter().map(Cow::into_owned).collect(),
+        // A tool that knows of none may write an empty one.
+        categories: form
+            .categories
+            .items
+            .into_iter()
+            .map(Cow::into_owned)
+            .filter(|slug| !slug.is_empty())
+            .collect(),
         time: form.time,
         source: form.source.0,
         inclusion_probability: form.inclusion_probability,

@@ -137,6 +137,33 @@ fn logical_types_are_read_like_lines() {
     }
 }
 
+/// Labels of a topic in a container file, as connectors write them: by the schema of the topic.
+#[test]
+fn labels_of_a_topic_are_read_from_its_own_schema() {
+    use aegis::codec::{Defaults, Encoding, SCHEMAS, decode_label, encode_label};
+    let defaults = Defaults { tenant: "default".into(), policy: "default".into(), ..Defaults::default() };
+    let full = json!({"event_id": "e", "id": "l", "annotator": "ann", "verdict": "unsafe", "severity": 0.25,
+        "categories": ["hate", "spam"], "time": 77, "source": "gold", "inclusion_probability": 0.5,
+        "decision": {"partition": 1, "offset": 2}, "corrects": "k"});
+    let labels = [full, json!({"event_id": "f", "retracts": "l"})];
+    let labels = labels.map(|label| decode_label(label.to_string().as_bytes(), &defaults).unwrap());
+    let datum = |label| encode_label(label, Encoding::Avro).unwrap().split_off(10);
+    let block = labels.iter().flat_map(datum).collect::<Vec<u8>>();
+    let bytes = [header(&[("avro.schema", SCHEMAS[1].1)]), long(2), sized(&block), MARKER.to_vec()].concat();
+    let room = Room::new();
+    let (file, save) = (room.path("labels.avro"), room.path("save"));
+    fs::write(&file, bytes).unwrap();
+    let ran = replay(&ReplayArgs { save: Some(save.clone()), ..args(&[&file]) });
+    assert_eq!(ran.summary().malformed, 0, "{}", ran.notes);
+    let saved = fs::read_to_string(save).unwrap();
+    for label in labels {
+        use aegis::core::ledger::{Filed, Standing};
+        let filed = Filed { received: label.time, label, standing: Standing::Accepted };
+        let line = record(&aegis::core::ledger::Record::Filed(filed));
+        assert!(saved.lines().any(|saved| saved == line), "{line}\nis not in\n{saved}");
+    }
+}
+
 /// A number that is none is no abstention.
 #[test]
 fn a_vote_that_is_no_number_is_refused() {

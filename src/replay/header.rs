@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::batch::Savepoint;
-use super::fields::{Fields, Scalar};
+use super::fields::Fields;
+use super::value::Scalar;
 use super::write::{FORMAT, Policy};
 use crate::core::hash::unhex;
 use crate::core::label::Source;

@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 
 use super::batch::{Batch, Said, Who};
-use super::fields::{Fields, Name, Scalar};
+use super::fields::{Fields, Name};
 use super::line::{Reason, position, time, unit};
+use super::value::Scalar;
 use crate::codec::{DecodeError, Defaults, LabelJson, Loose, Received, default_label_id};
 use crate::core::event::MAX_ID;
 use crate::core::label::{Finding, Label, Source};

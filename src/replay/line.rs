@@ -8,7 +8,8 @@ use serde::de::DeserializeSeed as _;
 
 use super::ballot::Ballot;
 use super::batch::{Batch, Item, Span, Votes, Who};
-use super::fields::{Fields, LineVisitor, Listed, Name, Scalar};
+use super::fields::{Fields, LineVisitor, Name};
+use super::value::{Listed, Scalar};
 use super::{header, label};
 use crate::codec::time::{EARLIEST, LATEST};
 use crate::codec::{self, Defaults, read_into};

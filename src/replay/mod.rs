@@ -21,6 +21,7 @@ mod savepoint;
 mod shifts;
 mod table;
 mod trace;
+mod value;
 pub mod write;
 
 use thiserror::Error;

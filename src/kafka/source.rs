@@ -19,7 +19,9 @@ use super::record::{Consumed, TopicPartition};
 use super::topics;
 
 /// How long the brokers may take to say where partitions begin.
-const LOST_TIMEOUT: Duration = Duration::from_secs(5);
+const LOST_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait before they are asked again.
+const LOST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where a partition without a committed offset begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +84,8 @@ pub struct Source {
     going: Option<TopicPartitionList>,
     /// The next offset of each assigned partition of which a record was handed out.
     positions: BTreeMap<TopicPartition, i64>,
-    /// The client has moved a position, and it is not known yet what was passed over.
-    moved: bool,
+    /// The client has moved a position, and it is not known yet what was passed over: when the brokers are asked.
+    look_at: Option<Instant>,
     lost: Vec<Lost>,
     /// Where each partition began when records of it were last found to be lost.
     begins: BTreeMap<TopicPartition, i64>,
@@ -122,7 +124,7 @@ impl Source {
             paused: false,
             going: None,
             positions: BTreeMap::new(),
-            moved: false,
+            look_at: None,
             lost: Vec::new(),
             begins: BTreeMap::new(),
         })
@@ -141,8 +143,10 @@ impl Source {
         let polled = self.consumer().poll(timeout);
         let polled =
             polled.map(|done| done.map(|message| Consumed::copy(&message, self.membership.topics())));
-        self.moved |= self.start == Start::Earliest && self.consumer().context().moved();
-        if self.moved {
+        if self.consumer().context().moved() && self.start == Start::Earliest {
+            self.look_at = Some(Instant::now());
+        }
+        if self.look_at.is_some_and(|at| at <= Instant::now()) {
             self.look_for_lost();
         }
         match polled {
@@ -188,12 +192,12 @@ impl Source {
         std::mem::take(&mut self.lost)
     }
 
-    /// Compares where the group was on each partition with where the partition begins. Tried again with the next poll
-    /// if the brokers do not answer.
+    /// Compares where the group was on each partition with where the partition begins. Tried again after a pause if the
+    /// brokers do not answer.
     fn look_for_lost(&mut self) {
         match self.deleted(LOST_TIMEOUT) {
             Ok(lost) => {
-                self.moved = false;
+                self.look_at = None;
                 for Lost { partition: (topic, partition), offsets } in &lost {
                     tracing::error!(
                         target: "kafka",
@@ -208,7 +212,8 @@ impl Source {
                 self.lost.extend(lost);
             }
             Err(error) => {
-                tracing::warn!(target: "kafka", %error, "it is not known yet what was deleted unread")
+                self.look_at = Some(Instant::now() + LOST_PAUSE);
+                tracing::warn!(target: "kafka", %error, "the number of records deleted unread is not known yet");
             }
         }
     }

@@ -8,7 +8,8 @@ use aegis::core::vote::Abstention;
 use aegis::experts::{Panel, PanelConfig};
 use experts_support::asked::{Said, config, outcome, outcomes};
 use experts_support::{
-    Folder, faulty_classifier, faulty_encoder, hanging_head, head, shaky_head, stuck_head,
+    FLOAT, Folder, Graph, INT64, faulty_classifier, faulty_encoder, hanging_head, head, plain_classifier,
+    shaky_head, stuck_classifier, stuck_head,
 };
 
 const HUNG: Said = Err(Abstention::TimedOut);
@@ -128,4 +129,37 @@ fn a_panel_ends_in_the_middle_of_a_head_that_hangs() {
     let started = Instant::now();
     drop((stream, panel));
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+/// A model that was exchanged meanwhile does not vote under the hash of the one before it: without a worker that has that
+/// one the panel is dead, and says so at once. Once the folder is restored it goes on.
+#[test]
+fn a_worker_is_not_replaced_by_one_with_other_models() {
+    let folder = Folder::new();
+    folder.classifier("stuck", &stuck_classifier()).classifier("well", &plain_classifier());
+    let (timeout, pause) = (Duration::from_secs(1), Duration::from_millis(10));
+    let panel = Panel::open(PanelConfig { timeout, pause, sessions: Some(1), ..config(&folder) }).unwrap();
+    assert_eq!(outcomes(&panel, &["fine"]), [[Ok(0.25), Ok(0.25)]]);
+    let other = Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .floats("p", &[9], &[0.875; 9])
+        .node("Gather", &["p", "ids"], "scores")
+        .output("scores", FLOAT, &[-1, 1]);
+    folder.classifier("well", &other.model());
+    assert_eq!(outcomes(&panel, &["hang"])[0][0], HUNG);
+    let wait_for = |disabled: [bool; 2]| {
+        let patience = Instant::now() + Duration::from_secs(60);
+        while panel.disabled() != disabled {
+            assert!(Instant::now() < patience, "{:?}", panel.disabled());
+            std::thread::sleep(Duration::from_millis(5)); // the panel tells nobody
+        }
+    };
+    wait_for([true; 2]);
+    assert_eq!(panel.down(), [Some(Abstention::TimedOut); 2]);
+    let answer = &panel.ask(&["bad"])[0];
+    assert_eq!(answer.votes.iter().map(outcome).collect::<Vec<_>>(), [HUNG; 2]);
+    assert_eq!(answer.ran, [None; 2], "nothing is run");
+    folder.classifier("well", &plain_classifier());
+    wait_for([false; 2]);
+    assert_eq!(outcomes(&panel, &["bad"])[0][1], Ok(0.75));
 }

@@ -108,8 +108,10 @@ impl Outputs {
         let mut unfit = Vec::new();
         for (index, record) in (self.records.len()..).zip(further) {
             let limit = self.limit(&record.topic, largest);
+            if record.wire_size() <= limit {
+                continue;
+            }
             match fit(record, limit) {
-                _ if record.wire_size() <= limit => {}
                 Some(cut) => *record = cut,
                 None => unfit.push(index),
             }

@@ -248,7 +248,7 @@ impl Board {
         if self.workers > 0 {
             return;
         }
-        tracing::error!("no worker is left, every expert abstains: restart the process");
+        tracing::error!("no worker is left, every expert abstains; the lines before say why");
         std::mem::take(&mut self.open).into_values().for_each(|question| question.close());
         self.waiters.clear();
         self.errands.clear();

@@ -86,7 +86,7 @@ pub(super) struct Desk {
     work: Condvar,
     /// Something to watch.
     watched: Condvar,
-    /// Something to mend.
+    /// Something to mend, or the end.
     wanted: Condvar,
     /// Whether there are rules experts.
     rules: bool,
@@ -200,9 +200,27 @@ impl Desk {
         board.running.len() - 1
     }
 
-    /// A worker could not be started.
+    /// A worker cannot be started, or not yet.
     pub(super) fn leave(&self) {
         self.board().leave();
+    }
+
+    /// It could be after all.
+    pub(super) fn join(&self) {
+        self.board().workers += 1;
+    }
+
+    /// Waits for that long. Returns `true` as soon as the desk closes.
+    pub(super) fn closes_within(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        let mut board = self.board();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if board.closed || left.is_zero() {
+                return board.closed;
+            }
+            board = self.wanted.wait_timeout(board, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// The next thing to do; waits for it. None: no more.

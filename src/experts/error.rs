@@ -146,7 +146,7 @@ pub enum PanelError {
     #[error("the panel takes no more texts: it is full, or its thread has ended; a fault of this program")]
     Refused,
     /// A worker that hung could not be replaced.
-    #[error("{reason}: restart the process once the experts' folder is in order")]
+    #[error("{reason}; restore the folder, or restart the process to take what it holds now")]
     Changed {
         /// What changed.
         reason: &'static str,

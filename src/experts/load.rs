@@ -34,6 +34,8 @@ pub(super) struct Lane {
     pub(super) cheap: bool,
     /// Its texts run one by one.
     pub(super) alone: bool,
+    /// Hashes of its graphs, its encoder's or classifier's first: what is loaded later has to be the same.
+    pub(super) models: Vec<[u8; 32]>,
 }
 
 impl Lane {
@@ -181,7 +183,8 @@ pub(super) fn spare(config: &PanelConfig, lanes: &[Lane]) -> Spare {
         // What has been loaded by now, it must have as well.
         let same = loaded.lanes == lanes
             && loaded.wants.iter().zip(desk.wants()).all(|(want, known)| want.is_within(&known));
-        let changed = PanelError::Changed { reason: "the experts load otherwise than at the start" };
+        let changed =
+            PanelError::Changed { reason: "the experts' folder holds other models than at the start" };
         loaded.stations.into_iter().next().filter(|_| same).ok_or(changed)
     })
 }
@@ -190,7 +193,8 @@ pub(super) fn spare(config: &PanelConfig, lanes: &[Lane]) -> Spare {
 pub(super) fn remake(config: &PanelConfig, lanes: &[Lane]) -> Remake {
     let (config, lanes) = (config.clone(), lanes.to_vec());
     Box::new(move |lane, workers| {
-        let changed = || PanelError::Changed { reason: "the experts load otherwise than at the start" };
+        let changed =
+            || PanelError::Changed { reason: "the experts' folder holds other models than at the start" };
         let known = lanes.get(lane).ok_or_else(changed)?;
         let config = PanelConfig { sessions: Some(workers), require_all: false, ..config.clone() };
         let loaded = load_part(&config, Some(&known.id))?;

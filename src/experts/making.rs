@@ -140,7 +140,8 @@ impl<'a> Making<'a> {
             return Ok(());
         };
         let (slots, padding, cheap) = (vec![slot], intake.padding(), self.is_cheap(&[slot]));
-        let lane = Lane { id: id.to_owned(), reader, padding, slots, features: false, cheap, alone };
+        let models = manifest.model().into_iter().collect();
+        let lane = Lane { id: id.to_owned(), reader, padding, slots, features: false, cheap, alone, models };
         let mut stations = Vec::new();
         let mut failure = None;
         match self.graphs(id) {
@@ -176,8 +177,17 @@ impl<'a> Making<'a> {
         let slots: Vec<usize> = heads.iter().filter_map(|head| self.slot(&head.id)).collect();
         let (padding, cheap) = (reading.padding, self.is_cheap(&slots));
         let (alone, features) = (manifest.alone, features.as_deref());
-        let lane =
-            Lane { id: id.to_owned(), reader, padding, slots, features: features.is_some(), cheap, alone };
+        let models = [manifest].iter().chain(heads).filter_map(|one| one.model()).collect();
+        let lane = Lane {
+            id: id.to_owned(),
+            reader,
+            padding,
+            slots,
+            features: features.is_some(),
+            cheap,
+            alone,
+            models,
+        };
         let mut stations = Vec::new();
         let mut failure = None;
         match self.graphs(id) {

@@ -215,4 +215,9 @@ impl Manifest {
             Body::Rules { .. } => None,
         }
     }
+
+    /// What its graph is known by; nothing for rules.
+    pub(super) fn model(&self) -> Option<[u8; 32]> {
+        self.graph().map(GraphFiles::sha256)
+    }
 }

@@ -17,6 +17,7 @@ use super::mend::{Remake, mend};
 use super::onnx::guarded;
 use super::panel::Run;
 use super::rules::Rules;
+use super::standing::longer;
 use super::station::{Heads, RowResult, Spent, Station};
 use crate::core::vote::Abstention;
 
@@ -74,7 +75,13 @@ impl Workers {
             while let Some(lost) = desk.watch() {
                 for _ in 0..lost {
                     let (spare, known) = (Arc::clone(&spare), Arc::clone(&desk));
-                    match spawn(&desk, &rules, &alive, true, Box::new(move || spare(&known))) {
+                    match spawn(
+                        &desk,
+                        &rules,
+                        &alive,
+                        true,
+                        Box::new(move || patiently(&known, &spare, pause)),
+                    ) {
                         Ok(thread) => note(&started, thread),
                         Err(error) => {
                             tracing::error!(%error, "a worker could not be replaced");
@@ -125,10 +132,7 @@ fn spawn(
         let _alive = alive;
         let mut stations = match load() {
             Ok(stations) => stations,
-            Err(error) => {
-                tracing::error!(%error, "a worker could not load its experts");
-                return desk.leave();
-            }
+            Err(error) => return tracing::error!(%error, "a worker could not load its experts"),
         };
         while let Some(job) = desk.next(number) {
             if !serve(&desk, number, &mut stations, &rules, job) {
@@ -140,6 +144,31 @@ fn spawn(
         .name(format!("expert-{number}"))
         .spawn(run)
         .map_err(|error| PanelError::Threads { reason: error.to_string() })
+}
+
+/// Loads the stations of a worker that replaces another, again and again while that fails: memory may be short only for
+/// the moment. There is one worker less meanwhile.
+fn patiently(desk: &Desk, spare: &Spare, mut pause: Duration) -> Result<Stations, PanelError> {
+    let mut error = match spare(desk) {
+        Ok(stations) => return Ok(stations),
+        Err(error) => error,
+    };
+    desk.leave();
+    loop {
+        let seconds = pause.as_secs();
+        tracing::error!(%error, seconds, "a worker could not load its experts; tried again later");
+        if desk.closes_within(pause) {
+            return Err(error);
+        }
+        pause = longer(pause);
+        match spare(desk) {
+            Ok(stations) => {
+                desk.join();
+                return Ok(stations);
+            }
+            Err(another) => error = another,
+        }
+    }
 }
 
 /// Does a job; false where the worker is to end.

@@ -53,24 +53,35 @@ fn suffice(limit: u64, connections: usize, brokers: Option<usize>) -> Result<(),
     if limit < needed { Err(TooFew { limit, needed, brokers, connections }) } else { Ok(()) }
 }
 
-/// Brings the gauges up to date.
+/// Brings the gauges up to date. Returns `true` if descriptors run short.
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-pub(super) fn gauge() {
+pub(super) fn gauge() -> bool {
     let limit = getrlimit(Resource::Nofile).current;
     let folder = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
     // Without a free descriptor the folder cannot be opened: all are in use. Open, it is one of those it lists.
     let open = fs::read_dir(folder).ok().map(|entries| entries.count().saturating_sub(1) as u64);
-    if let Some(open) = open.or(limit) {
-        OPEN_FDS.with([]).set(open as f64);
-    }
+    let Some(open) = open.or(limit) else { return false };
+    OPEN_FDS.with([]).set(open as f64);
     if let Some(limit) = limit {
         MAX_FDS.with([]).set(limit as f64);
     }
+    limit.is_some_and(|limit| are_short(open, limit))
+}
+
+/// More than four fifths are in use.
+fn are_short(open: u64, limit: u64) -> bool {
+    open > limit.saturating_sub(limit / 5)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_fifth_is_short() {
+        assert!(!are_short(97, 256) && !are_short(800, 1_000) && !are_short(97, u64::MAX));
+        assert!(are_short(801, 1_000) && are_short(256, 256) && are_short(u64::MAX, u64::MAX));
+    }
 
     #[test]
     fn what_is_needed_grows_with_connections_and_brokers() {

@@ -238,10 +238,17 @@ async fn serve(
         .route("/metrics", get(metrics))
         .with_state((health, handle.clone()));
     let upkeep = async {
-        let mut ticks = tokio::time::interval(UPKEEP);
+        let (mut ticks, mut told) = (tokio::time::interval(UPKEEP), false);
         loop {
             ticks.tick().await;
             handle.run_upkeep();
+            let short = descriptors::gauge();
+            if short && !told {
+                tracing::warn!(
+                    "more than four fifths of the file descriptors are in use: raise the limit, or see what they are"
+                );
+            }
+            told = short;
         }
     };
     tokio::select! {

@@ -1,5 +1,6 @@
 //! What happens to the store's folder: killed writers, cut and flipped files, other formats, full disks.
 
+#[allow(dead_code, reason = "each test binary uses what it needs")]
 #[path = "store_support/disk.rs"]
 mod disk;
 mod store_support;

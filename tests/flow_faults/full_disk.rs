@@ -16,7 +16,7 @@ fn on(site: &Site, disk: &Disk) -> Process {
     let store = format!("learn.store={}", disk.store().display());
     let mut learner = site.command(&["run", "--role", "learn"]);
     learner.args(["--set", &store]);
-    site.start_command("learn", disk.limit(&learner))
+    site.start_command("learn", Disk::limit_later(&learner))
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_learner_with_a_full_disk_ends_and_the_one_that_stands_by_takes_over() {
         let mut standby = on(&site, &next);
         standby.says("health and metrics");
         wait("a learner that stands by", || standby.get("/readyz").0 == 200);
-        disk.fill();
+        disk.fill_for(active.id());
         send_labels(&site, (run * LABELS..(run + 1) * LABELS).map(about));
         let (status, log) = (active.end(), active.log());
         assert_eq!(status.code(), Some(69), "{status}\n{log}");

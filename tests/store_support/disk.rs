@@ -35,12 +35,20 @@ impl Disk {
         self.folder.path().join("store")
     }
 
-    /// The command, run by a shell that limits its files where nothing is mounted.
+    /// The command, run by a shell that limits its files from the start where nothing is mounted.
     pub fn limit(&self, command: &Command) -> Command {
-        let script = match self.mounted {
-            true => "exec \"$0\" \"$@\"".to_owned(),
-            false => format!("trap '' XFSZ; ulimit -f {LIMIT}; exec \"$0\" \"$@\""),
-        };
+        let limit = if self.mounted { String::new() } else { format!("ulimit -f {LIMIT};") };
+        Self::shell(&limit, command)
+    }
+
+    /// The command, run by a shell so that it can be limited later: a file that is too large is an error then, and
+    /// does not kill the process.
+    pub fn limit_later(command: &Command) -> Command {
+        Self::shell("", command)
+    }
+
+    fn shell(limit: &str, command: &Command) -> Command {
+        let script = format!("trap '' XFSZ; {limit} exec \"$0\" \"$@\"");
         let mut limited = Command::new("sh");
         limited.args(["-c", &script]).arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
@@ -63,6 +71,16 @@ impl Disk {
                 }
             };
             assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        }
+    }
+
+    /// The same for a process that was to be limited later.
+    pub fn fill_for(&self, process: u32) {
+        self.fill();
+        if !self.mounted {
+            // Its log is shorter, and what sled writes to is longer.
+            let limit = ["--pid", &process.to_string(), "--fsize=65536:65536"];
+            assert!(Command::new("prlimit").args(limit).status().unwrap().success());
         }
     }
 

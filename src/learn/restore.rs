@@ -16,6 +16,9 @@ use crate::store::{Opened, Origins, Store, StoreError, TopicId};
 /// How long the brokers may take to tell a topic's id while the learner is at work.
 const GLANCE: Duration = Duration::from_secs(2);
 
+/// Stands for the id of a ledger topic whose end was lost: no topic has it, so that a store with it stays refused.
+const LOST: TopicId = [0; 16];
+
 impl Learn {
     /// sled and the rest from the ledger topic; where sled cannot be trusted, all of it from the topic. None: it
     /// was to stop before that.
@@ -53,6 +56,8 @@ impl Learn {
                 attempt(&mut store)?
             }
             Err(LearnError::Source(SourceError::Truncated { position, end, .. })) => {
+                // It may grow past that.
+                store.set_origins(Origins { ledger: Some(LOST), ..*store.origins() })?;
                 return Err(
                     self.other_ledger(format!("ends at {end}, before offset {position} of the store"))
                 );
@@ -77,6 +82,9 @@ impl Learn {
     /// Returns [`LearnError::OtherLedger`] if the ledger topic is another: continuing would lose what the store holds.
     fn compare(&self, store: &mut Store) -> Result<(), LearnError> {
         let (then, now) = (*store.origins(), self.origins(self.connection.answer(ANSWER))?);
+        if then.ledger == Some(LOST) {
+            return Err(self.other_ledger("was found to end before an offset of the store".to_owned()));
+        }
         if differs(then.ledger, now.ledger) {
             return Err(self.other_ledger("was deleted and made again".to_owned()));
         }

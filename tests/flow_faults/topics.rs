@@ -147,7 +147,7 @@ fn what_the_new_ledger_topic_holds_already_is_kept() {
 /// A store of an earlier version knows no ids: a topic that ends before it is noticed all the same.
 #[test]
 fn without_ids_a_topic_that_ends_too_early_is_noticed() {
-    let (site, _, hash) = taught("older");
+    let (site, ledger, hash) = taught("older");
     let forget = || {
         let mut store = Store::existing(&site.store()).unwrap().unwrap();
         assert!(store.origins().ledger.is_some());
@@ -158,6 +158,9 @@ fn without_ids_a_topic_that_ends_too_early_is_noticed() {
     refused(&site, &[]);
     let said = String::from_utf8(site.aegis(&["verify"]).stdout).unwrap();
     assert!(said.contains("the topic lacks"), "{said}");
+    // What was noticed once holds.
+    grow_past(&site, &ledger);
+    refused(&site, &[]);
     done(&site.aegis(&["ledger", "restore"]));
     assert_eq!(site.replayed(), hash);
 

@@ -110,7 +110,7 @@ pub fn restore(config: &Config) -> Result<Exit, Failure> {
     topic.read(config, &connection, &book)?;
     let offset = topic.unknown.unwrap_or(topic.end);
     store.set_ledger_offset(offset).map_err(failed)?;
-    let origins = Origins { ledger: id.or(store.origins().ledger), ..*store.origins() };
+    let origins = Origins { ledger: id, ..*store.origins() };
     store.set_origins(origins).map_err(failed)?;
     say!("{} of the store's records written to {rounds}, which held {held} records", records.len());
     say!("the learner with the store {} goes on at offset {offset}: start it", path.display());

@@ -56,14 +56,14 @@ impl Learn {
                 Sent::Unfit(unfit) => unfit,
             };
             let unfit = unfit.into_iter().filter_map(|index| keys.get(index));
-            let gone = with_labels(unfit, &keys);
+            let mut gone = with_labels(unfit, &keys);
+            let labels = joined.take_records(&mut gone);
             let mut records = outputs.take();
             let letters = records.split_off(keys.len());
             let (kept, rest): (Vec<_>, Vec<_>) =
                 keys.into_iter().zip(records).filter(|(key, _)| !gone.contains(key)).unzip();
             keys = kept;
-            let labels = gone.iter().flat_map(|key| joined.labels_of(key));
-            let labels: Vec<_> = labels.map(|record| (record, too_large())).collect();
+            let labels: Vec<_> = labels.into_iter().map(|record| (record, too_large())).collect();
             tracing::warn!(
                 records = gone.len(),
                 labels = labels.len(),

@@ -31,7 +31,7 @@ pub struct Joined {
     records: Vec<Record>,
     places: BTreeMap<Key, usize>,
     /// The labels of this unit, by the ledger record that each of them asks for.
-    labels: BTreeMap<Key, Vec<Consumed>>,
+    labels: BTreeMap<Key, Vec<Arc<Consumed>>>,
     /// Labels that are refused, with the reason.
     pub refused: Vec<(Consumed, Reason)>,
 }
@@ -62,9 +62,27 @@ impl Joined {
         }
     }
 
-    /// Takes out the labels of this unit that asked for the ledger record of this key.
-    pub fn labels_of(&mut self, key: &Key) -> Vec<Consumed> {
-        self.labels.remove(key).unwrap_or_default()
+    /// Takes out the records whose labels asked for the ledger records of these keys, each record once. A record of
+    /// several labels has one outcome: the keys of its other labels are added to `keys`.
+    pub fn take_records(&mut self, keys: &mut BTreeSet<Key>) -> Vec<Consumed> {
+        let place = |record: &Arc<Consumed>| (record.partition, record.offset);
+        let mut places = BTreeSet::new();
+        loop {
+            let before = (keys.len(), places.len());
+            for (_, records) in self.labels.iter().filter(|(key, _)| keys.contains(key)) {
+                places.extend(records.iter().map(place));
+            }
+            let same = |records: &Vec<_>| records.iter().map(place).any(|at| places.contains(&at));
+            keys.extend(self.labels.iter().filter(|(_, records)| same(records)).map(|(key, _)| key.clone()));
+            if (keys.len(), places.len()) == before {
+                break;
+            }
+        }
+        let mut taken = BTreeMap::new();
+        for record in keys.iter().filter_map(|key| self.labels.remove(key)).flatten() {
+            taken.entry(place(&record)).or_insert(record);
+        }
+        taken.into_values().map(Arc::unwrap_or_clone).collect()
     }
 
     fn get(&self, key: &Key) -> Option<&Record> {
@@ -104,7 +122,7 @@ impl Join<'_> {
                     metrics::label("vanished");
                     self.joined.refuse(record, gone());
                 } else {
-                    self.keep(&label, record);
+                    self.keep(&label, &record);
                     self.file(Filed { label, received, standing: Standing::Waiting }, "waiting");
                 }
                 continue;
@@ -114,7 +132,7 @@ impl Join<'_> {
                 self.joined.refuse(record, too_late());
             } else {
                 metrics::label_delay(&label.policy, received.saturating_sub(round_time));
-                self.keep(&label, record);
+                self.keep(&label, &record);
                 self.file(Filed { label, received, standing: Standing::Accepted }, "accepted");
             }
         }
@@ -122,9 +140,9 @@ impl Join<'_> {
     }
 
     /// Keeps a label's record until the commit: its ledger record may not fit its topic.
-    fn keep(&mut self, label: &Label, record: Consumed) {
+    fn keep(&mut self, label: &Label, record: &Arc<Consumed>) {
         let key = Key::Filed(label.round(), label.id.clone());
-        self.joined.labels.entry(key).or_default().push(record);
+        self.joined.labels.entry(key).or_default().push(Arc::clone(record));
     }
 
     /// Looks for the decisions of labels that wait and of `foreign` rounds. To be done after restoring: the

@@ -19,6 +19,7 @@ pub mod math;
 pub mod policy;
 pub mod predictor;
 pub mod review;
+pub mod text;
 pub mod trace;
 pub mod vote;
 pub mod watermark;

@@ -17,6 +17,7 @@ use aegis::core::ledger::Record;
 use aegis::core::policy::Action;
 use aegis::core::predictor::Published;
 use aegis::core::review::ReviewRequest;
+use aegis::core::vote::Outcome;
 use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::embedded::Embedded;
 use aegis::kafka::{Connection, Consumed, Delivery};
@@ -199,15 +200,19 @@ fn every_bad_record_has_its_one_outcome_and_the_stream_goes_on() {
     flow.stop();
 }
 
+/// The word for why an expert abstained.
+fn abstention(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Voted { .. } => None,
+        Outcome::Abstained(reason) => Some(reason.word()),
+    }
+}
+
 #[test]
 fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
     let flow = Running::start(|_| {});
     let events: Vec<_> = (0..12)
-        .map(
-            |number: usize| {
-                if number.is_multiple_of(3) { event(number, " ") } else { event(number, "hello") }
-            },
-        )
+        .map(|number: usize| event(number, ["\u{1f642}", "hello", " \u{200b}"][number % 3]))
         .map(|event| event_record(&flow.topics.events, &event))
         .collect();
     send(&flow.connection, &events);
@@ -217,6 +222,22 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
     let made = decisions(&decided);
     let requests = reviews(&asked);
     assert_eq!((made.len(), requests.len()), (12, 4));
+    // What experts cannot read goes to a person; where there is nothing to read nobody is asked.
+    let (mut unread, mut nothing) = (0, 0);
+    for decision in &made {
+        let reasons: BTreeSet<_> =
+            decision.votes.iter().map(|weighed| &weighed.vote.outcome).map(abstention).collect();
+        if decision.nothing_to_judge {
+            nothing += 1;
+            assert_eq!((decision.action, decision.review, decision.degraded), (Action::Allow, None, false));
+            assert_eq!(reasons, [Some("empty_text")].into());
+        } else if decision.review.is_some() {
+            unread += 1;
+            assert_eq!((decision.action, decision.degraded), (Action::Review, true));
+            assert_eq!(reasons, [Some("nothing_read")].into());
+        }
+    }
+    assert_eq!((unread, nothing), (4, 4));
     for request in &requests {
         let lies = |record: &Consumed| (record.partition, record.offset);
         let at = (request.decision.partition, request.decision.offset);

@@ -15,6 +15,7 @@ use crate::core::event::{Millis, check_id};
 use crate::core::ledger::RoundId;
 use crate::core::policy::Action;
 use crate::core::predictor::PredictorRef;
+use crate::core::text::HiddenText;
 use crate::core::vote::{Abstention, CategoryScore, Outcome, Vote};
 
 /// A decision as its schema has it.
@@ -45,6 +46,10 @@ struct DecisionForm<'a> {
     review_probability: f64,
     latency_micros: i64,
     trace: Option<Cow<'a, str>>,
+    #[serde(default)]
+    nothing_to_judge: bool,
+    #[serde(default)]
+    hidden_text: Vec<Word<HiddenText>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -172,6 +177,8 @@ impl<'a> From<&'a Decision> for DecisionForm<'a> {
             review_probability: decision.review_probability,
             latency_micros: decision.latency_micros,
             trace: decision.trace.as_deref().map(Cow::Borrowed),
+            nothing_to_judge: decision.nothing_to_judge,
+            hidden_text: decision.hidden_text.iter().copied().map(Word).collect(),
         }
     }
 }
@@ -210,6 +217,8 @@ fn decision(form: DecisionForm<'_>) -> Result<Decision, DecodeError> {
         review_probability: form.review_probability,
         latency_micros: form.latency_micros,
         trace: form.trace.map(Cow::into_owned),
+        nothing_to_judge: form.nothing_to_judge,
+        hidden_text: form.hidden_text.into_iter().map(|way| way.0).collect(),
     };
     check(&decision)?;
     Ok(decision)

@@ -32,10 +32,12 @@ pub const SCHEMAS: [(&str, &str); 6] = [
     ("ReviewRequest", include_str!("../../schemas/review.avsc")),
 ];
 
-/// What earlier versions wrote decisions with: those are read for ever.
-const EARLIER: [(&str, &str); 2] = [
+/// The schemas that earlier versions wrote decisions and review requests with. These are read for ever.
+const EARLIER: [(&str, &str); 4] = [
     ("Decision", include_str!("../../schemas/earlier/decision-1.avsc")),
     ("Decision", include_str!("../../schemas/earlier/decision-2.avsc")),
+    ("Decision", include_str!("../../schemas/earlier/decision-3.avsc")),
+    ("ReviewRequest", include_str!("../../schemas/earlier/review-1.avsc")),
 ];
 
 /// Marks Avro's single-object encoding; the schema's fingerprint follows, little-endian, then the datum.
@@ -279,10 +281,10 @@ mod tests {
         for (kind, expected) in [
             (&kinds.event, 0xacee_0e27_8ed4_4cdf_u64),
             (&kinds.label, 0x556f_e34c_818d_bc14),
-            (&kinds.decision, 0x95a0_9a6d_796f_06d9),
+            (&kinds.decision, 0x8815_f9e1_0131_fe93),
             (&kinds.record, 0x23eb_51b9_b7dd_60e6),
             (&kinds.predictor, 0x3a0e_f307_be4c_f0a6),
-            (&kinds.review, 0x8cdc_d115_ee58_af91),
+            (&kinds.review, 0xd1ad_3c85_d2b3_3dd3),
         ] {
             assert_eq!(kind.fingerprint.swap_bytes(), expected, "{}", kind.name);
         }

@@ -17,6 +17,7 @@ use crate::core::features::{DIMENSIONS, Features};
 use crate::core::label::{Finding, Source};
 use crate::core::ledger::Standing;
 use crate::core::policy::Action;
+use crate::core::text::HiddenText;
 use crate::core::vote::Abstention;
 
 /// A core enum that records spell as words, in the order of the schema's symbols.
@@ -45,7 +46,7 @@ macro_rules! words {
     )*};
 }
 
-words!(Role, Finding, Source, Action, Abstention, ReviewReason, Standing);
+words!(Role, Finding, Source, Action, Abstention, ReviewReason, HiddenText, Standing);
 
 /// A core enum inside a record.
 #[derive(Debug, Clone, Copy, PartialEq)]

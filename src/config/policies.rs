@@ -107,6 +107,9 @@ struct Written {
     min_awake: usize,
     /// With p this close to the threshold a person is asked as well.
     review_margin: f64,
+    /// What is done about an event with nothing to judge, such as a tool call or an image without text: `allow`, `block`
+    /// or `review`. A person is asked only for `review`.
+    nothing_to_judge: String,
     /// Whether decisions carry the judged text's features, for the members that read.
     features: bool,
     /// Whether fewer experts may be asked under load; false: all of them, at any load.
@@ -163,6 +166,7 @@ impl Default for Written {
             flagged: "block".into(),
             min_awake: 1,
             review_margin: 0.05,
+            nothing_to_judge: "allow".into(),
             features: true,
             sheds: true,
             cheap: Vec::new(),
@@ -218,6 +222,7 @@ impl Written {
             flagged: action("flagged", &self.flagged)?,
             min_awake: self.min_awake,
             review_margin: share("review_margin", self.review_margin)?,
+            nothing_to_judge: action("nothing_to_judge", &self.nothing_to_judge)?,
             categories,
             features: self.features,
             sheds: self.sheds,

@@ -6,6 +6,7 @@ use super::label::DecisionRef;
 use super::ledger::{Judged, Reading, RoundId, RoundVote};
 use super::policy::{Action, Policy};
 use super::predictor::{Combined, PredictorRef};
+use super::text::{self, HiddenText};
 use super::vote::{CategoryScore, Outcome, Vote};
 
 /// Where a record was consumed.
@@ -41,11 +42,14 @@ pub enum ReviewReason {
     Category,
     /// What is flagged goes to review under this policy.
     Flagged,
+    /// There is nothing to judge, and the policy sends that to review.
+    NothingToJudge,
 }
 
 impl ReviewReason {
     /// All reasons, in the schema's order.
-    pub const ALL: [Self; 4] = [Self::TooFewAwake, Self::NearThreshold, Self::Category, Self::Flagged];
+    pub const ALL: [Self; 5] =
+        [Self::TooFewAwake, Self::NearThreshold, Self::Category, Self::Flagged, Self::NothingToJudge];
 
     /// The reason's word in records and metrics.
     #[must_use]
@@ -55,6 +59,7 @@ impl ReviewReason {
             Self::NearThreshold => "near_threshold",
             Self::Category => "category",
             Self::Flagged => "flagged",
+            Self::NothingToJudge => "nothing_to_judge",
         }
     }
 }
@@ -88,8 +93,12 @@ pub struct Decision {
     pub reading: Option<Reading>,
     /// The predictor that combined the votes.
     pub predictor: PredictorRef,
-    /// An expert of the panel, no shadow, abstained.
+    /// An expert of the panel, no shadow, abstained although there was something to judge.
     pub degraded: bool,
+    /// The judged text is empty, or only white space and invisible characters: no expert was asked.
+    pub nothing_to_judge: bool,
+    /// The ways in which a part of the judged text was hidden, in the order of [`HiddenText::ALL`].
+    pub hidden_text: Vec<HiddenText>,
     /// Why a person should look, the weightiest reason; `None`: nobody need. A review request is written
     /// exactly where there is one.
     pub review: Option<ReviewReason>,
@@ -125,6 +134,8 @@ impl Decision {
                 ledger_offset: -1,
             },
             degraded: false,
+            nothing_to_judge: false,
+            hidden_text: Vec::new(),
             review: None,
             review_probability: 0.0,
             latency_micros: 1,
@@ -147,6 +158,13 @@ fn strictness(action: Action) -> u8 {
         Action::Review => 1,
         Action::Block => 2,
     }
+}
+
+/// Rules on an event with nothing to judge.
+fn rule_nothing(policy: &Policy) -> Ruling {
+    let action = policy.nothing_to_judge;
+    let reasons = if action == Action::Review { vec![ReviewReason::NothingToJudge] } else { Vec::new() };
+    Ruling { action, reasons }
 }
 
 fn rule(policy: &Policy, p: Option<f64>, awake: usize, categories: &[CategoryScore]) -> Ruling {
@@ -218,13 +236,20 @@ pub fn decide(
     let Asked { event, origin, round_time, votes, reading, trace } = asked;
     let categories = greatest(&votes);
     let awake = votes.iter().filter(|vote| vote.awake().is_some()).count();
-    let ruling = rule(policy, combined.probability, awake, &categories);
+    let nothing_to_judge = text::is_blank(event.judged_text());
+    let hidden_text = text::reveal(event.judged_text()).hidden;
+    let ruling = if nothing_to_judge {
+        rule_nothing(policy)
+    } else {
+        rule(policy, combined.probability, awake, &categories)
+    };
     let votes: Vec<_> = votes
         .into_iter()
         .zip(&combined.shares)
         .map(|(vote, share)| WeighedVote { vote, weight: share.weight, contribution: share.contribution })
         .collect();
-    let degraded = votes.iter().any(|weighed| !weighed.vote.shadow && weighed.vote.score().is_none());
+    let abstained = |weighed: &WeighedVote| !weighed.vote.shadow && weighed.vote.score().is_none();
+    let degraded = !nothing_to_judge && votes.iter().any(abstained);
     Decision {
         id: RoundId { tenant: event.tenant, policy: event.policy, event: event.id },
         conversation: event.conversation,
@@ -240,6 +265,8 @@ pub fn decide(
         reading: reading.filter(|_| policy.features),
         predictor,
         degraded,
+        nothing_to_judge,
+        hidden_text,
         review: ruling.reasons.first().copied(),
         review_probability: if ruling.reasons.is_empty() { 0.0 } else { 1.0 },
         latency_micros,
@@ -258,6 +285,9 @@ impl Decision {
     /// then what else holds. Empty: nobody need.
     #[must_use]
     pub fn reasons(&self, policy: &Policy) -> Vec<ReviewReason> {
+        if self.nothing_to_judge {
+            return rule_nothing(policy).reasons;
+        }
         let awake = self.votes.iter().filter(|weighed| weighed.vote.awake().is_some()).count();
         rule(policy, self.probability, awake, &self.categories).reasons
     }

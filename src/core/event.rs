@@ -160,7 +160,7 @@ impl Event {
     /// Checks every bound on the event.
     ///
     /// # Errors
-    /// The first bound that is broken. An empty judged text breaks none: it is decided by review.
+    /// Returns the first bound that is broken. An empty judged text breaks none: there is nothing to judge then.
     pub fn check(&self) -> Result<(), EventError> {
         check_id("id", &self.id)?;
         check_id("conversation", &self.conversation)?;

@@ -139,6 +139,7 @@ mod tests {
             flagged: Action::Block,
             min_awake: 1,
             review_margin: 0.0,
+            nothing_to_judge: Action::Allow,
             categories: BTreeMap::new(),
             features: true,
             sheds: true,

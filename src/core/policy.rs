@@ -57,6 +57,8 @@ pub struct Policy {
     pub min_awake: usize,
     /// A p this close to the threshold goes to review; 0: never for that reason.
     pub review_margin: f64,
+    /// What is done about an event with nothing to judge.
+    pub nothing_to_judge: Action,
     /// Rules for single categories, by slug.
     pub categories: BTreeMap<String, CategoryRule>,
     /// Whether decisions carry features.

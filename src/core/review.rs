@@ -93,6 +93,7 @@ mod tests {
             flagged,
             min_awake,
             review_margin: margin,
+            nothing_to_judge: Action::Allow,
             categories: category.into_iter().map(rule).collect(),
             features: true,
             sheds: true,

@@ -12,7 +12,7 @@ pub struct CategoryScore {
 /// Why an expert did not vote. The names are metric labels and stand in decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Abstention {
-    /// The judged text is empty or only spaces: there is nothing to judge.
+    /// There is nothing to judge: the judged text is empty, or only white space and invisible characters.
     EmptyText,
     /// The expert could not be loaded.
     NotLoaded,
@@ -28,11 +28,13 @@ pub enum Abstention {
     Overload,
     /// Its run was stopped: the process had more memory than it may.
     OutOfMemory,
+    /// Nothing of the text is known to its tokenizer, or to its rules.
+    NothingRead,
 }
 
 impl Abstention {
     /// All reasons, in the schema's order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::EmptyText,
         Self::NotLoaded,
         Self::Failed,
@@ -41,6 +43,7 @@ impl Abstention {
         Self::WrongShape,
         Self::Overload,
         Self::OutOfMemory,
+        Self::NothingRead,
     ];
 
     /// The reason's word in records and metrics.
@@ -55,6 +58,7 @@ impl Abstention {
             Self::WrongShape => "wrong_shape",
             Self::Overload => "overload",
             Self::OutOfMemory => "out_of_memory",
+            Self::NothingRead => "nothing_read",
         }
     }
 }

@@ -8,9 +8,10 @@ use super::error::PanelError;
 use super::load::Lane;
 use super::onnx::{Fault, guarded};
 use super::panel::Panel;
-use super::question::{Asker, Question, Row, blank};
+use super::question::{Asker, Question, Row};
 use super::station::TextPorts;
 use super::tokenize::Tokens;
+use crate::core::text::{is_blank, reveal};
 use crate::core::vote::Abstention;
 
 /// Who is asked about a text even while the panel is shrunk.
@@ -68,10 +69,12 @@ impl Panel {
     }
 
     fn entry(&self, asker: &Arc<Asker>, key: u64, text: &str, kept: &Kept, terms: Terms) -> Entry {
+        let shown = reveal(text);
+        let text = shown.text.as_ref();
         let mut row = Row::new(self.experts.len(), text);
         let mut parts = Vec::new();
         let heads = terms.heads;
-        if blank(text) {
+        if is_blank(text) {
             return Entry {
                 question: Arc::new(Question::new(asker, key, terms.timeout, row, 0)),
                 parts,
@@ -103,7 +106,13 @@ impl Panel {
             };
             row.tokens = row.tokens.max(reader.count(tokens).unwrap_or(0));
             row.expect(&lane.slots, tokens.windows.len(), tokens.truncated);
-            for (place, ids) in tokens.windows.iter().enumerate() {
+            // A window of which nothing was read would vote what the graph says of no text at all.
+            let read: Vec<_> = tokens.windows.iter().filter(|ids| reader.reads(ids)).collect();
+            if read.is_empty() {
+                row.abstain(&lane.slots, Abstention::NothingRead);
+                continue;
+            }
+            for (place, ids) in read.into_iter().enumerate() {
                 // Features are those of the first window.
                 if place > 0 && !heads {
                     break;

@@ -19,6 +19,7 @@ use super::tokenize::Reader;
 use super::worker::Workers;
 use crate::core::features::{EncoderId, Features};
 use crate::core::ledger::Reading;
+use crate::core::text::reveal;
 use crate::core::vote::{Abstention, Vote};
 
 /// How a panel is made and how it works.
@@ -386,11 +387,12 @@ impl Panel {
     pub fn examine(&self, text: &str) -> Vec<Examined> {
         let mut tally = Tally::default();
         let answers = self.ask_tallied(&[text], &mut tally);
+        let shown = reveal(text);
         let votes = answers.into_iter().flat_map(|answer| answer.votes);
         let tokens = |slot: usize| {
             let lane = self.lanes.iter().find(|lane| lane.slots.contains(&slot))?;
             let reader = self.readers.get(lane.reader)?;
-            reader.count(&reader.read(text).ok()?)
+            reader.count(&reader.read(&shown.text).ok()?)
         };
         votes
             .zip(tally.experts)

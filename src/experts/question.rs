@@ -9,6 +9,7 @@ use super::panel::Run;
 use super::scores::Judgement;
 use super::station::RowResult;
 use crate::core::features::Features;
+use crate::core::text::is_blank;
 use crate::core::vote::Abstention;
 
 /// When a run was under way.
@@ -117,7 +118,7 @@ pub(super) struct Row {
 impl Row {
     /// Nothing known yet: what no answer comes for has timed out.
     pub(super) fn new(experts: usize, text: &str) -> Self {
-        let silent = if blank(text) { Abstention::EmptyText } else { Abstention::TimedOut };
+        let silent = if is_blank(text) { Abstention::EmptyText } else { Abstention::TimedOut };
         let said = vec![Said::NOTHING; experts];
         Self { said, silent, features: None, tokens: 0, began: None, open: 0 }
     }
@@ -147,11 +148,6 @@ impl Row {
             self.features.clone_from(&result.features);
         }
     }
-}
-
-/// Whether there is nothing to judge.
-pub(super) fn blank(text: &str) -> bool {
-    text.trim().is_empty()
 }
 
 /// Whoever asks: answers come to it with the keys that it gave, in any order.

@@ -1,6 +1,6 @@
 //! The rules expert: terms and patterns on folded text, in time linear in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -60,6 +60,8 @@ pub struct Rules {
     /// By the automaton's pattern number.
     meanings: Vec<Meaning>,
     patterns: Vec<(Regex, Meaning)>,
+    /// Letters and digits that stand in the rules.
+    letters: BTreeSet<char>,
 }
 
 /// What the rules found.
@@ -126,16 +128,28 @@ impl Rules {
                 })?;
             patterns.push((compiled, Meaning { category: pattern.category.clone(), severity }));
         }
+        let sources =
+            words.iter().map(String::as_str).chain(patterns.iter().map(|(regex, _)| regex.as_str()));
+        let letters = sources.flat_map(str::chars).filter(|c| c.is_alphanumeric()).collect();
         let words = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
             .build(&words)
             .map_err(|error| refuse("terms".to_owned(), (error.to_string(), "use fewer words".to_owned())))?;
-        Ok(Self { base, words, meanings, patterns })
+        Ok(Self { base, words, meanings, patterns, letters })
     }
 
-    /// Judges a folded text.
+    /// Returns `true` if the text has a word that can be in a match: one of ASCII letters and digits, and of those that
+    /// stand in the rules. Rules that are written in one script cannot tell what is said in another.
+    fn reads(&self, folded: &str) -> bool {
+        let known = |c: char| c.is_ascii() || self.letters.contains(&c);
+        let mut words = folded.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+        words.any(|word| word.chars().all(known))
+    }
+
+    /// Judges a folded text. Returns `None` if nothing of it was read: no rule hit, and the rules know none of its
+    /// letters.
     #[must_use]
-    pub fn judge(&self, folded: &Folded) -> Found {
+    pub fn judge(&self, folded: &Folded) -> Option<Found> {
         let text = folded.text.as_str();
         let mut greatest = BTreeMap::<&str, f64>::new();
         let mut note = |category, severity: f64| {
@@ -155,15 +169,18 @@ impl Rules {
                 note(meaning.category.as_str(), meaning.severity);
             }
         }
+        if greatest.is_empty() && !self.reads(text) {
+            return None;
+        }
         let score =
             greatest.values().copied().fold(None, |best: Option<f64>, s| Some(best.map_or(s, |b| b.max(s))));
-        Found {
+        Some(Found {
             score: score.unwrap_or(self.base),
             categories: greatest
                 .into_iter()
                 .map(|(category, score)| CategoryScore { category: category.to_owned(), score })
                 .collect(),
-        }
+        })
     }
 }
 
@@ -201,13 +218,13 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
     }
 
     fn categories(text: &str) -> Vec<(String, f64)> {
-        rules().judge(&fold(text)).categories.into_iter().map(|c| (c.category, c.score)).collect()
+        rules().judge(&fold(text)).unwrap().categories.into_iter().map(|c| (c.category, c.score)).collect()
     }
 
     #[test]
     fn the_greatest_severity_counts() {
-        assert_eq!(rules().judge(&fold("good morning")).score, 0.05);
-        let found = rules().judge(&fold("You MORON, I will k\u{200b}ill   you"));
+        assert_eq!(rules().judge(&fold("good morning")).unwrap().score, 0.05);
+        let found = rules().judge(&fold("You MORON, I will k\u{200b}ill   you")).unwrap();
         assert_eq!(found.score, 0.9);
         assert_eq!(
             categories("You MORON, I will kill   you"),
@@ -229,7 +246,25 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
             Path::new("r"),
             "base = 0.5\n[[terms]]\ncategory = \"calm\"\nseverity = 0.1\nwords = [\"hello\"]",
         );
-        assert_eq!(rules.unwrap().judge(&fold("hello")).score, 0.1);
+        assert_eq!(rules.unwrap().judge(&fold("hello")).unwrap().score, 0.1);
+    }
+
+    #[test]
+    fn what_has_none_of_the_rules_letters_was_not_read() {
+        for text in ["\u{1f600} \u{2764}", "สวัสดีครับ", "你好世界", "...!?", "привет"]
+        {
+            assert_eq!(rules().judge(&fold(text)), None, "{text:?}");
+        }
+        for text in ["привет, moron", "7", "字 x"] {
+            assert!(rules().judge(&fold(text)).is_some(), "{text:?}");
+        }
+        // A hit was read, whatever it is made of; and a script that the rules have is theirs.
+        let text =
+            "base = 0.1\n[[terms]]\ncategory = \"c\"\nseverity = 0.8\nwords = [\"дурак\", \"\u{1f595}\"]";
+        let rules = Rules::parse(Path::new("r"), text).unwrap();
+        assert_eq!(rules.judge(&fold("\u{1f595}")).unwrap().score, 0.8);
+        assert_eq!(rules.judge(&fold("да")).unwrap().score, 0.1);
+        assert_eq!(rules.judge(&fold("你好")), None);
     }
 
     #[test]

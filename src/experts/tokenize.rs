@@ -10,8 +10,10 @@
 //! the ids are those of the whole text, truncated; past that only what was read counts. Either way a text
 //! of which something was left out is marked as truncated.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tokenizers::models::ModelWrapper;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
 
 use super::manifest::Reading;
@@ -52,6 +54,15 @@ impl Reader {
         }
     }
 
+    /// Returns `true` if a graph reads anything in a window: a token beside the special ones, the unknown one and white
+    /// space. A graph that is given text reads it itself.
+    pub(super) fn reads(&self, window: &[u32]) -> bool {
+        match self {
+            Self::Tokens(tokenizing) => window.iter().any(|id| !tokenizing.silent.contains(id)),
+            Self::Text { .. } => true,
+        }
+    }
+
     /// How many tokens these are, those that windows share counted in each; none where they are characters.
     pub(super) fn count(&self, tokens: &Tokens) -> Option<usize> {
         matches!(self, Self::Tokens(_)).then(|| tokens.windows.iter().map(|ids| ids.len()).sum())
@@ -71,6 +82,8 @@ pub(super) struct Tokenizing {
     overlap: usize,
     /// Tokens of the text in all windows.
     holds: usize,
+    /// Tokens that say nothing of a text: special ones, the unknown one, and those that are only white space.
+    silent: BTreeSet<u32>,
 }
 
 /// A field of the manifest that does not fit, with the problem and the mend.
@@ -104,7 +117,8 @@ impl Tokenizing {
         // Control tokens in a user's text are text.
         tokenizer.set_encode_special_tokens(true);
         let (max_tokens, drop_ids) = (reading.max_tokens, reading.drop_ids.clone());
-        Ok(Self { tokenizer, max_tokens, drop_ids, windows, room, overlap, holds })
+        let silent = silent(&tokenizer);
+        Ok(Self { tokenizer, max_tokens, drop_ids, windows, room, overlap, holds, silent })
     }
 
     /// The greatest id that the tokenizer can give.
@@ -145,6 +159,31 @@ impl Tokenizing {
         let window = |start: usize| ids.iter().skip(start).take(self.room).copied().collect();
         Ok(Tokens { windows: starts.map(window).collect(), truncated })
     }
+}
+
+/// The token that a tokenizer's model gives for what it does not know.
+fn unknown(tokenizer: &Tokenizer) -> Option<u32> {
+    let word = match tokenizer.get_model() {
+        ModelWrapper::BPE(model) => model.unk_token.clone(),
+        ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
+        ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
+        // The model does not show its unknown token; these are the names that it has by convention.
+        ModelWrapper::Unigram(_) => {
+            let names = ["<unk>", "[UNK]", "<UNK>"];
+            names.into_iter().find(|name| tokenizer.token_to_id(name).is_some()).map(str::to_owned)
+        }
+    };
+    tokenizer.token_to_id(&word?)
+}
+
+/// Tokens that say nothing of a text. Control tokens that stand in a text are read as text, so a special token comes from
+/// the post-processor alone.
+fn silent(tokenizer: &Tokenizer) -> BTreeSet<u32> {
+    let empty = |token: &str| token.chars().all(|c| matches!(c, '▁' | 'Ġ' | 'Ċ') || c.is_whitespace());
+    let vocabulary = tokenizer.get_vocab(true);
+    let blank = vocabulary.into_iter().filter(|(token, _)| empty(token)).map(|(_, id)| id);
+    let special = tokenizer.encode_fast("", true).map(|encoding| encoding.get_ids().to_vec());
+    blank.chain(special.unwrap_or_default()).chain(unknown(tokenizer)).collect()
 }
 
 /// The beginning of a text, at most `bytes` long, that ends before white space where it can.
@@ -242,6 +281,18 @@ mod tests {
         assert_eq!(reader.read("x a x b x x a x").unwrap(), tokens(&[1, 2, 1], false));
         assert_eq!(reader.read("x a x b x x a x b").unwrap(), tokens(&[1, 2, 1], true));
         assert_eq!(reader.greatest_id(), 4);
+    }
+
+    #[test]
+    fn unknown_and_special_tokens_are_not_read() {
+        for (post, drop_ids) in [("null", vec![]), ("null", vec![0]), (CLOSING, vec![])] {
+            let reader = Reader::Tokens(Box::new(reader(post, 9, drop_ids)));
+            let reads = |text: &str| reader.read(text).unwrap().windows.iter().any(|ids| reader.reads(ids));
+            assert!(reads("a") && reads("x b x") && reads("sep"), "{post}");
+            assert!(!reads("x") && !reads("x \u{1f600} y") && !reads("") && !reads(" "), "{post}");
+        }
+        let text = Reader::Text { max_chars: 9 };
+        assert!(text.reads(&[1]));
     }
 
     #[test]

@@ -232,6 +232,7 @@ fn judge(rules: &RulesBySlot, texts: Vec<Errand>, call: &Call) -> (Vec<RulesRow>
                 Err(fault) => Err(fault.reason),
             };
             let found = if call.over() { Err(Abstention::TimedOut) } else { found };
+            let found = found.and_then(|found| found.ok_or(Abstention::NothingRead));
             row.outcomes.push((*slot, found.map(|found| (found.score, found.categories))));
             *took += started.elapsed();
         }

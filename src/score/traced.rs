@@ -54,6 +54,8 @@ pub fn decided(trace: Trace, decision: &Decision, times: Times) -> Box<Moderatio
         action: decision.action.word(),
         review: decision.review.map(|reason| reason.word()),
         degraded: decision.degraded,
+        nothing_to_judge: decision.nothing_to_judge,
+        hidden_text: decision.hidden_text.iter().map(|way| way.word()).collect(),
         asked,
     };
     Box::new(Moderation { trace, origin: decision.origin.clone(), read, outcome })

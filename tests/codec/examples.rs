@@ -11,6 +11,7 @@ use aegis::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, Roun
 use aegis::core::policy::Action;
 use aegis::core::predictor::{PredictorRef, Published};
 use aegis::core::review::ReviewRequest;
+use aegis::core::text::HiddenText;
 use aegis::core::vote::{Abstention, CategoryScore, Outcome, Vote};
 
 pub fn event() -> Event {
@@ -106,6 +107,8 @@ pub fn decision() -> Decision {
             ledger_offset: 4_321,
         },
         degraded: true,
+        nothing_to_judge: true,
+        hidden_text: vec![HiddenText::TagCharacters, HiddenText::StyledLetters],
         review: Some(ReviewReason::NearThreshold),
         review_probability: 1.0,
         latency_micros: 12_345,
@@ -126,16 +129,28 @@ pub fn review() -> ReviewRequest {
         action: decision.action,
         probability: decision.probability,
         threshold: decision.threshold,
-        reasons: vec![ReviewReason::Category, ReviewReason::NearThreshold],
+        reasons: vec![ReviewReason::Category, ReviewReason::NearThreshold, ReviewReason::NothingToJudge],
         inclusion_probability: 0.25,
         categories: decision.categories,
         trace: decision.trace,
     }
 }
 
+/// As the first version wrote it, which knew no events with nothing to judge.
+pub fn first_review() -> ReviewRequest {
+    let mut review = review();
+    review.reasons.pop();
+    review
+}
+
+/// As the third version wrote it, which knew neither hidden text nor events with nothing to judge.
+pub fn third_decision() -> Decision {
+    Decision { nothing_to_judge: false, hidden_text: Vec::new(), ..decision() }
+}
+
 /// As the second version wrote it, which knew no windows.
 pub fn second_decision() -> Decision {
-    let mut decision = decision();
+    let mut decision = third_decision();
     decision.votes.iter_mut().for_each(|weighed| weighed.vote.windows = 1);
     decision
 }

@@ -27,9 +27,9 @@ fn folder() -> PathBuf {
     version("v1")
 }
 
-/// Decisions have had two other schemas since.
-fn decisions() -> PathBuf {
-    version("v3")
+/// Decisions have had three other schemas since, and review requests one.
+fn changed() -> PathBuf {
+    version("v4")
 }
 
 fn path(name: &str, encoding: Encoding) -> PathBuf {
@@ -38,7 +38,7 @@ fn path(name: &str, encoding: Encoding) -> PathBuf {
         Encoding::Json => "json",
         Encoding::Confluent(_) => panic!("its records hold ids of one registry"),
     };
-    let folder = if name == "decision" { decisions() } else { folder() };
+    let folder = if matches!(name, "decision" | "review") { changed() } else { folder() };
     folder.join(format!("{name}.{ending}"))
 }
 
@@ -80,21 +80,30 @@ fn fixtures_are_read_and_written_the_same() {
     }
 }
 
-/// Nothing of what they did not know yet: votes that were taken over from equal texts, then texts read in windows.
+/// Nothing of what they did not know yet: votes that were taken over from equal texts, texts read in windows, then
+/// hidden text and events with nothing to judge.
 #[test]
 fn decisions_of_earlier_versions_are_read() {
-    for (folder, decision) in [("v1", examples::first_decision()), ("v2", examples::second_decision())] {
+    for (folder, decision) in [
+        ("v1", examples::first_decision()),
+        ("v2", examples::second_decision()),
+        ("v3", examples::third_decision()),
+    ] {
         for name in ["decision.avro", "decision.json"] {
             let fixture = fs::read(version(folder).join(name)).unwrap();
             assert_eq!(decode_decision(&fixture).as_ref(), Ok(&decision), "{folder} {name}");
         }
+    }
+    for name in ["review.avro", "review.json"] {
+        let fixture = fs::read(version("v1").join(name)).unwrap();
+        assert_eq!(decode_review(&fixture).as_ref(), Ok(&examples::first_review()), "{name}");
     }
 }
 
 #[test]
 #[ignore = "writes fixtures; run it after adding one"]
 fn write_missing_fixtures() {
-    fs::create_dir_all(decisions()).unwrap();
+    fs::create_dir_all(changed()).unwrap();
     for encoding in [Encoding::Avro, Encoding::Json] {
         let mut found = vec![
             ("event", encode_event(&examples::event(), encoding)),
@@ -180,11 +189,14 @@ fn schemas_and_their_first_versions_read_each_other() {
         assert!(found.is_ok(), "{record}: {found:?}");
     }
     let now = Schema::parse_str(SCHEMAS[2].1).unwrap();
-    for folder in ["v2", "v3"] {
+    for folder in ["v2", "v3", "v4"] {
         let earlier = fs::read_to_string(version(folder).join("decision.avsc")).unwrap();
         let earlier = Schema::parse_str(&earlier).unwrap();
         assert!(SchemaCompatibility::mutual_read(&earlier, &now).is_ok(), "{folder}");
     }
+    let now = Schema::parse_str(SCHEMAS[5].1).unwrap();
+    let fourth = Schema::parse_str(&fs::read_to_string(changed().join("review.avsc")).unwrap()).unwrap();
+    assert!(SchemaCompatibility::mutual_read(&fourth, &now).is_ok());
 }
 
 /// Not only are they the same today: what a later version may do is compatible, what it must not is not.

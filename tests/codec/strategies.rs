@@ -14,6 +14,7 @@ use aegis::core::ledger::{
 use aegis::core::policy::Action;
 use aegis::core::predictor::{PredictorRef, Published};
 use aegis::core::review::ReviewRequest;
+use aegis::core::text::HiddenText;
 use aegis::core::vote::{Abstention, CategoryScore, Outcome, Vote};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -142,14 +143,16 @@ prop_compose! {
         action in select(&Action::ALL[..]), numbers in (option::of(share()), share(), share(), any::<i64>()),
         categories in scores(), votes in votes(), reading in option::of(reading()), predictor in predictor(),
         degraded in any::<bool>(), review in option::of(select(&ReviewReason::ALL[..])),
+        nothing_to_judge in any::<bool>(),
+        hidden_text in proptest::sample::subsequence(&HiddenText::ALL[..], 0..=6),
     ) -> Decision {
         let (conversation, policy_version, subject, trace) = names;
         let (topic, partition, offset) = origin;
         let (probability, threshold, review_probability, latency_micros) = numbers;
         Decision {
             id, conversation, subject, origin: Origin { topic, partition, offset }, round_time, policy_version,
-            action, probability, threshold, categories, votes, reading, predictor, degraded, review,
-            review_probability, latency_micros, trace,
+            action, probability, threshold, categories, votes, reading, predictor, degraded,
+            nothing_to_judge, hidden_text, review, review_probability, latency_micros, trace,
         }
     }
 }
@@ -157,7 +160,7 @@ prop_compose! {
 prop_compose! {
     pub fn review()(
         made in decision(), decision in reference(), inclusion_probability in 0.001..=1.0_f64,
-        reasons in proptest::sample::subsequence(&ReviewReason::ALL[..], 1..=4).prop_shuffle(),
+        reasons in proptest::sample::subsequence(&ReviewReason::ALL[..], 1..=5).prop_shuffle(),
     ) -> ReviewRequest {
         ReviewRequest {
             id: made.id, conversation: made.conversation, subject: made.subject, origin: made.origin, decision,

@@ -42,7 +42,7 @@ const MEMBERS: &[&str] = &[
 const WORDS: &[(&str, &[&str])] = &[
     ("action", &["allow", "block", "review"]),
     ("by", &["ensemble", "majority"]),
-    ("kind", &["corrects", "retracts"]),
+    ("kind", &["corrects", "retracts", "tag_characters"]),
     ("role", &["score", "learn"]),
     ("side", &["event", "label", "same", "other"]),
     ("version", &[env!("CARGO_PKG_VERSION")]),
@@ -80,6 +80,8 @@ const WORDS: &[(&str, &[&str])] = &[
             "wrong_shape",
             "overload",
             "out_of_memory",
+            "nothing_read",
+            "nothing_to_judge",
             "too_few_awake",
             "near_threshold",
             "category",

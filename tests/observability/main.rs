@@ -287,7 +287,8 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
 fn strange(count: usize) -> Vec<Produced> {
     let mut records = Vec::new();
     for number in 0..count {
-        let text = "a strange event";
+        // Nothing to judge, something hidden, or neither.
+        let text = [" ", "a strange\u{e0061}\u{e0062} event", "a strange event"][number % 3];
         let policy = Event { policy: format!("policy-{number}"), ..event(number, text) };
         let tenant = Event {
             id: format!("strange-{number}"),

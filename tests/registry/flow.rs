@@ -166,8 +166,8 @@ fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_onl
     assert_eq!(letters[0].payload.as_deref(), Some(&framed(99, b"what is it")[..]));
 
     // A review request: framed with an id of its own.
-    let blank = codec::encode_event(&event(4, " "), Encoding::Avro).unwrap();
-    send(&flow.connection, &[flow.event(2, blank)]);
+    let unread = codec::encode_event(&event(4, "\u{1f642}"), Encoding::Avro).unwrap();
+    send(&flow.connection, &[flow.event(2, unread)]);
     let registry = Registry::open(settings(flow.server.url.clone())).unwrap();
     let patient = registry.waiting(&|| false);
     let event_of = |record: &Consumed| {

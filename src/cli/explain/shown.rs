@@ -56,6 +56,8 @@ pub fn as_json(found: &Found, standing: &Standing, explained: Option<&Explanatio
         "threshold": decision.threshold,
         "categories": scores(&decision.categories),
         "degraded": decision.degraded,
+        "nothing_to_judge": decision.nothing_to_judge,
+        "hidden_text": decision.hidden_text.iter().map(|way| way.word()).collect::<Vec<_>>(),
         "review": decision.review.map(|reason| reason.word()),
         "review_probability": decision.review_probability,
         "features": decision.reading.is_some(),
@@ -107,6 +109,10 @@ pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>,
     say!("decision   {} {}:{}, {time}", config.topics.decisions, found.partition, found.offset);
     say!("action     {}: {}", decision.action.word(), why(decision));
     say!("policy     {}, version {}", printable(&id.policy), printable(&decision.policy_version));
+    if !decision.hidden_text.is_empty() {
+        let ways: Vec<_> = decision.hidden_text.iter().map(|way| way.word()).collect();
+        say!("hidden     {}: experts read what they encode", ways.join(", "));
+    }
     let named = &decision.predictor;
     let standing = match standing {
         Standing::Untaught => "nothing was learned yet",
@@ -163,11 +169,14 @@ fn text_of(decision: &Decision, explained: &Explanation) {
 
 /// In words what the action goes by.
 fn why(decision: &Decision) -> String {
-    let Some(p) = decision.probability else { return "no expert was awake".to_owned() };
-    let side = if p >= decision.threshold { "at or above" } else { "below" };
     let review = decision.review.map_or_else(String::new, |reason| {
         format!("; review: {}, with probability {}", reason.word(), decision.review_probability)
     });
+    if decision.nothing_to_judge {
+        return format!("there is nothing to judge, and the policy says what is done{review}");
+    }
+    let Some(p) = decision.probability else { return "no expert was awake".to_owned() };
+    let side = if p >= decision.threshold { "at or above" } else { "below" };
     let highest = decision.categories.iter().max_by(|a, b| a.score.total_cmp(&b.score));
     let category = highest.map_or_else(String::new, |highest| {
         format!("; highest category {} {:.4}", printable(&highest.category), highest.score)

@@ -65,8 +65,14 @@ metrics! {
             "Shadow votes, by whether they are on the decision's side of its threshold (`same`, `other`).",
             "";
         DEGRADED: Counter<1> = Kind::Counter, "aegis_degraded_decisions_total", "decisions", ["policy"],
-            "Decisions committed in which an expert of the panel abstained.",
+            "Decisions committed in which an expert of the panel abstained although there was something to judge.",
             "more than 1 % of decisions";
+        NOTHING_TO_JUDGE: Counter<1> = Kind::Counter, "aegis_nothing_to_judge_total", "decisions", ["policy"],
+            "Decisions committed about events whose judged text is empty or shows nothing, such as tool calls and images.",
+            "its share of decisions doubling within an hour: a producer may send its text elsewhere";
+        HIDDEN_TEXT: Counter<2> = Kind::Counter, "aegis_hidden_text_total", "decisions", ["policy", "kind"],
+            "Decisions committed about events in whose judged text something was hidden, by the way (`tag_characters`, `variation_selectors`, `invisible_characters`, `bidi_controls`, `styled_letters`).",
+            "`tag_characters` or `variation_selectors` increasing: somebody hides instructions";
         DISAGREEMENTS: Counter<1> = Kind::Counter, "aegis_disagreements_total", "decisions", ["policy"],
             "Decisions committed in which experts that voted lie on both sides of 0.5.",
             "its share of decisions doubling within an hour";

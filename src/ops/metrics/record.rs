@@ -7,12 +7,7 @@ use metrics::{Counter, Histogram};
 
 use super::list::{
     ABSTENTIONS, ACTIVE, BRIER, CACHED, CALIBRATION, COMMIT_SECONDS, CORRECTIONS, DEAD_LETTERS,
-    DECISION_SECONDS, DECISIONS, DECISIONS_SKIPPED, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS,
-    EXPERT_BRIER, EXPERT_MISTAKES, EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, INDEX_ENTRIES, INDEX_RUNS,
-    KAFKA_ERRORS, LABEL_DELAY, LABELS, LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES,
-    PANEL_CURRENT, PANEL_RELOADS, PANEL_SHRUNK, PARTITIONS, POLICIES_CURRENT, POLICY_RELOADS, PREDICTOR_AGE,
-    PREDICTOR_CURRENT, PREDICTOR_OFFSET, PREDICTORS, QUEUE_EVENTS, READING_GAIN, READING_ROUNDS,
-    RECORDS_LOST, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES, TOMBSTONES,
+    DECISIONS, DECISIONS_SKIPPED, DECISION_SECONDS, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS, EXPERT_BRIER, EXPERT_MISTAKES, EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, HIDDEN_TEXT, INDEX_ENTRIES, INDEX_RUNS, KAFKA_ERRORS, LABELS, LABELS_WAITING, LABEL_DELAY, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES, NOTHING_TO_JUDGE, PANEL_CURRENT, PANEL_RELOADS, PANEL_SHRUNK, PARTITIONS, POLICIES_CURRENT, POLICY_RELOADS, PREDICTORS, PREDICTOR_AGE, PREDICTOR_CURRENT, PREDICTOR_OFFSET, QUEUE_EVENTS, READING_GAIN, READING_ROUNDS, RECORDS_LOST, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES, TOMBSTONES,
     TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
 };
 use crate::core::decision::{Decision, WeighedVote};
@@ -46,6 +41,10 @@ pub enum Counted {
         review: Option<&'static str>,
         /// An expert of the panel abstained.
         degraded: bool,
+        /// There was nothing to judge.
+        nothing_to_judge: bool,
+        /// The ways in which text was hidden: their words.
+        hidden_text: Vec<&'static str>,
         /// Experts that voted lie on both sides of 0.5.
         disagreed: bool,
     },
@@ -63,6 +62,8 @@ impl Counted {
             action: decision.action.word(),
             review: decision.review.map(|reason| reason.word()),
             degraded: decision.degraded,
+            nothing_to_judge: decision.nothing_to_judge,
+            hidden_text: decision.hidden_text.iter().map(|way| way.word()).collect(),
             disagreed: scores().any(|score| score >= 0.5) && scores().any(|score| score < 0.5),
         }
     }
@@ -75,13 +76,27 @@ pub fn outcomes(outcomes: &[Counted]) {
         let count = alike.len() as u64;
         match alike.first() {
             Some(Counted::DeadLetter(reason)) => DEAD_LETTERS.with(["event", reason]).increment(count),
-            Some(Counted::Decision { policy, action, review, degraded, disagreed }) => {
+            Some(Counted::Decision {
+                policy,
+                action,
+                review,
+                degraded,
+                nothing_to_judge,
+                hidden_text,
+                disagreed,
+            }) => {
                 DECISIONS.with([policy, action]).increment(count);
                 if let Some(reason) = review {
                     REVIEWS.with([policy, reason]).increment(count);
                 }
                 if *degraded {
                     DEGRADED.with([policy]).increment(count);
+                }
+                if *nothing_to_judge {
+                    NOTHING_TO_JUDGE.with([policy]).increment(count);
+                }
+                for way in hidden_text {
+                    HIDDEN_TEXT.with([policy.as_str(), way]).increment(count);
                 }
                 if *disagreed {
                     DISAGREEMENTS.with([policy]).increment(count);

@@ -42,6 +42,10 @@ pub enum Outcome {
         review: Option<&'static str>,
         /// An expert of the panel abstained.
         degraded: bool,
+        /// There was nothing to judge.
+        nothing_to_judge: bool,
+        /// The ways in which text was hidden: their words.
+        hidden_text: Vec<&'static str>,
         /// How the panel was asked.
         asked: Asked,
     },
@@ -180,7 +184,16 @@ pub fn of(moderation: &Moderation, commit: &Commit, clock: &Clock, common: &Comm
             own.attributes.push(KeyValue::new("error.type", *reason));
             own.status = Status::error("");
         }
-        Outcome::Decided { policy, version, action, review, degraded, asked } => {
+        Outcome::Decided {
+            policy,
+            version,
+            action,
+            review,
+            degraded,
+            nothing_to_judge,
+            hidden_text,
+            asked,
+        } => {
             own.attributes.extend([
                 KeyValue::new("aegis.policy", policy.clone()),
                 KeyValue::new("aegis.policy.version", version.clone()),
@@ -188,6 +201,12 @@ pub fn of(moderation: &Moderation, commit: &Commit, clock: &Clock, common: &Comm
                 KeyValue::new("aegis.degraded", *degraded),
             ]);
             own.attributes.extend(review.map(|reason| KeyValue::new("aegis.review", reason)));
+            if *nothing_to_judge {
+                own.attributes.push(KeyValue::new("aegis.nothing_to_judge", true));
+            }
+            if !hidden_text.is_empty() {
+                own.attributes.push(KeyValue::new("aegis.hidden_text", hidden_text.join(",")));
+            }
             let panel = trace.inner("panel");
             spans.push(SpanData {
                 parent_span_id: Span::from_bytes(trace.own.span),
@@ -294,6 +313,8 @@ mod tests {
             action: "block",
             review: Some("near_threshold"),
             degraded: true,
+            nothing_to_judge: true,
+            hidden_text: vec!["tag_characters", "styled_letters"],
             asked,
         };
         let commit = Commit::new(&clock, &common(), ago(10), 7);
@@ -318,6 +339,8 @@ mod tests {
             ("aegis.action", "block"),
             ("aegis.review", "near_threshold"),
             ("aegis.degraded", "true"),
+            ("aegis.nothing_to_judge", "true"),
+            ("aegis.hidden_text", "tag_characters,styled_letters"),
         ] {
             assert_eq!(attribute(own, name).as_deref(), Some(value), "{name}");
         }

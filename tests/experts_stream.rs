@@ -248,7 +248,7 @@ fn an_expert_may_have_a_budget_of_its_own() {
             config.budgets.extend(tokens.map(|tokens| ("faulty".to_owned(), tokens)));
         });
         let mut tally = Tally::default();
-        assert_eq!(panel.ask_tallied(&["fine", "bad", "end", "unknown"], &mut tally).len(), 4);
+        assert_eq!(panel.ask_tallied(&["fine", "bad", "end", "nan"], &mut tally).len(), 4);
         tally.batches
     };
     assert_eq!([None, Some(2), Some(1)].map(batches), [1, 2, 4]);

@@ -2,8 +2,9 @@
 //!
 //! In this order: compatibility decomposition (NFKD: full-width, mathematical and ligature forms),
 //! case, combining and invisible characters away, look-alike letters to ASCII, white space to single
-//! spaces; then recomposition (NFC, for scripts whose letters are built of parts). In a token that has a
-//! letter, digits and signs that stand for letters become letters (`b1tch`, `a$$`); bare numbers stay.
+//! spaces; then recomposition (NFC, for scripts whose letters are built of parts). In a run of letters and
+//! digits that has a letter, digits and signs that stand for letters become letters (`b1tch`, `a$$`); bare numbers and
+//! the names of models, roads and formats stay (`A55`, `mp3`, `A5s`).
 //! Rules are folded the same way, so a rule finds itself.
 
 use unicode_normalization::UnicodeNormalization;
@@ -132,6 +133,16 @@ fn plain_words(text: &str) -> usize {
     end
 }
 
+/// Whether a run of letters and digits names a model, a road or a format rather than disguising a word: one or two
+/// letters, digits, and behind a single letter possibly an `s` or `x` (`a55`, `mp3`, `a5s`).
+fn is_designation(run: &str) -> bool {
+    let letters = run.bytes().take_while(u8::is_ascii_lowercase).count();
+    let rest = run.get(letters..).unwrap_or_default();
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let end = rest.get(digits..).unwrap_or_default();
+    digits > 0 && matches!((letters, end), (1 | 2, "") | (1, "s" | "x"))
+}
+
 /// Writes a token with its digits and signs read as letters, where it is a word at all. An address
 /// (`@` and a dot) stays, and so does a final `!`.
 fn spell(token: &str, out: &mut String) {
@@ -143,7 +154,19 @@ fn spell(token: &str, out: &mut String) {
         return;
     }
     let body = token.trim_end_matches('!');
-    out.extend(body.chars().map(|c| stands_for(c).unwrap_or(c)));
+    let in_word = |c: char| c.is_alphanumeric() || stands_for(c).is_some();
+    let mut rest = body;
+    while !rest.is_empty() {
+        let (run, after) = rest.split_at(rest.find(|c| !in_word(c)).unwrap_or(rest.len()));
+        if run.contains(char::is_alphabetic) && !is_designation(run) {
+            out.extend(run.chars().map(|c| stands_for(c).unwrap_or(c)));
+        } else {
+            out.push_str(run);
+        }
+        let (between, after) = after.split_at(after.find(in_word).unwrap_or(after.len()));
+        out.push_str(between);
+        rest = after;
+    }
     out.push_str(token.get(body.len()..).unwrap_or(""));
 }
 
@@ -287,6 +310,13 @@ mod tests {
             ("한국어", "한국어"),
             ("100 apples", "100 apples"),
             ("a1@example.com", "a1@example.com"),
+            ("Samsung Galaxy A55, the A55's", "samsung galaxy a55, the a55's"),
+            ("(A55) A5s mp3 PS5 covid-19 x-4", "(a55) a5s mp3 ps5 covid-19 x-4"),
+            (
+                "@ss a$$ sh1t f4ggot f4g 4ss a55hole 5h!t n1gg4 k1k3 d1ck5 t1t5",
+                "ass ass shit faggot fag ass asshole shit nigga kike dicks tits",
+            ),
+            ("a5$ @55 a55-h0les", "ass @55 a55-holes"),
             ("🇩🇪 👨‍👩‍👧", "🇩🇪 👨👩👧"),
         ] {
             assert_eq!(folded(text), expected, "{text:?}");

@@ -1,6 +1,7 @@
 //! The rules expert: terms and patterns on folded text, in time linear in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -24,6 +25,9 @@ struct RawTerms {
     category: String,
     severity: f64,
     words: Vec<String>,
+    /// Patterns of ordinary text: a word within a match does not count.
+    #[serde(default)]
+    except: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -52,13 +56,30 @@ struct Meaning {
     severity: f64,
 }
 
+/// A word of the rules.
+#[derive(Debug, Clone, Copy)]
+struct Word {
+    /// Its group.
+    group: usize,
+    severity: f64,
+}
+
+/// Words of one category.
+#[derive(Debug)]
+struct Group {
+    category: String,
+    /// Ordinary text that a word may stand in.
+    except: Option<Regex>,
+}
+
 /// A compiled rule file.
 #[derive(Debug)]
 pub struct Rules {
     base: f64,
-    words: AhoCorasick,
+    automaton: AhoCorasick,
     /// By the automaton's pattern number.
-    meanings: Vec<Meaning>,
+    words: Vec<Word>,
+    groups: Vec<Group>,
     patterns: Vec<(Regex, Meaning)>,
     /// Letters and digits that stand in the rules.
     letters: BTreeSet<char>,
@@ -100,7 +121,7 @@ impl Rules {
             refuse(format!("line {line}"), (error.message().to_owned(), mend))
         })?;
         let base = severity(raw.base).map_err(|why| refuse("base".to_owned(), why))?;
-        let (mut words, mut meanings) = (Vec::new(), Vec::new());
+        let (mut texts, mut words, mut groups) = (Vec::new(), Vec::new(), Vec::new());
         for (number, terms) in raw.terms.into_iter().enumerate() {
             let severity =
                 severity(terms.severity).map_err(|why| refuse(format!("terms[{number}].severity"), why))?;
@@ -110,11 +131,14 @@ impl Rules {
                     let why = (format!("{word:?} is nothing once folded"), "remove it".to_owned());
                     return Err(refuse(format!("terms[{number}].words"), why));
                 }
-                words.push(folded);
-                meanings.push(Meaning { category: terms.category.clone(), severity });
+                texts.push(folded);
+                words.push(Word { group: number, severity });
             }
+            let except =
+                exceptions(&terms.except).map_err(|why| refuse(format!("terms[{number}].except"), why))?;
+            groups.push(Group { category: terms.category, except });
         }
-        if words.len() > MAX_WORDS || raw.patterns.len() > MAX_PATTERNS {
+        if texts.len() > MAX_WORDS || raw.patterns.len() > MAX_PATTERNS {
             let problem = format!("more than {MAX_WORDS} words or {MAX_PATTERNS} patterns");
             return Err(refuse("terms".to_owned(), (problem, "split them over several experts".to_owned())));
         }
@@ -122,20 +146,17 @@ impl Rules {
         for pattern in raw.patterns {
             let field = |part: &str| format!("pattern {:?}, {part}", pattern.id);
             let severity = severity(pattern.severity).map_err(|why| refuse(field("severity"), why))?;
-            let compiled =
-                RegexBuilder::new(&pattern.regex).size_limit(MAX_COMPILED).build().map_err(|error| {
-                    refuse(field("regex"), (error.to_string(), "correct or simplify it".to_owned()))
-                })?;
+            let compiled = compiled(&pattern.regex).map_err(|why| refuse(field("regex"), why))?;
             patterns.push((compiled, Meaning { category: pattern.category.clone(), severity }));
         }
         let sources =
-            words.iter().map(String::as_str).chain(patterns.iter().map(|(regex, _)| regex.as_str()));
+            texts.iter().map(String::as_str).chain(patterns.iter().map(|(regex, _)| regex.as_str()));
         let letters = sources.flat_map(str::chars).filter(|c| c.is_alphanumeric()).collect();
-        let words = AhoCorasick::builder()
+        let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
-            .build(&words)
+            .build(&texts)
             .map_err(|error| refuse("terms".to_owned(), (error.to_string(), "use fewer words".to_owned())))?;
-        Ok(Self { base, words, meanings, patterns, letters })
+        Ok(Self { base, automaton, words, groups, patterns, letters })
     }
 
     /// Returns `true` if the text has a word that can be in a match: one of ASCII letters and digits, and of those that
@@ -156,12 +177,19 @@ impl Rules {
             let best = greatest.entry(category).or_insert(0.0);
             *best = best.max(severity);
         };
-        for found in self.words.find_overlapping_iter(text) {
-            let Some(meaning) = self.meanings.get(found.pattern().as_usize()) else {
+        let mut ordinary = vec![None; self.groups.len()];
+        for found in self.automaton.find_overlapping_iter(text) {
+            let Some(word) = self.words.get(found.pattern().as_usize()) else {
                 continue;
             };
-            if whole(text, found.start(), found.end()) {
-                note(meaning.category.as_str(), meaning.severity);
+            let (Some(group), Some(spans)) = (self.groups.get(word.group), ordinary.get_mut(word.group))
+            else {
+                continue;
+            };
+            if whole(text, found.start(), found.end())
+                && !spans.get_or_insert_with(|| Spans::of(group.except.as_ref(), text)).hold(found.range())
+            {
+                note(group.category.as_str(), word.severity);
             }
         }
         for (pattern, meaning) in &self.patterns {
@@ -181,6 +209,43 @@ impl Rules {
                 .map(|(category, score)| CategoryScore { category: category.to_owned(), score })
                 .collect(),
         })
+    }
+}
+
+type Problem = (String, String);
+
+fn compiled(regex: &str) -> Result<Regex, Problem> {
+    let built = RegexBuilder::new(regex).size_limit(MAX_COMPILED).build();
+    built.map_err(|error| (error.to_string(), "correct or simplify it".to_owned()))
+}
+
+/// One expression for all exceptions of a group. Each is compiled alone as well, so that an error is its own.
+fn exceptions(except: &[String]) -> Result<Option<Regex>, Problem> {
+    for one in except {
+        compiled(one)?;
+    }
+    let all: Vec<_> = except.iter().map(|one| format!("(?:{one})")).collect();
+    if all.is_empty() { Ok(None) } else { compiled(&all.join("|")).map(Some) }
+}
+
+/// Where a group's words do not count: matches that do not overlap, in order.
+#[derive(Debug, Clone)]
+struct Spans(Vec<Range<usize>>);
+
+impl Spans {
+    fn of(except: Option<&Regex>, text: &str) -> Self {
+        Self(
+            except
+                .map(|except| except.find_iter(text).map(|found| found.range()).collect())
+                .unwrap_or_default(),
+        )
+    }
+
+    /// Whether a word lies within one of them.
+    fn hold(&self, word: Range<usize>) -> bool {
+        let after = self.0.partition_point(|span| span.start <= word.start);
+        let last = after.checked_sub(1).and_then(|at| self.0.get(at));
+        last.is_some_and(|span| word.end <= span.end)
     }
 }
 
@@ -267,6 +332,100 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
         assert_eq!(rules.judge(&fold("你好")), None);
     }
 
+    const BUNDLED: &str = include_str!("../../experts/rules/rules.toml");
+
+    /// The hits of the bundled rules.
+    fn hits(text: &str) -> Vec<String> {
+        static RULES: std::sync::OnceLock<Rules> = std::sync::OnceLock::new();
+        let rules = RULES.get_or_init(|| Rules::parse(Path::new("rules.toml"), BUNDLED).unwrap());
+        let found = rules.judge(&fold(text)).unwrap();
+        found.categories.into_iter().map(|c| format!("{} {}", c.category, c.score)).collect()
+    }
+
+    #[test]
+    fn a_word_within_an_exception_does_not_count() {
+        let text = "base = 0.1\n[[terms]]\ncategory = \"c\"\nseverity = 0.8\nwords = [\"coon\", \"chink\"]\n\
+                    except = ['\\bmaine\\s+coon\\b', '\\bchink\\s+in\\b']\n\
+                    [[terms]]\ncategory = \"d\"\nseverity = 0.6\nwords = [\"maine\"]";
+        let rules = Rules::parse(Path::new("r"), text).unwrap();
+        let score = |text: &str| rules.judge(&fold(text)).unwrap().score;
+        assert_eq!(score("a Maine  Coon"), 0.6, "another group's words count");
+        assert_eq!(score("a chink in it"), 0.1);
+        assert_eq!(score("a chink"), 0.8);
+        assert_eq!(score("a chink in it, you coon"), 0.8);
+        assert_eq!(score("coon, a chink in it"), 0.8);
+    }
+
+    #[test]
+    fn ordinary_words_and_names_are_no_hit_of_the_bundled_rules() {
+        for text in [
+            "Samsung Galaxy A55",
+            "the A55 to Aberdeen",
+            "I take the A55, then the M6.",
+            "My Oppo A5s is slow; the Galaxy S23 is not.",
+            "my Maine Coon",
+            "Two Maine-Coons and a coonhound, a coon hound",
+            "a chink in its armour",
+            "chinks in the armor of the theory",
+            "a chink of light through the curtains",
+            "a dyke along the river, and Dick Van Dyke",
+            "spic and span",
+            "the car's tranny fluid needs a change",
+            "a flame retardant, a fire-retarded sample; it retards the growth of mould",
+            "faggots and peas with mash, a faggot of sticks",
+            "gobbledy-gook",
+            "spastic diplegia",
+            "a strike would cripple the economy",
+            "Moby Dick, Philip K. Dick and Tom, Dick and Harry",
+            "a cock-and-bull story; the stop cock leaks",
+            "a finger prick test; prick the skin of the potatoes",
+            "blue tits and great tits at the feeder",
+            "pussy willow",
+            "magna cum laude; a kitchen-cum-diner",
+            "the erection of a fence",
+            "a garden hoe and a rake, a hard row to hoe",
+        ] {
+            assert_eq!(hits(text), Vec::<String>::new(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn disguised_words_and_slurs_are_hits_of_the_bundled_rules() {
+        for text in [
+            "@ss",
+            "a$$",
+            "sh1t",
+            "kiss my @$$",
+            "a55hole",
+            "5h!t",
+            "b1tch",
+            "d1ck",
+            "fuck1ng",
+            "c0ck",
+            "p0rn",
+        ] {
+            assert!(!hits(text).is_empty(), "{text:?}");
+        }
+        for text in [
+            "f4ggot",
+            "f4g",
+            "n1gger",
+            "k1ke",
+            "c00n",
+            "ch1nk",
+            "you chink",
+            "dirty coon",
+            "that dyke",
+            "you retard",
+            "my Maine Coon and you, coon",
+            "what a faggot",
+            "the chinks next door",
+            "a spic",
+        ] {
+            assert!(hits(text).iter().any(|hit| hit.starts_with("hate")), "{text:?}: {:?}", hits(text));
+        }
+    }
+
     #[test]
     fn hostile_text_takes_bounded_time() {
         let rules = rules();
@@ -283,6 +442,7 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
             ("base = 0.05", "base = 2", "base"),
             ("severity = 0.6", "severity = -1", "terms[0].severity"),
             ("\"moron\"", "\"\u{200b}\"", "terms[0].words"),
+            ("words = [\"kill you\"]", "words = [\"x\"]\nexcept = ['(']", "terms[1].except"),
             ("severity = 0.8", "severity = 8", "pattern \"injection\", severity"),
             ("previous", "(", "pattern \"injection\", regex"),
             ("category = \"threat\"", "categorie = \"threat\"", "line 8"),

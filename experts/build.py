@@ -90,7 +90,7 @@ def _profanity(folder: Path) -> None:
         profanity.build_profanity(wheel, folder / "model.onnx")
     write_manifest(folder, "classifier", catalogue.PROFANITY, model=file_fields(folder, "model.onnx"),
                    text={"max_chars": catalogue.PROFANITY_CHARS}, inputs={"text": "text"},
-                   outputs={"scores": "scores"}, fitted=_fitted("profanity"))
+                   outputs={"scores": "scores", "read": "read"}, fitted=_fitted("profanity"))
 
 
 def _rules(folder: Path) -> None:

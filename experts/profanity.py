@@ -95,5 +95,8 @@ def build_profanity(package, out) -> None:
     f = g.node("Add", g.node("Mul", f, g.constant(floats(slopes), [len(folds)])),
                g.constant(floats(shifts), [len(folds)]))
     g.node("ReduceMean", g.node("Sigmoid", f), g.ints(1), out="scores", keepdims=1)
+    # How many of the text's words it knows: of none it says nothing.
+    g.node("ReduceSum", many, g.ints(1), out="read", keepdims=1)
     g.output("scores", FLOAT, ["batch", 1])
+    g.output("read", FLOAT, ["batch", 1])
     g.save(out)

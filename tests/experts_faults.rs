@@ -185,6 +185,76 @@ fn a_graph_may_read_text_itself() {
     assert!(panel.examine("fine").iter().all(|examined| examined.tokens.is_none()));
 }
 
+/// Scores of one half, and how often the text is that one.
+fn reads_one_text(text: &str) -> Vec<u8> {
+    Graph::default()
+        .input("text", STRING, &[-1])
+        .words("known", &[text])
+        .node("Equal", &["text", "known"], "same")
+        .node_with("Cast", &["same"], "value", &[("to", FLOAT)])
+        .ints("column", &[2], &[-1, 1])
+        .node("Reshape", &["value", "column"], "read")
+        .floats("half", &[1], &[0.5])
+        .floats("zero", &[1], &[0.0])
+        .node("Mul", &["read", "zero"], "nothing")
+        .node("Add", &["nothing", "half"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .output("read", FLOAT, &[-1, 1])
+        .model()
+}
+
+#[test]
+fn a_graph_that_says_that_it_read_nothing_does_not_vote() {
+    let folder = Folder::new();
+    let rest = format!("[text]\nmax_chars = 9\n[inputs]\ntext = \"text\"\n{SCORES}");
+    let reads = rest.replace("[outputs]\n", "[outputs]\nread = \"read\"\n");
+    assert_ne!(rest, reads);
+    folder.add("says", "classifier", "", &reads_one_text("known"), &reads);
+    folder.add("silent", "classifier", "", &reads_one_text("known"), &rest);
+    let panel = Panel::open(config(&folder)).unwrap();
+    let (half, none) = (Ok(0.5), Err(Abstention::NothingRead));
+    let texts = ["known", "other", "known", "more"];
+    assert_eq!(outcomes(&panel, &texts), [[half; 2], [none, half], [half; 2], [none, half]]);
+    assert_eq!(panel.down(), [None, None], "it has not failed");
+    let other = reads.replace("\"read\"", "\"written\"");
+    folder.add("says", "classifier", "", &reads_one_text("known"), &other);
+    let Err(PanelError::Misfit { field, .. }) = Panel::open(config(&folder)) else { panic!("it fits") };
+    assert_eq!(field, "outputs.read");
+}
+
+#[test]
+fn who_knows_no_token_of_a_text_does_not_vote() {
+    let folder = Folder::new();
+    folder
+        .classifier("alone", &faulty_classifier())
+        .encoder("encoder", &faulty_encoder())
+        .head("plain", &head())
+        .rules("rules", "base = 0.125\n[[terms]]\ncategory = \"c\"\nseverity = 0.875\nwords = [\"bad\"]\n");
+    let panel = Panel::open(config(&folder)).unwrap();
+    let none = Err(Abstention::NothingRead);
+    // Twice: what is cached is the same. Words that nobody knows are none to the rules either where they are of another script.
+    for _ in 0..2 {
+        let texts = ["fine", "strange", "\u{1f642}", "bad \u{1f642}", "\u{e0066}\u{e0069}\u{e006e}\u{e0065}"];
+        let answers = panel.ask(&texts);
+        let found: Vec<Vec<_>> =
+            answers.iter().map(|answer| answer.votes.iter().map(outcome).collect()).collect();
+        assert_eq!(
+            found,
+            [
+                vec![Ok(0.25), Ok(0.25), Ok(0.125)],
+                vec![none, none, Ok(0.125)],
+                vec![none; 3],
+                vec![Ok(0.75), Ok(0.75), Ok(0.875)],
+                // Tag characters are read as what they encode.
+                vec![Ok(0.25), Ok(0.25), Ok(0.125)],
+            ]
+        );
+        let read: Vec<bool> = answers.iter().map(|answer| answer.reading.is_some()).collect();
+        assert_eq!(read, [true, false, false, true, true]);
+    }
+    assert_eq!(panel.down(), [None, None, None], "nothing has failed");
+}
+
 #[test]
 fn only_some_experts_can_be_asked() {
     let folder = Folder::new();

@@ -50,6 +50,22 @@ fn the_greatest_of_all_windows_counts() {
 }
 
 #[test]
+fn a_window_of_which_nothing_is_known_does_not_vote() {
+    let panel = classifier();
+    // Of an unknown word the graph would say 0.5.
+    let mixed = vote(&panel, "what fine");
+    assert_eq!((mixed.score(), mixed.windows, mixed.truncated), (Some(0.25), 1, true));
+    let Outcome::Abstained(reason) = vote(&panel, "what is this").outcome else { panic!("it voted") };
+    assert_eq!(reason, Abstention::NothingRead);
+    let folder = Folder::new();
+    folder.encoder("encoder", &faulty_encoder()).head("plain", &head());
+    let panel = self::panel(&folder, "encoder");
+    // The features are those of the first window that was read.
+    assert_eq!(panel.read(&["what fine"], |_| {}), panel.read(&["fine"], |_| {}));
+    assert_eq!(panel.read(&["what"], |_| {}), [None]);
+}
+
+#[test]
 fn an_expert_abstains_where_no_window_gave_a_vote() {
     let Outcome::Abstained(reason) = vote(&classifier(), "nan nan").outcome else { panic!("it voted") };
     assert_eq!(reason, Abstention::NotFinite);

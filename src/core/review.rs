@@ -79,6 +79,7 @@ mod tests {
     use crate::core::learners::{LearnerSpec, Name};
     use crate::core::policy::CategoryRule;
     use crate::core::predictor::{Combined, PredictorRef, Share};
+    use crate::core::text::HiddenText;
     use crate::core::vote::{Abstention, Vote};
 
     const AT: DecisionRef = DecisionRef { partition: 3, offset: 77 };
@@ -105,6 +106,10 @@ mod tests {
 
     /// A decision of p over two experts, of whom so many are awake and give the category this score.
     fn decided(policy: &Policy, p: Option<f64>, awake: usize, score: f64) -> Decision {
+        decided_on("hello", policy, p, awake, score)
+    }
+
+    fn decided_on(text: &str, policy: &Policy, p: Option<f64>, awake: usize, score: f64) -> Decision {
         let event = Event {
             id: "e".into(),
             conversation: "c".into(),
@@ -112,7 +117,7 @@ mod tests {
             policy: "p".into(),
             subject: Some("u".into()),
             time: None,
-            turns: vec![Turn { role: Role::User, text: "hello".into() }],
+            turns: vec![Turn { role: Role::User, text: text.into() }],
             judged: 0,
             metadata: BTreeMap::new(),
         };
@@ -165,6 +170,47 @@ mod tests {
             let request = ReviewRequest::of(&decided(&policy, p, awake, 0.0), &policy, AT).unwrap();
             assert_eq!((request.action, request.reasons), (Action::Review, vec![TooFewAwake]));
         }
+    }
+
+    #[test]
+    fn nothing_to_judge_is_decided_by_the_policy_and_asks_only_where_it_says_review() {
+        use ReviewReason::NothingToJudge;
+        for text in ["", " \t\n", "\u{200b}\u{feff}", "\0"] {
+            for (action, reasons) in
+                [(Action::Allow, vec![]), (Action::Block, vec![]), (Action::Review, vec![NothingToJudge])]
+            {
+                // Whatever else would ask.
+                let strict = policy(Action::Review, 2, 1.0, Some((0.0, Action::Review)));
+                let policy = Policy { nothing_to_judge: action, ..strict };
+                let decision = decided_on(text, &policy, None, 0, 0.0);
+                assert!(decision.nothing_to_judge && !decision.degraded && decision.hidden_text.is_empty());
+                assert_eq!((decision.action, decision.probability), (action, None));
+                assert_eq!(decision.review, reasons.first().copied());
+                assert_eq!(decision.review_probability > 0.0, !reasons.is_empty());
+                let request = ReviewRequest::of(&decision, &policy, AT);
+                assert_eq!(request.map_or_else(Vec::new, |request| request.reasons), reasons);
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_read_goes_to_review_and_is_not_nothing_to_judge() {
+        let policy = policy(Action::Block, 0, 0.0, None);
+        let decision = decided_on("\u{1f642}", &policy, None, 0, 0.0);
+        assert_eq!((decision.action, decision.review), (Action::Review, Some(ReviewReason::TooFewAwake)));
+        assert!(!decision.nothing_to_judge && decision.degraded);
+    }
+
+    #[test]
+    fn hidden_text_is_named_and_is_something_to_judge() {
+        let policy = policy(Action::Block, 1, 0.0, None);
+        let tags = "\u{e006b}\u{e0069}\u{e006c}\u{e006c}";
+        for text in [tags.to_owned(), format!("hello{tags}")] {
+            let decision = decided_on(&text, &policy, Some(0.9), 2, 0.0);
+            assert_eq!(decision.hidden_text, [HiddenText::TagCharacters]);
+            assert_eq!((decision.action, decision.nothing_to_judge), (Action::Block, false));
+        }
+        assert!(decided(&policy, Some(0.9), 2, 0.0).hidden_text.is_empty());
     }
 
     proptest! {

@@ -104,6 +104,9 @@ fn text_port(id: &str, graph: &Graph, name: &str) -> Result<TextPort, PanelError
 
 fn scorer(id: &str, slot: usize, graph: Graph, scores: &Scores) -> Result<Scorer, PanelError> {
     output(id, &graph, "outputs.scores", &scores.output, TensorElementType::Float32)?;
+    if let Some(read) = &scores.read {
+        output(id, &graph, "outputs.read", read, TensorElementType::Float32)?;
+    }
     Ok(Scorer { id: id.to_owned(), slot, graph, scores: scores.clone(), complaints: Complaints::default() })
 }
 

@@ -177,6 +177,8 @@ pub(super) struct Scores {
     /// The graph's output.
     pub(super) output: String,
     pub(super) activation: Option<Activation>,
+    /// The graph's output for how much of a text it read: one number for each text, 0 for nothing.
+    pub(super) read: Option<String>,
     pub(super) labels: Vec<Label>,
     pub(super) calibration: Option<Calibration>,
 }

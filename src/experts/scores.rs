@@ -83,6 +83,7 @@ mod tests {
         Scores {
             output: "scores".to_owned(),
             activation: None,
+            read: None,
             labels: vec![
                 label("neither", None, false),
                 label("threat", Some("threat"), true),

@@ -130,13 +130,25 @@ impl Scorer {
         fill: &dyn Fn(Range<usize>) -> Result<Inputs<'a>, Fault>,
     ) -> Vec<Result<Judgement, Abstention>> {
         let (graph, output) = (&mut self.graph, self.scores.output.as_str());
+        let read = self.scores.read.as_deref();
         let ran = guarded(|| {
             graph.run(fill(rows.clone())?, call.options()?, |outputs| {
-                matrix::<f32>(outputs, output, rows.len())
+                let read = read.map(|read| matrix::<f32>(outputs, read, rows.len())).transpose()?;
+                Ok((matrix::<f32>(outputs, output, rows.len())?, read))
             })
         });
         match ran {
-            Ok((numbers, width)) => numbers.chunks(width).map(|row| self.scores.judge(row)).collect(),
+            Ok(((numbers, width), None)) => numbers.chunks(width).map(|row| self.scores.judge(row)).collect(),
+            Ok(((numbers, width), Some((read, parts)))) => {
+                let nothing = |read: &[f32]| read.iter().all(|read| *read == 0.0);
+                let rows = numbers.chunks(width).zip(read.chunks(parts));
+                rows.map(
+                    |(row, read)| {
+                        if nothing(read) { Err(Abstention::NothingRead) } else { self.scores.judge(row) }
+                    },
+                )
+                .collect()
+            }
             Err(_) if call.over() => vec![Err(Abstention::TimedOut); rows.len()],
             Err(fault) if rows.len() > 1 && fault.reason == Abstention::Failed => {
                 rows.flat_map(|row| self.judge(row..row + 1, call, fill)).collect()

@@ -205,7 +205,7 @@ impl Place<'_> {
                 "give a finite b and a finite a above 0",
             ));
         }
-        Ok(Scores { output, activation: outputs.activation, labels, calibration })
+        Ok(Scores { output, activation: outputs.activation, read: outputs.read, labels, calibration })
     }
 
     pub(super) fn body(&self, raw: Raw) -> Result<Body, PanelError> {
@@ -225,6 +225,7 @@ impl Place<'_> {
         }
         let inputs = raw.inputs.unwrap_or_default();
         let outputs = raw.outputs.unwrap_or_default();
+        self.without(kind != Kind::Classifier && outputs.read.is_some(), "outputs.read", kind)?;
         Ok(match kind {
             Kind::Encoder => {
                 self.without(outputs.scores.is_some(), "outputs.scores", kind)?;

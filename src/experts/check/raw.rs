@@ -61,6 +61,7 @@ pub(super) struct RawOutputs {
     pub(super) features: Option<String>,
     pub(super) scores: Option<String>,
     pub(super) activation: Option<Activation>,
+    pub(super) read: Option<String>,
 }
 
 #[derive(Deserialize)]

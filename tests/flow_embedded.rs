@@ -12,11 +12,12 @@ use aegis::codec;
 use aegis::config::{Config, Policies, Topics};
 use aegis::core::book::Book;
 use aegis::core::fold::{Fold, Settings};
-use aegis::core::label::{Finding, Label};
+use aegis::core::label::{DecisionRef, Finding, Label};
 use aegis::core::ledger::Record;
 use aegis::core::policy::Action;
 use aegis::core::predictor::Published;
 use aegis::core::review::ReviewRequest;
+use aegis::core::text::HiddenText;
 use aegis::core::vote::Outcome;
 use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::embedded::Embedded;
@@ -177,13 +178,20 @@ fn every_bad_record_has_its_one_outcome_and_the_stream_goes_on() {
         decided.iter().map(|decision| (decision.id.event.as_str(), decision)).collect();
     assert_eq!(by_id.len(), sent - bad);
     for (id, action, p) in [
-        ("e00001", Action::Review, false),
-        ("e00002", Action::Review, false),
+        // Nothing to judge.
+        ("e00001", Action::Allow, false),
+        ("e00002", Action::Allow, false),
         ("e00003", Action::Allow, true),
+        // No expert can read these.
+        ("e00004", Action::Review, false),
+        ("e00005", Action::Review, false),
     ] {
         let decision = by_id[id];
         assert_eq!((decision.action, decision.probability.is_some()), (action, p), "{id}");
-        assert_eq!(decision.degraded, !p, "{id}");
+        assert_eq!(decision.degraded, action == Action::Review, "{id}");
+        assert_eq!(decision.nothing_to_judge, action == Action::Allow && !p, "{id}");
+        let hidden: &[_] = if id == "e00005" { &[HiddenText::BidiControls] } else { &[] };
+        assert_eq!(decision.hidden_text, hidden, "{id}");
     }
     let now = by_id["e00007"].round_time;
     assert!(now < 3_000_000_000_000, "nobody dates an event into the future: {now}");
@@ -249,9 +257,21 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
         inclusion_probability: Some(request.inclusion_probability),
         ..label("answer", &request.id.event, Finding::Unsafe)
     };
-    flow.send_labels(&requests.iter().map(answer).collect::<Vec<_>>());
-    flow.await_labels(4);
-    let (records, _, _) = flow.stop();
+    // Somebody labels an event with nothing to judge all the same.
+    let (record, nothing) =
+        decided.iter().zip(&made).find(|(_, decision)| decision.nothing_to_judge).unwrap();
+    let mut labels: Vec<_> = requests.iter().map(answer).collect();
+    labels.push(label("unasked", &nothing.id.event, Finding::Unsafe));
+    let mut answered: BTreeMap<_, _> =
+        requests.into_iter().map(|request| (request.id, request.decision)).collect();
+    answered.insert(nothing.id.clone(), DecisionRef { partition: record.partition, offset: record.offset });
+    flow.send_labels(&labels);
+    flow.await_labels(5);
+    let (records, last, policies) = flow.stop();
+    // Nobody voted on any of them: the labels stand in the ledger, and the learner has learned nothing.
+    let (fold, _) = folded(&records, &policies);
+    assert_eq!(fold.standing().rounds, 0);
+    assert!(last.is_none_or(|published| published.rounds == 0));
     let judged: BTreeMap<_, _> = records
         .into_iter()
         .filter_map(|record| match record {
@@ -259,7 +279,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
             _ => None,
         })
         .collect();
-    assert_eq!(judged, requests.into_iter().map(|request| (request.id, request.decision)).collect());
+    assert_eq!(judged, answered);
 }
 
 #[test]

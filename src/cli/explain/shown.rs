@@ -221,3 +221,26 @@ fn vote_row(weighed: &WeighedVote) -> Vec<String> {
         also.join(", "),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::decision::ReviewReason;
+    use crate::core::ledger::RoundId;
+    use crate::core::text::HiddenText;
+
+    #[test]
+    fn nothing_to_judge_and_hidden_text_are_explained() {
+        let id = RoundId { tenant: "t".into(), policy: "p".into(), event: "e".into() };
+        let mut decision = Decision { nothing_to_judge: true, ..Decision::bare(id, 0) };
+        assert_eq!(why(&decision), "there is nothing to judge, and the policy says what is done");
+        decision.review = Some(ReviewReason::NothingToJudge);
+        decision.review_probability = 1.0;
+        assert!(why(&decision).ends_with("; review: nothing_to_judge, with probability 1"));
+        decision.hidden_text = vec![HiddenText::TagCharacters];
+        let found = Found { partition: 0, offset: 0, time: None, decision };
+        let json = as_json(&found, &Standing::Untaught, None);
+        assert_eq!(json["nothing_to_judge"], true);
+        assert_eq!(json["hidden_text"], json!(["tag_characters"]));
+    }
+}

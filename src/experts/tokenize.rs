@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use tokenizers::models::ModelWrapper;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
 
@@ -117,7 +118,7 @@ impl Tokenizing {
         // Control tokens in a user's text are text.
         tokenizer.set_encode_special_tokens(true);
         let (max_tokens, drop_ids) = (reading.max_tokens, reading.drop_ids.clone());
-        let silent = silent(&tokenizer);
+        let silent = silent(&tokenizer, bytes);
         Ok(Self { tokenizer, max_tokens, drop_ids, windows, room, overlap, holds, silent })
     }
 
@@ -162,28 +163,36 @@ impl Tokenizing {
 }
 
 /// The token that a tokenizer's model gives for what it does not know.
-fn unknown(tokenizer: &Tokenizer) -> Option<u32> {
+fn unknown(tokenizer: &Tokenizer, file: &[u8]) -> Option<u32> {
     let word = match tokenizer.get_model() {
-        ModelWrapper::BPE(model) => model.unk_token.clone(),
-        ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
-        ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
-        // The model does not show its unknown token; these are the names that it has by convention.
-        ModelWrapper::Unigram(_) => {
-            let names = ["<unk>", "[UNK]", "<UNK>"];
-            names.into_iter().find(|name| tokenizer.token_to_id(name).is_some()).map(str::to_owned)
-        }
+        ModelWrapper::BPE(model) => model.unk_token.as_ref()?,
+        ModelWrapper::WordPiece(model) => &model.unk_token,
+        ModelWrapper::WordLevel(model) => &model.unk_token,
+        // The model does not show its number, and its file does.
+        ModelWrapper::Unigram(_) => return serde_json::from_slice::<UnigramFile>(file).ok()?.model.unk_id,
     };
-    tokenizer.token_to_id(&word?)
+    tokenizer.token_to_id(word)
+}
+
+/// The part of a tokenizer's file that has the unknown token's number.
+#[derive(Deserialize)]
+struct UnigramFile {
+    model: UnigramModel,
+}
+
+#[derive(Deserialize)]
+struct UnigramModel {
+    unk_id: Option<u32>,
 }
 
 /// Tokens that say nothing of a text. Control tokens that stand in a text are read as text, so a special token comes from
 /// the post-processor alone.
-fn silent(tokenizer: &Tokenizer) -> BTreeSet<u32> {
+fn silent(tokenizer: &Tokenizer, file: &[u8]) -> BTreeSet<u32> {
     let empty = |token: &str| token.chars().all(|c| matches!(c, '▁' | 'Ġ' | 'Ċ') || c.is_whitespace());
     let vocabulary = tokenizer.get_vocab(true);
     let blank = vocabulary.into_iter().filter(|(token, _)| empty(token)).map(|(_, id)| id);
     let special = tokenizer.encode_fast("", true).map(|encoding| encoding.get_ids().to_vec());
-    blank.chain(special.unwrap_or_default()).chain(unknown(tokenizer)).collect()
+    blank.chain(special.unwrap_or_default()).chain(unknown(tokenizer, file)).collect()
 }
 
 /// The beginning of a text, at most `bytes` long, that ends before white space where it can.
@@ -293,6 +302,22 @@ mod tests {
         }
         let text = Reader::Text { max_chars: 9 };
         assert!(text.reads(&[1]));
+    }
+
+    #[test]
+    fn pieces_that_are_only_white_space_are_not_read() {
+        let pieces = r#"{"version":"1.0","added_tokens":[],"normalizer":null,"post_processor":null,"decoder":null,
+            "pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always","split":true},
+            "model":{"type":"Unigram","unk_id":1,"vocab":[["a",-3.0],["what",0.0],["▁",-2.0],["▁b",-1.0]],"byte_fallback":false}}"#;
+        let made = Tokenizing::new(pieces.as_bytes(), &reading(9, vec![])).map_err(|m| m.1).unwrap();
+        let reader = Reader::Tokens(Box::new(made));
+        let read = |text: &str| {
+            let ids = Arc::clone(&reader.read(text).unwrap().windows[0]);
+            (ids.to_vec(), reader.reads(&ids))
+        };
+        assert_eq!(read("x"), (vec![2, 1], false));
+        assert_eq!(read("a"), (vec![2, 0], true));
+        assert_eq!(read("b"), (vec![3], true));
     }
 
     #[test]

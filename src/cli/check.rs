@@ -16,6 +16,7 @@ use crate::config::{Config, EventFields, Loaded, Pointer, Policies};
 use crate::core::event::{Event, Turn};
 use crate::core::label::Label;
 use crate::core::policy::Policy;
+use crate::core::text;
 use crate::experts::ExpertInfo;
 use crate::ops::Exit;
 use crate::say::say;
@@ -232,6 +233,13 @@ fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Ve
             "  escapes that stand for no character: {replaced}, each read as U+FFFD; the producer cuts texts within a \
              character"
         ));
+    }
+    if text::is_blank(event.judged_text()) {
+        lines.push("  nothing to judge: the policy's nothing_to_judge says what is done".to_owned());
+    }
+    let hidden: Vec<_> = text::reveal(event.judged_text()).hidden.iter().map(|way| way.word()).collect();
+    if !hidden.is_empty() {
+        lines.push(format!("  hidden text in the judged turn: {}", hidden.join(", ")));
     }
     let Event { id, conversation, tenant, policy, subject, time, judged, metadata, .. } = &event;
     let turn = |turn: &Turn| json!({ "role": turn.role.word(), "bytes": turn.text.len() });

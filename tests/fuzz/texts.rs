@@ -148,7 +148,7 @@ pub fn rules(bytes: &[u8]) -> u64 {
     let Ok(text) = std::str::from_utf8(bytes) else { return 1 };
     match Rules::parse(Path::new("rules.toml"), text) {
         Ok(rules) => {
-            let found = rules.judge(&fold(text));
+            let Some(found) = rules.judge(&fold(text)) else { return 2 };
             assert!((0.0..=1.0).contains(&found.score), "{} is no score", found.score);
             hash((0, found.categories.len().min(4)))
         }

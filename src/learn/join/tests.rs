@@ -129,13 +129,15 @@ fn a_record_of_several_labels_is_taken_out_whole_and_once() {
     let book = Book::new();
     let record = read(label(None)).record;
     let other = Arc::new(Consumed { offset: record.offset + 1, ..(*record).clone() });
-    let of = |record: &Arc<Consumed>, id: &str| {
-        let label = Label { id: id.into(), ..label(Some(11)) };
+    let of = |record: &Arc<Consumed>, id: &str, at| {
+        let label = Label { id: id.into(), ..label(Some(at)) };
         Read { record: Arc::clone(record), label, received: 20 }
     };
-    let labels = vec![of(&record, "a"), of(&record, "b"), of(&other, "c")];
-    let mut joined = joining(&book, |join, _| join.labels(labels).unwrap());
-    let key = |id: &str| Key::Filed(label(Some(11)).round(), id.into());
+    let mut joined = joining(&book, |join, at| {
+        let labels = vec![of(&record, "a", at), of(&record, "b", at), of(&other, "c", at)];
+        join.labels(labels).unwrap();
+    });
+    let key = |id: &str| Key::Filed(label(None).round(), id.into());
     let mut unfit = BTreeSet::from([key("a")]);
     let taken: Vec<_> = joined.take_records(&mut unfit).iter().map(|record| record.offset).collect();
     assert_eq!((taken, unfit), (vec![record.offset], BTreeSet::from([key("a"), key("b")])));

@@ -23,6 +23,15 @@ pub struct Predictors {
     others: BTreeMap<String, (Place, Result<Published, Refused>)>,
 }
 
+impl Drop for Predictors {
+    /// A scorer that has ended uses no predictor.
+    fn drop(&mut self) {
+        for policy in self.by_policy.keys() {
+            metrics::predictor_in_use(policy, None, 0, true);
+        }
+    }
+}
+
 /// A policy's predictor.
 struct Held {
     /// The secret of its keyed draws.

@@ -71,7 +71,6 @@ pub fn accept(
     let received = Received::new(record.payload.as_deref(), &record.headers, schemas);
     let received = received.at(&record.topic, record.partition, record.offset);
     let event = match received.event_and_replaced(defaults) {
-        Ok((event, 0)) => event,
         Ok((event, replaced)) => {
             metrics::ESCAPES_REPLACED.with([]).increment(replaced as u64);
             event

@@ -3,9 +3,9 @@
 //!
 //! Without the feature `crash-points`, which no release build takes, a point is nothing. With it,
 //! `AEGIS_CRASH_AT=name[:nth]` kills the process with SIGKILL when it comes to the point `name` for the nth
-//! time, `AEGIS_HOLD_AT=name[:nth]` stops it there until SIGCONT, and with `AEGIS_PANIC_AT=name[:nth]` the thread
-//! that comes there panics. `AEGIS_PLAY_OLDER=1` makes it read decisions of earlier schemas only, as the version before
-//! this one did.
+//! time, `AEGIS_HOLD_AT=name[:nth]` stops it there until SIGCONT, `AEGIS_HANG_AT=name[:nth]` keeps the thread there for
+//! ever, and with `AEGIS_PANIC_AT=name[:nth]` the thread that comes there panics. `AEGIS_PLAY_OLDER=1` makes it read
+//! decisions of earlier schemas only, as the version before this one did.
 
 #[cfg(all(feature = "crash-points", not(debug_assertions)))]
 compile_error!("the feature crash-points is for tests, not for a release build");
@@ -45,6 +45,8 @@ mod armed {
     static PANIC: LazyLock<Option<Wish>> = LazyLock::new(|| Wish::read("AEGIS_PANIC_AT"));
     static OLDER: LazyLock<bool> = LazyLock::new(|| std::env::var_os("AEGIS_PLAY_OLDER").is_some());
 
+    static HANG: LazyLock<Option<Wish>> = LazyLock::new(|| Wish::read("AEGIS_HANG_AT"));
+
     /// A point, and how many times it is passed before the wish comes true.
     struct Wish {
         name: String,
@@ -56,7 +58,7 @@ mod armed {
         fn read(variable: &str) -> Option<Self> {
             let wish = std::env::var(variable).ok()?;
             let (name, nth) = wish.split_once(':').unwrap_or((&wish, "1"));
-            let nth = nth.parse().expect("AEGIS_CRASH_AT, AEGIS_HOLD_AT and AEGIS_PANIC_AT are name[:nth]");
+            let nth = nth.parse().expect("AEGIS_CRASH_AT, _HOLD_AT, _HANG_AT and _PANIC_AT are name[:nth]");
             Some(Self { name: name.to_owned(), nth, passed: AtomicU64::new(0) })
         }
 
@@ -98,7 +100,7 @@ mod armed {
         *OLDER
     }
 
-    /// Dies, holds still or panics here, if that is wished.
+    /// Dies, holds still, hangs or panics here, if that is wished.
     ///
     /// # Panics
     /// At the point that `AEGIS_PANIC_AT` names.
@@ -114,6 +116,12 @@ mod armed {
             let mut sender = Sender::ready("STOP", stopped).expect("sh starts");
             sender.send().expect("sh listens");
             sender.0.wait().expect("sh ends");
+        }
+        if reached(&HANG, name) {
+            eprintln!("hanging at {name}");
+            loop {
+                thread::park();
+            }
         }
     }
 

@@ -49,3 +49,21 @@ fn a_learner_with_a_full_disk_ends_and_the_one_that_stands_by_takes_over() {
     learned(&site, (RUNS + 1) * LABELS);
     active.stop();
 }
+
+/// sled or the disk does not answer, and one SIGTERM is enough all the same.
+#[test]
+fn sigterm_ends_a_learner_whose_store_hangs() {
+    let site = Site::with("hangs", &SETS);
+    decide(&site, &events(10));
+    let mut learn = site.start_with("learn", &[], &[("AEGIS_HANG_AT", "store.applied:5")]);
+    send_labels(&site, (0..10).map(about));
+    learn.says("hanging at store.applied");
+    learn.signal("TERM");
+    let (status, log) = (learn.end(), learn.log());
+    assert_eq!(status.code(), Some(69), "{status}\n{log}");
+    assert!(log.contains("the disk has not answered for") && log.contains("learn stopped"), "{log}");
+    assert!(log.contains(&site.store().display().to_string()), "{log}");
+    let learn = site.start_with("learn", &[], &[]);
+    learned(&site, 10);
+    learn.stop();
+}

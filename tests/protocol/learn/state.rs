@@ -167,7 +167,7 @@ impl State {
                 learner.sled.next = self.kafka.log.len() + 1;
             }
         }
-        // The topic is shorter than what sled reflects: rebuild.
+        // The topic is shorter than what sled reflects: refused until an operator adopts the topic, which empties sled.
         if learner.sled.next > self.kafka.log.len() {
             learner.sled = Sled::default();
         }

@@ -61,7 +61,7 @@ fn ready_when_every_condition_holds_and_alive_always() {
 #[test]
 fn a_condition_belongs_to_its_role_and_ends_with_it() {
     let health = Health::default();
-    let server = Server::start(local(), health.clone(), handle()).expect("a server");
+    let server = Server::start(local(), Limits::default(), health.clone(), handle()).expect("a server");
     let (score, learn) = (health.of("score"), health.of("learn"));
     let later = Instant::now() + Duration::from_secs(3_600);
     score.set_until("broker seen", Some(later));
@@ -191,4 +191,29 @@ fn a_connection_too_many_takes_the_place_of_the_oldest() {
         write!(stream, "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
         assert!(rest(stream).ends_with("alive\n"), "the newest are kept");
     }
+}
+
+/// Records that wait for a commit: the role is ready until the bound, and says then for how long nothing was committed. The
+/// gauge is computed when it is read: who waits for the brokers tells nothing meanwhile.
+#[test]
+fn a_commit_that_does_not_come_ends_readiness() {
+    let health = Health::default();
+    let server = Server::start(local(), Limits::default(), health.clone(), handle()).expect("a server");
+    let (score, learn) = (health.of("score"), health.of("learn"));
+    let (bound, started) = (Duration::from_secs(60), Instant::now());
+    score.waits("committing", None, bound);
+    assert_eq!(get(&server, "/readyz?verbose").1, "[+] score: committing\nready\n");
+    assert_eq!(score.waits_since(), None);
+
+    score.waits("committing", Some(started), bound);
+    assert_eq!(get(&server, "/readyz?verbose").1, "[+] score: committing\nready\n");
+    assert_eq!(score.waits_since(), Some(started));
+    assert_eq!(learn.waits_since(), None);
+
+    score.waits("committing", Some(started), Duration::ZERO);
+    let late = "[-] score: committing: records wait, and none have been committed for 0 s\nnot ready\n";
+    assert_eq!(get(&server, "/readyz"), (503, late.to_owned()));
+
+    score.waits("committing", None, bound);
+    assert_eq!(get(&server, "/readyz"), (200, "ready\n".to_owned()));
 }

@@ -332,12 +332,13 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
         assert_eq!(rules.judge(&fold("你好")), None);
     }
 
-    const BUNDLED: &str = include_str!("../../experts/rules/rules.toml");
-
     /// The hits of the bundled rules.
     fn hits(text: &str) -> Vec<String> {
         static RULES: std::sync::OnceLock<Rules> = std::sync::OnceLock::new();
-        let rules = RULES.get_or_init(|| Rules::parse(Path::new("rules.toml"), BUNDLED).unwrap());
+        let rules = RULES.get_or_init(|| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experts/rules/rules.toml");
+            Rules::parse(&path, &std::fs::read_to_string(&path).unwrap()).unwrap()
+        });
         let found = rules.judge(&fold(text)).unwrap();
         found.categories.into_iter().map(|c| format!("{} {}", c.category, c.score)).collect()
     }

@@ -38,7 +38,8 @@ fn member(site: &Site, name: &str, variables: &[(&str, &str)]) -> Process {
 }
 
 fn events(site: &Site, numbers: std::ops::Range<usize>) -> Vec<Produced> {
-    numbers.map(|number| event_record(&site.topic("events"), &event(number, "hello"))).collect()
+    // A word that the tiny experts know.
+    numbers.map(|number| event_record(&site.topic("events"), &event(number, "fine"))).collect()
 }
 
 /// Writes a ledger of so many labels that wait.

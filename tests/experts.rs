@@ -177,7 +177,7 @@ fn said(answer: &Answer) -> Vec<(&str, Result<f64, Abstention>)> {
 
 #[test]
 fn what_nobody_can_read_nobody_votes_on() {
-    for text in ["😀 👍🏽 🎉", "ሰላም ለዓለም", "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}"]
+    for text in ["😀 👍🏽 🎉", "😀!", "ሰላም ለዓለም, ሰላም.", "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}"]
     {
         for (expert, outcome) in said(&panel().ask(&[text])[0]) {
             assert_eq!(outcome, Err(Abstention::NothingRead), "{expert} on {text:?}");

@@ -45,7 +45,9 @@ fn mixed() -> Folder {
 #[test]
 fn every_text_is_answered_once_with_its_own_votes() {
     for threads in [None, Some(3)] {
-        let panel = panel(&mixed(), |config| config.tokenize_threads = threads);
+        // Good answers from the cache would leave batches of nothing but failures, eight of which in a row put an
+        // expert aside.
+        let panel = panel(&mixed(), |config| (config.tokenize_threads, config.cache) = (threads, 0));
         let mut stream = panel.stream(512, Duration::from_millis(2)).unwrap();
         let words = ["fine", "bad", "", "nan", "poison"];
         for key in 0..500_u64 {

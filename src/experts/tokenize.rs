@@ -56,10 +56,11 @@ impl Reader {
     }
 
     /// Returns `true` if a graph reads anything in a window: a token beside the special ones, the unknown one and white
-    /// space. A graph that is given text reads it itself.
+    /// space. Signs alone count only where nothing is unknown: of a sentence in another script they say nothing. A
+    /// graph that is given text reads it itself.
     pub(super) fn reads(&self, window: &[u32]) -> bool {
         match self {
-            Self::Tokens(tokenizing) => window.iter().any(|id| !tokenizing.silent.contains(id)),
+            Self::Tokens(tokenizing) => tokenizing.reads(window),
             Self::Text { .. } => true,
         }
     }
@@ -85,6 +86,10 @@ pub(super) struct Tokenizing {
     holds: usize,
     /// Tokens that say nothing of a text: special ones, the unknown one, and those that are only white space.
     silent: BTreeSet<u32>,
+    /// Tokens without a letter or digit.
+    signs: BTreeSet<u32>,
+    /// The token for what is not known.
+    unknown: Option<u32>,
 }
 
 /// A field of the manifest that does not fit, with the problem and the mend.
@@ -118,14 +123,22 @@ impl Tokenizing {
         // Control tokens in a user's text are text.
         tokenizer.set_encode_special_tokens(true);
         let (max_tokens, drop_ids) = (reading.max_tokens, reading.drop_ids.clone());
-        let silent = silent(&tokenizer, bytes);
-        Ok(Self { tokenizer, max_tokens, drop_ids, windows, room, overlap, holds, silent })
+        let (unknown, signs) = (unknown(&tokenizer, bytes), signs(&tokenizer));
+        let silent = silent(&tokenizer, unknown);
+        Ok(Self { tokenizer, max_tokens, drop_ids, windows, room, overlap, holds, silent, signs, unknown })
     }
 
     /// The greatest id that the tokenizer can give.
     pub(super) fn greatest_id(&self) -> u32 {
         let given = |id: &u32| !self.drop_ids.contains(id);
         self.tokenizer.get_vocab(true).into_values().filter(given).max().unwrap_or(0)
+    }
+
+    fn reads(&self, window: &[u32]) -> bool {
+        let mut told = window.iter().filter(|id| !self.silent.contains(id)).peekable();
+        let any = told.peek().is_some();
+        let is_unknown = |id: &u32| Some(*id) == self.unknown;
+        told.any(|id| !self.signs.contains(id)) || (any && !window.iter().any(is_unknown))
     }
 
     /// The text's first tokens, as many as the windows hold.
@@ -185,14 +198,20 @@ struct UnigramModel {
     unk_id: Option<u32>,
 }
 
+/// Tokens without a letter or digit.
+fn signs(tokenizer: &Tokenizer) -> BTreeSet<u32> {
+    let vocabulary = tokenizer.get_vocab(true).into_iter();
+    vocabulary.filter(|(token, _)| !token.contains(char::is_alphanumeric)).map(|(_, id)| id).collect()
+}
+
 /// Tokens that say nothing of a text. Control tokens that stand in a text are read as text, so a special token comes from
 /// the post-processor alone.
-fn silent(tokenizer: &Tokenizer, file: &[u8]) -> BTreeSet<u32> {
+fn silent(tokenizer: &Tokenizer, unknown: Option<u32>) -> BTreeSet<u32> {
     let empty = |token: &str| token.chars().all(|c| matches!(c, '▁' | 'Ġ' | 'Ċ') || c.is_whitespace());
     let vocabulary = tokenizer.get_vocab(true);
     let blank = vocabulary.into_iter().filter(|(token, _)| empty(token)).map(|(_, id)| id);
     let special = tokenizer.encode_fast("", true).map(|encoding| encoding.get_ids().to_vec());
-    blank.chain(special.unwrap_or_default()).chain(unknown(tokenizer, file)).collect()
+    blank.chain(special.unwrap_or_default()).chain(unknown).collect()
 }
 
 /// The beginning of a text, at most `bytes` long, that ends before white space where it can.
@@ -218,7 +237,7 @@ mod tests {
         {"id":3,"content":"[SEP]","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
         "normalizer":{"type":"Lowercase"},"pre_tokenizer":{"type":"Whitespace"},
         "post_processor":POST,"decoder":null,
-        "model":{"type":"WordLevel","vocab":{"[UNK]":0,"a":1,"b":2,"[SEP]":3,"sep":4},"unk_token":"[UNK]"}}"#;
+        "model":{"type":"WordLevel","vocab":{"[UNK]":0,"a":1,"b":2,"[SEP]":3,"sep":4,"!":5},"unk_token":"[UNK]"}}"#;
     const CLOSING: &str = r#"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A","type_id":0}},
         {"SpecialToken":{"id":"[SEP]","type_id":0}}],"pair":[],"special_tokens":{"[SEP]":{"id":"[SEP]","ids":[3],"tokens":["[SEP]"]}}}"#;
 
@@ -289,15 +308,19 @@ mod tests {
         let reader = reader("null", 3, vec![0]);
         assert_eq!(reader.read("x a x b x x a x").unwrap(), tokens(&[1, 2, 1], false));
         assert_eq!(reader.read("x a x b x x a x b").unwrap(), tokens(&[1, 2, 1], true));
-        assert_eq!(reader.greatest_id(), 4);
+        assert_eq!(reader.greatest_id(), 5);
     }
 
     #[test]
     fn unknown_and_special_tokens_are_not_read() {
         for (post, drop_ids) in [("null", vec![]), ("null", vec![0]), (CLOSING, vec![])] {
+            let reader_drops = !drop_ids.is_empty();
             let reader = Reader::Tokens(Box::new(reader(post, 9, drop_ids)));
             let reads = |text: &str| reader.read(text).unwrap().windows.iter().any(|ids| reader.reads(ids));
             assert!(reads("a") && reads("x b x") && reads("sep"), "{post}");
+            assert!(reads("!") && reads("a !"), "{post}");
+            // Where the unknown token is dropped, a sign is all that there is.
+            assert_eq!(reads("x !"), reader_drops, "{post}");
             assert!(!reads("x") && !reads("x \u{1f600} y") && !reads("") && !reads(" "), "{post}");
         }
         let text = Reader::Text { max_chars: 9 };

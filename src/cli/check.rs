@@ -272,3 +272,29 @@ fn told(event: &Event) -> String {
     }
     told
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_call_at_the_end_is_nothing_to_judge_and_hidden_text_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.event_fields.turns = serde_json::from_value(json!("/messages")).unwrap();
+        let lines = |last: &str| {
+            let path = folder.path().join("event.json");
+            let chat =
+                format!(r#"{{"messages": [{{"role": "user", "content": "Weather in Oslo?"}}, {last}]}}"#);
+            std::fs::write(&path, chat).unwrap();
+            event(&path, &config, &Policies::default()).map_err(|_| "refused").unwrap().1.join("\n")
+        };
+        let call =
+            r#"{"role": "assistant", "content": null, "tool_calls": [{"id": "1", "type": "function"}]}"#;
+        assert!(lines(call).contains("nothing to judge"), "{}", lines(call));
+        let hidden = "{\"role\": \"user\", \"content\": \"Hello\u{e006b}\u{e0069}\"}";
+        let told = lines(hidden);
+        assert!(told.contains("hidden text in the judged turn: tag_characters"), "{told}");
+        assert!(!told.contains("nothing to judge") && !told.contains("Hello"), "{told}");
+    }
+}

@@ -92,7 +92,7 @@ pub struct Sizes {
 /// The store. One at a time per folder.
 ///
 /// After an error of the disk it is abandoned: never flushed or dropped, and its folder stays locked until the process
-/// ends (`docs/decisions/0009`).
+/// ends (`docs/decisions/0010`).
 #[derive(Debug)]
 pub struct Store {
     database: Database,

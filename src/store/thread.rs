@@ -1,7 +1,7 @@
 //! A thread for calls into sled that can be left behind.
 //!
 //! sled 0.34 can wait for ever for a write that its own threads have given up, in a flush as well as in a drop: on a
-//! full file system most runs ended so (docs/decisions/0009). Calls that open, write, flush or drop therefore run on
+//! full file system most runs ended so (docs/decisions/0010). Calls that open, write, flush or drop therefore run on
 //! this thread, and the caller stops waiting when the folder refuses writes, when it is asked to stop, or after
 //! [`PATIENCE`].
 

@@ -1,6 +1,6 @@
 //! The id of a topic, which the client wraps in no safe call.
 //!
-//! The one place with `unsafe`: `docs/decisions/0010` says why. Every native object is owned by an [`Owned`], which
+//! The one place with `unsafe`: `docs/decisions/0011` says why. Every native object is owned by an [`Owned`], which
 //! gives it back once; what librdkafka lends out of an event is copied before the event is given back.
 
 #![expect(unsafe_code, reason = "rdkafka 0.39 wraps neither DescribeTopics nor the ids of topics")]

@@ -9,7 +9,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("crash", &[]),
     ("panics", &[]),
     ("codec", &["core", "crash"]),
-    ("experts", &["core"]),
+    ("experts", &["core", "crash", "panics"]),
     ("kafka", &["core", "crash", "panics"]),
     ("store", &["core", "crash", "panics"]),
     ("pem", &[]),

@@ -123,6 +123,13 @@ fn settled(path: &Path, table: toml::Table, tuned: Option<Tuned>) -> Result<Conf
         let reason = "traces.sample is a share of events: write a number from 0 to 1".into();
         return Err(ConfigError::Value { path: path.into(), reason });
     }
+    let shares =
+        [("score", config.score.max_dead_letter_share), ("learn", config.learn.max_dead_letter_share)];
+    if let Some((role, _)) = shares.iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
+        let reason =
+            format!("{role}.max_dead_letter_share is a share of records: write a number from 0 to 1");
+        return Err(ConfigError::Value { path: path.into(), reason });
+    }
     if config.http.max_connections == 0 || config.http.idle_timeout_ms == 0 {
         let reason = "http.max_connections or http.idle_timeout_ms is 0: health and metrics would not answer; write a \
                       number above 0"

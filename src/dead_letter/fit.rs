@@ -58,20 +58,25 @@ pub(super) fn foreign(headers: &[(String, Option<Vec<u8>>)]) -> Option<usize> {
     headers.iter().rposition(|(name, _)| name.strip_prefix(PREFIX) == Some("topic"))
 }
 
-/// Returns `whole` without what does not fit into `limit` bytes, or `None` if it cannot be made so small. A dead letter
-/// goes without its value, then without headers of its original, then with a hash in place of its key; any other
-/// output only without headers, the largest first.
+/// Returns an output without the headers that do not fit into `limit` bytes, the largest left out first, or `None` if
+/// it cannot be made so small.
 pub(super) fn fit(whole: &Produced, limit: usize) -> Option<Produced> {
+    let mut cut = whole.clone();
+    let all = cut.headers.len();
+    if cut.wire_size() > limit {
+        leave_headers(&mut cut, all, OURS, limit);
+    }
+    (cut.wire_size() <= limit).then_some(cut)
+}
+
+/// Returns a dead letter without what does not fit into `limit` bytes, or `None` if it cannot be made so small: without
+/// its value, then without headers of its original, then with a hash in place of its key.
+pub(super) fn fit_letter(whole: &Produced, limit: usize) -> Option<Produced> {
     let fits = |cut: &Produced| cut.wire_size() <= limit;
     if fits(whole) {
         return Some(whole.clone());
     }
-    let Some(foreign) = foreign(&whole.headers) else {
-        let mut cut = whole.clone();
-        let all = cut.headers.len();
-        leave_headers(&mut cut, all, OURS, limit);
-        return fits(&cut).then_some(cut);
-    };
+    let foreign = foreign(&whole.headers).unwrap_or(0);
     PLANS.iter().find_map(|parts| {
         let mut cut = whole.clone();
         if parts.contains(&Part::Key) {

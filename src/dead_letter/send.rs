@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::fit::{fit, foreign};
+use super::fit::{fit, fit_letter};
 use crate::kafka::{CommitError, Membership, Offsets, Outbox, Place, Produced};
 
 /// The limit of a topic that no one has changed, and the first one that is tried if the brokers do not tell.
@@ -18,9 +18,11 @@ const SMALL: usize = 16_384;
 const LEAST: usize = 512;
 
 /// The outputs of a transaction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outputs {
     records: Vec<Produced>,
+    /// The topic of dead letters: the headers of a record do not tell, for other outputs pass on those of their inputs.
+    dlq: Arc<str>,
     /// Of the records that were cut, the whole ones by their index.
     whole: BTreeMap<usize, Produced>,
     /// The limits of topics that have refused a record of this transaction.
@@ -38,10 +40,10 @@ pub enum Sent {
 }
 
 impl Outputs {
-    /// Outputs to be committed.
+    /// Outputs to be committed; those for `dlq` are dead letters.
     #[must_use]
-    pub fn new(records: Vec<Produced>) -> Self {
-        Self { records, ..Self::default() }
+    pub fn new(records: Vec<Produced>, dlq: &Arc<str>) -> Self {
+        Self { records, dlq: Arc::clone(dlq), whole: BTreeMap::new(), limits: BTreeMap::new() }
     }
 
     /// The outputs, as far as they have been cut.
@@ -87,9 +89,10 @@ impl Outputs {
                 continue;
             }
             let whole = self.whole.remove(&index).unwrap_or_else(|| record.clone());
-            match fit(&whole, limit) {
+            let letter = whole.topic == self.dlq;
+            match if letter { fit_letter(&whole, limit) } else { fit(&whole, limit) } {
                 Some(cut) => self.set(index, cut),
-                None if foreign(&whole.headers).is_some() => return Err(too_large(index, &whole)),
+                None if letter => return Err(too_large(index, &whole)),
                 None => unfit.push(index),
             }
             self.whole.insert(index, whole);

@@ -1,7 +1,6 @@
 //! ONNX Runtime: one environment for the process, graphs, and what they take and give.
 
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +15,7 @@ use ort::value::{PrimitiveTensorElementType, Tensor, TensorElementType, TensorVa
 use super::error::PanelError;
 use super::external::Bytes;
 use crate::core::vote::Abstention;
+use crate::panics::contain;
 
 /// What runs the graphs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -138,7 +138,7 @@ pub fn environment(library: &Path) -> Result<Environment, PanelError> {
         }
         return Err(refuse(format!("this process has already loaded {}", loaded.display())));
     }
-    let built = catch_unwind(|| {
+    let built = contain(|| {
         let logger = |level: LogLevel, _: &str, _: &str, place: &str, message: &str| {
             // The runtime's own words: useful to a developer, and too many for an operator.
             tracing::debug!(?level, place, message, "ONNX Runtime");
@@ -175,7 +175,7 @@ impl Fault {
 
 /// Runs `work`; a panic in it is a fault like any other.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Fault::failed("it panicked")))
+    contain(work).unwrap_or_else(|_| Err(Fault::failed("it panicked")))
 }
 
 /// A graph ready to run, for one worker.

@@ -12,6 +12,8 @@ use super::asking::{Kept, Terms};
 use super::error::PanelError;
 use super::panel::{Answer, Panel, Run};
 use super::question::{Asker, Row};
+use super::worker::ROLE;
+use crate::{crash, panics};
 
 /// Texts that are tokenised in one go, at most; those before them are at the desk meanwhile.
 const TOGETHER: usize = 16;
@@ -65,7 +67,9 @@ impl Panel {
             let (panel, waiting, told) = (Arc::clone(self), waiting.clone(), told.clone());
             let (asker, shrunk) = (Arc::clone(&stream.asker), Arc::clone(&stream.shrunk));
             let read = move || {
+                panics::mark_fatal(ROLE);
                 while let Ok(first) = waiting.recv() {
+                    crash::point("panel.read");
                     // The oldest: its waiting here counts.
                     let due = first.came + delay;
                     let texts: Vec<_> =

@@ -20,7 +20,10 @@ use super::rules::Rules;
 use super::standing::longer;
 use super::station::{Heads, RowResult, Spent, Station};
 use crate::core::vote::Abstention;
+use crate::{crash, panics};
 
+/// The role that ends if one of a panel's threads panics: a text that it had in hand would never be answered.
+pub(super) const ROLE: &str = "score";
 /// How long the end waits for a worker that hangs.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -63,6 +66,7 @@ impl Workers {
         if !desk.wants().iter().all(Want::is_none) {
             let (desk, alive) = (Arc::clone(&desk), alive.clone());
             let mending = move || {
+                panics::mark_fatal(ROLE);
                 let _alive = alive;
                 mend(&desk, pause, &remake);
             };
@@ -72,6 +76,7 @@ impl Workers {
         let spare = Arc::new(spare);
         let started = Arc::clone(&threads);
         let watch = move || {
+            panics::mark_fatal(ROLE);
             while let Some(lost) = desk.watch() {
                 for _ in 0..lost {
                     let (spare, known) = (Arc::clone(&spare), Arc::clone(&desk));
@@ -129,6 +134,7 @@ fn spawn(
     let (desk, rules, alive) = (Arc::clone(desk), Arc::clone(rules), alive.clone());
     let number = desk.sign_in(replaces);
     let run = move || {
+        panics::mark_fatal(ROLE);
         let _alive = alive;
         let mut stations = match load() {
             Ok(stations) => stations,
@@ -173,6 +179,7 @@ fn patiently(desk: &Desk, spare: &Spare, mut pause: Duration) -> Result<Stations
 
 /// Does a job; false where the worker is to end.
 fn serve(desk: &Desk, worker: usize, stations: &mut Stations, rules: &RulesBySlot, job: Job) -> bool {
+    crash::point("expert.serve");
     let Job { work, call, parts } = job;
     for (lane, station) in parts {
         if let Some(place) = stations.get_mut(lane) {

@@ -48,7 +48,7 @@ impl Learn {
         }
         let began = Instant::now();
         let consumed = (!offsets.is_empty()).then_some((labels.membership(), offsets));
-        let mut outputs = Outputs::new(records);
+        let mut outputs = Outputs::new(records, &self.config.topics.dlq.as_str().into());
         let places = loop {
             let unfit = match dead_letter::commit(outbox, &mut outputs, consumed, || self.shutdown.aborted())?
             {

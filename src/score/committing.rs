@@ -198,7 +198,7 @@ fn commit(
 ) -> Ended {
     let Closed { records, origins, asks, told } = unit;
     let started = Instant::now();
-    let mut outputs = Outputs::new(records);
+    let mut outputs = Outputs::new(records, originals.dlq());
     let mut open = Open { origins, asks, told };
     let result = loop {
         let further = |records: &[Produced], places: &[Place]| requests.of(&open.asks, records, places);

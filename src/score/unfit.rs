@@ -44,6 +44,12 @@ impl Originals {
         Self { connection: connection.clone(), events, dlq }
     }
 
+    /// The topic of dead letters.
+    #[must_use]
+    pub fn dlq(&self) -> &Arc<str> {
+        &self.dlq
+    }
+
     /// Puts dead letters in the place of decisions that do not fit, or whose review requests do not.
     ///
     /// # Errors

@@ -55,6 +55,7 @@ const REFUSALS: &[(&str, i32, &str, &str)] = &[
     ("wrong-type", 78, "check --config FILE", "[score]\nwindow = \"wide\"\n"),
     ("set-without-value", 78, "check --config FILE --set score.window", ""),
     ("refused-setting", 78, "weights show --config FILE", "[kafka.settings]\nacks = \"0\"\n"),
+    ("dead-letter-share", 78, "check --config FILE", "[learn]\nmax_dead_letter_share = 50.0\n"),
     ("no-connections", 78, "check --config FILE", "[http]\nmax_connections = 0\n"),
     ("no-idle-time", 78, "check --config FILE", "[http]\nidle_timeout_ms = 0\n"),
     ("wrong-time", 64, "dlq replay --config FILE --from yesterday", ""),

@@ -17,8 +17,8 @@ fn ends(process: &mut Process, code: i32) -> String {
     log
 }
 
-/// The loop that decides, the thread that commits, and the learner: with both roles in one process each takes the
-/// other with it, and the next process leaves every event with one outcome.
+/// The loop that decides, the thread that commits, those of the panel, and the learner: with both roles in one process
+/// each takes the other with it, and the next process leaves every event with one outcome.
 #[test]
 fn a_panic_in_any_thread_of_a_role_ends_the_process_with_70() {
     let site = Site::with("panics", &[INFO]);
@@ -28,6 +28,8 @@ fn a_panic_in_any_thread_of_a_role_ends_the_process_with_70() {
     for (point, thread, part) in [
         ("score.decided", "thread=\"score\"", "score"),
         ("unit.offsets", "thread=\"commit\"", "score"),
+        ("panel.read", "thread=\"panel\"", "score"),
+        ("expert.serve", "thread=\"expert-", "score"),
         ("learn.committed", "thread=\"learn\"", "learn"),
     ] {
         let mut both = site.start_with("both", &[], &[("AEGIS_PANIC_AT", point)]);
@@ -41,7 +43,8 @@ fn a_panic_in_any_thread_of_a_role_ends_the_process_with_70() {
         }
         let log = ends(&mut both, 70);
         assert!(log.contains("a thread panicked") && log.contains(thread), "{point}: {log}");
-        assert!(log.contains(&format!("aegis: {part} stopped: it panicked")), "{point}: {log}");
+        let of_the_role = log.contains(&format!("aegis: {part} stopped: it panicked"));
+        assert!(of_the_role || log.contains(&format!("a thread of {part} panicked")), "{point}: {log}");
         assert!(!log.contains(secret), "{point}: {log}");
     }
     let mut both = site.start_with("both", &[], &[]);

@@ -48,7 +48,7 @@ fn readiness_names_an_expert_that_hangs_until_it_answers() {
     wait("readiness again", || {
         send(&site.connection, &events(&site, sent..sent + 1));
         sent += 1;
-        score.get("/readyz?verbose").1.lines().any(|line| line == "[+] experts answering")
+        score.get("/readyz?verbose").1.lines().any(|line| line == "[+] score: experts answering")
     });
     all_committed(&site, i64::try_from(sent).unwrap());
     let made = decided(&site, sent);
@@ -176,7 +176,9 @@ fn has(score: &Process, line: &str) -> bool {
 fn asked_again(site: &Site, score: &mut Process, sent: usize) {
     score.signal("HUP");
     wait("the expert", || has(score, "aegis_expert_disabled{expert=\"stuck\"} 0"));
-    wait("readiness", || score.get("/readyz?verbose").1.lines().any(|line| line == "[+] experts answering"));
+    wait("readiness", || {
+        score.get("/readyz?verbose").1.lines().any(|line| line == "[+] score: experts answering")
+    });
     send(&site.connection, &[event_record(&site.topic("events"), &event(sent, "fine"))]);
     all_committed(site, i64::try_from(sent + 1).unwrap());
     let made = decided(site, sent + 1);
@@ -195,7 +197,7 @@ fn an_expert_that_cannot_be_stopped_is_disabled_beside_one_that_votes() {
     let mut sent = hang_until_disabled(&site, &mut score);
     let (status, page) = score.get("/readyz?verbose");
     assert_eq!(status, 200, "a dead expert is no dead panel: {page}");
-    assert!(page.contains("[+] experts answering: stuck timed_out (disabled)"), "{page}");
+    assert!(page.contains("[+] score: experts answering: stuck timed_out (disabled)"), "{page}");
     let first = sent;
     for text in ["hang", "bad", "fine", "hang"] {
         send(&site.connection, &[event_record(&site.topic("events"), &event(sent, text))]);
@@ -224,7 +226,7 @@ fn a_panel_of_disabled_experts_is_not_ready_and_keeps_nothing_waiting() {
     let first = hang_until_disabled(&site, &mut score);
     let (status, page) = score.get("/readyz");
     assert_eq!(status, 503);
-    assert!(page.contains("[-] experts answering: stuck timed_out (disabled)"), "{page}");
+    assert!(page.contains("[-] score: experts answering: stuck timed_out (disabled)"), "{page}");
     assert_eq!(score.get("/livez").0, 200);
     let sent = first + 30;
     let runs = queued(&score);

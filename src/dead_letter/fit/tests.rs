@@ -39,7 +39,7 @@ fn number(record: &Produced, name: &str) -> Option<usize> {
 
 #[test]
 fn a_dead_letter_loses_the_least_that_makes_it_fit() {
-    let cut = |key, value, headers| fit(&letter(record(key, value, headers)), 4_000).unwrap();
+    let cut = |key, value, headers| fit_letter(&letter(record(key, value, headers)), 4_000).unwrap();
     let lost = |letter: &Produced| stays(&letter.headers);
     let whole = cut(100, 2_000, vec![header("a", 100)]);
     assert_eq!((whole.payload.unwrap().len(), stays(&whole.headers)), (2_000, None));
@@ -110,7 +110,7 @@ proptest! {
     ) {
         let from = record(key, value, headers);
         let whole = letter(from.clone());
-        let cut = fit(&whole, limit).unwrap();
+        let cut = fit_letter(&whole, limit).unwrap();
         prop_assert!(cut.wire_size() <= limit);
         prop_assert_eq!(Headers::of(&cut.headers), Headers::of(&whole.headers));
         prop_assert_eq!(cut == whole, whole.wire_size() <= limit);

@@ -182,7 +182,7 @@ metrics! {
             "Labels, by outcome (`accepted`, `waiting`, `too_late`, `waited_accepted`, `waited_too_late`, `expired`, `duplicate`, `vanished`: the decision is gone from its topic; `left_out`: a record that holds no label by `label_fields.skip_if`).",
             "`too_late` or `waiting` above a tenth of all; any `vanished`";
         DECISIONS_SKIPPED: Counter<1> = Kind::Counter, "aegis_decisions_skipped_total", "decisions", ["reason"],
-            "Decisions that learn cannot index, so that labels for them wait in vain: those that cannot be read, by why, and offsets that retention deleted before learn had read them (`Deleted`).",
+            "Decisions that learn cannot index, so that labels for them wait: those that cannot be read, by why, and offsets that retention deleted before learn had read them (`Deleted`).",
             "any increase";
         LABEL_DELAY: Histogram<1> = Kind::Histogram(DELAYS), "aegis_label_delay_seconds", "seconds", ["policy"],
             "From an event's round time to its label's broker timestamp.",

@@ -32,7 +32,7 @@ pub use greet::greet;
 pub use lookup::Lookup;
 pub use membership::Membership;
 pub use outbox::{Delivery, Outbox};
-pub use pace::{RoundTrip, grown};
+pub use pace::RoundTrip;
 pub use positions::{at_time, committed};
 pub use record::{Consumed, Offsets, Produced, TopicPartition};
 pub use reports::Place;

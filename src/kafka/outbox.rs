@@ -137,7 +137,7 @@ impl Outbox {
     /// Returns the largest batch that `topic` accepts, in bytes, if the brokers tell.
     #[must_use]
     pub fn limit_of(&self, topic: &str) -> Option<usize> {
-        match topics::limit(&self.connection, topic, ANSWER) {
+        match topics::limit(&self.connection, topic, self.connection.answer(ANSWER)) {
             Ok(limit) => Some(limit),
             Err(error) => {
                 tracing::debug!(target: "kafka", topic, %error, "the topic's limit is not known");

@@ -28,7 +28,7 @@ const COMMIT: Duration = Duration::from_millis(100);
 /// The greatest factor by which units grow. It bounds the memory of what is decided and not committed.
 const GROWTH: usize = 32;
 
-/// The round trip to the brokers as last measured. Clones share it.
+/// The longest round trip to the brokers that was measured. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct RoundTrip(Arc<AtomicU64>);
 
@@ -48,10 +48,11 @@ impl RoundTrip {
         Duration::from_micros(self.0.load(Ordering::Relaxed))
     }
 
-    /// Notes a measurement.
+    /// Notes a measurement. The longest counts: members and producers that are made with one time-out live on when the
+    /// round trip is shorter again.
     pub fn note(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.0.store(micros.max(1), Ordering::Relaxed);
+        self.0.fetch_max(micros.max(1), Ordering::Relaxed);
     }
 
     /// Returns `true` once there is a measurement.
@@ -104,12 +105,16 @@ impl RoundTrip {
     }
 }
 
-/// The size of the next unit: `least`, or more in proportion to the time that the last commit took, so that a long round
-/// trip does not cost throughput.
-#[must_use]
-pub fn grown(least: usize, took: Duration) -> usize {
-    let factor = usize::try_from(took.as_millis() / COMMIT.as_millis()).unwrap_or(GROWTH);
-    least.saturating_mul(factor.clamp(1, GROWTH))
+impl RoundTrip {
+    /// The size of the next unit: `least`, or more in proportion to the time that the last commit took, so that a long
+    /// round trip does not cost throughput. Time that round trips do not explain counts for nothing: brokers that are slow
+    /// because of the amount would be given ever more.
+    #[must_use]
+    pub fn grown(&self, least: usize, took: Duration) -> usize {
+        let waited = took.min(self.get() * TRANSACTION);
+        let factor = usize::try_from(waited.as_millis() / COMMIT.as_millis()).unwrap_or(GROWTH);
+        least.saturating_mul(factor.clamp(1, GROWTH))
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +137,8 @@ mod tests {
         }
         assert_eq!(trip.answer(Duration::from_secs(5)), Duration::from_secs(20));
         assert_eq!(trip.partitions(50), Duration::from_secs(150));
+        trip.note(Duration::from_millis(1));
+        assert_eq!(trip.session(six).as_secs(), 30, "members that were made before have this session");
         assert_eq!(trip, RoundTrip::default());
     }
 
@@ -156,8 +163,15 @@ mod tests {
 
     #[test]
     fn units_grow_with_the_commit_up_to_a_bound() {
-        let after = |millis| grown(500, Duration::from_millis(millis));
+        let far = RoundTrip::default();
+        far.note(Duration::from_millis(400));
+        let after = |millis| far.grown(500, Duration::from_millis(millis));
         assert_eq!([0, 99, 199, 600, 3_000].map(after), [500, 500, 500, 3_000, 15_000]);
         assert_eq!(after(u64::MAX), 500 * GROWTH);
+        // A near broker that is slow gets no more at a time.
+        let near = RoundTrip::default();
+        assert_eq!(near.grown(500, Duration::from_secs(9)), 500);
+        near.note(Duration::from_millis(4));
+        assert_eq!(near.grown(500, Duration::from_secs(9)), 500);
     }
 }

@@ -15,10 +15,11 @@ use super::connection::Connection;
 use super::context::{Change, Member, give, take};
 use super::failure::{SourceError, passes};
 use super::membership::Membership;
+use super::pace::RoundTrip;
 use super::record::{Consumed, TopicPartition};
 use super::topics;
 
-/// How long the brokers may take to say where partitions begin.
+/// How long brokers that are near may take to say where partitions begin.
 const LOST_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait before they are asked again.
 const LOST_PAUSE: Duration = Duration::from_secs(10);
@@ -78,6 +79,7 @@ pub struct Lost {
 pub struct Source {
     membership: Membership,
     group: String,
+    round_trip: RoundTrip,
     start: Start,
     paused: bool,
     /// Told to the caller as revoked; goes at the next poll.
@@ -86,6 +88,8 @@ pub struct Source {
     positions: BTreeMap<TopicPartition, i64>,
     /// The client has moved a position, and it is not known yet what was passed over: when the brokers are asked.
     look_at: Option<Instant>,
+    /// The positions before that move: records that are read before the brokers answer do not hide what was lost.
+    before: BTreeMap<TopicPartition, i64>,
     lost: Vec<Lost>,
     /// Where each partition began when records of it were last found to be lost.
     begins: BTreeMap<TopicPartition, i64>,
@@ -125,6 +129,8 @@ impl Source {
             going: None,
             positions: BTreeMap::new(),
             look_at: None,
+            before: BTreeMap::new(),
+            round_trip: connection.round_trip.clone(),
             lost: Vec::new(),
             begins: BTreeMap::new(),
         })
@@ -144,7 +150,9 @@ impl Source {
         let polled =
             polled.map(|done| done.map(|message| Consumed::copy(&message, self.membership.topics())));
         if self.consumer().context().moved() && self.start == Start::Earliest {
-            self.look_at = Some(Instant::now());
+            if self.look_at.replace(Instant::now()).is_none() {
+                self.before.clone_from(&self.positions);
+            }
         }
         if self.look_at.is_some_and(|at| at <= Instant::now()) {
             self.look_for_lost();
@@ -175,6 +183,7 @@ impl Source {
                 self.hold(self.paused)?;
                 let partitions = self.membership.named(&partitions);
                 self.positions.retain(|known, _| !partitions.contains(known));
+                self.before.retain(|known, _| !partitions.contains(known));
                 Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Assigned(partitions) })
             }
             Change::Revoke(list) => {
@@ -195,7 +204,9 @@ impl Source {
     /// Compares where the group was on each partition with where the partition begins. Tried again after a pause if the
     /// brokers do not answer.
     fn look_for_lost(&mut self) {
-        match self.deleted(LOST_TIMEOUT) {
+        let timeout =
+            self.round_trip.answer(LOST_TIMEOUT) + self.round_trip.partitions(self.assigned().len());
+        match self.deleted(timeout) {
             Ok(lost) => {
                 self.look_at = None;
                 for Lost { partition: (topic, partition), offsets } in &lost {
@@ -223,7 +234,7 @@ impl Source {
         let until = Instant::now() + timeout;
         let mut lost = Vec::new();
         for (partition, committed) in self.committed(timeout)? {
-            let Some(next) = self.positions.get(&partition).copied().or(committed) else { continue };
+            let Some(next) = self.before.get(&partition).copied().or(committed) else { continue };
             // What has been found lost already is lost once.
             let next = self.begins.get(&partition).map_or(next, |begins| next.max(*begins));
             let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));

@@ -12,7 +12,7 @@ use crate::config::Policies;
 use crate::core::book::Book;
 use crate::crash;
 use crate::dead_letter::Surge;
-use crate::kafka::{Lookup, Outbox, Polled, Source, Start, grown};
+use crate::kafka::{Lookup, Outbox, Polled, Source, Start};
 use crate::ops::traces::Unpublished;
 use crate::ops::{Traces, metrics};
 use crate::registry::{Registry, RegistryError};
@@ -153,11 +153,12 @@ impl Learn {
                 }
                 crash::point("learn.read-back");
             }
-            if reads {
+            // Labels that waited for a unit that was given up may have been deleted meanwhile.
+            if reads || (self.health.waits_since().is_some() && has_read_all(&labels)) {
                 self.waits(false);
             }
             if let Some(began) = began {
-                most = grown(settings.commit_records, began.elapsed());
+                most = self.connection.round_trip.grown(settings.commit_records, began.elapsed());
             }
 
             // 5. The ledger as committed: memory, folds, sled.
@@ -228,6 +229,12 @@ impl Learn {
             metrics::waiting(rounds.policy(), rounds.counts().waiting);
         }
     }
+}
+
+/// Returns `true` if nothing of this member's partitions is left to read.
+fn has_read_all(source: &Source) -> bool {
+    let lag = source.health().lag;
+    !lag.is_empty() && lag.iter().all(|(_, left)| *left == 0)
 }
 
 /// Whether any policy is new, or has another learner or target mapping: that is a new learner. Thresholds and

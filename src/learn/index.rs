@@ -28,6 +28,8 @@ pub struct Index {
     reported: BTreeSet<&'static str>,
     /// How long the answer may take.
     patience: Duration,
+    /// By partition, the position before decisions are read again that another version could not read.
+    again: BTreeMap<i32, i64>,
 }
 
 /// The reason of decisions that retention deleted before they were read.
@@ -49,9 +51,9 @@ impl Index {
         store: &mut Store,
         waits: bool,
     ) -> Result<Self, LearnError> {
-        let again = store.read_by(codec::decisions_read()?, waits)?;
-        for (partition, before) in again {
-            let from = store.decision_positions().get(&partition).copied();
+        let again: BTreeMap<_, _> = store.read_by(codec::decisions_read()?, waits)?.into_iter().collect();
+        for (partition, before) in &again {
+            let from = store.decision_positions().get(partition).copied();
             tracing::info!(
                 topic,
                 partition,
@@ -64,7 +66,7 @@ impl Index {
         let follower = Follower::open(connection, topic, &From::Offsets(positions.clone()), super::ANSWER)?;
         let (looked, patience) = (Instant::now(), connection.answer(ANSWER));
         let (entries, skipped, reported) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Ok(Self { follower, entries, positions, skipped, moved: false, looked, reported, patience })
+        Ok(Self { follower, entries, positions, skipped, moved: false, looked, reported, patience, again })
     }
 
     /// Whether everything that was there at the start is indexed.
@@ -97,7 +99,11 @@ impl Index {
             let record = match self.follower.poll(Duration::ZERO)? {
                 Followed::Record(record) => record,
                 Followed::Skipped { partition, asked, from } => {
-                    self.skip(DELETED, partition, asked, from - asked);
+                    // Most of what is read again is in the index already.
+                    let first = self.again.get(&partition).map_or(asked, |before| asked.max(*before));
+                    if first < from {
+                        self.skip(DELETED, partition, first, from - first);
+                    }
                     self.positions.insert(partition, from);
                     self.moved = true;
                     continue;

@@ -134,7 +134,11 @@ impl Learn {
                     tracing::warn!("{STANDS_BY}");
                     continue;
                 }
-                _ if election.assigned().is_empty() => continue,
+                _ if election.assigned().is_empty() => {
+                    // Whatever waited here is another learner's to commit.
+                    self.waits(false);
+                    continue;
+                }
                 _ => {}
             }
             tracing::info!("this learner is active");

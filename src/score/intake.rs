@@ -72,7 +72,9 @@ pub fn accept(
     let received = received.at(&record.topic, record.partition, record.offset);
     let event = match received.event_and_replaced(defaults) {
         Ok((event, replaced)) => {
-            metrics::ESCAPES_REPLACED.with([]).increment(replaced as u64);
+            if replaced > 0 {
+                metrics::ESCAPES_REPLACED.with([]).increment(replaced as u64);
+            }
             event
         }
         Err(DecodeError::SchemaPending { .. }) => return Err(Refused::Waiting(Box::new((ticket, record)))),

@@ -187,7 +187,7 @@ impl Score {
             Source::subscribe(&connection, &config.score.group, &[&config.topics.events], Start::Earliest)?;
         let mut asking = Asking::start(&seats.panel, config.score.window, config.experts.batch_delay())?;
         asking.adopt(&policies)?;
-        let mut unit = Unit::new(&config, Arc::clone(&policies), encodings.decisions, traces);
+        let mut unit = Unit::new(&config, Arc::clone(&policies), encodings.decisions, traces, &connection);
         unit.seat(&seats);
         let mut reading = Reading::new(source, registry.as_ref(), &config, Arc::clone(&policies), &health);
         let requests = Requests { topic: config.topics.review.as_str().into(), encoding: encodings.review };

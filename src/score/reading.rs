@@ -61,6 +61,8 @@ impl<'a> Reading<'a> {
         policies: Arc<Policies>,
         health: &'a Health,
     ) -> Self {
+        // Served from the start, so that its first increment is seen.
+        let _ = metrics::ESCAPES_REPLACED.with([]);
         Self {
             source,
             events: Vec::new(),

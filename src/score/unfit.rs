@@ -16,8 +16,10 @@ use crate::ops::traces::Outcome;
 
 /// The name of the reason of these dead letters.
 pub const UNFIT: &str = "OutputTooLarge";
-/// How long the brokers may take to return the events.
+/// How long brokers that are near may take to return the events of one request.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Events that are requested together. Each may cost a seek.
+const TOGETHER: usize = 50;
 
 /// What is known of a unit beside its outputs.
 pub struct Open {
@@ -69,6 +71,7 @@ impl Originals {
         let places: Vec<_> =
             refused.iter().filter_map(|(index, _)| open.origins.get(*index).copied()).collect();
         let events = self.read(&places)?;
+        let (mut gone, mut lost) = (BTreeSet::new(), BTreeSet::new());
         for (((index, what), at), event) in refused.into_iter().zip(places).zip(events) {
             let reason = Reason {
                 name: UNFIT,
@@ -79,16 +82,18 @@ impl Originals {
             };
             let Some(decided) = outputs.records().get(index).cloned() else { continue };
             outputs.replace(index, self.letter(event, at, decided, &reason));
-            open.asks.retain(|(decision, _)| *decision != index);
+            gone.insert(index);
+            lost.insert(at);
             if let Some(counted) = open.told.counted.get_mut(index) {
                 *counted = Counted::DeadLetter(UNFIT);
             }
-            let spans = open.told.spans.iter_mut();
-            spans
-                .filter(|span| (span.origin.partition, span.origin.offset) == at)
-                .for_each(|span| span.outcome = Outcome::Dead(UNFIT));
             open.told.unfit += 1;
         }
+        open.asks.retain(|(decision, _)| !gone.contains(decision));
+        let spans = open.told.spans.iter_mut();
+        spans
+            .filter(|span| lost.contains(&(span.origin.partition, span.origin.offset)))
+            .for_each(|span| span.outcome = Outcome::Dead(UNFIT));
         Ok(())
     }
 
@@ -112,7 +117,13 @@ impl Originals {
     }
 
     fn read(&self, places: &[(i32, i64)]) -> Result<Vec<Option<Consumed>>, ScoreError> {
-        let read = || Lookup::open(&self.connection, &self.events, ANSWER)?.fetch(places, ANSWER);
+        let timeout = self.connection.answer(ANSWER) + self.connection.round_trip.partitions(TOGETHER);
+        let read = || {
+            let mut lookup = Lookup::open(&self.connection, &self.events, ANSWER)?;
+            let events: Result<Vec<_>, _> =
+                places.chunks(TOGETHER).map(|some| lookup.fetch(some, timeout)).collect();
+            Ok(events?.concat())
+        };
         read().map_err(|error: SourceError| {
             if error.passes() {
                 let reason = error.to_string();

@@ -21,7 +21,7 @@ use crate::core::predictor::Predictor;
 use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
 use crate::dead_letter::{Reason, Surge, dead_letter};
-use crate::kafka::{Ages, Consumed, Offsets, Produced, Source, TopicPartition, grown};
+use crate::kafka::{Ages, Connection, Consumed, Offsets, Produced, RoundTrip, Source, TopicPartition};
 use crate::ops::metrics::{Counted, Decided};
 use crate::ops::traces::Moderation;
 use crate::ops::{Traces, metrics};
@@ -70,6 +70,7 @@ pub struct Unit {
     dlq: Arc<str>,
     encoding: Encoding,
     traces: Traces,
+    round_trip: RoundTrip,
     /// Records of a unit, as configured, and as many as the round trip asks for.
     least: usize,
     most: usize,
@@ -93,9 +94,16 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// An empty unit whose decisions are written in `encoding`, and whose events are traced by `traces`.
+    /// An empty unit whose decisions are written in `encoding`, and whose events are traced by `traces`. Its size follows
+    /// the round trip of `connection`.
     #[must_use]
-    pub fn new(config: &Config, policies: Arc<Policies>, encoding: Encoding, traces: Traces) -> Self {
+    pub fn new(
+        config: &Config,
+        policies: Arc<Policies>,
+        encoding: Encoding,
+        traces: Traces,
+        connection: &Connection,
+    ) -> Self {
         Self {
             policies,
             shadow: BTreeSet::new(),
@@ -104,6 +112,7 @@ impl Unit {
             dlq: config.topics.dlq.as_str().into(),
             encoding,
             traces,
+            round_trip: connection.round_trip.clone(),
             least: config.score.commit_records.max(1),
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
@@ -216,7 +225,8 @@ impl Unit {
     pub fn due_in(&self, behind: bool) -> Option<Duration> {
         let (since, waited) = self.open?;
         let left = open_for(self.interval, waited, behind).saturating_sub(since.elapsed());
-        Some(if self.watermark.ready() >= self.most { Duration::ZERO } else { left })
+        let full = self.watermark.held() >= self.most && self.watermark.ready() >= self.most;
+        Some(if full { Duration::ZERO } else { left })
     }
 
     /// The outcome of a record that cannot be used. The one with which a [surge](Self::surge) begins gets none: the next
@@ -326,7 +336,7 @@ impl Unit {
         match ended.result {
             Ok(records) => {
                 metrics::commit("score", records, ended.took);
-                self.most = grown(self.least, ended.took);
+                self.most = self.round_trip.grown(self.least, ended.took);
                 self.traces.committed(&ended.told.spans, ended.started, records);
                 metrics::outcomes(&ended.told.counted);
                 metrics::skipped("event", ended.told.skipped);
@@ -345,6 +355,8 @@ impl Unit {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");
                 metrics::aborted("score", error.name());
                 self.given_up = true;
+                // A unit that was too large for its time is not done again as large.
+                self.most = self.least;
                 self.resumed(source).map(drop)
             }
             Err(error) => Err(error),

@@ -7,16 +7,17 @@
 
 use std::ffi::{CStr, CString};
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as native;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataBroker;
 
 use super::calls::asker;
 use crate::kafka::connection::Connection;
-use crate::kafka::failure::SourceError;
+use crate::kafka::failure::{SourceError, left};
 
 const DOING: &str = "ask for the topic's id";
 
@@ -29,7 +30,13 @@ pub fn id(connection: &Connection, topic: &str, timeout: Duration) -> Result<Opt
     let failed = |code| SourceError::of(&KafkaError::Global(code), DOING, topic);
     let name = CString::new(topic).map_err(|_| failed(RDKafkaErrorCode::InvalidTopic))?;
     let asker = asker(connection)?;
-    match described(asker.client(), &name, timeout) {
+    let until = Instant::now() + timeout;
+    // Any broker can tell, and the embedded one names no controller, to which the request would go.
+    let metadata = asker.client().fetch_metadata(Some(topic), timeout);
+    let metadata = metadata.map_err(|error| SourceError::of(&error, DOING, topic))?;
+    let broker = metadata.brokers().first().map(MetadataBroker::id);
+    let broker = broker.ok_or_else(|| failed(RDKafkaErrorCode::AllBrokersDown))?;
+    match described(asker.client(), &name, broker, left(until)) {
         Ok(id) => Ok(Some(id).filter(|id| *id != [0; 16])),
         Err(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion) => Ok(None),
         Err(code) => Err(failed(code)),
@@ -59,6 +66,7 @@ impl<T> Drop for Owned<T> {
 fn described<C: ClientContext>(
     client: &Client<C>,
     topic: &CStr,
+    broker: i32,
     timeout: Duration,
 ) -> Result<[u8; 16], RDKafkaErrorCode> {
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
@@ -74,6 +82,7 @@ fn described<C: ClientContext>(
         let options = native::rd_kafka_AdminOptions_new(handle, operation);
         let options = Owned::new(options, native::rd_kafka_AdminOptions_destroy).ok_or(none)?;
         native::rd_kafka_AdminOptions_set_request_timeout(options.object, millis, ptr::null_mut(), 0);
+        checked(native::rd_kafka_AdminOptions_set_broker(options.object, broker, ptr::null_mut(), 0))?;
         let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
         let topics = Owned::new(topics, native::rd_kafka_TopicCollection_destroy).ok_or(none)?;
         native::rd_kafka_DescribeTopics(handle, topics.object, options.object, queue.object);

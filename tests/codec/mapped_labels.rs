@@ -206,6 +206,19 @@ fn settings_without_effect_are_refused() {
         ("verdict = \"/a/*/v\"", "label_fields.annotations is not set"),
         ("annotations = \"/a\"\nverdict = \"/v\"", "neither verdict nor severity leads into it"),
         ("annotations = \"/a\"\nverdict = \"/a/*/v\"", "could not be told apart"),
+        ("verdict = \"/v\"\nskip_if = { \"/a/*/cut\" = true }", "skip_if has * in \"/a/*/cut\""),
+        ("verdict = \"/v\"\nskip_if = { \"/a/*\" = true }", "skip_if has * in \"/a/*\""),
+        ("verdict = \"/v/*\"", "label_fields.verdict has * in \"/v/*\""),
+        ("annotations = \"/a/*\"\nverdict = \"/v\"", "label_fields.annotations has *"),
+        (
+            "annotations = \"/as\"\nverdict = \"/as/*/v\"\nid = \"/as/*/id\"\nskip_if = { \"/a/*/cut\" = true }",
+            "write * only in \"/as/*/\"",
+        ),
+        ("annotations = \"/a\"\nverdict = \"/a/*/v/*\"\nid = \"/a/*/id\"", "write * only in \"/a/*/\""),
+        (
+            "annotations = \"/a\"\nverdict = \"/a/*/v\"\nannotator = \"/a/*/by\"\nid = \"/id\"",
+            "label_fields.id does not lead into",
+        ),
         (
             "annotations = \"/a\"\nverdict = \"/a/*/v\"\nannotator = \"/a/*/by\"\ntenant = \"/a/*/org\"",
             "label_fields.tenant leads into",
@@ -324,6 +337,45 @@ fn the_second_annotator_is_not_lost_silently() {
     assert_eq!(all(votes, &other), Ok(vec![(None, Some(Finding::Safe))]));
     let said = read(&two, &first).unwrap_err().to_string();
     assert!(said.contains("would be lost") && said.contains("Set annotations"), "{said}");
+}
+
+#[test]
+fn what_leaves_out_one_numbered_annotation_says_nothing_of_the_others() {
+    let first = fields(
+        r#"
+        event_id = "/data/event_id"
+        annotator = "/annotations/0/completed_by"
+        verdict = "/annotations/0/result/0/value/choices"
+        skip_if = { "/annotations/0/was_cancelled" = true, "/meta/draft" = true }
+    "#,
+    );
+    let annotation = |by: u32, cancelled: bool| json!({"completed_by": by, "was_cancelled": cancelled, "result": [{"value": {"choices": ["unsafe"]}}]});
+    let task = |annotations: serde_json::Value, draft: bool| {
+        json!({"data": {"event_id": "e1"}, "annotations": annotations, "meta": {"draft": draft}}).to_string()
+    };
+    let both = json!([annotation(7, true), annotation(8, false)]);
+    assert_eq!(refused(&task(both.clone(), false), &first), "BadValue verdict /annotations");
+    assert_eq!(all(&task(both, true), &first), Ok(Vec::new()));
+    assert_eq!(all(&task(json!([annotation(7, true)]), false), &first), Ok(Vec::new()));
+    let kept = task(json!([annotation(7, false)]), false);
+    assert_eq!(all(&kept, &first), Ok(vec![by("7", Finding::Unsafe)]));
+}
+
+#[test]
+fn a_record_that_is_left_out_as_a_whole_needs_no_list() {
+    let defaults = fields(
+        r#"
+        event_id = "/e"
+        annotations = "/as"
+        annotator = "/as/*/by"
+        verdict = "/as/*/v"
+        skip_if = { "/state" = "open", "/as/*/v" = "unclear" }
+    "#,
+    );
+    assert_eq!(all(r#"{"state":"open"}"#, &defaults), Ok(Vec::new()));
+    assert_eq!(refused(r#"{"state":"done"}"#, &defaults), "MissingField annotations /as");
+    let json = r#"{"e":1,"as":[{"by":"a","v":["unclear"]},{"by":"b","v":["safe"]}]}"#;
+    assert_eq!(all(json, &defaults), Ok(vec![by("b", Finding::Safe)]));
 }
 
 #[test]

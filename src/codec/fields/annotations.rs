@@ -74,9 +74,14 @@ impl Values {
             Some(Node::Object(fields)) => fields.is_empty(),
             Some(Node::Bool(_) | Node::Number(_)) => false,
         };
+        // A choice is a list, also where only one can be made.
+        let only = match found {
+            Some(Node::List(items)) if items.len() == 1 => items.first(),
+            found => found,
+        };
         self.0
             .iter()
-            .any(|word| if word.is_empty() { empty } else { found.is_some_and(|found| found.means(word)) })
+            .any(|word| if word.is_empty() { empty } else { only.is_some_and(|only| only.means(word)) })
     }
 }
 
@@ -120,18 +125,8 @@ pub(super) fn check(fields: &LabelFields) -> Result<(), String> {
             return Err(format!("label_fields.skip_if.{at:?} has no values: name those that are left out"));
         }
     }
-    let Some(given) = list.given() else {
-        let star = fields.pointers().into_iter().find(|(_, pointer)| pointer.as_str().contains("/*/"));
-        return match star {
-            // A list has no item `*`, and a name like that is not met.
-            Some((name, pointer)) => Err(format!(
-                "label_fields.{name} has * in {:?} and label_fields.annotations is not set: set that to the list of \
-                 annotations",
-                pointer.as_str()
-            )),
-            None => Ok(()),
-        };
-    };
+    stars(fields)?;
+    let Some(given) = list.given() else { return Ok(()) };
     for (name, pointer) in
         [("event_id", &fields.event_id), ("tenant", &fields.tenant), ("policy", &fields.policy)]
     {
@@ -148,6 +143,12 @@ pub(super) fn check(fields: &LabelFields) -> Result<(), String> {
              \"{given}/*/\""
         ));
     }
+    if !fields.id.is_empty() && through(list, &fields.id).is_none() {
+        return Err(format!(
+            "label_fields.id does not lead into label_fields.annotations, so that all labels of a record would have one \
+             id: begin it with \"{given}/*/\", or leave it out and begin label_fields.annotator so"
+        ));
+    }
     if through(list, &fields.annotator).is_none() && through(list, &fields.id).is_none() {
         return Err(format!(
             "label_fields.annotations is set, and its labels could not be told apart: begin label_fields.annotator or \
@@ -157,17 +158,55 @@ pub(super) fn check(fields: &LabelFields) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses a step `*` that is not the item of the list of annotations: a list has no such item, and a field of that
+/// name is not met.
+fn stars(fields: &LabelFields) -> Result<(), String> {
+    let list = &fields.annotations;
+    let skips = fields.skip_if.keys().map(|pointer| ("skip_if", pointer));
+    for (name, pointer) in fields.pointers().into_iter().chain(skips) {
+        let rest = through(list, pointer).unwrap_or(pointer.as_str());
+        if !rest.split('/').any(|step| step == "*") {
+            continue;
+        }
+        let found = pointer.as_str();
+        return Err(match list.given() {
+            None => format!(
+                "label_fields.{name} has * in {found:?} and label_fields.annotations is not set: set that to the list of \
+                 annotations"
+            ),
+            Some(_) if name == "annotations" => format!(
+                "label_fields.annotations has * in {found:?}, which stands for an item of the list itself: write the \
+                 pointer to the list"
+            ),
+            Some(given) => format!(
+                "label_fields.{name} has * in {found:?} where it is not the item of label_fields.annotations: write * only \
+                 in \"{given}/*/\""
+            ),
+        });
+    }
+    Ok(())
+}
+
 /// The labels of a record that are not left out.
 pub(super) fn of<'p>(fields: &'p LabelFields, record: Read<'_, '_>) -> Result<Vec<At<'p>>, DecodeError> {
     let list = &fields.annotations;
     let Some(at) = list.given() else {
         let one = At { list, item: None };
-        if skipped(fields, record, one)? {
+        // What leaves out one numbered annotation says nothing of the others.
+        let numbered = numbered(fields);
+        let inside = |pointer: &Pointer| numbered.iter().any(|item| within(pointer.as_str(), item));
+        if skipped(fields, record, one, |pointer| !inside(pointer))? {
             return Ok(Vec::new());
         }
-        alone(fields, record)?;
-        return Ok(vec![one]);
+        alone(fields, &numbered, record)?;
+        let left_out = skipped(fields, record, one, inside)?;
+        return Ok(if left_out { Vec::new() } else { vec![one] });
     };
+    // A record that is left out as a whole need not have a list.
+    let whole = At { list, item: None };
+    if skipped(fields, record, whole, |pointer| through(list, pointer).is_none())? {
+        return Ok(Vec::new());
+    }
     let found = record.look("annotations", at)?.ok_or_else(|| record.missing("annotations", at))?;
     let Node::List(items) = found else { return Err(record.unfit("annotations", at, LIST)) };
     if items.len() > MAX_ANNOTATIONS {
@@ -176,7 +215,7 @@ pub(super) fn of<'p>(fields: &'p LabelFields, record: Read<'_, '_>) -> Result<Ve
     let mut kept = Vec::new();
     for item in 0..items.len() {
         let one = At { list, item: Some(item) };
-        if !skipped(fields, record, one)? {
+        if !skipped(fields, record, one, |pointer| through(list, pointer).is_some())? {
             kept.push(one);
         }
     }
@@ -187,8 +226,14 @@ const LIST: &str = "a list of at most 64 annotations";
 const OTHERS: &str = "the only annotation: the list has others, which would be lost. Set annotations in the same section to \
                       the list, and write * for the item in the pointers that go through it";
 
-fn skipped(fields: &LabelFields, record: Read<'_, '_>, at: At<'_>) -> Result<bool, DecodeError> {
-    for (pointer, values) in &fields.skip_if {
+/// Returns `true` if one of the pointers in `skip_if` that are `among` those asked about leaves the label out.
+fn skipped(
+    fields: &LabelFields,
+    record: Read<'_, '_>,
+    at: At<'_>,
+    among: impl Fn(&Pointer) -> bool,
+) -> Result<bool, DecodeError> {
+    for (pointer, values) in fields.skip_if.iter().filter(|(pointer, _)| among(pointer)) {
         let found = record.look("skip_if", &at.of(pointer))?;
         if values.have(found) {
             return Ok(true);
@@ -200,21 +245,28 @@ fn skipped(fields: &LabelFields, record: Read<'_, '_>, at: At<'_>) -> Result<boo
 /// Lists of several people's annotations: Label Studio's and Argilla's.
 const LISTS: [&str; 2] = ["annotations", "responses"];
 
+/// Returns `true` if a pointer is that of the item, or leads into it.
+fn within(pointer: &str, item: &str) -> bool {
+    pointer.strip_prefix(item).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The pointers of the numbered items through which the verdict leads.
+fn numbered(fields: &LabelFields) -> Vec<&str> {
+    let said = if fields.verdict.is_empty() { &fields.severity } else { &fields.verdict };
+    let said = said.as_str();
+    let ends = said.match_indices('/').map(|(at, _)| at).skip(1).chain([said.len()]);
+    let items = ends.filter_map(|end| said.get(..end));
+    items.filter(|item| item.rsplit('/').next().is_some_and(|step| step.parse::<usize>().is_ok())).collect()
+}
+
 /// Refuses a record whose other annotations would be lost: the verdict leads through one numbered item of a list that has
 /// more of them, and the annotator through the same item, or the list is known to be one of annotations.
-fn alone(fields: &LabelFields, record: Read<'_, '_>) -> Result<(), DecodeError> {
-    let said = if fields.verdict.is_empty() { &fields.severity } else { &fields.verdict };
-    let annotator = fields.annotator.as_str();
-    let mut at = String::new();
-    for step in said.as_str().split('/').skip(1) {
-        let (list, name) = (at.clone(), at.rsplit('/').next().unwrap_or_default().to_owned());
-        at = format!("{at}/{step}");
-        if step.parse::<usize>().is_err() {
-            continue;
-        }
-        let shared = annotator.strip_prefix(&at).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if (shared || LISTS.contains(&name.as_str()))
-            && let Some(Node::List(items)) = record.look("verdict", &list)?
+fn alone(fields: &LabelFields, numbered: &[&str], record: Read<'_, '_>) -> Result<(), DecodeError> {
+    for item in numbered {
+        let Some((list, _)) = item.rsplit_once('/') else { continue };
+        let name = list.rsplit('/').next().unwrap_or_default();
+        if (within(fields.annotator.as_str(), item) || LISTS.contains(&name))
+            && let Some(Node::List(items)) = record.look("verdict", list)?
             && items.len() > 1
         {
             return Err(record.unfit("verdict", list, OTHERS));
@@ -262,6 +314,9 @@ mod tests {
             (Some(number(f64::NAN)), false),
             (Some(Node::List(Vec::new())), true),
             (Some(Node::List(vec![Node::Null])), false),
+            (Some(Node::List(vec![Node::Text("reject".into())])), true),
+            (Some(Node::List(vec![Node::Text("accept".into())])), false),
+            (Some(Node::List(vec![Node::Bool(true), Node::Bool(true)])), false),
             (Some(Node::Null), true),
             (None, true),
         ] {

@@ -141,7 +141,7 @@ impl Scalar {
                 found => found,
             },
             Self::Whole(number) => time::of_whole(number, unit, ours),
-            Self::Number(number) => time::of_real(number, unit, ours),
+            Self::Number(number) => time::of_real(number, unit),
             Self::Bool(_) | Self::Wide(_) | Self::Other => None,
         };
         let found = found.filter(|time| (time::EARLIEST..=time::LATEST).contains(time));

@@ -57,12 +57,14 @@ pub(in crate::codec) fn of_whole(number: i64, as_set: TimeUnit, ours: bool) -> O
     }
 }
 
-/// Reads a number with a fraction as a time; `None`: it is none.
-pub(in crate::codec) fn of_real(number: f64, as_set: TimeUnit, ours: bool) -> Option<Millis> {
+/// Reads a number that is written with a fraction or an exponent as a time; `None`: it is none.
+///
+/// A fraction of zero is one: a clock that counts seconds as floats strikes whole ones, too.
+pub(in crate::codec) fn of_real(number: f64, as_set: TimeUnit) -> Option<Millis> {
     /// Whole numbers up to here are exact in f64.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let found = match as_set {
-        TimeUnit::Auto => unit(number, ours),
+        TimeUnit::Auto => unit(number, false),
         TimeUnit::Milliseconds => None,
         other => Some(other),
     };
@@ -94,7 +96,12 @@ pub(in crate::codec) fn of_digits(text: &str, as_set: TimeUnit) -> Option<Millis
             let known = as_set != TimeUnit::Auto || unit(number as f64, true).is_some();
             if known { of_whole(number, as_set, true) } else { None }
         }
-        Err(_) => text.parse().ok().and_then(|number| of_real(number, as_set, true)),
+        Err(_) => {
+            let number: f64 = text.parse().ok()?;
+            // Of ten digits and a fraction of zero the same holds as of ten digits.
+            let known = as_set != TimeUnit::Auto || unit(number, true).is_some();
+            if known { of_real(number, as_set) } else { None }
+        }
     }
 }
 
@@ -109,12 +116,19 @@ mod tests {
             for number in [1_772_366_400_250, 1_772_366_400_250_123, 1_772_366_400_250_123_456] {
                 assert_eq!(of_whole(number, TimeUnit::Auto, ours), millis, "{number}");
             }
-            assert_eq!(of_real(1_772_366_400.25, TimeUnit::Auto, ours), millis);
-            assert_eq!(of_real(1_772_366_400_250.75, TimeUnit::Auto, ours), millis);
-            assert_eq!(of_real(1.5, TimeUnit::Auto, ours), None);
-            assert_eq!(of_real(f64::NAN, TimeUnit::Auto, ours), None);
             assert_eq!(of_whole(5, TimeUnit::Auto, ours), Some(5));
             assert_eq!(of_whole(-5, TimeUnit::Auto, ours), Some(-5));
+        }
+        for (number, expected) in [
+            (1_772_366_400.25, millis),
+            (1_772_366_400_250.75, millis),
+            (1_772_366_400.0, Some(1_772_366_400_000)),
+            (1_772_366_400_250.0, millis),
+            (5.0, Some(5)),
+            (1.5, None),
+            (f64::NAN, None),
+        ] {
+            assert_eq!(of_real(number, TimeUnit::Auto), expected, "{number}");
         }
         assert_eq!(of_whole(1_772_366_400, TimeUnit::Auto, false), Some(1_772_366_400_000));
         assert_eq!(of_whole(1_772_366_400, TimeUnit::Auto, true), Some(1_772_366_400));
@@ -130,7 +144,23 @@ mod tests {
         assert_eq!(of_whole(1_772_366_400, TimeUnit::Seconds, false), Some(1_772_366_400_000));
         assert_eq!(of_digits("1772366400.25", TimeUnit::Auto), millis);
         assert_eq!(of_digits("1772366400", TimeUnit::Seconds), Some(1_772_366_400_000));
-        for text in ["2026030112", "20260301", "20260301120000", "", ".5", "1.2.3", "-", "1e3", "٣"] {
+        assert_eq!(of_digits("1772366400250.0", TimeUnit::Auto), millis);
+        for text in [
+            "2026030112",
+            "20260301",
+            "20260301120000",
+            "",
+            ".5",
+            "1.2.3",
+            "-",
+            "1e3",
+            "٣",
+            "1772366400.0",
+            "2026030112.0",
+            "20260301.0",
+            "20260301.5",
+            "2026.",
+        ] {
             assert_eq!(of_digits(text, TimeUnit::Auto), None, "{text}");
         }
     }

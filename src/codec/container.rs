@@ -131,11 +131,16 @@ impl<R: Read> Container<R> {
         Ok(Self { source, schema, packing, marker, block: 0, bytes: Vec::new(), read: 0, records: (0, 0) })
     }
 
-    /// Reads up to `most` records and gives each to `take`. Returns `false` at the end of the file.
+    /// Reads up to `most` records and gives each to `take`, until `take` returns `false`. Returns `false` at the end of
+    /// the file.
     ///
     /// # Errors
     /// Returns a [`ContainerError`] if a block is damaged or ends early, or the source cannot be read.
-    pub fn records(&mut self, most: usize, mut take: impl FnMut(Value)) -> Result<bool, ContainerError> {
+    pub fn records(
+        &mut self,
+        most: usize,
+        mut take: impl FnMut(Value) -> bool,
+    ) -> Result<bool, ContainerError> {
         // Here and not in the structure: both borrow the schema.
         let schema = self.schema.clone();
         let names = ResolvedSchema::try_from(&schema).map_err(|_| ContainerError::Header(SCHEMA))?;
@@ -158,7 +163,9 @@ impl<R: Read> Container<R> {
             let datum = rest.get(..length).unwrap_or_default();
             let value = reader.read_value(&mut &*datum).map_err(|_| self.misfit())?;
             self.read += length;
-            take(value);
+            if !take(value) {
+                break;
+            }
         }
         Ok(true)
     }

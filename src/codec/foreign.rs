@@ -12,7 +12,7 @@ use apache_avro::types::Value;
 use serde_json::{Map, Value as Json};
 
 use super::json::Scalar;
-use super::label::slugs;
+use super::label::{MAX_CATEGORIES, slugs};
 use crate::core::event::Millis;
 use crate::core::label::Finding;
 
@@ -33,6 +33,9 @@ const TIMES: [&str; 9] = [
 /// defaults, which some tools write wrongly, and aliases.
 pub(super) fn parse(text: &str) -> Option<Schema> {
     let given: Json = serde_json::from_str(text).ok()?;
+    if has_long_name(&given) {
+        return None;
+    }
     let mut base = given.clone();
     strip(&mut base);
     // Of a union of a logical type and its base type two of one type would be left.
@@ -57,6 +60,23 @@ fn strip(json: &mut Json) {
             }
         }
         _ => {}
+    }
+}
+
+/// Longest name of a type, a field or a symbol, in bytes. The library copies a name with every value that has it, so that
+/// a long one in a small datum would fill the memory.
+const MAX_NAME: usize = 1_024;
+
+/// Returns `true` if a name in the schema is too long.
+fn has_long_name(json: &Json) -> bool {
+    match json {
+        Json::String(name) => name.len() > MAX_NAME,
+        Json::Array(branches) => branches.iter().any(has_long_name),
+        Json::Object(entries) => {
+            const PLACES: [&str; 7] = ["name", "namespace", "symbols", "type", "items", "values", "fields"];
+            PLACES.iter().filter_map(|place| entries.get(*place)).any(has_long_name)
+        }
+        _ => false,
     }
 }
 
@@ -158,8 +178,9 @@ fn label(theirs: Vec<(String, Value)>) -> Vec<(String, Value)> {
         None => {}
     }
     if let Some(Value::String(text)) = fields.get("categories") {
-        let slugs = slugs([text.as_str()], true).into_iter().map(|slug| Value::String(slug.into_owned()));
-        let slugs = Value::Array(slugs.collect());
+        // One more than there may be is as good as all of them.
+        let slugs = slugs([text.as_str()], true).take(MAX_CATEGORIES + 1);
+        let slugs = Value::Array(slugs.map(|slug| Value::String(slug.to_owned())).collect());
         fields.insert("categories".to_owned(), slugs);
     }
     fields.into_iter().collect()

@@ -209,8 +209,10 @@ pub(crate) struct Slugs(List<Scalar, MAX_CATEGORIES>);
 
 impl<'de> Nested<'de> for Slugs {
     fn text(value: &str) -> Loose<Self> {
-        let slugs = slugs([value], true).into_iter().map(|slug| Scalar::Text(slug.into_owned()));
-        let (items, total) = (slugs.clone().take(MAX_CATEGORIES).collect(), slugs.count());
+        let mut slugs = slugs([value], true);
+        let kept = slugs.by_ref().take(MAX_CATEGORIES);
+        let items: Vec<_> = kept.map(|slug| Scalar::Text(slug.to_owned())).collect();
+        let total = items.len() + slugs.count();
         Loose::Found(Self(List { items, total }))
     }
 
@@ -220,12 +222,17 @@ impl<'de> Nested<'de> for Slugs {
 }
 
 /// The categories of texts, without those that are empty: a tool that knows of none often writes `""`. `split`: at commas.
-pub(super) fn slugs<'a>(texts: impl IntoIterator<Item = &'a str>, split: bool) -> Vec<Cow<'static, str>> {
-    let slugs = texts.into_iter().flat_map(|text| {
+///
+/// One at a time: a text may hold a million of them, and 64 are the most that are taken.
+pub(super) fn slugs<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+    split: bool,
+) -> impl Iterator<Item = &'a str> {
+    let slugs = texts.into_iter().flat_map(move |text| {
         let parts = text.split(move |c| split && c == ',');
         parts.map(move |slug| if split { slug.trim() } else { slug })
     });
-    slugs.filter(|slug| !slug.is_empty()).map(|slug| Cow::Owned(slug.to_owned())).collect()
+    slugs.filter(|slug| !slug.is_empty())
 }
 
 fn categories(Slugs(list): Slugs) -> Result<List<Cow<'static, str>, MAX_CATEGORIES>, DecodeError> {
@@ -235,7 +242,8 @@ fn categories(Slugs(list): Slugs) -> Result<List<Cow<'static, str>, MAX_CATEGORI
         .into_iter()
         .map(|slug| slug.text("categories")?.ok_or_else(bad))
         .collect::<Result<_, _>>()?;
-    let (given, items) = (texts.len(), slugs(texts.iter().map(String::as_str), false));
+    let given = texts.len();
+    let items: Vec<_> = texts.into_iter().filter(|slug| !slug.is_empty()).map(Cow::Owned).collect();
     let total = list.total - (given - items.len());
     Ok(List { items, total })
 }

@@ -9,11 +9,14 @@ use serde_json::{Map, Value};
 
 use super::batch::Batch;
 use super::line::Parser;
+use super::read::{LONGEST, too_long};
 use crate::codec::{Container as Records, avro_millis};
 use crate::core::hash::hex;
 
 /// Records taken at a time.
 const PIECE: usize = 2_048;
+/// Bytes of text after which no further record is taken.
+const FULL: usize = 1 << 20;
 
 /// A container file being read.
 pub(super) struct Container {
@@ -29,10 +32,18 @@ impl Container {
 
     /// Reads some records as lines; `false` at the end.
     pub(super) fn next(&mut self, parser: &mut Parser, batch: &mut Batch) -> io::Result<bool> {
+        let mut read = 0;
         let more = self.records.records(PIECE, |record| {
             self.number += 1;
             batch.lines += 1;
-            parser.read(self.number, &json("", record).to_string(), batch);
+            let line = json("", record).to_string();
+            if line.len() > LONGEST {
+                batch.items.push((self.number, too_long()));
+            } else {
+                parser.read(self.number, &line, batch);
+            }
+            read += line.len();
+            read < FULL
         })?;
         Ok(more)
     }

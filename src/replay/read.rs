@@ -14,7 +14,12 @@ use crate::codec::CONTAINER_MAGIC;
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
 /// A longer line is malformed.
-const LONGEST: usize = 4 << 20;
+pub(super) const LONGEST: usize = 4 << 20;
+
+/// What becomes of a line that is longer.
+pub(super) fn too_long() -> Item {
+    Item::Malformed(format!("longer than {LONGEST} bytes"))
+}
 
 /// Opens a stream: `-` is standard input; `.gz` and `.zst` are decompressed.
 pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
@@ -134,8 +139,7 @@ impl Cutter {
         if self.filled >= LONGEST {
             if !self.skipping {
                 self.skipping = true;
-                let reason = format!("longer than {LONGEST} bytes");
-                batch.items.push((self.line + 1, Item::Malformed(reason)));
+                batch.items.push((self.line + 1, too_long()));
             }
             self.filled = 0;
         }

@@ -333,12 +333,15 @@ fn categories(
     record: Read<'_, '_>,
     at: &str,
 ) -> Result<List<Cow<'static, str>, MAX_CATEGORIES>, DecodeError> {
-    let found = match record.look("categories", at)? {
+    /// One more than there may be, so that too many are seen.
+    const TAKEN: usize = MAX_CATEGORIES + 1;
+    let owned = |slug: &str| Cow::Owned(slug.to_owned());
+    let found: Option<Vec<Cow<'static, str>>> = match record.look("categories", at)? {
         None => return Ok(List::of(Vec::new())),
-        Some(Node::Text(text)) => Some(slugs([text.as_ref()], true)),
+        Some(Node::Text(text)) => Some(slugs([text.as_ref()], true).take(TAKEN).map(owned).collect()),
         Some(Node::List(items)) => {
             let texts: Option<Vec<_>> = items.iter().map(Node::text).collect();
-            texts.map(|texts| slugs(texts, false))
+            texts.map(|texts| slugs(texts, false).take(TAKEN).map(owned).collect())
         }
         Some(_) => None,
     };

@@ -216,9 +216,10 @@ pub(super) fn convert(
 ) -> Result<Vec<u8>, DecodeError> {
     // The library builds a tree of values: first it is counted what would come of these bytes.
     skim(schema, datum)?;
+    let read = || GenericDatumReader::builder(schema).human_readable(false).build()?.read_value(&mut &*datum);
+    let value = fit(read().map_err(|_| misfit.clone())?, ours)?;
     let made = || {
-        let reader = GenericDatumReader::builder(schema).human_readable(false).build()?;
-        let value = fit(reader.read_value(&mut &*datum)?, ours).resolve(ours)?;
+        let value = value.resolve(ours)?;
         let mut bytes = Vec::with_capacity(datum.len());
         to.write_value_ref(&mut bytes, &value)?;
         Ok::<_, apache_avro::Error>(bytes)

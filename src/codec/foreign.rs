@@ -11,9 +11,12 @@ use apache_avro::schema::{EnumSchema, RecordField, UnionSchema};
 use apache_avro::types::Value;
 use serde_json::{Map, Value as Json};
 
+use super::error::DecodeError;
+use super::fields::role;
 use super::json::Scalar;
 use super::label::{MAX_CATEGORIES, slugs};
-use crate::core::event::Millis;
+use super::wire::Words as _;
+use crate::core::event::{Millis, Role};
 use crate::core::label::Finding;
 
 /// Logical types whose values are times, and those of another unit are converted.
@@ -104,30 +107,37 @@ pub(super) fn has_other_times(schema: &Schema) -> bool {
 /// Makes a value one that the library resolves to `ours`: the base type of a logical type, milliseconds of a time,
 /// the default of a field whose value is null and must not be, and texts of numbers where JSON has them for ids.
 /// What cannot be made to fit is left as it is, and the library refuses it.
-pub(super) fn fit(value: Value, ours: &Schema) -> Value {
+///
+/// # Errors
+/// Returns the errors of [`millis`], which say more of a time than that it does not fit.
+pub(super) fn fit(value: Value, ours: &Schema) -> Result<Value, DecodeError> {
     let value = match (ours, value) {
         (_, Value::Union(_, inner)) => return fit(*inner, ours),
-        (Schema::TimestampMillis, value) => return millis(&value).map_or(value, Value::TimestampMillis),
+        (Schema::TimestampMillis, value) => {
+            return Ok(millis(&value)?.map_or(value, Value::TimestampMillis));
+        }
         (Schema::Union(union), value) => return nullable(value, union),
         (_, value) => base(value),
     };
-    match (ours, value) {
+    Ok(match (ours, value) {
         (Schema::Record(record), Value::Record(theirs)) => {
             let theirs = if record.name.name() == "Label" { label(theirs) } else { theirs };
-            fields(theirs, &record.fields)
+            fields(theirs, &record.fields)?
         }
         (Schema::Array(array), Value::Array(items)) => {
-            Value::Array(items.into_iter().map(|item| fit(item, &array.items)).collect())
+            Value::Array(items.into_iter().map(|item| fit(item, &array.items)).collect::<Result<_, _>>()?)
         }
         (Schema::Map(map), Value::Map(entries)) => {
-            Value::Map(entries.into_iter().map(|(name, value)| (name, fit(value, &map.types))).collect())
+            let fitted =
+                entries.into_iter().map(|(name, value)| fit(value, &map.types).map(|value| (name, value)));
+            Value::Map(fitted.collect::<Result<_, _>>()?)
         }
         (Schema::Enum(words), value) => word(value, words),
         (Schema::String, value) => text(value),
         (Schema::Double, Value::Int(value)) => Value::Double(value.into()),
         (Schema::Double, Value::Float(value)) => Value::Double(value.into()),
         (_, value) => value,
-    }
+    })
 }
 
 /// The value of the type beneath a logical type that is a time.
@@ -146,11 +156,11 @@ fn base(value: Value) -> Value {
 }
 
 /// A value of a union; ours are all of null and one other.
-fn nullable(value: Value, union: &UnionSchema) -> Value {
+fn nullable(value: Value, union: &UnionSchema) -> Result<Value, DecodeError> {
     let other = union.variants().iter().find(|variant| **variant != Schema::Null);
     match other {
         Some(other) if value != Value::Null => fit(value, other),
-        _ => value,
+        _ => Ok(value),
     }
 }
 
@@ -186,22 +196,30 @@ fn label(theirs: Vec<(String, Value)>) -> Vec<(String, Value)> {
     fields.into_iter().collect()
 }
 
-fn fields(theirs: Vec<(String, Value)>, ours: &[RecordField]) -> Value {
-    let fitted = theirs.into_iter().filter_map(|(name, value)| {
-        let field = ours.iter().find(|field| field.name == name)?;
-        let value = fit(value, &field.schema);
+fn fields(theirs: Vec<(String, Value)>, ours: &[RecordField]) -> Result<Value, DecodeError> {
+    let mut fitted = Vec::new();
+    for (name, value) in theirs {
+        let Some(field) = ours.iter().find(|field| field.name == name) else { continue };
+        let value = fit(value, &field.schema)?;
         let left_out =
             value == Value::Null && !matches!(field.schema, Schema::Union(_)) && field.default.is_some();
-        (!left_out).then_some((name, value))
-    });
-    Value::Record(fitted.collect())
+        if !left_out {
+            fitted.push((name, value));
+        }
+    }
+    Ok(Value::Record(fitted))
 }
 
 /// A symbol by its number with us. A text that is no symbol is one that we do not know.
 fn word(value: Value, words: &EnumSchema) -> Value {
     let (Value::Enum(_, name) | Value::String(name)) = &value else { return value };
     let place = |name: &String| words.symbols.iter().position(|symbol| symbol == name);
-    let found = place(name).or_else(|| words.default.as_ref().and_then(place));
+    // The words that interfaces of chats have for roles mean the same as in JSON.
+    let chat = || {
+        let role = (words.name.name() == Role::NAME).then(|| role(name))??;
+        place(&role.word().to_owned())
+    };
+    let found = place(name).or_else(chat).or_else(|| words.default.as_ref().and_then(place));
     let known = found.and_then(|place| Some((u32::try_from(place).ok()?, words.symbols.get(place)?)));
     match known {
         Some((place, symbol)) => Value::Enum(place, symbol.clone()),
@@ -228,11 +246,14 @@ fn text(value: Value) -> Value {
 }
 
 /// A time in milliseconds, rounded down. One of a day alone is that day's begin in UTC, and one without a zone is
-/// in UTC; a time of day is none.
-#[must_use]
-pub fn millis(value: &Value) -> Option<Millis> {
+/// in UTC; a time of day is none, nor is a value of another type.
+///
+/// # Errors
+/// Returns [`DecodeError::NoZone`] or [`DecodeError::BadValue`] for a text or a number with a fraction that JSON could
+/// not have either.
+pub fn millis(value: &Value) -> Result<Option<Millis>, DecodeError> {
     const DAY: Millis = 86_400_000;
-    match value {
+    Ok(match value {
         Value::TimestampMillis(time) | Value::LocalTimestampMillis(time) => Some(*time),
         Value::TimestampMicros(time) | Value::LocalTimestampMicros(time) => Some(time.div_euclid(1_000)),
         Value::TimestampNanos(time) | Value::LocalTimestampNanos(time) => Some(time.div_euclid(1_000_000)),
@@ -240,7 +261,9 @@ pub fn millis(value: &Value) -> Option<Millis> {
         // Those that do not say what they are are read as in JSON.
         Value::Int(time) => Some(Millis::from(*time)),
         Value::Long(time) => Scalar::Whole(*time).millis("time").ok().flatten(),
-        Value::String(text) => Scalar::Text(text.clone()).millis("time").ok().flatten(),
+        Value::Float(time) => Scalar::Number(f64::from(*time)).millis("time")?,
+        Value::Double(time) => Scalar::Number(*time).millis("time")?,
+        Value::String(text) => Scalar::Text(text.clone()).millis("time")?,
         _ => None,
-    }
+    })
 }

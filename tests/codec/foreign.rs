@@ -244,12 +244,30 @@ fn times_of_every_unit_are_milliseconds() {
         (("time", logical!("long", "local-timestamp-nanos"), Long(-5)), time(-1), Refuses),
         (("time", logical!("int", "date"), Int(-1)), time(-86_400_000), Refuses),
         (("time", r#""string""#, text("1970-01-01T00:00:01Z")), time(1_000), Refuses),
-        (("time", r#""string""#, text("today")), bad(), Refuses),
+        (("time", r#""string""#, text("today")), Err("BadValue"), Refuses),
+        (("time", r#""string""#, text("2026-03-01T09:30:00")), Err("BadValue"), Refuses),
+        (("time", r#"["null","string"]"#, some(text("2026-03-01 09:30"))), Err("BadValue"), Refuses),
         (("time", logical!("int", "time-millis"), Int(1)), bad(), Refuses),
         (("time", logical!("long", "time-micros"), Long(1)), bad(), Refuses),
-        (("time", r#""double""#, Double(1.0)), bad(), Refuses),
+        (("time", r#""boolean""#, Boolean(true)), bad(), Refuses),
+        // As numbers with a fraction in JSON.
+        (("time", r#""double""#, Double(1.0)), time(1), Refuses),
+        (("time", r#""double""#, Double(1_772_366_400.25)), time(1_772_366_400_250), Refuses),
+        (("time", r#"["null","double"]"#, some(Double(1_772_366_400.0))), time(1_772_366_400_000), Refuses),
+        (("time", r#""float""#, Float(1_772_366_464.0)), time(1_772_366_464_000), Refuses),
+        (("time", r#""double""#, Double(1.5)), Err("BadValue"), Refuses),
+        (("time", r#""double""#, Double(f64::NAN)), Err("BadValue"), Refuses),
     ];
     check(rows, (event_needs(), SCHEMAS[0].1), read_event, shown_event);
+}
+
+#[test]
+fn a_time_without_a_zone_says_so() {
+    let (schema, value) = record(&[("time", r#""string""#, text("2026-03-01T09:30:00"))], &event_needs());
+    let schemas = One(Arc::new(Writer::avro(&schema).unwrap()));
+    let payload = [&[0, 0, 0, 0, 1], &datum(&schema, &value)[..]].concat();
+    let received = Received { schemas: Some(&schemas), ..Received::plain(&payload) };
+    assert_eq!(received.event(&defaults()).unwrap_err(), DecodeError::NoZone { field: "time" });
 }
 
 #[test]
@@ -317,6 +335,9 @@ fn schemas_that_grew_are_read() {
         (("metadata", r#"["null",{"type":"map","values":"string"}]"#, null()), good("{}"), Refuses),
         (("turns", TURNS, turns(text("tool"), text("t"))), good(r#"Tool "t""#), Same),
         (("turns", TURNS, turns(text("bot"), text("t"))), good(r#"User "t""#), Same),
+        (("turns", TURNS, turns(text("model"), text("t"))), good(r#"Assistant "t""#), Differs),
+        (("turns", TURNS, turns(text("developer"), text("t"))), good(r#"System "t""#), Differs),
+        (("turns", TURNS, turns(text("function"), text("t"))), good(r#"Tool "t""#), Differs),
         (("turns", bytes, turns(text("tool"), Bytes(b"t".to_vec()))), good(r#"Tool "t""#), Same),
         (("turns", nullable, swapped(tool, some(text("t")))), good(r#"Tool "t""#), Same),
         (
@@ -450,4 +471,25 @@ fn what_only_readers_use_does_not_matter_in_a_writer_s_schema() {
         (event.id.as_str(), event.conversation.as_str(), event.turns[0].text.as_str()),
         ("e-1", "e-1", "hi")
     );
+}
+
+/// The library copies the name of a field or a symbol with every value, so a small datum could ask for gigabytes.
+#[test]
+fn names_that_would_fill_the_memory_are_refused() {
+    let most = "n".repeat(1_024);
+    let field = |name: &str| {
+        format!(
+            r#"{{"type":"record","name":"R","fields":[{{"name":"list","type":{{"type":"array","items":
+                {{"type":"record","name":"I","fields":[{{"name":"{name}","type":"null"}}]}}}}}}]}}"#
+        )
+    };
+    let symbol = |name: &str| format!(r#"["null",{{"type":"enum","name":"E","symbols":["a","{name}"]}}]"#);
+    let named = |name: &str| format!(r#"{{"type":"fixed","name":"{name}","size":1}}"#);
+    let spaced = |name: &str| format!(r#"{{"type":"fixed","name":"F","namespace":"{name}","size":1}}"#);
+    for schema in [&field, &symbol, &named, &spaced] as [&dyn Fn(&str) -> String; 4] {
+        assert!(Writer::avro(&schema(&most)).is_some(), "{:.80}", schema(&most));
+        assert!(Writer::avro(&schema(&format!("{most}n"))).is_none(), "{:.80}", schema(&most));
+    }
+    // A documentation may be long.
+    assert!(Writer::avro(&format!(r#"{{"type":"string","doc":"{}"}}"#, "d".repeat(100_000))).is_some());
 }

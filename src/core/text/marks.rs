@@ -2,7 +2,7 @@
 //!
 //! A run of invisible characters is looked at with the characters on both sides of it. Of a run at most one variation
 //! selector stays, behind a character that can have one (an emoji, an ideograph, a keycap's digit), and at most one
-//! joiner or break, where the script is written with them (Arabic and Persian, the Indic scripts, Thai, Khmer,
+//! joiner or break (two in Mongolian: a form and a separator), where the script is written with them (Arabic and Persian, the Indic scripts, Thai, Khmer,
 //! Mongolian and others) or where it joins two emoji. All else is removed: between Latin, Greek, Cyrillic or East Asian
 //! characters an invisible character only splits a word for programs.
 
@@ -30,6 +30,26 @@ fn is_joiner(c: char) -> bool {
 /// Controls of the direction of text.
 fn is_bidi(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Marks of the direction of text, which are ordinary where text of both directions meets.
+fn is_mark(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
+}
+
+/// Selectors of the form of the Mongolian letter before them.
+fn is_form(c: char) -> bool {
+    matches!(c, '\u{180b}'..='\u{180d}' | '\u{180f}')
+}
+
+/// Separates a Mongolian letter from the vowel that ends the word; it may follow a form.
+const VOWEL_SEPARATOR: char = '\u{180e}';
+
+/// Characters of scripts that are written from right to left.
+fn is_right_to_left(c: char) -> bool {
+    matches!(c,
+        '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}'
+        | '\u{1e800}'..='\u{1efff}')
 }
 
 /// Controls that show text in another order than it has.
@@ -80,18 +100,24 @@ fn kept(before: Option<char>, run: &[char], after: Option<char>) -> impl Iterato
     let script = is(before, joins) || is(after, joins);
     let emoji = is(before, is_symbol) && is(after, is_symbol);
     let stays = |c: &char| is_joiner(*c) && (script || (emoji && *c == '\u{200d}'));
-    let joiner = run.iter().copied().find(stays);
-    selector.into_iter().chain(joiner)
+    let mut joiners = run.iter().copied().filter(stays);
+    let joiner = joiners.next();
+    let separator = joiner.filter(|c| is_form(*c)).and_then(|_| joiners.find(|c| *c == VOWEL_SEPARATOR));
+    selector.into_iter().chain(joiner).chain(separator)
 }
 
 /// Whether a run of which something is removed hid anything: it splits a word, or is long, or turns text around.
 fn note(before: Option<char>, run: &[char], after: Option<char>, hidden: &mut BTreeSet<HiddenText>) {
     let splits = before.is_some_and(char::is_alphanumeric) && after.is_some_and(char::is_alphanumeric);
-    let odd = || run.iter().copied().filter(|c| !is_ordinary(*c));
+    let side = |of: fn(char) -> bool| before.is_some_and(of) || after.is_some_and(of);
+    let (turns, script) = (side(is_right_to_left), side(joins));
+    let odd = || run.iter().copied().filter(|c| !is_ordinary(*c) && !(turns && is_mark(*c)));
+    // A joiner that was typed twice splits nothing that one would not.
+    let twice = script && odd().all(is_joiner);
     if run.iter().copied().any(is_override) || (splits && odd().any(is_bidi)) {
         hidden.insert(HiddenText::BidiControls);
     }
-    if (splits && odd().any(|c| !is_bidi(c))) || odd().filter(|c| !is_bidi(*c)).count() >= MANY {
+    if (splits && !twice && odd().any(|c| !is_bidi(c))) || odd().filter(|c| !is_bidi(*c)).count() >= MANY {
         hidden.insert(HiddenText::InvisibleCharacters);
     }
 }

@@ -88,6 +88,7 @@ fn scripts_and_emoji_keep_what_they_are_written_with() {
         "क्\u{200d}ष र्\u{200d} ന്\u{200d}",
         "ភាសា\u{200b}ខ្មែរ",
         "ᠮᠣᠩᠭᠣᠯ\u{180e}ᠠ",
+        "ᠬ\u{180b}\u{180e}ᠠ",
         "👨\u{200d}👩\u{200d}👧\u{200d}👦 👩🏽\u{200d}🚀 ❤\u{fe0f}\u{200d}🔥 👩\u{200d}⚕\u{fe0f} 🏳\u{fe0f}\u{200d}🌈",
         "1\u{fe0f}\u{20e3} #\u{fe0f}\u{20e3} ©\u{fe0f} ☎\u{fe0e}",
         "🇩🇪🇫🇷 葛\u{e0100}城",
@@ -96,6 +97,26 @@ fn scripts_and_emoji_keep_what_they_are_written_with() {
     ] {
         shows(text, text, &[]);
     }
+}
+
+#[test]
+fn ordinary_marks_and_joiners_of_a_script_hide_nothing() {
+    for (text, expected) in [
+        ("עברית\u{200f}123", "עברית123"),
+        ("و\u{200e}Windows", "وWindows"),
+        ("123\u{61c}ساعة", "123ساعة"),
+        ("می\u{200c}\u{200c}خواهم", "می\u{200c}خواهم"),
+        ("می\u{200c}\u{200f}خواهم", "می\u{200c}خواهم"),
+        ("ភាសា\u{200b}\u{200b}ខ្មែរ", "ភាសា\u{200b}ខ្មែរ"),
+        ("ไทย\u{200b}\u{200b}ดี", "ไทย\u{200b}ดี"),
+    ] {
+        shows(text, expected, &[]);
+    }
+    shows("व\u{200f}क", "वक", &["bidi_controls"]);
+    shows("ער\u{202e}ב", "ערב", &["bidi_controls"]);
+    shows("می\u{2060}خواهم", "میخواهم", &["invisible_characters"]);
+    let bits = "می\u{200c}\u{200d}\u{200c}\u{200c}خواهم";
+    shows(bits, "می\u{200c}خواهم", &["invisible_characters"]);
 }
 
 #[test]

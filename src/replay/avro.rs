@@ -40,7 +40,7 @@ impl Container {
             if line.len() > LONGEST {
                 batch.items.push((self.number, too_long()));
             } else {
-                parser.read(self.number, &line, batch);
+                parser.record(self.number, &line, batch);
             }
             read += line.len();
             read < FULL
@@ -56,9 +56,13 @@ const TIMES: [&str; 4] = ["event_time", "label_time", "time", "received"];
 fn json(field: &str, value: Avro) -> Value {
     if TIMES.contains(&field)
         && !matches!(value, Avro::Union(..) | Avro::String(_))
-        && let Some(time) = avro_millis(&value)
+        && let Ok(Some(time)) = avro_millis(&value)
     {
         return time.into();
+    }
+    // As on the topic: a time of day is no time, and as a number it would be one of January 1970.
+    if TIMES.contains(&field) && matches!(value, Avro::TimeMillis(_) | Avro::TimeMicros(_)) {
+        return unfit();
     }
     match value {
         Avro::Null => Value::Null,
@@ -114,4 +118,35 @@ fn binary(field: &str, bytes: Vec<u8>) -> Value {
 /// What no field of a line is read from.
 fn unfit() -> Value {
     Value::Array(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use apache_avro::{Schema, Writer};
+
+    use super::*;
+
+    #[test]
+    fn a_batch_ends_when_it_is_full() {
+        let schema = r#"{"type":"record","name":"R","fields":[{"name":"own","type":"string"}]}"#;
+        let schema = Schema::parse_str(schema).unwrap();
+        let mut writer = Writer::new(&schema, Vec::new()).unwrap();
+        for _ in 0..12 {
+            let own = Avro::String("x".repeat(200_000));
+            writer.append_value(Avro::Record(vec![("own".to_owned(), own)])).unwrap();
+        }
+        let file = io::Cursor::new(writer.into_inner().unwrap());
+        let mut container = Container::new(Box::new(file)).unwrap();
+        let (mut parser, mut batch, mut lines) = (Parser::default(), Batch::default(), Vec::new());
+        loop {
+            batch.clear(0);
+            let more = container.next(&mut parser, &mut batch).unwrap();
+            lines.push(batch.lines);
+            if !more {
+                break;
+            }
+        }
+        // Six are 1.2 million bytes.
+        assert_eq!(lines, [6, 6, 0]);
+    }
 }

@@ -61,6 +61,13 @@ impl Parser {
         batch.items.push((number, item));
     }
 
+    /// Reads a record of a container file, written as a line. Pointers are for JSON alone, as on the topic of labels.
+    pub(super) fn record(&mut self, number: u64, line: &str, batch: &mut Batch) {
+        let pointers = self.defaults.label_fields.take();
+        self.read(number, line, batch);
+        self.defaults.label_fields = pointers;
+    }
+
     /// Reads a line with the fast reader. A line that it refuses is read again as the codec reads records of topics,
     /// which follows more and is exact about numbers.
     fn item(&mut self, line: &str, batch: &mut Batch) -> Result<Item, Reason> {

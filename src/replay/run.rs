@@ -50,8 +50,15 @@ pub fn run(
     for policy in &around.policies {
         loader.headers.insert(policy.name.clone(), policy.clone().into());
     }
-    let mut reading =
-        Reading { args, defaults: around.defaults.clone(), notes, lines: 0, malformed: 0, taken: 0 };
+    let mut reading = Reading {
+        args,
+        defaults: around.defaults.clone(),
+        notes,
+        lines: 0,
+        malformed: 0,
+        taken: 0,
+        left_out: 0,
+    };
     if let Some(path) = &args.resume {
         reading.resume(path, &mut loader, asked == Asked::Headers)?;
     }
@@ -64,7 +71,7 @@ pub fn run(
         reading.topic(&topic, around, &mut loader)?;
     }
     reading.files(&files, &mut loader)?;
-    let (lines, malformed) = (reading.lines, reading.malformed);
+    let (lines, malformed, left_out) = (reading.lines, reading.malformed, reading.left_out);
     if malformed > 0 && reading.taken == 0 {
         let reason =
             format!("nothing could be read: all {malformed} lines with anything in them are malformed");
@@ -100,8 +107,14 @@ pub fn run(
     }
     let rate = summary.rounds() as f64 / summary.seconds.max(1e-9);
     let malformed = if malformed > 0 { format!(", {malformed} malformed") } else { String::new() };
-    writeln!(out, "{lines} lines{malformed} in {:.2} s ({rate:.0} rounds a second)", summary.seconds)
-        .map_err(printing)?;
+    let left_out =
+        if left_out > 0 { format!(", {left_out} left out by label_fields.skip_if") } else { String::new() };
+    writeln!(
+        out,
+        "{lines} lines{malformed}{left_out} in {:.2} s ({rate:.0} rounds a second)",
+        summary.seconds
+    )
+    .map_err(printing)?;
     if let Some(path) = &args.json {
         savepoint::whole(path, |file| {
             serde_json::to_writer_pretty(&mut *file, &summary.json())?;
@@ -217,6 +230,8 @@ struct Reading<'a> {
     malformed: u64,
     /// Rounds, labels and edits that were taken.
     taken: u64,
+    /// Records of other shapes that hold no label by `label_fields.skip_if`.
+    left_out: u64,
 }
 
 impl Reading<'_> {
@@ -253,6 +268,7 @@ impl Reading<'_> {
         self.lines += batch.lines;
         loader.panels(batch);
         for (number, item) in &batch.items {
+            self.left_out += u64::from(matches!(item, Item::Labels(labels) if labels.is_empty()));
             match loader.take(item, batch) {
                 Ok(()) => self.taken += u64::from(!matches!(item, Item::Header(_) | Item::Savepoint(_))),
                 Err(Refused::Run(error)) => {

@@ -285,3 +285,39 @@ fn bombs_are_refused_before_they_go_off() {
     let bytes = [header(&[("avro.schema", nulls)]), long(1), sized(&record), MARKER.to_vec()].concat();
     assert_eq!(refused(&bytes), block("its record 1 does not fit the file's schema"));
 }
+
+#[test]
+fn a_record_is_at_most_as_long_as_a_line() {
+    let long = labelled(&"e".repeat(5 << 20));
+    let ran = read("rounds.avro", &container("null", &[(2, [long, labelled("e")].concat())]));
+    assert_eq!((ran.summary().lines, ran.summary().malformed), (2, 1));
+    assert!(ran.notes.contains(":1: longer than 4194304 bytes"), "{}", ran.notes);
+}
+
+/// On the topic of labels, too, pointers are for JSON alone.
+#[test]
+fn records_are_read_by_their_names_whatever_the_pointers() {
+    let fields = toml::from_str("event_id = \"/task/id\"\nverdict = \"/bad\"").unwrap();
+    let ran = replay_by(fields, "labels.avro", &container("null", &[(1, labelled("e"))]));
+    assert_eq!((ran.summary().lines, ran.summary().malformed), (1, 0), "{}", ran.notes);
+    let fields = toml::from_str("event_id = \"/task/id\"\nverdict = \"/bad\"").unwrap();
+    let ran = replay_by(fields, "labels.jsonl", br#"{"event_id":"e","unsafe":true}"#);
+    assert!(ran.notes.contains("/task/id"), "{}", ran.notes);
+}
+
+#[test]
+fn a_time_of_day_is_no_time_of_a_record() {
+    for (base, logical) in [("int", "time-millis"), ("long", "time-micros")] {
+        let schema = format!(
+            r#"{{"type":"record","name":"R","fields":[{{"name":"event_id","type":"string"}},
+                {{"name":"unsafe","type":"boolean"}},
+                {{"name":"label_time","type":["null",{{"type":"{base}","logicalType":"{logical}"}}]}}]}}"#
+        );
+        let mut bytes = header(&[("avro.schema", &schema)]);
+        let records = [labelled("e"), long(1), long(3_600_000), labelled("f"), long(0)].concat();
+        bytes.extend([long(2), sized(&records), MARKER.to_vec()].concat());
+        let ran = read("rounds.avro", &bytes);
+        assert_eq!((ran.summary().lines, ran.summary().malformed), (2, 1), "{logical}: {}", ran.notes);
+        assert!(ran.notes.contains("time"), "{}", ran.notes);
+    }
+}

@@ -14,6 +14,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use aegis::config::{Config, LabelFields};
 use aegis::core::book::Book;
 use aegis::core::fold::{Fold, Settings};
 use aegis::core::hash::hex;
@@ -21,6 +22,7 @@ use aegis::core::label::Mapping;
 use aegis::core::learners::LearnerSpec;
 use aegis::replay::write::{Policy, header, record};
 use aegis::replay::{Around, ReplayArgs, ReplayError, Summary, fold_lines, run};
+use aegis::schemas;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -50,6 +52,18 @@ impl Ran {
 fn replay(args: &ReplayArgs) -> Ran {
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let result = run(args, &mut Around::default(), &mut out, &mut notes);
+    Ran { result, out: String::from_utf8(out).unwrap(), notes: String::from_utf8(notes).unwrap() }
+}
+
+/// The run of one file whose labels are read by these pointers.
+fn replay_by(fields: LabelFields, name: &str, bytes: &[u8]) -> Ran {
+    let room = Room::new();
+    let path = room.path(name);
+    fs::write(&path, bytes).unwrap();
+    let config = Config { label_fields: fields, ..Config::default() };
+    let mut around = Around { defaults: Some(schemas::defaults(&config)), ..Around::default() };
+    let (mut out, mut notes) = (Vec::new(), Vec::new());
+    let result = run(&args(&[&path]), &mut around, &mut out, &mut notes);
     Ran { result, out: String::from_utf8(out).unwrap(), notes: String::from_utf8(notes).unwrap() }
 }
 

@@ -218,3 +218,31 @@ fn every_record_is_written_and_read_to_the_bit() {
     let lines: Vec<String> = records.iter().map(record).collect();
     assert_eq!(fold_lines(lines.iter().map(String::as_str)).unwrap()["p"], fold.state_hash(&book));
 }
+
+#[test]
+fn records_that_are_left_out_are_counted() {
+    let fields = || {
+        toml::from_str("event_id = \"/id\"\nverdict = \"/is\"\nskip_if = { \"/answer\" = \"ignore\" }")
+            .unwrap()
+    };
+    let lines = b"{\"id\":1,\"is\":\"safe\",\"answer\":\"accept\"}\n{\"id\":2,\"answer\":\"ignore\"}\n\
+                  {\"id\":3,\"answer\":\"ignore\"}\n";
+    let ran = replay_by(fields(), "labels.jsonl", lines);
+    assert_eq!((ran.summary().lines, ran.summary().malformed), (3, 0), "{}", ran.notes);
+    assert!(ran.out.contains("3 lines, 2 left out by label_fields.skip_if in "), "{}", ran.out);
+    let none = replay_by(fields(), "labels.jsonl", br#"{"id":1,"is":"safe"}"#);
+    assert!(none.out.contains("1 lines in "), "{}", none.out);
+}
+
+/// A header that the fast reader refuses, here for half of an emoji in a column of the user's, is read all the same.
+#[test]
+fn a_header_is_read_by_the_second_reader_too() {
+    let room = Room::new();
+    let header =
+        r#"{"aegis":"header","format":1,"policies":{"default":{"learner":"hedge"}},"note":"\ud83d"}"#;
+    let vote = r#"{"event_id":"e","votes":{"a":0.5},"unsafe":true}"#;
+    let path = room.file("rounds.jsonl", &[header.to_owned(), vote.to_owned()]);
+    let ran = replay(&args(&[&path]));
+    assert_eq!(ran.summary().malformed, 0, "{}", ran.notes);
+    assert_eq!(ran.summary().policies["default"].learner.name, "hedge");
+}

@@ -276,8 +276,8 @@ impl<'de, const MAX: usize> Nested<'de> for Entries<MAX> {
     fn object<A: MapAccess<'de>>(mut from: A) -> Result<Loose<Self>, A::Error> {
         let mut entries = BTreeMap::new();
         while let Some((name, value)) = from.next_entry()? {
-            if entries.len() <= MAX {
-                entries.insert(name, value);
+            if entries.len() <= MAX && entries.insert(name, value).is_some() {
+                return Err(Error::duplicate_field("metadata.NAME"));
             }
         }
         Ok(Loose::Found(Self(entries)))

@@ -314,13 +314,24 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         }
     }
 
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if self.peek() == Some(b'n') {
+            let before = self.at;
+            if self.bare()? == "null" {
+                return visitor.visit_none();
+            }
+            self.at = before;
+        }
+        visitor.visit_some(self)
+    }
+
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.skip()?;
         visitor.visit_unit()
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
         newtype_struct seq tuple tuple_struct map struct enum identifier
     }
 }
@@ -361,12 +372,28 @@ impl<'de> MapAccess<'de> for Items<'_, 'de> {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize as _;
+
     use super::*;
 
     fn text(json: &str) -> Result<(String, usize), Fault> {
         let mut reader = Reader::new(json);
         let found = reader.string()?.into_owned();
         reader.end().map(|()| (found, reader.replaced))
+    }
+
+    #[test]
+    fn an_option_is_what_serde_json_makes_of_it() {
+        for (json, expected) in [
+            ("null", Some(None)),
+            (r#"{"a":[1,null,"x"],"b":{}}"#, Some(Some(serde_json::json!({"a": [1, null, "x"], "b": {}})))),
+            ("[]", Some(Some(serde_json::json!([])))),
+            ("nul", None),
+        ] {
+            let found = <Option<serde_json::Value>>::deserialize(&mut Reader::new(json));
+            // A bare word that is no JSON is a number that is none.
+            assert_eq!(found.ok().filter(|_| expected.is_some()), expected, "{json}");
+        }
     }
 
     #[test]

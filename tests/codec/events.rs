@@ -157,6 +157,7 @@ fn events_that_are_refused() {
         (event(r#"{"id":"e","text":"","judged":-1}"#), "BadValue judged"),
         (event(r#"{"id":"e","text":"","metadata":{"a":1}}"#), "BadValue metadata"),
         (event(r#"{"id":"e","text":"","metadata":[]}"#), "BadValue metadata"),
+        (event(r#"{"id":"e","text":"","metadata":{"a":"1","a":"2"}}"#), "BadJson"),
         (event(r#"{"id":"e","id":"e","text":""}"#), "BadJson"),
         (event(r#"{"id":"e","text":"a","text":"b"}"#), "BadJson"),
         (event(r#"{"id":"e","text":"a" "b"}"#), "BadJson"),

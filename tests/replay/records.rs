@@ -238,8 +238,7 @@ fn records_that_are_left_out_are_counted() {
 #[test]
 fn a_header_is_read_by_the_second_reader_too() {
     let room = Room::new();
-    let header =
-        r#"{"aegis":"header","format":1,"policies":{"default":{"learner":"hedge"}},"share":NaN}"#;
+    let header = r#"{"aegis":"header","format":1,"policies":{"default":{"learner":"hedge"}},"share":NaN}"#;
     let vote = r#"{"event_id":"e","votes":{"a":0.5},"unsafe":true}"#;
     let path = room.file("rounds.jsonl", &[header.to_owned(), vote.to_owned()]);
     let ran = replay(&args(&[&path]));

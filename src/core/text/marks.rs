@@ -111,7 +111,8 @@ fn note(before: Option<char>, run: &[char], after: Option<char>, hidden: &mut BT
     let splits = before.is_some_and(char::is_alphanumeric) && after.is_some_and(char::is_alphanumeric);
     let side = |of: fn(char) -> bool| before.is_some_and(of) || after.is_some_and(of);
     let (turns, script) = (side(is_right_to_left), side(joins));
-    let odd = || run.iter().copied().filter(|c| !is_ordinary(*c) && !(turns && is_mark(*c)));
+    let ordinary = |c: char| is_ordinary(c) || (turns && is_mark(c));
+    let odd = || run.iter().copied().filter(|c| !ordinary(*c));
     // A joiner that was typed twice splits nothing that one would not.
     let twice = script && odd().all(is_joiner);
     if run.iter().copied().any(is_override) || (splits && odd().any(is_bidi)) {

@@ -136,7 +136,7 @@ fn a_score_that_hangs_on_its_batch_is_refused_or_run_alone() {
     assert_eq!(scores(&["fine", "bad", "end", "nan"]), [0.25, 0.75, 0.5, 0.5]);
 }
 
-/// A classifier whose numbers are in a file of that name: `first` for text of no known word.
+/// A classifier whose numbers are in a file of that name.
 fn outside(location: &str) -> Vec<u8> {
     Graph::default()
         .input("ids", INT64, &[-1, 1])
@@ -146,8 +146,9 @@ fn outside(location: &str) -> Vec<u8> {
         .model()
 }
 
-fn numbers(first: f32) -> Vec<u8> {
-    [first, 0.25, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5].iter().flat_map(|number| number.to_le_bytes()).collect()
+/// One number for each token, `fine` for the word "fine".
+fn numbers(fine: f32) -> Vec<u8> {
+    [0.5, fine, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5].iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
 /// As Hugging Face's tools export what is large.
@@ -156,12 +157,12 @@ fn external_data_is_read_in_the_experts_own_folder_and_is_part_of_its_model() {
     // Two experts whose files have the same names.
     let folder = Folder::new();
     let graph = outside("model.onnx_data");
-    for (id, first) in [("one", 0.125), ("two", 0.875)] {
-        let listed = folder.external(id, "model.onnx_data", &numbers(first));
+    for (id, fine) in [("one", 0.125), ("two", 0.875)] {
+        let listed = folder.external(id, "model.onnx_data", &numbers(fine));
         folder.external_classifier(id, &graph, &listed);
     }
     let panel = Panel::open(PanelConfig { require_all: true, ..config(&folder) }).unwrap();
-    let votes = &panel.ask(&["unknown"])[0].votes;
+    let votes = &panel.ask(&["fine"])[0].votes;
     assert_eq!(votes.iter().map(Vote::score).collect::<Vec<_>>(), [Some(0.125), Some(0.875)]);
     let [one, two] = panel.experts() else { panic!() };
     assert_ne!(one.model, two.model, "other weights are another model");

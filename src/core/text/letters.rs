@@ -113,14 +113,25 @@ fn selected(selector: char) -> Option<u8> {
     }
 }
 
-/// The text that a run of variation selectors encodes, where it is one: the first may belong to the emoji before it.
-fn encoded(run: &[char]) -> Option<String> {
-    let readable = |c: char| !c.is_control() && !is_special(c);
-    let read = |run: &[char]| {
-        let bytes = run.iter().copied().filter_map(selected).collect();
-        String::from_utf8(bytes).ok().filter(|text| text.chars().all(readable))
-    };
-    read(run).or_else(|| read(run.get(1..)?)).filter(|text| !text.is_empty())
+/// The character that one of encoded text shows; none for those that show nothing, as the byte of a selector that belongs
+/// to the emoji before the run. Text that is hidden once more in it is not decoded again.
+fn readable(c: char) -> Option<char> {
+    if matches!(c, '\n' | '\r' | '\t') || is_filler(c) {
+        return Some(' ');
+    }
+    if let Some((shown, _)) = plain(c) {
+        return Some(shown);
+    }
+    if is_regional(c) {
+        return letter(b'A', u32::from(c) - REGIONAL);
+    }
+    (!c.is_control() && c != char::REPLACEMENT_CHARACTER && !is_special(c)).then_some(c)
+}
+
+/// The text that a run of variation selectors encodes, without what is no text in it.
+fn encoded(run: &[char]) -> String {
+    let bytes: Vec<u8> = run.iter().copied().filter_map(selected).collect();
+    String::from_utf8_lossy(&bytes).chars().filter_map(readable).collect()
 }
 
 /// Text in the making.
@@ -183,7 +194,7 @@ pub(super) fn decode(chars: &[char], hidden: &mut BTreeSet<HiddenText>) -> Vec<c
                 text.push(c);
             }
             if taken > 1 {
-                text.pending.extend(rest.get(..taken).and_then(encoded));
+                text.pending.push_str(&rest.get(..taken).map(encoded).unwrap_or_default());
                 hidden.insert(HiddenText::VariationSelectors);
             }
         } else if is_regional(c) {

@@ -86,14 +86,17 @@ pub fn reveal(text: &str) -> Revealed<'_> {
 }
 
 /// Returns `true` if the text holds nothing to judge: it is empty, or only white space, control characters and
-/// invisible characters that encode nothing.
+/// invisible characters that encode nothing. A run of variation selectors can encode bytes in any way, so a text that has
+/// one is to be judged even if nothing of it can be decoded.
 #[must_use]
 pub fn is_blank(text: &str) -> bool {
     let shows = |c: char| !is_empty_looking(c) && !letters::is_tag(c) && !marks::is_selector(c);
     if text.chars().any(shows) {
         return false;
     }
-    reveal(text).text.chars().all(|c| is_empty_looking(c) || marks::is_selector(c))
+    let shown = reveal(text);
+    !shown.hidden.contains(&HiddenText::VariationSelectors)
+        && shown.text.chars().all(|c| is_empty_looking(c) || marks::is_selector(c))
 }
 
 /// Characters that show nothing by themselves.

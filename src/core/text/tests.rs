@@ -60,6 +60,19 @@ fn variation_selectors_that_encode_text_are_read() {
     assert_eq!(hidden, ["variation_selectors"]);
     let behind_a_heart = format!("\u{2764}\u{fe0f}{}!", selectors("kill"));
     shows(&behind_a_heart, "\u{2764}\u{fe0f}! kill", &["variation_selectors"]);
+    // What is no text within it hides nothing of the rest.
+    for (encoded, expected) in [
+        ("kill\nhim", "a kill him"),
+        ("\u{2764}\u{fe0f} kill", "a \u{2764} kill"),
+        ("k\u{1}i\u{7f}ll", "a kill"),
+        ("k\u{200b}ill", "a kill"),
+        ("𝐤𝐢𝐥𝐥", "a kill"),
+    ] {
+        let text = format!("a{}", selectors(encoded));
+        assert_eq!(reveal(&text).text, expected, "{encoded:?}");
+    }
+    // Neither do bytes that are no UTF-8.
+    shows(&format!("a\u{e01ef}{}\u{e01ee}", selectors("kill")), "a kill", &["variation_selectors"]);
     // One that is no text is noise.
     shows("a\u{fe01}\u{fe02}\u{fe03}b", "ab", &["variation_selectors", "invisible_characters"]);
 }
@@ -147,12 +160,13 @@ fn what_encodes_nothing_is_blank() {
         "\u{fe0f}",
         "\u{3164}\u{2800}\u{115f}",
         "\u{e0001}\u{e007f}\u{e0020}",
-        "\u{fe01}\u{fe02}",
     ] {
         assert!(is_blank(text), "{text:?}");
     }
     let [tags, selectors] = [tags("kill"), selectors("kill")];
-    for text in [".", "🙂", "字", "\u{301}", &tags, &selectors, "\u{e000}"] {
+    // What cannot be decoded is hidden all the same.
+    let undecoded = "\u{fe01}\u{fe02}";
+    for text in [".", "🙂", "字", "\u{301}", &tags, &selectors, undecoded, "\u{e000}"] {
         assert!(!is_blank(text), "{text:?}");
     }
 }
@@ -189,8 +203,9 @@ proptest! {
         prop_assert!(once.text.len() <= text.len());
         let twice = reveal(&once.text);
         prop_assert_eq!(&twice.text, &once.text);
-        prop_assert_eq!(is_blank(&text), once.text.chars().all(|c| is_empty_looking(c) || marks::is_selector(c)));
-        prop_assert_eq!(is_blank(&text), is_blank(&once.text));
+        let shows_nothing = once.text.chars().all(|c| is_empty_looking(c) || marks::is_selector(c));
+        prop_assert_eq!(is_blank(&text), shows_nothing && !once.hidden.contains(&HiddenText::VariationSelectors));
+        prop_assert_eq!(is_blank(&once.text), shows_nothing);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! the names of models, roads and formats stay (`A55`, `mp3`, `A5s`).
 //! Rules are folded the same way, so a rule finds itself.
 
+use std::collections::BTreeSet;
+
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
@@ -20,6 +22,26 @@ pub struct Folded {
     pub text: String,
     /// The text was longer than [`MAX_FOLDED`].
     pub truncated: bool,
+    /// What the text was written with.
+    pub seen: Seen,
+}
+
+/// What a text was written with, before letters of other scripts were taken for ASCII ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether there was an ASCII letter or digit.
+    pub ascii: bool,
+    /// The other letters and digits, decomposed.
+    pub others: BTreeSet<char>,
+}
+
+impl Seen {
+    fn note(&mut self, c: char) {
+        self.ascii |= c.is_ascii_alphanumeric();
+        if !c.is_ascii() && c.is_alphanumeric() {
+            self.others.insert(c);
+        }
+    }
 }
 
 /// Characters without a look of their own: zero-width, directional, soft hyphen, variation selectors.
@@ -133,14 +155,21 @@ fn plain_words(text: &str) -> usize {
     end
 }
 
-/// Whether a run of letters and digits names a model, a road or a format rather than disguising a word: one or two
-/// letters, digits, and behind a single letter possibly an `s` or `x` (`a55`, `mp3`, `a5s`).
+/// Formats and models that are no disguise although they begin with two letters.
+const DESIGNATIONS: [&str; 7] = ["mp3", "mp4", "ps1", "ps2", "ps3", "ps4", "ps5"];
+
+/// Whether a run of letters and digits names a model, a road or a format rather than disguising a word: one letter, a
+/// number, and possibly an `s` or `x` (`a55`, `a5s`), or one of a list. Two letters and digits can be a word (`sh17`), and
+/// so can a letter and a zero (`h03`).
 fn is_designation(run: &str) -> bool {
+    if DESIGNATIONS.contains(&run) {
+        return true;
+    }
     let letters = run.bytes().take_while(u8::is_ascii_lowercase).count();
     let rest = run.get(letters..).unwrap_or_default();
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let end = rest.get(digits..).unwrap_or_default();
-    digits > 0 && matches!((letters, end), (1 | 2, "") | (1, "s" | "x"))
+    letters == 1 && digits > 0 && !rest.starts_with('0') && matches!(end, "" | "s" | "x")
 }
 
 /// Writes a token with its digits and signs read as letters, where it is a word at all. An address
@@ -252,15 +281,21 @@ fn run(text: &str) -> (&str, &str) {
 /// Folds a text.
 #[must_use]
 pub fn fold(text: &str) -> Folded {
-    let done = Folded { text: String::with_capacity(text.len().min(MAX_FOLDED)), truncated: false };
+    let text_room = String::with_capacity(text.len().min(MAX_FOLDED));
+    let done = Folded { text: text_room, truncated: false, seen: Seen::default() };
+    let mut seen = Seen::default();
     let mut folding = Folding { done, token: String::new() };
     let mut rest = text;
     while !rest.is_empty() {
         let (part, after) = run(rest);
         rest = after;
         // ASCII composes with nothing that is kept, so it needs none of the tables.
-        let whole =
-            if part.is_ascii() { folding.take_ascii(part) } else { alike(part).all(|c| folding.take(c)) };
+        let whole = if part.is_ascii() {
+            seen.ascii |= part.bytes().any(|byte| byte.is_ascii_alphanumeric());
+            folding.take_ascii(part)
+        } else {
+            alike(part, &mut seen).all(|c| folding.take(c))
+        };
         if !whole {
             break;
         }
@@ -268,14 +303,16 @@ pub fn fold(text: &str) -> Folded {
     folding.end_token();
     let mut folded = folding.done;
     folded.text.truncate(folded.text.trim_end().len());
+    folded.seen = seen;
     folded
 }
 
 /// Any characters, made alike.
-fn alike(text: &str) -> impl Iterator<Item = char> {
+fn alike(text: &str, seen: &mut Seen) -> impl Iterator<Item = char> {
     text.nfkd()
         .flat_map(char::to_lowercase)
         .filter(|&c| !invisible(c) && !is_combining_mark(c))
+        .inspect(|c| seen.note(*c))
         .map(look_alike)
         .nfc()
 }
@@ -339,9 +376,9 @@ mod tests {
 
     /// The text with each character taken by itself.
     fn one_by_one(text: &str) -> String {
-        let done = Folded { text: String::new(), truncated: false };
+        let done = Folded { text: String::new(), truncated: false, seen: Seen::default() };
         let mut folding = Folding { done, token: String::new() };
-        assert!(alike(text).all(|c| folding.take(c)));
+        assert!(alike(text, &mut Seen::default()).all(|c| folding.take(c)));
         folding.end_token();
         folding.done.text.trim_end().to_owned()
     }
@@ -360,10 +397,11 @@ mod tests {
 
         #[test]
         fn ascii_needs_no_tables(text in "([ -~\\t\\n\\x00-\\x1f]{0,6}\\PC{0,3}[\u{0}-\u{2ff}\u{300}-\u{345}\u{3099}\u{1100}-\u{11ff}]{0,3}){0,6}") {
-            let by_tables: String = alike(&text).collect();
+            let mut seen = Seen::default();
+            let by_tables: String = alike(&text, &mut seen).collect();
             let by_runs: String = std::iter::successors(Some(run(&text)), |(_, rest)| Some(run(rest)))
                 .take_while(|(part, _)| !part.is_empty())
-                .flat_map(|(part, _)| alike(part))
+                .flat_map(|(part, _)| alike(part, &mut Seen::default()).collect::<Vec<_>>())
                 .collect();
             prop_assert_eq!(&by_tables, &by_runs);
             prop_assert_eq!(one_by_one(&text), folded(&text));

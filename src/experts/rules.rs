@@ -9,7 +9,7 @@ use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 
 use super::error::PanelError;
-use super::fold::{Folded, fold};
+use super::fold::{Folded, Seen, fold};
 use crate::core::vote::CategoryScore;
 
 /// Greatest number of words, all together.
@@ -81,7 +81,7 @@ pub struct Rules {
     words: Vec<Word>,
     groups: Vec<Group>,
     patterns: Vec<(Regex, Meaning)>,
-    /// Letters and digits that stand in the rules.
+    /// Letters and digits that stand in the rules, ASCII ones left out.
     letters: BTreeSet<char>,
 }
 
@@ -122,11 +122,13 @@ impl Rules {
         })?;
         let base = severity(raw.base).map_err(|why| refuse("base".to_owned(), why))?;
         let (mut texts, mut words, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+        let mut letters = BTreeSet::new();
         for (number, terms) in raw.terms.into_iter().enumerate() {
             let severity =
                 severity(terms.severity).map_err(|why| refuse(format!("terms[{number}].severity"), why))?;
             for word in terms.words {
-                let folded = fold(&word).text;
+                let Folded { text: folded, seen, .. } = fold(&word);
+                letters.extend(seen.others);
                 if folded.is_empty() {
                     let why = (format!("{word:?} is nothing once folded"), "remove it".to_owned());
                     return Err(refuse(format!("terms[{number}].words"), why));
@@ -147,11 +149,9 @@ impl Rules {
             let field = |part: &str| format!("pattern {:?}, {part}", pattern.id);
             let severity = severity(pattern.severity).map_err(|why| refuse(field("severity"), why))?;
             let compiled = compiled(&pattern.regex).map_err(|why| refuse(field("regex"), why))?;
+            letters.extend(fold(&pattern.regex).seen.others);
             patterns.push((compiled, Meaning { category: pattern.category.clone(), severity }));
         }
-        let sources =
-            texts.iter().map(String::as_str).chain(patterns.iter().map(|(regex, _)| regex.as_str()));
-        let letters = sources.flat_map(str::chars).filter(|c| c.is_alphanumeric()).collect();
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
             .build(&texts)
@@ -159,12 +159,10 @@ impl Rules {
         Ok(Self { base, automaton, words, groups, patterns, letters })
     }
 
-    /// Returns `true` if the text has a word that can be in a match: one of ASCII letters and digits, and of those that
-    /// stand in the rules. Rules that are written in one script cannot tell what is said in another.
-    fn reads(&self, folded: &str) -> bool {
-        let known = |c: char| c.is_ascii() || self.letters.contains(&c);
-        let mut words = folded.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-        words.any(|word| word.chars().all(known))
+    /// Returns `true` if the text was written with an ASCII letter or digit, or with one that stands in the rules, before
+    /// letters of other scripts were taken for those. Rules of one script cannot tell what is said in another.
+    fn reads(&self, seen: &Seen) -> bool {
+        seen.ascii || seen.others.iter().any(|c| self.letters.contains(c))
     }
 
     /// Judges a folded text. Returns `None` if nothing of it was read: no rule hit, and the rules know none of its
@@ -197,7 +195,7 @@ impl Rules {
                 note(meaning.category.as_str(), meaning.severity);
             }
         }
-        if greatest.is_empty() && !self.reads(text) {
+        if greatest.is_empty() && !self.reads(&folded.seen) {
             return None;
         }
         let score =
@@ -316,7 +314,8 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
 
     #[test]
     fn what_has_none_of_the_rules_letters_was_not_read() {
-        for text in ["\u{1f600} \u{2764}", "สวัสดีครับ", "你好世界", "...!?", "привет"]
+        for text in
+            ["\u{1f600} \u{2764}", "สวัสดีครับ", "你好世界", "...!?", "привет", "нет", "сука", "και", "не, тот"]
         {
             assert_eq!(rules().judge(&fold(text)), None, "{text:?}");
         }
@@ -363,6 +362,7 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
             "Samsung Galaxy A55",
             "the A55 to Aberdeen",
             "I take the A55, then the M6.",
+            "my Galaxy A05s, an mp3 for the PS5",
             "My Oppo A5s is slow; the Galaxy S23 is not.",
             "my Maine Coon",
             "Two Maine-Coons and a coonhound, a coon hound",
@@ -404,6 +404,9 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
             "fuck1ng",
             "c0ck",
             "p0rn",
+            "sh17",
+            "as5",
+            "h03",
         ] {
             assert!(!hits(text).is_empty(), "{text:?}");
         }

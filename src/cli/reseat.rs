@@ -87,8 +87,9 @@ impl Reseat {
         }
         let experts = Experts { shadow, only, ..self.held.clone() };
         // A panel that is loaded again asks again whom the one in force does not ask any more.
-        let disabled = told && self.seats.now().panel.disabled().contains(&true);
-        if experts.only == self.held.only && !disabled {
+        let panel = &self.seats.now().panel;
+        let broken = told && (panel.is_dead() || panel.disabled().contains(&true));
+        if experts.only == self.held.only && !broken {
             if experts.shadow == self.held.shadow {
                 metrics::panel_current(true);
                 return Ok(false);

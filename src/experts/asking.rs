@@ -1,6 +1,7 @@
 //! From texts to questions at the desk: each text is tokenised once for each tokenizer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::desk::{Entry, Part, Same};
@@ -37,6 +38,16 @@ pub(super) struct Terms {
     pub(super) timeout: Duration,
 }
 
+/// Logs that a text could not be prepared, at the first time and then at each power of two.
+fn complain(expert: &str, fault: &Fault) {
+    static TIMES: AtomicU64 = AtomicU64::new(0);
+    let times = TIMES.fetch_add(1, Ordering::Relaxed) + 1;
+    if times.is_power_of_two() {
+        let detail = fault.detail.as_str();
+        tracing::error!(expert, detail, times, "a text could not be prepared; its experts abstain");
+    }
+}
+
 impl Panel {
     /// Makes questions of texts and brings them to the desk. Gives the time that it took to tokenise.
     pub(super) fn bring<'a>(
@@ -47,7 +58,15 @@ impl Panel {
         due: impl FnOnce() -> Instant,
     ) -> Duration {
         let started = Instant::now();
-        let entries = texts.map(|(key, text, kept)| self.entry(asker, key, text, &kept, terms)).collect();
+        let entry = |(key, text, kept): (u64, &str, Kept)| {
+            // A text that cannot be prepared costs its own votes.
+            guarded(|| Ok(self.entry(asker, key, text, &kept, terms))).unwrap_or_else(|fault| {
+                complain("all", &fault);
+                let row = Row::silent(self.experts.len(), Abstention::Failed);
+                Entry::unasked(Question::new(asker, key, terms.timeout, row, 0))
+            })
+        };
+        let entries = texts.map(entry).collect();
         let took = started.elapsed();
         self.desk.enter(entries, due());
         took
@@ -70,16 +89,19 @@ impl Panel {
 
     fn entry(&self, asker: &Arc<Asker>, key: u64, text: &str, kept: &Kept, terms: Terms) -> Entry {
         let shown = reveal(text);
+        let nothing_shown = is_blank(&shown.text);
+        let silent = match nothing_shown {
+            true if is_blank(text) => Abstention::EmptyText,
+            // What is hidden in it cannot be read.
+            true => Abstention::NothingRead,
+            false => Abstention::TimedOut,
+        };
         let text = shown.text.as_ref();
-        let mut row = Row::new(self.experts.len(), text);
+        let mut row = Row::silent(self.experts.len(), silent);
         let mut parts = Vec::new();
         let heads = terms.heads;
-        if is_blank(text) {
-            return Entry {
-                question: Arc::new(Question::new(asker, key, terms.timeout, row, 0)),
-                parts,
-                text: None,
-            };
+        if nothing_shown {
+            return Entry::unasked(Question::new(asker, key, terms.timeout, row, 0));
         }
         let mut read: Vec<Option<Option<Tokens>>> = vec![None; self.readers.len()];
         let lanes = self.lanes.iter().enumerate();
@@ -98,8 +120,10 @@ impl Panel {
                 continue;
             };
             // A tokenizer that fails, or panics, costs only this text's votes.
-            let tokens =
-                place.get_or_insert_with(|| guarded(|| reader.read(text).map_err(Fault::failed)).ok());
+            let tokens = place.get_or_insert_with(|| {
+                let read = guarded(|| reader.read(text).map_err(Fault::failed));
+                read.inspect_err(|fault| complain(&lane.id, fault)).ok()
+            });
             let Some(tokens) = tokens else {
                 row.abstain(&lane.slots, Abstention::Failed);
                 continue;
@@ -107,7 +131,7 @@ impl Panel {
             row.tokens = row.tokens.max(reader.count(tokens).unwrap_or(0));
             row.expect(&lane.slots, tokens.windows.len(), tokens.truncated);
             // A window of which nothing was read would vote what the graph says of no text at all.
-            let read: Vec<_> = tokens.windows.iter().filter(|ids| reader.reads(ids)).collect();
+            let read = reader.read_windows(tokens);
             if read.is_empty() {
                 row.abstain(&lane.slots, Abstention::NothingRead);
                 continue;

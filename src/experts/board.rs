@@ -190,7 +190,7 @@ impl Board {
             };
             let lane = run.rows.first().map(|run| run.lane);
             if let Late::Head(slot) = late {
-                hung.extend(lane.map(|lane| (lane, slot)));
+                hung.extend(lane.map(|lane| (lane, slot, run.began)));
             }
             if matches!(late, Late::Run | Late::Stuck) {
                 run.call.stop();
@@ -198,7 +198,7 @@ impl Board {
                 let reason = if eats { Abstention::OutOfMemory } else { Abstention::TimedOut };
                 // Once its encoder has run a lane is well, and a head that hangs has been told of.
                 if !give_up(run, &self.lanes, &mut self.waiters, reason, now) || eats {
-                    ended.extend(lane.map(|lane| (lane, reason)));
+                    ended.extend(lane.map(|lane| (lane, reason, run.began)));
                 }
             }
             if matches!(late, Late::Stuck | Late::Lost) {
@@ -207,8 +207,8 @@ impl Board {
             }
         }
         self.forget_answered();
-        hung.into_iter().for_each(|(lane, slot)| self.hang(lane, slot, now));
-        ended.into_iter().for_each(|(lane, reason)| self.fail(lane, reason, now));
+        hung.into_iter().for_each(|(lane, slot, began)| self.hang(lane, slot, began, now));
+        ended.into_iter().for_each(|(lane, reason, began)| self.fail(lane, reason, began, now));
         lost.into_iter().filter(|(lane, head, began)| self.lose(*lane, *head, *began, now)).count()
     }
 
@@ -268,8 +268,8 @@ impl Board {
     }
 
     /// What a batch says of its lane: some vote or features that it is well, and then of each expert at its end;
-    /// none that it failed. `without`: slots that were not asked.
-    pub(super) fn judge(&mut self, rows: &[(Same, RowResult)], without: &[usize]) {
+    /// none that it failed. `without`: slots that were not asked. `began`: when the batch did.
+    pub(super) fn judge(&mut self, rows: &[(Same, RowResult)], without: &[usize], began: Instant) {
         let Some((Same { lane, .. }, _)) = rows.first() else {
             return;
         };
@@ -279,24 +279,24 @@ impl Board {
             || rows.iter().any(|(_, result)| result.features.is_some());
         if !well {
             if let Some(reason) = fault(outcomes().map(|(_, outcome)| outcome)) {
-                self.fail(*lane, reason, now);
+                self.fail(*lane, reason, began, now);
             }
             return;
         }
         let Some(place) = self.lanes.get_mut(*lane) else {
             return;
         };
-        if place.standing.succeeded() {
+        if place.standing.succeeded(began) {
             tracing::info!(experts = place.name, "answers again");
         }
         for end in place.ends.iter_mut().filter(|end| !without.contains(&end.slot)) {
             let own = || outcomes().filter(|(slot, _)| *slot == end.slot).map(|(_, outcome)| outcome);
             if own().any(Result::is_ok) {
-                if end.standing.succeeded() {
+                if end.standing.succeeded(began) {
                     tracing::info!(experts = end.id, "answers again");
                 }
             } else if let Some(reason) = fault(own())
-                && let Some(pause) = end.standing.failed(reason, now)
+                && let Some(pause) = end.standing.failed(reason, began, now)
             {
                 tell_down(&end.id, reason, pause);
             }
@@ -304,11 +304,11 @@ impl Board {
     }
 
     /// A lane has failed. Where that makes it down, what waits there is answered.
-    pub(super) fn fail(&mut self, lane: usize, reason: Abstention, now: Instant) {
+    fn fail(&mut self, lane: usize, reason: Abstention, began: Instant, now: Instant) {
         let Some(place) = self.lanes.get_mut(lane) else {
             return;
         };
-        let Some(pause) = place.standing.failed(reason, now) else {
+        let Some(pause) = place.standing.failed(reason, began, now) else {
             return;
         };
         tell_down(&place.name, reason, pause);
@@ -330,10 +330,10 @@ impl Board {
     }
 
     /// A head hangs: it is left alone, and its neighbours are not.
-    fn hang(&mut self, lane: usize, slot: usize, now: Instant) {
+    fn hang(&mut self, lane: usize, slot: usize, began: Instant, now: Instant) {
         let ends = self.lanes.get_mut(lane).into_iter().flat_map(|place| &mut place.ends);
         for end in ends.filter(|end| end.slot == slot) {
-            if let Some(pause) = end.standing.failed(Abstention::TimedOut, now) {
+            if let Some(pause) = end.standing.failed(Abstention::TimedOut, began, now) {
                 tell_down(&end.id, Abstention::TimedOut, pause);
             }
         }

@@ -49,6 +49,13 @@ pub(super) struct Entry {
     pub(super) text: Option<Box<str>>,
 }
 
+impl Entry {
+    /// A question that nobody is asked.
+    pub(super) fn unasked(question: Question) -> Self {
+        Self { question: Arc::new(question), parts: Vec::new(), text: None }
+    }
+}
+
 /// What a worker is to do.
 pub(super) enum Work {
     /// A batch of texts for a lane, without the experts at its end that are left alone, for a reason.
@@ -290,7 +297,7 @@ impl Desk {
             if let Some(first) = rows.iter().find_map(|(run, _)| board.waiters.get(run)?.first()) {
                 first.question.asker.tell(cost);
             }
-            board.judge(&rows, &running.without);
+            board.judge(&rows, &running.without, running.began);
             let ran = Some(running.over(Instant::now()));
             for (run, result) in rows {
                 for (place, waiter) in board.waiters.remove(&run).unwrap_or_default().iter().enumerate() {
@@ -378,9 +385,13 @@ impl Desk {
         }
     }
 
-    /// A lane has been loaded again: workers put its stations in their places before their next work.
-    pub(super) fn deliver(&self, lane: usize, stations: Vec<Station>, want: Want) {
+    /// A lane has been loaded again: workers put its stations in their places before their next work. Returns `false`
+    /// if the workers are not as many any more: one of them would lack the lane for good.
+    pub(super) fn deliver(&self, lane: usize, stations: Vec<Station>, want: Want) -> bool {
         let mut board = self.board();
+        if stations.len() != board.parts.len() {
+            return false;
+        }
         for (parts, station) in board.parts.iter_mut().zip(stations) {
             parts.push((lane, station));
         }
@@ -388,6 +399,7 @@ impl Desk {
             place.standing.set_absent(want.whole);
             place.want = want;
         }
+        true
     }
 
     /// Ends everything: workers and the watch are told that there is no more to do, and what runs is stopped.

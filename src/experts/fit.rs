@@ -203,7 +203,19 @@ impl Scorer {
     /// How many numbers the graph gives for one text.
     fn width(&mut self, inputs: Inputs<'_>, call: &Call) -> Result<usize, Fault> {
         let (graph, output) = (&mut self.graph, self.scores.output.as_str());
-        guarded(|| graph.run(inputs, call.options()?, |outputs| Ok(matrix::<f32>(outputs, output, 1)?.1)))
+        let read = self.scores.read.as_deref();
+        let one_number = |name: &str, width: usize| match width {
+            1 => Ok(()),
+            _ => Err(Fault::shape(format!("outputs.read: {name:?} has {width} numbers a text, not one"))),
+        };
+        guarded(|| {
+            graph.run(inputs, call.options()?, |outputs| {
+                if let Some(read) = read {
+                    one_number(read, matrix::<f32>(outputs, read, 1)?.1)?;
+                }
+                Ok(matrix::<f32>(outputs, output, 1)?.1)
+            })
+        })
     }
 
     fn fits_labels(&self, width: usize) -> Result<(), PanelError> {

@@ -30,14 +30,18 @@ pub(super) fn mend(desk: &Desk, first: Duration, remake: &Remake) {
         for (lane, name, want) in wanting {
             let reason = match remake(lane, desk.workers()) {
                 Ok(made) if made.want.is_none() => {
-                    tracing::info!(experts = name, "loaded now");
-                    desk.deliver(lane, made.stations, made.want);
-                    continue;
+                    if desk.deliver(lane, made.stations, made.want) {
+                        tracing::info!(experts = name, "loaded now");
+                        continue;
+                    }
+                    "a worker was added meanwhile".to_owned()
                 }
                 Ok(made) => {
-                    if made.want != want && made.want.is_within(&want) {
+                    if made.want != want
+                        && made.want.is_within(&want)
+                        && desk.deliver(lane, made.stations, made.want)
+                    {
                         tracing::info!(experts = name, "some of them loaded now");
-                        desk.deliver(lane, made.stations, made.want);
                     }
                     made.reason
                 }

@@ -309,11 +309,17 @@ impl Panel {
         down
     }
 
+    /// Returns `true` if no worker is left, so that every expert abstains.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.desk.is_dead()
+    }
+
     /// Returns `true` for each expert that abstains for as long as this panel lives, because its runs hang and cannot be
     /// stopped; in the order of [`Panel::experts`].
     #[must_use]
     pub fn disabled(&self) -> Vec<bool> {
-        let mut disabled = vec![self.desk.is_dead(); self.experts.len()];
+        let mut disabled = vec![false; self.experts.len()];
         for slot in self.desk.disabled() {
             if let Some(place) = disabled.get_mut(slot) {
                 *place = true;

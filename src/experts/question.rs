@@ -9,7 +9,6 @@ use super::panel::Run;
 use super::scores::Judgement;
 use super::station::RowResult;
 use crate::core::features::Features;
-use crate::core::text::is_blank;
 use crate::core::vote::Abstention;
 
 /// When a run was under way.
@@ -116,9 +115,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Nothing known yet: what no answer comes for has timed out.
-    pub(super) fn new(experts: usize, text: &str) -> Self {
-        let silent = if is_blank(text) { Abstention::EmptyText } else { Abstention::TimedOut };
+    /// Nothing known yet. `silent`: the reason of those for whom no answer comes.
+    pub(super) fn silent(experts: usize, silent: Abstention) -> Self {
         let said = vec![Said::NOTHING; experts];
         Self { said, silent, features: None, tokens: 0, began: None, open: 0 }
     }

@@ -27,6 +27,8 @@ pub(super) fn longer(pause: Duration) -> Duration {
 struct Down {
     reason: Abstention,
     pause: Duration,
+    /// Runs that began before say nothing of how it stands now.
+    since: Instant,
     /// When one text is let through.
     next: Instant,
 }
@@ -69,8 +71,16 @@ impl Standing {
         }
     }
 
-    /// A batch gave votes. Returns `true` if the lane was down and is not any more.
-    pub(super) fn succeeded(&mut self) -> bool {
+    /// Returns `true` if a run that began then was no trial: it was under way as the lane went down.
+    fn is_old(&self, began: Instant) -> bool {
+        self.down.is_some_and(|down| began < down.since)
+    }
+
+    /// A batch that began then gave votes. Returns `true` if the lane was down and is not any more.
+    pub(super) fn succeeded(&mut self, began: Instant) -> bool {
+        if self.is_old(began) {
+            return false;
+        }
         self.failures = 0;
         !self.disabled && self.down.take().is_some()
     }
@@ -85,7 +95,7 @@ impl Standing {
             return false;
         }
         self.disabled = true;
-        self.down.get_or_insert(Down { reason: Abstention::TimedOut, pause: LONGEST, next: now });
+        self.down.get_or_insert(Down { reason: Abstention::TimedOut, pause: LONGEST, since: now, next: now });
         true
     }
 
@@ -94,8 +104,12 @@ impl Standing {
         self.disabled
     }
 
-    /// A batch gave none. How long it is left alone, where it is down now.
-    pub(super) fn failed(&mut self, reason: Abstention, now: Instant) -> Option<Duration> {
+    /// A batch that began then gave none. Returns how long the lane is left alone if that makes it down, or longer.
+    /// Runs that were under way together count as one failure.
+    pub(super) fn failed(&mut self, reason: Abstention, began: Instant, now: Instant) -> Option<Duration> {
+        if self.is_old(began) {
+            return None;
+        }
         self.failures = self.failures.saturating_add(1);
         let pause = match self.down {
             Some(_) if self.disabled => return None,
@@ -103,7 +117,7 @@ impl Standing {
             None if at_once(reason) || self.failures >= FAILURES => self.shortest,
             None => return None,
         };
-        self.down = Some(Down { reason, pause, next: now + pause });
+        self.down = Some(Down { reason, pause, since: now, next: now + pause });
         Some(pause)
     }
 
@@ -128,19 +142,38 @@ mod tests {
     #[test]
     fn one_that_hangs_is_down_at_once_and_comes_back() {
         let (mut lane, start) = (Standing::new(SECOND), Instant::now());
-        assert_eq!(lane.failed(Abstention::TimedOut, start), Some(SECOND));
+        assert_eq!(lane.failed(Abstention::TimedOut, start, start), Some(SECOND));
         assert_eq!(lane.admit(start, start), Err(Abstention::TimedOut));
         // One text is tried, and no second with it.
         assert_eq!(lane.admit(start + SECOND, start + SECOND), Ok(()));
         assert_eq!(lane.admit(start + SECOND, start + SECOND), Err(Abstention::TimedOut));
-        assert!(lane.succeeded() && !lane.succeeded());
+        assert!(lane.succeeded(start + SECOND) && !lane.succeeded(start + SECOND));
         assert_eq!((lane.admit(start + SECOND, start + SECOND), lane.down()), (Ok(()), None));
+    }
+
+    #[test]
+    fn runs_that_were_under_way_as_it_went_down_say_nothing() {
+        let (mut lane, start) = (Standing::new(SECOND), Instant::now());
+        let down = start + SECOND;
+        assert_eq!(lane.failed(Abstention::TimedOut, start, down), Some(SECOND));
+        // Its other runs hang as well: one pause for all of them.
+        for _ in 0..7 {
+            assert_eq!(lane.failed(Abstention::TimedOut, start, down), None);
+        }
+        // One ends well in spite of all, which is no trial.
+        assert!(!lane.succeeded(start));
+        assert_eq!(lane.admit(down, down), Err(Abstention::TimedOut));
+        let trial = down + SECOND;
+        assert_eq!(lane.admit(trial, trial), Ok(()));
+        assert_eq!(lane.failed(Abstention::TimedOut, trial, trial + SECOND), Some(2 * SECOND));
+        assert!(!lane.succeeded(trial), "a run beside the trial");
+        assert!(lane.succeeded(trial + SECOND * 3));
     }
 
     #[test]
     fn a_trial_of_which_nothing_comes_is_followed_by_another() {
         let (mut lane, start) = (Standing::new(SECOND), Instant::now());
-        lane.failed(Abstention::TimedOut, start);
+        lane.failed(Abstention::TimedOut, start, start);
         assert_eq!(lane.admit(start + SECOND, start + SECOND), Ok(()));
         assert_eq!(lane.admit(start + SECOND * 2, start + SECOND * 2), Ok(()));
     }
@@ -148,7 +181,7 @@ mod tests {
     #[test]
     fn one_trial_is_made_at_a_time() {
         let (mut lane, start) = (Standing::new(SECOND), Instant::now());
-        lane.failed(Abstention::TimedOut, start);
+        lane.failed(Abstention::TimedOut, start, start);
         let (trial, until) = (start + SECOND, start + SECOND * 60);
         assert_eq!(lane.admit(trial, until), Ok(()));
         assert_eq!(lane.admit(until - SECOND, until), Err(Abstention::TimedOut));
@@ -161,7 +194,7 @@ mod tests {
         for trial in 1..=3 {
             now += LONGEST;
             assert_eq!(lane.admit(now, now), Ok(()));
-            lane.failed(Abstention::TimedOut, now + SECOND);
+            lane.failed(Abstention::TimedOut, now + SECOND, now + SECOND);
             // The runs that hang together are one incident, however many they are.
             for worker in 0..5 {
                 let opens = lane.lost(now, now + SECOND * 2, false);
@@ -169,8 +202,8 @@ mod tests {
             }
             assert_eq!(lane.disabled(), trial == 3);
         }
-        assert_eq!(lane.failed(Abstention::TimedOut, now), None);
-        assert!(!lane.succeeded(), "a run that was under way changes nothing");
+        assert_eq!(lane.failed(Abstention::TimedOut, now, now), None);
+        assert!(!lane.succeeded(now), "a run that was under way changes nothing");
         assert_eq!(lane.admit(now + LONGEST * 9, now), Err(Abstention::TimedOut));
         assert_eq!(lane.down(), Some(Abstention::TimedOut));
     }
@@ -186,7 +219,7 @@ mod tests {
     fn pauses_double_up_to_a_bound() {
         let (mut lane, mut now, mut pauses) = (Standing::new(SECOND), Instant::now(), Vec::new());
         for _ in 0..9 {
-            let pause = lane.failed(Abstention::TimedOut, now).unwrap();
+            let pause = lane.failed(Abstention::TimedOut, now, now).unwrap();
             pauses.push(pause.as_secs());
             assert!(lane.admit(now + pause - Duration::from_millis(1), now).is_err());
             now += pause;
@@ -209,13 +242,13 @@ mod tests {
     fn failures_count_in_a_row() {
         let (mut lane, now) = (Standing::new(SECOND), Instant::now());
         for _ in 0..7 {
-            assert_eq!(lane.failed(Abstention::Failed, now), None);
+            assert_eq!(lane.failed(Abstention::Failed, now, now), None);
         }
-        assert!(!lane.succeeded());
+        assert!(!lane.succeeded(now));
         for _ in 0..7 {
-            assert_eq!(lane.failed(Abstention::WrongShape, now), None);
+            assert_eq!(lane.failed(Abstention::WrongShape, now, now), None);
         }
-        assert_eq!(lane.failed(Abstention::WrongShape, now), Some(SECOND));
+        assert_eq!(lane.failed(Abstention::WrongShape, now, now), Some(SECOND));
         assert_eq!(lane.down(), Some(Abstention::WrongShape));
     }
 }

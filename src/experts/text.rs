@@ -15,7 +15,7 @@ pub(super) fn characters(text: &str, max_chars: usize) -> Tokens {
     // The runtime takes strings that end at their first NUL, and refuses a whole batch for one.
     let plain = |c: char| u32::from(if c == '\0' { ' ' } else { c });
     let ids = rest.by_ref().take(max_chars).map(plain).collect();
-    Tokens { windows: vec![ids], truncated: !rest.as_str().trim().is_empty() }
+    Tokens { windows: vec![ids], unknown: vec![0], truncated: !rest.as_str().trim().is_empty() }
 }
 
 /// A graph's input for strings.
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str, max_chars: usize) -> (String, bool) {
-        let Tokens { windows, truncated } = characters(text, max_chars);
+        let Tokens { windows, truncated, .. } = characters(text, max_chars);
         (windows[0].iter().filter_map(|&id| char::from_u32(id)).collect(), truncated)
     }
 

@@ -31,6 +31,8 @@ const OVERLAP: usize = 4;
 pub(super) struct Tokens {
     /// What the graph is given, window by window: one at least.
     pub(super) windows: Vec<Arc<[u32]>>,
+    /// Unknown tokens of each window, those that were dropped from it among them.
+    pub(super) unknown: Vec<usize>,
     /// The text went on.
     pub(super) truncated: bool,
 }
@@ -55,14 +57,16 @@ impl Reader {
         }
     }
 
-    /// Returns `true` if a graph reads anything in a window: a token beside the special ones, the unknown one and white
-    /// space. Signs alone count only where nothing is unknown: of a sentence in another script they say nothing. A
-    /// graph that is given text reads it itself.
-    pub(super) fn reads(&self, window: &[u32]) -> bool {
-        match self {
-            Self::Tokens(tokenizing) => tokenizing.reads(window),
+    /// Returns the windows of which a graph reads anything: a token of two letters or more. Vocabularies have single
+    /// letters of scripts that they do not have words of, so single letters and digits count only if they are as many
+    /// as the unknown tokens, and signs only where nothing is unknown. A graph that is given text reads it itself.
+    pub(super) fn read_windows<'a>(&self, tokens: &'a Tokens) -> Vec<&'a Arc<[u32]>> {
+        let windows = tokens.windows.iter().zip(&tokens.unknown);
+        let reads = |(window, unknown): &(&Arc<[u32]>, &usize)| match self {
+            Self::Tokens(tokenizing) => tokenizing.reads(window, **unknown),
             Self::Text { .. } => true,
-        }
+        };
+        windows.filter(reads).map(|(window, _)| window).collect()
     }
 
     /// How many tokens these are, those that windows share counted in each; none where they are characters.
@@ -88,6 +92,8 @@ pub(super) struct Tokenizing {
     silent: BTreeSet<u32>,
     /// Tokens without a letter or digit.
     signs: BTreeSet<u32>,
+    /// Tokens of two letters or more.
+    words: BTreeSet<u32>,
     /// The token for what is not known.
     unknown: Option<u32>,
 }
@@ -123,9 +129,23 @@ impl Tokenizing {
         // Control tokens in a user's text are text.
         tokenizer.set_encode_special_tokens(true);
         let (max_tokens, drop_ids) = (reading.max_tokens, reading.drop_ids.clone());
-        let (unknown, signs) = (unknown(&tokenizer, bytes), signs(&tokenizer));
+        let unknown = unknown(&tokenizer, bytes);
         let silent = silent(&tokenizer, unknown);
-        Ok(Self { tokenizer, max_tokens, drop_ids, windows, room, overlap, holds, silent, signs, unknown })
+        let signs = chosen(&tokenizer, |token| !token.contains(char::is_alphanumeric));
+        let words = chosen(&tokenizer, |token| token.chars().filter(|c| c.is_alphabetic()).nth(1).is_some());
+        Ok(Self {
+            tokenizer,
+            max_tokens,
+            drop_ids,
+            windows,
+            room,
+            overlap,
+            holds,
+            silent,
+            signs,
+            words,
+            unknown,
+        })
     }
 
     /// The greatest id that the tokenizer can give.
@@ -134,11 +154,17 @@ impl Tokenizing {
         self.tokenizer.get_vocab(true).into_values().filter(given).max().unwrap_or(0)
     }
 
-    fn reads(&self, window: &[u32]) -> bool {
-        let mut told = window.iter().filter(|id| !self.silent.contains(id)).peekable();
-        let any = told.peek().is_some();
-        let is_unknown = |id: &u32| Some(*id) == self.unknown;
-        told.any(|id| !self.signs.contains(id)) || (any && !window.iter().any(is_unknown))
+    fn reads(&self, window: &[u32], unknown: usize) -> bool {
+        let told = || window.iter().filter(|id| !self.silent.contains(id));
+        let characters = || told().filter(|id| !self.signs.contains(id)).count();
+        match told().next() {
+            None => false,
+            Some(_) => unknown == 0 || told().any(|id| self.words.contains(id)) || characters() >= unknown,
+        }
+    }
+
+    fn is_unknown(&self, id: u32) -> bool {
+        Some(id) == self.unknown
     }
 
     /// The text's first tokens, as many as the windows hold.
@@ -162,16 +188,32 @@ impl Tokenizing {
             encoding.truncate(self.room, self.overlap, TruncationDirection::Right);
             let encoding = self.tokenizer.post_process(encoding, None, true)?;
             let all = std::iter::once(&encoding).chain(encoding.get_overflowing()).take(self.windows);
-            return Ok(Tokens { windows: all.map(|window| window.get_ids().into()).collect(), truncated });
+            let windows: Vec<Arc<[u32]>> = all.map(|window| window.get_ids().into()).collect();
+            let count = |ids: &Arc<[u32]>| ids.iter().filter(|id| self.is_unknown(**id)).count();
+            return Ok(Tokens { unknown: windows.iter().map(count).collect(), windows, truncated });
         }
-        let mut ids = encoding.get_ids().to_vec();
-        ids.retain(|id| !self.drop_ids.contains(id));
+        // With each token that stays, how many unknown ones there are before it.
+        let (mut ids, mut before, mut unknown) = (Vec::new(), Vec::new(), 0);
+        for &id in encoding.get_ids() {
+            if !self.drop_ids.contains(&id) {
+                ids.push(id);
+                before.push(unknown);
+            }
+            unknown += usize::from(self.is_unknown(id));
+        }
         let truncated = ids.len() > self.holds;
         ids.truncate(self.holds);
         let step = self.room - self.overlap;
         let starts = (0..).step_by(step).take(ids.len().saturating_sub(self.overlap).div_ceil(step).max(1));
         let window = |start: usize| ids.iter().skip(start).take(self.room).copied().collect();
-        Ok(Tokens { windows: starts.map(window).collect(), truncated })
+        let at = |place: usize| before.get(place).copied().unwrap_or(unknown);
+        // Those before the text's first token are the first window's.
+        let within = |start: usize| at(start + self.room) - if start == 0 { 0 } else { at(start) };
+        Ok(Tokens {
+            windows: starts.clone().map(window).collect(),
+            unknown: starts.map(within).collect(),
+            truncated,
+        })
     }
 }
 
@@ -198,10 +240,10 @@ struct UnigramModel {
     unk_id: Option<u32>,
 }
 
-/// Tokens without a letter or digit.
-fn signs(tokenizer: &Tokenizer) -> BTreeSet<u32> {
+/// The tokens whose text is of a kind.
+fn chosen(tokenizer: &Tokenizer, is: impl Fn(&str) -> bool) -> BTreeSet<u32> {
     let vocabulary = tokenizer.get_vocab(true).into_iter();
-    vocabulary.filter(|(token, _)| !token.contains(char::is_alphanumeric)).map(|(_, id)| id).collect()
+    vocabulary.filter(|(token, _)| is(token)).map(|(_, id)| id).collect()
 }
 
 /// Tokens that say nothing of a text. Control tokens that stand in a text are read as text, so a special token comes from
@@ -260,8 +302,15 @@ mod tests {
             .unwrap()
     }
 
-    fn tokens(ids: &[u32], truncated: bool) -> Tokens {
-        Tokens { windows: vec![ids.into()], truncated }
+    fn tokens(ids: &[u32], truncated: bool) -> (Vec<Arc<[u32]>>, bool) {
+        (vec![ids.into()], truncated)
+    }
+
+    impl Tokenizing {
+        fn given(&self, text: &str) -> (Vec<Arc<[u32]>>, bool) {
+            let Tokens { windows, truncated, .. } = self.read(text).unwrap();
+            (windows, truncated)
+        }
     }
 
     fn windows(
@@ -274,7 +323,7 @@ mod tests {
         let reading = Reading { windows, ..reading(max_tokens, drop_ids) };
         let reader =
             Tokenizing::new(WORDS.replace("POST", post).as_bytes(), &reading).map_err(|m| m.1).unwrap();
-        let Tokens { windows, truncated } = reader.read(text).unwrap();
+        let (windows, truncated) = reader.given(text);
         (windows.iter().map(|ids| ids.to_vec()).collect(), truncated)
     }
 
@@ -294,37 +343,49 @@ mod tests {
     #[test]
     fn special_tokens_count_and_stay_at_the_end() {
         let reader = reader(CLOSING, 4, vec![]);
-        assert_eq!(reader.read("a b").unwrap(), tokens(&[1, 2, 3], false));
-        assert_eq!(reader.read("a b a").unwrap(), tokens(&[1, 2, 1, 3], false));
-        assert_eq!(reader.read("a b a b").unwrap(), tokens(&[1, 2, 1, 3], true));
+        assert_eq!(reader.given("a b"), tokens(&[1, 2, 3], false));
+        assert_eq!(reader.given("a b a"), tokens(&[1, 2, 1, 3], false));
+        assert_eq!(reader.given("a b a b"), tokens(&[1, 2, 1, 3], true));
         // One token too many is seen where there are no special ones, too.
         let plain = super::tests::reader("null", 4, vec![]);
-        assert_eq!(plain.read("a b a b").unwrap(), tokens(&[1, 2, 1, 2], false));
-        assert_eq!(plain.read("a b a b a").unwrap(), tokens(&[1, 2, 1, 2], true));
+        assert_eq!(plain.given("a b a b"), tokens(&[1, 2, 1, 2], false));
+        assert_eq!(plain.given("a b a b a"), tokens(&[1, 2, 1, 2], true));
     }
 
     #[test]
     fn dropped_ids_do_not_count() {
         let reader = reader("null", 3, vec![0]);
-        assert_eq!(reader.read("x a x b x x a x").unwrap(), tokens(&[1, 2, 1], false));
-        assert_eq!(reader.read("x a x b x x a x b").unwrap(), tokens(&[1, 2, 1], true));
+        assert_eq!(reader.given("x a x b x x a x"), tokens(&[1, 2, 1], false));
+        assert_eq!(reader.given("x a x b x x a x b"), tokens(&[1, 2, 1], true));
         assert_eq!(reader.greatest_id(), 5);
     }
 
     #[test]
     fn unknown_and_special_tokens_are_not_read() {
         for (post, drop_ids) in [("null", vec![]), ("null", vec![0]), (CLOSING, vec![])] {
-            let reader_drops = !drop_ids.is_empty();
             let reader = Reader::Tokens(Box::new(reader(post, 9, drop_ids)));
-            let reads = |text: &str| reader.read(text).unwrap().windows.iter().any(|ids| reader.reads(ids));
-            assert!(reads("a") && reads("x b x") && reads("sep"), "{post}");
+            let reads = |text: &str| !reader.read_windows(&reader.read(text).unwrap()).is_empty();
+            assert!(reads("a") && reads("x b") && reads("sep"), "{post}");
             assert!(reads("!") && reads("a !"), "{post}");
-            // Where the unknown token is dropped, a sign is all that there is.
-            assert_eq!(reads("x !"), reader_drops, "{post}");
+            assert!(!reads("x !") && !reads("! x"), "{post}");
             assert!(!reads("x") && !reads("x \u{1f600} y") && !reads("") && !reads(" "), "{post}");
+            // Letters beside more that is unknown; a word is known whatever is beside it.
+            assert!(!reads("x b x") && !reads("x x b") && reads("a x b x"), "{post}");
+            assert!(reads("\u{1f600} \u{1f600} sep \u{1f600} \u{1f600}"), "{post}");
         }
         let text = Reader::Text { max_chars: 9 };
-        assert!(text.reads(&[1]));
+        assert_eq!(text.read_windows(&text.read("x").unwrap()).len(), 1);
+    }
+
+    #[test]
+    fn unknown_tokens_are_those_of_their_window() {
+        let text = "x a b x a b x x x ! b x";
+        let windows = |drop_ids| {
+            let tokens = reader("null", 3, drop_ids);
+            let tokens = Tokenizing { windows: 9, holds: 27, ..tokens }.read(text).unwrap();
+            (tokens.windows.iter().map(|ids| ids.to_vec()).collect::<Vec<_>>(), tokens.unknown)
+        };
+        assert_eq!(windows(vec![0]), (vec![vec![1, 2, 1], vec![2, 5, 2]], vec![2, 4]));
     }
 
     #[test]
@@ -335,8 +396,8 @@ mod tests {
         let made = Tokenizing::new(pieces.as_bytes(), &reading(9, vec![])).map_err(|m| m.1).unwrap();
         let reader = Reader::Tokens(Box::new(made));
         let read = |text: &str| {
-            let ids = Arc::clone(&reader.read(text).unwrap().windows[0]);
-            (ids.to_vec(), reader.reads(&ids))
+            let tokens = reader.read(text).unwrap();
+            (tokens.windows[0].to_vec(), !reader.read_windows(&tokens).is_empty())
         };
         assert_eq!(read("x"), (vec![2, 1], false));
         assert_eq!(read("a"), (vec![2, 0], true));
@@ -345,7 +406,7 @@ mod tests {
 
     #[test]
     fn control_tokens_in_a_text_are_text() {
-        assert_eq!(reader("null", 9, vec![]).read("a [SEP] b").unwrap(), tokens(&[1, 0, 4, 0, 2], false));
+        assert_eq!(reader("null", 9, vec![]).given("a [SEP] b"), tokens(&[1, 0, 4, 0, 2], false));
     }
 
     #[test]
@@ -362,12 +423,12 @@ mod tests {
         let reader = reader("null", 10, vec![]);
         // Fifty bytes a token: past the first cut, within the second.
         let sparse = format!("a{0}b{0}", " ".repeat(49)).repeat(2_000);
-        assert_eq!(reader.read(&sparse).unwrap(), tokens(&[1, 2, 1, 2, 1, 2, 1, 2, 1, 2], true));
+        assert_eq!(reader.given(&sparse), tokens(&[1, 2, 1, 2, 1, 2, 1, 2, 1, 2], true));
         // Beyond: only what was read, and the text says that it went on.
         let desert = format!("a{}b", " ".repeat(100_000));
-        assert_eq!(reader.read(&desert).unwrap(), tokens(&[1], true));
-        assert_eq!(reader.read(&format!("a{}", " ".repeat(100_000))).unwrap(), tokens(&[1], false));
-        assert_eq!(reader.read(&"ä".repeat(1_000_000)).unwrap(), tokens(&[0], true));
+        assert_eq!(reader.given(&desert), tokens(&[1], true));
+        assert_eq!(reader.given(&format!("a{}", " ".repeat(100_000))), tokens(&[1], false));
+        assert_eq!(reader.given(&"ä".repeat(1_000_000)), tokens(&[0], true));
     }
 
     #[test]

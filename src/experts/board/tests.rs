@@ -146,5 +146,5 @@ fn without_a_worker_nothing_waits() {
 
 fn question() -> Arc<Question> {
     let (asker, _) = Asker::new();
-    Arc::new(Question::new(&asker, 0, SECOND, Row::new(1, "text"), 1))
+    Arc::new(Question::new(&asker, 0, SECOND, Row::silent(1, Abstention::TimedOut), 1))
 }

@@ -177,14 +177,23 @@ fn said(answer: &Answer) -> Vec<(&str, Result<f64, Abstention>)> {
 
 #[test]
 fn what_nobody_can_read_nobody_votes_on() {
-    for text in ["😀 👍🏽 🎉", "😀!", "ሰላም ለዓለም, ሰላም.", "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}"]
+    for text in
+        ["😀 👍🏽 🎉", "😀!", "我要杀了你全家", "ሰላም ለዓለም, ሰላም.", "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}"]
     {
         for (expert, outcome) in said(&panel().ask(&[text])[0]) {
             assert_eq!(outcome, Err(Abstention::NothingRead), "{expert} on {text:?}");
         }
     }
-    let answer = &panel().ask(&["Nice 👍🏽"])[0];
-    assert!(answer.votes.iter().all(|vote| vote.score().is_some()), "{:?}", said(answer));
+    for text in ["Nice 👍🏽", "😀 🎉 nice 👍🏽 🎉 😀"] {
+        let answer = &panel().ask(&[text])[0];
+        assert!(answer.votes.iter().all(|vote| vote.score().is_some()), "{:?}", said(answer));
+    }
+    // A sign is nothing where the rest is unknown, and was dropped.
+    let answer = &panel().ask(&["Москва — столица"])[0];
+    for expert in ["tox-block", "toxic-bilstm", "rules"] {
+        let found = said(answer).into_iter().find(|(id, _)| *id == expert);
+        assert_eq!(found, Some((expert, Err(Abstention::NothingRead))));
+    }
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn a_graph_may_read_text_itself() {
 }
 
 /// Scores of one half, and how often the text is that one.
-fn reads_one_text(text: &str) -> Vec<u8> {
+fn reads_one_text(text: &str) -> Graph {
     Graph::default()
         .input("text", STRING, &[-1])
         .words("known", &[text])
@@ -200,7 +200,6 @@ fn reads_one_text(text: &str) -> Vec<u8> {
         .node("Add", &["nothing", "half"], "scores")
         .output("scores", FLOAT, &[-1, 1])
         .output("read", FLOAT, &[-1, 1])
-        .model()
 }
 
 #[test]
@@ -209,17 +208,23 @@ fn a_graph_that_says_that_it_read_nothing_does_not_vote() {
     let rest = format!("[text]\nmax_chars = 9\n[inputs]\ntext = \"text\"\n{SCORES}");
     let reads = rest.replace("[outputs]\n", "[outputs]\nread = \"read\"\n");
     assert_ne!(rest, reads);
-    folder.add("says", "classifier", "", &reads_one_text("known"), &reads);
-    folder.add("silent", "classifier", "", &reads_one_text("known"), &rest);
+    folder.add("says", "classifier", "", &reads_one_text("known").model(), &reads);
+    folder.add("silent", "classifier", "", &reads_one_text("known").model(), &rest);
     let panel = Panel::open(config(&folder)).unwrap();
     let (half, none) = (Ok(0.5), Err(Abstention::NothingRead));
     let texts = ["known", "other", "known", "more"];
     assert_eq!(outcomes(&panel, &texts), [[half; 2], [none, half], [half; 2], [none, half]]);
     assert_eq!(panel.down(), [None, None], "it has not failed");
     let other = reads.replace("\"read\"", "\"written\"");
-    folder.add("says", "classifier", "", &reads_one_text("known"), &other);
+    folder.add("says", "classifier", "", &reads_one_text("known").model(), &other);
     let Err(PanelError::Misfit { field, .. }) = Panel::open(config(&folder)) else { panic!("it fits") };
     assert_eq!(field, "outputs.read");
+    // Two numbers a text do not say which of them counts.
+    let two = reads_one_text("known").node_with("Concat", &["read", "read"], "twice", &[("axis", 1)]);
+    let two = two.output("twice", FLOAT, &[-1, 2]).model();
+    folder.add("says", "classifier", "", &two, &reads.replace("\"read\"", "\"twice\""));
+    let Err(error @ PanelError::Misfit { .. }) = Panel::open(config(&folder)) else { panic!("it fits") };
+    assert!(error.to_string().contains("\"twice\" has 2 numbers a text"), "{error}");
 }
 
 #[test]
@@ -234,7 +239,14 @@ fn who_knows_no_token_of_a_text_does_not_vote() {
     let none = Err(Abstention::NothingRead);
     // Twice: what is cached is the same. Words that nobody knows are none to the rules either where they are of another script.
     for _ in 0..2 {
-        let texts = ["fine", "strange", "\u{1f642}", "bad \u{1f642}", "\u{e0066}\u{e0069}\u{e006e}\u{e0065}"];
+        let texts = [
+            "fine",
+            "strange",
+            "\u{1f642}",
+            "bad \u{1f642}",
+            "\u{e0066}\u{e0069}\u{e006e}\u{e0065}",
+            "\u{fe01}\u{fe02}",
+        ];
         let answers = panel.ask(&texts);
         let found: Vec<Vec<_>> =
             answers.iter().map(|answer| answer.votes.iter().map(outcome).collect()).collect();
@@ -247,10 +259,12 @@ fn who_knows_no_token_of_a_text_does_not_vote() {
                 vec![Ok(0.75), Ok(0.75), Ok(0.875)],
                 // Tag characters are read as what they encode.
                 vec![Ok(0.25), Ok(0.25), Ok(0.125)],
+                // Selectors that encode no text are hidden text all the same.
+                vec![none; 3],
             ]
         );
         let read: Vec<bool> = answers.iter().map(|answer| answer.reading.is_some()).collect();
-        assert_eq!(read, [true, false, false, true, true]);
+        assert_eq!(read, [true, false, false, true, true, false]);
     }
     assert_eq!(panel.down(), [None, None, None], "nothing has failed");
 }

@@ -147,19 +147,20 @@ fn a_worker_is_not_replaced_by_one_with_other_models() {
         .output("scores", FLOAT, &[-1, 1]);
     folder.classifier("well", &other.model());
     assert_eq!(outcomes(&panel, &["hang"])[0][0], HUNG);
-    let wait_for = |disabled: [bool; 2]| {
+    let wait_for = |dead: bool| {
         let patience = Instant::now() + Duration::from_secs(60);
-        while panel.disabled() != disabled {
-            assert!(Instant::now() < patience, "{:?}", panel.disabled());
+        while panel.is_dead() != dead {
+            assert!(Instant::now() < patience, "{:?}", panel.down());
             std::thread::sleep(Duration::from_millis(5)); // the panel tells nobody
         }
     };
-    wait_for([true; 2]);
+    wait_for(true);
+    assert_eq!(panel.disabled(), [false; 2], "without a worker no expert is to blame");
     assert_eq!(panel.down(), [Some(Abstention::TimedOut); 2]);
     let answer = &panel.ask(&["bad"])[0];
     assert_eq!(answer.votes.iter().map(outcome).collect::<Vec<_>>(), [HUNG; 2]);
     assert_eq!(answer.ran, [None; 2], "nothing is run");
     folder.classifier("well", &plain_classifier());
-    wait_for([false; 2]);
+    wait_for(false);
     assert_eq!(outcomes(&panel, &["bad"])[0][1], Ok(0.75));
 }

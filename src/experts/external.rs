@@ -65,7 +65,7 @@ pub(super) fn read(files: &GraphFiles) -> Result<Result<Bytes, String>, PanelErr
             "remove it from the list, or put the graph that belongs to it here",
         ));
     }
-    let external = files.external.iter().map(|file| Ok((file.name(), verified_beside(file)?.into())));
+    let external = files.external.iter().map(|file| Ok((file.name(), verified_beside(file)?)));
     Ok(Ok(Bytes { graph, external: external.collect::<Result<_, PanelError>>()? }))
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -22,11 +24,16 @@ fn unreadable(path: &Path, error: impl std::fmt::Display) -> PanelError {
     PanelError::Unreadable { path: path.to_owned(), reason: error.to_string() }
 }
 
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PanelError> {
+fn size(path: &Path, limit: u64) -> Result<usize, PanelError> {
     let size = fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
     if size > limit {
         return Err(unreadable(path, format!("it has {size} bytes, more than {limit}")));
     }
+    usize::try_from(size).map_err(|error| unreadable(path, error))
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PanelError> {
+    size(path, limit)?;
     fs::read(path).map_err(|error| unreadable(path, error))
 }
 
@@ -36,11 +43,11 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The file's bytes, if they are the ones that the manifest means.
 pub(super) fn verified(artefact: &Artefact) -> Result<Vec<u8>, PanelError> {
-    verified_up_to(artefact, MAX_FILE)
+    checked(artefact, read(&artefact.path, MAX_FILE))
 }
 
 /// The same of a file of external data, which has to be in the expert's folder itself: no link may lead out of it.
-pub(super) fn verified_beside(artefact: &Artefact) -> Result<Vec<u8>, PanelError> {
+pub(super) fn verified_beside(artefact: &Artefact) -> Result<Arc<[u8]>, PanelError> {
     let real = |path: &Path| path.canonicalize().ok();
     if let (Some(file), Some(folder)) = (real(&artefact.path), artefact.path.parent().and_then(real))
         && !file.starts_with(&folder)
@@ -51,16 +58,27 @@ pub(super) fn verified_beside(artefact: &Artefact) -> Result<Vec<u8>, PanelError
             reason: format!("it is a link to {}, outside of the expert's folder", file.display()),
         });
     }
-    verified_up_to(artefact, MAX_EXTERNAL)
+    checked(artefact, read_shared(&artefact.path, MAX_EXTERNAL))
 }
 
-fn verified_up_to(artefact: &Artefact, most: u64) -> Result<Vec<u8>, PanelError> {
+/// Bytes that are read where they stay: weights need room once.
+fn read_shared(path: &Path, limit: u64) -> Result<Arc<[u8]>, PanelError> {
+    let size = size(path, limit)?;
+    let mut bytes: Arc<[u8]> = (0..size).map(|_| 0).collect();
+    if let Some(room) = Arc::get_mut(&mut bytes) {
+        let read = fs::File::open(path).and_then(|mut file| file.read_exact(room));
+        read.map_err(|error| unreadable(path, error))?;
+    }
+    Ok(bytes)
+}
+
+fn checked<B: AsRef<[u8]>>(artefact: &Artefact, read: Result<B, PanelError>) -> Result<B, PanelError> {
     let field = |name: &str| format!("{}.{name}", artefact.table);
-    let bytes = read(&artefact.path, most).map_err(|error| match error {
+    let bytes = read.map_err(|error| match error {
         PanelError::Unreadable { path, reason } => PanelError::File { path, field: field("file"), reason },
         other => other,
     })?;
-    let found: [u8; 32] = Sha256::digest(&bytes).into();
+    let found: [u8; 32] = Sha256::digest(bytes.as_ref()).into();
     if found == artefact.sha256 {
         return Ok(bytes);
     }

@@ -450,3 +450,26 @@ impl Desk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker that came while the lane was loaded would lack it for good.
+    #[test]
+    fn a_lane_is_not_delivered_to_fewer_workers_than_there_are() {
+        let want = Want { slots: vec![0], whole: true };
+        let facts = Facts {
+            limits: Limits { tokens: 256, rows: 32, overhead: 8 },
+            experts: vec![(0, "late".to_owned())],
+            pause: Duration::from_secs(1),
+            want: want.clone(),
+        };
+        let arena = Arena { tokens: 1, devices: String::new() };
+        let desk = Desk::new([facts], false, Cache::new(0), arena, None);
+        assert!(desk.deliver(0, Vec::new(), want.clone()), "nobody is left out");
+        desk.sign_in(false);
+        assert!(!desk.deliver(0, Vec::new(), Want::default()));
+        assert_eq!(desk.wants(), [want]);
+    }
+}

@@ -211,7 +211,7 @@ fn what_is_given_up_before_its_commit_is_aborted() {
     make(&connection, &[("given.up", 1, &[])]);
     let mut outbox = Outbox::open(&connection, once("given-up")).unwrap();
     let asked = Cell::new(0);
-    let mut sent = Outputs::new(vec![record("given.up", 0, "never")]);
+    let mut sent = Outputs::new(vec![record("given.up", 0, "never")], &"dlq".into());
     let further = |_: &[Produced], places: &[(i32, i64)]| {
         asked.set(places.len());
         Ok(Vec::new())

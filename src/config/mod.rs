@@ -317,11 +317,11 @@ impl Experts {
 pub struct Http {
     /// Where /metrics, /livez and /readyz answer.
     pub listen: SocketAddr,
-    /// Connections that are open at a time; a further one takes the place of the oldest. So many file descriptors are
-    /// kept for them beside those of brokers and store.
+    /// Connections that are open at a time; a further one takes the place of the oldest. As many file descriptors are
+    /// reserved for them, beside those of brokers and store.
     pub max_connections: usize,
-    /// A connection that has not brought a whole request for so long, since it was opened or last answered, is closed, in
-    /// milliseconds.
+    /// Milliseconds after which a connection is closed if no complete request has arrived, counted from its opening or its
+    /// last response.
     pub idle_timeout_ms: u64,
 }
 

@@ -313,6 +313,23 @@ mod tests {
         assert!(limit >= 2_000, "{limit}");
     }
 
+    /// Decisions pass on the headers of their events, whoever wrote these.
+    #[test]
+    fn a_decision_with_the_headers_of_a_dead_letter_keeps_its_value() {
+        let headers = vec![
+            ("__connect.errors.topic".to_owned(), Some(b"x".to_vec())),
+            ("noise".to_owned(), Some(vec![7; 5_000])),
+        ];
+        let (key, payload) = (Some(b"k".to_vec()), Some(vec![1; 500]));
+        let topic = "decisions".into();
+        let decision = Produced { topic, partition: Some(0), key, payload, headers, timestamp: None };
+        let mut outputs = Outputs::new(vec![decision.clone()], &"dlq".into());
+        assert_eq!(outputs.fit(2_000).ok(), Some(vec![]));
+        let cut = outputs.records().first().unwrap();
+        assert_eq!((&cut.key, &cut.payload), (&decision.key, &decision.payload));
+        assert!(cut.wire_size() <= 2_000 && cut.headers.iter().all(|(name, _)| name != "noise"));
+    }
+
     proptest! {
         /// Whatever a topic accepts, few refusals show it, and not much less than that is sent.
         #[test]

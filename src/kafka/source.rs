@@ -149,10 +149,11 @@ impl Source {
         let polled = self.consumer().poll(timeout);
         let polled =
             polled.map(|done| done.map(|message| Consumed::copy(&message, self.membership.topics())));
-        if self.consumer().context().moved() && self.start == Start::Earliest {
-            if self.look_at.replace(Instant::now()).is_none() {
-                self.before.clone_from(&self.positions);
-            }
+        if self.consumer().context().moved()
+            && self.start == Start::Earliest
+            && self.look_at.replace(Instant::now()).is_none()
+        {
+            self.before.clone_from(&self.positions);
         }
         if self.look_at.is_some_and(|at| at <= Instant::now()) {
             self.look_for_lost();

@@ -23,6 +23,16 @@ pub static LISTED: &[Listed] = &[
         "make demo BROKER=kafka",
         "the demo runs on the test's own broker before these pages",
     ),
+    (
+        "docs/operating.md",
+        "aegis ledger restore …",
+        "needs a ledger topic that was made again: tests/flow_faults/topics.rs",
+    ),
+    (
+        "docs/operating.md",
+        "aegis ledger adopt …",
+        "needs a ledger topic that was made again: tests/flow_faults/topics.rs",
+    ),
     ("docs/experts.md", "make setup", "`make test` runs it first"),
     (
         "docs/experts.md",

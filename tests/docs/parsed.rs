@@ -16,7 +16,10 @@ const PLACEHOLDERS: &[(&str, &str)] = &[
 ];
 
 /// Code in pages that begins like a command and is none.
-const NO_COMMANDS: &[(&str, &str)] = &[("aegis encoder 1", "the words under which a reading's hash is made")];
+const NO_COMMANDS: &[(&str, &str)] = &[
+    ("aegis encoder 1", "the words under which a reading's hash is made"),
+    ("aegis model 1", "the words under which the hash of a model with external data is made"),
+];
 
 /// The words of the commands of Aegis in a text: each up to where the shell takes over.
 fn words(text: &str) -> Vec<Vec<String>> {

@@ -11,7 +11,7 @@ use super::{about, decide, events, learned, send_labels};
 
 /// Reads decisions of earlier schemas only.
 const OLDER: (&str, &str) = ("AEGIS_PLAY_OLDER", "1");
-const UNREADABLE: &str = "a decision cannot be read";
+const UNREADABLE: &str = "decisions cannot be indexed";
 
 fn older(site: &Site) -> Process {
     site.start_with("learn", &[], &[OLDER])

@@ -291,7 +291,7 @@ fn what_fits_no_topic_of_outputs_becomes_a_dead_letter() {
     alter(&topics.review, 100);
     send(
         &site.sender,
-        &[event_record(&topics.events, &event(4, " ")), event_record(&topics.events, &event(5, "hello"))],
+        &[event_record(&topics.events, &event(4, "🙂")), event_record(&topics.events, &event(5, "hello"))],
     );
     read_until(&site.connection, &topics.dlq, "the dead letter of an event", |letters| letters.len() >= 5);
     read_until(&site.connection, &topics.decisions, "decisions", |records| records.len() >= 5);

@@ -159,7 +159,7 @@ metrics! {
             "Committing to Kafka.",
             "p99 above a second";
         COMMIT_STALLED: Gauge<1> = Kind::Gauge, "aegis_commit_stalled_seconds", "seconds", ["role"],
-            "For how long records that have been read wait without a commit, of the partition that has waited longest; 0 while nothing waits.",
+            "Seconds for which the longest-waiting partition has had records read and not committed; 0 while none wait.",
             "above a minute";
         KAFKA_ERRORS: Counter<2> = Kind::Counter, "aegis_kafka_errors_total", "errors", ["role", "error"],
             "Errors that ended a transaction, by name.",
@@ -171,7 +171,7 @@ metrics! {
             "Messages from the next one to be read to the end, under the name that lag exporters use.",
             "growing for ten minutes";
         RECORDS_LOST: Counter<2> = Kind::Counter, "aegis_records_lost_total", "messages", ["topic", "partition"],
-            "Events or labels that the brokers deleted before this group had read them: offsets from where the group was to where the partition now begins, transactions' markers among them. A process that starts before a later record is committed counts them again.",
+            "Offsets between the group's position and the start of the partition: events or labels that the brokers deleted before this group had read them, and markers of transactions. They are counted again if the process restarts before its next commit on the partition.",
             "any increase by more than one";
         LAG_SECONDS: Gauge<3> = Kind::Gauge, "kafka_consumergroup_lag_seconds", "seconds", ["consumergroup", "topic", "partition"],
             "Age of the oldest message read that has no committed outcome; 0 where all are read and committed.",

@@ -24,8 +24,6 @@ fn the_first_loss_fires() {
         lost(0, "_x8 7x20"),
         lost(1, "_x8 1x20"),
         lost(2, "0x28"),
-        // The marker of a second transaction.
-        lost(3, "1x8 2x20"),
         series("aegis_decisions_skipped_total", "reason=\"NotAvro\",instance=\"a\"", "_x8 1x20"),
         series("aegis_decisions_skipped_total", "reason=\"Deleted\",instance=\"a\"", "0x28"),
         series("aegis_predictor_current", "policy=\"house\",instance=\"a\"", "1x8 0x20"),

@@ -40,8 +40,14 @@ fn each_encoder_and_classifier_is_measured_alone() {
         let begins = text.lines().any(|line| line.split_whitespace().skip(3).take(2).eq(["256", "256"]));
         assert!(begins, "{text}");
         assert_eq!(budgets("mine"), ["3"], "it has one already\n{text}");
+        // Another budget is tried of what takes more than three hundredths of the time; on a busy machine that may not be both.
+        let share = |id: &str| -> f64 {
+            let mut rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            rows.find(|row| row.get(1) == Some(&id) && row.get(3) == Some(&"%")).unwrap()[2].parse().unwrap()
+        };
         for id in ["encoder", "other"] {
-            assert!(budgets(id).len() > 1 && budgets(id)[0] == budgets("encoder")[0], "{text}");
+            assert!(budgets(id).len() > 1 || share(id) <= 3.0, "{text}");
+            assert_eq!(budgets(id)[0], budgets("encoder")[0], "{text}");
         }
         assert!(["plain", "rules"].iter().all(|id| budgets(id).is_empty()), "{text}");
         let read = config::load(&path, [], &[]).unwrap().config;

@@ -103,9 +103,7 @@ impl RoundTrip {
         let transaction = least.max(self.get() * TRANSACTION);
         Duration::from_millis(u64::try_from(transaction.as_millis()).unwrap_or(u64::MAX))
     }
-}
 
-impl RoundTrip {
     /// The size of the next unit: `least`, or more in proportion to the time that the last commit took, so that a long
     /// round trip does not cost throughput. Time that round trips do not explain counts for nothing: brokers that are slow
     /// because of the amount would be given ever more.

@@ -176,8 +176,6 @@ impl Predictors {
     /// is published until its learner publishes anew.
     pub fn adopt(&mut self, policies: &Arc<Policies>) {
         self.policies = Arc::clone(policies);
-        // A policy that is gone says nothing of this scorer's readiness; a change is seen by reading the topic again.
-        self.by_policy.retain(|name, _| policies.get(name).is_some());
         for policy in policies.policies.values() {
             match self.by_policy.get_mut(&policy.name).filter(|held| held.used.is_some()) {
                 Some(held) => held.seed.clone_from(&policy.learner.seed),

@@ -303,6 +303,12 @@ impl Process {
         self.until(words, |process| process.log().contains(words).then_some(()));
     }
 
+    /// Waits until `/readyz` answers 200. The log must contain the address, which is logged at level `info`.
+    pub fn ready(&mut self) {
+        self.says("health and metrics");
+        self.until("readiness", |process| (process.get("/readyz").0 == 200).then_some(()));
+    }
+
     fn until<T>(&mut self, what: &str, look: impl Fn(&mut Self) -> Option<T>) -> T {
         let until = Instant::now() + 3 * WAIT;
         loop {

@@ -8,10 +8,11 @@
 // say.rs prints: `println!` panics where nobody reads.
 #![deny(clippy::print_stdout)]
 
+pub use aegis_core as core;
+
 pub mod cli;
 pub mod codec;
 pub mod config;
-pub mod core;
 pub mod crash;
 pub mod dead_letter;
 pub mod demo;

@@ -159,7 +159,7 @@ fn imports_go_one_way() {
 #[test]
 fn core_knows_no_clock_no_files_and_no_threads() {
     let mut all = Vec::new();
-    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core"), &mut all);
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/aegis-core/src"), &mut all);
     for file in all {
         let text = fs::read_to_string(&file).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();

@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use super::roster::{NO_ENCODER, Roster};
-use crate::core::book::{Edits, Panel, Rounds, Row};
-use crate::core::event::Millis;
-use crate::core::label::Mapping;
+use crate::book::{Edits, Panel, Rounds, Row};
+use crate::event::Millis;
+use crate::label::Mapping;
 
 /// What the fold knows of a row.
 #[derive(Debug, Clone, Copy)]

@@ -23,7 +23,7 @@ use thiserror::Error;
 use super::features::{EncoderId, Features};
 use super::label::{DecisionRef, Finding, Source};
 use super::ledger::{Edit, EditAction, Filed, Judged, Record, RoundId, Standing};
-use crate::core::event::Millis;
+use crate::event::Millis;
 
 pub use edits::Edits;
 pub use reliability::Reliability;

@@ -73,14 +73,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::core::decision::{Asked, decide};
-    use crate::core::event::{Event, Role, Turn};
-    use crate::core::label::Mapping;
-    use crate::core::learners::{LearnerSpec, Name};
-    use crate::core::policy::CategoryRule;
-    use crate::core::predictor::{Combined, PredictorRef, Share};
-    use crate::core::text::HiddenText;
-    use crate::core::vote::{Abstention, Vote};
+    use crate::decision::{Asked, decide};
+    use crate::event::{Event, Role, Turn};
+    use crate::label::Mapping;
+    use crate::learners::{LearnerSpec, Name};
+    use crate::policy::CategoryRule;
+    use crate::predictor::{Combined, PredictorRef, Share};
+    use crate::text::HiddenText;
+    use crate::vote::{Abstention, Vote};
 
     const AT: DecisionRef = DecisionRef { partition: 3, offset: 77 };
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::core::ledger::{Edit, EditAction};
+use crate::ledger::{Edit, EditAction};
 
 /// All edits of the ledger. They hold for records that come later, too.
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
 //! What a fold shows: its state, its hash.
 
 use super::Fold;
-use crate::core::book::{Book, Row};
-use crate::core::hash::{Stated, state_hash};
-use crate::core::predictor::{FORMAT, Published, StateHash};
+use crate::book::{Book, Row};
+use crate::hash::{Stated, state_hash};
+use crate::predictor::{FORMAT, Published, StateHash};
 
 impl Fold {
     fn last(&self) -> Option<Row> {

@@ -1,8 +1,8 @@
 //! A pass over all rounds with a learner of its own, for figures that nobody keeps.
 
 use super::{Fold, FoldError};
-use crate::core::book::{Book, Row};
-use crate::core::learners::{Learner, LearnerSpec, Sight};
+use crate::book::{Book, Row};
+use crate::learners::{Learner, LearnerSpec, Sight};
 
 /// One round of a walk.
 #[derive(Debug, Clone, Copy)]

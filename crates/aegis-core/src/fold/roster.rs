@@ -1,7 +1,7 @@
 //! Who and what the learner is over, as a function of the rounds that count: experts and encoder.
 
-use crate::core::book::{Panel, Rounds, Score};
-use crate::core::features::EncoderId;
+use crate::book::{Panel, Rounds, Score};
+use crate::features::EncoderId;
 
 /// Stands for an expert that is not in the roster.
 const NOWHERE: u32 = u32::MAX;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Edits, Rounds, Row};
-use crate::core::label::Mapping;
+use crate::label::Mapping;
 
 impl Rounds {
     /// Each expert's mean of (vote - target)², over the newest `most` rounds that have a target, by expert;
@@ -47,9 +47,9 @@ impl Rounds {
 mod tests {
     use std::collections::BTreeSet;
 
-    use crate::core::book::Book;
-    use crate::core::label::{DecisionRef, Finding, Label, Mapping, Source};
-    use crate::core::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
+    use crate::book::Book;
+    use crate::label::{DecisionRef, Finding, Label, Mapping, Source};
+    use crate::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
 
     fn add(book: &mut Book, number: i64, votes: &[(&str, Option<f64>, bool)], finding: Option<Finding>) {
         let id = RoundId { tenant: "t".into(), policy: "p".into(), event: format!("e{number}") };

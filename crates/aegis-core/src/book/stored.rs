@@ -1,9 +1,9 @@
 //! A round's labels in bytes: some 20 to 40 a label, in one piece of memory a round.
 
 use super::Filing;
-use crate::core::event::Millis;
-use crate::core::label::{DecisionRef, Finding, Label, Source};
-use crate::core::ledger::{Filed, Standing};
+use crate::event::Millis;
+use crate::label::{DecisionRef, Finding, Label, Source};
+use crate::ledger::{Filed, Standing};
 
 /// The labels of one round, one after the other.
 #[derive(Debug, Default, Clone)]

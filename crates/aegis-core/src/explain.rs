@@ -118,16 +118,16 @@ fn narrow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::book::Book;
-    use crate::core::decision::{Asked, Origin, decide};
-    use crate::core::event::{Event, Role, Turn};
-    use crate::core::features::DIMENSIONS;
-    use crate::core::fold::{Fold, Settings};
-    use crate::core::label::{DecisionRef, Finding, Label, Mapping, Source};
-    use crate::core::learners::{LearnerSpec, Name};
-    use crate::core::ledger::{Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
-    use crate::core::policy::{Action, Policy};
-    use crate::core::vote::Abstention;
+    use crate::book::Book;
+    use crate::decision::{Asked, Origin, decide};
+    use crate::event::{Event, Role, Turn};
+    use crate::features::DIMENSIONS;
+    use crate::fold::{Fold, Settings};
+    use crate::label::{DecisionRef, Finding, Label, Mapping, Source};
+    use crate::learners::{LearnerSpec, Name};
+    use crate::ledger::{Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
+    use crate::policy::{Action, Policy};
+    use crate::vote::Abstention;
     use std::collections::{BTreeMap, BTreeSet};
 
     fn policy(learner: Name) -> Policy {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{BookError, Full};
-use crate::core::ledger::RoundVote;
+use crate::ledger::RoundVote;
 
 /// Greatest number of votes in one round.
 pub const MAX_VOTES: usize = 256;
@@ -14,7 +14,7 @@ pub struct Panel(u32);
 
 impl Panel {
     /// The panel of a round whose votes are not known.
-    pub(in crate::core) const NONE: Self = Self(u32::MAX);
+    pub(crate) const NONE: Self = Self(u32::MAX);
 
     /// Its number, from 0.
     #[must_use]

@@ -6,8 +6,8 @@ use super::edits::Edits;
 use super::rounds::{Rounds, Row};
 use super::stored::{Entry, Stored};
 use super::{BookError, Filing};
-use crate::core::label::{Label, Mapping, target};
-use crate::core::ledger::{Filed, Standing};
+use crate::label::{Label, Mapping, target};
+use crate::ledger::{Filed, Standing};
 
 impl Rounds {
     pub(super) fn stored(&self, row: Row) -> &Stored {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Edits, Rounds};
-use crate::core::label::{Mapping, Source, live};
+use crate::label::{Mapping, Source, live};
 
 /// One annotator's agreement with others. Two labels agree when both say unsafe (.5 or more) or both safe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use super::edits::Edits;
 use super::rounds::{Facts, NOTHING, Rounds, Row, UNKNOWN};
 use super::votes::{Panel, Score};
 use super::{BookError, Full, Sitting};
-use crate::core::label::DecisionRef;
-use crate::core::ledger::{Judged, Reading, RoundId};
+use crate::label::DecisionRef;
+use crate::ledger::{Judged, Reading, RoundId};
 
 impl Rounds {
     /// Takes a decision; whether the round's votes are others now.

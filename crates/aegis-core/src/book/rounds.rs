@@ -6,14 +6,14 @@ use super::BookError;
 use super::names::Names;
 use super::stored::Stored;
 use super::votes::{Panel, Panels, Score};
-use crate::core::event::Millis;
-use crate::core::features::{EncoderId, Features};
-use crate::core::label::DecisionRef;
-use crate::core::ledger::{Judged, Record, Standing};
+use crate::event::Millis;
+use crate::features::{EncoderId, Features};
+use crate::label::DecisionRef;
+use crate::ledger::{Judged, Record, Standing};
 
 /// Names a round within its policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Row(pub(in crate::core) u32);
+pub struct Row(pub(crate) u32);
 
 /// What a policy's part of the ledger holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -110,10 +110,11 @@ pub struct Decision {
     pub trace: Option<String>,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "examples"))]
 impl Decision {
     /// A decision in which nothing was judged and nothing learned, for tests of what is done with decisions.
-    pub(crate) fn bare(id: RoundId, offset: i64) -> Self {
+    #[must_use]
+    pub fn bare(id: RoundId, offset: i64) -> Self {
         Self {
             id,
             conversation: "c".into(),

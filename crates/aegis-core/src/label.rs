@@ -231,10 +231,11 @@ pub fn target<'a>(
     Some(sum / live.len() as f64)
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "examples"))]
 impl Label {
     /// A nameless reviewer's label number `number` of that time, for tests.
-    pub(crate) fn example(round: &super::ledger::RoundId, number: Millis, verdict: Option<Finding>) -> Self {
+    #[must_use]
+    pub fn example(round: &super::ledger::RoundId, number: Millis, verdict: Option<Finding>) -> Self {
         Self {
             id: format!("l{number}"),
             tenant: round.tenant.clone(),

@@ -6,7 +6,7 @@
 //! costs at most 103,125 steps, and ten million rounds keep about 300 checkpoints. Where these exceed
 //! the memory given, the shift falls, then the base doubles, until they fit.
 
-use crate::core::learners::Tally;
+use crate::learners::Tally;
 
 const BASE: usize = 128;
 const SHIFT: u32 = 5;

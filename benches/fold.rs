@@ -8,12 +8,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use aegis::core::book::{Book, Score, Sitting};
 use aegis::core::features::DIMENSIONS;
 use aegis::core::fold::{DEFAULT_MEMORY, Fold, Settings};
 use aegis::core::label::{DecisionRef, Finding, Label, Mapping, Source};
-use aegis::core::learners::Sight;
-use aegis::core::ledger::{Filed, Record, Standing};
+use aegis::core::learners::RoundInput;
+use aegis::core::ledger::{LabelRecord, LabelStatus, Record};
+use aegis::core::ledger_state::{LedgerState, Score, VotesEntry};
 
 /// Time on a core: other programs on this machine do not count.
 struct Clock(Duration);
@@ -81,12 +81,12 @@ fn label(event: &str, number: u64) -> Record {
         corrects: None,
         retracts: None,
     };
-    Record::Filed(Filed { label, received: 0, standing: Standing::Accepted })
+    Record::Label(LabelRecord { label, received: 0, standing: LabelStatus::Accepted })
 }
 
 /// A book of rounds in order, the last label but `late` still missing.
-fn book(rounds: u64, features: bool, late: Option<u64>) -> Book {
-    let mut book = Book::new();
+fn book(rounds: u64, features: bool, late: Option<u64>) -> LedgerState {
+    let mut book = LedgerState::new();
     let policy = book.policy("p");
     let panel = book.panel(policy, EXPERTS.iter().copied()).unwrap();
     let mut seed = 1u64;
@@ -102,7 +102,7 @@ fn book(rounds: u64, features: bool, late: Option<u64>) -> Book {
             bytes.iter_mut().for_each(|byte| *byte = next() as i8);
         }
         let event = format!("event-{number:012}");
-        let sitting = Sitting {
+        let sitting = VotesEntry {
             subject: None,
             round_time: number as i64,
             decision: DecisionRef { partition: 0, offset: number as i64 },
@@ -114,7 +114,7 @@ fn book(rounds: u64, features: bool, late: Option<u64>) -> Book {
         book.sit(policy, row, &sitting, &mut changes).unwrap();
         if late != Some(rounds - number) {
             let record = label(&event, number);
-            let Record::Filed(filed) = &record else { unreachable!() };
+            let Record::Label(filed) = &record else { unreachable!() };
             book.file(policy, row, &filed.into(), &mut changes).unwrap();
         }
         changes.clear();
@@ -170,7 +170,7 @@ fn plain(rounds: u64) {
     let begun = Clock::start();
     let mut sum = 0.0;
     for number in 0..rounds {
-        let sight = Sight { votes: &votes, features: None, event: "" };
+        let sight = RoundInput { votes: &votes, features: None, event: "" };
         sum += learner.step(&sight, f64::from(number.is_multiple_of(3)));
     }
     let took = begun.elapsed();

@@ -6,7 +6,7 @@
 #![allow(clippy::needless_range_loop)] // the plain loops are plain
 
 use aegis::core::features::{DIMENSIONS, Features};
-use aegis::core::learners::{Learner, LearnerSpec, Sight};
+use aegis::core::learners::{Learner, LearnerSpec, RoundInput};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -210,7 +210,8 @@ fn learner(name: &'static str, spec: &str, read: bool, also_predict: bool) -> Co
     (
         name,
         Box::new(move |round| {
-            let sight = Sight { votes: &round.votes, features: read.then_some(&round.features), event: "e" };
+            let sight =
+                RoundInput { votes: &round.votes, features: read.then_some(&round.features), event: "e" };
             let before = if also_predict { learner.predict(&sight) } else { 0.0 };
             before + learner.step(&sight, round.target)
         }),

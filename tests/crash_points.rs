@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use aegis::codec::{self, Defaults};
 use aegis::core::event::{Event, Millis};
 use aegis::core::label::{DecisionRef, Finding, Label};
-use aegis::core::ledger::{Record, Standing};
+use aegis::core::ledger::{LabelStatus, Record};
 use aegis::core::policy::Action;
 use aegis::dead_letter::Headers;
 use aegis::kafka::Produced;
@@ -211,15 +211,15 @@ impl Left {
         }
         for (key, record) in site.ledger() {
             let shown = match record {
-                Record::Filed(filed) if filed.standing == Standing::TooLate => {
+                Record::Label(filed) if filed.standing == LabelStatus::TooLate => {
                     assert!(left.late.insert(filed.label.id), "a label has two outcomes");
                     continue;
                 }
-                Record::Filed(mut filed) => {
+                Record::Label(mut filed) => {
                     filed.received = 0;
                     format!("{filed:?}")
                 }
-                Record::Judged(mut judged) => {
+                Record::Round(mut judged) => {
                     judged.decision = DecisionRef { partition: 0, offset: 0 };
                     format!("{judged:?}")
                 }

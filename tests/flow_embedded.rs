@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use aegis::codec;
 use aegis::config::{Config, Policies, Topics};
-use aegis::core::book::Book;
 use aegis::core::fold::{Fold, Settings};
 use aegis::core::label::{DecisionRef, Finding, Label};
 use aegis::core::ledger::Record;
+use aegis::core::ledger_state::LedgerState;
 use aegis::core::policy::Action;
 use aegis::core::predictor::Published;
 use aegis::core::review::ReviewRequest;
@@ -24,7 +24,7 @@ use aegis::kafka::embedded::Embedded;
 use aegis::kafka::{Connection, Consumed, Delivery};
 use aegis::learn::{Learn, Progress};
 use aegis::ops::{Asker, Health, Shutdown, metrics};
-use aegis::score::{Score, Seats};
+use aegis::score::{PanelHandle, Score};
 use aegis::topics::table;
 use support::WAIT;
 use support::flow::{
@@ -69,7 +69,7 @@ impl Running {
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
-            seats: Seats::in_force(panel, &[]),
+            seats: PanelHandle::in_force(panel, &[]),
             connection: Connection {
                 settings: [("message.max.bytes".to_owned(), limit.to_owned())].into(),
                 ..connection.clone()
@@ -132,9 +132,9 @@ impl Running {
 }
 
 /// The fold of these records, in an order of its own.
-fn folded(records: &[Record], policies: &Policies) -> (Fold, Book) {
+fn folded(records: &[Record], policies: &Policies) -> (Fold, LedgerState) {
     let policy = policies.get("default").unwrap();
-    let mut book = Book::new();
+    let mut book = LedgerState::new();
     for record in records.iter().rev() {
         book.apply(record, &mut Vec::new()).unwrap();
     }
@@ -275,7 +275,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
     let judged: BTreeMap<_, _> = records
         .into_iter()
         .filter_map(|record| match record {
-            Record::Judged(judged) => Some((judged.id, judged.decision)),
+            Record::Round(judged) => Some((judged.id, judged.decision)),
             _ => None,
         })
         .collect();
@@ -368,7 +368,7 @@ fn labels_follow_the_algebra_and_each_has_its_one_outcome() {
         |records| {
             ledger(records)
                 .iter()
-                .any(|record| matches!(record, Record::Judged(judged) if judged.id.event == "e00020"))
+                .any(|record| matches!(record, Record::Round(judged) if judged.id.event == "e00020"))
         },
     );
     let letters = read_all(&flow.connection, &flow.topics.dlq);
@@ -382,7 +382,7 @@ fn labels_follow_the_algebra_and_each_has_its_one_outcome() {
     let judged: BTreeSet<_> = records
         .iter()
         .filter_map(|record| match record {
-            Record::Judged(judged) => Some((judged.id.tenant.as_str(), judged.id.event.as_str())),
+            Record::Round(judged) => Some((judged.id.tenant.as_str(), judged.id.event.as_str())),
             _ => None,
         })
         .collect();
@@ -404,7 +404,7 @@ fn one_changed_vote_changes_the_hash() {
     let (fold, book) = folded(&records, &policies);
     assert_eq!(fold.state_hash(&book), hash);
     let changed = records.iter_mut().find_map(|record| match record {
-        Record::Judged(judged) => judged.votes.first_mut(),
+        Record::Round(judged) => judged.votes.first_mut(),
         _ => None,
     });
     changed.unwrap().score = Some(0.200_000_001);
@@ -425,7 +425,7 @@ fn a_label_past_the_horizon_is_a_dead_letter() {
     let (records, published, _) = flow.stop();
     // Read before its decision was indexed, the label waited and was refused in the ledger.
     let refused =
-        records.iter().any(|record| matches!(record, Record::Filed(filed) if !filed.standing.counts()));
+        records.iter().any(|record| matches!(record, Record::Label(filed) if !filed.standing.counts()));
     assert!(outcome == BTreeMap::from([("TooLate".to_owned(), 1)]) || refused, "{outcome:?} {records:?}");
     assert!(published.is_none(), "nothing was learned");
 }

@@ -84,7 +84,7 @@ fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
     let filed: BTreeSet<_> = records
         .iter()
         .filter_map(|record| match record {
-            Record::Filed(filed) if filed.standing.counts() => Some(filed.label.id.clone()),
+            Record::Label(filed) if filed.standing.counts() => Some(filed.label.id.clone()),
             _ => None,
         })
         .collect();
@@ -268,7 +268,7 @@ fn every_annotation_of_a_record_is_a_label() {
     let filed: BTreeSet<_> = records
         .iter()
         .filter_map(|record| match record {
-            Record::Filed(filed) => {
+            Record::Label(filed) => {
                 Some((filed.label.event.as_str(), filed.label.annotator.as_deref()?, filed.label.verdict?))
             }
             _ => None,

@@ -4,10 +4,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use aegis::core::book::{Book, Filing, Score, Sitting};
 use aegis::core::fold::{Fold, Settings};
 use aegis::core::label::{DecisionRef, Finding, Mapping, Source};
-use aegis::core::ledger::Standing;
+use aegis::core::ledger::LabelStatus;
+use aegis::core::ledger_state::{LabelEntry, LedgerState, Score, VotesEntry};
 
 struct Counting;
 
@@ -42,14 +42,14 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn no_round_allocates() {
     let rounds = 20_000i64;
-    let mut book = Book::new();
+    let mut book = LedgerState::new();
     let policy = book.policy("p");
     let panel = book.panel(policy, ["a", "b", "c"].into_iter()).unwrap();
     for number in 0..rounds {
         let scores =
             [0.1, 0.5, 0.9].map(|score| Score::new(Some(score), number % 3 == 0 && score > 0.8).unwrap());
         let features = [number as i8; 384];
-        let sitting = Sitting {
+        let sitting = VotesEntry {
             subject: None,
             round_time: number,
             decision: DecisionRef { partition: 0, offset: number },
@@ -57,7 +57,7 @@ fn no_round_allocates() {
             scores: &scores,
             reading: (number % 2 == 0).then_some((&[1; 32], &features)),
         };
-        let filing = Filing {
+        let filing = LabelEntry {
             id: "label",
             annotator: Some("ann"),
             verdict: Some(if number % 5 < 2 { Finding::Unsafe } else { Finding::Safe }),
@@ -70,7 +70,7 @@ fn no_round_allocates() {
             corrects: None,
             retracts: None,
             received: 0,
-            standing: Standing::Accepted,
+            standing: LabelStatus::Accepted,
         };
         let row = book.intern(policy, "t", &format!("event-{number}")).unwrap();
         book.sit(policy, row, &sitting, &mut Vec::new()).unwrap();

@@ -57,7 +57,7 @@ fn a_topic_has_an_id_of_its_own() {
     // Brokers that are away are no topic without an id.
     let away = Connection::new("127.0.0.1:1");
     let error = topics::id(&away, "ids.one", Duration::from_millis(300)).unwrap_err();
-    assert!(error.passes(), "{error}");
+    assert!(error.is_retryable(), "{error}");
 }
 
 #[test]

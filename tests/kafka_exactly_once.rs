@@ -188,7 +188,7 @@ fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
     unit.send(&[record("unknown", 0, "lost")]).unwrap();
     broker.kill();
     let unknown = unit.commit(None).unwrap_err();
-    assert!(matches!(unknown, CommitError::Indefinite { .. }) && unknown.passes(), "{unknown:?}");
+    assert!(matches!(unknown, CommitError::Indefinite { .. }) && unknown.is_retryable(), "{unknown:?}");
     let away = outbox.commit(&[record("unknown", 0, "away")], None).unwrap_err();
     assert!(matches!(away, CommitError::Unavailable { .. }), "{away:?}");
 
@@ -196,7 +196,7 @@ fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
     let until = Instant::now() + WAIT;
     // Its coordinator may take a while to know its transactions again.
     while let Err(error) = outbox.commit(&[record("unknown", 0, "done")], None) {
-        assert!(error.passes() && Instant::now() < until, "{error:?}");
+        assert!(error.is_retryable() && Instant::now() < until, "{error:?}");
     }
     // What was never asked to count does not, and holds nobody up.
     let payloads: Vec<_> =
@@ -297,10 +297,10 @@ fn member() {
         records.clear();
         match outbox.commit(&sent, Some((source.membership(), &done))) {
             Ok(_) => {}
-            Err(error) if error.passes() => {
+            Err(error) if error.is_retryable() => {
                 eprintln!("{id}: {error}");
                 while let Err(error) = source.rewind(WAIT) {
-                    assert!(error.passes(), "{error}");
+                    assert!(error.is_retryable(), "{error}");
                 }
             }
             Err(error) => panic!("{id}: {error}"),

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // a counting allocator is one
 
 use aegis::core::features::Features;
-use aegis::core::learners::{LearnerSpec, Name, Sight, Tally};
+use aegis::core::learners::{LearnerSpec, Name, RoundInput, Tally};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -52,7 +52,8 @@ fn no_round_allocates() {
             }
             votes[0] = if at % 3 == 0 { f64::NAN } else { 0.2 };
             let target = [0.0, 1.0, 0.25][at as usize % 3];
-            let sight = Sight { votes: &votes, features: (at % 2 == 0).then_some(&features), event: "event" };
+            let sight =
+                RoundInput { votes: &votes, features: (at % 2 == 0).then_some(&features), event: "event" };
             let played = learner.weights(&sight, &mut weights);
             let said = learner.predict(&sight);
             let p = learner.step(&sight, target);

@@ -6,7 +6,7 @@
 
 /// `cargo test shared` runs what is in here.
 mod shared {
-    use aegis::core::learners::{LearnerSpec, Sight, Tally};
+    use aegis::core::learners::{LearnerSpec, RoundInput, Tally};
     use std::sync::OnceLock;
 
     struct Stream {
@@ -41,7 +41,7 @@ mod shared {
         let mut tally = Tally::new(ids.len(), learner.loss_kind(), None);
         let mut weights = vec![0.0; ids.len()];
         for (event, votes, target) in &stream.rounds {
-            let round = Sight { votes, features: None, event };
+            let round = RoundInput { votes, features: None, event };
             let played = learner.weights(&round, &mut weights);
             let p = learner.step(&round, *target);
             tally.add(votes, played.then_some(&weights[..]), p, *target);

@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 
 use aegis::codec::{self, DecodeError, Encoding};
 use aegis::config::Policies;
-use aegis::core::book::Book;
 use aegis::core::features::DIMENSIONS;
 use aegis::core::fold::{Fold, Settings};
 use aegis::core::label::{DecisionRef, Finding, Label};
 use aegis::core::learners::{LearnerSpec, Name};
-use aegis::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
+use aegis::core::ledger::{
+    Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
+};
+use aegis::core::ledger_state::LedgerState;
 use aegis::core::predictor::{FORMAT, Predictor, PredictorError};
 use aegis::kafka::Produced;
 use aegis::store::{Batch, IndexEntry, Opened, Store, StoreError};
@@ -52,16 +54,19 @@ fn place(number: i64) -> DecisionRef {
 fn records() -> Vec<Record> {
     let mut records = Vec::new();
     let filed = |label: Label, number: i64, standing| {
-        Record::Filed(Filed { label, received: START + number * 1000 + 500, standing })
+        Record::Label(LabelRecord { label, received: START + number * 1000 + 500, standing })
     };
     for number in 0..ROUNDS {
         let share = |factor: i64| f64::from(u8::try_from(number * factor % 101).unwrap()) / 100.0;
         let vote = |expert: &str, score, shadow| RoundVote { expert: expert.into(), score, shadow };
         let reading = (number % 2 == 0).then(|| {
             let value = |at: usize| i8::try_from((at as i64 * 31 + number * 7) % 256 - 128).unwrap();
-            Reading { encoder: [7; 32], features: Box::new(std::array::from_fn::<i8, DIMENSIONS, _>(value)) }
+            TextFeatures {
+                encoder: [7; 32],
+                features: Box::new(std::array::from_fn::<i8, DIMENSIONS, _>(value)),
+            }
         });
-        records.push(Record::Judged(Judged {
+        records.push(Record::Round(RoundRecord {
             id: id(number),
             subject: Some(format!("u{}", number % 5)),
             round_time: START + number * 1000,
@@ -79,19 +84,19 @@ fn records() -> Vec<Record> {
             annotator: Some(format!("r{}", number % 4)),
             ..label(&format!("l{number}"), &event, finding)
         };
-        records.push(filed(mine, number, Standing::Accepted));
+        records.push(filed(mine, number, LabelStatus::Accepted));
         if number % 10 == 0 {
             let other = label(&format!("c{number}"), &event, Finding::Unsafe);
             let corrects = Some(format!("l{number}"));
-            records.push(filed(Label { corrects, time: 2, ..other }, number, Standing::Accepted));
+            records.push(filed(Label { corrects, time: 2, ..other }, number, LabelStatus::Accepted));
         }
         if number % 25 == 0 {
             let other = Label { verdict: None, ..label(&format!("x{number}"), &event, Finding::Safe) };
             let retracts = Some(format!("c{number}"));
-            records.push(filed(Label { retracts, time: 3, ..other }, number, Standing::Accepted));
+            records.push(filed(Label { retracts, time: 3, ..other }, number, LabelStatus::Accepted));
         }
     }
-    records.push(filed(label("ghost", "e99999", Finding::Safe), 1, Standing::Waiting));
+    records.push(filed(label("ghost", "e99999", Finding::Safe), 1, LabelStatus::Waiting));
     let edit = |id: &str, action| Record::Edit(Edit { id: id.into(), action });
     records.push(edit("q", EditAction::Quarantine { tenant: "t".into(), annotator: "r3".into() }));
     records.push(edit("e", EditAction::Erase { tenant: "t".into(), subject: "u4".into() }));
@@ -128,7 +133,7 @@ fn ledger() -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// The state's hashes, of a hedge and of the default policy's learner.
 fn hashes(records: &[Record]) -> [String; 2] {
-    let mut book = Book::new();
+    let mut book = LedgerState::new();
     for record in records {
         book.apply(record, &mut Vec::new()).unwrap();
     }

@@ -1,7 +1,7 @@
 //! The ledger of figures on restarts: rounds of eight votes without features, each with its label.
 
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
-use aegis::core::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
+use aegis::core::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
 
 /// A round and its label.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "rounds are few")]
@@ -13,7 +13,7 @@ pub fn round(number: usize) -> [Record; 2] {
         score: Some(draw(expert)),
         shadow: false,
     };
-    let judged = Judged {
+    let judged = RoundRecord {
         id: id.clone(),
         subject: None,
         round_time: 1_790_000_000_000 + number as i64,
@@ -37,6 +37,6 @@ pub fn round(number: usize) -> [Record; 2] {
         corrects: None,
         retracts: None,
     };
-    let filed = Filed { received: label.time, label, standing: Standing::Accepted };
-    [Record::Judged(judged), Record::Filed(filed)]
+    let filed = LabelRecord { received: label.time, label, standing: LabelStatus::Accepted };
+    [Record::Round(judged), Record::Label(filed)]
 }

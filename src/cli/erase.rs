@@ -90,7 +90,7 @@ fn take_out(subject: &Subject, config: &Config, connection: &Connection) -> Resu
         tombstones += out.len();
         let mut records: Vec<_> = out.iter().map(|key| tombstone(config, key)).collect();
         for record in instead {
-            records.push(written(config, &Record::Judged(record))?);
+            records.push(written(config, &Record::Round(record))?);
         }
         outbox.commit(&records, None).map_err(unavailable)?;
     }

@@ -193,7 +193,7 @@ fn again(
     let built = match (standing, published, policy) {
         (Standing::Untaught, _, Some(policy)) => {
             let experts: Vec<_> = decision.votes.iter().map(|weighed| weighed.vote.expert.clone()).collect();
-            Predictor::untaught(&policy.learner, &policy.name, &experts)
+            Predictor::prior(&policy.learner, &policy.name, &experts)
         }
         (_, Some(mut published), policy) => {
             // The secret of keyed draws never travels.

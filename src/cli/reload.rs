@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::reseat::Reseat;
+use super::reseat::PanelReloader;
 use crate::config::{Live, Policies, reload};
 use crate::core::policy::Policy;
 use crate::core::predictor::Predictor;
@@ -22,7 +22,7 @@ pub struct Watch {
     /// Their file; none: nothing to follow.
     pub file: Option<PathBuf>,
     /// The panel's experts; none where nothing is scored.
-    pub experts: Option<Reseat>,
+    pub experts: Option<PanelReloader>,
     /// Says that files are to be looked at now.
     pub hangup: Hangup,
     /// When to stop.
@@ -116,7 +116,7 @@ impl Watch {
 /// Refuses policies whose learner refuses these experts, and those that name one that is none of them.
 pub fn suit(policies: &Policies, experts: &[String]) -> anyhow::Result<()> {
     for policy in policies.policies.values() {
-        let built = Predictor::untaught(&policy.learner, &policy.name, experts);
+        let built = Predictor::prior(&policy.learner, &policy.name, experts);
         built.with_context(|| format!("policy {}", policy.name))?;
         known(policy, experts)?;
     }

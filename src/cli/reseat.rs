@@ -14,12 +14,12 @@ use super::{ConfigArgs, Failure};
 use crate::config::{Experts, Live, Policies};
 use crate::experts::{Panel, PanelConfig, PanelError};
 use crate::ops::metrics;
-use crate::score::Seats;
+use crate::score::PanelHandle;
 
 /// Follows `experts.shadow` and `experts.only`.
-pub struct Reseat {
+pub struct PanelReloader {
     /// The panel in force, and who of it is in shadow.
-    pub seats: Live<Seats>,
+    pub seats: Live<PanelHandle>,
     configuration: ConfigArgs,
     file: PathBuf,
     followed: Followed,
@@ -38,9 +38,9 @@ struct Opening {
     thread: JoinHandle<Result<Panel, PanelError>>,
 }
 
-impl Reseat {
+impl PanelReloader {
     /// Follows the file of a configuration that said this of the experts.
-    pub fn new(seats: Live<Seats>, configuration: &ConfigArgs, experts: &Experts) -> Self {
+    pub fn new(seats: Live<PanelHandle>, configuration: &ConfigArgs, experts: &Experts) -> Self {
         metrics::panel_current(true);
         Self {
             seats,
@@ -114,7 +114,7 @@ impl Reseat {
         let before = self.seats.now();
         in_shadow(&panel, &experts.shadow).map_err(|Failure { error, .. }| error)?;
         successor(&before.panel, &panel, &experts.shadow)?;
-        let seats = Seats::new(panel, &experts.shadow);
+        let seats = PanelHandle::new(panel, &experts.shadow);
         suit(policies, &seats.experts())?;
         let was = |id: &String| before.panel.experts().iter().any(|expert| expert.id == *id);
         for expert in seats.experts() {
@@ -140,7 +140,7 @@ impl Reseat {
     }
 }
 
-impl Drop for Reseat {
+impl Drop for PanelReloader {
     /// Waits for what is being loaded: a process that ended meanwhile could take the runtime away from under it.
     fn drop(&mut self) {
         if let Some(opening) = self.opening.take() {

@@ -6,17 +6,17 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 
 use super::reload::{Watch, known};
-use super::reseat::Reseat;
+use super::reseat::PanelReloader;
 use super::supervise::Supervisor;
 use super::{ConfigArgs, Failure, Role};
 use crate::config::{self, Config, Experts, LogFormat, Policies};
 use crate::experts::batch::Limits;
 use crate::experts::{Panel, PanelConfig, Provider};
-use crate::kafka::{Connection, Delivery, greet};
+use crate::kafka::{Connection, Delivery, check_auth};
 use crate::learn::Learn;
 use crate::ops::{Exit, Hangup, Health, Server, Shutdown, descriptors, health, metrics, telemetry, traces};
 use crate::panics;
-use crate::score::{Score, Seats};
+use crate::score::{PanelHandle, Score};
 use crate::traced;
 
 /// The panel's settings as the configuration describes them.
@@ -99,7 +99,7 @@ pub fn connection(config: &Config) -> Result<Connection, Failure> {
 /// are away are for whoever asks them to tell.
 pub fn brokers(config: &Config) -> Result<Connection, Failure> {
     let connection = connection(config)?;
-    greet(&connection, &|| false).map_err(|error| Failure::of(&connection, error))?;
+    check_auth(&connection, &|| false).map_err(|error| Failure::of(&connection, error))?;
     Ok(connection)
 }
 
@@ -167,7 +167,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     }
     traced(&config)?;
     let connection = connection(&config)?;
-    let greeted = greet(&connection, &|| shutdown.requested());
+    let greeted = check_auth(&connection, &|| shutdown.requested());
     let brokers = greeted.map_err(|error| Failure::new(Exit::Unavailable, error))?;
     descriptors::secure(http, brokers).map_err(too_few)?;
     if let Some(wanted) = connection.session_too_short() {
@@ -193,8 +193,8 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
                 "expert"
             );
         }
-        let seats = Seats::in_force(panel, &config.experts.shadow);
-        experts = Some(Reseat::new(seats.clone(), args, &config.experts));
+        let seats = PanelHandle::in_force(panel, &config.experts.shadow);
+        experts = Some(PanelReloader::new(seats.clone(), args, &config.experts));
         let instance = format!("{}-{}", config.score.group, config.score.member);
         let score = Score {
             config: Arc::clone(&config),

@@ -5,24 +5,26 @@
 //! reads it or says what is wrong with it. A property holds the two to the same records.
 
 use super::label::MAX_CATEGORIES;
-use crate::core::book::MAX_VOTES;
 use crate::core::features::{DIMENSIONS, EncoderId};
 use crate::core::label::{DecisionRef, Finding, Label, Source};
-use crate::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
+use crate::core::ledger::{
+    Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
+};
+use crate::core::ledger_state::MAX_VOTES;
 
 /// Memory of records that are done with, for those to come: most of what reading one costs is the allocator's.
 #[derive(Debug, Default)]
 pub struct Spare {
-    judged: Vec<Judged>,
-    filed: Vec<Filed>,
+    judged: Vec<RoundRecord>,
+    filed: Vec<LabelRecord>,
 }
 
 impl Spare {
     /// Takes a record that is done with.
     pub fn take(&mut self, record: Record) {
         match record {
-            Record::Judged(judged) => self.judged.push(judged),
-            Record::Filed(filed) => self.filed.push(filed),
+            Record::Round(judged) => self.judged.push(judged),
+            Record::Label(filed) => self.filed.push(filed),
             Record::Edit(_) => {}
         }
     }
@@ -38,15 +40,15 @@ pub(super) fn record(datum: &[u8], spare: &mut Spare) -> Option<Record> {
         return None;
     }
     match (judged, filed, edit) {
-        (Some(judged), None, None) => Some(Record::Judged(judged)),
-        (None, Some(filed), None) => Some(Record::Filed(filed)),
+        (Some(judged), None, None) => Some(Record::Round(judged)),
+        (None, Some(filed), None) => Some(Record::Label(filed)),
         (None, None, Some(edit)) => Some(Record::Edit(edit)),
         _ => None,
     }
 }
 
-fn blank_judged() -> Judged {
-    Judged {
+fn blank_judged() -> RoundRecord {
+    RoundRecord {
         id: RoundId { tenant: String::new(), policy: String::new(), event: String::new() },
         subject: None,
         round_time: 0,
@@ -56,7 +58,7 @@ fn blank_judged() -> Judged {
     }
 }
 
-fn blank_filed() -> Filed {
+fn blank_filed() -> LabelRecord {
     let label = Label {
         id: String::new(),
         tenant: String::new(),
@@ -73,7 +75,7 @@ fn blank_filed() -> Filed {
         corrects: None,
         retracts: None,
     };
-    Filed { label, received: 0, standing: Standing::Accepted }
+    LabelRecord { label, received: 0, standing: LabelStatus::Accepted }
 }
 
 /// The rest of a datum.
@@ -189,20 +191,21 @@ impl<'a> Datum<'a> {
         Some(())
     }
 
-    fn reading(&mut self, reading: &mut Option<Reading>) -> Option<()> {
+    fn reading(&mut self, reading: &mut Option<TextFeatures>) -> Option<()> {
         if !self.given()? {
             *reading = None;
             return Some(());
         }
         let encoder: EncoderId = *self.array()?;
         let values: &[u8; DIMENSIONS] = self.array()?;
-        let known = reading.get_or_insert_with(|| Reading { encoder, features: Box::new([0; DIMENSIONS]) });
+        let known =
+            reading.get_or_insert_with(|| TextFeatures { encoder, features: Box::new([0; DIMENSIONS]) });
         known.encoder = encoder;
         *known.features = values.map(u8::cast_signed);
         Some(())
     }
 
-    fn judged(&mut self, spare: Option<Judged>) -> Option<Judged> {
+    fn judged(&mut self, spare: Option<RoundRecord>) -> Option<RoundRecord> {
         let mut judged = spare.unwrap_or_else(blank_judged);
         self.onto(&mut judged.id.tenant)?;
         self.onto(&mut judged.id.policy)?;
@@ -236,11 +239,11 @@ impl<'a> Datum<'a> {
         self.onto_given(&mut label.retracts)
     }
 
-    fn filed(&mut self, spare: Option<Filed>) -> Option<Filed> {
+    fn filed(&mut self, spare: Option<LabelRecord>) -> Option<LabelRecord> {
         let mut filed = spare.unwrap_or_else(blank_filed);
         self.label(&mut filed.label)?;
         filed.received = self.long()?;
-        filed.standing = self.word(&Standing::ALL)?;
+        filed.standing = self.word(&LabelStatus::ALL)?;
         Some(filed)
     }
 

@@ -16,8 +16,8 @@ const MAX_KEY: usize = 4 * 6 * MAX_ID + 64;
 #[must_use]
 pub fn encode_key(key: &Key) -> Vec<u8> {
     let parts: Vec<&str> = match key {
-        Key::Judged(round) => vec![&round.tenant, &round.policy, &round.event, "judged"],
-        Key::Filed(round, id) => vec![&round.tenant, &round.policy, &round.event, "label", id],
+        Key::Round(round) => vec![&round.tenant, &round.policy, &round.event, "judged"],
+        Key::Label(round, id) => vec![&round.tenant, &round.policy, &round.event, "label", id],
         Key::Edit(id) => vec!["edit", id],
     };
     Value::from(parts).to_string().into_bytes()
@@ -42,10 +42,10 @@ pub fn decode_key(bytes: &[u8]) -> Result<Key, DecodeError> {
         check_round(&id).map(|()| id)
     };
     match *parts {
-        [tenant, policy, event, "judged"] => Ok(Key::Judged(round(tenant, policy, event)?)),
+        [tenant, policy, event, "judged"] => Ok(Key::Round(round(tenant, policy, event)?)),
         [tenant, policy, event, "label", id] => {
             check_id("id", id)?;
-            Ok(Key::Filed(round(tenant, policy, event)?, id.to_owned()))
+            Ok(Key::Label(round(tenant, policy, event)?, id.to_owned()))
         }
         ["edit", id] => {
             check_id("id", id)?;

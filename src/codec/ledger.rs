@@ -12,7 +12,9 @@ use super::schema::kinds;
 use super::wire::{FeatureBytes, Sha256, Word};
 use super::{Defaults, Encoding, check_ref, check_share, check_time};
 use crate::core::event::{Millis, check_id};
-use crate::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
+use crate::core::ledger::{
+    Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
+};
 
 /// A ledger record as its schema has it: one field is set.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -24,7 +26,7 @@ struct RecordForm<'a> {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename = "Judged")]
+#[serde(rename = "RoundRecord")]
 struct JudgedForm<'a> {
     tenant: Cow<'a, str>,
     policy: Cow<'a, str>,
@@ -52,11 +54,11 @@ pub(super) struct FeaturesForm<'a> {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename = "Filed")]
+#[serde(rename = "LabelRecord")]
 struct FiledForm<'a> {
     label: LabelForm<'a>,
     received: Millis,
-    standing: Word<Standing>,
+    standing: Word<LabelStatus>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,19 +70,19 @@ struct EditForm<'a> {
     subject: Option<Cow<'a, str>>,
 }
 
-pub(super) fn features(reading: &Reading) -> FeaturesForm<'_> {
+pub(super) fn features(reading: &TextFeatures) -> FeaturesForm<'_> {
     FeaturesForm { encoder: Sha256(reading.encoder), values: FeatureBytes(Cow::Borrowed(&reading.features)) }
 }
 
-pub(super) fn reading(form: FeaturesForm<'_>) -> Reading {
-    Reading { encoder: form.encoder.0, features: Box::new(form.values.0.into_owned()) }
+pub(super) fn reading(form: FeaturesForm<'_>) -> TextFeatures {
+    TextFeatures { encoder: form.encoder.0, features: Box::new(form.values.0.into_owned()) }
 }
 
 impl<'a> From<&'a Record> for RecordForm<'a> {
     fn from(record: &'a Record) -> Self {
         match record {
-            Record::Judged(judged) => Self { judged: Some(judged.into()), ..Self::default() },
-            Record::Filed(filed) => {
+            Record::Round(judged) => Self { judged: Some(judged.into()), ..Self::default() },
+            Record::Label(filed) => {
                 let form = FiledForm {
                     label: LabelForm::from(&filed.label),
                     received: filed.received,
@@ -93,8 +95,8 @@ impl<'a> From<&'a Record> for RecordForm<'a> {
     }
 }
 
-impl<'a> From<&'a Judged> for JudgedForm<'a> {
-    fn from(judged: &'a Judged) -> Self {
+impl<'a> From<&'a RoundRecord> for JudgedForm<'a> {
+    fn from(judged: &'a RoundRecord) -> Self {
         let vote = |vote: &'a RoundVote| RoundVoteForm {
             expert: Cow::Borrowed(&vote.expert),
             score: vote.score,
@@ -128,13 +130,13 @@ impl<'a> From<&'a Edit> for EditForm<'a> {
     }
 }
 
-fn judged(form: JudgedForm<'_>) -> Judged {
+fn judged(form: JudgedForm<'_>) -> RoundRecord {
     let vote = |form: RoundVoteForm<'_>| RoundVote {
         expert: form.expert.into_owned(),
         score: form.score,
         shadow: form.shadow,
     };
-    Judged {
+    RoundRecord {
         id: RoundId {
             tenant: form.tenant.into_owned(),
             policy: form.policy.into_owned(),
@@ -160,8 +162,8 @@ fn edit(form: EditForm<'_>) -> Result<Edit, DecodeError> {
 
 fn record(form: RecordForm<'_>) -> Result<Record, DecodeError> {
     match (form.judged, form.filed, form.edit) {
-        (Some(form), None, None) => Ok(Record::Judged(judged(form))),
-        (None, Some(form), None) => Ok(Record::Filed(Filed {
+        (Some(form), None, None) => Ok(Record::Round(judged(form))),
+        (None, Some(form), None) => Ok(Record::Label(LabelRecord {
             // A label in the ledger names its tenant and policy: without them it fails the check.
             label: label(form.label, &Defaults::default())?,
             received: form.received,
@@ -181,7 +183,7 @@ pub(super) fn check_round(id: &RoundId) -> Result<(), DecodeError> {
 
 fn check(record: &Record) -> Result<(), DecodeError> {
     match record {
-        Record::Judged(judged) => {
+        Record::Round(judged) => {
             check_round(&judged.id)?;
             judged.subject.as_deref().map_or(Ok(()), |subject| check_id("subject", subject))?;
             check_time("round_time", judged.round_time)?;
@@ -195,7 +197,7 @@ fn check(record: &Record) -> Result<(), DecodeError> {
             }
             Ok(())
         }
-        Record::Filed(filed) => {
+        Record::Label(filed) => {
             check_label(&filed.label)?;
             check_time("received", filed.received)
         }
@@ -248,13 +250,13 @@ mod tests {
     fn examples() -> Vec<Record> {
         let id = RoundId { tenant: "t".into(), policy: "p".into(), event: "événement".into() };
         let vote = |expert: &str, score, shadow| RoundVote { expert: expert.into(), score, shadow };
-        let judged = Judged {
+        let judged = RoundRecord {
             id: id.clone(),
             subject: Some("u1".into()),
             round_time: 1_790_000_000_123,
             decision: DecisionRef { partition: 70, offset: 1 << 40 },
             votes: vec![vote("a", Some(0.25), false), vote("b", None, true), vote("c", Some(1.0), true)],
-            reading: Some(Reading {
+            reading: Some(TextFeatures {
                 encoder: [7; 32],
                 features: Box::new(std::array::from_fn(|at| (at % 256).to_le_bytes()[0].cast_signed())),
             }),
@@ -284,14 +286,15 @@ mod tests {
             corrects: None,
             ..label.clone()
         };
-        let filed = |label, standing| Record::Filed(Filed { label, received: 1_790_000_000_456, standing });
+        let filed =
+            |label, standing| Record::Label(LabelRecord { label, received: 1_790_000_000_456, standing });
         let edit = |action| Record::Edit(Edit { id: "e".into(), action });
         let everyone = String::new();
         vec![
-            Record::Judged(Judged { subject: None, votes: Vec::new(), reading: None, ..judged.clone() }),
-            Record::Judged(judged),
-            filed(label, Standing::Waiting),
-            filed(bare, Standing::Accepted),
+            Record::Round(RoundRecord { subject: None, votes: Vec::new(), reading: None, ..judged.clone() }),
+            Record::Round(judged),
+            filed(label, LabelStatus::Waiting),
+            filed(bare, LabelStatus::Accepted),
             edit(EditAction::Quarantine { tenant: "t".into(), annotator: "r".into() }),
             edit(EditAction::Erase { tenant: everyone, subject: "u1".into() }),
         ]

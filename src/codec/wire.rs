@@ -15,7 +15,7 @@ use crate::core::decision::ReviewReason;
 use crate::core::event::Role;
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::label::{Finding, Source};
-use crate::core::ledger::Standing;
+use crate::core::ledger::LabelStatus;
 use crate::core::policy::Action;
 use crate::core::text::HiddenText;
 use crate::core::vote::Abstention;
@@ -46,7 +46,7 @@ macro_rules! words {
     )*};
 }
 
-words!(Role, Finding, Source, Action, Abstention, ReviewReason, HiddenText, Standing);
+words!(Role, Finding, Source, Action, Abstention, ReviewReason, HiddenText, LabelStatus);
 
 /// A core enum inside a record.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -39,7 +39,7 @@ pub enum DemoError {
         /// Events asked for.
         events: u32,
     },
-    /// Reading from the brokers failed.
+    /// TextFeatures from the brokers failed.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// Writing to the brokers failed.

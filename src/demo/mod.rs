@@ -24,7 +24,7 @@ use crate::kafka::{Connection, Delivery, Followed, Follower, From};
 use crate::learn::{Learn, LearnError};
 use crate::ops::{Asker, Exit, Health, Progress, Shutdown};
 use crate::say::note;
-use crate::score::{Score, ScoreError, Seats};
+use crate::score::{PanelHandle, Score, ScoreError};
 use crate::topics::table;
 use drive::Drive;
 pub use error::DemoError;
@@ -262,7 +262,7 @@ impl Flow {
         let score = Score {
             config: Arc::clone(config),
             policies: Arc::clone(policies).into(),
-            seats: Seats::in_force(Arc::clone(panel), &config.experts.shadow),
+            seats: PanelHandle::in_force(Arc::clone(panel), &config.experts.shadow),
             connection: brokers.connection.clone(),
             delivery: delivery(format!("{}-1", config.score.group)),
             health: Health::default(),

@@ -11,11 +11,11 @@ use super::plan::{POLICY, Plan};
 use super::{DemoArgs, DemoError, read_back};
 use crate::codec;
 use crate::config::{self, Policies, Topics};
-use crate::core::book::Book;
 use crate::core::fold::{Fold, Settings};
 use crate::core::label::target;
 use crate::core::learners::Mass;
 use crate::core::ledger::Record;
+use crate::core::ledger_state::LedgerState;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
 use crate::replay;
@@ -112,7 +112,7 @@ pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
         .copied()
         .ok_or_else(|| DemoError::Fold("no round of the demo's policy".into()))?;
 
-    let mut book = Book::new();
+    let mut book = LedgerState::new();
     let mut changes = Vec::new();
     for record in &records {
         book.apply(record, &mut changes).map_err(|error| DemoError::Fold(error.to_string()))?;
@@ -190,7 +190,7 @@ fn ledger(run: &Run<'_>) -> Result<Vec<Record>, DemoError> {
 
 /// Mistakes of the decisions as they were made, on the rounds of the fold.
 fn played_mistakes(
-    book: &Book,
+    book: &LedgerState,
     policy: &crate::core::policy::Policy,
     played: &HashMap<String, Option<f64>>,
 ) -> u64 {

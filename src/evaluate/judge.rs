@@ -7,7 +7,7 @@ use super::ask::{Answers, Votes};
 use super::measures::{Measures, Said};
 use super::sets::{Set, Text};
 use crate::core::learners::majority::majority;
-use crate::core::learners::{Learner, LearnerSpec, Name, Sight};
+use crate::core::learners::{Learner, LearnerSpec, Name, RoundInput};
 
 /// The judges after the experts.
 pub(super) const TOGETHER: [&str; 3] = ["majority", "default, before", "default, online"];
@@ -38,8 +38,8 @@ impl Judged<'_> {
     }
 }
 
-fn sight<'a>(votes: &'a Votes, event: &'a str) -> Sight<'a> {
-    Sight { votes: &votes.votes, features: votes.features.as_deref(), event }
+fn sight<'a>(votes: &'a Votes, event: &'a str) -> RoundInput<'a> {
+    RoundInput { votes: &votes.votes, features: votes.features.as_deref(), event }
 }
 
 fn awake(votes: &Votes) -> bool {

@@ -18,7 +18,7 @@ use super::scores::Judgement;
 use super::tokenize::Reader;
 use super::worker::Workers;
 use crate::core::features::{EncoderId, Features};
-use crate::core::ledger::Reading;
+use crate::core::ledger::TextFeatures;
 use crate::core::text::reveal;
 use crate::core::vote::{Abstention, Vote};
 
@@ -117,7 +117,7 @@ pub struct Answer {
     /// Each expert's vote, in the order of the ids' UTF-8 bytes.
     pub votes: Vec<Vote>,
     /// The text's features; none where it is empty, or where there is no encoder or it failed.
-    pub reading: Option<Reading>,
+    pub reading: Option<TextFeatures>,
     /// Tokens read: the most that any tokenizer gave.
     pub tokens: usize,
     /// When the first of its runs began; none where nothing was run.
@@ -372,7 +372,7 @@ impl Panel {
 
     /// Reads texts with the encoder alone: their features, in the texts' order. `progress` is told how
     /// many are done.
-    pub fn read(&self, texts: &[&str], mut progress: impl FnMut(usize)) -> Vec<Option<Reading>> {
+    pub fn read(&self, texts: &[&str], mut progress: impl FnMut(usize)) -> Vec<Option<TextFeatures>> {
         /// Texts sorted together: more makes less padding, and progress coarser.
         const WINDOW: usize = 256;
         /// Nobody waits for a decision here: a slow machine must not leave texts without their reading.
@@ -407,8 +407,8 @@ impl Panel {
             .collect()
     }
 
-    fn reading(&self, features: Option<Box<Features>>) -> Option<Reading> {
-        Some(Reading { encoder: self.encoder()?, features: features? })
+    fn reading(&self, features: Option<Box<Features>>) -> Option<TextFeatures> {
+        Some(TextFeatures { encoder: self.encoder()?, features: features? })
     }
 }
 

@@ -77,7 +77,7 @@ impl SourceError {
 
     /// Whether the same call can succeed later without anyone's doing.
     #[must_use]
-    pub fn passes(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Timeout { .. })
     }
 
@@ -98,7 +98,7 @@ impl SourceError {
                 let reason = if topic.is_empty() { reason } else { format!("{topic}: {reason}") };
                 Self::Denied { doing, reason }
             }
-            Some(code) if passes(code) => Self::Timeout { doing, reason },
+            Some(code) if is_retryable(code) => Self::Timeout { doing, reason },
             _ => Self::Client { doing, reason },
         }
     }
@@ -115,7 +115,7 @@ impl SourceError {
 }
 
 /// Errors that end by themselves: brokers that are away, coordinators that move.
-pub(super) fn passes(code: RDKafkaErrorCode) -> bool {
+pub(super) fn is_retryable(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code,
@@ -249,7 +249,7 @@ impl CommitError {
 
     /// Whether the unit, done again, can succeed without anyone's doing.
     #[must_use]
-    pub fn passes(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         matches!(
             self,
             Self::Aborted { .. }
@@ -286,7 +286,7 @@ pub(super) fn class(error: &KafkaError) -> Class {
         KafkaError::Transaction(error) if error.is_retriable() => Class::Retry,
         // A flush that ran out of time: the records' own reports say what became of them.
         KafkaError::Flush(_) => Class::Abort,
-        KafkaError::ConsumerCommit(code) if passes(*code) || *code == Code::RebalanceInProgress => {
+        KafkaError::ConsumerCommit(code) if is_retryable(*code) || *code == Code::RebalanceInProgress => {
             Class::Retry
         }
         KafkaError::ConsumerCommit(_) => Class::Abort,

@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connection::Connection;
 use super::context::Quiet;
-use super::failure::{SourceError, left, passes};
+use super::failure::{SourceError, is_retryable, left};
 use super::record::Consumed;
 use super::topics;
 
@@ -34,7 +34,7 @@ pub enum Followed {
     /// Everything that the topic held when it was opened has been read. Told once.
     End,
     /// Records from `asked` to before `from` are gone from the topic: retention or compaction of a whole
-    /// segment. Reading goes on at `from`.
+    /// segment. TextFeatures goes on at `from`.
     Skipped {
         /// The partition.
         partition: i32,
@@ -131,7 +131,7 @@ impl Follower {
                     self.meet_again()?;
                     Ok(Followed::Idle)
                 }
-                Some(Err(KafkaError::MessageConsumption(code))) if passes(code) => Ok(Followed::Idle),
+                Some(Err(KafkaError::MessageConsumption(code))) if is_retryable(code) => Ok(Followed::Idle),
                 Some(Err(error)) => Err(SourceError::in_group(&error, "read", &self.topic[0], NO_GROUP)),
                 None => Ok(Followed::Idle),
             };

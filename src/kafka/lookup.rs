@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connection::Connection;
 use super::context::Quiet;
-use super::failure::{SourceError, passes};
+use super::failure::{SourceError, is_retryable};
 use super::follower::{NO_GROUP, reader};
 use super::pace::RoundTrip;
 use super::record::Consumed;
@@ -144,7 +144,7 @@ impl Lookup {
                 Some(Err(KafkaError::MessageConsumption(
                     RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
                 ))) => self.drop_vanished(searches, until)?,
-                Some(Err(KafkaError::MessageConsumption(code))) if passes(code) => {}
+                Some(Err(KafkaError::MessageConsumption(code))) if is_retryable(code) => {}
                 Some(Err(error)) => return Err(self.failed(&error)),
                 None => {}
             }

@@ -6,13 +6,13 @@
 //! a broker in process, [`topics`] creates and checks topics.
 
 mod ages;
+mod check_auth;
 mod connection;
 mod context;
-mod culprit;
+mod delivery_failure;
 pub mod embedded;
 mod failure;
 mod follower;
-mod greet;
 mod lookup;
 mod membership;
 mod outbox;
@@ -25,10 +25,10 @@ pub mod topics;
 mod unit;
 
 pub use ages::Ages;
+pub use check_auth::check_auth;
 pub use connection::{Connection, RefusedSetting};
 pub use failure::{CommitError, SourceError};
 pub use follower::{Followed, Follower, From};
-pub use greet::greet;
 pub use lookup::Lookup;
 pub use membership::Membership;
 pub use outbox::{Delivery, Outbox};

@@ -11,7 +11,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::context::{client_error, lock, log};
-use super::culprit::refused_topic;
+use super::delivery_failure::refused_topic;
 use super::record::Produced;
 
 /// How long is waited where no report has come. The client's own waiting spins through its last millisecond.

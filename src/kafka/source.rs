@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connection::Connection;
 use super::context::{Change, Member, give, take};
-use super::failure::{SourceError, passes};
+use super::failure::{SourceError, is_retryable};
 use super::membership::Membership;
 use super::pace::RoundTrip;
 use super::record::{Consumed, TopicPartition};
@@ -407,7 +407,7 @@ fn ends_by_itself(error: &KafkaError) -> bool {
             tracing::warn!(target: "kafka", "not polled within max.poll.interval.ms: the group has taken the partitions away");
             true
         }
-        KafkaError::MessageConsumption(code) => passes(*code),
+        KafkaError::MessageConsumption(code) => is_retryable(*code),
         _ => false,
     }
 }

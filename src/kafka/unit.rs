@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 
-use super::culprit::{culprit, missing_right, second_hand};
+use super::delivery_failure::{delivery_failure, missing_right, second_hand};
 use super::failure::{Class, CommitError, again, class, denied, left, stale};
 use super::membership::Membership;
 use super::outbox::{Delivery, Outbox};
@@ -73,7 +73,7 @@ impl<'a> Unit<'a> {
                 Ok(places)
             }
             _ => {
-                let (index, code) = culprit(records, &reports);
+                let (index, code) = delivery_failure(records, &reports);
                 Err(self.undelivered(records, index, code))
             }
         }

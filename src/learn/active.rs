@@ -9,7 +9,7 @@ use super::publish::{Publisher, Publishing};
 use super::{ANSWER, End, Learn, LearnError, now};
 use crate::codec::Schemas;
 use crate::config::Policies;
-use crate::core::book::Book;
+use crate::core::ledger_state::LedgerState;
 use crate::crash;
 use crate::dead_letter::Surge;
 use crate::kafka::{Lookup, Outbox, Polled, Source, Start};
@@ -134,7 +134,7 @@ impl Learn {
             surge.read(count, Instant::now());
             let committed =
                 match self.commit(&mut outbox, &labels, &mut joined, &gathered.offsets, &mut spans) {
-                    Err(LearnError::Commit(error)) if error.passes() => break End::after(&error),
+                    Err(LearnError::Commit(error)) if error.is_retryable() => break End::after(&error),
                     other => other?,
                 };
             let refused = committed.as_ref().map_or(&[][..], |committed| &committed.refused);
@@ -185,7 +185,7 @@ impl Learn {
 
             // 6. Folding and publishing, outside of any unit.
             let published = match publisher.advance(&mut ledger, &mut outbox) {
-                Err(LearnError::Commit(error)) if error.passes() => break End::after(&error),
+                Err(LearnError::Commit(error)) if error.is_retryable() => break End::after(&error),
                 other => other?,
             };
             if let Some(Publishing(began)) = published {
@@ -213,7 +213,7 @@ impl Learn {
         &self,
         labels: &Source,
         store: &Store,
-        book: &Book,
+        book: &LedgerState,
         lag: &mut metrics::Lag,
         ages: &BTreeMap<i32, Duration>,
     ) {

@@ -120,7 +120,7 @@ impl Learn {
 fn with_labels<'a>(unfit: impl Iterator<Item = &'a Key>, keys: &[Key]) -> BTreeSet<Key> {
     let mut gone: BTreeSet<Key> = unfit.cloned().collect();
     let labels = keys.iter().filter(|key| match key {
-        Key::Filed(round, _) => gone.contains(&Key::Judged(round.clone())),
+        Key::Label(round, _) => gone.contains(&Key::Round(round.clone())),
         _ => false,
     });
     let labels: Vec<_> = labels.cloned().collect();

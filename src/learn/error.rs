@@ -1,8 +1,8 @@
 //! Why learning stops.
 
 use crate::codec::{DecodeError, EncodeError};
-use crate::core::book::BookError;
 use crate::core::fold::FoldError;
+use crate::core::ledger_state::LedgerError;
 use crate::kafka::{CommitError, SourceError};
 use crate::ops::TracesError;
 use crate::registry::RegistryError;
@@ -11,7 +11,7 @@ use crate::store::StoreError;
 /// Why learning stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum LearnError {
-    /// Reading failed in a way that waiting does not mend.
+    /// TextFeatures failed in a way that waiting does not mend.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// A unit cannot be committed, now or later. One that is fenced stops: to go on, it would have to take
@@ -34,7 +34,7 @@ pub enum LearnError {
     Encode(#[from] EncodeError),
     /// A ledger record's numbers are out of range.
     #[error("a record of the ledger topic cannot be: {0}")]
-    Book(#[from] BookError),
+    LedgerState(#[from] LedgerError),
     /// A learner refuses its experts.
     #[error(transparent)]
     Fold(#[from] FoldError),
@@ -105,10 +105,10 @@ pub enum LearnError {
 impl LearnError {
     /// Whether brokers that come back mend it: what was in hand is void, and begins again from what is committed.
     #[must_use]
-    pub fn passes(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Source(error) => error.passes(),
-            Self::Commit(error) => error.passes(),
+            Self::Source(error) => error.is_retryable(),
+            Self::Commit(error) => error.is_retryable(),
             Self::Silent { .. } => true,
             _ => false,
         }

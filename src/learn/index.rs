@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::LearnError;
 use crate::codec::{self, Received, Schemas};
 use crate::core::label::DecisionRef;
-use crate::core::ledger::Judged;
+use crate::core::ledger::RoundRecord;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::metrics;
 use crate::registry::RegistryError;
@@ -92,7 +92,11 @@ impl Index {
     ///
     /// # Errors
     /// Where the topic cannot be read, or a decision's schema cannot be had.
-    pub fn read(&mut self, most: usize, schemas: Option<&dyn Schemas>) -> Result<Vec<Judged>, LearnError> {
+    pub fn read(
+        &mut self,
+        most: usize,
+        schemas: Option<&dyn Schemas>,
+    ) -> Result<Vec<RoundRecord>, LearnError> {
         self.grow()?;
         let mut read = Vec::new();
         for _ in 0..most {
@@ -162,7 +166,7 @@ impl Index {
         match self.follower.grow(self.patience) {
             Ok(0) => {}
             Ok(more) => tracing::info!(more, "the topic of decisions has grown"),
-            Err(error) if error.passes() => tracing::debug!(%error, "asked again in {GROWTH:?}"),
+            Err(error) if error.is_retryable() => tracing::debug!(%error, "asked again in {GROWTH:?}"),
             Err(error) => return Err(error.into()),
         }
         Ok(())

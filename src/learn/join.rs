@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::LearnError;
 use crate::codec::{Received, Schemas};
-use crate::core::book::Book;
 use crate::core::event::Millis;
 use crate::core::label::{DecisionRef, Label};
-use crate::core::ledger::{Filed, Judged, Key, Record, RoundId, Standing};
+use crate::core::ledger::{Key, LabelRecord, LabelStatus, Record, RoundId, RoundRecord};
+use crate::core::ledger_state::LedgerState;
 use crate::dead_letter::Reason;
 use crate::kafka::{Consumed, Lookup};
 use crate::ops::metrics;
@@ -93,7 +93,7 @@ impl Joined {
 /// What joining looks at.
 pub struct Join<'a> {
     /// The ledger as committed.
-    pub book: &'a Book,
+    pub book: &'a LedgerState,
     /// The index of decisions.
     pub store: &'a Store,
     /// Fetches decisions.
@@ -123,7 +123,7 @@ impl Join<'_> {
                     self.joined.refuse(record, gone());
                 } else {
                     self.keep(&label, &record);
-                    self.file(Filed { label, received, standing: Standing::Waiting }, "waiting");
+                    self.file(LabelRecord { label, received, standing: LabelStatus::Waiting }, "waiting");
                 }
                 continue;
             };
@@ -133,7 +133,7 @@ impl Join<'_> {
             } else {
                 metrics::label_delay(&label.policy, received.saturating_sub(round_time));
                 self.keep(&label, &record);
-                self.file(Filed { label, received, standing: Standing::Accepted }, "accepted");
+                self.file(LabelRecord { label, received, standing: LabelStatus::Accepted }, "accepted");
             }
         }
         Ok(())
@@ -141,7 +141,7 @@ impl Join<'_> {
 
     /// Keeps a label's record until the commit: its ledger record may not fit its topic.
     fn keep(&mut self, label: &Label, record: &Arc<Consumed>) {
-        let key = Key::Filed(label.round(), label.id.clone());
+        let key = Key::Label(label.round(), label.id.clone());
         self.joined.labels.entry(key).or_default().push(Arc::clone(record));
     }
 
@@ -156,7 +156,7 @@ impl Join<'_> {
         for rounds in self.book.policies() {
             for row in rounds.unjudged() {
                 let waiting = rounds.labels(row).into_iter();
-                let waiting = waiting.filter(|filed| filed.standing == Standing::Waiting);
+                let waiting = waiting.filter(|filed| filed.standing == LabelStatus::Waiting);
                 wanted.extend(waiting.map(|filed| (filed.label.round(), filed.label.decision)));
             }
         }
@@ -165,9 +165,9 @@ impl Join<'_> {
     }
 
     /// Takes a decision that was read in its topic: it matters where its event has a ledger record.
-    pub fn decision(&mut self, judged: Judged) {
+    pub fn decision(&mut self, judged: RoundRecord) {
         if self.book.row(&judged.id).is_some()
-            || self.joined.places.contains_key(&Key::Judged(judged.id.clone()))
+            || self.joined.places.contains_key(&Key::Round(judged.id.clone()))
         {
             self.judge(judged);
         }
@@ -175,7 +175,7 @@ impl Join<'_> {
 
     /// The key of the decision that gives the round its votes, as committed or as this unit will have it.
     fn key(&self, id: &RoundId) -> Option<(Millis, DecisionRef)> {
-        if let Some(Record::Judged(judged)) = self.joined.get(&Key::Judged(id.clone())) {
+        if let Some(Record::Round(judged)) = self.joined.get(&Key::Round(id.clone())) {
             return Some(judged.key());
         }
         let (rounds, row) = self.book.row(id)?;
@@ -203,7 +203,7 @@ impl Join<'_> {
         }
         let places: Vec<_> = wanted.keys().copied().collect();
         let mut vanished = BTreeSet::new();
-        let mut found: BTreeMap<RoundId, Judged> = BTreeMap::new();
+        let mut found: BTreeMap<RoundId, RoundRecord> = BTreeMap::new();
         for ((place, id), record) in wanted.into_iter().zip(self.lookup.fetch(&places, super::ANSWER)?) {
             let Some(record) = record.filter(|record| record.payload.is_some()) else {
                 vanished.insert(id);
@@ -236,34 +236,34 @@ impl Join<'_> {
 
     /// Gives a round its votes, if these are the ones to keep, and the labels that waited for them their
     /// standing.
-    fn judge(&mut self, judged: Judged) {
-        let key = Key::Judged(judged.id.clone());
-        if let Some(Record::Judged(other)) = self.joined.get(&key)
+    fn judge(&mut self, judged: RoundRecord) {
+        let key = Key::Round(judged.id.clone());
+        if let Some(Record::Round(other)) = self.joined.get(&key)
             && other.key() <= judged.key()
         {
             return;
         }
         let round_time = judged.round_time;
         let id = judged.id.clone();
-        let record = Record::Judged(judged);
+        let record = Record::Round(judged);
         if !self.book.would_change(&record) {
             return;
         }
         self.joined.put(record);
         let Some((rounds, row)) = self.book.row(&id) else { return };
-        for filed in rounds.labels(row).into_iter().filter(|filed| filed.standing == Standing::Waiting) {
+        for filed in rounds.labels(row).into_iter().filter(|filed| filed.standing == LabelStatus::Waiting) {
             let late = filed.received.saturating_sub(round_time) > self.horizon;
-            let standing = if late { Standing::TooLate } else { Standing::Accepted };
+            let standing = if late { LabelStatus::TooLate } else { LabelStatus::Accepted };
             let outcome = if late { "waited_too_late" } else { "waited_accepted" };
-            self.file(Filed { standing, ..filed }, outcome);
+            self.file(LabelRecord { standing, ..filed }, outcome);
         }
     }
 
-    fn file(&mut self, filed: Filed, outcome: &'static str) {
-        let record = Record::Filed(filed);
+    fn file(&mut self, filed: LabelRecord, outcome: &'static str) {
+        let record = Record::Label(filed);
         let older = match (&record, self.joined.get(&record.key())) {
             // Of the same label the one received first, as in the book: units end anywhere.
-            (Record::Filed(new), Some(Record::Filed(old))) => {
+            (Record::Label(new), Some(Record::Label(old))) => {
                 new.label.newer(&old.label).then(old.received.cmp(&new.received)).is_lt()
             }
             _ => false,
@@ -274,7 +274,7 @@ impl Join<'_> {
         }
         metrics::label(outcome);
         // One that waited was counted when it came.
-        if let Record::Filed(filed) = &record
+        if let Record::Label(filed) = &record
             && !outcome.starts_with("waited")
         {
             if filed.label.corrects.is_some() {
@@ -294,12 +294,12 @@ impl Join<'_> {
             for row in rounds.unjudged() {
                 let waiting = rounds.labels(row).into_iter();
                 over.extend(
-                    waiting.filter(|filed| filed.standing == Standing::Waiting && filed.received < before),
+                    waiting.filter(|filed| filed.standing == LabelStatus::Waiting && filed.received < before),
                 );
             }
         }
         for filed in over {
-            self.file(Filed { standing: Standing::Expired, ..filed }, "expired");
+            self.file(LabelRecord { standing: LabelStatus::Expired, ..filed }, "expired");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::LearnError;
 use crate::codec::{self, Spare};
-use crate::core::book::Book;
+use crate::core::ledger_state::LedgerState;
 use crate::store::Store;
 
 /// The book of what sled holds: read and decoded by several threads, since a million rounds take seconds of each.
@@ -12,8 +12,8 @@ use crate::store::Store;
 ///
 /// # Errors
 /// Where sled is corrupt, or holds what is no ledger record.
-pub fn kept(store: &Store) -> Result<Book, LearnError> {
-    let book = Mutex::new(Book::new());
+pub fn kept(store: &Store) -> Result<LedgerState, LearnError> {
+    let book = Mutex::new(LedgerState::new());
     store.ledger(|| {
         let (book, mut records, mut spare, mut changes) = (&book, Vec::new(), Spare::default(), Vec::new());
         move |kept: &[(&[u8], &[u8])]| {

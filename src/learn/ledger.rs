@@ -7,9 +7,9 @@ use super::LearnError;
 use super::kept::kept;
 use crate::codec;
 use crate::config::Policies;
-use crate::core::book::{Book, Change};
 use crate::core::fold::{Fold, Settings};
 use crate::core::ledger::{Record, RoundId};
+use crate::core::ledger_state::{Change, LedgerState};
 use crate::crash;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::metrics;
@@ -25,7 +25,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// The ledger: book and folds are what has been read back, nothing else.
 pub struct Ledger {
     follower: Follower,
-    book: Book,
+    book: LedgerState,
     folds: BTreeMap<String, Fold>,
     /// Offset of the next record to read.
     next: i64,
@@ -76,12 +76,12 @@ impl Ledger {
 
     /// The ledger as read back.
     #[must_use]
-    pub fn book(&self) -> &Book {
+    pub fn book(&self) -> &LedgerState {
         &self.book
     }
 
     /// The folds by policy.
-    pub fn folds(&mut self) -> (&Book, &mut BTreeMap<String, Fold>) {
+    pub fn folds(&mut self) -> (&LedgerState, &mut BTreeMap<String, Fold>) {
         (&self.book, &mut self.folds)
     }
 
@@ -216,12 +216,16 @@ impl Ledger {
 }
 
 /// Applies a record; the round that it speaks of.
-fn apply(book: &mut Book, value: &[u8], changes: &mut Vec<Change>) -> Result<Option<RoundId>, LearnError> {
+fn apply(
+    book: &mut LedgerState,
+    value: &[u8],
+    changes: &mut Vec<Change>,
+) -> Result<Option<RoundId>, LearnError> {
     let record = codec::decode_record(value)?;
     book.apply(&record, changes)?;
     Ok(match record {
-        Record::Judged(judged) => Some(judged.id),
-        Record::Filed(filed) => Some(filed.label.round()),
+        Record::Round(judged) => Some(judged.id),
+        Record::Label(filed) => Some(filed.label.round()),
         Record::Edit(_) => None,
     })
 }

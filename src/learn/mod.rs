@@ -108,10 +108,10 @@ impl Learn {
         let stand = || Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest);
         while !self.shutdown.requested() {
             match self.single() {
-                Err(error) if error.passes() => {
+                Err(error) if error.is_retryable() => {
                     tracing::warn!(%error, "waiting for the brokers");
                     // They may be farther away than was known.
-                    if let Err(error) = kafka::greet(&self.connection, &|| self.shutdown.requested()) {
+                    if let Err(error) = kafka::check_auth(&self.connection, &|| self.shutdown.requested()) {
                         tracing::warn!(%error, "waiting for the brokers");
                     }
                 }
@@ -159,7 +159,7 @@ impl Learn {
                     election.close(LEAVE);
                     election = stand()?;
                 }
-                Err(error) if error.passes() => {
+                Err(error) if error.is_retryable() => {
                     tracing::warn!(%error, "beginning again from what is committed");
                     self.health.set("broker seen", false);
                 }

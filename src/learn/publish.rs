@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::config::Policies;
     use crate::core::label::{DecisionRef, Finding, Label, Source};
-    use crate::core::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
+    use crate::core::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
     use crate::kafka::embedded::Embedded;
     use crate::kafka::{Connection, Delivery, Followed, Follower, From};
     use crate::store::Store;
@@ -175,7 +175,7 @@ mod tests {
             corrects: None,
             retracts: None,
         };
-        let judged = Judged {
+        let judged = RoundRecord {
             id,
             subject: None,
             round_time: at,
@@ -183,7 +183,10 @@ mod tests {
             votes: votes.into_iter().map(vote).collect(),
             reading: None,
         };
-        [Record::Judged(judged), Record::Filed(Filed { label, received: at, standing: Standing::Accepted })]
+        [
+            Record::Round(judged),
+            Record::Label(LabelRecord { label, received: at, standing: LabelStatus::Accepted }),
+        ]
     }
 
     fn written(record: &Record) -> Produced {
@@ -226,12 +229,12 @@ mod tests {
         let given_up = || asked.replace(asked.get() + 1) > 0;
         let Publishing(began) = publisher.finish(&mut ledger, &mut outbox, given_up).unwrap();
         assert_eq!(began, None, "it was given up");
-        assert_eq!(ledger.folds().1["default"].standing().folded, ROUNDS / 3, "after one stretch");
+        assert_eq!(ledger.folds().1["default"].progress().folded, ROUNDS / 3, "after one stretch");
         assert_eq!(published(&connection), 0);
 
         let Publishing(began) = publisher.finish(&mut ledger, &mut outbox, || false).unwrap();
         assert!(began.is_some(), "all is known now");
-        assert_eq!(ledger.folds().1["default"].standing().folded, ROUNDS);
+        assert_eq!(ledger.folds().1["default"].progress().folded, ROUNDS);
         assert_eq!(published(&connection), 1);
     }
 }

@@ -5,9 +5,9 @@
 //! [`Registry::waiting`] is for those who have nothing else to do. What is known stays known when the
 //! registry goes away.
 
-mod book;
 mod client;
 mod error;
+mod schema_cache;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub use error::RegistryError;
 
 use crate::codec::{DecodeError, SchemaId, Schemas, Writer};
 use crate::panics;
-use book::Book;
 use client::{Client, Fault};
+use schema_cache::SchemaCache;
 
 /// How a registry is reached and how patient to be with it.
 #[derive(Clone)]
@@ -96,7 +96,7 @@ impl Subjects {
 
 /// What is known of a registry, and the thread that asks it.
 pub struct Registry {
-    book: Arc<Book>,
+    book: Arc<SchemaCache>,
     client: Arc<Client>,
     settings: Settings,
 }
@@ -108,7 +108,7 @@ impl Registry {
     /// Where the settings are of no use, or the system has no thread to give.
     pub fn open(settings: Settings) -> Result<Self, RegistryError> {
         let client = Arc::new(Client::new(&settings)?);
-        let book = Arc::new(Book::new(settings.unknown, settings.outage));
+        let book = Arc::new(SchemaCache::new(settings.unknown, settings.outage));
         let (its_book, its_client) = (Arc::clone(&book), Arc::clone(&client));
         std::thread::Builder::new()
             .name("registry".into())
@@ -139,7 +139,7 @@ impl Registry {
         stop: &dyn Fn() -> bool,
     ) -> Result<u32, RegistryError> {
         let until = Instant::now() + self.settings.outage;
-        let mut pause = book::SHORTEST;
+        let mut pause = schema_cache::SHORTEST;
         loop {
             let reason = match self.client.id(subject, schema, add) {
                 Ok(id) => return Ok(id),
@@ -163,7 +163,7 @@ impl Registry {
             }
             tracing::warn!(reason, "the schema registry does not answer: asking again");
             std::thread::sleep(pause);
-            pause = (pause * 2).min(book::LONGEST);
+            pause = (pause * 2).min(schema_cache::LONGEST);
         }
     }
 }
@@ -182,7 +182,7 @@ impl Drop for Registry {
 
 /// A registry for those who can wait.
 pub struct Waiting<'a> {
-    book: &'a Book,
+    book: &'a SchemaCache,
     stop: &'a dyn Fn() -> bool,
 }
 

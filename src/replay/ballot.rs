@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::core::book::{MAX_VOTES, Score};
+use crate::core::ledger_state::{MAX_VOTES, Score};
 
 /// A list of names in the order of lines, and what it is sorted.
 #[derive(Debug)]

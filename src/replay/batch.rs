@@ -1,11 +1,11 @@
 //! What the reading thread hands to the folding thread: many lines, parsed, in a few pieces of memory
 //! that go round.
 
-use crate::core::book::Score;
 use crate::core::event::Millis;
 use crate::core::features::{EncoderId, Features};
 use crate::core::label::{DecisionRef, Finding, Source};
-use crate::core::ledger::{Edit, Standing};
+use crate::core::ledger::{Edit, LabelStatus};
+use crate::core::ledger_state::Score;
 use std::collections::BTreeMap;
 
 use super::header::HeaderPolicy;
@@ -63,7 +63,7 @@ pub(super) struct Said {
     pub(super) corrects: Option<Span>,
     pub(super) retracts: Option<Span>,
     pub(super) received: Millis,
-    pub(super) standing: Standing,
+    pub(super) standing: LabelStatus,
 }
 
 /// What a line turned out to be.

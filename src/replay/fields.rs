@@ -33,7 +33,7 @@ pub(super) enum Name {
     Partition,
     Offset,
     Received,
-    Standing,
+    LabelStatus,
     EditId,
     Action,
     Id,

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::write::json;
-use crate::core::book::Reliability;
 use crate::core::learners::tally::Costs;
 use crate::core::learners::{Learner, LearnerSpec, Tally};
+use crate::core::ledger_state::Reliability;
 
 /// A learner's name and parameters.
 #[derive(Debug, Clone, PartialEq, Serialize)]

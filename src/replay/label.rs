@@ -10,7 +10,7 @@ use super::value::Scalar;
 use crate::codec::{DecodeError, Defaults, LabelJson, Loose, Received, default_label_id};
 use crate::core::event::MAX_ID;
 use crate::core::label::{Finding, Label, Source};
-use crate::core::ledger::Standing;
+use crate::core::ledger::LabelStatus;
 
 /// The names that a line which is only a label has.
 pub(super) const FIELDS: [&str; 17] = [
@@ -44,7 +44,7 @@ pub(super) fn alone(
 ) -> Result<(Who, Said), Reason> {
     let decision = if ledger { position(fields)? } else { None };
     let received = if ledger { time("received", fields.take(Name::Received))? } else { None };
-    let standing = if ledger { standing(fields.take(Name::Standing))? } else { Standing::Accepted };
+    let standing = if ledger { standing(fields.take(Name::LabelStatus))? } else { LabelStatus::Accepted };
     let mut raw = raw(fields);
     raw.event_id = fields.take(Name::EventId).into();
     raw.tenant = fields.take(Name::Tenant).into();
@@ -156,7 +156,7 @@ fn plain(fields: &mut Fields<'_>, event: &str, batch: &mut Batch) -> Option<Said
         corrects: None,
         retracts: None,
         received: 0,
-        standing: Standing::Accepted,
+        standing: LabelStatus::Accepted,
     })
 }
 
@@ -182,19 +182,19 @@ fn kept(label: &Label, batch: &mut Batch) -> (Who, Said) {
         corrects,
         retracts,
         received: label.time,
-        standing: Standing::Accepted,
+        standing: LabelStatus::Accepted,
     };
     (who, said)
 }
 
-fn standing(value: Scalar<'_>) -> Result<Standing, Reason> {
+fn standing(value: Scalar<'_>) -> Result<LabelStatus, Reason> {
     let found = match &value {
-        Scalar::Absent => Some(Standing::Accepted),
-        Scalar::Text(word) => Standing::ALL.into_iter().find(|one| one.word() == word),
+        Scalar::Absent => Some(LabelStatus::Accepted),
+        Scalar::Text(word) => LabelStatus::ALL.into_iter().find(|one| one.word() == word),
         _ => None,
     };
     found.ok_or_else(|| {
-        let words: Vec<_> = Standing::ALL.iter().map(|one| one.word()).collect();
+        let words: Vec<_> = LabelStatus::ALL.iter().map(|one| one.word()).collect();
         format!("standing: none of {}", words.join(", ")).into()
     })
 }

@@ -6,7 +6,6 @@ use super::ReplayError;
 use super::batch::{Batch, Item, Said, Savepoint, Votes, Who};
 use super::header::HeaderPolicy;
 use super::write::Policy;
-use crate::core::book::{Book, BookError, Change, Filing, Panel, Row, Score, Sitting};
 use crate::core::event::Millis;
 use crate::core::features::{EncoderId, Features};
 use crate::core::fold::{DEFAULT_MEMORY, Fold, Settings};
@@ -15,6 +14,9 @@ use crate::core::label::DecisionRef;
 use crate::core::learners::LearnerSpec;
 use crate::core::learners::tally::Costs;
 use crate::core::ledger::Record;
+use crate::core::ledger_state::{
+    Change, LabelEntry, LedgerError, LedgerState, Panel, Row, Score, VotesEntry,
+};
 
 /// A round whose text is to be read before it can sit.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ struct Follower {
 /// The ledger of a replay, and its folds.
 #[derive(Debug, Default)]
 pub(super) struct Loader {
-    pub(super) book: Book,
+    pub(super) book: LedgerState,
     followers: Vec<Follower>,
     /// What headers and configuration say.
     pub(super) headers: BTreeMap<String, HeaderPolicy>,
@@ -76,10 +78,10 @@ pub(super) enum Refused {
     Run(ReplayError),
 }
 
-impl From<BookError> for Refused {
-    fn from(error: BookError) -> Self {
+impl From<LedgerError> for Refused {
+    fn from(error: LedgerError) -> Self {
         match error {
-            BookError::Full => Self::Run(ReplayError::Internal(error.to_string())),
+            LedgerError::Full => Self::Run(ReplayError::Internal(error.to_string())),
             _ => Self::Line(error.to_string()),
         }
     }
@@ -154,15 +156,15 @@ impl Loader {
         at
     }
 
-    fn panel(&mut self, policy: usize, number: usize) -> Result<Panel, BookError> {
+    fn panel(&mut self, policy: usize, number: usize) -> Result<Panel, LedgerError> {
         if self.known_panels.len() <= policy {
             self.known_panels.resize(policy + 1, Vec::new());
         }
-        let known = self.known_panels.get_mut(policy).ok_or(BookError::Full)?;
+        let known = self.known_panels.get_mut(policy).ok_or(LedgerError::Full)?;
         if known.len() <= number {
             known.resize(number + 1, None);
         }
-        let slot = known.get_mut(number).ok_or(BookError::Full)?;
+        let slot = known.get_mut(number).ok_or(LedgerError::Full)?;
         if let Some(panel) = slot {
             return Ok(*panel);
         }
@@ -186,7 +188,7 @@ impl Loader {
         }
         if let Some(said) = said {
             let text = |span| batch.text(span);
-            let filing = Filing {
+            let filing = LabelEntry {
                 id: text(said.id),
                 annotator: said.annotator.map(text),
                 verdict: said.verdict,
@@ -201,7 +203,7 @@ impl Loader {
                 received: said.received,
                 standing: said.standing,
             };
-            self.book.file(policy, row, &filing, &mut self.changes)?;
+            self.book.insert_label(policy, row, &filing, &mut self.changes)?;
         }
         self.tell();
         Ok(())
@@ -223,7 +225,7 @@ impl Loader {
         let experts = self.panels.get(votes.panel).map_or(0, Vec::len);
         let scores = batch.scores.get(votes.scores..votes.scores + experts).unwrap_or(&[]);
         let reading = votes.reading.and_then(|at| batch.readings.get(at));
-        let sitting = Sitting {
+        let sitting = VotesEntry {
             subject: votes.subject.map(|span| batch.text(span)),
             round_time: votes.time.unwrap_or(place),
             decision: votes.at.unwrap_or(untimed),
@@ -244,17 +246,17 @@ impl Loader {
             });
             return Ok(());
         }
-        self.book.sit(policy, row, &sitting, &mut self.changes)?;
+        self.book.insert_votes(policy, row, &sitting, &mut self.changes)?;
         Ok(())
     }
 
-    /// Seats a round whose text was read; without features where it could not be.
+    /// PanelHandle a round whose text was read; without features where it could not be.
     pub(super) fn seat(
         &mut self,
         unread: &Unread,
         reading: Option<(&EncoderId, &Features)>,
     ) -> Result<(), Refused> {
-        let sitting = Sitting {
+        let sitting = VotesEntry {
             subject: unread.subject.as_deref(),
             round_time: unread.round_time,
             decision: unread.decision,
@@ -262,7 +264,7 @@ impl Loader {
             scores: &unread.scores,
             reading,
         };
-        self.book.sit(unread.policy, unread.row, &sitting, &mut self.changes)?;
+        self.book.insert_votes(unread.policy, unread.row, &sitting, &mut self.changes)?;
         self.tell();
         Ok(())
     }

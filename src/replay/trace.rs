@@ -5,13 +5,13 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
 use super::ReplayError;
-use crate::core::book::Book;
 use crate::core::fold::{Fold, Walked};
 use crate::core::learners::Learner;
+use crate::core::ledger_state::LedgerState;
 
 /// Writes the rounds of all folds: policy, tenant, event_id, event_time, p, target, mistakes so far, and
 /// per expert its vote and its weight: the played one, or its mass after the round.
-pub(super) fn write(path: &Path, book: &Book, folds: &[Fold]) -> Result<(), ReplayError> {
+pub(super) fn write(path: &Path, book: &LedgerState, folds: &[Fold]) -> Result<(), ReplayError> {
     let broken = |error: io::Error| ReplayError::writing(path, &error);
     let mut out = BufWriter::new(File::create(path).map_err(broken)?);
     // Policies may have different experts: the columns are those of all.

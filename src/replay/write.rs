@@ -13,7 +13,7 @@ use crate::core::features::EncoderId;
 use crate::core::hash::hex;
 use crate::core::label::Mapping;
 use crate::core::learners::{LearnerSpec, Name, Value};
-use crate::core::ledger::{Edit, EditAction, Filed, Judged, Record};
+use crate::core::ledger::{Edit, EditAction, LabelRecord, Record, RoundRecord};
 
 /// Version of the format.
 pub const FORMAT: u32 = 1;
@@ -205,13 +205,13 @@ impl<W: Write> Writer<W> {
     /// As `out` says.
     pub fn record(&mut self, record: &Record) -> io::Result<()> {
         match record {
-            Record::Judged(judged) => self.round(judged),
-            Record::Filed(filed) => self.label(filed),
+            Record::Round(judged) => self.round(judged),
+            Record::Label(filed) => self.label(filed),
             Record::Edit(edit) => self.edit(edit),
         }
     }
 
-    fn round(&mut self, judged: &Judged) -> io::Result<()> {
+    fn round(&mut self, judged: &RoundRecord) -> io::Result<()> {
         let votes = judged.votes.iter();
         self.line(&RoundLine {
             aegis: "round",
@@ -229,7 +229,7 @@ impl<W: Write> Writer<W> {
         })
     }
 
-    fn label(&mut self, filed: &Filed) -> io::Result<()> {
+    fn label(&mut self, filed: &LabelRecord) -> io::Result<()> {
         let label = &filed.label;
         self.line(&LabelLine {
             aegis: "label",

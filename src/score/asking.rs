@@ -9,7 +9,7 @@ use super::intake::Accepted;
 use super::traced::Times;
 use crate::config::Policies;
 use crate::core::event::Millis;
-use crate::core::ledger::Reading;
+use crate::core::ledger::TextFeatures;
 use crate::core::policy::Policy;
 use crate::core::vote::{Abstention, Vote};
 use crate::experts::{Answer, Kept, Panel, PanelError, Run, Stream};
@@ -19,13 +19,13 @@ use crate::ops::{Health, metrics};
 const TURN: Duration = Duration::from_millis(2);
 
 /// An event with what the experts said of it.
-pub struct Judged {
+pub struct RoundRecord {
     /// The event.
     pub accepted: Accepted,
     /// Each expert's vote, by the UTF-8 bytes of the ids.
     pub votes: Vec<Vote>,
     /// The judged text's features.
-    pub reading: Option<Reading>,
+    pub reading: Option<TextFeatures>,
     /// When all that was.
     pub times: Times,
 }
@@ -124,7 +124,7 @@ impl Asking {
     }
 
     /// The next event that is done.
-    pub fn take(&mut self, patience: Duration) -> Option<Judged> {
+    pub fn take(&mut self, patience: Duration) -> Option<RoundRecord> {
         // Two panels cannot be waited for at once.
         let patience = if self.leaving.is_empty() { patience } else { patience.min(TURN) };
         let answered = self.leaving.iter_mut().find_map(|stream| stream.next(Duration::ZERO));
@@ -136,7 +136,7 @@ impl Asking {
         }
         let Answer { votes, reading, ran, .. } = answer;
         let times = Times { read: accepted.read_at, asked, answered: Instant::now(), ran };
-        Some(Judged { accepted, votes, reading, times })
+        Some(RoundRecord { accepted, votes, reading, times })
     }
 
     /// When the oldest event being asked about came to the broker.

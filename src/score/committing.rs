@@ -215,7 +215,7 @@ fn commit(
     };
     let took = started.elapsed();
     if let Err(ScoreError::Commit(error)) = &result
-        && error.passes()
+        && error.is_retryable()
         && !given_up()
     {
         outbox.reopen();

@@ -27,7 +27,7 @@ use crate::core::predictor::PredictorError;
 use crate::crash;
 use crate::experts::{PanelError, State};
 use crate::kafka::{
-    CommitError, Connection, Delivery, Follower, From, Outbox, Source, SourceError, Start, greet,
+    CommitError, Connection, Delivery, Follower, From, Outbox, Source, SourceError, Start, check_auth,
 };
 use crate::ops::{Health, Shutdown, Traces, TracesError, metrics};
 use crate::registry::RegistryError;
@@ -36,7 +36,7 @@ use asking::Asking;
 use committing::{Committing, Requests};
 use predictors::Predictors;
 use reading::Reading;
-pub use seats::Seats;
+pub use seats::PanelHandle;
 use shed::{Limits, Shed};
 use unfit::Originals;
 use unit::Unit;
@@ -48,7 +48,7 @@ pub struct Score {
     /// The policies in force.
     pub policies: Live,
     /// The panel in force, and who of it is in shadow.
-    pub seats: Live<Seats>,
+    pub seats: Live<PanelHandle>,
     /// The brokers.
     pub connection: Connection,
     /// What a unit is worth there.
@@ -122,10 +122,10 @@ pub enum ScoreError {
 
 impl ScoreError {
     /// Whether the same can succeed later without anyone's doing.
-    fn passes(&self) -> bool {
+    fn is_retryable(&self) -> bool {
         match self {
-            Self::Source(error) => error.passes(),
-            Self::Commit(error) => error.passes(),
+            Self::Source(error) => error.is_retryable(),
+            Self::Commit(error) => error.is_retryable(),
             _ => false,
         }
     }
@@ -294,10 +294,10 @@ fn patiently<T>(
 ) -> Result<Option<T>, ScoreError> {
     while !shutdown.requested() {
         match open() {
-            Err(error) if error.passes() => {
+            Err(error) if error.is_retryable() => {
                 tracing::warn!(brokers = connection.brokers, %error, "waiting for the brokers");
                 // They may be farther away than was known.
-                if let Err(error) = greet(connection, &|| shutdown.requested()) {
+                if let Err(error) = check_auth(connection, &|| shutdown.requested()) {
                     tracing::warn!(brokers = connection.brokers, %error, "waiting for the brokers");
                 }
             }

@@ -69,7 +69,7 @@ impl Predictors {
         experts: Vec<String>,
     ) -> Result<Self, PredictorError> {
         let untaught = |policy: &crate::core::policy::Policy| {
-            let predictor = Predictor::untaught(&policy.learner, &policy.name, &experts)?;
+            let predictor = Predictor::prior(&policy.learner, &policy.name, &experts)?;
             let seed = policy.learner.seed.clone();
             Ok((policy.name.clone(), Held { seed, predictor, used: None, refused: None }))
         };
@@ -162,7 +162,7 @@ impl Predictors {
     /// Goes back to an untaught predictor.
     fn reset(&mut self, name: &str) {
         let Some(policy) = self.policies.get(name) else { return };
-        match Predictor::untaught(&policy.learner, &policy.name, &self.experts) {
+        match Predictor::prior(&policy.learner, &policy.name, &self.experts) {
             Ok(predictor) => {
                 let refused = self.by_policy.remove(name).and_then(|held| held.refused);
                 let seed = policy.learner.seed.clone();

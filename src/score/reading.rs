@@ -198,7 +198,7 @@ impl<'a> Reading<'a> {
                     let (events, topic) = (topics.events.clone(), topic.clone());
                     return Err(ScoreError::Partitions { events, partition, topic, count });
                 }
-                Err(error) if error.passes() => {
+                Err(error) if error.is_retryable() => {
                     tracing::warn!(topic, %error, "its number of partitions is not known");
                 }
                 Err(error) => return Err(error.into()),

@@ -7,14 +7,14 @@ use crate::config::Live;
 use crate::experts::Panel;
 
 /// The panel, and who of it weighs nothing.
-pub struct Seats {
+pub struct PanelHandle {
     /// The panel, opened.
     pub panel: Arc<Panel>,
     /// Experts that vote and weigh nothing, by id.
     pub shadow: BTreeSet<String>,
 }
 
-impl Seats {
+impl PanelHandle {
     /// This panel with these experts in shadow.
     #[must_use]
     pub fn new(panel: Arc<Panel>, shadow: &[String]) -> Self {

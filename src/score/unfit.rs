@@ -125,7 +125,7 @@ impl Originals {
             Ok(events?.concat())
         };
         read().map_err(|error: SourceError| {
-            if error.passes() {
+            if error.is_retryable() {
                 let reason = error.to_string();
                 CommitError::Aborted { stage: "the reading of an event that was decided", reason }.into()
             } else {

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::asking::Judged;
+use super::asking::RoundRecord;
 use super::committing::{Closed, Committing, Ended, Told};
 use super::intake::Accepted;
-use super::seats::Seats;
+use super::seats::PanelHandle;
 use super::traced;
 use super::unfit::UNFIT;
 use super::waits::Waits;
@@ -134,7 +134,7 @@ impl Unit {
     }
 
     /// What is decided from now on weighs nothing that these have in shadow.
-    pub fn seat(&mut self, seats: &Seats) {
+    pub fn seat(&mut self, seats: &PanelHandle) {
         self.shadow.clone_from(&seats.shadow);
     }
 
@@ -248,8 +248,8 @@ impl Unit {
     ///
     /// # Errors
     /// Where a decision cannot be written: a fault of this program.
-    pub fn decide(&mut self, judged: Judged, predictor: &mut Predictor) -> Result<(), EncodeError> {
-        let Judged { accepted, mut votes, reading, times } = judged;
+    pub fn decide(&mut self, judged: RoundRecord, predictor: &mut Predictor) -> Result<(), EncodeError> {
+        let RoundRecord { accepted, mut votes, reading, times } = judged;
         for vote in &mut votes {
             vote.shadow = self.shadow.contains(&vote.expert);
         }
@@ -351,7 +351,7 @@ impl Unit {
                 }
                 Ok(())
             }
-            Err(ScoreError::Commit(error)) if error.passes() => {
+            Err(ScoreError::Commit(error)) if error.is_retryable() => {
                 tracing::warn!(name = error.name(), %error, "a unit is done again");
                 metrics::aborted("score", error.name());
                 self.given_up = true;
@@ -406,7 +406,7 @@ impl Unit {
         self.open = None;
         match source.rewind(REWIND) {
             Ok(()) => self.given_up = false,
-            Err(error) if error.passes() => {
+            Err(error) if error.is_retryable() => {
                 tracing::warn!(name = error.name(), %error, "what is committed is asked again");
             }
             Err(error) => return Err(error.into()),

@@ -86,7 +86,7 @@ pub struct Counts {
 
 /// Events and their outcomes.
 #[derive(Debug)]
-pub struct Books {
+pub struct OutcomeAudit {
     events: Arc<str>,
     labels: Arc<str>,
     partitions: BTreeMap<i32, Partition>,
@@ -95,8 +95,8 @@ pub struct Books {
     faults: Faults,
 }
 
-impl Books {
-    /// Books for these two topics.
+impl OutcomeAudit {
+    /// OutcomeAudit for these two topics.
     #[must_use]
     pub fn new(events: &Arc<str>, labels: &Arc<str>) -> Self {
         Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::books::Books;
+use super::books::OutcomeAudit;
 use super::faults::{Faults, Kind, Place};
 use super::reader::{Read, Reader};
 use super::refold::{Checked, Due, Refold};
@@ -97,7 +97,7 @@ impl Verify<'_> {
         for (partition, start) in &decisions.starts {
             requests.begins(*partition, *start);
         }
-        let mut books = Books::new(&events.topic, &labels.topic);
+        let mut books = OutcomeAudit::new(&events.topic, &labels.topic);
         for (partition, end) in &labels.ends {
             let start = labels.starts.get(partition).copied().unwrap_or(0);
             books.label_partition(*partition, start..*end);
@@ -190,7 +190,7 @@ impl Verify<'_> {
     /// has its request is looked at too, because the request may lie before the end of its own topic.
     fn decision(
         &self,
-        books: &mut Books,
+        books: &mut OutcomeAudit,
         requests: &mut Requests,
         topic: &Arc<str>,
         record: &Consumed,
@@ -253,7 +253,7 @@ impl Verify<'_> {
     /// the first decision kept of their partition, and those from before the oldest dead letter.
     fn forget(
         &self,
-        books: &mut Books,
+        books: &mut OutcomeAudit,
         decisions: &Reader,
         first: &BTreeMap<i32, i64>,
         letters: &Reader,
@@ -358,7 +358,7 @@ impl When {
 
 /// The topics that are read side by side, and the books that are fed from them.
 struct Opened {
-    books: Books,
+    books: OutcomeAudit,
     requests: Requests,
     decisions: Reader,
     letters: Reader,
@@ -370,7 +370,7 @@ fn same(one: &(Vec<Due>, Faults), other: &(Vec<Due>, Faults)) -> bool {
     places(&one.0) == places(&other.0)
 }
 
-fn letter(books: &mut Books, topic: &Arc<str>, record: &Consumed, late: bool) {
+fn letter(books: &mut OutcomeAudit, topic: &Arc<str>, record: &Consumed, late: bool) {
     let at = Place::new(topic, record.partition, record.offset);
     match Headers::of(&record.headers) {
         Some(of) if !late || (of.topic == books.events() && books.misses(of.partition, of.offset)) => {

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::faults::{Faults, Kind, Place};
-use crate::core::book::{Book, BookError};
 use crate::core::fold::{Fold, Settings};
 use crate::core::hash::{Stated, hex, state_hash};
 use crate::core::learners::LearnerSpec;
 use crate::core::ledger::Record;
+use crate::core::ledger_state::{LedgerError, LedgerState};
 use crate::core::policy::Policy;
 use crate::core::predictor::{Published, StateHash};
 
@@ -48,7 +48,7 @@ pub struct Checked {
 #[derive(Debug)]
 pub struct Refold {
     ledger: Arc<str>,
-    book: Book,
+    book: LedgerState,
     /// By ledger offset, the next last.
     due: Vec<Due>,
     checked: Vec<Checked>,
@@ -63,7 +63,7 @@ impl Refold {
         due.sort_by_key(|due| std::cmp::Reverse(due.published.ledger_offset));
         Self {
             ledger: Arc::clone(ledger),
-            book: Book::new(),
+            book: LedgerState::new(),
             due,
             checked: Vec::new(),
             faults: Faults::default(),
@@ -75,7 +75,7 @@ impl Refold {
     pub fn record(&mut self, offset: i64, record: &Record) {
         self.reach(offset);
         self.records += 1;
-        let applied: Result<bool, BookError> = self.book.apply(record, &mut Vec::new());
+        let applied: Result<bool, LedgerError> = self.book.apply(record, &mut Vec::new());
         if let Err(error) = applied {
             self.unreadable(offset, &error.to_string());
         }
@@ -172,7 +172,7 @@ impl Refold {
 }
 
 /// The hash of what the ledger holds of a policy; none where no round counts.
-fn fold(book: &Book, policy: &Policy) -> Result<Option<StateHash>, crate::core::fold::FoldError> {
+fn fold(book: &LedgerState, policy: &Policy) -> Result<Option<StateHash>, crate::core::fold::FoldError> {
     let mut settings = Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone());
     // It is folded once, from the first round to the last.
     settings.memory = 0;
@@ -180,7 +180,7 @@ fn fold(book: &Book, policy: &Policy) -> Result<Option<StateHash>, crate::core::
     let mut fold = Fold::new(settings);
     fold.all(book);
     fold.catch_up(book)?;
-    Ok((fold.standing().rounds > 0).then(|| fold.state_hash(book)))
+    Ok((fold.progress().rounds > 0).then(|| fold.state_hash(book)))
 }
 
 /// The hash of the state that a predictor carries.
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::config::Policies;
     use crate::core::label::{DecisionRef, Finding, Label};
-    use crate::core::ledger::{Filed, Judged, RoundId, RoundVote, Standing};
+    use crate::core::ledger::{LabelRecord, LabelStatus, RoundId, RoundRecord, RoundVote};
 
     fn policy() -> Policy {
         Policies::default().get("default").unwrap().clone()
@@ -216,7 +216,7 @@ mod tests {
             score: Some(score),
             shadow: false,
         });
-        let judged = Judged {
+        let judged = RoundRecord {
             id,
             subject: None,
             round_time: number,
@@ -225,8 +225,8 @@ mod tests {
             reading: None,
         };
         [
-            Record::Judged(judged),
-            Record::Filed(Filed { label, received: number, standing: Standing::Accepted }),
+            Record::Round(judged),
+            Record::Label(LabelRecord { label, received: number, standing: LabelStatus::Accepted }),
         ]
     }
 
@@ -236,7 +236,7 @@ mod tests {
 
     /// What the learner publishes after these records.
     fn published(records: &[Record]) -> Published {
-        let mut book = Book::new();
+        let mut book = LedgerState::new();
         for record in records {
             book.apply(record, &mut Vec::new()).unwrap();
         }

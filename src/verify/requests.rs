@@ -53,7 +53,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Books for the decisions of this topic.
+    /// OutcomeAudit for the decisions of this topic.
     #[must_use]
     pub fn new(decisions: &Arc<str>) -> Self {
         Self {

@@ -99,10 +99,10 @@ fn a_subject_is_erased_and_reading_proves_it() {
         let value = record.payload.as_deref().map(|payload| codec::decode_record(payload).unwrap());
         match (key, value) {
             (Key::Edit(_), _) | (_, None) => {}
-            (Key::Judged(id), Some(Record::Judged(judged))) => {
+            (Key::Round(id), Some(Record::Round(judged))) => {
                 assert!(judged.subject.as_deref() != Some("u3") && !theirs(&id.event), "{id:?}");
             }
-            (Key::Filed(id, label), _) => assert!(!theirs(&id.event), "{id:?} {label}"),
+            (Key::Label(id, label), _) => assert!(!theirs(&id.event), "{id:?} {label}"),
             (key, value) => panic!("{key:?} {value:?}"),
         }
     }

@@ -7,7 +7,9 @@ use aegis::core::event::{Event, Role, Turn};
 use aegis::core::features::DIMENSIONS;
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
 use aegis::core::learners::{LearnerSpec, Mass, Name};
-use aegis::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
+use aegis::core::ledger::{
+    Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
+};
 use aegis::core::policy::Action;
 use aegis::core::predictor::{PredictorRef, Published};
 use aegis::core::review::ReviewRequest;
@@ -56,12 +58,12 @@ pub fn label() -> Label {
     }
 }
 
-pub fn reading() -> Reading {
+pub fn reading() -> TextFeatures {
     let mut features = Box::new([0_i8; DIMENSIONS]);
     for (place, value) in features.iter_mut().enumerate() {
         *value = i8::try_from((place * 37) % 256).unwrap_or_else(|_| -i8::try_from(place % 128).unwrap());
     }
-    Reading { encoder: [0xAB; 32], features }
+    TextFeatures { encoder: [0xAB; 32], features }
 }
 
 pub fn decision() -> Decision {
@@ -164,7 +166,7 @@ pub fn first_decision() -> Decision {
 
 pub fn judged() -> Record {
     let vote = |expert: &str, score, shadow| RoundVote { expert: expert.to_owned(), score, shadow };
-    Record::Judged(Judged {
+    Record::Round(RoundRecord {
         id: RoundId { tenant: "acme".to_owned(), policy: "assistant".to_owned(), event: "e-1".to_owned() },
         subject: Some("user-7".to_owned()),
         round_time: 1_772_353_800_250,
@@ -179,7 +181,7 @@ pub fn judged() -> Record {
 }
 
 pub fn filed() -> Record {
-    Record::Filed(Filed { label: label(), received: 1_772_440_201_000, standing: Standing::Waiting })
+    Record::Label(LabelRecord { label: label(), received: 1_772_440_201_000, standing: LabelStatus::Waiting })
 }
 
 pub fn quarantine() -> Record {

@@ -8,7 +8,7 @@ use aegis::codec::{
     encode_published, encode_record, encode_review,
 };
 use aegis::core::learners::{LearnerSpec, Name};
-use aegis::core::ledger::{Key, Record, RoundId, Standing};
+use aegis::core::ledger::{Key, LabelStatus, Record, RoundId};
 use serde_json::json;
 
 use crate::{defaults, event, examples, label, refused};
@@ -160,8 +160,8 @@ fn a_seed_is_never_written() {
 fn keys_are_readable() {
     let round = RoundId { tenant: "acme".to_owned(), policy: "p\"".to_owned(), event: "e,1".to_owned() };
     let text = |key: &Key| String::from_utf8(encode_key(key)).unwrap();
-    assert_eq!(text(&Key::Judged(round.clone())), r#"["acme","p\"","e,1","judged"]"#);
-    assert_eq!(text(&Key::Filed(round, "l".to_owned())), r#"["acme","p\"","e,1","label","l"]"#);
+    assert_eq!(text(&Key::Round(round.clone())), r#"["acme","p\"","e,1","judged"]"#);
+    assert_eq!(text(&Key::Label(round, "l".to_owned())), r#"["acme","p\"","e,1","label","l"]"#);
     assert_eq!(text(&Key::Edit("x".to_owned())), r#"["edit","x"]"#);
     for (bytes, expected) in [
         (&b""[..], "Empty"),
@@ -181,10 +181,10 @@ fn keys_are_readable() {
 
 #[test]
 fn standings_keep_their_words() {
-    for standing in Standing::ALL {
-        let Record::Filed(mut filed) = examples::filed() else { panic!() };
+    for standing in LabelStatus::ALL {
+        let Record::Label(mut filed) = examples::filed() else { panic!() };
         filed.standing = standing;
-        let record = Record::Filed(filed);
+        let record = Record::Label(filed);
         let bytes = encode_record(&record, Encoding::Json).unwrap();
         assert!(
             String::from_utf8(bytes.clone())

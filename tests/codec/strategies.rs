@@ -9,7 +9,7 @@ use aegis::core::features::DIMENSIONS;
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
 use aegis::core::learners::{LearnerSpec, Mass, Name, Noise};
 use aegis::core::ledger::{
-    Edit, EditAction, Filed, Judged, Key, Reading, Record, RoundId, RoundVote, Standing,
+    Edit, EditAction, Key, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
 };
 use aegis::core::policy::Action;
 use aegis::core::predictor::{PredictorRef, Published};
@@ -85,11 +85,11 @@ fn round_id() -> impl Strategy<Value = RoundId> {
     (id(), id(), id()).prop_map(|(tenant, policy, event)| RoundId { tenant, policy, event })
 }
 
-fn reading() -> impl Strategy<Value = Reading> {
+fn reading() -> impl Strategy<Value = TextFeatures> {
     (hash(), vec(any::<i8>(), DIMENSIONS)).prop_map(|(encoder, values)| {
         let mut features = Box::new([0; DIMENSIONS]);
         features.copy_from_slice(&values);
-        Reading { encoder, features }
+        TextFeatures { encoder, features }
     })
 }
 
@@ -171,12 +171,12 @@ prop_compose! {
     }
 }
 
-fn judged() -> impl Strategy<Value = Judged> {
+fn judged() -> impl Strategy<Value = RoundRecord> {
     let votes = per_expert((option::of(share()), any::<bool>())).prop_map(|votes| {
         votes.into_iter().map(|(expert, (score, shadow))| RoundVote { expert, score, shadow }).collect()
     });
     (round_id(), option::of(id()), time(), reference(), votes, option::of(reading())).prop_map(
-        |(id, subject, round_time, decision, votes, reading)| Judged {
+        |(id, subject, round_time, decision, votes, reading)| RoundRecord {
             id,
             subject,
             round_time,
@@ -200,22 +200,19 @@ fn edit() -> impl Strategy<Value = Edit> {
 }
 
 pub fn record() -> impl Strategy<Value = Record> {
-    let filed = (label(), time(), select(&Standing::ALL[..])).prop_map(|(label, received, standing)| Filed {
-        label,
-        received,
-        standing,
-    });
+    let filed = (label(), time(), select(&LabelStatus::ALL[..]))
+        .prop_map(|(label, received, standing)| LabelRecord { label, received, standing });
     prop_oneof![
-        judged().prop_map(Record::Judged),
-        filed.prop_map(Record::Filed),
+        judged().prop_map(Record::Round),
+        filed.prop_map(Record::Label),
         edit().prop_map(Record::Edit)
     ]
 }
 
 pub fn key() -> impl Strategy<Value = Key> {
     prop_oneof![
-        round_id().prop_map(Key::Judged),
-        (round_id(), id()).prop_map(|(round, id)| Key::Filed(round, id)),
+        round_id().prop_map(Key::Round),
+        (round_id(), id()).prop_map(|(round, id)| Key::Label(round, id)),
         id().prop_map(Key::Edit),
     ]
 }

@@ -4,7 +4,7 @@
 use aegis::codec::{self, Encoding};
 use aegis::core::decision::Decision;
 use aegis::core::label::DecisionRef;
-use aegis::core::ledger::{Filed, Judged, Record, Standing};
+use aegis::core::ledger::{LabelRecord, LabelStatus, Record, RoundRecord};
 use aegis::core::vote::Outcome;
 use aegis::kafka::Produced;
 
@@ -22,12 +22,14 @@ fn lower(site: &Site, decision: &Decision) -> Produced {
 }
 
 /// What a learner writes that knows only this decision: the round and its label.
-fn writes(site: &Site, number: usize, judged: Judged) {
+fn writes(site: &Site, number: usize, judged: RoundRecord) {
     let label = about(number);
     assert_eq!(label.event, judged.id.event);
     let received = judged.round_time;
-    let records =
-        [Record::Judged(judged), Record::Filed(Filed { label, received, standing: Standing::Accepted })];
+    let records = [
+        Record::Round(judged),
+        Record::Label(LabelRecord { label, received, standing: LabelStatus::Accepted }),
+    ];
     let produced = records.map(|record| Produced {
         key: Some(codec::encode_key(&record.key())),
         ..raw(&site.topic("rounds"), "", codec::encode_record(&record, Encoding::Avro).unwrap())
@@ -38,7 +40,7 @@ fn writes(site: &Site, number: usize, judged: Judged) {
 /// The partition of the decision that gave a round its votes, and the first of them.
 fn judged(site: &Site, event: &str) -> (i32, Option<f64>) {
     let found = site.ledger().into_values().find_map(|record| match record {
-        Record::Judged(judged) if judged.id.event == event => Some(judged),
+        Record::Round(judged) if judged.id.event == event => Some(judged),
         _ => None,
     });
     let judged = found.unwrap();

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use aegis::core::decision::Decision;
 use aegis::core::event::Event;
 use aegis::core::label::{Finding, Label};
-use aegis::core::ledger::{Record, Standing};
+use aegis::core::ledger::{LabelStatus, Record};
 use aegis::kafka::Consumed;
 use support::flow::{decisions, event, event_record, label, label_record, ledger, read_all, send};
 use support::site::{Process, Site, hex, wait};
@@ -79,10 +79,10 @@ fn written_once(site: &Site, labels: usize) {
     let mut counted = BTreeSet::new();
     let mut waited = BTreeSet::new();
     for record in ledger(&read_all(&site.connection, &site.topic("rounds"))) {
-        let Record::Filed(filed) = record else { continue };
+        let Record::Label(filed) = record else { continue };
         let written = match filed.standing {
-            Standing::Accepted => &mut counted,
-            Standing::Waiting => &mut waited,
+            LabelStatus::Accepted => &mut counted,
+            LabelStatus::Waiting => &mut waited,
             other => panic!("{} is {other:?}", filed.label.id),
         };
         assert!(written.insert(filed.label.id.clone()), "{} again as {:?}", filed.label.id, filed.standing);

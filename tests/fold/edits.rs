@@ -11,10 +11,10 @@ fn edits_leave_a_world_where_it_never_was() {
     let never: Vec<Record> = plain
         .iter()
         .filter(|record| match record {
-            Record::Judged(judged) => {
+            Record::Round(judged) => {
                 judged.subject.as_deref() != Some("subject-1") || judged.id.tenant != "beta"
             }
-            Record::Filed(filed) => match filed.label.annotator.as_deref() {
+            Record::Label(filed) => match filed.label.annotator.as_deref() {
                 Some("annotator-4") => false,
                 Some("annotator-3") => filed.label.tenant != "acme",
                 _ => true,
@@ -42,18 +42,18 @@ fn what_is_not_finite_stays_outside() {
     let mut desk = Desk::new(settings("hedge eta=1"));
     let mut dice = Dice(1);
     let good = judged(&mut dice, 1, 0);
-    desk.take(&Record::Judged(good.clone()));
+    desk.take(&Record::Round(good.clone()));
     for score in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1e-9, 1.5] {
         let mut bad = good.clone();
         bad.round_time -= 1;
         bad.votes[0].score = Some(score);
-        let refused = desk.book.apply(&Record::Judged(bad), &mut Vec::new());
-        assert_eq!(refused, Err(BookError::Score));
+        let refused = desk.book.apply(&Record::Round(bad), &mut Vec::new());
+        assert_eq!(refused, Err(LedgerError::Score));
         let mut label = label(&mut dice, 1, 0);
         label.severity = Some(score);
-        let filed = Filed { label, received: 0, standing: Standing::Accepted };
-        let refused = desk.book.apply(&Record::Filed(filed), &mut Vec::new());
-        assert_eq!(refused, Err(BookError::Severity));
+        let filed = LabelRecord { label, received: 0, standing: LabelStatus::Accepted };
+        let refused = desk.book.apply(&Record::Label(filed), &mut Vec::new());
+        assert_eq!(refused, Err(LedgerError::Severity));
     }
     let (rounds, row) = desk.book.row(&good.id).unwrap();
     assert_eq!(rounds.judged(row), Some(good));
@@ -91,7 +91,7 @@ fn what_reading_adds_is_what_a_twin_would_have_lost_without_it() {
         let (mut rounds, mut lost) = (0_u64, 0.0);
         let mut compare = |round: &Walked<'_>, _: &dyn Learner| {
             if round.sight.features.is_some() {
-                let unread = twin.predict(&Sight { features: None, ..round.sight });
+                let unread = twin.predict(&RoundInput { features: None, ..round.sight });
                 rounds += 1;
                 lost += (unread - round.target).powi(2) - (round.p - round.target).powi(2);
             }
@@ -124,10 +124,10 @@ fn reliability_is_agreement() {
             retracts: None,
             ..base
         };
-        Record::Filed(Filed { label, received: 0, standing: Standing::Accepted })
+        Record::Label(LabelRecord { label, received: 0, standing: LabelStatus::Accepted })
     };
     for event in 0..10 {
-        desk.take(&Record::Judged(judged(&mut dice, event, 0)));
+        desk.take(&Record::Round(judged(&mut dice, event, 0)));
         desk.take(&says(event, "ann", Finding::Unsafe, Source::Review));
         desk.take(&says(
             event,

@@ -5,13 +5,15 @@ mod orders;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aegis::core::book::{Book, BookError, Change};
 use aegis::core::features::DIMENSIONS;
 use aegis::core::fold::{Fold, Settings, Walked};
 use aegis::core::hash::{Stated, hex, state_hash};
 use aegis::core::label::{DecisionRef, Finding, Label, Mapping, Source, target};
-use aegis::core::learners::{Learner, Sight};
-use aegis::core::ledger::{Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
+use aegis::core::learners::{Learner, RoundInput};
+use aegis::core::ledger::{
+    Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
+};
+use aegis::core::ledger_state::{Change, LedgerError, LedgerState};
 use aegis::core::predictor::{Predictor, StateHash};
 
 /// SplitMix64: numbers for the tests' worlds.
@@ -53,7 +55,7 @@ fn id(event: usize) -> RoundId {
     RoundId { tenant: tenant.to_owned(), policy: POLICY.to_owned(), event: format!("event-{event}") }
 }
 
-fn judged(dice: &mut Dice, event: usize, offset: i64) -> Judged {
+fn judged(dice: &mut Dice, event: usize, offset: i64) -> RoundRecord {
     let mut votes: Vec<RoundVote> = ["guard", "rules", "toxicity"]
         .iter()
         .map(|expert| RoundVote {
@@ -72,9 +74,9 @@ fn judged(dice: &mut Dice, event: usize, offset: i64) -> Judged {
     let reading = dice.chance(60).then(|| {
         let mut features = Box::new([0i8; DIMENSIONS]);
         features.iter_mut().for_each(|byte| *byte = dice.next() as i8);
-        Reading { encoder: [u8::from(dice.chance(30)); 32], features }
+        TextFeatures { encoder: [u8::from(dice.chance(30)); 32], features }
     });
-    Judged {
+    RoundRecord {
         id: id(event),
         subject: dice.chance(60).then(|| format!("subject-{}", dice.below(6))),
         round_time: 1_000 + dice.below(50) as i64,
@@ -113,27 +115,28 @@ fn world(seed: u64, events: usize) -> Vec<Record> {
     for event in 0..events {
         let decisions = if dice.chance(10) { 2 } else { usize::from(!dice.chance(5)) };
         for again in 0..decisions {
-            records.push(Record::Judged(judged(&mut dice, event, (event * 2 + again) as i64)));
+            records.push(Record::Round(judged(&mut dice, event, (event * 2 + again) as i64)));
         }
         let labels = [0, 1, 1, 1, 1, 2, 4][dice.below(7)];
         for number in 0..labels {
             let label = label(&mut dice, event, number);
             let received = dice.below(100) as i64;
-            let mut file =
-                |standing| records.push(Record::Filed(Filed { label: label.clone(), received, standing }));
+            let mut file = |standing| {
+                records.push(Record::Label(LabelRecord { label: label.clone(), received, standing }))
+            };
             match dice.below(10) {
                 0 => {
-                    file(Standing::Waiting);
-                    file(Standing::ALL[1 + dice.below(2)]);
+                    file(LabelStatus::Waiting);
+                    file(LabelStatus::ALL[1 + dice.below(2)]);
                 }
-                1 => file(Standing::Waiting),
-                2 => file(Standing::Expired),
-                _ => file(Standing::Accepted),
+                1 => file(LabelStatus::Waiting),
+                2 => file(LabelStatus::Expired),
+                _ => file(LabelStatus::Accepted),
             }
             if dice.chance(5) {
                 // The same id again, with other content, perhaps from someone else.
                 let label = self::label(&mut dice, event, number);
-                records.push(Record::Filed(Filed { label, received, standing: Standing::Accepted }));
+                records.push(Record::Label(LabelRecord { label, received, standing: LabelStatus::Accepted }));
             }
         }
     }
@@ -151,7 +154,7 @@ fn world(seed: u64, events: usize) -> Vec<Record> {
 }
 
 /// A record in an order, for sets.
-fn sort_key(judged: &Judged) -> impl Ord {
+fn sort_key(judged: &RoundRecord) -> impl Ord {
     let votes: Vec<_> =
         judged.votes.iter().map(|v| (v.expert.clone(), v.score.map(f64::to_bits), v.shadow)).collect();
     let reading = judged.reading.as_ref().map(|r| (r.encoder, r.features.clone()));
@@ -176,11 +179,11 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
     let marked = |set: &BTreeSet<(String, String)>, tenant: &str, name: &str| {
         set.contains(&(String::new(), name.to_owned())) || set.contains(&(tenant.to_owned(), name.to_owned()))
     };
-    let mut decisions: BTreeMap<RoundId, Judged> = BTreeMap::new();
-    let mut labels: BTreeMap<RoundId, BTreeMap<(String, Option<String>), Filed>> = BTreeMap::new();
+    let mut decisions: BTreeMap<RoundId, RoundRecord> = BTreeMap::new();
+    let mut labels: BTreeMap<RoundId, BTreeMap<(String, Option<String>), LabelRecord>> = BTreeMap::new();
     for record in records {
         match record {
-            Record::Judged(judged) => {
+            Record::Round(judged) => {
                 let gone = judged.subject.as_ref().is_some_and(|s| marked(&erased, &judged.id.tenant, s));
                 if gone {
                     continue;
@@ -190,7 +193,7 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
                     *best = judged.clone();
                 }
             }
-            Record::Filed(filed) => {
+            Record::Label(filed) => {
                 let of_round = labels.entry(filed.label.round()).or_default();
                 let key = (filed.label.id.clone(), filed.label.annotator.clone());
                 let best = of_round.entry(key).or_insert_with(|| filed.clone());
@@ -236,7 +239,7 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
             let votes: Vec<f64> = experts.iter().map(vote).collect();
             let reading = judged.reading.as_ref().filter(|reading| Some(reading.encoder) == encoder);
             let features = reading.map(|reading| &*reading.features);
-            learner.step(&Sight { votes: &votes, features, event: &judged.id.event }, *y);
+            learner.step(&RoundInput { votes: &votes, features, event: &judged.id.event }, *y);
         }
         learner.save(&mut state);
     }
@@ -257,13 +260,13 @@ fn settings(learner: &str) -> Settings {
 
 /// A book with its fold.
 struct Desk {
-    book: Book,
+    book: LedgerState,
     fold: Fold,
 }
 
 impl Desk {
     fn new(settings: Settings) -> Self {
-        Self { book: Book::new(), fold: Fold::new(settings) }
+        Self { book: LedgerState::new(), fold: Fold::new(settings) }
     }
 
     fn take(&mut self, record: &Record) -> bool {

@@ -68,13 +68,13 @@ fn one_changed_vote_is_another_hash() {
     let mut records = Vec::new();
     for event in 0..20 {
         let scores = [dice.unit(), dice.unit()];
-        let judged = Judged { subject: None, ..judged(&mut dice, event, 0) };
+        let judged = RoundRecord { subject: None, ..judged(&mut dice, event, 0) };
         let votes = judged
             .votes
             .iter()
             .zip(scores)
             .map(|(vote, score)| RoundVote { score: Some(score * 0.9), ..vote.clone() });
-        records.push(Record::Judged(Judged { votes: votes.collect(), ..judged.clone() }));
+        records.push(Record::Round(RoundRecord { votes: votes.collect(), ..judged.clone() }));
         let label = Label {
             source: Source::Review,
             verdict: Some(Finding::ALL[dice.below(2)]),
@@ -82,7 +82,7 @@ fn one_changed_vote_is_another_hash() {
             retracts: None,
             ..label(&mut dice, event, 0)
         };
-        records.push(Record::Filed(Filed { label, received: 0, standing: Standing::Accepted }));
+        records.push(Record::Label(LabelRecord { label, received: 0, standing: LabelStatus::Accepted }));
     }
     for learner in ["hedge eta=0.5", "default"] {
         let settings = settings(learner);
@@ -90,7 +90,7 @@ fn one_changed_vote_is_another_hash() {
         for at in (0..records.len()).step_by(2) {
             for vote in 0..2 {
                 let mut changed = records.clone();
-                let Record::Judged(judged) = &mut changed[at] else { unreachable!() };
+                let Record::Round(judged) = &mut changed[at] else { unreachable!() };
                 let score = judged.votes[vote].score.as_mut().unwrap();
                 *score += 1e-9;
                 assert_ne!(arrive(&changed, &settings, 2, 0), before, "{learner}, {at}, {vote}");
@@ -130,8 +130,8 @@ fn a_late_label_rewinds_and_a_duplicate_does_nothing() {
         let mut label = label(&mut dice, event, 0);
         (label.verdict, label.source) = (Some(Finding::ALL[dice.below(2)]), Source::Review);
         (label.corrects, label.retracts) = (None, None);
-        votes.push(Record::Judged(judged));
-        labels.push(Record::Filed(Filed { label, received: 0, standing: Standing::Accepted }));
+        votes.push(Record::Round(judged));
+        labels.push(Record::Label(LabelRecord { label, received: 0, standing: LabelStatus::Accepted }));
     }
     for (event, (vote, label)) in votes.iter().zip(&labels).enumerate() {
         desk.take(vote);

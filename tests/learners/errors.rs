@@ -1,7 +1,7 @@
 //! Errors of others, a test each.
 
 use super::streams::{IDS, bits, build, play, round, sleeping, state};
-use aegis::core::learners::{LossKind, Sight, Tally};
+use aegis::core::learners::{LossKind, RoundInput, Tally};
 
 /// opera's BOA hands weights to the wrong experts when some sleep.
 #[test]
@@ -70,7 +70,7 @@ fn the_first_prediction_is_a_mean_and_not_a_sum() {
     for spec in
         ["hedge eta=1", "adahedge", "squint", "adanormalhedge", "fixed-share", "fixed-share-grid", "log-loss"]
     {
-        let p = build(spec, 4).predict(&Sight { votes: &votes, features: None, event: "e" });
+        let p = build(spec, 4).predict(&RoundInput { votes: &votes, features: None, event: "e" });
         assert!((p - 0.75).abs() < 1e-15, "{spec}: {p}");
     }
 }

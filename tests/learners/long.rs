@@ -1,7 +1,7 @@
 //! A million rounds: all awake, and one expert absent for half of them.
 
 use super::streams::{Chance, SPECS, build, state, vote};
-use aegis::core::learners::{Sight, Tally};
+use aegis::core::learners::{RoundInput, Tally};
 
 /// Beyond the 19,000 after which a stacking without its prior's refreshment dies; a million where the
 /// code is optimised and without checks.
@@ -27,7 +27,7 @@ fn run(spec: &str, absent: bool) {
         features[at_byte] = (chance.next() * 255.0 - 127.0) as i8;
         // Features in one round of eight: the checks of a million rounds should not take minutes.
         let sight =
-            Sight { votes: &votes, features: (reads && at % 8 == 0).then_some(&features), event: "e" };
+            RoundInput { votes: &votes, features: (reads && at % 8 == 0).then_some(&features), event: "e" };
         let p = learner.step(&sight, target);
         assert!((0.0..=1.0).contains(&p), "{spec}: p = {p} in round {at}");
         tally.add(&votes, None, p, target);

@@ -4,7 +4,7 @@ use super::streams::{
     Chance, IDS, Round, SPECS, bits, build, play, round, shifting, sleeping, spec, state, stochastic,
     with_features,
 };
-use aegis::core::learners::{BadState, LearnerSpec, Name, Sight};
+use aegis::core::learners::{BadState, LearnerSpec, Name, RoundInput};
 use proptest::prelude::*;
 
 fn mixed(rounds: usize) -> Vec<Round> {
@@ -276,7 +276,7 @@ proptest! {
                     continue;
                 }
                 let features = [*byte; 384];
-                let sight = Sight { votes: &votes, features: read.then_some(&features), event: "e" };
+                let sight = RoundInput { votes: &votes, features: read.then_some(&features), event: "e" };
                 let p = learner.step(&sight, *target);
                 prop_assert!((0.0..=1.0).contains(&p), "{}: {}", spec, p);
             }

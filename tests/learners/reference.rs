@@ -3,7 +3,7 @@
 
 use super::streams::{IDS, Round, build, play, round, state};
 use aegis::core::draw::Draws;
-use aegis::core::learners::{Learner, Noise, Sight, fpl::Fpl};
+use aegis::core::learners::{Learner, Noise, RoundInput, fpl::Fpl};
 
 /// Stream S, integers only.
 fn stream_s() -> Vec<Round> {
@@ -178,7 +178,7 @@ fn fpl_follows_the_worse_as_often_as_it_should() {
             event.clear();
             write!(event, "{at}").unwrap();
             worse += u32::from(
-                learner.predict(&Sight { votes: &[0.0, 1.0], features: None, event: &event }) == 1.0,
+                learner.predict(&RoundInput { votes: &[0.0, 1.0], features: None, event: &event }) == 1.0,
             );
         }
         let (n, observed) = (f64::from(draws), f64::from(worse));

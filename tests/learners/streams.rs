@@ -1,7 +1,7 @@
 //! Streams to judge learners by, and what every test needs to run one.
 
 use aegis::core::features::{DIMENSIONS, Features};
-use aegis::core::learners::{Learner, LearnerSpec, Name, Sight, Tally};
+use aegis::core::learners::{Learner, LearnerSpec, Name, RoundInput, Tally};
 
 /// Ids in the order of their bytes.
 pub const IDS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
@@ -68,8 +68,8 @@ pub struct Round {
 }
 
 impl Round {
-    pub fn sight(&self) -> Sight<'_> {
-        Sight { votes: &self.votes, features: self.features.as_deref(), event: &self.event }
+    pub fn sight(&self) -> RoundInput<'_> {
+        RoundInput { votes: &self.votes, features: self.features.as_deref(), event: &self.event }
     }
 }
 

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use aegis::core::book::Book;
 use aegis::core::fold::{Fold, Settings};
 use aegis::core::label::{DecisionRef, Finding, Label, Mapping, Source, target};
 use aegis::core::learners::{LearnerSpec, Name};
-use aegis::core::ledger::{Filed, Judged, Key, Record, RoundId, RoundVote, Standing};
+use aegis::core::ledger::{Key, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
+use aegis::core::ledger_state::LedgerState;
 use aegis::core::predictor::StateHash;
 
 const POLICY: &str = "house";
@@ -34,30 +34,30 @@ pub const LABELS: [Option<Sent>; 4] = [
 /// A record of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Entry {
-    Judged(usize),
-    Filed { label: usize, waiting: bool },
+    RoundRecord(usize),
+    LabelRecord { label: usize, waiting: bool },
 }
 
 impl Entry {
     fn bit(self) -> u16 {
         match self {
-            Self::Judged(decision) => 1 << decision,
-            Self::Filed { label, waiting } => 1 << (DECISIONS.len() + 2 * label + usize::from(waiting)),
+            Self::RoundRecord(decision) => 1 << decision,
+            Self::LabelRecord { label, waiting } => 1 << (DECISIONS.len() + 2 * label + usize::from(waiting)),
         }
     }
 
     pub fn all() -> impl Iterator<Item = Self> {
-        let filed = |label| [false, true].map(|waiting| Self::Filed { label, waiting });
-        (0..DECISIONS.len()).map(Self::Judged).chain((0..LABELS.len()).flat_map(filed))
+        let filed = |label| [false, true].map(|waiting| Self::LabelRecord { label, waiting });
+        (0..DECISIONS.len()).map(Self::RoundRecord).chain((0..LABELS.len()).flat_map(filed))
     }
 
     fn record(self) -> Option<Record> {
         match self {
-            Self::Judged(decision) => Some(Record::Judged(judged(decision))),
-            Self::Filed { label, waiting } => {
-                let standing = if waiting { Standing::Waiting } else { Standing::Accepted };
+            Self::RoundRecord(decision) => Some(Record::Round(judged(decision))),
+            Self::LabelRecord { label, waiting } => {
+                let standing = if waiting { LabelStatus::Waiting } else { LabelStatus::Accepted };
                 let received = 100 + label as i64;
-                Some(Record::Filed(Filed { label: sent(label)?, received, standing }))
+                Some(Record::Label(LabelRecord { label: sent(label)?, received, standing }))
             }
         }
     }
@@ -78,12 +78,12 @@ impl Set {
 
     /// Whether a label waits that has not been accepted since.
     pub fn has_waiting(self) -> bool {
-        let filed = |label, waiting| self.has(Entry::Filed { label, waiting });
+        let filed = |label, waiting| self.has(Entry::LabelRecord { label, waiting });
         (0..LABELS.len()).any(|label| filed(label, true) && !filed(label, false))
     }
 
-    fn book(self) -> Book {
-        let mut book = Book::new();
+    fn book(self) -> LedgerState {
+        let mut book = LedgerState::new();
         let records = Entry::all().filter(|entry| self.has(*entry)).filter_map(Entry::record);
         records
             .for_each(|record| _ = book.apply(&record, &mut vec![]).expect("the world's records are sound"));
@@ -109,7 +109,7 @@ impl Set {
         let records = Entry::all().filter(|entry| self.has(*entry)).filter_map(Entry::record);
         let labels: Vec<Label> = records
             .filter_map(|record| match record {
-                Record::Filed(filed) => Some(filed.label),
+                Record::Label(filed) => Some(filed.label),
                 _ => None,
             })
             .collect();
@@ -119,7 +119,7 @@ impl Set {
     /// Whether a label under this one's key is in the ledger.
     pub fn has_label(self, label: usize) -> bool {
         let same = |other: usize| LABELS[other].zip(LABELS[label]).is_some_and(|(a, b)| a.0 == b.0);
-        let filed = |label| [false, true].map(|waiting| Entry::Filed { label, waiting });
+        let filed = |label| [false, true].map(|waiting| Entry::LabelRecord { label, waiting });
         (0..LABELS.len()).filter(|other| same(*other)).flat_map(filed).any(|entry| self.has(entry))
     }
 }
@@ -127,9 +127,9 @@ impl Set {
 /// What the ledger holds where nothing ever went wrong, in its plainest form: every label accepted, the
 /// rounds with the votes of their lowest decisions.
 pub fn undisturbed() -> Set {
-    let filed = [0, 2].map(|label| Entry::Filed { label, waiting: false });
+    let filed = [0, 2].map(|label| Entry::LabelRecord { label, waiting: false });
     let mut set = Set::default();
-    [Entry::Judged(1)].into_iter().chain(filed).for_each(|entry| set.insert(entry));
+    [Entry::RoundRecord(1)].into_iter().chain(filed).for_each(|entry| set.insert(entry));
     set
 }
 
@@ -175,7 +175,7 @@ pub fn join(ledger: Set, index: u8, read: Read) -> Joined {
                 join.compare();
             }
             let waiting = !join.is_judged();
-            join.put(Entry::Filed { label, waiting });
+            join.put(Entry::LabelRecord { label, waiting });
         }
         Joined { ledger: join.joined.into_iter().map(|(_, entry)| entry).collect(), letters }
     };
@@ -183,7 +183,7 @@ pub fn join(ledger: Set, index: u8, read: Read) -> Joined {
 }
 
 struct Join {
-    book: Book,
+    book: LedgerState,
     index: u8,
     /// Each key once.
     joined: Vec<(Key, Entry)>,
@@ -191,7 +191,7 @@ struct Join {
 
 impl Join {
     fn is_judged(&self) -> bool {
-        let key = Key::Judged(round());
+        let key = Key::Round(round());
         self.joined.iter().any(|(other, _)| *other == key)
             || self.book.row(&round()).is_some_and(|(rounds, row)| rounds.is_judged(row))
     }
@@ -207,12 +207,12 @@ impl Join {
 
     /// Gives a round its votes, if these are the ones to keep, and its waiting labels their standing.
     fn judge(&mut self, decision: usize) {
-        if !self.put(Entry::Judged(decision)) {
+        if !self.put(Entry::RoundRecord(decision)) {
             return;
         }
         let Some((rounds, row)) = self.book.row(&round()) else { return };
-        for filed in rounds.labels(row).into_iter().filter(|filed| filed.standing == Standing::Waiting) {
-            self.put(Entry::Filed { label: (filed.received - 100) as usize, waiting: false });
+        for filed in rounds.labels(row).into_iter().filter(|filed| filed.standing == LabelStatus::Waiting) {
+            self.put(Entry::LabelRecord { label: (filed.received - 100) as usize, waiting: false });
         }
     }
 
@@ -227,8 +227,8 @@ impl Join {
             return true;
         };
         let above = match (&record, other.record()) {
-            (Record::Judged(new), Some(Record::Judged(old))) => new.key() < old.key(),
-            (Record::Filed(new), Some(Record::Filed(old))) => {
+            (Record::Round(new), Some(Record::Round(old))) => new.key() < old.key(),
+            (Record::Label(new), Some(Record::Label(old))) => {
                 new.label.newer(&old.label).then(old.received.cmp(&new.received)).is_ge()
             }
             _ => false,
@@ -244,9 +244,9 @@ fn round() -> RoundId {
     RoundId { tenant: TENANT.into(), policy: POLICY.into(), event: EVENT.into() }
 }
 
-fn judged(decision: usize) -> Judged {
+fn judged(decision: usize) -> RoundRecord {
     let (round_time, score) = DECISIONS[decision];
-    Judged {
+    RoundRecord {
         id: round(),
         subject: None,
         round_time,

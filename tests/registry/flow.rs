@@ -16,7 +16,7 @@ use aegis::kafka::{Connection, Consumed, Delivery, Produced};
 use aegis::learn::{Learn, LearnError, Progress};
 use aegis::ops::{Asker, Health, Shutdown};
 use aegis::registry::{Registry, RegistryError};
-use aegis::score::{Score, ScoreError, Seats};
+use aegis::score::{PanelHandle, Score, ScoreError};
 use aegis::topics::table;
 
 use crate::server::{Reply, Request, Server, schema, unknown};
@@ -86,7 +86,7 @@ impl Running {
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
-            seats: Seats::in_force(panel, &[]),
+            seats: PanelHandle::in_force(panel, &[]),
             connection: connection.clone(),
             delivery: exactly_once("score"),
             health: Health::default(),
@@ -191,7 +191,7 @@ fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_onl
     read_until(&flow.connection, &flow.topics.rounds, "the label's votes", |records| {
         ledger(records)
             .iter()
-            .any(|record| matches!(record, Record::Judged(judged) if judged.id.event == "e00001"))
+            .any(|record| matches!(record, Record::Round(judged) if judged.id.event == "e00001"))
     });
     let letters =
         read_until(&flow.connection, &flow.topics.dlq, "two dead letters", |letters| letters.len() >= 2);

@@ -157,9 +157,9 @@ fn labels_of_a_topic_are_read_from_its_own_schema() {
     assert_eq!(ran.summary().malformed, 0, "{}", ran.notes);
     let saved = fs::read_to_string(save).unwrap();
     for label in labels {
-        use aegis::core::ledger::{Filed, Standing};
-        let filed = Filed { received: label.time, label, standing: Standing::Accepted };
-        let line = record(&aegis::core::ledger::Record::Filed(filed));
+        use aegis::core::ledger::{LabelRecord, LabelStatus};
+        let filed = LabelRecord { received: label.time, label, standing: LabelStatus::Accepted };
+        let line = record(&aegis::core::ledger::Record::Label(filed));
         assert!(saved.lines().any(|saved| saved == line), "{line}\nis not in\n{saved}");
     }
 }

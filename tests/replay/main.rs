@@ -15,11 +15,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use aegis::config::{Config, LabelFields};
-use aegis::core::book::Book;
 use aegis::core::fold::{Fold, Settings};
 use aegis::core::hash::hex;
 use aegis::core::label::Mapping;
 use aegis::core::learners::LearnerSpec;
+use aegis::core::ledger_state::LedgerState;
 use aegis::replay::write::{Policy, header, record};
 use aegis::replay::{Around, ReplayArgs, ReplayError, Summary, fold_lines, run};
 use aegis::schemas;

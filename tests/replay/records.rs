@@ -62,7 +62,7 @@ fn container_files_are_read_like_lines() {
 #[test]
 fn records_of_a_topic_are_folded_like_their_lines() {
     use aegis::core::label::{DecisionRef, Finding, Label, Source};
-    use aegis::core::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
+    use aegis::core::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
     let mut records = Vec::new();
     let mut dice = Dice(3);
     for event in 0..60 {
@@ -72,7 +72,7 @@ fn records_of_a_topic_are_folded_like_their_lines() {
             score: Some(score as f64 / 100.0),
             shadow: false,
         };
-        records.push(Record::Filed(Filed {
+        records.push(Record::Label(LabelRecord {
             label: Label {
                 id: "l".to_owned(),
                 tenant: id.tenant.clone(),
@@ -90,9 +90,9 @@ fn records_of_a_topic_are_folded_like_their_lines() {
                 retracts: None,
             },
             received: 0,
-            standing: Standing::Accepted,
+            standing: LabelStatus::Accepted,
         }));
-        records.push(Record::Judged(Judged {
+        records.push(Record::Round(RoundRecord {
             id,
             subject: None,
             round_time: dice.below(30) as i64,
@@ -137,7 +137,7 @@ fn what_the_ledger_holds_comes_back_from_lines() {
 fn every_record_is_written_and_read_to_the_bit() {
     use aegis::core::label::{DecisionRef, Finding, Label, Source};
     use aegis::core::ledger::{
-        Edit, EditAction, Filed, Judged, Reading, Record, RoundId, RoundVote, Standing,
+        Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
     };
     let id = RoundId {
         tenant: "tänant \"q\"".to_owned(),
@@ -147,7 +147,7 @@ fn every_record_is_written_and_read_to_the_bit() {
     let vote = |expert: &str, score, shadow| RoundVote { expert: expert.to_owned(), score, shadow };
     let mut features = Box::new([0i8; 384]);
     features.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at % 256) as u8 as i8);
-    let judged = Judged {
+    let judged = RoundRecord {
         id: id.clone(),
         subject: Some("sübject".to_owned()),
         round_time: -5,
@@ -158,7 +158,7 @@ fn every_record_is_written_and_read_to_the_bit() {
             vote("c", Some(f64::MIN_POSITIVE), true),
             vote("d", Some(1.0), false),
         ],
-        reading: Some(Reading { encoder: [7; 32], features }),
+        reading: Some(TextFeatures { encoder: [7; 32], features }),
     };
     let label = Label {
         id: "l".to_owned(),
@@ -183,7 +183,8 @@ fn every_record_is_written_and_read_to_the_bit() {
         id: "m".to_owned(),
         ..label.clone()
     };
-    let filed = |label: Label| Record::Filed(Filed { label, received: 99, standing: Standing::Waiting });
+    let filed =
+        |label: Label| Record::Label(LabelRecord { label, received: 99, standing: LabelStatus::Waiting });
     let records = [
         Record::Edit(Edit {
             id: "e1".to_owned(),
@@ -193,7 +194,7 @@ fn every_record_is_written_and_read_to_the_bit() {
             id: "e2".to_owned(),
             action: EditAction::Quarantine { tenant: "t".to_owned(), annotator: "q".to_owned() },
         }),
-        Record::Judged(judged),
+        Record::Round(judged),
         filed(label),
         filed(taken_back),
     ];
@@ -209,7 +210,7 @@ fn every_record_is_written_and_read_to_the_bit() {
         .summary();
     assert_eq!(fs::read_to_string(second).unwrap(), saved);
     // And folding the records themselves gives the hash of their lines.
-    let mut book = Book::new();
+    let mut book = LedgerState::new();
     records.iter().for_each(|record| assert!(book.apply(record, &mut Vec::new()).unwrap()));
     let spec: LearnerSpec = "default".parse().unwrap();
     let mut fold = Fold::new(Settings::new("p", spec, Mapping::default()));

@@ -20,7 +20,7 @@ use aegis::kafka::topics::{Finding as Found, ensure};
 use aegis::kafka::{Connection, Delivery};
 use aegis::learn::{Learn, LearnError, Progress};
 use aegis::ops::{Asker, Health, Shutdown};
-use aegis::score::{Score, ScoreError, Seats};
+use aegis::score::{PanelHandle, Score, ScoreError};
 use support::flow::experts;
 use support::{WAIT, kafka};
 
@@ -124,7 +124,7 @@ impl Site {
         let score = Score {
             config: Arc::clone(&self.config),
             policies: Arc::clone(&self.policies).into(),
-            seats: Seats::in_force(Arc::new(panel), &[]),
+            seats: PanelHandle::in_force(Arc::new(panel), &[]),
             connection,
             delivery: self.delivery("score"),
             health: Health::default(),

@@ -47,7 +47,7 @@ impl Site {
             let judged: BTreeSet<_> = ledger(records)
                 .into_iter()
                 .filter_map(|record| match record {
-                    Record::Judged(judged) => Some(judged.id.event),
+                    Record::Round(judged) => Some(judged.id.event),
                     _ => None,
                 })
                 .collect();
@@ -122,11 +122,11 @@ fn a_producer_that_does_not_know_a_new_partition_yet_does_its_unit_again() {
     assert_eq!(ensure(&connection, &[spec], WAIT).unwrap(), [Found::Grown(1)]);
     let new = [record("stale", 1, "new")];
     let error = outbox.commit(&new, None).unwrap_err();
-    assert!(error.passes(), "{error}");
+    assert!(error.is_retryable(), "{error}");
     assert_eq!(outbox.commit(&new, None).unwrap().len(), 1);
     // One that is not there at all is nobody's to wait for.
     let error = outbox.commit(&[record("stale", 2, "absent")], None).unwrap_err();
-    assert!(!error.passes() && error.to_string().contains("aegis topics --create"), "{error}");
+    assert!(!error.is_retryable() && error.to_string().contains("aegis topics --create"), "{error}");
 }
 
 /// Two partitions of the election would be two active learners, and the ledger's would have no order.

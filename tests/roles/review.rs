@@ -71,13 +71,13 @@ fn a_request_names_its_decision_and_the_label_that_answers_is_joined_by_it() {
     send(&site.connection, &labels);
     let learn = site.learn();
     let written = read_until(&site.connection, &topics.rounds, "the ledger", |records| {
-        ledger(records).iter().filter(|record| matches!(record, Record::Judged(_))).count() >= sent / 4
+        ledger(records).iter().filter(|record| matches!(record, Record::Round(_))).count() >= sent / 4
     });
     learn.stop();
     let judged: BTreeMap<_, _> = ledger(&written)
         .into_iter()
         .filter_map(|record| match record {
-            Record::Judged(judged) => Some((judged.id, judged.decision)),
+            Record::Round(judged) => Some((judged.id, judged.decision)),
             _ => None,
         })
         .collect();
@@ -85,7 +85,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_is_joined_by_it() {
         requests.iter().map(|request| (request.id.clone(), request.decision)).collect();
     assert_eq!(judged, expected);
     let mut filed = ledger(&read_all(&site.connection, &topics.rounds)).into_iter().filter_map(|record| {
-        let Record::Filed(filed) = record else { return None };
+        let Record::Label(filed) = record else { return None };
         Some((filed.standing.counts(), filed.label.inclusion_probability))
     });
     assert!(filed.next_back() == Some((true, Some(1.0))));

@@ -198,7 +198,7 @@ fn records_of_any_size_near_the_limit_have_one_outcome_each() {
     read_until(&site.connection, &topics.rounds, "the good labels", |records| {
         let filed = ledger(records)
             .iter()
-            .filter(|record| matches!(record, aegis::core::ledger::Record::Filed(_)))
+            .filter(|record| matches!(record, aegis::core::ledger::Record::Label(_)))
             .count();
         filed >= labels.len() / 2
     });

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use aegis::codec::{self, Encoding};
 use aegis::core::decision::Decision;
 use aegis::core::label::Finding;
-use aegis::core::ledger::{Filed, Record, Standing};
+use aegis::core::ledger::{LabelRecord, LabelStatus, Record};
 use aegis::kafka::Produced;
 use experts_support::{Folder, faulty_classifier, models};
 use support::flow::{decisions, event, event_record, label, label_record, read_all, read_until, send};
@@ -46,7 +46,7 @@ fn events(site: &Site, numbers: std::ops::Range<usize>) -> Vec<Produced> {
 fn write_ledger(site: &Site, labels: usize) {
     let filed = |number| {
         let label = label(&format!("l{number}"), &event(number, "").id, Finding::Safe);
-        let filed = Record::Filed(Filed { label, received: 1, standing: Standing::Waiting });
+        let filed = Record::Label(LabelRecord { label, received: 1, standing: LabelStatus::Waiting });
         let payload = codec::encode_record(&filed, Encoding::Avro).unwrap();
         let key = Some(codec::encode_key(&filed.key()));
         Produced { key, ..record(&site.topic("rounds"), 0, payload) }

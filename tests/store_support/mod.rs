@@ -1,4 +1,4 @@
-//! Reading a store's ledger in one piece.
+//! TextFeatures a store's ledger in one piece.
 
 use std::sync::Mutex;
 

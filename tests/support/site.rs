@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aegis::codec;
-use aegis::core::ledger::{Record, Standing};
+use aegis::core::ledger::{LabelStatus, Record};
 use aegis::core::predictor::Published;
 use aegis::kafka::{Connection, Consumed, committed, topics};
 
@@ -180,7 +180,7 @@ impl Site {
             match committed(&self.connection, &group, &topic, WAIT) {
                 Ok(known) => return known.values().sum(),
                 // The first group of a broker is asked about while its coordinator is still being made.
-                Err(error) if error.passes() && Instant::now() < until => {}
+                Err(error) if error.is_retryable() && Instant::now() < until => {}
                 Err(error) => panic!("{error}"),
             }
         }
@@ -195,7 +195,7 @@ impl Site {
     /// The labels that wait for their events.
     pub fn waiting(&self) -> BTreeSet<String> {
         let waits = |record| match record {
-            Record::Filed(filed) if filed.standing == Standing::Waiting => Some(filed.label.id),
+            Record::Label(filed) if filed.standing == LabelStatus::Waiting => Some(filed.label.id),
             _ => None,
         };
         self.ledger().into_values().filter_map(waits).collect()

@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 use aegis::codec::{self, Defaults, Encoding, SCHEMAS};
 use aegis::config::Policies;
-use aegis::core::book::Book;
 use aegis::core::decision::{Asked, Decision, Origin, decide};
 use aegis::core::fold::{Fold, Settings};
 use aegis::core::label::{DecisionRef, Finding};
-use aegis::core::ledger::{Filed, Record, Standing};
+use aegis::core::ledger::{LabelRecord, LabelStatus, Record};
+use aegis::core::ledger_state::LedgerState;
 use aegis::core::predictor::{Combined, PredictorRef, Published, Share};
 use aegis::core::review::ReviewRequest;
 use aegis::core::vote::Vote;
@@ -135,7 +135,7 @@ impl World {
         // Not decided yet, which is no fault.
         producer.commit(&self.events(90..93), None).unwrap();
         // Opening another would take half a second.
-        self.teach(&mut producer, decided.into_iter().step_by(3).map(Record::Judged).collect());
+        self.teach(&mut producer, decided.into_iter().step_by(3).map(Record::Round).collect());
     }
 
     fn events(&self, numbers: std::ops::Range<usize>) -> Vec<Produced> {
@@ -228,11 +228,11 @@ impl World {
         let mut records = Vec::new();
         let filed = |event: &str, standing| {
             let label = label(&format!("l-{event}"), event, Finding::Safe);
-            Record::Filed(Filed { label, received: 5, standing })
+            Record::Label(LabelRecord { label, received: 5, standing })
         };
         for round in judged {
-            let Record::Judged(judged) = &round else { unreachable!() };
-            let label = filed(&judged.id.event, Standing::Accepted);
+            let Record::Round(judged) = &round else { unreachable!() };
+            let label = filed(&judged.id.event, LabelStatus::Accepted);
             records.extend([round, label]);
         }
         let write = |learn: &mut Outbox, records: &[Record]| {
@@ -249,11 +249,11 @@ impl World {
         self.publish(learn, &records[..half], offset, None);
         let offset = write(learn, &records[half..]);
         self.publish(learn, &records, offset, self.hash);
-        write(learn, &[filed("unknown", Standing::Waiting)]);
+        write(learn, &[filed("unknown", LabelStatus::Waiting)]);
     }
 
     fn publish(&self, learn: &mut Outbox, records: &[Record], offset: i64, hash: Option<[u8; 32]>) {
-        let mut book = Book::new();
+        let mut book = LedgerState::new();
         for record in records {
             book.apply(record, &mut Vec::new()).unwrap();
         }

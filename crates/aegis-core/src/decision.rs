@@ -3,7 +3,7 @@
 use super::event::{Event, Millis};
 use super::features::EncoderId;
 use super::label::DecisionRef;
-use super::ledger::{Judged, Reading, RoundId, RoundVote};
+use super::ledger::{RoundId, RoundRecord, RoundVote, TextFeatures};
 use super::policy::{Action, Policy};
 use super::predictor::{Combined, PredictorRef};
 use super::text::{self, HiddenText};
@@ -90,7 +90,7 @@ pub struct Decision {
     /// Each expert's vote, in the order of the ids' UTF-8 bytes.
     pub votes: Vec<WeighedVote>,
     /// The judged text's features, unless the policy turns them off.
-    pub reading: Option<Reading>,
+    pub reading: Option<TextFeatures>,
     /// The predictor that combined the votes.
     pub predictor: PredictorRef,
     /// An expert of the panel, no shadow, abstained although there was something to judge.
@@ -220,7 +220,7 @@ pub struct Asked {
     /// Each expert's vote, in the order of the ids' UTF-8 bytes.
     pub votes: Vec<Vote>,
     /// The judged text's features.
-    pub reading: Option<Reading>,
+    pub reading: Option<TextFeatures>,
     /// The event's `traceparent`.
     pub trace: Option<String>,
 }
@@ -301,7 +301,7 @@ impl Decision {
 
     /// What the ledger keeps of the decision that lies at `at`.
     #[must_use]
-    pub fn judged(self, at: DecisionRef) -> Judged {
+    pub fn judged(self, at: DecisionRef) -> RoundRecord {
         let votes = self
             .votes
             .into_iter()
@@ -311,7 +311,7 @@ impl Decision {
                 expert: weighed.vote.expert,
             })
             .collect();
-        Judged {
+        RoundRecord {
             id: self.id,
             subject: self.subject,
             round_time: self.round_time,

@@ -118,14 +118,14 @@ fn narrow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::book::Book;
     use crate::decision::{Asked, Origin, decide};
     use crate::event::{Event, Role, Turn};
     use crate::features::DIMENSIONS;
     use crate::fold::{Fold, Settings};
     use crate::label::{DecisionRef, Finding, Label, Mapping, Source};
     use crate::learners::{LearnerSpec, Name};
-    use crate::ledger::{Filed, Judged, Reading, Record, RoundId, RoundVote, Standing};
+    use crate::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures};
+    use crate::ledger_state::LedgerState;
     use crate::policy::{Action, Policy};
     use crate::vote::Abstention;
     use std::collections::{BTreeMap, BTreeSet};
@@ -151,7 +151,7 @@ mod tests {
 
     fn decision(
         votes: Vec<Vote>,
-        reading: Option<Reading>,
+        reading: Option<TextFeatures>,
         predictor: &mut Predictor,
         policy: &Policy,
     ) -> Decision {
@@ -176,16 +176,16 @@ mod tests {
         Vote::scored(expert, [0; 32], score, Vec::new())
     }
 
-    fn untaught(names: &[&str], learner: Name) -> Predictor {
+    fn prior(names: &[&str], learner: Name) -> Predictor {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        Predictor::untaught(&LearnerSpec::new(learner), "default", &names).unwrap()
+        Predictor::prior(&LearnerSpec::new(learner), "default", &names).unwrap()
     }
 
     #[test]
     fn the_least_change_is_the_smallest_that_crosses() {
         // Hedge without a round averages: .9 and .3 make .6, and either must come down by .2.
         let policy = policy(Name::Hedge);
-        let mut predictor = untaught(&["a", "b"], Name::Hedge);
+        let mut predictor = prior(&["a", "b"], Name::Hedge);
         let made = decision(vec![vote("a", 0.9), vote("b", 0.3)], None, &mut predictor, &policy);
         let found = explain(&made, &mut predictor);
         assert_eq!((found.probability, found.unread), (made.probability, None));
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_vote_cannot_leave_its_range_and_sleepers_are_not_asked() {
         let policy = policy(Name::Hedge);
-        let mut predictor = untaught(&["a", "b", "c"], Name::Hedge);
+        let mut predictor = prior(&["a", "b", "c"], Name::Hedge);
         // Three of them average: even with one at 0 the others keep p above the threshold.
         let all = vec![vote("a", 1.0), vote("b", 1.0), vote("c", 1.0)];
         let made = decision(all, None, &mut predictor, &policy);
@@ -221,14 +221,15 @@ mod tests {
     #[test]
     fn what_the_reading_members_add_is_p_with_features_and_without() {
         let policy = policy(Name::Default);
-        let reading = |sign: i8| Reading { encoder: [7; 32], features: Box::new([sign * 100; DIMENSIONS]) };
-        let mut book = Book::new();
+        let reading =
+            |sign: i8| TextFeatures { encoder: [7; 32], features: Box::new([sign * 100; DIMENSIONS]) };
+        let mut book = LedgerState::new();
         for number in 0..40_i64 {
             let is_unsafe = number % 2 == 0;
             let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number}") };
             let label =
                 Label::example(&id, number, Some(if is_unsafe { Finding::Unsafe } else { Finding::Safe }));
-            let judged = Judged {
+            let judged = RoundRecord {
                 id,
                 subject: None,
                 round_time: number,
@@ -236,9 +237,9 @@ mod tests {
                 votes: vec![RoundVote { expert: "a".into(), score: Some(0.5), shadow: false }],
                 reading: Some(reading(if is_unsafe { 1 } else { -1 })),
             };
-            book.apply(&Record::Judged(judged), &mut Vec::new()).unwrap();
-            let filed = Filed { label, received: number, standing: Standing::Accepted };
-            book.apply(&Record::Filed(filed), &mut Vec::new()).unwrap();
+            book.apply(&Record::Round(judged), &mut Vec::new()).unwrap();
+            let filed = LabelRecord { label, received: number, standing: LabelStatus::Accepted };
+            book.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
         }
         let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
         fold.all(&book);
@@ -250,7 +251,7 @@ mod tests {
         assert_eq!(found.probability, made.probability);
         assert!(found.probability.unwrap() > found.unread.unwrap() + 0.1, "{found:?}");
         // Another encoder's features are not seen: nothing to compare.
-        let other = Reading { encoder: [8; 32], ..reading(1) };
+        let other = TextFeatures { encoder: [8; 32], ..reading(1) };
         let made = decision(vec![vote("a", 0.5)], Some(other), &mut predictor, &policy);
         assert_eq!(explain(&made, &mut predictor).unread, None);
     }

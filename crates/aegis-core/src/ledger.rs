@@ -2,7 +2,7 @@
 //!
 //! On the ledger topic each record stands under a [`Key`]; compaction keeps the newest of each. The
 //! order in which records come never matters: see [`super::label::live`] for labels, and
-//! [`Judged::key`] for the votes of an event that was decided twice.
+//! [`RoundRecord::key`] for the votes of an event that was decided twice.
 
 use super::event::Millis;
 use super::features::{EncoderId, Features};
@@ -32,7 +32,7 @@ pub struct RoundVote {
 
 /// Features with the encoder that made them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub struct TextFeatures {
     /// The encoder.
     pub encoder: EncoderId,
     /// The features.
@@ -41,7 +41,7 @@ pub struct Reading {
 
 /// What was decided about an event: the part of a decision that the learner needs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Judged {
+pub struct RoundRecord {
     /// The round's name.
     pub id: RoundId,
     /// The user's key, for erasure.
@@ -53,10 +53,10 @@ pub struct Judged {
     /// The votes, ordered by the UTF-8 bytes of the expert ids, no expert twice.
     pub votes: Vec<RoundVote>,
     /// The judged text's features.
-    pub reading: Option<Reading>,
+    pub reading: Option<TextFeatures>,
 }
 
-impl Judged {
+impl RoundRecord {
     /// Of several decisions about one event the one with the lowest key gives the round its votes.
     #[must_use]
     pub fn key(&self) -> (Millis, DecisionRef) {
@@ -66,18 +66,18 @@ impl Judged {
 
 /// A label with what became of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Filed {
+pub struct LabelRecord {
     /// The label as sent.
     pub label: Label,
     /// Its broker timestamp.
     pub received: Millis,
     /// What became of it.
-    pub standing: Standing,
+    pub standing: LabelStatus,
 }
 
 /// What became of a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum LabelStatus {
     /// It counts.
     Accepted,
     /// Its event's decision is not known yet; it counts as soon as that is.
@@ -88,7 +88,7 @@ pub enum Standing {
     Expired,
 }
 
-impl Standing {
+impl LabelStatus {
     /// All standings, in the schema's order.
     pub const ALL: [Self; 4] = [Self::Accepted, Self::Waiting, Self::TooLate, Self::Expired];
 
@@ -142,9 +142,9 @@ pub enum EditAction {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     /// Votes and features of a round.
-    Judged(Judged),
+    Round(RoundRecord),
     /// A label, known or waiting.
-    Filed(Filed),
+    Label(LabelRecord),
     /// An edit.
     Edit(Edit),
 }
@@ -153,9 +153,9 @@ pub enum Record {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// A round's votes.
-    Judged(RoundId),
+    Round(RoundId),
     /// A label of a round.
-    Filed(RoundId, String),
+    Label(RoundId, String),
     /// An edit.
     Edit(String),
 }
@@ -165,8 +165,8 @@ impl Record {
     #[must_use]
     pub fn key(&self) -> Key {
         match self {
-            Self::Judged(judged) => Key::Judged(judged.id.clone()),
-            Self::Filed(filed) => Key::Filed(filed.label.round(), filed.label.id.clone()),
+            Self::Round(judged) => Key::Round(judged.id.clone()),
+            Self::Label(filed) => Key::Label(filed.label.round(), filed.label.id.clone()),
             Self::Edit(edit) => Key::Edit(edit.id.clone()),
         }
     }

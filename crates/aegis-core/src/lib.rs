@@ -4,7 +4,6 @@
 //! combines them, a [`policy`] makes a [`decision`] of it, which may ask for a [`review`]; a human [`label`]
 //! joins its decision in the [`ledger`].
 
-pub mod book;
 pub mod decision;
 pub mod draw;
 pub mod event;
@@ -15,6 +14,7 @@ pub mod hash;
 pub mod label;
 pub mod learners;
 pub mod ledger;
+pub mod ledger_state;
 pub mod math;
 pub mod policy;
 pub mod predictor;

@@ -2,8 +2,8 @@
 
 use super::event::Millis;
 use super::features::{EncoderId, Features};
-use super::learners::{Learner, LearnerSpec, Mass, Sight, SpecError};
-use super::ledger::Reading;
+use super::learners::{Learner, LearnerSpec, Mass, RoundInput, SpecError};
+use super::ledger::TextFeatures;
 use super::vote::Vote;
 
 /// Version of the state's layout; part of the state hash.
@@ -117,7 +117,7 @@ impl Predictor {
     ///
     /// # Errors
     /// Where the learner refuses these experts.
-    pub fn untaught(spec: &LearnerSpec, policy: &str, experts: &[String]) -> Result<Self, PredictorError> {
+    pub fn prior(spec: &LearnerSpec, policy: &str, experts: &[String]) -> Result<Self, PredictorError> {
         let names: Vec<&str> = experts.iter().map(String::as_str).collect();
         let reference = PredictorRef {
             learner: spec.name.to_string(),
@@ -168,19 +168,24 @@ impl Predictor {
     }
 
     /// P(unsafe) alone, as [`combine`](Self::combine) gives it; `None` with all experts asleep.
-    pub fn probability(&mut self, event: &str, votes: &[Vote], reading: Option<&Reading>) -> Option<f64> {
+    pub fn probability(
+        &mut self,
+        event: &str,
+        votes: &[Vote],
+        reading: Option<&TextFeatures>,
+    ) -> Option<f64> {
         let (row, _) = self.seat(votes);
         let features = self.features(reading);
-        self.predict(&Sight { votes: &row, features, event })
+        self.predict(&RoundInput { votes: &row, features, event })
     }
 
     /// Whether the members that read see these features: those of the state's own encoder.
     #[must_use]
-    pub fn reads(&self, reading: &Reading) -> bool {
+    pub fn reads(&self, reading: &TextFeatures) -> bool {
         self.encoder == Some(reading.encoder)
     }
 
-    fn features<'a>(&self, reading: Option<&'a Reading>) -> Option<&'a Features> {
+    fn features<'a>(&self, reading: Option<&'a TextFeatures>) -> Option<&'a Features> {
         reading.filter(|reading| self.reads(reading)).map(|reading| &*reading.features)
     }
 
@@ -198,10 +203,10 @@ impl Predictor {
     }
 
     /// Combines the votes of one event. Votes of experts that the state does not know yet weigh nothing.
-    pub fn combine(&mut self, event: &str, votes: &[Vote], reading: Option<&Reading>) -> Combined {
+    pub fn combine(&mut self, event: &str, votes: &[Vote], reading: Option<&TextFeatures>) -> Combined {
         let (mut row, places) = self.seat(votes);
         let features = self.features(reading);
-        let probability = self.predict(&Sight { votes: &row, features, event });
+        let probability = self.predict(&RoundInput { votes: &row, features, event });
         let mut shares = vec![Share::default(); votes.len()];
         let Some(p) = probability else { return Combined { probability, shares } };
         for ((share, vote), place) in shares.iter_mut().zip(votes).zip(&places) {
@@ -213,7 +218,7 @@ impl Predictor {
                 *slot = f64::NAN;
             }
             // With the last awake expert asleep there is no p: its contribution is all of it.
-            let without = self.predict(&Sight { votes: &row, features, event }).unwrap_or(0.0);
+            let without = self.predict(&RoundInput { votes: &row, features, event }).unwrap_or(0.0);
             share.contribution = p - without;
             if let Some(slot) = row.get_mut(at) {
                 *slot = vote;
@@ -222,7 +227,7 @@ impl Predictor {
         Combined { probability, shares }
     }
 
-    fn predict(&mut self, sight: &Sight<'_>) -> Option<f64> {
+    fn predict(&mut self, sight: &RoundInput<'_>) -> Option<f64> {
         sight.votes.iter().any(|vote| !vote.is_nan()).then(|| self.learner.predict(sight))
     }
 }

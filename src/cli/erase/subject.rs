@@ -7,7 +7,7 @@ use crate::cli::Failure;
 use crate::cli::scan::scan;
 use crate::codec;
 use crate::config::Config;
-use crate::core::ledger::{Judged, Key, Record, RoundId};
+use crate::core::ledger::{Key, Record, RoundId, RoundRecord};
 use crate::kafka::Connection;
 use crate::say::note;
 
@@ -27,14 +27,14 @@ impl Subject {
 
     /// Whether a ledger record is the subject's own.
     pub fn owns(&self, record: &Record) -> bool {
-        matches!(record, Record::Judged(judged) if self.is(&judged.id.tenant, judged.subject.as_deref()))
+        matches!(record, Record::Round(judged) if self.is(&judged.id.tenant, judged.subject.as_deref()))
     }
 
     /// The rounds of the subject that the ledger topic holds, taken back already or not.
     fn rounds(&self, config: &Config, connection: &Connection) -> Result<BTreeSet<RoundId>, Failure> {
         let mut rounds = BTreeSet::new();
         ledger(config, connection, &mut |_, _, record| {
-            if let Some(Record::Judged(judged)) = record.filter(|record| self.owns(record)) {
+            if let Some(Record::Round(judged)) = record.filter(|record| self.owns(record)) {
                 rounds.insert(judged.id);
             }
         })?;
@@ -50,21 +50,21 @@ impl Subject {
         config: &Config,
         connection: &Connection,
         named: &BTreeSet<RoundId>,
-    ) -> Result<(Vec<Key>, Vec<Judged>), Failure> {
+    ) -> Result<(Vec<Key>, Vec<RoundRecord>), Failure> {
         let known = self.rounds(config, connection)?;
         let rounds: BTreeSet<RoundId> = known.union(named).cloned().collect();
         let mut live: BTreeSet<Key> = BTreeSet::new();
-        let mut others: BTreeMap<RoundId, Judged> = BTreeMap::new();
+        let mut others: BTreeMap<RoundId, RoundRecord> = BTreeMap::new();
         ledger(config, connection, &mut |_, key, record| {
             let of = match &key {
-                Key::Judged(id) | Key::Filed(id, _) if rounds.contains(id) => id.clone(),
+                Key::Round(id) | Key::Label(id, _) if rounds.contains(id) => id.clone(),
                 _ => return,
             };
             match record {
                 None => {
                     live.remove(&key);
                 }
-                Some(Record::Judged(judged)) if !self.is(&judged.id.tenant, judged.subject.as_deref()) => {
+                Some(Record::Round(judged)) if !self.is(&judged.id.tenant, judged.subject.as_deref()) => {
                     live.remove(&key);
                     let known = others.entry(of).or_insert_with(|| judged.clone());
                     if judged.key() < known.key() {
@@ -79,17 +79,17 @@ impl Subject {
         // A round that is another's as well keeps its labels, and the other's votes, which may not be in the
         // ledger yet where no decision of it is.
         let of = |key: &Key| match key {
-            Key::Judged(id) | Key::Filed(id, _) => Some(id.clone()),
+            Key::Round(id) | Key::Label(id, _) => Some(id.clone()),
             Key::Edit(_) => None,
         };
         let lone: BTreeSet<RoundId> =
             live.iter().filter_map(of).filter(|id| !known.contains(id) && !others.contains_key(id)).collect();
         let waiting = if lone.is_empty() { lone } else { stays::shared(self, &lone, config, connection)? };
         let shared = |id: &RoundId| others.contains_key(id) || waiting.contains(id);
-        let instead = others.values().filter(|judged| live.contains(&Key::Judged(judged.id.clone())));
+        let instead = others.values().filter(|judged| live.contains(&Key::Round(judged.id.clone())));
         let instead: Vec<_> = instead.cloned().collect();
         let out = live.into_iter().filter(|key| match key {
-            Key::Judged(id) | Key::Filed(id, _) => !shared(id),
+            Key::Round(id) | Key::Label(id, _) => !shared(id),
             Key::Edit(_) => false,
         });
         Ok((out.collect(), instead))

@@ -88,7 +88,7 @@ pub fn verify(
     let (checked, _, _) = refold.finish(i64::MAX);
     let named = stays::rounds(subject, config, connection)?;
     let (out, _) = subject.out_of_ledger(config, connection, &named)?;
-    held.labels = out.iter().filter(|key| matches!(key, Key::Filed(..))).count();
+    held.labels = out.iter().filter(|key| matches!(key, Key::Label(..))).count();
     let older = |made: &&Made| {
         last.get(&made.policy).is_some_and(|last| *last > made.at)
             && held.edit.is_some_and(|edit| made.reflects <= edit)

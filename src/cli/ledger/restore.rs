@@ -11,7 +11,7 @@ use crate::cli::scan::{ANSWER, scan_from};
 use crate::cli::{Failure, run};
 use crate::codec;
 use crate::config::Config;
-use crate::core::book::Book;
+use crate::core::ledger_state::LedgerState;
 use crate::kafka::{Connection, Follower, From, Outbox, Produced, topics};
 use crate::learn::{LearnError, kept};
 use crate::ops::Exit;
@@ -26,7 +26,7 @@ const TOGETHER: usize = 1_000;
 /// The ledger topic, compared with a store's ledger.
 #[derive(Default)]
 struct Topic {
-    book: Book,
+    book: LedgerState,
     /// Keys whose last record is a tombstone.
     removed: BTreeSet<Vec<u8>>,
     records: u64,
@@ -38,7 +38,7 @@ struct Topic {
 
 impl Topic {
     /// Reads the topic on from where it was read last.
-    fn read(&mut self, config: &Config, connection: &Connection, store: &Book) -> Result<(), Failure> {
+    fn read(&mut self, config: &Config, connection: &Connection, store: &LedgerState) -> Result<(), Failure> {
         let topic = &config.topics.rounds;
         let from = match self.end {
             0 => From::Beginning,
@@ -66,7 +66,7 @@ impl Topic {
     }
 
     /// The records of the store that the topic neither has nor has taken back.
-    fn lacks<'a>(&'a self, store: &'a Book) -> impl Iterator<Item = crate::core::ledger::Record> + 'a {
+    fn lacks<'a>(&'a self, store: &'a LedgerState) -> impl Iterator<Item = crate::core::ledger::Record> + 'a {
         store.records().filter(|record| {
             self.book.would_change(record) && !self.removed.contains(&codec::encode_key(&record.key()))
         })
@@ -175,7 +175,7 @@ pub fn compare(config: &Config, connection: &Connection, report: &mut Report) ->
 
 /// The store's ledger, its offset, and the topics that it was filled from. It is closed before the topic is read: a
 /// learner may want to start meanwhile.
-fn open(path: &Path) -> Option<(Book, i64, Origins)> {
+fn open(path: &Path) -> Option<(LedgerState, i64, Origins)> {
     let read = |store: Store| Ok((kept(&store)?, store.ledger_offset().unwrap_or(0), *store.origins()));
     match Store::existing(path).map_err(LearnError::from).and_then(|found| found.map(read).transpose()) {
         Ok(found) => found,

@@ -152,7 +152,7 @@ pub(super) fn led(connection: &Connection, spec: &TopicSpec, timeout: Duration) 
     for partition in 0..spec.partitions {
         while let Err(error) = asker.fetch_watermarks(&spec.name, partition, left(until)) {
             let error = SourceError::of(&error, "use the topic that was made", &spec.name);
-            let comes = error.passes() || matches!(error, SourceError::MissingTopic { .. });
+            let comes = error.is_retryable() || matches!(error, SourceError::MissingTopic { .. });
             if !comes || Instant::now() > until {
                 return Err(error);
             }

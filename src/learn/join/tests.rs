@@ -31,7 +31,7 @@ fn decision() -> Decision {
 }
 
 /// What joining does with an index that knows nothing, beside a topic that holds one decision, with this book.
-fn joining(book: &Book, join: impl FnOnce(&mut Join<'_>, DecisionRef)) -> Joined {
+fn joining(book: &LedgerState, join: impl FnOnce(&mut Join<'_>, DecisionRef)) -> Joined {
     let broker = Embedded::start(&[("decisions", 1)]).unwrap();
     let connection = Connection::new(broker.bootstrap());
     let record = Produced {
@@ -73,9 +73,9 @@ fn read(label: Label) -> Read {
     Read { record: Arc::new(record), label, received: 20 }
 }
 
-fn standings(joined: &Joined) -> Vec<Standing> {
+fn standings(joined: &Joined) -> Vec<LabelStatus> {
     let filed = joined.records().iter().filter_map(|record| match record {
-        Record::Filed(filed) => Some(filed.standing),
+        Record::Label(filed) => Some(filed.standing),
         _ => None,
     });
     filed.collect()
@@ -83,33 +83,33 @@ fn standings(joined: &Joined) -> Vec<Standing> {
 
 #[test]
 fn a_label_that_names_its_decision_never_waits_for_the_index() {
-    let book = Book::new();
+    let book = LedgerState::new();
     let named = joining(&book, |join, at| join.labels(vec![read(label(Some(at)))]).unwrap());
-    assert_eq!(standings(&named), [Standing::Accepted]);
+    assert_eq!(standings(&named), [LabelStatus::Accepted]);
     let judged = named
         .records()
         .iter()
-        .any(|record| matches!(record, Record::Judged(judged) if judged.decision.offset == 0));
+        .any(|record| matches!(record, Record::Round(judged) if judged.decision.offset == 0));
     assert!(judged && named.refused.is_empty());
     // Without the reference nobody knows where to look.
     let unnamed = joining(&book, |join, _| join.labels(vec![read(label(None))]).unwrap());
-    assert_eq!((standings(&unnamed), unnamed.records().len()), (vec![Standing::Waiting], 1));
+    assert_eq!((standings(&unnamed), unnamed.records().len()), (vec![LabelStatus::Waiting], 1));
 }
 
 #[test]
 fn a_label_waits_for_twice_the_horizon_and_then_no_more() {
-    let mut book = Book::new();
-    let filed = Filed { label: label(None), received: 20, standing: Standing::Waiting };
-    book.apply(&Record::Filed(filed), &mut Vec::new()).unwrap();
+    let mut book = LedgerState::new();
+    let filed = LabelRecord { label: label(None), received: 20, standing: LabelStatus::Waiting };
+    book.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
     let at = |now| standings(&joining(&book, |join, _| join.expire(now)));
     assert_eq!(at(20 + 2 * HORIZON), []);
-    assert_eq!(at(21 + 2 * HORIZON), [Standing::Expired]);
+    assert_eq!(at(21 + 2 * HORIZON), [LabelStatus::Expired]);
 }
 
 /// Labels of one record share its dead letter.
 #[test]
 fn a_record_of_several_labels_is_refused_once() {
-    let book = Book::new();
+    let book = LedgerState::new();
     let both = |received| {
         let record = read(label(None)).record;
         let of = |id: &str, at| {
@@ -121,12 +121,12 @@ fn a_record_of_several_labels_is_refused_once() {
     let late = both(11 + HORIZON);
     assert_eq!((late.refused.len(), standings(&late)), (1, vec![]));
     let kept = both(20);
-    assert_eq!((kept.refused.len(), standings(&kept)), (0, vec![Standing::Accepted; 2]));
+    assert_eq!((kept.refused.len(), standings(&kept)), (0, vec![LabelStatus::Accepted; 2]));
 }
 
 #[test]
 fn a_record_of_several_labels_is_taken_out_whole_and_once() {
-    let book = Book::new();
+    let book = LedgerState::new();
     let record = read(label(None)).record;
     let other = Arc::new(Consumed { offset: record.offset + 1, ..(*record).clone() });
     let of = |record: &Arc<Consumed>, id: &str, at| {
@@ -137,7 +137,7 @@ fn a_record_of_several_labels_is_taken_out_whole_and_once() {
         let labels = vec![of(&record, "a", at), of(&record, "b", at), of(&other, "c", at)];
         join.labels(labels).unwrap();
     });
-    let key = |id: &str| Key::Filed(label(None).round(), id.into());
+    let key = |id: &str| Key::Label(label(None).round(), id.into());
     let mut unfit = BTreeSet::from([key("a")]);
     let taken: Vec<_> = joined.take_records(&mut unfit).iter().map(|record| record.offset).collect();
     assert_eq!((taken, unfit), (vec![record.offset], BTreeSet::from([key("a"), key("b")])));

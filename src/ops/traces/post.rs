@@ -110,7 +110,7 @@ impl Post {
             }
             tried += 1;
             let asked = || answered.headers.get(RETRY_AFTER).and_then(|value| retry::asked(value.as_bytes()));
-            let again = retry::passes(answered.status)
+            let again = retry::is_retryable(answered.status)
                 .then(|| retry::wait(tried, asked(), fastrand::f64()))
                 .flatten()
                 .filter(|wait| self.waits(*wait, answered.status));

@@ -12,7 +12,7 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Whether whoever answers so may soon take the same: OTLP over HTTP names these four.
-pub fn passes(status: StatusCode) -> bool {
+pub fn is_retryable(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::TOO_MANY_REQUESTS
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn only_what_passes_is_tried_again() {
         let passing: Vec<u16> =
-            (100..600).filter(|code| passes(StatusCode::from_u16(*code).unwrap())).collect();
+            (100..600).filter(|code| is_retryable(StatusCode::from_u16(*code).unwrap())).collect();
         assert_eq!(passing, [429, 502, 503, 504]);
     }
 }

@@ -1,8 +1,8 @@
 //! The courses of learners over the rounds, at some hundred places.
 
-use crate::core::book::Book;
 use crate::core::fold::{Fold, FoldError, Walked};
 use crate::core::learners::{Learner, LearnerSpec, Mass, Tally};
+use crate::core::ledger_state::LedgerState;
 
 /// Places at which courses are looked at.
 const PLACES: usize = 300;
@@ -45,8 +45,12 @@ fn steps(rounds: u64, count: usize) -> u64 {
 }
 
 /// Follows one learner.
-pub(super) fn course(fold: &Fold, book: &Book, spec: &LearnerSpec) -> Result<Option<Course>, FoldError> {
-    let rounds = fold.standing().rounds as u64;
+pub(super) fn course(
+    fold: &Fold,
+    book: &LedgerState,
+    spec: &LearnerSpec,
+) -> Result<Option<Course>, FoldError> {
+    let rounds = fold.progress().rounds as u64;
     let (step, block) = (steps(rounds, PLACES), steps(rounds, BLOCKS));
     let mut found: Option<Course> = None;
     let mut before = 0;
@@ -80,8 +84,8 @@ pub(super) fn course(fold: &Fold, book: &Book, spec: &LearnerSpec) -> Result<Opt
 }
 
 /// Follows the experts.
-pub(super) fn grounds(fold: &Fold, book: &Book) -> Result<Grounds, FoldError> {
-    let rounds = fold.standing().rounds as u64;
+pub(super) fn grounds(fold: &Fold, book: &LedgerState) -> Result<Grounds, FoldError> {
+    let rounds = fold.progress().rounds as u64;
     let experts = fold.experts().len();
     let (step, block) = (steps(rounds, PLACES), steps(rounds, BLOCKS));
     let none = || vec![Vec::new(); experts];

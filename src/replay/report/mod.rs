@@ -9,20 +9,20 @@ pub(crate) use svg::escape;
 use std::path::Path;
 
 use super::{ReplayError, savepoint};
-use crate::core::book::Book;
 use crate::core::fold::Fold;
 use crate::core::hash::hex;
+use crate::core::ledger_state::LedgerState;
 
 /// Writes the page about these folds, which must be caught up. `title` says what was replayed.
 ///
 /// # Errors
 /// Where a learner refuses the experts, or the file cannot be written.
-pub fn write(path: &Path, title: &str, book: &Book, folds: &[Fold]) -> Result<(), ReplayError> {
+pub fn write(path: &Path, title: &str, book: &LedgerState, folds: &[Fold]) -> Result<(), ReplayError> {
     let page = page(title, book, folds)?;
     savepoint::whole(path, |out| out.write_all(page.as_bytes()))
 }
 
-fn page(title: &str, book: &Book, folds: &[Fold]) -> Result<String, ReplayError> {
+fn page(title: &str, book: &LedgerState, folds: &[Fold]) -> Result<String, ReplayError> {
     let title = svg::escape(title);
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\

@@ -10,12 +10,12 @@ use std::fmt::Write as _;
 use self::scene::{Scene, against, percent};
 use super::gather::{Course, course, grounds};
 use super::svg::{escape, grouped};
-use crate::core::book::Book;
 use crate::core::fold::{Fold, FoldError};
 use crate::core::learners::{LearnerSpec, Name};
+use crate::core::ledger_state::LedgerState;
 
 /// The sections of one policy; `None` where no round counts.
-pub(super) fn policy(book: &Book, fold: &Fold, named: bool) -> Result<Option<String>, FoldError> {
+pub(super) fn policy(book: &LedgerState, fold: &Fold, named: bool) -> Result<Option<String>, FoldError> {
     let mut courses = Vec::new();
     let mut specs = vec![fold.settings().learner.clone()];
     let others = [Name::Default, Name::Stacking, Name::FixedShareGrid, Name::Hedge, Name::FixedShare];

@@ -5,8 +5,8 @@ fn at(topic: &str, partition: i32, offset: i64) -> Place {
 }
 
 /// Partition 0 with events 3 to 9 but 5, which is a control record; 8 is committed.
-fn books() -> Books {
-    let mut books = Books::new(&"events".into(), &"labels".into());
+fn books() -> OutcomeAudit {
+    let mut books = OutcomeAudit::new(&"events".into(), &"labels".into());
     books.partition(0, 3..10, Some(8));
     books.label_partition(0, 0..4);
     for offset in [3, 4, 6, 7, 8, 9] {
@@ -15,13 +15,13 @@ fn books() -> Books {
     books
 }
 
-fn decide(books: &mut Books, offsets: &[i64]) {
+fn decide(books: &mut OutcomeAudit, offsets: &[i64]) {
     for (lies, offset) in (100..).zip(offsets) {
         books.decision(at("decisions", 0, lies), "events", 0, *offset);
     }
 }
 
-fn kinds(books: Books) -> Vec<(Kind, u64)> {
+fn kinds(books: OutcomeAudit) -> Vec<(Kind, u64)> {
     let (_, faults) = books.close("g", true);
     faults.0.iter().map(|(kind, found)| (*kind, found.count)).collect()
 }
@@ -54,7 +54,7 @@ fn what_is_whole_has_no_fault_and_open_events_are_no_gaps() {
 #[test]
 fn a_tombstone_needs_no_outcome_and_has_one_at_most() {
     let with = |letters: &[i64], decided: &[i64]| {
-        let mut books = Books::new(&"events".into(), &"labels".into());
+        let mut books = OutcomeAudit::new(&"events".into(), &"labels".into());
         books.partition(0, 3..10, Some(8));
         [3, 4, 6].into_iter().for_each(|offset| books.event(0, offset));
         [7, 8].into_iter().for_each(|offset| books.tombstone(0, offset));
@@ -123,7 +123,7 @@ fn outcomes_that_are_no_longer_kept_are_not_missed() {
 
 /// Partition 0 with events from 50 on, and outcomes of these and of `before`; `committed` by the group.
 fn deleted(before: &[i64], committed: Option<i64>, events: &[i64]) -> (Counts, Vec<String>) {
-    let mut books = Books::new(&"events".into(), &"labels".into());
+    let mut books = OutcomeAudit::new(&"events".into(), &"labels".into());
     books.partition(0, 50..60, committed);
     events.iter().for_each(|offset| books.event(0, *offset));
     decide(&mut books, before);
@@ -165,20 +165,20 @@ fn offsets_that_transactions_can_have_used_up_are_no_fault() {
     // Where nothing is kept, the last marker.
     assert_eq!(deleted(&to(49), Some(49), &[]).1, [""; 0]);
     // The outcomes have gone, too.
-    let mut books = Books::new(&"events".into(), &"labels".into());
+    let mut books = OutcomeAudit::new(&"events".into(), &"labels".into());
     books.partition(0, 50..60, Some(60));
     books.kept_from(0, 45);
     decide(&mut books, &(45..50).collect::<Vec<_>>());
     assert_eq!(kinds(books), []);
     // A time was named: nothing before it is looked at.
-    let mut books = Books::new(&"events".into(), &"labels".into());
+    let mut books = OutcomeAudit::new(&"events".into(), &"labels".into());
     books.partition(0, 50..60, Some(20));
     assert!(books.close("g", false).1.is_empty());
 }
 
 #[test]
 fn only_some_faults_are_shown_and_all_counted() {
-    let mut books = Books::new(&"events".into(), &"labels".into());
+    let mut books = OutcomeAudit::new(&"events".into(), &"labels".into());
     books.partition(0, 0..1_000, Some(1_000));
     (0..1_000).for_each(|offset| books.event(0, offset));
     let (_, faults) = books.close("g", true);

@@ -54,7 +54,7 @@ pub enum Phase {
         fenced: bool,
     },
     /// No unit is under way: reads, asks the panel, takes its answers.
-    Reading,
+    TextFeatures,
     /// The records are sent; waits until all are acknowledged.
     Draining {
         next: usize,
@@ -166,7 +166,7 @@ impl Model for Scoring {
         match action {
             Action::Start(who) => {
                 state.scorers[who].epoch = Some(state.kafka.initialise(self.ids[who]));
-                state.scorers[who].phase = Phase::Reading;
+                state.scorers[who].phase = Phase::TextFeatures;
             }
             Action::Join(who) => {
                 let scorer = &mut state.scorers[who];
@@ -196,7 +196,7 @@ impl Model for Scoring {
             }
             Action::Rewind(who) => {
                 let scorer = &mut state.scorers[who];
-                scorer.phase = Phase::Reading;
+                scorer.phase = Phase::TextFeatures;
                 if scorer.proof.is_some() {
                     scorer.begin();
                     scorer.position = state.kafka.group.committed;

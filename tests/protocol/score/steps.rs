@@ -9,7 +9,7 @@ impl Scoring {
         for (who, scorer) in state.scorers.iter().enumerate() {
             let other = &state.scorers[1 - who];
             let replaced = self.ids[0] == self.ids[1] && !other.is_down();
-            if scorer.phase == Phase::Reading && scorer.watermark.ready() > 0 {
+            if scorer.phase == Phase::TextFeatures && scorer.watermark.ready() > 0 {
                 actions.push(Action::Commit(who));
             }
             if scorer.reads() {
@@ -18,7 +18,8 @@ impl Scoring {
                     actions.push(Action::Read(who));
                 }
             }
-            if scorer.phase == Phase::Reading || self.without == Some(Safeguard::EndsFirst) && scorer.reads()
+            if scorer.phase == Phase::TextFeatures
+                || self.without == Some(Safeguard::EndsFirst) && scorer.reads()
             {
                 if scorer.proof.is_none() && kafka.group.owner.is_none() && kafka.is_stable() {
                     actions.push(Action::Join(who));
@@ -48,7 +49,7 @@ impl Scoring {
             if !scorer.is_down() {
                 actions.push(Action::Crash(who));
             }
-            if scorer.phase == Phase::Reading && scorer.proof == Some(kafka.group.generation) {
+            if scorer.phase == Phase::TextFeatures && scorer.proof == Some(kafka.group.generation) {
                 actions.push(Action::Leave(who));
             }
             if kafka.wire.iter().any(|request| request.by == Some(who)) {
@@ -152,7 +153,7 @@ impl State {
         let scorer = &mut self.scorers[who];
         match (answer, scorer.phase) {
             (Ok(()), Phase::Draining { next }) => scorer.phase = Phase::Offsets { next },
-            (Ok(()), _) => scorer.phase = Phase::Reading,
+            (Ok(()), _) => scorer.phase = Phase::TextFeatures,
             (Err(Refused::Fenced), _) => self.die(who, true),
             (Err(_), _) => scorer.phase = Phase::Rewinding,
         }

@@ -1,4 +1,4 @@
-//! The fold: a learner's state as a pure function of the set in the [`Book`](super::book::Book).
+//! The fold: a learner's state as a pure function of the set in the [`LedgerState`](super::ledger_state::LedgerState).
 //!
 //! Rounds are folded in the order (round time, tenant, event id). What changes in the past is folded
 //! again from the newest checkpoint before it: a label k rounds late costs about 1.03 k steps (see
@@ -14,12 +14,12 @@ mod walk;
 
 use thiserror::Error;
 
-use super::book::{Book, Change, Rounds};
 use super::features::EncoderId;
 use super::label::Mapping;
 use super::learners::tally::Certificate;
 use super::learners::tally::Costs;
-use super::learners::{Learner, LearnerSpec, Sight, SpecError, Tally};
+use super::learners::{Learner, LearnerSpec, RoundInput, SpecError, Tally};
+use super::ledger_state::{Change, LedgerState, Rounds};
 use checkpoints::Checkpoints;
 use order::Order;
 use roster::Roster;
@@ -108,7 +108,7 @@ pub struct Fold {
 
 /// How a fold stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct FoldProgress {
     /// Rounds that count.
     pub rounds: usize,
     /// Rounds folded.
@@ -149,9 +149,9 @@ impl Fold {
 
     /// How it stands.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn progress(&self) -> FoldProgress {
         let (checkpoints, checkpoint_bytes) = self.checkpoints.size();
-        Standing { rounds: self.order.len(), folded: self.at, checkpoints, checkpoint_bytes }
+        FoldProgress { rounds: self.order.len(), folded: self.at, checkpoints, checkpoint_bytes }
     }
 
     /// Notes that a round changed; nothing is folded yet.
@@ -160,13 +160,13 @@ impl Fold {
     }
 
     /// Notes that all rounds of the book may have changed.
-    pub fn all(&mut self, book: &Book) {
+    pub fn all(&mut self, book: &LedgerState) {
         if let Some(rounds) = self.rounds(book) {
             rounds.rows().for_each(|row| self.order.touch(row, true));
         }
     }
 
-    fn rounds<'a>(&self, book: &'a Book) -> Option<&'a Rounds> {
+    fn rounds<'a>(&self, book: &'a LedgerState) -> Option<&'a Rounds> {
         book.find(&self.settings.policy).and_then(|policy| book.rounds(policy))
     }
 
@@ -180,7 +180,7 @@ impl Fold {
     ///
     /// # Errors
     /// Where the learner refuses these experts.
-    pub fn settle(&mut self, book: &Book) -> Result<usize, FoldError> {
+    pub fn settle(&mut self, book: &LedgerState) -> Result<usize, FoldError> {
         let Some(rounds) = self.rounds(book) else {
             return Ok(0);
         };
@@ -202,7 +202,7 @@ impl Fold {
     ///
     /// # Errors
     /// Where the learner refuses these experts.
-    pub fn catch_up(&mut self, book: &Book) -> Result<(), FoldError> {
+    pub fn catch_up(&mut self, book: &LedgerState) -> Result<(), FoldError> {
         self.advance(book, usize::MAX).map(|_| ())
     }
 
@@ -211,7 +211,7 @@ impl Fold {
     ///
     /// # Errors
     /// Where the learner refuses these experts.
-    pub fn advance(&mut self, book: &Book, limit: usize) -> Result<bool, FoldError> {
+    pub fn advance(&mut self, book: &LedgerState, limit: usize) -> Result<bool, FoldError> {
         self.settle(book)?;
         if self.outdated {
             self.rebuild()?;
@@ -253,7 +253,7 @@ impl Fold {
             };
             self.roster.seat(panel, scores, &mut self.votes);
             let features = rounds.features(row).filter(|(encoder, _)| Some(*encoder) == reads);
-            let sight = Sight {
+            let sight = RoundInput {
                 votes: &self.votes,
                 features: features.map(|(_, features)| features),
                 event: rounds.event(row),
@@ -358,6 +358,6 @@ impl Fold {
 
 impl std::fmt::Debug for Fold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fold").field("settings", &self.settings).field("standing", &self.standing()).finish()
+        f.debug_struct("Fold").field("settings", &self.settings).field("standing", &self.progress()).finish()
     }
 }

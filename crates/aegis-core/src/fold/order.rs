@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use super::roster::{NO_ENCODER, Roster};
-use crate::book::{Edits, Panel, Rounds, Row};
 use crate::event::Millis;
 use crate::label::Mapping;
+use crate::ledger_state::{Edits, Panel, Rounds, Row};
 
 /// What the fold knows of a row.
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,8 @@
 //! What a fold shows: its state, its hash.
 
 use super::Fold;
-use crate::book::{Book, Row};
 use crate::hash::{Stated, state_hash};
+use crate::ledger_state::{LedgerState, Row};
 use crate::predictor::{FORMAT, Published, StateHash};
 
 impl Fold {
@@ -12,13 +12,13 @@ impl Fold {
 
     /// The hash of the state as it stands; see [`state_hash`].
     #[must_use]
-    pub fn state_hash(&self, book: &Book) -> StateHash {
+    pub fn state_hash(&self, book: &LedgerState) -> StateHash {
         self.hashed(book).0
     }
 
     /// What the hash speaks of, but for the state itself.
     #[must_use]
-    pub fn stated<'a>(&'a self, book: &'a Book) -> Stated<'a> {
+    pub fn stated<'a>(&'a self, book: &'a LedgerState) -> Stated<'a> {
         let rounds = self.rounds(book);
         let key = |row| rounds.map(|rounds| (rounds.round_time(row), rounds.tenant(row), rounds.event(row)));
         Stated {
@@ -32,7 +32,7 @@ impl Fold {
         }
     }
 
-    fn hashed(&self, book: &Book) -> (StateHash, Vec<f64>) {
+    fn hashed(&self, book: &LedgerState) -> (StateHash, Vec<f64>) {
         let mut state = Vec::new();
         if let Some(learner) = &self.learner {
             learner.save(&mut state);
@@ -44,7 +44,7 @@ impl Fold {
     /// The state for [`Predictor`](super::predictor::Predictor); `None` before the first round. To be
     /// taken when [`Fold::is_current`].
     #[must_use]
-    pub fn published(&self, book: &Book, ledger_offset: i64) -> Option<Published> {
+    pub fn published(&self, book: &LedgerState, ledger_offset: i64) -> Option<Published> {
         let learner = self.learner.as_deref()?;
         let rounds = self.rounds(book)?;
         let last = self.last()?;

@@ -1,7 +1,7 @@
 //! Who and what the learner is over, as a function of the rounds that count: experts and encoder.
 
-use crate::book::{Panel, Rounds, Score};
 use crate::features::EncoderId;
+use crate::ledger_state::{Panel, Rounds, Score};
 
 /// Stands for an expert that is not in the roster.
 const NOWHERE: u32 = u32::MAX;

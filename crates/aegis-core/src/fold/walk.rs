@@ -1,8 +1,8 @@
 //! A pass over all rounds with a learner of its own, for figures that nobody keeps.
 
 use super::{Fold, FoldError};
-use crate::book::{Book, Row};
-use crate::learners::{Learner, LearnerSpec, Sight};
+use crate::learners::{Learner, LearnerSpec, RoundInput};
+use crate::ledger_state::{LedgerState, Row};
 
 /// One round of a walk.
 #[derive(Debug, Clone, Copy)]
@@ -12,7 +12,7 @@ pub struct Walked<'a> {
     /// Its row in the book.
     pub row: Row,
     /// What the learner saw.
-    pub sight: Sight<'a>,
+    pub sight: RoundInput<'a>,
     /// What it was to say.
     pub target: f64,
     /// What it said.
@@ -29,7 +29,7 @@ impl Fold {
     /// Where the learner refuses these experts.
     pub fn walk(
         &self,
-        book: &Book,
+        book: &LedgerState,
         spec: &LearnerSpec,
         visit: &mut dyn FnMut(&Walked<'_>, &dyn Learner),
     ) -> Result<Option<Box<dyn Learner>>, FoldError> {
@@ -49,7 +49,7 @@ impl Fold {
             };
             self.roster.seat(panel, scores, &mut votes);
             let features = rounds.features(row).filter(|(encoder, _)| Some(*encoder) == reads);
-            let sight = Sight {
+            let sight = RoundInput {
                 votes: &votes,
                 features: features.map(|(_, features)| features),
                 event: rounds.event(row),

@@ -7,7 +7,7 @@
 
 use super::super::math::{exp, ln};
 use super::mix::{mean, normalise, played};
-use super::{Against, BadState, GREATEST_SUM, Learner, Mass, Sight, check, owned, shares};
+use super::{Against, BadState, GREATEST_SUM, Learner, Mass, RoundInput, check, owned, shares};
 
 /// AdaHedge over experts, uniform prior.
 #[derive(Debug, Clone)]
@@ -69,12 +69,12 @@ impl AdaHedge {
 }
 
 impl Learner for AdaHedge {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         let total = self.weigh_awake(round.votes);
         mean(round.votes, &self.masses, total)
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let total = self.weigh_awake(round.votes);
         let p = mean(round.votes, &self.masses, total);
         if self.names.len() < 2 {
@@ -89,7 +89,7 @@ impl Learner for AdaHedge {
         p
     }
 
-    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+    fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
         let total = self.weigh(|at| round.votes.get(at).is_some_and(|vote| !vote.is_nan()), out);
         normalise(out, total);
         true

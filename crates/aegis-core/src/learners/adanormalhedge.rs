@@ -7,7 +7,7 @@
 
 use super::super::math::{exp, ln};
 use super::mix::{mean, normalise};
-use super::{Against, BadState, GREATEST_SUM, Learner, Mass, Sight, check, owned, shares};
+use super::{Against, BadState, GREATEST_SUM, Learner, Mass, RoundInput, check, owned, shares};
 
 /// Regrets and weights of any entries that suffer losses, shared with the Fixed-Share grid.
 #[derive(Debug, Clone)]
@@ -128,12 +128,12 @@ impl AdaNormalHedge {
 }
 
 impl Learner for AdaNormalHedge {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         let total = self.weigh_awake(round.votes);
         mean(round.votes, &self.masses, total)
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let total = self.weigh_awake(round.votes);
         let p = mean(round.votes, &self.masses, total);
         let played = super::mix::played(round.votes, &self.masses, total, target);
@@ -144,7 +144,7 @@ impl Learner for AdaNormalHedge {
         p
     }
 
-    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+    fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
         let total = self.regrets.weigh(|at| round.votes.get(at).is_some_and(|vote| !vote.is_nan()), out);
         normalise(out, total);
         true

@@ -7,7 +7,7 @@
 
 use super::super::math::{exp, ln_normal};
 use super::mix::{Heard, Mix};
-use super::{Against, BadState, Learner, LossKind, Mass, Sight, owned, shares};
+use super::{Against, BadState, Learner, LossKind, Mass, RoundInput, owned, shares};
 
 /// Vovk's η for Brier loss on [0,1], the greatest that the substitution allows.
 const RATE: f64 = 2.0;
@@ -84,17 +84,17 @@ impl Brier {
 }
 
 impl Learner for Brier {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         self.aggregation.combine(round.votes).p
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let said = self.aggregation.combine(round.votes);
         self.aggregation.learn(said, target);
         said.p
     }
 
-    fn weights(&self, _: &Sight<'_>, _: &mut [f64]) -> bool {
+    fn weights(&self, _: &RoundInput<'_>, _: &mut [f64]) -> bool {
         false
     }
 

@@ -12,7 +12,7 @@ use super::grid::{self, Heard, Shares};
 use super::reading::{Reader, Text};
 use super::recalibrated::Recalibrated;
 use super::stacking::{Form, Seen, Stack, look, width};
-use super::{Against, BadState, Learner, LossKind, Mass, Sight, owned};
+use super::{Against, BadState, Learner, LossKind, Mass, RoundInput, owned};
 
 /// Memories of the stackings on 2v - 1, then of those on log-odds.
 const STACKINGS: [(Form, f64); 5] = [
@@ -101,7 +101,7 @@ impl Default {
     /// What the linear members see, and, where there is a target, learn at once: a reader's weights
     /// are then still at hand.
     #[inline(always)]
-    fn see(&mut self, round: &Sight<'_>, target: Option<f64>) -> [Seen; LINEAR] {
+    fn see(&mut self, round: &RoundInput<'_>, target: Option<f64>) -> [Seen; LINEAR] {
         let mut seen = [Seen::default(); LINEAR];
         let (stacked, read) = seen.split_at_mut(STACKINGS.len());
         for ((form, stack), seen) in self.stacks.iter_mut().zip(&mut *stacked) {
@@ -146,7 +146,7 @@ impl Default {
     }
 
     /// What the members say.
-    fn hear(&mut self, round: &Sight<'_>, target: Option<f64>) -> Heard {
+    fn hear(&mut self, round: &RoundInput<'_>, target: Option<f64>) -> Heard {
         look(Form::Sign, round.votes, &mut self.signs);
         look(Form::LogOdds, round.votes, &mut self.log_odds);
         let heard = self.shares.hear(round.votes);
@@ -181,7 +181,7 @@ impl Default {
         p
     }
 
-    fn learn(&mut self, round: &Sight<'_>, heard: &Heard, target: f64) -> f64 {
+    fn learn(&mut self, round: &RoundInput<'_>, heard: &Heard, target: f64) -> f64 {
         let said = self.aggregation.combine(&self.said);
         let p = said.p;
         self.aggregation.learn(said, target);
@@ -191,23 +191,23 @@ impl Default {
 }
 
 impl Learner for Default {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         self.hear(round, None);
         self.aggregation.combine(&self.said).p
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let heard = self.hear(round, Some(target));
         self.learn(round, &heard, target)
     }
 
-    fn step_unread(&mut self, round: &Sight<'_>, target: f64) -> (f64, Option<f64>) {
+    fn step_unread(&mut self, round: &RoundInput<'_>, target: f64) -> (f64, Option<f64>) {
         let heard = self.hear(round, Some(target));
         let unread = round.features.map(|_| self.unread());
         (self.learn(round, &heard, target), unread)
     }
 
-    fn weights(&self, _: &Sight<'_>, _: &mut [f64]) -> bool {
+    fn weights(&self, _: &RoundInput<'_>, _: &mut [f64]) -> bool {
         false
     }
 

@@ -7,7 +7,7 @@
 
 use super::super::math::{exp, ln};
 use super::mix::{mean, normalise};
-use super::{Against, BadState, Learner, Mass, Sight, check, owned, shares};
+use super::{Against, BadState, Learner, Mass, RoundInput, check, owned, shares};
 
 /// What every expert is given each round at the least. It keeps a weight from vanishing where α = 0,
 /// is too little to move any digit of a weight that counts, and bounds of ours by less than 1e-280.
@@ -58,14 +58,14 @@ impl FixedShare {
 }
 
 impl Learner for FixedShare {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         let mut masses = std::mem::take(&mut self.masses);
         let (total, _) = self.awake(round.votes, &mut masses);
         self.masses = masses;
         mean(round.votes, &self.masses, total)
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let mut masses = std::mem::take(&mut self.masses);
         let (total, asleep) = self.awake(round.votes, &mut masses);
         let p = mean(round.votes, &masses, total);
@@ -90,7 +90,7 @@ impl Learner for FixedShare {
         p
     }
 
-    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+    fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
         let (total, _) = self.awake(round.votes, out);
         normalise(out, total);
         true

@@ -7,7 +7,7 @@
 
 use super::super::draw::{Draws, exponential, gumbel};
 use super::mix::Mix;
-use super::{BadState, Learner, Mass, Noise, Sight, owned, shares};
+use super::{BadState, Learner, Mass, Noise, RoundInput, owned, shares};
 
 /// Follow the Perturbed Leader with keyed draws.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ impl Fpl {
     }
 
     /// The awake expert to follow in this round, the first of several; `None` where all sleep.
-    fn leader(&self, round: &Sight<'_>) -> Option<usize> {
+    fn leader(&self, round: &RoundInput<'_>) -> Option<usize> {
         let mut least = (f64::INFINITY, None);
         let awake = self.names.iter().zip(round.votes).zip(self.mix.losses()).enumerate();
         for (at, ((name, vote), loss)) in awake {
@@ -49,13 +49,13 @@ impl Fpl {
 }
 
 impl Learner for Fpl {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         self.leader(round).and_then(|at| round.votes.get(at)).copied().unwrap_or(0.5)
     }
 
     /// A sleeper takes Hedge's mix loss under Gumbel noise, where it is the exact one, and the
     /// followed expert's loss under exponential noise.
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let p = self.predict(round);
         let heard = self.mix.hear(round.votes);
         let loss = |vote: f64| (vote - target).abs();
@@ -66,7 +66,7 @@ impl Learner for Fpl {
         p
     }
 
-    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+    fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
         let leader = self.leader(round);
         for (at, out) in out.iter_mut().enumerate() {
             *out = if Some(at) == leader { 1.0 } else { 0.0 };

@@ -7,7 +7,7 @@
 use super::super::math::exp;
 use super::adanormalhedge::Regrets;
 use super::fixed_share::{self, LEAST_SHARE};
-use super::{Against, BadState, Learner, Mass, Sight, check, owned};
+use super::{Against, BadState, Learner, Mass, RoundInput, check, owned};
 
 /// Members of the grid.
 pub const MEMBERS: usize = 12;
@@ -165,11 +165,11 @@ impl FixedShareGrid {
 }
 
 impl Learner for FixedShareGrid {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         self.hear(round.votes).2
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let (heard, total, p) = self.hear(round.votes);
         let mut losses = [0.0; MEMBERS];
         let awake = self.shares.weights.iter().zip(round.votes).filter(|(_, vote)| !vote.is_nan());
@@ -190,7 +190,7 @@ impl Learner for FixedShareGrid {
         p
     }
 
-    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+    fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
         let heard = self.shares.hear(round.votes);
         let mut masses = [0.0; MEMBERS];
         let total = self.regrets.weigh(|_| true, &mut masses);

@@ -6,7 +6,7 @@
 
 use super::super::math::ln;
 use super::mix::Mix;
-use super::{Against, BadState, Learner, Mass, Sight, check, owned, shares};
+use super::{Against, BadState, Learner, Mass, RoundInput, check, owned, shares};
 
 /// Hedge with a fixed step, or with one that falls by the round and needs no number of rounds.
 #[derive(Debug, Clone)]
@@ -44,18 +44,18 @@ impl Hedge {
 }
 
 impl Learner for Hedge {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         self.mix.hear(round.votes).mean()
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let heard = self.mix.hear(round.votes);
         self.rounds += 1.0;
         self.mix.learn_at(self.rate_after(self.rounds), heard, |vote| (vote - target).abs());
         heard.mean()
     }
 
-    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+    fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
         self.mix.weights(round.votes, out);
         true
     }

@@ -6,7 +6,7 @@
 
 use super::super::math::ln_normal;
 use super::mix::{Heard, Mix};
-use super::{Against, BadState, Learner, LossKind, Mass, Sight, owned, shares};
+use super::{Against, BadState, Learner, LossKind, Mass, RoundInput, owned, shares};
 
 /// Votes are clipped to \[CLIP, 1 - CLIP\]: a vote of 0 or 1 that is wrong once would end its expert.
 pub const CLIP: f64 = 0.01;
@@ -50,17 +50,17 @@ impl LogLoss {
 }
 
 impl Learner for LogLoss {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         clip(self.hear(round.votes).mean())
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let heard = self.hear(round.votes);
         self.mix.learn(heard, |vote| log_loss(vote, target));
         clip(heard.mean())
     }
 
-    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+    fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
         self.mix.weights(round.votes, out);
         true
     }

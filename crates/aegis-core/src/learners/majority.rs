@@ -1,7 +1,7 @@
 //! Plain majority: every awake expert one vote, a tie is unsafe. It learns nothing; it is what the
 //! learners are measured against.
 
-use super::{BadState, Learner, LossKind, Mass, Sight, check, flagged, owned, shares};
+use super::{BadState, Learner, LossKind, Mass, RoundInput, check, flagged, owned, shares};
 
 /// The majority of the experts awake.
 #[derive(Debug, Clone)]
@@ -30,15 +30,15 @@ pub fn majority(votes: &[f64]) -> f64 {
 }
 
 impl Learner for Majority {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         majority(round.votes)
     }
 
-    fn step(&mut self, round: &Sight<'_>, _: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, _: f64) -> f64 {
         majority(round.votes)
     }
 
-    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+    fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
         let awake = round.votes.iter().filter(|vote| !vote.is_nan()).count().max(1);
         for (out, vote) in out.iter_mut().zip(round.votes) {
             *out = if vote.is_nan() { 0.0 } else { 1.0 / awake as f64 };

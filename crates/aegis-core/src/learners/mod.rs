@@ -37,7 +37,7 @@ pub use tally::Tally;
 
 /// One round as a learner sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Sight<'a> {
+pub struct RoundInput<'a> {
     /// P(unsafe) in \[0,1\] per expert, in the learner's expert order (UTF-8 bytes of the ids); NaN: asleep.
     pub votes: &'a [f64],
     /// The judged text's features; `None` where the event has none or those of another encoder.
@@ -108,20 +108,20 @@ pub struct Against {
 /// NaN and the target is in \[0,1\] (the fold refuses everything else at its door).
 pub trait Learner: Send {
     /// P(unsafe) for this round. Changes nothing but scratch space.
-    fn predict(&mut self, round: &Sight<'_>) -> f64;
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64;
 
     /// What [`predict`](Self::predict) gives for this round, then learns its target.
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64;
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64;
 
     /// [`step`](Self::step); with it what [`predict`](Self::predict) would have given without the features, where
     /// there are some and it reads them.
-    fn step_unread(&mut self, round: &Sight<'_>, target: f64) -> (f64, Option<f64>) {
+    fn step_unread(&mut self, round: &RoundInput<'_>, target: f64) -> (f64, Option<f64>) {
         (self.step(round, target), None)
     }
 
     /// Played weight per expert for this round, zero for sleepers, into `out` (as long as the votes).
     /// `false`, and `out` untouched, where the learner plays no weights over experts but a p of its own.
-    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool;
+    fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool;
 
     /// The mass of each member as it stands, in member order.
     fn masses(&self) -> Vec<Mass>;

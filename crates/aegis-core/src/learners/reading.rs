@@ -9,7 +9,7 @@
 use super::super::features::{DIMENSIONS, Features};
 use super::super::math::sigmoid;
 use super::stacking::{Form, Seen, VARIANCE, curvature, look, width};
-use super::{BadState, Learner, LossKind, Mass, Sight, check};
+use super::{BadState, Learner, LossKind, Mass, RoundInput, check};
 
 const LANES: usize = 8;
 
@@ -237,7 +237,7 @@ impl Reading {
         Self { reader: Reader::new(n, variance, gamma), text: Text::new(n), phi: vec![0.0; width(n)] }
     }
 
-    fn see(&mut self, round: &Sight<'_>) -> Option<Seen> {
+    fn see(&mut self, round: &RoundInput<'_>) -> Option<Seen> {
         look(Form::Sign, round.votes, &mut self.phi);
         self.text.read(round.features?, &self.phi, 0.0);
         Some(self.reader.see(&self.text))
@@ -245,11 +245,11 @@ impl Reading {
 }
 
 impl Learner for Reading {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         self.see(round).map_or(0.5, |seen| sigmoid(seen.log_odds()))
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let Some(seen) = self.see(round) else {
             return 0.5;
         };
@@ -257,11 +257,11 @@ impl Learner for Reading {
         sigmoid(seen.log_odds())
     }
 
-    fn step_unread(&mut self, round: &Sight<'_>, target: f64) -> (f64, Option<f64>) {
+    fn step_unread(&mut self, round: &RoundInput<'_>, target: f64) -> (f64, Option<f64>) {
         (self.step(round, target), round.features.map(|_| 0.5))
     }
 
-    fn weights(&self, _: &Sight<'_>, _: &mut [f64]) -> bool {
+    fn weights(&self, _: &RoundInput<'_>, _: &mut [f64]) -> bool {
         false
     }
 

@@ -6,7 +6,7 @@
 
 use super::super::math::{erfcx, exp, greatest, ln};
 use super::mix::{mean, normalise};
-use super::{BadState, GREATEST_SUM, Learner, Mass, Sight, check, owned, shares};
+use super::{BadState, GREATEST_SUM, Learner, Mass, RoundInput, check, owned, shares};
 
 /// ln of ∫ e^(ηR - η²V) dη over η in \[0, ½\].
 ///
@@ -104,12 +104,12 @@ impl Squint {
 }
 
 impl Learner for Squint {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         let total = self.weigh_awake(round.votes);
         mean(round.votes, &self.masses, total)
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let total = self.weigh_awake(round.votes);
         let p = mean(round.votes, &self.masses, total);
         let played = super::mix::played(round.votes, &self.masses, total, target);
@@ -122,7 +122,7 @@ impl Learner for Squint {
         p
     }
 
-    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+    fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
         let total = self.weigh(|at| round.votes.get(at).is_some_and(|vote| !vote.is_nan()), out);
         normalise(out, total);
         true

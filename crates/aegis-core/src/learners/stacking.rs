@@ -7,7 +7,7 @@
 //! it the unseen directions of P grow as γ^-k, and the learner dies after some 19,000 rounds.
 
 use super::super::math::{ln_normal, sigmoid};
-use super::{BadState, Learner, Mass, Sight, check};
+use super::{BadState, Learner, Mass, RoundInput, check};
 
 /// Prior variance of each weight.
 pub(super) const VARIANCE: f64 = 0.1;
@@ -331,19 +331,19 @@ impl Stacking {
 }
 
 impl Learner for Stacking {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         look(Form::Sign, round.votes, &mut self.phi);
         sigmoid(self.stack.see(&self.phi).log_odds())
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         look(Form::Sign, round.votes, &mut self.phi);
         let seen = self.stack.see(&self.phi);
         self.stack.learn(&self.phi, seen, sigmoid(seen.s), target);
         sigmoid(seen.log_odds())
     }
 
-    fn weights(&self, _: &Sight<'_>, _: &mut [f64]) -> bool {
+    fn weights(&self, _: &RoundInput<'_>, _: &mut [f64]) -> bool {
         false
     }
 

@@ -6,7 +6,7 @@
 //! With sleepers that potential argument fails; what holds then is in [`WeightedMajority::bound`].
 
 use super::super::math::{ln, power};
-use super::{Against, BadState, Learner, LossKind, Mass, Sight, check, flagged, owned, shares};
+use super::{Against, BadState, Learner, LossKind, Mass, RoundInput, check, flagged, owned, shares};
 
 /// More mistakes than a state can have.
 const GREATEST_COUNT: f64 = 9_007_199_254_740_992.0;
@@ -95,11 +95,11 @@ impl WeightedMajority {
 }
 
 impl Learner for WeightedMajority {
-    fn predict(&mut self, round: &Sight<'_>) -> f64 {
+    fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
         self.share(round.votes)
     }
 
-    fn step(&mut self, round: &Sight<'_>, target: f64) -> f64 {
+    fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let p = self.share(round.votes);
         for (count, vote) in self.mistakes.iter_mut().zip(round.votes) {
             *count += u64::from(!vote.is_nan() && flagged(*vote) != flagged(target));
@@ -107,7 +107,7 @@ impl Learner for WeightedMajority {
         p
     }
 
-    fn weights(&self, round: &Sight<'_>, out: &mut [f64]) -> bool {
+    fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
         let total = self.awake(round.votes, out);
         super::mix::normalise(out, total);
         true

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::edits::Edits;
 use super::rounds::{Rounds, Row};
 use super::stored::{Entry, Stored};
-use super::{BookError, Filing};
+use super::{LabelEntry, LedgerError};
 use crate::label::{Label, Mapping, target};
-use crate::ledger::{Filed, Standing};
+use crate::ledger::{LabelRecord, LabelStatus};
 
 impl Rounds {
     pub(super) fn stored(&self, row: Row) -> &Stored {
@@ -16,7 +16,7 @@ impl Rounds {
     }
 
     /// Takes a label; whether the set is another now.
-    pub(super) fn file(&mut self, row: Row, filing: &Filing<'_>) -> Result<bool, BookError> {
+    pub(super) fn insert_label(&mut self, row: Row, filing: &LabelEntry<'_>) -> Result<bool, LedgerError> {
         filing.check()?;
         let annotator = match filing.annotator {
             Some(annotator) => self.annotators.intern(0, annotator)? + 1,
@@ -41,7 +41,7 @@ impl Rounds {
     }
 
     /// Whether a label would change anything.
-    pub(super) fn label_is_new(&self, filed: &Filed) -> bool {
+    pub(super) fn label_is_new(&self, filed: &LabelRecord) -> bool {
         let label = &filed.label;
         let Some(row) = self.find(&label.tenant, &label.event) else {
             return true;
@@ -66,11 +66,11 @@ impl Rounds {
             .find(|(_, entry)| entry.annotator == annotator && entry.id.unwrap_or(self.event(row)) == id)
     }
 
-    fn filed(&self, row: Row, entry: &Entry<'_>) -> Filed {
+    fn filed(&self, row: Row, entry: &Entry<'_>) -> LabelRecord {
         entry.filed(self.tenant(row), &self.policy, self.event(row), self.annotator(entry))
     }
 
-    fn named(&self, row: Row, filing: &Filing<'_>) -> Filed {
+    fn named(&self, row: Row, filing: &LabelEntry<'_>) -> LabelRecord {
         let text = |text: &str| text.to_owned();
         let label = Label {
             id: text(filing.id),
@@ -88,7 +88,7 @@ impl Rounds {
             corrects: filing.corrects.map(text),
             retracts: filing.retracts.map(text),
         };
-        Filed { label, received: filing.received, standing: filing.standing }
+        LabelRecord { label, received: filing.received, standing: filing.standing }
     }
 
     pub(super) fn annotator(&self, entry: &Entry<'_>) -> Option<&str> {
@@ -97,7 +97,7 @@ impl Rounds {
 
     /// A round's labels, whatever became of them.
     #[must_use]
-    pub fn labels(&self, row: Row) -> Vec<Filed> {
+    pub fn labels(&self, row: Row) -> Vec<LabelRecord> {
         self.stored(row).entries().map(|entry| self.filed(row, &entry)).collect()
     }
 
@@ -150,12 +150,12 @@ impl Rounds {
 
 /// Whether a label takes the place of one with the same id and annotator: the newer does, and of the
 /// same label the one further on its way, then the one received first.
-fn supersedes(new: &Filed, known: &Filed) -> bool {
-    let further = |filed: &Filed| match filed.standing {
-        Standing::Waiting => 0,
-        Standing::Accepted => 1,
-        Standing::TooLate => 2,
-        Standing::Expired => 3,
+fn supersedes(new: &LabelRecord, known: &LabelRecord) -> bool {
+    let further = |filed: &LabelRecord| match filed.standing {
+        LabelStatus::Waiting => 0,
+        LabelStatus::Accepted => 1,
+        LabelStatus::TooLate => 2,
+        LabelStatus::Expired => 3,
     };
     new.label
         .newer(&known.label)

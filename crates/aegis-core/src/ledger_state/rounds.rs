@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::BookError;
+use super::LedgerError;
 use super::names::Names;
 use super::stored::Stored;
 use super::votes::{Panel, Panels, Score};
 use crate::event::Millis;
 use crate::features::{EncoderId, Features};
 use crate::label::DecisionRef;
-use crate::ledger::{Judged, Record, Standing};
+use crate::ledger::{LabelStatus, Record, RoundRecord};
 
 /// Names a round within its policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,12 +31,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub(super) fn of(&mut self, standing: Standing) -> &mut u64 {
+    pub(super) fn of(&mut self, standing: LabelStatus) -> &mut u64 {
         match standing {
-            Standing::Accepted => &mut self.accepted,
-            Standing::Waiting => &mut self.waiting,
-            Standing::TooLate => &mut self.too_late,
-            Standing::Expired => &mut self.expired,
+            LabelStatus::Accepted => &mut self.accepted,
+            LabelStatus::Waiting => &mut self.waiting,
+            LabelStatus::TooLate => &mut self.too_late,
+            LabelStatus::Expired => &mut self.expired,
         }
     }
 }
@@ -88,7 +88,7 @@ pub struct Rounds {
     pub(super) labels: Vec<Stored>,
     /// Decisions with a higher key than their round's, of another subject: erasing the one's subject
     /// must leave the other.
-    pub(super) passed_over: HashMap<Row, Vec<Judged>>,
+    pub(super) passed_over: HashMap<Row, Vec<RoundRecord>>,
     /// Rounds with labels and without votes.
     pub(super) unjudged: BTreeSet<Row>,
     pub(super) counts: Counts,
@@ -234,11 +234,11 @@ impl Rounds {
     pub(super) fn panel<'a>(
         &mut self,
         experts: impl ExactSizeIterator<Item = &'a str> + Clone,
-    ) -> Result<Panel, BookError> {
+    ) -> Result<Panel, LedgerError> {
         self.panels.intern(experts)
     }
 
-    pub(super) fn intern(&mut self, tenant: &str, event: &str) -> Result<Row, BookError> {
+    pub(super) fn intern(&mut self, tenant: &str, event: &str) -> Result<Row, LedgerError> {
         if self.tenants.text(self.last_tenant) != tenant || tenant.is_empty() {
             self.last_tenant = self.tenants.intern(0, tenant)?;
         }
@@ -254,8 +254,8 @@ impl Rounds {
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         self.rows().flat_map(|row| {
             let passed_over = self.passed_over.get(&row).into_iter().flatten().cloned();
-            let judged = self.judged(row).into_iter().chain(passed_over).map(Record::Judged);
-            judged.chain(self.labels(row).into_iter().map(Record::Filed))
+            let judged = self.judged(row).into_iter().chain(passed_over).map(Record::Round);
+            judged.chain(self.labels(row).into_iter().map(Record::Label))
         })
     }
 }

@@ -5,18 +5,18 @@ use std::cmp::Ordering;
 use super::edits::Edits;
 use super::rounds::{Facts, NOTHING, Rounds, Row, UNKNOWN};
 use super::votes::{Panel, Score};
-use super::{BookError, Full, Sitting};
+use super::{Full, LedgerError, VotesEntry};
 use crate::label::DecisionRef;
-use crate::ledger::{Judged, Reading, RoundId};
+use crate::ledger::{RoundId, RoundRecord, TextFeatures};
 
 impl Rounds {
     /// Takes a decision; whether the round's votes are others now.
-    pub(super) fn judge(
+    pub(super) fn resolve_decision(
         &mut self,
         row: Row,
-        sitting: &Sitting<'_>,
+        sitting: &VotesEntry<'_>,
         edits: &Edits,
-    ) -> Result<bool, BookError> {
+    ) -> Result<bool, LedgerError> {
         if sitting.subject.is_some_and(|subject| edits.erases(self.tenant(row), subject)) {
             return Ok(false);
         }
@@ -46,7 +46,7 @@ impl Rounds {
     }
 
     /// Whether a decision would change anything.
-    pub(super) fn judgement_is_new(&self, judged: &Judged) -> bool {
+    pub(super) fn judgement_is_new(&self, judged: &RoundRecord) -> bool {
         let known = self.find(&judged.id.tenant, &judged.id.event).and_then(|row| self.judged(row));
         known.is_none_or(|known| order(judged, &known) == Ordering::Less)
     }
@@ -57,7 +57,7 @@ impl Rounds {
     }
 
     /// Which of two decisions gives the round its votes: the lesser.
-    fn compare(&self, row: Row, sitting: &Sitting<'_>) -> Ordering {
+    fn compare(&self, row: Row, sitting: &VotesEntry<'_>) -> Ordering {
         let facts = self.facts(row);
         let known = DecisionRef { partition: facts.partition, offset: facts.offset };
         (sitting.round_time, sitting.decision).cmp(&(facts.round_time, known)).then_with(|| {
@@ -66,7 +66,7 @@ impl Rounds {
         })
     }
 
-    fn pass_over(&mut self, row: Row, judged: Judged) {
+    fn pass_over(&mut self, row: Row, judged: RoundRecord) {
         let others = self.passed_over.entry(row).or_default();
         match others.iter_mut().find(|other| other.subject == judged.subject) {
             Some(other) if order(&judged, other).is_lt() => *other = judged,
@@ -75,7 +75,7 @@ impl Rounds {
         }
     }
 
-    fn write(&mut self, row: Row, sitting: &Sitting<'_>) -> Result<(), Full> {
+    fn write(&mut self, row: Row, sitting: &VotesEntry<'_>) -> Result<(), Full> {
         let old = self.facts(row);
         let subject = match sitting.subject {
             Some(subject) => self.subjects.intern(0, subject)?,
@@ -130,9 +130,9 @@ impl Rounds {
         Ok(())
     }
 
-    fn owned(&self, row: Row, sitting: &Sitting<'_>) -> Judged {
+    fn owned(&self, row: Row, sitting: &VotesEntry<'_>) -> RoundRecord {
         let experts = self.panels.experts(sitting.panel);
-        Judged {
+        RoundRecord {
             id: RoundId {
                 tenant: self.tenant(row).to_owned(),
                 policy: self.policy.clone(),
@@ -144,17 +144,17 @@ impl Rounds {
             votes: experts.iter().zip(sitting.scores).map(|(expert, score)| score.vote(expert)).collect(),
             reading: sitting
                 .reading
-                .map(|(encoder, features)| Reading { encoder: *encoder, features: Box::new(*features) }),
+                .map(|(encoder, features)| TextFeatures { encoder: *encoder, features: Box::new(*features) }),
         }
     }
 
     /// The decision that gives the round its votes.
     #[must_use]
-    pub fn judged(&self, row: Row) -> Option<Judged> {
+    pub fn judged(&self, row: Row) -> Option<RoundRecord> {
         let facts = self.facts(row);
         let (panel, scores) = self.votes(row)?;
         let features = self.features(row);
-        let sitting = Sitting {
+        let sitting = VotesEntry {
             subject: self.subject(row),
             round_time: facts.round_time,
             decision: DecisionRef { partition: facts.partition, offset: facts.offset },
@@ -202,7 +202,7 @@ impl Rounds {
             let panel = self.panels.intern(experts).unwrap_or(Panel::NONE);
             let scores: Vec<_> =
                 next.votes.iter().filter_map(|vote| Score::new(vote.score, vote.shadow).ok()).collect();
-            let sitting = Sitting {
+            let sitting = VotesEntry {
                 subject: next.subject.as_deref(),
                 round_time: next.round_time,
                 decision: next.decision,
@@ -220,7 +220,7 @@ impl Rounds {
         }
     }
 
-    fn next_in_line(&mut self, row: Row) -> Option<Judged> {
+    fn next_in_line(&mut self, row: Row) -> Option<RoundRecord> {
         let others = self.passed_over.get_mut(&row)?;
         let (least, _) = others.iter().enumerate().min_by(|(_, a), (_, b)| order(a, b))?;
         let next = others.swap_remove(least);
@@ -232,13 +232,14 @@ impl Rounds {
 }
 
 /// Of two decisions about one event the lesser gives the round its votes: by key, then by content.
-fn order(a: &Judged, b: &Judged) -> Ordering {
-    let votes = |judged: &Judged| -> Vec<(String, Option<u64>, bool)> {
+fn order(a: &RoundRecord, b: &RoundRecord) -> Ordering {
+    let votes = |judged: &RoundRecord| -> Vec<(String, Option<u64>, bool)> {
         let bits = |score: Option<f64>| score.map(f64::to_bits);
         judged.votes.iter().map(|vote| (vote.expert.clone(), bits(vote.score), vote.shadow)).collect()
     };
-    let reading =
-        |judged: &Judged| judged.reading.as_ref().map(|reading| (reading.encoder, reading.features.clone()));
+    let reading = |judged: &RoundRecord| {
+        judged.reading.as_ref().map(|reading| (reading.encoder, reading.features.clone()))
+    };
     a.key()
         .cmp(&b.key())
         .then_with(|| votes(a).cmp(&votes(b)))

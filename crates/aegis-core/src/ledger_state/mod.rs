@@ -7,10 +7,10 @@
 //! A round takes about 150 bytes beside its votes (8 bytes each), features (384 bytes) and names.
 
 mod edits;
-mod filing;
-mod judging;
+mod labels;
 mod names;
 mod reliability;
+mod resolve;
 mod rounds;
 mod scores;
 mod stored;
@@ -22,7 +22,7 @@ use thiserror::Error;
 
 use super::features::{EncoderId, Features};
 use super::label::{DecisionRef, Finding, Source};
-use super::ledger::{Edit, EditAction, Filed, Judged, Record, RoundId, Standing};
+use super::ledger::{Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord};
 use crate::event::Millis;
 
 pub use edits::Edits;
@@ -32,7 +32,7 @@ pub use votes::{MAX_VOTES, Panel, Score};
 
 /// Why a record is no part of a ledger. The names are metric labels.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum BookError {
+pub enum LedgerError {
     /// A score is not a number in \[0,1\].
     #[error("a vote's score is not a number from 0 to 1: send null where an expert has no answer")]
     Score,
@@ -60,7 +60,7 @@ pub enum BookError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Full;
 
-impl From<Full> for BookError {
+impl From<Full> for LedgerError {
     fn from(_: Full) -> Self {
         Self::Full
     }
@@ -69,7 +69,7 @@ impl From<Full> for BookError {
 /// A round in which something changed, for its policy's fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// The policy, as [`Book::rounds`] counts them.
+    /// The policy, as [`LedgerState::rounds`] counts them.
     pub policy: usize,
     /// The round.
     pub row: Row,
@@ -77,16 +77,16 @@ pub struct Change {
     pub votes: bool,
 }
 
-/// A round's votes, borrowed: [`Judged`] for those who bring many.
+/// A round's votes, borrowed: [`RoundRecord`] for those who bring many.
 #[derive(Debug, Clone, Copy)]
-pub struct Sitting<'a> {
+pub struct VotesEntry<'a> {
     /// The user's key, for erasure.
     pub subject: Option<&'a str>,
     /// The time that orders rounds.
     pub round_time: Millis,
     /// Where the decision lies.
     pub decision: DecisionRef,
-    /// The experts asked, from [`Book::panel`].
+    /// The experts asked, from [`LedgerState::panel`].
     pub panel: Panel,
     /// What they said, in the panel's order.
     pub scores: &'a [Score],
@@ -94,11 +94,11 @@ pub struct Sitting<'a> {
     pub reading: Option<(&'a EncoderId, &'a Features)>,
 }
 
-/// A label with what became of it, borrowed: [`Filed`] for those who bring many. The fields are those
-/// of [`Filed`] and [`Label`](super::label::Label).
+/// A label with what became of it, borrowed: [`LabelRecord`] for those who bring many. The fields are those
+/// of [`LabelRecord`] and [`Label`](super::label::Label).
 #[derive(Debug, Clone, Copy)]
-#[expect(missing_docs, reason = "the fields are those of Filed and Label")]
-pub struct Filing<'a> {
+#[expect(missing_docs, reason = "the fields are those of LabelRecord and Label")]
+pub struct LabelEntry<'a> {
     pub id: &'a str,
     pub annotator: Option<&'a str>,
     pub verdict: Option<Finding>,
@@ -111,11 +111,11 @@ pub struct Filing<'a> {
     pub corrects: Option<&'a str>,
     pub retracts: Option<&'a str>,
     pub received: Millis,
-    pub standing: Standing,
+    pub standing: LabelStatus,
 }
 
-impl<'a> From<&'a Filed> for Filing<'a> {
-    fn from(filed: &'a Filed) -> Self {
+impl<'a> From<&'a LabelRecord> for LabelEntry<'a> {
+    fn from(filed: &'a LabelRecord) -> Self {
         let label = &filed.label;
         Self {
             id: &label.id,
@@ -135,13 +135,13 @@ impl<'a> From<&'a Filed> for Filing<'a> {
     }
 }
 
-impl Filing<'_> {
-    fn check(&self) -> Result<(), BookError> {
+impl LabelEntry<'_> {
+    fn check(&self) -> Result<(), LedgerError> {
         if self.severity.is_some_and(|severity| !(0.0..=1.0).contains(&severity)) {
-            return Err(BookError::Severity);
+            return Err(LedgerError::Severity);
         }
         if self.inclusion_probability.is_some_and(|q| !(q > 0.0 && q <= 1.0)) {
-            return Err(BookError::Inclusion);
+            return Err(LedgerError::Inclusion);
         }
         Ok(())
     }
@@ -149,13 +149,13 @@ impl Filing<'_> {
 
 /// The ledger of all policies.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct LedgerState {
     policies: Vec<Rounds>,
     by_name: HashMap<String, usize>,
     edits: Edits,
 }
 
-impl Book {
+impl LedgerState {
     /// An empty ledger.
     #[must_use]
     pub fn new() -> Self {
@@ -199,39 +199,43 @@ impl Book {
     /// The panel of these experts, who must stand in the order of their ids, none twice.
     ///
     /// # Errors
-    /// [`BookError::Unordered`], [`BookError::TooManyVotes`].
+    /// [`LedgerError::Unordered`], [`LedgerError::TooManyVotes`].
     pub fn panel<'a>(
         &mut self,
         policy: usize,
         experts: impl ExactSizeIterator<Item = &'a str> + Clone,
-    ) -> Result<Panel, BookError> {
-        self.policies.get_mut(policy).ok_or(BookError::Full)?.panel(experts)
+    ) -> Result<Panel, LedgerError> {
+        self.policies.get_mut(policy).ok_or(LedgerError::Full)?.panel(experts)
     }
 
     /// Adds a record to the set and tells which rounds changed; `false` where the set stays as it is.
     ///
     /// # Errors
     /// Where a number of the record is out of its range; the set then stays as it is.
-    pub fn apply(&mut self, record: &Record, changes: &mut Vec<Change>) -> Result<bool, BookError> {
+    pub fn apply(&mut self, record: &Record, changes: &mut Vec<Change>) -> Result<bool, LedgerError> {
         match record {
-            Record::Judged(judged) => self.judge(judged, changes),
-            Record::Filed(filed) => {
-                let filing = Filing::from(filed);
+            Record::Round(judged) => self.resolve_decision(judged, changes),
+            Record::Label(filed) => {
+                let filing = LabelEntry::from(filed);
                 filing.check()?;
                 let policy = self.policy(&filed.label.policy);
                 let row = self.intern(policy, &filed.label.tenant, &filed.label.event)?;
-                self.file(policy, row, &filing, changes)
+                self.insert_label(policy, row, &filing, changes)
             }
             Record::Edit(edit) => Ok(self.edit(edit, changes)),
         }
     }
 
-    fn judge(&mut self, judged: &Judged, changes: &mut Vec<Change>) -> Result<bool, BookError> {
+    fn resolve_decision(
+        &mut self,
+        judged: &RoundRecord,
+        changes: &mut Vec<Change>,
+    ) -> Result<bool, LedgerError> {
         let policy = self.policy(&judged.id.policy);
         let panel = self.panel(policy, judged.votes.iter().map(|vote| vote.expert.as_str()))?;
         let scores: Result<Vec<_>, _> =
             judged.votes.iter().map(|vote| Score::new(vote.score, vote.shadow)).collect();
-        let sitting = Sitting {
+        let sitting = VotesEntry {
             subject: judged.subject.as_deref(),
             round_time: judged.round_time,
             decision: judged.decision,
@@ -240,47 +244,47 @@ impl Book {
             reading: judged.reading.as_ref().map(|reading| (&reading.encoder, &*reading.features)),
         };
         let row = self.intern(policy, &judged.id.tenant, &judged.id.event)?;
-        self.sit(policy, row, &sitting, changes)
+        self.insert_votes(policy, row, &sitting, changes)
     }
 
     /// A round's row, new if need be.
     ///
     /// # Errors
-    /// [`BookError::Full`].
-    pub fn intern(&mut self, policy: usize, tenant: &str, event: &str) -> Result<Row, BookError> {
-        self.policies.get_mut(policy).ok_or(BookError::Full)?.intern(tenant, event)
+    /// [`LedgerError::Full`].
+    pub fn intern(&mut self, policy: usize, tenant: &str, event: &str) -> Result<Row, LedgerError> {
+        self.policies.get_mut(policy).ok_or(LedgerError::Full)?.intern(tenant, event)
     }
 
-    /// [`Book::apply`] for borrowed votes.
+    /// [`LedgerState::apply`] for borrowed votes.
     ///
     /// # Errors
-    /// [`BookError::Full`].
-    pub fn sit(
+    /// [`LedgerError::Full`].
+    pub fn insert_votes(
         &mut self,
         policy: usize,
         row: Row,
-        sitting: &Sitting<'_>,
+        sitting: &VotesEntry<'_>,
         changes: &mut Vec<Change>,
-    ) -> Result<bool, BookError> {
-        let rounds = self.policies.get_mut(policy).ok_or(BookError::Full)?;
-        let changed = rounds.judge(row, sitting, &self.edits)?;
+    ) -> Result<bool, LedgerError> {
+        let rounds = self.policies.get_mut(policy).ok_or(LedgerError::Full)?;
+        let changed = rounds.resolve_decision(row, sitting, &self.edits)?;
         changes.extend(changed.then_some(Change { policy, row, votes: true }));
         Ok(changed)
     }
 
-    /// [`Book::apply`] for a borrowed label.
+    /// [`LedgerState::apply`] for a borrowed label.
     ///
     /// # Errors
     /// Where a number of the label is out of its range; the set then stays as it is.
-    pub fn file(
+    pub fn insert_label(
         &mut self,
         policy: usize,
         row: Row,
-        filing: &Filing<'_>,
+        filing: &LabelEntry<'_>,
         changes: &mut Vec<Change>,
-    ) -> Result<bool, BookError> {
-        let rounds = self.policies.get_mut(policy).ok_or(BookError::Full)?;
-        let changed = rounds.file(row, filing)?;
+    ) -> Result<bool, LedgerError> {
+        let rounds = self.policies.get_mut(policy).ok_or(LedgerError::Full)?;
+        let changed = rounds.insert_label(row, filing)?;
         changes.extend(changed.then_some(Change { policy, row, votes: false }));
         Ok(changed)
     }
@@ -304,17 +308,17 @@ impl Book {
         true
     }
 
-    /// Whether [`Book::apply`] would change the set: for a label, whether it is the one to keep.
+    /// Whether [`LedgerState::apply`] would change the set: for a label, whether it is the one to keep.
     #[must_use]
     pub fn would_change(&self, record: &Record) -> bool {
         let rounds = |id: &RoundId| self.find(&id.policy).and_then(|policy| self.rounds(policy));
         match record {
-            Record::Judged(judged) => {
+            Record::Round(judged) => {
                 let erased =
                     judged.subject.as_deref().is_some_and(|of| self.edits.erases(&judged.id.tenant, of));
                 !erased && rounds(&judged.id).is_none_or(|rounds| rounds.judgement_is_new(judged))
             }
-            Record::Filed(filed) => {
+            Record::Label(filed) => {
                 rounds(&filed.label.round()).is_none_or(|rounds| rounds.label_is_new(filed))
             }
             Record::Edit(edit) => !self.edits.has(edit),

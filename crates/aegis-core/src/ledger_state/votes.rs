@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{BookError, Full};
+use super::{Full, LedgerError};
 use crate::ledger::RoundVote;
 
 /// Greatest number of votes in one round.
@@ -44,7 +44,7 @@ impl Panels {
     pub(super) fn intern<'a>(
         &mut self,
         experts: impl ExactSizeIterator<Item = &'a str> + Clone,
-    ) -> Result<Panel, BookError> {
+    ) -> Result<Panel, LedgerError> {
         if let Some(last) = self.experts.get(self.last as usize)
             && last.len() == experts.len()
             && last.iter().zip(experts.clone()).all(|(known, asked)| known == asked)
@@ -52,11 +52,11 @@ impl Panels {
             return Ok(Panel(self.last));
         }
         if experts.len() > MAX_VOTES {
-            return Err(BookError::TooManyVotes { votes: experts.len() });
+            return Err(LedgerError::TooManyVotes { votes: experts.len() });
         }
         let names: Vec<String> = experts.map(str::to_owned).collect();
         if !names.is_sorted_by(|a, b| a < b) {
-            return Err(BookError::Unordered);
+            return Err(LedgerError::Unordered);
         }
         if let Some(known) = self.by_experts.get(&names) {
             self.last = *known;
@@ -79,12 +79,12 @@ impl Score {
     ///
     /// # Errors
     /// Where the score is not in \[0,1\].
-    pub fn new(score: Option<f64>, shadow: bool) -> Result<Self, BookError> {
+    pub fn new(score: Option<f64>, shadow: bool) -> Result<Self, LedgerError> {
         let magnitude = match score {
             None => f64::NAN,
             // A zero has one sign: minus zero is a zero that is no shadow vote.
             Some(score) if (0.0..=1.0).contains(&score) => score.abs(),
-            Some(_) => return Err(BookError::Score),
+            Some(_) => return Err(LedgerError::Score),
         };
         Ok(Self(magnitude.copysign(if shadow { -1.0 } else { 1.0 })))
     }
@@ -136,7 +136,7 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(intern(&["a", "b"]).unwrap(), first);
         assert_eq!(intern(&["a"]).unwrap(), second);
-        assert!(matches!(intern(&["b", "a"]), Err(BookError::Unordered)));
-        assert!(matches!(intern(&["a", "a"]), Err(BookError::Unordered)));
+        assert!(matches!(intern(&["b", "a"]), Err(LedgerError::Unordered)));
+        assert!(matches!(intern(&["a", "a"]), Err(LedgerError::Unordered)));
     }
 }

@@ -60,7 +60,7 @@ impl ConsumerContext for Guest {}
 /// # Errors
 /// [`SourceError::Denied`] within twenty seconds where password or certificate are refused, by either side; it
 /// names the broker and the mechanism, in the client's words, which hold no secret.
-pub fn greet(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<Option<usize>, SourceError> {
+pub fn check_auth(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<Option<usize>, SourceError> {
     connection.check()?;
     let client: BaseConsumer<Guest> = connection
         .asker()

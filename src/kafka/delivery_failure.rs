@@ -14,7 +14,7 @@ pub(super) fn second_hand(code: Code) -> bool {
 
 /// The record that tells why a sending failed: not one that was only purged because another had failed,
 /// and of a batch that was too large, the largest.
-pub(super) fn culprit(records: &[Produced], reports: &[Report]) -> (usize, Code) {
+pub(super) fn delivery_failure(records: &[Produced], reports: &[Report]) -> (usize, Code) {
     let weight = |(index, code): &(usize, Code)| match code {
         code if second_hand(*code) => (0, 0),
         Code::MessageSizeTooLarge => (2, records.get(*index).map_or(0, Produced::size)),
@@ -68,7 +68,7 @@ mod tests {
         let records = [1, 5, 9, 3].map(|size| to("t", size));
         let purged = Some(Err(Code::PurgeQueue));
         let large = Some(Err(Code::MessageSizeTooLarge));
-        let named = |reports: &[Report]| culprit(&records, reports);
+        let named = |reports: &[Report]| delivery_failure(&records, reports);
         assert_eq!(named(&[purged, large, large, None]), (2, Code::MessageSizeTooLarge));
         assert_eq!(
             named(&[purged, Some(Ok((0, 0))), Some(Err(Code::UnknownTopic)), purged]),

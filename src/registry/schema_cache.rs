@@ -23,7 +23,7 @@ const MAX_ASKED: usize = 4_096;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The table.
-pub struct Book {
+pub struct SchemaCache {
     pages: Mutex<Pages>,
     changed: Condvar,
     unknown: Duration,
@@ -45,7 +45,7 @@ enum Asked {
     Done { error: DecodeError, until: Instant },
 }
 
-impl Book {
+impl SchemaCache {
     pub fn new(unknown: Duration, outage: Duration) -> Self {
         Self { pages: Mutex::default(), changed: Condvar::new(), unknown, outage }
     }
@@ -175,8 +175,8 @@ mod tests {
 
     const ID: SchemaId = SchemaId::Number(7);
 
-    fn book() -> Book {
-        Book::new(Duration::from_secs(2), Duration::from_secs(30))
+    fn book() -> SchemaCache {
+        SchemaCache::new(Duration::from_secs(2), Duration::from_secs(30))
     }
 
     fn absent() -> Result<Writer, Fault> {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     /// Name of what the table says of an id.
-    fn said(book: &Book) -> &'static str {
+    fn said(book: &SchemaCache) -> &'static str {
         book.find(ID).map_or_else(|error| error.name(), |_| "known")
     }
 

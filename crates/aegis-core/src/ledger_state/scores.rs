@@ -47,11 +47,16 @@ impl Rounds {
 mod tests {
     use std::collections::BTreeSet;
 
-    use crate::book::Book;
     use crate::label::{DecisionRef, Finding, Label, Mapping, Source};
-    use crate::ledger::{Filed, Judged, Record, RoundId, RoundVote, Standing};
+    use crate::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
+    use crate::ledger_state::LedgerState;
 
-    fn add(book: &mut Book, number: i64, votes: &[(&str, Option<f64>, bool)], finding: Option<Finding>) {
+    fn add(
+        book: &mut LedgerState,
+        number: i64,
+        votes: &[(&str, Option<f64>, bool)],
+        finding: Option<Finding>,
+    ) {
         let id = RoundId { tenant: "t".into(), policy: "p".into(), event: format!("e{number}") };
         let vote = |(expert, score, shadow): &(&str, Option<f64>, bool)| RoundVote {
             expert: (*expert).to_owned(),
@@ -59,7 +64,7 @@ mod tests {
             shadow: *shadow,
         };
         let label = Label::example(&id, number, finding);
-        let judged = Judged {
+        let judged = RoundRecord {
             id,
             subject: None,
             round_time: number,
@@ -67,16 +72,16 @@ mod tests {
             votes: votes.iter().map(vote).collect(),
             reading: None,
         };
-        book.apply(&Record::Judged(judged), &mut Vec::new()).unwrap();
+        book.apply(&Record::Round(judged), &mut Vec::new()).unwrap();
         if finding.is_some() {
-            let filed = Filed { label, received: number, standing: Standing::Accepted };
-            book.apply(&Record::Filed(filed), &mut Vec::new()).unwrap();
+            let filed = LabelRecord { label, received: number, standing: LabelStatus::Accepted };
+            book.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
         }
     }
 
     #[test]
     fn shadow_votes_are_scored_like_others_and_abstentions_are_not() {
-        let mut book = Book::new();
+        let mut book = LedgerState::new();
         add(&mut book, 0, &[("a", Some(0.0), false)], Some(Finding::Unsafe));
         add(&mut book, 1, &[("a", Some(0.5), false), ("b", Some(1.0), true)], Some(Finding::Unsafe));
         add(&mut book, 2, &[("a", None, false), ("b", Some(0.6), true)], Some(Finding::Safe));

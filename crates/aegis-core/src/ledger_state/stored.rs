@@ -1,9 +1,9 @@
 //! A round's labels in bytes: some 20 to 40 a label, in one piece of memory a round.
 
-use super::Filing;
+use super::LabelEntry;
 use crate::event::Millis;
 use crate::label::{DecisionRef, Finding, Label, Source};
-use crate::ledger::{Filed, Standing};
+use crate::ledger::{LabelRecord, LabelStatus};
 
 /// The labels of one round, one after the other.
 #[derive(Debug, Default, Clone)]
@@ -21,7 +21,7 @@ pub(super) struct Entry<'a> {
     time: Millis,
     pub(super) received: Millis,
     pub(super) source: Source,
-    pub(super) standing: Standing,
+    pub(super) standing: LabelStatus,
     inclusion_probability: Option<f64>,
     decision: Option<DecisionRef>,
     pub(super) corrects: Option<&'a str>,
@@ -47,7 +47,13 @@ impl Stored {
     }
 
     /// Adds a label in place of the one at `replaced`.
-    pub(super) fn put(&mut self, filing: &Filing<'_>, annotator: u32, event: &str, replaced: Option<usize>) {
+    pub(super) fn put(
+        &mut self,
+        filing: &LabelEntry<'_>,
+        annotator: u32,
+        event: &str,
+        replaced: Option<usize>,
+    ) {
         let old = self.0.take().unwrap_or_default();
         let mut bytes = Vec::with_capacity(old.len() + 48);
         let mut entries = Entries(Cursor(&old));
@@ -77,7 +83,7 @@ const OWN_ID: u16 = 1 << 11;
 const TIME: u16 = 1 << 12;
 const CATEGORIES: u16 = 1 << 13;
 
-fn write(label: &Filing<'_>, annotator: u32, event: &str, out: &mut Vec<u8>) {
+fn write(label: &LabelEntry<'_>, annotator: u32, event: &str, out: &mut Vec<u8>) {
     let verdict = label.verdict.map_or(3, |verdict| verdict as u16);
     let mut flags = verdict | (label.source as u16) << 2 | (label.standing as u16) << 4;
     for (bit, set) in [
@@ -215,7 +221,7 @@ impl<'a> Iterator for Entries<'a> {
             time,
             received,
             source: *Source::ALL.get(usize::from(flags >> 2 & 3))?,
-            standing: *Standing::ALL.get(usize::from(flags >> 4 & 3))?,
+            standing: *LabelStatus::ALL.get(usize::from(flags >> 4 & 3))?,
             inclusion_probability,
             decision,
             corrects,
@@ -226,7 +232,13 @@ impl<'a> Iterator for Entries<'a> {
 
 impl Entry<'_> {
     /// The label with its names written out.
-    pub(super) fn filed(&self, tenant: &str, policy: &str, event: &str, annotator: Option<&str>) -> Filed {
+    pub(super) fn filed(
+        &self,
+        tenant: &str,
+        policy: &str,
+        event: &str,
+        annotator: Option<&str>,
+    ) -> LabelRecord {
         let mut categories = Vec::new();
         let mut inner = Cursor(self.categories);
         while let Some(category) = inner.text() {
@@ -248,6 +260,6 @@ impl Entry<'_> {
             corrects: self.corrects.map(str::to_owned),
             retracts: self.retracts.map(str::to_owned),
         };
-        Filed { label, received: self.received, standing: self.standing }
+        LabelRecord { label, received: self.received, standing: self.standing }
     }
 }

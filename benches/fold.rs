@@ -111,11 +111,11 @@ fn book(rounds: u64, features: bool, late: Option<u64>) -> LedgerState {
             reading: features.then_some((&[1; 32], &bytes)),
         };
         let row = book.intern(policy, "t", &event).unwrap();
-        book.sit(policy, row, &sitting, &mut changes).unwrap();
+        book.insert_votes(policy, row, &sitting, &mut changes).unwrap();
         if late != Some(rounds - number) {
             let record = label(&event, number);
             let Record::Label(filed) = &record else { unreachable!() };
-            book.file(policy, row, &filed.into(), &mut changes).unwrap();
+            book.insert_label(policy, row, &filed.into(), &mut changes).unwrap();
         }
         changes.clear();
     }
@@ -151,7 +151,7 @@ fn main() {
             if tally { "with figures" } else { "state only" },
             took.as_nanos() as f64 / rounds as f64,
             ALLOCATIONS.load(Relaxed) - allocations,
-            fold.standing(),
+            fold.progress(),
         );
     }
     plain(rounds);
@@ -198,8 +198,8 @@ fn late(learner: &str, features: bool, limit: u128) {
         if features { " with features" } else { "" },
         took.as_secs_f64() * 1e3,
         hash_begun.elapsed(),
-        fold.standing().checkpoints,
-        fold.standing().checkpoint_bytes / 1000,
+        fold.progress().checkpoints,
+        fold.progress().checkpoint_bytes / 1000,
         DEFAULT_MEMORY >> 20,
     );
 }

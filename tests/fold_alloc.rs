@@ -73,8 +73,8 @@ fn no_round_allocates() {
             standing: LabelStatus::Accepted,
         };
         let row = book.intern(policy, "t", &format!("event-{number}")).unwrap();
-        book.sit(policy, row, &sitting, &mut Vec::new()).unwrap();
-        book.file(policy, row, &filing, &mut Vec::new()).unwrap();
+        book.insert_votes(policy, row, &sitting, &mut Vec::new()).unwrap();
+        book.insert_label(policy, row, &filing, &mut Vec::new()).unwrap();
     }
     for learner in ["hedge", "default"] {
         let mut fold = Fold::new(Settings::new("p", learner.parse().unwrap(), Mapping::default()));
@@ -84,7 +84,7 @@ fn no_round_allocates() {
         assert!(fold.advance(&book, usize::MAX).unwrap());
         let counted = COUNT.get() - before;
         // A checkpoint takes its state and its tally's experts; a list of them grows now and then.
-        let allowed = 3 * fold.standing().checkpoints as u64 + 40;
+        let allowed = 3 * fold.progress().checkpoints as u64 + 40;
         assert!(counted <= allowed, "{learner}: {counted} allocations in {rounds} rounds, {allowed} allowed");
     }
 }

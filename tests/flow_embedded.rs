@@ -270,7 +270,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
     let (records, last, policies) = flow.stop();
     // Nobody voted on any of them: the labels stand in the ledger, and the learner has learned nothing.
     let (fold, _) = folded(&records, &policies);
-    assert_eq!(fold.standing().rounds, 0);
+    assert_eq!(fold.progress().rounds, 0);
     assert!(last.is_none_or(|published| published.rounds == 0));
     let judged: BTreeMap<_, _> = records
         .into_iter()

@@ -3,8 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-set -- --locked --features crash-points "$@"
-cargo test "$@" --lib --test structure --test codec --test store --test protocol --test ops
-cargo test "$@" --test replay -- --skip texts_are_read_and_kept
-cargo test "$@" --test kafka -- embedded::
-cargo test "$@" -p aegis-core --tests
+cargo test --locked "$@" --features crash-points --lib --test structure --test codec --test store --test protocol --test ops
+cargo test --locked "$@" --features crash-points --test replay -- --skip texts_are_read_and_kept
+cargo test --locked "$@" --features crash-points --test kafka -- embedded::
+cargo test --locked -p aegis-core --tests

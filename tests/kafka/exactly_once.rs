@@ -323,7 +323,7 @@ fn member() {
 
 fn start_member(brokers: &str, id: &str, prefix: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "member", "--nocapture"])
+        .args(["--exact", "exactly_once::member", "--nocapture"])
         .env(MEMBER, format!("{brokers} {id} {prefix}"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

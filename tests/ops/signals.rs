@@ -28,7 +28,7 @@ fn child_says_what_it_is_told() {
 
 fn child(manner: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut child = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "child_says_what_it_is_told", "--nocapture", "--test-threads=1"])
+        .args(["--exact", "signals::child_says_what_it_is_told", "--nocapture", "--test-threads=1"])
         .env(CHILD, manner)
         .stdout(Stdio::piped())
         .spawn()

@@ -87,7 +87,7 @@ fn check(store: &Store, batches: i64) -> Result<(), StoreError> {
 
 fn child(folder: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["--exact", "child_writes_until_it_is_stopped", "--nocapture", "--test-threads=1"]);
+    command.args(["--exact", "faults::child_writes_until_it_is_stopped", "--nocapture", "--test-threads=1"]);
     command.env(CHILD, folder).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -370,7 +370,7 @@ fn a_full_disk_is_an_error_and_what_was_committed_stays() {
     let output = Command::new("sh")
         .args(["-c", limited])
         .arg(this)
-        .args(["--exact", "child_writes_until_it_is_stopped", "--nocapture", "--test-threads=1"])
+        .args(["--exact", "faults::child_writes_until_it_is_stopped", "--nocapture", "--test-threads=1"])
         .env(CHILD, folder.path())
         .output()
         .expect("a child");

@@ -24,7 +24,7 @@ pub fn of(target: &Target) -> Vec<Vec<u8>> {
         })
         .filter(|path| path.exists())
         .collect();
-    let own = tests.join("fuzz/corpus").join(target.folder);
+    let own = tests.join("codec/fuzz/corpus").join(target.folder);
     if let Ok(entries) = fs::read_dir(own) {
         let mut own: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         own.sort();

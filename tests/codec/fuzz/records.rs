@@ -183,13 +183,13 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
         "fixtures/records/v1/event.avsc",
         "fixtures/records/v1/decision.avsc",
         "fixtures/records/v1/label.avsc",
-        "fuzz/corpus/registry/record.avsc",
+        "codec/fuzz/corpus/registry/record.avsc",
     ];
     let read = |path: &&str| Writer::avro(&fs::read_to_string(tests.join(path)).unwrap()).unwrap();
     let avro = paths.iter().map(read);
     let ours = codec::SCHEMAS.iter().map(|(_, text)| Writer::avro(text).unwrap());
     // The corpus counts them: what comes later goes to the end.
-    let logical = read(&"fuzz/corpus/registry/logical.avsc");
+    let logical = read(&"codec/fuzz/corpus/registry/logical.avsc");
     Known(avro.chain(ours).chain([Writer::json(), logical]).map(Arc::new).collect())
 });
 

@@ -23,7 +23,7 @@ use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::embedded::Embedded;
 use aegis::kafka::{Connection, Consumed, Delivery};
 use aegis::learn::{Learn, Progress};
-use aegis::ops::{Asker, Health, Shutdown, metrics};
+use aegis::ops::{Asker, Health, Shutdown};
 use aegis::score::{PanelHandle, Score};
 use aegis::topics::table;
 use support::WAIT;
@@ -284,7 +284,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
 
 #[test]
 fn the_age_of_what_waits_is_told() {
-    let page = metrics::install().unwrap();
+    let page = crate::metrics_page();
     let flow = Running::start(|_| {});
     let until = Instant::now() + 4 * WAIT;
     let told = |page: &str| {

@@ -6,7 +6,7 @@ use aegis::config::Tombstones;
 use aegis::core::label::Finding;
 use aegis::kafka::{Produced, committed};
 use aegis::learn::LearnError;
-use aegis::ops::{Asker, metrics};
+use aegis::ops::Asker;
 use aegis::score::ScoreError;
 
 use super::Site;
@@ -111,7 +111,7 @@ fn many_dead_letters_among_more_good_records_stop_nothing() {
 /// Records with a null value are passed over, committed and counted; or dead letters, where the configuration says so.
 #[test]
 fn tombstones_are_passed_over_unless_the_configuration_says_otherwise() {
-    let page = metrics::install().unwrap();
+    let page = crate::metrics_page();
     let mut site = Site::new("tombstones");
     let topics = site.config.topics.clone();
     let null = |topic: &str| Produced { payload: None, partition: Some(0), ..raw(topic, "k", "") };

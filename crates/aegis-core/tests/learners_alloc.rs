@@ -1,5 +1,5 @@
-//! No learner allocates in a round, counted by the allocator itself.
-#![allow(unsafe_code)] // a counting allocator is one
+//! No learner allocates in a round, as counted by the allocator.
+#![allow(unsafe_code, reason = "a global allocator is unsafe")]
 
 use aegis_core::features::Features;
 use aegis_core::learners::{LearnerSpec, Name, RoundInput, Tally};
@@ -16,7 +16,7 @@ fn count() {
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -55,9 +55,9 @@ fn no_round_allocates() {
             let input =
                 RoundInput { votes: &votes, features: (at % 2 == 0).then_some(&features), event: "event" };
             let played = learner.weights(&input, &mut weights);
-            let said = learner.predict(&input);
+            let predicted = learner.predict(&input);
             let p = learner.step(&input, target);
-            assert_eq!(said.to_bits(), p.to_bits());
+            assert_eq!(predicted.to_bits(), p.to_bits());
             tally.add(&votes, played.then_some(&weights[..]), p, target);
         }
         assert_eq!(COUNT.get() - before, 0, "{name} allocated in 999 rounds");

@@ -32,7 +32,7 @@ pub fn as_json(found: &Found, standing: &Standing, explained: Option<&Explanatio
         json!({
             "probability": explained.probability,
             "same": same(decision, explained),
-            "without_features": explained.unread,
+            "without_features": explained.without_features,
             "flip": explained.flip.as_ref().map(|flip| json!({
                 "expert": flip.expert, "from": flip.from, "to": flip.to, "probability": flip.probability,
             })),
@@ -147,7 +147,7 @@ fn text_of(decision: &Decision, explained: &Explanation) {
         );
         return;
     }
-    match (decision.probability, explained.unread) {
+    match (decision.probability, explained.without_features) {
         (Some(p), Some(unread)) => say!(
             "features   p {p:.4} with the text's features, {unread:.4} without: the members that read add {:+.4}",
             p - unread

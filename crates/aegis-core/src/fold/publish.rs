@@ -1,4 +1,4 @@
-//! What a fold shows: its state, its hash.
+//! The state of a fold as published, and its hash.
 
 use super::Fold;
 use crate::hash::{HashedState, state_hash};
@@ -6,33 +6,39 @@ use crate::ledger_state::{LedgerState, Row};
 use crate::predictor::{FORMAT, Published, StateHash};
 
 impl Fold {
+    /// The last round folded.
     fn last(&self) -> Option<Row> {
-        self.at.checked_sub(1).and_then(|at| self.order.row(at))
+        self.at.checked_sub(1).map(|at| self.order.row(at))
     }
 
-    /// The hash of the state as it stands; see [`state_hash`].
+    /// The hash of the current state; see [`state_hash`]. `ledger` is the one that was folded.
     #[must_use]
     pub fn state_hash(&self, ledger: &LedgerState) -> StateHash {
-        self.hashed(ledger).0
+        self.hash_and_state(ledger).0
     }
 
-    /// What the hash speaks of, but for the state itself.
+    /// The input of the state hash, without the state itself. `ledger` is the one that was folded.
+    ///
+    /// # Panics
+    /// Panics if rounds were folded and the ledger has no record of their policy.
     #[must_use]
     pub fn hashed_state<'a>(&'a self, ledger: &'a LedgerState) -> HashedState<'a> {
-        let rounds = self.rounds(ledger);
-        let key = |row| rounds.map(|rounds| (rounds.round_time(row), rounds.tenant(row), rounds.event(row)));
+        let key = |row| {
+            let rounds = self.rounds(ledger).expect("the ledger holds the rounds that were folded");
+            (rounds.round_time(row), rounds.tenant(row), rounds.event(row))
+        };
         HashedState {
             learner: &self.learner_line,
             experts: self.roster.experts(),
             encoder: self.encoder.as_ref(),
             mapping: &self.mapping_line,
             rounds: self.at as u64,
-            last_key: self.last().and_then(key),
+            last_key: self.last().map(key),
             state: &[],
         }
     }
 
-    fn hashed(&self, ledger: &LedgerState) -> (StateHash, Vec<f64>) {
+    fn hash_and_state(&self, ledger: &LedgerState) -> (StateHash, Vec<f64>) {
         let mut state = Vec::new();
         if let Some(learner) = &self.learner {
             learner.save(&mut state);
@@ -41,14 +47,17 @@ impl Fold {
         (hash, state)
     }
 
-    /// The state for [`Predictor`](super::predictor::Predictor); `None` before the first round. To be
-    /// taken when [`Fold::is_current`].
+    /// The state for a [`Predictor`](crate::predictor::Predictor); `None` before the first round. It reflects
+    /// the whole ledger if [`Fold::is_current`]. `ledger_offset` is the ledger's offset that it reflects.
+    ///
+    /// # Panics
+    /// Panics if `ledger` is not the one that was folded.
     #[must_use]
     pub fn published(&self, ledger: &LedgerState, ledger_offset: i64) -> Option<Published> {
-        let learner = self.learner.as_deref()?;
-        let rounds = self.rounds(ledger)?;
         let last = self.last()?;
-        let (state_hash, state) = self.hashed(ledger);
+        let learner = self.learner.as_deref().expect("folded rounds have experts");
+        let rounds = self.rounds(ledger).expect("the ledger holds the rounds that were folded");
+        let (state_hash, state) = self.hash_and_state(ledger);
         Some(Published {
             policy: self.settings.policy.clone(),
             format: FORMAT,

@@ -1,16 +1,16 @@
-//! Errors of others, a test each.
+//! Known errors of other implementations, with a test for each.
 
-use super::streams::{IDS, bits, build, play, round, sleeping, state};
+use super::streams::{bits, build, play, round, sleeping, state};
 use aegis_core::learners::{LossKind, RoundInput, Tally};
 
-/// opera's BOA hands weights to the wrong experts when some sleep.
+/// opera's BOA gives weights to the wrong experts if some sleep.
 #[test]
-fn a_sleepers_weight_goes_to_nobody_else() {
+fn a_sleepers_weight_is_not_given_to_others() {
     for spec in
         ["hedge eta=1", "adahedge", "squint", "adanormalhedge", "fixed-share", "fixed-share-grid", "log-loss"]
     {
         let mut learner = build(spec, 3);
-        // The middle one is best; then it sleeps, and the first is right.
+        // The middle expert is the best one. Then it sleeps, and the first is right.
         let stream: Vec<_> = (0..50).map(|at| round(at, vec![1.0, 0.0, 1.0], 0.0)).collect();
         play(learner.as_mut(), &stream);
         let mut weights = [9.0; 3];
@@ -20,13 +20,13 @@ fn a_sleepers_weight_goes_to_nobody_else() {
         let asleep: Vec<_> = (0..30).map(|at| round(at, vec![0.0, f64::NAN, 1.0], 0.0)).collect();
         play(learner.as_mut(), &asleep);
         learner.weights(&round(0, vec![0.3, 0.3, 0.3], 0.0).input(), &mut weights);
-        // AdaNormalHedge gives those far behind nothing at all.
+        // AdaNormalHedge gives no weight to experts that are far behind.
         assert!(weights[1] > 0.4 && weights[0] >= weights[2], "{spec}: {weights:?}");
         assert!(weights[0] > weights[2] || spec == "adanormalhedge", "{spec}: {weights:?}");
     }
 }
 
-/// Sleeping leaves the shares of those that sleep together as they are, to the last digits.
+/// The shares of experts that sleep together do not change, up to rounding.
 #[test]
 fn sleepers_keep_their_ratio_and_their_share() {
     for spec in ["hedge eta=1", "log-loss", "brier", "fixed-share alpha=0", "default"] {
@@ -42,8 +42,8 @@ fn sleepers_keep_their_ratio_and_their_share() {
     }
 }
 
-/// A newcomer is asleep before it comes: it enters with the mix loss so far, and the others are as if
-/// it had never been there.
+/// A new expert is asleep in all earlier rounds. It starts with the mix loss so far, and does not affect the
+/// others.
 #[test]
 fn a_newcomer_leaves_the_others_as_they_were() {
     for spec in ["hedge eta=1", "log-loss", "brier"] {
@@ -75,8 +75,8 @@ fn the_first_prediction_is_a_mean_and_not_a_sum() {
     }
 }
 
-/// PoolD counts a duplicate label twice: a learner learns a round exactly as often as it is folded,
-/// and the figures count it once (that a duplicate is folded once is the ledger's to see to).
+/// PoolD counts a duplicate label twice. A learner learns a round once per fold, and the figures count it once. The
+/// ledger ensures that a duplicate is not folded again.
 #[test]
 fn a_round_counts_once() {
     let mut learner = build("hedge eta=0.5", 2);
@@ -91,9 +91,9 @@ fn a_round_counts_once() {
     assert_eq!((tally.rounds, tally.experts[0].awake), (1, 1));
 }
 
-/// Vowpal Wabbit's resumed state differs from the uninterrupted one.
+/// A resumed state of Vowpal Wabbit differs from the uninterrupted one.
 #[test]
-fn a_state_is_all_there_is() {
+fn a_saved_state_is_complete() {
     for spec in super::streams::SPECS {
         let stream = super::streams::with_features(sleeping(7, 5, 80), 1);
         let mut one = build(spec, 5);
@@ -108,7 +108,8 @@ fn a_state_is_all_there_is() {
     }
 }
 
-/// A NaN poisons a learner for good: here it is a sleeper, and the door refuses infinities.
+/// In other implementations, a NaN spoils a learner for good. Here it means a sleeper, and the ledger refuses
+/// infinities.
 #[test]
 fn a_nan_is_a_sleeper() {
     for spec in super::streams::SPECS {
@@ -122,9 +123,9 @@ fn a_nan_is_a_sleeper() {
     }
 }
 
-/// The best of all sleeps and the others have next to no weight: no division by nothing.
+/// The best expert sleeps and the others have almost no weight. There must be no division by zero.
 #[test]
-fn those_awake_may_all_be_hopeless() {
+fn all_awake_experts_may_have_almost_no_weight() {
     for spec in super::streams::SPECS {
         let mut learner = build(spec, 3);
         for at in 0..5000 {
@@ -143,28 +144,27 @@ fn those_awake_may_all_be_hopeless() {
     }
 }
 
-/// Weights multiplied in doubles lose ties. In whole counts a heavier side loses only where it must:
-/// one expert with k mistakes against two with k + 1 is a tie for β = ½, for every k.
+/// Weights that are multiplied in doubles lose ties. With whole counts, one expert with k mistakes against two with
+/// k + 1 is a tie for β = ½ and every k.
 #[test]
 fn weighted_majority_never_loses_a_tie() {
-    use aegis_core::learners::{Learner, weighted_majority::WeightedMajority};
-    let mut learner = WeightedMajority::new(&IDS[..3], 0.5);
+    let mut learner = build("weighted-majority beta=0.5", 3);
     for k in [0.0, 1.0, 40.0, 1074.0, 5000.0] {
         learner.load(&[k, k + 1.0, k + 1.0]).unwrap();
         for votes in [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]] {
             assert!(learner.predict(&round(0, votes.to_vec(), 0.0).input()) >= 0.5, "{k}");
         }
     }
-    // 1 against 1 and the smallest trifle: the trifle decides.
-    let mut learner = WeightedMajority::new(&IDS[..3], 0.5);
+    // A tie of the first two is decided by the very small weight of the third.
+    let mut learner = build("weighted-majority beta=0.5", 3);
     learner.load(&[3.0, 3.0, 900.0]).unwrap();
     assert!(learner.predict(&round(0, vec![1.0, 0.0, 0.0], 0.0).input()) < 0.5);
     assert!(learner.predict(&round(0, vec![0.0, 1.0, 1.0], 0.0).input()) >= 0.5);
 }
 
-/// Costs set a threshold and touch no learner: the state is the same, and `mistakes` stays at .5.
+/// Costs set a threshold and affect only the figure `cost`. The threshold of `mistakes` stays .5.
 #[test]
-fn costs_touch_no_loss() {
+fn costs_do_not_affect_losses() {
     use aegis_core::learners::tally::Costs;
     let costs = Costs { miss: 9.0, false_alarm: 1.0 };
     assert!((costs.threshold() - 0.1).abs() < 1e-15);

@@ -1,4 +1,4 @@
-//! What must be true of every learner.
+//! Properties of every learner.
 
 use super::streams::{
     Chance, IDS, Round, SPECS, bits, build, play, round, shifting, sleeping, spec, state, stochastic,
@@ -36,7 +36,7 @@ fn weights_are_over_those_awake_and_sum_to_one() {
                 for (weight, vote) in weights.iter().zip(&round.votes) {
                     assert!(*weight >= 0.0 && (!vote.is_nan() || *weight == 0.0), "{spec}: {weights:?}");
                 }
-                // A weighing learner plays the mean vote (Weighted Majority and plain majority count sides).
+                // A learner that plays weights predicts the mean vote, except for the two majorities, which count sides.
                 let mean: f64 =
                     weights.iter().zip(&round.votes).filter(|(w, _)| **w > 0.0).map(|(w, v)| w * v).sum();
                 let counts = spec.contains("majority");
@@ -78,7 +78,7 @@ fn first_weights_are_the_prior() {
     }
 }
 
-/// Only differences of losses count: a state with a constant added to all losses plays the same.
+/// Only differences of losses count: a constant added to all losses does not change the weights.
 #[test]
 fn a_constant_on_all_losses_changes_nothing() {
     for (spec, skip) in [("hedge eta=0.5", 1), ("adahedge", 1), ("log-loss", 0), ("brier", 0), ("hedge", 1)] {
@@ -111,7 +111,7 @@ fn permuting_experts_permutes_weights() {
             }
             let p = one.step(&round.input(), round.target);
             let q = other.step(&permuted.input(), round.target);
-            // Which direction of its prior a forgetful stacking refreshes goes by the order of experts.
+            // The order in which a stacking with γ < 1 refreshes directions of its prior is that of the experts.
             let tolerance = if ["stacking", "default"].contains(&spec) { 1e-3 } else { 1e-9 };
             assert!((p - q).abs() < tolerance, "{spec}: {p} and {q}");
         }
@@ -167,7 +167,7 @@ fn resume_at_every_prefix_is_no_interruption() {
         let mut before = build(spec, 8);
         for cut in 0..stream.len() {
             let mut after = build(spec, 8);
-            // A used learner takes a state as well as a new one does.
+            // The state is loaded into a learner that was used before.
             play(after.as_mut(), &stream[..5]);
             after.load(&state(before.as_ref())).unwrap();
             let (rest, _) = play(after.as_mut(), &stream[cut..]);
@@ -218,14 +218,14 @@ fn a_predictor_of_eight_experts_is_small() {
 }
 
 #[test]
-fn draws_hang_on_everything_that_keys_them_and_on_nothing_else() {
+fn draws_depend_on_each_part_of_their_key() {
     use aegis_core::draw::Draws;
     let of = |secret: &str, policy: &str, event: &str, expert: &str, purpose: &str| {
         Draws::new(secret.as_bytes(), policy).uniform(event, expert, purpose)
     };
     let one = of("s", "p", "e", "x", "fpl");
     assert_eq!(one.to_bits(), of("s", "p", "e", "x", "fpl").to_bits());
-    // Not even where the same letters are cut otherwise.
+    // The same letters, divided in another way, give another draw.
     for other in [of("sp", "", "e", "x", "fpl"), of("s", "pe", "", "x", "fpl"), of("s", "p", "ex", "", "fpl")]
     {
         assert_ne!(one.to_bits(), other.to_bits());
@@ -262,9 +262,9 @@ fn exp_and_ln_are_right_to_the_last_digits() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever is let in at the door leaves every learner with finite numbers.
+    /// All rounds that the ledger accepts leave every learner with finite numbers.
     #[test]
-    fn no_round_poisons(rounds in prop::collection::vec(
+    fn no_round_spoils_a_state(rounds in prop::collection::vec(
         (prop::collection::vec(prop::option::weighted(0.7, 0.0f64..=1.0), 3), 0.0f64..=1.0, any::<bool>(), any::<i8>()),
         1..40,
     )) {
@@ -285,8 +285,8 @@ proptest! {
     }
 }
 
-/// The same bits in debug, release and on any machine: all learners' states after one stream, hashed.
-/// Where a learner's arithmetic is changed on purpose, so is this number, and the state's format version.
+/// The hash of all learners' states after one stream is the same in debug and release builds and on any machine. If a
+/// learner's arithmetic is changed on purpose, this hash and the state's format version change too.
 #[test]
 fn states_are_the_same_bits_in_every_build() {
     use sha2::{Digest, Sha256};

@@ -74,6 +74,15 @@ impl Order {
         self.touched.len()
     }
 
+    /// Takes the changed rows, each once, with `true` if its votes changed.
+    fn take_touched(&mut self) -> Vec<(Row, bool)> {
+        let mut touched = std::mem::take(&mut self.touched);
+        // The first entry of a row is `true` if any of its entries is.
+        touched.sort_unstable_by_key(|(row, votes)| (*row, !votes));
+        touched.dedup_by_key(|(row, _)| *row);
+        touched
+    }
+
     /// Moves changed rows to their place. Returns the first index at which the order or the content of a round
     /// changed, or `None` if nothing did.
     pub(super) fn update(
@@ -86,10 +95,7 @@ impl Order {
         if self.touched.is_empty() {
             return None;
         }
-        let mut touched = std::mem::take(&mut self.touched);
-        // The first entry of a row is `true` if any of its entries is.
-        touched.sort_unstable_by_key(|(row, votes)| (*row, !votes));
-        touched.dedup_by_key(|(row, _)| *row);
+        let mut touched = self.take_touched();
         self.placed.resize(rounds.len(), Placed::NOT_COUNTED);
         let mut lowest: Option<(Millis, Row)> = None;
         let mut lower = |time, row| {
@@ -111,6 +117,7 @@ impl Order {
                     later.push((row, Placed::NOT_COUNTED));
                     removed = true;
                 }
+                (Some(old), Some(new)) if !votes && old.target.to_bits() == new.target.to_bits() => {}
                 (None, Some(new)) => {
                     lower(new.time, row);
                     roster.add(new.panel, new.encoder);
@@ -118,9 +125,6 @@ impl Order {
                     inserted.push(row);
                 }
                 (Some(old), Some(new)) => {
-                    if !votes && old.target.to_bits() == new.target.to_bits() {
-                        continue;
-                    }
                     lower(old.time.min(new.time), row);
                     roster.remove(old.panel, old.encoder);
                     roster.add(new.panel, new.encoder);

@@ -63,7 +63,7 @@ impl Rounds {
     }
 
     fn label_record(&self, row: Row, entry: &Entry<'_>) -> LabelRecord {
-        entry.to_record(self.tenant(row), &self.policy, self.event(row), self.annotator(entry))
+        entry.record(self.tenant(row), &self.policy, self.event(row), self.annotator(entry))
     }
 
     fn owned_label(&self, row: Row, entry: &LabelEntry<'_>) -> LabelRecord {

@@ -244,7 +244,7 @@ impl<'a> Iterator for Entries<'a> {
 
 impl Entry<'_> {
     /// The label as a record.
-    pub(super) fn to_record(
+    pub(super) fn record(
         &self,
         tenant: &str,
         policy: &str,

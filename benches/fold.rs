@@ -1,8 +1,8 @@
-//! The fold from memory, in figures: `cargo bench --bench fold [-- ROUNDS]`.
+//! A benchmark of the fold in memory: `cargo bench --bench fold [-- ROUNDS]`.
 //!
-//! Ten million rounds through Hedge, a label 100,000 rounds late for three learners, and what a round
-//! takes in memory and in checkpoints. Times on one core, without waiting for it where the system tells; the
-//! counts beside them are deterministic.
+//! It folds ten million rounds with Hedge, applies a label 100,000 rounds late for three learners, and reports the memory
+//! of a round and of the checkpoints. Times are CPU times of one core if the system reports them, and the counts are
+//! deterministic.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -15,7 +15,7 @@ use aegis::core::learners::RoundInput;
 use aegis::core::ledger::{LabelRecord, LabelStatus, Record};
 use aegis::core::ledger_state::{LedgerState, Score, VotesEntry};
 
-/// Time on a core: other programs on this machine do not count.
+/// The CPU time of this thread, so that other programs do not count.
 struct Clock(Duration);
 
 impl Clock {
@@ -81,14 +81,14 @@ fn label(event: &str, number: u64) -> Record {
         corrects: None,
         retracts: None,
     };
-    Record::Label(LabelRecord { label, received: 0, standing: LabelStatus::Accepted })
+    Record::Label(LabelRecord { label, received: 0, status: LabelStatus::Accepted })
 }
 
-/// A book of rounds in order, the last label but `late` still missing.
-fn book(rounds: u64, features: bool, late: Option<u64>) -> LedgerState {
-    let mut book = LedgerState::new();
-    let policy = book.policy("p");
-    let panel = book.panel(policy, EXPERTS.iter().copied()).unwrap();
+/// A ledger of rounds in order. The label number `late` from the end is missing.
+fn ledger(rounds: u64, features: bool, late: Option<u64>) -> LedgerState {
+    let mut ledger = LedgerState::new();
+    let policy = ledger.policy("p");
+    let panel = ledger.panel(policy, EXPERTS.iter().copied()).unwrap();
     let mut seed = 1u64;
     let mut bytes = [0i8; DIMENSIONS];
     let mut changes = Vec::new();
@@ -102,24 +102,24 @@ fn book(rounds: u64, features: bool, late: Option<u64>) -> LedgerState {
             bytes.iter_mut().for_each(|byte| *byte = next() as i8);
         }
         let event = format!("event-{number:012}");
-        let sitting = VotesEntry {
+        let votes = VotesEntry {
             subject: None,
             round_time: number as i64,
             decision: DecisionRef { partition: 0, offset: number as i64 },
             panel,
             scores: &scores,
-            reading: features.then_some((&[1; 32], &bytes)),
+            features: features.then_some((&[1; 32], &bytes)),
         };
-        let row = book.intern(policy, "t", &event).unwrap();
-        book.insert_votes(policy, row, &sitting, &mut changes).unwrap();
+        let row = ledger.intern(policy, "t", &event).unwrap();
+        ledger.insert_votes(policy, row, &votes, &mut changes).unwrap();
         if late != Some(rounds - number) {
             let record = label(&event, number);
             let Record::Label(filed) = &record else { unreachable!() };
-            book.insert_label(policy, row, &filed.into(), &mut changes).unwrap();
+            ledger.insert_label(policy, row, &filed.into(), &mut changes).unwrap();
         }
         changes.clear();
     }
-    book
+    ledger
 }
 
 fn settings(learner: &str, tally: bool) -> Settings {
@@ -131,17 +131,17 @@ fn main() {
     let rounds: u64 = given.unwrap_or(10_000_000);
     let before = HELD.load(Relaxed);
     let begun = Clock::start();
-    let held = book(rounds, false, None);
+    let held = ledger(rounds, false, None);
     let bytes = (HELD.load(Relaxed) - before) as f64 / rounds as f64;
     println!(
-        "book of {rounds} rounds: {:.2?} to fill, {bytes:.0} bytes a round with eight votes",
+        "ledger of {rounds} rounds: {:.2?} to fill, {bytes:.0} bytes a round with eight votes",
         begun.elapsed()
     );
     for tally in [false, true] {
         let mut fold = Fold::new(settings("hedge eta=0.5", tally));
         let begun = Clock::start();
-        fold.all(&held);
-        fold.settle(&held).unwrap();
+        fold.mark_all_changed(&held);
+        fold.reorder(&held).unwrap();
         let settled = begun.elapsed();
         let (begun, allocations) = (Clock::start(), ALLOCATIONS.load(Relaxed));
         fold.catch_up(&held).unwrap();
@@ -163,7 +163,7 @@ fn main() {
     }
 }
 
-/// The same learner over one row in cache, without book or fold.
+/// The same learner on one row in cache, without ledger and fold.
 fn plain(rounds: u64) {
     let mut learner = settings("hedge eta=0.5", false).learner.build(&EXPERTS, "p").unwrap();
     let votes = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
@@ -179,16 +179,16 @@ fn plain(rounds: u64) {
 
 fn late(learner: &str, features: bool, limit: u128) {
     let (rounds, k) = (300_000, 100_000);
-    let mut held = book(rounds, features, Some(k));
+    let mut held = ledger(rounds, features, Some(k));
     let mut fold = Fold::new(settings(learner, true));
-    fold.all(&held);
+    fold.mark_all_changed(&held);
     fold.catch_up(&held).unwrap();
     let number = rounds - k;
     let mut changes = Vec::new();
     held.apply(&label(&format!("event-{number:012}"), number), &mut changes).unwrap();
-    changes.iter().for_each(|change| fold.changed(change));
+    changes.iter().for_each(|change| fold.mark_changed(change));
     let begun = Clock::start();
-    let steps = fold.settle(&held).unwrap();
+    let steps = fold.reorder(&held).unwrap();
     fold.catch_up(&held).unwrap();
     let took = begun.elapsed();
     let hash_begun = std::time::Instant::now();

@@ -1,9 +1,9 @@
-//! How fast the learners are, as ratios to plain loops measured in the same run.
+//! A benchmark of the learners against plain loops, measured in the same run: `cargo bench --bench learners`.
 //!
-//! `cargo bench --bench learners`: interleaves the contestants, prints the least and the median over
-//! the laps of nanoseconds a round, and the ratios (plain / ours; above 1 ours is faster).
+//! It interleaves the contestants and prints the least and the median over the laps in nanoseconds per round, and the
+//! ratios (plain / ours; above 1 ours is faster).
 
-#![allow(clippy::needless_range_loop)] // the plain loops are plain
+#![allow(clippy::needless_range_loop, reason = "the plain loops are written as in the formulas")]
 
 use aegis::core::features::{DIMENSIONS, Features};
 use aegis::core::learners::{Learner, LearnerSpec, RoundInput};
@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 const EXPERTS: usize = 8;
-/// Laps are short: most fit between two interruptions of a shared core.
+/// The number of laps. They are short, so that most fit between two interruptions of a shared core.
 const LAPS: usize = 201;
 
 struct Round {
@@ -20,7 +20,7 @@ struct Round {
     target: f64,
 }
 
-/// A stream whose experts are right at different rates; an arithmetic generator, no seed.
+/// A stream whose experts are right at different rates, from an arithmetic generator without a seed.
 fn stream(rounds: usize) -> Vec<Round> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = move || {
@@ -210,10 +210,10 @@ fn learner(name: &'static str, spec: &str, read: bool, also_predict: bool) -> Co
     (
         name,
         Box::new(move |round| {
-            let sight =
+            let input =
                 RoundInput { votes: &round.votes, features: read.then_some(&round.features), event: "e" };
-            let before = if also_predict { learner.predict(&sight) } else { 0.0 };
-            before + learner.step(&sight, round.target)
+            let before = if also_predict { learner.predict(&input) } else { 0.0 };
+            before + learner.step(&input, round.target)
         }),
     )
 }

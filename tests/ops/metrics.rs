@@ -118,7 +118,7 @@ fn what_is_recorded_is_rendered() {
 fn a_predictor_is_told_with_its_figures() {
     let mut tally = Tally::new(1, LossKind::Brier, None);
     tally.add(&[0.9], None, 0.9, 1.0);
-    tally.add_unread(0.5, 0.9, 1.0);
+    tally.add_ablated(0.5, 0.9, 1.0);
     tally.add(&[0.5], None, 0.5, 0.0);
     let published = Published {
         policy: "house".into(),

@@ -1,30 +1,30 @@
-//! What the brokers promise: one log of outputs, transactional ids with epochs, one group with one
-//! partition, and requests that are still on their way.
+//! A model of the brokers: one log of outputs, transactional ids with epochs, one group with one partition, and
+//! requests in flight.
 //!
-//! Requests that the client waits for and may repeat (initialise, begin, offsets, abort) are one step; the
-//! two that can be late and do harm, the records and the end of a transaction, travel on `wire`, and arrive
-//! at any later step, also when their sender is dead.
+//! Requests that the client waits for and may repeat (initialise, begin, offsets, abort) are one step. The two that can
+//! be harmful if they are late, the records and the end of a transaction, are put on `wire` and arrive at any later
+//! step, even if their sender is dead.
 
-/// A client, by number.
-pub type Who = usize;
+/// The number of a client.
+pub type ClientId = usize;
 
-/// A place in the log of outputs.
+/// An entry of the log of outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Entry<R> {
-    /// Written in a transaction that is open yet, of this transactional id.
+    /// A record of an open transaction of this transactional id.
     Open(usize, R),
-    /// Visible.
+    /// A visible record.
     Committed(R),
-    /// Of an aborted transaction: invisible, but its offset is used up.
+    /// A record of an aborted transaction. It is invisible, but uses an offset.
     Aborted,
 }
 
 /// A transactional id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Id {
-    /// Who initialised last has this epoch.
+    /// The epoch of the client that initialised last.
     pub epoch: u8,
-    /// Whether a transaction is open.
+    /// `true` if a transaction is open.
     pub open: bool,
     /// The consumed offset that it will commit.
     pub offset: Option<usize>,
@@ -33,38 +33,38 @@ pub struct Id {
 /// A consumer group over a topic of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Group {
-    /// Rises with every change of members.
+    /// The generation, which increases with every change of members.
     pub generation: u8,
-    /// Whose partition it is.
-    pub owner: Option<Who>,
+    /// The owner of the partition.
+    pub owner: Option<ClientId>,
     /// The committed offset.
     pub committed: usize,
 }
 
-/// What is on its way to the brokers.
+/// A request in flight.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Request<R> {
-    /// Who waits for the answer; nobody where the sender gave up or died.
-    pub by: Option<Who>,
+    /// The client that waits for the answer; `None` if the sender gave up or died.
+    pub by: Option<ClientId>,
     pub id: usize,
     pub epoch: u8,
-    pub what: What<R>,
+    pub operation: Operation<R>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum What<R> {
-    /// Append these to the open transaction.
+pub enum Operation<R> {
+    /// Appends records to the open transaction.
     Records(Vec<R>),
-    /// Commit the open transaction.
+    /// Commits the open transaction.
     Commit,
 }
 
-/// Why a request was refused.
+/// The reason for which a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// Another holds the transactional id, or the brokers gave the transaction up.
+    /// Another client holds the transactional id, or the brokers timed the transaction out.
     Fenced,
-    /// The generation is over: this is no member.
+    /// The generation has ended, so the sender is not a member.
     Stale,
     /// No transaction is open.
     Invalid,
@@ -76,7 +76,7 @@ pub struct Kafka<R> {
     pub ids: Vec<Id>,
     pub group: Group,
     pub wire: Vec<Request<R>>,
-    /// Whether an old epoch is refused: a safeguard.
+    /// `true` if old epochs are refused, which is a safeguard.
     pub fencing: bool,
 }
 
@@ -86,7 +86,7 @@ impl<R: Clone> Kafka<R> {
         Self { log, ids, group, wire, fencing }
     }
 
-    /// Takes a transactional id over: ends what its last holder left open.
+    /// Takes over a transactional id, and aborts the open transaction of its last holder.
     pub fn initialise(&mut self, id: usize) -> u8 {
         self.end(id, false);
         self.ids[id].epoch += 1;
@@ -100,7 +100,7 @@ impl<R: Clone> Kafka<R> {
         Ok(())
     }
 
-    /// Adds a consumed offset to the open transaction. An empty proof of membership is taken as it is.
+    /// Adds a consumed offset to the open transaction. An empty proof of membership is not checked.
     pub fn offsets(&mut self, id: usize, epoch: u8, next: usize, proof: Option<u8>) -> Result<(), Refused> {
         self.admit(id, epoch)?;
         if proof.is_some_and(|generation| generation != self.group.generation) {
@@ -113,29 +113,29 @@ impl<R: Clone> Kafka<R> {
         Ok(())
     }
 
-    /// Aborts at the client's wish.
+    /// Aborts the open transaction for the client.
     pub fn abort(&mut self, id: usize, epoch: u8) -> Result<(), Refused> {
         self.admit(id, epoch)?;
         self.end(id, false);
         Ok(())
     }
 
-    /// Gives a transaction up that took too long: its producer must not go on with it.
+    /// Aborts a transaction that took too long, and fences its producer.
     pub fn time_out(&mut self, id: usize) {
         self.end(id, false);
         self.ids[id].epoch += 1;
     }
 
-    /// Lets a request arrive. One without a transaction to belong to changes nothing.
-    pub fn arrive(&mut self, at: usize) -> (Option<Who>, Result<(), Refused>) {
-        let Request { by, id, epoch, what } = self.wire.remove(at);
-        let answer = self.admit(id, epoch).and_then(|()| match what {
+    /// Delivers a request. It has no effect if its transaction is not open.
+    pub fn arrive(&mut self, at: usize) -> (Option<ClientId>, Result<(), Refused>) {
+        let Request { by, id, epoch, operation } = self.wire.remove(at);
+        let answer = self.admit(id, epoch).and_then(|()| match operation {
             _ if !self.ids[id].open => Err(Refused::Invalid),
-            What::Records(records) => {
+            Operation::Records(records) => {
                 self.log.extend(records.into_iter().map(|record| Entry::Open(id, record)));
                 Ok(())
             }
-            What::Commit => {
+            Operation::Commit => {
                 self.end(id, true);
                 Ok(())
             }
@@ -143,26 +143,26 @@ impl<R: Clone> Kafka<R> {
         (by, answer)
     }
 
-    /// Nobody waits for this client's requests any more; they arrive all the same.
-    pub fn forget(&mut self, who: Who) {
+    /// Makes the client stop waiting for its requests, which may still arrive.
+    pub fn forget(&mut self, who: ClientId) {
         self.wire.iter_mut().filter(|request| request.by == Some(who)).for_each(|request| request.by = None);
     }
 
-    /// The partition goes to this member; where it starts.
-    pub fn join(&mut self, who: Who) -> usize {
+    /// Assigns the partition to this member. Returns the offset to start from.
+    pub fn join(&mut self, who: ClientId) -> usize {
         self.group.generation += 1;
         self.group.owner = Some(who);
         self.group.committed
     }
 
-    /// The owner has left, or its session is over, whether it knows or not.
+    /// Removes the owner, which left or whose session ended. The owner may not have noticed.
     pub fn evict(&mut self) {
         self.group.generation += 1;
         self.group.owner = None;
     }
 
-    /// Counts epochs and generations anew, keeping their order, and lets go of requests that can do nothing
-    /// any more: states that differ in nothing else are one. `epochs` and `proofs` are what clients hold.
+    /// Renumbers epochs and generations in their order, and drops requests that can have no effect, so that states
+    /// that differ only in these are equal. `epochs` and `proofs` are those that clients hold.
     pub fn normalise(&mut self, epochs: Vec<(usize, &mut u8)>, proofs: Vec<&mut u8>) {
         if self.fencing {
             let ids = &self.ids;
@@ -177,12 +177,12 @@ impl<R: Clone> Kafka<R> {
         rank(proofs.into_iter().chain([&mut self.group.generation]).collect());
     }
 
-    /// Whether no open transaction is about to change the committed offset: who asks for it waits for that.
+    /// Returns `true` if no open transaction may change the committed offset. A client that fetches it waits for this.
     pub fn is_stable(&self) -> bool {
         self.ids.iter().all(|id| id.offset.is_none())
     }
 
-    /// Visible outputs, in order.
+    /// The visible outputs, in order.
     pub fn committed(&self) -> impl Iterator<Item = &R> {
         self.log.iter().filter_map(|entry| match entry {
             Entry::Committed(record) => Some(record),
@@ -190,7 +190,7 @@ impl<R: Clone> Kafka<R> {
         })
     }
 
-    /// How far a reader of committed records gets: up to the first open one.
+    /// The end of the log for a reader of committed records: the first open record.
     pub fn last_stable(&self) -> usize {
         self.log.iter().position(|entry| matches!(entry, Entry::Open(..))).unwrap_or(self.log.len())
     }
@@ -215,7 +215,7 @@ impl<R: Clone> Kafka<R> {
     }
 }
 
-/// Replaces each number by its place among them.
+/// Replaces each number by its rank among them.
 fn rank(mut numbers: Vec<&mut u8>) {
     numbers.sort_unstable();
     let (mut last, mut place) = (None, 0);

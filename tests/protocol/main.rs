@@ -1,7 +1,7 @@
-//! The protocol of score and learn as a model, explored in full: docs/guarantees.md explains it.
+//! A model of the protocol of score and learn, whose states are explored in full. docs/guarantees.md explains it.
 //!
-//! `kafka` is what the brokers promise; `score` and `learn` are the two roles, one step for each of theirs;
-//! `world` is what core makes of a handful of labels.
+//! `kafka` models the guarantees of the brokers. `score` and `learn` model the two roles, with one step for each of
+//! theirs. `world` holds a few labels and applies core to them.
 
 mod kafka;
 mod learn;
@@ -17,30 +17,30 @@ use stateright::{Checker, HasDiscoveries, Model};
 use learn::Learning;
 use score::Scoring;
 
-/// What keeps the promises, and can be taken out to see them broken.
+/// The safeguards of the protocol. Each can be removed to show which guarantee then breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Safeguard {
     /// An old epoch of a transactional id is refused.
     Fencing,
-    /// All records are acknowledged before the commit is asked for.
+    /// All records are acknowledged before the commit is requested.
     Drain,
-    /// The proof of membership is taken afresh for each commit.
+    /// The proof of membership is read again for each commit.
     FreshMetadata,
-    /// After a commit without an answer the producer is made anew.
+    /// After a commit without an answer a new producer is created.
     NewProducer,
-    /// The unit under way ends before a partition is given back: until then nothing of it is let go or taken again.
+    /// The open batch ends before a partition is revoked. Until then none of its events is dropped or read again.
     EndsFirst,
-    /// sled is written after the commit, with what was read back.
+    /// sled is written after the commit, with the records that were read back.
     SledAfterCommit,
-    /// What another learner has written to the ledger is looked up in the index before it is kept: its own
-    /// index may have been behind.
+    /// Records that another learner wrote to the ledger are looked up in the index before they are stored, because the
+    /// other's index may have been behind.
     Search,
 }
 
-/// Two scorers with an id each, and one that takes another's place while that may still be alive.
+/// Two scorers with one id each, and a scorer that takes the id of another that may still be alive.
 const OWN: [usize; 2] = [0, 1];
 const REPLACED: [usize; 2] = [0, 0];
-/// Faults in one run of learn. score takes any number.
+/// The number of faults in one run of learn. That of score is not limited.
 const FAULTS: u8 = 2;
 
 fn scoring(ids: [usize; 2], without: Option<Safeguard>) -> Scoring {
@@ -51,7 +51,7 @@ fn learning(without: Option<Safeguard>) -> Learning {
     Learning { faults: FAULTS, without }
 }
 
-/// Explores the whole space: every promise holds in every state.
+/// Explores all states, and checks that every guarantee holds in each.
 fn holds<M>(name: &str, model: M)
 where
     M: Model + Send + Sync + 'static,
@@ -68,7 +68,7 @@ where
     );
 }
 
-/// Finds a way to break one of these promises, a shortest one.
+/// Finds a shortest path to a state in which one of these guarantees does not hold.
 fn breaks<M>(model: M, promises: &[&'static str])
 where
     M: Model + Send + Sync + 'static,

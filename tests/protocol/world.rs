@@ -1,4 +1,4 @@
-//! A handful of decisions and labels, and what core makes of them: book, label algebra, fold.
+//! A few decisions and labels, and core's results for them: ledger state, label algebra, fold.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,15 +15,15 @@ const POLICY: &str = "house";
 const TENANT: &str = "acme";
 const EVENT: &str = "a";
 
-/// The decisions as score commits them: round time and the expert's vote. The event came twice, the second
-/// time with the lower key, which gives the round its votes.
+/// The decisions as score commits them: round time and the vote of the expert. The event was decided twice. The second
+/// decision has the lower key, and gives the round its votes.
 pub const DECISIONS: [(i64, f64); 2] = [(20, 0.9), (10, 0.2)];
 
-/// A label: its id, what was found, and the label that it corrects.
+/// A label: its id, its verdict, and the id of the label that it corrects.
 type Sent = (&'static str, Finding, Option<&'static str>);
 
-/// The labels by offset; none: one that cannot be read. The second is the first, sent twice; the third
-/// corrects it. Any of them may be read before its event's decision.
+/// The labels by offset, `None` for one that cannot be decoded. The second is the first, sent again, and the third
+/// corrects it. Any of them may be read before the decision of its event.
 pub const LABELS: [Option<Sent>; 4] = [
     Some(("1", Finding::Unsafe, None)),
     Some(("1", Finding::Unsafe, None)),
@@ -57,7 +57,7 @@ impl Entry {
             Self::LabelRecord { label, waiting } => {
                 let standing = if waiting { LabelStatus::Waiting } else { LabelStatus::Accepted };
                 let received = 100 + label as i64;
-                Some(Record::Label(LabelRecord { label: sent(label)?, received, standing }))
+                Some(Record::Label(LabelRecord { label: sent(label)?, received, status: standing }))
             }
         }
     }
@@ -76,35 +76,36 @@ impl Set {
         self.0 & entry.bit() != 0
     }
 
-    /// Whether a label waits that has not been accepted since.
+    /// Returns `true` if a label waits and was not accepted since.
     pub fn has_waiting(self) -> bool {
         let filed = |label, waiting| self.has(Entry::LabelRecord { label, waiting });
         (0..LABELS.len()).any(|label| filed(label, true) && !filed(label, false))
     }
 
-    fn book(self) -> LedgerState {
-        let mut book = LedgerState::new();
+    fn ledger(self) -> LedgerState {
+        let mut ledger = LedgerState::new();
         let records = Entry::all().filter(|entry| self.has(*entry)).filter_map(Entry::record);
-        records
-            .for_each(|record| _ = book.apply(&record, &mut vec![]).expect("the world's records are sound"));
-        book
+        records.for_each(|record| {
+            _ = ledger.apply(&record, &mut vec![]).expect("the world's records are sound")
+        });
+        ledger
     }
 
-    /// The hash of the learner's state that is the fold of this set.
+    /// The hash of the fold of this set.
     pub fn state_hash(self) -> StateHash {
         thread_local!(static KNOWN: RefCell<HashMap<u16, StateHash>> = RefCell::default());
         let fold = || {
-            let book = self.book();
+            let ledger = self.ledger();
             let settings = Settings::new(POLICY, LearnerSpec::new(Name::Hedge), Mapping::default());
             let mut fold = Fold::new(settings);
-            fold.all(&book);
-            fold.catch_up(&book).expect("the learner takes these experts");
-            fold.state_hash(&book)
+            fold.mark_all_changed(&ledger);
+            fold.catch_up(&ledger).expect("the learner takes these experts");
+            fold.state_hash(&ledger)
         };
         KNOWN.with_borrow_mut(|known| *known.entry(self.0).or_insert_with(fold))
     }
 
-    /// What the ledger teaches about the event.
+    /// The target of the event.
     pub fn target(self) -> Option<f64> {
         let records = Entry::all().filter(|entry| self.has(*entry)).filter_map(Entry::record);
         let labels: Vec<Label> = records
@@ -116,7 +117,7 @@ impl Set {
         target(&labels, &Mapping::default(), |_| false)
     }
 
-    /// Whether a label under this one's key is in the ledger.
+    /// Returns `true` if the ledger has a label with the same key.
     pub fn has_label(self, label: usize) -> bool {
         let same = |other: usize| LABELS[other].zip(LABELS[label]).is_some_and(|(a, b)| a.0 == b.0);
         let filed = |label| [false, true].map(|waiting| Entry::LabelRecord { label, waiting });
@@ -124,8 +125,8 @@ impl Set {
     }
 }
 
-/// What the ledger holds where nothing ever went wrong, in its plainest form: every label accepted, the
-/// rounds with the votes of their lowest decisions.
+/// The ledger without faults in its simplest form: every label is accepted, and the rounds have the votes of their lowest
+/// decisions.
 pub fn undisturbed() -> Set {
     let filed = [0, 2].map(|label| Entry::LabelRecord { label, waiting: false });
     let mut set = Set::default();
@@ -133,35 +134,35 @@ pub fn undisturbed() -> Set {
     set
 }
 
-/// What a unit writes: ledger records and dead letters.
+/// The output of a batch: ledger records and dead letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Joined {
     pub ledger: Vec<Entry>,
     pub letters: Vec<usize>,
 }
 
-/// What a unit has read.
+/// The input of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Read {
     pub decisions: Range<usize>,
     pub labels: Range<usize>,
-    /// Whether the rounds of records that another learner wrote are looked up too.
+    /// `true` if the rounds of records that another learner wrote are looked up too.
     pub search: bool,
 }
 
-/// Joins what was read to the ledger as `src/learn/join.rs` does: the decisions of rounds that it knows are
-/// compared; a label looks its decision up in the `index`, a bit for each decision, and waits without one.
+/// Joins a batch to the ledger as `src/learn/join.rs` does. The decisions of known rounds are compared. The decision of a
+/// label is looked up in the `index`, which has one bit per decision, and the label waits if there is none.
 pub fn join(ledger: Set, index: u8, read: Read) -> Joined {
     thread_local!(static KNOWN: RefCell<HashMap<(u16, u8, Read), Joined>> = RefCell::default());
     let asked = (ledger.0, index, read.clone());
     let make = || {
         let Read { decisions, labels, search } = read;
-        let mut join = Join { book: ledger.book(), index, joined: vec![] };
-        if search && join.book.row(&round()).is_some() {
+        let mut join = Join { ledger: ledger.ledger(), index, joined: vec![] };
+        if search && join.ledger.row(&round()).is_some() {
             join.compare();
         }
         for decision in decisions {
-            if join.book.row(&round()).is_some() {
+            if join.ledger.row(&round()).is_some() {
                 join.judge(decision);
             }
         }
@@ -183,9 +184,9 @@ pub fn join(ledger: Set, index: u8, read: Read) -> Joined {
 }
 
 struct Join {
-    book: LedgerState,
+    ledger: LedgerState,
     index: u8,
-    /// Each key once.
+    /// The keys that were written, each once.
     joined: Vec<(Key, Entry)>,
 }
 
@@ -193,10 +194,10 @@ impl Join {
     fn is_judged(&self) -> bool {
         let key = Key::Round(round());
         self.joined.iter().any(|(other, _)| *other == key)
-            || self.book.row(&round()).is_some_and(|(rounds, row)| rounds.is_judged(row))
+            || self.ledger.row(&round()).is_some_and(|(rounds, row)| rounds.has_votes(row))
     }
 
-    /// Looks the round's decisions up in the index: the lowest gives it its votes.
+    /// Looks up the round's decisions in the index. The lowest gives the round its votes.
     fn compare(&mut self) {
         let index = self.index;
         let known = |decision: &usize| index & 1 << decision != 0;
@@ -205,20 +206,20 @@ impl Join {
         }
     }
 
-    /// Gives a round its votes, if these are the ones to keep, and its waiting labels their standing.
+    /// Gives a round its votes, if they have the lowest key, and its waiting labels their status.
     fn judge(&mut self, decision: usize) {
         if !self.put(Entry::RoundRecord(decision)) {
             return;
         }
-        let Some((rounds, row)) = self.book.row(&round()) else { return };
-        for filed in rounds.labels(row).into_iter().filter(|filed| filed.standing == LabelStatus::Waiting) {
+        let Some((rounds, row)) = self.ledger.row(&round()) else { return };
+        for filed in rounds.labels(row).into_iter().filter(|filed| filed.status == LabelStatus::Waiting) {
             self.put(Entry::LabelRecord { label: (filed.received - 100) as usize, waiting: false });
         }
     }
 
-    /// Puts a record in under its key, unless what is there already stands above it.
+    /// Inserts a record with its key, unless the present record with that key takes precedence.
     fn put(&mut self, entry: Entry) -> bool {
-        let Some(record) = entry.record().filter(|record| self.book.would_change(record)) else {
+        let Some(record) = entry.record().filter(|record| self.ledger.would_change(record)) else {
             return false;
         };
         let key = record.key();
@@ -252,7 +253,7 @@ fn judged(decision: usize) -> RoundRecord {
         round_time,
         decision: DecisionRef { partition: 0, offset: decision as i64 },
         votes: vec![RoundVote { expert: "rules".into(), score: Some(score), shadow: false }],
-        reading: None,
+        features: None,
     }
 }
 

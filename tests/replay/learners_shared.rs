@@ -1,10 +1,10 @@
-//! Figures pinned on the shared stream of eight LLM judges, votes alone.
+//! Pinned figures on the shared stream of eight LLM judges, from votes only.
 //!
-//! Needs the feature `shared-data` and AEGIS_SHARED_DATA, the folder that holds `streams/`:
+//! The tests need the feature `shared-data` and AEGIS_SHARED_DATA, the folder that holds `streams/`:
 //! `make test-shared` sets both.
 #![cfg(feature = "shared-data")]
 
-/// `cargo test shared` runs what is in here.
+/// `cargo test shared` runs these tests.
 mod shared {
     use aegis::core::learners::{LearnerSpec, RoundInput, Tally};
     use std::sync::OnceLock;

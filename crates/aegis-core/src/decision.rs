@@ -1,4 +1,4 @@
-//! A decision: the one outcome of an event that could be read, with everything that made it.
+//! A decision: the outcome of a valid event, with all inputs that led to it.
 
 use super::event::{Event, Millis};
 use super::features::EncoderId;
@@ -9,40 +9,40 @@ use super::predictor::{Combined, PredictorRef};
 use super::text::{self, HiddenText};
 use super::vote::{CategoryScore, Outcome, Vote};
 
-/// Where a record was consumed.
+/// The position of a consumed record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// Topic.
+    /// The topic.
     pub topic: String,
-    /// Partition.
+    /// The partition.
     pub partition: i32,
-    /// Offset.
+    /// The offset.
     pub offset: i64,
 }
 
-/// A vote with what it did to the decision.
+/// A vote with its effect on the decision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WeighedVote {
     /// The vote.
     pub vote: Vote,
     /// The expert's share of the aggregation, in \[0,1\].
     pub weight: f64,
-    /// p minus what p would be with this expert asleep.
+    /// The change of p by this expert: p minus the p with it asleep.
     pub contribution: f64,
 }
 
-/// Why a person should look.
+/// The reason for a human review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReviewReason {
-    /// Fewer experts awake than the policy asks for.
+    /// Fewer experts are awake than the policy requires.
     TooFewAwake,
     /// p is near the threshold.
     NearThreshold,
-    /// A category's rule asks for it.
+    /// The rule of a category requests it.
     Category,
-    /// What is flagged goes to review under this policy.
+    /// The event is flagged, and the policy sends flagged events to review.
     Flagged,
-    /// There is nothing to judge, and the policy sends that to review.
+    /// There is nothing to judge, and the policy sends such events to review.
     NothingToJudge,
 }
 
@@ -51,7 +51,7 @@ impl ReviewReason {
     pub const ALL: [Self; 5] =
         [Self::TooFewAwake, Self::NearThreshold, Self::Category, Self::Flagged, Self::NothingToJudge];
 
-    /// The reason's word in records and metrics.
+    /// The name of the reason in records and metrics.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -67,54 +67,53 @@ impl ReviewReason {
 /// A decision as written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
-    /// The round's name: tenant, policy, event id.
+    /// The id of the round: tenant, policy, event id.
     pub id: RoundId,
-    /// The conversation.
+    /// The id of the conversation.
     pub conversation: String,
-    /// The user's key, for erasure.
+    /// The key of the user, for erasure.
     pub subject: Option<String>,
-    /// Where the event was consumed.
+    /// The position of the event.
     pub origin: Origin,
     /// The time that orders rounds.
     pub round_time: Millis,
-    /// Version of the policy.
+    /// The version of the policy.
     pub policy_version: String,
-    /// What is done.
+    /// The action.
     pub action: Action,
-    /// What the ensemble believes: P(unsafe); `None` with all experts asleep.
+    /// P(unsafe) of the ensemble; `None` if all experts are asleep.
     pub probability: Option<f64>,
-    /// What p was compared with.
+    /// The threshold that p was compared with.
     pub threshold: f64,
-    /// The greatest score per category over all awake experts, by slug.
+    /// The greatest score of each category over all experts that are not in shadow, by slug.
     pub categories: Vec<CategoryScore>,
-    /// Each expert's vote, in the order of the ids' UTF-8 bytes.
+    /// The vote of each expert, in the order of the ids' UTF-8 bytes.
     pub votes: Vec<WeighedVote>,
-    /// The judged text's features, unless the policy turns them off.
-    pub reading: Option<TextFeatures>,
+    /// The features of the judged text, unless the policy turns them off.
+    pub features: Option<TextFeatures>,
     /// The predictor that combined the votes.
     pub predictor: PredictorRef,
-    /// An expert of the panel, no shadow, abstained although there was something to judge.
+    /// `true` if an expert that is not in shadow abstained although there was something to judge.
     pub degraded: bool,
-    /// The judged text is empty, or only white space and invisible characters: no expert was asked.
+    /// `true` if the judged text is empty, or only white space and invisible characters. No expert ran then.
     pub nothing_to_judge: bool,
     /// The ways in which a part of the judged text was hidden, in the order of [`HiddenText::ALL`].
     pub hidden_text: Vec<HiddenText>,
-    /// Why a person should look, the weightiest reason; `None`: nobody need. A review request is written
-    /// exactly where there is one.
+    /// The first reason for a human review. A review request is written if and only if there is one.
     pub review: Option<ReviewReason>,
     /// The probability with which an event like this is sent to review.
     pub review_probability: f64,
-    /// Microseconds from reading the event to this decision.
+    /// The time from reading the event to this decision, in microseconds.
     pub latency_micros: i64,
-    /// The trace that the event belongs to (`traceparent`), if any.
+    /// The trace of the event (`traceparent`), if it has one.
     pub trace: Option<String>,
 }
 
 #[cfg(any(test, feature = "examples"))]
 impl Decision {
-    /// A decision in which nothing was judged and nothing learned, for tests of what is done with decisions.
+    /// A decision without votes, for tests.
     #[must_use]
-    pub fn bare(id: RoundId, offset: i64) -> Self {
+    pub fn example(id: RoundId, offset: i64) -> Self {
         Self {
             id,
             conversation: "c".into(),
@@ -127,7 +126,7 @@ impl Decision {
             threshold: 0.5,
             categories: Vec::new(),
             votes: Vec::new(),
-            reading: None,
+            features: None,
             predictor: PredictorRef {
                 learner: "hedge".into(),
                 state_hash: [0; 32],
@@ -145,14 +144,15 @@ impl Decision {
     }
 }
 
-/// What a policy makes of a verdict.
+/// The action and review reasons of a policy for one event.
 #[derive(Debug, Clone, PartialEq)]
 struct Ruling {
     action: Action,
-    /// Why a person should look, the weightiest first; none: nobody need.
+    /// The reasons for a human review, the most important first.
     reasons: Vec<ReviewReason>,
 }
 
+/// The rank of an action by strictness.
 fn strictness(action: Action) -> u8 {
     match action {
         Action::Allow => 0,
@@ -161,38 +161,39 @@ fn strictness(action: Action) -> u8 {
     }
 }
 
-/// Rules on an event with nothing to judge.
+/// The ruling on an event with nothing to judge.
 fn rule_nothing(policy: &Policy) -> Ruling {
     let action = policy.nothing_to_judge;
     let reasons = if action == Action::Review { vec![ReviewReason::NothingToJudge] } else { Vec::new() };
     Ruling { action, reasons }
 }
 
+/// The ruling on an event with `awake` experts awake. `p` is `None` if there are none.
 fn rule(policy: &Policy, p: Option<f64>, awake: usize, categories: &[CategoryScore]) -> Ruling {
     let Some(p) = p.filter(|_| awake >= policy.min_awake) else {
         return Ruling { action: Action::Review, reasons: vec![ReviewReason::TooFewAwake] };
     };
     let threshold = policy.threshold();
     let flagged = if p >= threshold { policy.flagged } else { Action::Allow };
-    let found = |CategoryScore { category, score }: &CategoryScore| {
+    let rule_action = |CategoryScore { category, score }: &CategoryScore| {
         policy.categories.get(category).filter(|rule| *score >= rule.threshold).map(|rule| rule.action)
     };
-    let category = categories.iter().filter_map(found).max_by_key(|action| strictness(*action));
+    let category = categories.iter().filter_map(rule_action).max_by_key(|action| strictness(*action));
     let category = category.unwrap_or(Action::Allow);
     let action = if strictness(category) > strictness(flagged) { category } else { flagged };
     let mut reasons = Vec::new();
     if action == Action::Review {
-        let asks = [(flagged, ReviewReason::Flagged), (category, ReviewReason::Category)];
-        reasons.extend(asks.into_iter().filter(|(by, _)| *by == action).map(|(_, reason)| reason));
+        let causes = [(flagged, ReviewReason::Flagged), (category, ReviewReason::Category)];
+        reasons.extend(causes.into_iter().filter(|(by, _)| *by == action).map(|(_, reason)| reason));
     }
     if (p - threshold).abs() < policy.review_margin {
-        // A person is asked; what is done meanwhile stays with the verdict.
+        // A review is requested, and the action meanwhile is that of the verdict.
         reasons.push(ReviewReason::NearThreshold);
     }
     Ruling { action, reasons }
 }
 
-/// The greatest score per category over all awake votes, ordered by slug.
+/// The greatest score of each category over all votes that are not in shadow, ordered by slug.
 fn greatest(votes: &[Vote]) -> Vec<CategoryScore> {
     let mut found = std::collections::BTreeMap::<&str, f64>::new();
     for vote in votes.iter().filter(|vote| !vote.shadow) {
@@ -208,33 +209,36 @@ fn greatest(votes: &[Vote]) -> Vec<CategoryScore> {
         .collect()
 }
 
-/// Everything about an event that is known once its experts have answered.
+/// The inputs of [`decide`], which are known once the experts have answered.
 #[derive(Debug)]
-pub struct Asked {
-    /// The event.
+pub struct DecisionInput {
+    /// The event, which passes [`Event::check`].
     pub event: Event,
-    /// Where it was consumed.
+    /// The position of the event.
     pub origin: Origin,
     /// The time that orders rounds.
     pub round_time: Millis,
-    /// Each expert's vote, in the order of the ids' UTF-8 bytes.
+    /// The vote of each expert, in the order of the ids' UTF-8 bytes.
     pub votes: Vec<Vote>,
-    /// The judged text's features.
-    pub reading: Option<TextFeatures>,
-    /// The event's `traceparent`.
+    /// The features of the judged text.
+    pub features: Option<TextFeatures>,
+    /// The event's `traceparent`, if it has one.
     pub trace: Option<String>,
 }
 
-/// Decides. Same votes, predictor and policy: same decision, but for `latency_micros`.
+/// Decides on an event. Equal inputs give equal decisions.
+///
+/// # Panics
+/// Panics if the event does not pass [`Event::check`].
 #[must_use]
 pub fn decide(
-    asked: Asked,
+    input: DecisionInput,
     policy: &Policy,
     predictor: PredictorRef,
     combined: &Combined,
     latency_micros: i64,
 ) -> Decision {
-    let Asked { event, origin, round_time, votes, reading, trace } = asked;
+    let DecisionInput { event, origin, round_time, votes, features, trace } = input;
     let categories = greatest(&votes);
     let awake = votes.iter().filter(|vote| vote.awake().is_some()).count();
     let nothing_to_judge = text::is_blank(event.judged_text());
@@ -263,7 +267,7 @@ pub fn decide(
         threshold: policy.threshold(),
         categories,
         votes,
-        reading: reading.filter(|_| policy.features),
+        features: features.filter(|_| policy.features),
         predictor,
         degraded,
         nothing_to_judge,
@@ -276,14 +280,14 @@ pub fn decide(
 }
 
 impl Decision {
-    /// Whether any expert read only the beginning of the text.
+    /// Returns `true` if any expert read only the beginning of the text.
     #[must_use]
     pub fn truncated(&self) -> bool {
         self.votes.iter().any(|weighed| weighed.vote.truncated)
     }
 
-    /// Why a person should look, by the policy that it was decided under: [`review`](Self::review) first,
-    /// then what else holds. Empty: nobody need.
+    /// All reasons for a human review under `policy`, which is the one of the decision. The first is
+    /// [`review`](Self::review).
     #[must_use]
     pub fn reasons(&self, policy: &Policy) -> Vec<ReviewReason> {
         if self.nothing_to_judge {
@@ -293,15 +297,15 @@ impl Decision {
         rule(policy, self.probability, awake, &self.categories).reasons
     }
 
-    /// The encoder that made the features.
+    /// The encoder of the features, if there are any.
     #[must_use]
     pub fn encoder(&self) -> Option<EncoderId> {
-        self.reading.as_ref().map(|reading| reading.encoder)
+        self.features.as_ref().map(|features| features.encoder)
     }
 
-    /// What the ledger keeps of the decision that lies at `at`.
+    /// The part of the decision that the ledger keeps. `at` is the position of the decision.
     #[must_use]
-    pub fn judged(self, at: DecisionRef) -> RoundRecord {
+    pub fn into_round_record(self, at: DecisionRef) -> RoundRecord {
         let votes = self
             .votes
             .into_iter()
@@ -317,7 +321,7 @@ impl Decision {
             round_time: self.round_time,
             decision: at,
             votes,
-            reading: self.reading,
+            features: self.features,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A conversation event: what Aegis is asked to judge.
+//! A conversation event: the input of moderation.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,27 @@ use thiserror::Error;
 /// Milliseconds since the Unix epoch.
 pub type Millis = i64;
 
-/// Greatest size of an id (event, conversation, tenant, policy, subject, label, annotator), in bytes.
+/// The greatest size of an id (event, conversation, tenant, policy, subject, label, annotator), in bytes.
 pub const MAX_ID: usize = 256;
-/// Greatest size of all turns' text together, in bytes.
+/// The greatest size of the text of all turns together, in bytes.
 pub const MAX_TEXT: usize = 1_000_000;
-/// Greatest number of turns.
+/// The greatest number of turns.
 pub const MAX_TURNS: usize = 10_000;
-/// Greatest number of metadata entries.
+/// The greatest number of metadata entries.
 pub const MAX_METADATA: usize = 64;
-/// Greatest size of one metadata key or value, in bytes.
+/// The greatest size of a metadata key or value, in bytes.
 pub const MAX_METADATA_TEXT: usize = 1_024;
 
-/// Who speaks in a turn.
+/// The speaker of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The person who uses the product.
+    /// The user of the product.
     User,
     /// The model that answers.
     Assistant,
-    /// Instructions of the product's makers.
+    /// The instructions of the product.
     System,
-    /// What a tool returned.
+    /// The result of a tool.
     Tool,
 }
 
@@ -35,7 +35,7 @@ impl Role {
     /// All roles, in the schema's order.
     pub const ALL: [Self; 4] = [Self::User, Self::Assistant, Self::System, Self::Tool];
 
-    /// The role's word in records.
+    /// The name of the role in records.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -50,36 +50,36 @@ impl Role {
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What is said. Never logged.
+    /// The text. It is never logged.
     pub text: String,
 }
 
 /// A conversation event as consumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Unique within tenant and policy.
+    /// The id, unique within tenant and policy.
     pub id: String,
-    /// The conversation that it belongs to.
+    /// The id of the conversation.
     pub conversation: String,
-    /// Whose traffic it is.
+    /// The tenant.
     pub tenant: String,
-    /// The policy to judge it under.
+    /// The name of the policy.
     pub policy: String,
-    /// The user's key, for erasure.
+    /// The key of the user, for erasure.
     pub subject: Option<String>,
-    /// When it happened, by its producer's clock.
+    /// The time of the event by its producer's clock.
     pub time: Option<Millis>,
-    /// The conversation up to and including the judged turn (later turns are context as well).
+    /// The turns of the conversation, including the judged one. The others are context.
     pub turns: Vec<Turn>,
-    /// Which turn is judged.
+    /// The index of the judged turn in `turns`.
     pub judged: usize,
-    /// The producer's own notes; never interpreted, and in no output.
+    /// The producer's own notes. They are not interpreted and not part of any output.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Why an event cannot be judged. The names are metric labels and dead-letter reasons.
+/// The reason for which an event is invalid. The variants' names are metric labels and dead-letter reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EventError {
     /// An id is empty.
@@ -88,43 +88,43 @@ pub enum EventError {
         /// The field's name.
         field: &'static str,
     },
-    /// An id is over [`MAX_ID`].
+    /// An id is longer than [`MAX_ID`].
     #[error("{field} has {bytes} bytes, more than {MAX_ID}: shorten or hash it")]
     IdTooLong {
         /// The field's name.
         field: &'static str,
-        /// Its size.
+        /// Its size in bytes.
         bytes: usize,
     },
-    /// The text is over [`MAX_TEXT`].
+    /// The text is longer than [`MAX_TEXT`].
     #[error(
         "the turns hold {bytes} bytes of text, more than {MAX_TEXT}: send the judged turn and less context"
     )]
     TextTooLong {
-        /// The size of all turns together.
+        /// The size of all turns together, in bytes.
         bytes: usize,
     },
-    /// More turns than [`MAX_TURNS`].
+    /// There are more turns than [`MAX_TURNS`].
     #[error("{turns} turns, more than {MAX_TURNS}: send the judged turn and less context")]
     TooManyTurns {
-        /// Their number.
+        /// The number of turns.
         turns: usize,
     },
-    /// No such turn.
+    /// The judged turn does not exist.
     #[error("the judged turn is number {judged} of {turns}: judged counts from 0")]
     NoJudgedTurn {
-        /// The index given.
+        /// The index of the judged turn.
         judged: usize,
-        /// How many turns there are.
+        /// The number of turns.
         turns: usize,
     },
-    /// Metadata over [`MAX_METADATA`] or [`MAX_METADATA_TEXT`].
+    /// The metadata exceed [`MAX_METADATA`] or [`MAX_METADATA_TEXT`].
     #[error("metadata has more than {MAX_METADATA} entries or one over {MAX_METADATA_TEXT} bytes")]
     MetadataTooLarge,
 }
 
 impl EventError {
-    /// The error's name, as metric label and dead-letter reason.
+    /// The name of the error, which is a metric label and a dead-letter reason.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -138,10 +138,10 @@ impl EventError {
     }
 }
 
-/// Checks one id against the bounds that hold for all of them.
+/// Checks the size of an id.
 ///
 /// # Errors
-/// Where it is empty or too long.
+/// Returns an error if the id is empty or longer than [`MAX_ID`].
 pub fn check_id(field: &'static str, id: &str) -> Result<(), EventError> {
     match id.len() {
         0 => Err(EventError::EmptyId { field }),
@@ -151,16 +151,19 @@ pub fn check_id(field: &'static str, id: &str) -> Result<(), EventError> {
 }
 
 impl Event {
-    /// The text that experts judge; empty where the judged turn does not exist.
+    /// The text that experts judge.
+    ///
+    /// # Panics
+    /// Panics if the judged turn does not exist, which [`check`](Self::check) excludes.
     #[must_use]
     pub fn judged_text(&self) -> &str {
-        self.turns.get(self.judged).map_or("", |turn| turn.text.as_str())
+        &self.turns[self.judged].text
     }
 
-    /// Checks every bound on the event.
+    /// Checks all bounds on the event. An empty judged text is valid.
     ///
     /// # Errors
-    /// Returns the first bound that is broken. An empty judged text breaks none: there is nothing to judge then.
+    /// Returns the first violation.
     pub fn check(&self) -> Result<(), EventError> {
         check_id("id", &self.id)?;
         check_id("conversation", &self.conversation)?;
@@ -190,8 +193,8 @@ impl Event {
     }
 }
 
-/// The time that orders rounds: the earlier of the event's own time and its broker timestamp, so that
-/// nobody can date an event into the future.
+/// The time that orders rounds: the earlier of the event's own time and its broker timestamp, so that a
+/// producer cannot date an event into the future.
 #[must_use]
 pub fn round_time(own: Option<Millis>, broker: Millis) -> Millis {
     own.map_or(broker, |own| own.min(broker))

@@ -1,36 +1,36 @@
-//! Why a decision is what it is: what the text's features added, and the least change that would flip it.
+//! The explanation of a decision: the effect of the features, and the least change that would flip it.
 
 use super::decision::Decision;
 use super::predictor::Predictor;
 use super::vote::{Outcome, Vote};
 
-/// A vote is moved in steps of one over this; a crossing is then narrowed down to [`EXACT`].
+/// The search moves a vote in steps of 1/STEPS and then narrows a crossing down to [`TOLERANCE`].
 const STEPS: u32 = 256;
-/// How exactly a crossing is found.
-const EXACT: f64 = 1e-6;
+/// The tolerance of a crossing, in score.
+const TOLERANCE: f64 = 1e-6;
 
 /// A change of one expert's vote that moves p to the other side of the threshold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flip {
     /// The expert.
     pub expert: String,
-    /// Its vote, in \[0,1\].
+    /// The vote of the expert, in \[0,1\].
     pub from: f64,
-    /// The nearest vote that flips, in \[0,1\].
+    /// The nearest vote that flips the verdict, in \[0,1\].
     pub to: f64,
-    /// What p would be then, in \[0,1\].
+    /// The p with that vote, in \[0,1\].
     pub probability: f64,
 }
 
-/// A decision computed again.
+/// The explanation of a decision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
-    /// P(unsafe) from the decision's own votes and features; the decision's to the bit where the predictor
-    /// is the one it names and the features are all there.
+    /// P(unsafe) from the decision's own votes and features. It equals the decision's to the bit if the predictor
+    /// is the one that the decision names and the features were stored.
     pub probability: Option<f64>,
-    /// P(unsafe) without the features, with every reading member asleep; `None` where they sleep anyway.
-    pub unread: Option<f64>,
-    /// The least change of one vote that flips; `None` where no single vote can.
+    /// P(unsafe) without the features; `None` if there are none, or the predictor does not read them.
+    pub without_features: Option<f64>,
+    /// The least change of one vote that flips the verdict; `None` if no single vote can.
     pub flip: Option<Flip>,
 }
 
@@ -38,19 +38,19 @@ pub struct Explanation {
 #[must_use]
 pub fn explain(decision: &Decision, predictor: &mut Predictor) -> Explanation {
     let mut votes: Vec<Vote> = decision.votes.iter().map(|weighed| weighed.vote.clone()).collect();
-    let (event, reading) = (decision.id.event.as_str(), decision.reading.as_ref());
-    let probability = predictor.probability(event, &votes, reading);
-    let reads = reading.is_some_and(|reading| predictor.reads(reading));
-    let unread = if reads { predictor.probability(event, &votes, None) } else { None };
-    let mut p_of = |votes: &[Vote]| predictor.probability(event, votes, reading);
-    let flip =
-        probability.and_then(|p| least(&mut votes, p >= decision.threshold, decision.threshold, &mut p_of));
-    Explanation { probability, unread, flip }
+    let (event, features) = (decision.id.event.as_str(), decision.features.as_ref());
+    let probability = predictor.probability(event, &votes, features);
+    let reads = features.is_some_and(|features| predictor.reads(features));
+    let without_features = if reads { predictor.probability(event, &votes, None) } else { None };
+    let mut p_of = |votes: &[Vote]| predictor.probability(event, votes, features);
+    let flip = probability
+        .and_then(|p| least_flip(&mut votes, p >= decision.threshold, decision.threshold, &mut p_of));
+    Explanation { probability, without_features, flip }
 }
 
-/// The least of all experts' flips; of equal ones the first by the experts' order. A crossing that is narrower
-/// than a step can be missed: then a wider change is named, never a false one.
-fn least(
+/// The least flip of all experts; of equal ones, the first in the order of the experts. A crossing that is narrower
+/// than a step can be missed. The result is then a wider change, but still a true one.
+fn least_flip(
     votes: &mut [Vote],
     flagged: bool,
     threshold: f64,
@@ -58,36 +58,34 @@ fn least(
 ) -> Option<Flip> {
     let mut best: Option<Flip> = None;
     for at in 0..votes.len() {
-        let Some(from) = votes.get(at).and_then(Vote::awake) else { continue };
+        let Some(from) = votes[at].awake() else { continue };
         let mut crosses = |score: f64| {
-            set(votes, at, score);
+            set_score(&mut votes[at], score);
             p_of(votes).filter(|p| (*p >= threshold) != flagged)
         };
         let found = nearest(from, &mut crosses);
-        set(votes, at, from);
+        set_score(&mut votes[at], from);
         let Some((to, probability)) = found else { continue };
         if best.as_ref().is_none_or(|best| (to - from).abs() < (best.to - best.from).abs()) {
-            let expert = votes.get(at).map(|vote| vote.expert.clone()).unwrap_or_default();
-            best = Some(Flip { expert, from, to, probability });
+            best = Some(Flip { expert: votes[at].expert.clone(), from, to, probability });
         }
     }
     best
 }
 
-fn set(votes: &mut [Vote], at: usize, to: f64) {
-    if let Some(Outcome::Voted { score, .. }) = votes.get_mut(at).map(|vote| &mut vote.outcome) {
-        *score = to;
-    }
+fn set_score(vote: &mut Vote, to: f64) {
+    let Outcome::Voted { score, .. } = &mut vote.outcome else { unreachable!("the expert is awake") };
+    *score = to;
 }
 
-/// Looks outwards from `from`, both ways at once, for the nearest score that crosses.
+/// The nearest score to `from` that crosses, and its p. The search proceeds in both directions at once.
 fn nearest(from: f64, crosses: &mut dyn FnMut(f64) -> Option<f64>) -> Option<(f64, f64)> {
     let mut inner = 0.0;
     for step in 1..=STEPS {
         let distance = f64::from(step) / f64::from(STEPS);
         let found = [-1.0, 1.0].map(|way| {
             let (near, far) = ((from + way * inner).clamp(0.0, 1.0), (from + way * distance).clamp(0.0, 1.0));
-            // Past an end there is nothing new.
+            // Beyond an end of the range there is no new score.
             if near.to_bits() == far.to_bits() { None } else { Some((near, far, crosses(far)?)) }
         });
         let narrowed = found.into_iter().flatten().map(|found| narrow(found, crosses));
@@ -100,12 +98,12 @@ fn nearest(from: f64, crosses: &mut dyn FnMut(f64) -> Option<f64>) -> Option<(f6
     None
 }
 
-/// Halves the way between a score that does not cross and one that does.
+/// Narrows the interval between a score that does not cross and one that does to [`TOLERANCE`], by bisection.
 fn narrow(
     (mut near, mut far, mut p): (f64, f64, f64),
     crosses: &mut dyn FnMut(f64) -> Option<f64>,
 ) -> (f64, f64) {
-    while (far - near).abs() > EXACT {
+    while (far - near).abs() > TOLERANCE {
         let middle = f64::midpoint(near, far);
         match crosses(middle) {
             Some(found) => (far, p) = (middle, found),
@@ -118,7 +116,7 @@ fn narrow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::{Asked, Origin, decide};
+    use crate::decision::{DecisionInput, Origin, decide};
     use crate::event::{Event, Role, Turn};
     use crate::features::DIMENSIONS;
     use crate::fold::{Fold, Settings};
@@ -151,7 +149,7 @@ mod tests {
 
     fn decision(
         votes: Vec<Vote>,
-        reading: Option<TextFeatures>,
+        features: Option<TextFeatures>,
         predictor: &mut Predictor,
         policy: &Policy,
     ) -> Decision {
@@ -167,9 +165,9 @@ mod tests {
             metadata: BTreeMap::new(),
         };
         let origin = Origin { topic: "events".into(), partition: 0, offset: 0 };
-        let combined = predictor.combine("e", &votes, reading.as_ref());
-        let asked = Asked { event, origin, round_time: 1, votes, reading, trace: None };
-        decide(asked, policy, predictor.reference().clone(), &combined, 1)
+        let combined = predictor.combine("e", &votes, features.as_ref());
+        let input = DecisionInput { event, origin, round_time: 1, votes, features, trace: None };
+        decide(input, policy, predictor.reference().clone(), &combined, 1)
     }
 
     fn vote(expert: &str, score: f64) -> Vote {
@@ -183,25 +181,25 @@ mod tests {
 
     #[test]
     fn the_least_change_is_the_smallest_that_crosses() {
-        // Hedge without a round averages: .9 and .3 make .6, and either must come down by .2.
+        // Before its first round Hedge averages: .9 and .3 give .6, and either must fall by .2.
         let policy = policy(Name::Hedge);
         let mut predictor = prior(&["a", "b"], Name::Hedge);
         let made = decision(vec![vote("a", 0.9), vote("b", 0.3)], None, &mut predictor, &policy);
         let found = explain(&made, &mut predictor);
-        assert_eq!((found.probability, found.unread), (made.probability, None));
+        assert_eq!((found.probability, found.without_features), (made.probability, None));
         let flip = found.flip.unwrap();
         assert!((flip.from - flip.to - 0.2).abs() < 2e-6 && flip.probability < 0.5, "{flip:?}");
-        // Just short of it nothing flips.
+        // A slightly smaller change does not flip.
         let short = [vote("a", 0.9 - 0.2 + 3e-6), vote("b", 0.3)];
         let short = if flip.expert == "a" { short } else { [vote("a", 0.9), vote("b", 0.1 + 3e-6)] };
         assert!(predictor.probability("e", &short, None).unwrap() >= 0.5);
     }
 
     #[test]
-    fn a_vote_cannot_leave_its_range_and_sleepers_are_not_asked() {
+    fn a_vote_cannot_leave_its_range_and_sleepers_are_skipped() {
         let policy = policy(Name::Hedge);
         let mut predictor = prior(&["a", "b", "c"], Name::Hedge);
-        // Three of them average: even with one at 0 the others keep p above the threshold.
+        // Hedge averages the three votes: with one at 0, the others still keep p above the threshold.
         let all = vec![vote("a", 1.0), vote("b", 1.0), vote("c", 1.0)];
         let made = decision(all, None, &mut predictor, &policy);
         assert_eq!(explain(&made, &mut predictor).flip, None);
@@ -214,45 +212,45 @@ mod tests {
         let made = decision(none, None, &mut predictor, &policy);
         assert_eq!(
             explain(&made, &mut predictor),
-            Explanation { probability: None, unread: None, flip: None }
+            Explanation { probability: None, without_features: None, flip: None }
         );
     }
 
     #[test]
-    fn what_the_reading_members_add_is_p_with_features_and_without() {
+    fn the_effect_of_features_is_p_with_and_without_them() {
         let policy = policy(Name::Default);
-        let reading =
+        let features =
             |sign: i8| TextFeatures { encoder: [7; 32], features: Box::new([sign * 100; DIMENSIONS]) };
-        let mut book = LedgerState::new();
+        let mut ledger = LedgerState::new();
         for number in 0..40_i64 {
             let is_unsafe = number % 2 == 0;
             let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number}") };
             let label =
                 Label::example(&id, number, Some(if is_unsafe { Finding::Unsafe } else { Finding::Safe }));
-            let judged = RoundRecord {
+            let round = RoundRecord {
                 id,
                 subject: None,
                 round_time: number,
                 decision: DecisionRef { partition: 0, offset: number },
                 votes: vec![RoundVote { expert: "a".into(), score: Some(0.5), shadow: false }],
-                reading: Some(reading(if is_unsafe { 1 } else { -1 })),
+                features: Some(features(if is_unsafe { 1 } else { -1 })),
             };
-            book.apply(&Record::Round(judged), &mut Vec::new()).unwrap();
-            let filed = LabelRecord { label, received: number, standing: LabelStatus::Accepted };
-            book.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
+            ledger.apply(&Record::Round(round), &mut Vec::new()).unwrap();
+            let label = LabelRecord { label, received: number, status: LabelStatus::Accepted };
+            ledger.apply(&Record::Label(label), &mut Vec::new()).unwrap();
         }
         let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
-        fold.all(&book);
-        fold.catch_up(&book).unwrap();
-        let published = fold.published(&book, 80).unwrap();
+        fold.mark_all_changed(&ledger);
+        fold.catch_up(&ledger).unwrap();
+        let published = fold.published(&ledger, 80).unwrap();
         let mut predictor = Predictor::published(&published).unwrap();
-        let made = decision(vec![vote("a", 0.5)], Some(reading(1)), &mut predictor, &policy);
+        let made = decision(vec![vote("a", 0.5)], Some(features(1)), &mut predictor, &policy);
         let found = explain(&made, &mut predictor);
         assert_eq!(found.probability, made.probability);
-        assert!(found.probability.unwrap() > found.unread.unwrap() + 0.1, "{found:?}");
-        // Another encoder's features are not seen: nothing to compare.
-        let other = TextFeatures { encoder: [8; 32], ..reading(1) };
+        assert!(found.probability.unwrap() > found.without_features.unwrap() + 0.1, "{found:?}");
+        // The features of another encoder are not read, so there is no comparison.
+        let other = TextFeatures { encoder: [8; 32], ..features(1) };
         let made = decision(vec![vote("a", 0.5)], Some(other), &mut predictor, &policy);
-        assert_eq!(explain(&made, &mut predictor).unread, None);
+        assert_eq!(explain(&made, &mut predictor).without_features, None);
     }
 }

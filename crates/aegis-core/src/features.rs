@@ -1,12 +1,12 @@
-//! Features: what the panel's shared encoder makes of the judged text, in signed bytes.
+//! Features: the embedding of the judged text by the panel's shared encoder, in signed bytes.
 
-/// Coordinates of one text's features.
+/// The number of coordinates of a text's features.
 pub const DIMENSIONS: usize = 384;
 
-/// Whitened coordinates of the judged text, as stored. The learner reads exactly these bytes, live
-/// and in replay, because the float encoder that made them is not bit-stable.
+/// The whitened coordinates of the judged text, as stored. The learner reads exactly these bytes, live and in
+/// replay, because the float encoder that computes them is not bit-stable.
 pub type Features = [i8; DIMENSIONS];
 
-/// SHA-256 over the encoder's graph, tokenizer and reading rules: features of different encoders do
-/// not compare.
+/// SHA-256 over the encoder's graph, tokenizer and preprocessing rules. Features of different encoders cannot be
+/// compared.
 pub type EncoderId = [u8; 32];

@@ -1,4 +1,4 @@
-//! The state hash: which learner, over what, and every number of its state.
+//! The state hash: over the learner, its inputs, and every number of its state.
 
 use sha2::{Digest, Sha256};
 
@@ -6,49 +6,49 @@ use super::event::Millis;
 use super::features::EncoderId;
 use super::predictor::{FORMAT, StateHash};
 
-/// What a state hash speaks of. Labels, edits, waiting labels and offsets are no part of it.
+/// The input of a state hash. Labels, edits, waiting labels and offsets are not part of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Stated<'a> {
-    /// The learner with its parameters, in its canonical line.
+pub struct HashedState<'a> {
+    /// The canonical line of the learner with its parameters.
     pub learner: &'a str,
-    /// The experts, by the UTF-8 bytes of their ids.
+    /// The ids of the experts, in the order of their UTF-8 bytes.
     pub experts: &'a [String],
-    /// The encoder whose features the learner reads.
+    /// The encoder whose features the learner reads, if there is one.
     pub encoder: Option<&'a EncoderId>,
-    /// The target mapping in its canonical line.
+    /// The canonical line of the target mapping.
     pub mapping: &'a str,
-    /// Rounds folded.
+    /// The number of rounds folded.
     pub rounds: u64,
     /// The last round folded: (round time, tenant, event id).
     pub last_key: Option<(Millis, &'a str, &'a str)>,
-    /// Each member's state, in member order.
+    /// The state of each member, in member order.
     pub state: &'a [f64],
 }
 
-/// SHA-256 over, in this order: the format version (4 bytes), the learner's line, the number of experts
+/// Returns SHA-256 over, in this order: the format version (4 bytes), the learner's line, the number of experts
 /// (8 bytes) and each id, the encoder (one byte 0, or 1 and its 32 bytes), the mapping's line, the
 /// number of rounds (8 bytes), the last key (0, or 1, its round time in 8 bytes, tenant and event id),
 /// the number of state numbers (8 bytes) and each as an IEEE 754 double. All numbers little-endian;
 /// each text is preceded by its length in bytes (8 bytes).
 #[must_use]
-pub fn state_hash(stated: &Stated<'_>) -> StateHash {
+pub fn state_hash(input: &HashedState<'_>) -> StateHash {
     let mut hash = Sha256::new();
     hash.update(FORMAT.to_le_bytes());
-    text(&mut hash, stated.learner);
-    length(&mut hash, stated.experts.len());
-    for expert in stated.experts {
+    text(&mut hash, input.learner);
+    length(&mut hash, input.experts.len());
+    for expert in input.experts {
         text(&mut hash, expert);
     }
-    match stated.encoder {
+    match input.encoder {
         None => hash.update([0]),
         Some(encoder) => {
             hash.update([1]);
             hash.update(encoder);
         }
     }
-    text(&mut hash, stated.mapping);
-    hash.update(stated.rounds.to_le_bytes());
-    match stated.last_key {
+    text(&mut hash, input.mapping);
+    hash.update(input.rounds.to_le_bytes());
+    match input.last_key {
         None => hash.update([0]),
         Some((time, tenant, event)) => {
             hash.update([1]);
@@ -57,8 +57,8 @@ pub fn state_hash(stated: &Stated<'_>) -> StateHash {
             text(&mut hash, event);
         }
     }
-    length(&mut hash, stated.state.len());
-    for number in stated.state {
+    length(&mut hash, input.state.len());
+    for number in input.state {
         hash.update(number.to_le_bytes());
     }
     hash.finalize().into()
@@ -73,7 +73,7 @@ fn text(hash: &mut Sha256, value: &str) {
     hash.update(value);
 }
 
-/// The hash in 64 hexadecimal digits.
+/// Returns the hash in 64 hexadecimal digits.
 #[must_use]
 pub fn hex(hash: &[u8; 32]) -> String {
     use std::fmt::Write as _;
@@ -84,7 +84,7 @@ pub fn hex(hash: &[u8; 32]) -> String {
     })
 }
 
-/// The 32 bytes that [`hex`] wrote.
+/// Parses 64 hexadecimal digits as [`hex`] writes them. Returns `None` if the text has another form.
 #[must_use]
 pub fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
@@ -109,7 +109,7 @@ mod tests {
     fn every_part_counts() {
         let experts = ["a".to_owned(), "b".to_owned()];
         let joined = ["ab".to_owned()];
-        let base = Stated {
+        let base = HashedState {
             learner: "hedge eta=1",
             experts: &experts,
             encoder: None,
@@ -119,15 +119,15 @@ mod tests {
             state: &[0.5, 1.0],
         };
         let others = [
-            Stated { learner: "hedge eta=2", ..base },
-            Stated { experts: &joined, ..base },
-            Stated { encoder: Some(&[0; 32]), ..base },
-            Stated { mapping: "n", ..base },
-            Stated { rounds: 3, ..base },
-            Stated { last_key: None, ..base },
-            Stated { last_key: Some((5, "te", "")), ..base },
-            Stated { state: &[0.5, 1.0 + f64::EPSILON], ..base },
-            Stated { state: &[0.5], ..base },
+            HashedState { learner: "hedge eta=2", ..base },
+            HashedState { experts: &joined, ..base },
+            HashedState { encoder: Some(&[0; 32]), ..base },
+            HashedState { mapping: "n", ..base },
+            HashedState { rounds: 3, ..base },
+            HashedState { last_key: None, ..base },
+            HashedState { last_key: Some((5, "te", "")), ..base },
+            HashedState { state: &[0.5, 1.0 + f64::EPSILON], ..base },
+            HashedState { state: &[0.5], ..base },
         ];
         let mut hashes: Vec<_> = others.iter().map(state_hash).collect();
         hashes.push(state_hash(&base));
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_bytes_are_pinned() {
-        let empty = Stated {
+        let empty = HashedState {
             learner: "hedge",
             experts: &[],
             encoder: None,

@@ -1,18 +1,19 @@
-//! Human labels and their algebra: which of them are live, and what they teach.
+//! Human labels and their algebra: the choice of live labels, and the target that they give.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::Millis;
+use super::ledger::RoundId;
 
-/// What a person found.
+/// The verdict of an annotator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Finding {
-    /// Nothing wrong.
+    /// The event complies with the policy.
     Safe,
-    /// Breaks the policy.
+    /// The event violates the policy.
     Unsafe,
-    /// Neither: each policy says what it counts as.
+    /// The event is between both. [`Mapping::needs_caution`] gives its value.
     NeedsCaution,
 }
 
@@ -20,7 +21,7 @@ impl Finding {
     /// All findings, in the schema's order.
     pub const ALL: [Self; 3] = [Self::Safe, Self::Unsafe, Self::NeedsCaution];
 
-    /// The finding's word in records.
+    /// The name of the finding in records.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -31,14 +32,14 @@ impl Finding {
     }
 }
 
-/// Where a human label comes from.
+/// The source of a human label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// A reviewer was asked.
+    /// A review that was requested.
     Review,
-    /// Someone reported it unasked.
+    /// A report that was not requested.
     Report,
-    /// Someone contests a decision.
+    /// An appeal against a decision.
     Appeal,
     /// A reference answer.
     Gold,
@@ -48,7 +49,7 @@ impl Source {
     /// All sources, in the schema's order.
     pub const ALL: [Self; 4] = [Self::Review, Self::Report, Self::Appeal, Self::Gold];
 
-    /// The source's word in records.
+    /// The name of the source in records.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -60,51 +61,72 @@ impl Source {
     }
 }
 
-/// Where a decision lies in the decisions topic. It locates, and never picks a round's votes.
+/// The position of a decision in the decisions topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DecisionRef {
-    /// Partition.
+    /// The partition.
     pub partition: i32,
-    /// Offset.
+    /// The offset.
     pub offset: i64,
 }
 
 /// A human label as sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Label {
-    /// Unique within its event.
+    /// The id, unique within the event.
     pub id: String,
-    /// Tenant of the event.
+    /// The tenant of the event.
     pub tenant: String,
-    /// Policy of the event.
+    /// The policy of the event.
     pub policy: String,
-    /// The labelled event's id.
+    /// The id of the labelled event.
     pub event: String,
-    /// Who labelled; all labels without one count as one nameless annotator's.
+    /// The annotator. All labels without one count as those of one nameless annotator.
     pub annotator: Option<String>,
-    /// What was found; decides over `severity` where both are given.
+    /// The verdict. It takes precedence over `severity` if both are given.
     pub verdict: Option<Finding>,
-    /// How unsafe, in \[0,1\].
+    /// The severity, from 0 for safe to 1 for unsafe.
     pub severity: Option<f64>,
-    /// Categories found, by slug.
+    /// The categories found, by slug.
     pub categories: Vec<String>,
-    /// When it was given; 0 where its sender has no time.
+    /// The time of the label; 0 if its sender gave none.
     pub time: Millis,
-    /// Where it comes from.
+    /// The source.
     pub source: Source,
-    /// The probability with which its event had been picked for review, in (0,1\].
+    /// The probability with which its event was selected for review, in (0,1\].
     pub inclusion_probability: Option<f64>,
-    /// Where the decision lies, if the sender knows.
+    /// The position of the decision, if the sender gave it.
     pub decision: Option<DecisionRef>,
-    /// The label that this one replaces, whoever gave it.
+    /// The id of the label that this one replaces, of any annotator.
     pub corrects: Option<String>,
-    /// The label that this one takes back; a retraction teaches nothing itself.
+    /// The id of the label that this one retracts. A retraction has no value itself.
     pub retracts: Option<String>,
 }
 
 impl Label {
-    /// The order "newer": by time, then by content, so that of two labels either is the newer or they
-    /// teach the same. The decision reference is left out: it only locates.
+    /// A verdict of a nameless reviewer on a round, without a time.
+    #[must_use]
+    pub fn new(round: &RoundId, id: impl Into<String>, verdict: Finding) -> Self {
+        Self {
+            id: id.into(),
+            tenant: round.tenant.clone(),
+            policy: round.policy.clone(),
+            event: round.event.clone(),
+            annotator: None,
+            verdict: Some(verdict),
+            severity: None,
+            categories: Vec::new(),
+            time: 0,
+            source: Source::Review,
+            inclusion_probability: None,
+            decision: None,
+            corrects: None,
+            retracts: None,
+        }
+    }
+
+    /// Compares labels by time, then by content: the greater is the newer. Labels that compare equal have equal
+    /// values. The position of the decision is not compared.
     #[must_use]
     pub fn newer(&self, other: &Self) -> Ordering {
         let content = |label: &Self| {
@@ -131,17 +153,17 @@ fn order_bits(value: f64) -> u64 {
     value.to_bits()
 }
 
-/// How labels become a target. A policy's thresholds and costs are not part of it.
+/// The mapping of labels to targets. The thresholds and costs of a policy are not part of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mapping {
-    /// What Needs Caution counts as, in \[0,1\].
+    /// The value of [`Finding::NeedsCaution`], in \[0,1\].
     pub needs_caution: f64,
-    /// The sources that teach.
+    /// The sources whose labels teach.
     pub teaches: BTreeSet<Source>,
 }
 
 impl Default for Mapping {
-    /// Needs Caution is unsafe; reviews and gold labels teach, reports and appeals do not.
+    /// Needs Caution counts as unsafe. Reviews and gold labels teach; reports and appeals do not.
     fn default() -> Self {
         Self { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review, Source::Gold]) }
     }
@@ -155,18 +177,18 @@ impl Mapping {
         format!("needs_caution={};teaches={}", self.needs_caution, sources.join(","))
     }
 
-    /// What one label says, in \[0,1\]; `None` for a retraction and for a label that says nothing.
+    /// The value of a label, in \[0,1\]; `None` for a retraction, and for a label without verdict and severity.
     #[must_use]
     pub fn value(&self, label: &Label) -> Option<f64> {
         if label.retracts.is_some() {
             return None;
         }
-        self.says(label.verdict, label.severity)
+        self.verdict_value(label.verdict, label.severity)
     }
 
-    /// What a verdict or, without one, a severity says, in \[0,1\].
+    /// The value of a verdict, or of a severity if there is no verdict, in \[0,1\].
     #[must_use]
-    pub fn says(&self, verdict: Option<Finding>, severity: Option<f64>) -> Option<f64> {
+    pub fn verdict_value(&self, verdict: Option<Finding>, severity: Option<f64>) -> Option<f64> {
         match verdict {
             Some(Finding::Safe) => Some(0.0),
             Some(Finding::Unsafe) => Some(1.0),
@@ -176,35 +198,35 @@ impl Mapping {
     }
 }
 
-/// The live labels of one event with what each says, one per annotator, in annotator order.
+/// Returns the live labels of one event with their values, one per annotator, in annotator order.
 ///
-/// `labels` are all labels accepted for the event, several per id allowed, in any order. The steps,
-/// in order: quarantined annotators' labels are as if never given; per id the newest is kept; what a
-/// kept one corrects or retracts is dead; sources that do not teach drop out; per annotator the newest
-/// is live.
+/// `labels` are all accepted labels of the event in any order, with possibly several per id. The steps are:
+/// labels of quarantined annotators are dropped; of each id the newest is kept; labels that a kept one corrects
+/// or retracts are dropped; labels of sources that do not teach are dropped; of each annotator the newest is
+/// live.
 pub fn live<'a>(
     labels: impl IntoIterator<Item = &'a Label>,
     mapping: &Mapping,
     quarantined: impl Fn(&str) -> bool,
 ) -> Vec<(&'a Label, f64)> {
-    let mut kept: BTreeMap<&str, &Label> = BTreeMap::new();
+    let mut by_id: BTreeMap<&str, &Label> = BTreeMap::new();
     for label in labels {
         if label.annotator.as_deref().is_some_and(&quarantined) {
             continue;
         }
-        let best = kept.entry(&label.id).or_insert(label);
+        let best = by_id.entry(&label.id).or_insert(label);
         if label.newer(best).is_gt() {
             *best = label;
         }
     }
-    let dead: BTreeSet<&str> = kept
+    let replaced: BTreeSet<&str> = by_id
         .values()
         .flat_map(|label| [label.corrects.as_deref(), label.retracts.as_deref()])
         .flatten()
         .collect();
     let mut newest: BTreeMap<Option<&str>, (&Label, f64)> = BTreeMap::new();
-    for (id, label) in kept {
-        if dead.contains(id) || !mapping.teaches.contains(&label.source) {
+    for (id, label) in by_id {
+        if replaced.contains(id) || !mapping.teaches.contains(&label.source) {
             continue;
         }
         let Some(value) = mapping.value(label) else { continue };
@@ -216,7 +238,7 @@ pub fn live<'a>(
     newest.into_values().collect()
 }
 
-/// The target of a round: the mean of its live labels, in \[0,1\]; `None` where none is live.
+/// Returns the target of a round: the mean of its live labels, in \[0,1\]; `None` if none is live.
 pub fn target<'a>(
     labels: impl IntoIterator<Item = &'a Label>,
     mapping: &Mapping,
@@ -233,24 +255,9 @@ pub fn target<'a>(
 
 #[cfg(any(test, feature = "examples"))]
 impl Label {
-    /// A nameless reviewer's label number `number` of that time, for tests.
+    /// The label `l{number}` of a nameless reviewer at the time `number`, for tests.
     #[must_use]
-    pub fn example(round: &super::ledger::RoundId, number: Millis, verdict: Option<Finding>) -> Self {
-        Self {
-            id: format!("l{number}"),
-            tenant: round.tenant.clone(),
-            policy: round.policy.clone(),
-            event: round.event.clone(),
-            annotator: None,
-            verdict,
-            severity: None,
-            categories: Vec::new(),
-            time: number,
-            source: Source::Review,
-            inclusion_probability: None,
-            decision: None,
-            corrects: None,
-            retracts: None,
-        }
+    pub fn example(round: &RoundId, number: Millis, verdict: Option<Finding>) -> Self {
+        Self { verdict, time: number, ..Self::new(round, format!("l{number}"), Finding::Safe) }
     }
 }

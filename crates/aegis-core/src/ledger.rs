@@ -1,36 +1,36 @@
-//! The ledger's records: the set that the learner's state is a function of.
+//! The records of the ledger: the set that the learner's state is a function of.
 //!
-//! On the ledger topic each record stands under a [`Key`]; compaction keeps the newest of each. The
-//! order in which records come never matters: see [`super::label::live`] for labels, and
-//! [`RoundRecord::key`] for the votes of an event that was decided twice.
+//! On the ledger topic each record has a [`Key`], and compaction keeps the newest record of each. The order of
+//! arrival does not matter: see [`super::label::live`] for labels, and [`RoundRecord::key`] for the votes of an
+//! event that was decided twice.
 
 use super::event::Millis;
 use super::features::{EncoderId, Features};
 use super::label::{DecisionRef, Label};
 
-/// Names a round.
+/// The id of a round.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoundId {
-    /// Whose event it is.
+    /// The tenant of the event.
     pub tenant: String,
-    /// The policy that it was decided under.
+    /// The policy of the decision.
     pub policy: String,
-    /// The event's id.
+    /// The id of the event.
     pub event: String,
 }
 
-/// An expert's vote as the ledger keeps it.
+/// The vote of an expert, as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoundVote {
-    /// The expert's id.
+    /// The id of the expert.
     pub expert: String,
     /// P(unsafe) in \[0,1\]; `None` for an abstention.
     pub score: Option<f64>,
-    /// A shadow vote folds as asleep.
+    /// `true` for a shadow vote, which is folded as asleep.
     pub shadow: bool,
 }
 
-/// Features with the encoder that made them.
+/// The features of a text with their encoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextFeatures {
     /// The encoder.
@@ -39,60 +39,68 @@ pub struct TextFeatures {
     pub features: Box<Features>,
 }
 
-/// What was decided about an event: the part of a decision that the learner needs.
+/// The part of a decision that the learner needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoundRecord {
-    /// The round's name.
+    /// The id of the round.
     pub id: RoundId,
-    /// The user's key, for erasure.
+    /// The key of the user, for erasure.
     pub subject: Option<String>,
     /// The time that orders rounds.
     pub round_time: Millis,
-    /// Where the decision lies; in a replay its place in the file.
+    /// The position of the decision; in a replay, its position in the file.
     pub decision: DecisionRef,
-    /// The votes, ordered by the UTF-8 bytes of the expert ids, no expert twice.
+    /// The votes, in the order of the UTF-8 bytes of the expert ids, each once.
     pub votes: Vec<RoundVote>,
-    /// The judged text's features.
-    pub reading: Option<TextFeatures>,
+    /// The features of the judged text.
+    pub features: Option<TextFeatures>,
 }
 
 impl RoundRecord {
-    /// Of several decisions about one event the one with the lowest key gives the round its votes.
+    /// A round without features and subject. The votes are in the order of the UTF-8 bytes of the expert ids. The
+    /// position of its decision is the start of partition 0.
+    #[must_use]
+    pub fn new(id: RoundId, round_time: Millis, votes: Vec<RoundVote>) -> Self {
+        let decision = DecisionRef { partition: 0, offset: 0 };
+        Self { id, subject: None, round_time, decision, votes, features: None }
+    }
+
+    /// The key that selects among several decisions about one event: the lowest gives the round its votes.
     #[must_use]
     pub fn key(&self) -> (Millis, DecisionRef) {
         (self.round_time, self.decision)
     }
 }
 
-/// A label with what became of it.
+/// A label with its status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelRecord {
     /// The label as sent.
     pub label: Label,
-    /// Its broker timestamp.
+    /// The broker timestamp of the label.
     pub received: Millis,
-    /// What became of it.
-    pub standing: LabelStatus,
+    /// The status of the label.
+    pub status: LabelStatus,
 }
 
-/// What became of a label.
+/// The status of a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LabelStatus {
-    /// It counts.
+    /// The label counts.
     Accepted,
-    /// Its event's decision is not known yet; it counts as soon as that is.
+    /// The decision of its event is not known yet. The label counts once it is.
     Waiting,
-    /// It waited, and when its decision became known it had come later than the horizon allows.
+    /// The label waited, and when its decision became known, it was later than the horizon allows.
     TooLate,
-    /// It waited longer than twice the horizon for a decision.
+    /// The label waited for a decision longer than twice the horizon.
     Expired,
 }
 
 impl LabelStatus {
-    /// All standings, in the schema's order.
+    /// All statuses, in the schema's order.
     pub const ALL: [Self; 4] = [Self::Accepted, Self::Waiting, Self::TooLate, Self::Expired];
 
-    /// The standing's word in records.
+    /// The name of the status in records.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -103,35 +111,35 @@ impl LabelStatus {
         }
     }
 
-    /// Whether the label may teach.
+    /// Returns `true` if the label may teach.
     #[must_use]
     pub fn counts(self) -> bool {
         matches!(self, Self::Accepted | Self::Waiting)
     }
 }
 
-/// A standing edit of the set: it holds for what is there and for what comes later.
+/// An edit of the set. It applies to present and future records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// Unique among edits.
+    /// The id, unique among edits.
     pub id: String,
-    /// What it does.
+    /// The action.
     pub action: EditAction,
 }
 
-/// What an edit does. Afterwards the state is that of a world where it never was.
+/// The action of an edit. The resulting state is as if the removed labels or rounds had never existed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EditAction {
     /// The annotator's labels do not count.
     Quarantine {
-        /// The tenant, or empty for all.
+        /// The tenant; empty for all.
         tenant: String,
         /// The annotator.
         annotator: String,
     },
     /// The subject's rounds do not count.
     Erase {
-        /// The tenant, or empty for all.
+        /// The tenant; empty for all.
         tenant: String,
         /// The subject.
         subject: String,
@@ -141,9 +149,9 @@ pub enum EditAction {
 /// A record of the ledger.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// Votes and features of a round.
+    /// The votes and features of a round.
     Round(RoundRecord),
-    /// A label, known or waiting.
+    /// A label of a round.
     Label(LabelRecord),
     /// An edit.
     Edit(Edit),
@@ -152,7 +160,7 @@ pub enum Record {
 /// The key of a ledger record: (tenant, policy, event, kind, label's or edit's id).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// A round's votes.
+    /// The votes of a round.
     Round(RoundId),
     /// A label of a round.
     Label(RoundId, String),
@@ -161,19 +169,19 @@ pub enum Key {
 }
 
 impl Record {
-    /// The key that the record stands under.
+    /// The key of the record.
     #[must_use]
     pub fn key(&self) -> Key {
         match self {
-            Self::Round(judged) => Key::Round(judged.id.clone()),
-            Self::Label(filed) => Key::Label(filed.label.round(), filed.label.id.clone()),
+            Self::Round(round) => Key::Round(round.id.clone()),
+            Self::Label(record) => Key::Label(record.label.round(), record.label.id.clone()),
             Self::Edit(edit) => Key::Edit(edit.id.clone()),
         }
     }
 }
 
 impl Label {
-    /// The round that the label speaks of.
+    /// The id of the labelled round.
     #[must_use]
     pub fn round(&self) -> RoundId {
         RoundId { tenant: self.tenant.clone(), policy: self.policy.clone(), event: self.event.clone() }

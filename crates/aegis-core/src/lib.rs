@@ -1,8 +1,4 @@
-//! The pure part: meanings and arithmetic, without clock, I/O, async, random numbers or metrics.
-//!
-//! In the order of the flow: an [`event`] is read, experts give each a [`vote`], a [`predictor`]
-//! combines them, a [`policy`] makes a [`decision`] of it, which may ask for a [`review`]; a human [`label`]
-//! joins its decision in the [`ledger`].
+#![doc = include_str!("../README.md")]
 
 pub mod decision;
 pub mod draw;

@@ -1,21 +1,21 @@
-//! exp, ln and their kin with the same bits on every machine.
+//! exp, ln and related functions with the same bits on every machine.
 //!
-//! The platform's libm differs between systems and its versions, so the learners use these. They
-//! consist of additions, multiplications, divisions and bit operations, which IEEE 754 fixes to the
-//! last bit; Rust never contracts them to fused multiply-adds. They have no branches, so that the
-//! compiler makes two lanes of a loop over a slice, on the oldest 64-bit machine.
+//! The platform's libm differs between systems and versions, so the learners use these functions. They consist
+//! of additions, multiplications, divisions and bit operations, which IEEE 754 defines to the last bit, and
+//! Rust never contracts them to fused multiply-adds. The hot ones have no branches, so that the compiler
+//! vectorises loops over a slice, even for the oldest 64-bit machine.
 
 const ROUND: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52: adding it leaves the nearest integer in the low bits
 const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1; // 32 bits, so that its product with an exponent is exact
 const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 const FRACTION: u64 = 0x000f_ffff_ffff_ffff;
 
-/// Here k is -1023, for which the exponent bits below are all zero: [`exp`] is 0 from about -708.7 down.
+/// The least exponent. Its k is -1023, for which the exponent bits are all zero: [`exp`] is 0 below about -708.7.
 const LEAST: f64 = -709.0;
-/// Above it [`exp`] stays at e^709, so that no learner ever meets an infinity.
+/// The greatest exponent. Above it [`exp`] stays at e^709, so that no learner gets an infinity.
 const GREATEST: f64 = 709.0;
 
-/// e^x to about one unit in the last place; 0 below x = -708.8, e^709 above x = 709, NaN for NaN.
+/// Returns e^x to about one unit in the last place; 0 below x = -708.8, e^709 above x = 709, NaN for NaN.
 #[inline(always)]
 #[must_use]
 pub fn exp(x: f64) -> f64 {
@@ -25,7 +25,7 @@ pub fn exp(x: f64) -> f64 {
     let shifted = y * std::f64::consts::LOG2_E + ROUND;
     let k = shifted - ROUND;
     let r = (y - k * LN_2_HIGH) - k * LN_2_LOW;
-    // (e^r - 1 - r) / r^2, interpolated in Chebyshev's points: 1.3e-17 off at most.
+    // (e^r - 1 - r) / r^2, interpolated at Chebyshev's points, with an error of at most 1.3e-17.
     let r2 = r * r;
     let r4 = r2 * r2;
     let low = (0.500_000_000_000_000_1 + 0.166_666_666_666_666_69 * r)
@@ -40,7 +40,8 @@ pub fn exp(x: f64) -> f64 {
     power * scale
 }
 
-/// ln x for a positive, finite, normal x, to less than one unit in the last place; anything for others.
+/// Returns ln x for a positive, finite, normal x, to less than one unit in the last place. The result for
+/// another x is not specified.
 ///
 /// The reduction and the polynomial are fdlibm's (Sun Microsystems 1993).
 #[inline(always)]
@@ -49,7 +50,7 @@ pub fn ln_normal(x: f64) -> f64 {
     const ROOT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
     let shifted = x.to_bits().wrapping_add(1.0f64.to_bits().wrapping_sub(ROOT_HALF));
     let m = f64::from_bits((shifted & FRACTION).wrapping_add(ROOT_HALF));
-    // The exponent as a float: no machine before AVX-512 converts 64-bit integers by lanes.
+    // The exponent as a float. Machines before AVX-512 cannot convert 64-bit integers by lanes.
     let k = f64::from_bits((shifted >> 52) | 0x4330_0000_0000_0000) - (4_503_599_627_370_496.0 + 1023.0);
     let f = m - 1.0;
     let s = f / (2.0 + f);
@@ -65,7 +66,7 @@ pub fn ln_normal(x: f64) -> f64 {
     s * (half_square + (odd + even)) + k * LN_2_LOW - half_square + f + k * LN_2_HIGH
 }
 
-/// ln x for any x: minus infinity at 0, NaN below.
+/// Returns ln x for any x: minus infinity at 0, NaN below.
 #[must_use]
 pub fn ln(x: f64) -> f64 {
     if x.is_nan() || x < 0.0 {
@@ -81,32 +82,24 @@ pub fn ln(x: f64) -> f64 {
     }
 }
 
-/// 1 / (1 + e^-x), the P(unsafe) of log-odds x.
+/// Returns 1 / (1 + e^-x), the probability with the log-odds x.
 #[inline(always)]
 #[must_use]
 pub fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// ln(p / (1 - p)), the log-odds of p in (0,1).
+/// Returns ln(p / (1 - p)), the log-odds of p in (0,1).
 #[must_use]
 pub fn logit(p: f64) -> f64 {
     ln(p) - ln(1.0 - p)
 }
 
-/// Replaces each x by e^x.
-#[inline(always)]
-pub fn exp_all(xs: &mut [f64]) {
-    for x in xs {
-        *x = exp(*x);
-    }
-}
-
-/// The greatest of the numbers, minus infinity of none.
+/// Returns the greatest of the numbers; minus infinity if there are none.
 #[inline(always)]
 #[must_use]
 pub fn greatest(xs: &[f64]) -> f64 {
-    // Four lanes: one chain of comparisons would cost as much as the exponentials that follow it.
+    // Four lanes, because one chain of comparisons would cost as much as the exponentials that follow.
     let (chunks, rest) = xs.as_chunks::<4>();
     let mut lanes = [f64::NEG_INFINITY; 4];
     for chunk in chunks {
@@ -117,7 +110,7 @@ pub fn greatest(xs: &[f64]) -> f64 {
     rest.iter().chain(&lanes).fold(f64::NEG_INFINITY, |top, x| if *x > top { *x } else { top })
 }
 
-/// base^n for 0 <= base <= 1 by repeated squaring (the compiler's `powi` promises no bits).
+/// Returns base^n for 0 <= base <= 1 by repeated squaring. The bits of the standard `powi` are not specified.
 #[must_use]
 pub fn power(base: f64, n: u64) -> f64 {
     let (mut base, mut n, mut product) = (base, n, 1.0);
@@ -131,8 +124,8 @@ pub fn power(base: f64, n: u64) -> f64 {
     product
 }
 
-/// e^(x²)·erfc(x) for x >= 0, to about one unit in the last place: what is left of the complementary
-/// error function when its underflow is taken out.
+/// Returns e^(x²)·erfc(x) for x >= 0, the scaled complementary error function, to about one unit in the last
+/// place.
 ///
 /// Chebyshev coefficients of Press et al., *Numerical Recipes*, third edition, section 6.2.2.
 #[must_use]

@@ -1,18 +1,18 @@
-//! A policy: what its owner does about a verdict, and how its labels teach.
+//! A policy: the actions for a verdict, and the mapping of labels to targets.
 
 use std::collections::BTreeMap;
 
 use super::label::Mapping;
 use super::learners::LearnerSpec;
 
-/// What is done about an event.
+/// The action on an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// It passes.
+    /// The event passes.
     Allow,
-    /// It is stopped.
+    /// The event is stopped.
     Block,
-    /// A person looks at it.
+    /// The event is sent to a human review.
     Review,
 }
 
@@ -20,7 +20,7 @@ impl Action {
     /// All actions, in the schema's order.
     pub const ALL: [Self; 3] = [Self::Allow, Self::Block, Self::Review];
 
-    /// The action's word in records.
+    /// The name of the action in records.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -31,50 +31,50 @@ impl Action {
     }
 }
 
-/// What is done about a category of the taxonomy on its own.
+/// The rule for one category of the taxonomy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CategoryRule {
-    /// The rule holds from this score on, in \[0,1\].
+    /// The least score at which the rule applies, in \[0,1\].
     pub threshold: f64,
-    /// What it asks for; the strictest of all that hold is done.
+    /// The action. The strictest of all rules that apply is taken.
     pub action: Action,
 }
 
-/// A policy, as data.
+/// A policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// Its name, as events give it.
+    /// The name, as in events.
     pub name: String,
-    /// Its version, written into each decision.
+    /// The version, which each decision contains.
     pub version: String,
-    /// Cost of letting something unsafe pass, relative to `cost_false_positive`.
+    /// The cost of passing an unsafe event, relative to `cost_false_positive`.
     pub cost_false_negative: f64,
-    /// Cost of flagging something safe.
+    /// The cost of flagging a safe event.
     pub cost_false_positive: f64,
-    /// What is done about what is flagged.
+    /// The action on flagged events.
     pub flagged: Action,
-    /// With fewer experts awake than this the action is review, never allow.
+    /// The least number of awake experts. With fewer the action is review.
     pub min_awake: usize,
-    /// A p this close to the threshold goes to review; 0: never for that reason.
+    /// The distance from the threshold below which p goes to review; 0 disables this.
     pub review_margin: f64,
-    /// What is done about an event with nothing to judge.
+    /// The action on an event with nothing to judge.
     pub nothing_to_judge: Action,
-    /// Rules for single categories, by slug.
+    /// The rules for single categories, by slug.
     pub categories: BTreeMap<String, CategoryRule>,
-    /// Whether decisions carry features.
+    /// `true` if decisions contain features.
     pub features: bool,
-    /// Whether fewer experts may be asked about its events under load.
+    /// `true` if fewer experts may run on its events under load.
     pub sheds: bool,
-    /// Who is asked about them even then, by id; empty: the configuration's cheap experts.
+    /// The ids of the experts that run on them even then; empty for the configuration's cheap experts.
     pub cheap: Vec<String>,
-    /// How labels become targets.
+    /// The mapping of labels to targets.
     pub mapping: Mapping,
     /// The learner.
     pub learner: LearnerSpec,
 }
 
 impl Policy {
-    /// Flag iff p is at least this: c_FP / (c_FP + c_FN).
+    /// The least p that is flagged: c_FP / (c_FP + c_FN).
     #[must_use]
     pub fn threshold(&self) -> f64 {
         self.cost_false_positive / (self.cost_false_positive + self.cost_false_negative)

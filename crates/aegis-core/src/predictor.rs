@@ -1,4 +1,4 @@
-//! The predictor: what learn publishes and score combines votes with.
+//! The predictor, which learn publishes and with which score combines votes.
 
 use super::event::Millis;
 use super::features::{EncoderId, Features};
@@ -6,73 +6,73 @@ use super::learners::{Learner, LearnerSpec, Mass, RoundInput, SpecError};
 use super::ledger::TextFeatures;
 use super::vote::Vote;
 
-/// Version of the state's layout; part of the state hash.
+/// The version of the state's layout, which is part of the state hash.
 pub const FORMAT: u32 = 2;
 
-/// SHA-256 of a learner's state: see [`super::fold`].
+/// SHA-256 of a learner's state, see [`state_hash`](crate::hash::state_hash).
 pub type StateHash = [u8; 32];
 
-/// What names a predictor in a decision.
+/// The reference to a predictor in a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PredictorRef {
-    /// The learner's name.
+    /// The name of the learner.
     pub learner: String,
-    /// Hash of the state behind it.
+    /// The hash of the learner's state.
     pub state_hash: StateHash,
-    /// Rounds folded into it.
+    /// The number of rounds folded into the state.
     pub rounds: u64,
-    /// The ledger's offset that it reflects; -1: nothing learned yet.
+    /// The ledger's offset that the state reflects; -1 if nothing was learned.
     pub ledger_offset: i64,
 }
 
-/// A learner's state as published, by policy.
+/// The state of a policy's learner, as published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published {
-    /// The policy.
+    /// The name of the policy.
     pub policy: String,
-    /// The state's layout.
+    /// The version of the state's layout.
     pub format: u32,
     /// The learner and its parameters.
     pub learner: LearnerSpec,
-    /// The target mapping in its canonical line.
+    /// The canonical line of the target mapping.
     pub mapping: String,
-    /// The experts, by the UTF-8 bytes of their ids.
+    /// The ids of the experts, in the order of their UTF-8 bytes.
     pub experts: Vec<String>,
-    /// The encoder whose features the learner reads.
+    /// The encoder whose features the learner reads, if there is one.
     pub encoder: Option<EncoderId>,
-    /// Rounds folded.
+    /// The number of rounds folded.
     pub rounds: u64,
     /// The last round folded: (round time, tenant, event id).
     pub last_key: Option<(Millis, String, String)>,
     /// The ledger's offset that the state reflects.
     pub ledger_offset: i64,
-    /// The state's hash.
+    /// The hash of the state.
     pub state_hash: StateHash,
     /// The state.
     pub state: Vec<f64>,
-    /// Each member's mass, for people to read.
+    /// The mass of each member, for display.
     pub masses: Vec<Mass>,
 }
 
-/// An expert's part in a combination.
+/// The part of one vote in a combination.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Share {
     /// The expert's share of the aggregation, in \[0,1\].
     pub weight: f64,
-    /// p minus what p would be with this expert asleep; 0 for a sleeper.
+    /// The change of p by this expert: p minus the p with it asleep; 0 for a sleeper.
     pub contribution: f64,
 }
 
-/// Votes combined.
+/// The result of combining votes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Combined {
-    /// P(unsafe); `None` with all experts asleep.
+    /// P(unsafe); `None` if all experts are asleep.
     pub probability: Option<f64>,
-    /// Each vote's part, in the votes' order.
+    /// The part of each vote, in the order of the votes.
     pub shares: Vec<Share>,
 }
 
-/// Combines votes as the published state says.
+/// A learner's state with which votes are combined.
 pub struct Predictor {
     experts: Vec<String>,
     encoder: Option<EncoderId>,
@@ -81,10 +81,10 @@ pub struct Predictor {
     reference: PredictorRef,
 }
 
-/// Why a published state is no predictor.
+/// The reason for which a published state cannot be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PredictorError {
-    /// Written by another version.
+    /// The state has the layout of another version.
     #[error(
         "the predictor has format {found}, this program reads {FORMAT}: run one version of score and learn"
     )]
@@ -92,10 +92,10 @@ pub enum PredictorError {
         /// The format found.
         found: u32,
     },
-    /// Its learner cannot be built.
+    /// The learner cannot be built.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// Its state does not fit its learner.
+    /// The state does not fit the learner.
     #[error("the predictor's state does not fit its learner: {0:?}")]
     State(super::learners::BadState),
 }
@@ -113,10 +113,10 @@ impl PredictorError {
 }
 
 impl Predictor {
-    /// The predictor before anything is learned, over the panel's own experts.
+    /// The predictor before anything is learned, over the experts of a panel.
     ///
     /// # Errors
-    /// Where the learner refuses these experts.
+    /// Returns an error if the learner cannot be built from these experts.
     pub fn prior(spec: &LearnerSpec, policy: &str, experts: &[String]) -> Result<Self, PredictorError> {
         let names: Vec<&str> = experts.iter().map(String::as_str).collect();
         let reference = PredictorRef {
@@ -131,7 +131,7 @@ impl Predictor {
     /// The predictor of a published state.
     ///
     /// # Errors
-    /// Where the state is another version's or does not fit its learner.
+    /// Returns an error if the state has another layout, or does not fit its learner.
     pub fn published(published: &Published) -> Result<Self, PredictorError> {
         if published.format != FORMAT {
             return Err(PredictorError::Format { found: published.format });
@@ -155,79 +155,79 @@ impl Predictor {
         reference: PredictorRef,
     ) -> Self {
         let masses = learner.masses();
+        // A learner without members that are experts, as stacking, gives them no mass.
         let mass =
             |expert: &String| masses.iter().find(|mass| mass.member == *expert).map_or(0.0, |mass| mass.mass);
         let weights = experts.iter().map(mass).collect();
         Self { experts, encoder, learner, weights, reference }
     }
 
-    /// What names this predictor in a decision.
+    /// The reference to this predictor.
     #[must_use]
     pub fn reference(&self) -> &PredictorRef {
         &self.reference
     }
 
-    /// P(unsafe) alone, as [`combine`](Self::combine) gives it; `None` with all experts asleep.
+    /// The probability that [`combine`](Self::combine) returns, without the shares; `None` if all experts are
+    /// asleep.
     pub fn probability(
         &mut self,
         event: &str,
         votes: &[Vote],
-        reading: Option<&TextFeatures>,
+        features: Option<&TextFeatures>,
     ) -> Option<f64> {
-        let (row, _) = self.seat(votes);
-        let features = self.features(reading);
+        let (row, _) = self.arrange(votes);
+        let features = self.readable(features);
         self.predict(&RoundInput { votes: &row, features, event })
     }
 
-    /// Whether the members that read see these features: those of the state's own encoder.
+    /// Returns `true` if the features are those of the state's encoder. Others are not read.
     #[must_use]
-    pub fn reads(&self, reading: &TextFeatures) -> bool {
-        self.encoder == Some(reading.encoder)
+    pub fn reads(&self, features: &TextFeatures) -> bool {
+        self.encoder == Some(features.encoder)
     }
 
-    fn features<'a>(&self, reading: Option<&'a TextFeatures>) -> Option<&'a Features> {
-        reading.filter(|reading| self.reads(reading)).map(|reading| &*reading.features)
+    fn readable<'a>(&self, features: Option<&'a TextFeatures>) -> Option<&'a Features> {
+        features.filter(|features| self.reads(features)).map(|features| &*features.features)
     }
 
-    /// The votes in the experts' order, and each vote's place among them.
-    fn seat(&self, votes: &[Vote]) -> (Vec<f64>, Vec<Option<usize>>) {
+    /// The votes in the order of the state's experts, and the index of each vote's expert among them.
+    fn arrange(&self, votes: &[Vote]) -> (Vec<f64>, Vec<Option<usize>>) {
         let mut row = vec![f64::NAN; self.experts.len()];
         let place = |vote: &Vote| self.experts.iter().position(|expert| *expert == vote.expert);
         let places: Vec<Option<usize>> = votes.iter().map(place).collect();
         for (vote, place) in votes.iter().zip(&places) {
-            if let (Some(score), Some(slot)) = (vote.awake(), place.and_then(|at| row.get_mut(at))) {
-                *slot = score;
+            if let (Some(score), Some(at)) = (vote.awake(), *place) {
+                row[at] = score;
             }
         }
         (row, places)
     }
 
-    /// Combines the votes of one event. Votes of experts that the state does not know yet weigh nothing.
-    pub fn combine(&mut self, event: &str, votes: &[Vote], reading: Option<&TextFeatures>) -> Combined {
-        let (mut row, places) = self.seat(votes);
-        let features = self.features(reading);
+    /// Combines the votes of one event. Votes of experts that are not in the state have no weight.
+    pub fn combine(&mut self, event: &str, votes: &[Vote], features: Option<&TextFeatures>) -> Combined {
+        let (mut row, places) = self.arrange(votes);
+        let features = self.readable(features);
         let probability = self.predict(&RoundInput { votes: &row, features, event });
         let mut shares = vec![Share::default(); votes.len()];
         let Some(p) = probability else { return Combined { probability, shares } };
         for ((share, vote), place) in shares.iter_mut().zip(votes).zip(&places) {
-            // A shadow vote weighs nothing, whatever mass its expert has.
+            // A shadow vote has no weight, whatever the mass of its expert.
             let Some(at) = place.filter(|_| !vote.shadow) else { continue };
-            share.weight = self.weights.get(at).copied().unwrap_or(0.0);
-            let Some(vote) = row.get(at).copied().filter(|vote| !vote.is_nan()) else { continue };
-            if let Some(slot) = row.get_mut(at) {
-                *slot = f64::NAN;
+            share.weight = self.weights[at];
+            let vote = std::mem::replace(&mut row[at], f64::NAN);
+            if vote.is_nan() {
+                continue;
             }
-            // With the last awake expert asleep there is no p: its contribution is all of it.
+            // Without the only awake expert there is no p, so its contribution is the whole p.
             let without = self.predict(&RoundInput { votes: &row, features, event }).unwrap_or(0.0);
             share.contribution = p - without;
-            if let Some(slot) = row.get_mut(at) {
-                *slot = vote;
-            }
+            row[at] = vote;
         }
         Combined { probability, shares }
     }
 
-    fn predict(&mut self, sight: &RoundInput<'_>) -> Option<f64> {
-        sight.votes.iter().any(|vote| !vote.is_nan()).then(|| self.learner.predict(sight))
+    fn predict(&mut self, input: &RoundInput<'_>) -> Option<f64> {
+        input.votes.iter().any(|vote| !vote.is_nan()).then(|| self.learner.predict(input))
     }
 }

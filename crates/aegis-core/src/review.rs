@@ -1,4 +1,4 @@
-//! A review request: asks a person to look at an event, and says where its decision lies.
+//! A review request: it asks for a human review of an event, and refers to its decision.
 
 use super::decision::{Decision, Origin, ReviewReason};
 use super::event::Millis;
@@ -7,43 +7,43 @@ use super::ledger::RoundId;
 use super::policy::{Action, Policy};
 use super::vote::CategoryScore;
 
-/// A review request as written. It holds no text: that lies where the event was consumed.
+/// A review request as written. It does not contain the text, which is at the position of the event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReviewRequest {
-    /// The round's name: tenant, policy, event id.
+    /// The id of the round: tenant, policy, event id.
     pub id: RoundId,
-    /// The conversation.
+    /// The id of the conversation.
     pub conversation: String,
-    /// The user's key, for erasure.
+    /// The key of the user, for erasure.
     pub subject: Option<String>,
-    /// Where the event was consumed.
+    /// The position of the event.
     pub origin: Origin,
-    /// Where the event's decision lies; a label that answers carries it.
+    /// The position of the decision. A label that answers the request contains it.
     pub decision: DecisionRef,
     /// The time that orders rounds.
     pub round_time: Millis,
-    /// Version of the policy.
+    /// The version of the policy.
     pub policy_version: String,
-    /// What is done meanwhile.
+    /// The action until the review.
     pub action: Action,
-    /// What the ensemble believes: P(unsafe); `None` with all experts asleep.
+    /// P(unsafe) of the ensemble; `None` if all experts are asleep.
     pub probability: Option<f64>,
-    /// What p was compared with.
+    /// The threshold that p was compared with.
     pub threshold: f64,
-    /// Why a person should look, the weightiest first: at least one, none twice.
+    /// The reasons for the review, the most important first: at least one, each once.
     pub reasons: Vec<ReviewReason>,
-    /// The probability with which an event like this is sent to review, in (0,1\]; a label that answers
-    /// carries it as its inclusion probability.
+    /// The probability with which an event like this is sent to review, in (0,1\]. It is the inclusion
+    /// probability of a label that answers the request.
     pub inclusion_probability: f64,
-    /// The greatest score per category over all awake experts, by slug.
+    /// The greatest score of each category over all experts that are not in shadow, by slug.
     pub categories: Vec<CategoryScore>,
-    /// The trace that the event belongs to (`traceparent`), if any.
+    /// The trace of the event (`traceparent`), if it has one.
     pub trace: Option<String>,
 }
 
 impl ReviewRequest {
-    /// The request of the decision that lies at `at` and was made under `policy`; none where it asks for no
-    /// review.
+    /// The request of a decision that is at the position `at` and was made under `policy`. `None` if the decision
+    /// asks for no review.
     #[must_use]
     pub fn of(decision: &Decision, policy: &Policy, at: DecisionRef) -> Option<Self> {
         decision.review?;
@@ -73,7 +73,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::decision::{Asked, decide};
+    use crate::decision::{DecisionInput, decide};
     use crate::event::{Event, Role, Turn};
     use crate::label::Mapping;
     use crate::learners::{LearnerSpec, Name};
@@ -104,7 +104,7 @@ mod tests {
         }
     }
 
-    /// A decision of p over two experts, of whom so many are awake and give the category this score.
+    /// A decision of p over two experts, of which `awake` are awake and give the category this score.
     fn decided(policy: &Policy, p: Option<f64>, awake: usize, score: f64) -> Decision {
         decided_on("hello", policy, p, awake, score)
     }
@@ -129,18 +129,18 @@ mod tests {
                 Vote::abstained(id, None, Abstention::Failed)
             }
         };
-        let asked = Asked {
+        let input = DecisionInput {
             event,
             origin: Origin { topic: "events".into(), partition: 3, offset: 5 },
             round_time: 9,
             votes: ["a", "b"].into_iter().enumerate().map(vote).collect(),
-            reading: None,
+            features: None,
             trace: Some("00-1-2-01".into()),
         };
         let predictor =
             PredictorRef { learner: "hedge".into(), state_hash: [0; 32], rounds: 0, ledger_offset: -1 };
         let combined = Combined { probability: p, shares: vec![Share::default(); 2] };
-        decide(asked, policy, predictor, &combined, 1)
+        decide(input, policy, predictor, &combined, 1)
     }
 
     fn reasons(policy: &Policy, p: f64, score: f64) -> Vec<ReviewReason> {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_asks_and_all_that_hold_are_named() {
+    fn each_reason_requests_a_review_and_all_that_apply_are_listed() {
         use ReviewReason::{Category, Flagged, NearThreshold, TooFewAwake};
         let plain = policy(Action::Block, 1, 0.0, None);
         assert_eq!(reasons(&plain, 0.5, 0.0), []);
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(reasons(&all, 0.55, 0.9), [Flagged, Category, NearThreshold]);
         assert_eq!(reasons(&all, 0.9, 0.1), [Flagged]);
         assert_eq!(reasons(&all, 0.1, 0.9), [Category]);
-        // What is blocked needs nobody, whatever else would have asked.
+        // A blocked event needs no review, whatever other reason there is.
         let blocks = policy(Action::Review, 1, 0.0, Some((0.8, Action::Block)));
         assert_eq!(reasons(&blocks, 0.9, 0.9), []);
         for (p, awake, least) in [(None, 0, 0), (Some(0.1), 1, 2), (Some(0.9), 0, 1)] {
@@ -173,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_judge_is_decided_by_the_policy_and_asks_only_where_it_says_review() {
+    fn nothing_to_judge_is_decided_by_the_policy_and_reviewed_only_if_it_says_so() {
         use ReviewReason::NothingToJudge;
         for text in ["", " \t\n", "\u{200b}\u{feff}", "\0"] {
             for (action, reasons) in
                 [(Action::Allow, vec![]), (Action::Block, vec![]), (Action::Review, vec![NothingToJudge])]
             {
-                // Whatever else would ask.
+                // All other reasons would apply too.
                 let strict = policy(Action::Review, 2, 1.0, Some((0.0, Action::Review)));
                 let policy = Policy { nothing_to_judge: action, ..strict };
                 let decision = decided_on(text, &policy, None, 0, 0.0);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_read_goes_to_review_and_is_not_nothing_to_judge() {
+    fn an_unread_text_goes_to_review_and_is_not_nothing_to_judge() {
         let policy = policy(Action::Block, 0, 0.0, None);
         let decision = decided_on("\u{1f642}", &policy, None, 0, 0.0);
         assert_eq!((decision.action, decision.review), (Action::Review, Some(ReviewReason::TooFewAwake)));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_text_is_named_and_is_something_to_judge() {
+    fn hidden_text_is_reported_and_judged() {
         let policy = policy(Action::Block, 1, 0.0, None);
         let tags = "\u{e006b}\u{e0069}\u{e006c}\u{e006c}";
         for text in [tags.to_owned(), format!("hello{tags}")] {
@@ -215,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_request_is_there_exactly_where_the_decision_asks_and_says_what_it_says(
+        fn there_is_a_request_if_and_only_if_the_decision_has_a_reason_and_both_agree(
             flagged in prop::sample::select(&Action::ALL[..]),
             min_awake in 0_usize..4,
             margin in 0.0..=1.0_f64,
@@ -231,7 +231,7 @@ mod tests {
             let request = ReviewRequest::of(&decision, &policy, AT);
             prop_assert_eq!(request.is_some(), decision.review.is_some());
             prop_assert_eq!(request.is_some(), decision.review_probability > 0.0);
-            // An action that is review always asks; too few awake always do.
+            // The action review and too few awake experts always request one.
             prop_assert!(decision.action != Action::Review || request.is_some());
             let too_few = p.is_none() || awake < min_awake;
             prop_assert_eq!(decision.review == Some(ReviewReason::TooFewAwake), too_few);

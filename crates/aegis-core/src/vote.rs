@@ -1,34 +1,34 @@
-//! What an expert says about one judged text.
+//! The vote of an expert on one judged text.
 
-/// A score of one category of the taxonomy.
+/// The score of one category of the taxonomy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CategoryScore {
-    /// The category's slug, e.g. `self-harm`.
+    /// The slug of the category, e.g. `self-harm`.
     pub category: String,
     /// P(this harm), in \[0,1\].
     pub score: f64,
 }
 
-/// Why an expert did not vote. The names are metric labels and stand in decisions.
+/// The reason for which an expert did not vote. The names are metric labels and part of decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Abstention {
-    /// There is nothing to judge: the judged text is empty, or only white space and invisible characters.
+    /// The judged text is empty, or only white space and invisible characters.
     EmptyText,
     /// The expert could not be loaded.
     NotLoaded,
-    /// It failed on this text.
+    /// The expert failed on this text.
     Failed,
-    /// It did not answer in time.
+    /// The expert did not answer in time.
     TimedOut,
-    /// Its answer was NaN or infinite.
+    /// The answer was NaN or infinite.
     NotFinite,
-    /// Its answer had another shape than its manifest says.
+    /// The answer had another shape than in the manifest.
     WrongShape,
-    /// The panel was shrunk under load.
+    /// The expert was left out under load.
     Overload,
-    /// Its run was stopped: the process had more memory than it may.
+    /// The run was stopped because the process exceeded its memory limit.
     OutOfMemory,
-    /// Nothing of the text is known to its tokenizer, or to its rules.
+    /// The expert's tokenizer or rules know no part of the text.
     NothingRead,
 }
 
@@ -46,7 +46,7 @@ impl Abstention {
         Self::NothingRead,
     ];
 
-    /// The reason's word in records and metrics.
+    /// The name of the reason in records and metrics.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -63,41 +63,41 @@ impl Abstention {
     }
 }
 
-/// What came of asking an expert.
+/// The outcome of an expert on one text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// It voted.
+    /// The expert voted.
     Voted {
         /// P(unsafe), finite and in \[0,1\].
         score: f64,
-        /// Scores per category, where the expert has them.
+        /// The scores of categories; empty if the expert gives none.
         categories: Vec<CategoryScore>,
     },
-    /// It abstained.
+    /// The expert abstained.
     Abstained(Abstention),
 }
 
 /// An expert's vote on one event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vote {
-    /// The expert's id.
+    /// The id of the expert.
     pub expert: String,
-    /// SHA-256 of its model or rule file; `None` where nothing could be loaded.
+    /// SHA-256 of the expert's model or rule file; `None` if it could not be loaded.
     pub model: Option<[u8; 32]>,
-    /// Vote or abstention.
+    /// The vote or abstention.
     pub outcome: Outcome,
-    /// It votes and is scored, and weighs nothing: the learner folds it as asleep.
+    /// `true` for a shadow vote, which is recorded and evaluated but has no weight. It is folded as asleep.
     pub shadow: bool,
-    /// The expert read only the beginning of the text.
+    /// `true` if the expert read only the beginning of the text.
     pub truncated: bool,
-    /// The answer is that to another, equal text: the expert's graph did not run again.
+    /// `true` if the answer is that to an equal text, and the expert's graph did not run again.
     pub cached: bool,
-    /// Windows that the expert read the text in, where it votes: the scores are the greatest of theirs.
+    /// The number of windows in which the expert read the text. The scores are the greatest over all windows.
     pub windows: usize,
 }
 
 impl Vote {
-    /// A vote; a score that is not finite becomes an abstention, one outside \[0,1\] is clipped.
+    /// A vote. A score that is not finite becomes an abstention, and one outside \[0,1\] is clipped.
     #[must_use]
     pub fn scored(expert: &str, model: [u8; 32], score: f64, categories: Vec<CategoryScore>) -> Self {
         let outcome = if score.is_finite() {
@@ -122,7 +122,7 @@ impl Vote {
         }
     }
 
-    /// P(unsafe) where the expert voted, shadow or not.
+    /// P(unsafe) of a vote, of a shadow vote too; `None` for an abstention.
     #[must_use]
     pub fn score(&self) -> Option<f64> {
         match self.outcome {
@@ -131,7 +131,7 @@ impl Vote {
         }
     }
 
-    /// P(unsafe) as the learner sees it: `None` for abstentions and shadow votes.
+    /// P(unsafe) as the learner's input: `None` for abstentions and shadow votes.
     #[must_use]
     pub fn awake(&self) -> Option<f64> {
         if self.shadow { None } else { self.score() }

@@ -1,32 +1,32 @@
-//! How far the records of each partition have their outcomes: a committed offset hides every earlier
-//! record, so it must never pass one that is still without.
+//! The watermark: the offset of each partition up to which all records have outcomes. A committed offset hides
+//! every earlier record, so it must never pass a record without an outcome.
 //!
-//! Outcomes come in any order; they leave in the order of the records, together with the offsets that they
-//! allow to commit. An outcome ahead of a gap is kept back: were it written and the process killed, its
-//! record would come again and get a second one.
+//! Outcomes arrive in any order. They are taken in the order of the records, together with the offsets that
+//! may then be committed. An outcome after a gap is held back: if it were written and the process killed, its
+//! record would be read again and get a second outcome.
 //!
-//! A *tenure* is one assignment of a partition. What belongs to an earlier tenure (the partition was away,
-//! or was rewound) counts no more: another member may have done it already.
+//! A *tenure* is one assignment of a partition. Records of an earlier tenure, before the partition was revoked
+//! or rewound, are ignored, because another member may have processed them already.
 
 use std::collections::{BTreeMap, VecDeque};
 
 /// A record that waits for its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket<P> {
-    /// Its partition.
+    /// The partition of the record.
     pub partition: P,
-    /// The tenure in which it was consumed.
+    /// The tenure in which the record was consumed.
     pub tenure: u64,
-    /// Its offset.
+    /// The offset of the record.
     pub offset: i64,
 }
 
-/// Outcomes in the order of their records, and what they allow to commit.
+/// Outcomes in the order of their records, and the offsets that may be committed with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready<P, O> {
     /// The outcomes, in order per partition.
     pub outcomes: Vec<O>,
-    /// Per partition the next offset to consume: one past the last record of `outcomes`.
+    /// The next offset to consume of each partition, which is one past its last record in `outcomes`.
     pub offsets: Vec<(P, i64)>,
 }
 
@@ -39,39 +39,42 @@ struct Waiting<O> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Tenure<O> {
     number: u64,
-    /// In the order of offsets, without gaps of records (offsets may have gaps: control records).
+    /// All records without a taken outcome, in the order of offsets. Control records may leave gaps in the
+    /// offsets.
     waiting: VecDeque<Waiting<O>>,
     /// The last offset consumed.
     last: Option<i64>,
 }
 
-/// The records consumed of all partitions, and their outcomes.
+/// The consumed records of all partitions with their outcomes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Watermark<P, O> {
     tenures: BTreeMap<P, Tenure<O>>,
-    begun: u64,
-    /// The partition at which a limit ended the last taking; those after it are first in the next.
+    /// The number of the newest tenure.
+    newest: u64,
+    /// The partition at which the limit of the last [`take`](Watermark::take) was reached. The next one starts
+    /// after it.
     last: Option<P>,
 }
 
 impl<P, O> Default for Watermark<P, O> {
     fn default() -> Self {
-        Self { tenures: BTreeMap::new(), begun: 0, last: None }
+        Self { tenures: BTreeMap::new(), newest: 0, last: None }
     }
 }
 
 impl<P: Ord + Clone, O> Watermark<P, O> {
-    /// Nothing consumed.
+    /// A watermark without partitions.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Begins a tenure: the partition was assigned, or rewound to its committed offset. What was known of
-    /// it is forgotten.
+    /// Begins a tenure: the partition was assigned, or rewound to its committed offset. The records of an earlier
+    /// tenure are dropped.
     pub fn begin(&mut self, partition: P) {
-        self.begun += 1;
-        let tenure = Tenure { number: self.begun, waiting: VecDeque::new(), last: None };
+        self.newest += 1;
+        let tenure = Tenure { number: self.newest, waiting: VecDeque::new(), last: None };
         self.tenures.insert(partition, tenure);
     }
 
@@ -80,7 +83,7 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
         self.tenures.remove(partition);
     }
 
-    /// Notes a record; its outcome comes with the ticket. None: the partition is not held, or the offset
+    /// Adds a record. Returns the ticket for its outcome, or `None` if the partition is not assigned, or the offset
     /// was consumed in this tenure already.
     pub fn consume(&mut self, partition: &P, offset: i64) -> Option<Ticket<P>> {
         let tenure = self.tenures.get_mut(partition)?;
@@ -92,7 +95,8 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
         Some(Ticket { partition: partition.clone(), tenure: tenure.number, offset })
     }
 
-    /// Gives a record its outcome. False, and the outcome is dropped: its tenure is over, or it has one.
+    /// Sets the outcome of a record. Returns `false` and drops the outcome if the record's tenure is over, or it has
+    /// an outcome already.
     pub fn settle(&mut self, ticket: &Ticket<P>, outcome: O) -> bool {
         let Some(tenure) = self.tenures.get_mut(&ticket.partition) else {
             return false;
@@ -110,9 +114,10 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
         }
     }
 
-    /// Per partition, one past the last record of those settled without a gap; only where there is one.
-    #[must_use]
-    pub fn committable(&self) -> Vec<(P, i64)> {
+    /// The offset of each partition that may be committed: one past the last record before the first gap.
+    /// Partitions without such a record are left out.
+    #[cfg(test)]
+    fn committable(&self) -> Vec<(P, i64)> {
         let settled = |tenure: &Tenure<O>| {
             tenure
                 .waiting
@@ -127,16 +132,16 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
             .collect()
     }
 
-    /// Takes the outcomes that stand before every gap, `limit` at most, with the offsets that they allow. Partitions
-    /// take turns at being first: none waits behind a busy one for long. What is taken belongs to one unit: if it
-    /// fails, begin the tenures anew.
+    /// Takes the outcomes before the first gap of each partition, at most `limit`, with the offsets that may be
+    /// committed with them. The partitions take turns at being first, so that none waits long behind a busy one.
+    /// The outcomes are to be committed together. If that fails, new tenures must begin.
     pub fn take(&mut self, limit: usize) -> Ready<P, O> {
         let mut ready = Ready { outcomes: Vec::new(), offsets: Vec::new() };
         let last = self.last.take();
         let first = |partition: &P| last.as_ref().is_none_or(|last| partition > last);
         let (firsts, others): (Vec<P>, Vec<P>) = self.tenures.keys().cloned().partition(first);
         for partition in firsts.into_iter().chain(others) {
-            let Some(tenure) = self.tenures.get_mut(&partition) else { continue };
+            let tenure = self.tenures.get_mut(&partition).expect("it was just listed");
             let mut next = None;
             while ready.outcomes.len() < limit
                 && let Some(record) = tenure.waiting.pop_front_if(|record| record.outcome.is_some())
@@ -152,13 +157,13 @@ impl<P: Ord + Clone, O> Watermark<P, O> {
         ready
     }
 
-    /// Records consumed whose outcome was not taken yet.
+    /// The number of consumed records whose outcome was not taken.
     #[must_use]
     pub fn held(&self) -> usize {
         self.tenures.values().map(|tenure| tenure.waiting.len()).sum()
     }
 
-    /// Outcomes that [`take`](Self::take) would give without a limit.
+    /// The number of outcomes that [`take`](Self::take) would return without a limit.
     #[must_use]
     pub fn ready(&self) -> usize {
         let settled =
@@ -174,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outcome_ahead_of_a_gap_is_kept_back() {
+    fn an_outcome_after_a_gap_is_held_back() {
         let mut mark = Watermark::new();
         mark.begin(0);
         let tickets: Vec<_> = [3, 4, 7].iter().map(|offset| mark.consume(&0, *offset).unwrap()).collect();
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_an_earlier_tenure_counts_no_more() {
+    fn records_of_an_earlier_tenure_are_ignored() {
         let mut mark = Watermark::new();
         assert_eq!(mark.consume(&0, 1), None);
         mark.begin(0);
@@ -236,7 +241,7 @@ mod tests {
         let step = prop_oneof![
             1 => (0u8..3).prop_map(Step::Begin),
             1 => (0u8..3).prop_map(Step::End),
-            // A step of more than one: control records between.
+            // A step of more than one offset stands for control records.
             8 => (0u8..3, 1i64..4).prop_map(|(partition, gap)| Step::Consume(partition, gap)),
             8 => any::<usize>().prop_map(Step::Settle),
             2 => (0usize..6).prop_map(Step::Take),
@@ -244,18 +249,18 @@ mod tests {
         proptest::collection::vec(step, 1..200)
     }
 
-    /// What a member has committed so far, and all that it knows, in the plainest way.
+    /// A simple model of the watermark.
     #[derive(Default)]
     struct Model {
-        /// Per partition: records of the present tenure in order, settled or not, taken or not.
+        /// The records of the present tenure of each partition in order, each with `settled` and `taken`.
         records: BTreeMap<u8, Vec<(Ticket<u8>, bool, bool)>>,
         tickets: Vec<Ticket<u8>>,
         at: BTreeMap<u8, i64>,
     }
 
     proptest! {
-        /// Whatever comes in whatever order: an offset is given out only with all outcomes before it, each
-        /// once and in order, and nothing of an earlier tenure.
+        /// In any order of steps, an offset is returned only with all outcomes before it, each once and in order,
+        /// and without those of an earlier tenure.
         #[test]
         fn no_offset_passes_a_record_without_its_outcome(steps in steps()) {
             let mut mark: Watermark<u8, Ticket<u8>> = Watermark::new();
@@ -316,7 +321,7 @@ mod tests {
                 let held: usize = model.records.values().flatten().filter(|(_, _, taken)| !taken).count();
                 prop_assert_eq!(mark.held(), held);
             }
-            // In the end everything leaves: nothing is lost.
+            // In the end all outcomes are taken.
             for ticket in model.tickets.clone() { mark.settle(&ticket, ticket.clone()); }
             mark.take(usize::MAX);
             prop_assert_eq!(mark.held(), 0);

@@ -1,5 +1,5 @@
-//! The fold allocates for its checkpoints and for nothing else, counted by the allocator itself.
-#![allow(unsafe_code)] // a counting allocator is one
+//! The fold allocates only for its checkpoints, as counted by the allocator.
+#![allow(unsafe_code, reason = "a global allocator is unsafe")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -19,7 +19,7 @@ fn count() {
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -42,22 +42,22 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn no_round_allocates() {
     let rounds = 20_000i64;
-    let mut book = LedgerState::new();
-    let policy = book.policy("p");
-    let panel = book.panel(policy, ["a", "b", "c"].into_iter()).unwrap();
+    let mut ledger = LedgerState::new();
+    let policy = ledger.policy("p");
+    let panel = ledger.panel(policy, ["a", "b", "c"].into_iter()).unwrap();
     for number in 0..rounds {
         let scores =
             [0.1, 0.5, 0.9].map(|score| Score::new(Some(score), number % 3 == 0 && score > 0.8).unwrap());
         let features = [number as i8; 384];
-        let sitting = VotesEntry {
+        let votes = VotesEntry {
             subject: None,
             round_time: number,
             decision: DecisionRef { partition: 0, offset: number },
             panel,
             scores: &scores,
-            reading: (number % 2 == 0).then_some((&[1; 32], &features)),
+            features: (number % 2 == 0).then_some((&[1; 32], &features)),
         };
-        let filing = LabelEntry {
+        let label = LabelEntry {
             id: "label",
             annotator: Some("ann"),
             verdict: Some(if number % 5 < 2 { Finding::Unsafe } else { Finding::Safe }),
@@ -70,20 +70,20 @@ fn no_round_allocates() {
             corrects: None,
             retracts: None,
             received: 0,
-            standing: LabelStatus::Accepted,
+            status: LabelStatus::Accepted,
         };
-        let row = book.intern(policy, "t", &format!("event-{number}")).unwrap();
-        book.insert_votes(policy, row, &sitting, &mut Vec::new()).unwrap();
-        book.insert_label(policy, row, &filing, &mut Vec::new()).unwrap();
+        let row = ledger.intern(policy, "t", &format!("event-{number}")).unwrap();
+        ledger.insert_votes(policy, row, &votes, &mut Vec::new()).unwrap();
+        ledger.insert_label(policy, row, &label, &mut Vec::new()).unwrap();
     }
     for learner in ["hedge", "default"] {
         let mut fold = Fold::new(Settings::new("p", learner.parse().unwrap(), Mapping::default()));
-        fold.all(&book);
-        fold.advance(&book, 1_000).unwrap(); // sorts, builds the learner, warms up
+        fold.mark_all_changed(&ledger);
+        fold.advance(&ledger, 1_000).unwrap(); // sorts, builds the learner, warms up
         let before = COUNT.get();
-        assert!(fold.advance(&book, usize::MAX).unwrap());
+        assert!(fold.advance(&ledger, usize::MAX).unwrap());
         let counted = COUNT.get() - before;
-        // A checkpoint takes its state and its tally's experts; a list of them grows now and then.
+        // A checkpoint allocates its state and the experts of its tally, and the list of checkpoints grows at times.
         let allowed = 3 * fold.progress().checkpoints as u64 + 40;
         assert!(counted <= allowed, "{learner}: {counted} allocations in {rounds} rounds, {allowed} allowed");
     }

@@ -1,5 +1,5 @@
-//! No learner allocates in a round, counted by the allocator itself.
-#![allow(unsafe_code)] // a counting allocator is one
+//! No learner allocates in a round, as counted by the allocator.
+#![allow(unsafe_code, reason = "a global allocator is unsafe")]
 
 use aegis_core::features::Features;
 use aegis_core::learners::{LearnerSpec, Name, RoundInput, Tally};
@@ -16,7 +16,7 @@ fn count() {
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -52,12 +52,12 @@ fn no_round_allocates() {
             }
             votes[0] = if at % 3 == 0 { f64::NAN } else { 0.2 };
             let target = [0.0, 1.0, 0.25][at as usize % 3];
-            let sight =
+            let input =
                 RoundInput { votes: &votes, features: (at % 2 == 0).then_some(&features), event: "event" };
-            let played = learner.weights(&sight, &mut weights);
-            let said = learner.predict(&sight);
-            let p = learner.step(&sight, target);
-            assert_eq!(said.to_bits(), p.to_bits());
+            let played = learner.weights(&input, &mut weights);
+            let predicted = learner.predict(&input);
+            let p = learner.step(&input, target);
+            assert_eq!(predicted.to_bits(), p.to_bits());
             tally.add(&votes, played.then_some(&weights[..]), p, target);
         }
         assert_eq!(COUNT.get() - before, 0, "{name} allocated in 999 rounds");

@@ -32,7 +32,7 @@ pub fn as_json(found: &Found, standing: &Standing, explained: Option<&Explanatio
         json!({
             "probability": explained.probability,
             "same": same(decision, explained),
-            "without_features": explained.unread,
+            "without_features": explained.without_features,
             "flip": explained.flip.as_ref().map(|flip| json!({
                 "expert": flip.expert, "from": flip.from, "to": flip.to, "probability": flip.probability,
             })),
@@ -60,7 +60,7 @@ pub fn as_json(found: &Found, standing: &Standing, explained: Option<&Explanatio
         "hidden_text": decision.hidden_text.iter().map(|way| way.word()).collect::<Vec<_>>(),
         "review": decision.review.map(|reason| reason.word()),
         "review_probability": decision.review_probability,
-        "features": decision.reading.is_some(),
+        "features": decision.features.is_some(),
         "predictor": {
             "learner": decision.predictor.learner,
             "rounds": decision.predictor.rounds,
@@ -147,7 +147,7 @@ fn text_of(decision: &Decision, explained: &Explanation) {
         );
         return;
     }
-    match (decision.probability, explained.unread) {
+    match (decision.probability, explained.without_features) {
         (Some(p), Some(unread)) => say!(
             "features   p {p:.4} with the text's features, {unread:.4} without: the members that read add {:+.4}",
             p - unread
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn nothing_to_judge_and_hidden_text_are_explained() {
         let id = RoundId { tenant: "t".into(), policy: "p".into(), event: "e".into() };
-        let mut decision = Decision { nothing_to_judge: true, ..Decision::bare(id, 0) };
+        let mut decision = Decision { nothing_to_judge: true, ..Decision::example(id, 0) };
         assert_eq!(why(&decision), "there is nothing to judge, and the policy says what is done");
         decision.review = Some(ReviewReason::NothingToJudge);
         decision.review_probability = 1.0;

@@ -222,8 +222,8 @@ pub fn predictor(published: &Published, experts: &[String], tally: Option<&Tally
     if let Some(tally) = tally {
         BRIER.with([policy]).set(tally.brier());
         CALIBRATION.with([policy]).set(tally.calibration_error());
-        READING_GAIN.with([policy]).set(tally.read.gain());
-        READING_ROUNDS.with([policy]).set(float(tally.read.rounds));
+        READING_GAIN.with([policy]).set(tally.ablation.gain());
+        READING_ROUNDS.with([policy]).set(float(tally.ablation.rounds));
         MISTAKES.with([policy, "ensemble"]).set(float(tally.mistakes));
         MISTAKES.with([policy, "majority"]).set(float(tally.majority_mistakes));
         for (expert, found) in experts.iter().zip(&tally.experts) {

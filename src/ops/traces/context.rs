@@ -1,6 +1,6 @@
 //! Whether an event is traced, and under which name.
 
-use crate::core::trace::{LONGEST, SpanId, TRACEPARENT, Traceparent, is_among, span_id, trace_id};
+use crate::core::trace::{MAX_LENGTH, SpanId, TRACEPARENT, Traceparent, is_in_share, span_id, trace_id};
 
 /// The header beside `traceparent` that vendors write to.
 const TRACESTATE: &str = "tracestate";
@@ -41,7 +41,7 @@ fn value<'a>(headers: &'a [(String, Option<Vec<u8>>)], wanted: &str, longest: us
 
 /// What a record's `traceparent` names; a malformed one is passed over.
 pub(super) fn answered(headers: &[(String, Option<Vec<u8>>)]) -> Option<Traceparent> {
-    value(headers, TRACEPARENT, LONGEST).and_then(Traceparent::parse)
+    value(headers, TRACEPARENT, MAX_LENGTH).and_then(Traceparent::parse)
 }
 
 impl Trace {
@@ -62,10 +62,10 @@ impl Trace {
         let begins = || trace_id(&[b"trace", group, topic, &partition, &offset, &time]);
         let trace = came.map_or_else(begins, |came| came.trace);
         let span = span_id(&[b"moderate", &trace, group, topic, &partition, &offset]);
-        if !came.is_some_and(Traceparent::is_sampled) && !is_among(span, sample) {
+        if !came.is_some_and(Traceparent::is_sampled) && !is_in_share(span, sample) {
             return None;
         }
-        let own = came.map_or_else(|| Traceparent::begun(trace, span), |came| came.under(span));
+        let own = came.map_or_else(|| Traceparent::recorded(trace, span), |came| came.with_span(span));
         let state = came.and_then(|_| std::str::from_utf8(value(headers, TRACESTATE, LONGEST_STATE)?).ok());
         Some(Self { parent: came.map(|came| came.span), own, state: state.unwrap_or_default().to_owned() })
     }

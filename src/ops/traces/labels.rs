@@ -9,7 +9,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanLinks};
 
 use super::context::{Place, answered};
 use super::spans::{Clock, Commit, Common, context, span, whole};
-use crate::core::trace::{SpanId, TraceId, Traceparent, is_among, span_id, trace_id};
+use crate::core::trace::{SpanId, TraceId, Traceparent, is_in_share, span_id, trace_id};
 
 /// A label that is traced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Labelled {
         let (at, from, time) = (partition.to_le_bytes(), offset.to_le_bytes(), time.to_le_bytes());
         let parts: [&[u8]; 6] = [b"label", group.as_bytes(), topic.as_bytes(), &at, &from, &time];
         let (trace, span) = (trace_id(&parts), span_id(&parts));
-        if !answers.is_some_and(Traceparent::is_sampled) && !is_among(span, sample) {
+        if !answers.is_some_and(Traceparent::is_sampled) && !is_in_share(span, sample) {
             return None;
         }
         Some(Self { answers, trace, span, topic: topic.to_owned(), partition, offset, refused: None })

@@ -1,4 +1,4 @@
-//! What a learner does at each step, and what goes wrong.
+//! The steps of a learner, and its faults.
 
 use super::*;
 
@@ -29,7 +29,7 @@ impl Learning {
                             }
                         }
                     }
-                    if learner.book.state_hash() != state.weights.0.state_hash() {
+                    if learner.ledger.state_hash() != state.weights.0.state_hash() {
                         actions.push(Action::Publish(who));
                     }
                 }
@@ -70,8 +70,8 @@ impl Learning {
         actions.extend((0..kafka.wire.len()).filter(waited).map(Action::LoseAnswer));
     }
 
-    /// One round of the loop up to the sending of its records.
-    pub(super) fn unit(&self, state: &mut State, who: Who, decision: usize, label: usize) {
+    /// Runs one iteration of the loop up to the sending of its records.
+    pub(super) fn unit(&self, state: &mut State, who: ClientId, decision: usize, label: usize) {
         let learner = &mut state.learners[who];
         let index = learner.sled.index | ((1 << decision) - 1);
         let read = Read {
@@ -79,8 +79,8 @@ impl Learning {
             labels: learner.label..label,
             search: std::mem::take(&mut learner.searches),
         };
-        let Joined { ledger, letters } = join(learner.book, index, read);
-        // The index first, without its position: what came of these decisions is not committed yet.
+        let Joined { ledger, letters } = join(learner.ledger, index, read);
+        // The index is written first, without its position, because the results of these decisions are not committed yet.
         learner.sled.index = index;
         let next = (label > learner.label).then_some(label);
         let (end, Some(epoch)) = (learner.next, learner.epoch) else { return };
@@ -96,7 +96,7 @@ impl Learning {
         } else {
             let drain = self.without != Some(Safeguard::Drain);
             let by = drain.then_some(who);
-            state.kafka.wire.push(Request { by, id: ID, epoch, what: What::Records(outputs) });
+            state.kafka.wire.push(Request { by, id: ID, epoch, operation: Operation::Records(outputs) });
             state.learners[who].phase = Phase::Draining { next };
             if !drain {
                 Self::commit(state, who, next, end);
@@ -104,20 +104,20 @@ impl Learning {
         }
     }
 
-    /// Sends the consumed offset, if there is one, with the proof of membership, and asks for the commit.
-    pub(super) fn commit(state: &mut State, who: Who, next: Option<usize>, end: usize) {
+    /// Sends the consumed offset, if there is one, with the proof of membership, and requests the commit.
+    pub(super) fn commit(state: &mut State, who: ClientId, next: Option<usize>, end: usize) {
         let Learner { epoch: Some(epoch), proof, .. } = state.learners[who] else { return };
         match next.map_or(Ok(()), |next| state.kafka.offsets(ID, epoch, next, proof)) {
             Ok(()) => {
                 state.learners[who].phase = Phase::Committing { end };
-                state.kafka.wire.push(Request { by: Some(who), id: ID, epoch, what: What::Commit });
+                state.kafka.wire.push(Request { by: Some(who), id: ID, epoch, operation: Operation::Commit });
             }
             Err(Refused::Stale) if state.kafka.abort(ID, epoch).is_ok() => state.leave(who),
             Err(_) => state.die(who),
         }
     }
 
-    pub(super) fn answered(&self, state: &mut State, who: Who, answer: Result<(), Refused>) {
+    pub(super) fn answered(&self, state: &mut State, who: ClientId, answer: Result<(), Refused>) {
         let end = state.kafka.log.len();
         match (answer, state.learners[who].phase) {
             (Ok(()), Phase::Draining { next }) => {
@@ -132,8 +132,8 @@ impl Learning {
         }
     }
 
-    /// Nobody knows what came of the unit: begin again from what is committed.
-    pub(super) fn give_up(&self, state: &mut State, who: Who) {
+    /// Starts again from the committed offsets, because the outcome of the batch is unknown.
+    pub(super) fn give_up(&self, state: &mut State, who: ClientId) {
         let epoch = state.learners[who].epoch;
         state.leave(who);
         if self.without == Some(Safeguard::NewProducer)

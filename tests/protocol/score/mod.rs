@@ -1,7 +1,7 @@
-//! score as a model: two scorers, one partition of events that moves, the second event poison.
+//! A model of score: two scorers, and one partition of events that moves between them. The second event is poison.
 //!
-//! Each step is one of `src/score` and `src/kafka/unit.rs`; what is decided and not committed lives in
-//! core's own watermark.
+//! Each step is one of `src/score` and of the transactions in `src/kafka`. Outcomes that are not committed are in core's
+//! watermark.
 
 mod steps;
 
@@ -9,15 +9,15 @@ use aegis::core::watermark::{Ready, Ticket, Watermark};
 use stateright::{Model, Property};
 
 use crate::Safeguard;
-use crate::kafka::{Entry, Kafka, Refused, Request, What, Who};
+use crate::kafka::{ClientId, Entry, Kafka, Operation, Refused, Request};
 
-// The promises, by their numbers in docs/guarantees.md.
+// The guarantees, by their numbers in docs/guarantees.md.
 pub const NEVER_TWO: &str = "1: never two outcomes";
 pub const NEVER_NONE: &str = "1: no offset passes a record without its outcome";
 const REST: &str = "1, 7: at rest every event, those after poison too, has its outcome";
 const ORDER: &str = "8: order per key";
 
-/// The events by offset, all of one key; the poison one cannot be read.
+/// The events by offset, all with one key. The poison event cannot be decoded.
 pub const EVENTS: [Event; 3] = [Event::Good, Event::Poison, Event::Good];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Event {
     Poison,
 }
 
-/// What became of the event at an offset.
+/// The outcome of the event at an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Decision(usize),
@@ -40,34 +40,34 @@ impl Outcome {
     }
 }
 
-/// The model's size and shape.
+/// The configuration of the model.
 pub struct Scoring {
-    /// Each scorer's transactional id. The same: one takes the other's place, which may be alive.
+    /// The transactional id of each scorer. If they are equal, one takes the place of the other, which may be alive.
     pub ids: [usize; 2],
     pub without: Option<Safeguard>,
 }
 
-/// Where a scorer stands.
+/// The progress of a scorer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     Down {
         fenced: bool,
     },
-    /// No unit is under way: reads, asks the panel, takes its answers.
-    TextFeatures,
-    /// The records are sent; waits until all are acknowledged.
+    /// It has no open transaction: it reads events, submits them to the panel, and takes the answers.
+    Reading,
+    /// The records are sent, and it waits until all are acknowledged.
     Draining {
         next: usize,
     },
-    /// Sends the consumed offset into the transaction.
+    /// It adds the consumed offset to the transaction.
     Offsets {
         next: usize,
     },
-    /// Waits for the answer to its commit.
+    /// It waits for the answer to its commit.
     Committing,
-    /// Makes its producer anew.
+    /// It creates a new producer.
     Renewing,
-    /// Asks for the committed offset, to read from there again.
+    /// It fetches the committed offset, to read from there again.
     Rewinding,
 }
 
@@ -75,12 +75,12 @@ pub enum Phase {
 pub struct Scorer {
     phase: Phase,
     epoch: Option<u8>,
-    /// The generation in which the partition is its own, as far as it knows.
+    /// The generation in which the scorer considers the partition its own.
     proof: Option<u8>,
     watermark: Watermark<u8, Outcome>,
-    /// Next offset to read.
+    /// The next offset to read.
     position: usize,
-    /// What the panel has not answered; an answer may come after the partition has gone.
+    /// The events without an answer of the panel. An answer may arrive after the partition was revoked.
     asked: Vec<Ticket<u8>>,
 }
 
@@ -92,7 +92,7 @@ impl Scorer {
         Self { phase: DOWN, epoch, proof, watermark: Watermark::new(), position, asked }
     }
 
-    /// Begins a tenure. Those before it all count alike: tickets of theirs become the first one's.
+    /// Begins a tenure. All earlier tenures are equivalent, so their tickets become those of the first.
     fn begin(&mut self) {
         self.watermark = Watermark::new();
         self.watermark.begin(0);
@@ -102,7 +102,7 @@ impl Scorer {
         self.asked.dedup();
     }
 
-    /// Whether it reads, asks and takes answers: also while another thread of it ends a unit.
+    /// Returns `true` if it reads, submits and takes answers, also while its other thread ends a batch.
     fn reads(&self) -> bool {
         !self.is_down() && self.phase != Phase::Rewinding
     }
@@ -120,29 +120,29 @@ pub struct State {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    Start(Who),
-    Join(Who),
-    Read(Who),
+    Start(ClientId),
+    Join(ClientId),
+    Read(ClientId),
     /// The panel answers, in any order.
-    Answer(Who, usize),
-    Commit(Who),
-    SendOffsets(Who),
+    Answer(ClientId, usize),
+    Commit(ClientId),
+    SendOffsets(ClientId),
     /// A request reaches the brokers, and its answer the client if it waits.
     Arrive(usize),
-    Renew(Who),
-    Rewind(Who),
-    /// It learns that its partition was taken away.
-    Notice(Who),
-    /// The session of the partition's owner is over; free where it is dead, or else a fault: it goes on.
+    Renew(ClientId),
+    Rewind(ClientId),
+    /// The scorer notices that its partition was revoked.
+    Notice(ClientId),
+    /// The session of the partition's owner ends. It is a fault if the owner is alive, and continues.
     Evict,
     // Faults.
-    Crash(Who),
-    /// The group takes the partition away in order.
-    Leave(Who),
-    /// The brokers give an open transaction up.
+    Crash(ClientId),
+    /// The group revokes the partition cooperatively.
+    Leave(ClientId),
+    /// The brokers time out an open transaction.
     TimeOut(usize),
-    /// The client waits no longer for an answer; the request may arrive later.
-    GiveUp(Who),
+    /// The client stops waiting for an answer. The request may arrive later.
+    GiveUp(ClientId),
     /// A request arrives, and its answer is lost.
     LoseAnswer(usize),
 }
@@ -166,7 +166,7 @@ impl Model for Scoring {
         match action {
             Action::Start(who) => {
                 state.scorers[who].epoch = Some(state.kafka.initialise(self.ids[who]));
-                state.scorers[who].phase = Phase::TextFeatures;
+                state.scorers[who].phase = Phase::Reading;
             }
             Action::Join(who) => {
                 let scorer = &mut state.scorers[who];
@@ -196,7 +196,7 @@ impl Model for Scoring {
             }
             Action::Rewind(who) => {
                 let scorer = &mut state.scorers[who];
-                scorer.phase = Phase::TextFeatures;
+                scorer.phase = Phase::Reading;
                 if scorer.proof.is_some() {
                     scorer.begin();
                     scorer.position = state.kafka.group.committed;
@@ -249,7 +249,7 @@ impl Model for Scoring {
 }
 
 impl Scoring {
-    /// Nothing goes on by itself any more.
+    /// Returns `true` if no step without a fault is possible.
     fn is_at_rest(&self, state: &State) -> bool {
         let mut steps = Vec::new();
         self.steps(state, &mut steps);

@@ -1,15 +1,15 @@
-//! What a scorer does at each step, and what goes wrong.
+//! The steps of a scorer, and its faults.
 
 use super::*;
 
 impl Scoring {
-    /// What goes on by itself.
+    /// Adds the possible steps without faults.
     pub(super) fn steps(&self, state: &State, actions: &mut Vec<Action>) {
         let kafka = &state.kafka;
         for (who, scorer) in state.scorers.iter().enumerate() {
             let other = &state.scorers[1 - who];
             let replaced = self.ids[0] == self.ids[1] && !other.is_down();
-            if scorer.phase == Phase::TextFeatures && scorer.watermark.ready() > 0 {
+            if scorer.phase == Phase::Reading && scorer.watermark.ready() > 0 {
                 actions.push(Action::Commit(who));
             }
             if scorer.reads() {
@@ -18,8 +18,7 @@ impl Scoring {
                     actions.push(Action::Read(who));
                 }
             }
-            if scorer.phase == Phase::TextFeatures
-                || self.without == Some(Safeguard::EndsFirst) && scorer.reads()
+            if scorer.phase == Phase::Reading || self.without == Some(Safeguard::EndsFirst) && scorer.reads()
             {
                 if scorer.proof.is_none() && kafka.group.owner.is_none() && kafka.is_stable() {
                     actions.push(Action::Join(who));
@@ -42,14 +41,14 @@ impl Scoring {
         }
     }
 
-    /// What goes wrong.
+    /// Adds the possible faults.
     pub(super) fn mishaps(state: &State, actions: &mut Vec<Action>) {
         let kafka = &state.kafka;
         for (who, scorer) in state.scorers.iter().enumerate() {
             if !scorer.is_down() {
                 actions.push(Action::Crash(who));
             }
-            if scorer.phase == Phase::TextFeatures && scorer.proof == Some(kafka.group.generation) {
+            if scorer.phase == Phase::Reading && scorer.proof == Some(kafka.group.generation) {
                 actions.push(Action::Leave(who));
             }
             if kafka.wire.iter().any(|request| request.by == Some(who)) {
@@ -64,8 +63,8 @@ impl Scoring {
         actions.extend((0..kafka.ids.len()).filter(|id| kafka.ids[*id].open).map(Action::TimeOut));
     }
 
-    /// Takes what is decided, opens a transaction and sends the records.
-    pub(super) fn commit(&self, state: &mut State, who: Who) {
+    /// Takes the outcomes that are ready, opens a transaction, and sends the records.
+    pub(super) fn commit(&self, state: &mut State, who: ClientId) {
         let scorer = &mut state.scorers[who];
         let Ready { outcomes, offsets } = scorer.watermark.take(usize::MAX);
         let (id, next) = (self.ids[who], offsets[0].1 as usize);
@@ -75,20 +74,20 @@ impl Scoring {
         }
         let drain = self.without != Some(Safeguard::Drain);
         let by = drain.then_some(who);
-        state.kafka.wire.push(Request { by, id, epoch, what: What::Records(outcomes) });
+        state.kafka.wire.push(Request { by, id, epoch, operation: Operation::Records(outcomes) });
         scorer.phase = if drain { Phase::Draining { next } } else { Phase::Offsets { next } };
     }
 
-    /// Sends the offset with the proof of membership, and asks for the commit.
-    pub(super) fn send_offsets(&self, state: &mut State, who: Who, next: usize) {
+    /// Sends the offset with the proof of membership, and requests the commit.
+    pub(super) fn send_offsets(&self, state: &mut State, who: ClientId, next: usize) {
         let scorer = &mut state.scorers[who];
         let id = self.ids[who];
         let Some(epoch) = scorer.epoch else { return };
-        // A proof from before the first assignment is empty.
+        // The proof of membership is empty before the first assignment.
         let proof = scorer.proof.filter(|_| self.without != Some(Safeguard::FreshMetadata));
         match state.kafka.offsets(id, epoch, next, proof) {
             Ok(()) => {
-                state.kafka.wire.push(Request { by: Some(who), id, epoch, what: What::Commit });
+                state.kafka.wire.push(Request { by: Some(who), id, epoch, operation: Operation::Commit });
                 scorer.phase = Phase::Committing;
             }
             Err(Refused::Fenced) => state.die(who, true),
@@ -105,8 +104,8 @@ impl Scoring {
         }
     }
 
-    /// Nobody knows what came of the unit.
-    pub(super) fn give_up(&self, state: &mut State, who: Who) {
+    /// Handles a batch whose outcome is unknown.
+    pub(super) fn give_up(&self, state: &mut State, who: ClientId) {
         let Some(epoch) = state.scorers[who].epoch else { return };
         state.kafka.forget(who);
         if self.without != Some(Safeguard::NewProducer) {
@@ -121,7 +120,7 @@ impl Scoring {
 }
 
 impl State {
-    pub(super) fn die(&mut self, who: Who, fenced: bool) {
+    pub(super) fn die(&mut self, who: ClientId, fenced: bool) {
         self.kafka.forget(who);
         self.scorers[who] = Scorer { phase: Phase::Down { fenced }, ..Scorer::new() };
     }
@@ -135,7 +134,7 @@ impl State {
         self.kafka.normalise(epochs, proofs);
     }
 
-    pub(super) fn read(&mut self, who: Who) {
+    pub(super) fn read(&mut self, who: ClientId) {
         let scorer = &mut self.scorers[who];
         let offset = scorer.position;
         scorer.position += 1;
@@ -148,18 +147,18 @@ impl State {
         }
     }
 
-    /// The answer to a request that was waited for.
-    pub(super) fn answered(&mut self, who: Who, answer: Result<(), Refused>) {
+    /// Handles the answer to a request.
+    pub(super) fn answered(&mut self, who: ClientId, answer: Result<(), Refused>) {
         let scorer = &mut self.scorers[who];
         match (answer, scorer.phase) {
             (Ok(()), Phase::Draining { next }) => scorer.phase = Phase::Offsets { next },
-            (Ok(()), _) => scorer.phase = Phase::TextFeatures,
+            (Ok(()), _) => scorer.phase = Phase::Reading,
             (Err(Refused::Fenced), _) => self.die(who, true),
             (Err(_), _) => scorer.phase = Phase::Rewinding,
         }
     }
 
-    /// Whether the partition's owner is alive and takes it for its own.
+    /// Returns `true` if the partition's owner is alive and considers it its own.
     pub(super) fn owner_holds_on(&self) -> bool {
         let proof = self.kafka.group.owner.map(|owner| self.scorers[owner].proof);
         proof == Some(Some(self.kafka.group.generation))

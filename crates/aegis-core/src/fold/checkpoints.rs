@@ -1,78 +1,83 @@
-//! Checkpoints: states put away on the way, so that a late label need not fold everything again.
+//! Checkpoints: saved states, so that a late label does not require folding all rounds again.
 //!
-//! They lie the denser the nearer the end. A round at distance d from the end finds a checkpoint at
-//! most `max(base, d/2^shift)` rounds before it; a label k rounds late thus costs at most
+//! Checkpoints are denser near the end. A round at distance d from the end has a checkpoint at most
+//! `max(base, d/2^shift)` rounds before it, so a label k rounds late costs at most
 //! `k + max(base, k/2^shift)` steps. With base 128 and shift 5, the finest, a label 100,000 rounds late
-//! costs at most 103,125 steps, and ten million rounds keep about 300 checkpoints. Where these exceed
-//! the memory given, the shift falls, then the base doubles, until they fit.
+//! costs at most 103,125 steps, and ten million rounds keep about 300 checkpoints. If these exceed the
+//! given memory, the shift is decremented, then the base doubled, until they fit.
 
 use crate::learners::Tally;
 
 const BASE: usize = 128;
 const SHIFT: u32 = 5;
-/// So many are kept whatever the memory: with fewer a late label would fold everything again.
-const FEWEST: usize = 8;
+/// The number of checkpoints that are kept whatever the memory. With fewer, a late label would fold almost all
+/// rounds again.
+const MIN_CHECKPOINTS: usize = 8;
 
-/// A state put away.
+/// A saved state.
 #[derive(Debug)]
 struct Checkpoint {
-    /// Rounds folded into it.
+    /// The number of rounds folded into it.
     at: usize,
     state: Vec<f64>,
     tally: Option<Tally>,
 }
 
-/// The states put away, oldest first; the first is the one before any round.
+/// The saved states, oldest first. The first is the one before any round.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     saved: Vec<Checkpoint>,
-    /// Memory to use again.
+    /// Dropped checkpoints, whose memory is used again.
     free: Vec<Checkpoint>,
+    /// The memory for states, in bytes.
     memory: usize,
     base: usize,
     shift: u32,
-    /// More than this are thinned out.
+    /// The number of checkpoints above which they are thinned out.
     limit: usize,
 }
 
 impl Checkpoints {
-    /// No checkpoints, with room for this many bytes.
+    /// No checkpoints, with `memory` bytes for states.
     pub(super) fn new(memory: usize) -> Self {
         Self { saved: Vec::new(), free: Vec::new(), memory, base: BASE, shift: SHIFT, limit: 64 }
     }
 
-    /// Drops all, for a learner of another shape.
+    /// Drops all checkpoints, for a learner of another shape.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.memory);
     }
 
-    /// How many there are, and their bytes.
+    /// The number of checkpoints, and the size of their states in bytes.
     pub(super) fn size(&self) -> (usize, usize) {
         let numbers: usize = self.saved.iter().map(|checkpoint| checkpoint.state.capacity()).sum();
         (self.saved.len(), numbers * size_of::<f64>())
     }
 
-    /// Rounds between a checkpoint at this distance from the end and the one before it.
+    /// The greatest number of rounds between a checkpoint at this distance from the end and the one before it.
     fn gap(&self, distance: usize) -> usize {
         self.base.max(distance >> self.shift)
     }
 
-    /// Where the next checkpoint belongs, with `end` rounds to come to.
+    /// The number of folded rounds at which the next checkpoint is due, if `end` rounds will be folded.
     pub(super) fn next(&self, end: usize) -> usize {
         let last = self.saved.last().map_or(0, |checkpoint| checkpoint.at);
         last + self.gap(end.saturating_sub(last))
     }
 
-    /// The newest checkpoint at or before `at`; all after it are dropped.
-    pub(super) fn rewind(&mut self, at: usize) -> Option<(usize, &[f64], Option<&Tally>)> {
+    /// Returns the newest checkpoint at or before `at`, and drops all after it.
+    ///
+    /// # Panics
+    /// Panics if no checkpoint was saved.
+    pub(super) fn rewind(&mut self, at: usize) -> (usize, &[f64], Option<&Tally>) {
         while self.saved.len() > 1 && self.saved.last().is_some_and(|last| last.at > at) {
             self.free.extend(self.saved.pop());
         }
-        let last = self.saved.last()?;
-        Some((last.at, &last.state, last.tally.as_ref()))
+        let last = self.saved.last().expect("the state before any round is saved");
+        (last.at, &last.state, last.tally.as_ref())
     }
 
-    /// Puts a state away.
+    /// Saves a state after `at` of `end` rounds, and thins the checkpoints out if there are too many.
     pub(super) fn save(
         &mut self,
         at: usize,
@@ -91,13 +96,13 @@ impl Checkpoints {
         }
         let bytes = size_of::<Checkpoint>() + new.state.len() * size_of::<f64>();
         self.saved.push(new);
-        let room = (self.memory / bytes).max(FEWEST);
+        let room = (self.memory / bytes).max(MIN_CHECKPOINTS);
         if self.saved.len() <= self.limit.min(room) {
             return;
         }
         loop {
             self.thin(end);
-            // With a quarter of the room free the next thinning is some way off.
+            // With a quarter of the room free, the next thinning is not due soon.
             if self.saved.len() * 4 <= room * 3 || self.base > end {
                 break;
             }
@@ -111,7 +116,7 @@ impl Checkpoints {
         self.free.truncate(room.saturating_sub(self.saved.len()).min(64));
     }
 
-    /// Drops what lies denser than it need.
+    /// Drops the checkpoints that lie denser than [`gap`](Self::gap) requires.
     fn thin(&mut self, end: usize) {
         let mut kept: Vec<Checkpoint> = Vec::with_capacity(self.saved.len());
         let mut saved = std::mem::take(&mut self.saved).into_iter().peekable();
@@ -156,7 +161,6 @@ mod tests {
         let kept = appended(rounds, 64 << 20);
         for late in (1..rounds).step_by(997) {
             let steps = overhead(&kept, rounds, late);
-            // Twice what is promised for a fresh thinning: between two thinnings the end moves on.
             assert!(steps <= BASE.max(late >> SHIFT), "{steps} more for {late}");
         }
         assert!(kept.saved.len() < 600, "{}", kept.saved.len());
@@ -179,7 +183,7 @@ mod tests {
         for memory in [0, 20_000, 100_000] {
             let kept = appended(300_000, memory);
             let (count, bytes) = kept.size();
-            assert!(bytes <= memory.max(FEWEST * 800), "{bytes} of {memory}");
+            assert!(bytes <= memory.max(MIN_CHECKPOINTS * 800), "{bytes} of {memory}");
             assert!(count >= 4);
             assert!(overhead(&kept, 300_000, 150_000) <= 160_000);
         }
@@ -188,9 +192,9 @@ mod tests {
     #[test]
     fn rewinding_keeps_what_is_before() {
         let mut kept = appended(1_000, 64 << 20);
-        let (at, state, _) = kept.rewind(700).unwrap();
+        let (at, state, _) = kept.rewind(700);
         assert_eq!((at, state.first()), (640, Some(&640.0)));
-        assert_eq!(kept.rewind(0).unwrap().0, 0);
+        assert_eq!(kept.rewind(0).0, 0);
         assert_eq!(kept.next(0), 128);
     }
 }

@@ -1,10 +1,10 @@
 //! The fold: a learner's state as a pure function of the set in the [`LedgerState`](super::ledger_state::LedgerState).
 //!
-//! Rounds are folded in the order (round time, tenant, event id). What changes in the past is folded
-//! again from the newest checkpoint before it: a label k rounds late costs about 1.03 k steps (see
-//! `checkpoints.rs`), and many changes cost one pass from the earliest. A round counts where a label
-//! of it is live and an expert awake; the experts are all names in the rounds that count, and a new
-//! or vanished name folds everything again.
+//! Rounds are folded in the order (round time, tenant, event id). If a past round changes, the fold resumes
+//! from the newest checkpoint before it: a label k rounds late costs about 1.03 k steps (see
+//! `checkpoints.rs`), and several changes cost one pass from the earliest. A round *counts* if a label of it
+//! is live and an expert is awake. The learner's experts are those of all rounds that count; if an expert
+//! appears or disappears, all rounds are folded again.
 
 mod checkpoints;
 mod order;
@@ -16,40 +16,39 @@ use thiserror::Error;
 
 use super::features::EncoderId;
 use super::label::Mapping;
-use super::learners::tally::Certificate;
-use super::learners::tally::Costs;
+use super::learners::tally::{Certificate, Costs};
 use super::learners::{Learner, LearnerSpec, RoundInput, SpecError, Tally};
-use super::ledger_state::{Change, LedgerState, Rounds};
+use super::ledger_state::{Change, LedgerState, Rounds, Row};
 use checkpoints::Checkpoints;
 use order::Order;
 use roster::Roster;
 
-pub use walk::Walked;
+pub use walk::FoldStep;
 
-/// Checkpoints take this much memory unless told otherwise, in bytes.
+/// The default of [`Settings::memory`], in bytes.
 pub const DEFAULT_MEMORY: usize = 64 << 20;
 
-/// What a fold is of.
+/// The settings of a fold.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The policy whose rounds are folded.
     pub policy: String,
     /// The learner.
     pub learner: LearnerSpec,
-    /// How labels become targets.
+    /// The mapping of labels to targets.
     pub mapping: Mapping,
-    /// The encoder whose features are read; `None`: the one that most rounds carry.
+    /// The encoder whose features are read. `None` selects the encoder of most rounds.
     pub encoder: Option<EncoderId>,
-    /// Memory for checkpoints, in bytes.
+    /// The memory for checkpoints, in bytes.
     pub memory: usize,
-    /// Whether to keep a [`Tally`] of what the fold says, right after rewinds too.
+    /// `true` to keep a [`Tally`] of the fold's predictions. It is restored when the fold rewinds.
     pub tally: bool,
-    /// Costs for the tally.
+    /// The costs for the tally.
     pub costs: Option<Costs>,
 }
 
 impl Settings {
-    /// A fold with default memory and a tally.
+    /// The settings of a fold with default memory and a tally.
     #[must_use]
     pub fn new(policy: &str, learner: LearnerSpec, mapping: Mapping) -> Self {
         Self {
@@ -64,18 +63,18 @@ impl Settings {
     }
 }
 
-/// Why rounds cannot be folded. The names are metric labels.
+/// The reason for which rounds cannot be folded. The variants' names are metric labels.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum FoldError {
-    /// The learner refuses these experts or parameters.
+    /// The learner cannot be built from these experts or parameters.
     #[error("policy {policy}: {reason}")]
     Learner {
         /// The policy.
         policy: String,
-        /// What the learner says.
+        /// The learner's error.
         reason: SpecError,
     },
-    /// A checkpoint does not load: a fault of this program.
+    /// A checkpoint cannot be loaded, which is an error in this program.
     #[error("policy {policy}: a checkpoint does not fit its learner")]
     Checkpoint {
         /// The policy.
@@ -83,44 +82,45 @@ pub enum FoldError {
     },
 }
 
-/// One policy's learner, its rounds in order, and its checkpoints.
+/// The learner of one policy, with its rounds in order and its checkpoints.
 pub struct Fold {
     settings: Settings,
-    /// Learner and mapping in the lines that the state hash takes.
+    /// The learner and the mapping as they enter the state hash.
     learner_line: String,
     mapping_line: String,
     order: Order,
     roster: Roster,
     encoder: Option<EncoderId>,
-    /// `None` before the first round.
+    /// `None` before the first round that counts.
     learner: Option<Box<dyn Learner>>,
     tally: Option<Tally>,
     checkpoints: Checkpoints,
-    /// Rounds folded.
+    /// The number of rounds folded.
     at: usize,
     next_checkpoint: usize,
-    /// The experts or the encoder changed, and the learner is still the old one.
+    /// `true` if the experts or the encoder changed and the learner was not rebuilt since.
     outdated: bool,
-    /// One round's votes, and weights.
+    /// Scratch space for the votes of one round.
     votes: Vec<f64>,
+    /// Scratch space for the weights of one round.
     weights: Vec<f64>,
 }
 
-/// How a fold stands.
+/// The progress of a fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoldProgress {
-    /// Rounds that count.
+    /// The rounds that count.
     pub rounds: usize,
-    /// Rounds folded.
+    /// The rounds of these that are folded.
     pub folded: usize,
-    /// Checkpoints kept.
+    /// The number of checkpoints.
     pub checkpoints: usize,
-    /// Their bytes.
+    /// The size of the checkpoints' states, in bytes.
     pub checkpoint_bytes: usize,
 }
 
 impl Fold {
-    /// A fold of nothing yet. For a book that holds rounds already see [`Fold::all`].
+    /// An empty fold. If the ledger already holds rounds, call [`Fold::mark_all_changed`] next.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -141,55 +141,57 @@ impl Fold {
         }
     }
 
-    /// What it is of.
+    /// The settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// How it stands.
+    /// The progress of the fold.
     #[must_use]
     pub fn progress(&self) -> FoldProgress {
         let (checkpoints, checkpoint_bytes) = self.checkpoints.size();
         FoldProgress { rounds: self.order.len(), folded: self.at, checkpoints, checkpoint_bytes }
     }
 
-    /// Notes that a round changed; nothing is folded yet.
-    pub fn changed(&mut self, change: &Change) {
+    /// Marks a round as changed, without folding.
+    pub fn mark_changed(&mut self, change: &Change) {
         self.order.touch(change.row, change.votes);
     }
 
-    /// Notes that all rounds of the book may have changed.
-    pub fn all(&mut self, book: &LedgerState) {
-        if let Some(rounds) = self.rounds(book) {
+    /// Marks all rounds of the ledger as changed, without folding.
+    pub fn mark_all_changed(&mut self, ledger: &LedgerState) {
+        if let Some(rounds) = self.rounds(ledger) {
             rounds.rows().for_each(|row| self.order.touch(row, true));
         }
     }
 
-    fn rounds<'a>(&self, book: &'a LedgerState) -> Option<&'a Rounds> {
-        book.find(&self.settings.policy).and_then(|policy| book.rounds(policy))
+    /// The rounds of the fold's policy; `None` if no record names it.
+    fn rounds<'a>(&self, ledger: &'a LedgerState) -> Option<&'a Rounds> {
+        ledger.find(&self.settings.policy).and_then(|policy| ledger.rounds(policy))
     }
 
-    /// Rounds noted as changed and not yet looked at.
+    /// The number of changes since the last [`reorder`](Self::reorder).
     #[must_use]
     pub fn pending(&self) -> usize {
         self.order.touched()
     }
 
-    /// Puts what changed in its place, without folding: how many steps [`Fold::advance`] will take.
+    /// Moves changed rounds to their place in the order and rewinds, without folding. Returns the number of
+    /// steps that [`Fold::advance`] will take.
     ///
     /// # Errors
-    /// Where the learner refuses these experts.
-    pub fn settle(&mut self, book: &LedgerState) -> Result<usize, FoldError> {
-        let Some(rounds) = self.rounds(book) else {
+    /// Returns [`FoldError::Checkpoint`] if the checkpoint to rewind to cannot be loaded.
+    pub fn reorder(&mut self, ledger: &LedgerState) -> Result<usize, FoldError> {
+        let Some(rounds) = self.rounds(ledger) else {
             return Ok(0);
         };
         let settings = &self.settings;
-        let first = self.order.settle(rounds, &settings.mapping, book.edits(), &mut self.roster);
+        let first = self.order.update(rounds, &settings.mapping, ledger.edits(), &mut self.roster);
         if let Some(first) = first {
-            let others = self.roster.refresh(rounds);
+            let experts_changed = self.roster.refresh(rounds);
             let encoder = self.settings.encoder.or_else(|| self.roster.encoder(rounds));
-            self.outdated |= others || encoder != self.encoder;
+            self.outdated |= experts_changed || encoder != self.encoder;
             self.encoder = encoder;
             if !self.outdated && first < self.at {
                 self.rewind(first)?;
@@ -198,32 +200,32 @@ impl Fold {
         Ok(if self.outdated { self.order.len() } else { self.order.len() - self.at })
     }
 
-    /// Folds everything that is known.
+    /// Folds all rounds that count.
     ///
     /// # Errors
-    /// Where the learner refuses these experts.
-    pub fn catch_up(&mut self, book: &LedgerState) -> Result<(), FoldError> {
-        self.advance(book, usize::MAX).map(|_| ())
+    /// Returns an error if the learner cannot be built from the experts, or a checkpoint cannot be loaded.
+    pub fn catch_up(&mut self, ledger: &LedgerState) -> Result<(), FoldError> {
+        self.advance(ledger, usize::MAX).map(|_| ())
     }
 
-    /// Folds at most `limit` rounds; `true` once everything known is folded. Between two calls more
-    /// may change: it is one pass all the same.
+    /// Folds at most `limit` rounds. Returns `true` if all rounds that count are folded. Rounds may change
+    /// between two calls; the next call takes the changes into the same pass.
     ///
     /// # Errors
-    /// Where the learner refuses these experts.
-    pub fn advance(&mut self, book: &LedgerState, limit: usize) -> Result<bool, FoldError> {
-        self.settle(book)?;
+    /// Returns an error if the learner cannot be built from the experts, or a checkpoint cannot be loaded.
+    pub fn advance(&mut self, ledger: &LedgerState, limit: usize) -> Result<bool, FoldError> {
+        self.reorder(ledger)?;
         if self.outdated {
             self.rebuild()?;
         }
-        let Some(rounds) = self.rounds(book) else {
+        let Some(rounds) = self.rounds(ledger) else {
             return Ok(true);
         };
         let end = self.at.saturating_add(limit).min(self.order.len());
-        let reads = self.encoder.and_then(|id| rounds.encoders().iter().position(|known| *known == id));
+        let encoder = self.encoder_number(rounds);
         while self.at < end {
             let stop = self.next_checkpoint.min(end);
-            self.run(rounds, reads, stop);
+            self.run(rounds, encoder, stop);
             if self.at == self.next_checkpoint {
                 self.save();
             }
@@ -231,50 +233,42 @@ impl Fold {
         Ok(self.at == self.order.len())
     }
 
-    /// Whether everything known is folded.
+    /// Returns `true` if all rounds that count are folded and no change is pending.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.at == self.order.len() && self.order.touched() == 0 && !self.outdated
     }
 
-    /// The hot loop: folds up to `stop`. Allocates nothing.
-    fn run(&mut self, rounds: &Rounds, reads: Option<usize>, stop: usize) {
-        let Some(learner) = self.learner.as_deref_mut() else {
-            self.at = stop;
-            return;
-        };
+    /// The number of the encoder whose features are read, among those of the ledger.
+    fn encoder_number(&self, rounds: &Rounds) -> Option<usize> {
+        self.encoder.and_then(|id| rounds.encoders().iter().position(|known| *known == id))
+    }
+
+    /// Folds rounds until `self.at` is `stop`. This is the hot loop; it does not allocate.
+    fn run(&mut self, rounds: &Rounds, encoder: Option<usize>, stop: usize) {
+        let learner = self.learner.as_deref_mut().expect("rounds that count have experts");
         while self.at < stop {
-            let Some(row) = self.order.row(self.at) else {
-                break;
-            };
+            let row = self.order.row(self.at);
             self.at += 1;
-            let Some((panel, scores)) = rounds.votes(row) else {
-                continue;
-            };
-            self.roster.seat(panel, scores, &mut self.votes);
-            let features = rounds.features(row).filter(|(encoder, _)| Some(*encoder) == reads);
-            let sight = RoundInput {
-                votes: &self.votes,
-                features: features.map(|(_, features)| features),
-                event: rounds.event(row),
-            };
+            let input = round_input(rounds, &self.roster, encoder, row, &mut self.votes);
             let target = self.order.target(row);
             match &mut self.tally {
                 None => {
-                    learner.step(&sight, target);
+                    learner.step(&input, target);
                 }
                 Some(tally) => {
-                    let plays = learner.weights(&sight, &mut self.weights);
-                    let (p, unread) = learner.step_unread(&sight, target);
-                    tally.add(&self.votes, plays.then_some(&self.weights), p, target);
-                    if let Some(unread) = unread {
-                        tally.add_unread(unread, p, target);
+                    let plays = learner.weights(&input, &mut self.weights);
+                    let (p, ablated) = learner.step_ablated(&input, target);
+                    tally.add(input.votes, plays.then_some(&self.weights), p, target);
+                    if let Some(ablated) = ablated {
+                        tally.add_ablated(ablated, p, target);
                     }
                 }
             }
         }
     }
 
+    /// Saves a checkpoint, if there is a learner.
     fn save(&mut self) {
         let Some(learner) = self.learner.as_deref() else {
             return;
@@ -284,13 +278,11 @@ impl Fold {
         self.next_checkpoint = self.checkpoints.next(end);
     }
 
+    /// Restores the newest checkpoint at or before the round number `first`.
     fn rewind(&mut self, first: usize) -> Result<(), FoldError> {
-        let fault = FoldError::Checkpoint { policy: self.settings.policy.clone() };
-        let Some(learner) = self.learner.as_deref_mut() else {
-            return Ok(());
-        };
-        let (at, state, tally) = self.checkpoints.rewind(first).ok_or_else(|| fault.clone())?;
-        learner.load(state).map_err(|_| fault)?;
+        let learner = self.learner.as_deref_mut().expect("folded rounds have experts");
+        let (at, state, tally) = self.checkpoints.rewind(first);
+        learner.load(state).map_err(|_| FoldError::Checkpoint { policy: self.settings.policy.clone() })?;
         if let (Some(tally), Some(then)) = (&mut self.tally, tally) {
             tally.clone_from(then);
         }
@@ -299,7 +291,7 @@ impl Fold {
         Ok(())
     }
 
-    /// Starts over with the experts and the encoder as they are now.
+    /// Builds the learner over the current experts and encoder, and starts again from the first round.
     fn rebuild(&mut self) -> Result<(), FoldError> {
         self.at = 0;
         self.checkpoints.clear();
@@ -314,6 +306,7 @@ impl Fold {
         Ok(())
     }
 
+    /// The learner of `spec` over the experts; `None` if there are none.
     fn build(&self, spec: &LearnerSpec) -> Result<Option<Box<dyn Learner>>, FoldError> {
         let names: Vec<&str> = self.roster.experts().iter().map(String::as_str).collect();
         if names.is_empty() {
@@ -325,39 +318,54 @@ impl Fold {
             .map_err(|reason| FoldError::Learner { policy: policy.clone(), reason })
     }
 
-    /// The experts, by the UTF-8 bytes of their ids.
+    /// The ids of the experts, in the order of their UTF-8 bytes.
     #[must_use]
     pub fn experts(&self) -> &[String] {
         self.roster.experts()
     }
 
-    /// The encoder whose features are read.
+    /// The encoder whose features are read, if there is one.
     #[must_use]
     pub fn encoder(&self) -> Option<EncoderId> {
         self.encoder
     }
 
-    /// The learner as it stands; `None` before the first round.
+    /// The learner in its current state; `None` before the first round.
     #[must_use]
     pub fn learner(&self) -> Option<&dyn Learner> {
         self.learner.as_deref()
     }
 
-    /// What the fold said so far, where a tally is kept.
+    /// The figures of the fold's predictions, if a tally is kept.
     #[must_use]
     pub fn tally(&self) -> Option<&Tally> {
         self.tally.as_ref()
     }
 
-    /// The greatest regret against an expert, with what is proven for it, where a tally is kept.
+    /// The greatest regret against an expert, with its proven bound, if a tally is kept.
     #[must_use]
     pub fn certificate(&self) -> Option<Certificate> {
         self.tally.as_ref()?.certificate(self.learner.as_deref()?)
     }
 }
 
+/// The learner's input for the round at `row`, which must count. Its votes are written to `votes`.
+#[inline]
+fn round_input<'a>(
+    rounds: &'a Rounds,
+    roster: &Roster,
+    encoder: Option<usize>,
+    row: Row,
+    votes: &'a mut [f64],
+) -> RoundInput<'a> {
+    let (panel, scores) = rounds.votes(row).expect("a round that counts has votes");
+    roster.arrange(panel, scores, votes);
+    let features = rounds.features(row).filter(|(number, _)| Some(*number) == encoder);
+    RoundInput { votes, features: features.map(|(_, features)| features), event: rounds.event(row) }
+}
+
 impl std::fmt::Debug for Fold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fold").field("settings", &self.settings).field("standing", &self.progress()).finish()
+        f.debug_struct("Fold").field("settings", &self.settings).field("progress", &self.progress()).finish()
     }
 }

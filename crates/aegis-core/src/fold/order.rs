@@ -8,58 +8,60 @@ use crate::event::Millis;
 use crate::label::Mapping;
 use crate::ledger_state::{Edits, Panel, Rounds, Row};
 
-/// What the fold knows of a row.
+/// The place of a row in the order, and the parts of it that decide the place.
 #[derive(Debug, Clone, Copy)]
 struct Placed {
     time: Millis,
-    /// NaN: it does not count.
+    /// The round's target; NaN if the round does not count.
     target: f64,
     panel: Panel,
     encoder: u32,
 }
 
 impl Placed {
-    const NOWHERE: Self = Self { time: 0, target: f64::NAN, panel: Panel::NONE, encoder: NO_ENCODER };
+    /// A row that does not count.
+    const NOT_COUNTED: Self = Self { time: 0, target: f64::NAN, panel: Panel::NONE, encoder: NO_ENCODER };
 
     fn counts(&self) -> bool {
         !self.target.is_nan()
     }
 }
 
-/// The rounds that count, sorted, with what changed since.
+/// The rounds that count, sorted, and the changes since.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    /// By row.
+    /// The place of each row.
     placed: Vec<Placed>,
     sorted: Vec<Row>,
-    /// Rows to look at again; `true`: its votes changed.
+    /// Rows that changed, with `true` if their votes did.
     touched: Vec<(Row, bool)>,
 }
 
 impl Order {
-    /// Rounds that count.
+    /// The number of rounds that count.
     pub(super) fn len(&self) -> usize {
         self.sorted.len()
     }
 
-    pub(super) fn row(&self, at: usize) -> Option<Row> {
-        self.sorted.get(at).copied()
+    /// The row of the round at this index of the order.
+    pub(super) fn row(&self, at: usize) -> Row {
+        self.sorted[at]
     }
 
+    /// The target of a row; NaN if it does not count.
     pub(super) fn target(&self, row: Row) -> f64 {
         self.at(row).target
     }
 
     fn at(&self, row: Row) -> Placed {
-        self.placed.get(row.0 as usize).copied().unwrap_or(Placed::NOWHERE)
+        self.placed[row.0 as usize]
     }
 
     fn put(&mut self, row: Row, placed: Placed) {
-        if let Some(slot) = self.placed.get_mut(row.0 as usize) {
-            *slot = placed;
-        }
+        self.placed[row.0 as usize] = placed;
     }
 
+    /// Marks a row as changed; `votes` is `true` if its votes did.
     pub(super) fn touch(&mut self, row: Row, votes: bool) {
         match self.touched.last_mut() {
             Some((last, changed)) if *last == row => *changed |= votes,
@@ -67,13 +69,23 @@ impl Order {
         }
     }
 
+    /// The number of changes since the last [`update`](Self::update).
     pub(super) fn touched(&self) -> usize {
         self.touched.len()
     }
 
-    /// Puts what changed in its place. The first position at which the order or a round's content is
-    /// another than before; `None` where nothing is.
-    pub(super) fn settle(
+    /// Takes the changed rows, each once, with `true` if its votes changed.
+    fn take_touched(&mut self) -> Vec<(Row, bool)> {
+        let mut touched = std::mem::take(&mut self.touched);
+        // The first entry of a row is `true` if any of its entries is.
+        touched.sort_unstable_by_key(|(row, votes)| (*row, !votes));
+        touched.dedup_by_key(|(row, _)| *row);
+        touched
+    }
+
+    /// Moves changed rows to their place. Returns the first index at which the order or the content of a round
+    /// changed, or `None` if nothing did.
+    pub(super) fn update(
         &mut self,
         rounds: &Rounds,
         mapping: &Mapping,
@@ -83,18 +95,15 @@ impl Order {
         if self.touched.is_empty() {
             return None;
         }
-        let mut touched = std::mem::take(&mut self.touched);
-        // Of a row's entries the first says `true` if any does.
-        touched.sort_unstable_by_key(|(row, votes)| (*row, !votes));
-        touched.dedup_by_key(|(row, _)| *row);
-        self.placed.resize(rounds.len(), Placed::NOWHERE);
+        let mut touched = self.take_touched();
+        self.placed.resize(rounds.len(), Placed::NOT_COUNTED);
         let mut lowest: Option<(Millis, Row)> = None;
         let mut lower = |time, row| {
             if lowest.is_none_or(|(least, of)| compare(rounds, (time, row), (least, of)).is_lt()) {
                 lowest = Some((time, row));
             }
         };
-        // Rows that are in the order keep what they had until their place is found.
+        // Rows in the order keep their old place until the first changed index is found.
         let mut later = Vec::new();
         let (mut inserted, mut moved, mut removed) = (Vec::new(), HashSet::new(), false);
         for (row, votes) in touched.drain(..) {
@@ -105,9 +114,10 @@ impl Order {
                 (Some(old), None) => {
                     lower(old.time, row);
                     roster.remove(old.panel, old.encoder);
-                    later.push((row, Placed::NOWHERE));
+                    later.push((row, Placed::NOT_COUNTED));
                     removed = true;
                 }
+                (Some(old), Some(new)) if !votes && old.target.to_bits() == new.target.to_bits() => {}
                 (None, Some(new)) => {
                     lower(new.time, row);
                     roster.add(new.panel, new.encoder);
@@ -115,9 +125,6 @@ impl Order {
                     inserted.push(row);
                 }
                 (Some(old), Some(new)) => {
-                    if !votes && old.target.to_bits() == new.target.to_bits() {
-                        continue;
-                    }
                     lower(old.time.min(new.time), row);
                     roster.remove(old.panel, old.encoder);
                     roster.add(new.panel, new.encoder);
@@ -130,7 +137,7 @@ impl Order {
             }
         }
         self.touched = touched;
-        // Found in the old order, before any row's time is another.
+        // This searches the old order, before the time of any row changes.
         let first = lowest.map(|least| self.position(rounds, least))?;
         for (row, placed) in later {
             self.put(row, placed);
@@ -139,7 +146,7 @@ impl Order {
         Some(first)
     }
 
-    /// How many rounds come before this key.
+    /// The number of rounds before this key.
     fn position(&self, rounds: &Rounds, key: (Millis, Row)) -> usize {
         if self.sorted.last().is_none_or(|last| compare(rounds, (self.time(*last), *last), key).is_lt()) {
             return self.sorted.len();
@@ -151,6 +158,7 @@ impl Order {
         self.at(row).time
     }
 
+    /// Merges the inserted rows into the order from the index `first` on, without moved and removed rows.
     fn merge(
         &mut self,
         rounds: &Rounds,
@@ -169,7 +177,7 @@ impl Order {
             return;
         }
         let stays = |row: &Row| self.at(*row).counts() && (moved.is_empty() || !moved.contains(row));
-        let tail = self.sorted.get(first..).unwrap_or(&[]);
+        let tail = &self.sorted[first..];
         let mut merged = Vec::with_capacity(tail.len() + inserted.len());
         let mut new = inserted.into_iter().peekable();
         for row in tail.iter().copied().filter(stays) {
@@ -184,17 +192,19 @@ impl Order {
     }
 }
 
-/// What counts of a row now.
+/// The place of a row in the present ledger; `None` if it does not count.
 fn place(rounds: &Rounds, row: Row, mapping: &Mapping, edits: &Edits) -> Option<Placed> {
     let (panel, scores) = rounds.votes(row)?;
     if scores.iter().all(|score| score.awake().is_nan()) {
         return None;
     }
     let target = rounds.target(row, mapping, edits)?;
-    let encoder = rounds.features(row).and_then(|(encoder, _)| u32::try_from(encoder).ok());
-    Some(Placed { time: rounds.round_time(row), target, panel, encoder: encoder.unwrap_or(NO_ENCODER) })
+    #[expect(clippy::cast_possible_truncation, reason = "encoders are numbered in 32 bits")]
+    let encoder = rounds.features(row).map_or(NO_ENCODER, |(encoder, _)| encoder as u32);
+    Some(Placed { time: rounds.round_time(row), target, panel, encoder })
 }
 
+/// The order of rounds: by time, then tenant, then event id.
 fn compare(rounds: &Rounds, a: (Millis, Row), b: (Millis, Row)) -> Ordering {
     a.0.cmp(&b.0).then_with(|| {
         let names = |row: Row| (rounds.tenant(row), rounds.event(row));

@@ -1,54 +1,63 @@
-//! What a fold shows: its state, its hash.
+//! The state of a fold as published, and its hash.
 
 use super::Fold;
-use crate::hash::{Stated, state_hash};
+use crate::hash::{HashedState, state_hash};
 use crate::ledger_state::{LedgerState, Row};
 use crate::predictor::{FORMAT, Published, StateHash};
 
 impl Fold {
+    /// The last round folded.
     fn last(&self) -> Option<Row> {
-        self.at.checked_sub(1).and_then(|at| self.order.row(at))
+        self.at.checked_sub(1).map(|at| self.order.row(at))
     }
 
-    /// The hash of the state as it stands; see [`state_hash`].
+    /// The hash of the current state; see [`state_hash`]. `ledger` is the one that was folded.
     #[must_use]
-    pub fn state_hash(&self, book: &LedgerState) -> StateHash {
-        self.hashed(book).0
+    pub fn state_hash(&self, ledger: &LedgerState) -> StateHash {
+        self.hash_and_state(ledger).0
     }
 
-    /// What the hash speaks of, but for the state itself.
+    /// The input of the state hash, without the state itself. `ledger` is the one that was folded.
+    ///
+    /// # Panics
+    /// Panics if rounds were folded and the ledger has no record of their policy.
     #[must_use]
-    pub fn stated<'a>(&'a self, book: &'a LedgerState) -> Stated<'a> {
-        let rounds = self.rounds(book);
-        let key = |row| rounds.map(|rounds| (rounds.round_time(row), rounds.tenant(row), rounds.event(row)));
-        Stated {
+    pub fn hashed_state<'a>(&'a self, ledger: &'a LedgerState) -> HashedState<'a> {
+        let key = |row| {
+            let rounds = self.rounds(ledger).expect("the ledger holds the rounds that were folded");
+            (rounds.round_time(row), rounds.tenant(row), rounds.event(row))
+        };
+        HashedState {
             learner: &self.learner_line,
             experts: self.roster.experts(),
             encoder: self.encoder.as_ref(),
             mapping: &self.mapping_line,
             rounds: self.at as u64,
-            last_key: self.last().and_then(key),
+            last_key: self.last().map(key),
             state: &[],
         }
     }
 
-    fn hashed(&self, book: &LedgerState) -> (StateHash, Vec<f64>) {
+    fn hash_and_state(&self, ledger: &LedgerState) -> (StateHash, Vec<f64>) {
         let mut state = Vec::new();
         if let Some(learner) = &self.learner {
             learner.save(&mut state);
         }
-        let hash = state_hash(&Stated { state: &state, ..self.stated(book) });
+        let hash = state_hash(&HashedState { state: &state, ..self.hashed_state(ledger) });
         (hash, state)
     }
 
-    /// The state for [`Predictor`](super::predictor::Predictor); `None` before the first round. To be
-    /// taken when [`Fold::is_current`].
+    /// The state for a [`Predictor`](crate::predictor::Predictor); `None` before the first round. It reflects
+    /// the whole ledger if [`Fold::is_current`]. `ledger_offset` is the ledger's offset that it reflects.
+    ///
+    /// # Panics
+    /// Panics if `ledger` is not the one that was folded.
     #[must_use]
-    pub fn published(&self, book: &LedgerState, ledger_offset: i64) -> Option<Published> {
-        let learner = self.learner.as_deref()?;
-        let rounds = self.rounds(book)?;
+    pub fn published(&self, ledger: &LedgerState, ledger_offset: i64) -> Option<Published> {
         let last = self.last()?;
-        let (state_hash, state) = self.hashed(book);
+        let learner = self.learner.as_deref().expect("folded rounds have experts");
+        let rounds = self.rounds(ledger).expect("the ledger holds the rounds that were folded");
+        let (state_hash, state) = self.hash_and_state(ledger);
         Some(Published {
             policy: self.settings.policy.clone(),
             format: FORMAT,

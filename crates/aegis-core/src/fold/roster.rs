@@ -1,24 +1,24 @@
-//! Who and what the learner is over, as a function of the rounds that count: experts and encoder.
+//! The experts and the encoder of a learner, as a function of the rounds that count.
 
 use crate::features::EncoderId;
 use crate::ledger_state::{Panel, Rounds, Score};
 
-/// Stands for an expert that is not in the roster.
-const NOWHERE: u32 = u32::MAX;
-/// Stands for a round without features.
+/// The index of an expert that is not in the roster, because its panel is not in use.
+const NOT_IN_ROSTER: u32 = u32::MAX;
+/// The encoder number of a round without features.
 pub(super) const NO_ENCODER: u32 = u32::MAX;
 
-/// Counts what the rounds that count carry, and says who the experts are.
+/// Counts the panels and encoders of the rounds that count, and derives the experts.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    /// Rounds that count, by panel.
+    /// The number of rounds that count, by panel.
     by_panel: Vec<u64>,
-    /// Rounds that count and carry features, by encoder.
+    /// The number of rounds that count and have features, by encoder.
     by_encoder: Vec<u64>,
     experts: Vec<String>,
-    /// By panel: the place of each of its experts in `experts`.
+    /// By panel, the index of each of its experts in `experts`.
     places: Vec<Vec<u32>>,
-    /// A panel came into use or fell out of it.
+    /// `true` if a panel came into use or went out of use since the last [`refresh`](Self::refresh).
     stale: bool,
 }
 
@@ -37,12 +37,12 @@ impl Roster {
         }
     }
 
-    /// The experts, by the UTF-8 bytes of their ids.
+    /// The ids of the experts, in the order of their UTF-8 bytes.
     pub(super) fn experts(&self) -> &[String] {
         &self.experts
     }
 
-    /// Whether the experts are others now.
+    /// Updates the experts. Returns `true` if they changed.
     pub(super) fn refresh(&mut self, rounds: &Rounds) -> bool {
         if !std::mem::take(&mut self.stale) {
             return false;
@@ -53,15 +53,13 @@ impl Roster {
         experts.dedup();
         let changed = experts != self.experts;
         self.experts = experts;
-        let place = |name: &String| {
-            let found = self.experts.binary_search(name).ok();
-            found.and_then(|at| u32::try_from(at).ok()).unwrap_or(NOWHERE)
-        };
+        #[expect(clippy::cast_possible_truncation, reason = "experts are numbered in 32 bits")]
+        let place = |name: &String| self.experts.binary_search(name).map_or(NOT_IN_ROSTER, |at| at as u32);
         self.places = rounds.panels().iter().map(|names| names.iter().map(place).collect()).collect();
         changed
     }
 
-    /// The encoder that most rounds carry; of several the one with the least id.
+    /// The encoder of most rounds; of several encoders, the one with the least id.
     pub(super) fn encoder(&self, rounds: &Rounds) -> Option<EncoderId> {
         let carried = rounds.encoders().iter().zip(&self.by_encoder).filter(|(_, count)| **count > 0);
         carried
@@ -69,29 +67,25 @@ impl Roster {
             .map(|(id, _)| *id)
     }
 
-    /// The round's votes in the experts' order; NaN: asleep.
+    /// Writes the votes of a panel that is in use to `out` in the order of the experts, NaN for sleepers.
     #[inline]
-    pub(super) fn seat(&self, panel: Panel, scores: &[Score], out: &mut [f64]) {
-        let places = self.places.get(panel.number()).map_or(&[][..], Vec::as_slice);
+    pub(super) fn arrange(&self, panel: Panel, scores: &[Score], out: &mut [f64]) {
+        let places = &self.places[panel.number()];
         if places.len() < out.len() {
             out.fill(f64::NAN);
         }
         for (place, score) in places.iter().zip(scores) {
-            if let Some(slot) = out.get_mut(*place as usize) {
-                *slot = score.awake();
-            }
+            out[*place as usize] = score.awake();
         }
     }
 }
 
-/// Counts one more or one less; whether the count left zero or came to it.
+/// Increments or decrements a count. Returns `true` if it left zero or became zero.
 fn bump(counts: &mut Vec<u64>, at: usize, more: bool) -> bool {
     if counts.len() <= at {
         counts.resize(at + 1, 0);
     }
-    let Some(count) = counts.get_mut(at) else {
-        return false;
-    };
+    let count = &mut counts[at];
     if more {
         *count += 1;
         *count == 1

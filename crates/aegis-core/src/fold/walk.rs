@@ -1,64 +1,56 @@
-//! A pass over all rounds with a learner of its own, for figures that nobody keeps.
+//! A pass over all rounds with a separate learner, for figures that the fold does not keep.
 
-use super::{Fold, FoldError};
+use super::{Fold, FoldError, round_input};
 use crate::learners::{Learner, LearnerSpec, RoundInput};
 use crate::ledger_state::{LedgerState, Row};
 
-/// One round of a walk.
+/// One round of [`Fold::walk`].
 #[derive(Debug, Clone, Copy)]
-pub struct Walked<'a> {
-    /// Its place in the order, from 0.
+pub struct FoldStep<'a> {
+    /// The index of the round in the fold's order.
     pub at: usize,
-    /// Its row in the book.
+    /// The row of the round in the ledger.
     pub row: Row,
-    /// What the learner saw.
-    pub sight: RoundInput<'a>,
-    /// What it was to say.
+    /// The learner's input.
+    pub input: RoundInput<'a>,
+    /// The round's target, in \[0,1\].
     pub target: f64,
-    /// What it said.
+    /// The learner's prediction, in \[0,1\].
     pub p: f64,
-    /// The weights that it played over the experts; `None` where it plays a p of its own.
+    /// The weights that it played over the experts; `None` if it plays a p of its own.
     pub weights: Option<&'a [f64]>,
 }
 
 impl Fold {
-    /// Folds all rounds with a learner built for the occasion, and shows each round with the learner
-    /// as it is after it. The fold itself stays as it is. The learner at the end, if there is a round.
+    /// Folds all rounds that count with a new learner of `spec`. `visit` is called for each round with the
+    /// learner in its state after that round. The fold itself does not change. Returns the learner after
+    /// the last round, or `None` if no round counts.
     ///
     /// # Errors
-    /// Where the learner refuses these experts.
+    /// Returns [`FoldError::Learner`] if the learner cannot be built from the experts.
     pub fn walk(
         &self,
-        book: &LedgerState,
+        ledger: &LedgerState,
         spec: &LearnerSpec,
-        visit: &mut dyn FnMut(&Walked<'_>, &dyn Learner),
+        visit: &mut dyn FnMut(&FoldStep<'_>, &dyn Learner),
     ) -> Result<Option<Box<dyn Learner>>, FoldError> {
-        let Some(rounds) = self.rounds(book) else {
+        let Some(rounds) = self.rounds(ledger) else {
             return Ok(None);
         };
         let Some(mut learner) = self.build(spec)? else {
             return Ok(None);
         };
-        let reads = self.encoder.and_then(|id| rounds.encoders().iter().position(|known| *known == id));
+        let encoder = self.encoder_number(rounds);
         let mut votes = vec![f64::NAN; self.experts().len()];
         let mut weights = vec![0.0; votes.len()];
         for at in 0..self.order.len() {
-            let Some(row) = self.order.row(at) else { break };
-            let Some((panel, scores)) = rounds.votes(row) else {
-                continue;
-            };
-            self.roster.seat(panel, scores, &mut votes);
-            let features = rounds.features(row).filter(|(encoder, _)| Some(*encoder) == reads);
-            let sight = RoundInput {
-                votes: &votes,
-                features: features.map(|(_, features)| features),
-                event: rounds.event(row),
-            };
+            let row = self.order.row(at);
+            let input = round_input(rounds, &self.roster, encoder, row, &mut votes);
             let target = self.order.target(row);
-            let plays = learner.weights(&sight, &mut weights);
-            let p = learner.step(&sight, target);
+            let plays = learner.weights(&input, &mut weights);
+            let p = learner.step(&input, target);
             let weights = plays.then_some(&*weights);
-            visit(&Walked { at, row, sight, target, p, weights }, &*learner);
+            visit(&FoldStep { at, row, input, target, p, weights }, &*learner);
         }
         Ok(Some(learner))
     }

@@ -1,13 +1,13 @@
 //! AdaHedge (de Rooij, van Erven, Grünwald & Koolen 2014): Hedge whose step η = ln N / Δ falls with
-//! the mixability gap Δ that was paid, so that it has no parameter.
+//! the cumulative mixability gap Δ, so that it has no parameter.
 //!
-//! Proven: regret against each expert over its awake rounds <= 2Δ, a certificate read off the state. A
-//! sleeper takes the mix loss, by which the mix losses sum to those of the whole; the gaps of an
-//! expert's awake rounds are a part of all gaps.
+//! Proven: the regret against each expert over its awake rounds is at most 2Δ, which the state
+//! contains. A sleeper is charged the mix loss, so that the mix losses sum to those of the whole, and
+//! the gaps of an expert's awake rounds are a part of all gaps.
 
-use super::super::math::{exp, ln};
 use super::mix::{mean, normalise, played};
 use super::{Against, BadState, GREATEST_SUM, Learner, Mass, RoundInput, check, owned, shares};
+use crate::math::{exp, ln};
 
 /// AdaHedge over experts, uniform prior.
 #[derive(Debug, Clone)]
@@ -27,8 +27,8 @@ impl AdaHedge {
         Self { names: owned(experts), ln_n: ln(n as f64), gap: 0.0, loss: vec![0.0; n], masses: vec![0.0; n] }
     }
 
-    /// Unnormalised weights of those that `awake` names, and their sum. While no gap was paid η is
-    /// infinite: the leaders share all weight.
+    /// Writes the unnormalised weights of the awake experts (zero for sleepers) and returns their sum.
+    /// While the gap is zero, η is infinite and the leaders share all weight.
     #[inline(always)]
     fn weigh(&self, awake: impl Fn(usize) -> bool, out: &mut [f64]) -> f64 {
         let eta = self.ln_n / self.gap;
@@ -54,7 +54,8 @@ impl AdaHedge {
         total
     }
 
-    /// -ln(sum w e^(-ηl)) / η over those awake; for an infinite η the least loss among the leaders.
+    /// The mix loss -ln(sum w e^(-ηl)) / η over awake experts; for an infinite η the least loss among
+    /// the leaders.
     fn mix_loss(&self, votes: &[f64], total: f64, target: f64) -> f64 {
         let weighing = || votes.iter().zip(&self.masses).filter(|(_, mass)| **mass > 0.0);
         let least = weighing().map(|(vote, _)| (vote - target).abs()).fold(f64::INFINITY, f64::min);
@@ -108,9 +109,7 @@ impl Learner for AdaHedge {
 
     fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         check(state, 1 + self.names.len(), -GREATEST_SUM..=GREATEST_SUM)?;
-        let Some((gap, losses)) = state.split_first() else {
-            return Ok(());
-        };
+        let (gap, losses) = state.split_first().expect("the length was checked");
         if *gap < 0.0 {
             return Err(BadState::OutOfRange);
         }

@@ -1,15 +1,16 @@
 //! AdaNormalHedge (Luo & Schapire 2015): weights in proportion to
 //! π ½(Φ(R+1, C+1) - Φ(R-1, C+1)) with Φ(R, C) = e^(\[R\]₊²/3C); R the regret against an expert, C the
-//! sum of its absolute values. No parameter; sleepers and newcomers are native.
+//! sum of its absolute values. It has no parameter and supports sleepers and newcomers by design.
 //!
 //! Proven (their theorem 1, for one comparator): R <= √(3C ln(B/π)), B <= 5/2 + 3/2 ln(1 + T), over
-//! the rounds in which that expert was awake: others' rounds leave its R and C as they are.
+//! the rounds in which that expert was awake. The other rounds do not change its R and C.
 
-use super::super::math::{exp, ln};
-use super::mix::{mean, normalise};
+use super::mix::{mean, normalise, played};
 use super::{Against, BadState, GREATEST_SUM, Learner, Mass, RoundInput, check, owned, shares};
+use crate::math::{exp, ln};
 
-/// Regrets and weights of any entries that suffer losses, shared with the Fixed-Share grid.
+/// The regrets of any entries that have losses, and the weights that follow. The Fixed-Share grid uses
+/// it too.
 #[derive(Debug, Clone)]
 pub(super) struct Regrets {
     prior: Vec<f64>,
@@ -28,16 +29,12 @@ impl Regrets {
         }
     }
 
-    /// Unnormalised weights of those that `awake` names into `out`, and their sum. Where no such
-    /// regret exceeds -1 all would be zero: the prior is played.
+    /// Writes the unnormalised weights of the awake entries (zero for sleepers) and returns their sum.
+    /// If no awake entry's regret exceeds -1, all weights would be zero, and the prior is used instead.
     pub(super) fn weigh(&self, awake: impl Fn(usize) -> bool, out: &mut [f64]) -> f64 {
         let exponents = |at: usize| {
-            let (Some(r), Some(c)) = (self.regret.get(at), self.spread.get(at)) else {
-                return (0.0, 0.0);
-            };
-            let potential = |x: f64| {
-                if x > 0.0 { x * x / (3.0 * (c + 1.0)) } else { 0.0 }
-            };
+            let (r, c) = (self.regret[at], self.spread[at]);
+            let potential = |x: f64| if x > 0.0 { x * x / (3.0 * (c + 1.0)) } else { 0.0 };
             (potential(r + 1.0), potential(r - 1.0))
         };
         let mut top = 0.0;
@@ -61,13 +58,11 @@ impl Regrets {
         total
     }
 
-    /// Learns the regret of one round against entry `at` (not called for sleepers).
+    /// Adds the regret `r` of one round against entry `at`. It is not called for sleepers.
     #[inline(always)]
     pub(super) fn learn(&mut self, at: usize, r: f64) {
-        if let (Some(regret), Some(spread)) = (self.regret.get_mut(at), self.spread.get_mut(at)) {
-            *regret += r;
-            *spread += r.abs();
-        }
+        self.regret[at] += r;
+        self.spread[at] += r.abs();
     }
 
     #[inline(always)]
@@ -75,10 +70,10 @@ impl Regrets {
         self.rounds += 1.0;
     }
 
-    /// √(3C ln(B/π)) against entry `at`.
-    pub(super) fn bound(&self, at: usize) -> Option<f64> {
+    /// The proven bound √(3C ln(B/π)) on the regret against entry `at`.
+    pub(super) fn bound(&self, at: usize) -> f64 {
         let b = 2.5 + 1.5 * ln(1.0 + self.rounds);
-        Some((3.0 * self.spread.get(at)? * ln(b / self.prior.get(at)?)).sqrt())
+        (3.0 * self.spread[at] * ln(b / self.prior[at])).sqrt()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -93,9 +88,7 @@ impl Regrets {
 
     pub(super) fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         check(state, self.len(), -GREATEST_SUM..=GREATEST_SUM)?;
-        let Some((rounds, state)) = state.split_first() else {
-            return Ok(());
-        };
+        let (rounds, state) = state.split_first().expect("the length was checked");
         let (regret, spread) = state.split_at(self.prior.len());
         if *rounds < 0.0 || spread.iter().any(|c| *c < 0.0) {
             return Err(BadState::OutOfRange);
@@ -116,7 +109,7 @@ pub struct AdaNormalHedge {
 }
 
 impl AdaNormalHedge {
-    /// AdaNormalHedge with prior masses that sum to one.
+    /// AdaNormalHedge before its first round. The prior masses sum to one.
     #[must_use]
     pub fn new(experts: &[&str], prior: &[f64]) -> Self {
         Self { names: owned(experts), regrets: Regrets::new(prior), masses: vec![0.0; experts.len()] }
@@ -136,7 +129,7 @@ impl Learner for AdaNormalHedge {
     fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let total = self.weigh_awake(round.votes);
         let p = mean(round.votes, &self.masses, total);
-        let played = super::mix::played(round.votes, &self.masses, total, target);
+        let played = played(round.votes, &self.masses, total, target);
         for (at, vote) in round.votes.iter().enumerate().filter(|(_, vote)| !vote.is_nan()) {
             self.regrets.learn(at, played - (vote - target).abs());
         }
@@ -165,6 +158,6 @@ impl Learner for AdaNormalHedge {
     }
 
     fn bound(&self, against: &Against) -> Option<f64> {
-        self.regrets.bound(against.expert)
+        Some(self.regrets.bound(against.expert))
     }
 }

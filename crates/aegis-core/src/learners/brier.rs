@@ -1,30 +1,30 @@
 //! Vovk's aggregating algorithm in Brier loss: η = 2 with the substitution
 //! p = ½ + (g0 - g1)/2, `g_y` = -½ ln sum w e^(-2(x-y)²).
 //!
-//! Proven: regret in Brier against each entry over its awake rounds is at most ½ ln(1/π_i), for any
-//! number of rounds. (p - y)² is at most `g_y` at y = 0 and 1, hence, `g_y` - (p - y)² being concave in
-//! y, for every soft target between; a sleeper takes the mix loss `g_y`.
+//! Proven: the regret in Brier loss against each entry over its awake rounds is at most ½ ln(1/π_i),
+//! for any number of rounds. (p - y)² is at most `g_y` at y = 0 and at y = 1; because `g_y` - (p - y)² is
+//! concave in y, this holds for every soft target between them. A sleeper is charged the mix loss `g_y`.
 
-use super::super::math::{exp, ln_normal};
-use super::mix::{Heard, Mix};
+use super::mix::{Aggregate, Mix};
 use super::{Against, BadState, Learner, LossKind, Mass, RoundInput, owned, shares};
+use crate::math::{exp, ln_normal};
 
-/// Vovk's η for Brier loss on [0,1], the greatest that the substitution allows.
+/// The η of Vovk's algorithm for Brier loss on \[0,1\], the greatest that the substitution allows.
 const RATE: f64 = 2.0;
 
-/// The aggregation itself, over any entries that predict or sleep.
+/// The aggregating algorithm over any entries that predict or sleep.
 #[derive(Debug, Clone)]
 pub(super) struct Aggregation {
     mix: Mix,
 }
 
-/// What the aggregation says of one round, for [`Aggregation::learn`].
+/// The combined prediction of one round, with the sums that [`Aggregation::learn`] uses again.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Said {
+pub(super) struct Prediction {
     /// P(unsafe).
     pub(super) p: f64,
-    heard: Heard,
-    /// Sums of mass times e^(-2(x-y)²) for y = 0 and 1.
+    aggregate: Aggregate,
+    /// The sums of mass times e^(-2(x-y)²) for y = 0 and y = 1.
     sums: [f64; 2],
 }
 
@@ -37,25 +37,25 @@ impl Aggregation {
         &self.mix
     }
 
-    /// Combines what the entries say; NaN sleeps.
+    /// Combines the predictions of all entries. NaN means that an entry sleeps.
     #[inline(always)]
-    pub(super) fn combine(&mut self, said: &[f64]) -> Said {
-        let heard = self.mix.hear(said);
+    pub(super) fn combine(&mut self, predictions: &[f64]) -> Prediction {
+        let aggregate = self.mix.aggregate(predictions);
         let sums = self.mix.sums(|x| [exp(-RATE * x * x), exp(-RATE * (x - 1.0) * (x - 1.0))]);
         // g0 - g1 = -½ ln(sum0 / sum1); both are at least e^-2 of a positive total.
         let p = 0.5 - 0.5 / RATE * ln_normal(sums[0] / sums[1]);
-        Said { p: p.clamp(0.0, 1.0), heard, sums }
+        Prediction { p: p.clamp(0.0, 1.0), aggregate, sums }
     }
 
-    /// Learns the target of the round that was combined last.
+    /// Learns the target of the round that was combined last, with that round's prediction.
     #[inline(always)]
-    pub(super) fn learn(&mut self, of: Said, target: f64) {
+    pub(super) fn learn(&mut self, prediction: Prediction, target: f64) {
         let square = |x: f64| (x - target) * (x - target);
         if target == 0.0 || target == 1.0 {
-            let sum = if target == 0.0 { of.sums[0] } else { of.sums[1] };
-            self.mix.learn_with(-ln_normal(sum / of.heard.total) / RATE, square);
+            let sum = if target == 0.0 { prediction.sums[0] } else { prediction.sums[1] };
+            self.mix.learn_with(-ln_normal(sum / prediction.aggregate.total) / RATE, square);
         } else {
-            self.mix.learn(of.heard, square);
+            self.mix.learn(prediction.aggregate, square);
         }
     }
 
@@ -76,7 +76,7 @@ pub struct Brier {
 }
 
 impl Brier {
-    /// An aggregation with prior masses that sum to one.
+    /// The aggregation before its first round. The prior masses sum to one.
     #[must_use]
     pub fn new(experts: &[&str], prior: &[f64]) -> Self {
         Self { names: owned(experts), aggregation: Aggregation::new(prior) }
@@ -89,9 +89,9 @@ impl Learner for Brier {
     }
 
     fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
-        let said = self.aggregation.combine(round.votes);
-        self.aggregation.learn(said, target);
-        said.p
+        let prediction = self.aggregation.combine(round.votes);
+        self.aggregation.learn(prediction, target);
+        prediction.p
     }
 
     fn weights(&self, _: &RoundInput<'_>, _: &mut [f64]) -> bool {

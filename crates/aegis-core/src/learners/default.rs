@@ -1,20 +1,20 @@
-//! The default: Vovk's aggregation in Brier loss over *members*: every expert, as it is and recalibrated,
-//! the twelve of the Fixed-Share grid, five stackings, seven reading members, and a joint stacking of
-//! stackings and readers. Without features the readers and the joint stacking sleep.
+//! The default learner: Vovk's aggregating algorithm in Brier loss over *members*: every expert, as it is
+//! and recalibrated, the twelve members of the Fixed-Share grid, five stackings, seven reading members, and
+//! a joint stacking of stackings and readers. Without features the readers and the joint stacking sleep.
 //!
-//! Proven: regret in Brier against every member, over the rounds in which that member was awake, is at
-//! most ½ ln K for any number of rounds, K the number of members. It holds for what is inside too:
-//! no member can be added that costs more than its part of ½ ln K.
+//! Proven: the regret in Brier loss against every member, over the rounds in which that member was awake,
+//! is at most ½ ln K for any number of rounds, where K is the number of members. A further member thus
+//! costs at most its part of ½ ln K.
 
-use super::super::math::{ln, sigmoid};
 use super::brier::Aggregation;
-use super::grid::{self, Heard, Shares};
-use super::reading::{Reader, Text};
+use super::grid::{self, Aggregates, Shares};
+use super::reading::{Inputs, Reader};
 use super::recalibrated::Recalibrated;
-use super::stacking::{Form, Seen, Stack, look, width};
-use super::{Against, BadState, Learner, LossKind, Mass, RoundInput, owned};
+use super::stacking::{Form, Margin, Stack, encode, width};
+use super::{Against, BadState, Learner, LossKind, Mass, RoundInput, owned, shares};
+use crate::math::{ln, sigmoid};
 
-/// Memories of the stackings on 2v - 1, then of those on log-odds.
+/// The form of the votes and the memory γ of each stacking.
 const STACKINGS: [(Form, f64); 5] = [
     (Form::Sign, 1.0),
     (Form::Sign, 0.9995),
@@ -22,35 +22,36 @@ const STACKINGS: [(Form, f64); 5] = [
     (Form::LogOdds, 1.0),
     (Form::LogOdds, 0.9995),
 ];
-/// Prior variance and memory of the reading members.
+/// The prior variance and the memory γ of the plain reading members.
 const READERS: [(f64, f64); 4] = [(0.3, 1.0), (0.3, 0.9995), (1.0, 1.0), (1.0, 0.9995)];
-/// Prior variance of the one that reads votes times text as well.
+/// The prior variance of the reading member that also reads votes times features.
 const CROSSING: f64 = 3.0;
-/// Memory of the one that expects most of the first coordinates.
+/// The memory γ of the reading member whose prior variances fall with the coordinate.
 const LEADING: f64 = 0.9995;
-/// These two, and the one that reads pairs.
+/// The number of linear members: stackings, plain readers, and the crossing, pairing and leading readers.
 const LINEAR: usize = STACKINGS.len() + READERS.len() + 3;
-/// Members that sleep without features, the last of all.
+/// The number of members that sleep without features. They are the last ones.
 const READING: usize = LINEAR - STACKINGS.len() + 1;
-/// The stacking whose log-odds the one that reads pairs starts from.
+/// The stacking whose log-odds are the pairing reader's hint.
 const HINT: usize = 3;
 
-/// What the joint member stacks, by place among the linear members, and the prior means of their
-/// weights: a pool of the readers, which it starts from.
+/// The inputs of the joint member, by index among the linear members, and the prior means of their weights:
+/// it starts as a pool of the readers.
 const JOINED: [(usize, f64); 7] = [(0, 0.0), (3, 0.0), (5, 0.1), (7, 0.1), (9, 0.2), (10, 0.4), (11, 0.4)];
-/// Prior variance of the joint member's weights.
+/// The prior variance of the joint member's weights.
 const JOINT_VARIANCE: f64 = 0.3;
+/// The length of the joint member's padded input.
 const JOINT_WIDTH: usize = (JOINED.len() + 2).next_multiple_of(2);
-/// Log-odds of its inputs, and the hint, are cut to within ±7.
-const SUREST: f64 = 7.0;
+/// The log-odds of the joint member's inputs and the hint are clipped to ±7.
+const MAX_LOG_ODDS: f64 = 7.0;
 
-/// The prior means of the joint member's weights, the constant's last.
+/// The prior means of the joint member's weights, that of the constant last.
 fn joint_means() -> [f64; JOINED.len() + 1] {
     std::array::from_fn(|at| JOINED.get(at).map_or(0.0, |(_, mean)| *mean))
 }
 
-/// Members beside the experts and the recalibrated ones.
-pub const INNER: usize = grid::MEMBERS + LINEAR + 1;
+/// The number of members beside the experts and the recalibrated experts.
+const INNER: usize = grid::MEMBERS + LINEAR + 1;
 
 /// The default learner.
 #[derive(Debug, Clone)]
@@ -60,20 +61,20 @@ pub struct Default {
     shares: Shares,
     stacks: Vec<(Form, Stack)>,
     readers: Vec<Reader>,
-    /// Stacking of the readers and stackings themselves, on their log-odds: each reader alone is too
-    /// careful, and together they know more than one.
+    /// The stacking of the readers and stackings on their log-odds. Each reader alone is too careful, and
+    /// together they are better than any single one.
     joint: Stack,
     aggregation: Aggregation,
     signs: Vec<f64>,
     log_odds: Vec<f64>,
-    text: Text,
-    /// What each member says of the round at hand, NaN where it sleeps: experts, the same recalibrated,
+    inputs: Inputs,
+    /// The prediction of each member for the current round, NaN if it sleeps: experts, recalibrated experts,
     /// grid, stackings, readers, joint stacking.
-    said: Vec<f64>,
+    predictions: Vec<f64>,
 }
 
 impl Default {
-    /// The default over experts, uniform prior over members.
+    /// The default learner over `experts` before its first round, with a uniform prior over members.
     #[must_use]
     pub fn new(experts: &[&str]) -> Self {
         let n = experts.len();
@@ -93,118 +94,117 @@ impl Default {
             aggregation: Aggregation::new(&prior),
             signs: vec![0.0; width(n)],
             log_odds: vec![0.0; width(n)],
-            text: Text::new(n),
-            said: vec![f64::NAN; members],
+            inputs: Inputs::new(n),
+            predictions: vec![f64::NAN; members],
         }
     }
 
-    /// What the linear members see, and, where there is a target, learn at once: a reader's weights
-    /// are then still at hand.
+    /// The margins of the linear members; those of the readers are zero without features. If there is a target,
+    /// the members also learn it here, while their weights are in cache.
     #[inline(always)]
-    fn see(&mut self, round: &RoundInput<'_>, target: Option<f64>) -> [Seen; LINEAR] {
-        let mut seen = [Seen::default(); LINEAR];
-        let (stacked, read) = seen.split_at_mut(STACKINGS.len());
-        for ((form, stack), seen) in self.stacks.iter_mut().zip(&mut *stacked) {
+    fn linear_margins(&mut self, round: &RoundInput<'_>, target: Option<f64>) -> [Margin; LINEAR] {
+        let mut margins = [Margin::default(); LINEAR];
+        let (stacked, read) = margins.split_at_mut(STACKINGS.len());
+        for ((form, stack), margin) in self.stacks.iter_mut().zip(&mut *stacked) {
             let phi = match form {
                 Form::Sign => &self.signs,
                 Form::LogOdds => &self.log_odds,
             };
-            *seen = stack.see(phi);
+            *margin = stack.margin(phi);
             if let Some(target) = target {
-                stack.learn(phi, *seen, sigmoid(seen.s), target);
+                stack.learn(phi, *margin, sigmoid(margin.s), target);
             }
         }
         if let Some(features) = round.features {
-            let hint = stacked.get(HINT).map_or(0.0, |seen| seen.log_odds().clamp(-SUREST, SUREST));
-            self.text.read(features, &self.signs, hint);
-            for (reader, seen) in self.readers.iter_mut().zip(read) {
-                *seen = reader.see(&self.text);
+            let hint = stacked[HINT].log_odds().clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS);
+            self.inputs.fill(features, &self.signs, hint);
+            for (reader, margin) in self.readers.iter_mut().zip(read) {
+                *margin = reader.margin(&self.inputs);
                 if let Some(target) = target {
-                    reader.learn(&self.text, sigmoid(seen.s), target);
+                    reader.learn(&self.inputs, sigmoid(margin.s), target);
                 }
             }
         }
-        seen
+        margins
     }
 
-    /// What the joint member says; NaN without features.
+    /// The prediction of the joint member; NaN without features.
     #[inline(always)]
-    fn join(&mut self, linear: &[f64; LINEAR], reads: bool, target: Option<f64>) -> f64 {
+    fn predict_joint(&mut self, linear: &[f64; LINEAR], reads: bool, target: Option<f64>) -> f64 {
         if !reads {
             return f64::NAN;
         }
         let mut phi = [0.0; JOINT_WIDTH];
         phi[JOINED.len()] = 1.0;
         for (phi, (member, _)) in phi.iter_mut().zip(JOINED) {
-            *phi = linear[member].clamp(-SUREST, SUREST);
+            *phi = linear[member].clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS);
         }
-        let seen = self.joint.see(&phi);
+        let margin = self.joint.margin(&phi);
         if let Some(target) = target {
-            self.joint.learn(&phi, seen, sigmoid(seen.s), target);
+            self.joint.learn(&phi, margin, sigmoid(margin.s), target);
         }
-        sigmoid(seen.log_odds())
+        sigmoid(margin.log_odds())
     }
 
-    /// What the members say.
-    fn hear(&mut self, round: &RoundInput<'_>, target: Option<f64>) -> Heard {
-        look(Form::Sign, round.votes, &mut self.signs);
-        look(Form::LogOdds, round.votes, &mut self.log_odds);
-        let heard = self.shares.hear(round.votes);
+    /// Fills `predictions`. If there is a target, all members but the grid learn it.
+    fn predict_members(&mut self, round: &RoundInput<'_>, target: Option<f64>) -> Aggregates {
+        encode(Form::Sign, round.votes, &mut self.signs);
+        encode(Form::LogOdds, round.votes, &mut self.log_odds);
+        let aggregates = self.shares.aggregate(round.votes);
         let reads = round.features.is_some();
-        let mut linear = self.see(round, target).map(Seen::log_odds);
-        let joint = self.join(&linear, reads, target);
+        let mut linear = self.linear_margins(round, target).map(Margin::log_odds);
+        let joint = self.predict_joint(&linear, reads, target);
         linear.iter_mut().for_each(|x| *x = sigmoid(*x));
         if !reads {
             let readers = linear.iter_mut().skip(STACKINGS.len());
             readers.for_each(|p| *p = f64::NAN);
         }
         let n = round.votes.len();
-        let (own, inner) = self.said.split_at_mut(2 * n);
+        let (own, inner) = self.predictions.split_at_mut(2 * n);
         let (experts, recalibrated) = own.split_at_mut(n);
         experts.copy_from_slice(round.votes);
-        self.recalibrated.hear(round.votes, &self.log_odds, recalibrated);
+        self.recalibrated.predict(round.votes, &self.log_odds, recalibrated);
         if let Some(target) = target {
             self.recalibrated.learn(target);
         }
-        let all = heard.said.iter().chain(&linear).chain([&joint]);
-        inner.iter_mut().zip(all).for_each(|(said, x)| *said = *x);
-        heard
+        let all = aggregates.predictions.iter().chain(&linear).chain([&joint]);
+        inner.iter_mut().zip(all).for_each(|(prediction, x)| *prediction = *x);
+        aggregates
     }
 
-    /// What all say together while those sleep that read.
-    fn unread(&mut self) -> f64 {
+    /// The combined prediction with the members asleep that need features.
+    fn combine_without_readers(&mut self) -> f64 {
         let mut readers = [f64::NAN; READING];
-        let at = self.said.len().saturating_sub(READING);
-        self.said.iter_mut().skip(at).zip(&mut readers).for_each(|(said, kept)| std::mem::swap(said, kept));
-        let p = self.aggregation.combine(&self.said).p;
-        self.said.iter_mut().skip(at).zip(readers).for_each(|(said, kept)| *said = kept);
+        let first = self.predictions.len() - READING;
+        self.predictions[first..].swap_with_slice(&mut readers);
+        let p = self.aggregation.combine(&self.predictions).p;
+        self.predictions[first..].copy_from_slice(&readers);
         p
     }
 
-    fn learn(&mut self, round: &RoundInput<'_>, heard: &Heard, target: f64) -> f64 {
-        let said = self.aggregation.combine(&self.said);
-        let p = said.p;
-        self.aggregation.learn(said, target);
-        self.shares.learn(round.votes, heard, target);
-        p
+    fn learn(&mut self, round: &RoundInput<'_>, aggregates: &Aggregates, target: f64) -> f64 {
+        let prediction = self.aggregation.combine(&self.predictions);
+        self.aggregation.learn(prediction, target);
+        self.shares.learn(round.votes, aggregates, target);
+        prediction.p
     }
 }
 
 impl Learner for Default {
     fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
-        self.hear(round, None);
-        self.aggregation.combine(&self.said).p
+        self.predict_members(round, None);
+        self.aggregation.combine(&self.predictions).p
     }
 
     fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
-        let heard = self.hear(round, Some(target));
-        self.learn(round, &heard, target)
+        let aggregates = self.predict_members(round, Some(target));
+        self.learn(round, &aggregates, target)
     }
 
-    fn step_unread(&mut self, round: &RoundInput<'_>, target: f64) -> (f64, Option<f64>) {
-        let heard = self.hear(round, Some(target));
-        let unread = round.features.map(|_| self.unread());
-        (self.learn(round, &heard, target), unread)
+    fn step_ablated(&mut self, round: &RoundInput<'_>, target: f64) -> (f64, Option<f64>) {
+        let aggregates = self.predict_members(round, Some(target));
+        let without_features = round.features.map(|_| self.combine_without_readers());
+        (self.learn(round, &aggregates, target), without_features)
     }
 
     fn weights(&self, _: &RoundInput<'_>, _: &mut [f64]) -> bool {
@@ -227,7 +227,7 @@ impl Learner for Default {
             .chain(readers)
             .chain(["joint stacking".to_owned()])
             .collect();
-        super::shares(&names, &self.aggregation.mix().masses())
+        shares(&names, &self.aggregation.mix().masses())
     }
 
     fn save(&self, out: &mut Vec<f64>) {
@@ -240,29 +240,28 @@ impl Learner for Default {
     }
 
     fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
-        let lengths = std::iter::once(self.said.len())
+        let lengths = std::iter::once(self.predictions.len())
             .chain([self.recalibrated.len(), self.shares.len()])
             .chain(self.stacks.iter().map(|(_, stack)| stack.len()))
             .chain(self.readers.iter().map(Reader::len))
             .chain([self.joint.len()]);
         let expected = lengths.sum();
-        let wrong = || BadState::Length { expected, found: state.len() };
         if state.len() != expected {
-            return Err(wrong());
+            return Err(BadState::Length { expected, found: state.len() });
         }
         let mut rest = state;
         let mut next = |length: usize| {
-            let (part, after) = rest.split_at_checked(length).ok_or_else(wrong)?;
+            let (part, after) = rest.split_at(length);
             rest = after;
-            Ok(part)
+            part
         };
-        // All parts are checked before the first is taken: a refused state leaves the learner as it was.
-        let losses = next(self.said.len())?;
-        let recalibrated = next(self.recalibrated.len())?;
-        let shares = next(self.shares.len())?;
-        let stacks = self.stacks.iter().map(|(_, stack)| next(stack.len())).collect::<Result<Vec<_>, _>>()?;
-        let readers = self.readers.iter().map(|reader| next(reader.len())).collect::<Result<Vec<_>, _>>()?;
-        let joint = next(self.joint.len())?;
+        // All parts are checked before the first is loaded, so that a refused state leaves the learner unchanged.
+        let losses = next(self.predictions.len());
+        let recalibrated = next(self.recalibrated.len());
+        let shares = next(self.shares.len());
+        let stacks: Vec<_> = self.stacks.iter().map(|(_, stack)| next(stack.len())).collect();
+        let readers: Vec<_> = self.readers.iter().map(|reader| next(reader.len())).collect();
+        let joint = next(self.joint.len());
         self.recalibrated.check(recalibrated)?;
         self.shares.check(shares)?;
         self.joint.check(joint)?;
@@ -281,6 +280,6 @@ impl Learner for Default {
     }
 
     fn bound(&self, _: &Against) -> Option<f64> {
-        Some(0.5 * ln(self.said.len() as f64))
+        Some(0.5 * ln(self.predictions.len() as f64))
     }
 }

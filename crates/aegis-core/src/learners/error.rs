@@ -1,10 +1,10 @@
-//! Why a learner cannot be had.
+//! The errors of building a learner.
 
-use super::spec::MOST_EXPERTS;
+use super::spec::MAX_EXPERTS;
 use super::{Name, Parameter};
 use std::fmt;
 
-/// Why a learner cannot be had.
+/// The reason for which a learner cannot be built.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SpecError {
     /// No learner has this name.
@@ -13,36 +13,36 @@ pub enum SpecError {
     NotTaken {
         /// The learner.
         name: Name,
-        /// What was given.
+        /// The parameter given.
         parameter: Parameter,
     },
-    /// A value out of range.
+    /// A value is out of range.
     OutOfRange {
-        /// What was given.
+        /// The parameter.
         parameter: Parameter,
         /// Its value.
         value: f64,
     },
-    /// A value that does not read.
+    /// A value cannot be parsed.
     Unreadable {
-        /// What was given.
+        /// The parameter.
         parameter: Parameter,
-        /// Its text.
+        /// The text of its value.
         found: String,
     },
-    /// Text that is no `name` or `name key=value ...`.
+    /// A word is not `key=value`, or the key is unknown.
     Syntax(String),
-    /// η and β of Weighted Majority that are not 1 - one another.
+    /// The η and β of Weighted Majority do not sum to one.
     EtaAgainstBeta,
-    /// Prior masses that do not name every expert once, or do not add up to 1.
+    /// The prior masses do not name every expert once, or do not sum to one.
     Prior,
-    /// No expert at all.
+    /// There is no expert.
     NoExperts,
-    /// More experts than [`MOST_EXPERTS`].
+    /// There are more experts than [`MAX_EXPERTS`].
     TooManyExperts(usize),
-    /// Experts that are not in the strict order of their UTF-8 bytes.
+    /// The experts are not in the strict order of their UTF-8 bytes.
     ExpertOrder {
-        /// The id that is not above the one before it.
+        /// The id that is not greater than the one before it.
         at: String,
     },
 }
@@ -75,7 +75,7 @@ impl fmt::Display for SpecError {
             Self::EtaAgainstBeta => f.write_str("eta and beta contradict: beta is 1 - eta; give one of them"),
             Self::Prior => write!(f, "the prior must be {}", Parameter::Prior.expected()),
             Self::NoExperts => f.write_str("a learner needs at least one expert"),
-            Self::TooManyExperts(n) => write!(f, "{n} experts are more than {MOST_EXPERTS}"),
+            Self::TooManyExperts(n) => write!(f, "{n} experts are more than {MAX_EXPERTS}"),
             Self::ExpertOrder { at } => {
                 write!(
                     f,

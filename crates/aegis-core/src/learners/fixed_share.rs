@@ -1,19 +1,20 @@
-//! Fixed Share (Herbster & Warmuth 1998): Hedge that passes a share α of all weight round in every
-//! round, so that an expert who becomes the best one needs not make up for its past.
+//! Fixed Share (Herbster & Warmuth 1998): Hedge that redistributes a share α of all weight in every
+//! round, so that an expert that becomes the best one does not have to recover its past losses first.
 //!
-//! Proven: regret against expert i over its `T_i` awake rounds is at most
-//! (ln(1/π_i) - (T-1) ln(1 - α + α/N))/η + η `T_i`/8, and for every shift of comparator in these rounds
-//! ln((1 - α + α/N) N/α)/η more. A sleeper takes the mix loss and shares like the others.
+//! Proven: the regret against expert i over its `T_i` awake rounds is at most
+//! (ln(1/π_i) - (T-1) ln(1 - α + α/N))/η + η `T_i`/8, and ln((1 - α + α/N) N/α)/η more for every shift of
+//! the comparator in these rounds. A sleeper is charged the mix loss and shares like the others.
 
-use super::super::math::{exp, ln};
 use super::mix::{mean, normalise};
 use super::{Against, BadState, Learner, Mass, RoundInput, check, owned, shares};
+use crate::math::{exp, ln};
 
-/// What every expert is given each round at the least. It keeps a weight from vanishing where α = 0,
-/// is too little to move any digit of a weight that counts, and bounds of ours by less than 1e-280.
+/// The least weight that every expert is given each round. It keeps a weight from vanishing if α = 0.
+/// It is too small to change any digit of a weight that counts, and it changes the bounds by less than
+/// 1e-280.
 pub(super) const LEAST_SHARE: f64 = 1e-290;
 
-/// (ln(1/π) - (T-1) ln(1 - α + α/N))/η + η `T_i`/8.
+/// The proven bound (ln(1/π) - (T-1) ln(1 - α + α/N))/η + η `T_i`/8.
 pub(super) fn bound(ln_prior: f64, n: usize, eta: f64, alpha: f64, against: &Against) -> f64 {
     let stay = ln(1.0 - alpha + alpha / n as f64);
     let passed = against.rounds.saturating_sub(1) as f64;
@@ -32,7 +33,7 @@ pub struct FixedShare {
 }
 
 impl FixedShare {
-    /// Fixed Share with prior masses that sum to one.
+    /// Fixed Share before its first round. The prior masses sum to one.
     #[must_use]
     pub fn new(experts: &[&str], prior: &[f64], eta: f64, alpha: f64) -> Self {
         Self {
@@ -45,7 +46,8 @@ impl FixedShare {
         }
     }
 
-    /// The weights of those awake, zero for sleepers, their sum, and whether any sleeps.
+    /// Writes the weights of the awake experts (zero for sleepers). Returns their sum, and `true` if any
+    /// expert sleeps.
     fn awake(&self, votes: &[f64], out: &mut [f64]) -> (f64, bool) {
         let (mut total, mut asleep) = (0.0, false);
         for ((out, vote), weight) in out.iter_mut().zip(votes).zip(&self.weights) {
@@ -69,7 +71,7 @@ impl Learner for FixedShare {
         let mut masses = std::mem::take(&mut self.masses);
         let (total, asleep) = self.awake(round.votes, &mut masses);
         let p = mean(round.votes, &masses, total);
-        // Relative to the least loss awake: whatever η is, not all can underflow.
+        // Losses relative to the least one of the awake experts, so that not all factors can underflow.
         let losses = round.votes.iter().map(|vote| (vote - target).abs());
         let least = losses.fold(f64::INFINITY, f64::min);
         let mut sum = 0.0;
@@ -79,7 +81,7 @@ impl Learner for FixedShare {
                 sum += *mass;
             }
         }
-        // Those awake keep their total among themselves; that is the sleepers' mix loss.
+        // The awake experts keep their total weight, which charges the sleepers the mix loss.
         let kept = (1.0 - self.alpha) * if asleep { total } else { 1.0 } / sum;
         let given = (self.alpha / self.names.len() as f64).max(LEAST_SHARE);
         for ((weight, mass), vote) in self.weights.iter_mut().zip(&masses).zip(round.votes) {
@@ -111,7 +113,6 @@ impl Learner for FixedShare {
     }
 
     fn bound(&self, against: &Against) -> Option<f64> {
-        let ln_prior = *self.ln_prior.get(against.expert)?;
-        Some(bound(ln_prior, self.names.len(), self.eta, self.alpha, against))
+        Some(bound(self.ln_prior[against.expert], self.names.len(), self.eta, self.alpha, against))
     }
 }

@@ -1,52 +1,53 @@
 //! The Fixed-Share grid: η in {.1, .3, 1} times α in {0, .0001, .001, .01}, mixed by AdaNormalHedge.
-//! No parameter is left, and whatever pace the experts change at, one of the twelve keeps it.
+//! It has no parameter, and one of its twelve members suits the pace at which the experts change.
 //!
-//! Proven: regret against an expert <= AdaNormalHedge's bound against any of the twelve plus that one's
-//! own bound against the expert; the least of these twelve sums is given.
+//! Proven: the regret against an expert is at most AdaNormalHedge's bound against any of the twelve
+//! members plus that member's own bound against the expert. The least of these twelve sums is reported.
 
-use super::super::math::exp;
 use super::adanormalhedge::Regrets;
 use super::fixed_share::{self, LEAST_SHARE};
-use super::{Against, BadState, Learner, Mass, RoundInput, check, owned};
+use super::mix::normalise;
+use super::{Against, BadState, Learner, Mass, RoundInput, check, owned, shares};
+use crate::math::{exp, ln};
 
-/// Members of the grid.
-pub const MEMBERS: usize = 12;
-/// The steps; four members in a row have the same.
-pub const ETAS: [f64; 3] = [0.1, 0.3, 1.0];
-/// The shares passed round, in turn under every step.
-pub const ALPHAS: [f64; 4] = [0.0, 1e-4, 1e-3, 1e-2];
+/// The number of members.
+pub(super) const MEMBERS: usize = 12;
+/// The steps η. Four members in a row have the same step.
+const ETAS: [f64; 3] = [0.1, 0.3, 1.0];
+/// The shares α, in turn for every step.
+const ALPHAS: [f64; 4] = [0.0, 1e-4, 1e-3, 1e-2];
 
 type Lanes = [f64; MEMBERS];
 
-/// η and α of each member.
-pub(super) fn parameters() -> impl Iterator<Item = (f64, f64)> {
+/// The η and α of each member.
+fn parameters() -> impl Iterator<Item = (f64, f64)> {
     ETAS.into_iter().flat_map(|eta| ALPHAS.into_iter().map(move |alpha| (eta, alpha)))
 }
 
-/// The members' names, `share η/α`.
+/// The names of the members, `share η/α`.
 pub(super) fn names() -> impl Iterator<Item = String> {
     parameters().map(|(eta, alpha)| format!("share {eta}/{alpha}"))
 }
 
-/// Twelve Fixed Shares side by side, one a lane: each expert's row holds its twelve weights.
+/// Twelve Fixed Shares side by side, one per lane. The row of an expert holds its twelve weights.
 #[derive(Debug, Clone)]
 pub(super) struct Shares {
     weights: Vec<Lanes>,
-    /// e^(-.1 l) of each expert in this round; the other steps' factors are its powers.
+    /// e^(-.1 l) of each expert in this round. The factors of the other steps are its powers.
     factors: Vec<f64>,
     keep: Lanes,
     give: Lanes,
 }
 
-/// What the members say of one round, and the weight of those awake.
+/// The predictions of the members for one round, and the weight of the awake experts in each.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heard {
+pub(super) struct Aggregates {
     /// P(unsafe) of each member.
-    pub(super) said: Lanes,
+    pub(super) predictions: Lanes,
     total: Lanes,
 }
 
-/// Factors of all members for one expert: x, x³ and x¹⁰ for x = e^(-.1 l).
+/// The factors of all members for one expert: x, x³ and x¹⁰ for x = e^(-.1 l).
 #[inline(always)]
 fn powers(x: f64) -> Lanes {
     let cube = x * x * x;
@@ -65,22 +66,22 @@ impl Shares {
     }
 
     #[inline(always)]
-    pub(super) fn hear(&self, votes: &[f64]) -> Heard {
-        let (mut said, mut total) = ([0.0; MEMBERS], [0.0; MEMBERS]);
+    pub(super) fn aggregate(&self, votes: &[f64]) -> Aggregates {
+        let (mut predictions, mut total) = ([0.0; MEMBERS], [0.0; MEMBERS]);
         for (row, vote) in self.weights.iter().zip(votes).filter(|(_, vote)| !vote.is_nan()) {
-            for ((said, total), weight) in said.iter_mut().zip(&mut total).zip(row) {
-                *said += weight * vote;
+            for ((prediction, total), weight) in predictions.iter_mut().zip(&mut total).zip(row) {
+                *prediction += weight * vote;
                 *total += weight;
             }
         }
-        for (said, total) in said.iter_mut().zip(&total) {
-            *said /= total;
+        for (prediction, total) in predictions.iter_mut().zip(&total) {
+            *prediction /= total;
         }
-        Heard { said, total }
+        Aggregates { predictions, total }
     }
 
     #[inline(always)]
-    pub(super) fn learn(&mut self, votes: &[f64], heard: &Heard, target: f64) {
+    pub(super) fn learn(&mut self, votes: &[f64], aggregates: &Aggregates, target: f64) {
         for (factor, vote) in self.factors.iter_mut().zip(votes) {
             *factor = exp(-ETAS[0] * (vote - target).abs());
         }
@@ -95,9 +96,9 @@ impl Shares {
                 *sum += weight * power;
             }
         }
-        // Those awake keep their total among themselves; that is the sleepers' mix loss.
+        // The awake experts keep their total weight, which charges the sleepers the mix loss.
         let mut kept = [0.0; MEMBERS];
-        for (((kept, total), sum), keep) in kept.iter_mut().zip(&heard.total).zip(&sum).zip(&self.keep) {
+        for (((kept, total), sum), keep) in kept.iter_mut().zip(&aggregates.total).zip(&sum).zip(&self.keep) {
             *kept = keep * if asleep { *total } else { 1.0 } / sum;
         }
         for ((row, factor), vote) in self.weights.iter_mut().zip(&self.factors).zip(votes) {
@@ -122,7 +123,7 @@ impl Shares {
         out.extend_from_slice(self.weights.as_flattened());
     }
 
-    /// Whether these numbers can be such a state.
+    /// Returns an error if these numbers cannot be such a state.
     pub(super) fn check(&self, state: &[f64]) -> Result<(), BadState> {
         check(state, self.len(), LEAST_SHARE..=2.0)
     }
@@ -156,21 +157,22 @@ impl FixedShareGrid {
         }
     }
 
-    fn hear(&mut self, votes: &[f64]) -> (Heard, f64, f64) {
-        let heard = self.shares.hear(votes);
+    /// The members' predictions, the sum of the masses, and the combined prediction.
+    fn combine(&mut self, votes: &[f64]) -> (Aggregates, f64, f64) {
+        let aggregates = self.shares.aggregate(votes);
         let total = self.regrets.weigh(|_| true, &mut self.masses);
-        let sum: f64 = self.masses.iter().zip(&heard.said).map(|(mass, said)| mass * said).sum();
-        (heard, total, (sum / total).min(1.0))
+        let sum: f64 = self.masses.iter().zip(&aggregates.predictions).map(|(mass, p)| mass * p).sum();
+        (aggregates, total, (sum / total).min(1.0))
     }
 }
 
 impl Learner for FixedShareGrid {
     fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
-        self.hear(round.votes).2
+        self.combine(round.votes).2
     }
 
     fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
-        let (heard, total, p) = self.hear(round.votes);
+        let (aggregates, total, p) = self.combine(round.votes);
         let mut losses = [0.0; MEMBERS];
         let awake = self.shares.weights.iter().zip(round.votes).filter(|(_, vote)| !vote.is_nan());
         for (row, vote) in awake {
@@ -178,7 +180,7 @@ impl Learner for FixedShareGrid {
                 *loss += weight * (vote - target).abs();
             }
         }
-        for (loss, total) in losses.iter_mut().zip(&heard.total) {
+        for (loss, total) in losses.iter_mut().zip(&aggregates.total) {
             *loss /= total;
         }
         let played = self.masses.iter().zip(&losses).map(|(mass, loss)| mass * loss).sum::<f64>() / total;
@@ -186,28 +188,28 @@ impl Learner for FixedShareGrid {
             self.regrets.learn(at, played - loss);
         }
         self.regrets.count_round();
-        self.shares.learn(round.votes, &heard, target);
+        self.shares.learn(round.votes, &aggregates, target);
         p
     }
 
     fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
-        let heard = self.shares.hear(round.votes);
+        let aggregates = self.shares.aggregate(round.votes);
         let mut masses = [0.0; MEMBERS];
         let total = self.regrets.weigh(|_| true, &mut masses);
         for ((out, row), vote) in out.iter_mut().zip(&self.shares.weights).zip(round.votes) {
-            let lanes = row.iter().zip(&heard.total).zip(&masses);
+            let lanes = row.iter().zip(&aggregates.total).zip(&masses);
             let weight: f64 = lanes.map(|((weight, awake), mass)| mass / total * (weight / awake)).sum();
             *out = if vote.is_nan() { 0.0 } else { weight };
         }
         let total = out.iter().sum();
-        super::mix::normalise(out, total);
+        normalise(out, total);
         true
     }
 
     fn masses(&self) -> Vec<Mass> {
         let mut masses = [0.0; MEMBERS];
         self.regrets.weigh(|_| true, &mut masses);
-        super::shares(&names().collect::<Vec<_>>(), &masses)
+        shares(&names().collect::<Vec<_>>(), &masses)
     }
 
     fn save(&self, out: &mut Vec<f64>) {
@@ -217,12 +219,10 @@ impl Learner for FixedShareGrid {
 
     fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         let expected = self.regrets.len() + self.shares.len();
-        let Some((regrets, shares)) = state.split_at_checked(self.regrets.len()) else {
-            return Err(BadState::Length { expected, found: state.len() });
-        };
         if state.len() != expected {
             return Err(BadState::Length { expected, found: state.len() });
         }
+        let (regrets, shares) = state.split_at(self.regrets.len());
         self.shares.check(shares)?;
         self.regrets.load(regrets)?;
         self.shares.load(shares)
@@ -230,9 +230,9 @@ impl Learner for FixedShareGrid {
 
     fn bound(&self, against: &Against) -> Option<f64> {
         let n = self.names.len();
-        let uniform = -super::super::math::ln(n as f64);
-        let through = parameters().enumerate().filter_map(|(member, (eta, alpha))| {
-            Some(self.regrets.bound(member)? + fixed_share::bound(uniform, n, eta, alpha, against))
+        let uniform = -ln(n as f64);
+        let through = parameters().enumerate().map(|(member, (eta, alpha))| {
+            self.regrets.bound(member) + fixed_share::bound(uniform, n, eta, alpha, against)
         });
         through.reduce(f64::min)
     }

@@ -1,20 +1,19 @@
-//! The Bayes mixture: aggregation in log loss, for votes that are probabilities.
+//! The Bayes mixture: the aggregating algorithm in log loss, for votes that are probabilities.
 //!
-//! Proven: regret in log loss against each expert over its awake rounds is at most ln(1/π_i), for any
-//! number of rounds, with soft targets too (Hölder's inequality) and with sleepers, which take the
+//! Proven: the regret in log loss against each expert over its awake rounds is at most ln(1/π_i), for any
+//! number of rounds, for soft targets too (Hölder's inequality), and with sleepers, which are charged the
 //! mixture's own loss.
 
-use super::super::math::ln_normal;
-use super::mix::{Heard, Mix};
+use super::mix::{Aggregate, Mix};
 use super::{Against, BadState, Learner, LossKind, Mass, RoundInput, owned, shares};
+use crate::math::ln_normal;
 
-/// Votes are clipped to \[CLIP, 1 - CLIP\]: a vote of 0 or 1 that is wrong once would end its expert.
-pub const CLIP: f64 = 0.01;
+/// Votes are clipped to \[CLIP, 1 - CLIP\], because one wrong vote of 0 or 1 would remove its expert for good.
+const CLIP: f64 = 0.01;
 
-/// -y ln x - (1 - y) ln(1 - x), with x clipped.
+/// The log loss -y ln x - (1 - y) ln(1 - x), with x clipped to \[CLIP, 1 - CLIP\].
 #[inline(always)]
-#[must_use]
-pub fn log_loss(x: f64, y: f64) -> f64 {
+pub(super) fn log_loss(x: f64, y: f64) -> f64 {
     let x = clip(x);
     -(y * ln_normal(x) + (1.0 - y) * ln_normal(1.0 - x))
 }
@@ -33,7 +32,7 @@ pub struct LogLoss {
 }
 
 impl LogLoss {
-    /// A mixture with prior masses that sum to one.
+    /// The mixture before its first round. The prior masses sum to one.
     #[must_use]
     pub fn new(experts: &[&str], prior: &[f64]) -> Self {
         let n = experts.len();
@@ -41,23 +40,23 @@ impl LogLoss {
     }
 
     #[inline(always)]
-    fn hear(&mut self, votes: &[f64]) -> Heard {
+    fn aggregate(&mut self, votes: &[f64]) -> Aggregate {
         for (clipped, vote) in self.clipped.iter_mut().zip(votes) {
             *clipped = clip(*vote);
         }
-        self.mix.hear(&self.clipped)
+        self.mix.aggregate(&self.clipped)
     }
 }
 
 impl Learner for LogLoss {
     fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
-        clip(self.hear(round.votes).mean())
+        clip(self.aggregate(round.votes).mean())
     }
 
     fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
-        let heard = self.hear(round.votes);
-        self.mix.learn(heard, |vote| log_loss(vote, target));
-        clip(heard.mean())
+        let aggregate = self.aggregate(round.votes);
+        self.mix.learn(aggregate, |vote| log_loss(vote, target));
+        clip(aggregate.mean())
     }
 
     fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {

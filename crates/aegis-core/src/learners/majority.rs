@@ -1,9 +1,9 @@
-//! Plain majority: every awake expert one vote, a tie is unsafe. It learns nothing; it is what the
-//! learners are measured against.
+//! Plain majority: every awake expert has one vote, and a tie is unsafe. It learns nothing. The learners
+//! are measured against it.
 
 use super::{BadState, Learner, LossKind, Mass, RoundInput, check, flagged, owned, shares};
 
-/// The majority of the experts awake.
+/// The majority of the awake experts.
 #[derive(Debug, Clone)]
 pub struct Majority {
     names: Vec<String>,
@@ -17,7 +17,8 @@ impl Majority {
     }
 }
 
-/// The share of those awake that vote unsafe: at least .5 exactly where they are no fewer than half.
+/// The share of the awake experts that vote unsafe, in \[0,1\]; 0 if all sleep. It is at least .5 if and only
+/// if at least half of them do.
 #[inline(always)]
 #[must_use]
 pub fn majority(votes: &[f64]) -> f64 {

@@ -1,32 +1,32 @@
-//! The learners: each combines the votes of one round into a P(unsafe) and learns from its target.
+//! The learners. Each combines the votes of one round into a P(unsafe) and learns from the round's target.
 //!
-//! One algorithm a file, behind [`Learner`]. A learner is a plain state machine over `f64`: the same
-//! rounds in the same order give the same bits on every machine, so a state can be hashed, published
-//! as a predictor, put away as a checkpoint and compared with a replay.
+//! There is one algorithm per file, behind [`Learner`]. A learner is a state machine over `f64`: the same
+//! rounds in the same order give the same bits on every machine, so a state can be hashed, published as a
+//! predictor, saved as a checkpoint and compared with a replay.
 //!
-//! `docs/learning.md` tells what each one is for, what it supports and which bound holds.
+//! `docs/learning.md` describes the purpose of each learner, its parameters and its proven bound.
 
-pub mod adahedge;
-pub mod adanormalhedge;
-pub mod brier;
-pub mod default;
+mod adahedge;
+mod adanormalhedge;
+mod brier;
+mod default;
 mod error;
-pub mod fixed_share;
-pub mod fpl;
-pub mod grid;
-pub mod hedge;
-pub mod log_loss;
+mod fixed_share;
+mod fpl;
+mod grid;
+mod hedge;
+mod log_loss;
 pub mod majority;
 mod mix;
 mod name;
-pub mod parameters;
-pub mod reading;
+mod parameters;
+mod reading;
 mod recalibrated;
-pub mod spec;
-pub mod squint;
-pub mod stacking;
+mod spec;
+mod squint;
+mod stacking;
 pub mod tally;
-pub mod weighted_majority;
+mod weighted_majority;
 
 use super::features::Features;
 pub use error::SpecError;
@@ -35,27 +35,28 @@ pub use parameters::{Noise, Parameter, Value};
 pub use spec::LearnerSpec;
 pub use tally::Tally;
 
-/// One round as a learner sees it.
+/// One round, as the input of a learner.
 #[derive(Debug, Clone, Copy)]
 pub struct RoundInput<'a> {
-    /// P(unsafe) in \[0,1\] per expert, in the learner's expert order (UTF-8 bytes of the ids); NaN: asleep.
+    /// P(unsafe) in \[0,1\] per expert, NaN if it is asleep, in the learner's order of experts (UTF-8 bytes of
+    /// the ids).
     pub votes: &'a [f64],
-    /// The judged text's features; `None` where the event has none or those of another encoder.
+    /// The features of the judged text; `None` if the event has none, or those of another encoder.
     pub features: Option<&'a Features>,
     /// The event's id, for keyed draws.
     pub event: &'a str,
 }
 
-/// A member of a learner and the mass that the learner's aggregation gives it, for people to read.
+/// A member of a learner and its mass in the learner's aggregation, for display.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mass {
     /// The expert's id, or the inner learner's name (`share 0.3/0.001`, `stacking 0.9995`, `reading 1/1`).
     pub member: String,
-    /// Share of the aggregation in \[0,1\]; all members' masses sum to one.
+    /// The share of the aggregation in \[0,1\]; the masses of all members sum to one.
     pub mass: f64,
 }
 
-/// The loss in which a learner's regret is measured, per round, for a P(unsafe) of p and a target of y.
+/// The loss in which a learner's regret is measured, for one round with the prediction p and the target y.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LossKind {
     /// (p - y)².
@@ -64,12 +65,12 @@ pub enum LossKind {
     Absolute,
     /// -y ln p - (1 - y) ln(1 - p), the votes clipped to \[.01,.99\].
     Log,
-    /// 1 where p >= .5 and y >= .5 differ, else 0.
+    /// 1 if p >= .5 and y >= .5 differ, else 0.
     Mistakes,
 }
 
 impl LossKind {
-    /// The name in a replay's JSON.
+    /// The name in the JSON report of a replay.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -87,82 +88,86 @@ impl std::fmt::Display for LossKind {
     }
 }
 
-/// An expert's record so far, which a bound on the regret against it may depend on.
+/// The record of an expert so far, on which the bound on the regret against it may depend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Against {
-    /// The expert's place in the learner's order.
+    /// The index of the expert in the learner's order.
     pub expert: usize,
-    /// Rounds folded.
+    /// The number of rounds folded.
     pub rounds: u64,
-    /// Rounds in which this expert was awake.
+    /// The rounds in which this expert was awake.
     pub awake: u64,
-    /// This expert's mistakes in them.
+    /// The mistakes of this expert in them.
     pub mistakes: u64,
-    /// Whether any expert slept in any round.
+    /// `true` if any expert slept in any round.
     pub slept: bool,
 }
 
-/// Combines votes and learns from targets.
+/// An online learner, which combines votes and learns from targets.
 ///
-/// `predict` and `step` are called only where at least one expert is awake; all votes are finite or
-/// NaN and the target is in \[0,1\] (the fold refuses everything else at its door).
+/// At least one expert of a round must be awake, a vote must be NaN or in \[0,1\], and a target must be in
+/// \[0,1\]. The ledger refuses all other records.
+///
+/// # Panics
+/// The methods that take a round may panic if its votes are not as many as the learner's experts, or if all
+/// experts sleep.
 pub trait Learner: Send {
-    /// P(unsafe) for this round. Changes nothing but scratch space.
+    /// Returns P(unsafe) for this round. Only scratch space changes.
     fn predict(&mut self, round: &RoundInput<'_>) -> f64;
 
-    /// What [`predict`](Self::predict) gives for this round, then learns its target.
+    /// Returns the [`predict`](Self::predict)ion for this round, and learns its target.
     fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64;
 
-    /// [`step`](Self::step); with it what [`predict`](Self::predict) would have given without the features, where
-    /// there are some and it reads them.
-    fn step_unread(&mut self, round: &RoundInput<'_>, target: f64) -> (f64, Option<f64>) {
+    /// Does the same as [`step`](Self::step). If the round has features and the learner reads them, it also
+    /// returns the prediction without them.
+    fn step_ablated(&mut self, round: &RoundInput<'_>, target: f64) -> (f64, Option<f64>) {
         (self.step(round, target), None)
     }
 
-    /// Played weight per expert for this round, zero for sleepers, into `out` (as long as the votes).
-    /// `false`, and `out` untouched, where the learner plays no weights over experts but a p of its own.
+    /// Writes the weight played on each expert in this round, zero for sleepers, to `out`, which is as long as
+    /// the votes. Returns `false` and leaves `out` unchanged if the learner plays a p of its own instead.
     fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool;
 
-    /// The mass of each member as it stands, in member order.
+    /// Returns the current mass of each member, in member order.
     fn masses(&self) -> Vec<Mass>;
 
-    /// Appends the whole state, each member's in member order.
+    /// Appends the whole state, that of each member in member order.
     fn save(&self, out: &mut Vec<f64>);
 
-    /// Takes a state that [`save`](Self::save) gave for the same parameters and experts.
+    /// Replaces the state by one that [`save`](Self::save) wrote for the same parameters and experts.
     ///
     /// # Errors
-    /// Where the length or a value cannot be such a state (for hostile bytes from a topic or disk);
-    /// the learner is then as it was before.
+    /// Returns an error if the length or a value cannot be that of such a state, which may come from a topic or
+    /// a disk. The learner is then unchanged.
     fn load(&mut self, state: &[f64]) -> Result<(), BadState>;
 
-    /// The loss in which [`bound`](Self::bound) holds and the regret is reported.
+    /// Returns the loss in which [`bound`](Self::bound) holds and the regret is reported.
     fn loss_kind(&self) -> LossKind {
         LossKind::Absolute
     }
 
-    /// The proven bound on the regret against one expert: the learner's loss minus the expert's, both
-    /// summed over the rounds in which that expert was awake, for any sequence of rounds folded
-    /// without delay. `None` where nothing is proven for what is played.
+    /// Returns the proven bound on the regret against one expert: the learner's loss minus the expert's, both
+    /// summed over the rounds in which that expert was awake, for any sequence of rounds folded without delay.
+    /// `None` if no bound is proven for this learner.
     fn bound(&self, against: &Against) -> Option<f64> {
         let _ = against;
         None
     }
 }
 
-/// Why bytes are not a learner's state.
+/// The reason for which numbers are not a learner's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BadState {
-    /// The state has another length than these parameters and experts give.
+    /// The state has another length than that of these parameters and experts.
     Length {
-        /// Numbers expected.
+        /// The expected length.
         expected: usize,
-        /// Numbers found.
+        /// The length found.
         found: usize,
     },
     /// A number is NaN or infinite.
     NotFinite,
-    /// A number is finite but out of the range in which such a state can be.
+    /// A number is finite but outside of the range of such a state.
     OutOfRange,
 }
 
@@ -180,10 +185,10 @@ impl std::fmt::Display for BadState {
 
 impl std::error::Error for BadState {}
 
-/// No sum of losses or regrets comes near it; a state beyond is not one of ours.
+/// The greatest sum of losses or regrets that a state may hold. No real sum comes near it.
 const GREATEST_SUM: f64 = 1e15;
 
-/// Refuses a state of another length, or with a number that cannot be.
+/// Returns an error if a state has another length, or a number outside of `range`.
 fn check(state: &[f64], expected: usize, range: std::ops::RangeInclusive<f64>) -> Result<(), BadState> {
     if state.len() != expected {
         return Err(BadState::Length { expected, found: state.len() });
@@ -197,13 +202,13 @@ fn check(state: &[f64], expected: usize, range: std::ops::RangeInclusive<f64>) -
     Ok(())
 }
 
-/// The verdict that a number in \[0,1\] stands for: unsafe from .5 on.
+/// The verdict of a number in \[0,1\]: unsafe from .5 on.
 #[inline(always)]
 fn flagged(p: f64) -> bool {
     p >= 0.5
 }
 
-/// Pairs names with masses that are proportional to `parts`.
+/// Pairs names with masses in proportion to `parts`, which sum to one.
 fn shares(names: &[String], parts: &[f64]) -> Vec<Mass> {
     let total: f64 = parts.iter().sum();
     let mass = |part: f64| {
@@ -212,7 +217,7 @@ fn shares(names: &[String], parts: &[f64]) -> Vec<Mass> {
     names.iter().zip(parts).map(|(name, part)| Mass { member: name.clone(), mass: mass(*part) }).collect()
 }
 
-/// The ids as owned texts.
+/// The ids as owned strings.
 fn owned(experts: &[&str]) -> Vec<String> {
     experts.iter().map(|id| (*id).to_owned()).collect()
 }

@@ -1,12 +1,12 @@
-//! The learners' names, and which parameters each takes.
+//! The names of the learners, and the parameters that each takes.
 
 use super::{Parameter, SpecError};
 use std::fmt;
 use std::str::FromStr;
 
-/// The learners there are.
+/// The name of a learner. `docs/learning.md` describes each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)] // docs/learning.md; each has its file
+#[expect(missing_docs, reason = "each has its file, and a section of docs/learning.md")]
 pub enum Name {
     WeightedMajority,
     Hedge,
@@ -25,7 +25,7 @@ pub enum Name {
 }
 
 impl Name {
-    /// All of them, in the order of the tables.
+    /// All names, in the order of the tables.
     pub const ALL: [Self; 14] = [
         Self::WeightedMajority,
         Self::Hedge,
@@ -43,7 +43,7 @@ impl Name {
         Self::Majority,
     ];
 
-    /// The name, as in `--learner`.
+    /// The name as a string, as in `--learner`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,7 +64,7 @@ impl Name {
         }
     }
 
-    /// The parameters that it takes; any other is refused.
+    /// The parameters that the learner takes. Any other is refused.
     #[must_use]
     pub fn takes(self) -> &'static [Parameter] {
         use Parameter::{Alpha, Beta, Eta, Gamma, Noise, Prior, Seed, Variance};

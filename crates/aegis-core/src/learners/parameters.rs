@@ -1,4 +1,4 @@
-//! The learners' parameters: their names, ranges, and which learner takes which.
+//! The parameters of the learners: their names and ranges.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ pub enum Noise {
 }
 
 impl Noise {
-    /// `exponential` or `gumbel`.
+    /// The name, `exponential` or `gumbel`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,29 +42,29 @@ impl FromStr for Noise {
     }
 }
 
-/// What a learner can be given.
+/// A parameter of a learner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Parameter {
-    /// Step η of Hedge, FPL and Fixed Share; for Weighted Majority 1 - β.
+    /// The step η of Hedge, FPL and Fixed Share; 1 - β for Weighted Majority.
     Eta,
-    /// Factor β of Weighted Majority.
+    /// The factor β of Weighted Majority.
     Beta,
-    /// Share α that Fixed Share passes round.
+    /// The share α that Fixed Share redistributes.
     Alpha,
-    /// Memory γ of stacking and of a reading member.
+    /// The memory γ of stacking and of a reading member.
     Gamma,
-    /// Prior variance p0 of a reading member's weights on the text.
+    /// The prior variance p0 of a reading member's weights on the features.
     Variance,
-    /// FPL's noise.
+    /// The noise of FPL.
     Noise,
     /// The secret of the keyed draws.
     Seed,
-    /// Prior masses of the experts.
+    /// The prior masses of the experts.
     Prior,
 }
 
 impl Parameter {
-    /// The name, as in `--eta`.
+    /// The name, as in `--eta`, without the dashes.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ impl Parameter {
         }
     }
 
-    /// What its value may be, in words.
+    /// A description of its valid values, for error messages.
     #[must_use]
     pub fn expected(self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl Parameter {
         }
     }
 
-    /// Whether a number is in range, for those that are numbers.
+    /// Returns `true` if the number is in range. Parameters that are not numbers accept any.
     pub(super) fn admits(self, x: f64) -> bool {
         match self {
             Self::Eta => x > 0.0 && x <= 100.0,
@@ -113,10 +113,10 @@ impl fmt::Display for Parameter {
     }
 }
 
-/// A parameter's value, as shown and hashed.
+/// The value of a parameter, as displayed and hashed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// A number; its shortest decimal form that reads back to the same bits.
+    /// A number, displayed in its shortest decimal form that parses to the same bits.
     Number(f64),
     /// A word.
     Text(String),

@@ -1,50 +1,50 @@
-//! Reading members: diagonal Bayesian logistic regression over the judged text's features and the
-//! votes. Weighing votes cannot know that an expert is right about slurs and wrong about sarcasm; the
-//! text can tell, and the encoder has read it already.
+//! Reading members: diagonal Bayesian logistic regression over the features of the judged text and the
+//! votes. An aggregation of votes cannot learn that an expert is right about slurs and wrong about sarcasm.
+//! The features of the text can show this, and the encoder has already computed them.
 //!
-//! Inputs f: z (384 numbers, `z_j` = `q_j`·4/(127·√384) of the stored bytes q), then stacking's φ. The
-//! diagonal works because the basis is whitened. Sums run in eight fixed lanes, so that a vectorised
-//! and a plain build give the same bits. Without features a member sleeps.
+//! The inputs f are z (384 numbers, `z_j` = `q_j`·4/(127·√384) of the stored bytes q), then stacking's φ. The
+//! diagonal covariance works because the basis is whitened. Sums run in eight fixed lanes, so that a
+//! vectorised and a plain build give the same bits. Without features a member sleeps.
 
-use super::super::features::{DIMENSIONS, Features};
-use super::super::math::sigmoid;
-use super::stacking::{Form, Seen, VARIANCE, curvature, look, width};
+use super::stacking::{Form, Margin, VARIANCE, curvature, encode, width};
 use super::{BadState, Learner, LossKind, Mass, RoundInput, check};
+use crate::features::{DIMENSIONS, Features};
+use crate::math::sigmoid;
 
 const LANES: usize = 8;
 
-/// √384.
+/// √384, the root of the number of coordinates.
 const ROOT: f64 = 19.595_917_942_265_423;
-/// What one step of a stored byte is worth.
+/// The value of one step of a stored byte.
 const STEP: f64 = 4.0 / (127.0 * ROOT);
-/// Pairs of the first eight coordinates: each with itself and with the next four, round in a ring.
+/// The number of pairs of the first eight coordinates: each with itself and with the next four, cyclically.
 const PAIRS: usize = 5 * LANES;
 
-/// Numbers that φ and the hint after it take: as many eights as hold them, filled up with zeros.
-fn width_of_phi(n: usize) -> usize {
+/// The length of φ with the hint after it, padded with zeros to a multiple of eight.
+fn padded_width(n: usize) -> usize {
     width(n).next_multiple_of(LANES)
 }
 
-/// The inputs of one round, converted once for all members that read it: z, φ and a hint, each vote times
-/// the first eight coordinates of z, and pairs of these coordinates. A member reads a head of it.
+/// The inputs of one round, converted once for all members: z, φ and a hint, each vote times the first eight
+/// coordinates of z, and pairs of these coordinates. Each member uses a prefix of them.
 #[derive(Debug, Clone)]
-pub(super) struct Text {
+pub(super) struct Inputs {
     values: Vec<f64>,
     squares: Vec<f64>,
 }
 
-impl Text {
+impl Inputs {
     pub(super) fn new(n: usize) -> Self {
-        let zeros = vec![0.0; DIMENSIONS + width_of_phi(n) + LANES * n + PAIRS];
+        let zeros = vec![0.0; DIMENSIONS + padded_width(n) + LANES * n + PAIRS];
         Self { values: zeros.clone(), squares: zeros }
     }
 
-    /// Reads features, φ, and a hint: the log-odds of a member that does not read.
+    /// Computes the inputs from features, φ, and a hint, which is the log-odds of a member without features.
     #[inline(always)]
-    pub(super) fn read(&mut self, features: &Features, phi: &[f64], hint: f64) {
+    pub(super) fn fill(&mut self, features: &Features, phi: &[f64], hint: f64) {
         let n = phi.len() / 2 - 1;
         let (z, rest) = self.values.split_at_mut(DIMENSIONS);
-        let (linear, rest) = rest.split_at_mut(width_of_phi(n));
+        let (linear, rest) = rest.split_at_mut(padded_width(n));
         let (products, pairs) = rest.split_at_mut(LANES * n);
         for (z, q) in z.iter_mut().zip(features) {
             *z = f64::from(*q) * STEP;
@@ -52,15 +52,13 @@ impl Text {
         for (f, phi) in linear.iter_mut().zip(phi) {
             *f = *phi;
         }
-        if let Some(f) = linear.get_mut(2 * n + 1) {
-            *f = hint;
-        }
+        linear[2 * n + 1] = hint;
         for (products, vote) in products.chunks_exact_mut(LANES).zip(phi) {
             for (product, z) in products.iter_mut().zip(&*z) {
                 *product = vote * z;
             }
         }
-        let first = z.first_chunk::<LANES>().copied().unwrap_or_default();
+        let first: [f64; LANES] = *z.first_chunk().expect("there are 384 coordinates");
         for (next, pairs) in pairs.chunks_exact_mut(LANES).enumerate() {
             for (at, pair) in pairs.iter_mut().enumerate() {
                 *pair = ROOT * first[at] * first[(at + next) % LANES];
@@ -77,14 +75,14 @@ impl Text {
 pub(super) struct Reader {
     name: String,
     gamma: f64,
-    /// Prior variances; 0 where a place is no input.
+    /// The prior variances; 0 at an index that the member does not use.
     priors: Vec<f64>,
     means: Vec<f64>,
     variances: Vec<f64>,
 }
 
-/// Prior variances of z that fall with the coordinate: those of whitened features all vary alike, but
-/// what texts are about is in the first of them.
+/// Prior variances of z that fall with the coordinate, to half of `variance` at index `half`. All coordinates
+/// of whitened features vary alike, but the topic of a text is in the first of them.
 fn falling(variance: f64, half: f64) -> Vec<f64> {
     (0..DIMENSIONS).map(|at| variance / (1.0 + at as f64 / half)).collect()
 }
@@ -95,7 +93,7 @@ fn sum(lanes: [f64; LANES]) -> f64 {
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
-/// Sum of a·b in eight lanes.
+/// The sum of a·b in eight lanes.
 #[inline(always)]
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut lanes = [0.0; LANES];
@@ -112,42 +110,42 @@ impl Reader {
         Self { name, gamma, means: vec![0.0; priors.len()], variances: priors.clone(), priors }
     }
 
-    /// Prior variances of z, then .1 for φ.
-    fn votes_too(mut priors: Vec<f64>, n: usize) -> Vec<f64> {
+    /// Appends the prior variances of φ to those of z.
+    fn with_votes(mut priors: Vec<f64>, n: usize) -> Vec<f64> {
         priors.resize(DIMENSIONS + 2 * n + 1, VARIANCE);
-        priors.resize(DIMENSIONS + width_of_phi(n), 0.0);
+        priors.resize(DIMENSIONS + padded_width(n), 0.0);
         priors
     }
 
-    /// Prior variance `variance` for the coordinates of z (.1 for φ's), memory 0 < γ <= 1.
+    /// A member with the prior variance `variance` for z, the stackings' for φ, and the memory 0 < γ <= 1.
     pub(super) fn new(n: usize, variance: f64, gamma: f64) -> Self {
-        let priors = Self::votes_too(vec![variance; DIMENSIONS], n);
+        let priors = Self::with_votes(vec![variance; DIMENSIONS], n);
         Self::with(format!("reading {variance}/{gamma}"), priors, gamma)
     }
 
-    /// One that reads the products too, with the variance of z's coordinates, and forgets nothing.
+    /// A member that also reads the products, with the same prior variance as z, and forgets nothing.
     pub(super) fn crossing(n: usize, variance: f64) -> Self {
-        let mut priors = Self::votes_too(vec![variance; DIMENSIONS], n);
+        let mut priors = Self::with_votes(vec![variance; DIMENSIONS], n);
         priors.resize(priors.len() + LANES * n, variance);
         Self::with(format!("cross reading {variance}"), priors, 1.0)
     }
 
-    /// One that expects most of the first coordinates: prior variance 20, half of it at the seventeenth.
+    /// A member whose prior variances fall from 20 at the first coordinate to half of it at the seventeenth.
     pub(super) fn leading(n: usize, gamma: f64) -> Self {
-        let priors = Self::votes_too(falling(20.0, 16.0), n);
+        let priors = Self::with_votes(falling(20.0, 16.0), n);
         Self::with("leading reading".to_owned(), priors, gamma)
     }
 
-    /// One that starts from the hint instead of the votes, and reads products and pairs too; 10, half of
-    /// it at the thirty-third.
+    /// A member that starts from the hint instead of the votes, and also reads products and pairs. Its prior
+    /// variances fall from 10 at the first coordinate to half of it at the thirty-third.
     pub(super) fn pairing(n: usize) -> Self {
         let mut priors = falling(10.0, 32.0);
         priors.resize(DIMENSIONS + 2 * n, 0.0);
         priors.resize(DIMENSIONS + 2 * n + 2, VARIANCE);
-        priors.resize(DIMENSIONS + width_of_phi(n), 0.0);
+        priors.resize(DIMENSIONS + padded_width(n), 0.0);
         priors.resize(priors.len() + LANES * n + PAIRS, 10.0);
         let mut reader = Self::with("pair reading".to_owned(), priors, 1.0);
-        reader.means.iter_mut().skip(DIMENSIONS + 2 * n + 1).take(1).for_each(|mean| *mean = 1.0);
+        reader.means[DIMENSIONS + 2 * n + 1] = 1.0;
         reader
     }
 
@@ -156,19 +154,19 @@ impl Reader {
     }
 
     #[inline(always)]
-    pub(super) fn see(&self, text: &Text) -> Seen {
-        Seen { s: dot(&text.values, &self.means), u: dot(&text.squares, &self.variances) }
+    pub(super) fn margin(&self, inputs: &Inputs) -> Margin {
+        Margin { s: dot(&inputs.values, &self.means), u: dot(&inputs.squares, &self.variances) }
     }
 
-    /// Learns the target of the round seen, q = σ(s).
-    pub(super) fn learn(&mut self, text: &Text, q: f64, target: f64) {
+    /// Learns the target of a round whose margin has the mean s. `q` is σ(s).
+    pub(super) fn learn(&mut self, inputs: &Inputs, q: f64, target: f64) {
         let (h, off) = (curvature(q), target - q);
         if self.gamma < 1.0 {
             widen(&mut self.variances, 1.0 / self.gamma, &self.priors);
         }
-        let inputs = text.values.iter().zip(&text.squares);
+        let inputs = inputs.values.iter().zip(&inputs.squares);
         let weights = self.variances.iter_mut().zip(&mut self.means);
-        // One flat loop, so that it is vectorised along the numbers.
+        // One flat loop, so that it is vectorised over the inputs.
         for ((variance, mean), (f, square)) in weights.zip(inputs) {
             *variance /= 1.0 + h * square * *variance;
             *mean += *variance * f * off;
@@ -183,7 +181,7 @@ impl Reader {
         2 * self.inputs()
     }
 
-    /// w, then P.
+    /// Appends the means w, then the variances P.
     pub(super) fn save(&self, out: &mut Vec<f64>) {
         for part in [&self.means, &self.variances] {
             let places = part.iter().zip(&self.priors);
@@ -205,14 +203,14 @@ impl Reader {
         let mut saved = state.iter();
         for part in [&mut self.means, &mut self.variances] {
             for (x, _) in part.iter_mut().zip(&self.priors).filter(|(_, prior)| **prior > 0.0) {
-                *x = saved.next().copied().unwrap_or_default();
+                *x = *saved.next().expect("the length was checked");
             }
         }
         Ok(())
     }
 }
 
-/// P ← min(P/γ, prior).
+/// Replaces each P by min(P/γ, prior).
 #[inline(always)]
 fn widen(variances: &mut [f64], inverse: f64, priors: &[f64]) {
     for (variance, prior) in variances.iter_mut().zip(priors) {
@@ -221,43 +219,42 @@ fn widen(variances: &mut [f64], inverse: f64, priors: &[f64]) {
     }
 }
 
-/// A reading member as a learner of its own. A round without features it does not know: it says .5
-/// and learns nothing.
+/// A reading member as a learner of its own. For a round without features it predicts .5 and learns nothing.
 #[derive(Debug, Clone)]
 pub struct Reading {
     reader: Reader,
-    text: Text,
+    inputs: Inputs,
     phi: Vec<f64>,
 }
 
 impl Reading {
-    /// A reading member over n experts.
+    /// A reading member over `n` experts with the prior variance `variance` and the memory `gamma`.
     #[must_use]
     pub fn new(n: usize, variance: f64, gamma: f64) -> Self {
-        Self { reader: Reader::new(n, variance, gamma), text: Text::new(n), phi: vec![0.0; width(n)] }
+        Self { reader: Reader::new(n, variance, gamma), inputs: Inputs::new(n), phi: vec![0.0; width(n)] }
     }
 
-    fn see(&mut self, round: &RoundInput<'_>) -> Option<Seen> {
-        look(Form::Sign, round.votes, &mut self.phi);
-        self.text.read(round.features?, &self.phi, 0.0);
-        Some(self.reader.see(&self.text))
+    fn margin(&mut self, round: &RoundInput<'_>) -> Option<Margin> {
+        encode(Form::Sign, round.votes, &mut self.phi);
+        self.inputs.fill(round.features?, &self.phi, 0.0);
+        Some(self.reader.margin(&self.inputs))
     }
 }
 
 impl Learner for Reading {
     fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
-        self.see(round).map_or(0.5, |seen| sigmoid(seen.log_odds()))
+        self.margin(round).map_or(0.5, |margin| sigmoid(margin.log_odds()))
     }
 
     fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
-        let Some(seen) = self.see(round) else {
+        let Some(margin) = self.margin(round) else {
             return 0.5;
         };
-        self.reader.learn(&self.text, sigmoid(seen.s), target);
-        sigmoid(seen.log_odds())
+        self.reader.learn(&self.inputs, sigmoid(margin.s), target);
+        sigmoid(margin.log_odds())
     }
 
-    fn step_unread(&mut self, round: &RoundInput<'_>, target: f64) -> (f64, Option<f64>) {
+    fn step_ablated(&mut self, round: &RoundInput<'_>, target: f64) -> (f64, Option<f64>) {
         (self.step(round, target), round.features.map(|_| 0.5))
     }
 

@@ -1,22 +1,23 @@
 //! Each expert recalibrated: Bayesian logistic regression of the target on one expert's log-odds alone,
-//! slope and bias, one Laplace step a round, as in stacking.
+//! with a slope and a bias, one Laplace step per round, as in stacking.
 //!
-//! Two numbers are learned from a few dozen labels, where a combination of all experts needs hundreds.
-//! It starts as the expert itself, and soon is one whose threshold and sureness suit this stream: an
-//! expert that ranks well but calls too much unsafe loses its mistakes, and one that tells nothing becomes
-//! the stream's base rate. Asleep when the expert is.
+//! Two numbers can be learned from a few dozen labels, where a combination of all experts needs hundreds.
+//! A recalibrated expert starts as the expert itself, and its threshold and confidence soon suit the stream:
+//! an expert that ranks well but calls too much unsafe loses its mistakes, and an uninformative expert becomes
+//! the base rate of the stream. It sleeps when the expert does.
 
-use super::super::math::sigmoid;
-use super::stacking::{Seen, curvature};
+use super::stacking::{Margin, curvature};
 use super::{BadState, check};
+use crate::math::sigmoid;
 
 const LANES: usize = 8;
-/// Prior mean of the slope: inputs are half the log-odds, so it starts as the expert itself.
+/// The prior mean of the slope. Inputs are half the log-odds, so it starts as the expert itself.
 const SLOPE: f64 = 2.0;
-/// Prior variances of slope and bias.
+/// The prior variance of the slope.
 const SLOPE_VARIANCE: f64 = 1.0;
+/// The prior variance of the bias.
 const BIAS_VARIANCE: f64 = 0.3;
-/// Numbers of one expert's state.
+/// The number of numbers in one expert's state.
 const NUMBERS: usize = 5;
 
 /// Eight experts side by side: slope, bias, and their covariance.
@@ -27,9 +28,9 @@ struct Cell {
     slope_variance: [f64; LANES],
     both: [f64; LANES],
     bias_variance: [f64; LANES],
-    /// Half the log-odds of the round at hand.
+    /// Half the log-odds in the current round.
     x: [f64; LANES],
-    /// 1 where the expert is awake, else 0.
+    /// 1 if the expert is awake, else 0.
     awake: [f64; LANES],
     s: [f64; LANES],
     u: [f64; LANES],
@@ -48,23 +49,23 @@ impl Cell {
         u: [0.0; LANES],
     };
 
-    /// What each lane says of the round at hand, asleep or not.
+    /// The prediction of each lane for the current round, asleep or not.
     #[inline(always)]
-    fn see(&mut self) -> [f64; LANES] {
-        let mut said = [0.0; LANES];
-        for (lane, said) in said.iter_mut().enumerate() {
+    fn predict(&mut self) -> [f64; LANES] {
+        let mut predictions = [0.0; LANES];
+        for (lane, prediction) in predictions.iter_mut().enumerate() {
             let x = self.x[lane];
             let s = self.slope[lane] * x + self.bias[lane];
             let u = (self.slope_variance[lane] * x + 2.0 * self.both[lane]) * x + self.bias_variance[lane];
             let u = if u > 0.0 { u } else { 0.0 };
             self.s[lane] = s;
             self.u[lane] = u;
-            *said = sigmoid(Seen { s, u }.log_odds());
+            *prediction = sigmoid(Margin { s, u }.log_odds());
         }
-        said
+        predictions
     }
 
-    /// Learns the target of the round seen last. A sleeper's step is zero, to the bit.
+    /// Learns the target of the round that was predicted last. A sleeper's step is exactly zero.
     #[inline(always)]
     fn learn(&mut self, target: f64) {
         for lane in 0..LANES {
@@ -88,7 +89,7 @@ impl Cell {
     }
 }
 
-/// All experts, each by itself.
+/// All experts, each recalibrated by itself.
 #[derive(Debug, Clone)]
 pub(super) struct Recalibrated {
     experts: usize,
@@ -100,24 +101,25 @@ impl Recalibrated {
         Self { experts: n, cells: vec![Cell::NEW; n.div_ceil(LANES)] }
     }
 
-    /// Writes what each recalibrated expert says, NaN where it sleeps. `halves` are half the votes'
-    /// log-odds, 0 where asleep.
+    /// Writes the prediction of each recalibrated expert, NaN if it sleeps. `halves` starts with half the
+    /// log-odds of each vote, 0 for sleepers.
     #[inline(always)]
-    pub(super) fn hear(&mut self, votes: &[f64], halves: &[f64], said: &mut [f64]) {
-        let rounds = votes.chunks(LANES).zip(halves.get(..votes.len()).unwrap_or_default().chunks(LANES));
-        for ((cell, (votes, halves)), said) in self.cells.iter_mut().zip(rounds).zip(said.chunks_mut(LANES)) {
+    pub(super) fn predict(&mut self, votes: &[f64], halves: &[f64], predictions: &mut [f64]) {
+        let inputs = votes.chunks(LANES).zip(halves[..votes.len()].chunks(LANES));
+        let outputs = predictions.chunks_mut(LANES);
+        for ((cell, (votes, halves)), predictions) in self.cells.iter_mut().zip(inputs).zip(outputs) {
             for (lane, (vote, half)) in votes.iter().zip(halves).enumerate().take(LANES) {
                 cell.x[lane] = *half;
                 cell.awake[lane] = if vote.is_nan() { 0.0 } else { 1.0 };
             }
-            let seen = cell.see();
-            for ((said, p), vote) in said.iter_mut().zip(seen).zip(votes) {
-                *said = if vote.is_nan() { f64::NAN } else { p };
+            let lanes = cell.predict();
+            for ((prediction, p), vote) in predictions.iter_mut().zip(lanes).zip(votes) {
+                *prediction = if vote.is_nan() { f64::NAN } else { p };
             }
         }
     }
 
-    /// Learns the target of the round heard last.
+    /// Learns the target of the round that was predicted last.
     #[inline(always)]
     pub(super) fn learn(&mut self, target: f64) {
         self.cells.iter_mut().for_each(|cell| cell.learn(target));
@@ -127,10 +129,10 @@ impl Recalibrated {
         NUMBERS * self.experts
     }
 
-    /// By expert: slope, bias, the slope's variance, the covariance, the bias's variance.
+    /// Appends, by expert: slope, bias, the slope's variance, the covariance, the bias's variance.
     pub(super) fn save(&self, out: &mut Vec<f64>) {
         for at in 0..self.experts {
-            let mut cell = self.cells.get(at / LANES).copied().unwrap_or(Cell::NEW);
+            let mut cell = self.cells[at / LANES];
             out.extend(cell.rows().map(|row| row[at % LANES]));
         }
     }
@@ -145,9 +147,8 @@ impl Recalibrated {
     pub(super) fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         self.check(state)?;
         for (at, numbers) in state.as_chunks::<NUMBERS>().0.iter().enumerate() {
-            if let Some(cell) = self.cells.get_mut(at / LANES) {
-                cell.rows().into_iter().zip(numbers).for_each(|(row, x)| row[at % LANES] = *x);
-            }
+            let rows = self.cells[at / LANES].rows();
+            rows.into_iter().zip(numbers).for_each(|(row, x)| row[at % LANES] = *x);
         }
         Ok(())
     }

@@ -1,80 +1,61 @@
-//! Which learner, with which parameters: parsed, checked, built, and written down for the state hash.
+//! The choice of a learner with its parameters: parsed, checked, built, and written for the state hash.
 
-use super::super::draw::Draws;
-use super::{Learner, adahedge, adanormalhedge, brier, default, fixed_share, fpl, grid, hedge, log_loss};
-use super::{Name, Noise, Parameter, SpecError, Value};
+use super::{Learner, Name, Noise, Parameter, SpecError, Value};
+use super::{adahedge, adanormalhedge, brier, default, fixed_share, fpl, grid, hedge, log_loss};
 use super::{majority, reading, squint, stacking, weighted_majority};
+use crate::draw::Draws;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
 
-/// Experts that one learner takes at most: stacking's matrix grows with their square.
-pub const MOST_EXPERTS: usize = 256;
+/// The greatest number of experts of one learner. Stacking's matrix grows with its square.
+pub(super) const MAX_EXPERTS: usize = 256;
 
-/// A learner's name and the parameters that were given for it; what was not has a default:
+/// A learner's name and the parameters given for it. The others have defaults:
 ///
 /// | learner | default |
 /// |---|---|
 /// | weighted-majority | β = .5, the paper's η = .5 |
-/// | hedge | no η: the anytime step 2√(ln N / t), which needs to know nothing |
+/// | hedge | no η: the anytime step 2√(ln N / t), which has no parameter |
 /// | fpl | η = .26, the paper's; Gumbel noise; empty seed |
 /// | fixed-share | η = .3, α = .001 |
 /// | stacking | γ = .9995: a memory of some 2,000 labels |
 /// | reading | p0 = 1, γ = 1 |
 #[derive(Debug, Clone, PartialEq)]
 pub struct LearnerSpec {
-    /// Which learner.
+    /// The learner.
     pub name: Name,
-    /// Step η.
+    /// The step η.
     pub eta: Option<f64>,
-    /// Factor β; 1 - η.
+    /// The factor β, which is 1 - η.
     pub beta: Option<f64>,
-    /// Share α.
+    /// The share α.
     pub alpha: Option<f64>,
-    /// Memory γ.
+    /// The memory γ.
     pub gamma: Option<f64>,
-    /// Prior variance p0.
+    /// The prior variance p0.
     pub variance: Option<f64>,
-    /// FPL's noise.
+    /// The noise of FPL.
     pub noise: Option<Noise>,
-    /// The secret of the keyed draws. It is never shown: parameters carry its fingerprint.
+    /// The secret of the keyed draws. It is never displayed; [`parameters`](Self::parameters) holds its
+    /// fingerprint.
     pub seed: Option<Vec<u8>>,
-    /// Prior masses by expert id; together 1.
+    /// The prior masses by expert id, which sum to one.
     pub prior: Option<Vec<(String, f64)>>,
 }
 
 impl LearnerSpec {
-    /// A learner with all its defaults.
+    /// A learner with all defaults.
     #[must_use]
     pub fn new(name: Name) -> Self {
         let (eta, beta, alpha, gamma, variance) = (None, None, None, None, None);
         Self { name, eta, beta, alpha, gamma, variance, noise: None, seed: None, prior: None }
     }
 
-    /// The same without the parameters that this learner does not take: for one command line over
-    /// several learners.
-    #[must_use]
-    pub fn for_name(&self, name: Name) -> Self {
-        let takes = |parameter| name.takes().contains(&parameter);
-        Self {
-            name,
-            eta: self
-                .eta
-                .filter(|eta| takes(Parameter::Eta) && (name != Name::WeightedMajority || *eta < 1.0)),
-            beta: self.beta.filter(|_| takes(Parameter::Beta)),
-            alpha: self.alpha.filter(|_| takes(Parameter::Alpha)),
-            gamma: self.gamma.filter(|_| takes(Parameter::Gamma)),
-            variance: self.variance.filter(|_| takes(Parameter::Variance)),
-            noise: self.noise.filter(|_| takes(Parameter::Noise)),
-            seed: self.seed.clone().filter(|_| takes(Parameter::Seed)),
-            prior: self.prior.clone().filter(|_| takes(Parameter::Prior)),
-        }
-    }
-
-    /// Refuses parameters that this learner does not take, and values out of range.
+    /// Checks that this learner takes the given parameters, and that they are in range.
     ///
     /// # Errors
-    /// [`SpecError`] naming the first thing wrong.
+    /// Returns the first violation.
     pub fn check(&self) -> Result<(), SpecError> {
         let numbers = [
             (Parameter::Eta, self.eta),
@@ -103,7 +84,7 @@ impl LearnerSpec {
             if let Some(value) = self.eta.filter(|eta| *eta >= 1.0) {
                 return Err(SpecError::OutOfRange { parameter: Parameter::Eta, value });
             }
-            // Doubles: 1 - .9 is not .1, so what a person would call equal is.
+            // In doubles 1 - .9 is not .1, so the comparison has a tolerance.
             if let (Some(eta), Some(beta)) = (self.eta, self.beta)
                 && (1.0 - eta - beta).abs() > 1e-9
             {
@@ -127,7 +108,7 @@ impl LearnerSpec {
         self.eta.unwrap_or(default)
     }
 
-    /// The parameters that this learner uses, those left to their default included, in a fixed order.
+    /// The parameters that this learner uses, including defaults, in a fixed order.
     #[must_use]
     pub fn parameters(&self) -> Vec<(&'static str, Value)> {
         let number = |parameter: Parameter, x| (parameter.as_str(), Value::Number(x));
@@ -163,8 +144,8 @@ impl LearnerSpec {
         list
     }
 
-    /// The learner and its parameters as one line for the state hash: the same learner always gives
-    /// the same bytes, and another one others.
+    /// The learner and its parameters in one line for the state hash. Equal learners have equal lines, and
+    /// different learners have different lines.
     #[must_use]
     pub fn canonical(&self) -> String {
         let parameters = self.parameters();
@@ -172,7 +153,7 @@ impl LearnerSpec {
         std::iter::once(self.name.as_str().to_owned()).chain(pairs).collect()
     }
 
-    /// Sixteen hexadecimal digits that tell seeds apart and do not give them away.
+    /// Sixteen hexadecimal digits that distinguish seeds without disclosing them.
     fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(b"aegis seed 1");
@@ -180,6 +161,7 @@ impl LearnerSpec {
         hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// The prior masses in the order of `experts`, uniform by default.
     fn prior(&self, experts: &[&str]) -> Result<Vec<f64>, SpecError> {
         let Some(prior) = &self.prior else {
             return Ok(vec![1.0 / experts.len() as f64; experts.len()]);
@@ -191,17 +173,16 @@ impl LearnerSpec {
         experts.iter().map(mass).collect::<Option<_>>().ok_or(SpecError::Prior)
     }
 
-    /// Builds the learner over `experts`, which are in the order of their UTF-8 bytes; `policy` keys
-    /// the draws.
+    /// Builds the learner over `experts`, which are in the order of their UTF-8 bytes. `policy` keys the draws.
     ///
     /// # Errors
-    /// [`SpecError`] for parameters, ranges, prior or experts that cannot be.
+    /// Returns an error if a parameter, the prior or the experts are invalid.
     pub fn build(&self, experts: &[&str], policy: &str) -> Result<Box<dyn Learner>, SpecError> {
         self.check()?;
         if experts.is_empty() {
             return Err(SpecError::NoExperts);
         }
-        if experts.len() > MOST_EXPERTS {
+        if experts.len() > MAX_EXPERTS {
             return Err(SpecError::TooManyExperts(experts.len()));
         }
         if let Some([_, at]) =
@@ -254,7 +235,7 @@ const DEFAULT_ALPHA: f64 = 0.001;
 const DEFAULT_GAMMA: f64 = 0.9995;
 
 impl fmt::Display for LearnerSpec {
-    /// `name key=value ...`, defaults included; what [`FromStr`] reads, but for seed and prior.
+    /// Writes `name key=value ...` with the defaults, which [`FromStr`] parses except for seed and prior.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.canonical())
     }
@@ -263,7 +244,7 @@ impl fmt::Display for LearnerSpec {
 impl FromStr for LearnerSpec {
     type Err = SpecError;
 
-    /// Reads `name` or `name key=value ...`, keys as on the command line (a prior has none).
+    /// Parses `name` or `name key=value ...`, with the keys of the command line. A prior has no key.
     fn from_str(text: &str) -> Result<Self, SpecError> {
         let mut words = text.split_ascii_whitespace();
         let mut spec = Self::new(words.next().unwrap_or_default().parse()?);

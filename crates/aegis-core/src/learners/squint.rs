@@ -1,22 +1,22 @@
 //! Squint (Koolen & van Erven 2015) with the improper prior, in closed form: weights in proportion to
 //! π ∫ e^(ηR - η²V) dη over η in \[0, ½\], R the regret against an expert and V its sum of squares.
 //!
-//! Second order: where experts differ little or one is clearly best, its regret is far below √T. A
-//! sleeper's regret stands still. No bound with constants is claimed here.
+//! It is a second-order method: if experts differ little or one is clearly best, its regret is far below √T.
+//! The regret against a sleeper does not change. No bound with constants is claimed here.
 
-use super::super::math::{erfcx, exp, greatest, ln};
-use super::mix::{mean, normalise};
+use super::mix::{mean, normalise, played};
 use super::{BadState, GREATEST_SUM, Learner, Mass, RoundInput, check, owned, shares};
+use crate::math::{erfcx, exp, greatest, ln};
 
-/// ln of ∫ e^(ηR - η²V) dη over η in \[0, ½\].
+/// The logarithm of ∫ e^(ηR - η²V) dη over η in \[0, ½\].
 ///
-/// With a = R/2√V, b = a - √V/2 it is √π/(2√V) e^(a²) (erf a - erf b), written so that nothing
-/// overflows and no two near numbers are subtracted.
+/// With a = R/2√V and b = a - √V/2 the integral is √π/(2√V) e^(a²) (erf a - erf b). It is written so that
+/// nothing overflows and no two close numbers are subtracted.
 fn ln_evidence(r: f64, v: f64) -> f64 {
     if v < 1.0 && r.abs() < 8.0 {
         return ln(short_evidence(r, v));
     }
-    let root = v.max(1e-12).sqrt(); // V = 0 comes only with R = 0, or from bytes of others
+    let root = v.max(1e-12).sqrt(); // V = 0 with R ≠ 0 is possible only in a foreign state
     let a = r / (2.0 * root);
     let b = a - root / 2.0;
     let front = ln(0.886_226_925_452_758 / root); // √π/2
@@ -30,8 +30,8 @@ fn ln_evidence(r: f64, v: f64) -> f64 {
     }
 }
 
-/// The same where the closed form would cancel: Gauss and Legendre's rule of 12 points, exact to the
-/// last digits for such small R and V.
+/// The same integral by the Gauss-Legendre rule of 12 points, for small R and V, for which the closed form
+/// would cancel. It is exact to the last digits there.
 fn short_evidence(r: f64, v: f64) -> f64 {
     const RULE: [(f64, f64); 6] = [
         (0.125_233_408_511_468_9, 0.249_147_045_813_402_77),
@@ -52,13 +52,13 @@ pub struct Squint {
     ln_prior: Vec<f64>,
     regret: Vec<f64>,
     square: Vec<f64>,
-    /// ln of each expert's unnormalised weight, in step with the state.
+    /// The logarithm of each expert's unnormalised weight, updated with the state.
     exponents: Vec<f64>,
     masses: Vec<f64>,
 }
 
 impl Squint {
-    /// Squint with prior masses that sum to one.
+    /// Squint before its first round. The prior masses sum to one.
     #[must_use]
     pub fn new(experts: &[&str], prior: &[f64]) -> Self {
         let zeros = vec![0.0; experts.len()];
@@ -82,6 +82,7 @@ impl Squint {
         }
     }
 
+    /// Writes the unnormalised weights of the awake experts (zero for sleepers) and returns their sum.
     fn weigh(&self, awake: impl Fn(usize) -> bool, out: &mut [f64]) -> f64 {
         for (at, (out, exponent)) in out.iter_mut().zip(&self.exponents).enumerate() {
             *out = if awake(at) { *exponent } else { f64::NEG_INFINITY };
@@ -112,7 +113,7 @@ impl Learner for Squint {
     fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
         let total = self.weigh_awake(round.votes);
         let p = mean(round.votes, &self.masses, total);
-        let played = super::mix::played(round.votes, &self.masses, total, target);
+        let played = played(round.votes, &self.masses, total, target);
         for ((regret, square), vote) in self.regret.iter_mut().zip(&mut self.square).zip(round.votes) {
             let r = if vote.is_nan() { 0.0 } else { played - (vote - target).abs() };
             *regret += r;
@@ -157,8 +158,8 @@ impl Learner for Squint {
 mod tests {
     use super::*;
 
-    /// Simpson's rule over the integral, scaled by its greatest exponent.
-    fn by_hand(r: f64, v: f64) -> f64 {
+    /// The integral by Simpson's rule, scaled by its greatest exponent.
+    fn by_simpson(r: f64, v: f64) -> f64 {
         let exponent = |eta: f64| eta * (r - eta * v);
         let peak = if v > 0.0 { (r / (2.0 * v)).clamp(0.0, 0.5) } else { 0.5 };
         let top = exponent(peak).max(exponent(0.0)).max(exponent(0.5));
@@ -184,13 +185,14 @@ mod tests {
         let large =
             [(30.0, 20.0), (-30.0, 20.0), (3.0, 400.0), (500.0, 400.0), (200.0, 1000.0), (-2000.0, 9000.0)];
         for (r, v) in cases.into_iter().chain(large) {
-            let (closed, hand) = (ln_evidence(r, v), by_hand(r, v));
-            assert!((closed - hand).abs() < 1e-11 * (1.0 + hand.abs()), "R {r} V {v}: {closed} for {hand}");
+            let (closed, simpson) = (ln_evidence(r, v), by_simpson(r, v));
+            let tolerance = 1e-11 * (1.0 + simpson.abs());
+            assert!((closed - simpson).abs() < tolerance, "R {r} V {v}: {closed} for {simpson}");
         }
     }
 
     #[test]
-    fn evidence_is_finite_far_out() {
+    fn evidence_of_extreme_regrets_is_a_number() {
         for r in [-1e15, -1e6, -1.0, 0.0, 1.0, 1e6, 1e15] {
             for v in [0.0, 1e-9, 1.0, 1e6, 1e15] {
                 assert!(!ln_evidence(r, v).is_nan(), "R {r} V {v}");

@@ -1,22 +1,24 @@
-//! Online logistic stacking: Bayesian logistic regression over the votes, one Laplace step a round
+//! Online logistic stacking: Bayesian logistic regression over the votes, one Laplace step per round
 //! (second order; compare the Online Newton Step of Hazan, Agarwal & Kale 2007).
 //!
-//! It competes with the best *linear combination* of the experts and gives a calibrated p. Inputs φ, d = 2N + 1 of them:
-//! each expert's vote (0 when it sleeps), then for each one 1 if awake, else 0, then 1.
-//! With memory γ < 1 one direction of the prior is refreshed a round (stabilised forgetting): without
-//! it the unseen directions of P grow as γ^-k, and the learner dies after some 19,000 rounds.
+//! It competes with the best *linear combination* of the experts and gives a calibrated p. There are
+//! d = 2N + 1 inputs φ: each expert's vote (0 if it sleeps), then 1 or 0 for each expert that is awake or
+//! asleep, then the constant 1. With a memory γ < 1, one direction of the prior is refreshed per round
+//! (stabilised forgetting). Without it the directions of P that no round informs grow as γ^-k, and the
+//! learner breaks down after some 19,000 rounds.
 
-use super::super::math::{ln_normal, sigmoid};
 use super::{BadState, Learner, Mass, RoundInput, check};
+use crate::math::{ln_normal, sigmoid};
 
-/// Prior variance of each weight.
+/// The prior variance of each weight.
 pub(super) const VARIANCE: f64 = 0.1;
+/// The least curvature of a round, so that a certain prediction still learns.
 const LEAST_CURVATURE: f64 = 1e-6;
 const EIGHTH_PI: f64 = std::f64::consts::PI / 8.0;
-/// The experts' number up to which the matrix has code of its own width.
+/// The number of experts up to which the matrix operations are compiled for their exact width.
 const UNROLLED: usize = 12;
 
-/// In what form the votes come in.
+/// The form in which votes are inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// 2v - 1.
@@ -25,17 +27,15 @@ pub(super) enum Form {
     LogOdds,
 }
 
-/// Numbers in a row of φ and of P: 2N + 1, and one zero that makes them even.
+/// The length of φ and of a row of P: 2N + 1, and one zero that makes it even.
 pub(super) fn width(n: usize) -> usize {
     2 * n + 2
 }
 
-/// Writes φ for these votes.
+/// Writes φ for these votes. `phi` has the [`width`] of their number.
 #[inline(always)]
-pub(super) fn look(form: Form, votes: &[f64], phi: &mut [f64]) {
-    let Some((values, rest)) = phi.split_at_mut_checked(votes.len()) else {
-        return;
-    };
+pub(super) fn encode(form: Form, votes: &[f64], phi: &mut [f64]) {
+    let (values, rest) = phi.split_at_mut(votes.len());
     for (value, vote) in values.iter_mut().zip(votes) {
         let given = match form {
             Form::Sign => 2.0 * vote - 1.0,
@@ -46,57 +46,55 @@ pub(super) fn look(form: Form, votes: &[f64], phi: &mut [f64]) {
     for (flag, vote) in rest.iter_mut().zip(votes) {
         *flag = if vote.is_nan() { 0.0 } else { 1.0 };
     }
-    if let Some(one) = rest.get_mut(votes.len()) {
-        *one = 1.0;
-    }
+    rest[votes.len()] = 1.0;
 }
 
-/// What a linear member has seen of one round: s = φ·w, and the variance u of s.
+/// The margin of a linear member in one round: its mean s = φ·w, and the variance u of s.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen {
+pub(super) struct Margin {
     pub(super) s: f64,
     pub(super) u: f64,
 }
 
-impl Seen {
-    /// The log-odds of the prediction: s shrunk by what is not known of it.
+impl Margin {
+    /// The log-odds of the prediction: s, shrunk by its uncertainty.
     #[inline(always)]
     pub(super) fn log_odds(self) -> f64 {
         self.s / (1.0 + EIGHTH_PI * self.u).sqrt()
     }
 }
 
-/// max(q(1-q), 1e-6).
+/// The curvature max(q(1-q), 1e-6) of the log loss at the prediction q.
 #[inline(always)]
 pub(super) fn curvature(q: f64) -> f64 {
     let h = q * (1.0 - q);
     if h < LEAST_CURVATURE { LEAST_CURVATURE } else { h }
 }
 
-/// One stacking: mean w and covariance P of the weights.
+/// One stacking: the mean w and the covariance P of its weights.
 #[derive(Debug, Clone)]
 pub(super) struct Stack {
     gamma: f64,
-    /// Prior variance of each weight.
+    /// The prior variance of each weight.
     variance: f64,
     inputs: usize,
     rounds: u64,
     mean: Vec<f64>,
-    /// P, all of it, rows of even width: both triangles get the same bits, as each product is formed
+    /// The whole of P, in rows of even width. Both triangles get the same bits, because each product is formed
     /// of the same two factors on either side.
     covariance: Vec<f64>,
-    /// Pφ of the round seen last.
+    /// Pφ of the last round.
     image: Vec<f64>,
     refreshed: Vec<f64>,
 }
 
 impl Stack {
-    /// The stacking of n experts' votes.
+    /// The stacking of the votes of `n` experts with the memory `gamma`.
     pub(super) fn new(n: usize, gamma: f64) -> Self {
         Self::with_prior(&vec![0.0; 2 * n + 1], VARIANCE, gamma)
     }
 
-    /// A stacking of as many inputs as there are prior means of their weights.
+    /// A stacking with one input for each prior mean.
     pub(super) fn with_prior(means: &[f64], variance: f64, gamma: f64) -> Self {
         let inputs = means.len();
         let width = (inputs + 1).next_multiple_of(2);
@@ -109,33 +107,31 @@ impl Stack {
     }
 
     #[inline(always)]
-    pub(super) fn see(&mut self, phi: &[f64]) -> Seen {
+    pub(super) fn margin(&mut self, phi: &[f64]) -> Margin {
         multiply(&self.covariance, phi, &mut self.image);
         let (mut s, mut u) = (0.0, 0.0);
         for ((f, mean), image) in phi.iter().zip(&self.mean).zip(&self.image) {
             s += f * mean;
             u += f * image;
         }
-        Seen { s, u: if u > 0.0 { u } else { 0.0 } }
+        Margin { s, u: if u > 0.0 { u } else { 0.0 } }
     }
 
-    /// Learns the target of the round seen last, q = σ(s).
+    /// Learns the target of the round whose margin was computed last. `q` is σ(s).
     #[inline(always)]
-    pub(super) fn learn(&mut self, phi: &[f64], seen: Seen, q: f64, target: f64) {
+    pub(super) fn learn(&mut self, phi: &[f64], margin: Margin, q: f64, target: f64) {
         let h = curvature(q);
-        let mut u = seen.u;
+        let mut u = margin.u;
         let mut inverse = 1.0;
         if self.gamma < 1.0 {
-            // P/γ, then P - c P_i P_iᵀ / (1 + c P_ii): what becomes of Pφ and u follows from P_i alone.
+            // P/γ, then P - c P_i P_iᵀ / (1 + c P_ii): the new Pφ and u follow from P_i alone.
             inverse = 1.0 / self.gamma;
             let at = (self.rounds % self.inputs as u64) as usize;
             let c = (1.0 - self.gamma) * self.inputs as f64 / self.variance;
             let width = self.mean.len();
-            let Some(row) = self.covariance.get(at * width..(at + 1) * width) else {
-                return;
-            };
-            let diagonal = row.get(at).copied().unwrap_or(0.0) * inverse;
-            let towards = self.image.get(at).copied().unwrap_or(0.0) * inverse;
+            let row = &self.covariance[at * width..(at + 1) * width];
+            let diagonal = row[at] * inverse;
+            let towards = self.image[at] * inverse;
             let scale = c / (1.0 + c * diagonal);
             let root = scale.sqrt() * inverse;
             let along = scale * inverse * towards;
@@ -169,7 +165,7 @@ impl Stack {
         1 + self.inputs + self.inputs * (self.inputs + 1) / 2
     }
 
-    /// Rounds, w, and P's lower triangle by rows.
+    /// Appends the number of rounds, w, and the lower triangle of P by rows.
     pub(super) fn save(&self, out: &mut Vec<f64>) {
         out.push(self.rounds as f64);
         out.extend(self.mean.iter().take(self.inputs));
@@ -180,11 +176,10 @@ impl Stack {
 
     pub(super) fn check(&self, state: &[f64]) -> Result<(), BadState> {
         check(state, self.len(), -super::GREATEST_SUM..=super::GREATEST_SUM)?;
-        let rounds = state.first().copied().unwrap_or(0.0);
-        let weights = state.iter().skip(1).take(self.inputs);
-        let matrix = state.iter().skip(1 + self.inputs);
-        let sane = rounds >= 0.0 && rounds.fract() == 0.0;
-        if sane && weights.into_iter().all(|w| w.abs() < 1e6) && matrix.into_iter().all(|x| x.abs() < 1e3) {
+        let (rounds, rest) = state.split_first().expect("the length was checked");
+        let (weights, matrix) = rest.split_at(self.inputs);
+        let sane = *rounds >= 0.0 && rounds.fract() == 0.0;
+        if sane && weights.iter().all(|w| w.abs() < 1e6) && matrix.iter().all(|x| x.abs() < 1e3) {
             Ok(())
         } else {
             Err(BadState::OutOfRange)
@@ -193,28 +188,22 @@ impl Stack {
 
     pub(super) fn load(&mut self, state: &[f64]) -> Result<(), BadState> {
         self.check(state)?;
-        let mut numbers = state.iter().copied();
-        self.rounds = numbers.next().unwrap_or(0.0) as u64;
-        self.mean.iter_mut().take(self.inputs).zip(&mut numbers).for_each(|(mean, x)| *mean = x);
+        let (rounds, rest) = state.split_first().expect("the length was checked");
+        let (weights, matrix) = rest.split_at(self.inputs);
+        self.rounds = *rounds as u64;
+        self.mean[..self.inputs].copy_from_slice(weights);
         let width = self.mean.len();
-        for row in 0..self.inputs {
-            for column in 0..=row {
-                let Some(x) = numbers.next() else {
-                    return Ok(());
-                };
-                for at in [row * width + column, column * width + row] {
-                    if let Some(entry) = self.covariance.get_mut(at) {
-                        *entry = x;
-                    }
-                }
-            }
+        let places = (0..self.inputs).flat_map(|row| (0..=row).map(move |column| (row, column)));
+        for ((row, column), x) in places.zip(matrix) {
+            self.covariance[row * width + column] = *x;
+            self.covariance[column * width + row] = *x;
         }
         Ok(())
     }
 }
 
-/// Calls a body with the width as a constant where it is a usual one: rows of known length stay in
-/// registers. The operations, hence the bits, are the same.
+/// Calls the function for the width as a constant if it is a usual one, because rows of known length stay in
+/// registers. The operations, and so the bits, are the same.
 macro_rules! by_width {
     ($width:expr, $name:ident($($argument:expr),*)) => {
         match $width {
@@ -236,19 +225,19 @@ macro_rules! by_width {
 }
 const _: () = assert!(2 * UNROLLED + 2 == 26);
 
-/// Pφ, in row order.
+/// Writes Pφ, summed in row order.
 #[inline(always)]
 fn multiply(p: &[f64], phi: &[f64], out: &mut [f64]) {
     by_width!(out.len(), multiply(p, phi, out));
 }
 
-/// P - b bᵀ.
+/// Replaces P by P - b bᵀ.
 #[inline(always)]
 fn narrow(p: &mut [f64], b: &[f64]) {
     by_width!(b.len(), narrow(p, b));
 }
 
-/// P·inverse - a aᵀ - b bᵀ.
+/// Replaces P by P·inverse - a aᵀ - b bᵀ.
 #[inline(always)]
 fn forget(p: &mut [f64], inverse: f64, a: &[f64], b: &[f64]) {
     by_width!(b.len(), forget(p, inverse, a, b));
@@ -256,7 +245,7 @@ fn forget(p: &mut [f64], inverse: f64, a: &[f64], b: &[f64]) {
 
 mod fixed {
     fn array<const W: usize>(xs: &[f64]) -> [f64; W] {
-        xs.first_chunk::<W>().copied().unwrap_or([0.0; W])
+        *xs.first_chunk().expect("the length is the width")
     }
 
     pub(super) fn multiply<const W: usize>(p: &[f64], phi: &[f64], out: &mut [f64]) {
@@ -323,7 +312,7 @@ pub struct Stacking {
 }
 
 impl Stacking {
-    /// Stacking on 2v - 1 over n experts with memory 0 < γ <= 1.
+    /// Stacking on 2v - 1 over `n` experts with the memory 0 < γ <= 1.
     #[must_use]
     pub fn new(n: usize, gamma: f64) -> Self {
         Self { stack: Stack::new(n, gamma), phi: vec![0.0; width(n)] }
@@ -332,15 +321,15 @@ impl Stacking {
 
 impl Learner for Stacking {
     fn predict(&mut self, round: &RoundInput<'_>) -> f64 {
-        look(Form::Sign, round.votes, &mut self.phi);
-        sigmoid(self.stack.see(&self.phi).log_odds())
+        encode(Form::Sign, round.votes, &mut self.phi);
+        sigmoid(self.stack.margin(&self.phi).log_odds())
     }
 
     fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64 {
-        look(Form::Sign, round.votes, &mut self.phi);
-        let seen = self.stack.see(&self.phi);
-        self.stack.learn(&self.phi, seen, sigmoid(seen.s), target);
-        sigmoid(seen.log_odds())
+        encode(Form::Sign, round.votes, &mut self.phi);
+        let margin = self.stack.margin(&self.phi);
+        self.stack.learn(&self.phi, margin, sigmoid(margin.s), target);
+        sigmoid(margin.log_odds())
     }
 
     fn weights(&self, _: &RoundInput<'_>, _: &mut [f64]) -> bool {

@@ -1,40 +1,41 @@
-//! The figures of a replay, added up round by round without allocating.
+//! The figures of a fold or a replay, summed round by round without allocation.
 
 use super::log_loss::log_loss;
 use super::majority::majority;
 use super::{Against, Learner, LossKind, flagged};
 
+/// The number of bins of the reliability plot.
 const BINS: usize = 10;
 
-/// Costs of the two errors of a policy; they set a threshold and never touch a learner.
+/// The costs of a policy's two errors. They set a threshold and do not affect a learner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Costs {
-    /// Cost of a miss: unsafe, and not flagged.
+    /// The cost of a miss: unsafe and not flagged.
     pub miss: f64,
-    /// Cost of a false alarm: safe, and flagged.
+    /// The cost of a false alarm: safe and flagged.
     pub false_alarm: f64,
 }
 
 impl Costs {
-    /// Flag iff p is at least this: `c_FP / (c_FP + c_FN)`.
+    /// The least p that is flagged: `c_FP / (c_FP + c_FN)`.
     #[must_use]
     pub fn threshold(self) -> f64 {
         self.false_alarm / (self.false_alarm + self.miss)
     }
 }
 
-/// One expert's record.
+/// The record of one expert.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ExpertTally {
-    /// Rounds in which it was awake.
+    /// The rounds in which it was awake.
     pub awake: u64,
-    /// Rounds of these in which its vote and the target are on different sides of .5.
+    /// The rounds of these in which its vote and the target are on different sides of .5.
     pub mistakes: u64,
-    /// Sum of |v - y| over these rounds.
+    /// The sum of |v - y| over these rounds.
     pub loss: f64,
-    /// Its loss over these rounds, as the learner's regret counts it.
+    /// The expert's loss over these rounds, in the loss of the learner's regret.
     own: f64,
-    /// The learner's loss over these rounds.
+    /// The learner's loss over these rounds, in the same loss.
     ensemble: f64,
 }
 
@@ -47,75 +48,75 @@ impl ExpertTally {
     }
 }
 
-/// What the members that read text add, over the rounds whose features they saw.
+/// The effect of the features, over the rounds whose features the learner read.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct ReadTally {
-    /// These rounds.
+pub struct Ablation {
+    /// The number of these rounds.
     pub rounds: u64,
-    /// Sum of (p - y)² over them.
+    /// The sum of (p - y)² over them.
     square: f64,
-    /// The same of what the learner would have said with those members asleep.
-    unread: f64,
+    /// The sum of (q - y)² over them, where q is the prediction without features.
+    without_features: f64,
 }
 
-impl ReadTally {
-    /// How much less the mean of (p - y)² is for them; 0 before the first such round.
+impl Ablation {
+    /// The reduction of the mean of (p - y)² by the features; 0 before the first such round.
     #[must_use]
     pub fn gain(&self) -> f64 {
-        (self.unread - self.square) / self.rounds.max(1) as f64
+        (self.without_features - self.square) / self.rounds.max(1) as f64
     }
 }
 
 /// Rounds, predictions and targets in one of ten equal bins of p.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Bin {
-    /// Rounds whose p is in this tenth (1 belongs to the last).
+    /// The rounds whose p is in this tenth; 1 belongs to the last.
     pub rounds: u64,
-    /// Sum of p.
+    /// The sum of p.
     pub predicted: f64,
-    /// Sum of targets.
+    /// The sum of the targets.
     pub observed: f64,
 }
 
-/// The greatest regret against an expert, and the bound that is proven for it.
+/// The greatest regret against an expert, and the proven bound on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Certificate {
-    /// The expert against which regret is greatest.
+    /// The index of the expert against which the regret is greatest.
     pub expert: usize,
     /// The regret, over the rounds in which that expert was awake.
     pub regret: f64,
-    /// What was proven for it, where something is.
+    /// The proven bound on it, if there is one.
     pub bound: Option<f64>,
 }
 
-/// What a learner did on a stream.
+/// The figures of a learner on a stream of rounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tally {
     kind: LossKind,
     costs: Option<Costs>,
     slept: bool,
-    /// Rounds counted.
+    /// The number of rounds.
     pub rounds: u64,
-    /// Sum of `sum w_i |v_i - y|` for a learner that plays weights, of |p - y| for another.
+    /// The sum of `sum w_i |v_i - y|` for a learner that plays weights, else of |p - y|.
     pub loss: f64,
-    /// Sum of (p - y)².
+    /// The sum of (p - y)².
     pub square: f64,
-    /// Rounds in which p and y are on different sides of .5 (.5 counts as unsafe).
+    /// The rounds in which p and y are on different sides of .5 (.5 counts as unsafe).
     pub mistakes: u64,
-    /// Mistakes of plain majority, a tie counting as unsafe.
+    /// The mistakes of plain majority, for which a tie is unsafe.
     pub majority_mistakes: u64,
-    /// Sum of the costs of errors at the costs' own threshold; 0 without costs.
+    /// The sum of the costs of errors at the threshold that the costs set; 0 without costs.
     pub cost: f64,
     /// The reliability plot.
     pub bins: [Bin; BINS],
-    /// What the members that read text add.
-    pub read: ReadTally,
-    /// One record per expert, in the learner's order.
+    /// The effect of the features.
+    pub ablation: Ablation,
+    /// The record of each expert, in the learner's order.
     pub experts: Vec<ExpertTally>,
 }
 
 impl Tally {
-    /// An empty tally over `experts` experts, for a learner with this kind of regret.
+    /// An empty tally over `experts` experts, for a learner whose regret is in the loss `kind`.
     #[must_use]
     pub fn new(experts: usize, kind: LossKind, costs: Option<Costs>) -> Self {
         Self {
@@ -129,13 +130,13 @@ impl Tally {
             majority_mistakes: 0,
             cost: 0.0,
             bins: [Bin::default(); BINS],
-            read: ReadTally::default(),
+            ablation: Ablation::default(),
             experts: vec![ExpertTally::default(); experts],
         }
     }
 
-    /// Adds a round: what the learner said, before it learned the target, and the weights that it
-    /// played (`None` where it plays a p of its own).
+    /// Adds a round: the learner's prediction `p` before it learned the target, and the weights that it played,
+    /// `None` if it plays a p of its own.
     pub fn add(&mut self, votes: &[f64], weights: Option<&[f64]>, p: f64, target: f64) {
         let off = (p - target).abs();
         let loss = weights.map_or(off, |weights| {
@@ -158,12 +159,10 @@ impl Tally {
                 _ => 0.0,
             };
         }
-        let bin = ((p * BINS as f64) as usize).min(BINS - 1);
-        if let Some(bin) = self.bins.get_mut(bin) {
-            bin.rounds += 1;
-            bin.predicted += p;
-            bin.observed += target;
-        }
+        let bin = &mut self.bins[((p * BINS as f64) as usize).min(BINS - 1)];
+        bin.rounds += 1;
+        bin.predicted += p;
+        bin.observed += target;
         let ensemble = match self.kind {
             LossKind::Brier => off * off,
             LossKind::Absolute => loss,
@@ -190,29 +189,30 @@ impl Tally {
         }
     }
 
-    /// Adds to a round with features what the learner would have said with the members asleep that read them.
-    pub fn add_unread(&mut self, unread: f64, p: f64, target: f64) {
-        self.read.rounds += 1;
-        self.read.square += (p - target) * (p - target);
-        self.read.unread += (unread - target) * (unread - target);
+    /// Adds a round with features: the prediction `ablated` that the learner would have made without them, and
+    /// its prediction `p`.
+    pub fn add_ablated(&mut self, ablated: f64, p: f64, target: f64) {
+        self.ablation.rounds += 1;
+        self.ablation.square += (p - target) * (p - target);
+        self.ablation.without_features += (ablated - target) * (ablated - target);
     }
 
-    /// Mean of (p - y)²; 0 before the first round.
+    /// The mean of (p - y)²; 0 before the first round.
     #[must_use]
     pub fn brier(&self) -> f64 {
         self.square / self.rounds.max(1) as f64
     }
 
-    /// Expected calibration error over the ten bins: the mean over rounds of how far a bin's mean
-    /// target is from its mean p.
+    /// The expected calibration error over the ten bins: the mean over rounds of the distance between a bin's
+    /// mean target and its mean p.
     #[must_use]
     pub fn calibration_error(&self) -> f64 {
         let gaps = self.bins.iter().map(|bin| (bin.predicted - bin.observed).abs());
         gaps.sum::<f64>() / self.rounds.max(1) as f64
     }
 
-    /// The expert that makes the fewest mistakes alone, a round that it sleeps through counted as one:
-    /// alone, it decides nothing there. Ties by loss, then by order. `None` before the first round.
+    /// The expert with the fewest mistakes alone. A round in which it sleeps counts as a mistake, because alone
+    /// it decides nothing there. Ties are broken by loss, then by order. `None` before the first round.
     #[must_use]
     pub fn best_expert(&self) -> Option<usize> {
         let alone = |expert: &ExpertTally| expert.mistakes + (self.rounds - expert.awake);
@@ -221,7 +221,8 @@ impl Tally {
         best.map(|(at, _)| at)
     }
 
-    /// The expert's record as a bound reads it.
+    /// The record of the expert at this index, as [`Learner::bound`] takes it; `None` if there is no such
+    /// expert.
     #[must_use]
     pub fn against(&self, expert: usize) -> Option<Against> {
         let record = self.experts.get(expert)?;
@@ -229,8 +230,8 @@ impl Tally {
         Some(Against { expert, rounds: self.rounds, awake, mistakes, slept: self.slept })
     }
 
-    /// The greatest regret against any expert, with the bound that `learner`, which played these
-    /// rounds, proves for it. `None` before the first round.
+    /// The greatest regret against any expert, with the bound of `learner`, which predicted these rounds.
+    /// `None` before the first round.
     #[must_use]
     pub fn certificate(&self, learner: &dyn Learner) -> Option<Certificate> {
         let records = self.experts.iter().enumerate().filter(|(_, expert)| expert.awake > 0);

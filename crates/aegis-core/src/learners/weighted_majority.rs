@@ -1,14 +1,16 @@
 //! Weighted Majority (Littlestone & Warmuth 1994): predict unsafe iff the unsafe side holds at least
 //! half of the awake weight; every wrong awake expert's weight is multiplied by β, in every round.
 //!
-//! Kept as counts of mistakes: weights multiplied round by round lose the ties on which this learner
-//! hangs. Proven without sleepers: mistakes <= (m ln(1/β) + ln N) / ln(2/(1+β)), m those of any expert.
-//! With sleepers that potential argument fails; what holds then is in [`WeightedMajority::bound`].
+//! The state is counts of mistakes, because weights that are multiplied round by round lose the ties on
+//! which this learner depends. Proven without sleepers: the mistakes are at most
+//! (m ln(1/β) + ln N) / ln(2/(1+β)), where m are those of any expert. With sleepers the potential argument
+//! fails; `WeightedMajority::bound` gives the bound that holds then.
 
-use super::super::math::{ln, power};
+use super::mix::normalise;
 use super::{Against, BadState, Learner, LossKind, Mass, RoundInput, check, flagged, owned, shares};
+use crate::math::{ln, power};
 
-/// More mistakes than a state can have.
+/// The greatest number of mistakes that a state can hold, 2^53.
 const GREATEST_COUNT: f64 = 9_007_199_254_740_992.0;
 
 /// Deterministic Weighted Majority.
@@ -16,16 +18,16 @@ const GREATEST_COUNT: f64 = 9_007_199_254_740_992.0;
 pub struct WeightedMajority {
     names: Vec<String>,
     beta: f64,
-    /// β = 2^-halvings, where it is such a power: sides are then compared in exact integers.
+    /// The k for which β = 2^-k, if there is one. Sides are then compared in exact integers.
     halvings: Option<u32>,
     mistakes: Vec<u64>,
-    /// (mistakes, +1 unsafe or -1 safe) of those awake, for the comparison.
+    /// (mistakes, +1 for unsafe or -1 for safe) of the awake experts, for the comparison.
     ballot: Vec<(u64, i64)>,
     masses: Vec<f64>,
 }
 
 impl WeightedMajority {
-    /// Weighted Majority with 0 < β < 1.
+    /// Weighted Majority before its first round, with 0 < β < 1.
     #[must_use]
     pub fn new(experts: &[&str], beta: f64) -> Self {
         let n = experts.len();
@@ -34,10 +36,10 @@ impl WeightedMajority {
         Self { names: owned(experts), beta, halvings, mistakes, ballot, masses }
     }
 
-    /// Weights β^(mistakes - the least count awake), zero for sleepers, and their sum.
+    /// Writes the weights β^(mistakes - the least count awake), zero for sleepers, and returns their sum.
     fn awake(&self, votes: &[f64], out: &mut [f64]) -> f64 {
         let awake = votes.iter().zip(&self.mistakes).filter(|(vote, _)| !vote.is_nan());
-        let least = awake.map(|(_, count)| *count).min().unwrap_or(0);
+        let least = awake.map(|(_, count)| *count).min().expect("a round has an awake expert");
         let mut total = 0.0;
         for ((out, vote), count) in out.iter_mut().zip(votes).zip(&self.mistakes) {
             *out = if vote.is_nan() { 0.0 } else { power(self.beta, count - least) };
@@ -46,31 +48,29 @@ impl WeightedMajority {
         total
     }
 
-    /// Whether the unsafe side holds at least half, a tie counting as unsafe.
+    /// Returns `true` if the unsafe side holds at least half of the weight.
     ///
-    /// Exact for β a power of ½. For another β equal counts on both sides cancel exactly, and what is
-    /// left is compared in doubles: two different sums of its powers are not known to tie.
+    /// The comparison is exact if β is a power of ½. For another β equal counts on both sides cancel exactly,
+    /// and the rest is compared in doubles: two different sums of its powers are not known to tie.
     fn unsafe_wins(&mut self, votes: &[f64]) -> bool {
         self.ballot.clear();
         for (vote, count) in votes.iter().zip(&self.mistakes).filter(|(vote, _)| !vote.is_nan()) {
             self.ballot.push((*count, if flagged(*vote) { 1 } else { -1 }));
         }
         self.ballot.sort_unstable();
-        // Horner from the heaviest: balance * β^-gap + the next count's votes.
+        // Horner's scheme from the heaviest: balance * β^-gap + the net votes of the next count.
         let enough = self.ballot.len() as i64 + 1;
         let (mut exact, mut scaled, mut scale) = (0i64, 0.0, 1.0);
-        let mut at = self.ballot.first().map_or(0, |first| first.0);
+        let mut at = self.ballot[0].0;
         for group in self.ballot.chunk_by(|a, b| a.0 == b.0) {
-            let Some((count, _)) = group.first() else {
-                continue;
-            };
+            let count = group[0].0;
             let net: i64 = group.iter().map(|(_, side)| side).sum();
             match self.halvings {
                 Some(halvings) => {
                     let gap = (count - at).saturating_mul(u64::from(halvings)).min(40) as u32;
                     exact = (exact << gap) + net;
                     if exact.abs() >= enough {
-                        return exact > 0; // all that is lighter together cannot turn it
+                        return exact > 0; // all lighter votes together cannot change the sign
                     }
                 }
                 None => {
@@ -78,12 +78,12 @@ impl WeightedMajority {
                     scaled += scale * net as f64;
                 }
             }
-            at = *count;
+            at = count;
         }
         if self.halvings.is_some() { exact >= 0 } else { scaled >= 0.0 }
     }
 
-    /// The unsafe side's share of the weight, put on the exact decision's side of one half.
+    /// The unsafe side's share of the weight, moved to the side of one half that the exact comparison gives.
     fn share(&mut self, votes: &[f64]) -> f64 {
         let mut masses = std::mem::take(&mut self.masses);
         let total = self.awake(votes, &mut masses);
@@ -109,12 +109,12 @@ impl Learner for WeightedMajority {
 
     fn weights(&self, round: &RoundInput<'_>, out: &mut [f64]) -> bool {
         let total = self.awake(round.votes, out);
-        super::mix::normalise(out, total);
+        normalise(out, total);
         true
     }
 
     fn masses(&self) -> Vec<Mass> {
-        let least = self.mistakes.iter().min().copied().unwrap_or(0);
+        let least = *self.mistakes.iter().min().expect("a learner has an expert");
         let parts: Vec<f64> = self.mistakes.iter().map(|count| power(self.beta, count - least)).collect();
         shares(&self.names, &parts)
     }
@@ -138,11 +138,11 @@ impl Learner for WeightedMajority {
         LossKind::Mistakes
     }
 
-    /// Without sleepers the classical bound, minus the expert's own mistakes m.
+    /// Without sleepers, the classical bound minus the expert's own mistakes m.
     ///
-    /// With sleepers: a mistake made while expert i is awake and right needs a wrong side at least as
-    /// heavy as i, so some other expert whose mistakes are at most m + log(N-1)/log(1/β) errs in it.
-    /// Each of the N - 1 others can do so m + ⌊log(N-1)/log(1/β)⌋ + 1 times, and never again.
+    /// With sleepers, a mistake made while expert i is awake and right requires a wrong side at least as heavy
+    /// as i, so another expert whose mistakes are at most m + log(N-1)/log(1/β) errs in that round. Each of
+    /// the N - 1 others can do so at most m + ⌊log(N-1)/log(1/β)⌋ + 1 times.
     fn bound(&self, against: &Against) -> Option<f64> {
         let n = self.names.len() as f64;
         let m = against.mistakes as f64;

@@ -1,20 +1,20 @@
-//! The standing edits: who is quarantined, what is erased.
+//! The edits of the ledger: quarantined annotators and erased subjects.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::ledger::{Edit, EditAction};
 
-/// All edits of the ledger. They hold for records that come later, too.
+/// All edits of the ledger. They also apply to records that are added later.
 #[derive(Debug, Default)]
 pub struct Edits {
-    /// Under each id what it does. One id stands for one edit; where a topic holds two under one id in
-    /// spite of that, both hold, so that their order does not matter.
+    /// The actions by id. An id should name one edit. If a topic holds two edits under one id, both apply, so
+    /// that their order does not matter.
     by_id: BTreeMap<String, BTreeSet<EditKey>>,
     quarantined: Marks,
     erased: Marks,
 }
 
-/// An edit's action in an order.
+/// The action of an edit, ordered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct EditKey {
     erases: bool,
@@ -22,7 +22,7 @@ struct EditKey {
     name: String,
 }
 
-/// Names by tenant; the empty tenant marks a name everywhere.
+/// Names by tenant. A name under the empty tenant applies to all tenants.
 #[derive(Debug, Default)]
 struct Marks(HashMap<String, HashSet<String>>);
 
@@ -34,42 +34,42 @@ impl Marks {
 }
 
 impl Edits {
-    /// Whether the annotator's labels do not count in this tenant.
+    /// Returns `true` if the annotator's labels do not count in this tenant.
     #[must_use]
     pub fn quarantines(&self, tenant: &str, annotator: &str) -> bool {
         self.quarantined.has(tenant, annotator)
     }
 
-    /// Whether the subject's rounds do not count in this tenant.
+    /// Returns `true` if the subject's rounds do not count in this tenant.
     #[must_use]
     pub fn erases(&self, tenant: &str, subject: &str) -> bool {
         self.erased.has(tenant, subject)
     }
 
-    /// Whether any annotator is quarantined.
-    pub(super) fn quarantine_anyone(&self) -> bool {
+    /// Returns `true` if any annotator is quarantined.
+    pub(super) fn has_quarantines(&self) -> bool {
         !self.quarantined.0.is_empty()
     }
 
-    /// Whether an edit stands under this id.
+    /// Returns `true` if there is an edit with this id.
     #[must_use]
     pub fn contains(&self, id: &str) -> bool {
         self.by_id.contains_key(id)
     }
 
-    /// How many ids there are.
+    /// The number of edit ids.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Whether there is no edit.
+    /// Returns `true` if there is no edit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 
-    /// All edits, by id.
+    /// All edits, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = Edit> {
         self.by_id.iter().flat_map(|(id, actions)| {
             actions.iter().map(move |key| {
@@ -88,7 +88,7 @@ impl Edits {
         self.by_id.get(&edit.id).is_some_and(|actions| actions.contains(&key(&edit.action)))
     }
 
-    /// Adds an edit; `false` where it stands already.
+    /// Adds an edit. Returns `false` if it was there already.
     pub(super) fn add(&mut self, edit: &Edit) -> bool {
         if self.has(edit) {
             return false;

@@ -1,8 +1,8 @@
 //! The ledger in memory: the set of records that the learner's state is a function of.
 //!
-//! Records are applied in any order and any number of times; what the book holds afterwards is a
-//! function of their set. Of several decisions about one event the lowest key wins; of several labels
-//! under one id the newest of each annotator is kept; edits stand.
+//! Records can be applied in any order and any number of times; the resulting state is a function of their
+//! set. Of several decisions about one event the one with the lowest key is used. Of several labels with one
+//! id the newest of each annotator is kept. Edits are never removed.
 //!
 //! A round takes about 150 bytes beside its votes (8 bytes each), features (384 bytes) and names.
 
@@ -30,7 +30,7 @@ pub use reliability::Reliability;
 pub use rounds::{Counts, Rounds, Row};
 pub use votes::{MAX_VOTES, Panel, Score};
 
-/// Why a record is no part of a ledger. The names are metric labels.
+/// The reason for which a record cannot be part of a ledger. The variants' names are metric labels.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LedgerError {
     /// A score is not a number in \[0,1\].
@@ -45,18 +45,18 @@ pub enum LedgerError {
     /// The votes are not in the order of their experts' ids, or an expert voted twice.
     #[error("a round's votes are not in the order of the experts' ids, each once")]
     Unordered,
-    /// More votes than [`MAX_VOTES`].
+    /// A round has more votes than [`MAX_VOTES`].
     #[error("a round has {votes} votes, more than {MAX_VOTES}")]
     TooManyVotes {
-        /// Their number.
+        /// The number of votes.
         votes: usize,
     },
-    /// More than 32 bits can number.
+    /// The rounds or votes exceed a numbering of 32 bits.
     #[error("the ledger is full: one process keeps up to four billion rounds and votes")]
     Full,
 }
 
-/// No number is left.
+/// A numbering of 32 bits is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Full;
 
@@ -66,36 +66,36 @@ impl From<Full> for LedgerError {
     }
 }
 
-/// A round in which something changed, for its policy's fold.
+/// A change of a round, for the fold of its policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// The policy, as [`LedgerState::rounds`] counts them.
+    /// The number of the policy, as [`LedgerState::rounds`] takes it.
     pub policy: usize,
     /// The round.
     pub row: Row,
-    /// Whether its votes, features or time changed, and not only what is known of its labels.
+    /// `true` if its votes, features or time changed, `false` if only its labels did.
     pub votes: bool,
 }
 
-/// A round's votes, borrowed: [`RoundRecord`] for those who bring many.
+/// The votes of a round, borrowed: a cheaper form of [`RoundRecord`].
 #[derive(Debug, Clone, Copy)]
 pub struct VotesEntry<'a> {
     /// The user's key, for erasure.
     pub subject: Option<&'a str>,
     /// The time that orders rounds.
     pub round_time: Millis,
-    /// Where the decision lies.
+    /// The position of the decision.
     pub decision: DecisionRef,
-    /// The experts asked, from [`LedgerState::panel`].
+    /// The experts, from [`LedgerState::panel`].
     pub panel: Panel,
-    /// What they said, in the panel's order.
+    /// The experts' votes, in the panel's order.
     pub scores: &'a [Score],
-    /// The judged text's features with their encoder.
-    pub reading: Option<(&'a EncoderId, &'a Features)>,
+    /// The features of the judged text with their encoder.
+    pub features: Option<(&'a EncoderId, &'a Features)>,
 }
 
-/// A label with what became of it, borrowed: [`LabelRecord`] for those who bring many. The fields are those
-/// of [`LabelRecord`] and [`Label`](super::label::Label).
+/// A label with its status, borrowed: a cheaper form of [`LabelRecord`]. The fields are those of
+/// [`LabelRecord`] and [`Label`](super::label::Label).
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "the fields are those of LabelRecord and Label")]
 pub struct LabelEntry<'a> {
@@ -111,12 +111,12 @@ pub struct LabelEntry<'a> {
     pub corrects: Option<&'a str>,
     pub retracts: Option<&'a str>,
     pub received: Millis,
-    pub standing: LabelStatus,
+    pub status: LabelStatus,
 }
 
 impl<'a> From<&'a LabelRecord> for LabelEntry<'a> {
-    fn from(filed: &'a LabelRecord) -> Self {
-        let label = &filed.label;
+    fn from(record: &'a LabelRecord) -> Self {
+        let label = &record.label;
         Self {
             id: &label.id,
             annotator: label.annotator.as_deref(),
@@ -129,8 +129,8 @@ impl<'a> From<&'a LabelRecord> for LabelEntry<'a> {
             decision: label.decision,
             corrects: label.corrects.as_deref(),
             retracts: label.retracts.as_deref(),
-            received: filed.received,
-            standing: filed.standing,
+            received: record.received,
+            status: record.status,
         }
     }
 }
@@ -162,31 +162,31 @@ impl LedgerState {
         Self::default()
     }
 
-    /// The standing edits.
+    /// The edits.
     #[must_use]
     pub fn edits(&self) -> &Edits {
         &self.edits
     }
 
-    /// The policies' rounds, in order of first appearance.
+    /// The rounds of all policies, in the order of the policies' numbers.
     #[must_use]
     pub fn policies(&self) -> &[Rounds] {
         &self.policies
     }
 
-    /// A policy's number, if any record names it.
+    /// The number of a policy, if any record names it.
     #[must_use]
     pub fn find(&self, policy: &str) -> Option<usize> {
         self.by_name.get(policy).copied()
     }
 
-    /// A policy's rounds.
+    /// The rounds of the policy with this number.
     #[must_use]
     pub fn rounds(&self, policy: usize) -> Option<&Rounds> {
         self.policies.get(policy)
     }
 
-    /// A policy's number, new if need be.
+    /// The number of a policy, which is added if it is new.
     pub fn policy(&mut self, name: &str) -> usize {
         if let Some(known) = self.find(name) {
             return known;
@@ -196,102 +196,110 @@ impl LedgerState {
         self.policies.len() - 1
     }
 
-    /// The panel of these experts, who must stand in the order of their ids, none twice.
+    /// The panel of these experts, which must be in the order of their ids, each once.
     ///
     /// # Errors
-    /// [`LedgerError::Unordered`], [`LedgerError::TooManyVotes`].
+    /// Returns [`LedgerError::Unordered`] or [`LedgerError::TooManyVotes`] if they are not a valid panel.
+    ///
+    /// # Panics
+    /// Panics if no policy has this number.
     pub fn panel<'a>(
         &mut self,
         policy: usize,
         experts: impl ExactSizeIterator<Item = &'a str> + Clone,
     ) -> Result<Panel, LedgerError> {
-        self.policies.get_mut(policy).ok_or(LedgerError::Full)?.panel(experts)
+        self.policies[policy].panel(experts)
     }
 
-    /// Adds a record to the set and tells which rounds changed; `false` where the set stays as it is.
+    /// Adds a record to the set and appends the rounds that changed. Returns `false` if the set did not change.
     ///
     /// # Errors
-    /// Where a number of the record is out of its range; the set then stays as it is.
+    /// Returns an error if a number of the record is out of range, and the set does not change. Returns
+    /// [`LedgerError::Full`] if the ledger is full.
     pub fn apply(&mut self, record: &Record, changes: &mut Vec<Change>) -> Result<bool, LedgerError> {
         match record {
-            Record::Round(judged) => self.resolve_decision(judged, changes),
-            Record::Label(filed) => {
-                let filing = LabelEntry::from(filed);
-                filing.check()?;
-                let policy = self.policy(&filed.label.policy);
-                let row = self.intern(policy, &filed.label.tenant, &filed.label.event)?;
-                self.insert_label(policy, row, &filing, changes)
+            Record::Round(round) => self.insert_round(round, changes),
+            Record::Label(record) => {
+                let entry = LabelEntry::from(record);
+                entry.check()?;
+                let policy = self.policy(&record.label.policy);
+                let row = self.intern(policy, &record.label.tenant, &record.label.event)?;
+                self.insert_label(policy, row, &entry, changes)
             }
-            Record::Edit(edit) => Ok(self.edit(edit, changes)),
+            Record::Edit(edit) => self.insert_edit(edit, changes),
         }
     }
 
-    fn resolve_decision(
-        &mut self,
-        judged: &RoundRecord,
-        changes: &mut Vec<Change>,
-    ) -> Result<bool, LedgerError> {
-        let policy = self.policy(&judged.id.policy);
-        let panel = self.panel(policy, judged.votes.iter().map(|vote| vote.expert.as_str()))?;
+    fn insert_round(&mut self, round: &RoundRecord, changes: &mut Vec<Change>) -> Result<bool, LedgerError> {
+        let policy = self.policy(&round.id.policy);
+        let panel = self.panel(policy, round.votes.iter().map(|vote| vote.expert.as_str()))?;
         let scores: Result<Vec<_>, _> =
-            judged.votes.iter().map(|vote| Score::new(vote.score, vote.shadow)).collect();
-        let sitting = VotesEntry {
-            subject: judged.subject.as_deref(),
-            round_time: judged.round_time,
-            decision: judged.decision,
+            round.votes.iter().map(|vote| Score::new(vote.score, vote.shadow)).collect();
+        let votes = VotesEntry {
+            subject: round.subject.as_deref(),
+            round_time: round.round_time,
+            decision: round.decision,
             panel,
             scores: &scores?,
-            reading: judged.reading.as_ref().map(|reading| (&reading.encoder, &*reading.features)),
+            features: round.features.as_ref().map(|known| (&known.encoder, &*known.features)),
         };
-        let row = self.intern(policy, &judged.id.tenant, &judged.id.event)?;
-        self.insert_votes(policy, row, &sitting, changes)
+        let row = self.intern(policy, &round.id.tenant, &round.id.event)?;
+        self.insert_votes(policy, row, &votes, changes)
     }
 
-    /// A round's row, new if need be.
+    /// The row of a round, which is added if it is new.
     ///
     /// # Errors
-    /// [`LedgerError::Full`].
+    /// Returns [`LedgerError::Full`] if the ledger is full.
+    ///
+    /// # Panics
+    /// Panics if no policy has this number.
     pub fn intern(&mut self, policy: usize, tenant: &str, event: &str) -> Result<Row, LedgerError> {
-        self.policies.get_mut(policy).ok_or(LedgerError::Full)?.intern(tenant, event)
+        self.policies[policy].intern(tenant, event)
     }
 
-    /// [`LedgerState::apply`] for borrowed votes.
+    /// Does the same as [`LedgerState::apply`] for borrowed votes.
     ///
     /// # Errors
-    /// [`LedgerError::Full`].
+    /// Returns [`LedgerError::Full`] if the ledger is full.
+    ///
+    /// # Panics
+    /// Panics if the policy, the row or the panel is not of this ledger.
     pub fn insert_votes(
         &mut self,
         policy: usize,
         row: Row,
-        sitting: &VotesEntry<'_>,
+        votes: &VotesEntry<'_>,
         changes: &mut Vec<Change>,
     ) -> Result<bool, LedgerError> {
-        let rounds = self.policies.get_mut(policy).ok_or(LedgerError::Full)?;
-        let changed = rounds.resolve_decision(row, sitting, &self.edits)?;
+        let changed = self.policies[policy].resolve_decision(row, votes, &self.edits)?;
         changes.extend(changed.then_some(Change { policy, row, votes: true }));
         Ok(changed)
     }
 
-    /// [`LedgerState::apply`] for a borrowed label.
+    /// Does the same as [`LedgerState::apply`] for a borrowed label.
     ///
     /// # Errors
-    /// Where a number of the label is out of its range; the set then stays as it is.
+    /// Returns an error if a number of the label is out of range, and the set does not change. Returns
+    /// [`LedgerError::Full`] if the ledger is full.
+    ///
+    /// # Panics
+    /// Panics if the policy or the row is not of this ledger.
     pub fn insert_label(
         &mut self,
         policy: usize,
         row: Row,
-        filing: &LabelEntry<'_>,
+        label: &LabelEntry<'_>,
         changes: &mut Vec<Change>,
     ) -> Result<bool, LedgerError> {
-        let rounds = self.policies.get_mut(policy).ok_or(LedgerError::Full)?;
-        let changed = rounds.insert_label(row, filing)?;
+        let changed = self.policies[policy].insert_label(row, label)?;
         changes.extend(changed.then_some(Change { policy, row, votes: false }));
         Ok(changed)
     }
 
-    fn edit(&mut self, edit: &Edit, changes: &mut Vec<Change>) -> bool {
+    fn insert_edit(&mut self, edit: &Edit, changes: &mut Vec<Change>) -> Result<bool, LedgerError> {
         if !self.edits.add(edit) {
-            return false;
+            return Ok(false);
         }
         for (policy, rounds) in self.policies.iter_mut().enumerate() {
             match &edit.action {
@@ -300,39 +308,39 @@ impl LedgerState {
                     changes.extend(rows.into_iter().map(|row| Change { policy, row, votes: false }));
                 }
                 EditAction::Erase { tenant, subject } => {
-                    let rows = rounds.erase(tenant, subject);
+                    let rows = rounds.erase(tenant, subject)?;
                     changes.extend(rows.into_iter().map(|row| Change { policy, row, votes: true }));
                 }
             }
         }
-        true
+        Ok(true)
     }
 
-    /// Whether [`LedgerState::apply`] would change the set: for a label, whether it is the one to keep.
+    /// Returns `true` if [`LedgerState::apply`] would change the set.
     #[must_use]
     pub fn would_change(&self, record: &Record) -> bool {
         let rounds = |id: &RoundId| self.find(&id.policy).and_then(|policy| self.rounds(policy));
         match record {
-            Record::Round(judged) => {
+            Record::Round(round) => {
                 let erased =
-                    judged.subject.as_deref().is_some_and(|of| self.edits.erases(&judged.id.tenant, of));
-                !erased && rounds(&judged.id).is_none_or(|rounds| rounds.judgement_is_new(judged))
+                    round.subject.as_deref().is_some_and(|of| self.edits.erases(&round.id.tenant, of));
+                !erased && rounds(&round.id).is_none_or(|rounds| rounds.decision_is_new(round))
             }
-            Record::Label(filed) => {
-                rounds(&filed.label.round()).is_none_or(|rounds| rounds.label_is_new(filed))
+            Record::Label(record) => {
+                rounds(&record.label.round()).is_none_or(|rounds| rounds.label_is_new(record))
             }
             Record::Edit(edit) => !self.edits.has(edit),
         }
     }
 
-    /// Where a round is, if any record names it.
+    /// The row of a round with the rounds of its policy, if any record names it.
     #[must_use]
     pub fn row(&self, id: &RoundId) -> Option<(&Rounds, Row)> {
         let rounds = self.rounds(self.find(&id.policy)?)?;
         Some((rounds, rounds.find(&id.tenant, &id.event)?))
     }
 
-    /// The smallest set of records that makes this book.
+    /// The smallest set of records that results in this state.
     pub fn records(&self) -> impl Iterator<Item = Record> {
         let edits = self.edits.iter().map(Record::Edit);
         edits.chain(self.policies.iter().flat_map(Rounds::records))

@@ -1,19 +1,20 @@
-//! Names interned: each (group, text) has one number, found without allocation.
+//! Interned names: each (group, text) has one number, which is found without allocation.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::Full;
 
-/// Numbers from 0 in order of first appearance. About 17 bytes a name beside its text.
+/// Names, numbered from 0 in the order of their first appearance. A name takes about 17 bytes beside its text.
 ///
-/// The hash is keyed, for event ids come from outside; its order shows nowhere.
+/// The hash is keyed, because event ids come from outside. Nothing depends on its order.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     text: String,
-    /// Where each name's text ends; it starts where the one before ends.
+    /// The end of each name in `text`. It starts at the end of the one before.
     ends: Vec<usize>,
     groups: Vec<u32>,
-    /// Open addressing with linear probing; the length is a power of two, at most three quarters full.
+    /// A hash table with open addressing and linear probing. Its length is a power of two, or zero, and it is at
+    /// most three quarters full.
     table: Vec<Slot>,
     hasher: RandomState,
 }
@@ -27,33 +28,38 @@ struct Slot {
 const EMPTY: Slot = Slot { hash: 0, number: u32::MAX };
 
 impl Names {
-    /// Whether there is no name.
+    /// Returns `true` if there is no name.
     pub(super) fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// A name's text; empty for a number that was never given.
+    /// The text of the name with this number.
+    ///
+    /// # Panics
+    /// Panics if no name has this number.
     pub(super) fn text(&self, number: u32) -> &str {
         let at = number as usize;
-        let start = at.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-        let range = self.ends.get(at).map(|end| start..*end);
-        range.and_then(|range| self.text.get(range)).unwrap_or("")
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.text[start..self.ends[at]]
     }
 
-    /// A name's group.
+    /// The group of the name with this number.
+    ///
+    /// # Panics
+    /// Panics if no name has this number.
     pub(super) fn group(&self, number: u32) -> u32 {
-        self.groups.get(number as usize).copied().unwrap_or(0)
+        self.groups[number as usize]
     }
 
-    /// The number of a name that is known.
+    /// The number of a name, if it is interned.
     pub(super) fn find(&self, group: u32, name: &str) -> Option<u32> {
-        self.probe(self.hash(group, name), group, name).ok()
+        self.probe(self.hash(group, name), group, name)
     }
 
-    /// The number of a name, new if need be.
+    /// The number of a name, which is interned if it is new.
     pub(super) fn intern(&mut self, group: u32, name: &str) -> Result<u32, Full> {
         let hash = self.hash(group, name);
-        if let Ok(number) = self.probe(hash, group, name) {
+        if let Some(number) = self.probe(hash, group, name) {
             return Ok(number);
         }
         let number = u32::try_from(self.ends.len()).ok().filter(|new| *new < u32::MAX).ok_or(Full)?;
@@ -71,37 +77,34 @@ impl Names {
         let mut hasher = self.hasher.build_hasher();
         hasher.write_u32(group);
         hasher.write(name.as_bytes());
-        #[expect(clippy::cast_possible_truncation, reason = "32 bits are kept")]
+        #[expect(clippy::cast_possible_truncation, reason = "the table uses 32 bits")]
         let short = hasher.finish() as u32;
         short
     }
 
-    /// The number of the name, or the table's free place for it.
-    fn probe(&self, hash: u32, group: u32, name: &str) -> Result<u32, usize> {
-        let mask = self.table.len().wrapping_sub(1);
+    fn probe(&self, hash: u32, group: u32, name: &str) -> Option<u32> {
+        let mask = self.table.len().checked_sub(1)?;
         let mut at = hash as usize & mask;
-        while let Some(slot) = self.table.get(at) {
+        loop {
+            let slot = self.table[at];
             if slot.number == EMPTY.number {
-                return Err(at);
+                return None;
             }
             if slot.hash == hash && self.group(slot.number) == group && self.text(slot.number) == name {
-                return Ok(slot.number);
+                return Some(slot.number);
             }
             at = (at + 1) & mask;
         }
-        Err(0)
     }
 
+    /// Writes a slot to the first free place for its hash. The table is not full.
     fn place(&mut self, new: Slot) {
-        let mask = self.table.len().wrapping_sub(1);
+        let mask = self.table.len() - 1;
         let mut at = new.hash as usize & mask;
-        while let Some(slot) = self.table.get_mut(at) {
-            if slot.number == EMPTY.number {
-                *slot = new;
-                return;
-            }
+        while self.table[at].number != EMPTY.number {
             at = (at + 1) & mask;
         }
+        self.table[at] = new;
     }
 
     fn grow(&mut self) {
@@ -131,6 +134,5 @@ mod tests {
         assert_eq!((names.text(22), names.group(22)), ("name 7", 1));
         assert_eq!(names.find(3, "name 7"), None);
         assert_eq!(names.find(0, ""), None);
-        assert_eq!(names.text(5_000), "");
     }
 }

@@ -1,88 +1,92 @@
-//! Decisions about a round's event: which of them gives it its votes, and their erasure.
+//! The decisions about an event: the choice of the one that gives the round its votes, and erasure.
 
 use std::cmp::Ordering;
 
 use super::edits::Edits;
-use super::rounds::{Facts, NOTHING, Rounds, Row, UNKNOWN};
+use super::rounds::{Facts, NONE, Rounds, Row, UNDECIDED};
 use super::votes::{Panel, Score};
 use super::{Full, LedgerError, VotesEntry};
 use crate::label::DecisionRef;
-use crate::ledger::{RoundId, RoundRecord, TextFeatures};
+use crate::ledger::{RoundId, RoundRecord, RoundVote, TextFeatures};
 
 impl Rounds {
-    /// Takes a decision; whether the round's votes are others now.
+    /// Adds a decision. Returns `true` if the round's votes changed.
     pub(super) fn resolve_decision(
         &mut self,
         row: Row,
-        sitting: &VotesEntry<'_>,
+        votes: &VotesEntry<'_>,
         edits: &Edits,
     ) -> Result<bool, LedgerError> {
-        if sitting.subject.is_some_and(|subject| edits.erases(self.tenant(row), subject)) {
+        if votes.subject.is_some_and(|subject| edits.erases(self.tenant(row), subject)) {
             return Ok(false);
         }
-        if !self.is_judged(row) {
-            self.write(row, sitting)?;
+        if !self.has_votes(row) {
+            self.write(row, votes)?;
             self.counts.judged += 1;
-            self.unjudged.remove(&row);
+            self.without_votes.remove(&row);
             return Ok(true);
         }
-        let order = self.compare(row, sitting);
-        let stranger = self.subject(row) != sitting.subject;
+        let order = self.compare(row, votes);
+        let other_subject = self.subject(row) != votes.subject;
         match order {
             Ordering::Less => {
-                if stranger && let Some(old) = self.judged(row) {
+                if other_subject {
+                    let old = self.round_record(row).expect("the round has votes");
                     self.pass_over(row, old);
                 }
-                self.write(row, sitting)?;
+                self.write(row, votes)?;
                 Ok(true)
             }
-            Ordering::Greater if stranger => {
-                let judged = self.owned(row, sitting);
-                self.pass_over(row, judged);
+            Ordering::Greater if other_subject => {
+                let record = self.owned_round(row, votes);
+                self.pass_over(row, record);
                 Ok(false)
             }
             _ => Ok(false),
         }
     }
 
-    /// Whether a decision would change anything.
-    pub(super) fn judgement_is_new(&self, judged: &RoundRecord) -> bool {
-        let known = self.find(&judged.id.tenant, &judged.id.event).and_then(|row| self.judged(row));
-        known.is_none_or(|known| order(judged, &known) == Ordering::Less)
+    /// Returns `true` if adding the decision would change the round's votes.
+    pub(super) fn decision_is_new(&self, record: &RoundRecord) -> bool {
+        let known = self.find(&record.id.tenant, &record.id.event).and_then(|row| self.round_record(row));
+        known.is_none_or(|known| order(record, &known) == Ordering::Less)
     }
 
     fn subject(&self, row: Row) -> Option<&str> {
         let subject = self.facts(row).subject;
-        (subject != NOTHING).then(|| self.subjects.text(subject))
+        (subject != NONE).then(|| self.subjects.text(subject))
     }
 
-    /// Which of two decisions gives the round its votes: the lesser.
-    fn compare(&self, row: Row, sitting: &VotesEntry<'_>) -> Ordering {
+    /// Compares a decision with the one that gives the round its votes. The lesser of both does.
+    fn compare(&self, row: Row, votes: &VotesEntry<'_>) -> Ordering {
         let facts = self.facts(row);
         let known = DecisionRef { partition: facts.partition, offset: facts.offset };
-        (sitting.round_time, sitting.decision).cmp(&(facts.round_time, known)).then_with(|| {
-            // Without a position of its own (a replay of shuffled lines): by content.
-            self.judged(row).map_or(Ordering::Less, |known| order(&self.owned(row, sitting), &known))
+        (votes.round_time, votes.decision).cmp(&(facts.round_time, known)).then_with(|| {
+            // Decisions of a replay may have no position of their own. They are compared by content.
+            let known = self.round_record(row).expect("the round has votes");
+            order(&self.owned_round(row, votes), &known)
         })
     }
 
-    fn pass_over(&mut self, row: Row, judged: RoundRecord) {
+    /// Keeps a decision of another subject than the round's, the least one of each subject.
+    fn pass_over(&mut self, row: Row, record: RoundRecord) {
         let others = self.passed_over.entry(row).or_default();
-        match others.iter_mut().find(|other| other.subject == judged.subject) {
-            Some(other) if order(&judged, other).is_lt() => *other = judged,
+        match others.iter_mut().find(|other| other.subject == record.subject) {
+            Some(other) if order(&record, other).is_lt() => *other = record,
             Some(_) => {}
-            None => others.push(judged),
+            None => others.push(record),
         }
     }
 
-    fn write(&mut self, row: Row, sitting: &VotesEntry<'_>) -> Result<(), Full> {
+    /// Gives the round these votes, in the place of its old ones if they fit.
+    fn write(&mut self, row: Row, votes: &VotesEntry<'_>) -> Result<(), Full> {
         let old = self.facts(row);
-        let subject = match sitting.subject {
+        let subject = match votes.subject {
             Some(subject) => self.subjects.intern(0, subject)?,
-            None => NOTHING,
+            None => NONE,
         };
-        let (mut features, mut encoder) = (NOTHING, NOTHING);
-        if let Some((id, bytes)) = sitting.reading {
+        let (mut features, mut encoder) = (NONE, NONE);
+        if let Some((id, bytes)) = votes.features {
             encoder = match self.encoder_numbers.get(id) {
                 Some(known) => *known,
                 None => {
@@ -92,135 +96,126 @@ impl Rounds {
                     number
                 }
             };
-            if let Some(slot) = self.features.get_mut(old.features as usize) {
-                *slot = *bytes;
-                features = old.features;
-            } else {
-                features =
-                    u32::try_from(self.features.len()).ok().filter(|new| *new < NOTHING).ok_or(Full)?;
+            if old.features == NONE {
+                features = u32::try_from(self.features.len()).ok().filter(|new| *new < NONE).ok_or(Full)?;
                 self.features.push(*bytes);
+            } else {
+                features = old.features;
+                self.features[features as usize] = *bytes;
             }
         }
-        let length = sitting.scores.len();
-        let start = old.votes as usize;
+        let length = votes.scores.len();
         let fits = old.panel != Panel::NONE && self.panels.experts(old.panel).len() == length;
-        let votes = match self.scores.get_mut(start..start + length).filter(|_| fits) {
-            Some(slots) => {
-                slots.copy_from_slice(sitting.scores);
-                old.votes
-            }
-            None => {
-                let new = u32::try_from(self.scores.len()).map_err(|_| Full)?;
-                self.scores.extend_from_slice(sitting.scores);
-                new
-            }
+        let scores = if fits {
+            let start = old.scores as usize;
+            self.scores[start..start + length].copy_from_slice(votes.scores);
+            old.scores
+        } else {
+            let start = u32::try_from(self.scores.len()).map_err(|_| Full)?;
+            self.scores.extend_from_slice(votes.scores);
+            start
         };
-        if let Some(facts) = self.facts.get_mut(row.0 as usize) {
-            *facts = Facts {
-                round_time: sitting.round_time,
-                offset: sitting.decision.offset,
-                partition: sitting.decision.partition,
-                panel: sitting.panel,
-                votes,
-                features,
-                encoder,
-                subject,
-            };
-        }
+        self.facts[row.0 as usize] = Facts {
+            round_time: votes.round_time,
+            offset: votes.decision.offset,
+            partition: votes.decision.partition,
+            panel: votes.panel,
+            scores,
+            features,
+            encoder,
+            subject,
+        };
         Ok(())
     }
 
-    fn owned(&self, row: Row, sitting: &VotesEntry<'_>) -> RoundRecord {
-        let experts = self.panels.experts(sitting.panel);
+    fn owned_round(&self, row: Row, votes: &VotesEntry<'_>) -> RoundRecord {
+        let experts = self.panels.experts(votes.panel);
         RoundRecord {
             id: RoundId {
                 tenant: self.tenant(row).to_owned(),
                 policy: self.policy.clone(),
                 event: self.event(row).to_owned(),
             },
-            subject: sitting.subject.map(str::to_owned),
-            round_time: sitting.round_time,
-            decision: sitting.decision,
-            votes: experts.iter().zip(sitting.scores).map(|(expert, score)| score.vote(expert)).collect(),
-            reading: sitting
-                .reading
+            subject: votes.subject.map(str::to_owned),
+            round_time: votes.round_time,
+            decision: votes.decision,
+            votes: experts.iter().zip(votes.scores).map(|(expert, score)| score.vote(expert)).collect(),
+            features: votes
+                .features
                 .map(|(encoder, features)| TextFeatures { encoder: *encoder, features: Box::new(*features) }),
         }
     }
 
-    /// The decision that gives the round its votes.
+    /// The decision that gives the round its votes; `None` if they are not known.
     #[must_use]
-    pub fn judged(&self, row: Row) -> Option<RoundRecord> {
+    pub fn round_record(&self, row: Row) -> Option<RoundRecord> {
         let facts = self.facts(row);
         let (panel, scores) = self.votes(row)?;
         let features = self.features(row);
-        let sitting = VotesEntry {
+        let votes = VotesEntry {
             subject: self.subject(row),
             round_time: facts.round_time,
             decision: DecisionRef { partition: facts.partition, offset: facts.offset },
             panel,
             scores,
-            reading: features.and_then(|(at, bytes)| Some((self.encoders.get(at)?, bytes))),
+            features: features.map(|(encoder, bytes)| (&self.encoders[encoder], bytes)),
         };
-        Some(self.owned(row, &sitting))
+        Some(self.owned_round(row, &votes))
     }
 
-    /// Forgets the decisions about a subject; the rounds whose votes are others now.
-    pub(super) fn erase(&mut self, tenant: &str, subject: &str) -> Vec<Row> {
+    /// Erases the decisions about a subject. Returns the rounds whose votes changed.
+    pub(super) fn erase(&mut self, tenant: &str, subject: &str) -> Result<Vec<Row>, Full> {
         let of_tenant = |found: &str| tenant.is_empty() || tenant == found;
         self.passed_over.retain(|_, others| {
             others.retain(|other| !of_tenant(&other.id.tenant) || other.subject.as_deref() != Some(subject));
             !others.is_empty()
         });
         let Some(number) = self.subjects.find(0, subject) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let theirs = |row: &Row| self.facts(*row).subject == number && of_tenant(self.tenant(*row));
         let rows: Vec<Row> = self.rows().filter(theirs).collect();
         for row in &rows {
-            self.forget(*row);
+            self.erase_votes(*row)?;
         }
-        rows
+        Ok(rows)
     }
 
-    fn forget(&mut self, row: Row) {
+    /// Overwrites the round's votes and features. The least decision of another subject takes their place.
+    fn erase_votes(&mut self, row: Row) -> Result<(), Full> {
         let facts = self.facts(row);
         let length = self.panels.experts(facts.panel).len();
-        let start = facts.votes as usize;
-        if let Some(scores) = self.scores.get_mut(start..start + length) {
-            scores.fill(Score::ERASED);
+        let start = facts.scores as usize;
+        self.scores[start..start + length].fill(Score::ERASED);
+        if facts.features != NONE {
+            self.features[facts.features as usize] = [0; _];
         }
-        if let Some(features) = self.features.get_mut(facts.features as usize) {
-            *features = [0; _];
-        }
-        if let Some(facts) = self.facts.get_mut(row.0 as usize) {
-            *facts = UNKNOWN;
-        }
+        self.facts[row.0 as usize] = UNDECIDED;
         self.counts.judged -= 1;
-        if let Some(next) = self.next_in_line(row) {
+        if let Some(next) = self.take_passed_over(row) {
             let experts = next.votes.iter().map(|vote| vote.expert.as_str());
-            let panel = self.panels.intern(experts).unwrap_or(Panel::NONE);
-            let scores: Vec<_> =
-                next.votes.iter().filter_map(|vote| Score::new(vote.score, vote.shadow).ok()).collect();
-            let sitting = VotesEntry {
+            let panel = self.panels.intern(experts).expect("the panel is known");
+            let score =
+                |vote: &RoundVote| Score::new(vote.score, vote.shadow).expect("the score was checked");
+            let scores: Vec<_> = next.votes.iter().map(score).collect();
+            let votes = VotesEntry {
                 subject: next.subject.as_deref(),
                 round_time: next.round_time,
                 decision: next.decision,
                 panel,
                 scores: &scores,
-                reading: next.reading.as_ref().map(|reading| (&reading.encoder, &*reading.features)),
+                features: next.features.as_ref().map(|known| (&known.encoder, &*known.features)),
             };
-            if self.write(row, &sitting).is_ok() {
-                self.counts.judged += 1;
-                return;
-            }
+            self.write(row, &votes)?;
+            self.counts.judged += 1;
+        } else if !self.stored(row).is_empty() {
+            self.without_votes.insert(row);
         }
-        if !self.stored(row).is_empty() {
-            self.unjudged.insert(row);
-        }
+        Ok(())
     }
 
-    fn next_in_line(&mut self, row: Row) -> Option<RoundRecord> {
+    /// Removes and returns the least decision that was passed over.
+    fn take_passed_over(&mut self, row: Row) -> Option<RoundRecord> {
         let others = self.passed_over.get_mut(&row)?;
         let (least, _) = others.iter().enumerate().min_by(|(_, a), (_, b)| order(a, b))?;
         let next = others.swap_remove(least);
@@ -231,18 +226,18 @@ impl Rounds {
     }
 }
 
-/// Of two decisions about one event the lesser gives the round its votes: by key, then by content.
+/// The order of the decisions about one event, by key, then by content. The least gives the round its votes.
 fn order(a: &RoundRecord, b: &RoundRecord) -> Ordering {
-    let votes = |judged: &RoundRecord| -> Vec<(String, Option<u64>, bool)> {
+    let votes = |record: &RoundRecord| -> Vec<(String, Option<u64>, bool)> {
         let bits = |score: Option<f64>| score.map(f64::to_bits);
-        judged.votes.iter().map(|vote| (vote.expert.clone(), bits(vote.score), vote.shadow)).collect()
+        record.votes.iter().map(|vote| (vote.expert.clone(), bits(vote.score), vote.shadow)).collect()
     };
-    let reading = |judged: &RoundRecord| {
-        judged.reading.as_ref().map(|reading| (reading.encoder, reading.features.clone()))
+    let features = |record: &RoundRecord| {
+        record.features.as_ref().map(|features| (features.encoder, features.features.clone()))
     };
     a.key()
         .cmp(&b.key())
         .then_with(|| votes(a).cmp(&votes(b)))
-        .then_with(|| reading(a).cmp(&reading(b)))
+        .then_with(|| features(a).cmp(&features(b)))
         .then_with(|| a.subject.cmp(&b.subject))
 }

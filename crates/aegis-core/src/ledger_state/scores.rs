@@ -1,32 +1,31 @@
-//! How good each expert is on its own, shadow votes among them: shown to people, weighing nothing.
+//! The quality of each expert on its own, including shadow votes. It is reported, and does not affect the learner.
 
 use std::collections::BTreeMap;
 
-use super::{Edits, Rounds, Row};
+use super::{Edits, Rounds};
 use crate::label::Mapping;
 
 impl Rounds {
-    /// Each expert's mean of (vote - target)², over the newest `most` rounds that have a target, by expert;
-    /// abstentions count for nothing. Newest by first appearance in the ledger.
+    /// The mean of (vote - target)² of each expert, by id, over the newest `limit` rounds that have votes and a
+    /// target. Abstentions are not counted. The newest rounds are those that appeared last in the ledger.
     #[must_use]
-    pub fn brier(&self, mapping: &Mapping, edits: &Edits, most: usize) -> BTreeMap<String, f64> {
-        // By panel, then by place in it.
+    pub fn brier(&self, mapping: &Mapping, edits: &Edits, limit: usize) -> BTreeMap<String, f64> {
+        // The sum and the number of votes, by panel, then by index in it.
         let mut sums: Vec<Vec<(f64, u32)>> = Vec::new();
-        let rows = u32::try_from(self.len()).unwrap_or(u32::MAX);
-        let labelled = (0..rows).rev().map(Row).filter(|row| !self.stored(*row).is_empty());
+        let labelled = self.rows().rev().filter(|row| !self.stored(*row).is_empty());
         let targets = labelled.filter_map(|row| {
             let (panel, scores) = self.votes(row)?;
             Some((panel, scores, self.target(row, mapping, edits)?))
         });
-        for (panel, scores, target) in targets.take(most) {
+        for (panel, scores, target) in targets.take(limit) {
             if sums.len() <= panel.number() {
                 sums.resize(panel.number() + 1, Vec::new());
             }
-            let Some(sums) = sums.get_mut(panel.number()) else { continue };
+            let sums = &mut sums[panel.number()];
             sums.resize(scores.len(), (0.0, 0));
-            for ((sum, count), said) in sums.iter_mut().zip(scores) {
-                if let Some(said) = said.said() {
-                    *sum += (said - target) * (said - target);
+            for ((sum, count), score) in sums.iter_mut().zip(scores) {
+                if let Some(vote) = score.value() {
+                    *sum += (vote - target) * (vote - target);
                     *count += 1;
                 }
             }
@@ -38,8 +37,8 @@ impl Rounds {
                 *all = (all.0 + sum, all.1 + count);
             }
         }
-        let heard = found.into_iter().filter(|(_, (_, count))| *count > 0);
-        heard.map(|(expert, (sum, count))| (expert.to_owned(), sum / f64::from(count))).collect()
+        let voted = found.into_iter().filter(|(_, (_, count))| *count > 0);
+        voted.map(|(expert, (sum, count))| (expert.to_owned(), sum / f64::from(count))).collect()
     }
 }
 
@@ -52,7 +51,7 @@ mod tests {
     use crate::ledger_state::LedgerState;
 
     fn add(
-        book: &mut LedgerState,
+        ledger: &mut LedgerState,
         number: i64,
         votes: &[(&str, Option<f64>, bool)],
         finding: Option<Finding>,
@@ -70,28 +69,28 @@ mod tests {
             round_time: number,
             decision: DecisionRef { partition: 0, offset: number },
             votes: votes.iter().map(vote).collect(),
-            reading: None,
+            features: None,
         };
-        book.apply(&Record::Round(judged), &mut Vec::new()).unwrap();
+        ledger.apply(&Record::Round(judged), &mut Vec::new()).unwrap();
         if finding.is_some() {
-            let filed = LabelRecord { label, received: number, standing: LabelStatus::Accepted };
-            book.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
+            let filed = LabelRecord { label, received: number, status: LabelStatus::Accepted };
+            ledger.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
         }
     }
 
     #[test]
     fn shadow_votes_are_scored_like_others_and_abstentions_are_not() {
-        let mut book = LedgerState::new();
-        add(&mut book, 0, &[("a", Some(0.0), false)], Some(Finding::Unsafe));
-        add(&mut book, 1, &[("a", Some(0.5), false), ("b", Some(1.0), true)], Some(Finding::Unsafe));
-        add(&mut book, 2, &[("a", None, false), ("b", Some(0.6), true)], Some(Finding::Safe));
-        add(&mut book, 3, &[("a", Some(1.0), false), ("b", Some(1.0), true)], None);
+        let mut ledger = LedgerState::new();
+        add(&mut ledger, 0, &[("a", Some(0.0), false)], Some(Finding::Unsafe));
+        add(&mut ledger, 1, &[("a", Some(0.5), false), ("b", Some(1.0), true)], Some(Finding::Unsafe));
+        add(&mut ledger, 2, &[("a", None, false), ("b", Some(0.6), true)], Some(Finding::Safe));
+        add(&mut ledger, 3, &[("a", Some(1.0), false), ("b", Some(1.0), true)], None);
         let mapping = Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) };
-        let rounds = book.rounds(book.find("p").unwrap()).unwrap();
-        let all = rounds.brier(&mapping, book.edits(), 10);
+        let rounds = ledger.rounds(ledger.find("p").unwrap()).unwrap();
+        let all = rounds.brier(&mapping, ledger.edits(), 10);
         assert_eq!((all["a"], all["b"]), ((1.0 + 0.25) / 2.0, (0.0 + 0.36) / 2.0));
-        // The newest two of three.
-        let newest = rounds.brier(&mapping, book.edits(), 2);
+        // The newest two of the three labelled rounds.
+        let newest = rounds.brier(&mapping, ledger.edits(), 2);
         assert_eq!((newest["a"], newest["b"]), (0.25, (0.0 + 0.36) / 2.0));
     }
 }

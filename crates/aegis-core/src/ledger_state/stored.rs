@@ -1,19 +1,20 @@
-//! A round's labels in bytes: some 20 to 40 a label, in one piece of memory a round.
+//! The labels of a round as bytes: 20 to 40 bytes per label, in one allocation per round.
 
 use super::LabelEntry;
 use crate::event::Millis;
 use crate::label::{DecisionRef, Finding, Label, Source};
 use crate::ledger::{LabelRecord, LabelStatus};
 
-/// The labels of one round, one after the other.
+/// The encoded labels of one round; `None` if it has none.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Stored(Option<Box<[u8]>>);
 
-/// One label as stored; strings borrowed, the annotator by its number + 1 (0: none).
+/// One label as stored, with borrowed strings.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry<'a> {
-    /// `None`: the event's own id.
+    /// `None` if it is equal to the event's id.
     pub(super) id: Option<&'a str>,
+    /// The annotator's number + 1; 0 if there is none.
     pub(super) annotator: u32,
     pub(super) verdict: Option<Finding>,
     pub(super) severity: Option<f64>,
@@ -21,7 +22,7 @@ pub(super) struct Entry<'a> {
     time: Millis,
     pub(super) received: Millis,
     pub(super) source: Source,
-    pub(super) standing: LabelStatus,
+    pub(super) status: LabelStatus,
     inclusion_probability: Option<f64>,
     decision: Option<DecisionRef>,
     pub(super) corrects: Option<&'a str>,
@@ -29,8 +30,6 @@ pub(super) struct Entry<'a> {
 }
 
 impl Stored {
-    pub(super) const NONE: Self = Self(None);
-
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -39,17 +38,17 @@ impl Stored {
         Entries(Cursor(self.0.as_deref().unwrap_or(&[])))
     }
 
-    /// The one label where there is exactly one.
+    /// The label, if there is exactly one.
     pub(super) fn only(&self) -> Option<Entry<'_>> {
         let mut entries = self.entries();
         let first = entries.next();
         first.filter(|_| entries.0.0.is_empty())
     }
 
-    /// Adds a label in place of the one at `replaced`.
+    /// Appends a label and removes the one at the index `replaced`.
     pub(super) fn put(
         &mut self,
-        filing: &LabelEntry<'_>,
+        label: &LabelEntry<'_>,
         annotator: u32,
         event: &str,
         replaced: Option<usize>,
@@ -65,15 +64,16 @@ impl Stored {
             }
             let length = before.len() - entries.0.0.len();
             if replaced != Some(at) {
-                bytes.extend_from_slice(before.get(..length).unwrap_or(&[]));
+                bytes.extend_from_slice(&before[..length]);
             }
             at += 1;
         }
-        write(filing, annotator, event, &mut bytes);
+        write(label, annotator, event, &mut bytes);
         self.0 = Some(bytes.into_boxed_slice());
     }
 }
 
+// The flags of a label: two bits each for verdict, source and status, then one bit for each optional field.
 const SEVERITY: u16 = 1 << 6;
 const INCLUSION: u16 = 1 << 7;
 const DECISION: u16 = 1 << 8;
@@ -85,7 +85,7 @@ const CATEGORIES: u16 = 1 << 13;
 
 fn write(label: &LabelEntry<'_>, annotator: u32, event: &str, out: &mut Vec<u8>) {
     let verdict = label.verdict.map_or(3, |verdict| verdict as u16);
-    let mut flags = verdict | (label.source as u16) << 2 | (label.standing as u16) << 4;
+    let mut flags = verdict | (label.source as u16) << 2 | (label.status as u16) << 4;
     for (bit, set) in [
         (SEVERITY, label.severity.is_some()),
         (INCLUSION, label.inclusion_probability.is_some()),
@@ -127,6 +127,7 @@ fn write(label: &LabelEntry<'_>, annotator: u32, event: &str, out: &mut Vec<u8>)
     }
 }
 
+/// Appends a variable-length number, seven bits per byte, the lowest first.
 fn number(mut value: u64, out: &mut Vec<u8>) {
     while value >= 128 {
         out.push((value & 127) as u8 | 128);
@@ -135,6 +136,7 @@ fn number(mut value: u64, out: &mut Vec<u8>) {
     out.push((value & 127) as u8);
 }
 
+/// Appends a signed number in zigzag form.
 fn signed(value: i64, out: &mut Vec<u8>) {
     number(((value << 1) ^ (value >> 63)).cast_unsigned(), out);
 }
@@ -144,40 +146,49 @@ fn text(value: &str, out: &mut Vec<u8>) {
     out.extend(value.as_bytes());
 }
 
+/// Decodes the bytes that [`write`] appended. All methods panic on other bytes.
 #[derive(Debug, Clone, Copy)]
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
+    fn take(&mut self, length: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(length);
         self.0 = rest;
-        Some(taken)
+        taken
     }
 
-    fn number(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = *self.take(1)?.first()?;
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        *self.take(N).first_chunk().expect("the length is N")
+    }
+
+    fn number(&mut self) -> u64 {
+        let (mut value, mut shift) = (0, 0);
+        loop {
+            let [byte] = self.array();
             value |= u64::from(byte & 127) << shift;
             if byte < 128 {
-                return Some(value);
+                return value;
             }
+            shift += 7;
         }
-        None
     }
 
-    fn signed(&mut self) -> Option<i64> {
-        let value = self.number()?;
-        Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
+    fn length(&mut self) -> usize {
+        usize::try_from(self.number()).expect("it is the length of a slice")
     }
 
-    fn real(&mut self) -> Option<f64> {
-        Some(f64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    fn signed(&mut self) -> i64 {
+        let value = self.number();
+        (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
     }
 
-    fn text(&mut self) -> Option<&'a str> {
-        let length = usize::try_from(self.number()?).ok()?;
-        std::str::from_utf8(self.take(length)?).ok()
+    fn real(&mut self) -> f64 {
+        f64::from_le_bytes(self.array())
+    }
+
+    fn text(&mut self) -> &'a str {
+        let length = self.length();
+        std::str::from_utf8(self.take(length)).expect("it was a string")
     }
 }
 
@@ -190,25 +201,26 @@ impl<'a> Iterator for Entries<'a> {
 
     fn next(&mut self) -> Option<Entry<'a>> {
         let bytes = &mut self.0;
-        let flags = u16::from_le_bytes(bytes.take(2)?.try_into().ok()?);
+        if bytes.0.is_empty() {
+            return None;
+        }
+        let flags = u16::from_le_bytes(bytes.array());
         let has = |bit: u16| flags & bit != 0;
-        let annotator = u32::try_from(bytes.number()?).ok()?;
-        let received = bytes.signed()?;
-        let time = if has(TIME) { bytes.signed()? } else { 0 };
-        let id = if has(OWN_ID) { Some(bytes.text()?) } else { None };
-        let severity = if has(SEVERITY) { Some(bytes.real()?) } else { None };
-        let inclusion_probability = if has(INCLUSION) { Some(bytes.real()?) } else { None };
-        let decision = if has(DECISION) {
-            let partition = i32::try_from(bytes.signed()?).ok()?;
-            Some(DecisionRef { partition, offset: bytes.signed()? })
-        } else {
-            None
-        };
-        let corrects = if has(CORRECTS) { Some(bytes.text()?) } else { None };
-        let retracts = if has(RETRACTS) { Some(bytes.text()?) } else { None };
+        let annotator = u32::try_from(bytes.number()).expect("it was 32 bits");
+        let received = bytes.signed();
+        let time = if has(TIME) { bytes.signed() } else { 0 };
+        let id = has(OWN_ID).then(|| bytes.text());
+        let severity = has(SEVERITY).then(|| bytes.real());
+        let inclusion_probability = has(INCLUSION).then(|| bytes.real());
+        let decision = has(DECISION).then(|| {
+            let partition = i32::try_from(bytes.signed()).expect("it was 32 bits");
+            DecisionRef { partition, offset: bytes.signed() }
+        });
+        let corrects = has(CORRECTS).then(|| bytes.text());
+        let retracts = has(RETRACTS).then(|| bytes.text());
         let categories = if has(CATEGORIES) {
-            let length = usize::try_from(bytes.number()?).ok()?;
-            bytes.take(length)?
+            let length = bytes.length();
+            bytes.take(length)
         } else {
             &[]
         };
@@ -220,8 +232,8 @@ impl<'a> Iterator for Entries<'a> {
             categories,
             time,
             received,
-            source: *Source::ALL.get(usize::from(flags >> 2 & 3))?,
-            standing: *LabelStatus::ALL.get(usize::from(flags >> 4 & 3))?,
+            source: Source::ALL[usize::from(flags >> 2 & 3)],
+            status: LabelStatus::ALL[usize::from(flags >> 4 & 3)],
             inclusion_probability,
             decision,
             corrects,
@@ -231,8 +243,8 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 impl Entry<'_> {
-    /// The label with its names written out.
-    pub(super) fn filed(
+    /// The label as a record.
+    pub(super) fn record(
         &self,
         tenant: &str,
         policy: &str,
@@ -241,8 +253,8 @@ impl Entry<'_> {
     ) -> LabelRecord {
         let mut categories = Vec::new();
         let mut inner = Cursor(self.categories);
-        while let Some(category) = inner.text() {
-            categories.push(category.to_owned());
+        while !inner.0.is_empty() {
+            categories.push(inner.text().to_owned());
         }
         let label = Label {
             id: self.id.unwrap_or(event).to_owned(),
@@ -260,6 +272,6 @@ impl Entry<'_> {
             corrects: self.corrects.map(str::to_owned),
             retracts: self.retracts.map(str::to_owned),
         };
-        LabelRecord { label, received: self.received, standing: self.standing }
+        LabelRecord { label, received: self.received, status: self.status }
     }
 }

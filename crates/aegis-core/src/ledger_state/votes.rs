@@ -1,14 +1,14 @@
-//! Votes in columns: panels (who was asked) apart from scores (what they said).
+//! Votes in columns: panels, which are lists of experts, apart from their scores.
 
 use std::collections::HashMap;
 
 use super::{Full, LedgerError};
 use crate::ledger::RoundVote;
 
-/// Greatest number of votes in one round.
+/// The greatest number of votes in one round.
 pub const MAX_VOTES: usize = 256;
 
-/// Names a panel: a list of expert ids that some round's votes came from.
+/// The number of a panel, which is the list of the expert ids of a round's votes, within its policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Panel(u32);
 
@@ -16,7 +16,7 @@ impl Panel {
     /// The panel of a round whose votes are not known.
     pub(crate) const NONE: Self = Self(u32::MAX);
 
-    /// Its number, from 0.
+    /// The number, from 0.
     #[must_use]
     pub fn number(self) -> usize {
         self.0 as usize
@@ -32,15 +32,19 @@ pub(super) struct Panels {
 }
 
 impl Panels {
+    /// The expert ids of a panel.
+    ///
+    /// # Panics
+    /// Panics if the panel is `NONE` or of another policy.
     pub(super) fn experts(&self, panel: Panel) -> &[String] {
-        self.experts.get(panel.number()).map_or(&[], Vec::as_slice)
+        &self.experts[panel.number()]
     }
 
     pub(super) fn all(&self) -> &[Vec<String>] {
         &self.experts
     }
 
-    /// The panel of these experts, who must stand in the order of their ids, none twice.
+    /// The panel of these experts, which must be in the order of their ids, each once.
     pub(super) fn intern<'a>(
         &mut self,
         experts: impl ExactSizeIterator<Item = &'a str> + Clone,
@@ -70,42 +74,42 @@ impl Panels {
     }
 }
 
-/// A vote in one number: NaN for an abstention, the sign set for a shadow vote.
+/// A vote in one number: NaN for an abstention, negative for a shadow vote.
 #[derive(Debug, Clone, Copy)]
 pub struct Score(f64);
 
 impl Score {
-    /// The vote's number.
+    /// The vote with this score, `None` for an abstention.
     ///
     /// # Errors
-    /// Where the score is not in \[0,1\].
+    /// Returns [`LedgerError::Score`] if the score is not in \[0,1\].
     pub fn new(score: Option<f64>, shadow: bool) -> Result<Self, LedgerError> {
         let magnitude = match score {
             None => f64::NAN,
-            // A zero has one sign: minus zero is a zero that is no shadow vote.
+            // `abs` removes the sign of -0.0, which would mark a shadow vote.
             Some(score) if (0.0..=1.0).contains(&score) => score.abs(),
             Some(_) => return Err(LedgerError::Score),
         };
         Ok(Self(magnitude.copysign(if shadow { -1.0 } else { 1.0 })))
     }
 
-    /// What the learner sees: NaN for abstentions and shadow votes.
+    /// The vote as the learner's input: NaN for abstentions and shadow votes.
     #[inline]
     #[must_use]
     pub fn awake(self) -> f64 {
         if self.0.is_sign_negative() { f64::NAN } else { self.0 }
     }
 
-    /// What the expert said, in the shadow or not; none for an abstention.
-    pub(super) fn said(self) -> Option<f64> {
+    /// The score, of a shadow vote too; `None` for an abstention.
+    pub(super) fn value(self) -> Option<f64> {
         (!self.0.is_nan()).then_some(self.0.abs())
     }
 
     pub(super) fn vote(self, expert: &str) -> RoundVote {
-        RoundVote { expert: expert.to_owned(), score: self.said(), shadow: self.0.is_sign_negative() }
+        RoundVote { expert: expert.to_owned(), score: self.value(), shadow: self.0.is_sign_negative() }
     }
 
-    /// What stands in an erased round's place.
+    /// The vote that replaces the votes of an erased round.
     pub(super) const ERASED: Self = Self(f64::NAN);
 }
 

@@ -1,43 +1,44 @@
-//! The first pass of [`super::reveal`]: encoded text is decoded, styled letters become plain ones.
+//! The first pass of [`super::reveal`]: it decodes encoded text and makes styled letters plain.
 
 use std::collections::BTreeSet;
 
 use super::{HiddenText, is_special, marks};
 
-/// The emoji that flags of England, Scotland and Wales begin with: Tag characters behind it name the country.
+/// The emoji with which the flags of England, Scotland and Wales begin. Tag characters after it name the country.
 const BLACK_FLAG: char = '\u{1f3f4}';
-/// Ends the Tag characters of a flag.
+/// The Tag character that ends a flag.
 const CANCEL_TAG: char = '\u{e007f}';
-/// The flags that are written with Tag characters.
+/// The names of the flags that are written with Tag characters.
 const FLAGS: [&str; 3] = ["gbeng", "gbsct", "gbwls"];
-/// The letter of the first regional indicator is `A`.
+/// The code point of the first regional indicator, whose letter is `A`.
 const REGIONAL: u32 = 0x1f1e6;
 
+/// Returns `true` for Unicode Tag characters.
 pub(super) fn is_tag(c: char) -> bool {
     matches!(c, '\u{e0000}'..='\u{e007f}')
 }
 
-/// Letters of flags: two of them show a country's flag, one alone shows a letter.
+/// Returns `true` for regional indicators. Two of them are the flag of a country, and one alone is a letter.
 pub(super) fn is_regional(c: char) -> bool {
     matches!(c, '\u{1f1e6}'..='\u{1f1ff}')
 }
 
-/// Letters and patterns that show nothing: a space to whoever looks at them.
+/// Returns `true` for letters and patterns that look like a space.
 pub(super) fn is_filler(c: char) -> bool {
     matches!(c, '\u{2800}' | '\u{3164}' | '\u{ffa0}')
 }
 
-/// The `n`th letter of an alphabet that begins at `first`.
+/// The letter with the index `n` of an alphabet that begins at `first`; `None` from the index 26 on.
 fn letter(first: u8, n: u32) -> Option<char> {
     let n = u8::try_from(n).ok().filter(|n| *n < 26)?;
     Some(char::from(first + n))
 }
 
-/// The plain letter or digit that a styled one shows, and whether its style disguises it from programs. Full-width
-/// letters are ordinary in East Asian text.
+/// The plain form of a styled letter or digit, with `true` if its style disguises it from programs. Full-width letters
+/// do not, because they are ordinary in East Asian text.
 pub(super) fn plain(c: char) -> Option<(char, bool)> {
     let code = u32::from(c);
-    let shown = match c {
+    let plain = match c {
         '\u{ff21}'..='\u{ff3a}' => return Some((letter(b'A', code - 0xff21)?, false)),
         '\u{ff41}'..='\u{ff5a}' => return Some((letter(b'a', code - 0xff41)?, false)),
         // Thirteen styles of both alphabets, one after the other.
@@ -57,10 +58,10 @@ pub(super) fn plain(c: char) -> Option<(char, bool)> {
         '\u{1f170}'..='\u{1f189}' => letter(b'A', code - 0x1f170),
         _ => mathematical(c),
     };
-    Some((shown?, true))
+    Some((plain?, true))
 }
 
-/// Mathematical letters that had a place of their own before there were whole alphabets of them.
+/// The plain form of the mathematical letters that Unicode had before it got whole mathematical alphabets.
 fn mathematical(c: char) -> Option<char> {
     Some(match c {
         'ℂ' | 'ℭ' => 'C',
@@ -89,7 +90,7 @@ fn mathematical(c: char) -> Option<char> {
     })
 }
 
-/// How many characters behind a black flag make another flag of it.
+/// The number of characters after a black flag that turn it into another flag.
 fn flag(after: &[char]) -> usize {
     let tags = after.iter().take_while(|c| is_tag(**c) && **c != CANCEL_TAG).copied();
     let name: String = tags.filter_map(tagged).collect();
@@ -97,13 +98,13 @@ fn flag(after: &[char]) -> usize {
     if ends && FLAGS.contains(&name.as_str()) { name.len() + 1 } else { 0 }
 }
 
-/// The ASCII character that a Tag character stands for.
+/// The ASCII character that a Tag character encodes.
 fn tagged(tag: char) -> Option<char> {
     let code = u8::try_from(u32::from(tag).checked_sub(0xe0000)?).ok()?;
     (b' '..=b'~').contains(&code).then(|| char::from(code))
 }
 
-/// The byte that a variation selector stands for.
+/// The byte that a variation selector encodes.
 fn selected(selector: char) -> Option<u8> {
     let code = u32::from(selector);
     match selector {
@@ -113,14 +114,14 @@ fn selected(selector: char) -> Option<u8> {
     }
 }
 
-/// The character that one of encoded text shows; none for those that show nothing, as the byte of a selector that belongs
-/// to the emoji before the run. Text that is hidden once more in it is not decoded again.
+/// The visible form of a character of decoded text; `None` for invisible characters, such as the byte of a selector
+/// that belongs to the emoji before the run. Text that is hidden a second time in it is not decoded again.
 fn readable(c: char) -> Option<char> {
     if matches!(c, '\n' | '\r' | '\t') || is_filler(c) {
         return Some(' ');
     }
-    if let Some((shown, _)) = plain(c) {
-        return Some(shown);
+    if let Some((plain, _)) = plain(c) {
+        return Some(plain);
     }
     if is_regional(c) {
         return letter(b'A', u32::from(c) - REGIONAL);
@@ -128,23 +129,23 @@ fn readable(c: char) -> Option<char> {
     (!c.is_control() && c != char::REPLACEMENT_CHARACTER && !is_special(c)).then_some(c)
 }
 
-/// The text that a run of variation selectors encodes, without what is no text in it.
+/// The text that a run of variation selectors encodes, without bytes that are not text.
 fn encoded(run: &[char]) -> String {
     let bytes: Vec<u8> = run.iter().copied().filter_map(selected).collect();
     String::from_utf8_lossy(&bytes).chars().filter_map(readable).collect()
 }
 
-/// Text in the making.
+/// The state of the first pass.
 struct Decoding {
     out: Vec<char>,
-    /// What was decoded within the word that is not over yet.
+    /// The text that was decoded within the current word.
     pending: String,
-    /// Whether the last character was a styled letter.
+    /// `true` if the last character was a styled letter.
     styled: bool,
 }
 
 impl Decoding {
-    /// The word is over: what was hidden in it follows it.
+    /// Ends the current word, and inserts the text that was hidden in it.
     fn end_word(&mut self) {
         let found = std::mem::take(&mut self.pending);
         let found = found.trim();
@@ -174,7 +175,7 @@ impl Decoding {
     }
 }
 
-/// Decodes what is encoded, and writes styled letters as plain ones.
+/// Decodes encoded text and makes styled letters plain. Adds the ways in which text was hidden to `hidden`.
 pub(super) fn decode(chars: &[char], hidden: &mut BTreeSet<HiddenText>) -> Vec<char> {
     let mut text = Decoding { out: Vec::with_capacity(chars.len()), pending: String::new(), styled: false };
     let mut rest = chars;
@@ -189,27 +190,27 @@ pub(super) fn decode(chars: &[char], hidden: &mut BTreeSet<HiddenText>) -> Vec<c
             hidden.insert(HiddenText::TagCharacters);
         } else if marks::is_selector(c) {
             taken = rest.iter().take_while(|c| marks::is_selector(**c)).count();
-            // The first one may be of use to the character before it, which has lost its other looks if it was styled.
+            // The first selector may belong to the character before it, unless that was a styled letter.
             if !text.styled {
                 text.push(c);
             }
             if taken > 1 {
-                text.pending.push_str(&rest.get(..taken).map(encoded).unwrap_or_default());
+                text.pending.push_str(&encoded(&rest[..taken]));
                 hidden.insert(HiddenText::VariationSelectors);
             }
         } else if is_regional(c) {
             if after.first().is_some_and(|c| is_regional(*c)) {
                 taken = 2;
                 rest.iter().take(taken).for_each(|c| text.push(*c));
-            } else if let Some(shown) = letter(b'A', u32::from(c) - REGIONAL) {
-                text.push_styled(shown, true, hidden);
+            } else if let Some(plain) = letter(b'A', u32::from(c) - REGIONAL) {
+                text.push_styled(plain, true, hidden);
             }
-        } else if let Some((shown, disguised)) = plain(c) {
-            text.push_styled(shown, disguised, hidden);
+        } else if let Some((plain, disguised)) = plain(c) {
+            text.push_styled(plain, disguised, hidden);
         } else {
             text.push(if is_filler(c) { ' ' } else { c });
         }
-        rest = rest.get(taken..).unwrap_or_default();
+        rest = &rest[taken..];
     }
     text.end_word();
     text.out

@@ -1,24 +1,24 @@
-//! The second pass of [`super::reveal`]: invisible characters go where nothing needs them.
+//! The second pass of [`super::reveal`]: it removes invisible characters that have no use in the text.
 //!
-//! A run of invisible characters is looked at with the characters on both sides of it. Of a run at most one variation
-//! selector stays, behind a character that can have one (an emoji, an ideograph, a keycap's digit), and at most one
-//! joiner or break (two in Mongolian: a form and a separator), where the script is written with them (Arabic and Persian, the Indic scripts, Thai, Khmer,
-//! Mongolian and others) or where it joins two emoji. All else is removed: between Latin, Greek, Cyrillic or East Asian
-//! characters an invisible character only splits a word for programs.
+//! A run of invisible characters is judged by the characters on both sides of it. At most one variation selector of a
+//! run stays, after a character that can have one (an emoji, an ideograph, the digit of a keycap). At most one joiner or
+//! break stays (two in Mongolian: a form and a separator), if the script is written with them (Arabic and Persian, the
+//! Indic scripts, Thai, Khmer, Mongolian and others) or if it joins two emoji. All others are removed: between Latin,
+//! Greek, Cyrillic or East Asian characters, an invisible character only splits a word for programs.
 
 use std::collections::BTreeSet;
 
 use super::{HiddenText, letters};
 
-/// So many invisible characters in a row are no accident.
-const MANY: usize = 3;
+/// The number of invisible characters in a row from which they are taken for intentional.
+const INTENTIONAL_RUN: usize = 3;
 
-/// Variation selectors: they choose another look of the character before them.
+/// Returns `true` for variation selectors, which select another form of the character before them.
 pub(super) fn is_selector(c: char) -> bool {
     matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// Joiners and breaks that some scripts are written with.
+/// Returns `true` for joiners and breaks that some scripts are written with.
 fn is_joiner(c: char) -> bool {
     matches!(
         c,
@@ -27,42 +27,42 @@ fn is_joiner(c: char) -> bool {
     )
 }
 
-/// Controls of the direction of text.
+/// Returns `true` for controls of the direction of text.
 fn is_bidi(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Marks of the direction of text, which are ordinary where text of both directions meets.
+/// Returns `true` for marks of the direction of text, which are ordinary between texts of both directions.
 fn is_mark(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
 }
 
-/// Selectors of the form of the Mongolian letter before them.
+/// Returns `true` for selectors of the form of the Mongolian letter before them.
 fn is_form(c: char) -> bool {
     matches!(c, '\u{180b}'..='\u{180d}' | '\u{180f}')
 }
 
-/// Separates a Mongolian letter from the vowel that ends the word; it may follow a form.
+/// The separator of a Mongolian letter from the vowel that ends the word. It may follow a form.
 const VOWEL_SEPARATOR: char = '\u{180e}';
 
-/// Characters of scripts that are written from right to left.
+/// Returns `true` for characters of scripts that are written from right to left.
 fn is_right_to_left(c: char) -> bool {
     matches!(c,
         '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}'
         | '\u{1e800}'..='\u{1efff}')
 }
 
-/// Controls that show text in another order than it has.
+/// Returns `true` for controls that display text in another order than it is stored in.
 fn is_override(c: char) -> bool {
     matches!(c, '\u{202d}' | '\u{202e}')
 }
 
-/// Places where a word may be broken, and the mark of the byte order: ordinary in text that was copied.
+/// Returns `true` for the soft hyphen and the byte order mark, which are ordinary in copied text.
 fn is_ordinary(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{feff}')
 }
 
-/// Characters that show nothing, variation selectors and Tag characters apart.
+/// Returns `true` for invisible characters other than variation selectors and Tag characters.
 pub(super) fn is_invisible(c: char) -> bool {
     is_joiner(c)
         || is_bidi(c)
@@ -72,7 +72,7 @@ pub(super) fn is_invisible(c: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0080}'..='\u{e00ff}' | '\u{e01f0}'..='\u{e0fff}')
 }
 
-/// Characters of scripts that are written with joiners or breaks.
+/// Returns `true` for characters of scripts that are written with joiners or breaks.
 fn joins(c: char) -> bool {
     matches!(c,
         '\u{590}'..='\u{109f}' | '\u{1100}'..='\u{11ff}' | '\u{1700}'..='\u{1cff}' | '\u{a800}'..='\u{ab2f}'
@@ -80,12 +80,12 @@ fn joins(c: char) -> bool {
         | '\u{10800}'..='\u{11fff}' | '\u{1e900}'..='\u{1e95f}')
 }
 
-/// Emoji and the symbols that sequences of emoji are made of.
+/// Returns `true` for emoji and the symbols in sequences of emoji.
 fn is_symbol(c: char) -> bool {
     matches!(c, '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1fbff}')
 }
 
-/// Characters that can have another look.
+/// Returns `true` for characters that can be followed by a variation selector.
 fn takes_selector(c: char) -> bool {
     match c {
         '0'..='9' | '#' | '*' => true,
@@ -93,7 +93,7 @@ fn takes_selector(c: char) -> bool {
     }
 }
 
-/// What stays of a run between two characters.
+/// The characters of a run between two characters that stay.
 fn kept(before: Option<char>, run: &[char], after: Option<char>) -> impl Iterator<Item = char> {
     let selector = run.first().copied().filter(|c| is_selector(*c) && before.is_some_and(takes_selector));
     let is = |side: Option<char>, of: fn(char) -> bool| side.is_some_and(of);
@@ -106,31 +106,33 @@ fn kept(before: Option<char>, run: &[char], after: Option<char>) -> impl Iterato
     selector.into_iter().chain(joiner).chain(separator)
 }
 
-/// Whether a run of which something is removed hid anything: it splits a word, or is long, or turns text around.
+/// Adds to `hidden` if a run with removed characters hid text: it splits a word, is long, or reverses text.
 fn note(before: Option<char>, run: &[char], after: Option<char>, hidden: &mut BTreeSet<HiddenText>) {
     let splits = before.is_some_and(char::is_alphanumeric) && after.is_some_and(char::is_alphanumeric);
     let side = |of: fn(char) -> bool| before.is_some_and(of) || after.is_some_and(of);
-    let (turns, script) = (side(is_right_to_left), side(joins));
-    let ordinary = |c: char| is_ordinary(c) || (turns && is_mark(c));
+    let (right_to_left, script) = (side(is_right_to_left), side(joins));
+    let ordinary = |c: char| is_ordinary(c) || (right_to_left && is_mark(c));
     let odd = || run.iter().copied().filter(|c| !ordinary(*c));
-    // A joiner that was typed twice splits nothing that one would not.
-    let twice = script && odd().all(is_joiner);
+    // A joiner that was typed twice splits no more than one does.
+    let repeated_joiner = script && odd().all(is_joiner);
     if run.iter().copied().any(is_override) || (splits && odd().any(is_bidi)) {
         hidden.insert(HiddenText::BidiControls);
     }
-    if (splits && !twice && odd().any(|c| !is_bidi(c))) || odd().filter(|c| !is_bidi(*c)).count() >= MANY {
+    if (splits && !repeated_joiner && odd().any(|c| !is_bidi(c)))
+        || odd().filter(|c| !is_bidi(*c)).count() >= INTENTIONAL_RUN
+    {
         hidden.insert(HiddenText::InvisibleCharacters);
     }
 }
 
-/// Removes the invisible characters that nothing needs.
-pub(super) fn settle(chars: &[char], hidden: &mut BTreeSet<HiddenText>) -> String {
+/// Returns the text without the invisible characters that have no use. Adds the ways in which text was hidden to `hidden`.
+pub(super) fn remove_invisible(chars: &[char], hidden: &mut BTreeSet<HiddenText>) -> String {
     let mut out = String::with_capacity(chars.len());
     let (mut before, mut rest) = (None, chars);
     while let Some((&c, after)) = rest.split_first() {
         if !is_invisible(c) && !is_selector(c) {
             out.push(c);
-            // A flag's Tag characters stay with their flag.
+            // The Tag characters of a flag stay with it.
             before = if letters::is_tag(c) { before } else { Some(c) };
             rest = after;
             continue;
@@ -140,8 +142,7 @@ pub(super) fn settle(chars: &[char], hidden: &mut BTreeSet<HiddenText>) -> Strin
         let next = after.first().copied();
         let from = out.len();
         out.extend(kept(before, run, next));
-        let stays = out.get(from..).map_or(0, |kept| kept.chars().count());
-        if stays < run.len() {
+        if out[from..].chars().count() < run.len() {
             note(before, run, next, hidden);
         }
         rest = after;

@@ -1,13 +1,13 @@
 //! The judged text as experts read it.
 //!
-//! A text can hold characters that nobody sees, and letters that only a program takes for something else. [`reveal`]
-//! returns the text that people and language models read, before any expert reads it. It runs in two passes:
+//! A text can hold invisible characters, and letters in styles that only programs take for other characters.
+//! [`reveal`] returns the text that people and language models read, before any expert reads it. It runs in two passes:
 //!
 //! 1. Encoded text is decoded and styled letters become plain ones. Unicode Tag characters and runs of variation
-//!    selectors hide whole sentences: what they encode is put behind the word that they stand in, so that the visible
-//!    word stays in one piece. Enclosed, squared, mathematical and full-width letters become ASCII letters.
-//! 2. Invisible characters are removed where nothing needs them ([`marks`]). Joiners stay in scripts that are written
-//!    with them and in emoji.
+//!    selectors can hide whole sentences. The decoded text is inserted after the word in which it was hidden, so that
+//!    the visible word stays in one piece. Enclosed, squared, mathematical and full-width letters become ASCII letters.
+//! 2. Invisible characters that have no use in the text are removed ([`marks`]). Joiners stay in scripts that are
+//!    written with them and in emoji.
 //!
 //! The result is never longer than the text, in bytes, and revealing it again changes nothing. Text without such
 //! characters is borrowed, not copied.
@@ -20,7 +20,7 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-/// A way in which text was hidden from readers or from programs. The names stand in decisions and are metric labels.
+/// A way in which text was hidden from readers or from programs. The names are part of decisions and metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HiddenText {
     /// Unicode Tag characters outside of a flag.
@@ -33,7 +33,7 @@ pub enum HiddenText {
     BidiControls,
     /// Two or more enclosed, squared or mathematical letters in a row.
     StyledLetters,
-    /// A way that a later version of this program found.
+    /// A way that only a later version of this program knows.
     Other,
 }
 
@@ -48,7 +48,7 @@ impl HiddenText {
         Self::Other,
     ];
 
-    /// The word for it in records and metrics.
+    /// The name in records and metrics.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl HiddenText {
 pub struct Revealed<'a> {
     /// The text; borrowed if nothing changed.
     pub text: Cow<'a, str>,
-    /// The ways in which text was hidden, in the order of [`HiddenText::ALL`], none twice.
+    /// The ways in which text was hidden, in the order of [`HiddenText::ALL`], each once.
     pub hidden: Vec<HiddenText>,
 }
 
@@ -80,31 +80,31 @@ pub fn reveal(text: &str) -> Revealed<'_> {
     let chars: Vec<char> = text.chars().collect();
     let mut hidden = BTreeSet::new();
     let decoded = letters::decode(&chars, &mut hidden);
-    let settled = marks::settle(&decoded, &mut hidden);
-    let text = if settled == text { Cow::Borrowed(text) } else { Cow::Owned(settled) };
+    let shown = marks::remove_invisible(&decoded, &mut hidden);
+    let text = if shown == text { Cow::Borrowed(text) } else { Cow::Owned(shown) };
     Revealed { text, hidden: hidden.into_iter().collect() }
 }
 
 /// Returns `true` if the text holds nothing to judge: it is empty, or only white space, control characters and
 /// invisible characters that encode nothing. A run of variation selectors can encode bytes in any way, so a text that has
-/// one is to be judged even if nothing of it can be decoded.
+/// one is judged even if nothing of it can be decoded.
 #[must_use]
 pub fn is_blank(text: &str) -> bool {
-    let shows = |c: char| !is_empty_looking(c) && !letters::is_tag(c) && !marks::is_selector(c);
-    if text.chars().any(shows) {
+    let is_visible = |c: char| !is_empty_looking(c) && !letters::is_tag(c) && !marks::is_selector(c);
+    if text.chars().any(is_visible) {
         return false;
     }
-    let shown = reveal(text);
-    !shown.hidden.contains(&HiddenText::VariationSelectors)
-        && shown.text.chars().all(|c| is_empty_looking(c) || marks::is_selector(c))
+    let revealed = reveal(text);
+    !revealed.hidden.contains(&HiddenText::VariationSelectors)
+        && revealed.text.chars().all(|c| is_empty_looking(c) || marks::is_selector(c))
 }
 
-/// Characters that show nothing by themselves.
+/// Returns `true` for characters that are invisible by themselves.
 fn is_empty_looking(c: char) -> bool {
     c.is_whitespace() || c.is_control() || marks::is_invisible(c) || letters::is_filler(c)
 }
 
-/// Characters that [`reveal`] looks at.
+/// Returns `true` for characters that [`reveal`] may change or needs for its decisions.
 fn is_special(c: char) -> bool {
     c > '\u{ac}'
         && (marks::is_invisible(c)

@@ -6,8 +6,8 @@ mod orders;
 use std::collections::{BTreeMap, BTreeSet};
 
 use aegis_core::features::DIMENSIONS;
-use aegis_core::fold::{Fold, Settings, Walked};
-use aegis_core::hash::{Stated, hex, state_hash};
+use aegis_core::fold::{Fold, FoldStep, Settings};
+use aegis_core::hash::{HashedState, hex, state_hash};
 use aegis_core::label::{DecisionRef, Finding, Label, Mapping, Source, target};
 use aegis_core::learners::{Learner, RoundInput};
 use aegis_core::ledger::{
@@ -16,7 +16,7 @@ use aegis_core::ledger::{
 use aegis_core::ledger_state::{Change, LedgerError, LedgerState};
 use aegis_core::predictor::{Predictor, StateHash};
 
-/// SplitMix64: numbers for the tests' worlds.
+/// The random number generator SplitMix64.
 #[derive(Clone)]
 struct Dice(u64);
 
@@ -55,7 +55,7 @@ fn id(event: usize) -> RoundId {
     RoundId { tenant: tenant.to_owned(), policy: POLICY.to_owned(), event: format!("event-{event}") }
 }
 
-fn judged(dice: &mut Dice, event: usize, offset: i64) -> RoundRecord {
+fn round_record(dice: &mut Dice, event: usize, offset: i64) -> RoundRecord {
     let mut votes: Vec<RoundVote> = ["guard", "rules", "toxicity"]
         .iter()
         .map(|expert| RoundVote {
@@ -71,7 +71,7 @@ fn judged(dice: &mut Dice, event: usize, offset: i64) -> RoundRecord {
     if dice.chance(2) {
         votes.iter_mut().for_each(|vote| vote.score = None);
     }
-    let reading = dice.chance(60).then(|| {
+    let features = dice.chance(60).then(|| {
         let mut features = Box::new([0i8; DIMENSIONS]);
         features.iter_mut().for_each(|byte| *byte = dice.next() as i8);
         TextFeatures { encoder: [u8::from(dice.chance(30)); 32], features }
@@ -82,7 +82,7 @@ fn judged(dice: &mut Dice, event: usize, offset: i64) -> RoundRecord {
         round_time: 1_000 + dice.below(50) as i64,
         decision: DecisionRef { partition: dice.below(3) as i32, offset },
         votes,
-        reading,
+        features,
     }
 }
 
@@ -107,36 +107,35 @@ fn label(dice: &mut Dice, event: usize, number: usize) -> Label {
     }
 }
 
-/// A ledger with everything in it: events decided twice, waiting and late labels, corrections,
-/// retractions, edits, labels for events that never come.
+/// Records of all kinds: events decided twice, waiting and late labels, corrections, retractions, edits, and labels
+/// for events without a decision.
 fn world(seed: u64, events: usize) -> Vec<Record> {
     let mut dice = Dice(seed);
     let mut records = Vec::new();
     for event in 0..events {
         let decisions = if dice.chance(10) { 2 } else { usize::from(!dice.chance(5)) };
         for again in 0..decisions {
-            records.push(Record::Round(judged(&mut dice, event, (event * 2 + again) as i64)));
+            records.push(Record::Round(round_record(&mut dice, event, (event * 2 + again) as i64)));
         }
         let labels = [0, 1, 1, 1, 1, 2, 4][dice.below(7)];
         for number in 0..labels {
             let label = label(&mut dice, event, number);
             let received = dice.below(100) as i64;
-            let mut file = |standing| {
-                records.push(Record::Label(LabelRecord { label: label.clone(), received, standing }))
-            };
+            let mut push =
+                |status| records.push(Record::Label(LabelRecord { label: label.clone(), received, status }));
             match dice.below(10) {
                 0 => {
-                    file(LabelStatus::Waiting);
-                    file(LabelStatus::ALL[1 + dice.below(2)]);
+                    push(LabelStatus::Waiting);
+                    push(LabelStatus::ALL[1 + dice.below(2)]);
                 }
-                1 => file(LabelStatus::Waiting),
-                2 => file(LabelStatus::Expired),
-                _ => file(LabelStatus::Accepted),
+                1 => push(LabelStatus::Waiting),
+                2 => push(LabelStatus::Expired),
+                _ => push(LabelStatus::Accepted),
             }
             if dice.chance(5) {
-                // The same id again, with other content, perhaps from someone else.
+                // The same id again, with other content, and possibly of another annotator.
                 let label = self::label(&mut dice, event, number);
-                records.push(Record::Label(LabelRecord { label, received, standing: LabelStatus::Accepted }));
+                records.push(Record::Label(LabelRecord { label, received, status: LabelStatus::Accepted }));
             }
         }
     }
@@ -153,15 +152,15 @@ fn world(seed: u64, events: usize) -> Vec<Record> {
     records
 }
 
-/// A record in an order, for sets.
-fn sort_key(judged: &RoundRecord) -> impl Ord {
+/// The order of the decisions about one event.
+fn sort_key(round: &RoundRecord) -> impl Ord {
     let votes: Vec<_> =
-        judged.votes.iter().map(|v| (v.expert.clone(), v.score.map(f64::to_bits), v.shadow)).collect();
-    let reading = judged.reading.as_ref().map(|r| (r.encoder, r.features.clone()));
-    (judged.key(), votes, reading, judged.subject.clone())
+        round.votes.iter().map(|v| (v.expert.clone(), v.score.map(f64::to_bits), v.shadow)).collect();
+    let features = round.features.as_ref().map(|f| (f.encoder, f.features.clone()));
+    (round.key(), votes, features, round.subject.clone())
 }
 
-/// The state's hash by the meaning of the words, with neither book nor fold.
+/// The hash of the state by its definition, without `LedgerState` and `Fold`.
 fn model(records: &[Record], settings: &Settings) -> StateHash {
     let mut erased = BTreeSet::new();
     let mut quarantined = BTreeSet::new();
@@ -183,47 +182,49 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
     let mut labels: BTreeMap<RoundId, BTreeMap<(String, Option<String>), LabelRecord>> = BTreeMap::new();
     for record in records {
         match record {
-            Record::Round(judged) => {
-                let gone = judged.subject.as_ref().is_some_and(|s| marked(&erased, &judged.id.tenant, s));
+            Record::Round(round) => {
+                let gone = round.subject.as_ref().is_some_and(|s| marked(&erased, &round.id.tenant, s));
                 if gone {
                     continue;
                 }
-                let best = decisions.entry(judged.id.clone()).or_insert_with(|| judged.clone());
-                if sort_key(judged) < sort_key(best) {
-                    *best = judged.clone();
+                let best = decisions.entry(round.id.clone()).or_insert_with(|| round.clone());
+                if sort_key(round) < sort_key(best) {
+                    *best = round.clone();
                 }
             }
-            Record::Label(filed) => {
-                let of_round = labels.entry(filed.label.round()).or_default();
-                let key = (filed.label.id.clone(), filed.label.annotator.clone());
-                let best = of_round.entry(key).or_insert_with(|| filed.clone());
-                let order =
-                    filed.label.newer(&best.label).then((filed.standing as u8).cmp(&(best.standing as u8)));
+            Record::Label(label_record) => {
+                let of_round = labels.entry(label_record.label.round()).or_default();
+                let key = (label_record.label.id.clone(), label_record.label.annotator.clone());
+                let best = of_round.entry(key).or_insert_with(|| label_record.clone());
+                let order = label_record
+                    .label
+                    .newer(&best.label)
+                    .then((label_record.status as u8).cmp(&(best.status as u8)));
                 if order.is_gt() {
-                    *best = filed.clone();
+                    *best = label_record.clone();
                 }
             }
             Record::Edit(_) => {}
         }
     }
     let mut rounds = Vec::new();
-    for (id, judged) in &decisions {
+    for (id, round) in &decisions {
         let of_round = labels.get(id).cloned().unwrap_or_default();
         let accepted: Vec<Label> =
-            of_round.into_values().filter(|f| f.standing.counts()).map(|f| f.label).collect();
+            of_round.into_values().filter(|f| f.status.counts()).map(|f| f.label).collect();
         let y = target(&accepted, &settings.mapping, |annotator| marked(&quarantined, &id.tenant, annotator));
-        let awake = judged.votes.iter().any(|vote| vote.score.is_some() && !vote.shadow);
+        let awake = round.votes.iter().any(|vote| vote.score.is_some() && !vote.shadow);
         if let Some(y) = y.filter(|_| awake) {
-            rounds.push((judged, y));
+            rounds.push((round, y));
         }
     }
-    rounds.sort_by_key(|(judged, _)| (judged.round_time, &judged.id.tenant, &judged.id.event));
+    rounds.sort_by_key(|(round, _)| (round.round_time, &round.id.tenant, &round.id.event));
     let experts: BTreeSet<String> =
-        rounds.iter().flat_map(|(judged, _)| judged.votes.iter().map(|vote| vote.expert.clone())).collect();
+        rounds.iter().flat_map(|(round, _)| round.votes.iter().map(|vote| vote.expert.clone())).collect();
     let experts: Vec<String> = experts.into_iter().collect();
     let mut carried: BTreeMap<[u8; 32], usize> = BTreeMap::new();
-    for reading in rounds.iter().filter_map(|(judged, _)| judged.reading.as_ref()) {
-        *carried.entry(reading.encoder).or_default() += 1;
+    for features in rounds.iter().filter_map(|(round, _)| round.features.as_ref()) {
+        *carried.entry(features.encoder).or_default() += 1;
     }
     let most = carried.values().max().copied();
     let encoder = carried.into_iter().find(|(_, count)| Some(*count) == most).map(|(id, _)| id);
@@ -231,19 +232,19 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
     let mut state = Vec::new();
     if !names.is_empty() {
         let mut learner = settings.learner.build(&names, &settings.policy).unwrap();
-        for (judged, y) in &rounds {
+        for (round, y) in &rounds {
             let vote = |expert: &String| {
-                let vote = judged.votes.iter().find(|vote| vote.expert == *expert);
+                let vote = round.votes.iter().find(|vote| vote.expert == *expert);
                 vote.filter(|vote| !vote.shadow).and_then(|vote| vote.score).unwrap_or(f64::NAN)
             };
             let votes: Vec<f64> = experts.iter().map(vote).collect();
-            let reading = judged.reading.as_ref().filter(|reading| Some(reading.encoder) == encoder);
-            let features = reading.map(|reading| &*reading.features);
-            learner.step(&RoundInput { votes: &votes, features, event: &judged.id.event }, *y);
+            let readable = round.features.as_ref().filter(|known| Some(known.encoder) == encoder);
+            let features = readable.map(|known| &*known.features);
+            learner.step(&RoundInput { votes: &votes, features, event: &round.id.event }, *y);
         }
         learner.save(&mut state);
     }
-    state_hash(&Stated {
+    state_hash(&HashedState {
         learner: &settings.learner.canonical(),
         experts: &experts,
         encoder: encoder.as_ref(),
@@ -258,46 +259,46 @@ fn settings(learner: &str) -> Settings {
     Settings { memory: 40_000, ..Settings::new(POLICY, learner.parse().unwrap(), Mapping::default()) }
 }
 
-/// A book with its fold.
-struct Desk {
-    book: LedgerState,
+/// A ledger with a fold of it.
+struct Fixture {
+    ledger: LedgerState,
     fold: Fold,
 }
 
-impl Desk {
+impl Fixture {
     fn new(settings: Settings) -> Self {
-        Self { book: LedgerState::new(), fold: Fold::new(settings) }
+        Self { ledger: LedgerState::new(), fold: Fold::new(settings) }
     }
 
-    fn take(&mut self, record: &Record) -> bool {
+    fn apply(&mut self, record: &Record) -> bool {
         let mut changes = Vec::new();
-        let expected = self.book.would_change(record);
-        let changed = self.book.apply(record, &mut changes).unwrap();
+        let expected = self.ledger.would_change(record);
+        let changed = self.ledger.apply(record, &mut changes).unwrap();
         assert_eq!(changed, expected, "{record:?}");
-        changes.iter().for_each(|change: &Change| self.fold.changed(change));
+        changes.iter().for_each(|change: &Change| self.fold.mark_changed(change));
         changed
     }
 
-    /// Stops and starts again from what the book holds.
+    /// Replaces the ledger and the fold by new ones from the ledger's records.
     fn restart(&mut self, dice: &mut Dice) {
-        let mut records: Vec<_> = self.book.records().collect();
+        let mut records: Vec<_> = self.ledger.records().collect();
         dice.shuffle(&mut records);
         *self = Self::new(self.fold.settings().clone());
         records.iter().for_each(|record| {
-            self.book.apply(record, &mut Vec::new()).unwrap();
+            self.ledger.apply(record, &mut Vec::new()).unwrap();
         });
-        self.fold.all(&self.book);
+        self.fold.mark_all_changed(&self.ledger);
     }
 
     fn hash(&mut self) -> StateHash {
-        self.fold.catch_up(&self.book).unwrap();
+        self.fold.catch_up(&self.ledger).unwrap();
         assert!(self.fold.is_current());
-        self.fold.state_hash(&self.book)
+        self.fold.state_hash(&self.ledger)
     }
 }
 
-/// Brings the records in a random order, a tenth of them twice, folding at random moments and
-/// stopping now and then; the hash at the end.
+/// Applies the records in a random order, a tenth of them twice, with folds at random times and `stops` restarts.
+/// Returns the hash at the end.
 fn arrive(records: &[Record], settings: &Settings, seed: u64, stops: usize) -> StateHash {
     let mut dice = Dice(seed);
     let mut order: Vec<&Record> = records.iter().collect();
@@ -305,24 +306,24 @@ fn arrive(records: &[Record], settings: &Settings, seed: u64, stops: usize) -> S
         order.push(&records[dice.below(records.len())]);
     }
     dice.shuffle(&mut order);
-    let mut desk = Desk::new(settings.clone());
+    let mut fixture = Fixture::new(settings.clone());
     let stop_each = order.len().checked_div(stops).unwrap_or(usize::MAX);
     for (at, record) in order.into_iter().enumerate() {
-        desk.take(record);
+        fixture.apply(record);
         match dice.below(60) {
-            0 => desk.fold.catch_up(&desk.book).unwrap(),
-            1 => drop(desk.fold.advance(&desk.book, dice.below(40)).unwrap()),
+            0 => fixture.fold.catch_up(&fixture.ledger).unwrap(),
+            1 => drop(fixture.fold.advance(&fixture.ledger, dice.below(40)).unwrap()),
             _ => {}
         }
         if at % stop_each == stop_each - 1 {
-            desk.restart(&mut dice);
+            fixture.restart(&mut dice);
         }
     }
-    // The figures are those of a pass without a rewind.
-    let hash = desk.hash();
-    let mut fresh = Desk { book: desk.book, fold: Fold::new(settings.clone()) };
-    fresh.fold.all(&fresh.book);
+    // The figures equal those of a pass without rewinds.
+    let hash = fixture.hash();
+    let mut fresh = Fixture { ledger: fixture.ledger, fold: Fold::new(settings.clone()) };
+    fresh.fold.mark_all_changed(&fresh.ledger);
     assert_eq!(fresh.hash(), hash);
-    assert_eq!(fresh.fold.tally(), desk.fold.tally());
+    assert_eq!(fresh.fold.tally(), fixture.fold.tally());
     hash
 }

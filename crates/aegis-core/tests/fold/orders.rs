@@ -1,9 +1,9 @@
-//! Whatever the order of arrival, the stops and the learner: one hash.
+//! The hash does not depend on the order of arrival or on restarts, for any learner.
 
 use super::*;
 
 #[test]
-fn a_hundred_orders_of_arrival_one_hash() {
+fn a_hundred_orders_of_arrival_give_one_hash() {
     let settings = settings("hedge eta=0.5");
     let records = world(1, 400);
     let expected = model(&records, &settings);
@@ -12,8 +12,8 @@ fn a_hundred_orders_of_arrival_one_hash() {
     }
 }
 
-/// The same in debug and release builds, on every machine. A learner that is changed on purpose changes
-/// its line here.
+/// The hashes are the same in debug and release builds and on every machine. If a learner is changed on purpose, its
+/// line here changes too.
 #[test]
 fn hashes_are_pinned() {
     let pinned = [
@@ -22,24 +22,24 @@ fn hashes_are_pinned() {
         ("stacking gamma=0.998", "f9860a7e28e9dad939eaf30a33c9decf3b8fe8ca2a685a8d4b0de4550fb554f3"),
     ];
     let found = pinned.map(|(learner, _)| {
-        let mut desk = Desk::new(settings(learner));
+        let mut fixture = Fixture::new(settings(learner));
         world(12, 300).iter().for_each(|record| {
-            desk.take(record);
+            fixture.apply(record);
         });
-        (learner, hex(&desk.hash()))
+        (learner, hex(&fixture.hash()))
     });
     assert_eq!(found, pinned.map(|(learner, hash)| (learner, hash.to_owned())));
 }
 
 #[test]
-fn a_hundred_stops_one_hash() {
+fn a_hundred_restarts_give_one_hash() {
     let settings = settings("fixed-share-grid");
     let records = world(2, 400);
     assert_eq!(arrive(&records, &settings, 7, 100), model(&records, &settings));
 }
 
 #[test]
-fn every_learner_folds_any_order_to_one_hash() {
+fn every_learner_gives_one_hash_for_any_order() {
     for name in aegis_core::learners::Name::ALL {
         let settings = settings(name.as_str());
         let records = world(3, 150);
@@ -51,7 +51,7 @@ fn every_learner_folds_any_order_to_one_hash() {
 }
 
 #[test]
-fn many_small_worlds() {
+fn small_ledgers_give_one_hash_for_any_order() {
     for seed in 100..400 {
         let settings = settings("hedge eta=1");
         let records = world(seed, 1 + seed as usize % 9);
@@ -63,18 +63,18 @@ fn many_small_worlds() {
 }
 
 #[test]
-fn one_changed_vote_is_another_hash() {
+fn one_changed_vote_changes_the_hash() {
     let mut dice = Dice(4);
     let mut records = Vec::new();
     for event in 0..20 {
         let scores = [dice.unit(), dice.unit()];
-        let judged = RoundRecord { subject: None, ..judged(&mut dice, event, 0) };
-        let votes = judged
+        let round = RoundRecord { subject: None, ..round_record(&mut dice, event, 0) };
+        let votes = round
             .votes
             .iter()
             .zip(scores)
             .map(|(vote, score)| RoundVote { score: Some(score * 0.9), ..vote.clone() });
-        records.push(Record::Round(RoundRecord { votes: votes.collect(), ..judged.clone() }));
+        records.push(Record::Round(RoundRecord { votes: votes.collect(), ..round.clone() }));
         let label = Label {
             source: Source::Review,
             verdict: Some(Finding::ALL[dice.below(2)]),
@@ -82,7 +82,7 @@ fn one_changed_vote_is_another_hash() {
             retracts: None,
             ..label(&mut dice, event, 0)
         };
-        records.push(Record::Label(LabelRecord { label, received: 0, standing: LabelStatus::Accepted }));
+        records.push(Record::Label(LabelRecord { label, received: 0, status: LabelStatus::Accepted }));
     }
     for learner in ["hedge eta=0.5", "default"] {
         let settings = settings(learner);
@@ -90,8 +90,8 @@ fn one_changed_vote_is_another_hash() {
         for at in (0..records.len()).step_by(2) {
             for vote in 0..2 {
                 let mut changed = records.clone();
-                let Record::Round(judged) = &mut changed[at] else { unreachable!() };
-                let score = judged.votes[vote].score.as_mut().unwrap();
+                let Record::Round(round) = &mut changed[at] else { unreachable!() };
+                let score = round.votes[vote].score.as_mut().unwrap();
                 *score += 1e-9;
                 assert_ne!(arrive(&changed, &settings, 2, 0), before, "{learner}, {at}, {vote}");
             }
@@ -100,13 +100,13 @@ fn one_changed_vote_is_another_hash() {
 }
 
 #[test]
-fn records_come_back_as_they_went_in() {
+fn the_records_of_a_ledger_are_those_applied() {
     let records = world(6, 100);
-    let mut desk = Desk::new(settings("hedge eta=1"));
+    let mut fixture = Fixture::new(settings("hedge eta=1"));
     records.iter().filter(|record| !matches!(record, Record::Edit(_))).for_each(|record| {
-        desk.take(record);
+        fixture.apply(record);
     });
-    let held: Vec<Record> = desk.book.records().collect();
+    let held: Vec<Record> = fixture.ledger.records().collect();
     assert!(held.iter().all(|record| records.contains(record)));
     let keys: BTreeSet<_> = records
         .iter()
@@ -119,32 +119,32 @@ fn records_come_back_as_they_went_in() {
 
 #[test]
 fn a_late_label_rewinds_and_a_duplicate_does_nothing() {
-    let mut desk = Desk::new(Settings { memory: 1 << 20, ..settings("hedge eta=0.1") });
+    let mut fixture = Fixture::new(Settings { memory: 1 << 20, ..settings("hedge eta=0.1") });
     let mut dice = Dice(11);
     let mut votes = Vec::new();
     let mut labels = Vec::new();
     for event in 0..4_000 {
-        let mut judged = judged(&mut dice, event, 0);
-        judged.round_time = event as i64;
-        judged.subject = None;
+        let mut round = round_record(&mut dice, event, 0);
+        round.round_time = event as i64;
+        round.subject = None;
         let mut label = label(&mut dice, event, 0);
         (label.verdict, label.source) = (Some(Finding::ALL[dice.below(2)]), Source::Review);
         (label.corrects, label.retracts) = (None, None);
-        votes.push(Record::Round(judged));
-        labels.push(Record::Label(LabelRecord { label, received: 0, standing: LabelStatus::Accepted }));
+        votes.push(Record::Round(round));
+        labels.push(Record::Label(LabelRecord { label, received: 0, status: LabelStatus::Accepted }));
     }
     for (event, (vote, label)) in votes.iter().zip(&labels).enumerate() {
-        desk.take(vote);
+        fixture.apply(vote);
         if event != 1_000 {
-            desk.take(label);
+            fixture.apply(label);
         }
-        desk.fold.catch_up(&desk.book).unwrap();
+        fixture.fold.catch_up(&fixture.ledger).unwrap();
     }
-    let before = desk.hash();
-    assert!(!desk.take(&labels[7]));
-    assert_eq!(desk.fold.settle(&desk.book).unwrap(), 0);
-    assert!(desk.take(&labels[1_000]));
-    let steps = desk.fold.settle(&desk.book).unwrap();
+    let before = fixture.hash();
+    assert!(!fixture.apply(&labels[7]));
+    assert_eq!(fixture.fold.reorder(&fixture.ledger).unwrap(), 0);
+    assert!(fixture.apply(&labels[1_000]));
+    let steps = fixture.fold.reorder(&fixture.ledger).unwrap();
     assert!((3_000 - 100..=3_000 + 200).contains(&steps), "{steps} steps for a label 3,000 rounds late");
-    assert_ne!(desk.hash(), before);
+    assert_ne!(fixture.hash(), before);
 }

@@ -1,9 +1,9 @@
-//! Every bound that is claimed holds, against every expert, on streams made to break it.
+//! Every claimed bound holds against every expert, on streams that are constructed to break it.
 
 use super::streams::{
-    IDS, Round, SPECS, attack, build, play, rotating, round, shifting, sleeping, stochastic, with_features,
+    Round, SPECS, attack, build, play, rotating, round, shifting, sleeping, stochastic, with_features,
 };
-use aegis_core::learners::{Learner, LossKind, Name, Tally, fixed_share};
+use aegis_core::learners::{Learner, LossKind, Name, Tally};
 
 fn within(what: &str, learner: &dyn Learner, tally: &Tally) -> usize {
     let mut proven = 0;
@@ -75,14 +75,14 @@ fn bounds_are_never_missing_where_one_is_promised() {
                 assert_eq!(proven, 8, "{spec}");
             }
             if [Name::Stacking, Name::Reading, Name::Majority, Name::Fpl, Name::Squint].contains(&name) {
-                assert_eq!(proven, 0, "{spec}: a bound that nobody proved");
+                assert_eq!(proven, 0, "{spec}: the bound is not proven");
             }
         }
     }
 }
 
-/// The default's certificate holds against every member, not only the experts. The members' own
-/// predictions are those of the learners of the same name.
+/// The certificate of the default learner holds against every member, not only against the experts. The predictions
+/// of the members are those of the learners with the same name.
 #[test]
 fn the_defaults_certificate_holds_against_its_members() {
     let stream = with_features(sleeping(9, 6, 1500), 4);
@@ -101,9 +101,9 @@ fn the_defaults_certificate_holds_against_its_members() {
         let mut member = build(spec, 6);
         let mut regret = 0.0;
         for (round, p) in stream.iter().zip(&said) {
-            let own = member.step(&round.sight(), round.target);
+            let own = member.step(&round.input(), round.target);
             if spec.starts_with("reading") && round.features.is_none() {
-                continue; // it slept
+                continue; // the member slept
             }
             regret += (p - round.target).powi(2) - (own - round.target).powi(2);
         }
@@ -111,13 +111,13 @@ fn the_defaults_certificate_holds_against_its_members() {
     }
 }
 
-/// Fixed Share against the best sequence of experts with shifts.
+/// The bound of Fixed Share holds against the best sequence of experts with shifts.
 #[test]
 fn fixed_share_keeps_its_bound_against_a_sequence() {
     let (n, eta, alpha) = (4, 0.5, 0.005);
     let stream = shifting(12, n, 3000, false);
-    let mut learner = fixed_share::FixedShare::new(&IDS[..n], &[0.25; 4], eta, alpha);
-    let (_, tally) = play(&mut learner, &stream);
+    let mut learner = build(&format!("fixed-share eta={eta} alpha={alpha}"), n);
+    let (_, tally) = play(learner.as_mut(), &stream);
     let best = |at: usize| (3 * at / 3000) * (n - 1) / 2;
     let sequence: f64 =
         stream.iter().enumerate().map(|(at, round)| (round.votes[best(at)] - round.target).abs()).sum();
@@ -130,10 +130,10 @@ fn fixed_share_keeps_its_bound_against_a_sequence() {
         tally.loss - sequence,
         fixed + 2.0 * shift
     );
-    assert!(fixed + 2.0 * shift < 250.0, "a bound that says nothing");
+    assert!(fixed + 2.0 * shift < 250.0, "the bound is too large for a test");
 }
 
-/// Sleeping, bound by bound: a specialist that is awake seldom pays only for its own rounds.
+/// The bound against an expert that is seldom awake depends only on the rounds in which it is.
 #[test]
 fn a_sleeper_is_charged_for_its_own_rounds_only() {
     let mut learner = build("hedge eta=0.5", 3);
@@ -145,8 +145,8 @@ fn a_sleeper_is_charged_for_its_own_rounds_only() {
     }
 }
 
-/// With sleepers the classical bound of Weighted Majority is false: experts that wake in turn beside
-/// a right one cost a mistake each. The bound that is given holds, and is near.
+/// With sleepers the classical bound of Weighted Majority is false: experts that wake in turn beside a right one cost
+/// a mistake each. The bound that the learner returns holds, and is close.
 #[test]
 fn weighted_majority_with_sleepers_needs_its_own_bound() {
     let n = 12;
@@ -154,7 +154,7 @@ fn weighted_majority_with_sleepers_needs_its_own_bound() {
         .map(|other| {
             let mut votes = vec![f64::NAN; n];
             votes[0] = 0.0;
-            votes[other] = 1.0; // as heavy as the right one: the tie is unsafe, and wrong
+            votes[other] = 1.0; // as heavy as the right one, so that the tie is unsafe and wrong
             round(other, votes, 0.0)
         })
         .collect();
@@ -168,10 +168,10 @@ fn weighted_majority_with_sleepers_needs_its_own_bound() {
     assert!((11.0..=55.0).contains(&bound), "{bound}");
 }
 
-/// The certificate is the fold's. What was played under delay has a regret of its own, with no
-/// constant bound: two opposite experts and delay D cost about D/4.
+/// The certificate holds for the fold. Predictions under delay have another regret without a constant bound: two
+/// opposite experts and the delay D cost about D/4.
 #[test]
-fn the_certificate_is_the_folds_and_not_that_of_what_was_played_late() {
+fn the_certificate_holds_for_the_fold_and_not_for_delayed_predictions() {
     let (delay, rounds) = (200, 400);
     let stream: Vec<_> = (0..rounds).map(|at| round(at, vec![0.0, 1.0], 0.0)).collect();
     let mut learner = build("brier", 2);
@@ -179,17 +179,17 @@ fn the_certificate_is_the_folds_and_not_that_of_what_was_played_late() {
     let mut played = Tally::new(2, LossKind::Brier, None);
     for at in 0..rounds + delay {
         if let Some(now) = stream.get(at) {
-            played.add(&now.votes, None, learner.predict(&now.sight()), now.target);
+            played.add(&now.votes, None, learner.predict(&now.input()), now.target);
         }
         if let Some(due) = at.checked_sub(delay).and_then(|at| stream.get(at)) {
-            fold.add(&due.votes, None, learner.step(&due.sight(), due.target), due.target);
+            fold.add(&due.votes, None, learner.step(&due.input(), due.target), due.target);
         }
     }
     let bound = learner.bound(&fold.against(0).unwrap()).unwrap();
     assert!(fold.experts[0].regret() <= bound);
     let late = played.experts[0].regret();
     assert!((late - delay as f64 / 4.0).abs() < 1.0, "{late}");
-    // The same labels in the same order: late or not, the state is the same.
+    // The state depends on the labels and their order only, not on the delay.
     let mut prompt = build("brier", 2);
     play(prompt.as_mut(), &stream);
     assert_eq!(super::streams::state(prompt.as_ref()), super::streams::state(learner.as_ref()));

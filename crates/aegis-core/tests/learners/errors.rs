@@ -1,39 +1,39 @@
-//! Errors of others, a test each.
+//! Known errors of other implementations, with a test for each.
 
-use super::streams::{IDS, bits, build, play, round, sleeping, state};
+use super::streams::{bits, build, play, round, sleeping, state};
 use aegis_core::learners::{LossKind, RoundInput, Tally};
 
-/// opera's BOA hands weights to the wrong experts when some sleep.
+/// opera's BOA gives weights to the wrong experts if some sleep.
 #[test]
-fn a_sleepers_weight_goes_to_nobody_else() {
+fn a_sleepers_weight_is_not_given_to_others() {
     for spec in
         ["hedge eta=1", "adahedge", "squint", "adanormalhedge", "fixed-share", "fixed-share-grid", "log-loss"]
     {
         let mut learner = build(spec, 3);
-        // The middle one is best; then it sleeps, and the first is right.
+        // The middle expert is the best one. Then it sleeps, and the first is right.
         let stream: Vec<_> = (0..50).map(|at| round(at, vec![1.0, 0.0, 1.0], 0.0)).collect();
         play(learner.as_mut(), &stream);
         let mut weights = [9.0; 3];
-        learner.weights(&round(0, vec![0.3, f64::NAN, 0.3], 0.0).sight(), &mut weights);
+        learner.weights(&round(0, vec![0.3, f64::NAN, 0.3], 0.0).input(), &mut weights);
         assert_eq!(weights[1], 0.0, "{spec}");
         assert!((weights[0] - weights[2]).abs() < 1e-12, "{spec}: {weights:?}");
         let asleep: Vec<_> = (0..30).map(|at| round(at, vec![0.0, f64::NAN, 1.0], 0.0)).collect();
         play(learner.as_mut(), &asleep);
-        learner.weights(&round(0, vec![0.3, 0.3, 0.3], 0.0).sight(), &mut weights);
-        // AdaNormalHedge gives those far behind nothing at all.
+        learner.weights(&round(0, vec![0.3, 0.3, 0.3], 0.0).input(), &mut weights);
+        // AdaNormalHedge gives no weight to experts that are far behind.
         assert!(weights[1] > 0.4 && weights[0] >= weights[2], "{spec}: {weights:?}");
         assert!(weights[0] > weights[2] || spec == "adanormalhedge", "{spec}: {weights:?}");
     }
 }
 
-/// Sleeping leaves the shares of those that sleep together as they are, to the last digits.
+/// The shares of experts that sleep together do not change, up to rounding.
 #[test]
 fn sleepers_keep_their_ratio_and_their_share() {
     for spec in ["hedge eta=1", "log-loss", "brier", "fixed-share alpha=0", "default"] {
         let mut learner = build(spec, 4);
         play(learner.as_mut(), &sleeping(3, 4, 40));
         let before: Vec<f64> = learner.masses().iter().map(|mass| mass.mass).collect();
-        learner.step(&round(0, vec![0.2, f64::NAN, 0.9, f64::NAN], 1.0).sight(), 1.0);
+        learner.step(&round(0, vec![0.2, f64::NAN, 0.9, f64::NAN], 1.0).input(), 1.0);
         let after: Vec<f64> = learner.masses().iter().map(|mass| mass.mass).collect();
         for sleeper in [1, 3] {
             assert!((after[sleeper] - before[sleeper]).abs() < 1e-12, "{spec}: {before:?} {after:?}");
@@ -42,8 +42,8 @@ fn sleepers_keep_their_ratio_and_their_share() {
     }
 }
 
-/// A newcomer is asleep before it comes: it enters with the mix loss so far, and the others are as if
-/// it had never been there.
+/// A new expert is asleep in all earlier rounds. It starts with the mix loss so far, and does not affect the
+/// others.
 #[test]
 fn a_newcomer_leaves_the_others_as_they_were() {
     for spec in ["hedge eta=1", "log-loss", "brier"] {
@@ -51,8 +51,8 @@ fn a_newcomer_leaves_the_others_as_they_were() {
         for round in super::streams::stochastic(8, 3, 200, true) {
             let mut wider = round.clone();
             wider.votes.push(f64::NAN);
-            let p = without.step(&round.sight(), round.target);
-            let q = with.step(&wider.sight(), round.target);
+            let p = without.step(&round.input(), round.target);
+            let q = with.step(&wider.input(), round.target);
             assert!((p - q).abs() < 1e-12, "{spec}: {p} and {q}");
         }
         let (a, b) = (without.masses(), with.masses());
@@ -75,25 +75,25 @@ fn the_first_prediction_is_a_mean_and_not_a_sum() {
     }
 }
 
-/// PoolD counts a duplicate label twice: a learner learns a round exactly as often as it is folded,
-/// and the figures count it once (that a duplicate is folded once is the ledger's to see to).
+/// PoolD counts a duplicate label twice. A learner learns a round once per fold, and the figures count it once. The
+/// ledger ensures that a duplicate is not folded again.
 #[test]
 fn a_round_counts_once() {
     let mut learner = build("hedge eta=0.5", 2);
     let mut tally = Tally::new(2, LossKind::Absolute, None);
     let round = round(0, vec![0.2, 0.7], 1.0);
     for _ in 0..3 {
-        learner.predict(&round.sight());
+        learner.predict(&round.input());
     }
-    let p = learner.step(&round.sight(), 1.0);
+    let p = learner.step(&round.input(), 1.0);
     tally.add(&round.votes, None, p, 1.0);
     assert_eq!(state(learner.as_ref()), [1.0, 0.8, 1.0 - 0.7]);
     assert_eq!((tally.rounds, tally.experts[0].awake), (1, 1));
 }
 
-/// Vowpal Wabbit's resumed state differs from the uninterrupted one.
+/// A resumed state of Vowpal Wabbit differs from the uninterrupted one.
 #[test]
-fn a_state_is_all_there_is() {
+fn a_saved_state_is_complete() {
     for spec in super::streams::SPECS {
         let stream = super::streams::with_features(sleeping(7, 5, 80), 1);
         let mut one = build(spec, 5);
@@ -108,63 +108,63 @@ fn a_state_is_all_there_is() {
     }
 }
 
-/// A NaN poisons a learner for good: here it is a sleeper, and the door refuses infinities.
+/// In other implementations, a NaN spoils a learner for good. Here it means a sleeper, and the ledger refuses
+/// infinities.
 #[test]
 fn a_nan_is_a_sleeper() {
     for spec in super::streams::SPECS {
         let mut learner = build(spec, 2);
         for at in 0..50 {
             let votes = if at % 2 == 0 { vec![f64::NAN, 0.3] } else { vec![0.8, f64::NAN] };
-            let p = learner.step(&round(at, votes, 1.0).sight(), 1.0);
+            let p = learner.step(&round(at, votes, 1.0).input(), 1.0);
             assert!(p.is_finite(), "{spec}");
         }
         assert!(state(learner.as_ref()).iter().all(|x| x.is_finite()), "{spec}");
     }
 }
 
-/// The best of all sleeps and the others have next to no weight: no division by nothing.
+/// The best expert sleeps and the others have almost no weight. There must be no division by zero.
 #[test]
-fn those_awake_may_all_be_hopeless() {
+fn all_awake_experts_may_have_almost_no_weight() {
     for spec in super::streams::SPECS {
         let mut learner = build(spec, 3);
         for at in 0..5000 {
-            learner.step(&round(at, vec![1.0, 0.0, 1.0], 0.0).sight(), 0.0);
+            learner.step(&round(at, vec![1.0, 0.0, 1.0], 0.0).input(), 0.0);
         }
-        let p = learner.predict(&round(0, vec![0.9, f64::NAN, 0.7], 0.0).sight());
+        let p = learner.predict(&round(0, vec![0.9, f64::NAN, 0.7], 0.0).input());
         assert!((0.0..=1.0).contains(&p), "{spec}: {p}");
         let mut weights = [0.0; 3];
-        if learner.weights(&round(0, vec![0.9, f64::NAN, 0.7], 0.0).sight(), &mut weights) {
+        if learner.weights(&round(0, vec![0.9, f64::NAN, 0.7], 0.0).input(), &mut weights) {
             assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{spec}: {weights:?}");
         }
         for at in 0..10 {
-            learner.step(&round(at, vec![0.9, f64::NAN, 0.7], 0.0).sight(), 0.0);
+            learner.step(&round(at, vec![0.9, f64::NAN, 0.7], 0.0).input(), 0.0);
         }
         assert!(state(learner.as_ref()).iter().all(|x| x.is_finite()), "{spec}");
     }
 }
 
-/// Weights multiplied in doubles lose ties. In whole counts a heavier side loses only where it must:
-/// one expert with k mistakes against two with k + 1 is a tie for β = ½, for every k.
+/// Weights that are multiplied in doubles lose ties. With whole counts, one expert with k mistakes against two with
+/// k + 1 is a tie for β = ½ and every k.
 #[test]
 fn weighted_majority_never_loses_a_tie() {
-    use aegis_core::learners::{Learner, weighted_majority::WeightedMajority};
-    let mut learner = WeightedMajority::new(&IDS[..3], 0.5);
+    let mut learner = build("weighted-majority beta=0.5", 3);
     for k in [0.0, 1.0, 40.0, 1074.0, 5000.0] {
         learner.load(&[k, k + 1.0, k + 1.0]).unwrap();
         for votes in [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]] {
-            assert!(learner.predict(&round(0, votes.to_vec(), 0.0).sight()) >= 0.5, "{k}");
+            assert!(learner.predict(&round(0, votes.to_vec(), 0.0).input()) >= 0.5, "{k}");
         }
     }
-    // 1 against 1 and the smallest trifle: the trifle decides.
-    let mut learner = WeightedMajority::new(&IDS[..3], 0.5);
+    // A tie of the first two is decided by the very small weight of the third.
+    let mut learner = build("weighted-majority beta=0.5", 3);
     learner.load(&[3.0, 3.0, 900.0]).unwrap();
-    assert!(learner.predict(&round(0, vec![1.0, 0.0, 0.0], 0.0).sight()) < 0.5);
-    assert!(learner.predict(&round(0, vec![0.0, 1.0, 1.0], 0.0).sight()) >= 0.5);
+    assert!(learner.predict(&round(0, vec![1.0, 0.0, 0.0], 0.0).input()) < 0.5);
+    assert!(learner.predict(&round(0, vec![0.0, 1.0, 1.0], 0.0).input()) >= 0.5);
 }
 
-/// Costs set a threshold and touch no learner: the state is the same, and `mistakes` stays at .5.
+/// Costs set a threshold and affect only the figure `cost`. The threshold of `mistakes` stays .5.
 #[test]
-fn costs_touch_no_loss() {
+fn costs_do_not_affect_losses() {
     use aegis_core::learners::tally::Costs;
     let costs = Costs { miss: 9.0, false_alarm: 1.0 };
     assert!((costs.threshold() - 0.1).abs() < 1e-15);

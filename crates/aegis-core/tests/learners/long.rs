@@ -1,10 +1,10 @@
-//! A million rounds: all awake, and one expert absent for half of them.
+//! A million rounds with all experts awake, and with one expert absent for half of them.
 
 use super::streams::{Chance, SPECS, build, state, vote};
 use aegis_core::learners::{RoundInput, Tally};
 
-/// Beyond the 19,000 after which a stacking without its prior's refreshment dies; a million where the
-/// code is optimised and without checks.
+/// The number of rounds: a million in an optimised build without checks. It is greater than 19,000, after which a
+/// stacking that does not refresh its prior breaks down.
 const ROUNDS: usize = if cfg!(debug_assertions) { 25_000 } else { 1_000_000 };
 
 fn run(spec: &str, absent: bool) {
@@ -25,10 +25,10 @@ fn run(spec: &str, absent: bool) {
         }
         let at_byte = at % features.len();
         features[at_byte] = (chance.next() * 255.0 - 127.0) as i8;
-        // Features in one round of eight: the checks of a million rounds should not take minutes.
-        let sight =
+        // Only one round of eight has features, so that the test does not take minutes.
+        let input =
             RoundInput { votes: &votes, features: (reads && at % 8 == 0).then_some(&features), event: "e" };
-        let p = learner.step(&sight, target);
+        let p = learner.step(&input, target);
         assert!((0.0..=1.0).contains(&p), "{spec}: p = {p} in round {at}");
         tally.add(&votes, None, p, target);
     }
@@ -60,10 +60,10 @@ macro_rules! long {
     )*};
 }
 
-// Several tests, so that they run side by side.
+// These are several tests, so that they run in parallel.
 long! {
-    the_default_lives_long: |spec| *spec == "default";
-    stackings_live_long: |spec| spec.starts_with("stacking");
-    readers_live_long: |spec| spec.starts_with("reading");
-    the_others_live_long: |spec| !spec.starts_with("stacking") && !spec.starts_with("reading") && *spec != "default";
+    the_default_stays_stable: |spec| *spec == "default";
+    stackings_stay_stable: |spec| spec.starts_with("stacking");
+    readers_stay_stable: |spec| spec.starts_with("reading");
+    the_others_stay_stable: |spec| !spec.starts_with("stacking") && !spec.starts_with("reading") && *spec != "default";
 }

@@ -1,4 +1,4 @@
-//! The learners: reference numbers, properties, bounds, and the errors of others.
+//! Tests of the learners: reference numbers, properties, bounds, and known errors of other implementations.
 
 mod bounds;
 mod errors;

@@ -1,5 +1,5 @@
-//! The default, put together by hand out of its members.
-#![allow(clippy::needless_range_loop)] // matrices by hand
+//! The default learner, composed independently from its members.
+#![allow(clippy::needless_range_loop, reason = "matrices are indexed as in the formulas")]
 
 use super::streams::{Round, build, play, sleeping, with_features};
 
@@ -32,7 +32,7 @@ impl Linear {
         self.p.iter().map(|row| row.iter().zip(f).map(|(p, f)| p * f).sum()).collect()
     }
 
-    /// Log-odds of the prediction; then learns.
+    /// Returns the log-odds of the prediction, then learns the target.
     fn step(&mut self, f: &[f64], y: f64) -> f64 {
         let d = f.len();
         let s: f64 = f.iter().zip(&self.w).map(|(f, w)| f * w).sum();
@@ -81,9 +81,9 @@ fn phi(votes: &[f64], log_odds: bool) -> Vec<f64> {
     votes.iter().map(value).chain(votes.iter().map(flag)).chain([1.0]).collect()
 }
 
-/// One expert's log-odds with a slope and a bias of its own.
+/// The predictions of one recalibrated expert.
 fn recalibrated(stream: &[Round], expert: usize) -> Vec<f64> {
-    // Inputs scaled so that both have a prior variance of 1.
+    // The inputs are scaled so that both weights have a prior variance of 1.
     let root = 0.3f64.sqrt();
     let mut member = Linear::new(vec![2.0, 0.0], vec![1.0; 2], 1.0, false);
     let says = |round: &Round| {
@@ -94,7 +94,7 @@ fn recalibrated(stream: &[Round], expert: usize) -> Vec<f64> {
     stream.iter().map(says).collect()
 }
 
-/// What every member says of every round, NaN where it sleeps.
+/// The predictions of every member for every round, NaN if it sleeps.
 fn members(stream: &[Round], n: usize) -> Vec<Vec<f64>> {
     let mut said: Vec<Vec<f64>> =
         (0..n).map(|i| stream.iter().map(|round| round.votes[i]).collect()).collect();
@@ -117,7 +117,7 @@ fn members(stream: &[Round], n: usize) -> Vec<Vec<f64>> {
             .map(|(p0, gamma)| reader(vec![p0; 384], 0, gamma)),
     );
     linear.push(reader(vec![3.0; 384], 8 * n, 1.0));
-    // The one that reads pairs: the text, a constant, the log-odds stacking's word, products, pairs.
+    // The inputs of the pairing reader: features, a constant, the hint of the log-odds stacking, products, pairs.
     let prior = [falling(10.0, 32.0), vec![0.1; 2], vec![10.0; 8 * n + 40]].concat();
     let mut means = vec![0.0; prior.len()];
     means[385] = 1.0;
@@ -177,14 +177,14 @@ fn the_default_is_the_aggregation_of_its_members() {
         let sum =
             |y: f64| awake.iter().map(|k| weight(*k) * (-2.0 * (said[*k][t] - y).powi(2)).exp()).sum::<f64>();
         let wanted = (0.5 - 0.25 * (sum(0.0) / sum(1.0)).ln()).clamp(0.0, 1.0);
-        let p = learner.step(&round.sight(), round.target);
+        let p = learner.step(&round.input(), round.target);
         assert!((p - wanted).abs() < 1e-9, "round {t}: {p} for {wanted}");
         let mix = -0.5 * (sum(round.target) / awake.iter().map(|k| weight(*k)).sum::<f64>()).ln();
         for (loss, said) in losses.iter_mut().zip(&said) {
             *loss += if said[t].is_nan() { mix } else { (said[t] - round.target).powi(2) };
         }
     }
-    // The certificate is ½ ln K, and it holds against every one of them.
+    // The certificate is ½ ln K, and it holds against every member.
     let (_, tally) = play(build("default", n).as_mut(), &stream);
     let bound = learner.bound(&tally.against(0).unwrap()).unwrap();
     assert!((bound - 0.5 * (said.len() as f64).ln()).abs() < 1e-12);

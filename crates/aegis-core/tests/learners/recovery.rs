@@ -1,4 +1,4 @@
-//! After a shift of who is right the default is back at the new best within 150 labels.
+//! After a change of the best expert, the default learner is as good as the new best within 150 labels.
 
 use super::streams::{Chance, build, round, vote};
 
@@ -7,8 +7,8 @@ const BEFORE: usize = 600;
 const WITHIN: usize = 150;
 const AFTER: usize = 300;
 
-/// Excess of the error rate over the new best's in the rounds after the first 150 labels that follow
-/// a shift, averaged over seeds.
+/// The error rate minus that of the new best expert, in the rounds after the first 150 labels that follow a change,
+/// averaged over seeds.
 fn excess(spec: &str, hard: bool) -> f64 {
     let n = 8;
     let mut sum = 0.0;
@@ -25,7 +25,7 @@ fn excess(spec: &str, hard: bool) -> f64 {
             let wrong = |p: f64| i32::from((p >= 0.5) != (target >= 0.5));
             best += if at >= BEFORE + WITHIN { wrong(votes[right]) } else { 0 };
             let round = round(at, votes, target);
-            let p = learner.step(&round.sight(), target);
+            let p = learner.step(&round.input(), target);
             ours += if at >= BEFORE + WITHIN { wrong(p) } else { 0 };
         }
         sum += f64::from(ours - best) / AFTER as f64;
@@ -42,7 +42,7 @@ fn the_default_recovers_within_150_labels() {
 }
 
 #[test]
-fn so_does_the_grid_and_hedge_does_not() {
+fn the_grid_recovers_and_hedge_does_not() {
     let grid = excess("fixed-share-grid", true);
     assert!(grid <= 0.02, "{grid}");
     let hedge = excess("hedge eta=0.1", true);

@@ -1,11 +1,10 @@
-//! The reference numbers: other people's implementations, closed forms and identities.
-#![allow(clippy::needless_range_loop)] // matrices by hand
+//! Reference numbers from other implementations, closed forms and identities.
+#![allow(clippy::needless_range_loop, reason = "matrices are indexed as in the formulas")]
 
 use super::streams::{IDS, Round, build, play, round, state};
-use aegis_core::draw::Draws;
-use aegis_core::learners::{Learner, Noise, RoundInput, fpl::Fpl};
+use aegis_core::learners::{Learner, LearnerSpec, Noise, RoundInput};
 
-/// Stream S, integers only.
+/// Stream S, which is computed with integers only.
 fn stream_s() -> Vec<Round> {
     (1..=200i64)
         .map(|t| {
@@ -30,7 +29,7 @@ fn final_weights(learner: &dyn Learner) -> Vec<f64> {
 }
 
 #[test]
-fn stream_s_is_the_one_meant() {
+fn stream_s_is_the_reference_stream() {
     let stream = stream_s();
     close("sum of y", stream.iter().map(|round| round.target).sum(), 94.0, 0.0);
     for (k, (votes, losses)) in
@@ -123,7 +122,7 @@ fn majorities_count() {
         assert_eq!(tally.experts.iter().map(|expert| expert.mistakes).collect::<Vec<_>>(), [53, 52, 58, 46]);
         assert_eq!(tally.majority_mistakes, 32);
         if spec.ends_with("0.5") {
-            // The bound on regret is the bound on mistakes less the expert's own.
+            // The bound on the regret is the bound on mistakes minus the expert's own.
             let bound = learner.bound(&tally.against(3).unwrap()).unwrap();
             close("bound on mistakes", bound + 46.0, 115.652_200, 1e-6);
         }
@@ -150,7 +149,7 @@ fn the_followers_killer() {
     let (_, tally) = play(learner.as_mut(), &stream);
     let certificate = tally.certificate(learner.as_ref()).unwrap();
     close("regret", certificate.regret, 13.170_342_04, 1e-8);
-    // Follow the leader, by hand: it loses in every round but the first half.
+    // Follow the leader, computed here. It loses in every round but the first.
     let (mut sums, mut ftl) = ([0.0, 0.0], 0.0);
     for round in &stream {
         let least = f64::min(sums[0], sums[1]);
@@ -162,13 +161,14 @@ fn the_followers_killer() {
     close("its regret", ftl - f64::min(sums[0], sums[1]), 499.75, 1e-9);
 }
 
-/// Over a million keyed draws the worse of two experts, one behind, is followed as often as the closed
-/// form says (chi-square with one degree of freedom below 10.8: one run in a thousand would fail, and
-/// keyed draws make it always the same run).
+/// In a million keyed draws, the worse of two experts, with one more unit of loss, is followed as often as the
+/// closed form says. Chi-square with one degree of freedom is below 10.8: one run in a thousand would fail, but
+/// keyed draws always give the same run.
 #[test]
 fn fpl_follows_the_worse_as_often_as_it_should() {
     for (noise, wanted) in [(Noise::Exponential, 0.183_939_720_6), (Noise::Gumbel, 0.268_941_421_4)] {
-        let mut learner = Fpl::new(&IDS[..2], &[0.5, 0.5], 1.0, noise, Draws::new(b"secret", "policy"));
+        let spec: LearnerSpec = format!("fpl eta=1 noise={noise} seed=secret").parse().unwrap();
+        let mut learner = spec.build(&IDS[..2], "policy").unwrap();
         learner.load(&[0.0, 1.0]).unwrap();
         let draws = 1_000_000;
         let mut event = String::new();
@@ -197,7 +197,7 @@ fn gumbel_fpl_keeps_hedges_losses() {
     assert_eq!(state(fpl.as_ref()), state(hedge.as_ref())[1..]);
 }
 
-/// The anytime step, recomputed by hand: η_t = 2√(ln N / t) for the t-th round, t = 1, 2, ...
+/// The anytime step, computed independently: η_t = 2√(ln N / t) for the t-th round, t = 1, 2, ...
 #[test]
 fn hedges_anytime_step_is_the_one_proven() {
     let mut learner = build("hedge", 4);
@@ -206,7 +206,7 @@ fn hedges_anytime_step_is_the_one_proven() {
         let eta = 2.0 * (4f64.ln() / (at + 1) as f64).sqrt();
         let weights = sums.map(|sum: f64| (-eta * sum).exp());
         let mean: f64 = weights.iter().zip(&round.votes).map(|(w, v)| w * v).sum();
-        let p = learner.step(&round.sight(), round.target);
+        let p = learner.step(&round.input(), round.target);
         close("p", p, mean / weights.iter().sum::<f64>(), 1e-12);
         for (sum, vote) in sums.iter_mut().zip(&round.votes) {
             *sum += (vote - round.target).abs();
@@ -214,7 +214,7 @@ fn hedges_anytime_step_is_the_one_proven() {
     }
 }
 
-/// A reading member, recomputed by hand from the page that defines it.
+/// A reading member, computed independently from its definition in docs/learning.md.
 #[test]
 fn a_reading_member_is_the_one_defined() {
     let stream = super::streams::with_features(super::streams::sleeping(2, 3, 150), 5);
@@ -223,7 +223,7 @@ fn a_reading_member_is_the_one_defined() {
         let prior: Vec<f64> = [vec![p0; 384], vec![0.1; 7]].concat();
         let (mut w, mut variances) = (vec![0.0; 391], prior.clone());
         for round in &stream {
-            let p = learner.step(&round.sight(), round.target);
+            let p = learner.step(&round.input(), round.target);
             let Some(features) = &round.features else {
                 assert_eq!(p, 0.5);
                 continue;
@@ -251,7 +251,7 @@ fn a_reading_member_is_the_one_defined() {
     }
 }
 
-/// Stacking, recomputed by hand from the page that defines it, with both products of matrices.
+/// Stacking, computed independently from its definition in docs/learning.md, with both products of matrices.
 #[test]
 fn stacking_is_the_one_defined() {
     let (n, d) = (3, 7);
@@ -274,7 +274,7 @@ fn stacking_is_the_one_defined() {
             let s = dot(&f, &w);
             let mut g = image(&p_matrix, &f);
             let wanted = sigmoid(s / (1.0 + std::f64::consts::PI * dot(&f, &g) / 8.0).sqrt());
-            close("p", learner.step(&round.sight(), round.target), wanted, 1e-11);
+            close("p", learner.step(&round.input(), round.target), wanted, 1e-11);
             if gamma < 1.0 {
                 p_matrix.iter_mut().flatten().for_each(|x| *x /= gamma);
                 let (i, c) = (k % d, (1.0 - gamma) * d as f64 / 0.1);
@@ -300,14 +300,14 @@ fn stacking_is_the_one_defined() {
     }
 }
 
-/// The grid's members are twelve Fixed Shares: the same weights, kept side by side.
+/// The members of the grid are twelve Fixed Shares with the same weights, stored side by side.
 #[test]
 fn the_grids_members_are_fixed_shares() {
     let n = 5;
     let stream = super::streams::sleeping(6, n, 300);
     let mut grid = build("fixed-share-grid", n);
     play(grid.as_mut(), &stream);
-    // Rounds, regrets and spreads of AdaNormalHedge, then a row of twelve weights per expert.
+    // The rounds, regrets and spreads of AdaNormalHedge, then a row of twelve weights per expert.
     let weights = state(grid.as_ref()).split_off(1 + 2 * 12);
     let mut member = 0;
     for eta in [0.1, 0.3, 1.0] {

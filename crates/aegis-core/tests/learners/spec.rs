@@ -1,7 +1,7 @@
-//! Specs: parsed, refused, written down.
+//! The parsing, validation and canonical form of learner specs.
 
 use super::streams::{IDS, spec};
-use aegis_core::learners::{LearnerSpec, Name, Noise, SpecError};
+use aegis_core::learners::{LearnerSpec, Name, SpecError};
 
 #[test]
 fn names_read_back() {
@@ -32,7 +32,7 @@ fn names_read_back() {
 }
 
 #[test]
-fn what_a_learner_does_not_take_is_refused() {
+fn invalid_parameters_and_experts_are_refused() {
     for (text, wanted) in [
         ("hedje", "no learner is called \"hedje\""),
         ("adahedge eta=1", "the learner adahedge takes no eta (it has no parameters)"),
@@ -68,7 +68,7 @@ fn what_a_learner_does_not_take_is_refused() {
     for bad in [prior(&[("a", 0.5)]), prior(&[("a", 0.5), ("c", 0.5)]), prior(&[("a", 1.5), ("b", -0.5)])] {
         assert_eq!(bad.build(&IDS[..2], "p").err(), Some(SpecError::Prior));
     }
-    // The anytime step is proven for a uniform prior only.
+    // The bound of the anytime step is proven for a uniform prior only.
     let anytime = LearnerSpec { name: Name::Hedge, ..prior(&[("a", 0.5), ("b", 0.5)]) };
     assert!(anytime.build(&IDS[..2], "p").is_err());
 }
@@ -87,25 +87,9 @@ fn parameters_are_those_used() {
 }
 
 #[test]
-fn a_seed_is_told_apart_and_never_shown() {
+fn seeds_are_distinguished_and_never_displayed() {
     let one = "fpl seed=hunter2".parse::<LearnerSpec>().unwrap().canonical();
     let other = "fpl seed=hunter3".parse::<LearnerSpec>().unwrap().canonical();
     assert_ne!(one, other);
     assert!(!one.contains("hunter2") && one.starts_with("fpl eta=0.26 noise=gumbel seed="), "{one}");
-}
-
-#[test]
-fn one_command_line_serves_all_learners() {
-    let line = LearnerSpec {
-        eta: Some(0.5),
-        gamma: Some(1.0),
-        noise: Some(Noise::Exponential),
-        seed: Some(b"s".to_vec()),
-        ..spec(Name::Default)
-    };
-    assert!(line.build(&IDS[..2], "p").is_err());
-    for name in Name::ALL {
-        line.for_name(name).build(&IDS[..2], "p").unwrap();
-    }
-    assert_eq!(line.for_name(Name::Hedge).canonical(), "hedge eta=0.5");
 }

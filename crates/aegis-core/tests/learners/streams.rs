@@ -1,4 +1,4 @@
-//! Streams to judge learners by, and what every test needs to run one.
+//! Streams for tests of learners, and helpers to run learners on them.
 
 use aegis_core::features::{DIMENSIONS, Features};
 use aegis_core::learners::{Learner, LearnerSpec, Name, RoundInput, Tally};
@@ -6,7 +6,7 @@ use aegis_core::learners::{Learner, LearnerSpec, Name, RoundInput, Tally};
 /// Ids in the order of their bytes.
 pub const IDS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
 
-/// Every learner with its defaults, and others with parameters that matter.
+/// Every learner with its defaults, and further ones with relevant parameters.
 pub const SPECS: [&str; 20] = [
     "weighted-majority",
     "weighted-majority beta=0.9",
@@ -30,7 +30,7 @@ pub const SPECS: [&str; 20] = [
     "majority",
 ];
 
-/// A small generator of its own, so that a stream is the same for ever.
+/// A small random number generator, so that a stream never changes.
 pub struct Chance(u64);
 
 impl Chance {
@@ -42,7 +42,7 @@ impl Chance {
         chance
     }
 
-    /// Uniform in [0,1).
+    /// A uniform number in \[0,1).
     pub fn next(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -68,7 +68,7 @@ pub struct Round {
 }
 
 impl Round {
-    pub fn sight(&self) -> RoundInput<'_> {
+    pub fn input(&self) -> RoundInput<'_> {
         RoundInput { votes: &self.votes, features: self.features.as_deref(), event: &self.event }
     }
 }
@@ -95,22 +95,22 @@ pub fn bits(xs: &[f64]) -> Vec<u64> {
     xs.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Plays a stream; gives the predictions and the tally.
+/// Runs a learner on a stream. Returns the predictions and the tally.
 pub fn play(learner: &mut dyn Learner, rounds: &[Round]) -> (Vec<f64>, Tally) {
     let n = rounds[0].votes.len();
     let mut tally = Tally::new(n, learner.loss_kind(), None);
     let mut weights = vec![0.0; n];
     let predictions = rounds.iter().map(|round| {
-        let sight = round.sight();
-        let played = learner.weights(&sight, &mut weights);
-        let p = learner.step(&sight, round.target);
+        let input = round.input();
+        let played = learner.weights(&input, &mut weights);
+        let p = learner.step(&input, round.target);
         tally.add(&round.votes, played.then_some(&weights[..]), p, round.target);
         p
     });
     (predictions.collect(), tally)
 }
 
-/// A vote of an expert that is right at `rate`: hard or soft.
+/// The hard or soft vote of an expert that is right at `rate`.
 pub fn vote(chance: &mut Chance, target: f64, rate: f64, soft: bool) -> f64 {
     let leaning = if chance.next() < rate { target } else { 1.0 - target };
     if soft {
@@ -120,7 +120,7 @@ pub fn vote(chance: &mut Chance, target: f64, rate: f64, soft: bool) -> f64 {
     }
 }
 
-/// Experts right at fixed rates.
+/// A stream with experts that are right at fixed rates.
 pub fn stochastic(seed: u64, n: usize, rounds: usize, soft: bool) -> Vec<Round> {
     let mut chance = Chance::new(seed);
     let rates: Vec<f64> = (0..n).map(|at| 0.5 + 0.4 * at as f64 / n as f64).collect();
@@ -132,7 +132,7 @@ pub fn stochastic(seed: u64, n: usize, rounds: usize, soft: bool) -> Vec<Round> 
         .collect()
 }
 
-/// Who is right changes twice.
+/// A stream in which the right expert changes twice.
 pub fn shifting(seed: u64, n: usize, rounds: usize, soft: bool) -> Vec<Round> {
     let mut chance = Chance::new(seed);
     (0..rounds)
@@ -145,7 +145,7 @@ pub fn shifting(seed: u64, n: usize, rounds: usize, soft: bool) -> Vec<Round> {
         .collect()
 }
 
-/// Who is right changes in every round, in turn.
+/// A stream in which the experts are right in turn, one per round.
 pub fn rotating(n: usize, rounds: usize) -> Vec<Round> {
     (0..rounds)
         .map(|at| {
@@ -156,7 +156,7 @@ pub fn rotating(n: usize, rounds: usize) -> Vec<Round> {
         .collect()
 }
 
-/// Experts sleep at random, or for long; targets are shares of annotators.
+/// A stream in which experts sleep at random or for long, and targets are shares of annotators.
 pub fn sleeping(seed: u64, n: usize, rounds: usize) -> Vec<Round> {
     let mut chance = Chance::new(seed);
     let mut stream = stochastic(seed + 1, n, rounds, true);
@@ -175,7 +175,7 @@ pub fn sleeping(seed: u64, n: usize, rounds: usize) -> Vec<Round> {
     stream
 }
 
-/// Some events carry features that tell something.
+/// Adds informative features to some events.
 pub fn with_features(mut stream: Vec<Round>, seed: u64) -> Vec<Round> {
     let mut chance = Chance::new(seed);
     for round in &mut stream {
@@ -188,7 +188,7 @@ pub fn with_features(mut stream: Vec<Round>, seed: u64) -> Vec<Round> {
     stream
 }
 
-/// An adversary that makes the heaviest expert wrong each time, and the learner with it.
+/// The rounds of an adversary that makes the heaviest expert wrong each time, and the tally of the learner.
 pub fn attack(learner: &mut dyn Learner, n: usize, rounds: usize, sleepers: bool) -> (Vec<Round>, Tally) {
     let mut chance = Chance::new(77);
     let mut tally = Tally::new(n, learner.loss_kind(), None);
@@ -212,9 +212,9 @@ pub fn attack(learner: &mut dyn Learner, n: usize, rounds: usize, sleepers: bool
             }
         }
         let mut round = round(at, votes, 0.0);
-        round.target = if learner.predict(&round.sight()) >= 0.5 { 0.0 } else { 1.0 };
-        let played = learner.weights(&round.sight(), &mut weights);
-        let p = learner.step(&round.sight(), round.target);
+        round.target = if learner.predict(&round.input()) >= 0.5 { 0.0 } else { 1.0 };
+        let played = learner.weights(&round.input(), &mut weights);
+        let p = learner.step(&round.input(), round.target);
         tally.add(&round.votes, played.then_some(&weights[..]), p, round.target);
         stream.push(round);
     }

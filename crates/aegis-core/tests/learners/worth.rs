@@ -1,9 +1,9 @@
-//! What members of the default are there for, each on a stream that the others are slow on.
+//! The use of single members of the default learner, each on a stream that the others learn slowly.
 
 use super::streams::{Chance, Round, build, play, round};
 
-/// Mistakes of the default over experts that are a toss, on features whose bytes decide the target.
-fn reading(unsafe_if: impl Fn(&[i8; 384]) -> bool) -> u64 {
+/// The mistakes of the default learner with experts that vote at random, on features whose bytes decide the target.
+fn mistakes_by_features(unsafe_if: impl Fn(&[i8; 384]) -> bool) -> u64 {
     let mut chance = Chance::new(7);
     let rounds = (0..1500).map(|at| {
         let features = chance.features();
@@ -14,9 +14,9 @@ fn reading(unsafe_if: impl Fn(&[i8; 384]) -> bool) -> u64 {
     play(build("default", 4).as_mut(), &rounds.collect::<Vec<_>>()).1.mistakes
 }
 
-/// An expert that ranks well and calls everything unsafe is put right from a handful of labels.
+/// An expert that ranks well and calls everything unsafe is recalibrated from a few labels.
 #[test]
-fn an_expert_with_a_wrong_threshold_is_put_right() {
+fn an_expert_with_a_wrong_threshold_is_recalibrated() {
     let mut mistakes = 0;
     for seed in 0..20 {
         let mut chance = Chance::new(seed);
@@ -32,19 +32,19 @@ fn an_expert_with_a_wrong_threshold_is_put_right() {
     assert!(mistakes <= 300, "{mistakes} mistakes");
 }
 
-/// What texts are about is in the first coordinates, and it is expected there.
+/// The topic of a text is in the first coordinates, which have greater prior variances.
 #[test]
-fn what_the_first_coordinates_tell_is_learned_sooner() {
-    let first = reading(|q| i32::from(q[2]) + i32::from(q[5]) > 20);
-    let last = reading(|q| i32::from(q[302]) + i32::from(q[305]) > 20);
+fn the_first_coordinates_are_learned_sooner() {
+    let first = mistakes_by_features(|q| i32::from(q[2]) + i32::from(q[5]) > 20);
+    let last = mistakes_by_features(|q| i32::from(q[302]) + i32::from(q[305]) > 20);
     println!("{first} mistakes for {last}");
     assert!(10 * first <= 8 * last, "{first} mistakes for {last}");
 }
 
-/// No sum of coordinates tells whether two of them agree.
+/// No linear function of the coordinates shows if two of them agree.
 #[test]
 fn pairs_of_the_first_coordinates_are_read() {
-    let mistakes = reading(|q| (q[1] > 0) == (q[6] > 0));
+    let mistakes = mistakes_by_features(|q| (q[1] > 0) == (q[6] > 0));
     println!("{mistakes} mistakes");
     assert!(mistakes <= 450, "{mistakes} mistakes");
 }

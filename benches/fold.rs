@@ -81,7 +81,7 @@ fn label(event: &str, number: u64) -> Record {
         corrects: None,
         retracts: None,
     };
-    Record::Label(LabelRecord { label, received: 0, standing: LabelStatus::Accepted })
+    Record::Label(LabelRecord { label, received: 0, status: LabelStatus::Accepted })
 }
 
 /// A book of rounds in order, the last label but `late` still missing.
@@ -108,7 +108,7 @@ fn book(rounds: u64, features: bool, late: Option<u64>) -> LedgerState {
             decision: DecisionRef { partition: 0, offset: number as i64 },
             panel,
             scores: &scores,
-            reading: features.then_some((&[1; 32], &bytes)),
+            features: features.then_some((&[1; 32], &bytes)),
         };
         let row = book.intern(policy, "t", &event).unwrap();
         book.insert_votes(policy, row, &sitting, &mut changes).unwrap();
@@ -140,8 +140,8 @@ fn main() {
     for tally in [false, true] {
         let mut fold = Fold::new(settings("hedge eta=0.5", tally));
         let begun = Clock::start();
-        fold.all(&held);
-        fold.settle(&held).unwrap();
+        fold.mark_all_changed(&held);
+        fold.reorder(&held).unwrap();
         let settled = begun.elapsed();
         let (begun, allocations) = (Clock::start(), ALLOCATIONS.load(Relaxed));
         fold.catch_up(&held).unwrap();
@@ -181,14 +181,14 @@ fn late(learner: &str, features: bool, limit: u128) {
     let (rounds, k) = (300_000, 100_000);
     let mut held = book(rounds, features, Some(k));
     let mut fold = Fold::new(settings(learner, true));
-    fold.all(&held);
+    fold.mark_all_changed(&held);
     fold.catch_up(&held).unwrap();
     let number = rounds - k;
     let mut changes = Vec::new();
     held.apply(&label(&format!("event-{number:012}"), number), &mut changes).unwrap();
-    changes.iter().for_each(|change| fold.changed(change));
+    changes.iter().for_each(|change| fold.mark_changed(change));
     let begun = Clock::start();
-    let steps = fold.settle(&held).unwrap();
+    let steps = fold.reorder(&held).unwrap();
     fold.catch_up(&held).unwrap();
     let took = begun.elapsed();
     let hash_begun = std::time::Instant::now();

@@ -210,10 +210,10 @@ fn learner(name: &'static str, spec: &str, read: bool, also_predict: bool) -> Co
     (
         name,
         Box::new(move |round| {
-            let sight =
+            let input =
                 RoundInput { votes: &round.votes, features: read.then_some(&round.features), event: "e" };
-            let before = if also_predict { learner.predict(&sight) } else { 0.0 };
-            before + learner.step(&sight, round.target)
+            let before = if also_predict { learner.predict(&input) } else { 0.0 };
+            before + learner.step(&input, round.target)
         }),
     )
 }

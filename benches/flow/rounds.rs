@@ -19,7 +19,7 @@ pub fn round(number: usize) -> [Record; 2] {
         round_time: 1_790_000_000_000 + number as i64,
         decision: DecisionRef { partition: 0, offset: number as i64 },
         votes: (0..8).map(vote).collect(),
-        reading: None,
+        features: None,
     };
     let label = Label {
         id: format!("l{number}"),
@@ -37,6 +37,6 @@ pub fn round(number: usize) -> [Record; 2] {
         corrects: None,
         retracts: None,
     };
-    let filed = LabelRecord { received: label.time, label, standing: LabelStatus::Accepted };
+    let filed = LabelRecord { received: label.time, label, status: LabelStatus::Accepted };
     [Record::Round(judged), Record::Label(filed)]
 }

@@ -54,7 +54,7 @@ fn blank_judged() -> RoundRecord {
         round_time: 0,
         decision: DecisionRef { partition: 0, offset: 0 },
         votes: Vec::new(),
-        reading: None,
+        features: None,
     }
 }
 
@@ -75,7 +75,7 @@ fn blank_filed() -> LabelRecord {
         corrects: None,
         retracts: None,
     };
-    LabelRecord { label, received: 0, standing: LabelStatus::Accepted }
+    LabelRecord { label, received: 0, status: LabelStatus::Accepted }
 }
 
 /// The rest of a datum.
@@ -215,7 +215,7 @@ impl<'a> Datum<'a> {
         judged.decision = self.place()?;
         let blank = || RoundVote { expert: String::new(), score: None, shadow: false };
         self.list(MAX_VOTES, &mut judged.votes, blank, Self::vote)?;
-        self.reading(&mut judged.reading)?;
+        self.reading(&mut judged.features)?;
         Some(judged)
     }
 
@@ -243,7 +243,7 @@ impl<'a> Datum<'a> {
         let mut filed = spare.unwrap_or_else(blank_filed);
         self.label(&mut filed.label)?;
         filed.received = self.long()?;
-        filed.standing = self.word(&LabelStatus::ALL)?;
+        filed.status = self.word(&LabelStatus::ALL)?;
         Some(filed)
     }
 

@@ -164,7 +164,7 @@ impl<'a> From<&'a Decision> for DecisionForm<'a> {
             threshold: decision.threshold,
             categories: scores(&decision.categories),
             votes: decision.votes.iter().map(VoteForm::from).collect(),
-            features: decision.reading.as_ref().map(features),
+            features: decision.features.as_ref().map(features),
             predictor: PredictorForm {
                 learner: Cow::Borrowed(&decision.predictor.learner),
                 state_hash: Sha256(decision.predictor.state_hash),
@@ -205,7 +205,7 @@ fn decision(form: DecisionForm<'_>) -> Result<Decision, DecodeError> {
         threshold: form.threshold,
         categories: owned_scores(form.categories),
         votes: form.votes.into_iter().map(weighed).collect::<Result<_, _>>()?,
-        reading: form.features.map(reading),
+        features: form.features.map(reading),
         predictor: PredictorRef {
             learner: form.predictor.learner.into_owned(),
             state_hash: form.predictor.state_hash.0,

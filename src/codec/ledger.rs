@@ -86,7 +86,7 @@ impl<'a> From<&'a Record> for RecordForm<'a> {
                 let form = FiledForm {
                     label: LabelForm::from(&filed.label),
                     received: filed.received,
-                    standing: Word(filed.standing),
+                    standing: Word(filed.status),
                 };
                 Self { filed: Some(form), ..Self::default() }
             }
@@ -110,7 +110,7 @@ impl<'a> From<&'a RoundRecord> for JudgedForm<'a> {
             round_time: judged.round_time,
             decision: judged.decision.into(),
             votes: judged.votes.iter().map(vote).collect(),
-            features: judged.reading.as_ref().map(features),
+            features: judged.features.as_ref().map(features),
         }
     }
 }
@@ -146,7 +146,7 @@ fn judged(form: JudgedForm<'_>) -> RoundRecord {
         round_time: form.round_time,
         decision: form.decision.into(),
         votes: form.votes.into_iter().map(vote).collect(),
-        reading: form.features.map(reading),
+        features: form.features.map(reading),
     }
 }
 
@@ -167,7 +167,7 @@ fn record(form: RecordForm<'_>) -> Result<Record, DecodeError> {
             // A label in the ledger names its tenant and policy: without them it fails the check.
             label: label(form.label, &Defaults::default())?,
             received: form.received,
-            standing: form.standing.0,
+            status: form.standing.0,
         })),
         (None, None, Some(form)) => Ok(Record::Edit(edit(form)?)),
         _ => Err(DecodeError::BadValue { field: "judged, filed or edit" }),
@@ -256,7 +256,7 @@ mod tests {
             round_time: 1_790_000_000_123,
             decision: DecisionRef { partition: 70, offset: 1 << 40 },
             votes: vec![vote("a", Some(0.25), false), vote("b", None, true), vote("c", Some(1.0), true)],
-            reading: Some(TextFeatures {
+            features: Some(TextFeatures {
                 encoder: [7; 32],
                 features: Box::new(std::array::from_fn(|at| (at % 256).to_le_bytes()[0].cast_signed())),
             }),
@@ -286,12 +286,13 @@ mod tests {
             corrects: None,
             ..label.clone()
         };
-        let filed =
-            |label, standing| Record::Label(LabelRecord { label, received: 1_790_000_000_456, standing });
+        let filed = |label, standing| {
+            Record::Label(LabelRecord { label, received: 1_790_000_000_456, status: standing })
+        };
         let edit = |action| Record::Edit(Edit { id: "e".into(), action });
         let everyone = String::new();
         vec![
-            Record::Round(RoundRecord { subject: None, votes: Vec::new(), reading: None, ..judged.clone() }),
+            Record::Round(RoundRecord { subject: None, votes: Vec::new(), features: None, ..judged.clone() }),
             Record::Round(judged),
             filed(label, LabelStatus::Waiting),
             filed(bare, LabelStatus::Accepted),

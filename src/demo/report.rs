@@ -118,7 +118,7 @@ pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
         book.apply(record, &mut changes).map_err(|error| DemoError::Fold(error.to_string()))?;
     }
     let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
-    fold.all(&book);
+    fold.mark_all_changed(&book);
     fold.catch_up(&book).map_err(|error| DemoError::Fold(error.to_string()))?;
     let page = run.args.out.join("report.html");
     let folds = [fold];
@@ -198,7 +198,7 @@ fn played_mistakes(
     let mut mistakes = 0;
     for row in rounds.rows().filter(|row| rounds.any_awake(*row)) {
         let filed = rounds.labels(row);
-        let labels = filed.iter().filter(|filed| filed.standing.counts()).map(|filed| &filed.label);
+        let labels = filed.iter().filter(|filed| filed.status.counts()).map(|filed| &filed.label);
         let Some(target) = target(labels, &policy.mapping, |_| false) else { continue };
         let p = played.get(rounds.event(row)).copied().flatten().unwrap_or(0.0);
         mistakes += u64::from((p >= 0.5) != (target >= 0.5));

@@ -137,7 +137,7 @@ impl Index {
             let at = DecisionRef { partition: record.partition, offset: record.offset };
             let written = record.timestamp.unwrap_or(decision.round_time);
             self.entries.push(IndexEntry::new(&decision.id, decision.round_time, at, written));
-            read.push(decision.judged(at));
+            read.push(decision.into_round_record(at));
         }
         Ok(read)
     }

@@ -123,7 +123,7 @@ impl Join<'_> {
                     self.joined.refuse(record, gone());
                 } else {
                     self.keep(&label, &record);
-                    self.file(LabelRecord { label, received, standing: LabelStatus::Waiting }, "waiting");
+                    self.file(LabelRecord { label, received, status: LabelStatus::Waiting }, "waiting");
                 }
                 continue;
             };
@@ -133,7 +133,7 @@ impl Join<'_> {
             } else {
                 metrics::label_delay(&label.policy, received.saturating_sub(round_time));
                 self.keep(&label, &record);
-                self.file(LabelRecord { label, received, standing: LabelStatus::Accepted }, "accepted");
+                self.file(LabelRecord { label, received, status: LabelStatus::Accepted }, "accepted");
             }
         }
         Ok(())
@@ -154,9 +154,9 @@ impl Join<'_> {
     pub fn search(&mut self, foreign: &BTreeSet<RoundId>) -> Result<(), LearnError> {
         let mut wanted: Vec<_> = foreign.iter().map(|id| (id.clone(), None)).collect();
         for rounds in self.book.policies() {
-            for row in rounds.unjudged() {
+            for row in rounds.without_votes() {
                 let waiting = rounds.labels(row).into_iter();
-                let waiting = waiting.filter(|filed| filed.standing == LabelStatus::Waiting);
+                let waiting = waiting.filter(|filed| filed.status == LabelStatus::Waiting);
                 wanted.extend(waiting.map(|filed| (filed.label.round(), filed.label.decision)));
             }
         }
@@ -179,7 +179,7 @@ impl Join<'_> {
             return Some(judged.key());
         }
         let (rounds, row) = self.book.row(id)?;
-        rounds.is_judged(row).then(|| (rounds.round_time(row), rounds.decision(row)))
+        rounds.has_votes(row).then(|| (rounds.round_time(row), rounds.decision(row)))
     }
 
     /// Fetches the rounds' decisions, of those whose votes are known only the ones that would take their
@@ -219,7 +219,7 @@ impl Join<'_> {
             if decision.id != id {
                 continue;
             }
-            let judged = decision.judged(DecisionRef { partition: place.0, offset: place.1 });
+            let judged = decision.into_round_record(DecisionRef { partition: place.0, offset: place.1 });
             match found.get(&id) {
                 Some(best) if best.key() <= judged.key() => {}
                 _ => {
@@ -251,11 +251,11 @@ impl Join<'_> {
         }
         self.joined.put(record);
         let Some((rounds, row)) = self.book.row(&id) else { return };
-        for filed in rounds.labels(row).into_iter().filter(|filed| filed.standing == LabelStatus::Waiting) {
+        for filed in rounds.labels(row).into_iter().filter(|filed| filed.status == LabelStatus::Waiting) {
             let late = filed.received.saturating_sub(round_time) > self.horizon;
             let standing = if late { LabelStatus::TooLate } else { LabelStatus::Accepted };
             let outcome = if late { "waited_too_late" } else { "waited_accepted" };
-            self.file(LabelRecord { standing, ..filed }, outcome);
+            self.file(LabelRecord { status: standing, ..filed }, outcome);
         }
     }
 
@@ -291,15 +291,15 @@ impl Join<'_> {
         let before = now.saturating_sub(self.horizon.saturating_mul(2));
         let mut over = Vec::new();
         for rounds in self.book.policies() {
-            for row in rounds.unjudged() {
+            for row in rounds.without_votes() {
                 let waiting = rounds.labels(row).into_iter();
                 over.extend(
-                    waiting.filter(|filed| filed.standing == LabelStatus::Waiting && filed.received < before),
+                    waiting.filter(|filed| filed.status == LabelStatus::Waiting && filed.received < before),
                 );
             }
         }
         for filed in over {
-            self.file(LabelRecord { standing: LabelStatus::Expired, ..filed }, "expired");
+            self.file(LabelRecord { status: LabelStatus::Expired, ..filed }, "expired");
         }
     }
 }

@@ -57,7 +57,7 @@ impl Ledger {
                     Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone());
                 settings.memory = memory;
                 let mut fold = Fold::new(settings);
-                fold.all(&book);
+                fold.mark_all_changed(&book);
                 (policy.name.clone(), fold)
             })
             .collect();
@@ -189,7 +189,7 @@ impl Ledger {
                 for change in self.changes.drain(..) {
                     let policy = self.book.rounds(change.policy).map(|rounds| rounds.policy().to_owned());
                     if let Some(fold) = policy.and_then(|policy| self.folds.get_mut(&policy)) {
-                        fold.changed(&change);
+                        fold.mark_changed(&change);
                     }
                 }
                 Ok(true)

@@ -60,7 +60,7 @@ impl Publisher {
         let mut current = true;
         for (policy, fold) in folds.iter_mut() {
             let started = Instant::now();
-            let steps = fold.settle(book)?;
+            let steps = fold.reorder(book)?;
             current &= fold.advance(book, self.stretch)?;
             if steps > 0 {
                 metrics::folded(policy, steps, started.elapsed());
@@ -181,11 +181,11 @@ mod tests {
             round_time: at,
             decision: DecisionRef { partition: 0, offset: at },
             votes: votes.into_iter().map(vote).collect(),
-            reading: None,
+            features: None,
         };
         [
             Record::Round(judged),
-            Record::Label(LabelRecord { label, received: at, standing: LabelStatus::Accepted }),
+            Record::Label(LabelRecord { label, received: at, status: LabelStatus::Accepted }),
         ]
     }
 

@@ -201,7 +201,7 @@ impl Loader {
                 corrects: said.corrects.map(text),
                 retracts: said.retracts.map(text),
                 received: said.received,
-                standing: said.standing,
+                status: said.standing,
             };
             self.book.insert_label(policy, row, &filing, &mut self.changes)?;
         }
@@ -231,7 +231,7 @@ impl Loader {
             decision: votes.at.unwrap_or(untimed),
             panel,
             scores,
-            reading: reading.map(|(encoder, features)| (encoder, features)),
+            features: reading.map(|(encoder, features)| (encoder, features)),
         };
         if let Some(text) = votes.text {
             self.unread.push(Unread {
@@ -262,7 +262,7 @@ impl Loader {
             decision: unread.decision,
             panel: unread.panel,
             scores: &unread.scores,
-            reading,
+            features: reading,
         };
         self.book.insert_votes(unread.policy, unread.row, &sitting, &mut self.changes)?;
         self.tell();
@@ -274,7 +274,7 @@ impl Loader {
         for change in self.changes.drain(..) {
             let Some(follower) = self.followers.get_mut(change.policy) else { continue };
             if let Some(fold) = &mut follower.fold {
-                fold.changed(&change);
+                fold.mark_changed(&change);
                 follower.owed += 1;
             }
         }
@@ -322,7 +322,7 @@ impl Loader {
             tally: true,
             costs: self.costs,
         });
-        fold.all(&self.book);
+        fold.mark_all_changed(&self.book);
         Ok(fold)
     }
 
@@ -341,7 +341,7 @@ impl Loader {
             if follower.owed == 0 || follower.owed < follower.patience {
                 continue;
             }
-            match fold.settle(&self.book) {
+            match fold.reorder(&self.book) {
                 Ok(steps) if steps <= 2 * follower.owed + 1_000 => {
                     // An expert that is still to come may make a learner possible.
                     let _ = fold.advance(&self.book, usize::MAX);

@@ -17,7 +17,7 @@ use super::shifts::Shifts;
 use super::{ReplayArgs, ReplayError, embed, report, savepoint, table, trace};
 use crate::codec::Defaults;
 use crate::core::fold::Fold;
-use crate::core::hash::{Stated, hex, state_hash};
+use crate::core::hash::{HashedState, hex, state_hash};
 use crate::core::learners::{Learner, LearnerSpec, Name, Tally};
 use crate::core::predictor::StateHash;
 
@@ -197,15 +197,15 @@ fn every(fold: &Fold, loader: &Loader) -> Result<(Vec<Figures>, Vec<u64>), Repla
         }
         let mut tally: Option<Tally> = None;
         let walked = fold.walk(&loader.book, &spec, &mut |round, learner: &dyn Learner| {
-            let experts = round.sight.votes.len();
+            let experts = round.input.votes.len();
             tally.get_or_insert_with(|| Tally::new(experts, learner.loss_kind(), loader.costs)).add(
-                round.sight.votes,
+                round.input.votes,
                 round.weights,
                 round.p,
                 round.target,
             );
             if name == Name::Majority {
-                shifts.add(round.sight.votes, round.target);
+                shifts.add(round.input.votes, round.target);
             }
         });
         let learner = walked.map_err(|error| ReplayError::Data(error.to_string()))?;
@@ -213,8 +213,11 @@ fn every(fold: &Fold, loader: &Loader) -> Result<(Vec<Figures>, Vec<u64>), Repla
         if let Some(learner) = &learner {
             learner.save(&mut state);
         }
-        let hash =
-            state_hash(&Stated { learner: &spec.canonical(), state: &state, ..fold.stated(&loader.book) });
+        let hash = state_hash(&HashedState {
+            learner: &spec.canonical(),
+            state: &state,
+            ..fold.hashed_state(&loader.book)
+        });
         let played = learner.as_deref().zip(tally.as_ref());
         all.push(Figures::new(&spec, fold.experts(), loader.costs, played, hex(&hash)));
     }

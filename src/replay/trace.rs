@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
 use super::ReplayError;
-use crate::core::fold::{Fold, Walked};
+use crate::core::fold::{Fold, FoldStep};
 use crate::core::learners::Learner;
 use crate::core::ledger_state::LedgerState;
 
@@ -35,7 +35,7 @@ pub(super) fn write(path: &Path, book: &LedgerState, folds: &[Fold]) -> Result<(
         let mut failed = None;
         let mut mistakes = 0u64;
         let mut line = String::new();
-        let mut visit = |round: &Walked<'_>, learner: &dyn Learner| {
+        let mut visit = |round: &FoldStep<'_>, learner: &dyn Learner| {
             use std::fmt::Write as _;
             mistakes += u64::from((round.p >= 0.5) != (round.target >= 0.5));
             line.clear();
@@ -52,7 +52,7 @@ pub(super) fn write(path: &Path, book: &LedgerState, folds: &[Fold]) -> Result<(
             );
             for (name, column) in experts.iter().zip(&columns) {
                 let vote =
-                    column.and_then(|at| round.sight.votes.get(at)).copied().filter(|vote| !vote.is_nan());
+                    column.and_then(|at| round.input.votes.get(at)).copied().filter(|vote| !vote.is_nan());
                 let weight = match round.weights {
                     Some(weights) => column.and_then(|at| weights.get(at)).copied(),
                     None => masses.iter().find(|mass| mass.member == **name).map(|mass| mass.mass),

@@ -224,8 +224,8 @@ impl<W: Write> Writer<W> {
             offset: judged.decision.offset,
             votes: votes.clone().map(|vote| (vote.expert.as_str(), vote.score)).collect(),
             shadow: votes.filter(|vote| vote.shadow).map(|vote| vote.expert.as_str()).collect(),
-            encoder: judged.reading.as_ref().map(|reading| hex(&reading.encoder)),
-            features: judged.reading.as_ref().map(|reading| base64(&*reading.features)),
+            encoder: judged.features.as_ref().map(|reading| hex(&reading.encoder)),
+            features: judged.features.as_ref().map(|reading| base64(&*reading.features)),
         })
     }
 
@@ -249,7 +249,7 @@ impl<W: Write> Writer<W> {
             partition: label.decision.map(|at| at.partition),
             offset: label.decision.map(|at| at.offset),
             received: filed.received,
-            standing: filed.standing.word(),
+            standing: filed.status.word(),
         })
     }
 

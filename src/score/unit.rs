@@ -14,7 +14,7 @@ use super::waits::Waits;
 use super::{ScoreError, now};
 use crate::codec::{self, EncodeError, Encoding};
 use crate::config::{Config, Policies};
-use crate::core::decision::{Asked, decide};
+use crate::core::decision::{DecisionInput, decide};
 use crate::core::event::Millis;
 use crate::core::label::DecisionRef;
 use crate::core::predictor::Predictor;
@@ -257,7 +257,7 @@ impl Unit {
         let Accepted { event, origin, key, mut headers, round_time, came, read_at, ticket } = accepted;
         let combined = predictor.combine(&event.id, &votes, reading.as_ref());
         let Some(policy) = self.policies.get(&event.policy) else { return Ok(()) };
-        let asked = Asked { event, origin, round_time, votes, reading, trace };
+        let asked = DecisionInput { event, origin, round_time, votes, features: reading, trace };
         let waited = read_at.elapsed();
         let latency = i64::try_from(waited.as_micros()).unwrap_or(i64::MAX);
         let decision = decide(asked, policy, predictor.reference().clone(), &combined, latency);

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::faults::{Faults, Kind, Place};
 use crate::core::fold::{Fold, Settings};
-use crate::core::hash::{Stated, hex, state_hash};
+use crate::core::hash::{HashedState, hex, state_hash};
 use crate::core::learners::LearnerSpec;
 use crate::core::ledger::Record;
 use crate::core::ledger_state::{LedgerError, LedgerState};
@@ -178,14 +178,14 @@ fn fold(book: &LedgerState, policy: &Policy) -> Result<Option<StateHash>, crate:
     settings.memory = 0;
     settings.tally = false;
     let mut fold = Fold::new(settings);
-    fold.all(book);
+    fold.mark_all_changed(book);
     fold.catch_up(book)?;
     Ok((fold.progress().rounds > 0).then(|| fold.state_hash(book)))
 }
 
 /// The hash of the state that a predictor carries.
 fn of_its_own_state(published: &Published, learner: &LearnerSpec) -> StateHash {
-    state_hash(&Stated {
+    state_hash(&HashedState {
         learner: &learner.canonical(),
         experts: &published.experts,
         encoder: published.encoder.as_ref(),
@@ -222,11 +222,11 @@ mod tests {
             round_time: number,
             decision: DecisionRef { partition: 0, offset: number },
             votes: votes.into(),
-            reading: None,
+            features: None,
         };
         [
             Record::Round(judged),
-            Record::Label(LabelRecord { label, received: number, standing: LabelStatus::Accepted }),
+            Record::Label(LabelRecord { label, received: number, status: LabelStatus::Accepted }),
         ]
     }
 
@@ -242,7 +242,7 @@ mod tests {
         }
         let policy = policy();
         let mut fold = Fold::new(Settings::new(&policy.name, policy.learner, policy.mapping));
-        fold.all(&book);
+        fold.mark_all_changed(&book);
         fold.catch_up(&book).unwrap();
         fold.published(&book, i64::try_from(records.len()).unwrap()).unwrap()
     }

@@ -236,7 +236,7 @@ mod tests {
             degraded: true,
             review: Some(ReviewReason::TooFewAwake),
             review_probability: 1.0,
-            ..Decision::bare(id, offset)
+            ..Decision::example(id, offset)
         }
     }
 

@@ -101,7 +101,7 @@ pub fn decision() -> Decision {
             shadow,
             broken,
         ],
-        reading: Some(reading()),
+        features: Some(reading()),
         predictor: PredictorRef {
             learner: "hedge".to_owned(),
             state_hash: [0xC0; 32],
@@ -176,12 +176,12 @@ pub fn judged() -> Record {
             vote("rules", Some(0.0), true),
             vote("toxicity", None, false),
         ],
-        reading: Some(reading()),
+        features: Some(reading()),
     })
 }
 
 pub fn filed() -> Record {
-    Record::Label(LabelRecord { label: label(), received: 1_772_440_201_000, standing: LabelStatus::Waiting })
+    Record::Label(LabelRecord { label: label(), received: 1_772_440_201_000, status: LabelStatus::Waiting })
 }
 
 pub fn quarantine() -> Record {

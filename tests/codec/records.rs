@@ -183,7 +183,7 @@ fn keys_are_readable() {
 fn standings_keep_their_words() {
     for standing in LabelStatus::ALL {
         let Record::Label(mut filed) = examples::filed() else { panic!() };
-        filed.standing = standing;
+        filed.status = standing;
         let record = Record::Label(filed);
         let bytes = encode_record(&record, Encoding::Json).unwrap();
         assert!(

@@ -151,7 +151,7 @@ prop_compose! {
         let (probability, threshold, review_probability, latency_micros) = numbers;
         Decision {
             id, conversation, subject, origin: Origin { topic, partition, offset }, round_time, policy_version,
-            action, probability, threshold, categories, votes, reading, predictor, degraded,
+            action, probability, threshold, categories, votes, features: reading, predictor, degraded,
             nothing_to_judge, hidden_text, review, review_probability, latency_micros, trace,
         }
     }
@@ -182,7 +182,7 @@ fn judged() -> impl Strategy<Value = RoundRecord> {
             round_time,
             decision,
             votes,
-            reading,
+            features: reading,
         },
     )
 }
@@ -201,7 +201,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 
 pub fn record() -> impl Strategy<Value = Record> {
     let filed = (label(), time(), select(&LabelStatus::ALL[..]))
-        .prop_map(|(label, received, standing)| LabelRecord { label, received, standing });
+        .prop_map(|(label, received, standing)| LabelRecord { label, received, status: standing });
     prop_oneof![
         judged().prop_map(Record::Round),
         filed.prop_map(Record::Label),

@@ -211,7 +211,7 @@ impl Left {
         }
         for (key, record) in site.ledger() {
             let shown = match record {
-                Record::Label(filed) if filed.standing == LabelStatus::TooLate => {
+                Record::Label(filed) if filed.status == LabelStatus::TooLate => {
                     assert!(left.late.insert(filed.label.id), "a label has two outcomes");
                     continue;
                 }

@@ -139,7 +139,7 @@ fn folded(records: &[Record], policies: &Policies) -> (Fold, LedgerState) {
         book.apply(record, &mut Vec::new()).unwrap();
     }
     let mut fold = Fold::new(Settings::new("default", policy.learner.clone(), policy.mapping.clone()));
-    fold.all(&book);
+    fold.mark_all_changed(&book);
     fold.catch_up(&book).unwrap();
     (fold, book)
 }
@@ -425,7 +425,7 @@ fn a_label_past_the_horizon_is_a_dead_letter() {
     let (records, published, _) = flow.stop();
     // Read before its decision was indexed, the label waited and was refused in the ledger.
     let refused =
-        records.iter().any(|record| matches!(record, Record::Label(filed) if !filed.standing.counts()));
+        records.iter().any(|record| matches!(record, Record::Label(filed) if !filed.status.counts()));
     assert!(outcome == BTreeMap::from([("TooLate".to_owned(), 1)]) || refused, "{outcome:?} {records:?}");
     assert!(published.is_none(), "nothing was learned");
 }

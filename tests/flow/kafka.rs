@@ -84,7 +84,7 @@ fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
     let filed: BTreeSet<_> = records
         .iter()
         .filter_map(|record| match record {
-            Record::Label(filed) if filed.standing.counts() => Some(filed.label.id.clone()),
+            Record::Label(filed) if filed.status.counts() => Some(filed.label.id.clone()),
             _ => None,
         })
         .collect();

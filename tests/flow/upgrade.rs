@@ -54,7 +54,7 @@ fn place(number: i64) -> DecisionRef {
 fn records() -> Vec<Record> {
     let mut records = Vec::new();
     let filed = |label: Label, number: i64, standing| {
-        Record::Label(LabelRecord { label, received: START + number * 1000 + 500, standing })
+        Record::Label(LabelRecord { label, received: START + number * 1000 + 500, status: standing })
     };
     for number in 0..ROUNDS {
         let share = |factor: i64| f64::from(u8::try_from(number * factor % 101).unwrap()) / 100.0;
@@ -76,7 +76,7 @@ fn records() -> Vec<Record> {
                 vote("beta", (number % 9 != 0).then(|| share(13)), false),
                 vote("gamma", Some(share(29)), number % 4 == 0),
             ],
-            reading,
+            features: reading,
         }));
         let finding = Finding::ALL[usize::try_from(number % 7 % 3).unwrap()];
         let event = id(number).event;
@@ -143,7 +143,7 @@ fn hashes(records: &[Record]) -> [String; 2] {
     hedge.eta = Some(0.3);
     [hedge, policy.learner.clone()].map(|learner| {
         let mut fold = Fold::new(Settings::new("default", learner, policy.mapping.clone()));
-        fold.all(&book);
+        fold.mark_all_changed(&book);
         fold.catch_up(&book).unwrap();
         hex(&fold.state_hash(&book))
     })

@@ -57,7 +57,7 @@ impl Entry {
             Self::LabelRecord { label, waiting } => {
                 let standing = if waiting { LabelStatus::Waiting } else { LabelStatus::Accepted };
                 let received = 100 + label as i64;
-                Some(Record::Label(LabelRecord { label: sent(label)?, received, standing }))
+                Some(Record::Label(LabelRecord { label: sent(label)?, received, status: standing }))
             }
         }
     }
@@ -97,7 +97,7 @@ impl Set {
             let book = self.book();
             let settings = Settings::new(POLICY, LearnerSpec::new(Name::Hedge), Mapping::default());
             let mut fold = Fold::new(settings);
-            fold.all(&book);
+            fold.mark_all_changed(&book);
             fold.catch_up(&book).expect("the learner takes these experts");
             fold.state_hash(&book)
         };
@@ -193,7 +193,7 @@ impl Join {
     fn is_judged(&self) -> bool {
         let key = Key::Round(round());
         self.joined.iter().any(|(other, _)| *other == key)
-            || self.book.row(&round()).is_some_and(|(rounds, row)| rounds.is_judged(row))
+            || self.book.row(&round()).is_some_and(|(rounds, row)| rounds.has_votes(row))
     }
 
     /// Looks the round's decisions up in the index: the lowest gives it its votes.
@@ -211,7 +211,7 @@ impl Join {
             return;
         }
         let Some((rounds, row)) = self.book.row(&round()) else { return };
-        for filed in rounds.labels(row).into_iter().filter(|filed| filed.standing == LabelStatus::Waiting) {
+        for filed in rounds.labels(row).into_iter().filter(|filed| filed.status == LabelStatus::Waiting) {
             self.put(Entry::LabelRecord { label: (filed.received - 100) as usize, waiting: false });
         }
     }
@@ -252,7 +252,7 @@ fn judged(decision: usize) -> RoundRecord {
         round_time,
         decision: DecisionRef { partition: 0, offset: decision as i64 },
         votes: vec![RoundVote { expert: "rules".into(), score: Some(score), shadow: false }],
-        reading: None,
+        features: None,
     }
 }
 

@@ -158,7 +158,7 @@ fn labels_of_a_topic_are_read_from_its_own_schema() {
     let saved = fs::read_to_string(save).unwrap();
     for label in labels {
         use aegis::core::ledger::{LabelRecord, LabelStatus};
-        let filed = LabelRecord { received: label.time, label, standing: LabelStatus::Accepted };
+        let filed = LabelRecord { received: label.time, label, status: LabelStatus::Accepted };
         let line = record(&aegis::core::ledger::Record::Label(filed));
         assert!(saved.lines().any(|saved| saved == line), "{line}\nis not in\n{saved}");
     }

@@ -90,7 +90,7 @@ fn records_of_a_topic_are_folded_like_their_lines() {
                 retracts: None,
             },
             received: 0,
-            standing: LabelStatus::Accepted,
+            status: LabelStatus::Accepted,
         }));
         records.push(Record::Round(RoundRecord {
             id,
@@ -98,7 +98,7 @@ fn records_of_a_topic_are_folded_like_their_lines() {
             round_time: dice.below(30) as i64,
             decision: DecisionRef { partition: 0, offset: event },
             votes: vec![vote("a", dice.below(101)), vote("b", dice.below(101))],
-            reading: None,
+            features: None,
         }));
     }
     let lines: Vec<String> = records.iter().map(record).collect();
@@ -158,7 +158,7 @@ fn every_record_is_written_and_read_to_the_bit() {
             vote("c", Some(f64::MIN_POSITIVE), true),
             vote("d", Some(1.0), false),
         ],
-        reading: Some(TextFeatures { encoder: [7; 32], features }),
+        features: Some(TextFeatures { encoder: [7; 32], features }),
     };
     let label = Label {
         id: "l".to_owned(),
@@ -184,7 +184,7 @@ fn every_record_is_written_and_read_to_the_bit() {
         ..label.clone()
     };
     let filed =
-        |label: Label| Record::Label(LabelRecord { label, received: 99, standing: LabelStatus::Waiting });
+        |label: Label| Record::Label(LabelRecord { label, received: 99, status: LabelStatus::Waiting });
     let records = [
         Record::Edit(Edit {
             id: "e1".to_owned(),
@@ -214,7 +214,7 @@ fn every_record_is_written_and_read_to_the_bit() {
     records.iter().for_each(|record| assert!(book.apply(record, &mut Vec::new()).unwrap()));
     let spec: LearnerSpec = "default".parse().unwrap();
     let mut fold = Fold::new(Settings::new("p", spec, Mapping::default()));
-    fold.all(&book);
+    fold.mark_all_changed(&book);
     fold.catch_up(&book).unwrap();
     let lines: Vec<String> = records.iter().map(record).collect();
     assert_eq!(fold_lines(lines.iter().map(String::as_str)).unwrap()["p"], fold.state_hash(&book));

@@ -195,7 +195,7 @@ impl Site {
     /// The labels that wait for their events.
     pub fn waiting(&self) -> BTreeSet<String> {
         let waits = |record| match record {
-            Record::Label(filed) if filed.standing == LabelStatus::Waiting => Some(filed.label.id),
+            Record::Label(filed) if filed.status == LabelStatus::Waiting => Some(filed.label.id),
             _ => None,
         };
         self.ledger().into_values().filter_map(waits).collect()

@@ -90,7 +90,7 @@ pub struct Decision {
     /// Each expert's vote, in the order of the ids' UTF-8 bytes.
     pub votes: Vec<WeighedVote>,
     /// The judged text's features, unless the policy turns them off.
-    pub reading: Option<TextFeatures>,
+    pub features: Option<TextFeatures>,
     /// The predictor that combined the votes.
     pub predictor: PredictorRef,
     /// An expert of the panel, no shadow, abstained although there was something to judge.
@@ -114,7 +114,7 @@ pub struct Decision {
 impl Decision {
     /// A decision in which nothing was judged and nothing learned, for tests of what is done with decisions.
     #[must_use]
-    pub fn bare(id: RoundId, offset: i64) -> Self {
+    pub fn example(id: RoundId, offset: i64) -> Self {
         Self {
             id,
             conversation: "c".into(),
@@ -127,7 +127,7 @@ impl Decision {
             threshold: 0.5,
             categories: Vec::new(),
             votes: Vec::new(),
-            reading: None,
+            features: None,
             predictor: PredictorRef {
                 learner: "hedge".into(),
                 state_hash: [0; 32],
@@ -210,7 +210,7 @@ fn greatest(votes: &[Vote]) -> Vec<CategoryScore> {
 
 /// Everything about an event that is known once its experts have answered.
 #[derive(Debug)]
-pub struct Asked {
+pub struct DecisionInput {
     /// The event.
     pub event: Event,
     /// Where it was consumed.
@@ -220,7 +220,7 @@ pub struct Asked {
     /// Each expert's vote, in the order of the ids' UTF-8 bytes.
     pub votes: Vec<Vote>,
     /// The judged text's features.
-    pub reading: Option<TextFeatures>,
+    pub features: Option<TextFeatures>,
     /// The event's `traceparent`.
     pub trace: Option<String>,
 }
@@ -228,13 +228,13 @@ pub struct Asked {
 /// Decides. Same votes, predictor and policy: same decision, but for `latency_micros`.
 #[must_use]
 pub fn decide(
-    asked: Asked,
+    asked: DecisionInput,
     policy: &Policy,
     predictor: PredictorRef,
     combined: &Combined,
     latency_micros: i64,
 ) -> Decision {
-    let Asked { event, origin, round_time, votes, reading, trace } = asked;
+    let DecisionInput { event, origin, round_time, votes, features, trace } = asked;
     let categories = greatest(&votes);
     let awake = votes.iter().filter(|vote| vote.awake().is_some()).count();
     let nothing_to_judge = text::is_blank(event.judged_text());
@@ -263,7 +263,7 @@ pub fn decide(
         threshold: policy.threshold(),
         categories,
         votes,
-        reading: reading.filter(|_| policy.features),
+        features: features.filter(|_| policy.features),
         predictor,
         degraded,
         nothing_to_judge,
@@ -296,12 +296,12 @@ impl Decision {
     /// The encoder that made the features.
     #[must_use]
     pub fn encoder(&self) -> Option<EncoderId> {
-        self.reading.as_ref().map(|reading| reading.encoder)
+        self.features.as_ref().map(|reading| reading.encoder)
     }
 
     /// What the ledger keeps of the decision that lies at `at`.
     #[must_use]
-    pub fn judged(self, at: DecisionRef) -> RoundRecord {
+    pub fn into_round_record(self, at: DecisionRef) -> RoundRecord {
         let votes = self
             .votes
             .into_iter()
@@ -317,7 +317,7 @@ impl Decision {
             round_time: self.round_time,
             decision: at,
             votes,
-            reading: self.reading,
+            features: self.features,
         }
     }
 }

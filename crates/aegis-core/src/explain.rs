@@ -38,7 +38,7 @@ pub struct Explanation {
 #[must_use]
 pub fn explain(decision: &Decision, predictor: &mut Predictor) -> Explanation {
     let mut votes: Vec<Vote> = decision.votes.iter().map(|weighed| weighed.vote.clone()).collect();
-    let (event, reading) = (decision.id.event.as_str(), decision.reading.as_ref());
+    let (event, reading) = (decision.id.event.as_str(), decision.features.as_ref());
     let probability = predictor.probability(event, &votes, reading);
     let reads = reading.is_some_and(|reading| predictor.reads(reading));
     let unread = if reads { predictor.probability(event, &votes, None) } else { None };
@@ -118,7 +118,7 @@ fn narrow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::{Asked, Origin, decide};
+    use crate::decision::{DecisionInput, Origin, decide};
     use crate::event::{Event, Role, Turn};
     use crate::features::DIMENSIONS;
     use crate::fold::{Fold, Settings};
@@ -168,7 +168,7 @@ mod tests {
         };
         let origin = Origin { topic: "events".into(), partition: 0, offset: 0 };
         let combined = predictor.combine("e", &votes, reading.as_ref());
-        let asked = Asked { event, origin, round_time: 1, votes, reading, trace: None };
+        let asked = DecisionInput { event, origin, round_time: 1, votes, features: reading, trace: None };
         decide(asked, policy, predictor.reference().clone(), &combined, 1)
     }
 
@@ -223,7 +223,7 @@ mod tests {
         let policy = policy(Name::Default);
         let reading =
             |sign: i8| TextFeatures { encoder: [7; 32], features: Box::new([sign * 100; DIMENSIONS]) };
-        let mut book = LedgerState::new();
+        let mut ledger = LedgerState::new();
         for number in 0..40_i64 {
             let is_unsafe = number % 2 == 0;
             let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number}") };
@@ -235,16 +235,16 @@ mod tests {
                 round_time: number,
                 decision: DecisionRef { partition: 0, offset: number },
                 votes: vec![RoundVote { expert: "a".into(), score: Some(0.5), shadow: false }],
-                reading: Some(reading(if is_unsafe { 1 } else { -1 })),
+                features: Some(reading(if is_unsafe { 1 } else { -1 })),
             };
-            book.apply(&Record::Round(judged), &mut Vec::new()).unwrap();
-            let filed = LabelRecord { label, received: number, standing: LabelStatus::Accepted };
-            book.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
+            ledger.apply(&Record::Round(judged), &mut Vec::new()).unwrap();
+            let filed = LabelRecord { label, received: number, status: LabelStatus::Accepted };
+            ledger.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
         }
         let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
-        fold.all(&book);
-        fold.catch_up(&book).unwrap();
-        let published = fold.published(&book, 80).unwrap();
+        fold.mark_all_changed(&ledger);
+        fold.catch_up(&ledger).unwrap();
+        let published = fold.published(&ledger, 80).unwrap();
         let mut predictor = Predictor::published(&published).unwrap();
         let made = decision(vec![vote("a", 0.5)], Some(reading(1)), &mut predictor, &policy);
         let found = explain(&made, &mut predictor);

@@ -8,7 +8,7 @@ use super::predictor::{FORMAT, StateHash};
 
 /// What a state hash speaks of. Labels, edits, waiting labels and offsets are no part of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Stated<'a> {
+pub struct HashedState<'a> {
     /// The learner with its parameters, in its canonical line.
     pub learner: &'a str,
     /// The experts, by the UTF-8 bytes of their ids.
@@ -31,7 +31,7 @@ pub struct Stated<'a> {
 /// the number of state numbers (8 bytes) and each as an IEEE 754 double. All numbers little-endian;
 /// each text is preceded by its length in bytes (8 bytes).
 #[must_use]
-pub fn state_hash(stated: &Stated<'_>) -> StateHash {
+pub fn state_hash(stated: &HashedState<'_>) -> StateHash {
     let mut hash = Sha256::new();
     hash.update(FORMAT.to_le_bytes());
     text(&mut hash, stated.learner);
@@ -109,7 +109,7 @@ mod tests {
     fn every_part_counts() {
         let experts = ["a".to_owned(), "b".to_owned()];
         let joined = ["ab".to_owned()];
-        let base = Stated {
+        let base = HashedState {
             learner: "hedge eta=1",
             experts: &experts,
             encoder: None,
@@ -119,15 +119,15 @@ mod tests {
             state: &[0.5, 1.0],
         };
         let others = [
-            Stated { learner: "hedge eta=2", ..base },
-            Stated { experts: &joined, ..base },
-            Stated { encoder: Some(&[0; 32]), ..base },
-            Stated { mapping: "n", ..base },
-            Stated { rounds: 3, ..base },
-            Stated { last_key: None, ..base },
-            Stated { last_key: Some((5, "te", "")), ..base },
-            Stated { state: &[0.5, 1.0 + f64::EPSILON], ..base },
-            Stated { state: &[0.5], ..base },
+            HashedState { learner: "hedge eta=2", ..base },
+            HashedState { experts: &joined, ..base },
+            HashedState { encoder: Some(&[0; 32]), ..base },
+            HashedState { mapping: "n", ..base },
+            HashedState { rounds: 3, ..base },
+            HashedState { last_key: None, ..base },
+            HashedState { last_key: Some((5, "te", "")), ..base },
+            HashedState { state: &[0.5, 1.0 + f64::EPSILON], ..base },
+            HashedState { state: &[0.5], ..base },
         ];
         let mut hashes: Vec<_> = others.iter().map(state_hash).collect();
         hashes.push(state_hash(&base));
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_bytes_are_pinned() {
-        let empty = Stated {
+        let empty = HashedState {
             learner: "hedge",
             experts: &[],
             encoder: None,

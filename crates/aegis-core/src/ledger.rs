@@ -53,7 +53,7 @@ pub struct RoundRecord {
     /// The votes, ordered by the UTF-8 bytes of the expert ids, no expert twice.
     pub votes: Vec<RoundVote>,
     /// The judged text's features.
-    pub reading: Option<TextFeatures>,
+    pub features: Option<TextFeatures>,
 }
 
 impl RoundRecord {
@@ -72,7 +72,7 @@ pub struct LabelRecord {
     /// Its broker timestamp.
     pub received: Millis,
     /// What became of it.
-    pub standing: LabelStatus,
+    pub status: LabelStatus,
 }
 
 /// What became of a label.

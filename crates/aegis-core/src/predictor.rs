@@ -227,7 +227,7 @@ impl Predictor {
         Combined { probability, shares }
     }
 
-    fn predict(&mut self, sight: &RoundInput<'_>) -> Option<f64> {
-        sight.votes.iter().any(|vote| !vote.is_nan()).then(|| self.learner.predict(sight))
+    fn predict(&mut self, input: &RoundInput<'_>) -> Option<f64> {
+        input.votes.iter().any(|vote| !vote.is_nan()).then(|| self.learner.predict(input))
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::decision::{Asked, decide};
+    use crate::decision::{DecisionInput, decide};
     use crate::event::{Event, Role, Turn};
     use crate::label::Mapping;
     use crate::learners::{LearnerSpec, Name};
@@ -129,12 +129,12 @@ mod tests {
                 Vote::abstained(id, None, Abstention::Failed)
             }
         };
-        let asked = Asked {
+        let asked = DecisionInput {
             event,
             origin: Origin { topic: "events".into(), partition: 3, offset: 5 },
             round_time: 9,
             votes: ["a", "b"].into_iter().enumerate().map(vote).collect(),
-            reading: None,
+            features: None,
             trace: Some("00-1-2-01".into()),
         };
         let predictor =

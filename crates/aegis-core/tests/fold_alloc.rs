@@ -55,7 +55,7 @@ fn no_round_allocates() {
             decision: DecisionRef { partition: 0, offset: number },
             panel,
             scores: &scores,
-            reading: (number % 2 == 0).then_some((&[1; 32], &features)),
+            features: (number % 2 == 0).then_some((&[1; 32], &features)),
         };
         let filing = LabelEntry {
             id: "label",
@@ -70,7 +70,7 @@ fn no_round_allocates() {
             corrects: None,
             retracts: None,
             received: 0,
-            standing: LabelStatus::Accepted,
+            status: LabelStatus::Accepted,
         };
         let row = book.intern(policy, "t", &format!("event-{number}")).unwrap();
         book.insert_votes(policy, row, &sitting, &mut Vec::new()).unwrap();
@@ -78,7 +78,7 @@ fn no_round_allocates() {
     }
     for learner in ["hedge", "default"] {
         let mut fold = Fold::new(Settings::new("p", learner.parse().unwrap(), Mapping::default()));
-        fold.all(&book);
+        fold.mark_all_changed(&book);
         fold.advance(&book, 1_000).unwrap(); // sorts, builds the learner, warms up
         let before = COUNT.get();
         assert!(fold.advance(&book, usize::MAX).unwrap());

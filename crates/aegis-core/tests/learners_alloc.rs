@@ -52,11 +52,11 @@ fn no_round_allocates() {
             }
             votes[0] = if at % 3 == 0 { f64::NAN } else { 0.2 };
             let target = [0.0, 1.0, 0.25][at as usize % 3];
-            let sight =
+            let input =
                 RoundInput { votes: &votes, features: (at % 2 == 0).then_some(&features), event: "event" };
-            let played = learner.weights(&sight, &mut weights);
-            let said = learner.predict(&sight);
-            let p = learner.step(&sight, target);
+            let played = learner.weights(&input, &mut weights);
+            let said = learner.predict(&input);
+            let p = learner.step(&input, target);
             assert_eq!(said.to_bits(), p.to_bits());
             tally.add(&votes, played.then_some(&weights[..]), p, target);
         }

@@ -60,7 +60,7 @@ pub fn as_json(found: &Found, standing: &Standing, explained: Option<&Explanatio
         "hidden_text": decision.hidden_text.iter().map(|way| way.word()).collect::<Vec<_>>(),
         "review": decision.review.map(|reason| reason.word()),
         "review_probability": decision.review_probability,
-        "features": decision.reading.is_some(),
+        "features": decision.features.is_some(),
         "predictor": {
             "learner": decision.predictor.learner,
             "rounds": decision.predictor.rounds,
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn nothing_to_judge_and_hidden_text_are_explained() {
         let id = RoundId { tenant: "t".into(), policy: "p".into(), event: "e".into() };
-        let mut decision = Decision { nothing_to_judge: true, ..Decision::bare(id, 0) };
+        let mut decision = Decision { nothing_to_judge: true, ..Decision::example(id, 0) };
         assert_eq!(why(&decision), "there is nothing to judge, and the policy says what is done");
         decision.review = Some(ReviewReason::NothingToJudge);
         decision.review_probability = 1.0;

@@ -27,7 +27,7 @@ fn label(decision: Option<DecisionRef>) -> Label {
 }
 
 fn decision() -> Decision {
-    Decision { round_time: 10, ..Decision::bare(label(None).round(), 0) }
+    Decision { round_time: 10, ..Decision::example(label(None).round(), 0) }
 }
 
 /// What joining does with an index that knows nothing, beside a topic that holds one decision, with this book.
@@ -75,7 +75,7 @@ fn read(label: Label) -> Read {
 
 fn standings(joined: &Joined) -> Vec<LabelStatus> {
     let filed = joined.records().iter().filter_map(|record| match record {
-        Record::Label(filed) => Some(filed.standing),
+        Record::Label(filed) => Some(filed.status),
         _ => None,
     });
     filed.collect()
@@ -99,7 +99,7 @@ fn a_label_that_names_its_decision_never_waits_for_the_index() {
 #[test]
 fn a_label_waits_for_twice_the_horizon_and_then_no_more() {
     let mut book = LedgerState::new();
-    let filed = LabelRecord { label: label(None), received: 20, standing: LabelStatus::Waiting };
+    let filed = LabelRecord { label: label(None), received: 20, status: LabelStatus::Waiting };
     book.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
     let at = |now| standings(&joining(&book, |join, _| join.expire(now)));
     assert_eq!(at(20 + 2 * HORIZON), []);

@@ -1,6 +1,6 @@
 //! The courses of learners over the rounds, at some hundred places.
 
-use crate::core::fold::{Fold, FoldError, Walked};
+use crate::core::fold::{Fold, FoldError, FoldStep};
 use crate::core::learners::{Learner, LearnerSpec, Mass, Tally};
 use crate::core::ledger_state::LedgerState;
 
@@ -54,7 +54,7 @@ pub(super) fn course(
     let (step, block) = (steps(rounds, PLACES), steps(rounds, BLOCKS));
     let mut found: Option<Course> = None;
     let mut before = 0;
-    fold.walk(book, spec, &mut |round: &Walked<'_>, learner: &dyn Learner| {
+    fold.walk(book, spec, &mut |round: &FoldStep<'_>, learner: &dyn Learner| {
         let course = found.get_or_insert_with(|| Course {
             spec: spec.clone(),
             places: Vec::new(),
@@ -63,9 +63,9 @@ pub(super) fn course(
             masses: Vec::new(),
             passing: Vec::new(),
             loss: learner.loss_kind().as_str(),
-            tally: Tally::new(round.sight.votes.len(), learner.loss_kind(), None),
+            tally: Tally::new(round.input.votes.len(), learner.loss_kind(), None),
         });
-        course.tally.add(round.sight.votes, round.weights, round.p, round.target);
+        course.tally.add(round.input.votes, round.weights, round.p, round.target);
         let done = round.at as u64 + 1;
         if done.is_multiple_of(step) || done == rounds {
             course.places.push(done);
@@ -94,11 +94,11 @@ pub(super) fn grounds(fold: &Fold, book: &LedgerState) -> Result<Grounds, FoldEr
     let mut at_block = vec![0u64; experts];
     let mut majority = 0u64;
     let spec = LearnerSpec::new(crate::core::learners::Name::Majority);
-    fold.walk(book, &spec, &mut |round: &Walked<'_>, _: &dyn Learner| {
+    fold.walk(book, &spec, &mut |round: &FoldStep<'_>, _: &dyn Learner| {
         let flags = |p: f64| p >= 0.5;
         let unsafe_ = flags(round.target);
         majority += u64::from(flags(round.p) != unsafe_);
-        for (mistakes, vote) in so_far.iter_mut().zip(round.sight.votes) {
+        for (mistakes, vote) in so_far.iter_mut().zip(round.input.votes) {
             *mistakes += u64::from(vote.is_nan() || flags(*vote) != unsafe_);
         }
         let done = round.at as u64 + 1;

@@ -78,12 +78,12 @@ fn written_once(site: &Site, labels: usize) {
     let mut waited = BTreeSet::new();
     for record in ledger(&read_all(&site.connection, &site.topic("rounds"))) {
         let Record::Label(filed) = record else { continue };
-        let written = match filed.standing {
+        let written = match filed.status {
             LabelStatus::Accepted => &mut counted,
             LabelStatus::Waiting => &mut waited,
             other => panic!("{} is {other:?}", filed.label.id),
         };
-        assert!(written.insert(filed.label.id.clone()), "{} again as {:?}", filed.label.id, filed.standing);
+        assert!(written.insert(filed.label.id.clone()), "{} again as {:?}", filed.label.id, filed.status);
     }
     assert_eq!(counted.len(), labels, "each label counts; {waited:?} waited");
 }

@@ -44,7 +44,7 @@ fn events(site: &Site, numbers: std::ops::Range<usize>) -> Vec<Produced> {
 fn write_ledger(site: &Site, labels: usize) {
     let filed = |number| {
         let label = label(&format!("l{number}"), &event(number, "").id, Finding::Safe);
-        let filed = Record::Label(LabelRecord { label, received: 1, standing: LabelStatus::Waiting });
+        let filed = Record::Label(LabelRecord { label, received: 1, status: LabelStatus::Waiting });
         let payload = codec::encode_record(&filed, Encoding::Avro).unwrap();
         let key = Some(codec::encode_key(&filed.key()));
         Produced { key, ..record(&site.topic("rounds"), 0, payload) }

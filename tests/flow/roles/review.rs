@@ -86,7 +86,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_is_joined_by_it() {
     assert_eq!(judged, expected);
     let mut filed = ledger(&read_all(&site.connection, &topics.rounds)).into_iter().filter_map(|record| {
         let Record::Label(filed) = record else { return None };
-        Some((filed.standing.counts(), filed.label.inclusion_probability))
+        Some((filed.status.counts(), filed.label.inclusion_probability))
     });
     assert!(filed.next_back() == Some((true, Some(1.0))));
     site.verify();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aegis::codec::{self, Defaults, Encoding, SCHEMAS};
 use aegis::config::Policies;
-use aegis::core::decision::{Asked, Decision, Origin, decide};
+use aegis::core::decision::{Decision, DecisionInput, Origin, decide};
 use aegis::core::fold::{Fold, Settings};
 use aegis::core::label::{DecisionRef, Finding};
 use aegis::core::ledger::{LabelRecord, LabelStatus, Record};
@@ -125,7 +125,7 @@ impl World {
             unit.commit(Some((source.membership(), &offsets))).unwrap();
             decided.extend(places.into_iter().zip(outputs).filter_map(|((partition, offset), output)| {
                 let decision = self.read(output.payload.as_deref()?)?;
-                Some(decision.judged(DecisionRef { partition, offset }))
+                Some(decision.into_round_record(DecisionRef { partition, offset }))
             }));
         }
         source.close(WAIT);
@@ -164,10 +164,10 @@ impl World {
         let vote = |expert, score| Vote::scored(expert, [1; 32], score, Vec::new());
         let origin =
             Origin { topic: record.topic.to_string(), partition: record.partition, offset: record.offset };
-        let asked = Asked {
+        let asked = DecisionInput {
             round_time: record.timestamp.unwrap(),
             votes: vec![vote("a", 0.2), vote("b", 0.7)],
-            reading: None,
+            features: None,
             trace: None,
             event,
             origin,
@@ -225,7 +225,7 @@ impl World {
         let mut records = Vec::new();
         let filed = |event: &str, standing| {
             let label = label(&format!("l-{event}"), event, Finding::Safe);
-            Record::Label(LabelRecord { label, received: 5, standing })
+            Record::Label(LabelRecord { label, received: 5, status: standing })
         };
         for round in judged {
             let Record::Round(judged) = &round else { unreachable!() };
@@ -257,7 +257,7 @@ impl World {
         let policies = Policies::default();
         let policy = policies.get("default").unwrap().clone();
         let mut fold = Fold::new(Settings::new(&policy.name, policy.learner, policy.mapping));
-        fold.all(&book);
+        fold.mark_all_changed(&book);
         fold.catch_up(&book).unwrap();
         let published = fold.published(&book, offset).unwrap();
         let published = Published { state_hash: hash.unwrap_or(published.state_hash), ..published };
@@ -316,7 +316,8 @@ impl World {
 fn avro_mark() -> Vec<u8> {
     let event = event(0, "");
     let origin = Origin { topic: "t".into(), partition: 0, offset: 0 };
-    let asked = Asked { event, origin, round_time: 0, votes: Vec::new(), reading: None, trace: None };
+    let asked =
+        DecisionInput { event, origin, round_time: 0, votes: Vec::new(), features: None, trace: None };
     let predictor = PredictorRef { learner: "x".into(), state_hash: [0; 32], rounds: 0, ledger_offset: 0 };
     let combined = Combined { probability: None, shares: Vec::new() };
     let decision = decide(asked, Policies::default().get("default").unwrap(), predictor, &combined, 0);

@@ -24,7 +24,7 @@ use checkpoints::Checkpoints;
 use order::Order;
 use roster::Roster;
 
-pub use walk::Walked;
+pub use walk::FoldStep;
 
 /// Checkpoints take this much memory unless told otherwise, in bytes.
 pub const DEFAULT_MEMORY: usize = 64 << 20;
@@ -120,7 +120,7 @@ pub struct FoldProgress {
 }
 
 impl Fold {
-    /// A fold of nothing yet. For a book that holds rounds already see [`Fold::all`].
+    /// A fold of nothing yet. For a book that holds rounds already see [`Fold::mark_all_changed`].
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -155,19 +155,19 @@ impl Fold {
     }
 
     /// Notes that a round changed; nothing is folded yet.
-    pub fn changed(&mut self, change: &Change) {
+    pub fn mark_changed(&mut self, change: &Change) {
         self.order.touch(change.row, change.votes);
     }
 
     /// Notes that all rounds of the book may have changed.
-    pub fn all(&mut self, book: &LedgerState) {
-        if let Some(rounds) = self.rounds(book) {
+    pub fn mark_all_changed(&mut self, ledger: &LedgerState) {
+        if let Some(rounds) = self.rounds(ledger) {
             rounds.rows().for_each(|row| self.order.touch(row, true));
         }
     }
 
-    fn rounds<'a>(&self, book: &'a LedgerState) -> Option<&'a Rounds> {
-        book.find(&self.settings.policy).and_then(|policy| book.rounds(policy))
+    fn rounds<'a>(&self, ledger: &'a LedgerState) -> Option<&'a Rounds> {
+        ledger.find(&self.settings.policy).and_then(|policy| ledger.rounds(policy))
     }
 
     /// Rounds noted as changed and not yet looked at.
@@ -180,12 +180,12 @@ impl Fold {
     ///
     /// # Errors
     /// Where the learner refuses these experts.
-    pub fn settle(&mut self, book: &LedgerState) -> Result<usize, FoldError> {
-        let Some(rounds) = self.rounds(book) else {
+    pub fn reorder(&mut self, ledger: &LedgerState) -> Result<usize, FoldError> {
+        let Some(rounds) = self.rounds(ledger) else {
             return Ok(0);
         };
         let settings = &self.settings;
-        let first = self.order.settle(rounds, &settings.mapping, book.edits(), &mut self.roster);
+        let first = self.order.update(rounds, &settings.mapping, ledger.edits(), &mut self.roster);
         if let Some(first) = first {
             let others = self.roster.refresh(rounds);
             let encoder = self.settings.encoder.or_else(|| self.roster.encoder(rounds));
@@ -202,8 +202,8 @@ impl Fold {
     ///
     /// # Errors
     /// Where the learner refuses these experts.
-    pub fn catch_up(&mut self, book: &LedgerState) -> Result<(), FoldError> {
-        self.advance(book, usize::MAX).map(|_| ())
+    pub fn catch_up(&mut self, ledger: &LedgerState) -> Result<(), FoldError> {
+        self.advance(ledger, usize::MAX).map(|_| ())
     }
 
     /// Folds at most `limit` rounds; `true` once everything known is folded. Between two calls more
@@ -211,12 +211,12 @@ impl Fold {
     ///
     /// # Errors
     /// Where the learner refuses these experts.
-    pub fn advance(&mut self, book: &LedgerState, limit: usize) -> Result<bool, FoldError> {
-        self.settle(book)?;
+    pub fn advance(&mut self, ledger: &LedgerState, limit: usize) -> Result<bool, FoldError> {
+        self.reorder(ledger)?;
         if self.outdated {
             self.rebuild()?;
         }
-        let Some(rounds) = self.rounds(book) else {
+        let Some(rounds) = self.rounds(ledger) else {
             return Ok(true);
         };
         let end = self.at.saturating_add(limit).min(self.order.len());
@@ -253,7 +253,7 @@ impl Fold {
             };
             self.roster.seat(panel, scores, &mut self.votes);
             let features = rounds.features(row).filter(|(encoder, _)| Some(*encoder) == reads);
-            let sight = RoundInput {
+            let input = RoundInput {
                 votes: &self.votes,
                 features: features.map(|(_, features)| features),
                 event: rounds.event(row),
@@ -261,11 +261,11 @@ impl Fold {
             let target = self.order.target(row);
             match &mut self.tally {
                 None => {
-                    learner.step(&sight, target);
+                    learner.step(&input, target);
                 }
                 Some(tally) => {
-                    let plays = learner.weights(&sight, &mut self.weights);
-                    let (p, unread) = learner.step_unread(&sight, target);
+                    let plays = learner.weights(&input, &mut self.weights);
+                    let (p, unread) = learner.step_unread(&input, target);
                     tally.add(&self.votes, plays.then_some(&self.weights), p, target);
                     if let Some(unread) = unread {
                         tally.add_unread(unread, p, target);
@@ -358,6 +358,6 @@ impl Fold {
 
 impl std::fmt::Debug for Fold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fold").field("settings", &self.settings).field("standing", &self.progress()).finish()
+        f.debug_struct("Fold").field("settings", &self.settings).field("progress", &self.progress()).finish()
     }
 }

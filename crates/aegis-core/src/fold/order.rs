@@ -73,7 +73,7 @@ impl Order {
 
     /// Puts what changed in its place. The first position at which the order or a round's content is
     /// another than before; `None` where nothing is.
-    pub(super) fn settle(
+    pub(super) fn update(
         &mut self,
         rounds: &Rounds,
         mapping: &Mapping,

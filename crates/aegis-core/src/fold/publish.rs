@@ -1,7 +1,7 @@
 //! What a fold shows: its state, its hash.
 
 use super::Fold;
-use crate::hash::{Stated, state_hash};
+use crate::hash::{HashedState, state_hash};
 use crate::ledger_state::{LedgerState, Row};
 use crate::predictor::{FORMAT, Published, StateHash};
 
@@ -12,16 +12,16 @@ impl Fold {
 
     /// The hash of the state as it stands; see [`state_hash`].
     #[must_use]
-    pub fn state_hash(&self, book: &LedgerState) -> StateHash {
-        self.hashed(book).0
+    pub fn state_hash(&self, ledger: &LedgerState) -> StateHash {
+        self.hashed(ledger).0
     }
 
     /// What the hash speaks of, but for the state itself.
     #[must_use]
-    pub fn stated<'a>(&'a self, book: &'a LedgerState) -> Stated<'a> {
-        let rounds = self.rounds(book);
+    pub fn hashed_state<'a>(&'a self, ledger: &'a LedgerState) -> HashedState<'a> {
+        let rounds = self.rounds(ledger);
         let key = |row| rounds.map(|rounds| (rounds.round_time(row), rounds.tenant(row), rounds.event(row)));
-        Stated {
+        HashedState {
             learner: &self.learner_line,
             experts: self.roster.experts(),
             encoder: self.encoder.as_ref(),
@@ -32,23 +32,23 @@ impl Fold {
         }
     }
 
-    fn hashed(&self, book: &LedgerState) -> (StateHash, Vec<f64>) {
+    fn hashed(&self, ledger: &LedgerState) -> (StateHash, Vec<f64>) {
         let mut state = Vec::new();
         if let Some(learner) = &self.learner {
             learner.save(&mut state);
         }
-        let hash = state_hash(&Stated { state: &state, ..self.stated(book) });
+        let hash = state_hash(&HashedState { state: &state, ..self.hashed_state(ledger) });
         (hash, state)
     }
 
     /// The state for [`Predictor`](super::predictor::Predictor); `None` before the first round. To be
     /// taken when [`Fold::is_current`].
     #[must_use]
-    pub fn published(&self, book: &LedgerState, ledger_offset: i64) -> Option<Published> {
+    pub fn published(&self, ledger: &LedgerState, ledger_offset: i64) -> Option<Published> {
         let learner = self.learner.as_deref()?;
-        let rounds = self.rounds(book)?;
+        let rounds = self.rounds(ledger)?;
         let last = self.last()?;
-        let (state_hash, state) = self.hashed(book);
+        let (state_hash, state) = self.hashed(ledger);
         Some(Published {
             policy: self.settings.policy.clone(),
             format: FORMAT,

@@ -6,13 +6,13 @@ use crate::ledger_state::{LedgerState, Row};
 
 /// One round of a walk.
 #[derive(Debug, Clone, Copy)]
-pub struct Walked<'a> {
+pub struct FoldStep<'a> {
     /// Its place in the order, from 0.
     pub at: usize,
     /// Its row in the book.
     pub row: Row,
     /// What the learner saw.
-    pub sight: RoundInput<'a>,
+    pub input: RoundInput<'a>,
     /// What it was to say.
     pub target: f64,
     /// What it said.
@@ -29,11 +29,11 @@ impl Fold {
     /// Where the learner refuses these experts.
     pub fn walk(
         &self,
-        book: &LedgerState,
+        ledger: &LedgerState,
         spec: &LearnerSpec,
-        visit: &mut dyn FnMut(&Walked<'_>, &dyn Learner),
+        visit: &mut dyn FnMut(&FoldStep<'_>, &dyn Learner),
     ) -> Result<Option<Box<dyn Learner>>, FoldError> {
-        let Some(rounds) = self.rounds(book) else {
+        let Some(rounds) = self.rounds(ledger) else {
             return Ok(None);
         };
         let Some(mut learner) = self.build(spec)? else {
@@ -49,16 +49,16 @@ impl Fold {
             };
             self.roster.seat(panel, scores, &mut votes);
             let features = rounds.features(row).filter(|(encoder, _)| Some(*encoder) == reads);
-            let sight = RoundInput {
+            let input = RoundInput {
                 votes: &votes,
                 features: features.map(|(_, features)| features),
                 event: rounds.event(row),
             };
             let target = self.order.target(row);
-            let plays = learner.weights(&sight, &mut weights);
-            let p = learner.step(&sight, target);
+            let plays = learner.weights(&input, &mut weights);
+            let p = learner.step(&input, target);
             let weights = plays.then_some(&*weights);
-            visit(&Walked { at, row, sight, target, p, weights }, &*learner);
+            visit(&FoldStep { at, row, input, target, p, weights }, &*learner);
         }
         Ok(Some(learner))
     }

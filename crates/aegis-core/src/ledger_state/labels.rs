@@ -27,15 +27,15 @@ impl Rounds {
             if !supersedes(&self.named(row, filing), &self.filed(row, &known)) {
                 return Ok(false);
             }
-            *self.counts.of(known.standing) -= 1;
+            *self.counts.of(known.status) -= 1;
             replaced = Some(at);
         }
-        *self.counts.of(filing.standing) += 1;
+        *self.counts.of(filing.status) += 1;
         if let Some(stored) = self.labels.get_mut(row.0 as usize) {
             stored.put(filing, annotator, self.events.text(row.0), replaced);
         }
-        if !self.is_judged(row) {
-            self.unjudged.insert(row);
+        if !self.has_votes(row) {
+            self.without_votes.insert(row);
         }
         Ok(true)
     }
@@ -88,7 +88,7 @@ impl Rounds {
             corrects: filing.corrects.map(text),
             retracts: filing.retracts.map(text),
         };
-        LabelRecord { label, received: filing.received, standing: filing.standing }
+        LabelRecord { label, received: filing.received, status: filing.status }
     }
 
     pub(super) fn annotator(&self, entry: &Entry<'_>) -> Option<&str> {
@@ -121,7 +121,7 @@ impl Rounds {
             let id = only.id.unwrap_or(self.event(row));
             let quarantined = edits.quarantine_anyone()
                 && self.annotator(&only).is_some_and(|annotator| edits.quarantines(tenant, annotator));
-            let teaches = only.standing.counts()
+            let teaches = only.status.counts()
                 && mapping.teaches.contains(&only.source)
                 && only.retracts.is_none()
                 && only.corrects != Some(id);
@@ -133,7 +133,7 @@ impl Rounds {
 
     /// A round's labels that may teach.
     pub(super) fn accepted(&self, row: Row) -> Vec<Label> {
-        let entries = self.stored(row).entries().filter(|entry| entry.standing.counts());
+        let entries = self.stored(row).entries().filter(|entry| entry.status.counts());
         entries.map(|entry| self.filed(row, &entry).label).collect()
     }
 
@@ -151,7 +151,7 @@ impl Rounds {
 /// Whether a label takes the place of one with the same id and annotator: the newer does, and of the
 /// same label the one further on its way, then the one received first.
 fn supersedes(new: &LabelRecord, known: &LabelRecord) -> bool {
-    let further = |filed: &LabelRecord| match filed.standing {
+    let further = |filed: &LabelRecord| match filed.status {
         LabelStatus::Waiting => 0,
         LabelStatus::Accepted => 1,
         LabelStatus::TooLate => 2,

@@ -91,7 +91,7 @@ pub struct VotesEntry<'a> {
     /// What they said, in the panel's order.
     pub scores: &'a [Score],
     /// The judged text's features with their encoder.
-    pub reading: Option<(&'a EncoderId, &'a Features)>,
+    pub features: Option<(&'a EncoderId, &'a Features)>,
 }
 
 /// A label with what became of it, borrowed: [`LabelRecord`] for those who bring many. The fields are those
@@ -111,7 +111,7 @@ pub struct LabelEntry<'a> {
     pub corrects: Option<&'a str>,
     pub retracts: Option<&'a str>,
     pub received: Millis,
-    pub standing: LabelStatus,
+    pub status: LabelStatus,
 }
 
 impl<'a> From<&'a LabelRecord> for LabelEntry<'a> {
@@ -130,7 +130,7 @@ impl<'a> From<&'a LabelRecord> for LabelEntry<'a> {
             corrects: label.corrects.as_deref(),
             retracts: label.retracts.as_deref(),
             received: filed.received,
-            standing: filed.standing,
+            status: filed.status,
         }
     }
 }
@@ -241,7 +241,7 @@ impl LedgerState {
             decision: judged.decision,
             panel,
             scores: &scores?,
-            reading: judged.reading.as_ref().map(|reading| (&reading.encoder, &*reading.features)),
+            features: judged.features.as_ref().map(|reading| (&reading.encoder, &*reading.features)),
         };
         let row = self.intern(policy, &judged.id.tenant, &judged.id.event)?;
         self.insert_votes(policy, row, &sitting, changes)

@@ -20,17 +20,17 @@ impl Rounds {
         if sitting.subject.is_some_and(|subject| edits.erases(self.tenant(row), subject)) {
             return Ok(false);
         }
-        if !self.is_judged(row) {
+        if !self.has_votes(row) {
             self.write(row, sitting)?;
             self.counts.judged += 1;
-            self.unjudged.remove(&row);
+            self.without_votes.remove(&row);
             return Ok(true);
         }
         let order = self.compare(row, sitting);
         let stranger = self.subject(row) != sitting.subject;
         match order {
             Ordering::Less => {
-                if stranger && let Some(old) = self.judged(row) {
+                if stranger && let Some(old) = self.round_record(row) {
                     self.pass_over(row, old);
                 }
                 self.write(row, sitting)?;
@@ -47,7 +47,7 @@ impl Rounds {
 
     /// Whether a decision would change anything.
     pub(super) fn judgement_is_new(&self, judged: &RoundRecord) -> bool {
-        let known = self.find(&judged.id.tenant, &judged.id.event).and_then(|row| self.judged(row));
+        let known = self.find(&judged.id.tenant, &judged.id.event).and_then(|row| self.round_record(row));
         known.is_none_or(|known| order(judged, &known) == Ordering::Less)
     }
 
@@ -62,7 +62,7 @@ impl Rounds {
         let known = DecisionRef { partition: facts.partition, offset: facts.offset };
         (sitting.round_time, sitting.decision).cmp(&(facts.round_time, known)).then_with(|| {
             // Without a position of its own (a replay of shuffled lines): by content.
-            self.judged(row).map_or(Ordering::Less, |known| order(&self.owned(row, sitting), &known))
+            self.round_record(row).map_or(Ordering::Less, |known| order(&self.owned(row, sitting), &known))
         })
     }
 
@@ -82,7 +82,7 @@ impl Rounds {
             None => NOTHING,
         };
         let (mut features, mut encoder) = (NOTHING, NOTHING);
-        if let Some((id, bytes)) = sitting.reading {
+        if let Some((id, bytes)) = sitting.features {
             encoder = match self.encoder_numbers.get(id) {
                 Some(known) => *known,
                 None => {
@@ -142,15 +142,15 @@ impl Rounds {
             round_time: sitting.round_time,
             decision: sitting.decision,
             votes: experts.iter().zip(sitting.scores).map(|(expert, score)| score.vote(expert)).collect(),
-            reading: sitting
-                .reading
+            features: sitting
+                .features
                 .map(|(encoder, features)| TextFeatures { encoder: *encoder, features: Box::new(*features) }),
         }
     }
 
     /// The decision that gives the round its votes.
     #[must_use]
-    pub fn judged(&self, row: Row) -> Option<RoundRecord> {
+    pub fn round_record(&self, row: Row) -> Option<RoundRecord> {
         let facts = self.facts(row);
         let (panel, scores) = self.votes(row)?;
         let features = self.features(row);
@@ -160,7 +160,7 @@ impl Rounds {
             decision: DecisionRef { partition: facts.partition, offset: facts.offset },
             panel,
             scores,
-            reading: features.and_then(|(at, bytes)| Some((self.encoders.get(at)?, bytes))),
+            features: features.and_then(|(at, bytes)| Some((self.encoders.get(at)?, bytes))),
         };
         Some(self.owned(row, &sitting))
     }
@@ -208,7 +208,7 @@ impl Rounds {
                 decision: next.decision,
                 panel,
                 scores: &scores,
-                reading: next.reading.as_ref().map(|reading| (&reading.encoder, &*reading.features)),
+                features: next.features.as_ref().map(|reading| (&reading.encoder, &*reading.features)),
             };
             if self.write(row, &sitting).is_ok() {
                 self.counts.judged += 1;
@@ -216,7 +216,7 @@ impl Rounds {
             }
         }
         if !self.stored(row).is_empty() {
-            self.unjudged.insert(row);
+            self.without_votes.insert(row);
         }
     }
 
@@ -238,7 +238,7 @@ fn order(a: &RoundRecord, b: &RoundRecord) -> Ordering {
         judged.votes.iter().map(|vote| (vote.expert.clone(), bits(vote.score), vote.shadow)).collect()
     };
     let reading = |judged: &RoundRecord| {
-        judged.reading.as_ref().map(|reading| (reading.encoder, reading.features.clone()))
+        judged.features.as_ref().map(|reading| (reading.encoder, reading.features.clone()))
     };
     a.key()
         .cmp(&b.key())

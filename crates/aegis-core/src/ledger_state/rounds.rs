@@ -31,8 +31,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub(super) fn of(&mut self, standing: LabelStatus) -> &mut u64 {
-        match standing {
+    pub(super) fn of(&mut self, status: LabelStatus) -> &mut u64 {
+        match status {
             LabelStatus::Accepted => &mut self.accepted,
             LabelStatus::Waiting => &mut self.waiting,
             LabelStatus::TooLate => &mut self.too_late,
@@ -90,7 +90,7 @@ pub struct Rounds {
     /// must leave the other.
     pub(super) passed_over: HashMap<Row, Vec<RoundRecord>>,
     /// Rounds with labels and without votes.
-    pub(super) unjudged: BTreeSet<Row>,
+    pub(super) without_votes: BTreeSet<Row>,
     pub(super) counts: Counts,
 }
 
@@ -111,7 +111,7 @@ impl Rounds {
             features: Vec::new(),
             labels: Vec::new(),
             passed_over: HashMap::new(),
-            unjudged: BTreeSet::new(),
+            without_votes: BTreeSet::new(),
             counts: Counts::default(),
         }
     }
@@ -147,8 +147,8 @@ impl Rounds {
     }
 
     /// Rounds with labels whose decision is not known.
-    pub fn unjudged(&self) -> impl Iterator<Item = Row> {
-        self.unjudged.iter().copied()
+    pub fn without_votes(&self) -> impl Iterator<Item = Row> {
+        self.without_votes.iter().copied()
     }
 
     /// A round's row, if any record names it.
@@ -177,7 +177,7 @@ impl Rounds {
 
     /// Whether the round's votes are known.
     #[must_use]
-    pub fn is_judged(&self, row: Row) -> bool {
+    pub fn has_votes(&self, row: Row) -> bool {
         self.facts(row).panel != Panel::NONE
     }
 
@@ -254,7 +254,7 @@ impl Rounds {
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         self.rows().flat_map(|row| {
             let passed_over = self.passed_over.get(&row).into_iter().flatten().cloned();
-            let judged = self.judged(row).into_iter().chain(passed_over).map(Record::Round);
+            let judged = self.round_record(row).into_iter().chain(passed_over).map(Record::Round);
             judged.chain(self.labels(row).into_iter().map(Record::Label))
         })
     }

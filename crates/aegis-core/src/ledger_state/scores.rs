@@ -52,7 +52,7 @@ mod tests {
     use crate::ledger_state::LedgerState;
 
     fn add(
-        book: &mut LedgerState,
+        ledger: &mut LedgerState,
         number: i64,
         votes: &[(&str, Option<f64>, bool)],
         finding: Option<Finding>,
@@ -70,28 +70,28 @@ mod tests {
             round_time: number,
             decision: DecisionRef { partition: 0, offset: number },
             votes: votes.iter().map(vote).collect(),
-            reading: None,
+            features: None,
         };
-        book.apply(&Record::Round(judged), &mut Vec::new()).unwrap();
+        ledger.apply(&Record::Round(judged), &mut Vec::new()).unwrap();
         if finding.is_some() {
-            let filed = LabelRecord { label, received: number, standing: LabelStatus::Accepted };
-            book.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
+            let filed = LabelRecord { label, received: number, status: LabelStatus::Accepted };
+            ledger.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
         }
     }
 
     #[test]
     fn shadow_votes_are_scored_like_others_and_abstentions_are_not() {
-        let mut book = LedgerState::new();
-        add(&mut book, 0, &[("a", Some(0.0), false)], Some(Finding::Unsafe));
-        add(&mut book, 1, &[("a", Some(0.5), false), ("b", Some(1.0), true)], Some(Finding::Unsafe));
-        add(&mut book, 2, &[("a", None, false), ("b", Some(0.6), true)], Some(Finding::Safe));
-        add(&mut book, 3, &[("a", Some(1.0), false), ("b", Some(1.0), true)], None);
+        let mut ledger = LedgerState::new();
+        add(&mut ledger, 0, &[("a", Some(0.0), false)], Some(Finding::Unsafe));
+        add(&mut ledger, 1, &[("a", Some(0.5), false), ("b", Some(1.0), true)], Some(Finding::Unsafe));
+        add(&mut ledger, 2, &[("a", None, false), ("b", Some(0.6), true)], Some(Finding::Safe));
+        add(&mut ledger, 3, &[("a", Some(1.0), false), ("b", Some(1.0), true)], None);
         let mapping = Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) };
-        let rounds = book.rounds(book.find("p").unwrap()).unwrap();
-        let all = rounds.brier(&mapping, book.edits(), 10);
+        let rounds = ledger.rounds(ledger.find("p").unwrap()).unwrap();
+        let all = rounds.brier(&mapping, ledger.edits(), 10);
         assert_eq!((all["a"], all["b"]), ((1.0 + 0.25) / 2.0, (0.0 + 0.36) / 2.0));
         // The newest two of three.
-        let newest = rounds.brier(&mapping, book.edits(), 2);
+        let newest = rounds.brier(&mapping, ledger.edits(), 2);
         assert_eq!((newest["a"], newest["b"]), (0.25, (0.0 + 0.36) / 2.0));
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Entry<'a> {
     time: Millis,
     pub(super) received: Millis,
     pub(super) source: Source,
-    pub(super) standing: LabelStatus,
+    pub(super) status: LabelStatus,
     inclusion_probability: Option<f64>,
     decision: Option<DecisionRef>,
     pub(super) corrects: Option<&'a str>,
@@ -85,7 +85,7 @@ const CATEGORIES: u16 = 1 << 13;
 
 fn write(label: &LabelEntry<'_>, annotator: u32, event: &str, out: &mut Vec<u8>) {
     let verdict = label.verdict.map_or(3, |verdict| verdict as u16);
-    let mut flags = verdict | (label.source as u16) << 2 | (label.standing as u16) << 4;
+    let mut flags = verdict | (label.source as u16) << 2 | (label.status as u16) << 4;
     for (bit, set) in [
         (SEVERITY, label.severity.is_some()),
         (INCLUSION, label.inclusion_probability.is_some()),
@@ -221,7 +221,7 @@ impl<'a> Iterator for Entries<'a> {
             time,
             received,
             source: *Source::ALL.get(usize::from(flags >> 2 & 3))?,
-            standing: *LabelStatus::ALL.get(usize::from(flags >> 4 & 3))?,
+            status: *LabelStatus::ALL.get(usize::from(flags >> 4 & 3))?,
             inclusion_probability,
             decision,
             corrects,
@@ -260,6 +260,6 @@ impl Entry<'_> {
             corrects: self.corrects.map(str::to_owned),
             retracts: self.retracts.map(str::to_owned),
         };
-        LabelRecord { label, received: self.received, standing: self.standing }
+        LabelRecord { label, received: self.received, status: self.status }
     }
 }

@@ -51,12 +51,12 @@ fn what_is_not_finite_stays_outside() {
         assert_eq!(refused, Err(LedgerError::Score));
         let mut label = label(&mut dice, 1, 0);
         label.severity = Some(score);
-        let filed = LabelRecord { label, received: 0, standing: LabelStatus::Accepted };
+        let filed = LabelRecord { label, received: 0, status: LabelStatus::Accepted };
         let refused = desk.book.apply(&Record::Label(filed), &mut Vec::new());
         assert_eq!(refused, Err(LedgerError::Severity));
     }
     let (rounds, row) = desk.book.row(&good.id).unwrap();
-    assert_eq!(rounds.judged(row), Some(good));
+    assert_eq!(rounds.round_record(row), Some(good));
     assert!(rounds.labels(row).is_empty());
 }
 
@@ -89,13 +89,13 @@ fn what_reading_adds_is_what_a_twin_would_have_lost_without_it() {
         let spec = &desk.fold.settings().learner;
         let mut twin = spec.build(&names, POLICY).unwrap();
         let (mut rounds, mut lost) = (0_u64, 0.0);
-        let mut compare = |round: &Walked<'_>, _: &dyn Learner| {
-            if round.sight.features.is_some() {
-                let unread = twin.predict(&RoundInput { features: None, ..round.sight });
+        let mut compare = |round: &FoldStep<'_>, _: &dyn Learner| {
+            if round.input.features.is_some() {
+                let unread = twin.predict(&RoundInput { features: None, ..round.input });
                 rounds += 1;
                 lost += (unread - round.target).powi(2) - (round.p - round.target).powi(2);
             }
-            twin.step(&round.sight, round.target);
+            twin.step(&round.input, round.target);
         };
         desk.fold.walk(&desk.book, spec, &mut compare).unwrap();
         let read = desk.fold.tally().unwrap().read;
@@ -124,7 +124,7 @@ fn reliability_is_agreement() {
             retracts: None,
             ..base
         };
-        Record::Label(LabelRecord { label, received: 0, standing: LabelStatus::Accepted })
+        Record::Label(LabelRecord { label, received: 0, status: LabelStatus::Accepted })
     };
     for event in 0..10 {
         desk.take(&Record::Round(judged(&mut dice, event, 0)));

@@ -6,8 +6,8 @@ mod orders;
 use std::collections::{BTreeMap, BTreeSet};
 
 use aegis_core::features::DIMENSIONS;
-use aegis_core::fold::{Fold, Settings, Walked};
-use aegis_core::hash::{Stated, hex, state_hash};
+use aegis_core::fold::{Fold, FoldStep, Settings};
+use aegis_core::hash::{HashedState, hex, state_hash};
 use aegis_core::label::{DecisionRef, Finding, Label, Mapping, Source, target};
 use aegis_core::learners::{Learner, RoundInput};
 use aegis_core::ledger::{
@@ -82,7 +82,7 @@ fn judged(dice: &mut Dice, event: usize, offset: i64) -> RoundRecord {
         round_time: 1_000 + dice.below(50) as i64,
         decision: DecisionRef { partition: dice.below(3) as i32, offset },
         votes,
-        reading,
+        features: reading,
     }
 }
 
@@ -121,9 +121,8 @@ fn world(seed: u64, events: usize) -> Vec<Record> {
         for number in 0..labels {
             let label = label(&mut dice, event, number);
             let received = dice.below(100) as i64;
-            let mut file = |standing| {
-                records.push(Record::Label(LabelRecord { label: label.clone(), received, standing }))
-            };
+            let mut file =
+                |status| records.push(Record::Label(LabelRecord { label: label.clone(), received, status }));
             match dice.below(10) {
                 0 => {
                     file(LabelStatus::Waiting);
@@ -136,7 +135,7 @@ fn world(seed: u64, events: usize) -> Vec<Record> {
             if dice.chance(5) {
                 // The same id again, with other content, perhaps from someone else.
                 let label = self::label(&mut dice, event, number);
-                records.push(Record::Label(LabelRecord { label, received, standing: LabelStatus::Accepted }));
+                records.push(Record::Label(LabelRecord { label, received, status: LabelStatus::Accepted }));
             }
         }
     }
@@ -157,7 +156,7 @@ fn world(seed: u64, events: usize) -> Vec<Record> {
 fn sort_key(judged: &RoundRecord) -> impl Ord {
     let votes: Vec<_> =
         judged.votes.iter().map(|v| (v.expert.clone(), v.score.map(f64::to_bits), v.shadow)).collect();
-    let reading = judged.reading.as_ref().map(|r| (r.encoder, r.features.clone()));
+    let reading = judged.features.as_ref().map(|r| (r.encoder, r.features.clone()));
     (judged.key(), votes, reading, judged.subject.clone())
 }
 
@@ -198,7 +197,7 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
                 let key = (filed.label.id.clone(), filed.label.annotator.clone());
                 let best = of_round.entry(key).or_insert_with(|| filed.clone());
                 let order =
-                    filed.label.newer(&best.label).then((filed.standing as u8).cmp(&(best.standing as u8)));
+                    filed.label.newer(&best.label).then((filed.status as u8).cmp(&(best.status as u8)));
                 if order.is_gt() {
                     *best = filed.clone();
                 }
@@ -210,7 +209,7 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
     for (id, judged) in &decisions {
         let of_round = labels.get(id).cloned().unwrap_or_default();
         let accepted: Vec<Label> =
-            of_round.into_values().filter(|f| f.standing.counts()).map(|f| f.label).collect();
+            of_round.into_values().filter(|f| f.status.counts()).map(|f| f.label).collect();
         let y = target(&accepted, &settings.mapping, |annotator| marked(&quarantined, &id.tenant, annotator));
         let awake = judged.votes.iter().any(|vote| vote.score.is_some() && !vote.shadow);
         if let Some(y) = y.filter(|_| awake) {
@@ -222,7 +221,7 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
         rounds.iter().flat_map(|(judged, _)| judged.votes.iter().map(|vote| vote.expert.clone())).collect();
     let experts: Vec<String> = experts.into_iter().collect();
     let mut carried: BTreeMap<[u8; 32], usize> = BTreeMap::new();
-    for reading in rounds.iter().filter_map(|(judged, _)| judged.reading.as_ref()) {
+    for reading in rounds.iter().filter_map(|(judged, _)| judged.features.as_ref()) {
         *carried.entry(reading.encoder).or_default() += 1;
     }
     let most = carried.values().max().copied();
@@ -237,13 +236,13 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
                 vote.filter(|vote| !vote.shadow).and_then(|vote| vote.score).unwrap_or(f64::NAN)
             };
             let votes: Vec<f64> = experts.iter().map(vote).collect();
-            let reading = judged.reading.as_ref().filter(|reading| Some(reading.encoder) == encoder);
+            let reading = judged.features.as_ref().filter(|reading| Some(reading.encoder) == encoder);
             let features = reading.map(|reading| &*reading.features);
             learner.step(&RoundInput { votes: &votes, features, event: &judged.id.event }, *y);
         }
         learner.save(&mut state);
     }
-    state_hash(&Stated {
+    state_hash(&HashedState {
         learner: &settings.learner.canonical(),
         experts: &experts,
         encoder: encoder.as_ref(),
@@ -274,7 +273,7 @@ impl Desk {
         let expected = self.book.would_change(record);
         let changed = self.book.apply(record, &mut changes).unwrap();
         assert_eq!(changed, expected, "{record:?}");
-        changes.iter().for_each(|change: &Change| self.fold.changed(change));
+        changes.iter().for_each(|change: &Change| self.fold.mark_changed(change));
         changed
     }
 
@@ -286,7 +285,7 @@ impl Desk {
         records.iter().for_each(|record| {
             self.book.apply(record, &mut Vec::new()).unwrap();
         });
-        self.fold.all(&self.book);
+        self.fold.mark_all_changed(&self.book);
     }
 
     fn hash(&mut self) -> StateHash {
@@ -321,7 +320,7 @@ fn arrive(records: &[Record], settings: &Settings, seed: u64, stops: usize) -> S
     // The figures are those of a pass without a rewind.
     let hash = desk.hash();
     let mut fresh = Desk { book: desk.book, fold: Fold::new(settings.clone()) };
-    fresh.fold.all(&fresh.book);
+    fresh.fold.mark_all_changed(&fresh.book);
     assert_eq!(fresh.hash(), hash);
     assert_eq!(fresh.fold.tally(), desk.fold.tally());
     hash

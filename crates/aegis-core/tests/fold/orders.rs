@@ -82,7 +82,7 @@ fn one_changed_vote_is_another_hash() {
             retracts: None,
             ..label(&mut dice, event, 0)
         };
-        records.push(Record::Label(LabelRecord { label, received: 0, standing: LabelStatus::Accepted }));
+        records.push(Record::Label(LabelRecord { label, received: 0, status: LabelStatus::Accepted }));
     }
     for learner in ["hedge eta=0.5", "default"] {
         let settings = settings(learner);
@@ -131,7 +131,7 @@ fn a_late_label_rewinds_and_a_duplicate_does_nothing() {
         (label.verdict, label.source) = (Some(Finding::ALL[dice.below(2)]), Source::Review);
         (label.corrects, label.retracts) = (None, None);
         votes.push(Record::Round(judged));
-        labels.push(Record::Label(LabelRecord { label, received: 0, standing: LabelStatus::Accepted }));
+        labels.push(Record::Label(LabelRecord { label, received: 0, status: LabelStatus::Accepted }));
     }
     for (event, (vote, label)) in votes.iter().zip(&labels).enumerate() {
         desk.take(vote);
@@ -142,9 +142,9 @@ fn a_late_label_rewinds_and_a_duplicate_does_nothing() {
     }
     let before = desk.hash();
     assert!(!desk.take(&labels[7]));
-    assert_eq!(desk.fold.settle(&desk.book).unwrap(), 0);
+    assert_eq!(desk.fold.reorder(&desk.book).unwrap(), 0);
     assert!(desk.take(&labels[1_000]));
-    let steps = desk.fold.settle(&desk.book).unwrap();
+    let steps = desk.fold.reorder(&desk.book).unwrap();
     assert!((3_000 - 100..=3_000 + 200).contains(&steps), "{steps} steps for a label 3,000 rounds late");
     assert_ne!(desk.hash(), before);
 }

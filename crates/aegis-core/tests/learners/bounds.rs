@@ -101,7 +101,7 @@ fn the_defaults_certificate_holds_against_its_members() {
         let mut member = build(spec, 6);
         let mut regret = 0.0;
         for (round, p) in stream.iter().zip(&said) {
-            let own = member.step(&round.sight(), round.target);
+            let own = member.step(&round.input(), round.target);
             if spec.starts_with("reading") && round.features.is_none() {
                 continue; // it slept
             }
@@ -179,10 +179,10 @@ fn the_certificate_is_the_folds_and_not_that_of_what_was_played_late() {
     let mut played = Tally::new(2, LossKind::Brier, None);
     for at in 0..rounds + delay {
         if let Some(now) = stream.get(at) {
-            played.add(&now.votes, None, learner.predict(&now.sight()), now.target);
+            played.add(&now.votes, None, learner.predict(&now.input()), now.target);
         }
         if let Some(due) = at.checked_sub(delay).and_then(|at| stream.get(at)) {
-            fold.add(&due.votes, None, learner.step(&due.sight(), due.target), due.target);
+            fold.add(&due.votes, None, learner.step(&due.input(), due.target), due.target);
         }
     }
     let bound = learner.bound(&fold.against(0).unwrap()).unwrap();

@@ -14,12 +14,12 @@ fn a_sleepers_weight_goes_to_nobody_else() {
         let stream: Vec<_> = (0..50).map(|at| round(at, vec![1.0, 0.0, 1.0], 0.0)).collect();
         play(learner.as_mut(), &stream);
         let mut weights = [9.0; 3];
-        learner.weights(&round(0, vec![0.3, f64::NAN, 0.3], 0.0).sight(), &mut weights);
+        learner.weights(&round(0, vec![0.3, f64::NAN, 0.3], 0.0).input(), &mut weights);
         assert_eq!(weights[1], 0.0, "{spec}");
         assert!((weights[0] - weights[2]).abs() < 1e-12, "{spec}: {weights:?}");
         let asleep: Vec<_> = (0..30).map(|at| round(at, vec![0.0, f64::NAN, 1.0], 0.0)).collect();
         play(learner.as_mut(), &asleep);
-        learner.weights(&round(0, vec![0.3, 0.3, 0.3], 0.0).sight(), &mut weights);
+        learner.weights(&round(0, vec![0.3, 0.3, 0.3], 0.0).input(), &mut weights);
         // AdaNormalHedge gives those far behind nothing at all.
         assert!(weights[1] > 0.4 && weights[0] >= weights[2], "{spec}: {weights:?}");
         assert!(weights[0] > weights[2] || spec == "adanormalhedge", "{spec}: {weights:?}");
@@ -33,7 +33,7 @@ fn sleepers_keep_their_ratio_and_their_share() {
         let mut learner = build(spec, 4);
         play(learner.as_mut(), &sleeping(3, 4, 40));
         let before: Vec<f64> = learner.masses().iter().map(|mass| mass.mass).collect();
-        learner.step(&round(0, vec![0.2, f64::NAN, 0.9, f64::NAN], 1.0).sight(), 1.0);
+        learner.step(&round(0, vec![0.2, f64::NAN, 0.9, f64::NAN], 1.0).input(), 1.0);
         let after: Vec<f64> = learner.masses().iter().map(|mass| mass.mass).collect();
         for sleeper in [1, 3] {
             assert!((after[sleeper] - before[sleeper]).abs() < 1e-12, "{spec}: {before:?} {after:?}");
@@ -51,8 +51,8 @@ fn a_newcomer_leaves_the_others_as_they_were() {
         for round in super::streams::stochastic(8, 3, 200, true) {
             let mut wider = round.clone();
             wider.votes.push(f64::NAN);
-            let p = without.step(&round.sight(), round.target);
-            let q = with.step(&wider.sight(), round.target);
+            let p = without.step(&round.input(), round.target);
+            let q = with.step(&wider.input(), round.target);
             assert!((p - q).abs() < 1e-12, "{spec}: {p} and {q}");
         }
         let (a, b) = (without.masses(), with.masses());
@@ -83,9 +83,9 @@ fn a_round_counts_once() {
     let mut tally = Tally::new(2, LossKind::Absolute, None);
     let round = round(0, vec![0.2, 0.7], 1.0);
     for _ in 0..3 {
-        learner.predict(&round.sight());
+        learner.predict(&round.input());
     }
-    let p = learner.step(&round.sight(), 1.0);
+    let p = learner.step(&round.input(), 1.0);
     tally.add(&round.votes, None, p, 1.0);
     assert_eq!(state(learner.as_ref()), [1.0, 0.8, 1.0 - 0.7]);
     assert_eq!((tally.rounds, tally.experts[0].awake), (1, 1));
@@ -115,7 +115,7 @@ fn a_nan_is_a_sleeper() {
         let mut learner = build(spec, 2);
         for at in 0..50 {
             let votes = if at % 2 == 0 { vec![f64::NAN, 0.3] } else { vec![0.8, f64::NAN] };
-            let p = learner.step(&round(at, votes, 1.0).sight(), 1.0);
+            let p = learner.step(&round(at, votes, 1.0).input(), 1.0);
             assert!(p.is_finite(), "{spec}");
         }
         assert!(state(learner.as_ref()).iter().all(|x| x.is_finite()), "{spec}");
@@ -128,16 +128,16 @@ fn those_awake_may_all_be_hopeless() {
     for spec in super::streams::SPECS {
         let mut learner = build(spec, 3);
         for at in 0..5000 {
-            learner.step(&round(at, vec![1.0, 0.0, 1.0], 0.0).sight(), 0.0);
+            learner.step(&round(at, vec![1.0, 0.0, 1.0], 0.0).input(), 0.0);
         }
-        let p = learner.predict(&round(0, vec![0.9, f64::NAN, 0.7], 0.0).sight());
+        let p = learner.predict(&round(0, vec![0.9, f64::NAN, 0.7], 0.0).input());
         assert!((0.0..=1.0).contains(&p), "{spec}: {p}");
         let mut weights = [0.0; 3];
-        if learner.weights(&round(0, vec![0.9, f64::NAN, 0.7], 0.0).sight(), &mut weights) {
+        if learner.weights(&round(0, vec![0.9, f64::NAN, 0.7], 0.0).input(), &mut weights) {
             assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{spec}: {weights:?}");
         }
         for at in 0..10 {
-            learner.step(&round(at, vec![0.9, f64::NAN, 0.7], 0.0).sight(), 0.0);
+            learner.step(&round(at, vec![0.9, f64::NAN, 0.7], 0.0).input(), 0.0);
         }
         assert!(state(learner.as_ref()).iter().all(|x| x.is_finite()), "{spec}");
     }
@@ -152,14 +152,14 @@ fn weighted_majority_never_loses_a_tie() {
     for k in [0.0, 1.0, 40.0, 1074.0, 5000.0] {
         learner.load(&[k, k + 1.0, k + 1.0]).unwrap();
         for votes in [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]] {
-            assert!(learner.predict(&round(0, votes.to_vec(), 0.0).sight()) >= 0.5, "{k}");
+            assert!(learner.predict(&round(0, votes.to_vec(), 0.0).input()) >= 0.5, "{k}");
         }
     }
     // 1 against 1 and the smallest trifle: the trifle decides.
     let mut learner = WeightedMajority::new(&IDS[..3], 0.5);
     learner.load(&[3.0, 3.0, 900.0]).unwrap();
-    assert!(learner.predict(&round(0, vec![1.0, 0.0, 0.0], 0.0).sight()) < 0.5);
-    assert!(learner.predict(&round(0, vec![0.0, 1.0, 1.0], 0.0).sight()) >= 0.5);
+    assert!(learner.predict(&round(0, vec![1.0, 0.0, 0.0], 0.0).input()) < 0.5);
+    assert!(learner.predict(&round(0, vec![0.0, 1.0, 1.0], 0.0).input()) >= 0.5);
 }
 
 /// Costs set a threshold and touch no learner: the state is the same, and `mistakes` stays at .5.

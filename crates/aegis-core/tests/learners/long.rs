@@ -26,9 +26,9 @@ fn run(spec: &str, absent: bool) {
         let at_byte = at % features.len();
         features[at_byte] = (chance.next() * 255.0 - 127.0) as i8;
         // Features in one round of eight: the checks of a million rounds should not take minutes.
-        let sight =
+        let input =
             RoundInput { votes: &votes, features: (reads && at % 8 == 0).then_some(&features), event: "e" };
-        let p = learner.step(&sight, target);
+        let p = learner.step(&input, target);
         assert!((0.0..=1.0).contains(&p), "{spec}: p = {p} in round {at}");
         tally.add(&votes, None, p, target);
     }

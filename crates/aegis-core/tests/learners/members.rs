@@ -177,7 +177,7 @@ fn the_default_is_the_aggregation_of_its_members() {
         let sum =
             |y: f64| awake.iter().map(|k| weight(*k) * (-2.0 * (said[*k][t] - y).powi(2)).exp()).sum::<f64>();
         let wanted = (0.5 - 0.25 * (sum(0.0) / sum(1.0)).ln()).clamp(0.0, 1.0);
-        let p = learner.step(&round.sight(), round.target);
+        let p = learner.step(&round.input(), round.target);
         assert!((p - wanted).abs() < 1e-9, "round {t}: {p} for {wanted}");
         let mix = -0.5 * (sum(round.target) / awake.iter().map(|k| weight(*k)).sum::<f64>()).ln();
         for (loss, said) in losses.iter_mut().zip(&said) {

@@ -17,10 +17,10 @@ fn predictions_are_probabilities_and_step_gives_what_predict_gave() {
         let mut learner = build(spec, 8);
         for round in mixed(300).iter().chain(&shifting(4, 8, 300, false)) {
             let before = state(learner.as_ref());
-            let p = learner.predict(&round.sight());
+            let p = learner.predict(&round.input());
             assert_eq!(bits(&before), bits(&state(learner.as_ref())), "{spec}: predict learned");
             assert!((0.0..=1.0).contains(&p), "{spec}: p = {p}");
-            assert_eq!(p.to_bits(), learner.step(&round.sight(), round.target).to_bits(), "{spec}");
+            assert_eq!(p.to_bits(), learner.step(&round.input(), round.target).to_bits(), "{spec}");
         }
     }
 }
@@ -31,7 +31,7 @@ fn weights_are_over_those_awake_and_sum_to_one() {
         let mut learner = build(spec, 8);
         let mut weights = [0.0; 8];
         for round in mixed(200) {
-            if learner.weights(&round.sight(), &mut weights) {
+            if learner.weights(&round.input(), &mut weights) {
                 assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{spec}: {weights:?}");
                 for (weight, vote) in weights.iter().zip(&round.votes) {
                     assert!(*weight >= 0.0 && (!vote.is_nan() || *weight == 0.0), "{spec}: {weights:?}");
@@ -41,10 +41,10 @@ fn weights_are_over_those_awake_and_sum_to_one() {
                     weights.iter().zip(&round.votes).filter(|(w, _)| **w > 0.0).map(|(w, v)| w * v).sum();
                 let counts = spec.contains("majority");
                 let clipped = spec == "log-loss";
-                let p = learner.predict(&round.sight());
+                let p = learner.predict(&round.input());
                 assert!(counts || clipped || (p - mean).abs() < 1e-12, "{spec}: {p} for {mean}");
             }
-            learner.step(&round.sight(), round.target);
+            learner.step(&round.input(), round.target);
             let total: f64 = learner.masses().iter().map(|mass| mass.mass).sum();
             assert!((total - 1.0).abs() < 1e-9, "{spec}: masses sum to {total}");
         }
@@ -59,7 +59,7 @@ fn first_weights_are_the_prior() {
     for name in Name::ALL {
         let mut weights = [0.0; 4];
         let uniform = spec(name).build(&IDS[..4], "p").unwrap();
-        if name != Name::Fpl && uniform.weights(&awake.sight(), &mut weights) {
+        if name != Name::Fpl && uniform.weights(&awake.input(), &mut weights) {
             assert!(weights.iter().all(|w| (w - 0.25).abs() < 1e-15), "{name}: {weights:?}");
         }
         let mut with_prior = LearnerSpec { prior: Some(prior.clone()), ..spec(name) };
@@ -89,7 +89,7 @@ fn a_constant_on_all_losses_changes_nothing() {
         shifted.iter_mut().skip(skip).for_each(|loss| *loss += 1000.0);
         other.load(&shifted).unwrap();
         for round in &stream[50..] {
-            let (p, q) = (one.step(&round.sight(), round.target), other.step(&round.sight(), round.target));
+            let (p, q) = (one.step(&round.input(), round.target), other.step(&round.input(), round.target));
             assert!((p - q).abs() < 1e-11, "{spec}: {p} and {q}");
         }
     }
@@ -104,13 +104,13 @@ fn permuting_experts_permutes_weights() {
         for round in with_features(sleeping(21, 6, 300), 8) {
             let mut permuted = round.clone();
             permuted.votes = order.iter().map(|at| round.votes[*at]).collect();
-            if one.weights(&round.sight(), &mut w) && other.weights(&permuted.sight(), &mut v) {
+            if one.weights(&round.input(), &mut w) && other.weights(&permuted.input(), &mut v) {
                 for (to, from) in order.iter().enumerate() {
                     assert!((v[to] - w[*from]).abs() < 1e-9, "{spec}: {w:?} {v:?}");
                 }
             }
-            let p = one.step(&round.sight(), round.target);
-            let q = other.step(&permuted.sight(), round.target);
+            let p = one.step(&round.input(), round.target);
+            let q = other.step(&permuted.input(), round.target);
             // Which direction of its prior a forgetful stacking refreshes goes by the order of experts.
             let tolerance = if ["stacking", "default"].contains(&spec) { 1e-3 } else { 1e-9 };
             assert!((p - q).abs() < tolerance, "{spec}: {p} and {q}");
@@ -132,8 +132,8 @@ fn a_duplicate_shares_its_twins_mass() {
         for round in stochastic(31, 2, 200, true) {
             let mut doubled = round.clone();
             doubled.votes.insert(0, round.votes[0]);
-            let p = alone.step(&round.sight(), round.target);
-            let q = twins.step(&doubled.sight(), round.target);
+            let p = alone.step(&round.input(), round.target);
+            let q = twins.step(&doubled.input(), round.target);
             assert!((p - q).abs() < 1e-10, "{name}: {p} and {q}");
         }
         let masses = twins.masses();
@@ -148,10 +148,10 @@ fn one_expert_has_weight_one() {
         let mut learner = build(spec, 1);
         for round in stochastic(1, 1, 200, true) {
             let mut weight = [0.0];
-            if learner.weights(&round.sight(), &mut weight) {
+            if learner.weights(&round.input(), &mut weight) {
                 assert_eq!(weight, [1.0], "{spec}");
             }
-            assert!(learner.step(&round.sight(), round.target).is_finite(), "{spec}");
+            assert!(learner.step(&round.input(), round.target).is_finite(), "{spec}");
         }
         assert!(state(learner.as_ref()).iter().all(|x| x.is_finite()), "{spec}");
     }
@@ -173,7 +173,7 @@ fn resume_at_every_prefix_is_no_interruption() {
             let (rest, _) = play(after.as_mut(), &stream[cut..]);
             assert_eq!(bits(&rest), bits(&predictions[cut..]), "{spec} at {cut}");
             assert_eq!(bits(&state(after.as_ref())), wanted, "{spec} at {cut}");
-            before.step(&stream[cut].sight(), stream[cut].target);
+            before.step(&stream[cut].input(), stream[cut].target);
         }
     }
 }
@@ -276,8 +276,8 @@ proptest! {
                     continue;
                 }
                 let features = [*byte; 384];
-                let sight = RoundInput { votes: &votes, features: read.then_some(&features), event: "e" };
-                let p = learner.step(&sight, *target);
+                let input = RoundInput { votes: &votes, features: read.then_some(&features), event: "e" };
+                let p = learner.step(&input, *target);
                 prop_assert!((0.0..=1.0).contains(&p), "{}: {}", spec, p);
             }
             prop_assert!(state(learner.as_ref()).iter().all(|x| x.is_finite()), "{}", spec);

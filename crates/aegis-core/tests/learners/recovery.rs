@@ -25,7 +25,7 @@ fn excess(spec: &str, hard: bool) -> f64 {
             let wrong = |p: f64| i32::from((p >= 0.5) != (target >= 0.5));
             best += if at >= BEFORE + WITHIN { wrong(votes[right]) } else { 0 };
             let round = round(at, votes, target);
-            let p = learner.step(&round.sight(), target);
+            let p = learner.step(&round.input(), target);
             ours += if at >= BEFORE + WITHIN { wrong(p) } else { 0 };
         }
         sum += f64::from(ours - best) / AFTER as f64;

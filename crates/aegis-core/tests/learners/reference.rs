@@ -206,7 +206,7 @@ fn hedges_anytime_step_is_the_one_proven() {
         let eta = 2.0 * (4f64.ln() / (at + 1) as f64).sqrt();
         let weights = sums.map(|sum: f64| (-eta * sum).exp());
         let mean: f64 = weights.iter().zip(&round.votes).map(|(w, v)| w * v).sum();
-        let p = learner.step(&round.sight(), round.target);
+        let p = learner.step(&round.input(), round.target);
         close("p", p, mean / weights.iter().sum::<f64>(), 1e-12);
         for (sum, vote) in sums.iter_mut().zip(&round.votes) {
             *sum += (vote - round.target).abs();
@@ -223,7 +223,7 @@ fn a_reading_member_is_the_one_defined() {
         let prior: Vec<f64> = [vec![p0; 384], vec![0.1; 7]].concat();
         let (mut w, mut variances) = (vec![0.0; 391], prior.clone());
         for round in &stream {
-            let p = learner.step(&round.sight(), round.target);
+            let p = learner.step(&round.input(), round.target);
             let Some(features) = &round.features else {
                 assert_eq!(p, 0.5);
                 continue;
@@ -274,7 +274,7 @@ fn stacking_is_the_one_defined() {
             let s = dot(&f, &w);
             let mut g = image(&p_matrix, &f);
             let wanted = sigmoid(s / (1.0 + std::f64::consts::PI * dot(&f, &g) / 8.0).sqrt());
-            close("p", learner.step(&round.sight(), round.target), wanted, 1e-11);
+            close("p", learner.step(&round.input(), round.target), wanted, 1e-11);
             if gamma < 1.0 {
                 p_matrix.iter_mut().flatten().for_each(|x| *x /= gamma);
                 let (i, c) = (k % d, (1.0 - gamma) * d as f64 / 0.1);

@@ -68,7 +68,7 @@ pub struct Round {
 }
 
 impl Round {
-    pub fn sight(&self) -> RoundInput<'_> {
+    pub fn input(&self) -> RoundInput<'_> {
         RoundInput { votes: &self.votes, features: self.features.as_deref(), event: &self.event }
     }
 }
@@ -101,9 +101,9 @@ pub fn play(learner: &mut dyn Learner, rounds: &[Round]) -> (Vec<f64>, Tally) {
     let mut tally = Tally::new(n, learner.loss_kind(), None);
     let mut weights = vec![0.0; n];
     let predictions = rounds.iter().map(|round| {
-        let sight = round.sight();
-        let played = learner.weights(&sight, &mut weights);
-        let p = learner.step(&sight, round.target);
+        let input = round.input();
+        let played = learner.weights(&input, &mut weights);
+        let p = learner.step(&input, round.target);
         tally.add(&round.votes, played.then_some(&weights[..]), p, round.target);
         p
     });
@@ -212,9 +212,9 @@ pub fn attack(learner: &mut dyn Learner, n: usize, rounds: usize, sleepers: bool
             }
         }
         let mut round = round(at, votes, 0.0);
-        round.target = if learner.predict(&round.sight()) >= 0.5 { 0.0 } else { 1.0 };
-        let played = learner.weights(&round.sight(), &mut weights);
-        let p = learner.step(&round.sight(), round.target);
+        round.target = if learner.predict(&round.input()) >= 0.5 { 0.0 } else { 1.0 };
+        let played = learner.weights(&round.input(), &mut weights);
+        let p = learner.step(&round.input(), round.target);
         tally.add(&round.votes, played.then_some(&weights[..]), p, round.target);
         stream.push(round);
     }

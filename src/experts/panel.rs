@@ -1,19 +1,22 @@
 //! The panel: a window of texts in, votes and readings out.
 
+pub(crate) mod ask;
+pub(crate) mod stream;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::asking::{Kept, Terms};
-use super::batch::Limits;
+use super::backend::onnx::session::{Arena, Provider};
+use super::batcher::Limits;
 use super::cache::Cache;
-use super::desk::{Desk, Facts};
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo, LaneInfo};
 use super::load::{Lane, Want, load, remake, spare};
-use super::onnx::{Arena, Provider};
-use super::question::{Asker, Marks, Ran, Row};
+use super::panel::ask::{Kept, Terms};
+use super::pending::{Asker, Marks, Ran, Row};
+use super::scheduler::{Desk, Facts};
 use super::scores::Judgement;
 use super::tokenize::Reader;
 use super::worker::Workers;

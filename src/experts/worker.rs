@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::board::Errand;
-use super::call::Call;
-use super::desk::{Desk, Job, RulesRow, Same, Work};
+use super::backend::onnx::session::guarded;
+use super::backend::onnx::{Heads, RowResult, Spent, Station};
+use super::backend::run::Call;
+use super::breaker::longer;
 use super::error::PanelError;
 use super::fold::fold;
 use super::load::{Stations, Want};
-use super::mend::{Remake, mend};
-use super::onnx::guarded;
 use super::panel::Run;
+use super::reload::{Remake, mend};
 use super::rules::Rules;
-use super::standing::longer;
-use super::station::{Heads, RowResult, Spent, Station};
+use super::scheduler::state::Errand;
+use super::scheduler::{Desk, Job, RulesRow, Same, Work};
 use crate::core::vote::Abstention;
 use crate::{crash, panics};
 

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::backend::onnx::RowResult;
 use super::panel::Run;
 use super::scores::Judgement;
-use super::station::RowResult;
 use crate::core::features::Features;
 use crate::core::vote::Abstention;
 

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::asking::{Kept, Terms};
-use super::error::PanelError;
-use super::panel::{Answer, Panel, Run};
-use super::question::{Asker, Row};
-use super::worker::ROLE;
+use crate::experts::error::PanelError;
+use crate::experts::panel::ask::{Kept, Terms};
+use crate::experts::panel::{Answer, Panel, Run};
+use crate::experts::pending::{Asker, Row};
+use crate::experts::worker::ROLE;
 use crate::{crash, panics};
 
 /// Texts that are tokenised in one go, at most; those before them are at the desk meanwhile.

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::desk::{Entry, Part, Same};
-use super::error::PanelError;
-use super::load::Lane;
-use super::onnx::{Fault, guarded};
-use super::panel::Panel;
-use super::question::{Asker, Question, Row};
-use super::station::TextPorts;
-use super::tokenize::Tokens;
 use crate::core::text::{is_blank, reveal};
 use crate::core::vote::Abstention;
+use crate::experts::backend::onnx::TextPorts;
+use crate::experts::backend::onnx::session::{Fault, guarded};
+use crate::experts::error::PanelError;
+use crate::experts::load::Lane;
+use crate::experts::panel::Panel;
+use crate::experts::pending::{Asker, Question, Row};
+use crate::experts::scheduler::{Entry, Part, Same};
+use crate::experts::tokenize::Tokens;
 
 /// Who is asked about a text even while the panel is shrunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,13 +29,13 @@ pub enum Kept {
 
 /// What is asked about texts.
 #[derive(Clone, Copy)]
-pub(super) struct Terms {
+pub(crate) struct Terms {
     /// Whether experts are asked, or only features read.
-    pub(super) heads: bool,
+    pub(crate) heads: bool,
     /// Whether only those are asked who are kept.
-    pub(super) shrunk: bool,
+    pub(crate) shrunk: bool,
     /// How long a run may take.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// Logs that a text could not be prepared, at the first time and then at each power of two.
@@ -50,7 +50,7 @@ fn complain(expert: &str, fault: &Fault) {
 
 impl Panel {
     /// Makes questions of texts and brings them to the desk. Gives the time that it took to tokenise.
-    pub(super) fn bring<'a>(
+    pub(crate) fn bring<'a>(
         &self,
         asker: &Arc<Asker>,
         texts: impl Iterator<Item = (u64, &'a str, Kept)>,

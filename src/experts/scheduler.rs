@@ -5,22 +5,25 @@
 //! already is not run again for another who asks: both get the same answer, as does who asks later, from the
 //! cache.
 
+pub(crate) mod memory;
+pub(crate) mod state;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::batch::Limits;
-use super::board::{Board, End, Errand, Place, Running, Waiter};
+use self::memory::Held;
+use self::state::{Board, End, Errand, Place, Running, Waiter};
+use super::backend::onnx::session::Arena;
+use super::backend::onnx::{RowResult, Station};
+use super::backend::run::{Call, GRACE};
+use super::batcher::Limits;
+use super::batcher::queue::Queue;
+use super::breaker::Standing;
 use super::cache::Cache;
-use super::call::{Call, GRACE};
 use super::load::Want;
-use super::memory::{self, Held};
-use super::onnx::Arena;
 use super::panel::Run;
-use super::question::{Question, Told};
-use super::queue::Queue;
-use super::standing::Standing;
-use super::station::{RowResult, Station};
+use super::pending::{Question, Told};
 use crate::core::vote::Abstention;
 
 /// What is one and the same run.

@@ -22,7 +22,7 @@ use super::batcher::queue::Queue;
 use super::breaker::Standing;
 use super::cache::Cache;
 use super::load::Want;
-use super::panel::Run;
+use super::panel::RunCost;
 use super::pending::{Question, Told};
 use crate::core::vote::Abstention;
 
@@ -290,7 +290,7 @@ impl Desk {
     }
 
     /// What came of a batch. False: the worker was given up meanwhile, and is to end.
-    pub(super) fn land(&self, worker: usize, rows: Vec<(Same, RowResult)>, cost: Run) -> bool {
+    pub(super) fn land(&self, worker: usize, rows: Vec<(Same, RowResult)>, cost: RunCost) -> bool {
         let mut board = self.board();
         let Some(running) = board.running.get_mut(worker).and_then(Option::take) else {
             board.hung = board.hung.saturating_sub(1);
@@ -314,7 +314,7 @@ impl Desk {
     }
 
     /// What came of a rules job, each with whether only the beginning was read.
-    pub(super) fn land_rules(&self, worker: usize, rows: Vec<RulesRow>, cost: Run) -> bool {
+    pub(super) fn land_rules(&self, worker: usize, rows: Vec<RulesRow>, cost: RunCost) -> bool {
         let mut board = self.board();
         if let Some((first, ..)) = rows.first() {
             first.asker.tell(cost);

@@ -11,7 +11,7 @@ use crate::experts::backend::run::{Call, GRACE, Late};
 use crate::experts::batcher::queue::Queue;
 use crate::experts::breaker::Standing;
 use crate::experts::load::Want;
-use crate::experts::pending::{Question, Ran, Told};
+use crate::experts::pending::{Question, RunSpan, Told};
 use crate::experts::scheduler::memory::Held;
 use crate::experts::scheduler::{Same, Work};
 use crate::experts::scores::Judgement;
@@ -38,7 +38,7 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     /// What came of the run: for another, and of which run.
-    pub(crate) fn put(&self, result: &RowResult, cached: bool, ran: Option<Ran>) {
+    pub(crate) fn put(&self, result: &RowResult, cached: bool, ran: Option<RunSpan>) {
         self.question.put(result, Told { truncated: false, cached, further: self.further, ran });
     }
 }
@@ -57,8 +57,8 @@ pub(crate) struct Running {
 
 impl Running {
     /// The run, over now.
-    pub(crate) fn over(&self, now: Instant) -> Ran {
-        Ran { began: self.began, ended: now }
+    pub(crate) fn over(&self, now: Instant) -> RunSpan {
+        RunSpan { began: self.began, ended: now }
     }
 }
 

@@ -10,7 +10,7 @@ use super::reseat::PanelReloader;
 use super::supervise::Supervisor;
 use super::{ConfigArgs, Failure, Role};
 use crate::config::{self, Config, Experts, LogFormat, Policies};
-use crate::experts::batch::Limits;
+use crate::experts::batcher::Limits;
 use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery, check_auth};
 use crate::learn::Learn;

@@ -12,7 +12,7 @@ use crate::core::event::Millis;
 use crate::core::ledger::TextFeatures;
 use crate::core::policy::Policy;
 use crate::core::vote::{Abstention, Vote};
-use crate::experts::{Answer, Kept, Panel, PanelError, Run, Stream};
+use crate::experts::{Answer, Panel, PanelError, RunCost, Stream, UnderLoad};
 use crate::ops::{Health, metrics};
 
 /// How long the newest panel is waited for while an older one has events, too.
@@ -42,7 +42,7 @@ pub struct Asking {
     events: BTreeMap<u64, (Accepted, Instant)>,
     submitted: u64,
     /// By policy: who is asked about its events even under load.
-    kept: BTreeMap<String, Kept>,
+    kept: BTreeMap<String, UnderLoad>,
     /// How long events wait before anything runs for them.
     queued: ::metrics::Histogram,
 }
@@ -88,9 +88,9 @@ impl Asking {
     pub fn adopt(&mut self, policies: &Policies) -> Result<(), PanelError> {
         let panel = self.stream.panel();
         let kept = |policy: &Policy| match policy {
-            Policy { sheds: false, .. } => Ok(Kept::All),
-            Policy { cheap, .. } if cheap.is_empty() => Ok(Kept::Cheap),
-            Policy { cheap, .. } => panel.kept(cheap),
+            Policy { sheds: false, .. } => Ok(UnderLoad::All),
+            Policy { cheap, .. } if cheap.is_empty() => Ok(UnderLoad::Cheap),
+            Policy { cheap, .. } => panel.under_load(cheap),
         };
         let all = policies.policies.iter();
         self.kept = all.map(|(name, policy)| Ok((name.clone(), kept(policy)?))).collect::<Result<_, _>>()?;
@@ -179,7 +179,7 @@ impl Asking {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a batch's tokens are few")]
-fn note(panel: &Panel, run: &Run) {
+fn note(panel: &Panel, run: &RunCost) {
     if run.texts > 0 {
         metrics::BATCH_EVENTS.with([]).record(run.texts as f64);
     }

@@ -6,7 +6,7 @@ use crate::core::decision::{Decision, Origin};
 use crate::core::event::Millis;
 use crate::core::vote;
 use crate::dead_letter::Reason;
-use crate::experts::Ran;
+use crate::experts::RunSpan;
 use crate::kafka::Consumed;
 use crate::ops::Traces;
 use crate::ops::traces::{Asked, Expert, Moderation, Outcome, Place, Trace};
@@ -20,7 +20,7 @@ pub struct Times {
     /// When all its answers were there.
     pub answered: Instant,
     /// By vote, the run that it came of.
-    pub ran: Vec<Option<Ran>>,
+    pub ran: Vec<Option<RunSpan>>,
 }
 
 /// The span of an event, if it gets one, before its outcome is known.
@@ -40,7 +40,7 @@ pub fn trace(
 pub fn decided(trace: Trace, decision: &Decision, times: Times) -> Box<Moderation> {
     let Times { read, asked, answered, ran } = times;
     let experts = decision.votes.iter().zip(ran).filter_map(|(weighed, ran)| {
-        let Ran { began, ended } = ran?;
+        let RunSpan { began, ended } = ran?;
         let outcome = match weighed.vote.outcome {
             vote::Outcome::Voted { .. } => "voted",
             vote::Outcome::Abstained(reason) => reason.word(),

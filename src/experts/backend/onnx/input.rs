@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use ort::session::SessionInputValue;
 use ort::value::Tensor;
 
-use super::onnx::{Fault, Inputs};
-use super::tokenize::Tokens;
+use crate::experts::backend::onnx::session::{Fault, Inputs};
+use crate::experts::tokenize::Tokens;
 
 /// The text's first characters, and whether it went on.
-pub(super) fn characters(text: &str, max_chars: usize) -> Tokens {
+pub(crate) fn characters(text: &str, max_chars: usize) -> Tokens {
     let mut rest = text.chars();
     // The runtime takes strings that end at their first NUL, and refuses a whole batch for one.
     let plain = |c: char| u32::from(if c == '\0' { ' ' } else { c });
@@ -20,14 +20,14 @@ pub(super) fn characters(text: &str, max_chars: usize) -> Tokens {
 
 /// A graph's input for strings.
 #[derive(Debug, Clone)]
-pub(super) struct TextPort {
-    pub(super) name: String,
+pub(crate) struct TextPort {
+    pub(crate) name: String,
     /// It wants `[batch, 1]`, not `[batch]`.
-    pub(super) column: bool,
+    pub(crate) column: bool,
 }
 
 impl TextPort {
-    pub(super) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
+    pub(crate) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
         let string = |row: &&[u32]| row.iter().filter_map(|&id| char::from_u32(id)).collect::<String>();
         let texts: Vec<String> = rows.iter().map(string).collect();
         let shape = if self.column { vec![texts.len(), 1] } else { vec![texts.len()] };

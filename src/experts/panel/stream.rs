@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::asking::{Kept, Terms};
-use super::error::PanelError;
-use super::panel::{Answer, Panel, Run};
-use super::question::{Asker, Row};
-use super::worker::ROLE;
+use crate::experts::error::PanelError;
+use crate::experts::panel::ask::{Terms, UnderLoad};
+use crate::experts::panel::{Answer, Panel, RunCost};
+use crate::experts::pending::{Asker, Row};
+use crate::experts::worker::ROLE;
 use crate::{crash, panics};
 
 /// Texts that are tokenised in one go, at most; those before them are at the desk meanwhile.
@@ -22,7 +22,7 @@ const TOGETHER: usize = 16;
 struct Submitted {
     key: u64,
     text: Box<str>,
-    kept: Kept,
+    kept: UnderLoad,
     came: Instant,
 }
 
@@ -107,14 +107,14 @@ impl Stream {
     /// # Errors
     /// Where there is no [`room`](Self::room), or the thread has ended.
     pub fn submit(&mut self, key: u64, text: &str) -> Result<(), PanelError> {
-        self.submit_to(key, text, Kept::Cheap)
+        self.submit_to(key, text, UnderLoad::Cheap)
     }
 
     /// As [`Stream::submit`], with those that are asked even while the panel is shrunk.
     ///
     /// # Errors
     /// As there.
-    pub fn submit_to(&mut self, key: u64, text: &str, kept: Kept) -> Result<(), PanelError> {
+    pub fn submit_to(&mut self, key: u64, text: &str, kept: UnderLoad) -> Result<(), PanelError> {
         let texts = self.texts.as_ref().filter(|_| self.inside < self.room).ok_or(PanelError::Refused)?;
         let submitted = Submitted { key, text: text.into(), kept, came: Instant::now() };
         texts.send(submitted).map_err(|_| PanelError::Refused)?;
@@ -133,7 +133,7 @@ impl Stream {
         Some((key, self.panel.answer(row)))
     }
 
-    /// Asks only the experts that are [`Kept`] of texts from now on, or all of them again. Those not asked abstain, with
+    /// Asks only the experts that are [`UnderLoad`] of texts from now on, or all of them again. Those not asked abstain, with
     /// the reason.
     pub fn shrink(&self, shrunk: bool) {
         self.shrunk.store(shrunk, Ordering::Relaxed);
@@ -141,7 +141,7 @@ impl Stream {
 
     /// The runs since the last time, those with texts of other askers first among theirs left out.
     #[must_use]
-    pub fn runs(&self) -> Vec<Run> {
+    pub fn runs(&self) -> Vec<RunCost> {
         self.asker.runs()
     }
 

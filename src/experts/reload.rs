@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::desk::Desk;
+use super::backend::onnx::Station;
+use super::breaker::longer;
 use super::error::PanelError;
 use super::load::Want;
-use super::standing::longer;
-use super::station::Station;
+use super::scheduler::Desk;
 
 /// A lane that has been loaded again.
 pub(super) struct Remade {

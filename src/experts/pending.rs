@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::panel::Run;
+use super::backend::onnx::RowResult;
+use super::panel::RunCost;
 use super::scores::Judgement;
-use super::station::RowResult;
 use crate::core::features::Features;
 use crate::core::vote::Abstention;
 
 /// When a run was under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ran {
+pub struct RunSpan {
     /// When a worker took it up.
     pub began: Instant,
     /// When its answer was there, or it was stopped.
@@ -34,7 +34,7 @@ pub(super) struct Said {
     /// Windows that it voted on.
     voted: usize,
     /// The run that its answer came of, the last of them.
-    pub(super) ran: Option<Ran>,
+    pub(super) ran: Option<RunSpan>,
 }
 
 impl Said {
@@ -95,7 +95,7 @@ pub(super) struct Told {
     /// For a window after the first: its features are not the text's.
     pub(super) further: bool,
     /// The run that it came of.
-    pub(super) ran: Option<Ran>,
+    pub(super) ran: Option<RunSpan>,
 }
 
 /// What is known about a text.
@@ -152,7 +152,7 @@ impl Row {
 pub(super) struct Asker {
     /// Unbounded, so that no worker ever waits here; who asks bounds what it asks.
     answers: Sender<(u64, Row)>,
-    runs: Mutex<Vec<Run>>,
+    runs: Mutex<Vec<RunCost>>,
 }
 
 impl Asker {
@@ -162,12 +162,12 @@ impl Asker {
     }
 
     /// A run with texts of several askers is told to the first's.
-    pub(super) fn tell(&self, run: Run) {
+    pub(super) fn tell(&self, run: RunCost) {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).push(run);
     }
 
     /// What has been run since the last time.
-    pub(super) fn runs(&self) -> Vec<Run> {
+    pub(super) fn runs(&self) -> Vec<RunCost> {
         std::mem::take(&mut *self.runs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

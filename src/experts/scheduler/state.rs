@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::call::{Call, GRACE, Late};
-use super::desk::{Same, Work};
-use super::load::Want;
-use super::memory::Held;
-use super::question::{Question, Ran, Told};
-use super::queue::Queue;
-use super::scores::Judgement;
-use super::standing::Standing;
-use super::station::{RowResult, Station};
 use crate::core::vote::Abstention;
+use crate::experts::backend::onnx::{RowResult, Station};
+use crate::experts::backend::run::{Call, GRACE, Late};
+use crate::experts::batcher::queue::Queue;
+use crate::experts::breaker::Standing;
+use crate::experts::load::Want;
+use crate::experts::pending::{Question, RunSpan, Told};
+use crate::experts::scheduler::memory::Held;
+use crate::experts::scheduler::{Same, Work};
+use crate::experts::scores::Judgement;
 
 /// Workers that hang at a time, from which on an expert that costs one more is disabled: each keeps its sessions'
 /// memory.
@@ -23,67 +23,67 @@ const HUNG: usize = 8;
 const RULES_TEXTS: usize = 32;
 
 /// A text for the rules experts, all of them: it is folded once.
-pub(super) struct Errand {
-    pub(super) question: Arc<Question>,
-    pub(super) text: Box<str>,
+pub(crate) struct Errand {
+    pub(crate) question: Arc<Question>,
+    pub(crate) text: Box<str>,
 }
 
 /// Who waits for a run.
 #[derive(Clone)]
-pub(super) struct Waiter {
-    pub(super) question: Arc<Question>,
+pub(crate) struct Waiter {
+    pub(crate) question: Arc<Question>,
     /// The run is that of a window after the text's first.
-    pub(super) further: bool,
+    pub(crate) further: bool,
 }
 
 impl Waiter {
     /// What came of the run: for another, and of which run.
-    pub(super) fn put(&self, result: &RowResult, cached: bool, ran: Option<Ran>) {
+    pub(crate) fn put(&self, result: &RowResult, cached: bool, ran: Option<RunSpan>) {
         self.question.put(result, Told { truncated: false, cached, further: self.further, ran });
     }
 }
 
 /// What a worker is at.
-pub(super) struct Running {
-    pub(super) call: Arc<Call>,
-    pub(super) rows: Vec<Same>,
+pub(crate) struct Running {
+    pub(crate) call: Arc<Call>,
+    pub(crate) rows: Vec<Same>,
     /// Slots of experts that it does without.
-    pub(super) without: Vec<usize>,
-    pub(super) began: Instant,
+    pub(crate) without: Vec<usize>,
+    pub(crate) began: Instant,
     /// Bytes that the process held then; none where there is no bound, or the system does not say.
-    pub(super) resident: Option<usize>,
-    pub(super) stopped: Option<Instant>,
+    pub(crate) resident: Option<usize>,
+    pub(crate) stopped: Option<Instant>,
 }
 
 impl Running {
     /// The run, over now.
-    pub(super) fn over(&self, now: Instant) -> Ran {
-        Ran { began: self.began, ended: now }
+    pub(crate) fn over(&self, now: Instant) -> RunSpan {
+        RunSpan { began: self.began, ended: now }
     }
 }
 
 /// An expert at a lane's end.
-pub(super) struct End {
-    pub(super) slot: usize,
-    pub(super) id: String,
+pub(crate) struct End {
+    pub(crate) slot: usize,
+    pub(crate) id: String,
     /// How it stands where the lane itself is well: a head may fail alone.
-    pub(super) standing: Standing,
+    pub(crate) standing: Standing,
 }
 
 /// A lane, seen from the desk.
-pub(super) struct Place {
-    pub(super) name: String,
+pub(crate) struct Place {
+    pub(crate) name: String,
     /// The experts at its end.
-    pub(super) ends: Vec<End>,
-    pub(super) queue: Queue<Same, Instant>,
-    pub(super) standing: Standing,
+    pub(crate) ends: Vec<End>,
+    pub(crate) queue: Queue<Same, Instant>,
+    pub(crate) standing: Standing,
     /// What could not be loaded.
-    pub(super) want: Want,
+    pub(crate) want: Want,
 }
 
 impl Place {
     /// What is said of a text that does not get to run.
-    pub(super) fn abstention(&self, reason: Abstention) -> RowResult {
+    pub(crate) fn abstention(&self, reason: Abstention) -> RowResult {
         RowResult { outcomes: self.ends.iter().map(|end| (end.slot, Err(reason))).collect(), features: None }
     }
 
@@ -104,30 +104,30 @@ impl Place {
 }
 
 /// The board.
-pub(super) struct Board {
-    pub(super) lanes: Vec<Place>,
-    pub(super) errands: VecDeque<Errand>,
+pub(crate) struct Board {
+    pub(crate) lanes: Vec<Place>,
+    pub(crate) errands: VecDeque<Errand>,
     /// Who waits for a run that waits or is under way.
-    pub(super) waiters: HashMap<Same, Vec<Waiter>>,
+    pub(crate) waiters: HashMap<Same, Vec<Waiter>>,
     /// By deadline, then by number.
-    pub(super) open: BTreeMap<(Instant, u64), Arc<Question>>,
-    pub(super) entered: u64,
+    pub(crate) open: BTreeMap<(Instant, u64), Arc<Question>>,
+    pub(crate) entered: u64,
     /// By worker.
-    pub(super) running: Vec<Option<Running>>,
+    pub(crate) running: Vec<Option<Running>>,
     /// By worker: stations that were loaded later, by lane.
-    pub(super) parts: Vec<Vec<(usize, Station)>>,
+    pub(crate) parts: Vec<Vec<(usize, Station)>>,
     /// Workers that there are, those that are being replaced among them.
-    pub(super) workers: usize,
+    pub(crate) workers: usize,
     /// Workers that hang: those that come back end.
-    pub(super) hung: usize,
+    pub(crate) hung: usize,
     /// When the watch looks next; none: when it is told to.
-    pub(super) wakes: Option<Instant>,
-    pub(super) closed: bool,
+    pub(crate) wakes: Option<Instant>,
+    pub(crate) closed: bool,
 }
 
 impl Board {
     /// The next work, with the time after which it is stopped.
-    pub(super) fn pick(&mut self, now: Instant) -> Option<(Work, Instant)> {
+    pub(crate) fn pick(&mut self, now: Instant) -> Option<(Work, Instant)> {
         if !self.errands.is_empty() {
             let texts: Vec<_> = self.errands.drain(..self.errands.len().min(RULES_TEXTS)).collect();
             texts.iter().for_each(|errand| errand.question.begin(now));
@@ -153,7 +153,7 @@ impl Board {
     }
 
     /// Questions that are over are answered with what is known, and what only they wait for does not run.
-    pub(super) fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant) {
         let mut any = false;
         while let Some(first) = self.open.first_entry()
             && first.key().0 <= now
@@ -175,7 +175,7 @@ impl Board {
     /// Stops runs that have taken too long, so that their texts have timed out, or that eat the memory; of heads that
     /// hang only them. Returns how many workers are to be replaced, because those stopped before never came back.
     /// `held`: what the process holds, and may hold.
-    pub(super) fn stop(&mut self, now: Instant, held: Option<Held>) -> usize {
+    pub(crate) fn stop(&mut self, now: Instant, held: Option<Held>) -> usize {
         let (mut lost, mut ended, mut hung) = (Vec::new(), Vec::new(), Vec::new());
         // One at a time: what the others have been given may be enough then.
         let mut greedy = held.and_then(|held| self.greedy(held));
@@ -243,7 +243,7 @@ impl Board {
     }
 
     /// There is one worker less. Without any, nothing is answered: what waits need not wait.
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.workers = self.workers.saturating_sub(1);
         if self.workers > 0 {
             return;
@@ -269,7 +269,7 @@ impl Board {
 
     /// What a batch says of its lane: some vote or features that it is well, and then of each expert at its end;
     /// none that it failed. `without`: slots that were not asked. `began`: when the batch did.
-    pub(super) fn judge(&mut self, rows: &[(Same, RowResult)], without: &[usize], began: Instant) {
+    pub(crate) fn judge(&mut self, rows: &[(Same, RowResult)], without: &[usize], began: Instant) {
         let Some((Same { lane, .. }, _)) = rows.first() else {
             return;
         };
@@ -339,7 +339,7 @@ impl Board {
         }
     }
 
-    pub(super) fn forget_answered(&mut self) {
+    pub(crate) fn forget_answered(&mut self) {
         self.open.retain(|_, question| question.is_open());
     }
 }

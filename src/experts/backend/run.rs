@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
 
-use super::onnx::Fault;
-use super::scores::Judgement;
-use super::station::RowResult;
 use crate::core::vote::Abstention;
+use crate::experts::backend::onnx::RowResult;
+use crate::experts::backend::onnx::session::Fault;
+use crate::experts::scores::Judgement;
 
 /// How long a run that was told to stop may take to come back. Then its worker is lost.
-pub(super) const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// A head that is being asked.
 struct Asked {
@@ -41,7 +41,7 @@ struct Progress {
 
 /// What is to be done about a run that has had its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Late {
+pub(crate) enum Late {
     /// Wait: it has been given more.
     Wait,
     /// The head of that slot hangs, and has been told to stop.
@@ -55,7 +55,7 @@ pub(super) enum Late {
 }
 
 /// What goes with a run.
-pub(super) struct Call {
+pub(crate) struct Call {
     /// Lets the watch stop it; none where no graph is asked.
     options: Option<RunOptions>,
     /// What a head may take past the run's time, and what it may take to stop.
@@ -64,7 +64,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(deadline: Instant, options: Option<RunOptions>) -> Self {
+    pub(crate) fn new(deadline: Instant, options: Option<RunOptions>) -> Self {
         // Whoever asks waits for twice the run's time.
         let patience = GRACE.min(deadline.saturating_duration_since(Instant::now()) / 2);
         let progress = Progress {
@@ -83,7 +83,7 @@ impl Call {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn options(&self) -> Result<&RunOptions, Fault> {
+    pub(crate) fn options(&self) -> Result<&RunOptions, Fault> {
         self.options.as_ref().ok_or_else(|| Fault::failed("no run options"))
     }
 
@@ -94,30 +94,30 @@ impl Call {
     }
 
     /// Stops the run at its graph's next node.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut progress = self.progress();
         progress.stopped = true;
         self.terminate();
     }
 
     /// Whether it has had its time, or was stopped: what fails then is no fault of the expert's.
-    pub(super) fn over(&self) -> bool {
+    pub(crate) fn over(&self) -> bool {
         let progress = self.progress();
         progress.stopped || progress.interrupted || Instant::now() >= progress.deadline
     }
 
     /// The slot of the head that is being asked, if one is.
-    pub(super) fn head(&self) -> Option<usize> {
+    pub(crate) fn head(&self) -> Option<usize> {
         self.progress().head.as_ref().map(|asked| asked.slot)
     }
 
     /// When the watch is to look at it.
-    pub(super) fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         self.progress().deadline
     }
 
     /// The deadline has passed.
-    pub(super) fn late(&self, now: Instant) -> Late {
+    pub(crate) fn late(&self, now: Instant) -> Late {
         let mut progress = self.progress();
         if progress.done {
             progress.deadline = now + self.patience;
@@ -143,7 +143,7 @@ impl Call {
     }
 
     /// What is known of the texts, for good: nothing that comes later counts.
-    pub(super) fn known(&self) -> Vec<RowResult> {
+    pub(crate) fn known(&self) -> Vec<RowResult> {
         std::mem::take(&mut self.progress().rows)
     }
 
@@ -159,7 +159,7 @@ impl Call {
     }
 
     /// An encoder runs, for the first time or for one of its texts.
-    pub(super) fn encode(&self) {
+    pub(crate) fn encode(&self) {
         let mut progress = self.progress();
         self.go_on(&mut progress);
         progress.rows.clear();
@@ -167,12 +167,12 @@ impl Call {
     }
 
     /// It has run: what is known before its heads are asked.
-    pub(super) fn encoded(&self, rows: Vec<RowResult>) {
+    pub(crate) fn encoded(&self, rows: Vec<RowResult>) {
         self.progress().rows = rows;
     }
 
     /// A head is to run; false where it hung before.
-    pub(super) fn ask(&self, slot: usize) -> bool {
+    pub(crate) fn ask(&self, slot: usize) -> bool {
         let mut progress = self.progress();
         self.go_on(&mut progress);
         let asked = !progress.hung.contains(&slot);
@@ -181,14 +181,14 @@ impl Call {
     }
 
     /// What a head says of each text.
-    pub(super) fn hear(&self, slot: usize, outcomes: Vec<Result<Judgement, Abstention>>) {
+    pub(crate) fn hear(&self, slot: usize, outcomes: Vec<Result<Judgement, Abstention>>) {
         for (row, outcome) in self.progress().rows.iter_mut().zip(outcomes) {
             row.outcomes.push((slot, outcome));
         }
     }
 
     /// All heads have been asked: what they say of the texts.
-    pub(super) fn end(&self) -> Vec<RowResult> {
+    pub(crate) fn end(&self) -> Vec<RowResult> {
         let mut progress = self.progress();
         self.go_on(&mut progress);
         progress.done = true;

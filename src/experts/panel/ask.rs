@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::desk::{Entry, Part, Same};
-use super::error::PanelError;
-use super::load::Lane;
-use super::onnx::{Fault, guarded};
-use super::panel::Panel;
-use super::question::{Asker, Question, Row};
-use super::station::TextPorts;
-use super::tokenize::Tokens;
 use crate::core::text::{is_blank, reveal};
 use crate::core::vote::Abstention;
+use crate::experts::backend::onnx::TextPorts;
+use crate::experts::backend::onnx::session::{Fault, guarded};
+use crate::experts::error::PanelError;
+use crate::experts::load::Lane;
+use crate::experts::panel::Panel;
+use crate::experts::pending::{Asker, Question, Row};
+use crate::experts::scheduler::{Entry, Part, Same};
+use crate::experts::tokenize::Tokens;
 
 /// Who is asked about a text even while the panel is shrunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Kept {
+pub enum UnderLoad {
     /// The panel's cheap experts.
     #[default]
     Cheap,
@@ -29,13 +29,13 @@ pub enum Kept {
 
 /// What is asked about texts.
 #[derive(Clone, Copy)]
-pub(super) struct Terms {
+pub(crate) struct Terms {
     /// Whether experts are asked, or only features read.
-    pub(super) heads: bool,
+    pub(crate) heads: bool,
     /// Whether only those are asked who are kept.
-    pub(super) shrunk: bool,
+    pub(crate) shrunk: bool,
     /// How long a run may take.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// Logs that a text could not be prepared, at the first time and then at each power of two.
@@ -50,15 +50,15 @@ fn complain(expert: &str, fault: &Fault) {
 
 impl Panel {
     /// Makes questions of texts and brings them to the desk. Gives the time that it took to tokenise.
-    pub(super) fn bring<'a>(
+    pub(crate) fn bring<'a>(
         &self,
         asker: &Arc<Asker>,
-        texts: impl Iterator<Item = (u64, &'a str, Kept)>,
+        texts: impl Iterator<Item = (u64, &'a str, UnderLoad)>,
         terms: Terms,
         due: impl FnOnce() -> Instant,
     ) -> Duration {
         let started = Instant::now();
-        let entry = |(key, text, kept): (u64, &str, Kept)| {
+        let entry = |(key, text, kept): (u64, &str, UnderLoad)| {
             // A text that cannot be prepared costs its own votes.
             guarded(|| Ok(self.entry(asker, key, text, &kept, terms))).unwrap_or_else(|fault| {
                 complain("all", &fault);
@@ -76,7 +76,7 @@ impl Panel {
     ///
     /// # Errors
     /// Where the panel has no expert of a name.
-    pub fn kept(&self, ids: &[String]) -> Result<Kept, PanelError> {
+    pub fn under_load(&self, ids: &[String]) -> Result<UnderLoad, PanelError> {
         let slot = |id: &String| self.experts.iter().position(|expert| expert.id == *id);
         if let Some(id) = ids.iter().find(|id| slot(id).is_none()) {
             let known = self.experts.iter().map(|expert| expert.id.clone()).collect();
@@ -84,10 +84,10 @@ impl Panel {
         }
         let slots: Vec<usize> = ids.iter().filter_map(slot).collect();
         let asked = |lane: &Lane| lane.slots.iter().any(|slot| slots.contains(slot));
-        Ok(Kept::Lanes(self.lanes.iter().map(asked).collect()))
+        Ok(UnderLoad::Lanes(self.lanes.iter().map(asked).collect()))
     }
 
-    fn entry(&self, asker: &Arc<Asker>, key: u64, text: &str, kept: &Kept, terms: Terms) -> Entry {
+    fn entry(&self, asker: &Arc<Asker>, key: u64, text: &str, kept: &UnderLoad, terms: Terms) -> Entry {
         let shown = reveal(text);
         let nothing_shown = is_blank(&shown.text);
         let silent = match nothing_shown {
@@ -107,9 +107,9 @@ impl Panel {
         let lanes = self.lanes.iter().enumerate();
         for (number, lane) in lanes.filter(|(_, lane)| heads || lane.features) {
             let keeps = match kept {
-                Kept::Cheap => lane.cheap,
-                Kept::All => true,
-                Kept::Lanes(lanes) => lanes.get(number).is_some_and(|asked| *asked),
+                UnderLoad::Cheap => lane.cheap,
+                UnderLoad::All => true,
+                UnderLoad::Lanes(lanes) => lanes.get(number).is_some_and(|asked| *asked),
             };
             if terms.shrunk && !keeps {
                 row.abstain(&lane.slots, Abstention::Overload);

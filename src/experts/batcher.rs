@@ -1,4 +1,4 @@
-//! Forms batches of texts by padded tokens: pure, for whole windows; a [`queue`](super::queue) does it for
+//! Forms batches of texts by padded tokens: pure, for whole windows; a [`queue`](queue) does it for
 //! texts that keep coming.
 //!
 //! A batch is padded to its longest text, so it costs `rows × longest` tokens; each run of a graph
@@ -6,6 +6,8 @@
 //! any two batches the same number of rows as before, but the longer texts to the one with the longer
 //! longest, and neither limit nor cost gets worse. Among the cuts of the sorted texts the cheapest is
 //! found exactly, in `texts × rows` steps.
+
+pub(crate) mod queue;
 
 /// What a batch may hold, and what one costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

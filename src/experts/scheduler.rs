@@ -5,22 +5,25 @@
 //! already is not run again for another who asks: both get the same answer, as does who asks later, from the
 //! cache.
 
+pub(crate) mod memory;
+pub(crate) mod state;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::batch::Limits;
-use super::board::{Board, End, Errand, Place, Running, Waiter};
+use self::memory::Held;
+use self::state::{Board, End, Errand, Place, Running, Waiter};
+use super::backend::onnx::session::Arena;
+use super::backend::onnx::{RowResult, Station};
+use super::backend::run::{Call, GRACE};
+use super::batcher::Limits;
+use super::batcher::queue::Queue;
+use super::breaker::Standing;
 use super::cache::Cache;
-use super::call::{Call, GRACE};
 use super::load::Want;
-use super::memory::{self, Held};
-use super::onnx::Arena;
-use super::panel::Run;
-use super::question::{Question, Told};
-use super::queue::Queue;
-use super::standing::Standing;
-use super::station::{RowResult, Station};
+use super::panel::RunCost;
+use super::pending::{Question, Told};
 use crate::core::vote::Abstention;
 
 /// What is one and the same run.
@@ -287,7 +290,7 @@ impl Desk {
     }
 
     /// What came of a batch. False: the worker was given up meanwhile, and is to end.
-    pub(super) fn land(&self, worker: usize, rows: Vec<(Same, RowResult)>, cost: Run) -> bool {
+    pub(super) fn land(&self, worker: usize, rows: Vec<(Same, RowResult)>, cost: RunCost) -> bool {
         let mut board = self.board();
         let Some(running) = board.running.get_mut(worker).and_then(Option::take) else {
             board.hung = board.hung.saturating_sub(1);
@@ -311,7 +314,7 @@ impl Desk {
     }
 
     /// What came of a rules job, each with whether only the beginning was read.
-    pub(super) fn land_rules(&self, worker: usize, rows: Vec<RulesRow>, cost: Run) -> bool {
+    pub(super) fn land_rules(&self, worker: usize, rows: Vec<RulesRow>, cost: RunCost) -> bool {
         let mut board = self.board();
         if let Some((first, ..)) = rows.first() {
             first.asker.tell(cost);

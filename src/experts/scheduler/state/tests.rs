@@ -1,8 +1,8 @@
 //! Workers that hang, with times that are passed in.
 
-use super::super::batch::Limits;
-use super::super::question::{Asker, Row};
 use super::*;
+use crate::experts::batcher::Limits;
+use crate::experts::pending::{Asker, Row};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -3,57 +3,62 @@
 //! Whatever goes wrong costs votes, not the worker: a batch that fails is run again text by text, so
 //! that one text costs only its own votes.
 
+pub(crate) mod input;
+pub(crate) mod session;
+
 use std::borrow::Cow;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use ort::value::{Tensor, TensorRef};
 
-use super::call::Call;
-use super::manifest::{Padding, Scores, Side};
-use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix, shared_matrix, whole_numbers};
-use super::scores::Judgement;
-use super::text::TextPort;
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::vote::Abstention;
+use crate::experts::backend::onnx::input::TextPort;
+use crate::experts::backend::onnx::session::{
+    Fault, Graph, Inputs, Port, guarded, matrix, shared_matrix, whole_numbers,
+};
+use crate::experts::backend::run::Call;
+use crate::experts::manifest::{Padding, Scores, Side};
+use crate::experts::scores::Judgement;
 
 /// What a station makes of one text.
 #[derive(Debug, Clone, Default)]
-pub(super) struct RowResult {
+pub(crate) struct RowResult {
     /// By the expert's slot.
-    pub(super) outcomes: Vec<(usize, Result<Judgement, Abstention>)>,
-    pub(super) features: Option<Box<Features>>,
+    pub(crate) outcomes: Vec<(usize, Result<Judgement, Abstention>)>,
+    pub(crate) features: Option<Box<Features>>,
 }
 
 /// The heads that are asked of an encoder's run: all but those that are left alone, for a reason.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heads<'a> {
-    pub(super) without: &'a [(usize, Abstention)],
+pub(crate) struct Heads<'a> {
+    pub(crate) without: &'a [(usize, Abstention)],
 }
 
 /// Time that a batch took.
 #[derive(Debug, Default)]
-pub(super) struct Spent {
-    pub(super) encoder: Duration,
+pub(crate) struct Spent {
+    pub(crate) encoder: Duration,
     /// By the expert's slot.
-    pub(super) experts: Vec<(usize, Duration)>,
+    pub(crate) experts: Vec<(usize, Duration)>,
 }
 
 /// How a graph is given text.
-pub(super) struct TextPorts {
-    pub(super) ids: Port,
-    pub(super) mask: Option<Port>,
-    pub(super) types: Option<Port>,
-    pub(super) padding: Padding,
+pub(crate) struct TextPorts {
+    pub(crate) ids: Port,
+    pub(crate) mask: Option<Port>,
+    pub(crate) types: Option<Port>,
+    pub(crate) padding: Padding,
 }
 
 impl TextPorts {
     /// Length that a text of so many tokens is run at, alone.
-    pub(super) fn width(padding: &Padding, tokens: usize) -> usize {
+    pub(crate) fn width(padding: &Padding, tokens: usize) -> usize {
         padding.to.unwrap_or(tokens.max(1))
     }
 
-    pub(super) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
+    pub(crate) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
         let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
         let width = Self::width(&self.padding, longest);
         let mut ids = Vec::with_capacity(rows.len() * width);
@@ -84,13 +89,13 @@ impl TextPorts {
 }
 
 /// How a classifier's graph is given text.
-pub(super) enum Feed {
+pub(crate) enum Feed {
     Tokens(TextPorts),
     Text(TextPort),
 }
 
 impl Feed {
-    pub(super) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
+    pub(crate) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
         match self {
             Self::Tokens(ports) => ports.fill(rows),
             Self::Text(port) => port.fill(rows),
@@ -100,7 +105,7 @@ impl Feed {
 
 /// Says what went wrong: the first time, the second, the fourth, the eighth …
 #[derive(Default)]
-pub(super) struct Complaints(u64);
+pub(crate) struct Complaints(u64);
 
 impl Complaints {
     fn note(&mut self, expert: &str, fault: &Fault) {
@@ -113,12 +118,12 @@ impl Complaints {
 }
 
 /// A graph that scores texts: of an embedding, or of tokens.
-pub(super) struct Scorer {
-    pub(super) id: String,
-    pub(super) slot: usize,
-    pub(super) graph: Graph,
-    pub(super) scores: Scores,
-    pub(super) complaints: Complaints,
+pub(crate) struct Scorer {
+    pub(crate) id: String,
+    pub(crate) slot: usize,
+    pub(crate) graph: Graph,
+    pub(crate) scores: Scores,
+    pub(crate) complaints: Complaints,
 }
 
 impl Scorer {
@@ -162,13 +167,13 @@ impl Scorer {
 }
 
 /// A classifier's graph.
-pub(super) struct Classifier {
-    pub(super) text: Feed,
-    pub(super) scorer: Scorer,
+pub(crate) struct Classifier {
+    pub(crate) text: Feed,
+    pub(crate) scorer: Scorer,
 }
 
 impl Classifier {
-    pub(super) fn run(&mut self, rows: &[&[u32]], call: &Call, spent: &mut Spent) -> Vec<RowResult> {
+    pub(crate) fn run(&mut self, rows: &[&[u32]], call: &Call, spent: &mut Spent) -> Vec<RowResult> {
         let started = Instant::now();
         let text = &self.text;
         let outcomes =
@@ -181,36 +186,36 @@ impl Classifier {
 }
 
 /// A head: its graph, and the input that takes the embedding.
-pub(super) struct Head {
-    pub(super) embedding: String,
-    pub(super) scorer: Scorer,
+pub(crate) struct Head {
+    pub(crate) embedding: String,
+    pub(crate) scorer: Scorer,
 }
 
 /// An encoder's graph with the heads that share its run.
-pub(super) struct Encoder {
-    pub(super) id: String,
-    pub(super) graph: Graph,
-    pub(super) text: TextPorts,
-    pub(super) embedding: String,
-    pub(super) features: Option<String>,
-    pub(super) heads: Vec<Head>,
+pub(crate) struct Encoder {
+    pub(crate) id: String,
+    pub(crate) graph: Graph,
+    pub(crate) text: TextPorts,
+    pub(crate) embedding: String,
+    pub(crate) features: Option<String>,
+    pub(crate) heads: Vec<Head>,
     /// Slots of heads that could not be loaded.
-    pub(super) absent: Vec<usize>,
-    pub(super) complaints: Complaints,
+    pub(crate) absent: Vec<usize>,
+    pub(crate) complaints: Complaints,
 }
 
 /// What an encoder made of a batch, row by row.
-pub(super) struct Encoded {
-    pub(super) embedding: Vec<f32>,
+pub(crate) struct Encoded {
+    pub(crate) embedding: Vec<f32>,
     /// The same where the heads run: on a card it is not sent there again for each of them.
     shared: Tensor<f32>,
-    pub(super) width: usize,
+    pub(crate) width: usize,
     features: Vec<Option<Box<Features>>>,
 }
 
 impl Encoder {
     /// Runs the encoder alone.
-    pub(super) fn encode(&mut self, rows: &[&[u32]], call: &Call) -> Result<Encoded, Fault> {
+    pub(crate) fn encode(&mut self, rows: &[&[u32]], call: &Call) -> Result<Encoded, Fault> {
         let (graph, text, name) = (&mut self.graph, &self.text, self.embedding.as_str());
         let features = self.features.as_deref();
         guarded(|| {
@@ -235,7 +240,7 @@ impl Encoder {
     }
 
     /// Runs the encoder, and the heads on what it gives unless only features are wanted.
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         rows: &[&[u32]],
         heads: Option<Heads<'_>>,
@@ -316,7 +321,7 @@ impl Encoder {
 }
 
 /// What a worker runs batches on.
-pub(super) enum Station {
+pub(crate) enum Station {
     Encoder(Encoder),
     Classifier(Classifier),
     /// Nothing could be loaded; the experts that abstain for it.
@@ -325,11 +330,11 @@ pub(super) enum Station {
 
 impl Station {
     /// Whether texts come as tokens, and not as they are.
-    pub(super) fn counts_tokens(&self) -> bool {
+    pub(crate) fn counts_tokens(&self) -> bool {
         !matches!(self, Self::Classifier(Classifier { text: Feed::Text(_), .. }))
     }
 
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         rows: &[&[u32]],
         heads: Option<Heads<'_>>,

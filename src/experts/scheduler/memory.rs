@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// How often memory is looked at while graphs run.
-pub(super) const EACH: Duration = Duration::from_millis(50);
+pub(crate) const EACH: Duration = Duration::from_millis(50);
 /// A run is held to be what took the memory where the process has grown by this part of the bound since it began.
 const GROWN: usize = 16;
 
@@ -17,22 +17,22 @@ fn resident() -> Option<usize> {
 
 /// What the process holds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
+pub(crate) struct Held {
     /// Bytes resident.
-    pub(super) now: usize,
+    pub(crate) now: usize,
     /// Bytes that it may hold.
-    pub(super) most: usize,
+    pub(crate) most: usize,
 }
 
 impl Held {
     /// What is held now, where there is a bound. It takes the system a while to tell: not for under a lock.
-    pub(super) fn now(most: Option<usize>) -> Option<Self> {
+    pub(crate) fn now(most: Option<usize>) -> Option<Self> {
         most.and_then(|most| Some(Self { now: resident()?, most }))
     }
 
     /// Whether a run is to be stopped that began with `before` bytes: the process has more than it may, and it grew
     /// meanwhile. What was kept from earlier runs stops nobody.
-    pub(super) fn is_eaten_since(self, before: usize) -> bool {
+    pub(crate) fn is_eaten_since(self, before: usize) -> bool {
         self.now > self.most && self.now.saturating_sub(before) > self.most / GROWN
     }
 }

@@ -12,9 +12,9 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{PrimitiveTensorElementType, Tensor, TensorElementType, TensorValueType};
 
-use super::error::PanelError;
-use super::external::Bytes;
 use crate::core::vote::Abstention;
+use crate::experts::error::PanelError;
+use crate::experts::external::Bytes;
 use crate::panics::contain;
 
 /// What runs the graphs.
@@ -59,7 +59,7 @@ impl Provider {
     }
 
     /// Where sessions have arenas, as the runtime names them.
-    pub(super) fn devices(&self) -> String {
+    pub(crate) fn devices(&self) -> String {
         match self {
             Self::Cpu => "cpu:0".to_owned(),
             Self::Cuda { device, .. } | Self::TensorRt { device, .. } => format!("cpu:0;gpu:{device}"),
@@ -102,16 +102,16 @@ impl Provider {
 /// What becomes of the memory that a run took. The runtime keeps it for the next run; without a bound one burst of
 /// long texts would hold it for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Arena {
+pub(crate) struct Arena {
     /// Length of the longest text after which it is kept.
-    pub(super) tokens: usize,
+    pub(crate) tokens: usize,
     /// Where sessions have arenas.
-    pub(super) devices: String,
+    pub(crate) devices: String,
 }
 
 impl Arena {
     /// Options for a run whose longest text has so many tokens; `give_back`: whatever it has.
-    pub(super) fn options(&self, longest: usize, give_back: bool) -> ort::Result<RunOptions> {
+    pub(crate) fn options(&self, longest: usize, give_back: bool) -> ort::Result<RunOptions> {
         let mut options = RunOptions::new()?;
         if give_back || longest > self.tokens {
             options.set("memory.enable_memory_arena_shrinkage", &self.devices)?;
@@ -158,47 +158,47 @@ pub fn environment(library: &Path) -> Result<Environment, PanelError> {
 
 /// Why a run gave nothing.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) reason: Abstention,
-    pub(super) detail: String,
+pub(crate) struct Fault {
+    pub(crate) reason: Abstention,
+    pub(crate) detail: String,
 }
 
 impl Fault {
-    pub(super) fn failed(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn failed(error: impl std::fmt::Display) -> Self {
         Self { reason: Abstention::Failed, detail: error.to_string() }
     }
 
-    pub(super) fn shape(detail: String) -> Self {
+    pub(crate) fn shape(detail: String) -> Self {
         Self { reason: Abstention::WrongShape, detail }
     }
 }
 
 /// Runs `work`; a panic in it is a fault like any other.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     contain(work).unwrap_or_else(|_| Err(Fault::failed("it panicked")))
 }
 
 /// A graph ready to run, for one worker.
-pub(super) struct Graph {
+pub(crate) struct Graph {
     session: Session,
     memory: (AllocationDevice<'static>, i32),
 }
 
 /// What a graph is run on, by the inputs' names.
-pub(super) type Inputs<'a> = Vec<(Cow<'a, str>, SessionInputValue<'a>)>;
+pub(crate) type Inputs<'a> = Vec<(Cow<'a, str>, SessionInputValue<'a>)>;
 
 /// A named input with the type that the graph declares.
 #[derive(Debug, Clone)]
-pub(super) struct Port {
-    pub(super) name: String,
-    pub(super) kind: TensorElementType,
+pub(crate) struct Port {
+    pub(crate) name: String,
+    pub(crate) kind: TensorElementType,
     /// Dimensions.
-    pub(super) rank: usize,
+    pub(crate) rank: usize,
 }
 
 impl Graph {
     /// Loads a graph for so many threads. The outer error is the provider's, the inner the graph's.
-    pub(super) fn load(
+    pub(crate) fn load(
         environment: &Environment,
         provider: &Provider,
         threads: usize,
@@ -235,28 +235,28 @@ impl Graph {
         builder.commit_from_memory(&bytes.graph)
     }
 
-    pub(super) fn inputs(&self) -> Vec<String> {
+    pub(crate) fn inputs(&self) -> Vec<String> {
         self.session.inputs().iter().map(|input| input.name().to_owned()).collect()
     }
 
-    pub(super) fn outputs(&self) -> Vec<String> {
+    pub(crate) fn outputs(&self) -> Vec<String> {
         self.session.outputs().iter().map(|output| output.name().to_owned()).collect()
     }
 
     /// The input of that name, where it is a tensor.
-    pub(super) fn input(&self, name: &str) -> Option<Port> {
+    pub(crate) fn input(&self, name: &str) -> Option<Port> {
         let input = self.session.inputs().iter().find(|input| input.name() == name)?;
         let rank = input.dtype().tensor_shape().map_or(0, |shape| shape.len());
         Some(Port { name: name.to_owned(), kind: input.dtype().tensor_type()?, rank })
     }
 
     /// The type of the output of that name, where it is a tensor.
-    pub(super) fn output(&self, name: &str) -> Option<TensorElementType> {
+    pub(crate) fn output(&self, name: &str) -> Option<TensorElementType> {
         self.session.outputs().iter().find(|output| output.name() == name)?.dtype().tensor_type()
     }
 
     /// Runs the graph and lets `take` read what comes out.
-    pub(super) fn run<T>(
+    pub(crate) fn run<T>(
         &mut self,
         inputs: Inputs<'_>,
         options: &RunOptions,
@@ -268,7 +268,7 @@ impl Graph {
 
     /// The same with outputs bound: `shared` stays where the provider works, and graphs of the same provider read it
     /// there; `other` comes to the host.
-    pub(super) fn run_bound<T>(
+    pub(crate) fn run_bound<T>(
         &mut self,
         inputs: Inputs<'_>,
         options: &RunOptions,
@@ -298,7 +298,7 @@ impl Graph {
 }
 
 /// Whole numbers as a tensor of the type that the graph declares.
-pub(super) fn whole_numbers(
+pub(crate) fn whole_numbers(
     kind: TensorElementType,
     shape: [usize; 2],
     values: &[i64],
@@ -322,7 +322,7 @@ pub(super) fn whole_numbers(
 }
 
 /// Reads an output of `rows` rows; gives the numbers, row by row, and how many a row has.
-pub(super) fn matrix<T: PrimitiveTensorElementType + Copy>(
+pub(crate) fn matrix<T: PrimitiveTensorElementType + Copy>(
     outputs: &SessionOutputs<'_>,
     name: &str,
     rows: usize,
@@ -335,7 +335,7 @@ pub(super) fn matrix<T: PrimitiveTensorElementType + Copy>(
 
 /// Takes an output of `rows` rows as it lies, wherever that is; with the numbers on the host, row by row, and how many
 /// a row has.
-pub(super) fn shared_matrix(
+pub(crate) fn shared_matrix(
     outputs: &mut SessionOutputs<'_>,
     name: &str,
     rows: usize,

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
 
-use super::call::Call;
+use super::backend::onnx::session::Fault;
+use super::backend::onnx::{Heads, RowResult, Spent, Station};
+use super::backend::run::Call;
 use super::error::PanelError;
 use super::fit::misfit;
-use super::onnx::Fault;
-use super::station::{Heads, RowResult, Spent, Station};
 use crate::core::vote::Abstention;
 
 /// How far a score may move with what else is in its batch.

@@ -2,7 +2,7 @@
 //! passed in.
 //!
 //! What waits is always seen as a whole: sorted by length and cut into the cheapest batches, as
-//! [`form`](super::batch::form) does. A worker takes one batch of that cut. While nothing is due, only one that
+//! [`form`](super::form) does. A worker takes one batch of that cut. While nothing is due, only one that
 //! is full, to which no text like its longest could be added; as soon as something is, the batch with what was
 //! due first. So nothing waits longer than to its due time for company, and under load, where everything is
 //! due, the oldest goes first, with the texts nearest to it in length.
@@ -12,7 +12,7 @@
 //! padded to. A new text adds at least its length to F and at most that to P; a batch taken of a cut moves its
 //! padding from the cut to T. So T + P <= F stays true, and a cut that would break it is not used.
 
-use super::batch::{FirstCome, Limits, cut, fits};
+use crate::experts::batcher::{FirstCome, Limits, cut, fits};
 
 /// A text that waits.
 #[derive(Debug)]
@@ -24,15 +24,15 @@ struct Waiting<T, D> {
 
 /// Texts to run together.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Taken<T> {
-    pub(super) items: Vec<T>,
+pub(crate) struct Taken<T> {
+    pub(crate) items: Vec<T>,
     /// Length of the longest.
-    pub(super) longest: usize,
+    pub(crate) longest: usize,
 }
 
 impl<T> Taken<T> {
     /// Padded tokens: what the batch costs.
-    pub(super) fn padded(&self) -> usize {
+    pub(crate) fn padded(&self) -> usize {
         self.items.len() * self.longest
     }
 }
@@ -48,7 +48,7 @@ struct Candidate<D> {
 
 /// The texts of a lane that wait. `D` is a point in time.
 #[derive(Debug)]
-pub(super) struct Queue<T, D> {
+pub(crate) struct Queue<T, D> {
     limits: Limits,
     /// Sorted by length; among equals the earlier due first.
     waiting: Vec<Waiting<T, D>>,
@@ -59,12 +59,12 @@ pub(super) struct Queue<T, D> {
 }
 
 impl<T, D: Copy + Ord> Queue<T, D> {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, waiting: Vec::new(), first_come: FirstCome::default(), taken: 0 }
     }
 
     /// A text comes; it goes by `due` even where its batch is not full.
-    pub(super) fn push(&mut self, length: usize, due: D, item: T) {
+    pub(crate) fn push(&mut self, length: usize, due: D, item: T) {
         if self.waiting.is_empty() {
             (self.first_come, self.taken) = (FirstCome::default(), 0);
         }
@@ -74,22 +74,22 @@ impl<T, D: Copy + Ord> Queue<T, D> {
     }
 
     /// When the first of the waiting texts is due.
-    pub(super) fn due(&self) -> Option<D> {
+    pub(crate) fn due(&self) -> Option<D> {
         self.waiting.iter().map(|waiting| waiting.due).min()
     }
 
     /// Keeps only some of what waits.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         self.waiting.retain(|waiting| keep(&waiting.item));
     }
 
     /// Takes everything out.
-    pub(super) fn clear(&mut self) -> impl Iterator<Item = T> + '_ {
+    pub(crate) fn clear(&mut self) -> impl Iterator<Item = T> + '_ {
         self.waiting.drain(..).map(|waiting| waiting.item)
     }
 
     /// The batch to run now, if any should.
-    pub(super) fn take(&mut self, now: D) -> Option<Taken<T>> {
+    pub(crate) fn take(&mut self, now: D) -> Option<Taken<T>> {
         let is_due = self.due()? <= now;
         let chosen = self
             .candidates()
@@ -136,8 +136,8 @@ impl<T, D: Copy + Ord> Queue<T, D> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::batch::first_come_padded;
     use super::*;
+    use crate::experts::batcher::first_come_padded;
 
     /// What happens to a queue: a text comes, or a worker is free; and how much time passes before.
     #[derive(Debug, Clone)]
@@ -236,7 +236,7 @@ mod tests {
         ) {
             let events = lengths.iter().map(|&length| (0, Event::Text { length, patience: 0 })).collect();
             let (_, batches) = play(limits, events);
-            let formed = super::super::batch::form(&lengths, &limits);
+            let formed = crate::experts::batcher::form(&lengths, &limits);
             let cost = |padded: usize, batches: usize| padded + limits.overhead * batches;
             let ours = cost(batches.iter().map(Taken::padded).sum(), batches.len());
             prop_assert!(ours <= cost(formed.iter().map(|b| b.padded()).sum(), formed.len()));

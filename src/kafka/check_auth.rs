@@ -63,7 +63,7 @@ impl ConsumerContext for Guest {}
 pub fn check_auth(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<Option<usize>, SourceError> {
     connection.check()?;
     let client: BaseConsumer<Guest> = connection
-        .asker()
+        .metadata_consumer()
         .create_with_context(Guest::default())
         .map_err(|error| SourceError::of(&error, "connect", ""))?;
     let began = Instant::now();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use thiserror::Error;
 
-use super::pace::RoundTrip;
+use super::round_trip::RoundTrip;
 
 /// Time after which a silent member of a group is given up, unless `session.timeout.ms` says otherwise or the brokers are
 /// far away.
@@ -150,8 +150,8 @@ impl Connection {
 
     /// The time-out for an answer: `least`, or longer if the brokers are far away.
     #[must_use]
-    pub fn answer(&self, least: Duration) -> Duration {
-        self.round_trip.answer(least)
+    pub fn request_timeout(&self, least: Duration) -> Duration {
+        self.round_trip.request_timeout(least)
     }
 
     fn heartbeat_millis(session: u128) -> String {
@@ -160,12 +160,12 @@ impl Connection {
 
     /// The largest record that the client sends, in bytes.
     #[must_use]
-    pub fn largest(&self) -> usize {
+    pub fn max_record_size(&self) -> usize {
         self.number("message.max.bytes").unwrap_or(LARGEST)
     }
 
     /// The size of batches of records, in bytes.
-    pub(super) fn batch(&self) -> usize {
+    pub(super) fn batch_size(&self) -> usize {
         self.number("batch.size").unwrap_or(BATCH)
     }
 
@@ -200,7 +200,7 @@ impl Connection {
     }
 
     /// A consumer that only asks. It is in no group; but the user's settings for members must agree with its own.
-    pub(super) fn asker(&self) -> ClientConfig {
+    pub(super) fn metadata_consumer(&self) -> ClientConfig {
         let session = self.session_timeout().as_millis();
         self.client(&[
             ("heartbeat.interval.ms", &Self::heartbeat_millis(session)),
@@ -306,7 +306,12 @@ mod tests {
     #[test]
     fn all_clients_are_accepted_by_librdkafka() {
         let connection = with("session.timeout.ms", "9000");
-        let all = [connection.plain(), connection.asker(), connection.consumer("g"), connection.producer()];
+        let all = [
+            connection.plain(),
+            connection.metadata_consumer(),
+            connection.consumer("g"),
+            connection.producer(),
+        ];
         for config in all {
             config.create_native_config().unwrap();
         }

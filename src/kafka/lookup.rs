@@ -12,8 +12,8 @@ use super::connection::Connection;
 use super::context::Quiet;
 use super::failure::{SourceError, is_retryable};
 use super::follower::{NO_GROUP, reader};
-use super::pace::RoundTrip;
 use super::record::Consumed;
+use super::round_trip::RoundTrip;
 use super::topics;
 
 /// Up to this many offsets, reading through what lies between is faster than seeking.

@@ -28,9 +28,9 @@ use super::connection::Connection;
 use super::failure::{Class, CommitError, again, class, denied, left};
 use super::membership::Membership;
 use super::record::{Offsets, Produced};
-use super::reports::{Place, Reports};
+use super::reports::{RecordPosition, Reports};
 use super::topics;
-use super::unit::Unit;
+use super::transaction::Transaction;
 
 /// How long at-least-once outputs are tried before the unit is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,7 +88,7 @@ impl Outbox {
             )));
         }
         let timeout = Duration::ZERO; // known when there is a producer
-        let batch = connection.batch();
+        let batch = connection.batch_size();
         let (connection, producer, fenced) = (connection.clone(), None, None);
         let mut outbox = Self { connection, delivery, producer, timeout, fenced, batch };
         outbox.ready()?;
@@ -96,8 +96,8 @@ impl Outbox {
     }
 
     /// Begins a unit. Nothing is asked of the brokers before its first record.
-    pub fn unit(&mut self) -> Unit<'_> {
-        Unit::new(self)
+    pub fn transaction(&mut self) -> Transaction<'_> {
+        Transaction::new(self)
     }
 
     /// One unit in one call: sends `records`, then commits them with what was `consumed`. Returns where each
@@ -109,8 +109,8 @@ impl Outbox {
         &mut self,
         records: &[Produced],
         consumed: Option<(&Membership, &Offsets)>,
-    ) -> Result<Vec<Place>, CommitError> {
-        let mut unit = self.unit();
+    ) -> Result<Vec<RecordPosition>, CommitError> {
+        let mut unit = self.transaction();
         let places = unit.send(records)?;
         unit.commit(consumed)?;
         Ok(places)
@@ -118,26 +118,26 @@ impl Outbox {
 
     /// The largest record that the client sends, in bytes.
     #[must_use]
-    pub fn largest(&self) -> usize {
-        self.connection.largest()
+    pub fn max_record_size(&self) -> usize {
+        self.connection.max_record_size()
     }
 
     /// The size of batches, in bytes: a larger record is alone in its batch.
     #[must_use]
-    pub fn batch(&self) -> usize {
+    pub fn batch_size(&self) -> usize {
         self.batch
     }
 
     /// Makes batches of the next producer no larger than `bytes`. A topic refuses a batch that exceeds its limit,
     /// however small the records in it.
-    pub fn narrow(&mut self, bytes: usize) {
+    pub fn limit_batch_size(&mut self, bytes: usize) {
         self.batch = self.batch.min(bytes.max(1));
     }
 
     /// Returns the largest batch that `topic` accepts, in bytes, if the brokers tell.
     #[must_use]
-    pub fn limit_of(&self, topic: &str) -> Option<usize> {
-        match topics::limit(&self.connection, topic, self.connection.answer(ANSWER)) {
+    pub fn max_batch_size_of(&self, topic: &str) -> Option<usize> {
+        match topics::max_message_bytes(&self.connection, topic, self.connection.request_timeout(ANSWER)) {
             Ok(limit) => Some(limit),
             Err(error) => {
                 tracing::debug!(target: "kafka", topic, %error, "the topic's limit is not known");
@@ -192,7 +192,7 @@ impl Outbox {
             .create_with_context(Reports::default())
             .map_err(|error| CommitError::Settings { reason: error.to_string() })?;
         if matches!(self.delivery, Delivery::ExactlyOnce { .. }) {
-            let until = Instant::now() + self.connection.answer(OPENING);
+            let until = Instant::now() + self.connection.request_timeout(OPENING);
             match again(until, || producer.init_transactions(left(until))) {
                 Ok(()) => {}
                 Err(error) if class(&error) == Class::Fenced => return Err(self.fence(&error)),

@@ -18,10 +18,10 @@ use super::record::Produced;
 const NAP: Duration = Duration::from_micros(200);
 
 /// A record's partition and offset.
-pub type Place = (i32, i64);
+pub type RecordPosition = (i32, i64);
 
 /// What became of a record; none while it is on its way.
-pub(super) type Report = Option<Result<Place, RDKafkaErrorCode>>;
+pub(super) type Report = Option<Result<RecordPosition, RDKafkaErrorCode>>;
 
 /// Which record of which sending: reports of an earlier one come late and count no more.
 pub(super) struct Slot {
@@ -63,7 +63,7 @@ impl Reports {
         lock(&self.sending).refused.clone()
     }
 
-    fn note(&self, slot: &Slot, result: Result<Place, RDKafkaErrorCode>) {
+    fn note(&self, slot: &Slot, result: Result<RecordPosition, RDKafkaErrorCode>) {
         let mut sending = lock(&self.sending);
         if sending.number == slot.sending
             && let Some(report) = sending.reports.get_mut(slot.index)

@@ -15,8 +15,8 @@ use super::connection::Connection;
 use super::context::{Change, Member, give, take};
 use super::failure::{SourceError, is_retryable};
 use super::membership::Membership;
-use super::pace::RoundTrip;
 use super::record::{Consumed, TopicPartition};
+use super::round_trip::RoundTrip;
 use super::topics;
 
 /// How long brokers that are near may take to say where partitions begin.
@@ -206,7 +206,7 @@ impl Source {
     /// brokers do not answer.
     fn look_for_lost(&mut self) {
         let timeout =
-            self.round_trip.answer(LOST_TIMEOUT) + self.round_trip.partitions(self.assigned().len());
+            self.round_trip.request_timeout(LOST_TIMEOUT) + self.round_trip.partitions(self.assigned().len());
         match self.deleted(timeout) {
             Ok(lost) => {
                 self.look_at = None;

@@ -12,7 +12,7 @@ use rdkafka::consumer::Consumer;
 use super::connection::Connection;
 use super::failure::SourceError;
 pub(super) use calls::count;
-use calls::{asker, create, describe, grow, led, replicas};
+use calls::{create, describe, grow, led, metadata_consumer, replicas};
 use faults::{wrong_partitions, wrong_replicas, wrong_settings};
 pub use identity::id;
 pub use spec::{Cleanup, Clock, TopicSpec, in_sync};
@@ -37,14 +37,18 @@ pub enum Finding {
 /// # Errors
 /// [`SourceError::MissingTopic`] where there is none; else where the brokers do not answer.
 pub fn partitions(connection: &Connection, topic: &str, timeout: Duration) -> Result<i32, SourceError> {
-    count(asker(connection)?.client(), topic, timeout)
+    count(metadata_consumer(connection)?.client(), topic, timeout)
 }
 
 /// Returns the size of the largest batch that `topic` accepts (`max.message.bytes`).
 ///
 /// # Errors
 /// Returns an error if the topic is missing, access is denied or the brokers do not answer within `timeout`.
-pub fn limit(connection: &Connection, topic: &str, timeout: Duration) -> Result<usize, SourceError> {
+pub fn max_message_bytes(
+    connection: &Connection,
+    topic: &str,
+    timeout: Duration,
+) -> Result<usize, SourceError> {
     let config = describe(connection, topic, timeout)?;
     let told = config.get("max.message.bytes").and_then(|entry| entry.value.as_deref()?.parse().ok());
     let doing = "read the topic's settings";
@@ -60,13 +64,13 @@ pub fn partitions_of(
     topics: &[&str],
     timeout: Duration,
 ) -> Result<Vec<i32>, SourceError> {
-    let asker = asker(connection)?;
-    topics.iter().map(|topic| count(asker.client(), topic, timeout)).collect()
+    let consumer = metadata_consumer(connection)?;
+    topics.iter().map(|topic| count(consumer.client(), topic, timeout)).collect()
 }
 
 /// How a topic forgets, as the brokers have it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forgetting {
+pub struct Retention {
     /// Whether all but the newest record of each key goes.
     pub compacts: bool,
     /// After this a record may go; none: never by age.
@@ -77,18 +81,14 @@ pub struct Forgetting {
 ///
 /// # Errors
 /// Where it is missing, access is denied or the brokers do not answer within `timeout`.
-pub fn forgetting(
-    connection: &Connection,
-    topic: &str,
-    timeout: Duration,
-) -> Result<Forgetting, SourceError> {
+pub fn retention(connection: &Connection, topic: &str, timeout: Duration) -> Result<Retention, SourceError> {
     let config = describe(connection, topic, timeout)?;
     let value = |key: &str| config.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default();
     let policy = value("cleanup.policy");
     let deletes = policy.contains(Cleanup::Delete.word());
     // -1: for ever.
     let after = value("retention.ms").parse::<u64>().ok().filter(|_| deletes).map(Duration::from_millis);
-    Ok(Forgetting { compacts: policy.contains(Cleanup::Compact.word()), after })
+    Ok(Retention { compacts: policy.contains(Cleanup::Compact.word()), after })
 }
 
 /// Compares topics with what they must be like. The embedded broker cannot say more than partitions, and
@@ -102,10 +102,10 @@ pub fn check(
     settings: bool,
     timeout: Duration,
 ) -> Result<Vec<Finding>, SourceError> {
-    let asker = asker(connection)?;
+    let consumer = metadata_consumer(connection)?;
     let mut findings = Vec::with_capacity(specs.len());
     for spec in specs {
-        let found = match count(asker.client(), &spec.name, timeout) {
+        let found = match count(consumer.client(), &spec.name, timeout) {
             Err(SourceError::MissingTopic { .. }) => Finding::Missing,
             Err(error) => return Err(error),
             Ok(partitions) => {
@@ -115,7 +115,7 @@ pub fn check(
                     wrong.extend(wrong_settings(spec, &config));
                     wrong.extend(wrong_replicas(
                         spec,
-                        replicas(asker.client(), &spec.name, timeout)?,
+                        replicas(consumer.client(), &spec.name, timeout)?,
                         &config,
                     ));
                 }
@@ -166,8 +166,9 @@ pub fn ensure(
     for (spec, finding) in specs.iter().zip(&mut findings) {
         // The brokers may not have said how many replicas they make.
         if *finding == Finding::Made && spec.safe {
-            let (asker, config) = (asker(connection)?, describe(connection, &spec.name, timeout)?);
-            let wrong = wrong_replicas(spec, replicas(asker.client(), &spec.name, timeout)?, &config);
+            let (consumer, config) =
+                (metadata_consumer(connection)?, describe(connection, &spec.name, timeout)?);
+            let wrong = wrong_replicas(spec, replicas(consumer.client(), &spec.name, timeout)?, &config);
             if let Some(reason) = wrong {
                 *finding = Finding::Wrong(vec![reason]);
             }

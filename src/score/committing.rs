@@ -13,7 +13,7 @@ use crate::core::event::Millis;
 use crate::core::label::DecisionRef;
 use crate::core::review::ReviewRequest;
 use crate::dead_letter::{self, Outputs, Sent};
-use crate::kafka::{Membership, Offsets, Outbox, Place, Produced};
+use crate::kafka::{Membership, Offsets, Outbox, Produced, RecordPosition};
 use crate::ops::Shutdown;
 use crate::ops::metrics::Counted;
 use crate::ops::traces::Moderation;
@@ -201,7 +201,8 @@ fn commit(
     let mut outputs = Outputs::new(records, originals.dlq());
     let mut open = Open { origins, asks, told };
     let result = loop {
-        let further = |records: &[Produced], places: &[Place]| requests.of(&open.asks, records, places);
+        let further =
+            |records: &[Produced], places: &[RecordPosition]| requests.of(&open.asks, records, places);
         let consumed = Some((member, &open.told.offsets));
         match dead_letter::commit_with(outbox, &mut outputs, consumed, further, &given_up) {
             Ok(Sent::Committed(places)) => break Ok(places.len() + open.asks.len()),
@@ -230,7 +231,7 @@ impl Requests {
         &self,
         asks: &[(usize, Box<ReviewRequest>)],
         records: &[Produced],
-        places: &[Place],
+        places: &[RecordPosition],
     ) -> Result<Vec<Produced>, ScoreError> {
         let mut requests = Vec::with_capacity(asks.len());
         for (index, request) in asks {

@@ -169,7 +169,9 @@ impl Score {
             other => other?,
         };
         let weights = &config.topics.weights;
-        let open = || Ok(Follower::open(&connection, weights, &From::Beginning, connection.answer(ANSWER))?);
+        let open = || {
+            Ok(Follower::open(&connection, weights, &From::Beginning, connection.request_timeout(ANSWER))?)
+        };
         let Some(follower) = patiently(&shutdown, &connection, open)? else { return Ok(()) };
         let mut predictors = Predictors::new(follower, &policies, seats.experts())?;
         while !predictors.is_ready() && !shutdown.requested() {
@@ -261,7 +263,8 @@ impl Score {
                 told = Instant::now();
                 asking.tell(&health, &seats.shadow);
                 predictors.tell(&health, now());
-                let behind = tell(&reading.source, &unit, &health, &mut lag, connection.answer(SEEN));
+                let behind =
+                    tell(&reading.source, &unit, &health, &mut lag, connection.request_timeout(SEEN));
                 health.waits(COMMITTING, unit.waits(&reading.source.health().lag), stalled);
                 let age = asking.oldest().map_or(0, |came| now().saturating_sub(came));
                 let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));

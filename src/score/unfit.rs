@@ -117,7 +117,8 @@ impl Originals {
     }
 
     fn read(&self, places: &[(i32, i64)]) -> Result<Vec<Option<Consumed>>, ScoreError> {
-        let timeout = self.connection.answer(ANSWER) + self.connection.round_trip.partitions(TOGETHER);
+        let timeout =
+            self.connection.request_timeout(ANSWER) + self.connection.round_trip.partitions(TOGETHER);
         let read = || {
             let mut lookup = Lookup::open(&self.connection, &self.events, ANSWER)?;
             let events: Result<Vec<_>, _> =

@@ -21,7 +21,7 @@ use crate::core::predictor::Predictor;
 use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
 use crate::dead_letter::{Reason, Surge, dead_letter};
-use crate::kafka::{Ages, Connection, Consumed, Offsets, Produced, RoundTrip, Source, TopicPartition};
+use crate::kafka::{Connection, Consumed, Offsets, Produced, RecordAges, RoundTrip, Source, TopicPartition};
 use crate::ops::metrics::{Counted, Decided};
 use crate::ops::traces::Moderation;
 use crate::ops::{Traces, metrics};
@@ -78,7 +78,7 @@ pub struct Unit {
     /// Every record read, with its output once it has one.
     watermark: Watermark<i32, Settled>,
     /// When every record came that the watermark holds.
-    ages: Ages,
+    ages: RecordAges,
     /// Since when the records of each partition wait for a commit.
     waits: Waits,
     /// Since when something is ready, and how long the first of it had waited for the panel.
@@ -117,7 +117,7 @@ impl Unit {
             most: config.score.commit_records.max(1),
             interval: config.score.commit_interval(),
             watermark: Watermark::new(),
-            ages: Ages::default(),
+            ages: RecordAges::default(),
             waits: Waits::default(),
             open: None,
             given_up: false,

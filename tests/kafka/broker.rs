@@ -173,7 +173,7 @@ fn a_follower_passes_markers_and_gaps() {
     let mut outbox = Outbox::open(&connection, once("follow")).unwrap();
     // Offsets: 0 a, 1 marker, 2 aborted, 3 marker, 4 tombstone, 5 marker: the end is a marker.
     outbox.commit(&[record("follow", 0, "a")], None).unwrap();
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     unit.send(&[record("follow", 0, "never")]).unwrap();
     drop(unit);
     let tombstone = Produced { payload: None, ..record("follow", 0, "") };
@@ -248,7 +248,7 @@ fn lookups_find_committed_records_only() {
             (begin..begin + 500).map(|number| record("lookup", number % 2, value(number))).collect();
         places.extend(outbox.commit(&sent, None).unwrap());
     }
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     let aborted = unit.send(&[record("lookup", 0, "never")]).unwrap()[0];
     drop(unit);
 

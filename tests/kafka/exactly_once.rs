@@ -62,12 +62,12 @@ fn outputs_and_offsets_count_together_or_not_at_all() {
     let done = consumed(&records);
 
     // Left without a commit: invisible, and the offsets stay.
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     unit.send(&[record("unit.out", 0, "never")]).unwrap();
     drop(unit);
     assert_eq!(committed(&source), 0);
     // In two steps: what is sent second carries where the first went.
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     let places = unit.send(&[record("unit.out", 0, "decision")]).unwrap();
     unit.send(&[record("unit.out", 1, format!("{places:?}"))]).unwrap();
     unit.commit(Some((source.membership(), &done))).unwrap();
@@ -133,7 +133,7 @@ fn a_zombie_is_fenced_for_good() {
     make(&connection, &[("zombie", 1, &[])]);
     let mut old = Outbox::open(&connection, once("zombie")).unwrap();
     old.commit(&[record("zombie", 0, "1")], None).unwrap();
-    let mut unit = old.unit();
+    let mut unit = old.transaction();
     unit.send(&[record("zombie", 0, "never")]).unwrap();
     let mut new = Outbox::open(&connection, once("zombie")).unwrap();
     let fenced = unit.commit(None).unwrap_err();
@@ -152,7 +152,7 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
     make(&connection, &[("hang", 1, &[])]);
     let short = Delivery::ExactlyOnce { transactional_id: "hang".into(), timeout: Duration::from_secs(1) };
     let mut outbox = Outbox::open(&connection, short).unwrap();
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     unit.send(&[record("hang", 0, "never")]).unwrap();
     // The brokers end it: an open transaction would hold this reader before the next record.
     Outbox::open(&connection, Delivery::AtLeastOnce)
@@ -184,7 +184,7 @@ fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
     let connection = broker.connection();
     make(&connection, &[("unknown", 1, &[])]);
     let mut outbox = Outbox::open(&connection, once("unknown")).unwrap();
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     unit.send(&[record("unknown", 0, "lost")]).unwrap();
     broker.kill();
     let unknown = unit.commit(None).unwrap_err();

@@ -18,9 +18,12 @@ use crate::kafka::failure::{SourceError, left};
 /// Between two questions whether a new topic can be used.
 const PAUSE: Duration = Duration::from_millis(50);
 
-pub(super) fn asker(connection: &Connection) -> Result<BaseConsumer<Quiet>, SourceError> {
+pub(super) fn metadata_consumer(connection: &Connection) -> Result<BaseConsumer<Quiet>, SourceError> {
     connection.check()?;
-    connection.asker().create_with_context(Quiet).map_err(|error| SourceError::of(&error, "connect", ""))
+    connection
+        .metadata_consumer()
+        .create_with_context(Quiet)
+        .map_err(|error| SourceError::of(&error, "connect", ""))
 }
 
 pub(in crate::kafka) fn count<C: ClientContext>(
@@ -56,8 +59,8 @@ pub(super) fn replicas<C: ClientContext>(
 
 /// How many replicas the brokers make by default, where they say it.
 fn replicas_by_default(connection: &Connection, timeout: Duration) -> Option<usize> {
-    let asker = asker(connection).ok()?;
-    let metadata = asker.client().fetch_metadata(None, timeout).ok()?;
+    let consumer = metadata_consumer(connection).ok()?;
+    let metadata = consumer.client().fetch_metadata(None, timeout).ok()?;
     let broker = ResourceSpecifier::Broker(metadata.brokers().first()?.id());
     let admin = admin(connection).ok()?;
     let asked = answer("read a broker's settings", "", admin.describe_configs(&[broker], &options(timeout)));
@@ -148,9 +151,9 @@ pub(super) fn grow(connection: &Connection, spec: &TopicSpec, timeout: Duration)
 /// Waits until every partition of a topic has a leader that answers. The brokers say that a topic is made before it
 /// can be used, and tell nobody when it can.
 pub(super) fn led(connection: &Connection, spec: &TopicSpec, timeout: Duration) -> Result<(), SourceError> {
-    let (asker, until) = (asker(connection)?, Instant::now() + timeout);
+    let (consumer, until) = (metadata_consumer(connection)?, Instant::now() + timeout);
     for partition in 0..spec.partitions {
-        while let Err(error) = asker.fetch_watermarks(&spec.name, partition, left(until)) {
+        while let Err(error) = consumer.fetch_watermarks(&spec.name, partition, left(until)) {
             let error = SourceError::of(&error, "use the topic that was made", &spec.name);
             let comes = error.is_retryable() || matches!(error, SourceError::MissingTopic { .. });
             if !comes || Instant::now() > until {

@@ -15,7 +15,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataBroker;
 
-use super::calls::asker;
+use super::calls::metadata_consumer;
 use crate::kafka::connection::Connection;
 use crate::kafka::failure::{SourceError, left};
 
@@ -29,14 +29,14 @@ const DOING: &str = "ask for the topic's id";
 pub fn id(connection: &Connection, topic: &str, timeout: Duration) -> Result<Option<[u8; 16]>, SourceError> {
     let failed = |code| SourceError::of(&KafkaError::Global(code), DOING, topic);
     let name = CString::new(topic).map_err(|_| failed(RDKafkaErrorCode::InvalidTopic))?;
-    let asker = asker(connection)?;
+    let consumer = metadata_consumer(connection)?;
     let until = Instant::now() + timeout;
     // Any broker can tell, and the embedded one names no controller, to which the request would go.
-    let metadata = asker.client().fetch_metadata(Some(topic), timeout);
+    let metadata = consumer.client().fetch_metadata(Some(topic), timeout);
     let metadata = metadata.map_err(|error| SourceError::of(&error, DOING, topic))?;
     let broker = metadata.brokers().first().map(MetadataBroker::id);
     let broker = broker.ok_or_else(|| failed(RDKafkaErrorCode::AllBrokersDown))?;
-    match described(asker.client(), &name, broker, left(until)) {
+    match described(consumer.client(), &name, broker, left(until)) {
         Ok(id) => Ok(Some(id).filter(|id| *id != [0; 16])),
         Err(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion) => Ok(None),
         Err(code) => Err(failed(code)),

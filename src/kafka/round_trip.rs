@@ -80,7 +80,7 @@ impl RoundTrip {
 
     /// The time-out for an answer: `least`, or longer if the brokers are far away.
     #[must_use]
-    pub fn answer(&self, least: Duration) -> Duration {
+    pub fn request_timeout(&self, least: Duration) -> Duration {
         least.max(self.get() * ANSWER)
     }
 
@@ -133,7 +133,7 @@ mod tests {
             assert_eq!(found, (session, transaction), "{millis} ms");
             assert!(trip.transaction(three) < trip.session(six));
         }
-        assert_eq!(trip.answer(Duration::from_secs(5)), Duration::from_secs(20));
+        assert_eq!(trip.request_timeout(Duration::from_secs(5)), Duration::from_secs(20));
         assert_eq!(trip.partitions(50), Duration::from_secs(150));
         trip.note(Duration::from_millis(1));
         assert_eq!(trip.session(six).as_secs(), 30, "members that were made before have this session");

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// When the records came that are read and not committed, by partition, in the order of their offsets.
 #[derive(Debug, Default)]
-pub struct Ages(BTreeMap<i32, VecDeque<(i64, i64)>>);
+pub struct RecordAges(BTreeMap<i32, VecDeque<(i64, i64)>>);
 
-impl Ages {
+impl RecordAges {
     /// A record was read that came at this broker time, in milliseconds since 1970.
     pub fn read(&mut self, partition: i32, offset: i64, came: i64) {
         self.0.entry(partition).or_default().push_back((offset, came));
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn the_oldest_is_the_first_that_is_not_committed() {
-        let mut ages = Ages::default();
+        let mut ages = RecordAges::default();
         for (offset, came) in [(3, 100), (5, 200), (6, 300)] {
             ages.read(0, offset, came);
             ages.read(1, offset, came + 1);

@@ -11,7 +11,7 @@ use super::failure::{Class, CommitError, again, class, denied, left, stale};
 use super::membership::Membership;
 use super::outbox::{Delivery, Outbox};
 use super::record::{Offsets, Produced};
-use super::reports::{Place, Slot, drain, enqueue};
+use super::reports::{RecordPosition, Slot, drain, enqueue};
 use super::topics;
 use crate::crash;
 
@@ -19,14 +19,14 @@ use crate::crash;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A unit of work. Dropped without a commit it is aborted.
-pub struct Unit<'a> {
+pub struct Transaction<'a> {
     outbox: &'a mut Outbox,
     begun: bool,
     /// When its transaction began, before the brokers counted its time.
     since: Instant,
 }
 
-impl<'a> Unit<'a> {
+impl<'a> Transaction<'a> {
     pub(super) fn new(outbox: &'a mut Outbox) -> Self {
         Self { outbox, begun: false, since: Instant::now() }
     }
@@ -36,7 +36,7 @@ impl<'a> Unit<'a> {
     ///
     /// # Errors
     /// See [`CommitError`]. The unit is over then: drop it.
-    pub fn send(&mut self, records: &[Produced]) -> Result<Vec<Place>, CommitError> {
+    pub fn send(&mut self, records: &[Produced]) -> Result<Vec<RecordPosition>, CommitError> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
@@ -276,7 +276,7 @@ impl<'a> Unit<'a> {
     }
 }
 
-impl Drop for Unit<'_> {
+impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.abort() {
             tracing::warn!(target: "kafka", %error, "a unit was left while another instance took over");

@@ -199,7 +199,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         let score = Score {
             config: Arc::clone(&config),
             policies: policies.clone(),
-            seats,
+            panel: seats,
             delivery: delivery(&config, &connection, &instance),
             connection: connection.clone(),
             health: health.clone(),

@@ -108,7 +108,7 @@ impl RoundTrip {
     /// round trip does not cost throughput. Time that round trips do not explain counts for nothing: brokers that are slow
     /// because of the amount would be given ever more.
     #[must_use]
-    pub fn grown(&self, least: usize, took: Duration) -> usize {
+    pub fn scaled_batch(&self, least: usize, took: Duration) -> usize {
         let waited = took.min(self.get() * TRANSACTION);
         let factor = usize::try_from(waited.as_millis() / COMMIT.as_millis()).unwrap_or(GROWTH);
         least.saturating_mul(factor.clamp(1, GROWTH))
@@ -163,13 +163,13 @@ mod tests {
     fn units_grow_with_the_commit_up_to_a_bound() {
         let far = RoundTrip::default();
         far.note(Duration::from_millis(400));
-        let after = |millis| far.grown(500, Duration::from_millis(millis));
+        let after = |millis| far.scaled_batch(500, Duration::from_millis(millis));
         assert_eq!([0, 99, 199, 600, 3_000].map(after), [500, 500, 500, 3_000, 15_000]);
         assert_eq!(after(u64::MAX), 500 * GROWTH);
         // A near broker that is slow gets no more at a time.
         let near = RoundTrip::default();
-        assert_eq!(near.grown(500, Duration::from_secs(9)), 500);
+        assert_eq!(near.scaled_batch(500, Duration::from_secs(9)), 500);
         near.note(Duration::from_millis(4));
-        assert_eq!(near.grown(500, Duration::from_secs(9)), 500);
+        assert_eq!(near.scaled_batch(500, Duration::from_secs(9)), 500);
     }
 }

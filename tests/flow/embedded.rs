@@ -69,7 +69,7 @@ impl Running {
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
-            seats: PanelHandle::in_force(panel, &[]),
+            panel: PanelHandle::in_force(panel, &[]),
             connection: Connection {
                 settings: [("message.max.bytes".to_owned(), limit.to_owned())].into(),
                 ..connection.clone()

@@ -1,6 +1,6 @@
 //! score as a model: two scorers, one partition of events that moves, the second event poison.
 //!
-//! Each step is one of `src/score` and `src/kafka/unit.rs`; what is decided and not committed lives in
+//! Each step is one of `src/score` and `src/kafka/transaction.rs`; what is decided and not committed lives in
 //! core's own watermark.
 
 mod steps;

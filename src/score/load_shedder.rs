@@ -1,41 +1,54 @@
-//! When the panel shrinks to its cheap experts, and when it grows back. Pure: figures and times are passed in.
+//! Decides when the panel shrinks to its cheap experts, and when it grows back. Figures and times are parameters.
 //!
-//! It shrinks as soon as a limit is exceeded. It grows back only when all figures have stayed below half of
-//! their limits for a while, so that it does not go to and fro.
+//! The panel shrinks as soon as a limit is exceeded. It grows back only after all figures have stayed below half of
+//! their limits for a while, so that it does not oscillate.
 
 use std::time::{Duration, Instant};
 
-/// What is too much. `None`: no limit.
+use crate::config;
+
+/// The limits of the load. `None` means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages not yet consumed, over all partitions held.
+    /// The number of messages not consumed yet, over all assigned partitions.
     pub lag: Option<i64>,
-    /// Age of the oldest event being asked about.
+    /// The age of the oldest event in flight.
     pub age: Option<Duration>,
-    /// How long it must be calm before the panel grows back.
+    /// The time for which the load must be low before the panel grows back.
     pub calm: Duration,
 }
 
-/// Whether the panel is shrunk.
+impl From<&config::Score> for Limits {
+    fn from(score: &config::Score) -> Self {
+        let age = Duration::from_millis(score.shed_age_ms);
+        Self {
+            lag: (score.shed_lag > 0).then_some(score.shed_lag),
+            age: (!age.is_zero()).then_some(age),
+            calm: Duration::from_millis(score.shed_calm_ms),
+        }
+    }
+}
+
+/// Tracks whether the panel is shrunk.
 #[derive(Debug)]
-pub struct Shed {
+pub struct LoadShedder {
     limits: Limits,
     shrunk: bool,
     calm_since: Option<Instant>,
 }
 
-impl Shed {
-    /// Not shrunk.
+impl LoadShedder {
+    /// Begins with a whole panel.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self { limits, shrunk: false, calm_since: None }
     }
 
-    /// Takes new figures. Some, where that changes whether the panel is shrunk.
+    /// Takes new figures. Returns whether the panel is shrunk, if that changes.
     pub fn update(&mut self, lag: i64, age: Duration, now: Instant) -> Option<bool> {
-        let Limits { lag: most, age: oldest, calm } = self.limits;
-        let over = most.is_some_and(|most| lag > most) || oldest.is_some_and(|oldest| age > oldest);
-        let low = most.is_none_or(|most| lag <= most / 2) && oldest.is_none_or(|oldest| age <= oldest / 2);
+        let Limits { lag: max_lag, age: max_age, calm } = self.limits;
+        let over = max_lag.is_some_and(|max| lag > max) || max_age.is_some_and(|max| age > max);
+        let low = max_lag.is_none_or(|max| lag <= max / 2) && max_age.is_none_or(|max| age <= max / 2);
         if !self.shrunk {
             self.shrunk = over;
             self.calm_since = None;
@@ -65,11 +78,11 @@ mod tests {
 
     #[test]
     fn either_limit_shrinks_and_only_calm_grows_back() {
-        let (mut shed, start) = (Shed::new(LIMITS), Instant::now());
+        let (mut shed, start) = (LoadShedder::new(LIMITS), Instant::now());
         assert_eq!(shed.update(100, SECOND * 4, start), None);
         assert_eq!(shed.update(101, SECOND, start), Some(true));
         assert_eq!(shed.update(1_000, SECOND, start), None);
-        // Below the limits, but not by half: neither shrunk further nor grown back.
+        // Below the limits, but not below half of them: the panel stays as it is.
         assert_eq!(shed.update(51, SECOND, start + SECOND * 9), None);
         assert_eq!(shed.update(50, SECOND * 3, start + SECOND * 10), None);
         assert_eq!(shed.update(50, SECOND * 2, start + SECOND * 11), None);
@@ -79,15 +92,15 @@ mod tests {
 
     #[test]
     fn without_limits_it_never_shrinks() {
-        let mut shed = Shed::new(Limits { lag: None, age: None, calm: SECOND });
+        let mut shed = LoadShedder::new(Limits { lag: None, age: None, calm: SECOND });
         assert_eq!(shed.update(i64::MAX, Duration::MAX, Instant::now()), None);
     }
 
     proptest! {
-        /// Between growing back and shrinking before it lies the calm time at least; changes take turns.
+        /// The calm time lies between any high figure and growing back, and shrinking and growing back alternate.
         #[test]
-        fn it_does_not_go_to_and_fro(steps in prop::collection::vec((0_i64..250, 0_u64..9, 0_u64..2_000), 0..200)) {
-            let (mut shed, mut now) = (Shed::new(LIMITS), Instant::now());
+        fn it_does_not_oscillate(steps in prop::collection::vec((0_i64..250, 0_u64..9, 0_u64..2_000), 0..200)) {
+            let (mut shed, mut now) = (LoadShedder::new(LIMITS), Instant::now());
             let (mut shrunk, mut busy_at) = (false, now);
             for (lag, age, millis) in steps {
                 now += Duration::from_millis(millis);

@@ -1,4 +1,4 @@
-//! Who is asked: the panel, and which of its experts are in shadow. Both can change while events come.
+//! The panel in use, which can be replaced while events are scored.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,28 +6,28 @@ use std::sync::Arc;
 use crate::config::Live;
 use crate::experts::Panel;
 
-/// The panel, and who of it weighs nothing.
+/// The experts in use, and which of them run in shadow mode.
 pub struct PanelHandle {
-    /// The panel, opened.
+    /// The loaded panel.
     pub panel: Arc<Panel>,
-    /// Experts that vote and weigh nothing, by id.
+    /// The ids of experts in shadow mode: their votes are recorded and have no weight.
     pub shadow: BTreeSet<String>,
 }
 
 impl PanelHandle {
-    /// This panel with these experts in shadow.
+    /// Combines a panel with the ids of its experts in shadow mode.
     #[must_use]
     pub fn new(panel: Arc<Panel>, shadow: &[String]) -> Self {
         Self { panel, shadow: shadow.iter().cloned().collect() }
     }
 
-    /// The same, in force until others are.
+    /// Returns the handle as the current one, which can be replaced.
     #[must_use]
     pub fn in_force(panel: Arc<Panel>, shadow: &[String]) -> Live<Self> {
         Arc::new(Self::new(panel, shadow)).into()
     }
 
-    /// The panel's experts, by the UTF-8 bytes of their ids.
+    /// Returns the ids of the panel's experts, sorted by their UTF-8 bytes.
     #[must_use]
     pub fn experts(&self) -> Vec<String> {
         self.panel.experts().iter().map(|expert| expert.id.clone()).collect()

@@ -1,4 +1,4 @@
-//! What an event's span tells of its way through the flow.
+//! The span of an event: the times and results of its stages.
 
 use std::time::Instant;
 
@@ -11,43 +11,43 @@ use crate::kafka::Consumed;
 use crate::ops::Traces;
 use crate::ops::traces::{Asked, Expert, Moderation, Outcome, Place, Trace};
 
-/// When things were, of an event that has been asked about.
-pub struct Times {
-    /// When it was read.
-    pub read: Instant,
-    /// When the panel was asked.
-    pub asked: Instant,
-    /// When all its answers were there.
-    pub answered: Instant,
-    /// By vote, the run that it came of.
-    pub ran: Vec<Option<RunSpan>>,
+/// The times of the stages of an answered event.
+pub struct EventTimes {
+    /// When the record was read.
+    pub read_at: Instant,
+    /// When the event was submitted to the panel.
+    pub submitted_at: Instant,
+    /// When the last answer arrived.
+    pub answered_at: Instant,
+    /// By vote, the begin and end of the run that produced it, if there was one.
+    pub runs: Vec<Option<RunSpan>>,
 }
 
-/// The span of an event, if it gets one, before its outcome is known.
+/// Returns the trace under which the event's span is recorded, or `None` if it is not sampled.
 #[must_use]
 pub fn trace(
     traces: &Traces,
     headers: &[(String, Option<Vec<u8>>)],
     origin: &Origin,
-    came: Millis,
+    timestamp: Millis,
 ) -> Option<Trace> {
     let Origin { topic, partition, offset } = origin;
-    traces.of(headers, Place { topic, partition: *partition, offset: *offset, time: came })
+    traces.of(headers, Place { topic, partition: *partition, offset: *offset, time: timestamp })
 }
 
-/// What there is to say of an event that was decided.
+/// Returns the span of a decided event.
 #[must_use]
-pub fn decided(trace: Trace, decision: &Decision, times: Times) -> Box<Moderation> {
-    let Times { read, asked, answered, ran } = times;
-    let experts = decision.votes.iter().zip(ran).filter_map(|(weighed, ran)| {
-        let RunSpan { began, ended } = ran?;
+pub fn decided(trace: Trace, decision: &Decision, times: EventTimes) -> Box<Moderation> {
+    let EventTimes { read_at, submitted_at, answered_at, runs } = times;
+    let experts = decision.votes.iter().zip(runs).filter_map(|(weighed, run)| {
+        let RunSpan { began, ended } = run?;
         let outcome = match weighed.vote.outcome {
             vote::Outcome::Voted { .. } => "voted",
             vote::Outcome::Abstained(reason) => reason.word(),
         };
         Some(Expert { id: weighed.vote.expert.clone(), outcome, began, ended })
     });
-    let asked = Asked { began: asked, ended: answered, experts: experts.collect() };
+    let asked = Asked { began: submitted_at, ended: answered_at, experts: experts.collect() };
     let outcome = Outcome::Decided {
         policy: decision.id.policy.clone(),
         version: decision.policy_version.clone(),
@@ -58,14 +58,19 @@ pub fn decided(trace: Trace, decision: &Decision, times: Times) -> Box<Moderatio
         hidden_text: decision.hidden_text.iter().map(|way| way.word()).collect(),
         asked,
     };
-    Box::new(Moderation { trace, origin: decision.origin.clone(), read, outcome })
+    Box::new(Moderation { trace, origin: decision.origin.clone(), read: read_at, outcome })
 }
 
-/// What there is to say of a record that cannot be used, if it gets a span.
+/// Returns the span of a record that becomes a dead letter, if it is sampled.
 #[must_use]
-pub fn dead(traces: &Traces, record: &Consumed, came: Millis, reason: &Reason) -> Option<Box<Moderation>> {
+pub fn dead_letter(
+    traces: &Traces,
+    record: &Consumed,
+    timestamp: Millis,
+    reason: &Reason,
+) -> Option<Box<Moderation>> {
     let Consumed { topic, partition, offset, headers, .. } = record;
     let origin = Origin { topic: topic.to_string(), partition: *partition, offset: *offset };
-    let trace = trace(traces, headers, &origin, came)?;
+    let trace = trace(traces, headers, &origin, timestamp)?;
     Some(Box::new(Moderation { trace, origin, read: Instant::now(), outcome: Outcome::Dead(reason.name) }))
 }

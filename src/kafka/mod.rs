@@ -1,9 +1,9 @@
-//! The edge to Kafka: records in, records out, and what commits together.
+//! The Kafka clients: consumers, producers, and transactions of outputs and consumed offsets.
 //!
-//! Plain threads, no async: every call here blocks for at most the time that it is given. A [`Source`] is a
-//! member of a group and an [`Outbox`] ends a unit of work: what it sends and the offsets that it consumed
-//! count together or not at all. [`Follower`] and [`Lookup`] read topics that nobody shares. [`embedded`] is
-//! a broker in process, [`topics`] creates and checks topics.
+//! Nothing here is async: every call blocks for at most its time-out. A [`Source`] is a consumer in a group. An [`Outbox`]
+//! commits a [`Transaction`]: the records that it sends and the offsets that were consumed for them count together or not
+//! at all. A [`Follower`] reads a whole topic without a group, and a [`Lookup`] fetches single records. [`embedded`] is a
+//! broker in this process, and [`topics`] creates and checks topics.
 
 mod check_auth;
 mod connection;

@@ -1,33 +1,33 @@
-//! How long what is read has been waiting for its commit.
+//! The broker timestamps of records that were read and are not committed.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// When the records came that are read and not committed, by partition, in the order of their offsets.
+/// The offset and broker timestamp of each uncommitted record, by partition and in the order of offsets.
 #[derive(Debug, Default)]
 pub struct RecordAges(BTreeMap<i32, VecDeque<(i64, i64)>>);
 
 impl RecordAges {
-    /// A record was read that came at this broker time, in milliseconds since 1970.
-    pub fn read(&mut self, partition: i32, offset: i64, came: i64) {
-        self.0.entry(partition).or_default().push_back((offset, came));
+    /// Adds a record that was read, with its broker timestamp in milliseconds since the Unix epoch.
+    pub fn read(&mut self, partition: i32, offset: i64, timestamp: i64) {
+        self.0.entry(partition).or_default().push_back((offset, timestamp));
     }
 
-    /// The partition's records before `next` are committed.
+    /// Removes the partition's records before `next`: they are committed.
     pub fn committed(&mut self, partition: i32, next: i64) {
         if let Some(waiting) = self.0.get_mut(&partition) {
             while waiting.pop_front_if(|(offset, _)| *offset < next).is_some() {}
         }
     }
 
-    /// The partition has gone, or is read again from its committed offset.
+    /// Removes a partition that was revoked, or is read again from its committed offset.
     pub fn forget(&mut self, partition: i32) {
         self.0.remove(&partition);
     }
 
-    /// When the partition's first record came that is not committed; none where nothing waits.
+    /// Returns the broker timestamp of the partition's first uncommitted record, or `None` if there is none.
     #[must_use]
     pub fn oldest(&self, partition: i32) -> Option<i64> {
-        self.0.get(&partition)?.front().map(|(_, came)| *came)
+        self.0.get(&partition)?.front().map(|(_, timestamp)| *timestamp)
     }
 }
 
@@ -36,11 +36,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_is_the_first_that_is_not_committed() {
+    fn the_oldest_record_is_the_first_uncommitted_one() {
         let mut ages = RecordAges::default();
-        for (offset, came) in [(3, 100), (5, 200), (6, 300)] {
-            ages.read(0, offset, came);
-            ages.read(1, offset, came + 1);
+        for (offset, timestamp) in [(3, 100), (5, 200), (6, 300)] {
+            ages.read(0, offset, timestamp);
+            ages.read(1, offset, timestamp + 1);
         }
         assert_eq!((ages.oldest(0), ages.oldest(1), ages.oldest(2)), (Some(100), Some(101), None));
         ages.committed(0, 5);

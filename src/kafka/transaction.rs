@@ -1,4 +1,4 @@
-//! One unit of work, step by step; the table of what follows each error is in [`outbox`](super::outbox).
+//! One transaction, step by step. The table in [`outbox`](super::outbox) says what follows each error.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 
-use super::delivery_failure::{delivery_failure, missing_right, second_hand};
-use super::failure::{Class, CommitError, again, class, denied, left, stale};
+use super::delivery_failure::{delivery_failure, is_consequence, missing_right};
+use super::failure::{Class, CommitError, classify, denied, left, retry, stale};
 use super::membership::Membership;
 use super::outbox::{Delivery, Outbox};
 use super::record::{Offsets, Produced};
@@ -15,14 +15,15 @@ use super::reports::{RecordPosition, Slot, drain, enqueue};
 use super::topics;
 use crate::crash;
 
-/// Beyond the time-out of a transaction, how long its end is waited for.
-const GRACE: Duration = Duration::from_secs(2);
+/// The time for which the end of a transaction is waited for after its time-out.
+const END_GRACE: Duration = Duration::from_secs(2);
 
-/// A unit of work. Dropped without a commit it is aborted.
+/// Outputs and consumed offsets that count together. A transaction that is dropped without a commit is aborted. With
+/// at-least-once delivery it is not a Kafka transaction: outputs are sent first, then the offsets are committed.
 pub struct Transaction<'a> {
     outbox: &'a mut Outbox,
     begun: bool,
-    /// When its transaction began, before the brokers counted its time.
+    /// When the transaction began, which is before the brokers began to count its time.
     since: Instant,
 }
 
@@ -31,30 +32,30 @@ impl<'a> Transaction<'a> {
         Self { outbox, begun: false, since: Instant::now() }
     }
 
-    /// Sends records and waits until all are acknowledged: they are in their topics, and within a
-    /// transaction invisible until the commit. Returns where each went, in order.
+    /// Sends records and waits until all are acknowledged. They are then in their topics, and invisible until the commit
+    /// if delivery is exactly once. Returns the partition and offset of each record, in order.
     ///
     /// # Errors
-    /// See [`CommitError`]. The unit is over then: drop it.
+    /// Returns a [`CommitError`] if a record is not acknowledged. The transaction is over then, and must be dropped.
     pub fn send(&mut self, records: &[Produced]) -> Result<Vec<RecordPosition>, CommitError> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
         crash::point("unit.produce");
         self.begin()?;
-        let until = Instant::now() + self.outbox.patience() + GRACE;
+        let until = Instant::now() + self.outbox.transaction_timeout() + END_GRACE;
         let producer = self.outbox.producer()?;
-        let sending = producer.context().expect(records.len());
+        let send = producer.context().expect(records.len());
         let mut refused = None;
         for (index, record) in records.iter().enumerate() {
-            if let Err(error) = enqueue(producer, record, Slot { sending, index }, until) {
+            if let Err(error) = enqueue(producer, record, Slot { send, index }, until) {
                 refused = Some((index, error));
                 break;
             }
         }
-        // Where the transaction is spoiled all reports come at once, behind what the client's log has to say of it.
-        let first_hand = refused.is_some_and(|(_, code)| !second_hand(code));
-        let drained = first_hand || drain(producer, until);
+        // If the transaction has already failed, all reports arrive at once, after the client's log lines about it.
+        let is_cause = refused.is_some_and(|(_, code)| !is_consequence(code));
+        let drained = is_cause || drain(producer, until);
         let reports = producer.context().take();
         if let Some((index, code)) = refused {
             return Err(self.undelivered(records, index, code));
@@ -64,7 +65,7 @@ impl<'a> Transaction<'a> {
             self.outbox.drop_producer();
             return Err(CommitError::Aborted {
                 stage: "send",
-                reason: "records are still on their way".into(),
+                reason: "some records are not acknowledged yet".into(),
             });
         }
         match reports.iter().copied().map(Option::transpose).collect() {
@@ -79,10 +80,10 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Ends the unit: with the offsets that `consumed` names it counts, all of it.
+    /// Commits all records sent, together with the `consumed` offsets.
     ///
     /// # Errors
-    /// See [`CommitError`]: the unit does not count, or nobody knows.
+    /// Returns a [`CommitError`] if nothing is committed, or if the outcome of the commit is unknown.
     pub fn commit(mut self, consumed: Option<(&Membership, &Offsets)>) -> Result<(), CommitError> {
         let consumed = consumed.filter(|(_, offsets)| !offsets.is_empty());
         if consumed.is_none() && !self.begun {
@@ -92,7 +93,7 @@ impl<'a> Transaction<'a> {
             self.abort()?;
             return Err(CommitError::Stale {
                 stage: "offsets",
-                reason: "a partition is no longer this member's".into(),
+                reason: "a partition is no longer assigned to this member".into(),
             });
         }
         match self.outbox.delivery() {
@@ -120,8 +121,8 @@ impl<'a> Transaction<'a> {
         let Some((member, offsets)) = consumed else {
             return Ok(());
         };
-        let until = Instant::now() + self.outbox.patience();
-        again(until, || member.commit(offsets)).map_err(|error| {
+        let until = Instant::now() + self.outbox.transaction_timeout();
+        retry(until, || member.commit(offsets)).map_err(|error| {
             let (stage, reason) = ("offsets", error.to_string());
             match () {
                 () if stale(&error) => CommitError::Stale { stage, reason },
@@ -133,12 +134,12 @@ impl<'a> Transaction<'a> {
 
     fn commit_transaction(&mut self, consumed: Option<(&Membership, &Offsets)>) -> Result<(), CommitError> {
         self.begin()?;
-        let until = Instant::now() + self.outbox.patience() + GRACE;
+        let until = Instant::now() + self.outbox.transaction_timeout() + END_GRACE;
         if let Some((member, offsets)) = consumed {
             let list = offsets.to_list();
             let producer = self.outbox.producer()?;
-            // The proof of membership is taken afresh: an old generation's would be refused, or worse.
-            let sent = again(until, || match member.proof(offsets) {
+            // The proof of membership is taken again for each attempt: one of an old generation would be refused, or worse.
+            let sent = retry(until, || match member.proof(offsets) {
                 Some(proof) => producer.send_offsets_to_transaction(&list, &proof, left(until)),
                 None => Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::AssignmentLost)),
             });
@@ -147,13 +148,13 @@ impl<'a> Transaction<'a> {
         }
         let producer = self.outbox.producer()?;
         let committed =
-            crash::during("unit.commit", || again(until, || producer.commit_transaction(left(until))));
+            crash::during("unit.commit", || retry(until, || producer.commit_transaction(left(until))));
         let Err(error) = committed else {
             self.begun = false;
             crash::point("unit.committed");
             return Ok(());
         };
-        match class(&error) {
+        match classify(&error) {
             Class::Fenced | Class::Abort => Err(self.failed("commit", &error)),
             Class::Retry | Class::Spent => {
                 self.begun = false;
@@ -163,10 +164,10 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Does what the error of a step before the commit asks for.
+    /// Aborts the transaction or drops the producer, as the error of a step before the commit requires.
     fn failed(&mut self, stage: &'static str, error: &KafkaError) -> CommitError {
         let reason = error.to_string();
-        let aborted = match class(error) {
+        let aborted = match classify(error) {
             Class::Fenced => return self.fenced(stage, error),
             Class::Abort => self.abort(),
             Class::Retry | Class::Spent => {
@@ -183,38 +184,39 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// The transaction is gone. One that took too long the brokers give up themselves.
+    /// Handles an error that says the transaction no longer exists. If it was open for longer than its time-out, the
+    /// brokers have aborted it; otherwise another instance has taken the transactional id.
     fn fenced(&mut self, stage: &'static str, error: &KafkaError) -> CommitError {
         self.begun = false;
-        if self.since.elapsed() < self.outbox.patience() {
+        if self.since.elapsed() < self.outbox.transaction_timeout() {
             return self.outbox.fence(error);
         }
         self.outbox.drop_producer();
         CommitError::Outlived { stage, reason: error.to_string() }
     }
 
-    /// Gives the unit up because one of its records was not delivered.
+    /// Aborts the transaction because one of its records was not delivered, and returns the cause.
     fn undelivered(&mut self, records: &[Produced], index: usize, code: RDKafkaErrorCode) -> CommitError {
         use RDKafkaErrorCode as Code;
-        let spoiled = if second_hand(code) { self.spoiled() } else { None };
+        let cause = if is_consequence(code) { self.pending_error() } else { None };
         let named = self.outbox.producer().map(|producer| producer.context().refused()).unwrap_or_default();
         if let Err(fenced) = self.abort() {
             return fenced;
         }
         let grown = code == RDKafkaErrorCode::UnknownPartition
             && records.get(index).is_some_and(|record| self.has_partition(record));
-        // After a refused record the client's sequence numbers have a gap that spoils the next unit.
+        // After a refused record the client's sequence numbers have a gap, which makes the next transaction fail.
         self.outbox.drop_producer();
         let topic = records.get(index).map_or_else(|| "".into(), |record| Arc::clone(&record.topic));
         let stage = "send";
-        let denial = spoiled.as_ref().filter(|error| denied(error)).and_then(KafkaError::rdkafka_error_code);
-        let reason = spoiled.map_or_else(|| format!("{topic}: {code}"), |error| error.to_string());
+        let denial = cause.as_ref().filter(|error| denied(error)).and_then(KafkaError::rdkafka_error_code);
+        let reason = cause.map_or_else(|| format!("{topic}: {code}"), |error| error.to_string());
         match denial.unwrap_or(code) {
             Code::MessageSizeTooLarge => {
                 CommitError::TooLarge { index, bytes: records.get(index).map_or(0, Produced::size), topic }
             }
             Code::UnknownPartition if grown => {
-                let reason = format!("{topic} has grown, and this producer did not know it yet");
+                let reason = format!("{topic} has new partitions that this producer did not know yet");
                 CommitError::Aborted { stage, reason }
             }
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
@@ -232,9 +234,9 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// What has spoiled the transaction that is open: the client answers with it where another is to be begun, and
-    /// begins none.
-    fn spoiled(&self) -> Option<KafkaError> {
+    /// Returns the error for which the open transaction has failed. The client reports it when another transaction is to
+    /// begin, and begins none.
+    fn pending_error(&self) -> Option<KafkaError> {
         match self.outbox.delivery() {
             Delivery::ExactlyOnce { .. } if self.begun => {
                 self.outbox.producer().ok()?.begin_transaction().err()
@@ -243,17 +245,17 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Whether the partition that a record is for exists by now.
+    /// Returns `true` if the partition of a record exists by now.
     fn has_partition(&self, record: &Produced) -> bool {
         let Ok(producer) = self.outbox.producer() else { return false };
-        let count = topics::count(producer.client(), &record.topic, GRACE);
+        let count = topics::count(producer.client(), &record.topic, END_GRACE);
         count.is_ok_and(|count| record.partition.is_some_and(|partition| partition < count))
     }
 
-    /// Aborts what is open. Where that fails the producer is made anew, which has the same effect.
+    /// Aborts the open transaction. If that fails, the producer is dropped, which has the same effect.
     ///
     /// # Errors
-    /// [`CommitError::Fenced`] or [`CommitError::Outlived`] only.
+    /// Returns [`CommitError::Fenced`] or [`CommitError::Outlived`] only.
     fn abort(&mut self) -> Result<(), CommitError> {
         if !std::mem::take(&mut self.begun) {
             return Ok(());
@@ -264,10 +266,10 @@ impl<'a> Transaction<'a> {
         if *self.outbox.delivery() == Delivery::AtLeastOnce {
             return Ok(());
         }
-        let until = Instant::now() + self.outbox.patience();
-        match again(until, || producer.abort_transaction(left(until))) {
+        let until = Instant::now() + self.outbox.transaction_timeout();
+        match retry(until, || producer.abort_transaction(left(until))) {
             Ok(()) => Ok(()),
-            Err(error) if class(&error) == Class::Fenced => Err(self.fenced("abort", &error)),
+            Err(error) if classify(&error) == Class::Fenced => Err(self.fenced("abort", &error)),
             Err(_) => {
                 self.outbox.drop_producer();
                 Ok(())
@@ -279,7 +281,7 @@ impl<'a> Transaction<'a> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.abort() {
-            tracing::warn!(target: "kafka", %error, "a unit was left while another instance took over");
+            tracing::warn!(target: "kafka", %error, "a transaction was dropped while another instance took over");
         }
     }
 }

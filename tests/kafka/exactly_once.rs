@@ -267,7 +267,7 @@ fn a_client_without_an_assignment_commits_nothing() {
     let early = Source::subscribe(&connection, "early", &["early.in"], Start::Earliest).unwrap();
     let mut outbox = Outbox::open(&connection, once("early")).unwrap();
     match outbox.commit(&[], Some((early.membership(), &done))) {
-        Err(CommitError::Stale { reason, .. }) if reason.contains("no longer this member's") => {}
+        Err(CommitError::Stale { reason, .. }) if reason.contains("no longer assigned to this member") => {}
         other => panic!("{other:?}"),
     }
     assert_eq!(committed(&member), 0);

@@ -1,25 +1,25 @@
 //! The scoring pipeline: the stages of [`score`](super), run one after the other by one thread.
 
+mod report;
+mod startup;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::committer::{CommittedBatch, Committer, ReviewRequests};
+use super::committer::{CommittedBatch, Committer};
 use super::in_flight::{AnsweredEvent, InFlightEvents};
 use super::load_shedder::LoadShedder;
 use super::open_batch::OpenBatch;
 use super::outcome::{Decider, Outcome};
-use super::oversized::{OUTPUT_TOO_LARGE, OversizedReplacer};
+use super::oversized::OUTPUT_TOO_LARGE;
 use super::predictors::Predictors;
 use super::reader::{Decoded, EventReader, InputEvent, Record};
-use super::{IDLE_WAIT, PanelHandle, ROLE, Score, ScoreError, now};
+use super::{PanelHandle, ROLE, Score, ScoreError, now};
 use crate::config::Policies;
 use crate::crash;
 use crate::dead_letter::{Reason, Surge};
-use crate::experts::State;
-use crate::kafka::{Follower, From, Outbox, Polled, Source, Start, TopicPartition};
-use crate::ops::{Health, Traces, metrics};
-use crate::registry::Registry;
-use crate::schemas::Encodings;
+use crate::kafka::{Polled, TopicPartition};
+use crate::ops::{Health, metrics};
 
 /// The longest wait for an answer while more records can be read.
 const ANSWER_WAIT: Duration = Duration::from_millis(2);
@@ -31,12 +31,6 @@ const READ_STEP: usize = 32;
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time-out for leaving the consumer group after the second signal.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
-/// The interval of reports to health and metrics.
-const REPORT_INTERVAL: Duration = Duration::from_millis(500);
-/// The time for which the brokers count as reachable after they last answered, if they are near.
-const BROKER_SEEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time-out for opening the predictors' topic, if the brokers are near. Opening is repeated after it.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time-out for the committed offsets. Reading them is repeated after it.
 const REWIND_TIMEOUT: Duration = Duration::from_secs(2);
 /// The interval at which a wait for a commit checks whether batches are aborted.
@@ -79,61 +73,7 @@ enum Next {
     Idle,
 }
 
-impl<'a> ScorePipeline<'a> {
-    /// Reads the published predictors, opens the outbox and joins the consumer group. Returns `None` if shutdown was
-    /// requested first.
-    ///
-    /// # Errors
-    /// Returns an error if a part cannot be opened and retrying does not help.
-    pub fn open(
-        score: &'a Score,
-        health: &'a Health,
-        registry: Option<&'a Registry>,
-        encodings: Encodings,
-        traces: Traces,
-    ) -> Result<Option<Self>, ScoreError> {
-        let Score { config, connection, shutdown, .. } = score;
-        let (policies, panel) = (score.policies.now(), score.panel.now());
-        let Some(predictors) = open_predictors(score, health, &policies, &panel)? else { return Ok(None) };
-        for expert in panel.panel.experts() {
-            let loaded = f64::from(u8::from(expert.state == State::Loaded));
-            metrics::EXPERT_LOADED.with([&expert.id]).set(loaded);
-        }
-        let open = || Ok(Outbox::open(connection, score.delivery.clone())?);
-        let Some(outbox) = score.retry(open)? else { return Ok(None) };
-        let (group, topics) = (&config.score.group, &config.topics);
-        let source = Source::subscribe(connection, group, &[&topics.events], Start::Earliest)?;
-        let (window, delay) = (config.score.window, config.experts.batch_delay());
-        let in_flight = InFlightEvents::open(&panel.panel, &policies, window, delay)?;
-        let reviews = ReviewRequests { topic: topics.review.as_str().into(), encoding: encodings.review };
-        let oversized = OversizedReplacer::new(connection, topics);
-        let member = source.membership().clone();
-        let committer = Committer::start(outbox, member, reviews, oversized, shutdown.clone())?;
-        let stalled_after = config.kafka.stalled_after().max(2 * config.score.commit_interval());
-        health.waits(COMMITTING, None, stalled_after);
-        let surge = Surge::new(config.score.max_dead_letters_per_minute, config.score.max_dead_letter_share);
-        Ok(Some(Self {
-            committer,
-            reader: EventReader::new(source, registry, config),
-            batch: OpenBatch::new(config, connection),
-            decider: Decider::new(config, &policies, &panel, encodings.decisions, traces),
-            in_flight,
-            predictors,
-            policies,
-            panel,
-            behind: false,
-            surge,
-            surge_reason: None,
-            load_shedder: LoadShedder::new((&config.score).into()),
-            lag: metrics::Lag::new(group),
-            events_read: metrics::EVENTS.with([]),
-            stalled_after,
-            reported_at: Instant::now(),
-            score,
-            health,
-        }))
-    }
-
+impl ScorePipeline<'_> {
     /// Runs the stages until shutdown is requested and the events in flight are decided, or until the second signal.
     ///
     /// After a surge of dead letters, too, everything read before it is decided and committed.
@@ -282,8 +222,8 @@ impl<'a> ScorePipeline<'a> {
         Ok(())
     }
 
-    /// Makes a dead letter of a record that cannot be decoded. The record at which a surge begins gets none: its offset is
-    /// not committed, the role ends, and the next start reads it again.
+    /// Makes a dead letter of a record that cannot be decoded. The record at which a surge begins gets none. Its offset
+    /// is not committed, the role ends, and the next start reads it again.
     fn on_unusable(&mut self, record: Record, reason: &Reason) {
         if self.count_dead_letters(1, reason.name) {
             let ticket = record.ticket.clone();
@@ -424,36 +364,6 @@ impl<'a> ScorePipeline<'a> {
         Ok(())
     }
 
-    /// Stage 5: reports the state of the stages to health and metrics, and shrinks the panel under too much load.
-    fn report(&mut self) {
-        if self.reported_at.elapsed() <= REPORT_INTERVAL {
-            return;
-        }
-        self.reported_at = Instant::now();
-        self.in_flight.report(self.health, &self.panel.shadow);
-        self.predictors.report(self.health, now());
-        let source = self.reader.source().health();
-        let seen_for = self.score.connection.request_timeout(BROKER_SEEN_TIMEOUT);
-        self.health.set_until("broker seen", source.seen.map(|at| at + seen_for));
-        metrics::partitions(ROLE, self.reader.source().assigned().len());
-        metrics::queue(self.batch.held());
-        self.lag.tell(source.lag.iter().map(|((topic, partition), messages)| {
-            let age = match self.batch.oldest_timestamp(*partition) {
-                Some(then) => u64::try_from(now().saturating_sub(then)).ok().map(Duration::from_millis),
-                None => (*messages == 0).then_some(Duration::ZERO),
-            };
-            (&**topic, *partition, *messages, age)
-        }));
-        self.health.waits(COMMITTING, self.batch.waiting_since(&source.lag), self.stalled_after);
-        let lag = source.lag.iter().fold(0_i64, |sum, (_, messages)| sum.saturating_add(*messages));
-        let age = self.in_flight.oldest_timestamp().map_or(0, |then| now().saturating_sub(then));
-        let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
-        if let Some(shrunk) = self.load_shedder.update(lag, age, Instant::now()) {
-            self.in_flight.shrink(shrunk);
-            tracing::warn!(shrunk, lag, age_ms = age.as_millis(), "load: whether the panel is shrunk");
-        }
-    }
-
     /// Commits what is decided and leaves the group, at the second signal without waiting for either.
     fn close(mut self) -> Result<(), ScoreError> {
         let aborted = || self.score.shutdown.aborted();
@@ -466,25 +376,4 @@ impl<'a> ScorePipeline<'a> {
         let limit = self.score.config.score.max_dead_letters_per_minute;
         self.surge_reason.map_or(Ok(()), |reason| Err(ScoreError::Surge { limit, reason }))
     }
-}
-
-/// Follows the predictors' topic until everything that was published before is read. Returns `None` if shutdown was
-/// requested before the topic could be opened.
-fn open_predictors(
-    score: &Score,
-    health: &Health,
-    policies: &Arc<Policies>,
-    panel: &PanelHandle,
-) -> Result<Option<Predictors>, ScoreError> {
-    let (connection, weights) = (&score.connection, &score.config.topics.weights);
-    let timeout = || connection.request_timeout(OPEN_TIMEOUT);
-    let open = || Ok(Follower::open(connection, weights, &From::Beginning, timeout())?);
-    let Some(follower) = score.retry(open)? else { return Ok(None) };
-    let mut predictors = Predictors::new(follower, policies, panel.experts())?;
-    while !predictors.is_ready() && !score.shutdown.requested() {
-        predictors.follow(IDLE_WAIT)?;
-    }
-    health.set("weights followed", true);
-    predictors.report(health, now());
-    Ok(Some(predictors))
 }

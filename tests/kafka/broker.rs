@@ -97,7 +97,7 @@ fn topics_are_made_and_checked() {
     wrong(TopicSpec { keeps: Some(week * 2), ..labels.clone() }, "retention.ms=1209600000");
     assert_eq!(check(&[TopicSpec { partitions: 9, ..labels }]), [Finding::Fine]);
 
-    // One broker makes one replica: it must be enough, and two would let nobody write.
+    // One broker has one replica, which must be enough: with two required, no producer could write.
     let two = ("min.insync.replicas".to_owned(), "2".to_owned());
     let shut = TopicSpec { config: [two].into(), ..TopicSpec::new("topics.shut", 1) };
     assert_eq!(topics::ensure(&connection, std::slice::from_ref(&shut), WAIT).unwrap(), [Finding::Made]);

@@ -123,7 +123,7 @@ fn a_partition_that_was_paused_when_it_went_flows_when_it_is_back() {
     assert_eq!(one.assigned().len(), 1);
     one.resume().unwrap();
     two.close(WAIT);
-    // Nothing was committed: the partition that is back begins anew.
+    // Nothing was committed: the partition that is back begins again.
     assert_eq!(read(&mut one, 5).len(), 5);
 }
 
@@ -176,7 +176,7 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
     assert_eq!(everything(&connection, "hang").len(), 2);
 }
 
-/// The brokers die between the records and their commit: nobody knows what holds, until they are back. The same outbox
+/// The brokers die between the records and their commit: the outcome is unknown until they are back. The same outbox
 /// goes on with a new producer.
 #[test]
 fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
@@ -198,13 +198,13 @@ fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
     while let Err(error) = outbox.commit(&[record("unknown", 0, "done")], None) {
         assert!(error.is_retryable() && Instant::now() < until, "{error:?}");
     }
-    // What was never asked to count does not, and holds nobody up.
+    // Records whose commit was never requested do not count, and block no reader.
     let payloads: Vec<_> =
         everything(&connection, "unknown").into_iter().map(|one| one.payload.unwrap()).collect();
     assert_eq!(payloads, [b"done".to_vec()]);
 }
 
-/// What is given up between the records and their commit counts for nothing.
+/// Nothing of a transaction that is aborted between its records and its commit counts.
 #[test]
 fn what_is_given_up_before_its_commit_is_aborted() {
     let connection = kafka().connection();

@@ -26,7 +26,7 @@ pub enum Event {
     Poison,
 }
 
-/// What became of the event at an offset.
+/// The outcome of the event at an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Decision(usize),
@@ -47,7 +47,7 @@ pub struct Scoring {
     pub without: Option<Safeguard>,
 }
 
-/// Where a scorer stands.
+/// The step of a scorer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     Down {
@@ -65,7 +65,7 @@ pub enum Phase {
     },
     /// Waits for the answer to its commit.
     Committing,
-    /// Makes its producer anew.
+    /// Creates a new producer.
     Renewing,
     /// Asks for the committed offset, to read from there again.
     Rewinding,
@@ -80,7 +80,7 @@ pub struct Scorer {
     watermark: Watermark<u8, Outcome>,
     /// Next offset to read.
     position: usize,
-    /// What the panel has not answered; an answer may come after the partition has gone.
+    /// The events that the panel has not answered. An answer may arrive after the partition was revoked.
     asked: Vec<Ticket<u8>>,
 }
 
@@ -102,7 +102,7 @@ impl Scorer {
         self.asked.dedup();
     }
 
-    /// Whether it reads, asks and takes answers: also while another thread of it ends a unit.
+    /// Returns `true` if the scorer reads, submits and takes answers, also while its other thread commits a batch.
     fn reads(&self) -> bool {
         !self.is_down() && self.phase != Phase::Rewinding
     }

@@ -1,9 +1,9 @@
-//! What a scorer does at each step, and what goes wrong.
+//! The steps of a scorer, and the faults.
 
 use super::*;
 
 impl Scoring {
-    /// What goes on by itself.
+    /// The steps that need no fault.
     pub(super) fn steps(&self, state: &State, actions: &mut Vec<Action>) {
         let kafka = &state.kafka;
         for (who, scorer) in state.scorers.iter().enumerate() {
@@ -42,7 +42,7 @@ impl Scoring {
         }
     }
 
-    /// What goes wrong.
+    /// The faults.
     pub(super) fn mishaps(state: &State, actions: &mut Vec<Action>) {
         let kafka = &state.kafka;
         for (who, scorer) in state.scorers.iter().enumerate() {
@@ -105,7 +105,7 @@ impl Scoring {
         }
     }
 
-    /// Nobody knows what came of the unit.
+    /// The outcome of the batch is unknown.
     pub(super) fn give_up(&self, state: &mut State, who: Who) {
         let Some(epoch) = state.scorers[who].epoch else { return };
         state.kafka.forget(who);
@@ -159,7 +159,7 @@ impl State {
         }
     }
 
-    /// Whether the partition's owner is alive and takes it for its own.
+    /// Returns `true` if the partition's owner is alive and regards the partition as its own.
     pub(super) fn owner_holds_on(&self) -> bool {
         let proof = self.kafka.group.owner.map(|owner| self.scorers[owner].proof);
         proof == Some(Some(self.kafka.group.generation))

@@ -1,6 +1,6 @@
 //! score as a model: two scorers, one partition of events that moves, the second event poison.
 //!
-//! Each step is one of `src/score` and `src/kafka/transaction.rs`; what is decided and not committed lives in
+//! Each step is one of `src/score` and `src/kafka/unit.rs`; what is decided and not committed lives in
 //! core's own watermark.
 
 mod steps;
@@ -26,7 +26,7 @@ pub enum Event {
     Poison,
 }
 
-/// The outcome of the event at an offset.
+/// What became of the event at an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Decision(usize),
@@ -47,7 +47,7 @@ pub struct Scoring {
     pub without: Option<Safeguard>,
 }
 
-/// The step of a scorer.
+/// Where a scorer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     Down {
@@ -65,7 +65,7 @@ pub enum Phase {
     },
     /// Waits for the answer to its commit.
     Committing,
-    /// Creates a new producer.
+    /// Makes its producer anew.
     Renewing,
     /// Asks for the committed offset, to read from there again.
     Rewinding,
@@ -80,7 +80,7 @@ pub struct Scorer {
     watermark: Watermark<u8, Outcome>,
     /// Next offset to read.
     position: usize,
-    /// The events that the panel has not answered. An answer may arrive after the partition was revoked.
+    /// What the panel has not answered; an answer may come after the partition has gone.
     asked: Vec<Ticket<u8>>,
 }
 
@@ -102,7 +102,7 @@ impl Scorer {
         self.asked.dedup();
     }
 
-    /// Returns `true` if the scorer reads, submits and takes answers, also while its other thread commits a batch.
+    /// Whether it reads, asks and takes answers: also while another thread of it ends a unit.
     fn reads(&self) -> bool {
         !self.is_down() && self.phase != Phase::Rewinding
     }

@@ -1,9 +1,9 @@
-//! The steps of a scorer, and the faults.
+//! What a scorer does at each step, and what goes wrong.
 
 use super::*;
 
 impl Scoring {
-    /// The steps that need no fault.
+    /// What goes on by itself.
     pub(super) fn steps(&self, state: &State, actions: &mut Vec<Action>) {
         let kafka = &state.kafka;
         for (who, scorer) in state.scorers.iter().enumerate() {
@@ -42,7 +42,7 @@ impl Scoring {
         }
     }
 
-    /// The faults.
+    /// What goes wrong.
     pub(super) fn mishaps(state: &State, actions: &mut Vec<Action>) {
         let kafka = &state.kafka;
         for (who, scorer) in state.scorers.iter().enumerate() {
@@ -105,7 +105,7 @@ impl Scoring {
         }
     }
 
-    /// The outcome of the batch is unknown.
+    /// Nobody knows what came of the unit.
     pub(super) fn give_up(&self, state: &mut State, who: Who) {
         let Some(epoch) = state.scorers[who].epoch else { return };
         state.kafka.forget(who);
@@ -159,7 +159,7 @@ impl State {
         }
     }
 
-    /// Returns `true` if the partition's owner is alive and regards the partition as its own.
+    /// Whether the partition's owner is alive and takes it for its own.
     pub(super) fn owner_holds_on(&self) -> bool {
         let proof = self.kafka.group.owner.map(|owner| self.scorers[owner].proof);
         proof == Some(Some(self.kafka.group.generation))

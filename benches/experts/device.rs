@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aegis::experts::batch::Limits;
+use aegis::experts::batcher::Limits;
 use aegis::experts::{Panel, PanelConfig, Provider, environment};
 use ort::ep;
 use ort::session::Session;

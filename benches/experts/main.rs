@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis::experts::Panel;
-use aegis::experts::batch::{Batch, form};
+use aegis::experts::batcher::{Batch, form};
 use ort::session::Session;
 use ort::value::Tensor;
 use tokenizers::Tokenizer;

@@ -1,4 +1,4 @@
-//! What a consume-produce-commit loop costs when nothing is done between: no decoding, no experts, no
+//! The cost of a consume-produce-commit loop that does nothing in between: no decoding, no experts, no
 //! decision; the bytes that come go out. The same client and settings as Aegis's.
 
 use std::thread;

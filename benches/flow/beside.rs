@@ -10,7 +10,7 @@ use crate::process::Process;
 use crate::restart::fill;
 use crate::shown;
 
-/// What a learner does while events come.
+/// The work of a learner while events arrive.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Learner {
     None,

@@ -8,7 +8,7 @@ use crate::shown;
 use crate::texts::{Mix, texts};
 use crate::throughput::Passage;
 
-/// The card gets so many times the processor's texts: it may be through them in a moment.
+/// The factor by which the card gets more texts than the processor, because it is much faster.
 const MORE: usize = 10;
 
 /// Runs one head, six, and the whole panel on both, interleaved.

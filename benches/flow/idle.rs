@@ -1,11 +1,11 @@
-//! What each role costs where nothing comes.
+//! The cost of each role when no records arrive.
 
 use std::thread;
 use std::time::Duration;
 
 use crate::broker::Site;
 
-/// How long it is looked at.
+/// The time over which it is measured.
 const LOOKED: Duration = Duration::from_secs(30);
 
 /// Both roles, ready and without anything to do: their share of a core.

@@ -82,7 +82,7 @@ fn repeat(texts: &[String]) -> Vec<String> {
     out
 }
 
-/// What runs texts in one way or another.
+/// A way to run texts.
 pub struct Runner<'a> {
     pub models: &'a Path,
     pub mix: Mix,
@@ -131,7 +131,7 @@ impl Runner<'_> {
         Site::new(&prefix, &format!("{prefix}.events"), "exactly-once", &experts)
     }
 
-    /// How fast Aegis is.
+    /// The throughput of Aegis.
     pub fn ours(&self, word: &str, round: usize, texts: &[String], heads: &str) -> Passage {
         self.ours_with(word, round, texts, heads, &[])
     }
@@ -152,7 +152,7 @@ impl Runner<'_> {
         passage
     }
 
-    /// How fast a peer is.
+    /// The throughput of a peer.
     pub fn peer(&self, rule: &str, round: usize, texts: &[String]) -> Passage {
         let word = if self.card { format!("card.{rule}") } else { rule.to_owned() };
         let site = self.site(&word, round, texts, "");
@@ -196,7 +196,7 @@ pub fn peers(list: &str) -> PathBuf {
         done(Command::new("python3").args(["-m", "venv"]).arg(&folder));
     }
     let list = root.join("benches/peers").join(list);
-    // What `make setup` and `make cuda` have fetched need not be fetched again.
+    // Files that `make setup` and `make cuda` have fetched are not fetched again.
     let mut install = Command::new(&python);
     install.args(["-m", "pip", "install", "--quiet", "--find-links"]).arg(root.join(".cache/packages"));
     done(install.arg("-r").arg(list));

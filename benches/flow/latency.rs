@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use crate::broker::{Site, follow, kafka, padded, record};
 use crate::{shown, spread};
 
-/// How long each round sends.
+/// The time for which each round sends.
 pub const SENDING: Duration = Duration::from_secs(8);
 /// Events under way in the closed loop: enough for units to be full.
 const WINDOW: usize = 8_000;

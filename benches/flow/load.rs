@@ -14,7 +14,7 @@ use crate::stages::{self, Spans, Told};
 use crate::texts::{Mix, texts};
 use crate::{shown, spread};
 
-/// How long each load lasts.
+/// The duration of each load.
 const SENDING: Duration = Duration::from_secs(25);
 /// Shares of the greatest rate, in percent.
 const SHARES: [u32; 4] = [25, 50, 75, 90];
@@ -37,7 +37,7 @@ impl Load {
         Self { name, share, peer, quantiles: Quantiles::default(), told: Told::default(), cores: Vec::new() }
     }
 
-    /// What came of it; for Aegis beside what one text must wait for: the delay cap, a batch that runs while it comes,
+    /// The results; for Aegis with the times that one text must wait for: the delay cap, a batch that runs while it comes,
     /// and half of another one.
     fn tell(&mut self) {
         println!("{:<22} {}", self.name, self.quantiles.line());

@@ -83,7 +83,7 @@ impl Process {
         }
     }
 
-    /// What it answers where it is asked whether it is ready; nothing while it does not listen.
+    /// The answer of its readiness endpoint, or `None` while it does not listen.
     pub fn readiness(&self) -> String {
         let mut answer = String::new();
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return answer };

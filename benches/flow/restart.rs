@@ -1,4 +1,4 @@
-//! How soon each role works again.
+//! The time until each role works again.
 
 use aegis::codec::{self, Encoding};
 use aegis::kafka::Produced;
@@ -45,7 +45,7 @@ fn score(rounds: usize) {
     }
 }
 
-/// Writes a ledger of so many rounds.
+/// Writes a ledger with `rounds` rounds.
 pub fn fill(site: &Site, rounds: usize) {
     let topic = site.topic("rounds");
     let records = (0..rounds).flat_map(round).map(|record| Produced {

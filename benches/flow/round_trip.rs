@@ -16,9 +16,9 @@ const TRIPS: [u64; 7] = [0, 50, 100, 200, 400, 500, 1_000];
 const PARTITIONS: i32 = 4;
 /// Of the events, the share that is the start and does not count: units have grown by then.
 const START: usize = 4;
-/// What comes so soon after the first of a unit is of the same unit.
+/// Records that arrive within this time after the first of a batch belong to the same batch.
 const AT_ONCE: Duration = Duration::from_millis(200);
-/// How long anything may take.
+/// The time-out of every step.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One row of the table.

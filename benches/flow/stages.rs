@@ -1,4 +1,4 @@
-//! Where an event's time goes under a steady load, and how long each batch ran: from the spans that a scorer sends, which
+//! The stages of an event under a steady load, and the duration of each batch: from the spans that a scorer sends, which
 //! know each event, while its metrics know bounds only.
 
 use std::collections::BTreeMap;
@@ -58,19 +58,19 @@ impl Spans {
         format!("traces.endpoint=http://{}/v1/traces", self.address)
     }
 
-    /// What came since the last time, of a scorer that has ended.
+    /// The spans since the last call, of a scorer that has ended.
     pub fn take(&self) -> Vec<Span> {
         std::mem::take(&mut *self.kept.lock().expect("spans"))
     }
 }
 
-/// What an event waits for, one after the other.
+/// The stages that an event waits for, in order.
 const NAMES: [&str; 6] = ["way in", "queue", "batch", "unit", "commit", "way out"];
 
-/// How long an event took for each of [`NAMES`], in milliseconds.
+/// The time of an event in each of [`NAMES`], in milliseconds.
 type Stages = [f64; 6];
 
-/// What the spans say of a load.
+/// The spans of a load.
 #[derive(Default)]
 pub struct Told {
     /// The longest batch of each round, in milliseconds.
@@ -126,7 +126,7 @@ impl Told {
         self.longest.push(longest);
     }
 
-    /// Where the time goes of an event in the middle and of one in the slowest hundredth: means in milliseconds.
+    /// The times of the stages of a median event and of one in the slowest hundredth: means in milliseconds.
     pub fn tell(&mut self) {
         self.events.sort_by(|a, b| a.0.total_cmp(&b.0));
         let count = self.events.len();

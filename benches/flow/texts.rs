@@ -6,10 +6,10 @@ use std::path::Path;
 
 use tokenizers::Tokenizer;
 
-/// How long texts are, in tokens of the bundled encoder, its two marks included.
+/// The lengths of texts, in tokens of the bundled encoder, including its two special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mix {
-    /// What chats are like: log-normal, median 18, p95 243, cut at 256: mean 51.
+    /// The lengths of chat messages: log-normal, median 18, p95 243, cut at 256: mean 51.
     Chat,
     /// 150 to 256.
     Long,

@@ -8,7 +8,7 @@ use crate::broker::{Site, follow, kafka, padded, record, send};
 use crate::process::{Process, machine_cpu};
 use crate::shown;
 
-/// What one passage gave.
+/// The result of one passage.
 pub struct Passage {
     /// Messages a second.
     pub rate: f64,
@@ -18,7 +18,8 @@ pub struct Passage {
     pub beside: f64,
 }
 
-/// Who writes a window at a time shows it at once: what comes so soon after the first that counts was done before it.
+/// A program that writes a window at a time shows it at once: records that arrive within this time after the first counted
+/// one were processed before it.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// The process takes events from the first to the last; the first fifth is its start and does not count.

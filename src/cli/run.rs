@@ -10,7 +10,7 @@ use super::reseat::PanelReloader;
 use super::supervise::Supervisor;
 use super::{ConfigArgs, Failure, Role};
 use crate::config::{self, Config, Experts, LogFormat, Policies};
-use crate::experts::batch::Limits;
+use crate::experts::batcher::Limits;
 use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery, check_auth};
 use crate::learn::Learn;
@@ -199,7 +199,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         let score = Score {
             config: Arc::clone(&config),
             policies: policies.clone(),
-            seats,
+            panel: seats,
             delivery: delivery(&config, &connection, &instance),
             connection: connection.clone(),
             health: health.clone(),

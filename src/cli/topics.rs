@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::print::{self, Output};
 use super::{ConfigArgs, Failure, run};
 use crate::kafka::SourceError;
-use crate::kafka::topics::{Finding, TopicSpec, check, ensure, limit, partitions};
+use crate::kafka::topics::{Finding, TopicSpec, check, ensure, max_message_bytes, partitions};
 use crate::ops::Exit;
 use crate::say::say;
 use crate::topics::table;
@@ -63,9 +63,9 @@ pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
     let mut found: Vec<_> =
         specs.iter().zip(findings).map(|(spec, finding)| Found::of(spec, finding)).collect();
     let there = found.iter().filter(|found| found.state != "missing").map(|found| found.topic.clone());
-    let limits = there.map(|topic| Ok((topic.clone(), limit(&connection, &topic, PATIENCE)?)));
+    let limits = there.map(|topic| Ok((topic.clone(), max_message_bytes(&connection, &topic, PATIENCE)?)));
     let limits = limits.collect::<Result<_, _>>().map_err(unavailable)?;
-    for (topic, note) in sizes::narrow(&config.topics, &limits, connection.largest()) {
+    for (topic, note) in sizes::narrow(&config.topics, &limits, connection.max_record_size()) {
         let of = found.iter_mut().filter(|found| found.topic == topic);
         of.for_each(|found| found.notes.push(note.clone()));
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::fit::{fit, fit_letter};
-use crate::kafka::{CommitError, Membership, Offsets, Outbox, Place, Produced};
+use crate::kafka::{CommitError, Membership, Offsets, Outbox, Produced, RecordPosition};
 
 /// The limit of a topic that no one has changed, and the first one that is tried if the brokers do not tell.
 const USUAL: usize = 1_048_588;
@@ -33,7 +33,7 @@ pub struct Outputs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
     /// All outputs are committed; where each of them lies.
-    Committed(Vec<Place>),
+    Committed(Vec<RecordPosition>),
     /// Nothing is committed: these outputs are larger than their topics accept, and cannot be cut. Indexes past the
     /// outputs are those of further records.
     Unfit(Vec<usize>),
@@ -128,12 +128,12 @@ impl Outputs {
     /// Returns [`CommitError::TooLarge`] if nothing is small enough for the topic.
     fn refused(&mut self, outbox: &mut Outbox, refused: Refused) -> Result<(), CommitError> {
         let Refused { index, bytes, topic } = refused;
-        let before = self.limit(&topic, outbox.largest());
-        match next(outbox.limit_of(&topic), before, bytes, outbox.batch()) {
-            Next::Batch(size) => outbox.narrow(size),
+        let before = self.limit(&topic, outbox.max_record_size());
+        match next(outbox.max_batch_size_of(&topic), before, bytes, outbox.batch_size()) {
+            Next::Batch(size) => outbox.limit_batch_size(size),
             Next::Limit(limit) => {
                 tracing::debug!(topic = &*topic, limit, "outputs are cut to the size that the topic accepts");
-                outbox.narrow(limit);
+                outbox.limit_batch_size(limit);
                 self.limits.insert(topic, limit);
             }
             Next::Nothing => return Err(CommitError::TooLarge { index, bytes, topic }),
@@ -208,7 +208,7 @@ pub fn commit_with<E: From<CommitError>>(
     outbox: &mut Outbox,
     outputs: &mut Outputs,
     consumed: Option<(&Membership, &Offsets)>,
-    further: impl Fn(&[Produced], &[Place]) -> Result<Vec<Produced>, E>,
+    further: impl Fn(&[Produced], &[RecordPosition]) -> Result<Vec<Produced>, E>,
     given_up: impl Fn() -> bool,
 ) -> Result<Sent, E> {
     loop {
@@ -223,7 +223,7 @@ fn attempt<E: From<CommitError>>(
     outbox: &mut Outbox,
     outputs: &mut Outputs,
     consumed: Option<(&Membership, &Offsets)>,
-    further: &impl Fn(&[Produced], &[Place]) -> Result<Vec<Produced>, E>,
+    further: &impl Fn(&[Produced], &[RecordPosition]) -> Result<Vec<Produced>, E>,
     given_up: &impl Fn() -> bool,
 ) -> Result<Attempt, E> {
     let go_on = |stage| match given_up() {
@@ -231,12 +231,12 @@ fn attempt<E: From<CommitError>>(
         false => Ok(()),
     };
     go_on("begin")?;
-    let largest = outbox.largest();
+    let largest = outbox.max_record_size();
     let unfit = outputs.fit(largest)?;
     if !unfit.is_empty() {
         return Ok(Attempt::Sent(Sent::Unfit(unfit)));
     }
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     let places = match unit.send(&outputs.records) {
         Ok(places) => places,
         Err(error) => return refused(error, &outputs.records, 0),

@@ -7,8 +7,8 @@
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as Kept;
 
-use super::desk::Same;
-use super::station::RowResult;
+use super::backend::onnx::RowResult;
+use super::scheduler::Same;
 
 /// What an answer takes beside its ids, features and scores: roughly.
 const OVERHEAD: usize = 256;

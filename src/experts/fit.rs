@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use ort::session::RunOptions;
 use ort::value::{TensorElementType, TensorRef};
 
-use super::call::Call;
+use super::backend::onnx::input::TextPort;
+use super::backend::onnx::session::{Fault, Graph, Inputs, Port, guarded, matrix};
+use super::backend::onnx::{Classifier, Complaints, Encoder, Feed, Head, Scorer, TextPorts};
+use super::backend::run::Call;
 use super::error::PanelError;
 use super::manifest::{Intake, Reading, Scores};
-use super::onnx::{Fault, Graph, Inputs, Port, guarded, matrix};
-use super::station::{Classifier, Complaints, Encoder, Feed, Head, Scorer, TextPorts};
-use super::text::TextPort;
 use super::tokenize::Misfit;
 use crate::core::vote::Abstention;
 

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::batch::Limits;
+use super::backend::onnx::Station;
+use super::backend::onnx::session::{Graph, environment};
+use super::batcher::Limits;
 use super::error::PanelError;
 use super::external::{self, Bytes};
 use super::files::{encoder_info, manifests};
 use super::info::{EncoderInfo, ExpertInfo, State};
 use super::making::Making;
 use super::manifest::{Body, Manifest, Padding};
-use super::mend::{Remade, Remake};
-use super::onnx::{Graph, environment};
 use super::panel::PanelConfig;
+use super::reload::{Remade, Remake};
 use super::rules::Rules;
-use super::station::Station;
 use super::tokenize::Reader;
 use super::worker::Spare;
 

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::backend::onnx::{Encoder, Station};
+use super::batch_invariance::steady;
 use super::error::PanelError;
 use super::files::verified;
 use super::fit::{classifier, encoder, head, misfit};
@@ -12,8 +14,6 @@ use super::load::{Graphs, Lane, Loaded, Want};
 use super::manifest::{Artefact, Body, Intake, Manifest, Reading, Scores};
 use super::panel::PanelConfig;
 use super::rules::Rules;
-use super::station::{Encoder, Station};
-use super::steady::steady;
 use super::tokenize::{Reader, Tokenizing};
 
 /// What makes readers different.

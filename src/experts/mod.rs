@@ -10,13 +10,12 @@
 //! [`Panel::ask`] brings a window and waits; a [`Stream`] takes texts as they come and gives answers as they
 //! are done.
 
-mod asking;
-pub mod batch;
-mod board;
+mod backend;
+mod batch_invariance;
+pub mod batcher;
+mod breaker;
 mod cache;
-mod call;
 mod check;
-mod desk;
 mod error;
 pub mod external;
 mod files;
@@ -26,28 +25,21 @@ mod info;
 mod load;
 mod making;
 mod manifest;
-mod memory;
-mod mend;
-mod onnx;
 mod panel;
-mod question;
-mod queue;
+mod pending;
+mod reload;
 pub mod rules;
+mod scheduler;
 mod scores;
-mod standing;
-mod station;
-mod steady;
-mod stream;
-mod text;
 mod tokenize;
 mod worker;
 
-pub use asking::Kept;
+pub use backend::onnx::session::{Provider, environment};
+pub use batch_invariance::TOLERANCE;
 pub use error::PanelError;
 pub use info::{EncoderInfo, ExpertInfo, LaneInfo, State};
 pub use manifest::Kind;
-pub use onnx::{Provider, environment};
-pub use panel::{Answer, Examined, Panel, PanelConfig, Run, Tally};
-pub use question::Ran;
-pub use steady::TOLERANCE;
-pub use stream::Stream;
+pub use panel::ask::UnderLoad;
+pub use panel::stream::Stream;
+pub use panel::{Answer, Examined, Panel, PanelConfig, PanelCosts, RunCost};
+pub use pending::RunSpan;

@@ -1,19 +1,22 @@
 //! The panel: a window of texts in, votes and readings out.
 
+pub(crate) mod ask;
+pub(crate) mod stream;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::asking::{Kept, Terms};
-use super::batch::Limits;
+use super::backend::onnx::session::{Arena, Provider};
+use super::batcher::Limits;
 use super::cache::Cache;
-use super::desk::{Desk, Facts};
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo, LaneInfo};
 use super::load::{Lane, Want, load, remake, spare};
-use super::onnx::{Arena, Provider};
-use super::question::{Asker, Marks, Ran, Row};
+use super::panel::ask::{Terms, UnderLoad};
+use super::pending::{Asker, Marks, Row, RunSpan};
+use super::scheduler::{Desk, Facts};
 use super::scores::Judgement;
 use super::tokenize::Reader;
 use super::worker::Workers;
@@ -123,12 +126,12 @@ pub struct Answer {
     /// When the first of its runs began; none where nothing was run.
     pub began: Option<Instant>,
     /// By vote, the run that it came of; none where none was needed, or none came back in time.
-    pub ran: Vec<Option<Ran>>,
+    pub ran: Vec<Option<RunSpan>>,
 }
 
 /// What a batch cost; for rules only `experts`, and no tokens where the graph reads text itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Run {
+pub struct RunCost {
     /// Texts in it.
     pub texts: usize,
     /// Tokens that they had.
@@ -143,7 +146,7 @@ pub struct Run {
 
 /// What questions cost.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct PanelCosts {
     /// Texts asked about.
     pub texts: usize,
     /// Batches run.
@@ -162,8 +165,8 @@ pub struct Tally {
     pub elapsed: Duration,
 }
 
-impl Tally {
-    fn add(&mut self, run: &Run) {
+impl PanelCosts {
+    fn add(&mut self, run: &RunCost) {
         self.batches += usize::from(run.texts > 0);
         self.real_tokens += run.real_tokens;
         self.padded_tokens += run.padded_tokens;
@@ -331,23 +334,23 @@ impl Panel {
     /// Asks every expert about every text. Answers come in the texts' order.
     #[must_use]
     pub fn ask(&self, texts: &[&str]) -> Vec<Answer> {
-        self.ask_tallied(texts, &mut Tally::default())
+        self.ask_with_costs(texts, &mut PanelCosts::default())
     }
 
     /// As [`Panel::ask`]; adds what it cost to the tally.
     #[must_use]
-    pub fn ask_tallied(&self, texts: &[&str], tally: &mut Tally) -> Vec<Answer> {
+    pub fn ask_with_costs(&self, texts: &[&str], tally: &mut PanelCosts) -> Vec<Answer> {
         let terms = Terms { heads: true, shrunk: false, timeout: self.timeout };
         self.rows(texts, terms, tally).into_iter().map(|row| self.answer(row)).collect()
     }
 
     /// Brings texts to the desk together, and waits for what is made of them.
-    fn rows(&self, texts: &[&str], terms: Terms, tally: &mut Tally) -> Vec<Row> {
+    fn rows(&self, texts: &[&str], terms: Terms, tally: &mut PanelCosts) -> Vec<Row> {
         let started = Instant::now();
         tally.texts += texts.len();
         tally.experts.resize(self.experts.len(), Duration::ZERO);
         let (asker, answers) = Asker::new();
-        let numbered = (0..).zip(texts).map(|(key, text)| (key, *text, Kept::All));
+        let numbered = (0..).zip(texts).map(|(key, text)| (key, *text, UnderLoad::All));
         // Nothing more is coming: all of it is due.
         tally.tokenise += self.bring(&asker, numbered, terms, Instant::now);
         // The watch sees to it that each is answered, with what is known by its deadline.
@@ -379,7 +382,7 @@ impl Panel {
         const PATIENCE: Duration = Duration::from_secs(600);
         let mut readings = Vec::with_capacity(texts.len());
         for window in texts.chunks(WINDOW) {
-            let mut tally = Tally::default();
+            let mut tally = PanelCosts::default();
             let rows =
                 self.rows(window, Terms { heads: false, shrunk: false, timeout: PATIENCE }, &mut tally);
             readings.extend(rows.into_iter().map(|row| self.reading(row.features)));
@@ -391,8 +394,8 @@ impl Panel {
     /// Asks every expert about one text, with time and tokens.
     #[must_use]
     pub fn examine(&self, text: &str) -> Vec<Examined> {
-        let mut tally = Tally::default();
-        let answers = self.ask_tallied(&[text], &mut tally);
+        let mut tally = PanelCosts::default();
+        let answers = self.ask_with_costs(&[text], &mut tally);
         let shown = reveal(text);
         let votes = answers.into_iter().flat_map(|answer| answer.votes);
         let tokens = |slot: usize| {

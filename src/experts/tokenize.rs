@@ -53,7 +53,7 @@ impl Reader {
     pub(super) fn read(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
         match self {
             Self::Tokens(tokenizing) => tokenizing.read(text),
-            Self::Text { max_chars } => Ok(super::text::characters(text, *max_chars)),
+            Self::Text { max_chars } => Ok(super::backend::onnx::input::characters(text, *max_chars)),
         }
     }
 

@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::board::Errand;
-use super::call::Call;
-use super::desk::{Desk, Job, RulesRow, Same, Work};
+use super::backend::onnx::session::guarded;
+use super::backend::onnx::{Heads, RowResult, Spent, Station};
+use super::backend::run::Call;
+use super::breaker::longer;
 use super::error::PanelError;
 use super::fold::fold;
 use super::load::{Stations, Want};
-use super::mend::{Remake, mend};
-use super::onnx::guarded;
-use super::panel::Run;
+use super::panel::RunCost;
+use super::reload::{Remake, mend};
 use super::rules::Rules;
-use super::standing::longer;
-use super::station::{Heads, RowResult, Spent, Station};
+use super::scheduler::state::Errand;
+use super::scheduler::{Desk, Job, RulesRow, Same, Work};
 use crate::core::vote::Abstention;
 use crate::{crash, panics};
 
@@ -205,7 +205,7 @@ fn run(
     padded: usize,
     without: &[(usize, Abstention)],
     call: &Call,
-) -> (Vec<(Same, RowResult)>, Run) {
+) -> (Vec<(Same, RowResult)>, RunCost) {
     let mut spent = Spent::default();
     let ids: Vec<&[u32]> = rows.iter().map(|run| run.ids.as_ref()).collect();
     let heads = rows.iter().any(|run| run.heads).then_some(Heads { without });
@@ -215,7 +215,7 @@ fn run(
     };
     let tokens = stations.get(lane).is_some_and(Station::counts_tokens);
     let real: usize = ids.iter().map(|ids| ids.len()).sum();
-    let cost = Run {
+    let cost = RunCost {
         texts: rows.len(),
         real_tokens: if tokens { real } else { 0 },
         padded_tokens: if tokens { padded } else { 0 },
@@ -226,7 +226,7 @@ fn run(
 }
 
 /// What all rules say of texts.
-fn judge(rules: &RulesBySlot, texts: Vec<Errand>, call: &Call) -> (Vec<RulesRow>, Run) {
+fn judge(rules: &RulesBySlot, texts: Vec<Errand>, call: &Call) -> (Vec<RulesRow>, RunCost) {
     let mut experts: Vec<_> = rules.iter().map(|(slot, _)| (*slot, Duration::ZERO)).collect();
     let mut one = |Errand { question, text }: Errand| {
         let folded = guarded(|| Ok(fold(&text)));
@@ -246,5 +246,5 @@ fn judge(rules: &RulesBySlot, texts: Vec<Errand>, call: &Call) -> (Vec<RulesRow>
         (question, row, truncated)
     };
     let rows = texts.into_iter().map(&mut one).collect();
-    (rows, Run { experts, ..Run::default() })
+    (rows, RunCost { experts, ..RunCost::default() })
 }

@@ -1,4 +1,4 @@
-//! The first word with the brokers: whether they let this client in at all.
+//! The first request to the brokers, which checks that they accept this client.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -12,29 +12,29 @@ use super::connection::Connection;
 use super::context::{client_error, lock, log};
 use super::failure::SourceError;
 
-/// A broker that has just started may not know a user yet: this long a refusal is not final.
-const FIRM: Duration = Duration::from_secs(8);
-/// How long the brokers may take to say anything.
-const ANSWER: Duration = Duration::from_secs(10);
-/// The time-out of the first request, and the longest of a later one. Each is twice as long as the one before it: an
-/// answer that comes after its request was given up is lost. A second signal ends the process within two seconds.
-const FIRST: Duration = Duration::from_millis(250);
-const LATER: Duration = Duration::from_millis(1_500);
+/// The time for which a refusal is not final: a broker that has just started may not know a user yet.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(8);
+/// The time-out for any answer of the brokers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time-out of the first request. Each later time-out is twice as long, because an answer after the time-out is lost.
+const FIRST_TIMEOUT: Duration = Duration::from_millis(250);
+/// The longest time-out of a request, which lets a second signal end the process within two seconds.
+const MAX_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// Keeps when a broker refused us first, and what it said.
+/// Keeps the time and the message of the first refusal.
 #[derive(Default)]
-struct Guest {
+struct AuthContext {
     refusal: Mutex<Option<(Instant, String)>>,
 }
 
-impl ClientContext for Guest {
+impl ClientContext for AuthContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         log(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         client_error(&error, reason);
-        // A broker that does not take our certificate says so once the handshake is over, as a failed transport.
+        // A broker that refuses the client's certificate reports a failed transport after the handshake.
         let tls = reason.contains("SSL") && reason.contains("certificate");
         let mut refusal = lock(&self.refusal);
         match error.rdkafka_error_code() {
@@ -42,7 +42,7 @@ impl ClientContext for Guest {
             Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
                 refusal.get_or_insert_with(|| (Instant::now(), reason.to_owned()));
             }
-            // Who goes down cuts handshakes off as well: only what is said of a certificate counts.
+            // Brokers that shut down also break handshakes off, so only messages about a certificate count.
             Some(_) if tls => {
                 refusal.get_or_insert_with(|| (Instant::now(), reason.to_owned()));
             }
@@ -51,41 +51,41 @@ impl ClientContext for Guest {
     }
 }
 
-impl ConsumerContext for Guest {}
+impl ConsumerContext for AuthContext {}
 
-/// Waits until one of the brokers has let this client in, or `stop` says so, and measures the round trip, which the
-/// connection's time-outs follow from then on. Brokers that are away are no error: whoever needs them waits for them.
-/// Returns how many brokers there are; `None` if none has answered.
+/// Waits until a broker has accepted this client, or until `stop` returns `true`, and measures the round trip, which the
+/// connection's time-outs follow from then on. Returns the number of brokers, or `None` if no broker has answered:
+/// unreachable brokers are no error here.
 ///
 /// # Errors
-/// [`SourceError::Denied`] within twenty seconds where password or certificate are refused, by either side; it
-/// names the broker and the mechanism, in the client's words, which hold no secret.
+/// Returns [`SourceError::Denied`] within twenty seconds if either side refuses the password or certificate. The error
+/// names the broker and the mechanism, in the client's words, which contain no secret.
 pub fn check_auth(connection: &Connection, stop: &dyn Fn() -> bool) -> Result<Option<usize>, SourceError> {
     connection.check()?;
-    let client: BaseConsumer<Guest> = connection
-        .asker()
-        .create_with_context(Guest::default())
+    let client: BaseConsumer<AuthContext> = connection
+        .metadata_consumer()
+        .create_with_context(AuthContext::default())
         .map_err(|error| SourceError::of(&error, "connect", ""))?;
     let began = Instant::now();
-    let mut patience = FIRST;
+    let mut timeout = FIRST_TIMEOUT;
     while !stop() {
-        // A topic that need not be there: all that is asked is whether we are answered.
-        if let Ok(metadata) = client.fetch_metadata(Some("aegis"), patience) {
-            let answered = || client.fetch_metadata(Some("aegis"), LATER).is_ok();
+        // The topic need not exist: only the answer counts.
+        if let Ok(metadata) = client.fetch_metadata(Some("aegis"), timeout) {
+            let answered = || client.fetch_metadata(Some("aegis"), MAX_TIMEOUT).is_ok();
             connection.round_trip.measure(|| !stop() && answered());
             return Ok(Some(metadata.brokers().len()));
         }
-        patience = (patience * 2).min(LATER);
-        // The client tells its errors here.
+        timeout = (timeout * 2).min(MAX_TIMEOUT);
+        // The client reports its errors in polls.
         let _ = client.poll(Duration::from_millis(50));
         match lock(&client.context().refusal).clone() {
-            Some((since, reason)) if since.elapsed() > FIRM => {
+            Some((since, reason)) if since.elapsed() > REFUSAL_TIMEOUT => {
                 let mechanism =
                     connection.settings.get("sasl.mechanism").or(connection.settings.get("sasl.mechanisms"));
                 let by = mechanism.map(|mechanism| format!(" (mechanism {mechanism})")).unwrap_or_default();
                 return Err(SourceError::Denied { doing: "in", reason: format!("{reason}{by}") });
             }
-            None if began.elapsed() > ANSWER => break,
+            None if began.elapsed() > ANSWER_TIMEOUT => break,
             _ => {}
         }
     }

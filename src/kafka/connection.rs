@@ -1,4 +1,4 @@
-//! Where the brokers are, and the settings that hold for every client.
+//! The addresses of the brokers, and the settings of all clients.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,20 +7,20 @@ use std::time::Duration;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use thiserror::Error;
 
-use super::pace::RoundTrip;
+use super::round_trip::RoundTrip;
 
-/// Time after which a silent member of a group is given up, unless `session.timeout.ms` says otherwise or the brokers are
-/// far away.
-const SESSION_TIMEOUT_MS: u64 = 6_000;
-/// The longest time between two heartbeats: a member that reads nothing hears of its brokers by them.
-const HEARTBEAT: Duration = Duration::from_secs(3);
+/// The session time-out, unless `session.timeout.ms` is set or the brokers are far away.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+/// The longest interval of heartbeats. They show a member that reads nothing whether its brokers are reachable.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The largest record that the client sends, unless `message.max.bytes` says otherwise.
-const LARGEST: usize = 8 << 20;
-/// librdkafka's size of batches, unless `batch.size` says otherwise.
-const BATCH: usize = 1_000_000;
+/// The size of the largest record that the client sends, in bytes, unless `message.max.bytes` is set.
+const MAX_RECORD_SIZE: usize = 8 << 20;
+/// librdkafka's maximum size of a batch, in bytes, unless `batch.size` is set.
+const BATCH_SIZE: usize = 1_000_000;
 
-/// Settings that this program decides, each with the reason. Ends in `*`: everything that begins so.
+/// The settings that cannot be changed, each with the reason. A name that ends in `*` stands for all names that begin with
+/// it.
 const REFUSED: &[(&str, &str)] = &[
     ("acks", "every output must be acknowledged by all replicas in sync"),
     ("auto.commit.interval.ms", "offsets are committed with the outputs they belong to"),
@@ -60,25 +60,25 @@ pub struct Connection {
     pub round_trip: RoundTrip,
 }
 
-/// A setting that is not taken.
+/// An error of a setting.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RefusedSetting {
-    /// It would break a promise.
+    /// The setting would break a guarantee.
     #[error("kafka.settings: {key} is refused: {reason}; remove it")]
     Reserved {
         /// The setting.
         key: String,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// librdkafka knows no such name or value. Values are not shown: they may be secrets.
+    /// librdkafka has no such setting or value. Values are not shown, because they may be secrets.
     #[error(
         "kafka.settings: librdkafka refuses {key}: {reason}; its CONFIGURATION.md lists names and values"
     )]
     Unknown {
         /// The setting.
         key: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// No broker is named.
@@ -87,7 +87,7 @@ pub enum RefusedSetting {
 }
 
 impl Connection {
-    /// The brokers at `brokers` with librdkafka's own settings.
+    /// Creates a connection to `brokers` with librdkafka's own settings.
     #[must_use]
     pub fn new(brokers: impl Into<String>) -> Self {
         Self { brokers: brokers.into(), settings: BTreeMap::new(), round_trip: RoundTrip::default() }
@@ -96,17 +96,17 @@ impl Connection {
     /// Checks the settings.
     ///
     /// # Errors
-    /// The first that would break a promise, or that librdkafka does not know.
+    /// Returns the first setting that would break a guarantee, or that librdkafka does not know.
     pub fn check(&self) -> Result<(), RefusedSetting> {
         if self.brokers.trim().is_empty() {
             return Err(RefusedSetting::NoBrokers);
         }
         for (key, value) in &self.settings {
-            let reserved = |name: &str| match name.strip_suffix('*') {
+            let is_reserved = |name: &str| match name.strip_suffix('*') {
                 Some(beginning) => key.starts_with(beginning),
                 None => key == name,
             };
-            if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| reserved(name)) {
+            if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| is_reserved(name)) {
                 return Err(RefusedSetting::Reserved { key: key.clone(), reason });
             }
             let alone = ClientConfig::new().set(key, value).create_native_config();
@@ -117,74 +117,74 @@ impl Connection {
         Ok(())
     }
 
-    /// Time after which a silent member of a group is given up: as set, or six seconds, or longer if the brokers are far
-    /// away.
+    /// Returns the session time-out: the configured one, or six seconds, or longer if the brokers are far away.
     #[must_use]
     pub fn session_timeout(&self) -> Duration {
         let set = self.settings.get("session.timeout.ms").and_then(|value| value.parse().ok());
         match set {
             Some(set) => Duration::from_millis(set),
-            None => self.round_trip.session(Duration::from_millis(SESSION_TIMEOUT_MS)),
+            None => self.round_trip.session(SESSION_TIMEOUT),
         }
     }
 
-    /// The time-out of a transaction: half of the session's, or as much as the round trip asks for, and always less than
-    /// the session's.
+    /// Returns the time-out of a transaction: half of the session time-out, or what the round trip requires, and always less
+    /// than the session time-out.
     #[must_use]
     pub fn transaction_timeout(&self) -> Duration {
         self.transaction_within(self.session_timeout() / 2)
     }
 
-    /// The time-out of a transaction: `least`, or as much as the round trip asks for, and then less than the session's.
+    /// Returns the time-out of a transaction: `least`, or what the round trip requires, and then less than the session
+    /// time-out.
     pub(super) fn transaction_within(&self, least: Duration) -> Duration {
         let most = self.session_timeout() * 9 / 10;
         self.round_trip.transaction(least).min(most.max(least))
     }
 
-    /// The session time-out that the round trip asks for, if one is set that is too short for it.
+    /// Returns the session time-out that the round trip requires, if the configured one is too short.
     #[must_use]
     pub fn session_too_short(&self) -> Option<Duration> {
         let wanted = self.round_trip.transaction(Duration::ZERO);
         (wanted > self.transaction_timeout()).then(|| self.round_trip.session(Duration::ZERO))
     }
 
-    /// The time-out for an answer: `least`, or longer if the brokers are far away.
+    /// Returns the time-out of a request: `least`, or longer if the brokers are far away.
     #[must_use]
-    pub fn answer(&self, least: Duration) -> Duration {
-        self.round_trip.answer(least)
+    pub fn request_timeout(&self, least: Duration) -> Duration {
+        self.round_trip.request_timeout(least)
     }
 
     fn heartbeat_millis(session: u128) -> String {
-        (session / 3).min(HEARTBEAT.as_millis()).max(1).to_string()
+        (session / 3).min(HEARTBEAT_INTERVAL.as_millis()).max(1).to_string()
     }
 
-    /// The largest record that the client sends, in bytes.
+    /// Returns the size of the largest record that the client sends, in bytes.
     #[must_use]
-    pub fn largest(&self) -> usize {
-        self.number("message.max.bytes").unwrap_or(LARGEST)
+    pub fn max_record_size(&self) -> usize {
+        self.number("message.max.bytes").unwrap_or(MAX_RECORD_SIZE)
     }
 
-    /// The size of batches of records, in bytes.
-    pub(super) fn batch(&self) -> usize {
-        self.number("batch.size").unwrap_or(BATCH)
+    /// Returns the maximum size of a batch of records, in bytes.
+    pub(super) fn batch_size(&self) -> usize {
+        self.number("batch.size").unwrap_or(BATCH_SIZE)
     }
 
     fn number(&self, key: &str) -> Option<usize> {
         self.settings.get(key).and_then(|value| value.parse().ok())
     }
 
-    /// Settings common to all clients, then the user's.
-    fn client(&self, ours: &[(&str, &str)]) -> ClientConfig {
+    /// The settings of all clients, then `defaults`, then the configured settings.
+    fn client(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Notice);
         config
             .set("client.id", "aegis")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
-            // A topic that has grown is noticed after this, not after five minutes.
+            // New partitions of a topic are noticed after this time, not after five minutes.
             .set("topic.metadata.refresh.interval.ms", "30000")
             .set("enable.metrics.push", "false");
-        for (key, value) in ours {
+        for (key, value) in defaults {
             config.set(*key, *value);
         }
         for (key, value) in &self.settings {
@@ -194,13 +194,14 @@ impl Connection {
         config
     }
 
-    /// A client that only administers.
+    /// The settings of a client for administration.
     pub(super) fn plain(&self) -> ClientConfig {
         self.client(&[])
     }
 
-    /// A consumer that only asks. It is in no group; but the user's settings for members must agree with its own.
-    pub(super) fn asker(&self) -> ClientConfig {
+    /// The settings of a consumer that is used only for metadata and offset queries. It is in no group, but configured
+    /// settings of group members must not contradict its own.
+    pub(super) fn metadata_consumer(&self) -> ClientConfig {
         let session = self.session_timeout().as_millis();
         self.client(&[
             ("heartbeat.interval.ms", &Self::heartbeat_millis(session)),
@@ -208,7 +209,7 @@ impl Connection {
         ])
     }
 
-    /// A consumer. Prefetch is bounded, and a full queue is asked again soon.
+    /// The settings of a consumer. Prefetch is bounded, and a full queue is fetched again soon.
     pub(super) fn consumer(&self, group: &str) -> ClientConfig {
         let session = self.session_timeout().as_millis();
         let mut config = self.client(&[
@@ -228,30 +229,30 @@ impl Connection {
         config
     }
 
-    /// A producer whose records are acknowledged by all replicas, once and in order.
+    /// The settings of a producer whose records are written once and in order, and acknowledged by all replicas.
     pub(super) fn producer(&self) -> ClientConfig {
         let mut config = self.client(&[
             ("compression.type", "lz4"),
             ("linger.ms", "1"),
-            ("message.max.bytes", &LARGEST.to_string()),
+            ("message.max.bytes", &MAX_RECORD_SIZE.to_string()),
             ("queue.buffering.max.kbytes", "65536"),
-            // The wait before a transaction follows another at once (reference: 100 ms by default).
+            // The wait between two transactions that follow each other at once. The default is 100 ms.
             ("retry.backoff.ms", "5"),
-            // A topic that does not exist is an error after this, not after 30 s.
+            // A missing topic is an error after this time, not after 30 seconds.
             ("topic.metadata.propagation.max.ms", "2000"),
         ]);
         config
             .set("acks", "all")
             .set("allow.auto.create.topics", "false")
             .set("enable.idempotence", "true")
-            // The same partition for a key as Kafka's own clients.
+            // Kafka's own clients choose the same partition for a key.
             .set("partitioner", "murmur2_random");
         config
     }
 }
 
 impl fmt::Debug for Connection {
-    /// Names of settings without values: those may be secrets.
+    /// Shows the names of settings without values, which may be secrets.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.settings.keys().collect();
         out.debug_struct("Connection").field("brokers", &self.brokers).field("settings", &names).finish()
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_promise_is_refused_with_its_reason() {
+    fn settings_that_break_a_guarantee_are_refused_with_the_reason() {
         for (name, why) in REFUSED {
             let key = name.replace('*', "x");
             assert_eq!(with(&key, "true").check(), Err(RefusedSetting::Reserved { key, reason: why }));
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_librdkafka_does_not_know_is_refused_without_its_value() {
+    fn unknown_settings_are_refused_without_their_values() {
         for (key, value) in [("sasl.pasword", "hunter2"), ("session.timeout.ms", "hunter2")] {
             let refused = with(key, value).check().unwrap_err().to_string();
             assert!(refused.contains(key) && !refused.contains("hunter2"), "{refused}");
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn transport_and_sizes_pass() {
+    fn transport_and_size_settings_are_accepted() {
         for (key, value) in [
             ("security.protocol", "sasl_ssl"),
             ("sasl.password", "hunter2"),
@@ -306,7 +307,12 @@ mod tests {
     #[test]
     fn all_clients_are_accepted_by_librdkafka() {
         let connection = with("session.timeout.ms", "9000");
-        let all = [connection.plain(), connection.asker(), connection.consumer("g"), connection.producer()];
+        let all = [
+            connection.plain(),
+            connection.metadata_consumer(),
+            connection.consumer("g"),
+            connection.producer(),
+        ];
         for config in all {
             config.create_native_config().unwrap();
         }

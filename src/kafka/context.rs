@@ -1,4 +1,4 @@
-//! What librdkafka calls back: log lines, statistics, rebalances.
+//! The callbacks of librdkafka: log lines, statistics and rebalances.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,18 +13,19 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use serde::Deserialize;
 
-/// A broker that has not said anything for this long is not there: longer than heartbeats and fetches are apart.
+/// The time without an answer after which a broker counts as unreachable, in microseconds. It is longer than the interval
+/// of heartbeats and fetches.
 const SILENT_MICROS: i64 = 10_000_000;
 
-/// A lock whose holder cannot leave it half-written.
+/// Locks a mutex, ignoring poison: no holder panics half way through a change.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// librdkafka's own log, which never holds keys or values of records.
+/// Passes librdkafka's log on. It never contains keys or values of records.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     match level {
-        // One map of settings serves consumers and producers: each hears of the other's.
+        // Consumers and producers share one map of settings, and each warns of the settings of the other.
         _ if facility == "CONFWARN" => {}
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
@@ -38,18 +39,18 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     }
 }
 
-/// An error of the client as a whole: brokers that are away. librdkafka goes on by itself.
+/// Logs an error of the client as a whole, such as unreachable brokers. librdkafka continues automatically.
 pub(super) fn client_error(error: &KafkaError, reason: &str) {
     match error.rdkafka_error_code() {
-        // A partition's end is news for its reader, not an error.
+        // The end of a partition is an event for its reader, not an error.
         Some(RDKafkaErrorCode::PartitionEOF) => {}
-        // Said at every attempt, a dozen times a second; of each broker's connection the log tells, and readiness.
+        // This is reported at every attempt, about twelve times a second. The log and readiness report each broker.
         Some(RDKafkaErrorCode::AllBrokersDown) => tracing::debug!(target: "kafka", %error, "{reason}"),
         _ => tracing::warn!(target: "kafka", %error, "{reason}"),
     }
 }
 
-/// Callbacks of clients that neither join a group nor write.
+/// The callbacks of clients that neither join a group nor produce.
 pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
@@ -64,49 +65,48 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// A rebalance that the group has decided and the member has not yet taken.
-pub(super) enum Change {
+/// A rebalance of the group that is not applied yet.
+pub(super) enum Rebalance {
     Assign(TopicPartitionList),
     Revoke(TopicPartitionList),
 }
 
-/// What statistics say of a member.
+/// The figures that librdkafka's statistics report of a consumer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Gauges {
-    /// Brokers with a connection.
+    /// The number of connected brokers.
     pub(super) brokers_up: usize,
-    /// When a broker was last known to have one: statistics come with polls, and who waits for brokers does not
-    /// poll.
+    /// When a broker was last known to be connected. Statistics arrive with polls only.
     pub(super) seen: Option<Instant>,
-    /// Records not yet read per topic and partition; absent while unknown.
+    /// The number of unread offsets by topic and partition, for those for which it is known.
     pub(super) lag: BTreeMap<(String, i32), i64>,
 }
 
-/// Callbacks of a member of a group. Rebalances are kept for the poll that meets them, so that the member
-/// can end its unit while the partitions are still its own.
+/// The callbacks of a consumer in a group. Rebalances are kept for the next poll, so that the consumer can end its
+/// transaction while the partitions still belong to it.
 #[derive(Default)]
 pub(super) struct Member {
-    changes: Mutex<VecDeque<Change>>,
+    rebalances: Mutex<VecDeque<Rebalance>>,
     gauges: Mutex<Gauges>,
     closing: AtomicBool,
-    /// A position did not exist any more, and the client has moved it.
+    /// Whether the client has moved a position that no longer existed.
     moved: AtomicBool,
 }
 
 impl Member {
-    /// From now on rebalances are taken at once: nobody polls any more.
+    /// Applies later rebalances at once, because there are no more polls.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
 
-    /// Whether the client has moved a position that did not exist any more, since this was last asked.
+    /// Returns `true` if the client has moved a position that no longer existed since the last call.
     pub(super) fn moved(&self) -> bool {
         self.moved.swap(false, Ordering::AcqRel)
     }
 
-    /// The oldest rebalance that is not taken yet.
-    pub(super) fn change(&self) -> Option<Change> {
-        lock(&self.changes).pop_front()
+    /// Returns the oldest rebalance that is not applied yet.
+    pub(super) fn next_rebalance(&self) -> Option<Rebalance> {
+        lock(&self.rebalances).pop_front()
     }
 
     pub(super) fn gauges(&self) -> Gauges {
@@ -114,8 +114,8 @@ impl Member {
     }
 }
 
-/// Takes partitions, in the group's protocol.
-pub(super) fn take(
+/// Assigns partitions to a consumer, in the group's protocol.
+pub(super) fn assign(
     consumer: &BaseConsumer<Member>,
     partitions: &TopicPartitionList,
 ) -> Result<(), KafkaError> {
@@ -125,8 +125,8 @@ pub(super) fn take(
     }
 }
 
-/// Gives partitions back, in the group's protocol.
-pub(super) fn give(
+/// Releases partitions of a consumer, in the group's protocol.
+pub(super) fn unassign(
     consumer: &BaseConsumer<Member>,
     partitions: &TopicPartitionList,
 ) -> Result<(), KafkaError> {
@@ -138,8 +138,8 @@ pub(super) fn give(
 
 impl ClientContext for Member {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        // The client tells of a position that it moved by this line only (rd_kafka_offset_reset); it comes with a poll,
-        // before the first record from the new position.
+        // This line (rd_kafka_offset_reset) is the only report of a moved position. It arrives with a poll, before the
+        // first record from the new position.
         if facility == "OFFSET" && matches!(level, RDKafkaLogLevel::Warning) {
             self.moved.store(true, Ordering::Release);
         }
@@ -169,19 +169,19 @@ impl ConsumerContext for Member {
     ) {
         let assigns = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
-            let taken = if assigns { take(consumer, partitions) } else { give(consumer, partitions) };
-            if let Err(error) = taken {
+            let applied = if assigns { assign(consumer, partitions) } else { unassign(consumer, partitions) };
+            if let Err(error) = applied {
                 tracing::warn!(target: "kafka", %error, "a rebalance failed while leaving the group");
             }
             return;
         }
         let partitions = partitions.clone();
-        let change = if assigns { Change::Assign(partitions) } else { Change::Revoke(partitions) };
-        lock(&self.changes).push_back(change);
+        let rebalance = if assigns { Rebalance::Assign(partitions) } else { Rebalance::Revoke(partitions) };
+        lock(&self.rebalances).push_back(rebalance);
     }
 }
 
-/// The part of librdkafka's statistics that is used (its STATISTICS.md).
+/// The used part of librdkafka's statistics (see its STATISTICS.md).
 #[derive(Deserialize)]
 struct Statistics {
     #[serde(default)]
@@ -194,14 +194,14 @@ struct Statistics {
 struct Broker {
     nodeid: i64,
     state: String,
-    /// Microseconds since it last said anything.
+    /// The time since the broker's last answer, in microseconds.
     #[serde(default)]
     rxidle: i64,
 }
 
 impl Broker {
-    /// Whether it is there. A connection that leads nowhere, since a network is cut, stays up until the client gives
-    /// a request up after a minute; a broker that is there answers heartbeats and fetches every few seconds.
+    /// Returns `true` if the broker is reachable. A connection over a broken network stays up until a request times out
+    /// after a minute; a reachable broker answers heartbeats and fetches every few seconds.
     fn is_up(&self) -> bool {
         self.nodeid >= 0 && self.state == "UP" && self.rxidle < SILENT_MICROS
     }

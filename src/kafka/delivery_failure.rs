@@ -1,4 +1,4 @@
-//! Why a sending failed: which of its records tells it, and what the client says of the transaction as a whole.
+//! The cause of a failed send: the record that failed first, and the client's log lines about the transaction.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::record::Produced;
 use super::reports::Report;
 
-/// Whether a record was given up only because something else had spoiled its transaction.
-pub(super) fn second_hand(code: Code) -> bool {
+/// Returns `true` if a record failed only because its transaction had already failed.
+pub(super) fn is_consequence(code: Code) -> bool {
     matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::State)
 }
 
-/// The record that tells why a sending failed: not one that was only purged because another had failed,
-/// and of a batch that was too large, the largest.
+/// Returns the record that is the cause of a failed send, and its error. Records that were only purged because another
+/// had failed come last; of a batch that was too large, the largest record is returned.
 pub(super) fn delivery_failure(records: &[Produced], reports: &[Report]) -> (usize, Code) {
     let weight = |(index, code): &(usize, Code)| match code {
-        code if second_hand(*code) => (0, 0),
+        code if is_consequence(*code) => (0, 0),
         Code::MessageSizeTooLarge => (2, records.get(*index).map_or(0, Produced::size)),
         _ => (1, 0),
     };
@@ -28,16 +28,15 @@ pub(super) fn delivery_failure(records: &[Produced], reports: &[Report]) -> (usi
     failed.max_by_key(weight).unwrap_or((0, Code::Fail))
 }
 
-/// The topic that a line of the client's log says may not be written. Whoever may look at a topic and not write to it
-/// is refused when the topic joins the transaction; the client's error does not say which it was.
+/// Returns the topic that a line of the client's log reports as not writable. A client that may describe a topic and not
+/// write to it is refused when the topic is added to the transaction; the client's error does not name the topic.
 pub(super) fn refused_topic<'a>(facility: &str, text: &'a str) -> Option<&'a str> {
     let (_, rest) = text.split_once("Failed to add partition \"").filter(|_| facility == "ADDPARTS")?;
     let (topic, why) = rest.split_once('"')?;
     why.contains("Topic authorization failed").then_some(topic)
 }
 
-/// The right to write that is missing: on the topics that were `named` as refused, or else on one of those that
-/// the records are for.
+/// Returns the missing right to write: on the topics `named` in the log, or else on one of the topics of the records.
 pub(super) fn missing_right(named: &BTreeSet<String>, records: &[Produced]) -> String {
     let all: BTreeSet<&str> = match named.is_empty() {
         true => records.iter().map(|record| &*record.topic).collect(),
@@ -64,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_that_failed_first_hand_is_named() {
+    fn the_record_that_caused_the_failure_is_named() {
         let records = [1, 5, 9, 3].map(|size| to("t", size));
         let purged = Some(Err(Code::PurgeQueue));
         let large = Some(Err(Code::MessageSizeTooLarge));
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_topic_is_named_it_is_one_of_those_written_to() {
+    fn without_a_named_topic_all_topics_written_to_are_listed() {
         let records = ["b", "a", "b"].map(|topic| to(topic, 1));
         let named = |topics: &[&str]| topics.iter().map(|topic| (*topic).to_owned()).collect();
         assert_eq!(missing_right(&named(&[]), &records), "Write on topic a or b is missing");

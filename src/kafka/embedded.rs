@@ -1,11 +1,16 @@
-//! A broker inside this process, for demonstrations and for tests of faults: librdkafka's mock cluster.
+//! A broker inside this process, for demonstrations and fault tests: librdkafka's mock cluster.
 //!
-//! Honest limits. It keeps everything in memory, and **5 MiB or 100,000 batches of each partition: older
-//! records vanish without a word** ([`Lookup`](super::Lookup) then finds none, [`Follower`](super::Follower)
-//! says that it skipped). It has no transactions: offsets sent to one are dropped, aborted and open records
-//! are visible, nobody is fenced. So it is at-least-once, and proves nothing about exactly-once. It knows no
-//! Admin API, no compaction and no LogAppendTime, and the second member of a group waits for the session
-//! time-out of the first. Any client on this machine can connect to its port.
+//! It has these limits:
+//!
+//! * It keeps everything in memory, at most **5 MiB or 100,000 batches of each partition. Older records are deleted
+//!   silently**: [`Lookup`](super::Lookup) does not find them, and [`Follower`](super::Follower) reports that it skipped
+//!   them.
+//! * It has no transactions. Offsets sent to a transaction are dropped, records of aborted and open transactions are
+//!   visible, and no producer is fenced. Delivery is therefore at least once, and tests with it prove nothing about
+//!   exactly-once delivery.
+//! * It has no Admin API, no compaction and no LogAppendTime.
+//! * The second member of a group waits for the session time-out of the first.
+//! * Any client on this machine can connect to its port.
 
 use std::ffi::c_int;
 
@@ -15,10 +20,10 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 use thiserror::Error;
 
-/// Kept of one partition, in bytes as batched and compressed by the producer; older records vanish.
+/// The retained size of one partition, in bytes as batched and compressed by the producer. Older records are deleted.
 pub const KEPT_BYTES: usize = 5 * 1024 * 1024;
 
-/// How long the first member of a group waits for others, in milliseconds.
+/// The time for which the first member of a group waits for others, in milliseconds.
 const JOIN_DELAY_MS: c_int = 50;
 
 /// The embedded broker did not start.
@@ -27,30 +32,30 @@ pub enum EmbeddedError {
     /// librdkafka refused.
     #[error("the embedded broker did not start: {reason}")]
     Start {
-        /// Its word.
+        /// The reason.
         reason: String,
     },
-    /// A topic was not made.
-    #[error("the embedded broker made no topic {topic}: {reason}")]
+    /// A topic was not created.
+    #[error("the embedded broker did not create topic {topic}: {reason}")]
     Topic {
-        /// Its name.
+        /// The topic.
         topic: String,
-        /// librdkafka's word.
+        /// The reason.
         reason: String,
     },
 }
 
-/// A running broker; dropped, it and all that it holds are gone.
+/// A running broker. When it is dropped, it stops and its records are lost.
 pub struct Embedded {
     host: BaseProducer<DefaultProducerContext>,
     bootstrap: String,
 }
 
 impl Embedded {
-    /// Starts a broker with these topics (name, partitions).
+    /// Starts a broker with these topics (name, number of partitions).
     ///
     /// # Errors
-    /// Where librdkafka refuses, as with a topic named twice.
+    /// Returns an error if librdkafka refuses, for example because a topic is named twice.
     pub fn start(topics: &[(&str, i32)]) -> Result<Self, EmbeddedError> {
         let refused = |error: KafkaError| EmbeddedError::Start { reason: error.to_string() };
         let mut config = ClientConfig::new();
@@ -61,7 +66,7 @@ impl Embedded {
             let cluster = host
                 .client()
                 .mock_cluster()
-                .ok_or_else(|| EmbeddedError::Start { reason: "no cluster was made".into() })?;
+                .ok_or_else(|| EmbeddedError::Start { reason: "no cluster was created".into() })?;
             for (topic, partitions) in topics {
                 cluster.create_topic(topic, *partitions, 1).map_err(|error| EmbeddedError::Topic {
                     topic: (*topic).to_owned(),
@@ -70,20 +75,20 @@ impl Embedded {
             }
             cluster.bootstrap_servers()
         };
-        hasten_joins(&host);
+        shorten_join_delay(&host);
         Ok(Self { host, bootstrap })
     }
 
-    /// `host:port` for clients.
+    /// The `host:port` for clients.
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// Lets the broker go down or come back, for tests of faults.
+    /// Takes the broker down or up again, for fault tests.
     ///
     /// # Errors
-    /// Where librdkafka refuses.
+    /// Returns an error if librdkafka refuses.
     pub fn set_up(&self, up: bool) -> Result<(), EmbeddedError> {
         let refused = |error: KafkaError| EmbeddedError::Start { reason: error.to_string() };
         match self.host.client().mock_cluster() {
@@ -94,11 +99,11 @@ impl Embedded {
     }
 }
 
-/// Three seconds otherwise, for every group of a demonstration. The client has no safe call for it.
+/// Shortens the wait of a group's first member, which is three seconds by default. The client has no safe call for it.
 #[allow(unsafe_code)]
-fn hasten_joins(host: &BaseProducer<DefaultProducerContext>) {
-    // SAFETY: the client's handle is valid while `host` is borrowed; the cluster belongs to that client and
-    // lives as long; both calls only read the handle and set a number that librdkafka itself guards.
+fn shorten_join_delay(host: &BaseProducer<DefaultProducerContext>) {
+    // SAFETY: the client's handle is valid while `host` is borrowed. The cluster belongs to that client and lives as long.
+    // Both calls only read the handle and set a number that librdkafka guards by a lock.
     unsafe {
         let cluster = bindings::rd_kafka_handle_mock_cluster(host.client().native_ptr());
         if !cluster.is_null() {

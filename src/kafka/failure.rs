@@ -1,4 +1,4 @@
-//! What can go wrong, and what is done about it: every error of the client is judged here and nowhere else.
+//! The errors of the clients. Every error of librdkafka is classified here and nowhere else.
 
 use std::sync::Arc;
 use std::thread;
@@ -9,54 +9,54 @@ use thiserror::Error;
 
 use super::connection::RefusedSetting;
 
-/// Why reading failed. The names are metric labels.
+/// An error of reading. The names are metric labels.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SourceError {
-    /// A setting is not taken.
+    /// A setting is refused.
     #[error(transparent)]
     Settings(#[from] RefusedSetting),
     /// The topic does not exist.
-    #[error("topic {topic} does not exist: make it with `aegis topics --create`")]
+    #[error("topic {topic} does not exist: create it with `aegis topics --create`")]
     MissingTopic {
-        /// Its name.
+        /// The topic.
         topic: String,
     },
     /// The brokers refuse this client.
     #[error("the brokers do not let this client {doing}: {reason}; check its ACLs and kafka.settings")]
     Denied {
-        /// What was tried.
+        /// The operation that failed, as an infinitive.
         doing: &'static str,
-        /// The brokers' word.
+        /// The brokers' reason.
         reason: String,
     },
-    /// Nothing came back in time.
+    /// There was no answer in time.
     #[error("no answer while trying to {doing}: {reason}; are the brokers up?")]
     Timeout {
-        /// What was tried.
+        /// The operation that failed, as an infinitive.
         doing: &'static str,
-        /// What is known.
+        /// The known cause.
         reason: String,
     },
-    /// A topic ends before a position that was read once: it was made anew, or lost its end.
+    /// A topic ends before a position that was read before: it was created again, or lost its last records.
     #[error(
-        "topic {topic} partition {partition} ends at {end}, before the known position {position}: it was made anew or has lost records; the state built from it must be rebuilt"
+        "topic {topic} partition {partition} ends at {end}, before the known position {position}: it was created again or has lost records; the state built from it must be rebuilt"
     )]
     Truncated {
-        /// Its name.
+        /// The topic.
         topic: String,
         /// The partition.
         partition: i32,
         /// The position that should exist.
         position: i64,
-        /// Where it ends.
+        /// The end of the partition.
         end: i64,
     },
-    /// The client cannot go on.
+    /// The client cannot continue.
     #[error("the Kafka client failed while trying to {doing}: {reason}; restart")]
     Client {
-        /// What was tried.
+        /// The operation that failed, as an infinitive.
         doing: &'static str,
-        /// The client's word.
+        /// The client's reason.
         reason: String,
     },
 }
@@ -75,7 +75,7 @@ impl SourceError {
         }
     }
 
-    /// Whether the same call can succeed later without anyone's doing.
+    /// Returns `true` if the same call can succeed later without intervention.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Timeout { .. })
@@ -103,7 +103,7 @@ impl SourceError {
         }
     }
 
-    /// The same of a client that names `group`: where the group is refused, that is what is named.
+    /// As [`of`](Self::of), for a client in `group`. If the group is refused, the error names the group.
     pub(super) fn in_group(error: &KafkaError, doing: &'static str, topic: &str, group: &str) -> Self {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
@@ -114,7 +114,7 @@ impl SourceError {
     }
 }
 
-/// Errors that end by themselves: brokers that are away, coordinators that move.
+/// Returns `true` for errors that pass without intervention: unreachable brokers, moving coordinators.
 pub(super) fn is_retryable(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
@@ -135,7 +135,7 @@ pub(super) fn is_retryable(code: RDKafkaErrorCode) -> bool {
             | Code::OperationTimedOut
             | Code::RequestTimedOut
             | Code::Resolve
-            // Whether we are let in was asked at the start; later a handshake is cut off by who goes down.
+            // Access was checked at the start. Later a handshake fails because a broker shuts down.
             | Code::SSL
             | Code::TimedOutQueue
             | Code::UnknownLeaderEpoch
@@ -144,67 +144,67 @@ pub(super) fn is_retryable(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Why a unit of work did not commit. The names are metric labels.
+/// The reason for which a transaction did not commit. The names are metric labels.
 ///
-/// After each that [passes](Self::passes) the caller rewinds its source to the committed offsets and goes on;
-/// the outbox has already done its part (aborted, or let its producer go).
+/// After a [retryable](Self::is_retryable) error the caller rewinds its source to the committed offsets and continues. The
+/// outbox has already aborted the transaction or dropped its producer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommitError {
-    /// Nothing of the unit counts (at-least-once: outputs already written stay, and come again).
-    #[error("the unit was given up at {stage}: {reason}; it is done again from the committed offsets")]
+    /// Nothing is committed. With at-least-once delivery, outputs already written stay, and are written again.
+    #[error("the transaction was aborted at {stage}: {reason}; it is repeated from the committed offsets")]
     Aborted {
         /// The step that failed.
         stage: &'static str,
-        /// The client's word.
+        /// The client's reason.
         reason: String,
     },
-    /// The partitions belong to another member, or soon will: their new owner does the unit.
-    #[error("the group has moved on at {stage}: {reason}; the partitions' new owner does the unit again")]
+    /// The partitions belong to another member, or soon will. Their new owner repeats the transaction.
+    #[error("the group has moved on at {stage}: {reason}; the partitions' new owner repeats the transaction")]
     Stale {
         /// The step that failed.
         stage: &'static str,
-        /// The client's word.
+        /// The client's reason.
         reason: String,
     },
-    /// The commit was asked for and its answer never came. The committed offsets say what holds.
-    #[error("the answer to the commit is unknown: {reason}; the committed offsets say what holds")]
+    /// The commit was requested and there was no answer. Re-reading the committed offsets shows the outcome.
+    #[error("the outcome of the commit is unknown: {reason}; re-reading the committed offsets")]
     Indefinite {
-        /// The client's word.
+        /// The client's reason.
         reason: String,
     },
-    /// The transaction is gone, and was open for longer than its time-out: the brokers have given it up, or
-    /// another instance has taken the transactional id; to the client both look alike.
+    /// The transaction no longer exists, and was open for longer than its time-out. Either the brokers aborted it, or another
+    /// instance took the transactional id; the client cannot tell which.
     #[error(
-        "the unit outlived its transaction's time-out at {stage}: {reason}; it is done again from the committed offsets"
+        "the transaction exceeded its time-out at {stage}: {reason}; it is repeated from the committed offsets"
     )]
     Outlived {
         /// The step that failed.
         stage: &'static str,
-        /// The client's word.
+        /// The client's reason.
         reason: String,
     },
-    /// Another instance has taken this one's transactional id. This outbox never works again.
+    /// Another instance has taken the transactional id of this one, whose outbox never works again.
     #[error("another instance has taken over ({reason}): this one must stop")]
     Fenced {
-        /// The client's word.
+        /// The client's reason.
         reason: String,
     },
-    /// A record is larger than the client or the topic takes.
+    /// A record is larger than the client or the topic accepts.
     #[error(
-        "output {index} of the unit has {bytes} bytes, more than {topic} takes: raise message.max.bytes and the topic's max.message.bytes, or make it smaller"
+        "output {index} of the transaction has {bytes} bytes, more than {topic} accepts: raise message.max.bytes and the topic's max.message.bytes, or make it smaller"
     )]
     TooLarge {
-        /// Which of the records sent.
+        /// The index of the record.
         index: usize,
-        /// Its size.
+        /// The size of the record.
         bytes: usize,
-        /// Where it should go.
+        /// The topic of the record.
         topic: Arc<str>,
     },
     /// A topic of outputs does not exist.
-    #[error("topic {topic} or its partition does not exist: make it with `aegis topics --create`")]
+    #[error("topic {topic} or its partition does not exist: create it with `aegis topics --create`")]
     MissingTopic {
-        /// Its name.
+        /// The topic.
         topic: Arc<str>,
     },
     /// The brokers refuse this client.
@@ -212,19 +212,19 @@ pub enum CommitError {
     Denied {
         /// The step that failed.
         stage: &'static str,
-        /// The brokers' word.
+        /// The brokers' reason.
         reason: String,
     },
-    /// No producer can be made while the brokers are away. Nothing was begun.
+    /// A producer cannot be created while the brokers are unreachable. No transaction was begun.
     #[error("no producer: {reason}; are the brokers up?")]
     Unavailable {
-        /// The client's word.
+        /// The client's reason.
         reason: String,
     },
-    /// No producer can be made with these settings.
-    #[error("no producer can be made: {reason}; check kafka.settings")]
+    /// A producer cannot be created with these settings.
+    #[error("no producer can be created: {reason}; check kafka.settings")]
     Settings {
-        /// What is wrong with them.
+        /// The error of the settings.
         reason: String,
     },
 }
@@ -247,7 +247,7 @@ impl CommitError {
         }
     }
 
-    /// Whether the unit, done again, can succeed without anyone's doing.
+    /// Returns `true` if the transaction can succeed without intervention if it is repeated.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(
@@ -261,21 +261,21 @@ impl CommitError {
     }
 }
 
-/// What the error of one step asks for.
+/// The action that an error of one step requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// The same call again.
+    /// Repeat the call.
     Retry,
     /// Abort the transaction.
     Abort,
-    /// The producer is spent: make it anew.
+    /// Create a new producer.
     Spent,
-    /// Somebody else holds the transactional id, or the brokers have given a transaction up that took too long.
+    /// Another producer has the transactional id, or the brokers aborted a transaction that took too long.
     Fenced,
 }
 
-/// Judges the error of a step of a transaction or of an offset commit.
-pub(super) fn class(error: &KafkaError) -> Class {
+/// Classifies the error of a step of a transaction or of an offset commit.
+pub(super) fn classify(error: &KafkaError) -> Class {
     use RDKafkaErrorCode as Code;
     let code = error.rdkafka_error_code();
     let fenced = matches!(code, Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch));
@@ -284,7 +284,7 @@ pub(super) fn class(error: &KafkaError) -> Class {
         KafkaError::Transaction(error) if error.is_fatal() => Class::Spent,
         KafkaError::Transaction(error) if error.txn_requires_abort() => Class::Abort,
         KafkaError::Transaction(error) if error.is_retriable() => Class::Retry,
-        // A flush that ran out of time: the records' own reports say what became of them.
+        // A flush timed out. The delivery reports say what happened to each record.
         KafkaError::Flush(_) => Class::Abort,
         KafkaError::ConsumerCommit(code) if is_retryable(*code) || *code == Code::RebalanceInProgress => {
             Class::Retry
@@ -294,7 +294,7 @@ pub(super) fn class(error: &KafkaError) -> Class {
     }
 }
 
-/// Whether the brokers refuse this client.
+/// Returns `true` if the brokers refuse this client.
 pub(super) fn denied(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
@@ -308,20 +308,20 @@ pub(super) fn denied(error: &KafkaError) -> bool {
     )
 }
 
-/// What is left of the time.
+/// Returns the time until `until`, which may be zero.
 pub(super) fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }
 
-/// Calls until it succeeds, fails for good, or the time is over.
-pub(super) fn again<F: FnMut() -> Result<(), KafkaError>>(
+/// Repeats `step` while it fails with a retriable error, until `until`.
+pub(super) fn retry<F: FnMut() -> Result<(), KafkaError>>(
     until: Instant,
     mut step: F,
 ) -> Result<(), KafkaError> {
     loop {
         match step() {
-            Err(error) if class(&error) == Class::Retry && Instant::now() < until => {
-                // Nothing tells when the brokers are ready; the client itself backs off as well.
+            Err(error) if classify(&error) == Class::Retry && Instant::now() < until => {
+                // There is no event for brokers that are ready again. The client backs off as well.
                 thread::sleep(Duration::from_millis(10));
             }
             done => return done,
@@ -329,7 +329,7 @@ pub(super) fn again<F: FnMut() -> Result<(), KafkaError>>(
     }
 }
 
-/// Whether the error means that the group knows this member no more, or not in this generation.
+/// Returns `true` if the group does not have this member, or not in this generation.
 pub(super) fn stale(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
@@ -349,28 +349,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offset_commits_are_judged() {
+    fn offset_commit_errors_are_classified() {
         use RDKafkaErrorCode as Code;
-        let judged = |code| class(&KafkaError::ConsumerCommit(code));
-        assert_eq!(judged(Code::RebalanceInProgress), Class::Retry);
-        assert_eq!(judged(Code::NotCoordinator), Class::Retry);
-        assert_eq!(judged(Code::IllegalGeneration), Class::Abort);
+        let class = |code| classify(&KafkaError::ConsumerCommit(code));
+        assert_eq!(class(Code::RebalanceInProgress), Class::Retry);
+        assert_eq!(class(Code::NotCoordinator), Class::Retry);
+        assert_eq!(class(Code::IllegalGeneration), Class::Abort);
         assert!(stale(&KafkaError::ConsumerCommit(Code::IllegalGeneration)));
         assert!(!stale(&KafkaError::ConsumerCommit(Code::RequestTimedOut)));
-        assert_eq!(class(&KafkaError::Flush(Code::OperationTimedOut)), Class::Abort);
-        assert_eq!(class(&KafkaError::Canceled), Class::Spent);
+        assert_eq!(classify(&KafkaError::Flush(Code::OperationTimedOut)), Class::Abort);
+        assert_eq!(classify(&KafkaError::Canceled), Class::Spent);
     }
 
     #[test]
     fn a_refusal_names_what_was_refused() {
         use RDKafkaErrorCode as Code;
-        let said = |code| {
+        let message = |code| {
             let error = KafkaError::MessageConsumption(code);
             SourceError::in_group(&error, "read", "moderation.events", "aegis-score").to_string()
         };
-        let of_topic = said(Code::TopicAuthorizationFailed);
+        let of_topic = message(Code::TopicAuthorizationFailed);
         assert!(of_topic.contains("moderation.events") && !of_topic.contains("aegis-score"), "{of_topic}");
-        let of_group = said(Code::GroupAuthorizationFailed);
+        let of_group = message(Code::GroupAuthorizationFailed);
         assert!(of_group.contains("group aegis-score") && !of_group.contains("moderation"), "{of_group}");
     }
 

@@ -1,4 +1,4 @@
-//! Reads all partitions of a topic for itself: no group, no offsets of its own on the brokers.
+//! Reads all partitions of a topic without a group and without committed offsets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,46 +14,48 @@ use super::failure::{SourceError, is_retryable, left};
 use super::record::Consumed;
 use super::topics;
 
-/// The group named to the client, which wants one; it is never joined.
+/// The time-out for locating positions again.
+const LOCATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The name of a group, which the client requires. The group is never joined.
 pub(super) const NO_GROUP: &str = "aegis-reader";
 
-/// Where a reader begins.
+/// The position at which a follower begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
-    /// At the first record kept.
+    /// The first record that is kept.
     Beginning,
-    /// At the next offset to read of each partition; those not named at the first record kept.
+    /// The next offset to read of each partition. Other partitions begin at the first record that is kept.
     Offsets(BTreeMap<i32, i64>),
 }
 
-/// What a poll met.
+/// The result of a poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Followed {
-    /// A record; a value that is none is a tombstone.
+    /// A record.
     Record(Consumed),
-    /// Everything that the topic held when it was opened has been read. Told once.
+    /// Everything that the topic contained when it was opened has been read. This is returned once.
     End,
-    /// Records from `asked` to before `from` are gone from the topic: retention or compaction of a whole
-    /// segment. TextFeatures goes on at `from`.
+    /// The records from `asked` to before `from` were deleted by retention, or by compaction of a whole segment. Reading
+    /// continues at `from`.
     Skipped {
         /// The partition.
         partition: i32,
-        /// The position that was asked for.
+        /// The requested position.
         asked: i64,
-        /// The first record kept.
+        /// The offset of the first record that is kept.
         from: i64,
     },
-    /// Nothing within the time.
+    /// There was no record within the time-out.
     Idle,
 }
 
-/// One partition's way.
-struct Way {
-    /// Next offset to read.
+/// The progress of one partition.
+struct Progress {
+    /// The next offset to read.
     next: i64,
-    /// Where the partition ended when the topic was opened.
+    /// The end of the partition when the topic was opened.
     end: i64,
-    /// Whether that end was reached.
+    /// Whether this end was reached.
     reached: bool,
 }
 
@@ -61,16 +63,18 @@ struct Way {
 pub struct Follower {
     consumer: BaseConsumer<Quiet>,
     topic: [Arc<str>; 1],
-    ways: BTreeMap<i32, Way>,
+    partitions: BTreeMap<i32, Progress>,
     skipped: Vec<Followed>,
-    told: bool,
+    /// Whether [`Followed::End`] was returned.
+    end_returned: bool,
 }
 
 impl Follower {
-    /// Opens `topic`. Needs the brokers to answer within `timeout`.
+    /// Opens `topic`.
     ///
     /// # Errors
-    /// Where the topic is missing, ends before a position that was asked for, or the brokers do not answer.
+    /// Returns an error if the topic is missing or ends before a requested position, or if the brokers do not answer within
+    /// `timeout`.
     pub fn open(
         connection: &Connection,
         topic: &str,
@@ -78,8 +82,13 @@ impl Follower {
         timeout: Duration,
     ) -> Result<Self, SourceError> {
         let (consumer, count) = reader(connection, topic, timeout, &[])?;
-        let mut follower =
-            Self { consumer, topic: [topic.into()], ways: BTreeMap::new(), skipped: Vec::new(), told: false };
+        let mut follower = Self {
+            consumer,
+            topic: [topic.into()],
+            partitions: BTreeMap::new(),
+            skipped: Vec::new(),
+            end_returned: false,
+        };
         let trips = connection.round_trip.partitions(usize::try_from(count).unwrap_or(0));
         let until = Instant::now() + timeout + trips;
         for partition in 0..count {
@@ -87,40 +96,39 @@ impl Follower {
                 From::Beginning => None,
                 From::Offsets(all) => all.get(&partition).copied(),
             };
-            let (next, end) = follower.meet(partition, asked, until)?;
-            follower.ways.insert(partition, Way { next, end, reached: next >= end });
+            let (next, end) = follower.locate(partition, asked, until)?;
+            follower.partitions.insert(partition, Progress { next, end, reached: next >= end });
         }
         follower.assign()?;
         Ok(follower)
     }
 
-    /// The next record or piece of news, waiting at most `timeout`.
+    /// Returns the next record or event, waiting at most `timeout`.
     ///
     /// # Errors
-    /// Where waiting does not help: the topic is gone or was made anew, access is denied, the client is
-    /// broken.
+    /// Returns an error if the topic was deleted or created again, access is denied, or the client is broken.
     pub fn poll(&mut self, timeout: Duration) -> Result<Followed, SourceError> {
         if let Some(skipped) = self.skipped.pop() {
             return Ok(skipped);
         }
         let until = Instant::now() + timeout;
         loop {
-            if !self.told && self.at_end() {
-                self.told = true;
+            if !self.end_returned && self.at_end() {
+                self.end_returned = true;
                 return Ok(Followed::End);
             }
             return match self.consumer.poll(left(until)) {
                 Some(Ok(message)) => {
                     let record = Consumed::copy(&message, &self.topic);
-                    if let Some(way) = self.ways.get_mut(&record.partition) {
+                    if let Some(way) = self.partitions.get_mut(&record.partition) {
                         way.next = record.offset + 1;
                         way.reached |= way.next >= way.end;
                     }
                     Ok(Followed::Record(record))
                 }
-                // One partition's end says nothing of the others: their records may lie right behind it.
+                // The end of one partition says nothing of the others: their records may be next.
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    if let Some(way) = self.ways.get_mut(&partition) {
+                    if let Some(way) = self.partitions.get_mut(&partition) {
                         way.reached = true;
                     }
                     continue;
@@ -128,7 +136,7 @@ impl Follower {
                 Some(Err(KafkaError::MessageConsumption(
                     RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
                 ))) => {
-                    self.meet_again()?;
+                    self.locate_again()?;
                     Ok(Followed::Idle)
                 }
                 Some(Err(KafkaError::MessageConsumption(code))) if is_retryable(code) => Ok(Followed::Idle),
@@ -138,66 +146,68 @@ impl Follower {
         }
     }
 
-    /// Takes the partitions that the topic has got since it was opened, from their first record on; how many.
+    /// Adds the partitions that the topic has gained since it was opened, from their first record on. Returns their number.
     ///
     /// # Errors
-    /// Where the topic is gone, or the brokers do not answer within `timeout`: nothing is taken then, and the
-    /// same call can be made again.
+    /// Returns an error if the topic was deleted, or if the brokers do not answer within `timeout`. No partition is added
+    /// then, and the call can be repeated.
     pub fn grow(&mut self, timeout: Duration) -> Result<usize, SourceError> {
         let until = Instant::now() + timeout;
         let count = topics::count(self.consumer.client(), &self.topic[0], timeout)?;
-        let known = self.ways.keys().next_back().map_or(0, |last| last + 1);
+        let known = self.partitions.keys().next_back().map_or(0, |last| last + 1);
         let mut more = BTreeMap::new();
         for partition in known..count {
-            let (next, end) = self.meet(partition, None, until).map_err(|error| match error {
-                // The brokers tell of a partition before its leader knows of it.
+            let (next, end) = self.locate(partition, None, until).map_err(|error| match error {
+                // The brokers report a partition before its leader knows it.
                 SourceError::MissingTopic { topic } => SourceError::Timeout {
                     doing: "take a new partition",
                     reason: format!("{topic} partition {partition} has no leader yet"),
                 },
                 other => other,
             })?;
-            more.insert(partition, Way { next, end, reached: next >= end });
+            more.insert(partition, Progress { next, end, reached: next >= end });
         }
         let taken = more.len();
         if taken > 0 {
-            self.ways.extend(more);
+            self.partitions.extend(more);
             self.assign()?;
         }
         Ok(taken)
     }
 
-    /// Whether everything that the topic held when it was opened, or its partitions when they were taken, has
-    /// been read. Control records and
-    /// compaction use offsets up, so this goes by the client's end-of-partition events, or by a record at
-    /// or past the end known then.
+    /// Returns `true` if everything has been read that each partition contained when it was opened or added. Control records
+    /// and compaction use up offsets, so this relies on the client's end-of-partition events, or on a record at or past
+    /// the end known then.
     #[must_use]
     pub fn at_end(&self) -> bool {
-        self.ways.values().all(|way| way.reached)
+        self.partitions.values().all(|way| way.reached)
     }
 
-    /// The next offset to read of each partition: where a later reader may go on.
+    /// Returns the next offset to read of each partition, at which a later follower can continue.
     #[must_use]
     pub fn positions(&self) -> BTreeMap<i32, i64> {
-        self.ways.iter().map(|(partition, way)| (*partition, way.next)).collect()
+        self.partitions.iter().map(|(partition, way)| (*partition, way.next)).collect()
     }
 
-    /// Where each partition ended when it was opened: with [`positions`](Self::positions), the progress.
+    /// Returns the end of each partition when it was opened. With [`positions`](Self::positions), this is the progress.
     #[must_use]
     pub fn ends(&self) -> BTreeMap<i32, i64> {
-        self.ways.iter().map(|(partition, way)| (*partition, way.end)).collect()
+        self.partitions.iter().map(|(partition, way)| (*partition, way.end)).collect()
     }
 
-    /// The same in words, over all partitions: `41 of 100 records`.
+    /// Returns the progress over all partitions as a text, such as `41 of 100 records`.
     #[must_use]
     pub fn progress(&self) -> String {
-        let (next, end) =
-            self.ways.values().fold((0, 0), |(next, end), way| (next + way.next.min(way.end), end + way.end));
+        let (next, end) = self
+            .partitions
+            .values()
+            .fold((0, 0), |(next, end), way| (next + way.next.min(way.end), end + way.end));
         format!("{next} of {end} records")
     }
 
-    /// Finds where to begin: at `asked`, or at the first record kept where that is later. Also the end.
-    fn meet(
+    /// Returns the offset at which a partition begins, and its end. The begin is `asked`, or the first record that is kept
+    /// if that is later.
+    fn locate(
         &mut self,
         partition: i32,
         asked: Option<i64>,
@@ -222,12 +232,12 @@ impl Follower {
         }
     }
 
-    /// Goes on after the brokers said that a position does not exist (any more).
-    fn meet_again(&mut self) -> Result<(), SourceError> {
-        let until = Instant::now() + Duration::from_secs(10);
+    /// Continues after the brokers reported that a position does not exist.
+    fn locate_again(&mut self) -> Result<(), SourceError> {
+        let until = Instant::now() + LOCATE_TIMEOUT;
         for (partition, asked) in self.positions() {
-            let (next, _) = self.meet(partition, Some(asked), until)?;
-            if let Some(way) = self.ways.get_mut(&partition) {
+            let (next, _) = self.locate(partition, Some(asked), until)?;
+            if let Some(way) = self.partitions.get_mut(&partition) {
                 way.next = next;
             }
         }
@@ -237,26 +247,26 @@ impl Follower {
     fn assign(&self) -> Result<(), SourceError> {
         let [topic] = &self.topic;
         let failed = |error: KafkaError| SourceError::of(&error, "take partitions", topic);
-        let mut list = TopicPartitionList::with_capacity(self.ways.len());
-        for (partition, way) in &self.ways {
+        let mut list = TopicPartitionList::with_capacity(self.partitions.len());
+        for (partition, way) in &self.partitions {
             list.add_partition_offset(topic, *partition, Offset::Offset(way.next)).map_err(failed)?;
         }
         self.consumer.assign(&list).map_err(failed)
     }
 }
 
-/// A consumer without a group, and how many partitions the topic has. A position that does not exist is an
-/// error: nothing is passed over silently.
+/// Creates a consumer without a group. Returns it with the topic's number of partitions. A position that does not exist is
+/// an error, so that nothing is skipped silently.
 pub(super) fn reader(
     connection: &Connection,
     topic: &str,
     timeout: Duration,
-    more: &[(&str, &str)],
+    settings: &[(&str, &str)],
 ) -> Result<(BaseConsumer<Quiet>, i32), SourceError> {
     connection.check()?;
     let mut config = connection.consumer(NO_GROUP);
     config.set("auto.offset.reset", "error").set("enable.partition.eof", "true");
-    for (key, value) in more {
+    for (key, value) in settings {
         config.set(*key, *value);
     }
     let consumer: BaseConsumer<Quiet> =

@@ -12,14 +12,14 @@ use super::connection::Connection;
 use super::context::Quiet;
 use super::failure::{SourceError, is_retryable};
 use super::follower::{NO_GROUP, reader};
-use super::pace::RoundTrip;
 use super::record::Consumed;
+use super::round_trip::RoundTrip;
 use super::topics;
 
-/// Up to this many offsets, reading through what lies between is faster than seeking.
-const NEIGHBOURS: i64 = 200;
+/// The distance in offsets up to which reading the records in between is faster than seeking.
+const MAX_READ_THROUGH: i64 = 200;
 
-/// Finds records of one topic again.
+/// Fetches records of one topic.
 pub struct Lookup {
     consumer: BaseConsumer<Quiet>,
     topic: [Arc<str>; 1],
@@ -27,62 +27,62 @@ pub struct Lookup {
     round_trip: RoundTrip,
 }
 
-/// What is still wanted of one partition, in order, and where the client was last sent.
+/// The offsets of one partition that are still to be fetched, and the last offset the client was sent to.
 struct Search {
     wanted: BTreeSet<i64>,
     sent: i64,
 }
 
 impl Search {
-    /// Where to send the client next, if reading on from `at` is the longer way.
+    /// Returns the offset to seek to if that is faster than reading on from `at`.
     fn jump(&self, at: i64) -> Option<i64> {
         let first = *self.wanted.first()?;
-        (first > at + NEIGHBOURS && first > self.sent).then_some(first)
+        (first > at + MAX_READ_THROUGH && first > self.sent).then_some(first)
     }
 }
 
 impl Lookup {
-    /// Opens `topic`. Needs the brokers to answer within `timeout`.
+    /// Opens `topic`.
     ///
     /// # Errors
-    /// Where the topic is missing or the brokers do not answer.
+    /// Returns an error if the topic is missing or the brokers do not answer within `timeout`.
     pub fn open(connection: &Connection, topic: &str, timeout: Duration) -> Result<Self, SourceError> {
-        // Little is fetched beyond what is wanted, and a seek never waits for a fetch that found nothing.
-        let thrifty = [
+        // Little is fetched beyond the wanted records, and a seek never waits for a fetch that finds nothing.
+        let settings = [
             ("fetch.wait.max.ms", "5"),
             ("max.partition.fetch.bytes", "262144"),
             ("queued.min.messages", "200"),
         ];
-        let (consumer, partitions) = reader(connection, topic, timeout, &thrifty)?;
+        let (consumer, partitions) = reader(connection, topic, timeout, &settings)?;
         Ok(Self { consumer, topic: [topic.into()], partitions, round_trip: connection.round_trip.clone() })
     }
 
-    /// The records at `wanted` (partition, offset), in that order. None: there is no such record; it is
-    /// gone from the topic, was never there, is not committed, or marks a transaction.
+    /// Returns the records at `wanted` (partition, offset), in that order. A record is `None` if it was deleted, never
+    /// existed, is not committed, or is the marker of a transaction.
     ///
     /// # Errors
-    /// Where the brokers do not answer within `timeout`; the same call can be made again.
+    /// Returns an error if the brokers do not answer within `timeout`. The call can be repeated.
     pub fn fetch(
         &mut self,
         wanted: &[(i32, i64)],
         timeout: Duration,
     ) -> Result<Vec<Option<Consumed>>, SourceError> {
-        let places: BTreeSet<i32> = wanted.iter().map(|(partition, _)| *partition).collect();
-        let until = Instant::now() + timeout + self.round_trip.partitions(places.len());
+        let partitions: BTreeSet<i32> = wanted.iter().map(|(partition, _)| *partition).collect();
+        let until = Instant::now() + timeout + self.round_trip.partitions(partitions.len());
         if wanted.iter().any(|(partition, _)| *partition >= self.partitions) {
-            // The topic may have grown since it was opened.
+            // The topic may have gained partitions since it was opened.
             self.partitions = topics::count(self.consumer.client(), &self.topic[0], left(until))?;
         }
         let mut searches = self.searches(wanted, until)?;
         let mut found = BTreeMap::new();
         let read = self.read(&mut searches, &mut found, until);
-        let let_go = self.consumer.unassign().map_err(|error| self.failed(&error));
-        read.and(let_go)?;
-        // A record can be wanted twice.
-        Ok(wanted.iter().map(|place| found.get(place).cloned()).collect())
+        let released = self.consumer.unassign().map_err(|error| self.failed(&error));
+        read.and(released)?;
+        // The same record may be wanted twice.
+        Ok(wanted.iter().map(|position| found.get(position).cloned()).collect())
     }
 
-    /// What is wanted per partition, without what cannot be there.
+    /// Groups the wanted offsets by partition, without those outside the partition.
     fn searches(&self, wanted: &[(i32, i64)], until: Instant) -> Result<BTreeMap<i32, Search>, SourceError> {
         let mut searches: BTreeMap<i32, Search> = BTreeMap::new();
         for (partition, offset) in wanted {
@@ -127,7 +127,7 @@ impl Lookup {
                     if search.wanted.remove(&at) {
                         found.insert((partition, at), record);
                     }
-                    // Offsets are read in order: what lies before this one does not exist.
+                    // Offsets are read in order, so earlier wanted ones do not exist.
                     search.wanted = search.wanted.split_off(&at);
                     if search.wanted.is_empty() {
                         searches.remove(&partition);
@@ -152,13 +152,13 @@ impl Lookup {
         Ok(())
     }
 
-    /// Records were deleted while they were looked for.
+    /// Continues after records were deleted while they were searched for.
     fn drop_vanished(&self, searches: &mut BTreeMap<i32, Search>, until: Instant) -> Result<(), SourceError> {
-        let places: Vec<_> = searches
+        let positions: Vec<_> = searches
             .iter()
             .flat_map(|(partition, search)| search.wanted.iter().map(|offset| (*partition, *offset)))
             .collect();
-        *searches = self.searches(&places, until)?;
+        *searches = self.searches(&positions, until)?;
         self.assign(searches)
     }
 

@@ -1,5 +1,5 @@
-//! What an outbox needs of a member of a group: proof that it may commit. It can be had on another thread than the one
-//! that polls, so that one unit commits while the next is read.
+//! The part of a consumer that an outbox needs: the proof that this member may commit. It can be used on another thread
+//! than the one that polls, so that one transaction commits while the next records are read.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::context::Member;
 use super::record::{Offsets, TopicPartition};
 
-/// A member of a group, as those see it who commit for it. While a unit commits, its [`Source`](super::Source) may be
-/// polled, but what is told there as revoked must stay until the unit has ended. The group is left when the last
-/// of these goes.
+/// A membership of a consumer group. While a transaction commits for it, its [`Source`](super::Source) may be polled, but
+/// partitions reported as revoked must not be released before the transaction has ended. The member leaves the group when
+/// the last clone is dropped.
 #[derive(Clone)]
 pub struct Membership {
     consumer: Arc<BaseConsumer<Member>>,
@@ -29,17 +29,17 @@ impl Membership {
         &self.consumer
     }
 
-    /// The names of the topics, each of which all records share.
+    /// The names of the subscribed topics. All records of a topic share its name.
     pub(super) fn topics(&self) -> &[Arc<str>] {
         &self.topics
     }
 
-    /// What proves to the group that this member may commit `offsets`; none where it may not.
+    /// Returns the proof that this member may commit `offsets`, or `None` if it may not.
     ///
-    /// The brokers check the generation only, and not even that where the member has lost its membership
-    /// (the proof is then empty, and they take an empty one in a transaction). So: the proof first, then
-    /// whether the assignment was lost, which the client knows before it hands out an empty proof; and the
-    /// partitions must be this member's in this generation, not in the one that `offsets` come from.
+    /// The brokers check only the generation, and not even that if the membership is lost: the proof is then empty, and
+    /// they accept an empty proof in a transaction. The proof is therefore taken first, and then checked against the lost
+    /// assignment, which the client knows before it returns an empty proof. The partitions must be assigned in the current
+    /// generation, not in the one in which `offsets` were consumed.
     pub(super) fn proof(&self, offsets: &Offsets) -> Option<ConsumerGroupMetadata> {
         let proof = self.consumer.group_metadata()?;
         let assigned = self.assigned();
@@ -52,7 +52,7 @@ impl Membership {
         self.consumer.commit(&offsets.to_list(), CommitMode::Sync)
     }
 
-    /// The partitions that are this member's, those about to go among them.
+    /// The assigned partitions, including those that are about to be released.
     pub(super) fn assigned(&self) -> Vec<TopicPartition> {
         self.consumer.assignment().map(|list| self.named(&list)).unwrap_or_default()
     }

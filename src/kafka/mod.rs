@@ -1,11 +1,10 @@
-//! The edge to Kafka: records in, records out, and what commits together.
+//! The Kafka clients: consumers, producers, and transactions of outputs and consumed offsets.
 //!
-//! Plain threads, no async: every call here blocks for at most the time that it is given. A [`Source`] is a
-//! member of a group and an [`Outbox`] ends a unit of work: what it sends and the offsets that it consumed
-//! count together or not at all. [`Follower`] and [`Lookup`] read topics that nobody shares. [`embedded`] is
-//! a broker in process, [`topics`] creates and checks topics.
+//! Nothing here is async: every call blocks for at most its time-out. A [`Source`] is a consumer in a group. An [`Outbox`]
+//! commits a [`Transaction`]: the records that it sends and the offsets that were consumed for them count together or not
+//! at all. A [`Follower`] reads a whole topic without a group, and a [`Lookup`] fetches single records. [`embedded`] is a
+//! broker in this process, and [`topics`] creates and checks topics.
 
-mod ages;
 mod check_auth;
 mod connection;
 mod context;
@@ -16,15 +15,15 @@ mod follower;
 mod lookup;
 mod membership;
 mod outbox;
-mod pace;
 mod positions;
 mod record;
+mod record_ages;
 mod reports;
+mod round_trip;
 mod source;
 pub mod topics;
-mod unit;
+mod transaction;
 
-pub use ages::Ages;
 pub use check_auth::check_auth;
 pub use connection::{Connection, RefusedSetting};
 pub use failure::{CommitError, SourceError};
@@ -32,9 +31,10 @@ pub use follower::{Followed, Follower, From};
 pub use lookup::Lookup;
 pub use membership::Membership;
 pub use outbox::{Delivery, Outbox};
-pub use pace::RoundTrip;
 pub use positions::{at_time, committed};
 pub use record::{Consumed, Offsets, Produced, TopicPartition};
-pub use reports::Place;
+pub use record_ages::RecordAges;
+pub use reports::RecordPosition;
+pub use round_trip::RoundTrip;
 pub use source::{Health, Lost, Polled, Source, Start};
-pub use unit::Unit;
+pub use transaction::Transaction;

@@ -1,23 +1,27 @@
-//! The seam of delivery: the outputs of a unit and the offsets that it consumed count together.
+//! Commits outputs together with the offsets of the records they were made from.
 //!
-//! | step | retriable | asks for an abort | producer spent | fenced |
+//! The columns say what the client's error asks for, and the cells what is done and which [`CommitError`] is returned. A
+//! *new producer* means that the producer is dropped, and the next transaction makes another.
+//!
+//! | step | retriable | requires an abort | producer unusable | fenced |
 //! |---|---|---|---|---|
-//! | make the producer | `Unavailable` | – | `Unavailable`; `Denied` | `Fenced` |
-//! | begin, offsets | the same call again | abort: `Aborted`, `Stale` or `Denied` | made anew: `Aborted` | `Fenced` |
-//! | send | – | abort, made anew: by the report, or by what spoiled the transaction | made anew: `Aborted` | `Fenced` |
-//! | commit | the same call again | abort: `Aborted` | made anew: `Indefinite` | `Fenced` |
-//! | commit, out of time | made anew: `Indefinite` | | | |
-//! | abort, out of time or failed | made anew | | | `Fenced` |
+//! | create the producer | `Unavailable` | – | `Unavailable`; `Denied` | `Fenced` |
+//! | begin, offsets | repeat the call | abort: `Aborted`, `Stale` or `Denied` | new producer: `Aborted` | `Fenced` |
+//! | send | – | abort, new producer: the error of the delivery report or of the transaction | new producer: `Aborted` | `Fenced` |
+//! | commit | repeat the call | abort: `Aborted` | new producer: `Indefinite` | `Fenced` |
+//! | commit, timed out | new producer: `Indefinite` | | | |
+//! | abort, timed out or failed | new producer | | | `Fenced` |
 //!
-//! `Fenced` within a unit that was open for longer than its transaction's time-out is `Outlived`, and the producer is
-//! made anew: while the brokers were away they gave the transaction up. Had another instance taken over, it would
-//! be fenced in its turn; so one whose id belongs to whoever is elected stands for election first.
+//! If a transaction was open for longer than its time-out, `Fenced` becomes `Outlived`, with a new producer: the brokers
+//! aborted the transaction while they could not be reached. If instead another instance had taken the transactional id,
+//! the new producer would take it back. An instance whose id belongs to an elected role therefore takes part in the
+//! election first.
 //!
-//! A producer made anew takes the same transactional id, which ends whatever the old one left open. A unit
-//! whose commit was never asked for is therefore certainly void; one whose answer is missing is not, and
-//! the committed offsets, which wait for open transactions, say which. It is made by the next unit or by
-//! [`Outbox::reopen`], not at once: a learner that hung must see first whether it is still elected, or it would
-//! take the id from the one that has replaced it. Errors are judged in [`failure`](super::failure).
+//! A new producer takes the same transactional id, which aborts a transaction that the old one left open. A transaction
+//! whose commit was never requested is therefore certainly void. If only the answer to the commit is missing, the outcome
+//! is unknown, and is found by re-reading the committed offsets, which wait for open transactions. The new producer is
+//! created by the next transaction or by [`Outbox::reopen`], not at once: a learner that hung must first check that it is
+//! still elected, or it would take the id from its successor. Errors are classified in [`failure`](super::failure).
 
 use std::time::{Duration, Instant};
 
@@ -25,57 +29,58 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::connection::Connection;
-use super::failure::{Class, CommitError, again, class, denied, left};
+use super::failure::{Class, CommitError, classify, denied, left, retry};
 use super::membership::Membership;
 use super::record::{Offsets, Produced};
-use super::reports::{Place, Reports};
+use super::reports::{RecordPosition, Reports};
 use super::topics;
-use super::unit::Unit;
+use super::transaction::Transaction;
 
-/// How long at-least-once outputs are tried before the unit is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the brokers may take to tell a topic's limit.
-const ANSWER: Duration = Duration::from_secs(2);
-/// How long a new producer waits for the brokers.
-const OPENING: Duration = Duration::from_secs(10);
-/// How long the brokers may take for one of the requests by which the round trip is measured.
-const ECHO: Duration = Duration::from_secs(2);
+/// The time-out for outputs that are delivered at least once.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time-out for the size limit of a topic, if the brokers are near.
+const TOPIC_LIMIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time-out for a new producer to take its transactional id, if the brokers are near.
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time-out of one request by which the round trip is measured.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a unit is worth.
+/// The delivery guarantee of outputs and consumed offsets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// Outputs first, then offsets: nothing is lost, a crash between the two repeats outputs.
+    /// Outputs are sent first, then offsets are committed. Nothing is lost; a crash between the two repeats outputs.
     AtLeastOnce,
-    /// One Kafka transaction: outputs and offsets count together or not at all.
+    /// Outputs and offsets are committed in one Kafka transaction.
     ExactlyOnce {
-        /// This instance's own, the same after a restart: a new holder fences the old one.
+        /// The transactional id, which is unique to this instance and the same after a restart: a producer that takes it
+        /// fences the one that had it.
         transactional_id: String,
-        /// After this the brokers give an open transaction up, or later if the measured round trip asks for it.
-        /// Shorter than the session's time-out, or a killed member's partitions stay dark after another has taken
-        /// them.
+        /// The time after which the brokers abort an open transaction. It is longer if the measured round trip requires
+        /// it. It must be shorter than the session time-out: otherwise the partitions of a killed member cannot be read
+        /// for a while after another member has taken them.
         timeout: Duration,
     },
 }
 
-/// Where outputs go and consumed offsets are committed, one unit after the other. Of one thread.
+/// Sends outputs and commits consumed offsets, one transaction after the other. It is used by one thread.
 pub struct Outbox {
     connection: Connection,
     delivery: Delivery,
     producer: Option<BaseProducer<Reports>>,
-    /// The time-out of the producer's transactions.
+    /// The time-out of the producer's transactions. It is known once there is a producer.
     timeout: Duration,
-    /// Why this outbox never works again.
+    /// The reason for which this outbox is fenced: it never works again.
     fenced: Option<String>,
-    /// The size of batches, in bytes.
+    /// The maximum size of a batch of records, in bytes.
     batch: usize,
 }
 
 impl Outbox {
-    /// Connects; with a transactional id also takes it over from whoever held it.
+    /// Connects, and takes the transactional id over if there is one.
     ///
     /// # Errors
-    /// [`CommitError::Settings`] where settings are refused, [`CommitError::Denied`] where this client is, and
-    /// [`CommitError::Unavailable`] where the brokers do not answer.
+    /// Returns [`CommitError::Settings`] if settings are refused, [`CommitError::Denied`] if the brokers refuse this client,
+    /// and [`CommitError::Unavailable`] if they do not answer.
     pub fn open(connection: &Connection, delivery: Delivery) -> Result<Self, CommitError> {
         let refused = |reason: String| CommitError::Settings { reason };
         connection.check().map_err(|error| refused(error.to_string()))?;
@@ -87,66 +92,70 @@ impl Outbox {
                 connection.session_timeout()
             )));
         }
-        let timeout = Duration::ZERO; // known when there is a producer
-        let batch = connection.batch();
+        let timeout = Duration::ZERO;
+        let batch = connection.batch_size();
         let (connection, producer, fenced) = (connection.clone(), None, None);
         let mut outbox = Self { connection, delivery, producer, timeout, fenced, batch };
         outbox.ready()?;
         Ok(outbox)
     }
 
-    /// Begins a unit. Nothing is asked of the brokers before its first record.
-    pub fn unit(&mut self) -> Unit<'_> {
-        Unit::new(self)
+    /// Begins a transaction. The brokers get no request before its first record.
+    pub fn transaction(&mut self) -> Transaction<'_> {
+        Transaction::new(self)
     }
 
-    /// One unit in one call: sends `records`, then commits them with what was `consumed`. Returns where each
-    /// record went, in order. Without records and offsets it does nothing.
+    /// Sends `records` and commits them with the `consumed` offsets, in one transaction. Returns the partition and offset of
+    /// each record, in order. Does nothing without records and offsets.
     ///
     /// # Errors
-    /// See [`CommitError`]: the unit does not count, or nobody knows.
+    /// Returns a [`CommitError`] if nothing is committed, or if the outcome of the commit is unknown.
     pub fn commit(
         &mut self,
         records: &[Produced],
         consumed: Option<(&Membership, &Offsets)>,
-    ) -> Result<Vec<Place>, CommitError> {
-        let mut unit = self.unit();
-        let places = unit.send(records)?;
-        unit.commit(consumed)?;
+    ) -> Result<Vec<RecordPosition>, CommitError> {
+        let mut transaction = self.transaction();
+        let places = transaction.send(records)?;
+        transaction.commit(consumed)?;
         Ok(places)
     }
 
-    /// The largest record that the client sends, in bytes.
+    /// The size of the largest record that the client sends, in bytes.
     #[must_use]
-    pub fn largest(&self) -> usize {
-        self.connection.largest()
+    pub fn max_record_size(&self) -> usize {
+        self.connection.max_record_size()
     }
 
-    /// The size of batches, in bytes: a larger record is alone in its batch.
+    /// The maximum size of a batch of records, in bytes. A larger record is alone in its batch.
     #[must_use]
-    pub fn batch(&self) -> usize {
+    pub fn batch_size(&self) -> usize {
         self.batch
     }
 
-    /// Makes batches of the next producer no larger than `bytes`. A topic refuses a batch that exceeds its limit,
-    /// however small the records in it.
-    pub fn narrow(&mut self, bytes: usize) {
+    /// Limits the batches of the next producer to `bytes`. A topic refuses a batch that exceeds its limit, however small
+    /// the records in it.
+    pub fn limit_batch_size(&mut self, bytes: usize) {
         self.batch = self.batch.min(bytes.max(1));
     }
 
-    /// Returns the largest batch that `topic` accepts, in bytes, if the brokers tell.
+    /// Returns the size of the largest batch that `topic` accepts, in bytes, or `None` if it cannot be determined.
     #[must_use]
-    pub fn limit_of(&self, topic: &str) -> Option<usize> {
-        match topics::limit(&self.connection, topic, self.connection.answer(ANSWER)) {
+    pub fn max_batch_size_of(&self, topic: &str) -> Option<usize> {
+        match topics::max_message_bytes(
+            &self.connection,
+            topic,
+            self.connection.request_timeout(TOPIC_LIMIT_TIMEOUT),
+        ) {
             Ok(limit) => Some(limit),
             Err(error) => {
-                tracing::debug!(target: "kafka", topic, %error, "the topic's limit is not known");
+                tracing::debug!(target: "kafka", topic, %error, "the topic's size limit is not known");
                 None
             }
         }
     }
 
-    /// The producer, made anew where the last one is spent.
+    /// Creates the producer if there is none.
     pub(super) fn ready(&mut self) -> Result<(), CommitError> {
         if let Some(reason) = &self.fenced {
             return Err(CommitError::Fenced { reason: reason.clone() });
@@ -154,48 +163,48 @@ impl Outbox {
         if self.producer.is_some() {
             return Ok(());
         }
-        let producer = self.make()?;
-        // The brokers may be farther away than they were: the next transaction has the time that it takes from here.
+        let producer = self.create_producer()?;
+        // If the brokers are farther away than before, the transaction time-out must follow.
         let trip = &self.connection.round_trip;
-        let echo = || producer.client().fetch_metadata(Some("aegis"), ECHO).is_ok();
+        let ping = || producer.client().fetch_metadata(Some("aegis"), PING_TIMEOUT).is_ok();
         self.producer = match &self.delivery {
             Delivery::ExactlyOnce { timeout, .. }
                 if trip.is_known()
-                    && trip.measure(echo)
+                    && trip.measure(ping)
                     && self.connection.transaction_within(*timeout) > self.timeout =>
             {
                 drop(producer);
-                Some(self.make()?)
+                Some(self.create_producer()?)
             }
             _ => Some(producer),
         };
         Ok(())
     }
 
-    /// Makes a producer, whose transactions have the time that the round trip asks for.
-    fn make(&mut self) -> Result<BaseProducer<Reports>, CommitError> {
+    /// Creates a producer with the transaction time-out that the round trip requires.
+    fn create_producer(&mut self) -> Result<BaseProducer<Reports>, CommitError> {
         self.timeout = match &self.delivery {
-            Delivery::AtLeastOnce => PATIENCE,
+            Delivery::AtLeastOnce => SEND_TIMEOUT,
             Delivery::ExactlyOnce { timeout, .. } => self.connection.transaction_within(*timeout),
         };
         let mut config = self.connection.producer();
         config.set("batch.size", self.batch.to_string());
-        let patience = self.timeout.as_millis().to_string();
+        let timeout_ms = self.timeout.as_millis().to_string();
         match &self.delivery {
-            Delivery::AtLeastOnce => config.set("message.timeout.ms", &patience),
+            Delivery::AtLeastOnce => config.set("message.timeout.ms", &timeout_ms),
             Delivery::ExactlyOnce { transactional_id, .. } => config
                 .set("transactional.id", transactional_id)
-                .set("transaction.timeout.ms", &patience)
-                .set("message.timeout.ms", &patience),
+                .set("transaction.timeout.ms", &timeout_ms)
+                .set("message.timeout.ms", &timeout_ms),
         };
         let producer: BaseProducer<Reports> = config
             .create_with_context(Reports::default())
             .map_err(|error| CommitError::Settings { reason: error.to_string() })?;
         if matches!(self.delivery, Delivery::ExactlyOnce { .. }) {
-            let until = Instant::now() + self.connection.answer(OPENING);
-            match again(until, || producer.init_transactions(left(until))) {
+            let until = Instant::now() + self.connection.request_timeout(INIT_TIMEOUT);
+            match retry(until, || producer.init_transactions(left(until))) {
                 Ok(()) => {}
-                Err(error) if class(&error) == Class::Fenced => return Err(self.fence(&error)),
+                Err(error) if classify(&error) == Class::Fenced => return Err(self.fence(&error)),
                 Err(error) if denied(&error) => return Err(self.refused(&error)),
                 Err(error) => return Err(CommitError::Unavailable { reason: error.to_string() }),
             }
@@ -203,7 +212,7 @@ impl Outbox {
         Ok(producer)
     }
 
-    /// The brokers do not let this client begin transactions.
+    /// Returns the error for brokers that do not let this client begin transactions.
     fn refused(&self, error: &KafkaError) -> CommitError {
         let reason = match &self.delivery {
             Delivery::AtLeastOnce => error.to_string(),
@@ -217,20 +226,20 @@ impl Outbox {
     pub(super) fn producer(&self) -> Result<&BaseProducer<Reports>, CommitError> {
         self.producer
             .as_ref()
-            .ok_or_else(|| CommitError::Unavailable { reason: "the producer is gone".into() })
+            .ok_or_else(|| CommitError::Unavailable { reason: "there is no producer".into() })
     }
 
     pub(super) fn delivery(&self) -> &Delivery {
         &self.delivery
     }
 
-    /// Lets the producer go with all that it holds; the next unit makes another.
+    /// Drops the producer with its open transaction. The next transaction creates another.
     pub(super) fn drop_producer(&mut self) {
         self.producer = None;
     }
 
-    /// How long one unit may take.
-    pub(super) fn patience(&self) -> Duration {
+    /// The time-out of one transaction.
+    pub(super) fn transaction_timeout(&self) -> Duration {
         self.timeout
     }
 
@@ -241,11 +250,11 @@ impl Outbox {
         CommitError::Fenced { reason }
     }
 
-    /// Makes the producer now if the last one is spent. To be called before committed offsets are asked for:
-    /// they wait for what it may have left open, at the worst until the brokers give that up.
+    /// Creates a producer now if the last one was dropped. Call this before requesting committed offsets: they wait for a
+    /// transaction that the last producer left open, at worst until the brokers abort it.
     pub fn reopen(&mut self) {
         if let Err(error) = self.ready() {
-            tracing::warn!(target: "kafka", %error, "no new producer yet; the next unit tries again");
+            tracing::warn!(target: "kafka", %error, "no new producer yet; the next transaction tries again");
         }
     }
 }

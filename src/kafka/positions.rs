@@ -1,4 +1,4 @@
-//! Positions that the brokers know: what a group has committed, and where a time begins.
+//! Positions that the brokers know: the committed offsets of a group, and the offset at which a time begins.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,14 +13,14 @@ use super::failure::{SourceError, denied, left};
 use super::follower::reader;
 use super::topics;
 
-/// How long is waited for a group's coordinator before it is asked whether we may have it.
-const LOOK: Duration = Duration::from_millis(500);
+/// The first wait for a group's coordinator, after which errors of the client are checked.
+const COORDINATOR_WAIT: Duration = Duration::from_millis(500);
 
-/// The next offset that `group` will read of each partition of `topic`, where it has committed one. The group
-/// is asked about and not joined.
+/// Returns the offset that `group` has committed for each partition of `topic`, for those with one. The group is not
+/// joined.
 ///
 /// # Errors
-/// Where the topic is missing, access is denied or the brokers do not answer within `timeout`.
+/// Returns an error if the topic is missing, access is denied or the brokers do not answer within `timeout`.
 pub fn committed(
     connection: &Connection,
     group: &str,
@@ -33,36 +33,37 @@ pub fn committed(
     let consumer: BaseConsumer<Quiet> =
         connection.consumer(group).create_with_context(Quiet).map_err(failed)?;
     let until = Instant::now() + timeout;
-    let mut asked = TopicPartitionList::new();
+    let mut requested = TopicPartitionList::new();
     for partition in 0..topics::count(consumer.client(), topic, timeout)? {
-        asked.add_partition(topic, partition);
+        requested.add_partition(topic, partition);
     }
-    let mut patience = LOOK;
+    let mut wait = COORDINATOR_WAIT;
     loop {
-        match consumer.committed_offsets(asked.clone(), left(until).min(patience)) {
+        match consumer.committed_offsets(requested.clone(), left(until).min(wait)) {
             Ok(list) => return offsets(&list).map_err(failed),
             Err(error) => {
-                // Who may not look at the group is told so where records would come, and here waits in vain.
-                while let Some(told) = consumer.poll(Duration::ZERO) {
-                    told.map(drop)
+                // If this client may not describe the group, the request times out, and a poll returns the reason.
+                while let Some(polled) = consumer.poll(Duration::ZERO) {
+                    polled
+                        .map(drop)
                         .or_else(|error| if denied(&error) { Err(failed(error)) } else { Ok(()) })?;
                 }
-                let waited = error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut);
-                if !waited || Instant::now() >= until {
+                let timed_out = error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut);
+                if !timed_out || Instant::now() >= until {
                     return Err(failed(error));
                 }
-                // Bounded: in the last millisecond the client waits no more, and this comes by often.
-                patience = (patience * 2).min(timeout);
+                // In the last millisecond the client does not wait, and the loop runs often: the wait must stay bounded.
+                wait = (wait * 2).min(timeout);
             }
         }
     }
 }
 
-/// The first record of each partition of `topic` whose timestamp is `millis` or later; partitions without one
-/// are left out.
+/// Returns the offset of the first record of each partition of `topic` whose timestamp is `millis` or later, for those with
+/// such a record.
 ///
 /// # Errors
-/// Where the topic is missing, access is denied or the brokers do not answer within `timeout`.
+/// Returns an error if the topic is missing, access is denied or the brokers do not answer within `timeout`.
 pub fn at_time(
     connection: &Connection,
     topic: &str,
@@ -71,12 +72,12 @@ pub fn at_time(
 ) -> Result<BTreeMap<i32, i64>, SourceError> {
     let failed = |error: KafkaError| SourceError::of(&error, "ask where a time begins", topic);
     let (consumer, count) = reader(connection, topic, timeout, &[])?;
-    let mut asked = TopicPartitionList::new();
+    let mut requested = TopicPartitionList::new();
     for partition in 0..count {
-        // A time before 1970 would be read as one of the names of offsets.
-        asked.add_partition_offset(topic, partition, Offset::Offset(millis.max(0))).map_err(failed)?;
+        // A negative time would be read as a special offset.
+        requested.add_partition_offset(topic, partition, Offset::Offset(millis.max(0))).map_err(failed)?;
     }
-    offsets(&consumer.offsets_for_times(asked, timeout).map_err(failed)?).map_err(failed)
+    offsets(&consumer.offsets_for_times(requested, timeout).map_err(failed)?).map_err(failed)
 }
 
 fn offsets(list: &TopicPartitionList) -> Result<BTreeMap<i32, i64>, KafkaError> {

@@ -1,4 +1,4 @@
-//! Records as they come and as they go.
+//! Consumed and produced records, and offsets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,64 +6,65 @@ use std::sync::Arc;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-/// The most bytes of a length in a record.
-const LENGTH: usize = 5;
-/// The most bytes of a batch with one record, without the record's key, value and headers: the batch's own fields, the
-/// record's length, attributes, two deltas and three lengths.
-const BATCH: usize = 61 + LENGTH + 1 + 2 * 10 + 3 * LENGTH;
 use crate::panics;
 
-/// A topic's name and a partition's number.
+/// The maximum size of an encoded length, in bytes.
+const LENGTH_SIZE: usize = 5;
+/// The maximum size of a batch with one record, in bytes, without the record's key, value and headers: the batch's own
+/// fields, the record's length, attributes, two deltas and three lengths.
+const BATCH_OVERHEAD: usize = 61 + LENGTH_SIZE + 1 + 2 * 10 + 3 * LENGTH_SIZE;
+
+/// The name of a topic and the number of a partition.
 pub type TopicPartition = (Arc<str>, i32);
 
-/// A record that was read.
+/// A record that was consumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consumed {
-    /// Where it came from.
+    /// The topic.
     pub topic: Arc<str>,
-    /// Its partition.
+    /// The partition.
     pub partition: i32,
-    /// Its offset.
+    /// The offset.
     pub offset: i64,
-    /// Its key.
+    /// The key.
     pub key: Option<Vec<u8>>,
-    /// Its value; none is a tombstone.
+    /// The value, or `None` for a tombstone.
     pub payload: Option<Vec<u8>>,
-    /// Its headers, in order. One whose name is not UTF-8 is named `\u{fffd}`, without its value.
+    /// The headers, in order. A header whose name is not UTF-8 has the name `\u{fffd}` and no value.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// Its timestamp, in milliseconds since the Unix epoch.
+    /// The timestamp, in milliseconds since the Unix epoch.
     pub timestamp: Option<i64>,
 }
 
-/// A record to write.
+/// A record to produce.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Produced {
-    /// Where it goes.
+    /// The topic.
     pub topic: Arc<str>,
-    /// Its partition; none: by the key's hash.
+    /// The partition, or `None` for the partition of the key's hash.
     pub partition: Option<i32>,
-    /// Its key.
+    /// The key.
     pub key: Option<Vec<u8>>,
-    /// Its value; none is a tombstone.
+    /// The value, or `None` for a tombstone.
     pub payload: Option<Vec<u8>>,
-    /// Its headers, in order.
+    /// The headers, in order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// Its timestamp, in milliseconds since the Unix epoch; none: now. A LogAppendTime topic sets its own.
+    /// The timestamp, in milliseconds since the Unix epoch, or `None` for now. A LogAppendTime topic sets its own.
     pub timestamp: Option<i64>,
 }
 
-/// How far partitions are consumed: the offset of the next record to read, one past the last one done.
+/// The offset of the next record to read of each partition: one past the last record that is done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offsets(pub BTreeMap<TopicPartition, i64>);
 
 impl Offsets {
-    /// Notes that everything before `next` is done; an earlier offset changes nothing.
+    /// Moves a partition's offset forward to `next`. An earlier offset changes nothing.
     pub fn advance(&mut self, partition: TopicPartition, next: i64) {
         let offset = self.0.entry(partition).or_insert(next);
         *offset = next.max(*offset);
     }
 
-    /// Whether no partition is named.
+    /// Returns `true` if there is no partition.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -72,7 +73,7 @@ impl Offsets {
     pub(super) fn to_list(&self) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(self.0.len());
         for ((topic, partition), next) in &self.0 {
-            // Only offsets that do not exist are refused, and those are not negative here.
+            // Only negative offsets are refused.
             let _ = list.add_partition_offset(topic, *partition, Offset::Offset((*next).max(0)));
         }
         list
@@ -90,7 +91,7 @@ impl FromIterator<(TopicPartition, i64)> for Offsets {
 }
 
 impl Consumed {
-    /// Copies what librdkafka read; `topics` are the names that share one allocation.
+    /// Copies a record of the client. A topic named in `topics` shares its allocation.
     pub(super) fn copy(message: &BorrowedMessage<'_>, topics: &[Arc<str>]) -> Self {
         let name = message.topic();
         let topic = topics.iter().find(|topic| &***topic == name).map_or_else(|| name.into(), Arc::clone);
@@ -109,7 +110,7 @@ impl Consumed {
 fn copy_headers<H: Headers>(headers: &H) -> Vec<(String, Option<Vec<u8>>)> {
     (0..headers.count())
         .map(|index| {
-            // The client panics on a name that is not UTF-8; such a record must not stop a partition.
+            // The client panics if a name is not UTF-8. Such a record must not stop its partition.
             panics::contain(|| headers.try_get(index)).ok().flatten().map_or_else(
                 || (char::REPLACEMENT_CHARACTER.to_string(), None),
                 |header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)),
@@ -131,21 +132,21 @@ impl Produced {
         )
     }
 
-    /// The most bytes that the record takes in a batch of its own, without compression.
+    /// Returns the maximum size of the record in a batch of its own, in bytes, without compression.
     #[must_use]
     pub fn wire_size(&self) -> usize {
         let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         let headers = self.headers.iter().map(|(name, value)| Self::header_wire_size(name, value.as_ref()));
-        BATCH + of(&self.key) + of(&self.payload) + headers.sum::<usize>()
+        BATCH_OVERHEAD + of(&self.key) + of(&self.payload) + headers.sum::<usize>()
     }
 
-    /// The most bytes that a header takes in a batch.
+    /// Returns the maximum size of a header in a batch, in bytes.
     #[must_use]
     pub fn header_wire_size(name: &str, value: Option<&Vec<u8>>) -> usize {
-        2 * LENGTH + name.len() + value.map_or(0, Vec::len)
+        2 * LENGTH_SIZE + name.len() + value.map_or(0, Vec::len)
     }
 
-    /// Key, value and headers together, in bytes.
+    /// Returns the size of key, value and headers together, in bytes.
     pub(super) fn size(&self) -> usize {
         let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         let headers: usize = self.headers.iter().map(|(key, value)| key.len() + of(value)).sum();
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offsets_only_grow() {
+    fn offsets_only_advance() {
         let events: Arc<str> = "events".into();
         let offsets: Offsets =
             [((Arc::clone(&events), 0), 5), ((Arc::clone(&events), 0), 3), ((events.clone(), 1), 9)]

@@ -1,4 +1,4 @@
-//! Delivery reports: where each record of the unit at hand went, or why it did not.
+//! Delivery reports: the position of each record that was sent, or its error.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -14,59 +14,59 @@ use super::context::{client_error, lock, log};
 use super::delivery_failure::refused_topic;
 use super::record::Produced;
 
-/// How long is waited where no report has come. The client's own waiting spins through its last millisecond.
-const NAP: Duration = Duration::from_micros(200);
+/// The wait while no report arrives. The client's own wait spins through its last millisecond.
+const REPORT_POLL_INTERVAL: Duration = Duration::from_micros(200);
 
-/// A record's partition and offset.
-pub type Place = (i32, i64);
+/// The partition and offset of a record.
+pub type RecordPosition = (i32, i64);
 
-/// What became of a record; none while it is on its way.
-pub(super) type Report = Option<Result<Place, RDKafkaErrorCode>>;
+/// The delivery report of a record, or `None` while there is none.
+pub(super) type Report = Option<Result<RecordPosition, RDKafkaErrorCode>>;
 
-/// Which record of which sending: reports of an earlier one come late and count no more.
+/// Identifies a record and its send. Late reports of an earlier send are ignored.
 pub(super) struct Slot {
-    pub(super) sending: u64,
+    pub(super) send: u64,
     pub(super) index: usize,
 }
 
 #[derive(Default)]
-struct Sending {
+struct CurrentSend {
     number: u64,
     reports: Vec<Report>,
-    /// Topics that the client's log says may not be written.
+    /// The topics that the client's log reports as not writable.
     refused: BTreeSet<String>,
 }
 
-/// Callbacks of a producer.
+/// The callbacks of a producer.
 #[derive(Default)]
 pub(super) struct Reports {
-    sending: Mutex<Sending>,
+    current: Mutex<CurrentSend>,
 }
 
 impl Reports {
-    /// Expects `count` reports; returns the number of the sending.
+    /// Begins a send of `count` records. Returns its number.
     pub(super) fn expect(&self, count: usize) -> u64 {
-        let mut sending = lock(&self.sending);
-        sending.number += 1;
-        sending.reports = vec![None; count];
-        sending.refused.clear();
-        sending.number
+        let mut current = lock(&self.current);
+        current.number += 1;
+        current.reports = vec![None; count];
+        current.refused.clear();
+        current.number
     }
 
-    /// The reports of the present sending.
+    /// Takes the reports of the current send.
     pub(super) fn take(&self) -> Vec<Report> {
-        std::mem::take(&mut lock(&self.sending).reports)
+        std::mem::take(&mut lock(&self.current).reports)
     }
 
-    /// The topics of the present sending that may not be written, where the client's log names them.
+    /// Returns the topics of the current send that the client's log reports as not writable.
     pub(super) fn refused(&self) -> BTreeSet<String> {
-        lock(&self.sending).refused.clone()
+        lock(&self.current).refused.clone()
     }
 
-    fn note(&self, slot: &Slot, result: Result<Place, RDKafkaErrorCode>) {
-        let mut sending = lock(&self.sending);
-        if sending.number == slot.sending
-            && let Some(report) = sending.reports.get_mut(slot.index)
+    fn note(&self, slot: &Slot, result: Result<RecordPosition, RDKafkaErrorCode>) {
+        let mut current = lock(&self.current);
+        if current.number == slot.send
+            && let Some(report) = current.reports.get_mut(slot.index)
         {
             *report = Some(result);
         }
@@ -76,7 +76,7 @@ impl Reports {
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         if let Some(topic) = refused_topic(facility, text) {
-            lock(&self.sending).refused.insert(topic.to_owned());
+            lock(&self.current).refused.insert(topic.to_owned());
         }
         log(level, facility, text);
     }
@@ -98,7 +98,7 @@ impl ProducerContext for Reports {
     }
 }
 
-/// Hands a record over to the client, waiting while its queue is full.
+/// Passes a record to the client, waiting while its queue is full.
 pub(super) fn enqueue(
     producer: &BaseProducer<Reports>,
     record: &Produced,
@@ -130,8 +130,8 @@ pub(super) fn enqueue(
     }
 }
 
-/// Waits until every record is acknowledged or given up. Without this the flush inside the commit waits in
-/// slices of 100 ms.
+/// Waits until every record is acknowledged or has failed. Returns `false` if that takes until after `until`. Without
+/// this, the flush inside the commit waits in steps of 100 ms.
 pub(super) fn drain(producer: &BaseProducer<Reports>, until: Instant) -> bool {
     loop {
         let before = producer.in_flight_count();
@@ -143,7 +143,7 @@ pub(super) fn drain(producer: &BaseProducer<Reports>, until: Instant) -> bool {
         }
         producer.poll(Duration::ZERO);
         if producer.in_flight_count() == before {
-            std::thread::sleep(NAP);
+            std::thread::sleep(REPORT_POLL_INTERVAL);
         }
     }
 }
@@ -153,13 +153,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn late_reports_of_an_earlier_sending_do_not_count() {
+    fn late_reports_of_an_earlier_send_are_ignored() {
         let reports = Reports::default();
         let first = reports.expect(1);
         let second = reports.expect(2);
-        reports.note(&Slot { sending: first, index: 0 }, Ok((9, 9)));
-        reports.note(&Slot { sending: second, index: 1 }, Ok((0, 4)));
-        reports.note(&Slot { sending: second, index: 7 }, Ok((0, 5)));
+        reports.note(&Slot { send: first, index: 0 }, Ok((9, 9)));
+        reports.note(&Slot { send: second, index: 1 }, Ok((0, 4)));
+        reports.note(&Slot { send: second, index: 7 }, Ok((0, 5)));
         assert_eq!(reports.take(), [None, Some(Ok((0, 4)))]);
     }
 }

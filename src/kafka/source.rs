@@ -1,5 +1,7 @@
-//! A member of a group: reads what the group gives it, and gives partitions back only when asked between
-//! two polls, so that the unit at hand can end first.
+//! A consumer in a group. It releases revoked partitions only at the next poll, so that the open transaction can end
+//! first.
+
+mod lost;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,94 +14,90 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connection::Connection;
-use super::context::{Change, Member, give, take};
+use super::context::{Member, Rebalance, assign, unassign};
 use super::failure::{SourceError, is_retryable};
 use super::membership::Membership;
-use super::pace::RoundTrip;
 use super::record::{Consumed, TopicPartition};
+use super::round_trip::RoundTrip;
 use super::topics;
 
-/// How long brokers that are near may take to say where partitions begin.
-const LOST_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long to wait before they are asked again.
-const LOST_PAUSE: Duration = Duration::from_secs(10);
-
-/// Where a partition without a committed offset begins.
+/// The position at which a partition without a committed offset begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// At the first record kept.
+    /// The first record that is kept.
     Earliest,
-    /// At the records to come.
+    /// The first record that is written later.
     Latest,
 }
 
-/// What a poll met.
+/// The result of a poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Polled {
     /// A record.
     Record(Consumed),
-    /// Partitions that are this member's from now on; their records follow.
+    /// Partitions were assigned to this member. Their records follow.
     Assigned(Vec<TopicPartition>),
-    /// Partitions that go at the next poll. Until then they are this member's: end the unit now.
+    /// Partitions were revoked. They belong to this member until the next poll: end the open transaction now.
     Revoked {
-        /// Which.
+        /// The partitions.
         partitions: Vec<TopicPartition>,
-        /// They are gone already (the session ended): nothing of them can commit any more.
+        /// Whether the session has ended. The partitions are released already then, and nothing of them can be committed.
         lost: bool,
     },
-    /// Nothing within the time.
+    /// There was no record and no rebalance within the time-out.
     Idle,
 }
 
-/// What is known of the brokers and of the way still to go; a second old at most while polled.
+/// The state of the connection, and the lag. It is at most a second old while the source is polled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Whether any broker is connected, as last heard.
+    /// Whether a broker was connected at the last report.
     pub connected: bool,
-    /// When one was last known to be. Whoever does not poll hears nothing.
+    /// When a broker was last known to be connected. Without polls there are no reports.
     pub seen: Option<Instant>,
-    /// Offsets not yet read, per assigned partition; absent while unknown. Where transactions write, the
-    /// marker of the last one counts until a record follows it.
+    /// The number of unread offsets of each assigned partition for which it is known. If transactions write to the topic,
+    /// the marker of the last one counts until a record follows it.
     pub lag: Vec<(TopicPartition, i64)>,
 }
 
 /// Records that the brokers deleted before the group had read them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
-    /// Their partition.
+    /// The partition.
     pub partition: TopicPartition,
-    /// The offsets from where the group was to where the partition begins now. Markers of transactions are among them.
+    /// The offsets from the group's position to the first offset of the partition. Some may be markers of transactions.
     pub offsets: Range<i64>,
 }
 
-/// A subscribed member of a group. Offsets are committed by an [`Outbox`](super::Outbox) only.
+/// A subscribed consumer. Its offsets are committed by an [`Outbox`](super::Outbox) only.
 ///
-/// Poll at least every `max.poll.interval.ms` (five minutes). Waiting a second between polls is fine;
-/// before a longer wait [`pause`](Self::pause), and keep polling: a pause drops what was prefetched.
+/// It must be polled at least every `max.poll.interval.ms` (five minutes). Waiting for a second between polls is fine. For
+/// a longer wait call [`pause`](Self::pause) and keep polling; a pause discards prefetched records.
 pub struct Source {
     membership: Membership,
     group: String,
     round_trip: RoundTrip,
     start: Start,
     paused: bool,
-    /// Told to the caller as revoked; goes at the next poll.
-    going: Option<TopicPartitionList>,
-    /// The next offset of each assigned partition of which a record was handed out.
+    /// Partitions that were reported as revoked, and are released at the next poll.
+    revoked: Option<TopicPartitionList>,
+    /// The next offset of each assigned partition of which a record was returned.
     positions: BTreeMap<TopicPartition, i64>,
-    /// The client has moved a position, and it is not known yet what was passed over: when the brokers are asked.
-    look_at: Option<Instant>,
-    /// The positions before that move: records that are read before the brokers answer do not hide what was lost.
-    before: BTreeMap<TopicPartition, i64>,
+    /// When to request the first offsets of the partitions, because the client has moved a position and the skipped
+    /// offsets are not known yet.
+    check_lost_at: Option<Instant>,
+    /// The positions before that move, so that records read before the brokers answer do not hide the skipped offsets.
+    before_move: BTreeMap<TopicPartition, i64>,
     lost: Vec<Lost>,
-    /// Where each partition began when records of it were last found to be lost.
+    /// The first offset of each partition when records of it were last found to be lost.
     begins: BTreeMap<TopicPartition, i64>,
 }
 
 impl Source {
-    /// Joins `group`; the first polls bring the assignment.
+    /// Joins `group`. The first polls return the assignment.
     ///
     /// # Errors
-    /// Where the settings are refused or the client cannot be made.
+    /// Returns an error if the settings are refused or the client cannot be created.
     pub fn subscribe(
         connection: &Connection,
         group: &str,
@@ -126,193 +124,145 @@ impl Source {
             group: group.to_owned(),
             start,
             paused: false,
-            going: None,
+            revoked: None,
             positions: BTreeMap::new(),
-            look_at: None,
-            before: BTreeMap::new(),
+            check_lost_at: None,
+            before_move: BTreeMap::new(),
             round_trip: connection.round_trip.clone(),
             lost: Vec::new(),
             begins: BTreeMap::new(),
         })
     }
 
-    /// The next record or rebalance, waiting at most `timeout`. Brokers that are away are no error: the
-    /// client connects again by itself and [`health`](Self::health) says so.
+    /// Returns the next record or rebalance, waiting at most `timeout`. Unreachable brokers are no error: the client
+    /// connects again automatically, and [`health`](Self::health) reports it.
     ///
     /// # Errors
-    /// Where waiting does not help: a topic is missing, access is denied, the client is broken.
+    /// Returns an error if a topic is missing, access is denied or the client is broken.
     pub fn poll(&mut self, timeout: Duration) -> Result<Polled, SourceError> {
         self.release()?;
-        if let Some(change) = self.consumer().context().change() {
-            return self.changed(change);
+        if let Some(rebalance) = self.consumer().context().next_rebalance() {
+            return self.on_rebalance(rebalance);
         }
         let polled = self.consumer().poll(timeout);
         let polled =
             polled.map(|done| done.map(|message| Consumed::copy(&message, self.membership.topics())));
         if self.consumer().context().moved()
             && self.start == Start::Earliest
-            && self.look_at.replace(Instant::now()).is_none()
+            && self.check_lost_at.replace(Instant::now()).is_none()
         {
-            self.before.clone_from(&self.positions);
+            self.before_move.clone_from(&self.positions);
         }
-        if self.look_at.is_some_and(|at| at <= Instant::now()) {
-            self.look_for_lost();
+        if self.check_lost_at.is_some_and(|at| at <= Instant::now()) {
+            self.check_lost();
         }
         match polled {
             Some(Ok(record)) => {
                 self.positions.insert((Arc::clone(&record.topic), record.partition), record.offset + 1);
                 Ok(Polled::Record(record))
             }
-            Some(Err(error)) if ends_by_itself(&error) => Ok(Polled::Idle),
+            Some(Err(error)) if is_transient(&error) => Ok(Polled::Idle),
             Some(Err(error)) => {
                 let topics = self.membership.topics().join(", ");
                 Err(SourceError::in_group(&error, "read", &topics, &self.group))
             }
-            None => match self.consumer().context().change() {
-                Some(change) => self.changed(change),
+            None => match self.consumer().context().next_rebalance() {
+                Some(rebalance) => self.on_rebalance(rebalance),
                 None => Ok(Polled::Idle),
             },
         }
     }
 
-    fn changed(&mut self, change: Change) -> Result<Polled, SourceError> {
-        match change {
-            Change::Assign(partitions) => {
-                take(self.consumer(), &partitions)
+    fn on_rebalance(&mut self, rebalance: Rebalance) -> Result<Polled, SourceError> {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                assign(self.consumer(), &partitions)
                     .map_err(|error| SourceError::of(&error, "take partitions", ""))?;
-                // The client remembers of a partition that was here before whether it was paused then.
-                self.hold(self.paused)?;
+                // If a partition was assigned before, the client remembers whether it was paused then.
+                self.set_paused(self.paused)?;
                 let partitions = self.membership.named(&partitions);
                 self.positions.retain(|known, _| !partitions.contains(known));
-                self.before.retain(|known, _| !partitions.contains(known));
+                self.before_move.retain(|known, _| !partitions.contains(known));
                 Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Assigned(partitions) })
             }
-            Change::Revoke(list) => {
+            Rebalance::Revoke(list) => {
                 let partitions = self.membership.named(&list);
                 let lost = self.consumer().assignment_lost();
-                self.going = Some(list);
+                self.revoked = Some(list);
                 Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Revoked { partitions, lost } })
             }
         }
     }
 
-    /// What the brokers have deleted before the group had read it, since this was last asked.
+    /// Returns the records that were found to be deleted unread since the last call.
     #[must_use]
     pub fn take_lost(&mut self) -> Vec<Lost> {
         std::mem::take(&mut self.lost)
     }
 
-    /// Compares where the group was on each partition with where the partition begins. Tried again after a pause if the
-    /// brokers do not answer.
-    fn look_for_lost(&mut self) {
-        let timeout =
-            self.round_trip.answer(LOST_TIMEOUT) + self.round_trip.partitions(self.assigned().len());
-        match self.deleted(timeout) {
-            Ok(lost) => {
-                self.look_at = None;
-                for Lost { partition: (topic, partition), offsets } in &lost {
-                    tracing::error!(
-                        target: "kafka",
-                        topic = &**topic,
-                        partition,
-                        offsets = offsets.end - offsets.start,
-                        first = offsets.start,
-                        "deleted before the group had read it: keep records longer than the group can be away"
-                    );
-                    self.begins.insert((Arc::clone(topic), *partition), offsets.end);
-                }
-                self.lost.extend(lost);
-            }
-            Err(error) => {
-                self.look_at = Some(Instant::now() + LOST_PAUSE);
-                tracing::warn!(target: "kafka", %error, "the number of records deleted unread is not known yet");
-            }
-        }
-    }
-
-    fn deleted(&self, timeout: Duration) -> Result<Vec<Lost>, SourceError> {
-        const DOING: &str = "ask where a partition begins";
-        let until = Instant::now() + timeout;
-        let mut lost = Vec::new();
-        for (partition, committed) in self.committed(timeout)? {
-            let Some(next) = self.before.get(&partition).copied().or(committed) else { continue };
-            // What has been found lost already is lost once.
-            let next = self.begins.get(&partition).map_or(next, |begins| next.max(*begins));
-            let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let (begins, _) = self
-                .consumer()
-                .fetch_watermarks(&partition.0, partition.1, left)
-                .map_err(|error| SourceError::of(&error, DOING, &partition.0))?;
-            if next < begins {
-                lost.push(Lost { partition, offsets: next..begins });
-            }
-        }
-        Ok(lost)
-    }
-
-    /// Gives back what the last poll told as revoked, without waiting for the next.
+    /// Releases the partitions that the last poll reported as revoked, without another poll.
     ///
     /// # Errors
-    /// Where the client is broken.
+    /// Returns an error if the client is broken.
     pub fn release(&mut self) -> Result<(), SourceError> {
-        match self.going.take() {
-            Some(list) => give(self.consumer(), &list)
+        match self.revoked.take() {
+            Some(list) => unassign(self.consumer(), &list)
                 .map_err(|error| SourceError::of(&error, "give partitions back", "")),
             None => Ok(()),
         }
     }
 
-    /// The partitions that are this member's, those about to go among them.
+    /// Returns the assigned partitions, including those that are released at the next poll.
     #[must_use]
     pub fn assigned(&self) -> Vec<TopicPartition> {
         self.membership.assigned()
     }
 
-    /// How many partitions `topic` has now, whether it is read here or not.
+    /// Returns the number of partitions of any `topic`.
     ///
     /// # Errors
-    /// [`SourceError::MissingTopic`] where there is none; else where the brokers do not answer within
+    /// Returns [`SourceError::MissingTopic`] if there is no such topic, and another error if the brokers do not answer within
     /// `timeout`.
     pub fn partitions_of(&self, topic: &str, timeout: Duration) -> Result<i32, SourceError> {
         topics::count(self.consumer().client(), topic, timeout)
     }
 
-    /// Stops fetching on all partitions, also on those still to come, until [`resume`](Self::resume).
+    /// Stops fetching from all partitions, including those assigned later, until [`resume`](Self::resume).
     ///
     /// # Errors
-    /// Where the client is broken.
+    /// Returns an error if the client is broken.
     pub fn pause(&mut self) -> Result<(), SourceError> {
         if self.paused {
             return Ok(());
         }
         self.paused = true;
-        self.hold(true)
+        self.set_paused(true)
     }
 
-    /// Fetches again, if it was paused.
+    /// Fetches again after a [`pause`](Self::pause).
     ///
     /// # Errors
-    /// Where the client is broken.
+    /// Returns an error if the client is broken.
     pub fn resume(&mut self) -> Result<(), SourceError> {
         if !self.paused {
             return Ok(());
         }
         self.paused = false;
-        self.hold(false)
+        self.set_paused(false)
     }
 
-    fn hold(&self, still: bool) -> Result<(), SourceError> {
+    fn set_paused(&self, paused: bool) -> Result<(), SourceError> {
         self.consumer()
             .assignment()
-            .and_then(|all| if still { self.consumer().pause(&all) } else { self.consumer().resume(&all) })
+            .and_then(|all| if paused { self.consumer().pause(&all) } else { self.consumer().resume(&all) })
             .map_err(|error| SourceError::of(&error, "pause or resume", ""))
     }
 
-    /// The committed offsets of this member's partitions; none for those that never committed. Waits for
-    /// transactions that are still open on them.
+    /// Returns the committed offset of each assigned partition, or `None` for a partition without one. Waits for open
+    /// transactions that contain these offsets.
     ///
     /// # Errors
-    /// Where the brokers do not answer within `timeout`.
+    /// Returns an error if the brokers do not answer within `timeout`.
     pub fn committed(&self, timeout: Duration) -> Result<Vec<(TopicPartition, Option<i64>)>, SourceError> {
         let list = self
             .consumer()
@@ -332,10 +282,10 @@ impl Source {
             .collect()
     }
 
-    /// Goes back to the committed offsets on every partition: what a unit that failed consumed comes again.
+    /// Seeks every partition to its committed offset, so that the records of a failed transaction are read again.
     ///
     /// # Errors
-    /// Where the brokers do not answer within `timeout`; the same call can be made again.
+    /// Returns an error if the brokers do not answer within `timeout`. The call can be repeated.
     pub fn rewind(&mut self, timeout: Duration) -> Result<(), SourceError> {
         self.release()?;
         let start = match self.start {
@@ -356,7 +306,7 @@ impl Source {
         sought.elements().iter().try_for_each(|one| one.error().map_err(failed))
     }
 
-    /// What is known of the brokers and of the way still to go.
+    /// Returns the state of the connection, and the lag.
     #[must_use]
     pub fn health(&self) -> Health {
         let gauges = self.consumer().context().gauges();
@@ -367,8 +317,8 @@ impl Source {
         Health { connected: gauges.brokers_up > 0, seen: gauges.seen, lag: lag.collect() }
     }
 
-    /// Leaves the group, so that others get the partitions at once. Waits at most `timeout`: with the
-    /// brokers away the client ends on its own thread.
+    /// Leaves the group, so that other members get the partitions at once. Waits at most `timeout`: if the brokers cannot be
+    /// reached, the client ends on a thread of its own.
     pub fn close(self, timeout: Duration) {
         let (done, ended) = mpsc::channel();
         let closing = thread::Builder::new().name("kafka-close".into()).spawn(move || {
@@ -376,11 +326,11 @@ impl Source {
             let _ = done.send(());
         });
         if closing.is_err() || ended.recv_timeout(timeout).is_err() {
-            tracing::warn!(target: "kafka", "the group was not left within {timeout:?}: others get the partitions when the session ends");
+            tracing::warn!(target: "kafka", "the group was not left within {timeout:?}: other members get the partitions when the session ends");
         }
     }
 
-    /// What an [`Outbox`](super::Outbox) needs to commit for this member.
+    /// The membership, with which an [`Outbox`](super::Outbox) commits offsets.
     #[must_use]
     pub fn membership(&self) -> &Membership {
         &self.membership
@@ -395,13 +345,13 @@ impl Drop for Source {
     fn drop(&mut self) {
         self.consumer().context().close();
         if let Err(error) = self.release() {
-            tracing::warn!(target: "kafka", %error, "partitions were not given back");
+            tracing::warn!(target: "kafka", %error, "partitions were not released");
         }
     }
 }
 
-/// Errors after which the client goes on by itself.
-fn ends_by_itself(error: &KafkaError) -> bool {
+/// Returns `true` for errors after which the client continues automatically.
+fn is_transient(error: &KafkaError) -> bool {
     match error {
         KafkaError::MessageConsumption(RDKafkaErrorCode::PollExceeded) => {
             tracing::warn!(target: "kafka", "not polled within max.poll.interval.ms: the group has taken the partitions away");

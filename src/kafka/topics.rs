@@ -12,100 +12,100 @@ use rdkafka::consumer::Consumer;
 use super::connection::Connection;
 use super::failure::SourceError;
 pub(super) use calls::count;
-use calls::{asker, create, describe, grow, led, replicas};
+use calls::{await_leaders, create, describe, grow, metadata_consumer, replicas};
 use faults::{wrong_partitions, wrong_replicas, wrong_settings};
 pub use identity::id;
 pub use spec::{Cleanup, Clock, TopicSpec, in_sync};
 
-/// What was found, or done, about one topic.
+/// The result of checking or changing one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// It is as it must be.
+    /// The topic satisfies its specification.
     Fine,
-    /// It does not exist.
+    /// The topic does not exist.
     Missing,
-    /// It was made.
+    /// The topic was created.
     Made,
-    /// It had only so many partitions and got the missing ones.
+    /// The topic had this number of partitions, and the missing ones were added.
     Grown(i32),
-    /// It is otherwise than it must be; one sentence each, with what to do.
+    /// The topic differs from its specification. Each difference is a sentence that says what to do.
     Wrong(Vec<String>),
 }
 
-/// The number of partitions of `topic`, as the brokers have it now.
+/// Returns the number of partitions of `topic`.
 ///
 /// # Errors
-/// [`SourceError::MissingTopic`] where there is none; else where the brokers do not answer.
+/// Returns [`SourceError::MissingTopic`] if there is no such topic, and another error if the brokers do not answer.
 pub fn partitions(connection: &Connection, topic: &str, timeout: Duration) -> Result<i32, SourceError> {
-    count(asker(connection)?.client(), topic, timeout)
+    count(metadata_consumer(connection)?.client(), topic, timeout)
 }
 
 /// Returns the size of the largest batch that `topic` accepts (`max.message.bytes`).
 ///
 /// # Errors
 /// Returns an error if the topic is missing, access is denied or the brokers do not answer within `timeout`.
-pub fn limit(connection: &Connection, topic: &str, timeout: Duration) -> Result<usize, SourceError> {
+pub fn max_message_bytes(
+    connection: &Connection,
+    topic: &str,
+    timeout: Duration,
+) -> Result<usize, SourceError> {
     let config = describe(connection, topic, timeout)?;
-    let told = config.get("max.message.bytes").and_then(|entry| entry.value.as_deref()?.parse().ok());
+    let limit = config.get("max.message.bytes").and_then(|entry| entry.value.as_deref()?.parse().ok());
     let doing = "read the topic's settings";
-    told.ok_or_else(|| SourceError::Client { doing, reason: format!("{topic} has no max.message.bytes") })
+    limit.ok_or_else(|| SourceError::Client { doing, reason: format!("{topic} has no max.message.bytes") })
 }
 
-/// The same as [`partitions`] for several topics, over one connection, in their order.
+/// Returns the numbers of partitions of several topics, in their order. They are requested over one connection.
 ///
 /// # Errors
-/// As [`partitions`].
+/// Returns the errors of [`partitions`].
 pub fn partitions_of(
     connection: &Connection,
     topics: &[&str],
     timeout: Duration,
 ) -> Result<Vec<i32>, SourceError> {
-    let asker = asker(connection)?;
-    topics.iter().map(|topic| count(asker.client(), topic, timeout)).collect()
+    let consumer = metadata_consumer(connection)?;
+    topics.iter().map(|topic| count(consumer.client(), topic, timeout)).collect()
 }
 
-/// How a topic forgets, as the brokers have it now.
+/// The retention settings of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forgetting {
-    /// Whether all but the newest record of each key goes.
+pub struct Retention {
+    /// Whether the topic is compacted.
     pub compacts: bool,
-    /// After this a record may go; none: never by age.
+    /// The age after which records may be deleted, or `None` if they are never deleted by age.
     pub after: Option<Duration>,
 }
 
-/// How `topic` forgets.
+/// Returns the retention settings of `topic`.
 ///
 /// # Errors
-/// Where it is missing, access is denied or the brokers do not answer within `timeout`.
-pub fn forgetting(
-    connection: &Connection,
-    topic: &str,
-    timeout: Duration,
-) -> Result<Forgetting, SourceError> {
+/// Returns an error if the topic is missing, access is denied or the brokers do not answer within `timeout`.
+pub fn retention(connection: &Connection, topic: &str, timeout: Duration) -> Result<Retention, SourceError> {
     let config = describe(connection, topic, timeout)?;
     let value = |key: &str| config.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default();
     let policy = value("cleanup.policy");
     let deletes = policy.contains(Cleanup::Delete.word());
-    // -1: for ever.
+    // A value of -1 means no limit.
     let after = value("retention.ms").parse::<u64>().ok().filter(|_| deletes).map(Duration::from_millis);
-    Ok(Forgetting { compacts: policy.contains(Cleanup::Compact.word()), after })
+    Ok(Retention { compacts: policy.contains(Cleanup::Compact.word()), after })
 }
 
-/// Compares topics with what they must be like. The embedded broker cannot say more than partitions, and
-/// is not asked for more with `settings` false.
+/// Compares topics with their specifications. Without `settings` only the number of partitions is compared: the embedded
+/// broker does not report more.
 ///
 /// # Errors
-/// Where the brokers do not answer within `timeout` or deny access.
+/// Returns an error if the brokers do not answer within `timeout` or deny access.
 pub fn check(
     connection: &Connection,
     specs: &[TopicSpec],
     settings: bool,
     timeout: Duration,
 ) -> Result<Vec<Finding>, SourceError> {
-    let asker = asker(connection)?;
+    let consumer = metadata_consumer(connection)?;
     let mut findings = Vec::with_capacity(specs.len());
     for spec in specs {
-        let found = match count(asker.client(), &spec.name, timeout) {
+        let found = match count(consumer.client(), &spec.name, timeout) {
             Err(SourceError::MissingTopic { .. }) => Finding::Missing,
             Err(error) => return Err(error),
             Ok(partitions) => {
@@ -115,7 +115,7 @@ pub fn check(
                     wrong.extend(wrong_settings(spec, &config));
                     wrong.extend(wrong_replicas(
                         spec,
-                        replicas(asker.client(), &spec.name, timeout)?,
+                        replicas(consumer.client(), &spec.name, timeout)?,
                         &config,
                     ));
                 }
@@ -127,11 +127,11 @@ pub fn check(
     Ok(findings)
 }
 
-/// Makes the topics that are missing, adds partitions to those that must have more, and checks the others;
-/// nothing else that exists is changed. What was made can be used when this returns.
+/// Creates missing topics, adds partitions to those that must have more, and checks the others. Nothing else that exists is
+/// changed. New topics can be used when this returns.
 ///
 /// # Errors
-/// Where the brokers do not answer within `timeout` or deny access.
+/// Returns an error if the brokers do not answer within `timeout` or deny access.
 pub fn ensure(
     connection: &Connection,
     specs: &[TopicSpec],
@@ -161,13 +161,14 @@ pub fn ensure(
     let changed =
         |(_, finding): &(&TopicSpec, &Finding)| matches!(finding, Finding::Made | Finding::Grown(_));
     for (spec, _) in specs.iter().zip(&findings).filter(changed) {
-        led(connection, spec, timeout)?;
+        await_leaders(connection, spec, timeout)?;
     }
     for (spec, finding) in specs.iter().zip(&mut findings) {
-        // The brokers may not have said how many replicas they make.
+        // The default number of replicas may have been unknown when the topic was created.
         if *finding == Finding::Made && spec.safe {
-            let (asker, config) = (asker(connection)?, describe(connection, &spec.name, timeout)?);
-            let wrong = wrong_replicas(spec, replicas(asker.client(), &spec.name, timeout)?, &config);
+            let (consumer, config) =
+                (metadata_consumer(connection)?, describe(connection, &spec.name, timeout)?);
+            let wrong = wrong_replicas(spec, replicas(consumer.client(), &spec.name, timeout)?, &config);
             if let Some(reason) = wrong {
                 *finding = Finding::Wrong(vec![reason]);
             }

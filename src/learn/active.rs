@@ -158,7 +158,7 @@ impl Learn {
                 self.waits(false);
             }
             if let Some(began) = began {
-                most = self.connection.round_trip.grown(settings.commit_records, began.elapsed());
+                most = self.connection.round_trip.scaled_batch(settings.commit_records, began.elapsed());
             }
 
             // 5. The ledger as committed: memory, folds, sled.

@@ -64,7 +64,7 @@ impl Index {
         }
         let positions = store.decision_positions().clone();
         let follower = Follower::open(connection, topic, &From::Offsets(positions.clone()), super::ANSWER)?;
-        let (looked, patience) = (Instant::now(), connection.answer(ANSWER));
+        let (looked, patience) = (Instant::now(), connection.request_timeout(ANSWER));
         let (entries, skipped, reported) = (Vec::new(), Vec::new(), BTreeSet::new());
         Ok(Self { follower, entries, positions, skipped, moved: false, looked, reported, patience, again })
     }

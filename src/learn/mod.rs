@@ -183,7 +183,7 @@ impl Learn {
     fn single(&self) -> Result<(), LearnError> {
         let topics = &self.config.topics;
         let single = [&*topics.election, &*topics.rounds, &*topics.weights];
-        let patience = self.connection.answer(LOOK);
+        let patience = self.connection.request_timeout(LOOK);
         let counts = kafka::topics::partitions_of(&self.connection, &single, patience)?;
         for (topic, count) in single.into_iter().zip(counts) {
             if count != 1 {
@@ -207,7 +207,8 @@ impl Learn {
     /// Tells whether the brokers are there.
     fn seen(&self, source: &Source) -> kafka::Health {
         let health = source.health();
-        self.health.set_until("broker seen", health.seen.map(|at| at + self.connection.answer(SEEN)));
+        self.health
+            .set_until("broker seen", health.seen.map(|at| at + self.connection.request_timeout(SEEN)));
         health
     }
 }

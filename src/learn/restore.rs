@@ -81,7 +81,7 @@ impl Learn {
     /// # Errors
     /// Returns [`LearnError::OtherLedger`] if the ledger topic is another: continuing would lose what the store holds.
     fn compare(&self, store: &mut Store) -> Result<(), LearnError> {
-        let (then, now) = (*store.origins(), self.origins(self.connection.answer(ANSWER))?);
+        let (then, now) = (*store.origins(), self.origins(self.connection.request_timeout(ANSWER))?);
         if then.ledger == Some(LOST) {
             return Err(self.other_ledger("was found to end before an offset of the store".to_owned()));
         }
@@ -115,7 +115,7 @@ impl Learn {
     /// asked again later.
     pub(super) fn topics_differ(&self, store: &Store) -> bool {
         let then = store.origins();
-        self.origins(self.connection.answer(GLANCE)).is_ok_and(|now| {
+        self.origins(self.connection.request_timeout(GLANCE)).is_ok_and(|now| {
             differs(then.ledger, now.ledger)
                 || differs(then.decisions, now.decisions)
                 || differs(then.labels, now.labels)

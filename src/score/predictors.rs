@@ -1,30 +1,33 @@
-//! The predictors, followed on their compacted topic: the newest usable one of each policy combines its votes.
+//! The predictors in use. They are followed on their compacted topic, and the newest usable one of each policy combines
+//! the policy's votes.
 //!
-//! One that cannot be used is counted, and named by readiness where the policy has no older one to go on with.
+//! A predictor that cannot be used is counted. Readiness names it if its policy has no older one to continue with.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ScoreError;
 use crate::codec;
 use crate::config::Policies;
 use crate::core::event::Millis;
+use crate::core::policy::Policy;
 use crate::core::predictor::{Predictor, PredictorError, Published};
-use crate::kafka::{Consumed, Followed, Follower, SourceError};
+use crate::kafka::{Consumed, Followed, Follower};
 use crate::ops::{Health, metrics};
 
-/// The predictor of each policy.
+/// The predictors of all policies.
 pub struct Predictors {
     follower: Follower,
     policies: Arc<Policies>,
     experts: Vec<String>,
-    by_policy: BTreeMap<String, Held>,
-    /// The newest predictors of policies that this process does not have (yet).
-    others: BTreeMap<String, (Place, Result<Published, Refused>)>,
+    by_policy: BTreeMap<String, PolicyPredictor>,
+    /// The newest predictors of policies that this process does not have. It may have them after a reload.
+    unknown_policies: BTreeMap<String, (RecordRef, Result<Published, Rejection>)>,
 }
 
 impl Drop for Predictors {
-    /// A scorer that has ended uses no predictor.
+    /// Resets the metrics: a scorer that has ended uses no predictor.
     fn drop(&mut self) {
         for policy in self.by_policy.keys() {
             metrics::predictor_in_use(policy, None, 0, true);
@@ -32,199 +35,215 @@ impl Drop for Predictors {
     }
 }
 
-/// A policy's predictor.
-struct Held {
-    /// The secret of its keyed draws.
+/// The predictor of one policy.
+struct PolicyPredictor {
+    /// The secret seed of keyed draws, which is never published.
     seed: Option<Vec<u8>>,
     predictor: Predictor,
-    /// The record of the predictor in use; none while nothing that was published can be used.
-    used: Option<Place>,
-    /// Why the newest published one is not in use.
-    refused: Option<Refused>,
+    /// The record of the predictor, or `None` for the prior: no published predictor can be used.
+    published: Option<RecordRef>,
+    /// The reason for which the newest published predictor is not in use.
+    rejection: Option<Rejection>,
+}
+
+impl PolicyPredictor {
+    fn prior(policy: &Policy, experts: &[String]) -> Result<Self, PredictorError> {
+        let predictor = Predictor::prior(&policy.learner, &policy.name, experts)?;
+        Ok(Self { seed: policy.learner.seed.clone(), predictor, published: None, rejection: None })
+    }
 }
 
 /// A record of the predictors' topic.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct RecordRef {
     offset: i64,
-    /// Its broker timestamp.
-    written: Option<Millis>,
+    /// The broker timestamp, in milliseconds since the Unix epoch.
+    timestamp: Option<Millis>,
 }
 
-/// Why a published predictor cannot be used.
+/// The reason for which a published predictor cannot be used.
 #[derive(Debug, Clone, PartialEq)]
-struct Refused {
+struct Rejection {
+    /// The error's name, which is a metric label.
     reason: &'static str,
-    text: String,
+    message: String,
 }
 
 impl Predictors {
-    /// Starts with untaught predictors over the panel's experts.
+    /// Begins with the prior of each policy over the panel's experts.
     ///
     /// # Errors
-    /// Where a policy's learner refuses these experts.
+    /// Returns an error if a policy's learner does not accept these experts.
     pub fn new(
         follower: Follower,
         policies: &Arc<Policies>,
         experts: Vec<String>,
     ) -> Result<Self, PredictorError> {
-        let untaught = |policy: &crate::core::policy::Policy| {
-            let predictor = Predictor::prior(&policy.learner, &policy.name, &experts)?;
-            let seed = policy.learner.seed.clone();
-            Ok((policy.name.clone(), Held { seed, predictor, used: None, refused: None }))
-        };
-        let by_policy = policies.policies.values().map(untaught).collect::<Result<_, PredictorError>>()?;
-        Ok(Self { follower, policies: Arc::clone(policies), experts, by_policy, others: BTreeMap::new() })
+        let prior = |policy: &Policy| Ok((policy.name.clone(), PolicyPredictor::prior(policy, &experts)?));
+        let by_policy = policies.policies.values().map(prior).collect::<Result<_, PredictorError>>()?;
+        let policies = Arc::clone(policies);
+        Ok(Self { follower, policies, experts, by_policy, unknown_policies: BTreeMap::new() })
     }
 
-    /// Takes what has been published. With `patience` zero only what is there already.
+    /// Takes the predictors that were published, waiting at most `timeout` for the first of them.
     ///
     /// # Errors
-    /// Where the topic cannot be followed.
-    pub fn follow(&mut self, patience: Duration) -> Result<(), SourceError> {
-        let mut patience = patience;
-        while let Followed::Record(record) = self.follower.poll(patience)? {
-            patience = Duration::ZERO;
-            self.read(&record);
+    /// Returns an error if the topic cannot be read.
+    pub fn follow(&mut self, timeout: Duration) -> Result<(), ScoreError> {
+        let mut timeout = timeout;
+        while let Followed::Record(record) = self.follower.poll(timeout)? {
+            timeout = Duration::ZERO;
+            self.on_record(&record)?;
         }
         Ok(())
     }
 
-    fn read(&mut self, record: &Consumed) {
-        let place = Place { offset: record.offset, written: record.timestamp };
+    fn on_record(&mut self, record: &Consumed) -> Result<(), PredictorError> {
+        let at = RecordRef { offset: record.offset, timestamp: record.timestamp };
         let key = std::str::from_utf8(record.key.as_deref().unwrap_or_default());
         let Some(payload) = &record.payload else {
-            if let Ok(policy) = key {
-                self.withdraw(policy);
-            }
-            return;
+            return key.map_or(Ok(()), |policy| self.on_tombstone(policy));
         };
         match (codec::decode_published(payload), key) {
-            (Ok(published), _) => self.take(place, published),
+            (Ok(published), _) => self.on_published(at, published),
             (Err(error), Ok(policy)) => {
-                let text = format!("{error}; run one version of score and learn");
-                self.refuse(policy, place, Refused { reason: error.name(), text });
+                let message = format!("{error}; run one version of score and learn");
+                self.reject(policy, at, Rejection { reason: error.name(), message });
             }
             (Err(error), Err(_)) => {
                 let (reason, offset) = (error.name(), record.offset);
                 tracing::error!(reason, offset, "a predictor cannot be read, and its key names no policy");
             }
         }
+        Ok(())
     }
 
-    fn take(&mut self, place: Place, mut published: Published) {
+    fn on_published(&mut self, at: RecordRef, mut published: Published) {
         let policy = published.policy.clone();
-        let Some(held) = self.by_policy.get_mut(&policy) else {
-            self.others.insert(policy, (place, Ok(published)));
+        let Some(current) = self.by_policy.get_mut(&policy) else {
+            self.unknown_policies.insert(policy, (at, Ok(published)));
             return;
         };
-        // The secret of keyed draws never travels: it is in both roles' policies.
-        published.learner.seed.clone_from(&held.seed);
+        // The secret of keyed draws is never published: both roles have it in their policies.
+        published.learner.seed.clone_from(&current.seed);
         match Predictor::published(&published) {
             Ok(predictor) => {
-                (held.predictor, held.used, held.refused) = (predictor, Some(place), None);
+                (current.predictor, current.published, current.rejection) = (predictor, Some(at), None);
             }
             Err(error) => {
                 let fix = match error {
                     PredictorError::Format { .. } => "",
                     _ => "; run score and learn with the same version and policies",
                 };
-                self.refuse(&policy, place, Refused { reason: error.name(), text: format!("{error}{fix}") });
+                let rejection = Rejection { reason: error.name(), message: format!("{error}{fix}") };
+                self.reject(&policy, at, rejection);
             }
         }
     }
 
-    /// A published predictor cannot be used: the one from before, if there is one, stays in use.
-    fn refuse(&mut self, policy: &str, place: Place, refused: Refused) {
-        let Some(held) = self.by_policy.get_mut(policy) else {
-            self.others.insert(policy.to_owned(), (place, Err(refused)));
+    /// Counts a published predictor that cannot be used. An older one stays in use, if there is one.
+    fn reject(&mut self, policy: &str, at: RecordRef, rejection: Rejection) {
+        let Some(current) = self.by_policy.get_mut(policy) else {
+            self.unknown_policies.insert(policy.to_owned(), (at, Err(rejection)));
             return;
         };
-        metrics::PREDICTOR_REJECTED.with([policy, refused.reason]).increment(1);
-        // A learner publishes each second: the same again is only counted.
-        if held.refused.as_ref() != Some(&refused) {
-            let (reason, error, offset) = (refused.reason, &refused.text, place.offset);
-            let in_use = held.used.map(|place| place.offset);
+        metrics::PREDICTOR_REJECTED.with([policy, rejection.reason]).increment(1);
+        // A learner publishes every second, so a repeated rejection is only counted.
+        if current.rejection.as_ref() != Some(&rejection) {
+            let (reason, error, offset) = (rejection.reason, &rejection.message, at.offset);
+            let in_use = current.published.map(|published| published.offset);
             tracing::error!(policy, reason, offset, in_use, error, "a predictor cannot be used");
         }
-        held.refused = Some(refused);
+        current.rejection = Some(rejection);
     }
 
-    /// A tombstone: nothing is learned for this policy (any more).
-    fn withdraw(&mut self, policy: &str) {
-        self.others.remove(policy);
-        self.reset(policy);
-        if let Some(held) = self.by_policy.get_mut(policy) {
-            held.refused = None;
+    /// Returns to the prior: nothing is learned for this policy, or nothing any more.
+    fn on_tombstone(&mut self, policy: &str) -> Result<(), PredictorError> {
+        self.unknown_policies.remove(policy);
+        self.reset(policy)?;
+        if let Some(current) = self.by_policy.get_mut(policy) {
+            current.rejection = None;
         }
+        Ok(())
     }
 
-    /// Goes back to an untaught predictor.
-    fn reset(&mut self, name: &str) {
-        let Some(policy) = self.policies.get(name) else { return };
-        match Predictor::prior(&policy.learner, &policy.name, &self.experts) {
-            Ok(predictor) => {
-                let refused = self.by_policy.remove(name).and_then(|held| held.refused);
-                let seed = policy.learner.seed.clone();
-                self.by_policy.insert(name.to_owned(), Held { seed, predictor, used: None, refused });
-            }
-            Err(error) => tracing::error!(policy = policy.name, %error, "no untaught predictor"),
-        }
+    /// Replaces a policy's predictor by its prior. A policy that this process does not have is ignored.
+    fn reset(&mut self, name: &str) -> Result<(), PredictorError> {
+        let Some(policy) = self.policies.get(name) else { return Ok(()) };
+        let prior = PolicyPredictor::prior(policy, &self.experts)?;
+        let rejection = self.by_policy.remove(name).and_then(|current| current.rejection);
+        self.by_policy.insert(name.to_owned(), PolicyPredictor { rejection, ..prior });
+        Ok(())
     }
 
-    /// Takes changed policies: a new one has learned nothing yet, and one that has learned goes on with what
-    /// is published until its learner publishes anew.
-    pub fn adopt(&mut self, policies: &Arc<Policies>) {
+    /// Takes changed policies. A new policy begins with its prior or what is published for it; a policy with a published
+    /// predictor continues with that one until its learner publishes the next.
+    ///
+    /// # Errors
+    /// Returns an error if a policy's learner does not accept the experts.
+    pub fn on_policies(&mut self, policies: &Arc<Policies>) -> Result<(), PredictorError> {
         self.policies = Arc::clone(policies);
         for policy in policies.policies.values() {
-            match self.by_policy.get_mut(&policy.name).filter(|held| held.used.is_some()) {
-                Some(held) => held.seed.clone_from(&policy.learner.seed),
-                None => self.reset(&policy.name),
+            match self.by_policy.get_mut(&policy.name).filter(|current| current.published.is_some()) {
+                Some(current) => current.seed.clone_from(&policy.learner.seed),
+                None => self.reset(&policy.name)?,
             }
-            match self.others.remove(&policy.name) {
-                Some((place, Ok(published))) => self.take(place, published),
-                Some((place, Err(refused))) => self.refuse(&policy.name, place, refused),
+            match self.unknown_policies.remove(&policy.name) {
+                Some((at, Ok(published))) => self.on_published(at, published),
+                Some((at, Err(rejection))) => self.reject(&policy.name, at, rejection),
                 None => {}
             }
         }
+        Ok(())
     }
 
-    /// Takes a changed panel: where nothing is learned yet the predictor is over its experts. What is published goes on,
-    /// and knows a new expert from its first labelled round.
-    pub fn seat(&mut self, experts: Vec<String>) {
+    /// Takes a changed panel. Priors are made for its experts; a published predictor stays in use, and includes a new
+    /// expert after its first labelled round.
+    ///
+    /// # Errors
+    /// Returns an error if a policy's learner does not accept the experts.
+    pub fn on_panel(&mut self, experts: Vec<String>) -> Result<(), PredictorError> {
         if experts == self.experts {
-            return;
+            return Ok(());
         }
         self.experts = experts;
-        let untaught = self.by_policy.iter().filter(|(_, held)| held.used.is_none());
-        let names: Vec<String> = untaught.map(|(name, _)| name.clone()).collect();
-        names.iter().for_each(|name| self.reset(name));
+        let priors = self.by_policy.iter().filter(|(_, current)| current.published.is_none());
+        let names: Vec<String> = priors.map(|(name, _)| name.clone()).collect();
+        names.iter().try_for_each(|name| self.reset(name))
     }
 
-    /// Whether everything that was published before the start has been taken.
+    /// Returns `true` if everything that was published before the start has been taken.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.follower.at_end()
     }
 
-    /// The predictor of a policy.
-    pub fn of(&mut self, policy: &str) -> Option<&mut Predictor> {
-        self.by_policy.get_mut(policy).map(|held| &mut held.predictor)
+    /// Returns the predictor of the policy of an accepted event.
+    ///
+    /// # Errors
+    /// Returns [`ScoreError::Invariant`] if the policy has none: every policy in force has a predictor, and a reload
+    /// cannot remove a policy.
+    pub fn get_mut(&mut self, policy: &str) -> Result<&mut Predictor, ScoreError> {
+        match self.by_policy.get_mut(policy) {
+            Some(current) => Ok(&mut current.predictor),
+            None => Err(ScoreError::Invariant { what: format!("policy {policy} has a predictor") }),
+        }
     }
 
-    /// Tells metrics which predictors are in use and how old they are at `now`, and readiness whether a policy has
-    /// published predictors and can use none.
-    pub fn tell(&self, health: &Health, now: Millis) {
+    /// Reports to metrics which predictors are in use and their age at `now`, and to health whether each policy with
+    /// published predictors can use one of them.
+    pub fn report(&self, health: &Health, now: Millis) {
         let mut notes = Vec::new();
         let mut usable = true;
-        for (policy, held) in &self.by_policy {
-            let age =
-                held.used.and_then(|used| used.written).map_or(0, |written| now.saturating_sub(written));
-            metrics::predictor_in_use(policy, held.used.map(|used| used.offset), age, held.refused.is_none());
-            let Some(Refused { reason, text }) = &held.refused else { continue };
-            usable &= held.used.is_some();
-            let older = if held.used.is_some() { ", and an older one is in use" } else { "" };
-            notes.push(format!("policy {policy}: {reason}: {text}{older}"));
+        for (policy, current) in &self.by_policy {
+            let published = current.published;
+            let age = published.and_then(|at| at.timestamp).map_or(0, |then| now.saturating_sub(then));
+            let offset = published.map(|at| at.offset);
+            metrics::predictor_in_use(policy, offset, age, current.rejection.is_none());
+            let Some(Rejection { reason, message }) = &current.rejection else { continue };
+            usable &= published.is_some();
+            let older = if published.is_some() { ", and an older one is in use" } else { "" };
+            notes.push(format!("policy {policy}: {reason}: {message}{older}"));
         }
         health.note("predictors usable", usable, &notes.join("; "));
     }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use aegis::core::vote::{Abstention, Outcome};
-use aegis::experts::{Answer, Kind, Panel, PanelConfig, State, Tally};
+use aegis::experts::{Answer, Kind, Panel, PanelConfig, PanelCosts, State};
 use experts_support::models;
 
 fn panel() -> &'static Panel {
@@ -249,9 +249,9 @@ fn the_tally_adds_up() {
     // No other test's, or they would be answered from the cache.
     let texts: Vec<String> = texts().iter().map(|text| format!("Add this up: {text}")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let mut tally = Tally::default();
-    let _ = panel().ask_tallied(&texts, &mut tally);
-    let _ = panel().ask_tallied(&texts, &mut tally);
+    let mut tally = PanelCosts::default();
+    let _ = panel().ask_with_costs(&texts, &mut tally);
+    let _ = panel().ask_with_costs(&texts, &mut tally);
     assert_eq!(tally.texts, 2 * texts.len());
     assert!(tally.padded_tokens >= tally.real_tokens && tally.real_tokens > 0 && tally.batches > 0);
     assert!(tally.encoder > Duration::ZERO && tally.experts.iter().all(|time| *time > Duration::ZERO));

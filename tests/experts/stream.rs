@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aegis::core::vote::Abstention;
-use aegis::experts::{Kept, Panel, PanelConfig, PanelError, Stream, Tally};
+use aegis::experts::{Panel, PanelConfig, PanelCosts, PanelError, Stream, UnderLoad};
 use experts_support::asked::{Said, config, outcome};
 use experts_support::{Folder, faulty_classifier, faulty_encoder, head, stuck_classifier};
 
@@ -189,11 +189,11 @@ fn a_text_may_keep_others_than_the_panels_cheap_experts_or_all() {
         drain(&mut stream).1.remove(&1).unwrap()
     };
     let shed = Err(Abstention::Overload);
-    assert_eq!(ask(Kept::Cheap), [Ok(0.75), shed, Ok(0.875)]);
-    assert_eq!(ask(Kept::All), [Ok(0.75), Ok(0.75), Ok(0.875)]);
-    assert_eq!(ask(panel.kept(&["plain".to_owned()]).unwrap()), [shed, Ok(0.75), Ok(0.875)]);
-    assert_eq!(ask(panel.kept(&["rules".to_owned()]).unwrap()), [shed, shed, Ok(0.875)]);
-    let error = panel.kept(&["nobody".to_owned()]).unwrap_err().to_string();
+    assert_eq!(ask(UnderLoad::Cheap), [Ok(0.75), shed, Ok(0.875)]);
+    assert_eq!(ask(UnderLoad::All), [Ok(0.75), Ok(0.75), Ok(0.875)]);
+    assert_eq!(ask(panel.under_load(&["plain".to_owned()]).unwrap()), [shed, Ok(0.75), Ok(0.875)]);
+    assert_eq!(ask(panel.under_load(&["rules".to_owned()]).unwrap()), [shed, shed, Ok(0.875)]);
+    let error = panel.under_load(&["nobody".to_owned()]).unwrap_err().to_string();
     assert!(error.contains("nobody") && error.contains("faulty, plain, rules"), "{error}");
 }
 
@@ -249,8 +249,8 @@ fn an_expert_may_have_a_budget_of_its_own() {
             config.sessions = Some(1);
             config.budgets.extend(tokens.map(|tokens| ("faulty".to_owned(), tokens)));
         });
-        let mut tally = Tally::default();
-        assert_eq!(panel.ask_tallied(&["fine", "bad", "end", "nan"], &mut tally).len(), 4);
+        let mut tally = PanelCosts::default();
+        assert_eq!(panel.ask_with_costs(&["fine", "bad", "end", "nan"], &mut tally).len(), 4);
         tally.batches
     };
     assert_eq!([None, Some(2), Some(1)].map(batches), [1, 2, 4]);

@@ -69,7 +69,7 @@ impl Running {
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
-            seats: PanelHandle::in_force(panel, &[]),
+            panel: PanelHandle::in_force(panel, &[]),
             connection: Connection {
                 settings: [("message.max.bytes".to_owned(), limit.to_owned())].into(),
                 ..connection.clone()
@@ -194,7 +194,7 @@ fn every_bad_record_has_its_one_outcome_and_the_stream_goes_on() {
         assert_eq!(decision.hidden_text, hidden, "{id}");
     }
     let now = by_id["e00007"].round_time;
-    assert!(now < 3_000_000_000_000, "nobody dates an event into the future: {now}");
+    assert!(now < 3_000_000_000_000, "no event has a time in the future: {now}");
 
     let expected: BTreeMap<_, _> =
         poison(events).into_iter().map(|(reason, _)| (reason.to_owned(), 1)).collect();
@@ -230,7 +230,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
     let made = decisions(&decided);
     let requests = reviews(&asked);
     assert_eq!((made.len(), requests.len()), (12, 4));
-    // What experts cannot read goes to a person; where there is nothing to read nobody is asked.
+    // A text that no expert can read gets a review request; an empty text gets none.
     let (mut unread, mut nothing) = (0, 0);
     for decision in &made {
         let reasons: BTreeSet<_> =
@@ -268,7 +268,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
     flow.send_labels(&labels);
     flow.await_labels(5);
     let (records, last, policies) = flow.stop();
-    // Nobody voted on any of them: the labels stand in the ledger, and the learner has learned nothing.
+    // No expert voted on any of them: the labels are in the ledger, and the learner has learned nothing.
     let (fold, _) = folded(&records, &policies);
     assert_eq!(fold.progress().rounds, 0);
     assert!(last.is_none_or(|published| published.rounds == 0));

@@ -97,7 +97,7 @@ fn topics_are_made_and_checked() {
     wrong(TopicSpec { keeps: Some(week * 2), ..labels.clone() }, "retention.ms=1209600000");
     assert_eq!(check(&[TopicSpec { partitions: 9, ..labels }]), [Finding::Fine]);
 
-    // One broker makes one replica: it must be enough, and two would let nobody write.
+    // One broker has one replica, which must be enough: with two required, no producer could write.
     let two = ("min.insync.replicas".to_owned(), "2".to_owned());
     let shut = TopicSpec { config: [two].into(), ..TopicSpec::new("topics.shut", 1) };
     assert_eq!(topics::ensure(&connection, std::slice::from_ref(&shut), WAIT).unwrap(), [Finding::Made]);
@@ -173,7 +173,7 @@ fn a_follower_passes_markers_and_gaps() {
     let mut outbox = Outbox::open(&connection, once("follow")).unwrap();
     // Offsets: 0 a, 1 marker, 2 aborted, 3 marker, 4 tombstone, 5 marker: the end is a marker.
     outbox.commit(&[record("follow", 0, "a")], None).unwrap();
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     unit.send(&[record("follow", 0, "never")]).unwrap();
     drop(unit);
     let tombstone = Produced { payload: None, ..record("follow", 0, "") };
@@ -248,7 +248,7 @@ fn lookups_find_committed_records_only() {
             (begin..begin + 500).map(|number| record("lookup", number % 2, value(number))).collect();
         places.extend(outbox.commit(&sent, None).unwrap());
     }
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     let aborted = unit.send(&[record("lookup", 0, "never")]).unwrap()[0];
     drop(unit);
 

@@ -62,12 +62,12 @@ fn outputs_and_offsets_count_together_or_not_at_all() {
     let done = consumed(&records);
 
     // Left without a commit: invisible, and the offsets stay.
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     unit.send(&[record("unit.out", 0, "never")]).unwrap();
     drop(unit);
     assert_eq!(committed(&source), 0);
     // In two steps: what is sent second carries where the first went.
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     let places = unit.send(&[record("unit.out", 0, "decision")]).unwrap();
     unit.send(&[record("unit.out", 1, format!("{places:?}"))]).unwrap();
     unit.commit(Some((source.membership(), &done))).unwrap();
@@ -123,7 +123,7 @@ fn a_partition_that_was_paused_when_it_went_flows_when_it_is_back() {
     assert_eq!(one.assigned().len(), 1);
     one.resume().unwrap();
     two.close(WAIT);
-    // Nothing was committed: the partition that is back begins anew.
+    // Nothing was committed: the partition that is back begins again.
     assert_eq!(read(&mut one, 5).len(), 5);
 }
 
@@ -133,7 +133,7 @@ fn a_zombie_is_fenced_for_good() {
     make(&connection, &[("zombie", 1, &[])]);
     let mut old = Outbox::open(&connection, once("zombie")).unwrap();
     old.commit(&[record("zombie", 0, "1")], None).unwrap();
-    let mut unit = old.unit();
+    let mut unit = old.transaction();
     unit.send(&[record("zombie", 0, "never")]).unwrap();
     let mut new = Outbox::open(&connection, once("zombie")).unwrap();
     let fenced = unit.commit(None).unwrap_err();
@@ -152,7 +152,7 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
     make(&connection, &[("hang", 1, &[])]);
     let short = Delivery::ExactlyOnce { transactional_id: "hang".into(), timeout: Duration::from_secs(1) };
     let mut outbox = Outbox::open(&connection, short).unwrap();
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     unit.send(&[record("hang", 0, "never")]).unwrap();
     // The brokers end it: an open transaction would hold this reader before the next record.
     Outbox::open(&connection, Delivery::AtLeastOnce)
@@ -176,7 +176,7 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
     assert_eq!(everything(&connection, "hang").len(), 2);
 }
 
-/// The brokers die between the records and their commit: nobody knows what holds, until they are back. The same outbox
+/// The brokers die between the records and their commit: the outcome is unknown until they are back. The same outbox
 /// goes on with a new producer.
 #[test]
 fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
@@ -184,7 +184,7 @@ fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
     let connection = broker.connection();
     make(&connection, &[("unknown", 1, &[])]);
     let mut outbox = Outbox::open(&connection, once("unknown")).unwrap();
-    let mut unit = outbox.unit();
+    let mut unit = outbox.transaction();
     unit.send(&[record("unknown", 0, "lost")]).unwrap();
     broker.kill();
     let unknown = unit.commit(None).unwrap_err();
@@ -198,13 +198,13 @@ fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
     while let Err(error) = outbox.commit(&[record("unknown", 0, "done")], None) {
         assert!(error.is_retryable() && Instant::now() < until, "{error:?}");
     }
-    // What was never asked to count does not, and holds nobody up.
+    // Records whose commit was never requested do not count, and block no reader.
     let payloads: Vec<_> =
         everything(&connection, "unknown").into_iter().map(|one| one.payload.unwrap()).collect();
     assert_eq!(payloads, [b"done".to_vec()]);
 }
 
-/// What is given up between the records and their commit counts for nothing.
+/// Nothing of a transaction that is aborted between its records and its commit counts.
 #[test]
 fn what_is_given_up_before_its_commit_is_aborted() {
     let connection = kafka().connection();
@@ -267,7 +267,7 @@ fn a_client_without_an_assignment_commits_nothing() {
     let early = Source::subscribe(&connection, "early", &["early.in"], Start::Earliest).unwrap();
     let mut outbox = Outbox::open(&connection, once("early")).unwrap();
     match outbox.commit(&[], Some((early.membership(), &done))) {
-        Err(CommitError::Stale { reason, .. }) if reason.contains("no longer this member's") => {}
+        Err(CommitError::Stale { reason, .. }) if reason.contains("no longer assigned to this member") => {}
         other => panic!("{other:?}"),
     }
     assert_eq!(committed(&member), 0);

@@ -291,7 +291,7 @@ fn commit(
     loop {
         match outbox.commit(unit, Some((source.membership(), offsets))) {
             // The batch may be too large rather than the record: each is sent in a batch of its own.
-            Err(CommitError::TooLarge { .. }) if outbox.batch() > 1 => outbox.narrow(1),
+            Err(CommitError::TooLarge { .. }) if outbox.batch_size() > 1 => outbox.limit_batch_size(1),
             Err(CommitError::TooLarge { index, .. }) if index < unit.len() => {
                 unit.remove(index);
                 refused += 1;

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::core::event::Millis;
 use crate::core::ledger::RoundId;
 use crate::dead_letter::Headers;
-use crate::kafka::topics::{Forgetting, forgetting};
+use crate::kafka::topics::{Retention, retention};
 use crate::kafka::{Connection, Consumed};
 use crate::ops::Exit;
 use crate::schemas;
@@ -46,7 +46,7 @@ impl Stays {
         self.newest = self.newest.max(record.timestamp);
     }
 
-    fn date(&mut self, forgetting: Forgetting) {
+    fn date(&mut self, forgetting: Retention) {
         let after = forgetting.after.and_then(|after| Millis::try_from(after.as_millis()).ok());
         let until = self.newest.zip(after).map(|(newest, after)| newest.saturating_add(after));
         (self.until, self.compacted) = (until.map(format_millis), forgetting.compacts);
@@ -193,7 +193,7 @@ fn holdings(
     let mut all = vec![events, decisions, requests, labels, letters];
     all.retain(|stays| stays.records > 0);
     for stays in &mut all {
-        let found = forgetting(connection, &stays.topic, ANSWER);
+        let found = retention(connection, &stays.topic, ANSWER);
         stays.date(found.map_err(|error| Failure::new(Exit::Unavailable, error))?);
     }
     Ok((all, rounds))

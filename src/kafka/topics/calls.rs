@@ -1,4 +1,4 @@
-//! What the brokers are asked about topics, and asked to do.
+//! The requests about topics.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,12 +15,15 @@ use crate::kafka::connection::Connection;
 use crate::kafka::context::Quiet;
 use crate::kafka::failure::{SourceError, left};
 
-/// Between two questions whether a new topic can be used.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause between two checks of a new topic.
+const LEADER_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-pub(super) fn asker(connection: &Connection) -> Result<BaseConsumer<Quiet>, SourceError> {
+pub(super) fn metadata_consumer(connection: &Connection) -> Result<BaseConsumer<Quiet>, SourceError> {
     connection.check()?;
-    connection.asker().create_with_context(Quiet).map_err(|error| SourceError::of(&error, "connect", ""))
+    connection
+        .metadata_consumer()
+        .create_with_context(Quiet)
+        .map_err(|error| SourceError::of(&error, "connect", ""))
 }
 
 pub(in crate::kafka) fn count<C: ClientContext>(
@@ -41,7 +44,7 @@ pub(in crate::kafka) fn count<C: ClientContext>(
     }
 }
 
-/// Replicas of the topic's partition that has the fewest.
+/// Returns the number of replicas of the topic's partition with the fewest.
 pub(super) fn replicas<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
@@ -54,10 +57,10 @@ pub(super) fn replicas<C: ClientContext>(
     Ok(counts.and_then(Iterator::min).unwrap_or(0))
 }
 
-/// How many replicas the brokers make by default, where they say it.
+/// Returns the brokers' default number of replicas, or `None` if it cannot be determined.
 fn replicas_by_default(connection: &Connection, timeout: Duration) -> Option<usize> {
-    let asker = asker(connection).ok()?;
-    let metadata = asker.client().fetch_metadata(None, timeout).ok()?;
+    let consumer = metadata_consumer(connection).ok()?;
+    let metadata = consumer.client().fetch_metadata(None, timeout).ok()?;
     let broker = ResourceSpecifier::Broker(metadata.brokers().first()?.id());
     let admin = admin(connection).ok()?;
     let asked = answer("read a broker's settings", "", admin.describe_configs(&[broker], &options(timeout)));
@@ -65,7 +68,7 @@ fn replicas_by_default(connection: &Connection, timeout: Duration) -> Option<usi
     config.get("default.replication.factor")?.value.as_deref()?.parse().ok()
 }
 
-/// The Admin API answers as futures; they are awaited here, and nowhere else is anything async.
+/// Awaits a future of the Admin API. Nothing else in the Kafka clients is async.
 fn answer<T>(
     doing: &'static str,
     topic: &str,
@@ -113,21 +116,21 @@ pub(super) fn create(
     spec: &TopicSpec,
     timeout: Duration,
 ) -> Result<(), SourceError> {
-    let doing = "make a topic";
+    let doing = "create a topic";
     let mut settings = spec.settings();
     if spec.safe
         && let Some(replicas) = replicas_by_default(connection, timeout)
     {
         settings.insert("min.insync.replicas".into(), in_sync(replicas).to_string());
     }
-    // -1: as many replicas as the brokers make by default.
+    // A value of -1 means the brokers' default.
     let mut topic = NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(-1));
     for (key, value) in &settings {
         topic = topic.set(key, value);
     }
     let admin = admin(connection)?;
     match answer(doing, &spec.name, admin.create_topics([&topic], &options(timeout)))? {
-        // Another instance was faster.
+        // Another instance did the same first.
         Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
         Err((name, code)) => Err(SourceError::of(&KafkaError::Global(code), doing, &name)),
     }
@@ -139,24 +142,28 @@ pub(super) fn grow(connection: &Connection, spec: &TopicSpec, timeout: Duration)
     let admin = admin(connection)?;
     let asked = [&NewPartitions::new(&spec.name, wanted)];
     match answer(doing, &spec.name, admin.create_partitions(asked, &options(timeout)))? {
-        // Another instance was faster.
+        // Another instance did the same first.
         Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => Ok(()),
         Err((name, code)) => Err(SourceError::of(&KafkaError::Global(code), doing, &name)),
     }
 }
 
-/// Waits until every partition of a topic has a leader that answers. The brokers say that a topic is made before it
-/// can be used, and tell nobody when it can.
-pub(super) fn led(connection: &Connection, spec: &TopicSpec, timeout: Duration) -> Result<(), SourceError> {
-    let (asker, until) = (asker(connection)?, Instant::now() + timeout);
+/// Waits until every partition of a topic has a leader that answers. The brokers acknowledge a new topic before it can be
+/// used, and do not report when it can.
+pub(super) fn await_leaders(
+    connection: &Connection,
+    spec: &TopicSpec,
+    timeout: Duration,
+) -> Result<(), SourceError> {
+    let (consumer, until) = (metadata_consumer(connection)?, Instant::now() + timeout);
     for partition in 0..spec.partitions {
-        while let Err(error) = asker.fetch_watermarks(&spec.name, partition, left(until)) {
-            let error = SourceError::of(&error, "use the topic that was made", &spec.name);
-            let comes = error.is_retryable() || matches!(error, SourceError::MissingTopic { .. });
-            if !comes || Instant::now() > until {
+        while let Err(error) = consumer.fetch_watermarks(&spec.name, partition, left(until)) {
+            let error = SourceError::of(&error, "use the topic that was created", &spec.name);
+            let transient = error.is_retryable() || matches!(error, SourceError::MissingTopic { .. });
+            if !transient || Instant::now() > until {
                 return Err(error);
             }
-            thread::sleep(PAUSE);
+            thread::sleep(LEADER_POLL_INTERVAL);
         }
     }
     Ok(())

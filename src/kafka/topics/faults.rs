@@ -1,4 +1,4 @@
-//! In which ways a topic is otherwise than it must be: one sentence each, with what to do.
+//! The differences between a topic and its specification. Each is a sentence that says what to do.
 
 use rdkafka::admin::ConfigResource;
 
@@ -7,8 +7,8 @@ use super::spec::{TopicSpec, in_sync};
 pub(super) fn wrong_partitions(spec: &TopicSpec, partitions: i32) -> Vec<String> {
     let TopicSpec { name, partitions: wanted, exactly, .. } = spec;
     if *exactly && partitions != *wanted {
-        let mend = if partitions < *wanted { "add them with --create" } else { "make it anew" };
-        vec![format!("{name} has {partitions} partitions and must have {wanted}: {mend}")]
+        let fix = if partitions < *wanted { "add them with --create" } else { "create it again" };
+        vec![format!("{name} has {partitions} partitions and must have {wanted}: {fix}")]
     } else {
         Vec::new()
     }
@@ -29,14 +29,14 @@ pub(super) fn wrong_settings(spec: &TopicSpec, config: &ConfigResource) -> Vec<S
     if let Some(clock) = spec.clock
         && value("message.timestamp.type") != clock.word()
     {
-        let (otherwise, must) = (clock.otherwise(), clock.word());
+        let (difference, must) = (clock.difference(), clock.word());
         wrong.push(format!(
-            "{name} {otherwise}: kafka-configs.sh --alter --topic {name} --add-config message.timestamp.type={must}"
+            "{name} {difference}: kafka-configs.sh --alter --topic {name} --add-config message.timestamp.type={must}"
         ));
     }
     if let Some(keeps) = spec.keeps {
         let must = keeps.as_millis();
-        // -1: for ever.
+        // A value of -1 means no limit.
         let is = value("retention.ms").parse::<i128>().unwrap_or_default();
         if is >= 0 && is < i128::try_from(must).unwrap_or(i128::MAX) {
             wrong.push(format!(
@@ -48,11 +48,13 @@ pub(super) fn wrong_settings(spec: &TopicSpec, config: &ConfigResource) -> Vec<S
 }
 
 pub(super) fn wrong_replicas(spec: &TopicSpec, replicas: usize, config: &ConfigResource) -> Option<String> {
-    let told = config.get("min.insync.replicas").and_then(|entry| entry.value.as_deref());
-    told.filter(|_| spec.safe).and_then(|told| unsafe_with(&spec.name, replicas, told.parse().unwrap_or(0)))
+    let in_sync = config.get("min.insync.replicas").and_then(|entry| entry.value.as_deref());
+    in_sync
+        .filter(|_| spec.safe)
+        .and_then(|in_sync| unsafe_with(&spec.name, replicas, in_sync.parse().unwrap_or(0)))
 }
 
-/// What is wrong with so many replicas of which so many must be in sync.
+/// Returns the difference of a topic with `replicas` of which `is` must be in sync, if that is unsafe.
 fn unsafe_with(name: &str, replicas: usize, is: usize) -> Option<String> {
     let must = in_sync(replicas);
     let why = match () {
@@ -70,10 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_replicas_have_what_is_acknowledged_where_there_are_two() {
+    fn acknowledged_records_are_on_two_replicas_if_there_are_two() {
         let must = |replicas, is| {
-            let said = unsafe_with("t", replicas, is)?;
-            said.rsplit_once('=').map(|(_, must)| must.to_owned())
+            let difference = unsafe_with("t", replicas, is)?;
+            difference.rsplit_once('=').map(|(_, must)| must.to_owned())
         };
         assert_eq!([must(1, 1), must(2, 2), must(3, 2), must(3, 3)], [None, None, None, None]);
         assert_eq!(must(1, 2).as_deref(), Some("1"));

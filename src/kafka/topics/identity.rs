@@ -1,7 +1,7 @@
-//! The id of a topic, which the client wraps in no safe call.
+//! The id of a topic, for which the client has no safe call.
 //!
-//! The one place with `unsafe`: `docs/decisions/0011` says why. Every native object is owned by an [`Owned`], which
-//! gives it back once; what librdkafka lends out of an event is copied before the event is given back.
+//! `docs/decisions/0011` gives the reason for the `unsafe` code. Every native object is owned by an [`Owned`], which destroys
+//! it once. What librdkafka lends out of an event is copied before the event is destroyed.
 
 #![expect(unsafe_code, reason = "rdkafka 0.39 wraps neither DescribeTopics nor the ids of topics")]
 
@@ -15,42 +15,43 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataBroker;
 
-use super::calls::asker;
+use super::calls::metadata_consumer;
 use crate::kafka::connection::Connection;
 use crate::kafka::failure::{SourceError, left};
 
 const DOING: &str = "ask for the topic's id";
 
-/// The id that the brokers gave the topic when it was made: a topic that is deleted and made again has another.
-/// `None` if the brokers tell no ids (before Apache Kafka 2.8).
+/// Returns the id that the brokers gave the topic when it was created. A topic that is deleted and created again has another
+/// id. Returns `None` if the brokers have no ids (before Apache Kafka 2.8).
 ///
 /// # Errors
-/// [`SourceError::MissingTopic`] if there is none; else if the brokers do not answer or deny access.
+/// Returns [`SourceError::MissingTopic`] if there is no such topic, and another error if the brokers do not answer or deny
+/// access.
 pub fn id(connection: &Connection, topic: &str, timeout: Duration) -> Result<Option<[u8; 16]>, SourceError> {
     let failed = |code| SourceError::of(&KafkaError::Global(code), DOING, topic);
     let name = CString::new(topic).map_err(|_| failed(RDKafkaErrorCode::InvalidTopic))?;
-    let asker = asker(connection)?;
+    let consumer = metadata_consumer(connection)?;
     let until = Instant::now() + timeout;
-    // Any broker can tell, and the embedded one names no controller, to which the request would go.
-    let metadata = asker.client().fetch_metadata(Some(topic), timeout);
+    // Any broker can answer. By default the request goes to the controller, which the embedded broker does not name.
+    let metadata = consumer.client().fetch_metadata(Some(topic), timeout);
     let metadata = metadata.map_err(|error| SourceError::of(&error, DOING, topic))?;
     let broker = metadata.brokers().first().map(MetadataBroker::id);
     let broker = broker.ok_or_else(|| failed(RDKafkaErrorCode::AllBrokersDown))?;
-    match described(asker.client(), &name, broker, left(until)) {
+    match described(consumer.client(), &name, broker, left(until)) {
         Ok(id) => Ok(Some(id).filter(|id| *id != [0; 16])),
         Err(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion) => Ok(None),
         Err(code) => Err(failed(code)),
     }
 }
 
-/// A native object, and the function that gives it back.
+/// A native object, and the function that destroys it.
 struct Owned<T> {
     object: *mut T,
     destroy: unsafe extern "C" fn(*mut T),
 }
 
 impl<T> Owned<T> {
-    /// `None` if librdkafka made none.
+    /// Returns `None` if librdkafka created no object.
     fn new(object: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Option<Self> {
         (!object.is_null()).then_some(Self { object, destroy })
     }
@@ -58,7 +59,7 @@ impl<T> Owned<T> {
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
-        // SAFETY: `object` is not null, came from the constructor that belongs to `destroy`, and is given back only here.
+        // SAFETY: `object` is not null, came from the constructor that belongs to `destroy`, and is destroyed only here.
         unsafe { (self.destroy)(self.object) }
     }
 }
@@ -74,7 +75,7 @@ fn described<C: ClientContext>(
     let mut names = [topic.as_ptr()];
     let none = RDKafkaErrorCode::Fail;
     // SAFETY: `handle` lives as long as `client`; `names` holds one string that ends in a zero; both outlive the calls,
-    // and librdkafka copies the names. A time-out that is not taken leaves the client's own.
+    // and librdkafka copies the names. A time-out that is refused leaves the client's default.
     let (_queue, event) = unsafe {
         let queue = native::rd_kafka_queue_new(handle);
         let queue = Owned::new(queue, native::rd_kafka_queue_destroy).ok_or(none)?;
@@ -86,13 +87,13 @@ fn described<C: ClientContext>(
         let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
         let topics = Owned::new(topics, native::rd_kafka_TopicCollection_destroy).ok_or(none)?;
         native::rd_kafka_DescribeTopics(handle, topics.object, options.object, queue.object);
-        // The request's own time-out comes first.
+        // The request times out first.
         let event = native::rd_kafka_queue_poll(queue.object, millis.saturating_add(1_000));
         let event = Owned::new(event, native::rd_kafka_event_destroy);
         (queue, event.ok_or(RDKafkaErrorCode::OperationTimedOut)?)
     };
     // SAFETY: the event lives until the end of this function; what is read from it lives as long. Pointers that may be
-    // null are tried first.
+    // null are checked first.
     unsafe {
         checked(native::rd_kafka_event_error(event.object))?;
         let result = native::rd_kafka_event_DescribeTopics_result(event.object);

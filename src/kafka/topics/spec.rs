@@ -1,19 +1,19 @@
-//! What a topic must be like.
+//! The specification of a topic.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How a topic forgets.
+/// The cleanup policy of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleanup {
-    /// By age or size.
+    /// Records are deleted by age or size.
     Delete,
-    /// All but the newest record of each key.
+    /// All but the newest record of each key are deleted.
     Compact,
 }
 
 impl Cleanup {
-    /// Kafka's word.
+    /// Kafka's name.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -23,17 +23,17 @@ impl Cleanup {
     }
 }
 
-/// Whose clock stamps a topic's records.
+/// The clock that sets the timestamps of a topic's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
     /// The broker's.
     Broker,
-    /// That of whoever writes them.
+    /// The producer's.
     Writer,
 }
 
 impl Clock {
-    /// Kafka's word.
+    /// Kafka's name.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -42,44 +42,45 @@ impl Clock {
         }
     }
 
-    pub(super) fn otherwise(self) -> &'static str {
+    pub(super) fn difference(self) -> &'static str {
         match self {
             Self::Broker => "keeps its producers' timestamps",
-            Self::Writer => "has its records dated anew by the broker",
+            Self::Writer => "has its timestamps set by the broker",
         }
     }
 }
 
-/// Replicas that must have a record before it counts, of a topic that has as many.
+/// Returns the number of replicas that must have a record before it is acknowledged, for a topic with this number of
+/// replicas.
 #[must_use]
 pub fn in_sync(replicas: usize) -> usize {
     replicas.min(2)
 }
 
-/// What a topic must be like.
+/// The specification of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// How many partitions a new one gets; an existing one must have as many where `exactly`.
+    /// The number of partitions of a new topic. An existing topic must have the same number if `exactly` is set.
     pub partitions: i32,
-    /// Whether another number of partitions is wrong. Missing ones can be added: nothing that has such a
-    /// topic goes by keys.
+    /// Whether an existing topic must have exactly this number of partitions. Missing ones can be added: the records of such
+    /// a topic are not partitioned by key.
     pub exactly: bool,
-    /// How it forgets; none: the user's affair.
+    /// The required cleanup policy, or `None` if any is allowed.
     pub cleanup: Option<Cleanup>,
-    /// Whose clock must stamp its records; none: the user's affair.
+    /// The required clock of timestamps, or `None` if either is allowed.
     pub clock: Option<Clock>,
-    /// Whether what the brokers acknowledge must lie on [two replicas](in_sync), where it has more than one.
+    /// Whether acknowledged records must be on [two replicas](in_sync), if the topic has more than one.
     pub safe: bool,
-    /// How long it must keep records at least.
+    /// The minimum time for which records must be kept.
     pub keeps: Option<Duration>,
-    /// Further settings for a new one.
+    /// Further settings of a new topic.
     pub config: BTreeMap<String, String>,
 }
 
 impl TopicSpec {
-    /// A topic with this many partitions, and nothing else asked of it.
+    /// Creates a specification that requires nothing but this number of partitions.
     #[must_use]
     pub fn new(name: impl Into<String>, partitions: i32) -> Self {
         Self {

@@ -123,7 +123,7 @@ impl Site {
         let score = Score {
             config: Arc::clone(&self.config),
             policies: Arc::clone(&self.policies).into(),
-            seats: PanelHandle::in_force(Arc::new(panel), &[]),
+            panel: PanelHandle::in_force(Arc::new(panel), &[]),
             connection,
             delivery: self.delivery("score"),
             health: Health::default(),

@@ -72,7 +72,7 @@ fn topics_grow_while_both_roles_run() {
     site.say(&[label("l0", "e00000", Finding::Unsafe)]);
     site.await_rounds(&["e00000"]);
 
-    // Outputs first, then events: nobody stops, and the producer learns of the partitions when it needs them.
+    // Outputs first, then events: no role stops, and the producer learns of the partitions when it needs them.
     site.grow(&[&topics.decisions, &topics.review, &topics.events, &topics.labels], 4);
     site.send_events(3..6, 3);
     site.await_decisions(6);
@@ -124,7 +124,7 @@ fn a_producer_that_does_not_know_a_new_partition_yet_does_its_unit_again() {
     let error = outbox.commit(&new, None).unwrap_err();
     assert!(error.is_retryable(), "{error}");
     assert_eq!(outbox.commit(&new, None).unwrap().len(), 1);
-    // One that is not there at all is nobody's to wait for.
+    // A missing topic is not waited for.
     let error = outbox.commit(&[record("stale", 2, "absent")], None).unwrap_err();
     assert!(!error.is_retryable() && error.to_string().contains("aegis topics --create"), "{error}");
 }

@@ -16,7 +16,7 @@ use crate::support::flow::{
 fn a_request_names_its_decision_and_the_label_that_answers_is_joined_by_it() {
     let site = Site::new("road");
     let topics = &site.config.topics;
-    // A text that no expert can read asks for a review. An empty one asks nobody.
+    // A text that no expert can read gets a review request. An empty text gets none.
     let text = |number: usize| ["\u{1f642}", "hello", " ", "hello"][number % 4];
     let sent = 40;
     let mut records: Vec<_> = (0..sent)

@@ -32,7 +32,7 @@ impl Noise {
         (0..count).map(|_| u8::try_from(self.below(256)).unwrap()).collect()
     }
 
-    /// Headers of so many bytes together.
+    /// Headers with a total of `bytes` bytes.
     fn headers(&mut self, bytes: usize) -> Vec<(String, Option<Vec<u8>>)> {
         let count = 1 + self.below(4);
         (0..count).map(|number| (format!("h{}", number % 3), Some(self.bytes(bytes / count)))).collect()
@@ -305,7 +305,7 @@ fn what_fits_no_topic_of_outputs_becomes_a_dead_letter() {
     check_events(&site);
     site.verify();
 
-    // What its own topic does not accept any more is not put back, and the others are.
+    // A record that its own topic no longer accepts is not put back; the others are.
     alter(&topics.events, 100);
     let replayed = site.aegis(&["dlq", "replay"]);
     let replayed = String::from_utf8(replayed.stdout).unwrap();

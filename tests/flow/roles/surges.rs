@@ -17,7 +17,7 @@ use crate::support::flow::{
 use crate::support::site::wait;
 
 impl Site {
-    /// How many records of a topic a group has behind it.
+    /// The number of records of a topic before the group's committed offsets.
     fn committed(&self, group: &str, topic: &str) -> i64 {
         committed(&self.connection, group, topic, WAIT).unwrap().values().sum()
     }

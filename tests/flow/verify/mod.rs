@@ -111,11 +111,11 @@ impl World {
                 .collect();
             let mut outputs: Vec<Produced> = read.into_iter().map(|record| self.outcome(record)).collect();
             // Given up: nobody sees it.
-            score.unit().send(&outputs).unwrap();
+            score.transaction().send(&outputs).unwrap();
             if batch == 0 {
                 plants[0](self, &mut outputs);
             }
-            let mut unit = score.unit();
+            let mut unit = score.transaction();
             let places = unit.send(&outputs).unwrap();
             let mut requests = self.requests(&outputs, &places);
             if batch == 0 {

@@ -86,7 +86,7 @@ impl Running {
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
-            seats: PanelHandle::in_force(panel, &[]),
+            panel: PanelHandle::in_force(panel, &[]),
             connection: connection.clone(),
             delivery: exactly_once("score"),
             health: Health::default(),

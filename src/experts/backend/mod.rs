@@ -1,0 +1,4 @@
+//! What runs experts.
+
+pub(crate) mod onnx;
+pub(crate) mod run;

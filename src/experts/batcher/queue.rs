@@ -1,0 +1,281 @@
+//! Texts of one lane that wait for a run, and the batch that a free worker takes of them: pure, times are
+//! passed in.
+//!
+//! What waits is always seen as a whole: sorted by length and cut into the cheapest batches, as
+//! [`form`](super::form) does. A worker takes one batch of that cut. While nothing is due, only one that
+//! is full, to which no text like its longest could be added; as soon as something is, the batch with what was
+//! due first. So nothing waits longer than to its due time for company, and under load, where everything is
+//! due, the oldest goes first, with the texts nearest to it in length.
+//!
+//! **Padding is never worse than in first-come order**, however arrivals and workers interleave. Let F be what
+//! first-come order pads all texts to that came, T what was taken, P the least that the waiting ones can be
+//! padded to. A new text adds at least its length to F and at most that to P; a batch taken of a cut moves its
+//! padding from the cut to T. So T + P <= F stays true, and a cut that would break it is not used.
+
+use crate::experts::batcher::{FirstCome, Limits, cut, fits};
+
+/// A text that waits.
+#[derive(Debug)]
+struct Waiting<T, D> {
+    length: usize,
+    due: D,
+    item: T,
+}
+
+/// Texts to run together.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Taken<T> {
+    pub(crate) items: Vec<T>,
+    /// Length of the longest.
+    pub(crate) longest: usize,
+}
+
+impl<T> Taken<T> {
+    /// Padded tokens: what the batch costs.
+    pub(crate) fn padded(&self) -> usize {
+        self.items.len() * self.longest
+    }
+}
+
+/// A batch of the cut.
+struct Candidate<D> {
+    start: usize,
+    end: usize,
+    padded: usize,
+    due: D,
+    full: bool,
+}
+
+/// The texts of a lane that wait. `D` is a point in time.
+#[derive(Debug)]
+pub(crate) struct Queue<T, D> {
+    limits: Limits,
+    /// Sorted by length; among equals the earlier due first.
+    waiting: Vec<Waiting<T, D>>,
+    /// F: of all texts that came since the queue was last empty.
+    first_come: FirstCome,
+    /// T: of the batches taken since.
+    taken: usize,
+}
+
+impl<T, D: Copy + Ord> Queue<T, D> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, waiting: Vec::new(), first_come: FirstCome::default(), taken: 0 }
+    }
+
+    /// A text comes; it goes by `due` even where its batch is not full.
+    pub(crate) fn push(&mut self, length: usize, due: D, item: T) {
+        if self.waiting.is_empty() {
+            (self.first_come, self.taken) = (FirstCome::default(), 0);
+        }
+        self.first_come.add(length, &self.limits);
+        let place = self.waiting.partition_point(|other| (other.length, other.due) <= (length, due));
+        self.waiting.insert(place, Waiting { length, due, item });
+    }
+
+    /// When the first of the waiting texts is due.
+    pub(crate) fn due(&self) -> Option<D> {
+        self.waiting.iter().map(|waiting| waiting.due).min()
+    }
+
+    /// Keeps only some of what waits.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        self.waiting.retain(|waiting| keep(&waiting.item));
+    }
+
+    /// Takes everything out.
+    pub(crate) fn clear(&mut self) -> impl Iterator<Item = T> + '_ {
+        self.waiting.drain(..).map(|waiting| waiting.item)
+    }
+
+    /// The batch to run now, if any should.
+    pub(crate) fn take(&mut self, now: D) -> Option<Taken<T>> {
+        let is_due = self.due()? <= now;
+        let chosen = self
+            .candidates()
+            .into_iter()
+            .filter(|batch| is_due || batch.full)
+            // Texts asked about together are due together: then the costliest, so that workers end together.
+            .min_by_key(|batch| (batch.due, std::cmp::Reverse(batch.padded)))?;
+        self.taken += chosen.padded;
+        let texts: Vec<_> = self.waiting.drain(chosen.start..chosen.end).collect();
+        let longest = texts.last().map_or(0, |longest| longest.length);
+        Some(Taken { items: texts.into_iter().map(|text| text.item).collect(), longest })
+    }
+
+    /// The cheapest cut that keeps the promise about padding.
+    fn candidates(&self) -> Vec<Candidate<D>> {
+        let lengths = || self.waiting.iter().map(|waiting| waiting.length);
+        let candidates = self.assemble(&cut(lengths(), &self.limits, self.limits.overhead));
+        let padded: usize = candidates.iter().map(|batch| batch.padded).sum();
+        if self.taken + padded <= self.first_come.padded() {
+            return candidates;
+        }
+        // Fewer runs were worth more padding; but the promise is about padding.
+        self.assemble(&cut(lengths(), &self.limits, 0))
+    }
+
+    /// The batches of so many rows each, from the longest text down.
+    fn assemble(&self, rows: &[usize]) -> Vec<Candidate<D>> {
+        let mut end = self.waiting.len();
+        let batch = |&rows: &usize| {
+            let start = end.saturating_sub(rows);
+            let texts = self.waiting.get(start..end).unwrap_or_default();
+            let longest = texts.last().map_or(0, |longest| longest.length);
+            let due = texts.iter().map(|text| text.due).min()?;
+            let full = !fits(&self.limits, rows + 1, longest);
+            let batch = Candidate { start, end, padded: rows * longest, due, full };
+            end = start;
+            Some(batch)
+        };
+        rows.iter().filter_map(batch).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::experts::batcher::first_come_padded;
+
+    /// What happens to a queue: a text comes, or a worker is free; and how much time passes before.
+    #[derive(Debug, Clone)]
+    enum Event {
+        Text { length: usize, patience: u64 },
+        Free,
+    }
+
+    fn limits() -> impl Strategy<Value = Limits> {
+        (1_usize..600, 1_usize..20, 0_usize..100).prop_map(|(tokens, rows, overhead)| Limits {
+            tokens,
+            rows,
+            overhead,
+        })
+    }
+
+    fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
+        let event = prop_oneof![
+            3 => (0_usize..300, 0_u64..50).prop_map(|(length, patience)| Event::Text { length, patience }),
+            1 => Just(Event::Free),
+        ];
+        prop::collection::vec((0_u64..5, event), 0..200)
+    }
+
+    /// Plays the events, then takes what is left. Gives the lengths as they came and the batches by number
+    /// of text; checks each batch against what waited.
+    fn play(limits: Limits, events: Vec<(u64, Event)>) -> (Vec<usize>, Vec<Taken<usize>>) {
+        let (mut queue, mut now, mut lengths, mut dues) = (Queue::new(limits), 0, Vec::new(), Vec::new());
+        let mut waiting = std::collections::BTreeSet::new();
+        let mut batches = Vec::new();
+        let mut free = |queue: &mut Queue<usize, u64>,
+                        now,
+                        waiting: &mut std::collections::BTreeSet<usize>,
+                        lengths: &[usize],
+                        dues: &[u64]| {
+            let first = waiting.iter().map(|&text: &usize| dues[text]).min();
+            assert_eq!(queue.due(), first);
+            let Some(batch) = queue.take(now) else {
+                assert!(first.is_none_or(|due| due > now), "something was due and did not go");
+                return false;
+            };
+            assert_eq!(batch.longest, batch.items.iter().map(|&text| lengths[text]).max().unwrap());
+            assert!(batch.items.len() == 1 || fits(&limits, batch.items.len(), batch.longest));
+            for text in &batch.items {
+                assert!(waiting.remove(text), "it was taken before");
+            }
+            let earliest = batch.items.iter().map(|&text| dues[text]).min();
+            if first.is_some_and(|due| due <= now) {
+                assert_eq!(earliest, first, "what was due first goes first");
+            } else {
+                assert!(!fits(&limits, batch.items.len() + 1, batch.longest), "it was not full");
+            }
+            batches.push(batch);
+            true
+        };
+        for (passed, event) in events {
+            now += passed;
+            match event {
+                Event::Text { length, patience } => {
+                    queue.push(length, now + patience, lengths.len());
+                    waiting.insert(lengths.len());
+                    lengths.push(length);
+                    dues.push(now + patience);
+                }
+                Event::Free => {
+                    free(&mut queue, now, &mut waiting, &lengths, &dues);
+                }
+            }
+        }
+        while free(&mut queue, u64::MAX, &mut waiting, &lengths, &dues) {}
+        assert!(waiting.is_empty(), "lost: {waiting:?}");
+        (lengths, batches)
+    }
+
+    proptest! {
+        /// Nothing is lost, nothing taken twice, limits hold, what is due goes, the first due first.
+        #[test]
+        fn each_text_goes_once_and_in_time(limits in limits(), events in events()) {
+            let (lengths, batches) = play(limits, events);
+            let mut seen: Vec<usize> = batches.into_iter().flat_map(|batch| batch.items).collect();
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn padding_is_never_worse_than_first_come_order(limits in limits(), events in events()) {
+            let (lengths, batches) = play(limits, events);
+            let padded: usize = batches.iter().map(Taken::padded).sum();
+            prop_assert!(padded <= first_come_padded(&lengths, &limits));
+        }
+
+        /// A whole window at once costs what `form` makes of it.
+        #[test]
+        fn a_window_is_cut_as_form_cuts_it(
+            limits in limits(), lengths in prop::collection::vec(0_usize..300, 1..100)
+        ) {
+            let events = lengths.iter().map(|&length| (0, Event::Text { length, patience: 0 })).collect();
+            let (_, batches) = play(limits, events);
+            let formed = crate::experts::batcher::form(&lengths, &limits);
+            let cost = |padded: usize, batches: usize| padded + limits.overhead * batches;
+            let ours = cost(batches.iter().map(Taken::padded).sum(), batches.len());
+            prop_assert!(ours <= cost(formed.iter().map(|b| b.padded()).sum(), formed.len()));
+        }
+    }
+
+    #[test]
+    fn only_full_batches_go_before_they_are_due() {
+        let mut queue = Queue::new(Limits { tokens: 20, rows: 8, overhead: 1 });
+        queue.push(5, 10, 'a');
+        queue.push(5, 12, 'b');
+        queue.push(5, 11, 'c');
+        assert_eq!((queue.take(9), queue.due()), (None, Some(10)));
+        queue.push(5, 13, 'd');
+        let batch = queue.take(9).unwrap();
+        assert_eq!((batch.items, batch.longest), (vec!['a', 'c', 'b', 'd'], 5));
+        queue.push(7, 20, 'e');
+        assert_eq!(queue.take(19), None);
+        assert_eq!(queue.take(20).unwrap().items, ['e']);
+        assert_eq!(queue.take(u64::MAX), None);
+    }
+
+    #[test]
+    fn of_what_is_due_together_the_costliest_goes_first() {
+        let mut queue = Queue::new(Limits { tokens: 256, rows: 32, overhead: 20 });
+        for length in [5, 250, 40, 3, 3, 90] {
+            queue.push(length, 0, length);
+        }
+        let padded: Vec<usize> = std::iter::from_fn(|| queue.take(0)).map(|batch| batch.padded()).collect();
+        assert_eq!(padded.len(), 4, "{padded:?}");
+        assert!(padded.is_sorted_by(|a, b| a >= b), "{padded:?}");
+    }
+
+    #[test]
+    fn what_is_kept_no_more_does_not_go() {
+        let mut queue = Queue::new(Limits { tokens: 20, rows: 8, overhead: 1 });
+        queue.push(5, 0, 'a');
+        queue.push(5, 0, 'b');
+        queue.retain(|&item| item != 'a');
+        assert_eq!(queue.take(0).unwrap().items, ['b']);
+    }
+}

@@ -1,0 +1,157 @@
+//! The third stage: decides answered events. Every record gets exactly one [`Outcome`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::in_flight::AnsweredEvent;
+use super::reader::{InputEvent, Record};
+use super::{PanelHandle, ScoreError, now, spans};
+use crate::codec::{self, Encoding};
+use crate::config::{Config, Policies};
+use crate::core::decision::{DecisionInput, decide};
+use crate::core::event::Millis;
+use crate::core::label::DecisionRef;
+use crate::core::predictor::Predictor;
+use crate::core::review::ReviewRequest;
+use crate::dead_letter::{Reason, dead_letter};
+use crate::kafka::Produced;
+use crate::ops::Traces;
+use crate::ops::metrics::{Counted, Decided};
+use crate::ops::traces::Moderation;
+
+/// The outcome of one record.
+pub enum Outcome {
+    /// A decision or a dead letter.
+    Output(Box<Output>),
+    /// The record is a tombstone, whose offset is committed without an output.
+    Skipped,
+}
+
+/// A decision or a dead letter, with what is reported after it is committed.
+pub struct Output {
+    /// The partition and offset of the record.
+    pub origin: (i32, i64),
+    /// The decision or dead letter.
+    pub produced: Produced,
+    /// The review request, if the decision asks for one. The decision's offset is filled in after it was sent.
+    pub review: Option<ReviewRequest>,
+    /// The record's broker timestamp.
+    pub timestamp: Millis,
+    /// The labels under which the output is counted.
+    pub counted: Counted,
+    /// The span, if the event is sampled.
+    pub span: Option<Box<Moderation>>,
+}
+
+/// Decides events under the policies in force.
+pub struct Decider {
+    policies: Arc<Policies>,
+    /// The ids of experts in shadow mode, whose votes have no weight.
+    shadow: BTreeSet<String>,
+    decisions_topic: Arc<str>,
+    dlq_topic: Arc<str>,
+    encoding: Encoding,
+    traces: Traces,
+    metrics: Decided,
+}
+
+impl Decider {
+    /// Creates a decider that encodes decisions with `encoding`.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        policies: &Arc<Policies>,
+        panel: &PanelHandle,
+        encoding: Encoding,
+        traces: Traces,
+    ) -> Self {
+        Self {
+            policies: Arc::clone(policies),
+            shadow: panel.shadow.clone(),
+            decisions_topic: config.topics.decisions.as_str().into(),
+            dlq_topic: config.topics.dlq.as_str().into(),
+            encoding,
+            traces,
+            metrics: Decided::default(),
+        }
+    }
+
+    /// Decides later events under these policies, and without weight for this panel's experts in shadow mode.
+    pub fn on_reload(&mut self, policies: &Arc<Policies>, panel: &PanelHandle) {
+        self.policies = Arc::clone(policies);
+        self.shadow.clone_from(&panel.shadow);
+    }
+
+    /// The sampled traces.
+    #[must_use]
+    pub fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// Returns the dead letter of a record that cannot be used.
+    #[must_use]
+    pub fn dead_letter(&self, record: Record, reason: &Reason) -> Outcome {
+        let Record { ticket, consumed } = record;
+        let timestamp = consumed.timestamp.unwrap_or_else(now);
+        let span = spans::dead_letter(&self.traces, &consumed, timestamp, reason);
+        Outcome::Output(Box::new(Output {
+            origin: (ticket.partition, ticket.offset),
+            produced: dead_letter(&self.dlq_topic, "score", consumed, reason),
+            review: None,
+            timestamp,
+            counted: Counted::DeadLetter(reason.name),
+            span,
+        }))
+    }
+
+    /// Combines the votes of an event with its policy's predictor, and decides.
+    ///
+    /// # Errors
+    /// Returns an error if the decision cannot be encoded. Returns [`ScoreError::Invariant`] if the event's policy is not
+    /// in force: a reload cannot remove a policy, and the event was accepted under it.
+    pub fn decide(
+        &mut self,
+        answered: AnsweredEvent,
+        predictor: &mut Predictor,
+    ) -> Result<Outcome, ScoreError> {
+        let AnsweredEvent { event, mut votes, features, times } = answered;
+        for vote in &mut votes {
+            vote.shadow = self.shadow.contains(&vote.expert);
+        }
+        let trace = event.trace();
+        let InputEvent { event, origin, key, mut headers, round_time, timestamp, read_at, ticket } = event;
+        let combined = predictor.combine(&event.id, &votes, features.as_ref());
+        let Some(policy) = self.policies.get(&event.policy) else {
+            let what = format!("policy {} of an accepted event is in force", event.policy);
+            return Err(ScoreError::Invariant { what });
+        };
+        let input = DecisionInput { event, origin, round_time, votes, features, trace };
+        let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let decision = decide(input, policy, predictor.reference().clone(), &combined, latency);
+        self.metrics.note(&decision);
+        // The decision and its review request continue the trace under this event's span.
+        let trace = spans::trace(&self.traces, &headers, &decision.origin, timestamp);
+        let span = trace.map(|trace| {
+            trace.mark(&mut headers);
+            spans::decided(trace, &decision, times)
+        });
+        let produced = Produced {
+            topic: Arc::clone(&self.decisions_topic),
+            partition: Some(ticket.partition),
+            key,
+            payload: Some(codec::encode_decision(&decision, self.encoding)?),
+            headers,
+            timestamp: None,
+        };
+        // The request is made here because other policies may be in force at the time of the commit.
+        let not_sent_yet = DecisionRef { partition: ticket.partition, offset: -1 };
+        Ok(Outcome::Output(Box::new(Output {
+            origin: (ticket.partition, ticket.offset),
+            produced,
+            review: ReviewRequest::of(&decision, policy, not_sent_yet),
+            timestamp,
+            counted: Counted::decision(&decision),
+            span,
+        })))
+    }
+}

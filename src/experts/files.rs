@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::config::PanelConfig;
 use super::error::PanelError;
 use super::info::{EncoderInfo, State};
 use super::manifest::{Artefact, Body, GraphFiles, Manifest, Reading};
-use super::panel::PanelConfig;
 
 /// Greatest size of a manifest.
 const MAX_MANIFEST: u64 = 64 << 10;

@@ -1,35 +1,36 @@
 //! Whether a graph fits its manifest: names and types as declared, sizes by a first run.
 
 use std::borrow::Cow;
-use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
 use ort::value::{TensorElementType, TensorRef};
 
-use super::backend::onnx::input::TextPort;
-use super::backend::onnx::session::{Fault, Graph, Inputs, Port, guarded, matrix};
-use super::backend::onnx::{Classifier, Complaints, Encoder, Feed, Head, Scorer, TextPorts};
-use super::backend::run::Call;
+use super::backend::onnx::input::{ClassifierInput, StringInput, TokenInputs};
+use super::backend::onnx::session::{Graph, GraphInput, Inputs, matrix};
+use super::backend::onnx::{Classifier, Encoder, Head, Scorer};
+use super::backend::result::{ErrorLog, RunError, catch_panic};
 use super::error::PanelError;
 use super::manifest::{Intake, Reading, Scores};
 use super::tokenize::Misfit;
 use crate::core::vote::Abstention;
 
-/// How long the first run of a graph may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 pub(super) fn misfit(id: &str, (field, problem, mend): Misfit) -> PanelError {
     PanelError::Misfit { id: id.to_owned(), field: field.to_owned(), problem, mend: mend.to_owned() }
 }
 
-fn input(id: &str, graph: &Graph, field: &'static str, name: &str) -> Result<Port, PanelError> {
+fn input(id: &str, graph: &Graph, field: &'static str, name: &str) -> Result<GraphInput, PanelError> {
     graph.input(name).ok_or_else(|| {
         let problem = format!("the graph has no input {name:?}; it has {}", graph.inputs().join(", "));
         misfit(id, (field, problem, "name one of those"))
     })
 }
 
-fn whole_number_input(id: &str, graph: &Graph, field: &'static str, name: &str) -> Result<Port, PanelError> {
+fn whole_number_input(
+    id: &str,
+    graph: &Graph,
+    field: &'static str,
+    name: &str,
+) -> Result<GraphInput, PanelError> {
     let port = input(id, graph, field, name)?;
     match port.kind {
         TensorElementType::Int64 | TensorElementType::Int32 | TensorElementType::Float32 => Ok(port),
@@ -78,7 +79,7 @@ fn nothing_else(id: &str, graph: &Graph, given: &[&str]) -> Result<(), PanelErro
     }
 }
 
-fn text_ports(id: &str, graph: &Graph, reading: &Reading) -> Result<TextPorts, PanelError> {
+fn text_ports(id: &str, graph: &Graph, reading: &Reading) -> Result<TokenInputs, PanelError> {
     let ids = whole_number_input(id, graph, "inputs.ids", &reading.ids)?;
     let optional = |field, name: &Option<String>| {
         name.as_ref().map(|name| whole_number_input(id, graph, field, name)).transpose()
@@ -88,18 +89,18 @@ fn text_ports(id: &str, graph: &Graph, reading: &Reading) -> Result<TextPorts, P
     let given: Vec<&str> =
         [Some(&ids), mask.as_ref(), types.as_ref()].into_iter().flatten().map(|p| p.name.as_str()).collect();
     nothing_else(id, graph, &given)?;
-    Ok(TextPorts { ids, mask, types, padding: reading.padding })
+    Ok(TokenInputs { ids, mask, types, padding: reading.padding })
 }
 
 /// An input of strings, for one text a row.
-fn text_port(id: &str, graph: &Graph, name: &str) -> Result<TextPort, PanelError> {
+fn text_port(id: &str, graph: &Graph, name: &str) -> Result<StringInput, PanelError> {
     let port = input(id, graph, "inputs.text", name)?;
     if port.kind != TensorElementType::String {
         let problem = format!("the graph declares {} for {name:?}", port.kind);
         return Err(misfit(id, ("inputs.text", problem, "name an input of strings, or give a tokenizer")));
     }
     nothing_else(id, graph, &[name])?;
-    Ok(TextPort { name: name.to_owned(), column: port.rank > 1 })
+    Ok(StringInput { name: name.to_owned(), column: port.rank > 1 })
 }
 
 fn scorer(id: &str, slot: usize, graph: Graph, scores: &Scores) -> Result<Scorer, PanelError> {
@@ -107,7 +108,13 @@ fn scorer(id: &str, slot: usize, graph: Graph, scores: &Scores) -> Result<Scorer
     if let Some(read) = &scores.read {
         output(id, &graph, "outputs.read", read, TensorElementType::Float32)?;
     }
-    Ok(Scorer { id: id.to_owned(), slot, graph, scores: scores.clone(), complaints: Complaints::default() })
+    Ok(Scorer {
+        id: id.to_owned(),
+        expert_index: slot,
+        graph,
+        scores: scores.clone(),
+        errors: ErrorLog::default(),
+    })
 }
 
 /// A classifier for one worker.
@@ -119,10 +126,10 @@ pub(super) fn classifier(
     scores: &Scores,
 ) -> Result<Classifier, PanelError> {
     let text = match intake {
-        Intake::Tokens(reading) => Feed::Tokens(text_ports(id, &graph, reading)?),
-        Intake::Text { input, .. } => Feed::Text(text_port(id, &graph, input)?),
+        Intake::Tokens(reading) => ClassifierInput::Tokens(text_ports(id, &graph, reading)?),
+        Intake::Text { input, .. } => ClassifierInput::Text(text_port(id, &graph, input)?),
     };
-    Ok(Classifier { text, scorer: scorer(id, slot, graph, scores)? })
+    Ok(Classifier { input: text, scorer: scorer(id, slot, graph, scores)? })
 }
 
 /// A head for one worker.
@@ -158,12 +165,12 @@ pub(super) fn encoder(
     Ok(Encoder {
         id: id.to_owned(),
         graph,
-        text,
+        input: text,
         embedding: embedding.to_owned(),
         features: features.map(str::to_owned),
         heads: Vec::new(),
         absent: Vec::new(),
-        complaints: Complaints::default(),
+        errors: ErrorLog::default(),
     })
 }
 
@@ -173,14 +180,13 @@ fn first_run<T>(
     id: &str,
     greatest: Option<u32>,
     wrong_shape: &'static str,
-    mut run: impl FnMut(&[u32], &Call) -> Result<T, Fault>,
+    mut run: impl FnMut(&[u32], &RunOptions) -> Result<T, RunError>,
 ) -> Result<Result<T, String>, PanelError> {
     let options = match RunOptions::new() {
         Ok(options) => options,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let call = Call::new(Instant::now() + PATIENCE, Some(options));
-    let fault = match run(&[greatest.unwrap_or_else(|| u32::from('a'))], &call) {
+    let fault = match run(&[greatest.unwrap_or_else(|| u32::from('a'))], &options) {
         Ok(given) => return Ok(Ok(given)),
         Err(fault) => fault,
     };
@@ -188,7 +194,7 @@ fn first_run<T>(
         return Err(misfit(id, (wrong_shape, fault.detail, "correct the graph or the manifest")));
     }
     if let Some(greatest) = greatest
-        && run(&[0], &call).is_ok()
+        && run(&[0], &options).is_ok()
     {
         let problem = format!("it gives tokens up to {greatest}, and the graph does not take that one");
         return Err(misfit(
@@ -201,15 +207,15 @@ fn first_run<T>(
 
 impl Scorer {
     /// How many numbers the graph gives for one text.
-    fn width(&mut self, inputs: Inputs<'_>, call: &Call) -> Result<usize, Fault> {
+    fn width(&mut self, inputs: Inputs<'_>, options: &RunOptions) -> Result<usize, RunError> {
         let (graph, output) = (&mut self.graph, self.scores.output.as_str());
         let read = self.scores.read.as_deref();
         let one_number = |name: &str, width: usize| match width {
             1 => Ok(()),
-            _ => Err(Fault::shape(format!("outputs.read: {name:?} has {width} numbers a text, not one"))),
+            _ => Err(RunError::shape(format!("outputs.read: {name:?} has {width} numbers a text, not one"))),
         };
-        guarded(|| {
-            graph.run(inputs, call.options()?, |outputs| {
+        catch_panic(|| {
+            graph.run(inputs, options, |outputs| {
                 if let Some(read) = read {
                     one_number(read, matrix::<f32>(outputs, read, 1)?.1)?;
                 }
@@ -232,9 +238,9 @@ impl Classifier {
     /// A first run. Some reason: it cannot be used.
     pub(super) fn probe(&mut self, greatest: Option<u32>) -> Result<Option<String>, PanelError> {
         let id = self.scorer.id.clone();
-        let (text, scorer) = (&self.text, &mut self.scorer);
-        match first_run(&id, greatest, "outputs.scores", |tokens, call| {
-            scorer.width(text.fill(&[tokens])?, call)
+        let (text, scorer) = (&self.input, &mut self.scorer);
+        match first_run(&id, greatest, "outputs.scores", |tokens, options| {
+            scorer.width(text.fill(&[tokens])?, options)
         })? {
             Ok(width) => self.scorer.fits_labels(width).map(|()| None),
             Err(reason) => Ok(Some(reason)),
@@ -246,7 +252,8 @@ impl Encoder {
     /// A first run: an embedding, or why the encoder cannot be used.
     pub(super) fn probe(&mut self, greatest: u32) -> Result<Result<Vec<f32>, String>, PanelError> {
         let id = self.id.clone();
-        let encoded = first_run(&id, Some(greatest), "outputs", |tokens, call| self.encode(&[tokens], call))?;
+        let encoded =
+            first_run(&id, Some(greatest), "outputs", |tokens, options| self.encode(&[tokens], options))?;
         Ok(encoded.map(|encoded| encoded.embedding))
     }
 }
@@ -256,10 +263,10 @@ impl Head {
     pub(super) fn probe(&mut self, embedding: &[f32]) -> Result<Option<String>, PanelError> {
         let id = self.scorer.id.clone();
         let (name, scorer) = (self.embedding.as_str(), &mut self.scorer);
-        let ran = first_run(&id, None, "outputs.scores", |_, call| {
+        let ran = first_run(&id, None, "outputs.scores", |_, options| {
             let tensor =
-                TensorRef::from_array_view(([1, embedding.len()], embedding)).map_err(Fault::failed)?;
-            scorer.width(vec![(Cow::from(name), tensor.into())], call)
+                TensorRef::from_array_view(([1, embedding.len()], embedding)).map_err(RunError::failed)?;
+            scorer.width(vec![(Cow::from(name), tensor.into())], options)
         })?;
         match ran {
             Ok(width) => self.scorer.fits_labels(width).map(|()| None),

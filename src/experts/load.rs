@@ -3,20 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::backend::onnx::Station;
+use super::backend::ModelBackend;
 use super::backend::onnx::session::{Graph, environment};
 use super::batcher::Limits;
+use super::config::PanelConfig;
 use super::error::PanelError;
 use super::external::{self, Bytes};
 use super::files::{encoder_info, manifests};
 use super::info::{EncoderInfo, ExpertInfo, State};
 use super::making::Making;
 use super::manifest::{Body, Manifest, Padding};
-use super::panel::PanelConfig;
-use super::reload::{Remade, Remake};
 use super::rules::Rules;
 use super::tokenize::Reader;
-use super::worker::Spare;
 
 /// A way for text to the station of the same number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +67,23 @@ impl Want {
 }
 
 /// What a worker runs batches on, by lane.
-pub(super) type Stations = Vec<Station>;
+pub(super) type Stations = Vec<ModelBackend>;
+
+/// Loads the backends of one more worker. It is given the parts of each model that are not loaded now.
+pub(super) type Spare = Box<dyn Fn(&[Want]) -> Result<Stations, PanelError> + Send + Sync>;
+
+/// A lane that has been loaded again.
+pub(super) struct Remade {
+    /// One for each worker.
+    pub(super) stations: Vec<ModelBackend>,
+    /// The parts that it still lacks.
+    pub(super) want: Want,
+    /// The reason why it lacks them.
+    pub(super) reason: String,
+}
+
+/// Loads the lane of this number again, for this number of workers.
+pub(super) type Remake = Box<dyn Fn(usize, usize) -> Result<Remade, PanelError> + Send>;
 
 /// All that a panel is made of.
 pub(super) struct Loaded {
@@ -107,7 +121,9 @@ fn load_graphs(
     let environment = environment(&config.runtime)?;
     let all = |_: usize| {
         let (provider, threads) = (&config.provider, config.threads);
-        let load = |(_, bytes): &(String, Bytes)| Graph::load(&environment, provider, threads, bytes);
+        let load = |(_, bytes): &(String, Bytes)| {
+            Graph::load(&environment, provider, threads, config.arena_tokens, bytes)
+        };
         bytes.iter().map(load).collect::<Result<Vec<_>, PanelError>>()
     };
     let by_worker: Vec<Result<Vec<_>, PanelError>> = std::thread::scope(|scope| {
@@ -178,11 +194,11 @@ fn load_part(config: &PanelConfig, lane: Option<&str>) -> Result<Loaded, PanelEr
 /// Loads the stations of one more worker for a panel with those lanes.
 pub(super) fn spare(config: &PanelConfig, lanes: &[Lane]) -> Spare {
     let (config, lanes) = (PanelConfig { sessions: Some(1), ..config.clone() }, lanes.to_vec());
-    Box::new(move |desk| {
+    Box::new(move |missing| {
         let loaded = load(&config)?;
         // What has been loaded by now, it must have as well.
         let same = loaded.lanes == lanes
-            && loaded.wants.iter().zip(desk.wants()).all(|(want, known)| want.is_within(&known));
+            && loaded.wants.iter().zip(missing).all(|(want, known)| want.is_within(known));
         let changed =
             PanelError::Changed { reason: "the experts' folder holds other models than at the start" };
         loaded.stations.into_iter().next().filter(|_| same).ok_or(changed)

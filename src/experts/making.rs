@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::backend::onnx::{Encoder, Station};
-use super::batch_invariance::steady;
+use super::backend::onnx::Encoder;
+use super::backend::{Form, ModelBackend, NotLoaded, Profile};
+use super::batch_invariance::check_batch_invariance;
+use super::config::PanelConfig;
 use super::error::PanelError;
 use super::files::verified;
 use super::fit::{classifier, encoder, head, misfit};
 use super::info::State;
 use super::load::{Graphs, Lane, Loaded, Want};
 use super::manifest::{Artefact, Body, Intake, Manifest, Reading, Scores};
-use super::panel::PanelConfig;
 use super::rules::Rules;
 use super::tokenize::{Reader, Tokenizing};
 
@@ -113,7 +114,7 @@ impl<'a> Making<'a> {
     }
 
     /// Adds a station for each worker, and the lane that leads to it.
-    fn add(&mut self, stations: Vec<Station>, lane: Lane, want: Want) {
+    fn add(&mut self, stations: Vec<ModelBackend>, lane: Lane, want: Want) {
         for (worker, station) in self.loaded.stations.iter_mut().zip(stations) {
             worker.push(station);
         }
@@ -124,7 +125,9 @@ impl<'a> Making<'a> {
     /// Adds a lane at whose end nothing is.
     fn add_absent(&mut self, lane: Lane) {
         let slots = lane.slots.clone();
-        let stations = self.loaded.stations.iter().map(|_| Station::Absent(slots.clone())).collect();
+        let profile = Profile { reads: Form::TokenIds, padded_to: lane.padding.to, max_in_flight: None };
+        let absent = || Box::new(NotLoaded { experts: slots.clone(), profile }) as ModelBackend;
+        let stations = self.loaded.stations.iter().map(|_| absent()).collect();
         self.add(stations, lane, Want { slots, whole: true });
     }
 
@@ -160,9 +163,12 @@ impl<'a> Making<'a> {
             self.add_absent(lane);
             return Ok(());
         }
-        let mut stations: Vec<Station> = stations.into_iter().map(Station::Classifier).collect();
+        let mut stations: Vec<ModelBackend> =
+            stations.into_iter().map(|classifier| Box::new(classifier) as ModelBackend).collect();
         if !alone {
-            stations.first_mut().map_or(Ok(()), |station| steady(id, greatest, intake.room(), station))?;
+            stations.first_mut().map_or(Ok(()), |station| {
+                check_batch_invariance(id, greatest, intake.room(), station.as_mut())
+            })?;
         }
         self.add(stations, lane, Want::default());
         Ok(())
@@ -219,11 +225,12 @@ impl<'a> Making<'a> {
                 want.slots.push(slot);
             }
         }
-        let mut stations: Vec<Station> = stations.into_iter().map(Station::Encoder).collect();
+        let mut stations: Vec<ModelBackend> =
+            stations.into_iter().map(|encoder| Box::new(encoder) as ModelBackend).collect();
         if !alone {
-            stations
-                .first_mut()
-                .map_or(Ok(()), |station| steady(id, Some(greatest), reading.max_tokens, station))?;
+            stations.first_mut().map_or(Ok(()), |station| {
+                check_batch_invariance(id, Some(greatest), reading.max_tokens, station.as_mut())
+            })?;
         }
         self.add(stations, lane, want);
         Ok(())

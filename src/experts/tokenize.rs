@@ -53,7 +53,7 @@ impl Reader {
     pub(super) fn read(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
         match self {
             Self::Tokens(tokenizing) => tokenizing.read(text),
-            Self::Text { max_chars } => Ok(super::backend::onnx::input::characters(text, *max_chars)),
+            Self::Text { max_chars } => Ok(characters(text, *max_chars)),
         }
     }
 
@@ -73,6 +73,15 @@ impl Reader {
     pub(super) fn count(&self, tokens: &Tokens) -> Option<usize> {
         matches!(self, Self::Tokens(_)).then(|| tokens.windows.iter().map(|ids| ids.len()).sum())
     }
+}
+
+/// The text's first characters, and whether more follow.
+fn characters(text: &str, max_chars: usize) -> Tokens {
+    let mut rest = text.chars();
+    // The runtime takes strings that end at their first NUL, and refuses a whole batch because of one.
+    let plain = |c: char| u32::from(if c == '\0' { ' ' } else { c });
+    let ids = rest.by_ref().take(max_chars).map(plain).collect();
+    Tokens { windows: vec![ids], unknown: vec![0], truncated: !rest.as_str().trim().is_empty() }
 }
 
 /// Reads text with a tokenizer.
@@ -437,5 +446,24 @@ mod tests {
         assert_eq!(cut("ab cdefghijkl", 9), "ab cdefgh");
         assert_eq!(cut("ääääää", 5), "ää");
         assert_eq!(cut("abc", 9), "abc");
+    }
+
+    fn read_characters(text: &str, max_chars: usize) -> (String, bool) {
+        let Tokens { windows, truncated, .. } = characters(text, max_chars);
+        (windows[0].iter().filter_map(|&id| char::from_u32(id)).collect(), truncated)
+    }
+
+    #[test]
+    fn characters_are_those_of_the_text() {
+        assert_eq!(read_characters("häß 💥", 9), ("häß 💥".to_owned(), false));
+        assert_eq!(read_characters("häß 💥", 5), ("häß 💥".to_owned(), false));
+        assert_eq!(read_characters("häß 💥", 4), ("häß ".to_owned(), true));
+        assert_eq!(read_characters("a\0b", 9), ("a b".to_owned(), false));
+    }
+
+    #[test]
+    fn omitted_white_space_does_not_truncate() {
+        assert_eq!(read_characters("ab   ", 2), ("ab".to_owned(), false));
+        assert_eq!(read_characters("ab  c", 2), ("ab".to_owned(), true));
     }
 }

@@ -24,13 +24,13 @@ struct Waiting<T, D> {
 
 /// Texts to run together.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Taken<T> {
+pub(crate) struct TakenBatch<T> {
     pub(crate) items: Vec<T>,
     /// Length of the longest.
     pub(crate) longest: usize,
 }
 
-impl<T> Taken<T> {
+impl<T> TakenBatch<T> {
     /// Padded tokens: what the batch costs.
     pub(crate) fn padded(&self) -> usize {
         self.items.len() * self.longest
@@ -48,7 +48,7 @@ struct Candidate<D> {
 
 /// The texts of a lane that wait. `D` is a point in time.
 #[derive(Debug)]
-pub(crate) struct Queue<T, D> {
+pub(crate) struct BatchQueue<T, D> {
     limits: Limits,
     /// Sorted by length; among equals the earlier due first.
     waiting: Vec<Waiting<T, D>>,
@@ -58,7 +58,7 @@ pub(crate) struct Queue<T, D> {
     taken: usize,
 }
 
-impl<T, D: Copy + Ord> Queue<T, D> {
+impl<T, D: Copy + Ord> BatchQueue<T, D> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, waiting: Vec::new(), first_come: FirstCome::default(), taken: 0 }
     }
@@ -89,7 +89,7 @@ impl<T, D: Copy + Ord> Queue<T, D> {
     }
 
     /// The batch to run now, if any should.
-    pub(crate) fn take(&mut self, now: D) -> Option<Taken<T>> {
+    pub(crate) fn take(&mut self, now: D) -> Option<TakenBatch<T>> {
         let is_due = self.due()? <= now;
         let chosen = self
             .candidates()
@@ -100,7 +100,7 @@ impl<T, D: Copy + Ord> Queue<T, D> {
         self.taken += chosen.padded;
         let texts: Vec<_> = self.waiting.drain(chosen.start..chosen.end).collect();
         let longest = texts.last().map_or(0, |longest| longest.length);
-        Some(Taken { items: texts.into_iter().map(|text| text.item).collect(), longest })
+        Some(TakenBatch { items: texts.into_iter().map(|text| text.item).collect(), longest })
     }
 
     /// The cheapest cut that keeps the promise about padding.
@@ -164,11 +164,12 @@ mod tests {
 
     /// Plays the events, then takes what is left. Gives the lengths as they came and the batches by number
     /// of text; checks each batch against what waited.
-    fn play(limits: Limits, events: Vec<(u64, Event)>) -> (Vec<usize>, Vec<Taken<usize>>) {
-        let (mut queue, mut now, mut lengths, mut dues) = (Queue::new(limits), 0, Vec::new(), Vec::new());
+    fn play(limits: Limits, events: Vec<(u64, Event)>) -> (Vec<usize>, Vec<TakenBatch<usize>>) {
+        let (mut queue, mut now, mut lengths, mut dues) =
+            (BatchQueue::new(limits), 0, Vec::new(), Vec::new());
         let mut waiting = std::collections::BTreeSet::new();
         let mut batches = Vec::new();
-        let mut free = |queue: &mut Queue<usize, u64>,
+        let mut free = |queue: &mut BatchQueue<usize, u64>,
                         now,
                         waiting: &mut std::collections::BTreeSet<usize>,
                         lengths: &[usize],
@@ -225,7 +226,7 @@ mod tests {
         #[test]
         fn padding_is_never_worse_than_first_come_order(limits in limits(), events in events()) {
             let (lengths, batches) = play(limits, events);
-            let padded: usize = batches.iter().map(Taken::padded).sum();
+            let padded: usize = batches.iter().map(TakenBatch::padded).sum();
             prop_assert!(padded <= first_come_padded(&lengths, &limits));
         }
 
@@ -238,14 +239,14 @@ mod tests {
             let (_, batches) = play(limits, events);
             let formed = crate::experts::batcher::form(&lengths, &limits);
             let cost = |padded: usize, batches: usize| padded + limits.overhead * batches;
-            let ours = cost(batches.iter().map(Taken::padded).sum(), batches.len());
+            let ours = cost(batches.iter().map(TakenBatch::padded).sum(), batches.len());
             prop_assert!(ours <= cost(formed.iter().map(|b| b.padded()).sum(), formed.len()));
         }
     }
 
     #[test]
     fn only_full_batches_go_before_they_are_due() {
-        let mut queue = Queue::new(Limits { tokens: 20, rows: 8, overhead: 1 });
+        let mut queue = BatchQueue::new(Limits { tokens: 20, rows: 8, overhead: 1 });
         queue.push(5, 10, 'a');
         queue.push(5, 12, 'b');
         queue.push(5, 11, 'c');
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn of_what_is_due_together_the_costliest_goes_first() {
-        let mut queue = Queue::new(Limits { tokens: 256, rows: 32, overhead: 20 });
+        let mut queue = BatchQueue::new(Limits { tokens: 256, rows: 32, overhead: 20 });
         for length in [5, 250, 40, 3, 3, 90] {
             queue.push(length, 0, length);
         }
@@ -272,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_no_more_does_not_go() {
-        let mut queue = Queue::new(Limits { tokens: 20, rows: 8, overhead: 1 });
+        let mut queue = BatchQueue::new(Limits { tokens: 20, rows: 8, overhead: 1 });
         queue.push(5, 0, 'a');
         queue.push(5, 0, 'b');
         queue.retain(|&item| item != 'a');

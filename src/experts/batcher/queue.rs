@@ -118,8 +118,8 @@ impl<T, D: Copy + Ord> BatchQueue<T, D> {
     fn assemble(&self, rows: &[usize]) -> Vec<Candidate<D>> {
         let mut end = self.waiting.len();
         let batch = |&rows: &usize| {
-            let start = end.saturating_sub(rows);
-            let texts = self.waiting.get(start..end).unwrap_or_default();
+            let start = end - rows;
+            let texts = &self.waiting[start..end];
             let longest = texts.last().map_or(0, |longest| longest.length);
             let due = texts.iter().map(|text| text.due).min()?;
             let full = !fits(&self.limits, rows + 1, longest);

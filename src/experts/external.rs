@@ -3,19 +3,13 @@
 //! would look for one where the process was started, and check nothing.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use prost::Message;
 
 use super::error::PanelError;
 use super::files::{verified, verified_beside};
 use super::manifest::GraphFiles;
-
-/// A graph's bytes, and those of its external data by location.
-pub(super) struct Bytes {
-    pub(super) graph: Vec<u8>,
-    pub(super) external: Vec<(String, Arc<[u8]>)>,
-}
+pub(super) use crate::experts::backend::onnx::session::GraphBytes as Bytes;
 
 /// Bytes of a location that an error shows.
 const SHOWN: usize = 80;

@@ -14,7 +14,6 @@ use ort::value::{PrimitiveTensorElementType, Tensor, TensorElementType, TensorVa
 
 use crate::experts::backend::result::RunError;
 use crate::experts::error::PanelError;
-use crate::experts::external::Bytes;
 use crate::panics::contain;
 
 /// The execution provider that runs the graphs.
@@ -158,6 +157,12 @@ pub fn environment(library: &Path) -> Result<Environment, PanelError> {
     Ok(environment)
 }
 
+/// The bytes of a graph, and those of its external data by location.
+pub(crate) struct GraphBytes {
+    pub(crate) graph: Vec<u8>,
+    pub(crate) external: Vec<(String, Arc<[u8]>)>,
+}
+
 /// A loaded graph, for one worker.
 pub(crate) struct Graph {
     session: Session,
@@ -187,7 +192,7 @@ impl Graph {
         provider: &Provider,
         threads: usize,
         arena_tokens: usize,
-        bytes: &Bytes,
+        bytes: &GraphBytes,
     ) -> Result<Result<Self, String>, PanelError> {
         let refuse = |error: ort::Error| PanelError::Provider {
             provider: provider.word(),
@@ -204,7 +209,7 @@ impl Graph {
     fn commit(
         builder: ort::session::builder::SessionBuilder,
         threads: usize,
-        bytes: &Bytes,
+        bytes: &GraphBytes,
     ) -> ort::Result<Session> {
         // No spinning, because workers share the cores. No memory patterns, because shapes change with each batch and
         // the runtime keeps a pattern for each shape.

@@ -13,9 +13,9 @@ use crate::experts::backend::{ModelBackend, Profile};
 use crate::experts::batcher::queue::BatchQueue;
 use crate::experts::breaker::CircuitBreaker;
 use crate::experts::cache::RequestKey;
-use crate::experts::load::Want;
+use crate::experts::loader::MissingParts;
 use crate::experts::pending::{PartInfo, PendingAnswer, RunSpan};
-use crate::experts::scores::Judgement;
+use crate::experts::scores::ExpertScore;
 
 /// Workers that hang at the same time, from which on an expert that costs one more is disabled. Each keeps the memory
 /// of its sessions.
@@ -95,7 +95,7 @@ pub(super) struct ModelQueue {
     pub(super) queue: BatchQueue<RequestKey, Instant>,
     pub(super) breaker: CircuitBreaker,
     /// The parts that could not be loaded.
-    pub(super) missing: Want,
+    pub(super) missing: MissingParts,
 }
 
 impl ModelQueue {
@@ -425,7 +425,7 @@ fn answer_cancelled(
 
 /// The failure of a batch without any vote, if it is the graph's. One text may well lead to numbers that are not finite;
 /// a graph that gives no others fails all the same, because failures count only in a row.
-fn failure<'a>(outcomes: impl Iterator<Item = &'a Result<Judgement, Abstention>>) -> Option<Abstention> {
+fn failure<'a>(outcomes: impl Iterator<Item = &'a Result<ExpertScore, Abstention>>) -> Option<Abstention> {
     let is_failure = |reason: &Abstention| {
         matches!(reason, Abstention::Failed | Abstention::WrongShape | Abstention::NotFinite)
     };

@@ -14,7 +14,7 @@ use ort::value::{PrimitiveTensorElementType, Tensor, TensorElementType, TensorVa
 
 use crate::experts::backend::result::RunError;
 use crate::experts::error::PanelError;
-use crate::experts::external::Bytes;
+use crate::experts::loader::external_data::GraphBytes;
 use crate::panics::contain;
 
 /// The execution provider that runs the graphs.
@@ -187,7 +187,7 @@ impl Graph {
         provider: &Provider,
         threads: usize,
         arena_tokens: usize,
-        bytes: &Bytes,
+        bytes: &GraphBytes,
     ) -> Result<Result<Self, String>, PanelError> {
         let refuse = |error: ort::Error| PanelError::Provider {
             provider: provider.word(),
@@ -204,7 +204,7 @@ impl Graph {
     fn commit(
         builder: ort::session::builder::SessionBuilder,
         threads: usize,
-        bytes: &Bytes,
+        bytes: &GraphBytes,
     ) -> ort::Result<Session> {
         // No spinning, because workers share the cores. No memory patterns, because shapes change with each batch and
         // the runtime keeps a pattern for each shape.

@@ -15,7 +15,7 @@ fn state(experts: &[&str]) -> SchedulerState {
         profile: Profile { reads: Form::TokenIds, padded_to: None, max_in_flight: None },
         queue: BatchQueue::new(Limits { tokens: 256, rows: 32, overhead: 8 }),
         breaker: CircuitBreaker::new(SECOND),
-        missing: Want::default(),
+        missing: MissingParts::default(),
     };
     let mut state = SchedulerState::new(experts.iter().enumerate().map(model).collect());
     (state.running, state.workers) = (vec![None, None], 2);

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use super::backend::result::{RunTimes, TextResult};
 use super::backend::run::InFlightRun;
 use super::backend::{Backend, Wanted};
-use super::error::PanelError;
-use super::fit::misfit;
+use super::error::{Misfit, PanelError};
 use crate::core::vote::Abstention;
 
 /// The greatest difference between a text's score alone and in a batch.
@@ -46,7 +45,7 @@ pub(super) fn check_batch_invariance(
                 _ => continue,
             };
             let remedy = "set alone = true there, or export a graph whose rows do not influence each other";
-            return Err(misfit(id, ("alone", problem, remedy)));
+            return Err(Misfit::new("alone", problem, remedy).of(id));
         }
     }
     Ok(())

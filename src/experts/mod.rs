@@ -5,26 +5,20 @@
 //! the panel has an encoder, the features of each. A [`Stream`] takes texts as they come and returns answers as they
 //! are complete.
 //!
-//! A text is tokenised once for each tokenizer (`tokenize`) and then waits in the `scheduler`. A free `worker` takes a
+//! A text is tokenised once for each tokenizer (`tokenizer`) and then waits in the `scheduler`. A free `worker` takes a
 //! batch of texts of similar length ([`batcher`]) and runs it on a `backend`; `scores` turns the numbers into votes.
-//! The [`rules`] read [`fold`]ed text instead. An expert that fails abstains, with its reason.
+//! The [`rules`] read [folded](text_folding) text instead. An expert that fails abstains, with its reason.
 
 mod backend;
 mod batch_invariance;
 pub mod batcher;
 mod breaker;
 mod cache;
-mod check;
 mod config;
 mod cost;
 mod error;
-pub mod external;
-mod files;
-mod fit;
-pub mod fold;
 mod info;
-mod load;
-mod making;
+mod loader;
 mod manifest;
 mod panel;
 mod pending;
@@ -32,7 +26,8 @@ mod reload;
 pub mod rules;
 mod scheduler;
 mod scores;
-mod tokenize;
+pub mod text_folding;
+mod tokenizer;
 mod worker;
 
 pub use backend::onnx::session::{Provider, environment};
@@ -40,7 +35,8 @@ pub use batch_invariance::TOLERANCE;
 pub use config::PanelConfig;
 pub use cost::{PanelCosts, RunCost};
 pub use error::PanelError;
-pub use info::{EncoderInfo, ExpertInfo, LaneInfo, State};
+pub use info::{EncoderInfo, ExpertInfo, ModelInfo, State};
+pub use loader::external_data;
 pub use manifest::Kind;
 pub use panel::ask::UnderLoad;
 pub use panel::stream::Stream;

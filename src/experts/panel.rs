@@ -14,12 +14,12 @@ use super::cache::ResultCache;
 use super::config::PanelConfig;
 use super::cost::PanelCosts;
 use super::error::PanelError;
-use super::info::{EncoderInfo, ExpertInfo, LaneInfo};
-use super::load::{Lane, Loaded, load, remake, spare};
+use super::info::{EncoderInfo, ExpertInfo, ModelInfo};
+use super::loader::{Model, PanelParts, load, model_loader, worker_loader};
 use super::pending::{AnswerSink, PartialAnswer, RunSpan, VoteFlags};
 use super::scheduler::{ModelSpec, Scheduler};
-use super::scores::Judgement;
-use super::tokenize::Reader;
+use super::scores::ExpertScore;
+use super::tokenizer::ModelTokenizer;
 use super::worker::Workers;
 use crate::core::features::{EncoderId, Features};
 use crate::core::ledger::TextFeatures;
@@ -62,8 +62,8 @@ pub struct Examined {
 pub struct Panel {
     experts: Vec<ExpertInfo>,
     encoder: Option<EncoderInfo>,
-    readers: Vec<Reader>,
-    lanes: Vec<Lane>,
+    tokenizers: Vec<ModelTokenizer>,
+    models: Vec<Model>,
     /// By model.
     profiles: Vec<Profile>,
     scheduler: Arc<Scheduler>,
@@ -93,15 +93,15 @@ fn log_loaded(experts: &[ExpertInfo]) {
 }
 
 /// The scheduler of the models that were loaded.
-fn scheduler(config: &PanelConfig, loaded: &Loaded, profiles: &[Profile]) -> Scheduler {
+fn scheduler(config: &PanelConfig, loaded: &PanelParts, profiles: &[Profile]) -> Scheduler {
     let expert = |index: &usize| (*index, loaded.experts[*index].id.clone());
-    let lanes = loaded.lanes.iter().zip(&loaded.wants).zip(profiles);
-    let specs = lanes.map(|((lane, want), profile)| ModelSpec {
-        limits: lane.limits(config),
+    let models = loaded.models.iter().zip(&loaded.missing).zip(profiles);
+    let specs = models.map(|((model, missing), profile)| ModelSpec {
+        limits: model.limits(config),
         profile: *profile,
-        experts: lane.slots.iter().map(expert).collect(),
+        experts: model.experts.iter().map(expert).collect(),
         pause: config.pause,
-        missing: want.clone(),
+        missing: missing.clone(),
     });
     Scheduler::new(specs, !loaded.rules.is_empty(), ResultCache::new(config.cache), config.memory)
 }
@@ -117,19 +117,21 @@ impl Panel {
         let loaded = load(&config)?;
         log_loaded(&loaded.experts);
         // All workers have sessions of the same models.
-        let backends = loaded.stations.first().into_iter().flatten();
+        let backends = loaded.backends.first().into_iter().flatten();
         let profiles: Vec<Profile> = backends.map(|backend| backend.profile()).collect();
         let scheduler = Arc::new(scheduler(&config, &loaded, &profiles));
         let (sessions, timeout, pause) = (config.workers(), config.timeout, config.pause);
         let tokenize_threads = config.tokenize_workers();
-        let (spare, remake) = (spare(&config, &loaded.lanes), remake(&config, &loaded.lanes));
-        let (backends, rules) = (loaded.stations, RulesBackend::new(loaded.rules));
-        let workers = Workers::start(Arc::clone(&scheduler), backends, rules, spare, pause, remake)?;
+        let (load_worker, load_model) =
+            (worker_loader(&config, &loaded.models), model_loader(&config, &loaded.models));
+        let (backends, rules) = (loaded.backends, RulesBackend::new(loaded.rules));
+        let workers =
+            Workers::start(Arc::clone(&scheduler), backends, rules, load_worker, pause, load_model)?;
         Ok(Self {
             experts: loaded.experts,
             encoder: loaded.encoder,
-            readers: loaded.readers,
-            lanes: loaded.lanes,
+            tokenizers: loaded.tokenizers,
+            models: loaded.models,
             profiles,
             scheduler,
             timeout,
@@ -147,14 +149,14 @@ impl Panel {
 
     /// The encoders and classifiers, each with the experts that vote by its output.
     #[must_use]
-    pub fn lane_infos(&self) -> Vec<LaneInfo> {
-        let info = |lane: &Lane| LaneInfo {
-            id: lane.id.clone(),
-            experts: lane.slots.iter().map(|index| self.experts[*index].id.clone()).collect(),
-            fixed: lane.padding.to.is_some(),
-            alone: lane.alone,
+    pub fn model_infos(&self) -> Vec<ModelInfo> {
+        let info = |model: &Model| ModelInfo {
+            id: model.id.clone(),
+            experts: model.experts.iter().map(|index| self.experts[*index].id.clone()).collect(),
+            fixed: model.padding.to.is_some(),
+            alone: model.alone,
         };
-        self.lanes.iter().map(info).collect()
+        self.models.iter().map(info).collect()
     }
 
     /// The encoder that makes the features.
@@ -266,9 +268,9 @@ impl Panel {
         let revealed = reveal(text);
         let votes = answers.into_iter().flat_map(|answer| answer.votes);
         let tokens = |expert_index: usize| {
-            let lane = self.lanes.iter().find(|lane| lane.slots.contains(&expert_index))?;
-            let reader = &self.readers[lane.reader];
-            reader.count(&reader.read(&revealed.text).ok()?)
+            let model = self.models.iter().find(|model| model.experts.contains(&expert_index))?;
+            let tokenizer = &self.tokenizers[model.tokenizer];
+            tokenizer.count(&tokenizer.read(&revealed.text).ok()?)
         };
         votes
             .zip(costs.experts)
@@ -282,7 +284,7 @@ impl Panel {
     }
 }
 
-fn vote(expert: &ExpertInfo, outcome: Result<Judgement, Abstention>) -> Vote {
+fn vote(expert: &ExpertInfo, outcome: Result<ExpertScore, Abstention>) -> Vote {
     match outcome {
         Ok((score, categories)) => Vote::scored(&expert.id, expert.model, score, categories),
         Err(reason) => {

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::backend::result::TextResult;
 use super::cost::RunCost;
-use super::scores::Judgement;
+use super::scores::ExpertScore;
 use crate::core::features::Features;
 use crate::core::vote::Abstention;
 
@@ -24,7 +24,7 @@ pub struct RunSpan {
 #[derive(Debug, Clone)]
 pub(super) struct ExpertOutcome {
     /// `None` until the first window has an outcome. Over several windows it holds the greatest of each score.
-    outcome: Option<Result<Judgement, Abstention>>,
+    outcome: Option<Result<ExpertScore, Abstention>>,
     /// Only the beginning of the text was read.
     truncated: bool,
     /// The outcome of every window comes from an equal text.
@@ -41,7 +41,7 @@ impl ExpertOutcome {
     const UNKNOWN: Self =
         Self { outcome: None, truncated: false, cached: false, windows: 1, voted: 0, run: None };
 
-    fn add(&mut self, outcome: &Result<Judgement, Abstention>, part: PartInfo) {
+    fn add(&mut self, outcome: &Result<ExpertScore, Abstention>, part: PartInfo) {
         self.truncated |= part.truncated;
         self.run = part.run;
         let Ok(judged) = outcome else {
@@ -58,7 +58,7 @@ impl ExpertOutcome {
     }
 
     /// The final outcome, with the vote's flags. `default` is the abstention of an expert without an outcome.
-    pub(super) fn finish(self, default: Abstention) -> (Result<Judgement, Abstention>, VoteFlags) {
+    pub(super) fn finish(self, default: Abstention) -> (Result<ExpertScore, Abstention>, VoteFlags) {
         // A window without a vote is a part that was not read.
         let truncated = self.truncated || self.voted < self.windows;
         let flags = VoteFlags { truncated, cached: self.cached, windows: self.voted };
@@ -75,7 +75,7 @@ pub(super) struct VoteFlags {
 }
 
 /// Raises the scores to those of another window, the total and each category's.
-fn keep_greatest((score, categories): &mut Judgement, (other, others): &Judgement) {
+fn keep_greatest((score, categories): &mut ExpertScore, (other, others): &ExpertScore) {
     *score = score.max(*other);
     for found in others {
         match categories.binary_search_by(|known| known.category.cmp(&found.category)) {

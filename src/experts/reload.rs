@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use super::breaker::next_pause;
-use super::load::{Remade, Remake, Want};
+use super::loader::{MissingParts, ModelLoader, ReloadedModel};
 use super::scheduler::Scheduler;
 
 /// Loads models that lack something until no model does, or the scheduler closes. `first_pause`: the pause before the
 /// first attempt.
-pub(super) fn reload_missing(scheduler: &Scheduler, first_pause: Duration, remake: &Remake) {
+pub(super) fn reload_missing(scheduler: &Scheduler, first_pause: Duration, load_model: &ModelLoader) {
     let mut pause = first_pause;
     while let Some(models) = scheduler.wait_for_missing(pause) {
         let mut any_missing = false;
         for (model, name, missing) in models {
-            let Err(reason) = reload(scheduler, model, &name, &missing, remake) else {
+            let Err(reason) = reload(scheduler, model, &name, &missing, load_model) else {
                 continue;
             };
             any_missing = true;
@@ -36,19 +36,19 @@ fn reload(
     scheduler: &Scheduler,
     model: usize,
     name: &str,
-    missing: &Want,
-    remake: &Remake,
+    missing: &MissingParts,
+    load_model: &ModelLoader,
 ) -> Result<(), String> {
-    let Remade { stations: backends, want: still_missing, reason } =
-        remake(model, scheduler.worker_count()).map_err(|error| error.to_string())?;
-    if still_missing.is_none() {
+    let ReloadedModel { backends, missing: still_missing, reason } =
+        load_model(model, scheduler.worker_count()).map_err(|error| error.to_string())?;
+    if still_missing.is_empty() {
         if !scheduler.install(model, backends, still_missing) {
             return Err("a worker was added meanwhile".to_owned());
         }
         tracing::info!(experts = name, "loaded now");
         return Ok(());
     }
-    let is_less = still_missing != *missing && still_missing.is_within(missing);
+    let is_less = still_missing != *missing && still_missing.is_subset(missing);
     if is_less && scheduler.install(model, backends, still_missing) {
         tracing::info!(experts = name, "some of them loaded now");
     }

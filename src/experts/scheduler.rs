@@ -23,7 +23,7 @@ use super::backend::result::TextResult;
 use super::backend::run::{CANCEL_TIMEOUT, InFlightRun};
 use super::cache::{RequestKey, ResultCache};
 use super::cost::RunCost;
-use super::load::Want;
+use super::loader::MissingParts;
 use super::pending::{PartInfo, PendingAnswer};
 use crate::core::vote::Abstention;
 
@@ -282,7 +282,7 @@ impl Scheduler {
     pub(super) fn down(&self) -> Vec<(usize, Abstention)> {
         let mut down = Vec::new();
         for model in &self.state().models {
-            down.extend(model.missing.slots.iter().map(|&expert| (expert, Abstention::NotLoaded)));
+            down.extend(model.missing.experts.iter().map(|&expert| (expert, Abstention::NotLoaded)));
             let whole = model.breaker.down();
             let reason =
                 |expert: &ModelExpert| Some((expert.expert_index, whole.or_else(|| expert.breaker.down())?));
@@ -307,7 +307,7 @@ impl Scheduler {
     }
 
     /// By model: the parts that could not be loaded.
-    pub(super) fn missing(&self) -> Vec<Want> {
+    pub(super) fn missing(&self) -> Vec<MissingParts> {
         self.state().models.iter().map(|model| model.missing.clone()).collect()
     }
 
@@ -318,12 +318,12 @@ impl Scheduler {
 
     /// Waits for `pause`, then returns the models that lack something, by number and name. Returns `None` as soon as no
     /// model lacks anything, or the scheduler closes.
-    pub(super) fn wait_for_missing(&self, pause: Duration) -> Option<Vec<(usize, String, Want)>> {
-        if self.missing().iter().all(Want::is_none) || self.closes_within(pause) {
+    pub(super) fn wait_for_missing(&self, pause: Duration) -> Option<Vec<(usize, String, MissingParts)>> {
+        if self.missing().iter().all(MissingParts::is_empty) || self.closes_within(pause) {
             return None;
         }
         let state = self.state();
-        let models = state.models.iter().enumerate().filter(|(_, model)| !model.missing.is_none());
+        let models = state.models.iter().enumerate().filter(|(_, model)| !model.missing.is_empty());
         let missing: Vec<_> =
             models.map(|(number, model)| (number, model.name.clone(), model.missing.clone())).collect();
         (!missing.is_empty()).then_some(missing)
@@ -331,7 +331,7 @@ impl Scheduler {
 
     /// Hands out the backends of a model that was loaded again, one for each worker, which install them before their
     /// next run. Returns `false` if workers were added meanwhile, because one would lack the model forever.
-    pub(super) fn install(&self, model: usize, backends: Vec<ModelBackend>, missing: Want) -> bool {
+    pub(super) fn install(&self, model: usize, backends: Vec<ModelBackend>, missing: MissingParts) -> bool {
         let mut state = self.state();
         if backends.len() != state.reloaded.len() {
             return false;
@@ -340,7 +340,7 @@ impl Scheduler {
             reloaded.push((model, backend));
         }
         let model = &mut state.models[model];
-        model.breaker.set_not_loaded(missing.whole);
+        model.breaker.set_not_loaded(missing.whole_model);
         model.missing = missing;
         true
     }
@@ -399,7 +399,7 @@ mod tests {
     /// A worker that was added while the model was loaded would lack it forever.
     #[test]
     fn a_model_is_not_installed_in_fewer_workers_than_there_are() {
-        let missing = Want { slots: vec![0], whole: true };
+        let missing = MissingParts { experts: vec![0], whole_model: true };
         let spec = ModelSpec {
             limits: Limits { tokens: 256, rows: 32, overhead: 8 },
             profile: Profile { reads: Form::TokenIds, padded_to: None, max_in_flight: None },
@@ -410,7 +410,7 @@ mod tests {
         let scheduler = Scheduler::new([spec], false, ResultCache::new(0), None);
         assert!(scheduler.install(0, Vec::new(), missing.clone()), "no worker is left out");
         scheduler.add_worker(false);
-        assert!(!scheduler.install(0, Vec::new(), Want::default()));
+        assert!(!scheduler.install(0, Vec::new(), MissingParts::default()));
         assert_eq!(scheduler.missing(), [missing]);
     }
 }

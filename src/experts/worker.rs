@@ -15,7 +15,7 @@ use super::breaker::next_pause;
 use super::cache::RequestKey;
 use super::cost::RunCost;
 use super::error::PanelError;
-use super::load::{Remake, Spare, Stations, Want};
+use super::loader::{Backends, MissingParts, ModelLoader, WorkerLoader};
 use super::reload::reload_missing;
 use super::scheduler::Scheduler;
 use super::scheduler::work::{Job, RulesJob, RulesResult, Work};
@@ -53,11 +53,11 @@ impl Workers {
     /// `pause`: the time before it tries for the first time.
     pub(super) fn start(
         scheduler: Arc<Scheduler>,
-        backends: Vec<Stations>,
+        backends: Vec<Backends>,
         rules: RulesBackend,
-        spare: Spare,
+        load_worker: WorkerLoader,
         pause: Duration,
-        remake: Remake,
+        load_model: ModelLoader,
     ) -> Result<Self, PanelError> {
         let (alive, ended) = bounded::<()>(0);
         let threads = Threads::default();
@@ -67,13 +67,13 @@ impl Workers {
         for backends in backends {
             starter.start_worker(false, move || Ok(backends))?;
         }
-        if !starter.scheduler.missing().iter().all(Want::is_none) {
+        if !starter.scheduler.missing().iter().all(MissingParts::is_empty) {
             let scheduler = Arc::clone(&starter.scheduler);
-            starter.spawn("expert-reload", move || reload_missing(&scheduler, pause, &remake))?;
+            starter.spawn("expert-reload", move || reload_missing(&scheduler, pause, &load_model))?;
         }
-        let spare = Arc::new(spare);
+        let load_worker = Arc::new(load_worker);
         let watchdog = starter.clone();
-        starter.spawn("expert-watch", move || watchdog.watch(&spare, pause))?;
+        starter.spawn("expert-watch", move || watchdog.watch(&load_worker, pause))?;
         Ok(workers)
     }
 }
@@ -113,7 +113,7 @@ impl Starter {
     fn start_worker(
         &self,
         replaces: bool,
-        load: impl FnOnce() -> Result<Stations, PanelError> + Send + 'static,
+        load: impl FnOnce() -> Result<Backends, PanelError> + Send + 'static,
     ) -> Result<(), PanelError> {
         let (scheduler, rules) = (Arc::clone(&self.scheduler), self.rules.clone());
         let number = scheduler.add_worker(replaces);
@@ -132,11 +132,13 @@ impl Starter {
     }
 
     /// Runs the watchdog, and replaces workers that are lost.
-    fn watch(&self, spare: &Arc<Spare>, pause: Duration) {
+    fn watch(&self, load_worker: &Arc<WorkerLoader>, pause: Duration) {
         while let Some(lost) = self.scheduler.watch() {
             for _ in 0..lost {
-                let (spare, scheduler) = (Arc::clone(spare), Arc::clone(&self.scheduler));
-                if let Err(error) = self.start_worker(true, move || load_spare(&scheduler, &spare, pause)) {
+                let (load_worker, scheduler) = (Arc::clone(load_worker), Arc::clone(&self.scheduler));
+                if let Err(error) =
+                    self.start_worker(true, move || load_spare(&scheduler, &load_worker, pause))
+                {
                     tracing::error!(%error, "a worker could not be replaced");
                     self.scheduler.remove_worker();
                 }
@@ -147,8 +149,12 @@ impl Starter {
 
 /// Loads the backends of a worker that replaces another. It tries again while that fails, because memory may be short
 /// for a moment only. Meanwhile there is one worker less.
-fn load_spare(scheduler: &Scheduler, spare: &Spare, mut pause: Duration) -> Result<Stations, PanelError> {
-    let mut error = match spare(&scheduler.missing()) {
+fn load_spare(
+    scheduler: &Scheduler,
+    load_worker: &WorkerLoader,
+    mut pause: Duration,
+) -> Result<Backends, PanelError> {
+    let mut error = match load_worker(&scheduler.missing()) {
         Ok(backends) => return Ok(backends),
         Err(error) => error,
     };
@@ -160,7 +166,7 @@ fn load_spare(scheduler: &Scheduler, spare: &Spare, mut pause: Duration) -> Resu
             return Err(error);
         }
         pause = next_pause(pause);
-        match spare(&scheduler.missing()) {
+        match load_worker(&scheduler.missing()) {
             Ok(backends) => {
                 scheduler.restore_worker();
                 return Ok(backends);
@@ -175,7 +181,7 @@ struct Worker<'a> {
     scheduler: &'a Scheduler,
     number: usize,
     /// By model.
-    backends: Stations,
+    backends: Backends,
     rules: RulesBackend,
 }
 
@@ -296,7 +302,7 @@ mod tests {
             profile: backend.profile(),
             experts: vec![(0, "remote".to_owned())],
             pause: Duration::from_secs(1),
-            missing: Want::default(),
+            missing: MissingParts::default(),
         };
         let scheduler = Arc::new(Scheduler::new([spec], false, ResultCache::new(0), None));
         let never = || PanelError::Refused;

@@ -22,7 +22,7 @@ use crate::experts::backend::result::{ErrorLog, RunError, RunTimes, TextResult, 
 use crate::experts::backend::run::{Cancel, InFlightRun};
 use crate::experts::backend::{Backend, Form, Profile, Wanted};
 use crate::experts::manifest::Scores;
-use crate::experts::scores::Judgement;
+use crate::experts::scores::ExpertScore;
 
 impl Cancel for RunOptions {
     /// The graph stops before its next node.
@@ -68,7 +68,7 @@ impl Scorer {
         run: &InFlightRun,
         options: &RunOptions,
         fill: &dyn Fn(Range<usize>) -> Result<Inputs<'a>, RunError>,
-    ) -> Vec<Result<Judgement, Abstention>> {
+    ) -> Vec<Result<ExpertScore, Abstention>> {
         let (graph, output) = (&mut self.graph, self.scores.output.as_str());
         let read = self.scores.read.as_deref();
         let outputs = catch_panic(|| {
@@ -78,11 +78,13 @@ impl Scorer {
             })
         });
         match outputs {
-            Ok(((numbers, width), None)) => numbers.chunks(width).map(|row| self.scores.judge(row)).collect(),
+            Ok(((numbers, width), None)) => {
+                numbers.chunks(width).map(|row| self.scores.score_row(row)).collect()
+            }
             Ok(((numbers, width), Some((read, parts)))) => {
                 let judge = |(row, read): (&[f32], &[f32])| match read.iter().all(|read| *read == 0.0) {
                     true => Err(Abstention::NothingRead),
-                    false => self.scores.judge(row),
+                    false => self.scores.score_row(row),
                 };
                 numbers.chunks(width).zip(read.chunks(parts)).map(judge).collect()
             }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::core::features::Features;
 use crate::core::vote::Abstention;
-use crate::experts::scores::Judgement;
+use crate::experts::scores::ExpertScore;
 use crate::panics::contain;
 
 /// The result of one text.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TextResult {
     /// Each expert's judgement or abstention, with its index in the panel.
-    pub(crate) outcomes: Vec<(usize, Result<Judgement, Abstention>)>,
+    pub(crate) outcomes: Vec<(usize, Result<ExpertScore, Abstention>)>,
     /// The text's features, if the backend is the encoder that makes them.
     pub(crate) features: Option<Box<Features>>,
     /// The backend itself read only the beginning of the text.

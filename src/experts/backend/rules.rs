@@ -7,8 +7,8 @@ use crate::core::vote::Abstention;
 use crate::experts::backend::result::{RunTimes, TextResult, catch_panic};
 use crate::experts::backend::run::InFlightRun;
 use crate::experts::backend::{Backend, Form, Profile, Wanted};
-use crate::experts::fold::fold;
 use crate::experts::rules::Rules;
+use crate::experts::text_folding::fold;
 
 /// The rules experts of a panel, each with its index there.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ impl RulesBackend {
         for ((expert_index, rules), (_, time)) in self.0.iter().zip(experts) {
             let started = Instant::now();
             let judged = match &folded {
-                Ok(folded) => catch_panic(|| Ok(rules.judge(folded))).map_err(|error| error.reason),
+                Ok(folded) => catch_panic(|| Ok(rules.score(folded))).map_err(|error| error.reason),
                 Err(error) => Err(error.reason),
             };
             let judged = if run.is_over() { Err(Abstention::TimedOut) } else { judged };

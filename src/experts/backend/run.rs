@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::result::TextResult;
 use crate::core::vote::Abstention;
-use crate::experts::scores::Judgement;
+use crate::experts::scores::ExpertScore;
 
 /// The time that a cancelled run has to return. After it the run's worker is lost.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -181,7 +181,7 @@ impl InFlightRun {
     }
 
     /// A head is done, with one outcome for each text.
-    pub(crate) fn on_head_done(&self, expert_index: usize, outcomes: Vec<Result<Judgement, Abstention>>) {
+    pub(crate) fn on_head_done(&self, expert_index: usize, outcomes: Vec<Result<ExpertScore, Abstention>>) {
         for (result, outcome) in self.progress().results.iter_mut().zip(outcomes) {
             result.outcomes.push((expert_index, outcome));
         }

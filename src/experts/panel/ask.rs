@@ -10,10 +10,10 @@ use crate::core::vote::Abstention;
 use crate::experts::backend::result::{RunError, catch_panic};
 use crate::experts::cache::RequestKey;
 use crate::experts::error::PanelError;
-use crate::experts::load::Lane;
+use crate::experts::loader::Model;
 use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer};
 use crate::experts::scheduler::work::{Request, Submission};
-use crate::experts::tokenize::Tokens;
+use crate::experts::tokenizer::Tokens;
 
 /// The experts that are asked about a text even while the stream is shrunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ fn log_unprepared(expert: &str, error: &RunError) {
     }
 }
 
-/// The tokens of one text by reader; the inner `None` is a tokenizer that failed.
+/// The tokens of one text by tokenizer; the inner `None` is a tokenizer that failed.
 struct TokensByReader<'a> {
     panel: &'a Panel,
     text: &'a str,
@@ -56,14 +56,14 @@ struct TokensByReader<'a> {
 }
 
 impl TokensByReader<'_> {
-    /// The tokens of a model's reader. A tokenizer that fails, or panics, costs only this text's votes.
-    fn of(&mut self, model: &Lane) -> Option<&Tokens> {
-        let (reader, text) = (&self.panel.readers[model.reader], self.text);
+    /// The tokens of a model's tokenizer. A tokenizer that fails, or panics, costs only this text's votes.
+    fn of(&mut self, model: &Model) -> Option<&Tokens> {
+        let (tokenizer, text) = (&self.panel.tokenizers[model.tokenizer], self.text);
         let read = || {
-            let read = catch_panic(|| reader.read(text).map_err(RunError::failed));
+            let read = catch_panic(|| tokenizer.read(text).map_err(RunError::failed));
             read.inspect_err(|error| log_unprepared(&model.id, error)).ok()
         };
-        self.tokens[model.reader].get_or_insert_with(read).as_ref()
+        self.tokens[model.tokenizer].get_or_insert_with(read).as_ref()
     }
 }
 
@@ -102,8 +102,8 @@ impl Panel {
             return Err(PanelError::UnknownExpert { id: id.clone(), known });
         }
         let experts: Vec<usize> = ids.iter().filter_map(index).collect();
-        let asked = |model: &Lane| model.slots.iter().any(|expert| experts.contains(expert));
-        Ok(UnderLoad::Models(self.lanes.iter().map(asked).collect()))
+        let asked = |model: &Model| model.experts.iter().any(|expert| experts.contains(expert));
+        Ok(UnderLoad::Models(self.models.iter().map(asked).collect()))
     }
 
     fn submission(
@@ -127,9 +127,9 @@ impl Panel {
             return Submission::without_requests(PendingAnswer::new(sink, key, terms.timeout, answer, 0));
         }
         let text = revealed.text.as_ref();
-        let mut tokens = TokensByReader { panel: self, text, tokens: vec![None; self.readers.len()] };
+        let mut tokens = TokensByReader { panel: self, text, tokens: vec![None; self.tokenizers.len()] };
         let mut requests = Vec::new();
-        let models = self.lanes.iter().enumerate().filter(|(_, model)| terms.votes || model.features);
+        let models = self.models.iter().enumerate().filter(|(_, model)| terms.votes || model.features);
         for (number, model) in models {
             let kept = match under_load {
                 UnderLoad::Cheap => model.cheap,
@@ -137,7 +137,7 @@ impl Panel {
                 UnderLoad::Models(models) => models.get(number).is_some_and(|asked| *asked),
             };
             if terms.shrunk && !kept {
-                answer.abstain(&model.slots, Abstention::Overload);
+                answer.abstain(&model.experts, Abstention::Overload);
                 continue;
             }
             self.add_requests(number, &mut tokens, terms, &mut answer, &mut requests);
@@ -157,18 +157,18 @@ impl Panel {
         answer: &mut PartialAnswer,
         requests: &mut Vec<Request>,
     ) {
-        let model = &self.lanes[number];
-        let reader = &self.readers[model.reader];
+        let model = &self.models[number];
+        let tokenizer = &self.tokenizers[model.tokenizer];
         let Some(tokens) = tokens.of(model) else {
-            answer.abstain(&model.slots, Abstention::Failed);
+            answer.abstain(&model.experts, Abstention::Failed);
             return;
         };
-        answer.tokens = answer.tokens.max(reader.count(tokens).unwrap_or(0));
-        answer.set_windows(&model.slots, tokens.windows.len(), tokens.truncated);
+        answer.tokens = answer.tokens.max(tokenizer.count(tokens).unwrap_or(0));
+        answer.set_windows(&model.experts, tokens.windows.len(), tokens.truncated);
         // For a window of which nothing was read, a graph would vote its bias.
-        let mut windows = reader.read_windows(tokens);
+        let mut windows = tokenizer.read_windows(tokens);
         if windows.is_empty() {
-            answer.abstain(&model.slots, Abstention::NothingRead);
+            answer.abstain(&model.experts, Abstention::NothingRead);
             return;
         }
         if !terms.votes {

@@ -9,7 +9,7 @@ use crate::experts::batcher::Limits;
 use crate::experts::batcher::queue::BatchQueue;
 use crate::experts::breaker::CircuitBreaker;
 use crate::experts::cache::RequestKey;
-use crate::experts::load::Want;
+use crate::experts::loader::MissingParts;
 
 /// A model, as the scheduler needs it.
 pub(crate) struct ModelSpec {
@@ -20,7 +20,7 @@ pub(crate) struct ModelSpec {
     /// The first pause after a failure.
     pub(crate) pause: Duration,
     /// The parts that could not be loaded.
-    pub(crate) missing: Want,
+    pub(crate) missing: MissingParts,
 }
 
 impl ModelSpec {
@@ -30,7 +30,7 @@ impl ModelSpec {
         let expert =
             |(expert_index, id)| ModelExpert { expert_index, id, breaker: CircuitBreaker::new(pause) };
         let mut breaker = CircuitBreaker::new(pause);
-        breaker.set_not_loaded(missing.whole);
+        breaker.set_not_loaded(missing.whole_model);
         let experts = experts.into_iter().map(expert).collect();
         ModelQueue { name, experts, profile, queue: BatchQueue::new(limits), breaker, missing }
     }
@@ -53,7 +53,7 @@ pub(crate) struct ModelQueue {
     pub(crate) queue: BatchQueue<RequestKey, Instant>,
     pub(crate) breaker: CircuitBreaker,
     /// The parts that could not be loaded.
-    pub(crate) missing: Want,
+    pub(crate) missing: MissingParts,
 }
 
 impl ModelQueue {

@@ -14,7 +14,7 @@ use crate::experts::backend::result::TextResult;
 use crate::experts::backend::run::{CANCEL_TIMEOUT, Overrun};
 use crate::experts::cache::RequestKey;
 use crate::experts::pending::PendingAnswer;
-use crate::experts::scores::Judgement;
+use crate::experts::scores::ExpertScore;
 
 /// Workers that hang at the same time, from which on an expert that costs one more is disabled. Each keeps the memory
 /// of its sessions.
@@ -324,7 +324,7 @@ fn answer_cancelled(
 
 /// The failure of a batch without any vote, if it is the graph's. One text may well lead to numbers that are not finite;
 /// a graph that gives no others fails all the same, because failures count only in a row.
-fn failure<'a>(outcomes: impl Iterator<Item = &'a Result<Judgement, Abstention>>) -> Option<Abstention> {
+fn failure<'a>(outcomes: impl Iterator<Item = &'a Result<ExpertScore, Abstention>>) -> Option<Abstention> {
     let is_failure = |reason: &Abstention| {
         matches!(reason, Abstention::Failed | Abstention::WrongShape | Abstention::NotFinite)
     };

@@ -6,7 +6,7 @@ use crate::experts::backend::{Form, Profile};
 use crate::experts::batcher::Limits;
 use crate::experts::batcher::queue::BatchQueue;
 use crate::experts::breaker::CircuitBreaker;
-use crate::experts::load::Want;
+use crate::experts::loader::MissingParts;
 use crate::experts::pending::{AnswerSink, PartialAnswer};
 use crate::experts::scheduler::model::ModelExpert;
 
@@ -20,7 +20,7 @@ fn state(experts: &[&str]) -> SchedulerState {
         profile: Profile { reads: Form::TokenIds, padded_to: None, max_in_flight: None },
         queue: BatchQueue::new(Limits { tokens: 256, rows: 32, overhead: 8 }),
         breaker: CircuitBreaker::new(SECOND),
-        missing: Want::default(),
+        missing: MissingParts::default(),
     };
     let mut state = SchedulerState::new(experts.iter().enumerate().map(model).collect());
     (state.running, state.workers) = (vec![None, None], 2);

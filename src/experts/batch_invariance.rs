@@ -37,14 +37,14 @@ pub(super) fn check_batch_invariance(
             let problem = match (alone, in_batch) {
                 (Ok((alone, _)), Ok((in_batch, _))) if (alone - in_batch).abs() > TOLERANCE => {
                     let difference = (alone - in_batch).abs();
-                    format!("a score moves by {difference:.1e} with what else is in its batch")
+                    format!("a score differs by {difference:.1e} with the other texts of its batch")
                 }
                 (Ok(_), Err(reason)) if reason != Abstention::TimedOut => {
-                    format!("it judges a text alone, and in a batch not ({})", reason.word())
+                    format!("it judges a text alone, but not in a batch ({})", reason.word())
                 }
                 _ => continue,
             };
-            let remedy = "say alone = true there, or export a graph whose rows do not touch each other";
+            let remedy = "set alone = true there, or export a graph whose rows do not influence each other";
             return Err(Misfit::new("alone", problem, remedy).of(id));
         }
     }

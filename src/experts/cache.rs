@@ -43,7 +43,7 @@ impl Weighter<RequestKey, TextResult> for Bytes {
 pub(super) struct ResultCache(Option<Cache<RequestKey, TextResult, Bytes>>);
 
 impl ResultCache {
-    /// A cache of at most so many bytes. Zero keeps nothing.
+    /// A cache of at most `bytes` bytes; with zero it keeps nothing.
     pub(super) fn new(bytes: usize) -> Self {
         let cache = || Cache::with_weighter((bytes / 1_024).max(1), bytes as u64, Bytes);
         Self((bytes > 0).then(cache))

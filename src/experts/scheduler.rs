@@ -4,86 +4,28 @@
 //! work, and the batch is formed from the texts that wait at that moment. Equal texts that wait or run at the same time
 //! share one run, and later ones take its result from the cache.
 
-pub(crate) mod memory;
-pub(crate) mod state;
+mod memory;
+mod model;
+mod state;
+pub(crate) mod work;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use memory::MemoryUse;
-use state::{ModelExpert, ModelQueue, RulesJob, SchedulerState, Waiter, Work, WorkerRun};
+use model::ModelExpert;
+pub(super) use model::ModelSpec;
+use state::SchedulerState;
+use work::{Job, Request, RulesJob, RulesResult, Submission, Waiter, Work, WorkerRun};
 
+use super::backend::ModelBackend;
 use super::backend::result::TextResult;
 use super::backend::run::{CANCEL_TIMEOUT, InFlightRun};
-use super::backend::{ModelBackend, Profile};
-use super::batcher::Limits;
-use super::batcher::queue::BatchQueue;
-use super::breaker::CircuitBreaker;
 use super::cache::{RequestKey, ResultCache};
 use super::cost::RunCost;
 use super::loader::MissingParts;
 use super::pending::{PartInfo, PendingAnswer};
 use crate::core::vote::Abstention;
-
-/// One request of a text: a window for a model.
-pub(super) struct Request {
-    pub(super) key: RequestKey,
-    /// The cost of the text when it runs alone, in tokens.
-    pub(super) cost: usize,
-    /// It is a window after the text's first.
-    pub(super) later_window: bool,
-}
-
-/// A text with all of its requests.
-pub(super) struct Submission {
-    pub(super) answer: Arc<PendingAnswer>,
-    pub(super) requests: Vec<Request>,
-    /// The text for the rules, if they are asked. It is one more part of the answer.
-    pub(super) rules_text: Option<Box<str>>,
-}
-
-impl Submission {
-    /// A text about which no expert is asked.
-    pub(super) fn without_requests(answer: PendingAnswer) -> Self {
-        Self { answer: Arc::new(answer), requests: Vec::new(), rules_text: None }
-    }
-}
-
-/// The results of a text of a rules job.
-pub(super) type RulesResult = (Arc<PendingAnswer>, TextResult);
-
-/// The next job of a worker.
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) run: Arc<InFlightRun>,
-    /// The backends that the worker installs first, by model.
-    pub(super) reloaded: Vec<(usize, ModelBackend)>,
-}
-
-/// A model, as the scheduler needs it.
-pub(super) struct ModelSpec {
-    pub(super) limits: Limits,
-    pub(super) profile: Profile,
-    /// The experts of the model with their indexes in the panel.
-    pub(super) experts: Vec<(usize, String)>,
-    /// The first pause after a failure.
-    pub(super) pause: Duration,
-    /// The parts that could not be loaded.
-    pub(super) missing: MissingParts,
-}
-
-impl ModelSpec {
-    fn into_queue(self) -> ModelQueue {
-        let Self { limits, profile, experts, pause, missing } = self;
-        let name = experts.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>().join(", ");
-        let expert =
-            |(expert_index, id)| ModelExpert { expert_index, id, breaker: CircuitBreaker::new(pause) };
-        let mut breaker = CircuitBreaker::new(pause);
-        breaker.set_not_loaded(missing.whole_model);
-        let experts = experts.into_iter().map(expert).collect();
-        ModelQueue { name, experts, profile, queue: BatchQueue::new(limits), breaker, missing }
-    }
-}
 
 /// The scheduler of a panel.
 pub(super) struct Scheduler {
@@ -451,7 +393,8 @@ impl Scheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experts::backend::Form;
+    use crate::experts::backend::{Form, Profile};
+    use crate::experts::batcher::Limits;
 
     /// A worker that was added while the model was loaded would lack it forever.
     #[test]

@@ -17,8 +17,8 @@ use super::cost::RunCost;
 use super::error::PanelError;
 use super::loader::{Backends, MissingParts, ModelLoader, WorkerLoader};
 use super::reload::reload_missing;
-use super::scheduler::state::{RulesJob, Work};
-use super::scheduler::{Job, RulesResult, Scheduler};
+use super::scheduler::Scheduler;
+use super::scheduler::work::{Job, RulesJob, RulesResult, Work};
 use crate::core::vote::Abstention;
 use crate::{crash, panics};
 

@@ -4,20 +4,14 @@
 //! opens no file itself: it would look in the directory in which the process was started, and would verify nothing.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use prost::Message;
 
 use super::files::{read_external_verified, read_verified};
 use super::parts::LoadError;
+use crate::experts::backend::onnx::session::GraphBytes;
 use crate::experts::error::PanelError;
 use crate::experts::manifest::{GraphFiles, is_plain_file};
-
-/// The bytes of a graph, and those of its external data by location.
-pub(crate) struct GraphBytes {
-    pub(crate) graph: Vec<u8>,
-    pub(crate) external: Vec<(String, Arc<[u8]>)>,
-}
 
 /// The number of bytes of a location that an error message shows.
 const SHOWN_BYTES: usize = 80;

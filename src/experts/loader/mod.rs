@@ -12,12 +12,12 @@ mod validate;
 use std::collections::BTreeMap;
 
 use self::build::PanelBuilder;
-use self::external_data::{GraphBytes, read_graph};
+use self::external_data::read_graph;
 use self::files::read_manifests;
 pub(crate) use self::parts::{Backends, MissingParts, Model, PanelParts};
 use self::parts::{Graphs, LoadError};
 use super::backend::ModelBackend;
-use super::backend::onnx::session::{Graph, environment};
+use super::backend::onnx::session::{Graph, GraphBytes, environment};
 use super::config::PanelConfig;
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo, State};

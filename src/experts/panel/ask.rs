@@ -12,7 +12,7 @@ use crate::experts::cache::RequestKey;
 use crate::experts::error::PanelError;
 use crate::experts::loader::Model;
 use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer};
-use crate::experts::scheduler::{Request, Submission};
+use crate::experts::scheduler::work::{Request, Submission};
 use crate::experts::tokenizer::Tokens;
 
 /// The experts that are asked about a text even while the stream is shrunk.

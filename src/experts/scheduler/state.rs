@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::memory::MemoryUse;
+use super::model::ModelQueue;
+use super::work::{RulesJob, Waiter, Work, WorkerRun};
 use crate::core::vote::Abstention;
+use crate::experts::backend::ModelBackend;
 use crate::experts::backend::result::TextResult;
-use crate::experts::backend::run::{CANCEL_TIMEOUT, InFlightRun, Overrun};
-use crate::experts::backend::{ModelBackend, Profile};
-use crate::experts::batcher::queue::BatchQueue;
-use crate::experts::breaker::CircuitBreaker;
+use crate::experts::backend::run::{CANCEL_TIMEOUT, Overrun};
 use crate::experts::cache::RequestKey;
-use crate::experts::loader::MissingParts;
-use crate::experts::pending::{PartInfo, PendingAnswer, RunSpan};
+use crate::experts::pending::PendingAnswer;
 use crate::experts::scores::ExpertScore;
 
 /// Workers that hang at the same time, from which on an expert that costs one more is disabled. Each keeps the memory
@@ -22,106 +21,6 @@ use crate::experts::scores::ExpertScore;
 const MAX_HUNG: usize = 8;
 /// The greatest number of texts in a job for the rules.
 const RULES_BATCH: usize = 32;
-
-/// A text for the rules experts. All of them read it in one job, so that it is folded once.
-pub(crate) struct RulesJob {
-    pub(crate) answer: Arc<PendingAnswer>,
-    pub(crate) text: Box<str>,
-}
-
-/// The work of a run.
-pub(crate) enum Work {
-    /// A batch for a model. The experts in `except` are not asked and abstain with these reasons.
-    Batch { model: usize, keys: Vec<RequestKey>, padded: usize, except: Vec<(usize, Abstention)> },
-    /// Texts for the rules.
-    Rules { jobs: Vec<RulesJob> },
-}
-
-/// An answer that waits for a run.
-#[derive(Clone)]
-pub(super) struct Waiter {
-    pub(super) answer: Arc<PendingAnswer>,
-    /// The run is that of a window after the text's first.
-    pub(super) later_window: bool,
-}
-
-impl Waiter {
-    /// Adds the run's result. `cached`: the run was made for another text.
-    pub(super) fn add(&self, result: &TextResult, cached: bool, run: Option<RunSpan>) {
-        let truncated = result.truncated;
-        self.answer.add(result, PartInfo { truncated, cached, later_window: self.later_window, run });
-    }
-}
-
-/// The run that a worker executes.
-pub(super) struct WorkerRun {
-    pub(super) run: Arc<InFlightRun>,
-    /// The requests of a batch; empty for rules.
-    pub(super) keys: Vec<RequestKey>,
-    /// The experts that are not asked.
-    pub(super) except: Vec<usize>,
-    pub(super) began: Instant,
-    /// Bytes that the process had resident at the start; `None` without a limit, or if the system does not tell.
-    pub(super) resident: Option<usize>,
-    pub(super) cancelled: Option<Instant>,
-}
-
-impl WorkerRun {
-    /// The model of a batch; `None` for rules.
-    pub(super) fn model(&self) -> Option<usize> {
-        self.keys.first().map(|key| key.model)
-    }
-
-    /// The run's span, if it ends now.
-    pub(super) fn span(&self, now: Instant) -> RunSpan {
-        RunSpan { began: self.began, ended: now }
-    }
-}
-
-/// An expert of a model.
-pub(super) struct ModelExpert {
-    pub(super) expert_index: usize,
-    pub(super) id: String,
-    /// The breaker of this expert alone, because a head may fail while its encoder works.
-    pub(super) breaker: CircuitBreaker,
-}
-
-/// The queue of a model, with the condition of the model and its experts.
-pub(super) struct ModelQueue {
-    /// The ids of the experts.
-    pub(super) name: String,
-    pub(super) experts: Vec<ModelExpert>,
-    pub(super) profile: Profile,
-    pub(super) queue: BatchQueue<RequestKey, Instant>,
-    pub(super) breaker: CircuitBreaker,
-    /// The parts that could not be loaded.
-    pub(super) missing: MissingParts,
-}
-
-impl ModelQueue {
-    /// The result of a text that does not run.
-    pub(super) fn abstention(&self, reason: Abstention) -> TextResult {
-        TextResult::abstained(self.experts.iter().map(|expert| expert.expert_index), reason)
-    }
-
-    /// The result of a text whose run was cancelled: what is known of it, and an abstention of every other expert.
-    fn complete(&self, known: Option<&TextResult>, reason: Abstention) -> TextResult {
-        let mut result = known.cloned().unwrap_or_default();
-        for ModelExpert { expert_index, .. } in &self.experts {
-            if !result.outcomes.iter().any(|(known, _)| known == expert_index) {
-                result.outcomes.push((*expert_index, Err(reason)));
-            }
-        }
-        result
-    }
-
-    /// The experts that are not asked now, with the reasons.
-    pub(super) fn refused(&mut self, now: Instant, until: Instant) -> Vec<(usize, Abstention)> {
-        let refused =
-            |expert: &mut ModelExpert| Some((expert.expert_index, expert.breaker.admit(now, until).err()?));
-        self.experts.iter_mut().filter_map(refused).collect()
-    }
-}
 
 /// The state of the scheduler.
 pub(super) struct SchedulerState {

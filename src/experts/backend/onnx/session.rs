@@ -14,7 +14,6 @@ use ort::value::{PrimitiveTensorElementType, Tensor, TensorElementType, TensorVa
 
 use crate::experts::backend::result::RunError;
 use crate::experts::error::PanelError;
-use crate::experts::loader::external_data::GraphBytes;
 use crate::panics::contain;
 
 /// The execution provider that runs the graphs.
@@ -156,6 +155,12 @@ pub fn environment(library: &Path) -> Result<Environment, PanelError> {
     let environment = environment.map_err(refuse)?;
     *held = Some((path, environment.clone()));
     Ok(environment)
+}
+
+/// The bytes of a graph, and those of its external data by location.
+pub(crate) struct GraphBytes {
+    pub(crate) graph: Vec<u8>,
+    pub(crate) external: Vec<(String, Arc<[u8]>)>,
 }
 
 /// A loaded graph, for one worker.

@@ -1,9 +1,14 @@
 //! Workers that hang, and models with a bound on runs in flight.
 
 use super::*;
-use crate::experts::backend::Form;
+use crate::experts::backend::run::InFlightRun;
+use crate::experts::backend::{Form, Profile};
 use crate::experts::batcher::Limits;
+use crate::experts::batcher::queue::BatchQueue;
+use crate::experts::breaker::CircuitBreaker;
+use crate::experts::loader::MissingParts;
 use crate::experts::pending::{AnswerSink, PartialAnswer};
+use crate::experts::scheduler::model::ModelExpert;
 
 const SECOND: Duration = Duration::from_secs(1);
 

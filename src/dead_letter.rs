@@ -1,15 +1,15 @@
 //! Dead letters: the outcome of a record that cannot be used, with the reason and without its text.
 
-mod fit;
-mod send;
-mod surge;
+mod commit;
+mod rate;
+mod truncate;
 
 use std::sync::Arc;
 
+pub use self::commit::{Outputs, Sent, commit, commit_with};
 use crate::kafka::{Consumed, Produced};
-use fit::Part;
-pub use send::{Outputs, Sent, commit, commit_with};
-pub use surge::Surge;
+pub use rate::Surge;
+use truncate::Part;
 
 /// What the names of the headers begin with.
 const PREFIX: &str = "__connect.errors.";
@@ -44,7 +44,7 @@ pub fn dead_letter(topic: &Arc<str>, stage: &str, record: Consumed, reason: &Rea
 
 /// Marks a dead letter as one whose original's value is not available any more.
 pub fn without_value(letter: &mut Produced) {
-    fit::leave_value(letter, "unknown".to_owned());
+    truncate::leave_value(letter, "unknown".to_owned());
 }
 
 /// What a dead letter says of itself: its original and the reason.
@@ -122,7 +122,7 @@ pub fn stays(headers: &[(String, Option<Vec<u8>>)]) -> Option<Stays> {
         return Some(Stays::Nameless);
     }
     // What an original says of itself does not count.
-    let own = headers.get(fit::foreign(headers).unwrap_or(0)..).unwrap_or_default();
+    let own = headers.get(truncate::foreign(headers).unwrap_or(0)..).unwrap_or_default();
     let part = Part::ALL.into_iter().find(|part| {
         let wanted = part.bytes_header();
         own.iter().any(|(name, _)| *name == wanted)
@@ -146,7 +146,7 @@ pub fn original(letter: Consumed) -> Result<(Produced, u32), Stays> {
     }
     let of = Headers::of(&headers).ok_or(Stays::Nameless)?;
     // From the last `topic` on all headers are the letter's.
-    if let Some(at) = fit::foreign(&headers) {
+    if let Some(at) = truncate::foreign(&headers) {
         headers.truncate(at);
     }
     let before = replays(&headers);

@@ -1,34 +1,35 @@
-//! Memory that graphs take: given back after a burst, and bounded where one eats it.
+//! The memory that graphs take: it is freed after a burst, and a run that takes too much is stopped.
 #![cfg(target_os = "linux")]
 
 #[path = "experts/support/mod.rs"]
 mod experts_support;
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aegis::core::vote::Abstention;
 use aegis::experts::{Panel, PanelConfig, State};
-use experts_support::asked::{self, outcomes};
+use experts_support::asked::{self, outcomes, wait_until};
 use experts_support::{FLOAT, Folder, Graph, INT8, INT64, faulty_classifier, faulty_encoder, head};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The process's memory is looked at: one test at a time.
+/// The tests measure the memory of the process, so only one runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// MiB of this process, by the system's name for them.
-fn held(name: &str) -> usize {
+/// A figure of this process in MiB, by its name in /proc/self/status.
+fn status_mib(name: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() >> 10
 }
 
-/// MiB that this process holds.
+/// MiB that this process has resident.
 fn resident() -> usize {
-    held("VmRSS")
+    status_mib("VmRSS")
 }
 
-/// 640 kB for each token of a text, some 380 MiB for six hundred, held through so many further nodes.
+/// Adds an expert that takes 640 kB for each token of a text, about 380 MiB for 600 tokens, in `nodes` nodes after the
+/// first.
 fn greedy(folder: &Folder, nodes: usize) {
     let mut graph = Graph::default()
         .input("ids", INT64, &[-1, -1])
@@ -55,7 +56,7 @@ fn config(folder: &Folder) -> PanelConfig {
 }
 
 #[test]
-fn memory_of_a_burst_of_long_texts_is_given_back() {
+fn memory_of_a_burst_of_long_texts_is_freed() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Folder::new();
     greedy(&folder, 0);
@@ -71,7 +72,7 @@ fn memory_of_a_burst_of_long_texts_is_given_back() {
 }
 
 #[test]
-fn an_expert_that_eats_memory_is_stopped_and_left_alone_and_comes_back() {
+fn an_expert_that_takes_too_much_memory_is_stopped_and_comes_back() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Folder::new();
     greedy(&folder, 200);
@@ -80,74 +81,68 @@ fn an_expert_that_eats_memory_is_stopped_and_left_alone_and_comes_back() {
     let pause = Duration::from_millis(1);
     let panel = Panel::open(PanelConfig { memory: Some(most << 20), pause, ..config(&folder) }).unwrap();
     let long = "bad ".repeat(600);
-    // The other expert's vote stands.
+    // The other expert's vote counts.
     assert_eq!(outcomes(&panel, &[&long])[0], [Ok(0.75), Err(Abstention::OutOfMemory)]);
     assert_eq!(panel.down()[1], Some(Abstention::OutOfMemory));
-    // One short text is tried, and what the long one took is given back.
-    let patience = Instant::now() + Duration::from_secs(30);
-    while outcomes(&panel, &["fine"])[0][1].is_err() {
-        assert!(Instant::now() < patience);
-    }
+    // A short text is the trial, which frees the memory of the long one.
+    wait_until("the expert votes again", || outcomes(&panel, &["fine"])[0][1].is_ok());
     assert_eq!(panel.down(), [None, None]);
     assert!(resident() < most, "{} MiB", resident());
 }
 
-/// MiB that a graph takes when it is loaded, and that the process may take more than it has before that.
-const WEIGHT: i64 = 400;
-const SPARE: usize = 200;
+/// MiB that a large graph takes when it is loaded.
+const GRAPH_MIB: i64 = 400;
+/// MiB that [`MemoryLimit`] leaves.
+const FREE_MIB: usize = 200;
 
-/// Too little memory to load what is weighty, until it is dropped.
-struct Short(Rlimit);
+/// Leaves too little memory to load a large graph, until it is dropped.
+struct MemoryLimit(Rlimit);
 
-impl Short {
+impl MemoryLimit {
     fn new() -> Self {
         let before = getrlimit(Resource::Data);
-        let current = Some((held("VmData") + SPARE) as u64 * (1 << 20));
+        let current = Some((status_mib("VmData") + FREE_MIB) as u64 * (1 << 20));
         setrlimit(Resource::Data, Rlimit { current, ..before }).unwrap();
         Self(before)
     }
 }
 
-impl Drop for Short {
+impl Drop for MemoryLimit {
     fn drop(&mut self) {
         setrlimit(Resource::Data, self.0).unwrap();
     }
 }
 
-/// Waits until the panel says of its experts what is expected.
+/// Waits until these experts are down, for these reasons.
 fn wait_for(panel: &Panel, expected: &[Option<Abstention>]) {
-    let patience = Instant::now() + Duration::from_secs(60);
-    while panel.down() != expected {
-        assert!(Instant::now() < patience, "{:?}", panel.down());
-        std::thread::sleep(Duration::from_millis(5)); // the panel tells nobody
-    }
+    wait_until("the experts are down or back as expected", || panel.down() == expected);
 }
 
-/// Opens a panel while memory is short, looks at it, and waits until all experts are there once it is not.
-fn open_short(folder: &Folder, look: impl FnOnce(&Panel)) -> Panel {
+/// Opens a panel while memory is short, calls `check`, then frees memory and waits until all experts are loaded.
+fn open_short(folder: &Folder, check: impl FnOnce(&Panel)) -> Panel {
     let pause = Duration::from_millis(1);
-    let short = Short::new();
+    let short = MemoryLimit::new();
     let panel = Panel::open(PanelConfig { pause, ..asked::config(folder) }).unwrap();
-    look(&panel);
+    check(&panel);
     drop(short);
     wait_for(&panel, &vec![None; panel.experts().len()]);
     panel
 }
 
 #[test]
-fn what_could_not_be_loaded_is_loaded_later() {
+fn experts_that_could_not_be_loaded_are_loaded_later() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Folder::new();
     let classifier = Graph::default()
         .input("ids", INT64, &[-1, 1])
         .floats("p", &[9], &[0.5, 0.125, 0.875, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
         .node("Gather", &["p", "ids"], "chosen")
-        .weighty(WEIGHT << 20)
+        .weighty(GRAPH_MIB << 20)
         .node("Add", &["chosen", "nothing"], "scores")
         .output("scores", FLOAT, &[-1, 1]);
     let late = Graph::default()
         .input("embedding", FLOAT, &[-1, 1])
-        .weighty(WEIGHT << 20)
+        .weighty(GRAPH_MIB << 20)
         .node("Add", &["embedding", "nothing"], "scores")
         .output("scores", FLOAT, &[-1, 1]);
     folder.encoder("encoder", &faulty_encoder()).head("plain", &head()).head("weighed", &late.model());
@@ -163,7 +158,7 @@ fn what_could_not_be_loaded_is_loaded_later() {
         assert_eq!(outcomes(panel, &texts), [[lost, Ok(0.75), lost], [lost, Ok(0.25), lost]]);
         wait_for(panel, &[lost.err(), None, lost.err()]);
     });
-    // Every worker has it, whichever takes the text.
+    // Every worker has it, so it does not matter which takes the text.
     for _ in 0..20 {
         assert_eq!(
             outcomes(&panel, &texts),
@@ -181,7 +176,7 @@ fn an_encoder_that_loads_later_brings_its_heads_and_the_features() {
         .input("ids", INT64, &[-1, 1])
         .floats("p", &[9], &[0.5; 9])
         .node("Gather", &["p", "ids"], "chosen")
-        .weighty(WEIGHT << 20)
+        .weighty(GRAPH_MIB << 20)
         .node("Add", &["chosen", "nothing"], "embedding")
         .ints("across", &[2], &[1, 384])
         .node("Tile", &["embedding", "across"], "wide")

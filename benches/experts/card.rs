@@ -1,4 +1,4 @@
-//! The whole panel on a card beside the same on the processor, on the demo's real texts.
+//! Compares the whole panel on a card with the same panel on the CPU, on the demo's real texts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use aegis::experts::{Panel, PanelConfig};
 use crate::device::{CARD, Device, PROCESSOR};
 use crate::{models, ours, spread};
 
-/// Measurements of each.
+/// The number of measurements of each.
 const ROUNDS: usize = 5;
 
-/// Prints both speeds, and how far the votes of one are from the other's.
+/// Prints both speeds, and the differences between the votes.
 pub fn compare() {
     let texts = texts();
-    // One process has one library: the card's also runs graphs on the processor, with a session for each core.
+    // A process has one library. The card's also runs graphs on the CPU, with a session for each core.
     let processor = Device { library: CARD.library, ..PROCESSOR };
     let config = PanelConfig { sessions: None, cache: 0, ..processor.config(None) };
     let processor = Arc::new(Panel::open(config).unwrap());
@@ -37,7 +37,7 @@ pub fn compare() {
     distance(&processor, &card, &texts);
 }
 
-/// How far votes and features are apart.
+/// Prints the greatest differences between votes and between features.
 fn distance(processor: &Arc<Panel>, card: &Arc<Panel>, texts: &[String]) {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let (there, here) = (card.ask(&texts), processor.ask(&texts));
@@ -62,7 +62,7 @@ fn distance(processor: &Arc<Panel>, card: &Arc<Panel>, texts: &[String]) {
     println!("features: {differ} of {all} differ, by at most {most}");
 }
 
-/// The demo's texts, each once.
+/// The demo's texts without duplicates.
 fn texts() -> Vec<String> {
     let mut texts = BTreeSet::new();
     for set in ["injection", "everyday", "jailbreaks"] {

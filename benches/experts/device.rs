@@ -1,4 +1,4 @@
-//! What runs the graphs: the processor, or a card.
+//! The devices that run the graphs: the CPU and a card.
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use ort::session::builder::GraphOptimizationLevel;
 
 use crate::models;
 
-/// Sessions of each graph.
+/// The number of sessions of each graph.
 const SESSIONS: usize = 2;
 
-/// What runs the graphs, and how much it is given at a time: the configuration's defaults, but for the room of a card.
+/// A device, with the configuration's default limits; a card has more room.
 pub struct Device {
     pub provider: Provider,
-    /// ONNX Runtime's library, in the models' folder.
+    /// The path of ONNX Runtime's library in the models' folder.
     pub library: &'static str,
-    /// One more run in tokens, and what a batch may hold.
+    /// Limits of batches whose texts are padded to the longest of them.
     pub limits: Limits,
-    /// The same for graphs whose texts are all padded to one length.
+    /// Limits of batches whose texts are padded to a fixed length.
     pub fixed: Limits,
-    /// Texts in the panel at a time.
+    /// The number of texts in the panel at a time.
     pub room: usize,
 }
 
@@ -42,7 +42,7 @@ pub const CARD: Device = Device {
 };
 
 impl Device {
-    /// A panel's settings, with these experts or all.
+    /// The settings of a panel with these experts, or all.
     pub fn config(&self, only: Option<&[&str]>) -> PanelConfig {
         let default = PanelConfig::new(models());
         if !self.provider.is_card() {
@@ -60,12 +60,12 @@ impl Device {
         }
     }
 
-    /// A panel of these experts or all.
+    /// A panel with these experts, or all.
     pub fn panel(&self, only: Option<&[&str]>) -> Arc<Panel> {
         Arc::new(Panel::open(self.config(only)).unwrap())
     }
 
-    /// Sessions of the encoder alone, as many as the panel has.
+    /// As many sessions of the encoder alone as the panel has.
     pub fn sessions(&self) -> Vec<Session> {
         let environment = environment(&models().join(self.library)).unwrap();
         let graph = std::fs::read(models().join("minilm/model.onnx")).unwrap();

@@ -1,12 +1,12 @@
-//! The panel against the limit of the machine: `cargo bench --bench experts -- [TEXTS [ROUNDS]]`. With `memory`
-//! as the only argument: what the whole panel takes before and after a burst of long texts. With `cuda` among
-//! them all runs on the first NVIDIA card, with ONNX Runtime's library from `models/cuda`; `cuda compare` sets the
-//! whole panel there beside the same on the processor, in speed and in votes.
+//! Compares the panel with the limit of the machine: `cargo bench --bench experts -- [TEXTS [ROUNDS]]`. With `memory`
+//! it prints the memory of the whole panel before and after a burst of long texts. With `cuda` everything runs on the
+//! first NVIDIA card, with ONNX Runtime's library from `models/cuda`. With `cuda compare` it compares the speed and the
+//! votes of the whole panel there with those on the CPU.
 //!
-//! The limit is a bare loop over the same ONNX Runtime with the same tokens, all of them known and sorted
-//! beforehand, with as many sessions of one thread as the panel has. It runs the encoder alone: no text is
-//! read, no head asked, nobody answered. Ours gets the texts one by one, as room comes, and gives a vote on
-//! each. Both are run in turn, so that other work on the machine slows both.
+//! The limit is a bare loop over the same ONNX Runtime with the same tokens, which are known and sorted beforehand, and
+//! with as many sessions of one thread as the panel has. It runs only the encoder: it reads no text, runs no head and
+//! answers no caller. The panel gets the texts one by one, as it has room, and votes on each. Both run in turn, so that
+//! other work on the machine slows both.
 
 mod card;
 mod device;
@@ -25,14 +25,14 @@ use tokenizers::Tokenizer;
 
 use crate::device::{CARD, Device, PROCESSOR};
 
-/// Words that are one token each.
+/// Words of one token each.
 const WORDS: &str = "time year people way day man thing woman life child world school state family student group \
     country problem hand part place case week company system program question work government number night \
     point home water room mother area money story fact month lot right study book eye job word business issue \
     side kind head house service friend father power hour game line end member law car city community name";
-/// Tokens that the encoder reads of a text.
+/// The greatest number of tokens of a text that the encoder reads.
 const MOST: usize = 256;
-/// How long a text waits for others: the configuration's default.
+/// The time that a text waits for others, the configuration's default.
 const DELAY: Duration = Duration::from_millis(2);
 const SIX: [&str; 6] = ["abuse", "harmful-request", "hate", "injection", "moderation", "sexism"];
 
@@ -41,7 +41,7 @@ fn models() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), PathBuf::from)
 }
 
-/// Lengths in tokens, the two special ones among them.
+/// Lengths in tokens, including the two special ones.
 fn lengths(mix: &str, texts: usize, rng: &mut fastrand::Rng) -> Vec<usize> {
     let mut normal = || (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0;
     match mix {
@@ -52,7 +52,7 @@ fn lengths(mix: &str, texts: usize, rng: &mut fastrand::Rng) -> Vec<usize> {
     }
 }
 
-/// Texts of those lengths, none that has been seen.
+/// Texts of these lengths that were not made before.
 fn texts(lengths: &[usize], rng: &mut fastrand::Rng, seen: &mut HashSet<String>) -> Vec<String> {
     let words: Vec<&str> = WORDS.split_whitespace().collect();
     lengths
@@ -74,7 +74,7 @@ fn tokens(tokenizer: &Tokenizer, text: &str) -> Vec<i64> {
     encoding.get_ids().iter().map(|&id| i64::from(id)).collect()
 }
 
-/// The bare loop: texts a second.
+/// Runs the bare loop. Returns texts a second.
 fn limit(sessions: &mut [Session], tokens: &[Vec<i64>], batches: &[Batch]) -> f64 {
     let next = AtomicUsize::new(0);
     let started = Instant::now();
@@ -108,7 +108,7 @@ fn limit(sessions: &mut [Session], tokens: &[Vec<i64>], batches: &[Batch]) -> f6
     tokens.len() as f64 / started.elapsed().as_secs_f64()
 }
 
-/// The panel's stream: texts a second, and padded tokens over real ones.
+/// Runs the panel's stream. Returns texts a second, and padded tokens divided by real ones.
 fn ours(panel: &Arc<Panel>, room: usize, texts: &[String]) -> (f64, f64) {
     let mut stream = panel.stream(room, DELAY).unwrap();
     let started = Instant::now();
@@ -129,7 +129,7 @@ fn ours(panel: &Arc<Panel>, room: usize, texts: &[String]) -> (f64, f64) {
     (speed, padded as f64 / real as f64)
 }
 
-/// Least, median, greatest.
+/// The median, with the least and the greatest value.
 fn spread(mut values: Vec<f64>) -> String {
     values.sort_by(f64::total_cmp);
     format!("{:.3} ({:.3} to {:.3})", values[values.len() / 2], values[0], values[values.len() - 1])
@@ -142,7 +142,7 @@ fn resident(name: &str) -> usize {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).map_or(0, |kib| kib >> 10)
 }
 
-/// All bundled experts, on texts of 512 tokens, of which the encoder's heads read half.
+/// Prints the memory of all bundled experts on texts of 512 tokens, of which the encoder reads half.
 fn memory(device: &Device) {
     let panel = device.panel(None);
     let before = resident("VmRSS");
@@ -157,12 +157,12 @@ fn memory(device: &Device) {
 }
 
 fn main() {
-    let said = |word: &str| std::env::args().any(|argument| argument == word);
-    let device = if said("cuda") { CARD } else { PROCESSOR };
-    if said("memory") {
+    let has_argument = |word: &str| std::env::args().any(|argument| argument == word);
+    let device = if has_argument("cuda") { CARD } else { PROCESSOR };
+    if has_argument("memory") {
         return memory(&device);
     }
-    if said("compare") {
+    if has_argument("compare") {
         return card::compare();
     }
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
@@ -184,7 +184,7 @@ fn main() {
         let lengths = lengths(kind, count, &mut rng);
         let (mut ratios, mut sixes, mut speeds, mut padding) = (vec![], vec![], vec![], vec![]);
         for _ in 0..rounds {
-            // Each round has texts of its own, or the panel would know them from the last.
+            // Each round has texts of its own, because the panel would have cached those of the last.
             let mut texts = texts(&lengths, &mut rng, &mut seen);
             let tokens: Vec<Vec<i64>> = texts.iter().map(|text| tokens(&tokenizer, text)).collect();
             let found: Vec<usize> = tokens.iter().map(Vec::len).collect();

@@ -15,7 +15,7 @@ use self::speeds::{BETTER, Bench, Speeds};
 use super::run::panel_config;
 use super::{ConfigArgs, Failure};
 use crate::config::TUNED;
-use crate::experts::{LaneInfo, Panel, PanelConfig, PanelError, TOLERANCE};
+use crate::experts::{ModelInfo, Panel, PanelConfig, PanelError, TOLERANCE};
 use crate::ops::Exit;
 use crate::say::{self, note, say};
 
@@ -91,7 +91,7 @@ fn panel(base: &PanelConfig, setting: Setting) -> PanelConfig {
 }
 
 /// Whether scores depend on the other texts of a batch; gives who forms batches.
-fn compare(base: &PanelConfig, texts: &[String]) -> Result<Vec<LaneInfo>, Failure> {
+fn compare(base: &PanelConfig, texts: &[String]) -> Result<Vec<ModelInfo>, Failure> {
     let panel = Panel::open(base.clone()).map_err(|error| Failure::new(Exit::Config, error))?;
     let texts: Vec<&str> = texts.iter().take(COMPARED).map(String::as_str).collect();
     let together = panel.ask(&texts);
@@ -116,7 +116,7 @@ fn compare(base: &PanelConfig, texts: &[String]) -> Result<Vec<LaneInfo>, Failur
             return Err(Failure { exit: Exit::Config, error });
         }
     }
-    Ok(panel.lane_infos())
+    Ok(panel.model_infos())
 }
 
 impl Trials<'_> {

@@ -1,48 +1,47 @@
-//! Forms batches of texts by padded tokens: pure, for whole windows; a [`queue`](queue) does it for
-//! texts that keep coming.
+//! Forms batches of texts with the least padding. [`form`] does it for a window of texts, a
+//! [`BatchQueue`](queue::BatchQueue) for texts that keep coming.
 //!
-//! A batch is padded to its longest text, so it costs `rows × longest` tokens; each run of a graph
-//! costs something beside. Texts sorted by length and cut into runs make the cheapest batches: give
-//! any two batches the same number of rows as before, but the longer texts to the one with the longer
-//! longest, and neither limit nor cost gets worse. Among the cuts of the sorted texts the cheapest is
-//! found exactly, in `texts × rows` steps.
+//! A batch is padded to its longest text, so it costs `rows × longest` tokens, and each run of a graph has a fixed cost.
+//! The cheapest batches are consecutive parts of the texts sorted by length: exchange the texts of any two batches so
+//! that the one with the longest text has all of the longer ones, with the same numbers of rows, and neither a limit
+//! nor the cost gets worse. The cheapest cut of the sorted texts is found exactly, in `texts × rows` steps.
 
 pub(crate) mod queue;
 
-/// What a batch may hold, and what one costs.
+/// The limits of a batch, and the fixed cost of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Greatest number of padded tokens (rows × longest). A longer text runs alone.
+    /// The greatest number of padded tokens (rows × longest). A longer text runs alone.
     pub tokens: usize,
-    /// Greatest number of rows.
+    /// The greatest number of rows.
     pub rows: usize,
-    /// What one more run costs, in tokens.
+    /// The cost of one more run, in tokens.
     pub overhead: usize,
 }
 
 /// Texts to run together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// The texts, by their place in the lengths given.
+    /// The texts, as indexes of the given lengths.
     pub texts: Vec<usize>,
-    /// Length of the longest.
+    /// The length of the longest text.
     pub longest: usize,
 }
 
 impl Batch {
-    /// Padded tokens: what the batch costs.
+    /// The cost of the batch: its padded tokens.
     #[must_use]
     pub fn padded(&self) -> usize {
         self.texts.len() * self.longest
     }
 }
 
-/// Whether `rows` texts of at most `longest` tokens may run together.
+/// Returns `true` if `rows` texts of at most `longest` tokens may run together.
 pub(super) fn fits(limits: &Limits, rows: usize, longest: usize) -> bool {
     rows == 1 || (rows <= limits.rows && rows.saturating_mul(longest) <= limits.tokens)
 }
 
-/// What first-come order pads to: each text joins the open batch where it can.
+/// The padded tokens of first-come order, in which each text joins the open batch if it fits.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct FirstCome {
     closed: usize,
@@ -51,7 +50,7 @@ pub(super) struct FirstCome {
 }
 
 impl FirstCome {
-    /// One more text comes.
+    /// Adds a text.
     pub(super) fn add(&mut self, length: usize, limits: &Limits) {
         if self.rows > 0 && !fits(limits, self.rows + 1, self.longest.max(length)) {
             self.closed += self.rows * self.longest;
@@ -61,13 +60,13 @@ impl FirstCome {
         self.longest = self.longest.max(length);
     }
 
-    /// Padded tokens so far, the open batch's among them.
+    /// The padded tokens so far, including the open batch.
     pub(super) fn padded(&self) -> usize {
         self.closed + self.rows * self.longest
     }
 }
 
-/// What first-come order pads to under the same limits.
+/// The padded tokens of first-come order under the same limits.
 #[must_use]
 pub fn first_come_padded(lengths: &[usize], limits: &Limits) -> usize {
     let mut order = FirstCome::default();
@@ -75,16 +74,16 @@ pub fn first_come_padded(lengths: &[usize], limits: &Limits) -> usize {
     order.padded()
 }
 
-/// The cheapest way to cut some of the shortest texts into batches.
+/// The cheapest cut of the shortest texts, up to some text.
 #[derive(Clone, Copy)]
 struct Cut {
     cost: usize,
     batches: usize,
-    /// Rows of its last batch; 0 where there is none.
+    /// The rows of its last batch; 0 without any text.
     rows: usize,
 }
 
-/// The cheapest cut of texts sorted by length, as the rows of its batches from the longest text down.
+/// Finds the cheapest cut of texts sorted by length. Returns the rows of its batches, from the longest text down.
 pub(super) fn cut(
     sorted: impl ExactSizeIterator<Item = usize>,
     limits: &Limits,
@@ -129,9 +128,9 @@ fn assemble(sorted: &[(usize, usize)], rows: &[usize]) -> Vec<Batch> {
         .collect()
 }
 
-/// Forms batches of texts with the given lengths in tokens: each text in exactly one, within the
-/// limits but for a text that exceeds them alone. Never more padded tokens than in first-come order.
-/// The costliest batches come first, so that workers who share them end together.
+/// Forms batches of texts with the given lengths in tokens. Each text is in exactly one batch, and a batch exceeds the
+/// limits only if it is a single text. There are never more padded tokens than in first-come order. The costliest
+/// batches come first, so that workers that share them end at about the same time.
 #[must_use]
 pub fn form(lengths: &[usize], limits: &Limits) -> Vec<Batch> {
     let mut sorted: Vec<(usize, usize)> = lengths.iter().copied().zip(0..).collect();
@@ -140,7 +139,7 @@ pub fn form(lengths: &[usize], limits: &Limits) -> Vec<Batch> {
     let mut batches = assemble(&sorted, &cut(lengths_sorted(), limits, limits.overhead));
     let padded: usize = batches.iter().map(Batch::padded).sum();
     if padded > first_come_padded(lengths, limits) {
-        // Fewer runs were worth more padding; but the promise is about padding.
+        // Fewer runs were worth more padding, but the guarantee is about padding.
         batches = assemble(&sorted, &cut(lengths_sorted(), limits, 0));
     }
     batches.sort_by_key(|batch| std::cmp::Reverse(batch.padded()));
@@ -190,7 +189,7 @@ mod tests {
             prop_assert!(padded <= first_come_padded(&lengths, &limits));
         }
 
-        /// No way to share the texts out costs less: tried on all partitions of few texts.
+        /// No partition costs less. All partitions of a few texts are tried.
         #[test]
         fn the_cut_is_the_cheapest_of_all_partitions(
             lengths in prop::collection::vec(0_usize..12, 1..7), tokens in 1_usize..30, rows in 1_usize..5,
@@ -205,7 +204,7 @@ mod tests {
         }
     }
 
-    /// Tries every partition: the next text joins each open batch, or opens one.
+    /// The cost of the cheapest partition: the next text joins each open batch in turn, or opens one.
     fn cheapest(rest: &[usize], limits: &Limits, open: &mut Vec<(usize, usize)>) -> usize {
         let Some((&length, rest)) = rest.split_first() else {
             return open.iter().map(|(rows, longest)| rows * longest + limits.overhead).sum();

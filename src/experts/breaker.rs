@@ -1,135 +1,152 @@
-//! Whether a lane is asked: one that hangs or keeps failing is left alone for a while, then tried with one text,
-//! and for twice as long each time that fails. One whose runs cannot be stopped costs a worker each time, so it is
-//! disabled after a few of them. One that was never loaded is left alone until it is. Pure: times are passed in.
+//! The circuit breaker of a backend: after a hang or repeated failures it admits no text for a pause, then one text as
+//! a trial. The pause doubles with each trial that fails. A run that cannot be stopped costs a worker, so a few of them
+//! disable the backend. Times are passed in.
 
 use std::time::{Duration, Instant};
 
 use crate::core::vote::Abstention;
 
 /// The longest pause.
-const LONGEST: Duration = Duration::from_secs(60);
-/// Failed batches in a row after which a lane is down.
-const FAILURES: u32 = 8;
-/// Incidents that cost a worker, after which a lane is disabled.
-const LOSSES: u32 = 3;
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Failed runs in a row that open the breaker.
+const MAX_FAILURES: u32 = 8;
+/// Incidents with a lost worker that disable the backend.
+const MAX_INCIDENTS: u32 = 3;
 
-/// Whether one failure is enough: one that hangs costs a worker each time, one that eats memory may cost the process.
-fn at_once(reason: Abstention) -> bool {
+/// Returns `true` if one failure opens the breaker: a hang may cost a worker, and too much memory the process.
+fn opens_at_once(reason: Abstention) -> bool {
     matches!(reason, Abstention::TimedOut | Abstention::OutOfMemory)
 }
 
-/// How long to wait after another failure.
-pub(super) fn longer(pause: Duration) -> Duration {
-    (pause * 2).min(LONGEST)
+/// The pause after another failure.
+pub(super) fn next_pause(pause: Duration) -> Duration {
+    (pause * 2).min(MAX_PAUSE)
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Down {
+struct Open {
     reason: Abstention,
     pause: Duration,
-    /// Runs that began before say nothing of how it stands now.
+    /// Runs that began before this time are not trials.
     since: Instant,
-    /// When one text is let through.
+    /// The time of the next trial.
     next: Instant,
 }
 
-/// How a lane stands.
+/// Decides whether texts may go to a backend.
 #[derive(Debug)]
-pub(super) struct Standing {
-    /// The first pause; each is twice the last.
-    shortest: Duration,
+pub(super) struct CircuitBreaker {
+    first_pause: Duration,
+    /// Failures in a row.
     failures: u32,
-    down: Option<Down>,
-    absent: bool,
-    /// Incidents that cost a worker.
-    losses: u32,
-    /// When a worker was lost last.
-    lost: Option<Instant>,
-    /// It is asked no more, for as long as the panel lives.
+    open: Option<Open>,
+    not_loaded: bool,
+    /// Incidents with a lost worker.
+    incidents: u32,
+    /// The time at which a worker was lost last.
+    last_lost: Option<Instant>,
     disabled: bool,
 }
 
-impl Standing {
-    pub(super) fn new(shortest: Duration) -> Self {
-        Self { shortest, failures: 0, down: None, absent: false, losses: 0, lost: None, disabled: false }
+impl CircuitBreaker {
+    pub(super) fn new(first_pause: Duration) -> Self {
+        Self {
+            first_pause,
+            failures: 0,
+            open: None,
+            not_loaded: false,
+            incidents: 0,
+            last_lost: None,
+            disabled: false,
+        }
     }
 
-    /// Whether a text may go there. `until`: the time by which it has its answer, whatever happens.
+    /// Admits a text, as a trial if the breaker is open. `until` is the time by which the text has its answer.
     ///
     /// # Errors
-    /// Returns the reason if it may not.
+    /// Returns the reason if the text is not admitted.
     pub(super) fn admit(&mut self, now: Instant, until: Instant) -> Result<(), Abstention> {
-        match &mut self.down {
-            _ if self.absent => Err(Abstention::NotLoaded),
-            Some(down) if self.disabled || now < down.next => Err(down.reason),
-            Some(down) => {
-                // One trial at a time: a second one would hang beside it. Another is made even if nothing comes of this.
-                down.next = until.max(now + down.pause);
+        match &mut self.open {
+            _ if self.not_loaded => Err(Abstention::NotLoaded),
+            Some(open) if self.disabled || now < open.next => Err(open.reason),
+            Some(open) => {
+                // A second trial would hang beside the first. The next one follows even if this one has no result.
+                open.next = until.max(now + open.pause);
                 Ok(())
             }
             None => Ok(()),
         }
     }
 
-    /// Returns `true` if a run that began then was no trial: it was under way as the lane went down.
+    /// Returns `true` if a run that began at this time was in flight when the breaker opened, and so is no trial.
     fn is_old(&self, began: Instant) -> bool {
-        self.down.is_some_and(|down| began < down.since)
+        self.open.is_some_and(|open| began < open.since)
     }
 
-    /// A batch that began then gave votes. Returns `true` if the lane was down and is not any more.
-    pub(super) fn succeeded(&mut self, began: Instant) -> bool {
+    /// A run that began at this time gave votes. Returns `true` if that closes the breaker.
+    pub(super) fn on_success(&mut self, began: Instant) -> bool {
         if self.is_old(began) {
             return false;
         }
         self.failures = 0;
-        !self.disabled && self.down.take().is_some()
+        !self.disabled && self.open.take().is_some()
     }
 
-    /// A run that began then did not stop, and its worker is lost. Returns `true` if that disables the lane: the run
-    /// was part of the last incident that is tolerated, or none is, because workers are short.
-    pub(super) fn lost(&mut self, began: Instant, now: Instant, short: bool) -> bool {
-        // Runs that were under way together are one incident: none of them was a trial.
-        let together = self.lost.replace(now).is_some_and(|last| began <= last);
-        self.losses = self.losses.saturating_add(u32::from(!together));
-        if self.disabled || !(short || self.losses >= LOSSES) {
+    /// A run that began at this time could not be stopped, and its worker is lost. Returns `true` if that disables the
+    /// backend: the incident is the last that is tolerated, or workers are short, so that none is.
+    pub(super) fn on_worker_lost(&mut self, began: Instant, now: Instant, short: bool) -> bool {
+        // Runs that were in flight together are one incident, because none of them was a trial.
+        let together = self.last_lost.replace(now).is_some_and(|last| began <= last);
+        self.incidents = self.incidents.saturating_add(u32::from(!together));
+        if self.disabled || !(short || self.incidents >= MAX_INCIDENTS) {
             return false;
         }
         self.disabled = true;
-        self.down.get_or_insert(Down { reason: Abstention::TimedOut, pause: LONGEST, since: now, next: now });
+        self.open.get_or_insert(Open {
+            reason: Abstention::TimedOut,
+            pause: MAX_PAUSE,
+            since: now,
+            next: now,
+        });
         true
     }
 
-    /// Returns `true` if it is asked no more, for as long as the panel lives.
-    pub(super) fn disabled(&self) -> bool {
+    /// Returns `true` if no text is admitted for as long as the panel lives.
+    pub(super) fn is_disabled(&self) -> bool {
         self.disabled
     }
 
-    /// A batch that began then gave none. Returns how long the lane is left alone if that makes it down, or longer.
-    /// Runs that were under way together count as one failure.
-    pub(super) fn failed(&mut self, reason: Abstention, began: Instant, now: Instant) -> Option<Duration> {
+    /// A run that began at this time gave no votes. Returns the pause if that opens the breaker, or keeps it open for
+    /// longer. Runs that were in flight together count as one failure.
+    pub(super) fn on_failure(
+        &mut self,
+        reason: Abstention,
+        began: Instant,
+        now: Instant,
+    ) -> Option<Duration> {
         if self.is_old(began) {
             return None;
         }
         self.failures = self.failures.saturating_add(1);
-        let pause = match self.down {
+        let pause = match self.open {
             Some(_) if self.disabled => return None,
-            Some(down) => longer(down.pause),
-            None if at_once(reason) || self.failures >= FAILURES => self.shortest,
+            Some(open) => next_pause(open.pause),
+            None if opens_at_once(reason) || self.failures >= MAX_FAILURES => self.first_pause,
             None => return None,
         };
-        self.down = Some(Down { reason, pause, since: now, next: now + pause });
+        self.open = Some(Open { reason, pause, since: now, next: now + pause });
         Some(pause)
     }
 
-    /// Whether nothing is loaded that could be asked.
-    pub(super) fn set_absent(&mut self, absent: bool) {
-        self.absent = absent;
+    /// Sets whether the backend lacks all that could run.
+    pub(super) fn set_not_loaded(&mut self, not_loaded: bool) {
+        self.not_loaded = not_loaded;
     }
 
-    /// Why it is down, where it is.
+    /// The reason why texts are not admitted, if they are not. A trial may be due.
     pub(super) fn down(&self) -> Option<Abstention> {
-        let absent = self.absent.then_some(Abstention::NotLoaded);
-        absent.or_else(|| self.down.map(|down| down.reason))
+        let not_loaded = self.not_loaded.then_some(Abstention::NotLoaded);
+        not_loaded.or_else(|| self.open.map(|open| open.reason))
     }
 }
 
@@ -140,115 +157,115 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn one_that_hangs_is_down_at_once_and_comes_back() {
-        let (mut lane, start) = (Standing::new(SECOND), Instant::now());
-        assert_eq!(lane.failed(Abstention::TimedOut, start, start), Some(SECOND));
-        assert_eq!(lane.admit(start, start), Err(Abstention::TimedOut));
-        // One text is tried, and no second with it.
-        assert_eq!(lane.admit(start + SECOND, start + SECOND), Ok(()));
-        assert_eq!(lane.admit(start + SECOND, start + SECOND), Err(Abstention::TimedOut));
-        assert!(lane.succeeded(start + SECOND) && !lane.succeeded(start + SECOND));
-        assert_eq!((lane.admit(start + SECOND, start + SECOND), lane.down()), (Ok(()), None));
+    fn a_hang_opens_at_once_and_a_trial_closes() {
+        let (mut breaker, start) = (CircuitBreaker::new(SECOND), Instant::now());
+        assert_eq!(breaker.on_failure(Abstention::TimedOut, start, start), Some(SECOND));
+        assert_eq!(breaker.admit(start, start), Err(Abstention::TimedOut));
+        // One text is admitted as a trial, and no second one.
+        assert_eq!(breaker.admit(start + SECOND, start + SECOND), Ok(()));
+        assert_eq!(breaker.admit(start + SECOND, start + SECOND), Err(Abstention::TimedOut));
+        assert!(breaker.on_success(start + SECOND) && !breaker.on_success(start + SECOND));
+        assert_eq!((breaker.admit(start + SECOND, start + SECOND), breaker.down()), (Ok(()), None));
     }
 
     #[test]
-    fn runs_that_were_under_way_as_it_went_down_say_nothing() {
-        let (mut lane, start) = (Standing::new(SECOND), Instant::now());
+    fn runs_that_began_before_it_opened_do_not_count() {
+        let (mut breaker, start) = (CircuitBreaker::new(SECOND), Instant::now());
         let down = start + SECOND;
-        assert_eq!(lane.failed(Abstention::TimedOut, start, down), Some(SECOND));
-        // Its other runs hang as well: one pause for all of them.
+        assert_eq!(breaker.on_failure(Abstention::TimedOut, start, down), Some(SECOND));
+        // The other runs hang as well: there is one pause for all of them.
         for _ in 0..7 {
-            assert_eq!(lane.failed(Abstention::TimedOut, start, down), None);
+            assert_eq!(breaker.on_failure(Abstention::TimedOut, start, down), None);
         }
-        // One ends well in spite of all, which is no trial.
-        assert!(!lane.succeeded(start));
-        assert_eq!(lane.admit(down, down), Err(Abstention::TimedOut));
+        // One of them succeeds, but it is not a trial.
+        assert!(!breaker.on_success(start));
+        assert_eq!(breaker.admit(down, down), Err(Abstention::TimedOut));
         let trial = down + SECOND;
-        assert_eq!(lane.admit(trial, trial), Ok(()));
-        assert_eq!(lane.failed(Abstention::TimedOut, trial, trial + SECOND), Some(2 * SECOND));
-        assert!(!lane.succeeded(trial), "a run beside the trial");
-        assert!(lane.succeeded(trial + SECOND * 3));
+        assert_eq!(breaker.admit(trial, trial), Ok(()));
+        assert_eq!(breaker.on_failure(Abstention::TimedOut, trial, trial + SECOND), Some(2 * SECOND));
+        assert!(!breaker.on_success(trial), "a run beside the trial");
+        assert!(breaker.on_success(trial + SECOND * 3));
     }
 
     #[test]
-    fn a_trial_of_which_nothing_comes_is_followed_by_another() {
-        let (mut lane, start) = (Standing::new(SECOND), Instant::now());
-        lane.failed(Abstention::TimedOut, start, start);
-        assert_eq!(lane.admit(start + SECOND, start + SECOND), Ok(()));
-        assert_eq!(lane.admit(start + SECOND * 2, start + SECOND * 2), Ok(()));
+    fn a_trial_without_a_result_is_followed_by_another() {
+        let (mut breaker, start) = (CircuitBreaker::new(SECOND), Instant::now());
+        breaker.on_failure(Abstention::TimedOut, start, start);
+        assert_eq!(breaker.admit(start + SECOND, start + SECOND), Ok(()));
+        assert_eq!(breaker.admit(start + SECOND * 2, start + SECOND * 2), Ok(()));
     }
 
     #[test]
-    fn one_trial_is_made_at_a_time() {
-        let (mut lane, start) = (Standing::new(SECOND), Instant::now());
-        lane.failed(Abstention::TimedOut, start, start);
+    fn there_is_one_trial_at_a_time() {
+        let (mut breaker, start) = (CircuitBreaker::new(SECOND), Instant::now());
+        breaker.on_failure(Abstention::TimedOut, start, start);
         let (trial, until) = (start + SECOND, start + SECOND * 60);
-        assert_eq!(lane.admit(trial, until), Ok(()));
-        assert_eq!(lane.admit(until - SECOND, until), Err(Abstention::TimedOut));
-        assert_eq!(lane.admit(until, until), Ok(()));
+        assert_eq!(breaker.admit(trial, until), Ok(()));
+        assert_eq!(breaker.admit(until - SECOND, until), Err(Abstention::TimedOut));
+        assert_eq!(breaker.admit(until, until), Ok(()));
     }
 
     #[test]
-    fn one_that_costs_a_worker_in_three_trials_is_disabled() {
-        let (mut lane, mut now) = (Standing::new(SECOND), Instant::now());
+    fn three_lost_workers_disable() {
+        let (mut breaker, mut now) = (CircuitBreaker::new(SECOND), Instant::now());
         for trial in 1..=3 {
-            now += LONGEST;
-            assert_eq!(lane.admit(now, now), Ok(()));
-            lane.failed(Abstention::TimedOut, now + SECOND, now + SECOND);
-            // The runs that hang together are one incident, however many they are.
+            now += MAX_PAUSE;
+            assert_eq!(breaker.admit(now, now), Ok(()));
+            breaker.on_failure(Abstention::TimedOut, now + SECOND, now + SECOND);
+            // Runs that hang together are one incident.
             for worker in 0..5 {
-                let opens = lane.lost(now, now + SECOND * 2, false);
-                assert_eq!(opens, trial == 3 && worker == 0, "trial {trial}, worker {worker}");
+                let disables = breaker.on_worker_lost(now, now + SECOND * 2, false);
+                assert_eq!(disables, trial == 3 && worker == 0, "trial {trial}, worker {worker}");
             }
-            assert_eq!(lane.disabled(), trial == 3);
+            assert_eq!(breaker.is_disabled(), trial == 3);
         }
-        assert_eq!(lane.failed(Abstention::TimedOut, now, now), None);
-        assert!(!lane.succeeded(now), "a run that was under way changes nothing");
-        assert_eq!(lane.admit(now + LONGEST * 9, now), Err(Abstention::TimedOut));
-        assert_eq!(lane.down(), Some(Abstention::TimedOut));
+        assert_eq!(breaker.on_failure(Abstention::TimedOut, now, now), None);
+        assert!(!breaker.on_success(now), "a run that was in flight changes nothing");
+        assert_eq!(breaker.admit(now + MAX_PAUSE * 9, now), Err(Abstention::TimedOut));
+        assert_eq!(breaker.down(), Some(Abstention::TimedOut));
     }
 
     #[test]
-    fn where_workers_are_short_the_first_loss_disables() {
-        let (mut lane, now) = (Standing::new(SECOND), Instant::now());
-        assert!(lane.lost(now, now + SECOND, true) && lane.disabled());
-        assert_eq!(lane.admit(now + LONGEST * 9, now), Err(Abstention::TimedOut));
+    fn the_first_lost_worker_disables_when_workers_are_short() {
+        let (mut breaker, now) = (CircuitBreaker::new(SECOND), Instant::now());
+        assert!(breaker.on_worker_lost(now, now + SECOND, true) && breaker.is_disabled());
+        assert_eq!(breaker.admit(now + MAX_PAUSE * 9, now), Err(Abstention::TimedOut));
     }
 
     #[test]
     fn pauses_double_up_to_a_bound() {
-        let (mut lane, mut now, mut pauses) = (Standing::new(SECOND), Instant::now(), Vec::new());
+        let (mut breaker, mut now, mut pauses) = (CircuitBreaker::new(SECOND), Instant::now(), Vec::new());
         for _ in 0..9 {
-            let pause = lane.failed(Abstention::TimedOut, now, now).unwrap();
+            let pause = breaker.on_failure(Abstention::TimedOut, now, now).unwrap();
             pauses.push(pause.as_secs());
-            assert!(lane.admit(now + pause - Duration::from_millis(1), now).is_err());
+            assert!(breaker.admit(now + pause - Duration::from_millis(1), now).is_err());
             now += pause;
-            assert!(lane.admit(now, now).is_ok());
+            assert!(breaker.admit(now, now).is_ok());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
     }
 
     #[test]
-    fn one_that_is_not_loaded_is_not_asked_until_it_is() {
-        let (mut lane, now) = (Standing::new(SECOND), Instant::now());
-        lane.set_absent(true);
-        assert_eq!(lane.admit(now + LONGEST * 9, now + LONGEST * 9), Err(Abstention::NotLoaded));
-        assert_eq!(lane.down(), Some(Abstention::NotLoaded));
-        lane.set_absent(false);
-        assert_eq!((lane.admit(now, now), lane.down()), (Ok(()), None));
+    fn a_model_that_is_not_loaded_is_refused_until_it_is() {
+        let (mut breaker, now) = (CircuitBreaker::new(SECOND), Instant::now());
+        breaker.set_not_loaded(true);
+        assert_eq!(breaker.admit(now + MAX_PAUSE * 9, now + MAX_PAUSE * 9), Err(Abstention::NotLoaded));
+        assert_eq!(breaker.down(), Some(Abstention::NotLoaded));
+        breaker.set_not_loaded(false);
+        assert_eq!((breaker.admit(now, now), breaker.down()), (Ok(()), None));
     }
 
     #[test]
     fn failures_count_in_a_row() {
-        let (mut lane, now) = (Standing::new(SECOND), Instant::now());
+        let (mut breaker, now) = (CircuitBreaker::new(SECOND), Instant::now());
         for _ in 0..7 {
-            assert_eq!(lane.failed(Abstention::Failed, now, now), None);
+            assert_eq!(breaker.on_failure(Abstention::Failed, now, now), None);
         }
-        assert!(!lane.succeeded(now));
+        assert!(!breaker.on_success(now));
         for _ in 0..7 {
-            assert_eq!(lane.failed(Abstention::WrongShape, now, now), None);
+            assert_eq!(breaker.on_failure(Abstention::WrongShape, now, now), None);
         }
-        assert_eq!(lane.failed(Abstention::WrongShape, now, now), Some(SECOND));
-        assert_eq!(lane.down(), Some(Abstention::WrongShape));
+        assert_eq!(breaker.on_failure(Abstention::WrongShape, now, now), Some(SECOND));
+        assert_eq!(breaker.down(), Some(Abstention::WrongShape));
     }
 }

@@ -1,25 +1,27 @@
-//! What a panel tells about its experts.
+//! Descriptions of a panel's experts.
 
-use super::manifest::{Body, Kind, Manifest};
+use sha2::{Digest, Sha256};
+
+use super::manifest::{Body, Kind, Manifest, TokenizerSpec};
 use crate::core::features::EncoderId;
 
-/// Whether an expert could be loaded at the start. One that could not be is tried again: [`Panel::down`] says how it
-/// stands now.
+/// The outcome of loading an expert when the panel was opened. An expert that could not be loaded is tried again;
+/// [`Panel::down`] has its present state.
 ///
 /// [`Panel::down`]: super::Panel::down
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// It could.
+    /// The expert was loaded.
     Loaded,
-    /// It could not, and abstains until it can be.
+    /// The expert could not be loaded, and abstains until it can be.
     NotLoaded {
-        /// Why, for people.
+        /// The reason.
         reason: String,
     },
 }
 
 impl State {
-    /// The state's word, for people.
+    /// The state's name, for display.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -28,7 +30,7 @@ impl State {
         }
     }
 
-    /// Why it could not be loaded.
+    /// The reason why the expert could not be loaded; `None` if it was.
     pub(super) fn reason(&self) -> Option<&str> {
         match self {
             Self::Loaded => None,
@@ -42,30 +44,30 @@ impl State {
 pub struct ExpertInfo {
     /// Its id, the name of its folder.
     pub id: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// SHA-256 of its graph or rule file; of a graph with external data one over all its files.
+    /// The SHA-256 of its graph or rule file; of a graph with external data, one over all its files.
     pub model: [u8; 32],
-    /// One line for people.
+    /// A description of one line, for display.
     pub description: String,
-    /// Licence of the model.
+    /// The model's licence.
     pub licence: String,
-    /// Where the model is from.
+    /// The model's origin.
     pub source: String,
-    /// Slugs of the categories it scores, sorted; empty for rules, whose file says.
+    /// The slugs of the categories that it scores, sorted; empty for rules, whose file lists them.
     pub categories: Vec<String>,
-    /// The encoder that a head votes by.
+    /// The id of the encoder on whose embedding a head votes.
     pub encoder: Option<String>,
-    /// AUC on the set that its manifest names, where it names one.
+    /// The AUC on the data set that its manifest names, if it names one.
     pub auc: Option<f64>,
-    /// What runs it: `cpu`, `cuda:0`, or `-` for rules.
+    /// The execution provider that runs it: `cpu`, `cuda:0`, or `-` for rules.
     pub provider: String,
-    /// Whether it could be loaded at the start.
+    /// The outcome of loading it when the panel was opened.
     pub state: State,
 }
 
 impl ExpertInfo {
-    /// What the manifest tells; `None` for encoders, which do not vote.
+    /// The description in a manifest; `None` for encoders, which do not vote.
     pub(super) fn of(manifest: &Manifest, provider: &str) -> Option<Self> {
         let (model, encoder, provider) = match &manifest.body {
             Body::Encoder { .. } => return None,
@@ -97,14 +99,14 @@ impl ExpertInfo {
     }
 }
 
-/// An encoder with its heads, or a classifier: texts for it run in batches of their own.
+/// An encoder with its heads, or a classifier. Texts for it run in batches of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaneInfo {
+pub struct ModelInfo {
     /// The encoder's or classifier's id.
     pub id: String,
-    /// The experts that vote on what it gives.
+    /// The ids of the experts that vote by its output.
     pub experts: Vec<String>,
-    /// Texts are padded to one length, whatever theirs is.
+    /// All texts are padded to one fixed length.
     pub fixed: bool,
     /// Texts run one by one.
     pub alone: bool,
@@ -113,20 +115,54 @@ pub struct LaneInfo {
 /// The encoder that makes the features.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncoderInfo {
-    /// Its folder.
+    /// Its id, the name of its folder.
     pub id: String,
-    /// What its features are stored under.
+    /// The id under which its features are stored.
     pub encoder: EncoderId,
-    /// How it reads, the line that is part of [`EncoderInfo::encoder`].
+    /// One line that describes how text becomes features. It is part of [`EncoderInfo::encoder`].
     pub reading: String,
-    /// One line for people.
+    /// A description of one line, for display.
     pub description: String,
-    /// Licence of the model.
+    /// The model's licence.
     pub licence: String,
-    /// Where the model is from.
+    /// The model's origin.
     pub source: String,
-    /// What runs it.
+    /// The execution provider that runs it.
     pub provider: String,
-    /// Whether it could be loaded at the start.
+    /// The outcome of loading it when the panel was opened.
     pub state: State,
+}
+
+impl EncoderInfo {
+    /// The description in a manifest; `None` if the expert gives no features.
+    pub(super) fn of(manifest: &Manifest, provider: &str) -> Option<Self> {
+        let Body::Encoder { graph, tokenizer, features: Some(_), .. } = &manifest.body else {
+            return None;
+        };
+        let reading = reading_line(tokenizer);
+        let mut hash = Sha256::new();
+        hash.update(b"aegis encoder 1\n");
+        hash.update(graph.sha256());
+        hash.update(tokenizer.file.sha256);
+        hash.update(reading.as_bytes());
+        Some(Self {
+            id: manifest.id.clone(),
+            encoder: hash.finalize().into(),
+            reading,
+            description: manifest.description.clone(),
+            licence: manifest.licence.clone(),
+            source: manifest.source.clone(),
+            provider: provider.to_owned(),
+            state: State::Loaded,
+        })
+    }
+}
+
+/// One line that describes how text becomes features. A change here changes the encoder's id.
+fn reading_line(tokenizer: &TokenizerSpec) -> String {
+    let mut line = format!("judged turn; {} tokens; mean; whitened int8 v1", tokenizer.max_tokens);
+    if !tokenizer.drop_ids.is_empty() {
+        line += &format!("; without tokens {:?}", tokenizer.drop_ids);
+    }
+    line
 }

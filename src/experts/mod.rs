@@ -1,29 +1,24 @@
-//! The panel: experts asked for their votes.
+//! The panel: experts that vote on texts.
 //!
-//! Each expert is a folder with a manifest (docs/adding-an-expert.md). [`Panel::open`] checks all of
-//! them and loads their graphs, once for each worker thread; [`Panel::ask`] takes a window of texts and
-//! gives each its votes and, where the panel has an encoder, its reading.
+//! Each expert is a folder with a manifest (docs/adding-an-expert.md). [`Panel::open`] checks all of them and loads
+//! their graphs, once for each worker thread. [`Panel::ask`] takes a window of texts and waits for the votes and, if
+//! the panel has an encoder, the features of each. A [`Stream`] takes texts as they come and returns answers as they
+//! are complete.
 //!
-//! A text's way: `tokenize` reads it once for each tokenizer, and it waits at the `desk`. A free `worker` takes
-//! a batch of texts of like length ([`batch`], `queue`) and runs it on a `station`; `scores` makes votes of the
-//! numbers. [`rules`] read [`fold`]ed text instead. What fails on the way abstains, with its reason.
-//! [`Panel::ask`] brings a window and waits; a [`Stream`] takes texts as they come and gives answers as they
-//! are done.
+//! A text is tokenised once for each tokenizer (`tokenizer`) and then waits in the `scheduler`. A free `worker` takes a
+//! batch of texts of similar length ([`batcher`]) and runs it on a `backend`; `scores` turns the numbers into votes.
+//! The [`rules`] read [folded](text_folding) text instead. An expert that fails abstains, with its reason.
 
 mod backend;
 mod batch_invariance;
 pub mod batcher;
 mod breaker;
 mod cache;
-mod check;
+mod config;
+mod cost;
 mod error;
-pub mod external;
-mod files;
-mod fit;
-pub mod fold;
 mod info;
-mod load;
-mod making;
+mod loader;
 mod manifest;
 mod panel;
 mod pending;
@@ -31,15 +26,19 @@ mod reload;
 pub mod rules;
 mod scheduler;
 mod scores;
-mod tokenize;
+pub mod text_folding;
+mod tokenizer;
 mod worker;
 
 pub use backend::onnx::session::{Provider, environment};
 pub use batch_invariance::TOLERANCE;
+pub use config::PanelConfig;
+pub use cost::{PanelCosts, RunCost};
 pub use error::PanelError;
-pub use info::{EncoderInfo, ExpertInfo, LaneInfo, State};
+pub use info::{EncoderInfo, ExpertInfo, ModelInfo, State};
+pub use loader::external_data;
 pub use manifest::Kind;
 pub use panel::ask::UnderLoad;
 pub use panel::stream::Stream;
-pub use panel::{Answer, Examined, Panel, PanelConfig, PanelCosts, RunCost};
+pub use panel::{Answer, Examined, Panel};
 pub use pending::RunSpan;

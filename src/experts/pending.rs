@@ -1,81 +1,81 @@
-//! One text being asked about: what is known of it so far, and who waits for it.
+//! The answer to one text while parts of it are outstanding.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::backend::onnx::RowResult;
-use super::panel::RunCost;
-use super::scores::Judgement;
+use super::backend::result::TextResult;
+use super::cost::RunCost;
+use super::scores::ExpertScore;
 use crate::core::features::Features;
 use crate::core::vote::Abstention;
 
-/// When a run was under way.
+/// The time of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunSpan {
-    /// When a worker took it up.
+    /// When a worker took it.
     pub began: Instant,
-    /// When its answer was there, or it was stopped.
+    /// When its results were there, or it was stopped.
     pub ended: Instant,
 }
 
-/// What is known of one expert's answer about a text.
+/// The outcome of one expert on a text, as far as it is known.
 #[derive(Debug, Clone)]
-pub(super) struct Said {
-    /// None: nothing yet. Over several windows the greatest of each score.
-    outcome: Option<Result<Judgement, Abstention>>,
-    /// It read only the beginning.
+pub(super) struct ExpertOutcome {
+    /// `None` until the first window has an outcome. Over several windows it holds the greatest of each score.
+    outcome: Option<Result<ExpertScore, Abstention>>,
+    /// Only the beginning of the text was read.
     truncated: bool,
-    /// Every window's answer is that to an equal text.
+    /// The outcome of every window comes from an equal text.
     cached: bool,
-    /// Windows that the text is read in.
+    /// Windows in which the text is read.
     windows: usize,
-    /// Windows that it voted on.
+    /// Windows with a vote.
     voted: usize,
-    /// The run that its answer came of, the last of them.
-    pub(super) ran: Option<RunSpan>,
+    /// The last run that gave an outcome.
+    pub(super) run: Option<RunSpan>,
 }
 
-impl Said {
-    const NOTHING: Self =
-        Self { outcome: None, truncated: false, cached: false, windows: 1, voted: 0, ran: None };
+impl ExpertOutcome {
+    const UNKNOWN: Self =
+        Self { outcome: None, truncated: false, cached: false, windows: 1, voted: 0, run: None };
 
-    fn hear(&mut self, outcome: &Result<Judgement, Abstention>, told: Told) {
-        self.truncated |= told.truncated;
-        self.ran = told.ran;
+    fn add(&mut self, outcome: &Result<ExpertScore, Abstention>, part: PartInfo) {
+        self.truncated |= part.truncated;
+        self.run = part.run;
         let Ok(judged) = outcome else {
-            // What another window said stands.
+            // A vote on another window stands.
             self.outcome.get_or_insert_with(|| outcome.clone());
             return;
         };
-        self.cached = told.cached && (self.voted == 0 || self.cached);
+        self.cached = part.cached && (self.voted == 0 || self.cached);
         self.voted += 1;
         match &mut self.outcome {
-            Some(Ok(known)) => greatest(known, judged),
+            Some(Ok(known)) => keep_greatest(known, judged),
             other => *other = Some(outcome.clone()),
         }
     }
 
-    /// The expert's answer, `silent` where none came, and what is to be said of it.
-    pub(super) fn end(self, silent: Abstention) -> (Result<Judgement, Abstention>, Marks) {
-        // A window that gave no vote is a part that was not read.
+    /// The final outcome, with the vote's flags. `default` is the abstention of an expert without an outcome.
+    pub(super) fn finish(self, default: Abstention) -> (Result<ExpertScore, Abstention>, VoteFlags) {
+        // A window without a vote is a part that was not read.
         let truncated = self.truncated || self.voted < self.windows;
-        let marks = Marks { truncated, cached: self.cached, windows: self.voted };
-        (self.outcome.unwrap_or(Err(silent)), marks)
+        let flags = VoteFlags { truncated, cached: self.cached, windows: self.voted };
+        (self.outcome.unwrap_or(Err(default)), flags)
     }
 }
 
-/// What is said of a vote.
+/// The flags of a vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Marks {
+pub(super) struct VoteFlags {
     pub(super) truncated: bool,
     pub(super) cached: bool,
     pub(super) windows: usize,
 }
 
-/// The greater of two windows' scores, for all and by category.
-fn greatest((score, categories): &mut Judgement, (other, others): &Judgement) {
+/// Raises the scores to those of another window, the total and each category's.
+fn keep_greatest((score, categories): &mut ExpertScore, (other, others): &ExpertScore) {
     *score = score.max(*other);
     for found in others {
         match categories.binary_search_by(|known| known.category.cmp(&found.category)) {
@@ -85,152 +85,158 @@ fn greatest((score, categories): &mut Judgement, (other, others): &Judgement) {
     }
 }
 
-/// How a part of an answer came.
+/// The origin of one part of an answer.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Told {
-    /// Only the beginning was read.
+pub(super) struct PartInfo {
+    /// Only the beginning of the text was read.
     pub(super) truncated: bool,
-    /// For another, equal text.
+    /// The result is that of another, equal text.
     pub(super) cached: bool,
-    /// For a window after the first: its features are not the text's.
-    pub(super) further: bool,
-    /// The run that it came of.
-    pub(super) ran: Option<RunSpan>,
+    /// The part is a window after the first, whose features are not the text's.
+    pub(super) later_window: bool,
+    /// The run that gave the result.
+    pub(super) run: Option<RunSpan>,
 }
 
-/// What is known about a text.
+/// The answer to a text, as far as it is known.
 #[derive(Debug)]
-pub(super) struct Row {
-    /// By the expert's slot.
-    pub(super) said: Vec<Said>,
-    /// Of who says nothing.
-    pub(super) silent: Abstention,
+pub(super) struct PartialAnswer {
+    /// By the expert's index in the panel.
+    pub(super) experts: Vec<ExpertOutcome>,
+    /// The abstention of experts without an outcome.
+    pub(super) default: Abstention,
     pub(super) features: Option<Box<Features>>,
-    /// The most that any tokenizer gave.
+    /// The greatest number of tokens that any tokenizer gave.
     pub(super) tokens: usize,
     /// When the first of its runs began.
     pub(super) began: Option<Instant>,
-    /// Parts of the answer that have not come.
-    open: usize,
+    /// Parts that are outstanding.
+    outstanding: usize,
 }
 
-impl Row {
-    /// Nothing known yet. `silent`: the reason of those for whom no answer comes.
-    pub(super) fn silent(experts: usize, silent: Abstention) -> Self {
-        let said = vec![Said::NOTHING; experts];
-        Self { said, silent, features: None, tokens: 0, began: None, open: 0 }
-    }
-
-    fn each(&mut self, slots: &[usize], mut change: impl FnMut(&mut Said)) {
-        slots.iter().for_each(|&slot| self.said.get_mut(slot).into_iter().for_each(&mut change));
+impl PartialAnswer {
+    /// An answer without any outcome. `default` is the abstention of experts that never have one.
+    pub(super) fn new(experts: usize, default: Abstention) -> Self {
+        let experts = vec![ExpertOutcome::UNKNOWN; experts];
+        Self { experts, default, features: None, tokens: 0, began: None, outstanding: 0 }
     }
 
     /// These experts abstain.
-    pub(super) fn abstain(&mut self, slots: &[usize], reason: Abstention) {
-        self.each(slots, |said| said.outcome = Some(Err(reason)));
-    }
-
-    /// These experts read the text in so many windows, which may not be all of it.
-    pub(super) fn expect(&mut self, slots: &[usize], windows: usize, truncated: bool) {
-        self.each(slots, |said| {
-            said.windows = windows;
-            said.truncated |= truncated;
-        });
-    }
-
-    fn put(&mut self, result: &RowResult, told: Told) {
-        for (slot, outcome) in &result.outcomes {
-            self.each(&[*slot], |said| said.hear(outcome, told));
+    pub(super) fn abstain(&mut self, experts: &[usize], reason: Abstention) {
+        for &expert_index in experts {
+            self.experts[expert_index].outcome = Some(Err(reason));
         }
-        if result.features.is_some() && !told.further {
+    }
+
+    /// These experts read the text in `windows` windows. `truncated`: the windows do not hold all of it.
+    pub(super) fn set_windows(&mut self, experts: &[usize], windows: usize, truncated: bool) {
+        for &expert_index in experts {
+            let expert = &mut self.experts[expert_index];
+            expert.windows = windows;
+            expert.truncated |= truncated;
+        }
+    }
+
+    fn add(&mut self, result: &TextResult, part: PartInfo) {
+        for (expert_index, outcome) in &result.outcomes {
+            self.experts[*expert_index].add(outcome, part);
+        }
+        if result.features.is_some() && !part.later_window {
             self.features.clone_from(&result.features);
         }
     }
 }
 
-/// Whoever asks: answers come to it with the keys that it gave, in any order.
-pub(super) struct Asker {
-    /// Unbounded, so that no worker ever waits here; who asks bounds what it asks.
-    answers: Sender<(u64, Row)>,
-    runs: Mutex<Vec<RunCost>>,
+/// The receiving end of a caller: its answers, with the keys that it gave, in any order, and the costs of its runs.
+pub(super) struct AnswerSink {
+    /// Unbounded, so that no worker ever waits here. The caller bounds the number of its texts.
+    answers: Sender<(u64, PartialAnswer)>,
+    costs: Mutex<Vec<RunCost>>,
 }
 
-impl Asker {
-    pub(super) fn new() -> (Arc<Self>, Receiver<(u64, Row)>) {
+impl AnswerSink {
+    pub(super) fn new() -> (Arc<Self>, Receiver<(u64, PartialAnswer)>) {
         let (answers, received) = unbounded();
-        (Arc::new(Self { answers, runs: Mutex::default() }), received)
+        (Arc::new(Self { answers, costs: Mutex::default() }), received)
     }
 
-    /// A run with texts of several askers is told to the first's.
-    pub(super) fn tell(&self, run: RunCost) {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).push(run);
+    /// Adds the cost of a run. A run with texts of several callers is added to the first caller's.
+    pub(super) fn add_cost(&self, cost: RunCost) {
+        self.costs.lock().unwrap_or_else(PoisonError::into_inner).push(cost);
     }
 
-    /// What has been run since the last time.
-    pub(super) fn runs(&self) -> Vec<RunCost> {
-        std::mem::take(&mut *self.runs.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Takes the costs of the runs since the last call.
+    pub(super) fn take_costs(&self) -> Vec<RunCost> {
+        std::mem::take(&mut *self.costs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A text being asked about.
-pub(super) struct Question {
-    pub(super) asker: Arc<Asker>,
+/// A text whose answer is outstanding.
+pub(super) struct PendingAnswer {
+    pub(super) sink: Arc<AnswerSink>,
     key: u64,
-    /// How long each of its runs may take.
+    /// The time that each of its runs may take.
     pub(super) timeout: Duration,
-    /// Whatever has not been answered then has timed out. Waiting counts here, so it is later than a run's end.
+    /// The time at which the answer is sent with what is known. It is later than the end of a run, because it includes
+    /// the time that the text waits.
     pub(super) deadline: Instant,
-    /// None once it is answered.
-    row: Mutex<Option<Row>>,
+    /// `None` once the answer is sent.
+    answer: Mutex<Option<PartialAnswer>>,
 }
 
-impl Question {
-    /// `parts`: how many answers there will be.
-    pub(super) fn new(asker: &Arc<Asker>, key: u64, timeout: Duration, mut row: Row, parts: usize) -> Self {
-        row.open = parts;
-        let (deadline, row) = (Instant::now() + 2 * timeout, Mutex::new(Some(row)));
-        Self { asker: Arc::clone(asker), key, timeout, deadline, row }
+impl PendingAnswer {
+    /// `parts` is the number of parts of the answer.
+    pub(super) fn new(
+        sink: &Arc<AnswerSink>,
+        key: u64,
+        timeout: Duration,
+        mut answer: PartialAnswer,
+        parts: usize,
+    ) -> Self {
+        answer.outstanding = parts;
+        let (deadline, answer) = (Instant::now() + 2 * timeout, Mutex::new(Some(answer)));
+        Self { sink: Arc::clone(sink), key, timeout, deadline, answer }
     }
 
-    fn row(&self) -> std::sync::MutexGuard<'_, Option<Row>> {
-        self.row.lock().unwrap_or_else(PoisonError::into_inner)
+    fn answer(&self) -> std::sync::MutexGuard<'_, Option<PartialAnswer>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether its answer is still to come.
+    /// Returns `true` until the answer is sent.
     pub(super) fn is_open(&self) -> bool {
-        self.row().is_some()
+        self.answer().is_some()
     }
 
-    /// Its first run begins.
-    pub(super) fn begin(&self, now: Instant) {
-        if let Some(row) = self.row().as_mut() {
-            row.began.get_or_insert(now);
+    /// A run with the text begins.
+    pub(super) fn on_run_start(&self, now: Instant) {
+        if let Some(answer) = self.answer().as_mut() {
+            answer.began.get_or_insert(now);
         }
     }
 
-    /// A part of the answer. With the last one the answer is sent.
-    pub(super) fn put(&self, result: &RowResult, told: Told) {
-        let mut place = self.row();
-        let Some(row) = place.as_mut() else {
+    /// Adds a part of the answer. With the last part the answer is sent.
+    pub(super) fn add(&self, result: &TextResult, part: PartInfo) {
+        let mut place = self.answer();
+        let Some(answer) = place.as_mut() else {
             return;
         };
-        row.put(result, told);
-        row.open = row.open.saturating_sub(1);
-        if row.open == 0 {
+        answer.add(result, part);
+        answer.outstanding = answer.outstanding.saturating_sub(1);
+        if answer.outstanding == 0 {
             self.send(place.take());
         }
     }
 
-    /// Sends what is known, and no more.
+    /// Sends the answer with what is known.
     pub(super) fn close(&self) {
-        let row = self.row().take();
-        self.send(row);
+        let answer = self.answer().take();
+        self.send(answer);
     }
 
-    fn send(&self, row: Option<Row>) {
-        if let Some(row) = row {
-            // Whoever asked may have given up.
-            let _ = self.asker.answers.send((self.key, row));
+    fn send(&self, answer: Option<PartialAnswer>) {
+        if let Some(answer) = answer {
+            // The receiver is gone if the caller was dropped.
+            let _ = self.sink.answers.send((self.key, answer));
         }
     }
 }

@@ -1,60 +1,56 @@
-//! What could not be loaded is tried again while the panel works: after a pause, and after twice as long each time
-//! that it fails.
+//! Loads models that could not be loaded, while the panel works. The pause between two attempts doubles.
 
 use std::time::Duration;
 
-use super::backend::onnx::Station;
-use super::breaker::longer;
-use super::error::PanelError;
-use super::load::Want;
-use super::scheduler::Desk;
+use super::breaker::next_pause;
+use super::loader::{MissingParts, ModelLoader, ReloadedModel};
+use super::scheduler::Scheduler;
 
-/// A lane that has been loaded again.
-pub(super) struct Remade {
-    /// One for each worker.
-    pub(super) stations: Vec<Station>,
-    /// What it still lacks.
-    pub(super) want: Want,
-    /// Why it does.
-    pub(super) reason: String,
-}
-
-/// Loads the lane of this number again, for so many workers.
-pub(super) type Remake = Box<dyn Fn(usize, usize) -> Result<Remade, PanelError> + Send>;
-
-/// Loads lanes that lack something until there are none, or the desk closes. `first`: the first pause.
-pub(super) fn mend(desk: &Desk, first: Duration, remake: &Remake) {
-    let mut pause = first;
-    while let Some(wanting) = desk.wanting(pause) {
-        let mut lacking = false;
-        for (lane, name, want) in wanting {
-            let reason = match remake(lane, desk.workers()) {
-                Ok(made) if made.want.is_none() => {
-                    if desk.deliver(lane, made.stations, made.want) {
-                        tracing::info!(experts = name, "loaded now");
-                        continue;
-                    }
-                    "a worker was added meanwhile".to_owned()
-                }
-                Ok(made) => {
-                    if made.want != want
-                        && made.want.is_within(&want)
-                        && desk.deliver(lane, made.stations, made.want)
-                    {
-                        tracing::info!(experts = name, "some of them loaded now");
-                    }
-                    made.reason
-                }
-                Err(error) => error.to_string(),
+/// Loads models that lack something until no model does, or the scheduler closes. `first_pause`: the pause before the
+/// first attempt.
+pub(super) fn reload_missing(scheduler: &Scheduler, first_pause: Duration, load_model: &ModelLoader) {
+    let mut pause = first_pause;
+    while let Some(models) = scheduler.wait_for_missing(pause) {
+        let mut any_missing = false;
+        for (model, name, missing) in models {
+            let Err(reason) = reload(scheduler, model, &name, &missing, load_model) else {
+                continue;
             };
-            lacking = true;
+            any_missing = true;
             tracing::warn!(
                 experts = name,
                 reason,
-                seconds = longer(pause).as_secs(),
+                seconds = next_pause(pause).as_secs(),
                 "could not be loaded; tried again later"
             );
         }
-        pause = if lacking { longer(pause) } else { first };
+        pause = if any_missing { next_pause(pause) } else { first_pause };
     }
+}
+
+/// Loads one model again, and installs it if it lacks less than before.
+///
+/// # Errors
+/// Returns the reason if the model still lacks something.
+fn reload(
+    scheduler: &Scheduler,
+    model: usize,
+    name: &str,
+    missing: &MissingParts,
+    load_model: &ModelLoader,
+) -> Result<(), String> {
+    let ReloadedModel { backends, missing: still_missing, reason } =
+        load_model(model, scheduler.worker_count()).map_err(|error| error.to_string())?;
+    if still_missing.is_empty() {
+        if !scheduler.install(model, backends, still_missing) {
+            return Err("a worker was added meanwhile".to_owned());
+        }
+        tracing::info!(experts = name, "loaded now");
+        return Ok(());
+    }
+    let is_less = still_missing != *missing && still_missing.is_subset(missing);
+    if is_less && scheduler.install(model, backends, still_missing) {
+        tracing::info!(experts = name, "some of them loaded now");
+    }
+    Err(reason)
 }

@@ -1,4 +1,4 @@
-//! The rules expert: terms and patterns on folded text, in time linear in it.
+//! The rules engine: finds terms and patterns in [folded](super::text_folding) text, in time linear in its length.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -9,15 +9,15 @@ use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 
 use super::error::PanelError;
-use super::fold::{Folded, Seen, fold};
+use super::text_folding::{Folded, Letters, fold};
 use crate::core::vote::CategoryScore;
 
-/// Greatest number of words, all together.
+/// The greatest number of words in all groups.
 const MAX_WORDS: usize = 200_000;
-/// Greatest number of patterns.
+/// The greatest number of patterns.
 const MAX_PATTERNS: usize = 1_000;
-/// Greatest size of one compiled pattern, in bytes.
-const MAX_COMPILED: usize = 4 << 20;
+/// The greatest size of one compiled pattern, in bytes.
+const MAX_COMPILED_SIZE: usize = 4 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,7 +25,7 @@ struct RawTerms {
     category: String,
     severity: f64,
     words: Vec<String>,
-    /// Patterns of ordinary text: a word within a match does not count.
+    /// Patterns of ordinary text. A word within a match does not count.
     #[serde(default)]
     except: Vec<String>,
 }
@@ -41,7 +41,7 @@ struct RawPattern {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+struct RawRules {
     base: f64,
     #[serde(default)]
     terms: Vec<RawTerms>,
@@ -49,27 +49,27 @@ struct Raw {
     patterns: Vec<RawPattern>,
 }
 
-/// What a hit means.
-#[derive(Debug, Clone)]
-struct Meaning {
-    category: String,
-    severity: f64,
-}
-
 /// A word of the rules.
 #[derive(Debug, Clone, Copy)]
 struct Word {
-    /// Its group.
+    /// The index of its group.
     group: usize,
     severity: f64,
 }
 
-/// Words of one category.
+/// Words of one category with common exceptions.
 #[derive(Debug)]
 struct Group {
     category: String,
-    /// Ordinary text that a word may stand in.
+    /// Ordinary text in which the words do not count.
     except: Option<Regex>,
+}
+
+#[derive(Debug)]
+struct Pattern {
+    regex: Regex,
+    category: String,
+    severity: f64,
 }
 
 /// A compiled rule file.
@@ -80,21 +80,24 @@ pub struct Rules {
     /// By the automaton's pattern number.
     words: Vec<Word>,
     groups: Vec<Group>,
-    patterns: Vec<(Regex, Meaning)>,
-    /// Letters and digits that stand in the rules, ASCII ones left out.
+    patterns: Vec<Pattern>,
+    /// The letters and digits of the rules that are not ASCII.
     letters: BTreeSet<char>,
 }
 
-/// What the rules found.
+/// The score of the rules for one text.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    /// The greatest severity hit, else the base.
+pub struct RulesScore {
+    /// The greatest severity of a hit, or the base if there is none.
     pub score: f64,
-    /// The greatest severity hit per category, by slug.
+    /// The greatest severity of a hit in each category, by slug.
     pub categories: Vec<CategoryScore>,
 }
 
-fn severity(value: f64) -> Result<f64, (String, String)> {
+/// A problem with an entry of a rule file, and its remedy.
+type Problem = (String, String);
+
+fn check_severity(value: f64) -> Result<f64, Problem> {
     if (0.0..=1.0).contains(&value) {
         Ok(value)
     } else {
@@ -106,152 +109,143 @@ impl Rules {
     /// Compiles a rule file.
     ///
     /// # Errors
-    /// Where an entry is unknown, out of range or does not compile; it names the entry.
+    /// Returns `Rules` with the entry if one is unknown, is out of range or does not compile.
     pub fn parse(path: &Path, text: &str) -> Result<Self, PanelError> {
-        let refuse = |field: String, (problem, mend): (String, String)| PanelError::Rules {
+        Self::compile(text).map_err(|(field, (problem, remedy))| PanelError::Rules {
             path: path.to_owned(),
             field,
             problem,
-            mend,
-        };
-        let raw: Raw = toml::from_str(text).map_err(|error| {
+            remedy,
+        })
+    }
+
+    /// Compiles a rule file, or returns an entry with its problem.
+    fn compile(text: &str) -> Result<Self, (String, Problem)> {
+        let raw: RawRules = toml::from_str(text).map_err(|error| {
             let line =
                 error.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or("").matches('\n').count());
-            let mend = "docs/adding-an-expert.md lists every key".to_owned();
-            refuse(format!("line {line}"), (error.message().to_owned(), mend))
+            let remedy = "docs/adding-an-expert.md lists every key".to_owned();
+            (format!("line {line}"), (error.message().to_owned(), remedy))
         })?;
-        let base = severity(raw.base).map_err(|why| refuse("base".to_owned(), why))?;
+        let base = check_severity(raw.base).map_err(|problem| ("base".to_owned(), problem))?;
         let (mut texts, mut words, mut groups) = (Vec::new(), Vec::new(), Vec::new());
         let mut letters = BTreeSet::new();
-        for (number, terms) in raw.terms.into_iter().enumerate() {
-            let severity =
-                severity(terms.severity).map_err(|why| refuse(format!("terms[{number}].severity"), why))?;
+        for (group, terms) in raw.terms.into_iter().enumerate() {
+            let entry = |key: &str| format!("terms[{group}].{key}");
+            let severity = check_severity(terms.severity).map_err(|problem| (entry("severity"), problem))?;
             for word in terms.words {
-                let Folded { text: folded, seen, .. } = fold(&word);
-                letters.extend(seen.others);
-                if folded.is_empty() {
-                    let why = (format!("{word:?} is nothing once folded"), "remove it".to_owned());
-                    return Err(refuse(format!("terms[{number}].words"), why));
+                let Folded { text, letters: of_word, .. } = fold(&word);
+                letters.extend(of_word.other);
+                if text.is_empty() {
+                    let problem = (format!("{word:?} is nothing once folded"), "remove it".to_owned());
+                    return Err((entry("words"), problem));
                 }
-                texts.push(folded);
-                words.push(Word { group: number, severity });
+                texts.push(text);
+                words.push(Word { group, severity });
             }
-            let except =
-                exceptions(&terms.except).map_err(|why| refuse(format!("terms[{number}].except"), why))?;
+            let except = compile_exceptions(&terms.except).map_err(|problem| (entry("except"), problem))?;
             groups.push(Group { category: terms.category, except });
         }
         if texts.len() > MAX_WORDS || raw.patterns.len() > MAX_PATTERNS {
             let problem = format!("more than {MAX_WORDS} words or {MAX_PATTERNS} patterns");
-            return Err(refuse("terms".to_owned(), (problem, "split them over several experts".to_owned())));
+            return Err(("terms".to_owned(), (problem, "split them over several experts".to_owned())));
         }
         let mut patterns = Vec::new();
-        for pattern in raw.patterns {
-            let field = |part: &str| format!("pattern {:?}, {part}", pattern.id);
-            let severity = severity(pattern.severity).map_err(|why| refuse(field("severity"), why))?;
-            let compiled = compiled(&pattern.regex).map_err(|why| refuse(field("regex"), why))?;
-            letters.extend(fold(&pattern.regex).seen.others);
-            patterns.push((compiled, Meaning { category: pattern.category.clone(), severity }));
+        for RawPattern { id, category, severity, regex } in raw.patterns {
+            let entry = |key: &str| format!("pattern {id:?}, {key}");
+            let severity = check_severity(severity).map_err(|problem| (entry("severity"), problem))?;
+            letters.extend(fold(&regex).letters.other);
+            let regex = compile_regex(&regex).map_err(|problem| (entry("regex"), problem))?;
+            patterns.push(Pattern { regex, category, severity });
         }
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
             .build(&texts)
-            .map_err(|error| refuse("terms".to_owned(), (error.to_string(), "use fewer words".to_owned())))?;
+            .map_err(|error| ("terms".to_owned(), (error.to_string(), "use fewer words".to_owned())))?;
         Ok(Self { base, automaton, words, groups, patterns, letters })
     }
 
-    /// Returns `true` if the text was written with an ASCII letter or digit, or with one that stands in the rules, before
-    /// letters of other scripts were taken for those. Rules of one script cannot tell what is said in another.
-    fn reads(&self, seen: &Seen) -> bool {
-        seen.ascii || seen.others.iter().any(|c| self.letters.contains(c))
+    /// Returns `true` if the rules can read a text with these letters: ASCII letters or digits, or others that occur in
+    /// the rules. Look-alike letters do not count: rules of one script cannot judge a text in another.
+    fn can_read(&self, letters: &Letters) -> bool {
+        letters.ascii || letters.other.iter().any(|c| self.letters.contains(c))
     }
 
-    /// Judges a folded text. Returns `None` if nothing of it was read: no rule hit, and the rules know none of its
-    /// letters.
+    /// Scores a folded text. Returns `None` if no rule matches and the rules cannot read its letters.
     #[must_use]
-    pub fn judge(&self, folded: &Folded) -> Option<Found> {
+    pub fn score(&self, folded: &Folded) -> Option<RulesScore> {
         let text = folded.text.as_str();
-        let mut greatest = BTreeMap::<&str, f64>::new();
-        let mut note = |category, severity: f64| {
-            let best = greatest.entry(category).or_insert(0.0);
-            *best = best.max(severity);
+        let mut severities = BTreeMap::<&str, f64>::new();
+        let mut add_hit = |category, severity: f64| {
+            let greatest = severities.entry(category).or_insert(0.0);
+            *greatest = greatest.max(severity);
         };
-        let mut ordinary = vec![None; self.groups.len()];
+        // By group, found when one of its words first matches.
+        let mut exceptions = vec![None; self.groups.len()];
         for found in self.automaton.find_overlapping_iter(text) {
-            let Some(word) = self.words.get(found.pattern().as_usize()) else {
-                continue;
-            };
-            let (Some(group), Some(spans)) = (self.groups.get(word.group), ordinary.get_mut(word.group))
-            else {
-                continue;
-            };
-            if whole(text, found.start(), found.end())
-                && !spans.get_or_insert_with(|| Spans::of(group.except.as_ref(), text)).hold(found.range())
+            let word = self.words[found.pattern().as_usize()];
+            let group = &self.groups[word.group];
+            if is_whole_word(text, found.range())
+                && !exceptions[word.group]
+                    .get_or_insert_with(|| Spans::find(group.except.as_ref(), text))
+                    .contain(found.range())
             {
-                note(group.category.as_str(), word.severity);
+                add_hit(group.category.as_str(), word.severity);
             }
         }
-        for (pattern, meaning) in &self.patterns {
-            if pattern.is_match(text) {
-                note(meaning.category.as_str(), meaning.severity);
+        for pattern in &self.patterns {
+            if pattern.regex.is_match(text) {
+                add_hit(pattern.category.as_str(), pattern.severity);
             }
         }
-        if greatest.is_empty() && !self.reads(&folded.seen) {
+        if severities.is_empty() && !self.can_read(&folded.letters) {
             return None;
         }
-        let score =
-            greatest.values().copied().fold(None, |best: Option<f64>, s| Some(best.map_or(s, |b| b.max(s))));
-        Some(Found {
-            score: score.unwrap_or(self.base),
-            categories: greatest
-                .into_iter()
-                .map(|(category, score)| CategoryScore { category: category.to_owned(), score })
-                .collect(),
-        })
+        let score = severities.values().copied().reduce(f64::max).unwrap_or(self.base);
+        let categories = severities
+            .into_iter()
+            .map(|(category, score)| CategoryScore { category: category.to_owned(), score })
+            .collect();
+        Some(RulesScore { score, categories })
     }
 }
 
-type Problem = (String, String);
-
-fn compiled(regex: &str) -> Result<Regex, Problem> {
-    let built = RegexBuilder::new(regex).size_limit(MAX_COMPILED).build();
+fn compile_regex(regex: &str) -> Result<Regex, Problem> {
+    let built = RegexBuilder::new(regex).size_limit(MAX_COMPILED_SIZE).build();
     built.map_err(|error| (error.to_string(), "correct or simplify it".to_owned()))
 }
 
-/// One expression for all exceptions of a group. Each is compiled alone as well, so that an error is its own.
-fn exceptions(except: &[String]) -> Result<Option<Regex>, Problem> {
-    for one in except {
-        compiled(one)?;
+/// Compiles one expression for all exceptions of a group. Each is compiled alone as well, so that an error names it.
+fn compile_exceptions(except: &[String]) -> Result<Option<Regex>, Problem> {
+    for regex in except {
+        compile_regex(regex)?;
     }
-    let all: Vec<_> = except.iter().map(|one| format!("(?:{one})")).collect();
-    if all.is_empty() { Ok(None) } else { compiled(&all.join("|")).map(Some) }
+    let all: Vec<_> = except.iter().map(|regex| format!("(?:{regex})")).collect();
+    if all.is_empty() { Ok(None) } else { compile_regex(&all.join("|")).map(Some) }
 }
 
-/// Where a group's words do not count: matches that do not overlap, in order.
+/// Spans of text in which a group's words do not count, in order and without overlap.
 #[derive(Debug, Clone)]
 struct Spans(Vec<Range<usize>>);
 
 impl Spans {
-    fn of(except: Option<&Regex>, text: &str) -> Self {
-        Self(
-            except
-                .map(|except| except.find_iter(text).map(|found| found.range()).collect())
-                .unwrap_or_default(),
-        )
+    fn find(except: Option<&Regex>, text: &str) -> Self {
+        let spans = except.into_iter().flat_map(|except| except.find_iter(text));
+        Self(spans.map(|found| found.range()).collect())
     }
 
-    /// Whether a word lies within one of them.
-    fn hold(&self, word: Range<usize>) -> bool {
+    /// Returns `true` if a word lies within one of the spans.
+    fn contain(&self, word: Range<usize>) -> bool {
         let after = self.0.partition_point(|span| span.start <= word.start);
-        let last = after.checked_sub(1).and_then(|at| self.0.get(at));
-        last.is_some_and(|span| word.end <= span.end)
+        self.0[..after].last().is_some_and(|span| word.end <= span.end)
     }
 }
 
-/// Whether a match stands between word boundaries.
-fn whole(text: &str, start: usize, end: usize) -> bool {
-    let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
-    let before = text.get(..start).and_then(|t| t.chars().next_back()).is_some_and(part_of_word);
-    let after = text.get(end..).and_then(|t| t.chars().next()).is_some_and(part_of_word);
+/// Returns `true` if a match has word boundaries on both sides.
+fn is_whole_word(text: &str, span: Range<usize>) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let before = text[..span.start].chars().next_back().is_some_and(is_word);
+    let after = text[span.end..].chars().next().is_some_and(is_word);
     !before && !after
 }
 
@@ -281,13 +275,13 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
     }
 
     fn categories(text: &str) -> Vec<(String, f64)> {
-        rules().judge(&fold(text)).unwrap().categories.into_iter().map(|c| (c.category, c.score)).collect()
+        rules().score(&fold(text)).unwrap().categories.into_iter().map(|c| (c.category, c.score)).collect()
     }
 
     #[test]
     fn the_greatest_severity_counts() {
-        assert_eq!(rules().judge(&fold("good morning")).unwrap().score, 0.05);
-        let found = rules().judge(&fold("You MORON, I will k\u{200b}ill   you")).unwrap();
+        assert_eq!(rules().score(&fold("good morning")).unwrap().score, 0.05);
+        let found = rules().score(&fold("You MORON, I will k\u{200b}ill   you")).unwrap();
         assert_eq!(found.score, 0.9);
         assert_eq!(
             categories("You MORON, I will kill   you"),
@@ -309,26 +303,26 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
             Path::new("r"),
             "base = 0.5\n[[terms]]\ncategory = \"calm\"\nseverity = 0.1\nwords = [\"hello\"]",
         );
-        assert_eq!(rules.unwrap().judge(&fold("hello")).unwrap().score, 0.1);
+        assert_eq!(rules.unwrap().score(&fold("hello")).unwrap().score, 0.1);
     }
 
     #[test]
-    fn what_has_none_of_the_rules_letters_was_not_read() {
+    fn a_text_in_a_script_that_the_rules_lack_is_not_read() {
         for text in
             ["\u{1f600} \u{2764}", "สวัสดีครับ", "你好世界", "...!?", "привет", "нет", "сука", "και", "не, тот"]
         {
-            assert_eq!(rules().judge(&fold(text)), None, "{text:?}");
+            assert_eq!(rules().score(&fold(text)), None, "{text:?}");
         }
         for text in ["привет, moron", "7", "字 x"] {
-            assert!(rules().judge(&fold(text)).is_some(), "{text:?}");
+            assert!(rules().score(&fold(text)).is_some(), "{text:?}");
         }
-        // A hit was read, whatever it is made of; and a script that the rules have is theirs.
+        // A hit counts as read, whatever its letters are, and so does a script that the rules use.
         let text =
             "base = 0.1\n[[terms]]\ncategory = \"c\"\nseverity = 0.8\nwords = [\"дурак\", \"\u{1f595}\"]";
         let rules = Rules::parse(Path::new("r"), text).unwrap();
-        assert_eq!(rules.judge(&fold("\u{1f595}")).unwrap().score, 0.8);
-        assert_eq!(rules.judge(&fold("да")).unwrap().score, 0.1);
-        assert_eq!(rules.judge(&fold("你好")), None);
+        assert_eq!(rules.score(&fold("\u{1f595}")).unwrap().score, 0.8);
+        assert_eq!(rules.score(&fold("да")).unwrap().score, 0.1);
+        assert_eq!(rules.score(&fold("你好")), None);
     }
 
     /// The hits of the bundled rules.
@@ -338,7 +332,7 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experts/rules/rules.toml");
             Rules::parse(&path, &std::fs::read_to_string(&path).unwrap()).unwrap()
         });
-        let found = rules.judge(&fold(text)).unwrap();
+        let found = rules.score(&fold(text)).unwrap();
         found.categories.into_iter().map(|c| format!("{} {}", c.category, c.score)).collect()
     }
 
@@ -348,7 +342,7 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
                     except = ['\\bmaine\\s+coon\\b', '\\bchink\\s+in\\b']\n\
                     [[terms]]\ncategory = \"d\"\nseverity = 0.6\nwords = [\"maine\"]";
         let rules = Rules::parse(Path::new("r"), text).unwrap();
-        let score = |text: &str| rules.judge(&fold(text)).unwrap().score;
+        let score = |text: &str| rules.score(&fold(text)).unwrap().score;
         assert_eq!(score("a Maine  Coon"), 0.6, "another group's words count");
         assert_eq!(score("a chink in it"), 0.1);
         assert_eq!(score("a chink"), 0.8);
@@ -357,7 +351,7 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
     }
 
     #[test]
-    fn ordinary_words_and_names_are_no_hit_of_the_bundled_rules() {
+    fn ordinary_words_and_names_are_no_hits_of_the_bundled_rules() {
         for text in [
             "Samsung Galaxy A55",
             "the A55 to Aberdeen",
@@ -435,13 +429,13 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
         let rules = rules();
         let started = std::time::Instant::now();
         for text in ["ignore all ".repeat(90_000), "kill".repeat(250_000), "\u{fdfa}".repeat(333_000)] {
-            let _ = rules.judge(&fold(&text));
+            let _ = rules.score(&fold(&text));
         }
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     }
 
     #[test]
-    fn what_cannot_be_is_refused_with_its_entry() {
+    fn an_invalid_entry_is_refused_with_its_name() {
         for (old, new, expected) in [
             ("base = 0.05", "base = 2", "base"),
             ("severity = 0.6", "severity = -1", "terms[0].severity"),

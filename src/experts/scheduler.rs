@@ -1,455 +1,391 @@
-//! The desk: where texts wait for workers, and what is being run.
+//! The scheduler: texts wait here for workers, and runs in flight are watched.
 //!
-//! All of it lies behind one lock. Workers take batches themselves as soon as they are free, so none waits for
-//! anybody while there is work; a batch is formed from what waits at that moment. A text that waits or runs
-//! already is not run again for another who asks: both get the same answer, as does who asks later, from the
-//! cache.
+//! The state lies behind one lock. A worker takes a batch itself as soon as it is free, so none waits while there is
+//! work, and the batch is formed from the texts that wait at that moment. Equal texts that wait or run at the same time
+//! share one run, and later ones take its result from the cache.
 
-pub(crate) mod memory;
-pub(crate) mod state;
+mod memory;
+mod model;
+mod state;
+pub(crate) mod work;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::memory::Held;
-use self::state::{Board, End, Errand, Place, Running, Waiter};
-use super::backend::onnx::session::Arena;
-use super::backend::onnx::{RowResult, Station};
-use super::backend::run::{Call, GRACE};
-use super::batcher::Limits;
-use super::batcher::queue::Queue;
-use super::breaker::Standing;
-use super::cache::Cache;
-use super::load::Want;
-use super::panel::RunCost;
-use super::pending::{Question, Told};
+use memory::MemoryUse;
+use model::ModelExpert;
+pub(super) use model::ModelSpec;
+use state::SchedulerState;
+use work::{Job, Request, RulesJob, RulesResult, Submission, Waiter, Work, WorkerRun};
+
+use super::backend::ModelBackend;
+use super::backend::result::TextResult;
+use super::backend::run::{CANCEL_TIMEOUT, InFlightRun};
+use super::cache::{RequestKey, ResultCache};
+use super::cost::RunCost;
+use super::loader::MissingParts;
+use super::pending::{PartInfo, PendingAnswer};
 use crate::core::vote::Abstention;
 
-/// What is one and the same run.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Same {
-    pub(super) lane: usize,
-    pub(super) ids: Arc<[u32]>,
-    /// Whether an encoder's heads are asked as well.
-    pub(super) heads: bool,
-}
-
-/// A part of a question for a lane.
-pub(super) struct Part {
-    pub(super) run: Same,
-    /// The length that it is padded to, alone.
-    pub(super) length: usize,
-    /// A window after the text's first.
-    pub(super) further: bool,
-}
-
-/// A question as it comes to the desk.
-pub(super) struct Entry {
-    pub(super) question: Arc<Question>,
-    pub(super) parts: Vec<Part>,
-    /// For the rules, where there are any and they are asked: one more part.
-    pub(super) text: Option<Box<str>>,
-}
-
-impl Entry {
-    /// A question that nobody is asked.
-    pub(super) fn unasked(question: Question) -> Self {
-        Self { question: Arc::new(question), parts: Vec::new(), text: None }
-    }
-}
-
-/// What a worker is to do.
-pub(super) enum Work {
-    /// A batch of texts for a lane, without the experts at its end that are left alone, for a reason.
-    Batch { lane: usize, rows: Vec<Same>, padded: usize, without: Vec<(usize, Abstention)> },
-    /// Texts for the rules.
-    Rules { texts: Vec<Errand> },
-}
-
-/// What rules say of a text, and whether they read only its beginning.
-pub(super) type RulesRow = (Arc<Question>, RowResult, bool);
-
-/// Work with what stops it.
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) call: Arc<Call>,
-    /// Stations to put in the place of those of their lanes, first.
-    pub(super) parts: Vec<(usize, Station)>,
-}
-
-/// What the desk knows of a lane.
-pub(super) struct Facts {
-    pub(super) limits: Limits,
-    /// The experts that vote at its end, by slot.
-    pub(super) experts: Vec<(usize, String)>,
-    /// How long it is left alone at first where it fails.
-    pub(super) pause: Duration,
-    /// What could not be loaded.
-    pub(super) want: Want,
-}
-
-/// The desk.
-pub(super) struct Desk {
-    board: Mutex<Board>,
-    /// Something to do, for workers.
+/// The scheduler of a panel.
+pub(super) struct Scheduler {
+    state: Mutex<SchedulerState>,
+    /// Signals workers that there is work.
     work: Condvar,
-    /// Something to watch.
-    watched: Condvar,
-    /// Something to mend, or the end.
-    wanted: Condvar,
-    /// Whether there are rules experts.
-    rules: bool,
-    cache: Cache,
-    arena: Arena,
-    /// Bytes that the process may hold.
-    memory: Option<usize>,
+    /// Signals the watchdog that there is an earlier deadline.
+    watch: Condvar,
+    /// Signals threads that pause that the scheduler closes.
+    closing: Condvar,
+    /// There are rules experts.
+    has_rules: bool,
+    cache: ResultCache,
+    /// Bytes that the process may have resident.
+    memory_limit: Option<usize>,
 }
 
-impl Desk {
-    /// A desk for lanes, with rules experts or without, and a cache.
-    pub(super) fn new(
-        lanes: impl IntoIterator<Item = Facts>,
-        rules: bool,
-        cache: Cache,
-        arena: Arena,
-        memory: Option<usize>,
-    ) -> Self {
-        let place = |Facts { limits, experts, pause, want }| {
-            let name = experts.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>().join(", ");
-            let end = |(slot, id)| End { slot, id, standing: Standing::new(pause) };
-            let ends = experts.into_iter().map(end).collect();
-            let (queue, mut standing) = (Queue::new(limits), Standing::new(pause));
-            standing.set_absent(want.whole);
-            Place { name, ends, queue, standing, want }
-        };
-        let board = Board {
-            lanes: lanes.into_iter().map(place).collect(),
-            errands: VecDeque::new(),
-            waiters: HashMap::new(),
-            open: BTreeMap::new(),
-            entered: 0,
-            running: Vec::new(),
-            parts: Vec::new(),
-            workers: 0,
-            hung: 0,
-            wakes: None,
-            closed: false,
-        };
-        let (work, watched, wanted) = (Condvar::new(), Condvar::new(), Condvar::new());
-        Self { board: Mutex::new(board), work, watched, wanted, rules, cache, arena, memory }
-    }
-
-    fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether rules are to be asked.
-    pub(super) fn rules(&self) -> bool {
-        self.rules
-    }
-
-    /// Questions come. They are worked on by `due`, or earlier in full batches.
-    pub(super) fn enter(&self, entries: Vec<Entry>, due: Instant) {
-        let mut board = self.board();
-        let (one, now) = (entries.len() == 1, Instant::now());
-        for Entry { question, parts, text } in entries {
-            // Without a worker nothing would come of it.
-            if (parts.is_empty() && text.is_none()) || board.workers == 0 {
-                question.close();
-                continue;
-            }
-            for Part { run, length, further } in parts {
-                let waiter = Waiter { question: Arc::clone(&question), further };
-                if let Some(result) = self.cache.get(&run) {
-                    waiter.put(&result, true, None);
-                    continue;
-                }
-                if let Some(waiters) = board.waiters.get_mut(&run) {
-                    waiters.push(waiter);
-                    continue;
-                }
-                let Some(lane) = board.lanes.get_mut(run.lane) else {
-                    continue;
-                };
-                if let Err(reason) = lane.standing.admit(now, question.deadline) {
-                    waiter.put(&lane.abstention(reason), false, None);
-                    continue;
-                }
-                lane.queue.push(length, due, run.clone());
-                board.waiters.insert(run, vec![waiter]);
-            }
-            if let Some(text) = text {
-                board.errands.push_back(Errand { question: Arc::clone(&question), text });
-            }
-            if !question.is_open() {
-                continue;
-            }
-            board.entered += 1;
-            let number = board.entered;
-            self.wake(&board, question.deadline);
-            board.open.insert((question.deadline, number), question);
+/// Waits until `deadline`, or forever without one, or until the condition is signalled.
+fn wait<'a>(
+    condition: &Condvar,
+    state: MutexGuard<'a, SchedulerState>,
+    deadline: Option<Instant>,
+) -> MutexGuard<'a, SchedulerState> {
+    match deadline {
+        Some(deadline) => {
+            let left = deadline.saturating_duration_since(Instant::now());
+            condition.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
         }
-        drop(board);
+        None => condition.wait(state).unwrap_or_else(PoisonError::into_inner),
+    }
+}
+
+impl Scheduler {
+    pub(super) fn new(
+        models: impl IntoIterator<Item = ModelSpec>,
+        has_rules: bool,
+        cache: ResultCache,
+        memory_limit: Option<usize>,
+    ) -> Self {
+        let state = SchedulerState::new(models.into_iter().map(ModelSpec::into_queue).collect());
+        let (work, watch, closing) = (Condvar::new(), Condvar::new(), Condvar::new());
+        Self { state: Mutex::new(state), work, watch, closing, has_rules, cache, memory_limit }
+    }
+
+    fn state(&self) -> MutexGuard<'_, SchedulerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns `true` if there are rules experts.
+    pub(super) fn has_rules(&self) -> bool {
+        self.has_rules
+    }
+
+    /// Adds texts. They run by `due`, or earlier in full batches.
+    pub(super) fn submit(&self, submissions: Vec<Submission>, due: Instant) {
+        let mut state = self.state();
+        let (one, now) = (submissions.len() == 1, Instant::now());
+        for Submission { answer, requests, rules_text } in submissions {
+            // Without a worker nothing would run.
+            if (requests.is_empty() && rules_text.is_none()) || state.workers == 0 {
+                answer.close();
+                continue;
+            }
+            for request in requests {
+                self.submit_request(&mut state, &answer, request, due, now);
+            }
+            if let Some(text) = rules_text {
+                state.rules_jobs.push_back(RulesJob { answer: Arc::clone(&answer), text });
+            }
+            if !answer.is_open() {
+                continue;
+            }
+            state.last_number += 1;
+            let number = state.last_number;
+            self.wake_watchdog(&state, answer.deadline);
+            state.open.insert((answer.deadline, number), answer);
+        }
+        drop(state);
         if one { self.work.notify_one() } else { self.work.notify_all() }
     }
 
-    /// Wakes the watch where it would look too late.
-    fn wake(&self, board: &Board, deadline: Instant) {
-        if board.wakes.is_none_or(|wakes| deadline < wakes) {
-            self.watched.notify_one();
+    /// Answers a request from the cache, adds it to an equal one, or queues it.
+    fn submit_request(
+        &self,
+        state: &mut SchedulerState,
+        answer: &Arc<PendingAnswer>,
+        Request { key, cost, later_window }: Request,
+        due: Instant,
+        now: Instant,
+    ) {
+        let waiter = Waiter { answer: Arc::clone(answer), later_window };
+        if let Some(result) = self.cache.get(&key) {
+            waiter.add(&result, true, None);
+            return;
+        }
+        if let Some(waiters) = state.waiters.get_mut(&key) {
+            waiters.push(waiter);
+            return;
+        }
+        let model = &mut state.models[key.model];
+        if let Err(reason) = model.breaker.admit(now, answer.deadline) {
+            waiter.add(&model.abstention(reason), false, None);
+            return;
+        }
+        model.queue.push(cost, due, key.clone());
+        state.waiters.insert(key, vec![waiter]);
+    }
+
+    /// Wakes the watchdog if its next check would be after the deadline.
+    fn wake_watchdog(&self, state: &SchedulerState, deadline: Instant) {
+        if state.next_check.is_none_or(|next| deadline < next) {
+            self.watch.notify_one();
         }
     }
 
-    /// A new worker's number. `replaces`: it takes the place of one that hangs.
-    pub(super) fn sign_in(&self, replaces: bool) -> usize {
-        let mut board = self.board();
-        board.workers += usize::from(!replaces);
-        board.running.push(None);
-        board.parts.push(Vec::new());
-        board.running.len() - 1
+    /// Registers a new worker and returns its number. `replaces`: it takes the place of one that hangs.
+    pub(super) fn add_worker(&self, replaces: bool) -> usize {
+        let mut state = self.state();
+        state.workers += usize::from(!replaces);
+        state.running.push(None);
+        state.reloaded.push(Vec::new());
+        state.running.len() - 1
     }
 
     /// A worker cannot be started, or not yet.
-    pub(super) fn leave(&self) {
-        self.board().leave();
+    pub(super) fn remove_worker(&self) {
+        self.state().remove_worker();
     }
 
-    /// It could be after all.
-    pub(super) fn join(&self) {
-        self.board().workers += 1;
+    /// A removed worker could be started after all.
+    pub(super) fn restore_worker(&self) {
+        self.state().workers += 1;
     }
 
-    /// Waits for that long. Returns `true` as soon as the desk closes.
+    /// Waits for `pause`. Returns `true` as soon as the scheduler closes.
     pub(super) fn closes_within(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
-        let mut board = self.board();
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if board.closed || left.is_zero() {
-                return board.closed;
-            }
-            board = self.wanted.wait_timeout(board, left).unwrap_or_else(PoisonError::into_inner).0;
+        let mut state = self.state();
+        while !state.closed && Instant::now() < until {
+            state = wait(&self.closing, state, Some(until));
         }
+        state.closed
     }
 
-    /// The next thing to do; waits for it. None: no more.
-    pub(super) fn next(&self, worker: usize) -> Option<Job> {
-        let mut board = self.board();
+    /// Waits for the worker's next job. Returns `None` if the scheduler closes.
+    pub(super) fn next_job(&self, worker: usize) -> Option<Job> {
+        let mut state = self.state();
         loop {
-            if board.closed {
+            if state.closed {
                 return None;
             }
             let now = Instant::now();
-            if let Some((work, deadline)) = board.pick(now) {
-                if board.lanes.iter().any(|lane| lane.queue.due().is_some()) || !board.errands.is_empty() {
-                    self.work.notify_one();
-                }
-                let (rows, without, options) = match &work {
-                    Work::Batch { lane, rows, padded, without } => {
-                        // A trial gives back what the run kept that had to be stopped.
-                        let trial = board.lanes.get(*lane).is_some_and(|lane| lane.standing.down().is_some());
-                        let longest = padded / rows.len().max(1);
-                        let without = without.iter().map(|(slot, _)| *slot).collect();
-                        (rows.clone(), without, self.arena.options(longest, trial).ok())
-                    }
-                    Work::Rules { .. } => (Vec::new(), Vec::new(), None),
-                };
-                let call = Arc::new(Call::new(deadline, options));
-                self.wake(&board, deadline);
-                if let Some(place) = board.running.get_mut(worker) {
-                    let call = Arc::clone(&call);
-                    *place = Some(Running { call, rows, without, began: now, resident: None, stopped: None });
-                }
-                let parts = board.parts.get_mut(worker).map(std::mem::take).unwrap_or_default();
-                drop(board);
-                self.weigh(worker);
-                return Some(Job { work, call, parts });
+            if let Some((work, deadline)) = state.take_work(now) {
+                let job = self.start(&mut state, worker, work, now, deadline);
+                drop(state);
+                self.note_memory(worker);
+                return Some(job);
             }
-            let due = board.lanes.iter().filter_map(|lane| lane.queue.due()).min();
-            board = match due {
-                Some(due) => {
-                    let patience = due.saturating_duration_since(now);
-                    self.work.wait_timeout(board, patience).unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.work.wait(board).unwrap_or_else(PoisonError::into_inner),
-            };
+            let due = state.ready_models().first().map(|(due, _)| *due);
+            state = wait(&self.work, state, due);
         }
     }
 
-    /// Notes what the process holds as a worker's run begins, where there is a bound.
-    fn weigh(&self, worker: usize) {
-        let Some(held) = Held::now(self.memory) else {
+    /// Records that the worker begins a run.
+    fn start(
+        &self,
+        state: &mut SchedulerState,
+        worker: usize,
+        work: Work,
+        now: Instant,
+        deadline: Instant,
+    ) -> Job {
+        if !state.ready_models().is_empty() || !state.rules_jobs.is_empty() {
+            self.work.notify_one();
+        }
+        let (keys, except, trial) = match &work {
+            Work::Batch { model, keys, except, .. } => {
+                let trial = state.models[*model].breaker.down().is_some();
+                (keys.clone(), except.iter().map(|(expert, _)| *expert).collect(), trial)
+            }
+            Work::Rules { .. } => (Vec::new(), Vec::new(), false),
+        };
+        let run = Arc::new(InFlightRun::new(deadline, trial));
+        self.wake_watchdog(state, deadline);
+        let running =
+            WorkerRun { run: Arc::clone(&run), keys, except, began: now, resident: None, cancelled: None };
+        state.running[worker] = Some(running);
+        Job { work, run, reloaded: std::mem::take(&mut state.reloaded[worker]) }
+    }
+
+    /// Notes the memory of the process at the start of a worker's run, if there is a limit.
+    fn note_memory(&self, worker: usize) {
+        let Some(memory) = MemoryUse::read(self.memory_limit) else {
             return;
         };
-        let mut board = self.board();
-        if let Some(run) = board.running.get_mut(worker).and_then(Option::as_mut) {
-            run.resident = Some(held.now);
-            self.wake(&board, Instant::now() + memory::EACH);
+        let mut state = self.state();
+        if let Some(run) = state.running[worker].as_mut() {
+            run.resident = Some(memory.resident);
+            self.wake_watchdog(&state, Instant::now() + memory::POLL_INTERVAL);
         }
     }
 
-    /// What came of a batch. False: the worker was given up meanwhile, and is to end.
-    pub(super) fn land(&self, worker: usize, rows: Vec<(Same, RowResult)>, cost: RunCost) -> bool {
-        let mut board = self.board();
-        let Some(running) = board.running.get_mut(worker).and_then(Option::take) else {
-            board.hung = board.hung.saturating_sub(1);
+    /// Takes the results of a batch. Returns `false` if the worker was given up meanwhile and must end.
+    pub(super) fn on_batch_done(
+        &self,
+        worker: usize,
+        results: Vec<(RequestKey, TextResult)>,
+        cost: RunCost,
+    ) -> bool {
+        let mut state = self.state();
+        let Some(running) = state.running[worker].take() else {
+            state.hung = state.hung.saturating_sub(1);
             return false;
         };
-        if running.stopped.is_none() {
-            if let Some(first) = rows.iter().find_map(|(run, _)| board.waiters.get(run)?.first()) {
-                first.question.asker.tell(cost);
-            }
-            board.judge(&rows, &running.without, running.began);
-            let ran = Some(running.over(Instant::now()));
-            for (run, result) in rows {
-                for (place, waiter) in board.waiters.remove(&run).unwrap_or_default().iter().enumerate() {
-                    waiter.put(&result, place > 0, ran);
-                }
-                self.cache.keep(run, result);
-            }
-            board.forget_answered();
+        if running.cancelled.is_some() {
+            return true;
         }
+        if let Some(first) = results.iter().find_map(|(key, _)| state.waiters.get(key)?.first()) {
+            first.answer.sink.add_cost(cost);
+        }
+        let now = Instant::now();
+        state.on_batch_done(&results, &running.except, running.began, now);
+        let span = Some(running.span(now));
+        for (key, result) in results {
+            for (place, waiter) in state.waiters.remove(&key).unwrap_or_default().iter().enumerate() {
+                waiter.add(&result, place > 0, span);
+            }
+            self.cache.insert(key, result);
+        }
+        state.drop_answered();
         true
     }
 
-    /// What came of a rules job, each with whether only the beginning was read.
-    pub(super) fn land_rules(&self, worker: usize, rows: Vec<RulesRow>, cost: RunCost) -> bool {
-        let mut board = self.board();
-        if let Some((first, ..)) = rows.first() {
-            first.asker.tell(cost);
+    /// Takes the results of a rules job. Returns `false` if the worker was given up meanwhile and must end.
+    pub(super) fn on_rules_done(&self, worker: usize, results: Vec<RulesResult>, cost: RunCost) -> bool {
+        let mut state = self.state();
+        if let Some((first, _)) = results.first() {
+            first.sink.add_cost(cost);
         }
-        let running = board.running.get_mut(worker).and_then(Option::take);
+        let running = state.running[worker].take();
         if running.is_none() {
-            board.hung = board.hung.saturating_sub(1);
+            state.hung = state.hung.saturating_sub(1);
         }
-        let ran = running.as_ref().map(|running| running.over(Instant::now()));
-        for (question, result, truncated) in rows {
-            question.put(&result, Told { truncated, ran, ..Told::default() });
+        let run = running.as_ref().map(|running| running.span(Instant::now()));
+        for (answer, result) in results {
+            answer.add(&result, PartInfo { truncated: result.truncated, run, ..PartInfo::default() });
         }
-        board.forget_answered();
+        state.drop_answered();
         running.is_some()
     }
 
-    /// Experts that abstain whatever the text is, with the reason: those that are left alone, alone or with their
-    /// lane, and those that could not be loaded.
+    /// The experts that abstain whatever the text is, with the reasons: those whose breaker or whose model's breaker is
+    /// open, and those that could not be loaded.
     pub(super) fn down(&self) -> Vec<(usize, Abstention)> {
         let mut down = Vec::new();
-        for lane in &self.board().lanes {
-            down.extend(lane.want.slots.iter().map(|&slot| (slot, Abstention::NotLoaded)));
-            let whole = lane.standing.down();
-            let reason = |end: &End| Some((end.slot, whole.or_else(|| end.standing.down())?));
-            down.extend(lane.ends.iter().filter_map(reason));
+        for model in &self.state().models {
+            down.extend(model.missing.experts.iter().map(|&expert| (expert, Abstention::NotLoaded)));
+            let whole = model.breaker.down();
+            let reason =
+                |expert: &ModelExpert| Some((expert.expert_index, whole.or_else(|| expert.breaker.down())?));
+            down.extend(model.experts.iter().filter_map(reason));
         }
         down
     }
 
-    /// Experts that are asked no more, for as long as the panel lives, alone or with their lane.
+    /// The experts that are disabled for as long as the panel lives, alone or with their model.
     pub(super) fn disabled(&self) -> Vec<usize> {
-        let board = self.board();
-        let ends = board.lanes.iter().flat_map(|lane| lane.ends.iter().map(move |end| (lane, end)));
-        let disabled = ends.filter(|(lane, end)| lane.standing.disabled() || end.standing.disabled());
-        disabled.map(|(_, end)| end.slot).collect()
+        let state = self.state();
+        let experts =
+            state.models.iter().flat_map(|model| model.experts.iter().map(move |expert| (model, expert)));
+        let disabled =
+            experts.filter(|(model, expert)| model.breaker.is_disabled() || expert.breaker.is_disabled());
+        disabled.map(|(_, expert)| expert.expert_index).collect()
     }
 
     /// Returns `true` if no worker is left.
     pub(super) fn is_dead(&self) -> bool {
-        self.board().workers == 0
+        self.state().workers == 0
     }
 
-    /// What lanes lack, by lane.
-    pub(super) fn wants(&self) -> Vec<Want> {
-        self.board().lanes.iter().map(|lane| lane.want.clone()).collect()
+    /// By model: the parts that could not be loaded.
+    pub(super) fn missing(&self) -> Vec<MissingParts> {
+        self.state().models.iter().map(|model| model.missing.clone()).collect()
     }
 
-    /// Workers so far.
-    pub(super) fn workers(&self) -> usize {
-        self.board().running.len()
+    /// The number of workers so far, including those that hang.
+    pub(super) fn worker_count(&self) -> usize {
+        self.state().running.len()
     }
 
-    /// Waits for `pause`, and until some lane lacks something: their numbers, their names, and what they lack. None:
-    /// no more to mend.
-    pub(super) fn wanting(&self, pause: Duration) -> Option<Vec<(usize, String, Want)>> {
-        let until = Instant::now() + pause;
-        let mut board = self.board();
-        loop {
-            let lacks = |(n, lane): (usize, &Place)| {
-                (!lane.want.is_none()).then(|| (n, lane.name.clone(), lane.want.clone()))
-            };
-            let wanting: Vec<_> = board.lanes.iter().enumerate().filter_map(lacks).collect();
-            if board.closed || wanting.is_empty() {
-                return None;
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Some(wanting);
-            }
-            board = self.wanted.wait_timeout(board, left).unwrap_or_else(PoisonError::into_inner).0;
+    /// Waits for `pause`, then returns the models that lack something, by number and name. Returns `None` as soon as no
+    /// model lacks anything, or the scheduler closes.
+    pub(super) fn wait_for_missing(&self, pause: Duration) -> Option<Vec<(usize, String, MissingParts)>> {
+        if self.missing().iter().all(MissingParts::is_empty) || self.closes_within(pause) {
+            return None;
         }
+        let state = self.state();
+        let models = state.models.iter().enumerate().filter(|(_, model)| !model.missing.is_empty());
+        let missing: Vec<_> =
+            models.map(|(number, model)| (number, model.name.clone(), model.missing.clone())).collect();
+        (!missing.is_empty()).then_some(missing)
     }
 
-    /// A lane has been loaded again: workers put its stations in their places before their next work. Returns `false`
-    /// if the workers are not as many any more: one of them would lack the lane for good.
-    pub(super) fn deliver(&self, lane: usize, stations: Vec<Station>, want: Want) -> bool {
-        let mut board = self.board();
-        if stations.len() != board.parts.len() {
+    /// Hands out the backends of a model that was loaded again, one for each worker, which install them before their
+    /// next run. Returns `false` if workers were added meanwhile, because one would lack the model forever.
+    pub(super) fn install(&self, model: usize, backends: Vec<ModelBackend>, missing: MissingParts) -> bool {
+        let mut state = self.state();
+        if backends.len() != state.reloaded.len() {
             return false;
         }
-        for (parts, station) in board.parts.iter_mut().zip(stations) {
-            parts.push((lane, station));
+        for (reloaded, backend) in state.reloaded.iter_mut().zip(backends) {
+            reloaded.push((model, backend));
         }
-        if let Some(place) = board.lanes.get_mut(lane) {
-            place.standing.set_absent(want.whole);
-            place.want = want;
-        }
+        let model = &mut state.models[model];
+        model.breaker.set_not_loaded(missing.whole_model);
+        model.missing = missing;
         true
     }
 
-    /// Ends everything: workers and the watch are told that there is no more to do, and what runs is stopped.
+    /// Closes the scheduler: workers and the watchdog end, and the runs in flight are cancelled.
     pub(super) fn close(&self) {
-        let mut board = self.board();
-        board.closed = true;
+        let mut state = self.state();
+        state.closed = true;
         let now = Instant::now();
-        for run in board.running.iter_mut().flatten().filter(|run| run.stopped.is_none()) {
-            run.call.stop();
-            run.stopped = Some(now);
+        for running in state.running.iter_mut().flatten().filter(|run| run.cancelled.is_none()) {
+            running.run.cancel();
+            running.cancelled = Some(now);
         }
-        drop(board);
+        drop(state);
         self.work.notify_all();
-        self.watched.notify_all();
-        self.wanted.notify_all();
+        self.watch.notify_all();
+        self.closing.notify_all();
     }
 
-    /// Watches over deadlines: questions are answered with what is known by then, runs are stopped. Gives the
-    /// number of workers to replace, because they did not come back; none: no more to watch.
+    /// Watches deadlines: sends answers with what is known by then, and cancels runs. Returns the number of workers to
+    /// replace, because their runs did not return, or `None` if the scheduler closes.
     pub(super) fn watch(&self) -> Option<usize> {
         loop {
-            let held = Held::now(self.memory);
-            let mut board = self.board();
-            if board.closed {
+            let memory = MemoryUse::read(self.memory_limit);
+            let mut state = self.state();
+            if state.closed {
                 return None;
             }
             let now = Instant::now();
-            board.expire(now);
-            let lost = board.stop(now, held);
+            state.expire(now);
+            let lost = state.check_runs(now, memory);
             if lost > 0 {
                 return Some(lost);
             }
-            let end =
-                |run: &Running| run.stopped.map_or_else(|| run.call.deadline(), |stopped| stopped + GRACE);
-            let next = board.open.first_key_value().map(|((deadline, _), _)| *deadline);
-            let looks =
-                |run: &Running| run.resident.filter(|_| run.stopped.is_none()).map(|_| now + memory::EACH);
-            let looks = board.running.iter().flatten().filter_map(looks).next();
-            board.wakes = board.running.iter().flatten().map(end).chain(next).chain(looks).min();
-            // The lock is given back before the system is asked again.
-            drop(match board.wakes {
-                Some(next) => {
-                    let patience = next.saturating_duration_since(now);
-                    self.watched.wait_timeout(board, patience).unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.watched.wait(board).unwrap_or_else(PoisonError::into_inner),
-            });
+            let end = |run: &WorkerRun| {
+                run.cancelled.map_or_else(|| run.run.deadline(), |cancelled| cancelled + CANCEL_TIMEOUT)
+            };
+            let polled = |run: &WorkerRun| run.resident.is_some() && run.cancelled.is_none();
+            let running = || state.running.iter().flatten();
+            let poll = running().any(polled).then(|| now + memory::POLL_INTERVAL);
+            let answer = state.open.first_key_value().map(|((deadline, _), _)| *deadline);
+            state.next_check = running().map(end).chain(answer).chain(poll).min();
+            let next_check = state.next_check;
+            // The lock is released before the memory is read again.
+            drop(wait(&self.watch, state, next_check));
         }
     }
 }
@@ -457,22 +393,24 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experts::backend::{Form, Profile};
+    use crate::experts::batcher::Limits;
 
-    /// A worker that came while the lane was loaded would lack it for good.
+    /// A worker that was added while the model was loaded would lack it forever.
     #[test]
-    fn a_lane_is_not_delivered_to_fewer_workers_than_there_are() {
-        let want = Want { slots: vec![0], whole: true };
-        let facts = Facts {
+    fn a_model_is_not_installed_in_fewer_workers_than_there_are() {
+        let missing = MissingParts { experts: vec![0], whole_model: true };
+        let spec = ModelSpec {
             limits: Limits { tokens: 256, rows: 32, overhead: 8 },
+            profile: Profile { reads: Form::TokenIds, padded_to: None, max_in_flight: None },
             experts: vec![(0, "late".to_owned())],
             pause: Duration::from_secs(1),
-            want: want.clone(),
+            missing: missing.clone(),
         };
-        let arena = Arena { tokens: 1, devices: String::new() };
-        let desk = Desk::new([facts], false, Cache::new(0), arena, None);
-        assert!(desk.deliver(0, Vec::new(), want.clone()), "nobody is left out");
-        desk.sign_in(false);
-        assert!(!desk.deliver(0, Vec::new(), Want::default()));
-        assert_eq!(desk.wants(), [want]);
+        let scheduler = Scheduler::new([spec], false, ResultCache::new(0), None);
+        assert!(scheduler.install(0, Vec::new(), missing.clone()), "no worker is left out");
+        scheduler.add_worker(false);
+        assert!(!scheduler.install(0, Vec::new(), MissingParts::default()));
+        assert_eq!(scheduler.missing(), [missing]);
     }
 }

@@ -1,250 +1,332 @@
-//! Worker threads: each owns its stations and takes work from the desk, so that one that hangs holds up nobody
-//! else. One that does not come back is replaced; an expert that costs too many workers is disabled (`board`).
+//! Worker threads. Each owns a session of every backend and takes work from the scheduler, so that one that hangs holds
+//! up no other. A worker that does not return is replaced; the scheduler disables an expert that costs too many.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::backend::onnx::session::guarded;
-use super::backend::onnx::{Heads, RowResult, Spent, Station};
-use super::backend::run::Call;
-use super::breaker::longer;
+use super::backend::result::{RunTimes, TextResult};
+use super::backend::rules::RulesBackend;
+use super::backend::run::InFlightRun;
+use super::backend::{Backend, Form, Wanted};
+use super::breaker::next_pause;
+use super::cache::RequestKey;
+use super::cost::RunCost;
 use super::error::PanelError;
-use super::fold::fold;
-use super::load::{Stations, Want};
-use super::panel::RunCost;
-use super::reload::{Remake, mend};
-use super::rules::Rules;
-use super::scheduler::state::Errand;
-use super::scheduler::{Desk, Job, RulesRow, Same, Work};
+use super::loader::{Backends, MissingParts, ModelLoader, WorkerLoader};
+use super::reload::reload_missing;
+use super::scheduler::Scheduler;
+use super::scheduler::work::{Job, RulesJob, RulesResult, Work};
 use crate::core::vote::Abstention;
 use crate::{crash, panics};
 
-/// The role that ends if one of a panel's threads panics: a text that it had in hand would never be answered.
+/// The role that ends if a thread of a panel panics, because the texts that the thread held would never be answered.
 pub(super) const ROLE: &str = "score";
-/// How long the end waits for a worker that hangs.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// The time that the end of a panel waits for workers.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Rules experts with their slots.
-pub(super) type RulesBySlot = Arc<[(usize, Arc<Rules>)]>;
-
-/// Loads the stations of one more worker.
-pub(super) type Spare = Box<dyn Fn(&Desk) -> Result<Stations, PanelError> + Send + Sync>;
-
-/// Threads that have been started.
+/// The threads that have been started.
 type Threads = Arc<Mutex<Vec<JoinHandle<()>>>>;
 
-/// The threads.
+/// The threads of a panel: its workers, the watchdog, and the one that loads missing models.
 pub(super) struct Workers {
-    desk: Arc<Desk>,
-    /// Disconnected when the last thread is done.
+    scheduler: Arc<Scheduler>,
+    /// Disconnected when the last thread ends.
     ended: Receiver<()>,
     threads: Threads,
 }
 
+/// Starts threads.
+#[derive(Clone)]
+struct Starter {
+    scheduler: Arc<Scheduler>,
+    rules: RulesBackend,
+    /// Held by every thread until it ends.
+    alive: Sender<()>,
+    threads: Threads,
+}
+
 impl Workers {
-    /// Starts one thread for each set of stations, the watch, and where something could not be loaded the one that
-    /// tries again; `pause`: after that long at first.
+    /// Starts a thread for each set of backends, the watchdog, and a thread that loads what could not be loaded.
+    /// `pause`: the time before it tries for the first time.
     pub(super) fn start(
-        desk: Arc<Desk>,
-        stations: Vec<Stations>,
-        rules: RulesBySlot,
-        spare: Spare,
+        scheduler: Arc<Scheduler>,
+        backends: Vec<Backends>,
+        rules: RulesBackend,
+        load_worker: WorkerLoader,
         pause: Duration,
-        remake: Remake,
+        load_model: ModelLoader,
     ) -> Result<Self, PanelError> {
         let (alive, ended) = bounded::<()>(0);
-        // From here on a failure ends what has been started.
         let threads = Threads::default();
-        let workers = Self { desk: Arc::clone(&desk), ended, threads: Arc::clone(&threads) };
-        for stations in stations {
-            note(&threads, spawn(&desk, &rules, &alive, false, Box::new(move || Ok(stations)))?);
+        // If something fails from here on, dropping this ends the threads that were started.
+        let workers = Self { scheduler: Arc::clone(&scheduler), ended, threads: Arc::clone(&threads) };
+        let starter = Starter { scheduler, rules, alive, threads };
+        for backends in backends {
+            starter.start_worker(false, move || Ok(backends))?;
         }
-        let failed = |error: std::io::Error| PanelError::Threads { reason: error.to_string() };
-        if !desk.wants().iter().all(Want::is_none) {
-            let (desk, alive) = (Arc::clone(&desk), alive.clone());
-            let mending = move || {
-                panics::mark_fatal(ROLE);
-                let _alive = alive;
-                mend(&desk, pause, &remake);
-            };
-            let mending = thread::Builder::new().name("expert-mend".into()).spawn(mending);
-            note(&threads, mending.map_err(failed)?);
+        if !starter.scheduler.missing().iter().all(MissingParts::is_empty) {
+            let scheduler = Arc::clone(&starter.scheduler);
+            starter.spawn("expert-reload", move || reload_missing(&scheduler, pause, &load_model))?;
         }
-        let spare = Arc::new(spare);
-        let started = Arc::clone(&threads);
-        let watch = move || {
-            panics::mark_fatal(ROLE);
-            while let Some(lost) = desk.watch() {
-                for _ in 0..lost {
-                    let (spare, known) = (Arc::clone(&spare), Arc::clone(&desk));
-                    match spawn(
-                        &desk,
-                        &rules,
-                        &alive,
-                        true,
-                        Box::new(move || patiently(&known, &spare, pause)),
-                    ) {
-                        Ok(thread) => note(&started, thread),
-                        Err(error) => {
-                            tracing::error!(%error, "a worker could not be replaced");
-                            desk.leave();
-                        }
-                    }
-                }
-            }
-        };
-        let watch = thread::Builder::new().name("expert-watch".into()).spawn(watch);
-        note(&threads, watch.map_err(failed)?);
+        let load_worker = Arc::new(load_worker);
+        let watchdog = starter.clone();
+        starter.spawn("expert-watch", move || watchdog.watch(&load_worker, pause))?;
         Ok(workers)
     }
 }
 
 impl Drop for Workers {
-    /// Ends the threads. Where one hangs in a run they are left behind.
+    /// Ends the threads. If one hangs in a run, the threads are left behind.
     fn drop(&mut self) {
-        self.desk.close();
-        if self.ended.recv_timeout(FAREWELL) != Err(RecvTimeoutError::Disconnected) {
+        self.scheduler.close();
+        if self.ended.recv_timeout(JOIN_TIMEOUT) != Err(RecvTimeoutError::Disconnected) {
             return;
         }
-        // All are done, but what the runtime keeps for each thread goes after that: a process that ended meanwhile
-        // could take the runtime away from under it.
+        // All work is done, but the runtime frees what it keeps for each thread after that. A process that ended
+        // meanwhile could unload the runtime under it.
         for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
             let _ = thread.join();
         }
     }
 }
 
-fn note(threads: &Threads, thread: JoinHandle<()>) {
-    threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
-}
-
-type Load = Box<dyn FnOnce() -> Result<Stations, PanelError> + Send>;
-
-/// Starts a worker, in the place of one that hangs or not. It loads its stations itself, so that nobody waits for it.
-fn spawn(
-    desk: &Arc<Desk>,
-    rules: &RulesBySlot,
-    alive: &Sender<()>,
-    replaces: bool,
-    load: Load,
-) -> Result<JoinHandle<()>, PanelError> {
-    let (desk, rules, alive) = (Arc::clone(desk), Arc::clone(rules), alive.clone());
-    let number = desk.sign_in(replaces);
-    let run = move || {
-        panics::mark_fatal(ROLE);
-        let _alive = alive;
-        let mut stations = match load() {
-            Ok(stations) => stations,
-            Err(error) => return tracing::error!(%error, "a worker could not load its experts"),
+impl Starter {
+    /// Starts a thread whose panic ends the role.
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), PanelError> {
+        let alive = self.alive.clone();
+        let run = move || {
+            panics::mark_fatal(ROLE);
+            let _alive = alive;
+            work();
         };
-        while let Some(job) = desk.next(number) {
-            if !serve(&desk, number, &mut stations, &rules, job) {
-                return;
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+        let thread = thread.map_err(|error| PanelError::Threads { reason: error.to_string() })?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// Starts a worker. It loads its backends itself, so that no other thread waits for it. `replaces`: it takes the
+    /// place of one that hangs.
+    fn start_worker(
+        &self,
+        replaces: bool,
+        load: impl FnOnce() -> Result<Backends, PanelError> + Send + 'static,
+    ) -> Result<(), PanelError> {
+        let (scheduler, rules) = (Arc::clone(&self.scheduler), self.rules.clone());
+        let number = scheduler.add_worker(replaces);
+        self.spawn(&format!("expert-{number}"), move || {
+            let backends = match load() {
+                Ok(backends) => backends,
+                Err(error) => return tracing::error!(%error, "a worker could not load its experts"),
+            };
+            let mut worker = Worker { scheduler: &scheduler, number, backends, rules };
+            while let Some(job) = scheduler.next_job(number) {
+                if !worker.serve(job) {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Runs the watchdog, and replaces workers that are lost.
+    fn watch(&self, load_worker: &Arc<WorkerLoader>, pause: Duration) {
+        while let Some(lost) = self.scheduler.watch() {
+            for _ in 0..lost {
+                let (load_worker, scheduler) = (Arc::clone(load_worker), Arc::clone(&self.scheduler));
+                if let Err(error) =
+                    self.start_worker(true, move || load_spare(&scheduler, &load_worker, pause))
+                {
+                    tracing::error!(%error, "a worker could not be replaced");
+                    self.scheduler.remove_worker();
+                }
             }
         }
-    };
-    thread::Builder::new()
-        .name(format!("expert-{number}"))
-        .spawn(run)
-        .map_err(|error| PanelError::Threads { reason: error.to_string() })
+    }
 }
 
-/// Loads the stations of a worker that replaces another, again and again while that fails: memory may be short only for
-/// the moment. There is one worker less meanwhile.
-fn patiently(desk: &Desk, spare: &Spare, mut pause: Duration) -> Result<Stations, PanelError> {
-    let mut error = match spare(desk) {
-        Ok(stations) => return Ok(stations),
+/// Loads the backends of a worker that replaces another. It tries again while that fails, because memory may be short
+/// for a moment only. Meanwhile there is one worker less.
+fn load_spare(
+    scheduler: &Scheduler,
+    load_worker: &WorkerLoader,
+    mut pause: Duration,
+) -> Result<Backends, PanelError> {
+    let mut error = match load_worker(&scheduler.missing()) {
+        Ok(backends) => return Ok(backends),
         Err(error) => error,
     };
-    desk.leave();
+    scheduler.remove_worker();
     loop {
         let seconds = pause.as_secs();
         tracing::error!(%error, seconds, "a worker could not load its experts; tried again later");
-        if desk.closes_within(pause) {
+        if scheduler.closes_within(pause) {
             return Err(error);
         }
-        pause = longer(pause);
-        match spare(desk) {
-            Ok(stations) => {
-                desk.join();
-                return Ok(stations);
+        pause = next_pause(pause);
+        match load_worker(&scheduler.missing()) {
+            Ok(backends) => {
+                scheduler.restore_worker();
+                return Ok(backends);
             }
-            Err(another) => error = another,
+            Err(again) => error = again,
         }
     }
 }
 
-/// Does a job; false where the worker is to end.
-fn serve(desk: &Desk, worker: usize, stations: &mut Stations, rules: &RulesBySlot, job: Job) -> bool {
-    crash::point("expert.serve");
-    let Job { work, call, parts } = job;
-    for (lane, station) in parts {
-        if let Some(place) = stations.get_mut(lane) {
-            *place = station;
+/// A worker with its sessions.
+struct Worker<'a> {
+    scheduler: &'a Scheduler,
+    number: usize,
+    /// By model.
+    backends: Backends,
+    rules: RulesBackend,
+}
+
+impl Worker<'_> {
+    /// Does a job. Returns `false` if the worker was given up meanwhile and must end.
+    fn serve(&mut self, job: Job) -> bool {
+        crash::point("expert.serve");
+        let Job { work, run, reloaded } = job;
+        for (model, backend) in reloaded {
+            self.backends[model] = backend;
+        }
+        match work {
+            Work::Batch { model, keys, padded, except } => {
+                let (results, cost) = self.run_batch(model, keys, padded, &except, &run);
+                self.scheduler.on_batch_done(self.number, results, cost)
+            }
+            Work::Rules { jobs } => {
+                let (results, cost) = self.run_rules(jobs, &run);
+                self.scheduler.on_rules_done(self.number, results, cost)
+            }
         }
     }
-    match work {
-        Work::Batch { lane, rows, padded, without } => {
-            let (rows, cost) = run(stations, lane, rows, padded, &without, &call);
-            desk.land(worker, rows, cost)
+
+    fn run_batch(
+        &mut self,
+        model: usize,
+        keys: Vec<RequestKey>,
+        padded: usize,
+        except: &[(usize, Abstention)],
+        run: &InFlightRun,
+    ) -> (Vec<(RequestKey, TextResult)>, RunCost) {
+        let backend = &mut self.backends[model];
+        let mut times = RunTimes::default();
+        let ids: Vec<&[u32]> = keys.iter().map(|key| key.ids.as_ref()).collect();
+        let votes = keys.iter().any(|key| key.votes);
+        let wanted = if votes { Wanted::Votes { except } } else { Wanted::Features };
+        let results = backend.run(&ids, wanted, run, &mut times);
+        let mut cost = RunCost {
+            texts: keys.len(),
+            encoder: times.encoder,
+            experts: times.experts,
+            ..RunCost::default()
+        };
+        if backend.profile().reads == Form::TokenIds {
+            cost.real_tokens = ids.iter().map(|ids| ids.len()).sum();
+            cost.padded_tokens = padded;
         }
-        Work::Rules { texts } => {
-            let (rows, cost) = judge(rules, texts, &call);
-            desk.land_rules(worker, rows, cost)
-        }
+        (keys.into_iter().zip(results).collect(), cost)
+    }
+
+    fn run_rules(&mut self, jobs: Vec<RulesJob>, run: &InFlightRun) -> (Vec<RulesResult>, RunCost) {
+        let mut times = RunTimes::default();
+        let texts: Vec<&str> = jobs.iter().map(|job| job.text.as_ref()).collect();
+        let results = self.rules.run(&texts, Wanted::Votes { except: &[] }, run, &mut times);
+        let answers = jobs.into_iter().map(|job| job.answer);
+        (answers.zip(results).collect(), RunCost { experts: times.experts, ..RunCost::default() })
     }
 }
 
-fn run(
-    stations: &mut Stations,
-    lane: usize,
-    rows: Vec<Same>,
-    padded: usize,
-    without: &[(usize, Abstention)],
-    call: &Call,
-) -> (Vec<(Same, RowResult)>, RunCost) {
-    let mut spent = Spent::default();
-    let ids: Vec<&[u32]> = rows.iter().map(|run| run.ids.as_ref()).collect();
-    let heads = rows.iter().any(|run| run.heads).then_some(Heads { without });
-    let results = match stations.get_mut(lane) {
-        Some(station) => station.run(&ids, heads, call, &mut spent),
-        None => Vec::new(),
-    };
-    let tokens = stations.get(lane).is_some_and(Station::counts_tokens);
-    let real: usize = ids.iter().map(|ids| ids.len()).sum();
-    let cost = RunCost {
-        texts: rows.len(),
-        real_tokens: if tokens { real } else { 0 },
-        padded_tokens: if tokens { padded } else { 0 },
-        encoder: spent.encoder,
-        experts: spent.experts,
-    };
-    (rows.into_iter().zip(results).collect(), cost)
-}
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::unbounded;
 
-/// What all rules say of texts.
-fn judge(rules: &RulesBySlot, texts: Vec<Errand>, call: &Call) -> (Vec<RulesRow>, RunCost) {
-    let mut experts: Vec<_> = rules.iter().map(|(slot, _)| (*slot, Duration::ZERO)).collect();
-    let mut one = |Errand { question, text }: Errand| {
-        let folded = guarded(|| Ok(fold(&text)));
-        let truncated = folded.as_ref().is_ok_and(|folded| folded.truncated);
-        let mut row = RowResult::default();
-        for ((slot, rules), (_, took)) in rules.iter().zip(&mut experts) {
-            let started = Instant::now();
-            let found = match &folded {
-                Ok(folded) => guarded(|| Ok(rules.judge(folded))).map_err(|fault| fault.reason),
-                Err(fault) => Err(fault.reason),
-            };
-            let found = if call.over() { Err(Abstention::TimedOut) } else { found };
-            let found = found.and_then(|found| found.ok_or(Abstention::NothingRead));
-            row.outcomes.push((*slot, found.map(|found| (found.score, found.categories))));
-            *took += started.elapsed();
+    use super::*;
+    use crate::experts::backend::Profile;
+    use crate::experts::backend::run::Cancel;
+    use crate::experts::batcher::Limits;
+    use crate::experts::cache::ResultCache;
+    use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer};
+    use crate::experts::scheduler::ModelSpec;
+    use crate::experts::scheduler::work::{Request, Submission};
+
+    /// A backend like a remote endpoint: a run waits for a reply, and only a cancellation ends it.
+    struct Waits {
+        began: Sender<()>,
+        cancelled: Receiver<()>,
+        cancel: Arc<SendsCancel>,
+    }
+
+    struct SendsCancel(Sender<()>);
+
+    impl Cancel for SendsCancel {
+        fn cancel(&self) {
+            self.0.send(()).unwrap();
         }
-        (question, row, truncated)
-    };
-    let rows = texts.into_iter().map(&mut one).collect();
-    (rows, RunCost { experts, ..RunCost::default() })
+
+        fn reset(&self) {}
+    }
+
+    impl Backend for Waits {
+        type Text = [u32];
+
+        fn profile(&self) -> Profile {
+            Profile { reads: Form::Characters, padded_to: None, max_in_flight: Some(1) }
+        }
+
+        fn run(
+            &mut self,
+            texts: &[&[u32]],
+            _: Wanted<'_>,
+            run: &InFlightRun,
+            _: &mut RunTimes,
+        ) -> Vec<TextResult> {
+            run.on_cancel(Arc::clone(&self.cancel) as Arc<dyn Cancel>);
+            self.began.send(()).unwrap();
+            self.cancelled.recv().unwrap();
+            texts.iter().map(|_| TextResult::abstained([0].into_iter(), Abstention::TimedOut)).collect()
+        }
+    }
+
+    /// The scheduler cancels a run through the means that its backend registers, and the worker ends with the panel.
+    #[test]
+    fn a_backend_of_another_kind_is_run_and_cancelled() {
+        let ((began, has_begun), (cancel, cancelled)) = (unbounded(), unbounded());
+        let backend = Waits { began, cancelled, cancel: Arc::new(SendsCancel(cancel)) };
+        let spec = ModelSpec {
+            limits: Limits { tokens: 256, rows: 32, overhead: 8 },
+            profile: backend.profile(),
+            experts: vec![(0, "remote".to_owned())],
+            pause: Duration::from_secs(1),
+            missing: MissingParts::default(),
+        };
+        let scheduler = Arc::new(Scheduler::new([spec], false, ResultCache::new(0), None));
+        let never = || PanelError::Refused;
+        let workers = Workers::start(
+            Arc::clone(&scheduler),
+            vec![vec![Box::new(backend)]],
+            RulesBackend::new(Vec::new()),
+            Box::new(move |_| Err(never())),
+            Duration::from_secs(1),
+            Box::new(move |_, _| Err(never())),
+        )
+        .unwrap();
+        let (sink, answers) = AnswerSink::new();
+        let answer = PartialAnswer::new(1, Abstention::TimedOut);
+        let answer = Arc::new(PendingAnswer::new(&sink, 7, Duration::from_millis(10), answer, 1));
+        let key = RequestKey { model: 0, ids: [1, 2].into(), votes: true };
+        let requests = vec![Request { key, cost: 2, later_window: false }];
+        let submission = Submission { answer, requests, rules_text: None };
+        scheduler.submit(vec![submission], std::time::Instant::now());
+        has_begun.recv().unwrap();
+        let (key, answer) = answers.recv().unwrap();
+        let (outcome, _) = answer.experts[0].clone().finish(Abstention::Failed);
+        assert_eq!((key, outcome), (7, Err(Abstention::TimedOut)));
+        assert_eq!(scheduler.down(), [(0, Abstention::TimedOut)]);
+        drop(workers);
+    }
 }

@@ -1,12 +1,12 @@
-//! What goes wrong in an expert costs votes, and never more than the expert's own.
+//! A failure of an expert costs its own votes and no others.
 
 use crate::experts_support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aegis::core::vote::Abstention;
 use aegis::experts::{Panel, PanelConfig, PanelError, State};
-use experts_support::asked::{config, outcome, outcomes};
+use experts_support::asked::{config, outcome, outcomes, wait_until};
 use experts_support::{
     FLOAT, Folder, Graph, SCORES, STRING, faulty_classifier, faulty_encoder, head, shaky_head,
 };
@@ -36,7 +36,7 @@ fn a_text_that_breaks_a_classifier_costs_only_its_own_vote() {
 }
 
 #[test]
-fn a_wrong_shape_is_said_to_be_one() {
+fn a_wrong_shape_is_reported() {
     let folder = Folder::new();
     folder.classifier("faulty", &faulty_classifier());
     let panel = Panel::open(PanelConfig { sessions: Some(1), ..config(&folder) }).unwrap();
@@ -57,7 +57,7 @@ fn an_encoder_that_fails_on_a_text_takes_its_heads_along_and_no_other_text() {
     assert_eq!(found[2][0], Ok(0.75));
     assert!((found[2][1].unwrap() - 0.25).abs() < 1e-6);
     assert_eq!(found[3], [Err(Abstention::NotFinite), Err(Abstention::NotFinite)]);
-    // A reading is there exactly where the embedding is finite.
+    // There are features exactly where the embedding is finite.
     let firsts: Vec<Option<i8>> = answers.iter().map(|a| a.reading.as_ref().map(|r| r.features[0])).collect();
     assert_eq!(firsts, [Some(25), None, Some(75), None]);
     assert!(answers[0].reading.as_ref().is_some_and(|reading| Some(reading.encoder) == panel.encoder()));
@@ -79,19 +79,19 @@ fn an_expert_that_keeps_failing_is_left_alone() {
     }
     assert_eq!(outcomes(&panel, &["fine"]), [[Ok(0.25)]]);
     for _ in 0..4 {
-        // Numbers that are none count as well: what is wrong with one text is not wrong eight times in a row.
+        // NaN counts as well: one text may lead to it, but not eight in a row.
         assert_eq!(outcomes(&panel, &["nan"]), [[Err(Abstention::NotFinite)]]);
         assert_eq!(outcomes(&panel, &["poison"]), [[Err(Abstention::Failed)]]);
     }
     assert_eq!(panel.down(), [Some(Abstention::Failed)]);
     assert_eq!(outcomes(&panel, &["bad"]), [[Err(Abstention::Failed)]]);
-    // What is known already is still said.
+    // Cached answers are still given.
     assert_eq!(outcomes(&panel, &["fine"]), [[Ok(0.25)]]);
 }
 
-/// Its neighbours on the encoder go on, and it comes back.
+/// The other heads of the encoder go on, and the failing head comes back.
 #[test]
-fn a_head_that_keeps_failing_is_left_alone_alone() {
+fn a_head_that_keeps_failing_is_left_alone_by_itself() {
     let folder = Folder::new();
     folder.encoder("encoder", &faulty_encoder()).head("plain", &head()).head("shaky", &shaky_head());
     let nan = Err(Abstention::NotFinite);
@@ -107,10 +107,7 @@ fn a_head_that_keeps_failing_is_left_alone_alone() {
             assert!(panel.ask(&["bad"])[0].reading.is_some());
             continue;
         }
-        let patience = Instant::now() + Duration::from_secs(30);
-        while outcomes(&panel, &["bad"])[0][1].is_err() {
-            assert!(Instant::now() < patience);
-        }
+        wait_until("the head votes again", || outcomes(&panel, &["bad"])[0][1].is_ok());
         assert_eq!(panel.down(), [None, None]);
     }
 }
@@ -152,7 +149,7 @@ fn a_graph_that_does_not_load_abstains_unless_all_are_required() {
     assert!(matches!(&error, PanelError::NotLoaded { id, .. } if id == "encoder"), "{error}");
 }
 
-/// A graph that reads text itself, and says whether it is one text.
+/// A graph that reads text itself, and gives 1 for one text and 0 for others.
 fn knows_one_text(shape: &[i64], text: &str) -> Vec<u8> {
     Graph::default()
         .input("text", STRING, shape)
@@ -172,7 +169,7 @@ fn a_graph_may_read_text_itself() {
     folder.add("column", "classifier", "", &knows_one_text(&[-1, 1], "böse 💥"), &rest);
     folder.add("row", "classifier", "", &knows_one_text(&[-1], "böse 💥"), &rest);
     let panel = Panel::open(config(&folder)).unwrap();
-    // A NUL would end the string for the runtime, and fail the batch; what is cut is said.
+    // A NUL would end the string for the runtime, and fail the batch. A text that is cut is marked.
     let texts = ["böse 💥", "fine", "böse\0💥", "böse 💥 und mehr", "böse 💥  ", "", "\0"];
     let (yes, no, none) = (Ok(1.0), Ok(0.0), Err(Abstention::EmptyText));
     let found = outcomes(&panel, &texts);
@@ -180,12 +177,12 @@ fn a_graph_may_read_text_itself() {
     let answers = panel.ask(&texts);
     let truncated: Vec<bool> = answers.iter().map(|answer| answer.votes[1].truncated).collect();
     assert_eq!(truncated, [false, false, false, true, false, false, false]);
-    // Characters are no tokens.
+    // Characters do not count as tokens.
     assert!(answers.iter().all(|answer| answer.tokens == 0));
     assert!(panel.examine("fine").iter().all(|examined| examined.tokens.is_none()));
 }
 
-/// Scores of one half, and how often the text is that one.
+/// A graph that scores one half, and says that it read something only of one text.
 fn reads_one_text(text: &str) -> Graph {
     Graph::default()
         .input("text", STRING, &[-1])
@@ -203,7 +200,7 @@ fn reads_one_text(text: &str) -> Graph {
 }
 
 #[test]
-fn a_graph_that_says_that_it_read_nothing_does_not_vote() {
+fn a_graph_that_reports_that_it_read_nothing_does_not_vote() {
     let folder = Folder::new();
     let rest = format!("[text]\nmax_chars = 9\n[inputs]\ntext = \"text\"\n{SCORES}");
     let reads = rest.replace("[outputs]\n", "[outputs]\nread = \"read\"\n");
@@ -219,7 +216,7 @@ fn a_graph_that_says_that_it_read_nothing_does_not_vote() {
     folder.add("says", "classifier", "", &reads_one_text("known").model(), &other);
     let Err(PanelError::Misfit { field, .. }) = Panel::open(config(&folder)) else { panic!("it fits") };
     assert_eq!(field, "outputs.read");
-    // Two numbers a text do not say which of them counts.
+    // With two numbers a text, none of them is the one that counts.
     let two = reads_one_text("known").node_with("Concat", &["read", "read"], "twice", &[("axis", 1)]);
     let two = two.output("twice", FLOAT, &[-1, 2]).model();
     folder.add("says", "classifier", "", &two, &reads.replace("\"read\"", "\"twice\""));
@@ -228,7 +225,7 @@ fn a_graph_that_says_that_it_read_nothing_does_not_vote() {
 }
 
 #[test]
-fn who_knows_no_token_of_a_text_does_not_vote() {
+fn an_expert_that_knows_no_token_of_a_text_does_not_vote() {
     let folder = Folder::new();
     folder
         .classifier("alone", &faulty_classifier())
@@ -237,7 +234,7 @@ fn who_knows_no_token_of_a_text_does_not_vote() {
         .rules("rules", "base = 0.125\n[[terms]]\ncategory = \"c\"\nseverity = 0.875\nwords = [\"bad\"]\n");
     let panel = Panel::open(config(&folder)).unwrap();
     let none = Err(Abstention::NothingRead);
-    // Twice: what is cached is the same. Words that nobody knows are none to the rules either where they are of another script.
+    // Twice, because cached answers must be the same. The rules do not read words of a script that they do not have.
     for _ in 0..2 {
         let texts = [
             "fine",
@@ -259,7 +256,7 @@ fn who_knows_no_token_of_a_text_does_not_vote() {
                 vec![Ok(0.75), Ok(0.75), Ok(0.875)],
                 // Tag characters are read as what they encode.
                 vec![Ok(0.25), Ok(0.25), Ok(0.125)],
-                // Selectors that encode no text are hidden text all the same.
+                // Selectors that encode no text are hidden text as well.
                 vec![none; 3],
             ]
         );

@@ -1,4 +1,4 @@
-//! Texts longer than what a graph reads at a time, where the manifest has them read in windows.
+//! Texts that are longer than a graph's input and are read in windows, as their manifest says.
 
 use crate::experts_support;
 
@@ -8,7 +8,7 @@ use aegis::core::vote::{Abstention, Outcome, Vote};
 use aegis::experts::{Panel, PanelConfig};
 use experts_support::{Folder, faulty_classifier, faulty_encoder, head, models};
 
-/// Windows of one word, at most four; equal texts share answers.
+/// A panel that reads at most four windows of one word, with a cache.
 fn panel(folder: &Folder, id: &str) -> Panel {
     let manifest = folder.path().join(id).join("manifest.toml");
     let text = fs::read_to_string(&manifest).unwrap();
@@ -31,28 +31,28 @@ fn vote(panel: &Panel, text: &str) -> Vote {
 #[test]
 fn the_greatest_of_all_windows_counts() {
     let panel = classifier();
-    let said = |text: &str| {
+    let ask = |text: &str| {
         let vote = vote(&panel, text);
         let Outcome::Voted { score, categories } = &vote.outcome else { panic!("{text}: {vote:?}") };
         assert_eq!(categories[0].score, *score, "{text}");
         (*score, vote.windows, vote.truncated)
     };
-    assert_eq!(said("fine"), (0.25, 1, false));
-    assert_eq!(said("fine bad fine"), (0.75, 3, false));
-    assert_eq!(said("fine fine fine bad"), (0.75, 4, false));
-    // What no window reached is said.
-    assert_eq!(said("fine fine fine fine bad"), (0.25, 4, true));
-    // So is a window that gave no vote.
-    assert_eq!(said("fine poison bad"), (0.75, 2, true));
-    assert_eq!(said("nan bad"), (0.75, 1, true));
+    assert_eq!(ask("fine"), (0.25, 1, false));
+    assert_eq!(ask("fine bad fine"), (0.75, 3, false));
+    assert_eq!(ask("fine fine fine bad"), (0.75, 4, false));
+    // A text that goes on after the last window is marked.
+    assert_eq!(ask("fine fine fine fine bad"), (0.25, 4, true));
+    // So is one with a window that gave no vote.
+    assert_eq!(ask("fine poison bad"), (0.75, 2, true));
+    assert_eq!(ask("nan bad"), (0.75, 1, true));
     assert_eq!(panel.ask(&["fine bad fine"])[0].tokens, 3);
     assert_eq!(panel.examine("fine bad fine")[0].tokens, Some(3));
 }
 
 #[test]
-fn a_window_of_which_nothing_is_known_does_not_vote() {
+fn a_window_of_unknown_words_does_not_vote() {
     let panel = classifier();
-    // Of an unknown word the graph would say 0.5.
+    // The graph would give 0.5 for an unknown word.
     let mixed = vote(&panel, "what fine");
     assert_eq!((mixed.score(), mixed.windows, mixed.truncated), (Some(0.25), 1, true));
     let Outcome::Abstained(reason) = vote(&panel, "what is this").outcome else { panic!("it voted") };
@@ -66,13 +66,13 @@ fn a_window_of_which_nothing_is_known_does_not_vote() {
 }
 
 #[test]
-fn an_expert_abstains_where_no_window_gave_a_vote() {
+fn an_expert_abstains_if_no_window_gave_a_vote() {
     let Outcome::Abstained(reason) = vote(&classifier(), "nan nan").outcome else { panic!("it voted") };
     assert_eq!(reason, Abstention::NotFinite);
 }
 
 #[test]
-fn an_answer_is_another_texts_where_all_its_windows_are() {
+fn a_vote_is_cached_if_those_on_all_windows_are() {
     let panel = classifier();
     assert!(!vote(&panel, "bad").cached);
     assert!(!vote(&panel, "fine bad").cached);
@@ -80,7 +80,7 @@ fn an_answer_is_another_texts_where_all_its_windows_are() {
 }
 
 #[test]
-fn heads_hear_all_windows_and_features_are_the_firsts() {
+fn heads_vote_on_all_windows_and_features_are_the_firsts() {
     let folder = Folder::new();
     folder.encoder("encoder", &faulty_encoder()).head("plain", &head());
     let panel = panel(&folder, "encoder");
@@ -88,7 +88,7 @@ fn heads_hear_all_windows_and_features_are_the_firsts() {
     assert_eq!((long.votes[0].score(), long.votes[0].windows), (Some(0.75), 2));
     let first = panel.ask(&["fine"]).remove(0);
     assert!(long.reading.is_some() && long.reading == first.reading);
-    // The other way round as well: it does not hang on which window is answered first.
+    // The other way round as well, because the order of the answers must not matter.
     let (long, first) = (panel.ask(&["bad fine"]).remove(0), panel.ask(&["bad"]).remove(0));
     assert!(long.reading.is_some() && long.reading == first.reading);
     assert_eq!(panel.read(&["fine bad"], |_| {}), panel.read(&["fine"], |_| {}));

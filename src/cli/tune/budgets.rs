@@ -2,7 +2,7 @@
 //! alone, for what its batches cost does not hang on who else is asked.
 
 use super::speeds::{BETTER, Bench, Speeds};
-use crate::experts::{LaneInfo, PanelConfig, PanelError};
+use crate::experts::{ModelInfo, PanelConfig, PanelError};
 
 /// Measurements of each that it takes to tell a difference from chance.
 const ROUNDS: u32 = 3;
@@ -32,9 +32,9 @@ pub fn find(
     bench: &Bench,
     config: &PanelConfig,
     window: usize,
-    lanes: &[LaneInfo],
+    lanes: &[ModelInfo],
 ) -> Result<Vec<Found>, PanelError> {
-    let measure = |lane: &LaneInfo, tokens: usize| {
+    let measure = |lane: &ModelInfo, tokens: usize| {
         let speeds = bench.measure(alone(config, lane, tokens), window)?;
         eprintln!("{} alone, {tokens} tokens: {:.1} texts/s", lane.id, speeds.median());
         Ok(speeds)
@@ -60,13 +60,13 @@ pub fn find(
 }
 
 /// The budget that it has in that configuration.
-fn budget(config: &PanelConfig, lane: &LaneInfo) -> usize {
+fn budget(config: &PanelConfig, lane: &ModelInfo) -> usize {
     let common = if lane.fixed { config.fixed_batch.tokens } else { config.batch.tokens };
     config.budgets.get(&lane.id).copied().unwrap_or(common)
 }
 
 /// The panel of one encoder with its heads, or of one classifier.
-fn alone(config: &PanelConfig, lane: &LaneInfo, tokens: usize) -> PanelConfig {
+fn alone(config: &PanelConfig, lane: &ModelInfo, tokens: usize) -> PanelConfig {
     let ids = if lane.experts.is_empty() { vec![lane.id.clone()] } else { lane.experts.clone() };
     let mut config = PanelConfig { only: Some(ids), ..config.clone() };
     config.budgets.insert(lane.id.clone(), tokens);
@@ -75,7 +75,7 @@ fn alone(config: &PanelConfig, lane: &LaneInfo, tokens: usize) -> PanelConfig {
 
 /// Whether another budget could be worth it: none has been given, batches are formed, they are not what the common
 /// budget was chosen by, and all of the time that it takes is more than what is not worth a setting.
-fn has_choice(config: &PanelConfig, lane: &LaneInfo, lanes: usize, share: f64) -> bool {
+fn has_choice(config: &PanelConfig, lane: &ModelInfo, lanes: usize, share: f64) -> bool {
     let chosen = lanes == 1 && !lane.fixed;
     !config.budgets.contains_key(&lane.id) && !lane.alone && !chosen && share > 1.0 - 1.0 / BETTER
 }
@@ -151,13 +151,13 @@ mod tests {
 
     #[test]
     fn only_those_with_a_choice_are_tried() {
-        let lane = LaneInfo { id: "a".into(), experts: vec!["x".into()], fixed: false, alone: false };
+        let lane = ModelInfo { id: "a".into(), experts: vec!["x".into()], fixed: false, alone: false };
         let config = PanelConfig::new("models");
         assert!(has_choice(&config, &lane, 2, 0.5));
         assert!(!has_choice(&config, &lane, 2, 0.02), "it takes too little of the time");
         assert!(!has_choice(&config, &lane, 1, 1.0), "the common one was chosen by it");
-        assert!(has_choice(&config, &LaneInfo { fixed: true, ..lane.clone() }, 1, 1.0));
-        assert!(!has_choice(&config, &LaneInfo { alone: true, ..lane.clone() }, 2, 0.5));
+        assert!(has_choice(&config, &ModelInfo { fixed: true, ..lane.clone() }, 1, 1.0));
+        assert!(!has_choice(&config, &ModelInfo { alone: true, ..lane.clone() }, 2, 0.5));
         let config = PanelConfig { budgets: [("a".to_owned(), 9)].into(), ..config };
         assert!(!has_choice(&config, &lane, 2, 0.5), "it has been given one");
         assert_eq!((budget(&config, &lane), alone(&config, &lane, 7).budgets["a"]), (9, 7));

@@ -1,4 +1,100 @@
-//! What runs experts.
+//! Backends: the code that runs experts on texts.
+//!
+//! Each kind of expert has one file here that implements [`Backend`], and a line in `load_part`, which makes its
+//! backends from manifests. The scheduler and the workers see only the trait.
 
 pub(crate) mod onnx;
+pub(crate) mod result;
+pub(crate) mod rules;
 pub(crate) mod run;
+
+use result::{RunTimes, TextResult};
+use run::InFlightRun;
+
+use crate::core::vote::Abstention;
+
+/// The form in which a backend reads a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Token ids of the tokenizer that its manifest names.
+    TokenIds,
+    /// The text's characters, because the backend tokenises them itself.
+    Characters,
+    /// The whole text, which the backend folds itself.
+    Text,
+}
+
+/// The properties of a backend that its scheduler needs. All sessions of a model have the same profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Profile {
+    /// The form in which it reads a text.
+    pub(crate) reads: Form,
+    /// The length to which every text is padded; `None` if texts are padded to the longest of their batch.
+    pub(crate) padded_to: Option<usize>,
+    /// The greatest number of runs at a time; `None` if only the number of workers bounds it.
+    pub(crate) max_in_flight: Option<usize>,
+}
+
+impl Profile {
+    /// The cost of a text that runs alone, in tokens (or characters). Budgets of batches are in the same unit.
+    pub(crate) fn cost(&self, length: usize) -> usize {
+        self.padded_to.unwrap_or(length.max(1))
+    }
+
+    /// Returns `true` if another run may begin while `in_flight` of them are under way.
+    pub(crate) fn has_room(&self, in_flight: usize) -> bool {
+        self.max_in_flight.is_none_or(|most| in_flight < most)
+    }
+}
+
+/// The results that are wanted of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    /// Only features.
+    Features,
+    /// Features and votes, except those of some experts, which abstain with the given reasons.
+    Votes { except: &'a [(usize, Abstention)] },
+}
+
+/// One session of experts that run together. A worker thread owns it.
+pub(crate) trait Backend: Send {
+    /// A text in the form that the backend reads: `[u32]` for token ids and characters, `str` for whole texts.
+    type Text: ?Sized;
+
+    /// The backend's properties.
+    fn profile(&self) -> Profile;
+
+    /// Runs the experts on texts and returns one result for each, in the texts' order. The time goes to `times`.
+    ///
+    /// A failure costs votes, never the worker. A backend that can be stopped registers with
+    /// [`InFlightRun::on_cancel`]; one that works in small steps polls [`InFlightRun::is_over`] instead.
+    fn run(
+        &mut self,
+        texts: &[&Self::Text],
+        wanted: Wanted<'_>,
+        run: &InFlightRun,
+        times: &mut RunTimes,
+    ) -> Vec<TextResult>;
+}
+
+/// A session of a model: a classifier, or an encoder with its heads.
+pub(crate) type ModelBackend = Box<dyn Backend<Text = [u32]>>;
+
+/// The backend of a model that could not be loaded: all of its experts abstain.
+pub(crate) struct NotLoaded {
+    pub(crate) experts: Vec<usize>,
+    pub(crate) profile: Profile,
+}
+
+impl Backend for NotLoaded {
+    type Text = [u32];
+
+    fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    fn run(&mut self, texts: &[&[u32]], _: Wanted<'_>, _: &InFlightRun, _: &mut RunTimes) -> Vec<TextResult> {
+        let result = TextResult::abstained(self.experts.iter().copied(), Abstention::NotLoaded);
+        vec![result; texts.len()]
+    }
+}

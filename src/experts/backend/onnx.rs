@@ -1,352 +1,306 @@
-//! A station runs batches on one graph, or on an encoder and the heads that share its run.
+//! Runs ONNX graphs: a classifier, or an encoder with the heads that share its run.
 //!
-//! Whatever goes wrong costs votes, not the worker: a batch that fails is run again text by text, so
-//! that one text costs only its own votes.
+//! A failure costs votes, not the worker: a batch that fails is run again text by text, so that one text costs only
+//! its own votes.
 
 pub(crate) mod input;
 pub(crate) mod session;
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
+use input::{ClassifierInput, TokenInputs};
+use ort::session::RunOptions;
 use ort::value::{Tensor, TensorRef};
+use session::{Graph, Inputs, matrix, shared_matrix};
 
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::vote::Abstention;
-use crate::experts::backend::onnx::input::TextPort;
-use crate::experts::backend::onnx::session::{
-    Fault, Graph, Inputs, Port, guarded, matrix, shared_matrix, whole_numbers,
-};
-use crate::experts::backend::run::Call;
-use crate::experts::manifest::{Padding, Scores, Side};
-use crate::experts::scores::Judgement;
+use crate::experts::backend::result::{ErrorLog, RunError, RunTimes, TextResult, catch_panic};
+use crate::experts::backend::run::{Cancel, InFlightRun};
+use crate::experts::backend::{Backend, Form, Profile, Wanted};
+use crate::experts::manifest::Scores;
+use crate::experts::scores::ExpertScore;
 
-/// What a station makes of one text.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RowResult {
-    /// By the expert's slot.
-    pub(crate) outcomes: Vec<(usize, Result<Judgement, Abstention>)>,
-    pub(crate) features: Option<Box<Features>>,
-}
-
-/// The heads that are asked of an encoder's run: all but those that are left alone, for a reason.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads<'a> {
-    pub(crate) without: &'a [(usize, Abstention)],
-}
-
-/// Time that a batch took.
-#[derive(Debug, Default)]
-pub(crate) struct Spent {
-    pub(crate) encoder: Duration,
-    /// By the expert's slot.
-    pub(crate) experts: Vec<(usize, Duration)>,
-}
-
-/// How a graph is given text.
-pub(crate) struct TextPorts {
-    pub(crate) ids: Port,
-    pub(crate) mask: Option<Port>,
-    pub(crate) types: Option<Port>,
-    pub(crate) padding: Padding,
-}
-
-impl TextPorts {
-    /// Length that a text of so many tokens is run at, alone.
-    pub(crate) fn width(padding: &Padding, tokens: usize) -> usize {
-        padding.to.unwrap_or(tokens.max(1))
+impl Cancel for RunOptions {
+    /// The graph stops before its next node.
+    fn cancel(&self) {
+        // Its only error is that the runtime has no such call.
+        let _ = self.terminate();
     }
 
-    pub(crate) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
-        let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-        let width = Self::width(&self.padding, longest);
-        let mut ids = Vec::with_capacity(rows.len() * width);
-        let mut mask = Vec::with_capacity(rows.len() * width);
-        for row in rows {
-            let pad = width.saturating_sub(row.len());
-            let padding = || std::iter::repeat_n((i64::from(self.padding.id), 0_i64), pad);
-            let tokens = row.iter().map(|&id| (i64::from(id), 1));
-            let cells: Box<dyn Iterator<Item = (i64, i64)>> = match self.padding.side {
-                Side::Left => Box::new(padding().chain(tokens)),
-                Side::Right => Box::new(tokens.chain(padding())),
-            };
-            for (id, real) in cells {
-                ids.push(id);
-                mask.push(real);
-            }
-        }
-        let shape = [rows.len(), width];
-        let mut inputs = vec![(Cow::from(&self.ids.name), whole_numbers(self.ids.kind, shape, &ids)?)];
-        if let Some(port) = &self.mask {
-            inputs.push((Cow::from(&port.name), whole_numbers(port.kind, shape, &mask)?));
-        }
-        if let Some(port) = &self.types {
-            inputs.push((Cow::from(&port.name), whole_numbers(port.kind, shape, &vec![0; ids.len()])?));
-        }
-        Ok(inputs)
+    fn reset(&self) {
+        let _ = self.unterminate();
     }
 }
 
-/// How a classifier's graph is given text.
-pub(crate) enum Feed {
-    Tokens(TextPorts),
-    Text(TextPort),
+/// The run options of a batch. They are registered with the run, so that it can be cancelled.
+fn cancellable(
+    graph: &Graph,
+    profile: Profile,
+    rows: &[&[u32]],
+    run: &InFlightRun,
+) -> Result<Arc<RunOptions>, RunError> {
+    let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+    // A trial frees the memory that the run before it kept, which had to be stopped.
+    let options = graph.options(profile.cost(longest), run.is_trial()).map_err(RunError::failed)?;
+    let options = Arc::new(options);
+    run.on_cancel(Arc::clone(&options) as Arc<dyn Cancel>);
+    Ok(options)
 }
 
-impl Feed {
-    pub(crate) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
-        match self {
-            Self::Tokens(ports) => ports.fill(rows),
-            Self::Text(port) => port.fill(rows),
-        }
-    }
-}
-
-/// Says what went wrong: the first time, the second, the fourth, the eighth …
-#[derive(Default)]
-pub(crate) struct Complaints(u64);
-
-impl Complaints {
-    fn note(&mut self, expert: &str, fault: &Fault) {
-        self.0 += 1;
-        if self.0.is_power_of_two() {
-            let (reason, detail, times) = (fault.reason.word(), fault.detail.as_str(), self.0);
-            tracing::warn!(expert, reason, detail, times, "an expert could not judge; it abstains");
-        }
-    }
-}
-
-/// A graph that scores texts: of an embedding, or of tokens.
+/// A graph that scores texts, given an embedding or tokens.
 pub(crate) struct Scorer {
     pub(crate) id: String,
-    pub(crate) slot: usize,
+    pub(crate) expert_index: usize,
     pub(crate) graph: Graph,
     pub(crate) scores: Scores,
-    pub(crate) complaints: Complaints,
+    pub(crate) errors: ErrorLog,
 }
 
 impl Scorer {
-    /// Runs the graph on `rows` inputs that `fill` makes for all, or for one alone.
+    /// Runs the graph on the inputs that `fill` makes for these rows. If that fails, each row runs alone.
     fn judge<'a>(
         &mut self,
         rows: Range<usize>,
-        call: &Call,
-        fill: &dyn Fn(Range<usize>) -> Result<Inputs<'a>, Fault>,
-    ) -> Vec<Result<Judgement, Abstention>> {
+        run: &InFlightRun,
+        options: &RunOptions,
+        fill: &dyn Fn(Range<usize>) -> Result<Inputs<'a>, RunError>,
+    ) -> Vec<Result<ExpertScore, Abstention>> {
         let (graph, output) = (&mut self.graph, self.scores.output.as_str());
         let read = self.scores.read.as_deref();
-        let ran = guarded(|| {
-            graph.run(fill(rows.clone())?, call.options()?, |outputs| {
+        let outputs = catch_panic(|| {
+            graph.run(fill(rows.clone())?, options, |outputs| {
                 let read = read.map(|read| matrix::<f32>(outputs, read, rows.len())).transpose()?;
                 Ok((matrix::<f32>(outputs, output, rows.len())?, read))
             })
         });
-        match ran {
-            Ok(((numbers, width), None)) => numbers.chunks(width).map(|row| self.scores.judge(row)).collect(),
+        match outputs {
+            Ok(((numbers, width), None)) => {
+                numbers.chunks(width).map(|row| self.scores.score_row(row)).collect()
+            }
             Ok(((numbers, width), Some((read, parts)))) => {
-                let nothing = |read: &[f32]| read.iter().all(|read| *read == 0.0);
-                let rows = numbers.chunks(width).zip(read.chunks(parts));
-                rows.map(
-                    |(row, read)| {
-                        if nothing(read) { Err(Abstention::NothingRead) } else { self.scores.judge(row) }
-                    },
-                )
-                .collect()
+                let judge = |(row, read): (&[f32], &[f32])| match read.iter().all(|read| *read == 0.0) {
+                    true => Err(Abstention::NothingRead),
+                    false => self.scores.score_row(row),
+                };
+                numbers.chunks(width).zip(read.chunks(parts)).map(judge).collect()
             }
-            Err(_) if call.over() => vec![Err(Abstention::TimedOut); rows.len()],
-            Err(fault) if rows.len() > 1 && fault.reason == Abstention::Failed => {
-                rows.flat_map(|row| self.judge(row..row + 1, call, fill)).collect()
+            Err(_) if run.is_over() => vec![Err(Abstention::TimedOut); rows.len()],
+            Err(error) if rows.len() > 1 && error.reason == Abstention::Failed => {
+                rows.flat_map(|row| self.judge(row..row + 1, run, options, fill)).collect()
             }
-            Err(fault) => {
-                self.complaints.note(&self.id, &fault);
-                vec![Err(fault.reason); rows.len()]
+            Err(error) => {
+                self.errors.note(&self.id, &error);
+                vec![Err(error.reason); rows.len()]
             }
         }
     }
 }
 
-/// A classifier's graph.
+/// A session of a classifier.
 pub(crate) struct Classifier {
-    pub(crate) text: Feed,
+    pub(crate) input: ClassifierInput,
     pub(crate) scorer: Scorer,
 }
 
-impl Classifier {
-    pub(crate) fn run(&mut self, rows: &[&[u32]], call: &Call, spent: &mut Spent) -> Vec<RowResult> {
-        let started = Instant::now();
-        let text = &self.text;
-        let outcomes =
-            self.scorer.judge(0..rows.len(), call, &|range| text.fill(rows.get(range).unwrap_or_default()));
-        let slot = self.scorer.slot;
-        spent.experts.push((slot, started.elapsed()));
-        let one = |outcome| RowResult { outcomes: vec![(slot, outcome)], features: None };
-        outcomes.into_iter().map(one).collect()
+impl Backend for Classifier {
+    type Text = [u32];
+
+    fn profile(&self) -> Profile {
+        let (reads, padded_to) = match &self.input {
+            ClassifierInput::Tokens(inputs) => (Form::TokenIds, inputs.padding.to),
+            ClassifierInput::Text(_) => (Form::Characters, None),
+        };
+        // Each worker has a session, which runs one batch at a time.
+        Profile { reads, padded_to, max_in_flight: None }
+    }
+
+    fn run(
+        &mut self,
+        rows: &[&[u32]],
+        _: Wanted<'_>,
+        run: &InFlightRun,
+        times: &mut RunTimes,
+    ) -> Vec<TextResult> {
+        let (started, expert_index) = (Instant::now(), self.scorer.expert_index);
+        let outcomes = match cancellable(&self.scorer.graph, self.profile(), rows, run) {
+            Ok(options) => {
+                let input = &self.input;
+                self.scorer.judge(0..rows.len(), run, &options, &|range| input.fill(&rows[range]))
+            }
+            Err(error) => {
+                self.scorer.errors.note(&self.scorer.id, &error);
+                vec![Err(error.reason); rows.len()]
+            }
+        };
+        times.experts.push((expert_index, started.elapsed()));
+        let result =
+            |outcome| TextResult { outcomes: vec![(expert_index, outcome)], ..TextResult::default() };
+        outcomes.into_iter().map(result).collect()
     }
 }
 
-/// A head: its graph, and the input that takes the embedding.
+/// A head: its graph, and the name of the input that takes the embedding.
 pub(crate) struct Head {
     pub(crate) embedding: String,
     pub(crate) scorer: Scorer,
 }
 
-/// An encoder's graph with the heads that share its run.
+/// A session of an encoder, with the heads that share its run.
 pub(crate) struct Encoder {
     pub(crate) id: String,
     pub(crate) graph: Graph,
-    pub(crate) text: TextPorts,
+    pub(crate) input: TokenInputs,
+    /// The name of the output that holds the embedding.
     pub(crate) embedding: String,
+    /// The name of the output that holds the features.
     pub(crate) features: Option<String>,
     pub(crate) heads: Vec<Head>,
-    /// Slots of heads that could not be loaded.
+    /// The experts whose heads could not be loaded.
     pub(crate) absent: Vec<usize>,
-    pub(crate) complaints: Complaints,
+    pub(crate) errors: ErrorLog,
 }
 
-/// What an encoder made of a batch, row by row.
+/// The output of an encoder for a batch.
 pub(crate) struct Encoded {
+    /// The embeddings, row by row.
     pub(crate) embedding: Vec<f32>,
-    /// The same where the heads run: on a card it is not sent there again for each of them.
+    /// The same numbers where the heads run, so that a card does not receive them again for each head.
     shared: Tensor<f32>,
-    pub(crate) width: usize,
+    /// Numbers in a row.
+    width: usize,
+    /// By row; `None` where the embedding is not finite, or without a features output.
     features: Vec<Option<Box<Features>>>,
 }
 
 impl Encoder {
     /// Runs the encoder alone.
-    pub(crate) fn encode(&mut self, rows: &[&[u32]], call: &Call) -> Result<Encoded, Fault> {
-        let (graph, text, name) = (&mut self.graph, &self.text, self.embedding.as_str());
+    pub(crate) fn encode(&mut self, rows: &[&[u32]], options: &RunOptions) -> Result<Encoded, RunError> {
+        let (graph, input, name) = (&mut self.graph, &self.input, self.embedding.as_str());
         let features = self.features.as_deref();
-        guarded(|| {
-            graph.run_bound(text.fill(rows)?, call.options()?, (name, features), |mut outputs| {
+        catch_panic(|| {
+            graph.run_bound(input.fill(rows)?, options, (name, features), |mut outputs| {
                 let (shared, embedding, width) = shared_matrix(&mut outputs, name, rows.len())?;
-                let mut made = vec![None; rows.len()];
+                let mut by_row = vec![None; rows.len()];
                 if let Some(features) = features {
-                    let (bytes, bytes_wide) = matrix::<i8>(&outputs, features, rows.len())?;
-                    for ((place, bytes), floats) in
-                        made.iter_mut().zip(bytes.chunks(bytes_wide)).zip(embedding.chunks(width))
-                    {
+                    let (bytes, features_width) = matrix::<i8>(&outputs, features, rows.len())?;
+                    let rows = bytes.chunks(features_width).zip(embedding.chunks(width));
+                    for (place, (bytes, floats)) in by_row.iter_mut().zip(rows) {
                         let bytes = Features::try_from(bytes).map_err(|_| {
-                            Fault::shape(format!("{features} has not {DIMENSIONS} numbers a text"))
+                            RunError::shape(format!("{features} has not {DIMENSIONS} numbers a text"))
                         })?;
-                        // Whatever a cast makes of NaN is no reading.
+                        // A cast of NaN gives numbers that mean nothing.
                         *place = floats.iter().all(|x| x.is_finite()).then(|| Box::new(bytes));
                     }
                 }
-                Ok(Encoded { embedding, shared, width, features: made })
+                Ok(Encoded { embedding, shared, width, features: by_row })
             })
         })
     }
 
-    /// Runs the encoder, and the heads on what it gives unless only features are wanted.
-    pub(crate) fn run(
+    /// Runs the encoder on rows, and its heads on the embeddings. If the encoder fails, each row runs alone.
+    fn run_rows(
         &mut self,
         rows: &[&[u32]],
-        heads: Option<Heads<'_>>,
-        call: &Call,
-        spent: &mut Spent,
-    ) -> Vec<RowResult> {
+        wanted: Wanted<'_>,
+        run: &InFlightRun,
+        options: &RunOptions,
+        times: &mut RunTimes,
+    ) -> Vec<TextResult> {
         let started = Instant::now();
-        call.encode();
-        let encoded = self.encode(rows, call);
-        spent.encoder += started.elapsed();
-        match encoded {
-            Ok(encoded) => match heads {
-                Some(heads) => self.judge(encoded, rows.len(), heads, call, spent),
-                None => {
-                    let row = |features| RowResult { outcomes: Vec::new(), features };
-                    encoded.features.into_iter().map(row).collect()
-                }
-            },
-            Err(_) if call.over() => self.without(Abstention::TimedOut, rows.len()),
-            Err(fault) if rows.len() > 1 && fault.reason == Abstention::Failed => {
-                rows.iter().flat_map(|row| self.run(&[row], heads, call, spent)).collect()
+        run.on_encoder_start();
+        let encoded = self.encode(rows, options);
+        times.encoder += started.elapsed();
+        match (encoded, wanted) {
+            (Ok(encoded), Wanted::Votes { except }) => {
+                self.run_heads(encoded, rows.len(), except, run, options, times)
             }
-            Err(fault) => {
-                self.complaints.note(&self.id, &fault);
-                self.without(fault.reason, rows.len())
+            (Ok(encoded), Wanted::Features) => {
+                let result = |features| TextResult { features, ..TextResult::default() };
+                encoded.features.into_iter().map(result).collect()
+            }
+            (Err(_), _) if run.is_over() => self.abstained(Abstention::TimedOut, rows.len()),
+            (Err(error), _) if rows.len() > 1 && error.reason == Abstention::Failed => {
+                rows.iter().flat_map(|row| self.run_rows(&[row], wanted, run, options, times)).collect()
+            }
+            (Err(error), _) => {
+                self.errors.note(&self.id, &error);
+                self.abstained(error.reason, rows.len())
             }
         }
     }
 
-    fn slots(&self) -> impl Iterator<Item = usize> + '_ {
-        self.heads.iter().map(|head| head.scorer.slot).chain(self.absent.iter().copied())
+    fn abstained(&self, reason: Abstention, rows: usize) -> Vec<TextResult> {
+        let heads = self.heads.iter().map(|head| head.scorer.expert_index);
+        vec![TextResult::abstained(heads.chain(self.absent.iter().copied()), reason); rows]
     }
 
-    fn without(&self, reason: Abstention, rows: usize) -> Vec<RowResult> {
-        let one =
-            || RowResult { outcomes: self.slots().map(|slot| (slot, Err(reason))).collect(), features: None };
-        std::iter::repeat_with(one).take(rows).collect()
-    }
-
-    fn judge(
+    fn run_heads(
         &mut self,
         encoded: Encoded,
         rows: usize,
-        Heads { without }: Heads<'_>,
-        call: &Call,
-        spent: &mut Spent,
-    ) -> Vec<RowResult> {
+        except: &[(usize, Abstention)],
+        run: &InFlightRun,
+        options: &RunOptions,
+        times: &mut RunTimes,
+    ) -> Vec<TextResult> {
         let Encoded { embedding, shared, width, features } = encoded;
-        let left =
-            without.iter().copied().chain(self.absent.iter().map(|&slot| (slot, Abstention::NotLoaded)));
-        let row = |features| RowResult {
-            outcomes: left.clone().map(|(slot, reason)| (slot, Err(reason))).collect(),
+        let absent = self.absent.iter().map(|&expert| (expert, Abstention::NotLoaded));
+        let abstentions: Vec<_> = except.iter().copied().chain(absent).collect();
+        let result = |features| TextResult {
+            outcomes: abstentions.iter().map(|&(expert, reason)| (expert, Err(reason))).collect(),
             features,
+            truncated: false,
         };
-        call.encoded(features.into_iter().map(row).collect());
-        let asked = |head: &&mut Head| !without.iter().any(|(slot, _)| *slot == head.scorer.slot);
-        for head in self.heads.iter_mut().filter(asked) {
-            let (started, slot) = (Instant::now(), head.scorer.slot);
-            if !call.ask(slot) {
-                call.hear(slot, vec![Err(Abstention::TimedOut); rows]);
+        run.on_encoder_done(features.into_iter().map(result).collect());
+        let is_wanted =
+            |head: &&mut Head| !except.iter().any(|(expert, _)| *expert == head.scorer.expert_index);
+        for head in self.heads.iter_mut().filter(is_wanted) {
+            let (started, expert_index) = (Instant::now(), head.scorer.expert_index);
+            if !run.on_head_start(expert_index) {
+                run.on_head_done(expert_index, vec![Err(Abstention::TimedOut); rows]);
                 continue;
             }
-            let name = head.embedding.clone();
-            let outcomes = head.scorer.judge(0..rows, call, &|range| {
+            let name = head.embedding.as_str();
+            let outcomes = head.scorer.judge(0..rows, run, options, &|range| {
                 if range.len() == rows {
-                    return Ok(vec![(Cow::from(name.clone()), (&shared).into())]);
+                    return Ok(vec![(Cow::from(name), (&shared).into())]);
                 }
-                let part = embedding.get(range.start * width..range.end * width).unwrap_or_default();
+                let part = &embedding[range.start * width..range.end * width];
                 let tensor =
-                    TensorRef::from_array_view(([range.len(), width], part)).map_err(Fault::failed)?;
-                Ok(vec![(Cow::from(name.clone()), tensor.into())])
+                    TensorRef::from_array_view(([range.len(), width], part)).map_err(RunError::failed)?;
+                Ok(vec![(Cow::from(name), tensor.into())])
             });
-            spent.experts.push((slot, started.elapsed()));
-            call.hear(slot, outcomes);
+            times.experts.push((expert_index, started.elapsed()));
+            run.on_head_done(expert_index, outcomes);
         }
-        call.end()
+        run.finish()
     }
 }
 
-/// What a worker runs batches on.
-pub(crate) enum Station {
-    Encoder(Encoder),
-    Classifier(Classifier),
-    /// Nothing could be loaded; the experts that abstain for it.
-    Absent(Vec<usize>),
-}
+impl Backend for Encoder {
+    type Text = [u32];
 
-impl Station {
-    /// Whether texts come as tokens, and not as they are.
-    pub(crate) fn counts_tokens(&self) -> bool {
-        !matches!(self, Self::Classifier(Classifier { text: Feed::Text(_), .. }))
+    fn profile(&self) -> Profile {
+        // Each worker has a session, which runs one batch at a time.
+        Profile { reads: Form::TokenIds, padded_to: self.input.padding.to, max_in_flight: None }
     }
 
-    pub(crate) fn run(
+    fn run(
         &mut self,
         rows: &[&[u32]],
-        heads: Option<Heads<'_>>,
-        call: &Call,
-        spent: &mut Spent,
-    ) -> Vec<RowResult> {
-        match self {
-            Self::Encoder(encoder) => encoder.run(rows, heads, call, spent),
-            Self::Classifier(classifier) => classifier.run(rows, call, spent),
-            Self::Absent(slots) => {
-                let outcomes = slots.iter().map(|&slot| (slot, Err(Abstention::NotLoaded))).collect();
-                vec![RowResult { outcomes, features: None }; rows.len()]
+        wanted: Wanted<'_>,
+        run: &InFlightRun,
+        times: &mut RunTimes,
+    ) -> Vec<TextResult> {
+        match cancellable(&self.graph, self.profile(), rows, run) {
+            Ok(options) => self.run_rows(rows, wanted, run, &options, times),
+            Err(error) => {
+                self.errors.note(&self.id, &error);
+                self.abstained(error.reason, rows.len())
             }
         }
     }

@@ -1,265 +1,315 @@
-//! What goes with a run: until when it may take, how far it is, and what stops it. The watch looks at it from another
-//! thread.
+//! A run that is in flight: its deadline, its progress, and the means to cancel it. The worker that runs it reports
+//! progress; the watchdog looks at it from another thread.
 //!
-//! Heads are graphs of their own that run one after the other on what their encoder gave. So it is known which of
-//! them hangs: it alone is stopped, and the run goes on with the others.
+//! Heads are graphs of their own that run one after the other on the output of their encoder. Therefore the head that
+//! hangs is known: it alone is cancelled, and the run goes on with the others.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ort::session::RunOptions;
-
+use super::result::TextResult;
 use crate::core::vote::Abstention;
-use crate::experts::backend::onnx::RowResult;
-use crate::experts::backend::onnx::session::Fault;
-use crate::experts::scores::Judgement;
+use crate::experts::scores::ExpertScore;
 
-/// How long a run that was told to stop may take to come back. Then its worker is lost.
-pub(crate) const GRACE: Duration = Duration::from_secs(1);
+/// The time that a cancelled run has to return. After it the run's worker is lost.
+pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A head that is being asked.
-struct Asked {
-    slot: usize,
+/// Stops the step of a run that is being executed, from another thread.
+pub(crate) trait Cancel: Send + Sync {
+    /// Makes the step return early. Later steps return at once, until [`Cancel::reset`].
+    fn cancel(&self);
+    /// Lets the next step run after one was cancelled.
+    fn reset(&self);
+}
+
+/// A head that is running.
+struct CurrentHead {
+    expert_index: usize,
     since: Instant,
 }
 
-/// How far a run is.
+/// The progress of a run.
 struct Progress {
-    /// It is stopped then.
     deadline: Instant,
-    stopped: bool,
-    head: Option<Asked>,
-    /// Heads that were told to stop, by slot; the last of them may be at it still.
+    /// The whole run was cancelled.
+    cancelled: bool,
+    cancel: Option<Arc<dyn Cancel>>,
+    head: Option<CurrentHead>,
+    /// The heads that were cancelled, by expert. The last of them may still be running.
     hung: Vec<usize>,
-    /// Whether the graph that runs was told to stop, and no more than it.
+    /// The graph that runs was cancelled, and not the whole run.
     interrupted: bool,
-    /// What is known of the texts, once an encoder has run.
-    rows: Vec<RowResult>,
-    /// All is known, and on its way to the desk.
+    /// The results so far, once an encoder has run.
+    results: Vec<TextResult>,
+    /// All results are complete and on their way to the scheduler.
     done: bool,
 }
 
-/// What is to be done about a run that has had its time.
+/// The measure to take for a run whose deadline has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Late {
-    /// Wait: it has been given more.
+pub(crate) enum Overrun {
+    /// Wait: the deadline was extended.
     Wait,
-    /// The head of that slot hangs, and has been told to stop.
+    /// The head of this expert hangs and was cancelled.
     Head(usize),
-    /// Stop it.
+    /// Cancel the run.
     Run,
-    /// A head was told to stop and does not: stop the run, and its worker is lost.
+    /// A cancelled head does not return: cancel the run. Its worker is lost.
     Stuck,
-    /// It was stopped and does not come back: its worker is lost.
+    /// The cancelled run does not return: its worker is lost.
     Lost,
 }
 
-/// What goes with a run.
-pub(crate) struct Call {
-    /// Lets the watch stop it; none where no graph is asked.
-    options: Option<RunOptions>,
-    /// What a head may take past the run's time, and what it may take to stop.
-    patience: Duration,
+/// A run in flight.
+pub(crate) struct InFlightRun {
+    /// The time that a head may take after the run's deadline, and the time that it has to stop.
+    head_timeout: Duration,
+    trial: bool,
     progress: Mutex<Progress>,
 }
 
-impl Call {
-    pub(crate) fn new(deadline: Instant, options: Option<RunOptions>) -> Self {
-        // Whoever asks waits for twice the run's time.
-        let patience = GRACE.min(deadline.saturating_duration_since(Instant::now()) / 2);
+impl InFlightRun {
+    /// `trial`: the model is down, and this run tries it again.
+    pub(crate) fn new(deadline: Instant, trial: bool) -> Self {
+        // The caller waits for twice the run's time.
+        let left = deadline.saturating_duration_since(Instant::now());
         let progress = Progress {
             deadline,
-            stopped: false,
+            cancelled: false,
+            cancel: None,
             head: None,
             hung: Vec::new(),
             interrupted: false,
-            rows: Vec::new(),
+            results: Vec::new(),
             done: false,
         };
-        Self { options, patience, progress: Mutex::new(progress) }
+        Self { head_timeout: CANCEL_TIMEOUT.min(left / 2), trial, progress: Mutex::new(progress) }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn options(&self) -> Result<&RunOptions, Fault> {
-        self.options.as_ref().ok_or_else(|| Fault::failed("no run options"))
+    /// Returns `true` if the model is down and this run tries it again.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.trial
     }
 
-    fn terminate(&self) {
-        if let Some(options) = &self.options {
-            let _ = options.terminate();
-        }
-    }
-
-    /// Stops the run at its graph's next node.
-    pub(crate) fn stop(&self) {
+    /// Registers the means to cancel the run. A run that is cancelled already is cancelled again by it.
+    pub(crate) fn on_cancel(&self, cancel: Arc<dyn Cancel>) {
         let mut progress = self.progress();
-        progress.stopped = true;
-        self.terminate();
+        if progress.cancelled {
+            cancel.cancel();
+        }
+        progress.cancel = Some(cancel);
     }
 
-    /// Whether it has had its time, or was stopped: what fails then is no fault of the expert's.
-    pub(crate) fn over(&self) -> bool {
+    /// Cancels the whole run.
+    pub(crate) fn cancel(&self) {
+        let mut progress = self.progress();
+        progress.cancelled = true;
+        progress.cancel_step();
+    }
+
+    /// Returns `true` if the run was cancelled or its deadline has passed. A failure after that is not the expert's.
+    pub(crate) fn is_over(&self) -> bool {
         let progress = self.progress();
-        progress.stopped || progress.interrupted || Instant::now() >= progress.deadline
+        progress.cancelled || progress.interrupted || Instant::now() >= progress.deadline
     }
 
-    /// The slot of the head that is being asked, if one is.
-    pub(crate) fn head(&self) -> Option<usize> {
-        self.progress().head.as_ref().map(|asked| asked.slot)
+    /// The expert of the head that is running, if one is.
+    pub(crate) fn current_head(&self) -> Option<usize> {
+        self.progress().head.as_ref().map(|head| head.expert_index)
     }
 
-    /// When the watch is to look at it.
+    /// The time at which the watchdog must look at the run.
     pub(crate) fn deadline(&self) -> Instant {
         self.progress().deadline
     }
 
-    /// The deadline has passed.
-    pub(crate) fn late(&self, now: Instant) -> Late {
+    /// Decides what happens to a run whose deadline has passed. A head that hangs is cancelled here.
+    pub(crate) fn on_deadline(&self, now: Instant) -> Overrun {
         let mut progress = self.progress();
         if progress.done {
-            progress.deadline = now + self.patience;
-            return Late::Wait;
+            progress.deadline = now + self.head_timeout;
+            return Overrun::Wait;
         }
-        let Some(Asked { slot, since }) = progress.head else {
-            return Late::Run;
+        let Some(CurrentHead { expert_index, since }) = progress.head else {
+            return Overrun::Run;
         };
         if progress.interrupted {
-            return Late::Stuck;
+            return Overrun::Stuck;
         }
-        let patient = since + self.patience;
-        if now < patient {
-            // Its encoder took the time.
-            progress.deadline = patient;
-            return Late::Wait;
+        let head_deadline = since + self.head_timeout;
+        if now < head_deadline {
+            // The encoder took the run's time.
+            progress.deadline = head_deadline;
+            return Overrun::Wait;
         }
-        progress.hung.push(slot);
+        progress.hung.push(expert_index);
         progress.interrupted = true;
-        progress.deadline = now + self.patience;
-        self.terminate();
-        Late::Head(slot)
+        progress.deadline = now + self.head_timeout;
+        progress.cancel_step();
+        Overrun::Head(expert_index)
     }
 
-    /// What is known of the texts, for good: nothing that comes later counts.
-    pub(crate) fn known(&self) -> Vec<RowResult> {
-        std::mem::take(&mut self.progress().rows)
+    /// Takes the results so far. Results that come later are dropped.
+    pub(crate) fn take_results(&self) -> Vec<TextResult> {
+        std::mem::take(&mut self.progress().results)
     }
 
-    /// The next graph may run where only the last one was told to stop.
-    fn go_on(&self, progress: &mut Progress) {
-        progress.head = None;
-        if std::mem::take(&mut progress.interrupted)
-            && !progress.stopped
-            && let Some(options) = &self.options
-        {
-            let _ = options.unterminate();
-        }
-    }
-
-    /// An encoder runs, for the first time or for one of its texts.
-    pub(crate) fn encode(&self) {
+    /// The encoder begins, with the whole batch or with one of its texts.
+    pub(crate) fn on_encoder_start(&self) {
         let mut progress = self.progress();
-        self.go_on(&mut progress);
-        progress.rows.clear();
+        progress.next_step();
+        progress.results.clear();
         progress.done = false;
     }
 
-    /// It has run: what is known before its heads are asked.
-    pub(crate) fn encoded(&self, rows: Vec<RowResult>) {
-        self.progress().rows = rows;
+    /// The encoder is done. `results` is what is known before its heads run.
+    pub(crate) fn on_encoder_done(&self, results: Vec<TextResult>) {
+        self.progress().results = results;
     }
 
-    /// A head is to run; false where it hung before.
-    pub(crate) fn ask(&self, slot: usize) -> bool {
+    /// A head begins. Returns `false` if it hung before and must not run again.
+    pub(crate) fn on_head_start(&self, expert_index: usize) -> bool {
         let mut progress = self.progress();
-        self.go_on(&mut progress);
-        let asked = !progress.hung.contains(&slot);
-        progress.head = asked.then(|| Asked { slot, since: Instant::now() });
-        asked
+        progress.next_step();
+        let runs = !progress.hung.contains(&expert_index);
+        progress.head = runs.then(|| CurrentHead { expert_index, since: Instant::now() });
+        runs
     }
 
-    /// What a head says of each text.
-    pub(crate) fn hear(&self, slot: usize, outcomes: Vec<Result<Judgement, Abstention>>) {
-        for (row, outcome) in self.progress().rows.iter_mut().zip(outcomes) {
-            row.outcomes.push((slot, outcome));
+    /// A head is done, with one outcome for each text.
+    pub(crate) fn on_head_done(&self, expert_index: usize, outcomes: Vec<Result<ExpertScore, Abstention>>) {
+        for (result, outcome) in self.progress().results.iter_mut().zip(outcomes) {
+            result.outcomes.push((expert_index, outcome));
         }
     }
 
-    /// All heads have been asked: what they say of the texts.
-    pub(crate) fn end(&self) -> Vec<RowResult> {
+    /// All heads are done. Returns the results.
+    pub(crate) fn finish(&self) -> Vec<TextResult> {
         let mut progress = self.progress();
-        self.go_on(&mut progress);
+        progress.next_step();
         progress.done = true;
-        std::mem::take(&mut progress.rows)
+        std::mem::take(&mut progress.results)
+    }
+}
+
+impl Progress {
+    fn cancel_step(&self) {
+        if let Some(cancel) = &self.cancel {
+            cancel.cancel();
+        }
+    }
+
+    /// Lets the next graph run if only the last one was cancelled.
+    fn next_step(&mut self) {
+        self.head = None;
+        if std::mem::take(&mut self.interrupted)
+            && !self.cancelled
+            && let Some(cancel) = &self.cancel
+        {
+            cancel.reset();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn call(start: Instant) -> Call {
-        Call::new(start + 60 * SECOND, None)
+    /// Is `true` while steps return early.
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Cancel for Flag {
+        fn cancel(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+
+        fn reset(&self) {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn run(start: Instant) -> (InFlightRun, Arc<Flag>) {
+        let (run, flag) = (InFlightRun::new(start + 60 * SECOND, false), Arc::new(Flag::default()));
+        run.on_cancel(Arc::clone(&flag) as Arc<dyn Cancel>);
+        (run, flag)
+    }
+
+    fn is_cancelled(flag: &Flag) -> bool {
+        flag.0.load(Ordering::Relaxed)
     }
 
     #[test]
-    fn a_run_without_heads_is_stopped_as_a_whole() {
+    fn a_run_without_heads_is_cancelled_as_a_whole() {
         let start = Instant::now();
-        let call = call(start);
-        call.encode();
-        assert!(!call.over());
-        assert_eq!((call.late(start + 60 * SECOND), call.known().len()), (Late::Run, 0));
-        call.stop();
-        assert!(call.over());
+        let (run, flag) = run(start);
+        run.on_encoder_start();
+        assert!(!run.is_over());
+        assert_eq!((run.on_deadline(start + 60 * SECOND), run.take_results().len()), (Overrun::Run, 0));
+        run.cancel();
+        assert!(run.is_over() && is_cancelled(&flag));
     }
 
     #[test]
-    fn a_head_that_hangs_is_stopped_alone() {
-        let start = Instant::now();
-        let (call, end) = (call(start), start + 60 * SECOND);
-        call.encode();
-        call.encoded(vec![RowResult::default(); 2]);
-        assert!(call.ask(3));
-        assert_eq!(call.late(end), Late::Head(3));
-        assert!(call.over() && call.deadline() == end + SECOND);
-        call.hear(3, vec![Err(Abstention::TimedOut); 2]);
-        // The next one is not blamed for it, and has its own time.
-        assert!(call.ask(4) && !call.over());
-        assert_eq!((call.late(Instant::now()), call.deadline() > Instant::now()), (Late::Wait, true));
-        call.hear(4, vec![Err(Abstention::Failed); 2]);
-        assert!(!call.ask(3), "it is not asked again");
-        let slots: Vec<usize> = call.end()[1].outcomes.iter().map(|(slot, _)| *slot).collect();
-        assert_eq!(slots, [3, 4]);
-        assert_eq!(call.late(end + 9 * SECOND), Late::Wait, "it is on its way");
+    fn a_run_that_is_cancelled_before_it_begins_does_not_run() {
+        let run = InFlightRun::new(Instant::now() + 60 * SECOND, false);
+        run.cancel();
+        let flag = Arc::new(Flag::default());
+        run.on_cancel(Arc::clone(&flag) as Arc<dyn Cancel>);
+        assert!(is_cancelled(&flag));
     }
 
     #[test]
-    fn one_that_does_not_stop_costs_what_comes_after_it() {
+    fn a_head_that_hangs_is_cancelled_alone() {
         let start = Instant::now();
-        let (call, end) = (call(start), start + 60 * SECOND);
-        call.encode();
-        call.encoded(vec![RowResult::default()]);
-        assert!(call.ask(1));
-        call.hear(1, vec![Err(Abstention::NotFinite)]);
-        assert!(call.ask(2));
-        assert_eq!((call.late(end), call.late(end + SECOND)), (Late::Head(2), Late::Stuck));
-        assert_eq!(call.known()[0].outcomes, [(1, Err(Abstention::NotFinite))]);
-        assert!(call.end().is_empty());
+        let ((run, flag), end) = (run(start), start + 60 * SECOND);
+        run.on_encoder_start();
+        run.on_encoder_done(vec![TextResult::default(); 2]);
+        assert!(run.on_head_start(3));
+        assert_eq!(run.on_deadline(end), Overrun::Head(3));
+        assert!(run.is_over() && is_cancelled(&flag) && run.deadline() == end + SECOND);
+        run.on_head_done(3, vec![Err(Abstention::TimedOut); 2]);
+        // The next head is not blamed for it, and has time of its own.
+        assert!(run.on_head_start(4) && !run.is_over() && !is_cancelled(&flag));
+        assert_eq!((run.on_deadline(Instant::now()), run.deadline() > Instant::now()), (Overrun::Wait, true));
+        run.on_head_done(4, vec![Err(Abstention::Failed); 2]);
+        assert!(!run.on_head_start(3), "it does not run again");
+        let experts: Vec<usize> = run.finish()[1].outcomes.iter().map(|(expert, _)| *expert).collect();
+        assert_eq!(experts, [3, 4]);
+        assert_eq!(run.on_deadline(end + 9 * SECOND), Overrun::Wait, "the results are on their way");
     }
 
     #[test]
-    fn what_is_stopped_does_not_go_on() {
+    fn a_head_that_does_not_stop_costs_the_heads_after_it() {
         let start = Instant::now();
-        let call = call(start);
-        call.encode();
-        call.encoded(vec![RowResult::default()]);
-        assert!(call.ask(1));
-        assert_eq!(call.late(start + 60 * SECOND), Late::Head(1));
-        call.stop();
-        assert!(call.ask(2) && call.over());
+        let ((run, _), end) = (run(start), start + 60 * SECOND);
+        run.on_encoder_start();
+        run.on_encoder_done(vec![TextResult::default()]);
+        assert!(run.on_head_start(1));
+        run.on_head_done(1, vec![Err(Abstention::NotFinite)]);
+        assert!(run.on_head_start(2));
+        assert_eq!((run.on_deadline(end), run.on_deadline(end + SECOND)), (Overrun::Head(2), Overrun::Stuck));
+        assert_eq!(run.take_results()[0].outcomes, [(1, Err(Abstention::NotFinite))]);
+        assert!(run.finish().is_empty());
+    }
+
+    #[test]
+    fn a_cancelled_run_does_not_go_on() {
+        let start = Instant::now();
+        let (run, flag) = run(start);
+        run.on_encoder_start();
+        run.on_encoder_done(vec![TextResult::default()]);
+        assert!(run.on_head_start(1));
+        assert_eq!(run.on_deadline(start + 60 * SECOND), Overrun::Head(1));
+        run.cancel();
+        assert!(run.on_head_start(2) && run.is_over() && is_cancelled(&flag));
     }
 }

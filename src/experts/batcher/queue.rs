@@ -1,16 +1,15 @@
-//! Texts of one lane that wait for a run, and the batch that a free worker takes of them: pure, times are
-//! passed in.
+//! The texts of one model that wait for a run, and the batch that a free worker takes. Times are passed in.
 //!
-//! What waits is always seen as a whole: sorted by length and cut into the cheapest batches, as
-//! [`form`](super::form) does. A worker takes one batch of that cut. While nothing is due, only one that
-//! is full, to which no text like its longest could be added; as soon as something is, the batch with what was
-//! due first. So nothing waits longer than to its due time for company, and under load, where everything is
-//! due, the oldest goes first, with the texts nearest to it in length.
+//! All waiting texts are sorted by length and cut into the cheapest batches, as in [`form`](super::form), and a worker
+//! takes one batch of that cut. While no text is due, it takes only a full batch, to which no text as long as its
+//! longest could be added. As soon as a text is due, it takes the batch with the text that was due first. So no text
+//! waits for others after its due time, and under load, when every text is due, the oldest goes first with the texts
+//! nearest to it in length.
 //!
-//! **Padding is never worse than in first-come order**, however arrivals and workers interleave. Let F be what
-//! first-come order pads all texts to that came, T what was taken, P the least that the waiting ones can be
-//! padded to. A new text adds at least its length to F and at most that to P; a batch taken of a cut moves its
-//! padding from the cut to T. So T + P <= F stays true, and a cut that would break it is not used.
+//! **Padding is never worse than in first-come order**, however arrivals and workers interleave. Let F be the padded
+//! tokens of all texts in first-come order, T those of the batches taken, and P the fewest to which the waiting texts
+//! can be padded. A new text adds at least its length to F and at most its length to P. A batch taken of a cut moves
+//! its padded tokens from P to T. So T + P <= F stays true, and a cut that would break it is not used.
 
 use crate::experts::batcher::{FirstCome, Limits, cut, fits};
 
@@ -24,14 +23,14 @@ struct Waiting<T, D> {
 
 /// Texts to run together.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Taken<T> {
+pub(crate) struct TakenBatch<T> {
     pub(crate) items: Vec<T>,
-    /// Length of the longest.
+    /// The length of the longest text.
     pub(crate) longest: usize,
 }
 
-impl<T> Taken<T> {
-    /// Padded tokens: what the batch costs.
+impl<T> TakenBatch<T> {
+    /// The cost of the batch: its padded tokens.
     pub(crate) fn padded(&self) -> usize {
         self.items.len() * self.longest
     }
@@ -46,24 +45,24 @@ struct Candidate<D> {
     full: bool,
 }
 
-/// The texts of a lane that wait. `D` is a point in time.
+/// The waiting texts of a model. `D` is a point in time.
 #[derive(Debug)]
-pub(crate) struct Queue<T, D> {
+pub(crate) struct BatchQueue<T, D> {
     limits: Limits,
-    /// Sorted by length; among equals the earlier due first.
+    /// Sorted by length, then by due time.
     waiting: Vec<Waiting<T, D>>,
-    /// F: of all texts that came since the queue was last empty.
+    /// F, of all texts since the queue was last empty.
     first_come: FirstCome,
-    /// T: of the batches taken since.
+    /// T, of the batches taken since then.
     taken: usize,
 }
 
-impl<T, D: Copy + Ord> Queue<T, D> {
+impl<T, D: Copy + Ord> BatchQueue<T, D> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, waiting: Vec::new(), first_come: FirstCome::default(), taken: 0 }
     }
 
-    /// A text comes; it goes by `due` even where its batch is not full.
+    /// Adds a text. It runs by `due` even if its batch is not full.
     pub(crate) fn push(&mut self, length: usize, due: D, item: T) {
         if self.waiting.is_empty() {
             (self.first_come, self.taken) = (FirstCome::default(), 0);
@@ -73,37 +72,37 @@ impl<T, D: Copy + Ord> Queue<T, D> {
         self.waiting.insert(place, Waiting { length, due, item });
     }
 
-    /// When the first of the waiting texts is due.
+    /// The earliest due time.
     pub(crate) fn due(&self) -> Option<D> {
         self.waiting.iter().map(|waiting| waiting.due).min()
     }
 
-    /// Keeps only some of what waits.
+    /// Keeps only the texts for which `keep` returns `true`.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         self.waiting.retain(|waiting| keep(&waiting.item));
     }
 
-    /// Takes everything out.
+    /// Removes all texts.
     pub(crate) fn clear(&mut self) -> impl Iterator<Item = T> + '_ {
         self.waiting.drain(..).map(|waiting| waiting.item)
     }
 
-    /// The batch to run now, if any should.
-    pub(crate) fn take(&mut self, now: D) -> Option<Taken<T>> {
+    /// Takes the batch to run now, if there is one.
+    pub(crate) fn take(&mut self, now: D) -> Option<TakenBatch<T>> {
         let is_due = self.due()? <= now;
         let chosen = self
             .candidates()
             .into_iter()
             .filter(|batch| is_due || batch.full)
-            // Texts asked about together are due together: then the costliest, so that workers end together.
+            // Texts of one window are due together. Then the costliest batch goes first, so that workers end together.
             .min_by_key(|batch| (batch.due, std::cmp::Reverse(batch.padded)))?;
         self.taken += chosen.padded;
         let texts: Vec<_> = self.waiting.drain(chosen.start..chosen.end).collect();
         let longest = texts.last().map_or(0, |longest| longest.length);
-        Some(Taken { items: texts.into_iter().map(|text| text.item).collect(), longest })
+        Some(TakenBatch { items: texts.into_iter().map(|text| text.item).collect(), longest })
     }
 
-    /// The cheapest cut that keeps the promise about padding.
+    /// The cheapest cut that keeps the guarantee about padding.
     fn candidates(&self) -> Vec<Candidate<D>> {
         let lengths = || self.waiting.iter().map(|waiting| waiting.length);
         let candidates = self.assemble(&cut(lengths(), &self.limits, self.limits.overhead));
@@ -111,16 +110,16 @@ impl<T, D: Copy + Ord> Queue<T, D> {
         if self.taken + padded <= self.first_come.padded() {
             return candidates;
         }
-        // Fewer runs were worth more padding; but the promise is about padding.
+        // Fewer runs were worth more padding, but the guarantee is about padding.
         self.assemble(&cut(lengths(), &self.limits, 0))
     }
 
-    /// The batches of so many rows each, from the longest text down.
+    /// The batches with these numbers of rows, from the longest text down.
     fn assemble(&self, rows: &[usize]) -> Vec<Candidate<D>> {
         let mut end = self.waiting.len();
         let batch = |&rows: &usize| {
-            let start = end.saturating_sub(rows);
-            let texts = self.waiting.get(start..end).unwrap_or_default();
+            let start = end - rows;
+            let texts = &self.waiting[start..end];
             let longest = texts.last().map_or(0, |longest| longest.length);
             let due = texts.iter().map(|text| text.due).min()?;
             let full = !fits(&self.limits, rows + 1, longest);
@@ -139,10 +138,10 @@ mod tests {
     use super::*;
     use crate::experts::batcher::first_come_padded;
 
-    /// What happens to a queue: a text comes, or a worker is free; and how much time passes before.
+    /// An event of a queue: a text arrives and is due after `wait`, or a worker is free.
     #[derive(Debug, Clone)]
     enum Event {
-        Text { length: usize, patience: u64 },
+        Text { length: usize, wait: u64 },
         Free,
     }
 
@@ -156,19 +155,20 @@ mod tests {
 
     fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         let event = prop_oneof![
-            3 => (0_usize..300, 0_u64..50).prop_map(|(length, patience)| Event::Text { length, patience }),
+            3 => (0_usize..300, 0_u64..50).prop_map(|(length, wait)| Event::Text { length, wait }),
             1 => Just(Event::Free),
         ];
         prop::collection::vec((0_u64..5, event), 0..200)
     }
 
-    /// Plays the events, then takes what is left. Gives the lengths as they came and the batches by number
-    /// of text; checks each batch against what waited.
-    fn play(limits: Limits, events: Vec<(u64, Event)>) -> (Vec<usize>, Vec<Taken<usize>>) {
-        let (mut queue, mut now, mut lengths, mut dues) = (Queue::new(limits), 0, Vec::new(), Vec::new());
+    /// Plays the events, then takes the rest. Checks each batch against the waiting texts. Returns the lengths in order
+    /// of arrival, and the batches, whose items are the numbers of their texts.
+    fn play(limits: Limits, events: Vec<(u64, Event)>) -> (Vec<usize>, Vec<TakenBatch<usize>>) {
+        let (mut queue, mut now, mut lengths, mut dues) =
+            (BatchQueue::new(limits), 0, Vec::new(), Vec::new());
         let mut waiting = std::collections::BTreeSet::new();
         let mut batches = Vec::new();
-        let mut free = |queue: &mut Queue<usize, u64>,
+        let mut free = |queue: &mut BatchQueue<usize, u64>,
                         now,
                         waiting: &mut std::collections::BTreeSet<usize>,
                         lengths: &[usize],
@@ -176,17 +176,17 @@ mod tests {
             let first = waiting.iter().map(|&text: &usize| dues[text]).min();
             assert_eq!(queue.due(), first);
             let Some(batch) = queue.take(now) else {
-                assert!(first.is_none_or(|due| due > now), "something was due and did not go");
+                assert!(first.is_none_or(|due| due > now), "a text was due and did not go");
                 return false;
             };
             assert_eq!(batch.longest, batch.items.iter().map(|&text| lengths[text]).max().unwrap());
             assert!(batch.items.len() == 1 || fits(&limits, batch.items.len(), batch.longest));
             for text in &batch.items {
-                assert!(waiting.remove(text), "it was taken before");
+                assert!(waiting.remove(text), "it was taken twice");
             }
             let earliest = batch.items.iter().map(|&text| dues[text]).min();
             if first.is_some_and(|due| due <= now) {
-                assert_eq!(earliest, first, "what was due first goes first");
+                assert_eq!(earliest, first, "the text that was due first goes first");
             } else {
                 assert!(!fits(&limits, batch.items.len() + 1, batch.longest), "it was not full");
             }
@@ -196,11 +196,11 @@ mod tests {
         for (passed, event) in events {
             now += passed;
             match event {
-                Event::Text { length, patience } => {
-                    queue.push(length, now + patience, lengths.len());
+                Event::Text { length, wait } => {
+                    queue.push(length, now + wait, lengths.len());
                     waiting.insert(lengths.len());
                     lengths.push(length);
-                    dues.push(now + patience);
+                    dues.push(now + wait);
                 }
                 Event::Free => {
                     free(&mut queue, now, &mut waiting, &lengths, &dues);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is lost, nothing taken twice, limits hold, what is due goes, the first due first.
+        /// No text is lost or taken twice, limits hold, and due texts go, the first due first.
         #[test]
         fn each_text_goes_once_and_in_time(limits in limits(), events in events()) {
             let (lengths, batches) = play(limits, events);
@@ -225,27 +225,27 @@ mod tests {
         #[test]
         fn padding_is_never_worse_than_first_come_order(limits in limits(), events in events()) {
             let (lengths, batches) = play(limits, events);
-            let padded: usize = batches.iter().map(Taken::padded).sum();
+            let padded: usize = batches.iter().map(TakenBatch::padded).sum();
             prop_assert!(padded <= first_come_padded(&lengths, &limits));
         }
 
-        /// A whole window at once costs what `form` makes of it.
+        /// A window of texts costs no more than the batches of `form`.
         #[test]
         fn a_window_is_cut_as_form_cuts_it(
             limits in limits(), lengths in prop::collection::vec(0_usize..300, 1..100)
         ) {
-            let events = lengths.iter().map(|&length| (0, Event::Text { length, patience: 0 })).collect();
+            let events = lengths.iter().map(|&length| (0, Event::Text { length, wait: 0 })).collect();
             let (_, batches) = play(limits, events);
             let formed = crate::experts::batcher::form(&lengths, &limits);
             let cost = |padded: usize, batches: usize| padded + limits.overhead * batches;
-            let ours = cost(batches.iter().map(Taken::padded).sum(), batches.len());
+            let ours = cost(batches.iter().map(TakenBatch::padded).sum(), batches.len());
             prop_assert!(ours <= cost(formed.iter().map(|b| b.padded()).sum(), formed.len()));
         }
     }
 
     #[test]
     fn only_full_batches_go_before_they_are_due() {
-        let mut queue = Queue::new(Limits { tokens: 20, rows: 8, overhead: 1 });
+        let mut queue = BatchQueue::new(Limits { tokens: 20, rows: 8, overhead: 1 });
         queue.push(5, 10, 'a');
         queue.push(5, 12, 'b');
         queue.push(5, 11, 'c');
@@ -260,8 +260,8 @@ mod tests {
     }
 
     #[test]
-    fn of_what_is_due_together_the_costliest_goes_first() {
-        let mut queue = Queue::new(Limits { tokens: 256, rows: 32, overhead: 20 });
+    fn the_costliest_of_the_texts_due_together_goes_first() {
+        let mut queue = BatchQueue::new(Limits { tokens: 256, rows: 32, overhead: 20 });
         for length in [5, 250, 40, 3, 3, 90] {
             queue.push(length, 0, length);
         }
@@ -271,8 +271,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_no_more_does_not_go() {
-        let mut queue = Queue::new(Limits { tokens: 20, rows: 8, overhead: 1 });
+    fn removed_texts_do_not_go() {
+        let mut queue = BatchQueue::new(Limits { tokens: 20, rows: 8, overhead: 1 });
         queue.push(5, 0, 'a');
         queue.push(5, 0, 'b');
         queue.retain(|&item| item != 'a');

@@ -1,153 +1,184 @@
-//! From texts to questions at the desk: each text is tokenised once for each tokenizer.
+//! Turns texts into requests for the scheduler. Each text is tokenised once for each tokenizer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::Panel;
 use crate::core::text::{is_blank, reveal};
 use crate::core::vote::Abstention;
-use crate::experts::backend::onnx::TextPorts;
-use crate::experts::backend::onnx::session::{Fault, guarded};
+use crate::experts::backend::result::{RunError, catch_panic};
+use crate::experts::cache::RequestKey;
 use crate::experts::error::PanelError;
-use crate::experts::load::Lane;
-use crate::experts::panel::Panel;
-use crate::experts::pending::{Asker, Question, Row};
-use crate::experts::scheduler::{Entry, Part, Same};
-use crate::experts::tokenize::Tokens;
+use crate::experts::loader::Model;
+use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer};
+use crate::experts::scheduler::work::{Request, Submission};
+use crate::experts::tokenizer::Tokens;
 
-/// Who is asked about a text even while the panel is shrunk.
+/// The experts that are asked about a text even while the stream is shrunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum UnderLoad {
     /// The panel's cheap experts.
     #[default]
     Cheap,
-    /// All: the text is never shed.
+    /// All experts: the text is never shed.
     All,
-    /// These, by lane.
-    Lanes(Arc<[bool]>),
+    /// The models that are `true`, by their number.
+    Models(Arc<[bool]>),
 }
 
-/// What is asked about texts.
+/// The terms on which texts are asked about.
 #[derive(Clone, Copy)]
-pub(crate) struct Terms {
-    /// Whether experts are asked, or only features read.
-    pub(crate) heads: bool,
-    /// Whether only those are asked who are kept.
-    pub(crate) shrunk: bool,
-    /// How long a run may take.
-    pub(crate) timeout: Duration,
+pub(super) struct Terms {
+    /// Votes are wanted, and not only features.
+    pub(super) votes: bool,
+    /// Only the experts are asked that the text has under load.
+    pub(super) shrunk: bool,
+    /// The time that a run may take.
+    pub(super) timeout: Duration,
 }
 
-/// Logs that a text could not be prepared, at the first time and then at each power of two.
-fn complain(expert: &str, fault: &Fault) {
+/// Logs that a text could not be prepared: the first time, the second, the fourth, the eighth and so on.
+fn log_unprepared(expert: &str, error: &RunError) {
     static TIMES: AtomicU64 = AtomicU64::new(0);
     let times = TIMES.fetch_add(1, Ordering::Relaxed) + 1;
     if times.is_power_of_two() {
-        let detail = fault.detail.as_str();
+        let detail = error.detail.as_str();
         tracing::error!(expert, detail, times, "a text could not be prepared; its experts abstain");
     }
 }
 
+/// The tokens of one text by tokenizer; the inner `None` is a tokenizer that failed.
+struct TokensByReader<'a> {
+    panel: &'a Panel,
+    text: &'a str,
+    tokens: Vec<Option<Option<Tokens>>>,
+}
+
+impl TokensByReader<'_> {
+    /// The tokens of a model's tokenizer. A tokenizer that fails, or panics, costs only this text's votes.
+    fn of(&mut self, model: &Model) -> Option<&Tokens> {
+        let (tokenizer, text) = (&self.panel.tokenizers[model.tokenizer], self.text);
+        let read = || {
+            let read = catch_panic(|| tokenizer.read(text).map_err(RunError::failed));
+            read.inspect_err(|error| log_unprepared(&model.id, error)).ok()
+        };
+        self.tokens[model.tokenizer].get_or_insert_with(read).as_ref()
+    }
+}
+
 impl Panel {
-    /// Makes questions of texts and brings them to the desk. Gives the time that it took to tokenise.
-    pub(crate) fn bring<'a>(
+    /// Submits texts to the scheduler. Returns the time that it took to tokenise them.
+    pub(super) fn submit<'a>(
         &self,
-        asker: &Arc<Asker>,
+        sink: &Arc<AnswerSink>,
         texts: impl Iterator<Item = (u64, &'a str, UnderLoad)>,
         terms: Terms,
         due: impl FnOnce() -> Instant,
     ) -> Duration {
         let started = Instant::now();
-        let entry = |(key, text, kept): (u64, &str, UnderLoad)| {
+        let submission = |(key, text, under_load): (u64, &str, UnderLoad)| {
             // A text that cannot be prepared costs its own votes.
-            guarded(|| Ok(self.entry(asker, key, text, &kept, terms))).unwrap_or_else(|fault| {
-                complain("all", &fault);
-                let row = Row::silent(self.experts.len(), Abstention::Failed);
-                Entry::unasked(Question::new(asker, key, terms.timeout, row, 0))
+            catch_panic(|| Ok(self.submission(sink, key, text, &under_load, terms))).unwrap_or_else(|error| {
+                log_unprepared("all", &error);
+                let answer = PartialAnswer::new(self.experts.len(), Abstention::Failed);
+                Submission::without_requests(PendingAnswer::new(sink, key, terms.timeout, answer, 0))
             })
         };
-        let entries = texts.map(entry).collect();
+        let submissions = texts.map(submission).collect();
         let took = started.elapsed();
-        self.desk.enter(entries, due());
+        self.scheduler.submit(submissions, due());
         took
     }
 
-    /// These experts, with those that share an encoder with one of them, and the rules.
+    /// These experts, with those that share an encoder with one of them. Rules are always asked.
     ///
     /// # Errors
-    /// Where the panel has no expert of a name.
+    /// Returns [`PanelError::UnknownExpert`] if the panel has no expert of an id.
     pub fn under_load(&self, ids: &[String]) -> Result<UnderLoad, PanelError> {
-        let slot = |id: &String| self.experts.iter().position(|expert| expert.id == *id);
-        if let Some(id) = ids.iter().find(|id| slot(id).is_none()) {
+        let index = |id: &String| self.experts.iter().position(|expert| expert.id == *id);
+        if let Some(id) = ids.iter().find(|id| index(id).is_none()) {
             let known = self.experts.iter().map(|expert| expert.id.clone()).collect();
             return Err(PanelError::UnknownExpert { id: id.clone(), known });
         }
-        let slots: Vec<usize> = ids.iter().filter_map(slot).collect();
-        let asked = |lane: &Lane| lane.slots.iter().any(|slot| slots.contains(slot));
-        Ok(UnderLoad::Lanes(self.lanes.iter().map(asked).collect()))
+        let experts: Vec<usize> = ids.iter().filter_map(index).collect();
+        let asked = |model: &Model| model.experts.iter().any(|expert| experts.contains(expert));
+        Ok(UnderLoad::Models(self.models.iter().map(asked).collect()))
     }
 
-    fn entry(&self, asker: &Arc<Asker>, key: u64, text: &str, kept: &UnderLoad, terms: Terms) -> Entry {
-        let shown = reveal(text);
-        let nothing_shown = is_blank(&shown.text);
-        let silent = match nothing_shown {
+    fn submission(
+        &self,
+        sink: &Arc<AnswerSink>,
+        key: u64,
+        text: &str,
+        under_load: &UnderLoad,
+        terms: Terms,
+    ) -> Submission {
+        let revealed = reveal(text);
+        let is_nothing = is_blank(&revealed.text);
+        let default = match is_nothing {
             true if is_blank(text) => Abstention::EmptyText,
-            // What is hidden in it cannot be read.
+            // The hidden text in it cannot be read.
             true => Abstention::NothingRead,
             false => Abstention::TimedOut,
         };
-        let text = shown.text.as_ref();
-        let mut row = Row::silent(self.experts.len(), silent);
-        let mut parts = Vec::new();
-        let heads = terms.heads;
-        if nothing_shown {
-            return Entry::unasked(Question::new(asker, key, terms.timeout, row, 0));
+        let mut answer = PartialAnswer::new(self.experts.len(), default);
+        if is_nothing {
+            return Submission::without_requests(PendingAnswer::new(sink, key, terms.timeout, answer, 0));
         }
-        let mut read: Vec<Option<Option<Tokens>>> = vec![None; self.readers.len()];
-        let lanes = self.lanes.iter().enumerate();
-        for (number, lane) in lanes.filter(|(_, lane)| heads || lane.features) {
-            let keeps = match kept {
-                UnderLoad::Cheap => lane.cheap,
+        let text = revealed.text.as_ref();
+        let mut tokens = TokensByReader { panel: self, text, tokens: vec![None; self.tokenizers.len()] };
+        let mut requests = Vec::new();
+        let models = self.models.iter().enumerate().filter(|(_, model)| terms.votes || model.features);
+        for (number, model) in models {
+            let kept = match under_load {
+                UnderLoad::Cheap => model.cheap,
                 UnderLoad::All => true,
-                UnderLoad::Lanes(lanes) => lanes.get(number).is_some_and(|asked| *asked),
+                UnderLoad::Models(models) => models.get(number).is_some_and(|asked| *asked),
             };
-            if terms.shrunk && !keeps {
-                row.abstain(&lane.slots, Abstention::Overload);
+            if terms.shrunk && !kept {
+                answer.abstain(&model.experts, Abstention::Overload);
                 continue;
             }
-            let (Some(reader), Some(place)) = (self.readers.get(lane.reader), read.get_mut(lane.reader))
-            else {
-                continue;
-            };
-            // A tokenizer that fails, or panics, costs only this text's votes.
-            let tokens = place.get_or_insert_with(|| {
-                let read = guarded(|| reader.read(text).map_err(Fault::failed));
-                read.inspect_err(|fault| complain(&lane.id, fault)).ok()
-            });
-            let Some(tokens) = tokens else {
-                row.abstain(&lane.slots, Abstention::Failed);
-                continue;
-            };
-            row.tokens = row.tokens.max(reader.count(tokens).unwrap_or(0));
-            row.expect(&lane.slots, tokens.windows.len(), tokens.truncated);
-            // A window of which nothing was read would vote what the graph says of no text at all.
-            let read = reader.read_windows(tokens);
-            if read.is_empty() {
-                row.abstain(&lane.slots, Abstention::NothingRead);
-                continue;
-            }
-            for (place, ids) in read.into_iter().enumerate() {
-                // Features are those of the first window.
-                if place > 0 && !heads {
-                    break;
-                }
-                let length = TextPorts::width(&lane.padding, ids.len());
-                let run = Same { lane: number, ids: Arc::clone(ids), heads };
-                parts.push(Part { run, length, further: place > 0 });
-            }
+            self.add_requests(number, &mut tokens, terms, &mut answer, &mut requests);
         }
-        let rules = heads && self.desk.rules();
-        let question = Question::new(asker, key, terms.timeout, row, parts.len() + usize::from(rules));
-        Entry { question: Arc::new(question), parts, text: rules.then(|| text.into()) }
+        let asks_rules = terms.votes && self.scheduler.has_rules();
+        let parts = requests.len() + usize::from(asks_rules);
+        let answer = Arc::new(PendingAnswer::new(sink, key, terms.timeout, answer, parts));
+        Submission { answer, requests, rules_text: asks_rules.then(|| text.into()) }
+    }
+
+    /// Adds a request for each window of the text that the model reads.
+    fn add_requests(
+        &self,
+        number: usize,
+        tokens: &mut TokensByReader<'_>,
+        terms: Terms,
+        answer: &mut PartialAnswer,
+        requests: &mut Vec<Request>,
+    ) {
+        let model = &self.models[number];
+        let tokenizer = &self.tokenizers[model.tokenizer];
+        let Some(tokens) = tokens.of(model) else {
+            answer.abstain(&model.experts, Abstention::Failed);
+            return;
+        };
+        answer.tokens = answer.tokens.max(tokenizer.count(tokens).unwrap_or(0));
+        answer.set_windows(&model.experts, tokens.windows.len(), tokens.truncated);
+        // For a window of which nothing was read, a graph would vote its bias.
+        let mut windows = tokenizer.read_windows(tokens);
+        if windows.is_empty() {
+            answer.abstain(&model.experts, Abstention::NothingRead);
+            return;
+        }
+        if !terms.votes {
+            // The features are those of the first window.
+            windows.truncate(1);
+        }
+        for (place, ids) in windows.into_iter().enumerate() {
+            let key = RequestKey { model: number, ids: Arc::clone(ids), votes: terms.votes };
+            let cost = self.profiles[number].cost(ids.len());
+            requests.push(Request { key, cost, later_window: place > 0 });
+        }
     }
 }

@@ -1,159 +1,105 @@
-//! What lies on the desk: what waits, what is being run, who waits for it, and how lanes stand. All of it is
-//! changed under the desk's lock; times are passed in.
+//! The state of the scheduler: texts that wait, runs in flight, their waiters, and the condition of each model. The
+//! scheduler changes it under its lock; times are passed in.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::memory::MemoryUse;
+use super::model::ModelQueue;
+use super::work::{RulesJob, Waiter, Work, WorkerRun};
 use crate::core::vote::Abstention;
-use crate::experts::backend::onnx::{RowResult, Station};
-use crate::experts::backend::run::{Call, GRACE, Late};
-use crate::experts::batcher::queue::Queue;
-use crate::experts::breaker::Standing;
-use crate::experts::load::Want;
-use crate::experts::pending::{Question, RunSpan, Told};
-use crate::experts::scheduler::memory::Held;
-use crate::experts::scheduler::{Same, Work};
-use crate::experts::scores::Judgement;
+use crate::experts::backend::ModelBackend;
+use crate::experts::backend::result::TextResult;
+use crate::experts::backend::run::{CANCEL_TIMEOUT, Overrun};
+use crate::experts::cache::RequestKey;
+use crate::experts::pending::PendingAnswer;
+use crate::experts::scores::ExpertScore;
 
-/// Workers that hang at a time, from which on an expert that costs one more is disabled: each keeps its sessions'
-/// memory.
-const HUNG: usize = 8;
-/// Texts that a rules job holds at most.
-const RULES_TEXTS: usize = 32;
+/// Workers that hang at the same time, from which on an expert that costs one more is disabled. Each keeps the memory
+/// of its sessions.
+const MAX_HUNG: usize = 8;
+/// The greatest number of texts in a job for the rules.
+const RULES_BATCH: usize = 32;
 
-/// A text for the rules experts, all of them: it is folded once.
-pub(crate) struct Errand {
-    pub(crate) question: Arc<Question>,
-    pub(crate) text: Box<str>,
-}
-
-/// Who waits for a run.
-#[derive(Clone)]
-pub(crate) struct Waiter {
-    pub(crate) question: Arc<Question>,
-    /// The run is that of a window after the text's first.
-    pub(crate) further: bool,
-}
-
-impl Waiter {
-    /// What came of the run: for another, and of which run.
-    pub(crate) fn put(&self, result: &RowResult, cached: bool, ran: Option<RunSpan>) {
-        self.question.put(result, Told { truncated: false, cached, further: self.further, ran });
-    }
-}
-
-/// What a worker is at.
-pub(crate) struct Running {
-    pub(crate) call: Arc<Call>,
-    pub(crate) rows: Vec<Same>,
-    /// Slots of experts that it does without.
-    pub(crate) without: Vec<usize>,
-    pub(crate) began: Instant,
-    /// Bytes that the process held then; none where there is no bound, or the system does not say.
-    pub(crate) resident: Option<usize>,
-    pub(crate) stopped: Option<Instant>,
-}
-
-impl Running {
-    /// The run, over now.
-    pub(crate) fn over(&self, now: Instant) -> RunSpan {
-        RunSpan { began: self.began, ended: now }
-    }
-}
-
-/// An expert at a lane's end.
-pub(crate) struct End {
-    pub(crate) slot: usize,
-    pub(crate) id: String,
-    /// How it stands where the lane itself is well: a head may fail alone.
-    pub(crate) standing: Standing,
-}
-
-/// A lane, seen from the desk.
-pub(crate) struct Place {
-    pub(crate) name: String,
-    /// The experts at its end.
-    pub(crate) ends: Vec<End>,
-    pub(crate) queue: Queue<Same, Instant>,
-    pub(crate) standing: Standing,
-    /// What could not be loaded.
-    pub(crate) want: Want,
-}
-
-impl Place {
-    /// What is said of a text that does not get to run.
-    pub(crate) fn abstention(&self, reason: Abstention) -> RowResult {
-        RowResult { outcomes: self.ends.iter().map(|end| (end.slot, Err(reason))).collect(), features: None }
-    }
-
-    /// What is said of a text whose run was given up: what was known of it, and the reason of all who were not heard.
-    fn given_up(&self, known: Option<&RowResult>, reason: Abstention) -> RowResult {
-        let mut result = known.cloned().unwrap_or_default();
-        let heard: Vec<usize> = result.outcomes.iter().map(|(slot, _)| *slot).collect();
-        let unheard = self.ends.iter().filter(|end| !heard.contains(&end.slot));
-        result.outcomes.extend(unheard.map(|end| (end.slot, Err(reason))));
-        result
-    }
-
-    /// The experts that are not asked now, with the reason.
-    fn left_alone(&mut self, now: Instant, until: Instant) -> Vec<(usize, Abstention)> {
-        let refused = |end: &mut End| Some((end.slot, end.standing.admit(now, until).err()?));
-        self.ends.iter_mut().filter_map(refused).collect()
-    }
-}
-
-/// The board.
-pub(crate) struct Board {
-    pub(crate) lanes: Vec<Place>,
-    pub(crate) errands: VecDeque<Errand>,
-    /// Who waits for a run that waits or is under way.
-    pub(crate) waiters: HashMap<Same, Vec<Waiter>>,
-    /// By deadline, then by number.
-    pub(crate) open: BTreeMap<(Instant, u64), Arc<Question>>,
-    pub(crate) entered: u64,
+/// The state of the scheduler.
+pub(super) struct SchedulerState {
+    pub(super) models: Vec<ModelQueue>,
+    pub(super) rules_jobs: VecDeque<RulesJob>,
+    /// The answers that wait for each request, queued or in flight.
+    pub(super) waiters: HashMap<RequestKey, Vec<Waiter>>,
+    /// Open answers by deadline, then by number.
+    pub(super) open: BTreeMap<(Instant, u64), Arc<PendingAnswer>>,
+    /// The number of the last open answer.
+    pub(super) last_number: u64,
     /// By worker.
-    pub(crate) running: Vec<Option<Running>>,
-    /// By worker: stations that were loaded later, by lane.
-    pub(crate) parts: Vec<Vec<(usize, Station)>>,
-    /// Workers that there are, those that are being replaced among them.
-    pub(crate) workers: usize,
-    /// Workers that hang: those that come back end.
-    pub(crate) hung: usize,
-    /// When the watch looks next; none: when it is told to.
-    pub(crate) wakes: Option<Instant>,
-    pub(crate) closed: bool,
+    pub(super) running: Vec<Option<WorkerRun>>,
+    /// By worker: backends of models that were loaded later, which it has not installed yet.
+    pub(super) reloaded: Vec<Vec<(usize, ModelBackend)>>,
+    /// Workers, including those that are being replaced.
+    pub(super) workers: usize,
+    /// Workers that hang. They end when they return.
+    pub(super) hung: usize,
+    /// The time of the watchdog's next check; `None` if it waits for a notification.
+    pub(super) next_check: Option<Instant>,
+    pub(super) closed: bool,
 }
 
-impl Board {
-    /// The next work, with the time after which it is stopped.
-    pub(crate) fn pick(&mut self, now: Instant) -> Option<(Work, Instant)> {
-        if !self.errands.is_empty() {
-            let texts: Vec<_> = self.errands.drain(..self.errands.len().min(RULES_TEXTS)).collect();
-            texts.iter().for_each(|errand| errand.question.begin(now));
-            let timeout = texts.iter().map(|errand| errand.question.timeout).max()?;
-            return Some((Work::Rules { texts }, now + timeout));
+impl SchedulerState {
+    pub(super) fn new(models: Vec<ModelQueue>) -> Self {
+        Self {
+            models,
+            rules_jobs: VecDeque::new(),
+            waiters: HashMap::new(),
+            open: BTreeMap::new(),
+            last_number: 0,
+            running: Vec::new(),
+            reloaded: Vec::new(),
+            workers: 0,
+            hung: 0,
+            next_check: None,
+            closed: false,
         }
-        let mut lanes: Vec<(Instant, usize)> =
-            self.lanes.iter().enumerate().filter_map(|(n, lane)| Some((lane.queue.due()?, n))).collect();
-        lanes.sort_unstable();
-        for (_, lane) in lanes {
-            let Some(batch) = self.lanes.get_mut(lane).and_then(|lane| lane.queue.take(now)) else {
+    }
+
+    /// The models with queued texts that may run now, by the time at which the first of their texts is due.
+    pub(super) fn ready_models(&self) -> Vec<(Instant, usize)> {
+        let in_flight =
+            |model: usize| self.running.iter().flatten().filter(|run| run.model() == Some(model)).count();
+        let due = |(number, model): (usize, &ModelQueue)| {
+            let due = model.queue.due()?;
+            model.profile.has_room(in_flight(number)).then_some((due, number))
+        };
+        let mut ready: Vec<(Instant, usize)> = self.models.iter().enumerate().filter_map(due).collect();
+        ready.sort_unstable();
+        ready
+    }
+
+    /// Takes the next work, with the deadline of its run.
+    pub(super) fn take_work(&mut self, now: Instant) -> Option<(Work, Instant)> {
+        if !self.rules_jobs.is_empty() {
+            let jobs: Vec<_> = self.rules_jobs.drain(..self.rules_jobs.len().min(RULES_BATCH)).collect();
+            jobs.iter().for_each(|job| job.answer.on_run_start(now));
+            let timeout = jobs.iter().map(|job| job.answer.timeout).max()?;
+            return Some((Work::Rules { jobs }, now + timeout));
+        }
+        for (_, number) in self.ready_models() {
+            let model = &mut self.models[number];
+            let Some(batch) = model.queue.take(now) else {
                 continue;
             };
-            let waiters = batch.items.iter().filter_map(|run| self.waiters.get(run)).flatten();
-            waiters.clone().for_each(|waiter| waiter.question.begin(now));
-            let timeout = waiters.map(|waiter| waiter.question.timeout).max()?;
-            let without =
-                self.lanes.get_mut(lane).map(|lane| lane.left_alone(now, now + timeout)).unwrap_or_default();
+            let waiters = batch.items.iter().filter_map(|key| self.waiters.get(key)).flatten();
+            waiters.clone().for_each(|waiter| waiter.answer.on_run_start(now));
+            let timeout = waiters.map(|waiter| waiter.answer.timeout).max()?;
+            let except = model.refused(now, now + timeout);
             let padded = batch.padded();
-            return Some((Work::Batch { lane, padded, rows: batch.items, without }, now + timeout));
+            return Some((Work::Batch { model: number, padded, keys: batch.items, except }, now + timeout));
         }
         None
     }
 
-    /// Questions that are over are answered with what is known, and what only they wait for does not run.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    /// Sends the answers whose deadline has passed, and drops the requests for which no other answer waits.
+    pub(super) fn expire(&mut self, now: Instant) {
         let mut any = false;
         while let Some(first) = self.open.first_entry()
             && first.key().0 <= now
@@ -164,217 +110,228 @@ impl Board {
         if !any {
             return;
         }
-        self.waiters.retain(|_, waiters| waiters.iter().any(|waiter| waiter.question.is_open()));
+        self.waiters.retain(|_, waiters| waiters.iter().any(|waiter| waiter.answer.is_open()));
         let waiters = &self.waiters;
-        for lane in &mut self.lanes {
-            lane.queue.retain(|run| waiters.contains_key(run));
+        for model in &mut self.models {
+            model.queue.retain(|key| waiters.contains_key(key));
         }
-        self.errands.retain(|errand| errand.question.is_open());
+        self.rules_jobs.retain(|job| job.answer.is_open());
     }
 
-    /// Stops runs that have taken too long, so that their texts have timed out, or that eat the memory; of heads that
-    /// hang only them. Returns how many workers are to be replaced, because those stopped before never came back.
-    /// `held`: what the process holds, and may hold.
-    pub(crate) fn stop(&mut self, now: Instant, held: Option<Held>) -> usize {
-        let (mut lost, mut ended, mut hung) = (Vec::new(), Vec::new(), Vec::new());
-        // One at a time: what the others have been given may be enough then.
-        let mut greedy = held.and_then(|held| self.greedy(held));
+    /// Cancels runs whose deadline has passed and runs that take too much memory. Of heads that hang only the heads are
+    /// cancelled. Returns the number of workers to replace, because their cancelled runs did not return.
+    pub(super) fn check_runs(&mut self, now: Instant, memory: Option<MemoryUse>) -> usize {
+        let (mut lost, mut failed, mut hung_heads) = (Vec::new(), Vec::new(), Vec::new());
+        // One run at a time, because the memory that it frees may be enough.
+        let mut greedy = memory.and_then(|memory| self.greediest(memory));
         for (worker, place) in self.running.iter_mut().enumerate() {
-            let Some(run) = place else { continue };
-            let eats = greedy.take_if(|greedy| *greedy == worker).is_some();
-            let late = match run.stopped {
-                None if eats => Late::Run,
-                None if run.call.deadline() <= now => run.call.late(now),
-                Some(stopped) if stopped + GRACE <= now => Late::Lost,
-                _ => Late::Wait,
+            let Some(running) = place else { continue };
+            let is_greedy = greedy.take_if(|greedy| *greedy == worker).is_some();
+            let overrun = match running.cancelled {
+                None if is_greedy => Overrun::Run,
+                None if running.run.deadline() <= now => running.run.on_deadline(now),
+                Some(cancelled) if cancelled + CANCEL_TIMEOUT <= now => Overrun::Lost,
+                _ => Overrun::Wait,
             };
-            let lane = run.rows.first().map(|run| run.lane);
-            if let Late::Head(slot) = late {
-                hung.extend(lane.map(|lane| (lane, slot, run.began)));
+            let (model, began) = (running.model(), running.began);
+            if let Overrun::Head(expert_index) = overrun {
+                hung_heads.extend(model.map(|model| (model, expert_index, began)));
             }
-            if matches!(late, Late::Run | Late::Stuck) {
-                run.call.stop();
-                run.stopped = Some(now);
-                let reason = if eats { Abstention::OutOfMemory } else { Abstention::TimedOut };
-                // Once its encoder has run a lane is well, and a head that hangs has been told of.
-                if !give_up(run, &self.lanes, &mut self.waiters, reason, now) || eats {
-                    ended.extend(lane.map(|lane| (lane, reason, run.began)));
+            if matches!(overrun, Overrun::Run | Overrun::Stuck) {
+                running.run.cancel();
+                running.cancelled = Some(now);
+                let reason = if is_greedy { Abstention::OutOfMemory } else { Abstention::TimedOut };
+                let encoder_done = answer_cancelled(running, &self.models, &mut self.waiters, reason, now);
+                // A model whose encoder has run is well, and a head that hangs was reported before.
+                if !encoder_done || is_greedy {
+                    failed.extend(model.map(|model| (model, reason, began)));
                 }
             }
-            if matches!(late, Late::Stuck | Late::Lost) {
-                lost.push((lane, run.call.head(), run.began));
+            if matches!(overrun, Overrun::Stuck | Overrun::Lost) {
+                lost.push((model, running.run.current_head(), began));
                 *place = None;
             }
         }
-        self.forget_answered();
-        hung.into_iter().for_each(|(lane, slot, began)| self.hang(lane, slot, began, now));
-        ended.into_iter().for_each(|(lane, reason, began)| self.fail(lane, reason, began, now));
-        lost.into_iter().filter(|(lane, head, began)| self.lose(*lane, *head, *began, now)).count()
+        self.drop_answered();
+        hung_heads
+            .into_iter()
+            .for_each(|(model, expert, began)| self.on_head_hung(model, expert, began, now));
+        failed.into_iter().for_each(|(model, reason, began)| self.on_model_failed(model, reason, began, now));
+        let replaced = |(model, head, began)| self.on_worker_lost(model, head, began, now);
+        lost.into_iter().map(replaced).filter(|replaced| *replaced).count()
     }
 
-    /// A worker hangs for good in a run of that lane, at that head of it, or in a run of rules. Returns `true` if it is
-    /// to be replaced. The number of those that are is bounded because an expert that costs too many is disabled.
-    fn lose(&mut self, lane: Option<usize>, head: Option<usize>, began: Instant, now: Instant) -> bool {
+    /// A worker is lost in a run of that model, in that head of it, or in a run of rules (`None`). Returns `true` if the
+    /// worker is to be replaced. The number of replacements is bounded because an expert that costs too many workers is
+    /// disabled.
+    pub(super) fn on_worker_lost(
+        &mut self,
+        model: Option<usize>,
+        head: Option<usize>,
+        began: Instant,
+        now: Instant,
+    ) -> bool {
         self.hung += 1;
-        let short = self.hung >= HUNG;
-        let Some(place) = lane.and_then(|lane| self.lanes.get_mut(lane)) else {
+        let short = self.hung >= MAX_HUNG;
+        let Some(number) = model else {
             tracing::error!(replaced = !short, "a worker hangs in rules");
             if short {
-                self.leave();
+                self.remove_worker();
             }
             return !short;
         };
-        let (name, disabled) = match head.and_then(|slot| place.ends.iter_mut().find(|end| end.slot == slot))
-        {
-            Some(end) => (&end.id, end.standing.lost(began, now, short)),
-            None => (&place.name, place.standing.lost(began, now, short)),
+        let model = &mut self.models[number];
+        let head = head.and_then(|head| model.experts.iter_mut().find(|expert| expert.expert_index == head));
+        let (name, disabled) = match head {
+            Some(expert) => (&expert.id, expert.breaker.on_worker_lost(began, now, short)),
+            None => (&model.name, model.breaker.on_worker_lost(began, now, short)),
         };
         tracing::error!(experts = name, "a worker hangs in a run that does not stop; another replaces it");
         if disabled {
             tracing::error!(
                 experts = name,
-                "disabled, abstains from now on: its runs hang and cannot be stopped; mend it, then send SIGHUP or restart"
+                "disabled, abstains from now on: its runs hang and cannot be stopped; replace the model, then send SIGHUP or restart"
             );
         }
-        if let (Some(lane), true, Some(reason)) = (lane, place.standing.disabled(), place.standing.down()) {
-            self.clear(lane, reason);
+        if let (true, Some(reason)) = (model.breaker.is_disabled(), model.breaker.down()) {
+            self.answer_queued(number, reason);
         }
         true
     }
 
-    /// There is one worker less. Without any, nothing is answered: what waits need not wait.
-    pub(crate) fn leave(&mut self) {
+    /// There is one worker less. Without any worker, everything that waits is answered at once.
+    pub(super) fn remove_worker(&mut self) {
         self.workers = self.workers.saturating_sub(1);
         if self.workers > 0 {
             return;
         }
         tracing::error!("no worker is left, every expert abstains; the lines before say why");
-        std::mem::take(&mut self.open).into_values().for_each(|question| question.close());
+        std::mem::take(&mut self.open).into_values().for_each(|answer| answer.close());
         self.waiters.clear();
-        self.errands.clear();
-        self.lanes.iter_mut().for_each(|lane| drop(lane.queue.clear()));
+        self.rules_jobs.clear();
+        self.models.iter_mut().for_each(|model| drop(model.queue.clear()));
     }
 
-    /// The worker whose run is to be stopped because the process has too much memory: of those that may have taken it
-    /// the one with most to run.
-    fn greedy(&self, held: Held) -> Option<usize> {
-        let eats = |run: &Running| run.resident.is_some_and(|before| held.is_eaten_since(before));
-        let size = |run: &Running| run.rows.iter().map(|run| run.ids.len()).sum::<usize>();
+    /// The worker whose run is to be stopped because the process has too much memory: of the runs that may have taken
+    /// it, the one with the most tokens.
+    fn greediest(&self, memory: MemoryUse) -> Option<usize> {
+        let grew = |run: &WorkerRun| run.resident.is_some_and(|before| memory.is_exceeded_since(before));
+        let tokens = |run: &WorkerRun| run.keys.iter().map(|key| key.ids.len()).sum::<usize>();
         let running =
             self.running.iter().enumerate().filter_map(|(worker, run)| Some((worker, run.as_ref()?)));
-        let mut eating = running.filter(|(_, run)| run.stopped.is_none() && eats(run));
-        let first = eating.next()?;
-        Some(eating.fold(first, |most, next| if size(next.1) > size(most.1) { next } else { most }).0)
+        let candidates = running.filter(|(_, run)| run.cancelled.is_none() && grew(run));
+        // The first of several with equally many tokens.
+        candidates.rev().max_by_key(|(_, run)| tokens(run)).map(|(worker, _)| worker)
     }
 
-    /// What a batch says of its lane: some vote or features that it is well, and then of each expert at its end;
-    /// none that it failed. `without`: slots that were not asked. `began`: when the batch did.
-    pub(crate) fn judge(&mut self, rows: &[(Same, RowResult)], without: &[usize], began: Instant) {
-        let Some((Same { lane, .. }, _)) = rows.first() else {
+    /// Updates the breakers after a batch. A vote or features show that the model works, and then each expert counts for
+    /// itself; without any, the model has failed. `except`: the experts that were not asked. `began`: the run's start.
+    pub(super) fn on_batch_done(
+        &mut self,
+        results: &[(RequestKey, TextResult)],
+        except: &[usize],
+        began: Instant,
+        now: Instant,
+    ) {
+        let Some((RequestKey { model: number, .. }, _)) = results.first() else {
             return;
         };
-        let now = Instant::now();
-        let outcomes = || rows.iter().flat_map(|(_, result)| &result.outcomes);
-        let well = outcomes().any(|(_, outcome)| outcome.is_ok())
-            || rows.iter().any(|(_, result)| result.features.is_some());
-        if !well {
-            if let Some(reason) = fault(outcomes().map(|(_, outcome)| outcome)) {
-                self.fail(*lane, reason, began, now);
+        let outcomes = || results.iter().flat_map(|(_, result)| &result.outcomes);
+        let works = outcomes().any(|(_, outcome)| outcome.is_ok())
+            || results.iter().any(|(_, result)| result.features.is_some());
+        if !works {
+            if let Some(reason) = failure(outcomes().map(|(_, outcome)| outcome)) {
+                self.on_model_failed(*number, reason, began, now);
             }
             return;
         }
-        let Some(place) = self.lanes.get_mut(*lane) else {
-            return;
-        };
-        if place.standing.succeeded(began) {
-            tracing::info!(experts = place.name, "answers again");
+        let model = &mut self.models[*number];
+        if model.breaker.on_success(began) {
+            tracing::info!(experts = model.name, "answers again");
         }
-        for end in place.ends.iter_mut().filter(|end| !without.contains(&end.slot)) {
-            let own = || outcomes().filter(|(slot, _)| *slot == end.slot).map(|(_, outcome)| outcome);
+        for expert in model.experts.iter_mut().filter(|expert| !except.contains(&expert.expert_index)) {
+            let own = || outcomes().filter(|(index, _)| *index == expert.expert_index).map(|(_, own)| own);
             if own().any(Result::is_ok) {
-                if end.standing.succeeded(began) {
-                    tracing::info!(experts = end.id, "answers again");
+                if expert.breaker.on_success(began) {
+                    tracing::info!(experts = expert.id, "answers again");
                 }
-            } else if let Some(reason) = fault(own())
-                && let Some(pause) = end.standing.failed(reason, began, now)
+            } else if let Some(reason) = failure(own())
+                && let Some(pause) = expert.breaker.on_failure(reason, began, now)
             {
-                tell_down(&end.id, reason, pause);
+                log_down(&expert.id, reason, pause);
             }
         }
     }
 
-    /// A lane has failed. Where that makes it down, what waits there is answered.
-    fn fail(&mut self, lane: usize, reason: Abstention, began: Instant, now: Instant) {
-        let Some(place) = self.lanes.get_mut(lane) else {
+    /// A model has failed. If that opens its breaker, its queued texts are answered.
+    fn on_model_failed(&mut self, number: usize, reason: Abstention, began: Instant, now: Instant) {
+        let model = &mut self.models[number];
+        let Some(pause) = model.breaker.on_failure(reason, began, now) else {
             return;
         };
-        let Some(pause) = place.standing.failed(reason, began, now) else {
-            return;
-        };
-        tell_down(&place.name, reason, pause);
-        self.clear(lane, reason);
+        log_down(&model.name, reason, pause);
+        self.answer_queued(number, reason);
     }
 
-    /// Answers what waits at a lane that is down.
-    fn clear(&mut self, lane: usize, reason: Abstention) {
-        let Some(place) = self.lanes.get_mut(lane) else {
-            return;
-        };
-        let result = place.abstention(reason);
-        for run in place.queue.clear() {
-            for waiter in self.waiters.remove(&run).unwrap_or_default() {
-                waiter.put(&result, false, None);
+    /// Answers the queued texts of a model that is down.
+    fn answer_queued(&mut self, number: usize, reason: Abstention) {
+        let model = &mut self.models[number];
+        let result = model.abstention(reason);
+        for key in model.queue.clear() {
+            for waiter in self.waiters.remove(&key).unwrap_or_default() {
+                waiter.add(&result, false, None);
             }
         }
-        self.forget_answered();
+        self.drop_answered();
     }
 
-    /// A head hangs: it is left alone, and its neighbours are not.
-    fn hang(&mut self, lane: usize, slot: usize, began: Instant, now: Instant) {
-        let ends = self.lanes.get_mut(lane).into_iter().flat_map(|place| &mut place.ends);
-        for end in ends.filter(|end| end.slot == slot) {
-            if let Some(pause) = end.standing.failed(Abstention::TimedOut, began, now) {
-                tell_down(&end.id, Abstention::TimedOut, pause);
+    /// A head hangs. Only it is not asked for a while.
+    fn on_head_hung(&mut self, number: usize, expert_index: usize, began: Instant, now: Instant) {
+        for expert in &mut self.models[number].experts {
+            if expert.expert_index == expert_index
+                && let Some(pause) = expert.breaker.on_failure(Abstention::TimedOut, began, now)
+            {
+                log_down(&expert.id, Abstention::TimedOut, pause);
             }
         }
     }
 
-    pub(crate) fn forget_answered(&mut self) {
-        self.open.retain(|_, question| question.is_open());
+    /// Drops the answers that were sent.
+    pub(super) fn drop_answered(&mut self) {
+        self.open.retain(|_, answer| answer.is_open());
     }
 }
 
-/// Answers those who wait for a run that is given up, with what is known of their texts. Whether anything is.
-fn give_up(
-    run: &Running,
-    lanes: &[Place],
-    waiters: &mut HashMap<Same, Vec<Waiter>>,
+/// Answers the waiters of a cancelled run with what is known of their texts. Returns `true` if anything is known.
+fn answer_cancelled(
+    running: &WorkerRun,
+    models: &[ModelQueue],
+    waiters: &mut HashMap<RequestKey, Vec<Waiter>>,
     reason: Abstention,
     now: Instant,
 ) -> bool {
-    let (known, ran) = (run.call.known(), run.over(now));
-    // A batch that failed is run text by text: then it is not known of which text this is.
-    let of = |place: usize| known.get(place).filter(|_| known.len() == run.rows.len());
-    for (place, same) in run.rows.iter().enumerate() {
-        let lane = lanes.get(same.lane);
-        let result = lane.map(|lane| lane.given_up(of(place), reason)).unwrap_or_default();
-        for waiter in waiters.remove(same).unwrap_or_default() {
-            waiter.put(&result, false, Some(ran));
+    let (known, span) = (running.run.take_results(), running.span(now));
+    // A batch that failed is run again text by text. Then it is not known to which text the result belongs.
+    let of_text = |row: usize| known.get(row).filter(|_| known.len() == running.keys.len());
+    for (row, key) in running.keys.iter().enumerate() {
+        let result = models[key.model].complete(of_text(row), reason);
+        for waiter in waiters.remove(key).unwrap_or_default() {
+            waiter.add(&result, false, Some(span));
         }
     }
     !known.is_empty()
 }
 
-/// Why a batch without any vote is the graph's fault. One text may well lead to numbers that are none; those of
-/// a graph that gives no others count all the same, as failures do only in a row.
-fn fault<'a>(outcomes: impl Iterator<Item = &'a Result<Judgement, Abstention>>) -> Option<Abstention> {
-    let broken = |reason: &Abstention| {
+/// The failure of a batch without any vote, if it is the graph's. One text may well lead to numbers that are not finite;
+/// a graph that gives no others fails all the same, because failures count only in a row.
+fn failure<'a>(outcomes: impl Iterator<Item = &'a Result<ExpertScore, Abstention>>) -> Option<Abstention> {
+    let is_failure = |reason: &Abstention| {
         matches!(reason, Abstention::Failed | Abstention::WrongShape | Abstention::NotFinite)
     };
-    outcomes.filter_map(|outcome| outcome.as_ref().err().copied()).find(broken)
+    outcomes.filter_map(|outcome| outcome.as_ref().err().copied()).find(is_failure)
 }
 
-fn tell_down(experts: &str, reason: Abstention, pause: Duration) {
+fn log_down(experts: &str, reason: Abstention, pause: Duration) {
     let (reason, seconds) = (reason.word(), pause.as_secs());
     tracing::error!(experts, reason, seconds, "left alone for a while; abstains meanwhile");
 }

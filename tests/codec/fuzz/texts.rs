@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use aegis::codec::time::{EARLIEST, LATEST, format_millis, parse_millis};
 use aegis::config::{self, Policies};
-use aegis::experts::fold::fold;
 use aegis::experts::rules::Rules;
-use aegis::experts::{Panel, PanelConfig, external};
+use aegis::experts::text_folding::fold;
+use aegis::experts::{Panel, PanelConfig, external_data};
 use aegis::replay::{Around, ReplayArgs, ReplayError, fold_lines};
 
 use super::corpus::hash;
@@ -138,7 +138,7 @@ pub fn manifest(bytes: &[u8]) -> u64 {
 
 /// The files that a graph names; nothing is loaded.
 pub fn graph(bytes: &[u8]) -> u64 {
-    match external::locations(bytes) {
+    match external_data::locations(bytes) {
         Ok(found) => hash((0, format!("{found:?}").len().min(256))),
         Err(reason) => shape(&reason),
     }
@@ -148,7 +148,7 @@ pub fn rules(bytes: &[u8]) -> u64 {
     let Ok(text) = std::str::from_utf8(bytes) else { return 1 };
     match Rules::parse(Path::new("rules.toml"), text) {
         Ok(rules) => {
-            let Some(found) = rules.judge(&fold(text)) else { return 2 };
+            let Some(found) = rules.score(&fold(text)) else { return 2 };
             assert!((0.0..=1.0).contains(&found.score), "{} is no score", found.score);
             hash((0, found.categories.len().min(4)))
         }

@@ -1,11 +1,13 @@
-//! A panel over such experts, and what it says.
+//! A panel over such experts, and its outcomes.
+
+use std::time::{Duration, Instant};
 
 use aegis::core::vote::{Abstention, Outcome, Vote};
 use aegis::experts::{Panel, PanelConfig};
 
 use super::{Folder, models};
 
-/// A vote's score, or why there is none.
+/// A vote's score, or the reason of its abstention.
 pub type Said = Result<f64, Abstention>;
 
 /// Two sessions over a folder's experts.
@@ -24,4 +26,13 @@ pub fn outcome(vote: &Vote) -> Said {
 /// Each expert's outcome on each text.
 pub fn outcomes(panel: &Panel, texts: &[&str]) -> Vec<Vec<Said>> {
     panel.ask(texts).iter().map(|answer| answer.votes.iter().map(outcome).collect()).collect()
+}
+
+/// Waits until a condition holds, because a panel signals nothing.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -1,6 +1,6 @@
-//! Tiny experts made on the spot: graphs of a few nodes whose faults are chosen by a word.
+//! Tiny experts that tests make: graphs of a few nodes whose faults are chosen by a word of the text.
 
-#![allow(dead_code)] // each test file uses its part
+#![allow(dead_code)] // each test file uses a part of it
 
 pub mod asked;
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// Where `make setup` puts the experts.
+/// The folder in which `make setup` installs the experts.
 pub fn models() -> PathBuf {
     let folder = std::env::var_os("AEGIS_MODELS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), PathBuf::from);
@@ -58,7 +58,7 @@ pub const INT64: u64 = 7;
 pub const STRING: u64 = 8;
 pub const BOOL: u64 = 9;
 
-/// A graph in the making.
+/// A builder of a graph.
 #[derive(Default)]
 pub struct Graph {
     parts: Vec<Vec<u8>>,
@@ -86,13 +86,13 @@ impl Graph {
         self.constant(name, FLOAT, shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
     }
 
-    /// Numbers that are in a file of their own.
+    /// Adds numbers that are in a file of their own.
     pub fn outside(mut self, name: &str, shape: &[i64], location: &str) -> Self {
         self.parts.push(bytes(5, &external(name, shape, location)));
         self
     }
 
-    /// The same as a node's attribute.
+    /// Adds the same as a node's attribute.
     pub fn outside_constant(mut self, shape: &[i64], location: &str, output: &str) -> Self {
         let tensor = external("value", shape, location);
         let attribute = [text(1, "value"), bytes(5, &tensor), int(20, 4)].concat();
@@ -101,7 +101,7 @@ impl Graph {
         self
     }
 
-    /// Adds a number `nothing`, 0, that takes so many bytes to make.
+    /// Adds a number `nothing`, 0, that takes `size` bytes to compute.
     pub fn weighty(self, size: i64) -> Self {
         self.ints("size", &[1], &[size / 4]).node("ConstantOfShape", &["size"], "weight").node_with(
             "ReduceMax",

@@ -1,61 +1,85 @@
-//! Text for graphs that read it themselves: its characters go where others' tokens do, to the desk, the cache and
-//! the batch, and are put together again for the graph.
+//! The inputs that a graph takes for text: token ids, or strings that the graph tokenises itself.
 
 use std::borrow::Cow;
 
 use ort::session::SessionInputValue;
 use ort::value::Tensor;
 
-use crate::experts::backend::onnx::session::{Fault, Inputs};
-use crate::experts::tokenize::Tokens;
+use super::session::{GraphInput, Inputs, whole_numbers};
+use crate::experts::backend::result::RunError;
+use crate::experts::manifest::{Padding, Side};
 
-/// The text's first characters, and whether it went on.
-pub(crate) fn characters(text: &str, max_chars: usize) -> Tokens {
-    let mut rest = text.chars();
-    // The runtime takes strings that end at their first NUL, and refuses a whole batch for one.
-    let plain = |c: char| u32::from(if c == '\0' { ' ' } else { c });
-    let ids = rest.by_ref().take(max_chars).map(plain).collect();
-    Tokens { windows: vec![ids], unknown: vec![0], truncated: !rest.as_str().trim().is_empty() }
+/// The inputs for token ids, the attention mask and token types.
+pub(crate) struct TokenInputs {
+    pub(crate) ids: GraphInput,
+    pub(crate) mask: Option<GraphInput>,
+    pub(crate) types: Option<GraphInput>,
+    pub(crate) padding: Padding,
 }
 
-/// A graph's input for strings.
+impl TokenInputs {
+    /// The input tensors of a batch, each of shape `[rows, width]`, padded to the longest row or to the fixed length.
+    pub(crate) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, RunError> {
+        let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+        let width = self.padding.to.unwrap_or(longest.max(1));
+        let mut ids = Vec::with_capacity(rows.len() * width);
+        let mut mask = Vec::with_capacity(rows.len() * width);
+        for row in rows {
+            let pad = width.saturating_sub(row.len());
+            let padding = || std::iter::repeat_n((i64::from(self.padding.id), 0_i64), pad);
+            let tokens = row.iter().map(|&id| (i64::from(id), 1));
+            let cells: Box<dyn Iterator<Item = (i64, i64)>> = match self.padding.side {
+                Side::Left => Box::new(padding().chain(tokens)),
+                Side::Right => Box::new(tokens.chain(padding())),
+            };
+            for (id, real) in cells {
+                ids.push(id);
+                mask.push(real);
+            }
+        }
+        let shape = [rows.len(), width];
+        let mut inputs = vec![(Cow::from(&self.ids.name), whole_numbers(self.ids.kind, shape, &ids)?)];
+        if let Some(input) = &self.mask {
+            inputs.push((Cow::from(&input.name), whole_numbers(input.kind, shape, &mask)?));
+        }
+        if let Some(input) = &self.types {
+            inputs.push((Cow::from(&input.name), whole_numbers(input.kind, shape, &vec![0; ids.len()])?));
+        }
+        Ok(inputs)
+    }
+}
+
+/// A graph's input for strings. The characters of a text take the way of token ids through the scheduler, the cache
+/// and the batch, and are put together again here.
 #[derive(Debug, Clone)]
-pub(crate) struct TextPort {
+pub(crate) struct StringInput {
     pub(crate) name: String,
-    /// It wants `[batch, 1]`, not `[batch]`.
+    /// The graph takes the shape `[batch, 1]`, not `[batch]`.
     pub(crate) column: bool,
 }
 
-impl TextPort {
-    pub(crate) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, Fault> {
+impl StringInput {
+    /// The input tensor of a batch of texts, given as their characters.
+    pub(crate) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, RunError> {
         let string = |row: &&[u32]| row.iter().filter_map(|&id| char::from_u32(id)).collect::<String>();
         let texts: Vec<String> = rows.iter().map(string).collect();
         let shape = if self.column { vec![texts.len(), 1] } else { vec![texts.len()] };
-        let tensor = Tensor::from_string_array((shape, texts.as_slice())).map_err(Fault::failed)?;
+        let tensor = Tensor::from_string_array((shape, texts.as_slice())).map_err(RunError::failed)?;
         Ok(vec![(Cow::from(&self.name), SessionInputValue::from(tensor))])
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The form in which a classifier's graph takes text.
+pub(crate) enum ClassifierInput {
+    Tokens(TokenInputs),
+    Text(StringInput),
+}
 
-    fn read(text: &str, max_chars: usize) -> (String, bool) {
-        let Tokens { windows, truncated, .. } = characters(text, max_chars);
-        (windows[0].iter().filter_map(|&id| char::from_u32(id)).collect(), truncated)
-    }
-
-    #[test]
-    fn characters_are_those_of_the_text() {
-        assert_eq!(read("häß 💥", 9), ("häß 💥".to_owned(), false));
-        assert_eq!(read("häß 💥", 5), ("häß 💥".to_owned(), false));
-        assert_eq!(read("häß 💥", 4), ("häß ".to_owned(), true));
-        assert_eq!(read("a\0b", 9), ("a b".to_owned(), false));
-    }
-
-    #[test]
-    fn white_space_that_is_left_out_is_nothing_left_out() {
-        assert_eq!(read("ab   ", 2), ("ab".to_owned(), false));
-        assert_eq!(read("ab  c", 2), ("ab".to_owned(), true));
+impl ClassifierInput {
+    pub(crate) fn fill(&self, rows: &[&[u32]]) -> Result<Inputs<'_>, RunError> {
+        match self {
+            Self::Tokens(inputs) => inputs.fill(rows),
+            Self::Text(input) => input.fill(rows),
+        }
     }
 }

@@ -1,150 +1,170 @@
-//! Workers that hang, with times that are passed in.
+//! Workers that hang, and models with a bound on runs in flight.
 
 use super::*;
+use crate::experts::backend::run::InFlightRun;
+use crate::experts::backend::{Form, Profile};
 use crate::experts::batcher::Limits;
-use crate::experts::pending::{Asker, Row};
+use crate::experts::batcher::queue::BatchQueue;
+use crate::experts::breaker::CircuitBreaker;
+use crate::experts::loader::MissingParts;
+use crate::experts::pending::{AnswerSink, PartialAnswer};
+use crate::experts::scheduler::model::ModelExpert;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A board with a lane for each expert, and two workers.
-fn board(experts: &[&str]) -> Board {
-    let lane = |(slot, id): (usize, &&str)| Place {
+/// A model with one expert for each id, and two workers.
+fn state(experts: &[&str]) -> SchedulerState {
+    let model = |(expert_index, id): (usize, &&str)| ModelQueue {
         name: (*id).to_owned(),
-        ends: vec![End { slot, id: (*id).to_owned(), standing: Standing::new(SECOND) }],
-        queue: Queue::new(Limits { tokens: 256, rows: 32, overhead: 8 }),
-        standing: Standing::new(SECOND),
-        want: Want::default(),
+        experts: vec![expert(expert_index, id)],
+        profile: Profile { reads: Form::TokenIds, padded_to: None, max_in_flight: None },
+        queue: BatchQueue::new(Limits { tokens: 256, rows: 32, overhead: 8 }),
+        breaker: CircuitBreaker::new(SECOND),
+        missing: MissingParts::default(),
     };
-    Board {
-        lanes: experts.iter().enumerate().map(lane).collect(),
-        errands: VecDeque::new(),
-        waiters: HashMap::new(),
-        open: BTreeMap::new(),
-        entered: 0,
-        running: vec![None, None],
-        parts: Vec::new(),
-        workers: 2,
-        hung: 0,
-        wakes: None,
-        closed: false,
-    }
+    let mut state = SchedulerState::new(experts.iter().enumerate().map(model).collect());
+    (state.running, state.workers) = (vec![None, None], 2);
+    state
 }
 
-fn same(lane: usize) -> Same {
-    Same { lane, ids: vec![1].into(), heads: true }
+fn expert(expert_index: usize, id: &str) -> ModelExpert {
+    ModelExpert { expert_index, id: id.to_owned(), breaker: CircuitBreaker::new(SECOND) }
 }
 
-/// Runs of a lane, one for each worker given, that hang: returns how many workers are replaced, and the time.
-fn hang(board: &mut Board, lane: usize, workers: &[usize], began: Instant) -> (usize, Instant) {
+fn key(model: usize) -> RequestKey {
+    RequestKey { model, ids: vec![1].into(), votes: true }
+}
+
+fn running(model: usize, run: InFlightRun, began: Instant) -> WorkerRun {
+    let (run, keys, except) = (Arc::new(run), vec![key(model)], Vec::new());
+    WorkerRun { run, keys, except, began, resident: None, cancelled: None }
+}
+
+fn answer() -> Arc<PendingAnswer> {
+    let (sink, _) = AnswerSink::new();
+    Arc::new(PendingAnswer::new(&sink, 0, SECOND, PartialAnswer::new(1, Abstention::TimedOut), 1))
+}
+
+/// Queues a text for a model.
+fn queue(state: &mut SchedulerState, model: usize, now: Instant) -> Arc<PendingAnswer> {
+    let answer = answer();
+    state.models[model].queue.push(1, now, key(model));
+    state.waiters.insert(key(model), vec![Waiter { answer: Arc::clone(&answer), later_window: false }]);
+    answer
+}
+
+/// Lets a run of the model hang in each of these workers. Returns the number of replaced workers, and the time.
+fn hang(state: &mut SchedulerState, model: usize, workers: &[usize], began: Instant) -> (usize, Instant) {
     for &worker in workers {
-        let call = Arc::new(Call::new(began + SECOND, None));
-        let (rows, without) = (vec![same(lane)], Vec::new());
-        board.running[worker] = Some(Running { call, rows, without, began, resident: None, stopped: None });
+        state.running[worker] = Some(running(model, InFlightRun::new(began + SECOND, false), began));
     }
-    assert_eq!(board.stop(began + SECOND, None), 0, "they are told to stop");
-    let end = began + SECOND + GRACE;
-    let replaced = board.stop(end, None);
-    assert!(workers.iter().all(|&worker| board.running[worker].is_none()));
+    assert_eq!(state.check_runs(began + SECOND, None), 0, "they are cancelled");
+    let end = began + SECOND + CANCEL_TIMEOUT;
+    let replaced = state.check_runs(end, None);
+    assert!(workers.iter().all(|&worker| state.running[worker].is_none()));
     (replaced, end)
 }
 
-fn disabled(board: &Board) -> Vec<bool> {
-    board.lanes.iter().map(|lane| lane.standing.disabled()).collect()
+fn disabled(state: &SchedulerState) -> Vec<bool> {
+    state.models.iter().map(|model| model.breaker.is_disabled()).collect()
 }
 
-/// The first hangs in all workers, then in its trials; the second keeps workers to run on.
+/// The first hangs in all workers and then in its trials; the second still has workers.
 #[test]
-fn an_expert_that_does_not_stop_is_disabled_and_another_has_workers() {
-    let mut board = board(&["stuck", "well"]);
-    let (mut replaced, mut now) = hang(&mut board, 0, &[0, 1], Instant::now());
-    assert_eq!((replaced, board.workers, disabled(&board)), (2, 2, vec![false, false]));
+fn a_model_that_cannot_be_stopped_is_disabled_and_another_has_workers() {
+    let mut state = state(&["stuck", "well"]);
+    let (mut replaced, mut now) = hang(&mut state, 0, &[0, 1], Instant::now());
+    assert_eq!((replaced, state.workers, disabled(&state)), (2, 2, vec![false, false]));
     for trial in [2, 3] {
         now += 90 * SECOND;
-        assert_eq!(board.lanes[0].standing.admit(now, now), Ok(()), "trial {trial}");
-        (replaced, now) = hang(&mut board, 0, &[0], now);
-        assert_eq!((replaced, board.workers), (1, 2));
+        assert_eq!(state.models[0].breaker.admit(now, now), Ok(()), "trial {trial}");
+        (replaced, now) = hang(&mut state, 0, &[0], now);
+        assert_eq!((replaced, state.workers), (1, 2));
     }
-    assert_eq!((disabled(&board), board.hung), (vec![true, false], 4));
-    assert_eq!(board.lanes[0].standing.admit(now + 9_000 * SECOND, now), Err(Abstention::TimedOut));
-    assert_eq!(board.lanes[1].standing.admit(now, now), Ok(()));
-    board.lanes[1].queue.push(1, now, same(1));
-    let question = question();
-    board.waiters.insert(same(1), vec![Waiter { question, further: false }]);
-    assert!(matches!(board.pick(now), Some((Work::Batch { lane: 1, .. }, _))));
+    assert_eq!((disabled(&state), state.hung), (vec![true, false], 4));
+    assert_eq!(state.models[0].breaker.admit(now + 9_000 * SECOND, now), Err(Abstention::TimedOut));
+    assert_eq!(state.models[1].breaker.admit(now, now), Ok(()));
+    queue(&mut state, 1, now);
+    assert!(matches!(state.take_work(now), Some((Work::Batch { model: 1, .. }, _))));
 }
 
 #[test]
-fn all_that_hang_are_disabled_and_no_worker_is_gone() {
-    let mut board = board(&["one", "two", "three", "four", "five"]);
+fn models_that_hang_are_disabled_and_workers_remain() {
+    let mut state = state(&["one", "two", "three", "four", "five"]);
     let mut now = Instant::now();
-    for lane in 0..4 {
-        let (replaced, end) = hang(&mut board, lane, &[0, 1], now + SECOND);
-        assert_eq!((replaced, board.workers), (2, 2), "lane {lane}");
+    for model in 0..4 {
+        let (replaced, end) = hang(&mut state, model, &[0, 1], now + SECOND);
+        assert_eq!((replaced, state.workers), (2, 2), "model {model}");
         now = end;
     }
-    // Eight hang: nothing is tried a second time.
-    assert_eq!((disabled(&board), board.hung), (vec![false, false, false, true, false], 8));
-    for lane in [0, 1, 2, 4] {
-        let (replaced, end) = hang(&mut board, lane, &[0], now + 90 * SECOND);
-        assert_eq!((replaced, board.workers), (1, 2), "lane {lane}");
+    // Eight workers hang, so nothing is tried a second time.
+    assert_eq!((disabled(&state), state.hung), (vec![false, false, false, true, false], 8));
+    for model in [0, 1, 2, 4] {
+        let (replaced, end) = hang(&mut state, model, &[0], now + 90 * SECOND);
+        assert_eq!((replaced, state.workers), (1, 2), "model {model}");
         now = end;
     }
-    assert_eq!(disabled(&board), [true; 5]);
+    assert_eq!(disabled(&state), [true; 5]);
 }
 
-/// Its neighbours on the encoder go on.
+/// The other heads of the encoder go on.
 #[test]
-fn a_head_that_does_not_stop_is_disabled_alone() {
-    let mut board = board(&["stuck"]);
-    board.lanes[0].ends.push(End { slot: 1, id: "well".to_owned(), standing: Standing::new(SECOND) });
+fn a_head_that_cannot_be_stopped_is_disabled_alone() {
+    let mut state = state(&["stuck"]);
+    state.models[0].experts.push(expert(1, "well"));
     let mut now = Instant::now();
     for incident in 1..=3 {
         now += 90 * SECOND;
-        let call = Arc::new(Call::new(now + SECOND, None));
-        call.encode();
-        call.encoded(vec![RowResult::default()]);
-        assert!(call.ask(0));
-        let (rows, without) = (vec![same(0)], Vec::new());
-        board.running[0] = Some(Running { call, rows, without, began: now, resident: None, stopped: None });
-        assert_eq!(board.stop(now + SECOND, None), 0, "the head is told to stop");
-        now += SECOND + GRACE;
-        assert_eq!((board.stop(now, None), board.workers), (1, 2));
-        let ends = board.lanes[0].ends.iter().map(|end| end.standing.disabled());
-        assert_eq!(ends.collect::<Vec<_>>(), [incident == 3, false]);
+        let run = InFlightRun::new(now + SECOND, false);
+        run.on_encoder_start();
+        run.on_encoder_done(vec![TextResult::default()]);
+        assert!(run.on_head_start(0));
+        state.running[0] = Some(running(0, run, now));
+        assert_eq!(state.check_runs(now + SECOND, None), 0, "the head is cancelled");
+        now += SECOND + CANCEL_TIMEOUT;
+        assert_eq!((state.check_runs(now, None), state.workers), (1, 2));
+        let experts = state.models[0].experts.iter().map(|expert| expert.breaker.is_disabled());
+        assert_eq!(experts.collect::<Vec<_>>(), [incident == 3, false]);
     }
-    assert_eq!(disabled(&board), [false], "the encoder itself is well");
+    assert_eq!(disabled(&state), [false], "the encoder itself works");
     let later = now + 9_000 * SECOND;
-    assert_eq!(board.lanes[0].left_alone(later, later), [(0, Abstention::TimedOut)]);
+    assert_eq!(state.models[0].refused(later, later), [(0, Abstention::TimedOut)]);
 }
 
 #[test]
-fn what_waits_at_a_disabled_lane_is_answered() {
-    let mut board = board(&["stuck"]);
-    board.hung = HUNG;
+fn queued_texts_of_a_disabled_model_are_answered() {
+    let mut state = state(&["stuck"]);
+    state.hung = MAX_HUNG;
     let now = Instant::now();
-    let question = question();
-    board.lanes[0].queue.push(1, now, same(0));
-    board.waiters.insert(same(0), vec![Waiter { question: Arc::clone(&question), further: false }]);
-    board.lose(Some(0), None, now, now);
-    assert!(!question.is_open() && board.lanes[0].queue.due().is_none());
+    let answer = queue(&mut state, 0, now);
+    state.on_worker_lost(Some(0), None, now, now);
+    assert!(!answer.is_open() && state.models[0].queue.due().is_none());
 }
 
-/// Rules cannot be disabled, so workers that they cost are not replaced without end.
+/// Rules cannot be disabled, so the workers that they cost are not replaced without end.
 #[test]
 fn without_a_worker_nothing_waits() {
-    let mut board = board(&["well"]);
+    let mut state = state(&["well"]);
     let now = Instant::now();
-    let question = question();
-    board.open.insert((now + SECOND, 1), Arc::clone(&question));
-    for hung in 1..HUNG {
-        assert!(board.lose(None, None, now, now), "{hung}");
+    let answer = answer();
+    state.open.insert((now + SECOND, 1), Arc::clone(&answer));
+    for hung in 1..MAX_HUNG {
+        assert!(state.on_worker_lost(None, None, now, now), "{hung}");
     }
-    assert!(!board.lose(None, None, now, now) && question.is_open());
-    assert!(!board.lose(None, None, now, now) && !question.is_open());
-    assert_eq!(board.workers, 0);
+    assert!(!state.on_worker_lost(None, None, now, now) && answer.is_open());
+    assert!(!state.on_worker_lost(None, None, now, now) && !answer.is_open());
+    assert_eq!(state.workers, 0);
 }
 
-fn question() -> Arc<Question> {
-    let (asker, _) = Asker::new();
-    Arc::new(Question::new(&asker, 0, SECOND, Row::silent(1, Abstention::TimedOut), 1))
+#[test]
+fn a_model_has_at_most_as_many_runs_in_flight_as_its_backend_allows() {
+    let (mut state, now) = (state(&["bounded", "free"]), Instant::now());
+    state.models[0].profile.max_in_flight = Some(1);
+    state.running[0] = Some(running(0, InFlightRun::new(now + SECOND, false), now));
+    queue(&mut state, 0, now);
+    assert!(state.ready_models().is_empty() && state.take_work(now).is_none());
+    queue(&mut state, 1, now);
+    assert!(matches!(state.take_work(now), Some((Work::Batch { model: 1, .. }, _))));
+    state.running[0] = None;
+    assert!(matches!(state.take_work(now), Some((Work::Batch { model: 0, .. }, _))));
 }

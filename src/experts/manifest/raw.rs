@@ -1,8 +1,8 @@
-//! A manifest as it stands in the file.
+//! The TOML tables of a manifest, before they are validated.
 
 use serde::Deserialize;
 
-use crate::experts::manifest::{Activation, Calibration, Kind, Label, Padding};
+use super::{Activation, Calibration, Kind, Label, Padding};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,7 +66,7 @@ pub(super) struct RawOutputs {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Raw {
+pub(super) struct RawManifest {
     pub(super) id: String,
     pub(super) kind: Kind,
     pub(super) description: String,

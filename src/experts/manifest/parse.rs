@@ -1,60 +1,49 @@
-//! Reads a manifest's TOML and refuses what does not hold together, with the field and the mend.
-
-mod place;
-mod raw;
+//! Parses a manifest's TOML.
 
 use std::path::Path;
 
-use self::place::Place;
-use self::raw::Raw;
-use super::error::PanelError;
-use super::manifest::Manifest;
+use super::Manifest;
+use super::raw::RawManifest;
+use super::validate::Validator;
+use crate::experts::error::PanelError;
 
-/// Greatest size of an id.
-const MAX_ID: usize = 40;
+/// The greatest length of an id.
+const MAX_ID_LENGTH: usize = 40;
 
-/// Whether it is the name of a file of the expert's folder.
-pub(super) fn is_plain_file(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['/', '\\', '\0']) && name != "." && name != ".."
-}
-
-fn plain_id(id: &str) -> bool {
-    (1..=MAX_ID).contains(&id.len())
+fn is_plain_id(id: &str) -> bool {
+    (1..=MAX_ID_LENGTH).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 impl Manifest {
-    /// Parses the manifest at `path` (`…/<id>/manifest.toml`).
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, PanelError> {
-        let place = Place { path };
-        let mut raw: Raw = toml::from_str(text).map_err(|error| {
+    /// Parses the manifest at `path` (`…/<id>/manifest.toml`) and checks that its tables agree with each other.
+    ///
+    /// # Errors
+    /// Returns `Manifest` with the field, the problem and its remedy.
+    pub(in crate::experts) fn parse(path: &Path, text: &str) -> Result<Self, PanelError> {
+        let validator = Validator { path };
+        let mut raw: RawManifest = toml::from_str(text).map_err(|error| {
             let line =
                 error.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or("").matches('\n').count());
-            place.refuse(&format!("line {line}"), error.message(), "docs/adding-an-expert.md lists every key")
+            let remedy = "docs/adding-an-expert.md lists every key";
+            validator.error(&format!("line {line}"), error.message(), remedy)
         })?;
-        if !plain_id(&raw.id) {
-            return Err(place.refuse("id", "is not 1 to 40 of a-z, 0-9 and -", "choose such a name"));
+        if !is_plain_id(&raw.id) {
+            return Err(validator.error("id", "is not 1 to 40 of a-z, 0-9 and -", "choose such a name"));
         }
         let folder = path.parent().and_then(Path::file_name);
         if folder.is_none_or(|name| name.to_str() != Some(&raw.id)) {
-            return Err(place.refuse("id", "is not the folder's name", "rename one of the two"));
+            return Err(validator.error("id", "is not the folder's name", "rename one of the two"));
         }
-        Ok(Self {
-            id: raw.id.clone(),
-            kind: raw.kind,
-            description: std::mem::take(&mut raw.description),
-            licence: std::mem::take(&mut raw.licence),
-            source: std::mem::take(&mut raw.source),
-            quality: std::mem::take(&mut raw.quality),
-            alone: raw.alone,
-            body: place.body(raw)?,
-        })
+        let body = validator.body(&mut raw)?;
+        let RawManifest { id, kind, description, licence, source, alone, quality, .. } = raw;
+        Ok(Self { id, kind, description, licence, source, alone, body, quality })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::manifest::{Body, Intake, Padding, Side};
+    use super::super::{Body, Padding, Side, TextInput};
     use super::*;
 
     const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -75,13 +64,13 @@ mod tests {
 
     fn field(text: &str) -> String {
         match parse(text) {
-            Err(PanelError::Manifest { field, mend, .. }) if !mend.is_empty() => field,
+            Err(PanelError::Manifest { field, remedy, .. }) if !remedy.is_empty() => field,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn a_head_is_read() {
+    fn a_head_is_parsed() {
         let manifest = parse(&head()).unwrap();
         let Body::Head { encoder, graph, scores, .. } = manifest.body else { panic!() };
         assert_eq!(
@@ -92,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_hold_together_is_refused_with_its_field() {
+    fn a_contradiction_is_refused_with_its_field() {
         let head = head();
         let cases = [
             ("id = \"injection\"", "id = \"other\"", "id"),
@@ -116,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_classifiers_reading_is_checked() {
+    fn a_classifiers_tokenizer_is_validated() {
         let text = format!(
             "id = \"injection\"\nkind = \"classifier\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n\
              [model]\nfile = \"m\"\nsha256 = \"{ZEROS}\"\n\
@@ -124,24 +113,24 @@ mod tests {
              pad = {{ side = \"left\", to = 100, id = 0 }}\n\
              [inputs]\nids = \"ids\"\n[outputs]\nscores = \"s\"\n[[labels]]\nname = \"x\"\nunsafe = true\n"
         );
-        let Body::Classifier { intake: Intake::Tokens(reading), .. } = parse(&text).unwrap().body else {
+        let Body::Classifier { input: TextInput::Tokens(spec), .. } = parse(&text).unwrap().body else {
             panic!()
         };
-        assert_eq!(reading.padding, Padding { side: Side::Left, to: Some(100), id: 0 });
+        assert_eq!(spec.padding, Padding { side: Side::Left, to: Some(100), id: 0 });
         assert_eq!(field(&text.replace("to = 100", "to = 99")), "tokenizer.pad.to");
         assert_eq!(field(&text.replace("max_tokens = 100", "max_tokens = 0")), "tokenizer.max_tokens");
         assert_eq!(field(&text.replace("ids = \"ids\"", "")), "inputs.ids");
     }
 
     #[test]
-    fn a_classifier_may_read_strings_itself() {
+    fn a_classifier_may_have_an_input_of_strings() {
         let text = format!(
             "id = \"injection\"\nkind = \"classifier\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n\
              [model]\nfile = \"m\"\nsha256 = \"{ZEROS}\"\n[text]\nmax_chars = 4000\n\
              [inputs]\ntext = \"text\"\n[outputs]\nscores = \"s\"\n[[labels]]\nname = \"x\"\nunsafe = true\n"
         );
-        let Body::Classifier { intake, .. } = parse(&text).unwrap().body else { panic!() };
-        assert_eq!(intake, Intake::Text { input: "text".to_owned(), max_chars: 4_000 });
+        let Body::Classifier { input, .. } = parse(&text).unwrap().body else { panic!() };
+        assert_eq!(input, TextInput::Text { input: "text".to_owned(), max_chars: 4_000 });
         let tokenizer =
             format!("[tokenizer]\nfile = \"t\"\nsha256 = \"{ZEROS}\"\nmax_tokens = 100\n[outputs]");
         let cases = [

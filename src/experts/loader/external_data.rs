@@ -1,92 +1,92 @@
-//! Weights that an ONNX graph keeps in files of their own, its external data: each file is in the expert's folder, is
-//! listed in the manifest with its hash, and is given to the runtime as bytes. The runtime opens no file itself: it
-//! would look for one where the process was started, and check nothing.
+//! External data of ONNX graphs: weights that a graph keeps in other files.
+//!
+//! Each such file is in the expert's folder and is listed in the manifest with its hash. The runtime gets the bytes and
+//! opens no file itself: it would look in the directory in which the process was started, and would verify nothing.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use prost::Message;
 
-use super::error::PanelError;
-use super::files::{verified, verified_beside};
-use super::manifest::GraphFiles;
+use super::files::{read_external_verified, read_verified};
+use super::parts::LoadError;
+use crate::experts::backend::onnx::session::GraphBytes;
+use crate::experts::error::PanelError;
+use crate::experts::manifest::{GraphFiles, is_plain_file};
 
-/// A graph's bytes, and those of its external data by location.
-pub(super) struct Bytes {
-    pub(super) graph: Vec<u8>,
-    pub(super) external: Vec<(String, Arc<[u8]>)>,
-}
+/// The number of bytes of a location that an error message shows.
+const SHOWN_BYTES: usize = 80;
 
-/// Bytes of a location that an error shows.
-const SHOWN: usize = 80;
-
-/// Reads a graph with its external data. The inner error is the graph's: it is no ONNX, and cannot be loaded.
+/// Reads a graph with its external data.
 ///
 /// # Errors
-/// Returns an error if a file is missing, is not the one that the manifest means, or is not listed there.
-pub(super) fn read(files: &GraphFiles) -> Result<Result<Bytes, String>, PanelError> {
-    let graph = verified(&files.file)?;
-    let refuse = |problem: String, mend: &str| PanelError::Manifest {
-        path: files.file.path.with_file_name("manifest.toml"),
-        field: "model.external_data".to_owned(),
-        problem,
-        mend: mend.to_owned(),
-    };
-    let found = match locations(&graph) {
-        Ok(found) => found,
-        Err(reason) => return Ok(Err(reason)),
+/// Returns `NotLoaded` if the file is no ONNX graph, and `Refused` if a file is missing, has another hash than the
+/// manifest lists, or is not listed.
+pub(super) fn read_graph(files: &GraphFiles) -> Result<GraphBytes, LoadError> {
+    let graph = read_verified(&files.file)?;
+    check_locations(files, &locations(&graph).map_err(LoadError::NotLoaded)?)?;
+    let external = files.external.iter().map(|file| Ok((file.name(), read_external_verified(file)?)));
+    Ok(GraphBytes { graph, external: external.collect::<Result<_, PanelError>>()? })
+}
+
+/// Refuses a graph whose external data is not exactly what its manifest lists.
+fn check_locations(files: &GraphFiles, found: &Locations) -> Result<(), PanelError> {
+    let refuse = |problem: String, remedy: &str| {
+        Err(PanelError::Manifest {
+            path: files.file.path.with_file_name("manifest.toml"),
+            field: "model.external_data".to_owned(),
+            problem,
+            remedy: remedy.to_owned(),
+        })
     };
     if let Some(nested) = found.nested.first() {
-        return Err(refuse(
-            format!("the graph keeps numbers of a node or of a nested graph in {}", shown(nested)),
+        return refuse(
+            format!("the graph keeps numbers of a node or of a nested graph in {}", quoted(nested)),
             "save the graph with all of them inside, or only initializers of the main graph outside",
-        ));
+        );
     }
-    let listed = |location: &[u8]| files.external.iter().any(|file| file.name().as_bytes() == location);
-    if let Some(location) = found.initializers.iter().find(|location| !listed(location)) {
-        let plain = std::str::from_utf8(location).is_ok_and(super::check::is_plain_file);
-        return Err(if plain {
+    let is_listed = |location: &[u8]| files.external.iter().any(|file| file.name().as_bytes() == location);
+    if let Some(location) = found.initializers.iter().find(|location| !is_listed(location)) {
+        return if std::str::from_utf8(location).is_ok_and(is_plain_file) {
             refuse(
-                format!("the graph keeps weights in {}, which is not listed", shown(location)),
+                format!("the graph keeps weights in {}, which is not listed", quoted(location)),
                 "list that file of this folder with its sha256sum: docs/adding-an-expert.md shows how",
             )
         } else {
             refuse(
-                format!("the graph keeps weights in {}, which is no file of this folder", shown(location)),
+                format!("the graph keeps weights in {}, which is no file of this folder", quoted(location)),
                 "save the graph again with its weights in one file beside it",
             )
-        });
+        };
     }
-    if let Some(unused) =
-        files.external.iter().find(|file| !found.initializers.contains(file.name().as_bytes()))
-    {
-        return Err(refuse(
-            format!("the graph keeps nothing in {}", shown(unused.name().as_bytes())),
+    let is_unused = |name: &String| !found.initializers.contains(name.as_bytes());
+    if let Some(unused) = files.external.iter().map(|file| file.name()).find(is_unused) {
+        return refuse(
+            format!("the graph keeps nothing in {}", quoted(unused.as_bytes())),
             "remove it from the list, or put the graph that belongs to it here",
-        ));
+        );
     }
-    let external = files.external.iter().map(|file| Ok((file.name(), verified_beside(file)?)));
-    Ok(Ok(Bytes { graph, external: external.collect::<Result<_, PanelError>>()? }))
+    Ok(())
 }
 
-fn shown(location: &[u8]) -> String {
-    let text = String::from_utf8_lossy(location.get(..SHOWN).unwrap_or(location)).into_owned();
-    format!("{text:?}{}", if location.len() > SHOWN { " …" } else { "" })
+/// A location for an error message, cut to [`SHOWN_BYTES`].
+fn quoted(location: &[u8]) -> String {
+    let text = String::from_utf8_lossy(location.get(..SHOWN_BYTES).unwrap_or(location)).into_owned();
+    format!("{text:?}{}", if location.len() > SHOWN_BYTES { " …" } else { "" })
 }
 
-/// Where a graph keeps numbers outside of its own file.
+/// The locations of a graph's external data.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Locations {
-    /// Those of the main graph's initializers.
+    /// The locations of the main graph's initializers.
     initializers: BTreeSet<Vec<u8>>,
-    /// Those of anything else. The runtime takes no bytes for them.
+    /// All other locations. The runtime accepts no bytes for them.
     nested: Vec<Vec<u8>>,
 }
 
-/// Finds the external data of a graph.
+/// Finds the locations of a graph's external data.
 ///
 /// # Errors
-/// Returns a reason, for people, if the bytes are no ONNX.
+/// Returns a message if the bytes are no ONNX graph.
 pub fn locations(graph: &[u8]) -> Result<Locations, String> {
     let model = Model::decode(graph).map_err(|error| format!("it is no ONNX graph: {error}"))?;
     let mut found = Locations::default();
@@ -103,8 +103,8 @@ pub fn locations(graph: &[u8]) -> Result<Locations, String> {
     Ok(found)
 }
 
-/// The parts of ONNX's messages in which external data can be; all else is skipped. Texts are bytes, for the runtime
-/// does not ask for UTF-8.
+/// The parts of ONNX's messages in which external data can be. Other fields are skipped. Strings are bytes, because the
+/// runtime does not require UTF-8.
 #[derive(Message)]
 struct Model {
     #[prost(message, repeated, tag = "7")]
@@ -124,7 +124,7 @@ struct Graph {
 }
 
 impl Graph {
-    /// All but its initializers.
+    /// Adds the locations of everything but the initializers.
     fn nested(&self, found: &mut Vec<Vec<u8>>) {
         self.nodes.iter().for_each(|node| node.nested(found));
         self.sparse.iter().for_each(|sparse| sparse.nested(found));
@@ -151,7 +151,8 @@ impl Node {
     }
 }
 
-/// What may be there once may be there several times on the wire.
+/// An attribute of a node. Fields that are singular in ONNX's definition are repeated here, because they can occur
+/// several times on the wire.
 #[derive(Message)]
 struct Attribute {
     #[prost(message, repeated, tag = "5")]
@@ -197,17 +198,17 @@ impl Sparse {
 struct Tensor {
     #[prost(message, repeated, tag = "13")]
     external: Vec<Entry>,
-    /// 1: the numbers are outside.
+    /// The `data_location`: 1 for external data.
     #[prost(int32, tag = "14")]
-    place: i32,
+    data_location: i32,
 }
 
 impl Tensor {
-    /// Where its numbers are, if they are outside. An empty location if it names none.
+    /// The locations of its external data; an empty location if it has external data and names none.
     fn locations(&self) -> Vec<Vec<u8>> {
         let named = self.external.iter().filter(|entry| entry.key == b"location");
         let mut named: Vec<_> = named.map(|entry| entry.value.clone()).collect();
-        if named.is_empty() && self.place != 0 {
+        if named.is_empty() && self.data_location != 0 {
             named.push(Vec::new());
         }
         named
@@ -228,7 +229,7 @@ mod tests {
 
     fn outside(location: &str) -> Tensor {
         let entry = |key: &str, value: &str| Entry { key: key.into(), value: value.into() };
-        Tensor { external: vec![entry("location", location), entry("offset", "0")], place: 1 }
+        Tensor { external: vec![entry("location", location), entry("offset", "0")], data_location: 1 }
     }
 
     fn graph(initializers: Vec<Tensor>, nodes: Vec<Node>) -> Graph {
@@ -243,8 +244,8 @@ mod tests {
 
     #[test]
     fn initializers_are_found_each_location_once() {
-        let inside = Tensor { external: Vec::new(), place: 0 };
-        let nameless = Tensor { external: Vec::new(), place: 1 };
+        let inside = Tensor { external: Vec::new(), data_location: 0 };
+        let nameless = Tensor { external: Vec::new(), data_location: 1 };
         let main = graph(vec![outside("b"), inside, outside("a"), outside("b"), nameless], Vec::new());
         // A second graph is merged into the first.
         let model = Model { graph: vec![main, graph(vec![outside("c")], Vec::new())], functions: Vec::new() };
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_attributes_and_nested_graphs_is_found() {
+    fn locations_in_attributes_and_nested_graphs_are_found() {
         let attribute = |name: &str| Attribute {
             tensor: vec![outside(&format!("{name}-t"))],
             graph: vec![graph(vec![outside(&format!("{name}-g"))], Vec::new())],
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_protobuf_or_too_deep_is_no_graph() {
+    fn bytes_that_are_no_protobuf_or_too_deep_are_no_graph() {
         assert!(locations(b"this is no graph").is_err());
         let mut deep = graph(vec![outside("x")], Vec::new());
         for _ in 0..40 {

@@ -1,17 +1,23 @@
-//! The manifest of an expert's folder: what it says.
+//! Manifests of experts. [`Manifest::parse`] reads the TOML of one and checks that its tables agree with each other.
+//!
+//! The files that a manifest names are read by the `loader`.
+
+mod parse;
+mod raw;
+mod validate;
 
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-/// What an expert is.
+/// The kind of an expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Reads text; its embedding feeds heads, its features the learner. It does not vote.
+    /// Reads text and returns an embedding for heads and features for the learner. It does not vote.
     Encoder,
-    /// Votes by an encoder's embedding.
+    /// Votes on an encoder's embedding.
     Head,
     /// Reads text and votes.
     Classifier,
@@ -20,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind's word in manifests.
+    /// The kind's name in manifests.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -32,31 +38,41 @@ impl Kind {
     }
 }
 
-/// A file of the folder, with the SHA-256 it must have.
+/// Returns `true` if `name` names a file of the expert's own folder.
+pub(super) fn is_plain_file(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['/', '\\', '\0']) && name != "." && name != ".."
+}
+
+/// A file of the expert's folder, with the SHA-256 that it must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Artefact {
+pub(super) struct HashedFile {
     pub(super) path: PathBuf,
     pub(super) sha256: [u8; 32],
     /// The manifest's table, for messages.
     pub(super) table: &'static str,
 }
 
-impl Artefact {
-    /// The file's name, as the manifest has it.
+impl HashedFile {
+    /// The file's name, as in the manifest.
+    ///
+    /// # Panics
+    /// Panics if the path has no file name. Manifests with such a path are refused.
     pub(super) fn name(&self) -> String {
-        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        let name = self.path.file_name().expect("a manifest names its files by plain names");
+        name.to_string_lossy().into_owned()
     }
 }
 
-/// A graph's file, and those in which it keeps weights.
+/// The file of a graph, and the files in which it keeps weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GraphFiles {
-    pub(super) file: Artefact,
-    pub(super) external: Vec<Artefact>,
+    pub(super) file: HashedFile,
+    pub(super) external: Vec<HashedFile>,
 }
 
 impl GraphFiles {
-    /// What a model is known by in votes: the SHA-256 of its graph, and with external data one over all its files.
+    /// The hash that identifies the model in votes: the SHA-256 of the graph, or one over all files if the graph has
+    /// external data.
     pub(super) fn sha256(&self) -> [u8; 32] {
         if self.external.is_empty() {
             return self.file.sha256;
@@ -75,7 +91,7 @@ impl GraphFiles {
     }
 }
 
-/// Which end short texts are filled up at.
+/// The side on which short texts are padded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Side {
@@ -84,22 +100,22 @@ pub(super) enum Side {
     Right,
 }
 
-/// How short texts are filled up.
+/// The padding of short texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Padding {
     pub(super) side: Side,
-    /// Fixed length; without one, to the longest of the batch.
+    /// The fixed length in tokens; `None` pads to the longest text of the batch.
     pub(super) to: Option<usize>,
     pub(super) id: u32,
 }
 
-/// How text becomes numbers.
+/// The tokenizer of a graph, and the graph's inputs for its token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reading {
-    pub(super) tokenizer: Artefact,
+pub(super) struct TokenizerSpec {
+    pub(super) file: HashedFile,
     pub(super) max_tokens: usize,
-    /// Windows of `max_tokens` that a longer text is read in, at most; with one only its beginning is.
+    /// The greatest number of windows of `max_tokens` in which a longer text is read. With one, only its beginning is.
     pub(super) windows: usize,
     pub(super) drop_ids: Vec<u32>,
     pub(super) padding: Padding,
@@ -111,39 +127,39 @@ pub(super) struct Reading {
     pub(super) types: Option<String>,
 }
 
-/// How a classifier takes its text.
+/// The form in which a classifier reads text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Intake {
-    /// As token ids.
-    Tokens(Reading),
-    /// As it is: the graph has an input of strings, and reads them itself.
+pub(super) enum TextInput {
+    /// Token ids.
+    Tokens(TokenizerSpec),
+    /// The text itself: the graph has an input of strings, and tokenises them.
     Text {
         /// The graph's input.
         input: String,
-        /// Characters it is given; longer text is cut.
+        /// The greatest number of characters; longer text is cut.
         max_chars: usize,
     },
 }
 
-impl Intake {
-    /// The most tokens, or characters, of a text.
-    pub(super) fn room(&self) -> usize {
+impl TextInput {
+    /// The greatest length of a text, in tokens or characters.
+    pub(super) fn max_length(&self) -> usize {
         match self {
-            Self::Tokens(reading) => reading.max_tokens,
+            Self::Tokens(spec) => spec.max_tokens,
             Self::Text { max_chars, .. } => *max_chars,
         }
     }
 
-    /// How texts of a batch are filled up; strings are not.
+    /// The padding of a batch's texts. Strings are not padded: each counts as one token.
     pub(super) fn padding(&self) -> Padding {
         match self {
-            Self::Tokens(reading) => reading.padding,
+            Self::Tokens(spec) => spec.padding,
             Self::Text { .. } => Padding { to: Some(1), ..Padding::default() },
         }
     }
 }
 
-/// One number of an expert's answer.
+/// The meaning of one number of an expert's output.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Label {
@@ -153,7 +169,7 @@ pub(super) struct Label {
     pub(super) harmful: bool,
 }
 
-/// sigmoid(a·logit(p) + b).
+/// Platt scaling: sigmoid(a·logit(p) + b).
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Calibration {
@@ -161,38 +177,39 @@ pub(super) struct Calibration {
     pub(super) b: f64,
 }
 
-/// What makes probabilities of a graph's output that has none yet.
+/// The function that turns a graph's logits into probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Activation {
-    /// Labels that exclude each other.
+    /// For labels that exclude each other.
     Softmax,
-    /// Labels that stand for themselves.
+    /// For labels that are independent of each other.
     Sigmoid,
 }
 
-/// What an expert's scores mean.
+/// The meaning of an expert's scores.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scores {
     /// The graph's output.
     pub(super) output: String,
+    /// The function that is applied to the output; `None` if the output already is a probability.
     pub(super) activation: Option<Activation>,
-    /// The graph's output for how much of a text it read: one number for each text, 0 for nothing.
+    /// The graph's output for the amount of a text that it read: one number for each text, 0 for nothing.
     pub(super) read: Option<String>,
     pub(super) labels: Vec<Label>,
     pub(super) calibration: Option<Calibration>,
 }
 
-/// What differs by kind.
+/// The tables of a manifest that depend on its kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Body {
-    Encoder { graph: GraphFiles, reading: Reading, embedding: String, features: Option<String> },
+    Encoder { graph: GraphFiles, tokenizer: TokenizerSpec, embedding: String, features: Option<String> },
     Head { graph: GraphFiles, encoder: String, embedding: String, scores: Scores },
-    Classifier { graph: GraphFiles, intake: Intake, scores: Scores },
-    Rules { file: Artefact },
+    Classifier { graph: GraphFiles, input: TextInput, scores: Scores },
+    Rules { file: HashedFile },
 }
 
-/// A manifest that holds together.
+/// A manifest whose tables agree with each other.
 #[derive(Debug, Clone)]
 pub(super) struct Manifest {
     pub(super) id: String,
@@ -200,15 +217,15 @@ pub(super) struct Manifest {
     pub(super) description: String,
     pub(super) licence: String,
     pub(super) source: String,
-    /// The graph is given one text at a time: what it gives hangs on what else is in a batch.
+    /// The graph gets one text at a time, because its output for a text depends on the rest of the batch.
     pub(super) alone: bool,
     pub(super) body: Body,
-    /// For people.
+    /// Measurements, for display.
     pub(super) quality: toml::Table,
 }
 
 impl Manifest {
-    /// Its graph; rules have none.
+    /// The graph's files; `None` for rules.
     pub(super) fn graph(&self) -> Option<&GraphFiles> {
         match &self.body {
             Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. } => {
@@ -218,8 +235,13 @@ impl Manifest {
         }
     }
 
-    /// What its graph is known by; nothing for rules.
+    /// The hash that identifies the graph; `None` for rules.
     pub(super) fn model(&self) -> Option<[u8; 32]> {
         self.graph().map(GraphFiles::sha256)
+    }
+
+    /// Returns `true` if this is a head of the encoder `id`.
+    pub(super) fn is_head_of(&self, id: &str) -> bool {
+        matches!(&self.body, Body::Head { encoder, .. } if encoder == id)
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::fit::{fit, fit_letter};
+use super::truncate::{fit, fit_letter};
 use crate::kafka::{CommitError, Membership, Offsets, Outbox, Produced, RecordPosition};
 
 /// The limit of a topic that no one has changed, and the first one that is tried if the brokers do not tell.

@@ -1,0 +1,186 @@
+//! Reads the folder of experts: the manifests, and the files that they name, whose hashes are verified.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::core::hash::hex;
+use crate::experts::config::PanelConfig;
+use crate::experts::error::PanelError;
+use crate::experts::manifest::{Body, HashedFile, Manifest};
+
+/// The greatest size of a manifest, in bytes.
+const MAX_MANIFEST_SIZE: u64 = 64 << 10;
+/// The greatest size of any other file, in bytes: the most that ONNX can hold in one.
+const MAX_FILE_SIZE: u64 = 2 << 30;
+/// The greatest size of a file of external data, in bytes.
+const MAX_EXTERNAL_SIZE: u64 = 64 << 30;
+
+fn unreadable(path: &Path, error: impl std::fmt::Display) -> PanelError {
+    PanelError::Unreadable { path: path.to_owned(), reason: error.to_string() }
+}
+
+fn size(path: &Path, limit: u64) -> Result<usize, PanelError> {
+    let size = fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
+    if size > limit {
+        return Err(unreadable(path, format!("it has {size} bytes, more than {limit}")));
+    }
+    usize::try_from(size).map_err(|error| unreadable(path, error))
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PanelError> {
+    size(path, limit)?;
+    fs::read(path).map_err(|error| unreadable(path, error))
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// Returns `File` if it cannot be read, and `Hash` if its hash is not the one in the manifest.
+pub(super) fn read_verified(file: &HashedFile) -> Result<Vec<u8>, PanelError> {
+    verify(file, read(&file.path, MAX_FILE_SIZE))
+}
+
+/// Reads a file of external data.
+///
+/// # Errors
+/// Returns those of [`read_verified`], and `File` if a link leads out of the expert's folder.
+pub(super) fn read_external_verified(file: &HashedFile) -> Result<Arc<[u8]>, PanelError> {
+    let real = |path: &Path| path.canonicalize().ok();
+    if let (Some(target), Some(folder)) = (real(&file.path), file.path.parent().and_then(real))
+        && !target.starts_with(&folder)
+    {
+        return Err(PanelError::File {
+            path: file.path.clone(),
+            field: format!("{}.file", file.table),
+            reason: format!("it is a link to {}, outside of the expert's folder", target.display()),
+        });
+    }
+    verify(file, read_shared(&file.path, MAX_EXTERNAL_SIZE))
+}
+
+/// Reads a file into memory that is shared from the start, so that large weights are in memory only once.
+fn read_shared(path: &Path, limit: u64) -> Result<Arc<[u8]>, PanelError> {
+    let size = size(path, limit)?;
+    let mut bytes: Arc<[u8]> = (0..size).map(|_| 0).collect();
+    let buffer = Arc::get_mut(&mut bytes).expect("new bytes have one owner");
+    fs::File::open(path)
+        .and_then(|mut file| file.read_exact(buffer))
+        .map_err(|error| unreadable(path, error))?;
+    Ok(bytes)
+}
+
+fn verify<B: AsRef<[u8]>>(file: &HashedFile, read: Result<B, PanelError>) -> Result<B, PanelError> {
+    let field = |name: &str| format!("{}.{name}", file.table);
+    let bytes = read.map_err(|error| match error {
+        PanelError::Unreadable { path, reason } => PanelError::File { path, field: field("file"), reason },
+        other => other,
+    })?;
+    let found: [u8; 32] = Sha256::digest(bytes.as_ref()).into();
+    if found == file.sha256 {
+        return Ok(bytes);
+    }
+    Err(PanelError::Hash {
+        path: file.path.clone(),
+        field: field("sha256"),
+        expected: hex(&file.sha256),
+        found: hex(&found),
+    })
+}
+
+/// The manifests of a folder with their paths, by id.
+type ManifestsById = BTreeMap<String, (PathBuf, Manifest)>;
+
+/// Reads the manifests of the configured experts, and of the encoders that they need, in the order of the ids' UTF-8
+/// bytes.
+///
+/// # Errors
+/// Returns an error if a manifest of the folder is invalid, if the configuration names an expert that is not there, or if
+/// the manifests contradict each other.
+pub(super) fn read_manifests(config: &PanelConfig) -> Result<Vec<Manifest>, PanelError> {
+    let found = read_all_manifests(&config.folder)?;
+    check_configured_ids(config, &found)?;
+    let wanted = match &config.only {
+        Some(ids) => with_encoders(ids.clone(), &found)?,
+        None => with_encoders(found.keys().cloned().collect(), &found)?,
+    };
+    let chosen: Vec<_> = found.into_values().filter(|(_, manifest)| wanted.contains(&manifest.id)).collect();
+    refuse_second_features(&chosen)?;
+    Ok(chosen.into_iter().map(|(_, manifest)| manifest).collect())
+}
+
+fn read_all_manifests(folder: &Path) -> Result<ManifestsById, PanelError> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
+        let path = entry.map_err(|error| unreadable(folder, error))?.path().join("manifest.toml");
+        if !path.is_file() {
+            continue;
+        }
+        let bytes = read(&path, MAX_MANIFEST_SIZE)?;
+        let text = String::from_utf8(bytes).map_err(|error| unreadable(&path, error))?;
+        let manifest = Manifest::parse(&path, &text)?;
+        found.insert(manifest.id.clone(), (path, manifest));
+    }
+    if found.is_empty() {
+        return Err(PanelError::NoExperts { path: folder.to_owned() });
+    }
+    Ok(found)
+}
+
+/// Refuses a configuration that names experts which the folder does not hold.
+fn check_configured_ids(config: &PanelConfig, found: &ManifestsById) -> Result<(), PanelError> {
+    let known = || found.keys().cloned().collect();
+    let unknown = |id: &&String| !found.contains_key(*id);
+    if let Some(id) = config.cheap.iter().find(unknown) {
+        return Err(PanelError::UnknownExpert { id: id.clone(), known: known() });
+    }
+    if let Some(id) = config.budgets.keys().find(unknown) {
+        return Err(PanelError::UnknownBudget { id: id.clone(), known: known() });
+    }
+    if let Some(id) = config.only.iter().flatten().find(unknown) {
+        return Err(PanelError::UnknownExpert { id: id.clone(), known: known() });
+    }
+    Ok(())
+}
+
+/// Adds the encoders of heads to the ids of experts.
+fn with_encoders(mut ids: Vec<String>, found: &ManifestsById) -> Result<Vec<String>, PanelError> {
+    for id in ids.clone() {
+        let (path, manifest) = &found[&id];
+        let Body::Head { encoder, .. } = &manifest.body else {
+            continue;
+        };
+        match found.get(encoder).map(|(_, manifest)| &manifest.body) {
+            Some(Body::Encoder { .. }) => ids.push(encoder.clone()),
+            _ => {
+                return Err(PanelError::Manifest {
+                    path: path.clone(),
+                    field: "encoder".to_owned(),
+                    problem: format!("there is no encoder {encoder} beside it"),
+                    remedy: "name the folder of an expert of kind \"encoder\"".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(ids)
+}
+
+/// Refuses more than one encoder that gives features.
+fn refuse_second_features(manifests: &[(PathBuf, Manifest)]) -> Result<(), PanelError> {
+    let mut encoders = manifests
+        .iter()
+        .filter(|(_, manifest)| matches!(manifest.body, Body::Encoder { features: Some(_), .. }));
+    if let (Some((_, first)), Some((path, _))) = (encoders.next(), encoders.next()) {
+        return Err(PanelError::Manifest {
+            path: path.clone(),
+            field: "outputs.features".to_owned(),
+            problem: format!("{} gives features already, and a panel has only one set of them", first.id),
+            remedy: "remove it here, or leave one of the two out with experts.only".to_owned(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! Checks that the tables of a manifest agree with each other and with its kind.
+
+use std::path::Path;
+
+use super::raw::{RawFile, RawInputs, RawManifest, RawModel, RawOutputs, RawText, RawTokenizer};
+use super::{
+    Body, Calibration, GraphFiles, HashedFile, Kind, Label, Scores, TextInput, TokenizerSpec, is_plain_file,
+};
+use crate::experts::error::PanelError;
+
+/// The greatest number of labels of one expert.
+const MAX_LABELS: usize = 256;
+/// The greatest number of files of external data.
+const MAX_EXTERNAL_FILES: usize = 1_024;
+/// The greatest `max_tokens`.
+const MAX_TOKENS: usize = 8_192;
+/// The greatest `windows`.
+const MAX_WINDOWS: usize = 64;
+/// The greatest `max_chars`.
+const MAX_CHARS: usize = 65_536;
+
+/// Validates the manifest at `path`.
+pub(super) struct Validator<'a> {
+    pub(super) path: &'a Path,
+}
+
+impl Validator<'_> {
+    pub(super) fn error(
+        &self,
+        field: &str,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> PanelError {
+        PanelError::Manifest {
+            path: self.path.to_owned(),
+            field: field.to_owned(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    fn check_range(&self, field: &str, value: usize, greatest: usize) -> Result<(), PanelError> {
+        if (1..=greatest).contains(&value) {
+            return Ok(());
+        }
+        Err(self.error(field, "is out of range", format!("give 1 to {greatest}")))
+    }
+
+    /// Returns the value of a field that this kind requires.
+    fn require<T>(&self, value: Option<T>, field: &str, kind: Kind) -> Result<T, PanelError> {
+        value.ok_or_else(|| self.error(field, "is missing", format!("kind = \"{}\" needs it", kind.word())))
+    }
+
+    /// Refuses a field that has no meaning for this kind.
+    fn forbid(&self, present: bool, field: &str, kind: Kind) -> Result<(), PanelError> {
+        if present {
+            let problem = format!("means nothing for kind = \"{}\"", kind.word());
+            return Err(self.error(field, problem, "remove it"));
+        }
+        Ok(())
+    }
+
+    fn hashed_file(&self, file: &str, sha256: &str, table: &'static str) -> Result<HashedFile, PanelError> {
+        if !is_plain_file(file) {
+            return Err(self.error(
+                &format!("{table}.file"),
+                "is not a plain file name",
+                "put the file in this folder",
+            ));
+        }
+        let Some(sha256) = parse_hex(sha256) else {
+            return Err(self.error(
+                &format!("{table}.sha256"),
+                "is not a SHA-256 in 64 hexadecimal digits",
+                "give the output of sha256sum",
+            ));
+        };
+        Ok(HashedFile { path: self.path.with_file_name(file), sha256, table })
+    }
+
+    fn graph(&self, model: Option<RawModel>, kind: Kind) -> Result<GraphFiles, PanelError> {
+        let model = self.require(model, "model", kind)?;
+        if model.external_data.len() > MAX_EXTERNAL_FILES {
+            return Err(self.error(
+                "model.external_data",
+                "lists too many files",
+                format!("save the graph with its weights in at most {MAX_EXTERNAL_FILES} files"),
+            ));
+        }
+        let mut external: Vec<HashedFile> = Vec::new();
+        for RawFile { file, sha256 } in &model.external_data {
+            let file = self.hashed_file(file, sha256, "model.external_data")?;
+            if external.iter().any(|known| known.path == file.path) {
+                return Err(self.error(
+                    "model.external_data.file",
+                    "is listed twice",
+                    "remove one of the two",
+                ));
+            }
+            external.push(file);
+        }
+        Ok(GraphFiles { file: self.hashed_file(&model.file, &model.sha256, "model")?, external })
+    }
+
+    fn tokenizer(
+        &self,
+        raw: Option<RawTokenizer>,
+        inputs: RawInputs,
+        kind: Kind,
+    ) -> Result<TokenizerSpec, PanelError> {
+        let raw = self.require(raw, "tokenizer", kind)?;
+        self.forbid(inputs.embedding.is_some(), "inputs.embedding", kind)?;
+        self.forbid(inputs.text.is_some(), "inputs.text", kind)?;
+        self.check_range("tokenizer.max_tokens", raw.max_tokens, MAX_TOKENS)?;
+        self.check_range("tokenizer.windows", raw.windows, MAX_WINDOWS)?;
+        if let Some(to) = raw.pad.to
+            && !(raw.max_tokens..=MAX_TOKENS).contains(&to)
+        {
+            return Err(self.error(
+                "tokenizer.pad.to",
+                "is shorter than max_tokens, or out of range",
+                format!("give {} to {MAX_TOKENS}, or lower max_tokens", raw.max_tokens),
+            ));
+        }
+        Ok(TokenizerSpec {
+            file: self.hashed_file(&raw.file, &raw.sha256, "tokenizer")?,
+            max_tokens: raw.max_tokens,
+            windows: raw.windows,
+            drop_ids: raw.drop_ids,
+            padding: raw.pad,
+            ids: self.require(inputs.ids, "inputs.ids", kind)?,
+            mask: inputs.mask,
+            types: inputs.types,
+        })
+    }
+
+    /// A classifier's input: strings if the manifest names an input for them, else token ids.
+    fn text_input(
+        &self,
+        tokenizer: Option<RawTokenizer>,
+        text: Option<RawText>,
+        inputs: RawInputs,
+    ) -> Result<TextInput, PanelError> {
+        let kind = Kind::Classifier;
+        let Some(input) = inputs.text else {
+            if text.is_some() {
+                return Err(self.error(
+                    "text",
+                    "is for graphs that read strings",
+                    "name that input as inputs.text, or remove it",
+                ));
+            }
+            return Ok(TextInput::Tokens(self.tokenizer(tokenizer, inputs, kind)?));
+        };
+        let RawInputs { ids, mask, types, embedding, .. } = inputs;
+        self.forbid(embedding.is_some(), "inputs.embedding", kind)?;
+        let others = [("tokenizer", tokenizer.is_some()), ("inputs.ids", ids.is_some())];
+        let masks = [("inputs.mask", mask.is_some()), ("inputs.types", types.is_some())];
+        if let Some((field, _)) = others.into_iter().chain(masks).find(|(_, present)| *present) {
+            return Err(self.error(field, "means nothing beside inputs.text", "remove one of the two"));
+        }
+        let max_chars = self.require(text, "text.max_chars", kind)?.max_chars;
+        self.check_range("text.max_chars", max_chars, MAX_CHARS)?;
+        Ok(TextInput::Text { input, max_chars })
+    }
+
+    fn scores(
+        &self,
+        outputs: RawOutputs,
+        labels: Vec<Label>,
+        calibration: Option<Calibration>,
+        kind: Kind,
+    ) -> Result<Scores, PanelError> {
+        self.forbid(outputs.embedding.is_some(), "outputs.embedding", kind)?;
+        self.forbid(outputs.features.is_some(), "outputs.features", kind)?;
+        let output = self.require(outputs.scores, "outputs.scores", kind)?;
+        if labels.is_empty() || labels.len() > MAX_LABELS {
+            return Err(self.error(
+                "labels",
+                "there are none or too many",
+                format!("give 1 to {MAX_LABELS}"),
+            ));
+        }
+        if !labels.iter().any(|label| label.harmful) {
+            return Err(self.error("labels", "none has unsafe = true", "mark those whose score is a harm's"));
+        }
+        if calibration.is_some_and(|c| !c.a.is_finite() || !c.b.is_finite() || c.a <= 0.0) {
+            return Err(self.error(
+                "calibration",
+                "a or b is not usable",
+                "give a finite b and a finite a above 0",
+            ));
+        }
+        Ok(Scores { output, activation: outputs.activation, read: outputs.read, labels, calibration })
+    }
+
+    /// Builds the part of a manifest that depends on its kind.
+    pub(super) fn body(&self, raw: &mut RawManifest) -> Result<Body, PanelError> {
+        let kind = raw.kind;
+        self.forbid_tables(raw)?;
+        let inputs = raw.inputs.take().unwrap_or_default();
+        let outputs = raw.outputs.take().unwrap_or_default();
+        let labels = std::mem::take(&mut raw.labels);
+        self.forbid(kind != Kind::Classifier && outputs.read.is_some(), "outputs.read", kind)?;
+        Ok(match kind {
+            Kind::Encoder => {
+                self.forbid(outputs.scores.is_some(), "outputs.scores", kind)?;
+                self.forbid(outputs.activation.is_some(), "outputs.activation", kind)?;
+                Body::Encoder {
+                    graph: self.graph(raw.model.take(), kind)?,
+                    tokenizer: self.tokenizer(raw.tokenizer.take(), inputs, kind)?,
+                    embedding: self.require(outputs.embedding, "outputs.embedding", kind)?,
+                    features: outputs.features,
+                }
+            }
+            Kind::Head => {
+                self.forbid(raw.tokenizer.is_some(), "tokenizer", kind)?;
+                self.forbid(inputs.ids.is_some(), "inputs.ids", kind)?;
+                self.forbid(inputs.mask.is_some(), "inputs.mask", kind)?;
+                self.forbid(inputs.types.is_some(), "inputs.types", kind)?;
+                self.forbid(inputs.text.is_some(), "inputs.text", kind)?;
+                Body::Head {
+                    graph: self.graph(raw.model.take(), kind)?,
+                    encoder: self.require(raw.encoder.take(), "encoder", kind)?,
+                    embedding: self.require(inputs.embedding, "inputs.embedding", kind)?,
+                    scores: self.scores(outputs, labels, raw.calibration, kind)?,
+                }
+            }
+            Kind::Classifier => Body::Classifier {
+                graph: self.graph(raw.model.take(), kind)?,
+                input: self.text_input(raw.tokenizer.take(), raw.text.take(), inputs)?,
+                scores: self.scores(outputs, labels, raw.calibration, kind)?,
+            },
+            Kind::Rules => {
+                let file = self.require(raw.rules.take(), "rules", kind)?;
+                Body::Rules { file: self.hashed_file(&file.file, &file.sha256, "rules")? }
+            }
+        })
+    }
+
+    /// Refuses tables and keys that have no meaning for the manifest's kind.
+    fn forbid_tables(&self, raw: &RawManifest) -> Result<(), PanelError> {
+        let kind = raw.kind;
+        let has_scores = matches!(kind, Kind::Head | Kind::Classifier);
+        self.forbid(!has_scores && !raw.labels.is_empty(), "labels", kind)?;
+        self.forbid(!has_scores && raw.calibration.is_some(), "calibration", kind)?;
+        self.forbid(kind != Kind::Head && raw.encoder.is_some(), "encoder", kind)?;
+        self.forbid(!matches!(kind, Kind::Encoder | Kind::Classifier) && raw.alone, "alone", kind)?;
+        self.forbid(kind != Kind::Classifier && raw.text.is_some(), "text", kind)?;
+        self.forbid(kind != Kind::Rules && raw.rules.is_some(), "rules", kind)?;
+        if kind == Kind::Rules {
+            self.forbid(raw.model.is_some(), "model", kind)?;
+            self.forbid(raw.tokenizer.is_some(), "tokenizer", kind)?;
+            self.forbid(raw.inputs.is_some(), "inputs", kind)?;
+            self.forbid(raw.outputs.is_some(), "outputs", kind)?;
+        }
+        Ok(())
+    }
+}
+
+fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}

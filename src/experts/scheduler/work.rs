@@ -1,0 +1,101 @@
+//! The requests that callers submit, and the work that workers take.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::core::vote::Abstention;
+use crate::experts::backend::ModelBackend;
+use crate::experts::backend::result::TextResult;
+use crate::experts::backend::run::InFlightRun;
+use crate::experts::cache::RequestKey;
+use crate::experts::pending::{PartInfo, PendingAnswer, RunSpan};
+
+/// One request of a text: a window for a model.
+pub(crate) struct Request {
+    pub(crate) key: RequestKey,
+    /// The cost of the text when it runs alone, in tokens.
+    pub(crate) cost: usize,
+    /// It is a window after the text's first.
+    pub(crate) later_window: bool,
+}
+
+/// A text with all of its requests.
+pub(crate) struct Submission {
+    pub(crate) answer: Arc<PendingAnswer>,
+    pub(crate) requests: Vec<Request>,
+    /// The text for the rules, if they are asked. It is one more part of the answer.
+    pub(crate) rules_text: Option<Box<str>>,
+}
+
+impl Submission {
+    /// A text about which no expert is asked.
+    pub(crate) fn without_requests(answer: PendingAnswer) -> Self {
+        Self { answer: Arc::new(answer), requests: Vec::new(), rules_text: None }
+    }
+}
+
+/// A text for the rules experts. All of them read it in one job, so that it is folded once.
+pub(crate) struct RulesJob {
+    pub(crate) answer: Arc<PendingAnswer>,
+    pub(crate) text: Box<str>,
+}
+
+/// The work of a run.
+pub(crate) enum Work {
+    /// A batch for a model. The experts in `except` are not asked and abstain with these reasons.
+    Batch { model: usize, keys: Vec<RequestKey>, padded: usize, except: Vec<(usize, Abstention)> },
+    /// Texts for the rules.
+    Rules { jobs: Vec<RulesJob> },
+}
+
+/// The results of a text of a rules job.
+pub(crate) type RulesResult = (Arc<PendingAnswer>, TextResult);
+
+/// The next job of a worker.
+pub(crate) struct Job {
+    pub(crate) work: Work,
+    pub(crate) run: Arc<InFlightRun>,
+    /// The backends that the worker installs first, by model.
+    pub(crate) reloaded: Vec<(usize, ModelBackend)>,
+}
+
+/// An answer that waits for a run.
+#[derive(Clone)]
+pub(crate) struct Waiter {
+    pub(crate) answer: Arc<PendingAnswer>,
+    /// The run is that of a window after the text's first.
+    pub(crate) later_window: bool,
+}
+
+impl Waiter {
+    /// Adds the run's result. `cached`: the run was made for another text.
+    pub(crate) fn add(&self, result: &TextResult, cached: bool, run: Option<RunSpan>) {
+        let truncated = result.truncated;
+        self.answer.add(result, PartInfo { truncated, cached, later_window: self.later_window, run });
+    }
+}
+
+/// The run that a worker executes.
+pub(crate) struct WorkerRun {
+    pub(crate) run: Arc<InFlightRun>,
+    /// The requests of a batch; empty for rules.
+    pub(crate) keys: Vec<RequestKey>,
+    /// The experts that are not asked.
+    pub(crate) except: Vec<usize>,
+    pub(crate) began: Instant,
+    /// Bytes that the process had resident at the start; `None` without a limit, or if the system does not tell.
+    pub(crate) resident: Option<usize>,
+    pub(crate) cancelled: Option<Instant>,
+}
+
+impl WorkerRun {
+    /// The model of a batch; `None` for rules.
+    pub(crate) fn model(&self) -> Option<usize> {
+        self.keys.first().map(|key| key.model)
+    }
+
+    /// The run's span, if it ends now.
+    pub(crate) fn span(&self, now: Instant) -> RunSpan {
+        RunSpan { began: self.began, ended: now }
+    }
+}

@@ -39,7 +39,8 @@ fn number(record: &Produced, name: &str) -> Option<usize> {
 
 #[test]
 fn a_dead_letter_loses_the_least_that_makes_it_fit() {
-    let cut = |key, value, headers| fit_letter(&letter(record(key, value, headers)), 4_000).unwrap();
+    let cut =
+        |key, value, headers| truncate_dead_letter(&letter(record(key, value, headers)), 4_000).unwrap();
     let lost = |letter: &Produced| stays(&letter.headers);
     let whole = cut(100, 2_000, vec![header("a", 100)]);
     assert_eq!((whole.payload.unwrap().len(), stays(&whole.headers)), (2_000, None));
@@ -72,20 +73,20 @@ fn other_outputs_lose_headers_only_the_largest_first() {
     let output =
         |key, headers| Produced { headers, topic: "decisions".into(), ..letter(record(key, 500, vec![])) };
     let headers = vec![header("a", 10), header("twice", 600), header("b", 1_000), header("twice", 600)];
-    let cut = fit(&output(10, headers.clone()), 2_200).unwrap();
+    let cut = truncate_headers(&output(10, headers.clone()), 2_200).unwrap();
     let names: Vec<_> = cut.headers.iter().map(|(name, _)| &**name).collect();
     let own = ["count", "bytes", "sha256"].map(|figure| format!("aegis.headers.left.out.{figure}"));
     assert_eq!(names, [&["a", "b"][..], &own.each_ref().map(|name| &**name)[..]].concat());
     assert_eq!(number(&cut, "aegis.headers.left.out.count"), Some(2));
     assert_eq!(number(&cut, "aegis.headers.left.out.bytes"), Some(1_210));
     assert_eq!(cut.payload.as_ref().map(Vec::len), Some(500));
-    assert_eq!(fit(&output(9_000, headers), 2_200), None);
+    assert_eq!(truncate_headers(&output(9_000, headers), 2_200), None);
 
     // However small the others are, the trace stays.
     let trace = header("traceparent", 55);
     let mut many: Vec<_> = (0..500).map(|number| header(&format!("{number}"), 1)).collect();
     many.push(trace.clone());
-    let cut = fit(&output(10, many), 2_200).unwrap();
+    let cut = truncate_headers(&output(10, many), 2_200).unwrap();
     assert!(cut.headers.contains(&trace) && cut.headers.len() > 50, "{}", cut.headers.len());
 }
 
@@ -110,7 +111,7 @@ proptest! {
     ) {
         let from = record(key, value, headers);
         let whole = letter(from.clone());
-        let cut = fit_letter(&whole, limit).unwrap();
+        let cut = truncate_dead_letter(&whole, limit).unwrap();
         prop_assert!(cut.wire_size() <= limit);
         prop_assert_eq!(Headers::of(&cut.headers), Headers::of(&whole.headers));
         prop_assert_eq!(cut == whole, whole.wire_size() <= limit);
@@ -129,7 +130,7 @@ proptest! {
     #[test]
     fn headers_stay_in_order(headers in headers(), limit in 600_usize..6_000) {
         let whole = Produced { topic: "decisions".into(), headers: headers.clone(), ..letter(record(9, 9, vec![])) };
-        let Some(cut) = fit(&whole, limit) else { return Ok(()) };
+        let Some(cut) = truncate_headers(&whole, limit) else { return Ok(()) };
         let count = number(&cut, "aegis.headers.left.out.count").unwrap_or(0);
         let kept = &cut.headers[..headers.len() - count];
         let kept_bytes: usize = kept.iter().map(|(name, value)| size(name, value.as_ref())).sum();

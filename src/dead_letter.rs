@@ -7,9 +7,9 @@ mod truncate;
 
 use std::sync::Arc;
 
-pub use self::commit::{Outputs, Sent, commit, commit_with};
+pub use self::commit::{CommitOutcome, Outputs, commit, commit_with};
 use crate::kafka::{Consumed, Produced};
-pub use rate::Surge;
+pub use rate::DeadLetterRate;
 use truncate::Part;
 
 /// The prefix of the headers' names.
@@ -92,9 +92,9 @@ pub const REPLAYS: &str = "aegis.replays";
 
 /// The reason why a dead letter cannot be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stays {
+pub enum NotReplayable {
     /// It names no original, because another program wrote it.
-    Nameless,
+    NoOriginal,
     /// It has a hash in place of its original's key, which was too large for the dead-letter topic.
     WithoutKey,
     /// Headers of its original were too large for the dead-letter topic and are not in it.
@@ -103,12 +103,12 @@ pub enum Stays {
     WithoutValue,
 }
 
-impl Stays {
+impl NotReplayable {
     /// The reason, as a clause whose subject is the dead letter.
     #[must_use]
     pub fn why(self) -> &'static str {
         match self {
-            Self::Nameless => "names no original",
+            Self::NoOriginal => "names no original",
             Self::WithoutKey => "its key was too large to be kept",
             Self::WithoutHeaders => "its headers were too large to be kept",
             Self::WithoutValue => "its value was too large to be kept",
@@ -118,9 +118,9 @@ impl Stays {
 
 /// Returns the reason why a record with these headers cannot be replayed, or `None` if it can.
 #[must_use]
-pub fn stays(headers: &[(String, Option<Vec<u8>>)]) -> Option<Stays> {
+pub fn not_replayable(headers: &[(String, Option<Vec<u8>>)]) -> Option<NotReplayable> {
     if Headers::of(headers).is_none() {
-        return Some(Stays::Nameless);
+        return Some(NotReplayable::NoOriginal);
     }
     // The original may have had headers of the same names. They do not count.
     let (_, own) = headers.split_at(truncate::original_header_count(headers).unwrap_or(0));
@@ -129,9 +129,9 @@ pub fn stays(headers: &[(String, Option<Vec<u8>>)]) -> Option<Stays> {
         own.iter().any(|(name, _)| *name == wanted)
     });
     part.map(|part| match part {
-        Part::Key => Stays::WithoutKey,
-        Part::Headers => Stays::WithoutHeaders,
-        Part::Value => Stays::WithoutValue,
+        Part::Key => NotReplayable::WithoutKey,
+        Part::Headers => NotReplayable::WithoutHeaders,
+        Part::Value => NotReplayable::WithoutValue,
     })
 }
 
@@ -140,12 +140,12 @@ pub fn stays(headers: &[(String, Option<Vec<u8>>)]) -> Option<Stays> {
 ///
 /// # Errors
 /// Returns the reason if the dead letter does not hold the whole record.
-pub fn original(letter: Consumed) -> Result<(Produced, u32), Stays> {
+pub fn original(letter: Consumed) -> Result<(Produced, u32), NotReplayable> {
     let Consumed { key, payload, mut headers, timestamp, .. } = letter;
-    if let Some(stays) = stays(&headers) {
-        return Err(stays);
+    if let Some(reason) = not_replayable(&headers) {
+        return Err(reason);
     }
-    let origin = Headers::of(&headers).ok_or(Stays::Nameless)?;
+    let origin = Headers::of(&headers).ok_or(NotReplayable::NoOriginal)?;
     // From the last `topic` on, all headers are the dead letter's own.
     if let Some(count) = truncate::original_header_count(&headers) {
         headers.truncate(count);
@@ -234,7 +234,7 @@ mod tests {
 
         let mut huge = as_read(dead_letter(&"dlq".into(), "score", record(), &reason));
         huge.headers.push((Part::Value.bytes_header(), Some(b"9".to_vec())));
-        assert_eq!(original(huge), Err(Stays::WithoutValue));
-        assert_eq!(original(record()), Err(Stays::Nameless));
+        assert_eq!(original(huge), Err(NotReplayable::WithoutValue));
+        assert_eq!(original(record()), Err(NotReplayable::NoOriginal));
     }
 }

@@ -31,12 +31,12 @@ pub struct Outputs {
 
 /// The outcome of committing outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sent {
+pub enum CommitOutcome {
     /// All outputs are committed, at these positions.
     Committed(Vec<Place>),
     /// Nothing is committed, because the outputs with these indexes are larger than their topics accept and cannot be
     /// truncated. Indexes past the outputs are those of further records.
-    Unfit(Vec<usize>),
+    TooLarge(Vec<usize>),
 }
 
 impl Outputs {
@@ -183,7 +183,7 @@ struct Refused {
 }
 
 enum Attempt {
-    Sent(Sent),
+    Done(CommitOutcome),
     Refused(Refused),
 }
 
@@ -200,7 +200,7 @@ pub fn commit(
     outputs: &mut Outputs,
     consumed: Option<(&Membership, &Offsets)>,
     is_aborted: impl Fn() -> bool,
-) -> Result<Sent, CommitError> {
+) -> Result<CommitOutcome, CommitError> {
     commit_with(outbox, outputs, consumed, |_, _| Ok(Vec::new()), is_aborted)
 }
 
@@ -216,10 +216,10 @@ pub fn commit_with<E: From<CommitError>>(
     consumed: Option<(&Membership, &Offsets)>,
     further: impl Fn(&[Produced], &[Place]) -> Result<Vec<Produced>, E>,
     is_aborted: impl Fn() -> bool,
-) -> Result<Sent, E> {
+) -> Result<CommitOutcome, E> {
     loop {
         match attempt(outbox, outputs, consumed, &further, &is_aborted)? {
-            Attempt::Sent(sent) => return Ok(sent),
+            Attempt::Done(sent) => return Ok(sent),
             Attempt::Refused(refused) => outputs.on_refused(outbox, refused)?,
         }
     }
@@ -240,7 +240,7 @@ fn attempt<E: From<CommitError>>(
     let largest = outbox.largest();
     let unfit = outputs.truncate(largest)?;
     if !unfit.is_empty() {
-        return Ok(Attempt::Sent(Sent::Unfit(unfit)));
+        return Ok(Attempt::Done(CommitOutcome::TooLarge(unfit)));
     }
     let mut unit = outbox.unit();
     let places = match unit.send(&outputs.records) {
@@ -250,14 +250,14 @@ fn attempt<E: From<CommitError>>(
     let mut more = further(&outputs.records, &places)?;
     let unfit = outputs.truncate_further(&mut more, largest);
     if !unfit.is_empty() {
-        return Ok(Attempt::Sent(Sent::Unfit(unfit)));
+        return Ok(Attempt::Done(CommitOutcome::TooLarge(unfit)));
     }
     if let Err(error) = unit.send(&more) {
         return refused_record(error, &more, outputs.records.len());
     }
     check_aborted("commit")?;
     unit.commit(consumed)?;
-    Ok(Attempt::Sent(Sent::Committed(places)))
+    Ok(Attempt::Done(CommitOutcome::Committed(places)))
 }
 
 /// Returns the record that was refused because of its size, or the error if it has another cause. The first of `records` has

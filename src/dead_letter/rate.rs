@@ -19,13 +19,13 @@ struct Step {
 
 /// The numbers of records and of dead letters in the last minute, with their limits.
 #[derive(Debug)]
-pub struct Surge {
+pub struct DeadLetterRate {
     limit: u64,
     share: f64,
     steps: VecDeque<Step>,
 }
 
-impl Surge {
+impl DeadLetterRate {
     /// Allows `limit` dead letters a minute, and more if they are at most `share` of the records.
     #[must_use]
     pub fn new(limit: u64, share: f64) -> Self {
@@ -33,12 +33,12 @@ impl Surge {
     }
 
     /// Counts records that were read.
-    pub fn read(&mut self, records: u64, now: Instant) {
+    pub fn add_records(&mut self, records: u64, now: Instant) {
         self.update(now, |step| step.records += records);
     }
 
     /// Counts dead letters among the records that were read. Returns `false` if there are too many.
-    pub fn count(&mut self, letters: u64, now: Instant) -> bool {
+    pub fn add_dead_letters(&mut self, letters: u64, now: Instant) -> bool {
         self.update(now, |step| step.letters += letters);
         let sum = |of: fn(&Step) -> u64| self.steps.iter().map(of).sum::<u64>();
         let (records, letters) = (sum(|step| step.records), sum(|step| step.letters));
@@ -66,13 +66,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_surge_is_a_minute_long() {
-        let mut surge = Surge::new(2, 0.5);
+    fn dead_letters_of_one_minute_are_counted() {
+        let mut rate = DeadLetterRate::new(2, 0.5);
         let start = Instant::now();
         let mut letter = |after| {
             let now = start + Duration::from_secs(after);
-            surge.read(1, now);
-            surge.count(1, now)
+            rate.add_records(1, now);
+            rate.add_dead_letters(1, now)
         };
         assert!(letter(0) && letter(0));
         assert!(!letter(30));
@@ -80,23 +80,23 @@ mod tests {
     }
 
     #[test]
-    fn a_small_share_of_a_busy_stream_is_no_surge() {
-        let (mut surge, now) = (Surge::new(1_000, 0.5), Instant::now());
-        surge.read(10_000, now);
-        assert!(surge.count(5_000, now), "half of what is read");
-        assert!(!surge.count(1, now));
-        surge.read(10_000, now + Duration::from_secs(59));
-        assert!(surge.count(1, now + Duration::from_secs(59)));
+    fn a_small_share_of_a_busy_stream_is_allowed() {
+        let (mut rate, now) = (DeadLetterRate::new(1_000, 0.5), Instant::now());
+        rate.add_records(10_000, now);
+        assert!(rate.add_dead_letters(5_000, now), "half of what is read");
+        assert!(!rate.add_dead_letters(1, now));
+        rate.add_records(10_000, now + Duration::from_secs(59));
+        assert!(rate.add_dead_letters(1, now + Duration::from_secs(59)));
         // The records of the first step do not count after a minute.
-        assert!(surge.count(1, now + Duration::from_secs(61)));
+        assert!(rate.add_dead_letters(1, now + Duration::from_secs(61)));
     }
 
     #[test]
-    fn few_dead_letters_are_no_surge_whatever_their_share() {
-        let (mut surge, now) = (Surge::new(1_000, 0.5), Instant::now());
-        surge.read(1_000, now);
-        assert!(surge.count(1_000, now));
-        surge.read(1, now);
-        assert!(!surge.count(1, now));
+    fn few_dead_letters_are_allowed_whatever_their_share() {
+        let (mut rate, now) = (DeadLetterRate::new(1_000, 0.5), Instant::now());
+        rate.add_records(1_000, now);
+        assert!(rate.add_dead_letters(1_000, now));
+        rate.add_records(1, now);
+        assert!(!rate.add_dead_letters(1, now));
     }
 }

@@ -12,7 +12,7 @@ use crate::codec::{self, Encoding};
 use crate::core::event::Millis;
 use crate::core::label::DecisionRef;
 use crate::core::review::ReviewRequest;
-use crate::dead_letter::{self, Outputs, Sent};
+use crate::dead_letter::{self, CommitOutcome, Outputs};
 use crate::kafka::{Membership, Offsets, Outbox, Place, Produced};
 use crate::ops::Shutdown;
 use crate::ops::metrics::Counted;
@@ -204,8 +204,8 @@ fn commit(
         let further = |records: &[Produced], places: &[Place]| requests.of(&open.asks, records, places);
         let consumed = Some((member, &open.told.offsets));
         match dead_letter::commit_with(outbox, &mut outputs, consumed, further, &given_up) {
-            Ok(Sent::Committed(places)) => break Ok(places.len() + open.asks.len()),
-            Ok(Sent::Unfit(unfit)) => {
+            Ok(CommitOutcome::Committed(places)) => break Ok(places.len() + open.asks.len()),
+            Ok(CommitOutcome::TooLarge(unfit)) => {
                 if let Err(error) = originals.replace(&unfit, &mut outputs, &mut open) {
                     break Err(error);
                 }

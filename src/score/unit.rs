@@ -20,7 +20,7 @@ use crate::core::label::DecisionRef;
 use crate::core::predictor::Predictor;
 use crate::core::review::ReviewRequest;
 use crate::core::watermark::{Ready, Ticket, Watermark};
-use crate::dead_letter::{Reason, Surge, dead_letter};
+use crate::dead_letter::{DeadLetterRate, Reason, dead_letter};
 use crate::kafka::{Ages, Connection, Consumed, Offsets, Produced, RoundTrip, Source, TopicPartition};
 use crate::ops::metrics::{Counted, Decided};
 use crate::ops::traces::Moderation;
@@ -86,7 +86,7 @@ pub struct Unit {
     /// Whether a unit was given up and its records are not read again yet.
     given_up: bool,
     decided: Decided,
-    surge: Surge,
+    surge: DeadLetterRate,
     /// The dead letters within a minute at which a surge begins.
     limit: u64,
     /// The reason of the dead letter at which a surge began.
@@ -122,7 +122,10 @@ impl Unit {
             open: None,
             given_up: false,
             decided: Decided::default(),
-            surge: Surge::new(config.score.max_dead_letters_per_minute, config.score.max_dead_letter_share),
+            surge: DeadLetterRate::new(
+                config.score.max_dead_letters_per_minute,
+                config.score.max_dead_letter_share,
+            ),
             limit: config.score.max_dead_letters_per_minute,
             surged: None,
         }
@@ -159,7 +162,7 @@ impl Unit {
     pub fn read(&mut self, record: &Consumed) -> Option<Ticket<i32>> {
         let ticket = self.watermark.consume(&record.partition, record.offset)?;
         self.ages.read(record.partition, record.offset, record.timestamp.unwrap_or_else(now));
-        self.surge.read(1, Instant::now());
+        self.surge.add_records(1, Instant::now());
         self.waits.read(record.partition, Instant::now());
         Some(ticket)
     }
@@ -172,7 +175,7 @@ impl Unit {
 
     /// Counts dead letters, the last of them for this reason. Returns `false` if they are too many.
     fn count_letters(&mut self, letters: u64, reason: &'static str) -> bool {
-        let admitted = self.surge.count(letters, Instant::now());
+        let admitted = self.surge.add_dead_letters(letters, Instant::now());
         if !admitted {
             self.surged = Some(reason);
         }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::dead_letter::{Headers, Reason, Stays, dead_letter, original, stays};
+use crate::dead_letter::{Headers, NotReplayable, Reason, dead_letter, not_replayable, original};
 use crate::kafka::Consumed;
 
 type Header = (String, Option<Vec<u8>>);
@@ -41,24 +41,24 @@ fn number(record: &Produced, name: &str) -> Option<usize> {
 fn a_dead_letter_loses_the_least_that_makes_it_fit() {
     let cut =
         |key, value, headers| truncate_dead_letter(&letter(record(key, value, headers)), 4_000).unwrap();
-    let lost = |letter: &Produced| stays(&letter.headers);
+    let lost = |letter: &Produced| not_replayable(&letter.headers);
     let whole = cut(100, 2_000, vec![header("a", 100)]);
-    assert_eq!((whole.payload.unwrap().len(), stays(&whole.headers)), (2_000, None));
+    assert_eq!((whole.payload.unwrap().len(), not_replayable(&whole.headers)), (2_000, None));
 
     let large_value = cut(100, 4_000, vec![header("a", 100)]);
-    assert_eq!((large_value.payload.as_ref(), lost(&large_value)), (None, Some(Stays::WithoutValue)));
+    assert_eq!((large_value.payload.as_ref(), lost(&large_value)), (None, Some(NotReplayable::WithoutValue)));
     assert_eq!(number(&large_value, "__connect.errors.value.left.out.bytes"), Some(4_000));
     assert_eq!(large_value.headers[0], header("a", 100));
 
     let large_header = cut(100, 200, vec![header("a", 9_000), header("b", 10)]);
-    assert_eq!(lost(&large_header), Some(Stays::WithoutHeaders));
+    assert_eq!(lost(&large_header), Some(NotReplayable::WithoutHeaders));
     assert_eq!(large_header.payload.as_ref().map(Vec::len), Some(200));
     assert_eq!(large_header.headers[0], header("b", 10));
     assert_eq!(number(&large_header, "__connect.errors.headers.left.out.count"), Some(1));
     assert_eq!(number(&large_header, "__connect.errors.headers.left.out.bytes"), Some(9_001));
 
     let large_key = cut(9_000, 200, vec![header("a", 100)]);
-    assert_eq!(lost(&large_key), Some(Stays::WithoutKey));
+    assert_eq!(lost(&large_key), Some(NotReplayable::WithoutKey));
     let hash = hex(&Sha256::digest([b'k'; 9_000]).into());
     assert_eq!((large_key.key, large_key.payload.map(|value| value.len())), (Some(hash.into()), Some(200)));
     assert_eq!(large_key.headers[0], header("a", 100));
@@ -94,7 +94,7 @@ fn other_outputs_lose_headers_only_the_largest_first() {
 fn what_an_original_says_of_itself_does_not_count() {
     let forged = vec![("__connect.errors.value.left.out.bytes".to_owned(), Some(b"9".to_vec()))];
     let came = as_read(letter(record(1, 1, forged.clone())));
-    assert_eq!(stays(&came.headers), None);
+    assert_eq!(not_replayable(&came.headers), None);
     assert_eq!(original(came).unwrap().0.headers[0], forged[0]);
 }
 
@@ -115,7 +115,7 @@ proptest! {
         prop_assert!(cut.wire_size() <= limit);
         prop_assert_eq!(Headers::of(&cut.headers), Headers::of(&whole.headers));
         prop_assert_eq!(cut == whole, whole.wire_size() <= limit);
-        let lost = stays(&cut.headers);
+        let lost = not_replayable(&cut.headers);
         prop_assert_eq!(lost.is_none(), cut == whole);
         match original(as_read(cut)) {
             Ok((back, _)) => prop_assert_eq!(

@@ -1,5 +1,6 @@
 //! The directions of imports: main, cli -> score, learn, replay, demo -> edges -> core.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -103,9 +104,14 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// The rooms that a file names after `crate::`, in code and in nested imports.
 fn imports(text: &str) -> Vec<String> {
+    names_after(text, "crate::")
+}
+
+/// The names that a file imports after a prefix, in code and in nested imports.
+fn names_after(text: &str, prefix: &str) -> Vec<String> {
     let code: String =
         text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
-    code.split("crate::")
+    code.split(prefix)
         .skip(1)
         .flat_map(|rest| {
             let names = match rest.strip_prefix('{') {
@@ -179,10 +185,72 @@ fn core_knows_no_clock_no_files_and_no_threads() {
     }
 }
 
+/// The modules of a room: its files and folders, with the modules of the same room that each imports.
+fn modules(room: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room);
+    let (mut all, mut modules) = (Vec::new(), BTreeMap::<String, BTreeSet<String>>::new());
+    files(&folder, &mut all);
+    for file in all {
+        let inner = file.strip_prefix(&folder).unwrap();
+        let depth = inner.components().count();
+        let first = inner.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+        let module = first.trim_end_matches(".rs").to_owned();
+        if module == "mod" {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let mut names = names_after(code, &format!("crate::{room}::"));
+        if depth == 1 {
+            names.extend(names_after(code, " super::"));
+        }
+        modules.entry(module.clone()).or_default().extend(names.into_iter().filter(|name| *name != module));
+    }
+    modules
+}
+
+/// Returns the modules of an import circle, if there is one.
+fn circle(modules: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    let mut left = modules.clone();
+    loop {
+        let known: BTreeSet<String> = left.keys().cloned().collect();
+        let before = left.len();
+        left.retain(|_, imports| imports.iter().any(|name| known.contains(name)));
+        if left.is_empty() {
+            return None;
+        }
+        if left.len() == before {
+            let mut way = vec![left.keys().next()?.clone()];
+            loop {
+                let next = left[way.last()?].iter().find(|name| left.contains_key(*name))?.clone();
+                if let Some(place) = way.iter().position(|name| *name == next) {
+                    return Some(way.split_off(place));
+                }
+                way.push(next);
+            }
+        }
+    }
+}
+
+#[test]
+fn modules_of_the_experts_have_no_import_circle() {
+    let modules = modules("experts");
+    let imports: usize = modules.values().map(BTreeSet::len).sum();
+    assert!(modules.len() > 12 && imports > 30, "the test found only {imports} imports in {modules:?}");
+    assert_eq!(circle(&modules), None);
+}
+
 #[test]
 fn the_parser_of_this_test_sees_imports() {
     assert_eq!(
         imports("use crate::kafka::Source; // crate::no\nuse crate::{codec, ops::health};"),
         ["kafka", "codec", "ops"]
     );
+    assert_eq!(names_after("use super::kafka; use super::{a, b::c};", " super::"), ["kafka", "a", "b"]);
+    let graph = |edges: &[(&str, &str)]| {
+        let edge = |(from, to): &(&str, &str)| ((*from).to_owned(), BTreeSet::from([(*to).to_owned()]));
+        edges.iter().map(edge).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(circle(&graph(&[("a", "b"), ("b", "c"), ("c", "d")])), None);
+    assert_eq!(circle(&graph(&[("a", "b"), ("b", "c"), ("c", "b")])).map(|way| way.len()), Some(2));
 }

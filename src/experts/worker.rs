@@ -240,3 +240,93 @@ impl Worker<'_> {
         (answers.zip(results).collect(), RunCost { experts: times.experts, ..RunCost::default() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+    use crate::experts::backend::Profile;
+    use crate::experts::backend::run::Cancel;
+    use crate::experts::batcher::Limits;
+    use crate::experts::cache::ResultCache;
+    use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer};
+    use crate::experts::scheduler::ModelSpec;
+    use crate::experts::scheduler::work::{Request, Submission};
+
+    /// A backend like a remote endpoint: a run waits for a reply, and only a cancellation ends it.
+    struct Waits {
+        began: Sender<()>,
+        cancelled: Receiver<()>,
+        cancel: Arc<SendsCancel>,
+    }
+
+    struct SendsCancel(Sender<()>);
+
+    impl Cancel for SendsCancel {
+        fn cancel(&self) {
+            self.0.send(()).unwrap();
+        }
+
+        fn reset(&self) {}
+    }
+
+    impl Backend for Waits {
+        type Text = [u32];
+
+        fn profile(&self) -> Profile {
+            Profile { reads: Form::Characters, padded_to: None, max_in_flight: Some(1) }
+        }
+
+        fn run(
+            &mut self,
+            texts: &[&[u32]],
+            _: Wanted<'_>,
+            run: &InFlightRun,
+            _: &mut RunTimes,
+        ) -> Vec<TextResult> {
+            run.on_cancel(Arc::clone(&self.cancel) as Arc<dyn Cancel>);
+            self.began.send(()).unwrap();
+            self.cancelled.recv().unwrap();
+            texts.iter().map(|_| TextResult::abstained([0].into_iter(), Abstention::TimedOut)).collect()
+        }
+    }
+
+    /// The scheduler cancels a run through the means that its backend registers, and the worker ends with the panel.
+    #[test]
+    fn a_backend_of_another_kind_is_run_and_cancelled() {
+        let ((began, has_begun), (cancel, cancelled)) = (unbounded(), unbounded());
+        let backend = Waits { began, cancelled, cancel: Arc::new(SendsCancel(cancel)) };
+        let spec = ModelSpec {
+            limits: Limits { tokens: 256, rows: 32, overhead: 8 },
+            profile: backend.profile(),
+            experts: vec![(0, "remote".to_owned())],
+            pause: Duration::from_secs(1),
+            missing: MissingParts::default(),
+        };
+        let scheduler = Arc::new(Scheduler::new([spec], false, ResultCache::new(0), None));
+        let never = || PanelError::Refused;
+        let workers = Workers::start(
+            Arc::clone(&scheduler),
+            vec![vec![Box::new(backend)]],
+            RulesBackend::new(Vec::new()),
+            Box::new(move |_| Err(never())),
+            Duration::from_secs(1),
+            Box::new(move |_, _| Err(never())),
+        )
+        .unwrap();
+        let (sink, answers) = AnswerSink::new();
+        let answer = PartialAnswer::new(1, Abstention::TimedOut);
+        let answer = Arc::new(PendingAnswer::new(&sink, 7, Duration::from_millis(10), answer, 1));
+        let key = RequestKey { model: 0, ids: [1, 2].into(), votes: true };
+        let requests = vec![Request { key, cost: 2, later_window: false }];
+        let submission = Submission { answer, requests, rules_text: None };
+        scheduler.submit(vec![submission], std::time::Instant::now());
+        has_begun.recv().unwrap();
+        let (key, answer) = answers.recv().unwrap();
+        let (outcome, _) = answer.experts[0].clone().finish(Abstention::Failed);
+        assert_eq!((key, outcome), (7, Err(Abstention::TimedOut)));
+        assert_eq!(scheduler.down(), [(0, Abstention::TimedOut)]);
+        drop(workers);
+    }
+}

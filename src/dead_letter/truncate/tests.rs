@@ -82,7 +82,7 @@ fn other_outputs_lose_headers_only_the_largest_first() {
     assert_eq!(cut.payload.as_ref().map(Vec::len), Some(500));
     assert_eq!(truncate_headers(&output(9_000, headers), 2_200), None);
 
-    // However small the others are, the trace stays.
+    // The trace stays, however small the other headers are.
     let trace = header("traceparent", 55);
     let mut many: Vec<_> = (0..500).map(|number| header(&format!("{number}"), 1)).collect();
     many.push(trace.clone());
@@ -91,7 +91,7 @@ fn other_outputs_lose_headers_only_the_largest_first() {
 }
 
 #[test]
-fn what_an_original_says_of_itself_does_not_count() {
+fn headers_of_the_original_do_not_count() {
     let forged = vec![("__connect.errors.value.left.out.bytes".to_owned(), Some(b"9".to_vec()))];
     let came = as_read(letter(record(1, 1, forged.clone())));
     assert_eq!(not_replayable(&came.headers), None);
@@ -104,7 +104,7 @@ fn headers() -> impl Strategy<Value = Vec<Header>> {
 }
 
 proptest! {
-    /// A dead letter always fits, keeps its reason, and either can be put back whole or says what it lost.
+    /// A dead letter always fits and keeps its reason. It can be replayed whole, or names the part that it lacks.
     #[test]
     fn a_dead_letter_always_fits(
         key in 0_usize..3_000, value in 0_usize..3_000, headers in headers(), limit in 1_500_usize..6_000,
@@ -126,7 +126,7 @@ proptest! {
         }
     }
 
-    /// The headers that stay are in their order, and those that go are named by number and size.
+    /// The remaining headers keep their order, and the number and size of the others are given.
     #[test]
     fn headers_stay_in_order(headers in headers(), limit in 600_usize..6_000) {
         let whole = Produced { topic: "decisions".into(), headers: headers.clone(), ..letter(record(9, 9, vec![])) };

@@ -1,4 +1,5 @@
-//! Dead letters: the outcome of a record that cannot be used, with the reason and without its text.
+//! Dead letters: records that cannot be processed, as they are written to the dead-letter topic. The reason and the
+//! original's position are in headers whose names are those of Kafka Connect.
 
 mod commit;
 mod rate;
@@ -6,25 +7,25 @@ mod truncate;
 
 use std::sync::Arc;
 
-pub use self::commit::{Outputs, Sent, commit, commit_with};
+pub use self::commit::{CommitOutcome, Outputs, commit, commit_with};
 use crate::kafka::{Consumed, Produced};
-pub use rate::Surge;
+pub use rate::DeadLetterRate;
 use truncate::Part;
 
-/// What the names of the headers begin with.
+/// The prefix of the headers' names.
 const PREFIX: &str = "__connect.errors.";
 
-/// Why a record is a dead letter.
+/// The reason why a record is a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// The error's name: a metric label, and what tools group by.
+    /// The error's name. It is a metric label, and tools group by it.
     pub name: &'static str,
-    /// For the operator; never holds what a user wrote.
+    /// A message for the operator. It never holds text of a user.
     pub message: String,
 }
 
-/// The dead letter of a record: key, value, timestamp and headers as they were, the reason in headers. Where it is too
-/// large for its topic it is cut when it is [committed](commit).
+/// The dead letter of a record: its key, value, timestamp and headers, and headers with the reason. If it is too large
+/// for its topic, it is cut when it is [committed](commit).
 #[must_use]
 pub fn dead_letter(topic: &Arc<str>, stage: &str, record: Consumed, reason: &Reason) -> Produced {
     let Consumed { topic: from, partition, offset, key, payload, mut headers, timestamp } = record;
@@ -42,31 +43,31 @@ pub fn dead_letter(topic: &Arc<str>, stage: &str, record: Consumed, reason: &Rea
     Produced { topic: Arc::clone(topic), partition: None, key, payload, headers, timestamp }
 }
 
-/// Marks a dead letter as one whose original's value is not available any more.
+/// Marks a dead letter whose original's value is no longer available.
 pub fn without_value(letter: &mut Produced) {
-    truncate::leave_value(letter, "unknown".to_owned());
+    truncate::remove_value(letter, "unknown".to_owned());
 }
 
-/// What a dead letter says of itself: its original and the reason.
+/// The content of a dead letter's headers: the position of its original, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Headers {
     /// The original's topic.
     pub topic: String,
-    /// Its partition.
+    /// The original's partition.
     pub partition: i32,
-    /// Its offset.
+    /// The original's offset.
     pub offset: i64,
-    /// Where it failed: `score` or `learn`.
+    /// The role in which it failed: `score` or `learn`.
     pub stage: String,
     /// The error's name.
     pub reason: String,
-    /// What happened, for the operator.
+    /// The message for the operator.
     pub message: String,
 }
 
 impl Headers {
-    /// Reads the headers of a record on the dead-letter topic; none where it names no original. Of a header
-    /// that stands twice the last counts: the original may have been a dead letter of another's.
+    /// Parses the headers of a record on the dead-letter topic. Returns `None` if they name no original. Of several
+    /// headers with one name the last counts, because the original may have been a dead letter itself.
     #[must_use]
     pub fn of(headers: &[(String, Option<Vec<u8>>)]) -> Option<Self> {
         let text = |wanted: &str| {
@@ -86,14 +87,14 @@ impl Headers {
     }
 }
 
-/// The header that counts how often a record has been put back.
+/// The header with the number of times that a record has been replayed into its topic.
 pub const REPLAYS: &str = "aegis.replays";
 
-/// Why a dead letter cannot be put back.
+/// The reason why a dead letter cannot be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stays {
-    /// It names no original: another program wrote it.
-    Nameless,
+pub enum NotReplayable {
+    /// It names no original, because another program wrote it.
+    NoOriginal,
     /// It has a hash in place of its original's key, which was too large for the dead-letter topic.
     WithoutKey,
     /// Headers of its original were too large for the dead-letter topic and are not in it.
@@ -102,12 +103,12 @@ pub enum Stays {
     WithoutValue,
 }
 
-impl Stays {
+impl NotReplayable {
     /// The reason, as a clause whose subject is the dead letter.
     #[must_use]
     pub fn why(self) -> &'static str {
         match self {
-            Self::Nameless => "names no original",
+            Self::NoOriginal => "names no original",
             Self::WithoutKey => "its key was too large to be kept",
             Self::WithoutHeaders => "its headers were too large to be kept",
             Self::WithoutValue => "its value was too large to be kept",
@@ -115,50 +116,50 @@ impl Stays {
     }
 }
 
-/// Returns why a record with these headers cannot be put back, or `None` if it can be.
+/// Returns the reason why a record with these headers cannot be replayed, or `None` if it can.
 #[must_use]
-pub fn stays(headers: &[(String, Option<Vec<u8>>)]) -> Option<Stays> {
+pub fn not_replayable(headers: &[(String, Option<Vec<u8>>)]) -> Option<NotReplayable> {
     if Headers::of(headers).is_none() {
-        return Some(Stays::Nameless);
+        return Some(NotReplayable::NoOriginal);
     }
-    // What an original says of itself does not count.
-    let own = headers.get(truncate::foreign(headers).unwrap_or(0)..).unwrap_or_default();
+    // The original may have had headers of the same names. They do not count.
+    let (_, own) = headers.split_at(truncate::original_header_count(headers).unwrap_or(0));
     let part = Part::ALL.into_iter().find(|part| {
         let wanted = part.bytes_header();
         own.iter().any(|(name, _)| *name == wanted)
     });
     part.map(|part| match part {
-        Part::Key => Stays::WithoutKey,
-        Part::Headers => Stays::WithoutHeaders,
-        Part::Value => Stays::WithoutValue,
+        Part::Key => NotReplayable::WithoutKey,
+        Part::Headers => NotReplayable::WithoutHeaders,
+        Part::Value => NotReplayable::WithoutValue,
     })
 }
 
-/// The record that a dead letter was, as it is to be put back where it came from: key, value, timestamp and its
-/// own headers, and one more that counts the replays. With that count.
+/// The original of a dead letter, to be replayed into its partition, with the number of its replays. It has the
+/// original's key, value, timestamp and headers, and one more header with that number.
 ///
 /// # Errors
-/// Where the letter does not hold the record.
-pub fn original(letter: Consumed) -> Result<(Produced, u32), Stays> {
+/// Returns the reason if the dead letter does not hold the whole record.
+pub fn original(letter: Consumed) -> Result<(Produced, u32), NotReplayable> {
     let Consumed { key, payload, mut headers, timestamp, .. } = letter;
-    if let Some(stays) = stays(&headers) {
-        return Err(stays);
+    if let Some(reason) = not_replayable(&headers) {
+        return Err(reason);
     }
-    let of = Headers::of(&headers).ok_or(Stays::Nameless)?;
-    // From the last `topic` on all headers are the letter's.
-    if let Some(at) = truncate::foreign(&headers) {
-        headers.truncate(at);
+    let origin = Headers::of(&headers).ok_or(NotReplayable::NoOriginal)?;
+    // From the last `topic` on, all headers are the dead letter's own.
+    if let Some(count) = truncate::original_header_count(&headers) {
+        headers.truncate(count);
     }
     let before = replays(&headers);
     headers.retain(|(name, _)| name != REPLAYS);
     let count = before.saturating_add(1);
     headers.push((REPLAYS.into(), Some(count.to_string().into_bytes())));
-    // An event's partition is its conversation's, whatever its key says now.
-    let partition = (of.partition >= 0).then_some(of.partition);
-    Ok((Produced { topic: of.topic.into(), partition, key, payload, headers, timestamp }, count))
+    // A conversation's events are all in one partition, which need not be that of the key.
+    let partition = (origin.partition >= 0).then_some(origin.partition);
+    Ok((Produced { topic: origin.topic.into(), partition, key, payload, headers, timestamp }, count))
 }
 
-/// How often a record has been put back.
+/// The number of times that a record has been replayed.
 #[must_use]
 pub fn replays(headers: &[(String, Option<Vec<u8>>)]) -> u32 {
     let found = headers.iter().rev().find(|(name, _)| name == REPLAYS);
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_is_untouched_and_the_reason_stands_in_headers() {
+    fn the_record_is_unchanged_and_the_reason_is_in_headers() {
         let reason = Reason { name: "NotAvro", message: "the value is neither Avro nor JSON".into() };
         let letter = dead_letter(&"dlq".into(), "decode", record(), &reason);
         assert_eq!((letter.key, letter.payload, letter.timestamp), (record().key, record().payload, Some(5)));
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_dead_letters_in_one_the_last_is_read() {
+    fn the_last_of_two_reasons_is_read() {
         let reason = Reason { name: "NotAvro", message: String::new() };
         let first = dead_letter(&"dlq".into(), "decode", record(), &reason);
         let again = Consumed { topic: "dlq".into(), offset: 9, headers: first.headers, ..record() };
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_back_is_the_record_and_a_count() {
+    fn a_replay_is_the_record_and_a_count() {
         let reason = Reason { name: "NotAvro", message: String::new() };
         let as_read = |letter: Produced| Consumed { headers: letter.headers, ..record() };
         let letter = as_read(dead_letter(&"dlq".into(), "score", record(), &reason));
@@ -224,7 +225,7 @@ mod tests {
             Produced { topic: "events".into(), partition: Some(3), headers, key, payload, timestamp };
         assert_eq!(back, expected);
 
-        // Dead again and put back again: one count, and none of the first letter's headers.
+        // After a second replay there is one count, and no header of the first dead letter.
         let came = Consumed { headers: back.headers, ..record() };
         let again = as_read(dead_letter(&"dlq".into(), "score", came, &reason));
         assert_eq!(replays(&again.headers), 1);
@@ -233,7 +234,7 @@ mod tests {
 
         let mut huge = as_read(dead_letter(&"dlq".into(), "score", record(), &reason));
         huge.headers.push((Part::Value.bytes_header(), Some(b"9".to_vec())));
-        assert_eq!(original(huge), Err(Stays::WithoutValue));
-        assert_eq!(original(record()), Err(Stays::Nameless));
+        assert_eq!(original(huge), Err(NotReplayable::WithoutValue));
+        assert_eq!(original(record()), Err(NotReplayable::NoOriginal));
     }
 }

@@ -1,8 +1,8 @@
-//! Panics in threads that the process cannot do without.
+//! Handles panics.
 //!
-//! A thread that has called [`mark_fatal`] ends the process if it panics: the hook of [`install`] reports the panic
-//! at once, before the stack is unwound, because dropping what the thread holds can wait for brokers. A panic that is
-//! caught on purpose goes through [`contain`] and is the caller's to report. A panic in any other thread is logged.
+//! If a thread that has called [`mark_fatal`] panics, the process ends. The hook of [`install`] starts that at once, before
+//! the stack is unwound, because destructors can wait for brokers. The hook ignores panics inside [`contain`]: the caller
+//! reports them. A panic in any other thread is logged.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
@@ -10,9 +10,9 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
 use std::thread;
 
 thread_local! {
-    /// The part of the process that ends with this thread.
+    /// The part of the process that cannot run without this thread.
     static FATAL: Cell<Option<&'static str>> = const { Cell::new(None) };
-    /// Calls of [`contain`] that this thread is inside of.
+    /// The number of calls of [`contain`] on this thread's stack.
     static CONTAINED: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -22,36 +22,38 @@ pub fn mark_fatal(part: &'static str) {
     FATAL.set(Some(part));
 }
 
-/// Makes `work`, and returns the payload of its panic if it panics. Neither is reported elsewhere.
+/// Calls `work` and returns its result. A panic is not logged.
 ///
 /// # Errors
-/// Returns the panic's payload.
+/// Returns the payload of the panic if `work` panics.
 pub fn contain<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
     CONTAINED.set(CONTAINED.get() + 1);
-    let done = catch_unwind(AssertUnwindSafe(work));
-    CONTAINED.set(CONTAINED.get().saturating_sub(1));
-    done
+    let result = catch_unwind(AssertUnwindSafe(work));
+    CONTAINED.set(CONTAINED.get() - 1);
+    result
 }
 
-/// Replaces the process's panic hook. `on_fatal` gets the part whose thread panics, on that thread.
+/// Replaces the process's panic hook. `on_fatal` is called on a marked thread that panics, with the part that it was marked
+/// with.
 pub fn install(on_fatal: impl Fn(&'static str) + Send + Sync + 'static) {
     set_hook(Box::new(move |panic| {
         if CONTAINED.get() > 0 {
             return;
         }
-        report(panic);
+        log_panic(panic);
         if let Some(part) = FATAL.get() {
             on_fatal(part);
         }
     }));
 }
 
-/// Logs where a thread panicked. Only a literal message is logged: a formatted one can hold the text of a record.
-fn report(info: &PanicHookInfo<'_>) {
+/// Logs the location of a panic. The message is logged only if it is a literal, because a formatted one can contain text of
+/// a record.
+fn log_panic(info: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let thread = thread.name().unwrap_or("without a name");
     let location = info.location().map(ToString::to_string).unwrap_or_default();
-    let message = literal(info.payload().downcast_ref());
+    let message = literal_message(info.payload().downcast_ref());
     let backtrace = Backtrace::capture();
     let backtrace = match backtrace.status() {
         BacktraceStatus::Captured => format!("\n{backtrace}"),
@@ -65,7 +67,7 @@ fn report(info: &PanicHookInfo<'_>) {
     );
 }
 
-fn literal(message: Option<&&'static str>) -> &'static str {
+fn literal_message(message: Option<&&'static str>) -> &'static str {
     message
         .copied()
         .unwrap_or("not logged, because it can hold text of a record; RUST_BACKTRACE=1 logs the calls")
@@ -77,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// The only test of the process's hook: it is the process's own.
+    /// The only test that replaces the hook, because the process has only one.
     #[test]
     fn only_an_uncontained_panic_of_a_marked_thread_is_fatal() {
         static FATAL_PANICS: AtomicUsize = AtomicUsize::new(0);
@@ -111,8 +113,8 @@ mod tests {
     #[test]
     fn a_formatted_message_is_not_logged() {
         let secret = contain(|| panic!("{}", "the text of a record")).unwrap_err();
-        assert!(!literal(secret.downcast_ref()).contains("the text"));
+        assert!(!literal_message(secret.downcast_ref()).contains("the text"));
         let plain = contain(|| panic!("a literal")).unwrap_err();
-        assert_eq!(literal(plain.downcast_ref()), "a literal");
+        assert_eq!(literal_message(plain.downcast_ref()), "a literal");
     }
 }

@@ -14,7 +14,7 @@ use super::print::{self, Output, printable};
 use super::scan::{ANSWER, scan};
 use super::{ConfigArgs, Failure, run};
 use crate::codec::time::format_millis;
-use crate::dead_letter::{Headers, Stays, replays, stays};
+use crate::dead_letter::{Headers, NotReplayable, not_replayable, replays};
 use crate::kafka::{Connection, Consumed, Lookup};
 use crate::ops::Exit;
 use crate::say::{Out, say};
@@ -111,7 +111,7 @@ impl Line {
             bytes: size(&record.key) + size(&record.payload),
             message: of.message,
             replays: replays(&record.headers),
-            stays: stays(&record.headers).map(Stays::why),
+            stays: not_replayable(&record.headers).map(NotReplayable::why),
         }
     }
 }

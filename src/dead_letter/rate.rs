@@ -1,45 +1,45 @@
-//! Counts dead letters and records of the last minute: many dead letters among few records mean that something upstream
-//! broke, and continuing would only move the whole stream into the dead-letter topic.
+//! The rate of dead letters. Many dead letters among few records mean that a system upstream is broken, and that continuing
+//! would move the whole stream into the dead-letter topic.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The time over which records are counted.
+/// The period over which records are counted.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Records are counted in steps of this length.
-const STEP: Duration = Duration::from_secs(1);
+/// The length of the steps in which records are counted.
+const STEP_LENGTH: Duration = Duration::from_secs(1);
 
-/// The records of one step.
+/// The counts of one step.
 #[derive(Debug, Clone, Copy)]
 struct Step {
-    began: Instant,
+    start: Instant,
     records: u64,
     letters: u64,
 }
 
-/// The records of the last minute, and how many of them became dead letters.
+/// The numbers of records and of dead letters in the last minute, with their limits.
 #[derive(Debug)]
-pub struct Surge {
+pub struct DeadLetterRate {
     limit: u64,
     share: f64,
     steps: VecDeque<Step>,
 }
 
-impl Surge {
-    /// Allows `limit` dead letters within a minute, and any number as long as they are at most `share` of the records.
+impl DeadLetterRate {
+    /// Allows `limit` dead letters a minute, and more if they are at most `share` of the records.
     #[must_use]
     pub fn new(limit: u64, share: f64) -> Self {
         Self { limit, share, steps: VecDeque::new() }
     }
 
     /// Counts records that were read.
-    pub fn read(&mut self, records: u64, now: Instant) {
-        self.at(now, |step| step.records += records);
+    pub fn add_records(&mut self, records: u64, now: Instant) {
+        self.update(now, |step| step.records += records);
     }
 
-    /// Counts `letters` of the records that were read as dead letters. Returns `false` if they are too many.
-    pub fn count(&mut self, letters: u64, now: Instant) -> bool {
-        self.at(now, |step| step.letters += letters);
+    /// Counts dead letters among the records that were read. Returns `false` if there are too many.
+    pub fn add_dead_letters(&mut self, letters: u64, now: Instant) -> bool {
+        self.update(now, |step| step.letters += letters);
         let sum = |of: fn(&Step) -> u64| self.steps.iter().map(of).sum::<u64>();
         let (records, letters) = (sum(|step| step.records), sum(|step| step.letters));
         #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 records a minute")]
@@ -49,15 +49,15 @@ impl Surge {
         letters <= self.limit || !exceeds
     }
 
-    /// Changes the step of `now`, and forgets those that are more than a minute old.
-    fn at(&mut self, now: Instant, change: impl FnOnce(&mut Step)) {
-        while self.steps.front().is_some_and(|first| now.duration_since(first.began) > WINDOW) {
+    /// Changes the step of `now`, and removes steps that are more than a minute old.
+    fn update(&mut self, now: Instant, change: impl FnOnce(&mut Step)) {
+        while self.steps.front().is_some_and(|first| now.duration_since(first.start) > WINDOW) {
             self.steps.pop_front();
         }
-        if self.steps.back().is_none_or(|last| now.duration_since(last.began) >= STEP) {
-            self.steps.push_back(Step { began: now, records: 0, letters: 0 });
+        if self.steps.back().is_none_or(|last| now.duration_since(last.start) >= STEP_LENGTH) {
+            self.steps.push_back(Step { start: now, records: 0, letters: 0 });
         }
-        self.steps.back_mut().map(change);
+        change(self.steps.back_mut().expect("a step was just added if there was none"));
     }
 }
 
@@ -66,13 +66,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_surge_is_a_minute_long() {
-        let mut surge = Surge::new(2, 0.5);
+    fn dead_letters_of_one_minute_are_counted() {
+        let mut rate = DeadLetterRate::new(2, 0.5);
         let start = Instant::now();
         let mut letter = |after| {
             let now = start + Duration::from_secs(after);
-            surge.read(1, now);
-            surge.count(1, now)
+            rate.add_records(1, now);
+            rate.add_dead_letters(1, now)
         };
         assert!(letter(0) && letter(0));
         assert!(!letter(30));
@@ -80,23 +80,23 @@ mod tests {
     }
 
     #[test]
-    fn a_small_share_of_a_busy_stream_is_no_surge() {
-        let (mut surge, now) = (Surge::new(1_000, 0.5), Instant::now());
-        surge.read(10_000, now);
-        assert!(surge.count(5_000, now), "half of what is read");
-        assert!(!surge.count(1, now));
-        surge.read(10_000, now + Duration::from_secs(59));
-        assert!(surge.count(1, now + Duration::from_secs(59)));
-        // The good records of the first step no longer count after a minute.
-        assert!(surge.count(1, now + Duration::from_secs(61)));
+    fn a_small_share_of_a_busy_stream_is_allowed() {
+        let (mut rate, now) = (DeadLetterRate::new(1_000, 0.5), Instant::now());
+        rate.add_records(10_000, now);
+        assert!(rate.add_dead_letters(5_000, now), "half of what is read");
+        assert!(!rate.add_dead_letters(1, now));
+        rate.add_records(10_000, now + Duration::from_secs(59));
+        assert!(rate.add_dead_letters(1, now + Duration::from_secs(59)));
+        // The records of the first step do not count after a minute.
+        assert!(rate.add_dead_letters(1, now + Duration::from_secs(61)));
     }
 
     #[test]
-    fn few_dead_letters_are_no_surge_whatever_their_share() {
-        let (mut surge, now) = (Surge::new(1_000, 0.5), Instant::now());
-        surge.read(1_000, now);
-        assert!(surge.count(1_000, now));
-        surge.read(1, now);
-        assert!(!surge.count(1, now));
+    fn few_dead_letters_are_allowed_whatever_their_share() {
+        let (mut rate, now) = (DeadLetterRate::new(1_000, 0.5), Instant::now());
+        rate.add_records(1_000, now);
+        assert!(rate.add_dead_letters(1_000, now));
+        rate.add_records(1, now);
+        assert!(!rate.add_dead_letters(1, now));
     }
 }

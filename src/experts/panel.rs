@@ -270,7 +270,7 @@ impl Panel {
         let tokens = |expert_index: usize| {
             let model = self.models.iter().find(|model| model.experts.contains(&expert_index))?;
             let tokenizer = &self.tokenizers[model.tokenizer];
-            tokenizer.count(&tokenizer.read(&revealed.text).ok()?)
+            tokenizer.count(&tokenizer.tokenize(&revealed.text).ok()?)
         };
         votes
             .zip(costs.experts)

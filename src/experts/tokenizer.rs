@@ -25,6 +25,8 @@ const BYTES_PER_TOKEN: usize = 16;
 const SECOND_ATTEMPT_FACTOR: usize = 4;
 /// Windows overlap by their length divided by this.
 const OVERLAP_DIVISOR: usize = 4;
+/// The remedy for a file that is no usable tokenizer.
+const TOKENIZER_REMEDY: &str = "give a tokenizer.json of Hugging Face tokenizers 0.23";
 
 /// A text's token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +52,9 @@ impl ModelTokenizer {
     ///
     /// # Errors
     /// Returns the tokenizer's error.
-    pub(super) fn read(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
+    pub(super) fn tokenize(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
         match self {
-            Self::Tokens(tokenizer) => tokenizer.read(text),
+            Self::Tokens(tokenizer) => tokenizer.tokenize(text),
             Self::Characters { max_chars } => Ok(characters(text, *max_chars)),
         }
     }
@@ -60,7 +62,7 @@ impl ModelTokenizer {
     /// Returns the windows that hold anything which the graph can read: a token of two letters or more. Vocabularies have
     /// single letters of scripts of which they have no words, so single letters and digits count only if they are at
     /// least as many as the unknown tokens, and signs only if no token is unknown. Characters are always readable.
-    pub(super) fn read_windows<'a>(&self, tokens: &'a Tokens) -> Vec<&'a Arc<[u32]>> {
+    pub(super) fn readable_windows<'a>(&self, tokens: &'a Tokens) -> Vec<&'a Arc<[u32]>> {
         let windows = tokens.windows.iter().zip(&tokens.unknown);
         let is_readable = |(window, unknown): &(&Arc<[u32]>, &usize)| match self {
             Self::Tokens(tokenizer) => tokenizer.is_readable(window, **unknown),
@@ -121,10 +123,8 @@ impl WindowTokenizer {
     /// # Errors
     /// Returns a `Misfit` if the file is invalid or disagrees with the manifest.
     pub(super) fn new(bytes: &[u8], spec: &TokenizerSpec) -> Result<Self, Misfit> {
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| {
-            let remedy = "give a tokenizer.json of Hugging Face tokenizers 0.23";
-            Misfit::new("tokenizer.file", error.to_string(), remedy)
-        })?;
+        let mut tokenizer = Tokenizer::from_bytes(bytes)
+            .map_err(|error| Misfit::new("tokenizer.file", error.to_string(), TOKENIZER_REMEDY))?;
         let special = tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(false));
         if special >= spec.max_tokens {
             let problem = format!("leaves no room beside {special} special tokens");
@@ -157,7 +157,7 @@ impl WindowTokenizer {
             window_length,
             overlap,
             capacity,
-            empty_ids: empty_ids(&tokenizer, unknown_id),
+            empty_ids: empty_ids(&tokenizer, unknown_id)?,
             sign_ids: ids_of(&tokenizer, |token| !token.contains(char::is_alphanumeric)),
             word_ids: ids_of(&tokenizer, has_two_letters),
             unknown_id,
@@ -185,7 +185,7 @@ impl WindowTokenizer {
     }
 
     /// The text's first tokens, up to the capacity of the windows.
-    fn read(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
+    fn tokenize(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
         let first_bytes = BYTES_PER_TOKEN * self.max_tokens * self.max_windows;
         let beginning = cut(text, first_bytes);
         let tokens = self.encode(beginning)?;
@@ -272,10 +272,14 @@ fn ids_of(tokenizer: &Tokenizer, matches: impl Fn(&str) -> bool) -> BTreeSet<u32
 
 /// The ids of tokens without content. A control token in a text is ordinary text, so special tokens come only from the
 /// post-processor.
-fn empty_ids(tokenizer: &Tokenizer, unknown: Option<u32>) -> BTreeSet<u32> {
+fn empty_ids(tokenizer: &Tokenizer, unknown: Option<u32>) -> Result<BTreeSet<u32>, Misfit> {
     let is_blank = |token: &str| token.chars().all(|c| matches!(c, '▁' | 'Ġ' | 'Ċ') || c.is_whitespace());
-    let special = tokenizer.encode_fast("", true).map(|encoding| encoding.get_ids().to_vec());
-    ids_of(tokenizer, is_blank).into_iter().chain(special.unwrap_or_default()).chain(unknown).collect()
+    let special = tokenizer.encode_fast("", true).map_err(|error| {
+        let problem = format!("an empty text cannot be encoded: {error}");
+        Misfit::new("tokenizer.file", problem, TOKENIZER_REMEDY)
+    })?;
+    let special = special.get_ids().iter().copied();
+    Ok(ids_of(tokenizer, is_blank).into_iter().chain(special).chain(unknown).collect())
 }
 
 /// The beginning of a text, at most `bytes` long. It ends before white space if there is any in its second half.
@@ -318,7 +322,7 @@ mod tests {
         }
     }
 
-    fn reader(post: &str, max_tokens: usize, drop_ids: Vec<u32>) -> WindowTokenizer {
+    fn tokenizer(post: &str, max_tokens: usize, drop_ids: Vec<u32>) -> WindowTokenizer {
         WindowTokenizer::new(WORDS.replace("POST", post).as_bytes(), &spec(max_tokens, drop_ids))
             .map_err(|misfit| misfit.problem)
             .unwrap()
@@ -330,7 +334,7 @@ mod tests {
 
     impl WindowTokenizer {
         fn windows_of(&self, text: &str) -> (Vec<Arc<[u32]>>, bool) {
-            let Tokens { windows, truncated, .. } = self.read(text).unwrap();
+            let Tokens { windows, truncated, .. } = self.tokenize(text).unwrap();
             (windows, truncated)
         }
     }
@@ -343,10 +347,10 @@ mod tests {
         text: &str,
     ) -> (Vec<Vec<u32>>, bool) {
         let spec = TokenizerSpec { windows, ..spec(max_tokens, drop_ids) };
-        let reader = WindowTokenizer::new(WORDS.replace("POST", post).as_bytes(), &spec)
+        let tokenizer = WindowTokenizer::new(WORDS.replace("POST", post).as_bytes(), &spec)
             .map_err(|misfit| misfit.problem)
             .unwrap();
-        let (windows, truncated) = reader.windows_of(text);
+        let (windows, truncated) = tokenizer.windows_of(text);
         (windows.iter().map(|ids| ids.to_vec()).collect(), truncated)
     }
 
@@ -365,64 +369,65 @@ mod tests {
 
     #[test]
     fn special_tokens_count_and_stay_at_the_end() {
-        let reader = reader(CLOSING, 4, vec![]);
-        assert_eq!(reader.windows_of("a b"), tokens(&[1, 2, 3], false));
-        assert_eq!(reader.windows_of("a b a"), tokens(&[1, 2, 1, 3], false));
-        assert_eq!(reader.windows_of("a b a b"), tokens(&[1, 2, 1, 3], true));
+        let tokenizer = tokenizer(CLOSING, 4, vec![]);
+        assert_eq!(tokenizer.windows_of("a b"), tokens(&[1, 2, 3], false));
+        assert_eq!(tokenizer.windows_of("a b a"), tokens(&[1, 2, 1, 3], false));
+        assert_eq!(tokenizer.windows_of("a b a b"), tokens(&[1, 2, 1, 3], true));
         // One token too many is seen where there are no special ones, too.
-        let plain = super::tests::reader("null", 4, vec![]);
+        let plain = super::tests::tokenizer("null", 4, vec![]);
         assert_eq!(plain.windows_of("a b a b"), tokens(&[1, 2, 1, 2], false));
         assert_eq!(plain.windows_of("a b a b a"), tokens(&[1, 2, 1, 2], true));
     }
 
     #[test]
     fn dropped_ids_do_not_count() {
-        let reader = reader("null", 3, vec![0]);
-        assert_eq!(reader.windows_of("x a x b x x a x"), tokens(&[1, 2, 1], false));
-        assert_eq!(reader.windows_of("x a x b x x a x b"), tokens(&[1, 2, 1], true));
-        assert_eq!(reader.greatest_id(), 5);
+        let tokenizer = tokenizer("null", 3, vec![0]);
+        assert_eq!(tokenizer.windows_of("x a x b x x a x"), tokens(&[1, 2, 1], false));
+        assert_eq!(tokenizer.windows_of("x a x b x x a x b"), tokens(&[1, 2, 1], true));
+        assert_eq!(tokenizer.greatest_id(), 5);
     }
 
     #[test]
-    fn unknown_and_special_tokens_are_not_read() {
+    fn unknown_and_special_tokens_do_not_count() {
         for (post, drop_ids) in [("null", vec![]), ("null", vec![0]), (CLOSING, vec![])] {
-            let reader = ModelTokenizer::Tokens(Box::new(reader(post, 9, drop_ids)));
-            let reads = |text: &str| !reader.read_windows(&reader.read(text).unwrap()).is_empty();
+            let tokenizer = ModelTokenizer::Tokens(Box::new(tokenizer(post, 9, drop_ids)));
+            let reads =
+                |text: &str| !tokenizer.readable_windows(&tokenizer.tokenize(text).unwrap()).is_empty();
             assert!(reads("a") && reads("x b") && reads("sep"), "{post}");
             assert!(reads("!") && reads("a !"), "{post}");
             assert!(!reads("x !") && !reads("! x"), "{post}");
             assert!(!reads("x") && !reads("x \u{1f600} y") && !reads("") && !reads(" "), "{post}");
-            // Letters beside more that is unknown; a word is known whatever is beside it.
+            // Single letters beside more unknown tokens do not count. A word always counts.
             assert!(!reads("x b x") && !reads("x x b") && reads("a x b x"), "{post}");
             assert!(reads("\u{1f600} \u{1f600} sep \u{1f600} \u{1f600}"), "{post}");
         }
         let text = ModelTokenizer::Characters { max_chars: 9 };
-        assert_eq!(text.read_windows(&text.read("x").unwrap()).len(), 1);
+        assert_eq!(text.readable_windows(&text.tokenize("x").unwrap()).len(), 1);
     }
 
     #[test]
     fn unknown_tokens_are_those_of_their_window() {
         let text = "x a b x a b x x x ! b x";
         let windows = |drop_ids| {
-            let tokens = reader("null", 3, drop_ids);
-            let tokens = WindowTokenizer { max_windows: 9, capacity: 27, ..tokens }.read(text).unwrap();
+            let tokens = tokenizer("null", 3, drop_ids);
+            let tokens = WindowTokenizer { max_windows: 9, capacity: 27, ..tokens }.tokenize(text).unwrap();
             (tokens.windows.iter().map(|ids| ids.to_vec()).collect::<Vec<_>>(), tokens.unknown)
         };
         assert_eq!(windows(vec![0]), (vec![vec![1, 2, 1], vec![2, 5, 2]], vec![2, 4]));
     }
 
     #[test]
-    fn pieces_that_are_only_white_space_are_not_read() {
+    fn white_space_pieces_do_not_count() {
         let pieces = r#"{"version":"1.0","added_tokens":[],"normalizer":null,"post_processor":null,"decoder":null,
             "pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always","split":true},
             "model":{"type":"Unigram","unk_id":1,"vocab":[["a",-3.0],["what",0.0],["▁",-2.0],["▁b",-1.0]],"byte_fallback":false}}"#;
         let made = WindowTokenizer::new(pieces.as_bytes(), &spec(9, vec![]))
             .map_err(|misfit| misfit.problem)
             .unwrap();
-        let reader = ModelTokenizer::Tokens(Box::new(made));
+        let tokenizer = ModelTokenizer::Tokens(Box::new(made));
         let read = |text: &str| {
-            let tokens = reader.read(text).unwrap();
-            (tokens.windows[0].to_vec(), !reader.read_windows(&tokens).is_empty())
+            let tokens = tokenizer.tokenize(text).unwrap();
+            (tokens.windows[0].to_vec(), !tokenizer.readable_windows(&tokens).is_empty())
         };
         assert_eq!(read("x"), (vec![2, 1], false));
         assert_eq!(read("a"), (vec![2, 0], true));
@@ -430,12 +435,12 @@ mod tests {
     }
 
     #[test]
-    fn control_tokens_in_a_text_are_text() {
-        assert_eq!(reader("null", 9, vec![]).windows_of("a [SEP] b"), tokens(&[1, 0, 4, 0, 2], false));
+    fn control_tokens_in_a_text_are_ordinary_text() {
+        assert_eq!(tokenizer("null", 9, vec![]).windows_of("a [SEP] b"), tokens(&[1, 0, 4, 0, 2], false));
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn a_misfit_is_refused() {
         let json = WORDS.replace("POST", CLOSING);
         let field = |max, drop| {
             WindowTokenizer::new(json.as_bytes(), &spec(max, drop)).err().map(|misfit| misfit.field)
@@ -450,15 +455,15 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_without_changing_its_tokens() {
-        let reader = reader("null", 10, vec![]);
-        // Fifty bytes a token: past the first cut, within the second.
+        let tokenizer = tokenizer("null", 10, vec![]);
+        // Fifty bytes a token reach past the first cut, and not past the second.
         let sparse = format!("a{0}b{0}", " ".repeat(49)).repeat(2_000);
-        assert_eq!(reader.windows_of(&sparse), tokens(&[1, 2, 1, 2, 1, 2, 1, 2, 1, 2], true));
-        // Beyond: only what was read, and the text says that it went on.
+        assert_eq!(tokenizer.windows_of(&sparse), tokens(&[1, 2, 1, 2, 1, 2, 1, 2, 1, 2], true));
+        // Past the second cut, only the tokenised part counts, and the text is truncated.
         let desert = format!("a{}b", " ".repeat(100_000));
-        assert_eq!(reader.windows_of(&desert), tokens(&[1], true));
-        assert_eq!(reader.windows_of(&format!("a{}", " ".repeat(100_000))), tokens(&[1], false));
-        assert_eq!(reader.windows_of(&"ä".repeat(1_000_000)), tokens(&[0], true));
+        assert_eq!(tokenizer.windows_of(&desert), tokens(&[1], true));
+        assert_eq!(tokenizer.windows_of(&format!("a{}", " ".repeat(100_000))), tokens(&[1], false));
+        assert_eq!(tokenizer.windows_of(&"ä".repeat(1_000_000)), tokens(&[0], true));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::codec::Schemas;
 use crate::config::Policies;
 use crate::core::ledger_state::LedgerState;
 use crate::crash;
-use crate::dead_letter::Surge;
+use crate::dead_letter::DeadLetterRate;
 use crate::kafka::{Lookup, Outbox, Polled, Source, Start};
 use crate::ops::traces::Unpublished;
 use crate::ops::{Traces, metrics};
@@ -48,7 +48,8 @@ impl Learn {
         let mut labels =
             Source::subscribe(&self.connection, &settings.group, &[&topics.labels], Start::Earliest)?;
         let defaults = schemas::defaults(&self.config);
-        let mut surge = Surge::new(settings.max_dead_letters_per_minute, settings.max_dead_letter_share);
+        let mut surge =
+            DeadLetterRate::new(settings.max_dead_letters_per_minute, settings.max_dead_letter_share);
         let (mut expired, mut told) = (Instant::now(), Instant::now());
         let mut searched = false;
         let mut lag = metrics::Lag::new(&settings.group);
@@ -131,7 +132,7 @@ impl Learn {
 
             // 4. Committing: ledger records, dead letters and label offsets together.
             joined.refused.extend(gathered.refused);
-            surge.read(count, Instant::now());
+            surge.add_records(count, Instant::now());
             let committed =
                 match self.commit(&mut outbox, &labels, &mut joined, &gathered.offsets, &mut spans) {
                     Err(LearnError::Commit(error)) if error.is_retryable() => break End::after(&error),
@@ -141,7 +142,7 @@ impl Learn {
             refused.iter().for_each(|reason| metrics::dead_letter("label", reason));
             metrics::skipped("label", skipped);
             let last = refused.last().copied().unwrap_or_default();
-            let surges = !surge.count(refused.len() as u64, Instant::now());
+            let surges = !surge.add_dead_letters(refused.len() as u64, Instant::now());
             if let (Some(Committed { began, records, .. }), Some(read)) = (&committed, read) {
                 traces.learned(&spans, read, *began, *records, &mut unpublished);
             }

@@ -8,7 +8,7 @@ use super::join::Joined;
 use super::{Learn, LearnError};
 use crate::codec;
 use crate::core::ledger::Key;
-use crate::dead_letter::{self, Outputs, Reason, Sent, dead_letter};
+use crate::dead_letter::{self, CommitOutcome, Outputs, Reason, dead_letter};
 use crate::kafka::{Consumed, Offsets, Outbox, Produced, Source};
 use crate::ops::metrics;
 use crate::ops::traces::Labelled;
@@ -52,8 +52,8 @@ impl Learn {
         let places = loop {
             let unfit = match dead_letter::commit(outbox, &mut outputs, consumed, || self.shutdown.aborted())?
             {
-                Sent::Committed(places) => break places,
-                Sent::Unfit(unfit) => unfit,
+                CommitOutcome::Committed(places) => break places,
+                CommitOutcome::TooLarge(unfit) => unfit,
             };
             let unfit = unfit.into_iter().filter_map(|index| keys.get(index));
             let mut gone = with_labels(unfit, &keys);

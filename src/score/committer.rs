@@ -15,7 +15,7 @@ use super::oversized::OversizedReplacer;
 use crate::codec::{self, Encoding};
 use crate::core::label::DecisionRef;
 use crate::core::review::ReviewRequest;
-use crate::dead_letter::{self, Outputs, Sent};
+use crate::dead_letter::{self, CommitOutcome, Outputs};
 use crate::kafka::{Membership, Outbox, Produced, RecordPosition};
 use crate::ops::Shutdown;
 use crate::panics;
@@ -181,8 +181,8 @@ impl Worker {
             };
             let consumed = Some((&self.member, &batch.offsets));
             match dead_letter::commit_with(&mut self.outbox, &mut outputs, consumed, reviews, aborted) {
-                Ok(Sent::Committed(positions)) => break Ok(positions.len() + batch.reviews.len()),
-                Ok(Sent::Unfit(unfit)) => {
+                Ok(CommitOutcome::Committed(positions)) => break Ok(positions.len() + batch.reviews.len()),
+                Ok(CommitOutcome::TooLarge(unfit)) => {
                     if let Err(error) = self.oversized.replace(&unfit, &mut outputs, &mut batch) {
                         break Err(error);
                     }

@@ -17,7 +17,7 @@ use super::reader::{Decoded, EventReader, InputEvent, Record};
 use super::{PanelHandle, ROLE, Score, ScoreError, now};
 use crate::config::Policies;
 use crate::crash;
-use crate::dead_letter::{Reason, Surge};
+use crate::dead_letter::{Reason, DeadLetterRate};
 use crate::kafka::{Polled, TopicPartition};
 use crate::ops::{Health, metrics};
 
@@ -51,7 +51,7 @@ pub struct ScorePipeline<'a> {
     panel: Arc<PanelHandle>,
     /// Whether more records may be available than could be read last time.
     behind: bool,
-    surge: Surge,
+    surge: DeadLetterRate,
     /// The reason of the dead letter at which a surge began. Nothing is read after it.
     surge_reason: Option<&'static str>,
     load_shedder: LoadShedder,
@@ -175,7 +175,7 @@ impl ScorePipeline<'_> {
         match self.reader.poll(timeout)? {
             Polled::Record(consumed) => {
                 let Some(ticket) = self.batch.on_record(&consumed) else { return Ok(Next::Other) };
-                self.surge.read(1, Instant::now());
+                self.surge.add_records(1, Instant::now());
                 self.events_read.increment(1);
                 return Ok(Next::Record(Record { ticket, consumed }));
             }
@@ -234,7 +234,7 @@ impl ScorePipeline<'_> {
 
     /// Counts dead letters, the last of them for this reason. Returns `false` if there are too many.
     fn count_dead_letters(&mut self, letters: u64, reason: &'static str) -> bool {
-        let allowed = self.surge.count(letters, Instant::now());
+        let allowed = self.surge.add_dead_letters(letters, Instant::now());
         if !allowed {
             self.surge_reason = Some(reason);
         }

@@ -1,11 +1,11 @@
-//! The bundled panel is as good as it must be: docs/evaluate.json and the manifests, against small expectations.
+//! Tests that the quality of the bundled panel, in docs/evaluate.json and in the manifests, does not fall below minima.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-/// Expert, and the held-out set of its own harm.
-const OWN: [(&str, &str); 11] = [
+/// Each expert with the held-out set of the harm that it detects.
+const SETS: [(&str, &str); 11] = [
     ("abuse", "abuse"),
     ("harmful-request", "requests"),
     ("hate", "hate"),
@@ -18,10 +18,10 @@ const OWN: [(&str, &str); 11] = [
     ("tox-block", "toxicity"),
     ("toxic-bilstm", "toxicity"),
 ];
-/// What an expert must reach on its own harm.
-const BAR: f64 = 0.75;
-/// So many experts must reach it.
-const ENOUGH: usize = 8;
+/// The least AUC of an expert on its set.
+const MIN_AUC: f64 = 0.75;
+/// The least number of experts that must reach it.
+const MIN_EXPERTS: usize = 8;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,29 +38,29 @@ fn auc(figures: &Value, expert: &str, set: &str) -> f64 {
 }
 
 #[test]
-fn enough_experts_know_their_own_harm() {
+fn enough_experts_detect_their_harm() {
     let figures = figures();
-    let good = OWN.iter().filter(|(expert, set)| auc(&figures, expert, set) >= BAR).count();
-    assert!(good >= ENOUGH, "only {good} experts reach {BAR} on their own harm");
+    let good = SETS.iter().filter(|(expert, set)| auc(&figures, expert, set) >= MIN_AUC).count();
+    assert!(good >= MIN_EXPERTS, "only {good} experts reach {MIN_AUC} on their own sets");
 }
 
 #[test]
-fn no_two_experts_are_one() {
-    let most = figures()["around"]["correlation"].as_f64().unwrap();
-    assert!(most <= 0.95, "two experts correlate by {most}");
+fn no_two_experts_are_nearly_equal() {
+    let greatest = figures()["around"]["correlation"].as_f64().unwrap();
+    assert!(greatest <= 0.95, "two experts correlate by {greatest}");
 }
 
-/// The manifests' figures are of all held-out texts, those of the page of a share of them.
+/// The figures in manifests are of all held-out texts, those of the page of a part of them.
 #[test]
 fn manifests_and_page_agree() {
     let figures = figures();
-    for (expert, set) in OWN {
+    for (expert, set) in SETS {
         let path = root().join("models").join(expert).join("manifest.toml");
-        let text = std::fs::read_to_string(&path).expect("`make setup` brings the experts");
+        let text = std::fs::read_to_string(&path).expect("`make setup` installs the experts");
         let manifest: toml::Table = text.parse().unwrap();
-        let said = manifest["quality"]["auc"].as_float().unwrap();
+        let listed = manifest["quality"]["auc"].as_float().unwrap();
         let found = auc(&figures, expert, set);
-        assert!(said >= BAR, "{expert}: its manifest says {said}");
-        assert!((said - found).abs() < 0.08, "{expert}: its manifest says {said}, the page {found}");
+        assert!(listed >= MIN_AUC, "{expert}: its manifest says {listed}");
+        assert!((listed - found).abs() < 0.08, "{expert}: its manifest says {listed}, the page {found}");
     }
 }

@@ -1,4 +1,4 @@
-//! What does not fit is refused at start, with the field and the mend; external data among it.
+//! Tests that a panel is refused at start if files and manifests disagree, with the field and a remedy.
 
 use crate::experts_support;
 
@@ -11,7 +11,7 @@ fn config(folder: &Folder) -> PanelConfig {
     PanelConfig { runtime, sessions: Some(2), ..PanelConfig::new(folder.path()) }
 }
 
-/// The refused field, and that the message names a mend.
+/// Returns the field of the error. Panics if the message has no remedy.
 fn refused(folder: &Folder) -> String {
     let error = Panel::open(config(folder)).err().expect("must be refused");
     assert!(error.to_string().contains(';'), "{error}");
@@ -25,7 +25,7 @@ fn refused(folder: &Folder) -> String {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_at_start() {
+fn a_misfit_is_refused_at_start() {
     let tampered = Folder::new();
     tampered.classifier("faulty", &faulty_classifier());
     std::fs::write(tampered.path().join("faulty/model.onnx"), b"something else").unwrap();
@@ -73,7 +73,7 @@ fn what_does_not_fit_is_refused_at_start() {
     greedy.classifier("greedy", &graph);
     assert_eq!(refused(&greedy), "inputs");
 
-    // Its table knows fewer tokens than the tokenizer.
+    // Its table has fewer tokens than the tokenizer.
     let small = Folder::new();
     let graph = Graph::default()
         .input("ids", INT64, &[-1, 1])
@@ -93,9 +93,9 @@ fn what_does_not_fit_is_refused_at_start() {
     assert_eq!(refused(&two), "outputs.features");
 }
 
-/// The library that `make setup` brings knows no cards.
+/// The library that `make setup` installs supports no graphics cards.
 #[test]
-fn a_provider_that_is_not_there_is_refused_and_never_replaced_by_the_processor() {
+fn a_missing_provider_is_refused_and_not_replaced_by_the_processor() {
     let folder = Folder::new();
     folder.classifier("faulty", &faulty_classifier());
     let (device, memory_limit) = (0, Some(1 << 30));
@@ -104,14 +104,14 @@ fn a_provider_that_is_not_there_is_refused_and_never_replaced_by_the_processor()
     for (provider, word) in all.into_iter().zip(["cuda:0", "tensorrt:0"]) {
         let error = Panel::open(PanelConfig { provider, ..config(&folder) }).err().unwrap();
         assert_eq!(error.name(), "Provider");
-        let said = error.to_string();
-        assert!(said.contains(word) && said.contains("make cuda"), "{said}");
+        let message = error.to_string();
+        assert!(message.contains(word) && message.contains("make cuda"), "{message}");
     }
 }
 
-/// As quantised graphs do that scale by the greatest number of all rows.
+/// Quantised graphs that scale by the greatest number of all rows are like this one.
 #[test]
-fn a_score_that_hangs_on_its_batch_is_refused_or_run_alone() {
+fn a_graph_whose_scores_depend_on_the_batch_is_refused_or_run_alone() {
     let graph = || {
         Graph::default()
             .input("ids", INT64, &[-1, 1])
@@ -136,7 +136,7 @@ fn a_score_that_hangs_on_its_batch_is_refused_or_run_alone() {
     assert_eq!(scores(&["fine", "bad", "end", "nan"]), [0.25, 0.75, 0.5, 0.5]);
 }
 
-/// A classifier whose numbers are in a file of that name.
+/// A classifier with external data in a file of this name.
 fn outside(location: &str) -> Vec<u8> {
     Graph::default()
         .input("ids", INT64, &[-1, 1])
@@ -146,14 +146,14 @@ fn outside(location: &str) -> Vec<u8> {
         .model()
 }
 
-/// One number for each token, `fine` for the word "fine".
+/// External data: one number for each token, which is `fine` for the word "fine".
 fn numbers(fine: f32) -> Vec<u8> {
     [0.5, fine, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5].iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// As Hugging Face's tools export what is large.
+/// The tools of Hugging Face export large graphs like this one.
 #[test]
-fn external_data_is_read_in_the_experts_own_folder_and_is_part_of_its_model() {
+fn external_data_is_read_from_the_experts_folder_and_is_part_of_the_models_hash() {
     // Two experts whose files have the same names.
     let folder = Folder::new();
     let graph = outside("model.onnx_data");
@@ -170,13 +170,13 @@ fn external_data_is_read_in_the_experts_own_folder_and_is_part_of_its_model() {
     assert_ne!(own, experts_support::sha256(&graph));
 }
 
-/// The error's text.
+/// The message of the error.
 fn refusal(folder: &Folder) -> String {
     Panel::open(config(folder)).err().expect("must be refused").to_string()
 }
 
 #[test]
-fn external_data_that_is_not_the_manifests_is_refused() {
+fn external_data_that_disagrees_with_the_manifest_is_refused() {
     let data = numbers(0.5);
     let with = |location: &str, name: &str| {
         let folder = Folder::new();
@@ -193,16 +193,16 @@ fn external_data_that_is_not_the_manifests_is_refused() {
 
     let unlisted = with("weights.bin", "model.onnx_data");
     std::fs::write(unlisted.path().join("expert/weights.bin"), &data).unwrap();
-    let said = refusal(&unlisted);
-    assert!(said.contains("weights in \"weights.bin\", which is not listed"), "{said}");
+    let message = refusal(&unlisted);
+    assert!(message.contains("weights in \"weights.bin\", which is not listed"), "{message}");
     let none = Folder::new();
     none.classifier("expert", &outside("weights.bin"));
     assert_eq!(refused(&none), "model.external_data");
     let unused = Folder::new();
     let listed = unused.external("expert", "model.onnx_data", &data);
     unused.external_classifier("expert", &faulty_classifier(), &listed);
-    let said = refusal(&unused);
-    assert!(said.contains("the graph keeps nothing in \"model.onnx_data\""), "{said}");
+    let message = refusal(&unused);
+    assert!(message.contains("the graph keeps nothing in \"model.onnx_data\""), "{message}");
 }
 
 #[test]
@@ -211,17 +211,20 @@ fn external_data_outside_of_the_folder_is_refused() {
     let elsewhere = tempfile::tempdir().unwrap();
     let absolute = elsewhere.path().join("numbers.bin").display().to_string();
     std::fs::write(&absolute, &data).unwrap();
-    // The last of them is how the runtime itself marks an address in memory.
+    // The last of them is the mark of the runtime for an address in memory.
     for location in
         [absolute.as_str(), "../numbers.bin", "./numbers.bin", "sub/numbers.bin", "", "*/_ORT_MEM_ADDR_/*"]
     {
         let folder = Folder::new();
         std::fs::write(folder.path().join("numbers.bin"), &data).unwrap();
         folder.classifier("expert", &outside(location));
-        let said = refusal(&folder);
-        assert!(said.contains("model.external_data") && said.contains("no file of this folder"), "{said}");
+        let message = refusal(&folder);
+        assert!(
+            message.contains("model.external_data") && message.contains("no file of this folder"),
+            "{message}"
+        );
     }
-    // Nor can the manifest name such a file.
+    // The manifest cannot name such a file either.
     let folder = Folder::new();
     let listed = folder.external("expert", "numbers.bin", &data).replace("numbers.bin", "../numbers.bin");
     folder.external_classifier("expert", &outside("../numbers.bin"), &listed);
@@ -236,11 +239,14 @@ fn external_data_outside_of_the_folder_is_refused() {
     assert!(Panel::open(config(&linked)).is_ok(), "a link within the folder");
     std::fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink(&absolute, &file).unwrap();
-    let said = refusal(&linked);
-    assert!(said.contains("is a link to") && said.contains("outside of the expert's folder"), "{said}");
+    let message = refusal(&linked);
+    assert!(
+        message.contains("is a link to") && message.contains("outside of the expert's folder"),
+        "{message}"
+    );
 }
 
-/// The runtime takes no bytes for them, and would open the file itself.
+/// The runtime accepts no bytes for the data of a node, and would open the file itself.
 #[test]
 fn external_data_of_a_node_is_refused() {
     let folder = Folder::new();
@@ -252,6 +258,6 @@ fn external_data_of_a_node_is_refused() {
         .output("scores", FLOAT, &[-1, 1])
         .model();
     folder.external_classifier("expert", &graph, &listed);
-    let said = refusal(&folder);
-    assert!(said.contains("of a node or of a nested graph in \"numbers.bin\""), "{said}");
+    let message = refusal(&folder);
+    assert!(message.contains("of a node or of a nested graph in \"numbers.bin\""), "{message}");
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::dead_letter::{Headers, Reason, Stays, dead_letter, original, stays};
+use crate::dead_letter::{Headers, NotReplayable, Reason, dead_letter, not_replayable, original};
 use crate::kafka::Consumed;
 
 type Header = (String, Option<Vec<u8>>);
@@ -39,25 +39,26 @@ fn number(record: &Produced, name: &str) -> Option<usize> {
 
 #[test]
 fn a_dead_letter_loses_the_least_that_makes_it_fit() {
-    let cut = |key, value, headers| fit_letter(&letter(record(key, value, headers)), 4_000).unwrap();
-    let lost = |letter: &Produced| stays(&letter.headers);
+    let cut =
+        |key, value, headers| truncate_dead_letter(&letter(record(key, value, headers)), 4_000).unwrap();
+    let lost = |letter: &Produced| not_replayable(&letter.headers);
     let whole = cut(100, 2_000, vec![header("a", 100)]);
-    assert_eq!((whole.payload.unwrap().len(), stays(&whole.headers)), (2_000, None));
+    assert_eq!((whole.payload.unwrap().len(), not_replayable(&whole.headers)), (2_000, None));
 
     let large_value = cut(100, 4_000, vec![header("a", 100)]);
-    assert_eq!((large_value.payload.as_ref(), lost(&large_value)), (None, Some(Stays::WithoutValue)));
+    assert_eq!((large_value.payload.as_ref(), lost(&large_value)), (None, Some(NotReplayable::WithoutValue)));
     assert_eq!(number(&large_value, "__connect.errors.value.left.out.bytes"), Some(4_000));
     assert_eq!(large_value.headers[0], header("a", 100));
 
     let large_header = cut(100, 200, vec![header("a", 9_000), header("b", 10)]);
-    assert_eq!(lost(&large_header), Some(Stays::WithoutHeaders));
+    assert_eq!(lost(&large_header), Some(NotReplayable::WithoutHeaders));
     assert_eq!(large_header.payload.as_ref().map(Vec::len), Some(200));
     assert_eq!(large_header.headers[0], header("b", 10));
     assert_eq!(number(&large_header, "__connect.errors.headers.left.out.count"), Some(1));
     assert_eq!(number(&large_header, "__connect.errors.headers.left.out.bytes"), Some(9_001));
 
     let large_key = cut(9_000, 200, vec![header("a", 100)]);
-    assert_eq!(lost(&large_key), Some(Stays::WithoutKey));
+    assert_eq!(lost(&large_key), Some(NotReplayable::WithoutKey));
     let hash = hex(&Sha256::digest([b'k'; 9_000]).into());
     assert_eq!((large_key.key, large_key.payload.map(|value| value.len())), (Some(hash.into()), Some(200)));
     assert_eq!(large_key.headers[0], header("a", 100));
@@ -72,28 +73,28 @@ fn other_outputs_lose_headers_only_the_largest_first() {
     let output =
         |key, headers| Produced { headers, topic: "decisions".into(), ..letter(record(key, 500, vec![])) };
     let headers = vec![header("a", 10), header("twice", 600), header("b", 1_000), header("twice", 600)];
-    let cut = fit(&output(10, headers.clone()), 2_200).unwrap();
+    let cut = truncate_headers(&output(10, headers.clone()), 2_200).unwrap();
     let names: Vec<_> = cut.headers.iter().map(|(name, _)| &**name).collect();
     let own = ["count", "bytes", "sha256"].map(|figure| format!("aegis.headers.left.out.{figure}"));
     assert_eq!(names, [&["a", "b"][..], &own.each_ref().map(|name| &**name)[..]].concat());
     assert_eq!(number(&cut, "aegis.headers.left.out.count"), Some(2));
     assert_eq!(number(&cut, "aegis.headers.left.out.bytes"), Some(1_210));
     assert_eq!(cut.payload.as_ref().map(Vec::len), Some(500));
-    assert_eq!(fit(&output(9_000, headers), 2_200), None);
+    assert_eq!(truncate_headers(&output(9_000, headers), 2_200), None);
 
-    // However small the others are, the trace stays.
+    // The trace stays, however small the other headers are.
     let trace = header("traceparent", 55);
     let mut many: Vec<_> = (0..500).map(|number| header(&format!("{number}"), 1)).collect();
     many.push(trace.clone());
-    let cut = fit(&output(10, many), 2_200).unwrap();
+    let cut = truncate_headers(&output(10, many), 2_200).unwrap();
     assert!(cut.headers.contains(&trace) && cut.headers.len() > 50, "{}", cut.headers.len());
 }
 
 #[test]
-fn what_an_original_says_of_itself_does_not_count() {
+fn headers_of_the_original_do_not_count() {
     let forged = vec![("__connect.errors.value.left.out.bytes".to_owned(), Some(b"9".to_vec()))];
     let came = as_read(letter(record(1, 1, forged.clone())));
-    assert_eq!(stays(&came.headers), None);
+    assert_eq!(not_replayable(&came.headers), None);
     assert_eq!(original(came).unwrap().0.headers[0], forged[0]);
 }
 
@@ -103,18 +104,18 @@ fn headers() -> impl Strategy<Value = Vec<Header>> {
 }
 
 proptest! {
-    /// A dead letter always fits, keeps its reason, and either can be put back whole or says what it lost.
+    /// A dead letter always fits and keeps its reason. It can be replayed whole, or names the part that it lacks.
     #[test]
     fn a_dead_letter_always_fits(
         key in 0_usize..3_000, value in 0_usize..3_000, headers in headers(), limit in 1_500_usize..6_000,
     ) {
         let from = record(key, value, headers);
         let whole = letter(from.clone());
-        let cut = fit_letter(&whole, limit).unwrap();
+        let cut = truncate_dead_letter(&whole, limit).unwrap();
         prop_assert!(cut.wire_size() <= limit);
         prop_assert_eq!(Headers::of(&cut.headers), Headers::of(&whole.headers));
         prop_assert_eq!(cut == whole, whole.wire_size() <= limit);
-        let lost = stays(&cut.headers);
+        let lost = not_replayable(&cut.headers);
         prop_assert_eq!(lost.is_none(), cut == whole);
         match original(as_read(cut)) {
             Ok((back, _)) => prop_assert_eq!(
@@ -125,11 +126,11 @@ proptest! {
         }
     }
 
-    /// The headers that stay are in their order, and those that go are named by number and size.
+    /// The remaining headers keep their order, and the number and size of the others are given.
     #[test]
     fn headers_stay_in_order(headers in headers(), limit in 600_usize..6_000) {
         let whole = Produced { topic: "decisions".into(), headers: headers.clone(), ..letter(record(9, 9, vec![])) };
-        let Some(cut) = fit(&whole, limit) else { return Ok(()) };
+        let Some(cut) = truncate_headers(&whole, limit) else { return Ok(()) };
         let count = number(&cut, "aegis.headers.left.out.count").unwrap_or(0);
         let kept = &cut.headers[..headers.len() - count];
         let kept_bytes: usize = kept.iter().map(|(name, value)| size(name, value.as_ref())).sum();

@@ -62,18 +62,12 @@ impl Validator<'_> {
 
     fn hashed_file(&self, file: &str, sha256: &str, table: &'static str) -> Result<HashedFile, PanelError> {
         if !is_plain_file(file) {
-            return Err(self.error(
-                &format!("{table}.file"),
-                "is not a plain file name",
-                "put the file in this folder",
-            ));
+            let field = format!("{table}.file");
+            return Err(self.error(&field, "is not a plain file name", "put the file in this folder"));
         }
         let Some(sha256) = parse_hex(sha256) else {
-            return Err(self.error(
-                &format!("{table}.sha256"),
-                "is not a SHA-256 in 64 hexadecimal digits",
-                "give the output of sha256sum",
-            ));
+            let (field, problem) = (format!("{table}.sha256"), "is not a SHA-256 in 64 hexadecimal digits");
+            return Err(self.error(&field, problem, "give the output of sha256sum"));
         };
         Ok(HashedFile { path: self.path.with_file_name(file), sha256, table })
     }
@@ -81,21 +75,15 @@ impl Validator<'_> {
     fn graph(&self, model: Option<RawModel>, kind: Kind) -> Result<GraphFiles, PanelError> {
         let model = self.require(model, "model", kind)?;
         if model.external_data.len() > MAX_EXTERNAL_FILES {
-            return Err(self.error(
-                "model.external_data",
-                "lists too many files",
-                format!("save the graph with its weights in at most {MAX_EXTERNAL_FILES} files"),
-            ));
+            let remedy = format!("save the graph with its weights in at most {MAX_EXTERNAL_FILES} files");
+            return Err(self.error("model.external_data", "lists too many files", remedy));
         }
         let mut external: Vec<HashedFile> = Vec::new();
         for RawFile { file, sha256 } in &model.external_data {
             let file = self.hashed_file(file, sha256, "model.external_data")?;
             if external.iter().any(|known| known.path == file.path) {
-                return Err(self.error(
-                    "model.external_data.file",
-                    "is listed twice",
-                    "remove one of the two",
-                ));
+                let field = "model.external_data.file";
+                return Err(self.error(field, "is listed twice", "remove one of the two"));
             }
             external.push(file);
         }
@@ -116,11 +104,9 @@ impl Validator<'_> {
         if let Some(to) = raw.pad.to
             && !(raw.max_tokens..=MAX_TOKENS).contains(&to)
         {
-            return Err(self.error(
-                "tokenizer.pad.to",
-                "is shorter than max_tokens, or out of range",
-                format!("give {} to {MAX_TOKENS}, or lower max_tokens", raw.max_tokens),
-            ));
+            let problem = "is shorter than max_tokens, or out of range";
+            let remedy = format!("give {} to {MAX_TOKENS}, or lower max_tokens", raw.max_tokens);
+            return Err(self.error("tokenizer.pad.to", problem, remedy));
         }
         Ok(TokenizerSpec {
             file: self.hashed_file(&raw.file, &raw.sha256, "tokenizer")?,
@@ -144,11 +130,8 @@ impl Validator<'_> {
         let kind = Kind::Classifier;
         let Some(input) = inputs.text else {
             if text.is_some() {
-                return Err(self.error(
-                    "text",
-                    "is for graphs that read strings",
-                    "name that input as inputs.text, or remove it",
-                ));
+                let remedy = "name that input as inputs.text, or remove it";
+                return Err(self.error("text", "is for graphs that read strings", remedy));
             }
             return Ok(TextInput::Tokens(self.tokenizer(tokenizer, inputs, kind)?));
         };
@@ -175,21 +158,15 @@ impl Validator<'_> {
         self.forbid(outputs.features.is_some(), "outputs.features", kind)?;
         let output = self.require(outputs.scores, "outputs.scores", kind)?;
         if labels.is_empty() || labels.len() > MAX_LABELS {
-            return Err(self.error(
-                "labels",
-                "there are none or too many",
-                format!("give 1 to {MAX_LABELS}"),
-            ));
+            let remedy = format!("give 1 to {MAX_LABELS}");
+            return Err(self.error("labels", "there are none or too many", remedy));
         }
         if !labels.iter().any(|label| label.harmful) {
             return Err(self.error("labels", "none has unsafe = true", "mark those whose score is a harm's"));
         }
         if calibration.is_some_and(|c| !c.a.is_finite() || !c.b.is_finite() || c.a <= 0.0) {
-            return Err(self.error(
-                "calibration",
-                "a or b is not usable",
-                "give a finite b and a finite a above 0",
-            ));
+            let remedy = "give a finite b and a finite a above 0";
+            return Err(self.error("calibration", "a or b is not usable", remedy));
         }
         Ok(Scores { output, activation: outputs.activation, read: outputs.read, labels, calibration })
     }

@@ -60,7 +60,7 @@ impl TokensByReader<'_> {
     fn of(&mut self, model: &Model) -> Option<&Tokens> {
         let (tokenizer, text) = (&self.panel.tokenizers[model.tokenizer], self.text);
         let read = || {
-            let read = catch_panic(|| tokenizer.read(text).map_err(RunError::failed));
+            let read = catch_panic(|| tokenizer.tokenize(text).map_err(RunError::failed));
             read.inspect_err(|error| log_unprepared(&model.id, error)).ok()
         };
         self.tokens[model.tokenizer].get_or_insert_with(read).as_ref()
@@ -166,7 +166,7 @@ impl Panel {
         answer.tokens = answer.tokens.max(tokenizer.count(tokens).unwrap_or(0));
         answer.set_windows(&model.experts, tokens.windows.len(), tokens.truncated);
         // For a window of which nothing was read, a graph would vote its bias.
-        let mut windows = tokenizer.read_windows(tokens);
+        let mut windows = tokenizer.readable_windows(tokens);
         if windows.is_empty() {
             answer.abstain(&model.experts, Abstention::NothingRead);
             return;

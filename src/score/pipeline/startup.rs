@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{COMMITTING, ScorePipeline};
 use crate::config::Policies;
-use crate::dead_letter::Surge;
+use crate::dead_letter::DeadLetterRate;
 use crate::experts::State;
 use crate::kafka::{Follower, From, Outbox, Source, Start};
 use crate::ops::{Health, Traces, metrics};
@@ -56,7 +56,7 @@ impl<'a> ScorePipeline<'a> {
         let committer = Committer::start(outbox, member, reviews, oversized, shutdown.clone())?;
         let stalled_after = config.kafka.stalled_after().max(2 * config.score.commit_interval());
         health.waits(COMMITTING, None, stalled_after);
-        let surge = Surge::new(config.score.max_dead_letters_per_minute, config.score.max_dead_letter_share);
+        let surge = DeadLetterRate::new(config.score.max_dead_letters_per_minute, config.score.max_dead_letter_share);
         Ok(Some(Self {
             committer,
             reader: EventReader::new(source, registry, config),

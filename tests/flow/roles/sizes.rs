@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aegis::codec::hex;
 use aegis::core::label::Finding;
-use aegis::dead_letter::{Headers, Stays, original, stays};
+use aegis::dead_letter::{Headers, NotReplayable, not_replayable, original};
 use aegis::kafka::{Consumed, Produced};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -117,7 +117,7 @@ fn check_letter(letter: &Consumed, topic: &str, originals: &BTreeMap<Place, Cons
     let left: usize = figure("headers.left.out.count").map_or(0, |count| count.parse().unwrap());
     let kept = letter.headers.iter().take_while(|(name, _)| !name.starts_with("__connect.errors.")).count();
     assert_eq!(kept + left, from.headers.len());
-    if stays(&letter.headers).is_none() {
+    if not_replayable(&letter.headers).is_none() {
         assert_eq!(original(letter.clone()).unwrap().0.payload, from.payload);
     }
     Some(place)
@@ -237,8 +237,8 @@ fn one_record_as_large_as_its_topic_accepts_stops_nothing() {
     score.stop();
     assert_eq!(check_events(&site), 2);
     let letters = read_all(&site.connection, &topics.dlq);
-    let lost: Vec<_> = letters.iter().map(|letter| stays(&letter.headers)).collect();
-    let all = [Stays::WithoutKey, Stays::WithoutKey, Stays::WithoutHeaders].map(Some);
+    let lost: Vec<_> = letters.iter().map(|letter| not_replayable(&letter.headers)).collect();
+    let all = [NotReplayable::WithoutKey, NotReplayable::WithoutKey, NotReplayable::WithoutHeaders].map(Some);
     assert_eq!(lost.into_iter().collect::<BTreeSet<_>>(), all.into_iter().collect());
     let reasons = crate::support::flow::reasons(&letters);
     assert_eq!(reasons, [("NotAvro".to_owned(), 2), ("OutputTooLarge".to_owned(), 1)].into());
@@ -301,7 +301,7 @@ fn what_fits_no_topic_of_outputs_becomes_a_dead_letter() {
         letters.len() >= 6
     });
     score.stop();
-    assert!(letters.iter().all(|letter| stays(&letter.headers).is_none()), "each can be put back");
+    assert!(letters.iter().all(|letter| not_replayable(&letter.headers).is_none()), "each can be put back");
     check_events(&site);
     site.verify();
 

@@ -11,8 +11,8 @@ use std::time::Instant;
 use aegis::codec::{self, Encoding};
 use aegis::config::Policies;
 use aegis::core::fold::{Fold, Settings};
-use aegis::learn::kept;
-use aegis::store::{Batch, Store};
+use aegis::learn::load_ledger;
+use aegis::store::{Store, WriteBatch};
 
 /// Records a commit, as the learner takes while it restores.
 const CHUNK: usize = 10_000;
@@ -42,7 +42,9 @@ fn fill(folder: &std::path::Path, rounds: usize) {
             break;
         }
         offset += i64::try_from(ledger.len()).expect("few");
-        store.commit(Batch { ledger, ledger_offset: Some(offset), ..Batch::default() }).expect("a commit");
+        store
+            .commit(WriteBatch { ledger, ledger_offset: Some(offset), ..WriteBatch::default() })
+            .expect("a commit");
     }
     println!("filled in {:.1?}: {:?}", began.elapsed(), store.sizes());
 }
@@ -51,7 +53,7 @@ fn read(folder: &std::path::Path) {
     let began = Instant::now();
     let (store, opened) = Store::open(folder).expect("a store");
     let open = began.elapsed();
-    let book = kept(&store).expect("a whole ledger");
+    let book = load_ledger(&store).expect("a whole ledger");
     let read = began.elapsed();
     let policies = Policies::default();
     let policy = policies.get("default").expect("the default policy");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aegis::core::label::DecisionRef;
 use aegis::core::ledger::RoundId;
-use aegis::store::{Batch, DAY, IndexEntry, Store, StoreError};
+use aegis::store::{DAY, IndexEntry, Store, StoreError, WriteBatch};
 
 fn id(event: u64) -> RoundId {
     RoundId { tenant: "tenant".into(), policy: "policy".into(), event: format!("event-{event}") }
@@ -49,7 +49,7 @@ fn main() {
             })
             .collect();
         let began = Instant::now();
-        store.commit(Batch { indexed, ..Batch::default() }).expect("a commit");
+        store.commit(WriteBatch { indexed, ..WriteBatch::default() }).expect("a commit");
         commits.push(began.elapsed());
     }
     show("commit", commits);
@@ -85,7 +85,7 @@ fn main() {
             })
             .collect();
         let began = Instant::now();
-        store.commit(Batch { ledger, ..Batch::default() }).expect("a commit");
+        store.commit(WriteBatch { ledger, ..WriteBatch::default() }).expect("a commit");
         commits.push(began.elapsed());
     }
     println!("{records} ledger records of 520 bytes, 500 a commit");
@@ -99,7 +99,7 @@ fn main() {
         read.fetch_add(kept.len() as u64, Ordering::Relaxed);
         Ok::<_, StoreError>(())
     };
-    store.ledger(|| take).expect("a whole ledger");
+    store.read_ledger(|| take).expect("a whole ledger");
     assert_eq!(read.into_inner(), records);
     println!("open: {opened:?}, with the ledger read: {:?}", began.elapsed());
     println!("{:?}", store.sizes());

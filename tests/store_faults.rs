@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use aegis::core::label::DecisionRef;
 use aegis::core::ledger::RoundId;
-use aegis::store::{Batch, DAY, IndexEntry, Opened, Store, StoreError};
+use aegis::store::{DAY, IndexEntry, Opened, Store, StoreError, WriteBatch};
 use disk::Disk;
 use store_support::{Kept, read};
 
@@ -27,7 +27,7 @@ fn id(event: i64) -> RoundId {
 
 /// The n-th batch: changes, deletions and entries that all say n; now and then so many records that they go on shelves
 /// soon, or at once.
-fn batch(n: i64) -> Batch {
+fn batch(n: i64) -> WriteBatch {
     let more = match n % 40 {
         7 => 1_100,
         3 | 13 | 23 => 600,
@@ -38,7 +38,7 @@ fn batch(n: i64) -> Batch {
     let key = |k: i64| (k.rem_euclid(97)).to_be_bytes().to_vec();
     let value =
         vec![u8::try_from(n.rem_euclid(251)).unwrap(); 100 + usize::try_from(n.rem_euclid(400)).unwrap()];
-    Batch {
+    WriteBatch {
         ledger: [(key(n), Some(value)), (key(n * 7 + 3), None)].into_iter().chain(more).collect(),
         ledger_offset: Some(n + 1),
         decisions: vec![(0, (n + 1) * 40)],
@@ -47,7 +47,7 @@ fn batch(n: i64) -> Batch {
                 IndexEntry::new(&id(offset), offset, DecisionRef { partition: 0, offset }, DAY * (n / 50))
             })
             .collect(),
-        ..Batch::default()
+        ..WriteBatch::default()
     }
 }
 
@@ -312,8 +312,10 @@ fn what_sled_lost_or_mixed_up_is_found() {
 fn a_stale_record_is_found() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut store, _) = Store::open(folder.path()).expect("a store");
-    let put =
-        |value: &[u8]| Batch { ledger: vec![(b"key".to_vec(), Some(value.to_vec()))], ..Batch::default() };
+    let put = |value: &[u8]| WriteBatch {
+        ledger: vec![(b"key".to_vec(), Some(value.to_vec()))],
+        ..WriteBatch::default()
+    };
     let raw = || sled(folder.path()).open_tree("ledger").expect("a tree");
     store.commit(put(b"old")).expect("a commit");
     drop(store);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use aegis::core::label::DecisionRef;
 use aegis::core::ledger::RoundId;
-use aegis::store::{Batch, DAY, IndexEntry, MOST_PER_ROUND, Opened, Store};
+use aegis::store::{DAY, IndexEntry, MAX_PER_ROUND, Opened, Store, WriteBatch};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use store_support::{Kept, read};
@@ -69,7 +69,7 @@ impl Model {
             .filter(|plain| plain.0 == event)
             .map(|&(_, time, partition, offset, _)| (time, DecisionRef { partition, offset }))
             .collect();
-        all.into_iter().take(MOST_PER_ROUND).collect()
+        all.into_iter().take(MAX_PER_ROUND).collect()
     }
 
     fn write(&mut self, ledger: &[(Vec<u8>, Option<Vec<u8>>)]) {
@@ -125,7 +125,7 @@ fn play(folder: &Path, acts: Vec<Act>) {
     let (mut store, opened) = Store::open(folder).expect("a store");
     assert_eq!(opened, Opened::Fresh);
     let mut model = Model::default();
-    let mut last = Batch::default();
+    let mut last = WriteBatch::default();
     for act in acts {
         match act {
             Act::Commit { ledger, offset, positions, few } => {
@@ -137,12 +137,12 @@ fn play(folder: &Path, acts: Vec<Act>) {
                 model.offset = offset.or(model.offset);
                 model.positions.extend(positions.iter().copied());
                 model.index.extend(few.iter().copied());
-                last = Batch {
+                last = WriteBatch {
                     ledger,
                     ledger_offset: offset,
                     decisions: positions,
                     indexed: few.into_iter().map(entry).collect(),
-                    ..Batch::default()
+                    ..WriteBatch::default()
                 };
                 store.commit(last.clone()).expect("a commit");
             }
@@ -150,7 +150,7 @@ fn play(folder: &Path, acts: Vec<Act>) {
                 let key = |key: u32| (key.to_be_bytes().to_vec(), Some(value.clone()));
                 let ledger: Vec<_> = (first..first + count).map(key).collect();
                 model.write(&ledger);
-                store.commit(Batch { ledger, ..Batch::default() }).expect("a commit");
+                store.commit(WriteBatch { ledger, ..WriteBatch::default() }).expect("a commit");
             }
             Act::Many { first, count, day } => {
                 let many: Vec<Plain> = (first..first + count)
@@ -158,10 +158,10 @@ fn play(folder: &Path, acts: Vec<Act>) {
                     .collect();
                 model.index.extend(many.iter().copied());
                 let indexed = many.into_iter().map(entry).collect();
-                store.commit(Batch { indexed, ..Batch::default() }).expect("a commit");
+                store.commit(WriteBatch { indexed, ..WriteBatch::default() }).expect("a commit");
             }
             Act::Repeat => store
-                .commit(Batch {
+                .commit(WriteBatch {
                     ledger: Vec::new(),
                     ledger_offset: None,
                     decisions: Vec::new(),
@@ -169,7 +169,7 @@ fn play(folder: &Path, acts: Vec<Act>) {
                 })
                 .expect("a commit"),
             Act::Forget { day } => {
-                store.forget_before(day * DAY + 3).expect("forgotten");
+                store.remove_days_before(day * DAY + 3).expect("forgotten");
                 model.index.retain(|plain| plain.4 >= day * DAY);
                 // What was forgotten is not indexed again by `Repeat`.
                 last.indexed.clear();
@@ -216,7 +216,7 @@ fn each_record_is_read_once_side_by_side() {
             let (mut store, _) = Store::open(folder.path()).expect("a store");
             let record = |key: &String| (key.clone().into_bytes(), key.repeat(key.len()).into_bytes());
             let ledger = keys.iter().map(record).map(|(key, value)| (key, Some(value))).collect();
-            store.commit(Batch { ledger, ..Batch::default() }).expect("a commit");
+            store.commit(WriteBatch { ledger, ..WriteBatch::default() }).expect("a commit");
             prop_assert_eq!(
                 read(&store).expect("a whole ledger"),
                 keys.iter().map(record).collect::<Vec<_>>()

@@ -22,7 +22,7 @@ use aegis::core::ledger::{
 use aegis::core::ledger_state::LedgerState;
 use aegis::core::predictor::{FORMAT, Predictor, PredictorError};
 use aegis::kafka::Produced;
-use aegis::store::{Batch, IndexEntry, Opened, Store, StoreError};
+use aegis::store::{IndexEntry, Opened, Store, StoreError, WriteBatch};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
@@ -179,12 +179,12 @@ fn write_missing_fixture() {
     };
     let count = i64::try_from(written.len()).unwrap();
     store
-        .commit(Batch {
+        .commit(WriteBatch {
             ledger: written.into_iter().map(|(key, value)| (key, Some(value))).collect(),
             ledger_offset: Some(count),
             decisions: vec![(0, 20), (1, 20), (2, 20)],
             indexed: (0..ROUNDS).map(entry).collect(),
-            ..Batch::default()
+            ..WriteBatch::default()
         })
         .unwrap();
     drop(store);
@@ -218,7 +218,7 @@ fn a_store_of_the_first_version_is_opened_and_gives_its_state() {
     let kept = read(&store).unwrap();
     assert_eq!(hashes(&decoded(kept.iter().map(|(_, value)| value))), [HEDGE, DEFAULT]);
     // It can be written on.
-    store.commit(Batch { ledger_offset: Some(1_000), ..Batch::default() }).unwrap();
+    store.commit(WriteBatch { ledger_offset: Some(1_000), ..WriteBatch::default() }).unwrap();
     drop(store);
     let (store, opened) = Store::open(folder.path()).unwrap();
     assert_eq!((opened, store.ledger_offset()), (Opened::Found, Some(1_000)));
@@ -232,12 +232,12 @@ fn a_store_without_notes_is_read_again_where_labels_wait() {
     let (mut store, _) = Store::open(folder.path()).unwrap();
     let all = [(0, 20), (1, 20), (2, 20)];
     let positions = |store: &Store| Vec::from_iter(store.decision_positions().clone());
-    assert_eq!(store.read_by(7, false).unwrap(), []);
+    assert_eq!(store.set_reader(7, false).unwrap(), []);
     assert_eq!(positions(&store), all);
-    assert_eq!(store.read_by(7, true).unwrap(), all);
+    assert_eq!(store.set_reader(7, true).unwrap(), all);
     assert_eq!(positions(&store), []);
-    store.commit(Batch { decisions: all.to_vec(), ..Batch::default() }).unwrap();
-    assert_eq!(store.read_by(7, true).unwrap(), []);
+    store.commit(WriteBatch { decisions: all.to_vec(), ..WriteBatch::default() }).unwrap();
+    assert_eq!(store.set_reader(7, true).unwrap(), []);
     assert_eq!(positions(&store), all);
 }
 
@@ -247,24 +247,24 @@ fn a_store_without_notes_is_read_again_where_labels_wait() {
 fn what_one_version_could_not_read_another_reads_again() {
     let folder = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(folder.path()).unwrap();
-    assert_eq!(store.read_by(1, true).unwrap(), []);
-    let passed = |decisions: &[(i32, i64)], skipped: &[(i32, i64)]| Batch {
+    assert_eq!(store.set_reader(1, true).unwrap(), []);
+    let passed = |decisions: &[(i32, i64)], skipped: &[(i32, i64)]| WriteBatch {
         decisions: decisions.to_vec(),
         skipped: skipped.to_vec(),
-        ..Batch::default()
+        ..WriteBatch::default()
     };
     store.commit(passed(&[(0, 10), (1, 10)], &[(1, 7), (1, 4)])).unwrap();
     store.commit(passed(&[(1, 20)], &[(1, 15)])).unwrap();
-    assert_eq!(store.read_by(1, true).unwrap(), []);
+    assert_eq!(store.set_reader(1, true).unwrap(), []);
     drop(store);
     let (mut store, _) = Store::open(folder.path()).unwrap();
-    assert_eq!(store.read_by(2, true).unwrap(), [(1, 20)]);
+    assert_eq!(store.set_reader(2, true).unwrap(), [(1, 20)]);
     drop(store);
     let (mut store, opened) = Store::open(folder.path()).unwrap();
     assert_eq!(opened, Opened::Found);
     assert_eq!(Vec::from_iter(store.decision_positions().clone()), [(0, 10), (1, 4)]);
     store.commit(passed(&[(1, 20)], &[])).unwrap();
-    assert_eq!(store.read_by(1, true).unwrap(), []);
+    assert_eq!(store.set_reader(1, true).unwrap(), []);
 }
 
 #[test]

@@ -174,7 +174,7 @@ impl Learn {
             crash::point("learn.kept");
             self.progress.note_decisions(indexed);
             if sweep {
-                store.forget_before(now().saturating_sub(settings.horizon()))?;
+                store.remove_days_before(now().saturating_sub(settings.horizon()))?;
                 if self.topics_differ(&store) {
                     tracing::warn!(
                         "a topic was deleted and made again: beginning again from what is committed"

@@ -10,7 +10,7 @@ use crate::core::ledger::RoundRecord;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::metrics;
 use crate::registry::RegistryError;
-use crate::store::{Batch, IndexEntry, Store};
+use crate::store::{IndexEntry, Store, WriteBatch};
 
 /// Follows the decisions topic.
 pub struct Index {
@@ -51,7 +51,7 @@ impl Index {
         store: &mut Store,
         waits: bool,
     ) -> Result<Self, LearnError> {
-        let again: BTreeMap<_, _> = store.read_by(codec::decisions_read()?, waits)?.into_iter().collect();
+        let again: BTreeMap<_, _> = store.set_reader(codec::decisions_read()?, waits)?.into_iter().collect();
         for (partition, before) in &again {
             let from = store.decision_positions().get(partition).copied();
             tracing::info!(
@@ -180,18 +180,18 @@ impl Index {
     pub fn keep(&mut self, store: &mut Store) -> Result<(), LearnError> {
         if !self.entries.is_empty() {
             let indexed = std::mem::take(&mut self.entries);
-            store.commit(Batch { indexed, ..Batch::default() })?;
+            store.commit(WriteBatch { indexed, ..WriteBatch::default() })?;
         }
         Ok(())
     }
 
     /// The positions that a finished unit covers.
-    pub fn covered(&mut self) -> Batch {
+    pub fn covered(&mut self) -> WriteBatch {
         if !std::mem::take(&mut self.moved) {
-            return Batch::default();
+            return WriteBatch::default();
         }
         let decisions = self.positions.iter().map(|(partition, next)| (*partition, *next)).collect();
-        Batch { decisions, skipped: std::mem::take(&mut self.skipped), ..Batch::default() }
+        WriteBatch { decisions, skipped: std::mem::take(&mut self.skipped), ..WriteBatch::default() }
     }
 }
 

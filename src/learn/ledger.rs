@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::LearnError;
-use super::kept::kept;
+use super::load::load_ledger;
 use crate::codec;
 use crate::config::Policies;
 use crate::core::fold::{Fold, Settings};
@@ -13,7 +13,7 @@ use crate::core::ledger_state::{Change, LedgerState};
 use crate::crash;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::metrics;
-use crate::store::{Batch, Store};
+use crate::store::{Store, WriteBatch};
 
 /// Records per sled transaction while restoring.
 const CHUNK: usize = 10_000;
@@ -30,7 +30,7 @@ pub struct Ledger {
     /// Offset of the next record to read.
     next: i64,
     changes: Vec<Change>,
-    batch: Batch,
+    batch: WriteBatch,
     /// The rounds of records read that no unit of this process has seen.
     foreign: BTreeSet<RoundId>,
 }
@@ -48,7 +48,7 @@ impl Ledger {
         memory: usize,
     ) -> Result<Self, LearnError> {
         let next = store.ledger_offset().unwrap_or(0);
-        let book = kept(store)?;
+        let book = load_ledger(store)?;
         let folds = policies
             .policies
             .values()
@@ -69,7 +69,7 @@ impl Ledger {
             folds,
             next,
             changes: Vec::new(),
-            batch: Batch::default(),
+            batch: WriteBatch::default(),
             foreign: BTreeSet::new(),
         })
     }
@@ -137,13 +137,13 @@ impl Ledger {
             }
             if !passed && self.batch.ledger.len() >= CHUNK {
                 self.joined();
-                self.keep(store, Batch::default())?;
+                self.keep(store, WriteBatch::default())?;
                 tracing::info!(offset = self.next, "restoring the ledger");
             }
         }
         if !passed {
             self.joined();
-            self.keep(store, Batch::default())?;
+            self.keep(store, WriteBatch::default())?;
         }
         Ok(true)
     }
@@ -203,13 +203,13 @@ impl Ledger {
     ///
     /// # Errors
     /// Where sled fails.
-    pub fn keep(&mut self, store: &mut Store, index: Batch) -> Result<(), LearnError> {
+    pub fn keep(&mut self, store: &mut Store, index: WriteBatch) -> Result<(), LearnError> {
         let ledger = std::mem::take(&mut self.batch.ledger);
         if ledger.is_empty() && index.decisions.is_empty() && store.ledger_offset() == Some(self.next) {
             return Ok(());
         }
         let started = Instant::now();
-        store.commit(Batch { ledger, ledger_offset: Some(self.next), ..index })?;
+        store.commit(WriteBatch { ledger, ledger_offset: Some(self.next), ..index })?;
         metrics::STORE_SECONDS.with([]).record(started.elapsed().as_secs_f64());
         Ok(())
     }

@@ -11,8 +11,8 @@ mod error;
 mod gather;
 mod index;
 mod join;
-mod kept;
 mod ledger;
+mod load;
 mod progress;
 mod publish;
 mod restore;
@@ -28,7 +28,7 @@ use crate::ops::{Health, Shutdown, Traces, give_way, metrics};
 use crate::schemas;
 use crate::traced;
 pub use error::LearnError;
-pub use kept::kept;
+pub use load::load_ledger;
 pub use progress::Progress;
 
 /// What the flow is made of.

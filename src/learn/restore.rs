@@ -11,7 +11,7 @@ use crate::codec;
 use crate::config::Policies;
 use crate::kafka::{Followed, Follower, From, SourceError, topics};
 use crate::ops::metrics;
-use crate::store::{Opened, Origins, Store, StoreError, TopicId};
+use crate::store::{Opened, Store, StoreError, TopicId, TopicIds};
 
 /// How long the brokers may take to tell a topic's id while the learner is at work.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -50,14 +50,14 @@ impl Learn {
                 tracing::warn!(why, "the store is rebuilt from the ledger topic");
                 metrics::STORE_ERRORS.with([error.name()]).increment(1);
                 metrics::STORE_REBUILDS.with([]).increment(1);
-                let origins = *store.origins();
+                let origins = *store.topic_ids();
                 store = store.rebuild(&why)?.0;
-                store.set_origins(origins)?;
+                store.set_topic_ids(origins)?;
                 attempt(&mut store)?
             }
             Err(LearnError::Source(SourceError::Truncated { position, end, .. })) => {
                 // It may grow past that.
-                store.set_origins(Origins { ledger: Some(LOST), ..*store.origins() })?;
+                store.set_topic_ids(TopicIds { ledger: Some(LOST), ..*store.topic_ids() })?;
                 return Err(
                     self.other_ledger(format!("ends at {end}, before offset {position} of the store"))
                 );
@@ -81,7 +81,7 @@ impl Learn {
     /// # Errors
     /// Returns [`LearnError::OtherLedger`] if the ledger topic is another: continuing would lose what the store holds.
     fn compare(&self, store: &mut Store) -> Result<(), LearnError> {
-        let (then, now) = (*store.origins(), self.origins(self.connection.answer(ANSWER))?);
+        let (then, now) = (*store.topic_ids(), self.origins(self.connection.answer(ANSWER))?);
         if then.ledger == Some(LOST) {
             return Err(self.other_ledger("was found to end before an offset of the store".to_owned()));
         }
@@ -108,13 +108,13 @@ impl Learn {
         }
         let ledger = now.ledger.or(then.ledger);
         let (decisions, labels) = (now.decisions.or(then.decisions), now.labels.or(then.labels));
-        Ok(store.set_origins(Origins { ledger, decisions, labels })?)
+        Ok(store.set_topic_ids(TopicIds { ledger, decisions, labels })?)
     }
 
     /// Returns `true` if a topic was deleted and made again since the store was opened. Brokers that do not answer are
     /// asked again later.
     pub(super) fn topics_differ(&self, store: &Store) -> bool {
-        let then = store.origins();
+        let then = store.topic_ids();
         self.origins(self.connection.answer(GLANCE)).is_ok_and(|now| {
             differs(then.ledger, now.ledger)
                 || differs(then.decisions, now.decisions)
@@ -122,10 +122,10 @@ impl Learn {
         })
     }
 
-    fn origins(&self, timeout: Duration) -> Result<Origins, SourceError> {
+    fn origins(&self, timeout: Duration) -> Result<TopicIds, SourceError> {
         let id = |topic: &str| topics::id(&self.connection, topic, timeout);
         let topics = &self.config.topics;
-        Ok(Origins {
+        Ok(TopicIds {
             ledger: id(&topics.rounds)?,
             decisions: id(&topics.decisions)?,
             labels: id(&topics.labels)?,
@@ -136,7 +136,7 @@ impl Learn {
         let topic = &self.config.topics.decisions;
         tracing::warn!(topic, why, "the index of decisions is filled again from the first decision kept");
         metrics::STORE_REBUILDS.with([]).increment(1);
-        Ok(store.empty_index()?)
+        Ok(store.clear_index()?)
     }
 
     fn other_ledger(&self, why: String) -> LearnError {

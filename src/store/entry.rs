@@ -14,7 +14,7 @@ use crate::core::ledger::RoundId;
 pub const DAY: Millis = 86_400_000;
 /// How many decisions of one round are kept: the lowest by (round time, partition, offset), which is what
 /// gives a round its votes. An event that is sent a million times does not fill the index.
-pub const MOST_PER_ROUND: usize = 16;
+pub const MAX_PER_ROUND: usize = 16;
 
 const HASH: usize = 12;
 /// The least that an entry takes in a block.
@@ -110,7 +110,7 @@ impl Ord for Placed {
     }
 }
 
-/// Sorts, drops what is there twice, and keeps [`MOST_PER_ROUND`] of each round.
+/// Sorts, drops what is there twice, and keeps [`MAX_PER_ROUND`] of each round.
 pub(super) fn tidy(entries: &mut Vec<Placed>) {
     entries.sort(); // stable: merges what is sorted in parts in linear time
     entries.dedup();
@@ -121,7 +121,7 @@ pub(super) fn tidy(entries: &mut Vec<Placed>) {
             _ => 1,
         };
         last = Some((entry.hash, seen));
-        seen <= MOST_PER_ROUND
+        seen <= MAX_PER_ROUND
     });
 }
 

@@ -113,7 +113,7 @@ impl Store {
     ///
     /// # Errors
     /// Where a record is broken, missing or stale, the disk refuses, or a taker fails.
-    pub fn ledger<E: From<StoreError> + Send, T: FnMut(&[(&[u8], &[u8])]) -> Result<(), E>>(
+    pub fn read_ledger<E: From<StoreError> + Send, T: FnMut(&[(&[u8], &[u8])]) -> Result<(), E>>(
         &self,
         taker: impl Fn() -> T + Sync,
     ) -> Result<(), E> {

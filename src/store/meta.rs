@@ -12,7 +12,7 @@ pub type TopicId = [u8; 16];
 /// The topics that the store was filled from. One that is deleted and made again has another id. `None`: the brokers
 /// tell no ids, or the store is older than these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Origins {
+pub struct TopicIds {
     /// The ledger topic.
     pub ledger: Option<TopicId>,
     /// The decisions topic.
@@ -21,7 +21,7 @@ pub struct Origins {
     pub labels: Option<TopicId>,
 }
 
-impl Origins {
+impl TopicIds {
     fn pack(&self, bytes: &mut Vec<u8>) {
         for id in [self.ledger, self.decisions, self.labels] {
             bytes.push(u8::from(id.is_some()));
@@ -65,7 +65,7 @@ pub(super) struct Meta {
     /// Whether the store comes from a version that did not note what it passed.
     pub(super) unsure: bool,
     /// The topics that all this comes from.
-    pub(super) origins: Origins,
+    pub(super) origins: TopicIds,
 }
 
 impl Meta {
@@ -138,7 +138,7 @@ impl Meta {
             return Some(before);
         }
         let (by, unsure) = (u64::from_le_bytes(reader.array()?), reader.byte()? == 1);
-        let (skipped, origins) = (places(&mut reader)?, Origins::read(&mut reader)?);
+        let (skipped, origins) = (places(&mut reader)?, TopicIds::read(&mut reader)?);
         reader.is_empty().then_some(Self { reader: by, unsure, skipped, origins, ..before })
     }
 
@@ -166,7 +166,7 @@ mod tests {
                 reader: u64::MAX,
                 skipped: BTreeMap::from([(2, 17)]),
                 unsure: true,
-                origins: Origins { ledger: Some([7; 16]), decisions: None, labels: Some([9; 16]) },
+                origins: TopicIds { ledger: Some([7; 16]), decisions: None, labels: Some([9; 16]) },
             };
             assert_eq!(Meta::unpack(&meta.pack()).ok(), Some(meta));
         }

@@ -27,9 +27,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use self::entry::{DAY, IndexEntry, MOST_PER_ROUND};
+pub use self::entry::{DAY, IndexEntry, MAX_PER_ROUND};
 pub use self::error::StoreError;
-pub use self::meta::{Origins, TopicId};
+pub use self::meta::{TopicId, TopicIds};
 pub use self::thread::Stop;
 
 use self::catalogue::{Catalogue, Change};
@@ -61,7 +61,7 @@ pub enum Opened {
 
 /// What one Kafka commit leaves behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Batch {
+pub struct WriteBatch {
     /// Ledger records by key; `None` deletes. Of several for one key the last holds.
     pub ledger: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// The ledger topic's offset after these records; `None` leaves it as it is.
@@ -198,8 +198,8 @@ impl Store {
     /// # Errors
     /// Where the disk refuses or sled fails. Whether the batch was written is then unknown: drop the store,
     /// open it again, and go on from the offsets that it names.
-    pub fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let Batch { ledger, ledger_offset, decisions, skipped, indexed } = batch;
+    pub fn commit(&mut self, batch: WriteBatch) -> Result<(), StoreError> {
+        let WriteBatch { ledger, ledger_offset, decisions, skipped, indexed } = batch;
         let mut changes = Vec::new();
         self.written(ledger, &mut changes)?;
         self.catalogue.add(&indexed, &mut changes);
@@ -261,7 +261,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns an error if the disk refuses or sled fails.
-    pub fn read_by(&mut self, reader: u64, waits: bool) -> Result<Vec<(i32, i64)>, StoreError> {
+    pub fn set_reader(&mut self, reader: u64, waits: bool) -> Result<Vec<(i32, i64)>, StoreError> {
         let unsure = self.meta.unsure && waits;
         if self.meta.reader == reader && !unsure {
             return Ok(Vec::new());
@@ -284,7 +284,7 @@ impl Store {
 
     /// The topics that the store was filled from.
     #[must_use]
-    pub fn origins(&self) -> &Origins {
+    pub fn topic_ids(&self) -> &TopicIds {
         &self.meta.origins
     }
 
@@ -292,7 +292,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns an error if the disk refuses or sled fails.
-    pub fn set_origins(&mut self, origins: Origins) -> Result<(), StoreError> {
+    pub fn set_topic_ids(&mut self, origins: TopicIds) -> Result<(), StoreError> {
         if self.meta.origins == origins {
             return Ok(());
         }
@@ -313,16 +313,16 @@ impl Store {
     ///
     /// # Errors
     /// Returns an error if the disk refuses or sled fails.
-    pub fn empty_index(&mut self) -> Result<(), StoreError> {
+    pub fn clear_index(&mut self) -> Result<(), StoreError> {
         // Before its entries: an index that is half gone is filled again, too.
         self.meta.decisions.clear();
         self.meta.skipped.clear();
         self.meta.unsure = false;
         self.write(Vec::new(), true)?;
-        self.forget_before(Millis::MAX)
+        self.remove_days_before(Millis::MAX)
     }
 
-    /// The decisions about an event, the lowest by (round time, place) first, at most [`MOST_PER_ROUND`].
+    /// The decisions about an event, the lowest by (round time, place) first, at most [`MAX_PER_ROUND`].
     /// Rounds are known by a hash: compare the id of the decision that is read.
     ///
     /// # Errors
@@ -337,14 +337,14 @@ impl Store {
             let alike = entries.iter().skip(from).take_while(|entry| entry.hash == hash);
             found.extend(alike.map(|entry| (entry.round_time, entry.at)));
         }
-        Ok(found.into_iter().take(MOST_PER_ROUND).collect())
+        Ok(found.into_iter().take(MAX_PER_ROUND).collect())
     }
 
     /// Drops the whole days of the index that end before `time`, by the decisions' broker timestamps.
     ///
     /// # Errors
     /// Where the disk refuses or sled fails.
-    pub fn forget_before(&mut self, time: Millis) -> Result<(), StoreError> {
+    pub fn remove_days_before(&mut self, time: Millis) -> Result<(), StoreError> {
         loop {
             let mut changes = Vec::new();
             if !self.catalogue.forget(time, &mut changes) {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::books::OutcomeAudit;
-use super::faults::{Faults, Kind, Place};
+use super::outcomes::OutcomeAudit;
 use super::reader::{Read, Reader};
-use super::refold::{Checked, Due, Refold};
+use super::refold::{PendingCheck, PredictorCheck, Refold};
 use super::report::Report;
-use super::requests::Requests;
+use super::requests::RequestAudit;
+use super::violations::{Place, ViolationKind, Violations};
 use crate::codec::{self, Received, Schemas};
 use crate::config::{Config, Policies};
 use crate::core::event::Millis;
@@ -74,7 +74,7 @@ impl Verify<'_> {
         let (predictors, ledger_records, more) = self.ledger()?;
         faults.merge(more);
         let holds = faults.is_empty();
-        Ok(Report { holds, from: self.from, counts, review, ledger_records, predictors, faults })
+        Ok(Report { holds, from: self.from, counts, review, ledger_records, predictors, violations: faults })
     }
 
     /// Opens the topics, in an order that makes a system at work consistent: the committed offsets first, so
@@ -93,7 +93,7 @@ impl Verify<'_> {
         let labels = self.reader("labels", &topics.labels, None)?;
         let mut events = self.reader("events", &topics.events, self.from)?;
 
-        let mut requests = Requests::new(&decisions.topic);
+        let mut requests = RequestAudit::new(&decisions.topic);
         for (partition, start) in &decisions.starts {
             requests.begins(*partition, *start);
         }
@@ -191,7 +191,7 @@ impl Verify<'_> {
     fn decision(
         &self,
         books: &mut OutcomeAudit,
-        requests: &mut Requests,
+        requests: &mut RequestAudit,
         topic: &Arc<str>,
         record: &Consumed,
         when: When,
@@ -224,7 +224,7 @@ impl Verify<'_> {
     /// Takes a review request; the offset of its decision. With `late` only one that is missed.
     fn request(
         &self,
-        requests: &mut Requests,
+        requests: &mut RequestAudit,
         topic: &Arc<str>,
         record: &Consumed,
         late: bool,
@@ -276,7 +276,7 @@ impl Verify<'_> {
 
     /// Folds the ledger as far as the newest predictors name it. A learner at work may publish meanwhile, and
     /// compaction take what an older predictor was made of: then the newer one is checked.
-    fn ledger(&mut self) -> Result<(Vec<Checked>, u64, Faults), VerifyError> {
+    fn ledger(&mut self) -> Result<(Vec<PredictorCheck>, u64, Violations), VerifyError> {
         let mut due = self.predictors()?;
         for _ in 1..ATTEMPTS {
             let checked = self.refold(&due)?;
@@ -292,8 +292,8 @@ impl Verify<'_> {
 
     fn refold(
         &mut self,
-        (due, broken): &(Vec<Due>, Faults),
-    ) -> Result<(Vec<Checked>, u64, Faults), VerifyError> {
+        (due, broken): &(Vec<PendingCheck>, Violations),
+    ) -> Result<(Vec<PredictorCheck>, u64, Violations), VerifyError> {
         let mut ledger = self.reader("ledger", &self.config.topics.rounds, None)?;
         let end = ledger.ends.values().copied().max().unwrap_or(0);
         let mut refold = Refold::new(&ledger.topic, due.clone());
@@ -310,7 +310,7 @@ impl Verify<'_> {
     }
 
     /// The newest predictor of each policy.
-    fn predictors(&mut self) -> Result<(Vec<Due>, Faults), VerifyError> {
+    fn predictors(&mut self) -> Result<(Vec<PendingCheck>, Violations), VerifyError> {
         let mut weights = self.reader("predictors", &self.config.topics.weights, None)?;
         let mut newest: BTreeMap<Vec<u8>, (i64, Option<Vec<u8>>)> = BTreeMap::new();
         while let Some(read) = weights.next(self.progress)? {
@@ -318,15 +318,15 @@ impl Verify<'_> {
                 newest.insert(key, (offset, payload));
             }
         }
-        let (mut due, mut faults) = (Vec::new(), Faults::default());
+        let (mut due, mut faults) = (Vec::new(), Violations::default());
         for (offset, payload) in newest.into_values() {
             let at = Place::new(&weights.topic, 0, offset);
             match payload.as_deref().map(codec::decode_published) {
                 Some(Ok(published)) => {
                     let policy = self.policies.get(&published.policy).cloned();
-                    due.push(Due { published, at, policy });
+                    due.push(PendingCheck { published, at, policy });
                 }
-                Some(Err(error)) => faults.add(Kind::Unreadable, at, || error.to_string()),
+                Some(Err(error)) => faults.add(ViolationKind::Unreadable, at, || error.to_string()),
                 // A tombstone: the policy is no more.
                 None => {}
             }
@@ -359,14 +359,14 @@ impl When {
 /// The topics that are read side by side, and the books that are fed from them.
 struct Opened {
     books: OutcomeAudit,
-    requests: Requests,
+    requests: RequestAudit,
     decisions: Reader,
     letters: Reader,
     reviews: Reader,
 }
 
-fn same(one: &(Vec<Due>, Faults), other: &(Vec<Due>, Faults)) -> bool {
-    let places = |due: &[Due]| due.iter().map(|due| due.at.offset).collect::<Vec<_>>();
+fn same(one: &(Vec<PendingCheck>, Violations), other: &(Vec<PendingCheck>, Violations)) -> bool {
+    let places = |due: &[PendingCheck]| due.iter().map(|due| due.at.offset).collect::<Vec<_>>();
     places(&one.0) == places(&other.0)
 }
 

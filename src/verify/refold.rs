@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::faults::{Faults, Kind, Place};
+use super::violations::{Place, ViolationKind, Violations};
 use crate::core::fold::{Fold, Settings};
 use crate::core::hash::{Stated, hex, state_hash};
 use crate::core::learners::LearnerSpec;
@@ -18,7 +18,7 @@ use crate::core::predictor::{Published, StateHash};
 
 /// A predictor to check: what was published, and where.
 #[derive(Debug, Clone)]
-pub struct Due {
+pub struct PendingCheck {
     /// The predictor.
     pub published: Published,
     /// Where it lies.
@@ -29,7 +29,7 @@ pub struct Due {
 
 /// What became of a policy's predictor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Checked {
+pub struct PredictorCheck {
     /// The policy.
     pub policy: String,
     /// Whether the fold has the published hash.
@@ -50,23 +50,23 @@ pub struct Refold {
     ledger: Arc<str>,
     book: LedgerState,
     /// By ledger offset, the next last.
-    due: Vec<Due>,
-    checked: Vec<Checked>,
-    faults: Faults,
+    due: Vec<PendingCheck>,
+    checked: Vec<PredictorCheck>,
+    faults: Violations,
     records: u64,
 }
 
 impl Refold {
     /// Begins with an empty ledger. `ledger` is its topic.
     #[must_use]
-    pub fn new(ledger: &Arc<str>, mut due: Vec<Due>) -> Self {
+    pub fn new(ledger: &Arc<str>, mut due: Vec<PendingCheck>) -> Self {
         due.sort_by_key(|due| std::cmp::Reverse(due.published.ledger_offset));
         Self {
             ledger: Arc::clone(ledger),
             book: LedgerState::new(),
             due,
             checked: Vec::new(),
-            faults: Faults::default(),
+            faults: Violations::default(),
             records: 0,
         }
     }
@@ -84,7 +84,7 @@ impl Refold {
     /// The record at `offset` cannot be read.
     pub fn unreadable(&mut self, offset: i64, why: &str) {
         let at = Place::new(&self.ledger, 0, offset);
-        self.faults.add(Kind::Unreadable, at, || why.to_owned());
+        self.faults.add(ViolationKind::Unreadable, at, || why.to_owned());
     }
 
     /// Checks the predictors that reflect the ledger up to `offset` or less.
@@ -96,12 +96,12 @@ impl Refold {
 
     /// The topic's next offset is `end`: checks what is left.
     #[must_use]
-    pub fn finish(mut self, end: i64) -> (Vec<Checked>, u64, Faults) {
+    pub fn finish(mut self, end: i64) -> (Vec<PredictorCheck>, u64, Violations) {
         self.reach(end);
         for due in std::mem::take(&mut self.due) {
             let named = due.published.ledger_offset;
             let ledger = Arc::clone(&self.ledger);
-            self.fault(&due, Kind::Hash, None, &|| {
+            self.fault(&due, ViolationKind::Hash, None, &|| {
                 format!("reflects {ledger} up to offset {named}, and that ends at {end}")
             });
         }
@@ -109,7 +109,7 @@ impl Refold {
         (self.checked, self.records, self.faults)
     }
 
-    fn check(&mut self, due: &Due) {
+    fn check(&mut self, due: &PendingCheck) {
         let published = &due.published;
         // A predictor does not carry its learner's seed.
         let seedless = |learner: &LearnerSpec| LearnerSpec { seed: None, ..learner.clone() }.canonical();
@@ -118,7 +118,7 @@ impl Refold {
                 && policy.mapping.canonical() == published.mapping
         });
         let Some(policy) = policy else {
-            self.fault(due, Kind::Policy, None, &|| {
+            self.fault(due, ViolationKind::Policy, None, &|| {
                 "was made with a learner or mapping that the configuration does not have: verify with the \
                  running learner's"
                     .to_owned()
@@ -127,7 +127,7 @@ impl Refold {
         };
         let own = of_its_own_state(published, &policy.learner);
         if own != published.state_hash {
-            self.fault(due, Kind::Hash, None, &|| {
+            self.fault(due, ViolationKind::Hash, None, &|| {
                 format!(
                     "has the hash {}, and the state that it carries has {}",
                     hex(&published.state_hash),
@@ -140,7 +140,7 @@ impl Refold {
             Ok(Some(hash)) if hash == published.state_hash => self.done(due, true, Some(&hash)),
             Ok(hash) => {
                 let found = hash.as_ref().map_or_else(|| "no rounds".to_owned(), hex);
-                self.fault(due, Kind::Hash, hash.as_ref(), &|| {
+                self.fault(due, ViolationKind::Hash, hash.as_ref(), &|| {
                     format!(
                         "has the hash {}, and the ledger up to offset {} folds to {found}",
                         hex(&published.state_hash),
@@ -148,19 +148,27 @@ impl Refold {
                     )
                 });
             }
-            Err(error) => self.fault(due, Kind::Hash, None, &|| format!("the ledger does not fold: {error}")),
+            Err(error) => {
+                self.fault(due, ViolationKind::Hash, None, &|| format!("the ledger does not fold: {error}"))
+            }
         }
     }
 
-    fn fault(&mut self, due: &Due, kind: Kind, folded: Option<&StateHash>, what: &dyn Fn() -> String) {
+    fn fault(
+        &mut self,
+        due: &PendingCheck,
+        kind: ViolationKind,
+        folded: Option<&StateHash>,
+        what: &dyn Fn() -> String,
+    ) {
         let policy = &due.published.policy;
         self.faults.add(kind, due.at.clone(), || format!("the predictor of policy {policy} {}", what()));
         self.done(due, false, folded);
     }
 
-    fn done(&mut self, due: &Due, holds: bool, folded: Option<&StateHash>) {
+    fn done(&mut self, due: &PendingCheck, holds: bool, folded: Option<&StateHash>) {
         let published = &due.published;
-        self.checked.push(Checked {
+        self.checked.push(PredictorCheck {
             policy: published.policy.clone(),
             holds,
             ledger_offset: published.ledger_offset,
@@ -247,9 +255,13 @@ mod tests {
         fold.published(&book, i64::try_from(records.len()).unwrap()).unwrap()
     }
 
-    fn check(published: Published, policy: Option<Policy>, records: &[Record]) -> (Vec<Checked>, Faults) {
+    fn check(
+        published: Published,
+        policy: Option<Policy>,
+        records: &[Record],
+    ) -> (Vec<PredictorCheck>, Violations) {
         let at = Place::new(&"weights".into(), 0, 7);
-        let mut refold = Refold::new(&"ledger".into(), vec![Due { published, at, policy }]);
+        let mut refold = Refold::new(&"ledger".into(), vec![PendingCheck { published, at, policy }]);
         for (offset, record) in (0..).zip(records) {
             refold.record(offset, record);
         }
@@ -282,13 +294,13 @@ mod tests {
             [(of_others, "folds to"), (state, "carries"), (hash, "carries"), (later, "ends at 10")]
         {
             let (checked, faults) = check(wrong, Some(policy()), &records);
-            assert_eq!((checked[0].holds, faults.count(Kind::Hash)), (false, 1));
-            let shown = faults.0[&Kind::Hash].shown[0].to_string();
+            assert_eq!((checked[0].holds, faults.count(ViolationKind::Hash)), (false, 1));
+            let shown = faults.0[&ViolationKind::Hash].shown[0].to_string();
             assert!(shown.contains(word), "{shown}");
         }
         // Rounds that are no longer in the ledger.
         let (_, faults) = check(Published { ledger_offset: 0, ..right }, Some(policy()), &records);
-        assert!(faults.0[&Kind::Hash].shown[0].what.contains("no rounds"));
+        assert!(faults.0[&ViolationKind::Hash].shown[0].what.contains("no rounds"));
     }
 
     #[test]
@@ -298,7 +310,7 @@ mod tests {
         other.mapping.needs_caution = 0.0;
         for known in [None, Some(other)] {
             let (checked, faults) = check(published(&records), known, &records);
-            assert_eq!((checked[0].holds, faults.count(Kind::Policy)), (false, 1));
+            assert_eq!((checked[0].holds, faults.count(ViolationKind::Policy)), (false, 1));
         }
     }
 }

@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::books::Counts;
-use super::faults::{Faults, Kind};
-use super::refold::Checked;
+use super::outcomes::Counts;
+use super::refold::PredictorCheck;
 use super::requests::RequestCounts;
+use super::violations::{ViolationKind, Violations};
 use crate::core::event::Millis;
 
 /// What was found.
@@ -24,21 +24,22 @@ pub struct Report {
     /// Ledger records read.
     pub ledger_records: u64,
     /// Each policy's predictor.
-    pub predictors: Vec<Checked>,
+    pub predictors: Vec<PredictorCheck>,
     /// What is wrong.
-    pub faults: Faults,
+    #[serde(rename = "faults")]
+    pub violations: Violations,
 }
 
 /// What is checked of events, outcomes and review requests, and what is said where it holds.
-const HOLDS: &[(Kind, &str)] = &[
-    (Kind::Gap, "every committed event has an outcome"),
-    (Kind::Duplicate, "none has two"),
-    (Kind::Order, "decisions are in their events' order"),
-    (Kind::Orphan, "every outcome has its event or label"),
-    (Kind::RequestGap, "every decision that asks for a review has its request"),
-    (Kind::RequestDuplicate, "none has two requests"),
-    (Kind::RequestOrphan, "every request names its decision"),
-    (Kind::Unreadable, "every record can be read"),
+const HOLDS: &[(ViolationKind, &str)] = &[
+    (ViolationKind::Gap, "every committed event has an outcome"),
+    (ViolationKind::Duplicate, "none has two"),
+    (ViolationKind::Order, "decisions are in their events' order"),
+    (ViolationKind::Orphan, "every outcome has its event or label"),
+    (ViolationKind::RequestGap, "every decision that asks for a review has its request"),
+    (ViolationKind::RequestDuplicate, "none has two requests"),
+    (ViolationKind::RequestOrphan, "every request names its decision"),
+    (ViolationKind::Unreadable, "every record can be read"),
 ];
 
 impl fmt::Display for Report {
@@ -79,12 +80,13 @@ impl fmt::Display for Report {
         writeln!(out, "{label_dead_letters} dead letters of labels, {} ledger records", self.ledger_records)?;
         for (kind, promise) in HOLDS {
             // An event that is gone undecided is a committed one without an outcome.
-            let besides = if *kind == Kind::Gap { self.faults.count(Kind::Deleted) } else { 0 };
-            if self.faults.count(*kind) + besides == 0 {
+            let besides =
+                if *kind == ViolationKind::Gap { self.violations.count(ViolationKind::Deleted) } else { 0 };
+            if self.violations.count(*kind) + besides == 0 {
                 writeln!(out, "holds   {promise}")?;
             }
         }
-        for Checked { policy, holds, ledger_offset, rounds, published, .. } in &self.predictors {
+        for PredictorCheck { policy, holds, ledger_offset, rounds, published, .. } in &self.predictors {
             if *holds {
                 writeln!(
                     out,
@@ -95,7 +97,7 @@ impl fmt::Display for Report {
         if self.predictors.is_empty() {
             writeln!(out, "no predictor is published yet: no fold to compare")?;
         }
-        for (kind, found) in &self.faults.0 {
+        for (kind, found) in &self.violations.0 {
             writeln!(out, "BROKEN  {} {}", found.count, kind.title())?;
             for fault in &found.shown {
                 writeln!(out, "        {fault}")?;

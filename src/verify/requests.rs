@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use super::faults::{Faults, Kind, Place};
-use super::marks::Marks;
+use super::offset_set::OffsetSet;
+use super::violations::{Place, ViolationKind, Violations};
 use crate::core::decision::{Decision, Origin, ReviewReason};
 use crate::core::event::Millis;
 use crate::core::ledger::RoundId;
@@ -24,10 +24,10 @@ struct Partition {
     kept_from: i64,
     /// What the requests must say that are still to come, by their decisions' offsets.
     open: BTreeMap<i64, u64>,
-    /// Requests whose decisions are still to come.
+    /// RequestAudit whose decisions are still to come.
     early: BTreeMap<i64, (Place, u64)>,
     /// Decisions that have a request.
-    answered: Marks,
+    answered: OffsetSet,
 }
 
 /// What was counted.
@@ -39,20 +39,20 @@ pub struct RequestCounts {
     pub asking: u64,
     /// Of these, the ones whose request may be gone from its topic: not looked for.
     pub not_kept: u64,
-    /// Requests of decisions before those that are looked at.
+    /// RequestAudit of decisions before those that are looked at.
     pub before: u64,
 }
 
 /// Decisions that ask for a review, and review requests.
 #[derive(Debug)]
-pub struct Requests {
+pub struct RequestAudit {
     decisions: Arc<str>,
     partitions: BTreeMap<i32, Partition>,
     counts: RequestCounts,
-    faults: Faults,
+    faults: Violations,
 }
 
-impl Requests {
+impl RequestAudit {
     /// OutcomeAudit for the decisions of this topic.
     #[must_use]
     pub fn new(decisions: &Arc<str>) -> Self {
@@ -60,7 +60,7 @@ impl Requests {
             decisions: Arc::clone(decisions),
             partitions: BTreeMap::new(),
             counts: RequestCounts::default(),
-            faults: Faults::default(),
+            faults: Violations::default(),
         }
     }
 
@@ -107,19 +107,21 @@ impl Requests {
         let (partition, offset) = (request.decision.partition, request.decision.offset);
         let decision = Place::new(&self.decisions, partition, offset);
         let Some(known) = self.partitions.get_mut(&partition) else {
-            return self.faults.add(Kind::RequestOrphan, at, || format!("there is no {decision}"));
+            return self.faults.add(ViolationKind::RequestOrphan, at, || format!("there is no {decision}"));
         };
         if offset < known.start {
             self.counts.before += 1;
             return;
         }
         if at.partition != partition {
-            self.faults.add(Kind::RequestOrphan, at.clone(), || {
+            self.faults.add(ViolationKind::RequestOrphan, at.clone(), || {
                 format!("is of the decision at {decision}: order per key is lost across partitions")
             });
         }
         if !known.answered.add(offset) {
-            return self.faults.add(Kind::RequestDuplicate, at, || format!("{decision} has one already"));
+            return self
+                .faults
+                .add(ViolationKind::RequestDuplicate, at, || format!("{decision} has one already"));
         }
         let says = Said {
             id: &request.id,
@@ -143,7 +145,7 @@ impl Requests {
     fn compare(&mut self, at: Place, offset: i64, same: bool) {
         if !same {
             let topic = Arc::clone(&self.decisions);
-            self.faults.add(Kind::RequestOrphan, at, || {
+            self.faults.add(ViolationKind::RequestOrphan, at, || {
                 format!("says otherwise than the decision that it names, {topic} offset {offset}")
             });
         }
@@ -151,7 +153,7 @@ impl Requests {
 
     /// Something at `at` cannot be read.
     pub fn unreadable(&mut self, at: Place, why: &str) {
-        self.faults.add(Kind::Unreadable, at, || why.to_owned());
+        self.faults.add(ViolationKind::Unreadable, at, || why.to_owned());
     }
 
     /// Whether this decision's request has been read and waits for it.
@@ -177,17 +179,19 @@ impl Requests {
 
     /// Closes the books.
     #[must_use]
-    pub fn close(mut self) -> (RequestCounts, Faults) {
+    pub fn close(mut self) -> (RequestCounts, Violations) {
         for (number, known) in self.partitions {
             self.counts.not_kept += known.open.range(..known.kept_from).count() as u64;
             for offset in known.open.range(known.kept_from..).map(|(offset, _)| *offset) {
-                self.faults.add(Kind::RequestGap, Place::new(&self.decisions, number, offset), || {
-                    "asks for a review and has no request".to_owned()
-                });
+                self.faults.add(
+                    ViolationKind::RequestGap,
+                    Place::new(&self.decisions, number, offset),
+                    || "asks for a review and has no request".to_owned(),
+                );
             }
             for (offset, (at, _)) in known.early.range(known.start..) {
                 let decision = Place::new(&self.decisions, number, *offset);
-                self.faults.add(Kind::RequestOrphan, at.clone(), || {
+                self.faults.add(ViolationKind::RequestOrphan, at.clone(), || {
                     format!("there is no decision that asks for a review at {decision}")
                 });
             }
@@ -265,8 +269,8 @@ mod tests {
     }
 
     /// Decisions 3 to 6 are looked at; 5 asks for nothing.
-    fn books(decided: bool) -> Requests {
-        let mut books = Requests::new(&"decisions".into());
+    fn books(decided: bool) -> RequestAudit {
+        let mut books = RequestAudit::new(&"decisions".into());
         books.begins(0, 3);
         if decided {
             decide(&mut books);
@@ -274,14 +278,14 @@ mod tests {
         books
     }
 
-    fn decide(books: &mut Requests) {
+    fn decide(books: &mut RequestAudit) {
         for offset in [3, 4, 6] {
             books.decision(0, offset, &asking(offset));
         }
         books.decision(0, 5, &Decision { review: None, ..asking(5) });
     }
 
-    fn kinds(books: Requests) -> Vec<(Kind, u64)> {
+    fn kinds(books: RequestAudit) -> Vec<(ViolationKind, u64)> {
         let (_, faults) = books.close();
         faults.0.iter().map(|(kind, found)| (*kind, found.count)).collect()
     }
@@ -312,10 +316,10 @@ mod tests {
             kinds(books)
         };
         assert_eq!(with(&[3, 4, 6]), []);
-        assert_eq!(with(&[3, 4]), [(Kind::RequestGap, 1)]);
-        assert_eq!(with(&[3, 4, 6, 4]), [(Kind::RequestDuplicate, 1)]);
-        assert_eq!(with(&[3, 4, 6, 5]), [(Kind::RequestOrphan, 1)]);
-        assert_eq!(with(&[3, 4, 6, 7]), [(Kind::RequestOrphan, 1)]);
+        assert_eq!(with(&[3, 4]), [(ViolationKind::RequestGap, 1)]);
+        assert_eq!(with(&[3, 4, 6, 4]), [(ViolationKind::RequestDuplicate, 1)]);
+        assert_eq!(with(&[3, 4, 6, 5]), [(ViolationKind::RequestOrphan, 1)]);
+        assert_eq!(with(&[3, 4, 6, 7]), [(ViolationKind::RequestOrphan, 1)]);
     }
 
     #[test]
@@ -335,8 +339,8 @@ mod tests {
             for (place, request) in [request(3), changed, request(6)].iter().enumerate() {
                 books.request(at(i64::try_from(place).unwrap()), request);
             }
-            let gap = if number == 5 { vec![(Kind::RequestGap, 1)] } else { Vec::new() };
-            let expected = [gap, vec![(Kind::RequestOrphan, 1)]].concat();
+            let gap = if number == 5 { vec![(ViolationKind::RequestGap, 1)] } else { Vec::new() };
+            let expected = [gap, vec![(ViolationKind::RequestOrphan, 1)]].concat();
             assert_eq!(kinds(books), expected, "change {number}");
         }
     }
@@ -348,7 +352,7 @@ mod tests {
             let at = Place::new(&"review".into(), i32::from(offset == 4), offset);
             books.request(at, &request(offset));
         }
-        assert_eq!(kinds(books), [(Kind::RequestOrphan, 1)]);
+        assert_eq!(kinds(books), [(ViolationKind::RequestOrphan, 1)]);
     }
 
     #[test]
@@ -358,6 +362,6 @@ mod tests {
         assert!(books.has_gaps() && books.misses(0, 4));
         books.request(at(0), &request(6));
         let (counts, faults) = books.close();
-        assert_eq!((counts.not_kept, faults.count(Kind::RequestGap)), (1, 1));
+        assert_eq!((counts.not_kept, faults.count(ViolationKind::RequestGap)), (1, 1));
     }
 }

@@ -4,7 +4,7 @@ use std::process::Output;
 
 use aegis::kafka::Consumed;
 use aegis::kafka::topics;
-use aegis::store::{Origins, Store};
+use aegis::store::{Store, TopicIds};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 
@@ -150,8 +150,8 @@ fn without_ids_a_topic_that_ends_too_early_is_noticed() {
     let (site, ledger, hash) = taught("older");
     let forget = || {
         let mut store = Store::existing(&site.store()).unwrap().unwrap();
-        assert!(store.origins().ledger.is_some());
-        store.set_origins(Origins::default()).unwrap();
+        assert!(store.topic_ids().ledger.is_some());
+        store.set_topic_ids(TopicIds::default()).unwrap();
     };
     forget();
     make_again(&site, "rounds");

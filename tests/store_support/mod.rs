@@ -10,7 +10,7 @@ pub type Kept = (Vec<u8>, Vec<u8>);
 /// What a store holds of the ledger, sorted; of a record that was written again perhaps older versions as well.
 pub fn read(store: &Store) -> Result<Vec<Kept>, StoreError> {
     let read = Mutex::new(Vec::new());
-    store.ledger(|| {
+    store.read_ledger(|| {
         |kept: &[(&[u8], &[u8])]| {
             read.lock().unwrap().extend(kept.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
             Ok::<_, StoreError>(())

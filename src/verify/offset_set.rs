@@ -10,7 +10,7 @@ type Chunk = [u64; WORDS];
 
 /// A set of offsets, none of them negative.
 #[derive(Debug, Default)]
-pub struct Marks(BTreeMap<i64, Box<Chunk>>);
+pub struct OffsetSet(BTreeMap<i64, Box<Chunk>>);
 
 /// The chunk, the word in it and the bit in that.
 fn place(offset: i64) -> (i64, usize, u64) {
@@ -18,7 +18,7 @@ fn place(offset: i64) -> (i64, usize, u64) {
     (offset.div_euclid(CHUNK), inside / 64, 1 << (inside % 64))
 }
 
-impl Marks {
+impl OffsetSet {
     /// Adds an offset; false where it was there.
     pub fn add(&mut self, offset: i64) -> bool {
         let (chunk, word, bit) = place(offset);
@@ -91,11 +91,11 @@ mod tests {
             here in proptest::collection::vec(0_i64..200_000, 0..300),
             there in proptest::collection::vec(0_i64..200_000, 0..300),
         ) {
-            let (mut marks, mut model) = (Marks::default(), BTreeSet::new());
+            let (mut marks, mut model) = (OffsetSet::default(), BTreeSet::new());
             for offset in &here {
                 prop_assert_eq!(marks.add(*offset), model.insert(*offset));
             }
-            let (mut others, mut taken) = (Marks::default(), BTreeSet::new());
+            let (mut others, mut taken) = (OffsetSet::default(), BTreeSet::new());
             for offset in there.iter().chain(here.iter().step_by(2)) {
                 others.add(*offset);
                 taken.insert(*offset);

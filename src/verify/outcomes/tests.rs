@@ -21,7 +21,7 @@ fn decide(books: &mut OutcomeAudit, offsets: &[i64]) {
     }
 }
 
-fn kinds(books: OutcomeAudit) -> Vec<(Kind, u64)> {
+fn kinds(books: OutcomeAudit) -> Vec<(ViolationKind, u64)> {
     let (_, faults) = books.close("g", true);
     faults.0.iter().map(|(kind, found)| (*kind, found.count)).collect()
 }
@@ -67,8 +67,8 @@ fn a_tombstone_needs_no_outcome_and_has_one_at_most() {
     };
     assert_eq!(with(&[], &[3, 4, 6]), []);
     assert_eq!(with(&[7], &[3, 4, 6]), []);
-    assert_eq!(with(&[7, 7], &[3, 4, 6]), [(Kind::Duplicate, 1)]);
-    assert_eq!(with(&[], &[3, 4]), [(Kind::Gap, 1)]);
+    assert_eq!(with(&[7, 7], &[3, 4, 6]), [(ViolationKind::Duplicate, 1)]);
+    assert_eq!(with(&[], &[3, 4]), [(ViolationKind::Gap, 1)]);
 }
 
 #[test]
@@ -79,12 +79,12 @@ fn each_fault_is_found_and_nothing_else() {
         kinds(books)
     };
     assert_eq!(with(&[3, 4, 6, 7]), []);
-    assert_eq!(with(&[3, 6, 7]), [(Kind::Gap, 1)]);
-    assert_eq!(with(&[3, 4, 6, 7, 4]), [(Kind::Duplicate, 1)]);
-    assert_eq!(with(&[3, 6, 4, 7]), [(Kind::Order, 1)]);
-    assert_eq!(with(&[3, 4, 5, 6, 7]), [(Kind::Orphan, 1)]);
-    assert_eq!(with(&[3, 4, 6, 7, 10]), [(Kind::Orphan, 1)]);
-    assert_eq!(with(&[-1, 3, 4, 6, 7]), [(Kind::Orphan, 1)]);
+    assert_eq!(with(&[3, 6, 7]), [(ViolationKind::Gap, 1)]);
+    assert_eq!(with(&[3, 4, 6, 7, 4]), [(ViolationKind::Duplicate, 1)]);
+    assert_eq!(with(&[3, 6, 4, 7]), [(ViolationKind::Order, 1)]);
+    assert_eq!(with(&[3, 4, 5, 6, 7]), [(ViolationKind::Orphan, 1)]);
+    assert_eq!(with(&[3, 4, 6, 7, 10]), [(ViolationKind::Orphan, 1)]);
+    assert_eq!(with(&[-1, 3, 4, 6, 7]), [(ViolationKind::Orphan, 1)]);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_dead_letter_and_a_decision_are_one_too_many() {
     books.dead_letter(at("dlq", 0, 3), "labels", 0, 1);
     books.dead_letter(at("dlq", 0, 4), "labels", 0, 4);
     books.dead_letter(at("dlq", 0, 5), "others", 0, 0);
-    assert_eq!(kinds(books), [(Kind::Duplicate, 2), (Kind::Orphan, 2)]);
+    assert_eq!(kinds(books), [(ViolationKind::Duplicate, 2), (ViolationKind::Orphan, 2)]);
 }
 
 #[test]
@@ -106,7 +106,10 @@ fn another_partition_or_topic_is_named() {
     books.decision(at("decisions", 1, 0), "events", 0, 7);
     books.decision(at("decisions", 0, 200), "elsewhere", 0, 7);
     books.unreadable(at("decisions", 0, 201), "the record is empty");
-    assert_eq!(kinds(books), [(Kind::Order, 1), (Kind::Orphan, 1), (Kind::Unreadable, 1)]);
+    assert_eq!(
+        kinds(books),
+        [(ViolationKind::Order, 1), (ViolationKind::Orphan, 1), (ViolationKind::Unreadable, 1)]
+    );
 }
 
 #[test]
@@ -116,8 +119,8 @@ fn outcomes_that_are_no_longer_kept_are_not_missed() {
     decide(&mut books, &[6]);
     let (counts, faults) = books.close("g", true);
     assert_eq!((counts.not_kept, counts.open), (2, 2));
-    assert_eq!(faults.count(Kind::Gap), 1);
-    let shown = faults.0.get(&Kind::Gap).unwrap().shown.first().unwrap().to_string();
+    assert_eq!(faults.count(ViolationKind::Gap), 1);
+    let shown = faults.0.get(&ViolationKind::Gap).unwrap().shown.first().unwrap().to_string();
     assert!(shown.starts_with("events partition 0 offset 7: has neither"), "{shown}");
 }
 
@@ -182,6 +185,6 @@ fn only_some_faults_are_shown_and_all_counted() {
     books.partition(0, 0..1_000, Some(1_000));
     (0..1_000).for_each(|offset| books.event(0, offset));
     let (_, faults) = books.close("g", true);
-    let found = faults.0.get(&Kind::Gap).unwrap();
-    assert_eq!((found.count, found.shown.len()), (1_000, super::super::faults::SHOWN));
+    let found = faults.0.get(&ViolationKind::Gap).unwrap();
+    assert_eq!((found.count, found.shown.len()), (1_000, super::super::violations::SHOWN));
 }

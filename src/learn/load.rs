@@ -12,9 +12,9 @@ use crate::store::Store;
 ///
 /// # Errors
 /// Where sled is corrupt, or holds what is no ledger record.
-pub fn kept(store: &Store) -> Result<LedgerState, LearnError> {
+pub fn load_ledger(store: &Store) -> Result<LedgerState, LearnError> {
     let book = Mutex::new(LedgerState::new());
-    store.ledger(|| {
+    store.read_ledger(|| {
         let (book, mut records, mut spare, mut changes) = (&book, Vec::new(), Spare::default(), Vec::new());
         move |kept: &[(&[u8], &[u8])]| {
             for (_, value) in kept {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::faults::{Faults, Kind, Place};
-use super::marks::Marks;
+use super::offset_set::OffsetSet;
+use super::violations::{Place, ViolationKind, Violations};
 
 /// Whose record a dead letter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +32,10 @@ struct Partition {
     kept_from: i64,
     /// The same for events that have gone themselves.
     outcomes_from: i64,
-    events: Marks,
+    events: OffsetSet,
     /// Events with a null value: they may have an outcome, and need none.
-    tombstones: Marks,
-    outcomes: Marks,
+    tombstones: OffsetSet,
+    outcomes: OffsetSet,
     /// The greatest source offset among the decisions so far, and where that decision lies.
     last: Option<(i64, Place)>,
 }
@@ -56,7 +56,7 @@ impl Partition {
 #[derive(Debug, Default)]
 struct Labels {
     range: Range<i64>,
-    letters: Marks,
+    letters: OffsetSet,
 }
 
 /// What was counted.
@@ -92,7 +92,7 @@ pub struct OutcomeAudit {
     partitions: BTreeMap<i32, Partition>,
     label_partitions: BTreeMap<i32, Labels>,
     counts: Counts,
-    faults: Faults,
+    faults: Violations,
 }
 
 impl OutcomeAudit {
@@ -105,7 +105,7 @@ impl OutcomeAudit {
             partitions: BTreeMap::new(),
             label_partitions: BTreeMap::new(),
             counts: Counts::default(),
-            faults: Faults::default(),
+            faults: Violations::default(),
         }
     }
 
@@ -171,14 +171,14 @@ impl OutcomeAudit {
         self.counts.decisions += 1;
         if topic != &*self.events {
             let events = Arc::clone(&self.events);
-            self.faults.add(Kind::Orphan, at, || {
+            self.faults.add(ViolationKind::Orphan, at, || {
                 format!("names an event of topic {topic}, and events come from {events}")
             });
             return;
         }
         let strayed = at.partition != partition;
         if strayed {
-            self.faults.add(Kind::Order, at.clone(), || {
+            self.faults.add(ViolationKind::Order, at.clone(), || {
                 format!("is of an event of partition {partition}: order per key is lost across partitions")
             });
         }
@@ -189,7 +189,7 @@ impl OutcomeAudit {
         match &known.last {
             Some((greatest, before)) if *greatest > offset => {
                 let (greatest, before) = (*greatest, before.offset);
-                self.faults.add(Kind::Order, at, || {
+                self.faults.add(ViolationKind::Order, at, || {
                     format!(
                         "is of event {offset} and comes after that of event {greatest}, at offset {before}"
                     )
@@ -208,7 +208,7 @@ impl OutcomeAudit {
             self.counts.label_dead_letters += 1;
             self.refused_label(at, partition, offset);
         } else {
-            self.faults.add(Kind::Orphan, at, || {
+            self.faults.add(ViolationKind::Orphan, at, || {
                 format!("names a record of topic {topic}, from which nothing is read")
             });
         }
@@ -216,7 +216,7 @@ impl OutcomeAudit {
 
     /// Something at `at` cannot be read.
     pub fn unreadable(&mut self, at: Place, why: &str) {
-        self.faults.add(Kind::Unreadable, at, || why.to_owned());
+        self.faults.add(ViolationKind::Unreadable, at, || why.to_owned());
     }
 
     /// Counts an outcome; true where it is the first one of an event that is looked at.
@@ -224,7 +224,7 @@ impl OutcomeAudit {
         let event = Place::new(&self.events, partition, offset);
         let known = self.partitions.get_mut(&partition);
         let Some(known) = known.filter(|known| offset >= 0 && offset < known.range.end) else {
-            self.faults.add(Kind::Orphan, at.clone(), || format!("there is no {event}"));
+            self.faults.add(ViolationKind::Orphan, at.clone(), || format!("there is no {event}"));
             return false;
         };
         if offset < known.range.start {
@@ -234,11 +234,12 @@ impl OutcomeAudit {
             return false;
         }
         if !known.events.has(offset) {
-            self.faults.add(Kind::Orphan, at.clone(), || format!("there is no {event}"));
+            self.faults.add(ViolationKind::Orphan, at.clone(), || format!("there is no {event}"));
             return false;
         }
         if !known.outcomes.add(offset) {
-            self.faults.add(Kind::Duplicate, at.clone(), || format!("{event} has an outcome already"));
+            self.faults
+                .add(ViolationKind::Duplicate, at.clone(), || format!("{event} has an outcome already"));
             return false;
         }
         true
@@ -248,11 +249,11 @@ impl OutcomeAudit {
         let label = Place::new(&self.labels, partition, offset);
         let known = self.label_partitions.get_mut(&partition);
         let Some(known) = known.filter(|known| offset >= 0 && offset < known.range.end) else {
-            self.faults.add(Kind::Orphan, at, || format!("there is no {label}"));
+            self.faults.add(ViolationKind::Orphan, at, || format!("there is no {label}"));
             return;
         };
         if offset >= known.range.start && !known.letters.add(offset) {
-            self.faults.add(Kind::Duplicate, at, || format!("{label} has a dead letter already"));
+            self.faults.add(ViolationKind::Duplicate, at, || format!("{label} has a dead letter already"));
         }
     }
 
@@ -298,7 +299,7 @@ impl OutcomeAudit {
         runs.map(|(number, run)| (number, run.clone(), run.end - run.start > explained)).collect()
     }
 
-    fn close_deleted(&self, counts: &mut Counts, faults: &mut Faults) {
+    fn close_deleted(&self, counts: &mut Counts, faults: &mut Violations) {
         for (partition, run, certain) in self.deleted() {
             let offsets = run.end - run.start;
             let count = u64::try_from(offsets).unwrap_or(0);
@@ -307,7 +308,7 @@ impl OutcomeAudit {
                 continue;
             }
             counts.deleted += count;
-            faults.add(Kind::Deleted, Place::new(&self.events, partition, run.start), || {
+            faults.add(ViolationKind::Deleted, Place::new(&self.events, partition, run.start), || {
                 format!(
                     "up to offset {}: {offsets} offsets are gone and no decision or dead letter names any of them",
                     run.end - 1
@@ -318,7 +319,7 @@ impl OutcomeAudit {
 
     /// Closes the books. `whole`: the events are all that their topic keeps, and not only those from a time on.
     #[must_use]
-    pub fn close(self, group: &str, whole: bool) -> (Counts, Faults) {
+    pub fn close(self, group: &str, whole: bool) -> (Counts, Violations) {
         let (mut counts, mut faults) = (self.counts, self.faults.clone());
         if whole {
             self.close_deleted(&mut counts, &mut faults);
@@ -329,7 +330,7 @@ impl OutcomeAudit {
                 continue;
             }
             let committed = self.partitions.get(&partition).map_or(0, |known| known.committed);
-            faults.add(Kind::Gap, Place::new(&self.events, partition, offset), || {
+            faults.add(ViolationKind::Gap, Place::new(&self.events, partition, offset), || {
                 format!("has neither decision nor dead letter, and group {group} has committed {committed}")
             });
         }

@@ -12,7 +12,7 @@ pub const SHOWN: usize = 20;
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ViolationKind {
     /// An event below the committed offset without an outcome.
     Gap,
     /// Events that the brokers deleted before they were decided.
@@ -39,7 +39,7 @@ pub enum Kind {
     Store,
 }
 
-impl Kind {
+impl ViolationKind {
     /// What it is, for people.
     #[must_use]
     pub fn title(self) -> &'static str {
@@ -92,14 +92,14 @@ impl fmt::Display for Place {
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fault {
+pub struct Violation {
     /// Where it shows.
     pub at: Place,
     /// What is wrong there.
     pub what: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Violation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}: {}", self.at, self.what)
     }
@@ -107,24 +107,24 @@ impl fmt::Display for Fault {
 
 /// The faults of a kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Found {
+pub struct KindViolations {
     /// How many.
     pub count: u64,
     /// The first [`SHOWN`].
-    pub shown: Vec<Fault>,
+    pub shown: Vec<Violation>,
 }
 
 /// All faults by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Faults(pub BTreeMap<Kind, Found>);
+pub struct Violations(pub BTreeMap<ViolationKind, KindViolations>);
 
-impl Faults {
+impl Violations {
     /// Notes a fault.
-    pub fn add(&mut self, kind: Kind, at: Place, what: impl FnOnce() -> String) {
+    pub fn add(&mut self, kind: ViolationKind, at: Place, what: impl FnOnce() -> String) {
         let found = self.0.entry(kind).or_default();
         found.count += 1;
         if found.shown.len() < SHOWN {
-            found.shown.push(Fault { at, what: what() });
+            found.shown.push(Violation { at, what: what() });
         }
     }
 
@@ -146,7 +146,7 @@ impl Faults {
 
     /// How many of a kind.
     #[must_use]
-    pub fn count(&self, kind: Kind) -> u64 {
+    pub fn count(&self, kind: ViolationKind) -> u64 {
         self.0.get(&kind).map_or(0, |found| found.count)
     }
 }

@@ -78,7 +78,7 @@ fn a_request_that_names_another_events_decision_is_found() {
     let world = World::asking("mixed", &|world, requests| {
         changed(world, requests, |request| request.id.event = "another".into());
     });
-    world.finds("request_orphan", &["says otherwise than the decision that it names"]);
+    world.finds("request_orphan", &["differs from the decision that it names"]);
 }
 
 #[test]

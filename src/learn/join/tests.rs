@@ -96,7 +96,7 @@ fn a_label_that_names_its_decision_never_waits_for_the_index() {
 }
 
 #[test]
-fn a_label_waits_for_at_most_twice_the_horizon() {
+fn a_label_waits_for_twice_the_horizon_at_most() {
     let mut state = LedgerState::new();
     let waiting = LabelRecord { label: label(None), received: 20, standing: LabelStatus::Waiting };
     state.apply(&Record::Label(waiting), &mut Vec::new()).unwrap();

@@ -1,7 +1,7 @@
-//! learn as a model: two learners with a sled each, one election, one topic of labels, one of decisions that
-//! grows meanwhile, and the ledger.
+//! A model of learn: two learners with a store each, one election, one topic of labels, one topic of decisions that
+//! grows, and the ledger.
 //!
-//! Each step is one of `src/learn`; joining, label algebra, book and fold are core's (`world`).
+//! Each step is one of `src/learn`. Joining, label algebra, ledger state and fold are those of core (`world`).
 
 mod state;
 mod steps;
@@ -12,17 +12,17 @@ use crate::Safeguard;
 use crate::kafka::{self, Kafka, Refused, Request, What, Who};
 use crate::world::{DECISIONS, Entry, Joined, LABELS, Read, Set, join, undisturbed};
 
-// The promises, by their numbers in docs/guarantees.md.
+// The guarantees, by their numbers in docs/guarantees.md.
 pub const NEVER_TWO: &str = "1: never two outcomes";
 pub const NEVER_NONE: &str = "1: no offset passes a label without its outcome";
 pub const FOLD: &str = "2: the state is the fold of the committed ledger";
 pub const REST: &str = "2, 3: at rest every label has taught what it teaches undisturbed";
 pub const SLED: &str = "4: a sled is never ahead of the ledger";
 
-/// The transactional id that both share: the one elected fences the other.
+/// The transactional id that both learners share. The elected one fences the other.
 const ID: usize = 0;
 
-/// What units write, to two topics that are one log here.
+/// The outputs of transactions. The two topics are one log here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Output {
     Ledger(Entry),
@@ -30,34 +30,34 @@ pub enum Output {
 }
 
 pub struct Learning {
-    /// At most so many faults in one run.
+    /// The greatest number of faults in one run.
     pub faults: u8,
     pub without: Option<Safeguard>,
 }
 
-/// What a sled holds.
+/// The contents of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sled {
     /// The ledger, as read back up to `next`.
     ledger: Set,
     next: usize,
-    /// The decisions indexed, a bit for each.
+    /// The indexed decisions, as a bit set.
     index: u8,
-    /// Up to where decisions have had their effect on the ledger.
+    /// The offset before which decisions have had their effect on the ledger.
     position: usize,
 }
 
-/// What has happened to a sled since it was last used.
+/// A change of a store since it was last used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fate {
     Sound,
     Deleted,
-    /// It lost its last transactions: so much of the ledger and of the decisions is left.
+    /// It lost its last transactions. These offsets of the ledger and of the decisions are left.
     Stale {
         next: usize,
         position: usize,
     },
-    /// It reflects more than the ledger holds.
+    /// It reflects more than the ledger has.
     Ahead,
 }
 
@@ -65,17 +65,17 @@ pub enum Fate {
 pub enum Phase {
     /// Not elected, dead, or started again.
     Standby,
-    /// Has taken the transactional id over.
+    /// It has taken over the transactional id.
     Opening,
-    /// Has restored the ledger.
+    /// It has restored the ledger.
     Restored,
-    /// Between units.
+    /// It is between two batches.
     Learning,
-    /// The records are sent; waits until all are acknowledged.
+    /// It has sent the records and waits until all are acknowledged.
     Draining { next: Option<usize> },
-    /// Waits for the answer to its commit. `end`: where the ledger goes on behind the unit.
+    /// It waits for the answer to its commit. `end` is the next offset of the ledger after the batch.
     Committing { end: usize },
-    /// Reads the ledger back up to `end`, and keeps it.
+    /// It reads the ledger back up to `end` and writes it to the store.
     ReadingBack { end: usize },
 }
 
@@ -83,17 +83,18 @@ pub enum Phase {
 pub struct Learner {
     phase: Phase,
     epoch: Option<u8>,
-    /// Takes itself for elected.
+    /// `true` if it has been told that it is elected.
     elected: bool,
-    /// The generation in which the labels are its own.
+    /// The generation in which it owns the labels.
     proof: Option<u8>,
     /// The ledger as read back up to `next`.
-    book: Set,
+    ledger: Set,
     next: usize,
-    /// Next decision and label to read.
+    /// The next decision to read.
     decision: usize,
+    /// The next label to read.
     label: usize,
-    /// Has not looked up yet what the ledger, as restored, says that waits.
+    /// `true` until it has looked up the decisions of labels that waited in the restored ledger.
     searches: bool,
     sled: Sled,
 }
@@ -101,13 +102,13 @@ pub struct Learner {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
     kafka: Kafka<Output>,
-    /// How many decisions score has committed.
+    /// The number of decisions that score has committed.
     decided: usize,
     elected: Option<Who>,
     learners: [Learner; 2],
-    /// Faults still to come.
+    /// The number of faults that may still happen.
     faults: u8,
-    /// What was published last: a fold of this set, naming this ledger offset.
+    /// The predictor published last: the set that was folded, and its ledger offset.
     weights: (Set, usize),
 }
 
@@ -115,22 +116,22 @@ pub struct State {
 pub enum Action {
     /// score commits the next decision.
     Decide,
-    /// The election's partition goes to this learner; a fault where the other is alive and has it.
+    /// The election's partition is assigned to this learner. This is a fault if the other one is running and owns it.
     Elect(Who),
-    /// It learns that the other is elected.
+    /// It is told that the other learner is elected.
     Supersede(Who),
     Activate(Who),
-    /// Opens sled, in whatever state it is, and restores the ledger.
+    /// Opens the store in this state and restores the ledger.
     Restore(Who, Fate),
     Subscribe(Who),
-    /// Reads decisions up to here and labels up to here, joins them and sends what comes of it.
+    /// Reads decisions and labels up to these offsets, joins them, and sends the outputs.
     Unit(Who, usize, usize),
     Arrive(usize),
     ReadBack(Who),
     Publish(Who),
     // Faults.
     Crash(Who),
-    /// The labels' group has thrown its member out.
+    /// The group of the labels evicts its member.
     Evict,
     TimeOut,
     GiveUp(Who),
@@ -179,7 +180,7 @@ impl Model for Learning {
             Action::Restore(who, fate) => state.restore(who, fate, self.without != Some(Safeguard::Search)),
             Action::Subscribe(who) => {
                 state.learners[who].label = state.kafka.join(who);
-                // The other is thrown out, if it is there.
+                // The other learner is evicted if it is a member.
                 state.kafka.group.owner = None;
                 state.learners[who].proof = Some(state.kafka.group.generation);
                 state.learners[who].phase = Phase::Learning;
@@ -197,12 +198,12 @@ impl Model for Learning {
                 state.read_back(who);
                 let learner = &mut state.learners[who];
                 if learner.next > end {
-                    // Another learner writes: nothing of this unit may be kept.
+                    // Another learner writes to the ledger, so that nothing of this batch may be written to the store.
                     state.leave(who);
                     state.normalise();
                     return Some(state);
                 }
-                let (ledger, next, position) = (learner.book, learner.next, learner.decision);
+                let (ledger, next, position) = (learner.ledger, learner.next, learner.decision);
                 learner.sled = Sled { ledger, next, position, ..learner.sled };
                 learner.phase = Phase::Learning;
             }
@@ -211,7 +212,7 @@ impl Model for Learning {
                 match state.kafka.begin(ID, learner.epoch?) {
                     Ok(()) => {
                         state.kafka.abort(ID, learner.epoch?).ok()?;
-                        state.weights = (learner.book, learner.next);
+                        state.weights = (learner.ledger, learner.next);
                     }
                     Err(_) => state.die(who),
                 }
@@ -247,7 +248,7 @@ impl Model for Learning {
             }),
             Property::always(FOLD, |_, state: &State| {
                 let mut active = state.learners.iter().filter(|learner| learner.is_active());
-                active.all(|learner| learner.book == state.ledger(learner.next))
+                active.all(|learner| learner.ledger == state.ledger(learner.next))
                     && state.weights.0.state_hash() == state.ledger(state.weights.1).state_hash()
             }),
             Property::always(REST, |model, state: &State| {

@@ -1,4 +1,4 @@
-//! What learners, sleds and the log hold, and how it changes.
+//! The state of learners, stores and the log, and its changes.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ impl Learner {
             epoch: None,
             elected: false,
             proof: None,
-            book: Set::default(),
+            ledger: Set::default(),
             next: 0,
             decision: 0,
             label: 0,
@@ -24,13 +24,13 @@ impl Learner {
         self.phase != Phase::Standby
     }
 
-    /// Forgets all but what is on disk, and whether it is elected.
+    /// Forgets everything except the contents of the disk and the election.
     pub(super) fn leave(&mut self) {
         let (sled, elected) = (self.sled, self.elected);
         *self = Self { elected, sled, ..Self::new() };
     }
 
-    /// What counts records of the ledger.
+    /// The offsets of the ledger.
     pub(super) fn offsets(&mut self) -> impl Iterator<Item = &mut usize> {
         let end = match &mut self.phase {
             Phase::Committing { end } | Phase::ReadingBack { end } => Some(end),
@@ -41,9 +41,9 @@ impl Learner {
 }
 
 impl State {
-    /// Drops what was aborted; every offset behind it moves down. Then of all states that differ in nothing but names
-    /// the same one is taken: in the order of requests on their way, of which any may be the next to arrive, and in
-    /// which of the two learners, who share all but their sleds, is called the first.
+    /// Removes aborted records and decrements all offsets behind them. Then maps all states that differ only in names to
+    /// the same one: requests under way are sorted, since any of them may arrive next, and the two learners, which share
+    /// everything except their stores, are ordered.
     pub(super) fn normalise(&mut self) {
         let log = &mut self.kafka.log;
         while let Some(gone) = log.iter().position(|entry| *entry == kafka::Entry::Aborted) {
@@ -72,7 +72,7 @@ impl State {
         }
     }
 
-    /// Each learner by the other's number.
+    /// Exchanges the numbers of the two learners.
     fn swap(&mut self) {
         self.learners.swap(0, 1);
         let names = [&mut self.elected, &mut self.kafka.group.owner].into_iter();
@@ -92,20 +92,20 @@ impl State {
         }
     }
 
-    /// Begins again from what is committed.
+    /// The learner starts again from its last commit.
     pub(super) fn leave(&mut self, who: Who) {
         self.kafka.forget(who);
         self.learners[who].leave();
     }
 
-    /// The process ends: fenced, or killed. Whether and when it is started again, it stands by.
+    /// The process ends, because it was fenced or killed. If it is started again, it stands by.
     pub(super) fn die(&mut self, who: Who) {
         self.leave(who);
         self.learners[who].elected = false;
         self.elected = self.elected.filter(|elected| *elected != who);
     }
 
-    /// The ledger as committed in front of an offset.
+    /// The committed ledger before an offset.
     pub(super) fn ledger(&self, end: usize) -> Set {
         let mut set = Set::default();
         for entry in &self.kafka.log[..end.min(self.kafka.log.len())] {
@@ -116,19 +116,20 @@ impl State {
         set
     }
 
-    /// Applies what has been committed since `next`.
+    /// Applies the records committed since `next`.
     pub(super) fn read_back(&mut self, who: Who) {
         let end = self.kafka.last_stable();
         let learner = &mut self.learners[who];
         for entry in self.kafka.log.get(learner.next..end).unwrap_or_default() {
             if let kafka::Entry::Committed(Output::Ledger(record)) = entry {
-                learner.book.insert(*record);
+                learner.ledger.insert(*record);
             }
         }
         learner.next = learner.next.max(end);
     }
 
-    /// What this sled may have been before: sound in itself, all decisions passed have had their effect.
+    /// The states that this store may have had before. They are consistent: all decisions before the position have had
+    /// their effect.
     pub(super) fn stale(&self, sled: &Sled) -> impl Iterator<Item = Fate> {
         let passed = |next, position| {
             let read = Read { decisions: 0..position, labels: 0..0, search: false };
@@ -139,7 +140,7 @@ impl State {
             .map(|(next, position)| Fate::Stale { next, position })
     }
 
-    /// Writes to sled what is sent and not committed.
+    /// Writes records to the store that are sent and not committed.
     pub(super) fn keep_early(&mut self, who: Who, end: usize) {
         let learner = &mut self.learners[who];
         for entry in &self.kafka.log {
@@ -167,17 +168,17 @@ impl State {
                 learner.sled.next = self.kafka.log.len() + 1;
             }
         }
-        // The topic is shorter than what sled reflects: refused until an operator adopts the topic, which empties sled.
+        // A topic that is shorter than the store reflects is refused until an operator adopts it, which empties the store.
         if learner.sled.next > self.kafka.log.len() {
             learner.sled = Sled::default();
         }
-        (learner.book, learner.next) = (learner.sled.ledger, learner.sled.next);
+        (learner.ledger, learner.next) = (learner.sled.ledger, learner.sled.next);
         self.read_back(who);
         let learner = &mut self.learners[who];
-        // With decisions passed, the records that another has written must be looked up before they are
-        // kept: a crash between must not make them look old.
+        // If the index has passed decisions, the records of another learner must be looked up before they are written to the
+        // store: after a crash in between they would not be looked up.
         if !search || learner.sled.position == 0 {
-            learner.sled = Sled { ledger: learner.book, next: learner.next, ..learner.sled };
+            learner.sled = Sled { ledger: learner.ledger, next: learner.next, ..learner.sled };
         }
         learner.searches = learner.next > learner.sled.next;
         learner.decision = learner.sled.position;

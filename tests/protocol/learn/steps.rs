@@ -1,4 +1,4 @@
-//! What a learner does at each step, and what goes wrong.
+//! The steps of a learner, and its faults.
 
 use super::*;
 
@@ -29,7 +29,7 @@ impl Learning {
                             }
                         }
                     }
-                    if learner.book.state_hash() != state.weights.0.state_hash() {
+                    if learner.ledger.state_hash() != state.weights.0.state_hash() {
                         actions.push(Action::Publish(who));
                     }
                 }
@@ -70,7 +70,7 @@ impl Learning {
         actions.extend((0..kafka.wire.len()).filter(waited).map(Action::LoseAnswer));
     }
 
-    /// One round of the loop up to the sending of its records.
+    /// One tick up to the sending of its records.
     pub(super) fn unit(&self, state: &mut State, who: Who, decision: usize, label: usize) {
         let learner = &mut state.learners[who];
         let index = learner.sled.index | ((1 << decision) - 1);
@@ -79,8 +79,8 @@ impl Learning {
             labels: learner.label..label,
             search: std::mem::take(&mut learner.searches),
         };
-        let Joined { ledger, letters } = join(learner.book, index, read);
-        // The index first, without its position: what came of these decisions is not committed yet.
+        let Joined { ledger, letters } = join(learner.ledger, index, read);
+        // The index is written first, without its position: the ledger records of these decisions are not committed yet.
         learner.sled.index = index;
         let next = (label > learner.label).then_some(label);
         let (end, Some(epoch)) = (learner.next, learner.epoch) else { return };
@@ -104,7 +104,7 @@ impl Learning {
         }
     }
 
-    /// Sends the consumed offset, if there is one, with the proof of membership, and asks for the commit.
+    /// Sends the consumed offset, if there is one, with the proof of membership, and requests the commit.
     pub(super) fn commit(state: &mut State, who: Who, next: Option<usize>, end: usize) {
         let Learner { epoch: Some(epoch), proof, .. } = state.learners[who] else { return };
         match next.map_or(Ok(()), |next| state.kafka.offsets(ID, epoch, next, proof)) {
@@ -132,7 +132,7 @@ impl Learning {
         }
     }
 
-    /// Nobody knows what came of the unit: begin again from what is committed.
+    /// The outcome of the commit is unknown, so that the learner starts again from its last commit.
     pub(super) fn give_up(&self, state: &mut State, who: Who) {
         let epoch = state.learners[who].epoch;
         state.leave(who);

@@ -26,7 +26,7 @@ struct RecordForm<'a> {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename = "RoundRecord")]
+#[serde(rename = "Judged")]
 struct JudgedForm<'a> {
     tenant: Cow<'a, str>,
     policy: Cow<'a, str>,
@@ -54,7 +54,7 @@ pub(super) struct FeaturesForm<'a> {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename = "LabelRecord")]
+#[serde(rename = "Filed")]
 struct FiledForm<'a> {
     label: LabelForm<'a>,
     received: Millis,

@@ -103,6 +103,10 @@ impl Worker {
                 Err(TryRecvError::Empty) => {}
             }
             if waited > timeout || waited > STOP_TIMEOUT && (self.stop)() {
+                // A running probe returns a more specific error than the call, and removes its file before it ends.
+                if let Some(Ok(Err(source))) = pending.map(|probe| probe.recv_timeout(PROBE_TIMEOUT)) {
+                    return Err(os(&self.folder, source));
+                }
                 let path = self.folder.display().to_string();
                 return Err(StoreError::Hung { path, seconds: waited.as_secs() });
             }

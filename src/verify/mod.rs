@@ -1,23 +1,25 @@
 //! Reads the topics back and verifies the guarantees on them: every consumed event has exactly one outcome, in order;
 //! each decision that asks for a review has its request; and each predictor is the fold of the ledger.
 //!
-//! [`outcomes`], [`requests`] and [`refold`] do the checks and are pure. [`Verify`] feeds them from the brokers, with
+//! The modules `outcomes`, `requests` and [`refold`] do the checks and are pure. [`Verify`] feeds them from the brokers, with
 //! read_committed, up to the ends that the topics have at the start. Events that the group has not committed yet are
 //! open, not missing, so that a running system has no violations.
 
 mod offset_set;
 mod outcome_reader;
-pub mod outcomes;
+mod outcomes;
 pub mod refold;
 mod report;
-pub mod requests;
+mod requests;
 mod run;
 mod topic_reader;
 pub mod violations;
 
 use std::time::Duration;
 
+pub use outcomes::Counts;
 pub use report::Report;
+pub use requests::RequestCounts;
 pub use run::Verify;
 
 use crate::kafka::SourceError;

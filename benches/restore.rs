@@ -1,7 +1,7 @@
-//! How soon a learner has its ledger again: `cargo bench --bench restore [-- ROUNDS]`.
+//! Measures the restore of the ledger from the store: `cargo bench --bench restore [-- ROUNDS]`.
 //!
-//! The store is filled as the learner fills it from the ledger topic, with a round's votes and its label, then
-//! opened and read as at a start, without brokers: `cargo bench --bench flow -- restart` is the whole, on Kafka.
+//! The store is filled as a learner fills it from the ledger topic, with the votes and the label of each round. Then it
+//! is opened and read as at a start, without brokers. `cargo bench --bench flow -- restart` measures a start on Kafka.
 
 #[path = "flow/rounds.rs"]
 mod rounds;
@@ -11,11 +11,11 @@ use std::time::Instant;
 use aegis::codec::{self, Encoding};
 use aegis::config::Policies;
 use aegis::core::fold::{Fold, Settings};
-use aegis::learn::kept;
-use aegis::store::{Batch, Store};
+use aegis::learn::load_ledger;
+use aegis::store::{Store, WriteBatch};
 
-/// Records a commit, as the learner takes while it restores.
-const CHUNK: usize = 10_000;
+/// The number of records of a commit while a learner restores.
+const COMMIT_RECORDS: usize = 10_000;
 
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -23,7 +23,7 @@ fn peak_mib() -> u64 {
     line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
-/// Not in the process that is measured: its memory would count.
+/// Fills the store. This runs in another process than the measurement, whose memory it would increase.
 fn fill(folder: &std::path::Path, rounds: usize) {
     let (mut store, _) = Store::open(folder).expect("a store");
     let began = Instant::now();
@@ -32,7 +32,7 @@ fn fill(folder: &std::path::Path, rounds: usize) {
     loop {
         let ledger: Vec<_> = records
             .by_ref()
-            .take(CHUNK)
+            .take(COMMIT_RECORDS)
             .map(|record| {
                 let value = codec::encode_record(&record, Encoding::Avro).expect("a record");
                 (codec::encode_key(&record.key()), Some(value))
@@ -42,7 +42,9 @@ fn fill(folder: &std::path::Path, rounds: usize) {
             break;
         }
         offset += i64::try_from(ledger.len()).expect("few");
-        store.commit(Batch { ledger, ledger_offset: Some(offset), ..Batch::default() }).expect("a commit");
+        store
+            .commit(WriteBatch { ledger, ledger_offset: Some(offset), ..WriteBatch::default() })
+            .expect("a commit");
     }
     println!("filled in {:.1?}: {:?}", began.elapsed(), store.sizes());
 }
@@ -51,14 +53,14 @@ fn read(folder: &std::path::Path) {
     let began = Instant::now();
     let (store, opened) = Store::open(folder).expect("a store");
     let open = began.elapsed();
-    let book = kept(&store).expect("a whole ledger");
+    let state = load_ledger(&store).expect("a consistent ledger");
     let read = began.elapsed();
     let policies = Policies::default();
     let policy = policies.get("default").expect("the default policy");
     let mut fold = Fold::new(Settings::new("default", policy.learner.clone(), policy.mapping.clone()));
-    fold.mark_all_changed(&book);
+    fold.all(&state);
     let touched = began.elapsed();
-    fold.reorder(&book).expect("a fold");
+    fold.settle(&state).expect("a fold");
     let settled = began.elapsed();
     println!(
         "{opened:?}: open {open:.2?}, read {:.2?}, in all {read:.2?}; {} MiB at most",
@@ -66,13 +68,13 @@ fn read(folder: &std::path::Path) {
         peak_mib()
     );
     println!(
-        "told to the fold {:.2?}, put in order {:.2?}",
+        "passed to the fold {:.2?}, put in order {:.2?}",
         touched.saturating_sub(read),
         settled.saturating_sub(touched)
     );
-    fold.catch_up(&book).expect("a fold");
+    fold.catch_up(&state).expect("a fold");
     println!("folded {:.2?}", began.elapsed().saturating_sub(settled));
-    let hash: String = fold.state_hash(&book).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = fold.state_hash(&state).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     println!("state {hash}");
 }
 

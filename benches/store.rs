@@ -1,27 +1,27 @@
-//! Figures of the store: `cargo bench --bench store [-- ENTRIES [PER_COMMIT]]`.
+//! Measures the store: `cargo bench --bench store [-- ENTRIES [PER_COMMIT]]`.
 //!
-//! Prints what an index of so many decisions over thirty days takes on disk, how long commits and lookups
-//! take, and how long opening does; then the same for a ledger of a tenth as many records.
+//! Prints the size on disk of an index of ENTRIES decisions over thirty days, and the times of commits, lookups and
+//! opening. Then prints the same for a ledger of a tenth as many records.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis::core::label::DecisionRef;
 use aegis::core::ledger::RoundId;
-use aegis::store::{Batch, DAY, IndexEntry, Store, StoreError};
+use aegis::store::{DAY, IndexEntry, Store, StoreError, WriteBatch};
 
 fn id(event: u64) -> RoundId {
     RoundId { tenant: "tenant".into(), policy: "policy".into(), event: format!("event-{event}") }
 }
 
-fn show(what: &str, mut times: Vec<Duration>) {
+fn print_times(label: &str, mut times: Vec<Duration>) {
     times.sort();
     let at = |share: f64| {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let index = ((times.len() - 1) as f64 * share) as usize;
         times[index]
     };
-    println!("{what}: median {:?}, p99 {:?}, max {:?}", at(0.5), at(0.99), at(1.0));
+    println!("{label}: median {:?}, p99 {:?}, max {:?}", at(0.5), at(0.99), at(1.0));
 }
 
 fn main() {
@@ -49,15 +49,15 @@ fn main() {
             })
             .collect();
         let began = Instant::now();
-        store.commit(Batch { indexed, ..Batch::default() }).expect("a commit");
+        store.commit(WriteBatch { indexed, ..WriteBatch::default() }).expect("a commit");
         commits.push(began.elapsed());
     }
-    show("commit", commits);
+    print_times("commit", commits);
     println!("all commits: {:?}", start.elapsed());
     println!("{:?}", store.sizes());
     println!("bytes an entry: {}", store.sizes().disk_bytes / entries);
 
-    let find = |store: &Store, what: &str| {
+    let find = |store: &Store, label: &str| {
         let mut finds = Vec::new();
         for n in 0..5_000u64 {
             let id = id(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % entries);
@@ -66,7 +66,7 @@ fn main() {
             finds.push(began.elapsed());
             assert_eq!(found.len(), 1);
         }
-        show(what, finds);
+        print_times(label, finds);
     };
     find(&store, "find");
     drop(store);
@@ -85,21 +85,21 @@ fn main() {
             })
             .collect();
         let began = Instant::now();
-        store.commit(Batch { ledger, ..Batch::default() }).expect("a commit");
+        store.commit(WriteBatch { ledger, ..WriteBatch::default() }).expect("a commit");
         commits.push(began.elapsed());
     }
     println!("{records} ledger records of 520 bytes, 500 a commit");
-    show("commit", commits);
+    print_times("commit", commits);
     drop(store);
     let began = Instant::now();
     let (store, _) = Store::open(folder.path()).expect("a store");
     let opened = began.elapsed();
     let read = AtomicU64::new(0);
-    let take = |kept: &[(&[u8], &[u8])]| {
-        read.fetch_add(kept.len() as u64, Ordering::Relaxed);
+    let count = |records: &[(&[u8], &[u8])]| {
+        read.fetch_add(records.len() as u64, Ordering::Relaxed);
         Ok::<_, StoreError>(())
     };
-    store.ledger(|| take).expect("a whole ledger");
+    store.read_ledger(|| count).expect("a consistent ledger");
     assert_eq!(read.into_inner(), records);
     println!("open: {opened:?}, with the ledger read: {:?}", began.elapsed());
     println!("{:?}", store.sizes());

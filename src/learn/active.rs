@@ -1,249 +1,346 @@
-//! One active time of a learner, from restoring to its end.
+//! One active time of a learner, stage by stage.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::commit::Committed;
-use super::join::{Join, Joined};
+use super::index::Index;
+use super::join::{Join, JoinOutput, ReadLabel};
+use super::label_batch::LabelBatch;
+use super::ledger::Ledger;
 use super::publish::{Publisher, Publishing};
-use super::{ANSWER, End, Learn, LearnError, now};
-use crate::codec::Schemas;
+use super::{End, Learn, LearnError, REQUEST_TIMEOUT, now};
+use crate::codec::{self, Schemas};
 use crate::config::Policies;
-use crate::core::ledger_state::LedgerState;
+use crate::core::ledger::RoundRecord;
 use crate::crash;
 use crate::dead_letter::DeadLetterRate;
 use crate::kafka::{Lookup, Outbox, Polled, Source, Start};
-use crate::ops::traces::Unpublished;
+use crate::ops::traces::{Labelled, Unpublished};
 use crate::ops::{Traces, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
 use crate::store::Store;
 
-/// How often the state of things is told to health and metrics.
-const TELL: Duration = Duration::from_millis(500);
-/// How often labels that have waited too long are looked for, and days of the index past the horizon.
-const EXPIRY: Duration = Duration::from_secs(60);
+/// The time between two reports to health and metrics.
+const REPORT_INTERVAL: Duration = Duration::from_millis(500);
+/// The time between two searches for labels that have waited too long, and for days of the index past the horizon.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
-impl Learn {
-    /// One active time, from restoring to its end.
-    pub(super) fn learn(
-        &self,
-        election: &mut Source,
-        registry: Option<&Registry>,
-        traces: &Traces,
-    ) -> Result<End, LearnError> {
-        let (topics, settings) = (&self.config.topics, &self.config.learn);
-        let (stop, given_up) = (|| self.shutdown.requested(), || self.shutdown.aborted());
-        let patient = registry.map(|registry| registry.waiting(&stop));
-        let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
-        // Taking the transactional id over fences a learner that does not know yet that it lost.
-        let mut outbox = Outbox::open(&self.connection, self.delivery.clone())?;
-        let mut policies = self.policies.now();
-        let restored = self.restore(&policies)?;
-        let Some((mut store, mut ledger, mut index)) = restored else { return Ok(End::Stopped) };
-        self.health.set("ledger restored", true);
-        let mut lookup = Lookup::open(&self.connection, &topics.decisions, ANSWER)?;
+/// The outcome of a tick.
+pub(super) enum Control {
+    /// The learner stays active.
+    Continue,
+    /// The active time is over.
+    End(End),
+}
+
+/// An early exit of a stage.
+enum Exit {
+    End(End),
+    Failed(LearnError),
+}
+
+/// Decides which errors end the active time, and which ones the caller handles.
+impl<E: Into<LearnError>> From<E> for Exit {
+    fn from(error: E) -> Self {
+        match error.into() {
+            LearnError::Registry(RegistryError::Interrupted) => Self::End(End::Stopped),
+            LearnError::Commit(error) if error.is_retryable() => Self::End(End::after(&error)),
+            error => Self::Failed(error),
+        }
+    }
+}
+
+/// A learner that is elected, with the state of its active time.
+pub(super) struct ActiveLearner<'a> {
+    pub(super) learn: &'a Learn,
+    pub(super) registry: Option<&'a Registry>,
+    /// The registry as a source of schemas that waits for pending answers.
+    pub(super) schemas: Option<&'a dyn Schemas>,
+    traces: &'a Traces,
+    pub(super) policies: Arc<Policies>,
+    pub(super) labels: Source,
+    /// The values of the fields that a label does not have.
+    pub(super) defaults: codec::Defaults,
+    /// The greatest number of records of a batch. It grows with the distance of the brokers.
+    pub(super) batch_limit: usize,
+    index: Index,
+    lookup: Lookup,
+    ledger: Ledger,
+    store: Store,
+    publisher: Publisher,
+    pub(super) outbox: Outbox,
+    surge: Surge,
+    /// The reason of the last dead letter.
+    last_refused: Option<&'static str>,
+    /// `true` once the decisions of labels that waited at the start have been looked up.
+    searched: bool,
+    lag: metrics::Lag,
+    /// The age of the oldest label of the last batch, by partition.
+    ages: BTreeMap<i32, Duration>,
+    /// The spans of commits that no published predictor reflects yet.
+    unpublished: Unpublished,
+    last_expiry: Instant,
+    last_report: Instant,
+}
+
+impl<'a> ActiveLearner<'a> {
+    /// Takes over from the previous learner, restores the ledger, and subscribes to the labels. Returns `None` if
+    /// shutdown was requested first.
+    pub(super) fn restore(
+        learn: &'a Learn,
+        registry: Option<&'a Registry>,
+        schemas: Option<&'a dyn Schemas>,
+        traces: &'a Traces,
+    ) -> Result<Option<Self>, LearnError> {
+        let (topics, settings) = (&learn.config.topics, &learn.config.learn);
+        // Taking over the transactional id fences a learner that has not noticed yet that it lost the election.
+        let outbox = Outbox::open(&learn.connection, learn.delivery.clone())?;
+        let policies = learn.policies.now();
+        let Some((store, ledger, index)) = learn.restore(&policies)? else { return Ok(None) };
+        learn.health.set("ledger restored", true);
+        let lookup = Lookup::open(&learn.connection, &topics.decisions, REQUEST_TIMEOUT)?;
         crash::point("learn.restored");
-        let mut publisher = Publisher::new(&topics.weights, settings.publish_interval_ms);
-        let mut labels =
-            Source::subscribe(&self.connection, &settings.group, &[&topics.labels], Start::Earliest)?;
-        let defaults = schemas::defaults(&self.config);
-        let mut surge =
-            DeadLetterRate::new(settings.max_dead_letters_per_minute, settings.max_dead_letter_share);
-        let (mut expired, mut told) = (Instant::now(), Instant::now());
-        let mut searched = false;
-        let mut lag = metrics::Lag::new(&settings.group);
-        // How old the oldest label of the last unit was, by partition.
-        let mut ages = BTreeMap::new();
-        let mut unpublished = Unpublished::default();
-        // Records of a unit: more where the brokers are far away.
-        let mut most = settings.commit_records;
+        let labels =
+            Source::subscribe(&learn.connection, &settings.group, &[&topics.labels], Start::Earliest)?;
+        Ok(Some(Self {
+            learn,
+            registry,
+            schemas,
+            traces,
+            policies,
+            labels,
+            defaults: schemas::defaults(&learn.config),
+            batch_limit: settings.commit_records,
+            index,
+            lookup,
+            ledger,
+            store,
+            publisher: Publisher::new(&topics.weights, settings.publish_interval_ms),
+            outbox,
+            surge: Surge::new(settings.max_dead_letters_per_minute, settings.max_dead_letter_share),
+            last_refused: None,
+            searched: false,
+            lag: metrics::Lag::new(&settings.group),
+            ages: BTreeMap::new(),
+            unpublished: Unpublished::default(),
+            last_expiry: Instant::now(),
+            last_report: Instant::now(),
+        }))
+    }
 
-        let end = loop {
-            if self.shutdown.requested() {
-                break End::Stopped;
-            }
-            if matches!(election.poll(Duration::ZERO)?, Polled::Revoked { .. }) {
-                break End::Superseded;
-            }
-            if let Some(before) = self.policies.renew(&mut policies)
-                && learns_otherwise(&before, &policies)
-            {
-                tracing::info!("a policy learns otherwise from now on: the ledger is folded anew");
-                break End::Again;
-            }
-            let mut joined = Joined::default();
+    /// Runs all stages once.
+    ///
+    /// # Errors
+    /// Returns an error that ends the active time and that the caller must judge.
+    pub(super) fn tick(&mut self, election: &mut Source) -> Result<Control, LearnError> {
+        match self.run_stages(election) {
+            Ok(()) => Ok(Control::Continue),
+            Err(Exit::End(end)) => Ok(Control::End(end)),
+            Err(Exit::Failed(error)) => Err(error),
+        }
+    }
 
-            // 1. Decisions: where each one lies; those of labelled rounds are compared.
-            let decisions = match index.read(most * 4, patient) {
-                Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
-                other => other?,
-            };
-            let done = index.is_ready();
-            let note = if done { String::new() } else { index.progress() };
-            self.health.note("decisions indexed", done, &note);
+    fn run_stages(&mut self, election: &mut Source) -> Result<(), Exit> {
+        if self.learn.shutdown.requested() {
+            return Err(Exit::End(End::Stopped));
+        }
+        if matches!(election.poll(Duration::ZERO)?, Polled::Revoked { .. }) {
+            return Err(Exit::End(End::Superseded));
+        }
+        self.reload_policies();
+        let decisions = self.read_decisions()?;
+        let indexed = decisions.len();
+        let mut batch = self.read_labels()?;
+        let spans = batch.traced(self.traces);
+        let expire = self.last_expiry.elapsed() > EXPIRY_INTERVAL;
+        let joined = self.join(decisions, std::mem::take(&mut batch.labels), expire)?;
+        let surge = self.commit(batch, joined, spans)?;
+        self.apply(indexed, expire)?;
+        self.fold_and_publish()?;
+        // The dead letters are committed, so that the next start continues behind them.
+        if let Some(error) = surge {
+            return Err(Exit::Failed(error));
+        }
+        if self.last_report.elapsed() > REPORT_INTERVAL {
+            self.last_report = Instant::now();
+            self.report();
+        }
+        Ok(())
+    }
 
-            // 2. Labels, until the unit is full or its interval is over. Nobody waits for them while rounds wait.
-            let idle = !index.has_moved() && ledger.is_current();
-            let gathered = match self.gather(&mut labels, &defaults, &policies, registry, idle, most) {
-                Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
-                other => other?,
-            };
+    /// Puts changed policies in force. Only the folds of policies with another learner or mapping are built again.
+    fn reload_policies(&mut self) {
+        if self.learn.policies.renew(&mut self.policies).is_some() {
+            for policy in self.ledger.set_policies(&self.policies) {
+                tracing::info!(policy, "the learner or the mapping has changed: the policy is folded again");
+            }
+        }
+    }
 
-            let reads = !gathered.is_empty();
-            if reads {
-                self.waits(true);
-            }
-            ages = if gathered.is_empty() { ages } else { gathered.ages(now()) };
+    /// Stage 1: reads decisions for the index. Those of labelled rounds are compared with the ledger later.
+    fn read_decisions(&mut self) -> Result<Vec<RoundRecord>, Exit> {
+        let decisions = self.index.read(self.batch_limit * 4, self.schemas)?;
+        let ready = self.index.is_ready();
+        let note = if ready { String::new() } else { self.index.progress() };
+        self.learn.health.note("decisions indexed", ready, &note);
+        Ok(decisions)
+    }
 
-            let (mut spans, read) = (gathered.traced(traces), gathered.since());
-            let (count, skipped) = (gathered.count(), gathered.skipped());
+    /// Stage 2: reads labels until the batch is full or its interval is over. Waits for the first label only if no
+    /// decisions and no rounds are left to process.
+    fn read_labels(&mut self) -> Result<LabelBatch, Exit> {
+        let wait = !self.index.has_moved() && self.ledger.is_current();
+        let batch = self.gather(wait)?;
+        if batch.count > 0 {
+            self.learn.set_uncommitted(true);
+            self.ages = batch.ages(now());
+        }
+        Ok(batch)
+    }
 
-            // 3. Joining: each label becomes a ledger record or a dead letter.
-            index.keep(&mut store)?;
-            let mut join = Join {
-                book: ledger.book(),
-                store: &store,
-                lookup: &mut lookup,
-                schemas: patient,
-                horizon: settings.horizon(),
-                joined: &mut joined,
-            };
-            let indexed = decisions.len();
-            for judged in decisions {
-                join.decision(judged);
-            }
-            if !searched {
-                match join.search(ledger.foreign()) {
-                    Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
-                    other => other?,
-                }
-                searched = true;
-            }
-            match join.labels(gathered.labels) {
-                Err(LearnError::Registry(RegistryError::Interrupted)) => break End::Stopped,
-                other => other?,
-            }
-            let sweep = expired.elapsed() > EXPIRY;
-            if sweep {
-                join.expire(now());
-                expired = Instant::now();
-            }
+    /// Stage 3: turns each label into a ledger record or a dead letter. With `expire`, also ends the wait of labels
+    /// whose decision did not come in time.
+    fn join(
+        &mut self,
+        decisions: Vec<RoundRecord>,
+        labels: Vec<ReadLabel>,
+        expire: bool,
+    ) -> Result<JoinOutput, Exit> {
+        self.index.write_entries(&mut self.store)?;
+        let mut join = Join {
+            state: self.ledger.state(),
+            store: &self.store,
+            lookup: &mut self.lookup,
+            schemas: self.schemas,
+            horizon: self.learn.config.learn.horizon(),
+            output: JoinOutput::default(),
+        };
+        decisions.into_iter().for_each(|round| join.decision(round));
+        if !self.searched {
+            join.search(self.ledger.foreign())?;
+            self.searched = true;
+        }
+        join.labels(labels)?;
+        if expire {
+            join.expire(now());
+            self.last_expiry = Instant::now();
+        }
+        Ok(join.output)
+    }
 
-            // 4. Committing: ledger records, dead letters and label offsets together.
-            joined.refused.extend(gathered.refused);
-            surge.add_records(count, Instant::now());
-            let committed =
-                match self.commit(&mut outbox, &labels, &mut joined, &gathered.offsets, &mut spans) {
-                    Err(LearnError::Commit(error)) if error.is_retryable() => break End::after(&error),
-                    other => other?,
-                };
-            let refused = committed.as_ref().map_or(&[][..], |committed| &committed.refused);
-            refused.iter().for_each(|reason| metrics::dead_letter("label", reason));
-            metrics::skipped("label", skipped);
-            let last = refused.last().copied().unwrap_or_default();
-            let surges = !surge.add_dead_letters(refused.len() as u64, Instant::now());
-            if let (Some(Committed { began, records, .. }), Some(read)) = (&committed, read) {
-                traces.learned(&spans, read, *began, *records, &mut unpublished);
+    /// Stage 4: commits ledger records, dead letters and label offsets together, and reads the ledger up to there.
+    /// Returns an error to report later if there are too many dead letters.
+    fn commit(
+        &mut self,
+        batch: LabelBatch,
+        mut joined: JoinOutput,
+        mut spans: Vec<Labelled>,
+    ) -> Result<Option<LearnError>, Exit> {
+        let learn = self.learn;
+        joined.refused.extend(batch.refused);
+        self.surge.read(batch.count as u64, Instant::now());
+        let committed = self.commit_outputs(&mut joined, &batch.offsets, &mut spans)?;
+        let refused = committed.as_ref().map_or(&[][..], |committed| &committed.refused);
+        refused.iter().for_each(|reason| metrics::dead_letter("label", reason));
+        metrics::skipped("label", batch.skipped.values().sum());
+        let surge = self.check_surge(refused);
+        if let Some(committed) = &committed {
+            if let Some(since) = batch.since {
+                let (began, records) = (committed.began, committed.records);
+                self.traces.learned(&spans, since, began, records, &mut self.unpublished);
             }
-            let began = committed.as_ref().map(|committed| committed.began);
-            if let Some(next) = committed.and_then(|committed| committed.next) {
+            if let Some(next) = committed.next {
                 crash::point("learn.committed");
-                if !ledger.read_until(next, given_up)? {
-                    break End::Stopped;
+                if !self.ledger.read_until(next, || learn.shutdown.aborted())? {
+                    return Err(Exit::End(End::Stopped));
                 }
                 crash::point("learn.read-back");
             }
-            // Labels that waited for a unit that was given up may have been deleted meanwhile.
-            if reads || (self.health.waits_since().is_some() && has_read_all(&labels)) {
-                self.waits(false);
-            }
-            if let Some(began) = began {
-                most = self.connection.round_trip.scaled_batch(settings.commit_records, began.elapsed());
-            }
-
-            // 5. The ledger as committed: memory, folds, sled.
-            ledger.joined();
-            ledger.read_new()?;
-            if !ledger.foreign().is_empty() {
-                tracing::warn!(
-                    "another learner writes to the ledger: beginning again from what is committed"
-                );
-                break End::Again;
-            }
-            ledger.keep(&mut store, index.covered())?;
-            crash::point("learn.kept");
-            self.progress.note_decisions(indexed);
-            if sweep {
-                store.forget_before(now().saturating_sub(settings.horizon()))?;
-                if self.topics_differ(&store) {
-                    tracing::warn!(
-                        "a topic was deleted and made again: beginning again from what is committed"
-                    );
-                    break End::Again;
-                }
-            }
-
-            // 6. Folding and publishing, outside of any unit.
-            let published = match publisher.advance(&mut ledger, &mut outbox) {
-                Err(LearnError::Commit(error)) if error.is_retryable() => break End::after(&error),
-                other => other?,
-            };
-            if let Some(Publishing(began)) = published {
-                traces.published(began, &mut unpublished);
-            }
-            // The dead letters are committed: the next start goes on behind them.
-            if surges {
-                let limit = settings.max_dead_letters_per_minute;
-                return Err(LearnError::Surge { limit, reason: last });
-            }
-            if told.elapsed() > TELL {
-                told = Instant::now();
-                self.tell(&labels, &store, ledger.book(), &mut lag, &ages);
-            }
-        };
-        if matches!(end, End::Stopped) {
-            let Publishing(began) = publisher.finish(&mut ledger, &mut outbox, given_up)?;
-            traces.published(began, &mut unpublished);
         }
-        labels.close(self.leave());
-        Ok(end)
+        // Labels whose commit was given up earlier may have been deleted since.
+        if batch.count > 0 || (learn.health.waits_since().is_some() && has_read_all(&self.labels)) {
+            learn.set_uncommitted(false);
+        }
+        if let Some(committed) = committed {
+            let records = learn.config.learn.commit_records;
+            self.batch_limit = learn.connection.round_trip.grown(records, committed.began.elapsed());
+        }
+        Ok(surge)
     }
 
-    fn tell(
-        &self,
-        labels: &Source,
-        store: &Store,
-        book: &LedgerState,
-        lag: &mut metrics::Lag,
-        ages: &BTreeMap<i32, Duration>,
-    ) {
-        let seen = self.seen(labels);
-        metrics::partitions("learn", labels.assigned().len());
-        lag.tell(seen.lag.iter().map(|((topic, partition), messages)| {
+    /// Counts dead letters. Returns an error if they exceed the configured limit and share.
+    fn check_surge(&mut self, reasons: &[&'static str]) -> Option<LearnError> {
+        self.last_refused = reasons.last().copied().or(self.last_refused);
+        if self.surge.count(reasons.len() as u64, Instant::now()) {
+            return None;
+        }
+        let limit = self.learn.config.learn.max_dead_letters_per_minute;
+        self.last_refused.map(|reason| LearnError::Surge { limit, reason })
+    }
+
+    /// Stage 5: applies the ledger as committed to memory and to the store. `indexed` is the number of decisions that
+    /// this tick has read. With `expire`, also drops days of the index past the horizon, and compares the topics.
+    fn apply(&mut self, indexed: usize, expire: bool) -> Result<(), Exit> {
+        self.ledger.clear_foreign();
+        self.ledger.read_new()?;
+        if !self.ledger.foreign().is_empty() {
+            tracing::warn!("another learner writes to the ledger: beginning again from what is committed");
+            return Err(Exit::End(End::Again));
+        }
+        self.ledger.write(&mut self.store, self.index.covered())?;
+        crash::point("learn.kept");
+        self.learn.progress.add_decisions(indexed);
+        if expire {
+            let horizon = self.learn.config.learn.horizon();
+            self.store.remove_days_before(now().saturating_sub(horizon))?;
+            if self.learn.topics_differ(&self.store) {
+                tracing::warn!("a topic was deleted and made again: beginning again from what is committed");
+                return Err(Exit::End(End::Again));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stage 6: folds a number of rounds and publishes the predictors, in a transaction of their own.
+    fn fold_and_publish(&mut self) -> Result<(), Exit> {
+        if let Some(Publishing(began)) = self.publisher.advance(&mut self.ledger, &mut self.outbox)? {
+            self.traces.published(began, &mut self.unpublished);
+        }
+        Ok(())
+    }
+
+    /// Reports lag, sizes and waiting labels to health and metrics.
+    fn report(&mut self) {
+        let brokers = self.learn.report_brokers(&self.labels);
+        metrics::partitions("learn", self.labels.assigned().len());
+        let ages = &self.ages;
+        self.lag.tell(brokers.lag.iter().map(|((topic, partition), messages)| {
             let age = if *messages == 0 { Some(Duration::ZERO) } else { ages.get(partition).copied() };
             (&**topic, *partition, *messages, age)
         }));
-        let sizes = store.sizes();
+        let sizes = self.store.sizes();
         metrics::store(sizes.ledger_records, sizes.index_entries, sizes.index_runs, sizes.disk_bytes);
-        for rounds in book.policies() {
+        for rounds in self.ledger.state().policies() {
             metrics::waiting(rounds.policy(), rounds.counts().waiting);
         }
     }
+
+    /// Ends the active time. After a request to stop, publishes what is still unpublished; then leaves the labels' group.
+    pub(super) fn finish(mut self, end: End) -> Result<End, LearnError> {
+        if matches!(end, End::Stopped) {
+            let aborted = || self.learn.shutdown.aborted();
+            let Publishing(began) = self.publisher.finish(&mut self.ledger, &mut self.outbox, aborted)?;
+            self.traces.published(began, &mut self.unpublished);
+        }
+        self.labels.close(self.learn.leave_timeout());
+        Ok(end)
+    }
 }
 
-/// Returns `true` if nothing of this member's partitions is left to read.
+/// Returns `true` if this member has read its partitions to their ends.
 fn has_read_all(source: &Source) -> bool {
     let lag = source.health().lag;
     !lag.is_empty() && lag.iter().all(|(_, left)| *left == 0)
-}
-
-/// Whether any policy is new, or has another learner or target mapping: that is a new learner. Thresholds and
-/// costs never touch it.
-fn learns_otherwise(before: &Policies, after: &Policies) -> bool {
-    after.policies.iter().any(|(name, policy)| {
-        before
-            .get(name)
-            .is_none_or(|before| before.learner != policy.learner || before.mapping != policy.mapping)
-    })
 }

@@ -1,4 +1,4 @@
-//! Why learning stops.
+//! The errors that stop learning.
 
 use crate::codec::{DecodeError, EncodeError};
 use crate::core::fold::FoldError;
@@ -8,57 +8,57 @@ use crate::ops::TracesError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
 
-/// Why learning stopped.
+/// An error that stops learning.
 #[derive(Debug, thiserror::Error)]
 pub enum LearnError {
-    /// TextFeatures failed in a way that waiting does not mend.
+    /// A topic cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// A unit cannot be committed, now or later. One that is fenced stops: to go on, it would have to take
-    /// over from the one that has just taken over from it.
+    /// A batch cannot be committed. A fenced learner stops: to continue, it would have to take over from the learner
+    /// that has just taken over from it.
     #[error(transparent)]
     Commit(#[from] CommitError),
-    /// The schema registry is of no help.
+    /// The schema registry cannot be used, or does not provide a schema.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// sled failed.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A ledger record cannot be read.
+    /// A ledger record cannot be decoded.
     #[error(
         "a record of the ledger topic cannot be read: {0}. Was it written by another program or version?"
     )]
     Decode(#[from] DecodeError),
-    /// A record cannot be written.
+    /// A record cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// A ledger record's numbers are out of range.
-    #[error("a record of the ledger topic cannot be: {0}")]
+    /// A number in a ledger record is out of range.
+    #[error("a record of the ledger topic is invalid: {0}")]
     LedgerState(#[from] LedgerError),
-    /// A learner refuses its experts.
+    /// A learner does not accept its experts.
     #[error(transparent)]
     Fold(#[from] FoldError),
-    /// Spans cannot be sent as the configuration says.
+    /// The configured delivery of spans cannot be set up.
     #[error(transparent)]
     Traces(#[from] TracesError),
-    /// The ledger topic says nothing although it holds more.
+    /// The ledger topic delivers no records although it has more.
     #[error(
         "the ledger topic has been silent for a minute before its end, at offset {next}: are its brokers up?"
     )]
     Silent {
-        /// Offset of the record that does not come.
+        /// The offset of the record that was not delivered.
         next: i64,
     },
     /// The ledger topic has lost records.
     #[error(
         "the ledger topic has lost its records from offset {asked} to {from}: it must be compacted and never \
-         deleted (cleanup.policy=compact). What is lost there is lost to the learner: replay what you have, or \
-         start a new ledger topic and say so with `aegis ledger adopt`"
+         deleted (cleanup.policy=compact). The learner cannot restore these records: replay what you have, or \
+         start a new ledger topic and accept it with `aegis ledger adopt`"
     )]
     Lost {
-        /// First offset lost.
+        /// The first offset lost.
         asked: i64,
-        /// First offset kept.
+        /// The first offset kept.
         from: i64,
     },
     /// The ledger topic is not the one that the store was filled from.
@@ -68,26 +68,26 @@ pub enum LearnError {
          `aegis ledger adopt` drops them and goes on with what the topic holds. Then start again"
     )]
     OtherLedger {
-        /// The topic.
+        /// The topic's name.
         topic: String,
-        /// What was found.
+        /// The difference that was found.
         why: String,
-        /// The store's folder.
+        /// The path of the store's folder.
         store: String,
     },
-    /// A topic of which everything reads or writes one partition has more.
+    /// A topic that must have one partition has more.
     #[error(
         "{topic} has {count} partitions and must have 1: its records would be read in no order, or by two learners \
-         at once. Kafka takes no partition away: stop the learner, keep what the topic holds that you need, delete \
-         it, make it anew with `aegis topics --create`, and start again"
+         at once. Kafka cannot remove a partition: stop the learner, save what you need of the topic, delete \
+         it, create it again with `aegis topics --create`, and start again"
     )]
     Partitions {
-        /// The topic.
+        /// The topic's name.
         topic: String,
-        /// How many partitions it has.
+        /// The number of its partitions.
         count: i32,
     },
-    /// Too many dead letters.
+    /// Too many labels became dead letters.
     #[error(
         "more than {limit} dead letters within a minute, the last one for {reason}, and more than \
          learn.max_dead_letter_share of what was read: something upstream is wrong. What was read before is \
@@ -95,15 +95,15 @@ pub enum LearnError {
          learn.max_dead_letter_share, and start again"
     )]
     Surge {
-        /// The limit.
+        /// The greatest number of dead letters within a minute.
         limit: u64,
-        /// Name of the last reason.
+        /// The name of the last reason.
         reason: &'static str,
     },
 }
 
 impl LearnError {
-    /// Whether brokers that come back mend it: what was in hand is void, and begins again from what is committed.
+    /// Returns `true` if the learner can continue from its last commit once the brokers are reachable.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {

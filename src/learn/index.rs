@@ -1,58 +1,58 @@
-//! The index of decisions: follows their topic and notes where each one lies.
+//! The index of decisions: follows their topic and notes the offset of each decision.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::LearnError;
+use super::{LearnError, REQUEST_TIMEOUT};
 use crate::codec::{self, Received, Schemas};
 use crate::core::label::DecisionRef;
 use crate::core::ledger::RoundRecord;
-use crate::kafka::{Connection, Followed, Follower, From};
+use crate::kafka::{Connection, Consumed, Followed, Follower, From};
 use crate::ops::metrics;
 use crate::registry::RegistryError;
-use crate::store::{Batch, IndexEntry, Store};
+use crate::store::{IndexEntry, Store, WriteBatch};
 
-/// Follows the decisions topic.
-pub struct Index {
+/// The follower of the decisions topic.
+pub(super) struct Index {
     follower: Follower,
-    /// Entries read and not in the store yet.
+    /// The entries read and not yet in the store.
     entries: Vec<IndexEntry>,
-    /// Next offset by partition, of what has been read.
+    /// The next offset of each partition.
     positions: BTreeMap<i32, i64>,
-    /// Where decisions lie that cannot be read and were read since positions were last covered.
+    /// The (partition, offset) of decisions that cannot be decoded, since the last call of [`covered`](Self::covered).
     skipped: Vec<(i32, i64)>,
     moved: bool,
-    /// When the number of partitions was last asked for.
-    looked: Instant,
-    /// The reasons for which decisions were skipped so far: each is logged once.
+    /// The time of the last check for new partitions.
+    last_growth_check: Instant,
+    /// The time that the brokers have to answer such a check.
+    growth_timeout: Duration,
+    /// The reasons that were logged. Further decisions of the same reason are only counted.
     reported: BTreeSet<&'static str>,
-    /// How long the answer may take.
-    patience: Duration,
-    /// By partition, the position before decisions are read again that another version could not read.
-    again: BTreeMap<i32, i64>,
+    /// The former position of each partition that is read again, because another version could not decode its decisions.
+    reread: BTreeMap<i32, i64>,
 }
 
 /// The reason of decisions that retention deleted before they were read.
 const DELETED: &str = "Deleted";
-
-/// How often it is asked whether the topic has grown, and how long the answer may take where the brokers are near.
-const GROWTH: Duration = Duration::from_secs(5);
-const ANSWER: Duration = Duration::from_secs(2);
+/// The time between two checks for new partitions.
+const GROWTH_INTERVAL: Duration = Duration::from_secs(5);
+/// The time that nearby brokers have to answer such a check.
+const GROWTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Index {
-    /// Goes on where the store's index ends; from the oldest decision kept where there is none. Decisions that another
-    /// version has passed because it could not read them are read again; `waits`: labels wait for decisions.
+    /// Continues where the store's index ends. An empty index starts at the oldest decision kept. Decisions that
+    /// another version could not decode are read again. `waits` says that labels wait for decisions.
     ///
     /// # Errors
-    /// Where the topic cannot be read, or sled fails.
-    pub fn follow(
+    /// Returns an error if the topic cannot be read, or if the store fails.
+    pub(super) fn follow(
         connection: &Connection,
         topic: &str,
         store: &mut Store,
         waits: bool,
     ) -> Result<Self, LearnError> {
-        let again: BTreeMap<_, _> = store.read_by(codec::decisions_read()?, waits)?.into_iter().collect();
-        for (partition, before) in &again {
+        let reread: BTreeMap<_, _> = store.set_reader(codec::decisions_read()?, waits)?.into_iter().collect();
+        for (partition, before) in &reread {
             let from = store.decision_positions().get(partition).copied();
             tracing::info!(
                 topic,
@@ -63,87 +63,101 @@ impl Index {
             );
         }
         let positions = store.decision_positions().clone();
-        let follower = Follower::open(connection, topic, &From::Offsets(positions.clone()), super::ANSWER)?;
-        let (looked, patience) = (Instant::now(), connection.request_timeout(ANSWER));
-        let (entries, skipped, reported) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Ok(Self { follower, entries, positions, skipped, moved: false, looked, reported, patience, again })
+        let start = From::Offsets(positions.clone());
+        Ok(Self {
+            follower: Follower::open(connection, topic, &start, REQUEST_TIMEOUT)?,
+            entries: Vec::new(),
+            positions,
+            skipped: Vec::new(),
+            moved: false,
+            last_growth_check: Instant::now(),
+            growth_timeout: connection.answer(GROWTH_TIMEOUT),
+            reported: BTreeSet::new(),
+            reread,
+        })
     }
 
-    /// Whether everything that was there at the start is indexed.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
+    /// Returns `true` if everything that the topic had at the start is indexed.
+    pub(super) fn is_ready(&self) -> bool {
         self.follower.at_end()
     }
 
-    /// How much of that it has read, in words.
-    #[must_use]
-    pub fn progress(&self) -> String {
+    /// The share of the topic that has been read, in words.
+    pub(super) fn progress(&self) -> String {
         self.follower.progress()
     }
 
-    /// Whether records have been read since positions were last [covered](Self::covered), be they readable or not.
-    #[must_use]
-    pub fn has_moved(&self) -> bool {
+    /// Returns `true` if records have been read since the last call of [`covered`](Self::covered), even if none of them
+    /// could be decoded.
+    pub(super) fn has_moved(&self) -> bool {
         self.moved
     }
 
-    /// The decisions among the records that have come, of which it looks at no more than `most`: whoever reads must get
-    /// round to all else, and to being told to stop, also where nothing can be read.
+    /// Reads at most `limit` records and returns the decisions among them. The limit also holds for records that cannot
+    /// be decoded, so that the other stages and a request to stop get their turn.
     ///
     /// # Errors
-    /// Where the topic cannot be read, or a decision's schema cannot be had.
-    pub fn read(
+    /// Returns an error if the topic cannot be read, or if the registry does not provide a decision's schema.
+    pub(super) fn read(
         &mut self,
-        most: usize,
+        limit: usize,
         schemas: Option<&dyn Schemas>,
     ) -> Result<Vec<RoundRecord>, LearnError> {
-        self.grow()?;
-        let mut read = Vec::new();
-        for _ in 0..most {
-            let record = match self.follower.poll(Duration::ZERO)? {
-                Followed::Record(record) => record,
+        self.follow_growth()?;
+        let mut decisions = Vec::new();
+        for _ in 0..limit {
+            match self.follower.poll(Duration::ZERO)? {
+                Followed::Record(record) => decisions.extend(self.add(&record, schemas)?),
                 Followed::Skipped { partition, asked, from } => {
-                    // Most of what is read again is in the index already.
-                    let first = self.again.get(&partition).map_or(asked, |before| asked.max(*before));
+                    // Most of the decisions that are read again are in the index already.
+                    let first = self.reread.get(&partition).map_or(asked, |before| asked.max(*before));
                     if first < from {
-                        self.skip(DELETED, partition, first, from - first);
+                        self.count_skipped(DELETED, partition, first, from - first);
                     }
                     self.positions.insert(partition, from);
                     self.moved = true;
-                    continue;
                 }
                 Followed::End | Followed::Idle => break,
-            };
-            let decoded = Received::new(record.payload.as_deref(), &record.headers, schemas).decision();
-            let decoded = match decoded.map_err(RegistryError::of) {
-                // Not indexed: its position is not passed.
-                Err(Ok(error)) => return Err(error.into()),
-                Err(Err(error)) => Err(error),
-                Ok(decision) => Ok(decision),
-            };
-            self.positions.insert(record.partition, record.offset + 1);
-            self.moved = true;
-            if record.payload.is_none() {
-                continue;
             }
-            let decision = match decoded {
-                Ok(decision) => decision,
-                Err(error) => {
-                    self.skip(error.name(), record.partition, record.offset, 1);
-                    self.skipped.push((record.partition, record.offset));
-                    continue;
-                }
-            };
-            let at = DecisionRef { partition: record.partition, offset: record.offset };
-            let written = record.timestamp.unwrap_or(decision.round_time);
-            self.entries.push(IndexEntry::new(&decision.id, decision.round_time, at, written));
-            read.push(decision.into_round_record(at));
         }
-        Ok(read)
+        Ok(decisions)
+    }
+
+    /// Indexes a record; `None` if it is a tombstone or cannot be decoded.
+    fn add(
+        &mut self,
+        record: &Consumed,
+        schemas: Option<&dyn Schemas>,
+    ) -> Result<Option<RoundRecord>, LearnError> {
+        let decoded = Received::new(record.payload.as_deref(), &record.headers, schemas).decision();
+        let decoded = match decoded.map_err(RegistryError::of) {
+            // The position stays before this record, which is read again.
+            Err(Ok(error)) => return Err(error.into()),
+            Err(Err(error)) => Err(error),
+            Ok(decision) => Ok(decision),
+        };
+        self.positions.insert(record.partition, record.offset + 1);
+        self.moved = true;
+        if record.payload.is_none() {
+            return Ok(None);
+        }
+        match decoded {
+            Ok(decision) => {
+                let at = DecisionRef { partition: record.partition, offset: record.offset };
+                let written = record.timestamp.unwrap_or(decision.round_time);
+                self.entries.push(IndexEntry::new(&decision.id, decision.round_time, at, written));
+                Ok(Some(decision.judged(at)))
+            }
+            Err(error) => {
+                self.count_skipped(error.name(), record.partition, record.offset, 1);
+                self.skipped.push((record.partition, record.offset));
+                Ok(None)
+            }
+        }
     }
 
     /// Counts decisions from `offset` on that cannot be indexed.
-    fn skip(&mut self, reason: &'static str, partition: i32, offset: i64, decisions: i64) {
+    fn count_skipped(&mut self, reason: &'static str, partition: i32, offset: i64, decisions: i64) {
         metrics::decisions_skipped(reason, decisions);
         if self.reported.insert(reason) {
             tracing::error!(
@@ -157,41 +171,43 @@ impl Index {
         }
     }
 
-    /// Takes partitions that the topic has got meanwhile: labels for what is decided there would wait.
-    fn grow(&mut self) -> Result<(), LearnError> {
-        if self.looked.elapsed() < GROWTH {
+    /// Follows partitions that were added to the topic: labels of decisions in them would wait otherwise.
+    fn follow_growth(&mut self) -> Result<(), LearnError> {
+        if self.last_growth_check.elapsed() < GROWTH_INTERVAL {
             return Ok(());
         }
-        self.looked = Instant::now();
-        match self.follower.grow(self.patience) {
+        self.last_growth_check = Instant::now();
+        match self.follower.grow(self.growth_timeout) {
             Ok(0) => {}
             Ok(more) => tracing::info!(more, "the topic of decisions has grown"),
-            Err(error) if error.is_retryable() => tracing::debug!(%error, "asked again in {GROWTH:?}"),
+            Err(error) if error.is_retryable() => {
+                tracing::debug!(%error, "the check for new partitions is repeated in {GROWTH_INTERVAL:?}");
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    /// Puts the entries into the store, without the positions: what came of these decisions is not
-    /// committed yet, and an entry that is put twice is one.
+    /// Writes the entries to the store, without the positions: the ledger records of these decisions are not committed
+    /// yet, and an entry that is written twice counts once.
     ///
     /// # Errors
-    /// Where sled fails.
-    pub fn keep(&mut self, store: &mut Store) -> Result<(), LearnError> {
+    /// Returns an error if the store fails.
+    pub(super) fn write_entries(&mut self, store: &mut Store) -> Result<(), LearnError> {
         if !self.entries.is_empty() {
             let indexed = std::mem::take(&mut self.entries);
-            store.commit(Batch { indexed, ..Batch::default() })?;
+            store.commit(WriteBatch { indexed, ..WriteBatch::default() })?;
         }
         Ok(())
     }
 
-    /// The positions that a finished unit covers.
-    pub fn covered(&mut self) -> Batch {
+    /// The positions up to which decisions have been read, to be written once their batch is committed.
+    pub(super) fn covered(&mut self) -> WriteBatch {
         if !std::mem::take(&mut self.moved) {
-            return Batch::default();
+            return WriteBatch::default();
         }
         let decisions = self.positions.iter().map(|(partition, next)| (*partition, *next)).collect();
-        Batch { decisions, skipped: std::mem::take(&mut self.skipped), ..Batch::default() }
+        WriteBatch { decisions, skipped: std::mem::take(&mut self.skipped), ..WriteBatch::default() }
     }
 }
 
@@ -201,9 +217,10 @@ mod tests {
     use crate::kafka::embedded::Embedded;
     use crate::kafka::{Delivery, Outbox, Produced};
 
-    /// Nobody can be told to stop in the midst of a read: it is over after so many records, readable or not.
+    /// A request to stop is only seen between two reads, so that a read must end after a number of records, even if none
+    /// of them can be decoded.
     #[test]
-    fn a_read_is_bounded_where_nothing_can_be_read() {
+    fn a_read_of_undecodable_records_is_bounded() {
         const RECORDS: i64 = 25;
         const MOST: i64 = 10;
         let broker = Embedded::start(&[("decisions", 1)]).unwrap();

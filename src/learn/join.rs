@@ -1,9 +1,9 @@
-//! Joins labels to decisions: which ledger records, and which dead letters, come of what was read.
+//! Joins labels to decisions: computes the ledger records and the dead letters of a batch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::LearnError;
+use super::{LearnError, REQUEST_TIMEOUT};
 use crate::codec::{Received, Schemas};
 use crate::core::event::Millis;
 use crate::core::label::{DecisionRef, Label};
@@ -15,36 +15,36 @@ use crate::ops::metrics;
 use crate::registry::RegistryError;
 use crate::store::Store;
 
-/// A label as read, with its record for a dead letter.
-pub struct Read {
-    /// The record; several labels may be from one.
-    pub record: Arc<Consumed>,
+/// A label as read, with its record, which becomes a dead letter if the label is refused.
+pub(super) struct ReadLabel {
+    /// The record. A record may contain several labels.
+    pub(super) record: Arc<Consumed>,
     /// The label.
-    pub label: Label,
-    /// Its broker timestamp.
-    pub received: Millis,
+    pub(super) label: Label,
+    /// The record's broker timestamp.
+    pub(super) received: Millis,
 }
 
-/// What a unit will write.
+/// The outputs of a batch.
 #[derive(Default)]
-pub struct Joined {
+pub(super) struct JoinOutput {
     records: Vec<Record>,
+    /// The index in `records` of each key.
     places: BTreeMap<Key, usize>,
-    /// The labels of this unit, by the ledger record that each of them asks for.
+    /// The records of labels, by the ledger record that each of them leads to.
     labels: BTreeMap<Key, Vec<Arc<Consumed>>>,
-    /// Labels that are refused, with the reason.
-    pub refused: Vec<(Consumed, Reason)>,
+    /// The records of labels that are refused, with the reason.
+    pub(super) refused: Vec<(Consumed, Reason)>,
 }
 
-impl Joined {
+impl JoinOutput {
     /// The ledger records, each key once.
-    #[must_use]
-    pub fn records(&self) -> &[Record] {
+    pub(super) fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// Refuses a record of labels, once: its labels are about one round and were received at one time, so that what
-    /// refuses one of them refuses all.
+    /// Refuses a record of labels, once. All its labels are about one round and were received at one time, so that the
+    /// reason to refuse one of them holds for all.
     fn refuse(&mut self, record: Arc<Consumed>, reason: Reason) {
         let place = |record: &Consumed| (Arc::clone(&record.topic), record.partition, record.offset);
         if self.refused.last().is_none_or(|(last, _)| place(last) != place(&record)) {
@@ -54,17 +54,21 @@ impl Joined {
 
     fn put(&mut self, record: Record) {
         let key = record.key();
-        if let Some(slot) = self.places.get(&key).and_then(|at| self.records.get_mut(*at)) {
-            *slot = record;
+        if let Some(known) = self.places.get(&key).and_then(|at| self.records.get_mut(*at)) {
+            *known = record;
         } else {
             self.places.insert(key, self.records.len());
             self.records.push(record);
         }
     }
 
-    /// Takes out the records whose labels asked for the ledger records of these keys, each record once. A record of
-    /// several labels has one outcome: the keys of its other labels are added to `keys`.
-    pub fn take_records(&mut self, keys: &mut BTreeSet<Key>) -> Vec<Consumed> {
+    fn get(&self, key: &Key) -> Option<&Record> {
+        self.places.get(key).and_then(|at| self.records.get(*at))
+    }
+
+    /// Takes out the records whose labels led to the ledger records of these keys, each record once. A record of
+    /// several labels has one outcome, so that the keys of its other labels are added to `keys`.
+    pub(super) fn take_records(&mut self, keys: &mut BTreeSet<Key>) -> Vec<Consumed> {
         let place = |record: &Arc<Consumed>| (record.partition, record.offset);
         let mut places = BTreeSet::new();
         loop {
@@ -84,227 +88,218 @@ impl Joined {
         }
         taken.into_values().map(Arc::unwrap_or_clone).collect()
     }
-
-    fn get(&self, key: &Key) -> Option<&Record> {
-        self.places.get(key).and_then(|at| self.records.get(*at))
-    }
 }
 
-/// What joining looks at.
-pub struct Join<'a> {
+/// A join of one batch: the inputs, and the output so far.
+pub(super) struct Join<'a> {
     /// The ledger as committed.
-    pub book: &'a LedgerState,
+    pub(super) state: &'a LedgerState,
     /// The index of decisions.
-    pub store: &'a Store,
-    /// Fetches decisions.
-    pub lookup: &'a mut Lookup,
-    /// Where decisions' schemas come from; waits for them.
-    pub schemas: Option<&'a dyn Schemas>,
-    /// A label is accepted this long after its round.
-    pub horizon: Millis,
-    /// What has come of the unit so far.
-    pub joined: &'a mut Joined,
+    pub(super) store: &'a Store,
+    /// Fetches decisions by their offsets.
+    pub(super) lookup: &'a mut Lookup,
+    /// The source of decisions' schemas. It waits for pending answers.
+    pub(super) schemas: Option<&'a dyn Schemas>,
+    /// The time after its round up to which a label is accepted, in milliseconds.
+    pub(super) horizon: Millis,
+    /// The outputs so far.
+    pub(super) output: JoinOutput,
 }
 
 impl Join<'_> {
     /// Joins labels, in the order in which they were read.
     ///
     /// # Errors
-    /// Where the index or the decisions topic cannot be read.
-    pub fn labels(&mut self, read: Vec<Read>) -> Result<(), LearnError> {
-        let wanted = read.iter().map(|read| (read.label.round(), read.label.decision));
-        let wanted: Vec<_> = wanted.filter(|(id, _)| self.key(id).is_none()).collect();
+    /// Returns an error if the index or the decisions topic cannot be read.
+    pub(super) fn labels(&mut self, labels: Vec<ReadLabel>) -> Result<(), LearnError> {
+        let wanted = labels.iter().map(|read| (read.label.round(), read.label.decision));
+        let wanted: Vec<_> = wanted.filter(|(id, _)| self.votes_key(id).is_none()).collect();
         let vanished = self.locate(&wanted)?;
-        for Read { record, label, received } in read {
+        for ReadLabel { record, label, received } in labels {
             let id = label.round();
-            let Some((round_time, _)) = self.key(&id) else {
-                if vanished.contains(&id) {
-                    metrics::label("vanished");
-                    self.joined.refuse(record, gone());
-                } else {
-                    self.keep(&label, &record);
-                    self.file(LabelRecord { label, received, status: LabelStatus::Waiting }, "waiting");
+            let (standing, outcome) = match self.votes_key(&id) {
+                Some((round_time, _)) if received.saturating_sub(round_time) > self.horizon => {
+                    metrics::label("too_late");
+                    self.output.refuse(record, too_late());
+                    continue;
                 }
-                continue;
+                Some((round_time, _)) => {
+                    metrics::label_delay(&label.policy, received.saturating_sub(round_time));
+                    (LabelStatus::Accepted, "accepted")
+                }
+                None if vanished.contains(&id) => {
+                    metrics::label("vanished");
+                    self.output.refuse(record, decision_vanished());
+                    continue;
+                }
+                None => (LabelStatus::Waiting, "waiting"),
             };
-            if received.saturating_sub(round_time) > self.horizon {
-                metrics::label("too_late");
-                self.joined.refuse(record, too_late());
-            } else {
-                metrics::label_delay(&label.policy, received.saturating_sub(round_time));
-                self.keep(&label, &record);
-                self.file(LabelRecord { label, received, status: LabelStatus::Accepted }, "accepted");
-            }
+            // The record is kept until the commit, because the ledger record may not fit its topic.
+            let key = Key::Label(id, label.id.clone());
+            self.output.labels.entry(key).or_default().push(record);
+            self.insert_label(LabelRecord { label, received, standing }, outcome);
         }
         Ok(())
     }
 
-    /// Keeps a label's record until the commit: its ledger record may not fit its topic.
-    fn keep(&mut self, label: &Label, record: &Arc<Consumed>) {
-        let key = Key::Label(label.round(), label.id.clone());
-        self.joined.labels.entry(key).or_default().push(Arc::clone(record));
-    }
-
-    /// Looks for the decisions of labels that wait and of `foreign` rounds. To be done after restoring: the
-    /// learner that wrote them may have known fewer decisions than this one's index, which will not read
-    /// those again.
+    /// Looks up the decisions of labels that wait and of `foreign` rounds. This is needed once after a restore: the
+    /// learner that wrote these records may have indexed fewer decisions than this one's index, which does not read the
+    /// decisions before its positions again.
     ///
     /// # Errors
-    /// Where the index or the decisions topic cannot be read.
-    pub fn search(&mut self, foreign: &BTreeSet<RoundId>) -> Result<(), LearnError> {
+    /// Returns an error if the index or the decisions topic cannot be read.
+    pub(super) fn search(&mut self, foreign: &BTreeSet<RoundId>) -> Result<(), LearnError> {
         let mut wanted: Vec<_> = foreign.iter().map(|id| (id.clone(), None)).collect();
-        for rounds in self.book.policies() {
-            for row in rounds.without_votes() {
-                let waiting = rounds.labels(row).into_iter();
-                let waiting = waiting.filter(|filed| filed.status == LabelStatus::Waiting);
-                wanted.extend(waiting.map(|filed| (filed.label.round(), filed.label.decision)));
-            }
-        }
+        wanted.extend(self.waiting().map(|waiting| (waiting.label.round(), waiting.label.decision)));
         self.locate(&wanted)?;
         Ok(())
     }
 
-    /// Takes a decision that was read in its topic: it matters where its event has a ledger record.
-    pub fn decision(&mut self, judged: RoundRecord) {
-        if self.book.row(&judged.id).is_some()
-            || self.joined.places.contains_key(&Key::Round(judged.id.clone()))
+    /// The committed labels that wait for a decision.
+    fn waiting(&self) -> impl Iterator<Item = LabelRecord> {
+        let labels = self
+            .state
+            .policies()
+            .iter()
+            .flat_map(|rounds| rounds.unjudged().flat_map(|row| rounds.labels(row)));
+        labels.filter(|label| label.standing == LabelStatus::Waiting)
+    }
+
+    /// Takes a decision that was read from its topic. It only matters if the ledger has a record of its event.
+    pub(super) fn decision(&mut self, round: RoundRecord) {
+        if self.state.row(&round.id).is_some()
+            || self.output.places.contains_key(&Key::Round(round.id.clone()))
         {
-            self.judge(judged);
+            self.insert_votes(round);
         }
     }
 
-    /// The key of the decision that gives the round its votes, as committed or as this unit will have it.
-    fn key(&self, id: &RoundId) -> Option<(Millis, DecisionRef)> {
-        if let Some(Record::Round(judged)) = self.joined.get(&Key::Round(id.clone())) {
-            return Some(judged.key());
+    /// The key of the decision whose votes the round has, as committed or as of this batch.
+    fn votes_key(&self, id: &RoundId) -> Option<(Millis, DecisionRef)> {
+        if let Some(Record::Round(round)) = self.output.get(&Key::Round(id.clone())) {
+            return Some(round.key());
         }
-        let (rounds, row) = self.book.row(id)?;
-        rounds.has_votes(row).then(|| (rounds.round_time(row), rounds.decision(row)))
+        let (rounds, row) = self.state.row(id)?;
+        rounds.is_judged(row).then(|| (rounds.round_time(row), rounds.decision(row)))
     }
 
-    /// Fetches the rounds' decisions, of those whose votes are known only the ones that would take their
-    /// place; the rounds whose decisions are known to have been there and are no more.
-    fn locate(&mut self, read: &[(RoundId, Option<DecisionRef>)]) -> Result<BTreeSet<RoundId>, LearnError> {
-        let mut wanted: BTreeMap<(i32, i64), RoundId> = BTreeMap::new();
-        let mut asked = BTreeSet::new();
-        for (id, reference) in read {
-            let id = id.clone();
-            let known = self.key(&id);
-            // The reference only locates: the round's votes are those of the lowest decision known.
-            if let Some(DecisionRef { partition, offset }) = *reference {
-                wanted.insert((partition, offset), id.clone());
-            }
-            if asked.insert(id.clone()) {
-                let lower = |key: &(Millis, DecisionRef)| known.is_none_or(|known| *key < known);
-                for (_, at) in self.store.find(&id)?.into_iter().filter(lower) {
-                    wanted.insert((at.partition, at.offset), id.clone());
-                }
-            }
-        }
+    /// Fetches the decisions of rounds, and takes the lowest of each. If a round has votes already, only lower decisions
+    /// are fetched. Returns the rounds whose decisions were indexed or named, and are no longer in their topic.
+    fn locate(&mut self, wanted: &[(RoundId, Option<DecisionRef>)]) -> Result<BTreeSet<RoundId>, LearnError> {
+        let wanted = self.candidates(wanted)?;
         let places: Vec<_> = wanted.keys().copied().collect();
         let mut vanished = BTreeSet::new();
         let mut found: BTreeMap<RoundId, RoundRecord> = BTreeMap::new();
-        for ((place, id), record) in wanted.into_iter().zip(self.lookup.fetch(&places, super::ANSWER)?) {
+        for ((place, id), record) in wanted.into_iter().zip(self.lookup.fetch(&places, REQUEST_TIMEOUT)?) {
             let Some(record) = record.filter(|record| record.payload.is_some()) else {
                 vanished.insert(id);
                 continue;
             };
-            // A hash that two rounds share, or a reference that is wrong, leads to another's decision.
             let received = Received::new(record.payload.as_deref(), &record.headers, self.schemas);
             let decision = match received.decision().map_err(RegistryError::of) {
                 Ok(decision) => decision,
                 Err(Ok(error)) => return Err(error.into()),
                 Err(Err(_)) => continue,
             };
+            // A hash that two rounds share, or a wrong reference, leads to the decision of another round.
             if decision.id != id {
                 continue;
             }
-            let judged = decision.into_round_record(DecisionRef { partition: place.0, offset: place.1 });
-            match found.get(&id) {
-                Some(best) if best.key() <= judged.key() => {}
-                _ => {
-                    found.insert(id, judged);
-                }
+            let round = decision.judged(DecisionRef { partition: place.0, offset: place.1 });
+            if found.get(&id).is_none_or(|best| round.key() < best.key()) {
+                found.insert(id, round);
             }
         }
-        for (id, judged) in found {
+        for (id, round) in found {
             vanished.remove(&id);
-            self.judge(judged);
+            self.insert_votes(round);
         }
         Ok(vanished)
     }
 
-    /// Gives a round its votes, if these are the ones to keep, and the labels that waited for them their
-    /// standing.
-    fn judge(&mut self, judged: RoundRecord) {
-        let key = Key::Round(judged.id.clone());
-        if let Some(Record::Round(other)) = self.joined.get(&key)
-            && other.key() <= judged.key()
+    /// The (partition, offset) of each decision that may give a round its votes.
+    fn candidates(
+        &self,
+        wanted: &[(RoundId, Option<DecisionRef>)],
+    ) -> Result<BTreeMap<(i32, i64), RoundId>, LearnError> {
+        let mut candidates = BTreeMap::new();
+        let mut searched = BTreeSet::new();
+        for (id, reference) in wanted {
+            // A reference is only a place to look at: the round's votes are those of the lowest decision known.
+            if let Some(DecisionRef { partition, offset }) = *reference {
+                candidates.insert((partition, offset), id.clone());
+            }
+            if searched.insert(id) {
+                let known = self.votes_key(id);
+                let lower = |key: &(Millis, DecisionRef)| known.is_none_or(|known| *key < known);
+                for (_, at) in self.store.find(id)?.into_iter().filter(lower) {
+                    candidates.insert((at.partition, at.offset), id.clone());
+                }
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Gives a round its votes if the decision is the lowest known, and decides about the labels that waited for it.
+    fn insert_votes(&mut self, round: RoundRecord) {
+        if let Some(Record::Round(other)) = self.output.get(&Key::Round(round.id.clone()))
+            && other.key() <= round.key()
         {
             return;
         }
-        let round_time = judged.round_time;
-        let id = judged.id.clone();
-        let record = Record::Round(judged);
-        if !self.book.would_change(&record) {
+        let (id, round_time) = (round.id.clone(), round.round_time);
+        let record = Record::Round(round);
+        if !self.state.would_change(&record) {
             return;
         }
-        self.joined.put(record);
-        let Some((rounds, row)) = self.book.row(&id) else { return };
-        for filed in rounds.labels(row).into_iter().filter(|filed| filed.status == LabelStatus::Waiting) {
-            let late = filed.received.saturating_sub(round_time) > self.horizon;
+        self.output.put(record);
+        let Some((rounds, row)) = self.state.row(&id) else { return };
+        for label in rounds.labels(row).into_iter().filter(|label| label.standing == LabelStatus::Waiting) {
+            let late = label.received.saturating_sub(round_time) > self.horizon;
             let standing = if late { LabelStatus::TooLate } else { LabelStatus::Accepted };
             let outcome = if late { "waited_too_late" } else { "waited_accepted" };
-            self.file(LabelRecord { status: standing, ..filed }, outcome);
+            self.insert_label(LabelRecord { standing, ..label }, outcome);
         }
     }
 
-    fn file(&mut self, filed: LabelRecord, outcome: &'static str) {
-        let record = Record::Label(filed);
-        let older = match (&record, self.joined.get(&record.key())) {
-            // Of the same label the one received first, as in the book: units end anywhere.
+    fn insert_label(&mut self, label: LabelRecord, outcome: &'static str) {
+        let record = Record::Label(label);
+        let older = match (&record, self.output.get(&record.key())) {
+            // As in the state, the label received first wins, so that the ends of batches do not matter.
             (Record::Label(new), Some(Record::Label(old))) => {
                 new.label.newer(&old.label).then(old.received.cmp(&new.received)).is_lt()
             }
             _ => false,
         };
-        if older || !self.book.would_change(&record) {
+        if older || !self.state.would_change(&record) {
             metrics::label("duplicate");
             return;
         }
         metrics::label(outcome);
-        // One that waited was counted when it came.
-        if let Record::Label(filed) = &record
+        // A label that waited was counted when it was read.
+        if let Record::Label(label) = &record
             && !outcome.starts_with("waited")
         {
-            if filed.label.corrects.is_some() {
-                metrics::correction(&filed.label.policy, "corrects");
-            } else if filed.label.retracts.is_some() {
-                metrics::correction(&filed.label.policy, "retracts");
+            if label.label.corrects.is_some() {
+                metrics::correction(&label.label.policy, "corrects");
+            } else if label.label.retracts.is_some() {
+                metrics::correction(&label.label.policy, "retracts");
             }
         }
-        self.joined.put(record);
+        self.output.put(record);
     }
 
     /// Ends the wait of labels whose decision has not come within twice the horizon before `now`.
-    pub fn expire(&mut self, now: Millis) {
+    pub(super) fn expire(&mut self, now: Millis) {
         let before = now.saturating_sub(self.horizon.saturating_mul(2));
-        let mut over = Vec::new();
-        for rounds in self.book.policies() {
-            for row in rounds.without_votes() {
-                let waiting = rounds.labels(row).into_iter();
-                over.extend(
-                    waiting.filter(|filed| filed.status == LabelStatus::Waiting && filed.received < before),
-                );
-            }
-        }
-        for filed in over {
-            self.file(LabelRecord { status: LabelStatus::Expired, ..filed }, "expired");
+        let expired: Vec<_> = self.waiting().filter(|label| label.received < before).collect();
+        for label in expired {
+            self.insert_label(LabelRecord { standing: LabelStatus::Expired, ..label }, "expired");
         }
     }
 }
 
-fn gone() -> Reason {
+fn decision_vanished() -> Reason {
     Reason {
         name: "DecisionVanished",
         message: "the label's decision is no longer in the decisions topic: keep decisions at least as long \

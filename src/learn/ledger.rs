@@ -1,196 +1,203 @@
-//! The ledger as this process has it: read back from its topic, kept in memory, in sled and in the folds.
+//! The ledger of this process: read back from its topic, and kept in memory, in the store and in the folds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::LearnError;
-use super::kept::kept;
-use crate::codec;
+use super::{LearnError, REQUEST_TIMEOUT};
+use crate::codec::{self, Spare};
 use crate::config::Policies;
 use crate::core::fold::{Fold, Settings};
 use crate::core::ledger::{Record, RoundId};
 use crate::core::ledger_state::{Change, LedgerState};
+use crate::core::policy::Policy;
 use crate::crash;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::metrics;
-use crate::store::{Batch, Store};
+use crate::store::{Store, WriteBatch};
 
-/// Records per sled transaction while restoring.
-const CHUNK: usize = 10_000;
-/// Records read between two looks at whether to stop.
-const STEP: usize = 256;
-/// How long the ledger topic may stay silent while it is known to hold more.
-pub(super) const SILENCE: Duration = Duration::from_secs(60);
+/// The number of records per transaction of the store while the ledger is restored.
+const RESTORE_BATCH: usize = 10_000;
+/// The number of records read between two checks of the request to stop.
+const STOP_CHECK_RECORDS: usize = 256;
+/// The time that a poll waits for a record that is known to exist.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+/// The time that a topic may deliver nothing while it is known to have more.
+pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The ledger: book and folds are what has been read back, nothing else.
-pub struct Ledger {
+/// The ledger. State and folds reflect exactly the records that were read back.
+pub(super) struct Ledger {
     follower: Follower,
-    book: LedgerState,
+    state: LedgerState,
     folds: BTreeMap<String, Fold>,
-    /// Offset of the next record to read.
+    /// The memory for the checkpoints of a fold, in bytes.
+    memory: usize,
+    /// The offset of the next record to read.
     next: i64,
     changes: Vec<Change>,
-    batch: Batch,
-    /// The rounds of records read that no unit of this process has seen.
+    /// The records read and not yet written to the store.
+    unwritten: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// The rounds of records that were read and that no batch of this process has joined.
     foreign: BTreeSet<RoundId>,
 }
 
 impl Ledger {
-    /// What sled holds of the ledger, and the rest from its topic. With an empty store all of it.
+    /// Loads the ledger from the store, and opens its topic where the store ends. An empty store starts at the
+    /// beginning of the topic.
     ///
     /// # Errors
-    /// Where sled is corrupt (the caller rebuilds it) or the topic cannot be read.
-    pub fn restore(
+    /// Returns an error if the store is corrupt (the caller rebuilds it) or the topic cannot be read.
+    pub(super) fn restore(
         connection: &Connection,
         topic: &str,
-        store: &mut Store,
+        store: &Store,
         policies: &Policies,
         memory: usize,
     ) -> Result<Self, LearnError> {
         let next = store.ledger_offset().unwrap_or(0);
-        let book = kept(store)?;
-        let folds = policies
-            .policies
-            .values()
-            .map(|policy| {
-                let mut settings =
-                    Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone());
-                settings.memory = memory;
-                let mut fold = Fold::new(settings);
-                fold.mark_all_changed(&book);
-                (policy.name.clone(), fold)
-            })
-            .collect();
         let start = BTreeMap::from([(0, next)]);
-        let follower = Follower::open(connection, topic, &From::Offsets(start), super::ANSWER)?;
-        Ok(Self {
-            follower,
-            book,
-            folds,
+        let mut ledger = Self {
+            state: load_ledger(store)?,
+            follower: Follower::open(connection, topic, &From::Offsets(start), REQUEST_TIMEOUT)?,
+            folds: BTreeMap::new(),
+            memory,
             next,
             changes: Vec::new(),
-            batch: Batch::default(),
+            unwritten: Vec::new(),
             foreign: BTreeSet::new(),
-        })
+        };
+        ledger.set_policies(policies);
+        Ok(ledger)
     }
 
-    /// The ledger as read back.
-    #[must_use]
-    pub fn book(&self) -> &LedgerState {
-        &self.book
+    /// Builds the folds of policies that are new or have another learner or mapping. The other folds stay as they are:
+    /// thresholds and costs do not affect them. Returns the policies whose folds were built.
+    pub(super) fn set_policies(&mut self, policies: &Policies) -> Vec<String> {
+        let is_same = |fold: &Fold, policy: &Policy| {
+            fold.settings().learner == policy.learner && fold.settings().mapping == policy.mapping
+        };
+        let mut built = Vec::new();
+        for policy in policies.policies.values() {
+            if self.folds.get(&policy.name).is_some_and(|fold| is_same(fold, policy)) {
+                continue;
+            }
+            let settings = Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone());
+            let mut fold = Fold::new(Settings { memory: self.memory, ..settings });
+            fold.all(&self.state);
+            self.folds.insert(policy.name.clone(), fold);
+            built.push(policy.name.clone());
+        }
+        built
     }
 
-    /// The folds by policy.
-    pub fn folds(&mut self) -> (&LedgerState, &mut BTreeMap<String, Fold>) {
-        (&self.book, &mut self.folds)
+    /// The state as read back.
+    pub(super) fn state(&self) -> &LedgerState {
+        &self.state
     }
 
-    /// Whether all that has been read is folded.
-    #[must_use]
-    pub fn is_current(&self) -> bool {
+    /// The state, and the folds by policy.
+    pub(super) fn folds(&mut self) -> (&LedgerState, &mut BTreeMap<String, Fold>) {
+        (&self.state, &mut self.folds)
+    }
+
+    /// Returns `true` if everything that was read is folded.
+    pub(super) fn is_current(&self) -> bool {
         self.folds.values().all(Fold::is_current)
     }
 
-    /// Offset of the next record to read: what the folds reflect once they are current.
-    #[must_use]
-    pub fn offset(&self) -> i64 {
+    /// The offset of the next record to read. Once the folds are current they reflect the ledger up to there.
+    pub(super) fn offset(&self) -> i64 {
         self.next
     }
 
     /// The rounds of records that another learner wrote, or this one before it was restored.
-    #[must_use]
-    pub fn foreign(&self) -> &BTreeSet<RoundId> {
+    pub(super) fn foreign(&self) -> &BTreeSet<RoundId> {
         &self.foreign
     }
 
-    /// What has been read is joined: nothing of it is foreign any more.
-    pub fn joined(&mut self) {
+    /// Notes that all records read so far have been joined, so that none of them is foreign.
+    pub(super) fn clear_foreign(&mut self) {
         self.foreign.clear();
     }
 
-    /// Reads to the end that the topic had at the start. Where the index has passed decisions already, what
-    /// is read is not kept yet: its rounds must be looked up first, and a crash between would hide that. `stop`
-    /// hears how far it is; false: it was to stop before that.
+    /// Reads to the end that the topic had when it was opened. `stop` receives the progress in words and returns `true`
+    /// to stop early. Returns `false` if it was stopped.
     ///
     /// # Errors
-    /// Where the topic falls silent before its end, or sled fails.
-    pub fn read_to_end(
+    /// Returns an error if the topic delivers nothing before its end, or if the store fails.
+    pub(super) fn read_to_end(
         &mut self,
         store: &mut Store,
         stop: impl Fn(&str) -> bool,
     ) -> Result<bool, LearnError> {
-        let mut heard = Instant::now();
+        let mut last_read = Instant::now();
         let mut read = 0_usize;
-        let passed = !store.decision_positions().is_empty();
+        // If the index has passed decisions already, the records are not written yet: their rounds must be looked up
+        // first, and after a crash a record in the store would not be looked up again.
+        let write = store.decision_positions().is_empty();
         while !self.follower.at_end() {
-            if read.is_multiple_of(STEP) && stop(&self.follower.progress()) {
+            if read.is_multiple_of(STOP_CHECK_RECORDS) && stop(&self.follower.progress()) {
                 return Ok(false);
             }
             read += 1;
-            if self.read(Duration::from_millis(100))? {
+            if self.read(POLL_TIMEOUT)? {
                 crash::point("learn.restoring");
-                heard = Instant::now();
-            } else if heard.elapsed() > SILENCE {
+                last_read = Instant::now();
+            } else if last_read.elapsed() > SILENCE_TIMEOUT {
                 return Err(LearnError::Silent { next: self.next });
             } else {
-                read = 0; // told, and asked, at once
+                read = 0; // `stop` is called after each poll without a record
             }
-            if !passed && self.batch.ledger.len() >= CHUNK {
-                self.joined();
-                self.keep(store, Batch::default())?;
+            if write && self.unwritten.len() >= RESTORE_BATCH {
+                self.clear_foreign();
+                self.write(store, WriteBatch::default())?;
                 tracing::info!(offset = self.next, "restoring the ledger");
             }
         }
-        if !passed {
-            self.joined();
-            self.keep(store, Batch::default())?;
+        if write {
+            self.clear_foreign();
+            self.write(store, WriteBatch::default())?;
         }
         Ok(true)
     }
 
-    /// Reads until everything before `offset` has been read: what this process has committed. False: it was to stop
-    /// before that.
+    /// Reads back what this process has committed: the records before `offset`. Returns `false` if `stop` returned
+    /// `true` first.
     ///
     /// # Errors
-    /// Where it does not come back.
-    pub fn read_until(&mut self, offset: i64, stop: impl Fn() -> bool) -> Result<bool, LearnError> {
+    /// Returns an error if the records are not delivered.
+    pub(super) fn read_until(&mut self, offset: i64, stop: impl Fn() -> bool) -> Result<bool, LearnError> {
         let started = Instant::now();
         while self.next < offset {
             if stop() {
                 return Ok(false);
             }
-            if !self.read(Duration::from_millis(100))? && started.elapsed() > SILENCE {
+            if !self.read(POLL_TIMEOUT)? && started.elapsed() > SILENCE_TIMEOUT {
                 return Err(LearnError::Silent { next: self.next });
             }
         }
         Ok(true)
     }
 
-    /// Reads what is there: edits that an operator wrote. Anything else is foreign.
+    /// Reads the records that are available: edits that an operator wrote. Records of other kinds are foreign.
     ///
     /// # Errors
-    /// Where the topic cannot be read.
-    pub fn read_new(&mut self) -> Result<(), LearnError> {
+    /// Returns an error if the topic cannot be read.
+    pub(super) fn read_new(&mut self) -> Result<(), LearnError> {
         while self.read(Duration::ZERO)? {}
         Ok(())
     }
 
-    fn read(&mut self, patience: Duration) -> Result<bool, LearnError> {
-        match self.follower.poll(patience)? {
+    fn read(&mut self, timeout: Duration) -> Result<bool, LearnError> {
+        match self.follower.poll(timeout)? {
             Followed::Record(record) => {
                 self.next = record.offset + 1;
                 if let (Some(key), value) = (record.key, record.payload) {
-                    // A tombstone takes a record out of sled; memory forgets it at the next start.
+                    // A tombstone removes a record from the store. It stays in memory until the next start.
                     if let Some(value) = &value {
-                        self.foreign.extend(apply(&mut self.book, value, &mut self.changes)?);
+                        self.apply(value)?;
                     }
-                    self.batch.ledger.push((key, value));
-                }
-                for change in self.changes.drain(..) {
-                    let policy = self.book.rounds(change.policy).map(|rounds| rounds.policy().to_owned());
-                    if let Some(fold) = policy.and_then(|policy| self.folds.get_mut(&policy)) {
-                        fold.mark_changed(&change);
-                    }
+                    self.unwritten.push((key, value));
                 }
                 Ok(true)
             }
@@ -199,33 +206,62 @@ impl Ledger {
         }
     }
 
-    /// Writes what was read since the last time to sled, with what the index has learned; one transaction.
+    /// Applies a record to the state and passes the changes on to the folds.
+    fn apply(&mut self, value: &[u8]) -> Result<(), LearnError> {
+        let record = codec::decode_record(value)?;
+        self.state.apply(&record, &mut self.changes)?;
+        for change in self.changes.drain(..) {
+            let policy = self.state.rounds(change.policy).map(|rounds| rounds.policy());
+            if let Some(fold) = policy.and_then(|policy| self.folds.get_mut(policy)) {
+                fold.changed(&change);
+            }
+        }
+        match record {
+            Record::Round(round) => self.foreign.extend([round.id]),
+            Record::Label(label) => self.foreign.extend([label.label.round()]),
+            Record::Edit(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Writes the records read since the last write to the store, together with the index's positions in `index`, in
+    /// one transaction.
     ///
     /// # Errors
-    /// Where sled fails.
-    pub fn keep(&mut self, store: &mut Store, index: Batch) -> Result<(), LearnError> {
-        let ledger = std::mem::take(&mut self.batch.ledger);
+    /// Returns an error if the store fails.
+    pub(super) fn write(&mut self, store: &mut Store, index: WriteBatch) -> Result<(), LearnError> {
+        let ledger = std::mem::take(&mut self.unwritten);
         if ledger.is_empty() && index.decisions.is_empty() && store.ledger_offset() == Some(self.next) {
             return Ok(());
         }
         let started = Instant::now();
-        store.commit(Batch { ledger, ledger_offset: Some(self.next), ..index })?;
+        store.commit(WriteBatch { ledger, ledger_offset: Some(self.next), ..index })?;
         metrics::STORE_SECONDS.with([]).record(started.elapsed().as_secs_f64());
         Ok(())
     }
 }
 
-/// Applies a record; the round that it speaks of.
-fn apply(
-    book: &mut LedgerState,
-    value: &[u8],
-    changes: &mut Vec<Change>,
-) -> Result<Option<RoundId>, LearnError> {
-    let record = codec::decode_record(value)?;
-    book.apply(&record, changes)?;
-    Ok(match record {
-        Record::Round(judged) => Some(judged.id),
-        Record::Label(filed) => Some(filed.label.round()),
-        Record::Edit(_) => None,
-    })
+/// The state of the ledger records in the store. Several threads read and decode, since a million rounds take seconds
+/// of each, and apply the records in any order: the state is a function of the set.
+///
+/// # Errors
+/// Returns an error if the store is corrupt, or has a record that is no ledger record.
+pub fn load_ledger(store: &Store) -> Result<LedgerState, LearnError> {
+    let state = Mutex::new(LedgerState::new());
+    store.read_ledger(|| {
+        let (state, mut records, mut spare, mut changes) = (&state, Vec::new(), Spare::default(), Vec::new());
+        move |stored: &[(&[u8], &[u8])]| {
+            for (_, value) in stored {
+                records.push(codec::decode_record_onto(value, &mut spare)?);
+            }
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            for record in records.drain(..) {
+                state.apply(&record, &mut changes)?;
+                changes.clear();
+                spare.take(record);
+            }
+            Ok::<_, LearnError>(())
+        }
+    })?;
+    Ok(state.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

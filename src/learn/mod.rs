@@ -1,17 +1,16 @@
-//! The learning flow: decisions indexed, labels joined, the ledger committed and folded, predictors
+//! The learning flow: decisions are indexed, labels joined to them, the ledger committed and folded, predictors
 //! published.
 //!
-//! One learner is active at a time: the member that owns the one partition of the election topic. All
-//! else it reads and writes only then. What it commits it reads back before it applies it (see
-//! `docs/decisions/0002-read-back-what-was-committed.md`).
+//! One learner is active at a time: the member that owns the single partition of the election topic. It reads and
+//! writes the other topics only while it is active. The records that it commits are read back before they are applied
+//! (see `docs/decisions/0002-read-back-what-was-committed.md`).
 
 mod active;
 mod commit;
 mod error;
-mod gather;
 mod index;
 mod join;
-mod kept;
+mod label_batch;
 mod ledger;
 mod progress;
 mod publish;
@@ -20,49 +19,52 @@ mod restore;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::codec;
 use crate::config::{Config, Live};
 use crate::core::event::Millis;
 use crate::kafka::{self, CommitError, Connection, Delivery, Polled, Source, SourceError, Start};
 use crate::ops::traces;
 use crate::ops::{Health, Shutdown, Traces, give_way, metrics};
+use crate::registry::Registry;
 use crate::schemas;
 use crate::traced;
+use active::{ActiveLearner, Control};
 pub use error::LearnError;
-pub use kept::kept;
+pub use ledger::load_ledger;
 pub use progress::Progress;
 
-/// What the flow is made of.
+/// The learner role and the parts that it needs.
 pub struct Learn {
     /// The configuration.
     pub config: Arc<Config>,
     /// The policies in force.
     pub policies: Live,
-    /// The brokers.
+    /// The connection to the brokers.
     pub connection: Connection,
-    /// What a unit is worth there.
+    /// The delivery guarantee of commits.
     pub delivery: Delivery,
-    /// Where readiness is told.
+    /// The readiness conditions, which the flow updates.
     pub health: Health,
-    /// When to stop.
+    /// The request to stop.
     pub shutdown: Shutdown,
-    /// How far labels have been taken, for a driver in the same process.
+    /// The progress of the flow, for a driver in the same process.
     pub progress: Arc<Progress>,
 }
 
-/// How an active time ended.
+/// The reason why an active time ended.
 enum End {
     /// Shutdown was requested.
     Stopped,
     /// Another learner is active now.
     Superseded,
-    /// What was in hand is void: begin again from what is committed.
+    /// The state in memory is void: the next active time starts from the last commit.
     Again,
-    /// The same, and another may have taken over: stand for election first.
+    /// As [`End::Again`], and another learner may have taken over: this one must be elected again first.
     Unsure,
 }
 
 impl End {
-    /// After a unit that was given up.
+    /// The end after a batch whose commit was given up.
     fn after(error: &CommitError) -> Self {
         tracing::warn!(name = error.name(), %error, "a unit is done again");
         metrics::aborted("learn", error.name());
@@ -72,119 +74,86 @@ impl End {
 
 /// The name of this role in conditions and metrics.
 const ROLE: &str = "learn";
-/// What a learner says whose election has ended.
+/// The log message of a learner whose election has ended.
 const STANDS_BY: &str = "another learner is active now; this one stands by";
-/// Conditions of the active learner: a standby is ready without them.
-const ACTIVE: [&str; 3] = ["ledger restored", "labels assigned", "decisions indexed"];
-/// The condition that what is read is committed.
+/// The conditions of the active learner. A standby is ready without them.
+const ACTIVE_CONDITIONS: [&str; 3] = ["ledger restored", "labels assigned", "decisions indexed"];
+/// The condition that labels that were read are committed in time.
 const COMMITTING: &str = "committing";
-/// How long a stage waits where there is nothing to do.
-const IDLE: Duration = Duration::from_millis(200);
-/// How long leaving a group may take, and how long where all is given up.
-const LEAVE: Duration = Duration::from_secs(5);
-const HASTE: Duration = Duration::from_millis(500);
-/// How long the brokers may take to answer.
-const ANSWER: Duration = Duration::from_secs(30);
-/// How long the brokers may take to answer before the start; stopping waits for that.
-const LOOK: Duration = Duration::from_secs(5);
-/// How long the brokers count as there after they were last seen.
-const SEEN: Duration = Duration::from_secs(10);
+/// The time that a poll waits for a record while there is nothing else to do.
+const IDLE_WAIT: Duration = Duration::from_millis(200);
+/// The time that leaving a group may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time that leaving a group may take after an abort was requested.
+const ABORT_LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
+/// The time that the brokers have to answer a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time that the brokers have to answer a request at the start. A request to stop waits for it.
+const STARTUP_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time after which the brokers count as unreachable if they were not seen.
+const BROKER_SEEN_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Learn {
-    /// Runs until shutdown is requested: stands by until elected, then learns. Whatever it does, this thread and those
-    /// that it starts leave the processor to scoring, where that wants it.
+    /// Runs until shutdown is requested: stands by until elected, then learns. This thread and those that it starts run
+    /// at a low priority, so that scoring on the same machine has the processor first.
     ///
     /// # Errors
-    /// Where going on would lose something or help nobody.
+    /// Returns an error if continuing would lose data, or if retrying cannot succeed.
     pub fn run(mut self) -> Result<(), LearnError> {
         give_way();
         let _metrics = metrics::RoleMetrics(ROLE);
         self.health = self.health.of(ROLE);
-        let topics = &self.config.topics;
         let registry = schemas::open(&self.config.registry)?;
         let spans =
             traces::Settings { group: self.config.learn.group.clone(), ..traced::settings(&self.config) };
         let traces = Traces::open(&spans)?;
-        let group = format!("{}-election", self.config.learn.group);
-        let stand = || Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest);
-        while !self.shutdown.requested() {
-            match self.single() {
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(%error, "waiting for the brokers");
-                    // They may be farther away than was known.
-                    if let Err(error) = kafka::check_auth(&self.connection, &|| self.shutdown.requested()) {
-                        tracing::warn!(%error, "waiting for the brokers");
-                    }
-                }
-                done => {
-                    done?;
-                    break;
-                }
-            }
-        }
-        let mut election = stand()?;
+        self.await_topics()?;
+        let mut election = self.stand_for_election()?;
         metrics::active(false);
-        self.waits(false);
+        self.set_uncommitted(false);
         while !self.shutdown.requested() {
-            self.health.set("elected or standing by", true);
-            self.seen(&election);
-            match election.poll(IDLE)? {
-                Polled::Assigned(_) => {}
-                // It is still among the assigned, and goes at the next poll.
-                Polled::Revoked { .. } => {
-                    tracing::warn!("{STANDS_BY}");
-                    continue;
-                }
-                _ if election.assigned().is_empty() => {
-                    // Whatever waited here is another learner's to commit.
-                    self.waits(false);
-                    continue;
-                }
-                _ => {}
+            if !self.is_elected(&mut election)? {
+                continue;
             }
-            tracing::info!("this learner is active");
-            metrics::active(true);
-            ACTIVE.iter().for_each(|name| self.health.set(name, false));
-            let end = self.learn(&mut election, registry.as_ref(), &traces);
-            ACTIVE.iter().for_each(|name| self.health.forget(name));
-            metrics::active(false);
-            if !matches!(end, Ok(End::Again) | Err(_)) {
-                self.waits(false);
-            }
-            match end {
+            match self.active_time(&mut election, registry.as_ref(), &traces) {
                 Ok(End::Stopped) => break,
                 Ok(End::Superseded) => tracing::warn!("{STANDS_BY}"),
                 Ok(End::Again) => {}
                 Ok(End::Unsure) => {
                     tracing::warn!("another may be active by now: this one stands for election again");
-                    election.close(LEAVE);
-                    election = stand()?;
+                    election.close(LEAVE_TIMEOUT);
+                    election = self.stand_for_election()?;
                 }
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(%error, "beginning again from what is committed");
-                    self.health.set("broker seen", false);
-                }
-                // Restoring says which topic it is, and what to do.
-                Err(LearnError::Source(error @ SourceError::Truncated { .. })) => {
-                    tracing::warn!(%error, "beginning again from what is committed");
-                }
-                Err(error) => {
-                    if let LearnError::Store(error) = &error {
-                        metrics::STORE_ERRORS.with([error.name()]).increment(1);
-                    }
-                    return Err(error);
-                }
+                Err(error) => self.recover(error)?,
             }
         }
-        election.close(self.leave());
+        election.close(self.leave_timeout());
         Ok(())
     }
 
-    /// Whether the topics that must have one partition have no more.
-    fn single(&self) -> Result<(), LearnError> {
+    /// Checks the topics that must have one partition, and retries until the brokers answer or shutdown is requested.
+    fn await_topics(&self) -> Result<(), LearnError> {
+        while !self.shutdown.requested() {
+            match self.check_partitions() {
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, "waiting for the brokers");
+                    // The check also measures the round trip, which may be longer than was known.
+                    if let Err(error) = kafka::check_auth(&self.connection, &|| self.shutdown.requested()) {
+                        tracing::warn!(%error, "waiting for the brokers");
+                    }
+                }
+                result => return result,
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns an error if a topic that must have one partition has more.
+    fn check_partitions(&self) -> Result<(), LearnError> {
         let topics = &self.config.topics;
         let single = [&*topics.election, &*topics.rounds, &*topics.weights];
-        let patience = self.connection.request_timeout(LOOK);
-        let counts = kafka::topics::partitions_of(&self.connection, &single, patience)?;
+        let timeout = self.connection.answer(STARTUP_REQUEST_TIMEOUT);
+        let counts = kafka::topics::partitions_of(&self.connection, &single, timeout)?;
         for (topic, count) in single.into_iter().zip(counts) {
             if count != 1 {
                 return Err(LearnError::Partitions { topic: topic.to_owned(), count });
@@ -193,26 +162,115 @@ impl Learn {
         Ok(())
     }
 
-    /// Says whether labels that were read wait for their commit, or go on waiting for it.
-    fn waits(&self, waits: bool) {
-        let since = waits.then(|| self.health.waits_since().unwrap_or_else(Instant::now));
+    fn stand_for_election(&self) -> Result<Source, SourceError> {
+        let group = format!("{}-election", self.config.learn.group);
+        Source::subscribe(&self.connection, &group, &[&self.config.topics.election], Start::Latest)
+    }
+
+    /// Polls the election. Returns `true` if this learner owns the election's partition.
+    fn is_elected(&self, election: &mut Source) -> Result<bool, LearnError> {
+        self.health.set("elected or standing by", true);
+        self.report_brokers(election);
+        match election.poll(IDLE_WAIT)? {
+            Polled::Assigned(_) => Ok(true),
+            // The partition is still listed as assigned, until the next poll.
+            Polled::Revoked { .. } => {
+                tracing::warn!("{STANDS_BY}");
+                Ok(false)
+            }
+            _ if election.assigned().is_empty() => {
+                // Labels that this learner has read are committed by the one that is active now.
+                self.set_uncommitted(false);
+                Ok(false)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// One active time: restores the state, then learns until the end.
+    fn active_time(
+        &self,
+        election: &mut Source,
+        registry: Option<&Registry>,
+        traces: &Traces,
+    ) -> Result<End, LearnError> {
+        tracing::info!("this learner is active");
+        metrics::active(true);
+        ACTIVE_CONDITIONS.iter().for_each(|name| self.health.set(name, false));
+        let end = self.learn(election, registry, traces);
+        ACTIVE_CONDITIONS.iter().for_each(|name| self.health.forget(name));
+        metrics::active(false);
+        // After `Again` and after an error the labels are still to be committed by this learner.
+        if !matches!(end, Ok(End::Again) | Err(_)) {
+            self.set_uncommitted(false);
+        }
+        end
+    }
+
+    fn learn(
+        &self,
+        election: &mut Source,
+        registry: Option<&Registry>,
+        traces: &Traces,
+    ) -> Result<End, LearnError> {
+        let stop = || self.shutdown.requested();
+        let schemas = registry.map(|registry| registry.waiting(&stop));
+        let schemas = schemas.as_ref().map(|schemas| schemas as &dyn codec::Schemas);
+        let Some(mut active) = ActiveLearner::restore(self, registry, schemas, traces)? else {
+            return Ok(End::Stopped);
+        };
+        loop {
+            if let Control::End(end) = active.tick(election)? {
+                return active.finish(end);
+            }
+        }
+    }
+
+    /// Decides what follows an error of an active time: another attempt, or the end of the process.
+    ///
+    /// # Errors
+    /// Returns the error if another attempt cannot succeed.
+    fn recover(&self, error: LearnError) -> Result<(), LearnError> {
+        match error {
+            error if error.is_retryable() => {
+                tracing::warn!(%error, "beginning again from what is committed");
+                self.health.set("broker seen", false);
+            }
+            // The next restore names the topic and says how to recover it.
+            LearnError::Source(error @ SourceError::Truncated { .. }) => {
+                tracing::warn!(%error, "beginning again from what is committed");
+            }
+            error => {
+                if let LearnError::Store(error) = &error {
+                    metrics::STORE_ERRORS.with([error.name()]).increment(1);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports if labels that were read are not committed yet. The time of the first such report is kept.
+    fn set_uncommitted(&self, uncommitted: bool) {
+        let since = uncommitted.then(|| self.health.waits_since().unwrap_or_else(Instant::now));
         self.health.waits(COMMITTING, since, self.config.kafka.stalled_after());
     }
 
-    /// How long leaving a group may take.
-    fn leave(&self) -> Duration {
-        if self.shutdown.aborted() { HASTE } else { LEAVE }
+    /// The time that leaving a group may take.
+    fn leave_timeout(&self) -> Duration {
+        if self.shutdown.aborted() { ABORT_LEAVE_TIMEOUT } else { LEAVE_TIMEOUT }
     }
 
-    /// Tells whether the brokers are there.
-    fn seen(&self, source: &Source) -> kafka::Health {
+    /// Reports if the brokers are reachable.
+    fn report_brokers(&self, source: &Source) -> kafka::Health {
         let health = source.health();
-        self.health
-            .set_until("broker seen", health.seen.map(|at| at + self.connection.request_timeout(SEEN)));
+        let until = health.seen.map(|at| at + self.connection.answer(BROKER_SEEN_TIMEOUT));
+        self.health.set_until("broker seen", until);
         health
     }
 }
 
+/// The time by this machine's clock.
 fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)

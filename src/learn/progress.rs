@@ -1,42 +1,46 @@
-//! How far learning has come, for a driver in the same process.
+//! The progress of learning, for a driver in the same process.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::kafka::Offsets;
 
-/// How far this process has come.
+/// The progress of this process.
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<Taken>);
+pub struct Progress(Mutex<Counts>);
 
 #[derive(Debug, Default)]
-struct Taken {
+struct Counts {
     /// The committed offset of each partition of labels.
     labels: Offsets,
-    /// Decisions read, and their units committed.
+    /// The number of decisions that were read and whose batches are committed.
     decisions: usize,
 }
 
 impl Progress {
-    pub(super) fn note(&self, offsets: &Offsets) {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add_offsets(&self, offsets: &Offsets) {
+        let mut counts = self.lock();
         for (partition, next) in &offsets.0 {
-            taken.labels.advance(partition.clone(), *next);
+            counts.labels.advance(partition.clone(), *next);
         }
     }
 
-    pub(super) fn note_decisions(&self, count: usize) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).decisions += count;
+    pub(super) fn add_decisions(&self, count: usize) {
+        self.lock().decisions += count;
     }
 
     /// The sum of the committed offsets over all partitions of labels.
     #[must_use]
     pub fn labels(&self) -> i64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).labels.0.values().sum()
+        self.lock().labels.0.values().sum()
     }
 
-    /// Decisions indexed, with what waited for them joined.
+    /// The number of decisions indexed. Labels that waited for these decisions have been joined.
     #[must_use]
     pub fn decisions(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).decisions
+        self.lock().decisions
     }
 }

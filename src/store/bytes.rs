@@ -1,9 +1,9 @@
-//! Numbers in records: fixed-width integers and variable-length ones (LEB128, as in protocol buffers).
+//! Encodes the numbers in records: fixed-width integers, and variable-length ones (LEB128, as in protocol buffers).
 
-/// Reads from the front of a slice; every method is `None` where the bytes end early.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+/// Reads from the front of a slice. Every method returns `None` if the slice is too short.
+pub(super) struct ByteReader<'a>(pub(super) &'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
@@ -35,13 +35,13 @@ impl<'a> Reader<'a> {
         Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
     }
 
-    /// A number of things that take at least `least` bytes each; `None` where fewer bytes are left.
-    pub(super) fn count(&mut self, least: usize) -> Option<usize> {
+    /// The number of items that take at least `min_bytes` each. Returns `None` if the slice is too short for them.
+    pub(super) fn count(&mut self, min_bytes: usize) -> Option<usize> {
         let count = usize::try_from(self.varint()?).ok()?;
-        (count.checked_mul(least)? <= self.0.len()).then_some(count)
+        (count.checked_mul(min_bytes)? <= self.0.len()).then_some(count)
     }
 
-    /// A length and as many bytes.
+    /// A length, followed by that number of bytes.
     pub(super) fn slice(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.varint()?).ok()?;
         let (head, rest) = self.0.split_at_checked(length)?;
@@ -64,7 +64,7 @@ pub(super) fn put_varint(to: &mut Vec<u8>, mut value: u64) {
     to.push(value as u8);
 }
 
-/// Zigzag: small numbers of either sign are short.
+/// Writes a signed number in zigzag encoding, which is short for small numbers of either sign.
 pub(super) fn put_signed(to: &mut Vec<u8>, value: i64) {
     put_varint(to, ((value << 1) ^ (value >> 63)).cast_unsigned());
 }
@@ -76,13 +76,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_come_back(numbers in proptest::collection::vec(any::<i64>(), 0..20)) {
+        fn numbers_round_trip(numbers in proptest::collection::vec(any::<i64>(), 0..20)) {
             let mut bytes = Vec::new();
             for &number in &numbers {
                 put_signed(&mut bytes, number);
                 put_varint(&mut bytes, number.cast_unsigned() >> 5);
             }
-            let mut reader = Reader(&bytes);
+            let mut reader = ByteReader(&bytes);
             for &number in &numbers {
                 prop_assert_eq!(reader.signed(), Some(number));
                 prop_assert_eq!(reader.varint(), Some(number.cast_unsigned() >> 5));
@@ -91,10 +91,10 @@ mod tests {
         }
 
         #[test]
-        fn hostile_bytes_are_refused_or_read(bytes in proptest::collection::vec(any::<u8>(), 0..24)) {
-            let mut reader = Reader(&bytes);
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..24)) {
+            let mut reader = ByteReader(&bytes);
             while reader.signed().is_some() {}
-            let mut reader = Reader(&bytes);
+            let mut reader = ByteReader(&bytes);
             if let Some(count) = reader.count(3) {
                 prop_assert!(count * 3 <= bytes.len());
             }

@@ -1,4 +1,4 @@
-//! sled and the lock of its folder, which are closed together or left behind together.
+//! sled and the lock of its folder, which are closed together or abandoned together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use super::error::StoreError;
 use super::folder::Folder;
-use super::thread::{PATIENCE, Stop, Worker};
-use super::trees::{Trees, unlocked};
+use super::thread::{CALL_TIMEOUT, Stop, Worker};
+use super::trees::{Trees, retry_locked};
 
-/// sled in its folder. Calls that can hang run on a thread of its own.
+/// sled in its folder. Calls that can hang run on a separate thread.
 ///
-/// Once a call has failed or was given up, sled is never called, flushed or dropped again, and the folder stays locked
-/// until the process ends: a thread of sled's may still write to it.
+/// After a call has failed or was given up, sled is never called, flushed or dropped again, and the folder stays locked
+/// until the process ends, because a thread of sled may still write to it.
 #[derive(Debug)]
 pub(super) struct Database {
     /// `None` while it is closed.
     trees: Option<Arc<Trees>>,
     worker: Worker,
     folder: Folder,
-    /// Memory and disk may differ.
+    /// `true` once memory and disk may differ.
     broken: AtomicBool,
 }
 
 impl Database {
-    /// Takes the folder, without opening sled.
+    /// A database in this folder. sled is not opened yet.
     pub(super) fn new(folder: Folder, stop: Stop) -> Result<Self, StoreError> {
         let worker = Worker::start(folder.path(), stop)?;
         Ok(Self { trees: None, worker, folder, broken: AtomicBool::new(false) })
@@ -34,14 +34,14 @@ impl Database {
         &self.folder
     }
 
-    /// Opens sled and reads from it what `load` wants. If that fails sled is closed again.
+    /// Opens sled and calls `load`. If `load` fails, sled is closed again.
     pub(super) fn open<T: Send + 'static>(
         &mut self,
         load: impl Fn(&Trees) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let path = self.folder.sled();
         let open = move || {
-            unlocked(|| {
+            retry_locked(|| {
                 let trees = Trees::open(&path)?;
                 load(&trees).map(|loaded| (trees, loaded))
             })
@@ -58,7 +58,7 @@ impl Database {
     /// Closes sled, which flushes it.
     pub(super) fn close(&mut self) -> Result<(), StoreError> {
         let Some(trees) = self.trees.take() else { return Ok(()) };
-        let closed = self.worker.call(PATIENCE, move || {
+        let closed = self.worker.call(CALL_TIMEOUT, move || {
             drop(trees);
             Ok(())
         });
@@ -71,38 +71,38 @@ impl Database {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// sled, for calls that cannot hang: reads before the first write.
+    /// The trees, for calls that cannot hang: reads before the first write.
     pub(super) fn trees(&self) -> Result<&Trees, StoreError> {
         self.trees.as_deref().filter(|_| !self.is_broken()).ok_or(StoreError::Broken)
     }
 
-    /// Reads.
+    /// Runs a call that reads.
     pub(super) fn read<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Trees) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let trees = self.trees.clone().filter(|_| !self.is_broken()).ok_or(StoreError::Broken)?;
-        self.worker.call(PATIENCE, move || call(&trees)).map_err(|error| self.failed(error))
+        self.worker.call(CALL_TIMEOUT, move || call(&trees)).map_err(|error| self.failed(error))
     }
 
-    /// Writes. After an error sled is left behind.
+    /// Runs a call that writes. After an error sled is abandoned.
     pub(super) fn write<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Trees) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let trees = self.trees.clone().filter(|_| !self.is_broken()).ok_or(StoreError::Broken)?;
-        self.worker.call(PATIENCE, move || call(&trees)).map_err(|error| {
+        self.worker.call(CALL_TIMEOUT, move || call(&trees)).map_err(|error| {
             self.broken.store(true, Ordering::Relaxed);
             self.failed(error)
         })
     }
 
-    /// Names the folder in an error of the disk, and logs it before anything is dropped.
+    /// Adds the folder to an error. An error of the disk is logged at once, before anything is dropped.
     fn failed(&self, error: StoreError) -> StoreError {
         let error = self.folder.named(error);
         if let StoreError::Io { .. } | StoreError::Hung { .. } = &error {
             self.broken.store(true, Ordering::Relaxed);
-            tracing::error!(%error, "the store has failed: it is left as it is on the disk");
+            tracing::error!(%error, "the store has failed: its files are left as they are");
         }
         error
     }
@@ -111,7 +111,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         if !self.is_broken() {
-            // An error is logged there, and leaves it broken.
+            // An error is logged by `failed`, and marks the database as broken.
             drop(self.close());
         }
         if self.is_broken() {

@@ -1,4 +1,4 @@
-//! What can go wrong with the store, and which of it means that its contents cannot be trusted.
+//! The errors of the store, and which of sled's errors mean that its contents cannot be trusted.
 
 use std::io;
 
@@ -6,25 +6,25 @@ use thiserror::Error;
 
 use crate::panics;
 
-/// Why the store did not do what it was asked. The names are metric labels.
+/// An error of the store. The names are metric labels.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The disk or the operating system refused.
+    /// The disk or the operating system returned an error.
     #[error("the store's folder {path}: {reason}; check space, permissions and the disk, then start again")]
     Io {
-        /// The folder.
+        /// The path of the folder.
         path: String,
-        /// What the system said.
+        /// The error of the operating system.
         reason: io::Error,
     },
-    /// sled or the disk does not answer.
+    /// sled or the disk does not respond.
     #[error(
         "the store's folder {path}: the disk has not answered for {seconds} s; check the disk, then start again"
     )]
     Hung {
-        /// The folder.
+        /// The path of the folder.
         path: String,
-        /// How long the caller waited.
+        /// The time that the caller waited, in seconds.
         seconds: u64,
     },
     /// Another process has the folder open.
@@ -32,22 +32,22 @@ pub enum StoreError {
         "the store's folder {path} is in use by another process: stop it, or give this one another folder"
     )]
     Locked {
-        /// The folder.
+        /// The path of the folder.
         path: String,
     },
-    /// The contents contradict themselves; nothing is lost, they can be built again from the topics.
+    /// The contents are inconsistent. Nothing is lost: the store can be filled again from the topics.
     #[error("the store is corrupt ({why}): it has to be built again from the topics")]
     Corrupt {
-        /// What was found.
+        /// The inconsistency that was found.
         why: String,
     },
-    /// An earlier call failed, so that memory and disk may differ: open the store again.
+    /// An earlier call failed, so that memory and disk may differ. The store has to be opened again.
     #[error("the store failed earlier and has to be opened again")]
     Broken,
 }
 
 impl StoreError {
-    /// The error's name, as metric label.
+    /// The error's name, as a metric label.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl StoreError {
     }
 }
 
-/// A finding of corruption.
+/// A corruption error.
 pub(super) fn corrupt(why: impl Into<String>) -> StoreError {
     StoreError::Corrupt { why: why.into() }
 }
@@ -70,15 +70,14 @@ pub(super) fn os(path: &std::path::Path, source: io::Error) -> StoreError {
     StoreError::Io { path: path.display().to_string(), reason: source }
 }
 
-/// Sorts sled's errors into those of the disk and those of the contents. sled wraps both in I/O errors;
-/// those of its own making carry no number of the operating system, and a missing file of its own is
-/// corruption, too.
+/// Maps sled's errors to errors of the disk and errors of the contents. sled wraps both in I/O errors. The errors that it
+/// creates itself have no error number of the operating system. A missing file of sled is corruption as well.
 pub(super) fn classify(error: sled::Error) -> StoreError {
     let sled::Error::Io(source) = error else { return corrupt(error.to_string()) };
     if source.to_string().contains("could not acquire lock") {
         return StoreError::Locked { path: "of sled".to_owned() };
     }
-    let own = match source.kind() {
+    let is_corruption = match source.kind() {
         io::ErrorKind::NotFound
         | io::ErrorKind::InvalidInput
         | io::ErrorKind::InvalidData
@@ -86,30 +85,30 @@ pub(super) fn classify(error: sled::Error) -> StoreError {
         io::ErrorKind::Other => source.raw_os_error().is_none(),
         _ => false,
     };
-    if own {
+    if is_corruption {
         return corrupt(source.to_string());
     }
-    StoreError::Io { path: "of sled".to_owned(), reason: unwrapped(source) }
+    StoreError::Io { path: "of sled".to_owned(), reason: os_error(source) }
 }
 
-/// The system's own error. sled hands an error that several threads get on as the text of its form for debugging.
-fn unwrapped(error: io::Error) -> io::Error {
-    let said = error.to_string();
-    let code = said.strip_prefix("Os { code: ").and_then(|rest| rest.split(',').next()?.parse().ok());
+/// The operating system's error. If several threads receive an error, sled passes on only its debug representation.
+fn os_error(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    let code = text.strip_prefix("Os { code: ").and_then(|rest| rest.split(',').next()?.parse().ok());
     code.map_or(error, io::Error::from_raw_os_error)
 }
 
-/// Calls into sled. sled 0.34 panics on some broken files; a panic there is a finding of corruption.
+/// Runs a call into sled. sled 0.34 panics on some broken files, so that a panic is reported as corruption.
 pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     match panics::contain(call) {
         Ok(result) => result,
         Err(payload) => {
-            let said = payload
+            let message = payload
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| payload.downcast_ref::<&str>().copied())
                 .unwrap_or("no message");
-            Err(corrupt(format!("sled panicked: {said}")))
+            Err(corrupt(format!("sled panicked: {message}")))
         }
     }
 }
@@ -119,12 +118,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_the_disk_are_not_corruption() {
+    fn disk_errors_are_not_corruption() {
         let full = sled::Error::Io(io::Error::from_raw_os_error(28)); // ENOSPC
         assert_eq!(classify(full).name(), "Io");
-        // As sled gives it to all but the first who ask.
-        let said = format!("{:?}", io::Error::from_raw_os_error(28));
-        let again = sled::Error::Io(io::Error::new(io::ErrorKind::StorageFull, said));
+        // The form in which sled returns an error to all threads but the first.
+        let text = format!("{:?}", io::Error::from_raw_os_error(28));
+        let again = sled::Error::Io(io::Error::new(io::ErrorKind::StorageFull, text));
         assert!(classify(again).to_string().contains(": No space left on device (os error 28); check space"));
         let denied = sled::Error::Io(io::ErrorKind::PermissionDenied.into());
         assert_eq!(classify(denied).name(), "Io");
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_contents_are_corruption() {
+    fn content_errors_are_corruption() {
         for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::NotFound, io::ErrorKind::InvalidData] {
             assert_eq!(classify(sled::Error::Io(kind.into())).name(), "Corrupt");
         }
@@ -145,6 +144,6 @@ mod tests {
     #[test]
     fn a_panic_is_corruption() {
         let found = guarded::<()>(|| panic!("index {} out of range", 7)).map_err(|error| error.to_string());
-        assert!(found.is_err_and(|said| said.contains("index 7 out of range")));
+        assert!(found.is_err_and(|text| text.contains("index 7 out of range")));
     }
 }

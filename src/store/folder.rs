@@ -1,7 +1,7 @@
-//! The store's folder: who may use it, in which format it is, and how it is emptied.
+//! The store's folder: its lock, its format, and the removal of its contents.
 //!
-//! It holds `lock`, `format` (the last to be written when it is made) and `sled/`. Nothing but these is
-//! ever removed, whatever folder is named by mistake.
+//! It contains `lock`, `format` (written last when a store is created) and `sled/`. Nothing else is ever removed, so
+//! that a folder that was named by mistake loses nothing.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -10,22 +10,22 @@ use std::path::{Path, PathBuf};
 use super::error::{StoreError, os};
 use super::record::FORMAT;
 
-/// The folder, locked while this lives.
+/// The folder, which is locked until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// `None` if it is never given back.
+    /// `None` if the lock is never released.
     lock: Option<File>,
 }
 
-/// What the folder's mark says.
+/// The format of the store in the folder, by its mark.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// None: nothing was ever committed here.
+    /// There is no mark: nothing was ever committed here.
     Missing,
-    /// Ours.
+    /// The format that this program reads and writes.
     Current,
-    /// Another version's, or unreadable.
+    /// The text of another mark.
     Other(String),
 }
 
@@ -34,7 +34,7 @@ fn mark() -> String {
 }
 
 impl Folder {
-    /// Makes the folder where there is none, and locks it.
+    /// Creates the folder if it is missing, and locks it.
     pub(super) fn lock(path: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(path).map_err(|source| os(path, source))?;
         let lock = File::options()
@@ -59,12 +59,12 @@ impl Folder {
         std::mem::forget(self.lock.take());
     }
 
-    /// Returns `true` if a store was ever made in this folder.
+    /// Returns `true` if a store was ever created in this folder.
     pub(super) fn is_marked(path: &Path) -> bool {
         path.join("format").exists()
     }
 
-    /// Names the folder in an error.
+    /// Adds the path of the folder to an error.
     pub(super) fn named(&self, error: StoreError) -> StoreError {
         let path = self.path.display().to_string();
         match error {
@@ -83,8 +83,8 @@ impl Folder {
         match fs::read(self.path.join("format")) {
             Ok(bytes) if bytes == mark().as_bytes() => Ok(Mark::Current),
             Ok(bytes) => {
-                let said: String = String::from_utf8_lossy(&bytes).chars().take(60).collect();
-                Ok(Mark::Other(said.trim().to_owned()))
+                let text: String = String::from_utf8_lossy(&bytes).chars().take(60).collect();
+                Ok(Mark::Other(text.trim().to_owned()))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Mark::Missing),
             Err(source) => Err(os(&self.path, source)),
@@ -92,13 +92,13 @@ impl Folder {
     }
 
     fn try_clear(&self) -> io::Result<()> {
-        let gone = |result: io::Result<()>| match result {
+        let ignore_missing = |result: io::Result<()>| match result {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         };
-        gone(fs::remove_file(self.path.join("format")))?;
-        File::open(&self.path)?.sync_all()?; // the mark is gone before the contents are
-        gone(fs::remove_dir_all(self.sled()))
+        ignore_missing(fs::remove_file(self.path.join("format")))?;
+        File::open(&self.path)?.sync_all()?; // the mark must be gone before the contents
+        ignore_missing(fs::remove_dir_all(self.sled()))
     }
 
     /// Removes the contents.
@@ -107,15 +107,15 @@ impl Folder {
     }
 
     fn try_write_mark(&self) -> io::Result<()> {
-        let fresh = self.path.join("format.new");
-        let mut file = File::create(&fresh)?;
+        let new = self.path.join("format.new");
+        let mut file = File::create(&new)?;
         file.write_all(mark().as_bytes())?;
         file.sync_all()?;
-        fs::rename(fresh, self.path.join("format"))?;
+        fs::rename(new, self.path.join("format"))?;
         File::open(&self.path)?.sync_all()
     }
 
-    /// Says that what is here is whole and in our format.
+    /// Marks the contents as complete and in the current format.
     pub(super) fn write_mark(&self) -> Result<(), StoreError> {
         self.try_write_mark().map_err(|source| os(&self.path, source))
     }

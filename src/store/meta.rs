@@ -1,18 +1,18 @@
-//! The one record that says what the rest reflects.
+//! The meta record: the offsets that the store reflects, and the tallies of its records.
 
 use std::collections::BTreeMap;
 
-use super::bytes::{Reader, put_signed, put_varint};
+use super::bytes::{ByteReader, put_signed, put_varint};
 use super::error::{StoreError, corrupt};
 use super::record::Tally;
 
-/// The id that the brokers gave a topic when it was made.
+/// The id that the brokers gave a topic when it was created.
 pub type TopicId = [u8; 16];
 
-/// The topics that the store was filled from. One that is deleted and made again has another id. `None`: the brokers
-/// tell no ids, or the store is older than these.
+/// The ids of the topics that the store was filled from. A topic that is deleted and created again has another id. An id
+/// is `None` if the brokers do not provide ids, or if the store was written before they were noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Origins {
+pub struct TopicIds {
     /// The ledger topic.
     pub ledger: Option<TopicId>,
     /// The decisions topic.
@@ -21,7 +21,7 @@ pub struct Origins {
     pub labels: Option<TopicId>,
 }
 
-impl Origins {
+impl TopicIds {
     fn pack(&self, bytes: &mut Vec<u8>) {
         for id in [self.ledger, self.decisions, self.labels] {
             bytes.push(u8::from(id.is_some()));
@@ -29,7 +29,7 @@ impl Origins {
         }
     }
 
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    fn read(reader: &mut ByteReader<'_>) -> Option<Self> {
         let mut next = || {
             let known = reader.byte()? == 1;
             let id = reader.array()?;
@@ -39,33 +39,33 @@ impl Origins {
     }
 }
 
-/// What the store reflects, changed in the same transaction as what it speaks of.
+/// The meta record. It is changed in the same transaction as the records that it describes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Meta {
-    /// The ledger topic up to and without this offset.
+    /// The offset of the ledger topic before which the store reflects it.
     pub(super) ledger_offset: Option<i64>,
-    /// The decisions topic up to and without these offsets, by partition.
+    /// The offset of each partition of the decisions topic before which the store reflects it.
     pub(super) decisions: BTreeMap<i32, i64>,
-    /// The next number of a chunk or run.
+    /// The id of the next segment or run.
     pub(super) next: u64,
-    /// Ledger records that are on no shelf.
+    /// The tally of the loose ledger records.
     pub(super) ledger: Tally,
-    /// All records of the catalogue.
+    /// The tally of the records of the catalogue.
     pub(super) catalogue: Tally,
-    /// All shelves.
-    pub(super) shelves: Tally,
-    /// Records on them.
-    pub(super) shelved: u64,
-    /// The number of the next one.
-    pub(super) next_shelf: u64,
-    /// The reader of the decisions that the index has passed; zero before the first.
+    /// The tally of the chunks.
+    pub(super) chunks: Tally,
+    /// The number of records in chunks.
+    pub(super) chunked: u64,
+    /// The number of the next chunk.
+    pub(super) next_chunk: u64,
+    /// The reader of the decisions that the index has passed; zero if there was none.
     pub(super) reader: u64,
-    /// The first decision of each partition that this reader could not read and the index has passed.
+    /// The offset of the first decision of each partition that this reader could not decode and the index has passed.
     pub(super) skipped: BTreeMap<i32, i64>,
-    /// Whether the store comes from a version that did not note what it passed.
+    /// `true` if the store was written by a version that did not note the decisions that it could not decode.
     pub(super) unsure: bool,
-    /// The topics that all this comes from.
-    pub(super) origins: Origins,
+    /// The ids of the topics that the store was filled from.
+    pub(super) topic_ids: TopicIds,
 }
 
 impl Meta {
@@ -86,10 +86,10 @@ impl Meta {
             put_signed(&mut bytes, i64::from(*partition));
             put_signed(&mut bytes, *offset);
         }
-        put_varint(&mut bytes, self.shelves.count);
-        bytes.extend_from_slice(&self.shelves.sum.to_le_bytes());
-        put_varint(&mut bytes, self.shelved);
-        put_varint(&mut bytes, self.next_shelf);
+        put_varint(&mut bytes, self.chunks.count);
+        bytes.extend_from_slice(&self.chunks.sum.to_le_bytes());
+        put_varint(&mut bytes, self.chunked);
+        put_varint(&mut bytes, self.next_chunk);
         bytes.extend_from_slice(&self.reader.to_le_bytes());
         bytes.push(u8::from(self.unsure));
         put_varint(&mut bytes, self.skipped.len() as u64);
@@ -97,25 +97,25 @@ impl Meta {
             put_signed(&mut bytes, i64::from(*partition));
             put_signed(&mut bytes, *offset);
         }
-        self.origins.pack(&mut bytes);
+        self.topic_ids.pack(&mut bytes);
         bytes
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes);
+        let mut reader = ByteReader(bytes);
         let known = reader.byte()? == 1;
         let offset = reader.signed()?;
         let next = reader.varint()?;
-        let tally = |reader: &mut Reader<'_>| {
+        let tally = |reader: &mut ByteReader<'_>| {
             Some(Tally { count: reader.varint()?, sum: u64::from_le_bytes(reader.array()?) })
         };
         let (ledger, catalogue) = (tally(&mut reader)?, tally(&mut reader)?);
-        let places = |reader: &mut Reader<'_>| {
+        let positions = |reader: &mut ByteReader<'_>| {
             let count = reader.count(2)?;
-            let place = |_| Some((i32::try_from(reader.signed()?).ok()?, reader.signed()?));
-            (0..count).map(place).collect::<Option<BTreeMap<i32, i64>>>()
+            let position = |_| Some((i32::try_from(reader.signed()?).ok()?, reader.signed()?));
+            (0..count).map(position).collect::<Option<BTreeMap<i32, i64>>>()
         };
-        let decisions = places(&mut reader)?;
+        let decisions = positions(&mut reader)?;
         let unsure = !decisions.is_empty();
         let before = Self {
             ledger_offset: known.then_some(offset),
@@ -126,24 +126,24 @@ impl Meta {
             unsure,
             ..Self::default()
         };
-        // The first stores knew no shelves.
+        // The first version had no chunks.
         if reader.is_empty() {
             return Some(before);
         }
-        let shelves = tally(&mut reader)?;
-        let (shelved, next_shelf) = (reader.varint()?, reader.varint()?);
-        let before = Self { shelves, shelved, next_shelf, ..before };
-        // The next ones did not note which decisions they had passed, nor which topics they came from.
+        let chunks = tally(&mut reader)?;
+        let (chunked, next_chunk) = (reader.varint()?, reader.varint()?);
+        let before = Self { chunks, chunked, next_chunk, ..before };
+        // The second version noted neither the decisions that it could not decode nor the ids of the topics.
         if reader.is_empty() {
             return Some(before);
         }
         let (by, unsure) = (u64::from_le_bytes(reader.array()?), reader.byte()? == 1);
-        let (skipped, origins) = (places(&mut reader)?, Origins::read(&mut reader)?);
-        reader.is_empty().then_some(Self { reader: by, unsure, skipped, origins, ..before })
+        let (skipped, topic_ids) = (positions(&mut reader)?, TopicIds::read(&mut reader)?);
+        reader.is_empty().then_some(Self { reader: by, unsure, skipped, topic_ids, ..before })
     }
 
     pub(super) fn unpack(bytes: &[u8]) -> Result<Self, StoreError> {
-        Self::read(bytes).ok_or_else(|| corrupt("the meta record cannot be read"))
+        Self::read(bytes).ok_or_else(|| corrupt("the meta record cannot be decoded"))
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_comes_back() {
+    fn it_round_trips() {
         for ledger_offset in [None, Some(0), Some(i64::MAX)] {
             let meta = Meta {
                 ledger_offset,
@@ -160,19 +160,19 @@ mod tests {
                 next: 3,
                 ledger: Tally { count: 1, sum: u64::MAX },
                 catalogue: Tally { count: 2, sum: 9 },
-                shelves: Tally { count: 3, sum: 10 },
-                shelved: 300,
-                next_shelf: 4,
+                chunks: Tally { count: 3, sum: 10 },
+                chunked: 300,
+                next_chunk: 4,
                 reader: u64::MAX,
                 skipped: BTreeMap::from([(2, 17)]),
                 unsure: true,
-                origins: Origins { ledger: Some([7; 16]), decisions: None, labels: Some([9; 16]) },
+                topic_ids: TopicIds { ledger: Some([7; 16]), decisions: None, labels: Some([9; 16]) },
             };
             assert_eq!(Meta::unpack(&meta.pack()).ok(), Some(meta));
         }
         assert!(Meta::unpack(b"").is_err());
-        // As it was written before what was skipped was noted, and topics had ids.
-        let meta = Meta { shelved: 3, next_shelf: 1, ..Meta::default() };
+        // The encoding of the second version.
+        let meta = Meta { chunked: 3, next_chunk: 1, ..Meta::default() };
         let packed = meta.pack();
         let earlier = packed.strip_suffix(&[0; 61]).unwrap();
         assert_eq!(Meta::unpack(earlier).ok(), Some(meta));

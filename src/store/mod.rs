@@ -1,15 +1,16 @@
-//! sled, through one door.
+//! The learner's store on disk, and the only module that uses sled.
 //!
-//! The learner's memory on disk: ledger records, where each decision lies, and up to where both reflect
-//! their topics. It is written after the Kafka commit that it reflects, in one transaction, and is never the
-//! only copy: what is missing, stale, cut or flipped is found (by checksums over every record, and by tallies
-//! over the ledger and the index's catalogue) and the folder is made anew, to be filled from the topics.
+//! It holds the ledger records, the offset of each decision, and the offsets up to which both reflect their topics. It
+//! is written after the Kafka commit that it reflects, in one transaction, and is never the only copy. Missing, stale,
+//! truncated and changed records are detected (by a checksum over every record, and by tallies over the ledger and the
+//! index's catalogue). Then the folder is emptied, and the store is filled again from the topics.
 //!
-//! The index of decisions is kept in sorted blocks by day (one entry each costs sled some 160 bytes), the ledger on
-//! shelves of many records.
+//! The index of decisions is stored in sorted blocks by day, since an entry of its own costs sled some 160 bytes. The
+//! ledger is stored in chunks of many records.
 
 mod bytes;
 mod catalogue;
+mod chunk;
 mod database;
 mod entry;
 mod error;
@@ -19,7 +20,6 @@ mod ledger;
 mod meta;
 mod record;
 mod run;
-mod shelf;
 mod thread;
 mod trees;
 
@@ -27,9 +27,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use self::entry::{DAY, IndexEntry, MOST_PER_ROUND};
+pub use self::entry::{DAY, IndexEntry, MAX_PER_ROUND};
 pub use self::error::StoreError;
-pub use self::meta::{Origins, TopicId};
+pub use self::meta::{TopicId, TopicIds};
 pub use self::thread::Stop;
 
 use self::catalogue::{Catalogue, Change};
@@ -45,54 +45,55 @@ use crate::core::label::DecisionRef;
 use crate::core::ledger::RoundId;
 use crate::crash;
 
-/// What was found where the store was opened.
+/// The outcome of opening a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened {
-    /// Nothing: the store is new and empty.
+    /// The folder had no store. The store is new and empty.
     Fresh,
-    /// A whole store.
+    /// The folder had a consistent store.
     Found,
-    /// Something that could not be trusted. It was removed; the store is new and empty.
+    /// The folder had a store that could not be trusted. It was removed; the store is new and empty.
     Rebuilt {
-        /// What was wrong with it.
+        /// The reason.
         why: String,
     },
 }
 
-/// What one Kafka commit leaves behind.
+/// The changes of the store after one Kafka commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// Ledger records by key; `None` deletes. Of several for one key the last holds.
+pub struct WriteBatch {
+    /// The ledger records by key. A value of `None` deletes the record. Of several records of one key the last counts.
     pub ledger: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// The ledger topic's offset after these records; `None` leaves it as it is.
+    /// The ledger topic's offset after these records; `None` keeps the offset.
     pub ledger_offset: Option<i64>,
-    /// (partition, next offset) of the decisions topic up to which the index reaches; others stay.
+    /// The (partition, next offset) of the decisions topic up to which the index reaches. Other partitions keep theirs.
     pub decisions: Vec<(i32, i64)>,
-    /// (partition, offset) of decisions before these positions that cannot be read. The first of each partition is kept.
+    /// The (partition, offset) of decisions before these positions that cannot be decoded. The first of each partition is
+    /// kept.
     pub skipped: Vec<(i32, i64)>,
-    /// Decisions for the index, in any order, again or not.
+    /// The decisions to add to the index, in any order. Entries may be repeated.
     pub indexed: Vec<IndexEntry>,
 }
 
-/// Sizes, for metrics.
+/// The sizes of a store, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// Ledger records; one that was written again may count twice.
+    /// The number of ledger records. A record that was written again may count twice.
     pub ledger_records: u64,
-    /// Entries of the index; one indexed twice may count twice for a while.
+    /// The number of entries of the index. An entry that was indexed twice may count twice until its runs are merged.
     pub index_entries: u64,
-    /// Sorted runs of the index: a lookup reads a block of each.
+    /// The number of sorted runs of the index. A lookup reads up to a block of each.
     pub index_runs: usize,
-    /// Days of the index.
+    /// The number of days of the index.
     pub index_days: usize,
-    /// Bytes on disk.
+    /// The number of bytes on disk.
     pub disk_bytes: u64,
 }
 
-/// The store. One at a time per folder.
+/// The store. A folder can be open in one store at a time.
 ///
-/// After an error of the disk it is abandoned: never flushed or dropped, and its folder stays locked until the process
-/// ends (`docs/decisions/0010`).
+/// After an error of the disk sled is abandoned: it is never flushed or dropped, and the folder stays locked until the
+/// process ends (`docs/decisions/0010`).
 #[derive(Debug)]
 pub struct Store {
     database: Database,
@@ -101,7 +102,7 @@ pub struct Store {
 }
 
 fn load(trees: &Trees) -> Result<(Meta, Catalogue), StoreError> {
-    let record = trees.get(Tree::Meta, Meta::KEY)?.ok_or_else(|| corrupt("its contents are gone"))?;
+    let record = trees.get(Tree::Meta, Meta::KEY)?.ok_or_else(|| corrupt("the meta record is missing"))?;
     let meta = Meta::unpack(unseal(Tree::Meta, Meta::KEY, &record)?)?;
     let mut catalogue = Catalogue::starting(meta.next);
     let mut tally = Tally::default();
@@ -117,50 +118,50 @@ fn load(trees: &Trees) -> Result<(Meta, Catalogue), StoreError> {
 }
 
 impl Store {
-    /// Opens the store in the folder `path`, which is made if it is missing. What cannot be trusted is
-    /// removed, and a fresh store made in its place.
+    /// Opens the store in the folder `path`, which is created if it is missing. A store that cannot be trusted is removed
+    /// and replaced by an empty one.
     ///
     /// # Errors
-    /// Where another process has the folder, or the disk refuses.
+    /// Returns an error if another process uses the folder, or if the disk returns one.
     pub fn open(path: &Path) -> Result<(Self, Opened), StoreError> {
         Self::open_until(path, Arc::new(|| false))
     }
 
-    /// As [`open`](Self::open); a call that hangs is given up when `stop` returns `true`.
+    /// Opens the store as [`open`](Self::open) does. A call that hangs is given up when `stop` returns `true`.
     ///
     /// # Errors
-    /// Where another process has the folder, or the disk refuses or does not answer.
+    /// Returns an error if another process uses the folder, or if the disk returns one or does not respond.
     pub fn open_until(path: &Path, stop: Stop) -> Result<(Self, Opened), StoreError> {
         let mut database = Database::new(Folder::lock(path)?, stop)?;
         let why = match database.folder().mark()? {
-            Mark::Missing => return Ok((Self::fresh(database)?, Opened::Fresh)),
-            Mark::Other(said) => format!("it is marked \"{said}\", which this program does not read"),
+            Mark::Missing => return Ok((Self::create(database)?, Opened::Fresh)),
+            Mark::Other(text) => format!("it is marked \"{text}\", which this program does not read"),
             Mark::Current => match database.open(load) {
                 Ok((meta, catalogue)) => return Ok((Self { database, meta, catalogue }, Opened::Found)),
                 Err(StoreError::Corrupt { why }) => why,
                 Err(other) => return Err(other),
             },
         };
-        Ok((Self::fresh(database)?, Opened::Rebuilt { why }))
+        Ok((Self::create(database)?, Opened::Rebuilt { why }))
     }
 
-    /// Opens the store in the folder `path` as it is: nothing is made or removed. `None` if there is none.
+    /// Opens the store in the folder `path` without creating or removing anything. Returns `None` if there is none.
     ///
     /// # Errors
-    /// Returns an error if another process has the folder, if the store cannot be trusted, or if the disk refuses.
+    /// Returns an error if another process uses the folder, if the store cannot be trusted, or if the disk returns one.
     pub fn existing(path: &Path) -> Result<Option<Self>, StoreError> {
         if !Folder::is_marked(path) {
             return Ok(None);
         }
         let mut database = Database::new(Folder::lock(path)?, Arc::new(|| false))?;
-        if let Mark::Other(said) = database.folder().mark()? {
-            return Err(corrupt(format!("it is marked \"{said}\", which this program does not read")));
+        if let Mark::Other(text) = database.folder().mark()? {
+            return Err(corrupt(format!("it is marked \"{text}\", which this program does not read")));
         }
         let (meta, catalogue) = database.open(load)?;
         Ok(Some(Self { database, meta, catalogue }))
     }
 
-    fn fresh(mut database: Database) -> Result<Self, StoreError> {
+    fn create(mut database: Database) -> Result<Self, StoreError> {
         database.close()?;
         database.folder().clear()?;
         database.open(|_| Ok(()))?;
@@ -170,15 +171,15 @@ impl Store {
         Ok(store)
     }
 
-    /// Throws the contents away, after [`StoreError::Corrupt`] or where they are stale, and starts afresh.
+    /// Replaces the store by an empty one, after [`StoreError::Corrupt`] or if the contents are stale.
     ///
     /// # Errors
-    /// Where the disk refuses.
+    /// Returns an error if the disk returns one.
     pub fn rebuild(self, why: &str) -> Result<(Self, Opened), StoreError> {
-        Ok((Self::fresh(self.database)?, Opened::Rebuilt { why: why.to_owned() }))
+        Ok((Self::create(self.database)?, Opened::Rebuilt { why: why.to_owned() }))
     }
 
-    /// Changes records and the meta record in one transaction, and waits for the disk where `flush`.
+    /// Changes records and the meta record in one transaction. With `flush`, waits until they are on disk.
     fn write(&mut self, changes: Vec<Change>, flush: bool) -> Result<(), StoreError> {
         self.meta.next = self.catalogue.next;
         let meta = self.meta.clone();
@@ -193,15 +194,15 @@ impl Store {
         Ok(())
     }
 
-    /// Writes what a Kafka commit left behind: all of it or nothing. On disk when this returns.
+    /// Writes the changes of a Kafka commit, all of them or none. They are on disk when this returns.
     ///
     /// # Errors
-    /// Where the disk refuses or sled fails. Whether the batch was written is then unknown: drop the store,
-    /// open it again, and go on from the offsets that it names.
-    pub fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let Batch { ledger, ledger_offset, decisions, skipped, indexed } = batch;
+    /// Returns an error if the disk returns one or sled fails. It is then unknown if the changes were written: drop the
+    /// store, open it again, and continue from its offsets.
+    pub fn commit(&mut self, batch: WriteBatch) -> Result<(), StoreError> {
+        let WriteBatch { ledger, ledger_offset, decisions, skipped, indexed } = batch;
         let mut changes = Vec::new();
-        self.written(ledger, &mut changes)?;
+        self.ledger_changes(ledger, &mut changes)?;
         self.catalogue.add(&indexed, &mut changes);
         self.meta.ledger_offset = ledger_offset.or(self.meta.ledger_offset);
         self.meta.decisions.extend(decisions);
@@ -214,27 +215,28 @@ impl Store {
         self.merge()
     }
 
-    /// Merges what is due. Not waited for: what a crash undoes is merged again.
+    /// Merges loose records, segments and runs if there are many. The changes are not flushed: if a crash undoes a merge, it
+    /// is done again.
     fn merge(&mut self) -> Result<(), StoreError> {
         let mut changes = Vec::new();
-        self.tidy(&mut changes)?;
-        self.catalogue.rechunk(&mut changes);
+        self.chunk_loose_records(&mut changes)?;
+        self.catalogue.merge_segments(&mut changes);
         if !changes.is_empty() {
             self.write(changes, false)?;
         }
-        while let Some(merge) = self.catalogue.due() {
+        while let Some(merge) = self.catalogue.next_merge() {
             let mut entries = Vec::new();
             for block in &merge.blocks {
                 entries.extend(self.block(block.key())?);
             }
             let mut changes = Vec::new();
-            self.catalogue.merged(&merge, entries, &mut changes);
+            self.catalogue.replace_merged(&merge, entries, &mut changes);
             self.write(changes, false)?;
         }
         Ok(())
     }
 
-    fn block(&self, key: Vec<u8>) -> Result<Vec<entry::Placed>, StoreError> {
+    fn block(&self, key: Vec<u8>) -> Result<Vec<entry::BlockEntry>, StoreError> {
         self.database.read(move |trees| {
             let value = trees.get(Tree::Blocks, &key)?;
             let value = value.ok_or_else(|| corrupt("a block of the index is missing"))?;
@@ -242,26 +244,26 @@ impl Store {
         })
     }
 
-    /// The ledger topic's offset that the ledger reflects; `None` before the first commit with one.
+    /// The offset of the ledger topic before which the store reflects it; `None` before the first commit of an offset.
     #[must_use]
     pub fn ledger_offset(&self) -> Option<i64> {
         self.meta.ledger_offset
     }
 
-    /// Next offsets of the decisions topic, by partition, up to which the index reaches.
+    /// The next offset of each partition of the decisions topic, up to which the index reaches.
     #[must_use]
     pub fn decision_positions(&self) -> &BTreeMap<i32, i64> {
         &self.meta.decisions
     }
 
-    /// Notes that decisions are read by `reader` from now on, a number that stands for the schemas that it reads. If another
-    /// reader has passed decisions that it could not read, the positions go back to the first of them. If the store comes
-    /// from a version that did not note them, and `waits` says that labels wait for decisions, they go back to the
-    /// beginning. Returns the partitions that are read again, with the position of each before.
+    /// Sets the reader of decisions, a number that identifies the schemas that it can decode. If another reader has passed
+    /// decisions that it could not decode, the positions go back to the first of them. If the store was written by a
+    /// version that did not note them, and `waits` says that labels wait for decisions, the positions go back to the
+    /// beginning. Returns the (partition, former position) of the partitions that are read again.
     ///
     /// # Errors
-    /// Returns an error if the disk refuses or sled fails.
-    pub fn read_by(&mut self, reader: u64, waits: bool) -> Result<Vec<(i32, i64)>, StoreError> {
+    /// Returns an error if the disk returns one or sled fails.
+    pub fn set_reader(&mut self, reader: u64, waits: bool) -> Result<Vec<(i32, i64)>, StoreError> {
         let unsure = self.meta.unsure && waits;
         if self.meta.reader == reader && !unsure {
             return Ok(Vec::new());
@@ -278,87 +280,87 @@ impl Store {
             self.meta.unsure = false;
         }
         self.write(Vec::new(), true)?;
-        let again = |(partition, _): &(i32, i64)| self.meta.decisions.get(partition) != before.get(partition);
-        Ok(before.iter().map(|(partition, next)| (*partition, *next)).filter(again).collect())
+        let moved = |(partition, _): &(i32, i64)| self.meta.decisions.get(partition) != before.get(partition);
+        Ok(before.iter().map(|(partition, next)| (*partition, *next)).filter(moved).collect())
     }
 
-    /// The topics that the store was filled from.
+    /// The ids of the topics that the store was filled from.
     #[must_use]
-    pub fn origins(&self) -> &Origins {
-        &self.meta.origins
+    pub fn topic_ids(&self) -> &TopicIds {
+        &self.meta.topic_ids
     }
 
-    /// Notes the topics that the store is filled from.
+    /// Sets the ids of the topics that the store is filled from.
     ///
     /// # Errors
-    /// Returns an error if the disk refuses or sled fails.
-    pub fn set_origins(&mut self, origins: Origins) -> Result<(), StoreError> {
-        if self.meta.origins == origins {
+    /// Returns an error if the disk returns one or sled fails.
+    pub fn set_topic_ids(&mut self, ids: TopicIds) -> Result<(), StoreError> {
+        if self.meta.topic_ids == ids {
             return Ok(());
         }
-        self.meta.origins = origins;
+        self.meta.topic_ids = ids;
         self.write(Vec::new(), true)
     }
 
-    /// Sets the ledger topic's offset from which the learner reads on.
+    /// Sets the offset from which the ledger topic is read next.
     ///
     /// # Errors
-    /// Returns an error if the disk refuses or sled fails.
+    /// Returns an error if the disk returns one or sled fails.
     pub fn set_ledger_offset(&mut self, offset: i64) -> Result<(), StoreError> {
         self.meta.ledger_offset = Some(offset);
         self.write(Vec::new(), true)
     }
 
-    /// Empties the index of decisions, which is then filled from the first decision kept.
+    /// Empties the index of decisions, which is then filled again from the first decision that its topic has.
     ///
     /// # Errors
-    /// Returns an error if the disk refuses or sled fails.
-    pub fn empty_index(&mut self) -> Result<(), StoreError> {
-        // Before its entries: an index that is half gone is filled again, too.
+    /// Returns an error if the disk returns one or sled fails.
+    pub fn clear_index(&mut self) -> Result<(), StoreError> {
+        // The positions go first, so that an index that is half empty after a crash is filled again as well.
         self.meta.decisions.clear();
         self.meta.skipped.clear();
         self.meta.unsure = false;
         self.write(Vec::new(), true)?;
-        self.forget_before(Millis::MAX)
+        self.remove_days_before(Millis::MAX)
     }
 
-    /// The decisions about an event, the lowest by (round time, place) first, at most [`MOST_PER_ROUND`].
-    /// Rounds are known by a hash: compare the id of the decision that is read.
+    /// The decisions about a round, at most [`MAX_PER_ROUND`], ordered by round time, partition and offset. Rounds are
+    /// identified by a hash, so that the caller must compare the id of each decision that it reads.
     ///
     /// # Errors
-    /// Where a block is missing or broken, or the disk refuses.
+    /// Returns an error if a block is missing or broken, or if the disk returns one.
     pub fn find(&self, id: &RoundId) -> Result<Vec<(Millis, DecisionRef)>, StoreError> {
         let hash = RoundHash::of(id);
         let mut found: BTreeSet<_> =
-            self.catalogue.in_tails(hash).map(|entry| (entry.round_time, entry.at)).collect();
+            self.catalogue.tail_entries(hash).map(|entry| (entry.round_time, entry.at)).collect();
         for block in self.catalogue.candidates(hash) {
             let entries = self.block(block.key())?;
             let from = entries.partition_point(|entry| entry.hash < hash);
-            let alike = entries.iter().skip(from).take_while(|entry| entry.hash == hash);
-            found.extend(alike.map(|entry| (entry.round_time, entry.at)));
+            let same_hash = entries.iter().skip(from).take_while(|entry| entry.hash == hash);
+            found.extend(same_hash.map(|entry| (entry.round_time, entry.at)));
         }
-        Ok(found.into_iter().take(MOST_PER_ROUND).collect())
+        Ok(found.into_iter().take(MAX_PER_ROUND).collect())
     }
 
-    /// Drops the whole days of the index that end before `time`, by the decisions' broker timestamps.
+    /// Removes the days of the index that end before `time`, by the decisions' broker timestamps.
     ///
     /// # Errors
-    /// Where the disk refuses or sled fails.
-    pub fn forget_before(&mut self, time: Millis) -> Result<(), StoreError> {
+    /// Returns an error if the disk returns one or sled fails.
+    pub fn remove_days_before(&mut self, time: Millis) -> Result<(), StoreError> {
         loop {
             let mut changes = Vec::new();
-            if !self.catalogue.forget(time, &mut changes) {
+            if !self.catalogue.remove_first_day(time, &mut changes) {
                 return Ok(());
             }
             self.write(changes, false)?;
         }
     }
 
-    /// Sizes, for metrics.
+    /// The sizes, for metrics.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
         let (index_entries, index_runs, index_days) = self.catalogue.sizes();
-        let ledger_records = self.meta.ledger.count + self.meta.shelved;
+        let ledger_records = self.meta.ledger.count + self.meta.chunked;
         let disk_bytes = self.database.trees().map_or(0, Trees::disk_bytes);
         Sizes { ledger_records, index_entries, index_runs, index_days, disk_bytes }
     }

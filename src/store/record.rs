@@ -1,34 +1,34 @@
-//! What every value in sled is wrapped in: a version byte and a checksum over its place and contents.
+//! The envelope of every value in sled: a version byte, and a checksum over the place and the contents.
 //!
-//! sled 0.34 can lose or mix up pages after an abrupt stop. The checksum covers tree and key, so that a
-//! value under another key is found; a [`Tally`] over all records finds those that are missing or stale.
+//! sled 0.34 can lose or exchange pages after an abrupt stop. The checksum covers tree and key, so that it detects a
+//! value under another key. A [`Tally`] over all records detects missing and stale ones.
 
 use super::error::{StoreError, corrupt};
 
-/// Version of everything that is written here. Another one on disk: the store is built again.
+/// The version of all records. A store with another version is replaced by an empty one.
 pub(super) const FORMAT: u8 = 1;
 
-const HEAD: usize = 5;
+/// The number of bytes before the payload.
+const HEADER_BYTES: usize = 5;
 
 /// The trees of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Tree {
-    /// Offset, positions, tallies: one record.
+    /// The meta record: offsets, positions and tallies.
     Meta = 0,
-    /// Ledger records that are on no shelf yet.
+    /// The loose ledger records, which are not in a chunk yet.
     Ledger = 1,
-    /// The index's chunks and runs.
+    /// The index's segments and runs.
     Catalogue = 2,
     /// The blocks of runs.
     Blocks = 3,
-    /// Shelves of ledger records, by number.
-    Shelves = 4,
+    /// The chunks of ledger records, by number. On disk the tree is called `shelves`.
+    Chunks = 4,
 }
 
 impl Tree {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Meta, Self::Ledger, Self::Catalogue, Self::Blocks, Self::Shelves];
+    pub(super) const ALL: [Self; 5] = [Self::Meta, Self::Ledger, Self::Catalogue, Self::Blocks, Self::Chunks];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Tree {
             Self::Ledger => "ledger",
             Self::Catalogue => "catalogue",
             Self::Blocks => "blocks",
-            Self::Shelves => "shelves",
+            Self::Chunks => "shelves",
         }
     }
 }
@@ -50,9 +50,9 @@ fn checksum(tree: Tree, key: &[u8], payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Wraps a payload that will stand under `key`.
+/// Wraps the payload of the record with the key `key`.
 pub(super) fn seal(tree: Tree, key: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(HEAD + payload.len());
+    let mut value = Vec::with_capacity(HEADER_BYTES + payload.len());
     value.push(FORMAT);
     value.extend_from_slice(&checksum(tree, key, payload).to_le_bytes());
     value.extend_from_slice(payload);
@@ -60,12 +60,12 @@ pub(super) fn seal(tree: Tree, key: &[u8], payload: &[u8]) -> Vec<u8> {
 }
 
 fn split(value: &[u8]) -> Option<(u8, u32, &[u8])> {
-    let (head, payload) = value.split_first_chunk::<HEAD>()?;
+    let (head, payload) = value.split_first_chunk::<HEADER_BYTES>()?;
     let [version, sum @ ..] = *head;
     Some((version, u32::from_le_bytes(sum), payload))
 }
 
-/// The payload of a value, if it is whole and stands where it was put.
+/// The payload of a value. Returns an error if the value is damaged or was written under another key.
 pub(super) fn unseal<'a>(tree: Tree, key: &[u8], value: &'a [u8]) -> Result<&'a [u8], StoreError> {
     let Some((version, sum, payload)) = split(value) else {
         return Err(corrupt(format!("a record of {} is cut short", tree.name())));
@@ -82,7 +82,7 @@ pub(super) fn unseal<'a>(tree: Tree, key: &[u8], value: &'a [u8]) -> Result<&'a 
     Ok(payload)
 }
 
-/// Number and sum of a set of records: a record that is missing, stale or too many changes it.
+/// The number and the sum of the weights of a set of records. A missing, stale or additional record changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Tally {
     pub(super) count: u64,
@@ -90,8 +90,8 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// What a sealed value adds to the sum: its checksum, spread over 64 bits (the finaliser of
-    /// MurmurHash3), because sums of plain CRCs cancel out too easily.
+    /// The weight of a sealed value: its checksum, mixed to 64 bits (the finaliser of MurmurHash3), because sums of plain
+    /// CRCs cancel out too easily.
     fn weight(value: &[u8]) -> u64 {
         let sum = split(value).map_or(0, |(_, sum, _)| u64::from(sum)).wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (sum ^ (sum >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -104,8 +104,8 @@ impl Tally {
         self.sum = self.sum.wrapping_add(Self::weight(value));
     }
 
-    /// Adds what another has counted.
-    pub(super) fn join(&mut self, other: Self) {
+    /// Adds the records of another tally.
+    pub(super) fn add_tally(&mut self, other: Self) {
         self.count = self.count.wrapping_add(other.count);
         self.sum = self.sum.wrapping_add(other.sum);
     }
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_comes_back() {
+    fn a_record_round_trips() {
         let value = seal(Tree::Ledger, b"key", b"payload");
         assert_eq!(unseal(Tree::Ledger, b"key", &value).ok(), Some(&b"payload"[..]));
     }
@@ -140,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn a_value_elsewhere_is_found() {
+    fn a_value_under_another_key_or_tree_is_found() {
         let value = seal(Tree::Ledger, b"key", b"payload");
         assert!(unseal(Tree::Ledger, b"kez", &value).is_err());
         assert!(unseal(Tree::Blocks, b"key", &value).is_err());
     }
 
     #[test]
-    fn a_tally_does_not_depend_on_order_and_sees_a_stale_record() {
+    fn a_tally_is_independent_of_order_and_detects_a_stale_record() {
         let [one, two, stale] =
             ["one", "two", "stale"].map(|text| seal(Tree::Ledger, b"key", text.as_bytes()));
         let tally = |values: &[&Vec<u8>]| {

@@ -1,19 +1,20 @@
-//! A run of the index: sorted entries in blocks, with what is kept in memory to find the right one.
+//! A run of the index: sorted entries in blocks, and the fences and filters in memory that select a block.
 
-use super::bytes::{Reader, put_varint};
-use super::entry::{Placed, RoundHash, pack};
+use super::bytes::{ByteReader, put_varint};
+use super::entry::{BlockEntry, RoundHash, pack};
 use super::filter::Filter;
 
-/// Entries of a tail that becomes a run.
-pub(super) const SEAL: usize = 1_024;
-/// Entries of a block.
-const BLOCK: usize = 256;
-/// Runs of one size that are merged.
-pub(super) const FAN: usize = 8;
-/// Runs of 8^3 tails are not merged further: a merge holds all its entries in memory and one transaction.
-pub(super) const TOP: u32 = 3;
-/// Blocks whose fences and filters are one record: some six kilobytes, so that sled's pages stay small.
-const PAGE: usize = 16;
+/// The number of entries from which on a tail becomes a run.
+pub(super) const TAIL_LIMIT: usize = 1_024;
+/// The number of entries of a block.
+const BLOCK_ENTRIES: usize = 256;
+/// The number of runs of one size that are merged.
+pub(super) const FAN_IN: usize = 8;
+/// The level of the largest runs, which have 8^3 tails and are not merged further: a merge holds all its entries in
+/// memory and in one transaction.
+pub(super) const MAX_LEVEL: u32 = 3;
+/// The number of blocks whose fences and filters are one record of some six kilobytes, so that sled's pages stay small.
+const PAGE_BLOCKS: usize = 16;
 
 /// A block of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl BlockId {
     }
 }
 
-/// A run, without its blocks.
+/// A run without its blocks.
 #[derive(Debug, Default)]
 pub(super) struct Run {
     pub(super) id: u64,
@@ -39,24 +40,25 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// One whose pages are still to be read.
+    /// A run whose pages have not been loaded yet.
     pub(super) fn new(id: u64) -> Self {
         Self { id, ..Self::default() }
     }
 
-    /// The level of a tail that is sealed: a large batch begins higher.
+    /// The level of a tail that becomes a run. A tail of a large batch starts at a higher level.
     pub(super) fn level_of(entries: usize) -> u32 {
-        (entries / SEAL).checked_ilog(FAN).unwrap_or(0).min(TOP)
+        (entries / TAIL_LIMIT).checked_ilog(FAN_IN).unwrap_or(0).min(MAX_LEVEL)
     }
 
     pub(super) fn pages(&self) -> impl Iterator<Item = u32> + use<> {
-        (0..).zip(0..self.fences.len().div_ceil(PAGE)).map(|(page, _)| page)
+        (0..).zip(0..self.fences.len().div_ceil(PAGE_BLOCKS)).map(|(page, _)| page)
     }
 
-    /// Level, entries, and fence and filter of each block.
+    /// Encodes a page: level, number of entries, and fence and filter of each block.
     pub(super) fn pack(&self, page: u32) -> Vec<u8> {
-        let blocks = self.fences.iter().zip(&self.filters).skip(page as usize * PAGE).take(PAGE);
-        let mut payload = Vec::with_capacity(16 + PAGE * (8 + Filter::SIZE));
+        let blocks =
+            self.fences.iter().zip(&self.filters).skip(page as usize * PAGE_BLOCKS).take(PAGE_BLOCKS);
+        let mut payload = Vec::with_capacity(16 + PAGE_BLOCKS * (8 + Filter::SIZE));
         put_varint(&mut payload, self.level.into());
         put_varint(&mut payload, self.entries);
         put_varint(&mut payload, blocks.len() as u64);
@@ -67,9 +69,9 @@ impl Run {
         payload
     }
 
-    /// Takes in the next page.
+    /// Loads the next page; `None` if it cannot be decoded.
     pub(super) fn load(&mut self, payload: &[u8]) -> Option<()> {
-        let mut reader = Reader(payload);
+        let mut reader = ByteReader(payload);
         self.level = u32::try_from(reader.varint()?).ok()?;
         self.entries = reader.varint()?;
         for _ in 0..reader.count(8 + Filter::SIZE)? {
@@ -79,17 +81,17 @@ impl Run {
         (reader.is_empty() && self.fences.is_sorted()).then_some(())
     }
 
-    /// The next page is this one.
+    /// Returns `true` if `page` is the next page to load.
     pub(super) fn continues(&self, page: u32) -> bool {
         self.pages().count() == page as usize
     }
 
-    /// Makes a run of sorted entries, with its blocks.
-    pub(super) fn of(id: u64, level: u32, entries: &[Placed]) -> (Self, Vec<(BlockId, Vec<u8>)>) {
+    /// A run of sorted entries, and its encoded blocks.
+    pub(super) fn of(id: u64, level: u32, entries: &[BlockEntry]) -> (Self, Vec<(BlockId, Vec<u8>)>) {
         let mut run = Self { id, level, entries: entries.len() as u64, ..Self::default() };
-        let mut blocks = Vec::with_capacity(entries.len().div_ceil(BLOCK));
-        for (ordinal, block) in (0u32..).zip(entries.chunks(BLOCK)) {
-            run.fences.push(block.first().map_or(0, |first| first.hash.lead()));
+        let mut blocks = Vec::with_capacity(entries.len().div_ceil(BLOCK_ENTRIES));
+        for (ordinal, block) in (0u32..).zip(entries.chunks(BLOCK_ENTRIES)) {
+            run.fences.push(block.first().expect("chunks are not empty").hash.lead());
             run.filters.push(Filter::of(block));
             blocks.push((BlockId { run: id, ordinal }, pack(block)));
         }
@@ -101,7 +103,7 @@ impl Run {
         (0u32..).zip(0..self.fences.len()).map(move |(ordinal, _)| BlockId { run, ordinal })
     }
 
-    /// The blocks that may hold a round: one, or two where it lies on their border.
+    /// The blocks that may hold a round: one, or two if its entries cross their border.
     pub(super) fn candidates(&self, hash: RoundHash) -> impl Iterator<Item = BlockId> {
         let lead = hash.lead();
         // The block before the first fence that is not lower may end with the round.

@@ -1,9 +1,9 @@
-//! A thread for calls into sled that can be left behind.
+//! A thread for calls into sled, which can be abandoned.
 //!
-//! sled 0.34 can wait for ever for a write that its own threads have given up, in a flush as well as in a drop: on a
-//! full file system most runs ended so (docs/decisions/0010). Calls that open, write, flush or drop therefore run on
-//! this thread, and the caller stops waiting when the folder refuses writes, when it is asked to stop, or after
-//! [`PATIENCE`].
+//! sled 0.34 can wait forever for a write that its own threads have given up, in a flush as well as in a drop. On a
+//! full file system most runs ended in this way (docs/decisions/0010). Calls that open, write, flush or drop therefore run on
+//! this thread. The caller stops waiting if the folder refuses writes, if shutdown is requested, or after
+//! [`CALL_TIMEOUT`].
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,23 +18,22 @@ use super::error::{StoreError, guarded, os};
 /// Returns `true` once a call that does not return should be given up.
 pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// The folder is tried once a call takes longer than this.
-const DOUBT: Duration = Duration::from_secs(2);
-/// How long a call may take after a request to stop.
-const GRACE: Duration = Duration::from_secs(5);
-/// How long a call may take on a disk that takes writes, unless it opens sled: recovering a large store takes longer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-/// How often the folder and the request to stop are looked at.
-const LOOK: Duration = Duration::from_millis(250);
-/// How long a write to the folder may take after sled has failed. Then sled's own error is reported.
-const TRIAL: Duration = Duration::from_secs(2);
-/// Bytes of the file that is written to see whether the folder takes writes: two of sled's segments, because sled
-/// needs a whole one to go on.
-const PROBE: usize = 1 << 20;
+/// The time after which the folder is probed while a call is running.
+const PROBE_AFTER: Duration = Duration::from_secs(2);
+/// The time that a call may take after a request to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time that a call may take on a disk that accepts writes. Opening sled may take longer, since it recovers the store.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The time between two checks of the folder and of the request to stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// The time that a probe may take after sled has failed. After that sled's own error is reported.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The size of the file that a probe writes, in bytes: two of sled's segments, because sled needs a whole one to continue.
+const PROBE_BYTES: usize = 1 << 20;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The thread.
+/// The thread and its queue of calls.
 pub(super) struct Worker {
     jobs: Sender<Job>,
     folder: PathBuf,
@@ -48,7 +47,7 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
-    /// Starts the thread. It ends when this value is dropped and its last call has returned; nothing waits for it.
+    /// Starts the thread. It ends after this value was dropped and its last call has returned. Nothing waits for it.
     pub(super) fn start(folder: &Path, stop: Stop) -> Result<Self, StoreError> {
         let (jobs, todo) = mpsc::channel::<Job>();
         let run = move || todo.into_iter().for_each(|job| job());
@@ -57,53 +56,55 @@ impl Worker {
         Ok(Self { jobs, folder: folder.to_owned(), stop })
     }
 
-    /// Makes the call on the thread and waits for its result, for `patience` at most.
+    /// Runs the call on the thread and waits for its result, for at most `timeout`.
     ///
     /// # Errors
     /// Returns the call's error. Returns [`StoreError::Io`] if the folder refuses writes, and [`StoreError::Hung`] if
     /// the call does not return in time; then the call may still be running, and no other may be made.
     pub(super) fn call<T: Send + 'static>(
         &self,
-        patience: Duration,
+        timeout: Duration,
         call: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (done, answer) = mpsc::channel();
-        // A result that is not waited for any more is dropped on the thread.
+        // If the caller no longer waits, the result is dropped on the thread.
         let job: Job = Box::new(move || drop(done.send(guarded(call))));
         if let Err(unsent) = self.jobs.send(job) {
             // The thread has ended in a drop that panicked. The call may hold sled, which must not be dropped here.
             std::mem::forget(unsent);
             return Err(StoreError::Broken);
         }
-        match self.wait(patience, &answer)? {
-            // sled calls some errors of the disk corruption, or panics: the folder itself says more.
-            Err(StoreError::Corrupt { why }) => Err(self.refused().unwrap_or(StoreError::Corrupt { why })),
+        match self.wait(timeout, &answer)? {
+            // sled reports some errors of the disk as corruption, or panics. A probe returns the actual error.
+            Err(StoreError::Corrupt { why }) => {
+                Err(self.write_error().unwrap_or(StoreError::Corrupt { why }))
+            }
             other => other,
         }
     }
 
-    fn wait<T>(&self, patience: Duration, answer: &Receiver<T>) -> Result<T, StoreError> {
+    fn wait<T>(&self, timeout: Duration, answer: &Receiver<T>) -> Result<T, StoreError> {
         let began = Instant::now();
-        let mut trial: Option<Receiver<io::Result<()>>> = None;
+        let mut pending: Option<Receiver<io::Result<()>>> = None;
         loop {
-            match answer.recv_timeout(LOOK) {
+            match answer.recv_timeout(POLL_INTERVAL) {
                 Ok(result) => return Ok(result),
                 Err(RecvTimeoutError::Disconnected) => return Err(StoreError::Broken),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let waited = began.elapsed();
-            if waited < DOUBT {
+            if waited < PROBE_AFTER {
                 continue;
             }
-            match trial.get_or_insert_with(|| self.trial()).try_recv() {
+            match pending.get_or_insert_with(|| self.probe()).try_recv() {
                 Ok(Err(source)) => return Err(os(&self.folder, source)),
-                Ok(Ok(())) | Err(TryRecvError::Disconnected) => trial = None,
-                // It hangs as well.
+                Ok(Ok(())) | Err(TryRecvError::Disconnected) => pending = None,
+                // The probe hangs as well.
                 Err(TryRecvError::Empty) => {}
             }
-            if waited > patience || waited > GRACE && (self.stop)() {
-                // A trial that is under way says more than the call, and leaves its probe if it is not awaited.
-                if let Some(Ok(Err(source))) = trial.map(|trial| trial.recv_timeout(TRIAL)) {
+            if waited > timeout || waited > STOP_TIMEOUT && (self.stop)() {
+                // A running probe returns a more specific error than the call, and removes its file before it ends.
+                if let Some(Ok(Err(source))) = pending.map(|probe| probe.recv_timeout(PROBE_TIMEOUT)) {
                     return Err(os(&self.folder, source));
                 }
                 let path = self.folder.display().to_string();
@@ -112,27 +113,27 @@ impl Worker {
         }
     }
 
-    /// The error with which the folder refuses writes; `None` if it takes them, or does not answer.
-    pub(super) fn refused(&self) -> Option<StoreError> {
-        let tried = self.trial().recv_timeout(TRIAL).ok()?;
-        tried.err().map(|source| os(&self.folder, source))
+    /// The error of a write to the folder; `None` if the folder accepts writes or does not respond.
+    pub(super) fn write_error(&self) -> Option<StoreError> {
+        let written = self.probe().recv_timeout(PROBE_TIMEOUT).ok()?;
+        written.err().map(|source| os(&self.folder, source))
     }
 
-    /// Writes to the folder on a thread of its own: a write can hang as well.
-    fn trial(&self) -> Receiver<io::Result<()>> {
+    /// Starts a write to the folder on another thread, since it can hang as well.
+    fn probe(&self) -> Receiver<io::Result<()>> {
         let (done, answer) = mpsc::channel();
         let folder = self.folder.clone();
-        let run = move || drop(done.send(probe(&folder)));
-        // Without a thread there is no answer, which the caller takes for a folder that takes writes.
+        let run = move || drop(done.send(write_probe(&folder)));
+        // If no thread can be started, the channel closes, and the folder is assumed to accept writes.
         drop(thread::Builder::new().name("store-probe".into()).spawn(run));
         answer
     }
 }
 
-/// Writes [`PROBE`] bytes to a file in the folder, and removes it.
-fn probe(folder: &Path) -> io::Result<()> {
+/// Writes a file of [`PROBE_BYTES`] to the folder, and removes it.
+fn write_probe(folder: &Path) -> io::Result<()> {
     let path = folder.join("probe");
-    let written = File::create(&path).and_then(|mut file| file.write_all(&vec![1; PROBE]));
+    let written = File::create(&path).and_then(|mut file| file.write_all(&vec![1; PROBE_BYTES]));
     let removed = fs::remove_file(&path);
     written.and(removed)
 }
@@ -156,7 +157,7 @@ mod tests {
         let asked = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&asked);
         let worker = Worker::start(folder.path(), Arc::new(move || seen.load(Ordering::Relaxed))).unwrap();
-        assert_eq!(worker.call(PATIENCE, || Ok(7)).unwrap(), 7);
+        assert_eq!(worker.call(CALL_TIMEOUT, || Ok(7)).unwrap(), 7);
         asked.store(true, Ordering::Relaxed);
         let error = worker.call(Duration::MAX, hang).unwrap_err();
         assert_eq!(error.name(), "Hung");
@@ -180,7 +181,7 @@ mod tests {
     fn a_call_that_hangs_is_given_up_after_a_while() {
         let folder = tempfile::tempdir().unwrap();
         let worker = Worker::start(folder.path(), Arc::new(|| false)).unwrap();
-        assert_eq!(worker.call(DOUBT, hang).unwrap_err().name(), "Hung");
+        assert_eq!(worker.call(PROBE_AFTER, hang).unwrap_err().name(), "Hung");
     }
 
     #[test]
@@ -188,7 +189,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let panics = || -> Result<(), StoreError> { panic!("no space") };
         let on = |folder: &Path| {
-            Worker::start(folder, Arc::new(|| false)).unwrap().call(PATIENCE, panics).unwrap_err()
+            Worker::start(folder, Arc::new(|| false)).unwrap().call(CALL_TIMEOUT, panics).unwrap_err()
         };
         assert_eq!(on(folder.path()).name(), "Corrupt");
         assert_eq!(on(&folder.path().join("gone")).name(), "Io");

@@ -1,4 +1,4 @@
-//! The calls into sled.
+//! The calls into sled, and the trees of the store.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::error::{StoreError, classify};
 use super::meta::Meta;
 use super::record::{Tally, Tree, seal};
 
-/// Bound of sled's cache, in bytes.
-const CACHE: u64 = 64 << 20;
+/// The size of sled's cache, in bytes.
+const CACHE_BYTES: u64 = 64 << 20;
 
 /// sled with its trees.
 #[derive(Debug)]
@@ -22,21 +22,21 @@ pub(super) struct Trees {
     ledger: sled::Tree,
     catalogue: sled::Tree,
     blocks: sled::Tree,
-    shelves: sled::Tree,
+    chunks: sled::Tree,
 }
 
 impl Trees {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let db = sled::Config::new()
             .path(path)
-            .cache_capacity(CACHE)
+            .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None) // each commit flushes
             .open()
             .map_err(classify)?;
-        let [meta, ledger, catalogue, blocks, shelves] =
+        let [meta, ledger, catalogue, blocks, chunks] =
             Tree::ALL.map(|tree| db.open_tree(tree.name()).map_err(classify));
-        let (blocks, shelves) = (blocks?, shelves?);
-        Ok(Self { meta: meta?, ledger: ledger?, catalogue: catalogue?, blocks, shelves, db })
+        let (blocks, chunks) = (blocks?, chunks?);
+        Ok(Self { meta: meta?, ledger: ledger?, catalogue: catalogue?, blocks, chunks, db })
     }
 
     fn tree(&self, tree: Tree) -> &sled::Tree {
@@ -45,7 +45,7 @@ impl Trees {
             Tree::Ledger => &self.ledger,
             Tree::Catalogue => &self.catalogue,
             Tree::Blocks => &self.blocks,
-            Tree::Shelves => &self.shelves,
+            Tree::Chunks => &self.chunks,
         }
     }
 
@@ -57,16 +57,16 @@ impl Trees {
         self.tree(tree).iter().map(|item| item.map_err(classify))
     }
 
-    /// The shelves of these numbers.
-    pub(super) fn shelves(
+    /// The chunks with these numbers.
+    pub(super) fn chunks(
         &self,
         numbers: std::ops::Range<u64>,
     ) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + use<> {
         let keys = numbers.start.to_be_bytes()..numbers.end.to_be_bytes();
-        self.shelves.range(keys).map(|item| item.map_err(classify))
+        self.chunks.range(keys).map(|item| item.map_err(classify))
     }
 
-    /// Makes the changes and writes `meta` with its tallies brought up to date, in one transaction.
+    /// Makes the changes and writes `meta` with updated tallies, in one transaction. Returns `meta` as written.
     pub(super) fn apply(&self, changes: Vec<Change>, meta: &Meta) -> Result<Meta, StoreError> {
         let changes: Vec<(Tree, Vec<u8>, Option<IVec>)> = changes
             .into_iter()
@@ -75,8 +75,8 @@ impl Trees {
                 (tree, key, value)
             })
             .collect();
-        let trees = (&self.meta, &self.ledger, &self.catalogue, &self.blocks, &self.shelves);
-        let written = trees.transaction(|(meta_tree, ledger, catalogue, blocks, shelves)| {
+        let trees = (&self.meta, &self.ledger, &self.catalogue, &self.blocks, &self.chunks);
+        let written = trees.transaction(|(meta_tree, ledger, catalogue, blocks, chunks)| {
             let mut meta = meta.clone();
             for (tree, key, value) in &changes {
                 match tree {
@@ -84,7 +84,7 @@ impl Trees {
                     Tree::Ledger => change(ledger, key, value.as_ref(), Some(&mut meta.ledger))?,
                     Tree::Catalogue => change(catalogue, key, value.as_ref(), Some(&mut meta.catalogue))?,
                     Tree::Blocks => change(blocks, key, value.as_ref(), None)?,
-                    Tree::Shelves => change(shelves, key, value.as_ref(), Some(&mut meta.shelves))?,
+                    Tree::Chunks => change(chunks, key, value.as_ref(), Some(&mut meta.chunks))?,
                 }
             }
             meta_tree.insert(Meta::KEY, seal(Tree::Meta, Meta::KEY, &meta.pack()))?;
@@ -105,9 +105,9 @@ impl Trees {
     }
 }
 
-/// The folder's lock is ours, so sled's own can only be held by what this process closed a moment ago: sled's
-/// threads give it back on their own time, and there is nothing to wait on.
-pub(super) fn unlocked<T>(mut open: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+/// Retries `open` while sled's own lock is held. Since this process holds the lock of the folder, sled's lock can only be
+/// held by a database that this process has just closed: sled's threads release it a moment later, without a notice.
+pub(super) fn retry_locked<T>(mut open: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
     for _ in 0..250 {
         match open() {
             Err(StoreError::Locked { .. }) => std::thread::sleep(Duration::from_millis(20)),

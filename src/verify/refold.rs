@@ -1,13 +1,13 @@
-//! The ledger folded anew, as far as each published predictor says that it reflects it.
+//! Folds the ledger up to the offset that each published predictor reflects, and compares the state hashes.
 //!
-//! Pure: fed with the ledger's records in their order. It holds the ledger, like the learner, and one fold
-//! at a time.
+//! It is pure: it is fed with the records of the ledger in their order. It holds the ledger, like the learner, and one
+//! fold at a time.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::faults::{Faults, Kind, Place};
+use super::violations::{Place, ViolationKind, Violations};
 use crate::core::fold::{Fold, Settings};
 use crate::core::hash::{HashedState, hex, state_hash};
 use crate::core::learners::LearnerSpec;
@@ -16,131 +16,132 @@ use crate::core::ledger_state::{LedgerError, LedgerState};
 use crate::core::policy::Policy;
 use crate::core::predictor::{Published, StateHash};
 
-/// A predictor to check: what was published, and where.
+/// A predictor to verify.
 #[derive(Debug, Clone)]
-pub struct Due {
-    /// The predictor.
+pub struct PendingCheck {
+    /// The predictor as published.
     pub published: Published,
-    /// Where it lies.
+    /// Its place.
     pub at: Place,
     /// The configuration's policy of that name.
     pub policy: Option<Policy>,
 }
 
-/// What became of a policy's predictor.
+/// The outcome of verifying the predictor of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Checked {
+pub struct PredictorCheck {
     /// The policy.
     pub policy: String,
-    /// Whether the fold has the published hash.
+    /// `true` if the fold has the published hash.
     pub holds: bool,
-    /// The ledger offset that the predictor names.
+    /// The ledger offset that the predictor reflects.
     pub ledger_offset: i64,
-    /// Rounds that the predictor was made of.
+    /// The number of rounds that the predictor was made of.
     pub rounds: u64,
     /// The published hash.
     pub published: String,
-    /// The fold's hash; none where there was nothing to compare with.
+    /// The hash of the fold; `None` if there was nothing to compare with.
     pub folded: Option<String>,
 }
 
-/// The ledger as read so far, and the predictors whose place in it has not come yet.
+/// The ledger as read so far, and the predictors that reflect more of it.
 #[derive(Debug)]
 pub struct Refold {
     ledger: Arc<str>,
-    book: LedgerState,
-    /// By ledger offset, the next last.
-    due: Vec<Due>,
-    checked: Vec<Checked>,
-    faults: Faults,
+    state: LedgerState,
+    /// The predictors in descending order of their ledger offsets.
+    pending: Vec<PendingCheck>,
+    checked: Vec<PredictorCheck>,
+    violations: Violations,
     records: u64,
 }
 
 impl Refold {
-    /// Begins with an empty ledger. `ledger` is its topic.
+    /// Starts with an empty ledger. `ledger` is its topic.
     #[must_use]
-    pub fn new(ledger: &Arc<str>, mut due: Vec<Due>) -> Self {
-        due.sort_by_key(|due| std::cmp::Reverse(due.published.ledger_offset));
+    pub fn new(ledger: &Arc<str>, mut pending: Vec<PendingCheck>) -> Self {
+        pending.sort_by_key(|pending| std::cmp::Reverse(pending.published.ledger_offset));
         Self {
             ledger: Arc::clone(ledger),
-            book: LedgerState::new(),
-            due,
+            state: LedgerState::new(),
+            pending,
             checked: Vec::new(),
-            faults: Faults::default(),
+            violations: Violations::default(),
             records: 0,
         }
     }
 
-    /// The ledger's record at `offset`.
+    /// Applies the record at `offset`.
     pub fn record(&mut self, offset: i64, record: &Record) {
         self.reach(offset);
         self.records += 1;
-        let applied: Result<bool, LedgerError> = self.book.apply(record, &mut Vec::new());
+        let applied: Result<bool, LedgerError> = self.state.apply(record, &mut Vec::new());
         if let Err(error) = applied {
             self.unreadable(offset, &error.to_string());
         }
     }
 
-    /// The record at `offset` cannot be read.
+    /// Adds a record that cannot be decoded or applied.
     pub fn unreadable(&mut self, offset: i64, why: &str) {
         let at = Place::new(&self.ledger, 0, offset);
-        self.faults.add(Kind::Unreadable, at, || why.to_owned());
+        self.violations.add(ViolationKind::Unreadable, at, || why.to_owned());
     }
 
-    /// Checks the predictors that reflect the ledger up to `offset` or less.
+    /// Verifies the predictors that reflect the ledger up to `offset` or less.
     fn reach(&mut self, offset: i64) {
-        while let Some(due) = self.due.pop_if(|due| due.published.ledger_offset <= offset) {
-            self.check(&due);
+        while let Some(pending) = self.pending.pop_if(|pending| pending.published.ledger_offset <= offset) {
+            self.check(&pending);
         }
     }
 
-    /// The topic's next offset is `end`: checks what is left.
+    /// Verifies the remaining predictors. `end` is the next offset of the topic. Returns the outcomes, the number of records
+    /// read, and the violations.
     #[must_use]
-    pub fn finish(mut self, end: i64) -> (Vec<Checked>, u64, Faults) {
+    pub fn finish(mut self, end: i64) -> (Vec<PredictorCheck>, u64, Violations) {
         self.reach(end);
-        for due in std::mem::take(&mut self.due) {
-            let named = due.published.ledger_offset;
+        for pending in std::mem::take(&mut self.pending) {
+            let named = pending.published.ledger_offset;
             let ledger = Arc::clone(&self.ledger);
-            self.fault(&due, Kind::Hash, None, &|| {
+            self.fail(&pending, ViolationKind::Hash, None, &|| {
                 format!("reflects {ledger} up to offset {named}, and that ends at {end}")
             });
         }
         self.checked.sort_by(|one, other| one.policy.cmp(&other.policy));
-        (self.checked, self.records, self.faults)
+        (self.checked, self.records, self.violations)
     }
 
-    fn check(&mut self, due: &Due) {
-        let published = &due.published;
+    fn check(&mut self, pending: &PendingCheck) {
+        let published = &pending.published;
         // A predictor does not carry its learner's seed.
         let seedless = |learner: &LearnerSpec| LearnerSpec { seed: None, ..learner.clone() }.canonical();
-        let policy = due.policy.as_ref().filter(|policy| {
+        let policy = pending.policy.as_ref().filter(|policy| {
             seedless(&policy.learner) == seedless(&published.learner)
                 && policy.mapping.canonical() == published.mapping
         });
         let Some(policy) = policy else {
-            self.fault(due, Kind::Policy, None, &|| {
+            self.fail(pending, ViolationKind::Policy, None, &|| {
                 "was made with a learner or mapping that the configuration does not have: verify with the \
                  running learner's"
                     .to_owned()
             });
             return;
         };
-        let own = of_its_own_state(published, &policy.learner);
-        if own != published.state_hash {
-            self.fault(due, Kind::Hash, None, &|| {
+        let carried = hash_of_state(published, &policy.learner);
+        if carried != published.state_hash {
+            self.fail(pending, ViolationKind::Hash, None, &|| {
                 format!(
                     "has the hash {}, and the state that it carries has {}",
                     hex(&published.state_hash),
-                    hex(&own)
+                    hex(&carried)
                 )
             });
             return;
         }
-        match fold(&self.book, policy) {
-            Ok(Some(hash)) if hash == published.state_hash => self.done(due, true, Some(&hash)),
+        match fold(&self.state, policy) {
+            Ok(Some(hash)) if hash == published.state_hash => self.done(pending, true, Some(&hash)),
             Ok(hash) => {
                 let found = hash.as_ref().map_or_else(|| "no rounds".to_owned(), hex);
-                self.fault(due, Kind::Hash, hash.as_ref(), &|| {
+                self.fail(pending, ViolationKind::Hash, hash.as_ref(), &|| {
                     format!(
                         "has the hash {}, and the ledger up to offset {} folds to {found}",
                         hex(&published.state_hash),
@@ -148,19 +149,27 @@ impl Refold {
                     )
                 });
             }
-            Err(error) => self.fault(due, Kind::Hash, None, &|| format!("the ledger does not fold: {error}")),
+            Err(error) => self
+                .fail(pending, ViolationKind::Hash, None, &|| format!("the ledger does not fold: {error}")),
         }
     }
 
-    fn fault(&mut self, due: &Due, kind: Kind, folded: Option<&StateHash>, what: &dyn Fn() -> String) {
-        let policy = &due.published.policy;
-        self.faults.add(kind, due.at.clone(), || format!("the predictor of policy {policy} {}", what()));
-        self.done(due, false, folded);
+    fn fail(
+        &mut self,
+        pending: &PendingCheck,
+        kind: ViolationKind,
+        folded: Option<&StateHash>,
+        what: &dyn Fn() -> String,
+    ) {
+        let policy = &pending.published.policy;
+        self.violations
+            .add(kind, pending.at.clone(), || format!("the predictor of policy {policy} {}", what()));
+        self.done(pending, false, folded);
     }
 
-    fn done(&mut self, due: &Due, holds: bool, folded: Option<&StateHash>) {
-        let published = &due.published;
-        self.checked.push(Checked {
+    fn done(&mut self, pending: &PendingCheck, holds: bool, folded: Option<&StateHash>) {
+        let published = &pending.published;
+        self.checked.push(PredictorCheck {
             policy: published.policy.clone(),
             holds,
             ledger_offset: published.ledger_offset,
@@ -171,21 +180,21 @@ impl Refold {
     }
 }
 
-/// The hash of what the ledger holds of a policy; none where no round counts.
-fn fold(book: &LedgerState, policy: &Policy) -> Result<Option<StateHash>, crate::core::fold::FoldError> {
+/// The hash of the fold of a policy; `None` if no round counts.
+fn fold(state: &LedgerState, policy: &Policy) -> Result<Option<StateHash>, crate::core::fold::FoldError> {
     let mut settings = Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone());
-    // It is folded once, from the first round to the last.
+    // The fold runs once, from the first round to the last, and needs no checkpoints.
     settings.memory = 0;
     settings.tally = false;
     let mut fold = Fold::new(settings);
-    fold.mark_all_changed(book);
-    fold.catch_up(book)?;
-    Ok((fold.progress().rounds > 0).then(|| fold.state_hash(book)))
+    fold.all(state);
+    fold.catch_up(state)?;
+    Ok((fold.progress().rounds > 0).then(|| fold.state_hash(state)))
 }
 
 /// The hash of the state that a predictor carries.
-fn of_its_own_state(published: &Published, learner: &LearnerSpec) -> StateHash {
-    state_hash(&HashedState {
+fn hash_of_state(published: &Published, learner: &LearnerSpec) -> StateHash {
+    state_hash(&Stated {
         learner: &learner.canonical(),
         experts: &published.experts,
         encoder: published.encoder.as_ref(),
@@ -207,7 +216,7 @@ mod tests {
         Policies::default().get("default").unwrap().clone()
     }
 
-    /// Two records: a round, and its label.
+    /// The records of a round and of its label.
     fn round(number: i64, finding: Finding) -> [Record; 2] {
         let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number}") };
         let label = Label::example(&id, number, Some(finding));
@@ -216,7 +225,7 @@ mod tests {
             score: Some(score),
             shadow: false,
         });
-        let judged = RoundRecord {
+        let votes_record = RoundRecord {
             id,
             subject: None,
             round_time: number,
@@ -225,8 +234,8 @@ mod tests {
             features: None,
         };
         [
-            Record::Round(judged),
-            Record::Label(LabelRecord { label, received: number, status: LabelStatus::Accepted }),
+            Record::Round(votes_record),
+            Record::Label(LabelRecord { label, received: number, standing: LabelStatus::Accepted }),
         ]
     }
 
@@ -234,37 +243,41 @@ mod tests {
         (0..rounds).flat_map(|number| round(number, Finding::Unsafe)).collect()
     }
 
-    /// What the learner publishes after these records.
+    /// The predictor that a learner publishes after these records.
     fn published(records: &[Record]) -> Published {
-        let mut book = LedgerState::new();
+        let mut state = LedgerState::new();
         for record in records {
-            book.apply(record, &mut Vec::new()).unwrap();
+            state.apply(record, &mut Vec::new()).unwrap();
         }
         let policy = policy();
         let mut fold = Fold::new(Settings::new(&policy.name, policy.learner, policy.mapping));
-        fold.mark_all_changed(&book);
-        fold.catch_up(&book).unwrap();
-        fold.published(&book, i64::try_from(records.len()).unwrap()).unwrap()
+        fold.all(&state);
+        fold.catch_up(&state).unwrap();
+        fold.published(&state, i64::try_from(records.len()).unwrap()).unwrap()
     }
 
-    fn check(published: Published, policy: Option<Policy>, records: &[Record]) -> (Vec<Checked>, Faults) {
+    fn check(
+        published: Published,
+        policy: Option<Policy>,
+        records: &[Record],
+    ) -> (Vec<PredictorCheck>, Violations) {
         let at = Place::new(&"weights".into(), 0, 7);
-        let mut refold = Refold::new(&"ledger".into(), vec![Due { published, at, policy }]);
+        let mut refold = Refold::new(&"ledger".into(), vec![PendingCheck { published, at, policy }]);
         for (offset, record) in (0..).zip(records) {
             refold.record(offset, record);
         }
-        let (checked, read, faults) = refold.finish(i64::try_from(records.len()).unwrap());
+        let (checked, read, violations) = refold.finish(i64::try_from(records.len()).unwrap());
         assert_eq!(read, records.len() as u64);
-        (checked, faults)
+        (checked, violations)
     }
 
     #[test]
-    fn a_predictor_is_compared_with_the_ledger_that_it_names_and_no_more() {
+    fn a_predictor_is_compared_with_the_ledger_up_to_its_offset() {
         let records = ledger(9);
         for length in [2, 7, 18] {
             let published = published(&records[..length]);
-            let (checked, faults) = check(published.clone(), Some(policy()), &records);
-            assert!(faults.is_empty() && checked[0].holds, "{faults:?}");
+            let (checked, violations) = check(published.clone(), Some(policy()), &records);
+            assert!(violations.is_empty() && checked[0].holds, "{violations:?}");
             assert_eq!(checked[0].folded.as_ref(), Some(&hex(&published.state_hash)));
         }
     }
@@ -281,24 +294,24 @@ mod tests {
         for (wrong, word) in
             [(of_others, "folds to"), (state, "carries"), (hash, "carries"), (later, "ends at 10")]
         {
-            let (checked, faults) = check(wrong, Some(policy()), &records);
-            assert_eq!((checked[0].holds, faults.count(Kind::Hash)), (false, 1));
-            let shown = faults.0[&Kind::Hash].shown[0].to_string();
+            let (checked, violations) = check(wrong, Some(policy()), &records);
+            assert_eq!((checked[0].holds, violations.count(ViolationKind::Hash)), (false, 1));
+            let shown = violations.0[&ViolationKind::Hash].shown[0].to_string();
             assert!(shown.contains(word), "{shown}");
         }
-        // Rounds that are no longer in the ledger.
-        let (_, faults) = check(Published { ledger_offset: 0, ..right }, Some(policy()), &records);
-        assert!(faults.0[&Kind::Hash].shown[0].what.contains("no rounds"));
+        // The ledger does not have the rounds any more.
+        let (_, violations) = check(Published { ledger_offset: 0, ..right }, Some(policy()), &records);
+        assert!(violations.0[&ViolationKind::Hash].shown[0].what.contains("no rounds"));
     }
 
     #[test]
-    fn another_configuration_is_said_to_be_another() {
+    fn a_predictor_of_another_configuration_is_reported() {
         let records = ledger(2);
         let mut other = policy();
         other.mapping.needs_caution = 0.0;
         for known in [None, Some(other)] {
-            let (checked, faults) = check(published(&records), known, &records);
-            assert_eq!((checked[0].holds, faults.count(Kind::Policy)), (false, 1));
+            let (checked, violations) = check(published(&records), known, &records);
+            assert_eq!((checked[0].holds, violations.count(ViolationKind::Policy)), (false, 1));
         }
     }
 }

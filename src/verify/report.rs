@@ -1,55 +1,55 @@
-//! What was found, for people and for tools.
+//! The report of a verification, as text and as JSON.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use super::books::Counts;
-use super::faults::{Faults, Kind};
-use super::refold::Checked;
+use super::outcomes::Counts;
+use super::refold::PredictorCheck;
 use super::requests::RequestCounts;
+use super::violations::{ViolationKind, Violations};
 use crate::core::event::Millis;
 
-/// What was found.
+/// The report of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Whether everything holds.
+    /// `true` if there are no violations.
     pub holds: bool,
-    /// Records from then on were looked at; none: all that the topics keep.
+    /// The time from which on records were verified; `None` for all that the topics have.
     pub from: Option<Millis>,
-    /// What was counted.
+    /// The counts of events and outcomes.
     pub counts: Counts,
-    /// What was counted of review requests.
+    /// The counts of review requests.
     pub review: RequestCounts,
-    /// Ledger records read.
+    /// The number of ledger records read.
     pub ledger_records: u64,
-    /// Each policy's predictor.
-    pub predictors: Vec<Checked>,
-    /// What is wrong.
-    pub faults: Faults,
+    /// The outcome for each policy's predictor.
+    pub predictors: Vec<PredictorCheck>,
+    /// The violations.
+    #[serde(rename = "faults")]
+    pub violations: Violations,
 }
 
-/// What is checked of events, outcomes and review requests, and what is said where it holds.
-const HOLDS: &[(Kind, &str)] = &[
-    (Kind::Gap, "every committed event has an outcome"),
-    (Kind::Duplicate, "none has two"),
-    (Kind::Order, "decisions are in their events' order"),
-    (Kind::Orphan, "every outcome has its event or label"),
-    (Kind::RequestGap, "every decision that asks for a review has its request"),
-    (Kind::RequestDuplicate, "none has two requests"),
-    (Kind::RequestOrphan, "every request names its decision"),
-    (Kind::Unreadable, "every record can be read"),
+/// The guarantees about events, outcomes and review requests, and the kinds of their violations.
+const GUARANTEES: &[(ViolationKind, &str)] = &[
+    (ViolationKind::Gap, "every committed event has an outcome"),
+    (ViolationKind::Duplicate, "none has two"),
+    (ViolationKind::Order, "decisions are in their events' order"),
+    (ViolationKind::Orphan, "every outcome has its event or label"),
+    (ViolationKind::RequestGap, "every decision that asks for a review has its request"),
+    (ViolationKind::RequestDuplicate, "none has two requests"),
+    (ViolationKind::RequestOrphan, "every request names its decision"),
+    (ViolationKind::Unreadable, "every record can be read"),
 ];
 
-impl fmt::Display for Report {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { events, decisions, event_dead_letters, label_dead_letters, open, not_kept, .. } =
-            self.counts;
+impl Report {
+    fn write_counts(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { events, decisions, event_dead_letters, label_dead_letters, open, .. } = self.counts;
         writeln!(
             out,
             "{events} events: {decisions} decisions, {event_dead_letters} dead letters, {open} open"
         )?;
-        let tombstones = self.counts.tombstones;
+        let Counts { tombstones, not_kept, deleted_or_markers, .. } = self.counts;
         if tombstones > 0 {
             writeln!(out, "{tombstones} of the events have a null value, which needs no outcome")?;
         }
@@ -60,12 +60,11 @@ impl fmt::Display for Report {
                  TIME within their retention to have them looked for"
             )?;
         }
-        if self.counts.deleted_or_markers > 0 {
+        if deleted_or_markers > 0 {
             writeln!(
                 out,
-                "{} offsets before the first events kept have no outcome: markers of transactions, aborted records, \
-                 or events that were deleted before they were decided",
-                self.counts.deleted_or_markers
+                "{deleted_or_markers} offsets before the first events kept have no outcome: markers of transactions, \
+                 aborted records, or events that were deleted before they were decided"
             )?;
         }
         let RequestCounts { requests, not_kept, .. } = self.review;
@@ -76,15 +75,19 @@ impl fmt::Display for Report {
                 "{not_kept} decisions ask for a review, and their requests may be older than those that are kept"
             )?;
         }
-        writeln!(out, "{label_dead_letters} dead letters of labels, {} ledger records", self.ledger_records)?;
-        for (kind, promise) in HOLDS {
-            // An event that is gone undecided is a committed one without an outcome.
-            let besides = if *kind == Kind::Gap { self.faults.count(Kind::Deleted) } else { 0 };
-            if self.faults.count(*kind) + besides == 0 {
-                writeln!(out, "holds   {promise}")?;
+        writeln!(out, "{label_dead_letters} dead letters of labels, {} ledger records", self.ledger_records)
+    }
+
+    fn write_guarantees(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (kind, guarantee) in GUARANTEES {
+            // An event that was deleted undecided is a committed event without an outcome as well.
+            let deleted =
+                if *kind == ViolationKind::Gap { self.violations.count(ViolationKind::Deleted) } else { 0 };
+            if self.violations.count(*kind) + deleted == 0 {
+                writeln!(out, "holds   {guarantee}")?;
             }
         }
-        for Checked { policy, holds, ledger_offset, rounds, published, .. } in &self.predictors {
+        for PredictorCheck { policy, holds, ledger_offset, rounds, published, .. } in &self.predictors {
             if *holds {
                 writeln!(
                     out,
@@ -95,10 +98,18 @@ impl fmt::Display for Report {
         if self.predictors.is_empty() {
             writeln!(out, "no predictor is published yet: no fold to compare")?;
         }
-        for (kind, found) in &self.faults.0 {
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_counts(out)?;
+        self.write_guarantees(out)?;
+        for (kind, found) in &self.violations.0 {
             writeln!(out, "BROKEN  {} {}", found.count, kind.title())?;
-            for fault in &found.shown {
-                writeln!(out, "        {fault}")?;
+            for violation in &found.shown {
+                writeln!(out, "        {violation}")?;
             }
             let more = found.count.saturating_sub(found.shown.len() as u64);
             if more > 0 {

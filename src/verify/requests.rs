@@ -1,87 +1,87 @@
-//! The books of review requests: each decision that asks for a review has one, and nothing else has.
+//! The audit of review requests: each decision that asks for a review has one, and no other decision has.
 //!
-//! Pure: fed with decisions and requests in any order. It holds some 24 bytes for each decision that asks and
-//! has no request yet, and two bits for each that has.
+//! It is pure: it is fed with decisions and requests in any order. It holds some 24 bytes for each decision that asks for
+//! a review and has no request yet, and two bits for each one that has.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use super::faults::{Faults, Kind, Place};
-use super::marks::Marks;
+use super::offset_set::OffsetSet;
+use super::violations::{Place, ViolationKind, Violations};
 use crate::core::decision::{Decision, Origin, ReviewReason};
 use crate::core::event::Millis;
 use crate::core::ledger::RoundId;
 use crate::core::policy::Action;
 use crate::core::review::ReviewRequest;
 
-/// One partition of decisions.
+/// A partition of decisions.
 #[derive(Debug, Default)]
 struct Partition {
-    /// The first offset that is looked at.
+    /// The first offset that is audited.
     start: i64,
-    /// Before this the requests may be gone from their topic.
+    /// The requests of decisions before this offset may have been deleted from their topic.
     kept_from: i64,
-    /// What the requests must say that are still to come, by their decisions' offsets.
+    /// The fingerprints of the decisions that have no request yet, by offset.
     open: BTreeMap<i64, u64>,
-    /// Requests whose decisions are still to come.
+    /// The places and fingerprints of requests whose decisions have not been read yet, by the offset of the decision.
     early: BTreeMap<i64, (Place, u64)>,
-    /// Decisions that have a request.
-    answered: Marks,
+    /// The offsets of decisions that have a request.
+    answered: OffsetSet,
 }
 
-/// What was counted.
+/// The counts of an audit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RequestCounts {
-    /// Review requests read.
+    /// The number of review requests read.
     pub requests: u64,
-    /// Decisions read that ask for a review.
+    /// The number of decisions read that ask for a review.
     pub asking: u64,
-    /// Of these, the ones whose request may be gone from its topic: not looked for.
+    /// The number of these decisions without a request whose request may have been deleted from its topic.
     pub not_kept: u64,
-    /// Requests of decisions before those that are looked at.
+    /// The number of requests of decisions before those that are audited.
     pub before: u64,
 }
 
-/// Decisions that ask for a review, and review requests.
+/// An audit of the decisions that ask for a review, and of the review requests.
 #[derive(Debug)]
-pub struct Requests {
+pub struct RequestAudit {
     decisions: Arc<str>,
     partitions: BTreeMap<i32, Partition>,
     counts: RequestCounts,
-    faults: Faults,
+    violations: Violations,
 }
 
-impl Requests {
-    /// OutcomeAudit for the decisions of this topic.
+impl RequestAudit {
+    /// An audit of the decisions on this topic.
     #[must_use]
     pub fn new(decisions: &Arc<str>) -> Self {
         Self {
             decisions: Arc::clone(decisions),
             partitions: BTreeMap::new(),
             counts: RequestCounts::default(),
-            faults: Faults::default(),
+            violations: Violations::default(),
         }
     }
 
-    /// Decisions of the partition before `offset` are not looked at, or have gone from their topic.
+    /// Notes that decisions of the partition before `offset` are not audited, or have been deleted.
     pub fn begins(&mut self, partition: i32, offset: i64) {
-        let known = self.partitions.entry(partition).or_default();
-        known.start = known.start.max(offset);
+        let state = self.partitions.entry(partition).or_default();
+        state.start = state.start.max(offset);
     }
 
-    /// The requests of decisions before `offset` may be gone from their topic: they are not missed.
+    /// Notes that the requests of decisions before `offset` may have been deleted, so that they are not reported as missing.
     pub fn kept_from(&mut self, partition: i32, offset: i64) {
-        if let Some(known) = self.partitions.get_mut(&partition) {
-            known.kept_from = known.kept_from.max(offset);
+        if let Some(state) = self.partitions.get_mut(&partition) {
+            state.kept_from = state.kept_from.max(offset);
         }
     }
 
-    /// A decision was read at this place.
+    /// Adds the decision at this place.
     pub fn decision(&mut self, partition: i32, offset: i64, decision: &Decision) {
         let Some(reason) = decision.review else { return };
         self.counts.asking += 1;
-        let says = Said {
+        let contents = Contents {
             id: &decision.id,
             origin: &decision.origin,
             round_time: decision.round_time,
@@ -93,35 +93,39 @@ impl Requests {
                 Some(decision.review_probability),
             ]),
         };
-        let says = says.print();
-        let known = self.partitions.entry(partition).or_default();
-        match known.early.remove(&offset) {
-            Some((at, said)) => self.compare(at, offset, said == says),
-            None => _ = known.open.insert(offset, says),
+        let expected = contents.fingerprint();
+        let state = self.partitions.entry(partition).or_default();
+        match state.early.remove(&offset) {
+            Some((at, found)) => self.compare(at, offset, found == expected),
+            None => _ = state.open.insert(offset, expected),
         }
     }
 
-    /// A request was read at `at`.
+    /// Adds the request at `at`.
     pub fn request(&mut self, at: Place, request: &ReviewRequest) {
         self.counts.requests += 1;
         let (partition, offset) = (request.decision.partition, request.decision.offset);
         let decision = Place::new(&self.decisions, partition, offset);
-        let Some(known) = self.partitions.get_mut(&partition) else {
-            return self.faults.add(Kind::RequestOrphan, at, || format!("there is no {decision}"));
+        let Some(state) = self.partitions.get_mut(&partition) else {
+            return self
+                .violations
+                .add(ViolationKind::RequestOrphan, at, || format!("there is no {decision}"));
         };
-        if offset < known.start {
+        if offset < state.start {
             self.counts.before += 1;
             return;
         }
         if at.partition != partition {
-            self.faults.add(Kind::RequestOrphan, at.clone(), || {
+            self.violations.add(ViolationKind::RequestOrphan, at.clone(), || {
                 format!("is of the decision at {decision}: order per key is lost across partitions")
             });
         }
-        if !known.answered.add(offset) {
-            return self.faults.add(Kind::RequestDuplicate, at, || format!("{decision} has one already"));
+        if !state.answered.add(offset) {
+            return self
+                .violations
+                .add(ViolationKind::RequestDuplicate, at, || format!("{decision} has one already"));
         }
-        let says = Said {
+        let contents = Contents {
             id: &request.id,
             origin: &request.origin,
             round_time: request.round_time,
@@ -133,72 +137,74 @@ impl Requests {
                 Some(request.inclusion_probability),
             ]),
         };
-        let said = says.print();
-        match known.open.remove(&offset) {
-            Some(says) => self.compare(at, offset, said == says),
-            None => _ = known.early.insert(offset, (at, said)),
+        let found = contents.fingerprint();
+        match state.open.remove(&offset) {
+            Some(expected) => self.compare(at, offset, found == expected),
+            None => _ = state.early.insert(offset, (at, found)),
         }
     }
 
     fn compare(&mut self, at: Place, offset: i64, same: bool) {
         if !same {
             let topic = Arc::clone(&self.decisions);
-            self.faults.add(Kind::RequestOrphan, at, || {
-                format!("says otherwise than the decision that it names, {topic} offset {offset}")
+            self.violations.add(ViolationKind::RequestOrphan, at, || {
+                format!("differs from the decision that it names, {topic} offset {offset}")
             });
         }
     }
 
-    /// Something at `at` cannot be read.
+    /// Adds a request that cannot be decoded.
     pub fn unreadable(&mut self, at: Place, why: &str) {
-        self.faults.add(Kind::Unreadable, at, || why.to_owned());
+        self.violations.add(ViolationKind::Unreadable, at, || why.to_owned());
     }
 
-    /// Whether this decision's request has been read and waits for it.
+    /// Returns `true` if the request of this decision has been read, and the decision has not.
     #[must_use]
     pub fn awaits(&self, partition: i32, offset: i64) -> bool {
-        self.partitions.get(&partition).is_some_and(|known| known.early.contains_key(&offset))
+        self.partitions.get(&partition).is_some_and(|state| state.early.contains_key(&offset))
     }
 
-    /// Whether this decision asks and has no request yet.
+    /// Returns `true` if this decision asks for a review and has no request yet.
     #[must_use]
     pub fn misses(&self, partition: i32, offset: i64) -> bool {
-        self.partitions.get(&partition).is_some_and(|known| known.open.contains_key(&offset))
+        self.partitions.get(&partition).is_some_and(|state| state.open.contains_key(&offset))
     }
 
-    /// Whether a decision's request or a request's decision is still to come.
+    /// Returns `true` if a decision lacks its request, or a request its decision.
     #[must_use]
     pub fn has_gaps(&self) -> bool {
-        self.partitions.values().any(|known| {
-            known.open.range(known.kept_from..).next().is_some()
-                || known.early.range(known.start..).next().is_some()
+        self.partitions.values().any(|state| {
+            state.open.range(state.kept_from..).next().is_some()
+                || state.early.range(state.start..).next().is_some()
         })
     }
 
-    /// Closes the books.
+    /// Closes the audit.
     #[must_use]
-    pub fn close(mut self) -> (RequestCounts, Faults) {
-        for (number, known) in self.partitions {
-            self.counts.not_kept += known.open.range(..known.kept_from).count() as u64;
-            for offset in known.open.range(known.kept_from..).map(|(offset, _)| *offset) {
-                self.faults.add(Kind::RequestGap, Place::new(&self.decisions, number, offset), || {
-                    "asks for a review and has no request".to_owned()
-                });
+    pub fn close(mut self) -> (RequestCounts, Violations) {
+        for (number, state) in self.partitions {
+            self.counts.not_kept += state.open.range(..state.kept_from).count() as u64;
+            for offset in state.open.range(state.kept_from..).map(|(offset, _)| *offset) {
+                self.violations.add(
+                    ViolationKind::RequestGap,
+                    Place::new(&self.decisions, number, offset),
+                    || "asks for a review and has no request".to_owned(),
+                );
             }
-            for (offset, (at, _)) in known.early.range(known.start..) {
+            for (offset, (at, _)) in state.early.range(state.start..) {
                 let decision = Place::new(&self.decisions, number, *offset);
-                self.faults.add(Kind::RequestOrphan, at.clone(), || {
+                self.violations.add(ViolationKind::RequestOrphan, at.clone(), || {
                     format!("there is no decision that asks for a review at {decision}")
                 });
             }
         }
-        (self.counts, self.faults)
+        (self.counts, self.violations)
     }
 }
 
-/// What a decision and its request both say.
+/// The contents that a decision and its request have in common.
 #[derive(Hash)]
-struct Said<'a> {
+struct Contents<'a> {
     id: &'a RoundId,
     origin: &'a Origin,
     round_time: Millis,
@@ -216,8 +222,9 @@ impl Hash for Numbers {
     }
 }
 
-impl Said<'_> {
-    fn print(&self) -> u64 {
+impl Contents<'_> {
+    /// A hash of the contents.
+    fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()
@@ -264,62 +271,62 @@ mod tests {
         Place::new(&"review".into(), 0, offset)
     }
 
-    /// Decisions 3 to 6 are looked at; 5 asks for nothing.
-    fn books(decided: bool) -> Requests {
-        let mut books = Requests::new(&"decisions".into());
-        books.begins(0, 3);
+    /// An audit of the decisions 3 to 6, of which 5 does not ask for a review.
+    fn audit(decided: bool) -> RequestAudit {
+        let mut audit = RequestAudit::new(&"decisions".into());
+        audit.begins(0, 3);
         if decided {
-            decide(&mut books);
+            decide(&mut audit);
         }
-        books
+        audit
     }
 
-    fn decide(books: &mut Requests) {
+    fn decide(audit: &mut RequestAudit) {
         for offset in [3, 4, 6] {
-            books.decision(0, offset, &asking(offset));
+            audit.decision(0, offset, &asking(offset));
         }
-        books.decision(0, 5, &Decision { review: None, ..asking(5) });
+        audit.decision(0, 5, &Decision { review: None, ..asking(5) });
     }
 
-    fn kinds(books: Requests) -> Vec<(Kind, u64)> {
-        let (_, faults) = books.close();
-        faults.0.iter().map(|(kind, found)| (*kind, found.count)).collect()
+    fn kinds(audit: RequestAudit) -> Vec<(ViolationKind, u64)> {
+        let (_, violations) = audit.close();
+        violations.0.iter().map(|(kind, found)| (*kind, found.count)).collect()
     }
 
     #[test]
-    fn what_is_whole_has_no_fault_whichever_comes_first() {
+    fn complete_records_have_no_violation_in_any_order() {
         for decided in [true, false] {
-            let mut books = books(decided);
+            let mut audit = audit(decided);
             for offset in [2, 3, 6, 4] {
-                books.request(at(offset), &request(offset));
+                audit.request(at(offset), &request(offset));
             }
             if !decided {
-                assert!(books.has_gaps() && books.awaits(0, 4) && !books.awaits(0, 2));
-                decide(&mut books);
+                assert!(audit.has_gaps() && audit.awaits(0, 4) && !audit.awaits(0, 2));
+                decide(&mut audit);
             }
-            assert!(!books.has_gaps());
-            let (counts, faults) = books.close();
-            assert!(faults.is_empty(), "{faults:?}");
+            assert!(!audit.has_gaps());
+            let (counts, violations) = audit.close();
+            assert!(violations.is_empty(), "{violations:?}");
             assert_eq!(counts, RequestCounts { requests: 4, asking: 3, not_kept: 0, before: 1 });
         }
     }
 
     #[test]
-    fn each_fault_is_found_and_nothing_else() {
+    fn each_violation_is_found_and_nothing_else() {
         let with = |offsets: &[i64]| {
-            let mut books = books(true);
-            offsets.iter().for_each(|offset| books.request(at(*offset), &request(*offset)));
-            kinds(books)
+            let mut audit = audit(true);
+            offsets.iter().for_each(|offset| audit.request(at(*offset), &request(*offset)));
+            kinds(audit)
         };
         assert_eq!(with(&[3, 4, 6]), []);
-        assert_eq!(with(&[3, 4]), [(Kind::RequestGap, 1)]);
-        assert_eq!(with(&[3, 4, 6, 4]), [(Kind::RequestDuplicate, 1)]);
-        assert_eq!(with(&[3, 4, 6, 5]), [(Kind::RequestOrphan, 1)]);
-        assert_eq!(with(&[3, 4, 6, 7]), [(Kind::RequestOrphan, 1)]);
+        assert_eq!(with(&[3, 4]), [(ViolationKind::RequestGap, 1)]);
+        assert_eq!(with(&[3, 4, 6, 4]), [(ViolationKind::RequestDuplicate, 1)]);
+        assert_eq!(with(&[3, 4, 6, 5]), [(ViolationKind::RequestOrphan, 1)]);
+        assert_eq!(with(&[3, 4, 6, 7]), [(ViolationKind::RequestOrphan, 1)]);
     }
 
     #[test]
-    fn what_says_otherwise_than_its_decision_is_found() {
+    fn a_request_that_differs_from_its_decision_is_found() {
         let changes: [fn(&mut ReviewRequest); 6] = [
             |request| request.id.event = "other".into(),
             |request| request.origin.offset += 1,
@@ -329,35 +336,35 @@ mod tests {
             |request| request.decision = DecisionRef { partition: 9, offset: 4 },
         ];
         for (number, change) in changes.into_iter().enumerate() {
-            let mut books = books(true);
+            let mut audit = audit(true);
             let mut changed = request(4);
             change(&mut changed);
             for (place, request) in [request(3), changed, request(6)].iter().enumerate() {
-                books.request(at(i64::try_from(place).unwrap()), request);
+                audit.request(at(i64::try_from(place).unwrap()), request);
             }
-            let gap = if number == 5 { vec![(Kind::RequestGap, 1)] } else { Vec::new() };
-            let expected = [gap, vec![(Kind::RequestOrphan, 1)]].concat();
-            assert_eq!(kinds(books), expected, "change {number}");
+            let gap = if number == 5 { vec![(ViolationKind::RequestGap, 1)] } else { Vec::new() };
+            let expected = [gap, vec![(ViolationKind::RequestOrphan, 1)]].concat();
+            assert_eq!(kinds(audit), expected, "change {number}");
         }
     }
 
     #[test]
     fn a_request_in_another_partition_than_its_decision_is_found() {
-        let mut books = books(true);
+        let mut audit = audit(true);
         for offset in [3, 4, 6] {
             let at = Place::new(&"review".into(), i32::from(offset == 4), offset);
-            books.request(at, &request(offset));
+            audit.request(at, &request(offset));
         }
-        assert_eq!(kinds(books), [(Kind::RequestOrphan, 1)]);
+        assert_eq!(kinds(audit), [(ViolationKind::RequestOrphan, 1)]);
     }
 
     #[test]
-    fn requests_that_are_no_longer_kept_are_not_missed() {
-        let mut books = books(true);
-        books.kept_from(0, 4);
-        assert!(books.has_gaps() && books.misses(0, 4));
-        books.request(at(0), &request(6));
-        let (counts, faults) = books.close();
-        assert_eq!((counts.not_kept, faults.count(Kind::RequestGap)), (1, 1));
+    fn requests_that_may_have_been_deleted_are_not_missed() {
+        let mut audit = audit(true);
+        audit.kept_from(0, 4);
+        assert!(audit.has_gaps() && audit.misses(0, 4));
+        audit.request(at(0), &request(6));
+        let (counts, violations) = audit.close();
+        assert_eq!((counts.not_kept, violations.count(ViolationKind::RequestGap)), (1, 1));
     }
 }

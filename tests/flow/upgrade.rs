@@ -1,5 +1,5 @@
-//! What the first version left on disk and in the ledger topic is read by this one, to its own state. The
-//! fixture never changes; a version that writes otherwise gets a folder of its own beside it.
+//! Reads the store and the ledger topic of the first version, and compares the state. The fixture never changes. A
+//! version with another format gets a fixture of its own.
 //!
 //! `cargo test --test flow -- --ignored upgrade` writes the fixture where it is missing.
 
@@ -22,7 +22,7 @@ use aegis::core::ledger::{
 use aegis::core::ledger_state::LedgerState;
 use aegis::core::predictor::{FORMAT, Predictor, PredictorError};
 use aegis::kafka::Produced;
-use aegis::store::{Batch, IndexEntry, Opened, Store, StoreError};
+use aegis::store::{IndexEntry, Opened, Store, StoreError, WriteBatch};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
@@ -32,8 +32,9 @@ use support::flow::{label, raw, send};
 use support::site::{Site, hex};
 
 const ROUNDS: i64 = 60;
-/// The states of the fixture's ledger: of a hedge with eta 0.3, and of the default policy's learner.
+/// The state hash of the fixture's ledger with a hedge with eta 0.3.
 const HEDGE: &str = "80c4aa84ae09c9518e1273d2cc3a66accfe637ddccc710f419a70cb28dd042c2";
+/// The state hash of the fixture's ledger with the learner of the default policy.
 const DEFAULT: &str = "404b75c5295947967864403a30c49a4013f1e595f33152ad9ddada2f8ca3ba9d";
 /// The time of the first round.
 const START: i64 = 1_772_353_800_000;
@@ -50,11 +51,11 @@ fn place(number: i64) -> DecisionRef {
     DecisionRef { partition: i32::try_from(number % 3).unwrap(), offset: number / 3 }
 }
 
-/// A ledger with everything that it can hold.
+/// A ledger with records of every kind.
 fn records() -> Vec<Record> {
     let mut records = Vec::new();
-    let filed = |label: Label, number: i64, standing| {
-        Record::Label(LabelRecord { label, received: START + number * 1000 + 500, status: standing })
+    let labelled = |label: Label, number: i64, standing| {
+        Record::Label(LabelRecord { label, received: START + number * 1000 + 500, standing })
     };
     for number in 0..ROUNDS {
         let share = |factor: i64| f64::from(u8::try_from(number * factor % 101).unwrap()) / 100.0;
@@ -84,19 +85,19 @@ fn records() -> Vec<Record> {
             annotator: Some(format!("r{}", number % 4)),
             ..label(&format!("l{number}"), &event, finding)
         };
-        records.push(filed(mine, number, LabelStatus::Accepted));
+        records.push(labelled(mine, number, LabelStatus::Accepted));
         if number % 10 == 0 {
             let other = label(&format!("c{number}"), &event, Finding::Unsafe);
             let corrects = Some(format!("l{number}"));
-            records.push(filed(Label { corrects, time: 2, ..other }, number, LabelStatus::Accepted));
+            records.push(labelled(Label { corrects, time: 2, ..other }, number, LabelStatus::Accepted));
         }
         if number % 25 == 0 {
             let other = Label { verdict: None, ..label(&format!("x{number}"), &event, Finding::Safe) };
             let retracts = Some(format!("c{number}"));
-            records.push(filed(Label { retracts, time: 3, ..other }, number, LabelStatus::Accepted));
+            records.push(labelled(Label { retracts, time: 3, ..other }, number, LabelStatus::Accepted));
         }
     }
-    records.push(filed(label("ghost", "e99999", Finding::Safe), 1, LabelStatus::Waiting));
+    records.push(labelled(label("ghost", "e99999", Finding::Safe), 1, LabelStatus::Waiting));
     let edit = |id: &str, action| Record::Edit(Edit { id: id.into(), action });
     records.push(edit("q", EditAction::Quarantine { tenant: "t".into(), annotator: "r3".into() }));
     records.push(edit("e", EditAction::Erase { tenant: "t".into(), subject: "u4".into() }));
@@ -108,7 +109,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// A copy of the fixture's store, each file inflated.
+/// A copy of the fixture's store with inflated files.
 fn store() -> tempfile::TempDir {
     let (from, to) = (fixture().join("store"), tempfile::tempdir().unwrap());
     for file in files(&from) {
@@ -121,7 +122,7 @@ fn store() -> tempfile::TempDir {
     to
 }
 
-/// Keys and values of the fixture's ledger topic, in order.
+/// The keys and values of the fixture's ledger topic, in order.
 fn ledger() -> Vec<(Vec<u8>, Vec<u8>)> {
     let text = fs::read_to_string(fixture().join("ledger.tsv")).unwrap();
     let line = |line: &str| {
@@ -131,11 +132,11 @@ fn ledger() -> Vec<(Vec<u8>, Vec<u8>)> {
     text.lines().map(line).collect()
 }
 
-/// The state's hashes, of a hedge and of the default policy's learner.
+/// The state hashes with a hedge and with the learner of the default policy.
 fn hashes(records: &[Record]) -> [String; 2] {
-    let mut book = LedgerState::new();
+    let mut state = LedgerState::new();
     for record in records {
-        book.apply(record, &mut Vec::new()).unwrap();
+        state.apply(record, &mut Vec::new()).unwrap();
     }
     let policies = Policies::default();
     let policy = policies.get("default").unwrap();
@@ -143,9 +144,9 @@ fn hashes(records: &[Record]) -> [String; 2] {
     hedge.eta = Some(0.3);
     [hedge, policy.learner.clone()].map(|learner| {
         let mut fold = Fold::new(Settings::new("default", learner, policy.mapping.clone()));
-        fold.mark_all_changed(&book);
-        fold.catch_up(&book).unwrap();
-        hex(&fold.state_hash(&book))
+        fold.all(&state);
+        fold.catch_up(&state).unwrap();
+        hex(&fold.state_hash(&state))
     })
 }
 
@@ -179,12 +180,12 @@ fn write_missing_fixture() {
     };
     let count = i64::try_from(written.len()).unwrap();
     store
-        .commit(Batch {
+        .commit(WriteBatch {
             ledger: written.into_iter().map(|(key, value)| (key, Some(value))).collect(),
             ledger_offset: Some(count),
             decisions: vec![(0, 20), (1, 20), (2, 20)],
             indexed: (0..ROUNDS).map(entry).collect(),
-            ..Batch::default()
+            ..WriteBatch::default()
         })
         .unwrap();
     drop(store);
@@ -209,62 +210,62 @@ fn a_ledger_of_the_first_version_gives_its_state() {
 fn a_store_of_the_first_version_is_opened_and_gives_its_state() {
     let folder = store();
     let (mut store, opened) = Store::open(folder.path()).unwrap();
-    assert_eq!(opened, Opened::Found, "not made anew");
+    assert_eq!(opened, Opened::Found, "it is not rebuilt");
     assert_eq!(store.ledger_offset(), Some(i64::try_from(records().len()).unwrap()));
     assert_eq!(Vec::from_iter(store.decision_positions().clone()), [(0, 20), (1, 20), (2, 20)]);
     for number in 0..ROUNDS {
         assert_eq!(store.find(&id(number)).unwrap(), [(START + number * 1000, place(number))]);
     }
-    let kept = read(&store).unwrap();
-    assert_eq!(hashes(&decoded(kept.iter().map(|(_, value)| value))), [HEDGE, DEFAULT]);
-    // It can be written on.
-    store.commit(Batch { ledger_offset: Some(1_000), ..Batch::default() }).unwrap();
+    let records = read(&store).unwrap();
+    assert_eq!(hashes(&decoded(records.iter().map(|(_, value)| value))), [HEDGE, DEFAULT]);
+    // The store can be written.
+    store.commit(WriteBatch { ledger_offset: Some(1_000), ..WriteBatch::default() }).unwrap();
     drop(store);
     let (store, opened) = Store::open(folder.path()).unwrap();
     assert_eq!((opened, store.ledger_offset()), (Opened::Found, Some(1_000)));
 }
 
-/// A store of a version that did not note which decisions it could not read: they may be any, so the index reads the
-/// topic from its beginning, once, if labels wait for decisions.
+/// A store of a version that did not note the decisions that it could not decode. If labels wait for decisions, the index
+/// reads the topic from its beginning once.
 #[test]
-fn a_store_without_notes_is_read_again_where_labels_wait() {
+fn a_store_without_notes_is_read_again_if_labels_wait() {
     let folder = store();
     let (mut store, _) = Store::open(folder.path()).unwrap();
     let all = [(0, 20), (1, 20), (2, 20)];
     let positions = |store: &Store| Vec::from_iter(store.decision_positions().clone());
-    assert_eq!(store.read_by(7, false).unwrap(), []);
+    assert_eq!(store.set_reader(7, false).unwrap(), []);
     assert_eq!(positions(&store), all);
-    assert_eq!(store.read_by(7, true).unwrap(), all);
+    assert_eq!(store.set_reader(7, true).unwrap(), all);
     assert_eq!(positions(&store), []);
-    store.commit(Batch { decisions: all.to_vec(), ..Batch::default() }).unwrap();
-    assert_eq!(store.read_by(7, true).unwrap(), []);
+    store.commit(WriteBatch { decisions: all.to_vec(), ..WriteBatch::default() }).unwrap();
+    assert_eq!(store.set_reader(7, true).unwrap(), []);
     assert_eq!(positions(&store), all);
 }
 
-/// A reader goes back to the first decision of each partition that another could not read, and no farther, once. A crash
-/// in between changes nothing.
+/// A reader goes back once to the first decision of each partition that another could not decode. A crash in between
+/// changes nothing.
 #[test]
 fn what_one_version_could_not_read_another_reads_again() {
     let folder = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(folder.path()).unwrap();
-    assert_eq!(store.read_by(1, true).unwrap(), []);
-    let passed = |decisions: &[(i32, i64)], skipped: &[(i32, i64)]| Batch {
+    assert_eq!(store.set_reader(1, true).unwrap(), []);
+    let passed = |decisions: &[(i32, i64)], skipped: &[(i32, i64)]| WriteBatch {
         decisions: decisions.to_vec(),
         skipped: skipped.to_vec(),
-        ..Batch::default()
+        ..WriteBatch::default()
     };
     store.commit(passed(&[(0, 10), (1, 10)], &[(1, 7), (1, 4)])).unwrap();
     store.commit(passed(&[(1, 20)], &[(1, 15)])).unwrap();
-    assert_eq!(store.read_by(1, true).unwrap(), []);
+    assert_eq!(store.set_reader(1, true).unwrap(), []);
     drop(store);
     let (mut store, _) = Store::open(folder.path()).unwrap();
-    assert_eq!(store.read_by(2, true).unwrap(), [(1, 20)]);
+    assert_eq!(store.set_reader(2, true).unwrap(), [(1, 20)]);
     drop(store);
     let (mut store, opened) = Store::open(folder.path()).unwrap();
     assert_eq!(opened, Opened::Found);
     assert_eq!(Vec::from_iter(store.decision_positions().clone()), [(0, 10), (1, 4)]);
     store.commit(passed(&[(1, 20)], &[])).unwrap();
-    assert_eq!(store.read_by(1, true).unwrap(), []);
+    assert_eq!(store.set_reader(1, true).unwrap(), []);
 }
 
 #[test]
@@ -275,8 +276,8 @@ fn a_ledger_topic_of_the_first_version_is_replayed() {
     assert_eq!(site.replayed(), DEFAULT);
 }
 
-/// A predictor whose state is laid out as before is refused by name: the learner folds its ledger anew
-/// and publishes another.
+/// A predictor with an older state layout is refused with a named error. The learner folds its ledger again and publishes
+/// another.
 #[test]
 fn a_predictor_of_an_older_layout_is_refused() {
     let path = fixture().join("../../records/v1/predictor.avro");
@@ -287,10 +288,10 @@ fn a_predictor_of_an_older_layout_is_refused() {
     assert!(error.to_string().contains("run one version of score and learn"), "{error}");
 }
 
-/// What a later version wrote is refused by name, not misread.
+/// Records of a later version are refused with a named error.
 #[test]
 fn what_a_later_version_wrote_is_refused() {
-    // A ledger record: its first bytes name its schema.
+    // The first bytes of a ledger record identify its schema.
     let (_, mut value) = ledger().swap_remove(0);
     value[2] ^= 1;
     let error = codec::decode_record(&value).unwrap_err();
@@ -304,7 +305,7 @@ fn what_a_later_version_wrote_is_refused() {
     let error = Predictor::published(&published).err().unwrap();
     assert!(matches!(error, PredictorError::Format { found } if found == FORMAT + 1), "{error}");
 
-    // A record in sled, in a store that says that it is ours.
+    // A record of a later format in a store of the current format.
     let folder = store();
     let ledger = sled::open(folder.path().join("sled")).unwrap().open_tree("ledger").unwrap();
     let (key, value) = ledger.first().unwrap().unwrap();
@@ -317,7 +318,7 @@ fn what_a_later_version_wrote_is_refused() {
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
     assert!(error.to_string().contains("has version 2, this program writes 1"), "{error}");
 
-    // The whole store: it is made anew from the topics, and that is said.
+    // A store of a later format is rebuilt from the topics, which is reported.
     let folder = self::store();
     fs::write(folder.path().join("format"), "aegis store, format 2\n").unwrap();
     let (_, opened) = Store::open(folder.path()).unwrap();

@@ -1,4 +1,4 @@
-//! What happens to the store's folder: killed writers, cut and flipped files, other formats, full disks.
+//! Faults of the store's folder: killed writers, truncated and changed files, other formats, full disks.
 
 #[allow(dead_code, reason = "each test binary uses what it needs")]
 use crate::disk;
@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use aegis::core::label::DecisionRef;
 use aegis::core::ledger::RoundId;
-use aegis::store::{Batch, DAY, IndexEntry, Opened, Store, StoreError};
+use aegis::store::{DAY, IndexEntry, Opened, Store, StoreError, WriteBatch};
 use disk::Disk;
-use store_support::{Kept, read};
+use store_support::{KeyValue, read};
 
 const CHILD: &str = "AEGIS_TEST_STORE_CHILD";
 
@@ -24,9 +24,9 @@ fn id(event: i64) -> RoundId {
     RoundId { tenant: "t".into(), policy: "p".into(), event: event.to_string() }
 }
 
-/// The n-th batch: changes, deletions and entries that all say n; now and then so many records that they go on shelves
-/// soon, or at once.
-fn batch(n: i64) -> Batch {
+/// The n-th batch: changes, deletions and entries that depend on n. Some batches have so many records that they are
+/// written to chunks, at once or soon.
+fn batch(n: i64) -> WriteBatch {
     let more = match n % 40 {
         7 => 1_100,
         3 | 13 | 23 => 600,
@@ -37,7 +37,7 @@ fn batch(n: i64) -> Batch {
     let key = |k: i64| (k.rem_euclid(97)).to_be_bytes().to_vec();
     let value =
         vec![u8::try_from(n.rem_euclid(251)).unwrap(); 100 + usize::try_from(n.rem_euclid(400)).unwrap()];
-    Batch {
+    WriteBatch {
         ledger: [(key(n), Some(value)), (key(n * 7 + 3), None)].into_iter().chain(more).collect(),
         ledger_offset: Some(n + 1),
         decisions: vec![(0, (n + 1) * 40)],
@@ -46,7 +46,7 @@ fn batch(n: i64) -> Batch {
                 IndexEntry::new(&id(offset), offset, DecisionRef { partition: 0, offset }, DAY * (n / 50))
             })
             .collect(),
-        ..Batch::default()
+        ..WriteBatch::default()
     }
 }
 
@@ -61,20 +61,21 @@ fn ledger_after(batches: i64) -> Vec<(Vec<u8>, Vec<u8>)> {
     ledger.into_iter().collect()
 }
 
-/// Fills until `batches` are in.
+/// Commits the batches up to `batches` that are missing.
 fn fill(store: &mut Store, batches: i64) {
     for n in store.ledger_offset().unwrap_or(0)..batches {
         store.commit(batch(n)).expect("a commit");
     }
 }
 
-/// Everything that can be read is that of `batches` batches.
+/// Checks that the store has the contents of `batches` batches.
 fn check(store: &Store, batches: i64) -> Result<(), StoreError> {
-    // Of a record that was written again older versions may be read as well.
+    // Older versions of a record that was written again may be read as well.
     let (ledger, after): (BTreeSet<_>, BTreeSet<_>) =
         (read(store)?.into_iter().collect(), ledger_after(batches).into_iter().collect());
     assert!(after.is_subset(&ledger), "records are lost after {batches} batches");
-    let keys = |ledger: &BTreeSet<Kept>| ledger.iter().map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
+    let keys =
+        |ledger: &BTreeSet<KeyValue>| ledger.iter().map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
     assert_eq!(keys(&ledger), keys(&after), "after {batches} batches");
     let events = usize::try_from(batches * 40).unwrap_or(0);
     for event in (0..batches * 40).step_by(events / 300 + 1) {
@@ -92,7 +93,7 @@ fn child(folder: &Path) -> Command {
     command
 }
 
-/// Not a test by itself: the program that the others start and kill.
+/// Not a test, but the program that the tests start and kill.
 #[test]
 fn child_writes_until_it_is_stopped() {
     let Some(folder) = std::env::var_os(CHILD) else { return };
@@ -116,14 +117,14 @@ fn nothing_that_was_committed_is_lost_to_kill_9() {
     for round in 0..12 {
         let mut child = child(folder.path()).spawn().expect("a child");
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        // Killed while it works on what follows; a little later each round.
+        // The child is killed during a later commit, a little later in each round.
         let committed: Vec<i64> = lines
             .map(|line| line.expect("a line"))
             .filter_map(|line| line.strip_prefix("committed ").map(|n| n.parse().expect("a number")))
             .take(3 + round * 5)
             .collect();
         child.kill().expect("killed");
-        child.wait().expect("gone");
+        child.wait().expect("ended");
         let last = committed.last().copied().expect("it has committed something");
         let (store, opened) = Store::open(folder.path()).expect("a store");
         match opened {
@@ -134,11 +135,11 @@ fn nothing_that_was_committed_is_lost_to_kill_9() {
                 check(&store, offset).expect("a whole store");
             }
             Opened::Rebuilt { why } => {
-                // sled lost it and we noticed: the promise that holds.
+                // sled has lost records, and the store has detected it, as it guarantees.
                 println!("rebuilt: {why}");
                 assert_eq!(store.ledger_offset(), None);
             }
-            Opened::Fresh => panic!("lost without a word"),
+            Opened::Fresh => panic!("the loss was not detected"),
         }
     }
     assert!(found > 0, "rebuilt every time");
@@ -166,8 +167,7 @@ fn filled() -> (tempfile::TempDir, i64) {
     (folder, 120)
 }
 
-/// sled as it is. Its threads give the lock of a store that was closed back on their own time, and there is nothing to
-/// wait on.
+/// Opens sled. Its threads release the lock of a closed store a moment later, without a notice.
 fn sled(folder: &Path) -> sled::Db {
     let open = || sled::open(folder.join("sled"));
     for _ in 0..250 {
@@ -192,12 +192,12 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A damaged store is found out when it is opened or read, or the damage hit nothing, or it is whole as of an
-/// earlier commit (which the caller makes up from its offset). Then it takes everything anew.
-fn survives(folder: &Path, batches: i64) -> &'static str {
+/// Checks that the damage of a store is detected when it is opened or read, or changed nothing, or that the store is
+/// consistent as of an earlier commit. Then commits everything that is missing. Returns the outcome.
+fn outcome_of(folder: &Path, batches: i64) -> &'static str {
     let (store, opened) = Store::open(folder).expect("a store");
     let outcome = match opened {
-        Opened::Fresh => panic!("lost without a word"),
+        Opened::Fresh => panic!("the loss was not detected"),
         Opened::Rebuilt { .. } => {
             check(&store, 0).expect("an empty store");
             "rebuilt"
@@ -234,7 +234,7 @@ fn flipped_bytes_are_found() {
             let at = usize::try_from(size * part / 14 + part * 13).unwrap() % bytes.len();
             bytes[at] ^= 0x40;
             fs::write(folder.path().join(&inside), bytes).expect("written");
-            *outcomes.entry(survives(folder.path(), batches)).or_default() += 1;
+            *outcomes.entry(outcome_of(folder.path(), batches)).or_default() += 1;
         }
     }
     println!("{outcomes:?}");
@@ -252,14 +252,14 @@ fn cut_files_are_found() {
             copy(filled.path(), folder.path());
             let file = fs::OpenOptions::new().write(true).open(folder.path().join(&inside)).expect("a file");
             file.set_len(size * part / 10).expect("cut");
-            *outcomes.entry(survives(folder.path(), batches)).or_default() += 1;
+            *outcomes.entry(outcome_of(folder.path(), batches)).or_default() += 1;
         }
     }
     println!("{outcomes:?}");
     assert!(outcomes.contains_key("rebuilt"), "{outcomes:?}");
 }
 
-/// What sled itself calls whole and is not: found by our checksums and tallies.
+/// Damage that sled does not detect is found by checksums and tallies.
 #[test]
 fn what_sled_lost_or_mixed_up_is_found() {
     let trees = ["ledger", "shelves", "catalogue", "blocks", "meta"];
@@ -280,21 +280,20 @@ fn what_sled_lost_or_mixed_up_is_found() {
         let (_, value) = tree.first().unwrap().expect("a record");
         tree.insert(b"\xff\xff", value).unwrap();
     };
-    let harms = [("flip", flip), ("lose", lose), ("mix", mix), ("double", double)];
-    for (tree, (name, harm)) in trees.iter().flat_map(|tree| harms.map(|harm| (*tree, harm))) {
-        // A single record cannot be mixed up with another, and nobody looks for a block, a shelf or a meta record too
-        // many.
+    let damages = [("flip", flip), ("lose", lose), ("mix", mix), ("double", double)];
+    for (tree, (name, damage)) in trees.iter().flat_map(|tree| damages.map(|damage| (*tree, damage))) {
+        // A single record cannot be exchanged with another. An additional block, chunk or meta record has no effect.
         if matches!((tree, name), ("meta", "mix" | "double") | ("blocks" | "shelves", "double")) {
             continue;
         }
         let (filled, batches) = filled();
         let db = sled(filled.path());
-        harm(&db.open_tree(tree).expect("a tree"));
+        damage(&db.open_tree(tree).expect("a tree"));
         drop(db);
         let found = match Store::open(filled.path()).expect("a store") {
             (_, Opened::Rebuilt { .. }) => true,
             (store, _) => {
-                // Every event, so that every block is read.
+                // All events are looked up, so that every block is read.
                 let index = (0..batches * 40).try_for_each(|event| store.find(&id(event)).map(drop));
                 let corrupt = |read| matches!(read, Err(StoreError::Corrupt { .. }));
                 let ledger = ["ledger", "shelves"].contains(&tree);
@@ -306,13 +305,15 @@ fn what_sled_lost_or_mixed_up_is_found() {
     }
 }
 
-/// A ledger record that is older than it should be, and whole: only the tally tells.
+/// A stale ledger record with a valid checksum is detected by the tally.
 #[test]
 fn a_stale_record_is_found() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut store, _) = Store::open(folder.path()).expect("a store");
-    let put =
-        |value: &[u8]| Batch { ledger: vec![(b"key".to_vec(), Some(value.to_vec()))], ..Batch::default() };
+    let put = |value: &[u8]| WriteBatch {
+        ledger: vec![(b"key".to_vec(), Some(value.to_vec()))],
+        ..WriteBatch::default()
+    };
     let raw = || sled(folder.path()).open_tree("ledger").expect("a tree");
     store.commit(put(b"old")).expect("a commit");
     drop(store);
@@ -330,7 +331,7 @@ fn a_stale_record_is_found() {
 fn a_deleted_database_is_noticed() {
     let (filled, batches) = filled();
     fs::remove_dir_all(filled.path().join("sled")).expect("removed");
-    assert_eq!(survives(filled.path(), batches), "rebuilt");
+    assert_eq!(outcome_of(filled.path(), batches), "rebuilt");
 }
 
 #[test]
@@ -361,7 +362,7 @@ fn what_else_is_in_the_folder_stays() {
     assert_eq!(fs::read(folder.path().join("thesis.txt")).expect("still there"), b"years of work");
 }
 
-/// The disk is full: a limit on the size of the child's files stands for it.
+/// A limit on the size of the child's files replaces a full disk.
 #[test]
 fn a_full_disk_is_an_error_and_what_was_committed_stays() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -374,17 +375,17 @@ fn a_full_disk_is_an_error_and_what_was_committed_stays() {
         .env(CHILD, folder.path())
         .output()
         .expect("a child");
-    let said = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output.stdout);
     let last =
-        said.lines().filter_map(|line| line.strip_prefix("committed ")).next_back().expect("some commits");
+        text.lines().filter_map(|line| line.strip_prefix("committed ")).next_back().expect("some commits");
     let last: i64 = last.parse().expect("a number");
     println!(
         "failed after {last}: {}",
-        said.lines().filter(|line| line.starts_with("failed")).collect::<String>()
+        text.lines().filter(|line| line.starts_with("failed")).collect::<String>()
     );
     assert!(
-        said.lines().any(|line| line.starts_with("failed ")),
-        "{said}\n{}",
+        text.lines().any(|line| line.starts_with("failed ")),
+        "{text}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     let (store, opened) = Store::open(folder.path()).expect("a store");
@@ -398,51 +399,56 @@ fn a_full_disk_is_an_error_and_what_was_committed_stays() {
     }
 }
 
-/// What the child says that writes to this disk until it ends.
-fn writes_on(disk: &Disk) -> String {
+/// Runs a child that writes to this disk until it ends. Returns its output.
+fn output_on(disk: &Disk) -> String {
     let mut child = disk.limit(&child(&disk.store()));
     let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a child");
     let mut output = child.stdout.take().expect("its output");
-    let (done, said) = mpsc::channel();
+    let (done, result) = mpsc::channel();
     std::thread::spawn(move || {
         let mut text = String::new();
         output.read_to_string(&mut text).expect("text");
         done.send(text)
     });
-    let said = said.recv_timeout(Duration::from_secs(30));
-    child.kill().expect("killed, or gone");
+    let result = result.recv_timeout(Duration::from_secs(30));
+    child.kill().expect("killed, or ended");
     child.wait().expect("gone");
-    said.expect("the child has ended")
+    result.expect("the child has ended")
 }
 
-/// Whether a line of the output begins like this.
-fn says(output: &str, beginning: &str) -> bool {
+/// Returns `true` if a line of the output starts with `beginning`.
+fn has_line(output: &str, beginning: &str) -> bool {
     output.lines().any(|line| line.starts_with(beginning))
 }
 
-/// sled waited for ever in its flush, or in its drop, in most of such runs.
+/// sled waited forever in its flush or in its drop in most of these runs.
 #[test]
 fn on_a_disk_that_fills_up_neither_a_write_nor_a_drop_hangs() {
     for _ in 0..10 {
         let disk = Disk::new();
-        let said = writes_on(&disk);
-        assert!(says(&said, "committed 1") && says(&said, "failed Io: ") && says(&said, "dropped"), "{said}");
-        assert!(said.contains(&disk.store().display().to_string()), "{said}");
-        // sled may have torn its own file: then that is found, or the disk refuses to have it read.
+        let output = output_on(&disk);
+        assert!(
+            has_line(&output, "committed 1")
+                && has_line(&output, "failed Io: ")
+                && has_line(&output, "dropped"),
+            "{output}"
+        );
+        assert!(output.contains(&disk.store().display().to_string()), "{output}");
+        // sled may have damaged its own file, which is detected when the store is opened.
         disk.grow();
-        let last = said.lines().filter_map(|line| line.strip_prefix("committed ")).next_back();
+        let last = output.lines().filter_map(|line| line.strip_prefix("committed ")).next_back();
         let last: i64 = last.expect("a commit").parse().expect("a number");
         let (store, opened) = Store::open(&disk.store()).expect("a store");
         println!("{opened:?} after {last}");
         match opened {
             Opened::Found => assert!(store.ledger_offset().is_some_and(|offset| offset >= last)),
             Opened::Rebuilt { .. } => assert_eq!(store.ledger_offset(), None),
-            Opened::Fresh => panic!("lost without a word"),
+            Opened::Fresh => panic!("the loss was not detected"),
         }
     }
 }
 
-/// A store on a disk that is full from the start is not taken for a damaged one, which would be removed.
+/// A store on a disk that is full from the start must not be taken for a damaged one, which would be removed.
 #[test]
 fn a_store_on_a_full_disk_is_not_removed() {
     let disk = Disk::new();
@@ -450,10 +456,10 @@ fn a_store_on_a_full_disk_is_not_removed() {
     fill(&mut store, 20);
     drop(store);
     disk.fill();
-    let said = writes_on(&disk);
-    let last = said.lines().filter_map(|line| line.strip_prefix("committed ")).next_back();
+    let output = output_on(&disk);
+    let last = output.lines().filter_map(|line| line.strip_prefix("committed ")).next_back();
     let last = last.map_or(20, |last| last.parse().expect("a number"));
-    println!("to {last}: {}", said.lines().find(|line| line.starts_with("failed")).unwrap_or("not opened"));
+    println!("to {last}: {}", output.lines().find(|line| line.starts_with("failed")).unwrap_or("not opened"));
     disk.grow();
     let (store, opened) = Store::open(&disk.store()).expect("a store");
     assert_eq!(opened, Opened::Found);

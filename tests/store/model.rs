@@ -1,4 +1,4 @@
-//! Random actions on the store and on a model that is plain maps, compared; reopened at random points.
+//! Compares the store with a model of plain maps under random actions. The store is reopened at random points.
 
 use crate::store_support;
 
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use aegis::core::label::DecisionRef;
 use aegis::core::ledger::RoundId;
-use aegis::store::{Batch, DAY, IndexEntry, MOST_PER_ROUND, Opened, Store};
+use aegis::store::{DAY, IndexEntry, MAX_PER_ROUND, Opened, Store, WriteBatch};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
-use store_support::{Kept, read};
+use store_support::{KeyValue, read};
 
-/// An entry as the model knows it: (event, round time, partition, offset, written).
+/// An entry of the model: (event, round time, partition, offset, written).
 type Plain = (u32, i64, i32, i64, i64);
 
 #[derive(Debug, Clone)]
@@ -23,21 +23,21 @@ enum Act {
         positions: Vec<(i32, i64)>,
         few: Vec<Plain>,
     },
-    /// So many ledger records at once that they go on shelves, or soon: `count` from `first` on, all saying `value`.
+    /// Writes `count` ledger records from the key `first` on with the value `value`. Many of them are written to chunks.
     Records {
         first: u32,
         count: u32,
         value: Vec<u8>,
     },
-    /// So many entries at once that tails become runs: `count` from `first` on, all in one day.
+    /// Indexes `count` entries of one day from the event `first` on. Many of them become runs.
     Many {
         first: u32,
         count: u32,
         day: i64,
     },
-    /// The same again, as after a restart.
+    /// Writes the index entries of the last commit again, as after a restart.
     Repeat,
-    Forget {
+    Remove {
         day: i64,
     },
     Reopen,
@@ -45,9 +45,10 @@ enum Act {
 
 #[derive(Debug, Default, PartialEq)]
 struct Model {
-    /// The newest of each key, and all that was written under it since it was deleted.
+    /// The newest value of each key.
     ledger: BTreeMap<Vec<u8>, Vec<u8>>,
-    written: BTreeSet<Kept>,
+    /// All values that were written since their key was last deleted.
+    written: BTreeSet<KeyValue>,
     offset: Option<i64>,
     positions: BTreeMap<i32, i64>,
     index: BTreeSet<Plain>,
@@ -69,7 +70,7 @@ impl Model {
             .filter(|plain| plain.0 == event)
             .map(|&(_, time, partition, offset, _)| (time, DecisionRef { partition, offset }))
             .collect();
-        all.into_iter().take(MOST_PER_ROUND).collect()
+        all.into_iter().take(MAX_PER_ROUND).collect()
     }
 
     fn write(&mut self, ledger: &[(Vec<u8>, Option<Vec<u8>>)]) {
@@ -98,7 +99,7 @@ impl Model {
 }
 
 fn plain() -> impl Strategy<Value = Plain> {
-    // Few events, so that some are decided more often than is kept.
+    // There are few events, so that some have more decisions than the index keeps.
     (0u32..12, -5i64..40, 0i32..2, 0i64..30, 0i64..4)
         .prop_map(|(event, time, partition, offset, day)| (event, time, partition, offset, day * DAY + 7))
 }
@@ -116,7 +117,7 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(first, count, value)| Act::Records { first, count, value }),
         3 => (0u32..4_000, 1u32..3_000, 0i64..4).prop_map(|(first, count, day)| Act::Many { first, count, day }),
         1 => Just(Act::Repeat),
-        1 => (0i64..5).prop_map(|day| Act::Forget { day }),
+        1 => (0i64..5).prop_map(|day| Act::Remove { day }),
         2 => Just(Act::Reopen),
     ]
 }
@@ -125,7 +126,7 @@ fn play(folder: &Path, acts: Vec<Act>) {
     let (mut store, opened) = Store::open(folder).expect("a store");
     assert_eq!(opened, Opened::Fresh);
     let mut model = Model::default();
-    let mut last = Batch::default();
+    let mut last = WriteBatch::default();
     for act in acts {
         match act {
             Act::Commit { ledger, offset, positions, few } => {
@@ -137,12 +138,12 @@ fn play(folder: &Path, acts: Vec<Act>) {
                 model.offset = offset.or(model.offset);
                 model.positions.extend(positions.iter().copied());
                 model.index.extend(few.iter().copied());
-                last = Batch {
+                last = WriteBatch {
                     ledger,
                     ledger_offset: offset,
                     decisions: positions,
                     indexed: few.into_iter().map(entry).collect(),
-                    ..Batch::default()
+                    ..WriteBatch::default()
                 };
                 store.commit(last.clone()).expect("a commit");
             }
@@ -150,7 +151,7 @@ fn play(folder: &Path, acts: Vec<Act>) {
                 let key = |key: u32| (key.to_be_bytes().to_vec(), Some(value.clone()));
                 let ledger: Vec<_> = (first..first + count).map(key).collect();
                 model.write(&ledger);
-                store.commit(Batch { ledger, ..Batch::default() }).expect("a commit");
+                store.commit(WriteBatch { ledger, ..WriteBatch::default() }).expect("a commit");
             }
             Act::Many { first, count, day } => {
                 let many: Vec<Plain> = (first..first + count)
@@ -158,20 +159,20 @@ fn play(folder: &Path, acts: Vec<Act>) {
                     .collect();
                 model.index.extend(many.iter().copied());
                 let indexed = many.into_iter().map(entry).collect();
-                store.commit(Batch { indexed, ..Batch::default() }).expect("a commit");
+                store.commit(WriteBatch { indexed, ..WriteBatch::default() }).expect("a commit");
             }
             Act::Repeat => store
-                .commit(Batch {
+                .commit(WriteBatch {
                     ledger: Vec::new(),
                     ledger_offset: None,
                     decisions: Vec::new(),
                     ..last.clone()
                 })
                 .expect("a commit"),
-            Act::Forget { day } => {
-                store.forget_before(day * DAY + 3).expect("forgotten");
+            Act::Remove { day } => {
+                store.remove_days_before(day * DAY + 3).expect("forgotten");
                 model.index.retain(|plain| plain.4 >= day * DAY);
-                // What was forgotten is not indexed again by `Repeat`.
+                // `Repeat` must not index the removed entries again.
                 last.indexed.clear();
             }
             Act::Reopen => {
@@ -195,9 +196,9 @@ proptest! {
     }
 }
 
-/// Keys and records of every length, few or many in a commit: each is read once.
+/// Records with keys of every length, few or many in a commit, are read once each.
 #[test]
-fn each_record_is_read_once_side_by_side() {
+fn each_record_is_read_once_by_several_threads() {
     let runner = &mut TestRunner::new(Config {
         cases: 24,
         rng_seed: RngSeed::Fixed(11),
@@ -216,7 +217,7 @@ fn each_record_is_read_once_side_by_side() {
             let (mut store, _) = Store::open(folder.path()).expect("a store");
             let record = |key: &String| (key.clone().into_bytes(), key.repeat(key.len()).into_bytes());
             let ledger = keys.iter().map(record).map(|(key, value)| (key, Some(value))).collect();
-            store.commit(Batch { ledger, ..Batch::default() }).expect("a commit");
+            store.commit(WriteBatch { ledger, ..WriteBatch::default() }).expect("a commit");
             prop_assert_eq!(
                 read(&store).expect("a whole ledger"),
                 keys.iter().map(record).collect::<Vec<_>>()
@@ -227,7 +228,7 @@ fn each_record_is_read_once_side_by_side() {
         .unwrap();
 }
 
-/// One entry a commit, as on a quiet stream, and so many that runs are merged twice.
+/// Commits of one entry, as on a slow stream, and commits of many, so that runs are merged twice.
 #[test]
 fn a_day_of_single_entries_and_of_many_is_found() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -17,8 +17,8 @@ use crate::core::predictor::Published;
 use crate::kafka::Connection;
 use crate::ops::Exit;
 use crate::say::say;
-use crate::verify::faults::Place;
-use crate::verify::refold::{Checked, Due, Refold};
+use crate::verify::refold::{PendingCheck, PredictorCheck, Refold};
+use crate::verify::violations::Place;
 
 /// A predictor that can be read.
 struct Made {
@@ -61,7 +61,7 @@ pub fn verify(
     let last: BTreeMap<String, i64> = newest.iter().map(|(policy, (at, _))| (policy.clone(), *at)).collect();
     let due = newest.into_iter().filter_map(|(policy, (offset, published))| {
         let at = Place::new(&config.topics.weights.as_str().into(), 0, offset);
-        Some(Due { published: published?, at, policy: loaded.policies.get(&policy).cloned() })
+        Some(PendingCheck { published: published?, at, policy: loaded.policies.get(&policy).cloned() })
     });
     let mut refold = Refold::new(&config.topics.rounds.as_str().into(), due.collect());
     let mut held = Held::default();
@@ -99,7 +99,7 @@ pub fn verify(
 
 fn report(
     held: &Held,
-    checked: &[Checked],
+    checked: &[PredictorCheck],
     older: usize,
     output: Output,
     config: &Config,
@@ -137,7 +137,7 @@ fn report(
             );
         }
         for checked in checked {
-            let Checked { policy, published, holds, ledger_offset, .. } = checked;
+            let PredictorCheck { policy, published, holds, ledger_offset, .. } = checked;
             let behind = held.edit.is_some_and(|edit| *ledger_offset <= edit);
             let says = match (holds, behind) {
                 (true, _) => "is that of a world without the subject",

@@ -13,12 +13,12 @@ use crate::codec;
 use crate::config::Config;
 use crate::core::ledger_state::LedgerState;
 use crate::kafka::{Connection, Follower, From, Outbox, Produced, topics};
-use crate::learn::{LearnError, kept};
+use crate::learn::{LearnError, load_ledger};
 use crate::ops::Exit;
 use crate::say::{note, say};
-use crate::store::{Opened, Origins, Store, StoreError};
+use crate::store::{Opened, Store, StoreError, TopicIds};
 use crate::verify::Report;
-use crate::verify::faults::{Kind, Place};
+use crate::verify::violations::{Place, ViolationKind};
 
 /// Records that are written in one transaction: restoring again goes on where it was interrupted.
 const TOGETHER: usize = 1_000;
@@ -90,7 +90,7 @@ pub fn restore(config: &Config) -> Result<Exit, Failure> {
         );
         return Err(Failure { exit: Exit::Data, error });
     };
-    let book = kept(&store).map_err(failed)?;
+    let book = load_ledger(&store).map_err(failed)?;
     let id = topics::id(&connection, rounds, ANSWER).map_err(failed)?;
     let mut topic = Topic::default();
     topic.read(config, &connection, &book)?;
@@ -110,8 +110,8 @@ pub fn restore(config: &Config) -> Result<Exit, Failure> {
     topic.read(config, &connection, &book)?;
     let offset = topic.unknown.unwrap_or(topic.end);
     store.set_ledger_offset(offset).map_err(failed)?;
-    let origins = Origins { ledger: id, ..*store.origins() };
-    store.set_origins(origins).map_err(failed)?;
+    let origins = TopicIds { ledger: id, ..*store.topic_ids() };
+    store.set_topic_ids(origins).map_err(failed)?;
     say!("{} of the store's records written to {rounds}, which held {held} records", records.len());
     say!("the learner with the store {} goes on at offset {offset}: start it", path.display());
     Ok(Exit::Success)
@@ -129,7 +129,7 @@ pub fn adopt(config: &Config) -> Result<Exit, Failure> {
         other => (store, other),
     };
     store.set_ledger_offset(0).map_err(failed)?;
-    store.set_origins(Origins { ledger, ..Origins::default() }).map_err(failed)?;
+    store.set_topic_ids(TopicIds { ledger, ..TopicIds::default() }).map_err(failed)?;
     say!("{dropped} ledger records dropped from the store {}", path.display());
     say!("its learner goes on with what {rounds} holds: start it");
     Ok(Exit::Success)
@@ -147,7 +147,7 @@ pub fn compare(config: &Config, connection: &Connection, report: &mut Report) ->
     let mut fault = |what: String| {
         let at = Place::new(&config.topics.rounds.as_str().into(), 0, offset);
         report.holds = false;
-        report.faults.add(Kind::Store, at, || what);
+        report.violations.add(ViolationKind::Store, at, || what);
     };
     let elsewhere = origins.ledger.zip(topic_id).is_some_and(|(then, now)| then != now);
     if elsewhere {
@@ -175,8 +175,9 @@ pub fn compare(config: &Config, connection: &Connection, report: &mut Report) ->
 
 /// The store's ledger, its offset, and the topics that it was filled from. It is closed before the topic is read: a
 /// learner may want to start meanwhile.
-fn open(path: &Path) -> Option<(LedgerState, i64, Origins)> {
-    let read = |store: Store| Ok((kept(&store)?, store.ledger_offset().unwrap_or(0), *store.origins()));
+fn open(path: &Path) -> Option<(LedgerState, i64, TopicIds)> {
+    let read =
+        |store: Store| Ok((load_ledger(&store)?, store.ledger_offset().unwrap_or(0), *store.topic_ids()));
     match Store::existing(path).map_err(LearnError::from).and_then(|found| found.map(read).transpose()) {
         Ok(found) => found,
         Err(LearnError::Store(StoreError::Locked { .. })) => None,

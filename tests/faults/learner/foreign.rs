@@ -1,5 +1,5 @@
-//! What another learner wrote: it may have known fewer decisions, so that it is compared with the index before
-//! sled keeps it.
+//! Ledger records of another learner. It may have indexed fewer decisions, so that its records are compared with the
+//! index before they are written to the store.
 
 use aegis::codec::{self, Encoding};
 use aegis::core::decision::Decision;
@@ -11,7 +11,7 @@ use aegis::kafka::Produced;
 use super::support::flow::{raw, send};
 use super::{Site, about, decide, events, learned, send_labels};
 
-/// The same event, decided with other votes, in a partition before its first decision's: the one that counts.
+/// A decision about the same event with other votes, in a lower partition than the first one, so that it counts.
 fn lower(site: &Site, decision: &Decision) -> Produced {
     let mut decision = decision.clone();
     for weighed in &mut decision.votes {
@@ -21,14 +21,14 @@ fn lower(site: &Site, decision: &Decision) -> Produced {
     Produced { partition: Some(0), ..raw(&site.topic("decisions"), &decision.conversation, payload) }
 }
 
-/// What a learner writes that knows only this decision: the round and its label.
-fn writes(site: &Site, number: usize, judged: RoundRecord) {
+/// Writes the records of a learner that has indexed only this decision: the round and its label.
+fn write_foreign(site: &Site, number: usize, round: RoundRecord) {
     let label = about(number);
-    assert_eq!(label.event, judged.id.event);
-    let received = judged.round_time;
+    assert_eq!(label.event, round.id.event);
+    let received = round.round_time;
     let records = [
-        Record::Round(judged),
-        Record::Label(LabelRecord { label, received, status: LabelStatus::Accepted }),
+        Record::Round(round),
+        Record::Label(LabelRecord { label, received, standing: LabelStatus::Accepted }),
     ];
     let produced = records.map(|record| Produced {
         key: Some(codec::encode_key(&record.key())),
@@ -37,14 +37,14 @@ fn writes(site: &Site, number: usize, judged: RoundRecord) {
     send(&site.connection, &produced);
 }
 
-/// The partition of the decision that gave a round its votes, and the first of them.
-fn judged(site: &Site, event: &str) -> (i32, Option<f64>) {
+/// The partition of the decision that gave a round its votes, and the score of the first vote.
+fn votes(site: &Site, event: &str) -> (i32, Option<f64>) {
     let found = site.ledger().into_values().find_map(|record| match record {
-        Record::Round(judged) if judged.id.event == event => Some(judged),
+        Record::Round(round) if round.id.event == event => Some(round),
         _ => None,
     });
-    let judged = found.unwrap();
-    (judged.decision.partition, judged.votes[0].score)
+    let round = found.unwrap();
+    (round.decision.partition, round.votes[0].score)
 }
 
 #[test]
@@ -60,13 +60,13 @@ fn what_another_learner_wrote_is_compared_with_the_index() {
     let number = |decision: &Decision| decision.id.event[1..].parse::<usize>().unwrap();
     let foreign = |(record, decision): &(aegis::kafka::Consumed, Decision)| {
         let at = DecisionRef { partition: record.partition, offset: record.offset };
-        writes(&site, number(decision), decision.clone().into_round_record(at));
+        write_foreign(&site, number(decision), decision.clone().judged(at));
     };
     let compared = |decision: &Decision| {
-        assert_eq!(judged(&site, &decision.id.event), (0, Some(0.75)), "{}", decision.id.event);
+        assert_eq!(votes(&site, &decision.id.event), (0, Some(0.75)), "{}", decision.id.event);
     };
 
-    // Its sled knows all decisions: the last of each partition has been joined.
+    // The last decision of each partition is joined, so that the store has indexed all decisions.
     let lasts =
         (0..3).map(|partition| then.iter().rfind(|(record, _)| record.partition == partition).unwrap());
     let lasts: Vec<_> = lasts.map(|(_, decision)| about(number(decision))).collect();
@@ -75,14 +75,14 @@ fn what_another_learner_wrote_is_compared_with_the_index() {
     send_labels(&site, lasts);
     learned(&site, 3);
 
-    // While it is at work another writes.
+    // Another learner writes while this one is running.
     foreign(twice[0]);
     learn.says("another learner writes to the ledger");
     learned(&site, 4);
     compared(&twice[0].1);
     learn.stop();
 
-    // While it is away; and it dies before it has compared what it restored.
+    // Another learner writes while this one is stopped; then this one is killed before it has compared the records.
     foreign(twice[1]);
     let mut learn = site.start_with("learn", &[], &[("AEGIS_CRASH_AT", "learn.restored")]);
     let status = learn.end();

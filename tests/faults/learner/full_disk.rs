@@ -1,4 +1,4 @@
-//! The disk of a learner's store is full, and another learner stands by.
+//! The disk of a learner's store is full while another learner stands by.
 
 use super::disk::Disk;
 use super::support::site::{Process, Site, wait};
@@ -6,13 +6,13 @@ use super::{about, decide, events, learned, send_labels};
 
 const ACTIVE: &str = "this learner is active";
 const RUNS: usize = 10;
-/// Labels of one run: more than fit into what sled has of the disk already.
+/// The number of labels of a run, which need more space than sled has allocated already.
 const LABELS: usize = 100;
-/// So that there are many commits.
+/// Settings for many small commits.
 const SETS: [(&str, &str); 2] = [("log.level", "info"), ("learn.commit_records", "2")];
 
-/// A learner with its store on this disk.
-fn on(site: &Site, disk: &Disk) -> Process {
+/// Starts a learner with its store on this disk.
+fn start_on(site: &Site, disk: &Disk) -> Process {
     let store = format!("learn.store={}", disk.store().display());
     let mut learner = site.command(&["run", "--role", "learn"]);
     learner.args(["--set", &store]);
@@ -24,13 +24,13 @@ fn a_learner_with_a_full_disk_ends_and_the_one_that_stands_by_takes_over() {
     let site = Site::with("full", &SETS);
     decide(&site, &events((RUNS + 1) * LABELS));
     let mut disk = Disk::new();
-    let mut active = on(&site, &disk);
+    let mut active = start_on(&site, &disk);
     active.says(ACTIVE);
     send_labels(&site, (0..LABELS).map(about));
     learned(&site, LABELS);
     for run in 1..=RUNS {
         let next = Disk::new();
-        let mut standby = on(&site, &next);
+        let mut standby = start_on(&site, &next);
         standby.says("health and metrics");
         wait("a learner that stands by", || standby.get("/readyz").0 == 200);
         disk.fill_for(active.id());
@@ -38,10 +38,10 @@ fn a_learner_with_a_full_disk_ends_and_the_one_that_stands_by_takes_over() {
         let (status, log) = (active.end(), active.log());
         assert_eq!(status.code(), Some(69), "{status}\n{log}");
         let folder = disk.store().display().to_string();
-        for words in
+        for text in
             ["the store has failed", "learn stopped", &folder, "check space, permissions", "(os error "]
         {
-            assert!(log.contains(words), "run {run}: no \"{words}\" in\n{log}");
+            assert!(log.contains(text), "run {run}: no \"{text}\" in\n{log}");
         }
         standby.says(ACTIVE);
         (disk, active) = (next, standby);
@@ -50,7 +50,7 @@ fn a_learner_with_a_full_disk_ends_and_the_one_that_stands_by_takes_over() {
     active.stop();
 }
 
-/// sled or the disk does not answer, and one SIGTERM is enough all the same.
+/// One SIGTERM ends a learner even if sled or the disk does not respond.
 #[test]
 fn sigterm_ends_a_learner_whose_store_hangs() {
     let site = Site::with("hangs", &SETS);

@@ -1,4 +1,4 @@
-//! Labels in any order, over restarts.
+//! Labels in any order, with restarts.
 
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use super::{Site, about, decide, events, send_labels, wait};
 
 const EVENTS: usize = 60;
 
-/// Events with times of their own, some of them twice, one from long ago; and all that is said of them.
+/// Events with a time, some of them twice and one of long ago, and labels for them.
 fn stream() -> (Vec<Event>, Vec<Label>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let now = Millis::try_from(now).unwrap();
@@ -25,14 +25,14 @@ fn stream() -> (Vec<Event>, Vec<Label>) {
     let mut labels: Vec<_> = (0..EVENTS).map(about).collect();
     for number in (0..EVENTS).step_by(6) {
         let id = format!("e{number:05}");
-        let mine = format!("l{number}");
+        let label_id = format!("l{number}");
         labels.extend([
             Label {
                 annotator: Some("r2".into()),
                 ..label(&format!("s{number}"), &id, Finding::NeedsCaution)
             },
             Label {
-                corrects: Some(mine.clone()),
+                corrects: Some(label_id.clone()),
                 time: 2,
                 ..label(&format!("c{number}"), &id, Finding::Unsafe)
             },
@@ -44,13 +44,13 @@ fn stream() -> (Vec<Event>, Vec<Label>) {
         time: 3,
         ..label("undo", "e00011", Finding::Safe)
     });
-    // The same id with another verdict: the later time counts.
+    // A label with the same id and another verdict. The later time counts.
     labels.push(Label { time: 5, ..label("l13", "e00013", Finding::Unsafe) });
     labels.push(label("ghost", "e77777", Finding::Unsafe));
     (events, labels)
 }
 
-/// All labels are read, none waits but that of an unknown event.
+/// Waits until all labels are committed and only the one of an unknown event is waiting.
 fn settle(site: &Site, labels: usize) {
     let count = i64::try_from(labels).unwrap();
     let ghost = BTreeSet::from(["ghost".to_owned()]);
@@ -60,41 +60,43 @@ fn settle(site: &Site, labels: usize) {
 #[test]
 fn the_order_of_labels_never_matters() {
     let (events, labels) = stream();
-    let straight = Site::new("straight");
-    decide(&straight, &events);
-    let learn = straight.start_with("learn", &[], &[]);
-    send_labels(&straight, labels.clone());
-    settle(&straight, labels.len());
+    let ordered = Site::new("straight");
+    decide(&ordered, &events);
+    let learn = ordered.start_with("learn", &[], &[]);
+    send_labels(&ordered, labels.clone());
+    settle(&ordered, labels.len());
     learn.stop();
 
-    // Shuffled, with duplicates, half of the events after the first labels, both roles at work and killed.
+    // The labels are shuffled and have duplicates, half of the events come after the first labels, and both roles run
+    // and are killed.
     let sets = [("log.level", "info"), ("learn.commit_records", "7"), ("score.commit_records", "5")];
-    let crooked = Site::with("crooked", &sets);
+    let shuffled_site = Site::with("crooked", &sets);
     let mut random = fastrand::Rng::with_seed(7);
     let mut shuffled: Vec<_> = labels.iter().chain(labels.iter().step_by(3)).cloned().collect();
     random.shuffle(&mut shuffled);
-    let score = crooked.start_with("score", &[], &[]);
-    let mut learn = crooked.start_with("learn", &[], &[]);
-    let sent: Vec<_> = events.iter().map(|event| event_record(&crooked.topic("events"), event)).collect();
+    let score = shuffled_site.start_with("score", &[], &[]);
+    let mut learn = shuffled_site.start_with("learn", &[], &[]);
+    let sent: Vec<_> =
+        events.iter().map(|event| event_record(&shuffled_site.topic("events"), event)).collect();
     let (early, late) = sent.split_at(EVENTS / 2);
     for (number, chunk) in shuffled.chunks(shuffled.len().div_ceil(4)).enumerate() {
-        send_labels(&crooked, chunk.to_vec());
+        send_labels(&shuffled_site, chunk.to_vec());
         match number {
-            0 => send(&crooked.connection, early),
+            0 => send(&shuffled_site.connection, early),
             1 => {
                 learn.kill();
-                learn = crooked.start_with("learn", &[], &[]);
+                learn = shuffled_site.start_with("learn", &[], &[]);
             }
-            2 => send(&crooked.connection, late),
+            2 => send(&shuffled_site.connection, late),
             _ => {
                 let taken = i64::try_from(shuffled.len() / 2).unwrap();
-                wait("half of the labels", || crooked.committed("learn", "labels") >= taken);
+                wait("half of the labels", || shuffled_site.committed("learn", "labels") >= taken);
                 learn.kill();
-                learn = crooked.start_with("learn", &[], &[]);
+                learn = shuffled_site.start_with("learn", &[], &[]);
             }
         }
     }
-    settle(&crooked, shuffled.len());
+    settle(&shuffled_site, shuffled.len());
     // The killed learner may have committed the last labels without publishing the predictor that follows from them.
     // Its successor publishes it, but only if it is stopped after it has restored the ledger.
     learn.says("this learner is active");
@@ -102,8 +104,8 @@ fn the_order_of_labels_never_matters() {
     learn.stop();
     score.stop();
 
-    assert_eq!(straight.hash(), straight.replayed());
-    assert_eq!(crooked.hash(), crooked.replayed());
-    assert_eq!(crooked.hash(), straight.hash(), "the state is a function of the set of labels");
-    crooked.verified();
+    assert_eq!(ordered.hash(), ordered.replayed());
+    assert_eq!(shuffled_site.hash(), shuffled_site.replayed());
+    assert_eq!(shuffled_site.hash(), ordered.hash(), "the state is a function of the set of labels");
+    shuffled_site.verified();
 }

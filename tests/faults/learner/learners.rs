@@ -1,4 +1,4 @@
-//! Two learners.
+//! Two learners on the same topics.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::{Site, about, decide, events, learned, learner, send_labels, wait, wr
 
 const INFO: [(&str, &str); 1] = [("log.level", "info")];
 const ACTIVE: &str = "this learner is active";
-/// What a learner says that has been replaced, and ends.
+/// The error of a learner that was fenced.
 const FENCED: &str = "another instance has taken over";
-/// What it says whose transaction was open for too long.
+/// The log message of a learner whose transaction was open for too long.
 const OUTLIVED: &str = "another may be active by now: this one stands for election again";
-/// What it says where it notices before it has anything to commit.
+/// The log message of a learner that lost the election before it had anything to commit.
 const SUPERSEDED: &str = "another learner is active now; this one stands by";
 
 #[test]
@@ -34,12 +34,12 @@ fn of_two_started_together_one_is_active() {
     written_once(&site, ROUNDS * LABELS);
 }
 
-/// Its transactional id is taken in the midst of its unit: it writes nothing more, and says why it ends.
+/// The transactional id of a learner is taken over within its transaction. It writes nothing more and ends with an error.
 #[test]
 fn one_that_was_fenced_ends_with_a_clear_word() {
-    // A unit may then take so long that this is not taken for a time-out.
-    let patient = [INFO[0], ("kafka.settings.session_timeout_ms", "60000")];
-    let site = Site::with("fenced", &patient);
+    // With a long session timeout the pause is not taken for an expired transaction.
+    let settings = [INFO[0], ("kafka.settings.session_timeout_ms", "60000")];
+    let site = Site::with("fenced", &settings);
     decide(&site, &events(40));
     let mut old = learner(&site, "old", &[("AEGIS_HOLD_AT", "unit.sent:2")]);
     send_labels(&site, (0..20).map(about));
@@ -59,8 +59,8 @@ fn one_that_was_fenced_ends_with_a_clear_word() {
     new.stop();
 }
 
-/// A learner that holds still in the midst of its unit: its transaction is given up, another takes over; when
-/// it goes on it writes nothing, and stands for election before it could take the id back.
+/// A learner is stopped within its transaction, which expires, and another takes over. When the first continues, it writes
+/// nothing, and stands for election before it could take the id back.
 #[test]
 fn one_that_outlived_its_transaction_stands_for_election_again() {
     let site = Site::with("outlived", &INFO);
@@ -79,12 +79,12 @@ fn one_that_outlived_its_transaction_stands_for_election_again() {
     written_once(&site, 40);
     assert_eq!(old.log().matches(ACTIVE).count(), 1, "{}", old.log());
     new.stop();
-    wait("the election of the one that is left", || old.log().matches(ACTIVE).count() == 2);
+    wait("the election of the remaining learner", || old.log().matches(ACTIVE).count() == 2);
     old.stop();
 }
 
-/// It holds still for longer than a commit may take: it must not take back the transactional id to see what
-/// became of that, but stand by, and leave the new one alone.
+/// A learner is stopped for longer than a commit may take. It must not take the transactional id back to learn the outcome
+/// of the commit, but stand by and leave the new learner alone.
 #[test]
 fn one_that_hung_in_a_commit_stands_by() {
     let site = Site::with("hung", &INFO);
@@ -106,7 +106,7 @@ fn one_that_hung_in_a_commit_stands_by() {
     old.stop();
 }
 
-/// The election moves on while a learner restores: it reads on, and writes nothing.
+/// A learner loses the election while it restores. It writes nothing.
 #[test]
 fn a_rebalance_during_restore_leaves_one_learner() {
     let site = Site::with("restore", &INFO);
@@ -123,9 +123,9 @@ fn a_rebalance_during_restore_leaves_one_learner() {
     learned(&site, 20);
 
     old.signal("CONT");
-    wait("the word of the one that was replaced", || {
-        let said = old.log();
-        said.contains(SUPERSEDED) || (said.contains(FENCED) && old.ended().is_some())
+    wait("the end of the replaced learner", || {
+        let log = old.log();
+        log.contains(SUPERSEDED) || (log.contains(FENCED) && old.ended().is_some())
     });
     send_labels(&site, (20..40).map(about));
     learned(&site, 40);

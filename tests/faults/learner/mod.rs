@@ -1,5 +1,5 @@
-//! Faults of learners on a real Apache Kafka: two of them, one that was given up and goes on, sled harmed,
-//! labels in any order. The state is always that of an offline replay of the ledger topic.
+//! Faults of learners on a real Apache Kafka: two learners, a learner that continues after it was replaced, a damaged
+//! store, and labels in any order. The state is always that of an offline replay of the ledger topic.
 
 use crate::support;
 
@@ -26,7 +26,7 @@ use aegis::kafka::Consumed;
 use support::flow::{decisions, event, event_record, label, label_record, ledger, read_all, send};
 use support::site::{Process, Site, hex, wait};
 
-/// Has score decide about these events, and stops it; all decisions.
+/// Lets score decide about these events and stops it. Returns all decisions.
 fn decide(site: &Site, events: &[Event]) -> Vec<(Consumed, Decision)> {
     let before = site.committed("score", "events");
     let score = site.start_with("score", &[], &[]);
@@ -40,14 +40,14 @@ fn decide(site: &Site, events: &[Event]) -> Vec<(Consumed, Decision)> {
     records.into_iter().zip(made).collect()
 }
 
-/// So many events.
+/// A number of events.
 fn events(count: usize) -> Vec<Event> {
     (0..count)
         .map(|number| event(number, if number.is_multiple_of(3) { "I will kill you" } else { "hello" }))
         .collect()
 }
 
-/// A reviewer's label of an event by its number.
+/// A reviewer's label for the event with this number.
 fn about(number: usize) -> Label {
     let finding = if number.is_multiple_of(4) { Finding::Unsafe } else { Finding::Safe };
     label(&format!("l{number}"), &format!("e{number:05}"), finding)
@@ -59,31 +59,31 @@ fn send_labels(site: &Site, labels: impl IntoIterator<Item = Label>) {
     send(&site.connection, &records);
 }
 
-/// A learner with a store of its own: sled is no shared thing.
+/// Starts a learner with its own store.
 fn learner(site: &Site, store: &str, variables: &[(&str, &str)]) -> Process {
     let store = format!("learn.store={}", site.folder.path().join(store).display());
     site.start_with("learn", &["--set", &store], variables)
 }
 
-/// A predictor of so many rounds comes, and is that of a replay.
+/// Waits for a predictor of this number of rounds, and compares it with that of a replay.
 fn learned(site: &Site, rounds: usize) {
     let published = site.published(rounds as u64, 0);
     assert_eq!(hex(&published.state_hash), site.replayed(), "{rounds} rounds");
 }
 
-/// No label was written to the ledger twice as the same: it counts once. One that was read before the new
-/// index had come to its decision was written as waiting first.
+/// Checks that no label was written to the ledger twice with the same status. A label that was read before the index had
+/// reached its decision was written as waiting first.
 fn written_once(site: &Site, labels: usize) {
     let mut counted = BTreeSet::new();
     let mut waited = BTreeSet::new();
     for record in ledger(&read_all(&site.connection, &site.topic("rounds"))) {
-        let Record::Label(filed) = record else { continue };
-        let written = match filed.status {
+        let Record::Label(label) = record else { continue };
+        let written = match label.standing {
             LabelStatus::Accepted => &mut counted,
             LabelStatus::Waiting => &mut waited,
-            other => panic!("{} is {other:?}", filed.label.id),
+            other => panic!("{} is {other:?}", label.label.id),
         };
-        assert!(written.insert(filed.label.id.clone()), "{} again as {:?}", filed.label.id, filed.status);
+        assert!(written.insert(label.label.id.clone()), "{} again as {:?}", label.label.id, label.standing);
     }
     assert_eq!(counted.len(), labels, "each label counts; {waited:?} waited");
 }

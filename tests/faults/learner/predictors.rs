@@ -1,4 +1,4 @@
-//! Predictors that a scorer cannot use, published by a learner of another version or broken.
+//! Predictors that a scorer cannot use: of a learner of another version, or broken.
 
 use aegis::codec::{self, Encoding};
 use aegis::core::predictor::{FORMAT, Published};
@@ -27,13 +27,13 @@ fn value(process: &Process, name: &str) -> f64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// So many were rejected for this reason.
+/// Returns `true` if `count` predictors were rejected for this reason.
 fn rejected(process: &Process, reason: &str, count: usize) -> bool {
     let line = format!("aegis_predictor_rejected_total{{policy=\"default\",reason=\"{reason}\"}} {count}");
     process.get("/metrics").1.lines().any(|found| found == line)
 }
 
-/// The rounds of the predictor that decides about an event sent now.
+/// Sends an event. Returns the number of rounds of the predictor that decides about it.
 fn rounds(site: &Site, number: usize) -> u64 {
     let event = event(number, "hello");
     send(&site.connection, &[event_record(&site.topic("events"), &event)]);
@@ -57,7 +57,7 @@ fn a_predictor_that_cannot_be_used_is_counted_and_named() {
     let newer = Published { format: FORMAT + 1, ..usable.clone() };
     let unfit = Published { state: vec![0.5], ..usable.clone() };
 
-    // Topics where none was ever usable: a scorer decides, and is not ready.
+    // On topics without a usable predictor a scorer decides, but is not ready.
     let fresh = Site::with("skewed", &INFO);
     publish(&fresh, written(&newer));
     let mut score = fresh.start_with("score", &[], &[]);
@@ -73,9 +73,9 @@ fn a_predictor_that_cannot_be_used_is_counted_and_named() {
         (value(&score, "aegis_predictor_offset"), value(&score, "aegis_predictor_current")),
         (-1.0, 0.0)
     );
-    assert_eq!(rounds(&fresh, 0), 0, "it decides with what it has");
+    assert_eq!(rounds(&fresh, 0), 0, "it decides without a predictor");
 
-    // A usable one comes, and then ones that are not: it stays in use.
+    // A usable predictor stays in use when unusable ones follow.
     publish(&fresh, written(&usable));
     wait("readiness", || score.get("/readyz").0 == 200);
     let offset = value(&score, "aegis_predictor_offset");
@@ -85,7 +85,7 @@ fn a_predictor_that_cannot_be_used_is_counted_and_named() {
     wait("the broken one", || rejected(&score, "WrongSchema", 1));
     publish(&fresh, written(&unfit));
     wait("the one that does not fit", || rejected(&score, "State", 1));
-    wait("what is said of it", || value(&score, "aegis_predictor_current") == 0.0);
+    wait("the metric", || value(&score, "aegis_predictor_current") == 0.0);
     assert_eq!(value(&score, "aegis_predictor_offset"), offset);
     assert_eq!(rounds(&fresh, 2), 12, "the older one decides");
     let (status, page) = score.get("/readyz?verbose");
@@ -93,12 +93,12 @@ fn a_predictor_that_cannot_be_used_is_counted_and_named() {
         status == 200 && page.contains("[+] score: predictors usable: policy default: State: "),
         "{page}"
     );
-    // The same again is counted and not logged.
+    // The same predictor again is counted and not logged.
     publish(&fresh, written(&unfit));
     wait("the same again", || rejected(&score, "State", 2));
     assert_eq!(score.log().matches("a predictor cannot be used").count(), 3, "{}", score.log());
 
-    // Nothing is published any more.
+    // The predictor is taken back.
     publish(&fresh, None);
     wait("the tombstone", || value(&score, "aegis_predictor_offset") == -1.0);
     assert_eq!((value(&score, "aegis_predictor_current"), score.get("/readyz").0), (1.0, 200));

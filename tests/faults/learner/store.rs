@@ -1,4 +1,4 @@
-//! sled harmed between two lives of a learner, while labels go on.
+//! A store that is damaged between two runs of a learner, while labels are sent.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use aegis::store::{Opened, Store};
 
 use super::{Site, about, decide, events, learned, send_labels};
 
-/// Labels sent before a kill, before the next start and after it.
+/// The number of labels that are sent before a kill, before the next start, and after it.
 const LABELS: usize = 12;
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -37,7 +37,7 @@ fn truncated(store: &Path, _: &Path) {
 fn flipped(store: &Path, _: &Path) {
     for file in files(&store.join("sled")) {
         let mut bytes = fs::read(&file).unwrap();
-        // Everywhere that sled has written, not in the zeroes that it keeps for later.
+        // Only bytes that sled has written, not the zeroes that it has allocated.
         bytes.iter_mut().step_by(97).filter(|byte| **byte != 0).for_each(|byte| *byte ^= 4);
         fs::write(&file, bytes).unwrap();
     }
@@ -56,13 +56,13 @@ fn stale(store: &Path, old: &Path) {
     assert!(then < now && then.is_some());
 }
 
-/// How to harm a store, and what the learner says of it.
-type Harm = (&'static str, fn(&Path, &Path), Option<&'static str>);
+/// The name of a damage, the function that causes it, and the log message of the learner.
+type Damage = (&'static str, fn(&Path, &Path), Option<&'static str>);
 
 #[test]
 fn whatever_happens_to_sled_the_state_is_that_of_a_replay() {
     const REBUILT: Option<&str> = Some("the store is rebuilt from the ledger topic");
-    let harms: [Harm; 5] = [
+    let damages: [Damage; 5] = [
         ("stale", stale, None),
         ("deleted", deleted, None),
         ("truncated", truncated, REBUILT),
@@ -70,7 +70,7 @@ fn whatever_happens_to_sled_the_state_is_that_of_a_replay() {
         ("stale again", stale, None),
     ];
     let site = Site::new("harm");
-    decide(&site, &events(LABELS * (3 * harms.len() + 2)));
+    decide(&site, &events(LABELS * (3 * damages.len() + 2)));
     let mut sent = 0;
     let mut more = |count: usize| {
         send_labels(&site, (sent..sent + count).map(about));
@@ -84,17 +84,17 @@ fn whatever_happens_to_sled_the_state_is_that_of_a_replay() {
     copy(&site.store(), &old);
     learn = site.start_with("learn", &[], &[]);
     learned(&site, more(LABELS));
-    for (name, harm, said) in harms {
+    for (name, damage, message) in damages {
         more(LABELS);
         learn.kill();
-        harm(&site.store(), &old);
+        damage(&site.store(), &old);
         more(LABELS);
         learn = site.start_with("learn", &[], &[]);
         let sent = more(LABELS);
         learned(&site, sent);
         println!("{name}: {sent} rounds");
-        if let Some(words) = said {
-            learn.says(words);
+        if let Some(message) = message {
+            learn.says(message);
         }
     }
     learn.stop();

@@ -1,10 +1,10 @@
-//! Topics that are deleted and made again between two lives of a learner.
+//! Topics that are deleted and created again between two runs of a learner.
 
 use std::process::Output;
 
 use aegis::kafka::Consumed;
 use aegis::kafka::topics;
-use aegis::store::{Origins, Store};
+use aegis::store::{Store, TopicIds};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 
@@ -16,8 +16,8 @@ use super::{about, decide, events, learned, send_labels};
 const INFO: [(&str, &str); 1] = [("log.level", "info")];
 const LABELS: usize = 12;
 
-/// Deletes a topic, and makes it again as `aegis topics` does.
-fn make_again(site: &Site, name: &str) {
+/// Deletes a topic and creates it again as `aegis topics` does.
+fn recreate(site: &Site, name: &str) {
     let topic = site.topic(name);
     let before = topics::id(&site.connection, &topic, WAIT).unwrap();
     let admin: AdminClient<DefaultClientContext> =
@@ -33,8 +33,8 @@ fn make_again(site: &Site, name: &str) {
     assert!(before.is_some() && after.is_some() && before != after, "{before:?} {after:?}");
 }
 
-/// A site whose learner has learned from the first labels and has stopped; the ledger, and the state's hash.
-fn taught(prefix: &str) -> (Site, Vec<Consumed>, String) {
+/// A site whose learner has learned from the first labels and was stopped. Returns also the ledger and the state's hash.
+fn learned_site(prefix: &str) -> (Site, Vec<Consumed>, String) {
     let site = Site::with(prefix, &INFO);
     decide(&site, &events(3 * LABELS));
     let learn = site.start_with("learn", &[], &[]);
@@ -47,18 +47,18 @@ fn taught(prefix: &str) -> (Site, Vec<Consumed>, String) {
     (site, ledger, hash)
 }
 
-/// A learner refuses to start, and says what can be done.
-fn refused(site: &Site, arguments: &[&str]) {
+/// Checks that a learner refuses to start and names the commands that help.
+fn assert_refused(site: &Site, arguments: &[&str]) {
     let mut learn: Process = site.start_with("learn", arguments, &[]);
     let (status, log) = (learn.end(), learn.log());
     assert_eq!(status.code(), Some(69), "{status}\n{log}");
-    for words in ["aegis ledger restore", "aegis ledger adopt", &site.topic("rounds")] {
-        assert!(log.contains(words), "no \"{words}\" in\n{log}");
+    for text in ["aegis ledger restore", "aegis ledger adopt", &site.topic("rounds")] {
+        assert!(log.contains(text), "no \"{text}\" in\n{log}");
     }
 }
 
-/// `aegis verify` says that store and topic differ.
-fn differs(site: &Site) {
+/// Checks that `aegis verify` reports a difference between store and topic.
+fn assert_differs(site: &Site) {
     let output = site.aegis(&["verify"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(65), "{said}");
@@ -72,7 +72,7 @@ fn done(output: &Output) -> String {
     said
 }
 
-/// Records that say nothing new, until the topic ends after where the old one did.
+/// Writes records that change nothing, until the topic is longer than the old one.
 fn grow_past(site: &Site, ledger: &[Consumed]) {
     let topic = site.topic("rounds");
     let Consumed { key, payload, .. } = ledger.first().unwrap().clone();
@@ -83,14 +83,14 @@ fn grow_past(site: &Site, ledger: &[Consumed]) {
 
 #[test]
 fn an_empty_ledger_topic_in_the_place_of_a_full_one_is_refused_until_the_store_is_written_back() {
-    let (site, _, hash) = taught("again");
-    make_again(&site, "rounds");
-    refused(&site, &[]);
-    refused(&site, &[]);
-    // Nor does one without a store begin from nothing.
+    let (site, _, hash) = learned_site("again");
+    recreate(&site, "rounds");
+    assert_refused(&site, &[]);
+    assert_refused(&site, &[]);
+    // A learner without a store does not start with an empty ledger either.
     let other = format!("learn.store={}", site.folder.path().join("other").display());
-    refused(&site, &["--set", &other]);
-    differs(&site);
+    assert_refused(&site, &["--set", &other]);
+    assert_differs(&site);
     assert!(read_all(&site.connection, &site.topic("rounds")).is_empty(), "nothing was written");
 
     let written = LABELS * 2; // a round and its label
@@ -110,16 +110,16 @@ fn an_empty_ledger_topic_in_the_place_of_a_full_one_is_refused_until_the_store_i
 
 #[test]
 fn a_ledger_topic_that_has_grown_past_the_old_end_is_refused_until_it_is_adopted() {
-    let (site, ledger, _) = taught("grown");
-    make_again(&site, "rounds");
+    let (site, ledger, _) = learned_site("grown");
+    recreate(&site, "rounds");
     grow_past(&site, &ledger);
-    refused(&site, &[]);
-    refused(&site, &[]);
-    differs(&site);
+    assert_refused(&site, &[]);
+    assert_refused(&site, &[]);
+    assert_differs(&site);
 
     let said = done(&site.aegis(&["ledger", "adopt"]));
     assert!(said.starts_with(&format!("{} ledger records dropped", LABELS * 2)), "{said}");
-    // What the topic holds is a round without its label.
+    // The topic has a round without its label.
     let learn = site.start_with("learn", &[], &[]);
     send_labels(&site, (LABELS..2 * LABELS + 3).map(about));
     learned(&site, LABELS + 3);
@@ -127,13 +127,13 @@ fn a_ledger_topic_that_has_grown_past_the_old_end_is_refused_until_it_is_adopted
     site.verified();
 }
 
-/// Restoring where the new topic has records of its own: both count.
+/// If the new topic has records already when the store is written to it, both count.
 #[test]
-fn what_the_new_ledger_topic_holds_already_is_kept() {
-    let (site, ledger, hash) = taught("both");
-    make_again(&site, "rounds");
+fn records_in_the_new_ledger_topic_are_kept() {
+    let (site, ledger, hash) = learned_site("both");
+    recreate(&site, "rounds");
     grow_past(&site, &ledger);
-    refused(&site, &[]);
+    assert_refused(&site, &[]);
     let said = done(&site.aegis(&["ledger", "restore"]));
     assert!(said.starts_with(&format!("{} of the store's records written", LABELS * 2 - 1)), "{said}");
     assert_eq!(site.replayed(), hash);
@@ -144,28 +144,28 @@ fn what_the_new_ledger_topic_holds_already_is_kept() {
     site.verified();
 }
 
-/// A store of an earlier version knows no ids: a topic that ends before it is noticed all the same.
+/// A store of an earlier version has no topic ids. A topic that ends before its offset is detected all the same.
 #[test]
 fn without_ids_a_topic_that_ends_too_early_is_noticed() {
-    let (site, ledger, hash) = taught("older");
+    let (site, ledger, hash) = learned_site("older");
     let forget = || {
         let mut store = Store::existing(&site.store()).unwrap().unwrap();
-        assert!(store.origins().ledger.is_some());
-        store.set_origins(Origins::default()).unwrap();
+        assert!(store.topic_ids().ledger.is_some());
+        store.set_topic_ids(TopicIds::default()).unwrap();
     };
     forget();
-    make_again(&site, "rounds");
-    refused(&site, &[]);
+    recreate(&site, "rounds");
+    assert_refused(&site, &[]);
     let said = String::from_utf8(site.aegis(&["verify"]).stdout).unwrap();
     assert!(said.contains("the topic lacks"), "{said}");
-    // What was noticed once holds.
+    // The loss stays detected when the topic grows.
     grow_past(&site, &ledger);
-    refused(&site, &[]);
+    assert_refused(&site, &[]);
     done(&site.aegis(&["ledger", "restore"]));
     assert_eq!(site.replayed(), hash);
 
     forget();
-    make_again(&site, "decisions");
+    recreate(&site, "decisions");
     let all = events(3 * LABELS + 3);
     decide(&site, &all[3 * LABELS..]);
     let mut learn = site.start_with("learn", &[], &[]);
@@ -175,18 +175,18 @@ fn without_ids_a_topic_that_ends_too_early_is_noticed() {
     learn.stop();
 }
 
-/// The ledger topic is replaced while a learner is at work.
+/// The ledger topic is replaced while a learner is running.
 #[test]
-fn a_learner_at_work_ends_when_its_ledger_topic_is_another() {
-    let (site, _, _) = taught("work");
+fn a_running_learner_ends_when_its_ledger_topic_is_replaced() {
+    let (site, _, _) = learned_site("work");
     let mut learn = site.start_with("learn", &[], &[]);
     learn.says("this learner is active");
     wait("the learner", || learn.get("/readyz").0 == 200);
-    make_again(&site, "rounds");
+    recreate(&site, "rounds");
     send_labels(&site, (LABELS..2 * LABELS).map(about));
     let status = learn.end();
     assert_eq!(status.code(), Some(69), "{status}\n{}", learn.log());
-    refused(&site, &[]);
+    assert_refused(&site, &[]);
     done(&site.aegis(&["ledger", "restore"]));
     let learn = site.start_with("learn", &[], &[]);
     learned(&site, 2 * LABELS);
@@ -194,9 +194,9 @@ fn a_learner_at_work_ends_when_its_ledger_topic_is_another() {
     site.verified();
 }
 
-/// The index of decisions is of a topic that is gone: new decisions would not be found, at the same places as old ones.
+/// The index of decisions is of a deleted topic. New decisions at the offsets of old ones must be indexed again.
 #[test]
-fn decisions_of_a_topic_that_was_made_again_are_joined() {
+fn decisions_of_a_recreated_topic_are_joined() {
     let site = Site::with("decisions", &INFO);
     let all = events(4 * LABELS);
     decide(&site, &all[..LABELS]);
@@ -205,8 +205,8 @@ fn decisions_of_a_topic_that_was_made_again_are_joined() {
     learned(&site, LABELS);
     learn.stop();
 
-    // It ends before the old one's end, and then after it.
-    make_again(&site, "decisions");
+    // The new topic is shorter than the old one at first, and longer after the second time.
+    recreate(&site, "decisions");
     decide(&site, &all[LABELS..LABELS + 4]);
     let mut learn = site.start_with("learn", &[], &[]);
     send_labels(&site, (LABELS..LABELS + 4).map(about));
@@ -214,7 +214,7 @@ fn decisions_of_a_topic_that_was_made_again_are_joined() {
     learn.says("the index of decisions is filled again");
     learn.stop();
 
-    make_again(&site, "decisions");
+    recreate(&site, "decisions");
     decide(&site, &all[LABELS + 4..]);
     let mut learn = site.start_with("learn", &[], &[]);
     send_labels(&site, (LABELS + 4..4 * LABELS).map(about));
@@ -224,11 +224,11 @@ fn decisions_of_a_topic_that_was_made_again_are_joined() {
     assert!(site.waiting().is_empty());
 }
 
-/// Labels of a topic that was made again are read from its beginning: the brokers have dropped the group's offsets.
+/// Labels of a recreated topic are read from its beginning, because the brokers have deleted the offsets of the group.
 #[test]
-fn labels_of_a_topic_that_was_made_again_are_read_from_the_first() {
-    let (site, _, _) = taught("labels");
-    make_again(&site, "labels");
+fn labels_of_a_recreated_topic_are_read_from_the_first() {
+    let (site, _, _) = learned_site("labels");
+    recreate(&site, "labels");
     send_labels(&site, (LABELS..2 * LABELS + 3).map(about));
     let mut learn = site.start_with("learn", &[], &[]);
     learn.says("the topic of labels was deleted and made again");

@@ -1,5 +1,5 @@
-//! A rolling upgrade and the way back: processes of two versions on the same topics. One of them plays the version before
-//! this one, which does not know the schema that decisions are written with now.
+//! A rolling upgrade and a rollback: processes of two versions on the same topics. One of them simulates the previous
+//! version, which does not have the schema that decisions are written with now.
 
 use aegis::codec::{self, Encoding};
 use aegis::core::predictor::FORMAT;
@@ -9,7 +9,7 @@ use super::support::flow::{decisions, event_record, raw, read_all, read_until, s
 use super::support::site::{Process, Site, hex, wait};
 use super::{about, decide, events, learned, send_labels};
 
-/// Reads decisions of earlier schemas only.
+/// Lets a process read only decisions of earlier schemas.
 const OLDER: (&str, &str) = ("AEGIS_PLAY_OLDER", "1");
 const UNREADABLE: &str = "decisions cannot be indexed";
 
@@ -21,9 +21,9 @@ fn newer(site: &Site) -> Process {
     site.start_with("learn", &[], &[])
 }
 
-/// Scorers are upgraded first: the older learner passes decisions that it cannot read, and their labels wait. The newer
-/// one reads these decisions again and joins the labels, whether they came before the upgrade or come after it, and
-/// however often it goes back and forth.
+/// Scorers are upgraded first. The older learner skips decisions that it cannot decode, and their labels wait. The newer
+/// learner reads these decisions again and joins the labels of before and after the upgrade, also after a rollback and a
+/// second upgrade.
 #[test]
 fn labels_of_decisions_that_an_older_learner_cannot_read_are_joined_after_the_upgrade() {
     let site = Site::with("rolling", &[("log.level", "info")]);
@@ -43,7 +43,7 @@ fn labels_of_decisions_that_an_older_learner_cannot_read_are_joined_after_the_up
     learned(&site, 6);
     learn.stop();
 
-    // And back, with more decisions meanwhile. Of some the older one knows where they lie, and cannot read them either.
+    // A rollback, with more decisions meanwhile. The older learner has indexed some of them, and cannot decode them either.
     decide(&site, &all[8..]);
     let mut learn = older(&site);
     learn.says(UNREADABLE);
@@ -59,10 +59,10 @@ fn labels_of_decisions_that_an_older_learner_cannot_read_are_joined_after_the_up
     site.verified();
 }
 
-/// The learner is upgraded first: a scorer that cannot use the newer predictor goes on with the one that it has, also
-/// after a restart as long as the topic holds that one.
+/// The learner is upgraded first. A scorer that cannot use the newer predictor continues with the one that it has, also
+/// after a restart, as long as the topic has that one.
 #[test]
-fn a_scorer_goes_on_with_the_last_predictor_that_it_can_use() {
+fn a_scorer_continues_with_the_last_predictor_that_it_can_use() {
     let site = Site::with("newer", &[("log.level", "info")]);
     let all = events(8);
     decide(&site, &all[..4]);
@@ -99,8 +99,7 @@ fn a_scorer_goes_on_with_the_last_predictor_that_it_can_use() {
     score.stop();
 }
 
-/// Going back: a learner that meets a ledger record of a later version stops and says so, and what it has committed
-/// stays as it was.
+/// After a rollback a learner stops with an error at a ledger record of a later version. Its commits stay as they are.
 #[test]
 fn an_older_learner_stops_at_a_ledger_of_a_later_version() {
     let site = Site::with("later-ledger", &[("log.level", "info")]);
@@ -109,7 +108,7 @@ fn an_older_learner_stops_at_a_ledger_of_a_later_version() {
     send_labels(&site, (0..2).map(about));
     learned(&site, 2);
     learn.stop();
-    // A record's first bytes name its schema.
+    // The first bytes of a record identify its schema.
     let record = read_all(&site.connection, &site.topic("rounds")).swap_remove(0);
     let mut value = record.payload.unwrap();
     value[2] ^= 1;

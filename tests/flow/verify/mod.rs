@@ -1,5 +1,5 @@
-//! `aegis verify` and `aegis dlq` on a real Apache Kafka: a small run that is whole, and the same with one
-//! fault planted in it.
+//! `aegis verify` and `aegis dlq` on a real Apache Kafka: a small run without violations, and the same run with one
+//! violation planted in it.
 
 mod planted;
 use crate::registry_server as server;
@@ -31,20 +31,20 @@ use server::{Server, schema, unknown};
 use support::flow::{event, event_record, label, raw, read_all};
 use support::{WAIT, kafka, read};
 
-/// Events in each of two batches; every tenth is poison.
+/// The number of events in each of two batches. Every tenth is poison.
 const BATCH: usize = 20;
 const PARTITIONS: i32 = 2;
 
-/// What goes wrong in a run. The functions get all outputs of the first batch.
+/// A function that plants a violation in the outputs of the first batch.
 type Plant<'a> = &'a dyn Fn(&World, &mut Vec<Produced>);
 
-/// A small run: events, their outcomes, a ledger and a predictor, all as score and learn would write them.
+/// A small run: events, their outcomes, a ledger and a predictor, as score and learn write them.
 struct World {
     folder: tempfile::TempDir,
     connection: Connection,
     prefix: &'static str,
     encodings: Encodings,
-    /// The predictor is published with this hash instead of its own.
+    /// The hash with which the predictor is published; `None` for its own hash.
     hash: Option<[u8; 32]>,
 }
 
@@ -55,7 +55,7 @@ impl World {
         Self::written_in(Encodings::default(), "", prefix, hash, [plant, &whole])
     }
 
-    /// With something planted among the review requests.
+    /// A run with a violation planted in the review requests.
     fn asking(prefix: &'static str, plant: Plant<'_>) -> Self {
         Self::written_in(Encodings::default(), "", prefix, None, [&whole, plant])
     }
@@ -102,7 +102,7 @@ impl World {
         let mut source = Source::subscribe(&self.connection, &group, &[&events], Start::Earliest).unwrap();
         let mut decided = Vec::new();
         for batch in 0..2 {
-            // In a transaction: its end takes offsets that are no events.
+            // The marker of the transaction uses an offset that is no event.
             producer.commit(&self.events(batch * BATCH..(batch + 1) * BATCH), None).unwrap();
             let read = read(&mut source, BATCH);
             let offsets: Offsets = read
@@ -110,8 +110,8 @@ impl World {
                 .map(|record| ((Arc::clone(&record.topic), record.partition), record.offset + 1))
                 .collect();
             let mut outputs: Vec<Produced> = read.into_iter().map(|record| self.outcome(record)).collect();
-            // Given up: nobody sees it.
-            score.transaction().send(&outputs).unwrap();
+            // This transaction is aborted.
+            score.unit().send(&outputs).unwrap();
             if batch == 0 {
                 plants[0](self, &mut outputs);
             }
@@ -129,9 +129,9 @@ impl World {
             }));
         }
         source.close(WAIT);
-        // Not decided yet, which is no fault.
+        // Events that are not decided yet are no violation.
         producer.commit(&self.events(90..93), None).unwrap();
-        // Opening another would take half a second.
+        // The producer is used again, since opening another takes half a second.
         self.teach(&mut producer, decided.into_iter().step_by(3).map(Record::Round).collect());
     }
 
@@ -148,7 +148,7 @@ impl World {
         numbers.map(record).collect()
     }
 
-    /// The one outcome of an event.
+    /// The outcome of an event.
     fn outcome(&self, record: Consumed) -> Produced {
         match codec::decode_event(record.payload.as_deref().unwrap(), &Defaults::default()) {
             Ok(_) => self.decided(&record),
@@ -174,7 +174,7 @@ impl World {
         };
         let predictor =
             PredictorRef { learner: "default".into(), state_hash: [0; 32], rounds: 0, ledger_offset: -1 };
-        // Every third is near the threshold and asks for a review.
+        // Every third decision is near the threshold and asks for a review.
         let p = if record.offset % 3 == 0 { 0.48 } else { 0.4 };
         let combined = Combined { probability: Some(p), shares: vec![Share::default(); 2] };
         let policies = Policies::default();
@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    /// A decision that was written here, in whatever encoding.
+    /// Decodes a decision that was written here, in either encoding.
     fn read(&self, payload: &[u8]) -> Option<Decision> {
         let datum = match self.encodings.decisions {
             Encoding::Confluent(_) => [avro_mark(), payload.get(5..)?.to_vec()].concat(),
@@ -201,7 +201,7 @@ impl World {
         codec::decode_decision(&datum).ok()
     }
 
-    /// The review requests of the decisions among `outputs`, which lie at `places`.
+    /// The review requests of the decisions among `outputs`, whose places are `places`.
     fn requests(&self, outputs: &[Produced], places: &[(i32, i64)]) -> Vec<Produced> {
         let policies = Policies::default();
         let policy = policies.get("default").unwrap();
@@ -220,17 +220,17 @@ impl World {
         Produced { partition: Some(request.origin.partition), ..raw(&self.topic("review"), "k", payload) }
     }
 
-    /// Labels for these rounds, the predictor that they make, and one more label that waits.
-    fn teach(&self, learn: &mut Outbox, judged: Vec<Record>) {
+    /// Writes labels for these rounds, the predictor of them, and one more label that waits.
+    fn teach(&self, learn: &mut Outbox, rounds: Vec<Record>) {
         let mut records = Vec::new();
-        let filed = |event: &str, standing| {
+        let label_of = |event: &str, standing| {
             let label = label(&format!("l-{event}"), event, Finding::Safe);
             Record::Label(LabelRecord { label, received: 5, status: standing })
         };
-        for round in judged {
-            let Record::Round(judged) = &round else { unreachable!() };
-            let label = filed(&judged.id.event, LabelStatus::Accepted);
-            records.extend([round, label]);
+        for record in rounds {
+            let Record::Round(round) = &record else { unreachable!() };
+            let label = label_of(&round.id.event, LabelStatus::Accepted);
+            records.extend([record, label]);
         }
         let write = |learn: &mut Outbox, records: &[Record]| {
             let produced = records.iter().map(|record| Produced {
@@ -246,26 +246,26 @@ impl World {
         self.publish(learn, &records[..half], offset, None);
         let offset = write(learn, &records[half..]);
         self.publish(learn, &records, offset, self.hash);
-        write(learn, &[filed("unknown", LabelStatus::Waiting)]);
+        write(learn, &[label_of("unknown", LabelStatus::Waiting)]);
     }
 
     fn publish(&self, learn: &mut Outbox, records: &[Record], offset: i64, hash: Option<[u8; 32]>) {
-        let mut book = LedgerState::new();
+        let mut state = LedgerState::new();
         for record in records {
-            book.apply(record, &mut Vec::new()).unwrap();
+            state.apply(record, &mut Vec::new()).unwrap();
         }
         let policies = Policies::default();
         let policy = policies.get("default").unwrap().clone();
         let mut fold = Fold::new(Settings::new(&policy.name, policy.learner, policy.mapping));
-        fold.mark_all_changed(&book);
-        fold.catch_up(&book).unwrap();
-        let published = fold.published(&book, offset).unwrap();
+        fold.all(&state);
+        fold.catch_up(&state).unwrap();
+        let published = fold.published(&state, offset).unwrap();
         let published = Published { state_hash: hash.unwrap_or(published.state_hash), ..published };
         let payload = codec::encode_published(&published, Encoding::Avro).unwrap();
         learn.commit(&[raw(&self.topic("weights"), "default", payload)], None).unwrap();
     }
 
-    /// Deletes the beginning of a partition, as retention does; -1: all of it.
+    /// Deletes the first `before` records of a partition, as retention does, or all records if `before` is -1.
     fn delete(&self, topic: &str, partition: i32, before: i64) {
         let mut client = ClientConfig::new();
         let admin: AdminClient<_> = client.set("bootstrap.servers", kafka().bootstrap()).create().unwrap();
@@ -276,7 +276,7 @@ impl World {
         runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).unwrap();
     }
 
-    /// The offset of a partition's record number `number`.
+    /// The offset of the record with the index `number` in a partition.
     fn nth(&self, topic: &str, partition: i32, number: i64) -> Offset {
         let records = read_all(&self.connection, &self.topic(topic)).into_iter();
         let mut records = records.filter(|record| record.partition == partition);
@@ -289,7 +289,7 @@ impl World {
         command.env_remove("AEGIS_CONFIG").output().unwrap()
     }
 
-    /// Exit code, what people read, and the report.
+    /// Runs `aegis verify`. Returns its exit code, its text, and its report.
     fn verify(&self, more: &[&str]) -> (i32, String, serde_json::Value) {
         let json = self.folder.path().join("report.json");
         let output = self.aegis(&[&["verify", "--json", json.to_str().unwrap()], more].concat());
@@ -299,7 +299,7 @@ impl World {
         (output.status.code().unwrap(), text, serde_json::from_str(&json).unwrap())
     }
 
-    /// Exactly one fault is found, of this kind and with these words.
+    /// Checks that exactly one violation is found, of this kind and with these words.
     fn finds(&self, kind: &str, words: &[&str]) {
         let (code, text, json) = self.verify(&[]);
         assert_eq!(code, 65, "{text}");
@@ -312,7 +312,7 @@ impl World {
     }
 }
 
-/// Marks a decision in Avro's single-object encoding.
+/// The header of a decision in Avro's single-object encoding.
 fn avro_mark() -> Vec<u8> {
     let event = event(0, "");
     let origin = Origin { topic: "t".into(), partition: 0, offset: 0 };
@@ -324,7 +324,7 @@ fn avro_mark() -> Vec<u8> {
     codec::encode_decision(&decision, Encoding::Avro).unwrap()[..10].to_vec()
 }
 
-/// The outputs of the decisions partition 1, by place among all.
+/// The indices of the outputs in partition 1 of the decisions.
 fn second(outputs: &[Produced], world: &World) -> Vec<usize> {
     let here = |output: &Produced| output.topic == world.topic("decisions") && output.partition == Some(1);
     (0..outputs.len()).filter(|at| here(&outputs[*at])).collect()

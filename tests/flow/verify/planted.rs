@@ -1,4 +1,4 @@
-//! Each fault is found and named.
+//! Each planted violation is found and named.
 
 use super::*;
 
@@ -45,7 +45,7 @@ fn a_wrong_hash_is_found() {
     world.finds("hash", &["the predictor of policy default has the hash 0707070707"]);
 }
 
-/// A request that says this instead; there are a dozen, and the fourth is changed.
+/// Changes the fourth of a dozen requests.
 fn changed(world: &World, requests: &mut [Produced], change: fn(&mut ReviewRequest)) {
     let mut request = codec::decode_review(requests[3].payload.as_deref().unwrap()).unwrap();
     change(&mut request);
@@ -78,11 +78,11 @@ fn a_request_that_names_another_events_decision_is_found() {
     let world = World::asking("mixed", &|world, requests| {
         changed(world, requests, |request| request.id.event = "another".into());
     });
-    world.finds("request_orphan", &["says otherwise than the decision that it names"]);
+    world.finds("request_orphan", &["differs from the decision that it names"]);
 }
 
 #[test]
-fn what_no_one_can_read_is_found() {
+fn undecodable_records_are_found() {
     let world = World::new("noise", None, &|world, outputs| {
         outputs.push(Produced { partition: Some(0), ..raw(&world.topic("decisions"), "k", "noise") });
         outputs.push(Produced { partition: Some(0), ..raw(&world.topic("review"), "k", "noise") });

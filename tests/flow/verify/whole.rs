@@ -1,4 +1,4 @@
-//! Runs in which nothing is missing, whatever retention took and however records are framed.
+//! Runs without violations, with records that retention has deleted and in either framing.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn a_run_that_is_whole_is_found_whole_and_its_dead_letters_are_shown() {
     assert!(text.contains("holds   policy default: the ledger up to offset"), "{text}");
     assert_eq!((&json["holds"], json["predictors"].as_array().unwrap().len()), (&true.into(), 1));
 
-    // From a time on: the second batch only, and then nothing.
+    // With a start time only the second batch is verified, and then nothing.
     let records = read_all(&world.connection, &world.topic("events"));
     let of = |number: usize| {
         let id = format!("e{number:05}");
@@ -87,7 +87,7 @@ fn records_in_a_registrys_framing_are_read() {
     let (code, text, json) = world.verify(&[]);
     assert_eq!((code, &json["counts"]["decisions"]), (0, &36.into()), "{text}");
     assert_eq!(json["review"]["asking"], json["review"]["requests"], "{text}");
-    // Without the registry nothing can be said of them, and nothing is.
+    // Without the registry the records cannot be verified.
     server.die();
     let output = world.aegis(&["verify", "--set", "registry.outage_wait_ms=300"]);
     let text = String::from_utf8_lossy(&output.stderr);
@@ -107,10 +107,10 @@ fn outcomes_that_retention_took_are_not_missed() {
     world.delete("decisions", 1, 5);
     let (code, decisions, not_kept, gaps, text) = counts(&[]);
     assert_eq!((code, decisions, not_kept, gaps), (0, 36 - 5, 5, None), "{text}");
-    // Whoever names a time says that what came after it is kept.
+    // With a start time the caller states that the outcomes since then are kept.
     let (code, _, _, gaps, text) = counts(&["--from", "2020-01-01T00:00:00Z"]);
     assert_eq!((code, gaps), (65, Some(5)), "{text}");
-    // Dead letters that are gone could have been of any event until then.
+    // A deleted dead letter may have been the outcome of any event before it.
     for partition in 0..PARTITIONS {
         world.delete("dlq", partition, -1);
     }

@@ -1,5 +1,5 @@
-//! A model of learn: two learners with a sled each, one election, a topic of labels, a growing topic of decisions, and
-//! the ledger.
+//! A model of learn: two learners with a store each, one election, one topic of labels, one topic of decisions that
+//! grows, and the ledger.
 //!
 //! Each step is one of `src/learn`. Joining, label algebra, ledger state and fold are those of core (`world`).
 
@@ -19,10 +19,10 @@ pub const FOLD: &str = "2: the state is the fold of the committed ledger";
 pub const REST: &str = "2, 3: at rest every label has taught what it teaches undisturbed";
 pub const SLED: &str = "4: a sled is never ahead of the ledger";
 
-/// The transactional id that both share. The elected learner fences the other.
+/// The transactional id that both learners share. The elected one fences the other.
 const ID: usize = 0;
 
-/// The output of a batch. The two topics are one log here.
+/// The outputs of transactions. The two topics are one log here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Output {
     Ledger(Entry),
@@ -35,29 +35,29 @@ pub struct Learning {
     pub without: Option<Safeguard>,
 }
 
-/// The content of a sled.
+/// The contents of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sled {
     /// The ledger, as read back up to `next`.
     ledger: Set,
     next: usize,
-    /// The indexed decisions, one bit for each.
+    /// The indexed decisions, as a bit set.
     index: u8,
-    /// The end of the decisions that had their effect on the ledger.
+    /// The offset before which decisions have had their effect on the ledger.
     position: usize,
 }
 
-/// A fault of a sled since it was last used.
+/// A change of a store since it was last used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fate {
     Sound,
     Deleted,
-    /// It lost its last transactions; this much of the ledger and of the decisions is left.
+    /// It lost its last transactions. These offsets of the ledger and of the decisions are left.
     Stale {
         next: usize,
         position: usize,
     },
-    /// It reflects more records than the ledger holds.
+    /// It reflects more than the ledger has.
     Ahead,
 }
 
@@ -69,13 +69,13 @@ pub enum Phase {
     Opening,
     /// It has restored the ledger.
     Restored,
-    /// It has no open batch.
+    /// It is between two batches.
     Learning,
-    /// The records are sent, and it waits until all are acknowledged.
+    /// It has sent the records and waits until all are acknowledged.
     Draining { next: Option<usize> },
-    /// It waits for the answer to its commit. `end` is the end of the ledger after the batch.
+    /// It waits for the answer to its commit. `end` is the next offset of the ledger after the batch.
     Committing { end: usize },
-    /// It reads the ledger back up to `end`, and stores it.
+    /// It reads the ledger back up to `end` and writes it to the store.
     ReadingBack { end: usize },
 }
 
@@ -83,17 +83,18 @@ pub enum Phase {
 pub struct Learner {
     phase: Phase,
     epoch: Option<u8>,
-    /// `true` if the learner considers itself elected.
+    /// `true` if it has been told that it is elected.
     elected: bool,
-    /// The generation in which the labels are assigned to it.
+    /// The generation in which it owns the labels.
     proof: Option<u8>,
     /// The ledger as read back up to `next`.
     ledger: Set,
     next: usize,
-    /// The next decision and label to read.
+    /// The next decision to read.
     decision: usize,
+    /// The next label to read.
     label: usize,
-    /// `true` if the waiting labels of the restored ledger were not looked up yet.
+    /// `true` until it has looked up the decisions of labels that waited in the restored ledger.
     searches: bool,
     sled: Sled,
 }
@@ -105,9 +106,9 @@ pub struct State {
     decided: usize,
     elected: Option<ClientId>,
     learners: [Learner; 2],
-    /// The number of faults that may still occur.
+    /// The number of faults that may still happen.
     faults: u8,
-    /// The last published state: a fold of this set, with this ledger offset.
+    /// The predictor published last: the set that was folded, and its ledger offset.
     weights: (Set, usize),
 }
 
@@ -115,22 +116,22 @@ pub struct State {
 pub enum Action {
     /// score commits the next decision.
     Decide,
-    /// The partition of the election is assigned to this learner. It is a fault if the other is alive and has it.
-    Elect(ClientId),
-    /// The learner notices that the other is elected.
-    Supersede(ClientId),
-    Activate(ClientId),
-    /// Opens sled in any of its possible states, and restores the ledger.
-    Restore(ClientId, Fate),
-    Subscribe(ClientId),
-    /// Reads decisions and labels up to these offsets, joins them, and sends the results.
-    Unit(ClientId, usize, usize),
+    /// The election's partition is assigned to this learner. This is a fault if the other one is running and owns it.
+    Elect(Who),
+    /// It is told that the other learner is elected.
+    Supersede(Who),
+    Activate(Who),
+    /// Opens the store in this state and restores the ledger.
+    Restore(Who, Fate),
+    Subscribe(Who),
+    /// Reads decisions and labels up to these offsets, joins them, and sends the outputs.
+    Unit(Who, usize, usize),
     Arrive(usize),
     ReadBack(ClientId),
     Publish(ClientId),
     // Faults.
-    Crash(ClientId),
-    /// The group of the labels has removed its member.
+    Crash(Who),
+    /// The group of the labels evicts its member.
     Evict,
     TimeOut,
     GiveUp(ClientId),
@@ -179,7 +180,7 @@ impl Model for Learning {
             Action::Restore(who, fate) => state.restore(who, fate, self.without != Some(Safeguard::Search)),
             Action::Subscribe(who) => {
                 state.learners[who].label = state.kafka.join(who);
-                // The other is removed, if it is a member.
+                // The other learner is evicted if it is a member.
                 state.kafka.group.owner = None;
                 state.learners[who].proof = Some(state.kafka.group.generation);
                 state.learners[who].phase = Phase::Learning;
@@ -197,7 +198,7 @@ impl Model for Learning {
                 state.read_back(who);
                 let learner = &mut state.learners[who];
                 if learner.next > end {
-                    // Another learner writes, so nothing of this batch may be stored.
+                    // Another learner writes to the ledger, so that nothing of this batch may be written to the store.
                     state.leave(who);
                     state.normalise();
                     return Some(state);

@@ -1,4 +1,4 @@
-//! The state of learners, sleds and the log, and its changes.
+//! The state of learners, stores and the log, and its changes.
 
 use std::cmp::Ordering;
 
@@ -24,13 +24,13 @@ impl Learner {
         self.phase != Phase::Standby
     }
 
-    /// Drops all state in memory except the election.
+    /// Forgets everything except the contents of the disk and the election.
     pub(super) fn leave(&mut self) {
         let (sled, elected) = (self.sled, self.elected);
         *self = Self { elected, sled, ..Self::new() };
     }
 
-    /// The ledger offsets of the learner and its sled.
+    /// The offsets of the ledger.
     pub(super) fn offsets(&mut self) -> impl Iterator<Item = &mut usize> {
         let end = match &mut self.phase {
             Phase::Committing { end } | Phase::ReadingBack { end } => Some(end),
@@ -41,9 +41,9 @@ impl Learner {
 }
 
 impl State {
-    /// Drops aborted records and moves later offsets down. Then maps states that differ only in names to one: the order of
-    /// requests in flight, of which any may arrive next, and the numbers of the two learners, which share all but their
-    /// sleds.
+    /// Removes aborted records and decrements all offsets behind them. Then maps all states that differ only in names to
+    /// the same one: requests under way are sorted, since any of them may arrive next, and the two learners, which share
+    /// everything except their stores, are ordered.
     pub(super) fn normalise(&mut self) {
         let log = &mut self.kafka.log;
         while let Some(gone) = log.iter().position(|entry| *entry == kafka::Entry::Aborted) {
@@ -92,14 +92,14 @@ impl State {
         }
     }
 
-    /// Starts again from the committed offsets.
-    pub(super) fn leave(&mut self, who: ClientId) {
+    /// The learner starts again from its last commit.
+    pub(super) fn leave(&mut self, who: Who) {
         self.kafka.forget(who);
         self.learners[who].leave();
     }
 
-    /// Ends the process, which was fenced or killed. If it is restarted, it stands by.
-    pub(super) fn die(&mut self, who: ClientId) {
+    /// The process ends, because it was fenced or killed. If it is started again, it stands by.
+    pub(super) fn die(&mut self, who: Who) {
         self.leave(who);
         self.learners[who].elected = false;
         self.elected = self.elected.filter(|elected| *elected != who);
@@ -116,8 +116,8 @@ impl State {
         set
     }
 
-    /// Applies the records that were committed since `next`.
-    pub(super) fn read_back(&mut self, who: ClientId) {
+    /// Applies the records committed since `next`.
+    pub(super) fn read_back(&mut self, who: Who) {
         let end = self.kafka.last_stable();
         let learner = &mut self.learners[who];
         for entry in self.kafka.log.get(learner.next..end).unwrap_or_default() {
@@ -128,7 +128,8 @@ impl State {
         learner.next = learner.next.max(end);
     }
 
-    /// The possible earlier states of this sled. Each is consistent, and all its decisions had their effect.
+    /// The states that this store may have had before. They are consistent: all decisions before the position have had
+    /// their effect.
     pub(super) fn stale(&self, sled: &Sled) -> impl Iterator<Item = Fate> {
         let passed = |next, position| {
             let read = Read { decisions: 0..position, labels: 0..0, search: false };
@@ -139,8 +140,8 @@ impl State {
             .map(|(next, position)| Fate::Stale { next, position })
     }
 
-    /// Writes the sent records to sled before they are committed.
-    pub(super) fn keep_early(&mut self, who: ClientId, end: usize) {
+    /// Writes records to the store that are sent and not committed.
+    pub(super) fn keep_early(&mut self, who: Who, end: usize) {
         let learner = &mut self.learners[who];
         for entry in &self.kafka.log {
             if let kafka::Entry::Open(_, Output::Ledger(record)) = entry {
@@ -167,15 +168,15 @@ impl State {
                 learner.sled.next = self.kafka.log.len() + 1;
             }
         }
-        // The topic is shorter than what sled reflects: refused until an operator adopts the topic, which empties sled.
+        // A topic that is shorter than the store reflects is refused until an operator adopts it, which empties the store.
         if learner.sled.next > self.kafka.log.len() {
             learner.sled = Sled::default();
         }
         (learner.ledger, learner.next) = (learner.sled.ledger, learner.sled.next);
         self.read_back(who);
         let learner = &mut self.learners[who];
-        // If decisions were passed, the records that another learner wrote are looked up before they are stored, so that a
-        // crash in between does not make them look old.
+        // If the index has passed decisions, the records of another learner must be looked up before they are written to the
+        // store: after a crash in between they would not be looked up.
         if !search || learner.sled.position == 0 {
             learner.sled = Sled { ledger: learner.ledger, next: learner.next, ..learner.sled };
         }

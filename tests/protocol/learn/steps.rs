@@ -70,8 +70,8 @@ impl Learning {
         actions.extend((0..kafka.wire.len()).filter(waited).map(Action::LoseAnswer));
     }
 
-    /// Runs one iteration of the loop up to the sending of its records.
-    pub(super) fn unit(&self, state: &mut State, who: ClientId, decision: usize, label: usize) {
+    /// One tick up to the sending of its records.
+    pub(super) fn unit(&self, state: &mut State, who: Who, decision: usize, label: usize) {
         let learner = &mut state.learners[who];
         let index = learner.sled.index | ((1 << decision) - 1);
         let read = Read {
@@ -80,7 +80,7 @@ impl Learning {
             search: std::mem::take(&mut learner.searches),
         };
         let Joined { ledger, letters } = join(learner.ledger, index, read);
-        // The index is written first, without its position, because the results of these decisions are not committed yet.
+        // The index is written first, without its position: the ledger records of these decisions are not committed yet.
         learner.sled.index = index;
         let next = (label > learner.label).then_some(label);
         let (end, Some(epoch)) = (learner.next, learner.epoch) else { return };
@@ -105,7 +105,7 @@ impl Learning {
     }
 
     /// Sends the consumed offset, if there is one, with the proof of membership, and requests the commit.
-    pub(super) fn commit(state: &mut State, who: ClientId, next: Option<usize>, end: usize) {
+    pub(super) fn commit(state: &mut State, who: Who, next: Option<usize>, end: usize) {
         let Learner { epoch: Some(epoch), proof, .. } = state.learners[who] else { return };
         match next.map_or(Ok(()), |next| state.kafka.offsets(ID, epoch, next, proof)) {
             Ok(()) => {
@@ -132,8 +132,8 @@ impl Learning {
         }
     }
 
-    /// Starts again from the committed offsets, because the outcome of the batch is unknown.
-    pub(super) fn give_up(&self, state: &mut State, who: ClientId) {
+    /// The outcome of the commit is unknown, so that the learner starts again from its last commit.
+    pub(super) fn give_up(&self, state: &mut State, who: Who) {
         let epoch = state.learners[who].epoch;
         state.leave(who);
         if self.without == Some(Safeguard::NewProducer)

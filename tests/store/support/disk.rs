@@ -5,12 +5,12 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Bytes that it holds. sled writes in segments of 512 KiB.
+/// The size of the disk in bytes. sled writes in segments of 512 KiB.
 const SIZE: u64 = 3 << 20;
-/// The largest file, in blocks of 512 bytes, where nothing can be mounted: one segment of sled's.
+/// The size of the largest file if no disk can be mounted, in blocks of 512 bytes: one segment of sled.
 const LIMIT: u64 = 1_024;
 
-/// A file system of its own in memory. Where this process may mount none, a limit on the size of files stands for it.
+/// A file system in memory. If this process may not mount one, a limit on the size of files replaces it.
 pub struct Disk {
     folder: tempfile::TempDir,
     mounted: bool,
@@ -25,24 +25,24 @@ impl Disk {
             .output();
         let mounted = mount.is_ok_and(|output| output.status.success());
         if !mounted {
-            println!("nothing can be mounted: the size of files is limited instead");
+            println!("no disk can be mounted: the size of files is limited instead");
         }
         Self { folder, mounted }
     }
 
-    /// A folder on it.
+    /// A folder on the disk.
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
-    /// The command, run by a shell that limits its files from the start where nothing is mounted.
+    /// The command in a shell that limits the size of its files from the start if no disk is mounted.
     pub fn limit(&self, command: &Command) -> Command {
         let limit = if self.mounted { String::new() } else { format!("ulimit -f {LIMIT};") };
         Self::shell(&limit, command)
     }
 
-    /// The command, run by a shell so that it can be limited later: a file that is too large is an error then, and
-    /// does not kill the process.
+    /// The command in a shell, so that its files can be limited later. A file that is too large is then an error and does
+    /// not kill the process.
     pub fn limit_later(command: &Command) -> Command {
         Self::shell("", command)
     }
@@ -60,7 +60,7 @@ impl Disk {
         limited
     }
 
-    /// Leaves no space on it.
+    /// Fills the disk.
     pub fn fill(&self) {
         if self.mounted {
             let mut file = File::create(self.folder.path().join("full")).unwrap();
@@ -74,17 +74,17 @@ impl Disk {
         }
     }
 
-    /// The same for a process that was to be limited later.
+    /// Fills the disk for a process that was started with [`limit_later`](Self::limit_later).
     pub fn fill_for(&self, process: u32) {
         self.fill();
         if !self.mounted {
-            // Its log is shorter, and what sled writes to is longer.
+            // The limit is larger than the log of the process, and smaller than the file of sled.
             let limit = ["--pid", &process.to_string(), "--fsize=65536:65536"];
             assert!(Command::new("prlimit").args(limit).status().unwrap().success());
         }
     }
 
-    /// Makes it larger.
+    /// Enlarges the disk.
     pub fn grow(&self) {
         if self.mounted {
             let size = format!("remount,size={}", 8 * SIZE);
@@ -97,7 +97,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.mounted {
-            // Lazily: a process that was just killed may still have it.
+            // Lazily, because a process that was just killed may still use it.
             let _ = Command::new("umount").arg("-l").arg(self.folder.path()).status();
         }
     }

@@ -1,18 +1,18 @@
-//! TextFeatures a store's ledger in one piece.
+//! Reads the ledger of a store.
 
 use std::sync::Mutex;
 
 use aegis::store::{Store, StoreError};
 
-/// A key, and what is under it.
-pub type Kept = (Vec<u8>, Vec<u8>);
+/// A key and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
 
-/// What a store holds of the ledger, sorted; of a record that was written again perhaps older versions as well.
-pub fn read(store: &Store) -> Result<Vec<Kept>, StoreError> {
+/// The ledger records of a store, sorted. Older versions of a record that was written again may be among them.
+pub fn read(store: &Store) -> Result<Vec<KeyValue>, StoreError> {
     let read = Mutex::new(Vec::new());
-    store.ledger(|| {
-        |kept: &[(&[u8], &[u8])]| {
-            read.lock().unwrap().extend(kept.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
+    store.read_ledger(|| {
+        |records: &[(&[u8], &[u8])]| {
+            read.lock().unwrap().extend(records.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
             Ok::<_, StoreError>(())
         }
     })?;

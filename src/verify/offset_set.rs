@@ -1,46 +1,48 @@
-//! A set of offsets, one bit each: hundreds of millions fit where their records would not.
+//! A set of offsets with one bit each, so that hundreds of millions of offsets fit into memory.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// The number of words of a chunk.
 const WORDS: usize = 512;
-const CHUNK: i64 = 64 * WORDS as i64;
+/// The number of offsets of a chunk.
+const CHUNK_OFFSETS: i64 = 64 * WORDS as i64;
 
 type Chunk = [u64; WORDS];
 
-/// A set of offsets, none of them negative.
+/// A set of offsets that are not negative.
 #[derive(Debug, Default)]
-pub struct Marks(BTreeMap<i64, Box<Chunk>>);
+pub struct OffsetSet(BTreeMap<i64, Box<Chunk>>);
 
-/// The chunk, the word in it and the bit in that.
+/// The number of the chunk, the index of the word in it, and the bit in the word.
 fn place(offset: i64) -> (i64, usize, u64) {
-    let inside = usize::try_from(offset.rem_euclid(CHUNK)).unwrap_or_default();
-    (offset.div_euclid(CHUNK), inside / 64, 1 << (inside % 64))
+    let inside = usize::try_from(offset.rem_euclid(CHUNK_OFFSETS)).expect("a remainder is not negative");
+    (offset.div_euclid(CHUNK_OFFSETS), inside / 64, 1 << (inside % 64))
 }
 
-impl Marks {
-    /// Adds an offset; false where it was there.
+impl OffsetSet {
+    /// Adds an offset. Returns `false` if the set has it already.
     pub fn add(&mut self, offset: i64) -> bool {
         let (chunk, word, bit) = place(offset);
         let chunk = self.0.entry(chunk).or_insert_with(|| Box::new([0; WORDS]));
-        let Some(word) = chunk.get_mut(word) else { return false };
+        let word = chunk.get_mut(word).expect("a word is within its chunk");
         let new = *word & bit == 0;
         *word |= bit;
         new
     }
 
-    /// Whether it is there.
+    /// Returns `true` if the set has the offset.
     #[must_use]
-    pub fn has(&self, offset: i64) -> bool {
+    pub fn contains(&self, offset: i64) -> bool {
         let (chunk, word, bit) = place(offset);
         self.0.get(&chunk).and_then(|chunk| chunk.get(word)).is_some_and(|word| word & bit != 0)
     }
 
-    /// The runs of offsets within `range` that are not here, in order.
+    /// The runs of offsets within `range` that are not in the set, in order.
     pub fn gaps(&self, range: Range<i64>) -> impl Iterator<Item = Range<i64>> + '_ {
-        let here = self.0.range(range.start.div_euclid(CHUNK)..).flat_map(|(number, chunk)| {
+        let here = self.0.range(range.start.div_euclid(CHUNK_OFFSETS)..).flat_map(|(number, chunk)| {
             (0_i64..).zip(chunk.iter()).flat_map(move |(at, word)| {
-                let first = number * CHUNK + at * 64;
+                let first = number * CHUNK_OFFSETS + at * 64;
                 (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| first + bit)
             })
         });
@@ -55,22 +57,22 @@ impl Marks {
         runs.filter(|run| !run.is_empty())
     }
 
-    /// The least offset that is here.
+    /// The least offset in the set.
     #[must_use]
     pub fn first(&self) -> Option<i64> {
         let (number, chunk) = self.0.first_key_value()?;
         let (at, word) = (0_i64..).zip(chunk.iter()).find(|(_, word)| **word != 0)?;
-        Some(number * CHUNK + at * 64 + i64::from(word.trailing_zeros()))
+        Some(number * CHUNK_OFFSETS + at * 64 + i64::from(word.trailing_zeros()))
     }
 
-    /// The offsets that are here and not in `others`, in order.
+    /// The offsets of the set that are not in `others`, in order.
     pub fn without<'a>(&'a self, others: &'a Self) -> impl Iterator<Item = i64> + 'a {
         self.0.iter().flat_map(move |(number, chunk)| {
             let other = others.0.get(number);
             (0_i64..).zip(chunk.iter().enumerate()).flat_map(move |(at, (index, word))| {
                 let taken = other.and_then(|other| other.get(index)).copied().unwrap_or(0);
                 let left = word & !taken;
-                let first = number * CHUNK + at * 64;
+                let first = number * CHUNK_OFFSETS + at * 64;
                 (0..64).filter(move |bit| left >> bit & 1 == 1).map(move |bit| first + bit)
             })
         })
@@ -87,28 +89,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_is_a_set(
+        fn it_behaves_like_a_btree_set(
             here in proptest::collection::vec(0_i64..200_000, 0..300),
             there in proptest::collection::vec(0_i64..200_000, 0..300),
         ) {
-            let (mut marks, mut model) = (Marks::default(), BTreeSet::new());
+            let (mut set, mut model) = (OffsetSet::default(), BTreeSet::new());
             for offset in &here {
-                prop_assert_eq!(marks.add(*offset), model.insert(*offset));
+                prop_assert_eq!(set.add(*offset), model.insert(*offset));
             }
-            let (mut others, mut taken) = (Marks::default(), BTreeSet::new());
+            let (mut others, mut taken) = (OffsetSet::default(), BTreeSet::new());
             for offset in there.iter().chain(here.iter().step_by(2)) {
                 others.add(*offset);
                 taken.insert(*offset);
             }
-            prop_assert!(here.iter().all(|offset| marks.has(*offset)));
-            prop_assert!(!marks.has(200_001));
-            let left: Vec<i64> = marks.without(&others).collect();
+            prop_assert!(here.iter().all(|offset| set.contains(*offset)));
+            prop_assert!(!set.contains(200_001));
+            let left: Vec<i64> = set.without(&others).collect();
             let expected: Vec<i64> = model.difference(&taken).copied().collect();
             prop_assert_eq!(left, expected);
-            prop_assert_eq!(marks.first(), model.first().copied());
+            prop_assert_eq!(set.first(), model.first().copied());
             let range = 30_000_i64..40_000;
             let absent: BTreeSet<i64> = range.clone().filter(|offset| !model.contains(offset)).collect();
-            let runs: Vec<Range<i64>> = marks.gaps(range).collect();
+            let runs: Vec<Range<i64>> = set.gaps(range).collect();
             prop_assert!(runs.is_sorted_by(|a, b| a.end < b.start), "each run is as long as it can be");
             prop_assert_eq!(runs.into_iter().flatten().collect::<BTreeSet<i64>>(), absent);
         }

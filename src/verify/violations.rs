@@ -1,4 +1,4 @@
-//! What can be wrong, and where it was found.
+//! The violations of the guarantees, and their places.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-/// So many faults of a kind are shown; all are counted.
+/// The number of violations of a kind that are shown. All are counted.
 pub const SHOWN: usize = 20;
 
-/// A kind of fault.
+/// The kind of a violation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ViolationKind {
     /// An event below the committed offset without an outcome.
     Gap,
     /// Events that the brokers deleted before they were decided.
@@ -27,20 +27,20 @@ pub enum Kind {
     RequestGap,
     /// A second review request for one decision.
     RequestDuplicate,
-    /// A review request for no decision that asks for one, or that says otherwise than its decision.
+    /// A review request without a decision that asks for one, or that differs from its decision.
     RequestOrphan,
     /// A decision, dead letter, review request, ledger record or predictor that cannot be read.
     Unreadable,
-    /// A predictor whose hash is not that of the ledger's fold.
+    /// A predictor whose hash differs from that of the ledger's fold.
     Hash,
-    /// A predictor of another learner or mapping than the configuration's: its hash cannot be checked.
+    /// A predictor of another learner or mapping than the configuration's, so that its hash cannot be verified.
     Policy,
-    /// The learner's store was filled from another ledger topic, or has records that the topic lacks.
+    /// The learner's store was filled from another ledger topic, or has records that the topic does not have.
     Store,
 }
 
-impl Kind {
-    /// What it is, for people.
+impl ViolationKind {
+    /// A description of the violations of this kind.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -60,15 +60,15 @@ impl Kind {
     }
 }
 
-/// A record's place.
+/// The place of a record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
-    /// Its topic.
+    /// The topic.
     #[serde(serialize_with = "text")]
     pub topic: Arc<str>,
-    /// Its partition.
+    /// The partition.
     pub partition: i32,
-    /// Its offset.
+    /// The offset.
     pub offset: i64,
 }
 
@@ -77,7 +77,7 @@ fn text<S: serde::Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error>
 }
 
 impl Place {
-    /// A place.
+    /// The place of a record by topic, partition and offset.
     #[must_use]
     pub fn new(topic: &Arc<str>, partition: i32, offset: i64) -> Self {
         Self { topic: Arc::clone(topic), partition, offset }
@@ -90,45 +90,45 @@ impl fmt::Display for Place {
     }
 }
 
-/// One fault.
+/// A violation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fault {
-    /// Where it shows.
+pub struct Violation {
+    /// The record that shows it.
     pub at: Place,
-    /// What is wrong there.
+    /// A description of the violation.
     pub what: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Violation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}: {}", self.at, self.what)
     }
 }
 
-/// The faults of a kind.
+/// The violations of a kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Found {
-    /// How many.
+pub struct KindViolations {
+    /// Their number.
     pub count: u64,
     /// The first [`SHOWN`].
-    pub shown: Vec<Fault>,
+    pub shown: Vec<Violation>,
 }
 
-/// All faults by kind.
+/// All violations, by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Faults(pub BTreeMap<Kind, Found>);
+pub struct Violations(pub BTreeMap<ViolationKind, KindViolations>);
 
-impl Faults {
-    /// Notes a fault.
-    pub fn add(&mut self, kind: Kind, at: Place, what: impl FnOnce() -> String) {
+impl Violations {
+    /// Adds a violation.
+    pub fn add(&mut self, kind: ViolationKind, at: Place, what: impl FnOnce() -> String) {
         let found = self.0.entry(kind).or_default();
         found.count += 1;
         if found.shown.len() < SHOWN {
-            found.shown.push(Fault { at, what: what() });
+            found.shown.push(Violation { at, what: what() });
         }
     }
 
-    /// Takes over what others found.
+    /// Adds the violations of another audit.
     pub fn merge(&mut self, others: Self) {
         for (kind, other) in others.0 {
             let found = self.0.entry(kind).or_default();
@@ -138,15 +138,15 @@ impl Faults {
         }
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no violations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many of a kind.
+    /// The number of violations of a kind.
     #[must_use]
-    pub fn count(&self, kind: Kind) -> u64 {
+    pub fn count(&self, kind: ViolationKind) -> u64 {
         self.0.get(&kind).map_or(0, |found| found.count)
     }
 }

@@ -1,0 +1,136 @@
+//! The verification of all topics.
+
+use std::collections::BTreeMap;
+
+use super::VerifyError;
+use super::outcome_reader::OutcomeReader;
+use super::refold::{PendingCheck, PredictorCheck, Refold};
+use super::report::Report;
+use super::topic_reader::{Item, TopicReader};
+use super::violations::{Place, ViolationKind, Violations};
+use crate::codec::{self, Schemas};
+use crate::config::{Config, Policies};
+use crate::core::event::Millis;
+use crate::kafka::{Connection, Consumed};
+
+/// The greatest number of folds of the ledger. It is folded again if newer predictors are published meanwhile.
+const MAX_FOLDS: usize = 3;
+
+/// A verification and its inputs.
+pub struct Verify<'a> {
+    /// The configuration, for the names of topics and groups.
+    pub config: &'a Config,
+    /// The policies of the running learner.
+    pub policies: &'a Policies,
+    /// The connection to the brokers.
+    pub connection: &'a Connection,
+    /// The source of the schemas of decisions and review requests. It waits for pending answers.
+    pub schemas: Option<&'a dyn Schemas>,
+    /// The time from which on records are verified; `None` for all. The ledger is always read from its beginning.
+    pub from: Option<Millis>,
+    /// Receives the kind of the records that are being read, and their number so far.
+    pub progress: &'a mut dyn FnMut(&'static str, usize),
+}
+
+/// The newest predictors, and those that cannot be decoded.
+type Predictors = (Vec<PendingCheck>, Violations);
+
+impl Verify<'_> {
+    /// Reads all topics and reports the violations.
+    ///
+    /// # Errors
+    /// Returns an error if a topic cannot be read to its end.
+    pub fn run(mut self) -> Result<Report, VerifyError> {
+        let (config, connection) = (self.config, self.connection);
+        let mut reader =
+            OutcomeReader::open(config, connection, self.schemas, self.from, &mut *self.progress)?;
+        reader.read(&mut *self.progress)?;
+        // With a start time, the caller states that the outcomes since then are kept.
+        if self.from.is_none() {
+            reader.exclude_deleted(config, connection)?;
+        }
+        reader.await_missing()?;
+        let (counts, mut violations) = reader.outcomes.close(&config.score.group, self.from.is_none());
+        let (review, more) = reader.requests.close();
+        violations.merge(more);
+        let (predictors, ledger_records, more) = self.verify_predictors()?;
+        violations.merge(more);
+        let holds = violations.is_empty();
+        Ok(Report { holds, from: self.from, counts, review, ledger_records, predictors, violations })
+    }
+
+    /// Folds the ledger up to the offsets that the newest predictors reflect. While a learner is running, it may publish
+    /// newer ones, and compaction may remove records that an older predictor was made of. Then the newer ones are
+    /// verified.
+    fn verify_predictors(&mut self) -> Result<(Vec<PredictorCheck>, u64, Violations), VerifyError> {
+        let mut pending = self.predictors()?;
+        for _ in 1..MAX_FOLDS {
+            let checked = self.refold(&pending)?;
+            if checked.0.iter().all(|check| check.holds) {
+                return Ok(checked);
+            }
+            let newer = self.predictors()?;
+            if are_same(&newer, &pending) {
+                return Ok(checked);
+            }
+            pending = newer;
+        }
+        self.refold(&pending)
+    }
+
+    fn refold(
+        &mut self,
+        (pending, undecodable): &Predictors,
+    ) -> Result<(Vec<PredictorCheck>, u64, Violations), VerifyError> {
+        let mut ledger = self.open("ledger", &self.config.topics.rounds)?;
+        let end = ledger.ends.values().copied().max().unwrap_or(0);
+        let mut refold = Refold::new(&ledger.topic, pending.clone());
+        while let Some(item) = ledger.next(self.progress)? {
+            let Item::Record { record: Consumed { offset, payload: Some(payload), .. }, late: false } = item
+            else {
+                continue;
+            };
+            match codec::decode_record(&payload) {
+                Ok(record) => refold.record(offset, &record),
+                Err(error) => refold.unreadable(offset, &error.to_string()),
+            }
+        }
+        let (checked, records, mut violations) = refold.finish(end);
+        violations.merge(undecodable.clone());
+        Ok((checked, records, violations))
+    }
+
+    /// The newest predictor of each policy.
+    fn predictors(&mut self) -> Result<Predictors, VerifyError> {
+        let mut weights = self.open("predictors", &self.config.topics.weights)?;
+        let mut newest: BTreeMap<Vec<u8>, (i64, Option<Vec<u8>>)> = BTreeMap::new();
+        while let Some(item) = weights.next(self.progress)? {
+            if let Item::Record { record: Consumed { offset, key: Some(key), payload, .. }, .. } = item {
+                newest.insert(key, (offset, payload));
+            }
+        }
+        let (mut pending, mut violations) = (Vec::new(), Violations::default());
+        for (offset, payload) in newest.into_values() {
+            let at = Place::new(&weights.topic, 0, offset);
+            match payload.as_deref().map(codec::decode_published) {
+                Some(Ok(published)) => {
+                    let policy = self.policies.get(&published.policy).cloned();
+                    pending.push(PendingCheck { published, at, policy });
+                }
+                Some(Err(error)) => violations.add(ViolationKind::Unreadable, at, || error.to_string()),
+                // A tombstone takes back the policy's predictor.
+                None => {}
+            }
+        }
+        Ok((pending, violations))
+    }
+
+    fn open(&self, kind: &'static str, topic: &str) -> Result<TopicReader, VerifyError> {
+        TopicReader::open(self.connection, kind, topic, None)
+    }
+}
+
+/// Returns `true` if both lists have the same predictors, by their offsets.
+fn are_same(one: &Predictors, other: &Predictors) -> bool {
+    one.0.iter().map(|check| check.at.offset).eq(other.0.iter().map(|check| check.at.offset))
+}

@@ -58,9 +58,9 @@ fn read(folder: &std::path::Path) {
     let policies = Policies::default();
     let policy = policies.get("default").expect("the default policy");
     let mut fold = Fold::new(Settings::new("default", policy.learner.clone(), policy.mapping.clone()));
-    fold.all(&state);
+    fold.mark_all_changed(&state);
     let touched = began.elapsed();
-    fold.settle(&state).expect("a fold");
+    fold.reorder(&state).expect("a fold");
     let settled = began.elapsed();
     println!(
         "{opened:?}: open {open:.2?}, read {:.2?}, in all {read:.2?}; {} MiB at most",

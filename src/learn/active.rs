@@ -71,7 +71,7 @@ pub(super) struct ActiveLearner<'a> {
     store: Store,
     publisher: Publisher,
     pub(super) outbox: Outbox,
-    surge: Surge,
+    surge: DeadLetterRate,
     /// The reason of the last dead letter.
     last_refused: Option<&'static str>,
     /// `true` once the decisions of labels that waited at the start have been looked up.
@@ -119,7 +119,7 @@ impl<'a> ActiveLearner<'a> {
             store,
             publisher: Publisher::new(&topics.weights, settings.publish_interval_ms),
             outbox,
-            surge: Surge::new(settings.max_dead_letters_per_minute, settings.max_dead_letter_share),
+            surge: DeadLetterRate::new(settings.max_dead_letters_per_minute, settings.max_dead_letter_share),
             last_refused: None,
             searched: false,
             lag: metrics::Lag::new(&settings.group),
@@ -240,7 +240,7 @@ impl<'a> ActiveLearner<'a> {
     ) -> Result<Option<LearnError>, Exit> {
         let learn = self.learn;
         joined.refused.extend(batch.refused);
-        self.surge.read(batch.count as u64, Instant::now());
+        self.surge.add_records(batch.count as u64, Instant::now());
         let committed = self.commit_outputs(&mut joined, &batch.offsets, &mut spans)?;
         let refused = committed.as_ref().map_or(&[][..], |committed| &committed.refused);
         refused.iter().for_each(|reason| metrics::dead_letter("label", reason));
@@ -265,7 +265,7 @@ impl<'a> ActiveLearner<'a> {
         }
         if let Some(committed) = committed {
             let records = learn.config.learn.commit_records;
-            self.batch_limit = learn.connection.round_trip.grown(records, committed.began.elapsed());
+            self.batch_limit = learn.connection.round_trip.scaled_batch(records, committed.began.elapsed());
         }
         Ok(surge)
     }
@@ -273,7 +273,7 @@ impl<'a> ActiveLearner<'a> {
     /// Counts dead letters. Returns an error if they exceed the configured limit and share.
     fn check_surge(&mut self, reasons: &[&'static str]) -> Option<LearnError> {
         self.last_refused = reasons.last().copied().or(self.last_refused);
-        if self.surge.count(reasons.len() as u64, Instant::now()) {
+        if self.surge.add_dead_letters(reasons.len() as u64, Instant::now()) {
             return None;
         }
         let limit = self.learn.config.learn.max_dead_letters_per_minute;

@@ -9,7 +9,7 @@ use super::join::JoinOutput;
 use super::{Learn, LearnError};
 use crate::codec;
 use crate::core::ledger::Key;
-use crate::dead_letter::{self, Outputs, Reason, Sent, dead_letter};
+use crate::dead_letter::{self, CommitOutcome, Outputs, Reason, dead_letter};
 use crate::kafka::{Consumed, Offsets, Produced};
 use crate::ops::metrics;
 use crate::ops::traces::Labelled;
@@ -51,8 +51,8 @@ impl ActiveLearner<'_> {
         let aborted = || learn.shutdown.aborted();
         let places = loop {
             match dead_letter::commit(&mut self.outbox, &mut outputs, consumed, aborted)? {
-                Sent::Committed(places) => break places,
-                Sent::Unfit(unfit) => {
+                CommitOutcome::Committed(places) => break places,
+                CommitOutcome::TooLarge(unfit) => {
                     let labels = leave_out(&unfit, &mut keys, &mut outputs, joined);
                     let mut records = outputs.take();
                     records.extend(learn.dead_letters(labels, &mut refused, spans));

@@ -71,7 +71,7 @@ impl Index {
             skipped: Vec::new(),
             moved: false,
             last_growth_check: Instant::now(),
-            growth_timeout: connection.answer(GROWTH_TIMEOUT),
+            growth_timeout: connection.request_timeout(GROWTH_TIMEOUT),
             reported: BTreeSet::new(),
             reread,
         })
@@ -146,7 +146,7 @@ impl Index {
                 let at = DecisionRef { partition: record.partition, offset: record.offset };
                 let written = record.timestamp.unwrap_or(decision.round_time);
                 self.entries.push(IndexEntry::new(&decision.id, decision.round_time, at, written));
-                Ok(Some(decision.judged(at)))
+                Ok(Some(decision.into_round_record(at)))
             }
             Err(error) => {
                 self.count_skipped(error.name(), record.partition, record.offset, 1);

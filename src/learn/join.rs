@@ -137,7 +137,7 @@ impl Join<'_> {
             // The record is kept until the commit, because the ledger record may not fit its topic.
             let key = Key::Label(id, label.id.clone());
             self.output.labels.entry(key).or_default().push(record);
-            self.insert_label(LabelRecord { label, received, standing }, outcome);
+            self.insert_label(LabelRecord { label, received, status: standing }, outcome);
         }
         Ok(())
     }
@@ -161,8 +161,8 @@ impl Join<'_> {
             .state
             .policies()
             .iter()
-            .flat_map(|rounds| rounds.unjudged().flat_map(|row| rounds.labels(row)));
-        labels.filter(|label| label.standing == LabelStatus::Waiting)
+            .flat_map(|rounds| rounds.without_votes().flat_map(|row| rounds.labels(row)));
+        labels.filter(|label| label.status == LabelStatus::Waiting)
     }
 
     /// Takes a decision that was read from its topic. It only matters if the ledger has a record of its event.
@@ -180,7 +180,7 @@ impl Join<'_> {
             return Some(round.key());
         }
         let (rounds, row) = self.state.row(id)?;
-        rounds.is_judged(row).then(|| (rounds.round_time(row), rounds.decision(row)))
+        rounds.has_votes(row).then(|| (rounds.round_time(row), rounds.decision(row)))
     }
 
     /// Fetches the decisions of rounds, and takes the lowest of each. If a round has votes already, only lower decisions
@@ -205,7 +205,7 @@ impl Join<'_> {
             if decision.id != id {
                 continue;
             }
-            let round = decision.judged(DecisionRef { partition: place.0, offset: place.1 });
+            let round = decision.into_round_record(DecisionRef { partition: place.0, offset: place.1 });
             if found.get(&id).is_none_or(|best| round.key() < best.key()) {
                 found.insert(id, round);
             }
@@ -254,11 +254,11 @@ impl Join<'_> {
         }
         self.output.put(record);
         let Some((rounds, row)) = self.state.row(&id) else { return };
-        for label in rounds.labels(row).into_iter().filter(|label| label.standing == LabelStatus::Waiting) {
+        for label in rounds.labels(row).into_iter().filter(|label| label.status == LabelStatus::Waiting) {
             let late = label.received.saturating_sub(round_time) > self.horizon;
             let standing = if late { LabelStatus::TooLate } else { LabelStatus::Accepted };
             let outcome = if late { "waited_too_late" } else { "waited_accepted" };
-            self.insert_label(LabelRecord { standing, ..label }, outcome);
+            self.insert_label(LabelRecord { status: standing, ..label }, outcome);
         }
     }
 
@@ -294,7 +294,7 @@ impl Join<'_> {
         let before = now.saturating_sub(self.horizon.saturating_mul(2));
         let expired: Vec<_> = self.waiting().filter(|label| label.received < before).collect();
         for label in expired {
-            self.insert_label(LabelRecord { standing: LabelStatus::Expired, ..label }, "expired");
+            self.insert_label(LabelRecord { status: LabelStatus::Expired, ..label }, "expired");
         }
     }
 }

@@ -83,7 +83,7 @@ impl Ledger {
             }
             let settings = Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone());
             let mut fold = Fold::new(Settings { memory: self.memory, ..settings });
-            fold.all(&self.state);
+            fold.mark_all_changed(&self.state);
             self.folds.insert(policy.name.clone(), fold);
             built.push(policy.name.clone());
         }
@@ -213,7 +213,7 @@ impl Ledger {
         for change in self.changes.drain(..) {
             let policy = self.state.rounds(change.policy).map(|rounds| rounds.policy());
             if let Some(fold) = policy.and_then(|policy| self.folds.get_mut(policy)) {
-                fold.changed(&change);
+                fold.mark_changed(&change);
             }
         }
         match record {

@@ -152,7 +152,7 @@ impl Learn {
     fn check_partitions(&self) -> Result<(), LearnError> {
         let topics = &self.config.topics;
         let single = [&*topics.election, &*topics.rounds, &*topics.weights];
-        let timeout = self.connection.answer(STARTUP_REQUEST_TIMEOUT);
+        let timeout = self.connection.request_timeout(STARTUP_REQUEST_TIMEOUT);
         let counts = kafka::topics::partitions_of(&self.connection, &single, timeout)?;
         for (topic, count) in single.into_iter().zip(counts) {
             if count != 1 {
@@ -264,7 +264,7 @@ impl Learn {
     /// Reports if the brokers are reachable.
     fn report_brokers(&self, source: &Source) -> kafka::Health {
         let health = source.health();
-        let until = health.seen.map(|at| at + self.connection.answer(BROKER_SEEN_TIMEOUT));
+        let until = health.seen.map(|at| at + self.connection.request_timeout(BROKER_SEEN_TIMEOUT));
         self.health.set_until("broker seen", until);
         health
     }

@@ -63,7 +63,7 @@ impl Publisher {
         let mut current = true;
         for (policy, fold) in folds.iter_mut() {
             let started = Instant::now();
-            let steps = fold.settle(state)?;
+            let steps = fold.reorder(state)?;
             current &= fold.advance(state, self.rounds_per_step)?;
             if steps > 0 {
                 metrics::folded(policy, steps, started.elapsed());
@@ -195,7 +195,7 @@ mod tests {
         };
         [
             Record::Round(round),
-            Record::Label(LabelRecord { label, received: at, standing: LabelStatus::Accepted }),
+            Record::Label(LabelRecord { label, received: at, status: LabelStatus::Accepted }),
         ]
     }
 

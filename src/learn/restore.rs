@@ -82,7 +82,7 @@ impl Learn {
     /// # Errors
     /// Returns [`LearnError::OtherLedger`] if the ledger topic is another: continuing would lose what the store holds.
     fn compare_topics(&self, store: &mut Store) -> Result<(), LearnError> {
-        let (then, now) = (*store.topic_ids(), self.topic_ids(self.connection.answer(REQUEST_TIMEOUT))?);
+        let (then, now) = (*store.topic_ids(), self.topic_ids(self.connection.request_timeout(REQUEST_TIMEOUT))?);
         if then.ledger == Some(LOST) {
             return Err(self.other_ledger("was found to end before an offset of the store".to_owned()));
         }
@@ -116,7 +116,7 @@ impl Learn {
     /// not answer; the check is repeated later.
     pub(super) fn topics_differ(&self, store: &Store) -> bool {
         let then = store.topic_ids();
-        self.topic_ids(self.connection.answer(TOPIC_ID_TIMEOUT)).is_ok_and(|now| {
+        self.topic_ids(self.connection.request_timeout(TOPIC_ID_TIMEOUT)).is_ok_and(|now| {
             differs(then.ledger, now.ledger)
                 || differs(then.decisions, now.decisions)
                 || differs(then.labels, now.labels)

@@ -187,14 +187,14 @@ fn fold(state: &LedgerState, policy: &Policy) -> Result<Option<StateHash>, crate
     settings.memory = 0;
     settings.tally = false;
     let mut fold = Fold::new(settings);
-    fold.all(state);
+    fold.mark_all_changed(state);
     fold.catch_up(state)?;
     Ok((fold.progress().rounds > 0).then(|| fold.state_hash(state)))
 }
 
 /// The hash of the state that a predictor carries.
 fn hash_of_state(published: &Published, learner: &LearnerSpec) -> StateHash {
-    state_hash(&Stated {
+    state_hash(&HashedState {
         learner: &learner.canonical(),
         experts: &published.experts,
         encoder: published.encoder.as_ref(),
@@ -235,7 +235,7 @@ mod tests {
         };
         [
             Record::Round(votes_record),
-            Record::Label(LabelRecord { label, received: number, standing: LabelStatus::Accepted }),
+            Record::Label(LabelRecord { label, received: number, status: LabelStatus::Accepted }),
         ]
     }
 
@@ -251,7 +251,7 @@ mod tests {
         }
         let policy = policy();
         let mut fold = Fold::new(Settings::new(&policy.name, policy.learner, policy.mapping));
-        fold.all(&state);
+        fold.mark_all_changed(&state);
         fold.catch_up(&state).unwrap();
         fold.published(&state, i64::try_from(records.len()).unwrap()).unwrap()
     }

@@ -55,7 +55,7 @@ fn place(number: i64) -> DecisionRef {
 fn records() -> Vec<Record> {
     let mut records = Vec::new();
     let labelled = |label: Label, number: i64, standing| {
-        Record::Label(LabelRecord { label, received: START + number * 1000 + 500, standing })
+        Record::Label(LabelRecord { label, received: START + number * 1000 + 500, status: standing })
     };
     for number in 0..ROUNDS {
         let share = |factor: i64| f64::from(u8::try_from(number * factor % 101).unwrap()) / 100.0;
@@ -144,7 +144,7 @@ fn hashes(records: &[Record]) -> [String; 2] {
     hedge.eta = Some(0.3);
     [hedge, policy.learner.clone()].map(|learner| {
         let mut fold = Fold::new(Settings::new("default", learner, policy.mapping.clone()));
-        fold.all(&state);
+        fold.mark_all_changed(&state);
         fold.catch_up(&state).unwrap();
         hex(&fold.state_hash(&state))
     })

@@ -74,7 +74,7 @@ fn read(label: Label) -> ReadLabel {
 
 fn statuses(output: &JoinOutput) -> Vec<LabelStatus> {
     let statuses = output.records().iter().filter_map(|record| match record {
-        Record::Label(label) => Some(label.standing),
+        Record::Label(label) => Some(label.status),
         _ => None,
     });
     statuses.collect()
@@ -98,7 +98,7 @@ fn a_label_that_names_its_decision_never_waits_for_the_index() {
 #[test]
 fn a_label_waits_for_twice_the_horizon_at_most() {
     let mut state = LedgerState::new();
-    let waiting = LabelRecord { label: label(None), received: 20, standing: LabelStatus::Waiting };
+    let waiting = LabelRecord { label: label(None), received: 20, status: LabelStatus::Waiting };
     state.apply(&Record::Label(waiting), &mut Vec::new()).unwrap();
     let at = |now| statuses(&joined(&state, |join, _| join.expire(now)));
     assert_eq!(at(20 + 2 * HORIZON), []);

@@ -78,12 +78,12 @@ fn written_once(site: &Site, labels: usize) {
     let mut waited = BTreeSet::new();
     for record in ledger(&read_all(&site.connection, &site.topic("rounds"))) {
         let Record::Label(label) = record else { continue };
-        let written = match label.standing {
+        let written = match label.status {
             LabelStatus::Accepted => &mut counted,
             LabelStatus::Waiting => &mut waited,
             other => panic!("{} is {other:?}", label.label.id),
         };
-        assert!(written.insert(label.label.id.clone()), "{} again as {:?}", label.label.id, label.standing);
+        assert!(written.insert(label.label.id.clone()), "{} again as {:?}", label.label.id, label.status);
     }
     assert_eq!(counted.len(), labels, "each label counts; {waited:?} waited");
 }

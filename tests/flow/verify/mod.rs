@@ -111,7 +111,7 @@ impl World {
                 .collect();
             let mut outputs: Vec<Produced> = read.into_iter().map(|record| self.outcome(record)).collect();
             // This transaction is aborted.
-            score.unit().send(&outputs).unwrap();
+            score.transaction().send(&outputs).unwrap();
             if batch == 0 {
                 plants[0](self, &mut outputs);
             }
@@ -257,7 +257,7 @@ impl World {
         let policies = Policies::default();
         let policy = policies.get("default").unwrap().clone();
         let mut fold = Fold::new(Settings::new(&policy.name, policy.learner, policy.mapping));
-        fold.all(&state);
+        fold.mark_all_changed(&state);
         fold.catch_up(&state).unwrap();
         let published = fold.published(&state, offset).unwrap();
         let published = Published { state_hash: hash.unwrap_or(published.state_hash), ..published };

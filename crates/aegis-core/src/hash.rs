@@ -73,31 +73,17 @@ fn text(hash: &mut Sha256, value: &str) {
     hash.update(value);
 }
 
-/// The hash in 64 hexadecimal digits.
+/// Returns the hash as 64 lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(hash: &[u8; 32]) -> String {
-    use std::fmt::Write as _;
-    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    ::hex::encode(hash)
 }
 
-/// The 32 bytes that [`hex`] wrote.
+/// Returns the 32 bytes that 64 hexadecimal digits stand for, or `None` if `text` is anything else.
 #[must_use]
 pub fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let digits = std::str::from_utf8(digits).ok()?;
-        if digits.starts_with('+') {
-            return None;
-        }
-        *byte = u8::from_str_radix(digits, 16).ok()?;
-    }
+    ::hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
 }
 

@@ -16,7 +16,6 @@ use crate::kafka::{Lookup, Outbox, Polled, Source, Start};
 use crate::ops::traces::Unpublished;
 use crate::ops::{Traces, metrics};
 use crate::registry::{Registry, RegistryError};
-use crate::schemas;
 use crate::store::Store;
 
 /// How often the state of things is told to health and metrics.
@@ -47,7 +46,7 @@ impl Learn {
         let mut publisher = Publisher::new(&topics.weights, settings.publish_interval_ms);
         let mut labels =
             Source::subscribe(&self.connection, &settings.group, &[&topics.labels], Start::Earliest)?;
-        let defaults = schemas::defaults(&self.config);
+        let defaults = self.config.record_defaults();
         let mut surge = Surge::new(settings.max_dead_letters_per_minute, settings.max_dead_letter_share);
         let (mut expired, mut told) = (Instant::now(), Instant::now());
         let mut searched = false;

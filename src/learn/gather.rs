@@ -13,8 +13,7 @@ use crate::dead_letter::Reason;
 use crate::kafka::{Consumed, Lost, Offsets, Polled, Source, TopicPartition};
 use crate::ops::traces::{Labelled, Place};
 use crate::ops::{Traces, metrics};
-use crate::registry::{Registry, RegistryError};
-use crate::schemas;
+use crate::registry::{Registry, RegistryError, as_schemas};
 
 impl Learn {
     /// Reads labels until the unit has `most`, its interval is over, or none come.
@@ -50,7 +49,7 @@ impl Learn {
                         gathered.skip(&record);
                         continue;
                     }
-                    gathered.take(record, defaults, policies, schemas::of(registry))?;
+                    gathered.take(record, defaults, policies, as_schemas(registry))?;
                 }
                 Polled::Assigned(_) => self.health.set("labels assigned", true),
                 // Nothing of this unit has been written: the partitions' next owner reads it again.

@@ -25,7 +25,7 @@ use crate::core::event::Millis;
 use crate::kafka::{self, CommitError, Connection, Delivery, Polled, Source, SourceError, Start};
 use crate::ops::traces;
 use crate::ops::{Health, Shutdown, Traces, give_way, metrics};
-use crate::schemas;
+use crate::registry::Registry;
 use crate::traced;
 pub use error::LearnError;
 pub use kept::kept;
@@ -100,7 +100,7 @@ impl Learn {
         let _metrics = metrics::RoleMetrics(ROLE);
         self.health = self.health.of(ROLE);
         let topics = &self.config.topics;
-        let registry = schemas::open(&self.config.registry)?;
+        let registry = Registry::from_config(&self.config.registry)?;
         let spans =
             traces::Settings { group: self.config.learn.group.clone(), ..traced::settings(&self.config) };
         let traces = Traces::open(&spans)?;

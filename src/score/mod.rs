@@ -30,8 +30,7 @@ use crate::kafka::{
     CommitError, Connection, Delivery, Follower, From, Outbox, Source, SourceError, Start, check_auth,
 };
 use crate::ops::{Health, Shutdown, Traces, TracesError, metrics};
-use crate::registry::RegistryError;
-use crate::schemas;
+use crate::registry::{Encodings, Registry, RegistryError};
 use asking::Asking;
 use committing::{Committing, Requests};
 use predictors::Predictors;
@@ -163,8 +162,8 @@ impl Score {
         let (health, _metrics) = (health.of(ROLE), metrics::RoleMetrics(ROLE));
         let (mut policies, mut seats) = (live.now(), seated.now());
         let traces = Traces::open(&crate::traced::settings(&config))?;
-        let registry = schemas::open(&config.registry)?;
-        let encodings = match schemas::encodings(&config, registry.as_ref(), &|| shutdown.requested()) {
+        let registry = Registry::from_config(&config.registry)?;
+        let encodings = match Encodings::negotiate(&config, registry.as_ref(), &|| shutdown.requested()) {
             Err(RegistryError::Interrupted) => return Ok(()),
             other => other?,
         };

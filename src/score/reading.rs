@@ -12,8 +12,7 @@ use crate::codec;
 use crate::config::{Config, Policies, Tombstones};
 use crate::kafka::{Lost, Polled, Source, TopicPartition};
 use crate::ops::{Health, metrics};
-use crate::registry::{Registry, RegistryError};
-use crate::schemas;
+use crate::registry::{Registry, RegistryError, as_schemas};
 
 /// Without room for so long the partitions are paused and polled: a member that is not heard of is thrown out, and a
 /// shorter pause would only throw away what was fetched.
@@ -70,7 +69,7 @@ impl<'a> Reading<'a> {
             waiting: Vec::new(),
             flowing: Instant::now(),
             read: metrics::EVENTS.with([]),
-            defaults: schemas::defaults(config),
+            defaults: config.record_defaults(),
             registry,
             config,
             policies,
@@ -123,7 +122,7 @@ impl<'a> Reading<'a> {
                 unit.skip(&ticket);
                 continue;
             }
-            let schemas = schemas::of(self.registry);
+            let schemas = as_schemas(self.registry);
             match intake::accept(record, ticket, &self.defaults, &self.policies, schemas, now()) {
                 Ok(accepted) => self.events.push(accepted),
                 Err(Refused::Waiting(again)) => self.waiting.push(*again),

@@ -8,7 +8,6 @@ use aegis::codec::{
 };
 use aegis::config::{Config, EventFields, Pointer, Speaker, TimeUnit};
 use aegis::core::event::{Event, MAX_ID, MAX_TEXT, MAX_TURNS, Role};
-use aegis::schemas;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -22,7 +21,7 @@ fn defaults(event_fields: EventFields) -> Defaults {
     let mut config = Config { event_fields, ..Config::default() };
     config.defaults.tenant = "home".into();
     config.defaults.policy = "plain".into();
-    schemas::defaults(&config)
+    config.record_defaults()
 }
 
 /// The defaults with these lines of `[event_fields]`.

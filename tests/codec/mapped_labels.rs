@@ -3,7 +3,6 @@
 use aegis::codec::{DecodeError, Defaults, Encoding, Received, default_label_id, encode_label};
 use aegis::config::{Config, LabelFields};
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
-use aegis::schemas;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -16,7 +15,7 @@ fn fields(lines: &str) -> Defaults {
     let mut config = Config { label_fields, ..Config::default() };
     config.defaults.tenant = "home".into();
     config.defaults.policy = "plain".into();
-    schemas::defaults(&config)
+    config.record_defaults()
 }
 
 /// What a labelling tool sends, as the documentation's example has it.

@@ -11,7 +11,6 @@ use aegis::codec::{
 use aegis::config::Config;
 use aegis::dead_letter::{self, Headers};
 use aegis::kafka::Consumed;
-use aegis::schemas;
 
 use crate::corpus::hash;
 
@@ -67,7 +66,7 @@ static MAPPED: LazyLock<[Defaults; 4]> = LazyLock::new(|| {
     lines.map(|lines| {
         let event_fields = toml::from_str(lines).unwrap();
         let config = Config { event_fields, ..Config::default() };
-        Defaults { event_fields: schemas::defaults(&config).event_fields, ..defaults() }
+        Defaults { event_fields: config.record_defaults().event_fields, ..defaults() }
     })
 });
 
@@ -110,7 +109,7 @@ static MAPPED_LABELS: LazyLock<[Defaults; 3]> = LazyLock::new(|| {
     lines.map(|lines| {
         let label_fields = toml::from_str(lines).unwrap();
         let config = Config { label_fields, ..Config::default() };
-        Defaults { label_fields: schemas::defaults(&config).label_fields, ..defaults() }
+        Defaults { label_fields: config.record_defaults().label_fields, ..defaults() }
     })
 });
 

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis::codec::{DecodeError, SchemaId, Schemas};
-use aegis::registry::{Registry, RegistryError, Settings};
+use aegis::config::{self, Secret};
+use aegis::registry::{Registry, RegistryError};
 use serde_json::json;
 
 use crate::server::{Reply, Server, schema, unknown};
@@ -21,7 +22,7 @@ fn what_is_known_outlives_the_registry() {
         "GET /schemas/ids/1" => schema(FOREIGN),
         _ => unknown(),
     });
-    let registry = Registry::open(settings(server.url.clone())).unwrap();
+    let registry = Registry::open(&settings(&server.url)).unwrap();
     assert_eq!(said(&registry, 1), "known");
     server.die();
     assert_eq!(event(&registry, &framed(1, FOREIGN_DATUM)).unwrap().id, "e-1");
@@ -37,7 +38,7 @@ fn what_is_known_outlives_the_registry() {
 #[test]
 fn nobody_but_its_own_thread_waits_for_it() {
     let server = Server::start(|_| Reply::Silence(Duration::from_secs(3)));
-    let registry = Registry::open(settings(server.url)).unwrap();
+    let registry = Registry::open(&settings(&server.url)).unwrap();
     let started = Instant::now();
     for number in 0..1_000 {
         let id = SchemaId::Number(number);
@@ -55,15 +56,15 @@ fn an_unknown_id_may_come_in_time() {
         0 | 1 => unknown(),
         _ => schema(EVENT),
     });
-    let settings = Settings { unknown: Duration::from_secs(20), ..settings(server.url.clone()) };
-    assert_eq!(said(&Registry::open(settings).unwrap(), 1), "known");
+    let settings = config::Registry { unknown_wait_ms: 20_000, ..settings(&server.url) };
+    assert_eq!(said(&Registry::open(&settings).unwrap(), 1), "known");
     assert_eq!(server.requests().len(), 3);
 }
 
 #[test]
 fn an_unknown_id_is_asked_for_its_time_and_no_longer() {
     let server = Server::start(|_| unknown());
-    let registry = Registry::open(settings(server.url.clone())).unwrap();
+    let registry = Registry::open(&settings(&server.url)).unwrap();
     let started = Instant::now();
     assert_eq!(said(&registry, 9), "UnknownSchemaId");
     let waited = started.elapsed();
@@ -90,8 +91,8 @@ fn faults_that_pass_are_waited_out() {
             0 => fault.clone(),
             _ => schema(EVENT),
         });
-        let settings = Settings { outage: Duration::from_secs(20), ..settings(server.url.clone()) };
-        assert_eq!(said(&Registry::open(settings).unwrap(), 1), "known");
+        let settings = config::Registry { outage_wait_ms: 20_000, ..settings(&server.url) };
+        assert_eq!(said(&Registry::open(&settings).unwrap(), 1), "known");
         assert_eq!(server.requests().len(), 2);
     }
 }
@@ -110,7 +111,7 @@ fn faults_that_stay_stop_and_say_why() {
         (Reply::Silence(Duration::from_secs(2)), "timeout"),
     ] {
         let server = Server::start(move |_| fault.clone());
-        let error = ask(&Registry::open(settings(server.url)).unwrap(), 1).unwrap_err();
+        let error = ask(&Registry::open(&settings(&server.url)).unwrap(), 1).unwrap_err();
         assert_eq!(error.name(), "RegistryUnavailable", "{error}");
         assert!(error.to_string().contains(said), "{error}: {said}");
     }
@@ -126,8 +127,8 @@ fn what_is_no_schema_for_us_is_incompatible_at_once() {
         Reply::Status(200, json!({"schema": EVENT, "references": [{"name": "a"}]}).to_string()),
     ] {
         let server = Server::start(move |_| reply.clone());
-        let settings = Settings { request: Duration::from_secs(20), ..settings(server.url.clone()) };
-        assert_eq!(said(&Registry::open(settings).unwrap(), 1), "Incompatible");
+        let settings = config::Registry { request_timeout_ms: 20_000, ..settings(&server.url) };
+        assert_eq!(said(&Registry::open(&settings).unwrap(), 1), "Incompatible");
         assert_eq!(server.requests().len(), 1);
     }
 }
@@ -135,7 +136,7 @@ fn what_is_no_schema_for_us_is_incompatible_at_once() {
 #[test]
 fn a_registry_without_guids_does_not_stop_the_service() {
     let server = Server::start(|_| Reply::Status(404, String::new()));
-    let registry = Registry::open(settings(server.url.clone())).unwrap();
+    let registry = Registry::open(&settings(&server.url)).unwrap();
     let error = registry.waiting(&|| false).writer(SchemaId::Guid([0xAB; 16])).err().unwrap();
     assert_eq!(error.name(), "UnknownSchemaId");
     let requests = server.requests();
@@ -145,13 +146,13 @@ fn a_registry_without_guids_does_not_stop_the_service() {
 #[test]
 fn credentials_go_to_the_registry_and_nowhere_else() {
     let server = Server::start(|_| Reply::Status(403, String::new()));
-    let settings = Settings {
+    let settings = config::Registry {
         user: "aegis".into(),
-        password: "hunter2".into(),
-        ..settings(format!("{}/apis/v7/", server.url))
+        password: Secret::new("hunter2"),
+        ..settings(&format!("{}/apis/v7/", server.url))
     };
     assert!(!format!("{settings:?}").contains("hunter2"));
-    let error = ask(&Registry::open(settings).unwrap(), 1).unwrap_err();
+    let error = ask(&Registry::open(&settings).unwrap(), 1).unwrap_err();
     assert!(!error.to_string().contains("hunter2"), "{error}");
     let requests = server.requests();
     assert_eq!(requests.len(), 1, "asking again would lock the account");
@@ -163,8 +164,8 @@ fn credentials_go_to_the_registry_and_nowhere_else() {
 fn the_next_address_is_asked_where_one_does_not_answer() {
     let (dead, live) = (Server::start(|_| unknown()), Server::start(|_| schema(EVENT)));
     dead.die();
-    let settings = Settings { urls: vec![dead.url.clone(), live.url.clone()], ..settings(String::new()) };
-    assert_eq!(said(&Registry::open(settings).unwrap(), 1), "known");
+    let settings = settings(&format!("{},{}", dead.url, live.url));
+    assert_eq!(said(&Registry::open(&settings).unwrap(), 1), "known");
 }
 
 #[test]
@@ -174,8 +175,8 @@ fn certificates_that_cannot_be_used_are_refused_at_the_start() {
     std::fs::write(&path, "-----BEGIN RSA PRIVATE KEY-----\n").unwrap();
     let missing = folder.path().join("absent.pem");
     for (authorities, said) in [(missing, "cannot read"), (path, "no certificate")] {
-        let settings = Settings { authorities: Some(authorities), ..settings("https://127.0.0.1:1".into()) };
-        let error = Registry::open(settings).err().unwrap();
+        let settings = config::Registry { authorities, ..settings("https://127.0.0.1:1") };
+        let error = Registry::open(&settings).err().unwrap();
         assert!(matches!(error, RegistryError::Settings { key: "authorities", .. }), "{error}");
         assert!(error.to_string().contains(said), "{error}");
     }
@@ -188,7 +189,7 @@ fn our_schema_is_registered_once_and_a_refusal_says_why() {
         "POST /subjects/my%2Etopic%2Dvalue" => unknown(),
         _ => Reply::Status(409, r#"{"error_code":409,"message":"reader misses default"}"#.into()),
     });
-    let registry = Registry::open(settings(server.url.clone())).unwrap();
+    let registry = Registry::open(&settings(&server.url)).unwrap();
     let register = |subject: &str, add| registry.register(subject, EVENT, add, &|| false);
     assert_eq!(register("my.topic-value", true), Ok(41));
     let body: serde_json::Value = serde_json::from_str(&server.requests()[0].body).unwrap();

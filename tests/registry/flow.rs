@@ -118,7 +118,7 @@ impl Running {
     }
 
     fn read(&self, records: &[Consumed]) -> Vec<Decision> {
-        let registry = Registry::open(settings(self.server.url.clone())).unwrap();
+        let registry = Registry::open(&settings(&self.server.url)).unwrap();
         let patient = registry.waiting(&|| false);
         let read = |record: &Consumed| {
             Received::new(record.payload.as_deref(), &record.headers, Some(&patient)).decision().unwrap()
@@ -168,7 +168,7 @@ fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_onl
     // A review request: framed with an id of its own.
     let unread = codec::encode_event(&event(4, "\u{1f642}"), Encoding::Avro).unwrap();
     send(&flow.connection, &[flow.event(2, unread)]);
-    let registry = Registry::open(settings(flow.server.url.clone())).unwrap();
+    let registry = Registry::open(&settings(&flow.server.url)).unwrap();
     let patient = registry.waiting(&|| false);
     let event_of = |record: &Consumed| {
         let received = Received::new(record.payload.as_deref(), &record.headers, Some(&patient));

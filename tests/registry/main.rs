@@ -10,11 +10,10 @@ mod real;
 mod server;
 mod tls;
 
-use std::time::Duration;
-
 use aegis::codec::{DecodeError, Defaults, Received, SchemaId, Schemas};
+use aegis::config;
 use aegis::core::event::Event;
-use aegis::registry::{Registry, Settings};
+use aegis::registry::Registry;
 
 /// The schema of events, as it lies in schemas/.
 const EVENT: &str = include_str!("../../schemas/event.avsc");
@@ -42,17 +41,17 @@ fn framed(id: u32, datum: &[u8]) -> Vec<u8> {
     [&[0][..], &id.to_be_bytes(), datum].concat()
 }
 
-fn settings(url: String) -> Settings {
-    Settings {
-        urls: vec![url],
-        request: Duration::from_millis(300),
-        unknown: Duration::from_millis(300),
-        outage: Duration::from_millis(600),
-        ..Settings::default()
+fn settings(url: &str) -> config::Registry {
+    config::Registry {
+        url: url.to_owned(),
+        request_timeout_ms: 300,
+        unknown_wait_ms: 300,
+        outage_wait_ms: 600,
+        ..config::Registry::default()
     }
 }
 
-/// What the registry has for a number, once it has said so.
+/// Waits for the registry's answer about a number.
 fn ask(registry: &Registry, id: u32) -> Result<(), DecodeError> {
     registry.waiting(&|| false).writer(SchemaId::Number(id)).map(|_| ())
 }

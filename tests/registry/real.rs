@@ -6,7 +6,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aegis::codec::{SCHEMAS, SchemaId, Schemas};
-use aegis::registry::{Registry, RegistryError, Settings, Subjects};
+use aegis::config;
+use aegis::registry::{Registry, RegistryError};
 
 use crate::support::flow;
 use crate::{EVENT, FOREIGN, FOREIGN_DATUM, ask, event, framed, settings};
@@ -66,12 +67,12 @@ impl Drop for Real {
 #[test]
 fn a_real_registry_takes_our_schemas_and_gives_others() {
     let mut real = Real::start();
-    let settings = Settings {
+    let settings = config::Registry {
         // It warms up while it answers.
-        request: Duration::from_secs(20),
-        ..settings(real.url.clone())
+        request_timeout_ms: 20_000,
+        ..settings(&real.url)
     };
-    let registry = Registry::open(settings).unwrap();
+    let registry = Registry::open(&settings).unwrap();
     let register = |subject: &str, schema: &str, add| registry.register(subject, schema, add, &|| false);
     let body = r#"{"compatibility":"FULL_TRANSITIVE"}"#;
     let set = ureq::put(format!("{}/config", real.url)).content_type("application/json").send(body);
@@ -87,7 +88,7 @@ fn a_real_registry_takes_our_schemas_and_gives_others() {
             "ReviewRequest" => "review".to_owned(),
             _ => name.to_lowercase(),
         };
-        let subject = Subjects::Topic.subject(&format!("full.{file}"), name);
+        let subject = format!("full.{file}-value");
         // A version has the schemas that changed with it.
         let earlier = versions.iter().map(|version| version.join(format!("{file}.avsc")));
         let earlier: Vec<_> = earlier.filter(|path| path.exists()).collect();

@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use aegis::registry::{Registry, RegistryError, Settings};
+use aegis::config;
+use aegis::registry::{Registry, RegistryError};
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslAcceptor, SslMethod, SslVerifyMode};
 
@@ -63,13 +64,14 @@ fn the_registry_and_we_are_who_we_say() {
     let false_certificate = put("false.pem", impostor.certificate.to_pem());
     let false_key = put("false-key.pem", impostor.key.private_key_to_pem_pkcs8());
 
-    let with = |authorities: Option<&PathBuf>, identity: Option<(&PathBuf, &PathBuf)>| Settings {
-        authorities: authorities.cloned(),
-        identity: identity.map(|(certificate, key)| (certificate.clone(), key.clone())),
-        ..settings(url.clone())
+    let with = |authorities: Option<&PathBuf>, identity: Option<(&PathBuf, &PathBuf)>| config::Registry {
+        authorities: authorities.cloned().unwrap_or_default(),
+        certificate: identity.map(|(certificate, _)| certificate.clone()).unwrap_or_default(),
+        key: identity.map(|(_, key)| key.clone()).unwrap_or_default(),
+        ..settings(&url)
     };
-    let said = |settings: Settings| {
-        let known = ask(&Registry::open(settings).unwrap(), 1);
+    let said = |settings: config::Registry| {
+        let known = ask(&Registry::open(&settings).unwrap(), 1);
         known.map_or_else(|error| error.name(), |()| "known")
     };
     let (us, impostors) = (Some((&certificate, &key)), Some((&false_certificate, &false_key)));
@@ -80,6 +82,6 @@ fn the_registry_and_we_are_who_we_say() {
     // The registry does not know us.
     assert_eq!(said(with(Some(&authorities), None)), "RegistryUnavailable");
     assert_eq!(said(with(Some(&authorities), impostors)), "RegistryUnavailable");
-    let error = Registry::open(with(Some(&authorities), Some((&certificate, &old_key)))).err().unwrap();
+    let error = Registry::open(&with(Some(&authorities), Some((&certificate, &old_key)))).err().unwrap();
     assert!(matches!(error, RegistryError::Settings { key: "key", .. }), "{error}");
 }

@@ -51,7 +51,7 @@ impl Index {
         store: &mut Store,
         waits: bool,
     ) -> Result<Self, LearnError> {
-        let again: BTreeMap<_, _> = store.read_by(codec::decisions_read()?, waits)?.into_iter().collect();
+        let again: BTreeMap<_, _> = store.read_by(codec::decisions_read(), waits)?.into_iter().collect();
         for (partition, before) in &again {
             let from = store.decision_positions().get(partition).copied();
             tracing::info!(

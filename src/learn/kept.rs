@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::LearnError;
-use crate::codec::{self, Spare};
+use crate::codec::{self, RecordPool};
 use crate::core::ledger_state::LedgerState;
 use crate::store::Store;
 
@@ -15,16 +15,17 @@ use crate::store::Store;
 pub fn kept(store: &Store) -> Result<LedgerState, LearnError> {
     let book = Mutex::new(LedgerState::new());
     store.ledger(|| {
-        let (book, mut records, mut spare, mut changes) = (&book, Vec::new(), Spare::default(), Vec::new());
+        let (book, mut records, mut pool, mut changes) =
+            (&book, Vec::new(), RecordPool::default(), Vec::new());
         move |kept: &[(&[u8], &[u8])]| {
             for (_, value) in kept {
-                records.push(codec::decode_record_onto(value, &mut spare)?);
+                records.push(codec::decode_record_into_pool(value, &mut pool)?);
             }
             let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
             for record in records.drain(..) {
                 book.apply(&record, &mut changes)?;
                 changes.clear();
-                spare.take(record);
+                pool.recycle(record);
             }
             Ok::<_, LearnError>(())
         }

@@ -8,7 +8,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::label::LabelFields;
-use super::pointer::{Pointer, Read};
+use super::pointer::{Pointer, RecordReader};
 use crate::codec::error::DecodeError;
 use crate::codec::tree::Node;
 
@@ -87,12 +87,12 @@ impl Values {
 
 /// A label's place in its record.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct At<'p> {
+pub(super) struct LabelPosition<'p> {
     list: &'p Pointer,
     item: Option<usize>,
 }
 
-impl At<'_> {
+impl LabelPosition<'_> {
     /// The pointer of this label: where it goes through the list of annotations, `*` is this label's item.
     pub(super) fn of<'p>(&self, pointer: &'p Pointer) -> Cow<'p, str> {
         match (through(self.list, pointer), self.item) {
@@ -188,10 +188,13 @@ fn stars(fields: &LabelFields) -> Result<(), String> {
 }
 
 /// The labels of a record that are not left out.
-pub(super) fn of<'p>(fields: &'p LabelFields, record: Read<'_, '_>) -> Result<Vec<At<'p>>, DecodeError> {
+pub(super) fn of<'p>(
+    fields: &'p LabelFields,
+    record: RecordReader<'_, '_>,
+) -> Result<Vec<LabelPosition<'p>>, DecodeError> {
     let list = &fields.annotations;
     let Some(at) = list.given() else {
-        let one = At { list, item: None };
+        let one = LabelPosition { list, item: None };
         // What leaves out one numbered annotation says nothing of the others.
         let numbered = numbered(fields);
         let inside = |pointer: &Pointer| numbered.iter().any(|item| within(pointer.as_str(), item));
@@ -203,18 +206,18 @@ pub(super) fn of<'p>(fields: &'p LabelFields, record: Read<'_, '_>) -> Result<Ve
         return Ok(if left_out { Vec::new() } else { vec![one] });
     };
     // A record that is left out as a whole need not have a list.
-    let whole = At { list, item: None };
+    let whole = LabelPosition { list, item: None };
     if skipped(fields, record, whole, |pointer| through(list, pointer).is_none())? {
         return Ok(Vec::new());
     }
-    let found = record.look("annotations", at)?.ok_or_else(|| record.missing("annotations", at))?;
-    let Node::List(items) = found else { return Err(record.unfit("annotations", at, LIST)) };
+    let found = record.get("annotations", at)?.ok_or_else(|| record.missing("annotations", at))?;
+    let Node::List(items) = found else { return Err(record.invalid("annotations", at, LIST)) };
     if items.len() > MAX_ANNOTATIONS {
-        return Err(record.unfit("annotations", at, LIST));
+        return Err(record.invalid("annotations", at, LIST));
     }
     let mut kept = Vec::new();
     for item in 0..items.len() {
-        let one = At { list, item: Some(item) };
+        let one = LabelPosition { list, item: Some(item) };
         if !skipped(fields, record, one, |pointer| through(list, pointer).is_some())? {
             kept.push(one);
         }
@@ -229,12 +232,12 @@ const OTHERS: &str = "the only annotation: the list has others, which would be l
 /// Returns `true` if one of the pointers in `skip_if` that are `among` those asked about leaves the label out.
 fn skipped(
     fields: &LabelFields,
-    record: Read<'_, '_>,
-    at: At<'_>,
+    record: RecordReader<'_, '_>,
+    at: LabelPosition<'_>,
     among: impl Fn(&Pointer) -> bool,
 ) -> Result<bool, DecodeError> {
     for (pointer, values) in fields.skip_if.iter().filter(|(pointer, _)| among(pointer)) {
-        let found = record.look("skip_if", &at.of(pointer))?;
+        let found = record.get("skip_if", &at.of(pointer))?;
         if values.have(found) {
             return Ok(true);
         }
@@ -261,15 +264,15 @@ fn numbered(fields: &LabelFields) -> Vec<&str> {
 
 /// Refuses a record whose other annotations would be lost: the verdict leads through one numbered item of a list that has
 /// more of them, and the annotator through the same item, or the list is known to be one of annotations.
-fn alone(fields: &LabelFields, numbered: &[&str], record: Read<'_, '_>) -> Result<(), DecodeError> {
+fn alone(fields: &LabelFields, numbered: &[&str], record: RecordReader<'_, '_>) -> Result<(), DecodeError> {
     for item in numbered {
         let Some((list, _)) = item.rsplit_once('/') else { continue };
         let name = list.rsplit('/').next().unwrap_or_default();
         if (within(fields.annotator.as_str(), item) || LISTS.contains(&name))
-            && let Some(Node::List(items)) = record.look("verdict", list)?
+            && let Some(Node::List(items)) = record.get("verdict", list)?
             && items.len() > 1
         {
-            return Err(record.unfit("verdict", list, OTHERS));
+            return Err(record.invalid("verdict", list, OTHERS));
         }
     }
     Ok(())
@@ -284,7 +287,7 @@ mod tests {
     fn a_pointer_goes_through_the_list_at_its_star() {
         let pointer = |text: &str| Pointer::try_from(text.to_owned()).unwrap();
         let list = pointer("/a/b");
-        let at = At { list: &list, item: Some(3) };
+        let at = LabelPosition { list: &list, item: Some(3) };
         for (text, expected) in [
             ("/a/b/*/c", "/a/b/3/c"),
             ("/a/b/*", "/a/b/3"),
@@ -296,7 +299,7 @@ mod tests {
             assert_eq!(at.of(&pointer(text)), expected);
         }
         let none = Pointer::default();
-        assert_eq!(At { list: &none, item: None }.of(&pointer("/*/c")), "/*/c");
+        assert_eq!(LabelPosition { list: &none, item: None }.of(&pointer("/*/c")), "/*/c");
     }
 
     #[test]

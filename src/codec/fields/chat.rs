@@ -1,8 +1,8 @@
 //! The layouts of chats: roles, content parts, tool calls and tool results as OpenAI (chat completions and responses),
 //! Anthropic and Gemini define them.
 
-use crate::codec::tree::{Astray, Node};
-use crate::codec::wire::Words;
+use crate::codec::tree::{Node, PointerError};
+use crate::codec::wire::Symbols;
 use crate::core::event::Role;
 
 /// The role that a word of these interfaces names.
@@ -11,14 +11,14 @@ pub(in crate::codec) fn role(word: &str) -> Option<Role> {
         "developer" => Some(Role::System),
         "function" => Some(Role::Tool),
         "model" | "critic" | "discriminator" => Some(Role::Assistant),
-        other => Role::read(other),
+        other => Role::parse(other),
     }
 }
 
 /// The text of a content: it is a text, or the texts of a list of parts, one to a line.
 ///
 /// A part without a text, such as an image or a tool call, gives none. `Ok(None)`: this is not a content.
-pub(super) fn text(content: &Node<'_>) -> Result<Option<String>, Astray> {
+pub(super) fn text(content: &Node<'_>) -> Result<Option<String>, PointerError> {
     let parts = match content {
         Node::Null => return Ok(Some(String::new())),
         Node::Text(text) => return Ok(Some(text.to_string())),
@@ -49,7 +49,7 @@ enum Part {
     Unfit,
 }
 
-fn part_text(part: &Node<'_>) -> Result<Part, Astray> {
+fn part_text(part: &Node<'_>) -> Result<Part, PointerError> {
     match part.field("text")? {
         Some(Node::Text(text)) => return Ok(Part::Text(text.to_string())),
         None | Some(Node::Null) => {}
@@ -95,7 +95,7 @@ const INSTEAD: [&str; 3] = ["tool_calls", "function_call", "audio"];
 
 /// The text of a message without a content: what it refuses with, or nothing where it calls a tool or speaks.
 /// `Ok(None)`: nothing explains why there is no content.
-pub(super) fn instead(message: &Node<'_>) -> Result<Option<String>, Astray> {
+pub(super) fn instead(message: &Node<'_>) -> Result<Option<String>, PointerError> {
     if let Some(refusal) = message.field("refusal")?.and_then(Node::text) {
         return Ok(Some(refusal.to_owned()));
     }
@@ -119,7 +119,7 @@ const ITEMS: [&str; 6] = [
 
 /// An item of a conversation that is not a message, as OpenAI's responses have it: a call of a tool is an empty turn of
 /// the assistant, and what a tool returned is a turn of the tool. `Ok(None)`: it is not such an item.
-pub(super) fn item(item: &Node<'_>) -> Result<Option<(Role, String)>, Astray> {
+pub(super) fn item(item: &Node<'_>) -> Result<Option<(Role, String)>, PointerError> {
     let Some(kind) = item.field("type")?.and_then(Node::text) else { return Ok(None) };
     let known = kind.ends_with("_call") || kind.ends_with("_call_output") || ITEMS.contains(&kind);
     if !known {

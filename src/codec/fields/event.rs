@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::chat;
-use super::pointer::{Pointer, Read, meant, note, scalar};
+use super::pointer::{Pointer, RecordReader, meant, note, scalar};
 use crate::codec::error::DecodeError;
-use crate::codec::event::Parts;
+use crate::codec::event::EventParts;
 use crate::codec::time::{TimeUnit, Zone};
 use crate::codec::tree::Node;
 use crate::codec::{hex, tree};
@@ -185,31 +185,31 @@ impl EventFields {
         &self,
         json: &str,
         place: Option<(&str, i32, i64)>,
-    ) -> Result<Parts, DecodeError> {
+    ) -> Result<EventParts, DecodeError> {
         let (root, replaced) = &tree::parse(json)?;
-        let record = Read { section: "event_fields", root };
+        let record = RecordReader { section: "event_fields", root };
         let id = match (self.id.given(), place) {
             (Some(at), _) => record.word("id", at)?.ok_or_else(|| record.missing("id", at))?,
             (None, Some((topic, partition, offset))) => default_event_id(topic, partition, offset),
             (None, None) => return Err(DecodeError::MissingField { field: "id" }),
         };
         let at = self.judged.as_str();
-        let judged = match record.look("judged", at)? {
+        let judged = match record.get("judged", at)? {
             Some(value) => {
                 let number = scalar(value).whole("judged").ok().flatten().filter(|number| *number >= 0);
-                Some(number.ok_or_else(|| record.unfit("judged", at, NUMBER))?)
+                Some(number.ok_or_else(|| record.invalid("judged", at, NUMBER))?)
             }
             None => None,
         };
         let mut metadata = BTreeMap::new();
         for (name, at) in &self.metadata {
-            if let Some(value) = record.look("metadata", at.as_str())? {
-                let value = note(value).ok_or_else(|| record.unfit("metadata", at.as_str(), NOTE))?;
+            if let Some(value) = record.get("metadata", at.as_str())? {
+                let value = note(value).ok_or_else(|| record.invalid("metadata", at.as_str(), NOTE))?;
                 metadata.insert(name.clone(), value);
             }
         }
         let (turns, total) = self.turns(record)?;
-        Ok(Parts {
+        Ok(EventParts {
             id,
             conversation: record.word("conversation", self.conversation.as_str())?,
             tenant: record.word("tenant", self.tenant.as_str())?,
@@ -225,18 +225,19 @@ impl EventFields {
     }
 
     /// The turns that are kept, and how many there are.
-    fn turns(&self, record: Read<'_, '_>) -> Result<(Vec<Turn>, usize), DecodeError> {
+    fn turns(&self, record: RecordReader<'_, '_>) -> Result<(Vec<Turn>, usize), DecodeError> {
         let at = self.turns.as_str();
-        if let Some(value) = record.look("turns", at)? {
-            let Node::List(items) = value else { return Err(record.unfit("turns", at, LIST)) };
+        if let Some(value) = record.get("turns", at)? {
+            let Node::List(items) = value else { return Err(record.invalid("turns", at, LIST)) };
             let turn = |(place, item)| self.turn(record, item, |inner| format!("{at}/{place}{inner}"));
             let turns = items.iter().take(MAX_TURNS).enumerate().map(turn).collect::<Result<_, _>>()?;
             return Ok((turns, items.len()));
         }
         let at = self.text.as_str();
-        if let Some(value) = record.look("text", at)? {
-            let said = chat::text(value).map_err(|astray| record.astray("text", at.to_owned(), astray))?;
-            let text = said.ok_or_else(|| record.unfit("text", at, SAID))?;
+        if let Some(value) = record.get("text", at)? {
+            let said =
+                chat::text(value).map_err(|astray| record.pointer_error("text", at.to_owned(), astray))?;
+            let text = said.ok_or_else(|| record.invalid("text", at, SAID))?;
             return Ok((vec![Turn { role: self.role.into(), text }], 1));
         }
         Err(match (self.turns.given(), self.text.given()) {
@@ -249,25 +250,25 @@ impl EventFields {
     /// A turn; `whole` makes a pointer from the event out of one from the turn.
     fn turn(
         &self,
-        record: Read<'_, '_>,
+        record: RecordReader<'_, '_>,
         item: &Node<'_>,
         whole: impl Fn(&str) -> String,
     ) -> Result<Turn, DecodeError> {
         let (role_at, at) = (self.turn_role.as_str(), self.turn_text.as_str());
-        let role = match record.inside(item, "turn_role", role_at, || whole(role_at))? {
+        let role = match record.get_in(item, "turn_role", role_at, || whole(role_at))? {
             // OpenAI's conversations have this word for an item whose author is not known.
             Some(value) if value.means("unknown") && !self.roles.contains_key("unknown") => None,
             Some(value) => {
                 let role = self.role(value);
-                Some(role.ok_or_else(|| record.unfit("turn_role", whole(role_at), ROLE))?)
+                Some(role.ok_or_else(|| record.invalid("turn_role", whole(role_at), ROLE))?)
             }
             None => None,
         };
-        let astray = |astray| record.astray("turn_text", whole(at), astray);
+        let astray = |astray| record.pointer_error("turn_text", whole(at), astray);
         let content = item.at(at).map_err(astray)?;
         if let Some(found) = content.filter(|found| **found != Node::Null) {
             let text = chat::text(found).map_err(astray)?;
-            let text = text.ok_or_else(|| record.unfit("turn_text", whole(at), SAID))?;
+            let text = text.ok_or_else(|| record.invalid("turn_text", whole(at), SAID))?;
             let role = if chat::only_results(found) { Role::Tool } else { role.unwrap_or(self.role.into()) };
             return Ok(Turn { role, text });
         }

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::annotations::{self, At, Values};
-use super::pointer::{Pointer, Read, meant, scalar};
+use super::annotations::{self, LabelPosition, Values};
+use super::pointer::{Pointer, RecordReader, meant, scalar};
 use crate::codec::error::DecodeError;
 use crate::codec::label::{LabelForm, MAX_CATEGORIES, RefForm, slugs};
 use crate::codec::time::{TimeUnit, Zone};
 use crate::codec::tree::{self, Node};
-use crate::codec::wire::{List, Word, Words};
+use crate::codec::wire::{List, Symbol, Symbols};
 use crate::core::label;
 
 /// `[label_fields]`
@@ -242,7 +242,7 @@ impl LabelFields {
     /// Several have the same event, tenant and policy.
     pub(in crate::codec) fn read(&self, json: &str) -> Result<Vec<LabelForm<'static>>, DecodeError> {
         let (root, _) = &tree::parse(json)?;
-        let record = Read { section: "label_fields", root };
+        let record = RecordReader { section: "label_fields", root };
         let mut labels = Vec::new();
         for at in annotations::of(self, record)? {
             labels.push(self.label(record, at)?);
@@ -250,7 +250,11 @@ impl LabelFields {
         Ok(labels)
     }
 
-    fn label(&self, record: Read<'_, '_>, at: At<'_>) -> Result<LabelForm<'static>, DecodeError> {
+    fn label(
+        &self,
+        record: RecordReader<'_, '_>,
+        at: LabelPosition<'_>,
+    ) -> Result<LabelForm<'static>, DecodeError> {
         let word =
             |field, pointer| Ok::<_, DecodeError>(record.word(field, &at.of(pointer))?.map(Cow::Owned));
         let event = word("event_id", &self.event_id)?;
@@ -260,13 +264,13 @@ impl LabelFields {
             tenant: word("tenant", &self.tenant)?,
             policy: word("policy", &self.policy)?,
             annotator: word("annotator", &self.annotator)?,
-            verdict: self.verdict(record, &at.of(&self.verdict))?.map(Word),
+            verdict: self.verdict(record, &at.of(&self.verdict))?.map(Symbol),
             severity: number(record, "severity", &at.of(&self.severity), SEVERITY, |found| {
                 (0.0..=1.0).contains(&found)
             })?,
             categories: categories(record, &at.of(&self.categories))?,
             time: record.time(&at.of(&self.time), self.time_unit, &self.time_zone)?.unwrap_or(0),
-            source: Word(self.source(record, &at.of(&self.source))?),
+            source: Symbol(self.source(record, &at.of(&self.source))?),
             inclusion_probability: number(
                 record,
                 "inclusion_probability",
@@ -288,31 +292,31 @@ impl LabelFields {
         Ok(form)
     }
 
-    fn verdict(&self, record: Read<'_, '_>, at: &str) -> Result<Option<label::Finding>, DecodeError> {
-        let Some(value) = record.look("verdict", at)? else { return Ok(None) };
+    fn verdict(&self, record: RecordReader<'_, '_>, at: &str) -> Result<Option<label::Finding>, DecodeError> {
+        let Some(value) = record.get("verdict", at)? else { return Ok(None) };
         let value = match value {
             // A choice is a list, also where only one can be made.
             Node::List(items) => match items.as_slice() {
                 [] => return Ok(None),
                 [one] => one,
-                _ => return Err(record.unfit("verdict", at, ONE_VERDICT)),
+                _ => return Err(record.invalid("verdict", at, ONE_VERDICT)),
             },
             one => one,
         };
         let known = || match value {
             Node::Bool(true) => Some(label::Finding::Unsafe),
             Node::Bool(false) => Some(label::Finding::Safe),
-            other => other.text().and_then(label::Finding::read),
+            other => other.text().and_then(label::Finding::parse),
         };
         let found = meant(value, &self.verdicts).map(label::Finding::from).or_else(known);
-        found.map(Some).ok_or_else(|| record.unfit("verdict", at, VERDICT))
+        found.map(Some).ok_or_else(|| record.invalid("verdict", at, VERDICT))
     }
 
-    fn source(&self, record: Read<'_, '_>, at: &str) -> Result<label::Source, DecodeError> {
-        let Some(value) = record.look("source", at)? else { return Ok(label::Source::Review) };
-        let known = || value.text().and_then(label::Source::read);
+    fn source(&self, record: RecordReader<'_, '_>, at: &str) -> Result<label::Source, DecodeError> {
+        let Some(value) = record.get("source", at)? else { return Ok(label::Source::Review) };
+        let known = || value.text().and_then(label::Source::parse);
         let found = meant(value, &self.sources).map(label::Source::from).or_else(known);
-        found.ok_or_else(|| record.unfit("source", at, SOURCE))
+        found.ok_or_else(|| record.invalid("source", at, SOURCE))
     }
 }
 
@@ -330,13 +334,13 @@ fn twins<T: PartialEq>(table: &str, words: &BTreeMap<String, T>) -> Result<(), S
 }
 
 fn categories(
-    record: Read<'_, '_>,
+    record: RecordReader<'_, '_>,
     at: &str,
 ) -> Result<List<Cow<'static, str>, MAX_CATEGORIES>, DecodeError> {
     /// One more than there may be, so that too many are seen.
     const TAKEN: usize = MAX_CATEGORIES + 1;
     let owned = |slug: &str| Cow::Owned(slug.to_owned());
-    let found: Option<Vec<Cow<'static, str>>> = match record.look("categories", at)? {
+    let found: Option<Vec<Cow<'static, str>>> = match record.get("categories", at)? {
         None => return Ok(List::of(Vec::new())),
         Some(Node::Text(text)) => Some(slugs([text.as_ref()], true).take(TAKEN).map(owned).collect()),
         Some(Node::List(items)) => {
@@ -346,14 +350,15 @@ fn categories(
         Some(_) => None,
     };
     let found = found.filter(|found| found.len() <= MAX_CATEGORIES);
-    found.map(List::of).ok_or_else(|| record.unfit("categories", at, CATEGORIES))
+    found.map(List::of).ok_or_else(|| record.invalid("categories", at, CATEGORIES))
 }
 
-fn decision(record: Read<'_, '_>, at: &str) -> Result<Option<RefForm>, DecodeError> {
-    let Some(value) = record.look("decision", at)? else { return Ok(None) };
+fn decision(record: RecordReader<'_, '_>, at: &str) -> Result<Option<RefForm>, DecodeError> {
+    let Some(value) = record.get("decision", at)? else { return Ok(None) };
     let whole = |name: &str| {
-        let field =
-            value.field(name).map_err(|astray| record.astray("decision", format!("{at}/{name}"), astray))?;
+        let field = value
+            .field(name)
+            .map_err(|astray| record.pointer_error("decision", format!("{at}/{name}"), astray))?;
         let found = field.and_then(|field| scalar(field).whole("decision").ok()?);
         Ok::<_, DecodeError>(found.filter(|found| *found >= 0))
     };
@@ -361,17 +366,17 @@ fn decision(record: Read<'_, '_>, at: &str) -> Result<Option<RefForm>, DecodeErr
     let found = partition.zip(whole("offset")?);
     found
         .map(|(partition, offset)| Some(RefForm::new(partition, offset)))
-        .ok_or_else(|| record.unfit("decision", at, DECISION))
+        .ok_or_else(|| record.invalid("decision", at, DECISION))
 }
 
 fn number(
-    record: Read<'_, '_>,
+    record: RecordReader<'_, '_>,
     field: &'static str,
     at: &str,
     wanted: &'static str,
     fits: impl Fn(f64) -> bool,
 ) -> Result<Option<f64>, DecodeError> {
-    let Some(value) = record.look(field, at)? else { return Ok(None) };
+    let Some(value) = record.get(field, at)? else { return Ok(None) };
     let found = scalar(value).number(field).ok().flatten().filter(|found| fits(*found));
-    found.map(Some).ok_or_else(|| record.unfit(field, at, wanted))
+    found.map(Some).ok_or_else(|| record.invalid(field, at, wanted))
 }

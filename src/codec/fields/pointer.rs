@@ -10,7 +10,7 @@ use crate::codec::error::DecodeError;
 use crate::codec::json::Scalar;
 use crate::codec::number::Number;
 use crate::codec::time::{TimeError, TimeUnit, Zone};
-use crate::codec::tree::{Astray, Node};
+use crate::codec::tree::{Node, PointerError};
 use crate::core::event::Millis;
 
 /// A JSON pointer (RFC 6901). The empty one, which is the whole, says in most places that there is none.
@@ -71,25 +71,25 @@ const SEVERAL: &str =
 
 /// A record that is read by the pointers of a section of the configuration.
 #[derive(Clone, Copy)]
-pub(super) struct Read<'v, 'a> {
+pub(super) struct RecordReader<'v, 'a> {
     /// The section.
     pub(super) section: &'static str,
     /// The record.
     pub(super) root: &'v Node<'a>,
 }
 
-impl<'v, 'a> Read<'v, 'a> {
+impl<'v, 'a> RecordReader<'v, 'a> {
     /// What a pointer leads to from the whole record; nothing if that is `null`, or if there is no pointer.
-    pub(super) fn look(
+    pub(super) fn get(
         &self,
         field: &'static str,
         pointer: &str,
     ) -> Result<Option<&'v Node<'a>>, DecodeError> {
-        self.inside(self.root, field, pointer, || pointer.to_owned())
+        self.get_in(self.root, field, pointer, || pointer.to_owned())
     }
 
     /// The same from a value within the record; `whole` is the pointer from the whole record.
-    pub(super) fn inside(
+    pub(super) fn get_in(
         &self,
         value: &'v Node<'a>,
         field: &'static str,
@@ -99,47 +99,52 @@ impl<'v, 'a> Read<'v, 'a> {
         if pointer.is_empty() {
             return Ok(None);
         }
-        let found = value.at(pointer).map_err(|astray| self.astray(field, whole(), astray))?;
+        let found = value.at(pointer).map_err(|astray| self.pointer_error(field, whole(), astray))?;
         Ok(found.filter(|found| **found != Node::Null))
     }
 
-    pub(super) fn astray(&self, field: &'static str, pointer: String, astray: Astray) -> DecodeError {
+    pub(super) fn pointer_error(
+        &self,
+        field: &'static str,
+        pointer: String,
+        astray: PointerError,
+    ) -> DecodeError {
         let wanted = match astray {
-            Astray::Twice => TWICE,
-            Astray::Several => SEVERAL,
+            PointerError::DuplicateName => TWICE,
+            PointerError::SeveralItems => SEVERAL,
         };
-        self.unfit(field, pointer, wanted)
+        self.invalid(field, pointer, wanted)
     }
 
     pub(super) fn missing(&self, field: &'static str, pointer: impl Into<String>) -> DecodeError {
         DecodeError::MissingAt { section: self.section, field, pointer: pointer.into() }
     }
 
-    pub(super) fn unfit(
+    pub(super) fn invalid(
         &self,
         field: &'static str,
         pointer: impl Into<String>,
         wanted: &'static str,
     ) -> DecodeError {
-        DecodeError::UnfitAt { section: self.section, field, pointer: pointer.into(), wanted }
+        DecodeError::InvalidAt { section: self.section, field, pointer: pointer.into(), wanted }
     }
 
     /// An id, or a name.
     pub(super) fn word(&self, field: &'static str, at: &str) -> Result<Option<String>, DecodeError> {
-        let Some(value) = self.look(field, at)? else { return Ok(None) };
-        word(value).map(Some).ok_or_else(|| self.unfit(field, at, WORD))
+        let Some(value) = self.get(field, at)? else { return Ok(None) };
+        word(value).map(Some).ok_or_else(|| self.invalid(field, at, WORD))
     }
 
     /// A time, where a number counts `unit` and a text without a zone is in `zone`.
     pub(super) fn time(&self, at: &str, unit: TimeUnit, zone: &Zone) -> Result<Option<Millis>, DecodeError> {
-        let Some(value) = self.look("time", at)? else { return Ok(None) };
+        let Some(value) = self.get("time", at)? else { return Ok(None) };
         scalar(value).time(unit, zone, false).map_err(|why| {
             let wanted = match why {
                 TimeError::NotATime => TIME,
                 TimeError::NoZone => NO_ZONE,
                 TimeError::Ambiguous => AMBIGUOUS,
             };
-            self.unfit("time", at, wanted)
+            self.invalid("time", at, wanted)
         })
     }
 }

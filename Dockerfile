@@ -6,6 +6,7 @@ FROM rust:1.95.0-bookworm AS program
 WORKDIR /aegis
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 COPY src src
+COPY crates crates
 COPY schemas schemas
 COPY benches benches
 # Not built, but Cargo.toml names some of them, and cargo refuses a manifest whose files are not there.

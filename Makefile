@@ -20,7 +20,7 @@ FUZZ_TARGET ?=
 # Where cargo builds, here as there.
 BUILT := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build demo kafka broker kafka-stop test soak test-shared stack-test lint deny sbom fuzz bench train evaluate cuda bench-gpu clean
+.PHONY: help setup build demo kafka broker kafka-stop check test soak test-shared stack-test lint deny sbom fuzz bench train evaluate cuda bench-gpu clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -50,19 +50,24 @@ test: setup ## Every test, with a real Apache Kafka (needs Maven and Java 17)
 
 soak: setup ## Exactly once at full size (COPIER_EVENTS=100000), members and broker killed; then memory for SOAK_MINUTES=15
 	@AEGIS_COPIER_EVENTS=$${COPIER_EVENTS:-100000} AEGIS_SOAK_MINUTES=$${SOAK_MINUTES:-15} \
-	  $(CARGO) test --locked $(LINKING) --features crash-points --test copier --test soak -- --include-ignored --nocapture
+	  $(CARGO) test --locked $(LINKING) --features crash-points --test kafka -- copier:: soak:: --include-ignored --nocapture
 
 test-shared: setup ## Checks against the labelled streams in ../shared/data, for Aegis's own developers
 	@AEGIS_SHARED_DATA=$${AEGIS_SHARED_DATA:-$(abspath ../shared/data)} \
-	  $(CARGO) test --locked $(LINKING) --features shared-data --test learners_shared --test replay shared
+	  $(CARGO) test --locked $(LINKING) --features shared-data --test replay shared
 
 stack-test: setup build ## docker-compose.yml brought up, broken and checked (stand-in images where none can be pulled)
 	@bash tests/stack/run.sh
 
 lint: ## Format, lints and the directions of imports
-	@$(CARGO) fmt --check
+	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --locked $(LINKING) --features crash-points --all-targets -- -D warnings
-	@$(CARGO) test --locked $(LINKING) --features crash-points --test directions
+	@$(CARGO) test --locked $(LINKING) --features crash-points --test structure
+
+check: ## Format, lints and every test that needs neither Java nor fetched models; under five minutes once built
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --locked $(LINKING) --features crash-points --all-targets -- -D warnings
+	@bash tests/check.sh $(LINKING)
 
 deny: ## Licences, advisories, sources and duplicates of all crates, with cargo-deny
 	@command -v cargo-deny >/dev/null || { echo "make deny needs cargo-deny: cargo install --locked cargo-deny" >&2; exit 69; }
@@ -73,7 +78,7 @@ sbom: ## What the program is made of, as CycloneDX, in target/aegis.cdx.json
 
 fuzz: ## Every decoder under hostile bytes, FUZZ_SECONDS for each (docs/fuzzing.md)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED) FUZZ_TARGET=$(FUZZ_TARGET) \
-	  $(CARGO) test --locked $(LINKING) --features crash-points --test fuzz -- --nocapture
+	  $(CARGO) test --locked $(LINKING) --features crash-points --test codec fuzz:: -- --nocapture
 
 bench: setup ## Figures of docs/benchmarks.md, as ratios in one run
 	@$(CARGO) bench --locked $(LINKING)

@@ -1,6 +1,7 @@
 //! Memory that graphs take: given back after a burst, and bounded where one eats it.
 #![cfg(target_os = "linux")]
 
+#[path = "experts/support/mod.rs"]
 mod experts_support;
 
 use std::sync::{Mutex, PoisonError};

@@ -102,6 +102,10 @@ impl Worker {
                 Err(TryRecvError::Empty) => {}
             }
             if waited > patience || waited > GRACE && (self.stop)() {
+                // A trial that is under way says more than the call, and leaves its probe if it is not awaited.
+                if let Some(Ok(Err(source))) = trial.map(|trial| trial.recv_timeout(TRIAL)) {
+                    return Err(os(&self.folder, source));
+                }
                 let path = self.folder.display().to_string();
                 return Err(StoreError::Hung { path, seconds: waited.as_secs() });
             }

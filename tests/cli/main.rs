@@ -3,7 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[path = "../experts_support/mod.rs"]
+#[path = "../experts/support/mod.rs"]
 mod experts_support;
 
 mod configuration;

@@ -6,6 +6,7 @@ mod events;
 mod examples;
 mod fixtures;
 mod foreign;
+mod fuzz;
 mod labels;
 mod mapped;
 mod mapped_labels;

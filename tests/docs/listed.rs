@@ -10,7 +10,7 @@ pub static LISTED: &[Listed] = &[
     (
         "README.md",
         "make demo",
-        "streams 4,000 events from a release build; tests/flow_embedded.rs is its flow",
+        "streams 4,000 events from a release build; tests/flow/embedded.rs is its flow",
     ),
     ("README.md", "make test", "runs this test"),
     (
@@ -26,12 +26,12 @@ pub static LISTED: &[Listed] = &[
     (
         "docs/operating.md",
         "aegis ledger restore …",
-        "needs a ledger topic that was made again: tests/flow_faults/topics.rs",
+        "needs a ledger topic that was made again: tests/faults/learner/topics.rs",
     ),
     (
         "docs/operating.md",
         "aegis ledger adopt …",
-        "needs a ledger topic that was made again: tests/flow_faults/topics.rs",
+        "needs a ledger topic that was made again: tests/faults/learner/topics.rs",
     ),
     ("docs/experts.md", "make setup", "`make test` runs it first"),
     (
@@ -44,7 +44,7 @@ pub static LISTED: &[Listed] = &[
         ".venv/bin/python …",
         "trains anew: needs public sets that are not in the repository",
     ),
-    ("docs/experts.md", "make evaluate", "minutes; tests/panel_quality.rs holds what came of it"),
+    ("docs/experts.md", "make evaluate", "minutes; tests/experts/quality.rs holds what came of it"),
     ("docs/learning.md", "aegis replay ../shared/…", "needs developers' streams: `make test-shared`"),
     (
         "docs/learning.md",
@@ -61,7 +61,7 @@ pub static LISTED: &[Listed] = &[
     (
         "docs/security.md",
         "kafka-acls …",
-        "tests/secure lays these very lines on a broker that denies all else",
+        "tests/services/secure lays these very lines on a broker that denies all else",
     ),
     (
         "docs/stack.md",

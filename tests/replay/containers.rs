@@ -11,12 +11,12 @@ const MARKER: &[u8; 16] = b"between blocks..";
 
 /// What other implementations wrote, one file of the same rounds for each codec.
 const CODECS: [(&str, &[u8]); 6] = [
-    ("null", include_bytes!("../fuzz/corpus/avro/rounds-null.avro")),
-    ("deflate", include_bytes!("../fuzz/corpus/avro/rounds-deflate.avro")),
-    ("snappy", include_bytes!("../fuzz/corpus/avro/rounds-snappy.avro")),
-    ("zstandard", include_bytes!("../fuzz/corpus/avro/rounds-zstandard.avro")),
-    ("bzip2", include_bytes!("../fuzz/corpus/avro/rounds-bzip2.avro")),
-    ("xz", include_bytes!("../fuzz/corpus/avro/rounds-xz.avro")),
+    ("null", include_bytes!("../codec/fuzz/corpus/avro/rounds-null.avro")),
+    ("deflate", include_bytes!("../codec/fuzz/corpus/avro/rounds-deflate.avro")),
+    ("snappy", include_bytes!("../codec/fuzz/corpus/avro/rounds-snappy.avro")),
+    ("zstandard", include_bytes!("../codec/fuzz/corpus/avro/rounds-zstandard.avro")),
+    ("bzip2", include_bytes!("../codec/fuzz/corpus/avro/rounds-bzip2.avro")),
+    ("xz", include_bytes!("../codec/fuzz/corpus/avro/rounds-xz.avro")),
 ];
 
 fn long(value: i64) -> Vec<u8> {

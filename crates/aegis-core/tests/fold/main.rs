@@ -1,0 +1,328 @@
+//! The state is a function of the set of records: against a plain model, in any order of arrival.
+
+mod edits;
+mod orders;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aegis_core::features::DIMENSIONS;
+use aegis_core::fold::{Fold, Settings, Walked};
+use aegis_core::hash::{Stated, hex, state_hash};
+use aegis_core::label::{DecisionRef, Finding, Label, Mapping, Source, target};
+use aegis_core::learners::{Learner, RoundInput};
+use aegis_core::ledger::{
+    Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
+};
+use aegis_core::ledger_state::{Change, LedgerError, LedgerState};
+use aegis_core::predictor::{Predictor, StateHash};
+
+/// SplitMix64: numbers for the tests' worlds.
+#[derive(Clone)]
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+const POLICY: &str = "house";
+
+fn id(event: usize) -> RoundId {
+    let tenant = if event.is_multiple_of(5) { "acme" } else { "beta" };
+    RoundId { tenant: tenant.to_owned(), policy: POLICY.to_owned(), event: format!("event-{event}") }
+}
+
+fn judged(dice: &mut Dice, event: usize, offset: i64) -> RoundRecord {
+    let mut votes: Vec<RoundVote> = ["guard", "rules", "toxicity"]
+        .iter()
+        .map(|expert| RoundVote {
+            expert: (*expert).to_owned(),
+            score: (!dice.chance(15)).then(|| dice.unit()),
+            shadow: false,
+        })
+        .collect();
+    if dice.chance(10) {
+        let expert = "trial".to_owned();
+        votes.push(RoundVote { expert, score: Some(dice.unit()), shadow: dice.chance(70) });
+    }
+    if dice.chance(2) {
+        votes.iter_mut().for_each(|vote| vote.score = None);
+    }
+    let reading = dice.chance(60).then(|| {
+        let mut features = Box::new([0i8; DIMENSIONS]);
+        features.iter_mut().for_each(|byte| *byte = dice.next() as i8);
+        TextFeatures { encoder: [u8::from(dice.chance(30)); 32], features }
+    });
+    RoundRecord {
+        id: id(event),
+        subject: dice.chance(60).then(|| format!("subject-{}", dice.below(6))),
+        round_time: 1_000 + dice.below(50) as i64,
+        decision: DecisionRef { partition: dice.below(3) as i32, offset },
+        votes,
+        reading,
+    }
+}
+
+fn label(dice: &mut Dice, event: usize, number: usize) -> Label {
+    let RoundId { tenant, policy, event } = id(event);
+    let other = |dice: &mut Dice| format!("label-{}", dice.below(4));
+    Label {
+        id: format!("label-{number}"),
+        tenant,
+        policy,
+        event,
+        annotator: dice.chance(80).then(|| format!("annotator-{}", dice.below(5))),
+        verdict: dice.chance(80).then(|| Finding::ALL[dice.below(3)]),
+        severity: dice.chance(50).then(|| dice.unit()),
+        categories: if dice.chance(20) { vec!["hate".to_owned(), "self-harm".to_owned()] } else { vec![] },
+        time: dice.below(4) as i64,
+        source: Source::ALL[[0, 0, 0, 1, 2, 3][dice.below(6)]],
+        inclusion_probability: dice.chance(20).then_some(0.25),
+        decision: dice.chance(20).then_some(DecisionRef { partition: 1, offset: 7 }),
+        corrects: dice.chance(10).then(|| other(dice)),
+        retracts: dice.chance(10).then(|| other(dice)),
+    }
+}
+
+/// A ledger with everything in it: events decided twice, waiting and late labels, corrections,
+/// retractions, edits, labels for events that never come.
+fn world(seed: u64, events: usize) -> Vec<Record> {
+    let mut dice = Dice(seed);
+    let mut records = Vec::new();
+    for event in 0..events {
+        let decisions = if dice.chance(10) { 2 } else { usize::from(!dice.chance(5)) };
+        for again in 0..decisions {
+            records.push(Record::Round(judged(&mut dice, event, (event * 2 + again) as i64)));
+        }
+        let labels = [0, 1, 1, 1, 1, 2, 4][dice.below(7)];
+        for number in 0..labels {
+            let label = label(&mut dice, event, number);
+            let received = dice.below(100) as i64;
+            let mut file = |standing| {
+                records.push(Record::Label(LabelRecord { label: label.clone(), received, standing }))
+            };
+            match dice.below(10) {
+                0 => {
+                    file(LabelStatus::Waiting);
+                    file(LabelStatus::ALL[1 + dice.below(2)]);
+                }
+                1 => file(LabelStatus::Waiting),
+                2 => file(LabelStatus::Expired),
+                _ => file(LabelStatus::Accepted),
+            }
+            if dice.chance(5) {
+                // The same id again, with other content, perhaps from someone else.
+                let label = self::label(&mut dice, event, number);
+                records.push(Record::Label(LabelRecord { label, received, standing: LabelStatus::Accepted }));
+            }
+        }
+    }
+    for (number, action) in [
+        EditAction::Quarantine { tenant: String::new(), annotator: "annotator-4".to_owned() },
+        EditAction::Quarantine { tenant: "acme".to_owned(), annotator: "annotator-3".to_owned() },
+        EditAction::Erase { tenant: "beta".to_owned(), subject: "subject-1".to_owned() },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        records.push(Record::Edit(Edit { id: format!("edit-{number}"), action }));
+    }
+    records
+}
+
+/// A record in an order, for sets.
+fn sort_key(judged: &RoundRecord) -> impl Ord {
+    let votes: Vec<_> =
+        judged.votes.iter().map(|v| (v.expert.clone(), v.score.map(f64::to_bits), v.shadow)).collect();
+    let reading = judged.reading.as_ref().map(|r| (r.encoder, r.features.clone()));
+    (judged.key(), votes, reading, judged.subject.clone())
+}
+
+/// The state's hash by the meaning of the words, with neither book nor fold.
+fn model(records: &[Record], settings: &Settings) -> StateHash {
+    let mut erased = BTreeSet::new();
+    let mut quarantined = BTreeSet::new();
+    for record in records {
+        match record {
+            Record::Edit(Edit { action: EditAction::Erase { tenant, subject }, .. }) => {
+                erased.insert((tenant.clone(), subject.clone()));
+            }
+            Record::Edit(Edit { action: EditAction::Quarantine { tenant, annotator }, .. }) => {
+                quarantined.insert((tenant.clone(), annotator.clone()));
+            }
+            _ => {}
+        }
+    }
+    let marked = |set: &BTreeSet<(String, String)>, tenant: &str, name: &str| {
+        set.contains(&(String::new(), name.to_owned())) || set.contains(&(tenant.to_owned(), name.to_owned()))
+    };
+    let mut decisions: BTreeMap<RoundId, RoundRecord> = BTreeMap::new();
+    let mut labels: BTreeMap<RoundId, BTreeMap<(String, Option<String>), LabelRecord>> = BTreeMap::new();
+    for record in records {
+        match record {
+            Record::Round(judged) => {
+                let gone = judged.subject.as_ref().is_some_and(|s| marked(&erased, &judged.id.tenant, s));
+                if gone {
+                    continue;
+                }
+                let best = decisions.entry(judged.id.clone()).or_insert_with(|| judged.clone());
+                if sort_key(judged) < sort_key(best) {
+                    *best = judged.clone();
+                }
+            }
+            Record::Label(filed) => {
+                let of_round = labels.entry(filed.label.round()).or_default();
+                let key = (filed.label.id.clone(), filed.label.annotator.clone());
+                let best = of_round.entry(key).or_insert_with(|| filed.clone());
+                let order =
+                    filed.label.newer(&best.label).then((filed.standing as u8).cmp(&(best.standing as u8)));
+                if order.is_gt() {
+                    *best = filed.clone();
+                }
+            }
+            Record::Edit(_) => {}
+        }
+    }
+    let mut rounds = Vec::new();
+    for (id, judged) in &decisions {
+        let of_round = labels.get(id).cloned().unwrap_or_default();
+        let accepted: Vec<Label> =
+            of_round.into_values().filter(|f| f.standing.counts()).map(|f| f.label).collect();
+        let y = target(&accepted, &settings.mapping, |annotator| marked(&quarantined, &id.tenant, annotator));
+        let awake = judged.votes.iter().any(|vote| vote.score.is_some() && !vote.shadow);
+        if let Some(y) = y.filter(|_| awake) {
+            rounds.push((judged, y));
+        }
+    }
+    rounds.sort_by_key(|(judged, _)| (judged.round_time, &judged.id.tenant, &judged.id.event));
+    let experts: BTreeSet<String> =
+        rounds.iter().flat_map(|(judged, _)| judged.votes.iter().map(|vote| vote.expert.clone())).collect();
+    let experts: Vec<String> = experts.into_iter().collect();
+    let mut carried: BTreeMap<[u8; 32], usize> = BTreeMap::new();
+    for reading in rounds.iter().filter_map(|(judged, _)| judged.reading.as_ref()) {
+        *carried.entry(reading.encoder).or_default() += 1;
+    }
+    let most = carried.values().max().copied();
+    let encoder = carried.into_iter().find(|(_, count)| Some(*count) == most).map(|(id, _)| id);
+    let names: Vec<&str> = experts.iter().map(String::as_str).collect();
+    let mut state = Vec::new();
+    if !names.is_empty() {
+        let mut learner = settings.learner.build(&names, &settings.policy).unwrap();
+        for (judged, y) in &rounds {
+            let vote = |expert: &String| {
+                let vote = judged.votes.iter().find(|vote| vote.expert == *expert);
+                vote.filter(|vote| !vote.shadow).and_then(|vote| vote.score).unwrap_or(f64::NAN)
+            };
+            let votes: Vec<f64> = experts.iter().map(vote).collect();
+            let reading = judged.reading.as_ref().filter(|reading| Some(reading.encoder) == encoder);
+            let features = reading.map(|reading| &*reading.features);
+            learner.step(&RoundInput { votes: &votes, features, event: &judged.id.event }, *y);
+        }
+        learner.save(&mut state);
+    }
+    state_hash(&Stated {
+        learner: &settings.learner.canonical(),
+        experts: &experts,
+        encoder: encoder.as_ref(),
+        mapping: &settings.mapping.canonical(),
+        rounds: rounds.len() as u64,
+        last_key: rounds.last().map(|(j, _)| (j.round_time, j.id.tenant.as_str(), j.id.event.as_str())),
+        state: &state,
+    })
+}
+
+fn settings(learner: &str) -> Settings {
+    Settings { memory: 40_000, ..Settings::new(POLICY, learner.parse().unwrap(), Mapping::default()) }
+}
+
+/// A book with its fold.
+struct Desk {
+    book: LedgerState,
+    fold: Fold,
+}
+
+impl Desk {
+    fn new(settings: Settings) -> Self {
+        Self { book: LedgerState::new(), fold: Fold::new(settings) }
+    }
+
+    fn take(&mut self, record: &Record) -> bool {
+        let mut changes = Vec::new();
+        let expected = self.book.would_change(record);
+        let changed = self.book.apply(record, &mut changes).unwrap();
+        assert_eq!(changed, expected, "{record:?}");
+        changes.iter().for_each(|change: &Change| self.fold.changed(change));
+        changed
+    }
+
+    /// Stops and starts again from what the book holds.
+    fn restart(&mut self, dice: &mut Dice) {
+        let mut records: Vec<_> = self.book.records().collect();
+        dice.shuffle(&mut records);
+        *self = Self::new(self.fold.settings().clone());
+        records.iter().for_each(|record| {
+            self.book.apply(record, &mut Vec::new()).unwrap();
+        });
+        self.fold.all(&self.book);
+    }
+
+    fn hash(&mut self) -> StateHash {
+        self.fold.catch_up(&self.book).unwrap();
+        assert!(self.fold.is_current());
+        self.fold.state_hash(&self.book)
+    }
+}
+
+/// Brings the records in a random order, a tenth of them twice, folding at random moments and
+/// stopping now and then; the hash at the end.
+fn arrive(records: &[Record], settings: &Settings, seed: u64, stops: usize) -> StateHash {
+    let mut dice = Dice(seed);
+    let mut order: Vec<&Record> = records.iter().collect();
+    for _ in 0..records.len() / 10 {
+        order.push(&records[dice.below(records.len())]);
+    }
+    dice.shuffle(&mut order);
+    let mut desk = Desk::new(settings.clone());
+    let stop_each = order.len().checked_div(stops).unwrap_or(usize::MAX);
+    for (at, record) in order.into_iter().enumerate() {
+        desk.take(record);
+        match dice.below(60) {
+            0 => desk.fold.catch_up(&desk.book).unwrap(),
+            1 => drop(desk.fold.advance(&desk.book, dice.below(40)).unwrap()),
+            _ => {}
+        }
+        if at % stop_each == stop_each - 1 {
+            desk.restart(&mut dice);
+        }
+    }
+    // The figures are those of a pass without a rewind.
+    let hash = desk.hash();
+    let mut fresh = Desk { book: desk.book, fold: Fold::new(settings.clone()) };
+    fresh.fold.all(&fresh.book);
+    assert_eq!(fresh.hash(), hash);
+    assert_eq!(fresh.fold.tally(), desk.fold.tally());
+    hash
+}

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# The tests that need neither Java nor fetched models nor any network but loopback. Arguments go to cargo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo test --locked "$@" --features crash-points --lib --test structure --test codec --test store --test protocol --test ops
+cargo test --locked "$@" --features crash-points --test replay -- --skip texts_are_read_and_kept
+cargo test --locked "$@" --features crash-points --test kafka -- embedded::
+cargo test --locked -p aegis-core --tests

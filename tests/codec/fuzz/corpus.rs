@@ -1,0 +1,43 @@
+//! What mutations begin with.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
+use super::targets::Target;
+
+/// Outcomes and names as numbers.
+pub fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The inputs of a target: the fixtures of the codec that it names, and files of its own. Always in one order.
+pub fn of(target: &Target) -> Vec<Vec<u8>> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut paths: Vec<_> = ["v1", "v2", "v3"]
+        .iter()
+        .flat_map(|version| {
+            let folder = tests.join("fixtures/records").join(version);
+            target.fixtures.iter().map(move |name| folder.join(name))
+        })
+        .filter(|path| path.exists())
+        .collect();
+    let own = tests.join("codec/fuzz/corpus").join(target.folder);
+    if let Ok(entries) = fs::read_dir(own) {
+        let mut own: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        own.sort();
+        paths.extend(own);
+    }
+    let mut inputs = Vec::new();
+    for path in paths {
+        let bytes = fs::read(&path).unwrap();
+        if path.extension().is_some_and(|ending| ending == "jsonl") {
+            inputs.extend(bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec));
+        }
+        inputs.push(bytes);
+    }
+    assert!(!inputs.is_empty(), "{} has no corpus", target.name);
+    inputs
+}

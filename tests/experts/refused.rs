@@ -1,0 +1,257 @@
+//! What does not fit is refused at start, with the field and the mend; external data among it.
+
+use crate::experts_support;
+
+use aegis::core::vote::Vote;
+use aegis::experts::{Panel, PanelConfig, PanelError, Provider};
+use experts_support::{FLOAT, Folder, Graph, INT64, SCORES, faulty_classifier, faulty_encoder, head, models};
+
+fn config(folder: &Folder) -> PanelConfig {
+    let runtime = models().join("runtime/libonnxruntime.so");
+    PanelConfig { runtime, sessions: Some(2), ..PanelConfig::new(folder.path()) }
+}
+
+/// The refused field, and that the message names a mend.
+fn refused(folder: &Folder) -> String {
+    let error = Panel::open(config(folder)).err().expect("must be refused");
+    assert!(error.to_string().contains(';'), "{error}");
+    match error {
+        PanelError::Manifest { field, .. }
+        | PanelError::Misfit { field, .. }
+        | PanelError::File { field, .. }
+        | PanelError::Hash { field, .. } => field,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_at_start() {
+    let tampered = Folder::new();
+    tampered.classifier("faulty", &faulty_classifier());
+    std::fs::write(tampered.path().join("faulty/model.onnx"), b"something else").unwrap();
+    assert_eq!(refused(&tampered), "model.sha256");
+
+    for (file, field) in [("model.onnx", "model.file"), ("tokenizer.json", "tokenizer.file")] {
+        let without = Folder::new();
+        without.classifier("faulty", &faulty_classifier());
+        std::fs::remove_file(without.path().join("faulty").join(file)).unwrap();
+        assert_eq!(refused(&without), field);
+    }
+    let without = Folder::new();
+    without.rules("rules", "base = 0.125\n");
+    std::fs::remove_file(without.path().join("rules/rules.toml")).unwrap();
+    assert_eq!(refused(&without), "rules.file");
+
+    let text = Folder::new();
+    let rest = format!("[text]\nmax_chars = 6\n[inputs]\ntext = \"ids\"\n{SCORES}");
+    text.add("faulty", "classifier", "", &faulty_classifier(), &rest);
+    assert_eq!(refused(&text), "inputs.text");
+
+    let classifier = |inputs: &str, rest: &str| {
+        let folder = Folder::new();
+        let rest = format!("{}[inputs]\n{inputs}\n{rest}", folder.tokenizer("faulty"));
+        folder.add("faulty", "classifier", "", &faulty_classifier(), &rest);
+        refused(&folder)
+    };
+    assert_eq!(classifier("ids = \"input_ids\"", SCORES), "inputs.ids");
+    assert_eq!(classifier("ids = \"ids\"\nmask = \"mask\"", SCORES), "inputs.mask");
+    let another = "[[labels]]\nname = \"other\"\n";
+    assert_eq!(classifier("ids = \"ids\"", &format!("{SCORES}{another}")), "labels");
+    assert_eq!(
+        classifier("ids = \"ids\"", &SCORES.replace("= \"scores\"", "= \"logits\"")),
+        "outputs.scores"
+    );
+
+    let greedy = Folder::new();
+    let graph = Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .input("token_type_ids", INT64, &[-1, 1])
+        .node("Add", &["ids", "token_type_ids"], "sum")
+        .node_with("Cast", &["sum"], "scores", &[("to", FLOAT)])
+        .output("scores", FLOAT, &[-1, 1])
+        .model();
+    greedy.classifier("greedy", &graph);
+    assert_eq!(refused(&greedy), "inputs");
+
+    // Its table knows fewer tokens than the tokenizer.
+    let small = Folder::new();
+    let graph = Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .floats("p", &[4], &[0.5; 4])
+        .node("Gather", &["p", "ids"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model();
+    small.classifier("small", &graph);
+    assert_eq!(refused(&small), "tokenizer.file");
+
+    let lost = Folder::new();
+    lost.head("plain", &head());
+    assert_eq!(refused(&lost), "encoder");
+
+    let two = Folder::new();
+    two.encoder("one", &faulty_encoder()).encoder("two", &faulty_encoder());
+    assert_eq!(refused(&two), "outputs.features");
+}
+
+/// The library that `make setup` brings knows no cards.
+#[test]
+fn a_provider_that_is_not_there_is_refused_and_never_replaced_by_the_processor() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    let (device, memory_limit) = (0, Some(1 << 30));
+    let engines = folder.path().join("engines");
+    let all = [Provider::Cuda { device, memory_limit }, Provider::TensorRt { device, memory_limit, engines }];
+    for (provider, word) in all.into_iter().zip(["cuda:0", "tensorrt:0"]) {
+        let error = Panel::open(PanelConfig { provider, ..config(&folder) }).err().unwrap();
+        assert_eq!(error.name(), "Provider");
+        let said = error.to_string();
+        assert!(said.contains(word) && said.contains("make cuda"), "{said}");
+    }
+}
+
+/// As quantised graphs do that scale by the greatest number of all rows.
+#[test]
+fn a_score_that_hangs_on_its_batch_is_refused_or_run_alone() {
+    let graph = || {
+        Graph::default()
+            .input("ids", INT64, &[-1, 1])
+            .floats("p", &[9], &[0.5, 0.25, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+            .node("Gather", &["p", "ids"], "value")
+            .node_with("Softmax", &["value"], "shares", &[("axis", 0)])
+            .node("Mul", &["shares", "value"], "scores")
+            .output("scores", FLOAT, &[-1, 1])
+            .model()
+    };
+    let folder = Folder::new();
+    folder.classifier("quantised", &graph());
+    assert_eq!(refused(&folder), "alone");
+
+    let folder = Folder::new();
+    let rest = format!("{}[inputs]\nids = \"ids\"\n{SCORES}", folder.tokenizer("quantised"));
+    folder.add("quantised", "classifier", "alone = true", &graph(), &rest);
+    let panel = Panel::open(config(&folder)).unwrap();
+    let scores = |texts: &[&str]| -> Vec<f64> {
+        panel.ask(texts).iter().map(|answer| answer.votes[0].score().unwrap()).collect()
+    };
+    assert_eq!(scores(&["fine", "bad", "end", "nan"]), [0.25, 0.75, 0.5, 0.5]);
+}
+
+/// A classifier whose numbers are in a file of that name.
+fn outside(location: &str) -> Vec<u8> {
+    Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .outside("p", &[9], location)
+        .node("Gather", &["p", "ids"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model()
+}
+
+/// One number for each token, `fine` for the word "fine".
+fn numbers(fine: f32) -> Vec<u8> {
+    [0.5, fine, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5].iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// As Hugging Face's tools export what is large.
+#[test]
+fn external_data_is_read_in_the_experts_own_folder_and_is_part_of_its_model() {
+    // Two experts whose files have the same names.
+    let folder = Folder::new();
+    let graph = outside("model.onnx_data");
+    for (id, fine) in [("one", 0.125), ("two", 0.875)] {
+        let listed = folder.external(id, "model.onnx_data", &numbers(fine));
+        folder.external_classifier(id, &graph, &listed);
+    }
+    let panel = Panel::open(PanelConfig { require_all: true, ..config(&folder) }).unwrap();
+    let votes = &panel.ask(&["fine"])[0].votes;
+    assert_eq!(votes.iter().map(Vote::score).collect::<Vec<_>>(), [Some(0.125), Some(0.875)]);
+    let [one, two] = panel.experts() else { panic!() };
+    assert_ne!(one.model, two.model, "other weights are another model");
+    let own: String = one.model.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_ne!(own, experts_support::sha256(&graph));
+}
+
+/// The error's text.
+fn refusal(folder: &Folder) -> String {
+    Panel::open(config(folder)).err().expect("must be refused").to_string()
+}
+
+#[test]
+fn external_data_that_is_not_the_manifests_is_refused() {
+    let data = numbers(0.5);
+    let with = |location: &str, name: &str| {
+        let folder = Folder::new();
+        let listed = folder.external("expert", name, &data);
+        folder.external_classifier("expert", &outside(location), &listed);
+        folder
+    };
+    let changed = with("model.onnx_data", "model.onnx_data");
+    std::fs::write(changed.path().join("expert/model.onnx_data"), numbers(0.25)).unwrap();
+    assert_eq!(refused(&changed), "model.external_data.sha256");
+    let lost = with("model.onnx_data", "model.onnx_data");
+    std::fs::remove_file(lost.path().join("expert/model.onnx_data")).unwrap();
+    assert_eq!(refused(&lost), "model.external_data.file");
+
+    let unlisted = with("weights.bin", "model.onnx_data");
+    std::fs::write(unlisted.path().join("expert/weights.bin"), &data).unwrap();
+    let said = refusal(&unlisted);
+    assert!(said.contains("weights in \"weights.bin\", which is not listed"), "{said}");
+    let none = Folder::new();
+    none.classifier("expert", &outside("weights.bin"));
+    assert_eq!(refused(&none), "model.external_data");
+    let unused = Folder::new();
+    let listed = unused.external("expert", "model.onnx_data", &data);
+    unused.external_classifier("expert", &faulty_classifier(), &listed);
+    let said = refusal(&unused);
+    assert!(said.contains("the graph keeps nothing in \"model.onnx_data\""), "{said}");
+}
+
+#[test]
+fn external_data_outside_of_the_folder_is_refused() {
+    let data = numbers(0.5);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let absolute = elsewhere.path().join("numbers.bin").display().to_string();
+    std::fs::write(&absolute, &data).unwrap();
+    // The last of them is how the runtime itself marks an address in memory.
+    for location in
+        [absolute.as_str(), "../numbers.bin", "./numbers.bin", "sub/numbers.bin", "", "*/_ORT_MEM_ADDR_/*"]
+    {
+        let folder = Folder::new();
+        std::fs::write(folder.path().join("numbers.bin"), &data).unwrap();
+        folder.classifier("expert", &outside(location));
+        let said = refusal(&folder);
+        assert!(said.contains("model.external_data") && said.contains("no file of this folder"), "{said}");
+    }
+    // Nor can the manifest name such a file.
+    let folder = Folder::new();
+    let listed = folder.external("expert", "numbers.bin", &data).replace("numbers.bin", "../numbers.bin");
+    folder.external_classifier("expert", &outside("../numbers.bin"), &listed);
+    assert_eq!(refused(&folder), "model.external_data.file");
+
+    let linked = Folder::new();
+    let listed = linked.external("expert", "numbers.bin", &data);
+    linked.external_classifier("expert", &outside("numbers.bin"), &listed);
+    let file = linked.path().join("expert/numbers.bin");
+    std::fs::rename(&file, linked.path().join("expert/real.bin")).unwrap();
+    std::os::unix::fs::symlink("real.bin", &file).unwrap();
+    assert!(Panel::open(config(&linked)).is_ok(), "a link within the folder");
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&absolute, &file).unwrap();
+    let said = refusal(&linked);
+    assert!(said.contains("is a link to") && said.contains("outside of the expert's folder"), "{said}");
+}
+
+/// The runtime takes no bytes for them, and would open the file itself.
+#[test]
+fn external_data_of_a_node_is_refused() {
+    let folder = Folder::new();
+    let listed = folder.external("expert", "numbers.bin", &numbers(0.5));
+    let graph = Graph::default()
+        .input("ids", INT64, &[-1, 1])
+        .outside_constant(&[9], "numbers.bin", "p")
+        .node("Gather", &["p", "ids"], "scores")
+        .output("scores", FLOAT, &[-1, 1])
+        .model();
+    folder.external_classifier("expert", &graph, &listed);
+    let said = refusal(&folder);
+    assert!(said.contains("of a node or of a nested graph in \"numbers.bin\""), "{said}");
+}

@@ -1,0 +1,257 @@
+//! The panel as a stream: every text is answered once, as soon as it is done, and what hangs holds up nobody
+//! else.
+
+use crate::experts_support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aegis::core::vote::Abstention;
+use aegis::experts::{Kept, Panel, PanelConfig, PanelError, Stream, Tally};
+use experts_support::asked::{Said, config, outcome};
+use experts_support::{Folder, faulty_classifier, faulty_encoder, head, stuck_classifier};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn panel(folder: &Folder, change: impl FnOnce(&mut PanelConfig)) -> Arc<Panel> {
+    let mut config = config(folder);
+    change(&mut config);
+    Arc::new(Panel::open(config).unwrap())
+}
+
+type Outcomes = Vec<Said>;
+
+/// The keys in the order of their answers, and each one's outcomes.
+fn drain(stream: &mut Stream) -> (Vec<u64>, BTreeMap<u64, Outcomes>) {
+    let (mut order, mut found) = (Vec::new(), BTreeMap::new());
+    while stream.inside() > 0 {
+        let (key, answer) = stream.next(PATIENCE).expect("every text is answered");
+        order.push(key);
+        assert!(found.insert(key, answer.votes.iter().map(outcome).collect()).is_none(), "{key} twice");
+    }
+    (order, found)
+}
+
+fn mixed() -> Folder {
+    let folder = Folder::new();
+    folder.encoder("encoder", &faulty_encoder()).head("plain", &head());
+    folder.classifier("faulty", &faulty_classifier());
+    folder.rules("rules", "base = 0.125\n[[terms]]\ncategory = \"c\"\nseverity = 0.875\nwords = [\"bad\"]\n");
+    folder
+}
+
+/// However many threads tokenise.
+#[test]
+fn every_text_is_answered_once_with_its_own_votes() {
+    for threads in [None, Some(3)] {
+        // Good answers from the cache would leave batches of nothing but failures, eight of which in a row put an
+        // expert aside.
+        let panel = panel(&mixed(), |config| (config.tokenize_threads, config.cache) = (threads, 0));
+        let mut stream = panel.stream(512, Duration::from_millis(2)).unwrap();
+        let words = ["fine", "bad", "", "nan", "poison"];
+        for key in 0..500_u64 {
+            stream.submit(key, words[usize::try_from(key).unwrap() % words.len()]).unwrap();
+        }
+        let (_, found) = drain(&mut stream);
+        assert_eq!(found.len(), 500);
+        let expected = [
+            vec![Ok(0.25), Ok(0.25), Ok(0.125)],
+            vec![Ok(0.75), Ok(0.75), Ok(0.875)],
+            vec![Err(Abstention::EmptyText); 3],
+            vec![Err(Abstention::NotFinite), Err(Abstention::NotFinite), Ok(0.125)],
+            vec![Err(Abstention::Failed), Err(Abstention::Failed), Ok(0.125)],
+        ];
+        for (key, votes) in found {
+            assert_eq!(votes, expected[usize::try_from(key).unwrap() % words.len()], "{key}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_takes_no_more_than_it_has_room_for() {
+    let panel = panel(&mixed(), |_| {});
+    let mut stream = panel.stream(3, Duration::ZERO).unwrap();
+    for key in 0..3 {
+        stream.submit(key, "fine").unwrap();
+    }
+    assert_eq!((stream.room(), stream.inside()), (0, 3));
+    assert!(matches!(stream.submit(3, "fine"), Err(PanelError::Refused)));
+    assert!(stream.next(PATIENCE).is_some());
+    stream.submit(3, "fine").unwrap();
+    let (mut order, _) = drain(&mut stream);
+    order.sort_unstable();
+    assert_eq!(order.len(), 3);
+}
+
+#[test]
+fn a_text_that_hangs_holds_up_no_other_and_leaves_at_its_time_out() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    let timeout = Duration::from_secs(2);
+    // One row a batch, or what hangs takes its batch along.
+    let panel = panel(&folder, |config| {
+        config.timeout = timeout;
+        config.batch.rows = 1;
+    });
+    let mut stream = panel.stream(64, Duration::ZERO).unwrap();
+    let started = Instant::now();
+    stream.submit(0, "hang").unwrap();
+    for key in 1..40 {
+        stream.submit(key, ["fine", "bad"][usize::try_from(key).unwrap() % 2]).unwrap();
+    }
+    let (order, found) = drain(&mut stream);
+    assert!(started.elapsed() >= timeout);
+    assert_eq!(order.last(), Some(&0), "the others did not wait for it");
+    assert_eq!(found[&0], [Err(Abstention::TimedOut)]);
+    assert!(found.iter().skip(1).all(|(key, votes)| votes == &[Ok(if key % 2 == 0 { 0.25 } else { 0.75 })]));
+}
+
+#[test]
+fn a_worker_that_does_not_come_back_is_replaced() {
+    let folder = Folder::new();
+    folder.classifier("stuck", &stuck_classifier());
+    let timeout = Duration::from_secs(4);
+    let panel = panel(&folder, |config| {
+        config.timeout = timeout;
+        config.sessions = Some(1);
+        config.pause = Duration::ZERO;
+    });
+    let started = Instant::now();
+    // One node that runs for very long: stopping takes effect only after it.
+    assert_eq!(outcome(&panel.ask(&["hang"])[0].votes[0]), Err(Abstention::TimedOut));
+    assert!(started.elapsed() < timeout * 2);
+    // The only worker is still in there. Another takes its place within this question's time.
+    assert_eq!(outcome(&panel.ask(&["fine"])[0].votes[0]), Ok(0.25));
+}
+
+#[test]
+fn what_is_asked_twice_at_a_time_runs_once() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    let panel = panel(&folder, |config| config.sessions = Some(1));
+    let mut stream = panel.stream(64, Duration::from_millis(200)).unwrap();
+    for key in 0..30 {
+        stream.submit(key, ["fine", "bad", "fine"][usize::try_from(key).unwrap() % 3]).unwrap();
+    }
+    let (_, found) = drain(&mut stream);
+    assert_eq!(found.len(), 30);
+    assert_eq!(stream.runs().iter().map(|run| run.texts).sum::<usize>(), 2);
+}
+
+/// Which votes were taken over from an equal text.
+fn cached(panel: &Panel, texts: &[&str]) -> Vec<bool> {
+    let answers = panel.ask(texts);
+    let votes = answers.iter().flat_map(|answer| &answer.votes);
+    votes.filter(|vote| vote.expert != "rules").map(|vote| vote.cached).collect()
+}
+
+#[test]
+fn an_answer_given_before_is_given_again_and_said_to_be() {
+    let cache = |bytes| panel(&mixed(), |config| config.cache = bytes);
+    let kept = cache(1 << 20);
+    assert_eq!(cached(&kept, &["fine"]), [false, false]);
+    assert_eq!(cached(&kept, &["fine", "bad"]), [true, true, false, false]);
+    let (one, two) = (kept.ask(&["bad"]), kept.ask(&["bad"]));
+    assert!(one[0].reading.is_some() && one[0].votes == two[0].votes && one[0].reading == two[0].reading);
+    // What failed is tried again.
+    assert_eq!(cached(&kept, &["poison", "poison"]), [false; 4]);
+    assert_eq!(cached(&kept, &["poison"]), [false; 2]);
+    let none = cache(0);
+    assert_eq!(cached(&none, &["fine"]), [false, false]);
+    assert_eq!(cached(&none, &["fine", "fine"]), [false, false, true, true]);
+}
+
+#[test]
+fn a_shrunk_panel_asks_its_cheap_experts_and_says_so() {
+    let panel = panel(&mixed(), |config| config.cheap = vec!["faulty".to_owned()]);
+    let mut stream = panel.stream(8, Duration::ZERO).unwrap();
+    let ask = |stream: &mut Stream| {
+        stream.submit(1, "bad").unwrap();
+        drain(stream).1.remove(&1).unwrap()
+    };
+    let all = [Ok(0.75), Ok(0.75), Ok(0.875)];
+    assert_eq!(ask(&mut stream), all);
+    stream.shrink(true);
+    // In the ids' order: faulty, plain (a head on the encoder), rules.
+    assert_eq!(ask(&mut stream), [Ok(0.75), Err(Abstention::Overload), Ok(0.875)]);
+    stream.shrink(false);
+    assert_eq!(ask(&mut stream), all);
+}
+
+#[test]
+fn a_text_may_keep_others_than_the_panels_cheap_experts_or_all() {
+    let panel = panel(&mixed(), |config| config.cheap = vec!["faulty".to_owned()]);
+    let mut stream = panel.stream(8, Duration::ZERO).unwrap();
+    let mut ask = |kept| {
+        stream.shrink(true);
+        stream.submit_to(1, "bad", kept).unwrap();
+        drain(&mut stream).1.remove(&1).unwrap()
+    };
+    let shed = Err(Abstention::Overload);
+    assert_eq!(ask(Kept::Cheap), [Ok(0.75), shed, Ok(0.875)]);
+    assert_eq!(ask(Kept::All), [Ok(0.75), Ok(0.75), Ok(0.875)]);
+    assert_eq!(ask(panel.kept(&["plain".to_owned()]).unwrap()), [shed, Ok(0.75), Ok(0.875)]);
+    assert_eq!(ask(panel.kept(&["rules".to_owned()]).unwrap()), [shed, shed, Ok(0.875)]);
+    let error = panel.kept(&["nobody".to_owned()]).unwrap_err().to_string();
+    assert!(error.contains("nobody") && error.contains("faulty, plain, rules"), "{error}");
+}
+
+#[test]
+fn a_failure_of_one_is_the_failure_of_all_who_asked_the_same() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    let panel = panel(&folder, |_| {});
+    let mut stream = panel.stream(64, Duration::from_millis(200)).unwrap();
+    for key in 0..6 {
+        stream.submit(key, ["poison", "fine"][usize::try_from(key).unwrap() % 2]).unwrap();
+    }
+    let (_, found) = drain(&mut stream);
+    let expected = [vec![Err(Abstention::Failed)], vec![Ok(0.25)]];
+    assert!(found.iter().all(|(key, votes)| *votes == expected[usize::try_from(*key).unwrap() % 2]));
+}
+
+#[test]
+fn a_stream_and_many_who_ask_share_the_workers() {
+    let panel = panel(&mixed(), |_| {});
+    std::thread::scope(|scope| {
+        for asker in 0..3 {
+            let panel = &panel;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let word = ["fine", "bad", "nan"][asker];
+                    let score = [Ok(0.25), Ok(0.75), Err(Abstention::NotFinite)][asker];
+                    let answers = panel.ask(&[word; 40]);
+                    assert!(answers.iter().all(|answer| outcome(&answer.votes[0]) == score));
+                }
+            });
+        }
+        let mut stream = panel.stream(16, Duration::from_millis(1)).unwrap();
+        let mut answered = 0;
+        for key in 0..400 {
+            while stream.room() == 0 {
+                let (_, answer) = stream.next(PATIENCE).unwrap();
+                assert_eq!(outcome(&answer.votes[1]), Ok(0.75));
+                answered += 1;
+            }
+            stream.submit(key, "bad").unwrap();
+        }
+        assert_eq!(answered + drain(&mut stream).0.len(), 400);
+    });
+}
+
+#[test]
+fn an_expert_may_have_a_budget_of_its_own() {
+    let folder = Folder::new();
+    folder.classifier("faulty", &faulty_classifier());
+    let batches = |tokens: Option<usize>| {
+        let panel = panel(&folder, |config| {
+            config.sessions = Some(1);
+            config.budgets.extend(tokens.map(|tokens| ("faulty".to_owned(), tokens)));
+        });
+        let mut tally = Tally::default();
+        assert_eq!(panel.ask_tallied(&["fine", "bad", "end", "nan"], &mut tally).len(), 4);
+        tally.batches
+    };
+    assert_eq!([None, Some(2), Some(1)].map(batches), [1, 2, 4]);
+}

@@ -1,0 +1,400 @@
+//! score and learn as two processes on a real Apache Kafka, killed with -9 in mid-stream: nothing is lost,
+//! nothing twice, and the state is that of an offline replay of the ledger topic.
+
+use crate::support;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use aegis::codec::default_event_id;
+use aegis::core::label::Finding;
+use aegis::core::ledger::Record;
+use aegis::kafka::Consumed;
+use support::flow::{
+    decisions, event, event_record, header, label, label_record, ledger, poison, raw, read_all, read_until,
+    reasons, send,
+};
+use support::site::{Site, hex, wait};
+
+const EVENTS: usize = 2_000;
+
+#[test]
+fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
+    let site = Site::new("kill");
+    let connection = &site.connection;
+    let score = site.start("score");
+    let learn = site.start("learn");
+
+    let text = |number: usize| if number.is_multiple_of(3) { "I will kill you" } else { "hello" };
+    let events: Vec<_> = (0..EVENTS).map(|number| event(number, text(number))).collect();
+    let mut bad = 0;
+    for (part, chunk) in events.chunks(EVENTS / 4).enumerate() {
+        let mut records: Vec<_> =
+            chunk.iter().map(|event| event_record(&site.topic("events"), event)).collect();
+        // A poison record in the middle of the partitions.
+        records.insert(records.len() / 2, raw(&site.topic("events"), &format!("bad{part}"), "poison"));
+        bad += 1;
+        send(connection, &records);
+        let labels: Vec<_> = chunk
+            .iter()
+            .step_by(5)
+            .map(|event| {
+                let finding =
+                    if event.judged_text().contains("kill") { Finding::Unsafe } else { Finding::Safe };
+                label_record(&site.topic("labels"), &label(&format!("l-{}", event.id), &event.id, finding))
+            })
+            .collect();
+        send(connection, &labels);
+        // Twice: a duplicate is one label.
+        send(connection, &labels[..10]);
+    }
+
+    // Each role is killed while it works, and started again on what is left.
+    let some = |topic: &str, count: usize| {
+        read_until(connection, &site.topic(topic), "progress", |records| records.len() >= count);
+    };
+    some("decisions", 200);
+    score.kill();
+    some("rounds", 50);
+    learn.kill();
+    let learn = site.start("learn");
+    let score = site.start("score");
+    some("decisions", EVENTS);
+    some("dlq", bad);
+
+    let decided = read_all(connection, &site.topic("decisions"));
+    let made = decisions(&decided);
+    assert_eq!(made.len(), EVENTS, "each event has exactly one decision");
+    let ids: BTreeSet<_> = made.iter().map(|decision| decision.id.event.clone()).collect();
+    assert_eq!(ids, events.iter().map(|event| event.id.clone()).collect());
+    assert_eq!(reasons(&read_all(connection, &site.topic("dlq"))), BTreeMap::from([("NotAvro".into(), bad)]));
+    let mut last: HashMap<i32, i64> = HashMap::new();
+    for (record, decision) in decided.iter().zip(&made) {
+        assert_eq!(record.partition, decision.origin.partition);
+        let before = last.insert(record.partition, decision.origin.offset).unwrap_or(-1);
+        assert!(before < decision.origin.offset, "order within a partition is kept");
+    }
+
+    let labels = EVENTS / 5;
+    let published = site.published(labels as u64, 0);
+    assert_eq!(hex(&published.state_hash), site.replayed());
+    let records = ledger(&read_all(connection, &site.topic("rounds")));
+    let filed: BTreeSet<_> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Label(filed) if filed.standing.counts() => Some(filed.label.id.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(filed.len(), labels, "each label has its ledger record");
+
+    // SIGTERM ends both cleanly; with sled deleted the learner comes to the same state.
+    score.stop();
+    learn.stop();
+    fs::remove_dir_all(site.folder.path().join("store")).unwrap();
+    let learn = site.start("learn");
+    let one_more = label("more", "e00001", Finding::Safe);
+    send(connection, &[label_record(&site.topic("labels"), &one_more)]);
+    let published = site.published(labels as u64 + 1, 0);
+    assert_eq!(hex(&published.state_hash), site.replayed(), "losing sled loses nothing");
+    learn.stop();
+}
+
+#[test]
+fn a_standby_takes_over_and_an_operator_edits_the_ledger() {
+    let site = Site::new("standby");
+    let connection = &site.connection;
+    let score = site.start("score");
+    let first = site.start("learn");
+    let events: Vec<_> = (0..60).map(|number| event(number, "hello")).collect();
+    send(
+        connection,
+        &events.iter().map(|event| event_record(&site.topic("events"), event)).collect::<Vec<_>>(),
+    );
+    read_until(connection, &site.topic("decisions"), "60 decisions", |records| records.len() >= 60);
+    let labels = |numbers: std::ops::Range<usize>| {
+        let labels = numbers.map(|number| {
+            let mut label = label(&format!("l{number}"), &events[number].id, Finding::Safe);
+            label.annotator = Some(format!("r{}", number % 2));
+            label_record(&site.topic("labels"), &label)
+        });
+        send(connection, &labels.collect::<Vec<_>>());
+    };
+    labels(0..20);
+    site.published(20, 0);
+    // The standby has a store of its own: sled is no shared thing.
+    let store = site.folder.path().join("store2");
+    let second = site.start_with("learn", &["--set", &format!("learn.store={}", store.display())], &[]);
+    first.kill();
+    labels(20..40);
+    let published = site.published(40, 0);
+    assert_eq!(hex(&published.state_hash), site.replayed());
+
+    let edited = site.aegis(&["ledger", "quarantine", "r1"]);
+    assert!(edited.status.success(), "{}", String::from_utf8_lossy(&edited.stderr));
+    let published = site.published(20, published.ledger_offset);
+    assert_eq!(hex(&published.state_hash), site.replayed());
+    second.stop();
+    score.stop();
+}
+
+/// Every kind of poison in the middle of one partition: a dead letter each, in its place, and what lies before, between
+/// and behind is decided.
+#[test]
+fn poison_of_every_kind_stops_no_partition() {
+    let mut site = Site::new("poison");
+    let events = site.topic("events");
+    let bad = poison(&events);
+    let reasoned: BTreeMap<_, _> = bad.iter().map(|(reason, _)| ((*reason).to_owned(), 1)).collect();
+    let mut records: Vec<_> = (0..10).map(|number| event_record(&events, &event(number, "hello"))).collect();
+    for (number, (_, record)) in (10..).zip(bad.clone()) {
+        records.extend([record, event_record(&events, &event(number, "kill"))]);
+    }
+    records.extend((20..30).map(|number| event_record(&events, &event(number, "hello"))));
+    records.iter_mut().for_each(|record| record.partition = Some(1));
+    let (sent, good) = (records.len(), records.len() - bad.len());
+    // One is larger than a client takes unless it is told to.
+    site.connection.settings.insert("message.max.bytes".into(), "4000000".into());
+    let score = site.start("score");
+    send(&site.connection, &records);
+    wait("every record", || site.committed("score", "events") == sent as i64);
+
+    let letters = read_all(&site.connection, &site.topic("dlq"));
+    assert_eq!(reasons(&letters), reasoned);
+    let place = |letter: &Consumed| header(letter, "offset").parse::<usize>().unwrap();
+    let places: Vec<_> = letters.iter().map(place).collect();
+    for (letter, place) in letters.iter().zip(&places) {
+        assert_eq!(header(letter, "partition"), "1");
+        let original = &records[*place];
+        assert_eq!(letter.key, original.key, "at {place}");
+        assert!(letter.payload.is_none() || letter.payload == original.payload, "at {place}");
+    }
+    let made = decisions(&read_all(&site.connection, &site.topic("decisions")));
+    let offsets: Vec<_> = made.iter().map(|decision| decision.origin.offset).collect();
+    assert!(offsets.is_sorted(), "order within the partition is kept: {offsets:?}");
+    assert_eq!((made.len(), offsets.iter().collect::<BTreeSet<_>>().len()), (good, good));
+    score.stop();
+    site.verified();
+}
+
+/// More dead letters in a minute than an operator allows: the role stops with the reason rather than to move the whole
+/// stream. Allowed more, it goes on where it stopped.
+#[test]
+fn a_surge_of_dead_letters_stops_the_role_and_loses_nothing() {
+    let site = Site::new("surge");
+    let events = site.topic("events");
+    let records: Vec<_> = (0..20).map(|number| raw(&events, &format!("k{number}"), "poison")).collect();
+    send(&site.connection, &records);
+    let most = |count: usize| format!("score.max_dead_letters_per_minute={count}");
+    let mut score = site.start_with("score", &["--set", &most(5)], &[]);
+    let status = score.end();
+    let log = score.log();
+    assert_eq!(status.code(), Some(69), "{log}");
+    assert!(log.contains("more than 5 dead letters within a minute, the last one for NotAvro"), "{log}");
+    assert!(log.contains("raise score.max_dead_letters_per_minute"), "{log}");
+    let letters = || read_all(&site.connection, &site.topic("dlq"));
+    assert!(letters().len() <= 5, "{}", letters().len());
+
+    let score = site.start_with("score", &["--set", &most(1_000)], &[]);
+    wait("every record", || site.committed("score", "events") == 20);
+    let places: BTreeSet<_> =
+        letters().iter().map(|letter| (header(letter, "partition"), header(letter, "offset"))).collect();
+    assert_eq!((letters().len(), places.len()), (20, 20), "each has its one dead letter");
+    score.stop();
+    site.verified();
+}
+
+/// A chat as another product writes it, whose second turn this author says.
+fn chat(number: usize, author: &str, text: &str) -> String {
+    let user = format!("u{}", number % 4);
+    let messages = serde_json::json!([
+        {"author": "human", "content": "hello"},
+        {"author": author, "content": [{"type": "text", "text": text}, {"type": "image_url"}]},
+    ]);
+    serde_json::json!({"meta": {"org": "t", "user": user}, "messages": messages}).to_string()
+}
+
+/// A task as Label Studio exports it: by whom, whether it was cancelled, and what was chosen.
+fn task(event: &str, annotations: &[(u32, bool, &str)]) -> String {
+    let annotation = |(by, cancelled, choice): &(u32, bool, &str)| {
+        serde_json::json!({"completed_by": by, "was_cancelled": cancelled,
+            "result": [{"from_name": "verdict", "value": {"choices": [choice]}}]})
+    };
+    let annotations: Vec<_> = annotations.iter().map(annotation).collect();
+    serde_json::json!({"data": {"event_id": event}, "annotations": annotations}).to_string()
+}
+
+/// A record of several people's annotations is a label of each; one that holds none is no dead letter; one that cannot
+/// be read whole is one dead letter.
+#[test]
+fn every_annotation_of_a_record_is_a_label() {
+    let site = Site::new("annotations");
+    let connection = &site.connection;
+    let config = fs::read_to_string(site.config()).unwrap();
+    let fields = "[label_fields]\nevent_id = \"/data/event_id\"\nannotations = \"/annotations\"\n\
+                  annotator = \"/annotations/*/completed_by\"\n\
+                  verdict = \"/annotations/*/result/from_name=verdict/value/choices\"\n\
+                  skip_if = { \"/annotations/*/was_cancelled\" = true }\n";
+    fs::write(site.config(), config + fields).unwrap();
+    let told = &["--set", "log.level=info"];
+    let mut score = site.start_with("score", told, &[]);
+    let mut learn = site.start_with("learn", told, &[]);
+    score.says("health and metrics");
+    learn.says("health and metrics");
+    let texts: Vec<_> = (0..4)
+        .map(|number| {
+            let json = format!(r#"{{"id":{number},"text":"hello \ud83d"}}"#);
+            raw(&site.topic("events"), &format!("k{number}"), json)
+        })
+        .collect();
+    send(connection, &texts);
+    read_until(connection, &site.topic("decisions"), "4 decisions", |records| records.len() >= 4);
+    let labels: Vec<_> = [
+        task("0", &[(7, true, "unsafe"), (8, false, "safe"), (9, false, "unsafe")]),
+        task("1", &[(7, true, "unsafe")]),
+        task("2", &[(7, false, "unsafe"), (7, false, "safe")]),
+        task("3", &[(7, false, "unsafe")]),
+    ]
+    .into_iter()
+    .map(|json| raw(&site.topic("labels"), "k", json))
+    .collect();
+    send(connection, &labels);
+    wait("every label", || site.committed("learn", "labels") == 4);
+    let published = site.published(2, 0);
+    assert_eq!(hex(&published.state_hash), site.replayed());
+    let records = ledger(&read_all(connection, &site.topic("rounds")));
+    let filed: BTreeSet<_> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Label(filed) => {
+                Some((filed.label.event.as_str(), filed.label.annotator.as_deref()?, filed.label.verdict?))
+            }
+            _ => None,
+        })
+        .collect();
+    let expected = [("0", "8", Finding::Safe), ("0", "9", Finding::Unsafe), ("3", "7", Finding::Unsafe)];
+    assert_eq!(filed, BTreeSet::from(expected));
+    let letters = read_all(connection, &site.topic("dlq"));
+    assert_eq!(reasons(&letters), BTreeMap::from([("SameLabel".into(), 1)]));
+    let (_, told) = learn.get("/metrics");
+    assert!(told.contains("aegis_labels_total{outcome=\"left_out\"} 1"), "{told}");
+    let (_, told) = score.get("/metrics");
+    assert!(told.contains("aegis_escapes_replaced_total 4"), "{told}");
+    score.stop();
+    learn.stop();
+    site.verified();
+}
+
+#[test]
+fn json_of_another_shape_is_decided_labelled_and_mended() {
+    let site = Site::new("shape");
+    let connection = &site.connection;
+    let configure = |more: &str| {
+        let text = fs::read_to_string(site.config()).unwrap();
+        fs::write(site.config(), text + more).unwrap();
+    };
+    let says = |arguments: &[&str]| {
+        let output = site.aegis(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    configure(
+        "[event_fields]\nturns = \"/messages\"\nturn_role = \"/author\"\ntenant = \"/meta/org\"\n\
+         subject = \"/meta/user\"\n[event_fields.roles]\nhuman = \"user\"\nbot = \"assistant\"\n",
+    );
+    let sample = site.folder.path().join("sample.json");
+    fs::write(&sample, chat(1, "bot", "hi") + "\n").unwrap();
+    let told = says(&["check", "--event", sample.to_str().unwrap()]);
+    assert!(told.contains("events in JSON: turns at /messages, tenant at /meta/org"), "{told}");
+    assert!(told.contains("id shape.events-0-0, ") && told.contains("tenant t, policy default"), "{told}");
+    assert!(told.contains("  turn 1: assistant, 2 bytes of text, judged"), "{told}");
+
+    let score = site.start("score");
+    let learn = site.start("learn");
+    let text = |number: usize| if number.is_multiple_of(3) { "I will kill you" } else { "hi" };
+    let record = |number: usize, json: String| raw(&site.topic("events"), &format!("k{number}"), json);
+    let mut records: Vec<_> =
+        (0..30).map(|number| record(number, chat(number, "bot", text(number)))).collect();
+    // Two that are bad: of one the configuration does not know a role, in the other a text is missing.
+    records.insert(10, record(90, chat(90, "robot", "I will kill you")));
+    let missing = chat(91, "bot", "kill").replacen("\"content\":\"hello\"", "\"contents\":\"kill\"", 1);
+    records.insert(20, record(91, missing));
+    send(connection, &records);
+    let letters = read_until(connection, &site.topic("dlq"), "2 dead letters", |records| records.len() >= 2);
+    let reasons: BTreeMap<_, _> = letters
+        .iter()
+        .map(|letter| (header(letter, "exception.class.name"), header(letter, "exception.message")))
+        .collect();
+    for (reason, place, setting) in [
+        ("BadValue", "/messages/1/author", "event_fields.turn_role"),
+        ("MissingField", "/messages/0/content", "event_fields.turn_text"),
+    ] {
+        let said = &reasons[reason];
+        assert!(said.contains(place) && said.contains(setting) && !said.contains("kill"), "{said}");
+    }
+
+    // Each is called after its place, which a label names.
+    let decided = |count: usize| {
+        let enough = |records: &[Consumed]| records.len() >= count;
+        decisions(&read_until(connection, &site.topic("decisions"), "decisions", enough))
+    };
+    for decision in decided(30) {
+        let origin = &decision.origin;
+        assert_eq!(decision.id.event, default_event_id(&origin.topic, origin.partition, origin.offset));
+        assert_eq!((&*decision.id.tenant, decision.votes.len()), ("t", 2));
+        send(
+            connection,
+            &[label_record(&site.topic("labels"), &label("l", &decision.id.event, Finding::Unsafe))],
+        );
+    }
+    let published = site.published(30, 0);
+    assert_eq!(hex(&published.state_hash), site.replayed());
+
+    // The configuration learns the role; the record that was lacking it is put back and decided.
+    score.stop();
+    configure("robot = \"assistant\"\n");
+    let score = site.start("score");
+    assert!(says(&["dlq", "replay", "--reason", "BadValue"]).contains("BadValue: 1 put back"));
+    let last = decided(31).into_iter().max_by_key(|decision| decision.round_time).unwrap();
+    assert_eq!(last.subject.as_deref(), Some("u2"));
+    site.verified();
+
+    // Erasing finds the texts of a subject by the same pointers.
+    let erased: serde_json::Value =
+        serde_json::from_str(&says(&["erase", "--subject", "u2", "--tenant", "t", "--output", "json"]))
+            .unwrap();
+    let stays = erased["stays"].as_array().unwrap();
+    let events = stays.iter().find(|stays| stays["topic"] == site.topic("events")).unwrap();
+    // Seven of the thirty, and the one with the unknown role, as it came and as it was put back.
+    assert_eq!(events["records"], 9, "{erased}");
+    score.stop();
+    learn.stop();
+}
+
+#[test]
+fn what_is_wrong_is_said_at_the_start() {
+    let site = Site::new("start");
+    let refused = |arguments: &[&str]| {
+        let output = site.aegis(arguments);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, text) = refused(&["check", "--set", "score.windwo=3"]);
+    assert_eq!(code, Some(78), "{text}");
+    assert!(text.contains("did you mean `window`?"), "{text}");
+    let (code, text) = refused(&["run", "--set", "kafka.settings.enable.auto.commit=true"]);
+    assert_eq!(code, Some(78), "{text}");
+    assert!(text.contains("enable.auto.commit"), "{text}");
+    let (code, text) = refused(&["run", "--role", "score", "--set", "topics.events=absent"]);
+    assert_eq!(code, Some(69), "{text}");
+    assert!(text.contains("aegis topics --create"), "{text}");
+    fs::write(site.folder.path().join("models/strict/rules.toml"), "base = 0.2\n").unwrap();
+    let (code, text) = refused(&["check"]);
+    assert_eq!(code, Some(78), "{text}");
+    assert!(text.contains("rules.sha256"), "{text}");
+    assert_eq!(refused(&["run"]).0, Some(78));
+    let usage = Command::new(env!("CARGO_BIN_EXE_aegis")).arg("dance").output().unwrap();
+    assert_eq!(usage.status.code(), Some(64));
+    assert!(Path::new(&site.config()).exists());
+}

@@ -1,0 +1,22 @@
+//! Whole flows: on the embedded broker, and on a real Apache Kafka.
+
+#[path = "../services/registry/server.rs"]
+#[allow(dead_code, reason = "the registry's own tests use all of it")]
+mod registry_server;
+#[path = "../store/support/mod.rs"]
+mod store_support;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod demo;
+mod embedded;
+mod kafka;
+mod roles;
+mod upgrade;
+mod verify;
+
+/// The metrics of this process, in which only one recorder can be installed.
+fn metrics_page() -> &'static metrics_exporter_prometheus::PrometheusHandle {
+    static PAGE: std::sync::OnceLock<metrics_exporter_prometheus::PrometheusHandle> = std::sync::OnceLock::new();
+    PAGE.get_or_init(|| aegis::ops::metrics::install().unwrap())
+}

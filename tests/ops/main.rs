@@ -1,0 +1,5 @@
+//! Health, metrics and signals.
+
+mod health;
+mod metrics;
+mod signals;

@@ -1,0 +1,9 @@
+//! Aegis beside other services: schema registries, secured brokers, trace collectors, Prometheus.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod observability;
+mod registry;
+mod secure;
+mod traces;

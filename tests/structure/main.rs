@@ -1,0 +1,4 @@
+//! The shape of the repository: directions of imports, dependencies and licences.
+
+mod directions;
+mod supply;

@@ -132,7 +132,7 @@ pub(super) fn fit(value: Value, ours: &Schema) -> Result<Value, DecodeError> {
                 entries.into_iter().map(|(name, value)| fit(value, &map.types).map(|value| (name, value)));
             Value::Map(fitted.collect::<Result<_, _>>()?)
         }
-        (Schema::Enum(words), value) => word(value, words),
+        (Schema::Enum(schema), value) => symbol(value, schema),
         (Schema::String, value) => text(value),
         (Schema::Double, Value::Int(value)) => Value::Double(value.into()),
         (Schema::Double, Value::Float(value)) => Value::Double(value.into()),
@@ -188,7 +188,7 @@ fn label(theirs: Vec<(String, Value)>) -> Vec<(String, Value)> {
         None => {}
     }
     if let Some(Value::String(text)) = fields.get("categories") {
-        // One more than there may be is as good as all of them.
+        // One more than the maximum is enough to notice an excess.
         let slugs = slugs([text.as_str()], true).take(MAX_CATEGORIES + 1);
         let slugs = Value::Array(slugs.map(|slug| Value::String(slug.to_owned())).collect());
         fields.insert("categories".to_owned(), slugs);
@@ -211,16 +211,16 @@ fn fields(theirs: Vec<(String, Value)>, ours: &[RecordField]) -> Result<Value, D
 }
 
 /// Converts a symbol or a text to our enum. An unknown symbol becomes our default.
-fn word(value: Value, words: &EnumSchema) -> Value {
+fn symbol(value: Value, schema: &EnumSchema) -> Value {
     let (Value::Enum(_, name) | Value::String(name)) = &value else { return value };
-    let place = |name: &String| words.symbols.iter().position(|symbol| symbol == name);
+    let place = |name: &String| schema.symbols.iter().position(|symbol| symbol == name);
     // The names of roles in chat interfaces mean the same as in JSON.
     let chat = || {
-        let role = (words.name.name() == Role::NAME).then(|| role(name))??;
+        let role = (schema.name.name() == Role::NAME).then(|| role(name))??;
         place(&role.word().to_owned())
     };
-    let found = place(name).or_else(chat).or_else(|| words.default.as_ref().and_then(place));
-    let known = found.and_then(|place| Some((u32::try_from(place).ok()?, words.symbols.get(place)?)));
+    let found = place(name).or_else(chat).or_else(|| schema.default.as_ref().and_then(place));
+    let known = found.and_then(|place| Some((u32::try_from(place).ok()?, schema.symbols.get(place)?)));
     match known {
         Some((place, symbol)) => Value::Enum(place, symbol.clone()),
         None => value,

@@ -17,6 +17,7 @@ mod verify;
 
 /// The metrics of this process, in which only one recorder can be installed.
 fn metrics_page() -> &'static metrics_exporter_prometheus::PrometheusHandle {
-    static PAGE: std::sync::OnceLock<metrics_exporter_prometheus::PrometheusHandle> = std::sync::OnceLock::new();
+    static PAGE: std::sync::OnceLock<metrics_exporter_prometheus::PrometheusHandle> =
+        std::sync::OnceLock::new();
     PAGE.get_or_init(|| aegis::ops::metrics::install().unwrap())
 }

@@ -11,17 +11,17 @@ use crate::core::event::Millis;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimeUnit {
-    /// Seconds, milliseconds, microseconds or nanoseconds: whichever makes it a time from 1990 to 2099; where none
-    /// does, milliseconds.
+    /// The unit that makes it a time from 1990 to 2099: seconds, milliseconds, microseconds or nanoseconds. If none does,
+    /// milliseconds.
     #[default]
     Auto,
-    /// As Kafka does.
+    /// Milliseconds, as Kafka uses them.
     Milliseconds,
-    /// Also with a fraction.
+    /// Seconds, which may have a fraction.
     Seconds,
-    /// As Debezium's `MicroTimestamp` does.
+    /// Microseconds, as in Debezium's `MicroTimestamp`.
     Microseconds,
-    /// As pandas and Debezium's `NanoTimestamp` do.
+    /// Nanoseconds, as in pandas and in Debezium's `NanoTimestamp`.
     Nanoseconds,
 }
 

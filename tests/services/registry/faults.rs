@@ -1,4 +1,4 @@
-//! What registries do wrong, and what becomes of it.
+//! Faults of registries and their effects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,18 +12,18 @@ use serde_json::json;
 use super::server::{Reply, Server, schema, unknown};
 use super::{EVENT, FOREIGN, FOREIGN_DATUM, ask, event, framed, settings};
 
-fn said(registry: &Registry, id: u32) -> &'static str {
+fn outcome(registry: &Registry, id: u32) -> &'static str {
     ask(registry, id).map_or_else(|error| error.name(), |()| "known")
 }
 
 #[test]
-fn what_is_known_outlives_the_registry() {
+fn known_schemas_outlive_the_registry() {
     let server = Server::start(|request| match request.line.as_str() {
         "GET /schemas/ids/1" => schema(FOREIGN),
         _ => unknown(),
     });
     let registry = Registry::open(&settings(&server.url)).unwrap();
-    assert_eq!(said(&registry, 1), "known");
+    assert_eq!(outcome(&registry, 1), "known");
     server.die();
     assert_eq!(event(&registry, &framed(1, FOREIGN_DATUM)).unwrap().id, "e-1");
     let started = Instant::now();
@@ -36,7 +36,7 @@ fn what_is_known_outlives_the_registry() {
 }
 
 #[test]
-fn nobody_but_its_own_thread_waits_for_it() {
+fn only_its_thread_waits_for_the_registry() {
     let server = Server::start(|_| Reply::Silence(Duration::from_secs(3)));
     let registry = Registry::open(&settings(&server.url)).unwrap();
     let started = Instant::now();
@@ -50,33 +50,33 @@ fn nobody_but_its_own_thread_waits_for_it() {
 }
 
 #[test]
-fn an_unknown_id_may_come_in_time() {
+fn an_unknown_id_may_become_known() {
     let count = Arc::new(AtomicUsize::new(0));
     let server = Server::start(move |_| match count.fetch_add(1, Ordering::SeqCst) {
         0 | 1 => unknown(),
         _ => schema(EVENT),
     });
     let settings = config::Registry { unknown_wait_ms: 20_000, ..settings(&server.url) };
-    assert_eq!(said(&Registry::open(&settings).unwrap(), 1), "known");
+    assert_eq!(outcome(&Registry::open(&settings).unwrap(), 1), "known");
     assert_eq!(server.requests().len(), 3);
 }
 
 #[test]
-fn an_unknown_id_is_asked_for_its_time_and_no_longer() {
+fn an_unknown_id_fails_after_its_wait() {
     let server = Server::start(|_| unknown());
     let registry = Registry::open(&settings(&server.url)).unwrap();
     let started = Instant::now();
-    assert_eq!(said(&registry, 9), "UnknownSchemaId");
+    assert_eq!(outcome(&registry, 9), "UnknownSchemaId");
     let waited = started.elapsed();
     assert!((300..2_000).contains(&waited.as_millis()), "{waited:?}");
     let requests = server.requests().len();
-    // Told at once for a while, without asking again.
-    assert_eq!(said(&registry, 9), "UnknownSchemaId");
+    // For some time the error is returned at once, without another request.
+    assert_eq!(outcome(&registry, 9), "UnknownSchemaId");
     assert_eq!(server.requests().len(), requests);
 }
 
 #[test]
-fn faults_that_pass_are_waited_out() {
+fn temporary_faults_are_retried() {
     for fault in [
         Reply::Status(500, "oops".into()),
         Reply::Status(503, json!({"error_code": 50003, "message": "no leader"}).to_string()),
@@ -92,13 +92,13 @@ fn faults_that_pass_are_waited_out() {
             _ => schema(EVENT),
         });
         let settings = config::Registry { outage_wait_ms: 20_000, ..settings(&server.url) };
-        assert_eq!(said(&Registry::open(&settings).unwrap(), 1), "known");
+        assert_eq!(outcome(&Registry::open(&settings).unwrap(), 1), "known");
         assert_eq!(server.requests().len(), 2);
     }
 }
 
 #[test]
-fn faults_that_stay_stop_and_say_why() {
+fn permanent_faults_stop_with_the_reason() {
     for (fault, said) in [
         (
             Reply::Status(500, r#"{"error_code":50001,"message":"store\nfailed"}"#.into()),
@@ -118,7 +118,7 @@ fn faults_that_stay_stop_and_say_why() {
 }
 
 #[test]
-fn what_is_no_schema_for_us_is_incompatible_at_once() {
+fn an_unusable_schema_is_incompatible_at_once() {
     for reply in [
         Reply::Endless,
         schema("{ \"type\": \"recor"),
@@ -128,7 +128,7 @@ fn what_is_no_schema_for_us_is_incompatible_at_once() {
     ] {
         let server = Server::start(move |_| reply.clone());
         let settings = config::Registry { request_timeout_ms: 20_000, ..settings(&server.url) };
-        assert_eq!(said(&Registry::open(&settings).unwrap(), 1), "Incompatible");
+        assert_eq!(outcome(&Registry::open(&settings).unwrap(), 1), "Incompatible");
         assert_eq!(server.requests().len(), 1);
     }
 }
@@ -161,15 +161,15 @@ fn credentials_go_to_the_registry_and_nowhere_else() {
 }
 
 #[test]
-fn the_next_address_is_asked_where_one_does_not_answer() {
+fn the_next_address_is_used_if_one_does_not_answer() {
     let (dead, live) = (Server::start(|_| unknown()), Server::start(|_| schema(EVENT)));
     dead.die();
     let settings = settings(&format!("{},{}", dead.url, live.url));
-    assert_eq!(said(&Registry::open(&settings).unwrap(), 1), "known");
+    assert_eq!(outcome(&Registry::open(&settings).unwrap(), 1), "known");
 }
 
 #[test]
-fn certificates_that_cannot_be_used_are_refused_at_the_start() {
+fn unusable_certificates_are_refused_at_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key.pem");
     std::fs::write(&path, "-----BEGIN RSA PRIVATE KEY-----\n").unwrap();
@@ -183,7 +183,7 @@ fn certificates_that_cannot_be_used_are_refused_at_the_start() {
 }
 
 #[test]
-fn our_schema_is_registered_once_and_a_refusal_says_why() {
+fn our_schema_is_registered_once_and_a_refusal_has_a_reason() {
     let server = Server::start(|request| match request.line.as_str() {
         "POST /subjects/my%2Etopic%2Dvalue/versions" => Reply::Status(200, r#"{"id":41}"#.into()),
         "POST /subjects/my%2Etopic%2Dvalue" => unknown(),

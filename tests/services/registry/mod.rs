@@ -1,4 +1,4 @@
-//! The schema registry: its framings, its faults, the flow with it, and a real one.
+//! The schema registry: its framings, its faults, the flow with it, and a real registry.
 
 mod faults;
 mod flow;
@@ -15,8 +15,8 @@ use aegis::registry::Registry;
 /// The schema of events, as it lies in schemas/.
 const EVENT: &str = include_str!("../../../schemas/event.avsc");
 
-/// The name and the namespace of a producer's own, a field that we do not have, an enum with a word that we
-/// do not know, `judged` missing, `time` an int.
+/// The schema of another producer: another name and namespace, a field and a symbol that our schema does not have, no
+/// `judged`, and `time` as an int.
 const FOREIGN: &str = r#"{"type":"record","name":"Chat","namespace":"com.example","fields":[
     {"name":"channel","type":{"type":"enum","name":"Channel","symbols":["web","app"]}},
     {"name":"id","type":"string"},
@@ -33,7 +33,7 @@ fn defaults() -> Defaults {
     Defaults { tenant: "t".into(), policy: "default".into(), ..Defaults::default() }
 }
 
-/// A value as it is framed with a number.
+/// Returns a value framed with a number.
 fn framed(id: u32, datum: &[u8]) -> Vec<u8> {
     [&[0][..], &id.to_be_bytes(), datum].concat()
 }

@@ -1,4 +1,4 @@
-//! TLS both ways: who the registry is, and who we are.
+//! TLS with certificates of the registry and of the client.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use openssl::ssl::{SslAcceptor, SslMethod, SslVerifyMode};
 use super::{EVENT, ask, settings};
 use crate::support::identity::{Identity, identity};
 
-/// A registry with one schema, that asks its clients for a certificate of `authority`.
+/// Starts a registry with one schema that requires certificates of `authority` from its clients.
 fn serve(server: &Identity, authority: &Identity) -> String {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
     acceptor.set_certificate(&server.certificate).unwrap();
@@ -47,7 +47,7 @@ fn put(folder: &Path, name: &str, pem: Result<Vec<u8>, ErrorStack>) -> PathBuf {
 }
 
 #[test]
-fn the_registry_and_we_are_who_we_say() {
+fn both_sides_verify_certificates() {
     let folder = tempfile::tempdir().unwrap();
     let ours = identity("test authority", 1, None);
     let stranger = identity("another authority", 2, None);
@@ -76,10 +76,10 @@ fn the_registry_and_we_are_who_we_say() {
     };
     let (us, impostors) = (Some((&certificate, &key)), Some((&false_certificate, &false_key)));
     assert_eq!(said(with(Some(&authorities), us)), "known");
-    // The system's authorities, and a stranger, do not vouch for this registry.
+    // The system's authorities and another authority did not sign the registry's certificate.
     assert_eq!(said(with(None, us)), "RegistryUnavailable");
     assert_eq!(said(with(Some(&strangers), us)), "RegistryUnavailable");
-    // The registry does not know us.
+    // The registry does not accept the client.
     assert_eq!(said(with(Some(&authorities), None)), "RegistryUnavailable");
     assert_eq!(said(with(Some(&authorities), impostors)), "RegistryUnavailable");
     let error = Registry::open(&with(Some(&authorities), Some((&certificate, &old_key)))).err().unwrap();

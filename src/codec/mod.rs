@@ -38,7 +38,6 @@ pub use event::{decode_event, encode_event};
 pub use fields::{
     EventFields, LabelFields, Pointer, Source as LabelSource, Speaker, Values, Verdict, default_event_id,
 };
-pub use hex::encode as hex;
 pub(crate) use json::{Loose, Object, Scalar, read_into};
 pub use key::{decode_key, encode_key};
 pub(crate) use label::{LabelJson, RefJson, Slugs};
@@ -93,6 +92,12 @@ pub struct Defaults {
     pub event_fields: Option<EventFields>,
     /// The pointers to the fields of JSON labels. With `None` they have the fields of `docs/records.md`.
     pub label_fields: Option<LabelFields>,
+}
+
+/// Returns bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    ::hex::encode(bytes)
 }
 
 /// Checks that a time is from [`time::EARLIEST`] to [`time::LATEST`].

@@ -66,7 +66,7 @@ fn every_page_is_in_the_table_of_contents() {
 #[test]
 fn a_dead_link_is_told() {
     let page = Page { name: "docs/page.md".into(), blocks: Vec::new(), prose: Vec::new() };
-    for good in ["README.md", "../README.md#what-it-does", "operating.md#load", "decisions", "https://a.b/c"]
+    for good in ["README.md", "../README.md#what-you-get", "operating.md#load", "decisions", "https://a.b/c"]
     {
         assert_eq!(wrong(&page, good), None, "{good}");
     }

@@ -26,7 +26,6 @@ pub mod pem;
 pub mod registry;
 pub mod replay;
 mod say;
-pub mod schemas;
 pub mod score;
 pub mod store;
 pub mod topics;

@@ -1,12 +1,12 @@
-//! The table of topics: what each one must be like for the promises to hold.
+//! The topics of Aegis, with the settings that its guarantees need.
 
 use std::time::Duration;
 
 use crate::config::Config;
 use crate::kafka::topics::{Cleanup, Clock, TopicSpec};
 
-/// The topics of a configuration; `partitions` is for those made anew, but for the internal ones, which
-/// have one. Decisions and review requests need as many partitions as events have.
+/// Returns the topics of a configuration. New topics have `partitions` partitions, except the internal ones, which have
+/// one. Decisions and review requests need as many partitions as events.
 #[must_use]
 pub fn table(config: &Config, partitions: i32) -> Vec<TopicSpec> {
     let topics = &config.topics;
@@ -27,12 +27,12 @@ pub fn table(config: &Config, partitions: i32) -> Vec<TopicSpec> {
         ..spec(name, partitions)
     };
     vec![
-        // Events and labels belong to their producers; only the clock that stamps them matters.
+        // Events and labels belong to their producers. Only the clock of their timestamps matters.
         stamped(&topics.events),
         deleted(&topics.decisions, Some(horizon)),
         deleted(&topics.review, None),
         stamped(&topics.labels),
-        // A dead letter has its original's timestamp.
+        // A dead letter has the timestamp of its original.
         TopicSpec { clock: Some(Clock::Writer), safe: true, ..spec(&topics.dlq, partitions) },
         compacted(&topics.rounds),
         compacted(&topics.weights),

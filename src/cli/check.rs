@@ -20,7 +20,6 @@ use crate::core::text;
 use crate::experts::ExpertInfo;
 use crate::ops::Exit;
 use crate::say::say;
-use crate::schemas;
 
 #[derive(Args)]
 pub struct CheckArgs {
@@ -163,7 +162,7 @@ fn known(path: &Path, what: &str, policy: &str, policies: &Policies) -> Result<(
 /// them is a list.
 fn labels(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Vec<String>), Failure> {
     let payload = payload(path, MAX_LABEL)?;
-    let labels = Received::plain(&payload).labels(&schemas::defaults(config));
+    let labels = Received::plain(&payload).labels(&config.record_defaults());
     let labels = labels.map_err(|error| wrong(path, &error))?;
     let shown = path.display();
     if labels.is_empty() {
@@ -212,7 +211,7 @@ fn told_of_label(label: &Label) -> String {
 fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Vec<String>), Failure> {
     let payload = payload(path, MAX_EVENT)?;
     let received = Received::plain(&payload).at(&config.topics.events, 0, 0);
-    let read = received.event_and_replaced(&schemas::defaults(config));
+    let read = received.event_and_replaced(&config.record_defaults());
     let (event, replaced) = read.map_err(|error| wrong(path, &error))?;
     known(path, "event", &event.policy, policies)?;
     let shown = path.display();

@@ -16,8 +16,8 @@ use crate::core::explain::{Explanation, explain as computed};
 use crate::core::predictor::{Predictor, Published};
 use crate::kafka::Connection;
 use crate::ops::Exit;
+use crate::registry::Registry;
 use crate::say::note;
-use crate::schemas;
 use shown::{as_json, text};
 
 #[derive(Args)]
@@ -97,7 +97,8 @@ pub fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
 
 /// The event's decisions, the newest last, and without `--all` only that.
 fn find(args: &ExplainArgs, config: &Config, connection: &Connection) -> Result<Vec<Found>, Failure> {
-    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
+    let registry =
+        Registry::from_config(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
     let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
     let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
     let tenant = args.tenant.as_deref().unwrap_or(&config.defaults.tenant);

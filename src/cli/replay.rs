@@ -11,7 +11,6 @@ use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::{Exit, Progress};
 use crate::replay::{Around, ReplayArgs, ReplayError, run as fold, write::Policy};
 use crate::say::{Notes, Out};
-use crate::schemas;
 
 /// How long the brokers may be silent before a topic's end.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -37,7 +36,7 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         let open = if asks { run::brokers } else { run::connection };
         connection = Some(open(&loaded.config)?);
         panel = run::panel_config(&loaded.config.experts);
-        defaults = Some(schemas::defaults(&loaded.config));
+        defaults = Some(loaded.config.record_defaults());
         policies = loaded
             .policies
             .policies

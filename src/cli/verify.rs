@@ -12,8 +12,8 @@ use crate::codec::{Schemas, time::parse_millis};
 use crate::config::Loaded;
 use crate::core::event::Millis;
 use crate::ops::{Exit, Progress};
+use crate::registry::Registry;
 use crate::say;
-use crate::schemas;
 use crate::verify::Verify;
 
 #[derive(Args)]
@@ -68,7 +68,8 @@ impl Shown {
 pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     let Loaded { config, policies } = args.config.load()?;
     let connection = run::brokers(&config)?;
-    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
+    let registry =
+        Registry::from_config(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
     let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
     let mut shown = Shown { what: "", since: Instant::now(), bar: None };
     let mut progress = |what, read| shown.set(what, read);

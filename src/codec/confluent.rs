@@ -1,8 +1,7 @@
-//! Confluent's framing: a record names the schema that wrote it by what a registry calls it, before the
-//! datum or in a header.
+//! Confluent's framing: the id that a registry gave the schema of a record, before the datum or in a header.
 //!
-//! The registry itself is an edge of its own behind [`Schemas`]; here is what the bytes mean, and how a
-//! datum of another schema becomes one of ours.
+//! This module reads the frame and converts a datum of another schema to ours. [`Schemas`] is the interface to the
+//! registry.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,32 +11,32 @@ use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
 
+use super::datum_size::check_size;
 use super::error::DecodeError;
-use super::foreign::{self, fit, has_other_times};
 use super::schema::fingerprint;
-use super::skim::skim;
+use super::writer_schema::{self, fit, has_other_times};
 
-/// The header that names the schema of a record's value.
+/// The header with the id of the schema of a record's value.
 pub const SCHEMA_ID_HEADER: &str = "__value_schema_id";
-/// Greatest schema read, in bytes of its text.
+/// The maximum size of a schema's text, in bytes.
 pub const MAX_SCHEMA: usize = 256 << 10;
 
-/// Before an id of four bytes, big-endian.
+/// The byte before an id of four bytes, big-endian.
 pub(super) const NUMBER: u8 = 0;
-/// Before a GUID of sixteen bytes.
+/// The byte before a GUID of sixteen bytes.
 const GUID: u8 = 1;
 
-/// What a registry calls a schema.
+/// The id of a schema in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SchemaId {
-    /// One registry's number.
+    /// A number, which one registry assigned.
     Number(u32),
-    /// The same in every registry.
+    /// A GUID, which is the same in every registry.
     Guid([u8; 16]),
 }
 
 impl SchemaId {
-    /// Takes an id off the front of `bytes`.
+    /// Splits an id off the front of `bytes`.
     fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
         match bytes.split_first()? {
             (&NUMBER, rest) => {
@@ -53,120 +52,112 @@ impl fmt::Display for SchemaId {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => write!(to, "{number}"),
-            Self::Guid(bytes) => {
-                for (place, byte) in bytes.iter().enumerate() {
-                    if matches!(place, 4 | 6 | 8 | 10) {
-                        to.write_str("-")?;
-                    }
-                    write!(to, "{byte:02x}")?;
-                }
-                Ok(())
-            }
+            Self::Guid(bytes) => uuid::Uuid::from_bytes(*bytes).fmt(to),
         }
     }
 }
 
-/// A schema that wrote records, as a registry gave it.
+/// The schema of a writer, from a registry.
 #[derive(Debug)]
-pub struct Writer(Kept);
+pub struct Writer(WriterKind);
 
 #[derive(Debug)]
-enum Kept {
+enum WriterKind {
     Avro {
         schema: Box<Schema>,
         fingerprint: u64,
-        /// Its times count something else, which the fingerprint does not tell.
-        other_times: bool,
+        /// `true` if a time is not in milliseconds. The fingerprint does not cover units.
+        has_other_times: bool,
     },
-    /// The datum is JSON text.
+    /// The datum is JSON.
     Json,
 }
 
 impl Writer {
-    /// Reads an Avro schema; `None` where it is none, or greater than [`MAX_SCHEMA`].
+    /// Parses an Avro schema. Returns `None` if it is not one that records can be read with, or greater than
+    /// [`MAX_SCHEMA`].
     #[must_use]
     pub fn avro(text: &str) -> Option<Self> {
         if text.len() > MAX_SCHEMA {
             return None;
         }
-        let schema = foreign::parse(text)?;
-        // A schema that leaves names open could not be read with; the library finds out by this.
+        let schema = writer_schema::parse(text)?;
+        // Building a reader fails for a schema with unresolved names.
         GenericDatumReader::builder(&schema).build().ok()?;
         let fingerprint = fingerprint(&schema)?;
-        let other_times = has_other_times(&schema);
-        Some(Self(Kept::Avro { schema: Box::new(schema), fingerprint, other_times }))
+        let has_other_times = has_other_times(&schema);
+        Some(Self(WriterKind::Avro { schema: Box::new(schema), fingerprint, has_other_times }))
     }
 
-    /// The writer of records that are JSON, whatever their schema says of them.
+    /// Returns the writer of JSON records. Their schema is not used.
     #[must_use]
     pub fn json() -> Self {
-        Self(Kept::Json)
+        Self(WriterKind::Json)
     }
 }
 
-/// Where the schemas of writers come from.
+/// A source of writers' schemas.
 pub trait Schemas {
-    /// The schema of that id.
+    /// Returns the schema of an id.
     ///
     /// # Errors
-    /// [`DecodeError::SchemaPending`] where it has been asked for and the answer is not there yet: ask
-    /// again. [`DecodeError::UnknownSchemaId`], [`DecodeError::Incompatible`] and
-    /// [`DecodeError::RegistryUnavailable`] are final.
+    /// Returns [`DecodeError::SchemaPending`] if the schema is requested and the caller should try again later.
+    /// [`DecodeError::UnknownSchemaId`], [`DecodeError::Incompatible`] and [`DecodeError::RegistryUnavailable`] are final.
     fn writer(&self, id: SchemaId) -> Result<Arc<Writer>, DecodeError>;
 }
 
-/// A datum with its writer.
-pub(super) struct Named<'a> {
+/// A datum in Confluent's framing, with its writer.
+pub(super) struct FramedDatum<'a> {
     id: SchemaId,
     writer: Arc<Writer>,
     datum: &'a [u8],
 }
 
-/// A record as it came.
+/// A record as it was received.
 #[derive(Clone, Copy)]
 pub struct Received<'a> {
-    /// Its value.
+    /// The record's value.
     pub payload: &'a [u8],
-    /// The value of its header [`SCHEMA_ID_HEADER`], where it has one.
+    /// The value of the header [`SCHEMA_ID_HEADER`], if the record has one.
     pub schema_id: Option<&'a [u8]>,
-    /// Where schemas come from; `None`: there is no registry.
+    /// The registry, if there is one.
     pub schemas: Option<&'a dyn Schemas>,
-    /// Its topic, partition and offset, where they are known: an event without an id takes them for one.
+    /// The record's topic, partition and offset, if they are known. They are the id of an event without one.
     pub place: Option<(&'a str, i32, i64)>,
 }
 
 impl<'a> Received<'a> {
-    /// A value alone, no registry.
+    /// Returns a record that is a value alone, without a registry.
     #[must_use]
     pub fn plain(payload: &'a [u8]) -> Self {
         Self { payload, schema_id: None, schemas: None, place: None }
     }
 
-    /// A value with its record's headers.
+    /// Returns a record with a value and headers. A value of `None` is read as an empty one.
     #[must_use]
     pub fn new(
         payload: Option<&'a [u8]>,
         headers: &'a [(String, Option<Vec<u8>>)],
         schemas: Option<&'a dyn Schemas>,
     ) -> Self {
-        // Where a header stands twice the last one counts, as for Kafka's own clients.
+        // Of two headers with one name the last one counts, as for Kafka's own clients.
         let found = headers.iter().rev().find(|(name, _)| name == SCHEMA_ID_HEADER);
         let schema_id = found.and_then(|(_, value)| value.as_deref());
         Self { payload: payload.unwrap_or_default(), schema_id, schemas, place: None }
     }
 
-    /// The same, read from there.
+    /// Sets the position that the record was read from.
     #[must_use]
     pub fn at(self, topic: &'a str, partition: i32, offset: i64) -> Self {
         Self { place: Some((topic, partition, offset)), ..self }
     }
 
-    /// The datum and its writer, where the record names one; `None` where it does not. The header goes
-    /// before the payload's first bytes.
-    pub(super) fn named(&self) -> Result<Option<Named<'a>>, DecodeError> {
+    /// Returns the datum and its writer, or `None` if the record is not in Confluent's framing. The header takes
+    /// precedence over the first bytes of the payload.
+    pub(super) fn confluent(&self) -> Result<Option<FramedDatum<'a>>, DecodeError> {
         let cut = DecodeError::Malformed { why: "ends within its header" };
         let (id, datum) = match (self.schema_id, self.payload.first()) {
-            // Without a registry a record that needs none is read for what it is.
+            // Without a registry, a record that needs none is read by its first bytes.
             (Some(header), first) if self.schemas.is_some() || !matches!(first, Some(0xC3 | b'{')) => {
                 match SchemaId::split(header) {
                     Some((id, [])) => (id, self.payload),
@@ -177,11 +168,11 @@ impl<'a> Received<'a> {
             _ => return Ok(None),
         };
         let schemas = self.schemas.ok_or(DecodeError::NoRegistry)?;
-        Ok(Some(Named { id, writer: schemas.writer(id)?, datum }))
+        Ok(Some(FramedDatum { id, writer: schemas.writer(id)?, datum }))
     }
 }
 
-/// A datum once its writer is known.
+/// The content of a record in Confluent's framing.
 pub(super) enum Resolved<'a> {
     /// A datum of our schema.
     Datum(Cow<'a, [u8]>),
@@ -189,24 +180,27 @@ pub(super) enum Resolved<'a> {
     Json(&'a [u8]),
 }
 
-/// Makes a datum one of the schema `ours`.
+/// Converts a datum to the schema `ours`.
 pub(super) fn resolve<'a>(
-    Named { id, writer, datum }: Named<'a>,
+    FramedDatum { id, writer, datum }: FramedDatum<'a>,
     (ours, print): (&Schema, u64),
     to: &GenericDatumWriter<'_>,
 ) -> Result<Resolved<'a>, DecodeError> {
     let schema = match &writer.0 {
-        Kept::Json => return Ok(Resolved::Json(datum)),
-        Kept::Avro { fingerprint, other_times: false, .. } if *fingerprint == print => {
+        WriterKind::Json => return Ok(Resolved::Json(datum)),
+        WriterKind::Avro { fingerprint, has_other_times: false, .. } if *fingerprint == print => {
             return Ok(Resolved::Datum(Cow::Borrowed(datum)));
         }
-        Kept::Avro { schema, .. } => schema,
+        WriterKind::Avro { schema, .. } => schema,
     };
     let bytes = convert(schema, datum, ours, to, DecodeError::Incompatible { id })?;
     Ok(Resolved::Datum(Cow::Owned(bytes)))
 }
 
-/// Makes a datum of one schema one of the schema `ours`; `misfit` is the error where that cannot be.
+/// Converts a datum of `schema` to the schema `ours`.
+///
+/// # Errors
+/// Returns `misfit` if the datum cannot be converted.
 pub(super) fn convert(
     schema: &Schema,
     datum: &[u8],
@@ -214,8 +208,8 @@ pub(super) fn convert(
     to: &GenericDatumWriter<'_>,
     misfit: DecodeError,
 ) -> Result<Vec<u8>, DecodeError> {
-    // The library builds a tree of values: first it is counted what would come of these bytes.
-    skim(schema, datum)?;
+    // The library builds a tree of values, so its size is checked first.
+    check_size(schema, datum)?;
     let read = || GenericDatumReader::builder(schema).human_readable(false).build()?.read_value(&mut &*datum);
     let value = fit(read().map_err(|_| misfit.clone())?, ours)?;
     let made = || {
@@ -232,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_as_their_bytes_and_as_registries_spell_them() {
+    fn ids_are_read_and_written_as_registries_write_them() {
         let (id, rest) = SchemaId::split(b"\0\0\0\x01\x02rest").unwrap();
         assert_eq!((id, id.to_string().as_str(), rest), (SchemaId::Number(258), "258", &b"rest"[..]));
         let guid = *b"\x89\x79\x17\x62\x23\x36\x41\x86\x96\x74\x29\x9b\x90\xa8\x02\xe2";

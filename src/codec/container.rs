@@ -1,7 +1,8 @@
 //! Avro's container files: a header with the schema and the codec, then blocks of records.
 //!
-//! The library's reader is not used: it fails on logical types that nothing here reads, does not say which block
-//! is damaged, and repeats nothing of a codec that it does not have. Codecs and datums are the library's, xz's is a crate's.
+//! The library's reader of container files is not used: it fails on logical types that nothing here reads, does not say
+//! which block is damaged, and does not name a codec that it lacks. Codecs and datums are the library's; xz is the crate
+//! `lzma-rust2`'s.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -12,52 +13,60 @@ use apache_avro::schema::ResolvedSchema;
 use apache_avro::types::Value;
 use apache_avro::util::max_allocation_bytes;
 use apache_avro::{Bzip2Settings, Codec, DeflateSettings, Schema, ZstandardSettings};
+use integer_encoding::VarIntReader;
 
-use super::skim::measure;
-use super::{MAX_PREDICTOR, MAX_SCHEMA, foreign};
+use super::datum_size::measure;
+use super::{MAX_PREDICTOR, MAX_SCHEMA, writer_schema};
 
-/// Greatest block, in bytes, packed and unpacked.
+/// The maximum size of a block, compressed and decompressed, in bytes.
 const MAX_BLOCK: usize = MAX_PREDICTOR;
-/// Greatest number of entries in a header, and the greatest of each in bytes.
+/// The maximum number of entries in a header.
 const MAX_ENTRIES: usize = 1_000;
-/// Greatest memory of an xz decoder, in KiB: a file names the size of its dictionary, and `xz -9` takes 64 MiB.
-const MAX_XZ: u32 = 65 << 10;
-/// The longest name of a codec that an error repeats.
-const MAX_NAME: usize = 32;
+/// The maximum memory of an xz decoder, in KiB. A file sets the size of its dictionary; that of `xz -9` is 64 MiB.
+const MAX_XZ_MEMORY: u32 = 65 << 10;
+/// The maximum length of a codec's name in an error, in characters.
+const MAX_CODEC_NAME: usize = 32;
 
-/// How a container file begins.
+/// The first bytes of a container file.
 pub const CONTAINER_MAGIC: &[u8; 4] = b"Obj\x01";
+/// The size of the marker that ends the header and every block, in bytes.
 const MARKER: usize = 16;
 
-/// The codecs that are read, as errors list them.
+/// The supported codecs, as errors list them.
 const CODECS: &str = "null, deflate, snappy, zstandard, bzip2 and xz";
 
-/// Why a container file cannot be read.
+const EARLY: &str = "it ends early";
+const SCHEMA: &str = "its schema cannot be read with";
+const TOO_LARGE: &str = "it is greater than 16 MiB";
+const UNPACKED_TOO_LARGE: &str = "it unpacks to more than 16 MiB";
+const NOT_UNPACKED: &str = "it cannot be unpacked";
+
+/// An error of a container file that cannot be read.
 #[derive(Debug)]
 pub enum ContainerError {
-    /// It does not begin as one does.
-    Foreign,
-    /// Its header is damaged.
+    /// The file does not begin with [`CONTAINER_MAGIC`].
+    NotAContainer,
+    /// The header is damaged.
     Header(&'static str),
-    /// Its codec is one that is not read.
+    /// The codec is not supported.
     Codec(String),
     /// A block is damaged.
     Block {
-        /// Its number, from 1.
+        /// The number of the block, from 1.
         block: u64,
-        /// The record in it, from 1, if one record is at fault.
+        /// The number of the damaged record in the block, from 1, if it is known.
         record: Option<u64>,
-        /// What is wrong.
+        /// The problem.
         why: &'static str,
     },
-    /// The file cannot be read on.
+    /// The file cannot be read.
     Io(io::Error),
 }
 
 impl fmt::Display for ContainerError {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Foreign => to.write_str(
+            Self::NotAContainer => to.write_str(
                 "not an Avro container file: it does not begin with Obj and the byte 1; lines of JSON have another \
                  ending than .avro",
             ),
@@ -70,8 +79,9 @@ impl fmt::Display for ContainerError {
                 if let Some(record) = record {
                     write!(to, "its record {record} ")?;
                 }
-                let how = if *why == GREAT || *why == PACKED { "smaller blocks" } else { "the tool that made it" };
-                write!(to, "{why}; write the file again with {how}")
+                let is_size = *why == UNPACKED_TOO_LARGE || *why == TOO_LARGE;
+                let fix = if is_size { "smaller blocks" } else { "the tool that made it" };
+                write!(to, "{why}; write the file again with {fix}")
             }
             Self::Io(error) => error.fmt(to),
         }
@@ -89,9 +99,9 @@ impl From<ContainerError> for io::Error {
     }
 }
 
-/// How blocks are packed.
+/// The compression of blocks.
 #[derive(Debug, Clone, Copy)]
-enum Packing {
+enum Compression {
     Library(Codec),
     Xz,
 }
@@ -101,68 +111,73 @@ enum Packing {
 pub struct Container<R> {
     source: R,
     schema: Schema,
-    packing: Packing,
+    compression: Compression,
     marker: [u8; MARKER],
-    /// The number of the block that is read, from 1.
+    /// The number of the current block, from 1.
     block: u64,
-    /// Its records, unpacked.
+    /// The decompressed records of the current block.
     bytes: Vec<u8>,
-    /// How many of its bytes are read.
-    read: usize,
-    /// How many of its records are read, and how many there are.
-    records: (u64, u64),
+    /// The number of bytes of the current block that are read.
+    offset: usize,
+    /// The number of records of the current block that are read.
+    record: u64,
+    /// The number of records in the current block.
+    record_count: u64,
 }
 
 impl<R: Read> Container<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// Returns a [`ContainerError`] if `source` is no container file, or one that cannot be read.
+    /// Returns a [`ContainerError`] if `source` is not a container file, or one that cannot be read.
     pub fn new(mut source: R) -> Result<Self, ContainerError> {
-        // Once for the process, as for other records: a length that a file names cannot ask for more.
+        // The limit is the process's: a length in a file cannot make the library allocate more.
         max_allocation_bytes(MAX_PREDICTOR);
         let mut magic = [0; CONTAINER_MAGIC.len()];
-        let begun = exact(&mut source, &mut magic)?.is_some() && magic == *CONTAINER_MAGIC;
-        begun.then_some(()).ok_or(ContainerError::Foreign)?;
+        if !fill(&mut source, &mut magic)? || magic != *CONTAINER_MAGIC {
+            return Err(ContainerError::NotAContainer);
+        }
         let (schema, codec) = header(&mut source)?;
         let mut marker = [0; MARKER];
-        exact(&mut source, &mut marker)?.ok_or(CUT)?;
-        let packing = packing(codec.as_deref())?;
-        Ok(Self { source, schema, packing, marker, block: 0, bytes: Vec::new(), read: 0, records: (0, 0) })
+        if !fill(&mut source, &mut marker)? {
+            return Err(ContainerError::Header(EARLY));
+        }
+        let compression = compression(codec.as_deref())?;
+        let (bytes, offset, record, record_count) = (Vec::new(), 0, 0, 0);
+        Ok(Self { source, schema, compression, marker, block: 0, bytes, offset, record, record_count })
     }
 
-    /// Reads up to `most` records and gives each to `take`, until `take` returns `false`. Returns `false` at the end of
+    /// Reads up to `max` records and calls `take` with each, until `take` returns `false`. Returns `false` at the end of
     /// the file.
     ///
     /// # Errors
     /// Returns a [`ContainerError`] if a block is damaged or ends early, or the source cannot be read.
     pub fn records(
         &mut self,
-        most: usize,
+        max: usize,
         mut take: impl FnMut(Value) -> bool,
     ) -> Result<bool, ContainerError> {
-        // Here and not in the structure: both borrow the schema.
+        // The reader and the names borrow the schema, so that they cannot be fields beside it.
         let schema = self.schema.clone();
         let names = ResolvedSchema::try_from(&schema).map_err(|_| ContainerError::Header(SCHEMA))?;
         let reader = GenericDatumReader::builder(&schema).human_readable(false).build();
         let reader = reader.map_err(|_| ContainerError::Header(SCHEMA))?;
-        for _ in 0..most {
-            while self.records.0 == self.records.1 {
-                if self.read < self.bytes.len() {
-                    return Err(self.bad("it goes on after its last record"));
+        for _ in 0..max {
+            while self.record == self.record_count {
+                if self.offset < self.bytes.len() {
+                    return Err(self.damaged("it goes on after its last record"));
                 }
                 if !self.next_block()? {
                     return Ok(false);
                 }
             }
-            self.records.0 += 1;
-            let rest = self.bytes.get(self.read..).unwrap_or_default();
-            // The library builds a tree of values: first it is counted what would come of these bytes.
+            self.record += 1;
+            let rest = &self.bytes[self.offset..];
+            // The library builds a tree of values, so its size is checked first.
             let length = measure(&schema, names.get_names(), rest).ok().filter(|length| *length > 0);
             let length = length.ok_or_else(|| self.misfit())?;
-            let datum = rest.get(..length).unwrap_or_default();
-            let value = reader.read_value(&mut &*datum).map_err(|_| self.misfit())?;
-            self.read += length;
+            let value = reader.read_value(&mut &rest[..length]).map_err(|_| self.misfit())?;
+            self.offset += length;
             if !take(value) {
                 break;
             }
@@ -173,116 +188,111 @@ impl<R: Read> Container<R> {
     /// Reads the next block. Returns `false` at the end of the file.
     fn next_block(&mut self) -> Result<bool, ContainerError> {
         self.block += 1;
-        let count = long(&mut self.source, true).map_err(|error| self.at(error))?;
-        let Some(count) = count else { return Ok(false) };
-        let count = u64::try_from(count).map_err(|_| self.bad("it has a negative number of records"))?;
-        (self.bytes, self.read, self.records) = (self.unpacked()?, 0, (0, count));
+        let Some(count) = long_or_end(&mut self.source).map_err(|error| self.in_block(error))? else {
+            return Ok(false);
+        };
+        let count = u64::try_from(count).map_err(|_| self.damaged("it has a negative number of records"))?;
+        (self.bytes, self.offset, self.record, self.record_count) = (self.read_block()?, 0, 0, count);
         Ok(true)
     }
 
-    /// The bytes of the block's records, and the marker behind them read.
-    fn unpacked(&mut self) -> Result<Vec<u8>, ContainerError> {
-        let size = long(&mut self.source, false).map_err(|error| self.at(error))?.unwrap_or_default();
-        let size = usize::try_from(size).map_err(|_| self.bad("it has a negative size"))?;
+    /// Reads and decompresses the records of a block, and reads the marker after them.
+    fn read_block(&mut self) -> Result<Vec<u8>, ContainerError> {
+        let size = long(&mut self.source).map_err(|error| self.in_block(error))?;
+        let size = usize::try_from(size).map_err(|_| self.damaged("it has a negative size"))?;
         if size > MAX_BLOCK {
-            return Err(self.bad(PACKED));
+            return Err(self.damaged(TOO_LARGE));
         }
         let mut bytes = Vec::new();
         self.source.by_ref().take(size as u64).read_to_end(&mut bytes).map_err(ContainerError::Io)?;
         let mut marker = [0; MARKER];
-        if bytes.len() < size || exact(&mut self.source, &mut marker)?.is_none() {
-            return Err(self.bad(EARLY));
+        if bytes.len() < size || !fill(&mut self.source, &mut marker)? {
+            return Err(self.damaged(EARLY));
         }
         if marker != self.marker {
-            return Err(self.bad("it does not end with the file's marker"));
+            return Err(self.damaged("it does not end with the file's marker"));
         }
         if bytes.is_empty() {
             return Ok(bytes);
         }
-        let unpacked = match self.packing {
-            Packing::Xz => xz(&bytes),
-            Packing::Library(codec) => match codec.decompress(&mut bytes) {
+        let unpacked = match self.compression {
+            Compression::Xz => unpack_xz(&bytes),
+            Compression::Library(codec) => match codec.decompress(&mut bytes) {
                 Ok(()) => Ok(bytes),
-                Err(error) if matches!(error.details(), Details::MemoryAllocation { .. }) => Err(GREAT),
-                Err(_) => Err(UNPACKED),
+                Err(error) if matches!(error.details(), Details::MemoryAllocation { .. }) => {
+                    Err(UNPACKED_TOO_LARGE)
+                }
+                Err(_) => Err(NOT_UNPACKED),
             },
         };
-        unpacked.map_err(|why| self.bad(why))
+        unpacked.map_err(|why| self.damaged(why))
     }
 
-    fn bad(&self, why: &'static str) -> ContainerError {
+    /// Returns the error of the current block.
+    fn damaged(&self, why: &'static str) -> ContainerError {
         ContainerError::Block { block: self.block, record: None, why }
     }
 
-    /// The error of the record that is read.
+    /// Returns the error of the current record.
     fn misfit(&self) -> ContainerError {
         let why = "does not fit the file's schema";
-        ContainerError::Block { block: self.block, record: Some(self.records.0), why }
+        ContainerError::Block { block: self.block, record: Some(self.record), why }
     }
 
-    /// The same error of a number, said of this block.
-    fn at(&self, error: ContainerError) -> ContainerError {
+    /// Turns a header's error into the current block's.
+    fn in_block(&self, error: ContainerError) -> ContainerError {
         match error {
-            ContainerError::Header(why) => self.bad(why),
+            ContainerError::Header(why) => self.damaged(why),
             other => other,
         }
     }
 }
 
-const EARLY: &str = "it ends early";
-const CUT: ContainerError = ContainerError::Header(EARLY);
-const SCHEMA: &str = "its schema cannot be read with";
-const PACKED: &str = "it is greater than 16 MiB";
-const GREAT: &str = "it unpacks to more than 16 MiB";
-const UNPACKED: &str = "it cannot be unpacked";
-
-/// Fills `bytes`; `None` if the source ends before.
-fn exact(source: &mut impl Read, bytes: &mut [u8]) -> Result<Option<()>, ContainerError> {
+/// Fills `bytes`. Returns `false` if the source ends before.
+fn fill(source: &mut impl Read, bytes: &mut [u8]) -> Result<bool, ContainerError> {
     match source.read_exact(bytes) {
-        Ok(()) => Ok(Some(())),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(ContainerError::Io(error)),
     }
 }
 
-/// A number; `None` at the end of the source, where it `may_end`.
-fn long(source: &mut impl Read, may_end: bool) -> Result<Option<i64>, ContainerError> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let mut byte = [0];
-        if exact(source, &mut byte)?.is_none() {
-            return if may_end && shift == 0 { Ok(None) } else { Err(CUT) };
-        }
-        let [byte] = byte;
-        value |= u64::from(byte & 0x7F) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed()));
-        }
-    }
-    Err(ContainerError::Header("a number in it is too long"))
+fn long(source: &mut impl Read) -> Result<i64, ContainerError> {
+    source.read_varint().map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => ContainerError::Header(EARLY),
+        ErrorKind::InvalidData => ContainerError::Header("a number in it is too long"),
+        _ => ContainerError::Io(error),
+    })
 }
 
-/// Bytes with their length before them, at most as many as a schema may have.
+/// Reads a number. Returns `None` if the source ends before it.
+fn long_or_end(source: &mut impl Read) -> Result<Option<i64>, ContainerError> {
+    let mut first = [0];
+    if !fill(source, &mut first)? {
+        return Ok(None);
+    }
+    long(&mut first.chain(source)).map(Some)
+}
+
+/// Reads bytes with their length before them. Their maximum is that of a schema.
 fn bytes(source: &mut impl Read) -> Result<Vec<u8>, ContainerError> {
-    let length = long(source, false)?.unwrap_or_default();
-    let length = usize::try_from(length).ok().filter(|length| *length <= MAX_SCHEMA);
+    let length = usize::try_from(long(source)?).ok().filter(|length| *length <= MAX_SCHEMA);
     let length = length.ok_or(ContainerError::Header("an entry of it is greater than 256 KiB"))?;
     let mut bytes = vec![0; length];
-    exact(source, &mut bytes)?.ok_or(CUT)?;
-    Ok(bytes)
+    if fill(source, &mut bytes)? { Ok(bytes) } else { Err(ContainerError::Header(EARLY)) }
 }
 
 /// Reads the entries of a header: the schema, and the name of the codec.
 fn header(source: &mut impl Read) -> Result<(Schema, Option<Vec<u8>>), ContainerError> {
     let (mut schema, mut codec, mut entries) = (None, None, 0_usize);
     loop {
-        let count = long(source, false)?.unwrap_or_default();
+        let count = long(source)?;
         if count == 0 {
             break;
         }
         if count < 0 {
-            // The entries' size in bytes stands before them.
-            long(source, false)?;
+            // The size of the entries in bytes, which is not needed.
+            long(source)?;
         }
         for _ in 0..count.unsigned_abs() {
             entries += 1;
@@ -298,34 +308,34 @@ fn header(source: &mut impl Read) -> Result<(Schema, Option<Vec<u8>>), Container
         }
     }
     let schema = schema.ok_or(ContainerError::Header("it has no schema"))?;
-    let schema = std::str::from_utf8(&schema).ok().and_then(foreign::parse);
+    let schema = std::str::from_utf8(&schema).ok().and_then(writer_schema::parse);
     Ok((schema.ok_or(ContainerError::Header("its schema is not an Avro schema"))?, codec))
 }
 
-fn packing(codec: Option<&[u8]>) -> Result<Packing, ContainerError> {
+fn compression(codec: Option<&[u8]>) -> Result<Compression, ContainerError> {
     let library = match codec {
-        // A file without the entry is not packed, as the specification has it.
+        // By the specification a file without the entry is not compressed.
         None | Some(b"null" | b"") => Codec::Null,
         Some(b"deflate") => Codec::Deflate(DeflateSettings::default()),
         Some(b"snappy") => Codec::Snappy,
         Some(b"zstandard") => Codec::Zstandard(ZstandardSettings::default()),
         Some(b"bzip2") => Codec::Bzip2(Bzip2Settings::default()),
-        Some(b"xz") => return Ok(Packing::Xz),
+        Some(b"xz") => return Ok(Compression::Xz),
         Some(name) => {
-            let name: String = String::from_utf8_lossy(name).chars().take(MAX_NAME).collect();
+            let name: String = String::from_utf8_lossy(name).chars().take(MAX_CODEC_NAME).collect();
             return Err(ContainerError::Codec(name));
         }
     };
-    Ok(Packing::Library(library))
+    Ok(Compression::Library(library))
 }
 
-fn xz(packed: &[u8]) -> Result<Vec<u8>, &'static str> {
+fn unpack_xz(packed: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut unpacked = Vec::new();
-    let reader = lzma_rust2::XzReader::new_mem_limit(packed, true, MAX_XZ);
+    let reader = lzma_rust2::XzReader::new_mem_limit(packed, true, MAX_XZ_MEMORY);
     let read = reader.take(MAX_BLOCK as u64 + 1).read_to_end(&mut unpacked);
     match read {
-        _ if unpacked.len() > MAX_BLOCK => Err(GREAT),
+        _ if unpacked.len() > MAX_BLOCK => Err(UNPACKED_TOO_LARGE),
         Ok(_) => Ok(unpacked),
-        Err(_) => Err(UNPACKED),
+        Err(_) => Err(NOT_UNPACKED),
     }
 }

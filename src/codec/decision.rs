@@ -8,7 +8,7 @@ use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
 use super::ledger::{FeaturesForm, check_round, features, reading};
 use super::schema::kinds;
-use super::wire::{Sha256, Word};
+use super::wire::{Sha256, Symbol};
 use super::{Encoding, check_share, check_time};
 use crate::core::decision::{Decision, Origin, ReviewReason, WeighedVote};
 use crate::core::event::{Millis, check_id};
@@ -18,7 +18,7 @@ use crate::core::predictor::PredictorRef;
 use crate::core::text::HiddenText;
 use crate::core::vote::{Abstention, CategoryScore, Outcome, Vote};
 
-/// A decision as its schema has it.
+/// A decision with the fields of its schema.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "Decision")]
 struct DecisionForm<'a> {
@@ -32,7 +32,7 @@ struct DecisionForm<'a> {
     source_partition: i32,
     source_offset: i64,
     round_time: Millis,
-    action: Word<Action>,
+    action: Symbol<Action>,
     probability: Option<f64>,
     threshold: f64,
     categories: Vec<ScoreForm<'a>>,
@@ -40,16 +40,16 @@ struct DecisionForm<'a> {
     features: Option<FeaturesForm<'a>>,
     predictor: PredictorForm<'a>,
     degraded: bool,
-    /// Follows from the votes; written for those who only look.
+    /// Derived from the votes, for readers of the topic; not read back.
     truncated: bool,
-    review: Option<Word<ReviewReason>>,
+    review: Option<Symbol<ReviewReason>>,
     review_probability: f64,
     latency_micros: i64,
     trace: Option<Cow<'a, str>>,
     #[serde(default)]
     nothing_to_judge: bool,
     #[serde(default)]
-    hidden_text: Vec<Word<HiddenText>>,
+    hidden_text: Vec<Symbol<HiddenText>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ struct VoteForm<'a> {
     expert: Cow<'a, str>,
     model_sha256: Option<Sha256>,
     score: Option<f64>,
-    abstention: Option<Word<Abstention>>,
+    abstention: Option<Symbol<Abstention>>,
     categories: Vec<ScoreForm<'a>>,
     shadow: bool,
     truncated: bool,
@@ -109,7 +109,7 @@ impl<'a> From<&'a WeighedVote> for VoteForm<'a> {
         let vote = &weighed.vote;
         let (score, abstention, categories) = match &vote.outcome {
             Outcome::Voted { score, categories } => (Some(*score), None, scores(categories)),
-            Outcome::Abstained(reason) => (None, Some(Word(*reason)), Vec::new()),
+            Outcome::Abstained(reason) => (None, Some(Symbol(*reason)), Vec::new()),
         };
         Self {
             expert: Cow::Borrowed(&vote.expert),
@@ -130,7 +130,7 @@ impl<'a> From<&'a WeighedVote> for VoteForm<'a> {
 fn weighed(form: VoteForm<'_>) -> Result<WeighedVote, DecodeError> {
     let outcome = match (form.score, form.abstention) {
         (Some(score), None) => Outcome::Voted { score, categories: owned_scores(form.categories) },
-        (None, Some(Word(reason))) => Outcome::Abstained(reason),
+        (None, Some(Symbol(reason))) => Outcome::Abstained(reason),
         _ => return Err(DecodeError::BadValue { field: "votes" }),
     };
     let vote = Vote {
@@ -159,7 +159,7 @@ impl<'a> From<&'a Decision> for DecisionForm<'a> {
             source_partition: decision.origin.partition,
             source_offset: decision.origin.offset,
             round_time: decision.round_time,
-            action: Word(decision.action),
+            action: Symbol(decision.action),
             probability: decision.probability,
             threshold: decision.threshold,
             categories: scores(&decision.categories),
@@ -173,12 +173,12 @@ impl<'a> From<&'a Decision> for DecisionForm<'a> {
             },
             degraded: decision.degraded,
             truncated: decision.truncated(),
-            review: decision.review.map(Word),
+            review: decision.review.map(Symbol),
             review_probability: decision.review_probability,
             latency_micros: decision.latency_micros,
             trace: decision.trace.as_deref().map(Cow::Borrowed),
             nothing_to_judge: decision.nothing_to_judge,
-            hidden_text: decision.hidden_text.iter().copied().map(Word).collect(),
+            hidden_text: decision.hidden_text.iter().copied().map(Symbol).collect(),
         }
     }
 }
@@ -218,7 +218,7 @@ fn decision(form: DecisionForm<'_>) -> Result<Decision, DecodeError> {
         latency_micros: form.latency_micros,
         trace: form.trace.map(Cow::into_owned),
         nothing_to_judge: form.nothing_to_judge,
-        hidden_text: form.hidden_text.into_iter().map(|way| way.0).collect(),
+        hidden_text: form.hidden_text.into_iter().map(|kind| kind.0).collect(),
     };
     check(&decision)?;
     Ok(decision)
@@ -248,19 +248,17 @@ fn check(decision: &Decision) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// A number that stands for the schemas of decisions that this version reads: another number may read decisions that this
-/// one cannot.
-///
-/// # Errors
-/// [`DecodeError::NoSchema`] if a schema compiled into this program does not parse.
-pub fn decisions_read() -> Result<u64, DecodeError> {
-    Ok(kinds()?.decision.reads())
+/// Returns a number that identifies the set of schemas of decisions that this version reads. A version with another
+/// number may read decisions that this one cannot.
+#[must_use]
+pub fn decisions_read() -> u64 {
+    kinds().decision.readable_schemas()
 }
 
-/// Reads a decision, Avro or JSON.
+/// Reads a decision in Avro or JSON.
 ///
 /// # Errors
-/// Where it is none: see [`DecodeError`].
+/// Returns a [`DecodeError`] if `payload` is not a decision.
 pub fn decode_decision(payload: &[u8]) -> Result<Decision, DecodeError> {
     Received::plain(payload).decision()
 }
@@ -269,17 +267,17 @@ impl Received<'_> {
     /// Reads a decision in any framing.
     ///
     /// # Errors
-    /// Where it is none, or its schema cannot be had: see [`DecodeError`].
+    /// Returns a [`DecodeError`] if the record is not a decision, or if its schema is not available.
     pub fn decision(&self) -> Result<Decision, DecodeError> {
-        decision(kinds()?.decision.decode(self)?)
+        decision(kinds().decision.decode(self)?)
     }
 }
 
 /// Writes a decision.
 ///
 /// # Errors
-/// Where [`decode_decision`] would refuse it.
+/// Returns an [`EncodeError`] if [`decode_decision`] would refuse the record.
 pub fn encode_decision(decision: &Decision, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     check(decision)?;
-    kinds()?.decision.encode_straight(&DecisionForm::from(decision), encoding)
+    kinds().decision.encode_directly(&DecisionForm::from(decision), encoding)
 }

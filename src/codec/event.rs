@@ -12,11 +12,11 @@ use super::error::{DecodeError, EncodeError};
 use super::fields;
 use super::json::{self, Entries, Loose, Object, Scalar};
 use super::schema::kinds;
-use super::wire::{List, Word};
+use super::wire::{List, Symbol};
 use super::{Defaults, Encoding, check_time};
 use crate::core::event::{Event, EventError, MAX_METADATA, MAX_TURNS, Millis, Role, Turn};
 
-/// An event as its schema has it.
+/// An event with the fields of its schema.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "Event")]
 struct EventForm<'a> {
@@ -28,35 +28,35 @@ struct EventForm<'a> {
     time: Option<Millis>,
     turns: List<TurnForm<'a>, MAX_TURNS>,
     judged: Option<i32>,
-    metadata: Notes<'a>,
+    metadata: MetadataForm<'a>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "Turn")]
 struct TurnForm<'a> {
-    role: Word<Role>,
+    role: Symbol<Role>,
     text: Cow<'a, str>,
 }
 
-/// Metadata, of which no more is kept than it takes to see that it is too much.
+/// An event's metadata. Reading keeps one entry more than the maximum, so that an excess is noticed.
 #[derive(Debug)]
-struct Notes<'a>(Cow<'a, BTreeMap<String, String>>);
+struct MetadataForm<'a>(Cow<'a, BTreeMap<String, String>>);
 
-impl Serialize for Notes<'_> {
+impl Serialize for MetadataForm<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Notes<'_> {
+impl<'de> Deserialize<'de> for MetadataForm<'_> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(NotesVisitor).map(|notes| Self(Cow::Owned(notes)))
+        deserializer.deserialize_map(MetadataVisitor).map(|metadata| Self(Cow::Owned(metadata)))
     }
 }
 
-struct NotesVisitor;
+struct MetadataVisitor;
 
-impl<'de> Visitor<'de> for NotesVisitor {
+impl<'de> Visitor<'de> for MetadataVisitor {
     type Value = BTreeMap<String, String>;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,19 +64,19 @@ impl<'de> Visitor<'de> for NotesVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
-        let mut notes = BTreeMap::new();
+        let mut metadata = BTreeMap::new();
         while let Some((name, value)) = from.next_entry()? {
-            if notes.len() <= MAX_METADATA {
-                notes.insert(name, value);
+            if metadata.len() <= MAX_METADATA {
+                metadata.insert(name, value);
             }
         }
-        Ok(notes)
+        Ok(metadata)
     }
 }
 
 impl<'a> From<&'a Event> for EventForm<'a> {
     fn from(event: &'a Event) -> Self {
-        let turn = |turn: &'a Turn| TurnForm { role: Word(turn.role), text: Cow::Borrowed(&turn.text) };
+        let turn = |turn: &'a Turn| TurnForm { role: Symbol(turn.role), text: Cow::Borrowed(&turn.text) };
         Self {
             id: Cow::Borrowed(&event.id),
             conversation: Some(Cow::Borrowed(&event.conversation)),
@@ -87,13 +87,13 @@ impl<'a> From<&'a Event> for EventForm<'a> {
             turns: List::of(event.turns.iter().map(turn).collect()),
             // The check before this bounds the number of turns.
             judged: i32::try_from(event.judged).ok(),
-            metadata: Notes(Cow::Borrowed(&event.metadata)),
+            metadata: MetadataForm(Cow::Borrowed(&event.metadata)),
         }
     }
 }
 
-/// What all encodings and shapes give.
-pub(super) struct Parts {
+/// The fields of an event before defaults and checks, from any encoding or layout.
+pub(super) struct EventParts {
     pub(super) id: String,
     pub(super) conversation: Option<String>,
     pub(super) tenant: Option<String>,
@@ -101,15 +101,15 @@ pub(super) struct Parts {
     pub(super) subject: Option<String>,
     pub(super) time: Option<Millis>,
     pub(super) turns: Vec<Turn>,
-    /// How many turns there were, kept or not.
+    /// The number of turns in the record. `turns` holds the first [`MAX_TURNS`].
     pub(super) total: usize,
     pub(super) judged: Option<i64>,
     pub(super) metadata: BTreeMap<String, String>,
-    /// How many escapes of the record stood for no character and were read as U+FFFD.
+    /// The number of escapes that stood for no character and were read as U+FFFD.
     pub(super) replaced: usize,
 }
 
-impl Parts {
+impl EventParts {
     fn event(self, defaults: &Defaults) -> Result<Event, DecodeError> {
         if self.total > self.turns.len() {
             return Err(EventError::TooManyTurns { turns: self.total }.into());
@@ -139,11 +139,11 @@ fn check(event: &Event) -> Result<(), DecodeError> {
     event.time.map_or(Ok(()), |time| check_time("time", time))
 }
 
-fn from_avro(form: EventForm<'_>) -> Parts {
+fn from_avro(form: EventForm<'_>) -> EventParts {
     let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
     let total = form.turns.total;
     let turn = |turn: TurnForm<'_>| Turn { role: turn.role.0, text: turn.text.into_owned() };
-    Parts {
+    EventParts {
         id: form.id.into_owned(),
         conversation: owned(form.conversation),
         tenant: owned(form.tenant),
@@ -158,7 +158,7 @@ fn from_avro(form: EventForm<'_>) -> Parts {
     }
 }
 
-/// An event as JSON may give it.
+/// An event in JSON, whose fields may be missing or have any type.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct EventJson {
@@ -178,7 +178,7 @@ struct EventJson {
 #[serde(default)]
 struct TurnJson {
     role: Scalar,
-    /// `None`: it is left out. A turn whose text is `null` is empty, as that of an assistant who only calls a tool.
+    /// `None` if the field is missing. A `null` is an empty text, as in the turn of an assistant that only calls a tool.
     #[serde(deserialize_with = "given")]
     text: Option<Scalar>,
 }
@@ -203,11 +203,11 @@ fn turn(turn: Loose<Object<TurnJson>>) -> Result<Turn, DecodeError> {
     })
 }
 
-fn from_json(text: &str) -> Result<Parts, DecodeError> {
+fn from_json(text: &str) -> Result<EventParts, DecodeError> {
     let (raw, replaced): (EventJson, usize) = json::read(text)?;
     let id = raw.id.id("id")?.ok_or(DecodeError::MissingField { field: "id" })?;
-    let lone = raw.text.text("text")?;
-    let (turns, total) = match (raw.turns.found("turns")?, lone) {
+    let single = raw.text.text("text")?;
+    let (turns, total) = match (raw.turns.found("turns")?, single) {
         (Some(list), _) => {
             let turns = list.items.into_iter().map(turn).collect::<Result<Vec<_>, _>>()?;
             (turns, list.total)
@@ -215,12 +215,12 @@ fn from_json(text: &str) -> Result<Parts, DecodeError> {
         (None, Some(text)) => (vec![Turn { role: Role::User, text }], 1),
         (None, None) => return Err(DecodeError::MissingField { field: "turns" }),
     };
-    let note = |(name, value): (String, Scalar)| match value {
+    let entry = |(name, value): (String, Scalar)| match value {
         Scalar::Text(text) => Ok((name, text)),
         _ => Err(DecodeError::BadValue { field: "metadata" }),
     };
     let metadata = raw.metadata.found("metadata")?.map_or_else(BTreeMap::new, |entries| entries.0);
-    Ok(Parts {
+    Ok(EventParts {
         id,
         conversation: raw.conversation.id("conversation")?,
         tenant: raw.tenant.id("tenant")?,
@@ -230,30 +230,30 @@ fn from_json(text: &str) -> Result<Parts, DecodeError> {
         turns,
         total,
         judged: raw.judged.whole("judged")?,
-        metadata: metadata.into_iter().map(note).collect::<Result<_, _>>()?,
+        metadata: metadata.into_iter().map(entry).collect::<Result<_, _>>()?,
         replaced,
     })
 }
 
-/// Reads an event, Avro or JSON; what it leaves out comes from `defaults`, and where JSON has what it says.
+/// Reads an event in Avro or JSON. `defaults` gives the values of missing fields and the layout of JSON.
 ///
 /// # Errors
-/// Where it cannot be judged: see [`DecodeError`].
+/// Returns a [`DecodeError`] if the record is not an event.
 pub fn decode_event(payload: &[u8], defaults: &Defaults) -> Result<Event, DecodeError> {
     Received::plain(payload).event(defaults)
 }
 
 impl Received<'_> {
-    /// Reads an event in any framing; what it leaves out comes from `defaults`, and where JSON has what it says.
+    /// Reads an event in any framing. `defaults` gives the values of missing fields and the layout of JSON.
     ///
     /// # Errors
-    /// Where it cannot be judged, or its schema cannot be had: see [`DecodeError`].
+    /// Returns a [`DecodeError`] if the record is not an event, or if its schema is not available.
     pub fn event(&self, defaults: &Defaults) -> Result<Event, DecodeError> {
         self.event_and_replaced(defaults).map(|(event, _)| event)
     }
 
-    /// Reads an event as [`Self::event`] does; also returns how many escapes of its JSON stood for no character, such as
-    /// half of a surrogate pair, and were read as U+FFFD.
+    /// Reads an event as [`Self::event`] does. Also returns the number of escapes in its JSON that stood for no character,
+    /// such as half of a surrogate pair, and were read as U+FFFD.
     ///
     /// # Errors
     /// Returns the errors of [`Self::event`].
@@ -263,7 +263,7 @@ impl Received<'_> {
             Some(fields) => fields.read(text, self.place),
             None => from_json(text),
         };
-        let parts = kinds()?.event.decode_either(self, avro, json)?;
+        let parts = kinds().event.decode_either(self, avro, json)?;
         let replaced = parts.replaced;
         parts.event(defaults).map(|event| (event, replaced))
     }
@@ -272,8 +272,8 @@ impl Received<'_> {
 /// Writes an event.
 ///
 /// # Errors
-/// Where [`decode_event`] would refuse it.
+/// Returns an [`EncodeError`] if [`decode_event`] would refuse the record.
 pub fn encode_event(event: &Event, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     check(event)?;
-    kinds()?.event.encode(&EventForm::from(event), encoding)
+    kinds().event.encode(&EventForm::from(event), encoding)
 }

@@ -1,6 +1,5 @@
-//! JSON as people and tools send it: every field may be missing or of a wrong type, and the error then
-//! names the field and quotes nothing. serde's own messages quote what they read; they go no further
-//! than [`parse`].
+//! JSON as people and tools send it, in which every field may be missing or have a wrong type. An error then names the
+//! field and does not quote its value; serde's own messages, which do, do not leave [`parse`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,10 +13,10 @@ use super::MAX_DEPTH;
 use super::error::DecodeError;
 use super::lenient::Reader;
 use super::time::{self, TimeError, TimeUnit, Zone};
-use super::wire::{List, ListVisitor, Words};
+use super::wire::{List, ListVisitor, Symbols};
 use crate::core::event::Millis;
 
-/// Reads JSON.
+/// Parses JSON strictly.
 pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, DecodeError> {
     if too_deep(text) {
         return Err(DecodeError::TooDeep);
@@ -26,22 +25,22 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, DecodeError> {
         .map_err(|error| DecodeError::BadJson { line: error.line(), column: error.column() })
 }
 
-/// Reads JSON that people and tools wrote, as far as its structure can be followed; also returns how many escapes were
-/// read as U+FFFD.
+/// Reads JSON that people and tools wrote, as long as its structure can be followed. Also returns the number of escapes
+/// that were read as U+FFFD.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<(T, usize), DecodeError> {
     let mut reader = Reader::new(text);
     let read = T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
-    read.map(|value| (value, reader.replaced)).map_err(|fault| reader.error(fault))
+    read.map(|value| (value, reader.replaced)).map_err(|error| reader.error(error))
 }
 
-/// Reads JSON into what `seed` makes of it, as [`read`] does; `None` if its structure cannot be followed.
+/// Deserializes JSON with `seed`, as [`read`] does. Returns `None` if its structure cannot be followed.
 pub(crate) fn read_into<'a, S: DeserializeSeed<'a>>(text: &'a str, seed: S) -> Option<S::Value> {
     let mut reader = Reader::new(text);
     let value = seed.deserialize(&mut reader).ok()?;
     reader.end().is_ok().then_some(value)
 }
 
-/// Whether brackets nest deeper than [`MAX_DEPTH`].
+/// Returns `true` if brackets are nested deeper than [`MAX_DEPTH`].
 fn too_deep(text: &str) -> bool {
     let (mut depth, mut quoted) = (0_usize, false);
     let mut bytes = text.bytes();
@@ -62,14 +61,14 @@ fn too_deep(text: &str) -> bool {
     false
 }
 
-/// What may stand where a word, number or text is expected.
+/// Any value in the place of a symbol, a number or a text.
 #[derive(Debug, Default)]
 pub(crate) enum Scalar {
     #[default]
     Absent,
     Bool(bool),
     Whole(i64),
-    /// A whole number past `i64`, as it is written.
+    /// An integer outside of `i64`, as it is written.
     Wide(String),
     Number(f64),
     Text(String),
@@ -78,6 +77,10 @@ pub(crate) enum Scalar {
 }
 
 impl Scalar {
+    /// Returns the text of a field.
+    ///
+    /// This and the other methods return `None` for a missing field or `null`, and [`DecodeError::BadValue`] for a value of
+    /// another type.
     pub(super) fn text(self, field: &'static str) -> Result<Option<String>, DecodeError> {
         match self {
             Self::Absent => Ok(None),
@@ -86,7 +89,7 @@ impl Scalar {
         }
     }
 
-    /// An id: many are numbers. Digits of a number that is not whole would depend on the program that writes them.
+    /// Returns an id, which may be an integer. The digits of other numbers depend on the program that writes them.
     pub(crate) fn id(self, field: &'static str) -> Result<Option<String>, DecodeError> {
         match self {
             Self::Whole(number) => Ok(Some(number.to_string())),
@@ -95,14 +98,14 @@ impl Scalar {
         }
     }
 
-    pub(super) fn word<T: Words>(self, field: &'static str) -> Result<Option<T>, DecodeError> {
-        let read = |word: String| T::read(&word).ok_or(DecodeError::BadValue { field });
+    pub(super) fn word<T: Symbols>(self, field: &'static str) -> Result<Option<T>, DecodeError> {
+        let read = |word: String| T::parse(&word).ok_or(DecodeError::BadValue { field });
         self.text(field)?.map(read).transpose()
     }
 
-    /// A whole number; 3.0 is one, too.
+    /// Returns an integer, which may be written as 3.0.
     pub(super) fn whole(self, field: &'static str) -> Result<Option<i64>, DecodeError> {
-        /// Whole numbers up to here are exact in f64.
+        /// The greatest number up to which all integers are exact in `f64`.
         const EXACT: f64 = 9_007_199_254_740_992.0;
         match self {
             Self::Absent => Ok(None),
@@ -123,7 +126,8 @@ impl Scalar {
         }
     }
 
-    /// A time by Aegis's own names: milliseconds since 1970, smaller units by their size, or a text with a zone.
+    /// Returns a time of a record with Aegis's own field names: milliseconds since 1970, a smaller unit if the number is as
+    /// large as that, or a text with a zone.
     pub(crate) fn millis(self, field: &'static str) -> Result<Option<Millis>, DecodeError> {
         let bad = DecodeError::BadValue { field };
         self.time(TimeUnit::Auto, &Zone::default(), true).map_err(|why| match why {
@@ -132,16 +136,16 @@ impl Scalar {
         })
     }
 
-    /// A time, where a number counts `unit` and a text without a zone is in `zone`.
+    /// Returns a time. A number counts `unit`, and a text without a zone is in `zone`.
     pub(super) fn time(self, unit: TimeUnit, zone: &Zone, ours: bool) -> Result<Option<Millis>, TimeError> {
         let found = match self {
             Self::Absent => return Ok(None),
-            Self::Text(text) => match time::of_digits(&text, unit) {
+            Self::Text(text) => match time::parse_digits(&text, unit) {
                 None => Some(time::parse(&text, zone)?),
                 found => found,
             },
-            Self::Whole(number) => time::of_whole(number, unit, ours),
-            Self::Number(number) => time::of_real(number, unit),
+            Self::Whole(number) => time::parse_integer(number, unit, ours),
+            Self::Number(number) => time::parse_real(number, unit),
             Self::Bool(_) | Self::Wide(_) | Self::Other => None,
         };
         let found = found.filter(|time| (time::EARLIEST..=time::LATEST).contains(time));
@@ -157,13 +161,22 @@ impl<'de> Deserialize<'de> for Scalar {
 
 struct ScalarVisitor;
 
-/// Reads a list or an object and forgets it.
-fn pass<'de, A: SeqAccess<'de>>(mut from: A) -> Result<(), A::Error> {
+macro_rules! scalar {
+    ($($visit:ident($value:ident: $type:ty) -> $scalar:expr),* $(,)?) => {$(
+        fn $visit<E: Error>(self, $value: $type) -> Result<Scalar, E> {
+            Ok($scalar)
+        }
+    )*};
+}
+
+/// Skips the rest of a list.
+fn skip_list<'de, A: SeqAccess<'de>>(mut from: A) -> Result<(), A::Error> {
     while from.next_element::<IgnoredAny>()?.is_some() {}
     Ok(())
 }
 
-fn pass_map<'de, A: MapAccess<'de>>(mut from: A) -> Result<(), A::Error> {
+/// Skips the rest of an object.
+fn skip_object<'de, A: MapAccess<'de>>(mut from: A) -> Result<(), A::Error> {
     while from.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
     Ok(())
 }
@@ -179,48 +192,27 @@ impl<'de> Visitor<'de> for ScalarVisitor {
         Ok(Scalar::Absent)
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Scalar, E> {
-        Ok(Scalar::Bool(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Scalar, E> {
-        Ok(Scalar::Whole(value))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Scalar, E> {
-        Ok(i64::try_from(value).map_or_else(|_| Scalar::Wide(value.to_string()), Scalar::Whole))
-    }
-
-    fn visit_i128<E: Error>(self, value: i128) -> Result<Scalar, E> {
-        Ok(Scalar::Wide(value.to_string()))
-    }
-
-    fn visit_u128<E: Error>(self, value: u128) -> Result<Scalar, E> {
-        Ok(Scalar::Wide(value.to_string()))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Scalar, E> {
-        Ok(Scalar::Number(value))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Scalar, E> {
-        Ok(Scalar::Text(value.to_owned()))
-    }
-
-    fn visit_string<E: Error>(self, value: String) -> Result<Scalar, E> {
-        Ok(Scalar::Text(value))
-    }
+    scalar!(
+        visit_bool(value: bool) -> Scalar::Bool(value),
+        visit_i64(value: i64) -> Scalar::Whole(value),
+        visit_u64(value: u64) -> i64::try_from(value).map_or_else(|_| Scalar::Wide(value.to_string()), Scalar::Whole),
+        visit_i128(value: i128) -> Scalar::Wide(value.to_string()),
+        visit_u128(value: u128) -> Scalar::Wide(value.to_string()),
+        visit_f64(value: f64) -> Scalar::Number(value),
+        visit_str(value: &str) -> Scalar::Text(value.to_owned()),
+        visit_string(value: String) -> Scalar::Text(value),
+    );
 
     fn visit_seq<A: SeqAccess<'de>>(self, from: A) -> Result<Scalar, A::Error> {
-        pass(from).map(|()| Scalar::Other)
+        skip_list(from).map(|()| Scalar::Other)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, from: A) -> Result<Scalar, A::Error> {
-        pass_map(from).map(|()| Scalar::Other)
+        skip_object(from).map(|()| Scalar::Other)
     }
 }
 
-/// What may stand where a list or an object is expected.
+/// Any value in the place of a list or an object.
 #[derive(Debug, Default)]
 pub(crate) enum Loose<T> {
     #[default]
@@ -239,16 +231,16 @@ impl<T> Loose<T> {
     }
 }
 
-/// What [`Loose`] can hold: each is read from a list, from an object, or from a text.
+/// A type that [`Loose`] can hold. It is read from a list, from an object, or from a text.
 pub(crate) trait Nested<'de>: Sized {
     fn text(_: &str) -> Loose<Self> {
         Loose::Other
     }
     fn list<A: SeqAccess<'de>>(from: A) -> Result<Loose<Self>, A::Error> {
-        pass(from).map(|()| Loose::Other)
+        skip_list(from).map(|()| Loose::Other)
     }
     fn object<A: MapAccess<'de>>(from: A) -> Result<Loose<Self>, A::Error> {
-        pass_map(from).map(|()| Loose::Other)
+        skip_object(from).map(|()| Loose::Other)
     }
 }
 
@@ -268,7 +260,7 @@ impl<'de, T: Deserialize<'de>> Nested<'de> for Object<T> {
     }
 }
 
-/// An object with any names, of which the first `MAX` and one more are kept.
+/// An object with any names. The first `MAX` entries and one more are kept, so that an excess is noticed.
 #[derive(Debug)]
 pub(super) struct Entries<const MAX: usize>(pub(super) BTreeMap<String, Scalar>);
 
@@ -292,6 +284,15 @@ impl<'de, T: Nested<'de>> Deserialize<'de> for Loose<T> {
 
 struct LooseVisitor<T>(PhantomData<T>);
 
+/// Visits values that are neither a list nor an object.
+macro_rules! other {
+    ($($visit:ident: $type:ty),*) => {$(
+        fn $visit<E: Error>(self, _: $type) -> Result<Loose<T>, E> {
+            Ok(Loose::Other)
+        }
+    )*};
+}
+
 impl<'de, T: Nested<'de>> Visitor<'de> for LooseVisitor<T> {
     type Value = Loose<T>;
 
@@ -303,29 +304,7 @@ impl<'de, T: Nested<'de>> Visitor<'de> for LooseVisitor<T> {
         Ok(Loose::Absent)
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Loose<T>, E> {
-        Ok(Loose::Other)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Loose<T>, E> {
-        Ok(Loose::Other)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Loose<T>, E> {
-        Ok(Loose::Other)
-    }
-
-    fn visit_i128<E: Error>(self, _: i128) -> Result<Loose<T>, E> {
-        Ok(Loose::Other)
-    }
-
-    fn visit_u128<E: Error>(self, _: u128) -> Result<Loose<T>, E> {
-        Ok(Loose::Other)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Loose<T>, E> {
-        Ok(Loose::Other)
-    }
+    other!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_i128: i128, visit_u128: u128, visit_f64: f64);
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Loose<T>, E> {
         Ok(T::text(value))

@@ -1,4 +1,4 @@
-//! Keys of the ledger's records: a JSON array of strings, the same bytes for the same key.
+//! The keys of ledger records: JSON arrays of strings. Equal keys have equal bytes.
 
 use serde_json::Value;
 
@@ -8,10 +8,10 @@ use super::ledger::check_round;
 use crate::core::event::{MAX_ID, check_id};
 use crate::core::ledger::{Key, RoundId};
 
-/// Greatest key read, in bytes: four ids with every byte escaped.
+/// The maximum size of a key, in bytes: four ids with every byte escaped.
 const MAX_KEY: usize = 4 * 6 * MAX_ID + 64;
 
-/// Writes a key: `[tenant, policy, event, "judged"]`, `[tenant, policy, event, "label", id]` or
+/// Writes a key as `[tenant, policy, event, "judged"]`, `[tenant, policy, event, "label", id]` or
 /// `["edit", id]`.
 #[must_use]
 pub fn encode_key(key: &Key) -> Vec<u8> {
@@ -26,7 +26,7 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
 /// Reads a key.
 ///
 /// # Errors
-/// Where it is none: see [`DecodeError`].
+/// Returns a [`DecodeError`] if `bytes` are not a key.
 pub fn decode_key(bytes: &[u8]) -> Result<Key, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);

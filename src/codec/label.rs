@@ -12,15 +12,15 @@ use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
 use super::json::{self, Loose, Nested, Object, Scalar};
 use super::schema::kinds;
-use super::wire::{List, ListVisitor, Word};
+use super::wire::{List, ListVisitor, Symbol};
 use super::{Defaults, Encoding, check_ref, check_time, hex};
 use crate::core::event::{MAX_ID, Millis, check_id};
 use crate::core::label::{DecisionRef, Finding, Label, Source};
 
-/// Greatest number of categories in a label.
+/// The maximum number of categories of a label.
 pub const MAX_CATEGORIES: usize = 64;
 
-/// A label as its schema has it.
+/// A label with the fields of its schema.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "Label")]
 pub(super) struct LabelForm<'a> {
@@ -29,18 +29,18 @@ pub(super) struct LabelForm<'a> {
     pub(super) policy: Option<Cow<'a, str>>,
     pub(super) event_id: Cow<'a, str>,
     pub(super) annotator: Option<Cow<'a, str>>,
-    pub(super) verdict: Option<Word<Finding>>,
+    pub(super) verdict: Option<Symbol<Finding>>,
     pub(super) severity: Option<f64>,
     pub(super) categories: List<Cow<'a, str>, MAX_CATEGORIES>,
     pub(super) time: Millis,
-    pub(super) source: Word<Source>,
+    pub(super) source: Symbol<Source>,
     pub(super) inclusion_probability: Option<f64>,
     pub(super) decision: Option<RefForm>,
     pub(super) corrects: Option<Cow<'a, str>>,
     pub(super) retracts: Option<Cow<'a, str>>,
 }
 
-/// Where a decision lies, as the schemas have it.
+/// The position of a decision, with the fields of the schemas.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "DecisionRef")]
 pub(super) struct RefForm {
@@ -75,11 +75,11 @@ impl<'a> From<&'a Label> for LabelForm<'a> {
             policy: Some(Cow::Borrowed(&label.policy)),
             event_id: Cow::Borrowed(&label.event),
             annotator: borrowed(&label.annotator),
-            verdict: label.verdict.map(Word),
+            verdict: label.verdict.map(Symbol),
             severity: label.severity,
             categories: List::of(label.categories.iter().map(|slug| Cow::Borrowed(slug.as_str())).collect()),
             time: label.time,
-            source: Word(label.source),
+            source: Symbol(label.source),
             inclusion_probability: label.inclusion_probability,
             decision: label.decision.map(RefForm::from),
             corrects: borrowed(&label.corrects),
@@ -88,15 +88,18 @@ impl<'a> From<&'a Label> for LabelForm<'a> {
     }
 }
 
-/// The id of a label that came without one: one annotator's labels of one event share it, so the
-/// newest of them counts.
+/// Returns the id of a label that has none. All labels of one event by one annotator share it, so that the newest of them
+/// counts.
 #[must_use]
 pub fn default_label_id(event: &str, annotator: Option<&str>) -> String {
     let id = format!("{event}/{}", annotator.unwrap_or_default());
     if id.len() <= MAX_ID { id } else { hex(&Sha256::digest(id)) }
 }
 
-/// What both encodings give, but for what the JSON reader has already made of it.
+/// Returns a label of its form, with defaults for missing fields.
+///
+/// # Errors
+/// Returns a [`DecodeError`] if a value is out of its bounds.
 pub(super) fn label(form: LabelForm<'_>, defaults: &Defaults) -> Result<Label, DecodeError> {
     let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
     if form.categories.total > form.categories.items.len() {
@@ -112,9 +115,9 @@ pub(super) fn label(form: LabelForm<'_>, defaults: &Defaults) -> Result<Label, D
         event: form.event_id.into_owned(),
         annotator: owned(form.annotator),
         verdict: form.verdict.map(|verdict| verdict.0),
-        // Labels are ordered by the bits of their numbers: a negative zero would be the greatest.
+        // Labels are ordered by the bits of their numbers, in which a negative zero is the greatest.
         severity: form.severity.map(|severity| severity + 0.0),
-        // A tool that knows of none may write an empty one.
+        // A tool without categories may write an empty one.
         categories: form
             .categories
             .items
@@ -161,8 +164,8 @@ pub(super) fn check(label: &Label) -> Result<(), DecodeError> {
     label.decision.map_or(Ok(()), |at| check_ref("decision", at))
 }
 
-/// A label as JSON may give it. Files for `aegis replay` call two of the fields `label_id` and `label_time`, since a line
-/// may be about a round as well; both names are read in both places.
+/// A label in JSON, whose fields may be missing or have any type. Files for `aegis replay` call two of the fields
+/// `label_id` and `label_time`, since a line may be about a round as well. Both names are read in both places.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct LabelJson {
@@ -186,7 +189,7 @@ pub(crate) struct LabelJson {
     pub(crate) retracts: Scalar,
 }
 
-/// The place of a decision as JSON may give it.
+/// The position of a decision in JSON, whose fields may be missing or have any type.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct RefJson {
@@ -203,7 +206,7 @@ fn reference(Object(raw): Object<RefJson>) -> Result<RefForm, DecodeError> {
     }
 }
 
-/// Categories: a list of texts, or a text with commas between several.
+/// Categories: a list of texts, or a text with commas between them.
 #[derive(Debug)]
 pub(crate) struct Slugs(List<Scalar, MAX_CATEGORIES>);
 
@@ -221,9 +224,10 @@ impl<'de> Nested<'de> for Slugs {
     }
 }
 
-/// The categories of texts, without those that are empty: a tool that knows of none often writes `""`. `split`: at commas.
+/// Returns the categories of texts, which are split at commas if `split` is set. Empty ones are left out, since a tool
+/// without categories often writes `""`.
 ///
-/// One at a time: a text may hold a million of them, and 64 are the most that are taken.
+/// The iterator is lazy: a text may contain a million categories, of which at most 64 are used.
 pub(super) fn slugs<'a>(
     texts: impl IntoIterator<Item = &'a str>,
     split: bool,
@@ -248,7 +252,7 @@ fn categories(Slugs(list): Slugs) -> Result<List<Cow<'static, str>, MAX_CATEGORI
     Ok(List { items, total })
 }
 
-/// What `unsafe` says: yes or no, or how much.
+/// Reads the field `unsafe`: a finding, or a severity.
 fn harm(raw: Scalar) -> Result<(Option<Finding>, Option<f64>), DecodeError> {
     match raw {
         Scalar::Bool(true) => Ok((Some(Finding::Unsafe), None)),
@@ -262,13 +266,13 @@ fn from_json(text: &str) -> Result<LabelForm<'static>, DecodeError> {
     form(raw)
 }
 
-/// The first that is given.
-fn either(one: Scalar, other: Scalar) -> Scalar {
+/// Returns the first of the two that is not missing.
+fn first_given(one: Scalar, other: Scalar) -> Scalar {
     if matches!(one, Scalar::Absent) { other } else { one }
 }
 
 impl LabelJson {
-    /// The label; what it leaves out comes from `defaults`.
+    /// Returns the label. `defaults` gives the values of missing fields.
     ///
     /// # Errors
     /// Returns the errors of [`decode_label`] that are not about JSON.
@@ -286,18 +290,18 @@ fn form(raw: LabelJson) -> Result<LabelForm<'static>, DecodeError> {
     };
     Ok(LabelForm {
         event_id: id(raw.event_id, "event_id")?.ok_or(DecodeError::MissingField { field: "event_id" })?,
-        id: id(either(raw.label_id, raw.id), "id")?,
+        id: id(first_given(raw.label_id, raw.id), "id")?,
         tenant: id(raw.tenant, "tenant")?,
         policy: id(raw.policy, "policy")?,
         annotator: id(raw.annotator, "annotator")?,
-        verdict: raw.verdict.word("verdict")?.or(found).map(Word),
+        verdict: raw.verdict.word("verdict")?.or(found).map(Symbol),
         severity,
         categories: match raw.categories.found("categories")? {
             Some(found) => categories(found)?,
             None => List::of(Vec::new()),
         },
-        time: either(raw.label_time, raw.time).millis("time")?.unwrap_or(0),
-        source: Word(raw.source.word("source")?.unwrap_or(Source::Review)),
+        time: first_given(raw.label_time, raw.time).millis("time")?.unwrap_or(0),
+        source: Symbol(raw.source.word("source")?.unwrap_or(Source::Review)),
         inclusion_probability: raw
             .inclusion_probability
             .number("inclusion_probability")
@@ -317,21 +321,20 @@ pub fn decode_label(payload: &[u8], defaults: &Defaults) -> Result<Label, Decode
 }
 
 impl Received<'_> {
-    /// Reads the human labels of a record in any framing; what it leaves out comes from `defaults`, and where JSON has
-    /// what it says.
+    /// Reads the human labels of a record in any framing. `defaults` gives the values of missing fields and the layout of
+    /// JSON.
     ///
-    /// A record of a labelling tool may hold several people's labels of one event, which then have the same tenant and
-    /// policy too, and none where the configuration leaves it out.
+    /// A record of a labelling tool may contain several people's labels of one event, tenant and policy, or none if the
+    /// configuration skips it.
     ///
     /// # Errors
-    /// Returns an error if a label says nothing, if two could not be told apart, or if the schema is not available: see
-    /// [`DecodeError`].
+    /// Returns a [`DecodeError`] if a label has no verdict, if two labels have one id, or if the schema is not available.
     pub fn labels(&self, defaults: &Defaults) -> Result<Vec<Label>, DecodeError> {
         let json = |text: &str| match &defaults.label_fields {
             Some(fields) => fields.read(text),
             None => from_json(text).map(|form| vec![form]),
         };
-        let forms = kinds()?.label.decode_either(self, |form| Ok(vec![form]), json)?;
+        let forms = kinds().label.decode_either(self, |form| Ok(vec![form]), json)?;
         let labels: Vec<_> = forms.into_iter().map(|form| label(form, defaults)).collect::<Result<_, _>>()?;
         let mut ids = BTreeSet::new();
         if labels.iter().all(|label| ids.insert(label.id.as_str())) {
@@ -344,7 +347,7 @@ impl Received<'_> {
     /// Reads the only human label of a record.
     ///
     /// # Errors
-    /// Returns the errors of [`Self::labels`], and [`DecodeError::NotOneLabel`] if the record holds none or several.
+    /// Returns the errors of [`Self::labels`], and [`DecodeError::NotOneLabel`] if the record has none or several.
     pub fn label(&self, defaults: &Defaults) -> Result<Label, DecodeError> {
         let labels = self.labels(defaults)?;
         let count = labels.len();
@@ -359,8 +362,8 @@ impl Received<'_> {
 /// Writes a human label.
 ///
 /// # Errors
-/// Where [`decode_label`] would refuse it.
+/// Returns an [`EncodeError`] if [`decode_label`] would refuse the record.
 pub fn encode_label(label: &Label, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     check(label)?;
-    kinds()?.label.encode(&LabelForm::from(label), encoding)
+    kinds().label.encode(&LabelForm::from(label), encoding)
 }

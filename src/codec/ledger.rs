@@ -1,33 +1,33 @@
-//! The ledger's records and their keys.
+//! Ledger records.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
 use super::confluent::Received;
-use super::datum::{self, Spare};
 use super::error::{DecodeError, EncodeError};
 use super::label::{LabelForm, RefForm, check as check_label, label};
+use super::ledger_datum::{self, RecordPool};
 use super::schema::kinds;
-use super::wire::{FeatureBytes, Sha256, Word};
+use super::wire::{FeatureBytes, Sha256, Symbol};
 use super::{Defaults, Encoding, check_ref, check_share, check_time};
 use crate::core::event::{Millis, check_id};
 use crate::core::ledger::{
     Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
 };
 
-/// A ledger record as its schema has it: one field is set.
+/// A ledger record with the fields of its schema, of which exactly one is set.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename = "LedgerRecord")]
 struct RecordForm<'a> {
-    judged: Option<JudgedForm<'a>>,
-    filed: Option<FiledForm<'a>>,
+    judged: Option<RoundForm<'a>>,
+    filed: Option<LabelRecordForm<'a>>,
     edit: Option<EditForm<'a>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "Judged")]
-struct JudgedForm<'a> {
+struct RoundForm<'a> {
     tenant: Cow<'a, str>,
     policy: Cow<'a, str>,
     event_id: Cow<'a, str>,
@@ -55,10 +55,10 @@ pub(super) struct FeaturesForm<'a> {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "Filed")]
-struct FiledForm<'a> {
+struct LabelRecordForm<'a> {
     label: LabelForm<'a>,
     received: Millis,
-    standing: Word<LabelStatus>,
+    standing: Symbol<LabelStatus>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,12 +81,12 @@ pub(super) fn reading(form: FeaturesForm<'_>) -> TextFeatures {
 impl<'a> From<&'a Record> for RecordForm<'a> {
     fn from(record: &'a Record) -> Self {
         match record {
-            Record::Round(judged) => Self { judged: Some(judged.into()), ..Self::default() },
-            Record::Label(filed) => {
-                let form = FiledForm {
-                    label: LabelForm::from(&filed.label),
-                    received: filed.received,
-                    standing: Word(filed.status),
+            Record::Round(round) => Self { judged: Some(round.into()), ..Self::default() },
+            Record::Label(record) => {
+                let form = LabelRecordForm {
+                    label: LabelForm::from(&record.label),
+                    received: record.received,
+                    standing: Symbol(record.status),
                 };
                 Self { filed: Some(form), ..Self::default() }
             }
@@ -95,22 +95,22 @@ impl<'a> From<&'a Record> for RecordForm<'a> {
     }
 }
 
-impl<'a> From<&'a RoundRecord> for JudgedForm<'a> {
-    fn from(judged: &'a RoundRecord) -> Self {
+impl<'a> From<&'a RoundRecord> for RoundForm<'a> {
+    fn from(round: &'a RoundRecord) -> Self {
         let vote = |vote: &'a RoundVote| RoundVoteForm {
             expert: Cow::Borrowed(&vote.expert),
             score: vote.score,
             shadow: vote.shadow,
         };
         Self {
-            tenant: Cow::Borrowed(&judged.id.tenant),
-            policy: Cow::Borrowed(&judged.id.policy),
-            event_id: Cow::Borrowed(&judged.id.event),
-            subject: judged.subject.as_deref().map(Cow::Borrowed),
-            round_time: judged.round_time,
-            decision: judged.decision.into(),
-            votes: judged.votes.iter().map(vote).collect(),
-            features: judged.features.as_ref().map(features),
+            tenant: Cow::Borrowed(&round.id.tenant),
+            policy: Cow::Borrowed(&round.id.policy),
+            event_id: Cow::Borrowed(&round.id.event),
+            subject: round.subject.as_deref().map(Cow::Borrowed),
+            round_time: round.round_time,
+            decision: round.decision.into(),
+            votes: round.votes.iter().map(vote).collect(),
+            features: round.features.as_ref().map(features),
         }
     }
 }
@@ -130,7 +130,7 @@ impl<'a> From<&'a Edit> for EditForm<'a> {
     }
 }
 
-fn judged(form: JudgedForm<'_>) -> RoundRecord {
+fn round(form: RoundForm<'_>) -> RoundRecord {
     let vote = |form: RoundVoteForm<'_>| RoundVote {
         expert: form.expert.into_owned(),
         score: form.score,
@@ -162,9 +162,9 @@ fn edit(form: EditForm<'_>) -> Result<Edit, DecodeError> {
 
 fn record(form: RecordForm<'_>) -> Result<Record, DecodeError> {
     match (form.judged, form.filed, form.edit) {
-        (Some(form), None, None) => Ok(Record::Round(judged(form))),
+        (Some(form), None, None) => Ok(Record::Round(round(form))),
         (None, Some(form), None) => Ok(Record::Label(LabelRecord {
-            // A label in the ledger names its tenant and policy: without them it fails the check.
+            // A label in the ledger has a tenant and a policy. Without them it fails the check.
             label: label(form.label, &Defaults::default())?,
             received: form.received,
             status: form.standing.0,
@@ -174,7 +174,7 @@ fn record(form: RecordForm<'_>) -> Result<Record, DecodeError> {
     }
 }
 
-/// Checks what names a round.
+/// Checks the ids of a round.
 pub(super) fn check_round(id: &RoundId) -> Result<(), DecodeError> {
     check_id("tenant", &id.tenant)?;
     check_id("policy", &id.policy)?;
@@ -183,23 +183,23 @@ pub(super) fn check_round(id: &RoundId) -> Result<(), DecodeError> {
 
 fn check(record: &Record) -> Result<(), DecodeError> {
     match record {
-        Record::Round(judged) => {
-            check_round(&judged.id)?;
-            judged.subject.as_deref().map_or(Ok(()), |subject| check_id("subject", subject))?;
-            check_time("round_time", judged.round_time)?;
-            check_ref("decision", judged.decision)?;
-            if !judged.votes.is_sorted_by(|a, b| a.expert < b.expert) {
+        Record::Round(round) => {
+            check_round(&round.id)?;
+            round.subject.as_deref().map_or(Ok(()), |subject| check_id("subject", subject))?;
+            check_time("round_time", round.round_time)?;
+            check_ref("decision", round.decision)?;
+            if !round.votes.is_sorted_by(|a, b| a.expert < b.expert) {
                 return Err(DecodeError::BadValue { field: "votes" });
             }
-            for vote in &judged.votes {
+            for vote in &round.votes {
                 check_id("votes.expert", &vote.expert)?;
                 vote.score.map_or(Ok(()), |score| check_share("votes.score", score))?;
             }
             Ok(())
         }
-        Record::Label(filed) => {
-            check_label(&filed.label)?;
-            check_time("received", filed.received)
+        Record::Label(record) => {
+            check_label(&record.label)?;
+            check_time("received", record.received)
         }
         Record::Edit(edit) => {
             check_id("id", &edit.id)?;
@@ -213,32 +213,32 @@ fn check(record: &Record) -> Result<(), DecodeError> {
     }
 }
 
-/// Reads a ledger record, Avro or JSON.
+/// Reads a ledger record in Avro or JSON.
 ///
 /// # Errors
-/// Where it is none: see [`DecodeError`].
+/// Returns a [`DecodeError`] if `payload` is not a ledger record.
 pub fn decode_record(payload: &[u8]) -> Result<Record, DecodeError> {
-    decode_record_onto(payload, &mut Spare::default())
+    decode_record_into_pool(payload, &mut RecordPool::default())
 }
 
-/// [`decode_record`] into the memory of earlier records.
+/// Reads a ledger record into the memory of a record in `pool`, as [`decode_record`] does.
 ///
 /// # Errors
-/// Where it is none: see [`DecodeError`].
-pub fn decode_record_onto(payload: &[u8], spare: &mut Spare) -> Result<Record, DecodeError> {
-    let quick = |bytes: &[u8]| datum::record(bytes, spare);
-    let record = kinds()?.record.decode_quick(&Received::plain(payload), quick, record)?;
+/// Returns a [`DecodeError`] if `payload` is not a ledger record.
+pub fn decode_record_into_pool(payload: &[u8], pool: &mut RecordPool) -> Result<Record, DecodeError> {
+    let fast = |bytes: &[u8]| ledger_datum::record(bytes, pool);
+    let record = kinds().record.decode_with(&Received::plain(payload), fast, record)?;
     check(&record)?;
     Ok(record)
 }
 
-/// Writes a ledger record. The ledger's topic holds Avro.
+/// Writes a ledger record. The ledger's topic contains Avro.
 ///
 /// # Errors
-/// Where [`decode_record`] would refuse it.
+/// Returns an [`EncodeError`] if [`decode_record`] would refuse the record.
 pub fn encode_record(record: &Record, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     check(record)?;
-    kinds()?.record.encode(&RecordForm::from(record), encoding)
+    kinds().record.encode(&RecordForm::from(record), encoding)
 }
 
 #[cfg(test)]
@@ -302,32 +302,32 @@ mod tests {
     }
 
     fn by_library(payload: &[u8]) -> Result<Record, DecodeError> {
-        let record = record(kinds()?.record.decode(&Received::plain(payload))?)?;
+        let record = record(kinds().record.decode(&Received::plain(payload))?)?;
         check(&record)?;
         Ok(record)
     }
 
     #[test]
-    fn what_we_write_is_read_quickly() {
+    fn our_records_are_read_without_the_library() {
         for record in examples() {
             let bytes = encode_record(&record, Encoding::Avro).unwrap();
             let datum = bytes.get(10..).unwrap();
-            assert_eq!(datum::record(datum, &mut Spare::default()), Some(record.clone()));
+            assert_eq!(ledger_datum::record(datum, &mut RecordPool::default()), Some(record.clone()));
             assert_eq!(by_library(&bytes), Ok(record));
         }
     }
 
-    /// Nothing of a record shows in the one that takes its memory.
+    /// A record that is read into the memory of another has nothing of it.
     #[test]
-    fn memory_is_used_again_and_nothing_shows() {
+    fn recycled_records_leave_nothing_behind() {
         let examples = examples();
-        let mut spare = Spare::default();
+        let mut pool = RecordPool::default();
         for (before, after) in
             examples.iter().flat_map(|before| examples.iter().map(move |after| (before, after)))
         {
-            spare.take(before.clone());
+            pool.recycle(before.clone());
             let bytes = encode_record(after, Encoding::Avro).unwrap();
-            assert_eq!(decode_record_onto(&bytes, &mut spare).as_ref(), Ok(after));
+            assert_eq!(decode_record_into_pool(&bytes, &mut pool).as_ref(), Ok(after));
         }
     }
 
@@ -335,13 +335,13 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 
         #[test]
-        fn both_readers_say_the_same(
+        fn both_readers_have_the_same_result(
             which in 0..6_usize,
             changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
             cut in proptest::option::of(any::<prop::sample::Index>()),
         ) {
             let mut bytes = encode_record(&examples()[which], Encoding::Avro).unwrap();
-            // Most of the record with features is features.
+            // Most of a record with features is features, which any bytes can be.
             let end = bytes.len().min(120);
             for (place, value) in changes {
                 bytes[10 + place.index(end - 10)] = value;

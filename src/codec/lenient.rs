@@ -1,11 +1,11 @@
 //! A JSON reader that continues as long as the structure of the record can be followed.
 //!
 //! `serde_json` refuses a whole record for a lone surrogate escape, for `NaN`, and for a number that no type holds,
-//! wherever they are. Whoever adds six characters to a text would not be judged, and a statistic that nothing reads
-//! would cost the event. This reader takes U+FFFD for an escape that stands for no character, and keeps a bare word that
-//! is not JSON as a value that fits no field. It is also exact about numbers: a whole number of 39 digits is an id.
-//! No published crate does these three, and one parser for both kinds of JSON (by Aegis's names, by pointers) means that
-//! they agree.
+//! wherever they are. A user could then avoid moderation by adding six characters to a text, and an event would be lost
+//! because of a statistic that nothing reads. This reader reads an escape that stands for no character as U+FFFD, and
+//! keeps a bare word that is not JSON as a value that fits no field. It also keeps integers exact, since one of 39 digits
+//! may be an id. No published crate does these three things (decision 0009). Both layouts of JSON, Aegis's own and that of
+//! pointers, are read with this reader, so that they agree.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,77 +18,78 @@ use super::MAX_DEPTH;
 use super::error::DecodeError;
 use super::number::Number;
 
-/// The reason why a record cannot be read.
+/// An error of a JSON text that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ReadError {
     /// The text is not JSON at this position.
     Syntax,
-    /// A field that is read has its name twice.
-    Twice(&'static str),
+    /// A field that is read is there twice.
+    DuplicateField(&'static str),
     /// Brackets nest deeper than [`MAX_DEPTH`].
-    Deep,
+    TooDeep,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ReadError {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str("unreadable")
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ReadError {}
 
-impl serde::de::Error for Fault {
+impl serde::de::Error for ReadError {
     fn custom<T: fmt::Display>(_: T) -> Self {
         Self::Syntax
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        Self::Twice(field)
+        Self::DuplicateField(field)
     }
 }
 
-/// A value without parts.
-enum Plain<'a> {
+/// A value without parts, or the beginning of a list or an object.
+pub(super) enum Token<'a> {
     Null,
     Bool(bool),
     Number(Number),
     Text(Cow<'a, str>),
+    List,
+    Object,
 }
 
 /// Reads one JSON text.
 pub(super) struct Reader<'a> {
     text: &'a str,
     at: usize,
-    /// How many lists and objects are entered and not left: what reads them recursively is bounded by it.
+    /// The number of lists and objects around the current position, which bounds the recursion of readers.
     depth: usize,
-    /// How many escapes stood for no character and were read as U+FFFD.
+    /// The number of escapes that stood for no character and were read as U+FFFD.
     pub(super) replaced: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// Begins to read.
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, at: 0, depth: 0, replaced: 0 }
     }
 
-    /// The error for a fault, with the position that was reached.
-    pub(super) fn error(&self, fault: Fault) -> DecodeError {
+    /// Returns the error of the record, with the position that was reached.
+    pub(super) fn error(&self, error: ReadError) -> DecodeError {
         let before = self.text.get(..self.at).unwrap_or(self.text);
         let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
         let column = before.len() - before.rfind('\n').map_or(0, |end| end + 1);
-        match fault {
-            Fault::Syntax => DecodeError::BadJson { line, column },
-            Fault::Twice(field) => DecodeError::Twice { field },
-            Fault::Deep => DecodeError::TooDeep,
+        match error {
+            ReadError::Syntax => DecodeError::BadJson { line, column },
+            ReadError::DuplicateField(field) => DecodeError::DuplicateField { field },
+            ReadError::TooDeep => DecodeError::TooDeep,
         }
     }
 
-    /// Checks that nothing follows.
-    pub(super) fn end(&mut self) -> Result<(), Fault> {
-        if self.peek().is_none() { Ok(()) } else { Err(Fault::Syntax) }
+    /// Checks that the text ends here.
+    pub(super) fn end(&mut self) -> Result<(), ReadError> {
+        if self.peek().is_none() { Ok(()) } else { Err(ReadError::Syntax) }
     }
 
-    /// The first byte of what comes next, after white space.
+    /// Skips white space and returns the next byte, which is not read.
     pub(super) fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         while let Some(b' ' | b'\t' | b'\r' | b'\n') = bytes.get(self.at) {
@@ -97,27 +98,27 @@ impl<'a> Reader<'a> {
         bytes.get(self.at).copied()
     }
 
-    fn take(&mut self, byte: u8) -> Result<(), Fault> {
+    fn take(&mut self, byte: u8) -> Result<(), ReadError> {
         if self.peek() == Some(byte) {
             self.at += 1;
             Ok(())
         } else {
-            Err(Fault::Syntax)
+            Err(ReadError::Syntax)
         }
     }
 
-    /// Enters a list or an object, which begins with `open`.
-    pub(super) fn enter(&mut self, open: u8) -> Result<(), Fault> {
+    /// Reads the bracket that begins a list or an object.
+    pub(super) fn enter(&mut self, open: u8) -> Result<(), ReadError> {
         self.depth += 1;
-        if self.depth > MAX_DEPTH { Err(Fault::Deep) } else { self.take(open) }
+        if self.depth > MAX_DEPTH { Err(ReadError::TooDeep) } else { self.take(open) }
     }
 
-    /// Returns `true` if another item follows in a list or object that ends with `close`; else it is left.
-    pub(super) fn more(&mut self, first: &mut bool, close: u8) -> Result<bool, Fault> {
+    /// Returns `true` if another item follows in a list or object that ends with `close`. Otherwise its end is read.
+    pub(super) fn more(&mut self, first: &mut bool, close: u8) -> Result<bool, ReadError> {
         if self.peek() == Some(close) {
             self.at += 1;
             self.depth = self.depth.saturating_sub(1);
-            // A comma before the end does not come here: an item is read after it.
+            // A comma before the end is an error, since an item is read after each comma.
             return Ok(false);
         }
         if !std::mem::take(first) {
@@ -126,37 +127,40 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// The name of an object's next field, with its colon.
-    pub(super) fn name(&mut self) -> Result<Cow<'a, str>, Fault> {
+    /// Reads the name of an object's next field and the colon after it.
+    pub(super) fn name(&mut self) -> Result<Cow<'a, str>, ReadError> {
         self.peek();
         let name = self.string()?;
         self.take(b':')?;
         Ok(name)
     }
 
-    fn plain(&mut self) -> Result<Plain<'a>, Fault> {
-        if self.peek().ok_or(Fault::Syntax)? == b'"' {
-            return self.string().map(Plain::Text);
-        }
-        match self.bare()? {
-            "null" => Ok(Plain::Null),
-            "true" => Ok(Plain::Bool(true)),
-            "false" => Ok(Plain::Bool(false)),
-            number => Ok(Plain::Number(Number::of(number))),
-        }
+    /// Reads a value. Of a list or an object only the opening bracket is read.
+    pub(super) fn token(&mut self) -> Result<Token<'a>, ReadError> {
+        Ok(match self.peek().ok_or(ReadError::Syntax)? {
+            b'[' => self.enter(b'[').map(|()| Token::List)?,
+            b'{' => self.enter(b'{').map(|()| Token::Object)?,
+            b'"' => Token::Text(self.string()?),
+            _ => match self.bare()? {
+                "null" => Token::Null,
+                "true" => Token::Bool(true),
+                "false" => Token::Bool(false),
+                number => Token::Number(Number::parse(number)),
+            },
+        })
     }
 
-    /// A word without quotation marks: a number, `true`, `false`, `null`, or something that is not JSON.
-    fn bare(&mut self) -> Result<&'a str, Fault> {
+    /// Reads a word without quotation marks: a number, `true`, `false`, `null`, or a word that is not JSON.
+    fn bare(&mut self) -> Result<&'a str, ReadError> {
         let (start, bytes) = (self.at, self.text.as_bytes());
         while bytes.get(self.at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+-._".contains(byte)) {
             self.at += 1;
         }
-        self.text.get(start..self.at).filter(|token| !token.is_empty()).ok_or(Fault::Syntax)
+        self.text.get(start..self.at).filter(|token| !token.is_empty()).ok_or(ReadError::Syntax)
     }
 
-    /// Passes over a value that nothing reads.
-    fn skip(&mut self) -> Result<(), Fault> {
+    /// Skips a value.
+    fn skip(&mut self) -> Result<(), ReadError> {
         let mut first = true;
         match self.peek() {
             Some(b'"') => self.skip_string(),
@@ -180,10 +184,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn skip_string(&mut self) -> Result<(), Fault> {
+    fn skip_string(&mut self) -> Result<(), ReadError> {
         self.take(b'"')?;
         loop {
-            let byte = self.text.as_bytes().get(self.at).ok_or(Fault::Syntax)?;
+            let byte = self.text.as_bytes().get(self.at).ok_or(ReadError::Syntax)?;
             self.at += 1;
             match byte {
                 b'"' => return Ok(()),
@@ -195,13 +199,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A string, from its quotation mark on.
-    fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
+    /// Reads a string, beginning with its quotation mark.
+    fn string(&mut self) -> Result<Cow<'a, str>, ReadError> {
         self.take(b'"')?;
         let mut whole = String::new();
         loop {
-            let rest = self.text.get(self.at..).unwrap_or_default();
-            let plain = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\')).ok_or(Fault::Syntax)?;
+            let rest = self.text.get(self.at..).ok_or(ReadError::Syntax)?;
+            let plain =
+                rest.bytes().position(|byte| matches!(byte, b'"' | b'\\')).ok_or(ReadError::Syntax)?;
             let (plain, rest) = rest.split_at(plain);
             self.at += plain.len() + 1;
             if rest.starts_with('"') {
@@ -209,11 +214,11 @@ impl<'a> Reader<'a> {
             }
             whole.push_str(plain);
             whole.push(self.escape());
-            // An escaped text is never empty, so that what was collected is not lost.
+            // `whole` is not empty now, so that the end of the string does not drop it.
         }
     }
 
-    /// What an escape stands for, after its backslash: U+FFFD where that is no character.
+    /// Reads an escape after its backslash. Returns U+FFFD if it stands for no character.
     fn escape(&mut self) -> char {
         let byte = self.text.as_bytes().get(self.at).copied();
         let known = match byte {
@@ -228,7 +233,7 @@ impl<'a> Reader<'a> {
                 return self.unit();
             }
             other => {
-                // The character after a broken escape stays where it is text of its own.
+                // Only an ASCII character is part of a broken escape.
                 self.at += usize::from(other.is_some_and(|byte| byte.is_ascii()));
                 return self.replace();
             }
@@ -242,7 +247,7 @@ impl<'a> Reader<'a> {
         char::REPLACEMENT_CHARACTER
     }
 
-    /// The character of one or two UTF-16 units, after `\u`.
+    /// Reads the character of one or two UTF-16 units, after `\u`.
     fn unit(&mut self) -> char {
         let Some(first) = self.hex(self.at) else { return self.replace() };
         self.at += 4;
@@ -255,7 +260,7 @@ impl<'a> Reader<'a> {
             (0xD800..0xDC00, Some(second @ 0xDC00..0xE000)) => {
                 self.at += 6;
                 let code = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-                char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+                char::from_u32(code).expect("a pair of surrogates stands for U+10000 to U+10FFFF")
             }
             _ => self.replace(),
         }
@@ -268,53 +273,27 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What [`super::tree`] is made of.
-pub(super) enum Part<'a> {
-    Null,
-    Bool(bool),
-    Number(Number),
-    Text(Cow<'a, str>),
-    List,
-    Object,
-}
-
-impl<'a> Reader<'a> {
-    /// A value; a list or an object is only entered.
-    pub(super) fn part(&mut self) -> Result<Part<'a>, Fault> {
-        match self.peek() {
-            Some(b'[') => self.enter(b'[').map(|()| Part::List),
-            Some(b'{') => self.enter(b'{').map(|()| Part::Object),
-            _ => Ok(match self.plain()? {
-                Plain::Null => Part::Null,
-                Plain::Bool(value) => Part::Bool(value),
-                Plain::Number(number) => Part::Number(number),
-                Plain::Text(text) => Part::Text(text),
-            }),
-        }
-    }
-}
-
 impl<'de> Deserializer<'de> for &mut Reader<'de> {
-    type Error = Fault;
+    type Error = ReadError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.part()? {
-            Part::Null => visitor.visit_unit(),
-            Part::Bool(value) => visitor.visit_bool(value),
-            Part::Number(Number::Whole(value)) => match i64::try_from(value) {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match self.token()? {
+            Token::Null => visitor.visit_unit(),
+            Token::Bool(value) => visitor.visit_bool(value),
+            Token::Number(Number::Whole(value)) => match i64::try_from(value) {
                 Ok(value) => visitor.visit_i64(value),
                 Err(_) => visitor.visit_i128(value),
             },
-            Part::Number(Number::Wide(value)) => visitor.visit_u128(value),
-            Part::Number(Number::Real(value)) => visitor.visit_f64(value),
-            Part::Text(Cow::Borrowed(text)) => visitor.visit_borrowed_str(text),
-            Part::Text(Cow::Owned(text)) => visitor.visit_string(text),
-            Part::List => visitor.visit_seq(Items { reader: self, first: true }),
-            Part::Object => visitor.visit_map(Items { reader: self, first: true }),
+            Token::Number(Number::Wide(value)) => visitor.visit_u128(value),
+            Token::Number(Number::Real(value)) => visitor.visit_f64(value),
+            Token::Text(Cow::Borrowed(text)) => visitor.visit_borrowed_str(text),
+            Token::Text(Cow::Owned(text)) => visitor.visit_string(text),
+            Token::List => visitor.visit_seq(Items { reader: self, first: true }),
+            Token::Object => visitor.visit_map(Items { reader: self, first: true }),
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         if self.peek() == Some(b'n') {
             let before = self.at;
             if self.bare()? == "null" {
@@ -325,7 +304,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         self.skip()?;
         visitor.visit_unit()
     }
@@ -343,18 +322,18 @@ struct Items<'r, 'a> {
 }
 
 impl<'de> SeqAccess<'de> for Items<'_, 'de> {
-    type Error = Fault;
+    type Error = ReadError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
         let more = self.reader.more(&mut self.first, b']')?;
         if more { seed.deserialize(&mut *self.reader).map(Some) } else { Ok(None) }
     }
 }
 
 impl<'de> MapAccess<'de> for Items<'_, 'de> {
-    type Error = Fault;
+    type Error = ReadError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ReadError> {
         if !self.reader.more(&mut self.first, b'}')? {
             return Ok(None);
         }
@@ -365,7 +344,7 @@ impl<'de> MapAccess<'de> for Items<'_, 'de> {
         .map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
         seed.deserialize(&mut *self.reader)
     }
 }
@@ -376,7 +355,7 @@ mod tests {
 
     use super::*;
 
-    fn text(json: &str) -> Result<(String, usize), Fault> {
+    fn text(json: &str) -> Result<(String, usize), ReadError> {
         let mut reader = Reader::new(json);
         let found = reader.string()?.into_owned();
         reader.end().map(|()| (found, reader.replaced))
@@ -391,13 +370,13 @@ mod tests {
             ("nul", None),
         ] {
             let found = <Option<serde_json::Value>>::deserialize(&mut Reader::new(json));
-            // A bare word that is no JSON is a number that is none.
+            // A bare word that is not JSON is read as NaN.
             assert_eq!(found.ok().filter(|_| expected.is_some()), expected, "{json}");
         }
     }
 
     #[test]
-    fn an_escape_that_is_no_character_is_replaced_and_counted() {
+    fn an_escape_of_no_character_is_replaced_and_counted() {
         for (json, expected, replaced) in [
             (r#""\ud83d\ude00 \u00e4\/\"\\""#, "\u{1f600} ä/\"\\", 0),
             (r#""a \ud83d""#, "a \u{fffd}", 1),
@@ -414,7 +393,7 @@ mod tests {
             assert_eq!(text(json), Ok((expected.to_owned(), replaced)), "{json}");
         }
         for json in [r#"""#, r#""a"#, r#""a\"#, r#""a\""#, r#""\ud83d"#, r#""\u"#] {
-            assert_eq!(text(json), Err(Fault::Syntax), "{json}");
+            assert_eq!(text(json), Err(ReadError::Syntax), "{json}");
         }
     }
 }

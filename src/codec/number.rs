@@ -1,19 +1,19 @@
-//! Numbers of JSON as they are written: exact where they are whole.
+//! The numbers of JSON. Integers are exact.
 
-/// A number as it is written.
+/// A number of a JSON text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Number {
-    /// A whole number without fraction and exponent.
+    /// An integer, written without fraction and exponent.
     Whole(i128),
-    /// A whole number past `i128::MAX`.
+    /// An integer above `i128::MAX`.
     Wide(u128),
-    /// Any other number; NaN for a bare word that is not JSON, such as `NaN` or `Infinity`.
+    /// Any other number. NaN stands for a bare word that is not JSON, such as `NaN` or `Infinity`.
     Real(f64),
 }
 
 impl Number {
-    /// Reads a bare word of a JSON text.
-    pub(super) fn of(token: &str) -> Self {
+    /// Parses a bare word of a JSON text.
+    pub(super) fn parse(token: &str) -> Self {
         let digits = token.strip_prefix('-').unwrap_or(token);
         let (whole, rest) = digits.split_at(digits.bytes().take_while(u8::is_ascii_digit).count());
         if whole.is_empty() || whole.len() > 1 && whole.starts_with('0') {
@@ -22,9 +22,9 @@ impl Number {
         if rest.is_empty() && token != "-0" {
             let wide = || token.parse().map(Self::Wide).ok();
             let exact = token.parse().map(Self::Whole).ok().or_else(wide);
-            return exact.or_else(|| token.parse().map(Self::Real).ok()).unwrap_or(Self::Real(f64::NAN));
+            return exact.unwrap_or_else(|| Self::real(token));
         }
-        // What Rust reads beyond JSON (`1.`, `inf`) does not pass.
+        // Rust parses more than JSON allows, such as `1.` and `inf`.
         let fraction = rest.strip_prefix('.');
         let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
         let (fraction, power) = fraction.map_or((1, rest), |rest| (digits(rest), &rest[digits(rest)..]));
@@ -34,15 +34,19 @@ impl Number {
         if fraction == 0 || !power_fits {
             return Self::Real(f64::NAN);
         }
+        Self::real(token)
+    }
+
+    fn real(token: &str) -> Self {
         Self::Real(token.parse().unwrap_or(f64::NAN))
     }
 }
 
-/// Whole numbers up to here are exact in `f64`.
+/// The greatest number up to which all integers are exact in `f64`.
 const EXACT: i128 = 1 << 53;
 
 impl Number {
-    /// The number, where `f64` holds it exactly as it was meant.
+    /// Returns the number if `f64` represents it without a loss.
     #[expect(clippy::cast_precision_loss, reason = "within EXACT")]
     pub(super) fn exact(self) -> Option<f64> {
         match self {
@@ -75,7 +79,7 @@ mod tests {
             ("-2.5e+2", Number::Real(-250.0)),
             ("1e999", Number::Real(f64::INFINITY)),
         ] {
-            assert_eq!(Number::of(token), expected, "{token}");
+            assert_eq!(Number::parse(token), expected, "{token}");
         }
         for token in [
             "NaN",
@@ -94,7 +98,7 @@ mod tests {
             "1-2",
             "None",
         ] {
-            assert!(matches!(Number::of(token), Number::Real(value) if value.is_nan()), "{token}");
+            assert!(matches!(Number::parse(token), Number::Real(value) if value.is_nan()), "{token}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Predictors as published.
+//! Published predictors.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::core::event::{Millis, check_id};
 use crate::core::learners::{LearnerSpec, Mass};
 use crate::core::predictor::Published;
 
-/// A predictor as its schema has it.
+/// A predictor with the fields of its schema.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "Predictor")]
 struct PublishedForm<'a> {
@@ -161,20 +161,20 @@ fn check(published: &Published) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// Reads a predictor, Avro or JSON. The seed of a learner that draws is not in it: the reader's own
-/// configuration has it.
+/// Reads a predictor in Avro or JSON. The record does not contain the seed of a learner that draws; the reader's
+/// configuration does.
 ///
 /// # Errors
-/// Where it is none: see [`DecodeError`].
+/// Returns a [`DecodeError`] if `payload` is not a predictor.
 pub fn decode_published(payload: &[u8]) -> Result<Published, DecodeError> {
-    published(kinds()?.predictor.decode(&Received::plain(payload))?)
+    published(kinds().predictor.decode(&Received::plain(payload))?)
 }
 
-/// Writes a predictor, without its learner's seed.
+/// Writes a predictor without its learner's seed.
 ///
 /// # Errors
-/// Where [`decode_published`] would refuse it.
+/// Returns an [`EncodeError`] if [`decode_published`] would refuse the record.
 pub fn encode_published(published: &Published, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     check(published)?;
-    kinds()?.predictor.encode(&PublishedForm::from(published), encoding)
+    kinds().predictor.encode(&PublishedForm::from(published), encoding)
 }

@@ -10,7 +10,7 @@ use super::error::{DecodeError, EncodeError};
 use super::label::RefForm;
 use super::ledger::check_round;
 use super::schema::kinds;
-use super::wire::{List, Word};
+use super::wire::{List, Symbol};
 use super::{Encoding, check_ref, check_share, check_time};
 use crate::core::decision::{Origin, ReviewReason};
 use crate::core::event::{Millis, check_id};
@@ -19,10 +19,10 @@ use crate::core::ledger::RoundId;
 use crate::core::policy::Action;
 use crate::core::review::ReviewRequest;
 
-/// Greatest number of reasons; later versions may know more than this one does.
+/// The maximum number of reasons. Later versions may have reasons that this one does not know.
 const MAX_REASONS: usize = 64;
 
-/// A review request as its schema has it.
+/// A review request with the fields of its schema.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "ReviewRequest")]
 struct ReviewForm<'a> {
@@ -37,10 +37,10 @@ struct ReviewForm<'a> {
     source_offset: i64,
     decision: RefForm,
     round_time: Millis,
-    action: Word<Action>,
+    action: Symbol<Action>,
     probability: Option<f64>,
     threshold: f64,
-    reasons: List<Word<ReviewReason>, MAX_REASONS>,
+    reasons: List<Symbol<ReviewReason>, MAX_REASONS>,
     inclusion_probability: f64,
     categories: Vec<ScoreForm<'a>>,
     trace: Option<Cow<'a, str>>,
@@ -60,10 +60,10 @@ impl<'a> From<&'a ReviewRequest> for ReviewForm<'a> {
             source_offset: request.origin.offset,
             decision: request.decision.into(),
             round_time: request.round_time,
-            action: Word(request.action),
+            action: Symbol(request.action),
             probability: request.probability,
             threshold: request.threshold,
-            reasons: List::of(request.reasons.iter().copied().map(Word).collect()),
+            reasons: List::of(request.reasons.iter().copied().map(Symbol).collect()),
             inclusion_probability: request.inclusion_probability,
             categories: scores(&request.categories),
             trace: request.trace.as_deref().map(Cow::Borrowed),
@@ -75,9 +75,9 @@ fn request(form: ReviewForm<'_>) -> Result<ReviewRequest, DecodeError> {
     if form.reasons.total > MAX_REASONS {
         return Err(DecodeError::BadValue { field: "reasons" });
     }
-    // Reasons of a later version are all read as one.
+    // All reasons that only a later version knows are read as one.
     let mut reasons = Vec::new();
-    for Word(reason) in form.reasons.items {
+    for Symbol(reason) in form.reasons.items {
         if !reasons.contains(&reason) {
             reasons.push(reason);
         }
@@ -125,10 +125,10 @@ fn check(request: &ReviewRequest) -> Result<(), DecodeError> {
     if chance > 0.0 && chance <= 1.0 { Ok(()) } else { Err(DecodeError::BadInclusionProbability) }
 }
 
-/// Reads a review request, Avro or JSON.
+/// Reads a review request in Avro or JSON.
 ///
 /// # Errors
-/// Where it is none: see [`DecodeError`].
+/// Returns a [`DecodeError`] if `payload` is not a review request.
 pub fn decode_review(payload: &[u8]) -> Result<ReviewRequest, DecodeError> {
     Received::plain(payload).review()
 }
@@ -137,17 +137,17 @@ impl Received<'_> {
     /// Reads a review request in any framing.
     ///
     /// # Errors
-    /// Where it is none, or its schema cannot be had: see [`DecodeError`].
+    /// Returns a [`DecodeError`] if the record is not a review request, or if its schema is not available.
     pub fn review(&self) -> Result<ReviewRequest, DecodeError> {
-        request(kinds()?.review.decode(self)?)
+        request(kinds().review.decode(self)?)
     }
 }
 
 /// Writes a review request.
 ///
 /// # Errors
-/// Where [`decode_review`] would refuse it.
+/// Returns an [`EncodeError`] if [`decode_review`] would refuse the record.
 pub fn encode_review(request: &ReviewRequest, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     check(request)?;
-    kinds()?.review.encode(&ReviewForm::from(request), encoding)
+    kinds().review.encode(&ReviewForm::from(request), encoding)
 }

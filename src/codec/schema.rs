@@ -1,8 +1,8 @@
-//! The kinds of records: their schemas, parsed once, and how their bytes are framed.
+//! The kinds of records, with their parsed schemas and their framing.
 //!
-//! A datum (the bytes that Avro makes of a value) is read and written in one place, its frame in
-//! another: [`Kind::frame`] and [`Kind::encode`]. A registry's frame may name another schema: its datum is
-//! made one of ours first ([`super::confluent`]).
+//! A record is a datum, which is Avro's encoding of a value, in a frame. [`Kind::unframe`] and [`Kind::encode`] handle the
+//! frames. A registry's frame may name a schema of another writer; its datum is converted to our schema first
+//! ([`super::confluent`]).
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -18,11 +18,11 @@ use serde::de::DeserializeOwned;
 use super::confluent::{NUMBER, Received, Resolved, convert, resolve};
 use super::error::{DecodeError, EncodeError};
 use super::{
-    Encoding, MAX_DECISION, MAX_EVENT, MAX_LABEL, MAX_PREDICTOR, MAX_RECORD, MAX_REVIEW, json, straight,
+    Encoding, MAX_DECISION, MAX_EVENT, MAX_LABEL, MAX_PREDICTOR, MAX_RECORD, MAX_REVIEW, datum_writer, json,
 };
 use crate::crash;
 
-/// The schema files by the names of their records.
+/// The schema files, by the names of their records.
 pub const SCHEMAS: [(&str, &str); 6] = [
     ("Event", include_str!("../../schemas/event.avsc")),
     ("Label", include_str!("../../schemas/label.avsc")),
@@ -32,7 +32,7 @@ pub const SCHEMAS: [(&str, &str); 6] = [
     ("ReviewRequest", include_str!("../../schemas/review.avsc")),
 ];
 
-/// The schemas that earlier versions wrote decisions and review requests with. These are read for ever.
+/// The schemas that earlier versions wrote decisions and review requests with. They remain readable.
 const EARLIER: [(&str, &str); 4] = [
     ("Decision", include_str!("../../schemas/earlier/decision-1.avsc")),
     ("Decision", include_str!("../../schemas/earlier/decision-2.avsc")),
@@ -40,12 +40,13 @@ const EARLIER: [(&str, &str); 4] = [
     ("ReviewRequest", include_str!("../../schemas/earlier/review-1.avsc")),
 ];
 
-/// Marks Avro's single-object encoding; the schema's fingerprint follows, little-endian, then the datum.
+/// The marker of Avro's single-object encoding. The schema's fingerprint, little-endian, and the datum follow it.
 const MARKER: [u8; 2] = [0xC3, 0x01];
+/// The size of a fingerprint, in bytes.
 const FINGERPRINT: usize = 8;
 
-/// All kinds.
-pub(super) struct Kinds {
+/// All kinds of records.
+pub(super) struct RecordKinds {
     pub(super) event: Kind,
     pub(super) label: Kind,
     pub(super) decision: Kind,
@@ -54,61 +55,65 @@ pub(super) struct Kinds {
     pub(super) review: Kind,
 }
 
-static KINDS: LazyLock<Option<Kinds>> = LazyLock::new(|| {
-    // Once for the process, before the first datum is read: a length prefix cannot ask for more.
-    max_allocation_bytes(MAX_PREDICTOR);
-    let [event, label, decision, record, predictor, review] = SCHEMAS;
-    Some(Kinds {
-        event: Kind::parse(event, MAX_EVENT)?,
-        label: Kind::parse(label, MAX_LABEL)?,
-        decision: Kind::parse(decision, MAX_DECISION)?,
-        record: Kind::parse(record, MAX_RECORD)?,
-        predictor: Kind::parse(predictor, MAX_PREDICTOR)?,
-        review: Kind::parse(review, MAX_REVIEW)?,
-    })
-});
-
-/// The kinds, their schemas parsed.
-pub(super) fn kinds() -> Result<&'static Kinds, DecodeError> {
-    KINDS.as_ref().ok_or(DecodeError::NoSchema)
+/// Returns all kinds of records.
+///
+/// # Panics
+/// Panics if a schema that is compiled into this program does not parse. A unit test checks that they do.
+pub(super) fn kinds() -> &'static RecordKinds {
+    static KINDS: LazyLock<RecordKinds> = LazyLock::new(|| {
+        // The limit is the process's, and is set before the first datum is read: a length prefix cannot make the library
+        // allocate more.
+        max_allocation_bytes(MAX_PREDICTOR);
+        let [event, label, decision, record, predictor, review] = SCHEMAS;
+        let kind = |schema, max_size| Kind::parse(schema, max_size).expect("compiled-in schemas parse");
+        RecordKinds {
+            event: kind(event, MAX_EVENT),
+            label: kind(label, MAX_LABEL),
+            decision: kind(decision, MAX_DECISION),
+            record: kind(record, MAX_RECORD),
+            predictor: kind(predictor, MAX_PREDICTOR),
+            review: kind(review, MAX_REVIEW),
+        }
+    });
+    &KINDS
 }
 
 /// A kind of record.
 pub(super) struct Kind {
     name: &'static str,
-    /// The greatest record read or written, in bytes.
-    bound: usize,
+    /// The maximum size of a record that is read or written, in bytes.
+    max_size: usize,
     fingerprint: u64,
     schema: &'static Schema,
-    /// Earlier versions by their fingerprints.
+    /// The schemas of earlier versions, by their fingerprints.
     earlier: Vec<(u64, Schema)>,
     reader: GenericDatumReader<'static>,
     writer: GenericDatumWriter<'static>,
 }
 
-/// A record's bytes, its frame taken off.
-enum Framed<'a> {
+/// The content of a record's frame.
+enum Content<'a> {
     Datum(Cow<'a, [u8]>),
     Json(&'a str),
 }
 
-/// CRC-64-AVRO fingerprint of a schema's canonical form, in the order of its bytes.
+/// Returns the CRC-64-AVRO fingerprint of a schema's canonical form, as its little-endian bytes are read.
 pub(super) fn fingerprint(schema: &Schema) -> Option<u64> {
-    // The canonical form has no logical types, but this library leaves `{"type":"long"}` of them,
-    // where the specification and other libraries have `"long"`: parsing it once more mends that.
+    // The canonical form has no logical types. The library writes `{"type":"long"}` for one, where the specification
+    // and other libraries write `"long"`; parsing the form a second time makes it `"long"`.
     let canonical = Schema::parse_str(&schema.canonical_form()).ok()?;
     let bytes = canonical.fingerprint::<Rabin>().bytes.try_into().ok()?;
     Some(u64::from_le_bytes(bytes))
 }
 
-/// The bytes without the byte order mark that some editors and Windows tools put before UTF-8.
-fn unmarked(payload: &[u8]) -> &[u8] {
+/// Removes the byte order mark that some editors and Windows tools put before UTF-8.
+fn without_bom(payload: &[u8]) -> &[u8] {
     payload.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(payload)
 }
 
 impl Kind {
-    fn parse((name, text): (&'static str, &'static str), bound: usize) -> Option<Self> {
-        // Leaked once per kind: reader and writer borrow it for as long as the program runs.
+    fn parse((name, text): (&'static str, &'static str), max_size: usize) -> Option<Self> {
+        // Leaked once per kind: the reader and the writer borrow it for as long as the program runs.
         let schema: &'static Schema = Box::leak(Box::new(Schema::parse_str(text).ok()?));
         let earlier = EARLIER.iter().filter(|(of, _)| *of == name).map(|(_, text)| {
             let schema = Schema::parse_str(text).ok()?;
@@ -117,7 +122,7 @@ impl Kind {
         Some(Self {
             name,
             earlier: earlier.collect::<Option<_>>()?,
-            bound,
+            max_size,
             fingerprint: fingerprint(schema)?,
             schema,
             reader: GenericDatumReader::builder(schema).human_readable(false).build().ok()?,
@@ -125,31 +130,32 @@ impl Kind {
         })
     }
 
-    /// Returns `false` where a test has this process play a version that does not know this schema yet.
-    fn reads_its_own(&self) -> bool {
+    /// Returns `false` if a test has this process act as a version that does not have this schema yet.
+    fn reads_own_schema(&self) -> bool {
         self.earlier.is_empty() || !crash::plays_older()
     }
 
-    /// A number that stands for the schemas of single-object encoding that are read.
-    pub(super) fn reads(&self) -> u64 {
-        let own = self.reads_its_own().then_some(self.fingerprint);
+    /// Returns a number that identifies the set of schemas that this version reads in the single-object encoding.
+    pub(super) fn readable_schemas(&self) -> u64 {
+        let own = self.reads_own_schema().then_some(self.fingerprint);
         let all = self.earlier.iter().map(|(print, _)| *print).chain(own);
-        // Zero stands for a reader that is not known.
+        // Zero means that the version is not known.
         all.fold(0_u64, |all, print| all.rotate_left(1) ^ print).max(1)
     }
 
-    fn frame<'a>(&self, received: &Received<'a>) -> Result<Framed<'a>, DecodeError> {
+    /// Takes the frame off a record. A datum of another schema is converted to this kind's.
+    fn unframe<'a>(&self, received: &Received<'a>) -> Result<Content<'a>, DecodeError> {
         let payload = received.payload;
-        let (bytes, bound) = (payload.len(), self.bound);
+        let (bytes, bound) = (payload.len(), self.max_size);
         if bytes == 0 {
             return Err(DecodeError::Empty);
         }
         if bytes > bound {
             return Err(DecodeError::TooLarge { bytes, bound });
         }
-        if let Some(named) = received.named()? {
-            return match resolve(named, (self.schema, self.fingerprint), &self.writer)? {
-                Resolved::Datum(datum) => Ok(Framed::Datum(datum)),
+        if let Some(framed) = received.confluent()? {
+            return match resolve(framed, (self.schema, self.fingerprint), &self.writer)? {
+                Resolved::Datum(datum) => Ok(Content::Datum(datum)),
                 Resolved::Json(text) => Self::text(text),
             };
         }
@@ -158,22 +164,23 @@ impl Kind {
                 return Err(DecodeError::Malformed { why: "ends within its header" });
             };
             let (expected, found) = (self.fingerprint, u64::from_le_bytes(*found));
-            if found == expected && self.reads_its_own() {
-                return Ok(Framed::Datum(Cow::Borrowed(datum)));
+            if found == expected && self.reads_own_schema() {
+                return Ok(Content::Datum(Cow::Borrowed(datum)));
             }
             let earlier = self.earlier.iter().find(|(print, _)| *print == found);
             let (_, schema) = earlier.ok_or(DecodeError::WrongSchema { expected, found })?;
             let misfit = DecodeError::Malformed { why: "does not fit its schema" };
-            return Ok(Framed::Datum(Cow::Owned(convert(schema, datum, self.schema, &self.writer, misfit)?)));
+            let datum = convert(schema, datum, self.schema, &self.writer, misfit)?;
+            return Ok(Content::Datum(Cow::Owned(datum)));
         }
-        if unmarked(payload).trim_ascii_start().first() != Some(&b'{') {
+        if without_bom(payload).trim_ascii_start().first() != Some(&b'{') {
             return Err(DecodeError::NotAvro);
         }
         Self::text(payload)
     }
 
-    fn text(payload: &[u8]) -> Result<Framed<'_>, DecodeError> {
-        std::str::from_utf8(unmarked(payload)).map(Framed::Json).map_err(|_| DecodeError::NotJson)
+    fn text(payload: &[u8]) -> Result<Content<'_>, DecodeError> {
+        std::str::from_utf8(without_bom(payload)).map(Content::Json).map_err(|_| DecodeError::NotJson)
     }
 
     fn datum<T: DeserializeOwned>(&self, datum: &[u8]) -> Result<T, DecodeError> {
@@ -188,60 +195,61 @@ impl Kind {
 
     /// Reads a record whose JSON has the fields of its Avro schema.
     pub(super) fn decode<T: DeserializeOwned>(&self, received: &Received<'_>) -> Result<T, DecodeError> {
-        match self.frame(received)? {
-            Framed::Datum(datum) => self.datum(&datum),
-            Framed::Json(text) => json::parse(text),
+        match self.unframe(received)? {
+            Content::Datum(datum) => self.datum(&datum),
+            Content::Json(text) => json::parse(text),
         }
     }
 
-    /// Reads a record whose datum `quick` may know how to read; where it does not, the library does.
-    pub(super) fn decode_quick<T: DeserializeOwned, U>(
+    /// Reads a record whose JSON has the fields of its Avro schema. The library reads a datum for which `fast` returns
+    /// `None`.
+    pub(super) fn decode_with<T: DeserializeOwned, U>(
         &self,
         received: &Received<'_>,
-        quick: impl FnOnce(&[u8]) -> Option<U>,
+        fast: impl FnOnce(&[u8]) -> Option<U>,
         form: impl FnOnce(T) -> Result<U, DecodeError>,
     ) -> Result<U, DecodeError> {
-        match self.frame(received)? {
-            Framed::Datum(datum) => match quick(&datum) {
+        match self.unframe(received)? {
+            Content::Datum(datum) => match fast(&datum) {
                 Some(read) => Ok(read),
                 None => form(self.datum(&datum)?),
             },
-            Framed::Json(text) => form(json::parse(text)?),
+            Content::Json(text) => form(json::parse(text)?),
         }
     }
 
-    /// Reads a record whose JSON may leave out more than Avro lets it.
+    /// Reads a record whose JSON may leave out more fields than its Avro schema.
     pub(super) fn decode_either<T: DeserializeOwned, U>(
         &self,
         received: &Received<'_>,
         avro: impl FnOnce(T) -> Result<U, DecodeError>,
         json: impl FnOnce(&str) -> Result<U, DecodeError>,
     ) -> Result<U, DecodeError> {
-        match self.frame(received)? {
-            Framed::Datum(datum) => avro(self.datum(&datum)?),
-            Framed::Json(text) => json(text),
+        match self.unframe(received)? {
+            Content::Datum(datum) => avro(self.datum(&datum)?),
+            Content::Json(text) => json(text),
         }
     }
 
     /// Writes a record.
     pub(super) fn encode<T: Serialize>(&self, form: &T, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
-        self.framed(form, encoding, |out| self.writer.write_ser(out, form).map(drop).ok())
+        self.frame(form, encoding, |out| self.writer.write_ser(out, form).map(drop).ok())
     }
 
-    /// The same for a form whose datum can be written [straight](straight).
-    pub(super) fn encode_straight<T: Serialize>(
+    /// Writes a record with the [`datum_writer`].
+    pub(super) fn encode_directly<T: Serialize>(
         &self,
         form: &T,
         encoding: Encoding,
     ) -> Result<Vec<u8>, EncodeError> {
-        self.framed(form, encoding, |out| straight::write(form, out).ok())
+        self.frame(form, encoding, |out| datum_writer::write(form, out).ok())
     }
 
-    fn framed<T: Serialize>(
+    fn frame<T: Serialize>(
         &self,
         form: &T,
         encoding: Encoding,
-        datum: impl FnOnce(&mut Vec<u8>) -> Option<()>,
+        write_datum: impl FnOnce(&mut Vec<u8>) -> Option<()>,
     ) -> Result<Vec<u8>, EncodeError> {
         let unfit = EncodeError::Unfit { record: self.name };
         let mut out = Vec::with_capacity(512);
@@ -249,16 +257,16 @@ impl Kind {
             Encoding::Avro => {
                 out.extend_from_slice(&MARKER);
                 out.extend_from_slice(&self.fingerprint.to_le_bytes());
-                datum(&mut out).ok_or(unfit)?;
+                write_datum(&mut out).ok_or(unfit)?;
             }
             Encoding::Confluent(id) => {
                 out.push(NUMBER);
                 out.extend_from_slice(&id.to_be_bytes());
-                datum(&mut out).ok_or(unfit)?;
+                write_datum(&mut out).ok_or(unfit)?;
             }
             Encoding::Json => serde_json::to_writer(&mut out, form).map_err(|_| unfit)?,
         }
-        let (bytes, bound) = (out.len(), self.bound);
+        let (bytes, bound) = (out.len(), self.max_size);
         if bytes > bound { Err(DecodeError::TooLarge { bytes, bound }.into()) } else { Ok(out) }
     }
 }
@@ -270,14 +278,13 @@ mod tests {
     #[test]
     fn a_broken_schema_is_noticed() {
         assert!(Kind::parse(("Event", "{}"), 1).is_none());
-        assert!(kinds().is_ok());
     }
 
-    /// As another implementation (fastavro) computes them, in the bytes' order: producers in other
-    /// languages write these.
+    /// The values are those of another implementation (fastavro), in the order of their bytes: producers in other
+    /// languages write them.
     #[test]
     fn fingerprints_are_those_of_other_libraries() {
-        let kinds = kinds().unwrap();
+        let kinds = kinds();
         for (kind, expected) in [
             (&kinds.event, 0xacee_0e27_8ed4_4cdf_u64),
             (&kinds.label, 0x556f_e34c_818d_bc14),

@@ -1,29 +1,32 @@
-//! Times as people and tools write them.
+//! Times as people and tools write them. The calendar and the time zones are [`jiff`]'s.
 
 mod unit;
 
 use std::borrow::Cow;
 
-use jiff::civil::{DateTime, Time, date};
+use jiff::SignedDuration;
+use jiff::civil::DateTime;
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::{Offset, TimeZone};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::unit::TimeUnit;
-pub(super) use self::unit::{of_digits, of_real, of_whole};
+pub(super) use self::unit::{parse_digits, parse_integer, parse_real};
 use crate::core::event::Millis;
 
 /// The first millisecond of the year 0000.
 pub const EARLIEST: Millis = -62_167_219_200_000;
-/// The last millisecond of the year 9999. Times outside are refused, so that sums of times and
-/// horizons never overflow.
+/// The last millisecond of the year 9999. Times outside of the two are refused, so that sums of times and horizons never
+/// overflow.
 pub const LATEST: Millis = 253_402_300_799_999;
 
-/// Reads a time such as `2026-03-01T09:30:00.250+01:00` that says its zone.
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
+/// Reads a time with a zone, such as `2026-03-01T09:30:00.250+01:00`.
 ///
-/// Digits past the millisecond are cut off, a leap second is the next minute's first. Returns `None` for a text that is
-/// anything else, that says no zone, or that is before the year 0000 or after 9999 in UTC.
+/// Digits after the millisecond are cut off. A leap second is the first second of the next minute. Returns `None` for any
+/// other text, for a time without a zone, and for a time before the year 0000 or after 9999 in UTC.
 #[must_use]
 pub fn parse_millis(text: &str) -> Option<Millis> {
     parse(text, &Zone::default()).ok()
@@ -34,13 +37,13 @@ pub fn parse_millis(text: &str) -> Option<Millis> {
 pub enum TimeError {
     /// It is not written as a time, or it is before the year 0000 or after 9999.
     NotATime,
-    /// It has no offset, no `Z` and no zone, and no setting says which zone it is in.
+    /// It has no offset, no `Z` and no zone, and no setting gives its zone.
     NoZone,
-    /// It names no instant, or two: the clocks of its zone were changed at that time.
+    /// It names no instant, or two, because the clocks of its zone were changed at that time.
     Ambiguous,
 }
 
-/// The zone of times that say none.
+/// The zone of times that are written without one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Zone {
@@ -63,7 +66,7 @@ impl From<Zone> for String {
 }
 
 impl TryFrom<String> for Zone {
-    /// What is wrong, and what to write.
+    /// A message with the problem and what to write instead.
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -83,10 +86,10 @@ impl TryFrom<String> for Zone {
 }
 
 /// Reads a time as tools write it: ISO 8601 and RFC 3339, with a space for the `T`, an offset with or without a colon,
-/// `Z`, ` UTC` or ` GMT`, or a zone's name in brackets as Java writes it. `zone` is for texts that say none.
+/// `Z`, ` UTC` or ` GMT`, or a zone's name in brackets as Java writes it. `zone` is the zone of texts without one.
 ///
-/// An offset decides over the name of a zone beside it. Digits past the millisecond are cut off, a leap second is the
-/// next minute's first.
+/// An offset takes precedence over the name of a zone after it. Digits after the millisecond are cut off. A leap second
+/// is the first second of the next minute.
 ///
 /// # Errors
 /// Returns [`TimeError`] if the text names no instant in the years 0000 to 9999.
@@ -95,8 +98,8 @@ pub fn parse(text: &str, zone: &Zone) -> Result<Millis, TimeError> {
         Some(rest) => (rest.strip_suffix(' ').unwrap_or(rest), true),
         None => (text, false),
     };
-    let rest = closed(rest);
-    let rest = shortened(&rest);
+    let rest = without_space(rest);
+    let rest = with_nine_digits(&rest);
     let pieces = Pieces::parse(rest.as_bytes()).map_err(|_| TimeError::NotATime)?;
     let local = DateTime::from_parts(pieces.date(), pieces.time().ok_or(TimeError::NotATime)?);
     // The library reads second 60 as 59.
@@ -106,25 +109,25 @@ pub fn parse(text: &str, zone: &Zone) -> Result<Millis, TimeError> {
         if utc && !offset.is_zero() {
             return Err(TimeError::NotATime);
         }
-        in_utc(local) - i64::from(offset.seconds()) * 1_000
+        millis_at(local, offset)
     } else if utc {
-        in_utc(local)
+        millis_at(local, Offset::UTC)
     } else if let Some(named) = pieces.time_zone_annotation() {
-        in_zone(local, &named.to_time_zone().map_err(|_| TimeError::NotATime)?)?
+        millis_in(local, &named.to_time_zone().map_err(|_| TimeError::NotATime)?)?
     } else {
-        in_zone(local, zone.zone.as_ref().ok_or(TimeError::NoZone)?)?
+        millis_in(local, zone.zone.as_ref().ok_or(TimeError::NoZone)?)?
     };
     let time = millis + leap;
     if (EARLIEST..=LATEST).contains(&time) { Ok(time) } else { Err(TimeError::NotATime) }
 }
 
-/// The offset that the text has, if it is within a day.
+/// Returns the text's offset if it is less than a day.
 fn offset_of(pieces: &Pieces<'_>) -> Option<Offset> {
     pieces.offset().map(|offset| offset.to_numeric_offset()).filter(|offset| offset.seconds().abs() < 86_400)
 }
 
-/// The text without the space that some writers put before an offset or `Z`.
-fn closed(text: &str) -> Cow<'_, str> {
+/// Removes the space that some writers put before an offset or `Z`.
+fn without_space(text: &str) -> Cow<'_, str> {
     let space = text.rfind(" +").or_else(|| text.rfind(" -")).or_else(|| text.rfind(" Z"));
     match space.and_then(|at| text.split_at_checked(at)) {
         // The first space is the one between date and time.
@@ -135,8 +138,8 @@ fn closed(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The text with no more than nine digits of a second's fraction, as the library reads them.
-fn shortened(text: &str) -> Cow<'_, str> {
+/// Cuts the fraction of a second to the nine digits that the library reads.
+fn with_nine_digits(text: &str) -> Cow<'_, str> {
     let fraction = text.find('.').and_then(|at| text.split_at_checked(at + 1));
     let Some((time, rest)) = fraction else { return Cow::Borrowed(text) };
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -146,18 +149,20 @@ fn shortened(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Returns the milliseconds of a count of nanoseconds since 1970, rounded down.
 fn millis_of(nanos: i128) -> Millis {
-    i64::try_from(nanos.div_euclid(1_000_000)).unwrap_or(i64::MAX)
+    i64::try_from(nanos.div_euclid(1_000_000)).expect("the library's times end with the year 9999")
 }
 
-fn in_utc(local: DateTime) -> Millis {
-    millis_of(local.duration_since(date(1970, 1, 1).to_datetime(Time::midnight())).as_nanos())
+/// Returns a local time with an offset in milliseconds. This also holds for the last hours of the year 9999, which the
+/// library's instants do not reach.
+fn millis_at(local: DateTime, offset: Offset) -> Millis {
+    millis_of(local.duration_since(EPOCH).as_nanos()) - i64::from(offset.seconds()) * 1_000
 }
 
-fn in_zone(local: DateTime, zone: &TimeZone) -> Result<Millis, TimeError> {
-    // A fixed offset reaches the last hours of the year 9999, which the library's instants do not.
+fn millis_in(local: DateTime, zone: &TimeZone) -> Result<Millis, TimeError> {
     if let Ok(offset) = zone.to_fixed_offset() {
-        return Ok(in_utc(local) - i64::from(offset.seconds()) * 1_000);
+        return Ok(millis_at(local, offset));
     }
     let found = zone.to_ambiguous_timestamp(local);
     if found.is_ambiguous() {
@@ -166,51 +171,13 @@ fn in_zone(local: DateTime, zone: &TimeZone) -> Result<Millis, TimeError> {
     found.compatible().map(|instant| millis_of(instant.as_nanosecond())).map_err(|_| TimeError::NotATime)
 }
 
-/// Writes a time in RFC 3339, in UTC to the millisecond; times outside [`EARLIEST`] to [`LATEST`] as the
-/// nearest of these.
+/// Writes a time in RFC 3339, in UTC to the millisecond. A time outside of [`EARLIEST`] to [`LATEST`] is written as the
+/// nearest of the two.
 #[must_use]
 pub fn format_millis(time: Millis) -> String {
-    let time = time.clamp(EARLIEST, LATEST);
-    let (days, inside) = (time.div_euclid(86_400_000), time.rem_euclid(86_400_000));
-    // A year has at most 366 days: never past it, and a few years short of it.
-    let mut year = (days + 719_528) / 366;
-    while days_since_epoch(year + 1, 1, 1) <= days {
-        year += 1;
-    }
-    let mut month = 1;
-    while month < 12 && days_since_epoch(year, month + 1, 1) <= days {
-        month += 1;
-    }
-    let day = days - days_since_epoch(year, month, 1) + 1;
-    let (seconds, millis) = (inside / 1_000, inside % 1_000);
-    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
-fn leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn days_of(year: i64, month: i64) -> i64 {
-    match month {
-        2 if leap(year) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 1970-01-01 in the proleptic Gregorian calendar, for years from 0.
-fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
-    // Leap days before this year, counting the year 0, which is one.
-    let leaps = if year == 0 {
-        0
-    } else {
-        let last = year - 1;
-        last / 4 - last / 100 + last / 400 + 1
-    };
-    let before: i64 = (1..month).map(|month| days_of(year, month)).sum();
-    year * 365 + leaps + before + day - 1 - 719_528
+    let since = SignedDuration::from_millis(time.clamp(EARLIEST, LATEST));
+    let time = EPOCH.checked_add(since).expect("the library's calendar has the years 0000 to 9999");
+    format!("{time:.3}Z")
 }
 
 #[cfg(test)]
@@ -283,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_is_for_times_that_say_none() {
+    fn a_zone_is_for_times_without_one() {
         for (zone, expected) in [
             ("UTC", 1_772_366_400_000),
             ("Z", 1_772_366_400_000),
@@ -307,21 +274,11 @@ mod tests {
     }
 
     #[test]
-    fn every_day_follows_the_one_before() {
-        let mut expected = EARLIEST;
-        for year in 0..=9999 {
-            for month in 1..=12 {
-                for day in 1..=days_of(year, month) {
-                    assert_eq!(
-                        days_since_epoch(year, month, day) * 86_400_000,
-                        expected,
-                        "{year}-{month}-{day}"
-                    );
-                    expected += 86_400_000;
-                }
-            }
+    fn every_day_is_written_and_read() {
+        // 29 days.
+        for time in (EARLIEST..=LATEST).step_by(2_505_600_000) {
+            assert_eq!(parse_millis(&format_millis(time)), Some(time));
         }
-        assert_eq!(expected, LATEST + 1);
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! JSON as a tree, for shapes that only the configuration knows. It is bounded while it is built: an object of
-//! one value has eight bytes in a record and hundreds in memory.
+//! JSON as a tree, for layouts that only the configuration describes. The number of values is bounded while the tree is
+//! built, since an object of one value takes eight bytes in a record and hundreds in memory.
 
 use std::borrow::Cow;
 
+use super::datum_size::MAX_VALUES;
 use super::error::DecodeError;
-use super::lenient::{Fault, Part, Reader};
+use super::lenient::{ReadError, Reader, Token};
 use super::number::Number;
-use super::skim::MAX_VALUES;
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,20 +16,20 @@ pub(super) enum Node<'a> {
     Number(Number),
     Text(Cow<'a, str>),
     List(Vec<Node<'a>>),
-    /// The fields in their order; a name may be there twice.
+    /// The fields in their order. A name may occur twice.
     Object(Vec<(Cow<'a, str>, Node<'a>)>),
 }
 
-/// The reason why a pointer does not lead to one value.
+/// An error of a pointer that does not lead to exactly one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Astray {
-    /// A name on the way is twice in its object: readers differ in which of the two they take.
-    Twice,
-    /// Several items of a list are those that `name=value` asks for.
-    Several,
+pub(super) enum PointerError {
+    /// An object on the way has the name twice. Readers differ in which of the two they take.
+    DuplicateName,
+    /// Several items of a list match `name=value`.
+    SeveralItems,
 }
 
-/// JSON of any shape, and how many escapes in it were read as U+FFFD.
+/// Parses JSON of any layout. Also returns the number of escapes that were read as U+FFFD.
 pub(super) fn parse(text: &str) -> Result<(Node<'_>, usize), DecodeError> {
     let mut reader = Reader::new(text);
     let mut left = Some(MAX_VALUES);
@@ -37,30 +37,30 @@ pub(super) fn parse(text: &str) -> Result<(Node<'_>, usize), DecodeError> {
     match (read, left) {
         (Ok(node), _) => Ok((node, reader.replaced)),
         (Err(_), None) => Err(DecodeError::TooManyValues),
-        (Err(fault), Some(_)) => Err(reader.error(fault)),
+        (Err(error), Some(_)) => Err(reader.error(error)),
     }
 }
 
-/// Reads a value. `left` is how many more there may be; `None`: there was one too many.
-fn node<'a>(reader: &mut Reader<'a>, left: &mut Option<usize>) -> Result<Node<'a>, Fault> {
+/// Reads a value. `left` is the number of values that may follow, or `None` after one too many.
+fn node<'a>(reader: &mut Reader<'a>, left: &mut Option<usize>) -> Result<Node<'a>, ReadError> {
     *left = left.and_then(|left| left.checked_sub(1));
     if left.is_none() {
-        return Err(Fault::Syntax);
+        return Err(ReadError::Syntax);
     }
     let mut first = true;
-    Ok(match reader.part()? {
-        Part::Null => Node::Null,
-        Part::Bool(value) => Node::Bool(value),
-        Part::Number(number) => Node::Number(number),
-        Part::Text(text) => Node::Text(text),
-        Part::List => {
+    Ok(match reader.token()? {
+        Token::Null => Node::Null,
+        Token::Bool(value) => Node::Bool(value),
+        Token::Number(number) => Node::Number(number),
+        Token::Text(text) => Node::Text(text),
+        Token::List => {
             let mut items = Vec::new();
             while reader.more(&mut first, b']')? {
                 items.push(node(reader, left)?);
             }
             Node::List(items)
         }
-        Part::Object => {
+        Token::Object => {
             let mut fields = Vec::new();
             while reader.more(&mut first, b'}')? {
                 fields.push((reader.name()?, node(reader, left)?));
@@ -71,18 +71,18 @@ fn node<'a>(reader: &mut Reader<'a>, left: &mut Option<usize>) -> Result<Node<'a
 }
 
 impl<'a> Node<'a> {
-    /// The field of that name; nothing where this is not an object.
-    pub(super) fn field(&self, name: &str) -> Result<Option<&Node<'a>>, Astray> {
+    /// Returns the field of a name, or `None` if there is none or this is not an object.
+    pub(super) fn field(&self, name: &str) -> Result<Option<&Node<'a>>, PointerError> {
         let Self::Object(fields) = self else { return Ok(None) };
         let mut named = fields.iter().filter(|(other, _)| other == name);
         let found = named.next().map(|(_, node)| node);
-        if named.next().is_some() { Err(Astray::Twice) } else { Ok(found) }
+        if named.next().is_some() { Err(PointerError::DuplicateName) } else { Ok(found) }
     }
 
-    /// The value that a JSON pointer leads to; `null` is one.
+    /// Returns the value that a JSON pointer leads to, which may be `null`.
     ///
-    /// In a list the step `name=value` is the item whose `name` is `value`: RFC 6901 knows only numbers there.
-    pub(super) fn at(&self, pointer: &str) -> Result<Option<&Node<'a>>, Astray> {
+    /// In a list, the step `name=value` is the item whose field `name` has that value. RFC 6901 has only numbers there.
+    pub(super) fn at(&self, pointer: &str) -> Result<Option<&Node<'a>>, PointerError> {
         let mut found = self;
         for step in pointer.split('/').skip(1) {
             let step = if step.contains('~') {
@@ -102,8 +102,7 @@ impl<'a> Node<'a> {
         Ok(Some(found))
     }
 
-    /// A text, a whole number, `true` or `false` as it is written; of an object, a list, `null` and any other number
-    /// nothing.
+    /// Returns a text, an integer, `true` or `false` as it is written, or `None` for any other value.
     pub(super) fn word(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Text(text) => Some(Cow::Borrowed(text)),
@@ -114,7 +113,6 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The text.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -122,7 +120,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Returns `true` for a value that a word in the configuration means: the same text, number, `true` or `false`.
+    /// Returns `true` if a word in the configuration stands for this value: the same text, number, `true` or `false`.
     pub(super) fn means(&self, word: &str) -> bool {
         match self {
             Self::Number(number) => {
@@ -138,8 +136,8 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The item of a list that a step of a pointer leads to.
-fn item<'i, 'a>(items: &'i [Node<'a>], step: &str) -> Result<Option<&'i Node<'a>>, Astray> {
+/// Returns the item of a list that a step of a pointer leads to.
+fn item<'i, 'a>(items: &'i [Node<'a>], step: &str) -> Result<Option<&'i Node<'a>>, PointerError> {
     let plain = step.bytes().all(|byte| byte.is_ascii_digit()) && (step == "0" || !step.starts_with('0'));
     if plain {
         return Ok(step.parse::<usize>().ok().and_then(|number| items.get(number)));
@@ -148,7 +146,7 @@ fn item<'i, 'a>(items: &'i [Node<'a>], step: &str) -> Result<Option<&'i Node<'a>
     let mut found = None;
     for item in items {
         if item.field(name)?.is_some_and(|field| field.means(value)) && found.replace(item).is_some() {
-            return Err(Astray::Several);
+            return Err(PointerError::SeveralItems);
         }
     }
     Ok(found)
@@ -216,22 +214,25 @@ mod tests {
         let zeros = |count: usize| format!("[{}]", vec!["0"; count].join(","));
         assert!(parse(&zeros(MAX_VALUES - 1)).is_ok());
         assert_eq!(parse(&zeros(MAX_VALUES)), Err(DecodeError::TooManyValues));
-        // What is wrong after the last value allowed is not their number.
+        // An error after the last allowed value is not one of their number.
         let broken = format!("{}]", zeros(MAX_VALUES - 1));
         assert!(matches!(parse(&broken), Err(DecodeError::BadJson { .. })));
     }
 
     #[test]
-    fn what_no_pointer_meets_does_not_matter() {
+    fn values_that_no_pointer_leads_to_are_not_checked() {
         let text =
             r#"{"id":7,"stats":{"score":NaN,"low":-Infinity,"cut":"\ud83d","a":1,"a":2,"n":01},"id2":"x"}"#;
         let (node, replaced) = parse(text).unwrap();
         assert_eq!(replaced, 1);
         assert_eq!(node.at("/id").unwrap().unwrap().word().unwrap(), "7");
-        assert_eq!(node.at("/stats/a"), Err(Astray::Twice));
+        assert_eq!(node.at("/stats/a"), Err(PointerError::DuplicateName));
         assert_eq!(node.at("/stats/b"), Ok(None));
         assert_eq!(node.at("/stats/score").unwrap().unwrap().word(), None);
-        assert_eq!(parse(r#"{"b":[{"a":1,"\u0061":2}]}"#).unwrap().0.at("/b/0/a"), Err(Astray::Twice));
+        assert_eq!(
+            parse(r#"{"b":[{"a":1,"\u0061":2}]}"#).unwrap().0.at("/b/0/a"),
+            Err(PointerError::DuplicateName)
+        );
     }
 
     #[test]
@@ -245,7 +246,7 @@ mod tests {
         assert_eq!(at("/r/n=a/v"), Ok(Some("1".into())));
         assert_eq!(at("/r/k=7/v"), Ok(Some("4".into())));
         assert_eq!(at("/r/n=c/v"), Ok(None));
-        assert_eq!(at("/r/n=b/v"), Err(Astray::Several));
+        assert_eq!(at("/r/n=b/v"), Err(PointerError::SeveralItems));
         assert_eq!(at("/o/n=a"), Ok(Some("6".into())));
         assert_eq!(at("/r/00/v"), Ok(None));
         assert_eq!(at("/r/4"), Ok(Some("5".into())));

@@ -1,5 +1,5 @@
-//! Pieces of records that serde alone would not write the way the schemas say: words of enums,
-//! bytes that are hexadecimal or base64 in JSON, and lists that stay bounded while they are read.
+//! Parts of records for which serde's own implementations do not fit the schemas: the symbols of enums, bytes that are
+//! hexadecimal or base64 in JSON, and lists that are bounded while they are read.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,91 +20,100 @@ use crate::core::policy::Action;
 use crate::core::text::HiddenText;
 use crate::core::vote::Abstention;
 
-/// A core enum that records spell as words, in the order of the schema's symbols.
-pub(super) trait Words: Copy + PartialEq + 'static {
-    /// The schema's name for the enum.
+/// A core enum that is an enum of the schemas.
+pub(super) trait Symbols: Copy + PartialEq + 'static {
+    /// The enum's name in the schemas.
     const NAME: &'static str;
-    /// All values, in the schema's order.
+    /// All values, in the order of the schema's symbols.
     const VALUES: &'static [Self];
-    /// The value's word.
-    fn spelled(self) -> &'static str;
-    /// The value of a word.
-    fn read(word: &str) -> Option<Self> {
-        Self::VALUES.iter().copied().find(|value| value.spelled() == word)
+    /// Returns the symbol of a value.
+    fn symbol(self) -> &'static str;
+    /// Returns the value of a symbol.
+    fn parse(symbol: &str) -> Option<Self> {
+        Self::VALUES.iter().copied().find(|value| value.symbol() == symbol)
     }
 }
 
-macro_rules! words {
-    ($($core:ident),*) => {$(
-        impl Words for $core {
-            const NAME: &'static str = stringify!($core);
+macro_rules! symbols {
+    ($($core:ident: $name:literal),*) => {$(
+        impl Symbols for $core {
+            const NAME: &'static str = $name;
             const VALUES: &'static [Self] = &Self::ALL;
-            fn spelled(self) -> &'static str {
+            fn symbol(self) -> &'static str {
                 self.word()
             }
         }
     )*};
 }
 
-words!(Role, Finding, Source, Action, Abstention, ReviewReason, HiddenText, LabelStatus);
+symbols!(
+    Role: "Role",
+    Finding: "Finding",
+    Source: "Source",
+    Action: "Action",
+    Abstention: "Abstention",
+    ReviewReason: "ReviewReason",
+    HiddenText: "HiddenText",
+    LabelStatus: "Standing"
+);
 
 /// A core enum inside a record.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Word<T>(pub(super) T);
+pub(super) struct Symbol<T>(pub(super) T);
 
-impl<T: Words> Serialize for Word<T> {
+impl<T: Symbols> Serialize for Symbol<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let place =
-            T::VALUES.iter().position(|value| *value == self.0).and_then(|place| u32::try_from(place).ok());
-        serializer.serialize_unit_variant(T::NAME, place.unwrap_or(u32::MAX), self.0.spelled())
+        let index = T::VALUES.iter().position(|value| *value == self.0);
+        let index = index.and_then(|index| u32::try_from(index).ok()).expect("VALUES has all values");
+        serializer.serialize_unit_variant(T::NAME, index, self.0.symbol())
     }
 }
 
-impl<'de, T: Words> Deserialize<'de> for Word<T> {
+impl<'de, T: Symbols> Deserialize<'de> for Symbol<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_enum(T::NAME, &[], WordVisitor(PhantomData))
-    }
-}
-
-struct WordVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Words> Visitor<'de> for WordVisitor<T> {
-    type Value = Word<T>;
-
-    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str("a word of the schema")
-    }
-
-    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Self::Value, A::Error> {
-        let (Symbol(value), rest) = data.variant::<Symbol<T>>()?;
-        rest.unit_variant()?;
-        Ok(Word(value))
-    }
-}
-
-struct Symbol<T>(T);
-
-impl<'de, T: Words> Deserialize<'de> for Symbol<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_identifier(SymbolVisitor(PhantomData))
+        deserializer.deserialize_enum(T::NAME, &[], SymbolVisitor(PhantomData))
     }
 }
 
 struct SymbolVisitor<T>(PhantomData<T>);
 
-impl<T: Words> Visitor<'_> for SymbolVisitor<T> {
+impl<'de, T: Symbols> Visitor<'de> for SymbolVisitor<T> {
     type Value = Symbol<T>;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str("a word of the schema")
+        to.write_str("a symbol of the schema")
     }
 
-    fn visit_str<E: Error>(self, word: &str) -> Result<Self::Value, E> {
-        T::read(word).map(Symbol).ok_or_else(|| E::custom("unknown word"))
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Self::Value, A::Error> {
+        let (Name(value), rest) = data.variant::<Name<T>>()?;
+        rest.unit_variant()?;
+        Ok(Symbol(value))
     }
 }
 
-/// Reads bytes: as they are, or as text in formats for people.
+struct Name<T>(T);
+
+impl<'de, T: Symbols> Deserialize<'de> for Name<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_identifier(NameVisitor(PhantomData))
+    }
+}
+
+struct NameVisitor<T>(PhantomData<T>);
+
+impl<T: Symbols> Visitor<'_> for NameVisitor<T> {
+    type Value = Name<T>;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a symbol of the schema")
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<Self::Value, E> {
+        T::parse(word).map(Name).ok_or_else(|| E::custom("unknown symbol"))
+    }
+}
+
+/// Reads bytes, or the text that encodes them in JSON.
 struct BytesVisitor(fn(&str) -> Option<Vec<u8>>);
 
 impl Visitor<'_> for BytesVisitor {
@@ -135,31 +144,14 @@ fn bytes<'de, D: Deserializer<'de>>(from: D, text: fn(&str) -> Option<Vec<u8>>) 
     }
 }
 
-/// A SHA-256; hexadecimal in JSON.
+/// A SHA-256 hash, which is hexadecimal in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sha256(pub(super) [u8; 32]);
-
-/// Bytes as lower-case hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| DIGITS.get(usize::from(value)).map_or('0', |digit| char::from(*digit));
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let pair = |pair: &[u8]| match pair {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    };
-    text.as_bytes().chunks(2).map(pair).collect()
-}
 
 impl Serialize for Sha256 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            serializer.serialize_str(&hex(&self.0))
+            serializer.serialize_str(&hex::encode(self.0))
         } else {
             serializer.serialize_bytes(&self.0)
         }
@@ -168,7 +160,7 @@ impl Serialize for Sha256 {
 
 impl<'de> Deserialize<'de> for Sha256 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let found = bytes(deserializer, unhex)?;
+        let found = bytes(deserializer, |text| hex::decode(text).ok())?;
         found.try_into().map(Self).map_err(|_| D::Error::custom("a hash of another size"))
     }
 }
@@ -185,7 +177,7 @@ fn write_bytes<S: Serializer>(found: &[u8], serializer: S) -> Result<S::Ok, S::E
     }
 }
 
-/// Features; base64 in JSON.
+/// Features, which are base64 in JSON.
 #[derive(Debug, Clone)]
 pub(super) struct FeatureBytes<'a>(pub(super) Cow<'a, Features>);
 
@@ -204,7 +196,7 @@ impl<'de> Deserialize<'de> for FeatureBytes<'_> {
     }
 }
 
-/// A learner's state as little-endian f64, one after the other; base64 in JSON.
+/// A learner's state as consecutive little-endian `f64`, which is base64 in JSON.
 #[derive(Debug, Clone)]
 pub(super) struct StateBytes<'a>(pub(super) Cow<'a, [f64]>);
 
@@ -226,18 +218,17 @@ impl<'de> Deserialize<'de> for StateBytes<'_> {
     }
 }
 
-/// A list that keeps its first `MAX` items while it is read and counts the rest, so that a small
-/// record cannot become a big list.
+/// A list that keeps only its first `MAX` items while it is read, so that a small record cannot become a large list.
 #[derive(Debug, Clone)]
 pub(super) struct List<T, const MAX: usize> {
     /// The first `MAX` items.
     pub(super) items: Vec<T>,
-    /// How many there were.
+    /// The number of items in the record.
     pub(super) total: usize,
 }
 
 impl<T, const MAX: usize> List<T, MAX> {
-    /// A list to be written.
+    /// Returns a list to write.
     pub(super) fn of(items: Vec<T>) -> Self {
         Self { total: items.len(), items }
     }
@@ -270,8 +261,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ListVisitor<T,
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
         let mut list = List { items: Vec::new(), total: 0 };
-        // Items past the bound are read as what they are, not as `IgnoredAny`: the Avro reader
-        // cannot skip an enum that way.
+        // Further items are read as their type and not as `IgnoredAny`, since the Avro reader cannot skip an enum as one.
         while let Some(item) = from.next_element()? {
             list.total += 1;
             if list.total <= MAX {
@@ -285,15 +275,6 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ListVisitor<T,
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hexadecimal() {
-        assert_eq!(hex(&[0, 0x1f, 0xff]), "001fff");
-        assert_eq!(unhex("001fFF"), Some(vec![0, 0x1f, 0xff]));
-        for text in ["0", "0g", "+1", "é"] {
-            assert_eq!(unhex(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn a_list_stays_bounded() {

@@ -9,6 +9,7 @@ mod load;
 mod machine;
 mod overlay;
 mod policies;
+mod records;
 mod registry;
 mod roles;
 mod shown;

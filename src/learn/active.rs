@@ -19,7 +19,6 @@ use crate::kafka::{Lookup, Outbox, Polled, Source, Start};
 use crate::ops::traces::{Labelled, Unpublished};
 use crate::ops::{Traces, metrics};
 use crate::registry::{Registry, RegistryError};
-use crate::schemas;
 use crate::store::Store;
 
 /// The time between two reports to health and metrics.
@@ -111,7 +110,7 @@ impl<'a> ActiveLearner<'a> {
             traces,
             policies,
             labels,
-            defaults: schemas::defaults(&learn.config),
+            defaults: learn.config.record_defaults(),
             batch_limit: settings.commit_records,
             index,
             lookup,

@@ -51,7 +51,7 @@ impl Index {
         store: &mut Store,
         waits: bool,
     ) -> Result<Self, LearnError> {
-        let reread: BTreeMap<_, _> = store.set_reader(codec::decisions_read()?, waits)?.into_iter().collect();
+        let reread: BTreeMap<_, _> = store.set_reader(codec::decisions_read(), waits)?.into_iter().collect();
         for (partition, before) in &reread {
             let from = store.decision_positions().get(partition).copied();
             tracing::info!(

@@ -14,8 +14,7 @@ use crate::dead_letter::Reason;
 use crate::kafka::{Consumed, Lost, Offsets, Polled, TopicPartition};
 use crate::ops::traces::{Labelled, Place};
 use crate::ops::{Traces, metrics};
-use crate::registry::RegistryError;
-use crate::schemas;
+use crate::registry::{RegistryError, as_schemas};
 
 impl ActiveLearner<'_> {
     /// Reads labels until the batch is full, its interval is over, or no more labels arrive. With `wait`, waits a
@@ -42,7 +41,7 @@ impl ActiveLearner<'_> {
                     if record.payload.is_none() && settings.tombstones == Tombstones::Skip {
                         batch.skip(&record);
                     } else {
-                        let schemas = schemas::of(self.registry);
+                        let schemas = as_schemas(self.registry);
                         batch.add(record, &self.defaults, &self.policies, schemas)?;
                     }
                 }

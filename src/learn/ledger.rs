@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{LearnError, REQUEST_TIMEOUT};
-use crate::codec::{self, Spare};
+use crate::codec::{self, RecordPool};
 use crate::config::Policies;
 use crate::core::fold::{Fold, Settings};
 use crate::core::ledger::{Record, RoundId};
@@ -249,16 +249,16 @@ impl Ledger {
 pub fn load_ledger(store: &Store) -> Result<LedgerState, LearnError> {
     let state = Mutex::new(LedgerState::new());
     store.read_ledger(|| {
-        let (state, mut records, mut spare, mut changes) = (&state, Vec::new(), Spare::default(), Vec::new());
+        let (state, mut records, mut spare, mut changes) = (&state, Vec::new(), RecordPool::default(), Vec::new());
         move |stored: &[(&[u8], &[u8])]| {
             for (_, value) in stored {
-                records.push(codec::decode_record_onto(value, &mut spare)?);
+                records.push(codec::decode_record_into_pool(value, &mut spare)?);
             }
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             for record in records.drain(..) {
                 state.apply(&record, &mut changes)?;
                 changes.clear();
-                spare.take(record);
+                spare.recycle(record);
             }
             Ok::<_, LearnError>(())
         }

@@ -26,7 +26,6 @@ use crate::kafka::{self, CommitError, Connection, Delivery, Polled, Source, Sour
 use crate::ops::traces;
 use crate::ops::{Health, Shutdown, Traces, give_way, metrics};
 use crate::registry::Registry;
-use crate::schemas;
 use crate::traced;
 use active::{ActiveLearner, Control};
 pub use error::LearnError;
@@ -103,7 +102,7 @@ impl Learn {
         give_way();
         let _metrics = metrics::RoleMetrics(ROLE);
         self.health = self.health.of(ROLE);
-        let registry = schemas::open(&self.config.registry)?;
+        let registry = Registry::from_config(&self.config.registry)?;
         let spans =
             traces::Settings { group: self.config.learn.group.clone(), ..traced::settings(&self.config) };
         let traces = Traces::open(&spans)?;

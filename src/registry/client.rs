@@ -1,8 +1,9 @@
-//! What goes over the wire: three requests of Confluent's API, each bounded in time and size.
+//! The three requests of Confluent's API that Aegis sends. Each is bounded in time and size.
 
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,44 +14,44 @@ use serde_json::json;
 use ureq::http::StatusCode;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 
-use super::{RegistryError, Settings};
+use super::RegistryError;
 use crate::codec::{MAX_SCHEMA, SchemaId, Writer};
-use crate::pem;
+use crate::{config, pem};
 
-/// Greatest answer read, in bytes: a schema with every character escaped.
+/// The maximum size of an answer, in bytes: a schema with every character escaped.
 const MAX_ANSWER: u64 = 6 * MAX_SCHEMA as u64 + 4_096;
-/// Greatest part of the registry's own words passed on, in characters.
-const MAX_WORDS: usize = 300;
-/// How a key in PKCS#8 begins; no other kind goes to OpenSSL through native-tls.
-const PKCS8: &[u8] = b"-----BEGIN PRIVATE KEY-----";
-const CONTENT: &str = "application/vnd.schemaregistry.v1+json";
+/// The maximum length of the registry's message in an error, in characters.
+const MAX_MESSAGE: usize = 300;
+/// The first line of a private key in PKCS#8, the only format that native-tls passes to OpenSSL.
+const PKCS8_HEADER: &[u8] = b"-----BEGIN PRIVATE KEY-----";
+const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
-/// Why there is no answer to use.
+/// The reason why a request has no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// The registry does not have it.
-    Unknown,
-    /// It has it, and it is no schema that we can read with.
-    Unfit,
-    /// It is at odds with what is registered already.
+pub enum RequestError {
+    /// The registry does not have the schema or the subject.
+    NotFound,
+    /// The answer is not a schema that records can be read with.
+    Unusable,
+    /// The schema conflicts with those that are registered already.
     Conflict(String),
-    /// The registry will not answer this however often it is asked.
+    /// The registry refuses the request. Repeating it does not change that.
     Refused(String),
-    /// No answer, or none that makes sense: asking again may help.
-    Absent(String),
+    /// There was no answer, or one that makes no sense. A repeated request may succeed.
+    Unavailable(String),
 }
 
 /// An HTTP client for one registry.
 pub struct Client {
     agent: ureq::Agent,
     urls: Vec<String>,
-    /// The address that answered last.
+    /// The number of failures, modulo the number of addresses: the index of the address in use.
     current: AtomicUsize,
     authorization: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Schema {
+struct SchemaAnswer {
     schema: String,
     #[serde(rename = "schemaType")]
     kind: Option<String>,
@@ -59,187 +60,209 @@ struct Schema {
 }
 
 #[derive(Deserialize)]
-struct Id {
+struct IdAnswer {
     id: u32,
 }
 
 #[derive(Deserialize)]
-struct Complaint {
+struct ErrorAnswer {
     error_code: u32,
     #[serde(default)]
     message: String,
 }
 
-fn wrong(key: &'static str, reason: impl Into<String>) -> RegistryError {
+fn settings_error(key: &'static str, reason: impl Into<String>) -> RegistryError {
     RegistryError::Settings { key, reason: reason.into() }
 }
 
-fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, RegistryError> {
-    fs::read(path).map_err(|error| wrong(key, format!("cannot read {}: {error}", path.display())))
-}
-
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<Certificate<'static>>, RegistryError> {
-    pem::certificates(path).map_err(|reason| wrong(key, reason))
+    pem::certificates(path).map_err(|reason| settings_error(key, reason))
 }
 
-fn tls(settings: &Settings) -> Result<TlsConfig, RegistryError> {
-    let roots = match &settings.authorities {
-        Some(path) => RootCerts::from(certificates("authorities", path)?.into_iter()),
-        None => RootCerts::PlatformVerifier,
+fn private_key(path: &Path) -> Result<PrivateKey<'static>, RegistryError> {
+    let pem = fs::read(path)
+        .map_err(|error| settings_error("key", format!("cannot read {}: {error}", path.display())))?;
+    // The other formats begin with "BEGIN RSA PRIVATE KEY", "BEGIN EC PRIVATE KEY", ...
+    let is_pkcs8 = pem.windows(PKCS8_HEADER.len()).any(|part| part == PKCS8_HEADER);
+    PrivateKey::from_pem(&pem).ok().filter(|_| is_pkcs8).ok_or_else(|| {
+        let fix = "openssl pkcs8 -topk8 -nocrypt makes one";
+        settings_error(
+            "key",
+            format!("{} holds no key in PKCS#8 PEM without a pass phrase: {fix}", path.display()),
+        )
+    })
+}
+
+fn tls(settings: &config::Registry) -> Result<TlsConfig, RegistryError> {
+    let given = |path: &Path| !path.as_os_str().is_empty();
+    let roots = if given(&settings.authorities) {
+        RootCerts::from(certificates("authorities", &settings.authorities)?.into_iter())
+    } else {
+        RootCerts::PlatformVerifier
     };
     let mut tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots);
-    if let Some((certificate, key)) = &settings.identity {
-        let chain = certificates("certificate", certificate)?;
-        let unfit = || {
-            let how = "openssl pkcs8 -topk8 -nocrypt makes one";
-            wrong("key", format!("{} holds no key in PKCS#8 PEM without a pass phrase: {how}", key.display()))
-        };
-        let pem = read("key", key)?;
-        // The other kinds begin with "BEGIN RSA PRIVATE KEY", "BEGIN EC PRIVATE KEY", ...
-        if !pem.windows(PKCS8.len()).any(|part| part == PKCS8) {
-            return Err(unfit());
-        }
-        let key = PrivateKey::from_pem(&pem).map_err(|_| unfit())?;
-        tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
+    if given(&settings.certificate) && given(&settings.key) {
+        let chain = certificates("certificate", &settings.certificate)?;
+        tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, private_key(&settings.key)?)));
     }
     Ok(tls.build())
 }
 
-/// An address as requests begin with it.
+/// Checks an address and returns it without the slashes at its end.
 fn address(url: &str) -> Result<String, RegistryError> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    match rest.map(|rest| rest.split('/').next().unwrap_or_default()) {
-        // The address is logged: what it would hold of a password must not be.
-        Some(host) if host.contains('@') => Err(wrong(
+    match rest.and_then(|rest| rest.split('/').next()) {
+        // The address is logged, so it must not contain a password.
+        Some(host) if host.contains('@') => Err(settings_error(
             "url",
             "take user and password out of the address: they go to registry.user and registry.password",
         )),
         Some(host) if !host.is_empty() && !url.contains(['?', '#']) => {
             Ok(url.trim_end_matches('/').to_owned())
         }
-        _ => Err(wrong("url", format!("{url} is no address: write http://host:port/path or https://..."))),
+        _ => Err(settings_error(
+            "url",
+            format!("{url} is no address: write http://host:port/path or https://..."),
+        )),
     }
 }
 
 impl Client {
-    pub fn new(settings: &Settings) -> Result<Self, RegistryError> {
-        let urls = settings.urls.iter().map(|url| address(url)).collect::<Result<Vec<_>, _>>()?;
-        if urls.is_empty() {
-            return Err(wrong("url", "is empty"));
+    pub fn new(settings: &config::Registry) -> Result<Self, RegistryError> {
+        if settings.url.is_empty() {
+            return Err(settings_error("url", "is empty"));
         }
+        let urls = settings.url.split(',').map(|url| address(url.trim())).collect::<Result<Vec<_>, _>>()?;
         let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(settings.request))
+            .timeout_global(Some(Duration::from_millis(settings.request_timeout_ms)))
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            // A registry stands beside its brokers, which no proxy leads to either.
+            // A registry is in the network of its brokers, which are not reached through a proxy either.
             .proxy(None)
             .user_agent(concat!("aegis/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls(settings)?)
             .build()
             .new_agent();
         let authorization = (!settings.user.is_empty()).then(|| {
-            format!("Basic {}", STANDARD.encode(format!("{}:{}", settings.user, settings.password)))
+            let credentials = format!("{}:{}", settings.user, settings.password.expose());
+            format!("Basic {}", STANDARD.encode(credentials))
         });
         Ok(Self { agent, urls, current: AtomicUsize::new(0), authorization })
     }
 
-    /// The schema of an id.
-    pub fn writer(&self, id: SchemaId) -> Result<Writer, Fault> {
+    /// Requests the schema of an id.
+    pub fn writer(&self, id: SchemaId) -> Result<Writer, RequestError> {
         let path = match id {
             SchemaId::Number(number) => format!("/schemas/ids/{number}"),
             SchemaId::Guid(_) => format!("/schemas/guids/{id}"),
         };
-        let found: Schema = match self.send(&path, None) {
-            // Registries without GUIDs do not know the path either; one record must not stop the service.
-            Err(Fault::Refused(_)) if matches!(id, SchemaId::Guid(_)) => return Err(Fault::Unknown),
+        let found: SchemaAnswer = match self.send(&path, None) {
+            // Registries without GUIDs do not have this path. One such record must not stop the service.
+            Err(RequestError::Refused(_)) if matches!(id, SchemaId::Guid(_)) => {
+                return Err(RequestError::NotFound);
+            }
             other => other?,
         };
         match found.kind.as_deref() {
             None | Some("AVRO") if found.references.is_empty() => {
-                Writer::avro(&found.schema).ok_or(Fault::Unfit)
+                Writer::avro(&found.schema).ok_or(RequestError::Unusable)
             }
             Some("JSON") => Ok(Writer::json()),
-            _ => Err(Fault::Unfit),
+            _ => Err(RequestError::Unusable),
         }
     }
 
-    /// The id of a schema under a subject, registering it where `add` is set.
-    pub fn id(&self, subject: &str, schema: &str, add: bool) -> Result<u32, Fault> {
+    /// Requests the id of a schema under a subject, and registers the schema if `add` is set.
+    pub fn id(&self, subject: &str, schema: &str, add: bool) -> Result<u32, RequestError> {
         let subject = utf8_percent_encode(subject, NON_ALPHANUMERIC);
         let path = format!("/subjects/{subject}{}", if add { "/versions" } else { "" });
         let body = json!({ "schema": schema, "schemaType": "AVRO" }).to_string();
-        self.send(&path, Some(&body)).map(|Id { id }| id)
+        self.send(&path, Some(&body)).map(|IdAnswer { id }| id)
     }
 
-    fn send<T: DeserializeOwned>(&self, path: &str, body: Option<&str>) -> Result<T, Fault> {
-        let place = self.current.load(Ordering::Relaxed);
-        let url = self.urls.get(place % self.urls.len()).map_or("", String::as_str);
-        let answer = self.ask(url, path, body);
-        if matches!(answer, Err(Fault::Absent(_))) {
-            self.current.store(place.wrapping_add(1), Ordering::Relaxed);
+    /// Sends a request to the current address. The next address becomes the current one if this one is unavailable.
+    fn send<T: DeserializeOwned>(&self, path: &str, body: Option<&str>) -> Result<T, RequestError> {
+        let index = self.current.load(Ordering::Relaxed);
+        let answer = self.send_to(&self.urls[index % self.urls.len()], path, body);
+        if matches!(answer, Err(RequestError::Unavailable(_))) {
+            self.current.store(index.wrapping_add(1), Ordering::Relaxed);
         }
         answer
     }
 
-    fn ask<T: DeserializeOwned>(&self, url: &str, path: &str, body: Option<&str>) -> Result<T, Fault> {
-        let absent = |error: ureq::Error| Fault::Absent(format!("{url}: {error}"));
-        let full = format!("{url}{path}");
-        let mut answer = match body {
-            None => {
-                let mut request = self.agent.get(full).header("Accept", CONTENT);
-                if let Some(authorization) = &self.authorization {
-                    request = request.header("Authorization", authorization);
-                }
-                request.call()
-            }
-            Some(body) => {
-                let mut request =
-                    self.agent.post(full).header("Accept", CONTENT).header("Content-Type", CONTENT);
-                if let Some(authorization) = &self.authorization {
-                    request = request.header("Authorization", authorization);
-                }
-                request.send(body)
-            }
+    fn send_to<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> Result<T, RequestError> {
+        let unavailable = |error: ureq::Error| RequestError::Unavailable(format!("{url}: {error}"));
+        let mut request = ureq::http::Request::builder()
+            .method(if body.is_some() { "POST" } else { "GET" })
+            .uri(format!("{url}{path}"))
+            .header("Accept", MEDIA_TYPE);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
         }
-        .map_err(absent)?;
+        let answer = match body {
+            Some(body) => {
+                let request = request.header("Content-Type", MEDIA_TYPE).body(body);
+                request.map_err(ureq::Error::from).and_then(|request| self.agent.run(request))
+            }
+            None => request.body(()).map_err(ureq::Error::from).and_then(|request| self.agent.run(request)),
+        };
+        let mut answer = answer.map_err(unavailable)?;
         let status = answer.status();
         let bytes = match answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec() {
             Ok(bytes) => bytes,
-            Err(ureq::Error::BodyExceedsLimit(_)) if status.is_success() => return Err(Fault::Unfit),
-            Err(error) => return Err(absent(error)),
+            Err(ureq::Error::BodyExceedsLimit(_)) if status.is_success() => {
+                return Err(RequestError::Unusable);
+            }
+            Err(error) => return Err(unavailable(error)),
         };
         if status.is_success() {
-            let odd = |_| Fault::Absent(format!("{url} answers {status} with something else than asked for"));
-            return serde_json::from_slice(&bytes).map_err(odd);
+            let unexpected = |_| {
+                RequestError::Unavailable(format!(
+                    "{url} answers {status} with something else than asked for"
+                ))
+            };
+            return serde_json::from_slice(&bytes).map_err(unexpected);
         }
-        let complaint = serde_json::from_slice::<Complaint>(&bytes).ok();
-        // Control characters would let it write log lines of its own.
-        let words: String = complaint
-            .iter()
-            .flat_map(|complaint| complaint.message.chars())
-            .filter(|letter| !letter.is_control())
-            .take(MAX_WORDS)
-            .collect();
-        Err(match (status, complaint) {
-            (StatusCode::NOT_FOUND, Some(complaint)) if (40_401..=40_403).contains(&complaint.error_code) => {
-                Fault::Unknown
-            }
-            (StatusCode::NOT_FOUND, _) => Fault::Refused(format!(
-                "{url} answers 404 as if it were no registry: does registry.url name its Confluent API, with \
-                 its path?"
-            )),
-            (StatusCode::CONFLICT, _) => Fault::Conflict(words),
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Fault::Refused(format!(
-                "{url} answers {status} {words}: registry.user and registry.password, or the certificate, \
-                 do not open it"
-            )),
-            (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS, _) => {
-                Fault::Absent(format!("{url} answers {status} {words}"))
-            }
-            _ if status.is_server_error() => Fault::Absent(format!("{url} answers {status} {words}")),
-            _ => Fault::Refused(format!("{url} answers {status} {words}")),
-        })
+        Err(status_error(url, status, &bytes))
+    }
+}
+
+/// Returns the error for an answer whose status is not a success.
+fn status_error(url: &str, status: StatusCode, body: &[u8]) -> RequestError {
+    let answer = serde_json::from_slice::<ErrorAnswer>(body).ok();
+    // Control characters would let the registry write log lines of its own.
+    let message: String = answer
+        .iter()
+        .flat_map(|answer| answer.message.chars())
+        .filter(|letter| !letter.is_control())
+        .take(MAX_MESSAGE)
+        .collect();
+    match (status, answer) {
+        (StatusCode::NOT_FOUND, Some(answer)) if (40_401..=40_403).contains(&answer.error_code) => {
+            RequestError::NotFound
+        }
+        (StatusCode::NOT_FOUND, _) => RequestError::Refused(format!(
+            "{url} answers 404 as if it were no registry: does registry.url name its Confluent API, with \
+             its path?"
+        )),
+        (StatusCode::CONFLICT, _) => RequestError::Conflict(message),
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => RequestError::Refused(format!(
+            "{url} answers {status} {message}: registry.user and registry.password, or the certificate, \
+             do not open it"
+        )),
+        (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS, _) => {
+            RequestError::Unavailable(format!("{url} answers {status} {message}"))
+        }
+        _ if status.is_server_error() => {
+            RequestError::Unavailable(format!("{url} answers {status} {message}"))
+        }
+        _ => RequestError::Refused(format!("{url} answers {status} {message}")),
     }
 }
 

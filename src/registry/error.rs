@@ -1,37 +1,36 @@
-//! Why a registry is of no help.
+//! Errors of the schema registry's client.
 
 use crate::codec::DecodeError;
 
-/// Why a registry is of no help. The names are metric labels.
+/// An error of the schema registry's client. The names are metric labels.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// The settings are of no use.
+    /// A setting cannot be used.
     #[error("registry.{key}: {reason}")]
     Settings {
         /// The key in `[registry]`.
         key: &'static str,
-        /// What is wrong with it.
+        /// The problem, and what to write instead.
         reason: String,
     },
-    /// The system has no thread to give.
+    /// The operating system did not start a thread.
     #[error("no thread for the schema registry: {reason}")]
     Thread {
-        /// The system's words.
+        /// The operating system's error.
         reason: String,
     },
-    /// It does not answer, or not what it is asked.
+    /// The registry does not answer, or its answer cannot be used.
     #[error(
-        "the schema registry does not help: {reason}. Nothing is lost: mend it, or registry.url, and start \
-         again"
+        "the schema registry is unavailable: {reason}. Nothing is lost: fix it, or registry.url, and start again"
     )]
     Unavailable {
-        /// What it did last.
+        /// The last failure.
         reason: String,
     },
-    /// Its answer was awaited when the program was told to stop.
+    /// The program was asked to stop while it waited for an answer.
     #[error("stopped while the schema registry's answer was awaited")]
     Interrupted,
-    /// It refuses our schema.
+    /// The registry refuses our schema.
     #[error(
         "the schema registry refuses the schema under {subject}: {reason}. Decisions of another program, or \
          of a version too far away, are registered there: choose another topic or registry.subjects"
@@ -39,10 +38,10 @@ pub enum RegistryError {
     Conflict {
         /// The subject.
         subject: String,
-        /// The registry's words.
+        /// The registry's message.
         reason: String,
     },
-    /// It does not have our schema, and adding it is turned off.
+    /// The registry does not have our schema, and registering it is turned off.
     #[error(
         "the schema registry does not have this version's schema under {subject}: register the file in \
          schemas/ there, or set registry.register = true"
@@ -54,11 +53,12 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// What a decoding error says about the registry; the error itself where it is about the record. For
-    /// those who wait for schemas: one that is still pending then was given up on request.
+    /// Returns the registry's error that a decoding error stands for.
+    ///
+    /// For callers that wait for schemas: a schema that is still pending means that the wait was interrupted.
     ///
     /// # Errors
-    /// The decoding error, as it was.
+    /// Returns the decoding error itself if it is about the record.
     pub fn of(error: DecodeError) -> Result<Self, DecodeError> {
         match error {
             DecodeError::RegistryUnavailable { reason, .. } => Ok(Self::Unavailable { reason }),
@@ -67,7 +67,7 @@ impl RegistryError {
         }
     }
 
-    /// The error's name, as metric label.
+    /// Returns the error's name, which is a metric label.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

@@ -1,136 +1,74 @@
-//! A schema registry with Confluent's API: writers' schemas by id, and the registration of our own.
+//! A client of a schema registry with Confluent's API: it looks up the schemas of writers by id and registers our own.
 //!
-//! One thread asks; nobody else waits for the network. [`Registry`] itself answers at once, if need be that
-//! the answer is not there yet, so that one unknown schema holds up its own partition only;
-//! [`Registry::waiting`] is for those who have nothing else to do. What is known stays known when the
-//! registry goes away.
+//! One thread sends the lookups. [`Registry::writer`](Schemas::writer) never blocks: it returns
+//! [`DecodeError::SchemaPending`] until the answer is there, so that an unknown schema delays only its own partition.
+//! [`Registry::waiting`] blocks instead. Schemas that are known stay known when the registry becomes unavailable.
 
 mod client;
+mod encodings;
 mod error;
 mod schema_cache;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use encodings::Encodings;
 pub use error::RegistryError;
 
 use crate::codec::{DecodeError, SchemaId, Schemas, Writer};
-use crate::panics;
-use client::{Client, Fault};
+use crate::{config, panics};
+use client::{Client, RequestError};
 use schema_cache::SchemaCache;
 
-/// How a registry is reached and how patient to be with it.
-#[derive(Clone)]
-pub struct Settings {
-    /// Addresses of its Confluent API, of equal standing: the next one is asked where one does not answer.
-    pub urls: Vec<String>,
-    /// User of basic authentication; empty: none.
-    pub user: String,
-    /// The user's password.
-    pub password: String,
-    /// PEM file of the authorities that vouch for the registry; `None`: the system's.
-    pub authorities: Option<PathBuf>,
-    /// PEM files of our certificate and its key (PKCS#8), where the registry asks for one.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// A request takes at most this long.
-    pub request: Duration,
-    /// An id that the registry does not know is asked for again this long: it may be on its way.
-    pub unknown: Duration,
-    /// A registry that does not answer is asked again this long.
-    pub outage: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            urls: Vec::new(),
-            user: String::new(),
-            password: String::new(),
-            authorities: None,
-            identity: None,
-            request: Duration::from_secs(5),
-            unknown: Duration::from_secs(2),
-            outage: Duration::from_secs(30),
-        }
-    }
-}
-
-impl std::fmt::Debug for Settings {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        to.debug_struct("Settings")
-            .field("urls", &self.urls)
-            .field("user", &self.user)
-            .field("password", &if self.password.is_empty() { "" } else { "***" })
-            .field("authorities", &self.authorities)
-            .field("identity", &self.identity)
-            .field("request", &self.request)
-            .field("unknown", &self.unknown)
-            .field("outage", &self.outage)
-            .finish()
-    }
-}
-
-/// How the subject is named under which our schema is registered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subjects {
-    /// `<topic>-value`.
-    Topic,
-    /// The record's full name.
-    Record,
-    /// `<topic>-<record's full name>`.
-    TopicRecord,
-}
-
-impl Subjects {
-    /// The subject of values on `topic` whose schema's full name is `record`.
-    #[must_use]
-    pub fn subject(self, topic: &str, record: &str) -> String {
-        match self {
-            Self::Topic => format!("{topic}-value"),
-            Self::Record => record.to_owned(),
-            Self::TopicRecord => format!("{topic}-{record}"),
-        }
-    }
-}
-
-/// What is known of a registry, and the thread that asks it.
+/// A schema registry, with the schemas that it has given so far.
 pub struct Registry {
-    book: Arc<SchemaCache>,
+    cache: Arc<SchemaCache>,
     client: Arc<Client>,
-    settings: Settings,
+    /// The time for which requests are repeated while the registry does not answer.
+    outage: Duration,
 }
 
 impl Registry {
-    /// Starts the thread. The registry need not be there yet.
+    /// Opens the registry of the section `[registry]`. Returns `None` if its `url` is empty.
     ///
     /// # Errors
-    /// Where the settings are of no use, or the system has no thread to give.
-    pub fn open(settings: Settings) -> Result<Self, RegistryError> {
-        let client = Arc::new(Client::new(&settings)?);
-        let book = Arc::new(SchemaCache::new(settings.unknown, settings.outage));
-        let (its_book, its_client) = (Arc::clone(&book), Arc::clone(&client));
+    /// Returns the errors of [`Self::open`].
+    pub fn from_config(settings: &config::Registry) -> Result<Option<Self>, RegistryError> {
+        if settings.url.is_empty() { Ok(None) } else { Self::open(settings).map(Some) }
+    }
+
+    /// Starts the thread that looks schemas up. The registry need not be running yet.
+    ///
+    /// # Errors
+    /// Returns [`RegistryError::Settings`] if a setting cannot be used, or [`RegistryError::Thread`] if the thread cannot be
+    /// started.
+    pub fn open(settings: &config::Registry) -> Result<Self, RegistryError> {
+        let client = Arc::new(Client::new(settings)?);
+        let outage = Duration::from_millis(settings.outage_wait_ms);
+        let cache = Arc::new(SchemaCache::new(Duration::from_millis(settings.unknown_wait_ms), outage));
+        let (thread_cache, thread_client) = (Arc::clone(&cache), Arc::clone(&client));
         std::thread::Builder::new()
             .name("registry".into())
             .spawn(move || {
                 panics::mark_fatal("process");
-                its_book.fill(|id| its_client.writer(id));
+                thread_cache.fill(|id| thread_client.writer(id));
             })
             .map_err(|error| RegistryError::Thread { reason: error.to_string() })?;
-        Ok(Self { book, client, settings })
+        Ok(Self { cache, client, outage })
     }
 
-    /// The same, waiting for each answer as long as the settings allow, or until `stop` says so.
+    /// Returns a view that waits for each answer as long as the settings allow, or until `stop` returns `true`.
     #[must_use]
     pub fn waiting<'a>(&'a self, stop: &'a dyn Fn() -> bool) -> Waiting<'a> {
-        Waiting { book: &self.book, stop }
+        Waiting { cache: &self.cache, stop }
     }
 
-    /// The id of an Avro schema under a subject; where `add` is set and the registry does not have it, it is
-    /// registered. A registry that does not answer is asked again as long as the settings allow.
+    /// Returns the id of an Avro schema under a subject. If `add` is set and the registry does not have the schema, it is
+    /// registered. The request is repeated for `outage_wait_ms` while the registry does not answer.
     ///
     /// # Errors
-    /// Where the registry refuses the schema, does not have it, or does not answer.
+    /// Returns a [`RegistryError`] if the registry refuses the schema, does not have it, or does not answer, or if `stop`
+    /// returns `true`.
     pub fn register(
         &self,
         subject: &str,
@@ -138,59 +76,66 @@ impl Registry {
         add: bool,
         stop: &dyn Fn() -> bool,
     ) -> Result<u32, RegistryError> {
-        let until = Instant::now() + self.settings.outage;
-        let mut pause = schema_cache::SHORTEST;
+        let deadline = Instant::now() + self.outage;
+        let mut pause = schema_cache::MIN_RETRY_PAUSE;
         loop {
             let reason = match self.client.id(subject, schema, add) {
                 Ok(id) => return Ok(id),
-                Err(Fault::Unknown) => {
+                Err(RequestError::NotFound) => {
                     return Err(RegistryError::NotRegistered { subject: subject.to_owned() });
                 }
-                Err(Fault::Conflict(reason)) => {
+                Err(RequestError::Conflict(reason)) => {
                     return Err(RegistryError::Conflict { subject: subject.to_owned(), reason });
                 }
-                Err(Fault::Refused(reason)) => return Err(RegistryError::Unavailable { reason }),
-                Err(Fault::Unfit) => {
-                    return Err(RegistryError::Unavailable { reason: "it answers something else".into() });
+                Err(RequestError::Refused(reason)) => return Err(RegistryError::Unavailable { reason }),
+                Err(RequestError::Unusable) => {
+                    let reason = "it answers with something other than an id".into();
+                    return Err(RegistryError::Unavailable { reason });
                 }
-                Err(Fault::Absent(reason)) => reason,
+                Err(RequestError::Unavailable(reason)) => reason,
             };
             if stop() {
                 return Err(RegistryError::Interrupted);
             }
-            if Instant::now() >= until {
+            if Instant::now() >= deadline {
                 return Err(RegistryError::Unavailable { reason });
             }
-            tracing::warn!(reason, "the schema registry does not answer: asking again");
+            tracing::warn!(reason, "the schema registry does not answer: retrying");
             std::thread::sleep(pause);
-            pause = (pause * 2).min(schema_cache::LONGEST);
+            pause = (pause * 2).min(schema_cache::MAX_RETRY_PAUSE);
         }
     }
 }
 
+/// Returns the registry, if there is one, as the codec's source of schemas.
+#[must_use]
+pub fn as_schemas(registry: Option<&Registry>) -> Option<&dyn Schemas> {
+    registry.map(|registry| registry as &dyn Schemas)
+}
+
 impl Schemas for Registry {
     fn writer(&self, id: SchemaId) -> Result<Arc<Writer>, DecodeError> {
-        self.book.find(id)
+        self.cache.find(id)
     }
 }
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        self.book.close();
+        self.cache.close();
     }
 }
 
-/// A registry for those who can wait.
+/// A view of a registry that waits for its answers.
 pub struct Waiting<'a> {
-    book: &'a SchemaCache,
+    cache: &'a SchemaCache,
     stop: &'a dyn Fn() -> bool,
 }
 
 impl Schemas for Waiting<'_> {
     fn writer(&self, id: SchemaId) -> Result<Arc<Writer>, DecodeError> {
         loop {
-            match self.book.find(id) {
-                Err(DecodeError::SchemaPending { .. }) if !(self.stop)() => self.book.wait(),
+            match self.cache.find(id) {
+                Err(DecodeError::SchemaPending { .. }) if !(self.stop)() => self.cache.wait(),
                 other => return other,
             }
         }

@@ -1,171 +1,179 @@
-//! What has been asked of the registry, and what it said. A pure table behind a lock; one thread fills it.
+//! The schemas that the registry has given, and the lookups that are open. One thread sends the lookups.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::client::Fault;
+use super::client::RequestError;
 use crate::codec::{DecodeError, SchemaId, Writer};
 
-/// The first pause before a request is repeated; each is twice the last.
-pub const SHORTEST: Duration = Duration::from_millis(100);
-/// The longest pause.
-pub const LONGEST: Duration = Duration::from_secs(1);
-/// An id that the registry does not know is not asked for again this long.
-const UNKNOWN_STAYS: Duration = Duration::from_secs(30);
-/// An outage is told this long to those who ask; then it is looked again.
-const OUTAGE_STAYS: Duration = Duration::from_secs(1);
-/// Greatest number of schemas kept. A stream has a handful; beyond this all are fetched again.
-const MAX_KNOWN: usize = 256;
-/// Greatest number of ids being asked for, or lately not known.
-const MAX_ASKED: usize = 4_096;
-/// Those who wait look at least this often whether they shall stop.
-const LOOK: Duration = Duration::from_millis(50);
+/// The first pause before a request is repeated. Each further pause is twice as long.
+pub const MIN_RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause before a request is repeated.
+pub const MAX_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// The time for which an id that the registry does not know is not looked up again.
+const UNKNOWN_TTL: Duration = Duration::from_secs(30);
+/// The time for which an outage is returned without another lookup.
+const OUTAGE_TTL: Duration = Duration::from_secs(1);
+/// The maximum number of schemas kept. A stream has a handful; at the limit the cache is emptied.
+const MAX_SCHEMAS: usize = 256;
+/// The maximum number of lookups that are open or have failed lately.
+const MAX_LOOKUPS: usize = 4_096;
+/// The longest time that [`SchemaCache::wait`] takes.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The table.
+/// A cache of writers' schemas by their ids.
 pub struct SchemaCache {
-    pages: Mutex<Pages>,
+    state: Mutex<CacheState>,
     changed: Condvar,
-    unknown: Duration,
-    outage: Duration,
+    /// The time for which an id that the registry does not know is looked up.
+    unknown_wait: Duration,
+    /// The time for which a registry that does not answer is asked.
+    outage_wait: Duration,
 }
 
 #[derive(Default)]
-struct Pages {
-    /// `None`: no schema that we can read with.
-    known: HashMap<SchemaId, Option<Arc<Writer>>>,
-    asked: HashMap<SchemaId, Asked>,
+struct CacheState {
+    /// The schemas; `None` is a schema that records cannot be read with.
+    schemas: HashMap<SchemaId, Option<Arc<Writer>>>,
+    lookups: HashMap<SchemaId, Lookup>,
     closed: bool,
 }
 
-enum Asked {
-    /// To be asked at this time; so far the registry said so since then.
-    Open { next: Instant, pause: Duration, unknown: Option<Instant>, absent: Option<Instant> },
-    /// Told to everybody until then.
-    Done { error: DecodeError, until: Instant },
+enum Lookup {
+    /// The request is sent at `next`. The times say since when all answers were "unknown", or there were none.
+    Open { next: Instant, pause: Duration, unknown_since: Option<Instant>, absent_since: Option<Instant> },
+    /// The lookup failed. The error is returned until then.
+    Failed { error: DecodeError, until: Instant },
 }
 
 impl SchemaCache {
-    pub fn new(unknown: Duration, outage: Duration) -> Self {
-        Self { pages: Mutex::default(), changed: Condvar::new(), unknown, outage }
+    pub fn new(unknown_wait: Duration, outage_wait: Duration) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), unknown_wait, outage_wait }
     }
 
-    fn open(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, CacheState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The schema of an id, or what is known instead. Asks for it where nothing is.
+    /// Returns the schema of an id, or the error of its lookup. Opens a lookup if there is neither.
     pub fn find(&self, id: SchemaId) -> Result<Arc<Writer>, DecodeError> {
-        let mut pages = self.open();
-        match pages.known.get(&id) {
+        let mut state = self.lock();
+        match state.schemas.get(&id) {
             Some(Some(writer)) => return Ok(Arc::clone(writer)),
             Some(None) => return Err(DecodeError::Incompatible { id }),
             None => {}
         }
         let now = Instant::now();
-        match pages.asked.get(&id) {
-            Some(Asked::Done { error, until }) if *until > now => return Err(error.clone()),
-            Some(Asked::Open { .. }) => return Err(DecodeError::SchemaPending { id }),
+        match state.lookups.get(&id) {
+            Some(Lookup::Failed { error, until }) if *until > now => return Err(error.clone()),
+            Some(Lookup::Open { .. }) => return Err(DecodeError::SchemaPending { id }),
             _ => {}
         }
-        if pages.asked.len() >= MAX_ASKED {
-            pages.asked.retain(|_, asked| matches!(asked, Asked::Open { .. }));
+        if state.lookups.len() >= MAX_LOOKUPS {
+            state.lookups.retain(|_, lookup| matches!(lookup, Lookup::Open { .. }));
         }
-        // Still full: whoever asks comes again.
-        if pages.asked.len() < MAX_ASKED {
-            pages.asked.insert(id, Asked::Open { next: now, pause: SHORTEST, unknown: None, absent: None });
+        // If the table is still full, the lookup is opened by one of the caller's next attempts.
+        if state.lookups.len() < MAX_LOOKUPS {
+            let pause = MIN_RETRY_PAUSE;
+            state
+                .lookups
+                .insert(id, Lookup::Open { next: now, pause, unknown_since: None, absent_since: None });
             self.changed.notify_all();
         }
         Err(DecodeError::SchemaPending { id })
     }
 
-    /// Waits until something has changed, or a moment.
+    /// Waits until something has changed, at most [`POLL_INTERVAL`].
     pub fn wait(&self) {
-        let _ = self.changed.wait_timeout(self.open(), LOOK);
+        let _ = self.changed.wait_timeout(self.lock(), POLL_INTERVAL);
     }
 
-    /// Ends the thread that fills the table, as soon as its request is over.
+    /// Ends [`Self::fill`] when its current request is finished.
     pub fn close(&self) {
-        self.open().closed = true;
+        self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Asks for what is wanted until the table is closed.
-    pub fn fill(&self, ask: impl Fn(SchemaId) -> Result<Writer, Fault>) {
-        while let Some(id) = self.due() {
-            let answer = ask(id);
-            self.note(id, answer, Instant::now());
+    /// Looks schemas up with `request` until the cache is closed.
+    pub fn fill(&self, request: impl Fn(SchemaId) -> Result<Writer, RequestError>) {
+        while let Some(id) = self.next_lookup() {
+            let answer = request(id);
+            self.on_answer(id, answer, Instant::now());
             self.changed.notify_all();
         }
     }
 
-    /// Waits for the next id to be asked; `None` once the table is closed.
-    fn due(&self) -> Option<SchemaId> {
-        let mut pages = self.open();
+    /// Waits for the next lookup that is due. Returns `None` if the cache is closed.
+    fn next_lookup(&self) -> Option<SchemaId> {
+        let mut state = self.lock();
         loop {
-            if pages.closed {
+            if state.closed {
                 return None;
             }
-            let times = pages.asked.iter().filter_map(|(id, asked)| match asked {
-                Asked::Open { next, .. } => Some((*next, *id)),
-                Asked::Done { .. } => None,
+            let times = state.lookups.iter().filter_map(|(id, lookup)| match lookup {
+                Lookup::Open { next, .. } => Some((*next, *id)),
+                Lookup::Failed { .. } => None,
             });
             let now = Instant::now();
-            pages = match times.min() {
+            state = match times.min() {
                 Some((next, id)) if next <= now => return Some(id),
                 Some((next, _)) => {
-                    self.changed.wait_timeout(pages, next - now).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_timeout(state, next - now).unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self.changed.wait(pages).unwrap_or_else(PoisonError::into_inner),
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
 
-    /// Notes what the registry said.
-    fn note(&self, id: SchemaId, answer: Result<Writer, Fault>, now: Instant) {
-        let mut pages = self.open();
-        let fault = match answer {
-            Ok(writer) => return pages.keep(id, Some(Arc::new(writer))),
-            Err(Fault::Unfit) => return pages.keep(id, None),
-            Err(fault) => fault,
+    fn on_answer(&self, id: SchemaId, answer: Result<Writer, RequestError>, now: Instant) {
+        let mut state = self.lock();
+        let error = match answer {
+            Ok(writer) => return state.insert(id, Some(Arc::new(writer))),
+            Err(RequestError::Unusable) => return state.insert(id, None),
+            Err(error) => error,
         };
-        let Some(Asked::Open { next, pause, unknown, absent }) = pages.asked.get_mut(&id) else { return };
-        let done = match fault {
-            Fault::Unknown => {
-                *absent = None;
-                let since = *unknown.get_or_insert(now);
-                (now - since >= self.unknown).then_some((DecodeError::UnknownSchemaId { id }, UNKNOWN_STAYS))
+        let Some(Lookup::Open { next, pause, unknown_since, absent_since }) = state.lookups.get_mut(&id)
+        else {
+            return;
+        };
+        let failed = match error {
+            RequestError::NotFound => {
+                *absent_since = None;
+                let since = *unknown_since.get_or_insert(now);
+                (now - since >= self.unknown_wait)
+                    .then_some((DecodeError::UnknownSchemaId { id }, UNKNOWN_TTL))
             }
-            Fault::Absent(reason) => {
-                let since = *absent.get_or_insert(now);
+            RequestError::Unavailable(reason) => {
+                let since = *absent_since.get_or_insert(now);
                 tracing::warn!(%id, reason, "the schema registry does not answer");
-                (now - since >= self.outage)
-                    .then_some((DecodeError::RegistryUnavailable { id, reason }, OUTAGE_STAYS))
+                (now - since >= self.outage_wait)
+                    .then_some((DecodeError::RegistryUnavailable { id, reason }, OUTAGE_TTL))
             }
-            Fault::Refused(reason) | Fault::Conflict(reason) => {
-                Some((DecodeError::RegistryUnavailable { id, reason }, OUTAGE_STAYS))
+            RequestError::Refused(reason) | RequestError::Conflict(reason) => {
+                Some((DecodeError::RegistryUnavailable { id, reason }, OUTAGE_TTL))
             }
-            Fault::Unfit => None,
+            RequestError::Unusable => None,
         };
-        match done {
-            Some((error, stays)) => {
-                pages.asked.insert(id, Asked::Done { error, until: now + stays });
+        match failed {
+            Some((error, ttl)) => {
+                state.lookups.insert(id, Lookup::Failed { error, until: now + ttl });
             }
             None => {
                 *next = now + *pause;
-                *pause = (*pause * 2).min(LONGEST);
+                *pause = (*pause * 2).min(MAX_RETRY_PAUSE);
             }
         }
     }
 }
 
-impl Pages {
-    fn keep(&mut self, id: SchemaId, writer: Option<Arc<Writer>>) {
-        if self.known.len() >= MAX_KNOWN {
-            self.known.clear();
+impl CacheState {
+    fn insert(&mut self, id: SchemaId, writer: Option<Arc<Writer>>) {
+        if self.schemas.len() >= MAX_SCHEMAS {
+            self.schemas.clear();
         }
-        self.known.insert(id, writer);
-        self.asked.remove(&id);
+        self.schemas.insert(id, writer);
+        self.lookups.remove(&id);
     }
 }
 
@@ -175,85 +183,85 @@ mod tests {
 
     const ID: SchemaId = SchemaId::Number(7);
 
-    fn book() -> SchemaCache {
+    fn cache() -> SchemaCache {
         SchemaCache::new(Duration::from_secs(2), Duration::from_secs(30))
     }
 
-    fn absent() -> Result<Writer, Fault> {
-        Err(Fault::Absent("it is down".into()))
+    fn absent() -> Result<Writer, RequestError> {
+        Err(RequestError::Unavailable("it is down".into()))
     }
 
-    /// Name of what the table says of an id.
-    fn said(book: &SchemaCache) -> &'static str {
-        book.find(ID).map_or_else(|error| error.name(), |_| "known")
-    }
-
-    #[test]
-    fn an_unknown_id_is_asked_for_its_time_and_then_told() {
-        let (book, start) = (book(), Instant::now());
-        assert_eq!(said(&book), "SchemaPending");
-        book.note(ID, Err(Fault::Unknown), start);
-        book.note(ID, Err(Fault::Unknown), start + Duration::from_millis(1_999));
-        assert_eq!(said(&book), "SchemaPending");
-        book.note(ID, Err(Fault::Unknown), start + Duration::from_secs(2));
-        assert_eq!(said(&book), "UnknownSchemaId");
+    /// Returns the name of the error of an id, or `known`.
+    fn outcome(cache: &SchemaCache) -> &'static str {
+        cache.find(ID).map_or_else(|error| error.name(), |_| "known")
     }
 
     #[test]
-    fn it_may_come_in_time() {
-        let (book, start) = (book(), Instant::now());
-        assert_eq!(said(&book), "SchemaPending");
-        book.note(ID, Err(Fault::Unknown), start);
-        book.note(ID, Ok(Writer::json()), start + Duration::from_secs(1));
-        assert_eq!(said(&book), "known");
-        // What is known outlives the registry.
-        book.note(ID, absent(), start + Duration::from_secs(99));
-        assert_eq!(said(&book), "known");
+    fn an_unknown_id_fails_after_its_wait() {
+        let (cache, start) = (cache(), Instant::now());
+        assert_eq!(outcome(&cache), "SchemaPending");
+        cache.on_answer(ID, Err(RequestError::NotFound), start);
+        cache.on_answer(ID, Err(RequestError::NotFound), start + Duration::from_millis(1_999));
+        assert_eq!(outcome(&cache), "SchemaPending");
+        cache.on_answer(ID, Err(RequestError::NotFound), start + Duration::from_secs(2));
+        assert_eq!(outcome(&cache), "UnknownSchemaId");
+    }
+
+    #[test]
+    fn a_schema_may_arrive_during_the_wait() {
+        let (cache, start) = (cache(), Instant::now());
+        assert_eq!(outcome(&cache), "SchemaPending");
+        cache.on_answer(ID, Err(RequestError::NotFound), start);
+        cache.on_answer(ID, Ok(Writer::json()), start + Duration::from_secs(1));
+        assert_eq!(outcome(&cache), "known");
+        // A known schema stays when the registry becomes unavailable.
+        cache.on_answer(ID, absent(), start + Duration::from_secs(99));
+        assert_eq!(outcome(&cache), "known");
     }
 
     #[test]
     fn an_outage_does_not_count_against_an_id() {
-        let (book, start) = (book(), Instant::now());
-        assert_eq!(said(&book), "SchemaPending");
-        book.note(ID, absent(), start);
-        book.note(ID, absent(), start + Duration::from_secs(29));
-        book.note(ID, Err(Fault::Unknown), start + Duration::from_secs(29));
-        // An answer in between: the outage begins anew.
-        book.note(ID, absent(), start + Duration::from_secs(30));
-        assert_eq!(said(&book), "SchemaPending");
-        book.note(ID, absent(), start + Duration::from_secs(60));
-        assert_eq!(said(&book), "RegistryUnavailable");
+        let (cache, start) = (cache(), Instant::now());
+        assert_eq!(outcome(&cache), "SchemaPending");
+        cache.on_answer(ID, absent(), start);
+        cache.on_answer(ID, absent(), start + Duration::from_secs(29));
+        cache.on_answer(ID, Err(RequestError::NotFound), start + Duration::from_secs(29));
+        // There was an answer in between, so a second outage begins here.
+        cache.on_answer(ID, absent(), start + Duration::from_secs(30));
+        assert_eq!(outcome(&cache), "SchemaPending");
+        cache.on_answer(ID, absent(), start + Duration::from_secs(60));
+        assert_eq!(outcome(&cache), "RegistryUnavailable");
     }
 
     #[test]
-    fn a_refusal_is_told_at_once_and_an_unfit_schema_for_good() {
-        let book = book();
-        assert_eq!(said(&book), "SchemaPending");
-        book.note(ID, Err(Fault::Refused("401".into())), Instant::now());
-        assert_eq!(said(&book), "RegistryUnavailable");
-        book.note(ID, Err(Fault::Unfit), Instant::now());
-        assert_eq!(said(&book), "Incompatible");
+    fn a_refusal_fails_at_once_and_an_unusable_schema_for_good() {
+        let cache = cache();
+        assert_eq!(outcome(&cache), "SchemaPending");
+        cache.on_answer(ID, Err(RequestError::Refused("401".into())), Instant::now());
+        assert_eq!(outcome(&cache), "RegistryUnavailable");
+        cache.on_answer(ID, Err(RequestError::Unusable), Instant::now());
+        assert_eq!(outcome(&cache), "Incompatible");
     }
 
     #[test]
-    fn a_flood_of_ids_stays_bounded() {
-        let book = book();
+    fn the_number_of_ids_is_bounded() {
+        let cache = cache();
         for number in 0..10_000 {
             let id = SchemaId::Number(number);
-            assert_eq!(book.find(id).err(), Some(DecodeError::SchemaPending { id }));
+            assert_eq!(cache.find(id).err(), Some(DecodeError::SchemaPending { id }));
         }
-        assert_eq!(book.open().asked.len(), MAX_ASKED);
+        assert_eq!(cache.lock().lookups.len(), MAX_LOOKUPS);
         for number in 0..4_000 {
-            book.note(SchemaId::Number(number), Err(Fault::Unfit), Instant::now());
+            cache.on_answer(SchemaId::Number(number), Err(RequestError::Unusable), Instant::now());
         }
-        assert!(book.open().known.len() <= MAX_KNOWN);
+        assert!(cache.lock().schemas.len() <= MAX_SCHEMAS);
     }
 
     #[test]
-    fn a_closed_book_is_filled_no_more() {
-        let book = book();
-        let _ = book.find(ID);
-        book.close();
-        book.fill(|_| panic!("asked"));
+    fn a_closed_cache_sends_no_requests() {
+        let cache = cache();
+        let _ = cache.find(ID);
+        cache.close();
+        cache.fill(|_| panic!("a request was sent"));
     }
 }

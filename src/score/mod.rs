@@ -54,8 +54,7 @@ use crate::config::{Config, Live};
 use crate::core::event::Millis;
 use crate::kafka::{Connection, Delivery, check_auth};
 use crate::ops::{Health, Shutdown, Traces, metrics};
-use crate::registry::RegistryError;
-use crate::schemas;
+use crate::registry::{Encodings, Registry, RegistryError};
 pub use error::ScoreError;
 pub use panel_handle::PanelHandle;
 use pipeline::ScorePipeline;
@@ -92,9 +91,9 @@ impl Score {
     pub fn run(self) -> Result<(), ScoreError> {
         let (health, _metrics) = (self.health.of(ROLE), metrics::RoleMetrics(ROLE));
         let traces = Traces::open(&crate::traced::settings(&self.config))?;
-        let registry = schemas::open(&self.config.registry)?;
+        let registry = Registry::from_config(&self.config.registry)?;
         let stop = || self.shutdown.requested();
-        let encodings = match schemas::encodings(&self.config, registry.as_ref(), &stop) {
+        let encodings = match Encodings::negotiate(&self.config, registry.as_ref(), &stop) {
             Err(RegistryError::Interrupted) => return Ok(()),
             other => other?,
         };

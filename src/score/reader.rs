@@ -11,8 +11,7 @@ use crate::core::watermark::Ticket;
 use crate::dead_letter::Reason;
 use crate::kafka::{Consumed, Lost, Polled, Source, SourceError, TopicPartition};
 use crate::ops::metrics;
-use crate::registry::{Registry, RegistryError};
-use crate::schemas;
+use crate::registry::{Registry, RegistryError, as_schemas};
 
 /// The time without room after which the partitions are paused and polled. A consumer that does not poll loses its
 /// membership, and a shorter time would only discard what was prefetched.
@@ -91,7 +90,7 @@ impl<'a> EventReader<'a> {
     pub fn new(source: Source, registry: Option<&'a Registry>, config: &'a Config) -> Self {
         // Registered at the start, so that the first increment is visible as one.
         let _ = metrics::ESCAPES_REPLACED.with([]);
-        let defaults = schemas::defaults(config);
+        let defaults = config.record_defaults();
         Self { source, waiting: Vec::new(), last_room: Instant::now(), defaults, registry, config }
     }
 
@@ -163,7 +162,7 @@ impl<'a> EventReader<'a> {
             return Ok(Decoded::Tombstone(ticket));
         }
         let received =
-            Received::new(consumed.payload.as_deref(), &consumed.headers, schemas::of(self.registry));
+            Received::new(consumed.payload.as_deref(), &consumed.headers, as_schemas(self.registry));
         let received = received.at(&consumed.topic, consumed.partition, consumed.offset);
         let event = match received.event_and_replaced(&self.defaults) {
             Ok((event, replaced)) => {

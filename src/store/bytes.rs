@@ -1,5 +1,7 @@
 //! Encodes the numbers in records: fixed-width integers, and variable-length ones (LEB128, as in protocol buffers).
 
+use integer_encoding::VarInt;
+
 /// Reads from the front of a slice. Every method returns `None` if the slice is too short.
 pub(super) struct ByteReader<'a>(pub(super) &'a [u8]);
 
@@ -15,24 +17,17 @@ impl<'a> ByteReader<'a> {
     }
 
     pub(super) fn varint(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let part = u64::from(byte & 0x7f);
-            if shift == 63 && part > 1 {
-                return None;
-            }
-            value |= part << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
+        self.decode()
     }
 
     pub(super) fn signed(&mut self) -> Option<i64> {
-        let value = self.varint()?;
-        Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
+        self.decode()
+    }
+
+    fn decode<T: VarInt>(&mut self) -> Option<T> {
+        let (value, length) = T::decode_var(self.0)?;
+        self.0 = self.0.get(length..)?;
+        Some(value)
     }
 
     /// The number of items that take at least `min_bytes` each. Returns `None` if the slice is too short for them.
@@ -54,19 +49,19 @@ impl<'a> ByteReader<'a> {
     }
 }
 
-pub(super) fn put_varint(to: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
-        to.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "less than 0x80")]
-    to.push(value as u8);
+pub(super) fn put_varint(to: &mut Vec<u8>, value: u64) {
+    put(to, value);
 }
 
 /// Writes a signed number in zigzag encoding, which is short for small numbers of either sign.
 pub(super) fn put_signed(to: &mut Vec<u8>, value: i64) {
-    put_varint(to, ((value << 1) ^ (value >> 63)).cast_unsigned());
+    put(to, value);
+}
+
+fn put(to: &mut Vec<u8>, value: impl VarInt) {
+    let mut bytes = [0; 10];
+    let length = value.encode_var(&mut bytes);
+    to.extend_from_slice(&bytes[..length]);
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use crate::mapped::{fields, read, refused};
 
-/// The texts and roles of a conversation, as `role: text` a line.
-fn told(event: &Event) -> Vec<String> {
+/// Returns the turns of a conversation, each as `role: text`.
+fn turns(event: &Event) -> Vec<String> {
     event.turns.iter().map(|turn| format!("{}: {}", turn.role.word(), turn.text)).collect()
 }
 
@@ -33,7 +33,7 @@ fn chats_of_openai_are_read_with_their_tool_calls() {
     )
     .unwrap();
     assert_eq!(
-        told(&found),
+        turns(&found),
         [
             "system: be kind",
             "user: look",
@@ -48,7 +48,7 @@ fn chats_of_openai_are_read_with_their_tool_calls() {
         ]
     );
     assert_eq!(found.judged_text(), "You are useless");
-    // Nothing to judge is no fault of the record.
+    // A record without anything to judge is valid.
     for last in [
         json!({"role": "assistant", "content": null, "tool_calls": call}),
         json!({"role": "assistant", "content": "", "tool_calls": call}),
@@ -63,7 +63,7 @@ fn chats_of_openai_are_read_with_their_tool_calls() {
         let found = found.unwrap();
         assert_eq!((found.judged, found.judged_text()), (1, ""), "{last}");
     }
-    // A message of which nothing says why it has no content is a mistake of the producer or the pointer.
+    // If no field explains that a message has no content, the producer or the pointer is wrong.
     for odd in [
         json!({"role": "user"}),
         json!({"role": "assistant", "tool_calls": null}),
@@ -96,7 +96,7 @@ fn responses_of_openai_are_read_item_by_item() {
     )
     .unwrap();
     assert_eq!(
-        told(&found),
+        turns(&found),
         [
             "user: weather?",
             "assistant: ",
@@ -134,7 +134,7 @@ fn messages_of_anthropic_and_gemini_are_read_with_their_parts() {
     )
     .unwrap();
     assert_eq!(
-        told(&found),
+        turns(&found),
         ["user: weather?", "assistant: I look", "tool: 7 degrees\n8", "user: 9\nand?\na page\na block"]
     );
     let gemini = fields("turns = \"/contents\"\nturn_text = \"/parts\"");
@@ -147,7 +147,7 @@ fn messages_of_anthropic_and_gemini_are_read_with_their_parts() {
         &gemini,
     )
     .unwrap();
-    assert_eq!(told(&found), ["user: hi", "assistant: ", "tool: ", "assistant: warm"]);
+    assert_eq!(turns(&found), ["user: hi", "assistant: ", "tool: ", "assistant: warm"]);
     // A thread's message has its text in an object.
     let thread = json!({"messages": [{"role": "user", "content": [{"type": "text", "text": {"value": "hi", "annotations": []}}]}]});
     assert_eq!(read(thread.to_string(), &anthropic).unwrap().judged_text(), "hi");
@@ -162,6 +162,6 @@ fn words_for_roles_may_be_numbers_and_booleans() {
         r#"{"m":[{"bot":true,"t":"a"},{"bot":0.0,"t":"b"},{"bot":"tool","t":"c"},{"bot":"true","t":"d"}]}"#,
         &defaults,
     );
-    assert_eq!(told(&found.unwrap()), ["assistant: a", "user: b", "system: c", "assistant: d"]);
+    assert_eq!(turns(&found.unwrap()), ["assistant: a", "user: b", "system: c", "assistant: d"]);
     assert_eq!(refused(r#"{"m":[{"bot":false,"t":"a"}]}"#, &defaults), "BadValue turn_role /m/0/bot");
 }

@@ -39,7 +39,7 @@ fn times_are_milliseconds_or_rfc_3339() {
     assert_eq!(time("1.77235380025e12"), Ok(Some(1_772_353_800_250)));
     assert_eq!(time(r#""2026-03-01T09:30:00.25+01:00""#), Ok(Some(1_772_353_800_250)));
     assert_eq!(time(r#""2090-01-01T00:00:00Z""#), Ok(Some(3_786_912_000_000)));
-    // As Python, pandas, Java and Debezium write them.
+    // Times as Python, pandas, Java and Debezium write them.
     for same in [
         "1772353800.25",
         "1772353800250123",
@@ -75,7 +75,7 @@ fn ids_may_be_numbers() {
     }
 }
 
-/// Whoever adds half of an emoji is judged, and what nothing reads does not matter.
+/// Half of an emoji does not prevent a decision, and values that are not read are not checked.
 #[test]
 fn what_json_cannot_hold_costs_no_event() {
     let read = |json: &[u8]| Received::plain(json).event_and_replaced(&defaults()).unwrap();
@@ -113,17 +113,17 @@ fn roles_are_those_of_chats() {
 
 #[test]
 fn avro_events_take_the_defaults_too() {
-    // Hand-made: id "e", five nulls, no turns but one (user, "hi"), null, no metadata.
+    // Written by hand: id "e", five nulls, one turn (user, "hi"), null, no metadata.
     let header = encode_event(&examples::event(), Encoding::Avro).unwrap()[..10].to_vec();
     let datum = b"\x02e\0\0\0\0\0\x02\0\x04hi\0\0\0";
     let found = decode_event(&[&header[..], datum].concat(), &defaults()).unwrap();
     assert_eq!(found, event(r#"{"id":"e","text":"hi"}"#).unwrap());
-    // The same in a block that says its size.
+    // The same in a block with its size.
     let datum = b"\x02e\0\0\0\0\0\x01\x08\0\x04hi\0\0\0";
     assert_eq!(decode_event(&[&header[..], datum].concat(), &defaults()).unwrap(), found);
 }
 
-/// Bytes that fastavro wrote, by the recipe in docs/records.md.
+/// Bytes that fastavro wrote as docs/records.md describes.
 #[test]
 fn other_libraries_avro_is_read() {
     let bytes = b"\xc3\x01\xac\xee\x0e\x27\x8e\xd4\x4c\xdf\x06e-1\0\0\0\0\0\x02\0\x0ahello\0\0\0";
@@ -181,7 +181,7 @@ fn bounds_of_events() {
     assert_eq!(refused(event(text(MAX_TEXT + 1))), "TextTooLong");
     assert_eq!(refused(event(text(MAX_EVENT - 40))), "TextTooLong");
     assert_eq!(refused(event(text(MAX_EVENT))), "TooLarge");
-    // Escaped as other languages' writers do, the greatest text still fits.
+    // The longest text also fits if all characters are escaped, as writers in other languages do.
     let escaped = format!(r#"{{"id":"e","text":"{}"}}"#, "\\u0436".repeat(MAX_TEXT / 2));
     assert_eq!(event(&escaped).unwrap().judged_text().len(), MAX_TEXT);
     let turns =
@@ -196,7 +196,7 @@ fn bounds_of_events() {
     assert_eq!(refused(event(&notes)), "MetadataTooLarge");
 }
 
-/// Deep nesting, also where nothing would look.
+/// Deep nesting is refused, also in fields that are not read.
 #[test]
 fn nesting_is_bounded() {
     let nested =

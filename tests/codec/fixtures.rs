@@ -1,5 +1,5 @@
-//! Records as earlier versions wrote them are read for ever. A changed schema gets a further folder of
-//! fixtures; those that are there never change.
+//! Records of earlier versions remain readable. A changed schema gets another folder of fixtures; existing fixtures never
+//! change.
 //!
 //! `cargo test --test codec -- --ignored write_missing_fixtures` writes the fixtures that are missing.
 
@@ -27,7 +27,7 @@ fn folder() -> PathBuf {
     version("v1")
 }
 
-/// Decisions have had three other schemas since, and review requests one.
+/// The folder of the current schemas. Decisions have had three earlier schemas, and review requests one.
 fn changed() -> PathBuf {
     version("v4")
 }
@@ -51,7 +51,7 @@ fn records() -> [(&'static str, Record); 4] {
     ]
 }
 
-/// The fixture is read as the value, and the value is written as the fixture.
+/// Checks that the fixture is read as the value, and the value is written as the fixture.
 fn same<T: PartialEq + Debug>(
     name: &str,
     value: &T,
@@ -68,7 +68,7 @@ fn same<T: PartialEq + Debug>(
 
 #[test]
 fn fixtures_are_read_and_written_the_same() {
-    // No defaults: the fixtures name everything.
+    // The fixtures have all fields, so that no defaults are needed.
     let defaults = Defaults::default();
     same("event", &examples::event(), encode_event, |bytes| decode_event(bytes, &defaults));
     same("label", &examples::label(), encode_label, |bytes| decode_label(bytes, &defaults));
@@ -80,8 +80,8 @@ fn fixtures_are_read_and_written_the_same() {
     }
 }
 
-/// Nothing of what they did not know yet: votes that were taken over from equal texts, texts read in windows, then
-/// hidden text and events with nothing to judge.
+/// Decisions of earlier versions are read without what these did not have: votes shared between equal texts, texts in
+/// windows, hidden text, and events with nothing to judge.
 #[test]
 fn decisions_of_earlier_versions_are_read() {
     for (folder, decision) in [
@@ -153,8 +153,8 @@ fn every_type_and_field_is_documented() {
     }
 }
 
-/// What may be left out can be added, what has a default can be removed, in both directions: nullable
-/// fields start with null, and enums that may grow say how a reader takes a symbol it does not know.
+/// Optional fields can be added and fields with a default can be removed, in both directions: nullable fields start with
+/// null, and enums that may grow have a default for symbols that a reader does not have.
 #[test]
 fn schemas_can_evolve() {
     let closed = BTreeSet::from(["Finding"]);
@@ -173,7 +173,7 @@ fn schemas_can_evolve() {
     }
 }
 
-/// The schemas as the first version had them.
+/// The schemas of the first version.
 fn first() -> Vec<(&'static str, Schema)> {
     let files = ["event", "label", "decision", "ledger", "predictor", "review"];
     let read = |file: &&str| fs::read_to_string(folder().join(format!("{file}.avsc"))).unwrap();
@@ -199,7 +199,7 @@ fn schemas_and_their_first_versions_read_each_other() {
     assert!(SchemaCompatibility::mutual_read(&fourth, &now).is_ok());
 }
 
-/// Not only are they the same today: what a later version may do is compatible, what it must not is not.
+/// The changes that a later version may make are compatible, and those that it must not make are not.
 #[test]
 fn compatible_changes_are_told_from_others() {
     let (_, first) = first().swap_remove(0);

@@ -1,5 +1,5 @@
-//! Records whose Avro schema is another's: logical types, schemas that grew or were written by hand, and times of
-//! other units.
+//! Records of another writer's Avro schema: logical types, schemas that grew or were written by hand, and times in other
+//! units.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl Schemas for One {
     }
 }
 
-/// The datum of a value. Written without logical types: the bytes are those of the base type.
+/// Returns the datum of a value. It is written without logical types, since the bytes are those of the base type.
 fn datum(schema: &str, value: &Value) -> Vec<u8> {
     let schema = Schema::parse_str(&schema.replace("logicalType", "passedOver")).unwrap();
     let writer = GenericDatumWriter::builder(&schema).human_readable(false).build().unwrap();
@@ -51,7 +51,7 @@ fn read_label(schema: &str, datum: &[u8]) -> Result<Label, String> {
     read(schema, datum, |received| received.label(&defaults()))
 }
 
-/// What the library makes of the same datum, as a datum of ours; `None` if it does not resolve.
+/// Resolves the same datum to our schema with the library. Returns `None` if it does not resolve.
 fn library(schema: &str, datum: &[u8], ours: &str) -> Option<Vec<u8>> {
     let (schema, ours) = (Schema::parse_str(schema).ok()?, Schema::parse_str(ours).unwrap());
     let reader =
@@ -63,7 +63,7 @@ fn library(schema: &str, datum: &[u8], ours: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A field of a writer's, with the value that it writes.
+/// A field of a writer, with its value.
 type Written = (&'static str, &'static str, Value);
 
 fn text(text: &str) -> Value {
@@ -74,7 +74,7 @@ fn some(value: Value) -> Value {
     Value::Union(1, Box::new(value))
 }
 
-/// The schema and the value of a record that has these fields, in this order, and what must be there besides.
+/// Returns the schema and the value of a record with these fields, in this order, and the required ones.
 fn record(written: &[Written], needed: &[Written]) -> (String, Value) {
     let absent = |field: &&Written| !written.iter().any(|(name, ..)| *name == field.0);
     let all: Vec<&Written> = written.iter().chain(needed.iter().filter(absent)).collect();
@@ -100,7 +100,7 @@ fn label_needs() -> Vec<Written> {
     vec![("event_id", r#""string""#, text("e")), ("severity", r#""double""#, Double(0.5))]
 }
 
-/// What the library's own resolution gives.
+/// Returns the result of the library's own resolution.
 #[derive(Debug, PartialEq)]
 enum Library {
     Same,
@@ -112,14 +112,14 @@ use Library::{Differs, Refuses, Same};
 const UUID: &str = "0F8FAD5B-D9CB-469F-A165-70867728950E";
 const UUID_BYTES: &[u8; 16] = b"\x0f\x8f\xad\x5b\xd9\xcb\x46\x9f\xa1\x65\x70\x86\x77\x28\x95\x0e";
 
-/// A schema of a primitive type with a logical one.
+/// Returns the schema of a primitive type with a logical type.
 macro_rules! logical {
     ($base:literal, $logical:literal) => {
         concat!(r#"{"type":""#, $base, r#"","logicalType":""#, $logical, r#""}"#)
     };
 }
 
-/// Checks rows: a field of a writer's, what is read of it or the name of the error, and whether the library agrees.
+/// Checks rows of a writer's field, the value or the error's name that is expected, and if the library agrees.
 fn check<T>(
     rows: Vec<(Written, Result<String, &str>, Library)>,
     (needed, ours): (Vec<Written>, &str),
@@ -155,7 +155,7 @@ fn shown_event(field: &str, event: &Event) -> String {
         "judged" => event.judged.to_string(),
         "metadata" => format!("{:?}", event.metadata),
         "turns" => format!("{:?} {:?}", event.turns[0].role, event.turns[0].text),
-        // A field that is none of ours: the event is read.
+        // A field that our schema does not have is ignored.
         _ => event.turns[0].text.clone(),
     }
 }
@@ -174,7 +174,7 @@ fn a_logical_type_that_is_not_used_is_its_base_type() {
     let nullable = r#"["null",{"type":"string","logicalType":"uuid"}]"#;
     let spelled = UUID.to_lowercase();
     let rows = vec![
-        // The text is the producer's, to the letter, and need not be a UUID.
+        // The text is kept as it is and need not be a UUID.
         (("id", logical!("string", "uuid"), text(UUID)), good(UUID), Refuses),
         (("id", logical!("string", "uuid"), text("no uuid")), good("no uuid"), Refuses),
         (("id", fixed, Fixed(16, UUID_BYTES.to_vec())), good(&spelled), Refuses),
@@ -183,7 +183,7 @@ fn a_logical_type_that_is_not_used_is_its_base_type() {
         (("conversation", nullable, some(text(UUID))), good(UUID), Refuses),
         (("conversation", nullable, Value::Union(0, Box::new(Null))), good("e"), Same),
         (("conversation", fixed, Fixed(16, UUID_BYTES.to_vec())), good(&spelled), Refuses),
-        // What nothing reads may be anything.
+        // Values that are not read may be anything.
         (("own", logical!("string", "uuid"), text("no uuid")), good("hello"), Refuses),
         (("own", logical!("bytes", "uuid"), Bytes(vec![1])), good("hello"), Refuses),
         (("own", logical!("bytes", "big-decimal"), Bytes(vec![1])), good("hello"), Refuses),
@@ -215,7 +215,7 @@ fn a_logical_type_that_is_not_used_is_its_base_type() {
         (("own", logical!("int", "time-millis"), Int(-1)), good("hello"), Same),
         (("own", logical!("long", "time-micros"), Long(-1)), good("hello"), Same),
         (("own", logical!("long", "timestamp-nanos"), Long(-1)), good("hello"), Same),
-        // A type that is none of a text's.
+        // A type that does not become a text.
         (("id", r#""boolean""#, Boolean(true)), bad(), Refuses),
         (("id", r#""double""#, Double(1.0)), bad(), Refuses),
     ];
@@ -229,10 +229,10 @@ fn times_of_every_unit_are_milliseconds() {
     let rows = vec![
         (("time", r#""long""#, Long(7)), time(7), Same),
         (("time", r#""int""#, Int(7)), time(7), Same),
-        // By its size, as in JSON.
+        // The unit follows from the size, as in JSON.
         (("time", r#""long""#, Long(1_772_000_000_123_456)), time(1_772_000_000_123), Differs),
         (("time", logical!("long", "timestamp-millis"), Long(-7)), time(-7), Same),
-        // Rounded down, before 1970 as well.
+        // Times are rounded down, also before 1970.
         (("time", logical!("long", "timestamp-micros"), Long(1_999)), time(1), Refuses),
         (("time", logical!("long", "timestamp-micros"), Long(-1)), time(-1), Refuses),
         (("time", micros, some(Long(-1_001))), time(-2), Refuses),
@@ -250,7 +250,7 @@ fn times_of_every_unit_are_milliseconds() {
         (("time", logical!("int", "time-millis"), Int(1)), bad(), Refuses),
         (("time", logical!("long", "time-micros"), Long(1)), bad(), Refuses),
         (("time", r#""boolean""#, Boolean(true)), bad(), Refuses),
-        // As numbers with a fraction in JSON.
+        // Floating-point times are read as in JSON.
         (("time", r#""double""#, Double(1.0)), time(1), Refuses),
         (("time", r#""double""#, Double(1_772_366_400.25)), time(1_772_366_400_250), Refuses),
         (("time", r#"["null","double"]"#, some(Double(1_772_366_400.0))), time(1_772_366_400_000), Refuses),
@@ -278,7 +278,7 @@ fn a_schema_that_differs_from_ours_in_its_units_alone_is_not_taken_for_ours() {
     {
         let schema = SCHEMAS[0].1.replace("timestamp-millis", unit);
         sent.time = Some(1_772_000_000_123 * factor);
-        // Written as if it were in milliseconds, which is the same bytes.
+        // The time is written as if in milliseconds, which gives the same bytes.
         let bytes = raw_time(&sent);
         assert_eq!(read_event(&schema, &bytes).unwrap().time, Some(1_772_000_000_123), "{unit}");
     }
@@ -289,7 +289,7 @@ fn datum_of_ours() -> Vec<u8> {
     encode_event(&event, aegis::codec::Encoding::Avro).unwrap().split_off(10)
 }
 
-/// An event's datum with a time that the encoder would refuse.
+/// Returns an event's datum with a time that the encoder would refuse.
 fn raw_time(event: &Event) -> Vec<u8> {
     let plain = Event { time: Some(0), ..event.clone() };
     let bytes = encode_event(&plain, aegis::codec::Encoding::Avro).unwrap().split_off(10);
@@ -345,7 +345,7 @@ fn schemas_that_grew_are_read() {
             good(r#"User "t""#),
             Same,
         ),
-        // A turn that only calls a tool.
+        // The turn only calls a tool.
         (("turns", nullable, swapped(null(), null())), good(r#"User """#), Refuses),
     ];
     check(rows, (event_needs(), SCHEMAS[0].1), read_event, shown_event);
@@ -382,7 +382,7 @@ fn labels_of_other_schemas_are_read() {
         (("severity", r#""string""#, text("high")), Err("Incompatible"), Refuses),
         (("verdict", r#""string""#, text("unsafe")), good("Some(Unsafe)"), Same),
         (("verdict", finding, Value::Enum(0, "needs_caution".into())), good("Some(NeedsCaution)"), Same),
-        // Closed: what is not known must not teach.
+        // The enum is closed: an unknown finding must not become a label.
         (("verdict", finding, Value::Enum(1, "bad".into())), Err("Incompatible"), Refuses),
         (("time", logical!("long", "timestamp-micros"), Long(-1)), good(-1), Refuses),
         (("time", logical!("int", "date"), Int(1)), good(86_400_000), Refuses),
@@ -405,7 +405,7 @@ fn labels_of_other_schemas_are_read() {
     check(rows, (label_needs(), SCHEMAS[1].1), read_label, shown);
 }
 
-/// A label in Avro may say what one in JSON may, under the same names.
+/// A label in Avro may use the same alternative fields as one in JSON.
 #[test]
 fn labels_in_avro_have_the_shapes_of_labels_in_json() {
     let null = || Value::Union(0, Box::new(Null));
@@ -455,7 +455,7 @@ fn labels_in_avro_have_the_shapes_of_labels_in_json() {
     }
 }
 
-/// What only readers use may be wrong in a writer's schema, as some tools write it.
+/// Errors in parts of a writer's schema that only readers use are ignored, since some tools write them.
 #[test]
 fn what_only_readers_use_does_not_matter_in_a_writer_s_schema() {
     let schema = r#"{"type":"record","name":"Chat","aliases":["not a name!"],"fields":[
@@ -473,7 +473,7 @@ fn what_only_readers_use_does_not_matter_in_a_writer_s_schema() {
     );
 }
 
-/// The library copies the name of a field or a symbol with every value, so a small datum could ask for gigabytes.
+/// The library copies the name of a field or a symbol with every value, so that a small datum could take gigabytes.
 #[test]
 fn names_that_would_fill_the_memory_are_refused() {
     let most = "n".repeat(1_024);

@@ -1,5 +1,4 @@
-//! The codec: what it makes of records as people, tools and earlier versions wrote them, every way it
-//! refuses, and that any value comes back.
+//! The codec: records of people, tools and earlier versions, every error, and the round trip of any value.
 
 mod chats;
 mod events;

@@ -1,4 +1,4 @@
-//! Events in JSON of another shape, read by the pointers of `[event_fields]`.
+//! Events in JSON of another layout, read by the pointers of `[event_fields]`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,6 @@ use aegis::codec::{
 };
 use aegis::config::{Config, EventFields, Pointer, Speaker, TimeUnit};
 use aegis::core::event::{Event, MAX_ID, MAX_TEXT, MAX_TURNS, Role};
-use aegis::schemas;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -22,15 +21,15 @@ fn defaults(event_fields: EventFields) -> Defaults {
     let mut config = Config { event_fields, ..Config::default() };
     config.defaults.tenant = "home".into();
     config.defaults.policy = "plain".into();
-    schemas::defaults(&config)
+    config.record_defaults()
 }
 
-/// The defaults with these lines of `[event_fields]`.
+/// Returns the defaults with these lines of `[event_fields]`.
 pub fn fields(lines: &str) -> Defaults {
     defaults(toml::from_str(lines).unwrap())
 }
 
-/// A whole request, as the documentation's example has it.
+/// The request of the documentation's example.
 const REQUEST: &str = r#"
     turns = "/messages"
     turn_role = "/author"
@@ -49,11 +48,11 @@ pub fn read(json: impl AsRef<[u8]>, defaults: &Defaults) -> Result<Event, Decode
     Received::plain(json.as_ref()).at("chats", 3, 1042).event(defaults)
 }
 
-/// The error's name and where it says that something is missing or wrong.
+/// Returns the error's name, with the field and the pointer that it is about.
 pub fn refused(json: impl AsRef<[u8]>, defaults: &Defaults) -> String {
     let error = read(json, defaults).unwrap_err();
     match &error {
-        DecodeError::MissingAt { field, pointer, .. } | DecodeError::UnfitAt { field, pointer, .. } => {
+        DecodeError::MissingAt { field, pointer, .. } | DecodeError::InvalidAt { field, pointer, .. } => {
             let said = error.to_string();
             assert!(said.contains(pointer) && said.contains(&format!("event_fields.{field}")), "{said}");
             format!("{} {field} {pointer}", error.name())
@@ -94,12 +93,12 @@ fn a_text_alone_has_its_place_for_an_id() {
     assert_eq!((found.tenant.as_str(), found.policy.as_str()), ("home", "plain"));
     assert_eq!((found.turns[0].role, found.judged_text()), (Role::User, "hello"));
     assert_eq!((found.subject, found.time, found.metadata.len()), (None, None, 0));
-    // Nobody knows where a record lies that was handed over without its place.
+    // A record that is passed without its position has no id.
     let placeless = Received::plain(br#"{"prompt":"hello"}"#).event(&defaults);
     assert_eq!(placeless, Err(DecodeError::MissingField { field: "id" }));
     let answers = fields("text = \"/answer\"\nrole = \"assistant\"");
     assert_eq!(read(r#"{"answer":["a",{"text":"b"}]}"#, &answers).unwrap().turns[0].role, Role::Assistant);
-    // The longest topic that Kafka allows has ids, too, and each offset another.
+    // The longest topic name that Kafka allows also gives a different id for each offset.
     let long = "t".repeat(249);
     let ids = [default_event_id(&long, 0, i64::MAX - 1), default_event_id(&long, 0, i64::MAX)];
     assert!(ids.iter().all(|id| id.len() <= MAX_ID) && ids[0] != ids[1], "{ids:?}");
@@ -166,7 +165,7 @@ fn what_is_missing_or_wrong_is_named_with_its_pointer() {
     }
 }
 
-/// Puts `value` there, or takes away what is there where it is `gone`.
+/// Sets the value at the pointer to `value`, or removes it if `value` is `gone`.
 fn put(record: &mut Value, place: &str, value: &Value, gone: &Value) {
     let (parent, name) = place.rsplit_once('/').unwrap();
     match record.pointer_mut(parent).unwrap() {
@@ -235,7 +234,7 @@ fn times_are_read_as_tools_write_them() {
     ] {
         assert_eq!(with(&format!("time_unit = \"{unit}\""), value), noon, "{unit}");
     }
-    // What is set holds, also for a size that says something else.
+    // A unit that is set applies to a number of any size.
     assert_eq!(with("time_unit = \"milliseconds\"", "1772366400"), Ok(Some(1_772_366_400)));
     for zone in ["UTC", "+00:00", "Africa/Abidjan"] {
         assert_eq!(with(&format!("time_zone = \"{zone}\""), r#""2026-03-01 12:00:00""#), noon, "{zone}");
@@ -254,7 +253,7 @@ fn times_are_read_as_tools_write_them() {
     }
 }
 
-/// Whoever adds half of an emoji is judged, and what no pointer meets does not matter.
+/// Half of an emoji does not prevent a decision, and values that no pointer leads to are not checked.
 #[test]
 fn what_json_cannot_hold_costs_no_event() {
     let defaults = fields("text = \"/message\"\nid = \"/id\"");
@@ -285,7 +284,7 @@ fn settings_without_effect_are_refused() {
         let refused = check(lines).unwrap_err();
         assert!(refused.starts_with(named) && refused.contains("leave it out"), "{refused}");
     }
-    // The example of earlier versions had this line, which held.
+    // The example configuration of earlier versions had this line.
     assert_eq!(check("time_unit = \"milliseconds\""), Ok(()));
     assert_eq!(
         check("turns = \"/t\"\nroles = { human = \"user\" }\ntime = \"/at\"\ntime_zone = \"+02:00\""),
@@ -293,7 +292,7 @@ fn settings_without_effect_are_refused() {
     );
 }
 
-/// The same bounds as in our own JSON, and one more: on values, which a tree has more room for than a record.
+/// The bounds are those of our own JSON and one on the number of values, since a tree is larger than its record.
 #[test]
 fn bounds_of_mapped_events() {
     let defaults = fields("turns = \"/messages\"\ntext = \"/prompt\"");
@@ -305,7 +304,7 @@ fn bounds_of_mapped_events() {
     assert!(read(turns(MAX_TURNS), &defaults).is_ok());
     assert_eq!(refused(turns(MAX_TURNS + 1), &defaults), "TooManyTurns");
     assert_eq!(refused(turns(100_000), &defaults), "TooManyValues");
-    // Parts are bounded as a whole, wherever they are.
+    // The total of all parts is bounded.
     let parts = format!(r#"{{"prompt":[{}]}}"#, vec![r#""a""#; 50_000].join(","));
     assert_eq!(read(parts, &defaults).unwrap().judged_text().len(), 99_999);
     let nested =
@@ -359,7 +358,7 @@ fn only_json_is_mapped_and_framed_json_is_json() {
     assert_eq!(framed(Writer::json(), &json).unwrap().judged_text(), "hello");
 }
 
-/// The event in another shape, and where its fields are in that.
+/// Returns the event in another layout, and the pointers to its fields.
 fn foreign(event: &Event, parts: bool) -> (Value, EventFields) {
     let word = |role: Role| match role {
         Role::User => "human",
@@ -400,7 +399,7 @@ fn foreign(event: &Event, parts: bool) -> (Value, EventFields) {
         policy: pointer("/meta/pol"),
         subject: pointer("/meta/user"),
         time: pointer("/meta/ts"),
-        // Any time at all, also of the days in 1970 whose milliseconds are other days' seconds.
+        // Any time, including the days of 1970 whose milliseconds are the seconds of other days.
         time_unit: TimeUnit::Milliseconds,
         judged: pointer("/at"),
         metadata: event.metadata.keys().map(note).collect(),
@@ -417,7 +416,7 @@ proptest! {
         prop_assert_eq!(read(record.to_string(), &defaults(fields)), event(ours));
     }
 
-    /// Something else at one place, or a byte changed: an event that can be written again, or an error.
+    /// A record with one value or one byte changed gives an event that can be written again, or an error.
     #[test]
     fn changed_records_do_no_harm(
         value in strategies::event(), place in any::<prop::sample::Index>(), byte in any::<u8>(),

@@ -1,25 +1,24 @@
-//! Human labels in JSON of another shape, read by the pointers of `[label_fields]`.
+//! Human labels in JSON of another layout, read by the pointers of `[label_fields]`.
 
 use aegis::codec::{DecodeError, Defaults, Encoding, Received, default_label_id, encode_label};
 use aegis::config::{Config, LabelFields};
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
-use aegis::schemas;
 use proptest::prelude::*;
 use serde_json::json;
 
 use crate::{label, strategies};
 
-/// The defaults with these lines of `[label_fields]`.
+/// Returns the defaults with these lines of `[label_fields]`.
 fn fields(lines: &str) -> Defaults {
     let label_fields: LabelFields = toml::from_str(lines).unwrap();
     label_fields.check().unwrap();
     let mut config = Config { label_fields, ..Config::default() };
     config.defaults.tenant = "home".into();
     config.defaults.policy = "plain".into();
-    schemas::defaults(&config)
+    config.record_defaults()
 }
 
-/// What a labelling tool sends, as the documentation's example has it.
+/// The record of a labelling tool in the documentation's example.
 const TASK: &str = r#"
     event_id = "/task/event"
     id = "/annotation/id"
@@ -44,11 +43,11 @@ fn read(json: &str, defaults: &Defaults) -> Result<Label, DecodeError> {
     Received::plain(json.as_bytes()).label(defaults)
 }
 
-/// The error's name and where it says that something is missing or wrong.
+/// Returns the error's name, with the field and the pointer that it is about.
 fn refused(json: &str, defaults: &Defaults) -> String {
     let error = read(json, defaults).unwrap_err();
     match &error {
-        DecodeError::MissingAt { field, pointer, .. } | DecodeError::UnfitAt { field, pointer, .. } => {
+        DecodeError::MissingAt { field, pointer, .. } | DecodeError::InvalidAt { field, pointer, .. } => {
             let said = error.to_string();
             assert!(said.contains(pointer) && said.contains(&format!("label_fields.{field}")), "{said}");
             format!("{} {field} {pointer}", error.name())
@@ -87,10 +86,10 @@ fn little_is_needed_and_the_rest_is_as_in_our_own() {
     );
     let safe = read(r#"{"ref": "e", "bad": false, "why": null}"#, &defaults).unwrap();
     assert_eq!((safe.verdict, safe.categories.len()), (Some(Finding::Safe), 0));
-    // Avro is no matter of pointers.
+    // The pointers do not apply to Avro.
     let avro = encode_label(&safe, Encoding::Avro).unwrap();
     assert_eq!(Received::plain(&avro).label(&defaults), Ok(safe));
-    // Our own names mean nothing there.
+    // Our own field names are not read then.
     assert_eq!(refused(r#"{"event_id":"e","verdict":"safe"}"#, &defaults), "MissingField event_id /ref");
 }
 
@@ -143,7 +142,7 @@ fn half_of_a_section_is_refused() {
     assert_eq!(check("event_id = \"/e\"\nseverity = \"/s\""), Ok(()));
 }
 
-/// What is decided by a section.
+/// Returns the verdict that a section gives.
 fn verdict(lines: &str, value: &str) -> Result<Option<Finding>, String> {
     let defaults = fields(&format!("event_id = \"/e\"\nverdict = \"/v\"\n{lines}"));
     let read = read(&format!(r#"{{"e":"e1","v":{value}}}"#), &defaults);
@@ -163,9 +162,9 @@ fn the_table_of_verdicts_holds_for_booleans_and_numbers_as_for_texts() {
     ] {
         assert_eq!(verdict(is_safe, value), Ok(Some(expected)), "{value}");
     }
-    // Python's words for them.
+    // Python's spelling.
     assert_eq!(verdict(r#"verdicts = { True = "safe", False = "unsafe" }"#, "true"), Ok(Some(Finding::Safe)));
-    // What the table leaves out has its plain meaning.
+    // Values that are not in the table have their default meaning.
     assert_eq!(verdict(r#"verdicts = { no = "safe" }"#, "true"), Ok(Some(Finding::Unsafe)));
     let numbers = r#"verdicts = { 0 = "safe", 1 = "unsafe", "2.5" = "needs_caution" }"#;
     for (value, expected) in [
@@ -230,7 +229,7 @@ fn settings_without_effect_are_refused() {
     assert_eq!(toml::from_str::<LabelFields>("time_unit = \"milliseconds\"").unwrap().check(), Ok(()));
 }
 
-/// An annotator and the verdict.
+/// Returns the annotator and the verdict.
 type Said = (Option<String>, Option<Finding>);
 
 fn all(json: &str, defaults: &Defaults) -> Result<Vec<Said>, DecodeError> {
@@ -242,7 +241,8 @@ fn by(annotator: &str, verdict: Finding) -> Said {
     (Some(annotator.to_owned()), Some(verdict))
 }
 
-/// As Label Studio exports its tasks: people's annotations in one record, cancelled ones with what was chosen before.
+/// A task as Label Studio exports it: several people's annotations in one record, and cancelled ones with the earlier
+/// choice.
 const LABEL_STUDIO: &str = r#"
     event_id = "/data/event_id"
     annotations = "/annotations"
@@ -282,10 +282,10 @@ fn label_studio_gives_each_annotators_label() {
     );
     assert_eq!(labels[1].categories, ["hate", "threat"]);
     assert_eq!(read(&several, &defaults), Err(DecodeError::NotOneLabel { labels: 2 }));
-    // Nobody has labelled it, or everybody has cancelled.
+    // There are no annotations, or all are cancelled.
     assert_eq!(all(&task(json!([])), &defaults), Ok(Vec::new()));
     assert_eq!(all(&task(json!([annotation(11, 7, true, unsafe_())])), &defaults), Ok(Vec::new()));
-    // The whole record is refused where one of its labels is wrong, with the pointer of that one.
+    // If one label is wrong, the whole record is refused with the pointer to that label.
     for (annotations, expected) in [
         (json!([annotation(1, 7, false, unsafe_()), annotation(1, 8, false, unsafe_())]), "SameLabel"),
         (
@@ -326,12 +326,12 @@ fn the_second_annotator_is_not_lost_silently() {
     assert_eq!(all(&task(json!([annotation(7, "safe")])), &first), Ok(vec![by("7", Finding::Safe)]));
     let two = task(json!([annotation(7, "safe"), annotation(8, "unsafe")]));
     assert_eq!(refused(&two, &first), "BadValue verdict /annotations");
-    // Also where nobody is asked who it was.
+    // The same without a pointer to the annotator.
     let nameless =
         fields("event_id = \"/data/event_id\"\nverdict = \"/annotations/0/result/0/value/choices/0\"");
     assert_eq!(refused(&two, &nameless), "BadValue verdict /annotations");
     assert_eq!(all(&task(json!([annotation(7, "safe")])), &nameless), Ok(vec![(None, Some(Finding::Safe))]));
-    // An item of any other list is what it is.
+    // An item of another list is not an annotation.
     let other = fields("event_id = \"/e\"\nverdict = \"/votes/0/is\"");
     let votes = r#"{"e":1,"votes":[{"is":"safe"},{"is":"unsafe"}]}"#;
     assert_eq!(all(votes, &other), Ok(vec![(None, Some(Finding::Safe))]));

@@ -1,4 +1,4 @@
-//! Any value comes back from either encoding; hostile bytes never hurt.
+//! Any value has a round trip in each encoding, and no bytes cause a panic.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -67,7 +67,7 @@ proptest! {
     }
 }
 
-/// Reads bytes as everything there is. What is read can be written and read again.
+/// Reads bytes as each kind of record. A value that is read can be written and read again.
 fn read_as_all(bytes: &[u8]) {
     if let Ok(value) = event(bytes) {
         assert_eq!(event(encode_event(&value, Encoding::Avro).unwrap()), Ok(value));
@@ -87,7 +87,7 @@ fn read_as_all(bytes: &[u8]) {
     if let Ok(value) = decode_key(bytes) {
         assert_eq!(decode_key(&encode_key(&value)), Ok(value));
     }
-    // A state may hold NaN: it is the learner that refuses it. So bytes are compared.
+    // Bytes are compared, since a state may contain NaN, which only the learner refuses.
     if let Ok(value) = decode_published(bytes) {
         let written = encode_published(&value, Encoding::Avro).unwrap();
         let again = encode_published(&decode_published(&written).unwrap(), Encoding::Avro).unwrap();

@@ -1,4 +1,4 @@
-//! Records of every kind: what is refused, what is never written, and that no error quotes a record.
+//! Records of every kind: those that are refused or never written, and that no error quotes a record.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ fn length_prefixes_ask_for_nothing() {
     for [event, label, decision, record, published] in [headers] {
         for prefix in [&huge[..], &least, &[0xFF; 12], &[0xFE, 0xFF, 0xFF, 0x0F]] {
             let join = |header: &[u8], lead: &[u8]| [header, lead, prefix].concat();
-            // As the id's length, and as the number of turns.
+            // The prefix is the length of the id, then the number of turns.
             assert_eq!(refused(decode_event(&join(&event, b""), &defaults())), "Malformed");
             assert_eq!(refused(decode_event(&join(&event, b"\x02e\0\0\0\0\0"), &defaults())), "Malformed");
             assert_eq!(refused(decode_label(&join(&label, b"\x02"), &defaults())), "Malformed");
@@ -56,7 +56,7 @@ fn avro_that_is_broken() {
     let mut odd = longer.clone();
     longer.push(0);
     assert_eq!(refused(decode_event(&longer, &defaults())), "Malformed");
-    // The id's bytes are no UTF-8.
+    // The bytes of the id are not UTF-8.
     odd[11] = 0xFF;
     assert_eq!(refused(decode_event(&odd, &defaults())), "Malformed");
 }
@@ -129,7 +129,7 @@ fn decisions_records_and_predictors_that_are_refused() {
 }
 
 #[test]
-fn what_nobody_could_read_is_not_written() {
+fn unreadable_records_are_not_written() {
     let mut value = examples::decision();
     value.threshold = f64::NAN;
     let expected = EncodeError::Unreadable(DecodeError::BadValue { field: "threshold" });
@@ -195,7 +195,7 @@ fn standings_keep_their_words() {
     }
 }
 
-/// No error tells what the record said.
+/// No error quotes the record.
 #[test]
 fn errors_quote_nothing() {
     let secret = "xyzzy";

@@ -1,4 +1,4 @@
-//! What the codec costs: `cargo test --release --test codec -- --ignored --nocapture microseconds`.
+//! The cost of the codec: `cargo test --release --test codec -- --ignored --nocapture microseconds`.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use aegis::codec::{
     encode_event, encode_label, encode_record,
 };
 
-/// Prints microseconds per call: the best of many short batches, so that a busy machine counts less.
+/// Prints the microseconds per call of the fastest of many short batches, which a busy machine affects least.
 fn time<T>(what: &str, bytes: usize, call: impl Fn() -> T) {
     const CALLS: u32 = 40;
     let batch = |_| {

@@ -76,28 +76,14 @@ fn text(hash: &mut Sha256, value: &str) {
 /// Returns the hash in 64 hexadecimal digits.
 #[must_use]
 pub fn hex(hash: &[u8; 32]) -> String {
-    use std::fmt::Write as _;
-    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    ::hex::encode(hash)
 }
 
 /// Parses 64 hexadecimal digits as [`hex`] writes them. Returns `None` if the text has another form.
 #[must_use]
 pub fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let digits = std::str::from_utf8(digits).ok()?;
-        if digits.starts_with('+') {
-            return None;
-        }
-        *byte = u8::from_str_radix(digits, 16).ok()?;
-    }
+    ::hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
 }
 

@@ -17,7 +17,7 @@ use crate::dead_letter::Headers;
 use crate::kafka::topics::{Retention, retention};
 use crate::kafka::{Connection, Consumed};
 use crate::ops::Exit;
-use crate::schemas;
+use crate::registry::Registry;
 
 /// What a topic still holds.
 #[derive(Debug, Serialize)]
@@ -70,7 +70,8 @@ fn with_schemas<T>(
     config: &Config,
     work: impl FnOnce(Option<&dyn Schemas>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
+    let registry =
+        Registry::from_config(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
     let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
     work(patient.as_ref().map(|patient| patient as &dyn Schemas))
 }
@@ -98,7 +99,7 @@ fn named(
     connection: &Connection,
     schemas: Option<&dyn Schemas>,
 ) -> Result<Named, Failure> {
-    let (topics, defaults) = (&config.topics, schemas::defaults(config));
+    let (topics, defaults) = (&config.topics, config.record_defaults());
     let mut rounds: BTreeSet<RoundId> = BTreeSet::new();
     let mut events = Stays::new(&topics.events, "events with their texts");
     scan(connection, &topics.events, &mut |record| {
@@ -164,7 +165,7 @@ fn holdings(
     connection: &Connection,
     schemas: Option<&dyn Schemas>,
 ) -> Result<(Vec<Stays>, BTreeSet<RoundId>), Failure> {
-    let (topics, defaults) = (&config.topics, schemas::defaults(config));
+    let (topics, defaults) = (&config.topics, config.record_defaults());
     let Named { rounds, events, decisions } = named(subject, config, connection, schemas)?;
     let mut requests = Stays::new(&topics.review, "review requests");
     scan(connection, &topics.review, &mut |record| {

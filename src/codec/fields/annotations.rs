@@ -1,4 +1,4 @@
-//! Records of labelling tools: several people's annotations in one record, and those that are left out.
+//! Records of labelling tools: several people's annotations in one record, and annotations that are skipped.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,14 +8,14 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::label::LabelFields;
-use super::pointer::{Pointer, Read};
+use super::pointer::{Pointer, RecordReader};
 use crate::codec::error::DecodeError;
 use crate::codec::tree::Node;
 
-/// Greatest number of annotations in a record.
+/// The maximum number of annotations in a record.
 const MAX_ANNOTATIONS: usize = 64;
 
-/// Values in the configuration, as their texts: one, or a list.
+/// One value or a list of values in the configuration, as texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(with = "serde_json::Value")]
 pub struct Values(Vec<String>);
@@ -65,8 +65,8 @@ impl<'de> Visitor<'de> for ValuesVisitor {
 }
 
 impl Values {
-    /// Returns `true` if the value found in a record is one of these; `""` stands for nothing and for what is empty.
-    fn have(&self, found: Option<&Node<'_>>) -> bool {
+    /// Returns `true` if the value found in a record is one of these. `""` stands for a missing or empty value.
+    fn contain(&self, found: Option<&Node<'_>>) -> bool {
         let empty = match found {
             None | Some(Node::Null) => true,
             Some(Node::Text(text)) => text.is_empty(),
@@ -74,7 +74,7 @@ impl Values {
             Some(Node::Object(fields)) => fields.is_empty(),
             Some(Node::Bool(_) | Node::Number(_)) => false,
         };
-        // A choice is a list, also where only one can be made.
+        // Some tools write a choice as a list even if it is a single one.
         let only = match found {
             Some(Node::List(items)) if items.len() == 1 => items.first(),
             found => found,
@@ -85,15 +85,15 @@ impl Values {
     }
 }
 
-/// A label's place in its record.
+/// The position of a label in its record.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct At<'p> {
+pub(super) struct LabelPosition<'p> {
     list: &'p Pointer,
     item: Option<usize>,
 }
 
-impl At<'_> {
-    /// The pointer of this label: where it goes through the list of annotations, `*` is this label's item.
+impl LabelPosition<'_> {
+    /// Returns the pointer of this label: in a pointer through the list of annotations, `*` is replaced by its index.
     pub(super) fn of<'p>(&self, pointer: &'p Pointer) -> Cow<'p, str> {
         match (through(self.list, pointer), self.item) {
             (Some(rest), Some(item)) => Cow::Owned(format!("{}/{item}{rest}", self.list.as_str())),
@@ -102,7 +102,7 @@ impl At<'_> {
     }
 }
 
-/// What follows `LIST/*` in a pointer that goes through the list.
+/// Returns the rest of a pointer that begins with the list and `/*`, or `None` for any other pointer.
 fn through<'p>(list: &Pointer, pointer: &'p Pointer) -> Option<&'p str> {
     let rest = pointer.as_str().strip_prefix(list.given()?)?.strip_prefix("/*")?;
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
@@ -125,7 +125,7 @@ pub(super) fn check(fields: &LabelFields) -> Result<(), String> {
             return Err(format!("label_fields.skip_if.{at:?} has no values: name those that are left out"));
         }
     }
-    stars(fields)?;
+    check_stars(fields)?;
     let Some(given) = list.given() else { return Ok(()) };
     for (name, pointer) in
         [("event_id", &fields.event_id), ("tenant", &fields.tenant), ("policy", &fields.policy)]
@@ -158,9 +158,9 @@ pub(super) fn check(fields: &LabelFields) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a step `*` that is not the item of the list of annotations: a list has no such item, and a field of that
-/// name is not met.
-fn stars(fields: &LabelFields) -> Result<(), String> {
+/// Refuses a step `*` that is not an item of the list of annotations. A list has no such item, and fields of that name do
+/// not occur.
+fn check_stars(fields: &LabelFields) -> Result<(), String> {
     let list = &fields.annotations;
     let skips = fields.skip_if.keys().map(|pointer| ("skip_if", pointer));
     for (name, pointer) in fields.pointers().into_iter().chain(skips) {
@@ -187,34 +187,37 @@ fn stars(fields: &LabelFields) -> Result<(), String> {
     Ok(())
 }
 
-/// The labels of a record that are not left out.
-pub(super) fn of<'p>(fields: &'p LabelFields, record: Read<'_, '_>) -> Result<Vec<At<'p>>, DecodeError> {
+/// Returns the positions of the labels that are not skipped.
+pub(super) fn of<'p>(
+    fields: &'p LabelFields,
+    record: RecordReader<'_, '_>,
+) -> Result<Vec<LabelPosition<'p>>, DecodeError> {
     let list = &fields.annotations;
     let Some(at) = list.given() else {
-        let one = At { list, item: None };
-        // What leaves out one numbered annotation says nothing of the others.
+        let one = LabelPosition { list, item: None };
+        // A value that skips one numbered annotation does not concern the others.
         let numbered = numbered(fields);
         let inside = |pointer: &Pointer| numbered.iter().any(|item| within(pointer.as_str(), item));
         if skipped(fields, record, one, |pointer| !inside(pointer))? {
             return Ok(Vec::new());
         }
-        alone(fields, &numbered, record)?;
-        let left_out = skipped(fields, record, one, inside)?;
-        return Ok(if left_out { Vec::new() } else { vec![one] });
+        check_single(fields, &numbered, record)?;
+        let is_skipped = skipped(fields, record, one, inside)?;
+        return Ok(if is_skipped { Vec::new() } else { vec![one] });
     };
-    // A record that is left out as a whole need not have a list.
-    let whole = At { list, item: None };
+    // A record that is skipped as a whole need not have the list.
+    let whole = LabelPosition { list, item: None };
     if skipped(fields, record, whole, |pointer| through(list, pointer).is_none())? {
         return Ok(Vec::new());
     }
-    let found = record.look("annotations", at)?.ok_or_else(|| record.missing("annotations", at))?;
-    let Node::List(items) = found else { return Err(record.unfit("annotations", at, LIST)) };
+    let found = record.get("annotations", at)?.ok_or_else(|| record.missing("annotations", at))?;
+    let Node::List(items) = found else { return Err(record.invalid("annotations", at, LIST)) };
     if items.len() > MAX_ANNOTATIONS {
-        return Err(record.unfit("annotations", at, LIST));
+        return Err(record.invalid("annotations", at, LIST));
     }
     let mut kept = Vec::new();
     for item in 0..items.len() {
-        let one = At { list, item: Some(item) };
+        let one = LabelPosition { list, item: Some(item) };
         if !skipped(fields, record, one, |pointer| through(list, pointer).is_some())? {
             kept.push(one);
         }
@@ -226,50 +229,54 @@ const LIST: &str = "a list of at most 64 annotations";
 const OTHERS: &str = "the only annotation: the list has others, which would be lost. Set annotations in the same section to \
                       the list, and write * for the item in the pointers that go through it";
 
-/// Returns `true` if one of the pointers in `skip_if` that are `among` those asked about leaves the label out.
+/// Returns `true` if the label is skipped by one of the pointers in `skip_if` for which `among` returns `true`.
 fn skipped(
     fields: &LabelFields,
-    record: Read<'_, '_>,
-    at: At<'_>,
+    record: RecordReader<'_, '_>,
+    at: LabelPosition<'_>,
     among: impl Fn(&Pointer) -> bool,
 ) -> Result<bool, DecodeError> {
     for (pointer, values) in fields.skip_if.iter().filter(|(pointer, _)| among(pointer)) {
-        let found = record.look("skip_if", &at.of(pointer))?;
-        if values.have(found) {
+        let found = record.get("skip_if", &at.of(pointer))?;
+        if values.contain(found) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Lists of several people's annotations: Label Studio's and Argilla's.
+/// The names of Label Studio's and Argilla's lists of annotations.
 const LISTS: [&str; 2] = ["annotations", "responses"];
 
-/// Returns `true` if a pointer is that of the item, or leads into it.
+/// Returns `true` if a pointer leads to the item or into it.
 fn within(pointer: &str, item: &str) -> bool {
     pointer.strip_prefix(item).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The pointers of the numbered items through which the verdict leads.
+/// Returns the pointers of the numbered items that the verdict's pointer goes through.
 fn numbered(fields: &LabelFields) -> Vec<&str> {
-    let said = if fields.verdict.is_empty() { &fields.severity } else { &fields.verdict };
-    let said = said.as_str();
-    let ends = said.match_indices('/').map(|(at, _)| at).skip(1).chain([said.len()]);
-    let items = ends.filter_map(|end| said.get(..end));
+    let verdict = if fields.verdict.is_empty() { &fields.severity } else { &fields.verdict };
+    let verdict = verdict.as_str();
+    let ends = verdict.match_indices('/').map(|(at, _)| at).skip(1).chain([verdict.len()]);
+    let items = ends.filter_map(|end| verdict.get(..end));
     items.filter(|item| item.rsplit('/').next().is_some_and(|step| step.parse::<usize>().is_ok())).collect()
 }
 
-/// Refuses a record whose other annotations would be lost: the verdict leads through one numbered item of a list that has
-/// more of them, and the annotator through the same item, or the list is known to be one of annotations.
-fn alone(fields: &LabelFields, numbered: &[&str], record: Read<'_, '_>) -> Result<(), DecodeError> {
+/// Refuses a record whose other annotations would be lost: the verdict's pointer goes through a numbered item of a list with
+/// more items, and either the annotator's goes through the same item or the list has the name of a list of annotations.
+fn check_single(
+    fields: &LabelFields,
+    numbered: &[&str],
+    record: RecordReader<'_, '_>,
+) -> Result<(), DecodeError> {
     for item in numbered {
         let Some((list, _)) = item.rsplit_once('/') else { continue };
         let name = list.rsplit('/').next().unwrap_or_default();
         if (within(fields.annotator.as_str(), item) || LISTS.contains(&name))
-            && let Some(Node::List(items)) = record.look("verdict", list)?
+            && let Some(Node::List(items)) = record.get("verdict", list)?
             && items.len() > 1
         {
-            return Err(record.unfit("verdict", list, OTHERS));
+            return Err(record.invalid("verdict", list, OTHERS));
         }
     }
     Ok(())
@@ -281,10 +288,10 @@ mod tests {
     use crate::codec::number::Number;
 
     #[test]
-    fn a_pointer_goes_through_the_list_at_its_star() {
+    fn a_star_is_replaced_by_the_index() {
         let pointer = |text: &str| Pointer::try_from(text.to_owned()).unwrap();
         let list = pointer("/a/b");
-        let at = At { list: &list, item: Some(3) };
+        let at = LabelPosition { list: &list, item: Some(3) };
         for (text, expected) in [
             ("/a/b/*/c", "/a/b/3/c"),
             ("/a/b/*", "/a/b/3"),
@@ -296,7 +303,7 @@ mod tests {
             assert_eq!(at.of(&pointer(text)), expected);
         }
         let none = Pointer::default();
-        assert_eq!(At { list: &none, item: None }.of(&pointer("/*/c")), "/*/c");
+        assert_eq!(LabelPosition { list: &none, item: None }.of(&pointer("/*/c")), "/*/c");
     }
 
     #[test]
@@ -320,9 +327,9 @@ mod tests {
             (Some(Node::Null), true),
             (None, true),
         ] {
-            assert_eq!(values.have(found.as_ref()), expected, "{found:?}");
+            assert_eq!(values.contain(found.as_ref()), expected, "{found:?}");
         }
         let plain: Values = serde_json::from_str("false").unwrap();
-        assert!(!plain.have(None) && plain.have(Some(&Node::Bool(false))));
+        assert!(!plain.contain(None) && plain.contain(Some(&Node::Bool(false))));
     }
 }

@@ -1,24 +1,23 @@
-//! The layouts of chats: roles, content parts, tool calls and tool results as OpenAI (chat completions and responses),
+//! The layouts of chats: roles, content parts, tool calls and tool results, as OpenAI (chat completions and responses),
 //! Anthropic and Gemini define them.
 
-use crate::codec::tree::{Astray, Node};
-use crate::codec::wire::Words;
+use crate::codec::tree::{Node, PointerError};
+use crate::codec::wire::Symbols;
 use crate::core::event::Role;
 
-/// The role that a word of these interfaces names.
+/// Returns the role for its name in these interfaces.
 pub(in crate::codec) fn role(word: &str) -> Option<Role> {
     match word {
         "developer" => Some(Role::System),
         "function" => Some(Role::Tool),
         "model" | "critic" | "discriminator" => Some(Role::Assistant),
-        other => Role::read(other),
+        other => Role::parse(other),
     }
 }
 
-/// The text of a content: it is a text, or the texts of a list of parts, one to a line.
-///
-/// A part without a text, such as an image or a tool call, gives none. `Ok(None)`: this is not a content.
-pub(super) fn text(content: &Node<'_>) -> Result<Option<String>, Astray> {
+/// Returns the text of a content, which is a text or a list of parts. The texts of parts are joined with line breaks. Parts
+/// without a text, such as images and tool calls, are left out. Returns `Ok(None)` if the value is not a content.
+pub(super) fn text(content: &Node<'_>) -> Result<Option<String>, PointerError> {
     let parts = match content {
         Node::Null => return Ok(Some(String::new())),
         Node::Text(text) => return Ok(Some(text.to_string())),
@@ -40,20 +39,20 @@ pub(super) fn text(content: &Node<'_>) -> Result<Option<String>, Astray> {
     Ok(Some(texts.join("\n")))
 }
 
-/// What a part of a content gives.
+/// The text of a part of a content.
 enum Part {
     Text(String),
-    /// No text, as an image.
+    /// The part has no text, such as an image.
     Nothing,
-    /// It has a text that is none.
+    /// The part has a field for its text with a value of another type.
     Unfit,
 }
 
-fn part_text(part: &Node<'_>) -> Result<Part, Astray> {
+fn part_text(part: &Node<'_>) -> Result<Part, PointerError> {
     match part.field("text")? {
         Some(Node::Text(text)) => return Ok(Part::Text(text.to_string())),
         None | Some(Node::Null) => {}
-        // The assistants' threads have an object with the text and its annotations.
+        // In assistants' threads this is an object with the text and its annotations.
         Some(object @ Node::Object(_)) => {
             let value = object.field("value")?.and_then(Node::text);
             return Ok(value.map_or(Part::Unfit, |text| Part::Text(text.to_owned())));
@@ -63,7 +62,7 @@ fn part_text(part: &Node<'_>) -> Result<Part, Astray> {
     if let Some(refusal) = part.field("refusal")?.and_then(Node::text) {
         return Ok(Part::Text(refusal.to_owned()));
     }
-    // Results of tools, search results and documents have a content of their own.
+    // Tool results, search results and documents contain another content.
     let source = part.field("source")?;
     let content = match part.field("content")? {
         None => source.map_or(Ok(None), |source| source.field("content"))?,
@@ -81,8 +80,8 @@ fn part_text(part: &Node<'_>) -> Result<Part, Astray> {
     Ok(Part::Nothing)
 }
 
-/// Returns `true` for a content that holds nothing but results of tools: then a tool speaks, whatever the turn's role.
-pub(super) fn only_results(content: &Node<'_>) -> bool {
+/// Returns `true` for a content of tool results only. Its turn is the tool's, whatever its role is.
+pub(super) fn is_tool_result(content: &Node<'_>) -> bool {
     let result = |part: &Node<'_>| {
         let kind = part.field("type").ok().flatten().and_then(Node::text);
         kind.is_some_and(|kind| kind == "tool_result" || kind.ends_with("_tool_result"))
@@ -90,16 +89,16 @@ pub(super) fn only_results(content: &Node<'_>) -> bool {
     matches!(content, Node::List(parts) if !parts.is_empty() && parts.iter().all(result))
 }
 
-/// Fields of a message that stand where its content would be.
-const INSTEAD: [&str; 3] = ["tool_calls", "function_call", "audio"];
+/// Fields of a message that replace its content.
+const REPLACEMENTS: [&str; 3] = ["tool_calls", "function_call", "audio"];
 
-/// The text of a message without a content: what it refuses with, or nothing where it calls a tool or speaks.
-/// `Ok(None)`: nothing explains why there is no content.
-pub(super) fn instead(message: &Node<'_>) -> Result<Option<String>, Astray> {
+/// Returns the text of a message without a content: its refusal, or an empty text if it is a tool call or audio. Returns
+/// `Ok(None)` if no field explains that there is no content.
+pub(super) fn text_without_content(message: &Node<'_>) -> Result<Option<String>, PointerError> {
     if let Some(refusal) = message.field("refusal")?.and_then(Node::text) {
         return Ok(Some(refusal.to_owned()));
     }
-    for name in INSTEAD {
+    for name in REPLACEMENTS {
         if message.field(name)?.is_some_and(|found| *found != Node::Null) {
             return Ok(Some(String::new()));
         }
@@ -107,7 +106,7 @@ pub(super) fn instead(message: &Node<'_>) -> Result<Option<String>, Astray> {
     Ok(None)
 }
 
-/// Items of OpenAI's responses that are neither a message nor a call of a tool nor its result.
+/// Items of OpenAI's responses that are neither messages nor tool calls nor tool results.
 const ITEMS: [&str; 6] = [
     "reasoning",
     "item_reference",
@@ -117,9 +116,9 @@ const ITEMS: [&str; 6] = [
     "mcp_approval_response",
 ];
 
-/// An item of a conversation that is not a message, as OpenAI's responses have it: a call of a tool is an empty turn of
-/// the assistant, and what a tool returned is a turn of the tool. `Ok(None)`: it is not such an item.
-pub(super) fn item(item: &Node<'_>) -> Result<Option<(Role, String)>, Astray> {
+/// Returns the role and the text of an item of OpenAI's responses that is not a message: a tool call is an empty turn of
+/// the assistant, and a tool result is a turn of the tool. Returns `Ok(None)` for any other item.
+pub(super) fn item(item: &Node<'_>) -> Result<Option<(Role, String)>, PointerError> {
     let Some(kind) = item.field("type")?.and_then(Node::text) else { return Ok(None) };
     let known = kind.ends_with("_call") || kind.ends_with("_call_output") || ITEMS.contains(&kind);
     if !known {
@@ -129,7 +128,7 @@ pub(super) fn item(item: &Node<'_>) -> Result<Option<(Role, String)>, Astray> {
     if output.is_none() && !kind.ends_with("_output") {
         return Ok(Some((Role::Assistant, String::new())));
     }
-    // A picture of a screen is an object, and has no text.
-    let said = output.map_or(Ok(None), text)?;
-    Ok(Some((Role::Tool, said.unwrap_or_default())))
+    // A screenshot is an object and has no text.
+    let text = output.map_or(Ok(None), text)?;
+    Ok(Some((Role::Tool, text.unwrap_or_default())))
 }

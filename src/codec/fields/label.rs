@@ -1,4 +1,4 @@
-//! Human labels in JSON of another shape.
+//! Human labels in JSON of another layout.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,105 +6,76 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::annotations::{self, At, Values};
-use super::pointer::{Pointer, Read, meant, scalar};
+use super::annotations::{self, LabelPosition, Values};
+use super::pointer::{Pointer, RecordReader, configured, scalar};
 use crate::codec::error::DecodeError;
 use crate::codec::label::{LabelForm, MAX_CATEGORIES, RefForm, slugs};
 use crate::codec::time::{TimeUnit, Zone};
 use crate::codec::tree::{self, Node};
-use crate::codec::wire::{List, Word, Words};
+use crate::codec::wire::{List, Symbol, Symbols};
 use crate::core::label;
 
 /// `[label_fields]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LabelFields {
-    /// JSON pointer (RFC 6901) to the id of the event that a label is about. Where it is set, JSON labels are read
-    /// by the pointers of this section, else by Aegis's own names.
+    /// JSON pointer (RFC 6901) to the id of the labelled event. If it is set, JSON labels are read by the pointers of this
+    /// section, otherwise by Aegis's own field names.
     pub event_id: Pointer,
-    /// To the list of annotations, where one record holds those of several people: each is a label. Pointers into it
-    /// have `*` for the item: `/annotations/*/completed_by`. Empty: a record is one label.
+    /// Pointer to the list of annotations, if one record contains those of several people. Each is a label. Pointers into
+    /// the list have `*` for the item: `/annotations/*/completed_by`. If empty, a record is one label.
     pub annotations: Pointer,
-    /// Values by pointers: a record, or an annotation, that has one of them there is no label. `"/answer" = ["ignore",
-    /// "reject"]`, `"/annotations/*/was_cancelled" = true`. `""` is for nothing there, and for what is empty.
+    /// Values by pointers. A record or an annotation with one of the values at its pointer is skipped: `"/answer" = ["ignore",
+    /// "reject"]`, `"/annotations/*/was_cancelled" = true`. `""` stands for a missing or empty value.
     pub skip_if: BTreeMap<Pointer, Values>,
-    /// To the label's own id; empty or nothing there: event id, `/`, annotator.
+    /// Pointer to the label's id, which defaults to the event's id, `/` and the annotator.
     pub id: Pointer,
-    /// To the event's tenant; empty or nothing there: `defaults.tenant`.
+    /// Pointer to the event's tenant, which defaults to `defaults.tenant`.
     pub tenant: Pointer,
-    /// To the event's policy; empty or nothing there: `defaults.policy`.
+    /// Pointer to the event's policy, which defaults to `defaults.policy`.
     pub policy: Pointer,
-    /// To whoever labelled; empty or nothing there: one nameless annotator.
+    /// Pointer to the annotator. All labels without one have the same nameless annotator.
     pub annotator: Pointer,
-    /// To the verdict: a word, a number, `true` for unsafe or `false` for safe; also as the only item of a list.
+    /// Pointer to the verdict: a text, a number, `true` for unsafe or `false` for safe, or a list with one of them.
     pub verdict: Pointer,
-    /// Your words for verdicts: `toxic = "unsafe"`, `1 = "unsafe"`, `true = "safe"`. `safe`, `unsafe` and
-    /// `needs_caution` are known without.
+    /// Your names of verdicts: `toxic = "unsafe"`, `1 = "unsafe"`, `true = "safe"`. `safe`, `unsafe` and `needs_caution`
+    /// need no entry.
     pub verdicts: BTreeMap<String, Verdict>,
-    /// To how bad it is, a number from 0 to 1.
+    /// Pointer to the severity, a number from 0 to 1.
     pub severity: Pointer,
-    /// To the categories: a text, with commas between several, or a list of texts.
+    /// Pointer to the categories: a text with commas between them, or a list of texts.
     pub categories: Pointer,
-    /// To the time, a number or a text such as `2026-03-01T09:30:00Z`; empty or nothing there: 0, so that every label
-    /// with a time is newer.
+    /// Pointer to the time, a number or a text such as `2026-03-01T09:30:00Z`. It defaults to 0, so that every label with a
+    /// time is newer.
     pub time: Pointer,
-    /// What a number at `time` counts since 1970.
+    /// The unit of a number at `time`, counted since 1970.
     pub time_unit: TimeUnit,
-    /// The zone of times that say none: `UTC`, an offset such as `+01:00`, or a name such as `Europe/Berlin`. Empty:
-    /// such a time is refused.
+    /// The zone of times without one: `UTC`, an offset such as `+01:00`, or a name such as `Europe/Berlin`. If empty, such
+    /// a time is refused.
     pub time_zone: Zone,
-    /// To where the label comes from; empty or nothing there: `review`.
+    /// Pointer to the source of the label, which defaults to `review`.
     pub source: Pointer,
-    /// Your words for sources: `flagged_by_user = "report"`. `review`, `report`, `appeal` and `gold` are known
-    /// without.
+    /// Your names of sources: `flagged_by_user = "report"`. `review`, `report`, `appeal` and `gold` need no entry.
     pub sources: BTreeMap<String, Source>,
-    /// To the probability with which the event was chosen for labelling, above 0 and at most 1.
+    /// Pointer to the probability with which the event was chosen for labelling, above 0 and at most 1.
     pub inclusion_probability: Pointer,
-    /// To the review request's `decision`, an object with `partition` and `offset`.
+    /// Pointer to the review request's `decision`, an object with `partition` and `offset`.
     pub decision: Pointer,
-    /// To the id of the label of the same event that this one corrects.
+    /// Pointer to the id of the label of the same event that this one corrects.
     pub corrects: Pointer,
-    /// To the id of the label of the same event that this one takes back.
+    /// Pointer to the id of the label of the same event that this one retracts.
     pub retracts: Pointer,
 }
 
-impl Default for LabelFields {
-    fn default() -> Self {
-        let none = Pointer::default;
-        Self {
-            event_id: none(),
-            annotations: none(),
-            skip_if: BTreeMap::new(),
-            id: none(),
-            tenant: none(),
-            policy: none(),
-            annotator: none(),
-            verdict: none(),
-            verdicts: BTreeMap::new(),
-            severity: none(),
-            categories: none(),
-            time: none(),
-            time_unit: TimeUnit::Auto,
-            time_zone: Zone::default(),
-            source: none(),
-            sources: BTreeMap::new(),
-            inclusion_probability: none(),
-            decision: none(),
-            corrects: none(),
-            retracts: none(),
-        }
-    }
-}
-
-/// What a label says of its event.
+/// The verdict of a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Nothing is wrong with it.
+    /// The event does not break the policy.
     Safe,
-    /// It breaks the policy.
+    /// The event breaks the policy.
     Unsafe,
-    /// It is between the two; what that means is the policy's.
+    /// The event is between the two. The policy defines what that means.
     NeedsCaution,
 }
 
@@ -118,17 +89,17 @@ impl From<Verdict> for label::Finding {
     }
 }
 
-/// Where a label comes from.
+/// The source of a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// Somebody was asked.
+    /// A review request was answered.
     Review,
-    /// A user complained.
+    /// A user reported the event.
     Report,
-    /// Whoever was moderated objected.
+    /// The moderated user appealed.
     Appeal,
-    /// An example whose answer is known.
+    /// The event is an example with a known verdict.
     Gold,
 }
 
@@ -147,24 +118,24 @@ const VERDICT: &str = "safe, unsafe, needs_caution, true, false, or a word in la
 const ONE_VERDICT: &str = "one verdict: the list has several";
 const SOURCE: &str = "review, report, appeal, gold, or a word in label_fields.sources";
 const SEVERITY: &str = "a number from 0 to 1";
-const CHANCE: &str = "a number above 0 and at most 1";
+const PROBABILITY: &str = "a number above 0 and at most 1";
 const CATEGORIES: &str = "a text, or a list of at most 64 texts";
 const DECISION: &str = "an object with a partition and an offset";
 
 impl LabelFields {
-    /// Whether JSON labels are read by these pointers.
+    /// Returns `true` if JSON labels are read by these pointers.
     #[must_use]
     pub fn is_set(&self) -> bool {
         !self.event_id.is_empty()
     }
 
-    /// Checks what serde cannot.
+    /// Checks the settings together.
     ///
     /// # Errors
-    /// In words that name the key and what to write.
+    /// Returns a message with the key and what to write.
     pub fn check(&self) -> Result<(), String> {
         if !self.is_set() {
-            // The example of earlier versions wrote the unit that was the default then.
+            // The example configuration of earlier versions contains the unit that was the default then.
             return if (Self { time_unit: TimeUnit::Auto, ..self.clone() }) == Self::default() {
                 Ok(())
             } else {
@@ -178,12 +149,12 @@ impl LabelFields {
                         label_fields.severity"
                 .into());
         }
-        self.effective()?;
+        self.check_effective()?;
         annotations::check(self)
     }
 
     /// Refuses settings that cannot take effect.
-    fn effective(&self) -> Result<(), String> {
+    fn check_effective(&self) -> Result<(), String> {
         let without = |what: &str, field: &str| {
             Err(format!(
                 "label_fields.{what} has no effect without label_fields.{field}: set that to where the {field} is, or \
@@ -199,7 +170,7 @@ impl LabelFields {
         if self.time.is_empty() && !self.time_zone.is_empty() {
             return without("time_zone", "time");
         }
-        twins("verdicts", &self.verdicts)?;
+        check_numbers("verdicts", &self.verdicts)?;
         let means = |word: &str| {
             let mut found = self.verdicts.iter().filter(|(own, _)| own.eq_ignore_ascii_case(word));
             found.next().map(|(_, means)| *means)
@@ -212,10 +183,10 @@ impl LabelFields {
                 ));
             }
         }
-        twins("sources", &self.sources)
+        check_numbers("sources", &self.sources)
     }
 
-    /// The pointers by their settings' names, in the order of the section.
+    /// Returns the pointers by the names of their settings, in the order of the section.
     #[must_use]
     pub fn pointers(&self) -> [(&'static str, &Pointer); 15] {
         [
@@ -237,12 +208,10 @@ impl LabelFields {
         ]
     }
 
-    /// Reads the labels of a record; none where the configuration leaves it out.
-    ///
-    /// Several have the same event, tenant and policy.
+    /// Reads the labels of a record, all of one event, tenant and policy. There are none if the configuration skips it.
     pub(in crate::codec) fn read(&self, json: &str) -> Result<Vec<LabelForm<'static>>, DecodeError> {
         let (root, _) = &tree::parse(json)?;
-        let record = Read { section: "label_fields", root };
+        let record = RecordReader { section: "label_fields", root };
         let mut labels = Vec::new();
         for at in annotations::of(self, record)? {
             labels.push(self.label(record, at)?);
@@ -250,7 +219,11 @@ impl LabelFields {
         Ok(labels)
     }
 
-    fn label(&self, record: Read<'_, '_>, at: At<'_>) -> Result<LabelForm<'static>, DecodeError> {
+    fn label(
+        &self,
+        record: RecordReader<'_, '_>,
+        at: LabelPosition<'_>,
+    ) -> Result<LabelForm<'static>, DecodeError> {
         let word =
             |field, pointer| Ok::<_, DecodeError>(record.word(field, &at.of(pointer))?.map(Cow::Owned));
         let event = word("event_id", &self.event_id)?;
@@ -260,18 +233,18 @@ impl LabelFields {
             tenant: word("tenant", &self.tenant)?,
             policy: word("policy", &self.policy)?,
             annotator: word("annotator", &self.annotator)?,
-            verdict: self.verdict(record, &at.of(&self.verdict))?.map(Word),
+            verdict: self.verdict(record, &at.of(&self.verdict))?.map(Symbol),
             severity: number(record, "severity", &at.of(&self.severity), SEVERITY, |found| {
                 (0.0..=1.0).contains(&found)
             })?,
             categories: categories(record, &at.of(&self.categories))?,
             time: record.time(&at.of(&self.time), self.time_unit, &self.time_zone)?.unwrap_or(0),
-            source: Word(self.source(record, &at.of(&self.source))?),
+            source: Symbol(self.source(record, &at.of(&self.source))?),
             inclusion_probability: number(
                 record,
                 "inclusion_probability",
                 &at.of(&self.inclusion_probability),
-                CHANCE,
+                PROBABILITY,
                 |found| found > 0.0 && found <= 1.0,
             )?,
             decision: decision(record, &at.of(&self.decision))?,
@@ -288,36 +261,36 @@ impl LabelFields {
         Ok(form)
     }
 
-    fn verdict(&self, record: Read<'_, '_>, at: &str) -> Result<Option<label::Finding>, DecodeError> {
-        let Some(value) = record.look("verdict", at)? else { return Ok(None) };
+    fn verdict(&self, record: RecordReader<'_, '_>, at: &str) -> Result<Option<label::Finding>, DecodeError> {
+        let Some(value) = record.get("verdict", at)? else { return Ok(None) };
         let value = match value {
-            // A choice is a list, also where only one can be made.
+            // Some tools write a choice as a list even if it is a single one.
             Node::List(items) => match items.as_slice() {
                 [] => return Ok(None),
                 [one] => one,
-                _ => return Err(record.unfit("verdict", at, ONE_VERDICT)),
+                _ => return Err(record.invalid("verdict", at, ONE_VERDICT)),
             },
             one => one,
         };
         let known = || match value {
             Node::Bool(true) => Some(label::Finding::Unsafe),
             Node::Bool(false) => Some(label::Finding::Safe),
-            other => other.text().and_then(label::Finding::read),
+            other => other.text().and_then(label::Finding::parse),
         };
-        let found = meant(value, &self.verdicts).map(label::Finding::from).or_else(known);
-        found.map(Some).ok_or_else(|| record.unfit("verdict", at, VERDICT))
+        let found = configured(value, &self.verdicts).map(label::Finding::from).or_else(known);
+        found.map(Some).ok_or_else(|| record.invalid("verdict", at, VERDICT))
     }
 
-    fn source(&self, record: Read<'_, '_>, at: &str) -> Result<label::Source, DecodeError> {
-        let Some(value) = record.look("source", at)? else { return Ok(label::Source::Review) };
-        let known = || value.text().and_then(label::Source::read);
-        let found = meant(value, &self.sources).map(label::Source::from).or_else(known);
-        found.ok_or_else(|| record.unfit("source", at, SOURCE))
+    fn source(&self, record: RecordReader<'_, '_>, at: &str) -> Result<label::Source, DecodeError> {
+        let Some(value) = record.get("source", at)? else { return Ok(label::Source::Review) };
+        let known = || value.text().and_then(label::Source::parse);
+        let found = configured(value, &self.sources).map(label::Source::from).or_else(known);
+        found.ok_or_else(|| record.invalid("source", at, SOURCE))
     }
 }
 
-/// Refuses two words for one number that mean different things: which of them holds would be chance.
-fn twins<T: PartialEq>(table: &str, words: &BTreeMap<String, T>) -> Result<(), String> {
+/// Refuses two spellings of one number with different values, since which of them applies would be arbitrary.
+fn check_numbers<T: PartialEq>(table: &str, words: &BTreeMap<String, T>) -> Result<(), String> {
     let numbers = || words.iter().filter_map(|(word, means)| Some((word.parse::<f64>().ok()?, word, means)));
     for (number, word, means) in numbers() {
         if let Some((_, other, _)) = numbers().find(|(twin, _, other)| *twin == number && *other != means) {
@@ -330,30 +303,31 @@ fn twins<T: PartialEq>(table: &str, words: &BTreeMap<String, T>) -> Result<(), S
 }
 
 fn categories(
-    record: Read<'_, '_>,
+    record: RecordReader<'_, '_>,
     at: &str,
 ) -> Result<List<Cow<'static, str>, MAX_CATEGORIES>, DecodeError> {
-    /// One more than there may be, so that too many are seen.
-    const TAKEN: usize = MAX_CATEGORIES + 1;
+    /// One more than the maximum, so that an excess is noticed.
+    const LIMIT: usize = MAX_CATEGORIES + 1;
     let owned = |slug: &str| Cow::Owned(slug.to_owned());
-    let found: Option<Vec<Cow<'static, str>>> = match record.look("categories", at)? {
+    let found: Option<Vec<Cow<'static, str>>> = match record.get("categories", at)? {
         None => return Ok(List::of(Vec::new())),
-        Some(Node::Text(text)) => Some(slugs([text.as_ref()], true).take(TAKEN).map(owned).collect()),
+        Some(Node::Text(text)) => Some(slugs([text.as_ref()], true).take(LIMIT).map(owned).collect()),
         Some(Node::List(items)) => {
             let texts: Option<Vec<_>> = items.iter().map(Node::text).collect();
-            texts.map(|texts| slugs(texts, false).take(TAKEN).map(owned).collect())
+            texts.map(|texts| slugs(texts, false).take(LIMIT).map(owned).collect())
         }
         Some(_) => None,
     };
     let found = found.filter(|found| found.len() <= MAX_CATEGORIES);
-    found.map(List::of).ok_or_else(|| record.unfit("categories", at, CATEGORIES))
+    found.map(List::of).ok_or_else(|| record.invalid("categories", at, CATEGORIES))
 }
 
-fn decision(record: Read<'_, '_>, at: &str) -> Result<Option<RefForm>, DecodeError> {
-    let Some(value) = record.look("decision", at)? else { return Ok(None) };
+fn decision(record: RecordReader<'_, '_>, at: &str) -> Result<Option<RefForm>, DecodeError> {
+    let Some(value) = record.get("decision", at)? else { return Ok(None) };
     let whole = |name: &str| {
-        let field =
-            value.field(name).map_err(|astray| record.astray("decision", format!("{at}/{name}"), astray))?;
+        let field = value
+            .field(name)
+            .map_err(|error| record.pointer_error("decision", format!("{at}/{name}"), error))?;
         let found = field.and_then(|field| scalar(field).whole("decision").ok()?);
         Ok::<_, DecodeError>(found.filter(|found| *found >= 0))
     };
@@ -361,17 +335,17 @@ fn decision(record: Read<'_, '_>, at: &str) -> Result<Option<RefForm>, DecodeErr
     let found = partition.zip(whole("offset")?);
     found
         .map(|(partition, offset)| Some(RefForm::new(partition, offset)))
-        .ok_or_else(|| record.unfit("decision", at, DECISION))
+        .ok_or_else(|| record.invalid("decision", at, DECISION))
 }
 
 fn number(
-    record: Read<'_, '_>,
+    record: RecordReader<'_, '_>,
     field: &'static str,
     at: &str,
     wanted: &'static str,
     fits: impl Fn(f64) -> bool,
 ) -> Result<Option<f64>, DecodeError> {
-    let Some(value) = record.look(field, at)? else { return Ok(None) };
+    let Some(value) = record.get(field, at)? else { return Ok(None) };
     let found = scalar(value).number(field).ok().flatten().filter(|found| fits(*found));
-    found.map(Some).ok_or_else(|| record.unfit(field, at, wanted))
+    found.map(Some).ok_or_else(|| record.invalid(field, at, wanted))
 }

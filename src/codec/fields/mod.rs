@@ -1,4 +1,4 @@
-//! Records in JSON of another shape: the configuration says by JSON pointers (RFC 6901) where their fields are.
+//! Records in JSON of another layout. The configuration gives the positions of their fields as JSON pointers (RFC 6901).
 
 mod annotations;
 mod chat;

@@ -1,4 +1,4 @@
-//! JSON pointers, and what stands where they point.
+//! JSON pointers, and the values that they lead to.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,33 +10,33 @@ use crate::codec::error::DecodeError;
 use crate::codec::json::Scalar;
 use crate::codec::number::Number;
 use crate::codec::time::{TimeError, TimeUnit, Zone};
-use crate::codec::tree::{Astray, Node};
+use crate::codec::tree::{Node, PointerError};
 use crate::core::event::Millis;
 
-/// A JSON pointer (RFC 6901). The empty one, which is the whole, says in most places that there is none.
+/// A JSON pointer (RFC 6901). In most settings the empty one, which is the whole record, means that there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 pub struct Pointer(String);
 
 impl Pointer {
-    /// One of ours.
+    /// Returns a pointer of this program's source.
     pub(super) fn known(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// Whether it is empty.
+    /// Returns `true` if the pointer is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// As it is written.
+    /// Returns the pointer as it is written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// As it is written; `None` where it is empty.
+    /// Returns the pointer as it is written, or `None` if it is empty.
     #[must_use]
     pub fn given(&self) -> Option<&str> {
         (!self.is_empty()).then_some(&self.0)
@@ -44,7 +44,7 @@ impl Pointer {
 }
 
 impl TryFrom<String> for Pointer {
-    /// What is wrong, and how to write it.
+    /// A message with the problem and how to write the pointer.
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -69,27 +69,27 @@ const TWICE: &str =
 const SEVERAL: &str =
     "one value: several items of the list are those that name=value in the pointer asks for";
 
-/// A record that is read by the pointers of a section of the configuration.
+/// Reads a record by the pointers of a section of the configuration.
 #[derive(Clone, Copy)]
-pub(super) struct Read<'v, 'a> {
-    /// The section.
+pub(super) struct RecordReader<'v, 'a> {
+    /// The name of the section.
     pub(super) section: &'static str,
     /// The record.
     pub(super) root: &'v Node<'a>,
 }
 
-impl<'v, 'a> Read<'v, 'a> {
-    /// What a pointer leads to from the whole record; nothing if that is `null`, or if there is no pointer.
-    pub(super) fn look(
+impl<'v, 'a> RecordReader<'v, 'a> {
+    /// Returns the value that a pointer leads to, or `None` if there is none, if it is `null`, or if the pointer is empty.
+    pub(super) fn get(
         &self,
         field: &'static str,
         pointer: &str,
     ) -> Result<Option<&'v Node<'a>>, DecodeError> {
-        self.inside(self.root, field, pointer, || pointer.to_owned())
+        self.get_in(self.root, field, pointer, || pointer.to_owned())
     }
 
-    /// The same from a value within the record; `whole` is the pointer from the whole record.
-    pub(super) fn inside(
+    /// Returns the value that a pointer leads to from a value within the record. `whole` is the pointer from the record.
+    pub(super) fn get_in(
         &self,
         value: &'v Node<'a>,
         field: &'static str,
@@ -99,52 +99,57 @@ impl<'v, 'a> Read<'v, 'a> {
         if pointer.is_empty() {
             return Ok(None);
         }
-        let found = value.at(pointer).map_err(|astray| self.astray(field, whole(), astray))?;
+        let found = value.at(pointer).map_err(|error| self.pointer_error(field, whole(), error))?;
         Ok(found.filter(|found| **found != Node::Null))
     }
 
-    pub(super) fn astray(&self, field: &'static str, pointer: String, astray: Astray) -> DecodeError {
-        let wanted = match astray {
-            Astray::Twice => TWICE,
-            Astray::Several => SEVERAL,
+    pub(super) fn pointer_error(
+        &self,
+        field: &'static str,
+        pointer: String,
+        error: PointerError,
+    ) -> DecodeError {
+        let wanted = match error {
+            PointerError::DuplicateName => TWICE,
+            PointerError::SeveralItems => SEVERAL,
         };
-        self.unfit(field, pointer, wanted)
+        self.invalid(field, pointer, wanted)
     }
 
     pub(super) fn missing(&self, field: &'static str, pointer: impl Into<String>) -> DecodeError {
         DecodeError::MissingAt { section: self.section, field, pointer: pointer.into() }
     }
 
-    pub(super) fn unfit(
+    pub(super) fn invalid(
         &self,
         field: &'static str,
         pointer: impl Into<String>,
         wanted: &'static str,
     ) -> DecodeError {
-        DecodeError::UnfitAt { section: self.section, field, pointer: pointer.into(), wanted }
+        DecodeError::InvalidAt { section: self.section, field, pointer: pointer.into(), wanted }
     }
 
-    /// An id, or a name.
+    /// Reads an id or a name.
     pub(super) fn word(&self, field: &'static str, at: &str) -> Result<Option<String>, DecodeError> {
-        let Some(value) = self.look(field, at)? else { return Ok(None) };
-        word(value).map(Some).ok_or_else(|| self.unfit(field, at, WORD))
+        let Some(value) = self.get(field, at)? else { return Ok(None) };
+        word(value).map(Some).ok_or_else(|| self.invalid(field, at, WORD))
     }
 
-    /// A time, where a number counts `unit` and a text without a zone is in `zone`.
+    /// Reads a time. A number counts `unit`, and a text without a zone is in `zone`.
     pub(super) fn time(&self, at: &str, unit: TimeUnit, zone: &Zone) -> Result<Option<Millis>, DecodeError> {
-        let Some(value) = self.look("time", at)? else { return Ok(None) };
+        let Some(value) = self.get("time", at)? else { return Ok(None) };
         scalar(value).time(unit, zone, false).map_err(|why| {
             let wanted = match why {
                 TimeError::NotATime => TIME,
                 TimeError::NoZone => NO_ZONE,
                 TimeError::Ambiguous => AMBIGUOUS,
             };
-            self.unfit("time", at, wanted)
+            self.invalid("time", at, wanted)
         })
     }
 }
 
-/// An id: many are numbers. Digits of a number that is not whole would depend on the program that writes them.
+/// Returns an id, which may be an integer. The digits of other numbers depend on the program that writes them.
 pub(super) fn word(value: &Node<'_>) -> Option<String> {
     match value {
         Node::Bool(_) => None,
@@ -152,7 +157,7 @@ pub(super) fn word(value: &Node<'_>) -> Option<String> {
     }
 }
 
-pub(super) fn note(value: &Node<'_>) -> Option<String> {
+pub(super) fn metadata_text(value: &Node<'_>) -> Option<String> {
     value.word().map(Cow::into_owned)
 }
 
@@ -165,8 +170,9 @@ pub(super) fn scalar(value: &Node<'_>) -> Scalar {
     }
 }
 
-/// The value in a table of the configuration that a value of a record means: texts, numbers, `true` and `false` alike.
-pub(super) fn meant<T: Copy>(value: &Node<'_>, table: &BTreeMap<String, T>) -> Option<T> {
+/// Returns the entry of a table of the configuration that a value of a record stands for: a text, a number, `true` or
+/// `false`.
+pub(super) fn configured<T: Copy>(value: &Node<'_>, table: &BTreeMap<String, T>) -> Option<T> {
     let exact = value.word().and_then(|word| table.get(word.as_ref()));
     exact.or_else(|| table.iter().find(|(word, _)| value.means(word)).map(|(_, own)| own)).copied()
 }
@@ -180,7 +186,7 @@ mod tests {
         for good in ["", "/", "/a/b", "/a~1b/m~0n", "//", "/0", "/ä ö", "/a~01"] {
             assert_eq!(Pointer::try_from(good.to_owned()).unwrap().as_str(), good);
         }
-        for (bad, said) in [
+        for (bad, message) in [
             ("a", "begin it with /"),
             ("$.a", "begin it with /"),
             ("#/a", "begin it with /"),
@@ -190,7 +196,7 @@ mod tests {
             ("/~~0", "write ~0 for ~"),
         ] {
             let refused = Pointer::try_from(bad.to_owned()).unwrap_err();
-            assert!(refused.contains(said) && refused.contains(bad), "{refused}");
+            assert!(refused.contains(message) && refused.contains(bad), "{refused}");
         }
     }
 }

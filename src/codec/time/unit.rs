@@ -1,4 +1,4 @@
-//! Numbers that are times: which unit of time they count.
+//! The units of times that are numbers.
 
 use std::ops::Range;
 
@@ -7,29 +7,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::event::Millis;
 
-/// What a number that is a time counts since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The unit in which a number counts the time since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimeUnit {
-    /// Seconds, milliseconds, microseconds or nanoseconds: whichever makes it a time from 1990 to 2099; where none
-    /// does, milliseconds.
+    /// The unit that makes it a time from 1990 to 2099: seconds, milliseconds, microseconds or nanoseconds. If none does,
+    /// milliseconds.
+    #[default]
     Auto,
-    /// As Kafka does.
+    /// Milliseconds, as Kafka uses them.
     Milliseconds,
-    /// Also with a fraction.
+    /// Seconds, which may have a fraction.
     Seconds,
-    /// As Debezium's `MicroTimestamp` does.
+    /// Microseconds, as in Debezium's `MicroTimestamp`.
     Microseconds,
-    /// As pandas and Debezium's `NanoTimestamp` do.
+    /// Nanoseconds, as in pandas and in Debezium's `NanoTimestamp`.
     Nanoseconds,
 }
 
-/// Seconds of the years 1990 to 2099: in no two units does one number lie there.
+/// The seconds of the years 1990 to 2099. No number is within this range in two units.
 const PLAUSIBLE: Range<f64> = 631_152_000.0..4_102_444_800.0;
 
-/// The unit of a number by its size.
+/// Returns the unit of a number by its size.
 ///
-/// `ours`: by Aegis's own names, where a whole number is milliseconds if it can be.
+/// `ours` is set for records with Aegis's own field names, in which an integer is in milliseconds unless that is
+/// implausible.
 fn unit(number: f64, ours: bool) -> Option<TimeUnit> {
     let by = |divisor: f64| PLAUSIBLE.contains(&(number / divisor));
     if by(1.0) && (!ours || number.fract() != 0.0) {
@@ -45,10 +47,10 @@ fn unit(number: f64, ours: bool) -> Option<TimeUnit> {
     }
 }
 
-/// Reads a whole number as a time; `None`: it is none.
+/// Reads an integer as a time. Returns `None` if it is out of range.
 #[expect(clippy::cast_precision_loss, reason = "only the size matters")]
-pub(in crate::codec) fn of_whole(number: i64, as_set: TimeUnit, ours: bool) -> Option<Millis> {
-    let found = if as_set == TimeUnit::Auto { unit(number as f64, ours) } else { Some(as_set) };
+pub(in crate::codec) fn parse_integer(number: i64, setting: TimeUnit, ours: bool) -> Option<Millis> {
+    let found = if setting == TimeUnit::Auto { unit(number as f64, ours) } else { Some(setting) };
     match found {
         Some(TimeUnit::Seconds) => number.checked_mul(1_000),
         Some(TimeUnit::Microseconds) => Some(number.div_euclid(1_000)),
@@ -57,13 +59,13 @@ pub(in crate::codec) fn of_whole(number: i64, as_set: TimeUnit, ours: bool) -> O
     }
 }
 
-/// Reads a number that is written with a fraction or an exponent as a time; `None`: it is none.
+/// Reads a number that is written with a fraction or an exponent as a time. Returns `None` if it cannot be one.
 ///
-/// A fraction of zero is one: a clock that counts seconds as floats strikes whole ones, too.
-pub(in crate::codec) fn of_real(number: f64, as_set: TimeUnit) -> Option<Millis> {
+/// The fraction may be zero, since a clock that counts seconds as floats also gives whole numbers.
+pub(in crate::codec) fn parse_real(number: f64, setting: TimeUnit) -> Option<Millis> {
     /// Whole numbers up to here are exact in f64.
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    let found = match as_set {
+    let found = match setting {
         TimeUnit::Auto => unit(number, false),
         TimeUnit::Milliseconds => None,
         other => Some(other),
@@ -73,7 +75,7 @@ pub(in crate::codec) fn of_real(number: f64, as_set: TimeUnit) -> Option<Millis>
         Some(TimeUnit::Microseconds) => (number / 1e3).floor(),
         Some(TimeUnit::Nanoseconds) => (number / 1e6).floor(),
         Some(TimeUnit::Milliseconds | TimeUnit::Auto) => number.floor(),
-        // A fraction of a millisecond is a mistake, in 1970 or where milliseconds are set.
+        // A fraction of a millisecond is a mistake, whether in 1970 or if the unit is set to milliseconds.
         None if number.fract() == 0.0 => number,
         None => return None,
     };
@@ -81,10 +83,10 @@ pub(in crate::codec) fn of_real(number: f64, as_set: TimeUnit) -> Option<Millis>
     (millis.abs() <= EXACT).then_some(millis as i64)
 }
 
-/// Reads a text of digits as the number that it is; `None`: it is anything else, or it may be another date.
+/// Reads a text of digits as a number. Returns `None` for any other text, and if the digits may be a date.
 ///
 /// Without a unit ten digits can be seconds or an hour of a day (`2026030112`), so they are not read.
-pub(in crate::codec) fn of_digits(text: &str, as_set: TimeUnit) -> Option<Millis> {
+pub(in crate::codec) fn parse_digits(text: &str, setting: TimeUnit) -> Option<Millis> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if !plain || !digits.starts_with(|first: char| first.is_ascii_digit()) {
@@ -93,14 +95,14 @@ pub(in crate::codec) fn of_digits(text: &str, as_set: TimeUnit) -> Option<Millis
     match text.parse::<i64>() {
         Ok(number) => {
             #[expect(clippy::cast_precision_loss, reason = "only the size matters")]
-            let known = as_set != TimeUnit::Auto || unit(number as f64, true).is_some();
-            if known { of_whole(number, as_set, true) } else { None }
+            let known = setting != TimeUnit::Auto || unit(number as f64, true).is_some();
+            if known { parse_integer(number, setting, true) } else { None }
         }
         Err(_) => {
             let number: f64 = text.parse().ok()?;
-            // Of ten digits and a fraction of zero the same holds as of ten digits.
-            let known = as_set != TimeUnit::Auto || unit(number, true).is_some();
-            if known { of_real(number, as_set) } else { None }
+            // Ten digits with a fraction of zero are as ambiguous as ten digits.
+            let known = setting != TimeUnit::Auto || unit(number, true).is_some();
+            if known { parse_real(number, setting) } else { None }
         }
     }
 }
@@ -114,10 +116,10 @@ mod tests {
         let millis = Some(1_772_366_400_250);
         for ours in [false, true] {
             for number in [1_772_366_400_250, 1_772_366_400_250_123, 1_772_366_400_250_123_456] {
-                assert_eq!(of_whole(number, TimeUnit::Auto, ours), millis, "{number}");
+                assert_eq!(parse_integer(number, TimeUnit::Auto, ours), millis, "{number}");
             }
-            assert_eq!(of_whole(5, TimeUnit::Auto, ours), Some(5));
-            assert_eq!(of_whole(-5, TimeUnit::Auto, ours), Some(-5));
+            assert_eq!(parse_integer(5, TimeUnit::Auto, ours), Some(5));
+            assert_eq!(parse_integer(-5, TimeUnit::Auto, ours), Some(-5));
         }
         for (number, expected) in [
             (1_772_366_400.25, millis),
@@ -128,23 +130,23 @@ mod tests {
             (1.5, None),
             (f64::NAN, None),
         ] {
-            assert_eq!(of_real(number, TimeUnit::Auto), expected, "{number}");
+            assert_eq!(parse_real(number, TimeUnit::Auto), expected, "{number}");
         }
-        assert_eq!(of_whole(1_772_366_400, TimeUnit::Auto, false), Some(1_772_366_400_000));
-        assert_eq!(of_whole(1_772_366_400, TimeUnit::Auto, true), Some(1_772_366_400));
+        assert_eq!(parse_integer(1_772_366_400, TimeUnit::Auto, false), Some(1_772_366_400_000));
+        assert_eq!(parse_integer(1_772_366_400, TimeUnit::Auto, true), Some(1_772_366_400));
         for (number, unit) in [
             (1_772_366_400_250, TimeUnit::Milliseconds),
             (1_772_366_400_250_999, TimeUnit::Microseconds),
             (1_772_366_400_250_999_999, TimeUnit::Nanoseconds),
         ] {
-            assert_eq!(of_whole(number, unit, false), millis);
-            assert_eq!(of_digits(&number.to_string(), unit), millis);
-            assert_eq!(of_digits(&number.to_string(), TimeUnit::Auto), millis);
+            assert_eq!(parse_integer(number, unit, false), millis);
+            assert_eq!(parse_digits(&number.to_string(), unit), millis);
+            assert_eq!(parse_digits(&number.to_string(), TimeUnit::Auto), millis);
         }
-        assert_eq!(of_whole(1_772_366_400, TimeUnit::Seconds, false), Some(1_772_366_400_000));
-        assert_eq!(of_digits("1772366400.25", TimeUnit::Auto), millis);
-        assert_eq!(of_digits("1772366400", TimeUnit::Seconds), Some(1_772_366_400_000));
-        assert_eq!(of_digits("1772366400250.0", TimeUnit::Auto), millis);
+        assert_eq!(parse_integer(1_772_366_400, TimeUnit::Seconds, false), Some(1_772_366_400_000));
+        assert_eq!(parse_digits("1772366400.25", TimeUnit::Auto), millis);
+        assert_eq!(parse_digits("1772366400", TimeUnit::Seconds), Some(1_772_366_400_000));
+        assert_eq!(parse_digits("1772366400250.0", TimeUnit::Auto), millis);
         for text in [
             "2026030112",
             "20260301",
@@ -161,7 +163,7 @@ mod tests {
             "20260301.5",
             "2026.",
         ] {
-            assert_eq!(of_digits(text, TimeUnit::Auto), None, "{text}");
+            assert_eq!(parse_digits(text, TimeUnit::Auto), None, "{text}");
         }
     }
 }

@@ -40,7 +40,7 @@ fn same(error: &DecodeError, reason: &str) -> bool {
     match error {
         DecodeError::NoVerdict => reason == NOTHING,
         DecodeError::BadJson { .. } => reason.starts_with("not JSON: "),
-        DecodeError::Twice { field } => reason.starts_with(&format!("{field}: there twice")),
+        DecodeError::DuplicateField { field } => reason.starts_with(&format!("{field}: there twice")),
         other => reason == other.to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! What mutations begin with.
+//! The inputs that mutations begin with.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,7 +13,7 @@ pub fn hash(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// The inputs of a target: the fixtures of the codec that it names, and files of its own. Always in one order.
+/// Returns the inputs of a target, which are fixtures of the codec and its own files, in a fixed order.
 pub fn of(target: &Target) -> Vec<Vec<u8>> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut paths: Vec<_> = ["v1", "v2", "v3"]

@@ -1,8 +1,8 @@
-//! Every decoder under hostile bytes: mutations of a committed corpus, counted, timed and weighed.
+//! Fuzz tests of every decoder: mutations of a committed corpus, with limits of time and memory.
 //!
-//! Without further words each target gets a fixed number of executions from a fixed seed. `FUZZ_SECONDS=60`
-//! gives each target that long, `FUZZ_SEED` takes other mutations, `FUZZ_TARGET` one target: docs/fuzzing.md.
-#![allow(unsafe_code)] // an allocator that counts is one
+//! By default each target gets a fixed number of executions from a fixed seed. `FUZZ_SECONDS=60` sets the time of each
+//! target instead, `FUZZ_SEED` selects other mutations, and `FUZZ_TARGET` one target: docs/fuzzing.md.
+#![allow(unsafe_code)] // a counting allocator needs it
 
 mod corpus;
 mod mutate;
@@ -20,25 +20,25 @@ use std::{env, fs, thread};
 use mutate::Mutator;
 use targets::{TARGETS, Target};
 
-/// Executions of a target in a bounded run.
+/// The number of executions of a target without `FUZZ_SECONDS`.
 const BOUNDED: u64 = 10_000;
-/// An execution may take this long.
+/// The maximum time of an execution.
 const SLOW: Duration = Duration::from_secs(1);
-/// An execution may hold this much more than it was given, in bytes.
+/// The maximum memory of an execution beyond its input, in bytes.
 const HEAVY: i64 = 64 << 20;
-/// Inputs of new outcomes kept for further mutations.
+/// The maximum number of inputs with new outcomes that are kept for further mutations.
 const KEPT: usize = 512;
-/// Stack of a decoder, as threads of the program have it.
+/// The stack size of a decoder, which is that of the program's threads.
 const STACK: usize = 2 << 20;
 
-/// When a target's run ends.
+/// The end of a target's run.
 #[derive(Clone, Copy)]
 enum Until {
     Executions(u64),
     Time(Instant),
 }
 
-/// Runs one input and checks what it took.
+/// Runs one input and checks its time and memory.
 fn execute(target: &Target, input: &[u8]) -> u64 {
     let run = || {
         let began = Instant::now();
@@ -47,7 +47,7 @@ fn execute(target: &Target, input: &[u8]) -> u64 {
         (ran, weigh::peak(weight), began.elapsed())
     };
     let (ran, peak, mut time) = run();
-    // Another process may have had the core: what is slow is slow each time.
+    // Another process may have used the core. An input that is slow is slow each time.
     for _ in 0..2 {
         if time > SLOW {
             time = time.min(run().2);
@@ -64,7 +64,7 @@ fn execute(target: &Target, input: &[u8]) -> u64 {
     panic!("{} {wrong} on {} bytes, kept in {}", target.name, input.len(), kept.display());
 }
 
-/// Mutates a target's corpus until the end; executions and different outcomes.
+/// Mutates a target's corpus until the end. Returns the number of executions and of different outcomes.
 fn fuzz(target: &Target, seed: u64, until: Until) -> (u64, usize) {
     let mut pool = corpus::of(target);
     let mut outcomes: HashSet<u64> = HashSet::new();
@@ -83,7 +83,7 @@ fn fuzz(target: &Target, seed: u64, until: Until) -> (u64, usize) {
         mutator.next(&pool, &mut input);
         executions += 1;
         if outcomes.insert(execute(target, &input)) {
-            // What ends in a new way is a step on the way to further ones.
+            // An input with a new outcome is mutated further.
             if pool.len() < given + KEPT {
                 pool.push(input.clone());
             } else {
@@ -125,8 +125,8 @@ fn decoders_refuse_and_never_break() {
     println!("{:<10} {all:>12} executions, seed {seed}", "all");
 }
 
-/// JSON that is short and would be large as a tree. The target's bounds hold at the greatest record and at the
-/// greatest number of values.
+/// JSON that is short and large as a tree. The limits of the target also hold at the maximum size of a record and the
+/// maximum number of values.
 #[test]
 fn trees_are_bounded() {
     let mapped = TARGETS.iter().find(|target| target.name == "mapped").unwrap();

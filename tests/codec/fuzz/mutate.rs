@@ -1,12 +1,12 @@
-//! Mutations: of bytes, of numbers as Avro and as people write them, of pieces between inputs. Seeded, and the
+//! Mutations of bytes, of numbers in Avro and in text, and of pieces between inputs. They follow from a seed and are the
 //! same on every machine.
 
 use fastrand::Rng;
 
-/// Greatest input.
+/// The maximum size of an input, in bytes.
 const MAX: usize = 64 << 10;
 
-/// What numbers in text become.
+/// The replacements of numbers in text.
 const NUMBERS: &[&str] = &[
     "0",
     "-1",
@@ -26,7 +26,7 @@ const NUMBERS: &[&str] = &[
     "1e",
 ];
 
-/// What means something to one grammar or another.
+/// Texts with a meaning in one of the grammars.
 const TOKENS: &[&str] = &[
     "{",
     "}",
@@ -65,11 +65,11 @@ const TOKENS: &[&str] = &[
     "+23:59",
 ];
 
-/// Whole numbers at the edges.
+/// Integers at the limits of types.
 const EDGES: [i64; 12] =
     [0, -1, 1, 63, 64, 127, 128, i32::MAX as i64, i32::MIN as i64, u32::MAX as i64, i64::MAX, i64::MIN];
 
-/// Makes inputs.
+/// A generator of inputs.
 pub struct Mutator {
     rng: Rng,
 }
@@ -79,12 +79,12 @@ impl Mutator {
         Self { rng: Rng::with_seed(seed) }
     }
 
-    /// A number below `bound`, which is not 0.
+    /// Returns a number below `bound`, which is not 0.
     pub fn below(&mut self, bound: usize) -> usize {
         self.rng.usize(..bound)
     }
 
-    /// A place from which at least one byte follows, mostly behind what tells the kind of a record.
+    /// Returns an index of a byte, mostly after the prefix that gives the kind of a record.
     fn place(&mut self, length: usize) -> usize {
         let from = if length > 10 && self.rng.u8(..8) > 0 { 10 } else { 0 };
         self.rng.usize(from..length)
@@ -96,7 +96,7 @@ impl Mutator {
         from..from + self.rng.usize(..=most)
     }
 
-    /// The next input, made of one of the pool and perhaps another.
+    /// Returns the next input, which is made of one or two inputs of the pool.
     pub fn next(&mut self, pool: &[Vec<u8>], input: &mut Vec<u8>) {
         input.clear();
         input.extend_from_slice(&pool[self.below(pool.len())]);
@@ -114,7 +114,7 @@ impl Mutator {
         match self.rng.u8(..12) {
             0 => input[self.place(length)] ^= 1 << self.rng.u8(..8),
             1 => input[self.place(length)] = self.rng.u8(..),
-            // A length or a small number, a little off.
+            // Changes a length or a small number slightly.
             2 => {
                 let at = self.place(length);
                 input[at] = input[at].wrapping_add(self.rng.u8(..9)).wrapping_sub(4);
@@ -169,7 +169,7 @@ impl Mutator {
         EDGES[self.below(EDGES.len())].wrapping_add(self.rng.i64(-1..=1))
     }
 
-    /// Another number where one stands in text.
+    /// Replaces a number in text.
     fn number(&mut self, input: &mut Vec<u8>) {
         let from = self.place(input.len());
         let digit = |byte: &u8| byte.is_ascii_digit();
@@ -181,7 +181,7 @@ impl Mutator {
     }
 }
 
-/// A whole number as Avro writes it.
+/// Returns an integer as Avro writes it.
 fn varint(number: i64) -> Vec<u8> {
     let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
     let mut bytes = Vec::new();

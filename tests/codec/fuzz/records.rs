@@ -1,4 +1,4 @@
-//! Records and their headers. What is read can be written, and is read again as the same.
+//! Records and their headers. A value that is read can be written, and is equal when it is read again.
 
 use std::fmt::Debug;
 use std::fs;
@@ -11,7 +11,6 @@ use aegis::codec::{
 use aegis::config::Config;
 use aegis::dead_letter::{self, Headers};
 use aegis::kafka::Consumed;
-use aegis::schemas;
 
 use super::corpus::hash;
 
@@ -19,7 +18,7 @@ fn defaults() -> Defaults {
     Defaults { tenant: "home".to_owned(), policy: "plain".to_owned(), ..Defaults::default() }
 }
 
-/// How decoding ended. The errors' words quote nothing of the input but sizes, lines and columns.
+/// Returns the outcome of a decoder as a number. Errors quote only sizes, lines and columns of the input.
 fn ending<T>(read: &Result<T, DecodeError>) -> u64 {
     match read {
         Ok(_) => 0,
@@ -50,7 +49,7 @@ pub fn event(bytes: &[u8]) -> u64 {
     comes_back(bytes, |bytes| codec::decode_event(bytes, &defaults()), codec::encode_event)
 }
 
-/// How events of another shape are read: our own shape by pointers, a request with everything, one text, and a chat.
+/// The pointers to events in other layouts: our own layout, a request with all fields, one text, and a chat.
 static MAPPED: LazyLock<[Defaults; 4]> = LazyLock::new(|| {
     let lines = [
         "turns = '/turns'\ntext = '/text'\nturn_text = '/text'\nid = '/id'\nconversation = '/conversation'\n\
@@ -67,11 +66,11 @@ static MAPPED: LazyLock<[Defaults; 4]> = LazyLock::new(|| {
     lines.map(|lines| {
         let event_fields = toml::from_str(lines).unwrap();
         let config = Config { event_fields, ..Config::default() };
-        Defaults { event_fields: schemas::defaults(&config).event_fields, ..defaults() }
+        Defaults { event_fields: config.record_defaults().event_fields, ..defaults() }
     })
 });
 
-/// Events by pointers. Whatever both our own reader and its pointers take, they take for the same.
+/// Events by pointers. An event that our own reader and the pointers both read is the same for both.
 pub fn mapped(bytes: &[u8]) -> u64 {
     let (which, record) = match bytes {
         [which @ 0..=3, record @ ..] => (usize::from(*which), record),
@@ -85,14 +84,14 @@ pub fn mapped(bytes: &[u8]) -> u64 {
         assert!(again.as_ref() == Ok(event), "read again as something else");
     }
     if let (0, Ok((event, _)), Ok(mut own)) = (which, &read, codec::decode_event(record, &defaults())) {
-        // These pointers know of no notes, and Avro is no matter of pointers.
+        // These pointers do not include metadata, and pointers do not apply to Avro.
         own.metadata.clone_from(&event.metadata);
         assert!(own == *event, "our own shape is read by pointers as something else");
     }
     ending(&read)
 }
 
-/// How labels of another shape are read: our own by pointers, a tool's, and one with several annotations in a record.
+/// The pointers to labels in other layouts: our own layout, a tool's, and one with several annotations in a record.
 static MAPPED_LABELS: LazyLock<[Defaults; 3]> = LazyLock::new(|| {
     let lines = [
         "event_id = '/event_id'\nid = '/id'\ntenant = '/tenant'\npolicy = '/policy'\nannotator = '/annotator'\n\
@@ -110,11 +109,11 @@ static MAPPED_LABELS: LazyLock<[Defaults; 3]> = LazyLock::new(|| {
     lines.map(|lines| {
         let label_fields = toml::from_str(lines).unwrap();
         let config = Config { label_fields, ..Config::default() };
-        Defaults { label_fields: schemas::defaults(&config).label_fields, ..defaults() }
+        Defaults { label_fields: config.record_defaults().label_fields, ..defaults() }
     })
 });
 
-/// Labels by pointers. Whatever both our own reader and its pointers take, they take for the same.
+/// Labels by pointers. A label that our own reader and the pointers both read is the same for both.
 pub fn mapped_label(bytes: &[u8]) -> u64 {
     let (which, record) = match bytes {
         [which @ 0..=2, record @ ..] => (usize::from(*which), record),
@@ -128,7 +127,7 @@ pub fn mapped_label(bytes: &[u8]) -> u64 {
     }
     if let (0, Ok([label]), Ok(mut own)) = (which, read.as_deref(), codec::decode_label(record, &defaults()))
     {
-        // The field `unsafe` has no pointer: it may be all that our own reader has.
+        // The field `unsafe` has no pointer, and our own reader may read nothing else.
         (own.verdict, own.severity) = (label.verdict, label.severity);
         assert!(own == *label, "our own shape is read by pointers as something else");
     }
@@ -164,7 +163,7 @@ pub fn key(bytes: &[u8]) -> u64 {
     ending(&read)
 }
 
-/// Writers with our schemas, with older and other ones, and of JSON, by the id's lowest bits.
+/// Writers with our schemas, with earlier and other ones, and of JSON. The lowest bits of the id select one.
 struct Known(Vec<Arc<Writer>>);
 
 impl Schemas for Known {
@@ -188,16 +187,16 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     let read = |path: &&str| Writer::avro(&fs::read_to_string(tests.join(path)).unwrap()).unwrap();
     let avro = paths.iter().map(read);
     let ours = codec::SCHEMAS.iter().map(|(_, text)| Writer::avro(text).unwrap());
-    // The corpus counts them: what comes later goes to the end.
+    // The corpus refers to them by index, so new ones are added at the end.
     let logical = read(&"codec/fuzz/corpus/registry/logical.avsc");
     Known(avro.chain(ours).chain([Writer::json(), logical]).map(Arc::new).collect())
 });
 
-/// The first byte names the writer, the second how it is named: in a header, before the datum by number or by
-/// GUID, or in whatever bytes follow.
+/// The first byte selects the writer, the second the position of its id: in a header, before the datum as a number or a
+/// GUID, or in the bytes that follow.
 pub fn framed(bytes: &[u8]) -> u64 {
     let &[writer, how, ref datum @ ..] = bytes else { return 0 };
-    // A single-object record's own first bytes are no datum's.
+    // The first bytes of a single-object record are not part of a datum.
     let datum = datum.get(8..).filter(|_| how & 4 != 0).unwrap_or(datum);
     let id = [0, 0, 0, 0, writer];
     let guid = [&[1; 16][..], &[writer]].concat();
@@ -219,7 +218,7 @@ pub fn framed(bytes: &[u8]) -> u64 {
     hash(endings)
 }
 
-/// A registry's schema, and a short datum read with it.
+/// A schema of a registry, and a short datum of it.
 pub fn schema(bytes: &[u8]) -> u64 {
     let Ok(text) = std::str::from_utf8(bytes) else { return 1 };
     let Some(writer) = Writer::avro(text) else { return 2 };
@@ -229,7 +228,7 @@ pub fn schema(bytes: &[u8]) -> u64 {
     hash([ending(&received.event(&defaults())), ending(&received.decision())])
 }
 
-/// Lines `name=value` as headers of a dead letter.
+/// The headers of a dead letter, from lines of `name=value`.
 pub fn headers(bytes: &[u8]) -> u64 {
     let header = |line: &[u8]| {
         let (name, value) = match line.iter().position(|byte| *byte == b'=') {

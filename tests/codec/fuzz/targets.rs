@@ -1,19 +1,19 @@
-//! The decoders, each as a function of bytes that says how it ended.
+//! The decoders, each as a function from bytes to its outcome.
 
 use super::{records, texts};
 
 /// A decoder.
 pub struct Target {
     pub name: &'static str,
-    /// Files of the codec's fixtures that it begins with.
+    /// The names of the codec's fixtures in its corpus.
     pub fixtures: &'static [&'static str],
-    /// Its own folder in the corpus.
+    /// The name of its folder in the corpus.
     pub folder: &'static str,
-    /// Decodes, checks what must hold of what was read, and says how it ended: equal numbers, equal endings.
+    /// Decodes the input and checks the result. Returns a number for the outcome; equal outcomes have equal numbers.
     pub run: fn(&[u8]) -> u64,
 }
 
-/// All of them.
+/// All decoders.
 pub const TARGETS: &[Target] = &[
     Target { name: "event", fixtures: &["event.avro", "event.json"], folder: "event", run: records::event },
     Target { name: "label", fixtures: &["label.avro", "label.json"], folder: "label", run: records::label },
@@ -50,16 +50,16 @@ pub const TARGETS: &[Target] = &[
         folder: "predictor",
         run: records::predictor,
     },
-    // Events in another's shape: the first byte says by which pointers they are read.
+    // Events in other layouts. The first byte selects the pointers.
     Target { name: "mapped", fixtures: &["event.json"], folder: "mapped", run: records::mapped },
-    // Labels in another's shape.
+    // Labels in other layouts.
     Target {
         name: "mapped-label",
         fixtures: &["label.json"],
         folder: "mapped-label",
         run: records::mapped_label,
     },
-    // Confluent's framing: a first byte says who wrote it and with which header, the rest is as above.
+    // Confluent's framing. The first bytes select the writer and the header; the rest is as above.
     Target {
         name: "framed",
         fixtures: &["event.avro", "decision.avro", "label.avro", "event.json"],
@@ -76,7 +76,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "headers", fixtures: &[], folder: "headers", run: records::headers },
     Target { name: "time", fixtures: &[], folder: "time", run: texts::time },
     Target { name: "replay", fixtures: &[], folder: "replay", run: texts::replay },
-    // The same from files: in Avro's container, and packed.
+    // The same from files: Avro's containers, and compressed files.
     Target { name: "replay-avro", fixtures: &[], folder: "avro", run: texts::replay_avro },
     Target { name: "replay-gz", fixtures: &[], folder: "gz", run: texts::replay_gz },
     Target { name: "replay-zst", fixtures: &[], folder: "zst", run: texts::replay_zst },
@@ -84,7 +84,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "overlay", fixtures: &[], folder: "overlay", run: texts::overlay },
     Target { name: "policies", fixtures: &[], folder: "policies", run: texts::policies },
     Target { name: "manifest", fixtures: &[], folder: "manifest", run: texts::manifest },
-    // Where an ONNX graph keeps weights outside of its file.
+    // The external weights of an ONNX graph.
     Target { name: "graph", fixtures: &[], folder: "graph", run: texts::graph },
     Target { name: "rules", fixtures: &[], folder: "rules", run: texts::rules },
 ];

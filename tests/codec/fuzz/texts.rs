@@ -1,4 +1,4 @@
-//! What people write: lines, configuration, policies, manifests, rules.
+//! Texts that people write: lines, configuration, policies, manifests, rules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use aegis::replay::{Around, ReplayArgs, ReplayError, fold_lines};
 
 use super::corpus::hash;
 
-/// The words of an error without what it may quote: numbers, and what stands in quotation marks.
+/// Returns an error's message without the parts that it may quote: numbers, and text in quotation marks.
 fn shape(words: &str) -> u64 {
     if let Some(set) = words.strip_prefix("--set ") {
         return hash(set.is_empty());
@@ -25,7 +25,7 @@ fn shape(words: &str) -> u64 {
     hash(first.replace(|c: char| c.is_ascii_digit() || !c.is_ascii(), ""))
 }
 
-/// A folder for what is only read from files; in memory where the system has such a place.
+/// A folder for inputs that are only read from files, in memory if the system supports it.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
@@ -34,7 +34,7 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     folder
 });
 
-/// Removes what [`FOLDER`] holds.
+/// Removes the content of [`FOLDER`].
 pub fn clean() {
     let _ = fs::remove_dir_all(&*FOLDER);
 }
@@ -65,7 +65,7 @@ pub fn replay(bytes: &[u8]) -> u64 {
     }
 }
 
-/// A stream in a file of that ending, folded by the learner that costs least.
+/// A stream in a file with that extension, folded by the fastest learner.
 fn replay_file(name: &str, bytes: &[u8]) -> u64 {
     let args = ReplayArgs {
         streams: vec![put(name, bytes)],
@@ -106,7 +106,7 @@ pub fn config(bytes: &[u8]) -> u64 {
     loaded(&put("aegis.toml", bytes), Vec::new(), &[])
 }
 
-/// Lines as `--set`, and those that begin like variables as the environment.
+/// Lines as values of `--set`, and lines that begin like variables as the environment.
 pub fn overlay(bytes: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(bytes);
     let (environment, sets): (Vec<&str>, Vec<&str>) =
@@ -127,7 +127,7 @@ pub fn policies(bytes: &[u8]) -> u64 {
     }
 }
 
-/// A manifest whose files are not there: it is read and checked in full, and nothing is run.
+/// A manifest without its files. It is read and checked, and nothing is run.
 pub fn manifest(bytes: &[u8]) -> u64 {
     put("panel/expert/manifest.toml", bytes);
     match Panel::open(PanelConfig::new(FOLDER.join("panel"))) {
@@ -136,7 +136,7 @@ pub fn manifest(bytes: &[u8]) -> u64 {
     }
 }
 
-/// The files that a graph names; nothing is loaded.
+/// The files that a graph refers to. Nothing is loaded.
 pub fn graph(bytes: &[u8]) -> u64 {
     match external_data::locations(bytes) {
         Ok(found) => hash((0, format!("{found:?}").len().min(256))),

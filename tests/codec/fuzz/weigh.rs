@@ -1,4 +1,4 @@
-//! What a thread holds, counted by the allocator.
+//! The memory of a thread, counted by the allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -21,7 +21,7 @@ fn size(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call is forwarded unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Weighing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(size(layout.size()));
@@ -47,14 +47,14 @@ unsafe impl GlobalAlloc for Weighing {
 #[global_allocator]
 static ALLOCATOR: Weighing = Weighing;
 
-/// What the thread holds now; the peak is counted from here.
+/// Returns the memory that the thread holds now, in bytes, and starts to count the peak.
 pub fn begin() -> i64 {
     let now = NOW.get();
     PEAK.set(now);
     now
 }
 
-/// The most that the thread has held beyond `began`, in bytes.
+/// Returns the maximum memory that the thread has held beyond `began`, in bytes.
 pub fn peak(began: i64) -> i64 {
     PEAK.get() - began
 }

@@ -23,7 +23,7 @@ use aegis::core::vote::Vote;
 use aegis::dead_letter::{Reason, dead_letter};
 use aegis::kafka::topics::{Finding as Found, ensure};
 use aegis::kafka::{Connection, Consumed, Delivery, Offsets, Outbox, Produced, Source, Start};
-use aegis::schemas::Encodings;
+use aegis::registry::Encodings;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::config::ClientConfig;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};

@@ -117,20 +117,20 @@ pub enum Action {
     /// score commits the next decision.
     Decide,
     /// The election's partition is assigned to this learner. This is a fault if the other one is running and owns it.
-    Elect(Who),
+    Elect(ClientId),
     /// It is told that the other learner is elected.
-    Supersede(Who),
-    Activate(Who),
+    Supersede(ClientId),
+    Activate(ClientId),
     /// Opens the store in this state and restores the ledger.
-    Restore(Who, Fate),
-    Subscribe(Who),
+    Restore(ClientId, Fate),
+    Subscribe(ClientId),
     /// Reads decisions and labels up to these offsets, joins them, and sends the outputs.
-    Unit(Who, usize, usize),
+    Unit(ClientId, usize, usize),
     Arrive(usize),
     ReadBack(ClientId),
     Publish(ClientId),
     // Faults.
-    Crash(Who),
+    Crash(ClientId),
     /// The group of the labels evicts its member.
     Evict,
     TimeOut,

@@ -93,13 +93,13 @@ impl State {
     }
 
     /// The learner starts again from its last commit.
-    pub(super) fn leave(&mut self, who: Who) {
+    pub(super) fn leave(&mut self, who: ClientId) {
         self.kafka.forget(who);
         self.learners[who].leave();
     }
 
     /// The process ends, because it was fenced or killed. If it is started again, it stands by.
-    pub(super) fn die(&mut self, who: Who) {
+    pub(super) fn die(&mut self, who: ClientId) {
         self.leave(who);
         self.learners[who].elected = false;
         self.elected = self.elected.filter(|elected| *elected != who);
@@ -117,7 +117,7 @@ impl State {
     }
 
     /// Applies the records committed since `next`.
-    pub(super) fn read_back(&mut self, who: Who) {
+    pub(super) fn read_back(&mut self, who: ClientId) {
         let end = self.kafka.last_stable();
         let learner = &mut self.learners[who];
         for entry in self.kafka.log.get(learner.next..end).unwrap_or_default() {
@@ -141,7 +141,7 @@ impl State {
     }
 
     /// Writes records to the store that are sent and not committed.
-    pub(super) fn keep_early(&mut self, who: Who, end: usize) {
+    pub(super) fn keep_early(&mut self, who: ClientId, end: usize) {
         let learner = &mut self.learners[who];
         for entry in &self.kafka.log {
             if let kafka::Entry::Open(_, Output::Ledger(record)) = entry {

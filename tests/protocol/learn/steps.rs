@@ -71,7 +71,7 @@ impl Learning {
     }
 
     /// One tick up to the sending of its records.
-    pub(super) fn unit(&self, state: &mut State, who: Who, decision: usize, label: usize) {
+    pub(super) fn unit(&self, state: &mut State, who: ClientId, decision: usize, label: usize) {
         let learner = &mut state.learners[who];
         let index = learner.sled.index | ((1 << decision) - 1);
         let read = Read {
@@ -105,7 +105,7 @@ impl Learning {
     }
 
     /// Sends the consumed offset, if there is one, with the proof of membership, and requests the commit.
-    pub(super) fn commit(state: &mut State, who: Who, next: Option<usize>, end: usize) {
+    pub(super) fn commit(state: &mut State, who: ClientId, next: Option<usize>, end: usize) {
         let Learner { epoch: Some(epoch), proof, .. } = state.learners[who] else { return };
         match next.map_or(Ok(()), |next| state.kafka.offsets(ID, epoch, next, proof)) {
             Ok(()) => {
@@ -133,7 +133,7 @@ impl Learning {
     }
 
     /// The outcome of the commit is unknown, so that the learner starts again from its last commit.
-    pub(super) fn give_up(&self, state: &mut State, who: Who) {
+    pub(super) fn give_up(&self, state: &mut State, who: ClientId) {
         let epoch = state.learners[who].epoch;
         state.leave(who);
         if self.without == Some(Safeguard::NewProducer)

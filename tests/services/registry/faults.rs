@@ -1,28 +1,29 @@
-//! What registries do wrong, and what becomes of it.
+//! Faults of registries and their effects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis::codec::{DecodeError, SchemaId, Schemas};
-use aegis::registry::{Registry, RegistryError, Settings};
+use aegis::config::{self, Secret};
+use aegis::registry::{Registry, RegistryError};
 use serde_json::json;
 
 use super::server::{Reply, Server, schema, unknown};
 use super::{EVENT, FOREIGN, FOREIGN_DATUM, ask, event, framed, settings};
 
-fn said(registry: &Registry, id: u32) -> &'static str {
+fn outcome(registry: &Registry, id: u32) -> &'static str {
     ask(registry, id).map_or_else(|error| error.name(), |()| "known")
 }
 
 #[test]
-fn what_is_known_outlives_the_registry() {
+fn known_schemas_outlive_the_registry() {
     let server = Server::start(|request| match request.line.as_str() {
         "GET /schemas/ids/1" => schema(FOREIGN),
         _ => unknown(),
     });
-    let registry = Registry::open(settings(server.url.clone())).unwrap();
-    assert_eq!(said(&registry, 1), "known");
+    let registry = Registry::open(&settings(&server.url)).unwrap();
+    assert_eq!(outcome(&registry, 1), "known");
     server.die();
     assert_eq!(event(&registry, &framed(1, FOREIGN_DATUM)).unwrap().id, "e-1");
     let started = Instant::now();
@@ -35,9 +36,9 @@ fn what_is_known_outlives_the_registry() {
 }
 
 #[test]
-fn nobody_but_its_own_thread_waits_for_it() {
+fn only_its_thread_waits_for_the_registry() {
     let server = Server::start(|_| Reply::Silence(Duration::from_secs(3)));
-    let registry = Registry::open(settings(server.url)).unwrap();
+    let registry = Registry::open(&settings(&server.url)).unwrap();
     let started = Instant::now();
     for number in 0..1_000 {
         let id = SchemaId::Number(number);
@@ -49,33 +50,33 @@ fn nobody_but_its_own_thread_waits_for_it() {
 }
 
 #[test]
-fn an_unknown_id_may_come_in_time() {
+fn an_unknown_id_may_become_known() {
     let count = Arc::new(AtomicUsize::new(0));
     let server = Server::start(move |_| match count.fetch_add(1, Ordering::SeqCst) {
         0 | 1 => unknown(),
         _ => schema(EVENT),
     });
-    let settings = Settings { unknown: Duration::from_secs(20), ..settings(server.url.clone()) };
-    assert_eq!(said(&Registry::open(settings).unwrap(), 1), "known");
+    let settings = config::Registry { unknown_wait_ms: 20_000, ..settings(&server.url) };
+    assert_eq!(outcome(&Registry::open(&settings).unwrap(), 1), "known");
     assert_eq!(server.requests().len(), 3);
 }
 
 #[test]
-fn an_unknown_id_is_asked_for_its_time_and_no_longer() {
+fn an_unknown_id_fails_after_its_wait() {
     let server = Server::start(|_| unknown());
-    let registry = Registry::open(settings(server.url.clone())).unwrap();
+    let registry = Registry::open(&settings(&server.url)).unwrap();
     let started = Instant::now();
-    assert_eq!(said(&registry, 9), "UnknownSchemaId");
+    assert_eq!(outcome(&registry, 9), "UnknownSchemaId");
     let waited = started.elapsed();
     assert!((300..2_000).contains(&waited.as_millis()), "{waited:?}");
     let requests = server.requests().len();
-    // Told at once for a while, without asking again.
-    assert_eq!(said(&registry, 9), "UnknownSchemaId");
+    // For some time the error is returned at once, without another request.
+    assert_eq!(outcome(&registry, 9), "UnknownSchemaId");
     assert_eq!(server.requests().len(), requests);
 }
 
 #[test]
-fn faults_that_pass_are_waited_out() {
+fn temporary_faults_are_retried() {
     for fault in [
         Reply::Status(500, "oops".into()),
         Reply::Status(503, json!({"error_code": 50003, "message": "no leader"}).to_string()),
@@ -90,14 +91,14 @@ fn faults_that_pass_are_waited_out() {
             0 => fault.clone(),
             _ => schema(EVENT),
         });
-        let settings = Settings { outage: Duration::from_secs(20), ..settings(server.url.clone()) };
-        assert_eq!(said(&Registry::open(settings).unwrap(), 1), "known");
+        let settings = config::Registry { outage_wait_ms: 20_000, ..settings(&server.url) };
+        assert_eq!(outcome(&Registry::open(&settings).unwrap(), 1), "known");
         assert_eq!(server.requests().len(), 2);
     }
 }
 
 #[test]
-fn faults_that_stay_stop_and_say_why() {
+fn permanent_faults_stop_with_the_reason() {
     for (fault, said) in [
         (
             Reply::Status(500, r#"{"error_code":50001,"message":"store\nfailed"}"#.into()),
@@ -110,14 +111,14 @@ fn faults_that_stay_stop_and_say_why() {
         (Reply::Silence(Duration::from_secs(2)), "timeout"),
     ] {
         let server = Server::start(move |_| fault.clone());
-        let error = ask(&Registry::open(settings(server.url)).unwrap(), 1).unwrap_err();
+        let error = ask(&Registry::open(&settings(&server.url)).unwrap(), 1).unwrap_err();
         assert_eq!(error.name(), "RegistryUnavailable", "{error}");
         assert!(error.to_string().contains(said), "{error}: {said}");
     }
 }
 
 #[test]
-fn what_is_no_schema_for_us_is_incompatible_at_once() {
+fn an_unusable_schema_is_incompatible_at_once() {
     for reply in [
         Reply::Endless,
         schema("{ \"type\": \"recor"),
@@ -126,8 +127,8 @@ fn what_is_no_schema_for_us_is_incompatible_at_once() {
         Reply::Status(200, json!({"schema": EVENT, "references": [{"name": "a"}]}).to_string()),
     ] {
         let server = Server::start(move |_| reply.clone());
-        let settings = Settings { request: Duration::from_secs(20), ..settings(server.url.clone()) };
-        assert_eq!(said(&Registry::open(settings).unwrap(), 1), "Incompatible");
+        let settings = config::Registry { request_timeout_ms: 20_000, ..settings(&server.url) };
+        assert_eq!(outcome(&Registry::open(&settings).unwrap(), 1), "Incompatible");
         assert_eq!(server.requests().len(), 1);
     }
 }
@@ -135,7 +136,7 @@ fn what_is_no_schema_for_us_is_incompatible_at_once() {
 #[test]
 fn a_registry_without_guids_does_not_stop_the_service() {
     let server = Server::start(|_| Reply::Status(404, String::new()));
-    let registry = Registry::open(settings(server.url.clone())).unwrap();
+    let registry = Registry::open(&settings(&server.url)).unwrap();
     let error = registry.waiting(&|| false).writer(SchemaId::Guid([0xAB; 16])).err().unwrap();
     assert_eq!(error.name(), "UnknownSchemaId");
     let requests = server.requests();
@@ -145,13 +146,13 @@ fn a_registry_without_guids_does_not_stop_the_service() {
 #[test]
 fn credentials_go_to_the_registry_and_nowhere_else() {
     let server = Server::start(|_| Reply::Status(403, String::new()));
-    let settings = Settings {
+    let settings = config::Registry {
         user: "aegis".into(),
-        password: "hunter2".into(),
-        ..settings(format!("{}/apis/v7/", server.url))
+        password: Secret::new("hunter2"),
+        ..settings(&format!("{}/apis/v7/", server.url))
     };
     assert!(!format!("{settings:?}").contains("hunter2"));
-    let error = ask(&Registry::open(settings).unwrap(), 1).unwrap_err();
+    let error = ask(&Registry::open(&settings).unwrap(), 1).unwrap_err();
     assert!(!error.to_string().contains("hunter2"), "{error}");
     let requests = server.requests();
     assert_eq!(requests.len(), 1, "asking again would lock the account");
@@ -160,35 +161,35 @@ fn credentials_go_to_the_registry_and_nowhere_else() {
 }
 
 #[test]
-fn the_next_address_is_asked_where_one_does_not_answer() {
+fn the_next_address_is_used_if_one_does_not_answer() {
     let (dead, live) = (Server::start(|_| unknown()), Server::start(|_| schema(EVENT)));
     dead.die();
-    let settings = Settings { urls: vec![dead.url.clone(), live.url.clone()], ..settings(String::new()) };
-    assert_eq!(said(&Registry::open(settings).unwrap(), 1), "known");
+    let settings = settings(&format!("{},{}", dead.url, live.url));
+    assert_eq!(outcome(&Registry::open(&settings).unwrap(), 1), "known");
 }
 
 #[test]
-fn certificates_that_cannot_be_used_are_refused_at_the_start() {
+fn unusable_certificates_are_refused_at_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key.pem");
     std::fs::write(&path, "-----BEGIN RSA PRIVATE KEY-----\n").unwrap();
     let missing = folder.path().join("absent.pem");
     for (authorities, said) in [(missing, "cannot read"), (path, "no certificate")] {
-        let settings = Settings { authorities: Some(authorities), ..settings("https://127.0.0.1:1".into()) };
-        let error = Registry::open(settings).err().unwrap();
+        let settings = config::Registry { authorities, ..settings("https://127.0.0.1:1") };
+        let error = Registry::open(&settings).err().unwrap();
         assert!(matches!(error, RegistryError::Settings { key: "authorities", .. }), "{error}");
         assert!(error.to_string().contains(said), "{error}");
     }
 }
 
 #[test]
-fn our_schema_is_registered_once_and_a_refusal_says_why() {
+fn our_schema_is_registered_once_and_a_refusal_has_a_reason() {
     let server = Server::start(|request| match request.line.as_str() {
         "POST /subjects/my%2Etopic%2Dvalue/versions" => Reply::Status(200, r#"{"id":41}"#.into()),
         "POST /subjects/my%2Etopic%2Dvalue" => unknown(),
         _ => Reply::Status(409, r#"{"error_code":409,"message":"reader misses default"}"#.into()),
     });
-    let registry = Registry::open(settings(server.url.clone())).unwrap();
+    let registry = Registry::open(&settings(&server.url)).unwrap();
     let register = |subject: &str, add| registry.register(subject, EVENT, add, &|| false);
     assert_eq!(register("my.topic-value", true), Ok(41));
     let body: serde_json::Value = serde_json::from_str(&server.requests()[0].body).unwrap();

@@ -1,5 +1,5 @@
-//! The whole flow with a registry, exactly once on a real Apache Kafka: each record has its one outcome, whatever
-//! the registry does.
+//! The whole flow with a registry, exactly once on a real Apache Kafka. Each record has exactly one outcome, also if the
+//! registry fails.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -32,7 +32,7 @@ const DECISIONS: u32 = 13;
 const LABELS: u32 = 14;
 const REVIEWS: u32 = 15;
 
-/// A registry that has what the flow needs.
+/// The answers of a registry with the schemas that the flow needs.
 fn answer(request: &Request) -> Reply {
     match request.line.as_str() {
         "GET /schemas/ids/11" => schema(SCHEMAS[0].1),
@@ -58,7 +58,7 @@ struct Running {
 }
 
 impl Running {
-    /// With topics of its own.
+    /// Starts both roles with their own topics.
     fn start(prefix: &str, outage_ms: u64) -> Self {
         let server = Server::start(answer);
         let folder = tempfile::tempdir().unwrap();
@@ -118,10 +118,10 @@ impl Running {
     }
 
     fn read(&self, records: &[Consumed]) -> Vec<Decision> {
-        let registry = Registry::open(settings(self.server.url.clone())).unwrap();
-        let patient = registry.waiting(&|| false);
+        let registry = Registry::open(&settings(&self.server.url)).unwrap();
+        let waiting = registry.waiting(&|| false);
         let read = |record: &Consumed| {
-            Received::new(record.payload.as_deref(), &record.headers, Some(&patient)).decision().unwrap()
+            Received::new(record.payload.as_deref(), &record.headers, Some(&waiting)).decision().unwrap()
         };
         records.iter().map(read).collect()
     }
@@ -136,7 +136,7 @@ fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_onl
         (SCHEMA_ID_HEADER.to_owned(), Some(framed(EVENTS, b""))),
         ("mine".to_owned(), Some(b"kept".to_vec())),
     ];
-    // Partition 0 begins with a schema that nobody knows.
+    // Partition 0 begins with an unknown schema.
     send(
         &flow.connection,
         &[
@@ -165,13 +165,13 @@ fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_onl
     assert_eq!(reasons(&letters), [("UnknownSchemaId".to_owned(), 1)].into());
     assert_eq!(letters[0].payload.as_deref(), Some(&framed(99, b"what is it")[..]));
 
-    // A review request: framed with an id of its own.
+    // A review request is framed with the id of its schema.
     let unread = codec::encode_event(&event(4, "\u{1f642}"), Encoding::Avro).unwrap();
     send(&flow.connection, &[flow.event(2, unread)]);
-    let registry = Registry::open(settings(flow.server.url.clone())).unwrap();
-    let patient = registry.waiting(&|| false);
+    let registry = Registry::open(&settings(&flow.server.url)).unwrap();
+    let waiting = registry.waiting(&|| false);
     let event_of = |record: &Consumed| {
-        let received = Received::new(record.payload.as_deref(), &record.headers, Some(&patient));
+        let received = Received::new(record.payload.as_deref(), &record.headers, Some(&waiting));
         received.review().unwrap().id.event
     };
     let asked = read_until(&flow.connection, &flow.topics.review, "its request", |records| {
@@ -181,7 +181,7 @@ fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_onl
         assert_eq!(record.payload.as_deref().unwrap()[..5], framed(REVIEWS, b"")[..]);
     }
 
-    // Labels: framed, with an unknown schema among them; learn reads the framed decisions.
+    // The labels are framed, one of them with an unknown schema; learn reads the framed decisions.
     let said =
         codec::encode_label(&label("l", "e00001", Finding::Unsafe), Encoding::Confluent(LABELS)).unwrap();
     send(
@@ -218,7 +218,8 @@ fn a_dead_registry_stops_nothing_that_is_known_and_dead_letters_nothing() {
     flow.server.die();
     send(&flow.connection, &[flow.event(0, framed(EVENTS, &datum(1)))]);
     decided(2);
-    // A schema that is not known yet: the service stops with the reason, and what is known goes on until then.
+    // The registry is down and a schema is not known yet: the service stops with the reason, and known schemas are used
+    // until then.
     send(
         &flow.connection,
         &[flow.event(1, framed(STRANGERS, FOREIGN_DATUM)), flow.event(0, framed(EVENTS, &datum(2)))],

@@ -1,4 +1,4 @@
-//! What the bytes of Confluent's framing mean, whoever gives the schemas.
+//! Confluent's framing, with any source of schemas.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Schemas for Fixed {
     }
 }
 
-/// 1: ours; 2: a stranger's; 3: JSON; the GUID: ours.
+/// The ids 1 and the GUID are our schema, 2 is another writer's, and 3 is JSON.
 fn fixed() -> Fixed {
     let avro = |text: &str| Arc::new(Writer::avro(text).unwrap());
     Fixed(HashMap::from([
@@ -35,7 +35,7 @@ fn fixed() -> Fixed {
     ]))
 }
 
-/// Our event's datum: what follows the single-object header.
+/// Returns the datum of our event, without the single-object header.
 fn datum() -> Vec<u8> {
     encode_event(&flow::event(3, "hello"), Encoding::Avro).unwrap().split_off(10)
 }
@@ -55,7 +55,7 @@ fn each_framing_gives_the_same_event() {
     let id = Ok(expected.id);
     assert_eq!(headed(&datum, &[&[1][..], &GUID].concat(), Some(&schemas)), id);
     assert_eq!(headed(&datum, b"\0\0\0\0\x01", Some(&schemas)), id);
-    // The other framings go on beside it.
+    // The other framings are read as well.
     assert_eq!(headed(br#"{"id":"e00003","text":"a"}"#, b"\0\0\0\0\x03", Some(&schemas)), id);
     assert_eq!(event(&schemas, &framed(3, br#"{"id":"j","text":"a"}"#)).unwrap().id, "j");
     assert_eq!(event(&schemas, br#"{"id":"j","text":"a"}"#).unwrap().id, "j");
@@ -75,7 +75,7 @@ fn a_stranger_s_schema_resolves_to_ours() {
     let read = event(&fixed(), &framed(2, FOREIGN_DATUM)).unwrap();
     assert_eq!((read.id.as_str(), read.time, read.tenant.as_str()), ("e-1", Some(7), "t"));
     let turns: Vec<_> = read.turns.iter().map(|turn| (turn.role, turn.text.as_str())).collect();
-    // "bot" is a role that we do not know; "user" has another number with them.
+    // "bot" is a role that we do not have, and "user" has another number in that schema.
     assert_eq!(turns, [(Role::User, "a"), (Role::User, "bc")]);
     assert_eq!(read.judged, 1);
 }
@@ -92,7 +92,7 @@ fn what_cannot_be_read_says_why() {
     assert_eq!(name(&framed(3, b"\xff")), "NotJson");
     assert_eq!(headed(&datum(), b"\0\0\0\0", Some(&schemas)), Err("Malformed"));
     assert_eq!(headed(&datum(), b"\0\0\0\0\x01\0", Some(&schemas)), Err("Malformed"));
-    // No id, and none that could be made up.
+    // There is no id and no default for it.
     for lacking in [
         r#"{"type":"record","name":"Event","namespace":"aegis.v1","fields":[{"name":"a","type":"null"}]}"#,
         r#"{"type":"record","name":"E","fields":[{"name":"id","type":"boolean"}]}"#,
@@ -112,7 +112,7 @@ fn a_bomb_is_refused_before_it_goes_off() {
         {"name":"many","type":{"type":"array","items":{"type":"array","items":"null"}}}]}"#;
     let writer = Arc::new(Writer::avro(bomb).unwrap());
     let schemas = Fixed(HashMap::from([(SchemaId::Number(5), writer)]));
-    // Arrays of 100,000 nulls each, five bytes an array.
+    // Each array has 100,000 nulls in five bytes.
     let datum = [b"\x02e\xc0\x9a\x0c".to_vec(), b"\xc0\x9a\x0c\0".repeat(100_000), vec![0]].concat();
     let started = std::time::Instant::now();
     assert_eq!(event(&schemas, &framed(5, &datum)).unwrap_err().name(), "Malformed");
@@ -139,14 +139,13 @@ fn speed() {
     }
 }
 
-/// A schema that another's writer used, and that became ours by adding fields: the committed records of
-/// version 1 are read with their own schemas.
+/// The committed records of version 1 are read with their schemas, which later got further fields.
 #[test]
 fn earlier_versions_resolve_to_this_one() {
     let label = flow::label("l", "e", Finding::Unsafe);
     let datum = encode_label(&label, Encoding::Avro).unwrap().split_off(10);
     for schema in [SCHEMAS[1].1, include_str!("../../fixtures/records/v1/label.avsc")] {
-        // The same layout under another name goes the long way round.
+        // A schema with the same layout and another name is resolved by the library.
         let renamed = schema.replacen("\"Label\"", "\"Verdict\"", 1);
         for text in [schema, &renamed] {
             let writer = Arc::new(Writer::avro(text).unwrap());

@@ -1,4 +1,4 @@
-//! The schema registry: its framings, its faults, the flow with it, and a real one.
+//! The schema registry: its framings, its faults, the flow with it, and a real registry.
 
 mod faults;
 mod flow;
@@ -7,17 +7,16 @@ mod real;
 mod server;
 mod tls;
 
-use std::time::Duration;
-
 use aegis::codec::{DecodeError, Defaults, Received, SchemaId, Schemas};
+use aegis::config;
 use aegis::core::event::Event;
-use aegis::registry::{Registry, Settings};
+use aegis::registry::Registry;
 
 /// The schema of events, as it lies in schemas/.
 const EVENT: &str = include_str!("../../../schemas/event.avsc");
 
-/// The name and the namespace of a producer's own, a field that we do not have, an enum with a word that we
-/// do not know, `judged` missing, `time` an int.
+/// The schema of another producer: another name and namespace, a field and a symbol that our schema does not have, no
+/// `judged`, and `time` as an int.
 const FOREIGN: &str = r#"{"type":"record","name":"Chat","namespace":"com.example","fields":[
     {"name":"channel","type":{"type":"enum","name":"Channel","symbols":["web","app"]}},
     {"name":"id","type":"string"},
@@ -34,22 +33,22 @@ fn defaults() -> Defaults {
     Defaults { tenant: "t".into(), policy: "default".into(), ..Defaults::default() }
 }
 
-/// A value as it is framed with a number.
+/// Returns a value framed with a number.
 fn framed(id: u32, datum: &[u8]) -> Vec<u8> {
     [&[0][..], &id.to_be_bytes(), datum].concat()
 }
 
-fn settings(url: String) -> Settings {
-    Settings {
-        urls: vec![url],
-        request: Duration::from_millis(300),
-        unknown: Duration::from_millis(300),
-        outage: Duration::from_millis(600),
-        ..Settings::default()
+fn settings(url: &str) -> config::Registry {
+    config::Registry {
+        url: url.to_owned(),
+        request_timeout_ms: 300,
+        unknown_wait_ms: 300,
+        outage_wait_ms: 600,
+        ..config::Registry::default()
     }
 }
 
-/// What the registry has for a number, once it has said so.
+/// Waits for the registry's answer about a number.
 fn ask(registry: &Registry, id: u32) -> Result<(), DecodeError> {
     registry.waiting(&|| false).writer(SchemaId::Number(id)).map(|_| ())
 }

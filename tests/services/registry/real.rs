@@ -1,17 +1,18 @@
-//! Against a real registry (Apicurio, by its Confluent API): without Maven or Java it fails and says what to
-//! install.
+//! The client with a real registry (Apicurio, by its Confluent API). Without Maven or Java the test fails with a message
+//! of what to install.
 
 use std::fs;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aegis::codec::{SCHEMAS, SchemaId, Schemas};
-use aegis::registry::{Registry, RegistryError, Settings, Subjects};
+use aegis::config;
+use aegis::registry::{Registry, RegistryError};
 
 use super::{EVENT, FOREIGN, FOREIGN_DATUM, ask, event, framed, settings};
 use crate::support::flow;
 
-/// The registry; a pipe ties it to this process.
+/// The registry. It ends when its pipe to this process closes.
 struct Real {
     url: String,
     log: String,
@@ -45,7 +46,7 @@ impl Real {
                 let url = format!("http://{address}/apis/ccompat/v7");
                 return Self { url, log, leash, child };
             }
-            // A log that grows tells nobody.
+            // A growing file sends no event.
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -66,18 +67,18 @@ impl Drop for Real {
 #[test]
 fn a_real_registry_takes_our_schemas_and_gives_others() {
     let mut real = Real::start();
-    let settings = Settings {
-        // It warms up while it answers.
-        request: Duration::from_secs(20),
-        ..settings(real.url.clone())
+    let settings = config::Registry {
+        // Its first answers are slow.
+        request_timeout_ms: 20_000,
+        ..settings(&real.url)
     };
-    let registry = Registry::open(settings).unwrap();
+    let registry = Registry::open(&settings).unwrap();
     let register = |subject: &str, schema: &str, add| registry.register(subject, schema, add, &|| false);
     let body = r#"{"compatibility":"FULL_TRANSITIVE"}"#;
     let set = ureq::put(format!("{}/config", real.url)).content_type("application/json").send(body);
     assert!(set.unwrap().status().is_success());
 
-    // Every schema passes FULL_TRANSITIVE after the ones committed earlier, and is itself again when asked.
+    // Every schema is FULL_TRANSITIVE compatible with its committed earlier versions, and has one id.
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/records");
     let mut versions: Vec<_> = fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path()).collect();
     versions.sort();
@@ -87,8 +88,8 @@ fn a_real_registry_takes_our_schemas_and_gives_others() {
             "ReviewRequest" => "review".to_owned(),
             _ => name.to_lowercase(),
         };
-        let subject = Subjects::Topic.subject(&format!("full.{file}"), name);
-        // A version has the schemas that changed with it.
+        let subject = format!("full.{file}-value");
+        // The folder of a version has the schemas that it changed.
         let earlier = versions.iter().map(|version| version.join(format!("{file}.avsc")));
         let earlier: Vec<_> = earlier.filter(|path| path.exists()).collect();
         assert!(!earlier.is_empty(), "{name} has no committed version");
@@ -101,27 +102,27 @@ fn a_real_registry_takes_our_schemas_and_gives_others() {
         ask(&registry, id).unwrap();
     }
 
-    // What does not fit is refused with the registry's reasons.
+    // An incompatible schema is refused with the registry's reason.
     let error = register("full.event-value", FOREIGN, true).unwrap_err();
     assert!(matches!(error, RegistryError::Conflict { .. }), "{error}");
     assert!(error.to_string().contains("Incompatible"), "{error}");
     let error = register("absent-value", EVENT, false).unwrap_err();
     assert!(matches!(error, RegistryError::NotRegistered { .. }), "{error}");
 
-    // Records of ours and of a stranger's schema.
+    // Records of our schema and of another writer's.
     let ours = register("full.event-value", EVENT, true).unwrap();
     let theirs = register("com.example.Chat", FOREIGN, true).unwrap();
     let sent = flow::event(1, "hello");
-    let patient = registry.waiting(&|| false);
+    let waiting = registry.waiting(&|| false);
     let payload = aegis::codec::encode_event(&sent, aegis::codec::Encoding::Confluent(ours)).unwrap();
-    assert_eq!(event(&patient, &payload), Ok(sent.clone()));
-    assert_eq!(event(&patient, &framed(theirs, FOREIGN_DATUM)).unwrap().id, "e-1");
+    assert_eq!(event(&waiting, &payload), Ok(sent.clone()));
+    assert_eq!(event(&waiting, &framed(theirs, FOREIGN_DATUM)).unwrap().id, "e-1");
     assert_eq!(ask(&registry, 99_999).unwrap_err().name(), "UnknownSchemaId");
-    let guid = patient.writer(SchemaId::Guid([7; 16])).err().unwrap();
+    let guid = waiting.writer(SchemaId::Guid([7; 16])).err().unwrap();
     assert_eq!(guid.name(), "UnknownSchemaId");
 
-    // It dies: what is known goes on.
+    // After the registry has stopped, known schemas are still used.
     real.stop();
-    assert_eq!(event(&patient, &payload), Ok(sent));
+    assert_eq!(event(&waiting, &payload), Ok(sent));
     assert_eq!(ask(&registry, 88_888).unwrap_err().name(), "RegistryUnavailable");
 }

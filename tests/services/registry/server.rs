@@ -1,4 +1,4 @@
-//! A registry that does what a test tells it, right or wrong.
+//! A registry whose answers a test sets.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use serde_json::json;
 
-/// What is answered.
+/// An answer of the server.
 #[derive(Clone)]
 pub enum Reply {
     Status(u16, String),
-    /// These bytes instead of HTTP.
+    /// These bytes, which need not be HTTP.
     Raw(Vec<u8>),
-    /// Nothing for this long.
+    /// No answer for this long.
     Silence(Duration),
-    /// A body without end.
+    /// A body that does not end.
     Endless,
 }
 
-/// A request: method and path, its body, its Authorization.
+/// A request: its method and path, its body, and its header `Authorization`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub line: String,
@@ -30,7 +30,7 @@ pub struct Request {
 
 type Answer = dyn Fn(&Request) -> Reply + Send + Sync;
 
-/// The server; it answers until it is dropped.
+/// The server. It answers until it is dropped.
 pub struct Server {
     pub url: String,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -55,12 +55,12 @@ impl Server {
         Self { url, requests, answer }
     }
 
-    /// Answers this from now on.
+    /// Sets the answers to later requests.
     pub fn answer(&self, answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
         *self.answer.lock().unwrap() = Some(Arc::new(answer));
     }
 
-    /// Closes every connection without a word from now on.
+    /// Closes every later connection without an answer.
     pub fn die(&self) {
         *self.answer.lock().unwrap() = None;
     }
@@ -111,12 +111,12 @@ fn serve(mut connection: TcpStream, answer: &Answer, seen: &Mutex<Vec<Request>>)
     }
 }
 
-/// A schema as a registry gives it.
+/// Returns a registry's answer with a schema.
 pub fn schema(text: &str) -> Reply {
     Reply::Status(200, json!({ "schema": text }).to_string())
 }
 
-/// Confluent's "no such schema".
+/// Returns the answer of Confluent's registry for an unknown schema.
 pub fn unknown() -> Reply {
     Reply::Status(404, r#"{"error_code":40403,"message":"Schema not found"}"#.into())
 }

@@ -1,4 +1,4 @@
-//! TLS both ways: who the registry is, and who we are.
+//! TLS with certificates of the registry and of the client.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -6,14 +6,15 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use aegis::registry::{Registry, RegistryError, Settings};
+use aegis::config;
+use aegis::registry::{Registry, RegistryError};
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslAcceptor, SslMethod, SslVerifyMode};
 
 use super::{EVENT, ask, settings};
 use crate::support::identity::{Identity, identity};
 
-/// A registry with one schema, that asks its clients for a certificate of `authority`.
+/// Starts a registry with one schema that requires certificates of `authority` from its clients.
 fn serve(server: &Identity, authority: &Identity) -> String {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
     acceptor.set_certificate(&server.certificate).unwrap();
@@ -46,7 +47,7 @@ fn put(folder: &Path, name: &str, pem: Result<Vec<u8>, ErrorStack>) -> PathBuf {
 }
 
 #[test]
-fn the_registry_and_we_are_who_we_say() {
+fn both_sides_verify_certificates() {
     let folder = tempfile::tempdir().unwrap();
     let ours = identity("test authority", 1, None);
     let stranger = identity("another authority", 2, None);
@@ -63,23 +64,24 @@ fn the_registry_and_we_are_who_we_say() {
     let false_certificate = put("false.pem", impostor.certificate.to_pem());
     let false_key = put("false-key.pem", impostor.key.private_key_to_pem_pkcs8());
 
-    let with = |authorities: Option<&PathBuf>, identity: Option<(&PathBuf, &PathBuf)>| Settings {
-        authorities: authorities.cloned(),
-        identity: identity.map(|(certificate, key)| (certificate.clone(), key.clone())),
-        ..settings(url.clone())
+    let with = |authorities: Option<&PathBuf>, identity: Option<(&PathBuf, &PathBuf)>| config::Registry {
+        authorities: authorities.cloned().unwrap_or_default(),
+        certificate: identity.map(|(certificate, _)| certificate.clone()).unwrap_or_default(),
+        key: identity.map(|(_, key)| key.clone()).unwrap_or_default(),
+        ..settings(&url)
     };
-    let said = |settings: Settings| {
-        let known = ask(&Registry::open(settings).unwrap(), 1);
+    let said = |settings: config::Registry| {
+        let known = ask(&Registry::open(&settings).unwrap(), 1);
         known.map_or_else(|error| error.name(), |()| "known")
     };
     let (us, impostors) = (Some((&certificate, &key)), Some((&false_certificate, &false_key)));
     assert_eq!(said(with(Some(&authorities), us)), "known");
-    // The system's authorities, and a stranger, do not vouch for this registry.
+    // The system's authorities and another authority did not sign the registry's certificate.
     assert_eq!(said(with(None, us)), "RegistryUnavailable");
     assert_eq!(said(with(Some(&strangers), us)), "RegistryUnavailable");
-    // The registry does not know us.
+    // The registry does not accept the client.
     assert_eq!(said(with(Some(&authorities), None)), "RegistryUnavailable");
     assert_eq!(said(with(Some(&authorities), impostors)), "RegistryUnavailable");
-    let error = Registry::open(with(Some(&authorities), Some((&certificate, &old_key)))).err().unwrap();
+    let error = Registry::open(&with(Some(&authorities), Some((&certificate, &old_key)))).err().unwrap();
     assert!(matches!(error, RegistryError::Settings { key: "key", .. }), "{error}");
 }

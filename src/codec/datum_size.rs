@@ -1,26 +1,27 @@
-//! Walks a datum of a foreign schema without building anything, so that what is built afterwards is
-//! bounded: an array of nulls is a few bytes long and could hold a billion values.
+//! Measures a datum of another writer's schema before the library builds its values. An array of nulls is a few bytes long
+//! and could contain a billion values.
 
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, NamesRef, ResolvedSchema, UuidSchema};
+use integer_encoding::VarInt;
 
 use super::error::DecodeError;
 
-/// Greatest number of values in a record of another's shape: three to a turn, of the greatest number of turns, fit
-/// three times.
+/// The maximum number of values in a record of another layout: three times as many as the maximum number of turns with
+/// three values each.
 pub(super) const MAX_VALUES: usize = 100_000;
-/// Greatest nesting of values.
+/// The maximum nesting depth of values.
 const MAX_DEPTH: usize = 64;
 
-/// Checks that the datum is whole and small.
-pub(super) fn skim(schema: &Schema, datum: &[u8]) -> Result<(), DecodeError> {
+/// Checks that `datum` is a complete datum of `schema` with at most [`MAX_VALUES`] values.
+pub(super) fn check_size(schema: &Schema, datum: &[u8]) -> Result<(), DecodeError> {
     let names = ResolvedSchema::try_from(schema)
         .map_err(|_| DecodeError::Malformed { why: "does not fit its schema" })?;
     let length = measure(schema, names.get_names(), datum)?;
     if length == datum.len() { Ok(()) } else { Err(DecodeError::Malformed { why: "goes on after its end" }) }
 }
 
-/// The length of the datum at the front of `bytes`, checked to be whole and small.
+/// Returns the length of the datum at the front of `bytes`, which is complete and has at most [`MAX_VALUES`] values.
 pub(super) fn measure(schema: &Schema, names: &NamesRef<'_>, bytes: &[u8]) -> Result<usize, DecodeError> {
     let mut walk = Walk { rest: bytes, names, left: MAX_VALUES };
     walk.value(schema, 0)?;
@@ -35,7 +36,7 @@ struct Walk<'a> {
 
 const EARLY: DecodeError = DecodeError::Malformed { why: "ends too early" };
 const UNFIT: DecodeError = DecodeError::Malformed { why: "does not fit its schema" };
-const HUGE: DecodeError = DecodeError::Malformed { why: "holds too many values" };
+const TOO_MANY: DecodeError = DecodeError::Malformed { why: "holds too many values" };
 
 impl<'a> Walk<'a> {
     fn take(&mut self, bytes: usize) -> Result<&'a [u8], DecodeError> {
@@ -45,15 +46,12 @@ impl<'a> Walk<'a> {
     }
 
     fn long(&mut self) -> Result<i64, DecodeError> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let &[byte] = self.take(1)? else { return Err(EARLY) };
-            value |= u64::from(byte & 0x7F) << shift;
-            if byte & 0x80 == 0 {
-                return Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
-            }
-        }
-        Err(UNFIT)
+        let Some((value, length)) = i64::decode_var(self.rest) else {
+            // A number takes at most ten bytes.
+            return Err(if self.rest.len() < 10 { EARLY } else { UNFIT });
+        };
+        self.take(length)?;
+        Ok(value)
     }
 
     fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
@@ -65,7 +63,7 @@ impl<'a> Walk<'a> {
         std::str::from_utf8(self.bytes()?).map(|_| ()).map_err(|_| UNFIT)
     }
 
-    /// The blocks of an array or a map.
+    /// Reads the blocks of an array or a map.
     fn blocks(
         &mut self,
         mut item: impl FnMut(&mut Self) -> Result<(), DecodeError>,
@@ -76,7 +74,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
             if count < 0 {
-                // The block's size in bytes stands before it: nothing to go by.
+                // The size of the block in bytes, which is not used.
                 self.long()?;
             }
             for _ in 0..count.unsigned_abs() {
@@ -86,9 +84,9 @@ impl<'a> Walk<'a> {
     }
 
     fn value(&mut self, schema: &Schema, depth: usize) -> Result<(), DecodeError> {
-        self.left = self.left.checked_sub(1).ok_or(HUGE)?;
+        self.left = self.left.checked_sub(1).ok_or(TOO_MANY)?;
         if depth > MAX_DEPTH {
-            return Err(HUGE);
+            return Err(TOO_MANY);
         }
         let deeper = depth + 1;
         match schema {
@@ -142,7 +140,7 @@ mod tests {
     use super::*;
 
     fn check(schema: &str, datum: &[u8]) -> Result<(), &'static str> {
-        match skim(&Schema::parse_str(schema).unwrap(), datum) {
+        match check_size(&Schema::parse_str(schema).unwrap(), datum) {
             Ok(()) => Ok(()),
             Err(DecodeError::Malformed { why }) => Err(why),
             Err(other) => panic!("{other}"),
@@ -159,7 +157,7 @@ mod tests {
         {"name":"k","type":{"type":"map","values":"long"}}]}"#;
 
     #[test]
-    fn a_whole_datum_passes_and_every_cut_of_it_is_refused() {
+    fn a_complete_datum_passes_and_every_prefix_of_it_is_refused() {
         let datum = [
             &[1][..],
             &[0x80, 2],
@@ -182,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_are_refused_before_they_go_off() {
+    fn data_that_would_fill_the_memory_is_refused() {
         let nulls = r#"{"type":"array","items":"null"}"#;
         assert_eq!(check(nulls, b"\x06\0"), Ok(()));
         // 2^62 nulls in ten bytes, once as they are and once with a block size.

@@ -1,8 +1,8 @@
-//! Schemas of other writers, and their values made to fit ours.
+//! Schemas of other writers, and the conversion of their values to our schemas.
 //!
-//! Avro lets a reader take a logical type that it does not use as the type beneath it. The library does not: a
-//! `uuid` is a type of its own to it, which no string of ours accepts, and a text that is no UUID fails the whole
-//! record. So a writer's schema is read without logical types, except the few that say what a value means.
+//! In Avro a reader may treat an unknown logical type as its base type. The library does not: its `uuid` is a separate
+//! type that resolves to no string of ours, and a text that is not a UUID fails the whole record. A writer's schema is
+//! therefore read without logical types, except those that determine the meaning of a value.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ use super::error::DecodeError;
 use super::fields::role;
 use super::json::Scalar;
 use super::label::{MAX_CATEGORIES, slugs};
-use super::wire::Words as _;
+use super::wire::Symbols as _;
 use crate::core::event::{Millis, Role};
 use crate::core::label::Finding;
 
-/// Logical types whose values are times, and those of another unit are converted.
+/// The logical types of times, whose values are converted to milliseconds.
 const TIMES: [&str; 9] = [
     "date",
     "time-millis",
@@ -32,8 +32,8 @@ const TIMES: [&str; 9] = [
     "local-timestamp-nanos",
 ];
 
-/// Parses the schema of a writer. What only readers use is left out: logical types that mean nothing here,
-/// defaults, which some tools write wrongly, and aliases.
+/// Parses the schema of a writer, without the parts that only readers use: unused logical types, aliases, and defaults,
+/// which some tools write incorrectly.
 pub(super) fn parse(text: &str) -> Option<Schema> {
     let given: Json = serde_json::from_str(text).ok()?;
     if has_long_name(&given) {
@@ -41,7 +41,7 @@ pub(super) fn parse(text: &str) -> Option<Schema> {
     }
     let mut base = given.clone();
     strip(&mut base);
-    // Of a union of a logical type and its base type two of one type would be left.
+    // Without logical types, a union of one and its base type would have two equal branches.
     Schema::parse(&base).or_else(|_| Schema::parse(&given)).ok()
 }
 
@@ -66,8 +66,8 @@ fn strip(json: &mut Json) {
     }
 }
 
-/// Longest name of a type, a field or a symbol, in bytes. The library copies a name with every value that has it, so that
-/// a long one in a small datum would fill the memory.
+/// The maximum length of the name of a type, a field or a symbol, in bytes. The library copies a name with every value,
+/// so that a long one could fill the memory with a small datum.
 const MAX_NAME: usize = 1_024;
 
 /// Returns `true` if a name in the schema is too long.
@@ -83,7 +83,7 @@ fn has_long_name(json: &Json) -> bool {
     }
 }
 
-/// Sixteen bytes that are a UUID; in a string it is spelled out already.
+/// Returns `true` for a UUID in sixteen bytes. One in a string needs no conversion.
 fn is_fixed_uuid(logical: &str, entries: &Map<String, Json>) -> bool {
     logical == "uuid" && entries.get("type").and_then(Json::as_str) == Some("fixed")
 }
@@ -104,12 +104,12 @@ pub(super) fn has_other_times(schema: &Schema) -> bool {
     }
 }
 
-/// Makes a value one that the library resolves to `ours`: the base type of a logical type, milliseconds of a time,
-/// the default of a field whose value is null and must not be, and texts of numbers where JSON has them for ids.
-/// What cannot be made to fit is left as it is, and the library refuses it.
+/// Converts a value so that the library can resolve it to `ours`: a logical type to its base type, a time to milliseconds,
+/// a number to a text as JSON allows it for ids. A null in a field that is not nullable and has a default is left out. A
+/// value that cannot be converted stays as it is, and the library refuses it.
 ///
 /// # Errors
-/// Returns the errors of [`millis`], which say more of a time than that it does not fit.
+/// Returns the errors of [`millis`], which are more specific than the library's.
 pub(super) fn fit(value: Value, ours: &Schema) -> Result<Value, DecodeError> {
     let value = match (ours, value) {
         (_, Value::Union(_, inner)) => return fit(*inner, ours),
@@ -132,7 +132,7 @@ pub(super) fn fit(value: Value, ours: &Schema) -> Result<Value, DecodeError> {
                 entries.into_iter().map(|(name, value)| fit(value, &map.types).map(|value| (name, value)));
             Value::Map(fitted.collect::<Result<_, _>>()?)
         }
-        (Schema::Enum(words), value) => word(value, words),
+        (Schema::Enum(schema), value) => symbol(value, schema),
         (Schema::String, value) => text(value),
         (Schema::Double, Value::Int(value)) => Value::Double(value.into()),
         (Schema::Double, Value::Float(value)) => Value::Double(value.into()),
@@ -140,7 +140,7 @@ pub(super) fn fit(value: Value, ours: &Schema) -> Result<Value, DecodeError> {
     })
 }
 
-/// The value of the type beneath a logical type that is a time.
+/// Returns a time as its base type.
 fn base(value: Value) -> Value {
     match value {
         Value::Date(value) | Value::TimeMillis(value) => Value::Int(value),
@@ -155,7 +155,7 @@ fn base(value: Value) -> Value {
     }
 }
 
-/// A value of a union; ours are all of null and one other.
+/// Converts a value to a union. All our unions are of null and one other type.
 fn nullable(value: Value, union: &UnionSchema) -> Result<Value, DecodeError> {
     let other = union.variants().iter().find(|variant| **variant != Schema::Null);
     match other {
@@ -164,7 +164,7 @@ fn nullable(value: Value, union: &UnionSchema) -> Result<Value, DecodeError> {
     }
 }
 
-/// The fields of a label by our names: what a label in JSON may say another way, one in Avro may, too.
+/// Renames the fields of a label to ours. A label in Avro may use the same alternatives as one in JSON.
 fn label(theirs: Vec<(String, Value)>) -> Vec<(String, Value)> {
     let plain = |value| if let Value::Union(_, inner) = value { *inner } else { value };
     let mut fields: BTreeMap<String, Value> = theirs
@@ -188,7 +188,7 @@ fn label(theirs: Vec<(String, Value)>) -> Vec<(String, Value)> {
         None => {}
     }
     if let Some(Value::String(text)) = fields.get("categories") {
-        // One more than there may be is as good as all of them.
+        // One more than the maximum is enough to notice an excess.
         let slugs = slugs([text.as_str()], true).take(MAX_CATEGORIES + 1);
         let slugs = Value::Array(slugs.map(|slug| Value::String(slug.to_owned())).collect());
         fields.insert("categories".to_owned(), slugs);
@@ -210,25 +210,25 @@ fn fields(theirs: Vec<(String, Value)>, ours: &[RecordField]) -> Result<Value, D
     Ok(Value::Record(fitted))
 }
 
-/// A symbol by its number with us. A text that is no symbol is one that we do not know.
-fn word(value: Value, words: &EnumSchema) -> Value {
+/// Converts a symbol or a text to our enum. An unknown symbol becomes our default.
+fn symbol(value: Value, schema: &EnumSchema) -> Value {
     let (Value::Enum(_, name) | Value::String(name)) = &value else { return value };
-    let place = |name: &String| words.symbols.iter().position(|symbol| symbol == name);
-    // The words that interfaces of chats have for roles mean the same as in JSON.
+    let place = |name: &String| schema.symbols.iter().position(|symbol| symbol == name);
+    // The names of roles in chat interfaces mean the same as in JSON.
     let chat = || {
-        let role = (words.name.name() == Role::NAME).then(|| role(name))??;
+        let role = (schema.name.name() == Role::NAME).then(|| role(name))??;
         place(&role.word().to_owned())
     };
-    let found = place(name).or_else(chat).or_else(|| words.default.as_ref().and_then(place));
-    let known = found.and_then(|place| Some((u32::try_from(place).ok()?, words.symbols.get(place)?)));
+    let found = place(name).or_else(chat).or_else(|| schema.default.as_ref().and_then(place));
+    let known = found.and_then(|place| Some((u32::try_from(place).ok()?, schema.symbols.get(place)?)));
     match known {
         Some((place, symbol)) => Value::Enum(place, symbol.clone()),
         None => value,
     }
 }
 
-/// A text: also of bytes, as Avro has it, of a UUID, of a symbol, of a whole number, since many ids are numbers,
-/// and of null, which is empty.
+/// Converts a value to a text: bytes, as Avro promotes them, a UUID, a symbol, an integer, since many ids are numbers, and
+/// null, which becomes an empty text.
 fn text(value: Value) -> Value {
     match value {
         Value::Bytes(bytes) => match String::from_utf8(bytes) {
@@ -236,7 +236,7 @@ fn text(value: Value) -> Value {
             Err(error) => Value::Bytes(error.into_bytes()),
         },
         Value::Uuid(id) => Value::String(id.to_string()),
-        // A turn that only calls a tool has no text; an id must not be empty, and is refused for it later.
+        // A turn that only calls a tool has no text. An empty id is refused later.
         Value::Null => Value::String(String::new()),
         Value::Enum(_, symbol) => Value::String(symbol),
         Value::Int(number) => Value::String(number.to_string()),
@@ -245,12 +245,12 @@ fn text(value: Value) -> Value {
     }
 }
 
-/// A time in milliseconds, rounded down. One of a day alone is that day's begin in UTC, and one without a zone is
-/// in UTC; a time of day is none, nor is a value of another type.
+/// Returns a time in milliseconds since 1970, rounded down. A date is the beginning of its day in UTC, and a local time is
+/// in UTC. Returns `None` for a time of day and for a value of another type.
 ///
 /// # Errors
-/// Returns [`DecodeError::NoZone`] or [`DecodeError::BadValue`] for a text or a number with a fraction that JSON could
-/// not have either.
+/// Returns [`DecodeError::NoZone`] or [`DecodeError::BadValue`] for a text or a floating-point number that would not be a
+/// time in JSON either.
 pub fn millis(value: &Value) -> Result<Option<Millis>, DecodeError> {
     const DAY: Millis = 86_400_000;
     Ok(match value {
@@ -258,7 +258,7 @@ pub fn millis(value: &Value) -> Result<Option<Millis>, DecodeError> {
         Value::TimestampMicros(time) | Value::LocalTimestampMicros(time) => Some(time.div_euclid(1_000)),
         Value::TimestampNanos(time) | Value::LocalTimestampNanos(time) => Some(time.div_euclid(1_000_000)),
         Value::Date(days) => Some(Millis::from(*days) * DAY),
-        // Those that do not say what they are are read as in JSON.
+        // Values without a logical type are read as in JSON.
         Value::Int(time) => Some(Millis::from(*time)),
         Value::Long(time) => Scalar::Whole(*time).millis("time").ok().flatten(),
         Value::Float(time) => Scalar::Number(f64::from(*time)).millis("time")?,

@@ -21,7 +21,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("topics", &["config", "kafka"]),
     ("schemas", &["config", "codec", "registry"]),
     ("traced", &["config", "ops"]),
-    ("replay", &["core", "codec", "experts"]),
+    ("charts", &[]),
+    ("replay", &["core", "charts", "codec", "experts"]),
     (
         "score",
         &[
@@ -55,7 +56,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "traced",
         ],
     ),
-    ("evaluate", &["core", "experts", "replay", "say"]),
+    ("evaluate", &["core", "charts", "experts", "replay", "say"]),
     ("verify", &["core", "codec", "kafka", "config", "dead_letter", "registry"]),
     (
         "demo",

@@ -1,10 +1,9 @@
 //! `aegis evaluate`: every expert, plain majority and the default learner on held-out labelled text.
 //!
 //! [`sets`] reads the texts, [`ask`] asks the panel about them once, [`judge`] lets the learner go through them,
-//! [`measures`] measures, [`page`] and [`chart`] show it; [`streams`] writes what was judged for `aegis replay`.
+//! [`measures`] measures, [`page`] shows it; [`streams`] writes what was judged for `aegis replay`.
 
 mod ask;
-mod chart;
 mod judge;
 mod measures;
 mod page;
@@ -19,9 +18,9 @@ use clap::Args;
 use serde_json::json;
 use thiserror::Error;
 
-use self::chart::{Chart, Row};
 use self::judge::{Judged, TOGETHER};
 use self::sets::{Sets, Text};
+use crate::charts::{Accuracy, AccuracyRow};
 use crate::experts::{Panel, PanelConfig};
 use crate::say::say;
 
@@ -120,9 +119,8 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     let figures = format!("{:#}\n", page::json(&judged, &judges, around));
     write(&folder.join("evaluate.json"), &figures)?;
     for (name, title, rows) in charts(&judged, n) {
-        let shown: Vec<&str> = judges.iter().copied().take(n + 2).collect();
-        let chart = Chart { title, judges: &shown, rows };
-        write(&folder.join(name), &chart.svg())?;
+        let chart = Accuracy { title, experts: &experts, rows };
+        write(&folder.join(name), &chart.svg().file())?;
     }
     Ok(())
 }
@@ -170,16 +168,16 @@ fn row(
     set: &str,
     name: &str,
     keep: impl Fn(&Text) -> bool,
-) -> Option<Row> {
+) -> Option<AccuracyRow> {
     let one = judged.iter().find(|one| one.set.name == set)?;
     let right: Vec<(f64, usize)> = (0..experts + 2).map(|judge| one.accuracy(judge, &keep)).collect();
     let texts = right.first()?.1;
     let right = right.into_iter().map(|(share, _)| share).collect();
-    (texts > 0).then(|| Row { name: name.to_owned(), texts, right })
+    (texts > 0).then(|| AccuracyRow { name: name.to_owned(), texts, right })
 }
 
 /// A row for each category of a set's unsafe texts.
-fn harms(judged: &[Judged<'_>], experts: usize, set: &str) -> Vec<Row> {
+fn harms(judged: &[Judged<'_>], experts: usize, set: &str) -> Vec<AccuracyRow> {
     let texts = judged.iter().filter(|one| one.set.name == set).flat_map(|one| &one.set.texts);
     let mut groups: Vec<&String> =
         texts.filter(|text| text.is_unsafe).flat_map(|text| &text.groups).collect();
@@ -193,7 +191,7 @@ fn harms(judged: &[Judged<'_>], experts: usize, set: &str) -> Vec<Row> {
 }
 
 /// The AEGIS paper's pictures, for our panel: file, title, rows. The learner is the one that has not seen the set.
-fn charts(judged: &[Judged<'_>], experts: usize) -> [(&'static str, &'static str, Vec<Row>); 3] {
+fn charts(judged: &[Judged<'_>], experts: usize) -> [(&'static str, &'static str, Vec<AccuracyRow>); 3] {
     let one = |set, name, keep: fn(&Text) -> bool| row(judged, experts, set, name, keep);
     let is = |group: &'static str| move |text: &Text| text.groups.iter().any(|g| g == group);
     let of = |set, name, group| row(judged, experts, set, name, is(group));

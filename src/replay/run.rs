@@ -116,7 +116,7 @@ pub fn run(
     )
     .map_err(printing)?;
     if let Some(path) = &args.json {
-        savepoint::whole(path, |file| {
+        savepoint::write_atomically(path, |file| {
             serde_json::to_writer_pretty(&mut *file, &summary.json())?;
             file.write_all(b"\n")
         })?;

@@ -15,7 +15,7 @@ use crate::core::fold::Fold;
 use crate::core::hash::hex;
 
 /// A file that is written whole or not at all: under another name first, then renamed.
-pub(super) fn whole(
+pub(super) fn write_atomically(
     path: &Path,
     fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
 ) -> Result<(), ReplayError> {
@@ -50,7 +50,7 @@ pub(super) fn whole(
 
 /// Writes the headers and the ledger, to be read as a stream.
 pub(super) fn records(path: &Path, loader: &Loader) -> Result<(), ReplayError> {
-    whole(path, |out| {
+    write_atomically(path, |out| {
         let mut writer = Writer::new(&mut *out);
         headers(&mut writer, loader)?;
         loader.book.records().try_for_each(|record| writer.record(&record))
@@ -86,7 +86,7 @@ pub(super) fn write(path: &Path, loader: &Loader, folds: &[Fold]) -> Result<(), 
         }
     }
     let line = json!({ "aegis": "savepoint", "format": FORMAT, "policies": { "": own } });
-    whole(path, |out| {
+    write_atomically(path, |out| {
         let mut writer = Writer::new(&mut *out);
         headers(&mut writer, loader)?;
         let out = writer.into_inner();

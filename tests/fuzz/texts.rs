@@ -9,7 +9,7 @@ use aegis::config::{self, Policies};
 use aegis::experts::fold::fold;
 use aegis::experts::rules::Rules;
 use aegis::experts::{Panel, PanelConfig, external};
-use aegis::replay::{Around, ReplayArgs, ReplayError, fold_lines};
+use aegis::replay::{ReplayArgs, ReplayContext, ReplayError, fold_lines};
 
 use crate::corpus::hash;
 
@@ -72,7 +72,8 @@ fn replay_file(name: &str, bytes: &[u8]) -> u64 {
         learner: Some("majority".to_owned()),
         ..ReplayArgs::default()
     };
-    match aegis::replay::run(&args, &mut Around::default(), &mut std::io::sink(), &mut std::io::sink()) {
+    match aegis::replay::run(&args, &mut ReplayContext::default(), &mut std::io::sink(), &mut std::io::sink())
+    {
         Ok(summary) => hash((0, summary.lines.min(16), summary.malformed.min(16), summary.rounds().min(16))),
         Err(ReplayError::Internal(why)) => panic!("a fault of the program: {why}"),
         Err(error) => shape(&error.to_string()),

@@ -109,13 +109,13 @@ fn records_of_a_topic_are_folded_like_their_lines() {
         records.iter().cloned().for_each(each);
         Ok(())
     };
-    let mut around = Around { topic: Some(&mut topic), ..Around::default() };
+    let mut around = ReplayContext { topic: Some(&mut topic), ..ReplayContext::default() };
     let flags = args(&[Path::new("topic:aegis.rounds")]);
     let summary = run(&flags, &mut around, &mut Vec::new(), &mut Vec::new()).unwrap();
     assert_eq!(summary.policies["p"].state_hash, hex(&expected["p"]));
     assert_eq!(asked, "aegis.rounds");
     let mut away = |_: &str, _: &mut dyn FnMut(Record)| Err("no broker".to_owned());
-    let mut around = Around { topic: Some(&mut away), ..Around::default() };
+    let mut around = ReplayContext { topic: Some(&mut away), ..ReplayContext::default() };
     let error = run(&flags, &mut around, &mut Vec::new(), &mut Vec::new()).unwrap_err();
     assert_eq!(error.exit_code(), 69);
 }

@@ -72,7 +72,8 @@ fn texts_are_read_and_kept() {
     let kept = room.path("kept.jsonl.zst");
     let mut told = (0, 0);
     let mut progress = |done, total| told = (done, total);
-    let mut around = Around { panel: Some(panel()), progress: Some(&mut progress), ..Around::default() };
+    let mut around =
+        ReplayContext { panel: Some(panel()), progress: Some(&mut progress), ..ReplayContext::default() };
     let flags = ReplayArgs { embed: true, write: Some(kept.clone()), ..args(&[&file]) };
     let read = run(&flags, &mut around, &mut Vec::new(), &mut Vec::new()).unwrap();
     assert_eq!(told, (30, 30));
@@ -83,8 +84,10 @@ fn texts_are_read_and_kept() {
     let again = replay(&args(&[&kept]));
     assert_eq!(again.hash(), read.policies["default"].state_hash);
     assert_ne!(again.hash(), replay(&args(&[&file])).hash());
-    let none =
-        Around { panel: Some(aegis::experts::PanelConfig::new(room.path("none"))), ..Around::default() };
+    let none = ReplayContext {
+        panel: Some(aegis::experts::PanelConfig::new(room.path("none"))),
+        ..ReplayContext::default()
+    };
     let error = run(&flags, &mut { none }, &mut Vec::new(), &mut Vec::new()).unwrap_err();
     assert_eq!(error.exit_code(), 69);
 }

@@ -26,7 +26,7 @@ use aegis::schemas;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// What a run gave and said.
+/// The outcome and the output of a run.
 struct Ran {
     result: Result<Summary, ReplayError>,
     out: String,
@@ -57,7 +57,7 @@ fn replay(args: &ReplayArgs) -> Ran {
 
 /// The run of one file whose labels are read by these pointers.
 fn replay_by(fields: LabelFields, name: &str, bytes: &[u8]) -> Ran {
-    let room = Room::new();
+    let room = Folder::new();
     let path = room.path(name);
     fs::write(&path, bytes).unwrap();
     let config = Config { label_fields: fields, ..Config::default() };
@@ -71,9 +71,9 @@ fn args(streams: &[&Path]) -> ReplayArgs {
     ReplayArgs { streams: streams.iter().map(PathBuf::from).collect(), ..ReplayArgs::default() }
 }
 
-struct Room(TempDir);
+struct Folder(TempDir);
 
-impl Room {
+impl Folder {
     fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
@@ -89,7 +89,7 @@ impl Room {
     }
 }
 
-/// A generator of small numbers.
+/// A deterministic generator of small numbers.
 struct Dice(u64);
 
 impl Dice {

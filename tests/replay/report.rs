@@ -1,11 +1,11 @@
-//! The page to look at, and texts that are read.
+//! The report page, and texts that an encoder reads.
 
 use super::*;
 
 #[test]
 fn the_report_is_one_page_with_everything_in_it() {
-    let room = Room::new();
-    // Who is right shifts in the middle; one expert has a hostile name.
+    let room = Folder::new();
+    // The best expert changes in the middle; one expert has a hostile name.
     let mut dice = Dice(9);
     let hostile = "<script>alert('x')</script>";
     let lines: Vec<String> = (0..1_200)
@@ -55,7 +55,7 @@ fn the_report_is_one_page_with_everything_in_it() {
 /// The bundled experts, which `make setup` brings.
 #[test]
 fn texts_are_read_and_kept() {
-    let room = Room::new();
+    let room = Folder::new();
     let lines: Vec<String> = (0..40)
         .map(|event| {
             let mut line = json!({"event_id": event, "votes": {"a": event % 2, "b": 0.5}, "unsafe": event % 3 == 0});
@@ -80,7 +80,7 @@ fn texts_are_read_and_kept() {
     let text = String::from_utf8(zstd::decode_all(fs::File::open(&kept).unwrap()).unwrap()).unwrap();
     assert_eq!(text.lines().filter(|line| line.contains("\"features\":")).count(), 20);
     assert!(!text.contains("A text about"));
-    // What was kept needs no encoder.
+    // The written rounds need no encoder.
     let again = replay(&args(&[&kept]));
     assert_eq!(again.hash(), read.policies["default"].state_hash);
     assert_ne!(again.hash(), replay(&args(&[&file])).hash());

@@ -1,7 +1,7 @@
 //! Offline replay from JSON lines, whole processes: `cargo bench --bench replay [-- LINES [ROUNDS]]`.
 //!
-//! The file is drawn: eight experts of different worth, of which one in fifty abstains, and features of the usual
-//! length. What is measured is reading and folding; how good the learner is, is asked elsewhere.
+//! The file is random: eight experts of different accuracy, which abstain once in fifty rounds, and features of the usual
+//! length. The benchmark measures reading and folding, and not the learner's accuracy.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -24,7 +24,7 @@ const EXPERTS: [&str; 8] = [
     "guard-one",
 ];
 
-/// A file of so many lines, with features or without; gives its bytes.
+/// Writes a file of this many lines, with or without features, and returns its size in bytes.
 fn write(path: &Path, lines: usize, features: bool) -> usize {
     let mut random = fastrand::Rng::with_seed(1);
     let mut text = String::new();

@@ -10,6 +10,7 @@
 
 pub use aegis_core as core;
 
+pub mod charts;
 pub mod cli;
 pub mod codec;
 pub mod config;

@@ -9,7 +9,7 @@ use crate::config::{self, Experts};
 use crate::core::ledger::Record;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::{Exit, Progress};
-use crate::replay::{Around, ReplayArgs, ReplayError, run as fold, write::Policy};
+use crate::replay::{ReplayArgs, ReplayContext, ReplayError, run as fold, write::Policy};
 use crate::say::{Notes, Out};
 
 /// How long the brokers may be silent before a topic's end.
@@ -57,7 +57,7 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     let mut progress = |done, of| {
         bar.get_or_insert_with(|| Progress::start("reading texts", Some(of))).set(done);
     };
-    let mut around = Around {
+    let mut around = ReplayContext {
         topic: Some(&mut topic),
         policies,
         defaults,

@@ -1,30 +1,28 @@
-//! Sends the plan, never far ahead of what has been decided, and counts the outcomes.
+//! The driver of the demo: sends the plan, never far ahead of the decisions, and counts the outcomes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::DemoError;
 use super::plan::{Plan, Sent};
+use super::{BROKER_TIMEOUT, DemoError, POLL_INTERVAL};
 use crate::codec::{self, Encoding};
 use crate::config::Topics;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From, Outbox, Produced};
 use crate::ops::Progress;
 
-/// Events that may be undecided at any time: bounds what the brokers hold, and makes lateness, which the
-/// plan counts in events, mean something to the learner.
-const AHEAD: usize = 256;
+/// The greatest number of undecided events. It bounds the records on the brokers, and lateness, which the plan counts in
+/// events, is lateness for the learner too.
+const MAX_UNDECIDED: usize = 256;
 /// Records sent at once.
 const CHUNK: usize = 32;
-/// How long the brokers may take to answer.
-const ANSWER: Duration = Duration::from_secs(30);
-/// Without any outcome for this long something is broken.
-const SILENCE: Duration = Duration::from_secs(120);
+/// The demo fails if no outcome comes for this long.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What came out.
+/// The outcomes read so far.
 #[derive(Debug, Default)]
 pub struct Outcomes {
-    /// P(unsafe) as played, by event id; of an event decided twice the first one read.
+    /// P(unsafe) as decided, by event id. Of an event decided twice it is the first decision's.
     pub played: HashMap<String, Option<f64>>,
     /// Decisions read.
     pub decisions: usize,
@@ -35,7 +33,7 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// Outcomes of events.
+    /// Returns the number of events' outcomes.
     fn of_events(&self) -> usize {
         self.decisions + self.event_dead_letters.values().sum::<usize>()
     }
@@ -54,21 +52,21 @@ impl Drive {
     /// Connects.
     ///
     /// # Errors
-    /// Where the brokers cannot be reached.
+    /// Returns an error if the brokers cannot be reached.
     pub fn new(connection: &Connection, topics: &Topics) -> Result<Self, DemoError> {
         Ok(Self {
             outbox: Outbox::open(connection, Delivery::AtLeastOnce)?,
-            decisions: Follower::open(connection, &topics.decisions, &From::Beginning, ANSWER)?,
-            dlq: Follower::open(connection, &topics.dlq, &From::Beginning, ANSWER)?,
+            decisions: Follower::open(connection, &topics.decisions, &From::Beginning, BROKER_TIMEOUT)?,
+            dlq: Follower::open(connection, &topics.dlq, &From::Beginning, BROKER_TIMEOUT)?,
             topics: topics.clone(),
             outcomes: Outcomes::default(),
         })
     }
 
-    /// Sends everything, and returns once each event has its outcome.
+    /// Sends everything, and returns when each event has its outcome.
     ///
     /// # Errors
-    /// Where sending fails or outcomes do not come.
+    /// Returns an error if sending fails, if no outcomes come, or if `stop` returns `true`.
     pub fn run(
         mut self,
         plan: &Plan,
@@ -84,7 +82,7 @@ impl Drive {
             if chunk.len() >= CHUNK {
                 self.outbox.commit(&chunk, None)?;
                 chunk.clear();
-                self.wait(sent.saturating_sub(AHEAD), progress, stop)?;
+                self.wait(sent.saturating_sub(MAX_UNDECIDED), progress, stop)?;
             }
         }
         self.outbox.commit(&chunk, None)?;
@@ -92,30 +90,31 @@ impl Drive {
         Ok(self)
     }
 
-    /// Reads what is left of the dead letters and gives the outcomes.
+    /// Reads the remaining dead letters and returns the outcomes.
     ///
     /// # Errors
-    /// Where the topics cannot be read.
+    /// Returns an error if the topics cannot be read.
     pub fn finish(mut self) -> Result<Outcomes, DemoError> {
         let quiet = Duration::from_millis(300);
         while self.read(quiet)? {}
         Ok(self.outcomes)
     }
 
+    /// Waits until this many events have their outcome.
     fn wait(
         &mut self,
         outcomes: usize,
         progress: &mut Progress,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), DemoError> {
-        let mut heard = Instant::now();
+        let mut last_outcome = Instant::now();
         while self.outcomes.of_events() < outcomes {
             if stop() {
                 return Err(DemoError::Interrupted);
             }
-            if self.read(Duration::from_millis(20))? {
-                heard = Instant::now();
-            } else if heard.elapsed() > SILENCE {
+            if self.read(POLL_INTERVAL)? {
+                last_outcome = Instant::now();
+            } else if last_outcome.elapsed() > OUTCOME_TIMEOUT {
                 return Err(DemoError::Silent { outcomes: self.outcomes.of_events(), expected: outcomes });
             }
             progress.set(self.outcomes.of_events());
@@ -123,12 +122,12 @@ impl Drive {
         Ok(())
     }
 
-    /// Reads what has come; false where nothing has.
-    fn read(&mut self, patience: Duration) -> Result<bool, DemoError> {
+    /// Reads the records that are there, and waits for the first at most this long. Returns `false` if there are none.
+    fn read(&mut self, timeout: Duration) -> Result<bool, DemoError> {
         let mut any = false;
-        let mut patience = patience;
-        while let Followed::Record(record) = self.decisions.poll(patience)? {
-            patience = Duration::ZERO;
+        let mut timeout = timeout;
+        while let Followed::Record(record) = self.decisions.poll(timeout)? {
+            timeout = Duration::ZERO;
             any = true;
             self.outcomes.decisions += 1;
             let decision = codec::decode_decision(record.payload.as_deref().unwrap_or_default())?;
@@ -153,22 +152,22 @@ impl Drive {
     }
 }
 
-/// Makes records of what is planned.
+/// Builds the records of planned items.
 pub struct Records {
     events: Arc<str>,
     labels: Arc<str>,
 }
 
 impl Records {
-    /// For these topics.
+    /// Builds records for these topics.
     pub fn new(topics: &Topics) -> Self {
         Self { events: topics.events.as_str().into(), labels: topics.labels.as_str().into() }
     }
 
-    /// The record of one planned item.
+    /// Returns the record of one planned item.
     ///
     /// # Errors
-    /// Where the codec refuses it: a fault of the plan.
+    /// Returns the codec's error, which is an error of the plan.
     pub fn of(&self, item: &Sent) -> Result<Produced, codec::EncodeError> {
         let (topic, key, payload) = match item {
             Sent::Event(event) => {

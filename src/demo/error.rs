@@ -1,4 +1,4 @@
-//! Why the demo ends early.
+//! The demo's error type.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::learn::LearnError;
 use crate::ops::Exit;
 use crate::score::ScoreError;
 
-/// Why the demo ended early.
+/// The reason why the demo ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// Ctrl-C.
@@ -39,7 +39,7 @@ pub enum DemoError {
         /// Events asked for.
         events: u32,
     },
-    /// TextFeatures from the brokers failed.
+    /// Reading from the brokers failed.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// Writing to the brokers failed.
@@ -57,10 +57,10 @@ pub enum DemoError {
     /// Learning stopped.
     #[error("learn stopped: {0}")]
     Learn(#[from] LearnError),
-    /// A thread panicked.
-    #[error("{0} panicked: a fault of this program")]
+    /// A role's thread panicked.
+    #[error("{0} panicked: an error of this program")]
     Panicked(&'static str),
-    /// Outcomes do not come.
+    /// No outcomes come.
     #[error("no outcome for two minutes: {outcomes} of {expected} events have one")]
     Silent {
         /// Outcomes seen.
@@ -68,24 +68,24 @@ pub enum DemoError {
         /// Outcomes expected.
         expected: usize,
     },
-    /// Files or threads.
+    /// An operation of the system failed.
     #[error("{path}: {reason}")]
     Io {
-        /// Where.
+        /// The path, or another name of the object.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
         reason: std::io::Error,
     },
     /// The rounds cannot be folded.
     #[error("the rounds read back cannot be folded: {0}")]
     Fold(String),
-    /// A promise of the demo does not hold.
+    /// Counts or hashes that must be equal differ.
     #[error("the demo's books do not balance: {0}")]
     Unbalanced(String),
 }
 
 impl DemoError {
-    /// The exit code.
+    /// Returns the exit code of the process.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {

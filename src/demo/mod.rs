@@ -41,7 +41,7 @@ pub struct DemoArgs {
     /// The same seed gives the same events, labels and arrival
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the summary and the rounds go
+    /// Folder for the summary and the rounds
     #[arg(long, value_name = "DIR", default_value = "demo-out")]
     out: PathBuf,
     /// `embedded`, or the host:port of an Apache Kafka
@@ -67,23 +67,29 @@ fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "a number from 0.01 to 100000".to_owned())
 }
 
-/// When the demo's events happened by their producers' clock: the same in every run, so that rounds have
-/// the same order.
+/// The time of the first event by its producer's clock: the same in every run, so that rounds have the same order.
 const START: Millis = 1_767_225_600_000;
-/// Bytes of a decision, and of a labelled round with its labels in the ledger, at most and on average.
+/// The greatest size of a decision.
 const DECISION_BYTES: usize = 4_096;
+/// The average size in the ledger of a labelled round with its labels.
 const ROUND_BYTES: usize = 1_000;
+/// The time that the brokers may take to answer.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time between two checks of the roles' progress.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Runs the demo and prints its summary.
+/// Returns a conversion of the system's errors about a path.
+fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> DemoError {
+    let path = path.to_path_buf();
+    move |reason| DemoError::Io { path, reason }
+}
+
+/// Runs the demo and prints its summary. Nothing is left running.
 ///
 /// # Errors
-/// [`DemoError`]; nothing is left running.
+/// Returns a [`DemoError`] if anything needed is missing, a role stops early, or the outcomes are wrong.
 pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
-    let io = |path: &Path| {
-        let path = path.to_path_buf();
-        move |reason| DemoError::Io { path, reason }
-    };
-    let shutdown = Shutdown::on_signals().map_err(io(Path::new("signals")))?;
+    let shutdown = Shutdown::on_signals().map_err(io_error(Path::new("signals")))?;
     let texts = Texts::read(&args.models)?;
     if let (Some(side), Some(config)) = (args.drive, &args.config) {
         return drive_side(args, side, config, &texts, &shutdown);
@@ -95,15 +101,7 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
         plan.malformed,
         plan.labels
     );
-    let store = args.out.join("store");
-    for old in [&store, &args.out.join("rounds.jsonl"), &args.out.join("summary.json")] {
-        let removed = if old.is_dir() { fs::remove_dir_all(old) } else { fs::remove_file(old) };
-        removed
-            .or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-            .map_err(io(old))?;
-    }
-    fs::create_dir_all(&args.out).map_err(io(&args.out))?;
-
+    let store = clear_output(&args.out)?;
     let mut config = Config::default();
     config.learn.store = store;
     // The events' own time lies in the past; the labels' lateness is counted in events.
@@ -112,33 +110,23 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let brokers = Brokers::start(args, &plan, &mut config)?;
     let policies = Arc::new(Policies::default());
     let config = Arc::new(config);
-
-    let opening = Instant::now();
-    let mut panel = PanelConfig::new(&args.models);
-    panel.runtime = args.models.join("runtime/libonnxruntime.so");
-    let panel = Arc::new(Panel::open(panel)?);
-    note!("{} experts loaded in {:.1} s", panel.experts().len(), opening.elapsed().as_secs_f64());
+    let panel = open_panel(&args.models)?;
 
     let started = Instant::now();
     let flow = Flow::start(&config, &policies, &panel, &brokers)?;
     let drive = Drive::new(&brokers.connection, &config.topics)?;
     let mut progress = Progress::start("deciding", Some(plan.events + plan.malformed));
-    let driven = drive.run(&plan, &mut progress, &|| shutdown.requested() || flow.failed());
-    let driven = match driven {
+    let driven = match drive.run(&plan, &mut progress, &|| shutdown.requested() || flow.failed()) {
         Ok(drive) => drive,
         Err(error) => {
-            // The reason of a role that stopped says more than that the demo was interrupted.
+            // If a role has stopped, its error is the cause of this one.
             flow.stop()?;
             return Err(error);
         }
     };
     let deciding = started.elapsed();
     progress.finish();
-    let labels = i64::try_from(plan.labels).unwrap_or(i64::MAX);
-    let behind = || flow.progress.labels() < labels || flow.progress.decisions() < plan.events;
-    while behind() && !shutdown.requested() && !flow.failed() {
-        thread::sleep(Duration::from_millis(20));
-    }
+    flow.wait_for(&plan, &shutdown);
     flow.stop()?;
     if shutdown.requested() {
         return Err(DemoError::Interrupted);
@@ -157,7 +145,29 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     })
 }
 
-/// `--drive`: one side, for the brokers of a configuration.
+/// Removes the output of an earlier run, creates the folder, and returns the path of the learner's store in it.
+fn clear_output(folder: &Path) -> Result<PathBuf, DemoError> {
+    let store = folder.join("store");
+    for old in [&store, &folder.join("rounds.jsonl"), &folder.join("summary.json")] {
+        let removed = if old.is_dir() { fs::remove_dir_all(old) } else { fs::remove_file(old) };
+        removed
+            .or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+            .map_err(io_error(old))?;
+    }
+    fs::create_dir_all(folder).map_err(io_error(folder))?;
+    Ok(store)
+}
+
+fn open_panel(models: &Path) -> Result<Arc<Panel>, DemoError> {
+    let started = Instant::now();
+    let mut config = PanelConfig::new(models);
+    config.runtime = models.join("runtime/libonnxruntime.so");
+    let panel = Arc::new(Panel::open(config)?);
+    note!("{} experts loaded in {:.1} s", panel.experts().len(), started.elapsed().as_secs_f64());
+    Ok(panel)
+}
+
+/// Runs `--drive`: one side of the stream, on the brokers of a configuration.
 fn drive_side(
     args: &DemoArgs,
     side: Side,
@@ -182,7 +192,7 @@ fn drive_side(
     if shutdown.exit() == Exit::Interrupted { Err(DemoError::Interrupted) } else { Ok(()) }
 }
 
-/// The brokers, embedded or not.
+/// The brokers in use, embedded or not.
 struct Brokers {
     connection: Connection,
     delivery: config::Delivery,
@@ -192,41 +202,48 @@ struct Brokers {
 
 impl Brokers {
     fn start(args: &DemoArgs, plan: &Plan, config: &mut Config) -> Result<Self, DemoError> {
-        let settings = [("message.max.bytes".to_owned(), "4000000".to_owned())].into();
+        let connection = |bootstrap: String| {
+            let settings = [("message.max.bytes".to_owned(), "4000000".to_owned())].into();
+            Connection { settings, ..Connection::new(bootstrap) }
+        };
         if args.broker == "embedded" {
-            // It keeps 5 MiB a partition and drops what is older: so many partitions that all fits twice.
-            let partitions = |bytes: usize| i32::try_from(2 + 2 * bytes / KEPT_BYTES).unwrap_or(i32::MAX);
-            let sent: usize = plan.sent.iter().map(size).sum();
-            if plan.events * ROUND_BYTES > KEPT_BYTES {
-                return Err(DemoError::TooMany { events: args.events });
-            }
-            let width = partitions(sent.max(plan.events * DECISION_BYTES));
-            let specs = table(config, width);
-            let topics: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
-            let embedded = Embedded::start(&topics)?;
-            let connection = Connection { settings, ..Connection::new(embedded.bootstrap()) };
+            let broker = embedded_broker(args, plan, config)?;
             return Ok(Self {
-                connection,
+                connection: connection(broker.bootstrap().to_owned()),
                 delivery: config::Delivery::AtLeastOnce,
-                _embedded: Some(embedded),
+                _embedded: Some(broker),
             });
         }
-        // Topics and groups of its own on a broker that others use too.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        // Topics and groups of its own, on a broker that others use too.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_millis();
         let prefix = format!("aegis-demo-{now}");
         config.topics = std::mem::take(&mut config.topics).under(&prefix);
         config.score.group = format!("{prefix}.score");
         config.learn.group = format!("{prefix}.learn");
-        let connection = Connection { settings, ..Connection::new(args.broker.clone()) };
+        let connection = connection(args.broker.clone());
         let mut specs = table(config, 6);
         for spec in &mut specs {
             spec.config.insert("max.message.bytes".into(), "4000000".into());
         }
-        ensure(&connection, &specs, Duration::from_secs(30))?;
+        ensure(&connection, &specs, BROKER_TIMEOUT)?;
         Ok(Self { connection, delivery: config::Delivery::ExactlyOnce, _embedded: None })
     }
 }
 
+/// Starts the embedded broker, which keeps 5 MiB a partition and drops older records, with partitions enough for twice
+/// what is sent.
+fn embedded_broker(args: &DemoArgs, plan: &Plan, config: &Config) -> Result<Embedded, DemoError> {
+    if plan.events * ROUND_BYTES > KEPT_BYTES {
+        return Err(DemoError::TooMany { events: args.events });
+    }
+    let sent: usize = plan.sent.iter().map(size).sum();
+    let partitions = 2 + 2 * sent.max(plan.events * DECISION_BYTES) / KEPT_BYTES;
+    let specs = table(config, i32::try_from(partitions).unwrap_or(i32::MAX));
+    let topics: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
+    Ok(Embedded::start(&topics)?)
+}
+
+/// Returns about the bytes of a record.
 fn size(sent: &Sent) -> usize {
     match sent {
         Sent::Event(event) => event.turns.iter().map(|turn| turn.text.len() + 16).sum::<usize>() + 128,
@@ -250,7 +267,7 @@ impl Flow {
         panel: &Arc<Panel>,
         brokers: &Brokers,
     ) -> Result<Self, DemoError> {
-        // Not the signals' own: after Ctrl-C the demo decides when the roles stop.
+        // Signals stop the demo, and the demo stops the roles.
         let shutdown = Shutdown::new();
         let delivery = |id: String| match brokers.delivery {
             config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
@@ -278,16 +295,31 @@ impl Flow {
             shutdown: shutdown.clone(),
             progress: Arc::clone(&progress),
         };
-        let io = |reason| DemoError::Io { path: "threads".into(), reason };
+        let spawn_error = || io_error(Path::new("threads"));
         Ok(Self {
-            score: thread::Builder::new().name("score".into()).spawn(move || score.run()).map_err(io)?,
-            learn: thread::Builder::new().name("learn".into()).spawn(move || learn.run()).map_err(io)?,
+            score: thread::Builder::new()
+                .name("score".into())
+                .spawn(move || score.run())
+                .map_err(spawn_error())?,
+            learn: thread::Builder::new()
+                .name("learn".into())
+                .spawn(move || learn.run())
+                .map_err(spawn_error())?,
             shutdown,
             progress,
         })
     }
 
-    /// Whether a role has stopped by itself.
+    /// Waits until everything of the plan is decided and learned, a role fails, or shutdown is requested.
+    fn wait_for(&self, plan: &Plan, shutdown: &Shutdown) {
+        let labels = i64::try_from(plan.labels).unwrap_or(i64::MAX);
+        let behind = || self.progress.labels() < labels || self.progress.decisions() < plan.events;
+        while behind() && !shutdown.requested() && !self.failed() {
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Returns `true` if a role has stopped on its own.
     fn failed(&self) -> bool {
         self.score.is_finished() || self.learn.is_finished()
     }
@@ -303,26 +335,26 @@ impl Flow {
     }
 }
 
-/// Everything that a topic holds now, in order; with `whole` it is an error if it has lost any.
+/// Returns all records of a topic in order. If `whole`, it is an error if the topic has lost any.
 fn read_back(
     connection: &Connection,
     topic: &str,
     whole: bool,
 ) -> Result<Vec<crate::kafka::Consumed>, DemoError> {
-    let mut follower = Follower::open(connection, topic, &From::Beginning, Duration::from_secs(30))?;
+    let mut follower = Follower::open(connection, topic, &From::Beginning, BROKER_TIMEOUT)?;
     let mut records = Vec::new();
-    let mut heard = Instant::now();
+    let mut last_record = Instant::now();
     loop {
         match follower.poll(Duration::from_millis(50))? {
             Followed::Record(record) => {
                 records.push(record);
-                heard = Instant::now();
+                last_record = Instant::now();
             }
             Followed::End => return Ok(records),
             Followed::Skipped { from, .. } if whole => {
                 return Err(DemoError::Unbalanced(format!("{topic} has lost records before offset {from}")));
             }
-            _ if heard.elapsed() > Duration::from_secs(30) => {
+            _ if last_record.elapsed() > BROKER_TIMEOUT => {
                 return Err(DemoError::Unbalanced(format!("{topic} fell silent before its end")));
             }
             _ => {}

@@ -1,5 +1,5 @@
-//! The demo's stream, planned before it runs: which text comes when, what its reviewers say, and how
-//! late they say it. The same seed gives the same plan.
+//! The plan of the demo's stream: the texts in their order, their labels, and the labels' delays. The same seed gives the
+//! same plan.
 
 use std::collections::BTreeMap;
 
@@ -13,47 +13,47 @@ use crate::core::label::{Label, Source};
 pub const TENANT: &str = "demo";
 /// Policy of all demo traffic.
 pub const POLICY: &str = "default";
-/// Share of events that reviewers are asked about.
+/// The share of events that are reviewed.
 const REVIEWED: f64 = 0.4;
-/// Median of the delay between an event and its label, in events,
+/// The median of the delay between an event and its label, in events.
 const DELAY_MEDIAN: f64 = 200.0;
-/// and the spread of its logarithm: a quarter of the labels is later than 1,000 events.
+/// The standard deviation of the delay's logarithm: a quarter of the labels is later than 1,000 events.
 const DELAY_SPREAD: f64 = 2.386;
-/// Time between two events, in milliseconds, so that round times differ.
-const PACE: Millis = 40;
+/// The time between two events, in milliseconds, so that round times differ.
+const EVENT_INTERVAL: Millis = 40;
 
-/// What is sent, in order.
+/// An item of the plan.
 pub enum Sent {
     /// A good event.
     Event(Box<Event>),
-    /// A record on the events topic that no event can be read from.
+    /// A record on the events topic that is not an event.
     Malformed(Vec<u8>),
     /// A label.
     Label(Box<Label>),
-    /// A label that says nothing.
+    /// A label without a finding.
     BadLabel(Vec<u8>),
 }
 
 /// The whole stream.
 pub struct Plan {
-    /// Everything sent.
+    /// The items in order.
     pub sent: Vec<Sent>,
     /// Good events among it.
     pub events: usize,
-    /// Records on the events topic that cannot be read.
+    /// Records on the events topic that are not events.
     pub malformed: usize,
-    /// Labels among it, repeated ones and bad ones included.
+    /// Labels among it, with repeated ones and bad ones.
     pub labels: usize,
-    /// Labels that say nothing.
+    /// Labels without a finding.
     pub bad_labels: usize,
 }
 
-/// A part of the stream: how often each set is drawn from.
+/// A part of the stream, with the weights by which the sets are drawn from.
 struct Phase {
     weights: [f64; 4],
 }
 
-/// Everyday traffic, an injection campaign, harmful answers, then all of it.
+/// Everyday traffic, an injection campaign, harmful answers, then a mixture.
 const PHASES: [Phase; 4] = [
     Phase { weights: [0.4, 0.05, 0.05, 0.5] },
     Phase { weights: [0.75, 0.0, 0.1, 0.15] },
@@ -81,8 +81,8 @@ pub fn plan(texts: &Texts, count: usize, seed: u64, start: Millis) -> Plan {
         if number % every == every / 2 {
             plan.malformed(malformed(number / every, number));
         }
-        let time = start + PACE * number as Millis;
-        // A few events are odd on purpose; the last stretch stays free of them.
+        let time = start + EVENT_INTERVAL * number as Millis;
+        // A few events have odd texts, but none near the end.
         let strange = odd.get(number / every).filter(|_| number % every == every / 3);
         let (turns, opinions) = match strange {
             Some(text) => (vec![Turn { role: Role::User, text: (*text).to_owned() }], Vec::new()),
@@ -150,7 +150,7 @@ fn event(number: usize, turns: Vec<Turn>, time: Millis, odd: bool) -> Event {
         tenant: TENANT.into(),
         policy: POLICY.into(),
         subject: Some(format!("u{:04}", number % 997)),
-        // The odd ones also come from a producer whose clock is decades ahead.
+        // Odd events come from a producer whose clock is decades ahead.
         time: Some(if odd { YEAR_2090 } else { time }),
         judged: turns.len().saturating_sub(1),
         turns,
@@ -158,7 +158,7 @@ fn event(number: usize, turns: Vec<Turn>, time: Millis, odd: bool) -> Event {
     }
 }
 
-/// Texts that break careless programs: nothing, only spaces, NUL bytes, emoji, right to left.
+/// Returns texts that are hard to process: empty, only spaces, NUL bytes, emoji, right to left.
 fn odd_texts() -> Vec<&'static str> {
     vec![
         "",
@@ -170,7 +170,7 @@ fn odd_texts() -> Vec<&'static str> {
     ]
 }
 
-/// Records that no event can be read from, each of another kind.
+/// Returns a record that is not an event, in one of several ways.
 fn malformed(kind: usize, number: usize) -> Vec<u8> {
     match kind % 6 {
         0 => b"neither Avro nor JSON".to_vec(),
@@ -182,7 +182,7 @@ fn malformed(kind: usize, number: usize) -> Vec<u8> {
     }
 }
 
-/// A delay in events: log-normal, by Box and Muller's transform.
+/// Draws a delay in events from a log-normal distribution, by the Box-Muller transform.
 fn delay(rng: &mut Rng) -> usize {
     let (a, b) = (1.0 - rng.f64(), rng.f64());
     let normal = (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos();
@@ -195,7 +195,7 @@ fn delay(rng: &mut Rng) -> usize {
     events
 }
 
-/// What reviewers send about one event, with the delay of each in events.
+/// Returns the labels of one event, each with its delay in events.
 fn labels(rng: &mut Rng, event: &str, opinions: &[f64], time: Millis) -> Vec<(usize, Label)> {
     let mut out = Vec::new();
     for (reviewer, opinion) in opinions.iter().enumerate() {
@@ -209,7 +209,7 @@ fn labels(rng: &mut Rng, event: &str, opinions: &[f64], time: Millis) -> Vec<(us
             verdict: None,
             severity: Some(*opinion),
             categories: Vec::new(),
-            time: time + PACE * Millis::try_from(after).unwrap_or(Millis::MAX / PACE / 2),
+            time: time + EVENT_INTERVAL * Millis::try_from(after).unwrap_or(Millis::MAX / EVENT_INTERVAL / 2),
             source: Source::Review,
             inclusion_probability: Some(REVIEWED),
             decision: None,
@@ -218,19 +218,19 @@ fn labels(rng: &mut Rng, event: &str, opinions: &[f64], time: Millis) -> Vec<(us
         };
         let follow_up = |label: &Label, kind: &str| Label {
             id: format!("{}-{kind}", label.id),
-            time: label.time + PACE,
+            time: label.time + EVENT_INTERVAL,
             ..label.clone()
         };
         match rng.usize(..100) {
             // Sent twice.
             0..4 => out.push((after + delay(rng), label.clone())),
-            // Wrong at first, then put right.
+            // Wrong at first, then corrected.
             4..9 => {
                 let right = Label { corrects: Some(label.id.clone()), ..follow_up(&label, "corrected") };
                 label.severity = Some(1.0 - opinion);
                 out.push((after + 1 + delay(rng) / 4, right));
             }
-            // Taken back, sometimes before it comes.
+            // Retracted, sometimes before it comes.
             9..11 => {
                 let back = Label {
                     retracts: Some(label.id.clone()),
@@ -239,9 +239,9 @@ fn labels(rng: &mut Rng, event: &str, opinions: &[f64], time: Millis) -> Vec<(us
                 };
                 out.push((after / 2 + delay(rng), back));
             }
-            // A tool that sends a label without a verdict.
+            // A label without a finding.
             11 => out.push((after, Label { severity: None, ..follow_up(&label, "empty") })),
-            // A label for an event that nobody has seen.
+            // A label of an event that does not exist.
             12 => out.push((after, Label { event: format!("{event}-unseen"), ..follow_up(&label, "stray") })),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! The demo's end: the books balanced, the rounds written and folded again, the summary.
+//! The end of the demo: the rounds are written and folded again, and the counts are checked and summarized.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -8,26 +8,29 @@ use serde::Serialize;
 
 use super::drive::Outcomes;
 use super::plan::{POLICY, Plan};
-use super::{DemoArgs, DemoError, read_back};
+use super::{DemoArgs, DemoError, io_error, read_back};
 use crate::codec;
 use crate::config::{self, Policies, Topics};
+use crate::core::features::EncoderId;
 use crate::core::fold::{Fold, Settings};
 use crate::core::label::target;
 use crate::core::learners::Mass;
+use crate::core::learners::tally::ExpertTally;
 use crate::core::ledger::Record;
 use crate::core::ledger_state::LedgerState;
-use crate::core::predictor::Published;
+use crate::core::policy::Policy;
+use crate::core::predictor::{Published, StateHash};
 use crate::kafka::Connection;
 use crate::replay;
 use crate::say::{self, say};
 
-/// What the summary is made of.
+/// The data of the summary.
 pub struct Run<'a> {
     /// The arguments.
     pub args: &'a DemoArgs,
-    /// What was sent.
+    /// The records sent.
     pub plan: &'a Plan,
-    /// What came out.
+    /// The outcomes.
     pub outcomes: &'a Outcomes,
     /// The policies.
     pub policies: &'a Policies,
@@ -35,7 +38,7 @@ pub struct Run<'a> {
     pub connection: &'a Connection,
     /// The topics' names there.
     pub topics: &'a Topics,
-    /// What a unit was worth.
+    /// The delivery guarantee of the roles.
     pub delivery: config::Delivery,
     /// From the first event to the last decision.
     pub deciding: Duration,
@@ -43,7 +46,7 @@ pub struct Run<'a> {
     pub elapsed: Duration,
 }
 
-/// DIR/summary.json
+/// The content of DIR/summary.json.
 #[derive(Serialize)]
 struct Summary {
     events: usize,
@@ -54,9 +57,9 @@ struct Summary {
     labels: usize,
     rounds: u64,
     experts: BTreeMap<String, ExpertSummary>,
-    /// As played: with what the learner knew when the event came.
+    /// Mistakes of the decisions, made with the labels known when each event came.
     ensemble_mistakes: u64,
-    /// Of the fold: the learner without delay.
+    /// Mistakes of the fold, in which every label is known before the next event.
     fold_mistakes: u64,
     majority_mistakes: u64,
     fold_brier: f64,
@@ -78,66 +81,78 @@ struct ExpertSummary {
     weight: f64,
 }
 
-/// Reads the ledger and the last predictor back, folds, writes DIR/rounds.jsonl and DIR/summary.json, and
-/// prints the table.
+/// Reads the ledger and the last predictor back, folds the rounds, writes DIR/rounds.jsonl, DIR/report.html and
+/// The content of DIR/summary.json., and prints the summary.
 ///
 /// # Errors
-/// Where the books do not balance, or a file cannot be written.
+/// Returns [`DemoError::Unbalanced`] if the counts or the hashes differ, and other errors if a topic cannot be read or a
+/// file cannot be written.
 pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
-    let io = |path: &std::path::Path| {
-        let path = path.to_path_buf();
-        move |reason| DemoError::Io { path, reason }
-    };
     let published = last_predictor(run)?;
     let records = ledger(run)?;
-    let policy =
-        run.policies.get(POLICY).ok_or_else(|| DemoError::Fold("the demo's policy is missing".into()))?;
+    let policy = run.policies.get(POLICY).ok_or_else(|| fold_error(&"the demo's policy is missing"))?;
+    let replay_hash = write_rounds(run, policy, published.encoder, &records)?;
+    let mut ledger = LedgerState::new();
+    let mut changes = Vec::new();
+    for record in &records {
+        ledger.apply(record, &mut changes).map_err(|error| fold_error(&error))?;
+    }
+    let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
+    fold.mark_all_changed(&ledger);
+    fold.catch_up(&ledger).map_err(|error| fold_error(&error))?;
+    let page = run.args.out.join("report.html");
+    replay::report::write(&page, "aegis demo", &ledger, std::slice::from_ref(&fold))
+        .map_err(|error| fold_error(&error))?;
+    let summary = summarize(run, policy, &published, replay_hash, &ledger, &fold)?;
+    let path = run.args.out.join("summary.json");
+    let text = serde_json::to_string_pretty(&summary).expect("a summary is JSON");
+    fs::write(&path, text + "\n").map_err(io_error(&path))?;
+    print(run, &summary, &published.masses);
+    balance(run, &summary)
+}
 
-    // The rounds as the topic has them, then folded again from the file with its lines shuffled.
-    let rounds = run.args.out.join("rounds.jsonl");
+fn fold_error(reason: &dyn std::fmt::Display) -> DemoError {
+    DemoError::Fold(reason.to_string())
+}
+
+/// Writes the ledger's records to DIR/rounds.jsonl, folds the file's lines shuffled, and returns the state's hash.
+fn write_rounds(
+    run: &Run<'_>,
+    policy: &Policy,
+    encoder: Option<EncoderId>,
+    records: &[Record],
+) -> Result<StateHash, DemoError> {
+    let path = run.args.out.join("rounds.jsonl");
     let header = replay::write::Policy {
         name: policy.name.clone(),
         learner: policy.learner.clone(),
         mapping: policy.mapping.clone(),
-        encoder: published.encoder,
+        encoder,
     };
     let mut lines = vec![replay::write::header(&[header])];
     lines.extend(records.iter().map(replay::write::record));
-    fs::write(&rounds, lines.join("\n") + "\n").map_err(io(&rounds))?;
+    fs::write(&path, lines.join("\n") + "\n").map_err(io_error(&path))?;
     fastrand::Rng::with_seed(run.args.seed).shuffle(&mut lines);
-    let replayed = replay::fold_lines(lines.iter().map(String::as_str))
-        .map_err(|error| DemoError::Fold(error.to_string()))?;
-    let replay_hash = replayed
-        .get(POLICY)
-        .copied()
-        .ok_or_else(|| DemoError::Fold("no round of the demo's policy".into()))?;
+    let hashes = replay::fold_lines(lines.iter().map(String::as_str)).map_err(|error| fold_error(&error))?;
+    hashes.get(POLICY).copied().ok_or_else(|| fold_error(&"no round of the demo's policy"))
+}
 
-    let mut book = LedgerState::new();
-    let mut changes = Vec::new();
-    for record in &records {
-        book.apply(record, &mut changes).map_err(|error| DemoError::Fold(error.to_string()))?;
-    }
-    let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
-    fold.mark_all_changed(&book);
-    fold.catch_up(&book).map_err(|error| DemoError::Fold(error.to_string()))?;
-    let page = run.args.out.join("report.html");
-    let folds = [fold];
-    replay::report::write(&page, "aegis demo", &book, &folds)
-        .map_err(|error| DemoError::Fold(error.to_string()))?;
-    let [fold] = folds;
-    let tally = fold.tally().ok_or_else(|| DemoError::Fold("the fold keeps no tally".into()))?;
-    let masses: HashMap<_, _> =
-        published.masses.iter().map(|mass| (mass.member.as_str(), mass.mass)).collect();
-    let experts = fold
-        .experts()
-        .iter()
-        .zip(&tally.experts)
-        .map(|(id, found)| {
-            let weight = masses.get(id.as_str()).copied().unwrap_or(0.0);
-            (id.clone(), ExpertSummary { mistakes: found.mistakes, awake: found.awake, weight })
-        })
-        .collect();
-    let summary = Summary {
+fn summarize(
+    run: &Run<'_>,
+    policy: &Policy,
+    published: &Published,
+    replay_hash: StateHash,
+    ledger: &LedgerState,
+    fold: &Fold,
+) -> Result<Summary, DemoError> {
+    let tally = fold.tally().ok_or_else(|| fold_error(&"the fold keeps no tally"))?;
+    let expert = |(id, found): (&String, &ExpertTally)| {
+        // An expert without mass is no member of the learner.
+        let mass = published.masses.iter().find(|mass| mass.member == *id);
+        let weight = mass.map_or(0.0, |mass| mass.mass);
+        (id.clone(), ExpertSummary { mistakes: found.mistakes, awake: found.awake, weight })
+    };
+    Ok(Summary {
         events: run.plan.events,
         malformed: run.plan.malformed,
         decisions: run.outcomes.decisions,
@@ -145,8 +160,8 @@ pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
         label_dead_letters: run.outcomes.label_dead_letters.values().sum(),
         labels: run.plan.labels,
         rounds: tally.rounds,
-        experts,
-        ensemble_mistakes: played_mistakes(&book, policy, &run.outcomes.played),
+        experts: fold.experts().iter().zip(&tally.experts).map(expert).collect(),
+        ensemble_mistakes: played_mistakes(ledger, policy, &run.outcomes.played),
         fold_mistakes: tally.mistakes,
         majority_mistakes: tally.majority_mistakes,
         fold_brier: tally.brier(),
@@ -162,12 +177,7 @@ pub fn report(run: &Run<'_>) -> Result<(), DemoError> {
         seed: run.args.seed,
         duration_seconds: run.elapsed.as_secs_f64(),
         events_per_second: run.plan.events as f64 / run.deciding.as_secs_f64(),
-    };
-    let path = run.args.out.join("summary.json");
-    let text = serde_json::to_string_pretty(&summary).map_err(|error| DemoError::Fold(error.to_string()))?;
-    fs::write(&path, text + "\n").map_err(io(&path))?;
-    print(run, &summary, &published.masses);
-    balance(run, &summary)
+    })
 }
 
 fn last_predictor(run: &Run<'_>) -> Result<Published, DemoError> {
@@ -188,17 +198,13 @@ fn ledger(run: &Run<'_>) -> Result<Vec<Record>, DemoError> {
     values.map(|payload| Ok(codec::decode_record(&payload)?)).collect()
 }
 
-/// Mistakes of the decisions as they were made, on the rounds of the fold.
-fn played_mistakes(
-    book: &LedgerState,
-    policy: &crate::core::policy::Policy,
-    played: &HashMap<String, Option<f64>>,
-) -> u64 {
-    let Some(rounds) = book.find(&policy.name).and_then(|number| book.rounds(number)) else { return 0 };
+/// Returns the mistakes of the decisions as they were made, on the rounds of the fold.
+fn played_mistakes(ledger: &LedgerState, policy: &Policy, played: &HashMap<String, Option<f64>>) -> u64 {
+    let Some(rounds) = ledger.find(&policy.name).and_then(|number| ledger.rounds(number)) else { return 0 };
     let mut mistakes = 0;
     for row in rounds.rows().filter(|row| rounds.any_awake(*row)) {
-        let filed = rounds.labels(row);
-        let labels = filed.iter().filter(|filed| filed.status.counts()).map(|filed| &filed.label);
+        let records = rounds.labels(row);
+        let labels = records.iter().filter(|record| record.standing.counts()).map(|record| &record.label);
         let Some(target) = target(labels, &policy.mapping, |_| false) else { continue };
         let p = played.get(rounds.event(row)).copied().flatten().unwrap_or(0.0);
         mistakes += u64::from((p >= 0.5) != (target >= 0.5));
@@ -206,7 +212,7 @@ fn played_mistakes(
     mistakes
 }
 
-/// What must be equal, exactly.
+/// Checks the counts and hashes that must be equal.
 fn balance(run: &Run<'_>, summary: &Summary) -> Result<(), DemoError> {
     let equal = |what: &str, left: usize, right: usize| {
         if left == right { Ok(()) } else { Err(DemoError::Unbalanced(format!("{what}: {left} and {right}"))) }
@@ -276,20 +282,20 @@ fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     say!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
     say!();
     say!("  Look further:");
-    // As it was called here, so that it can be called again.
+    // The commands start this program as the user did.
     let program = std::env::args().next().unwrap_or_else(|| "aegis".to_owned());
-    say::text(&further(&program, &out.to_string()));
+    say::text(&next_steps(&program, &out.to_string()));
 }
 
-/// What to look at next, in two columns.
-fn further(program: &str, out: &str) -> String {
+/// Returns commands and files to look at next, in two columns.
+fn next_steps(program: &str, out: &str) -> String {
     let lines = [
         (format!("{program} replay {out}/rounds.jsonl"), "fold the rounds again"),
         (format!("{program} replay {out}/rounds.jsonl --learner all"), "every learner side by side"),
         (format!("{out}/report.html"), "a page to look at"),
         (format!("{out}/summary.json"), "these figures"),
     ];
-    let wide = lines.iter().map(|(what, _)| what.chars().count()).max().unwrap_or_default();
+    let wide = lines.iter().map(|(what, _)| what.chars().count()).max().expect("four lines");
     lines.iter().map(|(what, why)| format!("    {what:<wide$}   {why}\n")).collect()
 }
 
@@ -299,7 +305,7 @@ fn kinds(letters: &HashMap<String, usize>) -> String {
     kinds.join(", ")
 }
 
-/// The members with most of the aggregation's mass, for people.
+/// Returns the members with most of the aggregation's mass, as text.
 fn heaviest(masses: &[Mass]) -> String {
     let mut masses: Vec<_> = masses.iter().filter(|mass| mass.mass >= 0.005).collect();
     masses.sort_by(|left, right| right.mass.total_cmp(&left.mass));
@@ -312,9 +318,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_to_look_at_next_names_the_program_as_it_was_called() {
-        let said = further("aegis", "out");
-        let lines: Vec<_> = said.lines().collect();
+    fn next_steps_name_the_program_as_it_was_called() {
+        let text = next_steps("aegis", "out");
+        let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "    aegis replay out/rounds.jsonl                 fold the rounds again");
         assert_eq!(lines[3], "    out/summary.json                              these figures");
     }

@@ -1,19 +1,18 @@
-//! `aegis demo --drive`: one side of the demo's stream, for brokers on which somebody else runs the roles. The
-//! producer sends laps of events at a steady rate; the labeller follows them and answers as late as the plan
-//! says.
+//! `aegis demo --drive`: one side of the demo's stream, for brokers on which the roles run already. The producer sends
+//! laps of events at a steady rate; the labeller follows them and sends each label after its planned delay.
 //!
 //! An event's id names its lap, so the labeller plans the same lap again and shares nothing with the producer
 //! but the topic. Both may be stopped and started at any time: a new producer begins a lap with new ids, and
-//! labels sent again change nothing.
+//! labels that are sent again change nothing.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
 
-use super::DemoError;
 use super::drive::Records;
 use super::plan::{self, Plan, Sent, TENANT};
 use super::texts::Texts;
+use super::{BROKER_TIMEOUT, DemoError};
 use crate::codec::{self, Defaults};
 use crate::config::Topics;
 use crate::core::event::Millis;
@@ -21,17 +20,15 @@ use crate::kafka::{Connection, Delivery, Followed, Follower, From, Outbox, Produ
 use crate::ops::{Progress, Shutdown};
 use crate::say::note;
 
-/// Records sent at once, at most.
+/// The greatest number of records sent at once.
 const CHUNK: usize = 256;
-/// Larger records are left out: topics that others made take one megabyte.
-const LARGEST: usize = 900_000;
-/// How long the brokers may take to answer.
-const ANSWER: Duration = Duration::from_secs(30);
-/// After this long without brokers the next attempt begins.
-const AGAIN: Duration = Duration::from_secs(1);
-/// A stop is noticed this soon.
-const NAP: Duration = Duration::from_millis(50);
-/// Times that cannot be meant, so that arithmetic on them stays in bounds: the year 2096.
+/// The greatest size of a record; larger ones are left out, because topics accept one megabyte by default.
+const MAX_RECORD_BYTES: usize = 900_000;
+/// The time between two attempts to send.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The greatest time between two checks for shutdown.
+const SHUTDOWN_INTERVAL: Duration = Duration::from_millis(50);
+/// The latest time of a lap, in the year 2096, so that arithmetic on times does not overflow.
 const LATEST: Millis = 4_000_000_000_000;
 
 /// A side of the stream.
@@ -43,7 +40,7 @@ pub enum Side {
     Labels,
 }
 
-/// What both sides need.
+/// The data that both sides need.
 pub struct Stream<'a> {
     /// The brokers.
     pub connection: &'a Connection,
@@ -59,10 +56,10 @@ pub struct Stream<'a> {
     pub rate: f64,
 }
 
-/// One lap: what its events' ids begin with, and what is planned by it.
+/// A lap. Its fields are the prefix of its events' ids and determine its plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lap {
-    /// When it began, in milliseconds since 1970.
+    /// The time of its start, in milliseconds since 1970.
     start: Millis,
     seed: u64,
     events: u32,
@@ -74,7 +71,7 @@ impl Lap {
         format!("demo-{start}-{seed}-{events}-")
     }
 
-    /// The lap of an event, and the event's number in it. None where the id is no demo's.
+    /// Returns the lap of an event and the event's number in it. `None` if the id is not from this stream.
     fn of(event: &str) -> Option<(Self, usize)> {
         let mut parts = event.strip_prefix("demo-")?.split('-');
         let start = parts.next()?.parse().ok().filter(|start| (0..LATEST).contains(start))?;
@@ -84,7 +81,7 @@ impl Lap {
         parts.next().is_none().then_some((Self { start, seed, events }, number))
     }
 
-    /// What is sent in this lap, under ids of its own.
+    /// Returns the plan of the lap, with its prefix on all ids.
     fn plan(self, texts: &Texts) -> Plan {
         let prefix = self.prefix();
         let mut plan = plan::plan(texts, self.events as usize, self.seed, self.start);
@@ -111,10 +108,10 @@ impl Lap {
 }
 
 impl Stream<'_> {
-    /// Drives one side until it is told to stop. Where the brokers go away it goes on when they are back.
+    /// Drives one side until shutdown is requested. If the brokers are away, it continues when they are back.
     ///
     /// # Errors
-    /// Where they cannot be reached at the start, or a topic is missing.
+    /// Returns an error if the brokers cannot be reached at the start, or a topic is missing.
     pub fn drive(&self, side: Side, shutdown: &Shutdown) -> Result<(), DemoError> {
         match side {
             Side::Events => self.produce(shutdown),
@@ -127,13 +124,14 @@ impl Stream<'_> {
         let records = Records::new(self.topics);
         let mut progress = Sending::new("events sent");
         for turn in 0.. {
-            let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            let start = SystemTime::now().duration_since(UNIX_EPOCH);
+            let start = start.expect("the clock is after 1970").as_millis();
             let start = Millis::try_from(start).unwrap_or(LATEST);
             let lap = Lap { start, seed: self.seed.wrapping_add(turn), events: self.events };
             let plan = lap.plan(self.texts);
             let due = plan.sent.iter().filter(|sent| match sent {
                 Sent::Event(_) => true,
-                Sent::Malformed(payload) => payload.len() <= LARGEST,
+                Sent::Malformed(payload) => payload.len() <= MAX_RECORD_BYTES,
                 Sent::Label(_) | Sent::BadLabel(_) => false,
             });
             let mut due = due.peekable();
@@ -141,7 +139,7 @@ impl Stream<'_> {
             while due.peek().is_some() {
                 let count = pace.due().min(CHUNK);
                 if count == 0 {
-                    if shutdown.wait_for(pace.next().min(NAP)) {
+                    if shutdown.wait_for(pace.next().min(SHUTDOWN_INTERVAL)) {
                         return Ok(());
                     }
                     continue;
@@ -151,39 +149,39 @@ impl Stream<'_> {
                 if !send(&mut outbox, &chunk, shutdown) {
                     return Ok(());
                 }
-                pace.sent(chunk.len());
+                pace.on_sent(chunk.len());
                 progress.add(chunk.len());
             }
         }
         Ok(())
     }
 
-    /// Begins at the end of the events: what came earlier has had its labels, or never will.
+    /// Labels the events that come after its start. Earlier ones are not labelled.
     fn label(&self, shutdown: &Shutdown) -> Result<(), DemoError> {
         let events = &self.topics.events;
-        let ends = Follower::open(self.connection, events, &From::Beginning, ANSWER)?.ends();
-        let mut follower = Follower::open(self.connection, events, &From::Offsets(ends), ANSWER)?;
+        let ends = Follower::open(self.connection, events, &From::Beginning, BROKER_TIMEOUT)?.ends();
+        let mut follower = Follower::open(self.connection, events, &From::Offsets(ends), BROKER_TIMEOUT)?;
         let mut outbox = Outbox::open(self.connection, Delivery::AtLeastOnce)?;
         let records = Records::new(self.topics);
         let defaults = Defaults::default();
         let mut progress = Sending::new("labels sent");
         let mut review: Option<Review> = None;
         while !shutdown.requested() {
-            let Followed::Record(record) = follower.poll(NAP)? else { continue };
-            // What is no event, or another's event, gets no label.
+            let Followed::Record(record) = follower.poll(SHUTDOWN_INTERVAL)? else { continue };
+            // Malformed records, and events of other producers, get no label.
             let Ok(event) = codec::decode_event(record.payload.as_deref().unwrap_or_default(), &defaults)
             else {
                 continue;
             };
             let Some((lap, number)) = Lap::of(&event.id).filter(|_| event.tenant == TENANT) else { continue };
-            // Only laps of our own length: an id must not decide how much is planned here.
+            // Only laps of the same length: an id must not determine how much memory a plan takes.
             if lap.events != self.events || number >= lap.events as usize {
                 continue;
             }
             let mut labels = Vec::new();
             match &mut review {
                 Some(open) if open.lap == lap => {}
-                // An older lap is over: what was left of it went when this one began.
+                // An older lap ended when this one began.
                 Some(open) if open.lap.start > lap.start => continue,
                 _ => {
                     let last = review.replace(Review::new(lap, self.texts));
@@ -203,12 +201,12 @@ impl Stream<'_> {
     }
 }
 
-/// The labeller's place in a lap.
+/// The labeller's position in a lap.
 struct Review {
     lap: Lap,
-    /// What is still to come, the last first.
+    /// The items still to come, in reverse order.
     left: Vec<Sent>,
-    /// Events passed.
+    /// The number of events passed.
     passed: usize,
 }
 
@@ -219,7 +217,7 @@ impl Review {
         Self { lap, left, passed: 0 }
     }
 
-    /// The labels that the plan has before this event, and after the lap's last event all the others.
+    /// Returns the labels that the plan has before this event, and after the lap's last event all remaining ones.
     fn until(&mut self, number: usize) -> Vec<Sent> {
         let mut labels = Vec::new();
         while self.passed <= number {
@@ -238,7 +236,7 @@ impl Review {
         labels
     }
 
-    /// What is left of a lap that was given up: the labels of those events that were sent.
+    /// Returns the remaining labels of a lap that was not finished: those of events that were sent.
     fn rest(self) -> Vec<Sent> {
         let sent = |event: &str| Lap::of(event).is_some_and(|(_, number)| number < self.passed);
         let left = self.left.into_iter().rev();
@@ -246,7 +244,7 @@ impl Review {
     }
 }
 
-/// How many are due by now, at a steady rate.
+/// A steady rate of records.
 struct Pace {
     since: Instant,
     sent: f64,
@@ -258,6 +256,7 @@ impl Pace {
         Self { since: Instant::now(), sent: 0.0, rate }
     }
 
+    /// Returns the number of records due now.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -267,14 +266,14 @@ impl Pace {
         (self.since.elapsed().as_secs_f64() * self.rate - self.sent).max(0.0) as usize
     }
 
-    /// Until the next is due.
+    /// Returns the time until the next record is due.
     fn next(&self) -> Duration {
-        let due = Duration::try_from_secs_f64((self.sent + 1.0) / self.rate).unwrap_or(NAP);
+        let due = Duration::try_from_secs_f64((self.sent + 1.0) / self.rate).unwrap_or(SHUTDOWN_INTERVAL);
         due.saturating_sub(self.since.elapsed()).max(Duration::from_millis(1))
     }
 
-    /// So many were sent. What was missed while the brokers were away is not made up for.
-    fn sent(&mut self, count: usize) {
+    /// Counts sent records. Records that were due while the brokers were away are not caught up on.
+    fn on_sent(&mut self, count: usize) {
         self.sent += count as f64;
         if self.since.elapsed().as_secs_f64() * self.rate - self.sent > self.rate {
             *self = Self::new(self.rate);
@@ -282,15 +281,15 @@ impl Pace {
     }
 }
 
-/// Sends until the brokers have it; false where it is told to stop first.
+/// Retries sending until it succeeds. Returns `false` if shutdown was requested first.
 fn send(outbox: &mut Outbox, chunk: &[Produced], shutdown: &Shutdown) -> bool {
     let mut away = false;
     while let Err(error) = outbox.commit(chunk, None) {
         if !away {
-            note!("aegis demo: {error}; tried again until it works");
+            note!("aegis demo: {error}; retrying until it works");
             away = true;
         }
-        if shutdown.wait_for(AGAIN) {
+        if shutdown.wait_for(RETRY_INTERVAL) {
             return false;
         }
     }
@@ -300,7 +299,7 @@ fn send(outbox: &mut Outbox, chunk: &[Produced], shutdown: &Shutdown) -> bool {
     true
 }
 
-/// How many were sent so far.
+/// The number of records sent so far, shown as progress.
 struct Sending {
     progress: Progress,
     count: usize,

@@ -1,4 +1,4 @@
-//! The real texts that the demo streams: read from the folder that `make setup` fills from packages.
+//! The real texts that the demo streams, read from the folder that `make setup` fills.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use crate::core::event::{Role, Turn};
 
-/// A text with what people said of it.
+/// A text with the opinions of its reviewers.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// The conversation; the last turn is judged.
+    /// The conversation, whose last turn is judged.
     pub turns: Vec<Turn>,
-    /// What its set says: P(unsafe), one number per reviewer, in the set's order.
+    /// P(unsafe) by each reviewer, in the set's order.
     pub opinions: Vec<f64>,
 }
 
@@ -28,7 +28,7 @@ pub struct Texts {
     pub everyday: Vec<Sample>,
 }
 
-/// Why the texts cannot be read.
+/// The reason why the texts cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TextsError {
     /// A file is missing.
@@ -36,15 +36,15 @@ pub enum TextsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
         reason: std::io::Error,
     },
-    /// A line is not what set-up writes.
+    /// A line does not have the format that `make setup` writes.
     #[error("{path}:{line}: not a demo text. Delete the folder and run `make setup` again")]
     Line {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The line's number, from 1.
         line: usize,
     },
 }
@@ -68,7 +68,7 @@ impl Texts {
     /// Reads all sets from the experts' folder.
     ///
     /// # Errors
-    /// Where set-up has not run, or a file was changed.
+    /// Returns an error if a file is missing or has another format.
     pub fn read(models: &Path) -> Result<Self, TextsError> {
         let set = |name: &str| read(&models.join("demo").join(format!("{name}.jsonl")));
         Ok(Self {

@@ -1,4 +1,4 @@
-//! What the panel says about texts, kept between runs: asking is what costs.
+//! The panel's votes on texts, cached between runs because inference is slow.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -14,33 +14,34 @@ use crate::core::hash::hex;
 use crate::experts::Panel;
 use crate::say::{Notes, note};
 
-/// Texts asked about at a time.
-const SLICE: usize = 128;
+/// Texts given to the panel at once.
+const CHUNK: usize = 128;
 
-/// What the panel said about one text.
+/// The panel's votes on one text.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Votes {
-    /// P(unsafe) in the experts' order; NaN: abstained.
+    /// P(unsafe) in the experts' order; NaN for an abstention.
     pub(super) votes: Vec<f64>,
     pub(super) features: Option<Box<Features>>,
 }
 
-/// What has been said, by the SHA-256 of the text to the byte.
+/// The votes by the SHA-256 of the exact text.
 #[derive(Debug, Default)]
 pub(super) struct Answers(HashMap<[u8; 32], Votes>);
 
+/// Returns the hash of the exact text.
 fn exact(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
 impl Answers {
-    /// What was said about a text that was asked about.
+    /// Returns the votes on a text. `None` if the panel was not asked about it.
     pub(super) fn get(&self, text: &Text) -> Option<&Votes> {
         self.0.get(&exact(&text.text))
     }
 }
 
-/// One file for one panel: its experts' ids, their models and the encoder are in the name.
+/// Returns the panel's cache file, whose name depends on the experts' ids, their models and the encoder.
 fn file(cache: &Path, panel: &Panel) -> PathBuf {
     let mut digest = Sha256::new();
     for expert in panel.experts() {
@@ -51,7 +52,7 @@ fn file(cache: &Path, panel: &Panel) -> PathBuf {
     cache.join(format!("evaluate-{:.16}.votes", hex(&digest.finalize().into())))
 }
 
-/// Text's hash, votes, whether there are features, features.
+/// Appends a record of the cache file: the text's hash, the votes, 1 if there are features, and the features.
 fn record(hash: &[u8; 32], votes: &Votes, out: &mut Vec<u8>) {
     out.extend(hash);
     votes.votes.iter().for_each(|vote| out.extend(vote.to_le_bytes()));
@@ -76,15 +77,15 @@ fn stored(path: &Path, experts: usize) -> Result<(File, HashMap<[u8; 32], Votes>
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let width = 32 + 8 * experts + 1 + DIMENSIONS;
-    // A run that was stopped may have left half a record.
+    // An interrupted run may have left an incomplete record.
     file.set_len((bytes.len() - bytes.len() % width) as u64)?;
     Ok((file, bytes.chunks_exact(width).filter_map(|bytes| parse(bytes, experts)).collect()))
 }
 
-/// Asks the panel about every text that it has not been asked about before.
+/// Asks the panel for its votes on every text that is not in the cache.
 ///
 /// # Errors
-/// Where the cache cannot be read or written.
+/// Returns an error if the cache cannot be read or written.
 pub(super) fn ask<'a>(
     panel: &Panel,
     texts: impl Iterator<Item = &'a Text>,
@@ -99,7 +100,7 @@ pub(super) fn ask<'a>(
     open.sort_unstable_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
     open.dedup();
     let (total, mut done) = (open.len(), 0);
-    for slice in open.chunks(SLICE) {
+    for slice in open.chunks(CHUNK) {
         let mut bytes = Vec::new();
         for (text, answer) in slice.iter().zip(panel.ask(slice)) {
             let votes = answer.votes.iter().map(|vote| vote.awake().unwrap_or(f64::NAN)).collect();

@@ -1,58 +1,58 @@
-//! What is measured of scores against labels.
+//! Measures of scores against labels.
 
-/// A score with what the text was found to be.
+/// A score with the text's label.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Said {
+pub(super) struct Scored {
     /// P(unsafe).
     pub(super) p: f64,
     /// The label.
     pub(super) is_unsafe: bool,
 }
 
-/// The figures of one judge on one set; NaN where a class is missing.
+/// The measures of one judge on one set. They are NaN if the set has no texts of a class.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Measures {
-    /// Share of the unsafe texts caught where at most 1 % of the safe ones are flagged.
+    /// The recall at a false positive rate of at most 1 %.
     pub(super) recall_1: f64,
-    /// The same at 5 %.
+    /// The recall at a false positive rate of at most 5 %.
     pub(super) recall_5: f64,
-    /// The chance that a random unsafe text scores above a random safe one; ties count half.
+    /// The probability that a random unsafe text scores above a random safe one; ties count half.
     pub(super) auc: f64,
-    /// Mean of (p - y)².
+    /// The mean of (p - y)².
     pub(super) brier: f64,
 }
 
 impl Measures {
-    pub(super) fn of(said: &[Said]) -> Self {
+    pub(super) fn of(scored: &[Scored]) -> Self {
         Self {
-            recall_1: recall(said, 0.01),
-            recall_5: recall(said, 0.05),
-            auc: auc(said),
-            brier: brier(said),
+            recall_1: recall(scored, 0.01),
+            recall_5: recall(scored, 0.05),
+            auc: auc(scored),
+            brier: brier(scored),
         }
     }
 }
 
-fn split(said: &[Said]) -> (Vec<f64>, Vec<f64>) {
-    let of = |class: bool| said.iter().filter(|one| one.is_unsafe == class).map(|one| one.p).collect();
+fn split(scored: &[Scored]) -> (Vec<f64>, Vec<f64>) {
+    let of = |class: bool| scored.iter().filter(|one| one.is_unsafe == class).map(|one| one.p).collect();
     (of(true), of(false))
 }
 
-/// The greatest share of unsafe texts above a threshold that flags at most `alarms` of the safe ones.
-fn recall(said: &[Said], alarms: f64) -> f64 {
-    let (harmful, mut safe) = split(said);
+/// Returns the greatest share of unsafe texts above a threshold that flags at most `alarms` of the safe ones.
+fn recall(scored: &[Scored], alarms: f64) -> f64 {
+    let (harmful, mut safe) = split(scored);
     if harmful.is_empty() || safe.is_empty() {
         return f64::NAN;
     }
     safe.sort_by(|a, b| b.total_cmp(a));
-    // A hair above, or 5 % of 100 would be 4.
+    // Rounding errors must not make 4 of 5 % of 100.
     let allowed = (alarms * safe.len() as f64 + 1e-9) as usize;
     let least = safe.get(allowed).copied().unwrap_or(f64::NEG_INFINITY);
     harmful.iter().filter(|p| **p > least).count() as f64 / harmful.len() as f64
 }
 
-fn auc(said: &[Said]) -> f64 {
-    let mut sorted = said.to_vec();
+fn auc(scored: &[Scored]) -> f64 {
+    let mut sorted = scored.to_vec();
     sorted.sort_by(|a, b| a.p.total_cmp(&b.p));
     let (mut below, mut wins, mut harmful) = (0.0, 0.0, 0.0);
     for tied in sorted.chunk_by(|a, b| a.p == b.p) {
@@ -65,12 +65,12 @@ fn auc(said: &[Said]) -> f64 {
     wins / (harmful * below)
 }
 
-fn brier(said: &[Said]) -> f64 {
-    let off = |one: &Said| one.p - f64::from(u8::from(one.is_unsafe));
-    said.iter().map(|one| off(one) * off(one)).sum::<f64>() / said.len() as f64
+fn brier(scored: &[Scored]) -> f64 {
+    let off = |one: &Scored| one.p - f64::from(u8::from(one.is_unsafe));
+    scored.iter().map(|one| off(one) * off(one)).sum::<f64>() / scored.len() as f64
 }
 
-/// Pearson's correlation over the pairs in which both are numbers; NaN where one never varies.
+/// Returns Pearson's correlation over the pairs in which both are numbers. NaN if one of them is constant.
 pub(super) fn correlation(a: &[f64], b: &[f64]) -> f64 {
     let both: Vec<(f64, f64)> =
         a.iter().copied().zip(b.iter().copied()).filter(|(a, b)| a.is_finite() && b.is_finite()).collect();
@@ -90,34 +90,34 @@ pub(super) fn correlation(a: &[f64], b: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    fn said(harmful: &[f64], safe: &[f64]) -> Vec<Said> {
-        let of = |is_unsafe| move |p: &f64| Said { p: *p, is_unsafe };
+    fn scored(harmful: &[f64], safe: &[f64]) -> Vec<Scored> {
+        let of = |is_unsafe| move |p: &f64| Scored { p: *p, is_unsafe };
         harmful.iter().map(of(true)).chain(safe.iter().map(of(false))).collect()
     }
 
     #[test]
     fn auc_counts_ties_half() {
-        assert_eq!(auc(&said(&[0.9, 0.8], &[0.1, 0.2])), 1.0);
-        assert_eq!(auc(&said(&[0.5, 0.5], &[0.5])), 0.5);
-        assert_eq!(auc(&said(&[0.5, 0.9], &[0.5, 0.7])), 0.625);
-        assert!(auc(&said(&[0.5], &[])).is_nan());
+        assert_eq!(auc(&scored(&[0.9, 0.8], &[0.1, 0.2])), 1.0);
+        assert_eq!(auc(&scored(&[0.5, 0.5], &[0.5])), 0.5);
+        assert_eq!(auc(&scored(&[0.5, 0.9], &[0.5, 0.7])), 0.625);
+        assert!(auc(&scored(&[0.5], &[])).is_nan());
     }
 
     #[test]
     fn recall_never_spends_more_false_alarms_than_allowed() {
         let safe: Vec<f64> = (0..100).map(|at| f64::from(at) / 100.0).collect();
         // One alarm of a hundred: the threshold lies at the second highest safe score.
-        assert_eq!(recall(&said(&[0.985, 0.98, 0.5], &safe), 0.01), 1.0 / 3.0);
-        assert_eq!(recall(&said(&[0.95, 0.94], &safe), 0.05), 0.5);
+        assert_eq!(recall(&scored(&[0.985, 0.98, 0.5], &safe), 0.01), 1.0 / 3.0);
+        assert_eq!(recall(&scored(&[0.95, 0.94], &safe), 0.05), 0.5);
         // Fifty safe texts: one alarm would be 2 %, so none is allowed.
-        assert_eq!(recall(&said(&[0.995, 0.6], &vec![0.7; 50]), 0.01), 0.5);
+        assert_eq!(recall(&scored(&[0.995, 0.6], &vec![0.7; 50]), 0.01), 0.5);
         // All alike: nothing can be told apart.
-        assert_eq!(recall(&said(&[0.7], &vec![0.7; 50]), 0.05), 0.0);
+        assert_eq!(recall(&scored(&[0.7], &vec![0.7; 50]), 0.05), 0.0);
     }
 
     #[test]
     fn brier_is_the_mean_square() {
-        assert_eq!(brier(&said(&[0.5], &[0.5, 1.0])), 0.5);
+        assert_eq!(brier(&scored(&[0.5], &[0.5, 1.0])), 0.5);
     }
 
     #[test]

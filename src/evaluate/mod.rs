@@ -1,10 +1,9 @@
 //! `aegis evaluate`: every expert, plain majority and the default learner on held-out labelled text.
 //!
-//! [`sets`] reads the texts, [`ask`] asks the panel about them once, [`judge`] lets the learner go through them,
-//! [`measures`] measures, [`page`] and [`chart`] show it; [`streams`] writes what was judged for `aegis replay`.
+//! [`sets`] reads the texts, [`ask`] gets the panel's votes on them, [`judge`] adds the scores of majority and the learner,
+//! [`measures`] measures them, and [`page`] writes the tables. [`streams`] writes the sets for `aegis replay`.
 
 mod ask;
-mod chart;
 mod judge;
 mod measures;
 mod page;
@@ -19,14 +18,14 @@ use clap::Args;
 use serde_json::json;
 use thiserror::Error;
 
-use self::chart::{Chart, Row};
-use self::judge::{Judged, TOGETHER};
+use self::judge::{JudgedSet, TOGETHER};
 use self::sets::{Sets, Text};
+use crate::charts::{Accuracy, AccuracyRow};
 use crate::experts::{Panel, PanelConfig};
 use crate::say::say;
 
-/// Two experts that agree more than this are one.
-const ALIKE: f64 = 0.95;
+/// The greatest correlation of two experts.
+const MAX_CORRELATION: f64 = 0.95;
 
 /// Measures every expert, plain majority and the default learner on held-out labelled text.
 #[derive(Debug, Clone, Args)]
@@ -40,7 +39,7 @@ pub struct EvaluateArgs {
     /// Texts of each set at most, chosen by their hash; of each source half as many teach the learner
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     texts: u32,
-    /// Where votes are kept, so that a second run asks nothing
+    /// Folder for votes, so that a second run needs no inference
     #[arg(long, value_name = "DIR", default_value = ".cache")]
     cache: PathBuf,
     /// Writes the tables into DIR/experts.md, the figures to DIR/evaluate.json and the charts beside them
@@ -51,21 +50,21 @@ pub struct EvaluateArgs {
     streams: Option<PathBuf>,
 }
 
-/// Why an evaluation failed.
+/// An error of an evaluation, as a text for the operator.
 #[derive(Debug, Error)]
 pub enum EvaluateError {
-    /// A file or an expert is not there, or cannot be written.
+    /// A file or an expert is missing, or a file cannot be written.
     #[error("{0}")]
     Unavailable(String),
-    /// Data is not as it must be.
+    /// Data is invalid.
     #[error("{0}")]
     Data(String),
 }
 
-/// Evaluates, prints the tables, and writes what is asked for.
+/// Evaluates, prints the tables, and writes the files that the flags name.
 ///
 /// # Errors
-/// Where experts or texts are missing, a file cannot be written, or two experts are too much alike.
+/// Returns an error if experts or texts are missing, a file cannot be written, or two experts are too similar.
 pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     let sets = sets::read(&args.models, Some(&args.data), args.texts as usize)?;
     let panel = Panel::open(PanelConfig { require_all: true, cache: 0, ..PanelConfig::new(&args.models) })
@@ -91,15 +90,15 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
         ("together-taught", format!("{taught}.\n")),
         (
             "together-alike",
-            format!("The two most alike are `{a}` and `{b}`: {alike:.2}, of at most {ALIKE}.\n"),
+            format!("The two most alike are `{a}` and `{b}`: {alike:.2}, of at most {MAX_CORRELATION}.\n"),
         ),
     ];
     for (name, table) in &tables {
         say!("{name}\n\n{table}");
     }
-    if alike > ALIKE {
+    if alike > MAX_CORRELATION {
         return Err(EvaluateError::Data(format!(
-            "{a} and {b} are too much alike: {alike:.3}, of at most {ALIKE}"
+            "{a} and {b} are too much alike: {alike:.3}, of at most {MAX_CORRELATION}"
         )));
     }
     let Some(folder) = &args.write else { return Ok(()) };
@@ -120,9 +119,8 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     let figures = format!("{:#}\n", page::json(&judged, &judges, around));
     write(&folder.join("evaluate.json"), &figures)?;
     for (name, title, rows) in charts(&judged, n) {
-        let shown: Vec<&str> = judges.iter().copied().take(n + 2).collect();
-        let chart = Chart { title, judges: &shown, rows };
-        write(&folder.join(name), &chart.svg())?;
+        let chart = Accuracy { title, experts: &experts, rows };
+        write(&folder.join(name), &chart.svg().file())?;
     }
     Ok(())
 }
@@ -135,7 +133,7 @@ fn write(path: &Path, text: &str) -> Result<(), EvaluateError> {
     std::fs::write(path, text).map_err(|error| unavailable(path, &error))
 }
 
-/// What the learner has been taught with, in words.
+/// Returns the number of training texts by source, as text.
 fn taught(sets: &Sets) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     sets.teaching.iter().for_each(|text| *counts.entry(text.source).or_default() += 1);
@@ -145,11 +143,13 @@ fn taught(sets: &Sets) -> String {
     })
 }
 
-/// The two experts that agree most over all held-out texts, each text once, and their correlation.
-fn most_alike<'a>(experts: &[&'a str], judged: &[Judged<'_>]) -> (&'a str, &'a str, f64) {
+/// Returns the two experts with the greatest correlation over all held-out texts, and the correlation. Each text counts
+/// once.
+fn most_alike<'a>(experts: &[&'a str], judged: &[JudgedSet<'_>]) -> (&'a str, &'a str, f64) {
     let repeats = ["offensive", "XSTest", "SimpleSafetyTests"];
     let once = || judged.iter().filter(|one| !repeats.contains(&one.set.name));
-    let all = |at: usize| once().filter_map(|one| one.said.get(at)).flatten().copied().collect::<Vec<f64>>();
+    let all =
+        |at: usize| once().filter_map(|one| one.scores.get(at)).flatten().copied().collect::<Vec<f64>>();
     let votes: Vec<Vec<f64>> = (0..experts.len()).map(all).collect();
     let mut most = ("", "", f64::NEG_INFINITY);
     for (at, (a, of_a)) in experts.iter().zip(&votes).enumerate() {
@@ -163,23 +163,23 @@ fn most_alike<'a>(experts: &[&'a str], judged: &[Judged<'_>]) -> (&'a str, &'a s
     most
 }
 
-/// A row of a chart, over the texts of a set that are kept; none where it would be empty.
+/// Returns a row of a chart over the texts of a set for which `keep` returns `true`. `None` if there are none.
 fn row(
-    judged: &[Judged<'_>],
+    judged: &[JudgedSet<'_>],
     experts: usize,
     set: &str,
     name: &str,
     keep: impl Fn(&Text) -> bool,
-) -> Option<Row> {
+) -> Option<AccuracyRow> {
     let one = judged.iter().find(|one| one.set.name == set)?;
     let right: Vec<(f64, usize)> = (0..experts + 2).map(|judge| one.accuracy(judge, &keep)).collect();
     let texts = right.first()?.1;
     let right = right.into_iter().map(|(share, _)| share).collect();
-    (texts > 0).then(|| Row { name: name.to_owned(), texts, right })
+    (texts > 0).then(|| AccuracyRow { name: name.to_owned(), texts, right })
 }
 
-/// A row for each category of a set's unsafe texts.
-fn harms(judged: &[Judged<'_>], experts: usize, set: &str) -> Vec<Row> {
+/// Returns a row for each category of a set's unsafe texts.
+fn harms(judged: &[JudgedSet<'_>], experts: usize, set: &str) -> Vec<AccuracyRow> {
     let texts = judged.iter().filter(|one| one.set.name == set).flat_map(|one| &one.set.texts);
     let mut groups: Vec<&String> =
         texts.filter(|text| text.is_unsafe).flat_map(|text| &text.groups).collect();
@@ -192,8 +192,8 @@ fn harms(judged: &[Judged<'_>], experts: usize, set: &str) -> Vec<Row> {
     groups.iter().filter_map(of).collect()
 }
 
-/// The AEGIS paper's pictures, for our panel: file, title, rows. The learner is the one that has not seen the set.
-fn charts(judged: &[Judged<'_>], experts: usize) -> [(&'static str, &'static str, Vec<Row>); 3] {
+/// Returns the charts of the AEGIS paper for this panel: file, title and rows. The learner has not seen the set.
+fn charts(judged: &[JudgedSet<'_>], experts: usize) -> [(&'static str, &'static str, Vec<AccuracyRow>); 3] {
     let one = |set, name, keep: fn(&Text) -> bool| row(judged, experts, set, name, keep);
     let is = |group: &'static str| move |text: &Text| text.groups.iter().any(|g| g == group);
     let of = |set, name, group| row(judged, experts, set, name, is(group));

@@ -3,13 +3,13 @@
 use serde_json::{Map, Value, json};
 
 use super::EvaluateError;
-use super::judge::Judged;
+use super::judge::JudgedSet;
 use super::measures::Measures;
 
-/// Fewer unsafe texts than this make no row of a category.
-const LEAST: usize = 15;
+/// The least number of unsafe texts for which a category has a row.
+const MIN_TEXTS: usize = 15;
 
-/// `.87`; a dash where there is nothing to measure.
+/// Returns a number such as `.87`, or a dash for NaN.
 fn number(x: f64) -> String {
     if x.is_nan() { "–".to_owned() } else { format!("{x:.2}").replacen("0.", ".", 1) }
 }
@@ -28,9 +28,9 @@ fn heading(first: &[&str], judges: &[&str], experts: usize) -> Vec<String> {
     first.chain(judges.iter().enumerate().map(judge)).collect()
 }
 
-/// One figure of every judge on every set; the best of a row is bold.
+/// Returns a table of one measure of every judge on every set. The best of a row is bold.
 pub(super) fn sets(
-    judged: &[Judged<'_>],
+    judged: &[JudgedSet<'_>],
     judges: &[&str],
     experts: usize,
     figure: fn(&Measures) -> f64,
@@ -55,11 +55,11 @@ pub(super) fn sets(
     out
 }
 
-/// What the sets are.
-pub(super) fn about(judged: &[Judged<'_>]) -> String {
+/// Returns the table that describes the sets.
+pub(super) fn about(judged: &[JudgedSet<'_>]) -> String {
     let cells = ["set", "kind", "what", "measured", "held out", "unsafe"].map(str::to_owned);
     let mut out = head(&cells);
-    for Judged { set, .. } in judged {
+    for JudgedSet { set, .. } in judged {
         let harmful = set.texts.iter().filter(|text| text.is_unsafe).count();
         let share = format!("{:.0} %", 100.0 * harmful as f64 / set.texts.len() as f64);
         let counts = [set.texts.len().to_string(), set.of.to_string(), share];
@@ -69,22 +69,22 @@ pub(super) fn about(judged: &[Judged<'_>]) -> String {
     out
 }
 
-/// A set's categories of which there are enough unsafe texts, with their number.
-fn groups<'a>(one: &'a Judged<'_>) -> Vec<(&'a str, usize)> {
+/// Returns the categories of a set that have enough unsafe texts, with the number of these.
+fn groups<'a>(one: &'a JudgedSet<'_>) -> Vec<(&'a str, usize)> {
     let harmful = one.set.texts.iter().filter(|text| text.is_unsafe);
     let mut groups: Vec<&str> = harmful.flat_map(|text| text.groups.iter().map(String::as_str)).collect();
     groups.sort_unstable();
-    let counted = groups.chunk_by(|a, b| a == b).filter(|texts| texts.len() >= LEAST);
+    let counted = groups.chunk_by(|a, b| a == b).filter(|texts| texts.len() >= MIN_TEXTS);
     counted.filter_map(|texts| Some((*texts.first()?, texts.len()))).collect()
 }
 
-/// What a judge makes of a category: its unsafe texts against all safe ones of the set.
-fn of_group(one: &Judged<'_>, judge: usize, name: &str) -> Measures {
+/// Returns a judge's measures of a category: its unsafe texts against all safe texts of the set.
+fn of_group(one: &JudgedSet<'_>, judge: usize, name: &str) -> Measures {
     one.measures(judge, |text| !text.is_unsafe || text.groups.iter().any(|group| group == name))
 }
 
-/// The categories of each set.
-pub(super) fn categories(judged: &[Judged<'_>], judges: &[&str], experts: usize) -> String {
+/// Returns the table of the categories of each set.
+pub(super) fn categories(judged: &[JudgedSet<'_>], judges: &[&str], experts: usize) -> String {
     let figures =
         |whose: &str| [format!("{whose}AUC"), "recall at 1 %".into(), "at 5 %".into(), "Brier".into()];
     let first = ["set", "category", "unsafe", "best expert"].map(str::to_owned);
@@ -110,8 +110,8 @@ pub(super) fn categories(judged: &[Judged<'_>], judges: &[&str], experts: usize)
     out
 }
 
-/// All figures, to four digits, of every judge: by set, and in each by category.
-pub(super) fn json(judged: &[Judged<'_>], judges: &[&str], around: Value) -> Value {
+/// Returns all measures of every judge, rounded to four digits, by set and by category.
+pub(super) fn json(judged: &[JudgedSet<'_>], judges: &[&str], around: Value) -> Value {
     let rounded = |x: f64| json!((x * 1e4).round() / 1e4);
     let figures = |measures: &dyn Fn(usize) -> Measures| -> Map<String, Value> {
         let judge = |(at, id): (usize, &&str)| {
@@ -122,7 +122,7 @@ pub(super) fn json(judged: &[Judged<'_>], judges: &[&str], around: Value) -> Val
         };
         judges.iter().enumerate().map(judge).collect()
     };
-    let of = |one: &Judged<'_>| {
+    let of = |one: &JudgedSet<'_>| {
         let category = |(name, texts): (&str, usize)| {
             let judges = figures(&|judge| of_group(one, judge, name));
             (name.to_owned(), json!({ "unsafe": texts, "judges": judges }))
@@ -138,10 +138,10 @@ pub(super) fn json(judged: &[Judged<'_>], judges: &[&str], around: Value) -> Val
     json!({ "around": around, "sets": sets })
 }
 
-/// Puts a table between its markers.
+/// Replaces the table between its markers.
 ///
 /// # Errors
-/// Where the page has no such place.
+/// Returns an error if the page does not have the markers.
 pub(super) fn fill(page: &str, name: &str, table: &str) -> Result<String, EvaluateError> {
     let begin = format!("<!-- measured: {name} -->\n");
     let missing = || EvaluateError::Data(format!("the page has no place for {name}: {begin}<!-- end -->"));

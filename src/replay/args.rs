@@ -1,4 +1,4 @@
-//! The flags of `aegis replay`.
+//! The flags of `aegis replay`, and its surroundings.
 
 use std::path::PathBuf;
 
@@ -71,35 +71,37 @@ pub struct ReplayArgs {
     pub config: Option<PathBuf>,
 }
 
-/// Reads a ledger topic to its end and shows each record; the text of an error is for the operator.
+/// Reads a ledger topic to its end and passes each record on. The error is a text for the operator.
 pub type Topic<'a> = dyn FnMut(&str, &mut dyn FnMut(Record)) -> Result<(), String> + 'a;
 
-/// What a run stands on beside its flags: topics are read and policies configured outside.
+/// The surroundings of a run: the access to topics, the configuration and the experts.
 #[derive(Default)]
-pub struct Around<'a> {
+pub struct ReplayContext<'a> {
     /// Reads the ledger topic of a `topic:NAME` stream.
     pub topic: Option<&'a mut Topic<'a>>,
-    /// Policies as configured; a header in a file must not contradict them.
+    /// The configured policies, which headers must not contradict.
     pub policies: Vec<Policy>,
-    /// What the configuration says of labels: the tenant and the policy of lines that name none, and pointers.
+    /// The configured tenant and policy of lines that name none, and the pointers by which labels are read.
     pub defaults: Option<Defaults>,
-    /// The bundled experts, for --embed; `None`: those in the folder `models`.
+    /// The bundled experts, for `--embed`. `None` for those in the folder `models`.
     pub panel: Option<PanelConfig>,
-    /// Told how many texts of how many are read.
+    /// Called with the number of texts read and the number of all texts.
     pub progress: Option<&'a mut dyn FnMut(usize, usize)>,
 }
 
-/// What `--learner` and its parameters ask for.
+/// The choice of `--learner` and its parameters.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Asked {
-    /// What the headers name.
+pub(super) enum LearnerChoice {
+    /// The learners of the headers.
     Headers,
+    /// One learner for all policies.
     One(LearnerSpec),
+    /// All learners, compared.
     All,
 }
 
 impl ReplayArgs {
-    pub(super) fn learner(&self) -> Result<Asked, ReplayError> {
+    pub(super) fn learner(&self) -> Result<LearnerChoice, ReplayError> {
         let usage = |error: &dyn std::fmt::Display| ReplayError::Usage(error.to_string());
         let given = self.eta.is_some() || self.beta.is_some() || self.alpha.is_some() || self.gamma.is_some();
         let Some(name) = self.learner.as_deref() else {
@@ -108,7 +110,7 @@ impl ReplayArgs {
                     "parameters without --learner: name the learner that takes them".to_owned(),
                 ));
             }
-            return Ok(Asked::Headers);
+            return Ok(LearnerChoice::Headers);
         };
         if name == "all" {
             if given || self.noise.is_some() {
@@ -116,7 +118,7 @@ impl ReplayArgs {
                     "--learner all takes no parameters: each plays with its own".to_owned(),
                 ));
             }
-            return Ok(Asked::All);
+            return Ok(LearnerChoice::All);
         }
         let name: Name = name.parse().map_err(|error| usage(&error))?;
         let seed =
@@ -131,7 +133,7 @@ impl ReplayArgs {
             ..LearnerSpec::new(name)
         };
         spec.check().map_err(|error| usage(&error))?;
-        Ok(Asked::One(spec))
+        Ok(LearnerChoice::One(spec))
     }
 
     pub(super) fn costs(&self) -> Result<Option<Costs>, ReplayError> {

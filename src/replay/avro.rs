@@ -9,14 +9,14 @@ use serde_json::{Map, Value};
 
 use super::batch::Batch;
 use super::line::Parser;
-use super::read::{LONGEST, too_long};
+use super::read::{MAX_LINE_BYTES, too_long};
 use crate::codec::{Container as Records, avro_millis};
 use crate::core::hash::hex;
 
-/// Records taken at a time.
-const PIECE: usize = 2_048;
-/// Bytes of text after which no further record is taken.
-const FULL: usize = 1 << 20;
+/// Records read at a time.
+const MAX_RECORDS: usize = 2_048;
+/// Bytes of text after which no further record is read.
+const MAX_BYTES: usize = 1 << 20;
 
 /// A container file being read.
 pub(super) struct Container {
@@ -30,29 +30,29 @@ impl Container {
         Ok(Self { records, number: 0 })
     }
 
-    /// Reads some records as lines; `false` at the end.
+    /// Reads some records as lines. Returns `false` at the end.
     pub(super) fn next(&mut self, parser: &mut Parser, batch: &mut Batch) -> io::Result<bool> {
         let mut read = 0;
-        let more = self.records.records(PIECE, |record| {
+        let more = self.records.records(MAX_RECORDS, |record| {
             self.number += 1;
             batch.lines += 1;
             let line = json("", record).to_string();
-            if line.len() > LONGEST {
+            if line.len() > MAX_LINE_BYTES {
                 batch.items.push((self.number, too_long()));
             } else {
-                parser.record(self.number, &line, batch);
+                parser.parse_record(self.number, &line, batch);
             }
             read += line.len();
-            read < FULL
+            read < MAX_BYTES
         })?;
         Ok(more)
     }
 }
 
-/// Fields that are times.
+/// The fields that are times.
 const TIMES: [&str; 4] = ["event_time", "label_time", "time", "received"];
 
-/// An Avro value as a line of JSON would have it: features in base64, an encoder's id in hexadecimal.
+/// Returns an Avro value as JSON lines have it: features in base64, an encoder's id in hexadecimal.
 fn json(field: &str, value: Avro) -> Value {
     if TIMES.contains(&field)
         && !matches!(value, Avro::Union(..) | Avro::String(_))
@@ -60,9 +60,9 @@ fn json(field: &str, value: Avro) -> Value {
     {
         return time.into();
     }
-    // As on the topic: a time of day is no time, and as a number it would be one of January 1970.
+    // As on the topics: a time of day is not a time, and as a number it would be a time in January 1970.
     if TIMES.contains(&field) && matches!(value, Avro::TimeMillis(_) | Avro::TimeMicros(_)) {
-        return unfit();
+        return refused();
     }
     match value {
         Avro::Null => Value::Null,
@@ -86,7 +86,7 @@ fn json(field: &str, value: Avro) -> Value {
         Avro::Record(values) => object(values),
         Avro::Uuid(id) => id.to_string().into(),
         // The codec reads no other logical types.
-        _ => unfit(),
+        _ => refused(),
     }
 }
 
@@ -101,22 +101,22 @@ fn object(values: impl IntoIterator<Item = (String, Avro)>) -> Value {
     Value::Object(fields)
 }
 
-/// JSON has no word for what is no number, and null would be an abstention.
+/// Returns a number. JSON cannot express NaN and infinity, and null would be an abstention.
 fn number(value: f64) -> Value {
-    if value.is_finite() { value.into() } else { unfit() }
+    if value.is_finite() { value.into() } else { refused() }
 }
 
-/// Features and ids of encoders are bytes; elsewhere bytes are text.
+/// Returns bytes: features and ids of encoders encoded, in all other fields as text.
 fn binary(field: &str, bytes: Vec<u8>) -> Value {
     match (field, <[u8; 32]>::try_from(bytes.as_slice())) {
         ("encoder", Ok(id)) => hex(&id).into(),
         ("features", _) => STANDARD.encode(bytes).into(),
-        _ => String::from_utf8(bytes).map_or_else(|_| unfit(), Value::from),
+        _ => String::from_utf8(bytes).map_or_else(|_| refused(), Value::from),
     }
 }
 
-/// What no field of a line is read from.
-fn unfit() -> Value {
+/// Returns a value that every field of a line refuses.
+fn refused() -> Value {
     Value::Array(Vec::new())
 }
 

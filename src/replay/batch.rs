@@ -1,14 +1,14 @@
-//! What the reading thread hands to the folding thread: many lines, parsed, in a few pieces of memory
-//! that go round.
+//! Batches: many parsed lines in a few pieces of memory, which the reading thread hands to the folding thread and gets
+//! back to fill again.
 
-use crate::core::event::Millis;
-use crate::core::features::{EncoderId, Features};
-use crate::core::label::{DecisionRef, Finding, Source};
-use crate::core::ledger::{Edit, LabelStatus};
-use crate::core::ledger_state::Score;
 use std::collections::BTreeMap;
 
 use super::header::HeaderPolicy;
+use crate::core::event::Millis;
+use crate::core::features::{EncoderId, Features};
+use crate::core::label::{DecisionRef, Finding};
+use crate::core::ledger::{LabelRecord, Record};
+use crate::core::ledger_state::Score;
 
 /// A piece of a batch's text.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,15 +18,15 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// From where this one starts to where the other ends.
+    /// Returns the span from the start of this one to the end of the other.
     pub(super) fn to(self, end: Self) -> Self {
         Self { start: self.start, end: end.end }
     }
 }
 
-/// Names a round: the texts are the batch's.
+/// A round's id, whose texts are the batch's.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Who {
+pub(super) struct RoundSpan {
     pub(super) tenant: Span,
     pub(super) policy: Span,
     pub(super) event: Span,
@@ -37,101 +37,96 @@ pub(super) struct Who {
 pub(super) struct Votes {
     pub(super) subject: Option<Span>,
     pub(super) time: Option<Millis>,
-    pub(super) at: Option<DecisionRef>,
-    /// The panel's number, as the reading thread counts them.
+    pub(super) decision: Option<DecisionRef>,
+    /// The panel's number in the reading thread's count.
     pub(super) panel: usize,
-    /// Where its scores start among the batch's.
+    /// The index of its first score among the batch's.
     pub(super) scores: usize,
-    /// Which of the batch's readings is its.
-    pub(super) reading: Option<usize>,
-    /// The judged text, where the line brings one, no features, and an encoder is to read it.
+    /// The index of its features among the batch's.
+    pub(super) features: Option<usize>,
+    /// The judged text, if an encoder is to read it.
     pub(super) text: Option<Span>,
 }
 
-/// A line's label.
-#[derive(Debug, Clone)]
-pub(super) struct Said {
-    pub(super) id: Span,
-    pub(super) annotator: Option<Span>,
-    pub(super) verdict: Option<Finding>,
-    pub(super) severity: Option<f64>,
-    pub(super) categories: Vec<String>,
-    pub(super) time: Millis,
-    pub(super) source: Source,
-    pub(super) inclusion_probability: Option<f64>,
-    pub(super) decision: Option<DecisionRef>,
-    pub(super) corrects: Option<Span>,
-    pub(super) retracts: Option<Span>,
-    pub(super) received: Millis,
-    pub(super) standing: LabelStatus,
+/// The label on a line with votes.
+#[derive(Debug)]
+pub(super) enum RoundLabel {
+    /// A label of no more than a finding and an annotator, as most lines have. Nothing is allocated for it.
+    Plain { id: Span, annotator: Option<Span>, verdict: Option<Finding>, severity: Option<f64> },
+    /// Any other label.
+    Record(Box<LabelRecord>),
 }
 
-/// What a line turned out to be.
+/// The content of a line.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// A round, a label, or both.
-    Round { who: Who, votes: Option<Votes>, said: Option<Said> },
-    /// The labels of a record of another shape.
-    Labels(Vec<(Who, Said)>),
-    /// An edit.
-    Edit(Edit),
+    /// Votes, and often a label.
+    Round { id: RoundSpan, votes: Votes, label: Option<RoundLabel> },
+    /// Labels without votes, or an edit. Empty if `label_fields.skip_if` leaves the line out.
+    Records(Vec<Record>),
     /// A header.
     Header(BTreeMap<String, HeaderPolicy>),
     /// A savepoint's own line.
     Savepoint(Savepoint),
-    /// A line that is none of these, with the reason.
+    /// A line that cannot be read, with the reason.
     Malformed(String),
 }
 
-/// What a savepoint says of itself.
+/// The content of a savepoint's own line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Savepoint {
-    /// The learner that flags had asked for.
+    /// The learner that the flags asked for.
     pub(super) learner: Option<HeaderPolicy>,
-    /// Whether the lines had times.
+    /// `true` if lines with votes had times. `None` if there were no such lines.
     pub(super) timed: Option<bool>,
-    /// Lines with votes so far.
+    /// The number of lines with votes so far.
     pub(super) position: i64,
     /// The state's hash by policy, in hexadecimal.
     pub(super) states: BTreeMap<String, String>,
 }
 
-/// Lines of one file, parsed.
+/// Parsed lines of one stream.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// Which of the streams.
+    /// The stream's index.
     pub(super) stream: usize,
     pub(super) text: String,
     pub(super) scores: Vec<Score>,
-    pub(super) readings: Vec<(EncoderId, Features)>,
-    /// Panels that no batch before named: the experts' ids in order.
+    pub(super) features: Vec<(EncoderId, Features)>,
+    /// Panels that no earlier batch named, each as its experts' ids in order.
     pub(super) panels: Vec<Vec<String>>,
-    /// Each with the number of its line, from 1.
+    /// The lines' contents, each with the number of its line, from 1.
     pub(super) items: Vec<(u64, Item)>,
-    /// Lines read, empty ones included.
+    /// The number of lines read, with empty ones.
     pub(super) lines: u64,
 }
 
 impl Batch {
+    /// Empties the batch for lines of this stream.
     pub(super) fn clear(&mut self, stream: usize) {
         self.stream = stream;
         self.text.clear();
         self.scores.clear();
-        self.readings.clear();
+        self.features.clear();
         self.panels.clear();
         self.items.clear();
         self.lines = 0;
     }
 
-    pub(super) fn keep(&mut self, text: &str) -> Span {
-        let start = self.text.len();
+    /// Copies a text into the batch.
+    pub(super) fn intern(&mut self, text: &str) -> Span {
+        let offset =
+            |at: usize| u32::try_from(at).expect("a batch holds one piece of a file, far below 4 GiB");
+        let start = offset(self.text.len());
         self.text.push_str(text);
-        // A batch comes from one piece of a file, far below 4 GiB.
-        let short = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        Span { start: short(start), end: short(self.text.len()) }
+        Span { start, end: offset(self.text.len()) }
     }
 
+    /// Returns the text of a span.
+    ///
+    /// # Panics
+    /// If the span is another batch's.
     pub(super) fn text(&self, span: Span) -> &str {
-        self.text.get(span.start as usize..span.end as usize).unwrap_or("")
+        self.text.get(span.start as usize..span.end as usize).expect("the span is this batch's")
     }
 }

@@ -1,11 +1,11 @@
-//! A line's fields, read without building a tree; names that mean nothing here are passed over.
+//! A line's fields, read without building a tree. Unknown names are skipped.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::ballot::Ballot;
 use super::value::{Listed, Scalar};
+use super::votes::VoteReader;
 use crate::codec::{Loose, Object, RefJson, Slugs};
 
 /// The fields that are single values, in the order of [`NAMES`].
@@ -78,27 +78,29 @@ pub(super) struct Fields<'a> {
     pub(super) categories: Loose<Slugs>,
     pub(super) decision: Loose<Object<RefJson>>,
     pub(super) shadow: Listed<'a>,
-    /// The last turn's text, and whether `turns` is what it should be.
-    pub(super) turn: Option<Scalar<'a>>,
-    /// Only in headers and savepoints.
+    /// The last turn's text.
+    pub(super) last_turn: Option<Scalar<'a>>,
+    /// The policies of a header or savepoint.
     pub(super) policies: Option<serde_json::Value>,
     pub(super) format: Scalar<'a>,
     pub(super) has_votes: bool,
-    /// Names that are there more than once, in the order of the line: readers differ in which of them they take.
-    pub(super) twice: Vec<&'static str>,
+    /// Names that the line has more than once, in its order: readers differ in which of the values they take.
+    pub(super) repeated: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
+    /// Returns a field's value.
     pub(super) fn get(&self, name: Name) -> &Scalar<'a> {
-        self.scalars.get(name as usize).unwrap_or(&Scalar::Absent)
+        &self.scalars[name as usize]
     }
 
+    /// Takes a field's value and leaves it absent.
     pub(super) fn take(&mut self, name: Name) -> Scalar<'a> {
-        self.scalars.get_mut(name as usize).map(std::mem::take).unwrap_or_default()
+        std::mem::take(&mut self.scalars[name as usize])
     }
 }
 
-/// What a field's name asks for.
+/// The field that a name stands for.
 enum Key {
     Scalar(usize),
     Votes,
@@ -115,7 +117,7 @@ enum Key {
 const LISTS: [&str; 7] = ["votes", "categories", "decision", "shadow", "turns", "policies", "format"];
 
 impl Key {
-    /// Its bit in a set of names; none for a name that means nothing here.
+    /// Returns its bit in a set of names; 0 for an unknown name.
     fn bit(&self) -> u64 {
         let list = |place: usize| 1 << (NAMES.len() + place);
         match self {
@@ -132,7 +134,7 @@ impl Key {
     }
 }
 
-/// The name of a bit.
+/// Returns the name of a bit.
 fn name(bit: u64) -> Option<&'static str> {
     NAMES.iter().chain(&LISTS).nth(bit.trailing_zeros() as usize).copied()
 }
@@ -168,11 +170,11 @@ impl<'de> DeserializeSeed<'de> for KeyVisitor {
     }
 }
 
-/// Reads one line; votes go to the ballot.
+/// Reads one line. Votes go to the [`VoteReader`].
 pub(super) struct LineVisitor<'b> {
-    pub(super) ballot: &'b mut Ballot,
-    /// Texts are wanted.
-    pub(super) texts: bool,
+    pub(super) votes: &'b mut VoteReader,
+    /// If `false`, texts are skipped.
+    pub(super) keep_texts: bool,
 }
 
 impl<'de> Visitor<'de> for LineVisitor<'_> {
@@ -188,21 +190,21 @@ impl<'de> Visitor<'de> for LineVisitor<'_> {
             categories: Loose::Absent,
             decision: Loose::Absent,
             shadow: Listed::Absent,
-            turn: None,
+            last_turn: None,
             policies: None,
             format: Scalar::Absent,
             has_votes: false,
-            twice: Vec::new(),
+            repeated: Vec::new(),
         };
         let mut seen = 0_u64;
         while let Some(key) = line.next_key_seed(KeyVisitor)? {
             let bit = key.bit();
             if seen & bit != 0 {
-                fields.twice.extend(name(bit).filter(|name| !fields.twice.contains(name)));
+                fields.repeated.extend(name(bit).filter(|name| !fields.repeated.contains(name)));
             }
             seen |= bit;
             match key {
-                Key::Scalar(at) if at == Name::Text as usize && !self.texts => {
+                Key::Scalar(at) if at == Name::Text as usize && !self.keep_texts => {
                     line.next_value::<IgnoredAny>()?;
                 }
                 Key::Scalar(at) => {
@@ -212,21 +214,21 @@ impl<'de> Visitor<'de> for LineVisitor<'_> {
                     }
                 }
                 Key::Votes => {
-                    self.ballot.reading = "votes";
-                    fields.has_votes = line.next_value_seed(&mut *self.ballot)?;
+                    self.votes.reading = "votes";
+                    fields.has_votes = line.next_value_seed(&mut *self.votes)?;
                 }
                 Key::Categories => fields.categories = line.next_value()?,
                 Key::Decision => fields.decision = line.next_value()?,
                 Key::Shadow => {
-                    self.ballot.reading = "shadow";
+                    self.votes.reading = "shadow";
                     fields.shadow = line.next_value()?;
                 }
-                Key::Turns if self.texts => {
-                    self.ballot.reading = "turns";
-                    fields.turn = line.next_value::<Turns<'de>>()?.0;
+                Key::Turns if self.keep_texts => {
+                    self.votes.reading = "turns";
+                    fields.last_turn = line.next_value::<Turns<'de>>()?.0;
                 }
                 Key::Policies => {
-                    self.ballot.reading = "policies";
+                    self.votes.reading = "policies";
                     fields.policies = line.next_value()?;
                 }
                 Key::Format => fields.format = line.next_value()?,

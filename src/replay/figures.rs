@@ -1,4 +1,4 @@
-//! What a replay tells: the figures of one learner on one policy's rounds, and their JSON.
+//! The figures of a replay, and their JSON.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub struct ExpertFigures {
     pub mistakes: u64,
     /// Sum of |v - y| over them.
     pub loss: f64,
-    /// Its share of the aggregation at the end; `None` where the learner gives experts no mass.
+    /// Its share of the aggregation at the end. `None` if the learner gives experts no mass.
     pub weight: Option<f64>,
 }
 
@@ -53,22 +53,22 @@ pub struct Figures {
     pub best_expert: Option<String>,
     /// The greatest regret against an expert, over the rounds in which that one was awake.
     pub regret: Option<f64>,
-    /// What is proven of it; `None` where nothing is.
+    /// The proven bound of the regret. `None` if there is none.
     pub regret_bound: Option<f64>,
     /// The expert that it is against.
     pub regret_against: Option<String>,
     /// The loss in which regret is measured.
     pub regret_loss: &'static str,
-    /// With costs: flag iff p is at least this.
+    /// With costs, the threshold of p from which a round is flagged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
-    /// With costs: mean cost of a round's error at that threshold.
+    /// With costs, the mean cost of a round at that threshold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_weighted_error: Option<f64>,
     /// By expert.
     pub experts: BTreeMap<String, ExpertFigures>,
-    /// Each annotator's agreement with the others and with gold labels, where annotators are named. It weighs
-    /// nothing.
+    /// Each annotator's agreement with the others and with gold labels, if annotators are named. It does not influence
+    /// the learner.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotators: BTreeMap<String, AnnotatorFigures>,
     /// The state's hash, in hexadecimal.
@@ -78,11 +78,11 @@ pub struct Figures {
 /// One annotator's agreement. Two labels agree when both say unsafe (.5 or more) or both safe.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AnnotatorFigures {
-    /// Rounds with a live label of theirs.
+    /// Rounds with a live label of this annotator.
     pub labels: u64,
-    /// Pairs of a label of theirs and another annotator's on the same round.
+    /// Pairs of this annotator's label and another's on the same round.
     pub compared: u64,
-    /// Share of these that agree; `None` where there is none.
+    /// Share of these that agree. `None` if there are no such pairs.
     pub agreement: Option<f64>,
     /// Pairs with a gold label of another.
     pub gold: u64,
@@ -109,13 +109,13 @@ impl From<&Reliability> for AnnotatorFigures {
 pub struct Summary {
     /// By policy.
     pub policies: BTreeMap<String, Figures>,
-    /// With `--learner all`: by policy, every learner's.
+    /// With `--learner all`, the figures of every learner by policy.
     pub learners: BTreeMap<String, Vec<Figures>>,
     /// Lines read.
     pub lines: u64,
-    /// Lines that were none.
+    /// Malformed lines.
     pub malformed: u64,
-    /// Wall time.
+    /// The wall-clock time in seconds.
     pub seconds: f64,
 }
 
@@ -128,7 +128,7 @@ pub(super) fn named(spec: &LearnerSpec) -> LearnerName {
 }
 
 impl Figures {
-    /// The figures of a learner that played the rounds of `tally`.
+    /// Returns the figures of a learner. `played` is the learner after its rounds and their tally; `None` without rounds.
     pub(super) fn new(
         spec: &LearnerSpec,
         experts: &[String],
@@ -187,16 +187,16 @@ impl Figures {
 }
 
 impl Summary {
-    /// Rounds folded, of all policies.
+    /// Returns the number of rounds of all policies.
     #[must_use]
     pub fn rounds(&self) -> u64 {
         self.policies.values().map(|figures| figures.rounds).sum()
     }
 
-    /// The JSON of `--json`: one policy's figures as they are, several under `policies`.
+    /// Returns the JSON of `--json`: the figures of the only policy, or those of several policies under `policies`.
     #[must_use]
     pub fn json(&self) -> Value {
-        let figures = |figures: &Figures| serde_json::to_value(figures).unwrap_or_default();
+        let figures = |figures: &Figures| serde_json::to_value(figures).expect("figures are JSON");
         let mut all = match self.policies.iter().next() {
             Some((_, only)) if self.policies.len() == 1 => figures(only),
             _ => {

@@ -1,4 +1,4 @@
-//! Headers and savepoint lines.
+//! Headers, and the own lines of savepoints.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ use crate::core::hash::unhex;
 use crate::core::label::Source;
 use crate::core::learners::{LearnerSpec, Name, Parameter};
 
-/// What a header says of one policy.
+/// One policy of a header.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct HeaderPolicy {
     pub(super) settings: Policy,
-    /// Fingerprint of the learner's seed.
+    /// The fingerprint of the learner's seed.
     pub(super) seed: Option<String>,
 }
 
@@ -27,8 +27,8 @@ impl From<Policy> for HeaderPolicy {
 }
 
 impl HeaderPolicy {
-    /// Whether two headers ask for the same fold.
-    pub(super) fn same(&self, other: &Self) -> bool {
+    /// Returns `true` if both give the same fold.
+    pub(super) fn same_fold(&self, other: &Self) -> bool {
         let (a, b) = (&self.settings, &other.settings);
         a.learner.canonical() == b.learner.canonical()
             && a.mapping == b.mapping
@@ -36,7 +36,7 @@ impl HeaderPolicy {
             && (self.seed == other.seed || self.seed.is_none() || other.seed.is_none())
     }
 
-    /// Keys the learner's draws, where it draws.
+    /// Sets the learner's seed if it takes one. It is an error if the header has the fingerprint of another seed.
     pub(super) fn key(&mut self, seed: Option<&[u8]>) -> Result<(), String> {
         let learner = &mut self.settings.learner;
         if !learner.name.takes().contains(&Parameter::Seed) {
@@ -61,7 +61,7 @@ fn policies<'a>(fields: &'a Fields<'_>) -> Result<&'a Map<String, Value>, String
     fields.policies.as_ref().and_then(Value::as_object).ok_or_else(|| "policies: not an object".to_owned())
 }
 
-/// Reads a header's policies.
+/// Reads the policies of a header.
 pub(super) fn read(fields: &Fields<'_>) -> Result<BTreeMap<String, HeaderPolicy>, String> {
     policies(fields)?.iter().map(|(name, given)| Ok((name.clone(), policy(name, given)?))).collect()
 }

@@ -1,18 +1,18 @@
-//! The label of a line. Its fields are read by the codec, as those of a record of the topic of labels are, so that
-//! what one takes the other takes as well.
+//! The label of a line. The codec reads its fields as it reads a record of the label topic, so that both accept the same
+//! labels.
 
 use std::borrow::Cow;
 
-use super::batch::{Batch, Said, Who};
+use super::batch::{Batch, RoundLabel, RoundSpan};
 use super::fields::{Fields, Name};
 use super::line::{Reason, position, time, unit};
 use super::value::Scalar;
 use crate::codec::{DecodeError, Defaults, LabelJson, Loose, Received, default_label_id};
 use crate::core::event::MAX_ID;
-use crate::core::label::{Finding, Label, Source};
-use crate::core::ledger::LabelStatus;
+use crate::core::label::{Finding, Label};
+use crate::core::ledger::{LabelRecord, LabelStatus, Record};
 
-/// The names that a line which is only a label has.
+/// The field names of a line that is only a label.
 pub(super) const FIELDS: [&str; 17] = [
     "id",
     "label_id",
@@ -33,66 +33,71 @@ pub(super) const FIELDS: [&str; 17] = [
     "retracts",
 ];
 
-const NOTHING: &str = "neither votes nor a label: unsafe, verdict, severity or retracts";
+const NO_LABEL: &str = "neither votes nor a label: unsafe, verdict, severity or retracts";
 
-/// The label of a line that brings nothing else. `ledger`: as the ledger keeps it, with the fields that only it has.
+/// Returns the label of a line without votes. If `ledger`, the line is one of the ledger's own, which has more fields.
 pub(super) fn alone(
     fields: &mut Fields<'_>,
     defaults: &Defaults,
     ledger: bool,
-    batch: &mut Batch,
-) -> Result<(Who, Said), Reason> {
+) -> Result<LabelRecord, Reason> {
     let decision = if ledger { position(fields)? } else { None };
     let received = if ledger { time("received", fields.take(Name::Received))? } else { None };
-    let standing = if ledger { standing(fields.take(Name::LabelStatus))? } else { LabelStatus::Accepted };
-    let mut raw = raw(fields);
+    let standing = if ledger { status(fields.take(Name::LabelStatus))? } else { LabelStatus::Accepted };
+    let mut raw = shared_fields(fields);
     raw.event_id = fields.take(Name::EventId).into();
     raw.tenant = fields.take(Name::Tenant).into();
     raw.policy = fields.take(Name::Policy).into();
     raw.id = fields.take(Name::Id).into();
     raw.time = fields.take(Name::Time).into();
     raw.decision = std::mem::take(&mut fields.decision);
-    let mut label = raw.label(defaults).map_err(refused)?;
+    let mut label = raw.label(defaults).map_err(reason)?;
     label.decision = decision.or(label.decision);
-    let (who, mut said) = kept(&label, batch);
-    (said.received, said.standing) = (received.unwrap_or(said.time), standing);
-    Ok((who, said))
+    Ok(LabelRecord { received: received.unwrap_or(label.time), label, status: standing })
 }
 
-/// The label beside votes; `None` if there is none. Columns of another meaning may be named `id`, `time` and `decision`.
-pub(super) fn beside(
+/// Returns the label of a line with votes, if it has one. Such a line may have columns of its own that are named `id`,
+/// `time` and `decision`.
+pub(super) fn beside_votes(
     fields: &mut Fields<'_>,
-    event: &str,
+    (id, event): (RoundSpan, &str),
     defaults: &Defaults,
     batch: &mut Batch,
-) -> Result<Option<Said>, Reason> {
-    if let Some(said) = plain(fields, event, batch) {
-        return Ok(Some(said));
+) -> Result<Option<RoundLabel>, Reason> {
+    if let Some(label) = plain(fields, event, batch) {
+        return Ok(Some(label));
     }
-    let mut raw = raw(fields);
-    raw.event_id = Scalar::Text(Cow::Borrowed(event)).into();
+    let mut raw = shared_fields(fields);
+    let text = |span| Scalar::Text(Cow::Borrowed(batch.text(span))).into();
+    raw.event_id = text(id.event);
+    raw.tenant = text(id.tenant);
+    raw.policy = text(id.policy);
     match raw.label(defaults) {
-        Ok(label) => Ok(Some(kept(&label, batch).1)),
+        Ok(label) => Ok(Some(RoundLabel::Record(Box::new(accepted(label))))),
         Err(DecodeError::NoVerdict) => Ok(None),
-        Err(error) => Err(refused(error)),
+        Err(error) => Err(reason(error)),
     }
 }
 
-/// The labels of a record that is read by the pointers of the configuration.
-pub(super) fn mapped(line: &str, defaults: &Defaults, batch: &mut Batch) -> Result<Vec<(Who, Said)>, Reason> {
-    let labels = Received::plain(line.as_bytes()).labels(defaults).map_err(refused)?;
-    Ok(labels.iter().map(|label| kept(label, batch)).collect())
+/// Returns the labels of a line that is read by the pointers of the configuration.
+pub(super) fn mapped(line: &str, defaults: &Defaults) -> Result<Vec<Record>, Reason> {
+    let labels = Received::plain(line.as_bytes()).labels(defaults).map_err(reason)?;
+    Ok(labels.into_iter().map(|label| Record::Label(accepted(label))).collect())
 }
 
-fn refused(error: DecodeError) -> Reason {
+fn accepted(label: Label) -> LabelRecord {
+    LabelRecord { received: label.time, label, status: LabelStatus::Accepted }
+}
+
+fn reason(error: DecodeError) -> Reason {
     match error {
-        DecodeError::NoVerdict => NOTHING.into(),
+        DecodeError::NoVerdict => NO_LABEL.into(),
         other => other.to_string().into(),
     }
 }
 
-/// The fields that lines with votes have, too.
-fn raw(fields: &mut Fields<'_>) -> LabelJson {
+/// Returns the fields that are a label's on any line.
+fn shared_fields(fields: &mut Fields<'_>) -> LabelJson {
     let mut take = |name| fields.take(name).into();
     LabelJson {
         label_id: take(Name::LabelId),
@@ -110,9 +115,9 @@ fn raw(fields: &mut Fields<'_>) -> LabelJson {
     }
 }
 
-/// The label of a line that says no more than `unsafe` and who says so, which most lines do: nothing is copied for it.
-/// `None` if there is more to it.
-fn plain(fields: &mut Fields<'_>, event: &str, batch: &mut Batch) -> Option<Said> {
+/// Returns the label of a line that has no more of it than `unsafe` and an annotator, as most lines do: the fast path, on
+/// which nothing is copied. `None` if the line has more or an invalid value, or no label.
+fn plain(fields: &Fields<'_>, event: &str, batch: &mut Batch) -> Option<RoundLabel> {
     const OTHERS: [Name; 8] = [
         Name::LabelId,
         Name::Verdict,
@@ -138,56 +143,16 @@ fn plain(fields: &mut Fields<'_>, event: &str, batch: &mut Batch) -> Option<Said
         _ => return None,
     };
     let id = if event.len() + 1 + annotator.map_or(0, str::len) <= MAX_ID {
-        let id = batch.keep(event);
-        id.to(batch.keep("/")).to(batch.keep(annotator.unwrap_or_default()))
+        let id = batch.intern(event);
+        id.to(batch.intern("/")).to(batch.intern(annotator.unwrap_or_default()))
     } else {
-        batch.keep(&default_label_id(event, annotator))
+        batch.intern(&default_label_id(event, annotator))
     };
-    Some(Said {
-        id,
-        annotator: annotator.map(|annotator| batch.keep(annotator)),
-        verdict,
-        severity,
-        categories: Vec::new(),
-        time: 0,
-        source: Source::Review,
-        inclusion_probability: None,
-        decision: None,
-        corrects: None,
-        retracts: None,
-        received: 0,
-        standing: LabelStatus::Accepted,
-    })
+    let annotator = annotator.map(|annotator| batch.intern(annotator));
+    Some(RoundLabel::Plain { id, annotator, verdict, severity })
 }
 
-fn kept(label: &Label, batch: &mut Batch) -> (Who, Said) {
-    let who = Who {
-        tenant: batch.keep(&label.tenant),
-        policy: batch.keep(&label.policy),
-        event: batch.keep(&label.event),
-    };
-    let mut keep = |text: &Option<String>| text.as_ref().map(|text| batch.keep(text));
-    let (annotator, corrects, retracts) =
-        (keep(&label.annotator), keep(&label.corrects), keep(&label.retracts));
-    let said = Said {
-        id: batch.keep(&label.id),
-        annotator,
-        verdict: label.verdict,
-        severity: label.severity,
-        categories: label.categories.clone(),
-        time: label.time,
-        source: label.source,
-        inclusion_probability: label.inclusion_probability,
-        decision: label.decision,
-        corrects,
-        retracts,
-        received: label.time,
-        standing: LabelStatus::Accepted,
-    };
-    (who, said)
-}
-
-fn standing(value: Scalar<'_>) -> Result<LabelStatus, Reason> {
+fn status(value: Scalar<'_>) -> Result<LabelStatus, Reason> {
     let found = match &value {
         Scalar::Absent => Some(LabelStatus::Accepted),
         Scalar::Text(word) => LabelStatus::ALL.into_iter().find(|one| one.word() == word),

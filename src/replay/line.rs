@@ -1,4 +1,4 @@
-//! One line of a replay file: what it is, or why it is nothing.
+//! The parser of one line of a replay file.
 
 use std::borrow::Cow;
 
@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeSeed as _;
 
-use super::ballot::Ballot;
-use super::batch::{Batch, Item, Span, Votes, Who};
+use super::batch::{Batch, Item, RoundSpan, Span, Votes};
 use super::fields::{Fields, LineVisitor, Name};
 use super::value::{Listed, Scalar};
+use super::votes::VoteReader;
 use super::{header, label};
 use crate::codec::time::{EARLIEST, LATEST};
 use crate::codec::{self, Defaults, read_into};
@@ -17,17 +17,17 @@ use crate::core::event::{MAX_ID, MAX_TEXT, Millis};
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::hash::unhex;
 use crate::core::label::DecisionRef;
-use crate::core::ledger::{Edit, EditAction};
+use crate::core::ledger::{Edit, EditAction, Record};
 
-/// Tenant and policy of lines that name none.
+/// The tenant and the policy of lines that name none.
 const DEFAULT: &str = "default";
 
-/// Reads lines.
+/// Parses lines.
 #[derive(Debug)]
 pub(super) struct Parser {
-    ballot: Ballot,
-    /// Texts are kept for an encoder to read.
-    pub(super) texts: bool,
+    votes: VoteReader,
+    /// If `true`, texts are kept for an encoder to read.
+    pub(super) keep_texts: bool,
     /// The tenant and the policy of lines that name none, and the pointers by which labels are read.
     pub(super) defaults: Defaults,
 }
@@ -35,156 +35,159 @@ pub(super) struct Parser {
 impl Default for Parser {
     fn default() -> Self {
         let defaults = Defaults { tenant: DEFAULT.into(), policy: DEFAULT.into(), ..Defaults::default() };
-        Self { ballot: Ballot::default(), texts: false, defaults }
+        Self { votes: VoteReader::default(), keep_texts: false, defaults }
     }
 }
 
+/// The reason why a line is malformed, without any of its content.
 pub(super) type Reason = Cow<'static, str>;
 
-/// The kinds of lines that bring a round or a label.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Round,
-    Label,
-    /// A labelled vote: a round, a label, or both.
-    Both,
-}
-
 impl Parser {
-    /// Reads one line into the batch.
-    pub(super) fn read(&mut self, number: u64, line: &str, batch: &mut Batch) {
+    /// Parses a line into the batch.
+    pub(super) fn parse(&mut self, number: u64, line: &str, batch: &mut Batch) {
         let item = match self.item(line, batch) {
             Ok(item) => item,
             Err(reason) => Item::Malformed(reason.into_owned()),
         };
-        batch.panels.extend(self.ballot.news());
+        batch.panels.extend(self.votes.new_panels());
         batch.items.push((number, item));
     }
 
-    /// Reads a record of a container file, written as a line. Pointers are for JSON alone, as on the topic of labels.
-    pub(super) fn record(&mut self, number: u64, line: &str, batch: &mut Batch) {
+    /// Parses a record of a container file, given as a line. As on the label topic, pointers apply to JSON alone.
+    pub(super) fn parse_record(&mut self, number: u64, line: &str, batch: &mut Batch) {
         let pointers = self.defaults.label_fields.take();
-        self.read(number, line, batch);
+        self.parse(number, line, batch);
         self.defaults.label_fields = pointers;
     }
 
-    /// Reads a line with the fast reader. A line that it refuses is read again as the codec reads records of topics,
-    /// which follows more and is exact about numbers.
+    /// Parses a line with the fast reader. A line that it refuses is read again with the codec's reader of records, which
+    /// accepts more and is exact about numbers.
     fn item(&mut self, line: &str, batch: &mut Batch) -> Result<Item, Reason> {
         let mut from = serde_json::Deserializer::from_str(line);
-        let visitor = LineVisitor { ballot: &mut self.ballot, texts: self.texts };
-        let read = visitor.deserialize(&mut from).and_then(|fields| from.end().map(|()| fields));
-        let read = match read {
-            Ok(fields) => self.line(line, fields, batch),
-            Err(error) => Err(reason(&error, self.ballot.reading)),
+        let visitor = LineVisitor { votes: &mut self.votes, keep_texts: self.keep_texts };
+        let fields = visitor.deserialize(&mut from).and_then(|fields| from.end().map(|()| fields));
+        let item = match fields {
+            Ok(fields) => self.item_of(line, fields, batch),
+            Err(error) => Err(reason(&error, self.votes.reading)),
         };
-        let refused = match read {
+        let refused = match item {
             Ok(item) => return Ok(item),
             Err(reason) => reason,
         };
-        let visitor = LineVisitor { ballot: &mut self.ballot, texts: self.texts };
+        let visitor = LineVisitor { votes: &mut self.votes, keep_texts: self.keep_texts };
         match read_into(line, visitor) {
-            Some(fields) => self.line(line, fields, batch),
+            Some(fields) => self.item_of(line, fields, batch),
             None => Err(refused),
         }
     }
 
-    fn line(&mut self, line: &str, mut fields: Fields<'_>, batch: &mut Batch) -> Result<Item, Reason> {
+    fn item_of(&mut self, line: &str, mut fields: Fields<'_>, batch: &mut Batch) -> Result<Item, Reason> {
         let kind = fields.take(Name::Aegis);
         if self.defaults.label_fields.is_some() && kind == Scalar::Absent && !fields.has_votes {
-            return label::mapped(line, &self.defaults, batch).map(Item::Labels);
+            return label::mapped(line, &self.defaults).map(Item::Records);
         }
-        // Of a line that is only a label, the other names are columns of its own.
+        // Of a line that is only a label, all other names are columns of its own.
         let all = kind != Scalar::Absent || fields.has_votes;
-        if let Some(name) = fields.twice.iter().find(|name| all || label::FIELDS.contains(*name)) {
+        if let Some(name) = fields.repeated.iter().find(|name| all || label::FIELDS.contains(*name)) {
             return Err(format!("{name}: there twice, and readers differ in which they take").into());
         }
-        match &kind {
-            Scalar::Absent => self.round(fields, batch, Kind::Both),
-            Scalar::Text(kind) => match kind.as_ref() {
-                "round" if fields.has_votes => self.round(fields, batch, Kind::Round),
-                "round" => Err("votes: missing on a round".into()),
-                "label" => {
-                    fields.has_votes = false;
-                    self.round(fields, batch, Kind::Label)
-                }
-                "edit" => edit(&mut fields).map(Item::Edit),
-                "header" => header::read(&fields).map(Item::Header).map_err(Reason::from),
-                "savepoint" => header::savepoint(&fields).map(Item::Savepoint).map_err(Reason::from),
-                _ => Err("aegis: no such kind of line".into()),
-            },
+        let kind = match &kind {
+            Scalar::Absent if fields.has_votes => return self.round(&mut fields, true, batch),
+            Scalar::Absent => return self.label(&mut fields, false),
+            Scalar::Text(kind) => kind.as_ref(),
+            _ => "",
+        };
+        match kind {
+            "round" if fields.has_votes => self.round(&mut fields, false, batch),
+            "round" => Err("votes: missing on a round".into()),
+            "label" => self.label(&mut fields, true),
+            "edit" => Ok(Item::Records(vec![Record::Edit(edit(&mut fields)?)])),
+            "header" => header::read(&fields).map(Item::Header).map_err(Reason::from),
+            "savepoint" => header::savepoint(&fields).map(Item::Savepoint).map_err(Reason::from),
             _ => Err("aegis: no such kind of line".into()),
         }
     }
 
-    /// A round, a label, or both.
-    fn round(&mut self, mut fields: Fields<'_>, batch: &mut Batch, kind: Kind) -> Result<Item, Reason> {
-        let mark = (batch.text.len(), batch.scores.len(), batch.readings.len());
-        let item = if fields.has_votes {
-            self.voted(&mut fields, batch, kind)
-        } else {
-            label::alone(&mut fields, &self.defaults, kind == Kind::Label, batch)
-                .map(|(who, said)| Item::Round { who, votes: None, said: Some(said) })
-        };
+    fn label(&self, fields: &mut Fields<'_>, ledger: bool) -> Result<Item, Reason> {
+        Ok(Item::Records(vec![Record::Label(label::alone(fields, &self.defaults, ledger)?)]))
+    }
+
+    /// Returns a line with votes, and its label if it may have one. An error leaves the batch as it was.
+    fn round(
+        &mut self,
+        fields: &mut Fields<'_>,
+        may_have_label: bool,
+        batch: &mut Batch,
+    ) -> Result<Item, Reason> {
+        let lengths = (batch.text.len(), batch.scores.len(), batch.features.len());
+        let item = self.votes_and_label(fields, may_have_label, batch);
         if item.is_err() {
-            batch.text.truncate(mark.0);
-            batch.scores.truncate(mark.1);
-            batch.readings.truncate(mark.2);
+            batch.text.truncate(lengths.0);
+            batch.scores.truncate(lengths.1);
+            batch.features.truncate(lengths.2);
         }
         item
     }
 
-    fn voted(&mut self, fields: &mut Fields<'_>, batch: &mut Batch, kind: Kind) -> Result<Item, Reason> {
+    fn votes_and_label(
+        &mut self,
+        fields: &mut Fields<'_>,
+        may_have_label: bool,
+        batch: &mut Batch,
+    ) -> Result<Item, Reason> {
         let event = id("event_id", fields.take(Name::EventId))?.ok_or("event_id: missing")?;
         let Defaults { tenant, policy, .. } = &self.defaults;
-        let who = Who {
-            tenant: named("tenant", fields.take(Name::Tenant), tenant, batch)?,
-            policy: named("policy", fields.take(Name::Policy), policy, batch)?,
-            event: batch.keep(&event),
+        let id = RoundSpan {
+            tenant: name_or("tenant", fields.take(Name::Tenant), tenant, batch)?,
+            policy: name_or("policy", fields.take(Name::Policy), policy, batch)?,
+            event: batch.intern(&event),
         };
-        let at = position(fields)?;
-        let votes = Some(self.votes(fields, at, batch)?);
-        let said =
-            if kind == Kind::Both { label::beside(fields, &event, &self.defaults, batch)? } else { None };
-        Ok(Item::Round { who, votes, said })
+        let decision = position(fields)?;
+        let votes = self.votes(fields, decision, batch)?;
+        let label = if may_have_label {
+            label::beside_votes(fields, (id, &event), &self.defaults, batch)?
+        } else {
+            None
+        };
+        Ok(Item::Round { id, votes, label })
     }
 
     fn votes(
         &mut self,
         fields: &mut Fields<'_>,
-        at: Option<DecisionRef>,
+        decision: Option<DecisionRef>,
         batch: &mut Batch,
     ) -> Result<Votes, Reason> {
         let shadow = texts("shadow", &fields.shadow)?;
         let scores = batch.scores.len();
-        self.ballot.scores(&shadow, &mut batch.scores)?;
-        let reading = reading(fields, batch)?;
+        self.votes.scores(&shadow, &mut batch.scores)?;
+        let features = features(fields, batch)?;
         let mut text = None;
-        if self.texts && reading.is_none() {
+        if self.keep_texts && features.is_none() {
             let given = match fields.take(Name::Text) {
-                Scalar::Absent => fields.turn.take().unwrap_or_default(),
+                Scalar::Absent => fields.last_turn.take().unwrap_or_default(),
                 given => given,
             };
             text = match given {
                 Scalar::Absent => None,
-                Scalar::Text(given) if given.len() <= MAX_TEXT => Some(batch.keep(&given)),
+                Scalar::Text(given) if given.len() <= MAX_TEXT => Some(batch.intern(&given)),
                 Scalar::Text(_) => return Err("text: too long".into()),
                 _ => return Err("text: not a text".into()),
             };
         }
         Ok(Votes {
-            subject: id("subject", fields.take(Name::Subject))?.map(|subject| batch.keep(&subject)),
+            subject: id("subject", fields.take(Name::Subject))?.map(|subject| batch.intern(&subject)),
             time: time("event_time", fields.take(Name::EventTime))?,
-            at,
-            panel: self.ballot.panel(),
+            decision,
+            panel: self.votes.panel(),
             scores,
-            reading,
+            features,
             text,
         })
     }
 }
 
-/// Why a line is no JSON object of ours, without what stands in it.
+/// Returns the reason why a line is not an object that the fast reader takes, without any of its content.
 fn reason(error: &serde_json::Error, reading: &str) -> Reason {
     use serde_json::error::Category;
     let place = format!(" at column {}", error.column());
@@ -199,7 +202,7 @@ fn reason(error: &serde_json::Error, reading: &str) -> Reason {
     }
 }
 
-/// An id; `None` where there is none. Many are numbers.
+/// Returns an id, which may be a number. `None` if it is absent.
 pub(super) fn id<'a>(field: &'static str, value: Scalar<'a>) -> Result<Option<Cow<'a, str>>, Reason> {
     match value {
         Scalar::Absent => Ok(None),
@@ -214,12 +217,13 @@ pub(super) fn id<'a>(field: &'static str, value: Scalar<'a>) -> Result<Option<Co
     }
 }
 
-fn named(field: &'static str, value: Scalar<'_>, default: &str, batch: &mut Batch) -> Result<Span, Reason> {
+/// Returns a name, or the default if it is absent.
+fn name_or(field: &'static str, value: Scalar<'_>, default: &str, batch: &mut Batch) -> Result<Span, Reason> {
     let name = id(field, value)?.unwrap_or(Cow::Borrowed(default));
-    Ok(batch.keep(&name))
+    Ok(batch.intern(&name))
 }
 
-/// A time of the shapes that records of topics may give.
+/// Returns a time in any of the shapes that records of topics may have.
 pub(super) fn time(field: &'static str, value: Scalar<'_>) -> Result<Option<Millis>, Reason> {
     let found = match value {
         Scalar::Absent => return Ok(None),
@@ -230,14 +234,14 @@ pub(super) fn time(field: &'static str, value: Scalar<'_>) -> Result<Option<Mill
     found.map(Some).ok_or_else(|| format!("{field}: not a time of the years 0 to 9999").into())
 }
 
-/// A number from 0 to 1.
+/// Returns a number from 0 to 1. `None` for any other value.
 pub(super) fn unit(value: &Scalar<'_>) -> Option<f64> {
     let found = match value {
         Scalar::Whole(number) => *number as f64,
         Scalar::Number(number) => *number,
         _ => return None,
     };
-    // Minus zero is zero.
+    // Negative zero becomes zero.
     (0.0..=1.0).contains(&found).then(|| found.abs())
 }
 
@@ -254,6 +258,7 @@ fn texts<'a>(field: &'static str, list: &'a Listed<'_>) -> Result<Vec<&'a str>, 
     }
 }
 
+/// Returns the position of a decision in its topic.
 pub(super) fn position(fields: &mut Fields<'_>) -> Result<Option<DecisionRef>, Reason> {
     match (fields.take(Name::Partition), fields.take(Name::Offset)) {
         (Scalar::Absent, Scalar::Absent) => Ok(None),
@@ -265,7 +270,8 @@ pub(super) fn position(fields: &mut Fields<'_>) -> Result<Option<DecisionRef>, R
     }
 }
 
-fn reading(fields: &mut Fields<'_>, batch: &mut Batch) -> Result<Option<usize>, Reason> {
+/// Copies a line's features into the batch and returns their index.
+fn features(fields: &mut Fields<'_>, batch: &mut Batch) -> Result<Option<usize>, Reason> {
     let encoder = match fields.take(Name::Encoder) {
         Scalar::Absent => [0; 32],
         Scalar::Text(text) => unhex(&text).ok_or("encoder: not 64 hexadecimal digits")?,
@@ -282,8 +288,8 @@ fn reading(fields: &mut Fields<'_>, batch: &mut Batch) -> Result<Option<usize>, 
         _ => return Err(format!("features: not {DIMENSIONS} bytes in padded base64").into()),
     }
     let features: Features = bytes.map(u8::cast_signed);
-    batch.readings.push((encoder, features));
-    Ok(Some(batch.readings.len() - 1))
+    batch.features.push((encoder, features));
+    Ok(Some(batch.features.len() - 1))
 }
 
 fn edit(fields: &mut Fields<'_>) -> Result<Edit, Reason> {

@@ -1,26 +1,27 @@
-//! Parsed lines become the ledger, and the folds follow.
+//! The ledger of a replay and the folds that follow it. Records take the same entry as on the ledger topic,
+//! [`LedgerState::apply`]; lines with votes take a faster one that allocates nothing.
 
 use std::collections::BTreeMap;
 
 use super::ReplayError;
-use super::batch::{Batch, Item, Said, Savepoint, Votes, Who};
+use super::batch::{Batch, Item, RoundLabel, RoundSpan, Savepoint, Votes};
 use super::header::HeaderPolicy;
 use super::write::Policy;
 use crate::core::event::Millis;
 use crate::core::features::{EncoderId, Features};
 use crate::core::fold::{DEFAULT_MEMORY, Fold, Settings};
 use crate::core::hash::hex;
-use crate::core::label::DecisionRef;
+use crate::core::label::{DecisionRef, Source};
 use crate::core::learners::LearnerSpec;
 use crate::core::learners::tally::Costs;
-use crate::core::ledger::Record;
+use crate::core::ledger::{LabelStatus, Record};
 use crate::core::ledger_state::{
     Change, LabelEntry, LedgerError, LedgerState, Panel, Row, Score, VotesEntry,
 };
 
-/// A round whose text is to be read before it can sit.
+/// A round whose text must be read by an encoder before its votes are inserted.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(super) struct UnreadRound {
     pub(super) text: String,
     policy: usize,
     row: Row,
@@ -31,50 +32,53 @@ pub(super) struct Unread {
     scores: Vec<Score>,
 }
 
-/// How one policy's fold follows the book.
+/// The fold of one policy, and its distance to the ledger.
 #[derive(Debug, Default)]
-struct Follower {
+struct PolicyFold {
+    /// `None` if the fold could not be built so far.
     fold: Option<Fold>,
-    /// Changes since the fold last took a step.
-    owed: usize,
-    /// The fold waits until so many have come.
-    patience: usize,
+    /// Changes since the fold last advanced.
+    pending: usize,
+    /// The fold does not advance before this many changes are pending.
+    min_pending: usize,
 }
 
 /// The ledger of a replay, and its folds.
 #[derive(Debug, Default)]
 pub(super) struct Loader {
-    pub(super) book: LedgerState,
-    followers: Vec<Follower>,
-    /// What headers and configuration say.
+    pub(super) ledger: LedgerState,
+    /// The folds by policy number.
+    folds: Vec<PolicyFold>,
+    /// The policies of headers and configuration.
     pub(super) headers: BTreeMap<String, HeaderPolicy>,
-    /// The learner that goes before any header's.
+    /// The learner of the flags, which takes precedence over headers.
     pub(super) learner: Option<LearnerSpec>,
     /// `--seed`.
     pub(super) seed: Option<Vec<u8>>,
     pub(super) costs: Option<Costs>,
-    /// Whether lines with votes have times; `None` before the first.
+    /// `true` if lines with votes have times. `None` before the first such line.
     pub(super) timed: Option<bool>,
-    /// Lines with votes so far.
+    /// The number of lines with votes so far.
     pub(super) position: i64,
-    /// Lines of a savepoint bring their places with them.
+    /// If `true`, a savepoint is being read, whose lines contain their positions.
     pub(super) resuming: bool,
     pub(super) savepoint: Option<Savepoint>,
-    pub(super) unread: Vec<Unread>,
-    /// Every panel's experts, as the reading thread counts panels.
+    pub(super) unread: Vec<UnreadRound>,
+    /// The experts of each panel by the reading thread's numbers.
     panels: Vec<Vec<String>>,
-    /// By policy: the book's numbers for them.
-    known_panels: Vec<Vec<Option<Panel>>>,
+    /// By policy, the ledger's panels by the reading thread's numbers.
+    ledger_panels: Vec<Vec<Option<Panel>>>,
+    /// The name and number of the last policy.
     last_policy: Option<(String, usize)>,
     changes: Vec<Change>,
 }
 
-/// Why a line was not taken.
+/// The reason why a line is not in the ledger.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// It is malformed.
+    /// The line is malformed; the run goes on.
     Line(String),
-    /// The whole run cannot go on.
+    /// The run fails.
     Run(ReplayError),
 }
 
@@ -88,14 +92,11 @@ impl From<LedgerError> for Refused {
 }
 
 impl Loader {
-    /// Takes one item of a batch.
-    pub(super) fn take(&mut self, item: &Item, batch: &Batch) -> Result<(), Refused> {
+    /// Inserts one item of a batch.
+    pub(super) fn insert(&mut self, item: &Item, batch: &Batch) -> Result<(), Refused> {
         match item {
-            Item::Round { who, votes, said } => self.round(*who, votes.as_ref(), said.as_ref(), batch),
-            Item::Labels(labels) => {
-                labels.iter().try_for_each(|(who, said)| self.round(*who, None, Some(said), batch))
-            }
-            Item::Edit(edit) => self.record(&Record::Edit(edit.clone())),
+            Item::Round { id, votes, label } => self.round(*id, votes, label.as_ref(), batch),
+            Item::Records(records) => records.iter().try_for_each(|record| self.record(record)),
             Item::Header(policies) => self.header(policies),
             Item::Savepoint(savepoint) if self.resuming => {
                 self.timed = savepoint.timed;
@@ -108,36 +109,36 @@ impl Loader {
         }
     }
 
-    /// Learns of the panels that a batch brings.
-    pub(super) fn panels(&mut self, batch: &Batch) {
+    /// Adds the panels that are new in a batch.
+    pub(super) fn add_panels(&mut self, batch: &Batch) {
         self.panels.extend(batch.panels.iter().cloned());
     }
 
-    /// A new parser counts its panels from 0.
-    pub(super) fn new_parser(&mut self) {
+    /// Forgets the reading thread's panels: a new parser numbers them from 0 again.
+    pub(super) fn on_new_parser(&mut self) {
         self.panels.clear();
-        self.known_panels.clear();
+        self.ledger_panels.clear();
     }
 
-    /// Takes a record of a ledger topic.
+    /// Inserts a record of the ledger.
     pub(super) fn record(&mut self, record: &Record) -> Result<(), Refused> {
-        let taken = self.book.apply(record, &mut self.changes);
-        self.tell();
-        taken.map(|_| ()).map_err(Refused::from)
+        let applied = self.ledger.apply(record, &mut self.changes);
+        self.notify_folds();
+        applied.map(|_| ()).map_err(Refused::from)
     }
 
     fn header(&mut self, policies: &BTreeMap<String, HeaderPolicy>) -> Result<(), Refused> {
         for (name, given) in policies {
             match self.headers.get(name) {
-                Some(known) if known.same(given) => {}
+                Some(known) if known.same_fold(given) => {}
                 Some(_) => {
                     let reason = format!("two headers contradict one another about the policy {name:?}");
                     return Err(Refused::Run(ReplayError::Data(reason)));
                 }
                 None => {
                     self.headers.insert(name.clone(), given.clone());
-                    if let Some(follower) = self.book.find(name).and_then(|at| self.followers.get_mut(at)) {
-                        *follower = Follower::default();
+                    if let Some(fold) = self.ledger.find(name).and_then(|at| self.folds.get_mut(at)) {
+                        *fold = PolicyFold::default();
                     }
                 }
             }
@@ -146,141 +147,141 @@ impl Loader {
     }
 
     fn policy(&mut self, name: &str) -> usize {
-        if let Some((last, at)) = &self.last_policy
+        if let Some((last, number)) = &self.last_policy
             && last == name
         {
-            return *at;
+            return *number;
         }
-        let at = self.book.policy(name);
-        self.last_policy = Some((name.to_owned(), at));
-        at
+        let number = self.ledger.policy(name);
+        self.last_policy = Some((name.to_owned(), number));
+        number
     }
 
+    /// Returns the ledger's panel for one of the reading thread's.
     fn panel(&mut self, policy: usize, number: usize) -> Result<Panel, LedgerError> {
-        if self.known_panels.len() <= policy {
-            self.known_panels.resize(policy + 1, Vec::new());
+        if self.ledger_panels.len() <= policy {
+            self.ledger_panels.resize(policy + 1, Vec::new());
         }
-        let known = self.known_panels.get_mut(policy).ok_or(LedgerError::Full)?;
+        let known = &mut self.ledger_panels[policy];
         if known.len() <= number {
             known.resize(number + 1, None);
         }
-        let slot = known.get_mut(number).ok_or(LedgerError::Full)?;
-        if let Some(panel) = slot {
-            return Ok(*panel);
+        if let Some(panel) = known[number] {
+            return Ok(panel);
         }
-        let experts = self.panels.get(number).map_or(&[][..], Vec::as_slice);
-        let panel = self.book.panel(policy, experts.iter().map(String::as_str))?;
-        *slot = Some(panel);
+        let panel = self.ledger.panel(policy, self.panels[number].iter().map(String::as_str))?;
+        self.ledger_panels[policy][number] = Some(panel);
         Ok(panel)
     }
 
     fn round(
         &mut self,
-        who: Who,
-        votes: Option<&Votes>,
-        said: Option<&Said>,
+        id: RoundSpan,
+        votes: &Votes,
+        label: Option<&RoundLabel>,
         batch: &Batch,
     ) -> Result<(), Refused> {
-        let policy = self.policy(batch.text(who.policy));
-        let row = self.book.intern(policy, batch.text(who.tenant), batch.text(who.event))?;
-        if let Some(votes) = votes {
-            self.votes(policy, row, votes, batch)?;
+        let policy = self.policy(batch.text(id.policy));
+        let row = self.ledger.intern(policy, batch.text(id.tenant), batch.text(id.event))?;
+        self.votes(policy, row, votes, batch)?;
+        let entry = label.map(|label| match label {
+            RoundLabel::Record(record) => LabelEntry::from(&**record),
+            RoundLabel::Plain { id, annotator, verdict, severity } => LabelEntry {
+                id: batch.text(*id),
+                annotator: annotator.map(|annotator| batch.text(annotator)),
+                verdict: *verdict,
+                severity: *severity,
+                categories: &[],
+                time: 0,
+                source: Source::Review,
+                inclusion_probability: None,
+                decision: None,
+                corrects: None,
+                retracts: None,
+                received: 0,
+                status: LabelStatus::Accepted,
+            },
+        });
+        if let Some(entry) = entry {
+            self.ledger.insert_label(policy, row, &entry, &mut self.changes)?;
         }
-        if let Some(said) = said {
-            let text = |span| batch.text(span);
-            let filing = LabelEntry {
-                id: text(said.id),
-                annotator: said.annotator.map(text),
-                verdict: said.verdict,
-                severity: said.severity,
-                categories: &said.categories,
-                time: said.time,
-                source: said.source,
-                inclusion_probability: said.inclusion_probability,
-                decision: said.decision,
-                corrects: said.corrects.map(text),
-                retracts: said.retracts.map(text),
-                received: said.received,
-                status: said.standing,
-            };
-            self.book.insert_label(policy, row, &filing, &mut self.changes)?;
-        }
-        self.tell();
+        self.notify_folds();
         Ok(())
     }
 
     fn votes(&mut self, policy: usize, row: Row, votes: &Votes, batch: &Batch) -> Result<(), Refused> {
-        let place = self.position;
+        let position = self.position;
         let timed = votes.time.is_some();
-        if !self.resuming && *self.timed.get_or_insert(timed) != timed {
-            let reason =
-                "event_time stands on some lines with votes and not on others: give it on all or on none";
-            return Err(Refused::Run(ReplayError::Data(reason.to_owned())));
-        }
         if !self.resuming {
+            if *self.timed.get_or_insert(timed) != timed {
+                let reason =
+                    "event_time stands on some lines with votes and not on others: give it on all or on none";
+                return Err(Refused::Run(ReplayError::Data(reason.to_owned())));
+            }
             self.position += 1;
         }
-        let untimed = DecisionRef { partition: 0, offset: if timed { 0 } else { place } };
+        let implied = DecisionRef { partition: 0, offset: if timed { 0 } else { position } };
         let panel = self.panel(policy, votes.panel)?;
-        let experts = self.panels.get(votes.panel).map_or(0, Vec::len);
-        let scores = batch.scores.get(votes.scores..votes.scores + experts).unwrap_or(&[]);
-        let reading = votes.reading.and_then(|at| batch.readings.get(at));
-        let sitting = VotesEntry {
+        let experts = self.panels[votes.panel].len();
+        let entry = VotesEntry {
             subject: votes.subject.map(|span| batch.text(span)),
-            round_time: votes.time.unwrap_or(place),
-            decision: votes.at.unwrap_or(untimed),
+            round_time: votes.time.unwrap_or(position),
+            decision: votes.decision.unwrap_or(implied),
             panel,
-            scores,
-            features: reading.map(|(encoder, features)| (encoder, features)),
+            scores: &batch.scores[votes.scores..votes.scores + experts],
+            reading: votes
+                .features
+                .map(|at| &batch.features[at])
+                .map(|(encoder, features)| (encoder, features)),
         };
         if let Some(text) = votes.text {
-            self.unread.push(Unread {
+            self.unread.push(UnreadRound {
                 text: batch.text(text).to_owned(),
                 policy,
                 row,
-                subject: sitting.subject.map(str::to_owned),
-                round_time: sitting.round_time,
-                decision: sitting.decision,
+                subject: entry.subject.map(str::to_owned),
+                round_time: entry.round_time,
+                decision: entry.decision,
                 panel,
-                scores: scores.to_vec(),
+                scores: entry.scores.to_vec(),
             });
             return Ok(());
         }
-        self.book.insert_votes(policy, row, &sitting, &mut self.changes)?;
+        self.ledger.insert_votes(policy, row, &entry, &mut self.changes)?;
         Ok(())
     }
 
-    /// PanelHandle a round whose text was read; without features where it could not be.
-    pub(super) fn seat(
+    /// Inserts the votes of a round after its text was read. `None` if the text has no features.
+    pub(super) fn insert_read(
         &mut self,
-        unread: &Unread,
-        reading: Option<(&EncoderId, &Features)>,
+        round: &UnreadRound,
+        features: Option<(&EncoderId, &Features)>,
     ) -> Result<(), Refused> {
-        let sitting = VotesEntry {
-            subject: unread.subject.as_deref(),
-            round_time: unread.round_time,
-            decision: unread.decision,
-            panel: unread.panel,
-            scores: &unread.scores,
-            features: reading,
+        let entry = VotesEntry {
+            subject: round.subject.as_deref(),
+            round_time: round.round_time,
+            decision: round.decision,
+            panel: round.panel,
+            scores: &round.scores,
+            reading: features,
         };
-        self.book.insert_votes(unread.policy, unread.row, &sitting, &mut self.changes)?;
-        self.tell();
+        self.ledger.insert_votes(round.policy, round.row, &entry, &mut self.changes)?;
+        self.notify_folds();
         Ok(())
     }
 
     /// Passes changes on to the folds that exist.
-    fn tell(&mut self) {
+    fn notify_folds(&mut self) {
         for change in self.changes.drain(..) {
-            let Some(follower) = self.followers.get_mut(change.policy) else { continue };
-            if let Some(fold) = &mut follower.fold {
+            let Some(policy) = self.folds.get_mut(change.policy) else { continue };
+            if let Some(fold) = &mut policy.fold {
                 fold.mark_changed(&change);
-                follower.owed += 1;
+                policy.pending += 1;
             }
         }
     }
 
-    /// What a policy is folded with, by headers and flags.
+    /// Returns the settings of a policy's fold by flags and headers.
     pub(super) fn settings(&self, policy: &str) -> Result<Policy, ReplayError> {
         let known = self.headers.get(policy).cloned();
         let mut header = known.unwrap_or_else(|| Policy::unknown(policy).into());
@@ -293,18 +294,18 @@ impl Loader {
         Ok(header.settings)
     }
 
-    /// Drops the folds: what they are folded with changed.
-    pub(super) fn start_over(&mut self) {
-        self.followers.clear();
+    /// Drops the folds, whose settings changed.
+    pub(super) fn reset_folds(&mut self) {
+        self.folds.clear();
     }
 
-    /// Whether the states are those that a savepoint tells of; if not, the policy whose is not.
+    /// Compares the states with those of a savepoint. The error is a policy whose state differs.
     pub(super) fn check(&mut self, states: &BTreeMap<String, String>) -> Result<(), String> {
         for (name, hash) in states {
-            let found = self.book.find(name).and_then(|at| self.followers.get_mut(at));
-            let fold = found.and_then(|follower| follower.fold.as_mut()).ok_or_else(|| name.clone())?;
-            fold.catch_up(&self.book).map_err(|_| name.clone())?;
-            if hex(&fold.state_hash(&self.book)) != *hash {
+            let policy = self.ledger.find(name).and_then(|at| self.folds.get_mut(at));
+            let fold = policy.and_then(|policy| policy.fold.as_mut()).ok_or_else(|| name.clone())?;
+            fold.catch_up(&self.ledger).map_err(|_| name.clone())?;
+            if hex(&fold.state_hash(&self.ledger)) != *hash {
                 return Err(name.clone());
             }
         }
@@ -322,54 +323,49 @@ impl Loader {
             tally: true,
             costs: self.costs,
         });
-        fold.mark_all_changed(&self.book);
+        fold.mark_all_changed(&self.ledger);
         Ok(fold)
     }
 
-    /// Folds what has come, where that does not cost more than it brings: lines in order are folded as
-    /// they come, shuffled ones when they have doubled.
-    pub(super) fn follow(&mut self) {
-        while self.followers.len() < self.book.policies().len() {
-            let name = self.book.policies().get(self.followers.len()).map_or("", |rounds| rounds.policy());
-            // Where it cannot be built, the end will tell.
-            let fold = self.fold(name).ok();
-            let owed = fold.as_ref().map_or(0, Fold::pending);
-            self.followers.push(Follower { fold, owed, patience: 0 });
+    /// Advances the folds if that does not cost much more than it saves: lines in order are folded as they come, shuffled
+    /// ones when their number has doubled.
+    pub(super) fn advance_folds(&mut self) {
+        for number in self.folds.len()..self.ledger.policies().len() {
+            // An error is reported by `finish`, when all headers are known.
+            let fold = self.fold(self.ledger.policies()[number].policy()).ok();
+            let pending = fold.as_ref().map_or(0, Fold::pending);
+            self.folds.push(PolicyFold { fold, pending, min_pending: 0 });
         }
-        for follower in &mut self.followers {
-            let Some(fold) = &mut follower.fold else { continue };
-            if follower.owed == 0 || follower.owed < follower.patience {
+        for policy in &mut self.folds {
+            let Some(fold) = &mut policy.fold else { continue };
+            if policy.pending == 0 || policy.pending < policy.min_pending {
                 continue;
             }
-            match fold.reorder(&self.book) {
-                Ok(steps) if steps <= 2 * follower.owed + 1_000 => {
-                    // An expert that is still to come may make a learner possible.
-                    let _ = fold.advance(&self.book, usize::MAX);
-                    follower.owed = 0;
+            match fold.reorder(&self.ledger) {
+                Ok(steps) if steps <= 2 * policy.pending + 1_000 => {
+                    // A learner may refuse the experts known so far and accept those of all lines.
+                    let _ = fold.advance(&self.ledger, usize::MAX);
+                    policy.pending = 0;
                 }
-                Ok(steps) => follower.patience = steps / 2,
-                Err(_) => follower.patience = follower.owed * 2,
+                Ok(steps) => policy.min_pending = steps / 2,
+                Err(_) => policy.min_pending = policy.pending * 2,
             }
         }
     }
 
-    /// Folds everything; the folds in the order of the policies' names.
+    /// Folds everything and returns the folds in the order of the policies' names.
     pub(super) fn finish(&mut self) -> Result<Vec<Fold>, ReplayError> {
+        let policies = self.ledger.policies().iter().enumerate();
+        let numbers: BTreeMap<String, usize> =
+            policies.map(|(number, rounds)| (rounds.policy().to_owned(), number)).collect();
         let mut folds = Vec::new();
-        let names: BTreeMap<String, usize> = self
-            .book
-            .policies()
-            .iter()
-            .enumerate()
-            .map(|(at, rounds)| (rounds.policy().to_owned(), at))
-            .collect();
-        for (name, at) in names {
-            let kept = self.followers.get_mut(at).and_then(|follower| follower.fold.take());
-            let mut fold = match kept {
+        for (name, number) in numbers {
+            let started = self.folds.get_mut(number).and_then(|policy| policy.fold.take());
+            let mut fold = match started {
                 Some(fold) => fold,
                 None => self.fold(&name)?,
             };
-            fold.catch_up(&self.book).map_err(|error| ReplayError::Data(error.to_string()))?;
+            fold.catch_up(&self.ledger).map_err(|error| ReplayError::Data(error.to_string()))?;
             folds.push(fold);
         }
         Ok(folds)

@@ -1,16 +1,19 @@
-//! `aegis replay`: label streams folded offline. The format of streams is docs/replay-format.md.
+//! `aegis replay`: label streams folded offline. docs/replay-format.md describes their format.
 //!
-//! One thread reads and parses, the other fills the ledger and folds. Lines in order are folded as they
-//! come; what comes in any other order is folded when it has come.
+//! One thread reads and parses files, another fills the ledger and folds. Lines in order are folded while they come;
+//! lines in any other order are folded at the end.
+//!
+//! [`run()`] goes through the stages: [`ingest`] takes batches from [`read`] and [`line`] and puts them into [`load`], whose
+//! folds give the [`figures`] that [`table`], [`trace`] and [`report`] show.
 
 mod args;
 mod avro;
-mod ballot;
 mod batch;
 mod embed;
 mod fields;
 mod figures;
 mod header;
+mod ingest;
 mod label;
 mod line;
 mod load;
@@ -22,33 +25,34 @@ mod shifts;
 mod table;
 mod trace;
 mod value;
+mod votes;
 pub mod write;
 
 use thiserror::Error;
 
-pub use args::{Around, ReplayArgs, Topic};
+pub use args::{ReplayArgs, ReplayContext, Topic};
 pub use figures::{ExpertFigures, Figures, LearnerName, Summary};
 pub use run::{fold_lines, run};
 
-/// Why a replay gave no figures.
+/// An error of a replay, as a text for the operator.
 #[derive(Debug, Error)]
 pub enum ReplayError {
-    /// The flags cannot be meant so.
+    /// The flags are invalid.
     #[error("{0}")]
     Usage(String),
     /// The streams cannot be folded.
     #[error("{0}")]
     Data(String),
-    /// Something outside cannot be had.
+    /// A file, a topic or an expert is not available.
     #[error("{0}")]
     Unavailable(String),
-    /// A fault of this program.
+    /// An error of this program.
     #[error("{0}")]
     Internal(String),
 }
 
 impl ReplayError {
-    /// The exit code of the process.
+    /// Returns the exit code of the process.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -1,4 +1,4 @@
-//! Streams in pieces: opened, decompressed, cut into lines and parsed on a thread of their own.
+//! Files read on a thread of their own: opened, decompressed, cut into lines and parsed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,13 +12,13 @@ use super::line::Parser;
 use crate::codec::CONTAINER_MAGIC;
 
 /// Bytes read at a time.
-const PIECE: usize = 1 << 20;
-/// A longer line is malformed.
-pub(super) const LONGEST: usize = 4 << 20;
+const READ_BYTES: usize = 1 << 20;
+/// The greatest length of a line; longer ones are malformed.
+pub(super) const MAX_LINE_BYTES: usize = 4 << 20;
 
-/// What becomes of a line that is longer.
+/// Returns the item of a line that is too long.
 pub(super) fn too_long() -> Item {
-    Item::Malformed(format!("longer than {LONGEST} bytes"))
+    Item::Malformed(format!("longer than {MAX_LINE_BYTES} bytes"))
 }
 
 /// Opens a stream: `-` is standard input; `.gz` and `.zst` are decompressed.
@@ -28,29 +28,31 @@ pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     }
     let file = File::open(path)?;
     Ok(match path.extension().and_then(|ending| ending.to_str()) {
-        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(PIECE, file))),
+        Some("gz") => {
+            Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(READ_BYTES, file)))
+        }
         Some("zst") => Box::new(zstd::stream::read::Decoder::new(file)?),
         _ => Box::new(file),
     })
 }
 
-/// Why reading stopped.
+/// An error of opening or reading a file.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub(super) struct ReadError {
     pub(super) path: PathBuf,
     pub(super) reason: io::Error,
 }
 
-/// Reads all streams one after the other; ends early when nobody listens.
+/// Reads all files one after the other, and stops early if the receiver is gone.
 pub(super) fn read_all(
     paths: &[PathBuf],
     mut parser: Parser,
     full: &Sender<Batch>,
     empty: &Receiver<Batch>,
-) -> Result<(), Broken> {
+) -> Result<(), ReadError> {
     for (stream, path) in paths.iter().enumerate() {
-        let broken = |reason| Broken { path: path.clone(), reason };
-        let mut source = Source::new(path).map_err(broken)?;
+        let failed = |reason| ReadError { path: path.clone(), reason };
+        let mut source = Source::new(path).map_err(failed)?;
         loop {
             let mut batch = empty.try_recv().unwrap_or_default();
             batch.clear(stream);
@@ -58,7 +60,7 @@ pub(super) fn read_all(
                 Source::Lines(cutter) => cutter.next(&mut parser, &mut batch),
                 Source::Records(container) => container.next(&mut parser, &mut batch),
             };
-            let more = more.map_err(broken)?;
+            let more = more.map_err(failed)?;
             if full.send(batch).is_err() {
                 return Ok(());
             }
@@ -70,14 +72,14 @@ pub(super) fn read_all(
     Ok(())
 }
 
-/// A stream of either kind.
+/// A file of either format.
 enum Source {
     Lines(Cutter),
     Records(Box<Container>),
 }
 
 impl Source {
-    /// Opens a stream. A container file may have any name, be compressed, or come from standard input.
+    /// Opens a file. A container file may have any name, be compressed, or come from standard input.
     fn new(path: &Path) -> io::Result<Self> {
         let mut source = open(path)?;
         let mut start = Vec::new();
@@ -96,16 +98,16 @@ impl Source {
 struct Cutter {
     source: Box<dyn Read + Send>,
     bytes: Vec<u8>,
-    /// How many of the bytes are filled.
+    /// The number of bytes that are filled.
     filled: usize,
     line: u64,
-    /// In a line that is too long already.
+    /// `true` inside a line that is too long.
     skipping: bool,
 }
 
 impl Cutter {
     fn new(source: Box<dyn Read + Send>) -> Self {
-        Self { source, bytes: vec![0; PIECE], filled: 0, line: 0, skipping: false }
+        Self { source, bytes: vec![0; READ_BYTES], filled: 0, line: 0, skipping: false }
     }
 
     /// Reads a piece and parses its whole lines; `false` at the end.
@@ -136,7 +138,7 @@ impl Cutter {
         self.bytes = bytes;
         self.bytes.copy_within(cut..self.filled, 0);
         self.filled -= cut;
-        if self.filled >= LONGEST {
+        if self.filled >= MAX_LINE_BYTES {
             if !self.skipping {
                 self.skipping = true;
                 batch.items.push((self.line + 1, too_long()));
@@ -147,7 +149,7 @@ impl Cutter {
     }
 
     fn parse(&mut self, bytes: &[u8], parser: &mut Parser, batch: &mut Batch) {
-        // Checked as a whole where it holds as a whole, which is fast.
+        // One check of all bytes is fast; only if it fails, lines are checked one by one.
         let text = std::str::from_utf8(bytes).ok();
         let mut start = 0;
         while start < bytes.len() {
@@ -164,23 +166,24 @@ impl Cutter {
             if std::mem::take(&mut self.skipping) {
                 continue;
             }
-            // Where files were put together, it may stand in the middle.
+            // Concatenated files may have a byte order mark in the middle.
             match line.map(|line| line.strip_prefix('\u{feff}').unwrap_or(line)) {
                 Some(line) if line.trim_ascii().is_empty() => {}
-                Some(line) => parser.read(self.line, line, batch),
+                Some(line) => parser.parse(self.line, line, batch),
                 None => batch.items.push((self.line, Item::Malformed("not UTF-8".to_owned()))),
             }
         }
     }
 }
 
-/// Where the first line break is.
+/// Returns the index of the first line break.
 fn memchr(bytes: &[u8]) -> Option<usize> {
-    // Eight bytes at a time: a byte of `word` is zero where the line breaks.
+    // Eight bytes at a time: a byte of `word` is zero if it is a line break.
     const ONES: u64 = 0x0101_0101_0101_0101;
     let mut at = 0;
     for eight in bytes.chunks_exact(8) {
-        let word = u64::from_le_bytes(eight.try_into().unwrap_or([0; 8])) ^ (ONES * b'\n' as u64);
+        let word =
+            u64::from_le_bytes(eight.try_into().expect("chunks of eight bytes")) ^ (ONES * b'\n' as u64);
         let found = word.wrapping_sub(ONES) & !word & (ONES << 7);
         if found != 0 {
             return Some(at + found.trailing_zeros() as usize / 8);
@@ -231,7 +234,7 @@ mod tests {
         assert_eq!(lines(b"\xff\n{\n").0, [(1, true), (2, true)]);
         let mut long = good.as_bytes().to_vec();
         long.push(b'\n');
-        long.extend(vec![b'x'; LONGEST * 2 + 17]);
+        long.extend(vec![b'x'; MAX_LINE_BYTES * 2 + 17]);
         long.push(b'\n');
         long.extend(good.as_bytes());
         assert_eq!(lines(&long), (vec![(1, false), (2, true), (3, false)], 3));

@@ -2,138 +2,153 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use crossbeam_channel::bounded;
-
-use super::args::{Around, Asked};
-use super::batch::{Batch, Item};
+use super::args::{LearnerChoice, ReplayContext};
+use super::batch::Batch;
 use super::figures::{Figures, Summary};
+use super::ingest::{LineCounts, StreamReader};
 use super::line::Parser;
 use super::load::{Loader, Refused};
-use super::read::{self, Broken};
 use super::shifts::Shifts;
 use super::{ReplayArgs, ReplayError, embed, report, savepoint, table, trace};
-use crate::codec::Defaults;
 use crate::core::fold::Fold;
 use crate::core::hash::{HashedState, hex, state_hash};
-use crate::core::learners::{Learner, LearnerSpec, Name, Tally};
+use crate::core::learners::{Learner, LearnerSpec, Name, Parameter, Tally};
 use crate::core::predictor::StateHash;
 
-/// So many malformed lines are reported; further ones are only counted.
-const REPORTED: u64 = 1_000;
-/// Most shifts of the best sequence of experts in hindsight.
-const SHIFTS: usize = 5;
+/// The greatest number of shifts in the best sequence of experts in hindsight.
+const MAX_SHIFTS: usize = 5;
 
-/// Replays streams: figures go to `out`, malformed lines to `notes`.
+/// Replays streams. Writes the figures to `out` and malformed lines to `notes`.
 ///
 /// # Errors
-/// See [`ReplayError`]; its exit codes are those of the program.
+/// Returns a [`ReplayError`], whose exit code is the program's.
 pub fn run(
     args: &ReplayArgs,
-    around: &mut Around<'_>,
+    context: &mut ReplayContext<'_>,
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<Summary, ReplayError> {
-    let begun = Instant::now();
+    let started = Instant::now();
     if args.streams.is_empty() && args.resume.is_none() {
         return Err(ReplayError::Usage("nothing to read: name a STREAM".to_owned()));
     }
-    let asked = args.learner()?;
+    let learner = args.learner()?;
+    let mut loader = new_loader(args, context, &learner)?;
+    let counts = read_streams(args, context, &learner, &mut loader, notes)?;
+    if args.embed {
+        embed::read(&mut loader, context)?;
+    }
+    if let Some(path) = &args.write {
+        savepoint::write_records(path, &loader)?;
+    }
+    let folds = loader.finish()?;
+    let figures = folds.iter().map(|fold| (fold.settings().policy.clone(), figures(fold, &loader)));
+    let mut summary = Summary {
+        policies: figures.collect(),
+        learners: BTreeMap::new(),
+        lines: counts.lines,
+        malformed: counts.malformed,
+        seconds: 0.0,
+    };
+    summary.seconds = started.elapsed().as_secs_f64();
+    let tables = if learner == LearnerChoice::All {
+        compare_learners(&folds, &loader, &mut summary)?
+    } else {
+        let several = summary.policies.len() > 1;
+        let policies = summary.policies.iter();
+        policies.map(|(policy, figures)| table::one(several.then_some(policy), figures)).collect()
+    };
+    let printed = out.write_all(tables.as_bytes()).and_then(|()| print_counts(&summary, counts, out));
+    printed.map_err(|error| ReplayError::Unavailable(format!("standard output: {error}")))?;
+    write_files(args, &loader, &folds, &summary)?;
+    Ok(summary)
+}
+
+fn new_loader(
+    args: &ReplayArgs,
+    context: &ReplayContext<'_>,
+    learner: &LearnerChoice,
+) -> Result<Loader, ReplayError> {
     let mut loader = Loader::default();
     loader.costs = args.costs()?;
     loader.seed = args.seed.as_ref().map(|seed| seed.as_bytes().to_vec());
-    if let Asked::One(spec) = &asked {
+    if let LearnerChoice::One(spec) = learner {
         loader.learner = Some(spec.clone());
     }
-    for policy in &around.policies {
-        loader.headers.insert(policy.name.clone(), policy.clone().into());
-    }
-    let mut reading = Reading {
-        args,
-        defaults: around.defaults.clone(),
-        notes,
-        lines: 0,
-        malformed: 0,
-        taken: 0,
-        left_out: 0,
-    };
+    let policies = context.policies.iter();
+    loader.headers = policies.map(|policy| (policy.name.clone(), policy.clone().into())).collect();
+    Ok(loader)
+}
+
+fn read_streams(
+    args: &ReplayArgs,
+    context: &mut ReplayContext<'_>,
+    learner: &LearnerChoice,
+    loader: &mut Loader,
+    notes: &mut dyn Write,
+) -> Result<LineCounts, ReplayError> {
+    let mut reader = StreamReader::new(args, context.defaults.clone(), notes);
     if let Some(path) = &args.resume {
-        reading.resume(path, &mut loader, asked == Asked::Headers)?;
+        reader.resume(path, loader, *learner == LearnerChoice::Headers)?;
     }
-    let (topics, files): (Vec<_>, Vec<_>) = args
-        .streams
-        .iter()
-        .cloned()
-        .partition(|stream| stream.to_str().is_some_and(|name| name.starts_with("topic:")));
-    for topic in topics {
-        reading.topic(&topic, around, &mut loader)?;
+    let mut files = Vec::new();
+    for stream in &args.streams {
+        match stream.to_str().and_then(|name| name.strip_prefix("topic:")) {
+            Some(topic) => reader.topic(topic, context, loader)?,
+            None => files.push(stream.clone()),
+        }
     }
-    reading.files(&files, &mut loader)?;
-    let (lines, malformed, left_out) = (reading.lines, reading.malformed, reading.left_out);
-    if malformed > 0 && reading.taken == 0 {
+    reader.files(&files, loader)?;
+    let LineCounts { malformed, inserted, .. } = reader.counts;
+    if malformed > 0 && inserted == 0 {
         let reason =
             format!("nothing could be read: all {malformed} lines with anything in them are malformed");
         return Err(ReplayError::Data(reason));
     }
-    if args.embed {
-        embed::read(&mut loader, around)?;
+    Ok(reader.counts)
+}
+
+fn print_counts(summary: &Summary, counts: LineCounts, out: &mut dyn Write) -> std::io::Result<()> {
+    let LineCounts { lines, malformed, left_out, .. } = counts;
+    write!(out, "{lines} lines")?;
+    if malformed > 0 {
+        write!(out, ", {malformed} malformed")?;
     }
-    if let Some(path) = &args.write {
-        savepoint::records(path, &loader)?;
-    }
-    let folds = loader.finish()?;
-    let mut summary = Summary {
-        policies: folds.iter().map(|fold| (fold.settings().policy.clone(), figures(fold, &loader))).collect(),
-        learners: BTreeMap::new(),
-        lines,
-        malformed,
-        seconds: begun.elapsed().as_secs_f64(),
-    };
-    let several = folds.len() > 1;
-    for fold in &folds {
-        let policy = &fold.settings().policy;
-        let shown = several.then_some(policy.as_str());
-        let text = if asked == Asked::All {
-            let (learners, shifts) = every(fold, &loader)?;
-            let text = table::all(shown, &learners, &shifts);
-            summary.learners.insert(policy.clone(), learners);
-            text
-        } else {
-            summary.policies.get(policy).map(|figures| table::one(shown, figures)).unwrap_or_default()
-        };
-        out.write_all(text.as_bytes()).map_err(printing)?;
+    if left_out > 0 {
+        write!(out, ", {left_out} left out by label_fields.skip_if")?;
     }
     let rate = summary.rounds() as f64 / summary.seconds.max(1e-9);
-    let malformed = if malformed > 0 { format!(", {malformed} malformed") } else { String::new() };
-    let left_out =
-        if left_out > 0 { format!(", {left_out} left out by label_fields.skip_if") } else { String::new() };
-    writeln!(
-        out,
-        "{lines} lines{malformed}{left_out} in {:.2} s ({rate:.0} rounds a second)",
-        summary.seconds
-    )
-    .map_err(printing)?;
+    writeln!(out, " in {:.2} s ({rate:.0} rounds a second)", summary.seconds)
+}
+
+fn write_files(
+    args: &ReplayArgs,
+    loader: &Loader,
+    folds: &[Fold],
+    summary: &Summary,
+) -> Result<(), ReplayError> {
     if let Some(path) = &args.json {
-        savepoint::whole(path, |file| {
+        savepoint::write_atomically(path, |file| {
             serde_json::to_writer_pretty(&mut *file, &summary.json())?;
             file.write_all(b"\n")
         })?;
     }
     if let Some(path) = &args.trace {
-        trace::write(path, &loader.book, &folds)?;
+        trace::write(path, &loader.ledger, folds)?;
     }
     if let Some(path) = &args.report {
-        report::write(path, &title(args), &loader.book, &folds)?;
+        report::write(path, &title(args), &loader.ledger, folds)?;
     }
     if let Some(path) = &args.save {
-        savepoint::write(path, &loader, &folds)?;
+        savepoint::write(path, loader, folds)?;
     }
-    Ok(summary)
+    Ok(())
 }
 
-/// What was replayed, in a few words.
+/// Returns the names of the streams, shortened.
 fn title(args: &ReplayArgs) -> String {
     let name = |path: &PathBuf| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let names: Vec<String> = args.streams.iter().chain(&args.resume).map(name).collect();
@@ -143,28 +158,24 @@ fn title(args: &ReplayArgs) -> String {
     }
 }
 
-fn printing(error: std::io::Error) -> ReplayError {
-    ReplayError::Unavailable(format!("standard output: {error}"))
-}
-
 fn figures(fold: &Fold, loader: &Loader) -> Figures {
     let played = fold.learner().zip(fold.tally());
-    let hash = hex(&fold.state_hash(&loader.book));
+    let hash = hex(&fold.state_hash(&loader.ledger));
     let mut figures = Figures::new(&fold.settings().learner, fold.experts(), loader.costs, played, hash);
-    let book = &loader.book;
-    if let Some(rounds) = book.find(&fold.settings().policy).and_then(|policy| book.rounds(policy))
+    let ledger = &loader.ledger;
+    if let Some(rounds) = ledger.find(&fold.settings().policy).and_then(|policy| ledger.rounds(policy))
         && rounds.names_annotators()
     {
-        let found = rounds.reliability(&fold.settings().mapping, book.edits());
+        let found = rounds.reliability(&fold.settings().mapping, ledger.edits());
         figures.annotators = found.iter().map(|(name, found)| (name.clone(), found.into())).collect();
     }
     figures
 }
 
-/// Folds lines held in memory, in any order: the hash of each policy's state.
+/// Folds lines held in memory, in any order, and returns the hash of each policy's state.
 ///
 /// # Errors
-/// [`ReplayError::Data`] at the first malformed line.
+/// Returns [`ReplayError::Data`] at the first malformed line.
 pub fn fold_lines<'a>(
     lines: impl IntoIterator<Item = &'a str>,
 ) -> Result<BTreeMap<String, StateHash>, ReplayError> {
@@ -173,197 +184,55 @@ pub fn fold_lines<'a>(
     let mut batch = Batch::default();
     for (number, line) in (1..).zip(lines) {
         batch.clear(0);
-        parser.read(number, line, &mut batch);
-        loader.panels(&batch);
+        parser.parse(number, line, &mut batch);
+        loader.add_panels(&batch);
         for (_, item) in &batch.items {
-            loader.take(item, &batch).map_err(|refused| match refused {
+            loader.insert(item, &batch).map_err(|refused| match refused {
                 Refused::Run(error) => error,
                 Refused::Line(reason) => ReplayError::Data(format!("line {number}: {reason}")),
             })?;
         }
     }
     let folds = loader.finish()?;
-    Ok(folds.iter().map(|fold| (fold.settings().policy.clone(), fold.state_hash(&loader.book))).collect())
+    Ok(folds.iter().map(|fold| (fold.settings().policy.clone(), fold.state_hash(&loader.ledger))).collect())
 }
 
-/// All learners on the rounds of one fold, and the best sequences of experts.
-fn every(fold: &Fold, loader: &Loader) -> Result<(Vec<Figures>, Vec<u64>), ReplayError> {
-    let mut all = Vec::new();
-    let mut shifts = Shifts::new(fold.experts().len(), SHIFTS);
-    for name in Name::ALL {
-        let mut spec = LearnerSpec::new(name);
-        if name.takes().contains(&crate::core::learners::Parameter::Seed) {
-            spec.seed.clone_from(&loader.seed);
-        }
-        let mut tally: Option<Tally> = None;
-        let walked = fold.walk(&loader.book, &spec, &mut |round, learner: &dyn Learner| {
-            let experts = round.input.votes.len();
-            tally.get_or_insert_with(|| Tally::new(experts, learner.loss_kind(), loader.costs)).add(
-                round.input.votes,
-                round.weights,
-                round.p,
-                round.target,
-            );
-            if name == Name::Majority {
-                shifts.add(round.input.votes, round.target);
-            }
-        });
-        let learner = walked.map_err(|error| ReplayError::Data(error.to_string()))?;
-        let mut state = Vec::new();
-        if let Some(learner) = &learner {
-            learner.save(&mut state);
-        }
-        let hash = state_hash(&HashedState {
-            learner: &spec.canonical(),
-            state: &state,
-            ..fold.hashed_state(&loader.book)
-        });
-        let played = learner.as_deref().zip(tally.as_ref());
-        all.push(Figures::new(&spec, fold.experts(), loader.costs, played, hex(&hash)));
+/// Lets every learner play the rounds of each fold, adds their figures to the summary, and returns the tables.
+fn compare_learners(folds: &[Fold], loader: &Loader, summary: &mut Summary) -> Result<String, ReplayError> {
+    let mut tables = String::new();
+    for fold in folds {
+        let mut shifts = Shifts::new(fold.experts().len(), MAX_SHIFTS);
+        let learners = Name::ALL.map(|name| play(name, fold, loader, &mut shifts));
+        let learners: Vec<Figures> = learners.into_iter().collect::<Result<_, _>>()?;
+        let policy = &fold.settings().policy;
+        let shown = (folds.len() > 1).then_some(policy.as_str());
+        tables.push_str(&table::all(shown, &learners, &shifts.fewest()));
+        summary.learners.insert(policy.clone(), learners);
     }
-    Ok((all, shifts.fewest()))
+    Ok(tables)
 }
 
-/// Reads into a loader, reporting what is malformed.
-struct Reading<'a> {
-    args: &'a ReplayArgs,
-    defaults: Option<Defaults>,
-    notes: &'a mut dyn Write,
-    lines: u64,
-    malformed: u64,
-    /// Rounds, labels and edits that were taken.
-    taken: u64,
-    /// Records of other shapes that hold no label by `label_fields.skip_if`.
-    left_out: u64,
-}
-
-impl Reading<'_> {
-    fn files(&mut self, paths: &[PathBuf], loader: &mut Loader) -> Result<(), ReplayError> {
-        let (full_in, full_out) = bounded::<Batch>(4);
-        let (empty_in, empty_out) = bounded::<Batch>(8);
-        let mut parser = Parser::default();
-        parser.texts = self.args.embed;
-        if let Some(defaults) = &self.defaults {
-            parser.defaults = defaults.clone();
-        }
-        loader.new_parser();
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(move || read::read_all(paths, parser, &full_in, &empty_out));
-            let mut taken = Ok(());
-            for batch in &full_out {
-                taken = self.take(&batch, paths, loader);
-                // When the reader has ended nobody wants it back.
-                let _ = empty_in.try_send(batch);
-                if taken.is_err() {
-                    break;
-                }
-                loader.follow();
-            }
-            drop(full_out);
-            let read =
-                reader.join().map_err(|_| ReplayError::Internal("the reading thread panicked".to_owned()))?;
-            taken?;
-            read.map_err(|Broken { path, reason }| ReplayError::reading(&path, &reason))
-        })
+/// Lets one learner play the rounds of a fold. The round of majority, which every comparison has once, feeds `shifts`.
+fn play(name: Name, fold: &Fold, loader: &Loader, shifts: &mut Shifts) -> Result<Figures, ReplayError> {
+    let mut spec = LearnerSpec::new(name);
+    if name.takes().contains(&Parameter::Seed) {
+        spec.seed.clone_from(&loader.seed);
     }
-
-    fn take(&mut self, batch: &Batch, paths: &[PathBuf], loader: &mut Loader) -> Result<(), ReplayError> {
-        self.lines += batch.lines;
-        loader.panels(batch);
-        for (number, item) in &batch.items {
-            self.left_out += u64::from(matches!(item, Item::Labels(labels) if labels.is_empty()));
-            match loader.take(item, batch) {
-                Ok(()) => self.taken += u64::from(!matches!(item, Item::Header(_) | Item::Savepoint(_))),
-                Err(Refused::Run(error)) => {
-                    let path =
-                        paths.get(batch.stream).map(|path| path.display().to_string()).unwrap_or_default();
-                    return Err(match error {
-                        ReplayError::Data(reason) => ReplayError::Data(format!("{path}:{number}: {reason}")),
-                        other => other,
-                    });
-                }
-                Err(Refused::Line(reason)) => {
-                    let path = paths.get(batch.stream).map(PathBuf::as_path).unwrap_or(Path::new(""));
-                    self.malformed(path, *number, &reason)?;
-                }
-            }
+    let mut tally: Option<Tally> = None;
+    let learner = fold.walk(&loader.ledger, &spec, &mut |round, learner: &dyn Learner| {
+        let votes = round.sight.votes;
+        let tally = tally.get_or_insert_with(|| Tally::new(votes.len(), learner.loss_kind(), loader.costs));
+        tally.add(votes, round.weights, round.p, round.target);
+        if name == Name::Majority {
+            shifts.add(votes, round.target);
         }
-        Ok(())
+    });
+    let learner = learner.map_err(|error| ReplayError::Data(error.to_string()))?;
+    let mut state = Vec::new();
+    if let Some(learner) = &learner {
+        learner.save(&mut state);
     }
-
-    fn malformed(&mut self, path: &Path, line: u64, reason: &str) -> Result<(), ReplayError> {
-        self.malformed += 1;
-        let text = format!("{}:{line}: {reason}", path.display());
-        if self.args.strict {
-            return Err(ReplayError::Data(text));
-        }
-        if self.malformed <= REPORTED {
-            // A closed standard error stops nothing.
-            let _ = writeln!(self.notes, "{text}");
-        }
-        if self.malformed == REPORTED {
-            let _ = writeln!(self.notes, "further malformed lines are only counted");
-        }
-        Ok(())
-    }
-
-    fn resume(&mut self, path: &Path, loader: &mut Loader, headers: bool) -> Result<(), ReplayError> {
-        loader.resuming = true;
-        let (lines, malformed) = (self.lines, self.malformed);
-        self.files(&[path.to_owned()], loader)?;
-        let broken = |what: &str| ReplayError::Data(format!("{}: {what}", path.display()));
-        if self.malformed > malformed {
-            return Err(broken("lines of the savepoint are malformed"));
-        }
-        self.lines = lines;
-        self.taken = 0;
-        let savepoint =
-            loader.savepoint.take().ok_or_else(|| broken("no savepoint: write one with --save"))?;
-        loader.resuming = false;
-        if !headers {
-            return Ok(());
-        }
-        if let Some(mut learner) = savepoint.learner {
-            learner.key(loader.seed.as_deref()).map_err(ReplayError::Usage)?;
-            loader.learner = Some(learner.settings.learner);
-            loader.start_over();
-        }
-        loader.follow();
-        loader.check(&savepoint.states).map_err(|policy| {
-            broken(&format!(
-                "the state of the policy {policy:?} is not the one that was saved: the file is damaged"
-            ))
-        })
-    }
-
-    fn topic(
-        &mut self,
-        stream: &Path,
-        around: &mut Around<'_>,
-        loader: &mut Loader,
-    ) -> Result<(), ReplayError> {
-        let name = stream.to_str().and_then(|name| name.strip_prefix("topic:")).unwrap_or("");
-        let Some(topic) = around.topic.as_mut() else {
-            return Err(ReplayError::Usage(format!(
-                "topic:{name} needs --config FILE, which says where the broker is"
-            )));
-        };
-        let mut refused = None;
-        let mut records = 0;
-        topic(name, &mut |record| {
-            records += 1;
-            if refused.is_none() {
-                refused = loader.record(&record).err().map(|refused| (records, refused));
-            }
-        })
-        .map_err(|reason| ReplayError::Unavailable(format!("topic:{name}: {reason}")))?;
-        self.lines += records;
-        self.taken += records - u64::from(refused.is_some());
-        loader.timed = Some(true);
-        match refused {
-            None => Ok(()),
-            Some((_, Refused::Run(error))) => Err(error),
-            Some((record, Refused::Line(reason))) => self.malformed(stream, record, &reason),
-        }
-    }
+    let stated = HashedState { learner: &spec.canonical(), state: &state, ..fold.stated(&loader.ledger) };
+    let played = learner.as_deref().zip(tally.as_ref());
+    Ok(Figures::new(&spec, fold.experts(), loader.costs, played, hex(&state_hash(&stated))))
 }

@@ -1,9 +1,10 @@
-//! Savepoints: the ledger and the state, to go on from. A savepoint is a replay file with one more line.
+//! Savepoints: the ledger and the state, from which a later run continues. A savepoint is a replay file with one more
+//! line.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -14,14 +15,14 @@ use super::write::{FORMAT, Policy, Writer};
 use crate::core::fold::Fold;
 use crate::core::hash::hex;
 
-/// A file that is written whole or not at all: under another name first, then renamed.
-pub(super) fn whole(
+/// Writes a file completely or not at all: under another name first, then renamed. `.gz` and `.zst` are compressed.
+pub(super) fn write_atomically(
     path: &Path,
     fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
 ) -> Result<(), ReplayError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
     let write = || {
         let mut out = BufWriter::with_capacity(1 << 20, File::create(&part)?);
         match path.extension().and_then(|ending| ending.to_str()) {
@@ -42,25 +43,25 @@ pub(super) fn whole(
         std::fs::rename(&part, path)
     };
     write().map_err(|error| {
-        // Whatever is left of it is of no use.
+        // The error to report is the one of writing.
         let _ = std::fs::remove_file(&part);
         ReplayError::writing(path, &error)
     })
 }
 
-/// Writes the headers and the ledger, to be read as a stream.
-pub(super) fn records(path: &Path, loader: &Loader) -> Result<(), ReplayError> {
-    whole(path, |out| {
+/// Writes the headers and the ledger as a stream.
+pub(super) fn write_records(path: &Path, loader: &Loader) -> Result<(), ReplayError> {
+    write_atomically(path, |out| {
         let mut writer = Writer::new(&mut *out);
         headers(&mut writer, loader)?;
-        loader.book.records().try_for_each(|record| writer.record(&record))
+        loader.ledger.records().try_for_each(|record| writer.record(&record))
     })
 }
 
 fn headers(writer: &mut Writer<&mut dyn io::Write>, loader: &Loader) -> io::Result<()> {
     let keyed = |header: &HeaderPolicy| {
         let mut header = header.clone();
-        // The folds are made: it can be keyed.
+        // A policy without rounds has no fold, and its seed may be missing: its header is written as it was read.
         let _ = header.key(loader.seed.as_deref());
         header.settings
     };
@@ -68,11 +69,11 @@ fn headers(writer: &mut Writer<&mut dyn io::Write>, loader: &Loader) -> io::Resu
     if headers.is_empty() { Ok(()) } else { writer.header(&headers) }
 }
 
-/// Writes the headers that were read, what the flags asked for, the state's hashes, and the ledger.
+/// Writes the headers that were read, the learner of the flags, the hashes of the states, and the ledger.
 pub(super) fn write(path: &Path, loader: &Loader, folds: &[Fold]) -> Result<(), ReplayError> {
     let states: BTreeMap<&str, String> = folds
         .iter()
-        .map(|fold| (fold.settings().policy.as_str(), hex(&fold.state_hash(&loader.book))))
+        .map(|fold| (fold.settings().policy.as_str(), hex(&fold.state_hash(&loader.ledger))))
         .collect();
     let learner = loader.learner.as_ref().map(super::figures::named);
     let mut own = json!({ "position": loader.position, "states": states });
@@ -86,12 +87,12 @@ pub(super) fn write(path: &Path, loader: &Loader, folds: &[Fold]) -> Result<(), 
         }
     }
     let line = json!({ "aegis": "savepoint", "format": FORMAT, "policies": { "": own } });
-    whole(path, |out| {
+    write_atomically(path, |out| {
         let mut writer = Writer::new(&mut *out);
         headers(&mut writer, loader)?;
         let out = writer.into_inner();
         writeln!(out, "{line}")?;
         let mut writer = Writer::new(out);
-        loader.book.records().try_for_each(|record| writer.record(&record))
+        loader.ledger.records().try_for_each(|record| writer.record(&record))
     })
 }

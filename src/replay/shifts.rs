@@ -1,21 +1,21 @@
-//! The best sequence of experts in hindsight: with m shifts between them, the fewest mistakes.
+//! The fewest mistakes of any sequence of experts in hindsight, by the number of shifts between experts.
 
-/// Finds the fewest mistakes of any sequence of experts with at most m shifts, for m = 0, 1, ..., `most`,
-/// round by round. A sleeping expert decides nothing, which counts as a mistake.
+/// Counts, round by round, the fewest mistakes of any sequence of experts with at most m shifts, for m from 0 to
+/// `max_shifts`. An abstention counts as a mistake.
 #[derive(Debug)]
 pub(super) struct Shifts {
-    /// `best[m][i]`: fewest mistakes so far with at most m shifts, ending with expert i.
+    /// `best[m][i]` is the fewest mistakes so far with at most m shifts, ending with expert i.
     best: Vec<Vec<u64>>,
 }
 
 impl Shifts {
-    pub(super) fn new(experts: usize, most: usize) -> Self {
-        Self { best: vec![vec![0; experts]; most + 1] }
+    pub(super) fn new(experts: usize, max_shifts: usize) -> Self {
+        Self { best: vec![vec![0; experts]; max_shifts + 1] }
     }
 
     /// Adds a round.
     pub(super) fn add(&mut self, votes: &[f64], target: f64) {
-        // From many shifts to few: each looks at what was before this round.
+        // From many shifts to few, so that each row reads the row before it as of the last round.
         for m in (0..self.best.len()).rev() {
             let (fewer, more) = self.best.split_at_mut(m);
             let least = fewer.last().and_then(|fewer| fewer.iter().min()).copied();
@@ -27,7 +27,7 @@ impl Shifts {
         }
     }
 
-    /// The fewest mistakes by number of shifts.
+    /// Returns the fewest mistakes by number of shifts.
     pub(super) fn fewest(&self) -> Vec<u64> {
         self.best.iter().filter_map(|row| row.iter().min()).copied().collect()
     }
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn fewest_mistakes_are_those_of_all_sequences() {
-        // Three experts, six rounds, all sequences tried.
+        // All sequences of three experts over six rounds.
         let mut seed = 7u32;
         for _ in 0..50 {
             let mut rounds = Vec::new();

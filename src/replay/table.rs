@@ -1,25 +1,15 @@
-//! Figures for people: one learner's, or all learners side by side.
+//! Figures as text tables: of one learner, or of all learners side by side.
 
 use std::fmt::Write as _;
 
-use super::figures::Figures;
+use super::figures::{Figures, LearnerName};
 
-/// One policy's figures in a few lines.
+/// Returns one policy's figures.
 pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
     let mut text = String::new();
     let named = policy.map(|policy| format!("{policy}: ")).unwrap_or_default();
-    let parameters: Vec<String> = figures
-        .learner
-        .parameters
-        .iter()
-        .map(|(name, value)| {
-            format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-        })
-        .collect();
-    let parameters =
-        if parameters.is_empty() { String::new() } else { format!(" ({})", parameters.join(", ")) };
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "{named}{} rounds, {}{parameters}", figures.rounds, figures.learner.name);
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(text, "{named}{} rounds, {}", figures.rounds, learner(&figures.learner));
     let best = figures.best_expert.as_ref().and_then(|name| Some((name, figures.experts.get(name)?)));
     let _ = writeln!(
         text,
@@ -51,6 +41,22 @@ pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
             figures.regret_loss
         );
     }
+    experts(figures, &mut text);
+    annotators(figures, &mut text);
+    let _ = writeln!(text, "  state {}", figures.state_hash);
+    text
+}
+
+/// Returns a learner's name with its parameters in parentheses.
+fn learner(learner: &LearnerName) -> String {
+    let parameters = learner.parameters.iter().map(|(name, value)| {
+        format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    });
+    let parameters = parameters.collect::<Vec<_>>().join(", ");
+    if parameters.is_empty() { learner.name.to_owned() } else { format!("{} ({parameters})", learner.name) }
+}
+
+fn experts(figures: &Figures, text: &mut String) {
     let width = figures.experts.keys().map(|name| name.chars().count()).max().unwrap_or(0).max(6);
     let _ = writeln!(
         text,
@@ -65,28 +71,25 @@ pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
             expert.awake, expert.mistakes, expert.loss
         );
     }
-    annotators(figures, &mut text);
-    let _ = writeln!(text, "  state {}", figures.state_hash);
-    text
 }
 
-/// How far each annotator agrees with the others; the least agreeing first, a screenful at most.
+/// Adds the annotators who agree least with the others, at most a screenful.
 fn annotators(figures: &Figures, text: &mut String) {
-    const MOST: usize = 20;
+    const MAX_ROWS: usize = 20;
     let mut found: Vec<_> =
         figures.annotators.iter().filter_map(|(name, found)| Some((name, found, found.agreement?))).collect();
     if found.is_empty() {
         return;
     }
     found.sort_by(|left, right| left.2.total_cmp(&right.2).then(left.0.cmp(right.0)));
-    let shown: Vec<&str> = found.iter().take(MOST).map(|(name, ..)| name.as_str()).collect();
+    let shown: Vec<&str> = found.iter().take(MAX_ROWS).map(|(name, ..)| name.as_str()).collect();
     let width = shown.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(9);
     let _ = writeln!(
         text,
         "  {:<width$}  {:>9}  {:>9}  {:>9}  {:>9}",
         "annotator", "labels", "compared", "agree", "with gold"
     );
-    for (name, found, agreement) in found.iter().take(MOST) {
+    for (name, found, agreement) in found.iter().take(MAX_ROWS) {
         let gold = found.gold_agreement.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share));
         let agree = format!("{:.1} %", 100.0 * agreement);
         let name = if name.is_empty() { "nameless" } else { name.as_str() };
@@ -96,13 +99,16 @@ fn annotators(figures: &Figures, text: &mut String) {
             found.labels, found.compared
         );
     }
-    if found.len() > MOST {
-        let _ =
-            writeln!(text, "  and {} annotators who agree more, all of them in --json", found.len() - MOST);
+    if found.len() > MAX_ROWS {
+        let _ = writeln!(
+            text,
+            "  and {} annotators who agree more, all of them in --json",
+            found.len() - MAX_ROWS
+        );
     }
 }
 
-/// All learners on one policy's rounds, side by side.
+/// Returns the figures of all learners on one policy's rounds.
 pub(super) fn all(policy: Option<&str>, learners: &[Figures], shifts: &[u64]) -> String {
     let mut text = String::new();
     let Some(first) = learners.first() else { return text };

@@ -1,5 +1,6 @@
-//! `--trace`: round by round, as CSV.
+//! `--trace`: the rounds as CSV.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
@@ -7,79 +8,86 @@ use std::path::Path;
 use super::ReplayError;
 use crate::core::fold::{Fold, FoldStep};
 use crate::core::learners::Learner;
-use crate::core::ledger_state::LedgerState;
+use crate::core::ledger_state::{LedgerState, Rounds};
 
-/// Writes the rounds of all folds: policy, tenant, event_id, event_time, p, target, mistakes so far, and
-/// per expert its vote and its weight: the played one, or its mass after the round.
-pub(super) fn write(path: &Path, book: &LedgerState, folds: &[Fold]) -> Result<(), ReplayError> {
-    let broken = |error: io::Error| ReplayError::writing(path, &error);
-    let mut out = BufWriter::new(File::create(path).map_err(broken)?);
-    // Policies may have different experts: the columns are those of all.
-    let mut experts: Vec<&String> = folds.iter().flat_map(Fold::experts).collect();
+/// Writes the rounds of all folds: policy, tenant, event_id, event_time, p, target, mistakes so far, and for each expert
+/// its vote and its weight. The weight is the one the round was predicted with, or the mass after the round for learners
+/// without weights.
+///
+/// # Errors
+/// Returns [`ReplayError::Unavailable`] if the file cannot be written, and [`ReplayError::Data`] if a learner refuses the
+/// experts.
+pub(super) fn write(path: &Path, ledger: &LedgerState, folds: &[Fold]) -> Result<(), ReplayError> {
+    let failed = |error: io::Error| ReplayError::writing(path, &error);
+    let mut out = BufWriter::new(File::create(path).map_err(failed)?);
+    // Policies may have different experts; the columns are those of all.
+    let mut experts: Vec<&str> = folds.iter().flat_map(Fold::experts).map(String::as_str).collect();
     experts.sort_unstable();
     experts.dedup();
     let mut head = String::from("policy,tenant,event_id,event_time,p,target,mistakes");
     for expert in &experts {
-        head.push_str(&format!(
-            ",{},{}",
-            quoted(&format!("vote {expert}")),
-            quoted(&format!("weight {expert}"))
-        ));
+        let [vote, weight] = ["vote", "weight"].map(|column| csv_field(&format!("{column} {expert}")));
+        head.push_str(&format!(",{vote},{weight}"));
     }
-    writeln!(out, "{head}").map_err(broken)?;
+    writeln!(out, "{head}").map_err(failed)?;
     for fold in folds {
         let policy = &fold.settings().policy;
-        let Some(rounds) = book.find(policy).and_then(|at| book.rounds(at)) else { continue };
-        let columns: Vec<Option<usize>> =
-            experts.iter().map(|name| fold.experts().binary_search(name).ok()).collect();
-        let mut failed = None;
-        let mut mistakes = 0u64;
-        let mut line = String::new();
-        let mut visit = |round: &FoldStep<'_>, learner: &dyn Learner| {
-            use std::fmt::Write as _;
-            mistakes += u64::from((round.p >= 0.5) != (round.target >= 0.5));
-            line.clear();
-            let (tenant, event) = (quoted(rounds.tenant(round.row)), quoted(rounds.event(round.row)));
-            let time = rounds.round_time(round.row);
-            let masses = if round.weights.is_none() { learner.masses() } else { Vec::new() };
-            // Writing to a String cannot fail.
-            let _ = write!(
-                line,
-                "{},{tenant},{event},{time},{},{},{mistakes}",
-                quoted(policy),
-                round.p,
-                round.target
-            );
-            for (name, column) in experts.iter().zip(&columns) {
-                let vote =
-                    column.and_then(|at| round.input.votes.get(at)).copied().filter(|vote| !vote.is_nan());
-                let weight = match round.weights {
-                    Some(weights) => column.and_then(|at| weights.get(at)).copied(),
-                    None => masses.iter().find(|mass| mass.member == **name).map(|mass| mass.mass),
-                };
-                for number in [vote, weight] {
-                    let _ = match number {
-                        Some(number) => write!(line, ",{number}"),
-                        None => write!(line, ","),
-                    };
-                }
+        let Some(rounds) = ledger.find(policy).and_then(|at| ledger.rounds(at)) else { continue };
+        let columns =
+            experts.iter().map(|name| (*name, fold.experts().iter().position(|id| id == name))).collect();
+        let mut lines = PolicyLines { policy: csv_field(policy), rounds, columns, mistakes: 0 };
+        let mut written = Ok(());
+        let walked = fold.walk(ledger, &fold.settings().learner, &mut |round, learner| {
+            let line = lines.next(round, learner);
+            if written.is_ok() {
+                written = out.write_all(line.as_bytes());
             }
-            line.push('\n');
-            if failed.is_none() {
-                failed = out.write_all(line.as_bytes()).err();
-            }
-        };
-        fold.walk(book, &fold.settings().learner, &mut visit)
-            .map_err(|error| ReplayError::Data(error.to_string()))?;
-        if let Some(error) = failed {
-            return Err(broken(error));
-        }
+        });
+        walked.map_err(|error| ReplayError::Data(error.to_string()))?;
+        written.map_err(failed)?;
     }
-    out.flush().map_err(broken)
+    out.flush().map_err(failed)
 }
 
-/// A text as a CSV field.
-fn quoted(text: &str) -> String {
+/// The lines of one policy's rounds.
+struct PolicyLines<'a> {
+    policy: String,
+    rounds: &'a Rounds,
+    /// The experts of the columns, each with its index in the policy's votes.
+    columns: Vec<(&'a str, Option<usize>)>,
+    mistakes: u64,
+}
+
+impl PolicyLines<'_> {
+    fn next(&mut self, round: &Walked<'_>, learner: &dyn Learner) -> String {
+        self.mistakes += u64::from((round.p >= 0.5) != (round.target >= 0.5));
+        let (tenant, event) =
+            (csv_field(self.rounds.tenant(round.row)), csv_field(self.rounds.event(round.row)));
+        let time = self.rounds.round_time(round.row);
+        let (policy, mistakes) = (&self.policy, self.mistakes);
+        let mut line = format!("{policy},{tenant},{event},{time},{},{},{mistakes}", round.p, round.target);
+        let masses = if round.weights.is_none() { learner.masses() } else { Vec::new() };
+        for (name, column) in &self.columns {
+            let of_column = |values: &[f64]| column.and_then(|at| values.get(at)).copied();
+            let vote = of_column(round.sight.votes).filter(|vote| !vote.is_nan());
+            let weight = match round.weights {
+                Some(weights) => of_column(weights),
+                None => masses.iter().find(|mass| mass.member == *name).map(|mass| mass.mass),
+            };
+            for number in [vote, weight] {
+                line.push(',');
+                if let Some(number) = number {
+                    write!(line, "{number}").expect("writing to a String cannot fail");
+                }
+            }
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// Returns a text as a CSV field.
+fn csv_field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {

@@ -1,4 +1,4 @@
-//! Values of a line, whatever stands there.
+//! The values of a line, of any type.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,14 +7,14 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::codec;
 
-/// A value that is no list and no object.
+/// A value of a field that is expected to be neither a list nor an object.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) enum Scalar<'a> {
     #[default]
     Absent,
     Bool(bool),
     Whole(i64),
-    /// A whole number past `i64`, as it is written.
+    /// The digits of an integer outside the range of `i64`.
     Wide(String),
     Number(f64),
     Text(Cow<'a, str>),
@@ -98,10 +98,10 @@ impl<'de> serde::Deserialize<'de> for Scalar<'de> {
     }
 }
 
-/// Most entries of a list that is kept.
-const MOST: usize = 256;
+/// The greatest length of a list.
+const MAX_ENTRIES: usize = 256;
 
-/// What stands where a list is expected.
+/// A value of a field that is expected to be a list.
 #[derive(Debug, Default)]
 pub(super) enum Listed<'a> {
     #[default]
@@ -155,7 +155,7 @@ impl<'de> Visitor<'de> for ListVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Listed<'de>, A::Error> {
         let mut found = Vec::new();
         while let Some(entry) = list.next_element()? {
-            if found.len() == MOST {
+            if found.len() == MAX_ENTRIES {
                 while list.next_element::<IgnoredAny>()?.is_some() {}
                 return Ok(Listed::Other);
             }

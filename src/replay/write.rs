@@ -1,5 +1,5 @@
-//! Writes replay files: a header, then rounds, labels and edits, one JSON object a line. The format is
-//! docs/replay-format.md.
+//! The writer of replay files: a header, then rounds, labels and edits, one JSON object a line. docs/replay-format.md
+//! describes the format.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,16 +18,16 @@ use crate::core::ledger::{Edit, EditAction, LabelRecord, Record, RoundRecord};
 /// Version of the format.
 pub const FORMAT: u32 = 1;
 
-/// All that the fold of one policy needs to know beside its records.
+/// The settings of one policy's fold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// Its name.
     pub name: String,
     /// The learner.
     pub learner: LearnerSpec,
-    /// How labels become targets.
+    /// The mapping from labels to targets.
     pub mapping: Mapping,
-    /// The encoder whose features are read; `None`: the one that most rounds carry.
+    /// The encoder whose features are used. `None` for the one that most rounds have features of.
     pub encoder: Option<EncoderId>,
 }
 
@@ -113,7 +113,7 @@ struct EditLine<'a> {
     subject: Option<&'a str>,
 }
 
-/// A parameter as JSON.
+/// Returns a parameter as JSON.
 pub(super) fn json(value: &Value) -> serde_json::Value {
     match value {
         Value::Number(number) => (*number).into(),
@@ -128,7 +128,7 @@ pub struct Writer<W> {
 }
 
 impl Policy {
-    /// What a policy without a header is folded with.
+    /// Returns the settings of a policy without a header.
     #[must_use]
     pub fn unknown(name: &str) -> Self {
         Self {
@@ -140,13 +140,13 @@ impl Policy {
     }
 }
 
-/// The header's line.
+/// Returns the line of a header.
 #[must_use]
 pub fn header(policies: &[Policy]) -> String {
     line(|writer| writer.header(policies))
 }
 
-/// A record's line.
+/// Returns the line of a record.
 #[must_use]
 pub fn record(record: &Record) -> String {
     line(|writer| writer.record(record))
@@ -154,11 +154,10 @@ pub fn record(record: &Record) -> String {
 
 fn line(write: impl FnOnce(&mut Writer<Vec<u8>>) -> io::Result<()>) -> String {
     let mut writer = Writer::new(Vec::new());
-    // Writing to memory cannot fail.
-    let _ = write(&mut writer);
+    write(&mut writer).expect("writing to memory cannot fail");
     let mut bytes = writer.into_inner();
     bytes.truncate(bytes.trim_ascii_end().len());
-    String::from_utf8(bytes).unwrap_or_default()
+    String::from_utf8(bytes).expect("JSON is UTF-8")
 }
 
 impl<W: Write> Writer<W> {
@@ -167,7 +166,7 @@ impl<W: Write> Writer<W> {
         Self { out }
     }
 
-    /// Gives back what was written to.
+    /// Returns the underlying writer.
     pub fn into_inner(self) -> W {
         self.out
     }
@@ -177,10 +176,10 @@ impl<W: Write> Writer<W> {
         self.out.write_all(b"\n")
     }
 
-    /// Writes the header. A learner's seed is a secret and stays out of it; its fingerprint goes in.
+    /// Writes the header. A learner's seed is a secret, so only its fingerprint is written.
     ///
     /// # Errors
-    /// As `out` says.
+    /// Returns the error of the underlying writer.
     pub fn header(&mut self, policies: &[Policy]) -> io::Result<()> {
         let policies = policies.iter().map(|settings| {
             let parameters = settings.learner.parameters();
@@ -202,35 +201,35 @@ impl<W: Write> Writer<W> {
     /// Writes a record of the ledger.
     ///
     /// # Errors
-    /// As `out` says.
+    /// Returns the error of the underlying writer.
     pub fn record(&mut self, record: &Record) -> io::Result<()> {
         match record {
-            Record::Round(judged) => self.round(judged),
-            Record::Label(filed) => self.label(filed),
+            Record::Round(round) => self.round(round),
+            Record::Label(label) => self.label(label),
             Record::Edit(edit) => self.edit(edit),
         }
     }
 
-    fn round(&mut self, judged: &RoundRecord) -> io::Result<()> {
-        let votes = judged.votes.iter();
+    fn round(&mut self, round: &RoundRecord) -> io::Result<()> {
+        let votes = round.votes.iter();
         self.line(&RoundLine {
             aegis: "round",
-            tenant: &judged.id.tenant,
-            policy: &judged.id.policy,
-            event_id: &judged.id.event,
-            subject: judged.subject.as_deref(),
-            event_time: judged.round_time,
-            partition: judged.decision.partition,
-            offset: judged.decision.offset,
+            tenant: &round.id.tenant,
+            policy: &round.id.policy,
+            event_id: &round.id.event,
+            subject: round.subject.as_deref(),
+            event_time: round.round_time,
+            partition: round.decision.partition,
+            offset: round.decision.offset,
             votes: votes.clone().map(|vote| (vote.expert.as_str(), vote.score)).collect(),
             shadow: votes.filter(|vote| vote.shadow).map(|vote| vote.expert.as_str()).collect(),
-            encoder: judged.features.as_ref().map(|reading| hex(&reading.encoder)),
-            features: judged.features.as_ref().map(|reading| base64(&*reading.features)),
+            encoder: round.reading.as_ref().map(|reading| hex(&reading.encoder)),
+            features: round.reading.as_ref().map(|reading| base64(&*reading.features)),
         })
     }
 
-    fn label(&mut self, filed: &LabelRecord) -> io::Result<()> {
-        let label = &filed.label;
+    fn label(&mut self, record: &LabelRecord) -> io::Result<()> {
+        let label = &record.label;
         self.line(&LabelLine {
             aegis: "label",
             tenant: &label.tenant,
@@ -248,8 +247,8 @@ impl<W: Write> Writer<W> {
             retracts: label.retracts.as_deref(),
             partition: label.decision.map(|at| at.partition),
             offset: label.decision.map(|at| at.offset),
-            received: filed.received,
-            standing: filed.status.word(),
+            received: record.received,
+            standing: record.standing.word(),
         })
     }
 
@@ -269,7 +268,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Features as the standard alphabet's padded base64 of the signed bytes.
+/// Returns features as padded base64, in the standard alphabet, of the signed bytes.
 pub(crate) fn base64(features: &[i8]) -> String {
     let bytes: Vec<u8> = features.iter().map(|byte| byte.cast_unsigned()).collect();
     STANDARD.encode(bytes)

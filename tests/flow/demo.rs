@@ -62,7 +62,7 @@ fn split(id: &str) -> (&str, &str) {
     id.split_at(id.rfind("-e").unwrap() + 1)
 }
 
-/// What is judged, by event number, for each lap that is whole, in the order of their beginnings.
+/// Returns the judged texts by event number of each complete lap, in the order of the laps' starts.
 fn laps(events: &[Event]) -> Vec<(String, BTreeMap<String, String>)> {
     let mut laps: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for event in events {

@@ -9,7 +9,7 @@ const SCHEMA: &str = r#"{"type":"record","name":"R","fields":[
     {"name":"event_id","type":"string"},{"name":"unsafe","type":"boolean"}]}"#;
 const MARKER: &[u8; 16] = b"between blocks..";
 
-/// What other implementations wrote, one file of the same rounds for each codec.
+/// Files of other implementations: the same rounds with each codec.
 const CODECS: [(&str, &[u8]); 6] = [
     ("null", include_bytes!("../codec/fuzz/corpus/avro/rounds-null.avro")),
     ("deflate", include_bytes!("../codec/fuzz/corpus/avro/rounds-deflate.avro")),
@@ -57,7 +57,7 @@ fn labelled(event: &str) -> Vec<u8> {
 }
 
 fn read(name: &str, bytes: &[u8]) -> Ran {
-    let room = Room::new();
+    let room = Folder::new();
     let path = room.path(name);
     fs::write(&path, bytes).unwrap();
     replay(&args(&[&path]))
@@ -89,7 +89,7 @@ fn every_codec_of_the_specification_is_read() {
 /// The types that tools write ids and times with: a UUID in a text and in bytes, and times of every unit.
 #[test]
 fn logical_types_are_read_like_lines() {
-    let room = Room::new();
+    let room = Folder::new();
     let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
     let bytes = b"\x0f\x8f\xad\x5b\xd9\xcb\x46\x9f\xa1\x65\x70\x86\x77\x28\x95\x0e";
     let line = |time: i64| {
@@ -150,7 +150,7 @@ fn labels_of_a_topic_are_read_from_its_own_schema() {
     let datum = |label| encode_label(label, Encoding::Avro).unwrap().split_off(10);
     let block = labels.iter().flat_map(datum).collect::<Vec<u8>>();
     let bytes = [header(&[("avro.schema", SCHEMAS[1].1)]), long(2), sized(&block), MARKER.to_vec()].concat();
-    let room = Room::new();
+    let room = Folder::new();
     let (file, save) = (room.path("labels.avro"), room.path("save"));
     fs::write(&file, bytes).unwrap();
     let ran = replay(&ReplayArgs { save: Some(save.clone()), ..args(&[&file]) });

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn annotators_are_shown_with_their_agreement() {
-    let room = Room::new();
+    let room = Folder::new();
     let lines = [
         r#"{"event_id":"1","votes":{"a":1},"unsafe":true,"annotator":"x"}"#,
         r#"{"event_id":"1","unsafe":true,"annotator":"y"}"#,
@@ -21,7 +21,7 @@ fn annotators_are_shown_with_their_agreement() {
 
 #[test]
 fn several_policies_have_figures_each() {
-    let room = Room::new();
+    let room = Folder::new();
     let mut lines = Vec::new();
     for event in 0..50 {
         for policy in ["strict", "mild"] {
@@ -53,7 +53,7 @@ fn several_policies_have_figures_each() {
 
 #[test]
 fn flags_that_cannot_be_are_refused() {
-    let room = Room::new();
+    let room = Folder::new();
     let file = room.file("s.jsonl", &stream(5, false));
     let flags = |learner: Option<&str>, eta: Option<f64>, costs: Option<&str>| {
         let args = args(&[&file]);
@@ -76,7 +76,7 @@ fn flags_that_cannot_be_are_refused() {
 
 #[test]
 fn all_learners_stand_side_by_side() {
-    let room = Room::new();
+    let room = Folder::new();
     let file = room.file("s.jsonl", &stream(200, false));
     let json = room.path("out.json");
     let ran =
@@ -96,7 +96,7 @@ fn all_learners_stand_side_by_side() {
 
 #[test]
 fn a_trace_tells_every_round() {
-    let room = Room::new();
+    let room = Folder::new();
     let file = room.file("s.jsonl", &stream(100, false));
     let trace = room.path("trace.csv");
     for learner in ["hedge", "default"] {

@@ -22,11 +22,12 @@ use aegis::core::label::Mapping;
 use aegis::core::learners::LearnerSpec;
 use aegis::core::ledger_state::LedgerState;
 use aegis::replay::write::{Policy, header, record};
-use aegis::replay::{Around, ReplayArgs, ReplayError, Summary, fold_lines, run};
+use aegis::replay::{ReplayArgs, ReplayContext, ReplayError, Summary, fold_lines, run};
+use aegis::schemas;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// What a run gave and said.
+/// The outcome and the output of a run.
 struct Ran {
     result: Result<Summary, ReplayError>,
     out: String,
@@ -51,17 +52,17 @@ impl Ran {
 
 fn replay(args: &ReplayArgs) -> Ran {
     let (mut out, mut notes) = (Vec::new(), Vec::new());
-    let result = run(args, &mut Around::default(), &mut out, &mut notes);
+    let result = run(args, &mut ReplayContext::default(), &mut out, &mut notes);
     Ran { result, out: String::from_utf8(out).unwrap(), notes: String::from_utf8(notes).unwrap() }
 }
 
 /// The run of one file whose labels are read by these pointers.
 fn replay_by(fields: LabelFields, name: &str, bytes: &[u8]) -> Ran {
-    let room = Room::new();
+    let room = Folder::new();
     let path = room.path(name);
     fs::write(&path, bytes).unwrap();
     let config = Config { label_fields: fields, ..Config::default() };
-    let mut around = Around { defaults: Some(config.record_defaults()), ..Around::default() };
+    let mut around = ReplayContext { defaults: Some(schemas::defaults(&config)), ..ReplayContext::default() };
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let result = run(&args(&[&path]), &mut around, &mut out, &mut notes);
     Ran { result, out: String::from_utf8(out).unwrap(), notes: String::from_utf8(notes).unwrap() }
@@ -71,9 +72,9 @@ fn args(streams: &[&Path]) -> ReplayArgs {
     ReplayArgs { streams: streams.iter().map(PathBuf::from).collect(), ..ReplayArgs::default() }
 }
 
-struct Room(TempDir);
+struct Folder(TempDir);
 
-impl Room {
+impl Folder {
     fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
@@ -89,7 +90,7 @@ impl Room {
     }
 }
 
-/// A generator of small numbers.
+/// A deterministic generator of small numbers.
 struct Dice(u64);
 
 impl Dice {

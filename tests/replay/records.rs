@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn container_files_are_read_like_lines() {
     use apache_avro::{Schema, Writer};
-    let room = Room::new();
+    let room = Folder::new();
     let schema = Schema::parse_str(
         r#"{"type": "record", "name": "Labelled", "fields": [
             {"name": "event_id", "type": "string"},
@@ -109,20 +109,20 @@ fn records_of_a_topic_are_folded_like_their_lines() {
         records.iter().cloned().for_each(each);
         Ok(())
     };
-    let mut around = Around { topic: Some(&mut topic), ..Around::default() };
+    let mut around = ReplayContext { topic: Some(&mut topic), ..ReplayContext::default() };
     let flags = args(&[Path::new("topic:aegis.rounds")]);
     let summary = run(&flags, &mut around, &mut Vec::new(), &mut Vec::new()).unwrap();
     assert_eq!(summary.policies["p"].state_hash, hex(&expected["p"]));
     assert_eq!(asked, "aegis.rounds");
     let mut away = |_: &str, _: &mut dyn FnMut(Record)| Err("no broker".to_owned());
-    let mut around = Around { topic: Some(&mut away), ..Around::default() };
+    let mut around = ReplayContext { topic: Some(&mut away), ..ReplayContext::default() };
     let error = run(&flags, &mut around, &mut Vec::new(), &mut Vec::new()).unwrap_err();
     assert_eq!(error.exit_code(), 69);
 }
 
 #[test]
 fn what_the_ledger_holds_comes_back_from_lines() {
-    let room = Room::new();
+    let room = Folder::new();
     let lines = stream(150, true);
     let save = room.path("save");
     let first = replay(&ReplayArgs { save: Some(save.clone()), ..args(&[&room.file("s.jsonl", &lines)]) });
@@ -198,7 +198,7 @@ fn every_record_is_written_and_read_to_the_bit() {
         filed(label),
         filed(taken_back),
     ];
-    let room = Room::new();
+    let room = Folder::new();
     let (first, second) = (room.path("one"), room.path("two"));
     let file = room.file("s.jsonl", &records.iter().map(record).collect::<Vec<_>>());
     replay(&ReplayArgs { save: Some(first.clone()), strict: true, ..args(&[&file]) }).summary();
@@ -238,7 +238,7 @@ fn records_that_are_left_out_are_counted() {
 /// A header that the fast reader refuses, here for NaN in a column of the user's, is read all the same.
 #[test]
 fn a_header_is_read_by_the_second_reader_too() {
-    let room = Room::new();
+    let room = Folder::new();
     let header = r#"{"aegis":"header","format":1,"policies":{"default":{"learner":"hedge"}},"share":NaN}"#;
     let vote = r#"{"event_id":"e","votes":{"a":0.5},"unsafe":true}"#;
     let path = room.file("rounds.jsonl", &[header.to_owned(), vote.to_owned()]);

@@ -1,11 +1,11 @@
-//! The page to look at, and texts that are read.
+//! The report page, and texts that an encoder reads.
 
 use super::*;
 
 #[test]
 fn the_report_is_one_page_with_everything_in_it() {
-    let room = Room::new();
-    // Who is right shifts in the middle; one expert has a hostile name.
+    let room = Folder::new();
+    // The best expert changes in the middle; one expert has a hostile name.
     let mut dice = Dice(9);
     let hostile = "<script>alert('x')</script>";
     let lines: Vec<String> = (0..1_200)
@@ -55,7 +55,7 @@ fn the_report_is_one_page_with_everything_in_it() {
 /// The bundled experts, which `make setup` brings.
 #[test]
 fn texts_are_read_and_kept() {
-    let room = Room::new();
+    let room = Folder::new();
     let lines: Vec<String> = (0..40)
         .map(|event| {
             let mut line = json!({"event_id": event, "votes": {"a": event % 2, "b": 0.5}, "unsafe": event % 3 == 0});
@@ -72,19 +72,22 @@ fn texts_are_read_and_kept() {
     let kept = room.path("kept.jsonl.zst");
     let mut told = (0, 0);
     let mut progress = |done, total| told = (done, total);
-    let mut around = Around { panel: Some(panel()), progress: Some(&mut progress), ..Around::default() };
+    let mut around =
+        ReplayContext { panel: Some(panel()), progress: Some(&mut progress), ..ReplayContext::default() };
     let flags = ReplayArgs { embed: true, write: Some(kept.clone()), ..args(&[&file]) };
     let read = run(&flags, &mut around, &mut Vec::new(), &mut Vec::new()).unwrap();
     assert_eq!(told, (30, 30));
     let text = String::from_utf8(zstd::decode_all(fs::File::open(&kept).unwrap()).unwrap()).unwrap();
     assert_eq!(text.lines().filter(|line| line.contains("\"features\":")).count(), 20);
     assert!(!text.contains("A text about"));
-    // What was kept needs no encoder.
+    // The written rounds need no encoder.
     let again = replay(&args(&[&kept]));
     assert_eq!(again.hash(), read.policies["default"].state_hash);
     assert_ne!(again.hash(), replay(&args(&[&file])).hash());
-    let none =
-        Around { panel: Some(aegis::experts::PanelConfig::new(room.path("none"))), ..Around::default() };
+    let none = ReplayContext {
+        panel: Some(aegis::experts::PanelConfig::new(room.path("none"))),
+        ..ReplayContext::default()
+    };
     let error = run(&flags, &mut { none }, &mut Vec::new(), &mut Vec::new()).unwrap_err();
     assert_eq!(error.exit_code(), 69);
 }

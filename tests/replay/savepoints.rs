@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_savepoint_in_any_cut_gives_the_hash_of_the_whole() {
-    let room = Room::new();
+    let room = Folder::new();
     for timed in [false, true] {
         let lines = stream(120, timed);
         let whole = replay(&args(&[&room.file("s.jsonl", &lines)]));
@@ -23,7 +23,7 @@ fn a_savepoint_in_any_cut_gives_the_hash_of_the_whole() {
 
 #[test]
 fn a_savepoint_keeps_what_flags_asked_for() {
-    let room = Room::new();
+    let room = Folder::new();
     let lines = stream(100, false);
     let (first, second) = lines.split_at(80);
     let (a, b) = (room.file("a.jsonl", first), room.file("b.jsonl", second));

@@ -47,7 +47,7 @@ fn shared_losses_are_pinned() {
 
 #[test]
 fn shared_texts_make_fewer_mistakes() {
-    let mut around = Around { panel: Some(panel()), ..Around::default() };
+    let mut around = ReplayContext { panel: Some(panel()), ..ReplayContext::default() };
     let flags = ReplayArgs { embed: true, ..args(&[&judges()]) };
     let summary = run(&flags, &mut around, &mut Vec::new(), &mut Vec::new()).unwrap();
     let found = &summary.policies["default"];

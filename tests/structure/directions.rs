@@ -21,7 +21,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("dead_letter", &["core", "kafka"]),
     ("topics", &["config", "kafka"]),
     ("traced", &["config", "ops"]),
-    ("replay", &["core", "codec", "experts"]),
+    ("charts", &[]),
+    ("replay", &["core", "charts", "codec", "experts"]),
     (
         "score",
         &[
@@ -42,7 +43,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "learn",
         &["core", "crash", "codec", "kafka", "store", "ops", "config", "dead_letter", "registry", "traced"],
     ),
-    ("evaluate", &["core", "experts", "replay", "say"]),
+    ("evaluate", &["core", "charts", "experts", "replay", "say"]),
     ("verify", &["core", "codec", "kafka", "config", "dead_letter", "registry"]),
     (
         "demo",

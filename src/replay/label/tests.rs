@@ -1,44 +1,59 @@
-//! One label, once as a record of a topic and once as a line of a file: the same label, or the same refusal.
+//! A label as a record of a topic and as a line of a file gives the same label, or is malformed for the same reason.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::codec::decode_label;
-use crate::replay::batch::{Batch, Item};
+use crate::core::label::Source;
+use crate::replay::batch::Item;
 use crate::replay::line::Parser;
 
-/// What a line gives: the label, or the reason.
+/// Returns the labels of a line, or the reason why it is malformed.
 fn line(parser: &mut Parser, line: &str) -> Result<Vec<Label>, String> {
     let mut batch = Batch::default();
-    parser.read(1, line, &mut batch);
-    let label = |(who, said): &(Who, Said)| Label {
-        id: batch.text(said.id).to_owned(),
-        tenant: batch.text(who.tenant).to_owned(),
-        policy: batch.text(who.policy).to_owned(),
-        event: batch.text(who.event).to_owned(),
-        annotator: said.annotator.map(|span| batch.text(span).to_owned()),
-        verdict: said.verdict,
-        severity: said.severity,
-        categories: said.categories.clone(),
-        time: said.time,
-        source: said.source,
-        inclusion_probability: said.inclusion_probability,
-        decision: said.decision,
-        corrects: said.corrects.map(|span| batch.text(span).to_owned()),
-        retracts: said.retracts.map(|span| batch.text(span).to_owned()),
-    };
+    parser.parse(1, line, &mut batch);
     match &batch.items[..] {
-        [(1, Item::Round { who, said: Some(said), .. })] => Ok(vec![label(&(*who, said.clone()))]),
-        [(1, Item::Labels(labels))] => Ok(labels.iter().map(label).collect()),
+        [(1, Item::Round { id, label: Some(label), .. })] => Ok(vec![beside(*id, label, &batch)]),
+        [(1, Item::Records(records))] => {
+            let label = |record: &Record| match record {
+                Record::Label(record) => record.label.clone(),
+                other => panic!("{line}: {other:?}"),
+            };
+            Ok(records.iter().map(label).collect())
+        }
         [(1, Item::Malformed(reason))] => Err(reason.clone()),
         other => panic!("{line}: {other:?}"),
+    }
+}
+
+/// Returns the label beside votes as the ledger has it.
+fn beside(round: RoundSpan, label: &RoundLabel, batch: &Batch) -> Label {
+    let text = |span| batch.text(span).to_owned();
+    match label {
+        RoundLabel::Record(record) => record.label.clone(),
+        RoundLabel::Plain { id, annotator, verdict, severity } => Label {
+            id: text(*id),
+            tenant: text(round.tenant),
+            policy: text(round.policy),
+            event: text(round.event),
+            annotator: annotator.map(text),
+            verdict: *verdict,
+            severity: *severity,
+            categories: Vec::new(),
+            time: 0,
+            source: Source::Review,
+            inclusion_probability: None,
+            decision: None,
+            corrects: None,
+            retracts: None,
+        },
     }
 }
 
 /// Returns `true` if the reason of a line is the one of a record.
 fn same(error: &DecodeError, reason: &str) -> bool {
     match error {
-        DecodeError::NoVerdict => reason == NOTHING,
+        DecodeError::NoVerdict => reason == NO_LABEL,
         DecodeError::BadJson { .. } => reason.starts_with("not JSON: "),
         DecodeError::DuplicateField { field } => reason.starts_with(&format!("{field}: there twice")),
         other => reason == other.to_string(),
@@ -90,7 +105,7 @@ fn field() -> impl Strategy<Value = String> {
             r#"{"partition":1,"offset":2}"#, r#"{"partition":-1,"offset":2}"#, r#"{"partition":1}"#, "[]", "7", "null",
             r#"{"partition":4294967296,"offset":2}"#,
         ])),
-        // What nothing reads, and what only lines of other kinds have.
+        // Names that are unknown, or known only on lines of other kinds.
         2 => named(
             &["own", "text", "turns", "shadow", "features", "partition", "received", "standing", "subject", "format"],
             of(&["NaN", "-Infinity", r#""\ud83d""#, r#"{"a":1,"a":2}"#, "[[1]]", "7", r#""x""#, "1e999"]),
@@ -115,7 +130,7 @@ proptest! {
         text.truncate(cut.map_or(text.len(), |cut| 1 + text.len().saturating_sub(1 + cut)));
         let mut parser = Parser::default();
         let (record, line) = (decode_label(text.as_bytes(), &parser.defaults), line(&mut parser, &text));
-        // Of a record that is cut behind a name that is there twice, one reader sees the one first.
+        // A record that is cut after a repeated name has two errors, and readers report different ones.
         let cut = |reason: &str| cut.is_some() && reason.starts_with("not JSON: ");
         match (&record, &line) {
             (Ok(record), Ok(line)) => prop_assert_eq!(std::slice::from_ref(record), line.as_slice(), "{}", text),
@@ -171,7 +186,7 @@ fn labels_of_another_shape_are_read_by_the_pointers_of_the_configuration() {
         let expected = Received::plain(text.as_bytes()).labels(&parser.defaults);
         assert_eq!(line(&mut parser, &text), expected.map_err(|error| error.to_string()), "{text}");
     }
-    // Lines of the ledger's own kinds have Aegis's names all the same.
+    // Pointers do not apply to lines of the ledger's own kinds.
     let ledger = r#"{"aegis":"label","event_id":"e","label_id":"l","verdict":"safe","label_time":3}"#;
     assert_eq!(line(&mut parser, ledger).unwrap()[0].id, "l");
 }

@@ -7,9 +7,8 @@ use std::sync::LazyLock;
 use aegis::codec::time::{EARLIEST, LATEST, format_millis, parse_millis};
 use aegis::config::{self, Policies};
 use aegis::experts::rules::Rules;
-use aegis::experts::text_folding::fold;
-use aegis::experts::{Panel, PanelConfig, external_data};
-use aegis::replay::{Around, ReplayArgs, ReplayError, fold_lines};
+use aegis::experts::{Panel, PanelConfig, external};
+use aegis::replay::{ReplayArgs, ReplayContext, ReplayError, fold_lines};
 
 use super::corpus::hash;
 
@@ -72,7 +71,8 @@ fn replay_file(name: &str, bytes: &[u8]) -> u64 {
         learner: Some("majority".to_owned()),
         ..ReplayArgs::default()
     };
-    match aegis::replay::run(&args, &mut Around::default(), &mut std::io::sink(), &mut std::io::sink()) {
+    match aegis::replay::run(&args, &mut ReplayContext::default(), &mut std::io::sink(), &mut std::io::sink())
+    {
         Ok(summary) => hash((0, summary.lines.min(16), summary.malformed.min(16), summary.rounds().min(16))),
         Err(ReplayError::Internal(why)) => panic!("a fault of the program: {why}"),
         Err(error) => shape(&error.to_string()),

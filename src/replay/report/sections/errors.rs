@@ -1,103 +1,75 @@
-//! How often learners and experts are wrong, by how much, and whether their probabilities can be believed.
+//! The errors of learners and experts, the regret, and the calibration of the learner's probabilities.
 
-use super::scene::{Scene, section};
-use crate::replay::report::gather::Course;
-use crate::replay::report::svg::{Line, Lines, Stroke, reliability};
+use crate::charts::{Bin, Line, Lines, Stroke, reliability};
+use crate::replay::report::policy_report::{PolicyReport, section, stroke};
 
-impl Scene<'_> {
-    pub(super) fn error(&self, out: &mut String) {
-        let Some(own) = self.own() else { return };
-        let courses: Vec<&Course> = self.courses.iter().collect();
-        let mut counts = self.lines(&courses, |course| course.mistakes.iter().map(|n| *n as f64).collect());
-        let place = |course: &[u64]| {
-            own.places.iter().zip(course).map(|(place, n)| (*place as f64, *n as f64)).collect()
-        };
-        let experts = self.fold.experts().iter().zip(&self.grounds.alone);
-        counts.extend(experts.map(|(name, course)| Line {
-            name: name.clone(),
-            stroke: Stroke::Quiet,
-            points: place(course),
-        }));
-        counts.push(Line {
-            name: "plain majority".to_owned(),
-            stroke: Stroke::Dashed,
-            points: place(&self.grounds.majority),
-        });
+impl PolicyReport<'_> {
+    pub(super) fn error(&self) -> String {
+        let courses = || self.courses().enumerate();
+        let counts = courses().map(|(at, course)| course.counts(stroke(at)));
         let counts = Lines {
             title: "Mistakes so far of every learner and expert".to_owned(),
             x: "rounds",
             y: "mistakes so far",
-            lines: counts,
+            lines: counts.chain(self.baseline_counts()).collect(),
             from: Some(0.0),
             ..Lines::default()
         };
-        let mut shares = self.lines(&courses, |course| {
-            course.places.iter().zip(&course.mistakes).map(|(place, n)| *n as f64 / *place as f64).collect()
-        });
-        shares.extend(self.experts());
-        // The first rounds say nothing yet and would stretch the axis.
-        let first = self.grounds.rounds as f64 / 20.0;
-        shares.iter_mut().for_each(|line| line.points.retain(|(place, _)| *place >= first));
-        let shares = Lines {
+        let errors = courses().map(|(at, course)| course.errors(stroke(at)));
+        let errors = Lines {
             title: "Error so far of every learner and expert".to_owned(),
             x: "rounds",
             y: "error so far",
-            lines: shares,
+            lines: self.without_start(errors.chain(self.baseline_errors()).collect()),
             percent: true,
             ..Lines::default()
         };
-        let text = "Every learner in colour, every expert in grey; the learner of this replay is the strong line. A round that an expert sleeps through counts as its mistake: alone, it decides nothing there.";
-        section(out, "Error of every expert and learner", text, &[counts.svg(), shares.svg()]);
+        let text = "Every learner in colour, every expert in grey; the thick line is the learner of this replay. A round in which an expert abstains counts as its mistake: alone, it decides nothing there.";
+        let figures = [counts.svg().fragment(), errors.svg().fragment()];
+        section("Error of every expert and learner", text, &figures)
     }
 
-    pub(super) fn regret(&self, out: &mut String) {
-        let Some(own) = self.own() else { return };
-        let place = |at: usize| own.places.get(at).copied().unwrap_or(0) as f64;
-        let regret = own.regret.iter().enumerate().map(|(at, found)| (place(at), found.0)).collect();
-        let bound: Vec<(f64, f64)> =
-            own.regret.iter().enumerate().filter_map(|(at, found)| Some((place(at), found.1?))).collect();
-        let last = own.regret.last().copied().unwrap_or((0.0, None));
-        let kind = own.loss;
-        let text = match last.1 {
-            Some(bound) => format!(
-                "The greatest regret against any expert, in {kind} loss: {:.3} after the last round, and at most {bound:.3} is proven for any stream whatever. Below zero the learner is better than every expert.",
-                last.0
-            ),
-            None => format!(
-                "The greatest regret against any expert, in {kind} loss: {:.3} after the last round. Nothing is proven for this learner.",
-                last.0
-            ),
-        };
-        let mut lines = vec![Line { name: "regret".to_owned(), stroke: Stroke::Strong(0), points: regret }];
+    pub(super) fn regret(&self) -> String {
+        let own = &self.own;
+        let at_samples =
+            || own.rounds.iter().zip(&own.regret).map(|(rounds, found)| (*rounds as f64, *found));
+        let points = at_samples().map(|(x, (regret, _))| (x, regret)).collect();
+        let mut lines = vec![Line { name: "regret".to_owned(), stroke: Stroke::Strong(0), points }];
+        let bound: Vec<_> = at_samples().filter_map(|(x, (_, bound))| Some((x, bound?))).collect();
         if !bound.is_empty() {
             lines.push(Line { name: "proven bound".to_owned(), stroke: Stroke::Dashed, points: bound });
         }
-        let chart = Lines {
-            title: "Regret against its bound".to_owned(),
-            x: "rounds",
-            y: "regret",
-            lines,
-            ..Lines::default()
+        let (regret, bound) = *own.regret.last().expect("a course has a round");
+        let proven = match bound {
+            Some(bound) => format!(
+                ", and at most {bound:.3} is proven for any stream. Below zero the learner is better than every expert."
+            ),
+            None => ". No bound is proven for this learner.".to_owned(),
         };
-        section(out, "Regret against its bound", &text, &[chart.svg()]);
+        let text = format!(
+            "The greatest regret against any expert, in {} loss: {regret:.3} after the last round{proven}",
+            own.loss
+        );
+        let title = "Regret against its bound";
+        let chart = Lines { title: title.to_owned(), x: "rounds", y: "regret", lines, ..Lines::default() };
+        section(title, &text, &[chart.svg().fragment()])
     }
 
-    pub(super) fn reliability(&self, out: &mut String) {
-        let Some(own) = self.own() else { return };
-        let bins: Vec<(f64, f64, f64)> = own
-            .tally
-            .bins
-            .iter()
-            .filter(|bin| bin.rounds > 0)
-            .map(|bin| {
-                let rounds = bin.rounds as f64;
-                (bin.predicted / rounds, bin.observed / rounds, rounds / own.tally.rounds as f64)
-            })
-            .collect();
+    pub(super) fn reliability(&self) -> String {
+        let tally = &self.own.tally;
+        let bins = tally.bins.iter().filter(|bin| bin.rounds > 0).map(|bin| {
+            let rounds = bin.rounds as f64;
+            Bin {
+                predicted: bin.predicted / rounds,
+                observed: bin.observed / rounds,
+                share: rounds / tally.rounds as f64,
+            }
+        });
         let text = format!(
-            "What the learner said against what people found, in tenths of P(unsafe); a dot's area is its share of the rounds. On the diagonal, of a hundred texts with p = 30 % thirty are unsafe. Calibration error {:.3}.",
-            own.tally.calibration_error()
+            "The learner's predictions against the labels, in tenths of P(unsafe); a dot's area is its share of the rounds. On the diagonal, thirty of a hundred texts with p = 30 % are unsafe. Calibration error {:.3}.",
+            tally.calibration_error()
         );
-        section(out, "Can its probabilities be believed?", &text, &[reliability("Reliability plot", &bins)]);
+        let chart = reliability("Reliability plot", &bins.collect::<Vec<_>>());
+        section("Can its probabilities be believed?", &text, &[chart.fragment()])
     }
 }

@@ -1,96 +1,121 @@
-//! How soon the learner is back after a shift of who is right.
+//! The time that the learner needs to recover after a change of the best expert.
 
-use super::scene::{Scene, section};
+use crate::charts::{Line, Lines, Stroke, escape, grouped};
 use crate::core::learners::Name;
-use crate::replay::report::gather::{Course, best_sequence};
-use crate::replay::report::svg::{Line, Lines, Stroke, escape, grouped};
+use crate::replay::report::courses::{Course, best_sequence};
+use crate::replay::report::policy_report::{PolicyReport, section};
 
-/// Shifts looked for.
-const SHIFTS: usize = 3;
-impl Scene<'_> {
-    pub(super) fn recovery(&self, out: &mut String) {
-        let Some(own) = self.own() else { return };
-        let sequence = best_sequence(&self.grounds.blocks, SHIFTS, self.grounds.rounds / 200);
-        let block = self.grounds.block as f64;
-        let middle = |at: usize| ((at as f64 + 0.5) * block).min(self.grounds.rounds as f64);
-        let size = |at: usize| {
-            let left = self.grounds.rounds.saturating_sub(at as u64 * self.grounds.block);
-            left.min(self.grounds.block).max(1) as f64
+/// The greatest number of shifts to look for.
+const MAX_SHIFTS: usize = 3;
+/// The learner has recovered if its error is within this of the best expert's.
+const RECOVERED: f64 = 0.02;
+
+/// The best sequence of experts in hindsight, by block.
+struct Sequence<'a> {
+    report: &'a PolicyReport<'a>,
+    experts: Vec<usize>,
+}
+
+impl<'a> Sequence<'a> {
+    fn best(report: &'a PolicyReport<'a>) -> Self {
+        let min_saved = report.baselines.rounds / 200;
+        let experts = best_sequence(&report.baselines.expert_blocks, MAX_SHIFTS, min_saved);
+        Self { report, experts }
+    }
+
+    fn name(&self, expert: usize) -> &str {
+        self.report.fold.experts().get(expert).expect("a sequence consists of the fold's experts")
+    }
+
+    /// Returns the error of the sequence's expert in each block.
+    fn errors(&self) -> Vec<f64> {
+        let baselines = &self.report.baselines;
+        let error = |(block, expert): (usize, &usize)| {
+            let mistakes = baselines.expert_blocks.get(*expert).and_then(|blocks| blocks.get(block));
+            let left = baselines.rounds - block as u64 * baselines.block;
+            *mistakes.expect("a sequence has the fold's blocks") as f64 / left.min(baselines.block) as f64
         };
-        let name = |expert: usize| self.fold.experts().get(expert).map_or("", String::as_str);
-        let mut marks = Vec::new();
-        for (at, pair) in sequence.windows(2).enumerate() {
-            if let [before, after] = pair
-                && before != after
-            {
-                marks.push(((at + 1) as f64 * block, format!("from {} to {}", name(*before), name(*after))));
+        self.experts.iter().enumerate().map(error).collect()
+    }
+
+    /// Returns the shifts: the block that each begins with, and the experts before and after it.
+    fn shifts(&self) -> Vec<(usize, String)> {
+        let pairs = self.experts.windows(2).enumerate();
+        let shift = |(block, pair): (usize, &[usize])| match *pair {
+            [before, after] if before != after => {
+                Some((block + 1, format!("from {} to {}", self.name(before), self.name(after))))
             }
-        }
-        let wrong = |expert: usize, at: usize| {
-            self.grounds.blocks.get(expert).and_then(|of| of.get(at)).copied().unwrap_or(0) as f64 / size(at)
+            _ => None,
         };
-        let best: Vec<(f64, f64)> =
-            sequence.iter().enumerate().map(|(at, expert)| (middle(at), wrong(*expert, at))).collect();
-        // How long the learner takes to come within .02 of the one that is right now.
-        let back = |from: f64| {
-            let first = (from / block).round() as usize;
-            let near = |at: &usize| {
-                let best = sequence.get(*at).map_or(0.0, |expert| wrong(*expert, *at));
-                own.passing.get(*at).is_some_and(|error| *error <= best + 0.02)
-            };
-            let found = (first..sequence.len()).find(near);
-            found.map(|at| ((at + 1 - first) as f64 * block) as u64)
-        };
-        let passing = |course: &Course| {
-            course.passing.iter().enumerate().map(|(at, share)| (middle(at), *share)).collect()
-        };
-        let mut lines =
-            vec![Line { name: own.spec.name.to_string(), stroke: Stroke::Strong(0), points: passing(own) }];
-        if let Some(fixed) =
-            self.of(Name::WeightedMajority).filter(|course| course.spec.name != own.spec.name)
-        {
-            lines.push(Line {
-                name: fixed.spec.name.to_string(),
-                stroke: Stroke::Thin(1),
-                points: passing(fixed),
-            });
+        pairs.filter_map(shift).collect()
+    }
+}
+
+impl PolicyReport<'_> {
+    pub(super) fn recovery(&self) -> String {
+        let sequence = Sequence::best(self);
+        let (best, shifts) = (sequence.errors(), sequence.shifts());
+        let mut lines = vec![self.block_line(&self.own, Stroke::Strong(0))];
+        let fixed = self.course_of(Name::WeightedMajority);
+        if let Some(fixed) = fixed.filter(|course| course.spec.name != self.own.spec.name) {
+            lines.push(self.block_line(fixed, Stroke::Thin(1)));
         }
         lines.push(Line {
             name: "best sequence of experts".to_owned(),
             stroke: Stroke::Dashed,
-            points: best,
+            points: self.at_blocks(&best),
         });
-        let text = if marks.is_empty() {
-            let who = sequence.first().map_or("", |expert| name(*expert));
+        let block_rounds = |block: usize| block as u64 * self.baselines.block;
+        let text = if shifts.is_empty() {
+            let expert = sequence.experts.first().map_or("", |expert| sequence.name(*expert));
             format!(
-                "Errors in passing, {} rounds at a time. No shift of who is right is found: in hindsight the best sequence of experts is {} throughout.",
-                grouped(self.grounds.block),
-                escape(who)
+                "No change of the best expert is found: in hindsight the best sequence of experts is {} throughout.",
+                escape(expert)
             )
         } else {
-            let told = marks.iter().map(|(at, word)| {
-                let back = match back(*at) {
-                    Some(rounds) => format!("back within .02 of the best after {} more", grouped(rounds)),
-                    None => "not yet back within .02 of the best".to_owned(),
+            let changes = shifts.iter().map(|(block, change)| {
+                let recovery = match self.recovery_after(*block, &best) {
+                    Some(blocks) => {
+                        format!("within .02 of the best again after {} more", grouped(block_rounds(blocks)))
+                    }
+                    None => "not within .02 of the best again".to_owned(),
                 };
-                format!("after {} rounds {} ({back})", grouped(*at as u64), escape(word))
+                format!("after {} rounds {} ({recovery})", grouped(block_rounds(*block)), escape(change))
             });
-            let told: Vec<String> = told.collect();
+            let changes = changes.collect::<Vec<_>>().join(", ");
             format!(
-                "Errors in passing, {} rounds at a time. In hindsight the best sequence of experts with up to {SHIFTS} shifts changes {}.",
-                grouped(self.grounds.block),
-                told.join(", ")
+                "In hindsight the best sequence of experts with up to {MAX_SHIFTS} shifts changes {changes}."
             )
         };
+        let text = format!("Errors in blocks of {} rounds. {text}", grouped(self.baselines.block));
+        let marks = shifts.into_iter().map(|(block, change)| (block_rounds(block) as f64, change));
         let chart = Lines {
-            title: "Errors in passing".to_owned(),
+            title: "Error by block of rounds".to_owned(),
             x: "rounds",
             y: "error of the block",
             lines,
-            marks,
+            marks: marks.collect(),
             percent: true,
             from: Some(0.0),
         };
-        section(out, "Recovery after shifts", &text, &[chart.svg()]);
+        section("Recovery after shifts", &text, &[chart.svg().fragment()])
+    }
+
+    /// Returns the number of blocks from this one on after which the learner has recovered. `None` if it never does.
+    fn recovery_after(&self, first: usize, best: &[f64]) -> Option<usize> {
+        let errors = self.own.block_errors.iter().zip(best).skip(first);
+        let recovered = |(error, best): (&f64, &f64)| *error <= best + RECOVERED;
+        errors.map(recovered).position(|recovered| recovered).map(|blocks| blocks + 1)
+    }
+
+    fn block_line(&self, course: &Course, stroke: Stroke) -> Line {
+        Line { name: course.spec.name.to_string(), stroke, points: self.at_blocks(&course.block_errors) }
+    }
+
+    /// Returns a value of each block as a point in the middle of the block.
+    fn at_blocks(&self, values: &[f64]) -> Vec<(f64, f64)> {
+        let (block, rounds) = (self.baselines.block as f64, self.baselines.rounds as f64);
+        let middle = |at: usize| ((at as f64 + 0.5) * block).min(rounds);
+        values.iter().enumerate().map(|(at, value)| (middle(at), *value)).collect()
     }
 }

@@ -1,104 +1,100 @@
-//! Whom learners listen to, and the paper's pictures of that.
+//! The learners' weights over time, and the figures of the AEGIS paper.
 
-use super::scene::{Scene, section};
+use std::collections::BTreeMap;
+
+use crate::charts::{Layer, Lines, Stacked, Stroke};
 use crate::core::learners::Name;
-use crate::replay::report::gather::Course;
-use crate::replay::report::svg::{Lines, Stacked, Stroke};
+use crate::replay::report::courses::Course;
+use crate::replay::report::policy_report::{PolicyReport, section};
 
-/// Layers of weight that have a colour of their own.
+/// The number of members with a colour of their own.
 const COLOURS: usize = 8;
 
-impl Scene<'_> {
-    fn stacked(course: &Course, title: &str) -> String {
-        let x: Vec<f64> = course.places.iter().map(|place| *place as f64).collect();
-        let mut layers: Vec<(String, Vec<f64>)> = Vec::new();
-        for (at, masses) in course.masses.iter().enumerate() {
+impl Course {
+    /// Draws the members' weights. The heaviest have a colour each, in the order of members.
+    fn stacked(&self, title: &str) -> String {
+        let x: Vec<f64> = self.rounds.iter().map(|rounds| *rounds as f64).collect();
+        let mut positions: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut members: Vec<Layer> = Vec::new();
+        for (sample, masses) in self.masses.iter().enumerate() {
             for mass in masses {
-                let known = layers.iter().position(|layer| layer.0 == mass.member);
-                let slot = known.unwrap_or_else(|| {
-                    layers.push((mass.member.clone(), vec![0.0; x.len()]));
-                    layers.len() - 1
+                let position = *positions.entry(&mass.member).or_insert_with(|| {
+                    let shares = vec![0.0; x.len()];
+                    members.push(Layer { name: mass.member.clone(), colour: None, shares });
+                    members.len() - 1
                 });
-                if let Some(share) = layers.get_mut(slot).and_then(|layer| layer.1.get_mut(at)) {
+                if let Some(share) = members.get_mut(position).and_then(|layer| layer.shares.get_mut(sample))
+                {
                     *share = mass.mass;
                 }
             }
         }
-        // Those that weigh most over the whole stream get the colours, in member order.
-        let weight = |layer: &(String, Vec<f64>)| layer.1.iter().sum::<f64>();
-        let mut order: Vec<f64> = layers.iter().map(weight).collect();
-        order.sort_by(|a, b| b.total_cmp(a));
-        let least = order.get(COLOURS - 1).copied().unwrap_or(0.0);
-        let (mut shown, mut rest) = (Vec::new(), vec![0.0; x.len()]);
-        for layer in layers {
-            if weight(&layer) >= least && shown.len() < COLOURS {
-                shown.push((layer.0, Some(shown.len()), layer.1));
+        let weight = |layer: &Layer| layer.shares.iter().sum::<f64>();
+        let mut weights: Vec<f64> = members.iter().map(weight).collect();
+        weights.sort_by(|a, b| b.total_cmp(a));
+        let least = weights.get(COLOURS - 1).copied().unwrap_or(0.0);
+        let (mut layers, mut others) = (Vec::new(), vec![0.0; x.len()]);
+        for mut member in members {
+            if weight(&member) >= least && layers.len() < COLOURS {
+                member.colour = Some(layers.len());
+                layers.push(member);
             } else {
-                rest.iter_mut().zip(&layer.1).for_each(|(sum, share)| *sum += share);
+                others.iter_mut().zip(&member.shares).for_each(|(sum, share)| *sum += share);
             }
         }
-        if rest.iter().any(|share| *share > 0.0) {
-            shown.push(("all others".to_owned(), None, rest));
+        if others.iter().any(|share| *share > 0.0) {
+            layers.push(Layer { name: "all others".to_owned(), colour: None, shares: others });
         }
-        Stacked { title: title.to_owned(), x, layers: shown }.svg()
+        Stacked { title: title.to_owned(), x, layers }.svg("rounds", "share of the weight").fragment()
     }
+}
 
-    pub(super) fn weights(&self, out: &mut String) {
-        let Some(own) = self.own() else { return };
+impl PolicyReport<'_> {
+    pub(super) fn weights(&self) -> String {
         let mut figures = Vec::new();
+        let own = &self.own;
         if own.masses.iter().any(|masses| !masses.is_empty()) {
-            figures.push(format!(
-                "<h3>{}: members</h3>{}",
-                own.spec.name,
-                Self::stacked(own, "Weights of the learner's members")
-            ));
+            let chart = own.stacked("Weights of the learner's members");
+            figures.push(format!("<h3>{}: members</h3>{chart}", own.spec.name));
         }
-        if let Some(share) = self.of(Name::FixedShare).filter(|other| other.spec.name != own.spec.name) {
-            figures.push(format!(
-                "<h3>{}: experts</h3>{}",
-                share.spec.name,
-                Self::stacked(share, "Weights of the experts")
-            ));
+        let fixed_share = self.course_of(Name::FixedShare);
+        if let Some(course) = fixed_share.filter(|course| course.spec.name != own.spec.name) {
+            let chart = course.stacked("Weights of the experts");
+            figures.push(format!("<h3>{}: experts</h3>{chart}", course.spec.name));
         }
-        let text = "Whom the learner listens to, round by round. The default mixes experts with learners inside it: what weighs most there is what predicts best.";
-        section(out, "Weights over time", text, &figures);
+        let text = "The weights of the learner's members, round by round. The default learner mixes experts with learners inside it: the heaviest member is the one that predicts best.";
+        section("Weights over time", text, &figures)
     }
 
-    pub(super) fn paper(&self, out: &mut String) {
-        let (Some(majority), Some(fpl)) = (self.of(Name::WeightedMajority), self.of(Name::Fpl)) else {
-            return;
+    pub(super) fn paper(&self) -> String {
+        let (Some(majority), Some(leader)) =
+            (self.course_of(Name::WeightedMajority), self.course_of(Name::Fpl))
+        else {
+            return String::new();
         };
-        let mut figures = vec![
-            format!(
-                "<h3>Weighted Majority, η = .5</h3>{}",
-                Self::stacked(majority, "Weights of Weighted Majority")
-            ),
-            format!(
-                "<h3>Follow the Perturbed Leader, η = .26</h3>{}",
-                Self::stacked(fpl, "Weights of Follow the Perturbed Leader")
-            ),
-        ];
-        let mut courses = vec![majority, fpl];
-        courses.extend(self.own().filter(|own| !matches!(own.spec.name, Name::WeightedMajority | Name::Fpl)));
-        let mut lines = self.lines(&courses, |course| {
-            course.places.iter().zip(&course.mistakes).map(|(place, n)| *n as f64 / *place as f64).collect()
-        });
-        for (at, line) in lines.iter_mut().enumerate() {
-            line.stroke = if at == 2 { Stroke::Strong(0) } else { Stroke::Thin(at + 1) };
+        let mut lines = vec![majority.errors(Stroke::Thin(1)), leader.errors(Stroke::Thin(2))];
+        if !matches!(self.own.spec.name, Name::WeightedMajority | Name::Fpl) {
+            lines.push(self.own.errors(Stroke::Strong(0)));
         }
-        lines.extend(self.experts());
-        let first = self.grounds.rounds as f64 / 20.0;
-        lines.iter_mut().for_each(|line| line.points.retain(|(place, _)| *place >= first));
-        let chart = Lines {
+        lines.extend(self.baseline_errors());
+        let compared = Lines {
             title: "Error compared".to_owned(),
             x: "rounds",
             y: "error so far",
-            lines,
+            lines: self.without_start(lines),
             percent: true,
             ..Lines::default()
         };
-        figures.push(format!("<h3>Error compared</h3>{}", chart.svg()));
-        let text = "The three pictures of the AEGIS paper (arXiv 2404.05993), for this stream.";
-        section(out, "The paper's pictures", text, &figures);
+        let figures = [
+            ("Weighted Majority, η = .5", majority.stacked("Weights of Weighted Majority")),
+            (
+                "Follow the Perturbed Leader, η = .26",
+                leader.stacked("Weights of Follow the Perturbed Leader"),
+            ),
+            ("Error compared", compared.svg().fragment()),
+        ];
+        let figures = figures.map(|(title, chart)| format!("<h3>{title}</h3>{chart}"));
+        let text = "The three figures of the AEGIS paper (arXiv 2404.05993), for this stream.";
+        section("The paper's pictures", text, &figures)
     }
 }

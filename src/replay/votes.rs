@@ -1,4 +1,4 @@
-//! A line's votes: names that come as they came on the line before are compared, not kept.
+//! A line's votes. Names in the same order as on the line before are compared with it and not allocated again.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,47 +7,48 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 
 use crate::core::ledger_state::{MAX_VOTES, Score};
 
-/// A list of names in the order of lines, and what it is sorted.
+/// The names of a line's votes in the line's order.
 #[derive(Debug)]
 struct Shape {
     names: Vec<String>,
-    /// For each place in sorted order, the place on the line.
+    /// The index on the line of each name in sorted order.
     order: Vec<usize>,
     panel: usize,
 }
 
-/// The votes of the line at hand, and the panels seen so far.
+/// The votes of the current line, and the panels seen so far.
 #[derive(Debug, Default)]
-pub(super) struct Ballot {
+pub(super) struct VoteReader {
     shapes: Vec<Shape>,
     by_names: HashMap<Vec<String>, usize>,
     panels: HashMap<Vec<String>, usize>,
-    /// Panels that nobody was told of.
-    news: Vec<Vec<String>>,
+    /// Panels that [`VoteReader::new_panels`] has not returned yet.
+    unreported: Vec<Vec<String>>,
+    /// The index of the last line's shape.
     last: usize,
-    /// The line's numbers in its own order; NaN: null.
+    /// The line's numbers in its own order; NaN for null.
     given: Vec<f64>,
-    /// What is wrong with the line's votes.
-    wrong: Option<&'static str>,
-    /// The list or object that is being read, for reasons that must not show what stands there.
+    /// The reason why the line's votes are malformed.
+    malformed: Option<&'static str>,
+    /// The name of the list or object that is being read, for reasons that must not show its content.
     pub(super) reading: &'static str,
 }
 
-impl Ballot {
-    /// The panel's number and its experts, for the line last read.
+impl VoteReader {
+    /// Returns the number of the last line's panel.
     pub(super) fn panel(&self) -> usize {
         self.shapes.get(self.last).map_or(0, |shape| shape.panel)
     }
 
-    /// Panels that were not told before.
-    pub(super) fn news(&mut self) -> impl Iterator<Item = Vec<String>> {
-        self.news.drain(..)
+    /// Returns the panels that are new since the last call.
+    pub(super) fn new_panels(&mut self) -> impl Iterator<Item = Vec<String>> {
+        self.unreported.drain(..)
     }
 
-    /// The line's scores in the order of the experts' ids.
+    /// Appends the line's scores in the order of the experts' ids.
     pub(super) fn scores(&self, shadow: &[&str], out: &mut Vec<Score>) -> Result<(), &'static str> {
-        if let Some(wrong) = self.wrong {
-            return Err(wrong);
+        if let Some(reason) = self.malformed {
+            return Err(reason);
         }
         let Some(shape) = self.shapes.get(self.last) else { return Err(NOT_VOTES) };
         let place = |name: &str| shape.names.iter().any(|known| known == name);
@@ -71,7 +72,7 @@ impl Ballot {
         Ok(())
     }
 
-    /// The shape of these names, new if need be; `Err`: a name twice.
+    /// Returns the index of the shape of these names. It is an error if one is there twice.
     fn shape(&mut self, names: Vec<String>) -> Result<usize, &'static str> {
         if let Some(known) = self.by_names.get(&names) {
             return Ok(*known);
@@ -87,7 +88,7 @@ impl Ballot {
             None => {
                 let number = self.panels.len();
                 self.panels.insert(sorted.clone(), number);
-                self.news.push(sorted);
+                self.unreported.push(sorted);
                 number
             }
         };
@@ -99,7 +100,7 @@ impl Ballot {
 
 const NOT_VOTES: &str = "votes: not an object of experts and numbers";
 
-/// Whether a name is the one expected; if not, the name.
+/// Reads a name. Returns `None` if it is the expected one, and the name if it is not.
 struct Expected<'a>(Option<&'a str>);
 
 impl Visitor<'_> for Expected<'_> {
@@ -122,7 +123,7 @@ impl<'de> DeserializeSeed<'de> for Expected<'_> {
     }
 }
 
-/// A number, or NaN for null, or minus one for anything else.
+/// A vote: a number, NaN for null, and -1 for anything else.
 struct Vote(f64);
 
 struct VoteVisitor;
@@ -147,7 +148,7 @@ impl<'de> Visitor<'de> for VoteVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Vote, E> {
-        // What is no number is no abstention either.
+        // NaN would be taken for null, an abstention.
         Ok(Vote(if value.is_nan() { -1.0 } else { value }))
     }
 
@@ -184,8 +185,8 @@ impl<'de> serde::Deserialize<'de> for Vote {
     }
 }
 
-impl<'de> Visitor<'de> for &mut Ballot {
-    /// Whether there are votes.
+impl<'de> Visitor<'de> for &mut VoteReader {
+    /// `true` if there are votes.
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -198,8 +199,8 @@ impl<'de> Visitor<'de> for &mut Ballot {
 
     fn visit_map<A: MapAccess<'de>>(self, mut votes: A) -> Result<bool, A::Error> {
         self.given.clear();
-        self.wrong = None;
-        // Names that differ from the last line's, from the first that does.
+        self.malformed = None;
+        // The line's names, collected from the first that differs from the last line's.
         let mut names: Option<Vec<String>> = None;
         loop {
             let at = self.given.len();
@@ -226,14 +227,14 @@ impl<'de> Visitor<'de> for &mut Ballot {
         if let Some(names) = names {
             match self.shape(names) {
                 Ok(shape) => self.last = shape,
-                Err(wrong) => self.wrong = Some(wrong),
+                Err(reason) => self.malformed = Some(reason),
             }
         }
         Ok(true)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for &mut Ballot {
+impl<'de> DeserializeSeed<'de> for &mut VoteReader {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {

@@ -204,7 +204,7 @@ fn played_mistakes(ledger: &LedgerState, policy: &Policy, played: &HashMap<Strin
     let mut mistakes = 0;
     for row in rounds.rows().filter(|row| rounds.any_awake(*row)) {
         let records = rounds.labels(row);
-        let labels = records.iter().filter(|record| record.standing.counts()).map(|record| &record.label);
+        let labels = records.iter().filter(|record| record.status.counts()).map(|record| &record.label);
         let Some(target) = target(labels, &policy.mapping, |_| false) else { continue };
         let p = played.get(rounds.event(row)).copied().flatten().unwrap_or(0.0);
         mistakes += u64::from((p >= 0.5) != (target >= 0.5));

@@ -229,7 +229,7 @@ impl Loader {
             decision: votes.decision.unwrap_or(implied),
             panel,
             scores: &batch.scores[votes.scores..votes.scores + experts],
-            reading: votes
+            features: votes
                 .features
                 .map(|at| &batch.features[at])
                 .map(|(encoder, features)| (encoder, features)),
@@ -263,7 +263,7 @@ impl Loader {
             decision: round.decision,
             panel: round.panel,
             scores: &round.scores,
-            reading: features,
+            features,
         };
         self.ledger.insert_votes(round.policy, round.row, &entry, &mut self.changes)?;
         self.notify_folds();

@@ -220,7 +220,7 @@ fn play(name: Name, fold: &Fold, loader: &Loader, shifts: &mut Shifts) -> Result
     }
     let mut tally: Option<Tally> = None;
     let learner = fold.walk(&loader.ledger, &spec, &mut |round, learner: &dyn Learner| {
-        let votes = round.sight.votes;
+        let votes = round.input.votes;
         let tally = tally.get_or_insert_with(|| Tally::new(votes.len(), learner.loss_kind(), loader.costs));
         tally.add(votes, round.weights, round.p, round.target);
         if name == Name::Majority {
@@ -232,7 +232,7 @@ fn play(name: Name, fold: &Fold, loader: &Loader, shifts: &mut Shifts) -> Result
     if let Some(learner) = &learner {
         learner.save(&mut state);
     }
-    let stated = HashedState { learner: &spec.canonical(), state: &state, ..fold.stated(&loader.ledger) };
+    let stated = HashedState { learner: &spec.canonical(), state: &state, ..fold.hashed_state(&loader.ledger) };
     let played = learner.as_deref().zip(tally.as_ref());
     Ok(Figures::new(&spec, fold.experts(), loader.costs, played, hex(&state_hash(&stated))))
 }

@@ -59,7 +59,7 @@ struct PolicyLines<'a> {
 }
 
 impl PolicyLines<'_> {
-    fn next(&mut self, round: &Walked<'_>, learner: &dyn Learner) -> String {
+    fn next(&mut self, round: &FoldStep<'_>, learner: &dyn Learner) -> String {
         self.mistakes += u64::from((round.p >= 0.5) != (round.target >= 0.5));
         let (tenant, event) =
             (csv_field(self.rounds.tenant(round.row)), csv_field(self.rounds.event(round.row)));
@@ -69,7 +69,7 @@ impl PolicyLines<'_> {
         let masses = if round.weights.is_none() { learner.masses() } else { Vec::new() };
         for (name, column) in &self.columns {
             let of_column = |values: &[f64]| column.and_then(|at| values.get(at)).copied();
-            let vote = of_column(round.sight.votes).filter(|vote| !vote.is_nan());
+            let vote = of_column(round.input.votes).filter(|vote| !vote.is_nan());
             let weight = match round.weights {
                 Some(weights) => of_column(weights),
                 None => masses.iter().find(|mass| mass.member == *name).map(|mass| mass.mass),

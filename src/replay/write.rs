@@ -223,8 +223,8 @@ impl<W: Write> Writer<W> {
             offset: round.decision.offset,
             votes: votes.clone().map(|vote| (vote.expert.as_str(), vote.score)).collect(),
             shadow: votes.filter(|vote| vote.shadow).map(|vote| vote.expert.as_str()).collect(),
-            encoder: round.reading.as_ref().map(|reading| hex(&reading.encoder)),
-            features: round.reading.as_ref().map(|reading| base64(&*reading.features)),
+            encoder: round.features.as_ref().map(|reading| hex(&reading.encoder)),
+            features: round.features.as_ref().map(|reading| base64(&*reading.features)),
         })
     }
 
@@ -248,7 +248,7 @@ impl<W: Write> Writer<W> {
             partition: label.decision.map(|at| at.partition),
             offset: label.decision.map(|at| at.offset),
             received: record.received,
-            standing: record.standing.word(),
+            standing: record.status.word(),
         })
     }
 

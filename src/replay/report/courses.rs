@@ -1,6 +1,6 @@
 //! The courses of learners and experts over the rounds, sampled at some hundred points.
 
-use crate::core::fold::{Fold, FoldError, Walked};
+use crate::core::fold::{Fold, FoldError, FoldStep};
 use crate::core::learners::{Learner, LearnerSpec, Mass, Name, Tally};
 use crate::core::ledger_state::LedgerState;
 
@@ -78,7 +78,7 @@ pub(super) fn course(
     let sampling = Sampling::new(fold);
     let mut course: Option<Course> = None;
     let mut mistakes_before = 0;
-    fold.walk(ledger, spec, &mut |round: &Walked<'_>, learner: &dyn Learner| {
+    fold.walk(ledger, spec, &mut |round: &FoldStep<'_>, learner: &dyn Learner| {
         let course = course.get_or_insert_with(|| Course {
             spec: spec.clone(),
             rounds: Vec::new(),
@@ -87,9 +87,9 @@ pub(super) fn course(
             masses: Vec::new(),
             block_errors: Vec::new(),
             loss: learner.loss_kind().as_str(),
-            tally: Tally::new(round.sight.votes.len(), learner.loss_kind(), None),
+            tally: Tally::new(round.input.votes.len(), learner.loss_kind(), None),
         });
-        course.tally.add(round.sight.votes, round.weights, round.p, round.target);
+        course.tally.add(round.input.votes, round.weights, round.p, round.target);
         let done = round.at as u64 + 1;
         if sampling.samples_at(done) {
             course.rounds.push(done);
@@ -121,11 +121,11 @@ pub(super) fn baselines(fold: &Fold, ledger: &LedgerState) -> Result<Baselines, 
     let mut mistakes_before = vec![0u64; experts];
     let mut majority = 0u64;
     let spec = LearnerSpec::new(Name::Majority);
-    fold.walk(ledger, &spec, &mut |round: &Walked<'_>, _: &dyn Learner| {
+    fold.walk(ledger, &spec, &mut |round: &FoldStep<'_>, _: &dyn Learner| {
         let flags = |p: f64| p >= 0.5;
         let is_unsafe = flags(round.target);
         majority += u64::from(flags(round.p) != is_unsafe);
-        for (mistakes, vote) in mistakes.iter_mut().zip(round.sight.votes) {
+        for (mistakes, vote) in mistakes.iter_mut().zip(round.input.votes) {
             *mistakes += u64::from(vote.is_nan() || flags(*vote) != is_unsafe);
         }
         let done = round.at as u64 + 1;

@@ -28,7 +28,7 @@ fn write_foreign(site: &Site, number: usize, round: RoundRecord) {
     let received = round.round_time;
     let records = [
         Record::Round(round),
-        Record::Label(LabelRecord { label, received, standing: LabelStatus::Accepted }),
+        Record::Label(LabelRecord { label, received, status: LabelStatus::Accepted }),
     ];
     let produced = records.map(|record| Produced {
         key: Some(codec::encode_key(&record.key())),
@@ -60,7 +60,7 @@ fn what_another_learner_wrote_is_compared_with_the_index() {
     let number = |decision: &Decision| decision.id.event[1..].parse::<usize>().unwrap();
     let foreign = |(record, decision): &(aegis::kafka::Consumed, Decision)| {
         let at = DecisionRef { partition: record.partition, offset: record.offset };
-        write_foreign(&site, number(decision), decision.clone().judged(at));
+        write_foreign(&site, number(decision), decision.clone().into_round_record(at));
     };
     let compared = |decision: &Decision| {
         assert_eq!(votes(&site, &decision.id.event), (0, Some(0.75)), "{}", decision.id.event);

@@ -19,7 +19,7 @@ use crate::core::policy::Policy;
 use crate::core::text;
 use crate::experts::ExpertInfo;
 use crate::ops::Exit;
-use crate::say::say;
+use crate::ops::stdout::outln;
 use crate::schemas;
 
 #[derive(Args)]
@@ -46,7 +46,7 @@ struct Known {
 impl Known {
     fn add(&mut self, name: &str, value: Value, lines: &[String]) {
         if self.output == Output::Text {
-            lines.iter().for_each(|line| say!("{line}"));
+            lines.iter().for_each(|line| outln!("{line}"));
         }
         self.told.insert(name.to_owned(), value);
     }

@@ -17,7 +17,7 @@ use crate::codec::time::format_millis;
 use crate::dead_letter::{Headers, Stays, replays, stays};
 use crate::kafka::{Connection, Consumed, Lookup};
 use crate::ops::Exit;
-use crate::say::{Out, say};
+use crate::ops::stdout::{Stdout, outln};
 
 #[derive(Args)]
 pub struct DlqArgs {
@@ -171,19 +171,27 @@ fn print_lines(lines: &[Line], count: u64) {
         printable(&format!("{origin_topic} {origin_partition}:{origin_offset}"))
     };
     let wide = lines.iter().map(|line| original(line).chars().count()).max().unwrap_or(0).max(8);
-    say!("{:<10} {:<20} {:<6} {:<wide$} {:<24} {:>8}", "at", "reason", "stage", "original", "time", "bytes");
+    outln!(
+        "{:<10} {:<20} {:<6} {:<wide$} {:<24} {:>8}",
+        "at",
+        "reason",
+        "stage",
+        "original",
+        "time",
+        "bytes"
+    );
     for line in lines {
         let at = format!("{}:{}", line.partition, line.offset);
         let time = line.time.map_or_else(|| "-".into(), format_millis);
         let (reason, stage) = (printable(&line.reason), printable(&line.stage));
         let stays = line.stays.map(|why| format!("  stays: {why}")).unwrap_or_default();
-        say!(
+        outln!(
             "{at:<10} {reason:<20} {stage:<6} {:<wide$} {time:<24} {:>8}{stays}",
             original(line),
             line.bytes
         );
     }
-    say!("{} of {count} dead letters; `aegis dlq show PARTITION:OFFSET` tells more of one", lines.len());
+    outln!("{} of {count} dead letters; `aegis dlq show PARTITION:OFFSET` tells more of one", lines.len());
 }
 
 fn fetch(connection: &Connection, topic: &str, at: (i32, i64)) -> Result<Consumed, Failure> {
@@ -237,31 +245,32 @@ fn show(record: &Consumed) {
     let size = |bytes: &Option<Vec<u8>>| {
         bytes.as_ref().map_or_else(|| "none".into(), |it| format!("{} bytes", it.len()))
     };
-    say!("reason     {}, in {}", printable(&line.reason), printable(&line.stage));
-    say!("message    {}", printable(&line.message));
-    say!(
+    outln!("reason     {}, in {}", printable(&line.reason), printable(&line.stage));
+    outln!("message    {}", printable(&line.message));
+    outln!(
         "original   {} partition {} offset {}",
         printable(&line.origin_topic),
         line.origin_partition,
         line.origin_offset
     );
-    say!("time       {time}");
+    outln!("time       {time}");
     if let Some(why) = line.stays {
-        say!("replay     cannot be put back: {why}");
+        outln!("replay     cannot be put back: {why}");
     }
-    say!("key        {}", size(&record.key));
-    say!("value      {}; --payload FILE writes it to a file", size(&record.payload));
+    outln!("key        {}", size(&record.key));
+    outln!("value      {}; --payload FILE writes it to a file", size(&record.payload));
     for (name, value) in &record.headers {
         let value = match value.as_deref().map(|bytes| (std::str::from_utf8(bytes), bytes.len())) {
             None => "(none)".to_owned(),
             Some((Ok(text), _)) => printable(text),
             Some((Err(_), bytes)) => format!("({bytes} bytes that are no text)"),
         };
-        say!("header     {}: {value}", printable(name));
+        outln!("header     {}: {value}", printable(name));
     }
 }
 
 fn write_payload(path: &Path, payload: &[u8]) -> Result<(), Failure> {
-    let written = if path == Path::new("-") { Out.write_all(payload) } else { std::fs::write(path, payload) };
+    let written =
+        if path == Path::new("-") { Stdout.write_all(payload) } else { std::fs::write(path, payload) };
     written.map_err(|error| Failure::new(Exit::Unavailable, anyhow!("{}: {error}", path.display())))
 }

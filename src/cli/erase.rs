@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::core::ledger::Record;
 use crate::kafka::{Connection, Outbox};
 use crate::ops::Exit;
-use crate::say::say;
+use crate::ops::stdout::outln;
 use stays::Stays;
 use subject::Subject;
 
@@ -99,11 +99,13 @@ fn take_out(subject: &Subject, config: &Config, connection: &Connection) -> Resu
 
 fn text(config: &Config, offset: i64, tombstones: usize, stays: &[Stays]) {
     let rounds = &config.topics.rounds;
-    say!("edit        written to {rounds} at offset {offset}; the active learner applies it within a second");
-    say!("tombstones  {tombstones} records of {rounds} go when it is compacted");
-    say!("stays       the edit itself: it names the subject, so that what comes later is erased, too");
+    outln!(
+        "edit        written to {rounds} at offset {offset}; the active learner applies it within a second"
+    );
+    outln!("tombstones  {tombstones} records of {rounds} go when it is compacted");
+    outln!("stays       the edit itself: it names the subject, so that what comes later is erased, too");
     for stay in stays {
-        say!("stays       {stay}");
+        outln!("stays       {stay}");
     }
-    say!("`aegis erase --verify` tells when the ledger holds nothing any more");
+    outln!("`aegis erase --verify` tells when the ledger holds nothing any more");
 }

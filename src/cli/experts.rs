@@ -9,7 +9,7 @@ use crate::core::hash::hex;
 use crate::core::vote::Outcome;
 use crate::experts::ExpertInfo;
 use crate::ops::Exit;
-use crate::say::say;
+use crate::ops::stdout::outln;
 
 #[derive(Args)]
 pub struct ExpertsArgs {
@@ -44,16 +44,20 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
         }
         Which::List { config, output: Output::Text } => {
             let panel = run::panel(&config.load()?.config)?;
-            say!("{:<18} {:<11} {:<10} {:>5}  what", "expert", "kind", "state", "AUC");
+            outln!("{:<18} {:<11} {:<10} {:>5}  what", "expert", "kind", "state", "AUC");
             for expert in panel.experts() {
                 let auc = expert.auc.map_or_else(|| "-".into(), |auc| format!("{auc:.3}"));
                 let (id, kind, state) = (&expert.id, expert.kind.word(), expert.state.word());
-                say!("{id:<18} {kind:<11} {state:<10} {auc:>5}  {} ({})", expert.description, expert.licence);
+                outln!(
+                    "{id:<18} {kind:<11} {state:<10} {auc:>5}  {} ({})",
+                    expert.description,
+                    expert.licence
+                );
             }
         }
         Which::Test { config, text } => {
             let panel = run::panel(&config.load()?.config)?;
-            say!("{:<18} {:>8} {:>7} {:>9}  categories", "expert", "P(unsafe)", "tokens", "time");
+            outln!("{:<18} {:>8} {:>7} {:>9}  categories", "expert", "P(unsafe)", "tokens", "time");
             for found in panel.examine(text) {
                 let tokens = found.tokens.map_or_else(|| "-".into(), |tokens| tokens.to_string());
                 let time = format!("{:.2} ms", found.time.as_secs_f64() * 1e3);
@@ -64,7 +68,7 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
                     }
                     Outcome::Abstained(reason) => ("abstains".into(), reason.word().into()),
                 };
-                say!("{:<18} {score:>8} {tokens:>7} {time:>9}  {categories}", found.vote.expert);
+                outln!("{:<18} {score:>8} {tokens:>7} {time:>9}  {categories}", found.vote.expert);
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::core::explain::{Explanation, explain as computed};
 use crate::core::predictor::{Predictor, Published};
 use crate::kafka::Connection;
 use crate::ops::Exit;
-use crate::say::note;
+use crate::ops::stdout::errln;
 use crate::schemas;
 use shown::{as_json, text};
 
@@ -123,7 +123,7 @@ fn find(args: &ExplainArgs, config: &Config, connection: &Connection) -> Result<
         Ok(())
     })?;
     if broken > 0 {
-        note!("aegis: {broken} decisions that may be about the event cannot be read");
+        errln!("aegis: {broken} decisions that may be about the event cannot be read");
     }
     found.sort_by_key(|found| (found.time, found.partition, found.offset));
     if found.is_empty() {

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::core::ledger::{Edit, EditAction, Key, Record};
 use crate::kafka::{Delivery, Outbox, Produced};
 use crate::ops::Exit;
-use crate::say::say;
+use crate::ops::stdout::outln;
 
 #[derive(Args)]
 pub struct LedgerArgs {
@@ -73,7 +73,7 @@ pub fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
     let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).map_err(unavailable)?;
     let places = outbox.commit(&[written(&config, &record)?], None).map_err(unavailable)?;
     let offset = places.first().map_or(-1, |(_, offset)| *offset);
-    say!(
+    outln!(
         "written to {} at offset {offset}; the active learner applies it within a second",
         config.topics.rounds
     );

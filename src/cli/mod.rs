@@ -30,8 +30,8 @@ use crate::demo::DemoArgs;
 use crate::evaluate::{EvaluateArgs, EvaluateError};
 use crate::kafka::Connection;
 use crate::ops::Exit;
+use crate::ops::stdout::{self, SIGPIPE_EXIT, Stdout, errln};
 use crate::replay::ReplayArgs;
-use crate::say::{self, CLOSED, Out, note};
 
 /// What holds for every command.
 const AFTER: &str = "Settings: the file, over it AEGIS__SECTION__KEY from the environment, over both --set section.key=value; \
@@ -176,7 +176,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors; clap's own code for the rest is 2, ours 64.
             if error.print().is_err() {
-                return CLOSED.into();
+                return SIGPIPE_EXIT.into();
             }
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
@@ -200,23 +200,23 @@ pub fn main() -> ExitCode {
         Command::Ledger(args) => ledger::ledger(&args),
         Command::Erase(args) => erase::erase(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "aegis", &mut Out);
+            clap_complete::generate(shell, &mut Cli::command(), "aegis", &mut Stdout);
             Ok(Exit::Success)
         }
     };
     let exit = match result {
         Ok(exit) => exit,
         Err(Failure { exit, error }) => {
-            note!("aegis: {error:#}");
+            errln!("aegis: {error:#}");
             exit
         }
     };
-    match say::ended() {
+    match stdout::finish() {
         Ok(()) => exit.into(),
         // Whoever read has enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => CLOSED.into(),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => SIGPIPE_EXIT.into(),
         Err(error) => {
-            note!("aegis: standard output: {error}");
+            errln!("aegis: standard output: {error}");
             Exit::Unavailable.into()
         }
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Failure;
 use crate::ops::Exit;
-use crate::say::{self, say};
+use crate::ops::stdout::{self, outln};
 
 /// How a command prints what it found.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,13 +19,13 @@ pub enum Output {
 /// Prints one JSON value.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Internal, error))?;
-    say!("{text}");
+    outln!("{text}");
     Ok(())
 }
 
 /// Prints rows in columns; those of numbers, named in `right`, end on one line. The last is never padded.
 pub fn table(rows: &[Vec<String>], right: &[usize]) {
-    say::text(&columns(rows, right));
+    stdout::print(&columns(rows, right));
 }
 
 fn columns(rows: &[Vec<String>], right: &[usize]) -> String {

@@ -8,9 +8,9 @@ use crate::codec;
 use crate::config::{self, Experts};
 use crate::core::ledger::Record;
 use crate::kafka::{Connection, Followed, Follower, From};
+use crate::ops::stdout::{Stderr, Stdout};
 use crate::ops::{Exit, Progress};
 use crate::replay::{Around, ReplayArgs, ReplayError, run as fold, write::Policy};
-use crate::say::{Notes, Out};
 use crate::schemas;
 
 /// How long the brokers may be silent before a topic's end.
@@ -65,7 +65,7 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         panel: Some(panel),
         progress: Some(&mut progress),
     };
-    fold(args, &mut around, &mut Out, &mut Notes).map_err(failed)?;
+    fold(args, &mut around, &mut Stdout, &mut Stderr).map_err(failed)?;
     if let Some(bar) = bar {
         bar.finish();
     }

@@ -17,7 +17,6 @@ use crate::learn::Learn;
 use crate::ops::{Exit, Hangup, Health, Server, Shutdown, descriptors, health, metrics, telemetry, traces};
 use crate::panics;
 use crate::score::{PanelHandle, Score};
-use crate::traced;
 
 /// The panel's settings as the configuration describes them.
 pub fn panel_config(experts: &Experts) -> PanelConfig {
@@ -105,7 +104,7 @@ pub fn brokers(config: &Config) -> Result<Connection, Failure> {
 
 /// Checks what is said of traces, without sending any.
 pub fn traced(config: &Config) -> Result<(), Failure> {
-    traces::check(&traced::settings(config)).map_err(|error| Failure::new(Exit::Config, error))
+    traces::check(&traces::Settings::from_config(config)).map_err(|error| Failure::new(Exit::Config, error))
 }
 
 /// The delivery of the instance of that name. A transaction ends before its member's session.

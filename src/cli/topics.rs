@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use super::print::{self, Output};
 use super::{ConfigArgs, Failure, run};
+use crate::config::topic_specs;
 use crate::kafka::SourceError;
 use crate::kafka::topics::{Finding, TopicSpec, check, ensure, limit, partitions};
 use crate::ops::Exit;
-use crate::say::say;
-use crate::topics::table;
+use crate::ops::stdout::outln;
 
 #[derive(Args)]
 pub struct TopicsArgs {
@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
     let config = args.config.load()?.config;
     if args.dry_run {
-        let needed: Vec<_> = table(&config, args.partitions).iter().map(Needed::of).collect();
+        let needed: Vec<_> = topic_specs(&config, args.partitions).iter().map(Needed::of).collect();
         match args.output {
             Output::Json => print::json(&needed)?,
             Output::Text => print_needed(&needed),
@@ -54,7 +54,7 @@ pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
         Err(SourceError::MissingTopic { .. }) => args.partitions,
         Err(error) => return Err(unavailable(error)),
     };
-    let specs = table(&config, count);
+    let specs = topic_specs(&config, count);
     let findings = if args.create {
         ensure(&connection, &specs, PATIENCE).map_err(unavailable)?
     } else {
@@ -73,8 +73,8 @@ pub fn topics(args: &TopicsArgs) -> Result<Exit, Failure> {
         Output::Json => print::json(&found)?,
         Output::Text => {
             for Found { topic, says, notes, .. } in &found {
-                says.iter().for_each(|word| say!("{topic:<24} {word}"));
-                notes.iter().for_each(|note| say!("{topic:<24} note: {note}"));
+                says.iter().for_each(|word| outln!("{topic:<24} {word}"));
+                notes.iter().for_each(|note| outln!("{topic:<24} note: {note}"));
             }
         }
     }
@@ -111,11 +111,11 @@ impl Needed {
 }
 
 fn print_needed(needed: &[Needed]) {
-    say!("{:<24} {:>10}  {:<8} also", "topic", "partitions", "cleanup");
+    outln!("{:<24} {:>10}  {:<8} also", "topic", "partitions", "cleanup");
     for Needed { topic, partitions, cleanup, also } in needed {
         let line =
             format!("{topic:<24} {partitions:>10}  {:<8} {}", cleanup.unwrap_or("yours"), also.join(" "));
-        say!("{}", line.trim_end());
+        outln!("{}", line.trim_end());
     }
 }
 

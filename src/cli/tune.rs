@@ -17,7 +17,7 @@ use super::{ConfigArgs, Failure};
 use crate::config::TUNED;
 use crate::experts::{LaneInfo, Panel, PanelConfig, PanelError, TOLERANCE};
 use crate::ops::Exit;
-use crate::say::{self, note, say};
+use crate::ops::stdout::{self, errln, outln};
 
 /// Texts that are asked about alone and together to see it.
 const COMPARED: usize = 48;
@@ -74,8 +74,8 @@ pub fn tune(args: &TuneArgs) -> Result<Exit, Failure> {
     std::fs::write(&path, &text)
         .with_context(|| format!("{} cannot be written", path.display()))
         .map_err(|error| Failure { exit: Exit::Unavailable, error })?;
-    say::text(&text);
-    say!("written to {}; `aegis run` reads it, under what the configuration says itself", path.display());
+    stdout::print(&text);
+    outln!("written to {}; `aegis run` reads it, under what the configuration says itself", path.display());
     Ok(Exit::Success)
 }
 
@@ -106,7 +106,7 @@ fn compare(base: &PanelConfig, texts: &[String]) -> Result<Vec<LaneInfo>, Failur
         }
     }
     for (expert, most) in panel.experts().iter().zip(greatest) {
-        say!("{}: its score depends on the other texts of a batch by at most {most:.1e}", expert.id);
+        outln!("{}: its score depends on the other texts of a batch by at most {most:.1e}", expert.id);
         if most >= TOLERANCE {
             let error = anyhow!(
                 "{} gives a text another score in other company, by {most:.1e}: the same event would not get the \
@@ -163,7 +163,7 @@ impl Trials<'_> {
         let speeds = self.bench.measure(panel(&self.base, setting), setting.window)?;
         let speed = speeds.median();
         let Setting { sessions, threads, tokens, window } = setting;
-        note!(
+        errln!(
             "{sessions} sessions x {threads} threads, {tokens} tokens, window {window}: {speed:.1} texts/s"
         );
         self.table.push((setting, speeds));

@@ -11,8 +11,8 @@ use super::{ConfigArgs, Failure, run};
 use crate::codec::{Schemas, time::parse_millis};
 use crate::config::Loaded;
 use crate::core::event::Millis;
+use crate::ops::stdout;
 use crate::ops::{Exit, Progress};
-use crate::say;
 use crate::schemas;
 use crate::verify::Verify;
 
@@ -85,7 +85,7 @@ pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     shown.end();
     match args.output {
         Output::Json => print::json(&report)?,
-        Output::Text => say::text(&report.to_string()),
+        Output::Text => stdout::print(&report.to_string()),
     }
     if let Some(path) = &args.json {
         let text =

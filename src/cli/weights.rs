@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
 use crate::ops::Exit;
-use crate::say::{note, say};
+use crate::ops::stdout::{errln, outln};
 
 #[derive(Args)]
 pub struct WeightsArgs {
@@ -145,7 +145,7 @@ pub fn weights(args: &WeightsArgs) -> Result<Exit, Failure> {
         }
     })?;
     if broken > 0 {
-        note!("aegis: {broken} records of {} are no predictors of this version", config.topics.weights);
+        errln!("aegis: {broken} records of {} are no predictors of this version", config.topics.weights);
     }
     if let (true, Some(policy)) = (all.is_empty(), &common.policy) {
         let nothing = anyhow!("{} holds nothing for policy {policy}", config.topics.weights);
@@ -173,10 +173,10 @@ fn show(newest: &[Version], output: Output) -> Result<(), Failure> {
         return print::json(&newest.iter().map(Version::json).collect::<Vec<_>>());
     }
     if newest.is_empty() {
-        say!("nothing is learned yet");
+        outln!("nothing is learned yet");
     }
     for version in newest {
-        say!("policy {}: {}", printable(&version.policy), version.words());
+        outln!("policy {}: {}", printable(&version.policy), version.words());
         let Some(published) = &version.published else { continue };
         let mut masses: Vec<_> = published.masses.iter().collect();
         masses.sort_by(|a, b| b.mass.total_cmp(&a.mass));
@@ -307,9 +307,9 @@ fn diff(from: &Version, to: &Version, output: Output) -> Result<(), Failure> {
         }
         return print::json(&value);
     }
-    say!("policy {}", printable(&to.policy));
-    say!("from    {}", from.words());
-    say!("to      {}", to.words());
+    outln!("policy {}", printable(&to.policy));
+    outln!("from    {}", from.words());
+    outln!("to      {}", to.words());
     let mut rows = vec![row(["member", "from", "to", "change"])];
     let mass = |mass: Option<f64>| mass.map_or_else(|| "-".into(), |mass| format!("{mass:.4}"));
     rows.extend(

@@ -8,10 +8,12 @@ mod live;
 mod load;
 mod machine;
 mod overlay;
+pub mod pem;
 mod policies;
 mod registry;
 mod roles;
 mod shown;
+mod topics;
 mod traces;
 mod tuned;
 
@@ -32,6 +34,7 @@ pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
 pub use roles::{Encoding, Learn, Score, Tombstones};
 pub use shown::{Origin, Shown, shown};
+pub use topics::{Topics, topic_specs};
 pub use traces::Traces;
 pub use tuned::{TUNED, Tuned};
 
@@ -154,63 +157,6 @@ impl Kafka {
     #[must_use]
     pub fn stalled_after(&self) -> Duration {
         Duration::from_millis(self.stalled_after_ms)
-    }
-}
-
-/// `[topics]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Topics {
-    /// Conversation events.
-    pub events: String,
-    /// Decisions; as many partitions as `events`.
-    pub decisions: String,
-    /// Review requests; as many partitions as `events`.
-    pub review: String,
-    /// Human labels.
-    pub labels: String,
-    /// Dead letters.
-    pub dlq: String,
-    /// The ledger, compacted, one partition.
-    pub rounds: String,
-    /// Predictors, compacted, one partition.
-    pub weights: String,
-    /// Who may learn, one partition.
-    pub election: String,
-}
-
-impl Default for Topics {
-    fn default() -> Self {
-        Self {
-            events: "moderation.events".into(),
-            decisions: "moderation.decisions".into(),
-            review: "moderation.review".into(),
-            labels: "moderation.labels".into(),
-            dlq: "moderation.dlq".into(),
-            rounds: "aegis.rounds".into(),
-            weights: "aegis.weights".into(),
-            election: "aegis.election".into(),
-        }
-    }
-}
-
-impl Topics {
-    /// The same names with a prefix of their own: `prefix.name`.
-    #[must_use]
-    pub fn under(mut self, prefix: &str) -> Self {
-        for name in [
-            &mut self.events,
-            &mut self.decisions,
-            &mut self.review,
-            &mut self.labels,
-            &mut self.dlq,
-            &mut self.rounds,
-            &mut self.weights,
-            &mut self.election,
-        ] {
-            *name = format!("{prefix}.{name}");
-        }
-        self
     }
 }
 

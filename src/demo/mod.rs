@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
+use crate::config::topic_specs;
 use crate::config::{self, Config, Policies};
 use crate::core::event::Millis;
 use crate::experts::{Panel, PanelConfig};
@@ -22,10 +23,9 @@ use crate::kafka::embedded::{Embedded, KEPT_BYTES};
 use crate::kafka::topics::ensure;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From};
 use crate::learn::{Learn, LearnError};
+use crate::ops::stdout::errln;
 use crate::ops::{Asker, Exit, Health, Progress, Shutdown};
-use crate::say::note;
 use crate::score::{PanelHandle, Score, ScoreError};
-use crate::topics::table;
 use drive::Drive;
 pub use error::DemoError;
 use plan::{Plan, Sent};
@@ -89,7 +89,7 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
         return drive_side(args, side, config, &texts, &shutdown);
     }
     let plan = plan::plan(&texts, args.events as usize, args.seed, START);
-    note!(
+    errln!(
         "{} events of real text, {} malformed records among them, and {} labels that come late",
         plan.events,
         plan.malformed,
@@ -117,7 +117,7 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let mut panel = PanelConfig::new(&args.models);
     panel.runtime = args.models.join("runtime/libonnxruntime.so");
     let panel = Arc::new(Panel::open(panel)?);
-    note!("{} experts loaded in {:.1} s", panel.experts().len(), opening.elapsed().as_secs_f64());
+    errln!("{} experts loaded in {:.1} s", panel.experts().len(), opening.elapsed().as_secs_f64());
 
     let started = Instant::now();
     let flow = Flow::start(&config, &policies, &panel, &brokers)?;
@@ -201,7 +201,7 @@ impl Brokers {
                 return Err(DemoError::TooMany { events: args.events });
             }
             let width = partitions(sent.max(plan.events * DECISION_BYTES));
-            let specs = table(config, width);
+            let specs = topic_specs(config, width);
             let topics: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
             let embedded = Embedded::start(&topics)?;
             let connection = Connection { settings, ..Connection::new(embedded.bootstrap()) };
@@ -218,7 +218,7 @@ impl Brokers {
         config.score.group = format!("{prefix}.score");
         config.learn.group = format!("{prefix}.learn");
         let connection = Connection { settings, ..Connection::new(args.broker.clone()) };
-        let mut specs = table(config, 6);
+        let mut specs = topic_specs(config, 6);
         for spec in &mut specs {
             spec.config.insert("max.message.bytes".into(), "4000000".into());
         }

@@ -18,8 +18,8 @@ use crate::codec::{self, Defaults};
 use crate::config::Topics;
 use crate::core::event::Millis;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From, Outbox, Produced};
+use crate::ops::stdout::errln;
 use crate::ops::{Progress, Shutdown};
-use crate::say::note;
 
 /// Records sent at once, at most.
 const CHUNK: usize = 256;
@@ -287,7 +287,7 @@ fn send(outbox: &mut Outbox, chunk: &[Produced], shutdown: &Shutdown) -> bool {
     let mut away = false;
     while let Err(error) = outbox.commit(chunk, None) {
         if !away {
-            note!("aegis demo: {error}; tried again until it works");
+            errln!("aegis demo: {error}; tried again until it works");
             away = true;
         }
         if shutdown.wait_for(AGAIN) {
@@ -295,7 +295,7 @@ fn send(outbox: &mut Outbox, chunk: &[Produced], shutdown: &Shutdown) -> bool {
         }
     }
     if away {
-        note!("aegis demo: the brokers are back");
+        errln!("aegis demo: the brokers are back");
     }
     true
 }

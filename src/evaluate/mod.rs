@@ -23,7 +23,7 @@ use self::chart::{Chart, Row};
 use self::judge::{Judged, TOGETHER};
 use self::sets::{Sets, Text};
 use crate::experts::{Panel, PanelConfig};
-use crate::say::say;
+use crate::ops::stdout::outln;
 
 /// Two experts that agree more than this are one.
 const ALIKE: f64 = 0.95;
@@ -95,7 +95,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
         ),
     ];
     for (name, table) in &tables {
-        say!("{name}\n\n{table}");
+        outln!("{name}\n\n{table}");
     }
     if alike > ALIKE {
         return Err(EvaluateError::Data(format!(
@@ -104,7 +104,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     }
     let Some(folder) = &args.write else { return Ok(()) };
     if !sets.shared {
-        say!(
+        outln!(
             "Nothing is written: the page's figures need the public sets, which are not in {}.",
             args.data.display()
         );

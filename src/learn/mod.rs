@@ -26,7 +26,6 @@ use crate::kafka::{self, CommitError, Connection, Delivery, Polled, Source, Sour
 use crate::ops::traces;
 use crate::ops::{Health, Shutdown, Traces, give_way, metrics};
 use crate::schemas;
-use crate::traced;
 pub use error::LearnError;
 pub use kept::kept;
 pub use progress::Progress;
@@ -101,8 +100,10 @@ impl Learn {
         self.health = self.health.of(ROLE);
         let topics = &self.config.topics;
         let registry = schemas::open(&self.config.registry)?;
-        let spans =
-            traces::Settings { group: self.config.learn.group.clone(), ..traced::settings(&self.config) };
+        let spans = traces::Settings {
+            group: self.config.learn.group.clone(),
+            ..traces::Settings::from_config(&self.config)
+        };
         let traces = Traces::open(&spans)?;
         let group = format!("{}-election", self.config.learn.group);
         let stand = || Source::subscribe(&self.connection, &group, &[&topics.election], Start::Latest);

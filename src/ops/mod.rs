@@ -1,4 +1,4 @@
-//! What an operator meets: metrics, health, logs, traces, stopping, progress, the limit on descriptors.
+//! Operation of the process: metrics, health, logs, traces, shutdown, progress, output, file descriptors.
 
 pub mod descriptors;
 pub mod hangup;
@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod priority;
 pub mod progress;
 pub mod shutdown;
+pub(crate) mod stdout;
 pub mod telemetry;
 pub mod traces;
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::panics;
 
@@ -75,34 +76,23 @@ impl Shutdown {
         Self::default()
     }
 
-    /// One that follows the process's signals, in a thread of its own.
+    /// Creates a shutdown that SIGTERM and SIGINT request. A thread of its own receives them.
     ///
     /// # Errors
-    /// Where the system refuses the thread or the signals.
+    /// Returns an error if the system refuses the thread or the signal handlers.
     pub fn on_signals() -> io::Result<Self> {
         let shutdown = Self::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let (mut terminate, mut interrupt) = {
-            let _inside = runtime.enter();
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-        };
-        let told = shutdown.clone();
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let requested = shutdown.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             panics::mark_fatal("process");
-            runtime.block_on(async {
-                loop {
-                    let asker = tokio::select! {
-                        Some(()) = terminate.recv() => Asker::Terminate,
-                        Some(()) = interrupt.recv() => Asker::Interrupt,
-                        else => return,
-                    };
-                    if told.aborted() {
-                        // Neither finishing nor aborting ended it: the sender wants it gone.
-                        std::process::exit(i32::from(Exit::Interrupted.code()));
-                    }
-                    told.request(asker);
+            for signal in signals.forever() {
+                if requested.aborted() {
+                    // The process could neither finish nor abort: the sender wants it to end now.
+                    std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
-            });
+                requested.request(if signal == SIGTERM { Asker::Terminate } else { Asker::Interrupt });
+            }
         })?;
         Ok(shutdown)
     }

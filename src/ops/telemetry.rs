@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
-use crate::say::Notes;
+use crate::ops::stdout::Stderr;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,7 +52,7 @@ fn filter(words: &str) -> Result<EnvFilter, TelemetryError> {
 pub fn init(format: Format, words: &str) -> Result<(), TelemetryError> {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines =
-        tracing_subscriber::fmt().with_env_filter(filter(words)?).with_ansi(terminal).with_writer(|| Notes);
+        tracing_subscriber::fmt().with_env_filter(filter(words)?).with_ansi(terminal).with_writer(|| Stderr);
     let set = match format {
         Format::Text => lines.try_init(),
         Format::Json => lines.json().flatten_event(true).try_init(),

@@ -15,7 +15,7 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsPr
 
 use super::{RegistryError, Settings};
 use crate::codec::{MAX_SCHEMA, SchemaId, Writer};
-use crate::pem;
+use crate::config::pem;
 
 /// Greatest answer read, in bytes: a schema with every character escaped.
 const MAX_ANSWER: u64 = 6 * MAX_SCHEMA as u64 + 4_096;

@@ -162,7 +162,7 @@ impl Score {
         let Self { config, policies: live, seats: seated, connection, delivery, health, shutdown } = self;
         let (health, _metrics) = (health.of(ROLE), metrics::RoleMetrics(ROLE));
         let (mut policies, mut seats) = (live.now(), seated.now());
-        let traces = Traces::open(&crate::traced::settings(&config))?;
+        let traces = Traces::open(&crate::ops::traces::Settings::from_config(&config))?;
         let registry = schemas::open(&config.registry)?;
         let encodings = match schemas::encodings(&config, registry.as_ref(), &|| shutdown.requested()) {
             Err(RegistryError::Interrupted) => return Ok(()),

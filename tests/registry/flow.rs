@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use aegis::codec::{self, Encoding, Received, SCHEMA_ID_HEADER, SCHEMAS};
+use aegis::config::topic_specs;
 use aegis::config::{self, Config, Policies, Topics};
 use aegis::core::decision::Decision;
 use aegis::core::label::Finding;
@@ -17,7 +18,6 @@ use aegis::learn::{Learn, LearnError, Progress};
 use aegis::ops::{Asker, Health, Shutdown};
 use aegis::registry::{Registry, RegistryError};
 use aegis::score::{PanelHandle, Score, ScoreError};
-use aegis::topics::table;
 
 use crate::server::{Reply, Request, Server, schema, unknown};
 use crate::support::flow::{
@@ -75,7 +75,7 @@ impl Running {
         config.score.group = format!("{prefix}.score");
         config.learn.group = format!("{prefix}.learn");
         let connection = kafka().connection();
-        ensure(&connection, &table(&config, 3), WAIT).unwrap();
+        ensure(&connection, &topic_specs(&config, 3), WAIT).unwrap();
         let exactly_once = |role: &str| Delivery::ExactlyOnce {
             transactional_id: format!("{prefix}.{role}"),
             timeout: Duration::from_secs(4),

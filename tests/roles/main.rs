@@ -64,7 +64,7 @@ impl Site {
     /// The same with topics that accept no batch larger than `limit`.
     fn limited(prefix: &str, limit: usize) -> Self {
         let mut site = Self::unmade(prefix);
-        let mut specs = aegis::topics::table(&site.config, 3);
+        let mut specs = aegis::config::topic_specs(&site.config, 3);
         for spec in &mut specs {
             spec.config.insert("max.message.bytes".into(), limit.to_string());
         }

@@ -26,7 +26,7 @@ use crate::kafka::{
     CommitError, Connection, Consumed, Offsets, Outbox, Polled, Produced, Source, Start, committed,
 };
 use crate::ops::Exit;
-use crate::say::say;
+use crate::ops::stdout::outln;
 
 /// Letters of one transaction.
 const UNIT: usize = 500;
@@ -314,19 +314,19 @@ fn text(summaries: &[Summary], dry_run: bool) {
             (Some(oldest), Some(newest)) => format!(", from {oldest} to {newest}"),
             _ => String::new(),
         };
-        say!("{}: {} {put}{times}", printable(&summary.reason), summary.replayed);
+        outln!("{}: {} {put}{times}", printable(&summary.reason), summary.replayed);
         if summary.done > 0 {
-            say!("  {} are behind an earlier run", summary.done);
+            outln!("  {} are behind an earlier run", summary.done);
         }
         if summary.passed_over > 0 {
             let will = if dry_run { "would be" } else { "are" };
-            say!("  {} {will} passed over for good: older than one that goes", summary.passed_over);
+            outln!("  {} {will} passed over for good: older than one that goes", summary.passed_over);
         }
         for (why, count) in &summary.left {
-            say!("  {count} stay: {why}");
+            outln!("  {count} stay: {why}");
         }
     }
     if summaries.is_empty() {
-        say!("no dead letters");
+        outln!("no dead letters");
     }
 }

@@ -9,7 +9,7 @@ use crate::codec;
 use crate::config::Config;
 use crate::core::ledger::{Key, Record, RoundId, RoundRecord};
 use crate::kafka::Connection;
-use crate::say::note;
+use crate::ops::stdout::errln;
 
 /// Whom it is about.
 pub struct Subject {
@@ -107,7 +107,7 @@ pub fn ledger(
         let Ok(key) = codec::decode_key(record.key.as_deref().unwrap_or_default()) else { return Ok(()) };
         match record.payload.as_deref().map(codec::decode_record).transpose() {
             Ok(found) => take(record.offset, key, found),
-            Err(_) => note!("aegis: {} offset {} cannot be read", record.topic, record.offset),
+            Err(_) => errln!("aegis: {} offset {} cannot be read", record.topic, record.offset),
         }
         Ok(())
     })

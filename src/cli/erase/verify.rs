@@ -16,7 +16,7 @@ use crate::core::ledger::Key;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
 use crate::ops::Exit;
-use crate::say::say;
+use crate::ops::stdout::outln;
 use crate::verify::faults::Place;
 use crate::verify::refold::{Checked, Due, Refold};
 
@@ -119,20 +119,20 @@ fn report(
             "predictors": checked,
         }))?;
     } else {
-        say!("{}", if holds { "erased" } else { "not erased (yet)" });
+        outln!("{}", if holds { "erased" } else { "not erased (yet)" });
         match held.edit {
-            Some(offset) => say!("edit     stands in {rounds} at offset {offset}"),
-            None => say!("edit     {rounds} has none for this subject: `aegis erase` writes it"),
+            Some(offset) => outln!("edit     stands in {rounds} at offset {offset}"),
+            None => outln!("edit     {rounds} has none for this subject: `aegis erase` writes it"),
         }
-        say!("records  {} of the subject stand in {rounds}", held.stand.len());
-        say!("         {taken_back} more are taken back, and can be read until the topic is compacted");
+        outln!("records  {} of the subject stand in {rounds}", held.stand.len());
+        outln!("         {taken_back} more are taken back, and can be read until the topic is compacted");
         let again = match held.edit {
             Some(_) if held.labels > 0 => ": they came after the erasure, and `aegis erase` takes them out",
             _ => "",
         };
-        say!("labels   {} about events of the subject stand in {rounds}{again}", held.labels);
+        outln!("labels   {} about events of the subject stand in {rounds}{again}", held.labels);
         if older > 0 {
-            say!(
+            outln!(
                 "weights  {older} older predictors from before the edit can be read in {weights} until it is compacted"
             );
         }
@@ -144,7 +144,7 @@ fn report(
                 (false, true) => "is from before the edit: the learner has not taken it yet",
                 (false, false) => "is not that of a world without the subject",
             };
-            say!("policy   {policy}: the published state {} {says}", short(published));
+            outln!("policy   {policy}: the published state {} {says}", short(published));
         }
     }
     Ok(if holds { Exit::Success } else { Exit::Data })

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::core::decision::{Decision, WeighedVote};
 use crate::core::explain::Explanation;
 use crate::core::vote::Outcome;
-use crate::say::say;
+use crate::ops::stdout::outln;
 
 /// Whether the decision's p came out again, to the bit: a learner that draws needs its seed, and a decision
 /// without features may have been made with them.
@@ -97,7 +97,7 @@ fn vote_json(weighed: &WeighedVote) -> Value {
 pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>, config: &Config) {
     let decision = &found.decision;
     let id = &decision.id;
-    say!(
+    outln!(
         "event      {} of tenant {}, {} {}:{}",
         printable(&id.event),
         printable(&id.tenant),
@@ -106,12 +106,12 @@ pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>,
         decision.origin.offset
     );
     let time = found.time.map_or_else(|| "-".into(), format_millis);
-    say!("decision   {} {}:{}, {time}", config.topics.decisions, found.partition, found.offset);
-    say!("action     {}: {}", decision.action.word(), why(decision));
-    say!("policy     {}, version {}", printable(&id.policy), printable(&decision.policy_version));
+    outln!("decision   {} {}:{}, {time}", config.topics.decisions, found.partition, found.offset);
+    outln!("action     {}: {}", decision.action.word(), why(decision));
+    outln!("policy     {}, version {}", printable(&id.policy), printable(&decision.policy_version));
     if !decision.hidden_text.is_empty() {
         let ways: Vec<_> = decision.hidden_text.iter().map(|way| way.word()).collect();
-        say!("hidden     {}: experts read what they encode", ways.join(", "));
+        outln!("hidden     {}: experts read what they encode", ways.join(", "));
     }
     let named = &decision.predictor;
     let standing = match standing {
@@ -121,9 +121,9 @@ pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>,
         Standing::Gone => "it is no longer on its topic, so that only what the decision names is shown",
     };
     if named.ledger_offset < 0 {
-        say!("predictor  {}: {standing}", printable(&named.learner));
+        outln!("predictor  {}: {standing}", printable(&named.learner));
     } else {
-        say!(
+        outln!(
             "predictor  {}, {} rounds, ledger offset {}, state {}: {standing}",
             printable(&named.learner),
             named.rounds,
@@ -141,21 +141,21 @@ pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>,
 
 fn text_of(decision: &Decision, explained: &Explanation) {
     if !same(decision, explained) {
-        say!(
+        outln!(
             "again      p does not come out again: it was made with features that the decision does not carry, or \
              with another seed or program"
         );
         return;
     }
     match (decision.probability, explained.unread) {
-        (Some(p), Some(unread)) => say!(
+        (Some(p), Some(unread)) => outln!(
             "features   p {p:.4} with the text's features, {unread:.4} without: the members that read add {:+.4}",
             p - unread
         ),
-        _ => say!("features   none that the learner reads"),
+        _ => outln!("features   none that the learner reads"),
     }
     match &explained.flip {
-        Some(flip) => say!(
+        Some(flip) => outln!(
             "flip       {} {:.4} instead of {:.4} ({:+.4}) would make p {:.4}, on the other side of the threshold",
             printable(&flip.expert),
             flip.to,
@@ -163,7 +163,7 @@ fn text_of(decision: &Decision, explained: &Explanation) {
             flip.to - flip.from,
             flip.probability
         ),
-        None => say!("flip       no single vote could move p to the other side of the threshold"),
+        None => outln!("flip       no single vote could move p to the other side of the threshold"),
     }
 }
 

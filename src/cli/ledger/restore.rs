@@ -15,7 +15,7 @@ use crate::core::ledger_state::LedgerState;
 use crate::kafka::{Connection, Follower, From, Outbox, Produced, topics};
 use crate::learn::{LearnError, kept};
 use crate::ops::Exit;
-use crate::say::{note, say};
+use crate::ops::stdout::{errln, outln};
 use crate::store::{Opened, Origins, Store, StoreError};
 use crate::verify::Report;
 use crate::verify::faults::{Kind, Place};
@@ -112,8 +112,8 @@ pub fn restore(config: &Config) -> Result<Exit, Failure> {
     store.set_ledger_offset(offset).map_err(failed)?;
     let origins = Origins { ledger: id, ..*store.origins() };
     store.set_origins(origins).map_err(failed)?;
-    say!("{} of the store's records written to {rounds}, which held {held} records", records.len());
-    say!("the learner with the store {} goes on at offset {offset}: start it", path.display());
+    outln!("{} of the store's records written to {rounds}, which held {held} records", records.len());
+    outln!("the learner with the store {} goes on at offset {offset}: start it", path.display());
     Ok(Exit::Success)
 }
 
@@ -130,8 +130,8 @@ pub fn adopt(config: &Config) -> Result<Exit, Failure> {
     };
     store.set_ledger_offset(0).map_err(failed)?;
     store.set_origins(Origins { ledger, ..Origins::default() }).map_err(failed)?;
-    say!("{dropped} ledger records dropped from the store {}", path.display());
-    say!("its learner goes on with what {rounds} holds: start it");
+    outln!("{dropped} ledger records dropped from the store {}", path.display());
+    outln!("its learner goes on with what {rounds} holds: start it");
     Ok(Exit::Success)
 }
 
@@ -163,7 +163,7 @@ pub fn compare(config: &Config, connection: &Connection, report: &mut Report) ->
     if lacking > 0 && topic.unknown.is_some_and(|first| first >= offset) && offset <= topic.end && !elsewhere
     {
         // The learner that wrote on may have erased them, and compaction has dropped what said so.
-        note!(
+        errln!(
             "aegis: the topic lacks {lacking} records that the store {shown} has, which was filled from it up to offset \
              {offset} only: they may have been erased since"
         );
@@ -181,7 +181,7 @@ fn open(path: &Path) -> Option<(LedgerState, i64, Origins)> {
         Ok(found) => found,
         Err(LearnError::Store(StoreError::Locked { .. })) => None,
         Err(error) => {
-            note!("aegis: the store is not compared with the ledger topic: {error}");
+            errln!("aegis: the store is not compared with the ledger topic: {error}");
             None
         }
     }

@@ -31,6 +31,7 @@ use self::post::{Post, Why};
 pub use self::spans::{Asked, Expert, Moderation, Outcome};
 use self::spans::{Clock, Commit, Common};
 use super::metrics;
+use crate::config::Config;
 
 /// Spans that wait for delivery or are on their way, at most.
 const QUEUE: usize = 16_384;
@@ -60,6 +61,24 @@ pub struct Settings {
     pub authorities: Option<PathBuf>,
     /// Headers of every request, secrets among them.
     pub headers: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// Returns the settings of the scorers' spans. Those of a learner differ in the group only.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        let traces = &config.traces;
+        let headers = traces.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+        Self {
+            endpoint: traces.endpoint.clone(),
+            service: traces.service.clone(),
+            instance: config.score.member.clone(),
+            group: config.score.group.clone(),
+            sample: traces.sample,
+            authorities: Some(traces.authorities.clone()).filter(|path| !path.as_os_str().is_empty()),
+            headers: headers.collect(),
+        }
+    }
 }
 
 /// Why there are no traces.

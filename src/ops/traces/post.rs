@@ -10,7 +10,7 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use super::{Settings, TracesError, retry};
-use crate::pem;
+use crate::config::pem;
 
 /// Greatest answer read, in bytes: it says little.
 const MAX_ANSWER: u64 = 64 << 10;

@@ -24,7 +24,7 @@ use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::embedded::Embedded;
 use aegis::kafka::{Connection, Consumed, Delivery};
 use aegis::learn::{Learn, Progress};
-use aegis::ops::{Asker, Health, Shutdown, metrics};
+use aegis::ops::{Health, Shutdown, StopReason, metrics};
 use aegis::score::{PanelHandle, Score};
 use support::WAIT;
 use support::flow::{
@@ -119,7 +119,7 @@ impl Running {
 
     /// Stops both roles; the ledger, and the last predictor.
     fn stop(self) -> (Vec<Record>, Option<Published>, Arc<Policies>) {
-        self.shutdown.request(Asker::Program);
+        self.shutdown.request(StopReason::Program);
         self.score.join().unwrap();
         self.learn.join().unwrap();
         let records = ledger(&read_all(&self.connection, &self.topics.rounds));

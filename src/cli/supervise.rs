@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use super::Failure;
-use crate::ops::{Asker, Exit, Health, Shutdown, metrics};
+use crate::ops::{Exit, Health, Shutdown, StopReason, metrics};
 use crate::panics;
 
 /// How long threads may take to finish after one of them has failed, before they are asked to abort.
@@ -102,9 +102,9 @@ impl Supervisor {
             }
             if self.failed.is_some() || panicked.is_some() {
                 let by = *finish_by.get_or_insert_with(|| Instant::now() + self.finish);
-                self.shutdown.finish(Asker::Program);
+                self.shutdown.finish(StopReason::Program);
                 if Instant::now() >= by && !self.shutdown.aborted() {
-                    self.shutdown.request(Asker::Program);
+                    self.shutdown.request(StopReason::Program);
                 }
             }
             if !self.shutdown.aborted() {
@@ -243,7 +243,7 @@ mod tests {
         let (mut supervisor, shutdown, _) = supervisor();
         supervisor.role("learn", || Ok(())).unwrap_or_else(|_| unreachable!());
         assert_eq!(failure(supervisor.wait()).0, Exit::Internal);
-        shutdown.request(Asker::Terminate);
+        shutdown.request(StopReason::Terminate);
         let mut supervisor = Supervisor::new(shutdown, Health::default());
         supervisor.role("learn", || Ok(())).unwrap_or_else(|_| unreachable!());
         assert!(supervisor.wait().is_ok(), "asked before");

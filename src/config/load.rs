@@ -73,8 +73,7 @@ fn merged(
 pub(super) fn parse(path: &Path) -> Result<toml::Table, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
-    text.parse()
-        .map_err(|error| ConfigError::Toml { path: path.into(), reason: syntax_error(&text, &error) })
+    text.parse().map_err(|error| ConfigError::Toml { path: path.into(), reason: syntax_error(&text, &error) })
 }
 
 /// Adds the values of `tuned.toml` to a merged table, and builds the configuration.

@@ -25,7 +25,9 @@ impl TryFrom<String> for Provider {
             ("cpu", _) if text == "cpu" => Ok(Self::Cpu),
             ("cuda", Ok(card)) => Ok(Self::Cuda(card)),
             ("tensorrt", Ok(card)) => Ok(Self::TensorRt(card)),
-            _ => Err(format!("`{text}` is no execution provider: write cpu, cuda, cuda:1, tensorrt or tensorrt:1")),
+            _ => Err(format!(
+                "`{text}` is no execution provider: write cpu, cuda, cuda:1, tensorrt or tensorrt:1"
+            )),
         }
     }
 }

@@ -189,9 +189,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_with_its_key() {
         let error = table("[score]\nwindow = 'wide'").try_into::<Config>().unwrap_err();
-        assert_eq!(
-            explain(&error),
-            "score.window: invalid type: string \"wide\", expected a whole number");
+        assert_eq!(explain(&error), "score.window: invalid type: string \"wide\", expected a whole number");
     }
 
     #[test]

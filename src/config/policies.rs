@@ -69,8 +69,7 @@ pub struct Policies {
 impl Default for Policies {
     /// Returns one policy named `default`, with every default.
     fn default() -> Self {
-        let policy =
-            Written::default().policy("default").expect("the defaults are valid");
+        let policy = Written::default().policy("default").expect("the defaults are valid");
         Self { policies: BTreeMap::from([(policy.name.clone(), policy)]), taxonomy: Vec::new() }
     }
 }

@@ -24,7 +24,7 @@ use crate::kafka::topics::ensure;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From};
 use crate::learn::{Learn, LearnError};
 use crate::ops::stdout::errln;
-use crate::ops::{Asker, Exit, Health, Progress, Shutdown};
+use crate::ops::{Exit, Health, Progress, Shutdown, StopReason};
 use crate::score::{PanelHandle, Score, ScoreError};
 use drive::Drive;
 pub use error::DemoError;
@@ -294,7 +294,7 @@ impl Flow {
 
     /// Stops both roles cleanly and waits for them.
     fn stop(self) -> Result<(), DemoError> {
-        self.shutdown.request(Asker::Program);
+        self.shutdown.request(StopReason::Program);
         let score = self.score.join();
         let learn = self.learn.join();
         score.map_err(|_| DemoError::Panicked("score"))??;

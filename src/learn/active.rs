@@ -219,7 +219,7 @@ impl Learn {
     ) {
         let seen = self.seen(labels);
         metrics::partitions("learn", labels.assigned().len());
-        lag.tell(seen.lag.iter().map(|((topic, partition), messages)| {
+        lag.report(seen.lag.iter().map(|((topic, partition), messages)| {
             let age = if *messages == 0 { Some(Duration::ZERO) } else { ages.get(partition).copied() };
             (&**topic, *partition, *messages, age)
         }));

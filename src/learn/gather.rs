@@ -11,7 +11,7 @@ use crate::config::{Policies, Tombstones};
 use crate::core::event::Millis;
 use crate::dead_letter::Reason;
 use crate::kafka::{Consumed, Lost, Offsets, Polled, Source, TopicPartition};
-use crate::ops::traces::{Labelled, Place};
+use crate::ops::traces::{Labelled, RecordPosition};
 use crate::ops::{Traces, metrics};
 use crate::registry::{Registry, RegistryError};
 use crate::schemas;
@@ -127,7 +127,7 @@ impl Gathered {
         let traced = all.filter_map(|record| {
             let Consumed { topic, partition, offset, headers, .. } = record;
             let time = record.timestamp.unwrap_or_default();
-            traces.label(headers, Place { topic, partition: *partition, offset: *offset, time })
+            traces.label(headers, RecordPosition { topic, partition: *partition, offset: *offset, time })
         });
         traced.collect()
     }

@@ -24,7 +24,7 @@ use crate::config::{Config, Live};
 use crate::core::event::Millis;
 use crate::kafka::{self, CommitError, Connection, Delivery, Polled, Source, SourceError, Start};
 use crate::ops::traces;
-use crate::ops::{Health, Shutdown, Traces, give_way, metrics};
+use crate::ops::{Health, Shutdown, Traces, lower_priority, metrics};
 use crate::schemas;
 pub use error::LearnError;
 pub use kept::kept;
@@ -95,7 +95,7 @@ impl Learn {
     /// # Errors
     /// Where going on would lose something or help nobody.
     pub fn run(mut self) -> Result<(), LearnError> {
-        give_way();
+        lower_priority();
         let _metrics = metrics::RoleMetrics(ROLE);
         self.health = self.health.of(ROLE);
         let topics = &self.config.topics;

@@ -14,7 +14,7 @@ pub mod traces;
 
 pub use self::hangup::Hangup;
 pub use self::health::{Health, Server};
-pub use self::priority::give_way;
+pub use self::priority::lower_priority;
 pub use self::progress::Progress;
-pub use self::shutdown::{Asker, Exit, Shutdown};
+pub use self::shutdown::{Exit, Shutdown, StopReason};
 pub use self::traces::{Traces, TracesError};

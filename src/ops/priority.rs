@@ -7,7 +7,7 @@ const BEHIND: i32 = 10;
 
 /// From now on this thread, and every thread that it starts, stands behind the process's others. Linux counts niceness
 /// by thread; elsewhere it is the whole process's, and nothing is changed.
-pub fn give_way() {
+pub fn lower_priority() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{getpriority_process, setpriority_process};
@@ -41,8 +41,8 @@ mod tests {
     fn a_thread_that_gives_way_takes_along_what_it_starts_and_nothing_else() {
         let before = niceness();
         let given = thread::spawn(|| {
-            give_way();
-            give_way();
+            lower_priority();
+            lower_priority();
             [niceness(), thread::spawn(niceness).join().unwrap()]
         });
         assert_eq!(given.join().unwrap(), [before.max(BEHIND); 2]);

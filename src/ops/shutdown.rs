@@ -46,7 +46,7 @@ impl From<Exit> for ExitCode {
 
 /// Who asks to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asker {
+pub enum StopReason {
     /// SIGTERM: an orchestrator.
     Terminate,
     /// SIGINT: a person at a terminal.
@@ -57,7 +57,7 @@ pub enum Asker {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct State {
-    first: Option<Asker>,
+    first: Option<StopReason>,
     aborted: bool,
     /// The part of the process of which a thread has panicked.
     panicked: Option<&'static str>,
@@ -91,7 +91,11 @@ impl Shutdown {
                     // The process could neither finish nor abort: the sender wants it to end now.
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
-                requested.request(if signal == SIGTERM { Asker::Terminate } else { Asker::Interrupt });
+                requested.request(if signal == SIGTERM {
+                    StopReason::Terminate
+                } else {
+                    StopReason::Interrupt
+                });
             }
         })?;
         Ok(shutdown)
@@ -102,7 +106,7 @@ impl Shutdown {
     }
 
     /// Asks to finish; asked again, to abort.
-    pub fn request(&self, asker: Asker) {
+    pub fn request(&self, asker: StopReason) {
         let mut state = self.state();
         match state.first {
             None => {
@@ -119,7 +123,7 @@ impl Shutdown {
     }
 
     /// Asks to finish, unless that has been asked for already. Never asks to abort.
-    pub fn finish(&self, asker: Asker) {
+    pub fn finish(&self, asker: StopReason) {
         if !self.requested() {
             self.request(asker);
         }
@@ -130,7 +134,7 @@ impl Shutdown {
     pub fn panicked(&self, part: &'static str) {
         let mut state = self.state();
         state.panicked.get_or_insert(part);
-        state.first.get_or_insert(Asker::Program);
+        state.first.get_or_insert(StopReason::Program);
         drop(state);
         self.shared.1.notify_all();
     }
@@ -155,7 +159,7 @@ impl Shutdown {
 
     /// Who asked first.
     #[must_use]
-    pub fn asker(&self) -> Option<Asker> {
+    pub fn reason(&self) -> Option<StopReason> {
         self.state().first
     }
 
@@ -167,8 +171,8 @@ impl Shutdown {
             return Exit::Internal;
         }
         match first {
-            Some(Asker::Interrupt) => Exit::Interrupted,
-            Some(Asker::Terminate) if aborted => Exit::Interrupted,
+            Some(StopReason::Interrupt) => Exit::Interrupted,
+            Some(StopReason::Terminate) if aborted => Exit::Interrupted,
             _ => Exit::Success,
         }
     }
@@ -217,22 +221,22 @@ mod tests {
     fn first_finishes_second_aborts() {
         let shutdown = Shutdown::new();
         assert!(!shutdown.requested() && !shutdown.wait_for(Duration::from_millis(1)));
-        shutdown.clone().request(Asker::Terminate);
+        shutdown.clone().request(StopReason::Terminate);
         assert!(shutdown.requested() && !shutdown.aborted() && shutdown.wait_for(Duration::ZERO));
         assert_eq!(shutdown.exit(), Exit::Success);
         assert!(!shutdown.wait_for_abort(Duration::from_millis(1)));
-        shutdown.request(Asker::Interrupt);
+        shutdown.request(StopReason::Interrupt);
         assert!(shutdown.aborted() && shutdown.wait_for_abort(Duration::ZERO));
-        assert_eq!((shutdown.asker(), shutdown.exit()), (Some(Asker::Terminate), Exit::Interrupted));
+        assert_eq!((shutdown.reason(), shutdown.exit()), (Some(StopReason::Terminate), Exit::Interrupted));
     }
 
     #[test]
     fn a_panic_asks_to_finish_and_is_an_internal_error_whoever_asks_besides() {
         let shutdown = Shutdown::new();
         shutdown.panicked("score");
-        shutdown.finish(Asker::Program);
+        shutdown.finish(StopReason::Program);
         assert!(shutdown.requested() && !shutdown.aborted());
-        shutdown.request(Asker::Interrupt);
+        shutdown.request(StopReason::Interrupt);
         shutdown.panicked("learn");
         assert_eq!((shutdown.panic(), shutdown.exit()), (Some("score"), Exit::Internal));
     }
@@ -244,10 +248,10 @@ mod tests {
             let shutdown = shutdown.clone();
             move || {
                 shutdown.wait();
-                shutdown.asker()
+                shutdown.reason()
             }
         });
-        shutdown.request(Asker::Program);
-        assert_eq!(waiting.join().ok().flatten(), Some(Asker::Program));
+        shutdown.request(StopReason::Program);
+        assert_eq!(waiting.join().ok().flatten(), Some(StopReason::Program));
     }
 }

@@ -323,7 +323,7 @@ fn tell(source: &Source, unit: &Unit, health: &Health, lag: &mut metrics::Lag, s
     health.set_until("broker seen", seen.seen.map(|at| at + silence));
     metrics::partitions("score", source.assigned().len());
     metrics::queue(unit.held());
-    lag.tell(seen.lag.iter().map(|((topic, partition), messages)| {
+    lag.report(seen.lag.iter().map(|((topic, partition), messages)| {
         let age = match unit.oldest(*partition) {
             Some(came) => u64::try_from(now().saturating_sub(came)).ok().map(Duration::from_millis),
             None => (*messages == 0).then_some(Duration::ZERO),

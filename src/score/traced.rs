@@ -9,7 +9,7 @@ use crate::dead_letter::Reason;
 use crate::experts::Ran;
 use crate::kafka::Consumed;
 use crate::ops::Traces;
-use crate::ops::traces::{Asked, Expert, Moderation, Outcome, Place, Trace};
+use crate::ops::traces::{ExpertRun, Moderation, Outcome, PanelRun, RecordPosition, Trace};
 
 /// When things were, of an event that has been asked about.
 pub struct Times {
@@ -32,7 +32,7 @@ pub fn trace(
     came: Millis,
 ) -> Option<Trace> {
     let Origin { topic, partition, offset } = origin;
-    traces.of(headers, Place { topic, partition: *partition, offset: *offset, time: came })
+    traces.of(headers, RecordPosition { topic, partition: *partition, offset: *offset, time: came })
 }
 
 /// What there is to say of an event that was decided.
@@ -45,9 +45,9 @@ pub fn decided(trace: Trace, decision: &Decision, times: Times) -> Box<Moderatio
             vote::Outcome::Voted { .. } => "voted",
             vote::Outcome::Abstained(reason) => reason.word(),
         };
-        Some(Expert { id: weighed.vote.expert.clone(), outcome, began, ended })
+        Some(ExpertRun { id: weighed.vote.expert.clone(), outcome, began, ended })
     });
-    let asked = Asked { began: asked, ended: answered, experts: experts.collect() };
+    let asked = PanelRun { began: asked, ended: answered, experts: experts.collect() };
     let outcome = Outcome::Decided {
         policy: decision.id.policy.clone(),
         version: decision.policy_version.clone(),

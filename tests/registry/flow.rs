@@ -15,7 +15,7 @@ use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::topics::ensure;
 use aegis::kafka::{Connection, Consumed, Delivery, Produced};
 use aegis::learn::{Learn, LearnError, Progress};
-use aegis::ops::{Asker, Health, Shutdown};
+use aegis::ops::{Health, Shutdown, StopReason};
 use aegis::registry::{Registry, RegistryError};
 use aegis::score::{PanelHandle, Score, ScoreError};
 
@@ -196,7 +196,7 @@ fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_onl
     let letters =
         read_until(&flow.connection, &flow.topics.dlq, "two dead letters", |letters| letters.len() >= 2);
     assert_eq!(reasons(&letters), [("UnknownSchemaId".to_owned(), 2)].into());
-    flow.shutdown.request(Asker::Program);
+    flow.shutdown.request(StopReason::Program);
     flow.score.join().unwrap().unwrap();
     flow.learn.join().unwrap().unwrap();
 }
@@ -229,7 +229,7 @@ fn a_dead_registry_stops_nothing_that_is_known_and_dead_letters_nothing() {
     assert!(error.to_string().contains("registry.url"), "{error}");
     assert!(read_all(&flow.connection, &flow.topics.dlq).is_empty());
     assert_eq!(read_all(&flow.connection, &flow.topics.decisions).len(), 3);
-    flow.shutdown.request(Asker::Program);
+    flow.shutdown.request(StopReason::Program);
     flow.learn.join().unwrap().unwrap();
 }
 
@@ -248,7 +248,7 @@ fn a_stop_while_the_registry_is_awaited_is_clean() {
     while flow.server.requests().len() < before + 2 {
         thread::yield_now();
     }
-    flow.shutdown.request(Asker::Program);
+    flow.shutdown.request(StopReason::Program);
     flow.score.join().unwrap().unwrap();
     flow.learn.join().unwrap().unwrap();
     assert!(read_all(&flow.connection, &flow.topics.dlq).is_empty());

@@ -19,7 +19,7 @@ use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::topics::{Finding as Found, ensure};
 use aegis::kafka::{Connection, Delivery};
 use aegis::learn::{Learn, LearnError, Progress};
-use aegis::ops::{Asker, Health, Shutdown};
+use aegis::ops::{Health, Shutdown, StopReason};
 use aegis::score::{PanelHandle, Score, ScoreError};
 use support::flow::experts;
 use support::{WAIT, kafka};
@@ -42,7 +42,7 @@ struct Role<E> {
 
 impl<E: std::fmt::Debug> Role<E> {
     fn stop(self) {
-        self.shutdown.request(Asker::Program);
+        self.shutdown.request(StopReason::Program);
         self.thread.join().unwrap().unwrap();
     }
 

@@ -11,7 +11,7 @@ type Headers = Vec<(String, Option<Vec<u8>>)>;
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct RecordPosition<'a> {
     /// Topic.
     pub topic: &'a str,
     /// Partition.
@@ -48,7 +48,7 @@ impl Trace {
     /// The span of a record, where it gets one: a malformed `traceparent` is passed over.
     pub(super) fn of(
         headers: &[(String, Option<Vec<u8>>)],
-        place: Place<'_>,
+        place: RecordPosition<'_>,
         group: &str,
         sample: f64,
     ) -> Option<Self> {
@@ -56,7 +56,7 @@ impl Trace {
         if sample <= 0.0 && !came.is_some_and(Traceparent::is_sampled) {
             return None;
         }
-        let Place { topic, partition, offset, time } = place;
+        let RecordPosition { topic, partition, offset, time } = place;
         let (partition, offset, time) = (partition.to_le_bytes(), offset.to_le_bytes(), time.to_le_bytes());
         let (group, topic) = (group.as_bytes(), topic.as_bytes());
         let begins = || trace_id(&[b"trace", group, topic, &partition, &offset, &time]);
@@ -90,7 +90,8 @@ pub(super) mod tests {
     use super::*;
 
     pub const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    pub const PLACE: Place<'_> = Place { topic: "events", partition: 2, offset: 41, time: 1_700_000_000_000 };
+    pub const PLACE: RecordPosition<'_> =
+        RecordPosition { topic: "events", partition: 2, offset: 41, time: 1_700_000_000_000 };
 
     pub fn headers(traceparent: &str) -> Headers {
         vec![
@@ -100,7 +101,7 @@ pub(super) mod tests {
         ]
     }
 
-    fn of(traceparent: &str, place: Place<'_>, sample: f64) -> Option<Trace> {
+    fn of(traceparent: &str, place: RecordPosition<'_>, sample: f64) -> Option<Trace> {
         Trace::of(&headers(traceparent), place, "g", sample)
     }
 
@@ -127,9 +128,9 @@ pub(super) mod tests {
         let mut all = vec![
             span("g", PLACE),
             span("h", PLACE),
-            span("g", Place { topic: "others", ..PLACE }),
-            span("g", Place { partition: 3, ..PLACE }),
-            span("g", Place { offset: 42, ..PLACE }),
+            span("g", RecordPosition { topic: "others", ..PLACE }),
+            span("g", RecordPosition { partition: 3, ..PLACE }),
+            span("g", RecordPosition { offset: 42, ..PLACE }),
         ];
         all.sort_unstable();
         all.dedup();
@@ -141,7 +142,7 @@ pub(super) mod tests {
         let unsampled = GIVEN.replace("-01", "-00");
         for given in [unsampled.as_str(), "none of the kind", ""] {
             assert_eq!(of(given, PLACE, 0.0), None, "{given}");
-            let places = (0..1_000).map(|offset| Place { offset, ..PLACE });
+            let places = (0..1_000).map(|offset| RecordPosition { offset, ..PLACE });
             let traced = places.filter(|place| of(given, *place, 0.25).is_some()).count();
             assert!((190..310).contains(&traced), "{given}: {traced}");
             let begun = of(given, PLACE, 1.0).unwrap();
@@ -153,8 +154,8 @@ pub(super) mod tests {
             assert_eq!(marked.len(), if begun.parent.is_some() { 3 } else { 2 }, "{marked:?}");
         }
         let trace = |place| of("", place, 1.0).unwrap().own.trace;
-        assert_ne!(trace(PLACE), trace(Place { offset: 42, ..PLACE }));
-        assert_ne!(trace(PLACE), trace(Place { time: 0, ..PLACE }));
+        assert_ne!(trace(PLACE), trace(RecordPosition { offset: 42, ..PLACE }));
+        assert_ne!(trace(PLACE), trace(RecordPosition { time: 0, ..PLACE }));
         assert!(of("", PLACE, 1.0).unwrap().state.is_empty(), "without a parent its state says nothing");
     }
 }

@@ -7,7 +7,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{Link, SpanContext, SpanKind, Status, TraceState};
 use opentelemetry_sdk::trace::{SpanData, SpanLinks};
 
-use super::context::{Place, answered};
+use super::context::{RecordPosition, answered};
 use super::spans::{Clock, Commit, Common, context, span, whole};
 use crate::core::trace::{SpanId, TraceId, Traceparent, is_among, span_id, trace_id};
 
@@ -29,12 +29,12 @@ impl Labelled {
     /// what it answers may have been decided weeks before.
     pub(super) fn of(
         headers: &[(String, Option<Vec<u8>>)],
-        place: Place<'_>,
+        place: RecordPosition<'_>,
         group: &str,
         sample: f64,
     ) -> Option<Self> {
         let answers = answered(headers);
-        let Place { topic, partition, offset, time } = place;
+        let RecordPosition { topic, partition, offset, time } = place;
         let (at, from, time) = (partition.to_le_bytes(), offset.to_le_bytes(), time.to_le_bytes());
         let parts: [&[u8]; 6] = [b"label", group.as_bytes(), topic.as_bytes(), &at, &from, &time];
         let (trace, span) = (trace_id(&parts), span_id(&parts));

@@ -24,12 +24,12 @@ use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfi
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanProcessor};
 
-pub use self::context::{Place, Trace};
+pub use self::context::{RecordPosition, Trace};
 use self::delivery::{Delivery, Room};
 pub use self::labels::Labelled;
 use self::post::{Post, Why};
-pub use self::spans::{Asked, Expert, Moderation, Outcome};
 use self::spans::{Clock, Commit, Common};
+pub use self::spans::{ExpertRun, Moderation, Outcome, PanelRun};
 use super::metrics;
 use crate::config::Config;
 
@@ -194,7 +194,7 @@ impl Traces {
     /// The span that a record gets, if any: where its `traceparent` says that the trace is recorded, and of the
     /// others a share. The same record always gets the same.
     #[must_use]
-    pub fn of(&self, headers: &[(String, Option<Vec<u8>>)], place: Place<'_>) -> Option<Trace> {
+    pub fn of(&self, headers: &[(String, Option<Vec<u8>>)], place: RecordPosition<'_>) -> Option<Trace> {
         let on = self.0.as_ref()?;
         Trace::of(headers, place, &on.common.group, on.sample)
     }
@@ -222,7 +222,11 @@ pub struct Unpublished(VecDeque<SpanContext>);
 impl Traces {
     /// The span that a label gets, if any: as [`Traces::of`] for events.
     #[must_use]
-    pub fn label(&self, headers: &[(String, Option<Vec<u8>>)], place: Place<'_>) -> Option<Labelled> {
+    pub fn label(
+        &self,
+        headers: &[(String, Option<Vec<u8>>)],
+        place: RecordPosition<'_>,
+    ) -> Option<Labelled> {
         let on = self.0.as_ref()?;
         Labelled::of(headers, place, &on.common.group, on.sample)
     }

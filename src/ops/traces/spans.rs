@@ -47,7 +47,7 @@ pub enum Outcome {
         /// The ways in which text was hidden: their words.
         hidden_text: Vec<&'static str>,
         /// How the panel was asked.
-        asked: Asked,
+        asked: PanelRun,
     },
     /// It is a dead letter, for the reason of that name.
     Dead(&'static str),
@@ -55,18 +55,18 @@ pub enum Outcome {
 
 /// How the panel was asked about an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct PanelRun {
     /// When it was.
     pub began: Instant,
     /// When all answers were there.
     pub ended: Instant,
     /// Those of whom a run is known.
-    pub experts: Vec<Expert>,
+    pub experts: Vec<ExpertRun>,
 }
 
 /// A run of which an expert's answer came. It may have held other events' texts as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expert {
+pub struct ExpertRun {
     /// The expert's id.
     pub id: String,
     /// `voted`, or why it abstained.
@@ -296,13 +296,13 @@ mod tests {
     fn an_event_is_a_span_with_its_panel_and_experts_within() {
         let clock = Clock::now();
         let ago = |millis: u32| clock.now.checked_sub(MILLI * millis).unwrap();
-        let expert = |id: &str, outcome, began, ended| Expert {
+        let expert = |id: &str, outcome, began, ended| ExpertRun {
             id: id.into(),
             outcome,
             began: ago(began),
             ended: ago(ended),
         };
-        let asked = Asked {
+        let asked = PanelRun {
             began: ago(90),
             ended: ago(30),
             experts: vec![expert("rules", "voted", 80, 79), expert("large", "timed_out", 70, 40)],

@@ -1,4 +1,4 @@
-//! The lag of one role's partitions, as this process sees it.
+//! The lag of one role's partitions in this process.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

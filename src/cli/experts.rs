@@ -14,20 +14,20 @@ use crate::ops::stdout::outln;
 #[derive(Args)]
 pub struct ExpertsArgs {
     #[command(subcommand)]
-    command: Which,
+    command: Action,
 }
 
 #[derive(Subcommand)]
-enum Which {
-    /// What each expert is, where it comes from and how good it is
+enum Action {
+    /// Lists the experts with their source and quality
     List {
         #[command(flatten)]
         config: ConfigArgs,
-        /// For people or for machines
+        /// The format of the output
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Every expert's vote on a text, with its time and tokens
+    /// Prints every expert's vote on a text, with its duration and tokens
     Test {
         #[command(flatten)]
         config: ConfigArgs,
@@ -38,11 +38,11 @@ enum Which {
 
 pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
     match &args.command {
-        Which::List { config, output: Output::Json } => {
+        Action::List { config, output: Output::Json } => {
             let panel = run::panel(&config.load()?.config)?;
-            print::json(&panel.experts().iter().map(told).collect::<Vec<_>>())?;
+            print::json(&panel.experts().iter().map(as_json).collect::<Vec<_>>())?;
         }
-        Which::List { config, output: Output::Text } => {
+        Action::List { config, output: Output::Text } => {
             let panel = run::panel(&config.load()?.config)?;
             outln!("{:<18} {:<11} {:<10} {:>5}  what", "expert", "kind", "state", "AUC");
             for expert in panel.experts() {
@@ -55,7 +55,7 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
                 );
             }
         }
-        Which::Test { config, text } => {
+        Action::Test { config, text } => {
             let panel = run::panel(&config.load()?.config)?;
             outln!("{:<18} {:>8} {:>7} {:>9}  categories", "expert", "P(unsafe)", "tokens", "time");
             for found in panel.examine(text) {
@@ -75,8 +75,8 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// An expert for machines.
-fn told(expert: &ExpertInfo) -> Value {
+/// Returns an expert as JSON.
+fn as_json(expert: &ExpertInfo) -> Value {
     json!({
         "id": expert.id,
         "kind": expert.kind.word(),

@@ -1,4 +1,4 @@
-//! `aegis verify`: whether the topics keep the promises.
+//! `aegis verify`: verifies the guarantees on the topics.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,31 +20,31 @@ use crate::verify::Verify;
 pub struct VerifyArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Looks only at events from then on: RFC 3339, or milliseconds since 1970
+    /// Verifies only events at or after this time: RFC 3339, or milliseconds since 1970
     #[arg(long, value_name = "TIME", value_parser = time)]
     from: Option<Millis>,
-    /// Writes the report to this file as well, as JSON
+    /// Writes the report to this file too, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// For people or for machines
+    /// The format of the output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
-/// A time on the command line.
+/// Parses a time on the command line.
 pub fn time(text: &str) -> Result<Millis, String> {
     let millis = text.parse().ok().or_else(|| parse_millis(text));
     millis.ok_or_else(|| "write it like 2026-03-01T09:30:00Z, or as milliseconds since 1970".to_owned())
 }
 
-/// The progress of one topic after the other. What is read at once is not worth a line.
-struct Shown {
+/// The progress of one topic after the other, shown after a second.
+struct TopicProgress {
     what: &'static str,
     since: Instant,
     bar: Option<Progress>,
 }
 
-impl Shown {
+impl TopicProgress {
     fn set(&mut self, what: &'static str, read: usize) {
         if what != self.what {
             self.end();
@@ -70,7 +70,7 @@ pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     let connection = run::brokers(&config)?;
     let registry = schemas::open(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
     let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
-    let mut shown = Shown { what: "", since: Instant::now(), bar: None };
+    let mut shown = TopicProgress { what: "", since: Instant::now(), bar: None };
     let mut progress = |what, read| shown.set(what, read);
     let verify = Verify {
         config: &config,

@@ -173,7 +173,7 @@ mod tests {
         assert_eq!((found[1].text.as_str(), found[1].line), ("echo b \\\n  c", 5));
         assert_eq!(found[1].shown.as_deref().unwrap(), ["b c", "…"]);
         assert!(of("toml", "make = 1").is_empty() && of("", " a ──► b").is_empty());
-        assert!(is_command("A_B=c docker compose up") && !is_command("aegis.toml: in order"));
+        assert!(is_command("A_B=c docker compose up") && !is_command("aegis.toml: ok"));
     }
 
     #[test]

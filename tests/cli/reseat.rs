@@ -105,7 +105,7 @@ fn an_expert_comes_onto_the_panel_in_shadow_and_out_of_it_without_a_restart() {
     decided(&site, &mut sent, "the shadow", asleep);
     taken(&site, 3);
 
-    // What is faulty is refused, and the panel in force stays.
+    // An invalid panel is refused, and the panel in force stays.
     expert(&site, "forged", Some(&"0".repeat(64)));
     shadow(&site, "\"strict\", \"forged\"");
     refused(&site, 1, "forged");
@@ -114,7 +114,7 @@ fn an_expert_comes_onto_the_panel_in_shadow_and_out_of_it_without_a_restart() {
     fs::remove_dir_all(site.path("models").join("forged")).unwrap();
     score.signal("HUP");
     refused(&site, 3, "experts.shadow names nobody, which is no expert of the panel");
-    // One that nobody has named would weigh.
+    // An expert that experts.shadow does not name would have weight.
     expert(&site, "later", None);
     expert(&site, "stranger", None);
     shadow(&site, "\"strict\", \"later\"");
@@ -123,7 +123,7 @@ fn an_expert_comes_onto_the_panel_in_shadow_and_out_of_it_without_a_restart() {
     assert_eq!(made.votes.len(), 3);
     assert!(asleep(&made), "{made:?}");
 
-    // What is in force is asked for again; then what was refused, with all named.
+    // The panel in force is configured again; then the refused one, with all experts named.
     shadow(&site, "\"strict\"");
     await_metric(&site, "score", "aegis_panel_current 1");
     shadow(&site, "\"stranger\", \"later\"");

@@ -44,7 +44,7 @@ fn a_subject_is_erased_and_reading_proves_it() {
     let erased = ["erase", "--subject", "u3"];
     let proven = ["erase", "--verify", "--subject", "u3"];
     let text = site.says(65, &proven);
-    assert!(text.contains("`aegis erase` writes it") && text.contains("3 of the subject stand"), "{text}");
+    assert!(text.contains("run `aegis erase`") && text.contains("3 of the subject stand"), "{text}");
 
     // Each seventh event is theirs: three labelled, a fourth decided.
     let done = site.json(&erased);

@@ -65,7 +65,7 @@ fn no_output_holds_the_secrets_of_registry_and_collector() {
     send(&site.connection, &[traced(&site, 0, "hello", SAMPLED)]);
     until(&site, "decisions", 1);
     score.says("the collector does not accept them");
-    assert!(score.log().contains("the headers of traces.secrets do not open it"), "{}", score.log());
+    assert!(score.log().contains("the headers of traces.secrets are not accepted"), "{}", score.log());
     for path in ["/metrics", "/readyz?verbose", "/livez"] {
         holds_none(path, score.get(path).1.as_bytes());
     }

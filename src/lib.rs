@@ -1,11 +1,11 @@
-//! Aegis moderates conversations on Kafka: experts vote, a no-regret learner combines the votes, human
+//! Aegis moderates conversations on Kafka: experts vote, a no-regret learner combines the votes, and human
 //! labels teach it.
 //!
-//! The modules are the rooms that data walks through: [`kafka`] brings records, [`codec`] reads them,
-//! [`experts`] vote, [`score`] decides, [`learn`] joins labels to decisions and folds them, with [`core`]
-//! saying what everything means and [`store`] remembering.
+//! Data passes through these modules: [`kafka`] reads and writes records, [`codec`] decodes them, [`experts`]
+//! vote, [`score`] decides, and [`learn`] joins labels to decisions and folds them. [`core`] defines the types
+//! and the algorithms, and [`store`] keeps the learner's data on disk.
 
-// say.rs prints: `println!` panics where nobody reads.
+// Output goes through `ops::stdout`: `println!` panics if the reader has closed the pipe.
 #![deny(clippy::print_stdout)]
 
 pub use aegis_core as core;
@@ -23,12 +23,8 @@ pub mod kafka;
 pub mod learn;
 pub mod ops;
 pub mod panics;
-pub mod pem;
 pub mod registry;
 pub mod replay;
-mod say;
 pub mod score;
 pub mod store;
-pub mod topics;
-pub mod traced;
 pub mod verify;

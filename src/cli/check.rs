@@ -1,4 +1,4 @@
-//! `aegis check`: what can be known without a broker. Configuration, policies, experts, and how an event or a label
+//! `aegis check`: checks without a broker the configuration, the policies and the experts, and shows how an event or a label
 //! is read.
 
 use std::fs::File;
@@ -19,76 +19,76 @@ use crate::core::policy::Policy;
 use crate::core::text;
 use crate::experts::ExpertInfo;
 use crate::ops::Exit;
-use crate::say::say;
+use crate::ops::stdout::outln;
 
 #[derive(Args)]
 pub struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Reads the file as one event, JSON or Avro, and tells what was found in it, but for its texts
+    /// Reads the file as one event, JSON or Avro, and prints its fields without its texts
     #[arg(long, value_name = "FILE")]
     event: Option<PathBuf>,
-    /// Reads the file as one record of human labels, JSON or Avro, and tells what was found in it
+    /// Reads the file as one record of human labels, JSON or Avro, and prints its fields
     #[arg(long, value_name = "FILE")]
     label: Option<PathBuf>,
-    /// For people or for machines
+    /// The format of the output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
-/// What is known so far: people read it as it comes, machines get all of it at the end.
-struct Known {
+/// The report. Text is printed as it is found, JSON at the end.
+struct Report {
     output: Output,
-    told: Map<String, Value>,
+    values: Map<String, Value>,
 }
 
-impl Known {
+impl Report {
     fn add(&mut self, name: &str, value: Value, lines: &[String]) {
         if self.output == Output::Text {
-            lines.iter().for_each(|line| say!("{line}"));
+            lines.iter().for_each(|line| outln!("{line}"));
         }
-        self.told.insert(name.to_owned(), value);
+        self.values.insert(name.to_owned(), value);
     }
 }
 
-/// So many turns of an event are told of.
-const SHOWN: usize = 20;
+/// The number of an event's turns that are printed.
+const MAX_TURNS: usize = 20;
 
 pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     let file = args.config.config.display();
     let Loaded { config, policies } = args.config.load()?;
-    let mut known = Known { output: args.output, told: Map::new() };
-    known.add("file", file.to_string().into(), &[format!("{file}: in order")]);
+    let mut report = Report { output: args.output, values: Map::new() };
+    report.add("file", file.to_string().into(), &[format!("{file}: ok")]);
     let (all, lines): (Vec<_>, Vec<_>) = policies.policies.values().map(policy).unzip();
-    known.add("policies", all.into(), &lines);
+    report.add("policies", all.into(), &lines);
     if config.event_fields.is_set() {
-        let fields = of_events(&config.event_fields);
-        known.add("event_fields", object(&fields), &[format!("events in JSON: {}", pointers(&fields))]);
+        let fields = event_pointers(&config.event_fields);
+        report.add("event_fields", object(&fields), &[format!("events in JSON: {}", pointers(&fields))]);
     }
     if config.label_fields.is_set() {
         let fields = config.label_fields.pointers();
-        known.add("label_fields", object(&fields), &[format!("labels in JSON: {}", pointers(&fields))]);
+        report.add("label_fields", object(&fields), &[format!("labels in JSON: {}", pointers(&fields))]);
     }
     if let Some(path) = &args.event {
         let (value, lines) = event(path, &config, &policies)?;
-        known.add("event", value, &lines);
+        report.add("event", value, &lines);
     }
     if let Some(path) = &args.label {
         let (value, lines) = labels(path, &config, &policies)?;
-        known.add("label", value, &lines);
+        report.add("label", value, &lines);
     }
-    run::traced(&config)?;
+    run::check_traces(&config)?;
     run::connection(&config)?;
-    let panel = run::whole_panel(&config)?;
-    run::fitting(&panel, &config, &policies)?;
+    let panel = run::complete_panel(&config)?;
+    run::validate_panel(&panel, &config, &policies)?;
     let all = panel.experts().iter().map(|info| expert(info, &config));
     let (all, lines): (Vec<_>, Vec<_>) = all.unzip();
-    known.add("experts", all.into(), &lines);
+    report.add("experts", all.into(), &lines);
     let brokers = &config.kafka.brokers;
-    let line = format!("brokers {brokers}: settings in order; `aegis topics --config {file}` asks them");
-    known.add("brokers", brokers.as_str().into(), &[line]);
+    let line = format!("brokers {brokers}: settings ok; `aegis topics --config {file}` checks the topics");
+    report.add("brokers", brokers.as_str().into(), &[line]);
     if args.output == Output::Json {
-        print::json(&known.told)?;
+        print::json(&report.values)?;
     }
     Ok(Exit::Success)
 }
@@ -107,8 +107,8 @@ fn expert(expert: &ExpertInfo, config: &Config) -> (Value, String) {
     (json!({ "id": id, "kind": kind, "provider": provider, "state": state, "shadow": shadow }), line)
 }
 
-/// Where an event's fields are looked for, by their names.
-fn of_events(fields: &EventFields) -> Vec<(&str, &Pointer)> {
+/// Returns the pointers to an event's fields, by their names.
+fn event_pointers(fields: &EventFields) -> Vec<(&str, &Pointer)> {
     let named = vec![
         ("turns", &fields.turns),
         ("text", &fields.text),
@@ -124,24 +124,26 @@ fn of_events(fields: &EventFields) -> Vec<(&str, &Pointer)> {
     named.into_iter().chain(notes).collect()
 }
 
-/// Where fields are looked for, by their names.
+/// Returns the pointers that are set as a JSON object.
 fn object(named: &[(&str, &Pointer)]) -> Value {
     let given = named.iter().filter(|(_, pointer)| !pointer.is_empty());
     given.map(|(name, pointer)| ((*name).to_owned(), Value::from(pointer.as_str()))).collect()
 }
 
+/// Returns the pointers that are set as text.
 fn pointers(named: &[(&str, &Pointer)]) -> String {
     let given = named.iter().filter(|(_, pointer)| !pointer.is_empty());
     let given = given.map(|(name, pointer)| format!("{name} at {}", printable(pointer.as_str())));
     given.collect::<Vec<_>>().join(", ")
 }
 
-/// What a file holds; of one that is too large no more than it takes to see that.
-fn payload(path: &Path, most: usize) -> Result<Vec<u8>, Failure> {
-    let lost = |error| Failure::new(Exit::Unavailable, anyhow!("cannot read {}: {error}", path.display()));
+/// Reads a file, and of one larger than `limit` only one byte more.
+fn payload(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    let unavailable =
+        |error| Failure::new(Exit::Unavailable, anyhow!("cannot read {}: {error}", path.display()));
     let mut payload = Vec::new();
-    let file = File::open(path).map_err(lost)?;
-    file.take(most as u64 + 1).read_to_end(&mut payload).map_err(lost)?;
+    let file = File::open(path).map_err(unavailable)?;
+    file.take(limit as u64 + 1).read_to_end(&mut payload).map_err(unavailable)?;
     Ok(payload)
 }
 
@@ -149,8 +151,8 @@ fn wrong(path: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Data, anyhow!("{}: {error}", path.display()))
 }
 
-/// Refuses what names a policy that is none.
-fn known(path: &Path, what: &str, policy: &str, policies: &Policies) -> Result<(), Failure> {
+/// Returns an error if the policies file does not have this policy.
+fn validate_policy(path: &Path, what: &str, policy: &str, policies: &Policies) -> Result<(), Failure> {
     if policies.get(policy).is_some() {
         return Ok(());
     }
@@ -158,8 +160,8 @@ fn known(path: &Path, what: &str, policy: &str, policies: &Policies) -> Result<(
     Err(wrong(path, &format!("the {what} names the policy {policy}, which the policies file does not have")))
 }
 
-/// Reads a file as the first record of the labels' topic. For machines one label is an object, and any other number of
-/// them is a list.
+/// Reads a file as the first record of the topic of labels. As JSON one label is an object, and any other number of labels is
+/// a list.
 fn labels(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Vec<String>), Failure> {
     let payload = payload(path, MAX_LABEL)?;
     let labels = Received::plain(&payload).labels(&config.record_defaults());
@@ -171,18 +173,19 @@ fn labels(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, V
     }
     let (mut values, mut lines) = (Vec::new(), Vec::new());
     for label in &labels {
-        known(path, "label", &label.policy, policies)?;
-        lines.push(format!("label {shown}: {}", printable(&told_of_label(label))));
-        let json = codec::encode_label(label, Encoding::Json).ok();
-        values.push(json.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default());
+        validate_policy(path, "label", &label.policy, policies)?;
+        lines.push(format!("label {shown}: {}", printable(&describe_label(label))));
+        let json = codec::encode_label(label, Encoding::Json)
+            .map_err(|error| Failure::new(Exit::Internal, error))?;
+        values.push(serde_json::from_slice(&json).map_err(|error| Failure::new(Exit::Internal, error))?);
     }
     let one = if values.len() == 1 { values.pop() } else { None };
     Ok((one.unwrap_or(Value::Array(values)), lines))
 }
 
-fn told_of_label(label: &Label) -> String {
+fn describe_label(label: &Label) -> String {
     let Label { id, event, tenant, policy, source, .. } = label;
-    let mut told = format!("about event {event}, tenant {tenant}, policy {policy}; id {id}");
+    let mut text = format!("about event {event}, tenant {tenant}, policy {policy}; id {id}");
     let severity = label.severity.map(|severity| severity.to_string());
     let inclusion = label.inclusion_probability.map(|chance| chance.to_string());
     let decision = label.decision.map(|at| format!("{}:{}", at.partition, at.offset));
@@ -201,22 +204,22 @@ fn told_of_label(label: &Label) -> String {
         ("retracts", label.retracts.as_deref()),
     ] {
         if let Some(value) = value {
-            told += &format!(", {name} {value}");
+            text += &format!(", {name} {value}");
         }
     }
-    told
+    text
 }
 
-/// Reads a file as the first event of the topic.
+/// Reads a file as the first record of the topic of events.
 fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Vec<String>), Failure> {
     let payload = payload(path, MAX_EVENT)?;
     let received = Received::plain(&payload).at(&config.topics.events, 0, 0);
     let read = received.event_and_replaced(&config.record_defaults());
     let (event, replaced) = read.map_err(|error| wrong(path, &error))?;
-    known(path, "event", &event.policy, policies)?;
+    validate_policy(path, "event", &event.policy, policies)?;
     let shown = path.display();
-    let mut lines = vec![format!("event {shown}: {}", printable(&told(&event)))];
-    for (number, turn) in event.turns.iter().enumerate().take(SHOWN) {
+    let mut lines = vec![format!("event {shown}: {}", printable(&describe_event(&event)))];
+    for (number, turn) in event.turns.iter().enumerate().take(MAX_TURNS) {
         let judged = if number == event.judged { ", judged" } else { "" };
         lines.push(format!(
             "  turn {number}: {}, {} bytes of text{judged}",
@@ -224,7 +227,7 @@ fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Ve
             turn.text.len()
         ));
     }
-    if event.turns.len() > SHOWN {
+    if event.turns.len() > MAX_TURNS {
         lines.push(format!("  … {} turns in all, number {} is judged", event.turns.len(), event.judged));
     }
     if replaced > 0 {
@@ -234,7 +237,7 @@ fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Ve
         ));
     }
     if text::is_blank(event.judged_text()) {
-        lines.push("  nothing to judge: the policy's nothing_to_judge says what is done".to_owned());
+        lines.push("  nothing to judge: the policy's nothing_to_judge is the action".to_owned());
     }
     let hidden: Vec<_> = text::reveal(event.judged_text()).hidden.iter().map(|way| way.word()).collect();
     if !hidden.is_empty() {
@@ -257,19 +260,19 @@ fn event(path: &Path, config: &Config, policies: &Policies) -> Result<(Value, Ve
     Ok((value, lines))
 }
 
-fn told(event: &Event) -> String {
-    let mut told = format!(
+fn describe_event(event: &Event) -> String {
+    let mut text = format!(
         "id {}, conversation {}, tenant {}, policy {}",
         event.id, event.conversation, event.tenant, event.policy
     );
     let time = event.time.map(format_millis);
     for (name, value) in [("subject", event.subject.as_deref()), ("time", time.as_deref())] {
-        told += &format!(", {name} {}", value.unwrap_or("none"));
+        text += &format!(", {name} {}", value.unwrap_or("none"));
     }
     for (name, value) in &event.metadata {
-        told += &format!(", {name} = {value}");
+        text += &format!(", {name} = {value}");
     }
-    told
+    text
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `aegis config show|schema`: what is set, and what can be.
+//! `aegis config show|schema`: the settings in effect, and all possible settings.
 
 use clap::{Args, Subcommand};
 
@@ -10,25 +10,25 @@ use crate::ops::Exit;
 #[derive(Args)]
 pub struct ConfigCommand {
     #[command(subcommand)]
-    command: Which,
+    command: Action,
 }
 
 #[derive(Subcommand)]
-enum Which {
-    /// Every setting as it is in effect, and where it comes from; secrets are hidden
+enum Action {
+    /// Prints every setting in effect and its source, without secrets
     Show {
         #[command(flatten)]
         config: ConfigArgs,
-        /// Leaves out what nobody has set
+        /// Leaves out settings that have their defaults
         #[arg(long)]
         changed: bool,
-        /// For people or for machines
+        /// The format of the output
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// The JSON Schema of the configuration file
+    /// Prints the JSON Schema of the configuration file
     Schema {
-        /// That of the policies file instead
+        /// Prints the JSON Schema of the policies file instead
         #[arg(long)]
         policies: bool,
     },
@@ -36,8 +36,8 @@ enum Which {
 
 pub fn config(args: &ConfigCommand) -> Result<Exit, Failure> {
     match &args.command {
-        Which::Schema { policies } => print::json(&if *policies { policies_schema() } else { schema() })?,
-        Which::Show { config, changed, output } => {
+        Action::Schema { policies } => print::json(&if *policies { policies_schema() } else { schema() })?,
+        Action::Show { config, changed, output } => {
             let mut all = shown(&config.config, std::env::vars(), &config.sets)?;
             if *changed {
                 all.retain(|shown| shown.from != crate::config::Origin::Default);

@@ -1,4 +1,4 @@
-//! `aegis dlq list|show|replay`: dead letters, without their text unless it is asked for.
+//! `aegis dlq list|show|replay`: shows and replays dead letters. Their text is shown only on request.
 
 mod replay;
 
@@ -11,51 +11,51 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::print::{self, Output, printable};
-use super::scan::{ANSWER, scan};
+use super::scan::{ANSWER_TIMEOUT, scan};
 use super::{ConfigArgs, Failure, run};
 use crate::codec::time::format_millis;
 use crate::dead_letter::{Headers, NotReplayable, not_replayable, replays};
 use crate::kafka::{Connection, Consumed, Lookup};
 use crate::ops::Exit;
-use crate::say::{Out, say};
+use crate::ops::stdout::{Stdout, outln};
 
 #[derive(Args)]
 pub struct DlqArgs {
     #[command(subcommand)]
-    command: Which,
+    command: Action,
 }
 
 #[derive(Subcommand)]
-enum Which {
-    /// The newest dead letters: reason, where the original lies, its time and size
+enum Action {
+    /// Lists the newest dead letters: reason, and the original's position, time and size
     List {
         #[command(flatten)]
         config: ConfigArgs,
-        /// Only those for this reason, e.g. NotAvro
+        /// Lists only dead letters with this reason, e.g. NotAvro
         #[arg(long)]
         reason: Option<String>,
-        /// So many at most, the newest by their originals' times
+        /// The greatest number of dead letters, the newest by their originals' times
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         limit: u32,
-        /// For people, or one JSON array
+        /// The format of the output
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// One dead letter's headers, and where its original lies
+    /// Prints the headers of one dead letter, and the position of its original
     Show {
         #[command(flatten)]
         config: ConfigArgs,
-        /// Where it lies in the dead-letter topic
+        /// The position in the dead-letter topic
         #[arg(value_name = "PARTITION:OFFSET", value_parser = place)]
         at: (i32, i64),
-        /// Writes the value, which may hold what a user wrote, to this file and nothing else; `-` is standard output
+        /// Writes only the value, which may contain text of users, to this file; `-` is standard output
         #[arg(long, value_name = "FILE")]
         payload: Option<PathBuf>,
-        /// For people or for machines
+        /// The format of the output
         #[arg(long, value_enum, default_value_t = Output::Text, conflicts_with = "payload")]
         output: Output,
     },
-    /// Puts dead letters back where they came from, each at most once
+    /// Writes dead letters back to their source topics, each at most once
     Replay(replay::ReplayArgs),
 }
 
@@ -77,14 +77,14 @@ struct Line {
     origin_topic: String,
     origin_partition: i32,
     origin_offset: i64,
-    /// Of the original, in milliseconds since 1970.
+    /// The time of the original, in milliseconds since 1970.
     time: Option<i64>,
-    /// Of key and value, in bytes.
+    /// The size of key and value, in bytes.
     bytes: usize,
     message: String,
-    /// How often the original has been put back already.
+    /// The number of times that the original has been replayed.
     replays: u32,
-    /// Why it cannot be put back; none if it can be.
+    /// The reason why it cannot be replayed, if any.
     stays: Option<&'static str>,
 }
 
@@ -118,7 +118,7 @@ impl Line {
 
 pub fn dlq(args: &DlqArgs) -> Result<Exit, Failure> {
     match &args.command {
-        Which::List { config, reason, limit, output } => {
+        Action::List { config, reason, limit, output } => {
             let config = config.load()?.config;
             let connection = run::brokers(&config)?;
             let (count, lines) = list(&connection, &config.topics.dlq, reason.as_deref(), *limit as usize)?;
@@ -127,7 +127,7 @@ pub fn dlq(args: &DlqArgs) -> Result<Exit, Failure> {
                 Output::Text => print_lines(&lines, count),
             }
         }
-        Which::Show { config, at, payload, output } => {
+        Action::Show { config, at, payload, output } => {
             let config = config.load()?.config;
             let record = fetch(&run::brokers(&config)?, &config.topics.dlq, *at)?;
             match payload {
@@ -136,12 +136,12 @@ pub fn dlq(args: &DlqArgs) -> Result<Exit, Failure> {
                 None => show(&record),
             }
         }
-        Which::Replay(args) => replay::replay(args)?,
+        Action::Replay(args) => replay::replay(args)?,
     }
     Ok(Exit::Success)
 }
 
-/// How many there are, and the newest of them, oldest first.
+/// Returns the number of dead letters, and the newest of them, oldest first.
 fn list(
     connection: &Connection,
     topic: &str,
@@ -171,32 +171,40 @@ fn print_lines(lines: &[Line], count: u64) {
         printable(&format!("{origin_topic} {origin_partition}:{origin_offset}"))
     };
     let wide = lines.iter().map(|line| original(line).chars().count()).max().unwrap_or(0).max(8);
-    say!("{:<10} {:<20} {:<6} {:<wide$} {:<24} {:>8}", "at", "reason", "stage", "original", "time", "bytes");
+    outln!(
+        "{:<10} {:<20} {:<6} {:<wide$} {:<24} {:>8}",
+        "at",
+        "reason",
+        "stage",
+        "original",
+        "time",
+        "bytes"
+    );
     for line in lines {
         let at = format!("{}:{}", line.partition, line.offset);
         let time = line.time.map_or_else(|| "-".into(), format_millis);
         let (reason, stage) = (printable(&line.reason), printable(&line.stage));
         let stays = line.stays.map(|why| format!("  stays: {why}")).unwrap_or_default();
-        say!(
+        outln!(
             "{at:<10} {reason:<20} {stage:<6} {:<wide$} {time:<24} {:>8}{stays}",
             original(line),
             line.bytes
         );
     }
-    say!("{} of {count} dead letters; `aegis dlq show PARTITION:OFFSET` tells more of one", lines.len());
+    outln!("{} of {count} dead letters; `aegis dlq show PARTITION:OFFSET` shows one", lines.len());
 }
 
 fn fetch(connection: &Connection, topic: &str, at: (i32, i64)) -> Result<Consumed, Failure> {
     let unavailable = |error| Failure::of(connection, error);
-    let mut lookup = Lookup::open(connection, topic, ANSWER).map_err(unavailable)?;
-    let found = lookup.fetch(&[at], ANSWER).map_err(unavailable)?;
+    let mut lookup = Lookup::open(connection, topic, ANSWER_TIMEOUT).map_err(unavailable)?;
+    let found = lookup.fetch(&[at], ANSWER_TIMEOUT).map_err(unavailable)?;
     found.into_iter().next().flatten().ok_or_else(|| {
         let (partition, offset) = at;
         Failure::new(Exit::Data, anyhow!("{topic} has no record at {partition}:{offset} (any more)"))
     })
 }
 
-/// A dead letter by itself, for machines: what its original said is not among it.
+/// A dead letter as JSON, without the value of its original.
 #[derive(Serialize)]
 struct Shown {
     #[serde(flatten)]
@@ -209,7 +217,7 @@ struct Shown {
 #[derive(Serialize)]
 struct Header {
     name: String,
-    /// None where it has no value, or one that is no text.
+    /// `None` if there is no value or it is not text.
     value: Option<String>,
     bytes: Option<usize>,
 }
@@ -237,31 +245,32 @@ fn show(record: &Consumed) {
     let size = |bytes: &Option<Vec<u8>>| {
         bytes.as_ref().map_or_else(|| "none".into(), |it| format!("{} bytes", it.len()))
     };
-    say!("reason     {}, in {}", printable(&line.reason), printable(&line.stage));
-    say!("message    {}", printable(&line.message));
-    say!(
+    outln!("reason     {}, in {}", printable(&line.reason), printable(&line.stage));
+    outln!("message    {}", printable(&line.message));
+    outln!(
         "original   {} partition {} offset {}",
         printable(&line.origin_topic),
         line.origin_partition,
         line.origin_offset
     );
-    say!("time       {time}");
+    outln!("time       {time}");
     if let Some(why) = line.stays {
-        say!("replay     cannot be put back: {why}");
+        outln!("replay     cannot be put back: {why}");
     }
-    say!("key        {}", size(&record.key));
-    say!("value      {}; --payload FILE writes it to a file", size(&record.payload));
+    outln!("key        {}", size(&record.key));
+    outln!("value      {}; --payload FILE writes it to a file", size(&record.payload));
     for (name, value) in &record.headers {
         let value = match value.as_deref().map(|bytes| (std::str::from_utf8(bytes), bytes.len())) {
             None => "(none)".to_owned(),
             Some((Ok(text), _)) => printable(text),
-            Some((Err(_), bytes)) => format!("({bytes} bytes that are no text)"),
+            Some((Err(_), bytes)) => format!("({bytes} bytes, not text)"),
         };
-        say!("header     {}: {value}", printable(name));
+        outln!("header     {}: {value}", printable(name));
     }
 }
 
 fn write_payload(path: &Path, payload: &[u8]) -> Result<(), Failure> {
-    let written = if path == Path::new("-") { Out.write_all(payload) } else { std::fs::write(path, payload) };
+    let written =
+        if path == Path::new("-") { Stdout.write_all(payload) } else { std::fs::write(path, payload) };
     written.map_err(|error| Failure::new(Exit::Unavailable, anyhow!("{}: {error}", path.display())))
 }

@@ -1,9 +1,9 @@
-//! `aegis erase`: a subject leaves the ledger, and what stays elsewhere is told.
+//! `aegis erase`: erases a subject from the ledger, and lists the records that remain in other topics.
 //!
-//! The standing edit comes first: from then on no decision about the subject enters the ledger. Then what is
-//! there gets tombstones, which take effect when the topic is compacted. Run twice it does the same.
+//! The edit is written first: from then on no decision about the subject enters the ledger. Then the records in the ledger
+//! get tombstones, which take effect when the topic is compacted. The command can be repeated.
 
-mod stays;
+mod remaining;
 mod subject;
 mod verify;
 
@@ -17,25 +17,25 @@ use crate::config::Config;
 use crate::core::ledger::Record;
 use crate::kafka::{Connection, Outbox};
 use crate::ops::Exit;
-use crate::say::say;
-use stays::Stays;
+use crate::ops::stdout::outln;
+use remaining::Remaining;
 use subject::Subject;
 
 #[derive(Args)]
 pub struct EraseArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The subject: the user's key on events
+    /// The subject, as in the events
     #[arg(long, value_name = "SUBJECT")]
     subject: String,
-    /// Only in this tenant [default: in all]
+    /// Erases only in this tenant [default: all tenants]
     #[arg(long, default_value = "", hide_default_value = true)]
     tenant: String,
-    /// Erases nothing: proves by reading that the ledger holds nothing of the subject, and that what the learner
-    /// has published is what it would be had the subject never been
+    /// Erases nothing, and checks that the ledger contains nothing of the subject and that the published predictor is the
+    /// one of a ledger without the subject
     #[arg(long)]
     verify: bool,
-    /// For people or for machines
+    /// The format of the output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
@@ -48,7 +48,7 @@ pub fn erase(args: &EraseArgs) -> Result<Exit, Failure> {
         return verify::verify(&subject, &loaded, &connection, args.output);
     }
     let config = &loaded.config;
-    let Done { offset, tombstones, stays } = take_out(&subject, config, &connection)?;
+    let Erased { offset, tombstones, stays } = erase_from_ledger(&subject, config, &connection)?;
     match args.output {
         Output::Json => print::json(&json!({
             "edit_offset": offset,
@@ -60,28 +60,28 @@ pub fn erase(args: &EraseArgs) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// What was done, and what is left.
-struct Done {
-    /// The edit's offset.
+/// The result of an erasure.
+struct Erased {
+    /// The offset of the edit.
     offset: i64,
-    /// Records that were taken out.
+    /// The number of records that got tombstones.
     tombstones: usize,
-    /// What other topics hold.
-    stays: Vec<Stays>,
+    /// The records that remain in other topics.
+    stays: Vec<Remaining>,
 }
 
 /// Writes the edit and the tombstones.
-fn take_out(subject: &Subject, config: &Config, connection: &Connection) -> Result<Done, Failure> {
+fn erase_from_ledger(subject: &Subject, config: &Config, connection: &Connection) -> Result<Erased, Failure> {
     let unavailable = |error| Failure::of(connection, error);
-    // An id of its own: the active learner is not fenced, and reads this like its own records.
+    // A transactional id of its own does not fence the active learner, which reads these records like its own.
     let id = format!("{}-erase", config.learn.group);
     let mut outbox = Outbox::open(connection, run::delivery(config, connection, &id)).map_err(unavailable)?;
     let edit = Record::Edit(erasure(&subject.tenant, &subject.id));
     let places = outbox.commit(&[written(config, &edit)?], None).map_err(unavailable)?;
-    let offset = places.first().map_or(-1, |(_, offset)| *offset);
-    let (stays, rounds) = stays::find(subject, config, connection)?;
+    let (_, offset) = *places.first().expect("the commit of one record returns its position");
+    let (stays, rounds) = remaining::find(subject, config, connection)?;
     let mut tombstones = 0;
-    // A learner in the middle of a unit may write once more before it reads the edit.
+    // A learner in the middle of a batch may write once more before it reads the edit.
     for _ in 0..2 {
         let (out, instead) = subject.out_of_ledger(config, connection, &rounds)?;
         if out.is_empty() && instead.is_empty() {
@@ -94,16 +94,18 @@ fn take_out(subject: &Subject, config: &Config, connection: &Connection) -> Resu
         }
         outbox.commit(&records, None).map_err(unavailable)?;
     }
-    Ok(Done { offset, tombstones, stays })
+    Ok(Erased { offset, tombstones, stays })
 }
 
-fn text(config: &Config, offset: i64, tombstones: usize, stays: &[Stays]) {
+fn text(config: &Config, offset: i64, tombstones: usize, stays: &[Remaining]) {
     let rounds = &config.topics.rounds;
-    say!("edit        written to {rounds} at offset {offset}; the active learner applies it within a second");
-    say!("tombstones  {tombstones} records of {rounds} go when it is compacted");
-    say!("stays       the edit itself: it names the subject, so that what comes later is erased, too");
+    outln!(
+        "edit        written to {rounds} at offset {offset}; the active learner applies it within a second"
+    );
+    outln!("tombstones  {tombstones} records of {rounds} are removed when it is compacted");
+    outln!("stays       the edit itself, which contains the subject so that later records are erased too");
     for stay in stays {
-        say!("stays       {stay}");
+        outln!("stays       {stay}");
     }
-    say!("`aegis erase --verify` tells when the ledger holds nothing any more");
+    outln!("`aegis erase --verify` checks that the ledger holds nothing of the subject");
 }

@@ -9,25 +9,25 @@ use crate::core::hash::hex;
 use crate::core::vote::Outcome;
 use crate::experts::ExpertInfo;
 use crate::ops::Exit;
-use crate::say::say;
+use crate::ops::stdout::outln;
 
 #[derive(Args)]
 pub struct ExpertsArgs {
     #[command(subcommand)]
-    command: Which,
+    command: Action,
 }
 
 #[derive(Subcommand)]
-enum Which {
-    /// What each expert is, where it comes from and how good it is
+enum Action {
+    /// Lists the experts with their source and quality
     List {
         #[command(flatten)]
         config: ConfigArgs,
-        /// For people or for machines
+        /// The format of the output
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Every expert's vote on a text, with its time and tokens
+    /// Prints every expert's vote on a text, with its duration and tokens
     Test {
         #[command(flatten)]
         config: ConfigArgs,
@@ -38,22 +38,26 @@ enum Which {
 
 pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
     match &args.command {
-        Which::List { config, output: Output::Json } => {
+        Action::List { config, output: Output::Json } => {
             let panel = run::panel(&config.load()?.config)?;
-            print::json(&panel.experts().iter().map(told).collect::<Vec<_>>())?;
+            print::json(&panel.experts().iter().map(as_json).collect::<Vec<_>>())?;
         }
-        Which::List { config, output: Output::Text } => {
+        Action::List { config, output: Output::Text } => {
             let panel = run::panel(&config.load()?.config)?;
-            say!("{:<18} {:<11} {:<10} {:>5}  what", "expert", "kind", "state", "AUC");
+            outln!("{:<18} {:<11} {:<10} {:>5}  what", "expert", "kind", "state", "AUC");
             for expert in panel.experts() {
                 let auc = expert.auc.map_or_else(|| "-".into(), |auc| format!("{auc:.3}"));
                 let (id, kind, state) = (&expert.id, expert.kind.word(), expert.state.word());
-                say!("{id:<18} {kind:<11} {state:<10} {auc:>5}  {} ({})", expert.description, expert.licence);
+                outln!(
+                    "{id:<18} {kind:<11} {state:<10} {auc:>5}  {} ({})",
+                    expert.description,
+                    expert.licence
+                );
             }
         }
-        Which::Test { config, text } => {
+        Action::Test { config, text } => {
             let panel = run::panel(&config.load()?.config)?;
-            say!("{:<18} {:>8} {:>7} {:>9}  categories", "expert", "P(unsafe)", "tokens", "time");
+            outln!("{:<18} {:>8} {:>7} {:>9}  categories", "expert", "P(unsafe)", "tokens", "time");
             for found in panel.examine(text) {
                 let tokens = found.tokens.map_or_else(|| "-".into(), |tokens| tokens.to_string());
                 let time = format!("{:.2} ms", found.time.as_secs_f64() * 1e3);
@@ -64,15 +68,15 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
                     }
                     Outcome::Abstained(reason) => ("abstains".into(), reason.word().into()),
                 };
-                say!("{:<18} {score:>8} {tokens:>7} {time:>9}  {categories}", found.vote.expert);
+                outln!("{:<18} {score:>8} {tokens:>7} {time:>9}  {categories}", found.vote.expert);
             }
         }
     }
     Ok(Exit::Success)
 }
 
-/// An expert for machines.
-fn told(expert: &ExpertInfo) -> Value {
+/// Returns an expert as JSON.
+fn as_json(expert: &ExpertInfo) -> Value {
     json!({
         "id": expert.id,
         "kind": expert.kind.word(),

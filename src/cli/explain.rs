@@ -1,4 +1,4 @@
-//! `aegis explain EVENT_ID`: what made a decision, and what would have made another.
+//! `aegis explain EVENT_ID`: explains a decision, and finds the change of a vote that would reverse it.
 
 mod shown;
 
@@ -16,8 +16,8 @@ use crate::core::explain::{Explanation, explain as computed};
 use crate::core::predictor::{Predictor, Published};
 use crate::kafka::Connection;
 use crate::ops::Exit;
+use crate::ops::stdout::errln;
 use crate::registry::Registry;
-use crate::say::note;
 use shown::{as_json, text};
 
 #[derive(Args)]
@@ -33,38 +33,38 @@ pub struct ExplainArgs {
     /// The event's policy [default: defaults.policy of the configuration]
     #[arg(long)]
     policy: Option<String>,
-    /// Every decision about the event, not the newest only
+    /// Explains every decision about the event, not only the newest
     #[arg(long)]
     all: bool,
-    /// For people or for machines
+    /// The format of the output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
-/// A decision and where it lies.
-struct Found {
+/// A decision with its position.
+struct Located {
     partition: i32,
     offset: i64,
     time: Option<i64>,
     decision: Decision,
 }
 
-/// What became of the predictor that a decision names.
-enum Standing {
-    /// The policy had learned nothing.
-    Untaught,
-    /// It is the newest.
+/// The status of the predictor that a decision names.
+enum PredictorStatus {
+    /// The policy had not learned anything.
+    Prior,
+    /// It is the newest one.
     Newest,
-    /// Others have been published since; it is still there.
+    /// Others have been published since, and it is still in the topic.
     Replaced,
-    /// Compaction has taken it: only what the decision names is left.
+    /// Compaction has removed it.
     Gone,
 }
 
-impl Standing {
+impl PredictorStatus {
     fn word(&self) -> &'static str {
         match self {
-            Self::Untaught => "untaught",
+            Self::Prior => "untaught",
             Self::Newest => "newest",
             Self::Replaced => "replaced",
             Self::Gone => "gone",
@@ -78,15 +78,15 @@ pub fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
     let found = find(args, &config, &connection)?;
     let mut shown = Vec::new();
     for found in found {
-        let (standing, published) = predictor(&found.decision, &config, &connection)?;
-        let explained = again(&found.decision, &standing, published, &policies)?;
+        let (status, published) = predictor(&found.decision, &config, &connection)?;
+        let explained = recompute(&found.decision, &status, published, &policies)?;
         match args.output {
-            Output::Json => shown.push(as_json(&found, &standing, explained.as_ref())),
-            Output::Text => text(&found, &standing, explained.as_ref(), &config),
+            Output::Json => shown.push(as_json(&found, &status, explained.as_ref())),
+            Output::Text => text(&found, &status, explained.as_ref(), &config),
         }
     }
     if args.output == Output::Json {
-        // One decision is an object, `--all` always a list.
+        // One decision is an object, and `--all` always prints a list.
         match (args.all, shown.pop()) {
             (false, Some(only)) => print::json(&only)?,
             (_, last) => print::json(&shown.into_iter().chain(last).collect::<Vec<_>>())?,
@@ -95,12 +95,12 @@ pub fn explain(args: &ExplainArgs) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The event's decisions, the newest last, and without `--all` only that.
-fn find(args: &ExplainArgs, config: &Config, connection: &Connection) -> Result<Vec<Found>, Failure> {
+/// Returns the event's decisions, the newest last, and without `--all` only the newest.
+fn find(args: &ExplainArgs, config: &Config, connection: &Connection) -> Result<Vec<Located>, Failure> {
     let registry =
         Registry::from_config(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
-    let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
-    let patient = patient.as_ref().map(|patient| patient as &dyn Schemas);
+    let waiting = registry.as_ref().map(|registry| registry.waiting(&|| false));
+    let waiting = waiting.as_ref().map(|waiting| waiting as &dyn Schemas);
     let tenant = args.tenant.as_deref().unwrap_or(&config.defaults.tenant);
     let policy = args.policy.as_deref().unwrap_or(&config.defaults.policy);
     let topic = &config.topics.decisions;
@@ -108,15 +108,15 @@ fn find(args: &ExplainArgs, config: &Config, connection: &Connection) -> Result<
     let (mut others, mut broken) = (Vec::new(), 0_usize);
     scan(connection, topic, &mut |record| {
         let Some(payload) = &record.payload else { return Ok(()) };
-        // JSON can write a letter in many ways; in Avro the id stands as it is.
+        // JSON can escape letters in many ways. In Avro the id appears unchanged.
         if !payload.starts_with(b"{") && !holds(payload, args.event.as_bytes()) {
             return Ok(());
         }
-        match Received::new(Some(payload), &record.headers, patient).decision() {
+        match Received::new(Some(payload), &record.headers, waiting).decision() {
             Ok(decision) if decision.id.event != args.event => {}
             Ok(decision) if decision.id.tenant == tenant && decision.id.policy == policy => {
                 let (partition, offset, time) = (record.partition, record.offset, record.timestamp);
-                found.push(Found { partition, offset, time, decision });
+                found.push(Located { partition, offset, time, decision });
             }
             Ok(decision) => others.push((decision.id.tenant, decision.id.policy)),
             Err(_) => broken += 1,
@@ -124,7 +124,7 @@ fn find(args: &ExplainArgs, config: &Config, connection: &Connection) -> Result<
         Ok(())
     })?;
     if broken > 0 {
-        note!("aegis: {broken} decisions that may be about the event cannot be read");
+        errln!("aegis: {broken} decisions that may be about the event cannot be read");
     }
     found.sort_by_key(|found| (found.time, found.partition, found.offset));
     if found.is_empty() {
@@ -155,14 +155,14 @@ fn holds(payload: &[u8], id: &[u8]) -> bool {
     id.is_empty() || payload.windows(id.len()).any(|part| part == id)
 }
 
-/// The predictor that the decision names, if it is still on its topic.
+/// Returns the predictor that the decision names, if it is still in its topic.
 fn predictor(
     decision: &Decision,
     config: &Config,
     connection: &Connection,
-) -> Result<(Standing, Option<Published>), Failure> {
+) -> Result<(PredictorStatus, Option<Published>), Failure> {
     if decision.predictor.ledger_offset < 0 {
-        return Ok((Standing::Untaught, None));
+        return Ok((PredictorStatus::Prior, None));
     }
     let (mut named, mut newest) = (None, None);
     versions(connection, config, &mut |version| {
@@ -177,27 +177,27 @@ fn predictor(
     })?;
     let is_newest = newest == Some(Some(decision.predictor.state_hash));
     Ok(match named {
-        None => (Standing::Gone, None),
-        Some(named) if is_newest => (Standing::Newest, Some(named)),
-        Some(named) => (Standing::Replaced, Some(named)),
+        None => (PredictorStatus::Gone, None),
+        Some(named) if is_newest => (PredictorStatus::Newest, Some(named)),
+        Some(named) => (PredictorStatus::Replaced, Some(named)),
     })
 }
 
-/// The decision computed again; `None` where its predictor is not to be had.
-fn again(
+/// Computes the decision again. Returns `None` if its predictor is not available.
+fn recompute(
     decision: &Decision,
-    standing: &Standing,
+    status: &PredictorStatus,
     published: Option<Published>,
     policies: &Policies,
 ) -> Result<Option<Explanation>, Failure> {
     let policy = policies.get(&decision.id.policy);
-    let built = match (standing, published, policy) {
-        (Standing::Untaught, _, Some(policy)) => {
+    let built = match (status, published, policy) {
+        (PredictorStatus::Prior, _, Some(policy)) => {
             let experts: Vec<_> = decision.votes.iter().map(|weighed| weighed.vote.expert.clone()).collect();
             Predictor::prior(&policy.learner, &policy.name, &experts)
         }
         (_, Some(mut published), policy) => {
-            // The secret of keyed draws never travels.
+            // The secret of keyed draws is never published.
             published.learner.seed = policy.and_then(|policy| policy.learner.seed.clone());
             Predictor::published(&published)
         }

@@ -7,10 +7,10 @@ mod erase;
 mod experts;
 mod explain;
 mod ledger;
+mod panel_reload;
 mod print;
 mod reload;
 mod replay;
-mod reseat;
 mod run;
 mod scan;
 mod supervise;
@@ -30,19 +30,19 @@ use crate::demo::DemoArgs;
 use crate::evaluate::{EvaluateArgs, EvaluateError};
 use crate::kafka::Connection;
 use crate::ops::Exit;
+use crate::ops::stdout::{self, SIGPIPE_EXIT, Stdout, errln};
 use crate::replay::ReplayArgs;
-use crate::say::{self, CLOSED, Out, note};
 
-/// What holds for every command.
-const AFTER: &str = "Settings: the file, over it AEGIS__SECTION__KEY from the environment, over both --set section.key=value; \
-    `aegis config show` tells what is in effect, docs/configuration.md lists them all.\n\
-    Exit codes: 0 all well, 64 wrong command line, 65 wrong data or a promise that does not hold, 69 brokers or files \
-    not to be had, 70 a fault of this program, 78 wrong configuration, 130 interrupted, 141 nobody reads what is printed.";
+/// The end of every help text.
+const AFTER_HELP: &str = "Settings: AEGIS__SECTION__KEY from the environment overrides the file, and --set section.key=value overrides both. \
+    `aegis config show` prints the settings in effect; docs/configuration.md lists all of them.\n\
+    Exit codes: 0 success, 64 wrong command line, 65 wrong data or a guarantee that does not hold, 69 brokers or files \
+    not available, 70 a fault of this program, 78 wrong configuration, 130 interrupted, 141 output closed by its reader.";
 
-/// Moderates conversations on Kafka: experts vote, a no-regret learner combines the votes, human labels
+/// Moderates conversations on Kafka: experts vote, a no-regret learner combines the votes, and human labels
 /// teach it.
 #[derive(Parser)]
-#[command(name = "aegis", version, max_term_width = 100, after_help = AFTER)]
+#[command(name = "aegis", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -50,35 +50,35 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Scores events and learns from labels until it is told to stop
+    /// Scores events and learns from labels until it is stopped
     Run(RunArgs),
-    /// Reads configuration, policies and experts, and says what is wrong with them
+    /// Checks the configuration, the policies and the experts
     Check(check::CheckArgs),
-    /// Shows the whole flow on real text, with a labeller that answers late
+    /// Runs the whole flow on real text, with a labeller that answers late
     Demo(DemoArgs),
-    /// Folds label streams offline: the same state hash as the live learner's, and what it would have done
+    /// Folds label streams offline, to the same state hash as the live learner
     Replay(Box<ReplayArgs>),
-    /// Checks the topics on the brokers, and makes those that are missing
+    /// Checks the topics on the brokers, and creates missing ones
     Topics(topics::TopicsArgs),
     /// Lists the experts, or asks them about a text
     Experts(experts::ExpertsArgs),
     /// Measures every expert, plain majority and the default learner on held-out labelled text
     Evaluate(EvaluateArgs),
-    /// Measures what the panel works best with on this machine, and writes tuned.toml beside the configuration
+    /// Measures the best settings for the panel on this machine, and writes them to tuned.toml
     Tune(tune::TuneArgs),
-    /// Reads the topics back: one outcome for every event, in order, and the state that the ledger folds to
+    /// Verifies the topics: one outcome for every event, in order, and the state that the ledger folds to
     Verify(verify::VerifyArgs),
-    /// Tells what made a decision, and what would have made another
+    /// Explains a decision, and finds the change of a vote that would reverse it
     Explain(explain::ExplainArgs),
-    /// Shows what the learner has published
+    /// Shows the published predictors
     Weights(weights::WeightsArgs),
-    /// Shows what is set, and what can be
+    /// Shows the settings in effect, and all possible settings
     Config(config::ConfigCommand),
-    /// Looks at dead letters
+    /// Lists, shows and replays dead letters
     Dlq(dlq::DlqArgs),
-    /// Edits the ledger: afterwards the learner's state is that of a world where it never was
+    /// Excludes annotators or subjects from the ledger, and recovers it
     Ledger(ledger::LedgerArgs),
-    /// Erases a subject from the ledger, and tells what stays elsewhere and until when
+    /// Erases a subject from the ledger, and lists the records that remain elsewhere
     Erase(erase::EraseArgs),
     /// Prints a completion script for a shell
     Completions {
@@ -87,13 +87,13 @@ enum Command {
     },
 }
 
-/// Which configuration.
+/// The arguments that select a configuration.
 #[derive(Clone, Args)]
 pub struct ConfigArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", env = "AEGIS_CONFIG")]
     config: PathBuf,
-    /// Lies over the file and AEGIS__SECTION__KEY from the environment; can be repeated
+    /// Overrides the file and AEGIS__SECTION__KEY from the environment; can be repeated
     #[arg(long = "set", value_name = "section.key=value")]
     sets: Vec<String>,
 }
@@ -103,12 +103,12 @@ impl ConfigArgs {
         Ok(load(&self.config, std::env::vars(), &self.sets)?)
     }
 
-    /// The configuration alone, read anew.
+    /// Reads the configuration without the policies.
     fn configuration(&self) -> Result<Config, ConfigError> {
         configuration(&self.config, std::env::vars(), &self.sets)
     }
 
-    /// The same without what `aegis tune` has found.
+    /// Reads the configuration without the settings of `tuned.toml`.
     fn untuned(&self) -> Result<Config, ConfigError> {
         untuned(&self.config, std::env::vars(), &self.sets)
     }
@@ -118,7 +118,7 @@ impl ConfigArgs {
 struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Which part of the work this process does
+    /// The role of this process
     #[arg(long, value_enum, default_value_t = Role::Both)]
     role: Role,
 }
@@ -126,15 +126,15 @@ struct RunArgs {
 /// The roles.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Role {
-    /// Events in, decisions out
+    /// Reads events and writes decisions
     Score,
-    /// Labels in, predictors out
+    /// Reads labels and writes predictors
     Learn,
-    /// Both in one process
+    /// Runs both roles in one process
     Both,
 }
 
-/// How a command failed: what to print, and the exit code.
+/// The error of a command, with its exit code.
 pub struct Failure {
     exit: Exit,
     error: anyhow::Error,
@@ -145,7 +145,7 @@ impl Failure {
         Self { exit, error: error.into() }
     }
 
-    /// Something did not come of asking these brokers: which, the error itself does not know.
+    /// An error of a request to these brokers, which it names.
     fn of(brokers: &Connection, error: impl Into<anyhow::Error>) -> Self {
         Self::new(Exit::Unavailable, error.into().context(format!("brokers {}", brokers.brokers)))
     }
@@ -168,15 +168,15 @@ fn evaluate(args: &EvaluateArgs) -> Result<Exit, Failure> {
     crate::evaluate::run(args).map_err(failed).map(|()| Exit::Success)
 }
 
-/// Runs the command that the arguments name; its exit code.
+/// Runs the command that the arguments name. Returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; clap's own code for the rest is 2, ours 64.
+            // Help and version are not errors. clap's exit code for errors is 2, ours is 64.
             if error.print().is_err() {
-                return CLOSED.into();
+                return SIGPIPE_EXIT.into();
             }
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
@@ -200,23 +200,23 @@ pub fn main() -> ExitCode {
         Command::Ledger(args) => ledger::ledger(&args),
         Command::Erase(args) => erase::erase(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "aegis", &mut Out);
+            clap_complete::generate(shell, &mut Cli::command(), "aegis", &mut Stdout);
             Ok(Exit::Success)
         }
     };
     let exit = match result {
         Ok(exit) => exit,
         Err(Failure { exit, error }) => {
-            note!("aegis: {error:#}");
+            errln!("aegis: {error:#}");
             exit
         }
     };
-    match say::ended() {
+    match stdout::finish() {
         Ok(()) => exit.into(),
-        // Whoever read has enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => CLOSED.into(),
+        // The reader has closed the pipe.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => SIGPIPE_EXIT.into(),
         Err(error) => {
-            note!("aegis: standard output: {error}");
+            errln!("aegis: standard output: {error}");
             Exit::Unavailable.into()
         }
     }

@@ -1,31 +1,31 @@
-//! What commands print: tables for people, JSON for machines.
+//! The output of commands: tables for people, JSON for programs.
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::Failure;
 use crate::ops::Exit;
-use crate::say::{self, say};
+use crate::ops::stdout::{self, outln};
 
-/// How a command prints what it found.
+/// The format of the output.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people
+    /// Text for people
     Text,
-    /// For machines
+    /// JSON for programs
     Json,
 }
 
 /// Prints one JSON value.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Internal, error))?;
-    say!("{text}");
+    outln!("{text}");
     Ok(())
 }
 
-/// Prints rows in columns; those of numbers, named in `right`, end on one line. The last is never padded.
+/// Prints rows in columns. The columns in `right` are aligned to the right. The last one is never padded.
 pub fn table(rows: &[Vec<String>], right: &[usize]) {
-    say::text(&columns(rows, right));
+    stdout::print(&columns(rows, right));
 }
 
 fn columns(rows: &[Vec<String>], right: &[usize]) -> String {
@@ -52,19 +52,19 @@ fn columns(rows: &[Vec<String>], right: &[usize]) -> String {
     text
 }
 
-/// A row of a table.
+/// Returns a row of a table.
 pub fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).into()
 }
 
-/// Whoever wrote the record wrote this text: control characters must not reach a terminal.
+/// Escapes control characters. Text of records comes from others, and must not control the terminal.
 pub fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|letter| if letter.is_control() { letter.escape_default().collect() } else { vec![letter] })
         .collect()
 }
 
-/// The first digits of a hash, enough to tell two apart.
+/// Returns the first digits of a hash, enough to distinguish two.
 pub fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_shown() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("a\u{1b}[2Jé"), "a\\u{1b}[2Jé");
     }
 }

@@ -1,56 +1,56 @@
-//! What follows its file while a process runs: the policies, and who is on the panel. Files are looked at each second,
-//! and at once on SIGHUP.
+//! Reloads the policies and the panel while the process runs. Files are polled each second, and at once after SIGHUP.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::reseat::PanelReloader;
+use super::panel_reload::PanelReloader;
 use crate::config::{Live, Policies, reload};
 use crate::core::policy::Policy;
 use crate::core::predictor::Predictor;
 use crate::ops::{Hangup, Shutdown, metrics};
 
-/// How often files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// The interval at which files are polled.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Follows the policies file, and the configuration's experts.
+/// Follows the policies file and the experts of the configuration.
 pub struct Watch {
     /// The policies in force.
     pub live: Live,
-    /// Their file; none: nothing to follow.
+    /// The policies file. `None` if there is none to follow.
     pub file: Option<PathBuf>,
-    /// The panel's experts; none where nothing is scored.
+    /// The panel. `None` if this process does not score.
     pub experts: Option<PanelReloader>,
-    /// Says that files are to be looked at now.
+    /// The flag that SIGHUP sets.
     pub hangup: Hangup,
-    /// When to stop.
+    /// The request to stop.
     pub shutdown: Shutdown,
 }
 
-/// The file's bytes; none where it cannot be read.
+/// The bytes of a file, or `None` if it cannot be read.
 type Bytes = Option<Vec<u8>>;
 
-/// A file that is followed.
+/// A file that is polled for changes.
 #[derive(Default)]
 pub struct Followed {
-    /// As it was when it was judged last. What was read at the start may have changed since: it counts as never judged.
-    judged: Option<Bytes>,
+    /// The contents when they were last applied or refused. The file may have changed since the start, so `None` at first.
+    handled: Option<Bytes>,
+    /// The contents at the last poll.
     seen: Option<Bytes>,
 }
 
 impl Followed {
-    /// Whether the file is to be judged now: it was told to, or the file is another and looks the same twice (its writer
-    /// may be half done).
-    pub fn is_due(&mut self, file: &Path, told: bool) -> bool {
+    /// Returns `true` if the file is to be read now: after SIGHUP, or if it has changed and was the same in two polls, so
+    /// that its writer has finished.
+    pub fn is_due(&mut self, file: &Path, requested: bool) -> bool {
         let now: Bytes = std::fs::read(file).ok();
         let settled = self.seen.as_ref() == Some(&now);
-        let known = self.judged.as_ref() == Some(&now);
+        let known = self.handled.as_ref() == Some(&now);
         self.seen = Some(now.clone());
-        let due = told || (settled && !known);
+        let due = requested || (settled && !known);
         if due {
-            self.judged = Some(now);
+            self.handled = Some(now);
         }
         due
     }
@@ -61,70 +61,70 @@ impl Watch {
     pub fn run(mut self) {
         metrics::policies_current(true);
         let mut followed = Followed::default();
-        while !self.shutdown.wait_for(LOOK) {
-            let told = self.hangup.take();
-            // The panel first: policies may name its new experts.
+        while !self.shutdown.wait_for(POLL_INTERVAL) {
+            let requested = self.hangup.take();
+            // The panel is first, because policies may name its new experts.
             if let Some(experts) = &mut self.experts {
-                experts.look(&self.live.now(), told);
+                experts.poll(&self.live.now(), requested);
             }
             match &self.file {
-                Some(file) if followed.is_due(file, told) => self.look(file, told),
-                None if told => tracing::info!("SIGHUP: no policies file is configured"),
+                Some(file) if followed.is_due(file, requested) => self.poll(file, requested),
+                None if requested => tracing::info!("SIGHUP: no policies file is configured"),
                 _ => {}
             }
-            if told {
+            if requested {
                 tracing::info!("SIGHUP: other settings need a restart");
             }
         }
     }
 
-    fn look(&self, file: &Path, told: bool) {
+    fn poll(&self, file: &Path, requested: bool) {
         let held = self.live.now();
         let read = reload(&held, file).map_err(anyhow::Error::from);
-        match read.and_then(|read| self.fitting(read)) {
+        match read.and_then(|read| self.validated(read)) {
             Ok(Some(read)) => {
                 for policy in read.policies.values() {
-                    note(held.get(&policy.name), policy);
+                    log_change(held.get(&policy.name), policy);
                 }
                 self.live.set(read.into());
                 metrics::policies(true);
             }
             Ok(None) => {
                 metrics::policies_current(true);
-                if told {
-                    tracing::info!("SIGHUP: the policies are what they were");
+                if requested {
+                    tracing::info!("SIGHUP: the policies have not changed");
                 }
             }
             Err(error) => {
                 metrics::policies(false);
                 let error = format!("{error:#}");
-                tracing::error!(error, "the changed policies are refused: those from before stay in force");
+                tracing::error!(error, "the changed policies are refused: the previous ones stay in force");
             }
         }
     }
 
-    /// Refuses policies that do not fit the panel.
-    fn fitting(&self, read: Option<Policies>) -> anyhow::Result<Option<Policies>> {
-        // A learner over nobody refuses, too: where nothing is scored there is nothing to ask.
+    /// Refuses policies that do not match the panel.
+    fn validated(&self, read: Option<Policies>) -> anyhow::Result<Option<Policies>> {
+        // Without a panel, as in a process that only learns, there is nothing to compare with.
         if let (Some(read), Some(experts)) = (&read, &self.experts) {
-            suit(read, &experts.seats.now().experts())?;
+            validate_policies(read, &experts.panel.now().experts())?;
         }
         Ok(read)
     }
 }
 
-/// Refuses policies whose learner refuses these experts, and those that name one that is none of them.
-pub fn suit(policies: &Policies, experts: &[String]) -> anyhow::Result<()> {
+/// Refuses policies whose learner refuses these experts, or that name another expert.
+pub fn validate_policies(policies: &Policies, experts: &[String]) -> anyhow::Result<()> {
     for policy in policies.policies.values() {
         let built = Predictor::prior(&policy.learner, &policy.name, experts);
         built.with_context(|| format!("policy {}", policy.name))?;
-        known(policy, experts)?;
+        validate_names(policy, experts)?;
     }
     Ok(())
 }
 
-/// Refuses a policy that names an expert that is none of these.
-pub fn known(policy: &Policy, experts: &[String]) -> anyhow::Result<()> {
+/// Refuses a policy that names an expert that is not among these.
+pub fn validate_names(policy: &Policy, experts: &[String]) -> anyhow::Result<()> {
     match policy.cheap.iter().find(|id| !experts.contains(id)) {
         None => Ok(()),
         Some(id) => {
@@ -137,7 +137,7 @@ pub fn known(policy: &Policy, experts: &[String]) -> anyhow::Result<()> {
     }
 }
 
-fn note(before: Option<&Policy>, now: &Policy) {
+fn log_change(before: Option<&Policy>, now: &Policy) {
     let (policy, version) = (&now.name, &now.version);
     match before {
         Some(before) if before == now => {}

@@ -1,4 +1,4 @@
-//! `aegis replay`: files, and ledger topics where a configuration says which brokers.
+//! `aegis replay`: folds files and, with a configuration, ledger topics.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use crate::codec;
 use crate::config::{self, Experts};
 use crate::core::ledger::Record;
 use crate::kafka::{Connection, Followed, Follower, From};
+use crate::ops::stdout::{Stderr, Stdout};
 use crate::ops::{Exit, Progress};
 use crate::replay::{ReplayArgs, ReplayContext, ReplayError, run as fold, write::Policy};
-use crate::say::{Notes, Out};
 
-/// How long the brokers may be silent before a topic's end.
-const SILENCE: Duration = Duration::from_secs(30);
+/// The time for which a topic may be silent before its end.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     let failed = |error: ReplayError| {
@@ -31,7 +31,7 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     let mut defaults = None;
     if let Some(path) = &args.config {
         let loaded = config::load(path, std::env::vars(), &[])?;
-        // Files need no brokers, and ask none.
+        // Files need no brokers.
         let asks = args.streams.iter().any(|stream| stream.to_string_lossy().starts_with("topic:"));
         let open = if asks { run::brokers } else { run::connection };
         connection = Some(open(&loaded.config)?);
@@ -51,7 +51,7 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     }
     let mut topic = |name: &str, take: &mut dyn FnMut(Record)| match &connection {
         Some(connection) => read(connection, name, take),
-        None => Err(format!("topic:{name} needs --config FILE, which says where the brokers are")),
+        None => Err(format!("topic:{name} needs --config FILE, which names the brokers")),
     };
     let mut bar = None;
     let mut progress = |done, of| {
@@ -64,33 +64,33 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         panel: Some(panel),
         progress: Some(&mut progress),
     };
-    fold(args, &mut around, &mut Out, &mut Notes).map_err(failed)?;
+    fold(args, &mut around, &mut Stdout, &mut Stderr).map_err(failed)?;
     if let Some(bar) = bar {
         bar.finish();
     }
     Ok(Exit::Success)
 }
 
-/// Where `make setup` puts the experts.
+/// Returns the folder of the experts: `AEGIS_MODELS`, or the one of `make setup`.
 fn models() -> PathBuf {
     std::env::var_os("AEGIS_MODELS").map_or_else(|| Path::new("models").to_path_buf(), PathBuf::from)
 }
 
-/// Shows every record that the ledger topic holds now.
+/// Passes every record that the ledger topic holds now to `take`.
 fn read(connection: &Connection, topic: &str, take: &mut dyn FnMut(Record)) -> Result<(), String> {
-    let mut follower =
-        Follower::open(connection, topic, &From::Beginning, SILENCE).map_err(|error| error.to_string())?;
-    let mut heard = Instant::now();
+    let mut follower = Follower::open(connection, topic, &From::Beginning, SILENCE_TIMEOUT)
+        .map_err(|error| error.to_string())?;
+    let mut last_record = Instant::now();
     loop {
         match follower.poll(Duration::from_millis(100)).map_err(|error| error.to_string())? {
             Followed::Record(record) => {
-                heard = Instant::now();
+                last_record = Instant::now();
                 let Some(payload) = record.payload else { continue };
                 let read = codec::decode_record(&payload);
                 take(read.map_err(|error| format!("{topic}, offset {}: {error}", record.offset))?);
             }
             Followed::End => return Ok(()),
-            Followed::Skipped { .. } | Followed::Idle if heard.elapsed() < SILENCE => {}
+            Followed::Skipped { .. } | Followed::Idle if last_record.elapsed() < SILENCE_TIMEOUT => {}
             _ => return Err(format!("{topic} has been silent for half a minute before its end")),
         }
     }

@@ -1,12 +1,12 @@
-//! `aegis run`: the roles, assembled.
+//! `aegis run`: assembles and runs the roles.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::reload::{Watch, known};
-use super::reseat::PanelReloader;
+use super::panel_reload::PanelReloader;
+use super::reload::{Watch, validate_names};
 use super::supervise::Supervisor;
 use super::{ConfigArgs, Failure, Role};
 use crate::config::{self, Config, Experts, LogFormat, Policies};
@@ -17,9 +17,8 @@ use crate::learn::Learn;
 use crate::ops::{Exit, Hangup, Health, Server, Shutdown, descriptors, health, metrics, telemetry, traces};
 use crate::panics;
 use crate::score::{PanelHandle, Score};
-use crate::traced;
 
-/// The panel's settings as the configuration describes them.
+/// Returns the settings of the panel.
 pub fn panel_config(experts: &Experts) -> PanelConfig {
     let mut panel = PanelConfig::new(&experts.folder);
     if !experts.runtime.as_os_str().is_empty() {
@@ -41,7 +40,7 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
     panel.batch.tokens = experts.batch_tokens;
     panel.budgets.clone_from(&experts.budgets);
     if panel.provider.is_card() {
-        // A card runs a hundred texts in the time of one.
+        // A GPU runs a hundred texts in the time of one.
         panel.batch = Limits { tokens: experts.card_batch_tokens, rows: 1_024, ..panel.batch };
         panel.fixed_batch = Limits { tokens: experts.card_batch_tokens, rows: 1_024, ..panel.fixed_batch };
         panel.budgets.clone_from(&experts.card_budgets);
@@ -53,39 +52,40 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
     panel
 }
 
-/// The panel, opened.
+/// Opens the panel.
 pub fn panel(config: &Config) -> Result<Panel, Failure> {
     Panel::open(panel_config(&config.experts)).map_err(|error| Failure::new(Exit::Config, error))
 }
 
-/// The panel, opened; refused if an expert cannot be loaded, which `aegis run` lets abstain.
-pub fn whole_panel(config: &Config) -> Result<Panel, Failure> {
+/// Opens the panel, or returns an error if an expert cannot be loaded. With `aegis run` such an expert abstains.
+pub fn complete_panel(config: &Config) -> Result<Panel, Failure> {
     let config = PanelConfig { require_all: true, ..panel_config(&config.experts) };
     Panel::open(config).map_err(|error| Failure::new(Exit::Config, error))
 }
 
-/// Checks the experts that are named as shadows: an unknown name would be an expert that weighs.
-pub fn in_shadow(panel: &Panel, shadow: &[String]) -> Result<(), Failure> {
+/// Checks that the experts in `shadow` are on the panel, and that others are too.
+pub fn validate_shadow(panel: &Panel, shadow: &[String]) -> Result<(), Failure> {
     let is_there = |id: &String| panel.experts().iter().any(|expert| expert.id == *id);
     let wrong = |error| Err(Failure { exit: Exit::Config, error });
     if let Some(unknown) = shadow.iter().find(|id| !is_there(id)) {
         return wrong(anyhow!("experts.shadow names {unknown}, which is no expert of the panel"));
     }
     if !shadow.is_empty() && panel.experts().iter().all(|expert| shadow.contains(&expert.id)) {
-        return wrong(anyhow!("experts.shadow names the whole panel: nobody would be left to decide by"));
+        return wrong(anyhow!("experts.shadow names the whole panel: no expert would be left to decide"));
     }
     Ok(())
 }
 
-/// Checks that all that the configuration and the policies name are among the panel's experts.
-pub fn fitting(panel: &Panel, config: &Config, policies: &Policies) -> Result<(), Failure> {
-    in_shadow(panel, &config.experts.shadow)?;
+/// Checks that the experts that the configuration and the policies name are on the panel.
+pub fn validate_panel(panel: &Panel, config: &Config, policies: &Policies) -> Result<(), Failure> {
+    validate_shadow(panel, &config.experts.shadow)?;
     let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
     let mut all = policies.policies.values();
-    all.try_for_each(|policy| known(policy, &experts)).map_err(|error| Failure { exit: Exit::Config, error })
+    all.try_for_each(|policy| validate_names(policy, &experts))
+        .map_err(|error| Failure { exit: Exit::Config, error })
 }
 
-/// The brokers as the configuration describes them.
+/// Returns the connection settings, after checking them.
 pub fn connection(config: &Config) -> Result<Connection, Failure> {
     let connection = Connection {
         settings: config.kafka.settings.clone(),
@@ -95,20 +95,20 @@ pub fn connection(config: &Config) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
-/// The same brokers, once one of them has let this client in, for commands that end where they are refused. Brokers that
-/// are away are for whoever asks them to tell.
+/// Returns the connection settings after one broker has accepted this client, for commands that end if it is refused.
+/// Brokers that cannot be reached are not an error here: the first request reports them.
 pub fn brokers(config: &Config) -> Result<Connection, Failure> {
     let connection = connection(config)?;
     check_auth(&connection, &|| false).map_err(|error| Failure::of(&connection, error))?;
     Ok(connection)
 }
 
-/// Checks what is said of traces, without sending any.
-pub fn traced(config: &Config) -> Result<(), Failure> {
-    traces::check(&traced::settings(config)).map_err(|error| Failure::new(Exit::Config, error))
+/// Checks the settings of traces, without sending any.
+pub fn check_traces(config: &Config) -> Result<(), Failure> {
+    traces::check(&traces::Settings::from_config(config)).map_err(|error| Failure::new(Exit::Config, error))
 }
 
-/// The delivery of the instance of that name. A transaction ends before its member's session.
+/// Returns the delivery of an instance. The transaction timeout is shorter than the session of its group member.
 pub fn delivery(config: &Config, connection: &Connection, instance: &str) -> Delivery {
     match config.kafka.delivery {
         config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
@@ -119,11 +119,12 @@ pub fn delivery(config: &Config, connection: &Connection, instance: &str) -> Del
     }
 }
 
-/// What must hold before a role is ready. An active learner has more conditions while it is that.
+/// The conditions of a scorer's readiness.
 const SCORE: (&str, &[&str]) = (
     "score",
     &["experts loaded", "weights followed", "predictors usable", "partitions assigned", "broker seen"],
 );
+/// The conditions of a learner's readiness. An active learner has more.
 const LEARN: (&str, &[&str]) = ("learn", &["broker seen"]);
 
 fn conditions(role: Role) -> &'static [(&'static str, &'static [&'static str])] {
@@ -143,83 +144,37 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         LogFormat::Json => telemetry::Format::Json,
     };
     telemetry::init(format, &config.log.level).map_err(|error| Failure::new(Exit::Config, error))?;
-    let http = config.http.max_connections;
-    let too_few = |error| Failure::new(Exit::Config, error);
-    let descriptors = descriptors::secure(http, None).map_err(too_few)?;
+    let limit = secure_descriptors(&config, None)?;
     let handle = metrics::install().context("the metrics cannot be installed").map_err(unavailable)?;
-    let shutdown = Shutdown::on_signals().context("signals cannot be awaited").map_err(unavailable)?;
-    let hangup = Hangup::on_signal().context("signals cannot be awaited").map_err(unavailable)?;
+    let shutdown = Shutdown::on_signals().context("signals cannot be handled").map_err(unavailable)?;
+    let hangup = Hangup::on_signal().context("signals cannot be handled").map_err(unavailable)?;
     let health = Health::default();
     for (role, names) in conditions(role) {
         names.iter().for_each(|name| health.of(role).set(name, false));
     }
     let ending = shutdown.clone();
     panics::install(move |part| ending.panicked(part));
-    let limits =
-        health::Limits { connections: http, idle: Duration::from_millis(config.http.idle_timeout_ms) };
+    let limits = health::Limits {
+        connections: config.http.max_connections,
+        idle: Duration::from_millis(config.http.idle_timeout_ms),
+    };
     let server = Server::start(config.http.listen, limits, health.clone(), handle)
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
     tracing::info!(address = %server.address(), "health and metrics");
-    tracing::info!(limit = descriptors, "file descriptors");
+    tracing::info!(limit, "file descriptors");
     if let Some(tuned) = &config.tuned {
         let (path, taken, left) = (tuned.path.display(), tuned.taken.join(", "), tuned.left.join(", "));
         tracing::info!(%path, taken, set_by_the_configuration = left, "tuned for this machine");
     }
-    traced(&config)?;
-    let connection = connection(&config)?;
-    let greeted = check_auth(&connection, &|| shutdown.requested());
-    let brokers = greeted.map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    descriptors::secure(http, brokers).map_err(too_few)?;
-    if let Some(wanted) = connection.session_too_short() {
-        let (session, round_trip) = (connection.session_timeout(), connection.round_trip.get());
-        tracing::warn!(
-            ?session,
-            ?round_trip,
-            ?wanted,
-            "session.timeout.ms of kafka.settings is too short for brokers so far away: units may fail; remove it or raise it"
-        );
-    }
-    let mut supervisor = Supervisor::new(shutdown.clone(), health.clone());
-    let mut experts = None;
-    if role != Role::Learn {
-        let panel = Arc::new(panel(&config)?);
-        fitting(&panel, &config, &policies.now())?;
-        health.of("score").set("experts loaded", true);
-        for expert in panel.experts() {
-            tracing::info!(
-                expert = expert.id,
-                provider = expert.provider,
-                state = expert.state.word(),
-                "expert"
-            );
-        }
-        let seats = PanelHandle::in_force(panel, &config.experts.shadow);
-        experts = Some(PanelReloader::new(seats.clone(), args, &config.experts));
-        let instance = format!("{}-{}", config.score.group, config.score.member);
-        let score = Score {
-            config: Arc::clone(&config),
-            policies: policies.clone(),
-            panel: seats,
-            delivery: delivery(&config, &connection, &instance),
-            connection: connection.clone(),
-            health: health.clone(),
-            shutdown: shutdown.clone(),
-        };
-        supervisor.role("score", || score.run().map_err(anyhow::Error::from))?;
-    }
+    check_traces(&config)?;
+    let connection = connect(&config, &shutdown)?;
+    let roles = Roles { config, policies, connection, health, shutdown };
+    let mut supervisor = Supervisor::new(roles.shutdown.clone(), roles.health.clone());
+    let experts = if role == Role::Learn { None } else { Some(roles.start_score(&mut supervisor, args)?) };
     if role != Role::Score {
-        let learn = Learn {
-            config: Arc::clone(&config),
-            policies: policies.clone(),
-            delivery: delivery(&config, &connection, &config.learn.group),
-            connection,
-            health,
-            shutdown: shutdown.clone(),
-            progress: Arc::default(),
-        };
-        supervisor.role("learn", || learn.run().map_err(anyhow::Error::from))?;
+        roles.start_learn(&mut supervisor)?;
     }
-
+    let Roles { config, policies, shutdown, .. } = roles;
     let watch = Watch {
         live: policies,
         file: Some(config.policies.clone()).filter(|file| !file.as_os_str().is_empty()),
@@ -231,4 +186,80 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     let ended = supervisor.wait();
     server.stop();
     ended.map(|()| shutdown.exit())
+}
+
+/// Raises the limit on file descriptors. Returns the new limit, or an error if it is too low.
+fn secure_descriptors(config: &Config, brokers: Option<usize>) -> Result<u64, Failure> {
+    descriptors::secure(config.http.max_connections, brokers)
+        .map_err(|error| Failure::new(Exit::Config, error))
+}
+
+/// Connects to the brokers: checks the authentication, the descriptors for all brokers, and the session timeout.
+fn connect(config: &Config, shutdown: &Shutdown) -> Result<Connection, Failure> {
+    let connection = connection(config)?;
+    let brokers = check_auth(&connection, &|| shutdown.requested())
+        .map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    secure_descriptors(config, brokers)?;
+    if let Some(wanted) = connection.session_too_short() {
+        let (session, round_trip) = (connection.session_timeout(), connection.round_trip.get());
+        tracing::warn!(
+            ?session,
+            ?round_trip,
+            ?wanted,
+            "session.timeout.ms of kafka.settings is too short for brokers so far away: units may fail; remove it or raise it"
+        );
+    }
+    Ok(connection)
+}
+
+/// The parts that the roles of a process share.
+struct Roles {
+    config: Arc<Config>,
+    policies: config::Live,
+    connection: Connection,
+    health: Health,
+    shutdown: Shutdown,
+}
+
+impl Roles {
+    /// Opens the panel and starts the scoring role. Returns the reloader of the panel.
+    fn start_score(&self, supervisor: &mut Supervisor, args: &ConfigArgs) -> Result<PanelReloader, Failure> {
+        let config = &self.config;
+        let panel = Arc::new(panel(config)?);
+        validate_panel(&panel, config, &self.policies.now())?;
+        self.health.of("score").set("experts loaded", true);
+        for expert in panel.experts() {
+            let (provider, state) = (&expert.provider, expert.state.word());
+            tracing::info!(expert = expert.id, provider, state, "expert");
+        }
+        let seats = PanelHandle::in_force(panel, &config.experts.shadow);
+        let reloader = PanelReloader::new(seats.clone(), args, &config.experts);
+        let instance = format!("{}-{}", config.score.group, config.score.member);
+        let score = Score {
+            config: Arc::clone(config),
+            policies: self.policies.clone(),
+            panel: seats,
+            delivery: delivery(config, &self.connection, &instance),
+            connection: self.connection.clone(),
+            health: self.health.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        supervisor.role("score", || score.run().map_err(anyhow::Error::from))?;
+        Ok(reloader)
+    }
+
+    /// Starts the learning role.
+    fn start_learn(&self, supervisor: &mut Supervisor) -> Result<(), Failure> {
+        let config = &self.config;
+        let learn = Learn {
+            config: Arc::clone(config),
+            policies: self.policies.clone(),
+            delivery: delivery(config, &self.connection, &config.learn.group),
+            connection: self.connection.clone(),
+            health: self.health.clone(),
+            shutdown: self.shutdown.clone(),
+            progress: Arc::default(),
+        };
+        supervisor.role("learn", || learn.run().map_err(anyhow::Error::from))
+    }
 }

@@ -1,4 +1,4 @@
-//! Reads a topic whole, as it is now.
+//! Reads all records that a topic holds now.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,16 @@ use super::Failure;
 use crate::kafka::{Connection, Consumed, Followed, Follower, From};
 use crate::ops::{Exit, Progress};
 
-/// How long the brokers may take to answer, or be silent before the topic's end.
-pub const ANSWER: Duration = Duration::from_secs(30);
-/// What is read within this is not worth a progress bar.
-const AT_ONCE: Duration = Duration::from_secs(1);
+/// The time that brokers have to answer, and that a topic may be silent before its end.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time after which a progress bar is shown.
+const PROGRESS_DELAY: Duration = Duration::from_secs(1);
 
-/// Shows `take` every committed record that `topic` holds now; partitions come in any order, each one's records
-/// in theirs.
+/// Passes every committed record that `topic` holds now to `take`. Partitions come in any order, the records of each in the
+/// order of their offsets.
+///
+/// # Errors
+/// Returns `Unavailable` if the brokers do not answer, and the errors of `take`.
 pub fn scan(
     connection: &Connection,
     topic: &str,
@@ -24,6 +27,9 @@ pub fn scan(
 }
 
 /// As [`scan`], from these positions.
+///
+/// # Errors
+/// As [`scan`].
 pub fn scan_from(
     connection: &Connection,
     topic: &str,
@@ -31,30 +37,30 @@ pub fn scan_from(
     take: &mut dyn FnMut(Consumed) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let unavailable = |error| Failure::of(connection, error);
-    let mut follower = Follower::open(connection, topic, from, ANSWER).map_err(unavailable)?;
+    let mut follower = Follower::open(connection, topic, from, ANSWER_TIMEOUT).map_err(unavailable)?;
     let ends = follower.ends();
-    // Marks of transactions are offsets too: of a topic that transactions write fewer records come.
+    // Transaction markers take offsets too, so a topic may hold fewer records than this.
     let left = ends.values().sum::<i64>() - follower.positions().values().sum::<i64>();
     let total = usize::try_from(left).unwrap_or(0);
     let started = Instant::now();
-    let (mut heard, mut read) = (started, 0);
+    let (mut last_record, mut read) = (started, 0);
     let mut bar: Option<Progress> = None;
     loop {
         match follower.poll(Duration::from_millis(100)).map_err(unavailable)? {
             Followed::Record(record) => {
-                heard = Instant::now();
-                // What came since the start is for the next time.
+                last_record = Instant::now();
+                // Records that were written since the start are not read.
                 if ends.get(&record.partition).is_some_and(|end| record.offset < *end) {
                     take(record)?;
                 }
                 read += 1;
-                if bar.is_some() || started.elapsed() > AT_ONCE {
+                if bar.is_some() || started.elapsed() > PROGRESS_DELAY {
                     let begin = || Progress::start(&format!("reading {topic}"), Some(total));
                     bar.get_or_insert_with(begin).set(total.min(read));
                 }
             }
             Followed::End => break,
-            _ if heard.elapsed() < ANSWER => {}
+            _ if last_record.elapsed() < ANSWER_TIMEOUT => {}
             _ => {
                 let silent = anyhow!("{topic} has been silent for half a minute before its end");
                 return Err(Failure { exit: Exit::Unavailable, error: silent });

@@ -1,4 +1,4 @@
-//! Supervises the threads of `aegis run`: the end of one ends all, within a bounded time.
+//! Supervises the threads of `aegis run`: if one ends, all end within a bounded time.
 
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use super::Failure;
-use crate::ops::{Asker, Exit, Health, Shutdown, metrics};
+use crate::ops::{Exit, Health, Shutdown, StopReason, metrics};
 use crate::panics;
 
-/// How long threads may take to finish after one of them has failed, before they are asked to abort.
-const FINISH: Duration = Duration::from_secs(10);
-/// How long threads may take to abort. The brokers end their open transactions when their time is over.
-const ABORT: Duration = Duration::from_millis(1500);
-/// How often threads are looked at, before and after they are asked to abort.
-const POLL: Duration = Duration::from_millis(100);
-const ABORT_POLL: Duration = Duration::from_millis(5);
+/// The time that threads have to finish after one of them has failed, before they are asked to abort.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time that threads have to abort. The brokers end open transactions at their timeout.
+const ABORT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// The interval at which threads are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The interval at which threads are polled after they are asked to abort.
+const ABORT_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The threads of a process.
 pub struct Supervisor {
@@ -29,15 +30,22 @@ pub struct Supervisor {
 
 struct Running {
     name: &'static str,
-    /// Whether it is a role, which has conditions and metrics.
+    /// `true` for a role, which has conditions and metrics.
     role: bool,
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Supervisor {
-    /// Supervises nothing yet. A failure asks `shutdown` to finish.
+    /// Creates a supervisor without threads. A failure asks `shutdown` to finish.
     pub fn new(shutdown: Shutdown, health: Health) -> Self {
-        Self { shutdown, health, running: Vec::new(), failed: None, finish: FINISH, abort: ABORT }
+        Self {
+            shutdown,
+            health,
+            running: Vec::new(),
+            failed: None,
+            finish: FINISH_TIMEOUT,
+            abort: ABORT_TIMEOUT,
+        }
     }
 
     /// Starts a role on a thread of its own.
@@ -102,22 +110,25 @@ impl Supervisor {
             }
             if self.failed.is_some() || panicked.is_some() {
                 let by = *finish_by.get_or_insert_with(|| Instant::now() + self.finish);
-                self.shutdown.finish(Asker::Program);
+                self.shutdown.finish(StopReason::Program);
                 if Instant::now() >= by && !self.shutdown.aborted() {
-                    self.shutdown.request(Asker::Program);
+                    self.shutdown.request(StopReason::Program);
                 }
             }
             if !self.shutdown.aborted() {
-                let _ = self.shutdown.wait_for_abort(POLL);
+                let _ = self.shutdown.wait_for_abort(POLL_INTERVAL);
                 continue;
             }
             if Instant::now() > *abort_by.get_or_insert_with(|| Instant::now() + self.abort) {
                 break;
             }
-            thread::sleep(ABORT_POLL); // the end of a thread wakes nothing
+            thread::sleep(ABORT_POLL_INTERVAL); // the end of a thread wakes nothing
         }
         for Running { name, .. } in &self.running {
-            tracing::warn!(role = name, "it does not end, because brokers do not answer: it is left behind");
+            tracing::warn!(
+                role = name,
+                "the thread does not end, because brokers do not answer: it is left behind"
+            );
         }
         self.outcome()
     }
@@ -135,7 +146,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes the threads that have ended.
+    /// Removes the threads that have ended.
     fn reap(&mut self) {
         let (ended, running) = std::mem::take(&mut self.running)
             .into_iter()
@@ -148,7 +159,7 @@ impl Supervisor {
             let (exit, error) = match thread.join() {
                 Ok(Ok(())) if self.shutdown.requested() => continue,
                 Ok(Ok(())) => {
-                    (Exit::Internal, anyhow!("it ended and was not asked to: a fault of this program"))
+                    (Exit::Internal, anyhow!("it ended without a request to stop: a fault of this program"))
                 }
                 Ok(Err(error)) => (Exit::Unavailable, error),
                 Err(_) => {
@@ -167,7 +178,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes back what health and metrics say of a role.
+    /// Ends the conditions and the metrics of a role.
     fn ended(&self, role: &'static str) {
         self.health.of(role).end();
         metrics::role_ended(role);
@@ -193,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_fails_stops_the_other_which_finishes() {
+    fn a_failed_role_stops_the_other_which_finishes() {
         let (mut supervisor, shutdown, health) = supervisor();
         supervisor.finish = Duration::from_secs(600);
         health.of("learn").set("broker seen", true);
@@ -210,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_panics_is_an_internal_error_and_one_that_does_not_finish_is_left_behind() {
+    fn a_panic_is_an_internal_error_and_a_hanging_role_is_left_behind() {
         let (mut supervisor, shutdown, health) = supervisor();
         let (hold, held) = mpsc::channel::<()>();
         supervisor.role("score", || panic!("on purpose")).unwrap_or_else(|_| unreachable!());
@@ -220,12 +231,12 @@ mod tests {
         assert!(error.starts_with("score stopped: it panicked"), "{error}");
         assert!(shutdown.aborted(), "learn was asked to abort after its time to finish");
         health.of("score").set("broker seen", true);
-        assert!(!health.ready(), "a role that has ended holds nothing");
+        assert!(!health.ready(), "no condition of an ended role holds");
         drop(hold);
     }
 
     #[test]
-    fn a_panic_outside_of_the_roles_ends_them_as_an_internal_error() {
+    fn a_panic_outside_of_the_roles_is_an_internal_error() {
         let (mut supervisor, shutdown, _) = supervisor();
         supervisor.finish = Duration::from_secs(600);
         let asked = shutdown.clone();
@@ -239,11 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_ends_without_being_asked_is_a_failure() {
+    fn a_role_that_ends_without_a_request_is_a_failure() {
         let (mut supervisor, shutdown, _) = supervisor();
         supervisor.role("learn", || Ok(())).unwrap_or_else(|_| unreachable!());
         assert_eq!(failure(supervisor.wait()).0, Exit::Internal);
-        shutdown.request(Asker::Terminate);
+        shutdown.request(StopReason::Terminate);
         let mut supervisor = Supervisor::new(shutdown, Health::default());
         supervisor.role("learn", || Ok(())).unwrap_or_else(|_| unreachable!());
         assert!(supervisor.wait().is_ok(), "asked before");

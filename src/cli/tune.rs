@@ -1,5 +1,4 @@
-//! `aegis tune`: measures on this machine what the panel works best with, and writes it down beside the
-//! configuration.
+//! `aegis tune`: measures the best settings for the panel on this machine, and writes them to `tuned.toml`.
 
 mod budgets;
 mod document;
@@ -17,11 +16,11 @@ use super::{ConfigArgs, Failure};
 use crate::config::TUNED;
 use crate::experts::{ModelInfo, Panel, PanelConfig, PanelError, TOLERANCE};
 use crate::ops::Exit;
-use crate::say::{self, note, say};
+use crate::ops::stdout::{self, errln, outln};
 
-/// Texts that are asked about alone and together to see it.
-const COMPARED: usize = 48;
-/// Words of which the texts are made.
+/// The number of texts that are scored alone and in batches.
+const COMPARED_TEXTS: usize = 48;
+/// The words of the generated texts.
 const WORDS: [&str; 16] = [
     "time", "people", "way", "day", "world", "school", "state", "family", "group", "country", "problem",
     "hand", "part", "place", "case", "week",
@@ -31,15 +30,15 @@ const WORDS: [&str; 16] = [
 pub struct TuneArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Texts of each measurement; they are made up, with the lengths of a chat
+    /// The number of generated texts of each measurement, with lengths as in a chat
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(50..=100_000))]
     texts: u32,
-    /// Measurements of each setting; the median counts
+    /// The number of measurements of each setting; the median is used
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
 }
 
-/// What is tuned for the whole panel.
+/// The settings that are tuned for the whole panel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Setting {
     sessions: usize,
@@ -48,20 +47,20 @@ struct Setting {
     window: usize,
 }
 
-/// Settings of the whole panel, compared.
+/// The comparison of settings of the whole panel.
 struct Trials<'a> {
     bench: &'a Bench<'a>,
     base: PanelConfig,
-    /// What has been measured.
+    /// The measurements.
     table: Vec<(Setting, Speeds)>,
 }
 
 pub fn tune(args: &TuneArgs) -> Result<Exit, Failure> {
-    // What an earlier tuning found does not count: it would be where this one begins.
+    // The results of an earlier tuning are ignored, or they would be the start of this one.
     let config = args.config.untuned()?;
     let base = PanelConfig { cache: 0, require_all: true, ..panel_config(&config.experts) };
     let texts = texts(args.texts as usize);
-    let lanes = compare(&base, &texts)?;
+    let lanes = check_batch_invariance(&base, &texts)?;
     let bench = Bench { delay: config.experts.batch_delay(), texts: &texts, rounds: args.rounds };
     let refuse = |error| Failure::new(Exit::Config, error);
     let mut trials = Trials { bench: &bench, base, table: Vec::new() };
@@ -74,12 +73,12 @@ pub fn tune(args: &TuneArgs) -> Result<Exit, Failure> {
     std::fs::write(&path, &text)
         .with_context(|| format!("{} cannot be written", path.display()))
         .map_err(|error| Failure { exit: Exit::Unavailable, error })?;
-    say::text(&text);
-    say!("written to {}; `aegis run` reads it, under what the configuration says itself", path.display());
+    stdout::print(&text);
+    outln!("written to {}; `aegis run` reads it, and the configuration overrides it", path.display());
     Ok(Exit::Success)
 }
 
-/// The panel under a setting.
+/// Returns the panel's settings under a setting.
 fn panel(base: &PanelConfig, setting: Setting) -> PanelConfig {
     let mut config =
         PanelConfig { sessions: Some(setting.sessions.max(1)), threads: setting.threads, ..base.clone() };
@@ -90,26 +89,29 @@ fn panel(base: &PanelConfig, setting: Setting) -> PanelConfig {
     config
 }
 
-/// Whether scores depend on the other texts of a batch; gives who forms batches.
-fn compare(base: &PanelConfig, texts: &[String]) -> Result<Vec<ModelInfo>, Failure> {
+/// Returns an error if scores depend on the other texts of a batch. Returns the models that form batches.
+fn check_batch_invariance(base: &PanelConfig, texts: &[String]) -> Result<Vec<ModelInfo>, Failure> {
     let panel = Panel::open(base.clone()).map_err(|error| Failure::new(Exit::Config, error))?;
-    let texts: Vec<&str> = texts.iter().take(COMPARED).map(String::as_str).collect();
+    let texts: Vec<&str> = texts.iter().take(COMPARED_TEXTS).map(String::as_str).collect();
     let together = panel.ask(&texts);
     let mut greatest = vec![0.0_f64; panel.experts().len()];
     for (text, together) in texts.iter().zip(&together) {
         let alone = panel.ask(&[text]);
         let votes = alone.iter().flat_map(|answer| &answer.votes).zip(&together.votes);
-        for ((alone, together), most) in votes.zip(&mut greatest) {
+        for ((alone, together), greatest_difference) in votes.zip(&mut greatest) {
             if let (Some(a), Some(b)) = (alone.score(), together.score()) {
-                *most = most.max((a - b).abs());
+                *greatest_difference = greatest_difference.max((a - b).abs());
             }
         }
     }
-    for (expert, most) in panel.experts().iter().zip(greatest) {
-        say!("{}: its score depends on the other texts of a batch by at most {most:.1e}", expert.id);
-        if most >= TOLERANCE {
+    for (expert, greatest_difference) in panel.experts().iter().zip(greatest) {
+        outln!(
+            "{}: its score depends on the other texts of a batch by at most {greatest_difference:.1e}",
+            expert.id
+        );
+        if greatest_difference >= TOLERANCE {
             let error = anyhow!(
-                "{} gives a text another score in other company, by {most:.1e}: the same event would not get the \
+                "{} gives a text another score in another batch, by {greatest_difference:.1e}: the same event would not get the \
                  same decision. Use a graph that is not quantised dynamically, or leave the expert out",
                 expert.id
             );
@@ -120,14 +122,14 @@ fn compare(base: &PanelConfig, texts: &[String]) -> Result<Vec<ModelInfo>, Failu
 }
 
 impl Trials<'_> {
-    /// Tries what suits the provider, one setting after the other, from a panel with room for so many texts.
+    /// Tries the settings that suit the provider, one after the other, starting with this window.
     fn best(&mut self, window: usize) -> Result<Setting, PanelError> {
         let card = self.base.provider.is_card();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let sessions = if card { self.base.workers() } else { cores };
         let mut best = Setting { sessions, threads: 1, tokens: self.base.batch.tokens, window };
         self.measure(best)?;
-        // A session on a card leaves the cores idle; on the processor they are shared out among sessions.
+        // A session on a GPU leaves the cores idle. On the CPU, sessions share the cores.
         let shares: Vec<(usize, usize)> = if card {
             vec![(1, 1), (4, 1), (8, 1)]
         } else {
@@ -137,7 +139,7 @@ impl Trials<'_> {
         for (sessions, threads) in shares {
             best = self.better(best, Setting { sessions, threads, ..best })?;
         }
-        // A card wants many texts at once: first as many as it may hold, then how many it is given in a batch.
+        // A GPU needs many texts at once: first the window is tuned, then the batch.
         for window in if card { [1_024, 4_096, 16_384] } else { [64, 128, 512] } {
             best = self.better(best, Setting { window, ..best })?;
         }
@@ -147,23 +149,23 @@ impl Trials<'_> {
         Ok(best)
     }
 
-    /// The better of two, `known` where they are much alike.
+    /// Returns the better of two settings, or `known` if they are similar.
     fn better(&mut self, known: Setting, other: Setting) -> Result<Setting, PanelError> {
         if known == other {
             return Ok(known);
         }
         let found = self.measure(other)?;
         let before = self.table.iter().find(|(setting, _)| *setting == known);
-        let before = before.map_or(0.0, |(_, speeds)| speeds.median());
-        Ok(if found > before * BETTER { other } else { known })
+        let (_, before) = before.expect("the known setting has been measured");
+        Ok(if found > before.median() * BETTER { other } else { known })
     }
 
-    /// Texts a second.
+    /// Measures a setting. Returns texts per second.
     fn measure(&mut self, setting: Setting) -> Result<f64, PanelError> {
         let speeds = self.bench.measure(panel(&self.base, setting), setting.window)?;
         let speed = speeds.median();
         let Setting { sessions, threads, tokens, window } = setting;
-        note!(
+        errln!(
             "{sessions} sessions x {threads} threads, {tokens} tokens, window {window}: {speed:.1} texts/s"
         );
         self.table.push((setting, speeds));
@@ -171,7 +173,7 @@ impl Trials<'_> {
     }
 }
 
-/// Made-up texts with the lengths of a chat: the median 16 words, the longest past what encoders read.
+/// Generates texts with lengths as in a chat: the median is 16 words, and the longest exceed what encoders read.
 fn texts(count: usize) -> Vec<String> {
     let mut rng = fastrand::Rng::with_seed(1);
     let text = |_| {
@@ -188,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_have_the_lengths_of_a_chat() {
+    fn texts_have_lengths_as_in_a_chat() {
         let mut words: Vec<usize> = texts(1_000).iter().map(|text| text.split(' ').count()).collect();
         words.sort_unstable();
         assert!((12..=20).contains(&words[500]) && words[999] == 300 && words[0] >= 3, "{words:?}");

@@ -1,4 +1,4 @@
-//! `aegis verify`: whether the topics keep the promises.
+//! `aegis verify`: verifies the guarantees on the topics.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,40 +11,40 @@ use super::{ConfigArgs, Failure, run};
 use crate::codec::{Schemas, time::parse_millis};
 use crate::config::Loaded;
 use crate::core::event::Millis;
+use crate::ops::stdout;
 use crate::ops::{Exit, Progress};
 use crate::registry::Registry;
-use crate::say;
 use crate::verify::Verify;
 
 #[derive(Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Looks only at events from then on: RFC 3339, or milliseconds since 1970
+    /// Verifies only events at or after this time: RFC 3339, or milliseconds since 1970
     #[arg(long, value_name = "TIME", value_parser = time)]
     from: Option<Millis>,
-    /// Writes the report to this file as well, as JSON
+    /// Writes the report to this file too, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// For people or for machines
+    /// The format of the output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
-/// A time on the command line.
+/// Parses a time on the command line.
 pub fn time(text: &str) -> Result<Millis, String> {
     let millis = text.parse().ok().or_else(|| parse_millis(text));
     millis.ok_or_else(|| "write it like 2026-03-01T09:30:00Z, or as milliseconds since 1970".to_owned())
 }
 
-/// The progress of one topic after the other. What is read at once is not worth a line.
-struct Shown {
+/// The progress of one topic after the other, shown after a second.
+struct TopicProgress {
     what: &'static str,
     since: Instant,
     bar: Option<Progress>,
 }
 
-impl Shown {
+impl TopicProgress {
     fn set(&mut self, what: &'static str, read: usize) {
         if what != self.what {
             self.end();
@@ -71,7 +71,7 @@ pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     let registry =
         Registry::from_config(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
     let patient = registry.as_ref().map(|registry| registry.waiting(&|| false));
-    let mut shown = Shown { what: "", since: Instant::now(), bar: None };
+    let mut shown = TopicProgress { what: "", since: Instant::now(), bar: None };
     let mut progress = |what, read| shown.set(what, read);
     let verify = Verify {
         config: &config,
@@ -86,7 +86,7 @@ pub fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     shown.end();
     match args.output {
         Output::Json => print::json(&report)?,
-        Output::Text => say::text(&report.to_string()),
+        Output::Text => stdout::print(&report.to_string()),
     }
     if let Some(path) = &args.json {
         let text =

@@ -1,4 +1,4 @@
-//! `aegis weights show|history|diff`: what the learner has published.
+//! `aegis weights show|history|diff`: shows the published predictors.
 
 use std::collections::BTreeMap;
 
@@ -14,28 +14,28 @@ use crate::config::Config;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
 use crate::ops::Exit;
-use crate::say::{note, say};
+use crate::ops::stdout::{errln, outln};
 
 #[derive(Args)]
 pub struct WeightsArgs {
     #[command(subcommand)]
-    command: Which,
+    command: Action,
 }
 
 #[derive(Subcommand)]
-enum Which {
-    /// The newest predictor of each policy: its weights, rounds, ledger offset and state hash
+enum Action {
+    /// Shows the newest predictor of each policy: weights, rounds, ledger offset and state hash
     Show(Common),
-    /// The versions that the topic still holds, oldest first
+    /// Lists the versions in the topic, oldest first
     History(Common),
-    /// What changed between two versions of one policy's predictor
+    /// Shows the changes between two versions of one policy's predictor
     Diff {
         #[command(flatten)]
         common: Common,
-        /// Offset, or first digits of the state hash, of the older one [default: the one before TO]
+        /// The older version, by its offset or the first digits of its state hash [default: the one before TO]
         #[arg(value_name = "FROM")]
         from: Option<String>,
-        /// Offset, or first digits of the state hash, of the newer one [default: the newest]
+        /// The newer version, by its offset or the first digits of its state hash [default: the newest]
         #[arg(value_name = "TO")]
         to: Option<String>,
     },
@@ -45,23 +45,23 @@ enum Which {
 struct Common {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Only this policy
+    /// Shows only this policy
     #[arg(long)]
     policy: Option<String>,
-    /// For people or for machines
+    /// The format of the output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 /// One version of a policy's predictor on the topic.
 pub struct Version {
-    /// Its offset there.
+    /// The offset.
     pub offset: i64,
-    /// When it was written, in milliseconds since 1970.
+    /// The time of the record, in milliseconds since 1970.
     pub time: Option<i64>,
     /// The policy.
     pub policy: String,
-    /// The predictor; none: the learner took back what it had published.
+    /// The predictor, or `None` if the learner has withdrawn it.
     pub published: Option<Published>,
 }
 
@@ -92,8 +92,8 @@ impl Version {
         value
     }
 
-    /// In one line: rounds, ledger offset, state.
-    fn words(&self) -> String {
+    /// Describes the version in one line.
+    fn summary(&self) -> String {
         let time = self.time.map_or_else(|| "-".into(), format_millis);
         match &self.published {
             None => format!("offset {}, {time}: nothing is learned", self.offset),
@@ -109,7 +109,8 @@ impl Version {
     }
 }
 
-/// Shows `take` every version on the weights topic, oldest first, with the number of those that no one can read.
+/// Passes every version in the topic of predictors to `take`, oldest first. Returns the number of those that cannot be
+/// decoded.
 pub fn versions(
     connection: &Connection,
     config: &Config,
@@ -131,12 +132,12 @@ pub fn versions(
 }
 
 pub fn weights(args: &WeightsArgs) -> Result<Exit, Failure> {
-    let (Which::Show(common) | Which::History(common) | Which::Diff { common, .. }) = &args.command;
+    let (Action::Show(common) | Action::History(common) | Action::Diff { common, .. }) = &args.command;
     let config = common.config.load()?.config;
     let connection = run::brokers(&config)?;
     let mut all = Vec::new();
     let broken = versions(&connection, &config, &mut |mut version| {
-        // States are large, and nobody reads them here.
+        // States are large and are not needed here.
         if let Some(published) = &mut version.published {
             published.state = Vec::new();
         }
@@ -145,16 +146,16 @@ pub fn weights(args: &WeightsArgs) -> Result<Exit, Failure> {
         }
     })?;
     if broken > 0 {
-        note!("aegis: {broken} records of {} are no predictors of this version", config.topics.weights);
+        errln!("aegis: {broken} records of {} are not predictors of this version", config.topics.weights);
     }
     if let (true, Some(policy)) = (all.is_empty(), &common.policy) {
         let nothing = anyhow!("{} holds nothing for policy {policy}", config.topics.weights);
         return Err(Failure { exit: Exit::Data, error: nothing });
     }
     match &args.command {
-        Which::Show(_) => show(&newest(all), common.output)?,
-        Which::History(_) => history(&all, common.output)?,
-        Which::Diff { from, to, .. } => {
+        Action::Show(_) => show(&newest(all), common.output)?,
+        Action::History(_) => history(&all, common.output)?,
+        Action::Diff { from, to, .. } => {
             let (from, to) = chosen(&all, from.as_deref(), to.as_deref())?;
             diff(from, to, common.output)?;
         }
@@ -173,10 +174,10 @@ fn show(newest: &[Version], output: Output) -> Result<(), Failure> {
         return print::json(&newest.iter().map(Version::json).collect::<Vec<_>>());
     }
     if newest.is_empty() {
-        say!("nothing is learned yet");
+        outln!("nothing is learned yet");
     }
     for version in newest {
-        say!("policy {}: {}", printable(&version.policy), version.words());
+        outln!("policy {}: {}", printable(&version.policy), version.summary());
         let Some(published) = &version.published else { continue };
         let mut masses: Vec<_> = published.masses.iter().collect();
         masses.sort_by(|a, b| b.mass.total_cmp(&a.mass));
@@ -219,7 +220,7 @@ fn history(all: &[Version], output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The two versions to compare: of one policy, the older first.
+/// Returns the two versions to compare, of one policy, the older first.
 fn chosen<'a>(
     all: &'a [Version],
     from: Option<&str>,
@@ -269,10 +270,10 @@ fn last_of<'a>(all: &'a [Version], policy: &str) -> Result<&'a Version, Failure>
     last.ok_or_else(|| Failure { exit: Exit::Data, error: anyhow!("nothing is learned for policy {policy}") })
 }
 
-/// A member with its mass before and after; none where the version has no such member.
+/// A member with its mass before and after, or `None` if a version does not have it.
 type Moved<'a> = (&'a str, Option<f64>, Option<f64>);
 
-/// Every member's mass in both, those that moved most first.
+/// Returns every member's mass in both versions, the greatest changes first.
 fn moved<'a>(from: &'a Version, to: &'a Version) -> Vec<Moved<'a>> {
     let mut members: BTreeMap<&str, (Option<f64>, Option<f64>)> = BTreeMap::new();
     for mass in from.published.iter().flat_map(|published| &published.masses) {
@@ -307,9 +308,9 @@ fn diff(from: &Version, to: &Version, output: Output) -> Result<(), Failure> {
         }
         return print::json(&value);
     }
-    say!("policy {}", printable(&to.policy));
-    say!("from    {}", from.words());
-    say!("to      {}", to.words());
+    outln!("policy {}", printable(&to.policy));
+    outln!("from    {}", from.summary());
+    outln!("to      {}", to.summary());
     let mut rows = vec![row(["member", "from", "to", "change"])];
     let mass = |mass: Option<f64>| mass.map_or_else(|| "-".into(), |mass| format!("{mass:.4}"));
     rows.extend(

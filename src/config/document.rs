@@ -1,4 +1,4 @@
-//! What can be set: a JSON Schema and docs/configuration.md, both made from the types and their comments.
+//! The JSON Schema of the settings and docs/configuration.md, both generated from the types and their comments.
 
 use std::fmt::Write as _;
 
@@ -8,13 +8,13 @@ use serde_json::Value;
 use super::policies::File;
 use super::{Config, overlay};
 
-/// The JSON Schema (2020-12) of the configuration file.
+/// Returns the JSON Schema (2020-12) of the configuration file.
 #[must_use]
 pub fn schema() -> Value {
     generate::<Config>()
 }
 
-/// The JSON Schema (2020-12) of the policies file.
+/// Returns the JSON Schema (2020-12) of the policies file.
 #[must_use]
 pub fn policies_schema() -> Value {
     generate::<File>()
@@ -25,15 +25,15 @@ fn generate<T: schemars::JsonSchema>() -> Value {
     settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// docs/configuration.md.
+/// Returns the text of docs/configuration.md.
 #[must_use]
 pub fn document() -> String {
     let mut page = String::from(
         "# Configuration\n\n\
-         One TOML file; the environment lies over it (`AEGIS__SECTION__KEY`), `--set section.key=value` over both. An\n\
-         unknown key is an error that names the nearest known one. `aegis config show` tells which values are in\n\
-         effect and where each one comes from, `aegis config schema` gives the JSON Schema of this page, which is\n\
-         made from the code and compared by a test. Paths are relative to the file's folder.\n",
+         The configuration is one TOML file. The environment (`AEGIS__SECTION__KEY`) overrides it, and `--set\n\
+         section.key=value` overrides both. An unknown key is an error that names the nearest known one. `aegis\n\
+         config show` prints the values in effect and their sources, and `aegis config schema` prints the JSON Schema\n\
+         of this page, which is generated from the code. Paths are relative to the file's folder.\n",
     );
     let schema = schema();
     let (sections, keys): (Vec<_>, Vec<_>) =
@@ -46,10 +46,10 @@ pub fn document() -> String {
     }
     page.push_str(
         "\n# Policies\n\n\
-         The file that `policies` names. A running `aegis run` reads it again when it changes: see operating.md.\n",
+         The file that `policies` names. `aegis run` reads it again when it changes: see operating.md.\n",
     );
     let schema = policies_schema();
-    let of = |schema: &Value, name: &str| schema.pointer(name).cloned().unwrap_or_default();
+    let of = |schema: &Value, name: &str| schema.pointer(name).expect("the schema has this part").clone();
     let policy = of(&schema, "/properties/policies/additionalProperties");
     for (title, part) in [
         ("`[policies.NAME]`", policy.clone()),
@@ -76,24 +76,24 @@ fn table(page: &mut String, title: &str, section: &str, keys: &[(String, &Value)
     // Writing to a String cannot fail.
     let _ = write!(page, "\n## {title}\n\n| Key | Type | Default |");
     page.push_str(if environment { " Environment |" } else { "" });
-    page.push_str(" What |\n|---|---|---|");
+    page.push_str(" Meaning |\n|---|---|---|");
     page.push_str(if environment { "---|---|\n" } else { "---|\n" });
     for (name, schema) in keys {
         let default = match schema.get("default") {
             None | Some(Value::Null) => "–".to_owned(),
             Some(value) => format!("`{value}`"),
         };
-        let _ = write!(page, "| `{name}` | {} | {default} |", kind(schema));
+        let _ = write!(page, "| `{name}` | {} | {default} |", type_name(schema));
         if environment {
             let key = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
             let _ = write!(page, " `{}` |", overlay::variable(&key));
         }
-        let _ = writeln!(page, " {} |", words(schema));
+        let _ = writeln!(page, " {} |", description(schema));
     }
 }
 
-/// The type in a word, or the words that can be written.
-fn kind(schema: &Value) -> String {
+/// Returns the type of a value, or the words that it accepts.
+fn type_name(schema: &Value) -> String {
     let choices = choices(schema);
     if !choices.is_empty() {
         let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
@@ -112,7 +112,7 @@ fn kind(schema: &Value) -> String {
     }
 }
 
-/// The words of an enum with what each one means.
+/// Returns the words of an enum with their descriptions.
 fn choices(schema: &Value) -> Vec<(&str, &str)> {
     let each = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
     each.filter_map(|one| {
@@ -122,12 +122,12 @@ fn choices(schema: &Value) -> Vec<(&str, &str)> {
     .collect()
 }
 
-/// The comment, and those of an enum's words.
-fn words(schema: &Value) -> String {
+/// Returns the description of a setting, followed by those of an enum's words.
+fn description(schema: &Value) -> String {
     let text = schema.get("description").and_then(Value::as_str).unwrap_or_default();
     let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    for (word, means) in choices(schema) {
-        let _ = write!(text, " `{word}`: {}", means.split_whitespace().collect::<Vec<_>>().join(" "));
+    for (word, description) in choices(schema) {
+        let _ = write!(text, " `{word}`: {}", description.split_whitespace().collect::<Vec<_>>().join(" "));
     }
     text.replace("\\[", "[").replace("\\]", "]").replace('|', "\\|")
 }

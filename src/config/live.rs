@@ -1,11 +1,11 @@
-//! What is in force: read at the start, and again when its file has changed.
+//! Values that are replaced while the process runs, such as the policies.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::policies::{Policies, PolicyError};
 
-/// What is in force, policies if nothing else is said. Clones share one state.
+/// The value in force. Clones share it.
 #[derive(Debug)]
 pub struct Live<T = Policies>(Arc<RwLock<Arc<T>>>);
 
@@ -22,37 +22,37 @@ impl<T> From<Arc<T>> for Live<T> {
 }
 
 impl<T> Live<T> {
-    /// What is in force now.
+    /// Returns the value in force.
     #[must_use]
     pub fn now(&self) -> Arc<T> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts this in force.
+    /// Puts a value in force.
     pub fn set(&self, newer: Arc<T>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = newer;
     }
 
-    /// Brings `held` up to what is in force; what it was before where that was something else.
+    /// Sets `held` to the value in force. Returns the previous value of `held` if it was another.
     pub fn renew(&self, held: &mut Arc<T>) -> Option<Arc<T>> {
         let now = self.now();
         (!Arc::ptr_eq(&now, held)).then(|| std::mem::replace(held, now))
     }
 }
 
-/// Why changed policies are not put in force.
+/// Reasons to refuse changed policies.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// They cannot be read or meant.
+    /// The file cannot be read or is not valid.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// One is missing. Events under way name it, and so may those to come.
+    /// A policy is missing. Events in flight name it, and later ones may name it too.
     #[error("policy {policy} is gone from the file: a running process cannot drop one; restart to do that")]
     Removed {
         /// The policy.
         policy: String,
     },
-    /// One is another under the same version: decisions could not say which of the two made them.
+    /// A policy has changed without a new version: decisions could not state which of the two was used.
     #[error("policy {policy} has changed and its version is still {version}: give it another version")]
     SameVersion {
         /// The policy.
@@ -62,10 +62,10 @@ pub enum ReloadError {
     },
 }
 
-/// Reads the policies again; none where they are what they were.
+/// Reads the policies again. Returns `None` if they have not changed.
 ///
 /// # Errors
-/// Where they must not be put in force.
+/// Returns an error if the new policies must not be put in force.
 pub fn reload(held: &Policies, path: &Path) -> Result<Option<Policies>, ReloadError> {
     let read = Policies::read(path)?;
     if read == *held {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_be_told_apart_is_put_in_force() {
+    fn a_changed_policy_needs_another_version() {
         let held = Policies::default();
         assert!(read("[policies.default]", &held).unwrap().is_none());
         let newer = read("[policies.default]\nversion = '2'\nmin_awake = 2\n[policies.more]", &held);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_policies_learns_of_new_ones_once() {
+    fn renew_returns_the_previous_value_once() {
         let live = Live::from(Arc::new(Policies::default()));
         let mut held = live.now();
         assert!(live.renew(&mut held).is_none());

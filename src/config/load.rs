@@ -1,4 +1,4 @@
-//! From the file, what lies over it and what lies under it, to a configuration.
+//! Loads a configuration: `tuned.toml`, over it the file, over it the environment and `--set`.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,16 +9,16 @@ use super::{Config, ConfigError, Encoding, Policies, Secret, Tuned, machine, ove
 /// A configuration with its policies.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The configuration; its paths are relative to the working directory.
+    /// The configuration. Its paths are relative to the working directory.
     pub config: Config,
     /// The policies.
     pub policies: Policies,
 }
 
-/// Reads the file, lays environment and `--set` over it, and reads the policies.
+/// Reads the file, applies the environment and `--set` to it, and reads the policies.
 ///
 /// # Errors
-/// Where a file is missing, a key unknown, or a value of no use.
+/// Returns an error if a file cannot be read, a key is unknown, or a value is not valid.
 pub fn load(
     path: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -33,7 +33,7 @@ pub fn load(
     Ok(Loaded { config, policies })
 }
 
-/// Reads the file and lays environment and `--set` over it, without the policies.
+/// Reads the file and applies the environment and `--set` to it, without the policies.
 ///
 /// # Errors
 /// As [`load`].
@@ -42,10 +42,10 @@ pub fn configuration(
     environment: impl IntoIterator<Item = (String, String)>,
     sets: &[String],
 ) -> Result<Config, ConfigError> {
-    effective(path, said(path, environment, sets)?)
+    with_tuned(path, merged(path, environment, sets)?)
 }
 
-/// As [`configuration`], but nothing of `tuned.toml` counts.
+/// As [`configuration`], but without the values of `tuned.toml`.
 ///
 /// # Errors
 /// As [`load`].
@@ -54,42 +54,61 @@ pub fn untuned(
     environment: impl IntoIterator<Item = (String, String)>,
     sets: &[String],
 ) -> Result<Config, ConfigError> {
-    settled(path, said(path, environment, sets)?, None)
+    resolve(path, merged(path, environment, sets)?, None)
 }
 
-/// What the file, the environment and `--set` say.
-fn said(
+/// Returns the values of the file, the environment and `--set`.
+fn merged(
     path: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
     sets: &[String],
 ) -> Result<toml::Table, ConfigError> {
-    let mut table = file(path)?;
+    let mut table = parse(path)?;
     overlay::environment(&mut table, environment);
     overlay::sets(&mut table, sets)?;
     Ok(table)
 }
 
-/// The file as it is.
-pub(super) fn file(path: &Path) -> Result<toml::Table, ConfigError> {
+/// Parses the file.
+pub(super) fn parse(path: &Path) -> Result<toml::Table, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
-    text.parse().map_err(|error| ConfigError::Toml { path: path.into(), reason: unquoted(&text, &error) })
+    text.parse().map_err(|error| ConfigError::Toml { path: path.into(), reason: syntax_error(&text, &error) })
 }
 
-/// The configuration of a file with everything that lies over it.
-pub(super) fn effective(path: &Path, mut table: toml::Table) -> Result<Config, ConfigError> {
-    let tuned = tuned::under(&mut table, path.parent().unwrap_or(Path::new("")))?;
-    settled(path, table, tuned)
+/// Adds the values of `tuned.toml` to a merged table, and builds the configuration.
+pub(super) fn with_tuned(path: &Path, mut table: toml::Table) -> Result<Config, ConfigError> {
+    let tuned = tuned::under(&mut table, folder(path))?;
+    resolve(path, table, tuned)
 }
 
-/// The same once all lies over it: `tuned` is what came of that file.
-fn settled(path: &Path, table: toml::Table, tuned: Option<Tuned>) -> Result<Config, ConfigError> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let mut config: Config = table.try_into().map_err(|error: toml::de::Error| ConfigError::Value {
-        path: path.into(),
-        reason: overlay::explain(&error),
-    })?;
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+fn wrong(path: &Path, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value { path: path.into(), reason: reason.into() }
+}
+
+/// Builds the configuration from a merged table: resolves paths, reads secrets, and checks the values.
+fn resolve(path: &Path, table: toml::Table, tuned: Option<Tuned>) -> Result<Config, ConfigError> {
+    let deserialized = table.try_into();
+    let mut config: Config =
+        deserialized.map_err(|error: toml::de::Error| wrong(path, overlay::explain(&error)))?;
     config.tuned = tuned;
+    resolve_paths(&mut config, folder(path));
+    read_secrets(&mut config)?;
+    if config.score.member.is_empty() {
+        let reason = "score.member is empty and the system does not report a host name: set it to a name that no other \
+                      scorer has";
+        config.score.member = machine::host().ok_or_else(|| wrong(path, reason))?;
+    }
+    validate(&config).map_err(|reason| wrong(path, reason))?;
+    Ok(config)
+}
+
+/// Makes paths relative to the working directory instead of the configuration's folder.
+fn resolve_paths(config: &mut Config, folder: &Path) {
     for file in [
         &mut config.experts.folder,
         &mut config.experts.runtime,
@@ -105,54 +124,65 @@ fn settled(path: &Path, table: toml::Table, tuned: Option<Tuned>) -> Result<Conf
             *file = folder.join(&*file);
         }
     }
+    for file in config.kafka.secrets.values_mut().chain(config.traces.secrets.values_mut()) {
+        *file = folder.join(&*file);
+    }
     if config.experts.runtime.as_os_str().is_empty() {
         config.experts.runtime = config.experts.folder.join("runtime/libonnxruntime.so");
     }
-    for (name, file) in &mut config.kafka.secrets {
-        *file = folder.join(&*file);
-        config.kafka.settings.insert(name.clone(), secret(file)?);
-    }
-    registry(&mut config, path)?;
-    let fields = config.event_fields.check().and_then(|()| config.label_fields.check());
-    fields.map_err(|reason| ConfigError::Value { path: path.into(), reason })?;
-    for (name, file) in &mut config.traces.secrets {
-        *file = folder.join(&*file);
-        config.traces.headers.insert(name.clone(), Secret::new(secret(file)?));
-    }
-    if !(0.0..=1.0).contains(&config.traces.sample) {
-        let reason = "traces.sample is a share of events: write a number from 0 to 1".into();
-        return Err(ConfigError::Value { path: path.into(), reason });
-    }
-    let shares =
-        [("score", config.score.max_dead_letter_share), ("learn", config.learn.max_dead_letter_share)];
-    if let Some((role, _)) = shares.iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
-        let reason =
-            format!("{role}.max_dead_letter_share is a share of records: write a number from 0 to 1");
-        return Err(ConfigError::Value { path: path.into(), reason });
-    }
-    if config.http.max_connections == 0 || config.http.idle_timeout_ms == 0 {
-        let reason = "http.max_connections or http.idle_timeout_ms is 0: health and metrics would not answer; write a \
-                      number above 0"
-            .into();
-        return Err(ConfigError::Value { path: path.into(), reason });
-    }
-    if config.score.member.is_empty() {
-        config.score.member = machine::host().ok_or_else(|| ConfigError::Value {
-            path: path.into(),
-            reason:
-                "score.member is empty and the system does not tell the host's name: set it, to something \
-                     that no other scorer has"
-                    .into(),
-        })?;
-    }
-    Ok(config)
 }
 
-/// Greatest secret read from a file, in bytes: a key with its certificates fits.
+/// Reads the secrets that lie in files.
+fn read_secrets(config: &mut Config) -> Result<(), ConfigError> {
+    for (name, file) in &config.kafka.secrets {
+        config.kafka.settings.insert(name.clone(), read_secret(file)?);
+    }
+    if !config.registry.password_file.as_os_str().is_empty() {
+        config.registry.password = Secret::new(read_secret(&config.registry.password_file)?);
+    }
+    for (name, file) in &config.traces.secrets {
+        config.traces.headers.insert(name.clone(), Secret::new(read_secret(file)?));
+    }
+    Ok(())
+}
+
+/// Checks the constraints that the types do not express.
+fn validate(config: &Config) -> Result<(), String> {
+    let registry = &config.registry;
+    if registry.certificate.as_os_str().is_empty() != registry.key.as_os_str().is_empty() {
+        return Err("registry.certificate and registry.key go together: set both or neither".into());
+    }
+    if config.score.encoding == Encoding::Confluent && registry.url.is_empty() {
+        return Err("score.encoding = \"confluent\" needs a schema registry: set registry.url".into());
+    }
+    config.event_fields.check()?;
+    config.label_fields.check()?;
+    let is_share = |share: f64| (0.0..=1.0).contains(&share);
+    if !is_share(config.traces.sample) {
+        return Err("traces.sample is a share of events: write a number from 0 to 1".into());
+    }
+    for (role, share) in
+        [("score", config.score.max_dead_letter_share), ("learn", config.learn.max_dead_letter_share)]
+    {
+        if !is_share(share) {
+            return Err(format!(
+                "{role}.max_dead_letter_share is a share of records: write a number from 0 to 1"
+            ));
+        }
+    }
+    if config.http.max_connections == 0 || config.http.idle_timeout_ms == 0 {
+        return Err("http.max_connections or http.idle_timeout_ms is 0: health and metrics would not answer; write a \
+                    number above 0"
+            .into());
+    }
+    Ok(())
+}
+
+/// The largest secret that is read from a file, in bytes. A key with its certificates fits.
 const MAX_SECRET: u64 = 64 << 10;
 
-/// What a file holds, without the line's end that editors leave.
-fn secret(path: &Path) -> Result<String, ConfigError> {
+/// Returns the contents of a file without the line ends that editors add.
+fn read_secret(path: &Path) -> Result<String, ConfigError> {
     let refused = |reason| ConfigError::Read { path: path.into(), reason };
     let mut text = String::new();
     let file = File::open(path).map_err(refused)?;
@@ -164,26 +194,10 @@ fn secret(path: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// Where a text is no TOML, without quoting it: the line may hold a password.
-fn unquoted(text: &str, error: &toml::de::Error) -> String {
+/// Describes a syntax error with its position. The line is not quoted, because it may hold a password.
+fn syntax_error(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = 1 + before.matches('\n').count();
     let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count();
     format!("line {line}, column {column}: {}", error.message())
-}
-
-/// Reads the registry's password where it lies in a file, and checks what serde cannot.
-fn registry(config: &mut Config, path: &Path) -> Result<(), ConfigError> {
-    let settings = &mut config.registry;
-    if !settings.password_file.as_os_str().is_empty() {
-        settings.password = Secret::new(secret(&settings.password_file)?);
-    }
-    let wrong = |reason: &str| Err(ConfigError::Value { path: path.into(), reason: reason.into() });
-    if settings.certificate.as_os_str().is_empty() != settings.key.as_os_str().is_empty() {
-        return wrong("registry.certificate and registry.key go together: set both or neither");
-    }
-    if config.score.encoding == Encoding::Confluent && settings.url.is_empty() {
-        return wrong("score.encoding = \"confluent\" needs a schema registry: set registry.url");
-    }
-    Ok(())
 }

@@ -1,18 +1,18 @@
-//! What the machine has: a name, and what runs graphs.
+//! Properties of the machine: its host name, and the execution providers of graphs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What runs the experts' graphs: `cpu`, `cuda` (the first card), `cuda:1`, or `tensorrt` like it.
+/// The execution provider of the experts' graphs: `cpu`, `cuda` (the first GPU), `cuda:1`, or `tensorrt` likewise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum Provider {
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// The NVIDIA card of this number; it needs the library of `onnxruntime-gpu`.
+    /// The NVIDIA GPU with this number. It needs the library of `onnxruntime-gpu`.
     Cuda(u16),
-    /// The same card through TensorRT; it needs TensorRT's library besides.
+    /// The NVIDIA GPU with this number through TensorRT. It also needs TensorRT's library.
     TensorRt(u16),
 }
 
@@ -25,7 +25,9 @@ impl TryFrom<String> for Provider {
             ("cpu", _) if text == "cpu" => Ok(Self::Cpu),
             ("cuda", Ok(card)) => Ok(Self::Cuda(card)),
             ("tensorrt", Ok(card)) => Ok(Self::TensorRt(card)),
-            _ => Err(format!("`{text}` runs no graphs: write cpu, cuda, cuda:1, tensorrt or tensorrt:1")),
+            _ => Err(format!(
+                "`{text}` is no execution provider: write cpu, cuda, cuda:1, tensorrt or tensorrt:1"
+            )),
         }
     }
 }
@@ -40,13 +42,13 @@ impl From<Provider> for String {
     }
 }
 
-/// The host's name: a container's is its own, also where many run one service.
+/// Returns the host name. Each container of a service has its own.
 pub fn host() -> Option<String> {
-    let told = || {
+    let uname = || {
         let output = std::process::Command::new("uname").arg("-n").output().ok()?;
         String::from_utf8(output.stdout).ok()
     };
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(told)?;
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(uname)?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
@@ -66,14 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn a_member_without_a_name_takes_the_hosts() {
+    fn an_empty_member_takes_the_host_name() {
         let host = std::process::Command::new("uname").arg("-n").output().unwrap().stdout;
         assert_eq!(read("").unwrap().score.member, String::from_utf8(host).unwrap().trim());
         assert_eq!(read("[score]\nmember = \"7\"").unwrap().score.member, "7");
     }
 
     #[test]
-    fn providers_are_words() {
+    fn providers_are_parsed() {
         let provider = |word: &str| {
             read(&format!("[experts]\nprovider = \"{word}\"")).map(|config| config.experts.provider)
         };

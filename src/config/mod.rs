@@ -1,18 +1,21 @@
-//! One TOML file, `AEGIS__SECTION__KEY` from the environment over it, `--set section.key=value` over both.
+//! The configuration: one TOML file, overridden by `AEGIS__SECTION__KEY` from the environment, and both by `--set
+//! section.key=value`.
 //!
-//! Every section has its defaults, so an empty file is a configuration; an unknown key is an error
-//! that names the nearest known one.
+//! Every setting has a default, so an empty file is a valid configuration. An unknown key is an error that names the
+//! nearest known one.
 
 mod document;
 mod live;
 mod load;
 mod machine;
 mod overlay;
+pub mod pem;
 mod policies;
 mod records;
 mod registry;
 mod roles;
 mod shown;
+mod topics;
 mod traces;
 mod tuned;
 
@@ -33,10 +36,11 @@ pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
 pub use roles::{Encoding, Learn, Score, Tombstones};
 pub use shown::{Origin, Shown, shown};
+pub use topics::{Topics, topic_specs};
 pub use traces::Traces;
 pub use tuned::{TUNED, Tuned};
 
-/// Why there is no configuration.
+/// Errors of loading a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -44,7 +48,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
         reason: std::io::Error,
     },
     /// The file is not TOML.
@@ -52,43 +56,43 @@ pub enum ConfigError {
     Toml {
         /// The file.
         path: PathBuf,
-        /// Line, column and what is wrong there.
+        /// The position and the error there.
         reason: String,
     },
-    /// A key that does not exist, or a value of another type.
+    /// A key does not exist, or a value is not valid.
     #[error("{path}: {reason}")]
     Value {
         /// The file.
         path: PathBuf,
-        /// Which key, and what to write instead.
+        /// The key, and the values that it accepts.
         reason: String,
     },
-    /// `--set` without `=` or without a key.
+    /// `--set` has no `=` or no key.
     #[error("--set {given}: write it as section.key=value")]
     Set {
-        /// What was given.
+        /// The argument up to the `=`.
         given: String,
     },
-    /// The policies are wrong.
+    /// The policies are not valid.
     #[error(transparent)]
     Policy(#[from] PolicyError),
 }
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The brokers.
+    /// The connection to the brokers.
     pub kafka: Kafka,
-    /// Names of the topics.
+    /// The names of the topics.
     pub topics: Topics,
-    /// What tools that know only the event leave out.
+    /// Values for fields that JSON events and labels leave out.
     pub defaults: Defaults,
-    /// Where JSON events of another shape have their fields.
+    /// JSON pointers to the fields of events of another shape.
     pub event_fields: EventFields,
-    /// Where labels in JSON of another shape have their fields.
+    /// JSON pointers to the fields of labels of another shape.
     pub label_fields: LabelFields,
-    /// The panel.
+    /// The panel of experts.
     pub experts: Experts,
     /// The scoring role.
     pub score: Score,
@@ -98,13 +102,13 @@ pub struct Config {
     pub registry: Registry,
     /// Metrics and health.
     pub http: Http,
-    /// Spans for an OpenTelemetry collector.
+    /// Spans sent to an OpenTelemetry collector.
     pub traces: Traces,
-    /// Logs.
+    /// Log output.
     pub log: Log,
-    /// File of the policies, relative to the configuration's folder; empty: one policy named `default`.
+    /// The file of the policies, relative to the configuration's folder. If empty, there is one policy, named `default`.
     pub policies: PathBuf,
-    /// What `tuned.toml` gave.
+    /// The settings that `tuned.toml` contains.
     #[serde(skip)]
     pub tuned: Option<Tuned>,
 }
@@ -113,28 +117,28 @@ pub struct Config {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kafka {
-    /// `host:port[,host:port]`.
+    /// The addresses of the brokers: `host:port[,host:port]`.
     pub brokers: String,
-    /// What a unit of outputs and consumed offsets is worth.
+    /// The guarantee with which outputs and consumed offsets are committed.
     pub delivery: Delivery,
-    /// A role that has records to commit is not ready once none of a partition have been committed for this long, in
-    /// milliseconds. Longer than twice `experts.timeout_ms`, and than a commit takes.
+    /// A role is not ready if a partition has had records to commit for this long, in milliseconds, and none have been
+    /// committed. Choose a value above twice `experts.timeout_ms`, and above the duration of a commit.
     pub stalled_after_ms: u64,
-    /// librdkafka settings, passed on as they are; what would break the guarantees is refused.
+    /// Settings of librdkafka, passed on unchanged. Settings that would break the guarantees are refused.
     #[serde(deserialize_with = "overlay::strings", serialize_with = "shown::settings")]
     pub settings: BTreeMap<String, String>,
-    /// Files that hold values of such settings, by the settings' names: passwords. Over `settings`; relative to
-    /// the configuration's folder.
+    /// Files with the values of librdkafka settings such as passwords, by the settings' names. They override `settings`,
+    /// and are relative to the configuration's folder.
     pub secrets: BTreeMap<String, PathBuf>,
 }
 
-/// What a unit of outputs and consumed offsets is worth.
+/// The guarantee with which outputs and consumed offsets are committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
-    /// One Kafka transaction.
+    /// Outputs and offsets are one Kafka transaction.
     ExactlyOnce,
-    /// Outputs first, offsets after them: nothing is lost, a crash can repeat outputs.
+    /// Offsets are committed after the outputs: nothing is lost, and a crash can repeat outputs.
     AtLeastOnce,
 }
 
@@ -151,67 +155,10 @@ impl Default for Kafka {
 }
 
 impl Kafka {
-    /// The time after which a role that commits nothing is not ready.
+    /// Returns the time after which a role that commits nothing is not ready.
     #[must_use]
     pub fn stalled_after(&self) -> Duration {
         Duration::from_millis(self.stalled_after_ms)
-    }
-}
-
-/// `[topics]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Topics {
-    /// Conversation events.
-    pub events: String,
-    /// Decisions; as many partitions as `events`.
-    pub decisions: String,
-    /// Review requests; as many partitions as `events`.
-    pub review: String,
-    /// Human labels.
-    pub labels: String,
-    /// Dead letters.
-    pub dlq: String,
-    /// The ledger, compacted, one partition.
-    pub rounds: String,
-    /// Predictors, compacted, one partition.
-    pub weights: String,
-    /// Who may learn, one partition.
-    pub election: String,
-}
-
-impl Default for Topics {
-    fn default() -> Self {
-        Self {
-            events: "moderation.events".into(),
-            decisions: "moderation.decisions".into(),
-            review: "moderation.review".into(),
-            labels: "moderation.labels".into(),
-            dlq: "moderation.dlq".into(),
-            rounds: "aegis.rounds".into(),
-            weights: "aegis.weights".into(),
-            election: "aegis.election".into(),
-        }
-    }
-}
-
-impl Topics {
-    /// The same names with a prefix of their own: `prefix.name`.
-    #[must_use]
-    pub fn under(mut self, prefix: &str) -> Self {
-        for name in [
-            &mut self.events,
-            &mut self.decisions,
-            &mut self.review,
-            &mut self.labels,
-            &mut self.dlq,
-            &mut self.rounds,
-            &mut self.weights,
-            &mut self.election,
-        ] {
-            *name = format!("{prefix}.{name}");
-        }
-        self
     }
 }
 
@@ -219,9 +166,9 @@ impl Topics {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Defaults {
-    /// Tenant of JSON events and labels that name none.
+    /// The tenant of JSON events and labels that name none.
     pub tenant: String,
-    /// Policy of JSON events and labels that name none.
+    /// The policy of JSON events and labels that name none.
     pub policy: String,
 }
 
@@ -235,46 +182,47 @@ impl Default for Defaults {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Experts {
-    /// Folder with one folder per expert, relative to the configuration's folder.
+    /// The folder that holds one folder per expert, relative to the configuration's folder.
     pub folder: PathBuf,
-    /// ONNX Runtime's library; empty: `runtime/libonnxruntime.so` in the experts' folder.
+    /// The library of ONNX Runtime. If empty, it is `runtime/libonnxruntime.so` in the experts' folder.
     pub runtime: PathBuf,
-    /// What runs the graphs.
+    /// The execution provider that runs the graphs.
     pub provider: Provider,
-    /// The panel by id; empty: every expert in the folder.
+    /// The ids of the experts on the panel. If empty, every expert in the folder is on it.
     pub only: Vec<String>,
-    /// Experts that are asked even when the panel is shrunk under load, beside the rules.
+    /// The experts that, besides the rules, are asked even when the panel is shrunk under load.
     pub cheap: Vec<String>,
-    /// Experts of the panel that vote and are scored and weigh nothing, by id. Followed while scoring runs.
+    /// The ids of the experts in shadow mode: they vote and are measured, and their votes have no weight. A running
+    /// scorer follows changes of this setting.
     pub shadow: Vec<String>,
-    /// Sessions; 0: as many as the process may use cores, by their threads; on a card two.
+    /// The number of sessions. If 0, it is the number of available cores divided by `threads`, and two on a GPU.
     pub sessions: usize,
-    /// Threads of each session. More than one is rarely worth it: see `aegis tune`.
+    /// The threads of each session. More than one is rarely faster: see `aegis tune`.
     pub threads: usize,
-    /// Threads that tokenise; 0: one, and on a card half the cores, at most eight.
+    /// The threads that tokenize. If 0, it is one, and on a GPU half of the cores, at most eight.
     pub tokenize_threads: usize,
-    /// Padded tokens of a batch, where the processor runs graphs.
+    /// The padded tokens of a batch on the CPU.
     pub batch_tokens: usize,
-    /// Padded tokens of a batch, where a card does.
+    /// The padded tokens of a batch on a GPU.
     pub card_batch_tokens: usize,
-    /// Padded tokens of a batch for an encoder or classifier by its id, where the processor runs graphs, instead of
+    /// The padded tokens of a batch on the CPU for single encoders or classifiers, by their ids. They override
     /// `batch_tokens`.
     pub budgets: BTreeMap<String, usize>,
-    /// Padded tokens of a batch for an encoder or classifier by its id, where a card does, instead of
+    /// The padded tokens of a batch on a GPU for single encoders or classifiers, by their ids. They override
     /// `card_batch_tokens`.
     pub card_budgets: BTreeMap<String, usize>,
-    /// Memory of the card that each session may take for each graph, in MiB; 0: no limit.
+    /// The GPU memory that each session may use for each graph, in MiB. 0 means no limit.
     pub card_memory_mib: usize,
-    /// A text waits this long for others of its length where a worker is free, in milliseconds.
+    /// The time that a text waits for others of its length although a worker is free, in milliseconds.
     pub batch_delay_ms: u64,
-    /// ONNX Runtime keeps the memory of a run for the next; after a text of more tokens than this it is given back.
+    /// ONNX Runtime keeps the memory of a run for the next one. After a text of more tokens than this it is released.
     pub arena_tokens: usize,
-    /// Memory that the process may have, in MiB: beyond it the run during which it grew is stopped, and its expert
-    /// abstains; 0: no limit. On Linux.
+    /// The memory limit of the process on Linux, in MiB. The run during which memory grows beyond it is stopped, and its
+    /// expert abstains. 0 means no limit.
     pub memory_mib: usize,
-    /// Memory for answers to texts that were asked before, in MiB; 0: each text is run.
+    /// The memory for cached answers to texts, in MiB. If 0, nothing is cached.
     pub cache_mib: usize,
-    /// An expert that has not answered after this abstains, in milliseconds.
+    /// The time after which an expert that has not answered abstains, in milliseconds.
     pub timeout_ms: u64,
 }
 
@@ -305,7 +253,7 @@ impl Default for Experts {
 }
 
 impl Experts {
-    /// How long a text waits for others.
+    /// Returns the time that a text waits for others.
     #[must_use]
     pub fn batch_delay(&self) -> Duration {
         Duration::from_millis(self.batch_delay_ms)
@@ -316,13 +264,13 @@ impl Experts {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
-    /// Where /metrics, /livez and /readyz answer.
+    /// The address that serves /metrics, /livez and /readyz.
     pub listen: SocketAddr,
-    /// Connections that are open at a time; a further one takes the place of the oldest. As many file descriptors are
-    /// reserved for them, beside those of brokers and store.
+    /// The number of connections that are open at a time. A further one replaces the oldest. As many file descriptors
+    /// are reserved for them, in addition to those of brokers and store.
     pub max_connections: usize,
-    /// Milliseconds after which a connection is closed if no complete request has arrived, counted from its opening or its
-    /// last response.
+    /// The time after which a connection is closed if no complete request has arrived, in milliseconds since its opening
+    /// or its last response.
     pub idle_timeout_ms: u64,
 }
 
@@ -337,9 +285,9 @@ impl Default for Http {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// `text` or `json`.
+    /// The format of log lines.
     pub format: LogFormat,
-    /// A level, or a filter such as `info,aegis::learn=debug`.
+    /// The log level, or a filter such as `info,aegis::learn=debug`.
     pub level: String,
 }
 
@@ -349,12 +297,12 @@ impl Default for Log {
     }
 }
 
-/// Shape of log lines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
-    /// For people.
+    /// Lines for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }

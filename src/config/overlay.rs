@@ -1,4 +1,4 @@
-//! What lies over the file: environment, `--set`, and a good word about unknown keys.
+//! The environment and `--set`, which override the file, and errors that name the nearest known key.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::ConfigError;
 
 const PREFIX: &str = "AEGIS__";
 
-/// Lays `AEGIS__SECTION__KEY=value` over the file's values; the keys that it sets.
+/// Sets the values of `AEGIS__SECTION__KEY=value` in the table. Returns the keys that it sets.
 pub fn environment(table: &mut Table, variables: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
     let mut found: Vec<_> = variables
         .into_iter()
@@ -23,14 +23,14 @@ pub fn environment(table: &mut Table, variables: impl IntoIterator<Item = (Strin
             && kafka == "kafka"
             && (settings == "settings" || settings == "secrets")
         {
-            // librdkafka's own names hold dots, which a shell's variables cannot.
+            // librdkafka's names contain dots, which shell variables cannot contain.
             *name = name.replace('_', ".");
         }
         if let [traces, secrets, name] = path.as_mut_slice()
             && traces == "traces"
             && secrets == "secrets"
         {
-            // Nor hyphens, which headers' names are full of.
+            // Header names contain hyphens, which shell variables cannot contain.
             *name = name.replace('_', "-");
         }
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -40,7 +40,7 @@ pub fn environment(table: &mut Table, variables: impl IntoIterator<Item = (Strin
     keys
 }
 
-/// The environment's name of a key.
+/// Returns the environment variable of a key.
 pub fn variable(key: &str) -> String {
     let (section, name) = ["kafka.settings.", "kafka.secrets.", "traces.secrets."]
         .iter()
@@ -49,13 +49,13 @@ pub fn variable(key: &str) -> String {
     format!("{PREFIX}{}", format!("{section}{name}").to_uppercase().replace('.', "__"))
 }
 
-/// Lays `section.key=value` over the file's and the environment's values; the keys that it sets.
+/// Sets the values of `section.key=value` arguments in the table. Returns the keys that they set.
 pub fn sets(table: &mut Table, sets: &[String]) -> Result<Vec<String>, ConfigError> {
     let mut keys = Vec::with_capacity(sets.len());
     for given in sets {
         let refuse = || ConfigError::Set { given: given.split('=').next().unwrap_or_default().into() };
         let (key, value) = given.split_once('=').ok_or_else(refuse)?;
-        // librdkafka's own names hold dots: everything after kafka.settings. or kafka.secrets. is one key.
+        // librdkafka's names contain dots: everything after kafka.settings. or kafka.secrets. is one key.
         let path: Vec<&str> = match key.splitn(3, '.').collect::<Vec<_>>().as_slice() {
             ["kafka", table @ ("settings" | "secrets"), name] => vec!["kafka", table, name],
             _ => key.split('.').collect(),
@@ -73,7 +73,7 @@ fn put(table: &mut Table, path: &[&str], value: &str) {
     match path {
         [] => {}
         [key] => {
-            table.insert((*key).to_owned(), read(value));
+            table.insert((*key).to_owned(), parse_value(value));
         }
         [section, rest @ ..] => {
             let inner = table.entry((*section).to_owned()).or_insert_with(|| Value::Table(Table::new()));
@@ -87,13 +87,13 @@ fn put(table: &mut Table, path: &[&str], value: &str) {
     }
 }
 
-/// A TOML value where it reads as one, else the text itself: `--set topics.events=chats` needs no quotes.
-fn read(value: &str) -> Value {
+/// Parses a TOML value. Anything else is a string, so that `--set topics.events=chats` needs no quotes.
+fn parse_value(value: &str) -> Value {
     let parsed: Option<Table> = format!("value = {value}").parse().ok();
     parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(value.to_owned()))
 }
 
-/// A map whose values may be written as text, numbers or booleans.
+/// Deserializes a map of strings whose values may also be written as numbers or booleans.
 pub fn strings<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     let values = BTreeMap::<String, Value>::deserialize(from)?;
     let text = |value| match value {
@@ -103,7 +103,7 @@ pub fn strings<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, St
     Ok(values.into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
-/// The error in one line: where it is, and the nearest known key where one is unknown.
+/// Describes an error in one line, with the key. For an unknown key it names the nearest known one.
 pub fn explain(error: &toml::de::Error) -> String {
     let message = error.message();
     let mut names = message.split('`').skip(1).step_by(2);
@@ -112,18 +112,18 @@ pub fn explain(error: &toml::de::Error) -> String {
         names.min_by_key(|name| distance(wrong, name))
     });
     let shown = error.to_string();
-    let place = shown.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
-    let place = place.map_or_else(String::new, |place| format!("{place}: "));
+    let key = shown.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
+    let key = key.map_or_else(String::new, |key| format!("{key}: "));
     match nearest.flatten() {
         Some(name) => {
             let what = message.split(", expected").next().unwrap_or(message);
-            format!("{place}{what}; did you mean `{name}`?")
+            format!("{key}{what}; did you mean `{name}`?")
         }
-        None => format!("{place}{}", plain(message)),
+        None => format!("{key}{}", plain(message)),
     }
 }
 
-/// Without the names that only this program has for kinds of numbers.
+/// Replaces the names of Rust's number types.
 fn plain(message: &str) -> String {
     let (what, kind) = message.rsplit_once("expected ").unwrap_or((message, ""));
     match kind {
@@ -133,7 +133,7 @@ fn plain(message: &str) -> String {
     }
 }
 
-/// Edit distance (Levenshtein).
+/// Returns the edit distance (Levenshtein).
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn environment_and_sets_lie_over_the_file() {
+    fn environment_and_sets_override_the_file() {
         let mut table = table("[topics]\nevents = 'a'\ndecisions = 'a'\nlabels = 'a'");
         environment(
             &mut table,
@@ -189,8 +189,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_with_its_key() {
         let error = table("[score]\nwindow = 'wide'").try_into::<Config>().unwrap_err();
-        let said = explain(&error);
-        assert_eq!(said, "score.window: invalid type: string \"wide\", expected a whole number");
+        assert_eq!(explain(&error), "score.window: invalid type: string \"wide\", expected a whole number");
     }
 
     #[test]

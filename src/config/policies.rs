@@ -1,4 +1,4 @@
-//! The policies file: each policy, and the taxonomy as data.
+//! The policies file: the policies, and the taxonomy of categories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::core::label::{Mapping, Source};
 use crate::core::learners::{LearnerSpec, Name, Noise};
 use crate::core::policy::{Action, CategoryRule, Policy};
 
-/// Why the policies cannot be used.
+/// Errors of reading the policies.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// The file cannot be read.
@@ -19,18 +19,18 @@ pub enum PolicyError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
         reason: std::io::Error,
     },
-    /// Not TOML, an unknown key or a value of another type.
+    /// The file is not TOML, has an unknown key, or a value of another type.
     #[error("{path}: {reason}")]
     Toml {
         /// The file.
         path: PathBuf,
-        /// Which key, and what is wrong with it.
+        /// The key, and the error there.
         reason: String,
     },
-    /// A value that cannot be.
+    /// A value is out of range.
     #[error("{path}: policy {policy}: {field} {reason}")]
     Value {
         /// The file.
@@ -39,7 +39,7 @@ pub enum PolicyError {
         policy: String,
         /// The key.
         field: &'static str,
-        /// What it must be.
+        /// The values that it accepts.
         reason: String,
     },
 }
@@ -48,29 +48,28 @@ pub enum PolicyError {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Category {
-    /// Its slug in votes, labels and rules.
+    /// The slug that votes, labels and rules use.
     pub slug: String,
-    /// Its name for people.
+    /// The name shown to people.
     pub name: String,
-    /// The codes that guards give it.
+    /// The codes that guard models use for it.
     #[serde(default)]
     pub codes: Vec<String>,
 }
 
-/// All policies by name, and the taxonomy that they speak of.
+/// All policies by name, and the taxonomy that they refer to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policies {
     /// The policies.
     pub policies: BTreeMap<String, Policy>,
-    /// The taxonomy; empty where the file has none.
+    /// The taxonomy. Empty if the file has none.
     pub taxonomy: Vec<Category>,
 }
 
 impl Default for Policies {
-    /// One policy named `default`, with every default.
+    /// Returns one policy named `default`, with every default.
     fn default() -> Self {
-        let policy =
-            Written::default().policy("default").unwrap_or_else(|_| unreachable!("the defaults are valid"));
+        let policy = Written::default().policy("default").expect("the defaults are valid");
         Self { policies: BTreeMap::from([(policy.name.clone(), policy)]), taxonomy: Vec::new() }
     }
 }
@@ -79,68 +78,68 @@ impl Default for Policies {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    /// The policies by name; `default` judges every event that names no other.
+    /// The policies by name. `default` applies to every event that names no other.
     policies: BTreeMap<String, Written>,
-    /// The taxonomy that categories are named by.
+    /// The categories with their names and codes.
     #[serde(default)]
     taxonomy: Vec<Category>,
 }
 
-/// A policy as the file has it.
+/// A policy as written in the file.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
-    /// Stands in every decision; to be changed with the policy.
+    /// The version of the policy, which every decision states. Change it whenever you change the policy.
     version: String,
-    /// Any name of docs/learning.md.
+    /// The name of the learner, from docs/learning.md.
     learner: String,
-    /// The learner's parameters.
+    /// The parameters of the learner.
     parameters: Parameters,
-    /// Cost of letting something unsafe pass; flagged is p >= cost_false_positive / (cost_false_positive +
+    /// The cost of letting something unsafe pass. An event is flagged if p >= cost_false_positive / (cost_false_positive +
     /// cost_false_negative).
     cost_false_negative: f64,
-    /// Cost of flagging something safe.
+    /// The cost of flagging something safe.
     cost_false_positive: f64,
-    /// What is done about what is flagged: `block`, `review` or `allow`.
+    /// The action on flagged events: `block`, `review` or `allow`.
     flagged: String,
-    /// With fewer experts awake than this the action is review, never allow.
+    /// The least number of experts that vote. With fewer, the action is review instead of allow.
     min_awake: usize,
-    /// With p this close to the threshold a person is asked as well.
+    /// A review request is also sent if p is this close to the threshold.
     review_margin: f64,
-    /// What is done about an event with nothing to judge, such as a tool call or an image without text: `allow`, `block`
-    /// or `review`. A person is asked only for `review`.
+    /// The action on events with nothing to judge, such as a tool call or an image without text: `allow`, `block` or
+    /// `review`. A review request is sent only for `review`.
     nothing_to_judge: String,
-    /// Whether decisions carry the judged text's features, for the members that read.
+    /// If true, decisions carry the judged text's features, for the members that read text.
     features: bool,
-    /// Whether fewer experts may be asked under load; false: all of them, at any load.
+    /// If true, fewer experts may be asked under load. If false, all of them are asked at any load.
     sheds: bool,
-    /// Experts asked even under load, beside the rules; empty: those of `experts.cheap`.
+    /// The experts that, besides the rules, are asked even under load. If empty, they are those of `experts.cheap`.
     cheap: Vec<String>,
-    /// What Needs Caution counts as, from 0 (safe) to 1 (unsafe).
+    /// The value of the verdict Needs Caution, from 0 (safe) to 1 (unsafe).
     needs_caution: f64,
-    /// Label sources that teach: `review`, `report`, `appeal`, `gold`.
+    /// The label sources that the learner learns from: `review`, `report`, `appeal`, `gold`.
     teaches: Vec<String>,
-    /// Rules of their own for single categories, by slug; the strictest that holds is done.
+    /// Rules for single categories, by slug. The strictest rule that applies determines the action.
     categories: BTreeMap<String, Rule>,
 }
 
-/// A learner's parameters; what is left out has the learner's own default.
+/// The parameters of a learner. Those left out have the learner's own defaults.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Parameters {
-    /// Step size.
+    /// The step size.
     eta: Option<f64>,
-    /// Factor of a mistake.
+    /// The factor that a mistake multiplies a weight by.
     beta: Option<f64>,
-    /// Share that is spread over all.
+    /// The share of the weight that is spread over all experts.
     alpha: Option<f64>,
-    /// Memory of a stacking.
+    /// The memory of a stacking learner.
     gamma: Option<f64>,
-    /// Prior variance.
+    /// The prior variance.
     variance: Option<f64>,
-    /// Noise of follow-the-perturbed-leader.
+    /// The noise of follow-the-perturbed-leader.
     noise: Option<String>,
-    /// Secret of keyed draws.
+    /// The secret of keyed draws.
     #[serde(skip_serializing)]
     seed: Option<String>,
 }
@@ -149,9 +148,9 @@ struct Parameters {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Rule {
-    /// The rule holds from this score on, from 0 to 1.
+    /// The score from which the rule applies, from 0 to 1.
     threshold: f64,
-    /// What it asks for: `block`, `review` or `allow`.
+    /// The action: `block`, `review` or `allow`.
     action: String,
 }
 
@@ -177,7 +176,7 @@ impl Default for Written {
     }
 }
 
-/// A key and what its value must be.
+/// A key, and the values that it accepts.
 type Wrong = (&'static str, String);
 
 fn one_of<T: Copy>(
@@ -259,7 +258,7 @@ impl Policies {
     /// Reads a policies file.
     ///
     /// # Errors
-    /// Where the file cannot be read or a policy cannot be meant.
+    /// Returns an error if the file cannot be read or a policy is not valid.
     pub fn read(path: &Path) -> Result<Self, PolicyError> {
         let text = std::fs::read_to_string(path)
             .map_err(|reason| PolicyError::Read { path: path.into(), reason })?;
@@ -278,7 +277,7 @@ impl Policies {
         Ok(Self { policies, taxonomy: file.taxonomy })
     }
 
-    /// The policy of that name.
+    /// Returns the policy of that name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Policy> {
         self.policies.get(name)

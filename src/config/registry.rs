@@ -12,31 +12,32 @@ use super::shown;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registry {
-    /// Addresses of the Confluent API, separated by commas; empty: no registry.
+    /// The addresses of the registry's Confluent API, separated by commas. If empty, no registry is used.
     #[serde(serialize_with = "shown::addresses")]
     pub url: String,
-    /// User of basic authentication; empty: none.
+    /// The user of basic authentication. If empty, none is sent.
     pub user: String,
-    /// The user's password; better in the environment or in `password_file`.
+    /// The user's password. Prefer the environment or `password_file`.
     #[schemars(with = "String")]
     pub password: Secret,
-    /// A file that holds the password; over `password`.
+    /// A file with the password. It overrides `password`.
     pub password_file: PathBuf,
-    /// PEM file of authorities; empty: the system's.
+    /// The PEM file of trusted certificate authorities. If empty, the system's are trusted.
     pub authorities: PathBuf,
-    /// PEM file of this program's certificate; empty: none.
+    /// The PEM file of the client certificate. If empty, none is sent.
     pub certificate: PathBuf,
-    /// PEM file of the certificate's key.
+    /// The PEM file of the client certificate's key.
     pub key: PathBuf,
-    /// How the subject of decisions is named.
+    /// The naming strategy for the subject of decisions.
     pub subjects: Subjects,
-    /// Whether the schema of decisions is registered where it is not yet.
+    /// If true, the schema of decisions is registered if the registry does not have it.
     pub register: bool,
-    /// A request takes at most this long, in milliseconds.
+    /// The timeout of a request, in milliseconds.
     pub request_timeout_ms: u64,
-    /// A record of an unknown schema holds its partition up for this long, in milliseconds.
+    /// The time for which a record of an unknown schema delays its partition, in milliseconds.
     pub unknown_wait_ms: u64,
-    /// A registry that does not answer is asked again for this long, in milliseconds; then the role stops.
+    /// The time for which requests to a registry that does not answer are repeated, in milliseconds. After it the role
+    /// stops.
     pub outage_wait_ms: u64,
 }
 
@@ -59,30 +60,30 @@ impl Default for Registry {
     }
 }
 
-/// How a subject is named.
+/// The naming strategy of a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subjects {
-    /// `<topic>-value`.
+    /// The subject is `<topic>-value`.
     Topic,
-    /// The record's full name.
+    /// The subject is the record's full name.
     Record,
-    /// `<topic>-<record's full name>`.
+    /// The subject is `<topic>-<record's full name>`.
     TopicRecord,
 }
 
-/// A value that is never shown.
+/// A value that is never printed.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// A secret.
+    /// Creates a secret.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The value itself.
+    /// Returns the value itself.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -96,14 +97,14 @@ impl fmt::Debug for Secret {
 }
 
 impl Serialize for Secret {
-    /// As shown: never the value.
+    /// Writes a placeholder, never the value.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(if self.0.is_empty() { "" } else { shown::HIDDEN })
     }
 }
 
 impl<'de> Deserialize<'de> for Secret {
-    /// Digits alone reach here as a number; an error would show what it refuses.
+    /// Accepts values that TOML reads as numbers, because a type error would show the value.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Ok(Self(match toml::Value::deserialize(from)? {
             toml::Value::String(text) => text,

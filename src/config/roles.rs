@@ -1,4 +1,4 @@
-//! `[score]` and `[learn]`: what is set of a role.
+//! `[score]` and `[learn]`: the settings of the roles.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,33 +10,35 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Score {
-    /// Consumer group of the scorers.
+    /// The consumer group of the scorers.
     pub group: String,
-    /// Name of this member, unique and stable; part of its transactional id. Empty: the host's name, which
-    /// [`load`] fills in.
+    /// The unique and stable name of this member, which is part of its transactional id. If empty, it is the host's
+    /// name.
     pub member: String,
-    /// Encoding of decisions and review requests: `avro`, `json` or `confluent`.
+    /// The encoding of decisions and review requests.
     pub encoding: Encoding,
-    /// Events that the panel has at a time: batches are formed of those that wait.
+    /// The number of events that the panel holds at a time. Batches are formed from those that wait.
     pub window: usize,
-    /// A unit is committed at this many records, or after `commit_interval_ms`.
+    /// The number of records at which a batch is committed, unless `commit_interval_ms` has passed before.
     pub commit_records: usize,
-    /// A unit is committed after this long, in milliseconds, or at `commit_records`; while more lies there
-    /// than can be read, after five times this, or after a quarter of what its events have waited, up to a second.
+    /// The time after which a batch is committed, in milliseconds, unless it has `commit_records` records before. Under
+    /// backlog it is five times this, or a quarter of the time that the batch's events have waited, up to a second.
     pub commit_interval_ms: u64,
-    /// The service stops if there are more dead letters than this within a minute, and they are also more than
-    /// `max_dead_letter_share` of the records read. What was read before is committed first.
+    /// The role stops if more dead letters than this occur within a minute, and they are also more than
+    /// `max_dead_letter_share` of the records read. The records read before are committed first.
     pub max_dead_letters_per_minute: u64,
-    /// Share of the records of a minute that may become dead letters whatever their number; 1: the service never stops
-    /// because of them.
+    /// The share of the records of a minute that may become dead letters, regardless of their number. If 1, the role
+    /// never stops because of dead letters.
     pub max_dead_letter_share: f64,
-    /// What becomes of records with a null value: `skip` (committed and counted, without an output) or `dead-letter`.
+    /// The treatment of records with a null value.
     pub tombstones: Tombstones,
-    /// The panel shrinks to its cheap experts at more messages not yet consumed than this; 0: never,
+    /// The panel shrinks to its cheap experts if more messages than this are not yet consumed. 0 turns this off.
     pub shed_lag: i64,
-    /// or where an event being asked about is older than this, in milliseconds; 0: never.
+    /// The panel shrinks to its cheap experts if an event that experts are asked about is older than this, in
+    /// milliseconds. 0 turns this off.
     pub shed_age_ms: u64,
-    /// It grows back after both have been below half for this long, in milliseconds.
+    /// A shrunk panel is restored after lag and age have both been below half of their limits for this long, in
+    /// milliseconds.
     pub shed_calm_ms: u64,
 }
 
@@ -60,30 +62,30 @@ impl Default for Score {
 }
 
 impl Score {
-    /// The commit interval.
+    /// Returns the commit interval.
     #[must_use]
     pub fn commit_interval(&self) -> Duration {
         Duration::from_millis(self.commit_interval_ms)
     }
 }
 
-/// Encoding of written decisions.
+/// The encoding of written decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoding {
-    /// Avro single-object encoding.
+    /// Avro's single-object encoding.
     Avro,
     /// JSON.
     Json,
-    /// Confluent's framing, with the schema registry's id.
+    /// Avro with Confluent's framing and a schema id of the registry.
     Confluent,
 }
 
-/// What becomes of records with a null value.
+/// The treatment of records with a null value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tombstones {
-    /// They are committed and counted, without an output.
+    /// They are committed and counted, and produce no output.
     Skip,
     /// Each becomes a dead letter.
     DeadLetter,
@@ -93,27 +95,27 @@ pub enum Tombstones {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Learn {
-    /// Consumer group of the learners; the election's has `-election` appended.
+    /// The consumer group of the learners. The group of their election has `-election` appended.
     pub group: String,
-    /// sled's folder, relative to the configuration's folder.
+    /// The folder of the store (sled), relative to the configuration's folder.
     pub store: PathBuf,
-    /// A label is accepted this long after its round, in days.
+    /// The time after its round during which a label is accepted, in days.
     pub horizon_days: u32,
-    /// Memory for the fold's checkpoints, in MiB.
+    /// The memory for the checkpoints of the fold, in MiB.
     pub checkpoint_mib: usize,
-    /// A unit is committed at this many labels, or after `commit_interval_ms`.
+    /// The number of labels at which a batch is committed, unless `commit_interval_ms` has passed before.
     pub commit_records: usize,
-    /// A unit is committed after this long, in milliseconds, or at `commit_records`.
+    /// The time after which a batch is committed, in milliseconds, unless it has `commit_records` labels before.
     pub commit_interval_ms: u64,
-    /// A predictor is published at most this often, in milliseconds.
+    /// The least time between two published predictors, in milliseconds.
     pub publish_interval_ms: u64,
-    /// The service stops if there are more dead letters than this within a minute, and they are also more than
-    /// `max_dead_letter_share` of the records read. What was read before is committed first.
+    /// The role stops if more dead letters than this occur within a minute, and they are also more than
+    /// `max_dead_letter_share` of the records read. The records read before are committed first.
     pub max_dead_letters_per_minute: u64,
-    /// Share of the records of a minute that may become dead letters whatever their number; 1: the service never stops
-    /// because of them.
+    /// The share of the records of a minute that may become dead letters, regardless of their number. If 1, the role
+    /// never stops because of dead letters.
     pub max_dead_letter_share: f64,
-    /// What becomes of records with a null value: `skip` (committed and counted, without an output) or `dead-letter`.
+    /// The treatment of records with a null value.
     pub tombstones: Tombstones,
 }
 
@@ -135,7 +137,7 @@ impl Default for Learn {
 }
 
 impl Learn {
-    /// The horizon in milliseconds.
+    /// Returns the horizon in milliseconds.
     #[must_use]
     pub fn horizon(&self) -> i64 {
         i64::from(self.horizon_days) * 86_400_000

@@ -1,4 +1,4 @@
-//! The configuration as people may see it: every value, where it comes from, and no secret.
+//! The settings in effect with their sources, and without secrets.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 use toml::{Table, Value};
 
-use super::load::{effective, file};
+use super::load::{parse, with_tuned};
 use super::{ConfigError, overlay};
 
-/// What stands in a secret's place.
+/// The text that is shown instead of a secret.
 pub const HIDDEN: &str = "***";
 
-/// librdkafka's settings whose values are shown: all others may be secrets, those of later versions among them.
+/// The settings of librdkafka whose values are shown. All others, including those of later versions, may be secrets.
 const OPEN: &[&str] = &[
     "client.id",
     "client.rack",
@@ -23,14 +23,14 @@ const OPEN: &[&str] = &[
     "security.protocol",
     "ssl.endpoint.identification.algorithm",
 ];
-/// Endings of further ones: times, sizes, and where files lie.
+/// The endings of further ones: times, sizes and paths.
 const OPEN_ENDINGS: &[&str] = &[".ms", ".bytes", ".kbytes", ".messages", ".location"];
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
-    /// Nobody set it.
+    /// The value is not set.
     Default,
     /// `tuned.toml` beside the configuration file.
     Tuned,
@@ -43,7 +43,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The word for it.
+    /// Returns the name of the source.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -56,20 +56,20 @@ impl Origin {
     }
 }
 
-/// A setting as it is in effect.
+/// A setting in effect.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Shown {
-    /// `section.key`.
+    /// The key: `section.key`.
     pub key: String,
-    /// Its value, secrets hidden; paths are relative to the working directory.
+    /// The value, without secrets. Paths are relative to the working directory.
     pub value: Value,
-    /// Where it comes from.
+    /// The source of the value.
     pub from: Origin,
     /// The environment variable that sets it.
     pub environment: String,
 }
 
-/// Every setting as it is in effect, by key. The policies are not read.
+/// Returns every setting in effect, by key. The policies are not read.
 ///
 /// # Errors
 /// As [`load`](super::load).
@@ -78,7 +78,7 @@ pub fn shown(
     environment: impl IntoIterator<Item = (String, String)>,
     sets: &[String],
 ) -> Result<Vec<Shown>, ConfigError> {
-    let mut table = file(path)?;
+    let mut table = parse(path)?;
     let mut origins: BTreeMap<String, Origin> = BTreeMap::new();
     let mut written = Vec::new();
     flatten("", &table, &mut written);
@@ -86,7 +86,7 @@ pub fn shown(
     let by_environment = overlay::environment(&mut table, environment);
     origins.extend(by_environment.into_iter().map(|key| (key, Origin::Environment)));
     origins.extend(overlay::sets(&mut table, sets)?.into_iter().map(|key| (key, Origin::Set)));
-    let config = effective(path, table)?;
+    let config = with_tuned(path, table)?;
     let tuned = config.tuned.iter().flat_map(|tuned| &tuned.taken);
     origins.extend(tuned.map(|key| (key.clone(), Origin::Tuned)));
     for name in config.kafka.secrets.keys() {
@@ -106,7 +106,7 @@ pub fn shown(
     Ok(values.into_iter().map(of).collect())
 }
 
-/// The leaves of a table by their keys; an empty table is one.
+/// Collects the leaves of a table by their keys. An empty table counts as a leaf.
 fn flatten(prefix: &str, table: &Table, found: &mut Vec<(String, Value)>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
@@ -117,13 +117,13 @@ fn flatten(prefix: &str, table: &Table, found: &mut Vec<(String, Value)>) {
     }
 }
 
-/// librdkafka's settings, secrets hidden.
+/// Serializes librdkafka's settings without secrets.
 pub fn settings<S: Serializer>(settings: &BTreeMap<String, String>, to: S) -> Result<S::Ok, S::Error> {
     let open = |name: &str| OPEN.contains(&name) || OPEN_ENDINGS.iter().any(|ending| name.ends_with(ending));
     to.collect_map(settings.iter().map(|(name, value)| (name, if open(name) { value } else { HIDDEN })))
 }
 
-/// Addresses without the user and password that they may carry.
+/// Serializes addresses without the user and password that they may contain.
 #[expect(clippy::ptr_arg, reason = "serde hands a String")]
 pub fn addresses<S: Serializer>(urls: &String, to: S) -> Result<S::Ok, S::Error> {
     let plain = |url: &str| {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_says_where_it_comes_from() {
+    fn every_value_has_its_source() {
         let shown = show(
             "[topics]\nevents = 'a'\nlabels = 'a'\n[score]\nwindow = 3",
             &[("AEGIS__TOPICS__LABELS", "b"), ("AEGIS__SCORE__WINDOW", "4"), ("HOME", "/")],
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_hidden_wherever_they_stand() {
+    fn secrets_are_hidden_everywhere() {
         let shown = show(
             "[kafka.settings]\n\"sasl.password\" = \"hunter2\"\n\"sasl.jaas.config\" = \"hunter2\"\n\
              \"ssl.ca.location\" = \"ca.pem\"\n\"security.protocol\" = \"SASL_SSL\"\n\

@@ -12,21 +12,21 @@ use super::{Secret, shown};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Traces {
-    /// Where spans of moderated events go: OTLP over HTTP, with the path, e.g. `http://127.0.0.1:4318/v1/traces`;
-    /// empty: nowhere.
+    /// The address that spans are sent to by OTLP over HTTP, with the path, e.g. `http://127.0.0.1:4318/v1/traces`. If
+    /// empty, no spans are sent.
     #[serde(serialize_with = "shown::addresses")]
     pub endpoint: String,
-    /// Name of the service that they are shown under.
+    /// The service name of the spans.
     pub service: String,
-    /// Share of the events that nobody upstream records, from 0 to 1, which is traced all the same: those without
-    /// a `traceparent`, and those whose `traceparent` is not sampled.
+    /// The share, from 0 to 1, of the events without a sampled trace that is traced: of those without a `traceparent`, and
+    /// of those whose `traceparent` is not sampled.
     pub sample: f64,
-    /// PEM file of authorities; empty: the system's.
+    /// The PEM file of trusted certificate authorities. If empty, the system's are trusted.
     pub authorities: PathBuf,
-    /// Files that hold values of headers that go with every request, by the headers' names, e.g. `authorization`.
-    /// Relative to the configuration's folder.
+    /// Files with the values of request headers, by the headers' names, e.g. `authorization`. They are relative to the
+    /// configuration's folder.
     pub secrets: BTreeMap<String, PathBuf>,
-    /// The headers, read from these files.
+    /// The headers read from the files of `secrets`.
     #[serde(skip)]
     pub headers: BTreeMap<String, Secret>,
 }

@@ -1,5 +1,5 @@
-//! `tuned.toml`, which `aegis tune` writes beside the configuration: what suits this machine. It lies under
-//! everything that the configuration, the environment or `--set` say themselves.
+//! `tuned.toml`, which `aegis tune` writes to the configuration's folder: settings measured on this machine. The
+//! configuration, the environment and `--set` override it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use toml::{Table, Value};
 
 use super::ConfigError;
 
-/// The file's name.
+/// The name of the file.
 pub const TUNED: &str = "tuned.toml";
 
-/// The settings that it may hold.
+/// The settings that the file may contain.
 const SETTINGS: [(&str, &str); 7] = [
     ("experts", "sessions"),
     ("experts", "threads"),
@@ -21,18 +21,18 @@ const SETTINGS: [(&str, &str); 7] = [
     ("score", "window"),
 ];
 
-/// What came of the file.
+/// The settings that the file contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tuned {
     /// The file.
     pub path: PathBuf,
-    /// Settings taken from it.
+    /// The settings that are used.
     pub taken: Vec<String>,
-    /// Settings that the configuration says itself.
+    /// The settings that the configuration overrides.
     pub left: Vec<String>,
 }
 
-/// Lays the file in `folder`, where there is one, under `table`.
+/// Adds the settings of the file in `folder`, if there is one, to `table`. Existing values stay.
 pub(super) fn under(table: &mut Table, folder: &Path) -> Result<Option<Tuned>, ConfigError> {
     let path = folder.join(TUNED);
     let text = match std::fs::read_to_string(&path) {
@@ -59,22 +59,22 @@ pub(super) fn under(table: &mut Table, folder: &Path) -> Result<Option<Tuned>, C
                 return Err(unknown(tuned.path, &name));
             }
             let place = table.entry(section.as_str()).or_insert_with(|| Value::Table(Table::new()));
-            tuned.lay(place, &name, &setting, value);
+            tuned.add(place, &name, &setting, value);
         }
     }
     Ok(Some(tuned))
 }
 
 impl Tuned {
-    /// Lays a value where nothing is; of a table each value by itself.
-    fn lay(&mut self, place: &mut Value, name: &str, key: &str, value: Value) {
+    /// Adds a value if the key has none; of a table, each value for itself.
+    fn add(&mut self, place: &mut Value, name: &str, key: &str, value: Value) {
         let Some(place) = place.as_table_mut() else {
             return self.left.push(name.to_owned());
         };
         if let Value::Table(values) = value {
             let inner = place.entry(key).or_insert_with(|| Value::Table(Table::new()));
             for (key, value) in values {
-                self.lay(inner, &format!("{name}.{key}"), &key, value);
+                self.add(inner, &format!("{name}.{key}"), &key, value);
             }
         } else if place.contains_key(key) {
             self.left.push(name.to_owned());
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn it_lies_under_what_the_configuration_says() {
+    fn the_configuration_overrides_it() {
         let (table, found) = lay(
             "[experts]\nsessions = 4\nbatch_tokens = 512\n[score]\nwindow = 64",
             "[experts]\nsessions = 1\n[log]\nlevel = 'warn'",
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn budgets_lie_under_those_of_other_experts() {
+    fn budgets_are_merged_by_expert() {
         let (table, found) = lay(
             "[experts]\nbudgets = { a = 1, b-c = 2 }\ncard_budgets = { a = 3 }",
             "[experts]\nbudgets = { a = 9 }\ncard_budgets = 5",
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn it_cannot_hold_anything_else() {
+    fn other_settings_are_refused() {
         for bad in ["[kafka]\nbrokers = 'x'", "[experts]\nfolder = 'x'", "sessions = 3"] {
             assert!(matches!(lay(bad, "").1, Err(ConfigError::Value { .. })), "{bad}");
         }

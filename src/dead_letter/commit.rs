@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::truncate::{truncate_dead_letter, truncate_headers};
-use crate::kafka::{CommitError, Membership, Offsets, Outbox, RecordPosition, Produced};
+use crate::kafka::{CommitError, Membership, Offsets, Outbox, Produced, RecordPosition};
 
 /// Kafka's default limit of a topic, in bytes. It is tried first if the topic's own limit is unknown.
 const DEFAULT_LIMIT: usize = 1_048_588;

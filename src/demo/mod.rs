@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
+use crate::config::topic_specs;
 use crate::config::{self, Config, Policies};
 use crate::core::event::Millis;
 use crate::experts::{Panel, PanelConfig};
@@ -22,10 +23,9 @@ use crate::kafka::embedded::{Embedded, KEPT_BYTES};
 use crate::kafka::topics::ensure;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From};
 use crate::learn::{Learn, LearnError};
-use crate::ops::{Asker, Exit, Health, Progress, Shutdown};
-use crate::say::note;
+use crate::ops::stdout::errln;
+use crate::ops::{Exit, Health, Progress, Shutdown, StopReason};
 use crate::score::{PanelHandle, Score, ScoreError};
-use crate::topics::table;
 use drive::Drive;
 pub use error::DemoError;
 use plan::{Plan, Sent};
@@ -95,7 +95,7 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
         return drive_side(args, side, config, &texts, &shutdown);
     }
     let plan = plan::plan(&texts, args.events as usize, args.seed, START);
-    note!(
+    errln!(
         "{} events of real text, {} malformed records among them, and {} labels that come late",
         plan.events,
         plan.malformed,
@@ -163,7 +163,7 @@ fn open_panel(models: &Path) -> Result<Arc<Panel>, DemoError> {
     let mut config = PanelConfig::new(models);
     config.runtime = models.join("runtime/libonnxruntime.so");
     let panel = Arc::new(Panel::open(config)?);
-    note!("{} experts loaded in {:.1} s", panel.experts().len(), started.elapsed().as_secs_f64());
+    errln!("{} experts loaded in {:.1} s", panel.experts().len(), started.elapsed().as_secs_f64());
     Ok(panel)
 }
 
@@ -221,7 +221,7 @@ impl Brokers {
         config.score.group = format!("{prefix}.score");
         config.learn.group = format!("{prefix}.learn");
         let connection = connection(args.broker.clone());
-        let mut specs = table(config, 6);
+        let mut specs = topic_specs(config, 6);
         for spec in &mut specs {
             spec.config.insert("max.message.bytes".into(), "4000000".into());
         }
@@ -238,7 +238,7 @@ fn embedded_broker(args: &DemoArgs, plan: &Plan, config: &Config) -> Result<Embe
     }
     let sent: usize = plan.sent.iter().map(size).sum();
     let partitions = 2 + 2 * sent.max(plan.events * DECISION_BYTES) / KEPT_BYTES;
-    let specs = table(config, i32::try_from(partitions).unwrap_or(i32::MAX));
+    let specs = topic_specs(config, i32::try_from(partitions).unwrap_or(i32::MAX));
     let topics: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
     Ok(Embedded::start(&topics)?)
 }
@@ -326,7 +326,7 @@ impl Flow {
 
     /// Stops both roles cleanly and waits for them.
     fn stop(self) -> Result<(), DemoError> {
-        self.shutdown.request(Asker::Program);
+        self.shutdown.request(StopReason::Program);
         let score = self.score.join();
         let learn = self.learn.join();
         score.map_err(|_| DemoError::Panicked("score"))??;

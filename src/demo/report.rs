@@ -21,8 +21,8 @@ use crate::core::ledger_state::LedgerState;
 use crate::core::policy::Policy;
 use crate::core::predictor::{Published, StateHash};
 use crate::kafka::Connection;
+use crate::ops::stdout::{self, outln};
 use crate::replay;
-use crate::say::{self, say};
 
 /// The data of the summary.
 pub struct Run<'a> {
@@ -230,32 +230,35 @@ fn balance(run: &Run<'_>, summary: &Summary) -> Result<(), DemoError> {
 fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     let rate = |mistakes: u64, rounds: u64| 100.0 * mistakes as f64 / rounds.max(1) as f64;
     let out = run.args.out.display();
-    say!();
-    say!("  {:>7} events        each with one decision", summary.decisions);
-    say!(
+    outln!();
+    outln!("  {:>7} events        each with one decision", summary.decisions);
+    outln!(
         "  {:>7} malformed     each with one dead letter: {}",
         summary.malformed,
         kinds(&run.outcomes.event_dead_letters)
     );
-    say!(
+    outln!(
         "  {:>7} labels        late, out of order, some twice, corrected or taken back; {} dead letters",
         summary.labels,
         summary.label_dead_letters
     );
-    say!("  {:>7} rounds        events with a live label: what the learner is a function of", summary.rounds);
-    say!();
-    say!("  mistakes on these rounds, flagging from p = .5         rate   weight");
-    say!(
+    outln!(
+        "  {:>7} rounds        events with a live label: what the learner is a function of",
+        summary.rounds
+    );
+    outln!();
+    outln!("  mistakes on these rounds, flagging from p = .5         rate   weight");
+    outln!(
         "  {:>7} the ensemble as played, labels late        {:>5.1} %",
         summary.ensemble_mistakes,
         rate(summary.ensemble_mistakes, summary.rounds)
     );
-    say!(
+    outln!(
         "  {:>7} the fold: the learner without delay        {:>5.1} %",
         summary.fold_mistakes,
         rate(summary.fold_mistakes, summary.rounds)
     );
-    say!(
+    outln!(
         "  {:>7} plain majority of the experts              {:>5.1} %",
         summary.majority_mistakes,
         rate(summary.majority_mistakes, summary.rounds)
@@ -263,28 +266,28 @@ fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     let mut experts: Vec<_> = summary.experts.iter().collect();
     experts.sort_by_key(|(_, expert)| expert.mistakes);
     for (id, expert) in experts {
-        say!(
+        outln!(
             "  {:>7} expert {id:<35} {:>5.1} %   {:.3}",
             expert.mistakes,
             rate(expert.mistakes, expert.awake),
             expert.weight
         );
     }
-    say!("  the learner listens to: {}", heaviest(masses));
-    say!();
-    say!(
+    outln!("  the learner listens to: {}", heaviest(masses));
+    outln!();
+    outln!(
         "  {:.0} events a second, {} on broker {}",
         summary.events_per_second,
         summary.delivery,
         summary.broker
     );
-    say!("  state hash  {}", summary.state_hash);
-    say!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
-    say!();
-    say!("  Look further:");
+    outln!("  state hash  {}", summary.state_hash);
+    outln!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
+    outln!();
+    outln!("  Look further:");
     // The commands start this program as the user did.
     let program = std::env::args().next().unwrap_or_else(|| "aegis".to_owned());
-    say::text(&next_steps(&program, &out.to_string()));
+    stdout::print(&next_steps(&program, &out.to_string()));
 }
 
 /// Returns commands and files to look at next, in two columns.

@@ -17,8 +17,8 @@ use crate::codec::{self, Defaults};
 use crate::config::Topics;
 use crate::core::event::Millis;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From, Outbox, Produced};
+use crate::ops::stdout::errln;
 use crate::ops::{Progress, Shutdown};
-use crate::say::note;
 
 /// The greatest number of records sent at once.
 const CHUNK: usize = 256;
@@ -286,7 +286,7 @@ fn send(outbox: &mut Outbox, chunk: &[Produced], shutdown: &Shutdown) -> bool {
     let mut away = false;
     while let Err(error) = outbox.commit(chunk, None) {
         if !away {
-            note!("aegis demo: {error}; retrying until it works");
+            errln!("aegis demo: {error}; retrying until it works");
             away = true;
         }
         if shutdown.wait_for(RETRY_INTERVAL) {
@@ -294,7 +294,7 @@ fn send(outbox: &mut Outbox, chunk: &[Produced], shutdown: &Shutdown) -> bool {
         }
     }
     if away {
-        note!("aegis demo: the brokers are back");
+        errln!("aegis demo: the brokers are back");
     }
     true
 }

@@ -12,7 +12,7 @@ use super::sets::Text;
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::hash::hex;
 use crate::experts::Panel;
-use crate::say::{Notes, note};
+use crate::ops::stdout::{Stderr, errln};
 
 /// Texts given to the panel at once.
 const CHUNK: usize = 128;
@@ -111,10 +111,10 @@ pub(super) fn ask<'a>(
         }
         file.write_all(&bytes).map_err(failed)?;
         done += slice.len();
-        let _ = write!(Notes, "\r{done} of {total} texts asked about");
+        let _ = write!(Stderr, "\r{done} of {total} texts asked about");
     }
     if total > 0 {
-        note!();
+        errln!();
     }
     Ok(Answers(known))
 }

@@ -22,7 +22,7 @@ use self::judge::{JudgedSet, TOGETHER};
 use self::sets::{Sets, Text};
 use crate::charts::{Accuracy, AccuracyRow};
 use crate::experts::{Panel, PanelConfig};
-use crate::say::say;
+use crate::ops::stdout::outln;
 
 /// The greatest correlation of two experts.
 const MAX_CORRELATION: f64 = 0.95;
@@ -94,7 +94,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
         ),
     ];
     for (name, table) in &tables {
-        say!("{name}\n\n{table}");
+        outln!("{name}\n\n{table}");
     }
     if alike > MAX_CORRELATION {
         return Err(EvaluateError::Data(format!(
@@ -103,7 +103,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     }
     let Some(folder) = &args.write else { return Ok(()) };
     if !sets.shared {
-        say!(
+        outln!(
             "Nothing is written: the page's figures need the public sets, which are not in {}.",
             args.data.display()
         );

@@ -315,7 +315,7 @@ impl<'a> ActiveLearner<'a> {
         let brokers = self.learn.report_brokers(&self.labels);
         metrics::partitions("learn", self.labels.assigned().len());
         let ages = &self.ages;
-        self.lag.tell(brokers.lag.iter().map(|((topic, partition), messages)| {
+        self.lag.report(brokers.lag.iter().map(|((topic, partition), messages)| {
             let age = if *messages == 0 { Some(Duration::ZERO) } else { ages.get(partition).copied() };
             (&**topic, *partition, *messages, age)
         }));

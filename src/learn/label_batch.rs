@@ -12,7 +12,7 @@ use crate::config::{Policies, Tombstones};
 use crate::core::event::Millis;
 use crate::dead_letter::Reason;
 use crate::kafka::{Consumed, Lost, Offsets, Polled, TopicPartition};
-use crate::ops::traces::{Labelled, Place};
+use crate::ops::traces::{Labelled, RecordPosition};
 use crate::ops::{Traces, metrics};
 use crate::registry::{RegistryError, as_schemas};
 
@@ -100,7 +100,7 @@ impl LabelBatch {
         let traced = self.records().filter_map(|record| {
             let Consumed { topic, partition, offset, headers, .. } = record;
             let time = record.timestamp.unwrap_or_default();
-            traces.label(headers, Place { topic, partition: *partition, offset: *offset, time })
+            traces.label(headers, RecordPosition { topic, partition: *partition, offset: *offset, time })
         });
         traced.collect()
     }

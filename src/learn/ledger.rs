@@ -249,7 +249,8 @@ impl Ledger {
 pub fn load_ledger(store: &Store) -> Result<LedgerState, LearnError> {
     let state = Mutex::new(LedgerState::new());
     store.read_ledger(|| {
-        let (state, mut records, mut spare, mut changes) = (&state, Vec::new(), RecordPool::default(), Vec::new());
+        let (state, mut records, mut spare, mut changes) =
+            (&state, Vec::new(), RecordPool::default(), Vec::new());
         move |stored: &[(&[u8], &[u8])]| {
             for (_, value) in stored {
                 records.push(codec::decode_record_into_pool(value, &mut spare)?);

@@ -24,9 +24,8 @@ use crate::config::{Config, Live};
 use crate::core::event::Millis;
 use crate::kafka::{self, CommitError, Connection, Delivery, Polled, Source, SourceError, Start};
 use crate::ops::traces;
-use crate::ops::{Health, Shutdown, Traces, give_way, metrics};
+use crate::ops::{Health, Shutdown, Traces, lower_priority, metrics};
 use crate::registry::Registry;
-use crate::traced;
 use active::{ActiveLearner, Control};
 pub use error::LearnError;
 pub use ledger::load_ledger;
@@ -99,12 +98,14 @@ impl Learn {
     /// # Errors
     /// Returns an error if continuing would lose data, or if retrying cannot succeed.
     pub fn run(mut self) -> Result<(), LearnError> {
-        give_way();
+        lower_priority();
         let _metrics = metrics::RoleMetrics(ROLE);
         self.health = self.health.of(ROLE);
         let registry = Registry::from_config(&self.config.registry)?;
-        let spans =
-            traces::Settings { group: self.config.learn.group.clone(), ..traced::settings(&self.config) };
+        let spans = traces::Settings {
+            group: self.config.learn.group.clone(),
+            ..traces::Settings::from_config(&self.config)
+        };
         let traces = Traces::open(&spans)?;
         self.await_topics()?;
         let mut election = self.stand_for_election()?;

@@ -82,7 +82,8 @@ impl Learn {
     /// # Errors
     /// Returns [`LearnError::OtherLedger`] if the ledger topic is another: continuing would lose what the store holds.
     fn compare_topics(&self, store: &mut Store) -> Result<(), LearnError> {
-        let (then, now) = (*store.topic_ids(), self.topic_ids(self.connection.request_timeout(REQUEST_TIMEOUT))?);
+        let (then, now) =
+            (*store.topic_ids(), self.topic_ids(self.connection.request_timeout(REQUEST_TIMEOUT))?);
         if then.ledger == Some(LOST) {
             return Err(self.other_ledger("was found to end before an offset of the store".to_owned()));
         }

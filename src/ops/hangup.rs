@@ -1,42 +1,27 @@
-//! SIGHUP: look at the files again.
+//! SIGHUP: a request to read files again.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::signal::unix::{SignalKind, signal};
+use signal_hook::consts::SIGHUP;
 
-use crate::panics;
-
-/// Says whether SIGHUP has come. Without one it ends the process; with one it does not.
+/// A flag that SIGHUP sets. Without such a flag SIGHUP ends the process.
 #[derive(Debug, Clone)]
 pub struct Hangup(Arc<AtomicBool>);
 
 impl Hangup {
-    /// Follows the process's signals, in a thread of its own.
+    /// Handles the SIGHUPs of this process.
     ///
     /// # Errors
-    /// Where the system refuses the thread or the signal.
+    /// Returns an error if the system refuses the signal handler.
     pub fn on_signal() -> io::Result<Self> {
         let hangup = Self(Arc::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let mut signals = {
-            let _inside = runtime.enter();
-            signal(SignalKind::hangup())?
-        };
-        let told = Arc::clone(&hangup.0);
-        std::thread::Builder::new().name("hangup".to_owned()).spawn(move || {
-            panics::mark_fatal("process");
-            runtime.block_on(async {
-                while signals.recv().await.is_some() {
-                    told.store(true, Ordering::Release);
-                }
-            });
-        })?;
+        signal_hook::flag::register(SIGHUP, Arc::clone(&hangup.0))?;
         Ok(hangup)
     }
 
-    /// Whether it has come since the last time this was asked.
+    /// Returns `true` if SIGHUP has been received since the last call.
     #[must_use]
     pub fn take(&self) -> bool {
         self.0.swap(false, Ordering::AcqRel)

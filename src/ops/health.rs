@@ -1,7 +1,7 @@
 //! Health over HTTP: `/livez`, `/readyz` (`?verbose`) and `/metrics`.
 //!
-//! Alive means that the process runs, whatever the broker does: restarting helps against nothing that is seen
-//! here. Ready means that every condition holds. Conditions belong to a role; those of a role that has ended never hold.
+//! `/livez` succeeds while the process runs, also without a broker, because a restart would not fix that. `/readyz` succeeds if
+//! every condition holds. A condition belongs to a role, and conditions of a role that has ended never hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -25,14 +25,14 @@ use super::metrics::{COMMIT_STALLED, CONDITION};
 use super::{descriptors, http};
 use crate::panics;
 
-/// How often histograms are drained where nobody scrapes.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// The interval at which histograms are drained, also without a scraper.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Condition {
     holds: bool,
     note: String,
-    /// When it ends by itself.
+    /// The time from which the condition no longer holds.
     until: Option<Instant>,
 }
 
@@ -46,9 +46,9 @@ impl Condition {
 #[derive(Debug, Default)]
 struct Conditions {
     by_name: BTreeMap<String, Condition>,
-    /// Roles that have ended.
+    /// The roles that have ended.
     ended: BTreeSet<&'static str>,
-    /// The time since which each role waits for a commit.
+    /// The time since which records of each role wait for a commit.
     waits: BTreeMap<&'static str, Option<Instant>>,
 }
 
@@ -56,12 +56,12 @@ struct Conditions {
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     conditions: Arc<Mutex<Conditions>>,
-    /// The role whose conditions this handle sets; empty: those of no role.
+    /// The role whose conditions this handle sets. If empty, they belong to no role.
     role: &'static str,
 }
 
 impl Health {
-    /// Conditions that do not hold yet. Without any: ready.
+    /// Creates conditions that do not hold yet. Without any condition the process is ready.
     #[must_use]
     pub fn new(names: &[&'static str]) -> Self {
         let health = Self::default();
@@ -69,7 +69,7 @@ impl Health {
         health
     }
 
-    /// A handle on the same conditions that sets those of `role`. They are named `role: name`.
+    /// Returns a handle to the same conditions that sets those of `role`. They are named `role: name`.
     #[must_use]
     pub fn of(&self, role: &'static str) -> Self {
         Self { conditions: Arc::clone(&self.conditions), role }
@@ -91,46 +91,46 @@ impl Health {
         let name = self.name(name);
         let same = |known: &Condition| *known == condition && condition.until.is_none();
         if conditions.by_name.get(&name).is_some_and(same) {
-            return; // said on every turn of a loop
+            return; // roles set their conditions in every iteration of their loops
         }
         CONDITION.with([&name]).set(f64::from(u8::from(condition.holds())));
         conditions.by_name.insert(name, condition);
     }
 
-    /// Says whether a condition holds; an unknown name is a new condition.
+    /// Sets a condition. An unknown name adds one.
     pub fn set(&self, name: &'static str, holds: bool) {
         self.note(name, holds, "");
     }
 
-    /// The same of a condition that holds until then, whoever is still there to take it back: what says it may
-    /// itself be waiting for what it speaks of. None: it does not hold.
+    /// Sets a condition that holds until `until`, without a further call: the caller may be blocked when it ends. With
+    /// `None` it does not hold.
     pub fn set_until(&self, name: &'static str, until: Option<Instant>) {
         self.put(name, Condition { holds: until.is_some(), note: String::new(), until });
     }
 
-    /// Says since when records wait for a commit of this handle's role, which the condition `name` allows for as long
-    /// as `bound`. `None`: nothing waits. The role may itself be waiting for the brokers, so the gauge is computed when
-    /// it is read.
+    /// Sets the time since which records of this handle's role wait for a commit, or `None` if none wait. The condition
+    /// `name` holds until they have waited for `bound`. The gauge is computed when it is read, because the role may be
+    /// blocked.
     pub fn waits(&self, name: &'static str, since: Option<Instant>, bound: Duration) {
         self.lock().waits.insert(self.role, since);
         let late = |_| format!("records wait, and none have been committed for {} s", bound.as_secs_f64());
         let note = since.map(late).unwrap_or_default();
         self.put(name, Condition { holds: true, note, until: since.map(|since| since + bound) });
-        self.gauge();
+        self.set_gauges();
     }
 
-    /// The time since which records wait for a commit of this handle's role.
+    /// Returns the time since which records of this handle's role wait for a commit.
     #[must_use]
     pub fn waits_since(&self) -> Option<Instant> {
         self.lock().waits.get(self.role).copied().flatten()
     }
 
-    /// The same with a few words for the operator, e.g. `41 % of the ledger read`.
+    /// Sets a condition with a note for the operator, e.g. `41 % of the ledger read`.
     pub fn note(&self, name: &'static str, holds: bool, note: &str) {
         self.put(name, Condition { holds, note: note.to_owned(), until: None });
     }
 
-    /// A condition that there is no more; its gauge stays at 1.
+    /// Removes a condition. Its gauge stays at 1.
     pub fn forget(&self, name: &'static str) {
         let mut conditions = self.lock();
         let name = self.name(name);
@@ -139,7 +139,7 @@ impl Health {
         }
     }
 
-    /// Ends this handle's role: from now on none of its conditions holds, and nothing changes that.
+    /// Ends this handle's role. From then on none of its conditions holds.
     pub fn end(&self) {
         let mut conditions = self.lock();
         if !conditions.ended.insert(self.role) {
@@ -153,8 +153,8 @@ impl Health {
         }
     }
 
-    /// Brings the gauges up to date: a condition's time may be over with nobody there to say so.
-    fn gauge(&self) {
+    /// Sets the gauges, because the time of a condition may have passed since it was set.
+    fn set_gauges(&self) {
         let conditions = self.lock();
         for (name, condition) in &conditions.by_name {
             CONDITION.with([name]).set(f64::from(u8::from(condition.holds())));
@@ -164,46 +164,46 @@ impl Health {
         }
     }
 
-    /// Whether every condition holds.
+    /// Returns `true` if every condition holds.
     #[must_use]
     pub fn ready(&self) -> bool {
         self.lock().by_name.values().all(Condition::holds)
     }
 
-    /// Status and text of `/readyz`: the conditions that do not hold, or all of them.
+    /// Returns the status and the text of `/readyz`: the conditions that do not hold or, if `verbose`, all of them.
     fn report(&self, verbose: bool) -> (StatusCode, String) {
         let conditions = self.lock().by_name.clone();
         let ready = conditions.values().all(Condition::holds);
         let mut text = String::new();
         for (name, condition) in conditions.iter().filter(|(_, found)| verbose || !found.holds()) {
-            // The reason for which a condition has ended is of no use before that.
+            // The note of a condition with an end applies from then on.
             let note = if condition.until.is_some() && condition.holds() { "" } else { &condition.note };
             let mark = if condition.holds() { '+' } else { '-' };
             let colon = if note.is_empty() { "" } else { ": " };
-            let _ = writeln!(text, "[{mark}] {name}{colon}{note}"); // a String takes everything
+            let _ = writeln!(text, "[{mark}] {name}{colon}{note}"); // writing to a String cannot fail
         }
         text.push_str(if ready { "ready\n" } else { "not ready\n" });
         (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
     }
 }
 
-/// Why health is not served.
+/// Errors of starting the server.
 #[derive(Debug, Error)]
 pub enum HealthError {
-    /// The address cannot be had.
+    /// The address is not available.
     #[error("health and metrics cannot be served on {address}: {source}; choose another address")]
     Address {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system refuses a thread or a runtime.
+    /// The system refuses a thread.
     #[error("health and metrics cannot be served: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// Serves health until it is stopped or dropped.
+/// The server of health and metrics. It runs until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -220,7 +220,7 @@ async fn readyz(
 }
 
 async fn metrics(State((health, handle)): State<(Health, PrometheusHandle)>) -> Response {
-    health.gauge();
+    health.set_gauges();
     descriptors::gauge();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
 }
@@ -238,17 +238,17 @@ async fn serve(
         .route("/metrics", get(metrics))
         .with_state((health, handle.clone()));
     let upkeep = async {
-        let (mut ticks, mut told) = (tokio::time::interval(UPKEEP), false);
+        let (mut ticks, mut reported) = (tokio::time::interval(UPKEEP_INTERVAL), false);
         loop {
             ticks.tick().await;
             handle.run_upkeep();
             let short = descriptors::gauge();
-            if short && !told {
+            if short && !reported {
                 tracing::warn!(
-                    "more than four fifths of the file descriptors are in use: raise the limit, or see what they are"
+                    "more than four fifths of the file descriptors are in use: raise the limit, or find out which connections hold them"
                 );
             }
-            told = short;
+            reported = short;
         }
     };
     tokio::select! {
@@ -258,10 +258,10 @@ async fn serve(
 }
 
 impl Server {
-    /// Serves `health` and the metrics of `handle` on `address`, within `limits`; port 0 takes a free one.
+    /// Serves `health` and the metrics of `handle` on `address`, within `limits`. Port 0 chooses a free port.
     ///
     /// # Errors
-    /// Where the address cannot be had or the system refuses a thread.
+    /// Returns an error if the address is not available or the system refuses a thread.
     pub fn start(
         address: SocketAddr,
         limits: Limits,
@@ -285,13 +285,13 @@ impl Server {
         Ok(Self { address: bound, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Returns the address of the server.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops, after answers under way, and waits until the address is free.
+    /// Stops after the responses in flight, and waits until the address is free.
     pub fn stop(mut self) {
         self.end();
     }
@@ -299,7 +299,7 @@ impl Server {
     fn end(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // its panic has been printed
+            let _ = thread.join(); // the hook has printed its panic
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Connections to the page of health and metrics: a bounded number of them, none of them idle or slow for long. What a
-//! peer does here takes no descriptor from Kafka or the store.
+//! The HTTP server of health and metrics. The number of connections is bounded, and idle or slow ones are closed, so that
+//! peers take no descriptors from Kafka or the store.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,9 +17,9 @@ use tokio::time::{sleep, timeout};
 /// Bounds on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections that are open at a time. A further one takes the place of the oldest.
+    /// The number of connections that are open at a time. A further one replaces the oldest.
     pub connections: usize,
-    /// Time within which a connection has to bring the whole head of a request, from its beginning or its last answer.
+    /// The time within which the head of a request must arrive, from the opening of the connection or its last response.
     pub idle: Duration,
 }
 
@@ -29,17 +29,17 @@ impl Default for Limits {
     }
 }
 
-/// How long a connection may be used, whatever it is used for: a peer that reads slowly keeps it no longer.
-const LIFETIME: Duration = Duration::from_secs(600);
-/// How long an answer under way may take once its connection is to end.
-const GRACE: Duration = Duration::from_secs(1);
-/// Pause after the system has refused a connection.
-const REFUSED: Duration = Duration::from_millis(100);
-/// Bytes of a connection's buffer: the head of a request has to fit.
-const BUFFER: usize = 16 << 10;
+/// The greatest age of a connection, so that a peer that reads slowly does not keep it.
+const MAX_AGE: Duration = Duration::from_secs(600);
+/// The time for a response in flight when its connection is to be closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The delay after the system has refused a connection.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+/// The size of a connection's buffer, in bytes. The head of a request must fit.
+const BUFFER_SIZE: usize = 16 << 10;
 
-/// Accepts connections and serves `router` on each until `stop` changes or its sender is dropped. Answers under way are
-/// finished then, for a second at most.
+/// Accepts connections and serves `router` on each until `stop` changes or its sender is dropped. Responses in flight then
+/// have a second to finish.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -55,31 +55,31 @@ pub(super) async fn serve(
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
-            Err(error) if is_of_the_peer(&error) => continue,
+            Err(error) if is_peer_error(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "a connection to health and metrics cannot be accepted");
-                sleep(REFUSED).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
         open.retain(|connection| !connection.is_finished());
         while open.len() >= limits.connections.max(1) {
             let Some(oldest) = open.pop_front() else { break };
-            // A peer that asks at once has long been answered: what is this old only holds a descriptor.
+            // A request sent at once has been answered long ago: a connection this old only holds a descriptor.
             oldest.abort();
             let _ = oldest.await;
         }
         open.push_back(tokio::spawn(connection(stream, router.clone(), limits, stop.clone())));
     }
-    // From here on the address is free.
+    // This frees the address.
     drop(listener);
     for connection in open {
         let _ = connection.await;
     }
 }
 
-/// Errors of a connection that its peer has given up before it was accepted.
-fn is_of_the_peer(error: &io::Error) -> bool {
+/// Returns `true` if the peer has closed the connection before it was accepted.
+fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
@@ -88,15 +88,15 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, mut stop:
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle)
-        .max_buf_size(BUFFER)
+        .max_buf_size(BUFFER_SIZE)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut served = std::pin::pin!(served);
     tokio::select! {
-        // Whatever went wrong is the peer's.
+        // Errors here are the peer's.
         _ = served.as_mut() => return,
         _ = stop.changed() => {}
-        () = sleep(LIFETIME) => {}
+        () = sleep(MAX_AGE) => {}
     }
     served.as_mut().graceful_shutdown();
-    let _ = timeout(GRACE, served).await;
+    let _ = timeout(CLOSE_TIMEOUT, served).await;
 }

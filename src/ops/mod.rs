@@ -1,4 +1,4 @@
-//! What an operator meets: metrics, health, logs, traces, stopping, progress, the limit on descriptors.
+//! Operation of the process: metrics, health, logs, traces, shutdown, progress, output, file descriptors.
 
 pub mod descriptors;
 pub mod hangup;
@@ -8,12 +8,13 @@ pub mod metrics;
 pub mod priority;
 pub mod progress;
 pub mod shutdown;
+pub(crate) mod stdout;
 pub mod telemetry;
 pub mod traces;
 
 pub use self::hangup::Hangup;
 pub use self::health::{Health, Server};
-pub use self::priority::give_way;
+pub use self::priority::lower_priority;
 pub use self::progress::Progress;
-pub use self::shutdown::{Asker, Exit, Shutdown};
+pub use self::shutdown::{Exit, Shutdown, StopReason};
 pub use self::traces::{Traces, TracesError};

@@ -1,24 +1,24 @@
-//! Who gives way where processor time is short.
+//! Priorities of threads for processor time.
 
-/// What a learner's threads are above the others' in niceness: against one of them that wants the processor a thread of
-/// theirs gets a tenth of it. With nothing else to do it has all of it.
+/// The niceness of low-priority threads. Against a busy thread of normal niceness such a thread gets a tenth of a core;
+/// without competition it gets all of it.
 #[cfg(target_os = "linux")]
-const BEHIND: i32 = 10;
+const LOW_PRIORITY: i32 = 10;
 
-/// From now on this thread, and every thread that it starts, stands behind the process's others. Linux counts niceness
-/// by thread; elsewhere it is the whole process's, and nothing is changed.
-pub fn give_way() {
+/// Lowers the priority of this thread and of every thread that it starts from now on. Linux has a niceness for each thread;
+/// elsewhere it belongs to the whole process, and nothing is changed.
+pub fn lower_priority() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{getpriority_process, setpriority_process};
 
-        // Without a number it is the thread that asks.
-        let given = match getpriority_process(None) {
-            Ok(niceness) if niceness >= BEHIND => Ok(()),
-            _ => setpriority_process(None, BEHIND),
+        // `None` is the calling thread.
+        let lowered = match getpriority_process(None) {
+            Ok(niceness) if niceness >= LOW_PRIORITY => Ok(()),
+            _ => setpriority_process(None, LOW_PRIORITY),
         };
-        if let Err(error) = given {
-            tracing::warn!(%error, "this thread's niceness cannot be raised: it competes with the others");
+        if let Err(error) = lowered {
+            tracing::warn!(%error, "the niceness of this thread cannot be raised: it competes with the others");
         }
     }
 }
@@ -30,22 +30,22 @@ mod tests {
 
     use super::*;
 
-    /// The niceness of the thread that asks.
+    /// Returns the niceness of the calling thread.
     fn niceness() -> i32 {
         let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
-        // Behind the name in brackets it is the 17th.
+        // It is the 17th field after the name in brackets.
         stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse().unwrap()
     }
 
     #[test]
-    fn a_thread_that_gives_way_takes_along_what_it_starts_and_nothing_else() {
+    fn only_the_thread_and_those_that_it_starts_are_lowered() {
         let before = niceness();
-        let given = thread::spawn(|| {
-            give_way();
-            give_way();
+        let lowered = thread::spawn(|| {
+            lower_priority();
+            lower_priority();
             [niceness(), thread::spawn(niceness).join().unwrap()]
         });
-        assert_eq!(given.join().unwrap(), [before.max(BEHIND); 2]);
+        assert_eq!(lowered.join().unwrap(), [before.max(LOW_PRIORITY); 2]);
         assert_eq!(niceness(), before);
         assert_eq!(thread::spawn(niceness).join().unwrap(), before);
     }

@@ -1,4 +1,4 @@
-//! Progress of what takes long: a bar on a terminal, plain lines elsewhere.
+//! Progress of long operations: a bar on a terminal, plain lines elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Lines come at least this often while there is progress.
-const EVERY: Duration = Duration::from_secs(5);
+/// The longest time between two lines while there is progress.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Shows how far something has come, on standard error.
+/// Shows the progress of an operation on standard error.
 #[derive(Debug)]
 pub struct Progress {
     shown: Shown,
@@ -22,7 +22,7 @@ enum Shown {
 }
 
 impl Progress {
-    /// Begins; without a total only the count is shown. `what` is a few words, e.g. `reading the ledger`.
+    /// Starts. `what` names the operation, e.g. `reading the ledger`. Without a total only the count is shown.
     #[must_use]
     pub fn start(what: &str, total: Option<usize>) -> Self {
         let total = total.map(|total| total as u64);
@@ -34,7 +34,7 @@ impl Progress {
         Self { shown }
     }
 
-    /// So many are done, all in all.
+    /// Sets the count of finished items.
     pub fn set(&self, done: usize) {
         match &self.shown {
             Shown::Bar(bar) => bar.set_position(done as u64),
@@ -44,7 +44,7 @@ impl Progress {
         }
     }
 
-    /// All is done.
+    /// Shows the end of the operation.
     pub fn finish(self) {
         match self.shown {
             Shown::Bar(bar) => bar.finish(),
@@ -66,7 +66,7 @@ fn bar(what: &str, total: Option<u64>) -> ProgressBar {
     bar.with_style(style).with_message(what.to_owned())
 }
 
-/// Plain lines, each tenth or every five seconds.
+/// Plain lines, one for each tenth of the total, and at least every five seconds.
 #[derive(Debug)]
 struct Lines<W> {
     to: W,
@@ -74,7 +74,8 @@ struct Lines<W> {
     total: Option<u64>,
     done: u64,
     started: Instant,
-    said: (u64, Instant),
+    /// The tenth and the time of the last line.
+    last: (u64, Instant),
 }
 
 impl<W: Write> Lines<W> {
@@ -85,7 +86,7 @@ impl<W: Write> Lines<W> {
             total: total.filter(|total| *total > 0),
             done: 0,
             started: now,
-            said: (0, now),
+            last: (0, now),
         }
     }
 
@@ -94,10 +95,10 @@ impl<W: Write> Lines<W> {
             .map_or(0, |total| u64::try_from(u128::from(self.done) * 10 / u128::from(total)).unwrap_or(10))
     }
 
-    fn say(&mut self, now: Instant) {
-        self.said = (self.tenth(), now);
+    fn print(&mut self, now: Instant) {
+        self.last = (self.tenth(), now);
         let Self { what, done, total, .. } = self;
-        // Nobody to tell is no reason to stop.
+        // Progress is not worth an error.
         let _ = match total {
             Some(total) => {
                 let percent = u128::from(*done) * 100 / u128::from(*total);
@@ -109,9 +110,9 @@ impl<W: Write> Lines<W> {
 
     fn set(&mut self, done: u64, now: Instant) {
         self.done = done;
-        let (tenth, last) = self.said;
-        if self.tenth() > tenth || now.saturating_duration_since(last) >= EVERY {
-            self.say(now);
+        let (tenth, last) = self.last;
+        if self.tenth() > tenth || now.saturating_duration_since(last) >= LINE_INTERVAL {
+            self.print(now);
         }
     }
 
@@ -125,39 +126,39 @@ impl<W: Write> Lines<W> {
 mod tests {
     use super::*;
 
-    fn said(lines: Lines<Vec<u8>>) -> Vec<String> {
+    fn printed(lines: Lines<Vec<u8>>) -> Vec<String> {
         String::from_utf8(lines.to).unwrap().lines().map(str::to_owned).collect()
     }
 
     #[test]
-    fn a_line_each_tenth() {
+    fn one_line_for_each_tenth() {
         let now = Instant::now();
         let mut lines = Lines::new(Vec::new(), "reading", Some(1_000), now);
         (1..=1_000).for_each(|done| lines.set(done, now));
         lines.finish(now);
-        let said = said(lines);
-        assert_eq!(said.len(), 11);
-        assert_eq!(said.first().unwrap(), "reading: 100 of 1000 (10 %)");
-        assert_eq!(said.last().unwrap(), "reading: 1000 in 0.0 s");
+        let printed = printed(lines);
+        assert_eq!(printed.len(), 11);
+        assert_eq!(printed.first().unwrap(), "reading: 100 of 1000 (10 %)");
+        assert_eq!(printed.last().unwrap(), "reading: 1000 in 0.0 s");
     }
 
     #[test]
-    fn a_line_each_five_seconds() {
+    fn one_line_every_five_seconds() {
         let start = Instant::now();
         let mut lines = Lines::new(Vec::new(), "waiting", None, start);
         for second in 0..=11 {
             lines.set(2 * second + 2, start + Duration::from_secs(second));
         }
-        assert_eq!(said(lines), ["waiting: 12", "waiting: 22"]);
+        assert_eq!(printed(lines), ["waiting: 12", "waiting: 22"]);
     }
 
     #[test]
-    fn a_total_of_zero_or_too_small_is_no_trouble() {
+    fn the_total_may_be_zero_or_too_small() {
         let now = Instant::now();
         let mut lines = Lines::new(Vec::new(), "nothing", Some(0), now);
         lines.set(u64::MAX, now);
         let mut over = Lines::new(Vec::new(), "more", Some(1), now);
         over.set(u64::MAX, now);
-        assert_eq!(said(over), [format!("more: {} of 1 ({} %)", u64::MAX, u128::from(u64::MAX) * 100)]);
+        assert_eq!(printed(over), [format!("more: {} of 1 ({} %)", u64::MAX, u128::from(u64::MAX) * 100)]);
     }
 }

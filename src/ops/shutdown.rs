@@ -1,36 +1,37 @@
-//! Stopping: the first SIGTERM or SIGINT asks to finish, the second to abort, the third ends the process.
+//! Shutdown in stages: the first SIGTERM or SIGINT requests to finish, the second to abort, and the third ends the process.
 
 use std::io;
 use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::panics;
 
-/// How a command of ours ends, after sysexits.h where that has a number.
+/// The exit codes of all commands. They follow sysexits.h where it has a suitable code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All well; also a clean end after SIGTERM.
+    /// Success, also after SIGTERM.
     Success = 0,
-    /// The command line is wrong.
+    /// The command line is not valid.
     Usage = 64,
-    /// Input data is wrong.
+    /// Input data is not valid.
     Data = 65,
-    /// A broker, a file of the experts or another service is missing.
+    /// A broker, a model file or another service is not available.
     Unavailable = 69,
-    /// A fault of ours.
+    /// A bug in this program.
     Internal = 70,
-    /// The configuration is wrong.
+    /// The configuration is not valid.
     Config = 78,
-    /// Ended by Ctrl-C.
+    /// The command was interrupted, e.g. by Ctrl-C.
     Interrupted = 130,
 }
 
 impl Exit {
-    /// The number that the shell sees.
+    /// Returns the code that the shell receives.
     #[must_use]
     pub fn code(self) -> u8 {
         self as u8
@@ -43,66 +44,59 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Who asks to stop.
+/// The origin of a request to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asker {
-    /// SIGTERM: an orchestrator.
+pub enum StopReason {
+    /// SIGTERM, from an orchestrator.
     Terminate,
-    /// SIGINT: a person at a terminal.
+    /// SIGINT, from a terminal.
     Interrupt,
-    /// The program itself, because it cannot go on.
+    /// The program itself, because it cannot continue.
     Program,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct State {
-    first: Option<Asker>,
+    first: Option<StopReason>,
     aborted: bool,
-    /// The part of the process of which a thread has panicked.
+    /// The part of the process in which a thread has panicked.
     panicked: Option<&'static str>,
 }
 
-/// Says whether to stop. Clones share one state.
+/// The requested stage of the shutdown. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     shared: Arc<(Mutex<State>, Condvar)>,
 }
 
 impl Shutdown {
-    /// One that only [`request`](Self::request) sets off.
+    /// Creates a shutdown that only [`request`](Self::request) triggers.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One that follows the process's signals, in a thread of its own.
+    /// Creates a shutdown that SIGTERM and SIGINT request. A thread of its own receives them.
     ///
     /// # Errors
-    /// Where the system refuses the thread or the signals.
+    /// Returns an error if the system refuses the thread or the signal handlers.
     pub fn on_signals() -> io::Result<Self> {
         let shutdown = Self::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let (mut terminate, mut interrupt) = {
-            let _inside = runtime.enter();
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-        };
-        let told = shutdown.clone();
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let requested = shutdown.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             panics::mark_fatal("process");
-            runtime.block_on(async {
-                loop {
-                    let asker = tokio::select! {
-                        Some(()) = terminate.recv() => Asker::Terminate,
-                        Some(()) = interrupt.recv() => Asker::Interrupt,
-                        else => return,
-                    };
-                    if told.aborted() {
-                        // Neither finishing nor aborting ended it: the sender wants it gone.
-                        std::process::exit(i32::from(Exit::Interrupted.code()));
-                    }
-                    told.request(asker);
+            for signal in signals.forever() {
+                if requested.aborted() {
+                    // The process could neither finish nor abort: the sender wants it to end now.
+                    std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
-            });
+                requested.request(if signal == SIGTERM {
+                    StopReason::Terminate
+                } else {
+                    StopReason::Interrupt
+                });
+            }
         })?;
         Ok(shutdown)
     }
@@ -111,65 +105,65 @@ impl Shutdown {
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks to finish; asked again, to abort.
-    pub fn request(&self, asker: Asker) {
+    /// Requests to finish; the second call requests to abort.
+    pub fn request(&self, reason: StopReason) {
         let mut state = self.state();
         match state.first {
             None => {
-                state.first = Some(asker);
-                tracing::info!("stopping: what is in work is finished; a second signal gives it up");
+                state.first = Some(reason);
+                tracing::info!("stopping: work in progress is finished; a second signal aborts it");
             }
             Some(_) => {
                 state.aborted = true;
-                tracing::info!("stopping at once: what is in work is given up");
+                tracing::info!("stopping at once: work in progress is aborted");
             }
         }
         drop(state);
         self.shared.1.notify_all();
     }
 
-    /// Asks to finish, unless that has been asked for already. Never asks to abort.
-    pub fn finish(&self, asker: Asker) {
+    /// Requests to finish unless that has been requested already. Never requests to abort.
+    pub fn finish(&self, reason: StopReason) {
         if !self.requested() {
-            self.request(asker);
+            self.request(reason);
         }
     }
 
-    /// Asks to finish because a thread of this part of the process has panicked. Logs nothing, so that a panic hook
+    /// Requests to finish because a thread of this part of the process has panicked. Logs nothing, so that a panic hook
     /// can call it.
     pub fn panicked(&self, part: &'static str) {
         let mut state = self.state();
         state.panicked.get_or_insert(part);
-        state.first.get_or_insert(Asker::Program);
+        state.first.get_or_insert(StopReason::Program);
         drop(state);
         self.shared.1.notify_all();
     }
 
-    /// The part of the process of which a thread has panicked.
+    /// Returns the part of the process in which a thread has panicked.
     #[must_use]
     pub fn panic(&self) -> Option<&'static str> {
         self.state().panicked
     }
 
-    /// Whether to finish: fetch nothing more, commit what is in work, leave.
+    /// Returns `true` if the process should finish: read nothing more, commit the work in progress, and leave its groups.
     #[must_use]
     pub fn requested(&self) -> bool {
         self.state().first.is_some()
     }
 
-    /// Whether to abort what is in work.
+    /// Returns `true` if the work in progress should be aborted.
     #[must_use]
     pub fn aborted(&self) -> bool {
         self.state().aborted
     }
 
-    /// Who asked first.
+    /// Returns the origin of the first request.
     #[must_use]
-    pub fn asker(&self) -> Option<Asker> {
+    pub fn reason(&self) -> Option<StopReason> {
         self.state().first
     }
 
-    /// How a process that did as it was asked ends.
+    /// Returns the exit code of a process that has ended as requested.
     #[must_use]
     pub fn exit(&self) -> Exit {
         let State { first, aborted, panicked } = *self.state();
@@ -177,16 +171,16 @@ impl Shutdown {
             return Exit::Internal;
         }
         match first {
-            Some(Asker::Interrupt) => Exit::Interrupted,
-            Some(Asker::Terminate) if aborted => Exit::Interrupted,
+            Some(StopReason::Interrupt) => Exit::Interrupted,
+            Some(StopReason::Terminate) if aborted => Exit::Interrupted,
             _ => Exit::Success,
         }
     }
 
-    fn wait_while(&self, limit: Option<Duration>, go_on: impl Fn(&State) -> bool) -> bool {
+    fn wait_while(&self, limit: Option<Duration>, waits: impl Fn(&State) -> bool) -> bool {
         let until = limit.map(|limit| Instant::now() + limit);
         let mut state = self.state();
-        while go_on(&state) {
+        while waits(&state) {
             state = match until {
                 None => self.shared.1.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
@@ -201,18 +195,18 @@ impl Shutdown {
         true
     }
 
-    /// Waits until asked to finish.
+    /// Waits until finishing is requested.
     pub fn wait(&self) {
         self.wait_while(None, |state| state.first.is_none());
     }
 
-    /// Waits until asked to finish, at most so long; whether asked. The pause of a loop that ends promptly.
+    /// Waits up to `limit` until finishing is requested. Returns `true` if it is.
     #[must_use]
     pub fn wait_for(&self, limit: Duration) -> bool {
         self.wait_while(Some(limit), |state| state.first.is_none())
     }
 
-    /// Waits until asked to abort, at most so long; whether asked.
+    /// Waits up to `limit` until aborting is requested. Returns `true` if it is.
     #[must_use]
     pub fn wait_for_abort(&self, limit: Duration) -> bool {
         self.wait_while(Some(limit), |state| !state.aborted)
@@ -227,37 +221,37 @@ mod tests {
     fn first_finishes_second_aborts() {
         let shutdown = Shutdown::new();
         assert!(!shutdown.requested() && !shutdown.wait_for(Duration::from_millis(1)));
-        shutdown.clone().request(Asker::Terminate);
+        shutdown.clone().request(StopReason::Terminate);
         assert!(shutdown.requested() && !shutdown.aborted() && shutdown.wait_for(Duration::ZERO));
         assert_eq!(shutdown.exit(), Exit::Success);
         assert!(!shutdown.wait_for_abort(Duration::from_millis(1)));
-        shutdown.request(Asker::Interrupt);
+        shutdown.request(StopReason::Interrupt);
         assert!(shutdown.aborted() && shutdown.wait_for_abort(Duration::ZERO));
-        assert_eq!((shutdown.asker(), shutdown.exit()), (Some(Asker::Terminate), Exit::Interrupted));
+        assert_eq!((shutdown.reason(), shutdown.exit()), (Some(StopReason::Terminate), Exit::Interrupted));
     }
 
     #[test]
-    fn a_panic_asks_to_finish_and_is_an_internal_error_whoever_asks_besides() {
+    fn a_panic_requests_to_finish_and_is_an_internal_error() {
         let shutdown = Shutdown::new();
         shutdown.panicked("score");
-        shutdown.finish(Asker::Program);
+        shutdown.finish(StopReason::Program);
         assert!(shutdown.requested() && !shutdown.aborted());
-        shutdown.request(Asker::Interrupt);
+        shutdown.request(StopReason::Interrupt);
         shutdown.panicked("learn");
         assert_eq!((shutdown.panic(), shutdown.exit()), (Some("score"), Exit::Internal));
     }
 
     #[test]
-    fn those_who_wait_are_woken() {
+    fn a_request_wakes_waiting_threads() {
         let shutdown = Shutdown::new();
         let waiting = std::thread::spawn({
             let shutdown = shutdown.clone();
             move || {
                 shutdown.wait();
-                shutdown.asker()
+                shutdown.reason()
             }
         });
-        shutdown.request(Asker::Program);
-        assert_eq!(waiting.join().ok().flatten(), Some(Asker::Program));
+        shutdown.request(StopReason::Program);
+        assert_eq!(waiting.join().ok().flatten(), Some(StopReason::Program));
     }
 }

@@ -1,6 +1,6 @@
-//! Logs: text or JSON on standard error, times in UTC.
+//! Logs: text or JSON on standard error, with times in UTC.
 //!
-//! Message text (what users wrote) is never logged at any level, nor put into an error that might be.
+//! The text of messages is never logged at any level, and never part of an error that may be logged.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,32 +9,32 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
-use crate::say::Notes;
+use crate::ops::stdout::Stderr;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// For people.
+    /// Lines for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Why logging was not set up.
+/// Errors of setting up logging.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// The filter is not one.
+    /// The filter cannot be parsed.
     #[error(
         "the log filter `{filter}` cannot be read ({why}): write e.g. `info` or `info,aegis::learn=debug`"
     )]
     Filter {
-        /// As configured.
+        /// The configured filter.
         filter: String,
-        /// What is wrong with it.
+        /// The error of the parser.
         why: String,
     },
-    /// Logging is set up already.
+    /// Logging has been set up before.
     #[error("logging was set up before: {0}")]
     Twice(String),
 }
@@ -45,14 +45,14 @@ fn filter(words: &str) -> Result<EnvFilter, TelemetryError> {
         .map_err(|error| TelemetryError::Filter { filter: words.to_owned(), why: error.to_string() })
 }
 
-/// Sets logging up for the process. Colours only on a terminal.
+/// Sets up logging for the process. Colours are used only on a terminal.
 ///
 /// # Errors
-/// Where the filter cannot be read or logging was set up before.
+/// Returns an error if the filter cannot be parsed or logging was set up before.
 pub fn init(format: Format, words: &str) -> Result<(), TelemetryError> {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines =
-        tracing_subscriber::fmt().with_env_filter(filter(words)?).with_ansi(terminal).with_writer(|| Notes);
+        tracing_subscriber::fmt().with_env_filter(filter(words)?).with_ansi(terminal).with_writer(|| Stderr);
     let set = match format {
         Format::Text => lines.try_init(),
         Format::Json => lines.json().flatten_event(true).try_init(),
@@ -60,10 +60,10 @@ pub fn init(format: Format, words: &str) -> Result<(), TelemetryError> {
     set.map_err(|error| TelemetryError::Twice(error.to_string()))
 }
 
-/// How many kinds of lines are told apart; beyond, all are forgotten and may be logged once more.
-const KINDS: usize = 1_024;
+/// The number of kinds of lines that are remembered. When it is reached, all are forgotten and may be logged again.
+const MAX_KINDS: usize = 1_024;
 
-/// Keeps lines that repeat from flooding the log: one of a kind per interval.
+/// Limits repeated log lines to one of each kind per interval.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -74,18 +74,18 @@ const KINDS: usize = 1_024;
 /// ```
 #[derive(Debug)]
 pub struct Repeats {
-    every: Duration,
+    interval: Duration,
     seen: Mutex<HashMap<String, (Instant, u64)>>,
 }
 
 impl Repeats {
-    /// At most one line of a kind per `every`.
+    /// Allows one line of each kind per `interval`.
     #[must_use]
-    pub fn new(every: Duration) -> Self {
-        Self { every, seen: Mutex::default() }
+    pub fn new(interval: Duration) -> Self {
+        Self { interval, seen: Mutex::default() }
     }
 
-    /// Whether to log a line of this kind now: with the number suppressed since the last.
+    /// Returns the number of lines of this kind suppressed since the last, or `None` if this one is to be suppressed.
     pub fn allow(&self, kind: &str) -> Option<u64> {
         self.allow_at(kind, Instant::now())
     }
@@ -93,14 +93,14 @@ impl Repeats {
     fn allow_at(&self, kind: &str, now: Instant) -> Option<u64> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((last, suppressed)) = seen.get_mut(kind) {
-            if now.saturating_duration_since(*last) < self.every {
+            if now.saturating_duration_since(*last) < self.interval {
                 *suppressed += 1;
                 return None;
             }
             *last = now;
             return Some(std::mem::take(suppressed));
         }
-        if seen.len() >= KINDS {
+        if seen.len() >= MAX_KINDS {
             seen.clear();
         }
         seen.insert(kind.to_owned(), (now, 0));
@@ -116,7 +116,7 @@ mod tests {
     fn filters() {
         assert!(filter("info,aegis::learn=debug").is_ok());
         let wrong = filter("aegis=loud").err().map(|error| error.to_string());
-        assert!(wrong.is_some_and(|said| said.contains("`aegis=loud`")));
+        assert!(wrong.is_some_and(|text| text.contains("`aegis=loud`")));
     }
 
     #[test]
@@ -133,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn hostile_kinds_are_bounded() {
+    fn the_number_of_kinds_is_bounded() {
         let repeats = Repeats::new(Duration::from_secs(10));
         let now = Instant::now();
-        for kind in 0..KINDS * 3 {
+        for kind in 0..MAX_KINDS * 3 {
             assert_eq!(repeats.allow_at(&kind.to_string(), now), Some(0));
         }
-        assert!(repeats.seen.lock().unwrap().len() <= KINDS);
+        assert!(repeats.seen.lock().unwrap().len() <= MAX_KINDS);
     }
 }

@@ -16,7 +16,7 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsPr
 
 use super::RegistryError;
 use crate::codec::{MAX_SCHEMA, SchemaId, Writer};
-use crate::{config, pem};
+use crate::config::{self, pem};
 
 /// The maximum size of an answer, in bytes: a schema with every character escaped.
 const MAX_ANSWER: u64 = 6 * MAX_SCHEMA as u64 + 4_096;

@@ -232,7 +232,8 @@ fn play(name: Name, fold: &Fold, loader: &Loader, shifts: &mut Shifts) -> Result
     if let Some(learner) = &learner {
         learner.save(&mut state);
     }
-    let stated = HashedState { learner: &spec.canonical(), state: &state, ..fold.hashed_state(&loader.ledger) };
+    let stated =
+        HashedState { learner: &spec.canonical(), state: &state, ..fold.hashed_state(&loader.ledger) };
     let played = learner.as_deref().zip(tally.as_ref());
     Ok(Figures::new(&spec, fold.experts(), loader.costs, played, hex(&state_hash(&stated))))
 }

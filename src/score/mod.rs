@@ -90,7 +90,7 @@ impl Score {
     /// Returns an error if continuing would lose data, or if retrying cannot succeed.
     pub fn run(self) -> Result<(), ScoreError> {
         let (health, _metrics) = (self.health.of(ROLE), metrics::RoleMetrics(ROLE));
-        let traces = Traces::open(&crate::traced::settings(&self.config))?;
+        let traces = Traces::open(&crate::ops::traces::Settings::from_config(&self.config))?;
         let registry = Registry::from_config(&self.config.registry)?;
         let stop = || self.shutdown.requested();
         let encodings = match Encodings::negotiate(&self.config, registry.as_ref(), &stop) {

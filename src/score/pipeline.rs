@@ -17,7 +17,7 @@ use super::reader::{Decoded, EventReader, InputEvent, Record};
 use super::{PanelHandle, ROLE, Score, ScoreError, now};
 use crate::config::Policies;
 use crate::crash;
-use crate::dead_letter::{Reason, DeadLetterRate};
+use crate::dead_letter::{DeadLetterRate, Reason};
 use crate::kafka::{Polled, TopicPartition};
 use crate::ops::{Health, metrics};
 

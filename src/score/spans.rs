@@ -9,7 +9,7 @@ use crate::dead_letter::Reason;
 use crate::experts::RunSpan;
 use crate::kafka::Consumed;
 use crate::ops::Traces;
-use crate::ops::traces::{Asked, Expert, Moderation, Outcome, Place, Trace};
+use crate::ops::traces::{ExpertRun, Moderation, Outcome, PanelRun, RecordPosition, Trace};
 
 /// The times of the stages of an answered event.
 pub struct EventTimes {
@@ -32,7 +32,7 @@ pub fn trace(
     timestamp: Millis,
 ) -> Option<Trace> {
     let Origin { topic, partition, offset } = origin;
-    traces.of(headers, Place { topic, partition: *partition, offset: *offset, time: timestamp })
+    traces.of(headers, RecordPosition { topic, partition: *partition, offset: *offset, time: timestamp })
 }
 
 /// Returns the span of a decided event.
@@ -45,9 +45,9 @@ pub fn decided(trace: Trace, decision: &Decision, times: EventTimes) -> Box<Mode
             vote::Outcome::Voted { .. } => "voted",
             vote::Outcome::Abstained(reason) => reason.word(),
         };
-        Some(Expert { id: weighed.vote.expert.clone(), outcome, began, ended })
+        Some(ExpertRun { id: weighed.vote.expert.clone(), outcome, began, ended })
     });
-    let asked = Asked { began: submitted_at, ended: answered_at, experts: experts.collect() };
+    let asked = PanelRun { began: submitted_at, ended: answered_at, experts: experts.collect() };
     let outcome = Outcome::Decided {
         policy: decision.id.policy.clone(),
         version: decision.policy_version.clone(),

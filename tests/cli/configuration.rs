@@ -57,7 +57,7 @@ fn the_example_has_every_setting_at_its_default() {
     let empty = folder.path().join("aegis.toml");
     std::fs::write(&empty, "").unwrap();
     let defaults = config::shown(&empty, [], &[]).unwrap();
-    // Where files lie is the example's own affair.
+    // The location of files belongs to the example.
     let files = ["experts.folder", "experts.runtime", "learn.store", "policies"];
     let pairs = |all: &[config::Shown]| -> BTreeSet<(String, String)> {
         let kept = all.iter().filter(|shown| !files.contains(&shown.key.as_str()));

@@ -44,7 +44,7 @@ fn a_subject_is_erased_and_reading_proves_it() {
     let erased = ["erase", "--subject", "u3"];
     let proven = ["erase", "--verify", "--subject", "u3"];
     let text = site.says(65, &proven);
-    assert!(text.contains("`aegis erase` writes it") && text.contains("3 of the subject stand"), "{text}");
+    assert!(text.contains("run `aegis erase`") && text.contains("3 of the subject stand"), "{text}");
 
     // Each seventh event is theirs: three labelled, a fourth decided.
     let done = site.json(&erased);
@@ -72,7 +72,7 @@ fn a_subject_is_erased_and_reading_proves_it() {
         let output = site.aegis(&[&proven[..], &["--output", "json"]].concat());
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["standing"], 0, "{report}");
-        // The late label tells nobody whose event it is about, but for the event and its decision.
+        // The late label names only its event; only the event and its decision name the subject.
         if report["labels"] == 1 {
             assert_eq!(report["holds"], false);
             let text = site.says(65, &proven);

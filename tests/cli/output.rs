@@ -63,7 +63,7 @@ fn machines_read_what_people_read() {
     let topics: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&topics[4]["topic"], &topics[4]["state"]), (&json!("shown.nowhere"), &json!("missing")));
 
-    // The letter is nobody's: the event it names was never sent, and verify says so both ways.
+    // No event belongs to the letter: the event it names was never sent, and verify reports that in both formats.
     let file = site.path("report.json");
     let output = site.aegis(&["verify", "--output", "json", "--json", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(65));

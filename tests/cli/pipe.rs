@@ -1,4 +1,4 @@
-//! Whoever reads what is printed may go: every command ends quietly then, as one that SIGPIPE ends.
+//! The reader of the output may close the pipe: every command then ends quietly, like one that SIGPIPE ends.
 
 use std::fs::File;
 use std::io::pipe;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use crate::site::Site;
 use crate::support::flow::event_record;
 
-/// A pipe that nobody reads.
+/// A pipe without a reader.
 fn closed() -> Stdio {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
@@ -63,7 +63,7 @@ fn a_reader_that_goes_ends_a_command_quietly() {
         for both in [false, true] {
             let mut command = on_site(words);
             let output = if both {
-                // As in `2>&1 | head`: standard error has nobody either.
+                // As in `2>&1 | head`: standard error has no reader either.
                 let status = command.stdin(Stdio::null()).stdout(closed()).stderr(closed()).status().unwrap();
                 Output { status, stdout: Vec::new(), stderr: Vec::new() }
             } else {
@@ -92,7 +92,7 @@ fn what_cannot_be_printed_is_told() {
     assert!(said.starts_with("aegis: standard output: No space left on device"), "{said}");
 }
 
-/// A role whose log nobody reads any more goes on with its work.
+/// A role whose log has no reader any more continues its work.
 #[test]
 fn a_log_that_nobody_reads_stops_no_role() {
     let site = Site::new("unread", "[log]\nlevel = \"debug\"\n");

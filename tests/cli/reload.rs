@@ -13,7 +13,7 @@ use crate::site::Site;
 use crate::support::WAIT;
 use crate::support::flow::{decisions, label, label_record, send};
 
-/// What a role serves on /metrics.
+/// Returns the page that a role serves on /metrics.
 fn metrics(site: &Site, role: &str) -> String {
     let log = site.log(role);
     let line = log.lines().find(|line| line.contains("health and metrics")).unwrap_or_default();
@@ -34,7 +34,7 @@ pub fn await_metric(site: &Site, role: &str, line: &str) {
             return;
         }
         assert!(Instant::now() < until, "{line} is not in\n{page}\n{}", site.log(role));
-        // Metrics tell nobody that they have changed.
+        // Nothing signals a change of metrics.
         thread::sleep(Duration::from_millis(50));
     }
 }

@@ -47,7 +47,7 @@ fn dead_letters_are_put_back_once() {
     let policy = |number| letter(&site, number, i32::from(number % 2 == 0), "UnknownPolicy");
     let mut letters: Vec<_> = (0..8).map(policy).collect();
     letters.push(letter(&site, 100, 0, "NotAvro"));
-    // What must not be put back: into a topic of the letter's own choice, or without its value.
+    // These letters must not be put back: one names an arbitrary topic, and one has no value.
     let mut strange = letter(&site, 101, 0, "UnknownPolicy");
     for (name, value) in &mut strange.headers {
         if name == "__connect.errors.topic" {

@@ -105,7 +105,7 @@ fn an_expert_comes_onto_the_panel_in_shadow_and_out_of_it_without_a_restart() {
     decided(&site, &mut sent, "the shadow", asleep);
     taken(&site, 3);
 
-    // What is faulty is refused, and the panel in force stays.
+    // An invalid panel is refused, and the panel in force stays.
     expert(&site, "forged", Some(&"0".repeat(64)));
     shadow(&site, "\"strict\", \"forged\"");
     refused(&site, 1, "forged");
@@ -114,16 +114,16 @@ fn an_expert_comes_onto_the_panel_in_shadow_and_out_of_it_without_a_restart() {
     fs::remove_dir_all(site.path("models").join("forged")).unwrap();
     score.signal("HUP");
     refused(&site, 3, "experts.shadow names nobody, which is no expert of the panel");
-    // One that nobody has named would weigh.
+    // An expert that experts.shadow does not name would have weight.
     expert(&site, "later", None);
     expert(&site, "stranger", None);
     shadow(&site, "\"strict\", \"later\"");
-    refused(&site, 4, "expert stranger is new on the panel and not in shadow");
+    refused(&site, 4, "expert stranger is new and not in shadow");
     let made = decided(&site, &mut sent, "a decision", |_| true);
     assert_eq!(made.votes.len(), 3);
     assert!(asleep(&made), "{made:?}");
 
-    // What is in force is asked for again; then what was refused, with all named.
+    // The panel in force is configured again; then the refused one, with all experts named.
     shadow(&site, "\"strict\"");
     await_metric(&site, "score", "aegis_panel_current 1");
     shadow(&site, "\"stranger\", \"later\"");
@@ -150,7 +150,7 @@ fn an_expert_that_weighs_is_not_exchanged_or_taken_off_while_events_are_scored()
         fs::write(site.path("aegis.toml"), text.replace(from, to)).unwrap();
     };
     rewrite("only = [\"lenient\", \"strict\"]", "only = [\"strict\"]");
-    refused(&site, 1, "expert lenient is on the panel: restart to take one off");
+    refused(&site, 1, "expert lenient cannot be removed from a running panel");
     // `strict` becomes another, beside one that comes in.
     expert(&site, "strict", None);
     let rules = site.path("models").join("strict/rules.toml");
@@ -163,7 +163,7 @@ fn an_expert_that_weighs_is_not_exchanged_or_taken_off_while_events_are_scored()
         "only = [\"strict\"]\nshadow = []",
         "only = [\"lenient\", \"newcomer\", \"strict\"]\nshadow = [\"newcomer\"]",
     );
-    refused(&site, 2, "expert strict is on the panel with another model");
+    refused(&site, 2, "expert strict has another model than on the running panel");
     let made = decided(&site, &mut sent, "a decision", |_| true);
     assert_eq!(made.votes.len(), 2);
 }

@@ -22,7 +22,7 @@ fn each_encoder_and_classifier_is_measured_alone() {
         runtime.display()
     );
     fs::write(&path, text).unwrap();
-    // What another tuning left counts for nothing, and where it cannot be read this one puts it right.
+    // The result of an earlier tuning is ignored, and an unreadable one is replaced.
     let other = "[experts]\nbatch_tokens = 64\nbudgets = { other = 9 }\n[score]\nwindow = 64\n";
     for earlier in [None, Some(other), Some("[")] {
         if let Some(earlier) = earlier {

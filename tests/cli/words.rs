@@ -1,4 +1,4 @@
-//! What `--help` and refusals say, kept word by word in words/: a change of them is a change that one sees.
+//! The texts of `--help` and of errors, kept word by word in words/, so that changes of them are visible in a diff.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -124,7 +124,7 @@ const REFUSALS: &[(&str, i32, &str, &str)] = &[
     ),
 ];
 
-/// What needs no broker, as tables and as JSON: name and arguments.
+/// Commands that need no broker, with text and JSON output: name and arguments.
 const SHOWN: &[(&str, &str)] = &[
     ("topics", "topics --dry-run --config FILE"),
     ("check", "check --config FILE --event EVENT"),

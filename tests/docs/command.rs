@@ -10,11 +10,11 @@ use crate::page::{Block, Page};
 pub struct Command {
     /// Its line in the page.
     pub line: usize,
-    /// What is typed, without comments.
+    /// The command, without comments.
     pub text: String,
-    /// How it must end.
+    /// The expected exit code.
     pub exit: i32,
-    /// What it prints, where the page shows that.
+    /// The expected output, if the page shows it.
     pub shown: Option<Vec<String>>,
 }
 
@@ -38,7 +38,7 @@ const PROGRAMS: &[&str] = &[
     "optimum-cli",
 ];
 
-/// Whether a line looks like a command.
+/// Returns `true` if a line looks like a command.
 fn is_command(line: &str) -> bool {
     // `COMPOSE_PROFILES=gpu docker compose up`
     let variable = Regex::new("^[A-Z_]+=[^ ]* ").unwrap();
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!((found[1].text.as_str(), found[1].line), ("echo b \\\n  c", 5));
         assert_eq!(found[1].shown.as_deref().unwrap(), ["b c", "…"]);
         assert!(of("toml", "make = 1").is_empty() && of("", " a ──► b").is_empty());
-        assert!(is_command("A_B=c docker compose up") && !is_command("aegis.toml: in order"));
+        assert!(is_command("A_B=c docker compose up") && !is_command("aegis.toml: ok"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// Why a page's link leads nowhere.
+/// Returns the reason why a link of a page is broken.
 fn wrong(page: &Page, target: &str) -> Option<String> {
     if ["https://", "http://", "mailto:"].iter().any(|scheme| target.starts_with(scheme)) {
         return None;

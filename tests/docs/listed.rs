@@ -37,12 +37,12 @@ pub static LISTED: &[Listed] = &[
     (
         "docs/experts.md",
         "python3 -m venv .venv …",
-        "trains anew: needs public sets that are not in the repository",
+        "trains again: needs public sets that are not in the repository",
     ),
     (
         "docs/experts.md",
         ".venv/bin/python …",
-        "trains anew: needs public sets that are not in the repository",
+        "trains again: needs public sets that are not in the repository",
     ),
     ("docs/experts.md", "make evaluate", "minutes; tests/experts/quality.rs holds what came of it"),
     ("docs/learning.md", "aegis replay ../shared/…", "needs developers' streams: `make test-shared`"),

@@ -1,4 +1,4 @@
-//! What a reader has on the machine: a clone of the repository, and an Apache Kafka that `make kafka` starts in it.
+//! The reader's machine: a clone of the repository, and an Apache Kafka that `make kafka` starts in it.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ pub fn clone(folder: &Path, brokers: &str) {
     for name in ["Makefile", "docs", "experts", "models", "schemas", "tests"] {
         symlink(root().join(name), folder.join(name)).unwrap();
     }
-    // What was downloaded is there; a local Apache Kafka is the clone's own.
+    // Downloads are shared; a local Apache Kafka belongs to the clone.
     for script in ["tests/kafka/fetch.sh", "tests/registry/fetch.sh"] {
         assert!(
             Command::new("bash").arg(root().join(script)).stdout(Stdio::null()).status().unwrap().success()

@@ -12,7 +12,7 @@ pub fn root() -> PathBuf {
 
 /// A fenced block.
 pub struct Block {
-    /// What stands behind the fence.
+    /// The text after the fence.
     pub language: String,
     /// Its first line's number in the page, from 1.
     pub line: usize,
@@ -85,7 +85,7 @@ impl Page {
         self.paragraphs().into_iter().flat_map(of).collect()
     }
 
-    /// Where links and pictures lead, with the number of their paragraph's first line.
+    /// Returns the targets of links and pictures, with the number of their paragraph's first line.
     pub fn links(&self) -> Vec<(usize, String)> {
         let code = Regex::new("`[^`]*`").unwrap();
         let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
@@ -96,7 +96,7 @@ impl Page {
         self.paragraphs().into_iter().flat_map(of).collect()
     }
 
-    /// What a link can name behind `#`: headings as GitHub writes them.
+    /// Returns the anchors that a link can name after `#`: headings as GitHub writes them.
     pub fn anchors(&self) -> Vec<String> {
         let link = Regex::new(r"\[([^\]]*)\]\([^)]*\)").unwrap();
         let mut found: Vec<String> = Vec::new();

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::command::commands;
 use crate::page::{Page, names, root};
 
-/// What stands for something of the reader's own, and what is parsed in its place.
+/// Placeholders of the reader's own values, and the values that are parsed instead.
 const PLACEHOLDERS: &[(&str, &str)] = &[
     ("PARTITION:OFFSET", "0:0"),
     ("bash|zsh|fish|elvish|powershell", "bash"),
@@ -47,7 +47,7 @@ fn words(text: &str) -> Vec<Vec<String>> {
     lines.map(quoted).collect()
 }
 
-/// What is wrong with a command line. `--help` behind it has everything before it parsed, and nothing run.
+/// Returns the error of a command line. With `--help` at the end everything before it is parsed, and nothing is run.
 fn wrong(words: &[String]) -> Option<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_aegis")).args(words).arg("--help").output().unwrap();
     (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())

@@ -130,7 +130,7 @@ fn a_reader_with_a_topic_sees_what_the_page_shows() {
     }
 }
 
-/// What the topics of the demo that has run on these brokers begin with.
+/// Returns the prefix of the topics of the demo that has run on these brokers.
 fn demo_prefix(brokers: &str) -> String {
     let client: BaseConsumer =
         rdkafka::ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
@@ -140,7 +140,7 @@ fn demo_prefix(brokers: &str) -> String {
     format!("{prefix}.")
 }
 
-/// Where the pages have a dead letter.
+/// Returns the position of the dead letter that the pages show.
 const LETTER: &str = "2:1234";
 
 /// Has a scorer write a dead letter; where it lies.

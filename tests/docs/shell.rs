@@ -13,9 +13,9 @@ use std::time::Duration;
 use crate::support::free_port;
 use crate::support::site::wait;
 
-/// How long a command may take.
+/// The timeout of a command.
 const LIMIT: Duration = Duration::from_secs(120);
-/// What tells that a command has ended; nobody prints it.
+/// The marker of the end of a command, which no command prints.
 const END: &str = "--- ended with";
 
 /// A page's `127.0.0.1:9464` and the like, and what stands for it here.
@@ -25,7 +25,7 @@ pub type Replaced = (String, String);
 struct Running {
     id: u32,
     log: PathBuf,
-    /// Where its health is.
+    /// The address of its health.
     address: String,
 }
 
@@ -36,7 +36,7 @@ pub struct Shell {
     lines: Receiver<String>,
     folder: PathBuf,
     replaced: Vec<Replaced>,
-    /// What `aegis run` started.
+    /// The processes that `aegis run` started.
     running: Vec<Running>,
 }
 
@@ -54,7 +54,7 @@ impl Shell {
             .env_remove("AEGIS_MODELS")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Whatever it starts ends with it.
+            // Its child processes end with it.
             .process_group(0)
             .spawn()
             .unwrap();
@@ -62,7 +62,7 @@ impl Shell {
         let (send, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(output).lines() {
-                // Who does not listen any more has failed.
+                // A process that does not listen any more has failed.
                 let Ok(()) = send.send(line.unwrap_or_default()) else { return };
             }
         });
@@ -107,7 +107,7 @@ impl Shell {
         };
         let other = command.split("http.listen=").nth(1).and_then(|rest| rest.split_whitespace().next());
         let address = other.map_or_else(|| self.real("127.0.0.1:9464"), str::to_owned);
-        // Started anew: the one before it is ended first.
+        // Before it is started again, the previous one is ended.
         if let Some(before) = self.running.iter().position(|running| running.address == address) {
             let before = self.running.remove(before);
             self.end(&before);
@@ -150,7 +150,7 @@ impl Drop for Shell {
     }
 }
 
-/// What an address serves, if anybody answers.
+/// Returns the response of an address, if there is one.
 fn get(address: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;

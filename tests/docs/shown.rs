@@ -1,4 +1,4 @@
-//! What a page shows of a command's output, against what came.
+//! Compares the output that a page shows with the real output.
 //!
 //! Times, hashes, places in topics and measured durations may be others; numbers with a point may differ by a hundredth; a line `…`
 //! stands for any lines, and `…` at a line's end for its rest.
@@ -36,7 +36,7 @@ fn near((one, other): (&f64, &f64)) -> bool {
     (one - other).abs() <= NEAR
 }
 
-/// Whether a line is the one that is shown.
+/// Returns `true` if a line matches the shown one.
 fn same(shown: &str, came: &str) -> bool {
     if let Some(beginning) = shown.strip_suffix('…') {
         let ((shown, expected), (came, found)) = (skeleton(beginning), skeleton(came));
@@ -50,7 +50,7 @@ fn same(shown: &str, came: &str) -> bool {
     MEASURED.is_match(&shown) && durations(&shown) == durations(&came)
 }
 
-/// Whether what came is what is shown, line by line.
+/// Returns `true` if the output matches the shown one, line by line.
 pub fn compare(shown: &[String], came: &[&str]) -> Result<(), String> {
     let mut came = came.iter().map(|line| line.trim_end()).filter(|line| !line.is_empty());
     let mut skipping = false;

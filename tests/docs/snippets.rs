@@ -1,4 +1,4 @@
-//! What pages show as TOML and JSON is what the program takes.
+//! The TOML and JSON that pages show is accepted by the program.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ fn configuration(folder: &Path, mut table: toml::Table) -> Result<(), String> {
     let secrets = table.get_mut("kafka").and_then(|kafka| kafka.get_mut("secrets"));
     secrets.into_iter().filter_map(toml::Value::as_table_mut).flatten().for_each(|(_, file)| secret(file));
     table.get_mut("registry").and_then(|registry| registry.get_mut("password_file")).map(&mut secret);
-    // What a page names and does not show.
+    // Pages name these files without showing them.
     fs::copy(root().join("config/policies.toml"), folder.join("policies.toml")).unwrap();
     let file = folder.join("aegis.toml");
     fs::write(&file, table.to_string()).unwrap();

@@ -81,7 +81,7 @@ fn the_producer_sends_seeded_laps_and_the_labeller_answers_them_late() {
     fs::write(&path, format!("[kafka]\nbrokers = \"{}\"\n", kafka().bootstrap())).unwrap();
     let config = aegis::config::load(&path, [], &[]).unwrap().config;
     let connection: Connection = kafka().connection();
-    ensure(&connection, &aegis::topics::table(&config, 3), WAIT).unwrap();
+    ensure(&connection, &aegis::config::topic_specs(&config, 3), WAIT).unwrap();
     let topics = &config.topics;
     let read = |topic: &str, what: &str, enough: &dyn Fn(&[Consumed]) -> bool| {
         read_until(&connection, topic, what, enough)

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use aegis::codec;
+use aegis::config::topic_specs;
 use aegis::config::{Config, Policies, Topics};
 use aegis::core::fold::{Fold, Settings};
 use aegis::core::label::{DecisionRef, Finding, Label};
@@ -23,9 +24,8 @@ use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::embedded::Embedded;
 use aegis::kafka::{Connection, Consumed, Delivery};
 use aegis::learn::{Learn, Progress};
-use aegis::ops::{Asker, Health, Shutdown};
+use aegis::ops::{Health, Shutdown, StopReason};
 use aegis::score::{PanelHandle, Score};
-use aegis::topics::table;
 use support::WAIT;
 use support::flow::{
     decisions, event, event_record, experts, header, label, label_record, ledger, poison, raw, read_all,
@@ -58,7 +58,7 @@ impl Running {
         config.learn.store = folder.path().join("store");
         config.learn.publish_interval_ms = 50;
         adjust(&mut config);
-        let specs = table(&config, 3);
+        let specs = topic_specs(&config, 3);
         let names: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
         let broker = Embedded::start(&names).unwrap();
         let mut connection = Connection::new(broker.bootstrap());
@@ -119,7 +119,7 @@ impl Running {
 
     /// Stops both roles; the ledger, and the last predictor.
     fn stop(self) -> (Vec<Record>, Option<Published>, Arc<Policies>) {
-        self.shutdown.request(Asker::Program);
+        self.shutdown.request(StopReason::Program);
         self.score.join().unwrap();
         self.learn.join().unwrap();
         let records = ledger(&read_all(&self.connection, &self.topics.rounds));

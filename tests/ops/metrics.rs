@@ -1,4 +1,4 @@
-//! Metrics are a contract: docs/metrics.md is what the code says, and /metrics serves it.
+//! Metrics are stable: docs/metrics.md matches the code, and /metrics serves all of them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use aegis::core::predictor::{FORMAT, Published};
 use aegis::ops::metrics::{self, Kind};
 
 #[test]
-fn the_page_is_what_the_code_says() {
+fn the_page_matches_the_code() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
     if std::env::var_os("AEGIS_WRITE_DOCS").is_some() {
         std::fs::write(&path, metrics::document()).expect("written");
@@ -26,8 +26,8 @@ fn names_follow_the_conventions() {
     let mut seen = BTreeSet::new();
     for metric in metrics::all() {
         let name = metric.name;
-        assert!(seen.insert(name), "{name} is there twice");
-        // The others have the names that every client library and lag exporter gives them.
+        assert!(seen.insert(name), "{name} is defined twice");
+        // The other names are those of client libraries and lag exporters.
         let known = ["aegis_", "kafka_consumergroup_lag", "process_open_fds", "process_max_fds"];
         assert!(known.iter().any(|known| name.starts_with(known)), "{name}");
         assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
@@ -52,7 +52,7 @@ fn names_follow_the_conventions() {
 
 /// Gauges of a role's work do not stay at their last value when the role has ended.
 #[test]
-fn a_role_that_has_ended_says_nothing_of_its_work() {
+fn gauges_of_an_ended_role_are_zero() {
     let recorder = metrics::builder().expect("a builder").build_recorder();
     let lines = [
         r#"aegis_partitions_assigned{role="score"}"#,
@@ -81,9 +81,9 @@ fn a_role_that_has_ended_says_nothing_of_its_work() {
     });
 }
 
-/// What is recorded comes out with its help, its labels and its buckets.
+/// Metrics are rendered with their help, labels and buckets.
 #[test]
-fn what_is_recorded_is_rendered() {
+fn recorded_metrics_are_rendered() {
     let recorder = metrics::builder().expect("a builder").build_recorder();
     ::metrics::with_local_recorder(&recorder, || {
         metrics::describe_all();
@@ -96,7 +96,7 @@ fn what_is_recorded_is_rendered() {
     });
     let page = recorder.handle().render();
     for line in [
-        "# HELP aegis_decisions_total Decisions committed, by what is done (`allow`, `block`, `review`). What is decided and not committed, because its unit is given up, is not counted.",
+        "# HELP aegis_decisions_total Decisions committed, by action (`allow`, `block`, `review`). Decisions of aborted batches are not counted.",
         "# TYPE aegis_decisions_total counter",
         r#"aegis_decisions_total{policy="default",action="block"} 3"#,
         r#"kafka_consumergroup_lag{consumergroup="aegis-score",topic="moderation.events",partition="4"} 17"#,
@@ -113,9 +113,9 @@ fn what_is_recorded_is_rendered() {
     assert!(page.contains("aegis_build_info{version="));
 }
 
-/// A published predictor brings the figures of its fold along, what the reading members add among them.
+/// A published predictor is recorded with the figures of its fold, including the gain of the members that read text.
 #[test]
-fn a_predictor_is_told_with_its_figures() {
+fn a_predictor_is_recorded_with_its_figures() {
     let mut tally = Tally::new(1, LossKind::Brier, None);
     tally.add(&[0.9], None, 0.9, 1.0);
     tally.add_ablated(0.5, 0.9, 1.0);

@@ -15,7 +15,7 @@ fn child_says_what_it_is_told() {
     let shutdown = Shutdown::on_signals().expect("signals");
     println!("\nlistening");
     shutdown.wait();
-    println!("asked {:?}", shutdown.asker().expect("somebody asked"));
+    println!("asked {:?}", shutdown.reason().expect("somebody asked"));
     if manner == "stubborn" {
         assert!(shutdown.wait_for_abort(Duration::from_secs(60)));
         println!("aborted");

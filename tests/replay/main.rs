@@ -23,7 +23,6 @@ use aegis::core::learners::LearnerSpec;
 use aegis::core::ledger_state::LedgerState;
 use aegis::replay::write::{Policy, header, record};
 use aegis::replay::{ReplayArgs, ReplayContext, ReplayError, Summary, fold_lines, run};
-use aegis::schemas;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -62,7 +61,7 @@ fn replay_by(fields: LabelFields, name: &str, bytes: &[u8]) -> Ran {
     let path = room.path(name);
     fs::write(&path, bytes).unwrap();
     let config = Config { label_fields: fields, ..Config::default() };
-    let mut around = ReplayContext { defaults: Some(schemas::defaults(&config)), ..ReplayContext::default() };
+    let mut around = ReplayContext { defaults: Some(config.record_defaults()), ..ReplayContext::default() };
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let result = run(&args(&[&path]), &mut around, &mut out, &mut notes);
     Ran { result, out: String::from_utf8(out).unwrap(), notes: String::from_utf8(notes).unwrap() }

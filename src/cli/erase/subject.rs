@@ -1,36 +1,36 @@
-//! What the ledger holds of a subject.
+//! The records of a subject in the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::stays;
+use super::remaining;
 use crate::cli::Failure;
 use crate::cli::scan::scan;
 use crate::codec;
 use crate::config::Config;
 use crate::core::ledger::{Key, Record, RoundId, RoundRecord};
 use crate::kafka::Connection;
-use crate::say::note;
+use crate::ops::stdout::errln;
 
-/// Whom it is about.
+/// The subject of an erasure.
 pub struct Subject {
-    /// The tenant; empty: all.
+    /// The tenant. If empty, all tenants are meant.
     pub tenant: String,
-    /// The user's key on events.
+    /// The subject, as in the events.
     pub id: String,
 }
 
 impl Subject {
-    /// Whether something of this tenant and subject is meant.
+    /// Returns `true` if this tenant and subject match.
     pub fn is(&self, tenant: &str, subject: Option<&str>) -> bool {
         subject == Some(&self.id) && (self.tenant.is_empty() || self.tenant == tenant)
     }
 
-    /// Whether a ledger record is the subject's own.
+    /// Returns `true` if a ledger record belongs to the subject.
     pub fn owns(&self, record: &Record) -> bool {
         matches!(record, Record::Round(judged) if self.is(&judged.id.tenant, judged.subject.as_deref()))
     }
 
-    /// The rounds of the subject that the ledger topic holds, taken back already or not.
+    /// Returns the rounds of the subject in the ledger topic, including those with tombstones.
     fn rounds(&self, config: &Config, connection: &Connection) -> Result<BTreeSet<RoundId>, Failure> {
         let mut rounds = BTreeSet::new();
         ledger(config, connection, &mut |_, _, record| {
@@ -41,10 +41,9 @@ impl Subject {
         Ok(rounds)
     }
 
-    /// The keys whose newest record is the subject's, or a label of the subject's round; and the votes of
-    /// others that stood under such a key before, which take its place (an event may have been decided twice,
-    /// for another subject the first time). Beside the rounds that the ledger knows to be the subject's these are
-    /// `named`: labels that came after the edit, or outlived their decision in a compacted ledger.
+    /// Returns the keys whose newest record belongs to the subject or is a label of its rounds, and the votes of other
+    /// subjects that must replace them, because an event may have been decided before for another subject. `named` are
+    /// further rounds of the subject: of labels that arrived after the edit, or whose decision was compacted away.
     pub fn out_of_ledger(
         &self,
         config: &Config,
@@ -76,15 +75,16 @@ impl Subject {
                 }
             }
         })?;
-        // A round that is another's as well keeps its labels, and the other's votes, which may not be in the
-        // ledger yet where no decision of it is.
+        // A round that also belongs to another subject keeps its labels and that subject's votes, which may not be in the
+        // ledger yet.
         let of = |key: &Key| match key {
             Key::Round(id) | Key::Label(id, _) => Some(id.clone()),
             Key::Edit(_) => None,
         };
         let lone: BTreeSet<RoundId> =
             live.iter().filter_map(of).filter(|id| !known.contains(id) && !others.contains_key(id)).collect();
-        let waiting = if lone.is_empty() { lone } else { stays::shared(self, &lone, config, connection)? };
+        let waiting =
+            if lone.is_empty() { lone } else { remaining::shared(self, &lone, config, connection)? };
         let shared = |id: &RoundId| others.contains_key(id) || waiting.contains(id);
         let instead = others.values().filter(|judged| live.contains(&Key::Round(judged.id.clone())));
         let instead: Vec<_> = instead.cloned().collect();
@@ -96,8 +96,8 @@ impl Subject {
     }
 }
 
-/// Shows every record of the ledger topic with its offset and key; none in a record's place is a tombstone.
-/// What cannot be read is passed over: `aegis verify` finds it.
+/// Passes every record of the ledger topic to `take` with its offset and key. `None` is a tombstone. Records that cannot be
+/// decoded are skipped with a message; `aegis verify` reports them.
 pub fn ledger(
     config: &Config,
     connection: &Connection,
@@ -107,7 +107,7 @@ pub fn ledger(
         let Ok(key) = codec::decode_key(record.key.as_deref().unwrap_or_default()) else { return Ok(()) };
         match record.payload.as_deref().map(codec::decode_record).transpose() {
             Ok(found) => take(record.offset, key, found),
-            Err(_) => note!("aegis: {} offset {} cannot be read", record.topic, record.offset),
+            Err(_) => errln!("aegis: {} offset {} cannot be read", record.topic, record.offset),
         }
         Ok(())
     })

@@ -1,12 +1,12 @@
-//! Proves an erasure by reading: the ledger holds nothing of the subject, and what is published is the fold of a
-//! ledger in which the subject never was.
+//! Checks an erasure by reading: the ledger contains nothing of the subject, and the published predictors are folds of a
+//! ledger without the subject.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
 use super::subject::ledger;
-use super::{Subject, stays};
+use super::{Subject, remaining};
 use crate::cli::Failure;
 use crate::cli::ledger::erasure;
 use crate::cli::print::{self, Output, short};
@@ -16,29 +16,29 @@ use crate::core::ledger::Key;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
 use crate::ops::Exit;
-use crate::say::say;
+use crate::ops::stdout::outln;
 use crate::verify::refold::{PendingCheck, PredictorCheck, Refold};
 use crate::verify::violations::Place;
 
-/// A predictor that can be read.
-struct Made {
+/// A published predictor.
+struct PublishedAt {
     policy: String,
-    /// Its offset.
+    /// The offset of the record.
     at: i64,
-    /// The ledger's offset that it reflects.
+    /// The ledger offset up to which it was folded.
     reflects: i64,
 }
 
-/// What the ledger topic holds of the subject.
+/// The records of the subject in the ledger topic.
 #[derive(Default)]
 struct Held {
-    /// Records that stand.
+    /// The records without a tombstone.
     stand: BTreeSet<Key>,
-    /// Records that are taken back and can be read until the topic is compacted.
+    /// The number of records that can be read, including those with a tombstone until the topic is compacted.
     readable: u64,
-    /// Labels of rounds that events and decisions say are the subject's: the ledger alone does not know it.
+    /// The number of labels of rounds that belong to the subject according to events and decisions.
     labels: usize,
-    /// The edit's last offset.
+    /// The last offset of the edit.
     edit: Option<i64>,
 }
 
@@ -50,11 +50,14 @@ pub fn verify(
 ) -> Result<Exit, Failure> {
     let config = &loaded.config;
     let mut newest: BTreeMap<String, (i64, Option<Published>)> = BTreeMap::new();
-    // Of each predictor what tells when it was made, and not its state.
-    let mut all: Vec<Made> = Vec::new();
+    let mut all: Vec<PublishedAt> = Vec::new();
     versions(connection, config, &mut |version| {
         if let Some(Published { ledger_offset, .. }) = &version.published {
-            all.push(Made { policy: version.policy.clone(), at: version.offset, reflects: *ledger_offset });
+            all.push(PublishedAt {
+                policy: version.policy.clone(),
+                at: version.offset,
+                reflects: *ledger_offset,
+            });
         }
         newest.insert(version.policy, (version.offset, version.published));
     })?;
@@ -76,7 +79,7 @@ pub fn verify(
                 held.readable += 1;
                 held.stand.insert(key);
             }
-            // A tombstone, or another's votes in its place.
+            // This is a tombstone, or the votes of another subject.
             other => {
                 held.stand.remove(&key);
                 if let Some(record) = other {
@@ -86,10 +89,10 @@ pub fn verify(
         }
     })?;
     let (checked, _, _) = refold.finish(i64::MAX);
-    let named = stays::rounds(subject, config, connection)?;
+    let named = remaining::rounds(subject, config, connection)?;
     let (out, _) = subject.out_of_ledger(config, connection, &named)?;
     held.labels = out.iter().filter(|key| matches!(key, Key::Label(..))).count();
-    let older = |made: &&Made| {
+    let older = |made: &&PublishedAt| {
         last.get(&made.policy).is_some_and(|last| *last > made.at)
             && held.edit.is_some_and(|edit| made.reflects <= edit)
     };
@@ -119,20 +122,20 @@ fn report(
             "predictors": checked,
         }))?;
     } else {
-        say!("{}", if holds { "erased" } else { "not erased (yet)" });
+        outln!("{}", if holds { "erased" } else { "not erased (yet)" });
         match held.edit {
-            Some(offset) => say!("edit     stands in {rounds} at offset {offset}"),
-            None => say!("edit     {rounds} has none for this subject: `aegis erase` writes it"),
+            Some(offset) => outln!("edit     stands in {rounds} at offset {offset}"),
+            None => outln!("edit     {rounds} has none for this subject: run `aegis erase`"),
         }
-        say!("records  {} of the subject stand in {rounds}", held.stand.len());
-        say!("         {taken_back} more are taken back, and can be read until the topic is compacted");
+        outln!("records  {} of the subject stand in {rounds}", held.stand.len());
+        outln!("         {taken_back} more have tombstones, and can be read until the topic is compacted");
         let again = match held.edit {
-            Some(_) if held.labels > 0 => ": they came after the erasure, and `aegis erase` takes them out",
+            Some(_) if held.labels > 0 => ": they arrived after the erasure, run `aegis erase` again",
             _ => "",
         };
-        say!("labels   {} about events of the subject stand in {rounds}{again}", held.labels);
+        outln!("labels   {} about events of the subject stand in {rounds}{again}", held.labels);
         if older > 0 {
-            say!(
+            outln!(
                 "weights  {older} older predictors from before the edit can be read in {weights} until it is compacted"
             );
         }
@@ -144,7 +147,7 @@ fn report(
                 (false, true) => "is from before the edit: the learner has not taken it yet",
                 (false, false) => "is not that of a world without the subject",
             };
-            say!("policy   {policy}: the published state {} {says}", short(published));
+            outln!("policy   {policy}: the published state {} {says}", short(published));
         }
     }
     Ok(if holds { Exit::Success } else { Exit::Data })

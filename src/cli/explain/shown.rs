@@ -1,24 +1,24 @@
-//! How a decision and its explanation are printed.
+//! The output of a decision with its explanation.
 
 use serde_json::{Value, json};
 
-use super::{Found, Standing};
+use super::{Located, PredictorStatus};
 use crate::cli::print::{self, printable, row, short};
 use crate::codec::{hex, time::format_millis};
 use crate::config::Config;
 use crate::core::decision::{Decision, WeighedVote};
 use crate::core::explain::Explanation;
 use crate::core::vote::Outcome;
-use crate::say::say;
+use crate::ops::stdout::outln;
 
-/// Whether the decision's p came out again, to the bit: a learner that draws needs its seed, and a decision
-/// without features may have been made with them.
+/// Returns `true` if the same p was computed again, to the bit. It differs if a learner that draws has another seed, or if
+/// the features of the decision are not available.
 fn same(decision: &Decision, explained: &Explanation) -> bool {
     explained.probability.map(f64::to_bits) == decision.probability.map(f64::to_bits)
 }
 
-/// A decision as machines read it.
-pub fn as_json(found: &Found, standing: &Standing, explained: Option<&Explanation>) -> Value {
+/// Returns a decision as JSON.
+pub fn as_json(found: &Located, standing: &PredictorStatus, explained: Option<&Explanation>) -> Value {
     let decision = &found.decision;
     let votes: Vec<_> = decision.votes.iter().map(vote_json).collect();
     let scores = |found: &[crate::core::vote::CategoryScore]| -> Value {
@@ -94,10 +94,10 @@ fn vote_json(weighed: &WeighedVote) -> Value {
 }
 
 /// Prints a decision for people.
-pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>, config: &Config) {
+pub fn text(found: &Located, standing: &PredictorStatus, explained: Option<&Explanation>, config: &Config) {
     let decision = &found.decision;
     let id = &decision.id;
-    say!(
+    outln!(
         "event      {} of tenant {}, {} {}:{}",
         printable(&id.event),
         printable(&id.tenant),
@@ -106,24 +106,26 @@ pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>,
         decision.origin.offset
     );
     let time = found.time.map_or_else(|| "-".into(), format_millis);
-    say!("decision   {} {}:{}, {time}", config.topics.decisions, found.partition, found.offset);
-    say!("action     {}: {}", decision.action.word(), why(decision));
-    say!("policy     {}, version {}", printable(&id.policy), printable(&decision.policy_version));
+    outln!("decision   {} {}:{}, {time}", config.topics.decisions, found.partition, found.offset);
+    outln!("action     {}: {}", decision.action.word(), why(decision));
+    outln!("policy     {}, version {}", printable(&id.policy), printable(&decision.policy_version));
     if !decision.hidden_text.is_empty() {
         let ways: Vec<_> = decision.hidden_text.iter().map(|way| way.word()).collect();
-        say!("hidden     {}: experts read what they encode", ways.join(", "));
+        outln!("hidden     {}: experts read what they encode", ways.join(", "));
     }
     let named = &decision.predictor;
     let standing = match standing {
-        Standing::Untaught => "nothing was learned yet",
-        Standing::Newest => "it is the newest",
-        Standing::Replaced => "newer ones have been published since",
-        Standing::Gone => "it is no longer on its topic, so that only what the decision names is shown",
+        PredictorStatus::Prior => "nothing was learned yet",
+        PredictorStatus::Newest => "it is the newest",
+        PredictorStatus::Replaced => "newer ones have been published since",
+        PredictorStatus::Gone => {
+            "it is no longer on its topic, so that only what the decision names is shown"
+        }
     };
     if named.ledger_offset < 0 {
-        say!("predictor  {}: {standing}", printable(&named.learner));
+        outln!("predictor  {}: {standing}", printable(&named.learner));
     } else {
-        say!(
+        outln!(
             "predictor  {}, {} rounds, ledger offset {}, state {}: {standing}",
             printable(&named.learner),
             named.rounds,
@@ -141,21 +143,21 @@ pub fn text(found: &Found, standing: &Standing, explained: Option<&Explanation>,
 
 fn text_of(decision: &Decision, explained: &Explanation) {
     if !same(decision, explained) {
-        say!(
-            "again      p does not come out again: it was made with features that the decision does not carry, or \
+        outln!(
+            "again      p cannot be reproduced: it was computed with features that the decision does not carry, or \
              with another seed or program"
         );
         return;
     }
     match (decision.probability, explained.without_features) {
-        (Some(p), Some(unread)) => say!(
+        (Some(p), Some(unread)) => outln!(
             "features   p {p:.4} with the text's features, {unread:.4} without: the members that read add {:+.4}",
             p - unread
         ),
-        _ => say!("features   none that the learner reads"),
+        _ => outln!("features   none that the learner reads"),
     }
     match &explained.flip {
-        Some(flip) => say!(
+        Some(flip) => outln!(
             "flip       {} {:.4} instead of {:.4} ({:+.4}) would make p {:.4}, on the other side of the threshold",
             printable(&flip.expert),
             flip.to,
@@ -163,17 +165,17 @@ fn text_of(decision: &Decision, explained: &Explanation) {
             flip.to - flip.from,
             flip.probability
         ),
-        None => say!("flip       no single vote could move p to the other side of the threshold"),
+        None => outln!("flip       no single vote could move p to the other side of the threshold"),
     }
 }
 
-/// In words what the action goes by.
+/// Describes the reason for the action.
 fn why(decision: &Decision) -> String {
     let review = decision.review.map_or_else(String::new, |reason| {
         format!("; review: {}, with probability {}", reason.word(), decision.review_probability)
     });
     if decision.nothing_to_judge {
-        return format!("there is nothing to judge, and the policy says what is done{review}");
+        return format!("there is nothing to judge, and the policy determines the action{review}");
     }
     let Some(p) = decision.probability else { return "no expert was awake".to_owned() };
     let side = if p >= decision.threshold { "at or above" } else { "below" };
@@ -209,7 +211,7 @@ fn vote_row(weighed: &WeighedVote) -> Vec<String> {
         also.insert(0, format!("greatest of {} windows", vote.windows));
     }
     if vote.cached {
-        also.insert(0, "an equal text's answer".into());
+        also.insert(0, "answer of an equal text".into());
     }
     let model = vote.model.map_or_else(|| "-".into(), |model| short(&hex(&model)).to_owned());
     vec![
@@ -233,13 +235,13 @@ mod tests {
     fn nothing_to_judge_and_hidden_text_are_explained() {
         let id = RoundId { tenant: "t".into(), policy: "p".into(), event: "e".into() };
         let mut decision = Decision { nothing_to_judge: true, ..Decision::example(id, 0) };
-        assert_eq!(why(&decision), "there is nothing to judge, and the policy says what is done");
+        assert_eq!(why(&decision), "there is nothing to judge, and the policy determines the action");
         decision.review = Some(ReviewReason::NothingToJudge);
         decision.review_probability = 1.0;
         assert!(why(&decision).ends_with("; review: nothing_to_judge, with probability 1"));
         decision.hidden_text = vec![HiddenText::TagCharacters];
-        let found = Found { partition: 0, offset: 0, time: None, decision };
-        let json = as_json(&found, &Standing::Untaught, None);
+        let found = Located { partition: 0, offset: 0, time: None, decision };
+        let json = as_json(&found, &PredictorStatus::Prior, None);
         assert_eq!(json["nothing_to_judge"], true);
         assert_eq!(json["hidden_text"], json!(["tag_characters"]));
     }

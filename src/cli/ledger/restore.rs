@@ -1,5 +1,5 @@
-//! `aegis ledger restore` and `aegis ledger adopt`, for a ledger topic that is not the one that the learner's store was
-//! filled from; and the comparison of both for `aegis verify`.
+//! `aegis ledger restore` and `aegis ledger adopt`, for a ledger topic that is not the one that filled the learner's store,
+//! and the comparison of topic and store for `aegis verify`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::anyhow;
 
 use super::written;
-use crate::cli::scan::{ANSWER, scan_from};
+use crate::cli::scan::{ANSWER_TIMEOUT, scan_from};
 use crate::cli::{Failure, run};
 use crate::codec;
 use crate::config::Config;
@@ -15,36 +15,36 @@ use crate::core::ledger_state::LedgerState;
 use crate::kafka::{Connection, Follower, From, Outbox, Produced, topics};
 use crate::learn::{LearnError, load_ledger};
 use crate::ops::Exit;
-use crate::say::{note, say};
+use crate::ops::stdout::{errln, outln};
 use crate::store::{Opened, Store, StoreError, TopicIds};
 use crate::verify::Report;
 use crate::verify::violations::{Place, ViolationKind};
 
-/// Records that are written in one transaction: restoring again goes on where it was interrupted.
-const TOGETHER: usize = 1_000;
+/// The number of records in one transaction. A repeated restore continues where it was interrupted.
+const TRANSACTION_RECORDS: usize = 1_000;
 
 /// The ledger topic, compared with a store's ledger.
 #[derive(Default)]
-struct Topic {
-    book: LedgerState,
-    /// Keys whose last record is a tombstone.
+struct TopicLedger {
+    ledger: LedgerState,
+    /// The keys whose last record is a tombstone.
     removed: BTreeSet<Vec<u8>>,
     records: u64,
     /// The first record that the store does not have.
     unknown: Option<i64>,
-    /// A position up to which the topic was read, at least.
+    /// The offset up to which the topic was read, at least.
     end: i64,
 }
 
-impl Topic {
-    /// Reads the topic on from where it was read last.
+impl TopicLedger {
+    /// Reads the topic from where it was read last.
     fn read(&mut self, config: &Config, connection: &Connection, store: &LedgerState) -> Result<(), Failure> {
         let topic = &config.topics.rounds;
         let from = match self.end {
             0 => From::Beginning,
             end => From::Offsets(BTreeMap::from([(0, end)])),
         };
-        let opened = Follower::open(connection, topic, &from, ANSWER);
+        let opened = Follower::open(connection, topic, &from, ANSWER_TIMEOUT);
         self.end = opened.map_err(|error| Failure::of(connection, error))?.ends().values().sum();
         scan_from(connection, topic, &from, &mut |record| {
             let key = record.key.unwrap_or_default();
@@ -60,15 +60,18 @@ impl Topic {
             if store.would_change(&decoded) {
                 self.unknown.get_or_insert(record.offset);
             }
-            self.book.apply(&decoded, &mut Vec::new()).map_err(|error| wrong(error.into()))?;
+            self.ledger.apply(&decoded, &mut Vec::new()).map_err(|error| wrong(error.into()))?;
             Ok(())
         })
     }
 
-    /// The records of the store that the topic neither has nor has taken back.
-    fn lacks<'a>(&'a self, store: &'a LedgerState) -> impl Iterator<Item = crate::core::ledger::Record> + 'a {
+    /// Returns the records of the store that the topic does not have and has not removed.
+    fn missing_records<'a>(
+        &'a self,
+        store: &'a LedgerState,
+    ) -> impl Iterator<Item = crate::core::ledger::Record> + 'a {
         store.records().filter(|record| {
-            self.book.would_change(record) && !self.removed.contains(&codec::encode_key(&record.key()))
+            self.ledger.would_change(record) && !self.removed.contains(&codec::encode_key(&record.key()))
         })
     }
 }
@@ -77,8 +80,8 @@ fn failed(error: impl Into<LearnError>) -> Failure {
     Failure::new(Exit::Unavailable, error.into())
 }
 
-/// Writes what the store has and the topic lacks, and notes that the store belongs to this topic. Done twice it
-/// writes nothing the second time.
+/// Writes the records of the store that the topic does not have, and marks the store as belonging to this topic. A second run
+/// writes nothing.
 pub fn restore(config: &Config) -> Result<Exit, Failure> {
     let connection = run::brokers(config)?;
     let unavailable = |error| Failure::of(&connection, error);
@@ -90,38 +93,38 @@ pub fn restore(config: &Config) -> Result<Exit, Failure> {
         );
         return Err(Failure { exit: Exit::Data, error });
     };
-    let book = load_ledger(&store).map_err(failed)?;
-    let id = topics::id(&connection, rounds, ANSWER).map_err(failed)?;
-    let mut topic = Topic::default();
-    topic.read(config, &connection, &book)?;
+    let ledger = load_ledger(&store).map_err(failed)?;
+    let id = topics::id(&connection, rounds, ANSWER_TIMEOUT).map_err(failed)?;
+    let mut topic = TopicLedger::default();
+    topic.read(config, &connection, &ledger)?;
     let records: Vec<Produced> =
-        topic.lacks(&book).map(|record| written(config, &record)).collect::<Result<_, _>>()?;
+        topic.missing_records(&ledger).map(|record| written(config, &record)).collect::<Result<_, _>>()?;
     if !records.is_empty() {
-        // The learner's own id: one that is still at work elsewhere is fenced.
+        // The learner's own transactional id fences a learner that still runs elsewhere.
         let delivery = run::delivery(config, &connection, &config.learn.group);
         let open = Outbox::open(&connection, delivery);
         let mut outbox = open.map_err(|error| Failure::of(&connection, error))?;
-        for some in records.chunks(TOGETHER) {
+        for some in records.chunks(TRANSACTION_RECORDS) {
             outbox.commit(some, None).map_err(unavailable)?;
         }
     }
     let held = topic.records;
-    // What was written meanwhile by others is left to the learner to read.
-    topic.read(config, &connection, &book)?;
+    // The learner reads what others have written meanwhile.
+    topic.read(config, &connection, &ledger)?;
     let offset = topic.unknown.unwrap_or(topic.end);
     store.set_ledger_offset(offset).map_err(failed)?;
     let origins = TopicIds { ledger: id, ..*store.topic_ids() };
     store.set_topic_ids(origins).map_err(failed)?;
-    say!("{} of the store's records written to {rounds}, which held {held} records", records.len());
-    say!("the learner with the store {} goes on at offset {offset}: start it", path.display());
+    outln!("{} of the store's records written to {rounds}, which held {held} records", records.len());
+    outln!("the learner with the store {} continues at offset {offset}: start it", path.display());
     Ok(Exit::Success)
 }
 
-/// Empties the store and notes that it belongs to the topic as it is now.
+/// Empties the store and marks it as belonging to the current topic.
 pub fn adopt(config: &Config) -> Result<Exit, Failure> {
     let connection = run::brokers(config)?;
     let (path, rounds) = (&config.learn.store, &config.topics.rounds);
-    let ledger = topics::id(&connection, rounds, ANSWER).map_err(failed)?;
+    let ledger = topics::id(&connection, rounds, ANSWER_TIMEOUT).map_err(failed)?;
     let (store, opened) = Store::open(path).map_err(failed)?;
     let dropped = store.sizes().ledger_records;
     let (mut store, _) = match opened {
@@ -130,18 +133,18 @@ pub fn adopt(config: &Config) -> Result<Exit, Failure> {
     };
     store.set_ledger_offset(0).map_err(failed)?;
     store.set_topic_ids(TopicIds { ledger, ..TopicIds::default() }).map_err(failed)?;
-    say!("{dropped} ledger records dropped from the store {}", path.display());
-    say!("its learner goes on with what {rounds} holds: start it");
+    outln!("{dropped} ledger records dropped from the store {}", path.display());
+    outln!("its learner continues with the contents of {rounds}: start it");
     Ok(Exit::Success)
 }
 
-/// Adds to a report how the ledger of the learner's store differs from the topic's. A store that a learner uses is not
-/// read: that learner has compared them when it started.
+/// Adds the differences between the ledgers of the store and of the topic to a report. A store that a learner uses is not
+/// read, because that learner has compared them at its start.
 pub fn compare(config: &Config, connection: &Connection, report: &mut Report) -> Result<(), Failure> {
     let path = &config.learn.store;
     let Some((store, offset, origins)) = open(path) else { return Ok(()) };
-    let topic_id = topics::id(connection, &config.topics.rounds, ANSWER).map_err(failed)?;
-    let mut topic = Topic::default();
+    let topic_id = topics::id(connection, &config.topics.rounds, ANSWER_TIMEOUT).map_err(failed)?;
+    let mut topic = TopicLedger::default();
     topic.read(config, connection, &store)?;
     let shown = path.display();
     let mut fault = |what: String| {
@@ -151,7 +154,7 @@ pub fn compare(config: &Config, connection: &Connection, report: &mut Report) ->
     };
     let elsewhere = origins.ledger.zip(topic_id).is_some_and(|(then, now)| then != now);
     if elsewhere {
-        fault(format!("the topic was deleted and made again after the store {shown} was filled from it"));
+        fault(format!("the topic was deleted and created again after the store {shown} was filled from it"));
     }
     if offset > topic.end {
         fault(format!(
@@ -159,22 +162,22 @@ pub fn compare(config: &Config, connection: &Connection, report: &mut Report) ->
             topic.end
         ));
     }
-    let lacking = topic.lacks(&store).count();
-    if lacking > 0 && topic.unknown.is_some_and(|first| first >= offset) && offset <= topic.end && !elsewhere
+    let missing = topic.missing_records(&store).count();
+    if missing > 0 && topic.unknown.is_some_and(|first| first >= offset) && offset <= topic.end && !elsewhere
     {
-        // The learner that wrote on may have erased them, and compaction has dropped what said so.
-        note!(
-            "aegis: the topic lacks {lacking} records that the store {shown} has, which was filled from it up to offset \
+        // A later learner may have erased them, and compaction has removed the tombstones.
+        errln!(
+            "aegis: the topic lacks {missing} records that the store {shown} has, which was filled from it up to offset \
              {offset} only: they may have been erased since"
         );
-    } else if lacking > 0 {
-        fault(format!("the topic lacks {lacking} records that the store {shown} has"));
+    } else if missing > 0 {
+        fault(format!("the topic lacks {missing} records that the store {shown} has"));
     }
     Ok(())
 }
 
-/// The store's ledger, its offset, and the topics that it was filled from. It is closed before the topic is read: a
-/// learner may want to start meanwhile.
+/// Returns the store's ledger, its offset, and the topics that filled it. The store is closed before the topic is read, so
+/// that a learner can start meanwhile.
 fn open(path: &Path) -> Option<(LedgerState, i64, TopicIds)> {
     let read =
         |store: Store| Ok((load_ledger(&store)?, store.ledger_offset().unwrap_or(0), *store.topic_ids()));
@@ -182,7 +185,7 @@ fn open(path: &Path) -> Option<(LedgerState, i64, TopicIds)> {
         Ok(found) => found,
         Err(LearnError::Store(StoreError::Locked { .. })) => None,
         Err(error) => {
-            note!("aegis: the store is not compared with the ledger topic: {error}");
+            errln!("aegis: the store is not compared with the ledger topic: {error}");
             None
         }
     }

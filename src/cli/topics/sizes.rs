@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use crate::codec::MAX_LABEL;
 use crate::config::Topics;
 
-/// More than a ledger record has besides its label.
-const LEDGER: usize = 16_384;
+/// An upper bound on the size of a ledger record without its label, in bytes.
+const LEDGER_OVERHEAD: usize = 16_384;
 
-/// Returns what can go wrong, as one sentence for each topic of outputs that accepts less than the records it is made of
-/// may need. `limits` are the topics' `max.message.bytes`, as far as they are known; `client` is the largest record
-/// that this configuration's producers send.
+/// Returns a note for each output topic that accepts less than its input records may need. `limits` are the known
+/// `max.message.bytes` of the topics, and `client` is the largest record that the producers of this configuration send.
 pub fn narrow(topics: &Topics, limits: &BTreeMap<String, usize>, client: usize) -> Vec<(String, String)> {
     let limit = |topic: &String| limits.get(topic).copied();
     let mut notes = Vec::new();
@@ -37,7 +36,7 @@ pub fn narrow(topics: &Topics, limits: &BTreeMap<String, usize>, client: usize) 
     let requests = "decisions whose review request does not fit become dead letters";
     compare(&topics.review, &topics.decisions, all, requests);
     let ledger = "labels whose ledger record does not fit become dead letters";
-    compare(&topics.rounds, &topics.labels, MAX_LABEL + LEDGER, ledger);
+    compare(&topics.rounds, &topics.labels, MAX_LABEL + LEDGER_OVERHEAD, ledger);
     for input in [&topics.events, &topics.labels] {
         if let Some(comes) = limit(input).filter(|comes| client < *comes) {
             let dlq = topics.dlq.clone();
@@ -55,7 +54,7 @@ pub fn narrow(topics: &Topics, limits: &BTreeMap<String, usize>, client: usize) 
 mod tests {
     use super::*;
 
-    fn told(changes: &[(&str, usize)], client: usize) -> Vec<(String, String)> {
+    fn notes(changes: &[(&str, usize)], client: usize) -> Vec<(String, String)> {
         let topics = Topics::default();
         let Topics { events, decisions, review, labels, dlq, rounds, .. } = topics.clone();
         let names = [events, decisions, review, labels, dlq, rounds];
@@ -65,15 +64,15 @@ mod tests {
     }
 
     #[test]
-    fn topics_that_all_accept_the_same_need_no_note() {
-        assert_eq!(told(&[], 8 << 20), []);
+    fn equal_limits_need_no_note() {
+        assert_eq!(notes(&[], 8 << 20), []);
         assert_eq!(narrow(&Topics::default(), &BTreeMap::new(), 1), [], "nothing is known");
     }
 
     #[test]
-    fn each_topic_of_outputs_that_accepts_less_is_named_with_what_can_go_wrong() {
+    fn each_output_topic_that_accepts_less_gets_a_note() {
         let of = |changes: &[(&str, usize)]| {
-            let notes = told(changes, 8 << 20);
+            let notes = notes(changes, 8 << 20);
             notes.into_iter().map(|(topic, _)| topic).collect::<Vec<_>>()
         };
         assert_eq!(of(&[("moderation.dlq", 1_000_000)]), ["moderation.dlq", "moderation.dlq"]);
@@ -83,13 +82,13 @@ mod tests {
         // No label is larger than 64 KiB.
         assert_eq!(of(&[("aegis.rounds", 100_000)]), [""; 0]);
         assert_eq!(of(&[("aegis.rounds", 50_000)]), ["aegis.rounds"]);
-        let (_, note) = told(&[("moderation.review", 1_000)], 8 << 20).remove(0);
+        let (_, note) = notes(&[("moderation.review", 1_000)], 8 << 20).remove(0);
         assert!(note.ends_with("--topic moderation.review --add-config max.message.bytes=1048588"), "{note}");
     }
 
     #[test]
-    fn a_client_that_sends_less_than_comes_is_named() {
-        let notes = told(&[], 500_000);
+    fn a_producer_that_sends_less_gets_a_note() {
+        let notes = notes(&[], 500_000);
         assert_eq!(notes.len(), 2);
         assert!(
             notes[0].1.contains("message.max.bytes=500000, and moderation.events accepts 1048588"),

@@ -1,39 +1,39 @@
-//! A budget for each encoder and classifier, where another than the common one suits it better: each is measured
-//! alone, for what its batches cost does not hang on who else is asked.
+//! Finds a budget for each encoder and classifier for which the common one is not the best. Each is measured alone, because
+//! the cost of its batches does not depend on other experts.
 
 use super::speeds::{BETTER, Bench, Speeds};
 use crate::experts::{ModelInfo, PanelConfig, PanelError};
 
-/// Measurements of each that it takes to tell a difference from chance.
-const ROUNDS: u32 = 3;
-/// How often a budget is doubled, or halved, while that helps.
-const STEPS: usize = 3;
+/// The number of measurements that distinguish a difference from chance.
+const MIN_ROUNDS: u32 = 3;
+/// The greatest number of times that a budget is doubled or halved.
+const MAX_STEPS: usize = 3;
 
-/// What was found of an encoder or classifier.
-pub struct Found {
+/// The measurements of an encoder or classifier.
+pub struct BudgetTrials {
     pub id: String,
-    /// Budgets with how fast it was under them, from the one that it has without one of its own.
+    /// The budgets with their speeds, starting with the common one.
     pub tried: Vec<(usize, Speeds)>,
-    /// The place of the best.
+    /// The index of the best.
     pub best: usize,
-    /// Its part of the time that the whole panel takes.
+    /// Its share of the time of the whole panel.
     pub share: f64,
 }
 
-impl Found {
-    /// The budget of its own that it is worth.
+impl BudgetTrials {
+    /// Returns its own budget, if one is better than the common one.
     pub fn budget(&self) -> Option<usize> {
         self.tried.get(self.best).filter(|_| self.best > 0).map(|(tokens, _)| *tokens)
     }
 }
 
-/// Measures all that have no budget of their own in `config`, which has been tuned otherwise.
+/// Measures all models. Those that have no budget in `config` are also measured with other budgets.
 pub fn find(
     bench: &Bench,
     config: &PanelConfig,
     window: usize,
     lanes: &[ModelInfo],
-) -> Result<Vec<Found>, PanelError> {
+) -> Result<Vec<BudgetTrials>, PanelError> {
     let measure = |lane: &ModelInfo, tokens: usize| {
         let speeds = bench.measure(alone(config, lane, tokens), window)?;
         eprintln!("{} alone, {tokens} tokens: {:.1} texts/s", lane.id, speeds.median());
@@ -44,28 +44,30 @@ pub fn find(
         let tokens = budget(config, lane);
         usual.push((lane, tokens, measure(lane, tokens)?));
     }
-    if bench.rounds < ROUNDS {
-        eprintln!("fewer than {ROUNDS} rounds do not tell a better budget from chance: no other is tried");
+    if bench.rounds < MIN_ROUNDS {
+        eprintln!(
+            "fewer than {MIN_ROUNDS} rounds do not distinguish a better budget from chance: no other is tried"
+        );
     }
     let shares = shares(usual.iter().map(|(_, _, speeds)| speeds.median()));
     let mut found = Vec::new();
     for ((lane, tokens, speeds), share) in usual.into_iter().zip(shares) {
         let first = (tokens, speeds);
-        let choice = bench.rounds >= ROUNDS && has_choice(config, lane, lanes.len(), share);
+        let choice = bench.rounds >= MIN_ROUNDS && has_choice(config, lane, lanes.len(), share);
         let (tried, best) =
             if choice { climb(first, |tokens| measure(lane, tokens))? } else { (vec![first], 0) };
-        found.push(Found { id: lane.id.clone(), tried, best, share });
+        found.push(BudgetTrials { id: lane.id.clone(), tried, best, share });
     }
     Ok(found)
 }
 
-/// The budget that it has in that configuration.
+/// Returns the budget in that configuration.
 fn budget(config: &PanelConfig, lane: &ModelInfo) -> usize {
     let common = if lane.fixed { config.fixed_batch.tokens } else { config.batch.tokens };
     config.budgets.get(&lane.id).copied().unwrap_or(common)
 }
 
-/// The panel of one encoder with its heads, or of one classifier.
+/// Returns the panel of one encoder with its heads, or of one classifier.
 fn alone(config: &PanelConfig, lane: &ModelInfo, tokens: usize) -> PanelConfig {
     let ids = if lane.experts.is_empty() { vec![lane.id.clone()] } else { lane.experts.clone() };
     let mut config = PanelConfig { only: Some(ids), ..config.clone() };
@@ -73,21 +75,21 @@ fn alone(config: &PanelConfig, lane: &ModelInfo, tokens: usize) -> PanelConfig {
     config
 }
 
-/// Whether another budget could be worth it: none has been given, batches are formed, they are not what the common
-/// budget was chosen by, and all of the time that it takes is more than what is not worth a setting.
+/// Returns `true` if another budget could be better: none is configured, batches are formed, the common budget was not chosen
+/// by this model alone, and its share of the time is large enough.
 fn has_choice(config: &PanelConfig, lane: &ModelInfo, lanes: usize, share: f64) -> bool {
     let chosen = lanes == 1 && !lane.fixed;
     !config.budgets.contains_key(&lane.id) && !lane.alone && !chosen && share > 1.0 - 1.0 / BETTER
 }
 
-/// The part of each in the time of all, from their texts a second.
+/// Returns the share of each in the total time, from their texts per second.
 fn shares(speeds: impl Iterator<Item = f64>) -> Vec<f64> {
     let times: Vec<f64> = speeds.map(|speed| 1.0 / speed).collect();
     let all: f64 = times.iter().sum();
     times.into_iter().map(|time| time / all).collect()
 }
 
-/// Doubles the budget as long as that helps, or else halves it. Gives all that was tried, and the place of the best.
+/// Doubles the budget while that is faster, or else halves it. Returns all measurements, and the index of the best.
 fn climb<E>(
     first: (usize, Speeds),
     mut measure: impl FnMut(usize) -> Result<Speeds, E>,
@@ -97,7 +99,7 @@ fn climb<E>(
     for doubles in [true, false] {
         let step = |tokens: usize| if doubles { tokens * 2 } else { tokens / 2 };
         let budgets = std::iter::successors(Some(step(usual)), |tokens| Some(step(*tokens)));
-        for tokens in budgets.take(STEPS).take_while(|tokens| *tokens > 0) {
+        for tokens in budgets.take(MAX_STEPS).take_while(|tokens| *tokens > 0) {
             let next = (tokens, measure(tokens)?);
             let better = next.1.beat(&best.1.1);
             tried.push(next.clone());
@@ -121,7 +123,7 @@ mod tests {
         Speeds::new(vec![around, around - 0.5, around + 0.5])
     }
 
-    /// What is chosen of a panel that is so fast with these budgets, and what was tried.
+    /// Returns the chosen budget of a panel with these speeds, and the budgets that were tried.
     fn climbed(fast: &[(usize, f64)]) -> (usize, Vec<usize>) {
         let fast = |tokens| fast.iter().find(|(of, _)| *of == tokens).map(|(_, speed)| speeds(*speed));
         let first = (256, fast(256).unwrap());
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_grows_while_that_helps_and_else_shrinks() {
+    fn a_budget_grows_while_that_is_faster_or_else_shrinks() {
         assert_eq!(climbed(&[(256, 100.0), (512, 120.0), (1_024, 119.0)]), (512, vec![256, 512, 1_024]));
         assert_eq!(climbed(&[(256, 100.0), (512, 90.0), (128, 99.0)]), (256, vec![256, 512, 128]));
         let shrinks = [(256, 100.0), (512, 90.0), (128, 110.0), (64, 120.0), (32, 140.0)];
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_chance_could_have_made_is_not_better() {
+    fn differences_within_chance_are_not_better() {
         let usual = Speeds::new(vec![100.0, 104.0, 96.0]);
         // Better by the median, and slower once than the usual was once.
         assert!(!Speeds::new(vec![103.0, 112.0, 110.0]).beat(&usual));
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_with_a_choice_are_tried() {
+    fn only_models_with_a_choice_are_tried() {
         let lane = ModelInfo { id: "a".into(), experts: vec!["x".into()], fixed: false, alone: false };
         let config = PanelConfig::new("models");
         assert!(has_choice(&config, &lane, 2, 0.5));

@@ -1,28 +1,28 @@
-//! What `tuned.toml` says: the settings, over them what they were chosen from.
+//! The contents of `tuned.toml`: the settings, and the measurements that they were chosen from as comments.
 
 use std::fmt::Write as _;
 
 use super::Setting;
-use super::budgets::Found;
+use super::budgets::BudgetTrials;
 use super::speeds::{Bench, Speeds};
 use crate::experts::Provider;
 
-/// All that was measured.
+/// All measurements.
 pub struct Measured<'a> {
     pub bench: &'a Bench<'a>,
     pub provider: &'a Provider,
-    /// Settings with how fast the panel was under them.
+    /// The settings with the speeds of the panel.
     pub table: &'a [(Setting, Speeds)],
     pub best: Setting,
-    pub budgets: &'a [Found],
+    pub budgets: &'a [BudgetTrials],
 }
 
-/// The file.
+/// Returns the text of the file.
 pub fn document(measured: &Measured) -> String {
     let Measured { bench, provider, table, best, budgets } = measured;
     let mut text = format!(
-        "# Written by `aegis tune`: {} texts with the lengths of a chat, median of {} rounds, provider {}.\n\
-         # It lies under what the configuration says itself. Delete it, or write it anew, after a change of\n\
+        "# Written by `aegis tune`: {} texts with lengths as in a chat, median of {} rounds, provider {}.\n\
+         # The configuration overrides these settings. Delete this file or write it again after a change of\n\
          # machine, limits or experts.\n#\n# sessions  threads  batch_tokens  window  texts/s\n",
         bench.texts.len(),
         bench.rounds,
@@ -35,10 +35,10 @@ pub fn document(measured: &Measured) -> String {
         let _ = writeln!(text, "# {sessions:8}  {threads:7}  {tokens:12}  {window:6}  {speed:7.1}{mark}");
     }
     text.push_str(
-        "#\n# Each encoder with its heads, and each classifier, alone: its part of the panel's time, its budget.\n\
+        "#\n# Each encoder with its heads, and each classifier, alone: its share of the panel's time, its budget.\n\
          #\n# id                                        part  tokens  texts/s\n",
     );
-    for Found { id, tried, best, share } in *budgets {
+    for BudgetTrials { id, tried, best, share } in *budgets {
         for (place, (tokens, speeds)) in tried.iter().enumerate() {
             let (speed, part) = (speeds.median(), share * 100.0);
             let mark = if place == *best { "  chosen" } else { "" };
@@ -51,7 +51,7 @@ pub fn document(measured: &Measured) -> String {
         text,
         "\n[experts]\nsessions = {sessions}\nthreads = {threads}\n{card}batch_tokens = {tokens}\n"
     );
-    let own = |found: &Found| Some(format!("{} = {}", found.id, found.budget()?));
+    let own = |found: &BudgetTrials| Some(format!("{} = {}", found.id, found.budget()?));
     let own: Vec<String> = budgets.iter().filter_map(own).collect();
     if !own.is_empty() {
         let _ = writeln!(text, "{card}budgets = {{ {} }}", own.join(", "));
@@ -72,14 +72,15 @@ mod tests {
         let speeds = |speed| Speeds::new(vec![speed]);
         let table = [(Setting { tokens: 128, ..best_setting }, speeds(10.0)), (best_setting, speeds(20.0))];
         let tried = |tokens: usize| vec![(tokens, speeds(30.0)), (2 * tokens, speeds(40.0))];
-        let found = |id: &str, tokens, best| Found { id: id.into(), tried: tried(tokens), best, share: 0.5 };
+        let found =
+            |id: &str, tokens, best| BudgetTrials { id: id.into(), tried: tried(tokens), best, share: 0.5 };
         let budgets = [found("minilm", 256, best), found("tox-block", 3_200, 0), found("b-c", 300, best)];
         let table = table.as_slice();
         document(&Measured { bench: &bench, provider, table, best: best_setting, budgets: &budgets })
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn the_file_can_be_parsed() {
         let card = Provider::Cuda { device: 0, memory_limit: None };
         for (provider, card) in [(Provider::Cpu, ""), (card, "card_")] {
             for best in [0, 1] {

@@ -1,22 +1,22 @@
-//! How fast a panel is, measured some times, and which of two is faster by more than chance.
+//! Measures the speed of a panel, and compares speeds beyond chance.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::experts::{Panel, PanelConfig, PanelError};
 
-/// A setting must be this much better than what stands before it to be preferred.
+/// The factor by which a setting must be faster to be preferred.
 pub const BETTER: f64 = 1.03;
 
-/// How measurements are made.
+/// The parameters of measurements.
 pub struct Bench<'a> {
-    /// How long a text waits for others.
+    /// The time that a text waits for others.
     pub delay: Duration,
     pub texts: &'a [String],
     pub rounds: u32,
 }
 
-/// Texts a second, from the least.
+/// Speeds in texts per second, in ascending order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Speeds(Vec<f64>);
 
@@ -27,11 +27,10 @@ impl Speeds {
     }
 
     pub fn median(&self) -> f64 {
-        self.0.get(self.0.len() / 2).copied().unwrap_or_default()
+        *self.0.get(self.0.len() / 2).expect("there is at least one measurement")
     }
 
-    /// Whether this is faster by more than what is not worth a setting, and in its slowest round faster than the other
-    /// in its fastest.
+    /// Returns `true` if the median is faster by [`BETTER`], and the slowest round faster than the fastest of the other.
     pub fn beat(&self, other: &Self) -> bool {
         let apart = self.0.first().zip(other.0.last()).is_some_and(|(least, most)| least > most);
         apart && self.median() > other.median() * BETTER
@@ -39,7 +38,7 @@ impl Speeds {
 }
 
 impl Bench<'_> {
-    /// How fast a panel is, with so many texts in it at a time.
+    /// Measures a panel with up to `window` texts at a time.
     pub fn measure(&self, config: PanelConfig, window: usize) -> Result<Speeds, PanelError> {
         let panel = Arc::new(Panel::open(config)?);
         let mut speeds = Vec::new();

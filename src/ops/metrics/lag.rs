@@ -1,29 +1,29 @@
-//! The lag of one role's partitions, as this process sees it.
+//! The lag of one role's partitions in this process.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::list::{LAG, LAG_SECONDS};
 
-/// Tells how far a group is behind in this process's partitions. A partition that has gone to another process is
-/// that one's to tell: here it is set to 0, or its last figure would stand for ever.
+/// Reports the lag of a group in this process's partitions. A partition that has moved to another process is set to 0 here,
+/// or its last value would stay forever.
 #[derive(Debug)]
 pub struct Lag {
     group: String,
-    told: BTreeSet<(String, i32)>,
+    reported: BTreeSet<(String, i32)>,
 }
 
 impl Lag {
-    /// Of this group.
+    /// Creates the lag of this group.
     #[must_use]
     pub fn new(group: &str) -> Self {
-        Self { group: group.to_owned(), told: BTreeSet::new() }
+        Self { group: group.to_owned(), reported: BTreeSet::new() }
     }
 
-    /// Each partition with its messages not yet read, and the age of the oldest record that has no committed
-    /// outcome; `None` where it has not been read yet and its age is not known.
+    /// Reports each partition: topic, number, messages not yet read, and the age of the oldest record without a committed
+    /// outcome, or `None` if that record has not been read yet.
     #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-    pub fn tell<'a>(&mut self, lags: impl IntoIterator<Item = (&'a str, i32, i64, Option<Duration>)>) {
+    pub fn report<'a>(&mut self, lags: impl IntoIterator<Item = (&'a str, i32, i64, Option<Duration>)>) {
         let mut seen = BTreeSet::new();
         for (topic, partition, messages, age) in lags {
             let number = partition.to_string();
@@ -33,19 +33,19 @@ impl Lag {
             }
             seen.insert((topic.to_owned(), partition));
         }
-        for (topic, partition) in self.told.difference(&seen) {
+        for (topic, partition) in self.reported.difference(&seen) {
             let number = partition.to_string();
             LAG.with([&self.group, topic, &number]).set(0.0);
             LAG_SECONDS.with([&self.group, topic, &number]).set(0.0);
         }
-        self.told = seen;
+        self.reported = seen;
     }
 }
 
 impl Drop for Lag {
-    /// A role that has ended has no partitions any more.
+    /// Reports that this process has no partitions any more.
     fn drop(&mut self) {
-        self.tell([]);
+        self.report([]);
     }
 }
 
@@ -55,12 +55,12 @@ mod tests {
     use crate::ops::metrics;
 
     #[test]
-    fn a_partition_that_went_away_is_told_no_more() {
+    fn a_partition_that_has_moved_is_set_to_zero() {
         let recorder = metrics::builder().unwrap().build_recorder();
         let mut lag = Lag::new("g");
         ::metrics::with_local_recorder(&recorder, || {
-            lag.tell([("t", 0, 7, Some(Duration::from_secs(3))), ("t", 1, 5, None)]);
-            lag.tell([("t", 1, 6, None)]);
+            lag.report([("t", 0, 7, Some(Duration::from_secs(3))), ("t", 1, 5, None)]);
+            lag.report([("t", 1, 6, None)]);
         });
         let page = recorder.handle().render();
         for line in [

@@ -1,11 +1,11 @@
-//! All metrics, by the room that records them.
+//! All metrics, by the part of the program that records them.
 
 use super::{Counter, Description, Gauge, Histogram, Kind};
 
-/// From half a millisecond to half a minute.
+/// Buckets from half a millisecond to half a minute.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// From a second to a quarter of a year.
+/// Buckets from a second to a quarter of a year.
 const DELAYS: &[f64] = &[
     1.0,
     10.0,
@@ -50,87 +50,87 @@ macro_rules! metrics {
 metrics! {
     "Scoring" {
         EVENTS: Counter<0> = Kind::Counter, "aegis_events_consumed_total", "events", [],
-            "Events read. What a rebalance or a unit that was given up has read again counts again.",
+            "Events read. Events that are read again after a rebalance or an aborted batch are counted again.",
             "no increase while producers send";
         ESCAPES_REPLACED: Counter<0> = Kind::Counter, "aegis_escapes_replaced_total", "escapes", [],
-            "Escapes in JSON events that stand for no character, such as half of an emoji that was cut, and were read as U+FFFD.",
-            "a jump: a producer cuts texts within a character, or somebody tries what is not read";
+            "Escapes in JSON events that stand for no character, such as half of an emoji, and were read as U+FFFD.",
+            "a jump: a producer cuts texts within a character, or somebody tries to evade moderation";
         DECISIONS: Counter<2> = Kind::Counter, "aegis_decisions_total", "decisions", ["policy", "action"],
-            "Decisions committed, by what is done (`allow`, `block`, `review`). What is decided and not committed, because its unit is given up, is not counted.",
+            "Decisions committed, by action (`allow`, `block`, `review`). Decisions of aborted batches are not counted.",
             "the share of one action doubling within an hour";
         REVIEWS: Counter<2> = Kind::Counter, "aegis_review_requests_total", "requests", ["policy", "reason"],
-            "Decisions committed that a person should look at, by why.",
+            "Review requests committed, by reason.",
             "more than reviewers can take";
         SHADOW_VOTES: Counter<3> = Kind::Counter, "aegis_shadow_votes_total", "votes", ["policy", "expert", "side"],
-            "Shadow votes, by whether they are on the decision's side of its threshold (`same`, `other`).",
+            "Shadow votes, by the side of the threshold: that of the decision (`same`), or the other one (`other`).",
             "";
         DEGRADED: Counter<1> = Kind::Counter, "aegis_degraded_decisions_total", "decisions", ["policy"],
-            "Decisions committed in which an expert of the panel abstained although there was something to judge.",
+            "Decisions committed for which an expert of the panel abstained although there was something to judge.",
             "more than 1 % of decisions";
         NOTHING_TO_JUDGE: Counter<1> = Kind::Counter, "aegis_nothing_to_judge_total", "decisions", ["policy"],
-            "Decisions committed about events whose judged text is empty or shows nothing, such as tool calls and images.",
+            "Decisions committed about events whose judged text is empty or invisible, such as tool calls and images.",
             "its share of decisions doubling within an hour: a producer may send its text elsewhere";
         HIDDEN_TEXT: Counter<2> = Kind::Counter, "aegis_hidden_text_total", "decisions", ["policy", "kind"],
-            "Decisions committed about events in whose judged text something was hidden, by the way (`tag_characters`, `variation_selectors`, `invisible_characters`, `bidi_controls`, `styled_letters`).",
+            "Decisions committed about events with hidden text in the judged turn, by technique (`tag_characters`, `variation_selectors`, `invisible_characters`, `bidi_controls`, `styled_letters`).",
             "`tag_characters` or `variation_selectors` increasing: somebody hides instructions";
         DISAGREEMENTS: Counter<1> = Kind::Counter, "aegis_disagreements_total", "decisions", ["policy"],
-            "Decisions committed in which experts that voted lie on both sides of 0.5.",
+            "Decisions committed for which votes lie on both sides of 0.5.",
             "its share of decisions doubling within an hour";
         DEAD_LETTERS: Counter<2> = Kind::Counter, "aegis_dead_letters_total", "records", ["side", "reason"],
-            "Dead letters committed, by the topic they came from (`event`, `label`) and by reason.",
+            "Dead letters committed, by source topic (`event`, `label`) and reason.",
             "any increase that lasts";
         TOMBSTONES: Counter<1> = Kind::Counter, "aegis_tombstones_total", "records", ["side"],
-            "Records with a null value that were passed over and committed, by the topic they came from (`event`, `label`).",
+            "Records with a null value that were skipped and committed, by source topic (`event`, `label`).",
             "";
         PREDICTOR_OFFSET: Gauge<1> = Kind::Gauge, "aegis_predictor_offset", "messages", ["policy"],
-            "Offset of the predictor in use within the predictors' topic, the same in every scorer; -1 while none is used.",
+            "Offset of the predictor in use, the same in every scorer; -1 while none is used.",
             "scorers that differ for a minute";
         PREDICTOR_AGE: Gauge<1> = Kind::Gauge, "aegis_predictor_age_seconds", "seconds", ["policy"],
             "Time since the predictor in use was published, by its record's timestamp; 0 while none is used.",
-            "longer than labels stay away";
+            "longer than labels normally take";
         PREDICTOR_CURRENT: Gauge<1> = Kind::Gauge, "aegis_predictor_current", "boolean", ["policy"],
-            "1 where the newest published predictor is in use, or none is published; 0 where it cannot be used and an older one, or none, is used.",
+            "1 if the newest published predictor is in use or none is published; 0 if it cannot be used, and an older one or none is used.",
             "0 for a minute";
         PREDICTOR_REJECTED: Counter<2> = Kind::Counter, "aegis_predictor_rejected_total", "predictors", ["policy", "reason"],
-            "Published predictors that scoring cannot use, by why: `Format` (another version's), `Learner` (it refuses its experts), `State`, or the reason why the record cannot be read.",
+            "Published predictors that scoring cannot use, by reason: `Format` (of another version), `Learner` (it refuses the experts), `State`, or the error of reading the record.",
             "any increase";
         QUEUE_EVENTS: Gauge<0> = Kind::Gauge, "aegis_queue_events", "events", [],
             "Events read and not yet decided.",
-            "at its bound for minutes";
+            "at its limit for minutes";
         QUEUE_SECONDS: Histogram<0> = Kind::Histogram(SECONDS), "aegis_queue_seconds", "seconds", [],
-            "From reading an event to its experts beginning.",
-            "p99 above half of the latency you promise";
+            "Time from reading an event to the start of its experts.",
+            "p99 above half of your latency objective";
         DECISION_SECONDS: Histogram<0> = Kind::Histogram(SECONDS), "aegis_decision_seconds", "seconds", [],
-            "From reading an event to its decision.",
+            "Time from reading an event to its decision.",
             "";
         END_TO_END_SECONDS: Histogram<0> = Kind::Histogram(SECONDS), "aegis_end_to_end_seconds", "seconds", [],
-            "From an event's broker timestamp to the commit of its decision.",
-            "p99 above the latency you promise";
+            "Time from an event's broker timestamp to the commit of its decision.",
+            "p99 above your latency objective";
     }
     "Experts" {
         EXPERT_LOADED: Gauge<1> = Kind::Gauge, "aegis_expert_loaded", "boolean", ["expert"],
-            "1 where the expert is loaded.",
+            "1 if the expert is loaded.",
             "0";
         PANEL_SHRUNK: Gauge<0> = Kind::Gauge, "aegis_panel_shrunk", "boolean", [],
-            "1 where only the cheap experts are asked, because of load; the others abstain with `overload`.",
+            "1 if only the cheap experts are asked because of load; the others abstain with `overload`.",
             "1 for ten minutes";
         EXPERT_DOWN: Gauge<1> = Kind::Gauge, "aegis_expert_down", "boolean", ["expert"],
-            "1 where the expert hung or kept failing and is left alone for a while; it abstains meanwhile.",
+            "1 if the expert hung or kept failing and is not asked for a while; it abstains meanwhile.",
             "1 for five minutes";
         EXPERT_DISABLED: Gauge<1> = Kind::Gauge, "aegis_expert_disabled", "boolean", ["expert"],
             "1 if the expert abstains until the panel is loaded again (SIGHUP) or the process restarts, because its runs hang and cannot be stopped.",
             "1";
         VOTES: Counter<1> = Kind::Counter, "aegis_votes_total", "votes", ["expert"],
-            "Votes, shadow votes included; those on an event that is decided again count again.",
-            "no increase while events come";
+            "Votes, including shadow votes. Votes on an event that is decided again are counted again.",
+            "no increase while events arrive";
         ABSTENTIONS: Counter<2> = Kind::Counter, "aegis_abstentions_total", "abstentions", ["expert", "reason"],
-            "Abstentions, by why.",
+            "Abstentions, by reason.",
             "`failed`, `timed_out`, `not_finite`, `wrong_shape` or `out_of_memory` increasing";
         EXPERT_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_expert_seconds", "seconds", ["expert"],
-            "One run of an expert on one batch.",
-            "p99 near the expert's time-out";
+            "Duration of one run of an expert on one batch.",
+            "p99 near the expert's timeout";
         TOKENIZE_SECONDS: Histogram<0> = Kind::Histogram(SECONDS), "aegis_tokenize_seconds", "seconds", [],
-            "Tokenizing one batch.",
+            "Duration of tokenizing one batch.",
             "";
         BATCH_EVENTS: Histogram<0> = Kind::Histogram(NUMBERS), "aegis_batch_events", "events", [],
             "Events in a batch.",
@@ -139,13 +139,13 @@ metrics! {
             "Padded tokens of a batch.",
             "";
         PADDING_RATIO: Histogram<0> = Kind::Histogram(RATIOS), "aegis_batch_padding_ratio", "ratio", [],
-            "Real tokens of a batch over padded ones: 1 wastes nothing.",
+            "Real tokens of a batch divided by its padded tokens; 1 is optimal.",
             "median below 0.7";
         TRUNCATED: Counter<1> = Kind::Counter, "aegis_truncated_texts_total", "texts", ["expert"],
-            "Texts of which an expert read only the beginning.",
+            "Texts that an expert read only in part.",
             "more than you accept";
         CACHED: Counter<1> = Kind::Counter, "aegis_cached_votes_total", "votes", ["expert"],
-            "Votes taken over from an equal text, without a run.",
+            "Votes reused from an equal text, without a run.",
             "";
     }
     "Kafka" {
@@ -153,98 +153,98 @@ metrics! {
             "Transactions that ended, by role (`score`, `learn`) and outcome (`committed`, `aborted`, `fenced`).",
             "`aborted` increasing for minutes; any `fenced` outside of a deployment";
         TRANSACTION_RECORDS: Histogram<1> = Kind::Histogram(NUMBERS), "aegis_transaction_records", "records", ["role"],
-            "Consumed records of a transaction.",
+            "Records consumed in a transaction.",
             "";
         COMMIT_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_commit_seconds", "seconds", ["role"],
-            "Committing to Kafka.",
+            "Duration of a commit to Kafka.",
             "p99 above a second";
         COMMIT_STALLED: Gauge<1> = Kind::Gauge, "aegis_commit_stalled_seconds", "seconds", ["role"],
-            "Seconds for which the longest-waiting partition has had records read and not committed; 0 while none wait.",
+            "Time for which the longest-waiting partition has had uncommitted records; 0 while none wait.",
             "above a minute";
         KAFKA_ERRORS: Counter<2> = Kind::Counter, "aegis_kafka_errors_total", "errors", ["role", "error"],
-            "Errors that ended a transaction, by name.",
+            "Errors that aborted a transaction, by name.",
             "increasing for minutes";
         PARTITIONS: Gauge<1> = Kind::Gauge, "aegis_partitions_assigned", "partitions", ["role"],
-            "Partitions that this process reads.",
+            "Partitions assigned to this process.",
             "0 in every process of a role";
         LAG: Gauge<3> = Kind::Gauge, "kafka_consumergroup_lag", "messages", ["consumergroup", "topic", "partition"],
-            "Messages from the next one to be read to the end, under the name that lag exporters use.",
+            "Messages not yet read, under the name that lag exporters use.",
             "growing for ten minutes";
         RECORDS_LOST: Counter<2> = Kind::Counter, "aegis_records_lost_total", "messages", ["topic", "partition"],
-            "Offsets between the group's position and the start of the partition: events or labels that the brokers deleted before this group had read them, and markers of transactions. They are counted again if the process restarts before its next commit on the partition.",
+            "Offsets that the brokers deleted before this group had read them: events or labels, and transaction markers. They are counted again if the process restarts before its next commit on the partition.",
             "any increase by more than one";
         LAG_SECONDS: Gauge<3> = Kind::Gauge, "kafka_consumergroup_lag_seconds", "seconds", ["consumergroup", "topic", "partition"],
-            "Age of the oldest message read that has no committed outcome; 0 where all are read and committed.",
-            "above the latency you promise";
+            "Age of the oldest message read without a committed outcome; 0 if there is none.",
+            "above your latency objective";
     }
     "Learning" {
         LABELS: Counter<1> = Kind::Counter, "aegis_labels_total", "labels", ["outcome"],
-            "Labels, by outcome (`accepted`, `waiting`, `too_late`, `waited_accepted`, `waited_too_late`, `expired`, `duplicate`, `vanished`: the decision is gone from its topic; `left_out`: a record that holds no label by `label_fields.skip_if`).",
+            "Labels, by outcome (`accepted`, `waiting`, `too_late`, `waited_accepted`, `waited_too_late`, `expired`, `duplicate`, `vanished`: the decision is no longer in its topic; `left_out`: a record without a label by `label_fields.skip_if`).",
             "`too_late` or `waiting` above a tenth of all; any `vanished`";
         DECISIONS_SKIPPED: Counter<1> = Kind::Counter, "aegis_decisions_skipped_total", "decisions", ["reason"],
-            "Decisions that learn cannot index, so that labels for them wait: those that cannot be read, by why, and offsets that retention deleted before learn had read them (`Deleted`).",
+            "Decisions that learn cannot index, so that their labels wait: those that cannot be decoded, by reason, and offsets that retention deleted before learn had read them (`Deleted`).",
             "any increase";
         LABEL_DELAY: Histogram<1> = Kind::Histogram(DELAYS), "aegis_label_delay_seconds", "seconds", ["policy"],
-            "From an event's round time to its label's broker timestamp.",
+            "Time from an event's round time to its label's broker timestamp.",
             "p99 near the horizon";
         CORRECTIONS: Counter<2> = Kind::Counter, "aegis_label_corrections_total", "labels", ["policy", "kind"],
-            "Labels kept that name an earlier one, by what they do to it (`corrects`, `retracts`).",
-            "more than a tenth of all labels: a reviewer or a guideline has gone astray";
+            "Accepted labels that refer to an earlier one, by effect (`corrects`, `retracts`).",
+            "more than a tenth of all labels: a reviewer or a guideline is wrong";
         LABELS_WAITING: Gauge<1> = Kind::Gauge, "aegis_labels_waiting", "labels", ["policy"],
-            "Labels whose event is not known yet.",
+            "Labels whose decision is not known yet.",
             "growing for an hour";
         ROUNDS: Gauge<1> = Kind::Gauge, "aegis_rounds", "rounds", ["policy"],
-            "Rounds that the learner's state is made of.",
-            "no increase while labels come";
+            "Rounds in the learner's state.",
+            "no increase while labels arrive";
         FOLD_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_fold_seconds", "seconds", ["policy"],
-            "A stretch of folding: at most some tens of thousands of rounds.",
+            "Duration of one step of folding, which is at most some tens of thousands of rounds.",
             "p99 above ten seconds";
         FOLD_REWIND: Histogram<1> = Kind::Histogram(ROUND_NUMBERS), "aegis_fold_rewind_rounds", "rounds", ["policy"],
-            "Rounds that a stretch of folding had before it, those of late labels again.",
+            "Rounds to fold in one step, including those repeated because of late labels.",
             "";
         WEIGHT: Gauge<2> = Kind::Gauge, "aegis_expert_weight", "ratio", ["policy", "expert"],
-            "Share of the aggregation's mass, with a row for each inner learner.",
+            "Share of the aggregation's mass, also of each inner learner.",
             "an expert that you rely on falling below 0.01";
         REGRET: Gauge<1> = Kind::Gauge, "aegis_policy_regret", "loss", ["policy"],
-            "Loss so far minus that of the best expert in hindsight.",
+            "Loss of the ensemble minus that of the best expert in hindsight.",
             "above `aegis_policy_regret_bound`";
         REGRET_BOUND: Gauge<1> = Kind::Gauge, "aegis_policy_regret_bound", "loss", ["policy"],
-            "What the regret cannot exceed in theory.",
+            "Upper bound of the regret by theory.",
             "";
         BRIER: Gauge<1> = Kind::Gauge, "aegis_policy_brier", "loss", ["policy"],
-            "Mean squared error of p over the rounds, as folded.",
+            "Mean squared error of p over all rounds, measured while folding.",
             "rising by a fifth in a week";
         CALIBRATION: Gauge<1> = Kind::Gauge, "aegis_policy_calibration_error", "ratio", ["policy"],
-            "How far p lies from what people say, on average over tenths of p, as folded.",
+            "Mean difference between p and the share of unsafe labels, over tenths of p, measured while folding.",
             "above 0.1 once there are a thousand rounds";
         READING_GAIN: Gauge<1> = Kind::Gauge, "aegis_policy_reading_gain", "loss", ["policy"],
-            "What the members that read text add: how much greater the mean squared error of p would be with them asleep, over the rounds whose features they saw, as folded.",
+            "Gain of the members that read text: the mean squared error of p without them minus that with them, over the rounds with features, measured while folding.",
             "below 0 once there are a thousand such rounds";
         READING_ROUNDS: Gauge<1> = Kind::Gauge, "aegis_policy_reading_rounds", "rounds", ["policy"],
-            "Rounds whose features the members that read text saw; 0 for a learner without such members.",
+            "Rounds with features for the members that read text; 0 for a learner without such members.",
             "no increase while `aegis_rounds` grows: an encoder was changed, or features are turned off";
         MISTAKES: Gauge<2> = Kind::Gauge, "aegis_policy_mistakes", "rounds", ["policy", "by"],
-            "Rounds in which p and the human verdict lie on different sides of 0.5, as folded: by the `ensemble`, and by plain `majority` of the same votes.",
+            "Rounds in which the prediction and the human verdict lie on different sides of 0.5, measured while folding: of the `ensemble`, and of the plain `majority` of the same votes.",
             "the ensemble above the majority once there are a thousand rounds";
         EXPERT_MISTAKES: Gauge<2> = Kind::Gauge, "aegis_expert_mistakes", "rounds", ["policy", "expert"],
-            "The same by each expert alone, of the rounds in which it was awake.",
+            "Rounds in which the expert's vote and the human verdict lie on different sides of 0.5.",
             "";
         EXPERT_ROUNDS: Gauge<2> = Kind::Gauge, "aegis_expert_awake_rounds", "rounds", ["policy", "expert"],
-            "Rounds in which the expert was awake.",
+            "Rounds in which the expert voted.",
             "";
         EXPERT_BRIER: Gauge<2> = Kind::Gauge, "aegis_expert_brier", "loss", ["policy", "expert"],
-            "Mean squared error of an expert's own votes, shadow votes too, over the newest 10,000 labelled rounds.",
+            "Mean squared error of an expert's votes, including shadow votes, over the newest 10,000 labelled rounds.",
             "";
         PREDICTORS: Counter<1> = Kind::Counter, "aegis_predictors_published_total", "predictors", ["policy"],
             "Predictors published.",
             "";
         ACTIVE: Gauge<0> = Kind::Gauge, "aegis_learner_active", "boolean", [],
-            "1 where this process is the active learner, 0 on standby.",
+            "1 if this process is the active learner, 0 on standby.",
             "the sum over all processes not being 1 for a minute";
     }
     "Store" {
         LEDGER_OFFSET: Gauge<0> = Kind::Gauge, "aegis_ledger_offset", "messages", [],
-            "Next offset of the ledger topic that the state reflects.",
+            "Offset of the ledger topic up to which the state is built.",
             "";
         LEDGER_RECORDS: Gauge<0> = Kind::Gauge, "aegis_ledger_records", "records", [],
             "Ledger records on disk.",
@@ -256,13 +256,13 @@ metrics! {
             "Sorted runs of the index.",
             "";
         STORE_BYTES: Gauge<0> = Kind::Gauge, "aegis_store_bytes", "bytes", [],
-            "The store on disk.",
+            "Size of the store on disk.",
             "near the volume's size";
         STORE_SECONDS: Histogram<0> = Kind::Histogram(SECONDS), "aegis_store_commit_seconds", "seconds", [],
-            "Writing one batch to the store.",
+            "Duration of writing one batch to the store.",
             "p99 above a second";
         STORE_REBUILDS: Counter<0> = Kind::Counter, "aegis_store_rebuilds_total", "rebuilds", [],
-            "Times the store could not be trusted and was built again from the topics.",
+            "Times that the store was damaged and was built again from the topics.",
             "any increase: the disk or an abrupt stop";
         STORE_ERRORS: Counter<1> = Kind::Counter, "aegis_store_errors_total", "errors", ["error"],
             "Errors of the store, by name.",
@@ -270,31 +270,31 @@ metrics! {
     }
     "Process" {
         CONDITION: Gauge<1> = Kind::Gauge, "aegis_condition", "boolean", ["condition"],
-            "1 where a condition of readiness holds; see `/readyz?verbose`.",
+            "1 if a condition of readiness holds; see `/readyz?verbose`.",
             "0 for five minutes";
         POLICY_RELOADS: Counter<1> = Kind::Counter, "aegis_policy_reloads_total", "reloads", ["outcome"],
-            "Changes of the policies file that were met, by what came of them (`taken`, `refused`).",
+            "Detected changes of the policies file, by outcome (`taken`, `refused`).",
             "any `refused`";
         POLICIES_CURRENT: Gauge<0> = Kind::Gauge, "aegis_policies_current", "boolean", [],
-            "1 where the policies in force are those of their file, 0 where the file was refused and older ones hold.",
+            "1 if the policies in force are those of the file, 0 if the file was refused and older ones are in force.",
             "0 for a minute";
         PANEL_RELOADS: Counter<1> = Kind::Counter, "aegis_panel_reloads_total", "reloads", ["outcome"],
-            "Changes of `experts.shadow` and `experts.only` that were met, by what came of them (`taken`, `refused`).",
+            "Detected changes of `experts.shadow` and `experts.only`, by outcome (`taken`, `refused`).",
             "any `refused`";
         PANEL_CURRENT: Gauge<0> = Kind::Gauge, "aegis_panel_current", "boolean", [],
-            "1 where the panel in force is the configuration's, 0 where that was refused and the one from before holds.",
+            "1 if the panel in force is that of the configuration, 0 if the change was refused and the previous panel is in force.",
             "0 for a minute";
         OPEN_FDS: Gauge<0> = Kind::Gauge, "process_open_fds", "descriptors", [],
             "File descriptors in use: connections, files, pipes.",
             "above 0.8 of `process_max_fds` for five minutes";
         MAX_FDS: Gauge<0> = Kind::Gauge, "process_max_fds", "descriptors", [],
-            "File descriptors that the process may use at a time.",
+            "Limit on file descriptors of the process.",
             "";
         SPANS: Counter<1> = Kind::Counter, "aegis_spans_total", "spans", ["outcome"],
-            "Spans of traced events, by what became of them: `sent`, or dropped because the queue was `full`, the collector did not take them (`failed`) or the process ended first (`stopped`).",
+            "Spans of traced events, by outcome: `sent`, or dropped because the queue was `full`, the collector did not accept them (`failed`) or the process ended first (`stopped`).",
             "`full` or `failed` increasing for ten minutes";
         BUILD_INFO: Gauge<1> = Kind::Gauge, "aegis_build_info", "boolean", ["version"],
-            "Always 1; the label says what runs.",
+            "Always 1; the label is the version of the program.",
             "two versions for longer than a deployment takes";
     }
 }

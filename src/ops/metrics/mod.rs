@@ -1,7 +1,7 @@
-//! Metrics: each a documented constant of [`list`], recorded through the `metrics` crate.
+//! Metrics: each is a documented constant of [`list`], recorded through the `metrics` crate.
 //!
-//! Names, labels and units are a contract: docs/metrics.md is rendered from the constants and compared by a
-//! test. Units are Prometheus base units, label values come from configuration and enums, never from records.
+//! Names, labels and units are stable: docs/metrics.md is generated from the constants and compared by a test. Units are
+//! Prometheus base units. Label values come from the configuration and enums, never from records.
 
 mod lag;
 mod list;
@@ -16,19 +16,19 @@ pub use self::lag::Lag;
 pub use self::list::*;
 pub use self::record::*;
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
-    /// Only grows.
+    /// A count that only grows.
     Counter,
-    /// Goes up and down.
+    /// A value that rises and falls.
     Gauge,
-    /// Counts values in these buckets (upper bounds).
+    /// Counts of values in buckets with these upper bounds.
     Histogram(&'static [f64]),
 }
 
 impl Kind {
-    fn word(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
@@ -37,20 +37,20 @@ impl Kind {
     }
 }
 
-/// All that is to be known about a metric.
+/// The description of a metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Description {
-    /// Its name on /metrics.
+    /// The name on /metrics.
     pub name: &'static str,
-    /// What it is.
+    /// The kind.
     pub kind: Kind,
-    /// What one of it is: `seconds`, `bytes`, `ratio` or a noun.
+    /// The unit: `seconds`, `bytes`, `ratio` or a plural noun.
     pub unit: &'static str,
-    /// Label names.
+    /// The names of the labels.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// The meaning.
     pub help: &'static str,
-    /// When somebody should be told; empty: never by itself.
+    /// The condition to alert on. Empty if there is none.
     pub alert: &'static str,
 }
 
@@ -68,13 +68,13 @@ macro_rules! handle {
                 Self { name, labels }
             }
 
-            /// Its name on /metrics.
+            /// Returns the name on /metrics.
             #[must_use]
             pub const fn name(&self) -> &'static str {
                 self.name
             }
 
-            /// The one with these values, in the order of its labels. Keep the handle where it is used often.
+            /// Returns the handle for these label values. Keep it if it is used often.
             pub fn with(&self, values: [&str; N]) -> $handle {
                 let labels = self.labels.iter().zip(values);
                 let labels: Vec<_> = labels.map(|(name, value)| Label::new(*name, value.to_owned())).collect();
@@ -105,7 +105,7 @@ fn unit(words: &str) -> Unit {
     }
 }
 
-/// Tells the recorder what every metric means.
+/// Registers the descriptions of all metrics.
 pub fn describe_all() {
     for Description { name, kind, unit: words, help, .. } in all().copied() {
         match kind {
@@ -117,10 +117,10 @@ pub fn describe_all() {
     BUILD_INFO.with([env!("CARGO_PKG_VERSION")]).set(1.0);
 }
 
-/// A recorder that knows the histograms' buckets.
+/// Returns a recorder with the buckets of all histograms.
 ///
 /// # Errors
-/// Where a histogram has no buckets.
+/// Returns an error if a histogram has no buckets.
 pub fn builder() -> Result<PrometheusBuilder, BuildError> {
     all().try_fold(PrometheusBuilder::new(), |builder, description| match description.kind {
         Kind::Histogram(buckets) => {
@@ -130,23 +130,23 @@ pub fn builder() -> Result<PrometheusBuilder, BuildError> {
     })
 }
 
-/// Makes the process record metrics, and describes them. Once a process.
+/// Installs the recorder of the process and describes all metrics.
 ///
 /// # Errors
-/// Where a recorder is installed already.
+/// Returns an error if a recorder is installed already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = builder()?.install_recorder()?;
     describe_all();
     Ok(handle)
 }
 
-/// docs/metrics.md.
+/// Returns the text of docs/metrics.md.
 #[must_use]
 pub fn document() -> String {
     let mut page = String::from(
         "# Metrics\n\n\
-         Served on `/metrics`. Names, units and labels are stable: this page is made from the code and compared \
-         by a test.\nLabel values come from configuration and fixed lists, never from records.\n",
+         `/metrics` serves these metrics. Names, units and labels are stable: this page is generated from the code \
+         and compared by a test.\nLabel values come from the configuration and fixed lists, never from records.\n",
     );
     let mut section = "";
     for (place, metric) in
@@ -157,19 +157,19 @@ pub fn document() -> String {
             section = place;
             let _ = write!(
                 page,
-                "\n## {section}\n\n| Metric | Kind, unit | Labels | Says | Alert on |\n|---|---|---|---|---|\n"
+                "\n## {section}\n\n| Metric | Kind, unit | Labels | Meaning | Alert on |\n|---|---|---|---|---|\n"
             );
         }
         let Description { name, kind, unit, labels, help, alert } = metric;
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
         let alert = if alert.is_empty() { "–" } else { alert };
-        let _ = writeln!(page, "| `{name}` | {}, {unit} | {labels} | {help} | {alert} |", kind.word());
+        let _ = writeln!(page, "| `{name}` | {}, {unit} | {labels} | {help} | {alert} |", kind.name());
     }
     page
 }
 
-/// All metrics.
+/// Returns all metrics.
 pub fn all() -> impl Iterator<Item = &'static Description> {
     SECTIONS.iter().flat_map(|(_, metrics)| *metrics)
 }

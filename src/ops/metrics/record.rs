@@ -1,4 +1,4 @@
-//! What the flows say in one line: each call records one thing that happened.
+//! Functions that record one occurrence each, for the flows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::core::learners::tally::Certificate;
 use crate::core::predictor::Published;
 use crate::core::vote::{Outcome, Vote};
 
-/// Gauges and histograms are `f64`: exact to 2^53.
+/// Converts to the type of gauges and histograms. Exact up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]
 fn float(number: u64) -> f64 {
     number as f64
@@ -33,32 +33,32 @@ fn signed(number: i64) -> f64 {
     number as f64
 }
 
-/// How the outcome of an event is counted once it is committed: a unit that is given up counts nothing.
+/// The outcome of an event, to be counted once it is committed. Aborted batches are not counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Counted {
     /// A decision.
     Decision {
-        /// Its policy. Policies and experts are configured ones, so their labels are bounded.
+        /// The policy. Policies and experts are configured, so their labels are bounded.
         policy: String,
-        /// What is done: the action's word.
+        /// The name of the action.
         action: &'static str,
-        /// Why a person should look: the reason's word.
+        /// The name of the reason for review, if any.
         review: Option<&'static str>,
         /// An expert of the panel abstained.
         degraded: bool,
         /// There was nothing to judge.
         nothing_to_judge: bool,
-        /// The ways in which text was hidden: their words.
+        /// The names of the techniques of hidden text.
         hidden_text: Vec<&'static str>,
-        /// Experts that voted lie on both sides of 0.5.
+        /// Votes lie on both sides of 0.5.
         disagreed: bool,
     },
-    /// A dead letter, for the reason of that name.
+    /// A dead letter, with the name of its reason.
     DeadLetter(&'static str),
 }
 
 impl Counted {
-    /// How this decision is.
+    /// Returns the outcome of this decision.
     #[must_use]
     pub fn decision(decision: &Decision) -> Self {
         let scores = || decision.votes.iter().filter_map(|weighed| weighed.vote.score());
@@ -74,9 +74,9 @@ impl Counted {
     }
 }
 
-/// The outcomes of a unit's events were committed.
+/// Records the committed outcomes of a batch's events.
 pub fn outcomes(outcomes: &[Counted]) {
-    // Most are like the one before them.
+    // Most outcomes equal the previous one.
     for alike in outcomes.chunk_by(PartialEq::eq) {
         let count = alike.len() as u64;
         match alike.first() {
@@ -112,10 +112,10 @@ pub fn outcomes(outcomes: &[Counted]) {
     }
 }
 
-/// What every event tells when it is decided, with the handles that it takes at hand.
+/// Records decisions, with the handles that every event needs.
 pub struct Decided {
     seconds: Histogram,
-    /// By the expert.
+    /// The handles by expert.
     votes: HashMap<String, Counter>,
 }
 
@@ -126,8 +126,8 @@ impl Default for Decided {
 }
 
 impl Decided {
-    /// An event was decided: what its experts did, and how long it took. What is decided again after a unit that was
-    /// given up has been voted on again as well.
+    /// Records a decision: its latency, votes and abstentions. An event that is decided again after an aborted batch is
+    /// recorded again.
     pub fn note(&mut self, decision: &Decision) {
         self.seconds.record(signed(decision.latency_micros) / 1e6);
         for WeighedVote { vote, .. } in &decision.votes {
@@ -135,7 +135,7 @@ impl Decided {
                 Outcome::Voted { .. } => self.voted(&vote.expert),
                 Outcome::Abstained(reason) => ABSTENTIONS.with([&vote.expert, reason.word()]).increment(1),
             }
-            seldom(decision, vote);
+            rare_properties(decision, vote);
         }
     }
 
@@ -150,8 +150,8 @@ impl Decided {
     }
 }
 
-/// What few votes are.
-fn seldom(decision: &Decision, vote: &Vote) {
+/// Records the properties that few votes have.
+fn rare_properties(decision: &Decision, vote: &Vote) {
     if let (true, Some(score), Some(p)) = (vote.shadow, vote.score(), decision.probability) {
         let same = (score >= decision.threshold) == (p >= decision.threshold);
         let word = if same { "same" } else { "other" };
@@ -165,52 +165,52 @@ fn seldom(decision: &Decision, vote: &Vote) {
     }
 }
 
-/// A dead letter from the side of `event`s or `label`s was committed.
+/// Records a committed dead letter, by its side (`event` or `label`).
 pub fn dead_letter(side: &'static str, reason: &'static str) {
     DEAD_LETTERS.with([side, reason]).increment(1);
 }
 
-/// Records with a null value of `event`s or `label`s were passed over, and committed.
+/// Records committed records with a null value that were skipped, by their side (`event` or `label`).
 pub fn skipped(side: &'static str, count: u64) {
     if count > 0 {
         TOMBSTONES.with([side]).increment(count);
     }
 }
 
-/// A transaction (or what stands for one) of so many records was committed.
+/// Records the commit of a transaction, or of an at-least-once batch.
 pub fn commit(role: &'static str, records: usize, took: Duration) {
     TRANSACTIONS.with([role, "committed"]).increment(1);
     TRANSACTION_RECORDS.with([role]).record(float(records as u64));
     COMMIT_SECONDS.with([role]).record(took);
 }
 
-/// A transaction was given up; `error` is the name of why.
+/// Records an aborted transaction with the name of the error.
 pub fn aborted(role: &'static str, error: &'static str) {
     TRANSACTIONS.with([role, "aborted"]).increment(1);
     KAFKA_ERRORS.with([role, error]).increment(1);
 }
 
-/// Another process has taken over.
+/// Records that another process has taken over.
 pub fn fenced(role: &'static str) {
     TRANSACTIONS.with([role, "fenced"]).increment(1);
 }
 
-/// What became of a label.
+/// Records the outcome of a label.
 pub fn label(outcome: &'static str) {
     LABELS.with([outcome]).increment(1);
 }
 
-/// A label that is kept takes an earlier one's place: it `corrects` or `retracts` it.
+/// Records an accepted label that `corrects` or `retracts` an earlier one.
 pub fn correction(policy: &str, kind: &'static str) {
     CORRECTIONS.with([policy, kind]).increment(1);
 }
 
-/// A label came so long after its event.
+/// Records the delay between an event and its label.
 pub fn label_delay(policy: &str, delay: Millis) {
     LABEL_DELAY.with([policy]).record(signed(delay) / 1e3);
 }
 
-/// A predictor is published; the tally is its fold's, where one is kept, with the experts in its order.
+/// Records a published predictor. `tally` is that of its fold, if there is one, with experts in the order of `experts`.
 pub fn predictor(published: &Published, experts: &[String], tally: Option<&Tally>) {
     let policy = published.policy.as_str();
     PREDICTORS.with([policy]).increment(1);
@@ -233,44 +233,44 @@ pub fn predictor(published: &Published, experts: &[String], tally: Option<&Tally
     }
 }
 
-/// The predictor that scoring uses for a policy: the offset of its record, if one is used, how long ago it was
-/// written, and whether it is the newest one.
+/// Sets the gauges of the predictor that scoring uses for a policy: the offset of its record, if one is used, its age, and
+/// if it is the newest.
 pub fn predictor_in_use(policy: &str, offset: Option<i64>, age: Millis, current: bool) {
     PREDICTOR_OFFSET.with([policy]).set(signed(offset.unwrap_or(-1)));
     PREDICTOR_AGE.with([policy]).set(signed(age.max(0)) / 1e3);
     PREDICTOR_CURRENT.with([policy]).set(if current { 1.0 } else { 0.0 });
 }
 
-/// Each expert's own mean squared error.
+/// Sets the mean squared error of each expert.
 pub fn expert_brier(policy: &str, brier: &BTreeMap<String, f64>) {
     for (expert, brier) in brier {
         EXPERT_BRIER.with([policy, expert]).set(*brier);
     }
 }
 
-/// The policies file had changed; whether it is in force now.
+/// Records a change of the policies file, taken or refused.
 pub fn policies(taken: bool) {
     POLICY_RELOADS.with([if taken { "taken" } else { "refused" }]).increment(1);
     policies_current(taken);
 }
 
-/// Whether the policies in force are those of their file.
+/// Records if the policies in force are those of the file.
 pub fn policies_current(current: bool) {
     POLICIES_CURRENT.with([]).set(if current { 1.0 } else { 0.0 });
 }
 
-/// The configuration asked for other experts; whether these are in force now.
+/// Records a change of the configured experts, taken or refused.
 pub fn panel(taken: bool) {
     PANEL_RELOADS.with([if taken { "taken" } else { "refused" }]).increment(1);
     panel_current(taken);
 }
 
-/// Whether the panel in force is the configuration's.
+/// Records if the panel in force is that of the configuration.
 pub fn panel_current(current: bool) {
     PANEL_CURRENT.with([]).set(if current { 1.0 } else { 0.0 });
 }
 
-/// The greatest regret of a policy's learner, with its bound where one is proven.
+/// Sets the greatest regret of a policy's learner, and its bound if one is proven.
 pub fn certificate(policy: &str, certificate: &Certificate) {
     REGRET.with([policy]).set(certificate.regret);
     if let Some(bound) = certificate.bound {
@@ -278,12 +278,12 @@ pub fn certificate(policy: &str, certificate: &Certificate) {
     }
 }
 
-/// So many partitions are read by this role in this process.
+/// Sets the number of partitions that this role reads in this process.
 pub fn partitions(role: &'static str, count: usize) {
     PARTITIONS.with([role]).set(float(count as u64));
 }
 
-/// Sets the gauges of a role's work to 0 when dropped: those of a role that has ended say nothing.
+/// Sets the gauges of a role's work to 0 when dropped, because a role that has ended does no work.
 #[derive(Debug)]
 pub struct RoleMetrics(pub &'static str);
 
@@ -293,7 +293,7 @@ impl Drop for RoleMetrics {
     }
 }
 
-/// A role has ended: nothing is assigned to it, and it does nothing.
+/// Sets the gauges of a role that has ended to 0.
 pub fn role_ended(role: &'static str) {
     partitions(role, 0);
     match role {
@@ -306,51 +306,51 @@ pub fn role_ended(role: &'static str) {
     }
 }
 
-/// So many offsets of a partition were deleted before this process's group had read them.
+/// Records the number of a partition's offsets that were deleted before this group had read them.
 pub fn lost(topic: &str, partition: i32, offsets: i64) {
     RECORDS_LOST.with([topic, &partition.to_string()]).increment(u64::try_from(offsets).unwrap_or(0));
 }
 
-/// So many decisions cannot be indexed, for this reason.
+/// Records the number of decisions that cannot be indexed, with the reason.
 pub fn decisions_skipped(reason: &str, decisions: i64) {
     DECISIONS_SKIPPED.with([reason]).increment(u64::try_from(decisions).unwrap_or(0));
 }
 
-/// So many events are read and without a committed decision.
+/// Sets the number of events that are read and have no committed decision.
 pub fn queue(events: usize) {
     QUEUE_EVENTS.with([]).set(float(events as u64));
 }
 
-/// So many labels of a policy wait for their event's decision.
+/// Sets the number of a policy's labels that wait for their event's decision.
 pub fn waiting(policy: &str, labels: u64) {
     LABELS_WAITING.with([policy]).set(float(labels));
 }
 
-/// Events with these broker timestamps have a committed outcome at `now`.
-pub fn end_to_end(now: Millis, came: &[Millis]) {
+/// Records the latency of events with these broker timestamps, whose outcome was committed at `now`.
+pub fn end_to_end(now: Millis, timestamps: &[Millis]) {
     let seconds = END_TO_END_SECONDS.with([]);
-    for came in came {
-        seconds.record(signed(now.saturating_sub(*came).max(0)) / 1e3);
+    for timestamp in timestamps {
+        seconds.record(signed(now.saturating_sub(*timestamp).max(0)) / 1e3);
     }
 }
 
-/// A stretch of a fold was done: how many rounds it had to go, and how long the stretch took.
+/// Records a step of a fold: the rounds that it had to fold, and its duration.
 pub fn folded(policy: &str, steps: usize, took: Duration) {
     FOLD_REWIND.with([policy]).record(float(steps as u64));
     FOLD_SECONDS.with([policy]).record(took.as_secs_f64());
 }
 
-/// Whether this process is the active learner.
+/// Records if this process is the active learner.
 pub fn active(active: bool) {
     ACTIVE.with([]).set(if active { 1.0 } else { 0.0 });
 }
 
-/// What became of so many spans.
+/// Records the outcome of a number of spans.
 pub fn spans(outcome: &'static str, spans: usize) {
     SPANS.with([outcome]).increment(spans as u64);
 }
 
-/// Sizes of the store.
+/// Sets the sizes of the store.
 pub fn store(ledger_records: u64, index_entries: u64, index_runs: usize, disk_bytes: u64) {
     LEDGER_RECORDS.with([]).set(float(ledger_records));
     INDEX_ENTRIES.with([]).set(float(index_entries));

@@ -1,77 +1,81 @@
-//! Whether an event is traced, and under which name.
+//! The trace context of an event: if it is traced, and the ids of its trace and span.
 
 use crate::core::trace::{MAX_LENGTH, SpanId, TRACEPARENT, Traceparent, is_in_share, span_id, trace_id};
 
-/// The header beside `traceparent` that vendors write to.
+/// The header with data of tracing vendors.
 const TRACESTATE: &str = "tracestate";
-/// Longest `tracestate` taken into a span, in bytes; whoever passes it on must pass on as much.
-const LONGEST_STATE: usize = 512;
+/// The longest `tracestate` that is passed on, in bytes: the length that the specification demands.
+const MAX_STATE: usize = 512;
 
 type Headers = Vec<(String, Option<Vec<u8>>)>;
 
-/// Where a record lies.
+/// The position of a record.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// Topic.
+pub struct RecordPosition<'a> {
+    /// The topic.
     pub topic: &'a str,
-    /// Partition.
+    /// The partition.
     pub partition: i32,
-    /// Offset.
+    /// The offset.
     pub offset: i64,
-    /// Its broker timestamp, in milliseconds since the Unix epoch. Only traces that begin here are named by it:
-    /// topics are made anew, and offsets with them.
+    /// The broker timestamp, in milliseconds since the Unix epoch. It is part of the ids of traces that begin here, because
+    /// offsets repeat if a topic is created again.
     pub time: i64,
 }
 
-/// The span of one event: its name for others, before there is more to say of it.
+/// The ids of one event's span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
-    /// The span that the event came from; none where the trace begins here.
+    /// The span that sent the event. `None` if the trace begins here.
     pub(super) parent: Option<SpanId>,
-    /// The trace and its own span.
+    /// The trace and the event's own span.
     pub(super) own: Traceparent,
-    /// What vendors wrote; it goes on unchanged.
+    /// The `tracestate`, passed on unchanged.
     pub(super) state: String,
 }
 
-fn value<'a>(headers: &'a [(String, Option<Vec<u8>>)], wanted: &str, longest: usize) -> Option<&'a [u8]> {
+fn value<'a>(headers: &'a [(String, Option<Vec<u8>>)], wanted: &str, max_length: usize) -> Option<&'a [u8]> {
     let (_, value) = headers.iter().find(|(name, _)| name == wanted)?;
-    value.as_deref().filter(|value| value.len() <= longest)
+    value.as_deref().filter(|value| value.len() <= max_length)
 }
 
-/// What a record's `traceparent` names; a malformed one is passed over.
-pub(super) fn answered(headers: &[(String, Option<Vec<u8>>)]) -> Option<Traceparent> {
+/// Returns a record's `traceparent`. A malformed one is ignored.
+pub(super) fn traceparent(headers: &[(String, Option<Vec<u8>>)]) -> Option<Traceparent> {
     value(headers, TRACEPARENT, MAX_LENGTH).and_then(Traceparent::parse)
 }
 
 impl Trace {
-    /// The span of a record, where it gets one: a malformed `traceparent` is passed over.
+    /// Returns the span ids of a record, or `None` if it is not traced. A malformed `traceparent` is ignored.
     pub(super) fn of(
         headers: &[(String, Option<Vec<u8>>)],
-        place: Place<'_>,
+        place: RecordPosition<'_>,
         group: &str,
         sample: f64,
     ) -> Option<Self> {
-        let came = answered(headers);
-        if sample <= 0.0 && !came.is_some_and(Traceparent::is_sampled) {
+        let parent = traceparent(headers);
+        if sample <= 0.0 && !parent.is_some_and(Traceparent::is_sampled) {
             return None;
         }
-        let Place { topic, partition, offset, time } = place;
+        let RecordPosition { topic, partition, offset, time } = place;
         let (partition, offset, time) = (partition.to_le_bytes(), offset.to_le_bytes(), time.to_le_bytes());
         let (group, topic) = (group.as_bytes(), topic.as_bytes());
         let begins = || trace_id(&[b"trace", group, topic, &partition, &offset, &time]);
-        let trace = came.map_or_else(begins, |came| came.trace);
+        let trace = parent.map_or_else(begins, |parent| parent.trace);
         let span = span_id(&[b"moderate", &trace, group, topic, &partition, &offset]);
-        if !came.is_some_and(Traceparent::is_sampled) && !is_in_share(span, sample) {
+        if !parent.is_some_and(Traceparent::is_sampled) && !is_in_share(span, sample) {
             return None;
         }
-        let own = came.map_or_else(|| Traceparent::recorded(trace, span), |came| came.with_span(span));
-        let state = came.and_then(|_| std::str::from_utf8(value(headers, TRACESTATE, LONGEST_STATE)?).ok());
-        Some(Self { parent: came.map(|came| came.span), own, state: state.unwrap_or_default().to_owned() })
+        let own = parent.map_or_else(|| Traceparent::recorded(trace, span), |parent| parent.with_span(span));
+        let state = parent.and_then(|_| std::str::from_utf8(value(headers, TRACESTATE, MAX_STATE)?).ok());
+        Some(Self {
+            parent: parent.map(|parent| parent.span),
+            own,
+            state: state.unwrap_or_default().to_owned(),
+        })
     }
 
-    /// Makes outputs that go with these headers children of the event's span: one `traceparent`, where the first
-    /// was. A `tracestate` is of the trace that it came with: where one begins here it is none.
+    /// Makes outputs with these headers children of the event's span: one `traceparent` replaces all others. A `tracestate`
+    /// is removed if the trace begins here.
     pub fn mark(&self, headers: &mut Headers) {
         let place = headers.iter().position(|(name, _)| name == TRACEPARENT);
         headers.retain(|(name, _)| name != TRACEPARENT && (self.parent.is_some() || name != TRACESTATE));
@@ -79,7 +83,7 @@ impl Trace {
         headers.insert(place, (TRACEPARENT.to_owned(), Some(self.own.to_string().into_bytes())));
     }
 
-    /// The id of a span within this one.
+    /// Returns the id of a span within this one.
     pub(super) fn inner(&self, name: &str) -> SpanId {
         span_id(&[b"within", &self.own.span, name.as_bytes()])
     }
@@ -90,7 +94,8 @@ pub(super) mod tests {
     use super::*;
 
     pub const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    pub const PLACE: Place<'_> = Place { topic: "events", partition: 2, offset: 41, time: 1_700_000_000_000 };
+    pub const PLACE: RecordPosition<'_> =
+        RecordPosition { topic: "events", partition: 2, offset: 41, time: 1_700_000_000_000 };
 
     pub fn headers(traceparent: &str) -> Headers {
         vec![
@@ -100,12 +105,12 @@ pub(super) mod tests {
         ]
     }
 
-    fn of(traceparent: &str, place: Place<'_>, sample: f64) -> Option<Trace> {
+    fn of(traceparent: &str, place: RecordPosition<'_>, sample: f64) -> Option<Trace> {
         Trace::of(&headers(traceparent), place, "g", sample)
     }
 
     #[test]
-    fn outputs_go_on_in_the_trace_under_the_events_span() {
+    fn outputs_are_children_of_the_events_span() {
         let trace = of(GIVEN, PLACE, 0.0).unwrap();
         assert_eq!(trace.parent, Some([0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]));
         assert_eq!(trace.state, "vendor=x");
@@ -121,15 +126,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_record_that_is_read_again_has_the_same_span_and_no_other_has_it() {
+    fn a_record_always_has_the_same_unique_span() {
         let span = |group: &str, place| Trace::of(&headers(GIVEN), place, group, 0.0).unwrap().own.span;
         assert_eq!(span("g", PLACE), span("g", PLACE));
         let mut all = vec![
             span("g", PLACE),
             span("h", PLACE),
-            span("g", Place { topic: "others", ..PLACE }),
-            span("g", Place { partition: 3, ..PLACE }),
-            span("g", Place { offset: 42, ..PLACE }),
+            span("g", RecordPosition { topic: "others", ..PLACE }),
+            span("g", RecordPosition { partition: 3, ..PLACE }),
+            span("g", RecordPosition { offset: 42, ..PLACE }),
         ];
         all.sort_unstable();
         all.dedup();
@@ -137,11 +142,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_nobody_records_is_traced_by_share_only() {
+    fn events_without_a_sampled_trace_are_traced_by_share() {
         let unsampled = GIVEN.replace("-01", "-00");
         for given in [unsampled.as_str(), "none of the kind", ""] {
             assert_eq!(of(given, PLACE, 0.0), None, "{given}");
-            let places = (0..1_000).map(|offset| Place { offset, ..PLACE });
+            let places = (0..1_000).map(|offset| RecordPosition { offset, ..PLACE });
             let traced = places.filter(|place| of(given, *place, 0.25).is_some()).count();
             assert!((190..310).contains(&traced), "{given}: {traced}");
             let begun = of(given, PLACE, 1.0).unwrap();
@@ -153,8 +158,8 @@ pub(super) mod tests {
             assert_eq!(marked.len(), if begun.parent.is_some() { 3 } else { 2 }, "{marked:?}");
         }
         let trace = |place| of("", place, 1.0).unwrap().own.trace;
-        assert_ne!(trace(PLACE), trace(Place { offset: 42, ..PLACE }));
-        assert_ne!(trace(PLACE), trace(Place { time: 0, ..PLACE }));
-        assert!(of("", PLACE, 1.0).unwrap().state.is_empty(), "without a parent its state says nothing");
+        assert_ne!(trace(PLACE), trace(RecordPosition { offset: 42, ..PLACE }));
+        assert_ne!(trace(PLACE), trace(RecordPosition { time: 0, ..PLACE }));
+        assert!(of("", PLACE, 1.0).unwrap().state.is_empty(), "without a parent there is no state");
     }
 }

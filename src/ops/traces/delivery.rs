@@ -1,4 +1,4 @@
-//! Delivery: room for so many spans, what becomes of them, and a word when that changes.
+//! Delivery of spans: a bound on their number, metrics of their outcomes, and log lines when delivery fails or recovers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,65 +9,65 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
 use super::metrics;
-use super::post::Why;
+use super::post::LastError;
 
-/// Room for spans from when they are made until they are delivered or dropped.
+/// The number of spans that wait for delivery or are being delivered, with its limit.
 #[derive(Debug)]
-pub struct Room {
-    most: usize,
-    inside: AtomicUsize,
-    /// Whether something was turned away since it was last half empty.
+pub struct SpanQuota {
+    capacity: usize,
+    in_flight: AtomicUsize,
+    /// Spans have been dropped since the quota was last half empty.
     full: AtomicBool,
 }
 
-impl Room {
-    pub fn new(most: usize) -> Self {
-        Self { most, inside: AtomicUsize::new(0), full: AtomicBool::new(false) }
+impl SpanQuota {
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, in_flight: AtomicUsize::new(0), full: AtomicBool::new(false) }
     }
 
-    /// Takes so many in, or turns all of them away.
-    pub fn enter(&self, spans: usize) -> bool {
-        let take = |inside: usize| Some(inside + spans).filter(|inside| *inside <= self.most);
-        if self.inside.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok() {
+    /// Reserves capacity for all of these spans, or returns `false`.
+    pub fn reserve(&self, spans: usize) -> bool {
+        let take = |in_flight: usize| Some(in_flight + spans).filter(|count| *count <= self.capacity);
+        if self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok() {
             return true;
         }
         metrics::spans("full", spans);
         if !self.full.swap(true, Ordering::AcqRel) {
             tracing::warn!(
-                queue = self.most,
-                "spans come faster than the collector takes them and are dropped; events are moderated all the \
-                 same. Lower traces.sample or the share that producers record, or give the collector more"
+                queue = self.capacity,
+                "spans are dropped because the collector accepts them too slowly; moderation is not affected. Lower \
+                 traces.sample or the share that producers sample, or give the collector more resources"
             );
         }
         false
     }
 
-    fn leave(&self, spans: usize) {
-        let inside = self.inside.fetch_sub(spans, Ordering::AcqRel).saturating_sub(spans);
-        if inside <= self.most / 2 && self.full.swap(false, Ordering::AcqRel) {
-            tracing::info!("there is room for spans again");
+    fn release(&self, spans: usize) {
+        let left = self.in_flight.fetch_sub(spans, Ordering::AcqRel).saturating_sub(spans);
+        if left <= self.capacity / 2 && self.full.swap(false, Ordering::AcqRel) {
+            tracing::info!("spans are accepted again");
         }
     }
 
-    /// How many are inside.
-    pub fn inside(&self) -> usize {
-        self.inside.load(Ordering::Acquire)
+    /// Returns the number of spans in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
     }
 }
 
-/// An exporter whose spans are counted.
+/// An exporter that counts its spans.
 #[derive(Debug)]
 pub struct Delivery<E> {
     exporter: E,
-    room: Arc<Room>,
+    quota: Arc<SpanQuota>,
     endpoint: String,
-    why: Arc<Why>,
+    last_error: Arc<LastError>,
     failing: AtomicBool,
 }
 
 impl<E> Delivery<E> {
-    pub fn new(exporter: E, room: Arc<Room>, endpoint: &str, why: Arc<Why>) -> Self {
-        Self { exporter, room, endpoint: endpoint.to_owned(), why, failing: AtomicBool::new(false) }
+    pub fn new(exporter: E, quota: Arc<SpanQuota>, endpoint: &str, last_error: Arc<LastError>) -> Self {
+        Self { exporter, quota, endpoint: endpoint.to_owned(), last_error, failing: AtomicBool::new(false) }
     }
 }
 
@@ -75,25 +75,25 @@ impl<E: SpanExporter> SpanExporter for Delivery<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.exporter.export(batch).await;
-        self.room.leave(spans);
+        self.quota.release(spans);
         let endpoint = self.endpoint.as_str();
         match &result {
             Ok(()) => {
                 metrics::spans("sent", spans);
                 if self.failing.swap(false, Ordering::AcqRel) {
-                    tracing::info!(endpoint, "the collector takes spans again");
+                    tracing::info!(endpoint, "the collector accepts spans again");
                 }
             }
             Err(error) => {
                 metrics::spans("failed", spans);
-                let error = self.why.take().unwrap_or_else(|| error.to_string());
+                let error = self.last_error.take().unwrap_or_else(|| error.to_string());
                 if !self.failing.swap(true, Ordering::AcqRel) {
                     tracing::warn!(
                         endpoint,
                         %error,
-                        "spans are dropped: the collector does not take them; events are moderated all the same. \
-                         Is an OpenTelemetry collector there, and does traces.endpoint name its OTLP/HTTP address \
-                         with the path?"
+                        "spans are dropped: the collector does not accept them; moderation is not affected. Check \
+                         that an OpenTelemetry collector runs, and that traces.endpoint is its OTLP/HTTP address \
+                         with the path"
                     );
                 }
             }
@@ -119,14 +119,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_go_in_or_none() {
-        let room = Room::new(10);
-        assert!(room.enter(6) && !room.enter(5) && room.enter(4) && !room.enter(1));
-        assert_eq!(room.inside(), 10);
-        assert!(room.full.load(Ordering::Acquire));
-        room.leave(4);
-        assert!(room.full.load(Ordering::Acquire), "not half empty yet");
-        room.leave(6);
-        assert!(!room.full.load(Ordering::Acquire) && room.enter(10) && !room.enter(11));
+    fn all_spans_are_accepted_or_none() {
+        let quota = SpanQuota::new(10);
+        assert!(quota.reserve(6) && !quota.reserve(5) && quota.reserve(4) && !quota.reserve(1));
+        assert_eq!(quota.in_flight(), 10);
+        assert!(quota.full.load(Ordering::Acquire));
+        quota.release(4);
+        assert!(quota.full.load(Ordering::Acquire), "it is not half empty yet");
+        quota.release(6);
+        assert!(!quota.full.load(Ordering::Acquire) && quota.reserve(10) && !quota.reserve(11));
     }
 }

@@ -1,5 +1,5 @@
-//! What a learner's spans say: a label is read, the ledger has it, a predictor that has learned from it is
-//! published. Each is linked to the one before, and the label to what it answers.
+//! The spans of a learner: a label is read, the ledger has it, and a predictor that has learned from it is published. Each
+//! span is linked to the previous one, and the label to the decision or request that it answers.
 
 use std::time::Instant;
 
@@ -7,14 +7,14 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{Link, SpanContext, SpanKind, Status, TraceState};
 use opentelemetry_sdk::trace::{SpanData, SpanLinks};
 
-use super::context::{Place, answered};
-use super::spans::{Clock, Commit, Common, context, span, whole};
+use super::context::{RecordPosition, traceparent};
+use super::spans::{Clock, Commit, RoleAttributes, context, span, whole};
 use crate::core::trace::{SpanId, TraceId, Traceparent, is_in_share, span_id, trace_id};
 
 /// A label that is traced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labelled {
-    /// What its `traceparent` names: the decision, or the request that it answers.
+    /// Its `traceparent`: the decision or the request that it answers.
     answers: Option<Traceparent>,
     trace: TraceId,
     span: SpanId,
@@ -25,16 +25,16 @@ pub struct Labelled {
 }
 
 impl Labelled {
-    /// The label at this place, where it gets a span. The same label always gets the same, in a trace of its own:
-    /// what it answers may have been decided weeks before.
+    /// Returns the span ids of the label at this position, or `None` if it is not traced. The same label always gets the same
+    /// ids. They are in a trace of their own, because its decision may be weeks old.
     pub(super) fn of(
         headers: &[(String, Option<Vec<u8>>)],
-        place: Place<'_>,
+        place: RecordPosition<'_>,
         group: &str,
         sample: f64,
     ) -> Option<Self> {
-        let answers = answered(headers);
-        let Place { topic, partition, offset, time } = place;
+        let answers = traceparent(headers);
+        let RecordPosition { topic, partition, offset, time } = place;
         let (at, from, time) = (partition.to_le_bytes(), offset.to_le_bytes(), time.to_le_bytes());
         let parts: [&[u8]; 6] = [b"label", group.as_bytes(), topic.as_bytes(), &at, &from, &time];
         let (trace, span) = (trace_id(&parts), span_id(&parts));
@@ -44,19 +44,25 @@ impl Labelled {
         Some(Self { answers, trace, span, topic: topic.to_owned(), partition, offset, refused: None })
     }
 
-    /// Whether it is the record at this place.
+    /// Returns `true` if this is the record at this position.
     #[must_use]
     pub fn is_at(&self, partition: i32, offset: i64) -> bool {
         self.partition == partition && self.offset == offset
     }
 
-    /// It is a dead letter, for the reason of that name.
+    /// Marks the label as a dead letter, with the name of the reason.
     pub fn refuse(&mut self, reason: &'static str) {
         self.refused = Some(reason);
     }
 
-    /// Its span, from `began` until its unit's commit.
-    pub(super) fn span(&self, commit: &Commit, began: Instant, clock: &Clock, common: &Common) -> SpanData {
+    /// Returns the span of the label, from `began` until the commit of its batch.
+    pub(super) fn span(
+        &self,
+        commit: &Commit,
+        began: Instant,
+        clock: &Clock,
+        role: &RoleAttributes,
+    ) -> SpanData {
         let mut attributes = vec![
             KeyValue::new("messaging.system", "kafka"),
             KeyValue::new("messaging.operation.name", "learn"),
@@ -64,7 +70,7 @@ impl Labelled {
             KeyValue::new("messaging.destination.name", self.topic.clone()),
             KeyValue::new("messaging.destination.partition.id", self.partition.to_string()),
             KeyValue::new("messaging.kafka.offset", self.offset),
-            KeyValue::new("messaging.consumer.group.name", common.group.clone()),
+            KeyValue::new("messaging.consumer.group.name", role.group.clone()),
         ];
         attributes.extend(self.refused.map(|reason| KeyValue::new("error.type", reason)));
         let answers = self.answers.map(|answers| context(answers.trace, answers.span, TraceState::default()));
@@ -78,15 +84,15 @@ impl Labelled {
                 "label",
                 clock.at(began),
                 commit.ended(),
-                common,
+                role,
             )
         }
     }
 }
 
-/// The span of a publishing, from `began` until now, of predictors that reflect these commits.
-pub(super) fn publish(of: &[SpanContext], began: Instant, clock: &Clock, common: &Common) -> SpanData {
-    let commit = Commit::new(clock, common, began, of.len());
+/// Returns the span of publishing predictors that reflect these commits, from `began` until now.
+pub(super) fn publish(of: &[SpanContext], began: Instant, clock: &Clock, role: &RoleAttributes) -> SpanData {
+    let commit = Commit::new(clock, role, began, of.len());
     let (trace, id) = commit.named("publish");
     SpanData {
         span_kind: SpanKind::Producer,
@@ -97,7 +103,7 @@ pub(super) fn publish(of: &[SpanContext], began: Instant, clock: &Clock, common:
             KeyValue::new("aegis.units", whole(of.len())),
         ],
         links: links(of),
-        ..span(context(trace, id, TraceState::default()), "publish", clock.at(began), commit.ended(), common)
+        ..span(context(trace, id, TraceState::default()), "publish", clock.at(began), commit.ended(), role)
     }
 }
 
@@ -114,27 +120,26 @@ mod tests {
     use opentelemetry::InstrumentationScope;
 
     #[test]
-    fn a_label_is_linked_to_what_it_answers_and_to_its_commit_and_the_publishing_to_that() {
+    fn spans_are_linked_from_the_answer_to_the_publishing() {
         let scope = InstrumentationScope::builder("aegis").build();
-        let common = Common { group: "g".into(), instance: "one".into(), scope };
+        let role = RoleAttributes { group: "g".into(), instance: "one".into(), scope };
         let clock = Clock::now();
         let label = Labelled::of(&headers(GIVEN), PLACE, "g", 0.0).unwrap();
         assert_eq!(Labelled::of(&headers(GIVEN), PLACE, "g", 0.0).as_ref(), Some(&label));
         assert_eq!(Labelled::of(&headers("none"), PLACE, "g", 0.0), None);
         assert!(Labelled::of(&headers("none"), PLACE, "g", 1.0).unwrap().answers.is_none());
         let began = Instant::now();
-        let commit = Commit::new(&clock, &common, began, 1);
-        let own = label.span(&commit, began, &clock, &common);
+        let commit = Commit::new(&clock, &role, began, 1);
+        let own = label.span(&commit, began, &clock, &role);
         let linked: Vec<_> = own.links.iter().map(|link| link.span_context.span_id().to_string()).collect();
         assert_eq!(linked, ["00f067aa0ba902b7".to_owned(), commit.context().span_id().to_string()]);
         assert_ne!(own.span_context.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        let published = publish(&[commit.context()], began, &clock, &common);
+        let published = publish(&[commit.context()], began, &clock, &role);
         assert_eq!(published.links.first().unwrap().span_context, commit.context());
-        let ids =
-            [&own, &commit.span(&common), &published].map(|span| span.span_context.span_id().to_string());
+        let ids = [&own, &commit.span(&role), &published].map(|span| span.span_context.span_id().to_string());
         assert!(ids[0] != ids[1] && ids[1] != ids[2], "{ids:?}");
         let mut refused = label;
         refused.refuse("TooLate");
-        assert_eq!(refused.span(&commit, began, &clock, &common).status, Status::error(""));
+        assert_eq!(refused.span(&commit, began, &clock, &role).status, Status::error(""));
     }
 }

@@ -1,9 +1,8 @@
-//! Traces: each event that is moderated is a span, and each label that is learned from, for an OpenTelemetry
-//! collector, over OTLP with HTTP.
+//! Traces: each moderated event and each label is a span, sent to an OpenTelemetry collector by OTLP over HTTP.
 //!
-//! Spans are made when a unit is committed and put into a bounded queue; a thread of its own delivers them. Who
-//! moderates never waits for it: what has no room, or is not taken, is dropped and counted. No span holds
-//! anything of what a user wrote.
+//! Spans are created when a batch is committed and put into a bounded queue, from which a thread of its own delivers them.
+//! Moderation never waits for delivery: spans that do not fit or are not accepted are dropped and counted. No span contains
+//! text of users.
 
 mod context;
 mod delivery;
@@ -24,97 +23,116 @@ use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfi
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanProcessor};
 
-pub use self::context::{Place, Trace};
-use self::delivery::{Delivery, Room};
+pub use self::context::{RecordPosition, Trace};
+use self::delivery::{Delivery, SpanQuota};
 pub use self::labels::Labelled;
-use self::post::{Post, Why};
-pub use self::spans::{Asked, Expert, Moderation, Outcome};
-use self::spans::{Clock, Commit, Common};
+use self::post::{CollectorClient, LastError};
+use self::spans::{Clock, Commit, RoleAttributes};
+pub use self::spans::{ExpertRun, Moderation, Outcome, PanelRun};
 use super::metrics;
+use crate::config::Config;
 
-/// Spans that wait for delivery or are on their way, at most.
-const QUEUE: usize = 16_384;
-/// Spans of a request, at most.
-const TOGETHER: usize = 512;
-/// Spans that are not that many wait so long for others.
-const DELAY: Duration = Duration::from_secs(1);
-/// How long a request may take.
-const REQUEST: Duration = Duration::from_secs(5);
-/// How long the end waits for what is still to be delivered.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// The greatest number of spans that wait for delivery or are being delivered.
+const QUEUE_SIZE: usize = 16_384;
+/// The greatest number of spans of a request.
+const MAX_BATCH_SIZE: usize = 512;
+/// The time that spans wait for others before a smaller request is sent.
+const BATCH_DELAY: Duration = Duration::from_secs(1);
+/// The timeout of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for delivering the remaining spans at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where spans go, and which.
+/// The settings of traces.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Address that takes OTLP/HTTP, with its path; empty: no spans.
+    /// The OTLP/HTTP address of the collector, with its path. If empty, no spans are sent.
     pub endpoint: String,
-    /// Name of the service, e.g. `aegis`.
+    /// The name of the service, e.g. `aegis`.
     pub service: String,
-    /// Name of this process among the service's, e.g. the scorer's member.
+    /// The name of this instance of the service, e.g. the scorer's member.
     pub instance: String,
-    /// Consumer group of the scorers.
+    /// The consumer group.
     pub group: String,
-    /// Share of the events that nobody upstream records whose trace is recorded here, from 0 to 1.
+    /// The share, from 0 to 1, of the events without a sampled trace that are traced.
     pub sample: f64,
-    /// PEM file of authorities; none: the system's.
+    /// The PEM file of trusted certificate authorities. `None` means those of the system.
     pub authorities: Option<PathBuf>,
-    /// Headers of every request, secrets among them.
+    /// The headers of every request, which may be secrets.
     pub headers: Vec<(String, String)>,
 }
 
-/// Why there are no traces.
+impl Settings {
+    /// Returns the settings of the scorers' spans. Those of a learner differ in the group only.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        let traces = &config.traces;
+        let headers = traces.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+        Self {
+            endpoint: traces.endpoint.clone(),
+            service: traces.service.clone(),
+            instance: config.score.member.clone(),
+            group: config.score.group.clone(),
+            sample: traces.sample,
+            authorities: Some(traces.authorities.clone()).filter(|path| !path.as_os_str().is_empty()),
+            headers: headers.collect(),
+        }
+    }
+}
+
+/// Errors of the settings of traces.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
-    /// The address is none.
+    /// The address is not valid.
     #[error("traces.endpoint = {endpoint} {reason}")]
     Endpoint {
-        /// As configured.
+        /// The configured address.
         endpoint: String,
-        /// What to write instead.
+        /// The accepted form.
         reason: &'static str,
     },
-    /// The file of authorities is of no use.
+    /// The file of authorities cannot be used.
     #[error("traces.authorities: {reason}")]
     Authorities {
-        /// What is wrong with it, with its name.
+        /// The error, with the name of the file.
         reason: String,
     },
     /// A header cannot be sent.
     #[error(
-        "traces.secrets: {name} is no header's name, or its file holds what a header cannot: one line is needed"
+        "traces.secrets: {name} is not a header name, or its file is not a valid header value: write one line"
     )]
     Header {
-        /// Its name.
+        /// The name of the header.
         name: String,
     },
     /// The exporter refuses the settings.
     #[error("traces cannot be sent to {endpoint}: {reason}")]
     Exporter {
-        /// As configured.
+        /// The configured address.
         endpoint: String,
-        /// Its words.
+        /// The error of the exporter.
         reason: String,
     },
 }
 
-/// Makes spans and has them delivered; or does nothing.
+/// Creates and delivers spans, or does nothing if traces are off.
 #[derive(Debug)]
-pub struct Traces(Option<On>);
+pub struct Traces(Option<Pipeline>);
 
 #[derive(Debug)]
-struct On {
+struct Pipeline {
     sample: f64,
-    common: Common,
-    room: Arc<Room>,
+    role: RoleAttributes,
+    quota: Arc<SpanQuota>,
     processor: BatchSpanProcessor,
-    /// Dropped at the end: whoever waits for a busy collector waits no longer.
+    /// Dropped at shutdown, which ends the waiting for a busy collector.
     end: Option<Sender<()>>,
 }
 
-/// Whether these settings can be meant, without sending anything.
+/// Checks settings without sending anything.
 ///
 /// # Errors
-/// What is wrong with them.
+/// Returns an error if a setting is not valid.
 pub fn check(settings: &Settings) -> Result<(), TracesError> {
     if !settings.endpoint.is_empty() {
         exporter(settings, crossbeam_channel::never(), Arc::default())?;
@@ -122,21 +140,25 @@ pub fn check(settings: &Settings) -> Result<(), TracesError> {
     Ok(())
 }
 
-fn exporter(settings: &Settings, end: Receiver<()>, why: Arc<Why>) -> Result<SpanExporter, TracesError> {
-    let post = Post::new(settings, REQUEST, end, why)?;
+fn exporter(
+    settings: &Settings,
+    end: Receiver<()>,
+    last_error: Arc<LastError>,
+) -> Result<SpanExporter, TracesError> {
+    let post = CollectorClient::new(settings, REQUEST_TIMEOUT, end, last_error)?;
     let endpoint = settings.endpoint.clone();
     let built = SpanExporter::builder()
         .with_http()
         .with_http_client(post)
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(&endpoint)
-        .with_timeout(REQUEST)
+        .with_timeout(REQUEST_TIMEOUT)
         .build();
     built.map_err(|error| TracesError::Exporter { endpoint, reason: error.to_string() })
 }
 
 impl Traces {
-    /// Opens the way to the collector, which need not be there yet. Without an endpoint nothing is ever sent.
+    /// Prepares the delivery to the collector, which need not be running yet. Without an endpoint traces are off.
     ///
     /// # Errors
     /// As [`check`].
@@ -144,15 +166,15 @@ impl Traces {
         if settings.endpoint.is_empty() {
             return Ok(Self(None));
         }
-        let room = Arc::new(Room::new(QUEUE));
+        let quota = Arc::new(SpanQuota::new(QUEUE_SIZE));
         let (end, ended) = crossbeam_channel::bounded(0);
-        let why = Arc::<Why>::default();
-        let exporter = exporter(settings, ended, Arc::clone(&why))?;
-        let delivery = Delivery::new(exporter, Arc::clone(&room), &settings.endpoint, why);
+        let last_error = Arc::<LastError>::default();
+        let exporter = exporter(settings, ended, Arc::clone(&last_error))?;
+        let delivery = Delivery::new(exporter, Arc::clone(&quota), &settings.endpoint, last_error);
         let config = BatchConfigBuilder::default()
-            .with_max_queue_size(QUEUE)
-            .with_max_export_batch_size(TOGETHER)
-            .with_scheduled_delay(DELAY)
+            .with_max_queue_size(QUEUE_SIZE)
+            .with_max_export_batch_size(MAX_BATCH_SIZE)
+            .with_scheduled_delay(BATCH_DELAY)
             .build();
         let mut processor = BatchSpanProcessor::new(delivery, config);
         let version = env!("CARGO_PKG_VERSION");
@@ -162,54 +184,58 @@ impl Traces {
             .with_attribute(KeyValue::new("service.instance.id", settings.instance.clone()))
             .build();
         processor.set_resource(&resource);
-        // Of a counter that appears with its first loss nobody knows that it grew.
+        // Counters must exist before their first increment, or Prometheus does not see it as an increase.
         ["sent", "full", "failed", "stopped"].into_iter().for_each(|outcome| metrics::spans(outcome, 0));
-        let common = Common {
+        let role = RoleAttributes {
             group: settings.group.clone(),
             instance: settings.instance.clone(),
             scope: InstrumentationScope::builder("aegis").with_version(version).build(),
         };
-        Ok(Self(Some(On { sample: settings.sample, common, room, processor, end: Some(end) })))
+        Ok(Self(Some(Pipeline { sample: settings.sample, role, quota, processor, end: Some(end) })))
     }
 
-    /// The span that a record gets, if any: where its `traceparent` says that the trace is recorded, and of the
-    /// others a share. The same record always gets the same.
+    /// Returns the span ids of a record that is traced: if its `traceparent` is sampled, and of the others a share. The same
+    /// record always gets the same ids.
     #[must_use]
-    pub fn of(&self, headers: &[(String, Option<Vec<u8>>)], place: Place<'_>) -> Option<Trace> {
-        let on = self.0.as_ref()?;
-        Trace::of(headers, place, &on.common.group, on.sample)
+    pub fn of(&self, headers: &[(String, Option<Vec<u8>>)], place: RecordPosition<'_>) -> Option<Trace> {
+        let pipeline = self.0.as_ref()?;
+        Trace::of(headers, place, &pipeline.role.group, pipeline.sample)
     }
 
-    /// A unit was committed, from `began` until now, with so many records. These are the events in it that are
-    /// traced: their spans are sent.
+    /// Sends the spans of a batch of `records` records that was committed from `began` until now. `moderations` are its
+    /// traced events.
     pub fn committed(&self, moderations: &[Moderation], began: Instant, records: usize) {
-        let Some(on) = self.0.as_ref().filter(|_| !moderations.is_empty()) else { return };
+        let Some(pipeline) = self.0.as_ref().filter(|_| !moderations.is_empty()) else { return };
         let clock = Clock::now();
-        let commit = Commit::new(&clock, &on.common, began, records);
-        on.send(vec![commit.span(&on.common)]);
+        let commit = Commit::new(&clock, &pipeline.role, began, records);
+        pipeline.send(vec![commit.span(&pipeline.role)]);
         for moderation in moderations {
-            on.send(spans::of(moderation, &commit, &clock, &on.common));
+            pipeline.send(spans::moderation_spans(moderation, &commit, &clock, &pipeline.role));
         }
     }
 }
 
-/// Commits of units with traced labels whose rounds no predictor reflects yet, at most.
-const UNPUBLISHED: usize = 64;
+/// The greatest number of commits with traced labels that are linked to the next published predictor.
+const MAX_UNPUBLISHED: usize = 64;
 
-/// A learner's units that are to be linked to the next publishing.
+/// The commits of a learner that are to be linked to the next published predictor.
 #[derive(Debug, Default)]
 pub struct Unpublished(VecDeque<SpanContext>);
 
 impl Traces {
-    /// The span that a label gets, if any: as [`Traces::of`] for events.
+    /// Returns the span ids of a label that is traced, as [`Traces::of`] for events.
     #[must_use]
-    pub fn label(&self, headers: &[(String, Option<Vec<u8>>)], place: Place<'_>) -> Option<Labelled> {
-        let on = self.0.as_ref()?;
-        Labelled::of(headers, place, &on.common.group, on.sample)
+    pub fn label(
+        &self,
+        headers: &[(String, Option<Vec<u8>>)],
+        place: RecordPosition<'_>,
+    ) -> Option<Labelled> {
+        let pipeline = self.0.as_ref()?;
+        Labelled::of(headers, place, &pipeline.role.group, pipeline.sample)
     }
 
-    /// A unit of labels was read from `read` on and committed from `began` until now, with so many records. Those
-    /// in it that are traced: their spans are sent.
+    /// Sends the spans of a batch of `records` labels that was read from `read` on and committed from `began` until now.
+    /// `labels` are its traced labels.
     pub fn learned(
         &self,
         labels: &[Labelled],
@@ -218,50 +244,50 @@ impl Traces {
         records: usize,
         unpublished: &mut Unpublished,
     ) {
-        let Some(on) = self.0.as_ref().filter(|_| !labels.is_empty()) else { return };
+        let Some(pipeline) = self.0.as_ref().filter(|_| !labels.is_empty()) else { return };
         let clock = Clock::now();
-        let commit = Commit::new(&clock, &on.common, began, records);
-        let mut spans = vec![commit.span(&on.common)];
-        spans.extend(labels.iter().map(|label| label.span(&commit, read, &clock, &on.common)));
-        on.send(spans);
-        if unpublished.0.len() == UNPUBLISHED {
+        let commit = Commit::new(&clock, &pipeline.role, began, records);
+        let mut spans = vec![commit.span(&pipeline.role)];
+        spans.extend(labels.iter().map(|label| label.span(&commit, read, &clock, &pipeline.role)));
+        pipeline.send(spans);
+        if unpublished.0.len() == MAX_UNPUBLISHED {
             unpublished.0.pop_front();
         }
         unpublished.0.push_back(commit.context());
     }
 
-    /// Predictors that reflect all units so far were published from `began` until now; `None`: there was nothing
-    /// new to publish.
+    /// Sends the span of publishing predictors from `began` until now. `began` is `None` if there was nothing new to
+    /// publish.
     pub fn published(&self, began: Option<Instant>, unpublished: &mut Unpublished) {
-        let units: Vec<_> = unpublished.0.drain(..).collect();
-        if let (Some(on), Some(began), false) = (&self.0, began, units.is_empty()) {
-            on.send(vec![labels::publish(&units, began, &Clock::now(), &on.common)]);
+        let commits: Vec<_> = unpublished.0.drain(..).collect();
+        if let (Some(pipeline), Some(began), false) = (&self.0, began, commits.is_empty()) {
+            pipeline.send(vec![labels::publish(&commits, began, &Clock::now(), &pipeline.role)]);
         }
     }
 }
 
-impl On {
-    /// All of them or, where there is no room, none: half of a trace would say what is not so.
+impl Pipeline {
+    /// Sends all spans or, if the queue is full, none of them: half of a trace would be misleading.
     fn send(&self, spans: Vec<SpanData>) {
-        if self.room.enter(spans.len()) {
+        if self.quota.reserve(spans.len()) {
             spans.into_iter().for_each(|span| self.processor.on_end(span));
         }
     }
 }
 
 impl Drop for Traces {
-    /// Delivers what there is, within two seconds.
+    /// Delivers the remaining spans within two seconds.
     fn drop(&mut self) {
-        let Some(on) = &mut self.0 else { return };
-        on.end = None;
-        // What it says is seen in the room.
-        let _ = on.processor.shutdown_with_timeout(FAREWELL);
-        let left = on.room.inside();
+        let Some(pipeline) = &mut self.0 else { return };
+        pipeline.end = None;
+        // The quota shows its result.
+        let _ = pipeline.processor.shutdown_with_timeout(SHUTDOWN_TIMEOUT);
+        let left = pipeline.quota.in_flight();
         if left > 0 {
             metrics::spans("stopped", left);
             tracing::warn!(
                 spans = left,
-                "stopped before the collector had taken these spans: they are dropped"
+                "the process ends before the collector has accepted these spans: they are dropped"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What goes over the wire: OTLP requests, on the client that the schema registry's has brought.
+//! The HTTP client of the OTLP exporter, on the library that the schema registry's client uses too.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,60 +10,60 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use super::{Settings, TracesError, retry};
-use crate::pem;
+use crate::config::pem;
 
-/// Greatest answer read, in bytes: it says little.
-const MAX_ANSWER: u64 = 64 << 10;
+/// The largest response that is read, in bytes.
+const MAX_RESPONSE: u64 = 64 << 10;
 
-/// An HTTP client for one collector. It blocks, and so only the thread that delivers.
+/// An HTTP client for one collector. It blocks the thread that delivers spans.
 #[derive(Debug)]
-pub struct Post {
+pub struct CollectorClient {
     agent: ureq::Agent,
     headers: HeaderMap,
-    /// Hung up at the end: nothing is waited for any more.
+    /// Disconnected at shutdown, which ends every wait.
     end: Receiver<()>,
-    why: Arc<Why>,
+    last_error: Arc<LastError>,
 }
 
-/// Why the last request came to nothing: the exporter above keeps it to itself.
+/// The error of the last request, which the exporter does not pass on.
 #[derive(Debug, Default)]
-pub struct Why(Mutex<Option<String>>);
+pub struct LastError(Mutex<Option<String>>);
 
-impl Why {
+impl LastError {
     fn note(&self, reason: String) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
-    /// The reason, once.
+    /// Takes the error.
     pub fn take(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// What is wrong with an address, if anything.
-fn wrong(endpoint: &str) -> Option<&'static str> {
+/// Returns the reason why an address is not valid, if any.
+fn invalid(endpoint: &str) -> Option<&'static str> {
     let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
     match rest.map(|rest| rest.split('/').next().unwrap_or_default()) {
-        // The address is logged: what it would hold of a password must not be.
+        // The address is logged, and a password must not be.
         Some(host) if host.contains('@') => {
-            Some("holds a user or a password: they go to a header, from a file in traces.secrets")
+            Some("contains a user or a password: set a header from a file in traces.secrets instead")
         }
         Some(host) if !host.is_empty() && endpoint.parse::<ureq::http::Uri>().is_ok() => None,
-        _ => Some("is no address: write http://host:port/v1/traces or https://..."),
+        _ => Some("is not an address: write http://host:port/v1/traces or https://..."),
     }
 }
 
-impl Post {
-    /// A client whose requests may take so long each; until `end` hangs up, a busy collector is asked again.
+impl CollectorClient {
+    /// Creates a client with this timeout of a request. Requests to a busy collector are repeated until `end` disconnects.
     pub fn new(
         settings: &Settings,
         timeout: Duration,
         end: Receiver<()>,
-        why: Arc<Why>,
+        last_error: Arc<LastError>,
     ) -> Result<Self, TracesError> {
         let endpoint = &settings.endpoint;
-        if let Some(reason) = wrong(endpoint) {
-            // What stands before the @ may be a password.
+        if let Some(reason) = invalid(endpoint) {
+            // The part before the @ may be a password.
             let shown = endpoint.rsplit_once('@').map_or(endpoint.as_str(), |(_, host)| host);
             return Err(TracesError::Endpoint { endpoint: shown.to_owned(), reason });
         }
@@ -80,7 +80,7 @@ impl Post {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            // A collector stands beside the program, where no proxy leads to.
+            // A collector runs close to the program, and proxies do not lead there.
             .proxy(None)
             .user_agent(concat!("aegis/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
@@ -94,60 +94,61 @@ impl Post {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        Ok(Self { agent, headers, end, why })
+        Ok(Self { agent, headers, end, last_error })
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, payload) = request.into_parts();
         parts.headers.extend(self.headers.clone());
-        let mut tried = 0;
+        let mut attempts = 0;
         loop {
-            let answer = self.agent.run(Request::from_parts(parts.clone(), &body[..]))?;
-            let (answered, mut said) = answer.into_parts();
-            if answered.status.is_success() {
-                let bytes = said.with_config().limit(MAX_ANSWER).read_to_vec()?;
-                return Ok(Response::from_parts(answered, bytes.into()));
+            let response = self.agent.run(Request::from_parts(parts.clone(), &payload[..]))?;
+            let (head, mut body) = response.into_parts();
+            if head.status.is_success() {
+                let bytes = body.with_config().limit(MAX_RESPONSE).read_to_vec()?;
+                return Ok(Response::from_parts(head, bytes.into()));
             }
-            tried += 1;
-            let asked = || answered.headers.get(RETRY_AFTER).and_then(|value| retry::asked(value.as_bytes()));
-            let again = retry::is_retryable(answered.status)
-                .then(|| retry::wait(tried, asked(), fastrand::f64()))
+            attempts += 1;
+            let retry_after =
+                || head.headers.get(RETRY_AFTER).and_then(|value| retry::retry_after(value.as_bytes()));
+            let again = retry::is_retryable(head.status)
+                .then(|| retry::delay(attempts, retry_after(), fastrand::f64()))
                 .flatten()
-                .filter(|wait| self.waits(*wait, answered.status));
+                .filter(|delay| self.wait(*delay, head.status));
             if again.is_none() {
-                return Err(refusal(answered.status, tried).into());
+                return Err(refusal(head.status, attempts).into());
             }
         }
     }
 
-    /// Waits; false where the end came first. Who moderates waits for nothing meanwhile: spans that come have
-    /// their queue, and what finds no room there is dropped and counted.
-    fn waits(&self, wait: Duration, status: StatusCode) -> bool {
-        tracing::debug!(%status, wait_ms = wait.as_millis(), "the collector is busy: its spans wait");
-        matches!(self.end.recv_timeout(wait), Err(RecvTimeoutError::Timeout))
+    /// Waits. Returns `false` if shutdown came first. Moderation continues meanwhile: new spans go to the queue or, if it is
+    /// full, are dropped and counted.
+    fn wait(&self, delay: Duration, status: StatusCode) -> bool {
+        tracing::debug!(%status, delay_ms = delay.as_millis(), "the collector is busy: the request is repeated");
+        matches!(self.end.recv_timeout(delay), Err(RecvTimeoutError::Timeout))
     }
 }
 
-/// In words of ours: the collector's are its own affair, and may be of any length.
-fn refusal(status: StatusCode, tried: u32) -> String {
+/// Describes the status. The collector's own text may have any length and is not used.
+fn refusal(status: StatusCode, attempts: u32) -> String {
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            ": the headers of traces.secrets do not open it, or there are none"
+            ": the headers of traces.secrets are not accepted, or there are none"
         }
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-            ": its path is another; most collectors take spans at /v1/traces"
+            ": the path is wrong; most collectors accept spans at /v1/traces"
         }
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ": it does not take OTLP as protobuf",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ": it does not accept OTLP as protobuf",
         _ => "",
     };
-    let times = if tried > 1 { format!(" to {tried} requests") } else { String::new() };
+    let times = if attempts > 1 { format!(" to {attempts} requests") } else { String::new() };
     format!("it answers {status}{times}{hint}")
 }
 
 #[async_trait::async_trait]
-impl HttpClient for Post {
+impl HttpClient for CollectorClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        self.send(request).inspect_err(|error| self.why.note(error.to_string()))
+        self.send(request).inspect_err(|error| self.last_error.note(error.to_string()))
     }
 }
 
@@ -159,18 +160,18 @@ mod tests {
 
     use super::*;
 
-    fn open(endpoint: &str, header: (&str, &str)) -> Result<Post, TracesError> {
+    fn open(endpoint: &str, header: (&str, &str)) -> Result<CollectorClient, TracesError> {
         let (name, value) = header;
         let settings = Settings {
             endpoint: endpoint.into(),
             headers: vec![(name.into(), value.into())],
             ..Settings::default()
         };
-        Post::new(&settings, Duration::from_secs(1), never(), Arc::default())
+        CollectorClient::new(&settings, Duration::from_secs(1), never(), Arc::default())
     }
 
     #[test]
-    fn addresses_and_headers_are_looked_at_and_secrets_not_told() {
+    fn addresses_and_headers_are_checked_without_showing_secrets() {
         let header = ("authorization", "Bearer hunter2");
         let post = open("https://collector:4318/v1/traces?team=a", header).unwrap();
         assert!(!format!("{post:?}").contains("hunter2"));
@@ -194,8 +195,11 @@ mod tests {
             authorities: Some(path.clone()),
             ..Settings::default()
         };
-        let refused =
-            || Post::new(&settings, Duration::from_secs(1), never(), Arc::default()).unwrap_err().to_string();
+        let refused = || {
+            CollectorClient::new(&settings, Duration::from_secs(1), never(), Arc::default())
+                .unwrap_err()
+                .to_string()
+        };
         assert!(refused().contains("ca.pem"), "{}", refused());
         fs::write(&path, "no certificate").unwrap();
         assert!(refused().contains("no certificate in PEM"), "{}", refused());

@@ -1,11 +1,11 @@
-//! What spans say. Their attributes follow OpenTelemetry's conventions for messaging; none holds what a user wrote.
+//! The contents of spans. Their attributes follow OpenTelemetry's conventions for messaging, and none contains text of users.
 
 use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use opentelemetry::trace::{
-    Link, SpanContext, SpanId as Span, SpanKind, Status, TraceFlags, TraceId as Whole, TraceState,
+    Link, SpanContext, SpanId as OtelSpanId, SpanKind, Status, TraceFlags, TraceId as OtelTraceId, TraceState,
 };
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
@@ -14,70 +14,70 @@ use super::context::Trace;
 use crate::core::decision::Origin;
 use crate::core::trace::{SpanId, TraceId, span_id, trace_id};
 
-/// What there is to say of an event that is traced, once it has its outcome.
+/// A traced event with its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moderation {
-    /// Its span's name for others.
+    /// The ids of its span.
     pub trace: Trace,
-    /// Where it was consumed.
+    /// The position from which it was consumed.
     pub origin: Origin,
-    /// When it was read.
+    /// The time at which it was read.
     pub read: Instant,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// What became of an event.
+/// The outcome of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It was decided.
     Decided {
-        /// The policy's name.
+        /// The name of the policy.
         policy: String,
-        /// The policy's version.
+        /// The version of the policy.
         version: String,
-        /// What is done: the action's word.
+        /// The name of the action.
         action: &'static str,
-        /// Why a person should look: the reason's word.
+        /// The name of the reason for review, if any.
         review: Option<&'static str>,
         /// An expert of the panel abstained.
         degraded: bool,
         /// There was nothing to judge.
         nothing_to_judge: bool,
-        /// The ways in which text was hidden: their words.
+        /// The names of the techniques of hidden text.
         hidden_text: Vec<&'static str>,
-        /// How the panel was asked.
-        asked: Asked,
+        /// The run of the panel.
+        asked: PanelRun,
     },
-    /// It is a dead letter, for the reason of that name.
+    /// It became a dead letter, with the name of the reason.
     Dead(&'static str),
 }
 
-/// How the panel was asked about an event.
+/// The run of the panel on an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// When it was.
+pub struct PanelRun {
+    /// The time at which it began.
     pub began: Instant,
-    /// When all answers were there.
+    /// The time of the last answer.
     pub ended: Instant,
-    /// Those of whom a run is known.
-    pub experts: Vec<Expert>,
+    /// The experts with a known run.
+    pub experts: Vec<ExpertRun>,
 }
 
-/// A run of which an expert's answer came. It may have held other events' texts as well.
+/// A run of an expert, which may have included texts of other events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expert {
-    /// The expert's id.
+pub struct ExpertRun {
+    /// The id of the expert.
     pub id: String,
-    /// `voted`, or why it abstained.
+    /// `voted`, or the name of the abstention.
     pub outcome: &'static str,
-    /// When a worker took it up.
+    /// The time at which a worker started it.
     pub began: Instant,
-    /// When the answer was there.
+    /// The time of the answer.
     pub ended: Instant,
 }
 
-/// Tells at what time of day something was.
+/// Converts instants to times of day.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     day: SystemTime,
@@ -94,7 +94,7 @@ impl Clock {
     }
 }
 
-/// The commit of a unit: a trace of its own, to which the span of each event in it is linked.
+/// The commit of a batch: a trace of its own, to which the span of each event in it is linked.
 #[derive(Debug)]
 pub struct Commit {
     trace: TraceId,
@@ -104,66 +104,69 @@ pub struct Commit {
     records: usize,
 }
 
-/// What all spans of a role have in common.
+/// The attributes of all spans of a role.
 #[derive(Debug)]
-pub struct Common {
-    /// Consumer group.
+pub struct RoleAttributes {
+    /// The consumer group.
     pub group: String,
-    /// The process's name within it.
+    /// The name of the process within the group.
     pub instance: String,
-    /// Who makes the spans.
+    /// The instrumentation scope.
     pub scope: InstrumentationScope,
 }
 
 impl Commit {
-    /// From `began` until now.
-    pub fn new(clock: &Clock, common: &Common, began: Instant, records: usize) -> Self {
+    /// Creates the commit from `began` until now.
+    pub fn new(clock: &Clock, role: &RoleAttributes, began: Instant, records: usize) -> Self {
         let (began, ended) = (clock.at(began), clock.day);
-        // No two commits of a process end at one time.
+        // No two commits of a process end at the same time.
         let time = ended.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_le_bytes();
-        let parts: [&[u8]; 4] = [b"commit", common.group.as_bytes(), common.instance.as_bytes(), &time];
+        let parts: [&[u8]; 4] = [b"commit", role.group.as_bytes(), role.instance.as_bytes(), &time];
         Self { trace: trace_id(&parts), span: span_id(&parts), began, ended, records }
     }
 
-    pub fn span(&self, common: &Common) -> SpanData {
+    pub fn span(&self, role: &RoleAttributes) -> SpanData {
         let attributes = vec![
             KeyValue::new("messaging.system", "kafka"),
             KeyValue::new("messaging.operation.name", "commit"),
             KeyValue::new("messaging.operation.type", "settle"),
-            KeyValue::new("messaging.consumer.group.name", common.group.clone()),
+            KeyValue::new("messaging.consumer.group.name", role.group.clone()),
             KeyValue::new("messaging.batch.message_count", whole(self.records)),
         ];
         SpanData {
             span_kind: SpanKind::Client,
             attributes,
-            ..span(self.context(), "commit", self.began, self.ended, common)
+            ..span(self.context(), "commit", self.began, self.ended, role)
         }
     }
 
-    /// What others link to.
+    /// Returns the context that other spans link to.
     pub fn context(&self) -> SpanContext {
         context(self.trace, self.span, TraceState::default())
     }
 
-    /// When it ended.
+    /// Returns the time at which it ended.
     pub fn ended(&self) -> SystemTime {
         self.ended
     }
 
-    /// The ids of another span of this moment, in a trace of its own.
+    /// Returns the ids of another span at this time, in a trace of its own.
     pub fn named(&self, name: &str) -> (TraceId, SpanId) {
         let parts: [&[u8]; 2] = [name.as_bytes(), &self.span];
         (trace_id(&parts), span_id(&parts))
     }
 }
 
-/// The spans of an event: its own first, then those within.
-pub fn of(moderation: &Moderation, commit: &Commit, clock: &Clock, common: &Common) -> Vec<SpanData> {
+/// Returns the spans of an event: its own first, then those within it.
+pub fn moderation_spans(
+    moderation: &Moderation,
+    commit: &Commit,
+    clock: &Clock,
+    role: &RoleAttributes,
+) -> Vec<SpanData> {
     let Moderation { trace, origin, read, outcome } = moderation;
-    let state = TraceState::from_str(&trace.state).unwrap_or_default();
-    let named = |id| context(trace.own.trace, id, state.clone());
     let mut own = SpanData {
-        parent_span_id: Span::from_bytes(trace.parent.unwrap_or_default()),
+        parent_span_id: OtelSpanId::from_bytes(trace.parent.unwrap_or_default()),
         parent_span_is_remote: trace.parent.is_some(),
         span_kind: SpanKind::Consumer,
         attributes: vec![
@@ -173,78 +176,98 @@ pub fn of(moderation: &Moderation, commit: &Commit, clock: &Clock, common: &Comm
             KeyValue::new("messaging.destination.name", origin.topic.clone()),
             KeyValue::new("messaging.destination.partition.id", origin.partition.to_string()),
             KeyValue::new("messaging.kafka.offset", origin.offset),
-            KeyValue::new("messaging.consumer.group.name", common.group.clone()),
+            KeyValue::new("messaging.consumer.group.name", role.group.clone()),
         ],
-        ..span(named(trace.own.span), "moderate", clock.at(*read), commit.ended, common)
+        ..span(inner_context(trace, trace.own.span), "moderate", clock.at(*read), commit.ended, role)
     };
     own.links.links.push(Link::with_context(commit.context()));
+    own.attributes.extend(outcome_attributes(outcome));
     let mut spans = Vec::new();
     match outcome {
-        Outcome::Dead(reason) => {
-            own.attributes.push(KeyValue::new("error.type", *reason));
+        Outcome::Dead(_) => {
             own.status = Status::error("");
+            spans.push(own);
         }
+        Outcome::Decided { asked, .. } => {
+            spans.push(own);
+            spans.extend(panel_spans(trace, asked, clock, role));
+        }
+    }
+    spans
+}
+
+fn inner_context(trace: &Trace, id: SpanId) -> SpanContext {
+    let state = TraceState::from_str(&trace.state).unwrap_or_default();
+    context(trace.own.trace, id, state)
+}
+
+fn outcome_attributes(outcome: &Outcome) -> Vec<KeyValue> {
+    match outcome {
+        Outcome::Dead(reason) => vec![KeyValue::new("error.type", *reason)],
         Outcome::Decided {
-            policy,
-            version,
-            action,
-            review,
-            degraded,
-            nothing_to_judge,
-            hidden_text,
-            asked,
+            policy, version, action, review, degraded, nothing_to_judge, hidden_text, ..
         } => {
-            own.attributes.extend([
+            let mut attributes = vec![
                 KeyValue::new("aegis.policy", policy.clone()),
                 KeyValue::new("aegis.policy.version", version.clone()),
                 KeyValue::new("aegis.action", *action),
                 KeyValue::new("aegis.degraded", *degraded),
-            ]);
-            own.attributes.extend(review.map(|reason| KeyValue::new("aegis.review", reason)));
+            ];
+            attributes.extend(review.map(|reason| KeyValue::new("aegis.review", reason)));
             if *nothing_to_judge {
-                own.attributes.push(KeyValue::new("aegis.nothing_to_judge", true));
+                attributes.push(KeyValue::new("aegis.nothing_to_judge", true));
             }
             if !hidden_text.is_empty() {
-                own.attributes.push(KeyValue::new("aegis.hidden_text", hidden_text.join(",")));
+                attributes.push(KeyValue::new("aegis.hidden_text", hidden_text.join(",")));
             }
-            let panel = trace.inner("panel");
-            spans.push(SpanData {
-                parent_span_id: Span::from_bytes(trace.own.span),
-                ..span(named(panel), "panel", clock.at(asked.began), clock.at(asked.ended), common)
-            });
-            spans.extend(asked.experts.iter().map(|expert| {
-                let name = format!("expert {}", expert.id);
-                let id = named(trace.inner(&name));
-                SpanData {
-                    parent_span_id: Span::from_bytes(panel),
-                    attributes: vec![
-                        KeyValue::new("aegis.expert", expert.id.clone()),
-                        KeyValue::new("aegis.outcome", expert.outcome),
-                    ],
-                    ..span(id, name, clock.at(expert.began), clock.at(expert.ended), common)
-                }
-            }));
+            attributes
         }
     }
-    spans.insert(0, own);
+}
+
+/// Returns the span of the panel, then those of its experts.
+fn panel_spans(trace: &Trace, run: &PanelRun, clock: &Clock, role: &RoleAttributes) -> Vec<SpanData> {
+    let panel = trace.inner("panel");
+    let mut spans = vec![SpanData {
+        parent_span_id: OtelSpanId::from_bytes(trace.own.span),
+        ..span(inner_context(trace, panel), "panel", clock.at(run.began), clock.at(run.ended), role)
+    }];
+    spans.extend(run.experts.iter().map(|expert| {
+        let name = format!("expert {}", expert.id);
+        let id = inner_context(trace, trace.inner(&name));
+        SpanData {
+            parent_span_id: OtelSpanId::from_bytes(panel),
+            attributes: vec![
+                KeyValue::new("aegis.expert", expert.id.clone()),
+                KeyValue::new("aegis.outcome", expert.outcome),
+            ],
+            ..span(id, name, clock.at(expert.began), clock.at(expert.ended), role)
+        }
+    }));
     spans
 }
 
 pub fn context(trace: TraceId, span: SpanId, state: TraceState) -> SpanContext {
-    SpanContext::new(Whole::from_bytes(trace), Span::from_bytes(span), TraceFlags::SAMPLED, false, state)
+    SpanContext::new(
+        OtelTraceId::from_bytes(trace),
+        OtelSpanId::from_bytes(span),
+        TraceFlags::SAMPLED,
+        false,
+        state,
+    )
 }
 
-/// A span without a parent and without attributes.
+/// Returns a span without a parent and without attributes.
 pub fn span(
     span_context: SpanContext,
     name: impl Into<Cow<'static, str>>,
     start_time: SystemTime,
     end_time: SystemTime,
-    common: &Common,
+    role: &RoleAttributes,
 ) -> SpanData {
     SpanData {
         span_context,
-        parent_span_id: Span::INVALID,
+        parent_span_id: OtelSpanId::INVALID,
         parent_span_is_remote: false,
         span_kind: SpanKind::Internal,
         name: name.into(),
@@ -255,7 +278,7 @@ pub fn span(
         events: SpanEvents::default(),
         links: SpanLinks::default(),
         status: Status::Unset,
-        instrumentation_scope: common.scope.clone(),
+        instrumentation_scope: role.scope.clone(),
     }
 }
 
@@ -272,9 +295,9 @@ mod tests {
 
     const MILLI: Duration = Duration::from_millis(1);
 
-    fn common() -> Common {
+    fn role() -> RoleAttributes {
         let scope = InstrumentationScope::builder("aegis").build();
-        Common { group: "g".into(), instance: "one".into(), scope }
+        RoleAttributes { group: "g".into(), instance: "one".into(), scope }
     }
 
     fn moderation(outcome: Outcome, read: Instant) -> Moderation {
@@ -296,13 +319,13 @@ mod tests {
     fn an_event_is_a_span_with_its_panel_and_experts_within() {
         let clock = Clock::now();
         let ago = |millis: u32| clock.now.checked_sub(MILLI * millis).unwrap();
-        let expert = |id: &str, outcome, began, ended| Expert {
+        let expert = |id: &str, outcome, began, ended| ExpertRun {
             id: id.into(),
             outcome,
             began: ago(began),
             ended: ago(ended),
         };
-        let asked = Asked {
+        let asked = PanelRun {
             began: ago(90),
             ended: ago(30),
             experts: vec![expert("rules", "voted", 80, 79), expert("large", "timed_out", 70, 40)],
@@ -317,8 +340,8 @@ mod tests {
             hidden_text: vec!["tag_characters", "styled_letters"],
             asked,
         };
-        let commit = Commit::new(&clock, &common(), ago(10), 7);
-        let spans = of(&moderation(outcome, ago(100)), &commit, &clock, &common());
+        let commit = Commit::new(&clock, &role(), ago(10), 7);
+        let spans = moderation_spans(&moderation(outcome, ago(100)), &commit, &clock, &role());
         let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
         assert_eq!(names, ["moderate", "panel", "expert rules", "expert large"]);
         let [own, panel, rules, large] = spans.as_slice() else { panic!("{names:?}") };
@@ -351,7 +374,7 @@ mod tests {
         assert_eq!(attribute(large, "aegis.outcome").as_deref(), Some("timed_out"));
         assert_eq!([own, panel, rules, large].map(took), [MILLI * 100, MILLI * 60, MILLI, MILLI * 30]);
 
-        let committed = commit.span(&common());
+        let committed = commit.span(&role());
         assert_eq!(took(&committed), MILLI * 10);
         assert_eq!(attribute(&committed, "messaging.batch.message_count").as_deref(), Some("7"));
         let [link] = own.links.links.as_slice() else { panic!("no link") };
@@ -367,8 +390,9 @@ mod tests {
     #[test]
     fn a_dead_letter_is_a_span_that_failed() {
         let clock = Clock::now();
-        let commit = Commit::new(&clock, &common(), clock.now, 1);
-        let spans = of(&moderation(Outcome::Dead("NotAvro"), clock.now), &commit, &clock, &common());
+        let commit = Commit::new(&clock, &role(), clock.now, 1);
+        let spans =
+            moderation_spans(&moderation(Outcome::Dead("NotAvro"), clock.now), &commit, &clock, &role());
         let [own] = spans.as_slice() else { panic!("{} spans", spans.len()) };
         assert_eq!(attribute(own, "error.type").as_deref(), Some("NotAvro"));
         assert_eq!(own.status, Status::error(""));

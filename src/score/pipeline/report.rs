@@ -25,7 +25,7 @@ impl ScorePipeline<'_> {
         self.health.set_until("broker seen", source.seen.map(|at| at + seen_for));
         metrics::partitions(ROLE, self.reader.source().assigned().len());
         metrics::queue(self.batch.held());
-        self.lag.tell(source.lag.iter().map(|((topic, partition), messages)| {
+        self.lag.report(source.lag.iter().map(|((topic, partition), messages)| {
             let age = match self.batch.oldest_timestamp(*partition) {
                 Some(then) => u64::try_from(now().saturating_sub(then)).ok().map(Duration::from_millis),
                 None => (*messages == 0).then_some(Duration::ZERO),

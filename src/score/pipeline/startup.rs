@@ -55,7 +55,8 @@ impl<'a> ScorePipeline<'a> {
         let committer = Committer::start(outbox, member, reviews, oversized, shutdown.clone())?;
         let stalled_after = config.kafka.stalled_after().max(2 * config.score.commit_interval());
         health.waits(COMMITTING, None, stalled_after);
-        let surge = DeadLetterRate::new(config.score.max_dead_letters_per_minute, config.score.max_dead_letter_share);
+        let surge =
+            DeadLetterRate::new(config.score.max_dead_letters_per_minute, config.score.max_dead_letter_share);
         Ok(Some(Self {
             committer,
             reader: EventReader::new(source, registry, config),

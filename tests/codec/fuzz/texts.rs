@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use aegis::codec::time::{EARLIEST, LATEST, format_millis, parse_millis};
 use aegis::config::{self, Policies};
 use aegis::experts::rules::Rules;
-use aegis::experts::{Panel, PanelConfig, external};
+use aegis::experts::text_folding::fold;
+use aegis::experts::{Panel, PanelConfig, external_data};
 use aegis::replay::{ReplayArgs, ReplayContext, ReplayError, fold_lines};
 
 use super::corpus::hash;

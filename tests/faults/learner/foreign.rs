@@ -26,10 +26,8 @@ fn write_foreign(site: &Site, number: usize, round: RoundRecord) {
     let label = about(number);
     assert_eq!(label.event, round.id.event);
     let received = round.round_time;
-    let records = [
-        Record::Round(round),
-        Record::Label(LabelRecord { label, received, status: LabelStatus::Accepted }),
-    ];
+    let records =
+        [Record::Round(round), Record::Label(LabelRecord { label, received, status: LabelStatus::Accepted })];
     let produced = records.map(|record| Produced {
         key: Some(codec::encode_key(&record.key())),
         ..raw(&site.topic("rounds"), "", codec::encode_record(&record, Encoding::Avro).unwrap())

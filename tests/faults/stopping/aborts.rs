@@ -1,5 +1,5 @@
-//! The second signal, and what a first one interrupts: nothing that a process waits for holds it, and what it had in
-//! hand is nobody's.
+//! The second signal, and the waits that a first one interrupts: no wait delays the end of the process, and its uncommitted
+//! work has no effect.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::support::flow::{event, label, label_record, read_all, send};
 use super::support::site::{PARTITIONS, Process, Site, wait};
 use super::{ASSIGNED, INFO, all_committed, decided, events, hang, hanging, member, write_ledger};
 
-/// How long a process may take to end after the second signal.
+/// The time within which a process must end after the second signal.
 const PROMPT: Duration = Duration::from_secs(2);
 
 /// A clean stop under load, with an expert that hangs: it is over within twice the time that an expert may take, with
@@ -37,10 +37,10 @@ fn a_clean_stop_takes_no_longer_than_its_grace_period() {
     site.verified();
 }
 
-/// A second SIGTERM while an expert hangs: what was decided and not committed is given up, nobody sees any of
-/// it, and the next start decides it, once. The run that hangs is stopped, and nobody waits for its time to be over.
+/// A second SIGTERM while an expert hangs: uncommitted decisions are aborted and never visible, and the next start decides
+/// the events once. The hanging run is stopped without waiting for its timeout.
 #[test]
-fn a_second_sigterm_gives_the_unit_up() {
+fn a_second_sigterm_aborts_the_batch() {
     let panel = Folder::new();
     let slow = [("experts.timeout_ms", "20000"), ("score.commit_interval_ms", "60000")];
     let site = hanging("aborting", &panel, &slow);
@@ -94,10 +94,10 @@ fn stopped_twice(kafka: &Kafka, role: &mut Process, point: &str) {
     kafka.resume();
 }
 
-/// A second SIGTERM while the brokers do not answer and a transaction is open: nobody ever sees any of it, and the
-/// next start decides it, once.
+/// A second SIGTERM while the brokers do not answer and a transaction is open: its records are never visible, and the next
+/// start decides the events once.
 #[test]
-fn a_second_sigterm_leaves_an_open_transaction_to_nobody() {
+fn a_second_sigterm_abandons_an_open_transaction() {
     let kafka = Kafka::start();
     let site = Site::on(&kafka, "open", PARTITIONS, &[INFO]);
     let mut score = site.start_with("score", &[], &[("AEGIS_HOLD_AT", "unit.sent")]);

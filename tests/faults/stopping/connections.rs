@@ -13,7 +13,7 @@ use super::{ASSIGNED, INFO, all_committed, decided, events};
 /// Descriptors of the scorer, and connections of the crowd.
 const DESCRIPTORS: usize = 1_024;
 const CROWD: usize = 2_000;
-/// What a process keeps for itself, and for connections by default.
+/// The descriptors that a process reserves for itself, and for connections by default.
 const NEEDED: f64 = 192.0 + 64.0;
 
 /// The crowd's connections are this process's as well.
@@ -74,7 +74,7 @@ fn idle_and_slow_connections_do_not_stop_moderation() {
     send(&site.connection, &events(&site, 100..300));
     all_committed(&site, 300);
     decided(&site, 300);
-    // Whoever asks is answered, with the crowd still there.
+    // New requests are answered although the idle connections are still open.
     assert_eq!(score.get("/livez").0, 200);
     let open = descriptors(&score);
     assert!(open <= NEEDED, "{open} descriptors are open");

@@ -40,7 +40,7 @@ fn events(site: &Site, numbers: std::ops::Range<usize>) -> Vec<Produced> {
     numbers.map(|number| event_record(&site.topic("events"), &event(number, "fine"))).collect()
 }
 
-/// Writes a ledger of so many labels that wait.
+/// Writes a ledger of `labels` labels that wait.
 fn write_ledger(site: &Site, labels: usize) {
     let filed = |number| {
         let label = label(&format!("l{number}"), &event(number, "").id, Finding::Safe);
@@ -91,7 +91,7 @@ fn a_transaction_that_hangs_keeps_its_partitions_for_a_session_only() {
     send(&site.connection, &events(&site, 300..400));
     all_committed(&site, 400);
     decided(&site, 400);
-    // What was decided and not committed counts for nothing, whoever did it.
+    // Decisions that were not committed do not count, in either process.
     let mut counted = decisions_counted(&new);
     match old.ended() {
         Some(status) => assert_eq!(status.code(), Some(69), "{}", old.log()),
@@ -103,14 +103,14 @@ fn a_transaction_that_hangs_keeps_its_partitions_for_a_session_only() {
     site.verified();
 }
 
-/// How many decisions a process says that it has committed.
+/// Returns the number of decisions that a process reports as committed.
 fn decisions_counted(process: &Process) -> f64 {
     let (_, page) = process.get("/metrics");
     let lines = page.lines().filter(|line| line.starts_with("aegis_decisions_total{"));
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
-/// What a process has of memory, MiB.
+/// Returns the memory of a process, in MiB.
 fn resident(process: &Process) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

@@ -162,7 +162,7 @@ fn hang_until_disabled(site: &Site, score: &mut Process) -> usize {
     sent
 }
 
-/// How many events waited for a run.
+/// Returns the number of events that waited for a run.
 fn queued(score: &Process) -> String {
     let page = score.get("/metrics").1;
     page.lines().find(|line| line.starts_with("aegis_queue_seconds_count")).unwrap().to_owned()
@@ -187,8 +187,8 @@ fn asked_again(site: &Site, score: &mut Process, sent: usize) {
     );
 }
 
-/// What cannot be stopped costs a worker each time. The other expert keeps its own, the scorer stays ready, and a
-/// reload of the panel asks the expert again.
+/// Each run that cannot be stopped costs a worker. The other expert keeps its own, the scorer stays ready, and a reload of the
+/// panel enables the expert again.
 #[test]
 fn an_expert_that_cannot_be_stopped_is_disabled_beside_one_that_votes() {
     let panel = Folder::new();
@@ -217,7 +217,7 @@ fn an_expert_that_cannot_be_stopped_is_disabled_beside_one_that_votes() {
     site.verified();
 }
 
-/// Where no expert is left, the scorer is not ready, and no event waits for what cannot come.
+/// If no expert is left, the scorer is not ready, and no event waits for a vote.
 #[test]
 fn a_panel_of_disabled_experts_is_not_ready_and_keeps_nothing_waiting() {
     let panel = Folder::new();

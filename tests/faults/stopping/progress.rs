@@ -1,4 +1,4 @@
-//! What a learner says of itself while it comes to know what there is, and that scoring beside it comes first.
+//! The progress that a learner reports while it restores its state, and the priority of scoring beside it.
 
 use std::fs;
 

@@ -18,7 +18,7 @@ use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::topics::{Finding as Found, ensure};
 use aegis::kafka::{Connection, Delivery};
 use aegis::learn::{Learn, LearnError, Progress};
-use aegis::ops::{Asker, Health, Shutdown};
+use aegis::ops::{Health, Shutdown, StopReason};
 use aegis::score::{PanelHandle, Score, ScoreError};
 use support::flow::experts;
 use support::{WAIT, kafka};
@@ -41,7 +41,7 @@ struct Role<E> {
 
 impl<E: std::fmt::Debug> Role<E> {
     fn stop(self) {
-        self.shutdown.request(Asker::Program);
+        self.shutdown.request(StopReason::Program);
         self.thread.join().unwrap().unwrap();
     }
 
@@ -63,7 +63,7 @@ impl Site {
     /// The same with topics that accept no batch larger than `limit`.
     fn limited(prefix: &str, limit: usize) -> Self {
         let mut site = Self::unmade(prefix);
-        let mut specs = aegis::topics::table(&site.config, 3);
+        let mut specs = aegis::config::topic_specs(&site.config, 3);
         for spec in &mut specs {
             spec.config.insert("max.message.bytes".into(), limit.to_string());
         }

@@ -6,7 +6,7 @@ use aegis::config::Tombstones;
 use aegis::core::label::Finding;
 use aegis::kafka::{Produced, committed};
 use aegis::learn::LearnError;
-use aegis::ops::Asker;
+use aegis::ops::StopReason;
 use aegis::score::ScoreError;
 
 use super::Site;
@@ -69,7 +69,7 @@ fn a_surge_of_bad_labels_commits_them_and_goes_on() {
             committed = site.committed(group, &topics.labels);
             committed == 31 || learn.thread.is_finished()
         });
-        learn.shutdown.request(Asker::Program);
+        learn.shutdown.request(StopReason::Program);
         if let Err(error) = learn.thread.join().unwrap() {
             assert!(matches!(error, LearnError::Surge { limit: 10, reason: "NotAvro" }), "{error}");
             surges += 1;

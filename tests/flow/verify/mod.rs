@@ -78,7 +78,7 @@ impl World {
         let world = Self { folder, connection: kafka().connection(), prefix, encodings, hash };
         let loaded = aegis::config::load(&world.folder.path().join("aegis.toml"), [], &[]).unwrap();
         let made =
-            ensure(&world.connection, &aegis::topics::table(&loaded.config, PARTITIONS), WAIT).unwrap();
+            ensure(&world.connection, &aegis::config::topic_specs(&loaded.config, PARTITIONS), WAIT).unwrap();
         assert!(made.iter().all(|found| *found == Found::Made), "{made:?}");
         world.play(plants);
         world

@@ -1,4 +1,4 @@
-//! /metrics against the contract: exactly its metrics, of its kinds, with its labels, whose values nobody else chooses.
+//! Compares /metrics with its description: exactly these metrics, with their kinds and labels, and bounded label values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +71,7 @@ const WORDS: &[(&str, &[&str])] = &[
     (
         "reason",
         &[
-            // Why an expert abstains, why a person should look, and why a record is a dead letter.
+            // The reasons of abstentions, of reviews and of dead letters.
             "empty_text",
             "not_loaded",
             "failed",
@@ -120,7 +120,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What is configured where the page comes from.
+/// The configured names of the process that serves the page.
 pub struct Configured {
     pub policies: Vec<String>,
     pub experts: Vec<String>,

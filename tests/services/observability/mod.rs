@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use support::flow::{event, event_record, label, label_record, raw, send};
 use support::{free_port, kafka};
 
-/// How long anything may take: this machine may be busy.
+/// The timeout of every step. The machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Panels without data in this run, with the reason.
@@ -41,7 +41,7 @@ const EMPTY: &[(&str, &str)] = &[
     ),
 ];
 
-/// What this test makes happen.
+/// The conditions that this test causes.
 const FIRE: &[&str] =
     &["AegisExpertDown", "AegisDeadLetters", "AegisConfigRefused", "AegisLearnerStalled", "AegisLag"];
 
@@ -158,7 +158,7 @@ fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(Instant::now() < over, "{what} did not come within {PATIENCE:?}");
-        // Prometheus scrapes once a second and tells nobody.
+        // Prometheus scrapes once a second without a signal.
         thread::sleep(Duration::from_millis(500));
     }
 }
@@ -175,7 +175,7 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     let checked = prometheus.promtool(&["check", "rules", rules.to_str().unwrap()], &rules);
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 
-    // 2. Provoked: letters nobody can read, and a change that is refused. One expert is broken from the beginning.
+    // 2. Provoked: unreadable records, and a change that is refused. One expert is broken from the beginning.
     until("a label", || prometheus.query("sum(aegis_rounds) > 0").pop());
     let connection = kafka().connection();
     let letters: Vec<_> =
@@ -184,7 +184,7 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     send(&connection, &letters[..50]);
     until("the first letters", || prometheus.query("max(aegis_dead_letters_total) >= 50").pop());
     send(&connection, &letters[50..]);
-    // Names that nobody configured, in events and labels that can be read.
+    // Names that are not configured, in valid events and labels.
     send(&connection, &strange(200));
     let mut firing = BTreeSet::new();
     until("the letters' alert", || {
@@ -282,7 +282,7 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     }
 }
 
-/// Events of policies and tenants that nobody configured, and labels of such policies, annotators and sources.
+/// Events of policies and tenants that are not configured, and labels of such policies, annotators and sources.
 fn strange(count: usize) -> Vec<Produced> {
     let mut records = Vec::new();
     for number in 0..count {
@@ -309,7 +309,7 @@ fn strange(count: usize) -> Vec<Produced> {
     records
 }
 
-/// What is configured here; the rest are defaults.
+/// The configured names; the rest are defaults.
 fn configured(folder: &Path) -> contract::Configured {
     let names = fs::read_dir(folder.join("experts")).unwrap();
     let topics = aegis::config::Topics::default();

@@ -42,7 +42,7 @@ impl Prometheus {
         Self { child, port, bin }
     }
 
-    /// What `promtool` says of its arguments, with `input`.
+    /// Returns the output of `promtool` with these arguments and `input`.
     pub fn promtool(&self, arguments: &[&str], input: &Path) -> Output {
         let input = fs::File::open(input).unwrap();
         Command::new(self.bin.join("promtool")).args(arguments).stdin(input).output().unwrap()
@@ -74,7 +74,7 @@ fn bin() -> PathBuf {
     PathBuf::from(String::from_utf8(found.stdout).unwrap().trim())
 }
 
-/// What `promtool test rules` says of this file of tests.
+/// Returns the output of `promtool test rules` for this file.
 pub fn test_rules(tests: &Path) -> Output {
     Command::new(bin().join("promtool")).args(["test", "rules"]).arg(tests).output().unwrap()
 }
@@ -86,7 +86,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// The body of an answer, with any status; none where nobody answers.
+/// Returns the body of a response with any status, or `None` if there is no response.
 pub fn get(url: &str) -> Option<String> {
     let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
     agent.get(url).call().ok()?.body_mut().read_to_string().ok()

@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use aegis::codec::{self, Encoding, Received, SCHEMA_ID_HEADER, SCHEMAS};
+use aegis::config::topic_specs;
 use aegis::config::{self, Config, Policies, Topics};
 use aegis::core::decision::Decision;
 use aegis::core::label::Finding;
@@ -14,10 +15,9 @@ use aegis::experts::{Panel, PanelConfig};
 use aegis::kafka::topics::ensure;
 use aegis::kafka::{Connection, Consumed, Delivery, Produced};
 use aegis::learn::{Learn, LearnError, Progress};
-use aegis::ops::{Asker, Health, Shutdown};
+use aegis::ops::{Health, Shutdown, StopReason};
 use aegis::registry::{Registry, RegistryError};
 use aegis::score::{PanelHandle, Score, ScoreError};
-use aegis::topics::table;
 
 use super::server::{Reply, Request, Server, schema, unknown};
 use super::{FOREIGN, FOREIGN_DATUM, framed, settings};
@@ -75,7 +75,7 @@ impl Running {
         config.score.group = format!("{prefix}.score");
         config.learn.group = format!("{prefix}.learn");
         let connection = kafka().connection();
-        ensure(&connection, &table(&config, 3), WAIT).unwrap();
+        ensure(&connection, &topic_specs(&config, 3), WAIT).unwrap();
         let exactly_once = |role: &str| Delivery::ExactlyOnce {
             transactional_id: format!("{prefix}.{role}"),
             timeout: Duration::from_secs(4),
@@ -196,7 +196,7 @@ fn every_framing_is_decided_and_an_unknown_schema_holds_up_its_own_partition_onl
     let letters =
         read_until(&flow.connection, &flow.topics.dlq, "two dead letters", |letters| letters.len() >= 2);
     assert_eq!(reasons(&letters), [("UnknownSchemaId".to_owned(), 2)].into());
-    flow.shutdown.request(Asker::Program);
+    flow.shutdown.request(StopReason::Program);
     flow.score.join().unwrap().unwrap();
     flow.learn.join().unwrap().unwrap();
 }
@@ -230,7 +230,7 @@ fn a_dead_registry_stops_nothing_that_is_known_and_dead_letters_nothing() {
     assert!(error.to_string().contains("registry.url"), "{error}");
     assert!(read_all(&flow.connection, &flow.topics.dlq).is_empty());
     assert_eq!(read_all(&flow.connection, &flow.topics.decisions).len(), 3);
-    flow.shutdown.request(Asker::Program);
+    flow.shutdown.request(StopReason::Program);
     flow.learn.join().unwrap().unwrap();
 }
 
@@ -249,7 +249,7 @@ fn a_stop_while_the_registry_is_awaited_is_clean() {
     while flow.server.requests().len() < before + 2 {
         thread::yield_now();
     }
-    flow.shutdown.request(Asker::Program);
+    flow.shutdown.request(StopReason::Program);
     flow.score.join().unwrap().unwrap();
     flow.learn.join().unwrap().unwrap();
     assert!(read_all(&flow.connection, &flow.topics.dlq).is_empty());

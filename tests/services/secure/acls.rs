@@ -33,7 +33,7 @@ fn operation(word: &str) -> i8 {
     }
 }
 
-/// What the commands on the page would add.
+/// Returns the entries that the commands on the page would add.
 pub fn documented() -> Vec<Acl> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/security.md");
     let page = fs::read_to_string(page).unwrap();

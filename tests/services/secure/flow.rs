@@ -1,4 +1,4 @@
-//! What the lists allow is enough, and what is said where something is missing.
+//! The lists on the page are sufficient, and errors name missing entries.
 
 use super::needed::nothing_can_be_missing;
 use super::site::{Secured, holds_no_secret, record_holds_no_secret, said, secured};
@@ -65,7 +65,7 @@ fn the_documented_lists_are_enough_and_whatever_is_missing_is_told() {
     }
 }
 
-/// What an operator looks at.
+/// Runs the commands of an operator.
 fn operate(site: &Secured) {
     let letters = site.well("operator", &["dlq", "list"]);
     let place = letters.lines().nth(1).unwrap().split_whitespace().next().unwrap();

@@ -1,5 +1,4 @@
-//! Both roles on an Apache Kafka that lets nobody in without a password or a certificate, and allows nothing
-//! that docs/security.md does not list.
+//! Both roles on an Apache Kafka that demands a password or a certificate, and allows only what docs/security.md lists.
 
 mod acls;
 mod flow;

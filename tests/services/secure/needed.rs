@@ -88,7 +88,7 @@ fn commands(site: &Secured, name: &str, acl: &Acl, commands: &[&[&str]]) -> Resu
     Err(all.join("; "))
 }
 
-/// Whether that is said of what the entry is about.
+/// Returns `true` if the message is about this entry.
 fn is_refusal(said: &str, acl: &Acl) -> bool {
     said.to_lowercase().contains("authorization failed") && said.contains(&acl.name)
 }

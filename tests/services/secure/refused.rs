@@ -1,4 +1,4 @@
-//! Whom the broker does not know: an exit code and a word within half a minute, and never the secret.
+//! An unknown client gets an exit code and a message within half a minute, and the message never contains the secret.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ fn certificates_that_nobody_vouches_for_are_told() {
     }
 }
 
-/// Whatever is wrong, what is said holds no secret.
+/// No error message contains a secret.
 #[test]
 fn errors_and_shown_configuration_hold_no_secret() {
     let site = secured();

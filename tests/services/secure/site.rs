@@ -189,7 +189,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// What it has said.
+    /// Returns its output.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -227,7 +227,7 @@ impl Running {
         log
     }
 
-    /// What it serves there, beginning with the answer's first line.
+    /// Returns the response of its health server, beginning with the status line.
     pub fn page(&self, path: &str) -> String {
         let log = self.log();
         let (_, rest) = log.split_once("health and metrics address=").expect("it says where it answers");

@@ -31,13 +31,13 @@ fn a_collector_that_is_away_costs_its_spans_and_nothing_else() {
         wait("the count of what is lost", || failed(&score) > lost);
         lost = failed(&score);
     }
-    const AWAY: &str = "the collector does not take them";
+    const AWAY: &str = "the collector does not accept them";
     assert_eq!(score.log().matches(AWAY).count(), 1, "{}", score.log());
     assert!(score.log().contains(&endpoint) && score.log().contains("traces.endpoint"), "{}", score.log());
 
     let collector = Collector::start(port);
     send(&site.connection, &[traced(&site, sent, "hello", SAMPLED)]);
-    score.says("the collector takes spans again");
+    score.says("the collector accepts spans again");
     assert!(!collector.named("moderate").is_empty());
     assert!(metric(&score, "aegis_spans_total{outcome=\"sent\"}") > 0.0);
     score.stop();
@@ -61,12 +61,15 @@ fn a_collector_that_hangs_does_not_hold_up_the_end() {
     let status = score.end();
     assert!(status.success(), "{status}\n{}", score.log());
     assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
-    assert!(score.log().contains("stopped before the collector had taken these spans"), "{}", score.log());
+    assert!(
+        score.log().contains("the process ends before the collector has accepted these spans"),
+        "{}",
+        score.log()
+    );
     assert_eq!(decisions(&read_all(&site.connection, &site.topic("decisions"))).len(), EVENTS);
 }
 
-/// A collector that is busy is asked again with the same spans, after as long as it says; nothing is lost, and
-/// nobody is told that anything were.
+/// A request to a busy collector is repeated after the delay that it states. Nothing is lost, and no loss is reported.
 #[test]
 fn a_collector_that_is_busy_is_asked_again() {
     let collector = Collector::refusing(0, &[(429, Some("2")), (503, Some("0")), (502, None)]);
@@ -85,7 +88,7 @@ fn a_collector_that_is_busy_is_asked_again() {
     assert!(waited >= Duration::from_secs(2), "Retry-After said two seconds, it waited {waited:?}");
     wait("the count", || metric(&score, "aegis_spans_total{outcome=\"sent\"}") > 0.0);
     assert_eq!(metric(&score, "aegis_spans_total{outcome=\"failed\"}"), 0.0);
-    assert!(!score.log().contains("the collector does not take them"), "{}", score.log());
+    assert!(!score.log().contains("the collector does not accept them"), "{}", score.log());
     score.stop();
 }
 
@@ -130,7 +133,7 @@ fn spans_go_to_a_collector_that_our_authorities_vouch_for() {
         send(&site.connection, &[traced(&site, sent, "hello", SAMPLED)]);
         sent += 1;
         until(&site, "decisions", sent);
-        score.says("the collector does not take them");
+        score.says("the collector does not accept them");
         assert!(score.log().contains("certificate"), "{authorities}: {}", score.log());
         assert!(collector.requests().is_empty(), "{authorities}");
         score.stop();

@@ -28,13 +28,13 @@ pub type Request = (HeaderMap, Bytes);
 /// A status, and what `Retry-After` says with it.
 pub type Refusal = (u16, Option<&'static str>);
 
-/// What it does with requests.
+/// The treatment of requests.
 #[derive(Default)]
 struct Desk {
     taken: Mutex<Vec<Request>>,
-    /// What the next ones are answered; none left: they are taken.
+    /// The statuses of the next responses. If none is left, requests are accepted.
     refusals: Mutex<VecDeque<Refusal>>,
-    /// What was refused, and when.
+    /// The refused requests, with their times.
     refused: Mutex<Vec<(Bytes, Instant)>>,
 }
 
@@ -107,7 +107,7 @@ impl Collector {
         Self { address, desk, scheme: "https" }
     }
 
-    /// What was refused, and when.
+    /// Returns the refused requests, with their times.
     pub fn refused(&self) -> Vec<(Bytes, Instant)> {
         self.desk.refused.lock().unwrap().clone()
     }
@@ -159,7 +159,7 @@ fn request(stream: &mut impl BufRead) -> Option<Bytes> {
     Some(body.into())
 }
 
-/// An attribute's value, as text; empty: none.
+/// Returns an attribute's value as text, or an empty text if there is none.
 pub fn attribute(attributes: &[KeyValue], name: &str) -> String {
     let found = attributes.iter().find(|attribute| attribute.key == name);
     match found.and_then(|attribute| attribute.value.as_ref()) {

@@ -22,7 +22,7 @@ use support::site::{Process, Site, hex, wait};
 
 const INFO: (&str, &str) = ("log.level", "info");
 const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-/// What a user wrote, and what else an event holds that is nobody's affair.
+/// The text of a user and other private values of an event.
 const WORD: &str = "quaggamire";
 const CONVERSATION: &str = "conversation-4711";
 const SUBJECT: &str = "subject-4712";
@@ -89,7 +89,7 @@ fn a_trace_goes_on_from_the_event_to_its_decision_by_way_of_its_spans() {
     let requests = read_all(&site.connection, &site.topic("review"));
     assert!(!log.contains("hunter2"), "{log}");
 
-    // What goes out on Kafka.
+    // The records on Kafka.
     let made = decisions(&decided);
     let given = [SAMPLED, &unsampled, "", "00-none-of-the-kind-01", SAMPLED];
     for ((record, decision), given) in decided.iter().zip(&made).zip(given) {
@@ -117,7 +117,7 @@ fn a_trace_goes_on_from_the_event_to_its_decision_by_way_of_its_spans() {
     }
     assert_eq!(header(&letters[0], "traceparent"), SAMPLED, "a dead letter's own headers are untouched");
 
-    // What the collector has.
+    // The spans at the collector.
     let requests = collector.requests();
     assert!(!requests.is_empty());
     for (headers, body) in &requests {
@@ -190,8 +190,8 @@ fn a_trace_goes_on_from_the_event_to_its_decision_by_way_of_its_spans() {
     }
 }
 
-/// Where a share is traced that nobody upstream records, a trace begins here; and an event whose outcome is
-/// written again goes on under the same span.
+/// An event without a sampled trace begins one if it is in the traced share, and an event whose outcome is written again has
+/// the same span.
 #[test]
 fn a_trace_begins_here_and_an_event_that_is_read_again_has_the_same_span() {
     let collector = Collector::start(0);
@@ -258,7 +258,7 @@ fn a_label_is_traced_from_its_decision_to_the_predictor_that_learned_from_it() {
     score.stop();
 
     let own = collector.named("label");
-    assert_eq!(own.len(), 2, "the one that nobody records has none: {own:?}");
+    assert_eq!(own.len(), 2, "the event without a sampled trace has none: {own:?}");
     let decision = Traceparent::parse(answered.as_bytes()).unwrap();
     let commits = collector.named("commit");
     for span in &own {

@@ -14,7 +14,7 @@ const TOKEN: &str = "battery-staple-72";
 /// `aegis:correct-horse-71`, as it goes over the wire.
 const BASIC: &str = "YWVnaXM6Y29ycmVjdC1ob3JzZS03MQ==";
 
-/// A registry that lets nobody in; its address.
+/// Starts a registry that refuses every client. Returns its address.
 fn registry() -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -64,12 +64,12 @@ fn no_output_holds_the_secrets_of_registry_and_collector() {
     score.says("health and metrics");
     send(&site.connection, &[traced(&site, 0, "hello", SAMPLED)]);
     until(&site, "decisions", 1);
-    score.says("the collector does not take them");
-    assert!(score.log().contains("the headers of traces.secrets do not open it"), "{}", score.log());
+    score.says("the collector does not accept them");
+    assert!(score.log().contains("the headers of traces.secrets are not accepted"), "{}", score.log());
     for path in ["/metrics", "/readyz?verbose", "/livez"] {
         holds_none(path, score.get(path).1.as_bytes());
     }
-    // A schema that only the registry has, and it lets nobody in.
+    // The schema is only in the registry, which refuses every client.
     send(&site.connection, &[raw(&site.topic("events"), "key", *b"\0\0\0\0\x07framed")]);
     wait("the registry's word", || score.log().contains("403"));
     score.signal("TERM");

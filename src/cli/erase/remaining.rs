@@ -1,4 +1,4 @@
-//! What is beyond the ledger: records that stay until their topics' retention passes.
+//! Records of a subject outside the ledger, which remain until the retention of their topics has passed.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Subject;
 use crate::cli::Failure;
 use crate::cli::print::printable;
-use crate::cli::scan::{ANSWER, scan};
+use crate::cli::scan::{ANSWER_TIMEOUT, scan};
 use crate::codec::{Received, Schemas, time::format_millis};
 use crate::config::Config;
 use crate::core::event::Millis;
@@ -19,24 +19,24 @@ use crate::kafka::{Connection, Consumed};
 use crate::ops::Exit;
 use crate::registry::Registry;
 
-/// What a topic still holds.
+/// The records that remain in one topic.
 #[derive(Debug, Serialize)]
-pub struct Stays {
+pub struct Remaining {
     /// The topic.
     pub topic: String,
-    /// What of it, for people.
+    /// The kind of records, for people.
     pub what: &'static str,
-    /// How many records.
+    /// The number of records.
     pub records: u64,
-    /// Of the newest of them, in milliseconds since 1970.
+    /// The time of the newest, in milliseconds since 1970.
     newest: Option<Millis>,
-    /// From then on the topic's retention takes the newest; none: it does not go by age.
+    /// The time from which retention removes the newest, or `None` if the topic has no retention by age.
     pub until: Option<String>,
-    /// Whether the topic is compacted.
+    /// `true` if the topic is compacted.
     pub compacted: bool,
 }
 
-impl Stays {
+impl Remaining {
     fn new(topic: &str, what: &'static str) -> Self {
         Self { topic: topic.into(), what, records: 0, newest: None, until: None, compacted: false }
     }
@@ -53,19 +53,19 @@ impl Stays {
     }
 }
 
-impl fmt::Display for Stays {
+impl fmt::Display for Remaining {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { topic, what, records, until, compacted, .. } = self;
         write!(to, "{} {what} in {}", records, printable(topic))?;
         match (until, compacted) {
-            (Some(until), _) => write!(to, ", until {until} and its segment goes"),
-            (None, true) => write!(to, ", until their keys are written anew and the topic is compacted"),
-            (None, false) => write!(to, ", for ever: the topic has no retention by age"),
+            (Some(until), _) => write!(to, ", until {until}, when its segment is deleted"),
+            (None, true) => write!(to, ", until their keys are written again and the topic is compacted"),
+            (None, false) => write!(to, ", forever: the topic has no retention by age"),
         }
     }
 }
 
-/// Does what needs schemas with those of the registry, where there is one.
+/// Runs `work` with the schemas of the registry, if there is one.
 fn with_schemas<T>(
     config: &Config,
     work: impl FnOnce(Option<&dyn Schemas>) -> Result<T, Failure>,
@@ -76,8 +76,8 @@ fn with_schemas<T>(
     work(patient.as_ref().map(|patient| patient as &dyn Schemas))
 }
 
-/// The rounds of the subject that events and decisions name: what the ledger holds of them may say of nobody whose
-/// it is, where the decision has been taken out.
+/// Returns the rounds of the subject according to events and decisions. Ledger records do not name the subject any more if
+/// their decision has been erased.
 pub fn rounds(
     subject: &Subject,
     config: &Config,
@@ -86,11 +86,11 @@ pub fn rounds(
     with_schemas(config, |schemas| Ok(named(subject, config, connection, schemas)?.rounds))
 }
 
-/// The subject's rounds, and how many events and decisions name them.
+/// The subject's rounds, and the events and decisions that name them.
 struct Named {
     rounds: BTreeSet<RoundId>,
-    events: Stays,
-    decisions: Stays,
+    events: Remaining,
+    decisions: Remaining,
 }
 
 fn named(
@@ -101,7 +101,7 @@ fn named(
 ) -> Result<Named, Failure> {
     let (topics, defaults) = (&config.topics, config.record_defaults());
     let mut rounds: BTreeSet<RoundId> = BTreeSet::new();
-    let mut events = Stays::new(&topics.events, "events with their texts");
+    let mut events = Remaining::new(&topics.events, "events with their texts");
     scan(connection, &topics.events, &mut |record| {
         let received = Received::new(record.payload.as_deref(), &record.headers, schemas);
         let read = received.at(&record.topic, record.partition, record.offset).event(&defaults);
@@ -113,7 +113,7 @@ fn named(
         }
         Ok(())
     })?;
-    let mut decisions = Stays::new(&topics.decisions, "decisions with votes and features");
+    let mut decisions = Remaining::new(&topics.decisions, "decisions with votes and features");
     scan(connection, &topics.decisions, &mut |record| {
         let read = Received::new(record.payload.as_deref(), &record.headers, schemas).decision();
         if let Ok(decision) = read
@@ -127,7 +127,7 @@ fn named(
     Ok(Named { rounds, events, decisions })
 }
 
-/// Those of these rounds that were decided for somebody else, too.
+/// Returns those of these rounds that were also decided for another subject.
 pub fn shared(
     subject: &Subject,
     of: &BTreeSet<RoundId>,
@@ -150,12 +150,12 @@ pub fn shared(
     })
 }
 
-/// What topics hold of the subject, those that hold nothing left out; and its rounds.
+/// Returns the topics that contain records of the subject, and its rounds.
 pub fn find(
     subject: &Subject,
     config: &Config,
     connection: &Connection,
-) -> Result<(Vec<Stays>, BTreeSet<RoundId>), Failure> {
+) -> Result<(Vec<Remaining>, BTreeSet<RoundId>), Failure> {
     with_schemas(config, |schemas| holdings(subject, config, connection, schemas))
 }
 
@@ -164,10 +164,10 @@ fn holdings(
     config: &Config,
     connection: &Connection,
     schemas: Option<&dyn Schemas>,
-) -> Result<(Vec<Stays>, BTreeSet<RoundId>), Failure> {
+) -> Result<(Vec<Remaining>, BTreeSet<RoundId>), Failure> {
     let (topics, defaults) = (&config.topics, config.record_defaults());
     let Named { rounds, events, decisions } = named(subject, config, connection, schemas)?;
-    let mut requests = Stays::new(&topics.review, "review requests");
+    let mut requests = Remaining::new(&topics.review, "review requests");
     scan(connection, &topics.review, &mut |record| {
         let read = Received::new(record.payload.as_deref(), &record.headers, schemas).review();
         if read.is_ok_and(|request| subject.is(&request.id.tenant, request.subject.as_deref())) {
@@ -175,7 +175,7 @@ fn holdings(
         }
         Ok(())
     })?;
-    let mut labels = Stays::new(&topics.labels, "labels about these events");
+    let mut labels = Remaining::new(&topics.labels, "labels about these events");
     scan(connection, &topics.labels, &mut |record| {
         let read = Received::new(record.payload.as_deref(), &record.headers, schemas).labels(&defaults);
         if read.is_ok_and(|labels| labels.iter().any(|label| rounds.contains(&label.round()))) {
@@ -183,8 +183,8 @@ fn holdings(
         }
         Ok(())
     })?;
-    // Nobody could read whose they are.
-    let mut letters = Stays::new(&topics.dlq, "dead letters of events (anybody's)");
+    // Their subject is unknown, because they could not be read.
+    let mut letters = Remaining::new(&topics.dlq, "dead letters of events (of any subject)");
     scan(connection, &topics.dlq, &mut |record| {
         if Headers::of(&record.headers).is_none_or(|of| of.topic == topics.events) {
             letters.count(&record);
@@ -194,7 +194,7 @@ fn holdings(
     let mut all = vec![events, decisions, requests, labels, letters];
     all.retain(|stays| stays.records > 0);
     for stays in &mut all {
-        let found = retention(connection, &stays.topic, ANSWER);
+        let found = retention(connection, &stays.topic, ANSWER_TIMEOUT);
         stays.date(found.map_err(|error| Failure::new(Exit::Unavailable, error))?);
     }
     Ok((all, rounds))

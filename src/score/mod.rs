@@ -4,34 +4,31 @@
 //!
 //! | stage | type | file |
 //! |---|---|---|
-//! | 1. read | [`Record`](reader::Record): a consumed record and its ticket, decoded into an [`InputEvent`](reader::InputEvent) | `reader` |
-//! | 2. submit | [`InFlightEvents`](in_flight::InFlightEvents): the panel's threads work on the event | `in_flight` |
-//! | 3. decide | [`AnsweredEvent`](in_flight::AnsweredEvent): the event and its votes, which become an [`Outcome`](outcome::Outcome) | `outcome` |
-//! | 4. commit | [`Batch`](open_batch::Batch): outcomes and the offsets of their records, in one transaction; then a [`CommittedBatch`](committer::CommittedBatch) | `open_batch`, `committer` |
-//! | 5. report | the figures of the stages, every half second | `pipeline` |
+//! | 1. read | `Record`: a consumed record and its ticket, decoded into an `InputEvent` | `reader` |
+//! | 2. submit | `InFlightEvents`: the panel's threads work on the event | `in_flight` |
+//! | 3. decide | `AnsweredEvent`: the event and its votes, which become an `Outcome` | `outcome` |
+//! | 4. commit | `Batch`: outcomes and the offsets of their records, in one transaction; then a `CommittedBatch` | `open_batch`, `committer` |
+//! | 5. report | the figures of the stages, every half second | `pipeline/report` |
 //!
 //! So a record becomes an event, an answered event, an outcome, and is committed. A record that cannot be decoded becomes
 //! an outcome at once: a dead letter.
 //!
-//! One thread runs all stages: [`ScorePipeline`](pipeline::ScorePipeline), which owns their state. The panel works on
-//! threads of its own, and so does the [`Committer`](committer::Committer), which commits one batch while the next one is
-//! read and decided.
+//! One thread runs all stages: `ScorePipeline`, which owns their state. The panel works on threads of its own, and so does
+//! the `Committer`, which commits one batch while the next one is read and decided.
 //!
 //! # Nothing is lost, and nothing is decided twice
 //!
-//! The watermark of the [`OpenBatch`](open_batch::OpenBatch) holds every record from the poll that returned it until a
-//! batch takes its outcome. Outcomes leave it in the order of their partition, so a committed offset never passes a record
-//! without an outcome. Each stage either passes an event on or ends the role with an error. Outcomes are discarded in
-//! three cases, and in each of them the record is read again:
+//! The watermark of the `OpenBatch` holds every record from the poll that returned it until a batch takes its outcome.
+//! Outcomes leave it in the order of their partition, so a committed offset never passes a record without an outcome. Each
+//! stage either passes an event on or ends the role with an error. An event is discarded in four cases, and in each of
+//! them its offset is not committed and its record is read again:
 //!
-//! * The partition was revoked ([`ScorePipeline::on_revoked`](pipeline::ScorePipeline::on_revoked)): its next owner reads
-//!   the record.
-//! * A batch failed ([`ScorePipeline::on_commit`](pipeline::ScorePipeline::on_commit)): this process reads everything
-//!   after the committed offsets again.
+//! * The partition was revoked (`ScorePipeline::on_revoked`): its next owner reads the record.
+//! * A batch failed (`ScorePipeline::on_commit`): this process reads everything after the committed offsets again.
 //! * There are too many dead letters ([`ScoreError::Surge`]): the role ends, and its next start reads the record.
+//! * A second signal ended the process: its next start reads the record.
 //!
-//! If the panel is full, [`InFlightEvents::room`](in_flight::InFlightEvents::room) is 0: records stay in the consumer and
-//! on the brokers.
+//! If the panel is full, `InFlightEvents::room` is 0: records stay in the consumer and on the brokers.
 
 mod commit_waits;
 mod committer;

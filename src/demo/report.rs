@@ -228,7 +228,6 @@ fn balance(run: &Run<'_>, summary: &Summary) -> Result<(), DemoError> {
 }
 
 fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
-    let rate = |mistakes: u64, rounds: u64| 100.0 * mistakes as f64 / rounds.max(1) as f64;
     let out = run.args.out.display();
     outln!();
     outln!("  {:>7} events        each with one decision", summary.decisions);
@@ -242,11 +241,29 @@ fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
         summary.labels,
         summary.label_dead_letters
     );
-    outln!(
-        "  {:>7} rounds        events with a live label: what the learner is a function of",
-        summary.rounds
-    );
+    outln!("  {:>7} rounds        events with a live label, from which the learner learns", summary.rounds);
     outln!();
+    print_mistakes(summary);
+    outln!("  greatest weights: {}", heaviest(masses));
+    outln!();
+    outln!(
+        "  {:.0} events a second, {} on broker {}",
+        summary.events_per_second,
+        summary.delivery,
+        summary.broker
+    );
+    outln!("  state hash  {}", summary.state_hash);
+    outln!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
+    outln!();
+    outln!("  Look further:");
+    // The commands start this program as the user did.
+    let program = std::env::args().next().unwrap_or_else(|| "aegis".to_owned());
+    stdout::print(&next_steps(&program, &out.to_string()));
+}
+
+/// Prints the mistakes of the ensemble, the fold, the majority and each expert.
+fn print_mistakes(summary: &Summary) {
+    let rate = |mistakes: u64, rounds: u64| 100.0 * mistakes as f64 / rounds.max(1) as f64;
     outln!("  mistakes on these rounds, flagging from p = .5         rate   weight");
     outln!(
         "  {:>7} the ensemble as played, labels late        {:>5.1} %",
@@ -273,21 +290,6 @@ fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
             expert.weight
         );
     }
-    outln!("  the learner listens to: {}", heaviest(masses));
-    outln!();
-    outln!(
-        "  {:.0} events a second, {} on broker {}",
-        summary.events_per_second,
-        summary.delivery,
-        summary.broker
-    );
-    outln!("  state hash  {}", summary.state_hash);
-    outln!("  replay hash {} (folded from {out}/rounds.jsonl, its lines shuffled)", summary.replay_hash);
-    outln!();
-    outln!("  Look further:");
-    // The commands start this program as the user did.
-    let program = std::env::args().next().unwrap_or_else(|| "aegis".to_owned());
-    stdout::print(&next_steps(&program, &out.to_string()));
 }
 
 /// Returns commands and files to look at next, in two columns.

@@ -315,10 +315,8 @@ mod tests {
         span.end_time.duration_since(span.start_time).unwrap()
     }
 
-    #[test]
-    fn an_event_is_a_span_with_its_panel_and_experts_within() {
-        let clock = Clock::now();
-        let ago = |millis: u32| clock.now.checked_sub(MILLI * millis).unwrap();
+    /// A decision after runs of two experts. `ago` returns the instant of that number of milliseconds before now.
+    fn decided(ago: &impl Fn(u32) -> Instant) -> Outcome {
         let expert = |id: &str, outcome, began, ended| ExpertRun {
             id: id.into(),
             outcome,
@@ -330,7 +328,7 @@ mod tests {
             ended: ago(30),
             experts: vec![expert("rules", "voted", 80, 79), expert("large", "timed_out", 70, 40)],
         };
-        let outcome = Outcome::Decided {
+        Outcome::Decided {
             policy: "default".into(),
             version: "3".into(),
             action: "block",
@@ -339,9 +337,15 @@ mod tests {
             nothing_to_judge: true,
             hidden_text: vec!["tag_characters", "styled_letters"],
             asked,
-        };
+        }
+    }
+
+    #[test]
+    fn an_event_is_a_span_with_its_panel_and_experts_within() {
+        let clock = Clock::now();
+        let ago = |millis: u32| clock.now.checked_sub(MILLI * millis).unwrap();
         let commit = Commit::new(&clock, &role(), ago(10), 7);
-        let spans = moderation_spans(&moderation(outcome, ago(100)), &commit, &clock, &role());
+        let spans = moderation_spans(&moderation(decided(&ago), ago(100)), &commit, &clock, &role());
         let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
         assert_eq!(names, ["moderate", "panel", "expert rules", "expert large"]);
         let [own, panel, rules, large] = spans.as_slice() else { panic!("{names:?}") };

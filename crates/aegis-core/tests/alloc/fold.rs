@@ -1,43 +1,11 @@
 //! The fold allocates only for its checkpoints, as counted by the allocator.
-#![allow(unsafe_code, reason = "a global allocator is unsafe")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use aegis_core::fold::{Fold, Settings};
 use aegis_core::label::{DecisionRef, Finding, Mapping, Source};
 use aegis_core::ledger::LabelStatus;
 use aegis_core::ledger_state::{LabelEntry, LedgerState, Score, VotesEntry};
 
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: every call is passed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use super::COUNT;
 
 #[test]
 fn no_round_allocates() {

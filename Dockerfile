@@ -1,5 +1,5 @@
 # Aegis as an image: `docker build -t aegis .` (on the processor), `--target gpu` (on an NVIDIA card).
-# docs/stack.md says what of this was run.
+# docs/stack.md lists the parts that were tested.
 
 # The program.
 FROM rust:1.95.0-bookworm AS program
@@ -9,7 +9,7 @@ COPY src src
 COPY crates crates
 COPY schemas schemas
 COPY benches benches
-# Not built, but Cargo.toml names some of them, and cargo refuses a manifest whose files are not there.
+# The tests are not built, but Cargo.toml names some of them, and cargo rejects a manifest whose files are missing.
 COPY tests tests
 RUN cargo build --release --locked --no-default-features && cp target/release/aegis /aegis/aegis
 
@@ -19,7 +19,7 @@ WORKDIR /aegis
 COPY experts experts
 RUN python3 experts/setup.py && chmod -R a+rX models
 
-# ONNX Runtime for NVIDIA cards. Only the gpu target takes it.
+# ONNX Runtime for NVIDIA cards, used only by the gpu target.
 FROM python:3.13.5-slim-bookworm AS cuda
 RUN pip install --no-cache-dir --no-deps --target /wheel onnxruntime-gpu==1.31.1 \
     && mkdir /cuda && cp /wheel/onnxruntime/capi/libonnxruntime*.so* /cuda/ \
@@ -49,7 +49,7 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=60s CMD ["ready", "livez"]
 ENTRYPOINT ["aegis"]
 CMD ["run"]
 
-# What runs. Everything below this line is also what `make stack-test` builds where no image can be pulled.
+# The image that runs. `make stack-test` builds everything below this line even if no image can be pulled.
 FROM debian:12.11-slim AS aegis
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libssl3 \
     && rm -rf /var/lib/apt/lists/* \
@@ -64,11 +64,11 @@ ENV AEGIS_CONFIG=/etc/aegis/aegis.toml \
     AEGIS__EXPERTS__FOLDER=/opt/aegis/models \
     AEGIS__LEARN__STORE=/var/lib/aegis/store
 USER aegis
-# Nothing is written but the learner's store and, for a moment, /tmp: the root file system can be read-only.
+# Only the learner's store and, briefly, /tmp are written, so the root file system can be read-only.
 WORKDIR /tmp
 VOLUME /var/lib/aegis
 EXPOSE 9464
-# Alive, not ready: a broker that is away is no reason to restart. Compose asks for readiness itself.
+# Checks liveness, not readiness: an unavailable broker is no reason to restart. The compose file checks readiness.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s CMD ["ready", "livez"]
 ENTRYPOINT ["aegis"]
 CMD ["run"]

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# An NVIDIA card against the processor, on the same texts: `make bench-gpu`. It needs `make cuda` and a card; without
-# one it says so and measures nothing. Figures go to docs/benchmarks.md with the device's name.
+# Compares an NVIDIA card with the processor on the same texts: `make bench-gpu`. It needs `make cuda` and a card, and fails
+# with a message if there is none. The figures belong in docs/benchmarks.md, with the name of the device.
 #
-#   benches/gpu.sh [CARGO'S FLAGS]
+#   benches/gpu.sh [FLAGS OF CARGO]
 #
-# What is measured, all of it or the PARTS that are named:
-#   tune     the whole panel with what suits it best, by provider
-#   limit    ours beside a bare loop on the card
-#   compare  the whole panel there and on the processor, in speed and in votes
+# The parts, all of which are measured unless PARTS names some:
+#   tune     the whole panel with its best settings, by provider
+#   limit    the panel and a bare loop on the card
+#   compare  the whole panel on the card and on the processor, in speed and in votes
 #   flow     from Apache Kafka to Apache Kafka, exactly once, on both, and Python consumers on the card
 #
-# PROVIDERS="cpu cuda tensorrt", TEXTS, ROUNDS and OUT change how. AEGIS, BENCH and FLOW name programs that are built
-# already: aegis, and the benches experts and flow.
+# PROVIDERS="cpu cuda tensorrt", TEXTS, ROUNDS and OUT change the measurement. AEGIS, BENCH and FLOW name programs that
+# are already built: aegis, and the benches experts and flow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PARTS=${PARTS:-tune limit compare flow}
@@ -38,7 +38,7 @@ if [[ " $PROVIDERS " == *" tensorrt "* ]] && ! ldconfig -p | grep -q libnvinfer.
   exit 69
 fi
 if has flow; then
-  # They say themselves what is missing.
+  # The scripts print what is missing.
   if ! tests/kafka/fetch.sh >/dev/null || ! tests/registry/java.sh 17 "Apache Kafka" >/dev/null; then
     echo "Without Apache Kafka the flow cannot be measured: leave flow out of PARTS." >&2
     exit 69
@@ -63,7 +63,7 @@ export LD_LIBRARY_PATH=$cuda${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   nproc
 } | tee "$OUT/machine.txt"
 
-# One library for all, so that only the provider differs. A provider that cannot run ends this: none is replaced.
+# All providers use the same library. A provider that cannot run is an error: it is not replaced by another one.
 if has tune; then
   for provider in $PROVIDERS; do
     folder=$OUT/$provider

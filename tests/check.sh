@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests that need neither Java nor fetched models nor any network but loopback. Arguments go to cargo.
+# Runs the tests that need no Java, no fetched models and no network except loopback. Arguments are passed to cargo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test of Aegis. Arguments go to cargo.
+# Runs every test of Aegis. Arguments are passed to cargo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ if ! command -v mvn >/dev/null; then
   exit 69
 fi
 
-# Tests kill the program at named points: src/crash.rs.
+# Tests kill the program at the named points of src/crash.rs.
 set -- --features crash-points "$@"
 
 echo "Building the tests (several minutes in a clean clone, seconds afterwards)"

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# The developer's own Apache Kafka, on fixed ports of the loopback device, in .cache/kafka-dev:
+# Apache Kafka for development, on fixed ports of the loopback device, in .cache/kafka-dev:
 #
-#     tests/kafka/dev.sh start PORT      starts it, or leaves it running, and waits until it answers
-#     tests/kafka/dev.sh registry PORT   the same for a schema registry beside it; says so where that cannot be
-#     tests/kafka/dev.sh stop            stops both; topics and offsets stay for the next start, schemas do not
+#     tests/kafka/dev.sh start PORT      starts it if it is not running, and waits until it answers
+#     tests/kafka/dev.sh registry PORT   does the same for a schema registry, and reports if none can be started
+#     tests/kafka/dev.sh stop            stops both; topics and offsets are kept for the next start, schemas are not
 #
-# The tests never use it and it never uses theirs.
+# The tests use brokers of their own.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$(cd "$here/../.." && pwd)/.cache/kafka-dev
 
-# The process of a pid file, if it still runs and is ours: numbers are given again after a restart.
+# Prints the process id in a pid file if that process runs and is ours: ids are reused after a restart.
 ours() {
   local pid
   pid=$(cat "$dir/$1" 2>/dev/null) && ps -o args= -p "$pid" 2>/dev/null | grep -qF "$2" && echo "$pid"
@@ -26,12 +26,12 @@ stop() {
     kill "$pid"
     for ((i = 0; i < 150; i++)); do broker >/dev/null || break; sleep 0.2; done
   fi
-  # The keepers end with their standard input: the registry with its own, and a broker that did not stop.
+  # The keepers end with their standard input, and with them the registry and a broker that did not stop.
   if pid=$(leash); then kill "$pid"; fi
   rm -f "$dir/leash" "$dir/leash.pid" "$dir/broker.pid" "$dir/registry.pid"
 }
 
-# Starts a registry on the broker's leash; where it does not start the log or standard error says why.
+# Starts a registry on the broker's leash. If it does not start, the reason is in its log or on standard error.
 start_registry() {
   local port=$1 keeper i
   rm -f "$dir/registry.log"
@@ -69,7 +69,7 @@ start)
   fi
   mkdir -p "$dir"
   mkfifo "$dir/leash"
-  # Each in a group of its own, so that Ctrl-C at whatever started it does not reach it.
+  # Each process gets its own process group, so that Ctrl-C in the terminal does not reach it.
   set -m
   nohup tail -f /dev/null >"$dir/leash" 2>/dev/null </dev/null &
   echo $! >"$dir/leash.pid"

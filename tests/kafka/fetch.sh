@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches Apache Kafka's jars with Maven, once, and prints the folder that holds them.
+# Fetches Apache Kafka's jars with Maven, once, and prints the path of their folder.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -19,7 +19,7 @@ if ! cmp -s "$pom" "$libs/pom.xml"; then
   trap 'rm -rf "$new"' EXIT
   mvn -q -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/$new" >&2
   cp "$pom" "$new/pom.xml"
-  # Whoever comes second finds the first one's.
+  # Another process may have fetched the same meanwhile; either copy will do.
   rm -rf "$libs"
   [ -e "$libs" ] || mv "$new" "$libs"
 fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs one of Apache Kafka's own tools from the jars that the tests run on:
+# Runs one of Apache Kafka's tools, from the jars that the tests use:
 #
 #     tests/kafka/tool.sh CLASS ARGUMENTS...
 #
-# tests/kafka/bin/ has those that the documentation uses, under the names that they have everywhere.
+# tests/kafka/bin/ contains those that the documentation uses, under their usual names.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 java=$("$here/../registry/java.sh" 17 "Apache Kafka's tools")

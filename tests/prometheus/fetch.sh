@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the folder of a `prometheus` and a `promtool`: those on the path, or Debian's package, fetched once into
-# .cache/prometheus, for which nobody has to be root.
+# Prints the folder that contains `prometheus` and `promtool`: those on the path, or those of Debian's package, which is
+# fetched once into .cache/prometheus. Root is not needed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -19,8 +19,8 @@ if [ ! -x "$bin/prometheus" ]; then
   new=$PWD/.cache/prometheus.$$
   mkdir -p "$new/deb"
   trap 'rm -rf "$new"' EXIT
-  # The reader of packages drops its rights where it has any, and cannot write here then. Where apt-get has no lists
-  # of what there is, or old ones, it reads them into a folder of ours.
+  # As root, apt-get would download as another user, who cannot write to this folder. If the lists of packages are
+  # missing or old, they are updated in a folder of ours.
   mkdir -p "$new/lists/partial"
   download=(apt-get -q -o APT::Sandbox::User=root)
   own=("${download[@]}" -o Dir::State::lists="$new/lists" -o Dir::Cache="$new/cache")

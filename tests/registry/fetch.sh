@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches a schema registry with Maven, once, and prints the folder that holds it.
+# Fetches a schema registry with Maven, once, and prints the path of its folder.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -21,7 +21,7 @@ if ! cmp -s "$pom" "$app/pom.xml"; then
   tar -xzf "$new"/*.tar.gz -C "$new"
   rm "$new"/*.tar.gz
   cp "$pom" "$new/pom.xml"
-  # Whoever comes second finds the first one's.
+  # Another process may have fetched the same meanwhile; either copy will do.
   rm -rf "$app"
   [ -e "$app" ] || mv "$new" "$app"
 fi

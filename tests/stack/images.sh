@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Gives the images that docker-compose.yml names to the Docker engine that answers:
+# Provides the images that docker-compose.yml names to the Docker engine:
 #
 #     tests/stack/images.sh WORK
 #
-# What can be pulled is pulled, and the Dockerfile is built as it is. Where it cannot, stand-ins get the same
-# names: a Debian made by debootstrap, Apache Kafka and the registry from Maven's jars, Debian's Prometheus, and
-# of the Dockerfile its last stage, on that Debian, with the program and the experts of this checkout.
-# WORK is a scratch folder. Prints a line for each image: what it is.
+# Images that can be pulled are pulled, and the Dockerfile is built as it is. The others are replaced by images of the
+# same names: a Debian made by debootstrap, Apache Kafka and the registry from Maven's jars, Debian's Prometheus, and
+# the last stage of the Dockerfile on that Debian, with the program and the experts of this checkout.
+# WORK is a folder for temporary files. Prints one line per image, which describes it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$1
@@ -15,7 +15,7 @@ product=aegis:0.1.0
 
 have() { docker image inspect "$1" >/dev/null 2>&1; }
 build() { docker build -q -t "$1" "$2" >>"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; exit 70; }; }
-# Whether an image can be had, by its name. One that cannot be reached is not waited for.
+# Succeeds if the image exists or can be pulled within the time limit.
 pull() { have "$1" || timeout "${AEGIS_STACK_PULL_SECONDS:-20}" docker pull -q "$1" >/dev/null 2>&1; }
 need() {
   command -v "$1" >/dev/null && return
@@ -80,7 +80,7 @@ else
   cp -rL models "$work/product/aegis/models"
   cp -r config "$work/product/config"
   cp deploy/ready "$work/product/deploy/"
-  # The stages before the last one stand for what they leave behind; the last one is the Dockerfile's own.
+  # Replacements of the first stages contain only their results; the last stage is the Dockerfile's own.
   {
     printf 'FROM aegis-stand-in/base AS program\nCOPY aegis /aegis\n'
     printf 'FROM aegis-stand-in/base AS experts\nCOPY aegis /aegis\n'

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# `make stack-test`: brings docker-compose.yml up with three scorers, checks that events flow exactly once, kills a
-# scorer and the learner with -9, cuts the broker off for 20 s, checks again, and takes everything down.
+# `make stack-test`: starts docker-compose.yml with three scorers, checks that events are processed exactly once, kills
+# a scorer and the learner with -9, disconnects the broker for 20 s, checks again, and removes everything.
 #
-# A Docker engine is started where none answers, and stand-ins are built where images cannot be pulled: images.sh.
-# Grafana is not started: nothing stands in for its image. AEGIS_STACK_SCRATCH=DIR keeps engine and images there.
+# If no Docker engine answers, engine.sh starts one; if images cannot be pulled, images.sh builds replacements. Grafana is
+# not started, because its image has no replacement. AEGIS_STACK_SCRATCH=DIR keeps engine and images in DIR.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=tests/stack
@@ -11,11 +11,11 @@ project=aegis-stack-test
 services=(kafka registry topics score learn producer labeller prometheus)
 replicas=3
 cut=20
-# A killed scorer's partitions go on within the session's time-out and 3 s. Prometheus sees it up to a scrape later:
-# deploy/prometheus/prometheus.yml.
+# The partitions of a killed scorer continue within the session time-out and 3 s. Prometheus notices this up to one
+# scrape interval (deploy/prometheus/prometheus.yml) later.
 session=6 scrape=5
 go_on=$((session + 3 + scrape))
-# No port that somebody else may have.
+# Ports that differ from the defaults of docker-compose.yml.
 export AEGIS_KAFKA_PORT=29094 AEGIS_PROMETHEUS_PORT=29090 AEGIS_DEMO_RATE=${AEGIS_DEMO_RATE:-15} COMPOSE_PROFILES=cpu
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/aegis-stack.XXXXXX")
@@ -58,12 +58,12 @@ if [ -n "$own" ]; then
 fi
 bash $here/images.sh "$work" | sed 's/^/        /'
 
-# One number of a Prometheus query; nothing where it has none.
+# Prints the first number of a Prometheus query's result, or nothing.
 query() {
   curl -s --max-time 5 "http://127.0.0.1:$AEGIS_PROMETHEUS_PORT/api/v1/query" --data-urlencode "query=$1" |
     python3 -c 'import json, sys; found = json.load(sys.stdin)["data"]["result"]; print(found[0]["value"][1] if found else "")' 2>/dev/null || true
 }
-# Waits until a query compares as told: holds 'sum(up)' -ge 4 SECONDS.
+# Waits until the result of a query satisfies a comparison: holds 'sum(up)' '>=' 4 SECONDS.
 holds() {
   local until=$((SECONDS + $4)) found
   while :; do
@@ -75,7 +75,7 @@ holds() {
 }
 containers() { docker ps -q --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1"; }
 health() { docker inspect -f '{{.State.Health.Status}}' "$1"; }
-# Waits until so many containers of a service are healthy: the fourth of the arguments is how long.
+# Waits until a number of containers of a service are healthy: healthy SERVICE COUNT SECONDS.
 healthy() {
   local until=$((SECONDS + $3)) count
   while :; do
@@ -96,8 +96,8 @@ restarts() {
   echo $sum
 }
 answers() { docker exec "$1" ready "$2" 2>/dev/null; }
-# Kills a container's process as a machine that fails would, and waits until the engine has started it again. Where
-# its process is not ours to kill, the engine kills it and is told to start it.
+# Kills a container's process, as a failing machine would, and waits until the engine has restarted it. If we may not
+# kill the process, the engine kills it and starts it on request.
 murder() {
   local count
   count=$(docker inspect -f '{{.RestartCount}}' "$1")
@@ -133,11 +133,11 @@ weights=$(query 'sum(aegis_predictors_published_total)')
 say "the producer is stopped, to count"
 compose stop producer >/dev/null 2>&1
 holds 'sum(kafka_consumergroup_lag{consumergroup="aegis-score"}) + sum(aegis_queue_events)' == 0 90
-sleep 6 # one more scrape, after which the counters stand still
+sleep 6 # one more scrape, after which the counters no longer change
 read_=$(query 'sum(aegis_events_consumed_total)')
 done_=$(query 'sum(aegis_decisions_total) + sum(aegis_dead_letters_total{side="event"} or vector(0))')
 verify "before anything is broken"
-# Scorers that joined took partitions from the first, in the midst of events: those were read twice, and count once.
+# Scorers that joined took partitions over while events were in progress: these were read twice and counted once.
 events=$(sed -n 's/^\([0-9]*\) events: .*/\1/p' "$work/verify")
 [ "$done_" = "$events" ] && [ "$read_" -ge "$events" ] ||
   fail "/metrics: $read_ events read, $done_ decisions and dead letters; the topic has $events events"

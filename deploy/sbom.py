@@ -1,10 +1,10 @@
-"""A bill of materials: CycloneDX 1.5 on standard output, from Cargo's metadata, the lock file and what set-up fetches.
+"""Writes a bill of materials, CycloneDX 1.5, from Cargo's metadata, the lock file and the packages of the set-up.
 
     deploy/sbom.py [CARGO] > aegis.cdx.json
 
-Holds every crate of Cargo.lock with version, licence, checksum and dependencies; those that only tests and benches use,
-or no feature of ours turns on, have the scope `excluded`. Beside them ONNX Runtime and the packages that the experts and
-the demo's texts are made from, of experts/packages.json; those for NVIDIA cards, of experts/cuda.json, are `optional`. The
+It lists every crate of Cargo.lock with version, licence, checksum and dependencies; crates that only tests and
+benches use, or that no enabled feature needs, have the scope `excluded`. It also lists ONNX Runtime and the packages of
+the experts and the demo's texts (experts/packages.json); those for NVIDIA cards (experts/cuda.json) are `optional`. The
 same tree gives the same bytes.
 """
 import json
@@ -48,7 +48,7 @@ def main():
         if crate not in used:
             found["scope"] = "excluded"
         if package["license"]:
-            # Older crates write a slash for OR.
+            # Older crates write a slash instead of OR.
             words = package["license"].replace("/", " OR ").split()
             found["licenses"] = [{"expression": " ".join(words)}]
         if checksum := sums[package["name"], package["version"]]:
@@ -77,7 +77,7 @@ def purl(kind, package):
 
 
 def fetched(name, scope):
-    """The packages of a list that set-up goes by, one for each file: ONNX Runtime has one for every platform."""
+    """Returns the packages of a list, one for each file: ONNX Runtime has one file per platform."""
     components = []
     for package, of in json.loads((ROOT / "experts" / name).read_text()).items():
         for file in of.get("by_platform", {"any": of}).values():
@@ -97,7 +97,7 @@ def fetched(name, scope):
 
 
 def needed(node):
-    """The crates that a crate needs to be built or to run."""
+    """Returns the crates that a crate needs for its build or at run time."""
     kinds = lambda needs: any(kind["kind"] in (None, "build") for kind in needs["dep_kinds"])
     return [needs["pkg"] for needs in node["deps"] if kinds(needs)]
 

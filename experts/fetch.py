@@ -1,4 +1,4 @@
-"""Gets the packages of packages.json with pip, checked against their hashes."""
+"""Downloads the packages of packages.json with pip and checks their hashes."""
 import hashlib
 import json
 import os
@@ -12,11 +12,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "packages"
 VENV = ROOT / ".venv"
-UNAVAILABLE = 69  # exit status: something that is needed cannot be had
+UNAVAILABLE = 69  # exit status: something that is needed is not available
 
 
 class Failure(Exception):
-    """Ends set-up with a message for the user."""
+    """An error that ends the set-up with a message for the user."""
 
     def __init__(self, message: str, status: int = UNAVAILABLE):
         super().__init__(message)
@@ -48,7 +48,7 @@ def machine() -> str:
 
 
 def packages() -> dict:
-    """Name -> entry, with this machine's variant filled in."""
+    """Returns name -> entry, with the variant for this machine."""
     table = json.loads((ROOT / "experts" / "packages.json").read_text(encoding="utf-8"))
     for name, entry in table.items():
         variants = entry.pop("by_platform", None)
@@ -71,7 +71,7 @@ def _is_whole(path: Path, entry: dict) -> bool:
 
 
 def ensure_venv() -> Path:
-    """The Python of .venv, which is made if it is not there. Its only use here is pip."""
+    """Returns the Python of .venv, which is created if it is missing. It is used only for pip."""
     python = VENV / "bin" / "python"
     if python.is_file() and _quiet([python, "-m", "pip", "--version"]) == 0:
         return python
@@ -92,7 +92,7 @@ def _quiet(command) -> int:
 
 
 def fetch_all(table=None, again: str = "make setup") -> int:
-    """Fetches what is missing of the table, by default packages.json; returns how many packages that were."""
+    """Downloads the missing packages of the table, by default packages.json. Returns their number."""
     table = packages() if table is None else table
     CACHE.mkdir(parents=True, exist_ok=True)
     for stale in CACHE.glob(".part-*"):  # left by an interrupted run
@@ -116,10 +116,10 @@ def _fetch(python: Path, entry: dict, title: str, again: str) -> None:
     if "platform" in entry:
         command += ["--platform", entry["platform"], "--implementation", "cp",
                     "--python-version", entry.get("python", "3.11"), "--abi", entry["abi"]]
-    else:  # the same file whatever Python runs this
+    else:  # the file does not depend on the running Python
         command += ["--python-version", "3.11"]
     command.append(f"{entry['name']}=={entry['version']}")
-    # pip writes what it receives under TMPDIR: its size there is the progress.
+    # pip writes received data to TMPDIR, so the size of that folder is the progress.
     environment = dict(os.environ, TMPDIR=str(part), PIP_PROGRESS_BAR="off")
     log = part / "pip.log"
     started = time.monotonic()

@@ -7,7 +7,7 @@ from onnxfile import FLOAT, Graph, floats, transposed
 
 
 def build_linear(weights, biases, out) -> None:
-    """One logistic unit per label: `weights[label]` are 384 numbers."""
+    """Writes a graph with one logistic output per label; `weights[label]` has 384 numbers."""
     labels = len(weights)
     g = Graph("head")
     e = g.input("embedding", FLOAT, ["batch", DIM])
@@ -19,10 +19,10 @@ def build_linear(weights, biases, out) -> None:
 
 
 def build_jailguard(package, out) -> None:
-    """jailguard's network (384, 256, 128, 1), read out of its extension module.
+    """Writes the graph of jailguard's network (384, 256, 128, 1), read from its extension module.
 
-    The package keeps its weights as one JSON text inside the library; the wheel
-    is pinned by hash, so the text is always in the same place.
+    The package stores its weights as one JSON text inside the library. The wheel is
+    pinned by hash, so the text is always at the same position.
     """
     library = package.read("jailguard/_jailguard.abi3.so")
     start = library.index(b'{"w_h1":[[')

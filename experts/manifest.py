@@ -26,7 +26,7 @@ def file_fields(folder, name: str, **more) -> dict:
 
 def write_manifest(folder, kind: str, about: dict, *, encoder=None, model=None, rules=None,
                    tokenizer=None, text=None, inputs=None, outputs=None, fitted=None) -> None:
-    """`about`: an entry of catalogue.py; `fitted`: calibration and quality as measured."""
+    """Writes the manifest. `about` is an entry of catalogue.py, `fitted` the measured calibration and quality."""
     head = {"id": about["id"], "kind": kind, "description": about["description"],
             "licence": about["licence"], "source": about["source"]}
     if encoder:

@@ -1,16 +1,16 @@
 """Writes ONNX files with the standard library alone.
 
-An ONNX model is a protobuf message; the few message types a graph needs are
-written here by field number. That keeps set-up free of compiled packages, works
-on every Python since 3.9, and gives the same bytes on every machine (a protobuf
-library's output may change with its version).
+An ONNX model is a protobuf message. The few message types that a graph needs are
+written here by field number. The set-up therefore needs no compiled packages, works
+with every Python since 3.9, and gives the same bytes on every machine (the output of
+a protobuf library may change with its version).
 """
 import struct
 from array import array
 
 FLOAT, INT8, INT32, INT64, STRING = 1, 3, 6, 7, 8
 IR_VERSION, OPSET = 9, 20
-# Versions of operators beyond ONNX's own, by their domain.
+# Versions of the operator sets other than ONNX's own, by domain.
 DOMAINS = {"ai.onnx.ml": 1, "com.microsoft": 1}
 
 
@@ -50,12 +50,12 @@ def _attribute(name: str, value) -> bytes:
 
 
 def floats(values) -> bytes:
-    """Little-endian float32, rounded to nearest, whatever the machine's own order."""
+    """Returns little-endian float32, rounded to nearest, on machines of any byte order."""
     return struct.pack("<%df" % len(values), *values)
 
 
 def transposed(raw: bytes, rows: int, cols: int) -> bytes:
-    """The transpose of a row-major float32 matrix. Moves words, computes nothing."""
+    """Returns the transpose of a row-major float32 matrix. Only moves words."""
     words = array("I")
     assert words.itemsize == 4 and len(raw) == 4 * rows * cols
     words.frombytes(raw)

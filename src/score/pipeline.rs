@@ -318,7 +318,7 @@ impl ScorePipeline<'_> {
                 Ok(())
             }
             Err(ScoreError::Commit(error)) if error.is_retryable() => {
-                tracing::warn!(name = error.name(), %error, "a unit is done again");
+                tracing::warn!(name = error.name(), %error, "a transaction is repeated");
                 metrics::aborted(ROLE, error.name());
                 self.batch.on_failed();
                 self.rewind_if_failed().map(drop)

@@ -86,7 +86,7 @@ fn a_transaction_that_hangs_keeps_its_partitions_for_a_session_only() {
     old.signal("CONT");
     // It is told that its unit is void, or that its transaction was taken from it.
     wait("the word of the one that held still", || {
-        old.ended().is_some() || old.log().contains("a unit is done again")
+        old.ended().is_some() || old.log().contains("a transaction is repeated")
     });
     send(&site.connection, &events(&site, 300..400));
     all_committed(&site, 400);

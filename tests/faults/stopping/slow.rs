@@ -51,7 +51,7 @@ fn works_at(round_trip: Duration) {
     let published = site.published(20, 0);
     for role in &roles {
         wait("readiness", || ready(role));
-        assert!(!role.log().contains("a unit is done again"), "{}", role.log());
+        assert!(!role.log().contains("a transaction is repeated"), "{}", role.log());
     }
     far.proxy.set_round_trip(Duration::ZERO);
     assert_eq!(hex(&published.state_hash), site.replayed());

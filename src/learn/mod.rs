@@ -124,7 +124,12 @@ impl Learn {
                     election.close(LEAVE_TIMEOUT);
                     election = self.stand_for_election()?;
                 }
-                Err(error) => self.recover(error)?,
+                Err(error) => {
+                    if let Err(error) = self.recover(error) {
+                        election.close(self.leave_timeout());
+                        return Err(error);
+                    }
+                }
             }
         }
         election.close(self.leave_timeout());
@@ -220,8 +225,14 @@ impl Learn {
             return Ok(End::Stopped);
         };
         loop {
-            if let Control::End(end) = active.tick(election)? {
-                return active.finish(end);
+            match active.tick(election) {
+                Ok(Control::Continue) => {}
+                Ok(Control::End(end)) => return active.finish(end),
+                Err(error) => {
+                    // Dropping the source would wait for the group without a limit.
+                    active.labels.close(self.leave_timeout());
+                    return Err(error);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use super::Failure;
 use crate::ops::{Exit, Health, Shutdown, StopReason, metrics};
 use crate::panics;
+use crate::score::ScoreError;
 
 /// The time that threads have to finish after one of them has failed, before they are asked to abort.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -161,7 +162,7 @@ impl Supervisor {
                 Ok(Ok(())) => {
                     (Exit::Internal, anyhow!("it ended without a request to stop: a fault of this program"))
                 }
-                Ok(Err(error)) => (Exit::Unavailable, error),
+                Ok(Err(error)) => (exit_of(&error), error),
                 Err(_) => {
                     (Exit::Internal, anyhow!("it panicked: a fault of this program; the log has its place"))
                 }
@@ -182,6 +183,14 @@ impl Supervisor {
     fn ended(&self, role: &'static str) {
         self.health.of(role).end();
         metrics::role_ended(role);
+    }
+}
+
+/// Returns the exit code for the error of a role: a broken invariant is a bug, all other causes lie outside.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    match error.downcast_ref() {
+        Some(ScoreError::Invariant { .. }) => Exit::Internal,
+        _ => Exit::Unavailable,
     }
 }
 
@@ -258,5 +267,12 @@ mod tests {
         let mut supervisor = Supervisor::new(shutdown, Health::default());
         supervisor.role("learn", || Ok(())).unwrap_or_else(|_| unreachable!());
         assert!(supervisor.wait().is_ok(), "asked before");
+    }
+
+    #[test]
+    fn a_broken_invariant_is_a_bug_and_other_errors_lie_outside() {
+        let bug = anyhow::Error::from(ScoreError::Invariant { what: "an answer without its event".into() });
+        assert_eq!(exit_of(&bug), Exit::Internal);
+        assert_eq!(exit_of(&anyhow!("no brokers")), Exit::Unavailable);
     }
 }

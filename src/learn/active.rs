@@ -295,7 +295,9 @@ impl<'a> ActiveLearner<'a> {
             let horizon = self.learn.config.learn.horizon();
             self.store.remove_days_before(now().saturating_sub(horizon))?;
             if self.learn.topics_differ(&self.store) {
-                tracing::warn!("a topic was deleted and made again: beginning again from what is committed");
+                tracing::warn!(
+                    "a topic was deleted and created again: beginning again from what is committed"
+                );
                 return Err(Exit::End(End::Again));
             }
         }

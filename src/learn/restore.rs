@@ -88,7 +88,7 @@ impl Learn {
             return Err(self.other_ledger("was found to end before an offset of the store".to_owned()));
         }
         if differs(then.ledger, now.ledger) {
-            return Err(self.other_ledger("was deleted and made again".to_owned()));
+            return Err(self.other_ledger("was deleted and created again".to_owned()));
         }
         if then.ledger.is_none() && store.ledger_offset().is_none() {
             match self.compare_predictors() {
@@ -99,12 +99,12 @@ impl Learn {
             }
         }
         if differs(then.decisions, now.decisions) {
-            self.reindex(store, "the topic was deleted and made again")?;
+            self.reindex(store, "the topic was deleted and created again")?;
         }
         if differs(then.labels, now.labels) {
             tracing::warn!(
                 topic = self.config.topics.labels,
-                "the topic of labels was deleted and made again: its labels are read from the group's offset, and from \
+                "the topic of labels was deleted and created again: its labels are read from the group's offset, and from \
                  the first one kept if the brokers have dropped that with the topic"
             );
         }
@@ -113,7 +113,7 @@ impl Learn {
         Ok(store.set_topic_ids(TopicIds { ledger, decisions, labels })?)
     }
 
-    /// Returns `true` if a topic was deleted and made again since the store was opened. Returns `false` if the brokers do
+    /// Returns `true` if a topic was deleted and created again since the store was opened. Returns `false` if the brokers do
     /// not answer; the check is repeated later.
     pub(super) fn topics_differ(&self, store: &Store) -> bool {
         let then = store.topic_ids();

@@ -102,12 +102,11 @@ impl ScorePipeline<'_> {
         let policies_changed = self.score.policies.renew(&mut self.policies).is_some();
         let panel_changed = self.score.panel.renew(&mut self.panel).is_some();
         if panel_changed {
-            self.predictors.on_panel(self.panel.experts())?;
             self.in_flight.on_panel(&self.panel.panel)?;
         }
         if policies_changed || panel_changed {
             self.decider.on_reload(&self.policies, &self.panel);
-            self.predictors.on_policies(&self.policies)?;
+            self.predictors.on_reload(&self.policies, self.panel.experts())?;
             self.in_flight.on_policies(&self.policies)?;
         }
         Ok(())

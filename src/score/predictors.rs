@@ -176,13 +176,19 @@ impl Predictors {
         Ok(())
     }
 
-    /// Takes changed policies. A new policy begins with its prior or what is published for it; a policy with a published
-    /// predictor continues with that one until its learner publishes the next.
+    /// Takes policies and the experts of the panel after either has changed. A policy with a published predictor
+    /// continues with that one until its learner publishes the next; a new expert has no weight in it before its first
+    /// labelled round. Any other policy begins with its prior, or with the predictor that was published for it.
     ///
     /// # Errors
     /// Returns an error if a policy's learner does not accept the experts.
-    pub fn on_policies(&mut self, policies: &Arc<Policies>) -> Result<(), PredictorError> {
+    pub fn on_reload(
+        &mut self,
+        policies: &Arc<Policies>,
+        experts: Vec<String>,
+    ) -> Result<(), PredictorError> {
         self.policies = Arc::clone(policies);
+        self.experts = experts;
         for policy in policies.policies.values() {
             match self.by_policy.get_mut(&policy.name).filter(|current| current.published.is_some()) {
                 Some(current) => current.seed.clone_from(&policy.learner.seed),
@@ -195,21 +201,6 @@ impl Predictors {
             }
         }
         Ok(())
-    }
-
-    /// Takes a changed panel. Priors are made for its experts; a published predictor stays in use, and includes a new
-    /// expert after its first labelled round.
-    ///
-    /// # Errors
-    /// Returns an error if a policy's learner does not accept the experts.
-    pub fn on_panel(&mut self, experts: Vec<String>) -> Result<(), PredictorError> {
-        if experts == self.experts {
-            return Ok(());
-        }
-        self.experts = experts;
-        let priors = self.by_policy.iter().filter(|(_, current)| current.published.is_none());
-        let names: Vec<String> = priors.map(|(name, _)| name.clone()).collect();
-        names.iter().try_for_each(|name| self.reset(name))
     }
 
     /// Returns `true` if everything that was published before the start has been taken.

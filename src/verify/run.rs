@@ -42,16 +42,19 @@ impl Verify<'_> {
     /// Returns an error if a topic cannot be read to its end.
     pub fn run(mut self) -> Result<Report, VerifyError> {
         let (config, connection) = (self.config, self.connection);
-        let mut reader =
-            OutcomeReader::open(config, connection, self.schemas, self.from, &mut *self.progress)?;
-        reader.read(&mut *self.progress)?;
-        // With a start time, the caller states that the outcomes since then are kept.
-        if self.from.is_none() {
-            reader.exclude_deleted(config, connection)?;
-        }
-        reader.await_missing()?;
-        let (counts, mut violations) = reader.outcomes.close(&config.score.group, self.from.is_none());
-        let (review, more) = reader.requests.close();
+        // The consumers of the outcomes are closed before the ledger is folded, which needs the most memory.
+        let (counts, mut violations, (review, more)) = {
+            let mut reader =
+                OutcomeReader::open(config, connection, self.schemas, self.from, &mut *self.progress)?;
+            reader.read(&mut *self.progress)?;
+            // With a start time, the caller states that the outcomes since then are kept.
+            if self.from.is_none() {
+                reader.exclude_deleted(config, connection)?;
+            }
+            reader.await_missing()?;
+            let (counts, violations) = reader.outcomes.close(&config.score.group, self.from.is_none());
+            (counts, violations, reader.requests.close())
+        };
         violations.merge(more);
         let (predictors, ledger_records, more) = self.verify_predictors()?;
         violations.merge(more);

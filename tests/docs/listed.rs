@@ -26,12 +26,12 @@ pub static LISTED: &[Listed] = &[
     (
         "docs/operating.md",
         "aegis ledger restore …",
-        "needs a ledger topic that was made again: tests/faults/learner/topics.rs",
+        "needs a ledger topic that was created again: tests/faults/learner/topics.rs",
     ),
     (
         "docs/operating.md",
         "aegis ledger adopt …",
-        "needs a ledger topic that was made again: tests/faults/learner/topics.rs",
+        "needs a ledger topic that was created again: tests/faults/learner/topics.rs",
     ),
     ("docs/experts.md", "make setup", "`make test` runs it first"),
     (

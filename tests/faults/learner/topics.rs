@@ -63,7 +63,7 @@ fn assert_differs(site: &Site) {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(65), "{said}");
     assert!(said.contains("differences between the learner's store and the ledger"), "{said}");
-    assert!(said.contains("deleted and made again"), "{said}");
+    assert!(said.contains("deleted and created again"), "{said}");
 }
 
 fn done(output: &Output) -> String {
@@ -231,7 +231,7 @@ fn labels_of_a_recreated_topic_are_read_from_the_first() {
     recreate(&site, "labels");
     send_labels(&site, (LABELS..2 * LABELS + 3).map(about));
     let mut learn = site.start_with("learn", &[], &[]);
-    learn.says("the topic of labels was deleted and made again");
+    learn.says("the topic of labels was deleted and created again");
     learned(&site, 2 * LABELS + 3);
     learn.stop();
 }

@@ -113,8 +113,8 @@ impl InFlightEvents {
         Ok(())
     }
 
-    /// Returns how many more events can be submitted now. At 0 the panel is full: records stay in the consumer, which is
-    /// [paused](super::reader::EventReader::pause_if_blocked) after a second, and no event waits in between.
+    /// Returns how many more events can be submitted now. At 0 the panel is full: the pipeline decodes no further record, and
+    /// the consumer is [paused](super::reader::EventReader::pause_if_blocked) after a second.
     #[must_use]
     pub fn room(&self) -> usize {
         let replaced: usize = self.replaced.iter().map(Stream::inside).sum();

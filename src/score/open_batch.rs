@@ -140,8 +140,8 @@ impl OpenBatch {
         }
     }
 
-    /// Discards everything that is not committed, because a batch failed. No outcomes are taken until
-    /// [`on_rewound`](Self::on_rewound).
+    /// Notes that a batch failed. [`restart`](Self::restart) discards everything that is not committed, and no outcomes are
+    /// taken until [`on_rewound`](Self::on_rewound).
     pub fn on_failed(&mut self) {
         self.failed = true;
         // A batch that was too large to be committed in time is not made as large again.

@@ -206,7 +206,7 @@ fn connect(config: &Config, shutdown: &Shutdown) -> Result<Connection, Failure> 
             ?session,
             ?round_trip,
             ?wanted,
-            "session.timeout.ms of kafka.settings is too short for brokers so far away: units may fail; remove it or raise it"
+            "session.timeout.ms of kafka.settings is too short for brokers so far away: commits may fail; remove it or raise it"
         );
     }
     Ok(connection)

@@ -64,7 +64,7 @@ enum End {
 impl End {
     /// The end after a batch whose commit was given up.
     fn after(error: &CommitError) -> Self {
-        tracing::warn!(name = error.name(), %error, "a unit is done again");
+        tracing::warn!(name = error.name(), %error, "a batch is repeated");
         metrics::aborted("learn", error.name());
         if matches!(error, CommitError::Outlived { .. }) { Self::Unsure } else { Self::Again }
     }

@@ -54,7 +54,7 @@ pub struct Committer {
     shutdown: Shutdown,
 }
 
-/// What the commit thread owns.
+/// The state of the commit thread.
 struct Worker {
     outbox: Outbox,
     member: Membership,

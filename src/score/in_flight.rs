@@ -43,7 +43,7 @@ pub struct InFlightEvents {
     replaced: Vec<Stream>,
     window: usize,
     delay: Duration,
-    /// Whether only the experts that policies keep under load are asked.
+    /// `true` if only the experts that policies keep under load are asked.
     shrunk: bool,
     /// The events by the key under which their texts were submitted, with the time of submission.
     events: BTreeMap<u64, (InputEvent, Instant)>,

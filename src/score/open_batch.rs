@@ -82,7 +82,7 @@ pub struct OpenBatch {
     waits: CommitWaits,
     /// The time since which an outcome waits, and how long its event had waited for the panel.
     open: Option<(Instant, Duration)>,
-    /// Whether a batch failed, and the consumer is not back at the committed offsets yet.
+    /// `true` if a batch failed and the consumer is not back at the committed offsets yet.
     failed: bool,
 }
 

@@ -49,7 +49,7 @@ pub struct ScorePipeline<'a> {
     predictors: Predictors,
     policies: Arc<Policies>,
     panel: Arc<PanelHandle>,
-    /// Whether more records may be available than could be read last time.
+    /// `true` if more records may be available than could be read last time.
     behind: bool,
     /// The rate of dead letters. If there are too many, a surge has begun.
     surge: DeadLetterRate,

@@ -1,6 +1,6 @@
-//! The circuit breaker of a backend: after a hang or repeated failures it admits no text for a pause, then one text as
-//! a trial. The pause doubles with each trial that fails. A run that cannot be stopped costs a worker, so a few of them
-//! disable the backend. Times are passed in.
+//! The circuit breaker of a model, or of one expert of it: after a hang or repeated failures it admits no text for a pause,
+//! then one text as a trial. The pause doubles with each trial that fails. A run that cannot be stopped costs a worker, so
+//! a few of them disable the model or expert for as long as the panel lives. Times are passed in.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::core::vote::Abstention;
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Failed runs in a row that open the breaker.
 const MAX_FAILURES: u32 = 8;
-/// Incidents with a lost worker that disable the backend.
+/// Incidents with a lost worker that disable the model or expert.
 const MAX_INCIDENTS: u32 = 3;
 
 /// Returns `true` if one failure opens the breaker: a hang may cost a worker, and too much memory the process.
@@ -33,7 +33,7 @@ struct Open {
     next: Instant,
 }
 
-/// Decides whether texts may go to a backend.
+/// Decides if texts may go to a model or to an expert.
 #[derive(Debug)]
 pub(super) struct CircuitBreaker {
     first_pause: Duration,

@@ -93,7 +93,7 @@ impl CircuitBreaker {
     }
 
     /// A run that began at this time could not be stopped, and its worker is lost. Returns `true` if that disables the
-    /// backend: the incident is the last that is tolerated, or workers are short, so that none is.
+    /// model or expert: this was the last incident that is tolerated, or workers are `short` and no incident is.
     pub(super) fn on_worker_lost(&mut self, began: Instant, now: Instant, short: bool) -> bool {
         // Runs that were in flight together are one incident, because none of them was a trial.
         let together = self.last_lost.replace(now).is_some_and(|last| began <= last);
@@ -138,7 +138,7 @@ impl CircuitBreaker {
         Some(pause)
     }
 
-    /// Sets whether the backend lacks all that could run.
+    /// Sets whether the model could not be loaded.
     pub(super) fn set_not_loaded(&mut self, not_loaded: bool) {
         self.not_loaded = not_loaded;
     }

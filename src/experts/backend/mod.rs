@@ -1,7 +1,8 @@
 //! Backends: the code that runs experts on texts.
 //!
 //! Each way to run experts has one file here that implements [`Backend`]: `onnx` for graphs and `rules` for rule files. The
-//! scheduler and the workers see only the trait.
+//! scheduler and the workers see the backends of models only by the trait. All rules of a panel are one backend, which
+//! reads whole texts in jobs of its own.
 //!
 //! # A new kind of expert
 //!
@@ -17,13 +18,14 @@
 //! | a file here | the backend itself |
 //!
 //! The matches over `Kind` and `Body` are exhaustive, so the compiler lists most of these places. The scheduler, the
-//! workers and the learner need no change. Three conditions are not checked by types:
+//! workers and the learner need no change. The types do not check these conditions:
 //!
 //! * A backend that reads text itself gets it as [`Form::Characters`], because the cache and the batches compare slices of
 //!   numbers: it needs `ModelTokenizer::Characters` as its tokenizer.
 //! * `PanelBuilder::mark_not_loaded` expects a graph. A kind without one must count as loaded, and abstain while it does
 //!   not work.
-//! * A run that waits must register with [`InFlightRun::on_cancel`]. The backend `Waits` in the tests of `worker` is an
+//! * A run occupies its worker until it returns. One that waits must register with [`InFlightRun::on_cancel`], and
+//!   [`Profile::max_in_flight`] bounds the number of workers that wait. The backend `Waits` in the tests of `worker` is an
 //!   example.
 
 pub(crate) mod onnx;

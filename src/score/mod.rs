@@ -37,6 +37,9 @@
 //! * There are too many dead letters ([`ScoreError::Surge`]): the record at which that is noticed gets no outcome, the role
 //!   ends, and its next start reads the record.
 //! * A second signal ended the process: its next start reads the record.
+//!
+//! This holds if the delivery is exactly-once. With at-least-once delivery, a crash between outputs and offsets repeats
+//! outputs.
 
 mod commit_waits;
 mod committer;

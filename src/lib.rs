@@ -1,9 +1,17 @@
 //! Aegis moderates conversations on Kafka: experts vote, a no-regret learner combines the votes, and human
 //! labels teach it.
 //!
-//! Data passes through these modules: [`kafka`] reads and writes records, [`codec`] decodes them, [`experts`]
-//! vote, [`score`] decides, and [`learn`] joins labels to decisions and folds them. [`core`] defines the types
-//! and the algorithms, and [`store`] keeps the learner's data on disk.
+//! Data passes through these modules: [`kafka`] reads records, [`codec`] decodes them, [`experts`] vote, [`score`] decides,
+//! and [`learn`] joins labels to decisions and folds them. Records that cannot be processed become [`dead_letter`]s. [`core`]
+//! defines the types and the algorithms, and [`store`] keeps the learner's data on disk.
+//!
+//! * Around a running process: [`cli`] has the commands, [`config`] the settings, [`ops`] metrics, health, traces and
+//!   shutdown, [`registry`] the client of a schema registry, and [`panics`] the handling of panics.
+//! * Commands with a module of their own: [`replay`], [`evaluate`], [`verify`] and [`demo`]. [`charts`] draws for the
+//!   first two.
+//! * For tests: [`crash`] has the points at which a process is killed or stopped.
+//!
+//! Begin with the module docs of [`score`] and [`learn`]: each follows one record through its stages.
 
 // Output goes through `ops::stdout`: `println!` panics if the reader has closed the pipe.
 #![deny(clippy::print_stdout)]

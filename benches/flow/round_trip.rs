@@ -14,7 +14,7 @@ use crate::broker::{event, padded, record, send};
 const TRIPS: [u64; 7] = [0, 50, 100, 200, 400, 500, 1_000];
 /// Partitions of events and decisions.
 const PARTITIONS: i32 = 4;
-/// Of the events, the share that is the start and does not count: units have grown by then.
+/// Of the events, the share that is the start and does not count: batches have grown by then.
 const START: usize = 4;
 /// Records that arrive within this time after the first of a batch belong to the same batch.
 const AT_ONCE: Duration = Duration::from_millis(200);
@@ -37,7 +37,7 @@ pub fn run(events: usize, labels: usize) {
     );
     let far = Far::start();
     println!(
-        "| round trip | score is ready after | first decision after | decisions a second | {labels} labels are learned after | units done again |"
+        "| round trip | score is ready after | first decision after | decisions a second | {labels} labels are learned after | batches repeated |"
     );
     println!("|---|---|---|---|---|---|");
     for millis in TRIPS {
@@ -66,7 +66,7 @@ fn passage(far: &Far, millis: u64, events: usize, labels: usize) -> Row {
     let mut score = site.start_with("score", &[], &[]);
     let ready = ready(&mut score, started);
     let (first, rate) = decided(&site, started, events);
-    let mut again = score.log().matches("a unit is done again").count();
+    let mut again = score.log().matches("a batch is repeated").count();
 
     let topic = site.topic("labels");
     let labelled =
@@ -76,7 +76,7 @@ fn passage(far: &Far, millis: u64, events: usize, labels: usize) -> Row {
     let learn = site.start_with("learn", &[], &[]);
     site.published(labels as u64, 0);
     let learned = started.elapsed();
-    again += learn.log().matches("a unit is done again").count();
+    again += learn.log().matches("a batch is repeated").count();
 
     far.proxy.set_round_trip(Duration::ZERO);
     score.stop();

@@ -32,8 +32,8 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     if let Some(path) = &args.config {
         let loaded = config::load(path, std::env::vars(), &[])?;
         // Files need no brokers.
-        let asks = args.streams.iter().any(|stream| stream.to_string_lossy().starts_with("topic:"));
-        let open = if asks { run::brokers } else { run::connection };
+        let reads_topics = args.streams.iter().any(|stream| stream.to_string_lossy().starts_with("topic:"));
+        let open = if reads_topics { run::brokers } else { run::connection };
         connection = Some(open(&loaded.config)?);
         panel = run::panel_config(&loaded.config.experts);
         defaults = Some(loaded.config.record_defaults());
@@ -57,14 +57,14 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     let mut progress = |done, of| {
         bar.get_or_insert_with(|| Progress::start("reading texts", Some(of))).set(done);
     };
-    let mut around = ReplayContext {
+    let mut context = ReplayContext {
         topic: Some(&mut topic),
         policies,
         defaults,
         panel: Some(panel),
         progress: Some(&mut progress),
     };
-    fold(args, &mut around, &mut Stdout, &mut Stderr).map_err(failed)?;
+    fold(args, &mut context, &mut Stdout, &mut Stderr).map_err(failed)?;
     if let Some(bar) = bar {
         bar.finish();
     }

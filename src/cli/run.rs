@@ -206,7 +206,7 @@ fn connect(config: &Config, shutdown: &Shutdown) -> Result<Connection, Failure> 
             ?session,
             ?round_trip,
             ?wanted,
-            "session.timeout.ms of kafka.settings is too short for brokers so far away: units may fail; remove it or raise it"
+            "session.timeout.ms of kafka.settings is too short for brokers so far away: commits may fail; remove it or raise it"
         );
     }
     Ok(connection)
@@ -232,13 +232,13 @@ impl Roles {
             let (provider, state) = (&expert.provider, expert.state.word());
             tracing::info!(expert = expert.id, provider, state, "expert");
         }
-        let seats = PanelHandle::in_force(panel, &config.experts.shadow);
-        let reloader = PanelReloader::new(seats.clone(), args, &config.experts);
+        let handle = PanelHandle::in_force(panel, &config.experts.shadow);
+        let reloader = PanelReloader::new(handle.clone(), args, &config.experts);
         let instance = format!("{}-{}", config.score.group, config.score.member);
         let score = Score {
             config: Arc::clone(config),
             policies: self.policies.clone(),
-            panel: seats,
+            panel: handle,
             delivery: delivery(config, &self.connection, &instance),
             connection: self.connection.clone(),
             health: self.health.clone(),

@@ -60,13 +60,13 @@ pub fn tune(args: &TuneArgs) -> Result<Exit, Failure> {
     let config = args.config.untuned()?;
     let base = PanelConfig { cache: 0, require_all: true, ..panel_config(&config.experts) };
     let texts = texts(args.texts as usize);
-    let lanes = check_batch_invariance(&base, &texts)?;
+    let models = check_batch_invariance(&base, &texts)?;
     let bench = Bench { delay: config.experts.batch_delay(), texts: &texts, rounds: args.rounds };
     let refuse = |error| Failure::new(Exit::Config, error);
     let mut trials = Trials { bench: &bench, base, table: Vec::new() };
     let best = trials.best(config.score.window).map_err(refuse)?;
     let chosen = panel(&trials.base, best);
-    let budgets = budgets::find(&bench, &chosen, best.window, &lanes).map_err(refuse)?;
+    let budgets = budgets::find(&bench, &chosen, best.window, &models).map_err(refuse)?;
     let (provider, table) = (&chosen.provider, trials.table.as_slice());
     let text = document(&Measured { bench: &bench, provider, table, best, budgets: &budgets });
     let path = args.config.config.parent().unwrap_or(Path::new("")).join(TUNED);

@@ -286,9 +286,7 @@ mod tests {
             corrects: None,
             ..label.clone()
         };
-        let filed = |label, standing| {
-            Record::Label(LabelRecord { label, received: 1_790_000_000_456, status: standing })
-        };
+        let filed = |label, status| Record::Label(LabelRecord { label, received: 1_790_000_000_456, status });
         let edit = |action| Record::Edit(Edit { id: "e".into(), action });
         let everyone = String::new();
         vec![

@@ -1,4 +1,4 @@
-//! Loads a configuration: `tuned.toml`, over it the file, over it the environment and `--set`.
+//! Loads a configuration: `tuned.toml`, the file, the environment and `--set`. Each overrides those before it.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -78,7 +78,7 @@ pub(super) fn parse(path: &Path) -> Result<toml::Table, ConfigError> {
 
 /// Adds the values of `tuned.toml` to a merged table, and builds the configuration.
 pub(super) fn with_tuned(path: &Path, mut table: toml::Table) -> Result<Config, ConfigError> {
-    let tuned = tuned::under(&mut table, folder(path))?;
+    let tuned = tuned::merge_into(&mut table, folder(path))?;
     resolve(path, table, tuned)
 }
 

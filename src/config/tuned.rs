@@ -33,7 +33,7 @@ pub struct Tuned {
 }
 
 /// Adds the settings of the file in `folder`, if there is one, to `table`. Existing values stay.
-pub(super) fn under(table: &mut Table, folder: &Path) -> Result<Option<Tuned>, ConfigError> {
+pub(super) fn merge_into(table: &mut Table, folder: &Path) -> Result<Option<Tuned>, ConfigError> {
     let path = folder.join(TUNED);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
@@ -103,7 +103,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(TUNED), tuned).unwrap();
         let mut table: Table = config.parse().unwrap();
-        let found = under(&mut table, folder.path());
+        let found = merge_into(&mut table, folder.path());
         (table, found)
     }
 
@@ -142,6 +142,6 @@ mod tests {
         let Err(ConfigError::Toml { reason, .. }) = lay("[", "").1 else { panic!("it is not TOML") };
         assert!(reason.ends_with("\nRun `aegis tune` again, or delete the file"), "{reason}");
         let none = tempfile::tempdir().unwrap();
-        assert_eq!(under(&mut Table::new(), none.path()).unwrap(), None);
+        assert_eq!(merge_into(&mut Table::new(), none.path()).unwrap(), None);
     }
 }

@@ -1,4 +1,5 @@
-//! The judges: each expert, plain majority, and the default learner, before it sees a set and going through it.
+//! The judges: each expert, plain majority, the default learner before it sees a set, and the same learner while it learns
+//! the set's labels one by one.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,8 @@ use super::sets::{Set, Text};
 use crate::core::learners::majority::majority;
 use crate::core::learners::{Learner, LearnerSpec, Name, RoundInput};
 
-/// The judges after the experts.
-pub(super) const TOGETHER: [&str; 3] = ["majority", "default, before", "default, online"];
+/// The judges that combine the experts' votes. They follow the experts in every list of judges.
+pub(super) const COMBINED: [&str; 3] = ["majority", "default, before", "default, online"];
 
 /// The scores of all judges on the texts of a set.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use clap::Args;
 use serde_json::json;
 use thiserror::Error;
 
-use self::judge::{JudgedSet, TOGETHER};
+use self::judge::{COMBINED, JudgedSet};
 use self::sets::{Sets, Text};
 use crate::charts::{Accuracy, AccuracyRow};
 use crate::experts::{Panel, PanelConfig};
@@ -76,7 +76,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
         streams::write(folder, &sets.held_out, &experts, panel.encoder().as_ref(), &answers)?;
     }
     let judged = judge::judge(&experts, &sets.held_out, &sets.teaching, &answers)?;
-    let judges: Vec<&str> = experts.iter().copied().chain(TOGETHER).collect();
+    let judges: Vec<&str> = experts.iter().copied().chain(COMBINED).collect();
     let n = experts.len();
     let (a, b, alike) = most_alike(&experts, &judged);
     let taught = taught(&sets);

@@ -62,7 +62,7 @@ pub(super) fn about(judged: &[JudgedSet<'_>]) -> String {
     for JudgedSet { set, .. } in judged {
         let harmful = set.texts.iter().filter(|text| text.is_unsafe).count();
         let share = format!("{:.0} %", 100.0 * harmful as f64 / set.texts.len() as f64);
-        let counts = [set.texts.len().to_string(), set.of.to_string(), share];
+        let counts = [set.texts.len().to_string(), set.available.to_string(), share];
         let cells = [set.name, set.kind, set.about].map(str::to_owned);
         out += &line(&cells.into_iter().chain(counts).collect::<Vec<_>>());
     }

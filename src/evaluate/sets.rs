@@ -1,9 +1,15 @@
-//! The labelled texts: read where they lie, split by hash, never copied.
+//! The labelled texts, split by their hashes into those that are held out, those that train the learner, and the rest.
 //!
-//! One rule for all, that of experts/datasets.py: a text's bucket of ten is its own hash. Buckets 0 and 1 are
-//! held out, 2 and 3 teach the learner (the experts' two calibration numbers were fitted there, nothing else),
-//! the rest trained the experts. Sets that are for testing only are held out in full; of the demo's texts all
-//! but buckets 2 and 3.
+//! The split is that of experts/datasets.py. The hash of a text puts it into one of ten buckets:
+//!
+//! | buckets | use |
+//! |---|---|
+//! | 0, 1 | held out |
+//! | 2, 3 | train the learner. Of the experts, only the two calibration numbers were fitted on them |
+//! | 4 to 9 | trained the experts |
+//!
+//! There are two exceptions. Sets for testing only are held out as a whole. Of the demo's texts, all buckets but 2 and 3 are
+//! held out.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -37,8 +43,8 @@ pub(super) struct Set {
     /// The sources of its texts. The learner that is measured on the set was not trained on them.
     pub(super) sources: &'static [&'static str],
     pub(super) texts: Vec<Text>,
-    /// The number of texts before the limit.
-    pub(super) of: usize,
+    /// The number of held-out texts, of which `texts` may be a part.
+    pub(super) available: usize,
 }
 
 /// All texts of an evaluation.
@@ -144,7 +150,7 @@ fn word(record: &Value, name: &str) -> Option<String> {
     record.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
-/// Reads the demo's texts, which `make setup` brings.
+/// Reads the demo's texts, which `make setup` downloads.
 fn demo(models: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
     for file in ["injection", "everyday", "jailbreaks", "answers"] {
         let path = models.join("demo").join(file).with_extension("jsonl");
@@ -191,6 +197,7 @@ fn convabuse(folder: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> 
     Ok(())
 }
 
+/// Reads the public sets.
 fn shared(folder: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
     const FILES: &[(&str, &str)] = &[
         ("openai_moderation", "openai"),
@@ -220,11 +227,11 @@ fn shared(folder: &Path, found: &mut Vec<Text>) -> Result<(), EvaluateError> {
     convabuse(folder, found)
 }
 
-/// Reads all sets: at most `each` texts of a held-out set, and at most half as many of a training source.
+/// Reads all sets: at most `limit` texts of a held-out set, and at most half as many of a source of training texts.
 ///
 /// # Errors
 /// Returns an error if the demo's texts are missing, or a file cannot be read.
-pub(super) fn read(models: &Path, data: Option<&Path>, each: usize) -> Result<Sets, EvaluateError> {
+pub(super) fn read(models: &Path, data: Option<&Path>, limit: usize) -> Result<Sets, EvaluateError> {
     let mut all = Vec::new();
     demo(models, &mut all)?;
     let own = all.len();
@@ -251,17 +258,17 @@ pub(super) fn read(models: &Path, data: Option<&Path>, each: usize) -> Result<Se
         if *name == "offensive" {
             texts.iter_mut().for_each(|text| text.is_unsafe |= text.offensive);
         }
-        let of = texts.len();
-        texts.truncate(each);
+        let available = texts.len();
+        texts.truncate(limit);
         if !texts.is_empty() {
-            held_out.push(Set { name, kind, about, sources, texts, of });
+            held_out.push(Set { name, kind, about, sources, texts, available });
         }
     }
     let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
     let teaching = all.into_iter().filter(|text| text.teaches()).filter(|text| {
         let count = taken.entry(text.source).or_default();
         *count += 1;
-        *count <= each / 2
+        *count <= limit / 2
     });
     let teaching = teaching.collect();
     Ok(Sets { held_out, teaching, shared: folder.is_some() })

@@ -1,6 +1,6 @@
-//! The circuit breaker of a backend: after a hang or repeated failures it admits no text for a pause, then one text as
-//! a trial. The pause doubles with each trial that fails. A run that cannot be stopped costs a worker, so a few of them
-//! disable the backend. Times are passed in.
+//! The circuit breaker of a model, or of one expert of it: after a hang or repeated failures it admits no text for a pause,
+//! then one text as a trial. The pause doubles with each trial that fails. A run that cannot be stopped costs a worker, so
+//! a few of them disable the model or expert for as long as the panel lives. Times are passed in.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::core::vote::Abstention;
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Failed runs in a row that open the breaker.
 const MAX_FAILURES: u32 = 8;
-/// Incidents with a lost worker that disable the backend.
+/// Incidents with a lost worker that disable the model or expert.
 const MAX_INCIDENTS: u32 = 3;
 
 /// Returns `true` if one failure opens the breaker: a hang may cost a worker, and too much memory the process.
@@ -33,7 +33,7 @@ struct Open {
     next: Instant,
 }
 
-/// Decides whether texts may go to a backend.
+/// Decides if texts may go to a model or to an expert.
 #[derive(Debug)]
 pub(super) struct CircuitBreaker {
     first_pause: Duration,
@@ -93,7 +93,7 @@ impl CircuitBreaker {
     }
 
     /// A run that began at this time could not be stopped, and its worker is lost. Returns `true` if that disables the
-    /// backend: the incident is the last that is tolerated, or workers are short, so that none is.
+    /// model or expert: this was the last incident that is tolerated, or workers are `short` and no incident is.
     pub(super) fn on_worker_lost(&mut self, began: Instant, now: Instant, short: bool) -> bool {
         // Runs that were in flight together are one incident, because none of them was a trial.
         let together = self.last_lost.replace(now).is_some_and(|last| began <= last);
@@ -138,7 +138,7 @@ impl CircuitBreaker {
         Some(pause)
     }
 
-    /// Sets whether the backend lacks all that could run.
+    /// Sets whether the model could not be loaded.
     pub(super) fn set_not_loaded(&mut self, not_loaded: bool) {
         self.not_loaded = not_loaded;
     }

@@ -1,13 +1,27 @@
 //! The panel: experts that vote on texts.
 //!
-//! Each expert is a folder with a manifest (docs/adding-an-expert.md). [`Panel::open`] checks all of them and loads
-//! their graphs, once for each worker thread. [`Panel::ask`] takes a window of texts and waits for the votes and, if
-//! the panel has an encoder, the features of each. A [`Stream`] takes texts as they come and returns answers as they
-//! are complete.
+//! Each expert is a folder with a manifest (docs/adding-an-expert.md). [`Panel::open`] checks all of them (`manifest`,
+//! `loader`) and loads their graphs, once for each worker thread. [`Panel::ask`] takes several texts and waits for the
+//! votes and, if the panel has an encoder, the features of each. A [`Stream`] takes texts as they come and returns answers
+//! as they are complete.
 //!
-//! A text is tokenised once for each tokenizer (`tokenizer`) and then waits in the `scheduler`. A free `worker` takes a
-//! batch of texts of similar length ([`batcher`]) and runs it on a `backend`; `scores` turns the numbers into votes.
-//! The [`rules`] read [folded](text_folding) text instead. An expert that fails abstains, with its reason.
+//! # The path of a text
+//!
+//! | stage | type | file |
+//! |---|---|---|
+//! | 1. tokenise | `Submission`: the text's tokens, once for each tokenizer, with a `Request` for each model and window | `panel/ask`, `tokenizer` |
+//! | 2. queue | `Scheduler`: requests wait. An equal request shares the run, and a known result comes from the cache | `scheduler`, `cache` |
+//! | 3. run | `Worker`: takes a batch of requests of similar length and runs it on its own `Backend` | `worker`, [`batcher`], `backend` |
+//! | 4. score | `ExpertScore`: the numbers of a graph as P(unsafe) and categories | `scores` |
+//! | 5. answer | `PendingAnswer`: collects the outcomes, and is sent with the last of them or at its deadline | `pending` |
+//!
+//! A *model* is an encoder with its heads, or a classifier: the experts whose votes come from one run. The [`rules`] have
+//! no model. They read [folded](text_folding) text in jobs of their own.
+//!
+//! An expert that fails abstains, with its reason. The `breaker` pauses an expert that keeps failing, a watchdog in the
+//! `scheduler` cancels runs at their deadlines, and `reload` loads models that could not be loaded at the start.
+//!
+//! `backend` says where a new kind of expert goes.
 
 mod backend;
 mod batch_invariance;

@@ -82,7 +82,7 @@ impl Scheduler {
     /// Adds texts. They run by `due`, or earlier in full batches.
     pub(super) fn submit(&self, submissions: Vec<Submission>, due: Instant) {
         let mut state = self.state();
-        let (one, now) = (submissions.len() == 1, Instant::now());
+        let (is_single, now) = (submissions.len() == 1, Instant::now());
         for Submission { answer, requests, rules_text } in submissions {
             // Without a worker nothing would run.
             if (requests.is_empty() && rules_text.is_none()) || state.workers == 0 {
@@ -104,7 +104,7 @@ impl Scheduler {
             state.open.insert((answer.deadline, number), answer);
         }
         drop(state);
-        if one { self.work.notify_one() } else { self.work.notify_all() }
+        if is_single { self.work.notify_one() } else { self.work.notify_all() }
     }
 
     /// Answers a request from the cache, adds it to an equal one, or queues it.

@@ -137,7 +137,7 @@ impl Starter {
             for _ in 0..lost {
                 let (load_worker, scheduler) = (Arc::clone(load_worker), Arc::clone(&self.scheduler));
                 if let Err(error) =
-                    self.start_worker(true, move || load_spare(&scheduler, &load_worker, pause))
+                    self.start_worker(true, move || load_replacement(&scheduler, &load_worker, pause))
                 {
                     tracing::error!(%error, "a worker could not be replaced");
                     self.scheduler.remove_worker();
@@ -147,9 +147,9 @@ impl Starter {
     }
 }
 
-/// Loads the backends of a worker that replaces another. It tries again while that fails, because memory may be short
-/// for a moment only. Meanwhile there is one worker less.
-fn load_spare(
+/// Loads the backends of a worker that replaces another. Loading is repeated while it fails, because memory may be short
+/// only temporarily. Meanwhile there is one worker less.
+fn load_replacement(
     scheduler: &Scheduler,
     load_worker: &WorkerLoader,
     mut pause: Duration,

@@ -89,7 +89,7 @@ pub(super) struct Member {
     rebalances: Mutex<VecDeque<Rebalance>>,
     gauges: Mutex<Gauges>,
     closing: AtomicBool,
-    /// Whether the client has moved a position that no longer existed.
+    /// `true` if the client has moved a position that no longer existed.
     moved: AtomicBool,
 }
 

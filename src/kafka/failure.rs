@@ -268,8 +268,8 @@ pub(super) enum Class {
     Retry,
     /// Abort the transaction.
     Abort,
-    /// Create a new producer.
-    Spent,
+    /// The producer cannot be used any more: create a new one.
+    Unusable,
     /// Another producer has the transactional id, or the brokers aborted a transaction that took too long.
     Fenced,
 }
@@ -281,7 +281,7 @@ pub(super) fn classify(error: &KafkaError) -> Class {
     let fenced = matches!(code, Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch));
     match error {
         KafkaError::Transaction(error) if error.is_fatal() && fenced => Class::Fenced,
-        KafkaError::Transaction(error) if error.is_fatal() => Class::Spent,
+        KafkaError::Transaction(error) if error.is_fatal() => Class::Unusable,
         KafkaError::Transaction(error) if error.txn_requires_abort() => Class::Abort,
         KafkaError::Transaction(error) if error.is_retriable() => Class::Retry,
         // A flush timed out. The delivery reports say what happened to each record.
@@ -290,7 +290,7 @@ pub(super) fn classify(error: &KafkaError) -> Class {
             Class::Retry
         }
         KafkaError::ConsumerCommit(_) => Class::Abort,
-        _ => Class::Spent,
+        _ => Class::Unusable,
     }
 }
 
@@ -358,7 +358,7 @@ mod tests {
         assert!(stale(&KafkaError::ConsumerCommit(Code::IllegalGeneration)));
         assert!(!stale(&KafkaError::ConsumerCommit(Code::RequestTimedOut)));
         assert_eq!(classify(&KafkaError::Flush(Code::OperationTimedOut)), Class::Abort);
-        assert_eq!(classify(&KafkaError::Canceled), Class::Spent);
+        assert_eq!(classify(&KafkaError::Canceled), Class::Unusable);
     }
 
     #[test]

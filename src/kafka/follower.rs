@@ -55,7 +55,7 @@ struct Progress {
     next: i64,
     /// The end of the partition when the topic was opened.
     end: i64,
-    /// Whether this end was reached.
+    /// `true` if this end was reached.
     reached: bool,
 }
 
@@ -65,7 +65,7 @@ pub struct Follower {
     topic: [Arc<str>; 1],
     partitions: BTreeMap<i32, Progress>,
     skipped: Vec<Followed>,
-    /// Whether [`Followed::End`] was returned.
+    /// `true` if [`Followed::End`] was returned.
     end_returned: bool,
 }
 

@@ -1,7 +1,10 @@
 //! Commits outputs together with the offsets of the records they were made from.
 //!
-//! The columns say what the client's error asks for, and the cells what is done and which [`CommitError`] is returned. A
-//! *new producer* means that the producer is dropped, and the next transaction makes another.
+//! # Errors
+//!
+//! The client's errors have four classes (`failure::Class`), one for each column. A cell says what is done after such an
+//! error in a step, and which [`CommitError`] is returned. *New producer* means that the producer is dropped, and that the
+//! next transaction creates another.
 //!
 //! | step | retriable | requires an abort | producer unusable | fenced |
 //! |---|---|---|---|---|
@@ -12,16 +15,18 @@
 //! | commit, timed out | new producer: `Indefinite` | | | |
 //! | abort, timed out or failed | new producer | | | `Fenced` |
 //!
-//! If a transaction was open for longer than its time-out, `Fenced` becomes `Outlived`, with a new producer: the brokers
-//! aborted the transaction while they could not be reached. If instead another instance had taken the transactional id,
-//! the new producer would take it back. An instance whose id belongs to an elected role therefore takes part in the
-//! election first.
+//! If a transaction was open for longer than its time-out, `Outlived` is returned instead of `Fenced`, with a new producer:
+//! the brokers have probably aborted the transaction while they could not be reached. But another instance may have taken
+//! the transactional id, and the new producer would take it back. The learner therefore stands for election again before it
+//! creates one.
+//!
+//! # Transactions without an answer
 //!
 //! A new producer takes the same transactional id, which aborts a transaction that the old one left open. A transaction
 //! whose commit was never requested is therefore certainly void. If only the answer to the commit is missing, the outcome
 //! is unknown, and is found by re-reading the committed offsets, which wait for open transactions. The new producer is
 //! created by the next transaction or by [`Outbox::reopen`], not at once: a learner that hung must first check that it is
-//! still elected, or it would take the id from its successor. Errors are classified in [`failure`](super::failure).
+//! still elected, or it would take the id from its successor.
 
 use std::time::{Duration, Instant};
 
@@ -69,10 +74,10 @@ pub struct Outbox {
     producer: Option<BaseProducer<Reports>>,
     /// The time-out of the producer's transactions. It is known once there is a producer.
     timeout: Duration,
-    /// The reason for which this outbox is fenced: it never works again.
+    /// The reason if this outbox is fenced. It never works again then.
     fenced: Option<String>,
     /// The maximum size of a batch of records, in bytes.
-    batch: usize,
+    batch_size: usize,
 }
 
 impl Outbox {
@@ -93,10 +98,10 @@ impl Outbox {
             )));
         }
         let timeout = Duration::ZERO;
-        let batch = connection.batch_size();
+        let batch_size = connection.batch_size();
         let (connection, producer, fenced) = (connection.clone(), None, None);
-        let mut outbox = Self { connection, delivery, producer, timeout, fenced, batch };
-        outbox.ready()?;
+        let mut outbox = Self { connection, delivery, producer, timeout, fenced, batch_size };
+        outbox.ensure_producer()?;
         Ok(outbox)
     }
 
@@ -130,13 +135,13 @@ impl Outbox {
     /// The maximum size of a batch of records, in bytes. A larger record is alone in its batch.
     #[must_use]
     pub fn batch_size(&self) -> usize {
-        self.batch
+        self.batch_size
     }
 
     /// Limits the batches of the next producer to `bytes`. A topic refuses a batch that exceeds its limit, however small
     /// the records in it.
     pub fn limit_batch_size(&mut self, bytes: usize) {
-        self.batch = self.batch.min(bytes.max(1));
+        self.batch_size = self.batch_size.min(bytes.max(1));
     }
 
     /// Returns the size of the largest batch that `topic` accepts, in bytes, or `None` if it cannot be determined.
@@ -156,7 +161,7 @@ impl Outbox {
     }
 
     /// Creates the producer if there is none.
-    pub(super) fn ready(&mut self) -> Result<(), CommitError> {
+    pub(super) fn ensure_producer(&mut self) -> Result<(), CommitError> {
         if let Some(reason) = &self.fenced {
             return Err(CommitError::Fenced { reason: reason.clone() });
         }
@@ -188,7 +193,7 @@ impl Outbox {
             Delivery::ExactlyOnce { timeout, .. } => self.connection.transaction_within(*timeout),
         };
         let mut config = self.connection.producer();
-        config.set("batch.size", self.batch.to_string());
+        config.set("batch.size", self.batch_size.to_string());
         let timeout_ms = self.timeout.as_millis().to_string();
         match &self.delivery {
             Delivery::AtLeastOnce => config.set("message.timeout.ms", &timeout_ms),
@@ -243,6 +248,7 @@ impl Outbox {
         self.timeout
     }
 
+    /// Marks the outbox as fenced, drops the producer, and returns the error for that.
     pub(super) fn fence(&mut self, error: &KafkaError) -> CommitError {
         let reason = error.to_string();
         self.producer = None;
@@ -253,7 +259,7 @@ impl Outbox {
     /// Creates a producer now if the last one was dropped. Call this before requesting committed offsets: they wait for a
     /// transaction that the last producer left open, at worst until the brokers abort it.
     pub fn reopen(&mut self) {
-        if let Err(error) = self.ready() {
+        if let Err(error) = self.ensure_producer() {
             tracing::warn!(target: "kafka", %error, "no new producer yet; the next transaction tries again");
         }
     }

@@ -41,7 +41,7 @@ pub enum Polled {
     Revoked {
         /// The partitions.
         partitions: Vec<TopicPartition>,
-        /// Whether the session has ended. The partitions are released already then, and nothing of them can be committed.
+        /// `true` if the session has ended. The partitions are released already then, and nothing of them can be committed.
         lost: bool,
     },
     /// There was no record and no rebalance within the time-out.
@@ -51,7 +51,7 @@ pub enum Polled {
 /// The state of the connection, and the lag. It is at most a second old while the source is polled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Whether a broker was connected at the last report.
+    /// `true` if a broker was connected at the last report.
     pub connected: bool,
     /// When a broker was last known to be connected. Without polls there are no reports.
     pub seen: Option<Instant>,

@@ -71,7 +71,7 @@ pub fn partitions_of(
 /// The retention settings of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Whether the topic is compacted.
+    /// `true` if the topic is compacted.
     pub compacts: bool,
     /// The age after which records may be deleted, or `None` if they are never deleted by age.
     pub after: Option<Duration>,

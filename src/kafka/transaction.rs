@@ -106,7 +106,7 @@ impl<'a> Transaction<'a> {
         if self.begun {
             return Ok(());
         }
-        self.outbox.ready()?;
+        self.outbox.ensure_producer()?;
         self.since = Instant::now();
         if matches!(self.outbox.delivery(), Delivery::ExactlyOnce { .. }) {
             let begun = self.outbox.producer()?.begin_transaction();
@@ -156,7 +156,7 @@ impl<'a> Transaction<'a> {
         };
         match classify(&error) {
             Class::Fenced | Class::Abort => Err(self.failed("commit", &error)),
-            Class::Retry | Class::Spent => {
+            Class::Retry | Class::Unusable => {
                 self.begun = false;
                 self.outbox.drop_producer();
                 Err(CommitError::Indefinite { reason: error.to_string() })
@@ -170,7 +170,7 @@ impl<'a> Transaction<'a> {
         let aborted = match classify(error) {
             Class::Fenced => return self.fenced(stage, error),
             Class::Abort => self.abort(),
-            Class::Retry | Class::Spent => {
+            Class::Retry | Class::Unusable => {
                 self.begun = false;
                 self.outbox.drop_producer();
                 Ok(())

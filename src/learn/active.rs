@@ -229,8 +229,8 @@ impl<'a> ActiveLearner<'a> {
         Ok(join.output)
     }
 
-    /// Stage 4: commits ledger records, dead letters and label offsets together, and reads the ledger up to there.
-    /// Returns an error to report later if there are too many dead letters.
+    /// Stage 4: commits ledger records, dead letters and label offsets together, and reads the ledger records back, which
+    /// applies them to the state in memory. Returns an error to report later if there are too many dead letters.
     fn commit(
         &mut self,
         batch: LabelBatch,
@@ -279,16 +279,18 @@ impl<'a> ActiveLearner<'a> {
         self.last_refused.map(|reason| LearnError::Surge { limit, reason })
     }
 
-    /// Stage 5: applies the ledger as committed to memory and to the store. `indexed` is the number of decisions that
-    /// this tick has read. With `expire`, also drops days of the index past the horizon, and compares the topics.
+    /// Stage 5: reads edits that operators have written, and writes everything that was read back to the store. `indexed`
+    /// is the number of decisions that this tick has read. With `expire`, also drops days of the index past the horizon,
+    /// and compares the topics' ids with those in the store.
     fn apply(&mut self, indexed: usize, expire: bool) -> Result<(), Exit> {
+        // Everything that was read so far is this learner's own commit. Rounds that follow it are another learner's.
         self.ledger.clear_foreign();
         self.ledger.read_new()?;
         if !self.ledger.foreign().is_empty() {
             tracing::warn!("another learner writes to the ledger: beginning again from what is committed");
             return Err(Exit::End(End::Again));
         }
-        self.ledger.write(&mut self.store, self.index.covered())?;
+        self.ledger.write(&mut self.store, self.index.take_positions())?;
         crash::point("learn.kept");
         self.learn.progress.add_decisions(indexed);
         if expire {

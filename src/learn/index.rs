@@ -19,7 +19,8 @@ pub(super) struct Index {
     entries: Vec<IndexEntry>,
     /// The next offset of each partition.
     positions: BTreeMap<i32, i64>,
-    /// The (partition, offset) of decisions that cannot be decoded, since the last call of [`covered`](Self::covered).
+    /// The (partition, offset) of decisions that cannot be decoded, since the last call of
+    /// [`take_positions`](Self::take_positions).
     skipped: Vec<(i32, i64)>,
     moved: bool,
     /// The time of the last check for new partitions.
@@ -87,8 +88,8 @@ impl Index {
         self.follower.progress()
     }
 
-    /// Returns `true` if records have been read since the last call of [`covered`](Self::covered), even if none of them
-    /// could be decoded.
+    /// Returns `true` if records have been read since the last call of [`take_positions`](Self::take_positions), even if
+    /// none of them could be decoded.
     pub(super) fn has_moved(&self) -> bool {
         self.moved
     }
@@ -201,8 +202,9 @@ impl Index {
         Ok(())
     }
 
-    /// The positions up to which decisions have been read, to be written once their batch is committed.
-    pub(super) fn covered(&mut self) -> WriteBatch {
+    /// Takes the positions up to which decisions have been read, to be written to the store once their batch is committed.
+    /// Returns an empty batch if nothing was read since the last call.
+    pub(super) fn take_positions(&mut self) -> WriteBatch {
         if !std::mem::take(&mut self.moved) {
             return WriteBatch::default();
         }
@@ -247,7 +249,7 @@ mod tests {
             next = index.positions.get(&0).copied().unwrap_or(0);
             assert!(next - before <= MOST, "{before} to {next}");
             assert_eq!(moved, next > before);
-            index.covered();
+            index.take_positions();
         }
     }
 }

@@ -117,7 +117,7 @@ impl Join<'_> {
         let vanished = self.locate(&wanted)?;
         for ReadLabel { record, label, received } in labels {
             let id = label.round();
-            let (standing, outcome) = match self.votes_key(&id) {
+            let (status, outcome) = match self.votes_key(&id) {
                 Some((round_time, _)) if received.saturating_sub(round_time) > self.horizon => {
                     metrics::label("too_late");
                     self.output.refuse(record, too_late());
@@ -137,7 +137,7 @@ impl Join<'_> {
             // The record is kept until the commit, because the ledger record may not fit its topic.
             let key = Key::Label(id, label.id.clone());
             self.output.labels.entry(key).or_default().push(record);
-            self.insert_label(LabelRecord { label, received, status: standing }, outcome);
+            self.insert_label(LabelRecord { label, received, status }, outcome);
         }
         Ok(())
     }
@@ -256,9 +256,9 @@ impl Join<'_> {
         let Some((rounds, row)) = self.state.row(&id) else { return };
         for label in rounds.labels(row).into_iter().filter(|label| label.status == LabelStatus::Waiting) {
             let late = label.received.saturating_sub(round_time) > self.horizon;
-            let standing = if late { LabelStatus::TooLate } else { LabelStatus::Accepted };
+            let status = if late { LabelStatus::TooLate } else { LabelStatus::Accepted };
             let outcome = if late { "waited_too_late" } else { "waited_accepted" };
-            self.insert_label(LabelRecord { status: standing, ..label }, outcome);
+            self.insert_label(LabelRecord { status, ..label }, outcome);
         }
     }
 

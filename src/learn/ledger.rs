@@ -37,7 +37,8 @@ pub(super) struct Ledger {
     changes: Vec<Change>,
     /// The records read and not yet written to the store.
     unwritten: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// The rounds of records that were read and that no batch of this process has joined.
+    /// The rounds of the records that were read since [`clear_foreign`](Self::clear_foreign). The caller calls it after
+    /// reading its own commits, so that these are records of another learner.
     foreign: BTreeSet<RoundId>,
 }
 
@@ -110,7 +111,7 @@ impl Ledger {
         self.next
     }
 
-    /// The rounds of records that another learner wrote, or this one before it was restored.
+    /// The rounds of records that another learner wrote, or that this one wrote before its active time.
     pub(super) fn foreign(&self) -> &BTreeSet<RoundId> {
         &self.foreign
     }

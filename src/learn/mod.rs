@@ -1,9 +1,26 @@
-//! The learning flow: decisions are indexed, labels joined to them, the ledger committed and folded, predictors
-//! published.
+//! The learning role: indexes decisions, joins labels to them, commits the ledger, folds it and publishes predictors.
 //!
-//! One learner is active at a time: the member that owns the single partition of the election topic. It reads and
-//! writes the other topics only while it is active. The records that it commits are read back before they are applied
-//! (see `docs/decisions/0002-read-back-what-was-committed.md`).
+//! # Election
+//!
+//! One learner is active at a time: the member that owns the single partition of the election topic. The others stand
+//! by. The time from winning the election to the `End` is an *active time*. Only in it does a learner read and write the
+//! other topics, and each begins with `ActiveLearner::restore`, from what is committed.
+//!
+//! # The path of a label
+//!
+//! One thread runs all stages in turn, in `ActiveLearner::tick`:
+//!
+//! | stage | result | file |
+//! |---|---|---|
+//! | 1. read decisions | the place of each decision, in the `Index` | `index` |
+//! | 2. read labels | a `LabelBatch` | `label_batch` |
+//! | 3. join | a `JoinOutput`: ledger records, and the labels that become dead letters | `join` |
+//! | 4. commit | ledger records, dead letters and label offsets, in one transaction; the `Ledger` then reads its records back | `commit`, `ledger` |
+//! | 5. apply | everything that was read back, in the store | `ledger` |
+//! | 6. publish | folds up to date, and a predictor for each policy that has changed | `publish` |
+//!
+//! The records that are committed are read back before they are applied, so that the state in memory is always that of
+//! the topic (see `docs/decisions/0002-read-back-what-was-committed.md`).
 
 mod active;
 mod commit;
@@ -55,16 +72,17 @@ enum End {
     Stopped,
     /// Another learner is active now.
     Superseded,
-    /// The state in memory is void: the next active time starts from the last commit.
+    /// The state in memory is void. This learner is still elected, and its next active time restores the last commit.
     Again,
-    /// As [`End::Again`], and another learner may have taken over: this one must be elected again first.
+    /// The state in memory is void, and another learner may have been elected: this one leaves the election and joins it
+    /// again first.
     Unsure,
 }
 
 impl End {
-    /// The end after a batch whose commit was given up.
+    /// The end after a commit that failed.
     fn after(error: &CommitError) -> Self {
-        tracing::warn!(name = error.name(), %error, "a transaction is repeated");
+        tracing::warn!(name = error.name(), %error, "a batch is repeated");
         metrics::aborted("learn", error.name());
         if matches!(error, CommitError::Outlived { .. }) { Self::Unsure } else { Self::Again }
     }
@@ -178,7 +196,7 @@ impl Learn {
         self.report_brokers(election);
         match election.poll(IDLE_WAIT)? {
             Polled::Assigned(_) => Ok(true),
-            // The partition is still listed as assigned, until the next poll.
+            // Until the next poll the partition is still listed as assigned, so the arms below would be wrong.
             Polled::Revoked { .. } => {
                 tracing::warn!("{STANDS_BY}");
                 Ok(false)

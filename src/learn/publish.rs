@@ -22,8 +22,8 @@ const SCORED_ROUNDS: usize = 10_000;
 
 const AVRO: codec::Encoding = codec::Encoding::Avro;
 
-/// The predictors reflect the whole ledger and are published. The time at which publishing began; `None` if the
-/// predictors had not changed.
+/// The outcome of publishing: the predictors on the topic reflect the whole ledger as read. It holds the time at which
+/// publishing began, or `None` if no predictor had changed or publishing was aborted.
 pub(super) struct Publishing(pub(super) Option<Instant>);
 
 /// The publisher of predictors.

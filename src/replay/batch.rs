@@ -66,13 +66,13 @@ pub(super) enum Item {
     Records(Vec<Record>),
     /// A header.
     Header(BTreeMap<String, HeaderPolicy>),
-    /// A savepoint's own line.
+    /// The line that describes a savepoint.
     Savepoint(Savepoint),
     /// A line that cannot be read, with the reason.
     Malformed(String),
 }
 
-/// The content of a savepoint's own line.
+/// The content of the line that describes a savepoint.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Savepoint {
     /// The learner that the flags asked for.

@@ -1,4 +1,4 @@
-//! Headers, and the own lines of savepoints.
+//! Parses headers, and the line of a savepoint that describes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,8 +36,11 @@ impl HeaderPolicy {
             && (self.seed == other.seed || self.seed.is_none() || other.seed.is_none())
     }
 
-    /// Sets the learner's seed if it takes one. It is an error if the header has the fingerprint of another seed.
-    pub(super) fn key(&mut self, seed: Option<&[u8]>) -> Result<(), String> {
+    /// Sets the learner's seed, if it takes one.
+    ///
+    /// # Errors
+    /// Returns an error if the header has the fingerprint of another seed.
+    pub(super) fn set_seed(&mut self, seed: Option<&[u8]>) -> Result<(), String> {
         let learner = &mut self.settings.learner;
         if !learner.name.takes().contains(&Parameter::Seed) {
             return Ok(());
@@ -117,7 +120,7 @@ fn learner(given: &Map<String, Value>) -> Result<LearnerSpec, String> {
     Ok(spec)
 }
 
-/// Reads a savepoint's own line.
+/// Reads the line that describes a savepoint.
 pub(super) fn savepoint(fields: &Fields<'_>) -> Result<Savepoint, String> {
     let policies = policies(fields)?;
     let wrong = || "policies: not what a savepoint holds".to_owned();

@@ -134,7 +134,7 @@ impl<'a> StreamReader<'a> {
             return Ok(());
         }
         if let Some(mut learner) = savepoint.learner {
-            learner.key(loader.seed.as_deref()).map_err(ReplayError::Usage)?;
+            learner.set_seed(loader.seed.as_deref()).map_err(ReplayError::Usage)?;
             loader.learner = Some(learner.settings.learner);
             loader.reset_folds();
         }

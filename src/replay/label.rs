@@ -43,7 +43,7 @@ pub(super) fn alone(
 ) -> Result<LabelRecord, Reason> {
     let decision = if ledger { position(fields)? } else { None };
     let received = if ledger { time("received", fields.take(Name::Received))? } else { None };
-    let standing = if ledger { status(fields.take(Name::LabelStatus))? } else { LabelStatus::Accepted };
+    let label_status = if ledger { status(fields.take(Name::LabelStatus))? } else { LabelStatus::Accepted };
     let mut raw = shared_fields(fields);
     raw.event_id = fields.take(Name::EventId).into();
     raw.tenant = fields.take(Name::Tenant).into();
@@ -53,7 +53,7 @@ pub(super) fn alone(
     raw.decision = std::mem::take(&mut fields.decision);
     let mut label = raw.label(defaults).map_err(reason)?;
     label.decision = decision.or(label.decision);
-    Ok(LabelRecord { received: received.unwrap_or(label.time), label, status: standing })
+    Ok(LabelRecord { received: received.unwrap_or(label.time), label, status: label_status })
 }
 
 /// Returns the label of a line with votes, if it has one. Such a line may have columns of its own that are named `id`,

@@ -1,5 +1,5 @@
-//! The ledger of a replay and the folds that follow it. Records take the same entry as on the ledger topic,
-//! [`LedgerState::apply`]; lines with votes take a faster one that allocates nothing.
+//! The ledger of a replay and the folds that follow it. Records of the ledger are applied as the learner does, by
+//! [`LedgerState::apply`]. Lines with votes are inserted by calls that allocate nothing.
 
 use std::collections::BTreeMap;
 
@@ -289,8 +289,8 @@ impl Loader {
             header.settings.learner = learner.clone();
             return Ok(header.settings);
         }
-        let keyed = header.key(self.seed.as_deref());
-        keyed.map_err(|reason| ReplayError::Usage(format!("policy {policy:?}: {reason}")))?;
+        let seeded = header.set_seed(self.seed.as_deref());
+        seeded.map_err(|reason| ReplayError::Usage(format!("policy {policy:?}: {reason}")))?;
         Ok(header.settings)
     }
 

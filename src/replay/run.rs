@@ -212,7 +212,8 @@ fn compare_learners(folds: &[Fold], loader: &Loader, summary: &mut Summary) -> R
     Ok(tables)
 }
 
-/// Lets one learner play the rounds of a fold. The round of majority, which every comparison has once, feeds `shifts`.
+/// Lets one learner play the rounds of a fold. If it is majority, the rounds are also added to `shifts`, so that they are
+/// added once per comparison.
 fn play(name: Name, fold: &Fold, loader: &Loader, shifts: &mut Shifts) -> Result<Figures, ReplayError> {
     let mut spec = LearnerSpec::new(name);
     if name.takes().contains(&Parameter::Seed) {
@@ -232,8 +233,8 @@ fn play(name: Name, fold: &Fold, loader: &Loader, shifts: &mut Shifts) -> Result
     if let Some(learner) = &learner {
         learner.save(&mut state);
     }
-    let stated =
+    let hashed =
         HashedState { learner: &spec.canonical(), state: &state, ..fold.hashed_state(&loader.ledger) };
     let played = learner.as_deref().zip(tally.as_ref());
-    Ok(Figures::new(&spec, fold.experts(), loader.costs, played, hex(&state_hash(&stated))))
+    Ok(Figures::new(&spec, fold.experts(), loader.costs, played, hex(&state_hash(&hashed))))
 }

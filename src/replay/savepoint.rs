@@ -62,7 +62,7 @@ fn headers(writer: &mut Writer<&mut dyn io::Write>, loader: &Loader) -> io::Resu
     let keyed = |header: &HeaderPolicy| {
         let mut header = header.clone();
         // A policy without rounds has no fold, and its seed may be missing: its header is written as it was read.
-        let _ = header.key(loader.seed.as_deref());
+        let _ = header.set_seed(loader.seed.as_deref());
         header.settings
     };
     let headers: Vec<Policy> = loader.headers.values().map(keyed).collect();

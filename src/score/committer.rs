@@ -24,9 +24,9 @@ use crate::panics;
 /// transaction ends when its time-out passes, or when its transactional id is taken over.
 const ABORT_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A batch whose commit is over.
-pub struct CommittedBatch {
-    /// The number of records committed, or the reason for which none is, or for which that is unknown.
+/// A batch whose commit has succeeded or failed.
+pub struct FinishedBatch {
+    /// The number of records committed. An error means that none is committed, or that this is unknown.
     pub result: Result<usize, ScoreError>,
     /// The batch, without its outputs.
     pub batch: Batch,
@@ -48,13 +48,13 @@ pub struct ReviewRequests {
 /// that batch is aborted, unless its commit has already been requested.
 pub struct Committer {
     batches: Option<Sender<Batch>>,
-    results: Receiver<CommittedBatch>,
+    results: Receiver<FinishedBatch>,
     thread: Option<JoinHandle<()>>,
     busy: bool,
     shutdown: Shutdown,
 }
 
-/// What the commit thread owns.
+/// The state of the commit thread.
 struct Worker {
     outbox: Outbox,
     member: Membership,
@@ -120,7 +120,7 @@ impl Committer {
 
     /// Returns the batch whose commit is over, waiting at most `timeout`. Returns `None` for a batch that was aborted at
     /// the second signal: nothing follows from it any more.
-    pub fn finished(&mut self, timeout: Duration) -> Option<CommittedBatch> {
+    pub fn finished(&mut self, timeout: Duration) -> Option<FinishedBatch> {
         if !self.busy {
             return None;
         }
@@ -170,7 +170,7 @@ impl Drop for Committer {
 }
 
 impl Worker {
-    fn commit(&mut self, mut batch: Batch) -> CommittedBatch {
+    fn commit(&mut self, mut batch: Batch) -> FinishedBatch {
         let started = Instant::now();
         let outputs = std::mem::take(&mut batch.outputs);
         let mut outputs = Outputs::new(outputs, self.oversized.dlq_topic());
@@ -197,7 +197,7 @@ impl Worker {
         {
             self.outbox.reopen();
         }
-        CommittedBatch { result, batch, started, took }
+        FinishedBatch { result, batch, started, took }
     }
 }
 

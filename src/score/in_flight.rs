@@ -43,7 +43,7 @@ pub struct InFlightEvents {
     replaced: Vec<Stream>,
     window: usize,
     delay: Duration,
-    /// Whether only the experts that policies keep under load are asked.
+    /// `true` if only the experts that policies keep under load are asked.
     shrunk: bool,
     /// The events by the key under which their texts were submitted, with the time of submission.
     events: BTreeMap<u64, (InputEvent, Instant)>,
@@ -113,8 +113,8 @@ impl InFlightEvents {
         Ok(())
     }
 
-    /// Returns how many more events can be submitted now. At 0 the panel is full: records stay in the consumer, which is
-    /// [paused](super::reader::EventReader::pause_if_blocked) after a second, and no event waits in between.
+    /// Returns how many more events can be submitted now. At 0 the panel is full: the pipeline decodes no further record, and
+    /// the consumer is [paused](super::reader::EventReader::pause_if_blocked) after a second.
     #[must_use]
     pub fn room(&self) -> usize {
         let replaced: usize = self.replaced.iter().map(Stream::inside).sum();

@@ -5,9 +5,9 @@
 //! | stage | type | file |
 //! |---|---|---|
 //! | 1. read | `Record`: a consumed record and its ticket, decoded into an `InputEvent` | `reader` |
-//! | 2. submit | `InFlightEvents`: the panel's threads work on the event | `in_flight` |
+//! | 2. submit | `InFlightEvents`: the events that the panel's threads work on, at most `score.window` | `in_flight` |
 //! | 3. decide | `AnsweredEvent`: the event and its votes, which become an `Outcome` | `outcome` |
-//! | 4. commit | `Batch`: outcomes and the offsets of their records, in one transaction; then a `CommittedBatch` | `open_batch`, `committer` |
+//! | 4. commit | `Batch`: outcomes and the offsets of their records, in one transaction; then a `FinishedBatch` | `open_batch`, `committer` |
 //! | 5. report | the figures of the stages, every half second | `pipeline/report` |
 //!
 //! So a record becomes an event, an answered event, an outcome, and is committed. A record that cannot be decoded becomes
@@ -16,19 +16,30 @@
 //! One thread runs all stages: `ScorePipeline`, which owns their state. The panel works on threads of its own, and so does
 //! the `Committer`, which commits one batch while the next one is read and decided.
 //!
-//! # Nothing is lost, and nothing is decided twice
+//! # Where an event waits
+//!
+//! * While the panel or the open batch is full, nothing is read: `InFlightEvents::room` is 0 or `OpenBatch::is_full`
+//!   returns `true`, and records stay in the consumer and on the brokers. After a second the consumer is paused.
+//! * A record whose schema is not known yet waits in the `EventReader`, and is decoded again by the next `read`.
+//! * An event that was submitted waits in `InFlightEvents` until the panel answers it.
+//! * An outcome waits in the `OpenBatch` until all earlier records of its partition have one.
+//!
+//! # Nothing is lost, and nothing is committed twice
 //!
 //! The watermark of the `OpenBatch` holds every record from the poll that returned it until a batch takes its outcome.
 //! Outcomes leave it in the order of their partition, so a committed offset never passes a record without an outcome. Each
-//! stage either passes an event on or ends the role with an error. An event is discarded in four cases, and in each of
-//! them its offset is not committed and its record is read again:
+//! stage either passes an event on or ends the role with an error. An event or its outcome is discarded in four cases. In
+//! each of them the record's offset is not committed, so the record is read and decided again:
 //!
-//! * The partition was revoked (`ScorePipeline::on_revoked`): its next owner reads the record.
+//! * The partition was revoked (`ScorePipeline::on_revoked`): its next owner reads the record. The panel still answers an
+//!   event in flight, and the outcome is discarded.
 //! * A batch failed (`ScorePipeline::on_commit`): this process reads everything after the committed offsets again.
-//! * There are too many dead letters ([`ScoreError::Surge`]): the role ends, and its next start reads the record.
+//! * There are too many dead letters ([`ScoreError::Surge`]): the record at which that is noticed gets no outcome, the role
+//!   ends, and its next start reads the record.
 //! * A second signal ended the process: its next start reads the record.
 //!
-//! If the panel is full, `InFlightEvents::room` is 0: records stay in the consumer and on the brokers.
+//! This holds if the delivery is exactly-once. With at-least-once delivery, a crash between outputs and offsets repeats
+//! outputs.
 
 mod commit_waits;
 mod committer;

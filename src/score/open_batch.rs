@@ -82,7 +82,7 @@ pub struct OpenBatch {
     waits: CommitWaits,
     /// The time since which an outcome waits, and how long its event had waited for the panel.
     open: Option<(Instant, Duration)>,
-    /// Whether a batch failed, and the consumer is not back at the committed offsets yet.
+    /// `true` if a batch failed and the consumer is not back at the committed offsets yet.
     failed: bool,
 }
 
@@ -140,8 +140,8 @@ impl OpenBatch {
         }
     }
 
-    /// Discards everything that is not committed, because a batch failed. No outcomes are taken until
-    /// [`on_rewound`](Self::on_rewound).
+    /// Notes that a batch failed. [`restart`](Self::restart) discards everything that is not committed, and no outcomes are
+    /// taken until [`on_rewound`](Self::on_rewound).
     pub fn on_failed(&mut self) {
         self.failed = true;
         // A batch that was too large to be committed in time is not made as large again.

@@ -6,7 +6,7 @@ mod startup;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::committer::{CommittedBatch, Committer};
+use super::committer::{Committer, FinishedBatch};
 use super::in_flight::{AnsweredEvent, InFlightEvents};
 use super::load_shedder::LoadShedder;
 use super::open_batch::OpenBatch;
@@ -49,8 +49,9 @@ pub struct ScorePipeline<'a> {
     predictors: Predictors,
     policies: Arc<Policies>,
     panel: Arc<PanelHandle>,
-    /// Whether more records may be available than could be read last time.
+    /// `true` if more records may be available than could be read last time.
     behind: bool,
+    /// The rate of dead letters. If there are too many, a surge has begun.
     surge: DeadLetterRate,
     /// The reason of the dead letter at which a surge began. Nothing is read after it.
     surge_reason: Option<&'static str>,
@@ -112,7 +113,7 @@ impl ScorePipeline<'_> {
         Ok(())
     }
 
-    /// Stage 1: reads records and decodes them, as many as the panel has room for.
+    /// Stage 1: reads records and decodes them, at most [`READ_STEP`] and no more than the panel has room for.
     ///
     /// If the panel or the open batch is full, nothing is read. After a second the consumer is paused, and polled so that
     /// it keeps its membership.
@@ -168,7 +169,8 @@ impl ScorePipeline<'_> {
         Ok(Vec::new())
     }
 
-    /// Polls the consumer once. If `may_wait`, there is nothing else to do before the open batch is due.
+    /// Polls the consumer once. With `may_wait`, waits for a record, at most until the open batch is due: the caller then
+    /// has nothing else to do.
     fn poll(&mut self, may_wait: bool) -> Result<Next, ScoreError> {
         let timeout = if may_wait { self.reader.idle_wait(self.batch.due_in(false)) } else { Duration::ZERO };
         match self.reader.poll(timeout)? {
@@ -231,7 +233,7 @@ impl ScorePipeline<'_> {
         }
     }
 
-    /// Counts dead letters, the last of them for this reason. Returns `false` if there are too many.
+    /// Counts dead letters. `reason` is that of the last of them. Returns `false` if there are too many: a surge begins.
     fn count_dead_letters(&mut self, letters: u64, reason: &'static str) -> bool {
         let allowed = self.surge.add_dead_letters(letters, Instant::now());
         if !allowed {
@@ -254,6 +256,7 @@ impl ScorePipeline<'_> {
             (false, 0) => self.batch.due_in(self.behind).unwrap_or(BLOCKED_WAIT).min(BLOCKED_WAIT),
             (false, _) => ANSWER_WAIT,
         };
+        // Only the first answer is waited for.
         while let Some(answered) = self.in_flight.next_answer(std::mem::take(&mut wait))? {
             self.on_answer(answered)?;
             crash::point("score.decided");
@@ -277,9 +280,8 @@ impl ScorePipeline<'_> {
     /// only if there is nothing to decide before that result.
     fn commit(&mut self) -> Result<(), ScoreError> {
         let blocked = self.in_flight.is_empty() && self.batch.is_due(self.behind);
-        if let Some(committed) = self.committer.finished(if blocked { BLOCKED_WAIT } else { Duration::ZERO })
-        {
-            self.on_commit(committed)?;
+        if let Some(finished) = self.committer.finished(if blocked { BLOCKED_WAIT } else { Duration::ZERO }) {
+            self.on_commit(finished)?;
         }
         if self.batch.is_due(self.behind) {
             self.begin_commit();
@@ -296,13 +298,13 @@ impl ScorePipeline<'_> {
         }
     }
 
-    /// Reports a committed batch. If the batch failed, its records and all records after them are void, and are read again
-    /// from the committed offsets.
+    /// Reports a batch that was committed. If its commit failed, its records and all records after them are void, and are
+    /// read again from the committed offsets.
     ///
     /// # Errors
     /// Returns the batch's error if committing again cannot succeed.
-    pub fn on_commit(&mut self, committed: CommittedBatch) -> Result<(), ScoreError> {
-        let CommittedBatch { result, batch, started, took } = committed;
+    pub fn on_commit(&mut self, finished: FinishedBatch) -> Result<(), ScoreError> {
+        let FinishedBatch { result, batch, started, took } = finished;
         match result {
             Ok(records) => {
                 metrics::commit(ROLE, records, took);
@@ -317,7 +319,7 @@ impl ScorePipeline<'_> {
                 Ok(())
             }
             Err(ScoreError::Commit(error)) if error.is_retryable() => {
-                tracing::warn!(name = error.name(), %error, "a transaction is repeated");
+                tracing::warn!(name = error.name(), %error, "a batch is repeated");
                 metrics::aborted(ROLE, error.name());
                 self.batch.on_failed();
                 self.rewind_if_failed().map(drop)
@@ -346,8 +348,8 @@ impl ScorePipeline<'_> {
     /// Waits for the batch being committed, unless batches are aborted.
     fn await_commit(&mut self) -> Result<(), ScoreError> {
         while self.committer.is_busy() && !self.committer.is_aborting() {
-            if let Some(committed) = self.committer.finished(COMMIT_CHECK_INTERVAL) {
-                self.on_commit(committed)?;
+            if let Some(finished) = self.committer.finished(COMMIT_CHECK_INTERVAL) {
+                self.on_commit(finished)?;
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! A run of the index: sorted entries in blocks, and the fences and filters in memory that select a block.
+//! A run of the index: sorted entries in blocks, and the fences and filters in memory that select a block. `catalogue`
+//! defines tails, runs and fences.
 
 use super::bytes::{ByteReader, put_varint};
 use super::entry::{BlockEntry, RoundHash, pack};

@@ -49,7 +49,7 @@ enum Part {
 
 /// Where a process dies, and in which part.
 const DEATHS: [(Part, &str); 26] = [
-    // Nothing of the first unit is written; nothing of a later one.
+    // Nothing of the first batch is written; nothing of a later one.
     (Part::Events, "unit.produce"),
     (Part::Events, "unit.produce:2"),
     // Written and not committed, without and with its offsets.

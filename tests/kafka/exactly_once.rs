@@ -1,4 +1,4 @@
-//! Exactly-once on a real Apache Kafka: outputs and consumed offsets are one unit, whatever is killed.
+//! Exactly-once on a real Apache Kafka: outputs and consumed offsets are one transaction, whatever is killed.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,17 +62,17 @@ fn outputs_and_offsets_count_together_or_not_at_all() {
     let done = consumed(&records);
 
     // Left without a commit: invisible, and the offsets stay.
-    let mut unit = outbox.transaction();
-    unit.send(&[record("unit.out", 0, "never")]).unwrap();
-    drop(unit);
+    let mut transaction = outbox.transaction();
+    transaction.send(&[record("unit.out", 0, "never")]).unwrap();
+    drop(transaction);
     assert_eq!(committed(&source), 0);
     // In two steps: what is sent second carries where the first went.
-    let mut unit = outbox.transaction();
-    let places = unit.send(&[record("unit.out", 0, "decision")]).unwrap();
-    unit.send(&[record("unit.out", 1, format!("{places:?}"))]).unwrap();
-    unit.commit(Some((source.membership(), &done))).unwrap();
+    let mut transaction = outbox.transaction();
+    let places = transaction.send(&[record("unit.out", 0, "decision")]).unwrap();
+    transaction.send(&[record("unit.out", 1, format!("{places:?}"))]).unwrap();
+    transaction.commit(Some((source.membership(), &done))).unwrap();
     assert_eq!(committed(&source), 20);
-    // Offsets alone are a unit as well; nothing is none.
+    // Offsets alone are a transaction as well. Without records and offsets there is none.
     outbox.commit(&[], Some((source.membership(), &done))).unwrap();
     assert_eq!(outbox.commit(&[], None), Ok(vec![]));
 
@@ -133,10 +133,10 @@ fn a_zombie_is_fenced_for_good() {
     make(&connection, &[("zombie", 1, &[])]);
     let mut old = Outbox::open(&connection, once("zombie")).unwrap();
     old.commit(&[record("zombie", 0, "1")], None).unwrap();
-    let mut unit = old.transaction();
-    unit.send(&[record("zombie", 0, "never")]).unwrap();
+    let mut transaction = old.transaction();
+    transaction.send(&[record("zombie", 0, "never")]).unwrap();
     let mut new = Outbox::open(&connection, once("zombie")).unwrap();
-    let fenced = unit.commit(None).unwrap_err();
+    let fenced = transaction.commit(None).unwrap_err();
     assert!(matches!(fenced, CommitError::Fenced { .. }), "{fenced:?}");
     for _ in 0..2 {
         let again = old.commit(&[record("zombie", 0, "never")], None).unwrap_err();
@@ -152,8 +152,8 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
     make(&connection, &[("hang", 1, &[])]);
     let short = Delivery::ExactlyOnce { transactional_id: "hang".into(), timeout: Duration::from_secs(1) };
     let mut outbox = Outbox::open(&connection, short).unwrap();
-    let mut unit = outbox.transaction();
-    unit.send(&[record("hang", 0, "never")]).unwrap();
+    let mut transaction = outbox.transaction();
+    transaction.send(&[record("hang", 0, "never")]).unwrap();
     // The brokers end it: an open transaction would hold this reader before the next record.
     Outbox::open(&connection, Delivery::AtLeastOnce)
         .unwrap()
@@ -169,7 +169,7 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
         }
     }
     println!("a transaction with a time-out of 1 s was given up after {:?}", began.elapsed());
-    let late = unit.commit(None).unwrap_err();
+    let late = transaction.commit(None).unwrap_err();
     assert!(matches!(late, CommitError::Outlived { .. }), "{late:?}");
     assert_eq!(everything(&connection, "hang").len(), 1);
     outbox.commit(&[record("hang", 0, "more")], None).unwrap();
@@ -184,10 +184,10 @@ fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
     let connection = broker.connection();
     make(&connection, &[("unknown", 1, &[])]);
     let mut outbox = Outbox::open(&connection, once("unknown")).unwrap();
-    let mut unit = outbox.transaction();
-    unit.send(&[record("unknown", 0, "lost")]).unwrap();
+    let mut transaction = outbox.transaction();
+    transaction.send(&[record("unknown", 0, "lost")]).unwrap();
     broker.kill();
-    let unknown = unit.commit(None).unwrap_err();
+    let unknown = transaction.commit(None).unwrap_err();
     assert!(matches!(unknown, CommitError::Indefinite { .. }) && unknown.is_retryable(), "{unknown:?}");
     let away = outbox.commit(&[record("unknown", 0, "away")], None).unwrap_err();
     assert!(matches!(away, CommitError::Unavailable { .. }), "{away:?}");

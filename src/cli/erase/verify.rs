@@ -33,7 +33,7 @@ struct PublishedAt {
 #[derive(Default)]
 struct Held {
     /// The records without a tombstone.
-    stand: BTreeSet<Key>,
+    remaining: BTreeSet<Key>,
     /// The number of records that can be read, including those with a tombstone until the topic is compacted.
     readable: u64,
     /// The number of labels of rounds that belong to the subject according to events and decisions.
@@ -77,11 +77,11 @@ pub fn verify(
         match record {
             Some(record) if subject.owns(&record) => {
                 held.readable += 1;
-                held.stand.insert(key);
+                held.remaining.insert(key);
             }
             // This is a tombstone, or the votes of another subject.
             other => {
-                held.stand.remove(&key);
+                held.remaining.remove(&key);
                 if let Some(record) = other {
                     refold.record(offset, &record);
                 }
@@ -108,14 +108,14 @@ fn report(
     config: &Config,
 ) -> Result<Exit, Failure> {
     let Topics { rounds, weights, .. } = &config.topics;
-    let taken_back = held.readable - held.stand.len() as u64;
+    let taken_back = held.readable - held.remaining.len() as u64;
     let hashes = checked.iter().all(|checked| checked.holds);
     let holds = held.readable == 0 && held.labels == 0 && held.edit.is_some() && hashes;
     if output == Output::Json {
         print::json(&json!({
             "holds": holds,
             "edit_offset": held.edit,
-            "standing": held.stand.len(),
+            "standing": held.remaining.len(),
             "until_compacted": taken_back,
             "labels": held.labels,
             "older_predictors": older,
@@ -127,7 +127,7 @@ fn report(
             Some(offset) => outln!("edit     stands in {rounds} at offset {offset}"),
             None => outln!("edit     {rounds} has none for this subject: run `aegis erase`"),
         }
-        outln!("records  {} of the subject stand in {rounds}", held.stand.len());
+        outln!("records  {} of the subject stand in {rounds}", held.remaining.len());
         outln!("         {taken_back} more have tombstones, and can be read until the topic is compacted");
         let again = match held.edit {
             Some(_) if held.labels > 0 => ": they arrived after the erasure, run `aegis erase` again",

@@ -18,7 +18,7 @@ fn same(decision: &Decision, explained: &Explanation) -> bool {
 }
 
 /// Returns a decision as JSON.
-pub fn as_json(found: &Located, standing: &PredictorStatus, explained: Option<&Explanation>) -> Value {
+pub fn as_json(found: &Located, status: &PredictorStatus, explained: Option<&Explanation>) -> Value {
     let decision = &found.decision;
     let votes: Vec<_> = decision.votes.iter().map(vote_json).collect();
     let scores = |found: &[crate::core::vote::CategoryScore]| -> Value {
@@ -66,7 +66,7 @@ pub fn as_json(found: &Located, standing: &PredictorStatus, explained: Option<&E
             "rounds": decision.predictor.rounds,
             "ledger_offset": decision.predictor.ledger_offset,
             "state_hash": hex(&decision.predictor.state_hash),
-            "standing": standing.word(),
+            "standing": status.word(),
         },
         "votes": votes,
         "computed": computed,
@@ -94,7 +94,7 @@ fn vote_json(weighed: &WeighedVote) -> Value {
 }
 
 /// Prints a decision for people.
-pub fn text(found: &Located, standing: &PredictorStatus, explained: Option<&Explanation>, config: &Config) {
+pub fn text(found: &Located, status: &PredictorStatus, explained: Option<&Explanation>, config: &Config) {
     let decision = &found.decision;
     let id = &decision.id;
     outln!(
@@ -114,7 +114,7 @@ pub fn text(found: &Located, standing: &PredictorStatus, explained: Option<&Expl
         outln!("hidden     {}: experts read what they encode", ways.join(", "));
     }
     let named = &decision.predictor;
-    let standing = match standing {
+    let status = match status {
         PredictorStatus::Prior => "nothing was learned yet",
         PredictorStatus::Newest => "it is the newest",
         PredictorStatus::Replaced => "newer ones have been published since",
@@ -123,10 +123,10 @@ pub fn text(found: &Located, standing: &PredictorStatus, explained: Option<&Expl
         }
     };
     if named.ledger_offset < 0 {
-        outln!("predictor  {}: {standing}", printable(&named.learner));
+        outln!("predictor  {}: {status}", printable(&named.learner));
     } else {
         outln!(
-            "predictor  {}, {} rounds, ledger offset {}, state {}: {standing}",
+            "predictor  {}, {} rounds, ledger offset {}, state {}: {status}",
             printable(&named.learner),
             named.rounds,
             named.ledger_offset,

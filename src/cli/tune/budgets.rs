@@ -32,17 +32,17 @@ pub fn find(
     bench: &Bench,
     config: &PanelConfig,
     window: usize,
-    lanes: &[ModelInfo],
+    models: &[ModelInfo],
 ) -> Result<Vec<BudgetTrials>, PanelError> {
-    let measure = |lane: &ModelInfo, tokens: usize| {
-        let speeds = bench.measure(alone(config, lane, tokens), window)?;
-        eprintln!("{} alone, {tokens} tokens: {:.1} texts/s", lane.id, speeds.median());
+    let measure = |model: &ModelInfo, tokens: usize| {
+        let speeds = bench.measure(alone(config, model, tokens), window)?;
+        eprintln!("{} alone, {tokens} tokens: {:.1} texts/s", model.id, speeds.median());
         Ok(speeds)
     };
     let mut usual = Vec::new();
-    for lane in lanes {
-        let tokens = budget(config, lane);
-        usual.push((lane, tokens, measure(lane, tokens)?));
+    for model in models {
+        let tokens = budget(config, model);
+        usual.push((model, tokens, measure(model, tokens)?));
     }
     if bench.rounds < MIN_ROUNDS {
         eprintln!(
@@ -51,35 +51,35 @@ pub fn find(
     }
     let shares = shares(usual.iter().map(|(_, _, speeds)| speeds.median()));
     let mut found = Vec::new();
-    for ((lane, tokens, speeds), share) in usual.into_iter().zip(shares) {
+    for ((model, tokens, speeds), share) in usual.into_iter().zip(shares) {
         let first = (tokens, speeds);
-        let choice = bench.rounds >= MIN_ROUNDS && has_choice(config, lane, lanes.len(), share);
+        let choice = bench.rounds >= MIN_ROUNDS && has_choice(config, model, models.len(), share);
         let (tried, best) =
-            if choice { climb(first, |tokens| measure(lane, tokens))? } else { (vec![first], 0) };
-        found.push(BudgetTrials { id: lane.id.clone(), tried, best, share });
+            if choice { climb(first, |tokens| measure(model, tokens))? } else { (vec![first], 0) };
+        found.push(BudgetTrials { id: model.id.clone(), tried, best, share });
     }
     Ok(found)
 }
 
 /// Returns the budget in that configuration.
-fn budget(config: &PanelConfig, lane: &ModelInfo) -> usize {
-    let common = if lane.fixed { config.fixed_batch.tokens } else { config.batch.tokens };
-    config.budgets.get(&lane.id).copied().unwrap_or(common)
+fn budget(config: &PanelConfig, model: &ModelInfo) -> usize {
+    let common = if model.fixed { config.fixed_batch.tokens } else { config.batch.tokens };
+    config.budgets.get(&model.id).copied().unwrap_or(common)
 }
 
 /// Returns the panel of one encoder with its heads, or of one classifier.
-fn alone(config: &PanelConfig, lane: &ModelInfo, tokens: usize) -> PanelConfig {
-    let ids = if lane.experts.is_empty() { vec![lane.id.clone()] } else { lane.experts.clone() };
+fn alone(config: &PanelConfig, model: &ModelInfo, tokens: usize) -> PanelConfig {
+    let ids = if model.experts.is_empty() { vec![model.id.clone()] } else { model.experts.clone() };
     let mut config = PanelConfig { only: Some(ids), ..config.clone() };
-    config.budgets.insert(lane.id.clone(), tokens);
+    config.budgets.insert(model.id.clone(), tokens);
     config
 }
 
 /// Returns `true` if another budget could be better: none is configured, batches are formed, the common budget was not chosen
 /// by this model alone, and its share of the time is large enough.
-fn has_choice(config: &PanelConfig, lane: &ModelInfo, lanes: usize, share: f64) -> bool {
-    let chosen = lanes == 1 && !lane.fixed;
-    !config.budgets.contains_key(&lane.id) && !lane.alone && !chosen && share > 1.0 - 1.0 / BETTER
+fn has_choice(config: &PanelConfig, model: &ModelInfo, models: usize, share: f64) -> bool {
+    let chosen = models == 1 && !model.fixed;
+    !config.budgets.contains_key(&model.id) && !model.alone && !chosen && share > 1.0 - 1.0 / BETTER
 }
 
 /// Returns the share of each in the total time, from their texts per second.
@@ -153,17 +153,17 @@ mod tests {
 
     #[test]
     fn only_models_with_a_choice_are_tried() {
-        let lane = ModelInfo { id: "a".into(), experts: vec!["x".into()], fixed: false, alone: false };
+        let model = ModelInfo { id: "a".into(), experts: vec!["x".into()], fixed: false, alone: false };
         let config = PanelConfig::new("models");
-        assert!(has_choice(&config, &lane, 2, 0.5));
-        assert!(!has_choice(&config, &lane, 2, 0.02), "it takes too little of the time");
-        assert!(!has_choice(&config, &lane, 1, 1.0), "the common one was chosen by it");
-        assert!(has_choice(&config, &ModelInfo { fixed: true, ..lane.clone() }, 1, 1.0));
-        assert!(!has_choice(&config, &ModelInfo { alone: true, ..lane.clone() }, 2, 0.5));
+        assert!(has_choice(&config, &model, 2, 0.5));
+        assert!(!has_choice(&config, &model, 2, 0.02), "it takes too little of the time");
+        assert!(!has_choice(&config, &model, 1, 1.0), "the common one was chosen by it");
+        assert!(has_choice(&config, &ModelInfo { fixed: true, ..model.clone() }, 1, 1.0));
+        assert!(!has_choice(&config, &ModelInfo { alone: true, ..model.clone() }, 2, 0.5));
         let config = PanelConfig { budgets: [("a".to_owned(), 9)].into(), ..config };
-        assert!(!has_choice(&config, &lane, 2, 0.5), "it has been given one");
-        assert_eq!((budget(&config, &lane), alone(&config, &lane, 7).budgets["a"]), (9, 7));
-        assert_eq!(alone(&config, &lane, 7).only.unwrap(), ["x"]);
+        assert!(!has_choice(&config, &model, 2, 0.5), "it has been given one");
+        assert_eq!((budget(&config, &model), alone(&config, &model, 7).budgets["a"]), (9, 7));
+        assert_eq!(alone(&config, &model, 7).only.unwrap(), ["x"]);
         assert_eq!(shares([100.0, 300.0].into_iter()), [0.75, 0.25]);
     }
 }

@@ -1,7 +1,32 @@
 //! Backends: the code that runs experts on texts.
 //!
-//! Each kind of expert has one file here that implements [`Backend`], and a line in `load_part`, which makes its
-//! backends from manifests. The scheduler and the workers see only the trait.
+//! Each way to run experts has one file here that implements [`Backend`]: `onnx` for graphs and `rules` for rule files. The
+//! scheduler and the workers see the backends of models only by the trait. All rules of a panel are one backend, which
+//! reads whole texts in jobs of its own.
+//!
+//! # A new kind of expert
+//!
+//! A kind that needs another backend, such as a remote endpoint, needs these additions, in the order of loading:
+//!
+//! | place | addition |
+//! |---|---|
+//! | `manifest`: `Kind`, `Body`, `raw` | the kind, its settings, and the keys of its tables |
+//! | `manifest/validate`: `body`, `forbid_tables` | the keys that it requires, and those that it must not have |
+//! | `info`: `ExpertInfo::of` | the hash that identifies it in votes, its provider and its categories |
+//! | `loader`: `load_part` | a branch that calls the builder |
+//! | `loader/build`: `PanelBuilder` | a method that adds a `Model`, with one backend for each worker |
+//! | a file here | the backend itself |
+//!
+//! The matches over `Kind` and `Body` are exhaustive, so the compiler lists most of these places. The scheduler, the
+//! workers and the learner need no change. The types do not check these conditions:
+//!
+//! * A backend that reads text itself gets it as [`Form::Characters`], because the cache and the batches compare slices of
+//!   numbers: it needs `ModelTokenizer::Characters` as its tokenizer.
+//! * `PanelBuilder::mark_not_loaded` expects a graph. A kind without one must count as loaded, and abstain while it does
+//!   not work.
+//! * A run occupies its worker until it returns. One that waits must register with [`InFlightRun::on_cancel`], and
+//!   [`Profile::max_in_flight`] bounds the number of workers that wait. The backend `Waits` in the tests of `worker` is an
+//!   example.
 
 pub(crate) mod onnx;
 pub(crate) mod result;
@@ -43,7 +68,7 @@ impl Profile {
 
     /// Returns `true` if another run may begin while `in_flight` of them are under way.
     pub(crate) fn has_room(&self, in_flight: usize) -> bool {
-        self.max_in_flight.is_none_or(|most| in_flight < most)
+        self.max_in_flight.is_none_or(|limit| in_flight < limit)
     }
 }
 

@@ -53,6 +53,9 @@ impl<'a> PanelBuilder<'a> {
     ///
     /// # Errors
     /// Returns `NotLoaded` if the configuration requires all experts.
+    ///
+    /// # Panics
+    /// Panics in that case if the expert has no graph: such experts are never marked.
     fn mark_not_loaded(&mut self, manifest: &Manifest, reason: String) -> Result<(), PanelError> {
         let id = manifest.id.as_str();
         if self.config.require_all {

@@ -27,12 +27,12 @@ pub enum UnderLoad {
     Models(Arc<[bool]>),
 }
 
-/// The terms on which texts are asked about.
+/// The options of a submission.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
-    /// Votes are wanted, and not only features.
+    /// If `true`, votes are wanted; otherwise only features.
     pub(super) votes: bool,
-    /// Only the experts are asked that the text has under load.
+    /// If `true`, only the experts of the text's [`UnderLoad`] are asked.
     pub(super) shrunk: bool,
     /// The time that a run may take.
     pub(super) timeout: Duration,
@@ -49,13 +49,13 @@ fn log_unprepared(expert: &str, error: &RunError) {
 }
 
 /// The tokens of one text by tokenizer; the inner `None` is a tokenizer that failed.
-struct TokensByReader<'a> {
+struct TextTokens<'a> {
     panel: &'a Panel,
     text: &'a str,
     tokens: Vec<Option<Option<Tokens>>>,
 }
 
-impl TokensByReader<'_> {
+impl TextTokens<'_> {
     /// The tokens of a model's tokenizer. A tokenizer that fails, or panics, costs only this text's votes.
     fn of(&mut self, model: &Model) -> Option<&Tokens> {
         let (tokenizer, text) = (&self.panel.tokenizers[model.tokenizer], self.text);
@@ -91,7 +91,7 @@ impl Panel {
         took
     }
 
-    /// These experts, with those that share an encoder with one of them. Rules are always asked.
+    /// Returns the choice of these experts and those that share an encoder with one of them. Rules are always asked.
     ///
     /// # Errors
     /// Returns [`PanelError::UnknownExpert`] if the panel has no expert of an id.
@@ -127,7 +127,7 @@ impl Panel {
             return Submission::without_requests(PendingAnswer::new(sink, key, terms.timeout, answer, 0));
         }
         let text = revealed.text.as_ref();
-        let mut tokens = TokensByReader { panel: self, text, tokens: vec![None; self.tokenizers.len()] };
+        let mut tokens = TextTokens { panel: self, text, tokens: vec![None; self.tokenizers.len()] };
         let mut requests = Vec::new();
         let models = self.models.iter().enumerate().filter(|(_, model)| terms.votes || model.features);
         for (number, model) in models {
@@ -152,7 +152,7 @@ impl Panel {
     fn add_requests(
         &self,
         number: usize,
-        tokens: &mut TokensByReader<'_>,
+        tokens: &mut TextTokens<'_>,
         terms: Terms,
         answer: &mut PartialAnswer,
         requests: &mut Vec<Request>,

@@ -64,14 +64,14 @@ pub struct TopicSpec {
     pub name: String,
     /// The number of partitions of a new topic. An existing topic must have the same number if `exactly` is set.
     pub partitions: i32,
-    /// Whether an existing topic must have exactly this number of partitions. Missing ones can be added: the records of such
+    /// `true` if an existing topic must have exactly this number of partitions. Missing ones can be added: the records of such
     /// a topic are not partitioned by key.
     pub exactly: bool,
     /// The required cleanup policy, or `None` if any is allowed.
     pub cleanup: Option<Cleanup>,
     /// The required clock of timestamps, or `None` if either is allowed.
     pub clock: Option<Clock>,
-    /// Whether acknowledged records must be on [two replicas](in_sync), if the topic has more than one.
+    /// `true` if acknowledged records must be on [two replicas](in_sync), if the topic has more than one.
     pub safe: bool,
     /// The minimum time for which records must be kept.
     pub keeps: Option<Duration>,

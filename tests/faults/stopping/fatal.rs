@@ -24,7 +24,7 @@ fn a_panic_in_any_thread_of_a_role_ends_the_process_with_70() {
     let site = Site::with("panics", &[INFO]);
     let secret = "nobody may read this in a log";
     let mut sent = 0;
-    // The learner's units go through the same steps: it gets no label before it is its turn.
+    // The learner's transactions have the same steps: it gets no label before it is its turn.
     for (point, thread, part) in [
         ("score.decided", "thread=\"score\"", "score"),
         ("unit.offsets", "thread=\"commit\"", "score"),

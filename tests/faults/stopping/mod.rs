@@ -66,8 +66,8 @@ fn all_committed(site: &Site, count: i64) {
     wait("events", || site.committed("score", "events") == count);
 }
 
-/// A scorer that holds still between its records and its commit keeps its partitions dark for its session's
-/// time-out and no longer; when it goes on, nothing doubles.
+/// A scorer that hangs between sending its records and committing them blocks its partitions for its session time-out and
+/// no longer. After it continues, no event has two decisions.
 #[test]
 fn a_transaction_that_hangs_keeps_its_partitions_for_a_session_only() {
     let site = Site::with("hanging", &[INFO]);
@@ -84,9 +84,9 @@ fn a_transaction_that_hangs_keeps_its_partitions_for_a_session_only() {
     decided(&site, 300);
 
     old.signal("CONT");
-    // It is told that its unit is void, or that its transaction was taken from it.
+    // Its commit fails, because its transaction is void or its transactional id was taken over.
     wait("the word of the one that held still", || {
-        old.ended().is_some() || old.log().contains("a transaction is repeated")
+        old.ended().is_some() || old.log().contains("a batch is repeated")
     });
     send(&site.connection, &events(&site, 300..400));
     all_committed(&site, 400);

@@ -36,7 +36,7 @@ fn readiness_says_how_far_a_learner_has_come() {
     for (point, condition) in
         [("learn.restoring", "learn: ledger restored"), ("learn.kept", "learn: decisions indexed")]
     {
-        // With a store of its own each knows nothing, and in small units it comes slowly to what it has fetched.
+        // With a store of its own each knows nothing, and with small batches it is slow to process what it has fetched.
         let store = format!("learn.store={}", site.folder.path().join(point).display());
         let mut learn = site.start_with(
             "learn",

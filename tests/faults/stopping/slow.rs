@@ -14,7 +14,7 @@ use super::support::flow::{event, event_record, label, label_record, send};
 use super::support::site::{PARTITIONS, Process, Site, hex, wait};
 use super::{ASSIGNED, INFO, all_committed, decided, events, member};
 
-/// Events on which the experts disagree: their decisions ask for a review, which costs a unit two more round trips.
+/// Events on which the experts disagree: their decisions ask for a review, which costs a batch two more round trips.
 fn disputed(site: &Site, numbers: Range<usize>) -> Vec<Produced> {
     let dispute = |number| event_record(&site.topic("events"), &event(number, "I will kill you"));
     numbers.map(dispute).collect()
@@ -51,7 +51,7 @@ fn works_at(round_trip: Duration) {
     let published = site.published(20, 0);
     for role in &roles {
         wait("readiness", || ready(role));
-        assert!(!role.log().contains("a transaction is repeated"), "{}", role.log());
+        assert!(!role.log().contains("a batch is repeated"), "{}", role.log());
     }
     far.proxy.set_round_trip(Duration::ZERO);
     assert_eq!(hex(&published.state_hash), site.replayed());
@@ -93,7 +93,7 @@ fn what_is_not_committed_is_said() {
     let kafka = Kafka::start();
     let sets = [INFO, ("kafka.stalled_after_ms", "1500")];
     let site = Site::on(&kafka, "stalled", PARTITIONS, &sets);
-    // The learner's first unit takes back what was published before.
+    // The learner's first transaction takes back what was published before.
     let mut roles = [("score", "unit.sent"), ("learn", "unit.sent:2")]
         .map(|(role, point)| site.start_with(role, &[], &[("AEGIS_HOLD_AT", point)]));
     for (role, starts) in roles.iter_mut().zip([ASSIGNED, "this learner is active"]) {

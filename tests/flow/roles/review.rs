@@ -26,7 +26,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_is_joined_by_it() {
             Produced { partition: Some(i32::try_from(number % 3).unwrap()), ..record }
         })
         .collect();
-    // Too large for a dead letter with its value: the unit is given up half sent, and sent again elsewhere.
+    // Too large for a dead letter with its value: the transaction is aborted half sent, and its records are sent again.
     for partition in 0..3 {
         let large = raw(&topics.events, "large", "x".repeat(300_000));
         records.insert(20, Produced { partition: Some(partition), ..large });

@@ -54,7 +54,7 @@ fn a_second_sigterm_aborts_the_batch() {
     });
     score.signal("TERM");
     // Two signals at once are one.
-    score.says("a second signal gives it up");
+    score.says("a second signal aborts it");
     assert!(score.ended().is_none(), "an event is still in work");
     gives_up(&mut score);
     let log = score.log();
@@ -88,7 +88,7 @@ fn stopped_twice(kafka: &Kafka, role: &mut Process, point: &str) {
     kafka.pause();
     role.signal("CONT");
     role.signal("TERM");
-    role.says("a second signal gives it up");
+    role.says("a second signal aborts it");
     assert!(role.ended().is_none(), "the broker does not answer");
     gives_up(role);
     kafka.resume();

@@ -11,11 +11,12 @@ pub mod flow;
 pub mod identity;
 pub mod site;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,13 @@ pub fn kafka() -> &'static Kafka {
     static SHARED: OnceLock<Kafka> = OnceLock::new();
     // It is never dropped: the pipe's end ends it.
     SHARED.get_or_init(|| Kafka::begin(&["remove"]))
+}
+
+/// Claims a prefix of topics and groups on a broker. Two tests that share one would read each other's records.
+pub fn claim_prefix(brokers: &str, prefix: &str) {
+    static CLAIMED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let is_new = CLAIMED.lock().unwrap().insert(format!("{brokers} {prefix}"));
+    assert!(is_new, "another test of this binary uses the prefix {prefix}");
 }
 
 /// A running broker.

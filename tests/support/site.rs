@@ -18,7 +18,7 @@ use aegis::core::predictor::Published;
 use aegis::kafka::{Connection, Consumed, committed, topics};
 
 use super::flow::{experts, ledger, read_all, read_until};
-use super::{Kafka, WAIT, kafka};
+use super::{Kafka, WAIT, claim_prefix, kafka};
 
 /// Partitions of events, decisions and labels.
 pub const PARTITIONS: i32 = 3;
@@ -46,6 +46,7 @@ impl Site {
 
     /// On this broker, with so many partitions of events, decisions and labels.
     pub fn on(kafka: &Kafka, prefix: &str, partitions: i32, sets: &[(&str, &str)]) -> Self {
+        claim_prefix(&kafka.bootstrap(), prefix);
         let folder = tempfile::tempdir().unwrap();
         experts(&folder.path().join("models"));
         let topics: String = TOPICS.iter().map(|name| format!("{name} = \"{prefix}.{name}\"\n")).collect();

@@ -228,7 +228,7 @@ fn hang(site: &Site, number: usize) -> Produced {
 fn an_expert_that_hangs_costs_its_vote_and_no_partition() {
     let panel = Folder::new();
     // The panel is full of the one that hangs.
-    let site = hanging("hung", &panel, &[("experts.timeout_ms", "10000"), ("score.window", "1")]);
+    let site = hanging("hung.expert", &panel, &[("experts.timeout_ms", "10000"), ("score.window", "1")]);
     let mut score = member(&site, "one", &[]);
     score.says(ASSIGNED);
     let sent = Instant::now();

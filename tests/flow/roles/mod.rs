@@ -80,6 +80,7 @@ impl Site {
         let Topics { events, decisions, review, labels, dlq, rounds, weights, election } =
             support::flow::topics(prefix);
         let brokers = kafka().bootstrap();
+        support::claim_prefix(&brokers, prefix);
         // Poison of any size can come: what score can write is bounded where it runs.
         let config = format!(
             "[kafka]\nbrokers = \"{brokers}\"\n[topics]\nevents = \"{events}\"\ndecisions = \"{decisions}\"\n\

@@ -31,7 +31,7 @@ impl Site {
 /// letters can be read, and the next start goes on behind them.
 #[test]
 fn a_surge_of_dead_letters_commits_what_was_read_before_and_goes_on() {
-    let site = Site::new("surge");
+    let site = Site::new("surge.events");
     let topics = &site.config.topics;
     let mut records = vec![event_record(&topics.events, &event(0, "hello"))];
     records.extend((0..1_100).map(|_| raw(&topics.events, "k", "poison")));

@@ -14,6 +14,8 @@ use crate::score::ScoreError;
 const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time that threads have to abort. The brokers end open transactions at their timeout.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(1500);
+// docs/guarantees.md: the process ends within two seconds of the second signal.
+const _: () = assert!(ABORT_TIMEOUT.as_millis() + ABORT_POLL_INTERVAL.as_millis() < 2_000);
 /// The interval at which threads are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The interval at which threads are polled after they are asked to abort.

@@ -251,6 +251,10 @@ fn is_whole_word(text: &str, span: Range<usize>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     const FILE: &str = r#"
@@ -424,14 +428,19 @@ regex = '\bignore\s+(?:all\s+)?previous\s+instructions\b'
         }
     }
 
+    /// The time is linear in the length of a text: with a quadratic one, a million characters would reach the fail-safe.
     #[test]
     fn hostile_text_takes_bounded_time() {
-        let rules = rules();
-        let started = std::time::Instant::now();
-        for text in ["ignore all ".repeat(90_000), "kill".repeat(250_000), "\u{fdfa}".repeat(333_000)] {
-            let _ = rules.score(&fold(&text));
-        }
-        assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+        const FAIL_SAFE: Duration = Duration::from_secs(300);
+        let (sender, scored) = mpsc::channel();
+        thread::spawn(move || {
+            let rules = rules();
+            for text in ["ignore all ".repeat(90_000), "kill".repeat(250_000), "\u{fdfa}".repeat(333_000)] {
+                let _ = rules.score(&fold(&text));
+            }
+            sender.send(()).unwrap();
+        });
+        scored.recv_timeout(FAIL_SAFE).unwrap();
     }
 
     #[test]

@@ -20,6 +20,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_TIMEOUT: Duration = Duration::from_millis(250);
 /// The longest time-out of a request, which lets a second signal end the process within two seconds.
 const MAX_TIMEOUT: Duration = Duration::from_millis(1_500);
+// docs/security.md: a client that is refused ends within 30 seconds.
+const _: () = assert!(ANSWER_TIMEOUT.as_secs() + REFUSAL_TIMEOUT.as_secs() + 2 <= 20);
 
 /// Keeps the time and the message of the first refusal.
 #[derive(Default)]

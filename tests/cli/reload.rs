@@ -3,8 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use aegis::core::decision::Decision;
 use aegis::core::label::Finding;
@@ -12,6 +11,7 @@ use aegis::core::label::Finding;
 use crate::site::Site;
 use crate::support::WAIT;
 use crate::support::flow::{decisions, label, label_record, send};
+use crate::support::site::poll;
 
 /// Returns the page that a role serves on /metrics.
 fn metrics(site: &Site, role: &str) -> String {
@@ -27,16 +27,11 @@ fn metrics(site: &Site, role: &str) -> String {
 
 /// Waits until a role's metrics have this line.
 pub fn await_metric(site: &Site, role: &str, line: &str) {
-    let until = Instant::now() + WAIT;
-    loop {
+    poll(|| {
         let page = metrics(site, role);
-        if page.lines().any(|found| found == line) {
-            return;
-        }
-        assert!(Instant::now() < until, "{line} is not in\n{page}\n{}", site.log(role));
-        // Nothing signals a change of metrics.
-        thread::sleep(Duration::from_millis(50));
-    }
+        let found = page.lines().any(|found| found == line);
+        if found { Ok(()) } else { Err(format!("{line} is not in\n{page}\n{}", site.log(role))) }
+    });
 }
 
 fn value(page: &str, name: &str) -> f64 {

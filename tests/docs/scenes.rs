@@ -1,7 +1,6 @@
 //! Readers who type what the pages show: one starts from a clone, one has a topic already, one looks after what a demo
 //! has left.
 
-use std::thread;
 use std::time::Instant;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -13,6 +12,7 @@ use crate::page::{Page, names, root};
 use crate::shell::{Replaced, Shell};
 use crate::shown::{compare, compare_words};
 use crate::support::flow::{read_until, send};
+use crate::support::site::poll;
 use crate::support::{WAIT, free_port, kafka, record};
 
 /// Pages of a reader who starts with a clone, in the order in which they build on one another. The first stops the
@@ -69,14 +69,14 @@ fn read(shell: &mut Shell, name: &str, exact: bool) {
             continue;
         }
         let started = Instant::now();
-        loop {
+        // No event announces that what a command reads has changed.
+        poll(|| {
             let (exit, text) = shell.run(&command.text);
-            let Err(why) = judge(&command, exit, &text, exact) else { break };
-            let again =
-                READ.iter().any(|read| command.text.starts_with(read)) && started.elapsed() < 2 * WAIT;
-            assert!(again, "{name}:{}: $ {}\n{why}\nall of it:\n{text}", command.line, command.text);
-            thread::yield_now(); // nobody tells a reader that what is read has changed
-        }
+            let Err(why) = judge(&command, exit, &text, exact) else { return Ok(()) };
+            let wrong = format!("{name}:{}: $ {}\n{why}\nall of it:\n{text}", command.line, command.text);
+            assert!(READ.iter().any(|read| command.text.starts_with(read)), "{wrong}");
+            Err(wrong)
+        });
         eprintln!("{name}:{}: {:.1} s", command.line, started.elapsed().as_secs_f64());
     }
     shell.stop();

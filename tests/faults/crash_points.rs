@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Mutex;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use aegis::codec::{self, Defaults};
 use aegis::core::event::{Event, Millis};
@@ -21,8 +21,8 @@ use aegis::core::policy::Action;
 use aegis::dead_letter::Headers;
 use aegis::kafka::Produced;
 use support::flow::{decisions, event, event_record, label, label_record, raw, read_all, send};
-use support::site::{Process, Site, hex};
-use support::{WAIT, kafka};
+use support::kafka;
+use support::site::{Process, Site, hex, poll};
 
 /// Sites at work at the same time: they wait for sessions to end, most of the time.
 const PARALLEL: usize = 8;
@@ -257,21 +257,13 @@ impl<'a> Worker<'a> {
 
     /// Waits until all is as `done` says and the death, if one is due, is over.
     fn work(&mut self, what: &str, mut done: impl FnMut() -> bool) {
-        let until = Instant::now() + 3 * WAIT;
-        loop {
+        poll(|| {
             self.tend();
             if self.due.is_none_or(|_| what != LAST) && done() {
-                return;
+                return Ok(());
             }
-            assert!(
-                Instant::now() < until,
-                "{what}: not done; {:?} still to come\n{}",
-                self.due,
-                self.process.log()
-            );
-            // The brokers tell nobody of committed offsets, nor does a process of its end.
-            thread::sleep(Duration::from_millis(50));
-        }
+            Err(format!("{what}: not done; {:?} still to come\n{}", self.due, self.process.log()))
+        });
     }
 }
 

@@ -31,6 +31,7 @@ use support::flow::{
     decisions, event, event_record, experts, header, label, label_record, ledger, poison, raw, read_all,
     read_until, reasons, reviews, send,
 };
+use support::site::poll;
 
 /// Score and learn on threads, over an embedded broker.
 struct Running {
@@ -109,12 +110,11 @@ impl Running {
     }
 
     fn await_labels(&self, taken: i64) {
-        let until = Instant::now() + 4 * WAIT;
-        while self.progress.labels() < taken {
-            assert!(Instant::now() < until, "{} of {taken} labels are taken", self.progress.labels());
+        poll(|| {
             assert!(!self.learn.is_finished(), "learn has stopped");
-            thread::yield_now();
-        }
+            let labels = self.progress.labels();
+            if labels >= taken { Ok(()) } else { Err(format!("{labels} of {taken} labels are taken")) }
+        });
     }
 
     /// Stops both roles; the ledger, and the last predictor.

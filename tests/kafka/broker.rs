@@ -263,9 +263,8 @@ fn lookups_find_committed_records_only() {
     }
     wanted = vec![places[0], aborted];
     forget(&connection, "lookup", places[0].0, 100);
-    let began = Instant::now();
+    // Records that have vanished are not waited for: that would end with an error at the timeout.
     assert_eq!(lookup.fetch(&wanted, WAIT).unwrap(), [None, None]);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 
     let every = |step: usize, count: usize| (0..count).map(|number| places[9_999 - number * step]).collect();
     let plans: [(&str, Vec<(i32, i64)>); 4] = [

@@ -159,16 +159,15 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
         .unwrap()
         .commit(&[record("hang", 0, "after")], None)
         .unwrap();
-    let began = Instant::now();
+    let until = Instant::now() + WAIT;
     let mut follower = Follower::open(&connection, "hang", &From::Beginning, WAIT).unwrap();
     loop {
-        assert!(began.elapsed() < WAIT);
+        assert!(Instant::now() < until, "the transaction is not given up");
         if let Followed::Record(record) = follower.poll(Duration::from_millis(50)).unwrap() {
             assert_eq!(record.payload.as_deref(), Some(b"after".as_slice()));
             break;
         }
     }
-    println!("a transaction with a time-out of 1 s was given up after {:?}", began.elapsed());
     let late = transaction.commit(None).unwrap_err();
     assert!(matches!(late, CommitError::Outlived { .. }), "{late:?}");
     assert_eq!(everything(&connection, "hang").len(), 1);

@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -311,14 +312,7 @@ impl Process {
     }
 
     fn until<T>(&mut self, what: &str, look: impl Fn(&mut Self) -> Option<T>) -> T {
-        let until = Instant::now() + 3 * WAIT;
-        loop {
-            if let Some(found) = look(self) {
-                return found;
-            }
-            assert!(Instant::now() < until, "{what} did not come:\n{}", self.log());
-            thread::sleep(Duration::from_millis(20)); // neither process nor file tells
-        }
+        poll(|| look(self).ok_or_else(|| format!("{what} did not come:\n{}", self.log())))
     }
 }
 
@@ -329,12 +323,37 @@ impl Drop for Process {
     }
 }
 
-/// Waits for what nobody tells: a process, a file, committed offsets, what a compacted topic holds.
+/// The time after which a wait of a test fails. It only keeps a test from hanging, and asserts nothing about speed.
+pub const FAIL_SAFE: Duration = Duration::from_secs(90);
+/// The pause between two looks at a state that no event announces.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Polls `look` until it returns a value, for states that no event announces: of a process, a file, committed offsets, a
+/// compacted topic. Panics with the last error at the [`FAIL_SAFE`].
+pub fn poll<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
+    let until = Instant::now() + FAIL_SAFE;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(missing) => assert!(Instant::now() < until, "{missing}"),
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Polls until `done` returns `true`: see [`poll`].
 pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
-    let until = Instant::now() + 3 * WAIT;
-    while !done() {
-        assert!(Instant::now() < until, "{what}: not done");
-        thread::sleep(Duration::from_millis(50));
+    poll(|| if done() { Ok(()) } else { Err(format!("{what}: not done")) });
+}
+
+/// Runs `call` on another thread and waits for its result. Panics at the [`FAIL_SAFE`] if it does not return.
+pub fn returns<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, result) = mpsc::channel();
+    let thread = thread::spawn(move || drop(sender.send(call())));
+    match result.recv_timeout(FAIL_SAFE) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => panic!("{what} does not return"),
+        Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
     }
 }
 

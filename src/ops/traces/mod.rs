@@ -42,6 +42,8 @@ const BATCH_DELAY: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time for delivering the remaining spans at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+// At most one further request begins at shutdown, although the collector answers none.
+const _: () = assert!(SHUTDOWN_TIMEOUT.as_secs() < REQUEST_TIMEOUT.as_secs());
 
 /// The settings of traces.
 #[derive(Debug, Clone, Default)]

@@ -1,9 +1,8 @@
 //! The second signal, and the waits that a first one interrupts: no wait delays the end of the process, and its uncommitted
 //! work has no effect.
 
-use std::time::{Duration, Instant};
-
 use aegis::core::label::Finding;
+use aegis::core::vote::{Abstention, Outcome};
 
 use super::experts_support::Folder;
 use super::support::Kafka;
@@ -11,14 +10,10 @@ use super::support::flow::{event, label, label_record, read_all, send};
 use super::support::site::{PARTITIONS, Process, Site, wait};
 use super::{ASSIGNED, INFO, all_committed, decided, events, hang, hanging, member, write_ledger};
 
-/// The time within which a process must end after the second signal.
-const PROMPT: Duration = Duration::from_secs(2);
-
-/// A clean stop under load, with an expert that hangs: it is over within twice the time that an expert may take, with
-/// all that was in work decided and committed.
+/// A clean stop under load, with an expert that hangs: the process ends although nothing releases the expert. Its timeout
+/// ends the run, and everything in work is decided and committed.
 #[test]
 fn a_clean_stop_takes_no_longer_than_its_grace_period() {
-    const TIMEOUT: Duration = Duration::from_secs(3);
     let panel = Folder::new();
     let site = hanging("grace", &panel, &[("experts.timeout_ms", "3000")]);
     let mut score = member(&site, "one", &[]);
@@ -29,20 +24,23 @@ fn a_clean_stop_takes_no_longer_than_its_grace_period() {
     wait("the events", || {
         score.get("/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 31")
     });
-    let told = Instant::now();
     score.stop();
-    assert!(told.elapsed() < 2 * TIMEOUT, "{:?}", told.elapsed());
     assert_eq!(site.committed("score", "events"), 31);
-    assert!(decided(&site, 31).iter().any(|decision| decision.id.event == "e00040" && decision.degraded));
+    let made = decided(&site, 31);
+    let hung = made.iter().find(|decision| decision.id.event == "e00040").unwrap();
+    assert!(hung.degraded, "it says that a vote is missing");
+    let timed_out = Outcome::Abstained(Abstention::TimedOut);
+    assert!(hung.votes.iter().any(|weighed| weighed.vote.outcome == timed_out), "{:?}", hung.votes);
     site.verified();
 }
 
 /// A second SIGTERM while an expert hangs: uncommitted decisions are aborted and never visible, and the next start decides
-/// the events once. The hanging run is stopped without waiting for its timeout.
+/// the events once. The process ends while the expert is held: the run's timeout and the batch's interval are longer than
+/// the test waits.
 #[test]
 fn a_second_sigterm_aborts_the_batch() {
     let panel = Folder::new();
-    let slow = [("experts.timeout_ms", "20000"), ("score.commit_interval_ms", "60000")];
+    let slow = [("experts.timeout_ms", "600000"), ("score.commit_interval_ms", "600000")];
     let site = hanging("aborting", &panel, &slow);
     let mut score = member(&site, "one", &[]);
     score.says(ASSIGNED);
@@ -70,15 +68,12 @@ fn a_second_sigterm_aborts_the_batch() {
     site.verified();
 }
 
-/// The second signal, after which the process ends at once, whatever it waits for.
+/// Sends the second signal, after which the process ends while that for which it waits is still held: the caller releases
+/// it afterwards. `cli::supervise` limits the time for this, and checks the limit against the documented two seconds.
 fn gives_up(process: &mut Process) {
-    let sent = Instant::now();
     process.signal("TERM");
     let status = process.end();
-    let took = sent.elapsed();
-    println!("gone {took:?} after the second signal");
     assert_eq!(status.code(), Some(130), "{}", process.log());
-    assert!(took < PROMPT, "{took:?}: {}", process.log());
 }
 
 /// One role on a broker of its own holds still at a point where it has a transaction open, or has just ended one;

@@ -19,17 +19,16 @@ use aegis::codec::{self, Encoding};
 use aegis::core::decision::Decision;
 use aegis::core::label::Finding;
 use aegis::core::ledger::{LabelRecord, LabelStatus, Record};
+use aegis::core::vote::{Abstention, Outcome};
 use aegis::kafka::Produced;
 use experts_support::{Folder, faulty_classifier, models};
 use support::flow::{decisions, event, event_record, label, label_record, read_all, read_until, send};
 use support::site::{PARTITIONS, Process, Site, hex, wait};
-use support::{Kafka, WAIT, kafka, record};
+use support::{Kafka, kafka, record};
 
 /// Members say what they do.
 const INFO: (&str, &str) = ("log.level", "info");
 const ASSIGNED: &str = "partitions assigned";
-/// The session time-out where nothing else is set.
-const SESSION: Duration = Duration::from_secs(6);
 
 fn member(site: &Site, name: &str, variables: &[(&str, &str)]) -> Process {
     site.start_with("score", &["--set", &format!("score.member={name}")], variables)
@@ -66,8 +65,10 @@ fn all_committed(site: &Site, count: i64) {
     wait("events", || site.committed("score", "events") == count);
 }
 
-/// A scorer that hangs between sending its records and committing them blocks its partitions for its session time-out and
-/// no longer. After it continues, no event has two decisions.
+/// A scorer that holds still between its records and its commit keeps its partitions for its session only: the other member
+/// decides and commits its events while it still holds still. The session of 6 s and the transaction, which ends before it,
+/// are the only limits: a member may be silent for `max.poll.interval.ms`, five minutes, which is longer than the test waits.
+/// When the scorer continues, nothing doubles.
 #[test]
 fn a_transaction_that_hangs_keeps_its_partitions_for_a_session_only() {
     let site = Site::with("hanging", &[INFO]);
@@ -77,10 +78,8 @@ fn a_transaction_that_hangs_keeps_its_partitions_for_a_session_only() {
     new.says(ASSIGNED);
     send(&site.connection, &events(&site, 0..300));
     old.says("holding still at unit.sent");
-    let held = Instant::now();
     all_committed(&site, 300);
-    let took = held.elapsed();
-    assert!(took < SESSION + Duration::from_secs(3), "the partitions were dark for {took:?}");
+    assert!(old.ended().is_none(), "it still holds still, with its transaction open");
     decided(&site, 300);
 
     old.signal("CONT");
@@ -175,12 +174,14 @@ fn while_the_broker_is_away_both_roles_wait_and_then_go_on() {
     site.verified();
 }
 
-/// SIGTERM under load: what is in work is committed, and the group is left, so that the other member has the
-/// partitions at once and not when the session ends.
+/// SIGTERM under load: what is in work is committed, and the group is left. The session is longer than the test waits, so
+/// the other member has the partitions because they were given up.
 #[test]
 fn sigterm_finishes_and_leaves_the_group() {
     const EVENTS: usize = 3_000;
     let site = Site::with("sigterm", &[INFO, ("score.commit_records", "50")]);
+    let config = fs::read_to_string(site.config()).unwrap();
+    fs::write(site.config(), config + "[kafka.settings]\n\"session.timeout.ms\" = \"240000\"\n").unwrap();
     let mut one = member(&site, "one", &[]);
     one.says(ASSIGNED);
     let mut two = member(&site, "two", &[]);
@@ -189,9 +190,7 @@ fn sigterm_finishes_and_leaves_the_group() {
     read_until(&site.connection, &site.topic("decisions"), "progress", |records| records.len() >= 300);
     let assigned = two.log().matches(ASSIGNED).count();
     one.stop();
-    let left = Instant::now();
     wait("the partitions of the one that left", || two.log().matches(ASSIGNED).count() > assigned);
-    assert!(left.elapsed() < SESSION / 2, "{:?}", left.elapsed());
     all_committed(&site, EVENTS as i64);
     decided(&site, EVENTS);
     two.stop();
@@ -231,14 +230,15 @@ fn an_expert_that_hangs_costs_its_vote_and_no_partition() {
     let site = hanging("hung.expert", &panel, &[("experts.timeout_ms", "10000"), ("score.window", "1")]);
     let mut score = member(&site, "one", &[]);
     score.says(ASSIGNED);
-    let sent = Instant::now();
     send(&site.connection, &[hang(&site, 40)]);
     send(&site.connection, &events(&site, 0..30));
     all_committed(&site, 31);
-    assert!(sent.elapsed() > Duration::from_secs(9) && sent.elapsed() < WAIT, "{:?}", sent.elapsed());
     let made = decided(&site, 31);
     let hung = made.iter().find(|decision| decision.id.event == "e00040").unwrap();
     assert!(hung.degraded, "it says that a vote is missing");
+    // The run has taken its whole timeout.
+    let timed_out = Outcome::Abstained(Abstention::TimedOut);
+    assert!(hung.votes.iter().any(|weighed| weighed.vote.outcome == timed_out), "{:?}", hung.votes);
     let log = score.log();
     assert!(!log.contains("partitions revoked") && log.matches(ASSIGNED).count() == 1, "{log}");
     score.stop();

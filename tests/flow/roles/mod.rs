@@ -21,6 +21,7 @@ use aegis::learn::{Learn, LearnError, Progress};
 use aegis::ops::{Health, Shutdown, StopReason};
 use aegis::score::{PanelHandle, Score, ScoreError};
 use support::flow::experts;
+use support::site::returns;
 use support::{WAIT, kafka};
 
 /// A configuration, its topics made.
@@ -39,15 +40,15 @@ struct Role<E> {
     thread: JoinHandle<Result<(), E>>,
 }
 
-impl<E: std::fmt::Debug> Role<E> {
+impl<E: std::fmt::Debug + Send + 'static> Role<E> {
     fn stop(self) {
         self.shutdown.request(StopReason::Program);
         self.thread.join().unwrap().unwrap();
     }
 
-    /// Waits for its end by itself: why it ended.
+    /// Waits until it ends without a request. Returns the reason.
     fn failed(self) -> E {
-        self.thread.join().unwrap().unwrap_err()
+        returns("the role", move || self.thread.join()).unwrap().unwrap_err()
     }
 }
 

@@ -1,8 +1,6 @@
 //! Topics that grow while both roles run: every event gets its decision, and labels find it.
 
 use std::collections::BTreeSet;
-use std::thread;
-use std::time::Instant;
 
 use aegis::core::label::{DecisionRef, Finding, Label};
 use aegis::core::ledger::Record;
@@ -88,12 +86,7 @@ fn topics_grow_while_both_roles_run() {
 
     // Events alone: score stops before it loses anything, and says what helps.
     site.grow(&[&topics.events], 6);
-    let until = Instant::now() + WAIT;
-    while !score.thread.is_finished() {
-        assert!(Instant::now() < until, "score has not noticed that the events have grown");
-        thread::yield_now();
-    }
-    let error = score.thread.join().unwrap().unwrap_err();
+    let error = score.failed();
     let ScoreError::Partitions { partition, count, .. } = &error else { panic!("{error}") };
     assert!(*partition >= 4 && *count == 4, "{error}");
     assert!(error.to_string().contains("`aegis topics --create`"), "{error}");
@@ -134,20 +127,13 @@ fn a_producer_that_does_not_know_a_new_partition_yet_does_its_unit_again() {
 fn a_learner_refuses_topics_that_must_have_one_partition() {
     let site = Site::new("single");
     let topics = &site.config.topics;
-    let refused = |topic: &String| {
-        let (learn, until) = (site.learn(), Instant::now() + WAIT);
-        while !learn.thread.is_finished() {
-            assert!(Instant::now() < until, "{topic}: it goes on");
-            thread::yield_now();
+    let refused = |topic: &String| match site.learn().failed() {
+        error @ LearnError::Partitions { .. } => {
+            let said = error.to_string();
+            assert!(said.contains(&format!("{topic} has 2 partitions and must have 1")), "{said}");
+            assert!(said.contains("aegis topics --create"), "{said}");
         }
-        match learn.thread.join().unwrap() {
-            Err(error @ LearnError::Partitions { .. }) => {
-                let said = error.to_string();
-                assert!(said.contains(&format!("{topic} has 2 partitions and must have 1")), "{said}");
-                assert!(said.contains("aegis topics --create"), "{said}");
-            }
-            other => panic!("{topic}: {other:?}"),
-        }
+        other => panic!("{topic}: {other:?}"),
     };
     for topic in [&topics.weights, &topics.rounds, &topics.election] {
         site.grow(&[topic], 2);

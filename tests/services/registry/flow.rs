@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aegis::codec::{self, Encoding, Received, SCHEMA_ID_HEADER, SCHEMAS};
 use aegis::config::topic_specs;
@@ -24,6 +24,7 @@ use super::{FOREIGN, FOREIGN_DATUM, framed, settings};
 use crate::support::flow::{
     event, event_record, experts, label, ledger, raw, read_all, read_until, reasons, send,
 };
+use crate::support::site::wait;
 use crate::support::{WAIT, kafka};
 
 const EVENTS: u32 = 11;
@@ -210,11 +211,7 @@ fn a_dead_registry_stops_nothing_that_is_known_and_dead_letters_nothing() {
     };
     send(&flow.connection, &[flow.event(0, framed(EVENTS, &datum(0)))]);
     decided(1);
-    let until = Instant::now() + WAIT;
-    while flow.progress.decisions() < 1 {
-        assert!(Instant::now() < until, "learn has not read the decision");
-        thread::yield_now();
-    }
+    wait("learn reads the decision", || flow.progress.decisions() >= 1);
     flow.server.die();
     send(&flow.connection, &[flow.event(0, framed(EVENTS, &datum(1)))]);
     decided(2);
@@ -240,15 +237,13 @@ fn a_stop_while_the_registry_is_awaited_is_clean() {
     let datum = codec::encode_event(&event(0, "kill"), Encoding::Avro).unwrap().split_off(10);
     send(&flow.connection, &[flow.event(0, framed(EVENTS, &datum))]);
     read_until(&flow.connection, &flow.topics.decisions, "a decision", |records| !records.is_empty());
-    flow.server.answer(|_| Reply::Silence(Duration::from_secs(5)));
+    flow.server.answer(|_| Reply::Silence);
     let before = flow.server.requests().len();
     send(
         &flow.connection,
         &[flow.event(0, framed(98, b"?")), raw(&flow.topics.labels, "x", framed(99, b"?"))],
     );
-    while flow.server.requests().len() < before + 2 {
-        thread::yield_now();
-    }
+    flow.server.await_requests(before + 2);
     flow.shutdown.request(StopReason::Program);
     flow.score.join().unwrap().unwrap();
     flow.learn.join().unwrap().unwrap();

@@ -105,6 +105,8 @@ fn what_cannot_be_read_says_why() {
     }
 }
 
+/// The limit on the number of values refuses the datum. Ten billion of them could neither be counted nor held in the test's
+/// time and memory.
 #[test]
 fn a_bomb_is_refused_before_it_goes_off() {
     let bomb = r#"{"type":"record","name":"E","fields":[
@@ -114,9 +116,9 @@ fn a_bomb_is_refused_before_it_goes_off() {
     let schemas = Fixed(HashMap::from([(SchemaId::Number(5), writer)]));
     // Each array has 100,000 nulls in five bytes.
     let datum = [b"\x02e\xc0\x9a\x0c".to_vec(), b"\xc0\x9a\x0c\0".repeat(100_000), vec![0]].concat();
-    let started = std::time::Instant::now();
-    assert_eq!(event(&schemas, &framed(5, &datum)).unwrap_err().name(), "Malformed");
-    assert!(started.elapsed() < std::time::Duration::from_secs(1), "{:?}", started.elapsed());
+    let error = event(&schemas, &framed(5, &datum)).unwrap_err();
+    assert_eq!(error.name(), "Malformed");
+    assert!(error.to_string().contains("holds too many values"), "{error}");
 }
 
 /// Figures for docs/registry.md: `cargo test --release --test services speed -- --ignored --nocapture`.

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ pub enum Reply {
     Status(u16, String),
     /// These bytes, which need not be HTTP.
     Raw(Vec<u8>),
-    /// No answer for this long.
-    Silence(Duration),
+    /// No answer: the connection is held until the client closes it.
+    Silence,
     /// A body that does not end.
     Endless,
 }
@@ -28,31 +29,41 @@ pub struct Request {
     pub authorization: Option<String>,
 }
 
+/// The time after which a wait for requests fails. It only keeps a test from hanging.
+const FAIL_SAFE: Duration = Duration::from_secs(90);
+
+/// The requests, and a condition that each new one signals.
+type Requests = (Mutex<Vec<Request>>, Condvar);
+
 type Answer = dyn Fn(&Request) -> Reply + Send + Sync;
 
 /// The server. It answers until it is dropped.
 pub struct Server {
     pub url: String,
-    requests: Arc<Mutex<Vec<Request>>>,
+    requests: Arc<Requests>,
     answer: Arc<Mutex<Option<Arc<Answer>>>>,
+    closed: Arc<AtomicUsize>,
 }
 
 impl Server {
     pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::<Mutex<Vec<_>>>::default();
+        let (requests, closed) = (Arc::<Requests>::default(), Arc::<AtomicUsize>::default());
         let answer: Arc<Mutex<Option<Arc<Answer>>>> = Arc::new(Mutex::new(Some(Arc::new(answer))));
-        let (seen, answers) = (Arc::clone(&requests), Arc::clone(&answer));
+        let (seen, answers, unanswered) = (Arc::clone(&requests), Arc::clone(&answer), Arc::clone(&closed));
         thread::spawn(move || {
             for connection in listener.incoming() {
                 let answer = answers.lock().unwrap().clone();
-                let Some(answer) = answer else { continue };
+                let Some(answer) = answer else {
+                    unanswered.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                };
                 let seen = Arc::clone(&seen);
                 thread::spawn(move || serve(connection.unwrap(), &*answer, &seen));
             }
         });
-        Self { url, requests, answer }
+        Self { url, requests, answer, closed }
     }
 
     /// Sets the answers to later requests.
@@ -65,12 +76,26 @@ impl Server {
         *self.answer.lock().unwrap() = None;
     }
 
+    /// Returns the number of connections that were closed after [`Self::die`].
+    pub fn closed(&self) -> usize {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     pub fn requests(&self) -> Vec<Request> {
-        self.requests.lock().unwrap().clone()
+        self.requests.0.lock().unwrap().clone()
+    }
+
+    /// Waits until there have been `count` requests.
+    pub fn await_requests(&self, count: usize) {
+        let (requests, changed) = &*self.requests;
+        let waited = changed
+            .wait_timeout_while(requests.lock().unwrap(), FAIL_SAFE, |requests| requests.len() < count);
+        let (requests, _) = waited.unwrap();
+        assert!(requests.len() >= count, "{} of {count} requests came", requests.len());
     }
 }
 
-fn serve(mut connection: TcpStream, answer: &Answer, seen: &Mutex<Vec<Request>>) -> Option<()> {
+fn serve(mut connection: TcpStream, answer: &Answer, seen: &Requests) -> Option<()> {
     let mut reader = BufReader::new(connection.try_clone().ok()?);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
@@ -89,7 +114,8 @@ fn serve(mut connection: TcpStream, answer: &Answer, seen: &Mutex<Vec<Request>>)
     reader.read_exact(&mut body).ok()?;
     let line = line.trim().trim_end_matches(" HTTP/1.1").to_owned();
     let request = Request { line, body: String::from_utf8(body).ok()?, authorization };
-    seen.lock().unwrap().push(request.clone());
+    seen.0.lock().unwrap().push(request.clone());
+    seen.1.notify_all();
     match answer(&request) {
         Reply::Raw(bytes) => connection.write_all(&bytes).ok(),
         Reply::Status(status, body) => {
@@ -99,8 +125,8 @@ fn serve(mut connection: TcpStream, answer: &Answer, seen: &Mutex<Vec<Request>>)
             );
             connection.write_all(head.as_bytes()).ok()
         }
-        Reply::Silence(time) => {
-            thread::sleep(time);
+        Reply::Silence => {
+            let _ = reader.read(&mut [0]);
             None
         }
         Reply::Endless => {

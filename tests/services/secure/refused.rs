@@ -1,6 +1,5 @@
-//! An unknown client gets an exit code and a message within half a minute, and the message never contains the secret.
-
-use std::time::{Duration, Instant};
+//! An unknown client gets an exit code and a message, and the message never contains the secret. `kafka::check_auth` ends the
+//! process, at the limits that it states: nothing else reports these words.
 
 use super::site::{WRONG, holds_no_secret, said, secured};
 
@@ -8,9 +7,8 @@ use super::site::{WRONG, holds_no_secret, said, secured};
 fn refused(name: &str, brokers: &str, settings: &str, words: &[&str]) {
     let site = secured();
     site.configure(name, brokers, settings);
-    let (code, time, log) = site.run("score", name).end();
+    let (code, log) = site.run("score", name).end();
     assert_eq!(code, Some(69), "{name}: {log}");
-    assert!(time < Duration::from_secs(30), "{name} took {time:?}");
     let last = log.lines().last().unwrap();
     for word in words.iter().chain(&[brokers, "the brokers do not let this client in"]) {
         assert!(last.contains(word), "{name}: no {word} in {last}");
@@ -30,11 +28,9 @@ fn commands_tell_a_wrong_password_without_it() {
     let site = secured();
     site.configure("wrong-operator", &site.sasl, &site.with_password("aegis-operator", "wrong"));
     for command in [&["topics"][..], &["verify"], &["dlq", "list"]] {
-        let began = Instant::now();
         let refused = site.aegis("wrong-operator", command);
-        let (took, said) = (began.elapsed(), said(&refused));
+        let said = said(&refused);
         assert_eq!(refused.status.code(), Some(69), "{command:?}: {said}");
-        assert!(took < Duration::from_secs(30), "{command:?} took {took:?}: {said}");
         for word in [&site.sasl, "SCRAM-SHA-512"] {
             assert!(said.contains(word), "{command:?}: no {word} in {said}");
         }

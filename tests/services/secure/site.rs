@@ -15,7 +15,8 @@ use openssl::symm::Cipher;
 use super::acls::{self, Acl};
 use crate::support::flow::experts;
 use crate::support::identity::{Identity, identity};
-use crate::support::{Kafka, WAIT, free_port};
+use crate::support::site::poll;
+use crate::support::{Kafka, free_port};
 
 /// Secrets that stand out wherever they come out.
 pub const PASSWORD: &str = "Pass-7f3a91c2-word";
@@ -194,35 +195,33 @@ impl Running {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Its end within `limit`, if it comes: the exit code, and what it said.
-    pub fn ends(mut self, limit: Duration) -> Option<(Option<i32>, String)> {
-        let began = Instant::now();
-        while began.elapsed() < limit {
+    /// Waits for its end, at most as long as `fail_safe`, so that a caller can list all processes that do not end. Returns the
+    /// exit code and its output.
+    pub fn ends(mut self, fail_safe: Duration) -> Option<(Option<i32>, String)> {
+        let until = Instant::now() + fail_safe;
+        while Instant::now() < until {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return Some((status.code(), self.log()));
             }
-            thread::sleep(Duration::from_millis(20)); // a process tells nobody
+            thread::sleep(Duration::from_millis(20)); // no event announces the end of a process
         }
         None
     }
 
-    /// Waits for its end; the exit code, how long it took, and what it said.
-    pub fn end(mut self) -> (Option<i32>, Duration, String) {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return (status.code(), began.elapsed(), self.log());
-            }
-            assert!(began.elapsed() < 3 * WAIT, "it does not end:\n{}", self.log());
-            thread::sleep(Duration::from_millis(20)); // a process tells nobody
-        }
+    /// Waits for its end. Returns the exit code and its output.
+    pub fn end(mut self) -> (Option<i32>, String) {
+        let status = poll(|| {
+            let ended = self.child.try_wait().unwrap();
+            ended.ok_or_else(|| format!("it does not end:\n{}", self.log()))
+        });
+        (status.code(), self.log())
     }
 
     /// SIGTERM, and a clean end; what it said.
     pub fn stop(self) -> String {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let (code, _, log) = self.end();
+        let (code, log) = self.end();
         assert_eq!(code, Some(0), "{log}");
         log
     }

@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -34,8 +33,8 @@ struct Desk {
     taken: Mutex<Vec<Request>>,
     /// The statuses of the next responses. If none is left, requests are accepted.
     refusals: Mutex<VecDeque<Refusal>>,
-    /// The refused requests, with their times.
-    refused: Mutex<Vec<(Bytes, Instant)>>,
+    /// The refused requests.
+    refused: Mutex<Vec<Bytes>>,
 }
 
 /// It runs until the test binary ends.
@@ -51,7 +50,7 @@ async fn keep(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) ->
         desk.taken.lock().unwrap().push((headers, body));
         return StatusCode::OK.into_response();
     };
-    desk.refused.lock().unwrap().push((body, Instant::now()));
+    desk.refused.lock().unwrap().push(body);
     let after: HeaderMap = after
         .map(|after| (HeaderName::from_static("retry-after"), HeaderValue::from_static(after)))
         .into_iter()
@@ -107,8 +106,8 @@ impl Collector {
         Self { address, desk, scheme: "https" }
     }
 
-    /// Returns the refused requests, with their times.
-    pub fn refused(&self) -> Vec<(Bytes, Instant)> {
+    /// Returns the refused requests.
+    pub fn refused(&self) -> Vec<Bytes> {
         self.desk.refused.lock().unwrap().clone()
     }
 

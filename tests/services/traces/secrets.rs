@@ -84,6 +84,6 @@ fn no_output_holds_the_secrets_of_registry_and_collector() {
                 .for_each(|(_, value)| holds_none(topic, value.as_deref().unwrap_or_default()));
         }
     }
-    assert!(collector.refused().iter().all(|(body, _)| !body.is_empty()));
-    collector.refused().iter().for_each(|(body, _)| holds_none("a span", body));
+    assert!(collector.refused().iter().all(|body| !body.is_empty()));
+    collector.refused().iter().for_each(|body| holds_none("a span", body));
 }

@@ -13,7 +13,7 @@ use apache_avro::schema::ResolvedSchema;
 use apache_avro::types::Value;
 use apache_avro::util::max_allocation_bytes;
 use apache_avro::{Bzip2Settings, Codec, DeflateSettings, Schema, ZstandardSettings};
-use integer_encoding::VarIntReader;
+use integer_encoding::VarInt;
 
 use super::datum_size::measure;
 use super::{MAX_PREDICTOR, MAX_SCHEMA, writer_schema};
@@ -31,6 +31,9 @@ const MAX_CODEC_NAME: usize = 32;
 pub const CONTAINER_MAGIC: &[u8; 4] = b"Obj\x01";
 /// The size of the marker that ends the header and every block, in bytes.
 const MARKER: usize = 16;
+
+/// The maximum size of a number, in bytes.
+const MAX_NUMBER: usize = 10;
 
 /// The supported codecs, as errors list them.
 const CODECS: &str = "null, deflate, snappy, zstandard, bzip2 and xz";
@@ -257,12 +260,20 @@ fn fill(source: &mut impl Read, bytes: &mut [u8]) -> Result<bool, ContainerError
     }
 }
 
+/// Reads a number. The crate's own reader is not used: it reports a number that is too long as the end of the source, and
+/// does not repeat a read that was interrupted.
 fn long(source: &mut impl Read) -> Result<i64, ContainerError> {
-    source.read_varint().map_err(|error| match error.kind() {
-        ErrorKind::UnexpectedEof => ContainerError::Header(EARLY),
-        ErrorKind::InvalidData => ContainerError::Header("a number in it is too long"),
-        _ => ContainerError::Io(error),
-    })
+    const TOO_LONG: ContainerError = ContainerError::Header("a number in it is too long");
+    let mut bytes = [0; MAX_NUMBER];
+    for end in 1..=MAX_NUMBER {
+        if !fill(source, &mut bytes[end - 1..end])? {
+            return Err(ContainerError::Header(EARLY));
+        }
+        if bytes[end - 1] & 0x80 == 0 {
+            return i64::decode_var(&bytes[..end]).map(|(number, _)| number).ok_or(TOO_LONG);
+        }
+    }
+    Err(TOO_LONG)
 }
 
 /// Reads a number. Returns `None` if the source ends before it.
@@ -337,5 +348,66 @@ fn unpack_xz(packed: &[u8]) -> Result<Vec<u8>, &'static str> {
         _ if unpacked.len() > MAX_BLOCK => Err(UNPACKED_TOO_LARGE),
         Ok(_) => Ok(unpacked),
         Err(_) => Err(NOT_UNPACKED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A source whose first read fails with an error of this kind.
+    struct FailsOnce<'a>(Option<ErrorKind>, &'a [u8]);
+
+    impl Read for FailsOnce<'_> {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            match self.0.take() {
+                Some(kind) => Err(kind.into()),
+                None => self.1.read(to),
+            }
+        }
+    }
+
+    fn problem(mut source: &[u8]) -> &'static str {
+        match long(&mut source) {
+            Err(ContainerError::Header(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_up_to_their_last_byte() {
+        for number in [0, 1, -1, 63, -65, i64::from(i32::MAX), i64::MAX, i64::MIN] {
+            let mut bytes = number.encode_var_vec();
+            bytes.push(7);
+            let mut rest = &bytes[..];
+            assert_eq!(long(&mut rest).unwrap(), number);
+            assert_eq!(rest, [7]);
+        }
+    }
+
+    #[test]
+    fn a_number_without_an_end_is_too_long() {
+        assert_eq!(problem(&[0xFF; MAX_NUMBER]), "a number in it is too long");
+        assert_eq!(problem(&[0xFF; MAX_NUMBER + 9]), "a number in it is too long");
+    }
+
+    #[test]
+    fn a_number_that_is_cut_ends_early() {
+        for length in 0..MAX_NUMBER {
+            assert_eq!(problem(&[0xFF; MAX_NUMBER][..length]), EARLY);
+        }
+        assert!(matches!(long_or_end(&mut &[][..]), Ok(None)));
+        assert!(matches!(long_or_end(&mut &[0xFF][..]), Err(ContainerError::Header(EARLY))));
+    }
+
+    #[test]
+    fn an_interrupted_read_is_repeated() {
+        assert_eq!(long(&mut FailsOnce(Some(ErrorKind::Interrupted), &[0x90, 0x03])).unwrap(), 200);
+    }
+
+    #[test]
+    fn an_error_of_the_source_is_returned() {
+        let read = long(&mut FailsOnce(Some(ErrorKind::InvalidData), &[2]));
+        assert!(matches!(read, Err(ContainerError::Io(error)) if error.kind() == ErrorKind::InvalidData));
     }
 }

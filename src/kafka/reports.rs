@@ -23,6 +23,12 @@ pub type RecordPosition = (i32, i64);
 /// The delivery report of a record, or `None` while there is none.
 pub(super) type Report = Option<Result<RecordPosition, RDKafkaErrorCode>>;
 
+/// Returns the positions of all `count` records of a send, in order, or `None` if one of them is not acknowledged.
+pub(super) fn positions(reports: &[Report], count: usize) -> Option<Vec<RecordPosition>> {
+    let positions: Vec<_> = reports.iter().filter_map(|report| report.and_then(Result::ok)).collect();
+    (positions.len() == count).then_some(positions)
+}
+
 /// Identifies a record and its send. Late reports of an earlier send are ignored.
 pub(super) struct Slot {
     pub(super) send: u64,
@@ -161,5 +167,15 @@ mod tests {
         reports.note(&Slot { send: second, index: 1 }, Ok((0, 4)));
         reports.note(&Slot { send: second, index: 7 }, Ok((0, 5)));
         assert_eq!(reports.take(), [None, Some(Ok((0, 4)))]);
+    }
+
+    #[test]
+    fn a_send_has_the_positions_of_all_its_records_or_none() {
+        let [first, second] = [(0, 4), (1, 9)];
+        assert_eq!(positions(&[Some(Ok(first)), Some(Ok(second))], 2), Some(vec![first, second]));
+        assert_eq!(positions(&[Some(Ok(first)), None], 2), None);
+        assert_eq!(positions(&[Some(Ok(first)), Some(Err(RDKafkaErrorCode::Fail))], 2), None);
+        assert_eq!(positions(&[Some(Ok(first))], 2), None);
+        assert_eq!(positions(&[], 1), None);
     }
 }

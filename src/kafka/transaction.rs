@@ -11,7 +11,7 @@ use super::failure::{Class, CommitError, classify, denied, left, retry, stale};
 use super::membership::Membership;
 use super::outbox::{Delivery, Outbox};
 use super::record::{Offsets, Produced};
-use super::reports::{RecordPosition, Slot, drain, enqueue};
+use super::reports::{RecordPosition, Slot, drain, enqueue, positions};
 use super::topics;
 use crate::crash;
 
@@ -33,7 +33,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Sends records and waits until all are acknowledged. They are then in their topics, and invisible until the commit
-    /// if delivery is exactly once. Returns the partition and offset of each record, in order.
+    /// if delivery is exactly once. Returns the partition and offset of every record, in order.
     ///
     /// # Errors
     /// Returns a [`CommitError`] if a record is not acknowledged. The transaction is over then, and must be dropped.
@@ -68,16 +68,12 @@ impl<'a> Transaction<'a> {
                 reason: "some records are not acknowledged yet".into(),
             });
         }
-        match reports.iter().copied().map(Option::transpose).collect() {
-            Ok(Some(places)) => {
-                crash::point("unit.sent");
-                Ok(places)
-            }
-            _ => {
-                let (index, code) = delivery_failure(records, &reports);
-                Err(self.undelivered(records, index, code))
-            }
-        }
+        let Some(places) = positions(&reports, records.len()) else {
+            let (index, code) = delivery_failure(records, &reports);
+            return Err(self.undelivered(records, index, code));
+        };
+        crash::point("unit.sent");
+        Ok(places)
     }
 
     /// Commits all records sent, together with the `consumed` offsets.

@@ -54,15 +54,12 @@ pub fn run(
         seconds: 0.0,
     };
     summary.seconds = started.elapsed().as_secs_f64();
-    let tables = if learner == LearnerChoice::All {
-        compare_learners(&folds, &loader, &mut summary)?
-    } else {
-        let several = summary.policies.len() > 1;
-        let policies = summary.policies.iter();
-        policies.map(|(policy, figures)| table::one(several.then_some(policy), figures)).collect()
-    };
-    let printed = out.write_all(tables.as_bytes()).and_then(|()| print_counts(&summary, counts, out));
-    printed.map_err(|error| ReplayError::Unavailable(format!("standard output: {error}")))?;
+    let unavailable = |error| ReplayError::Unavailable(format!("standard output: {error}"));
+    for fold in &folds {
+        let table = fold_table(fold, &learner, &loader, &mut summary)?;
+        out.write_all(table.as_bytes()).map_err(unavailable)?;
+    }
+    print_counts(&summary, counts, out).map_err(unavailable)?;
     write_files(args, &loader, &folds, &summary)?;
     Ok(summary)
 }
@@ -197,19 +194,24 @@ pub fn fold_lines<'a>(
     Ok(folds.iter().map(|fold| (fold.settings().policy.clone(), fold.state_hash(&loader.ledger))).collect())
 }
 
-/// Lets every learner play the rounds of each fold, adds their figures to the summary, and returns the tables.
-fn compare_learners(folds: &[Fold], loader: &Loader, summary: &mut Summary) -> Result<String, ReplayError> {
-    let mut tables = String::new();
-    for fold in folds {
-        let mut shifts = Shifts::new(fold.experts().len(), MAX_SHIFTS);
-        let learners = Name::ALL.map(|name| play(name, fold, loader, &mut shifts));
-        let learners: Vec<Figures> = learners.into_iter().collect::<Result<_, _>>()?;
-        let policy = &fold.settings().policy;
-        let shown = (folds.len() > 1).then_some(policy.as_str());
-        tables.push_str(&table::all(shown, &learners, &shifts.fewest()));
-        summary.learners.insert(policy.clone(), learners);
+/// Returns the table of a fold. If all learners are compared, adds their figures to the summary.
+fn fold_table(
+    fold: &Fold,
+    learner: &LearnerChoice,
+    loader: &Loader,
+    summary: &mut Summary,
+) -> Result<String, ReplayError> {
+    let policy = &fold.settings().policy;
+    let shown = (summary.policies.len() > 1).then_some(policy.as_str());
+    if *learner != LearnerChoice::All {
+        return Ok(table::one(shown, &summary.policies[policy]));
     }
-    Ok(tables)
+    let mut shifts = Shifts::new(fold.experts().len(), MAX_SHIFTS);
+    let learners = Name::ALL.map(|name| play(name, fold, loader, &mut shifts));
+    let learners: Vec<Figures> = learners.into_iter().collect::<Result<_, _>>()?;
+    let table = table::all(shown, &learners, &shifts.fewest());
+    summary.learners.insert(policy.clone(), learners);
+    Ok(table)
 }
 
 /// Lets one learner play the rounds of a fold. If it is majority, the rounds are also added to `shifts`, so that they are

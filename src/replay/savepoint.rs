@@ -20,9 +20,7 @@ pub(super) fn write_atomically(
     path: &Path,
     fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
 ) -> Result<(), ReplayError> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
+    let part = part_path(path);
     let write = || {
         let mut out = BufWriter::with_capacity(1 << 20, File::create(&part)?);
         match path.extension().and_then(|ending| ending.to_str()) {
@@ -47,6 +45,13 @@ pub(super) fn write_atomically(
         let _ = std::fs::remove_file(&part);
         ReplayError::writing(path, &error)
     })
+}
+
+/// Returns the path of the incomplete file, which is in the same directory as the file.
+fn part_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    path.with_file_name(name)
 }
 
 /// Writes the headers and the ledger as a stream.
@@ -95,4 +100,21 @@ pub(super) fn write(path: &Path, loader: &Loader, folds: &[Fold]) -> Result<(), 
         let mut writer = Writer::new(out);
         loader.ledger.records().try_for_each(|record| writer.record(&record))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_incomplete_file_is_beside_the_file() {
+        for (path, part) in [
+            ("out.jsonl", "out.jsonl.part"),
+            ("/data/out.gz", "/data/out.gz.part"),
+            ("/data/out/", "/data/out.part"),
+            ("/data/out/.", "/data/out.part"),
+        ] {
+            assert_eq!(part_path(Path::new(path)), Path::new(part), "{path}");
+        }
+    }
 }

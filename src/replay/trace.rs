@@ -33,9 +33,11 @@ pub(super) fn write(path: &Path, ledger: &LedgerState, folds: &[Fold]) -> Result
     for fold in folds {
         let policy = &fold.settings().policy;
         let Some(rounds) = ledger.find(policy).and_then(|at| ledger.rounds(at)) else { continue };
-        let columns =
-            experts.iter().map(|name| (*name, fold.experts().iter().position(|id| id == name))).collect();
-        let mut lines = PolicyLines { policy: csv_field(policy), rounds, columns, mistakes: 0 };
+        // A fold's experts are sorted.
+        let column = |name: &str| fold.experts().binary_search_by(|id| id.as_str().cmp(name)).ok();
+        let columns = experts.iter().map(|name| (*name, column(name))).collect();
+        let line = String::new();
+        let mut lines = PolicyLines { policy: csv_field(policy), rounds, columns, mistakes: 0, line };
         let mut written = Ok(());
         let walked = fold.walk(ledger, &fold.settings().learner, &mut |round, learner| {
             let line = lines.next(round, learner);
@@ -56,16 +58,22 @@ struct PolicyLines<'a> {
     /// The experts of the columns, each with its index in the policy's votes.
     columns: Vec<(&'a str, Option<usize>)>,
     mistakes: u64,
+    /// The current line, whose memory all lines use.
+    line: String,
 }
 
 impl PolicyLines<'_> {
-    fn next(&mut self, round: &FoldStep<'_>, learner: &dyn Learner) -> String {
+    /// Returns the line of the next round.
+    fn next(&mut self, round: &FoldStep<'_>, learner: &dyn Learner) -> &str {
         self.mistakes += u64::from((round.p >= 0.5) != (round.target >= 0.5));
         let (tenant, event) =
             (csv_field(self.rounds.tenant(round.row)), csv_field(self.rounds.event(round.row)));
         let time = self.rounds.round_time(round.row);
         let (policy, mistakes) = (&self.policy, self.mistakes);
-        let mut line = format!("{policy},{tenant},{event},{time},{},{},{mistakes}", round.p, round.target);
+        let line = &mut self.line;
+        line.clear();
+        write!(line, "{policy},{tenant},{event},{time},{},{},{mistakes}", round.p, round.target)
+            .expect("writing to a String cannot fail");
         let masses = if round.weights.is_none() { learner.masses() } else { Vec::new() };
         for (name, column) in &self.columns {
             let of_column = |values: &[f64]| column.and_then(|at| values.get(at)).copied();

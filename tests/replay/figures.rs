@@ -94,6 +94,39 @@ fn all_learners_stand_side_by_side() {
     assert!(ran.out.contains("best sequence, 5 shifts"));
 }
 
+/// The texts that were written, each on its own.
+#[derive(Default)]
+struct Writes(Vec<String>);
+
+impl std::io::Write for Writes {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.push(String::from_utf8_lossy(bytes).into_owned());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_table_of_a_policy_is_written_before_the_next_one_is_computed() {
+    let room = Folder::new();
+    let lines: Vec<String> = ["mild", "strict"]
+        .iter()
+        .map(|policy| json!({"event_id": "e", "policy": policy, "votes": {"a": 1}, "verdict": "unsafe"}))
+        .map(|line| line.to_string())
+        .collect();
+    let file = room.file("s.jsonl", &lines);
+    for learner in [None, Some("all".to_owned())] {
+        let mut out = Writes::default();
+        let args = ReplayArgs { learner, ..args(&[&file]) };
+        run(&args, &mut ReplayContext::default(), &mut out, &mut Vec::new()).unwrap();
+        assert!(out.0[0].starts_with("mild: ") && !out.0[0].contains("strict: "), "{:?}", out.0);
+        assert!(out.0[1].starts_with("strict: "), "{:?}", out.0);
+    }
+}
+
 #[test]
 fn a_trace_tells_every_round() {
     let room = Folder::new();

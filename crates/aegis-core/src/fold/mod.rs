@@ -182,6 +182,9 @@ impl Fold {
     ///
     /// # Errors
     /// Returns [`FoldError::Checkpoint`] if the checkpoint to rewind to cannot be loaded.
+    ///
+    /// # Panics
+    /// Panics if `ledger` is another one than that of the changes, without some of the changed rounds.
     pub fn reorder(&mut self, ledger: &LedgerState) -> Result<usize, FoldError> {
         let Some(rounds) = self.rounds(ledger) else {
             return Ok(0);
@@ -204,6 +207,9 @@ impl Fold {
     ///
     /// # Errors
     /// Returns an error if the learner cannot be built from the experts, or a checkpoint cannot be loaded.
+    ///
+    /// # Panics
+    /// Panics as [`Fold::reorder`] does.
     pub fn catch_up(&mut self, ledger: &LedgerState) -> Result<(), FoldError> {
         self.advance(ledger, usize::MAX).map(|_| ())
     }
@@ -213,6 +219,9 @@ impl Fold {
     ///
     /// # Errors
     /// Returns an error if the learner cannot be built from the experts, or a checkpoint cannot be loaded.
+    ///
+    /// # Panics
+    /// Panics as [`Fold::reorder`] does.
     pub fn advance(&mut self, ledger: &LedgerState, limit: usize) -> Result<bool, FoldError> {
         self.reorder(ledger)?;
         if self.outdated {
@@ -248,9 +257,12 @@ impl Fold {
     fn run(&mut self, rounds: &Rounds, encoder: Option<usize>, stop: usize) {
         let learner = self.learner.as_deref_mut().expect("rounds that count have experts");
         while self.at < stop {
-            let row = self.order.row(self.at);
+            let row = self.order.row(self.at).expect("at most all rounds that count are folded");
             self.at += 1;
-            let input = round_input(rounds, &self.roster, encoder, row, &mut self.votes);
+            // The votes of a round may be gone without a change that was marked.
+            let Some(input) = round_input(rounds, &self.roster, encoder, row, &mut self.votes) else {
+                continue;
+            };
             let target = self.order.target(row);
             match &mut self.tally {
                 None => {
@@ -349,7 +361,8 @@ impl Fold {
     }
 }
 
-/// The learner's input for the round at `row`, which must count. Its votes are written to `votes`.
+/// The learner's input for the round at `row`; `None` if its votes are no longer in the ledger. They are written to
+/// `votes`.
 #[inline]
 fn round_input<'a>(
     rounds: &'a Rounds,
@@ -357,11 +370,11 @@ fn round_input<'a>(
     encoder: Option<usize>,
     row: Row,
     votes: &'a mut [f64],
-) -> RoundInput<'a> {
-    let (panel, scores) = rounds.votes(row).expect("a round that counts has votes");
+) -> Option<RoundInput<'a>> {
+    let (panel, scores) = rounds.votes(row)?;
     roster.arrange(panel, scores, votes);
     let features = rounds.features(row).filter(|(number, _)| Some(*number) == encoder);
-    RoundInput { votes, features: features.map(|(_, features)| features), event: rounds.event(row) }
+    Some(RoundInput { votes, features: features.map(|(_, features)| features), event: rounds.event(row) })
 }
 
 impl std::fmt::Debug for Fold {

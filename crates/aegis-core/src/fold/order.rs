@@ -43,9 +43,9 @@ impl Order {
         self.sorted.len()
     }
 
-    /// The row of the round at this index of the order.
-    pub(super) fn row(&self, at: usize) -> Row {
-        self.sorted[at]
+    /// The row of the round at this index of the order; `None` if fewer rounds count.
+    pub(super) fn row(&self, at: usize) -> Option<Row> {
+        self.sorted.get(at).copied()
     }
 
     /// The target of a row; NaN if it does not count.

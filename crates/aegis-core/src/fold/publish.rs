@@ -6,12 +6,15 @@ use crate::ledger_state::{LedgerState, Row};
 use crate::predictor::{FORMAT, Published, StateHash};
 
 impl Fold {
-    /// The last round folded.
+    /// The last round folded; `None` if there is none, or if [`Fold::reorder`] removed it and the fold has not advanced.
     fn last(&self) -> Option<Row> {
-        self.at.checked_sub(1).map(|at| self.order.row(at))
+        self.at.checked_sub(1).and_then(|at| self.order.row(at))
     }
 
     /// The hash of the current state; see [`state_hash`]. `ledger` is the one that was folded.
+    ///
+    /// # Panics
+    /// Panics as [`Fold::hashed_state`] does.
     #[must_use]
     pub fn state_hash(&self, ledger: &LedgerState) -> StateHash {
         self.hash_and_state(ledger).0
@@ -20,7 +23,7 @@ impl Fold {
     /// The input of the state hash, without the state itself. `ledger` is the one that was folded.
     ///
     /// # Panics
-    /// Panics if rounds were folded and the ledger has no record of their policy.
+    /// Panics if `ledger` is another one, without the last round that was folded.
     #[must_use]
     pub fn hashed_state<'a>(&'a self, ledger: &'a LedgerState) -> HashedState<'a> {
         let key = |row| {
@@ -47,11 +50,13 @@ impl Fold {
         (hash, state)
     }
 
-    /// The state for a [`Predictor`](crate::predictor::Predictor); `None` before the first round. It reflects
-    /// the whole ledger if [`Fold::is_current`]. `ledger_offset` is the ledger's offset that it reflects.
+    /// The state for a [`Predictor`](crate::predictor::Predictor); `None` before the first round, and if the
+    /// last round was removed and the fold has not advanced since. It reflects the whole ledger if
+    /// [`Fold::is_current`]. `ledger` is the one that was folded, and `ledger_offset` is its offset that the
+    /// state reflects.
     ///
     /// # Panics
-    /// Panics if `ledger` is not the one that was folded.
+    /// Panics if `ledger` is another one, without the last round that was folded.
     #[must_use]
     pub fn published(&self, ledger: &LedgerState, ledger_offset: i64) -> Option<Published> {
         let last = self.last()?;

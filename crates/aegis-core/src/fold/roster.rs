@@ -67,15 +67,18 @@ impl Roster {
             .map(|(id, _)| *id)
     }
 
-    /// Writes the votes of a panel that is in use to `out` in the order of the experts, NaN for sleepers.
+    /// Writes the votes of a panel to `out` in the order of the experts, NaN for sleepers. Votes of experts that are not
+    /// in the roster are left out: a round may have got its panel since the last [`refresh`](Self::refresh).
     #[inline]
     pub(super) fn arrange(&self, panel: Panel, scores: &[Score], out: &mut [f64]) {
-        let places = &self.places[panel.number()];
+        let places = self.places.get(panel.number()).map_or(&[][..], Vec::as_slice);
         if places.len() < out.len() {
             out.fill(f64::NAN);
         }
         for (place, score) in places.iter().zip(scores) {
-            out[*place as usize] = score.awake();
+            if let Some(vote) = out.get_mut(*place as usize) {
+                *vote = score.awake();
+            }
         }
     }
 }

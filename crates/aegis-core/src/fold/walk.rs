@@ -24,10 +24,15 @@ pub struct FoldStep<'a> {
 impl Fold {
     /// Folds all rounds that count with a new learner of `spec`. `visit` is called for each round with the
     /// learner in its state after that round. The fold itself does not change. Returns the learner after
-    /// the last round, or `None` if no round counts.
+    /// the last round, or `None` if no round counts. A round in which none of the fold's
+    /// experts is awake any more, because it changed since the last [`Fold::reorder`], is skipped. `ledger` is the one
+    /// that was folded.
     ///
     /// # Errors
     /// Returns [`FoldError::Learner`] if the learner cannot be built from the experts.
+    ///
+    /// # Panics
+    /// Panics if `ledger` is another one, without some of the rounds that count.
     pub fn walk(
         &self,
         ledger: &LedgerState,
@@ -44,8 +49,14 @@ impl Fold {
         let mut votes = vec![f64::NAN; self.experts().len()];
         let mut weights = vec![0.0; votes.len()];
         for at in 0..self.order.len() {
-            let row = self.order.row(at);
-            let input = round_input(rounds, &self.roster, encoder, row, &mut votes);
+            let row = self.order.row(at).expect("the order does not change during a walk");
+            let Some(input) = round_input(rounds, &self.roster, encoder, row, &mut votes) else {
+                continue;
+            };
+            // The ledger may have changed since the order was made.
+            if input.votes.iter().all(|vote| vote.is_nan()) {
+                continue;
+            }
             let target = self.order.target(row);
             let plays = learner.weights(&input, &mut weights);
             let p = learner.step(&input, target);

@@ -75,6 +75,78 @@ fn a_published_state_predicts_what_the_fold_predicts() {
     Predictor::published(&published).unwrap();
 }
 
+/// A decision about an event with votes of these experts, all of one subject, and a label of it.
+fn labelled(event: usize, offset: i64, experts: &[&str]) -> [Record; 2] {
+    let vote = |expert: &&str| RoundVote { expert: (*expert).to_owned(), score: Some(0.5), shadow: false };
+    let round = RoundRecord {
+        subject: Some("someone".to_owned()),
+        votes: experts.iter().map(vote).collect(),
+        ..round_record(&mut Dice(1), event, offset)
+    };
+    let label = Label {
+        annotator: None,
+        verdict: Some(Finding::Unsafe),
+        source: Source::Review,
+        corrects: None,
+        retracts: None,
+        decision: None,
+        ..label(&mut Dice(1), event, 0)
+    };
+    [Record::Round(round), Record::Label(LabelRecord { label, received: 0, status: LabelStatus::Accepted })]
+}
+
+/// An erasure of everything that [`labelled`] returns.
+fn erasure() -> Record {
+    let action = EditAction::Erase { tenant: String::new(), subject: "someone".to_owned() };
+    Record::Edit(Edit { id: "erasure".to_owned(), action })
+}
+
+#[test]
+fn a_fold_whose_rounds_were_removed_has_no_last_round_until_it_advances() {
+    let mut fixture = Fixture::new(settings("hedge eta=0.5"));
+    for event in 0..3 {
+        labelled(event, 0, &["guard", "rules"]).iter().for_each(|record| {
+            fixture.apply(record);
+        });
+    }
+    let full = fixture.hash();
+    assert!(fixture.fold.published(&fixture.ledger, 0).is_some());
+    fixture.apply(&erasure());
+    assert_eq!(fixture.fold.reorder(&fixture.ledger), Ok(0));
+    assert_eq!(fixture.fold.progress().folded, 3);
+    assert!(fixture.fold.published(&fixture.ledger, 0).is_none());
+    let stated = fixture.fold.hashed_state(&fixture.ledger);
+    assert_eq!((stated.rounds, stated.last_key), (3, None));
+    assert_ne!(fixture.fold.state_hash(&fixture.ledger), full);
+    assert_eq!(fixture.hash(), Fixture::new(settings("hedge eta=0.5")).hash());
+}
+
+#[test]
+fn a_walk_before_the_fold_takes_a_change_skips_what_is_gone() {
+    let mut fixture = Fixture::new(settings("hedge eta=0.5"));
+    for event in 0..3 {
+        labelled(event, 4, &["guard", "rules"]).iter().for_each(|record| {
+            fixture.apply(record);
+        });
+    }
+    fixture.hash();
+    let walk = |fixture: &Fixture| {
+        let mut awake = Vec::new();
+        let mut visit = |round: &FoldStep<'_>, _: &dyn Learner| {
+            awake.push(round.input.votes.iter().filter(|vote| !vote.is_nan()).count());
+        };
+        let spec = &fixture.fold.settings().learner;
+        fixture.fold.walk(&fixture.ledger, spec, &mut visit).unwrap();
+        awake
+    };
+    assert_eq!(walk(&fixture), [2, 2, 2]);
+    // An earlier decision of another panel becomes the round's.
+    fixture.apply(&labelled(1, 3, &["stranger"])[0]);
+    assert_eq!(walk(&fixture), [2, 2]);
+    fixture.apply(&erasure());
+    assert_eq!(walk(&fixture), []);
+}
+
 /// The gain of features in the figures is the difference to a copy of the learner that predicts each round without
 /// features. It is zero for a learner that does not read them.
 #[test]

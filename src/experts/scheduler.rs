@@ -184,7 +184,7 @@ impl Scheduler {
                 self.note_memory(worker);
                 return Some(job);
             }
-            let due = state.ready_models().first().map(|(due, _)| *due);
+            let due = state.ready_models().map(|(due, _)| due).min();
             state = wait(&self.work, state, due);
         }
     }
@@ -198,7 +198,7 @@ impl Scheduler {
         now: Instant,
         deadline: Instant,
     ) -> Job {
-        if !state.ready_models().is_empty() || !state.rules_jobs.is_empty() {
+        if state.ready_models().next().is_some() || !state.rules_jobs.is_empty() {
             self.work.notify_one();
         }
         let (keys, except, trial) = match &work {

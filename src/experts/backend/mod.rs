@@ -59,9 +59,10 @@ impl Profile {
         self.padded_to.unwrap_or(length.max(1))
     }
 
-    /// Returns `true` if another run may begin while `in_flight` of them are under way.
-    pub(crate) fn has_room(&self, in_flight: usize) -> bool {
-        self.max_in_flight.is_none_or(|most| in_flight < most)
+    /// Returns `true` if another run may begin. `in_flight` counts the runs that are under way; it is called only if
+    /// there is a bound.
+    pub(crate) fn has_room(&self, in_flight: impl FnOnce() -> usize) -> bool {
+        self.max_in_flight.is_none_or(|most| in_flight() < most)
     }
 }
 

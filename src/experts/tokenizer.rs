@@ -157,7 +157,7 @@ impl WindowTokenizer {
             window_length,
             overlap,
             capacity,
-            empty_ids: empty_ids(&tokenizer, unknown_id)?,
+            empty_ids: empty_ids(&tokenizer, unknown_id),
             sign_ids: ids_of(&tokenizer, |token| !token.contains(char::is_alphanumeric)),
             word_ids: ids_of(&tokenizer, has_two_letters),
             unknown_id,
@@ -272,14 +272,11 @@ fn ids_of(tokenizer: &Tokenizer, matches: impl Fn(&str) -> bool) -> BTreeSet<u32
 
 /// The ids of tokens without content. A control token in a text is ordinary text, so special tokens come only from the
 /// post-processor.
-fn empty_ids(tokenizer: &Tokenizer, unknown: Option<u32>) -> Result<BTreeSet<u32>, Misfit> {
+fn empty_ids(tokenizer: &Tokenizer, unknown: Option<u32>) -> BTreeSet<u32> {
     let is_blank = |token: &str| token.chars().all(|c| matches!(c, '▁' | 'Ġ' | 'Ċ') || c.is_whitespace());
-    let special = tokenizer.encode_fast("", true).map_err(|error| {
-        let problem = format!("an empty text cannot be encoded: {error}");
-        Misfit::new("tokenizer.file", problem, TOKENIZER_REMEDY)
-    })?;
-    let special = special.get_ids().iter().copied();
-    Ok(ids_of(tokenizer, is_blank).into_iter().chain(special).chain(unknown).collect())
+    // A tokenizer that cannot encode an empty text can still encode others. Its special tokens are not known then.
+    let special = tokenizer.encode_fast("", true).map(|encoding| encoding.get_ids().to_vec());
+    ids_of(tokenizer, is_blank).into_iter().chain(special.unwrap_or_default()).chain(unknown).collect()
 }
 
 /// The beginning of a text, at most `bytes` long. It ends before white space if there is any in its second half.

@@ -37,13 +37,14 @@ use result::{RunTimes, TextResult};
 use run::InFlightRun;
 
 use crate::core::vote::Abstention;
+use crate::experts::manifest::{Padding, TextInput};
 
 /// The form in which a backend reads a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Token ids of the tokenizer that its manifest names.
     TokenIds,
-    /// The text's characters, because the backend tokenises them itself.
+    /// The text's characters, because the backend tokenises them itself. For a graph, each text counts as one token.
     Characters,
     /// The whole text, which the backend folds itself.
     Text,
@@ -54,21 +55,39 @@ pub(crate) enum Form {
 pub(crate) struct Profile {
     /// The form in which it reads a text.
     pub(crate) reads: Form,
-    /// The length to which every text is padded; `None` if texts are padded to the longest of their batch.
+    /// The number of tokens that every text counts as: the length to which it is padded, or 1 for text that a graph
+    /// tokenises itself. `None` if a text counts as its length, because texts are padded to the longest of their batch.
     pub(crate) padded_to: Option<usize>,
     /// The greatest number of runs at a time; `None` if only the number of workers bounds it.
     pub(crate) max_in_flight: Option<usize>,
 }
 
 impl Profile {
-    /// The cost of a text that runs alone, in tokens (or characters). Budgets of batches are in the same unit.
+    /// Returns the profile of a graph that reads token ids.
+    pub(crate) fn of_tokens(padding: Padding) -> Self {
+        // Each worker has a session, which runs one batch at a time.
+        Self { reads: Form::TokenIds, padded_to: padding.to, max_in_flight: None }
+    }
+
+    /// Returns the profile of a classifier's graph.
+    pub(crate) fn of_input(input: &TextInput) -> Self {
+        let reads = match input {
+            TextInput::Tokens(_) => Form::TokenIds,
+            TextInput::Text { .. } => Form::Characters,
+        };
+        Self { reads, ..Self::of_tokens(input.padding()) }
+    }
+
+    /// Returns the cost of a text of this length that runs alone: [`padded_to`](Self::padded_to), or its length, which is
+    /// at least 1. Budgets of batches are in the same unit.
     pub(crate) fn cost(&self, length: usize) -> usize {
         self.padded_to.unwrap_or(length.max(1))
     }
 
-    /// Returns `true` if another run may begin while `in_flight` of them are under way.
-    pub(crate) fn has_room(&self, in_flight: usize) -> bool {
-        self.max_in_flight.is_none_or(|limit| in_flight < limit)
+    /// Returns `true` if another run may begin. `in_flight` counts the runs that are under way; it is called only if
+    /// there is a bound.
+    pub(crate) fn has_room(&self, in_flight: impl FnOnce() -> usize) -> bool {
+        self.max_in_flight.is_none_or(|limit| in_flight() < limit)
     }
 }
 
@@ -121,5 +140,17 @@ impl Backend for NotLoaded {
     fn run(&mut self, texts: &[&[u32]], _: Wanted<'_>, _: &InFlightRun, _: &mut RunTimes) -> Vec<TextResult> {
         let result = TextResult::abstained(self.experts.iter().copied(), Abstention::NotLoaded);
         vec![result; texts.len()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its cost is not known before the graph has tokenised it, so only the number of rows bounds a batch.
+    #[test]
+    fn a_text_that_a_graph_tokenises_itself_counts_as_one_token() {
+        let profile = Profile::of_input(&TextInput::Text { input: "text".to_owned(), max_chars: 4000 });
+        assert_eq!((profile.reads, profile.cost(4000)), (Form::Characters, 1));
     }
 }

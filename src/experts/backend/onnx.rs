@@ -20,7 +20,7 @@ use crate::core::features::{DIMENSIONS, Features};
 use crate::core::vote::Abstention;
 use crate::experts::backend::result::{ErrorLog, RunError, RunTimes, TextResult, catch_panic};
 use crate::experts::backend::run::{Cancel, InFlightRun};
-use crate::experts::backend::{Backend, Form, Profile, Wanted};
+use crate::experts::backend::{Backend, Profile, Wanted};
 use crate::experts::manifest::Scores;
 use crate::experts::scores::ExpertScore;
 
@@ -102,6 +102,7 @@ impl Scorer {
 
 /// A session of a classifier.
 pub(crate) struct Classifier {
+    pub(crate) profile: Profile,
     pub(crate) input: ClassifierInput,
     pub(crate) scorer: Scorer,
 }
@@ -110,12 +111,7 @@ impl Backend for Classifier {
     type Text = [u32];
 
     fn profile(&self) -> Profile {
-        let (reads, padded_to) = match &self.input {
-            ClassifierInput::Tokens(inputs) => (Form::TokenIds, inputs.padding.to),
-            ClassifierInput::Text(_) => (Form::Characters, None),
-        };
-        // Each worker has a session, which runs one batch at a time.
-        Profile { reads, padded_to, max_in_flight: None }
+        self.profile
     }
 
     fn run(
@@ -285,8 +281,7 @@ impl Backend for Encoder {
     type Text = [u32];
 
     fn profile(&self) -> Profile {
-        // Each worker has a session, which runs one batch at a time.
-        Profile { reads: Form::TokenIds, padded_to: self.input.padding.to, max_in_flight: None }
+        Profile::of_tokens(self.input.padding)
     }
 
     fn run(

@@ -9,7 +9,7 @@ use super::parts::{Graphs, LoadError, MissingParts, Model, PanelParts};
 use super::validate::{classifier, encoder, head};
 use crate::experts::backend::onnx::session::Graph;
 use crate::experts::backend::onnx::{Classifier, Encoder};
-use crate::experts::backend::{Form, ModelBackend, NotLoaded, Profile};
+use crate::experts::backend::{ModelBackend, NotLoaded, Profile};
 use crate::experts::batch_invariance::check_batch_invariance;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::{Misfit, PanelError};
@@ -127,10 +127,9 @@ impl<'a> PanelBuilder<'a> {
         self.parts.missing.push(missing);
     }
 
-    /// Adds a model that could not be loaded.
-    fn add_not_loaded(&mut self, model: Model) {
+    /// Adds a model that could not be loaded. `profile`: the profile that it has once it is loaded.
+    fn add_not_loaded(&mut self, model: Model, profile: Profile) {
         let experts = model.experts.clone();
-        let profile = Profile { reads: Form::TokenIds, padded_to: model.padding.to, max_in_flight: None };
         let backend = || Box::new(NotLoaded { experts: experts.clone(), profile }) as ModelBackend;
         let backends = self.parts.backends.iter().map(|_| backend()).collect();
         self.add(model, backends, MissingParts { experts, whole_model: true });
@@ -166,7 +165,7 @@ impl<'a> PanelBuilder<'a> {
             Err(LoadError::Refused(error)) => return Err(error),
             Err(LoadError::NotLoaded(reason)) => {
                 self.mark_not_loaded(manifest, reason)?;
-                self.add_not_loaded(model);
+                self.add_not_loaded(model, Profile::of_input(input));
                 return Ok(());
             }
         };
@@ -215,7 +214,7 @@ impl<'a> PanelBuilder<'a> {
                 for head in heads {
                     self.mark_not_loaded(head, format!("its encoder {id}: {reason}"))?;
                 }
-                self.add_not_loaded(model);
+                self.add_not_loaded(model, Profile::of_tokens(spec.padding));
                 return Ok(());
             }
         };
@@ -276,4 +275,52 @@ impl<'a> PanelBuilder<'a> {
 /// The first worker's backend. All workers' graphs are the same, so one of them is checked.
 fn first<T>(backends: &mut [T]) -> &mut T {
     backends.first_mut().expect("a panel has at least one worker")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use sha2::{Digest, Sha256};
+
+    use super::super::load;
+    use super::*;
+    use crate::core::hash::hex;
+
+    /// Its texts are batched in the same way before and after it is loaded.
+    #[test]
+    fn a_model_that_is_not_loaded_has_the_profile_of_its_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let expert = folder.path().join("expert");
+        fs::create_dir(&expert).unwrap();
+        let sha256 = hex(&<[u8; 32]>::from(Sha256::digest(NO_GRAPH)));
+        fs::write(expert.join("model.onnx"), NO_GRAPH).unwrap();
+        fs::write(expert.join("manifest.toml"), MANIFEST.replace("SHA256", &sha256)).unwrap();
+        let parts = load(&PanelConfig { sessions: Some(1), ..PanelConfig::new(folder.path()) }).unwrap();
+        assert!(parts.missing[0].whole_model);
+        let input = TextInput::Text { input: "text".to_owned(), max_chars: 6 };
+        assert_eq!(parts.backends[0][0].profile(), Profile::of_input(&input));
+    }
+
+    const NO_GRAPH: &[u8] = b"this is no graph";
+    const MANIFEST: &str = r#"
+        id = "expert"
+        kind = "classifier"
+        description = "d"
+        licence = "MIT"
+        source = "s"
+        [model]
+        file = "model.onnx"
+        sha256 = "SHA256"
+        [text]
+        max_chars = 6
+        [inputs]
+        text = "text"
+        [outputs]
+        scores = "scores"
+        [[labels]]
+        name = "harm"
+        category = "harm"
+        unsafe = true
+    "#;
 }

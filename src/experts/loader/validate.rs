@@ -8,6 +8,7 @@ use ort::value::{TensorElementType, TensorRef};
 
 use super::parts::LoadError;
 use crate::core::vote::Abstention;
+use crate::experts::backend::Profile;
 use crate::experts::backend::onnx::input::{ClassifierInput, StringInput, TokenInputs};
 use crate::experts::backend::onnx::session::{Graph, GraphInput, Inputs, matrix};
 use crate::experts::backend::onnx::{Classifier, Encoder, Head, Scorer};
@@ -102,11 +103,12 @@ pub(super) fn classifier(
     input: &TextInput,
     scores: &Scores,
 ) -> Result<Classifier, Misfit> {
+    let profile = Profile::of_input(input);
     let input = match input {
         TextInput::Tokens(spec) => ClassifierInput::Tokens(token_inputs(&graph, spec)?),
         TextInput::Text { input, .. } => ClassifierInput::Text(string_input(&graph, input)?),
     };
-    Ok(Classifier { input, scorer: scorer(id, expert_index, graph, scores)? })
+    Ok(Classifier { profile, input, scorer: scorer(id, expert_index, graph, scores)? })
 }
 
 /// A head for one worker.

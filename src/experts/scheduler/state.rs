@@ -62,17 +62,14 @@ impl SchedulerState {
         }
     }
 
-    /// The models with queued texts that may run now, by the time at which the first of their texts is due.
-    pub(super) fn ready_models(&self) -> Vec<(Instant, usize)> {
+    /// Returns the models with queued texts that may run now, each with the time at which the first of its texts is due.
+    pub(super) fn ready_models(&self) -> impl Iterator<Item = (Instant, usize)> {
         let in_flight =
             |model: usize| self.running.iter().flatten().filter(|run| run.model() == Some(model)).count();
-        let due = |(number, model): (usize, &ModelQueue)| {
+        self.models.iter().enumerate().filter_map(move |(number, model)| {
             let due = model.queue.due()?;
-            model.profile.has_room(in_flight(number)).then_some((due, number))
-        };
-        let mut ready: Vec<(Instant, usize)> = self.models.iter().enumerate().filter_map(due).collect();
-        ready.sort_unstable();
-        ready
+            model.profile.has_room(|| in_flight(number)).then_some((due, number))
+        })
     }
 
     /// Takes the next work, with the deadline of its run.
@@ -83,7 +80,9 @@ impl SchedulerState {
             let timeout = jobs.iter().map(|job| job.answer.timeout).max()?;
             return Some((Work::Rules { jobs }, now + timeout));
         }
-        for (_, number) in self.ready_models() {
+        let mut ready: Vec<_> = self.ready_models().collect();
+        ready.sort_unstable();
+        for (_, number) in ready {
             let model = &mut self.models[number];
             let Some(batch) = model.queue.take(now) else {
                 continue;

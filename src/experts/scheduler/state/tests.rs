@@ -162,7 +162,7 @@ fn a_model_has_at_most_as_many_runs_in_flight_as_its_backend_allows() {
     state.models[0].profile.max_in_flight = Some(1);
     state.running[0] = Some(running(0, InFlightRun::new(now + SECOND, false), now));
     queue(&mut state, 0, now);
-    assert!(state.ready_models().is_empty() && state.take_work(now).is_none());
+    assert!(state.ready_models().next().is_none() && state.take_work(now).is_none());
     queue(&mut state, 1, now);
     assert!(matches!(state.take_work(now), Some((Work::Batch { model: 1, .. }, _))));
     state.running[0] = None;

@@ -317,7 +317,8 @@ mod tests {
         .unwrap();
         let (sink, answers) = AnswerSink::new();
         let answer = PartialAnswer::new(1, Abstention::TimedOut);
-        let answer = Arc::new(PendingAnswer::new(&sink, 7, Duration::from_millis(10), answer, 1));
+        // The answer is sent after twice this time at the latest, which must not come before the run begins.
+        let answer = Arc::new(PendingAnswer::new(&sink, 7, Duration::from_secs(1), answer, 1));
         let key = RequestKey { model: 0, ids: [1, 2].into(), votes: true };
         let requests = vec![Request { key, cost: 2, later_window: false }];
         let submission = Submission { answer, requests, rules_text: None };

@@ -258,6 +258,36 @@ mod tests {
         at: BTreeMap<u8, i64>,
     }
 
+    /// Takes up to `limit` outcomes, and checks that the offsets pass exactly the records whose outcomes are taken.
+    fn take_and_check(
+        mark: &mut Watermark<u8, Ticket<u8>>,
+        model: &mut Model,
+        limit: usize,
+    ) -> Result<(), TestCaseError> {
+        let allowed = mark.committable();
+        let ready = mark.take(limit);
+        prop_assert!(ready.outcomes.len() <= limit);
+        for (partition, next) in &ready.offsets {
+            let most = allowed.iter().find(|(other, _)| other == partition).unwrap().1;
+            prop_assert!(*next <= most);
+        }
+        for (partition, records) in &mut model.records {
+            let next = ready.offsets.iter().find(|(other, _)| other == partition).map(|(_, next)| *next);
+            let mine = ready.outcomes.iter().filter(|ticket| ticket.partition == *partition);
+            let due = records
+                .iter_mut()
+                .filter(|(ticket, _, taken)| !taken && next.is_some_and(|next| ticket.offset < next));
+            let mut expected = Vec::new();
+            for (ticket, settled, taken) in due {
+                prop_assert!(*settled, "offset {next:?} passes {ticket:?}");
+                *taken = true;
+                expected.push(&*ticket);
+            }
+            prop_assert_eq!(mine.collect::<Vec<_>>(), expected);
+        }
+        Ok(())
+    }
+
     proptest! {
         /// In any order of steps, an offset is returned only with all outcomes before it, each once and in order,
         /// and without those of an earlier tenure.
@@ -294,29 +324,7 @@ mod tests {
                         prop_assert_eq!(mark.settle(&ticket, ticket.clone()), known.is_some());
                         if let Some((_, settled, _)) = known { *settled = true; }
                     }
-                    Step::Take(limit) => {
-                        let allowed = mark.committable();
-                        let ready = mark.take(limit);
-                        prop_assert!(ready.outcomes.len() <= limit);
-                        for (partition, next) in &ready.offsets {
-                            let most = allowed.iter().find(|(other, _)| other == partition).unwrap().1;
-                            prop_assert!(*next <= most);
-                        }
-                        for (partition, records) in &mut model.records {
-                            let next = ready.offsets.iter().find(|(other, _)| other == partition).map(|(_, next)| *next);
-                            let mine = ready.outcomes.iter().filter(|ticket| ticket.partition == *partition);
-                            let due = records
-                                .iter_mut()
-                                .filter(|(ticket, _, taken)| !taken && next.is_some_and(|next| ticket.offset < next));
-                            let mut expected = Vec::new();
-                            for (ticket, settled, taken) in due {
-                                prop_assert!(*settled, "offset {next:?} passes {ticket:?}");
-                                *taken = true;
-                                expected.push(&*ticket);
-                            }
-                            prop_assert_eq!(mine.collect::<Vec<_>>(), expected);
-                        }
-                    }
+                    Step::Take(limit) => take_and_check(&mut mark, &mut model, limit)?,
                 }
                 let held: usize = model.records.values().flatten().filter(|(_, _, taken)| !taken).count();
                 prop_assert_eq!(mark.held(), held);

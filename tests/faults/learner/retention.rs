@@ -88,8 +88,8 @@ fn events_that_retention_took_undecided_are_counted_logged_and_named() {
     let (_, text, report) = verified(&site);
     assert!(text.contains(&named) && report["counts"]["deleted"] == 7, "{text}");
 
-    // The same with a scorer that is paused. The first record may be part of a fetch that was requested before. The others
-    // are fetched when the scorer continues, and are deleted by then.
+    // The same with a scorer that is paused. The first record may be part of a fetch that was requested before. The
+    // others are fetched when the scorer continues, and are deleted by then.
     score.signal("STOP");
     send(&site.connection, &events_on(&site, 0, 12..13));
     send(&site.connection, &events_on(&site, 0, 13..17));
@@ -139,7 +139,7 @@ fn labels_and_decisions_that_learn_cannot_read_are_counted_and_logged_once() {
         .map(|number| Produced { partition: Some(0), ..label_record(&site.topic("labels"), &about(number)) })
         .collect();
     send(&site.connection, &[gone, junk, labels].concat());
-    // The marker of a transaction lies between the indexed decisions and those that were sent now.
+    // The marker of a transaction is between the indexed decisions and those that were sent now.
     let sent = read_all(&site.connection, &site.topic("decisions"));
     let end =
         sent.iter().filter(|record| record.partition == 0).map(|record| record.offset + 1).max().unwrap();
@@ -157,7 +157,7 @@ fn labels_and_decisions_that_learn_cannot_read_are_counted_and_logged_once() {
     let log = learn.log();
     assert_eq!(log.matches("decisions cannot be indexed").count(), 2, "one line for each reason: {log}");
     learn.stop();
-    // After a restart the learner continues behind them, and does not count them again.
+    // After a restart the learner continues after them, and does not count them again.
     let learn = start(&site, "learn");
     send(
         &site.connection,

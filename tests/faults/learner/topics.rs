@@ -127,7 +127,7 @@ fn a_ledger_topic_that_has_grown_past_the_old_end_is_refused_until_it_is_adopted
     site.verified();
 }
 
-/// If the new topic has records already when the store is written to it, both count.
+/// If the new topic has records already when the store is written to it, both are counted.
 #[test]
 fn records_in_the_new_ledger_topic_are_kept() {
     let (site, ledger, hash) = learned_site("both");

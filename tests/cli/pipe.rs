@@ -1,4 +1,5 @@
-//! The reader of the output may close the pipe: every command then ends quietly, like one that SIGPIPE ends.
+//! The reader of the output may close the pipe. Every command then ends without a message, like a process that SIGPIPE
+//! ends.
 
 use std::fs::File;
 use std::io::pipe;
@@ -92,7 +93,7 @@ fn what_cannot_be_printed_is_told() {
     assert!(said.starts_with("aegis: standard output: No space left on device"), "{said}");
 }
 
-/// A role whose log has no reader any more continues its work.
+/// A role continues its work if the reader of its log closes the pipe.
 #[test]
 fn a_log_that_nobody_reads_stops_no_role() {
     let site = Site::new("unread", "[log]\nlevel = \"debug\"\n");

@@ -5,8 +5,8 @@
 //! cargo bench --bench flow -- throughput      against a bare consume-produce-commit loop; no model
 //! cargo bench --bench flow -- latency         produce to visible decision at half of saturation, or --rate N a second
 //! cargo bench --bench flow -- restart         score after a clean stop; learn with and without sled
-//! cargo bench --bench flow -- beside          the same latency beside a learner that restores, in turn: from the ledger
-//!                                             topic or from sled, in its own process or in that of score
+//! cargo bench --bench flow -- beside          the same latency beside a learner that restores, in turn: from the
+//!                                             ledger topic or from sled, in its own process or in that of score
 //! cargo bench --bench flow -- idle            both roles without records to process
 //! cargo bench --bench flow -- inference       one head, against the limit and Python consumers; all mixes of
 //!                                             lengths, or those named: chat, long, one-length
@@ -42,7 +42,7 @@ use std::str::FromStr;
 
 use aegis::config::Config;
 
-/// The value after `--name`, or `default`.
+/// Returns the value after `--name`, or `default`.
 fn option<T: FromStr>(words: &[String], name: &str, default: T) -> T {
     let value = words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
     value.and_then(|value| value.parse().ok()).unwrap_or(default)

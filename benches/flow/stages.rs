@@ -105,7 +105,7 @@ impl Told {
             let name = (number as u128 + 1).to_be_bytes();
             let spans = traces.get(name.as_slice()).map_or([].as_slice(), Vec::as_slice);
             let named = |name: &str| spans.iter().find(|span| span.name.starts_with(name));
-            // A repeated event has no run of its own.
+            // An event that was answered without a run has no such span.
             let (Some(own), Some(run)) = (named("moderate"), named("expert ")) else { continue };
             let due = start + Duration::from_secs_f64(number as f64 / rate);
             let due = u64::try_from(due.duration_since(UNIX_EPOCH).expect("a clock that is set").as_nanos());

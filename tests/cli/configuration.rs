@@ -28,8 +28,8 @@ fn the_page_is_what_the_code_says() {
     );
 }
 
-/// Settings that are empty by default and in the example, and the one that is only a comment there, because tuned.toml
-/// replaces the file's value.
+/// Settings that are empty by default and in the example, and settings that are only comments there, because the file
+/// would override tuned.toml.
 const UNWRITTEN: &[&str] = &[
     "kafka.settings",
     "kafka.secrets",
@@ -43,7 +43,7 @@ const UNWRITTEN: &[&str] = &[
     "score.window",
 ];
 
-/// config/aegis.toml says that it has every setting at its default.
+/// config/aegis.toml states that it has every setting at its default.
 #[test]
 fn the_example_has_every_setting_at_its_default() {
     let example = root("config/aegis.toml");

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use crate::site::Site;
 use crate::support::flow::event_record;
 
-/// A pipe without a reader.
+/// Returns a pipe without a reader.
 fn closed() -> Stdio {
     let (reader, writer) = pipe().unwrap();
     drop(reader);

@@ -9,7 +9,7 @@ use aegis::kafka::{Consumed, Produced};
 use crate::site::Site;
 use crate::support::flow::{event, event_record, raw, read_all, send};
 
-/// The time of event 0, which is the current time, because retention depends on it.
+/// Returns the time of event 0, which is the current time, because retention depends on it.
 fn base() -> i64 {
     static BASE: LazyLock<i64> = LazyLock::new(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -18,7 +18,7 @@ fn base() -> i64 {
     *BASE
 }
 
-/// The dead letter of event `number`, as score writes it. `offset` is the offset of the original.
+/// Returns the dead letter of event `number`, as score writes it. `offset` is the offset of the original.
 fn letter(site: &Site, number: usize, partition: i32, reason: &'static str) -> Produced {
     let Produced { key, payload, .. } = event_record(&site.topic("events"), &event(number, "hello"));
     let original = Consumed {

@@ -136,7 +136,7 @@ fn a_graph_whose_scores_depend_on_the_batch_is_refused_or_run_alone() {
     assert_eq!(scores(&["fine", "bad", "end", "nan"]), [0.25, 0.75, 0.5, 0.5]);
 }
 
-/// A classifier with external data in a file of this name.
+/// Returns a classifier with external data in a file of this name.
 fn outside(location: &str) -> Vec<u8> {
     Graph::default()
         .input("ids", INT64, &[-1, 1])
@@ -146,7 +146,7 @@ fn outside(location: &str) -> Vec<u8> {
         .model()
 }
 
-/// External data: one number for each token, which is `fine` for the word "fine".
+/// Returns external data: one number for each token, which is `fine` for the word "fine".
 fn numbers(fine: f32) -> Vec<u8> {
     [0.5, fine, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5].iter().flat_map(|number| number.to_le_bytes()).collect()
 }

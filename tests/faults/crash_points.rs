@@ -111,7 +111,7 @@ impl Sent {
 }
 
 impl Stream {
-    /// The events' own times are before `now`, so that the broker's clock does not matter.
+    /// Creates the stream. The events' own times are before `now`, so that the broker's clock does not matter.
     fn new(now: Millis) -> Self {
         let dated = |number: usize| {
             let text = if number.is_multiple_of(3) { "I will kill you" } else { "hello" };

@@ -225,8 +225,8 @@ fn a_store_of_the_first_version_is_opened_and_gives_its_state() {
     assert_eq!((opened, store.ledger_offset()), (Opened::Found, Some(1_000)));
 }
 
-/// A store of a version that did not note the decisions that it could not decode. If labels wait for decisions, the index
-/// reads the topic from its beginning once.
+/// A store of a version that did not note the decisions that it could not decode. If labels wait for decisions, the
+/// index reads the topic from its beginning once.
 #[test]
 fn a_store_without_notes_is_read_again_if_labels_wait() {
     let folder = store();
@@ -276,8 +276,8 @@ fn a_ledger_topic_of_the_first_version_is_replayed() {
     assert_eq!(site.replayed(), DEFAULT);
 }
 
-/// A predictor with an older state layout is refused with a named error. The learner folds its ledger again and publishes
-/// another.
+/// A predictor with an older state layout is refused with a named error. The learner folds its ledger again and
+/// publishes another.
 #[test]
 fn a_predictor_of_an_older_layout_is_refused() {
     let path = fixture().join("../../records/v1/predictor.avro");

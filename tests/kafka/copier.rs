@@ -140,7 +140,7 @@ fn members_and_broker_die_in_rotation_and_nothing_is_lost_doubled_or_swapped() {
             let records: Vec<_> =
                 numbers.map(|number| event_record(&site.topic("events"), &event(number, "hello"))).collect();
             send(&site.connection, &records);
-            // The fault is caused when a quarter of the sent events is decided.
+            // The fault is caused when a quarter of these events is decided.
             wait(&mut members, before + records.len() / 4);
             match fault {
                 Fault::Kill(member) => {

@@ -342,8 +342,8 @@ impl Drop for Members {
     }
 }
 
-/// Follows the outputs until `count` records are read, and calls `strike` four times meanwhile. Checks that the sets are
-/// equal, without duplicates, and that each partition is in order.
+/// Follows the outputs until `count` records are read, and calls `strike` four times meanwhile. Checks that the sets
+/// are equal, without duplicates, and that each partition is in order.
 fn verify(connection: &Connection, topic: &str, count: i32, partitions: i32, mut strike: impl FnMut(usize)) {
     let until = Instant::now() + 2 * WAIT;
     let mut follower = Follower::open(connection, topic, &From::Beginning, WAIT).unwrap();

@@ -14,7 +14,7 @@ use support::site::{Process, Site, wait};
 
 /// The number of events per second, with which two cores and the whole panel keep up.
 const RATE: usize = 40;
-/// One event in this number is labelled.
+/// One in this number of events is labelled.
 const LABELLED: usize = 10;
 /// The allowed growth of resident memory by role, in MiB per hour, once no new state has to be kept.
 const GROWTH: [(&str, f64); 2] = [("score", 12.0), ("learn", 12.0)];

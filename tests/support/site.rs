@@ -327,8 +327,8 @@ pub const FAIL_SAFE: Duration = Duration::from_secs(90);
 /// The pause between two polls of a state that no event announces.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Polls `look` until it returns a value, for states that no event announces: of a process, a file, committed offsets, a
-/// compacted topic. Panics with the last error at the [`FAIL_SAFE`].
+/// Polls `look` until it returns a value, for states that no event announces: of a process, a file, committed offsets,
+/// a compacted topic. Panics with the last error at the [`FAIL_SAFE`].
 pub fn poll<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
     let until = Instant::now() + FAIL_SAFE;
     loop {

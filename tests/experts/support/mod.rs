@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// The folder in which `make setup` installs the experts.
+/// Returns the folder in which `make setup` installs the experts.
 pub fn models() -> PathBuf {
     let folder = std::env::var_os("AEGIS_MODELS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), PathBuf::from);

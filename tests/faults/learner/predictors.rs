@@ -19,7 +19,7 @@ fn written(published: &Published) -> Option<Vec<u8>> {
     Some(codec::encode_published(published, Encoding::Avro).unwrap())
 }
 
-/// The value of a metric of the policy.
+/// Returns the value of a metric of the policy.
 fn value(process: &Process, name: &str) -> f64 {
     let page = process.get("/metrics").1;
     let line =

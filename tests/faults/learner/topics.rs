@@ -33,7 +33,8 @@ fn recreate(site: &Site, name: &str) {
     assert!(before.is_some() && after.is_some() && before != after, "{before:?} {after:?}");
 }
 
-/// A site whose learner has learned from the first labels and was stopped. Returns also the ledger and the state's hash.
+/// Creates a site whose learner has learned from the first labels and was stopped. Returns also the ledger and the
+/// state's hash.
 fn learned_site(prefix: &str) -> (Site, Vec<Consumed>, String) {
     let site = Site::with(prefix, &INFO);
     decide(&site, &events(3 * LABELS));

@@ -34,9 +34,9 @@ fn a_clean_stop_takes_no_longer_than_its_grace_period() {
     site.verified();
 }
 
-/// A second SIGTERM while an expert hangs: uncommitted decisions are aborted and never visible, and the next start decides
-/// the events once. The process ends while the expert is held: the run's timeout and the batch's interval are longer than
-/// the test waits.
+/// A second SIGTERM while an expert hangs: uncommitted decisions are aborted and never visible, and the next start
+/// decides the events once. The process ends while the expert is held: the run's timeout and the batch's interval are
+/// longer than the test waits.
 #[test]
 fn a_second_sigterm_aborts_the_batch() {
     let panel = Folder::new();
@@ -90,8 +90,8 @@ fn stopped_twice(kafka: &Kafka, role: &mut Process, point: &str) {
     kafka.resume();
 }
 
-/// A second SIGTERM while the brokers do not answer and a transaction is open: its records are never visible, and the next
-/// start decides the events once.
+/// A second SIGTERM while the brokers do not answer and a transaction is open: its records are never visible, and the
+/// next start decides the events once.
 #[test]
 fn a_second_sigterm_abandons_an_open_transaction() {
     let kafka = Kafka::start();

@@ -16,7 +16,7 @@ const CROWD: usize = 2_000;
 /// The number of descriptors that a process reserves for itself, and for connections by default.
 const NEEDED: f64 = 192.0 + 64.0;
 
-/// Raises the limit of this process, which holds the other ends of the connections.
+/// Raises the limit of this process, which has the other ends of the connections.
 fn make_room() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     assert!(

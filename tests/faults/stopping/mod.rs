@@ -35,7 +35,7 @@ fn member(site: &Site, name: &str, variables: &[(&str, &str)]) -> Process {
 }
 
 fn events(site: &Site, numbers: std::ops::Range<usize>) -> Vec<Produced> {
-    // A word that the tiny experts know.
+    // A word in the vocabulary of the tiny experts.
     numbers.map(|number| event_record(&site.topic("events"), &event(number, "fine"))).collect()
 }
 

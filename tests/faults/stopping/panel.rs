@@ -174,7 +174,7 @@ fn has(score: &Process, line: &str) -> bool {
     score.get("/metrics").1.lines().any(|found| found == line)
 }
 
-/// SIGHUP loads the panel again, and the expert votes on texts that do not hang.
+/// Reloads the panel with SIGHUP and checks that the expert votes on texts that do not hang.
 fn asked_again(site: &Site, score: &mut Process, sent: usize) {
     score.signal("HUP");
     wait("the expert", || has(score, "aegis_expert_disabled{expert=\"stuck\"} 0"));
@@ -189,8 +189,8 @@ fn asked_again(site: &Site, score: &mut Process, sent: usize) {
     );
 }
 
-/// Each run that cannot be stopped costs a worker. The other expert keeps its own, the scorer stays ready, and a reload of the
-/// panel enables the expert again.
+/// Each run that cannot be stopped costs a worker. The other expert keeps its own, the scorer stays ready, and a reload
+/// of the panel enables the expert again.
 #[test]
 fn an_expert_that_cannot_be_stopped_is_disabled_beside_one_that_votes() {
     let panel = Folder::new();

@@ -56,7 +56,7 @@ fn readiness_says_how_far_a_learner_has_come() {
     }
 }
 
-/// The niceness of each thread of a process, with the thread's name.
+/// Returns the niceness of each thread of a process, with the thread's name.
 fn niceness(process: &str) -> Vec<(String, i32)> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());

@@ -162,7 +162,7 @@ fn records_of_any_size_near_the_limit_have_one_outcome_each() {
         let part = PARTS[number % 4];
         let size = if number % 5 == 0 { LIMIT } else { LIMIT - noise.below(4_000) };
         let bad = raw(&topics.events, "k", "garbage ");
-        // Not every byte can be added to the value of a good event.
+        // Arbitrary bytes cannot be added to the value of a good event.
         let fine = match part {
             "value" => good(&topics.events, number, &mut noise, size - 700),
             "all" => good(&topics.events, number, &mut noise, 9_000),

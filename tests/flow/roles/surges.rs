@@ -18,7 +18,7 @@ use crate::support::flow::{
 use crate::support::site::wait;
 
 impl Site {
-    /// The number of records of a topic before the group's committed offsets.
+    /// Returns the number of records of a topic before the group's committed offsets.
     fn committed(&self, group: &str, topic: &str) -> i64 {
         committed(&self.connection, group, topic, WAIT).unwrap().values().sum()
     }

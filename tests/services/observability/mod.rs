@@ -282,7 +282,7 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     }
 }
 
-/// Events of policies and tenants that are not configured, and labels of such policies, annotators and sources.
+/// Returns events of policies and tenants that are not configured, and labels of such policies, annotators and sources.
 fn strange(count: usize) -> Vec<Produced> {
     let mut records = Vec::new();
     for number in 0..count {

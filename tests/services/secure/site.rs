@@ -195,8 +195,8 @@ impl Running {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits for its end, at most as long as `fail_safe`, so that a caller can list all processes that do not end. Returns the
-    /// exit code and its output.
+    /// Waits for its end, at most as long as `fail_safe`, so that a caller can list all processes that do not end.
+    /// Returns the exit code and its output.
     pub fn ends(mut self, fail_safe: Duration) -> Option<(Option<i32>, String)> {
         let until = Instant::now() + fail_safe;
         while Instant::now() < until {

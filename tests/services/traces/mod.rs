@@ -189,8 +189,8 @@ fn a_trace_goes_on_from_the_event_to_its_decision_by_way_of_its_spans() {
     }
 }
 
-/// An event without a sampled trace begins one if it is in the traced share, and an event whose outcome is written again has
-/// the same span.
+/// An event without a sampled trace begins one if it is in the traced share, and an event whose outcome is written
+/// again has the same span.
 #[test]
 fn a_trace_begins_here_and_an_event_that_is_read_again_has_the_same_span() {
     let collector = Collector::start(0);

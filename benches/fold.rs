@@ -1,8 +1,8 @@
 //! A benchmark of the fold in memory: `cargo bench --bench fold [-- ROUNDS]`.
 //!
-//! It folds ten million rounds with Hedge, applies a label 100,000 rounds late for three learners, and reports the memory
-//! of a round and of the checkpoints. Times are CPU times of one core if the system reports them, and the counts are
-//! deterministic.
+//! It folds ten million rounds with Hedge, applies a label 100,000 rounds late for three learners, and reports the
+//! memory of a round and of the checkpoints. Times are CPU times of one core if the system reports them, and the counts
+//! are deterministic.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -84,7 +84,7 @@ fn label(event: &str, number: u64) -> Record {
     Record::Label(LabelRecord { label, received: 0, status: LabelStatus::Accepted })
 }
 
-/// A ledger of rounds in order. The label number `late` from the end is missing.
+/// Returns a ledger of rounds in order. The label number `late` from the end is missing.
 fn ledger(rounds: u64, features: bool, late: Option<u64>) -> LedgerState {
     let mut ledger = LedgerState::new();
     let policy = ledger.policy("p");
@@ -163,7 +163,7 @@ fn main() {
     }
 }
 
-/// The same learner on one row in cache, without ledger and fold.
+/// Runs the same learner on one row in cache, without ledger and fold.
 fn plain(rounds: u64) {
     let mut learner = settings("hedge eta=0.5", false).learner.build(&EXPERTS, "p").unwrap();
     let votes = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];

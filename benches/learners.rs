@@ -20,7 +20,7 @@ struct Round {
     target: f64,
 }
 
-/// A stream whose experts are right at different rates, from an arithmetic generator without a seed.
+/// Returns a stream whose experts are right at different rates, from an arithmetic generator without a seed.
 fn stream(rounds: usize) -> Vec<Round> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = move || {

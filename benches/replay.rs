@@ -1,7 +1,7 @@
-//! Offline replay from JSON lines, whole processes: `cargo bench --bench replay [-- LINES [ROUNDS]]`.
+//! Offline replay from JSON lines, as whole processes: `cargo bench --bench replay [-- LINES [ROUNDS]]`.
 //!
-//! The file is random: eight experts of different accuracy, which abstain once in fifty rounds, and features of the usual
-//! length. The benchmark measures reading and folding, and not the learner's accuracy.
+//! The file is random: eight experts of different accuracy, which abstain once in fifty rounds, and features of the
+//! usual length. The benchmark measures reading and folding, and not the learner's accuracy.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::time::Instant;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-/// Bytes of a text's features.
+/// The number of bytes of a text's features.
 const FEATURES: usize = 384;
 const EXPERTS: [&str; 8] = [
     "judge-small",

@@ -8,13 +8,13 @@ use aegis::experts::{Panel, PanelConfig};
 use crate::device::{CARD, Device, PROCESSOR};
 use crate::{models, ours, spread};
 
-/// The number of measurements of each.
+/// The number of measurements of each device.
 const ROUNDS: usize = 5;
 
 /// Prints both speeds, and the differences between the votes.
 pub fn compare() {
     let texts = texts();
-    // A process has one library. The card's also runs graphs on the CPU, with a session for each core.
+    // A process can load one library. That of the card also runs graphs on the CPU, with a session for each core.
     let processor = Device { library: CARD.library, ..PROCESSOR };
     let config = PanelConfig { sessions: None, cache: 0, ..processor.config(None) };
     let processor = Arc::new(Panel::open(config).unwrap());
@@ -62,7 +62,7 @@ fn distance(processor: &Arc<Panel>, card: &Arc<Panel>, texts: &[String]) {
     println!("features: {differ} of {all} differ, by at most {most}");
 }
 
-/// The demo's texts without duplicates.
+/// Returns the demo's texts without duplicates.
 fn texts() -> Vec<String> {
     let mut texts = BTreeSet::new();
     for set in ["injection", "everyday", "jailbreaks"] {

@@ -13,7 +13,7 @@ use crate::models;
 /// The number of sessions of each graph.
 const SESSIONS: usize = 2;
 
-/// A device, with the configuration's default limits; a card has more room.
+/// A device. The CPU has the configuration's default limits, and a card larger ones.
 pub struct Device {
     pub provider: Provider,
     /// The path of ONNX Runtime's library in the models' folder.
@@ -22,7 +22,7 @@ pub struct Device {
     pub limits: Limits,
     /// Limits of batches whose texts are padded to a fixed length.
     pub fixed: Limits,
-    /// The number of texts in the panel at a time.
+    /// The number of texts that the panel accepts at a time.
     pub room: usize,
 }
 
@@ -42,7 +42,7 @@ pub const CARD: Device = Device {
 };
 
 impl Device {
-    /// The settings of a panel with these experts, or all.
+    /// Returns the settings of a panel with these experts, or with all.
     pub fn config(&self, only: Option<&[&str]>) -> PanelConfig {
         let default = PanelConfig::new(models());
         if !self.provider.is_card() {
@@ -60,12 +60,12 @@ impl Device {
         }
     }
 
-    /// A panel with these experts, or all.
+    /// Opens a panel with these experts, or with all.
     pub fn panel(&self, only: Option<&[&str]>) -> Arc<Panel> {
         Arc::new(Panel::open(self.config(only)).unwrap())
     }
 
-    /// As many sessions of the encoder alone as the panel has.
+    /// Opens as many sessions of the encoder alone as the panel has.
     pub fn sessions(&self) -> Vec<Session> {
         let environment = environment(&models().join(self.library)).unwrap();
         let graph = std::fs::read(models().join("minilm/model.onnx")).unwrap();

@@ -41,7 +41,7 @@ fn models() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), PathBuf::from)
 }
 
-/// Lengths in tokens, including the two special ones.
+/// Returns lengths in tokens, including the two special ones.
 fn lengths(mix: &str, texts: usize, rng: &mut fastrand::Rng) -> Vec<usize> {
     let mut normal = || (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0;
     match mix {
@@ -52,7 +52,7 @@ fn lengths(mix: &str, texts: usize, rng: &mut fastrand::Rng) -> Vec<usize> {
     }
 }
 
-/// Texts of these lengths that were not made before.
+/// Returns new texts of these lengths.
 fn texts(lengths: &[usize], rng: &mut fastrand::Rng, seen: &mut HashSet<String>) -> Vec<String> {
     let words: Vec<&str> = WORDS.split_whitespace().collect();
     lengths
@@ -74,7 +74,7 @@ fn tokens(tokenizer: &Tokenizer, text: &str) -> Vec<i64> {
     encoding.get_ids().iter().map(|&id| i64::from(id)).collect()
 }
 
-/// Runs the bare loop. Returns texts a second.
+/// Runs the bare loop. Returns the texts per second.
 fn limit(sessions: &mut [Session], tokens: &[Vec<i64>], batches: &[Batch]) -> f64 {
     let next = AtomicUsize::new(0);
     let started = Instant::now();
@@ -108,7 +108,7 @@ fn limit(sessions: &mut [Session], tokens: &[Vec<i64>], batches: &[Batch]) -> f6
     tokens.len() as f64 / started.elapsed().as_secs_f64()
 }
 
-/// Runs the panel's stream. Returns texts a second, and padded tokens divided by real ones.
+/// Runs the panel's stream. Returns the texts per second, and the padded tokens divided by the real ones.
 fn ours(panel: &Arc<Panel>, room: usize, texts: &[String]) -> (f64, f64) {
     let mut stream = panel.stream(room, DELAY).unwrap();
     let started = Instant::now();
@@ -129,13 +129,13 @@ fn ours(panel: &Arc<Panel>, room: usize, texts: &[String]) -> (f64, f64) {
     (speed, padded as f64 / real as f64)
 }
 
-/// The median, with the least and the greatest value.
+/// Returns the median, with the least and the greatest value.
 fn spread(mut values: Vec<f64>) -> String {
     values.sort_by(f64::total_cmp);
     format!("{:.3} ({:.3} to {:.3})", values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
-/// A figure of the process in MiB, from /proc/self/status.
+/// Returns a value of /proc/self/status in MiB.
 fn resident(name: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
@@ -184,7 +184,7 @@ fn main() {
         let lengths = lengths(kind, count, &mut rng);
         let (mut ratios, mut sixes, mut speeds, mut padding) = (vec![], vec![], vec![], vec![]);
         for _ in 0..rounds {
-            // Each round has texts of its own, because the panel would have cached those of the last.
+            // Each round has texts of its own, because the panel would have cached those of the previous one.
             let mut texts = texts(&lengths, &mut rng, &mut seen);
             let tokens: Vec<Vec<i64>> = texts.iter().map(|text| tokens(&tokenizer, text)).collect();
             let found: Vec<usize> = tokens.iter().map(Vec::len).collect();

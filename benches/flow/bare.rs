@@ -1,5 +1,5 @@
-//! The cost of a consume-produce-commit loop that does nothing in between: no decoding, no experts, no
-//! decision; the bytes that come go out. The same client and settings as Aegis's.
+//! Measures the cost of a consume-produce-commit loop without any processing: no decoding, no experts, no decision; the
+//! received bytes are sent unchanged. It uses the same client and settings as Aegis.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,15 +10,15 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-/// The word that makes this program the loop: `bare BROKERS EVENTS OUT GROUP`.
+/// The argument that makes this program the loop: `bare BROKERS EVENTS OUT GROUP`.
 pub const WORD: &str = "bare";
 
-/// Records of a transaction, and how long it may wait for them.
+/// The maximum number of records of a transaction.
 const MOST: usize = 500;
 const INTERVAL: Duration = Duration::from_millis(100);
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Copies until it is killed.
+/// Copies records until the process is killed.
 pub fn run(words: &[String]) {
     let [_, brokers, events, out, group, ..] = words else { panic!("bare BROKERS EVENTS OUT GROUP") };
     let consumer: BaseConsumer = ClientConfig::new()
@@ -80,7 +80,7 @@ pub fn run(words: &[String]) {
         }
         let member = consumer.group_metadata().expect("a member");
         producer.send_offsets_to_transaction(&offsets, &member, ANSWER).expect("offsets");
-        // As Aegis waits: the client's own waiting spins.
+        // The loop waits as Aegis does, because the client's own wait spins.
         while let before @ 1.. = producer.in_flight_count() {
             producer.poll(Duration::ZERO);
             if producer.in_flight_count() == before {

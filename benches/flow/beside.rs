@@ -1,5 +1,6 @@
-//! Scoring's latency with a learner beside it that restores: in a process of its own or in score's, its ledger from the
-//! topic or from sled. All of a round in turn; learner work must never delay scoring.
+//! Measures the latency of scoring beside a learner that restores: in its own process or in that of score, with its
+//! ledger from the topic or from sled. The cases alternate in each round. The work of a learner must never delay
+//! scoring.
 
 use std::fs;
 use std::path::Path;
@@ -14,13 +15,13 @@ use crate::shown;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Learner {
     None,
-    /// It reads the ledger from its topic.
+    /// The learner reads the ledger from its topic.
     Topic,
-    /// It reads the ledger from sled, then folds it.
+    /// The learner reads the ledger from sled, then folds it.
     Sled,
 }
 
-/// Learner, and whether it is in score's own process.
+/// The name of each case, its learner, and `true` if the learner is in the process of score.
 const CASES: [(&str, Learner, bool); 5] = [
     ("score alone", Learner::None, false),
     ("beside a learner on its topic", Learner::Topic, false),
@@ -29,11 +30,11 @@ const CASES: [(&str, Learner, bool); 5] = [
     ("one process, on its sled", Learner::Sled, true),
 ];
 
-/// A learner is active and has not restored its ledger yet.
+/// The line of a learner that is active and has not restored its ledger yet.
 const RESTORES: &str = "[-] learn: ledger restored";
 const ASSIGNED: &str = "[+] score: partitions assigned";
 
-/// The ledger that all learners restore, and the sled of one that has.
+/// The ledger that all learners restore, and the store of a learner that has restored it.
 struct Ledger {
     site: Site,
     folder: tempfile::TempDir,
@@ -55,7 +56,7 @@ impl Ledger {
         self.folder.path().join("kept")
     }
 
-    /// Settings of a learner that has not been before, with a store of its own.
+    /// Returns the settings of a new learner with its own store.
     fn settings(&self, name: &str, learner: Learner) -> Vec<String> {
         let store = self.folder.path().join(name);
         if learner == Learner::Sled {
@@ -87,7 +88,8 @@ fn start(site: &Site, role: &str, settings: &[String]) -> Process {
     site.start_with(role, &settings.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Latencies of one case; the cores that the learner's process took meanwhile, and whether it restored to the end.
+/// Measures one case. Returns its latencies, the cores that the learner's process used meanwhile, and `true` if the
+/// learner was restoring until the end.
 fn measure(ledger: &Ledger, name: &str, rate: f64, learner: Learner, one: bool) -> (Vec<f64>, f64, bool) {
     let source = format!("flow.beside.{name}.events");
     let site = Site::without_models(&format!("flow.beside.{name}.score"), &source, "exactly-once");
@@ -117,7 +119,7 @@ fn measure(ledger: &Ledger, name: &str, rate: f64, learner: Learner, one: bool) 
     (latencies, cores, still)
 }
 
-/// Runs all cases, interleaved, at `rate` messages a second.
+/// Runs all cases, interleaved, at `rate` messages per second.
 pub fn run(rounds: usize, rate: f64, ledger: usize) {
     println!(
         "\nLatency at {rate:.0} events of 1 KiB a second for {} s, beside a learner that restores {ledger} rounds; {rounds} rounds, interleaved",
@@ -125,7 +127,7 @@ pub fn run(rounds: usize, rate: f64, ledger: usize) {
     );
     let ledger = Ledger::write(ledger);
     let mut found: Vec<_> = CASES.iter().map(|_| (Quantiles::default(), Vec::new(), 0)).collect();
-    // The first round warms broker and disk up, and does not count.
+    // The first round warms up the broker and the disk, and does not count.
     for round in 0..=rounds {
         for (case, ((_, learner, one), found)) in CASES.iter().zip(&mut found).enumerate() {
             let name = format!("{round}.{case}");

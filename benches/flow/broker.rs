@@ -14,9 +14,9 @@ pub use support::kafka;
 
 use crate::process::Process;
 
-/// Partitions of events and decisions.
+/// The number of partitions of events and decisions.
 pub const PARTITIONS: usize = 4;
-/// Bytes of an event's record, nearly.
+/// The approximate size of an event's record, in bytes.
 const BYTES: usize = 1_024;
 
 /// A folder with a configuration, whose topics share a prefix.
@@ -27,7 +27,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Topics under `prefix`; events come from `events`.
+    /// Creates a site with topics under `prefix`. Its events are in the topic `events`.
     pub fn new(prefix: &str, events: &str, delivery: &str, experts: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let name = |topic: &str| format!("{topic} = \"{prefix}.{topic}\"\n");
@@ -50,14 +50,14 @@ impl Site {
         site
     }
 
-    /// With one expert that answers at once: rules with a single word.
+    /// Creates a site with one expert that answers at once: rules with a single word.
     pub fn without_models(prefix: &str, events: &str, delivery: &str) -> Self {
         let site = Self::new(prefix, events, delivery, "folder = \"models\"\nonly = [\"lenient\"]");
         experts(&site.folder.path().join("models"));
         site
     }
 
-    /// A topic's full name.
+    /// Returns the full name of a topic.
     pub fn topic(&self, name: &str) -> String {
         if name == "events" { self.events.clone() } else { format!("{}.{name}", self.prefix) }
     }
@@ -68,12 +68,12 @@ impl Site {
         command
     }
 
-    /// Starts a role, listening on a port of its own.
+    /// Starts a role with its own port.
     pub fn start(&self, role: &str) -> Process {
         self.start_with(role, &[])
     }
 
-    /// The same with settings over the configuration's.
+    /// Starts a role with settings that override the configuration.
     pub fn start_with(&self, role: &str, settings: &[&str]) -> Process {
         let mut command = self.aegis();
         command.args(["run", "--role", role]);
@@ -82,7 +82,7 @@ impl Site {
     }
 }
 
-/// An event whose record has nearly [`BYTES`] bytes, alone in its conversation.
+/// Returns an event in its own conversation, with a record of about [`BYTES`] bytes.
 pub fn padded(number: usize) -> Event {
     let mut event = event(number, "");
     event.conversation = number.to_string();
@@ -92,12 +92,12 @@ pub fn padded(number: usize) -> Event {
     event
 }
 
-/// Event number `number` as a record; its key is the number.
+/// Returns an event as a record. Its key is the conversation.
 pub fn record(topic: &str, event: &Event) -> Produced {
     record_of(topic, event, codec::encode_event(event, Encoding::Avro).expect("an event"))
 }
 
-/// The same with an event written already.
+/// Returns an event that is already encoded as a record.
 pub fn record_of(topic: &str, event: &Event, payload: Vec<u8>) -> Produced {
     Produced {
         topic: topic.into(),
@@ -109,7 +109,7 @@ pub fn record_of(topic: &str, event: &Event, payload: Vec<u8>) -> Produced {
     }
 }
 
-/// Sends records, some thousand at a time.
+/// Sends records in groups of some thousands.
 pub fn send(connection: &Connection, records: impl Iterator<Item = Produced>) {
     let mut outbox = Outbox::open(connection, Delivery::AtLeastOnce).expect("a producer");
     let mut records = records.peekable();
@@ -119,7 +119,7 @@ pub fn send(connection: &Connection, records: impl Iterator<Item = Produced>) {
     }
 }
 
-/// Reads committed records of a topic until `done` says so of one; gives up after two minutes.
+/// Reads committed records of a topic until `done` returns `true` for one. Panics after two minutes.
 pub fn follow(topic: &str, mut done: impl FnMut(&[u8]) -> bool) {
     let connection = kafka().connection();
     let patience = Duration::from_secs(30);

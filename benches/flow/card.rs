@@ -1,5 +1,5 @@
-//! Events through a real Apache Kafka, exactly once, with the experts on an NVIDIA card and on the processor; and the
-//! Python consumers on the same card.
+//! Processes events on a real Apache Kafka, exactly once, with the experts on an NVIDIA card and on the CPU, and
+//! compares them with the Python consumers on the same card.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use crate::shown;
 use crate::texts::{Mix, texts};
 use crate::throughput::Passage;
 
-/// The factor by which the card gets more texts than the processor, because it is much faster.
+/// The factor by which the card gets more texts than the CPU, because it is much faster.
 const MORE: usize = 10;
 
-/// Runs one head, six, and the whole panel on both, interleaved.
+/// Runs one head, six heads, and the whole panel on both devices, interleaved.
 pub fn run(rounds: usize, count: usize) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let library = format!("experts.runtime={}", models.join("cuda/libonnxruntime.so").display());
@@ -58,7 +58,7 @@ fn rates(passages: &[Passage]) -> Vec<f64> {
     passages.iter().map(|passage| passage.rate).collect()
 }
 
-/// Round by round.
+/// Returns the ratios, round by round.
 fn ratio(above: &[f64], below: &[f64]) -> Vec<f64> {
     above.iter().zip(below).map(|(above, below)| above / below).collect()
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::broker::Site;
 
-/// The time over which it is measured.
+/// The duration of the measurement.
 const LOOKED: Duration = Duration::from_secs(30);
 
-/// Both roles, ready and without anything to do: their share of a core.
+/// Prints the share of a core that each role uses when it is ready and has no records to process.
 pub fn run() {
     println!("\nIdle: processor time of each role over {LOOKED:?}, of one core");
     let site = Site::without_models("flow.idle", "flow.idle.events", "exactly-once");
@@ -17,7 +17,7 @@ pub fn run() {
         let mut process = site.start(role);
         process.ready(condition);
         let before = process.cpu();
-        thread::sleep(LOOKED); // nothing happens, which is what is measured
+        thread::sleep(LOOKED); // no record arrives
         let share = (process.cpu() - before) / LOOKED.as_secs_f64();
         println!("{role}: {:.1} %", share * 100.0);
         process.stop();

@@ -1,5 +1,5 @@
-//! One head on the bundled encoder through a real Apache Kafka: Aegis, exactly once, beside the limit and
-//! beside consumers that a Python user would write (`benches/peers`), interleaved in one run.
+//! Measures one head on the bundled encoder with a real Apache Kafka: Aegis, exactly once, compared with the limit and
+//! with consumers that a Python user would write (`benches/peers`), interleaved in one run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::shown;
 use crate::texts::{Mix, texts};
 use crate::throughput::{Passage, measure};
 
-/// The one head, and six on the one encoder.
+/// The single head.
 pub const HEAD: &str = "moderation";
 pub const HEADS: &str = "\"abuse\", \"harmful-request\", \"hate\", \"injection\", \"moderation\", \"sexism\"";
 
-/// Runs all mixes, or those that `words` name.
+/// Runs all mixes, or only those in `words`.
 pub fn run(rounds: usize, count: usize, words: &[String]) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let python = peers("requirements.txt");
@@ -38,7 +38,7 @@ pub fn run(rounds: usize, count: usize, words: &[String]) {
         let runner = Runner { models: &models, mix, python: &python, card: false };
         let repeated: Vec<String> = repeat(&texts);
         let threads = runner.threads(&texts);
-        // The broker's Java compiles what it has run often enough, and takes the experts' processors for it.
+        // The JVM of the broker compiles its hot code first, and uses the processors of the experts for it.
         runner.ours("warm", 0, &texts, &format!("\"{HEAD}\""));
         for round in 0..rounds {
             note("limit", runner.limit(&texts, threads));
@@ -71,7 +71,7 @@ pub fn run(rounds: usize, count: usize, words: &[String]) {
     }
 }
 
-/// Three in ten are an earlier text.
+/// Replaces three in ten texts with an earlier text.
 fn repeat(texts: &[String]) -> Vec<String> {
     let mut random = fastrand::Rng::with_seed(2);
     let mut out: Vec<String> = Vec::with_capacity(texts.len());
@@ -82,17 +82,18 @@ fn repeat(texts: &[String]) -> Vec<String> {
     out
 }
 
-/// A way to run texts.
+/// Runs texts with Aegis, a peer, or the bare loop.
 pub struct Runner<'a> {
     pub models: &'a Path,
     pub mix: Mix,
     pub python: &'a Path,
-    /// The peers' graphs run on a card.
+    /// `true` if the peers' graphs run on a card.
     pub card: bool,
 }
 
 impl Runner<'_> {
-    /// Threads of a session with which the limit is highest: one run of each number that the cores allow.
+    /// Returns the number of threads of a session with which the limit is highest. It tries each power of two up to the
+    /// number of cores.
     fn threads(&self, texts: &[String]) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let numbers = (0..).map(|power| 1_usize << power).take_while(|threads| *threads <= cores);
@@ -117,26 +118,26 @@ impl Runner<'_> {
         Passage { rate: rate.expect("a rate"), micros: micros.expect("processor time"), beside: 0.0 }
     }
 
-    /// Sends the texts; gives a site to work on them.
+    /// Creates a site and sends the texts to it.
     fn site(&self, word: &str, round: usize, texts: &[String], heads: &str) -> Site {
         let site = self.empty(&format!("{word}.{round}"), heads);
         send(&kafka().connection(), records(&site, texts));
         site
     }
 
-    /// A site to which nothing has been sent.
+    /// Creates a site without events.
     pub fn empty(&self, word: &str, heads: &str) -> Site {
         let prefix = format!("flow.{}.{word}", self.mix.word());
         let experts = format!("folder = \"{}\"\nonly = [{heads}]", self.models.display());
         Site::new(&prefix, &format!("{prefix}.events"), "exactly-once", &experts)
     }
 
-    /// The throughput of Aegis.
+    /// Returns the throughput of Aegis.
     pub fn ours(&self, word: &str, round: usize, texts: &[String], heads: &str) -> Passage {
         self.ours_with(word, round, texts, heads, &[])
     }
 
-    /// The same with settings over the configuration's.
+    /// Returns the throughput of Aegis with settings that override the configuration.
     pub fn ours_with(
         &self,
         word: &str,
@@ -152,7 +153,7 @@ impl Runner<'_> {
         passage
     }
 
-    /// The throughput of a peer.
+    /// Returns the throughput of a peer.
     pub fn peer(&self, rule: &str, round: usize, texts: &[String]) -> Passage {
         let word = if self.card { format!("card.{rule}") } else { rule.to_owned() };
         let site = self.site(&word, round, texts, "");
@@ -162,7 +163,7 @@ impl Runner<'_> {
         passage
     }
 
-    /// Starts a peer on a site's topics.
+    /// Starts a peer on the topics of a site.
     pub fn start_peer(&self, rule: &str, site: &Site) -> Process {
         let mut command = Command::new(self.python);
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/peer.py"));
@@ -173,7 +174,7 @@ impl Runner<'_> {
     }
 }
 
-/// The texts as events to a site's topic, each its own conversation.
+/// Returns the texts as events for the topic of a site, each in its own conversation.
 pub fn records(site: &Site, texts: &[String]) -> impl Iterator<Item = Produced> {
     let source = site.topic("events");
     texts.iter().enumerate().map(move |(number, text)| {
@@ -183,7 +184,7 @@ pub fn records(site: &Site, texts: &[String]) -> impl Iterator<Item = Produced> 
     })
 }
 
-/// The peers' Python in the cache, with the packages of one of their lists.
+/// Returns the peers' Python in the cache, with the packages of one of their lists.
 pub fn peers(list: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = root.join(".cache").join(list.replace("requirements", "peers").replace(".txt", ""));

@@ -1,5 +1,5 @@
-//! From produce to visible decision in an open loop: each event has its time, whether or not the ones
-//! before it are done, and its latency counts from then (no coordinated omission).
+//! Measures the time from produce to visible decision in an open loop: each event has a fixed time at which it is due,
+//! even if earlier events are not done, and its latency counts from that time (no coordinated omission).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -14,22 +14,22 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use crate::broker::{Site, follow, kafka, padded, record};
 use crate::{shown, spread};
 
-/// The time for which each round sends.
+/// The duration of the load of each round.
 pub const SENDING: Duration = Duration::from_secs(8);
-/// Events under way in the closed loop: enough for units to be full.
+/// The number of events in flight in the closed loop, which is enough for full batches.
 const WINDOW: usize = 8_000;
-/// Events of a passage of the closed loop; the first fifth is its start and does not count.
+/// The number of events of a closed loop. The first fifth is the warm-up and does not count.
 const CLOSED: usize = 100_000;
 
-/// The quantiles that are shown.
+/// The reported quantiles.
 const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];
 
-/// By quantile, one value a round, in milliseconds.
+/// One value for each round by quantile, in milliseconds.
 #[derive(Default)]
 pub struct Quantiles([Vec<f64>; 3]);
 
 impl Quantiles {
-    /// Another round's latencies, in milliseconds.
+    /// Adds the latencies of a round, in milliseconds.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -43,12 +43,12 @@ impl Quantiles {
         }
     }
 
-    /// The 99th percentile of each round.
+    /// Returns the 99th percentile of each round.
     pub fn p99(&self) -> &[f64] {
         &self.0[2]
     }
 
-    /// All of them in one line.
+    /// Returns all quantiles in one line.
     pub fn line(&self) -> String {
         let one =
             |((name, _), values): ((&str, f64), &Vec<f64>)| format!("{name} {} ms", shown(values.clone(), 0));
@@ -56,8 +56,9 @@ impl Quantiles {
     }
 }
 
-/// Sends `records`, `rate` of them a second, each of which comes out of `topic` once; gives when the first was due, and
-/// their latencies in milliseconds. `number`: which of the records an output is about; none: of an earlier one.
+/// Sends `records` at `rate` per second, each of which results in one record of `topic`. Returns the time at which the
+/// first was due, and the latencies in milliseconds. `number` returns the index of the record that an output is about,
+/// or `None` if it is about an earlier record.
 #[expect(clippy::cast_precision_loss, reason = "events are few")]
 pub fn open_loop(
     records: &[Produced],
@@ -111,7 +112,7 @@ fn give(producer: &BaseProducer, record: &Produced) {
     producer.send(record).map_err(|(error, _)| error).expect("room for a record");
 }
 
-/// Decisions a second with a producer beside them that always has [`WINDOW`] events under way.
+/// Returns the decisions per second with a producer that always has [`WINDOW`] events in flight.
 #[expect(clippy::cast_precision_loss, reason = "events are few")]
 fn closed_loop(records: &[Produced], topic: &str) -> f64 {
     let seen = AtomicUsize::new(0);
@@ -138,7 +139,8 @@ fn closed_loop(records: &[Produced], topic: &str) -> f64 {
     (records.len() - records.len() / 5) as f64 / from.elapsed().as_secs_f64()
 }
 
-/// Without a model: the most that producer, broker and scorer do together on this machine, in messages a second.
+/// Returns the maximum throughput of producer, broker and scorer together on this machine without a model, in messages
+/// per second.
 pub fn saturation(rounds: usize) -> f64 {
     let mut rates = Vec::new();
     for round in 0..rounds {
@@ -157,12 +159,12 @@ pub fn saturation(rounds: usize) -> f64 {
     spread(rates).1
 }
 
-/// The number that is a key.
+/// Parses a key as a number.
 pub fn numbered(key: &[u8]) -> usize {
     std::str::from_utf8(key).ok().and_then(|key| key.parse().ok()).expect("a number")
 }
 
-/// Without a model, at `rate` messages a second.
+/// Runs without a model, at `rate` messages per second.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates")]
 pub fn run(rounds: usize, rate: f64) {
     let events = (rate * SENDING.as_secs_f64()) as usize;
@@ -171,7 +173,7 @@ pub fn run(rounds: usize, rate: f64) {
         Config::default().score.commit_interval_ms
     );
     let mut quantiles = Quantiles::default();
-    // The first round warms broker and disk up, and does not count.
+    // The first round warms up the broker and the disk, and does not count.
     for round in 0..=rounds {
         let source = format!("flow.latency.{round}.events");
         let site = Site::without_models(&format!("flow.latency.{round}"), &source, "exactly-once");

@@ -1,5 +1,5 @@
-//! The limit: a bare loop over the same ONNX Runtime and the same tokens, all texts sorted beforehand, with the
-//! sessions and threads that are fastest here. Nothing is read, decided or written.
+//! The limit: a bare loop with the same ONNX Runtime and the same tokens, with all texts sorted beforehand and the
+//! fastest number of sessions and threads. It reads, decides and writes no records.
 
 use std::fs;
 use std::path::Path;
@@ -14,15 +14,15 @@ use ort::value::Tensor;
 use crate::process::cpu_of;
 use crate::texts::tokenizer;
 
-/// The word that makes this program the loop: `limit TEXTS MODELS HEAD THREADS`, with as many sessions of so many
-/// threads as there are cores for. It prints texts a second, and processor microseconds a text.
+/// The argument that makes this program the loop: `limit TEXTS MODELS HEAD THREADS`, with as many sessions of `THREADS`
+/// threads as the cores allow. It prints the texts per second, and the CPU time per text in microseconds.
 pub const WORD: &str = "limit";
 
-/// Padded tokens and rows of a batch.
+/// The maximum number of padded tokens of a batch.
 const BUDGET: usize = 256;
 const ROWS: usize = 32;
 
-/// Neighbours in sorted order while rows times the longest stays within the budget.
+/// Cuts sorted texts into batches whose number of rows times their longest text stays within the budget.
 fn cut(rows: &[Vec<i64>]) -> Vec<&[Vec<i64>]> {
     let mut batches = Vec::new();
     let mut from = 0;
@@ -69,7 +69,7 @@ fn score(encoder: &mut Session, head: &mut Session, batch: &[Vec<i64>]) -> usize
     scores["scores"].try_extract_tensor::<f32>().expect("scores").1.len()
 }
 
-/// Runs once over all texts and prints the rate.
+/// Runs all texts once and prints the rate.
 #[expect(clippy::cast_precision_loss, reason = "texts are few")]
 pub fn run(words: &[String]) {
     let [_, texts, models, head, threads, ..] = words else { panic!("limit TEXTS MODELS HEAD THREADS") };
@@ -84,7 +84,7 @@ pub fn run(words: &[String]) {
     let mut rows: Vec<Vec<i64>> = texts.lines().map(ids).collect();
     rows.sort_by_key(Vec::len);
     let mut batches = cut(&rows);
-    // The costliest first, so that the sessions end together.
+    // The most expensive batches run first, so that the sessions end at about the same time.
     batches.reverse();
     let environment = ort::init_from(models.join("runtime/libonnxruntime.so")).expect("the runtime");
     let environment = environment.with_telemetry(false).build().expect("an environment");

@@ -1,5 +1,5 @@
-//! One head on the bundled encoder under a steady load: from produce to visible decision, at four shares of what
-//! Aegis does at most, beside the sorted Python consumer at half of it.
+//! Measures one head on the bundled encoder under a steady load, from produce to visible decision, at four shares of
+//! the maximum throughput of Aegis, and of the sorted Python consumer at half of that maximum.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,19 +16,19 @@ use crate::{shown, spread};
 
 /// The duration of each load.
 const SENDING: Duration = Duration::from_secs(25);
-/// Shares of the greatest rate, in percent.
+/// The shares of the maximum throughput, in percent.
 const SHARES: [u32; 4] = [25, 50, 75, 90];
-/// Events that are decided before the load begins: a consumer is there, its model warm.
+/// The number of events that are decided before the load begins, so that the consumer is ready and its model warm.
 const WARM: usize = 20;
 
-/// A load, and what came of it, by round.
+/// A load and its results by round.
 struct Load {
     name: String,
     share: u32,
     peer: bool,
     quantiles: Quantiles,
     told: Told,
-    /// Cores that its consumer took, and that all took.
+    /// The cores that the consumer used, and those that the whole machine used.
     cores: Vec<[f64; 2]>,
 }
 
@@ -37,8 +37,8 @@ impl Load {
         Self { name, share, peer, quantiles: Quantiles::default(), told: Told::default(), cores: Vec::new() }
     }
 
-    /// The results; for Aegis with the times that one text must wait for: the delay cap, a batch that runs while it comes,
-    /// and half of another one.
+    /// Prints the results. For Aegis they include the times that a text must wait for: the delay cap, a batch that runs
+    /// when it arrives, and half of another one.
     fn tell(&mut self) {
         println!("{:<22} {}", self.name, self.quantiles.line());
         let of = |place: usize| shown(self.cores.iter().map(|cores| cores[place]).collect(), 2);
@@ -59,7 +59,7 @@ impl Load {
     }
 }
 
-/// Runs all loads on the chat mix, or Aegis alone at the share `at`, where it is one.
+/// Runs all loads on the chat mix, or only Aegis at the share `at` if it is not 0.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates")]
 pub fn run(rounds: usize, count: usize, interval: u64, at: u32) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");

@@ -1,25 +1,25 @@
-//! The flow on a real Apache Kafka, side by side with what it is measured against, in one run:
+//! Benchmarks of the flow on a real Apache Kafka, compared in one run with the programs that it is measured against:
 //!
 //! ```text
 //! cargo bench --bench flow                    every part
 //! cargo bench --bench flow -- throughput      against a bare consume-produce-commit loop; no model
 //! cargo bench --bench flow -- latency         produce to visible decision at half of saturation, or --rate N a second
 //! cargo bench --bench flow -- restart         score after a clean stop; learn with and without sled
-//! cargo bench --bench flow -- beside          the same latency with a learner beside it that restores, in turn: from the
-//!                                             ledger topic or from sled, in a process of its own or in score's
-//! cargo bench --bench flow -- idle            both roles with nothing to do
+//! cargo bench --bench flow -- beside          the same latency beside a learner that restores, in turn: from the
+//!                                             ledger topic or from sled, in its own process or in that of score
+//! cargo bench --bench flow -- idle            both roles without records to process
 //! cargo bench --bench flow -- inference       one head, against the limit and Python consumers; all mixes of
 //!                                             lengths, or those named: chat, long, one-length
-//! cargo bench --bench flow -- load            one head, produce to visible decision under four loads, or at --at N
-//!                                             percent of the most alone; p99 beside delay cap and longest batch,
-//!                                             and where the time goes
-//! cargo bench --bench flow -- round-trip      both roles where the brokers are 0 to 1,000 ms away, through a proxy
-//! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the processor, Python consumers on the
-//!                                             card; only where it is named
+//! cargo bench --bench flow -- load            one head, produce to visible decision under four loads, or only at
+//!                                             --at N percent of the maximum; p99 compared with the delay cap and
+//!                                             the longest batch, and the time of each stage
+//! cargo bench --bench flow -- round-trip      both roles with brokers that are 0 to 1,000 ms away, through a proxy
+//! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the CPU, Python consumers on the card;
+//!                                             runs only if it is named
 //! ```
 //!
 //! `--rounds N` (5), `--events N` (160000), `--ledger N` (1000000), `--texts N` (2000), `--interval MS` of `load`'s
-//! commits (20). Needs what `make test` needs.
+//! commits (20). The requirements are those of `make test`.
 
 mod bare;
 mod beside;
@@ -42,7 +42,7 @@ use std::str::FromStr;
 
 use aegis::config::Config;
 
-/// The value after `--name`, or `default`.
+/// Returns the value after `--name`, or `default`.
 fn option<T: FromStr>(words: &[String], name: &str, default: T) -> T {
     let value = words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
     value.and_then(|value| value.parse().ok()).unwrap_or(default)
@@ -100,13 +100,13 @@ fn main() {
     }
 }
 
-/// Least, median and greatest.
+/// Returns the least, the median and the greatest value.
 fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     (values[0], values[values.len() / 2], values[values.len() - 1])
 }
 
-/// `median (least to greatest)`.
+/// Returns `median (least to greatest)`.
 fn shown(values: Vec<f64>, digits: usize) -> String {
     let (least, median, greatest) = spread(values);
     format!("{median:.digits$} ({least:.digits$} to {greatest:.digits$})")

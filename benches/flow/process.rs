@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Ticks a second of the kernel's clock of processor time, the same on every Linux.
+/// The ticks per second of the kernel's clock of CPU time, which are the same on every Linux.
 const TICKS: f64 = 100.0;
 
-/// Processor seconds of all threads of a process so far.
+/// Returns the CPU time that all threads of a process have used so far, in seconds.
 pub fn cpu_of(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
@@ -18,7 +18,7 @@ pub fn cpu_of(pid: u32) -> f64 {
     ticks / TICKS
 }
 
-/// Processor seconds that the whole machine has been busy so far, what a host took away included.
+/// Returns the CPU time that the whole machine has been busy so far, including time stolen by a host, in seconds.
 pub fn machine_cpu() -> f64 {
     let stat = fs::read_to_string("/proc/stat").expect("Linux");
     let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
@@ -35,7 +35,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command; where it is Aegis, its health listens on a free port.
+    /// Starts a command. If it is Aegis, its health endpoint uses a free port.
     pub fn start(mut command: Command) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = listener.local_addr().expect("a port").port();
@@ -45,17 +45,17 @@ impl Process {
         Self { child: command.spawn().expect("a process"), port, started }
     }
 
-    /// Since it was started.
+    /// Returns the time since the start of the process.
     pub fn age(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Processor seconds of all its threads so far.
+    /// Returns the CPU time that all threads of the process have used so far, in seconds.
     pub fn cpu(&self) -> f64 {
         cpu_of(self.child.id())
     }
 
-    /// The most memory that it has held, in MiB.
+    /// Returns the peak memory of the process, in MiB.
     pub fn peak_mib(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
@@ -63,13 +63,13 @@ impl Process {
         kib.unwrap_or_default() / 1_024.0
     }
 
-    /// Waits until it says that it is ready, this condition among those that hold; how long after its start.
+    /// Waits until the process is ready and this condition is fulfilled. Returns the time since its start.
     pub fn ready(&mut self, condition: &str) -> Duration {
         let condition = format!("[+] {condition}");
         self.tells(|page| page.starts_with("HTTP/1.1 200") && page.contains(&condition))
     }
 
-    /// Waits until it is asked whether it is ready and answers so; how long after its start.
+    /// Waits until `so` accepts the response of the readiness endpoint. Returns the time since the start.
     pub fn tells(&mut self, so: impl Fn(&str) -> bool) -> Duration {
         loop {
             if let Some(status) = self.child.try_wait().expect("a status") {
@@ -83,7 +83,7 @@ impl Process {
         }
     }
 
-    /// The answer of its readiness endpoint, or `None` while it does not listen.
+    /// Returns the response of the readiness endpoint, or an empty text if there is none.
     pub fn readiness(&self) -> String {
         let mut answer = String::new();
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return answer };
@@ -95,7 +95,7 @@ impl Process {
         answer
     }
 
-    /// SIGTERM, and its clean end.
+    /// Sends SIGTERM and checks that the process ends without an error.
     pub fn stop(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
@@ -103,7 +103,7 @@ impl Process {
         assert!(status.success(), "{status}");
     }
 
-    /// kill -9.
+    /// Kills the process with SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("a process");
         self.child.wait().expect("a status");

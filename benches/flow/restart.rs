@@ -1,4 +1,4 @@
-//! The time until each role works again.
+//! Measures the time until each role works again after a restart.
 
 use aegis::codec::{self, Encoding};
 use aegis::kafka::Produced;
@@ -13,7 +13,7 @@ pub fn run(rounds: usize, ledger: usize) {
     learn(ledger);
 }
 
-/// From the start of the process to its first decision, after a clean stop.
+/// Measures the time from the start of the process to its first decision, after a clean stop.
 fn score(rounds: usize) {
     println!("\nRestart of score after a clean stop, to the first visible decision; {rounds} rounds");
     let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
@@ -35,7 +35,7 @@ fn score(rounds: usize) {
                 seen += 1;
                 seen == round + 1
             });
-            // The first is no restart.
+            // The first start is no restart.
             if round > 0 {
                 seconds.push(process.age().as_secs_f64());
             }
@@ -59,7 +59,7 @@ pub fn fill(site: &Site, rounds: usize) {
     send(&kafka().connection(), records);
 }
 
-/// Until learn says that it is ready: with nothing but the topics, then with its sled.
+/// Measures the time until learn is ready, first with only the topics, then with its store.
 fn learn(rounds: usize) {
     println!("\nlearn with {rounds} ledger rounds of eight votes, until it is ready");
     let site = Site::without_models("flow.learn", "flow.learn.events", "exactly-once");

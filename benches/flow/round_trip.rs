@@ -1,4 +1,5 @@
-//! Both roles beside a broker that is far away, through a proxy that delays what passes and limits no bandwidth.
+//! Measures both roles with a broker that is far away, behind a proxy that delays all bytes and does not limit the
+//! bandwidth.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +11,15 @@ use crate::broker::support::flow::{label, label_record};
 use crate::broker::support::site::{Process, Site};
 use crate::broker::{event, padded, record, send};
 
-/// Round trips, in milliseconds.
+/// The round trips, in milliseconds.
 const TRIPS: [u64; 7] = [0, 50, 100, 200, 400, 500, 1_000];
-/// Partitions of events and decisions.
+/// The number of partitions of events and decisions.
 const PARTITIONS: i32 = 4;
-/// Of the events, the share that is the start and does not count: batches have grown by then.
+/// The first `1 / START` of the events do not count. Batches have grown to their size by then.
 const START: usize = 4;
 /// Records that arrive within this time after the first of a batch belong to the same batch.
 const AT_ONCE: Duration = Duration::from_millis(200);
-/// The time-out of every step.
+/// The timeout of every step.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One row of the table.
@@ -84,7 +85,7 @@ fn passage(far: &Far, millis: u64, events: usize, labels: usize) -> Row {
     Row { ready, first, rate, learned, again }
 }
 
-/// When the first decision can be seen, and how many a second later.
+/// Returns the time until the first decision is visible, and the decisions per second after the warm-up.
 #[expect(clippy::cast_precision_loss, reason = "events are few")]
 fn decided(site: &Site, started: Instant, events: usize) -> (Duration, f64) {
     let decisions = site.topic("decisions");
@@ -103,7 +104,8 @@ fn decided(site: &Site, started: Instant, events: usize) -> (Duration, f64) {
         if seen == warm {
             warmed = Instant::now();
         }
-        // A unit is seen at once: the clock begins behind the one that ends the start.
+        // The records of a batch become visible together, so the clock starts after the batch in which the warm-up
+        // ends.
         if seen >= warm && warmed.elapsed() < AT_ONCE {
             from = (Instant::now(), seen);
         }
@@ -116,7 +118,7 @@ fn ready(process: &mut Process, started: Instant) -> Duration {
     process.says("health and metrics");
     while process.get("/readyz").0 != 200 {
         assert!(started.elapsed() < PATIENCE, "{}", process.get("/readyz").1);
-        std::thread::sleep(Duration::from_millis(20)); // nothing tells
+        std::thread::sleep(Duration::from_millis(20)); // no event announces this
     }
     started.elapsed()
 }

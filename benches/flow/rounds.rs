@@ -1,9 +1,9 @@
-//! The ledger of figures on restarts: rounds of eight votes without features, each with its label.
+//! The ledger of benchmarks of restarts: rounds of eight votes without features, each with its label.
 
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
 use aegis::core::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
 
-/// A round and its label.
+/// Returns a round and its label.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "rounds are few")]
 pub fn round(number: usize) -> [Record; 2] {
     let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number:07}") };

@@ -1,5 +1,5 @@
-//! The stages of an event under a steady load, and the duration of each batch: from the spans that a scorer sends, which
-//! know each event, while its metrics know bounds only.
+//! The stages of an event under a steady load, and the duration of each batch. They come from the spans of a scorer,
+//! which describe single events, while its metrics have only buckets.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -30,14 +30,14 @@ async fn keep(State(kept): State<Kept>, body: Bytes) {
     kept.lock().expect("spans").extend(scopes.flat_map(|scope| scope.spans));
 }
 
-/// Makes a record's number its trace's.
+/// Sets the trace id of a record to its number.
 pub fn number(record: &mut Produced, number: usize) {
     let parent = format!("00-{:032x}-{:016x}-01", number + 1, number + 1);
     record.headers.push(("traceparent".to_owned(), Some(parent.into_bytes())));
 }
 
 impl Spans {
-    /// Collects on a port of its own.
+    /// Starts a collector on a free port.
     pub fn collect() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         listener.set_nonblocking(true).expect("a listener");
@@ -53,21 +53,21 @@ impl Spans {
         Self { address, kept }
     }
 
-    /// The setting with which a scorer sends the spans of numbered records here.
+    /// Returns the setting with which a scorer sends the spans of numbered records to this collector.
     pub fn setting(&self) -> String {
         format!("traces.endpoint=http://{}/v1/traces", self.address)
     }
 
-    /// The spans since the last call, of a scorer that has ended.
+    /// Returns the spans since the last call, of a scorer that has ended.
     pub fn take(&self) -> Vec<Span> {
         std::mem::take(&mut *self.kept.lock().expect("spans"))
     }
 }
 
-/// The stages that an event waits for, in order.
+/// The stages that an event passes through, in order.
 const NAMES: [&str; 6] = ["way in", "queue", "batch", "unit", "commit", "way out"];
 
-/// The time of an event in each of [`NAMES`], in milliseconds.
+/// The time of an event in each stage of [`NAMES`], in milliseconds.
 type Stages = [f64; 6];
 
 /// The spans of a load.
@@ -75,18 +75,19 @@ type Stages = [f64; 6];
 pub struct Told {
     /// The longest batch of each round, in milliseconds.
     pub longest: Vec<f64>,
-    /// Events with their latency, over all rounds.
+    /// The latency and the stages of each event, over all rounds.
     events: Vec<(f64, Stages)>,
 }
 
-/// Between two times in nanoseconds, in milliseconds.
+/// Returns the difference of two times in nanoseconds, in milliseconds.
 #[expect(clippy::cast_precision_loss, reason = "spans are short")]
 fn between(from: u64, until: u64) -> f64 {
     (until as f64 - from as f64) / 1e6
 }
 
 impl Told {
-    /// A round of events that were due from `start` on, `rate` a second; their latencies in milliseconds, by number.
+    /// Adds a round of events that were due from `start` on, at `rate` per second. `latencies` are in milliseconds, by
+    /// number.
     #[expect(clippy::cast_precision_loss, reason = "events are few")]
     pub fn add(&mut self, spans: Vec<Span>, start: SystemTime, rate: f64, latencies: &[f64]) {
         let mut longest: f64 = 0.0;
@@ -104,7 +105,7 @@ impl Told {
             let name = (number as u128 + 1).to_be_bytes();
             let spans = traces.get(name.as_slice()).map_or([].as_slice(), Vec::as_slice);
             let named = |name: &str| spans.iter().find(|span| span.name.starts_with(name));
-            // One that came again had no run.
+            // An event that was answered without a run has no such span.
             let (Some(own), Some(run)) = (named("moderate"), named("expert ")) else { continue };
             let due = start + Duration::from_secs_f64(number as f64 / rate);
             let due = u64::try_from(due.duration_since(UNIX_EPOCH).expect("a clock that is set").as_nanos());
@@ -126,7 +127,7 @@ impl Told {
         self.longest.push(longest);
     }
 
-    /// The times of the stages of a median event and of one in the slowest hundredth: means in milliseconds.
+    /// Prints the mean times of the stages of the median events and of the slowest hundredth, in milliseconds.
     pub fn tell(&mut self) {
         self.events.sort_by(|a, b| a.0.total_cmp(&b.0));
         let count = self.events.len();

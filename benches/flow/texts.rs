@@ -1,4 +1,4 @@
-//! Texts of real words with drawn lengths.
+//! Texts of real words with random lengths.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,16 +9,16 @@ use tokenizers::Tokenizer;
 /// The lengths of texts, in tokens of the bundled encoder, including its two special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mix {
-    /// The lengths of chat messages: log-normal, median 18, p95 243, cut at 256: mean 51.
+    /// Log-normal lengths as those of chat messages, cut at 256: median 18, mean 51, p95 243.
     Chat,
-    /// 150 to 256.
+    /// Lengths from 150 to 256.
     Long,
-    /// 60 each.
+    /// A length of 60 for all texts.
     One,
 }
 
 impl Mix {
-    /// The mix's word, on the command line too.
+    /// Returns the name of the mix, which is also its argument on the command line.
     pub fn word(self) -> &'static str {
         match self {
             Self::Chat => "chat",
@@ -44,7 +44,7 @@ impl Mix {
     }
 }
 
-/// The bundled encoder's tokenizer, cutting at 256 tokens, without padding.
+/// Returns the bundled encoder's tokenizer, which cuts at 256 tokens and does not pad.
 pub fn tokenizer(models: &Path) -> Tokenizer {
     let mut tokenizer = Tokenizer::from_file(models.join("minilm/tokenizer.json")).expect("a tokenizer");
     tokenizer.with_padding(None);
@@ -53,8 +53,8 @@ pub fn tokenizer(models: &Path) -> Tokenizer {
     tokenizer
 }
 
-/// `count` texts of the mix, the same for a seed. Words come from the demo's texts, in their order, so that
-/// no text is another's.
+/// Returns `count` texts of the mix, which are the same for the same seed. They use the words of the demo's texts in
+/// their order, so that no two texts are equal.
 pub fn texts(models: &Path, mix: Mix, count: usize, seed: u64) -> Vec<String> {
     let tokenizer = tokenizer(models);
     let mut corpus = String::new();

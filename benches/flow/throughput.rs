@@ -1,4 +1,4 @@
-//! Saturation, and processor time a message, beside the bare loop.
+//! Measures the maximum throughput and the CPU time per message, compared with the bare loop.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,21 +8,21 @@ use crate::broker::{Site, follow, kafka, padded, record, send};
 use crate::process::{Process, machine_cpu};
 use crate::shown;
 
-/// The result of one passage.
+/// The result of one measurement.
 pub struct Passage {
-    /// Messages a second.
+    /// The messages per second.
     pub rate: f64,
-    /// Processor microseconds of the process a message.
+    /// The CPU time of the process per message, in microseconds.
     pub micros: f64,
-    /// Of all cores, the share that everything else took meanwhile: broker, reader, the host.
+    /// The share of all cores that everything else used meanwhile: broker, reader and host.
     pub beside: f64,
 }
 
-/// A program that writes a window at a time shows it at once: records that arrive within this time after the first counted
-/// one were processed before it.
+/// The records of a program that writes a window at a time become visible together: records that arrive within this
+/// time after the first counted one were processed before it.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
-/// The process takes events from the first to the last; the first fifth is its start and does not count.
+/// Measures a process while it processes the events. The first fifth is the warm-up and does not count.
 #[expect(clippy::cast_precision_loss, reason = "messages are few")]
 pub fn measure(process: &Process, topic: &str, events: usize) -> Passage {
     let warm = events / 5;
@@ -47,7 +47,7 @@ pub fn measure(process: &Process, topic: &str, events: usize) -> Passage {
     Passage { rate: counted / seconds, micros: cpu / counted * 1e6, beside }
 }
 
-/// Runs all, interleaved.
+/// Runs all programs, interleaved.
 pub fn run(rounds: usize, events: usize) {
     println!(
         "\nThroughput: {events} events of 1 KiB on 4 partitions, no model; {rounds} rounds, interleaved"

@@ -28,7 +28,8 @@ fn the_page_is_what_the_code_says() {
     );
 }
 
-/// Empty by default, and so in the example; and what is only a comment there, since tuned.toml lies under the file.
+/// Settings that are empty by default and in the example, and settings that are only comments there, because the file
+/// would override tuned.toml.
 const UNWRITTEN: &[&str] = &[
     "kafka.settings",
     "kafka.secrets",
@@ -42,7 +43,7 @@ const UNWRITTEN: &[&str] = &[
     "score.window",
 ];
 
-/// config/aegis.toml says that it has every setting at its default.
+/// config/aegis.toml states that it has every setting at its default.
 #[test]
 fn the_example_has_every_setting_at_its_default() {
     let example = root("config/aegis.toml");
@@ -57,7 +58,7 @@ fn the_example_has_every_setting_at_its_default() {
     let empty = folder.path().join("aegis.toml");
     std::fs::write(&empty, "").unwrap();
     let defaults = config::shown(&empty, [], &[]).unwrap();
-    // The location of files belongs to the example.
+    // The paths of files are specific to the example.
     let files = ["experts.folder", "experts.runtime", "learn.store", "policies"];
     let pairs = |all: &[config::Shown]| -> BTreeSet<(String, String)> {
         let kept = all.iter().filter(|shown| !files.contains(&shown.key.as_str()));
@@ -75,7 +76,7 @@ fn secrets_come_from_files_and_are_never_shown() {
     std::fs::write(&path, text).unwrap();
     std::fs::write(folder.path().join("word"), "hunter 2 \r\n").unwrap();
     std::fs::write(folder.path().join("phrase"), "hunter3").unwrap();
-    // Over the file lies the environment, whose path is relative to the same folder.
+    // The environment overrides the file, and its path is relative to the same folder.
     let environment = [("AEGIS__KAFKA__SECRETS__SSL_KEY_PASSWORD".to_owned(), "phrase".to_owned())];
     let loaded = config::load(&path, environment.clone(), &[]).unwrap().config.kafka.settings;
     assert_eq!(loaded["sasl.password"], "hunter 2 ");
@@ -155,7 +156,7 @@ fn schemas_and_completions_are_printed() {
     }
 }
 
-/// A topic of labels in JSON of another shape, saved to a file.
+/// Labels of a topic in JSON of another layout, saved to a file.
 #[test]
 fn labels_of_another_shape_are_replayed_by_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
@@ -176,6 +177,6 @@ fn labels_of_another_shape_are_replayed_by_the_configuration() {
         (&label["tenant"], &label["event_id"], &label["verdict"]),
         (&"acme".into(), &"7".into(), &"unsafe".into())
     );
-    // Without it the line is none.
+    // Without the configuration the line cannot be read.
     assert_eq!(aegis(&["replay", &labels]).status.code(), Some(65));
 }

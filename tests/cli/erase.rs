@@ -1,5 +1,5 @@
-//! `aegis erase`: the ledger forgets a subject, the learner's state is that of a world without it, and reading
-//! proves it.
+//! `aegis erase`: the subject is removed from the ledger, the learner's state is that of a run without the subject, and
+//! a later read proves it.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::support::{WAIT, kafka, make};
 
 #[test]
 fn a_subject_is_erased_and_reading_proves_it() {
-    // Compaction that a test can wait for.
+    // Compaction within the time that a test can wait.
     let soon = [
         ("cleanup.policy", "compact"),
         ("segment.ms", "200"),
@@ -46,7 +46,7 @@ fn a_subject_is_erased_and_reading_proves_it() {
     let text = site.says(65, &proven);
     assert!(text.contains("run `aegis erase`") && text.contains("3 of the subject stand"), "{text}");
 
-    // Each seventh event is theirs: three labelled, a fourth decided.
+    // Every seventh event is the subject's: three are labelled, and a fourth is decided.
     let done = site.json(&erased);
     assert_eq!(done["tombstones"], 6, "votes and label of three rounds: {done}");
     let stays = |name: &str| {
@@ -61,7 +61,7 @@ fn a_subject_is_erased_and_reading_proves_it() {
     }
     let after = site.published("a world without them", |published| published.rounds == 18);
     assert_ne!(after.state_hash, before.state_hash);
-    // A late label for an event of theirs teaches nothing and brings nothing back.
+    // A late label for an event of the subject teaches nothing and restores nothing.
     teach(24..25);
     assert!(theirs("e00024"));
 
@@ -72,7 +72,7 @@ fn a_subject_is_erased_and_reading_proves_it() {
         let output = site.aegis(&[&proven[..], &["--output", "json"]].concat());
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["standing"], 0, "{report}");
-        // The late label names only its event; only the event and its decision name the subject.
+        // The late label names only its event. Only the event and its decision name the subject.
         if report["labels"] == 1 {
             assert_eq!(report["holds"], false);
             let text = site.says(65, &proven);
@@ -86,14 +86,14 @@ fn a_subject_is_erased_and_reading_proves_it() {
         }
         assert_eq!(output.status.code(), Some(65));
         assert!(Instant::now() < until, "{report}");
-        // A segment is compacted once another has begun: by a record that comes later.
+        // A segment can be compacted only after a later record has started another.
         send(
             &site.connection,
             &[label_record(&site.topic("labels"), &label(&format!("w{number}"), "e00001", Finding::Safe))],
         );
         number += 1;
     }
-    // Nothing in the ledger names them, but the edit.
+    // No record of the ledger names the subject, except for the edit.
     for record in read_all(&site.connection, &site.topic("rounds")) {
         let key = codec::decode_key(record.key.as_deref().unwrap()).unwrap();
         let value = record.payload.as_deref().map(|payload| codec::decode_record(payload).unwrap());
@@ -106,7 +106,7 @@ fn a_subject_is_erased_and_reading_proves_it() {
             (key, value) => panic!("{key:?} {value:?}"),
         }
     }
-    // Again: nothing more to do.
+    // A second run has nothing to do.
     assert_eq!(site.json(&erased)["tombstones"], 0);
     assert!(site.says(0, &["verify"]).contains("holds"));
     let json = site.path("replay.json");

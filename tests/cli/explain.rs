@@ -34,7 +34,7 @@ fn a_decision_is_explained_from_its_topics_and_weights_are_shown() {
 }
 
 fn explained(site: &Site, newest: &aegis::core::predictor::Published) {
-    // Decided before anything was learned: the untaught predictor is made again.
+    // The event was decided before anything was learned, so the prior predictor is computed again.
     let first = site.json(&["explain", "e00003"]);
     assert_eq!(
         (&first["predictor"]["standing"], &first["computed"]["same"]),
@@ -42,7 +42,7 @@ fn explained(site: &Site, newest: &aegis::core::predictor::Published) {
     );
     assert_eq!(first["votes"].as_array().unwrap().len(), 2);
 
-    // The scorer follows the weights as they come: decide until it has the newest.
+    // The scorer gets new weights with a delay, so events are decided until it has the newest.
     let hash = codec::hex(&newest.state_hash);
     let mut number = 12;
     let last = loop {
@@ -72,7 +72,7 @@ fn explained(site: &Site, newest: &aegis::core::predictor::Published) {
     }
     assert!(!text.contains("hello"), "{text}");
 
-    // A decision whose predictor compaction has taken, newer than the first about its event.
+    // A decision whose predictor was removed by compaction, and which is newer than the first one about its event.
     let mut decision = decisions(&site.await_records("decisions", 1)).remove(0);
     decision.predictor.state_hash = [9; 32];
     decision.predictor.ledger_offset = 7;
@@ -109,7 +109,7 @@ fn weights(site: &Site, newest: &aegis::core::predictor::Published) {
     assert!(site.says(0, &["weights", "show"]).contains("stacking"));
 
     let history = site.json(&["weights", "history"]);
-    // The first may say that nothing is learned yet.
+    // The first predictor may have learned nothing yet.
     let learned = history.as_array().unwrap().iter().filter(|one| one["learned"] == true);
     let history: Vec<_> = learned.collect();
     assert!(history.len() >= 2, "{history:?}");

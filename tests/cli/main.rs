@@ -1,4 +1,4 @@
-//! The command line on a real Apache Kafka: what each command says, in words and in JSON.
+//! The command line on a real Apache Kafka: the output of each command, as text and as JSON.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! `--output json` of commands that ask a broker: the same as what people read, and never a text.
+//! `--output json` of commands that use a broker: the same content as the text output, and never the text of a message.
 
 use aegis::dead_letter::{Reason, dead_letter};
 use aegis::kafka::Consumed;
@@ -10,7 +10,7 @@ use crate::support::flow::send;
 #[test]
 fn machines_read_what_people_read() {
     let site = Site::new("shown", "");
-    // The broker deletes what is older than its retention, half a minute after it was started.
+    // The broker deletes records that are older than their retention half a minute after its start.
     let written = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
     let written = i64::try_from(written).unwrap();
     let original = Consumed {
@@ -63,7 +63,7 @@ fn machines_read_what_people_read() {
     let topics: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&topics[4]["topic"], &topics[4]["state"]), (&json!("shown.nowhere"), &json!("missing")));
 
-    // No event belongs to the letter: the event it names was never sent, and verify reports that in both formats.
+    // The dead letter has no event: the event that it names was never sent, and verify reports that in both formats.
     let file = site.path("report.json");
     let output = site.aegis(&["verify", "--output", "json", "--json", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(65));

@@ -1,4 +1,5 @@
-//! The reader of the output may close the pipe: every command then ends quietly, like one that SIGPIPE ends.
+//! The reader of the output may close the pipe. Every command then ends without a message, like a process that SIGPIPE
+//! ends.
 
 use std::fs::File;
 use std::io::pipe;
@@ -7,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use crate::site::Site;
 use crate::support::flow::event_record;
 
-/// A pipe without a reader.
+/// Returns a pipe without a reader.
 fn closed() -> Stdio {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
@@ -92,7 +93,7 @@ fn what_cannot_be_printed_is_told() {
     assert!(said.starts_with("aegis: standard output: No space left on device"), "{said}");
 }
 
-/// A role whose log has no reader any more continues its work.
+/// A role continues its work if the reader of its log closes the pipe.
 #[test]
 fn a_log_that_nobody_reads_stops_no_role() {
     let site = Site::new("unread", "[log]\nlevel = \"debug\"\n");

@@ -1,4 +1,4 @@
-//! `aegis check --event` and `--label`: what was read of a record of the shapes that people's tools write.
+//! `aegis check --event` and `--label`: the report about a record, for the layouts that common tools write.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::flow::experts;
 
-/// Runs `aegis check` on a record with these lines of configuration: the exit code and what was said, for people and for
-/// machines.
+/// Runs `aegis check` on a record with these lines of configuration. Returns the exit code, the text, and the JSON.
 fn check(option: &str, lines: &str, record: &str) -> (Option<i32>, String, Value) {
     let folder = tempfile::tempdir().unwrap();
     experts(&folder.path().join("models"));

@@ -25,7 +25,7 @@ fn metrics(site: &Site, role: &str) -> String {
     page
 }
 
-/// Waits until a role's metrics have this line.
+/// Waits until the metrics of a role have this line.
 pub fn await_metric(site: &Site, role: &str, line: &str) {
     poll(|| {
         let page = metrics(site, role);
@@ -40,7 +40,7 @@ fn value(page: &str, name: &str) -> f64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// Sends events until one is decided under this version of the policy; its decision.
+/// Sends events until one is decided under this version of the policy. Returns that decision.
 fn decided_under(site: &Site, version: &str, sent: &mut usize) -> Decision {
     let until = Instant::now() + WAIT;
     loop {
@@ -73,7 +73,7 @@ fn changed_policies_are_in_force_without_a_restart_and_faulty_ones_are_not() {
     send(&site.connection, &labels);
     let first = site.published("six rounds", |published| published.rounds == 6);
 
-    // Other costs: another threshold, and the learner does not care.
+    // Other costs change the threshold, and do not affect the learner.
     let mut sent = 6;
     write("[policies.default]\nversion = \"2\"\ncost_false_negative = 4.0\n");
     assert_eq!(decided_under(&site, "2", &mut sent).threshold, 0.2);
@@ -81,7 +81,7 @@ fn changed_policies_are_in_force_without_a_restart_and_faulty_ones_are_not() {
     let newest = site.json(&["weights", "show"]);
     assert_eq!(newest[0]["state_hash"], aegis::codec::hex(&first.state_hash).as_str());
 
-    // Faulty ones: said, counted, and the old ones hold.
+    // Invalid policies are reported and counted, and the previous ones stay in use.
     for (number, (text, words)) in [
         ("[policies.default]\nversion = \"3\"\nmin_awkae = 2\n", "did you mean `min_awake`?"),
         ("[policies.default]\nversion = \"2\"\n", "give it another version"),
@@ -105,7 +105,7 @@ fn changed_policies_are_in_force_without_a_restart_and_faulty_ones_are_not() {
     let last = made.iter().find(|decision| decision.id.event == event).unwrap();
     assert_eq!((&*last.policy_version, last.threshold), ("2", 0.2));
 
-    // At once on SIGHUP. Another mapping is another learner, and a new policy judges from now on.
+    // SIGHUP applies them at once. Another mapping needs another learner, and a new policy decides from now on.
     write("[policies.default]\nversion = \"4\"\nneeds_caution = 0.0\n[policies.more]\nversion = \"m\"\n");
     score.signal("HUP");
     learn.signal("HUP");
@@ -166,7 +166,7 @@ fn an_expert_in_shadow_votes_and_is_scored_and_weighs_nothing() {
         assert_eq!((lenient.weight, lenient.contribution), (0.0, 0.0));
         assert!(strict.weight > 0.0 && !decision.degraded);
     }
-    // Every third event has the threat that only the strict one minds.
+    // Every third event has the threat that only the strict expert detects.
     let side = |side: &str| {
         format!("aegis_shadow_votes_total{{policy=\"default\",expert=\"lenient\",side=\"{side}\"}}")
     };
@@ -190,7 +190,7 @@ fn an_expert_in_shadow_votes_and_is_scored_and_weighs_nothing() {
     let brier = value(&page, "aegis_expert_brier{policy=\"default\",expert=\"lenient\"}");
     assert!((brier - expected).abs() < 1e-12, "{brier} {expected}");
 
-    // Promoted it weighs; until then its mass in the learner has not moved a decision.
+    // After its promotion the expert has weight. Until then its weight in the learner has not changed a decision.
     drop(score);
     let text = fs::read_to_string(site.path("aegis.toml")).unwrap().replace("[\"lenient\"]", "[]");
     fs::write(site.path("aegis.toml"), text).unwrap();

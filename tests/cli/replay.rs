@@ -1,4 +1,4 @@
-//! `aegis dlq replay`: what is put back, once, whatever is selected and how often it is run.
+//! `aegis dlq replay`: each selected record is put back once, for every selection and any number of runs.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use aegis::kafka::{Consumed, Produced};
 use crate::site::Site;
 use crate::support::flow::{event, event_record, raw, read_all, send};
 
-/// When event 0 came: now, as retention goes by it.
+/// Returns the time of event 0, which is the current time, because retention depends on it.
 fn base() -> i64 {
     static BASE: LazyLock<i64> = LazyLock::new(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -18,7 +18,7 @@ fn base() -> i64 {
     *BASE
 }
 
-/// The dead letter of event `number`, as score writes it; `offset` is where the original lay.
+/// Returns the dead letter of event `number`, as score writes it. `offset` is the offset of the original.
 fn letter(site: &Site, number: usize, partition: i32, reason: &'static str) -> Produced {
     let Produced { key, payload, .. } = event_record(&site.topic("events"), &event(number, "hello"));
     let original = Consumed {
@@ -57,12 +57,12 @@ fn dead_letters_are_put_back_once() {
     let mut huge = letter(&site, 102, 1, "UnknownPolicy");
     huge.headers.push(("__connect.errors.value.left.out.bytes".into(), Some(b"9".to_vec())));
     letters.extend([strange, huge, raw(&site.topic("dlq"), "k", "noise")]);
-    // In transactions and without: marks take offsets.
+    // They are sent with and without transactions, because markers take offsets.
     send(&site.connection, &letters);
     let events = || read_all(&site.connection, &site.topic("events"));
     let number = |record: &Consumed| record.timestamp.unwrap();
 
-    // A dry run writes nothing, and says what would go.
+    // A dry run writes nothing, and reports the records that would be put back.
     let until = (base() + 4).to_string();
     let dry = ["--reason", "UnknownPolicy", "--until", &until, "--dry-run"];
     let would = summary(&site, &dry, "UnknownPolicy");
@@ -74,7 +74,7 @@ fn dead_letters_are_put_back_once() {
         site.says(0, &["dlq", "replay", "--dry-run"]).contains("UnknownPolicy: 8 would be put back, from 20")
     );
 
-    // The first four, then all: each one once.
+    // The first four are put back, then all of them, each of them once.
     let first = summary(&site, &dry[..4], "UnknownPolicy");
     assert_eq!(first["replayed"], 4);
     let put = events();
@@ -101,7 +101,7 @@ fn dead_letters_are_put_back_once() {
     assert_eq!((keys.len(), events().len()), (9, 9), "nothing is put back twice");
     assert!(events().iter().all(|record| number(record) > 0));
 
-    // Two runs at once: still once.
+    // With two concurrent runs, each record is still put back once.
     send(
         &site.connection,
         &(20..60).map(|number| letter(&site, number, 0, "UnknownPolicy")).collect::<Vec<_>>(),
@@ -114,7 +114,7 @@ fn dead_letters_are_put_back_once() {
     site.json(&["dlq", "replay"]);
     assert_eq!(events().len(), 9 + 40);
 
-    // Passed over is said, and what was put back too often stays.
+    // Records that were passed over are reported, and records that were put back too often stay.
     let older = letter(&site, 70, 0, "UnknownPolicy");
     let mut tired = letter(&site, 72, 0, "UnknownPolicy");
     tired.headers.insert(0, ("aegis.replays".into(), Some(b"3".to_vec())));

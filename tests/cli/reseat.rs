@@ -1,4 +1,4 @@
-//! Experts that come onto the panel, in shadow, and out of it, while events are scored.
+//! Experts that are added to the panel in shadow, promoted, and moved to the shadow while events are scored.
 
 use std::fs;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::site::Site;
 use crate::support::WAIT;
 use crate::support::flow::decisions;
 
-/// An expert of rules in the site's folder; `hash` of its file, or its own.
+/// Writes an expert of rules into the site's folder. Its manifest has `hash`, or the hash of its file for `None`.
 fn expert(site: &Site, id: &str, hash: Option<&str>) {
     let rules = "base = 0.1\n[[terms]]\ncategory = \"violence\"\nseverity = 0.9\nwords = [\"kill\"]\n";
     let own: String = Sha256::digest(rules).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -34,7 +34,7 @@ fn shadow(site: &Site, ids: &str) {
     fs::write(site.path("aegis.toml"), format!("{text}shadow = [{ids}]\n")).unwrap();
 }
 
-/// Sends events until the decision about one is as it must be.
+/// Sends events until `holds` accepts the decision about one. Returns that decision.
 fn decided(site: &Site, sent: &mut usize, what: &str, holds: impl Fn(&Decision) -> bool) -> Decision {
     let until = Instant::now() + WAIT;
     loop {
@@ -62,7 +62,7 @@ fn refused(site: &Site, count: usize, words: &str) {
     assert!(log.contains(words), "{words}\n{log}");
 }
 
-/// By expert: whether it is in shadow, and its weight.
+/// Returns for each expert its id, `true` if it is in shadow, and its weight.
 fn standing(decision: &Decision) -> Vec<(&str, bool, f64)> {
     let one = |weighed| {
         let WeighedVote { vote, weight, .. }: &WeighedVote = weighed;
@@ -80,7 +80,7 @@ fn an_expert_comes_onto_the_panel_in_shadow_and_out_of_it_without_a_restart() {
     let first = decided(&site, &mut sent, "a decision", |_| true);
     assert!(matches!(standing(&first)[..], [("lenient", false, _), ("strict", false, _)]), "{first:?}");
 
-    // In by the shadow: it votes and weighs nothing.
+    // The expert is added in shadow: it votes and has no weight.
     expert(&site, "newcomer", None);
     shadow(&site, "\"newcomer\"");
     let three = |decision: &Decision| decision.votes.len() == 3;
@@ -92,20 +92,20 @@ fn an_expert_comes_onto_the_panel_in_shadow_and_out_of_it_without_a_restart() {
     taken(&site, 1);
     assert!(site.log("score").contains("on the panel from now on, in shadow"), "{}", site.log("score"));
 
-    // Out of it: it weighs. Nothing is loaded for that.
+    // The expert leaves the shadow and gets weight. Nothing is loaded for that.
     shadow(&site, "");
     let weighs = |decision: &Decision| decision.votes.iter().all(|vote| !vote.vote.shadow);
     let made = decided(&site, &mut sent, "its weight", weighs);
     assert!(standing(&made).iter().all(|(_, _, weight)| *weight > 0.0), "{made:?}");
     taken(&site, 2);
 
-    // One that weighs goes into the shadow.
+    // An expert with weight is moved to the shadow.
     shadow(&site, "\"strict\"");
     let asleep = |decision: &Decision| standing(decision)[2] == ("strict", true, 0.0);
     decided(&site, &mut sent, "the shadow", asleep);
     taken(&site, 3);
 
-    // An invalid panel is refused, and the panel in force stays.
+    // An invalid panel is refused, and the current panel stays in use.
     expert(&site, "forged", Some(&"0".repeat(64)));
     shadow(&site, "\"strict\", \"forged\"");
     refused(&site, 1, "forged");
@@ -114,7 +114,7 @@ fn an_expert_comes_onto_the_panel_in_shadow_and_out_of_it_without_a_restart() {
     fs::remove_dir_all(site.path("models").join("forged")).unwrap();
     score.signal("HUP");
     refused(&site, 3, "experts.shadow names nobody, which is no expert of the panel");
-    // An expert that experts.shadow does not name would have weight.
+    // An expert that is not listed in experts.shadow would have weight.
     expert(&site, "later", None);
     expert(&site, "stranger", None);
     shadow(&site, "\"strict\", \"later\"");
@@ -123,7 +123,7 @@ fn an_expert_comes_onto_the_panel_in_shadow_and_out_of_it_without_a_restart() {
     assert_eq!(made.votes.len(), 3);
     assert!(asleep(&made), "{made:?}");
 
-    // The panel in force is configured again; then the refused one, with all experts named.
+    // The current panel is configured again, then the refused one with all its experts listed.
     shadow(&site, "\"strict\"");
     await_metric(&site, "score", "aegis_panel_current 1");
     shadow(&site, "\"stranger\", \"later\"");
@@ -151,7 +151,7 @@ fn an_expert_that_weighs_is_not_exchanged_or_taken_off_while_events_are_scored()
     };
     rewrite("only = [\"lenient\", \"strict\"]", "only = [\"strict\"]");
     refused(&site, 1, "expert lenient cannot be removed from a running panel");
-    // `strict` becomes another, beside one that comes in.
+    // The file of `strict` changes, and another expert is added at the same time.
     expert(&site, "strict", None);
     let rules = site.path("models").join("strict/rules.toml");
     let other = fs::read_to_string(&rules).unwrap().replace("0.9", "0.8");

@@ -1,4 +1,4 @@
-//! A configuration in a folder of its own, and the processes that run on it.
+//! A configuration in its own folder, and the processes that use it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use aegis::kafka::{Connection, Consumed};
 use crate::support::flow::{event, event_record, experts, read_until, send};
 use crate::support::kafka;
 
-/// Two rule experts, topics of its own, and the files that configure them.
+/// Two rule experts, a set of topics, and the files that configure them.
 pub struct Site {
     pub folder: tempfile::TempDir,
     pub connection: Connection,
@@ -19,7 +19,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site whose configuration ends with `more`.
+    /// Creates a site whose configuration ends with `more`.
     pub fn new(prefix: &'static str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         experts(&folder.path().join("models"));
@@ -57,7 +57,7 @@ impl Site {
         self.command(arguments).output().unwrap()
     }
 
-    /// Runs a command to its end, with this exit code: what it says on both streams.
+    /// Runs a command and checks its exit code. Returns the output of both streams.
     pub fn says(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.aegis(arguments);
         let text = [output.stdout, output.stderr].concat();
@@ -73,7 +73,7 @@ impl Site {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Starts a role; its log goes to a file of the role's name.
+    /// Starts a role that logs to a file with the name of the role.
     pub fn start(&self, role: &str) -> Process {
         let log = fs::File::create(self.path(&format!("{role}.log"))).unwrap();
         let mut command = self.command(&["run", "--role", role]);
@@ -84,7 +84,7 @@ impl Site {
         fs::read_to_string(self.path(&format!("{role}.log"))).unwrap_or_default()
     }
 
-    /// Sends these events, those of every third number with a threat in them.
+    /// Sends the events with these numbers. Every third event has a threat.
     pub fn send_events(&self, numbers: std::ops::Range<usize>) {
         let text = |number: usize| if number.is_multiple_of(3) { "I will kill you" } else { "hello there" };
         let record = |number| event_record(&self.topic("events"), &event(number, text(number)));
@@ -95,7 +95,7 @@ impl Site {
         read_until(&self.connection, &self.topic(topic), "records", |records| records.len() >= count)
     }
 
-    /// Waits for a predictor that is `enough`.
+    /// Waits for a predictor that `enough` accepts.
     pub fn published(&self, what: &str, enough: impl Fn(&Published) -> bool) -> Published {
         let last = |records: &[Consumed]| {
             let payload = records.last()?.payload.as_deref()?;

@@ -1,4 +1,4 @@
-//! `aegis tune` on tiny experts: what it measures, and that its file is read.
+//! `aegis tune` on tiny experts: its measurements, and that its file is read.
 
 use std::fs;
 use std::process::Command;
@@ -40,7 +40,8 @@ fn each_encoder_and_classifier_is_measured_alone() {
         let begins = text.lines().any(|line| line.split_whitespace().skip(3).take(2).eq(["256", "256"]));
         assert!(begins, "{text}");
         assert_eq!(budgets("mine"), ["3"], "it has one already\n{text}");
-        // Another budget is tried of what takes more than three hundredths of the time; on a busy machine that may not be both.
+        // Other budgets are tried only for graphs that take more than 3 % of the time. On a busy machine that may not
+        // be both of them.
         let share = |id: &str| -> f64 {
             let mut rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
             rows.find(|row| row.get(1) == Some(&id) && row.get(3) == Some(&"%")).unwrap()[2].parse().unwrap()

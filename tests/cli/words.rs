@@ -1,4 +1,4 @@
-//! The texts of `--help` and of errors, kept word by word in words/, so that changes of them are visible in a diff.
+//! The texts of `--help` and of errors, stored word by word in words/, so that their changes are visible in a diff.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,7 +43,7 @@ const COMMANDS: &[&str] = &[
     "completions",
 ];
 
-/// Refusals that need no broker: name, exit code, arguments. `FILE` is a file of these lines.
+/// Refusals that need no broker: name, exit code, arguments, and the lines of the file `FILE`.
 const REFUSALS: &[(&str, i32, &str, &str)] = &[
     ("no-command", 64, "", ""),
     ("unknown-command", 64, "explian e1", ""),
@@ -145,7 +145,7 @@ fn words(arguments: &str, file: &Path) -> (Option<i32>, String) {
     (output.status.code(), text)
 }
 
-/// Compares with the file, or writes it.
+/// Compares a text with its file, or writes the file.
 fn compare(name: &str, text: &str, wrong: &mut Vec<String>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/cli/words/{name}.txt"));
     if std::env::var_os("AEGIS_WRITE_DOCS").is_some() {
@@ -168,10 +168,10 @@ fn help_and_refusals_are_as_kept() {
         let name = format!("help {command}").trim().replace(' ', "-");
         compare(&name, &text, &mut wrong);
         kept.insert(format!("{name}.txt"));
-        // Every command in the list of another is looked at, too.
+        // Every command that another command lists is compared, too.
         let list = text.lines().skip_while(|line| *line != "Commands:").skip(1);
         for line in list.take_while(|line| line.starts_with("  ")) {
-            // Long descriptions go on in further lines.
+            // Long descriptions continue on further lines.
             let Some(inner) = line.trim_end().strip_prefix("  ").filter(|line| !line.starts_with(' ')) else {
                 continue;
             };
@@ -214,7 +214,8 @@ fn help_and_refusals_are_as_kept() {
     assert_eq!(found, kept);
 }
 
-/// `run` starts without an expert that ONNX Runtime does not load, and tries it again; `check` says what is wrong.
+/// `run` starts without an expert that ONNX Runtime does not load, and tries to load it again. `check` reports the
+/// error.
 #[test]
 fn check_refuses_an_expert_that_does_not_load() {
     let panel = Folder::new();

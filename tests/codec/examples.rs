@@ -138,26 +138,26 @@ pub fn review() -> ReviewRequest {
     }
 }
 
-/// The review request as the first version wrote it, without events with nothing to judge.
+/// Returns the review request as the first version wrote it, without events with nothing to judge.
 pub fn first_review() -> ReviewRequest {
     let mut review = review();
     review.reasons.pop();
     review
 }
 
-/// The decision as the third version wrote it, without hidden text and events with nothing to judge.
+/// Returns the decision as the third version wrote it, without hidden text and events with nothing to judge.
 pub fn third_decision() -> Decision {
     Decision { nothing_to_judge: false, hidden_text: Vec::new(), ..decision() }
 }
 
-/// The decision as the second version wrote it, also without windows.
+/// Returns the decision as the second version wrote it, also without windows.
 pub fn second_decision() -> Decision {
     let mut decision = third_decision();
     decision.votes.iter_mut().for_each(|weighed| weighed.vote.windows = 1);
     decision
 }
 
-/// The decision as the first version wrote it, also without votes shared between equal texts.
+/// Returns the decision as the first version wrote it, also without votes shared between equal texts.
 pub fn first_decision() -> Decision {
     let mut decision = second_decision();
     decision.votes.iter_mut().for_each(|weighed| weighed.vote.cached = false);

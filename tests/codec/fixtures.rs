@@ -1,5 +1,5 @@
-//! Records of earlier versions remain readable. A changed schema gets another folder of fixtures; existing fixtures never
-//! change.
+//! Records of earlier versions remain readable. A changed schema gets another folder of fixtures; existing fixtures
+//! never change.
 //!
 //! `cargo test --test codec -- --ignored write_missing_fixtures` writes the fixtures that are missing.
 
@@ -27,7 +27,7 @@ fn folder() -> PathBuf {
     version("v1")
 }
 
-/// The folder of the current schemas. Decisions have had three earlier schemas, and review requests one.
+/// Returns the folder of the current schemas. Decisions have had three earlier schemas, and review requests one.
 fn changed() -> PathBuf {
     version("v4")
 }
@@ -153,8 +153,8 @@ fn every_type_and_field_is_documented() {
     }
 }
 
-/// Optional fields can be added and fields with a default can be removed, in both directions: nullable fields start with
-/// null, and enums that may grow have a default for symbols that a reader does not have.
+/// Optional fields can be added and fields with a default can be removed, in both directions: nullable fields start
+/// with null, and enums that may grow have a default for symbols that a reader does not have.
 #[test]
 fn schemas_can_evolve() {
     let closed = BTreeSet::from(["Finding"]);
@@ -173,7 +173,7 @@ fn schemas_can_evolve() {
     }
 }
 
-/// The schemas of the first version.
+/// Returns the schemas of the first version.
 fn first() -> Vec<(&'static str, Schema)> {
     let files = ["event", "label", "decision", "ledger", "predictor", "review"];
     let read = |file: &&str| fs::read_to_string(folder().join(format!("{file}.avsc"))).unwrap();

@@ -1,5 +1,5 @@
-//! Records of another writer's Avro schema: logical types, schemas that grew or were written by hand, and times in other
-//! units.
+//! Records of another writer's Avro schema: logical types, schemas that grew or were written by hand, and times in
+//! other units.
 
 use std::sync::Arc;
 

@@ -399,7 +399,7 @@ fn foreign(event: &Event, parts: bool) -> (Value, EventFields) {
         policy: pointer("/meta/pol"),
         subject: pointer("/meta/user"),
         time: pointer("/meta/ts"),
-        // Any time, including the days of 1970 whose milliseconds are the seconds of other days.
+        // Any time is possible, including the days of 1970 whose milliseconds are the seconds of other days.
         time_unit: TimeUnit::Milliseconds,
         judged: pointer("/at"),
         metadata: event.metadata.keys().map(note).collect(),

@@ -21,7 +21,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Any characters, including NUL and those outside of the basic plane.
+/// Generates texts of any characters, including NUL and those outside of the basic plane.
 pub fn text() -> impl Strategy<Value = String> {
     vec(any::<char>(), 0..40).prop_map(|chars| chars.into_iter().collect())
 }
@@ -30,7 +30,7 @@ pub fn id() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z0-9-]{1,20}", vec(any::<char>(), 1..=64).prop_map(|chars| chars.into_iter().collect())]
 }
 
-/// Any number from 0 to 1, by its bits.
+/// Generates numbers from 0 to 1, by their bits.
 pub fn share() -> impl Strategy<Value = f64> {
     prop_oneof![Just(0.0), Just(1.0), 0.0..=1.0_f64, (0..=1.0_f64.to_bits()).prop_map(f64::from_bits)]
 }
@@ -104,7 +104,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
-/// A value for each of a set of experts, in their order.
+/// Generates a value for each of a set of experts, in their order.
 fn per_expert<T: std::fmt::Debug>(each: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<(String, T)>> {
     btree_map(id(), each, 0..5).prop_map(|experts: BTreeMap<_, _>| experts.into_iter().collect())
 }

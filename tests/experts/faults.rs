@@ -1,4 +1,4 @@
-//! A failure of an expert costs its own votes and no others.
+//! A failure of an expert affects its own votes and no others.
 
 use crate::experts_support;
 
@@ -57,7 +57,7 @@ fn an_encoder_that_fails_on_a_text_takes_its_heads_along_and_no_other_text() {
     assert_eq!(found[2][0], Ok(0.75));
     assert!((found[2][1].unwrap() - 0.25).abs() < 1e-6);
     assert_eq!(found[3], [Err(Abstention::NotFinite), Err(Abstention::NotFinite)]);
-    // There are features exactly where the embedding is finite.
+    // Only texts with a finite embedding have features.
     let firsts: Vec<Option<i8>> = answers.iter().map(|a| a.reading.as_ref().map(|r| r.features[0])).collect();
     assert_eq!(firsts, [Some(25), None, Some(75), None]);
     assert!(answers[0].reading.as_ref().is_some_and(|reading| Some(reading.encoder) == panel.encoder()));
@@ -79,17 +79,17 @@ fn an_expert_that_keeps_failing_is_left_alone() {
     }
     assert_eq!(outcomes(&panel, &["fine"]), [[Ok(0.25)]]);
     for _ in 0..4 {
-        // NaN counts as well: one text may lead to it, but not eight in a row.
+        // NaN counts as a failure as well: one text may cause it, but not eight in a row.
         assert_eq!(outcomes(&panel, &["nan"]), [[Err(Abstention::NotFinite)]]);
         assert_eq!(outcomes(&panel, &["poison"]), [[Err(Abstention::Failed)]]);
     }
     assert_eq!(panel.down(), [Some(Abstention::Failed)]);
     assert_eq!(outcomes(&panel, &["bad"]), [[Err(Abstention::Failed)]]);
-    // Cached answers are still given.
+    // Cached answers are still returned.
     assert_eq!(outcomes(&panel, &["fine"]), [[Ok(0.25)]]);
 }
 
-/// The other heads of the encoder go on, and the failing head comes back.
+/// The other heads of the encoder continue, and the failing head is enabled again.
 #[test]
 fn a_head_that_keeps_failing_is_left_alone_by_itself() {
     let folder = Folder::new();
@@ -149,7 +149,7 @@ fn a_graph_that_does_not_load_abstains_unless_all_are_required() {
     assert!(matches!(&error, PanelError::NotLoaded { id, .. } if id == "encoder"), "{error}");
 }
 
-/// A graph that reads text itself, and gives 1 for one text and 0 for others.
+/// Returns a graph that reads text itself, and gives 1 for one text and 0 for others.
 fn knows_one_text(shape: &[i64], text: &str) -> Vec<u8> {
     Graph::default()
         .input("text", STRING, shape)
@@ -182,7 +182,7 @@ fn a_graph_may_read_text_itself() {
     assert!(panel.examine("fine").iter().all(|examined| examined.tokens.is_none()));
 }
 
-/// A graph that scores one half, and says that it read something only of one text.
+/// Returns a graph that scores one half, and reports only for one text that it has read something.
 fn reads_one_text(text: &str) -> Graph {
     Graph::default()
         .input("text", STRING, &[-1])
@@ -216,7 +216,7 @@ fn a_graph_that_reports_that_it_read_nothing_does_not_vote() {
     folder.add("says", "classifier", "", &reads_one_text("known").model(), &other);
     let Err(PanelError::Misfit { field, .. }) = Panel::open(config(&folder)) else { panic!("it fits") };
     assert_eq!(field, "outputs.read");
-    // With two numbers a text, none of them is the one that counts.
+    // A graph with two numbers for each text is refused, because the number to use is ambiguous.
     let two = reads_one_text("known").node_with("Concat", &["read", "read"], "twice", &[("axis", 1)]);
     let two = two.output("twice", FLOAT, &[-1, 2]).model();
     folder.add("says", "classifier", "", &two, &reads.replace("\"read\"", "\"twice\""));
@@ -234,7 +234,8 @@ fn an_expert_that_knows_no_token_of_a_text_does_not_vote() {
         .rules("rules", "base = 0.125\n[[terms]]\ncategory = \"c\"\nseverity = 0.875\nwords = [\"bad\"]\n");
     let panel = Panel::open(config(&folder)).unwrap();
     let none = Err(Abstention::NothingRead);
-    // Twice, because cached answers must be the same. The rules do not read words of a script that they do not have.
+    // The texts are asked twice, because cached answers must be the same. The rules do not read words of a script in
+    // which they have none.
     for _ in 0..2 {
         let texts = [
             "fine",
@@ -254,7 +255,7 @@ fn an_expert_that_knows_no_token_of_a_text_does_not_vote() {
                 vec![none, none, Ok(0.125)],
                 vec![none; 3],
                 vec![Ok(0.75), Ok(0.75), Ok(0.875)],
-                // Tag characters are read as what they encode.
+                // Tag characters are read as the text that they encode.
                 vec![Ok(0.25), Ok(0.25), Ok(0.125)],
                 // Selectors that encode no text are hidden text as well.
                 vec![none; 3],

@@ -1,4 +1,4 @@
-//! An expert that hangs costs its own votes. A head that hangs costs none of the other heads of its encoder.
+//! An expert that hangs affects only its own votes. A head that hangs affects none of the other heads of its encoder.
 
 use crate::experts_support;
 
@@ -47,7 +47,7 @@ fn an_expert_that_hangs_is_left_alone_and_the_others_vote() {
     assert_eq!(panel.down(), [Some(Abstention::TimedOut); 2]);
 }
 
-/// The place of the head among the others does not matter.
+/// The position of the head among the others does not matter.
 #[test]
 fn a_head_that_hangs_costs_its_own_vote() {
     let folder = Folder::new();
@@ -57,7 +57,7 @@ fn a_head_that_hangs_costs_its_own_vote() {
     let panel = Panel::open(PanelConfig { timeout, pause, sessions: Some(1), ..config(&folder) }).unwrap();
     assert_eq!(outcomes(&panel, &["fine"]), [[Ok(0.25); 3]]);
     let answers = panel.ask(&["bad", "end"]);
-    // One text of a batch is enough, because it is not known which of them it was.
+    // One text of a batch is enough, because it is not known which text caused it.
     for (answer, score) in answers.iter().zip([0.75, 0.5]) {
         assert_eq!(answer.votes.iter().map(outcome).collect::<Vec<_>>(), [Ok(score), HUNG, Ok(score)]);
         assert!(answer.reading.is_some());
@@ -113,13 +113,13 @@ fn a_head_that_does_not_stop_costs_what_comes_after_it_once() {
     assert_eq!(outcomes(&panel, &["fine"]), [[Ok(0.25), HUNG, Ok(0.25)]]);
 }
 
-/// A panel that is dropped does not wait for it either.
+/// Dropping a panel does not wait for it either.
 #[test]
 fn a_panel_ends_in_the_middle_of_a_head_that_hangs() {
     let folder = Folder::new();
     folder.encoder("encoder", &faulty_encoder()).head("hangs", &hanging_head()).head("plain", &head());
     let mut config = PanelConfig { timeout: Duration::from_secs(600), ..config(&folder) };
-    // With one row a batch, the text that hangs costs no other.
+    // With one row per batch, the text that hangs affects no other text.
     config.batch.rows = 1;
     let panel = std::sync::Arc::new(Panel::open(config).unwrap());
     let mut stream = panel.stream(4, Duration::ZERO).unwrap();
@@ -136,8 +136,8 @@ fn a_panel_ends_in_the_middle_of_a_head_that_hangs() {
     end.join().unwrap();
 }
 
-/// A model that was exchanged meanwhile does not vote under the hash of the one before it. Without a worker that has the
-/// old one, the panel is dead and reports it at once. When the folder is restored, the panel goes on.
+/// A model that was exchanged meanwhile does not vote under the hash of the previous one. Without a worker that has the
+/// previous model, the panel is dead and reports it at once. When the folder is restored, the panel continues.
 #[test]
 fn a_worker_is_not_replaced_by_one_with_other_models() {
     let folder = Folder::new();

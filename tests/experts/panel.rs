@@ -99,7 +99,7 @@ fn a_score_does_not_depend_on_its_batch() {
             let (a, b) = (&together[number].reading, &other.reading);
             let (a, b) = (a.as_ref().unwrap(), b.as_ref().unwrap());
             let steps = a.features.iter().zip(b.features.iter()).map(|(x, y)| x.abs_diff(*y)).max();
-            // The last directions have almost no variance, so rounding in the encoder moves them.
+            // The last directions have almost no variance, so rounding in the encoder changes them.
             let moved = a.features.iter().zip(b.features.iter()).filter(|(x, y)| x.abs_diff(**y) > 1).count();
             assert!(moved <= 2, "{moved} coordinates moved, by up to {steps:?}");
         }
@@ -134,10 +134,11 @@ fn every_expert_abstains_on_an_empty_text() {
     }
 }
 
-/// No expert runs into its timeout: it would abstain.
+/// No expert reaches its timeout, because it would abstain then.
 #[test]
 fn hostile_texts_are_judged_in_bounded_time() {
-    // Each with `true` if a word-piece tokenizer knows a token of it. It knows no word of more than a hundred letters.
+    // Each text with `true` if a word-piece tokenizer has a token for a part of it. It has none for a word of more than
+    // a hundred letters.
     let texts = [
         ("a b c ".repeat(166_000), true),
         ("x".repeat(1_000_000), false),
@@ -164,7 +165,7 @@ fn hostile_texts_are_judged_in_bounded_time() {
     }
 }
 
-/// The score of each expert, or the reason why it abstained.
+/// Returns the score of each expert, or the reason why it abstained.
 fn outcomes(answer: &Answer) -> Vec<(&str, Result<f64, Abstention>)> {
     let outcome = |vote: &aegis::core::vote::Vote| match vote.outcome {
         Outcome::Voted { score, .. } => Ok(score),
@@ -187,7 +188,7 @@ fn no_expert_votes_on_a_text_that_it_cannot_read() {
         let answer = &panel().ask(&[text])[0];
         assert!(answer.votes.iter().all(|vote| vote.score().is_some()), "{:?}", outcomes(answer));
     }
-    // Signs do not count if all other tokens are unknown or dropped.
+    // Punctuation does not count if all other tokens are unknown or dropped.
     let answer = &panel().ask(&["Москва — столица"])[0];
     for expert in ["tox-block", "toxic-bilstm", "rules"] {
         let found = outcomes(answer).into_iter().find(|(id, _)| *id == expert);
@@ -209,7 +210,7 @@ fn an_instruction_in_tag_characters_scores_as_its_letters() {
     let [safe, instructed, found, both, alone] = [0, 1, 2, 3, 4].map(|at| mean(&answers[at]));
     assert!(found > safe + 0.6 * (instructed - safe), "{safe} {found} {instructed}");
     assert!((found - both).abs() < 1e-4 && (alone - instructed).abs() < 1e-4, "{found} {both} {alone}");
-    // Other ways of hiding score as the letters too.
+    // Text that is hidden in other ways scores as its letters, too.
     let split: String = plain.chars().flat_map(|c| [c, '\u{200b}']).collect();
     let styled: String = plain.chars().map(styled).collect();
     for text in [split, styled] {
@@ -218,7 +219,7 @@ fn an_instruction_in_tag_characters_scores_as_its_letters() {
     }
 }
 
-/// A letter in the mathematical alphabet of bold script.
+/// Returns a letter in the mathematical alphabet of bold script.
 fn styled(c: char) -> char {
     let from = |first: u32, base: u8| char::from_u32(first + u32::from(c) - u32::from(base)).unwrap();
     match c {

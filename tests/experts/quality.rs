@@ -50,7 +50,7 @@ fn no_two_experts_are_nearly_equal() {
     assert!(greatest <= 0.95, "two experts correlate by {greatest}");
 }
 
-/// The figures in manifests are of all held-out texts, those of the page of a part of them.
+/// The figures in manifests cover all held-out texts, those on the page a part of them.
 #[test]
 fn manifests_and_page_agree() {
     let figures = figures();

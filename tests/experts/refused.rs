@@ -136,7 +136,7 @@ fn a_graph_whose_scores_depend_on_the_batch_is_refused_or_run_alone() {
     assert_eq!(scores(&["fine", "bad", "end", "nan"]), [0.25, 0.75, 0.5, 0.5]);
 }
 
-/// A classifier with external data in a file of this name.
+/// Returns a classifier with external data in a file of this name.
 fn outside(location: &str) -> Vec<u8> {
     Graph::default()
         .input("ids", INT64, &[-1, 1])
@@ -146,7 +146,7 @@ fn outside(location: &str) -> Vec<u8> {
         .model()
 }
 
-/// External data: one number for each token, which is `fine` for the word "fine".
+/// Returns external data: one number for each token, which is `fine` for the word "fine".
 fn numbers(fine: f32) -> Vec<u8> {
     [0.5, fine, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5].iter().flat_map(|number| number.to_le_bytes()).collect()
 }
@@ -170,7 +170,7 @@ fn external_data_is_read_from_the_experts_folder_and_is_part_of_the_models_hash(
     assert_ne!(own, experts_support::sha256(&graph));
 }
 
-/// The message of the error.
+/// Returns the message of the error.
 fn refusal(folder: &Folder) -> String {
     Panel::open(config(folder)).err().expect("must be refused").to_string()
 }
@@ -211,7 +211,7 @@ fn external_data_outside_of_the_folder_is_refused() {
     let elsewhere = tempfile::tempdir().unwrap();
     let absolute = elsewhere.path().join("numbers.bin").display().to_string();
     std::fs::write(&absolute, &data).unwrap();
-    // The last of them is the mark of the runtime for an address in memory.
+    // The last one is the runtime's marker for an address in memory.
     for location in
         [absolute.as_str(), "../numbers.bin", "./numbers.bin", "sub/numbers.bin", "", "*/_ORT_MEM_ADDR_/*"]
     {

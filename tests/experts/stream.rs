@@ -1,5 +1,5 @@
-//! The panel as a stream: every text is answered once, as soon as it is complete, and a text that hangs holds up no
-//! other.
+//! The panel as a stream: every text is answered once, as soon as it is complete, and a text that hangs delays no other
+//! text.
 
 use crate::experts_support;
 
@@ -41,11 +41,11 @@ fn mixed() -> Folder {
     folder
 }
 
-/// The number of threads that tokenise does not matter.
+/// The number of tokenizer threads does not matter.
 #[test]
 fn every_text_is_answered_once_with_its_own_votes() {
     for threads in [None, Some(3)] {
-        // With a cache, good answers would come from it, and eight batches of nothing but failures in a row open the
+        // With a cache, good answers would come from it, and eight batches in a row with only failures would open the
         // breaker.
         let panel = panel(&mixed(), |config| (config.tokenize_threads, config.cache) = (threads, 0));
         let mut stream = panel.stream(512, Duration::from_millis(2)).unwrap();
@@ -89,7 +89,7 @@ fn a_text_that_hangs_holds_up_no_other_and_times_out() {
     let folder = Folder::new();
     folder.classifier("faulty", &faulty_classifier());
     let timeout = Duration::from_secs(2);
-    // With one row a batch, the text that hangs costs no other.
+    // With one row per batch, the text that hangs affects no other text.
     let panel = panel(&folder, |config| {
         config.timeout = timeout;
         config.batch.rows = 1;
@@ -115,11 +115,11 @@ fn a_worker_that_does_not_come_back_is_replaced() {
         config.sessions = Some(1);
         config.pause = Duration::ZERO;
     });
-    // One node runs for very long, and a run stops only between nodes.
+    // One node runs for a very long time, and a run stops only between nodes.
     let answer = panel.ask(&["hang"]).remove(0);
     assert_eq!(outcome(&answer.votes[0]), Err(Abstention::TimedOut));
     assert!(answer.ran[0].is_some(), "its run was given up before the answer's deadline");
-    // The only worker is still in that node. Another replaces it within the time of this question.
+    // The only worker is still in that node. Another one replaces it within the time of this question.
     assert_eq!(outcome(&panel.ask(&["fine"])[0].votes[0]), Ok(0.25));
 }
 
@@ -137,7 +137,7 @@ fn equal_texts_at_the_same_time_run_once() {
     assert_eq!(stream.runs().iter().map(|run| run.texts).sum::<usize>(), 2);
 }
 
-/// By vote: `true` if it was taken over from an equal text.
+/// Returns for each vote `true` if it was copied from an equal text.
 fn cached(panel: &Panel, texts: &[&str]) -> Vec<bool> {
     let answers = panel.ask(texts);
     let votes = answers.iter().flat_map(|answer| &answer.votes);
@@ -171,7 +171,7 @@ fn a_shrunk_stream_asks_the_cheap_experts_and_marks_the_others() {
     let all = [Ok(0.75), Ok(0.75), Ok(0.875)];
     assert_eq!(ask(&mut stream), all);
     stream.shrink(true);
-    // The ids' order is faulty, plain (a head on the encoder), rules.
+    // In the order of their ids, the experts are faulty, plain (a head on the encoder), and rules.
     assert_eq!(ask(&mut stream), [Ok(0.75), Err(Abstention::Overload), Ok(0.875)]);
     stream.shrink(false);
     assert_eq!(ask(&mut stream), all);

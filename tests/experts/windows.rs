@@ -8,7 +8,7 @@ use aegis::core::vote::{Abstention, Outcome, Vote};
 use aegis::experts::{Panel, PanelConfig};
 use experts_support::{Folder, faulty_classifier, faulty_encoder, head, models};
 
-/// A panel that reads at most four windows of one word, with a cache.
+/// Opens a panel that reads at most four windows of one word, with a cache.
 fn panel(folder: &Folder, id: &str) -> Panel {
     let manifest = folder.path().join(id).join("manifest.toml");
     let text = fs::read_to_string(&manifest).unwrap();
@@ -40,7 +40,7 @@ fn the_greatest_of_all_windows_counts() {
     assert_eq!(ask("fine"), (0.25, 1, false));
     assert_eq!(ask("fine bad fine"), (0.75, 3, false));
     assert_eq!(ask("fine fine fine bad"), (0.75, 4, false));
-    // A text that goes on after the last window is marked.
+    // A text that continues after the last window is marked.
     assert_eq!(ask("fine fine fine fine bad"), (0.25, 4, true));
     // So is one with a window that gave no vote.
     assert_eq!(ask("fine poison bad"), (0.75, 2, true));
@@ -88,7 +88,7 @@ fn heads_vote_on_all_windows_and_features_are_the_firsts() {
     assert_eq!((long.votes[0].score(), long.votes[0].windows), (Some(0.75), 2));
     let first = panel.ask(&["fine"]).remove(0);
     assert!(long.reading.is_some() && long.reading == first.reading);
-    // The other way round as well, because the order of the answers must not matter.
+    // The reverse order as well, because the order of the answers must not matter.
     let (long, first) = (panel.ask(&["bad fine"]).remove(0), panel.ask(&["bad"]).remove(0));
     assert!(long.reading.is_some() && long.reading == first.reading);
     assert_eq!(panel.read(&["fine bad"], |_| {}), panel.read(&["fine"], |_| {}));

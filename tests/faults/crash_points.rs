@@ -1,9 +1,9 @@
-//! A process that dies at a named point, on a real Apache Kafka: whatever the point, what is there in the end
-//! is what an undisturbed run leaves, to the bit of every decision and of the learner's state.
+//! A process that dies at a named point, on a real Apache Kafka. At every point the final state is that of an
+//! undisturbed run, to the bit of every decision and of the learner's state.
 //!
-//! The stream is small and fixed, and each role works alone, so that two runs can be compared: labels before
-//! their events, events with duplicates and poison, labels with all that can come of them, and further events
-//! under the predictor that was learned.
+//! The stream is small and fixed, and only one role runs at a time, so that two runs can be compared: labels before
+//! their events, events with duplicates and poison, labels with every outcome, and further events under the learned
+//! predictor.
 
 use crate::support;
 
@@ -24,9 +24,9 @@ use support::flow::{decisions, event, event_record, label, label_record, raw, re
 use support::kafka;
 use support::site::{Process, Site, hex, poll};
 
-/// Sites at work at the same time: they wait for sessions to end, most of the time.
+/// The number of sites that run at the same time. Most of the time they wait for sessions to end.
 const PARALLEL: usize = 8;
-/// Units of so many records, so that there are several.
+/// Settings for small batches, so that there are several.
 const UNITS: [(&str, &str); 4] = [
     ("log.level", "info"),
     ("score.window", "8"),
@@ -34,10 +34,10 @@ const UNITS: [(&str, &str); 4] = [
     ("learn.commit_records", "8"),
 ];
 
-/// The parts of a run, one after the other.
+/// The parts of a run, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// learn gets labels whose events nobody knows.
+    /// learn gets labels of unknown events.
     Early,
     /// score gets events.
     Events,
@@ -47,26 +47,26 @@ enum Part {
     More,
 }
 
-/// Where a process dies, and in which part.
+/// The crash points, each with the part in which the process dies there.
 const DEATHS: [(Part, &str); 26] = [
-    // Nothing of the first batch is written; nothing of a later one.
+    // No record of the first batch is written, or none of a later one.
     (Part::Events, "unit.produce"),
     (Part::Events, "unit.produce:2"),
-    // Written and not committed, without and with its offsets.
+    // The records are written and not committed, without and with their offsets.
     (Part::Events, "unit.sent"),
     (Part::Events, "unit.offsets:2"),
-    // The commit is asked for and its answer not heard; it is heard and nothing done about it.
+    // The commit is requested and its response is not received, or it is received and not handled.
     (Part::Events, "unit.commit"),
     (Part::Events, "unit.committed"),
     (Part::More, "unit.sent"),
     (Part::More, "unit.commit"),
     (Part::More, "unit.committed"),
-    // sled is being made; a label that waits is committed, and sled does not have it, or half, or has it.
+    // sled is being created. A waiting label is committed, and sled has none, a half, or all of it.
     (Part::Early, "store.applied"),
     (Part::Early, "learn.committed"),
     (Part::Early, "store.flush:2"),
     (Part::Early, "learn.kept"),
-    // The same steps of learn, in the midst of labels.
+    // The same steps of learn, in the middle of the labels.
     (Part::Labels, "learn.restored"),
     (Part::Labels, "unit.produce:3"),
     (Part::Labels, "unit.sent:2"),
@@ -79,13 +79,13 @@ const DEATHS: [(Part, &str); 26] = [
     (Part::Labels, "store.merge:3"),
     (Part::Labels, "learn.publish:2"),
     (Part::Labels, "learn.published"),
-    // sled is gone, and being made again.
+    // sled was deleted and is being created again.
     (Part::Labels, RESTORING),
 ];
-/// Comes only where the ledger's topic has more than sled: sled is deleted before it.
+/// This point is only reached if the topic of the ledger has more records than sled, so sled is deleted before it.
 const RESTORING: &str = "learn.restoring:3";
 
-/// What is sent.
+/// The records that are sent.
 struct Stream {
     early: Vec<Label>,
     events: [Vec<Sent>; 2],
@@ -93,7 +93,7 @@ struct Stream {
     more: Vec<Sent>,
 }
 
-/// A record, before it has a topic.
+/// A record without a topic.
 enum Sent {
     Event(Event),
     Label(Label),
@@ -111,7 +111,7 @@ impl Sent {
 }
 
 impl Stream {
-    /// The events' own times are from before `now`, so that no broker's clock matters.
+    /// Creates the stream. The events' own times are before `now`, so that the broker's clock does not matter.
     fn new(now: Millis) -> Self {
         let dated = |number: usize| {
             let text = if number.is_multiple_of(3) { "I will kill you" } else { "hello" };
@@ -153,21 +153,21 @@ impl Stream {
     }
 }
 
-/// A decision: its event, p to the bit, the action, the predictor's hash.
+/// A decision: its event, the bits of p, the action, and the predictor's hash.
 type Made = (String, Option<u64>, Action, String);
 
-/// What a run has left.
+/// The final state of a run.
 #[derive(Debug, PartialEq)]
 struct Left {
-    /// By the event's place.
+    /// The decisions, by the position of their event.
     decisions: BTreeMap<(i32, i64), Made>,
-    /// By the original's place: who refused it and why.
+    /// The role that wrote a dead letter and the reason, by the position of the original.
     letters: BTreeMap<(String, i32, i64), (String, String)>,
-    /// By key, without what the clock and other transactions' marks put into it.
+    /// The ledger by key, without the parts that depend on the clock and on the markers of transactions.
     ledger: BTreeMap<String, String>,
-    /// Labels that came too late, said by a dead letter, or by the ledger of those that had waited.
+    /// The labels that came too late, from dead letters, and from the ledger for labels that had waited.
     late: BTreeSet<String>,
-    /// The published state's hash.
+    /// The state hash of the published predictor.
     hash: String,
 }
 
@@ -232,7 +232,7 @@ impl Left {
     }
 }
 
-/// A role at work, started again where it died as it should.
+/// A running role, which is started again when it has died as intended.
 struct Worker<'a> {
     site: &'a Site,
     role: &'a str,
@@ -255,7 +255,7 @@ impl<'a> Worker<'a> {
         self.process = self.site.start_with(self.role, &[], &[]);
     }
 
-    /// Waits until all is as `done` says and the death, if one is due, is over.
+    /// Waits until `done` returns `true`, and until the process has died if it must die in this batch.
     fn work(&mut self, what: &str, mut done: impl FnMut() -> bool) {
         poll(|| {
             self.tend();
@@ -267,10 +267,10 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// The last batch of a part: after it nobody dies any more.
+/// The last batch of a part. A process that must die has died when it is done.
 const LAST: &str = "the last batch";
 
-/// A run from the first label to the last event; what it left.
+/// Runs all parts. Returns the final state.
 fn play(name: &str, stream: &Stream, death: Option<(Part, &str)>) -> Left {
     let site = &Site::with(name, &UNITS);
     let at = |part| death.filter(|(when, _)| *when == part).map(|(_, point)| point);
@@ -289,7 +289,7 @@ fn play(name: &str, stream: &Stream, death: Option<(Part, &str)>) -> Left {
             let what = if number + 1 == batches.len() { LAST } else { "a batch" };
             worker.work(what, || site.committed(role, topic) == *total && settled(site, part));
         }
-        // One that was started again a moment ago does not hear signals yet.
+        // A process that was just started does not handle signals yet.
         worker.process.says("health and metrics");
         worker.process.stop();
     };
@@ -307,7 +307,7 @@ fn play(name: &str, stream: &Stream, death: Option<(Part, &str)>) -> Left {
     left
 }
 
-/// After the labels none waits but the one whose event never came.
+/// Returns `true` if, after the labels, only the one of an unknown event is waiting.
 fn settled(site: &Site, part: Part) -> bool {
     part != Part::Labels || site.waiting() == BTreeSet::from(["ghost".to_owned()])
 }

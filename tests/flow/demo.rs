@@ -1,5 +1,5 @@
-//! `aegis demo --drive` on a real Apache Kafka: the producer's laps and the labeller's answers, with no role
-//! running.
+//! `aegis demo --drive` on a real Apache Kafka: the laps of the producer and the answers of the labeller, without a
+//! running role.
 
 use crate::support;
 
@@ -16,10 +16,10 @@ use aegis::kafka::{Connection, Consumed};
 use support::flow::{read_all, read_until};
 use support::{WAIT, kafka};
 
-/// Good events of a lap.
+/// The number of good events of a lap.
 const LAP: usize = 200;
 
-/// A side of the stream, as a process that ends with its test.
+/// One side of the demo, as a process that ends with its test.
 struct Side(Child);
 
 impl Side {
@@ -32,7 +32,7 @@ impl Side {
         Self(child.unwrap())
     }
 
-    /// SIGTERM, and a clean end.
+    /// Sends SIGTERM and checks that the process ends without an error.
     fn stop(mut self) {
         let sent = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -57,7 +57,7 @@ fn labels(records: &[Consumed]) -> Vec<Label> {
     records.iter().filter_map(read).collect()
 }
 
-/// Its lap's part of an id, and the rest.
+/// Splits an id into the part of its lap and the rest.
 fn split(id: &str) -> (&str, &str) {
     id.split_at(id.rfind("-e").unwrap() + 1)
 }
@@ -90,7 +90,7 @@ fn the_producer_sends_seeded_laps_and_the_labeller_answers_them_late() {
     let producer = Side::start("events", &path);
     let whole = |count: usize| move |records: &[Consumed]| laps(&events(records)).len() >= count;
     read(&topics.events, "one lap", &whole(1));
-    // The labeller begins with what comes after it.
+    // The labeller starts at the current end of the topic.
     let labeller = Side::start("labels", &path);
     read(&topics.labels, "a label", &|records| !records.is_empty());
     let labelled = |records: &[Consumed]| {
@@ -103,7 +103,7 @@ fn the_producer_sends_seeded_laps_and_the_labeller_answers_them_late() {
     assert_eq!((&*seed(&first[0].0), &*seed(&first[1].0)), ("7", "8"));
     assert_ne!(first[0].1, first[1].1, "each lap has texts of its own");
 
-    // Another run has the same texts under new ids.
+    // Another run sends the same texts with new ids.
     let producer = Side::start("events", &path);
     let count = first.len() + 1;
     let all = read(&topics.events, "a lap of the second run", &|records| {
@@ -114,7 +114,7 @@ fn the_producer_sends_seeded_laps_and_the_labeller_answers_them_late() {
     let same: Vec<_> = laps(&events(&all)).into_iter().filter(|lap| seed(&lap.0) == "7").collect();
     assert_eq!(same[0].1, same[1].1, "the same seed, the same texts");
 
-    // A label says something of an event that was sent, but for the few that are wrong on purpose.
+    // Each label is about an event that was sent, except for the few that are wrong on purpose.
     let sent = events(&read_all(&connection, &topics.events));
     let known: BTreeSet<String> = sent.into_iter().map(|event| event.id).collect();
     let all = labels(&read_all(&connection, &topics.labels));

@@ -1,5 +1,4 @@
-//! The whole flow on the embedded broker, in process: bad input, and the algebra of labels, each with its
-//! one outcome.
+//! The whole flow on the embedded broker, in process: bad input and every kind of label, each with its one outcome.
 
 use crate::support;
 
@@ -33,7 +32,7 @@ use support::flow::{
 };
 use support::site::poll;
 
-/// Score and learn on threads, over an embedded broker.
+/// score and learn on threads, on an embedded broker.
 struct Running {
     connection: Connection,
     topics: Topics,
@@ -51,7 +50,7 @@ impl Running {
         Self::limited("4000000", adjust)
     }
 
-    /// With a limit to what score can write, in bytes.
+    /// Starts both roles with a limit on the size of the records that score can write, in bytes.
     fn limited(limit: &str, adjust: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         experts(&folder.path().join("models"));
@@ -103,7 +102,7 @@ impl Running {
 
     fn send_labels(&self, labels: &[Label]) {
         let records: Vec<_> = labels.iter().map(|label| label_record(&self.topics.labels, label)).collect();
-        // One at a time: the embedded broker's partitions are then read in this order.
+        // They are sent one at a time, because the partitions of the embedded broker are then read in this order.
         for record in records {
             send(&self.connection, &[record]);
         }
@@ -117,7 +116,7 @@ impl Running {
         });
     }
 
-    /// Stops both roles; the ledger, and the last predictor.
+    /// Stops both roles. Returns the ledger, the last predictor, and the policies.
     fn stop(self) -> (Vec<Record>, Option<Published>, Arc<Policies>) {
         self.shutdown.request(StopReason::Program);
         self.score.join().unwrap();
@@ -131,7 +130,7 @@ impl Running {
     }
 }
 
-/// The fold of these records, in an order of its own.
+/// Folds these records, in an order that differs from theirs.
 fn folded(records: &[Record], policies: &Policies) -> (Fold, LedgerState) {
     let policy = policies.get("default").unwrap();
     let mut book = LedgerState::new();
@@ -178,11 +177,11 @@ fn every_bad_record_has_its_one_outcome_and_the_stream_goes_on() {
         decided.iter().map(|decision| (decision.id.event.as_str(), decision)).collect();
     assert_eq!(by_id.len(), sent - bad);
     for (id, action, p) in [
-        // Nothing to judge.
+        // There is nothing to judge.
         ("e00001", Action::Allow, false),
         ("e00002", Action::Allow, false),
         ("e00003", Action::Allow, true),
-        // No expert can read these.
+        // No expert can read this text.
         ("e00004", Action::Review, false),
         ("e00005", Action::Review, false),
     ] {
@@ -208,7 +207,7 @@ fn every_bad_record_has_its_one_outcome_and_the_stream_goes_on() {
     flow.stop();
 }
 
-/// The word for why an expert abstained.
+/// Returns the reason why an expert abstained.
 fn abstention(outcome: &Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Voted { .. } => None,
@@ -257,7 +256,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
         inclusion_probability: Some(request.inclusion_probability),
         ..label("answer", &request.id.event, Finding::Unsafe)
     };
-    // Somebody labels an event with nothing to judge all the same.
+    // An event with nothing to judge gets a label all the same.
     let (record, nothing) =
         decided.iter().zip(&made).find(|(_, decision)| decision.nothing_to_judge).unwrap();
     let mut labels: Vec<_> = requests.iter().map(answer).collect();
@@ -268,7 +267,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
     flow.send_labels(&labels);
     flow.await_labels(5);
     let (records, last, policies) = flow.stop();
-    // No expert voted on any of them: the labels are in the ledger, and the learner has learned nothing.
+    // No expert voted on any of them, so the labels are in the ledger, and the learner has learned nothing.
     let (fold, _) = folded(&records, &policies);
     assert_eq!(fold.progress().rounds, 0);
     assert!(last.is_none_or(|published| published.rounds == 0));
@@ -292,7 +291,7 @@ fn the_age_of_what_waits_is_told() {
         ages.filter(|line| line.contains("aegis-score")).any(|line| !line.ends_with(" 0"))
     };
     for number in 0.. {
-        // One after the other, so that something is always on its way.
+        // They are sent one after the other, so that one is always in flight.
         send(&flow.connection, &[event_record(&flow.topics.events, &event(number, "hello"))]);
         let page = page.render();
         if told(&page) {
@@ -341,10 +340,10 @@ fn labels_follow_the_algebra_and_each_has_its_one_outcome() {
         safe("l0", "e00000"),
         safe("l0", "e00000"),
         label("l1", "e00001", Finding::Unsafe),
-        // The same id with other content: the newer is kept, whichever came first.
+        // The same id with other content: the newer label is kept in any order.
         Label { time: 5, ..safe("l1", "e00001") },
         Label { time: 4, ..label("l1", "e00001", Finding::Unsafe) },
-        // The correction comes before what it corrects.
+        // The correction precedes the label that it corrects.
         corrected,
         label("l2", "e00002", Finding::Unsafe),
         safe("l3", "e00003"),
@@ -359,7 +358,7 @@ fn labels_follow_the_algebra_and_each_has_its_one_outcome() {
     send(&flow.connection, &[raw(&flow.topics.labels, "x", r#"{"event_id":"e00006","tenant":"t"}"#)]);
     let sent = i64::try_from(labels.len()).unwrap() + 1;
     flow.await_labels(sent);
-    // The event that a label waits for comes at last.
+    // Finally the event is sent for which a label waits.
     send(&flow.connection, &[event_record(&flow.topics.events, &event(20, "late"))]);
     read_until(
         &flow.connection,
@@ -377,7 +376,7 @@ fn labels_follow_the_algebra_and_each_has_its_one_outcome() {
     let published = published.unwrap();
     let (fold, book) = folded(&records, &policies);
     assert_eq!(published.state_hash, fold.state_hash(&book), "the live state is the fold of the ledger");
-    // e00003 has no live label: its correction is retracted, and what it corrected stays dead.
+    // e00003 has no live label: its correction is retracted, and the corrected label stays invalid.
     assert_eq!(published.rounds, 5);
     let judged: BTreeSet<_> = records
         .iter()
@@ -423,7 +422,7 @@ fn a_label_past_the_horizon_is_a_dead_letter() {
     flow.await_labels(1);
     let outcome = reasons(&read_all(&flow.connection, &flow.topics.dlq));
     let (records, published, _) = flow.stop();
-    // Read before its decision was indexed, the label waited and was refused in the ledger.
+    // The label was read before its decision was indexed, so it waited and was refused in the ledger.
     let refused =
         records.iter().any(|record| matches!(record, Record::Label(filed) if !filed.status.counts()));
     assert!(outcome == BTreeMap::from([("TooLate".to_owned(), 1)]) || refused, "{outcome:?} {records:?}");

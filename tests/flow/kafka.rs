@@ -1,5 +1,5 @@
-//! score and learn as two processes on a real Apache Kafka, killed with -9 in mid-stream: nothing is lost,
-//! nothing twice, and the state is that of an offline replay of the ledger topic.
+//! score and learn as two processes on a real Apache Kafka, killed with SIGKILL in mid-stream: no record is lost or
+//! processed twice, and the state is that of an offline replay of the ledger topic.
 
 use crate::support;
 
@@ -47,11 +47,11 @@ fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
             })
             .collect();
         send(connection, &labels);
-        // Twice: a duplicate is one label.
+        // They are sent twice: a duplicate counts as one label.
         send(connection, &labels[..10]);
     }
 
-    // Each role is killed while it works, and started again on what is left.
+    // Each role is killed while it works, and started again.
     let some = |topic: &str, count: usize| {
         read_until(connection, &site.topic(topic), "progress", |records| records.len() >= count);
     };
@@ -90,7 +90,7 @@ fn kill_9_of_each_role_loses_nothing_and_doubles_nothing() {
         .collect();
     assert_eq!(filed.len(), labels, "each label has its ledger record");
 
-    // SIGTERM ends both cleanly; with sled deleted the learner comes to the same state.
+    // SIGTERM ends both cleanly. With sled deleted the learner reaches the same state.
     score.stop();
     learn.stop();
     fs::remove_dir_all(site.folder.path().join("store")).unwrap();
@@ -124,7 +124,7 @@ fn a_standby_takes_over_and_an_operator_edits_the_ledger() {
     };
     labels(0..20);
     site.published(20, 0);
-    // The standby has a store of its own: sled is no shared thing.
+    // The standby has its own store, because sled cannot be shared.
     let store = site.folder.path().join("store2");
     let second = site.start_with("learn", &["--set", &format!("learn.store={}", store.display())], &[]);
     first.kill();
@@ -140,8 +140,8 @@ fn a_standby_takes_over_and_an_operator_edits_the_ledger() {
     score.stop();
 }
 
-/// Every kind of poison in the middle of one partition: a dead letter each, in its place, and what lies before, between
-/// and behind is decided.
+/// Every kind of poison in the middle of one partition: each becomes a dead letter in its place, and all other events
+/// are decided.
 #[test]
 fn poison_of_every_kind_stops_no_partition() {
     let mut site = Site::new("poison");
@@ -155,7 +155,7 @@ fn poison_of_every_kind_stops_no_partition() {
     records.extend((20..30).map(|number| event_record(&events, &event(number, "hello"))));
     records.iter_mut().for_each(|record| record.partition = Some(1));
     let (sent, good) = (records.len(), records.len() - bad.len());
-    // One is larger than a client takes unless it is told to.
+    // One record is larger than the default limit of the client.
     site.connection.settings.insert("message.max.bytes".into(), "4000000".into());
     let score = site.start("score");
     send(&site.connection, &records);
@@ -179,8 +179,8 @@ fn poison_of_every_kind_stops_no_partition() {
     site.verified();
 }
 
-/// More dead letters in a minute than an operator allows: the role stops with the reason rather than to move the whole
-/// stream. Allowed more, it goes on where it stopped.
+/// If there are more dead letters in a minute than an operator allows, the role stops with the reason and does not move
+/// the whole stream. With a higher limit it continues at the same position.
 #[test]
 fn a_surge_of_dead_letters_stops_the_role_and_loses_nothing() {
     let site = Site::new("surge");
@@ -206,7 +206,7 @@ fn a_surge_of_dead_letters_stops_the_role_and_loses_nothing() {
     site.verified();
 }
 
-/// A chat as another product writes it, whose second turn this author says.
+/// Returns a chat in the layout of another product, with a second turn of this author.
 fn chat(number: usize, author: &str, text: &str) -> String {
     let user = format!("u{}", number % 4);
     let messages = serde_json::json!([
@@ -216,7 +216,7 @@ fn chat(number: usize, author: &str, text: &str) -> String {
     serde_json::json!({"meta": {"org": "t", "user": user}, "messages": messages}).to_string()
 }
 
-/// A task as Label Studio exports it: by whom, whether it was cancelled, and what was chosen.
+/// Returns a task in the layout of Label Studio, with annotations of (annotator, cancelled, choice).
 fn task(event: &str, annotations: &[(u32, bool, &str)]) -> String {
     let annotation = |(by, cancelled, choice): &(u32, bool, &str)| {
         serde_json::json!({"completed_by": by, "was_cancelled": cancelled,
@@ -226,8 +226,8 @@ fn task(event: &str, annotations: &[(u32, bool, &str)]) -> String {
     serde_json::json!({"data": {"event_id": event}, "annotations": annotations}).to_string()
 }
 
-/// A record of several people's annotations is a label of each; one that holds none is no dead letter; one that cannot
-/// be read whole is one dead letter.
+/// A record with annotations of several people gives a label for each. A record without annotations is no dead letter.
+/// A record that cannot be read completely is one dead letter.
 #[test]
 fn every_annotation_of_a_record_is_a_label() {
     let site = Site::new("annotations");
@@ -317,7 +317,7 @@ fn json_of_another_shape_is_decided_labelled_and_mended() {
     let record = |number: usize, json: String| raw(&site.topic("events"), &format!("k{number}"), json);
     let mut records: Vec<_> =
         (0..30).map(|number| record(number, chat(number, "bot", text(number)))).collect();
-    // Two that are bad: of one the configuration does not know a role, in the other a text is missing.
+    // Two bad records: one has a role that the configuration does not have, the other lacks a text.
     records.insert(10, record(90, chat(90, "robot", "I will kill you")));
     let missing = chat(91, "bot", "kill").replacen("\"content\":\"hello\"", "\"contents\":\"kill\"", 1);
     records.insert(20, record(91, missing));
@@ -335,7 +335,7 @@ fn json_of_another_shape_is_decided_labelled_and_mended() {
         assert!(said.contains(place) && said.contains(setting) && !said.contains("kill"), "{said}");
     }
 
-    // Each is called after its place, which a label names.
+    // The id of each event is made of its position, and labels refer to that id.
     let decided = |count: usize| {
         let enough = |records: &[Consumed]| records.len() >= count;
         decisions(&read_until(connection, &site.topic("decisions"), "decisions", enough))
@@ -352,7 +352,7 @@ fn json_of_another_shape_is_decided_labelled_and_mended() {
     let published = site.published(30, 0);
     assert_eq!(hex(&published.state_hash), site.replayed());
 
-    // The configuration learns the role; the record that was lacking it is put back and decided.
+    // The configuration gets the role. The record with that role is put back and decided.
     score.stop();
     configure("robot = \"assistant\"\n");
     let score = site.start("score");
@@ -361,13 +361,14 @@ fn json_of_another_shape_is_decided_labelled_and_mended() {
     assert_eq!(last.subject.as_deref(), Some("u2"));
     site.verified();
 
-    // Erasing finds the texts of a subject by the same pointers.
+    // `aegis erase` finds the texts of a subject by the same pointers.
     let erased: serde_json::Value =
         serde_json::from_str(&says(&["erase", "--subject", "u2", "--tenant", "t", "--output", "json"]))
             .unwrap();
     let stays = erased["stays"].as_array().unwrap();
     let events = stays.iter().find(|stays| stays["topic"] == site.topic("events")).unwrap();
-    // Seven of the thirty, and the one with the unknown role, as it came and as it was put back.
+    // Seven of the thirty, and two copies of the record with the unknown role: the original, and the one that was put
+    // back.
     assert_eq!(events["records"], 9, "{erased}");
     score.stop();
     learn.stop();

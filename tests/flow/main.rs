@@ -15,7 +15,7 @@ mod roles;
 mod upgrade;
 mod verify;
 
-/// The metrics of this process, in which only one recorder can be installed.
+/// Returns the metrics of this process, in which only one recorder can be installed.
 fn metrics_page() -> &'static metrics_exporter_prometheus::PrometheusHandle {
     static PAGE: std::sync::OnceLock<metrics_exporter_prometheus::PrometheusHandle> =
         std::sync::OnceLock::new();

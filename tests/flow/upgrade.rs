@@ -1,7 +1,7 @@
 //! Reads the store and the ledger topic of the first version, and compares the state. The fixture never changes. A
 //! version with another format gets a fixture of its own.
 //!
-//! `cargo test --test flow -- --ignored upgrade` writes the fixture where it is missing.
+//! `cargo test --test flow -- --ignored upgrade` writes the fixture if it is missing.
 
 use crate::store_support;
 use crate::support;
@@ -51,7 +51,7 @@ fn place(number: i64) -> DecisionRef {
     DecisionRef { partition: i32::try_from(number % 3).unwrap(), offset: number / 3 }
 }
 
-/// A ledger with records of every kind.
+/// Returns a ledger with records of every kind.
 fn records() -> Vec<Record> {
     let mut records = Vec::new();
     let labelled = |label: Label, number: i64, standing| {
@@ -109,7 +109,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// A copy of the fixture's store with inflated files.
+/// Returns a copy of the fixture's store with inflated files.
 fn store() -> tempfile::TempDir {
     let (from, to) = (fixture().join("store"), tempfile::tempdir().unwrap());
     for file in files(&from) {
@@ -122,7 +122,7 @@ fn store() -> tempfile::TempDir {
     to
 }
 
-/// The keys and values of the fixture's ledger topic, in order.
+/// Returns the keys and values of the fixture's ledger topic, in order.
 fn ledger() -> Vec<(Vec<u8>, Vec<u8>)> {
     let text = fs::read_to_string(fixture().join("ledger.tsv")).unwrap();
     let line = |line: &str| {
@@ -132,7 +132,7 @@ fn ledger() -> Vec<(Vec<u8>, Vec<u8>)> {
     text.lines().map(line).collect()
 }
 
-/// The state hashes with a hedge and with the learner of the default policy.
+/// Returns the state hashes with a hedge and with the learner of the default policy.
 fn hashes(records: &[Record]) -> [String; 2] {
     let mut state = LedgerState::new();
     for record in records {
@@ -225,8 +225,8 @@ fn a_store_of_the_first_version_is_opened_and_gives_its_state() {
     assert_eq!((opened, store.ledger_offset()), (Opened::Found, Some(1_000)));
 }
 
-/// A store of a version that did not note the decisions that it could not decode. If labels wait for decisions, the index
-/// reads the topic from its beginning once.
+/// A store of a version that did not note the decisions that it could not decode. If labels wait for decisions, the
+/// index reads the topic from its beginning once.
 #[test]
 fn a_store_without_notes_is_read_again_if_labels_wait() {
     let folder = store();
@@ -276,8 +276,8 @@ fn a_ledger_topic_of_the_first_version_is_replayed() {
     assert_eq!(site.replayed(), DEFAULT);
 }
 
-/// A predictor with an older state layout is refused with a named error. The learner folds its ledger again and publishes
-/// another.
+/// A predictor with an older state layout is refused with a named error. The learner folds its ledger again and
+/// publishes another.
 #[test]
 fn a_predictor_of_an_older_layout_is_refused() {
     let path = fixture().join("../../records/v1/predictor.avro");

@@ -1,4 +1,4 @@
-//! The edge to Kafka on a real Apache Kafka: topics, readers, at-least-once.
+//! The Kafka edge on a real Apache Kafka: topics, readers, at-least-once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ fn a_topic_has_an_id_of_its_own() {
     let (one, two) = (id("ids.one").unwrap(), id("ids.two").unwrap());
     assert!(one.is_some() && two.is_some() && one != two, "{one:?} {two:?}");
     assert_eq!(id("ids.one").unwrap(), one);
-    // Brokers that are away are no topic without an id.
+    // Unavailable brokers are not reported as a topic without an id.
     let away = Connection::new("127.0.0.1:1");
     let error = topics::id(&away, "ids.one", Duration::from_millis(300)).unwrap_err();
     assert!(error.is_retryable(), "{error}");
@@ -84,7 +84,7 @@ fn topics_are_made_and_checked() {
     assert_eq!(topics::partitions(&connection, "topics.labels", WAIT), Ok(3));
     assert_eq!(topics::ensure(&connection, &specs, WAIT).unwrap(), vec![Finding::Fine; 3]);
 
-    // Each fault alone is found and named.
+    // Each single fault is found and named.
     let [ledger, labels, letters] = specs;
     let wrong = |spec: TopicSpec, said: &str| match &check(&[spec])[..] {
         [Finding::Wrong(why)] => assert!(why.len() == 1 && why[0].contains(said), "{why:?}"),
@@ -103,13 +103,13 @@ fn topics_are_made_and_checked() {
     assert_eq!(topics::ensure(&connection, std::slice::from_ref(&shut), WAIT).unwrap(), [Finding::Made]);
     wrong(TopicSpec { safe: true, ..shut }, "min.insync.replicas=1");
 
-    // The broker's clock stamps, whatever the producer says.
+    // The broker's clock sets the timestamp, not the producer's.
     let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).unwrap();
     let dated = Produced { timestamp: Some(4_000_000_000_000), ..record("topics.labels", 0, "x") };
     outbox.commit(&[dated], None).unwrap();
     let mut source = Source::subscribe(&connection, "topics", &["topics.labels"], Start::Earliest).unwrap();
     assert!(read(&mut source, 1)[0].timestamp.unwrap() < 4_000_000_000_000);
-    // A dead letter keeps its original's, whatever the brokers do by default.
+    // A dead letter keeps the timestamp of its original, whatever the default of the brokers.
     let dated = Produced { timestamp: Some(1_600_000_000_000), ..record(&letters.name, 0, "x") };
     outbox.commit(&[dated], None).unwrap();
     let mut source = Source::subscribe(&connection, "letters", &[&letters.name], Start::Earliest).unwrap();
@@ -138,7 +138,7 @@ fn at_least_once_commits_and_resumes() {
         assert!(Instant::now() < until, "{:?}", source.health());
         source.poll(Duration::from_millis(100)).unwrap();
     }
-    // Dropped without a word: the next member resumes at what was committed.
+    // The source is dropped without closing. The next member resumes at the committed offsets.
     drop(source);
     let mut next = Source::subscribe(&connection, "alo", &["alo.in"], Start::Earliest).unwrap();
     let rest = read(&mut next, 1_600);
@@ -150,8 +150,8 @@ fn at_least_once_commits_and_resumes() {
     next.close(WAIT);
 }
 
-/// Ends of the partitions beside it come first: they are not silence, or who asks in turns would be told of one end
-/// a turn.
+/// Ends of other partitions are reported before a record. They must not count as an empty poll, because a caller that
+/// alternates between readers would then get one end in each turn.
 #[test]
 fn ends_of_other_partitions_hold_up_no_record() {
     let connection = kafka().connection();
@@ -171,7 +171,7 @@ fn a_follower_passes_markers_and_gaps() {
     let connection = kafka().connection();
     make(&connection, &[("follow", 2, &[])]);
     let mut outbox = Outbox::open(&connection, once("follow")).unwrap();
-    // Offsets: 0 a, 1 marker, 2 aborted, 3 marker, 4 tombstone, 5 marker: the end is a marker.
+    // The offsets are 0 a, 1 marker, 2 aborted, 3 marker, 4 tombstone, 5 marker, so the end is a marker.
     outbox.commit(&[record("follow", 0, "a")], None).unwrap();
     let mut unit = outbox.transaction();
     unit.send(&[record("follow", 0, "never")]).unwrap();
@@ -190,11 +190,11 @@ fn a_follower_passes_markers_and_gaps() {
     assert_eq!(seen, [(0, Some(b"a".to_vec())), (4, None)]);
     assert_eq!(follower.ends()[&0], 6);
 
-    // From behind the last record only the marker is left: that is the end as well.
+    // After the last record only the marker is left, which counts as the end as well.
     let last = From::Offsets(follower.positions());
     assert_eq!(follow_to_end(&mut Follower::open(&connection, "follow", &last, WAIT).unwrap()), []);
 
-    // Retention has taken what was asked for.
+    // Retention has deleted the requested offset.
     forget(&connection, "follow", 0, 3);
     let mut late =
         Follower::open(&connection, "follow", &From::Offsets(BTreeMap::from([(0, 1)])), WAIT).unwrap();
@@ -241,7 +241,7 @@ fn lookups_find_committed_records_only() {
     make(&connection, &[("lookup", 2, &[("segment.bytes", "1048576")])]);
     let mut outbox = Outbox::open(&connection, once("lookup")).unwrap();
     let value = |number: i32| format!("{number:08}").repeat(128);
-    // 20 transactions of 500: a marker after each. 1 KiB a record.
+    // There are 20 transactions of 500 records of 1 KiB, each followed by a marker.
     let mut places = Vec::new();
     for begin in (0..10_000).step_by(500) {
         let sent: Vec<_> =
@@ -263,7 +263,7 @@ fn lookups_find_committed_records_only() {
     }
     wanted = vec![places[0], aborted];
     forget(&connection, "lookup", places[0].0, 100);
-    // Records that have vanished are not waited for: that would end with an error at the timeout.
+    // The lookup does not wait for records that have vanished, since that would end with an error at the timeout.
     assert_eq!(lookup.fetch(&wanted, WAIT).unwrap(), [None, None]);
 
     let every = |step: usize, count: usize| (0..count).map(|number| places[9_999 - number * step]).collect();

@@ -1,8 +1,8 @@
-//! The shape of Kafka's own transactional copier: three scorers of one group on nine partitions, killed with -9
-//! and stopped in rotation, on an Apache Kafka that is itself killed twice; beside them a reader of committed
-//! records, which never meets a duplicate or a break of order, nor misses anything in the end.
+//! The scenario of Kafka's own transactional copier: three scorers of one group on nine partitions are killed with
+//! SIGKILL and stopped in turn, and their Apache Kafka is killed twice. A reader of committed records beside them never
+//! reads a duplicate or a break of order, and misses nothing in the end.
 //!
-//! `AEGIS_COPIER_EVENTS` says how many events (10,000): `make soak` takes 100,000.
+//! `AEGIS_COPIER_EVENTS` sets the number of events (10,000). `make soak` uses 100,000.
 
 use crate::support;
 
@@ -21,14 +21,14 @@ use support::{Kafka, WAIT};
 const PARTITIONS: i32 = 9;
 const MEMBERS: [&str; 3] = ["score.member=one", "score.member=two", "score.member=three"];
 
-/// What happens while events wait.
+/// A fault that is caused while events wait.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    /// This member is killed with -9, and started again.
+    /// This member is killed with SIGKILL, and started again.
     Kill(usize),
     /// This member is stopped, and started again.
     Stop(usize),
-    /// The broker is killed with -9, and started again.
+    /// The broker is killed with SIGKILL, and started again.
     Broker,
 }
 
@@ -43,14 +43,14 @@ const FAULTS: [Fault; 8] = [
     Fault::Stop(2),
 ];
 
-/// What the reader has met so far. It ends the test where a promise is broken.
+/// The state of the reader, which panics when a guarantee is broken.
 #[derive(Default)]
 struct Seen {
-    /// The decided events, by number.
+    /// `true` for each decided event, by number.
     events: Vec<bool>,
-    /// By partition of the decisions: the offset of the last event decided there.
+    /// The offset of the last decided event, by partition of the decisions.
     places: HashMap<i32, i64>,
-    /// By conversation: the number of its last event.
+    /// The number of the last event, by conversation.
     keys: BTreeMap<String, usize>,
 }
 
@@ -68,7 +68,7 @@ impl Seen {
     }
 }
 
-/// Reads decisions until `over`, and on to the topic's end.
+/// Reads decisions until `over` is set, and then up to the end of the topic.
 fn follow(connection: &Connection, topic: &str, seen: &Mutex<Seen>, count: &AtomicUsize, over: &AtomicBool) {
     let mut follower = Follower::open(connection, topic, &From::Beginning, WAIT).unwrap();
     loop {
@@ -86,7 +86,7 @@ fn follow(connection: &Connection, topic: &str, seen: &Mutex<Seen>, count: &Atom
     }
 }
 
-/// Lets the reader end, however the test does.
+/// Ends the reader when the test ends, also if it fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -99,7 +99,7 @@ fn start(site: &Site, member: usize) -> Process {
     site.start_with("score", &["--set", MEMBERS[member]], &[])
 }
 
-/// SIGTERM, and a clean end.
+/// Sends SIGTERM and checks that the process ends without an error.
 fn stop(member: &mut Process) {
     member.signal("TERM");
     let status = member.end();
@@ -140,7 +140,7 @@ fn members_and_broker_die_in_rotation_and_nothing_is_lost_doubled_or_swapped() {
             let records: Vec<_> =
                 numbers.map(|number| event_record(&site.topic("events"), &event(number, "hello"))).collect();
             send(&site.connection, &records);
-            // In the midst of what was sent.
+            // The fault is caused when a quarter of these events is decided.
             wait(&mut members, before + records.len() / 4);
             match fault {
                 Fault::Kill(member) => {

@@ -1,5 +1,4 @@
-//! The edge to Kafka on the embedded broker: the flow, lookups and faults. It proves nothing about
-//! exactly-once.
+//! The Kafka edge on the embedded broker: the flow, lookups and faults. These tests prove nothing about exactly-once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +31,7 @@ fn outbox(connection: &Connection) -> Outbox {
     Outbox::open(connection, Delivery::AtLeastOnce).unwrap()
 }
 
-/// Reads `count` records, and the partitions assigned meanwhile.
+/// Reads `count` records. Returns them.
 fn read(source: &mut Source, count: usize) -> Vec<Consumed> {
     let until = Instant::now() + WAIT;
     let mut records = Vec::new();
@@ -77,7 +76,7 @@ fn records_come_as_they_went_and_offsets_are_resumed() {
         );
         assert_eq!((came.timestamp, &*came.topic), (record.timestamp, "in"));
     }
-    // Only what was committed is passed over.
+    // Only committed records are passed over.
     let topic: Arc<str> = "in".into();
     let done: Offsets = [((topic.clone(), 0), 4), ((topic, 1), 1)].into_iter().collect();
     outbox.commit(&[record("out", 0, "x")], Some((source.membership(), &done))).unwrap();
@@ -201,7 +200,7 @@ fn lookups_find_what_is_there_and_miss_what_has_vanished() {
     let last = i64::try_from(count).unwrap() - 1;
 
     let mut lookup = Lookup::open(&connection, "decisions", WAIT).unwrap();
-    // Out of order, twice, near and far, vanished, never there, in another partition.
+    // The offsets are out of order, repeated, near and far, vanished, never written, and in another partition.
     let wanted = [
         (0, last),
         (0, 3),
@@ -224,11 +223,11 @@ fn lookups_find_what_is_there_and_miss_what_has_vanished() {
             assert_eq!(found.payload.as_ref(), Some(&expected));
         }
     }
-    // Records that have vanished are not waited for: that would end with an error at the timeout.
+    // The lookup does not wait for records that have vanished, since that would end with an error at the timeout.
     assert_eq!(lookup.fetch(&[(0, 0), (0, 1)], WAIT).unwrap(), [None, None]);
     cost(&mut lookup, last);
 
-    // A reader that asks for what has vanished is told so.
+    // A reader is notified if the requested records have vanished.
     let begin = From::Offsets(BTreeMap::from([(0, 1)]));
     let mut follower = Follower::open(&connection, "decisions", &begin, WAIT).unwrap();
     match follower.poll(WAIT).unwrap() {
@@ -237,7 +236,7 @@ fn lookups_find_what_is_there_and_miss_what_has_vanished() {
     }
 }
 
-/// Prints what a fetch costs: `cargo test --test kafka lookups -- --nocapture`.
+/// Prints the cost of a fetch: `cargo test --test kafka lookups -- --nocapture`.
 fn cost(lookup: &mut Lookup, last: i64) {
     for (name, wanted) in [
         ("one", vec![(0, last - 2_000)]),
@@ -266,8 +265,8 @@ fn a_missing_topic_names_the_command_that_makes_it() {
     }
 }
 
-/// Each class of a transaction's errors, as brokers say them: what is told, and that the same outbox goes on unless it
-/// is fenced.
+/// Each class of a transaction's errors, as brokers return them: the reported error, and that the same outbox can be
+/// used again unless it is fenced.
 #[test]
 fn errors_of_transactions_are_answered_by_their_class() {
     use RDKafkaRespErr as Said;
@@ -340,7 +339,7 @@ fn a_broker_that_goes_and_comes_stops_nothing() {
     outbox.commit(&[record("in", 0, "2")], None).unwrap();
     assert_eq!(read(&mut source, 1)[0].payload.as_deref(), Some(b"2".as_slice()));
 
-    // Leaving is bounded: it returns while the broker is still away.
+    // The time of leaving the group is bounded: the call returns while the broker is still unavailable.
     broker.set_up(false).unwrap();
     returns("leaving the group", move || source.close(Duration::from_secs(2)));
     broker.set_up(true).unwrap();
@@ -364,7 +363,7 @@ fn a_second_member_takes_partitions_between_two_polls_of_the_first() {
             break partitions;
         }
     };
-    // Told, and still held: the unit ends now.
+    // The partitions are announced as revoked and still held, so the open unit is committed now.
     assert_eq!((gone.len(), first.assigned().len()), (1, 2));
     let done: Offsets = gone.iter().map(|partition| (partition.clone(), 0)).collect();
     outbox(&connection).commit(&[], Some((first.membership(), &done))).unwrap();

@@ -1,4 +1,4 @@
-//! Exactly-once on a real Apache Kafka: outputs and consumed offsets are one transaction, whatever is killed.
+//! Exactly-once on a real Apache Kafka: outputs and consumed offsets are one transaction, whichever process is killed.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use aegis::kafka::{
 use crate::support;
 use support::{Kafka, WAIT, kafka, make, read, record};
 
-/// Says to this test binary that it is to be a member of a group, and which.
+/// The variable that makes this test binary a member of a group, with the plan of the member.
 const MEMBER: &str = "AEGIS_TEST_MEMBER";
 
 fn once(id: &str) -> Delivery {
@@ -32,7 +32,7 @@ fn consumed(records: &[Consumed]) -> Offsets {
     records.iter().map(|one| ((one.topic.clone(), one.partition), one.offset + 1)).collect()
 }
 
-/// All committed records of a topic.
+/// Returns all committed records of a topic.
 fn everything(connection: &Connection, topic: &str) -> Vec<Consumed> {
     let until = Instant::now() + WAIT;
     let mut follower = Follower::open(connection, topic, &From::Beginning, WAIT).unwrap();
@@ -61,12 +61,12 @@ fn outputs_and_offsets_count_together_or_not_at_all() {
     let records = read(&mut source, 20);
     let done = consumed(&records);
 
-    // Left without a commit: invisible, and the offsets stay.
+    // A transaction that is dropped without a commit is invisible, and does not move the offsets.
     let mut transaction = outbox.transaction();
     transaction.send(&[record("unit.out", 0, "never")]).unwrap();
     drop(transaction);
     assert_eq!(committed(&source), 0);
-    // In two steps: what is sent second carries where the first went.
+    // A transaction with two sends: the second record contains the position of the first.
     let mut transaction = outbox.transaction();
     let places = transaction.send(&[record("unit.out", 0, "decision")]).unwrap();
     transaction.send(&[record("unit.out", 1, format!("{places:?}"))]).unwrap();
@@ -78,7 +78,7 @@ fn outputs_and_offsets_count_together_or_not_at_all() {
 
     let out = everything(&connection, "unit.out");
     let shown: BTreeMap<_, _> = out.iter().map(|one| (one.partition, one.payload.clone().unwrap())).collect();
-    // The aborted record and its marker hold offsets 0 and 1.
+    // The aborted record and its marker have the offsets 0 and 1.
     assert_eq!(out.len(), 2);
     assert_eq!(shown, BTreeMap::from([(0, b"decision".to_vec()), (1, b"[(0, 2)]".to_vec())]));
 }
@@ -103,7 +103,7 @@ fn a_refused_output_takes_the_unit_with_it() {
     assert_eq!((committed(&source), everything(&connection, "refuse.out").len()), (5, 2));
 }
 
-/// The client remembers that a partition was paused, also while it is another member's.
+/// The client keeps a partition paused, also while the partition is assigned to another member.
 #[test]
 fn a_partition_that_was_paused_when_it_went_flows_when_it_is_back() {
     let connection = kafka().connection();
@@ -123,7 +123,7 @@ fn a_partition_that_was_paused_when_it_went_flows_when_it_is_back() {
     assert_eq!(one.assigned().len(), 1);
     one.resume().unwrap();
     two.close(WAIT);
-    // Nothing was committed: the partition that is back begins again.
+    // Nothing was committed, so the returned partition is read from its beginning.
     assert_eq!(read(&mut one, 5).len(), 5);
 }
 
@@ -154,7 +154,7 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
     let mut outbox = Outbox::open(&connection, short).unwrap();
     let mut transaction = outbox.transaction();
     transaction.send(&[record("hang", 0, "never")]).unwrap();
-    // The brokers end it: an open transaction would hold this reader before the next record.
+    // The brokers abort the transaction. If it stayed open, this reader would wait before the next record.
     Outbox::open(&connection, Delivery::AtLeastOnce)
         .unwrap()
         .commit(&[record("hang", 0, "after")], None)
@@ -176,7 +176,7 @@ fn a_transaction_that_hangs_is_given_up_and_its_holder_is_told() {
 }
 
 /// The brokers die between the records and their commit: the outcome is unknown until they are back. The same outbox
-/// goes on with a new producer.
+/// continues with a new producer.
 #[test]
 fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
     let mut broker = Kafka::start();
@@ -193,7 +193,7 @@ fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
 
     broker.restart();
     let until = Instant::now() + WAIT;
-    // Its coordinator may take a while to know its transactions again.
+    // The coordinator may take some time to load its transactions again.
     while let Err(error) = outbox.commit(&[record("unknown", 0, "done")], None) {
         assert!(error.is_retryable() && Instant::now() < until, "{error:?}");
     }
@@ -203,7 +203,7 @@ fn a_commit_without_an_answer_is_followed_by_a_new_producer() {
     assert_eq!(payloads, [b"done".to_vec()]);
 }
 
-/// Nothing of a transaction that is aborted between its records and its commit counts.
+/// A transaction that is aborted between its records and its commit has no effect.
 #[test]
 fn what_is_given_up_before_its_commit_is_aborted() {
     let connection = kafka().connection();
@@ -233,7 +233,7 @@ fn a_member_that_lost_its_partitions_commits_nothing() {
     let mut old_box = Outbox::open(&connection, once("lost-old")).unwrap();
     let mut old = Source::subscribe(&patient, "lost", &["lost.in"], Start::Earliest).unwrap();
     let records = read(&mut old, 10);
-    // It works on them for too long without polling; another gets them.
+    // The member does not poll for too long while it processes the records, so another member gets them.
     let mut new = Source::subscribe(&connection, "lost", &["lost.in"], Start::Earliest).unwrap();
     let again = read(&mut new, 10);
     assert_eq!(records, again);
@@ -243,7 +243,7 @@ fn a_member_that_lost_its_partitions_commits_nothing() {
     let mut new_box = Outbox::open(&connection, once("lost-new")).unwrap();
     new_box.commit(&[record("lost.out", 0, "1")], Some((new.membership(), &consumed(&again)))).unwrap();
     assert_eq!((committed(&new), everything(&connection, "lost.out").len()), (10, 1));
-    // It hears of it at its next poll.
+    // The member is notified at its next poll.
     let until = Instant::now() + WAIT;
     loop {
         assert!(Instant::now() < until);
@@ -254,8 +254,8 @@ fn a_member_that_lost_its_partitions_commits_nothing() {
     }
 }
 
-/// The brokers take offsets in a transaction from a client that proves no membership at all, into a group
-/// with live members: this side's own check must come first.
+/// In a transaction, brokers accept offsets for a group with live members even from a client without a membership.
+/// Therefore the check of the client itself must come first.
 #[test]
 fn a_client_without_an_assignment_commits_nothing() {
     let connection = kafka().connection();
@@ -272,7 +272,7 @@ fn a_client_without_an_assignment_commits_nothing() {
     assert_eq!(committed(&member), 0);
 }
 
-/// Not a test of its own: what the tests below start as processes, to kill them.
+/// Not a test, but the program that the tests below start as processes and kill.
 #[test]
 fn member() {
     let Ok(plan) = std::env::var(MEMBER) else {
@@ -330,7 +330,7 @@ fn start_member(brokers: &str, id: &str, prefix: &str) -> Child {
         .unwrap()
 }
 
-/// Kills its processes whatever happens.
+/// Kills its processes when it is dropped.
 struct Members(Vec<Child>);
 
 impl Drop for Members {
@@ -342,8 +342,8 @@ impl Drop for Members {
     }
 }
 
-/// Follows the outputs until `count` have come; at each of `at` calls `strike`. Set equality, no duplicate,
-/// order per partition.
+/// Follows the outputs until `count` records are read, and calls `strike` four times meanwhile. Checks that the sets
+/// are equal, without duplicates, and that each partition is in order.
 fn verify(connection: &Connection, topic: &str, count: i32, partitions: i32, mut strike: impl FnMut(usize)) {
     let until = Instant::now() + 2 * WAIT;
     let mut follower = Follower::open(connection, topic, &From::Beginning, WAIT).unwrap();

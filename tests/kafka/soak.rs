@@ -1,5 +1,6 @@
-//! Memory under load: the bundled panel and the learner on a real Apache Kafka, events of all lengths, some of them
-//! labelled. `make soak` runs it for `AEGIS_SOAK_MINUTES` (15); `make test` leaves it out, for it is as long as that.
+//! The memory under load: the bundled panel and the learner on a real Apache Kafka, with events of all lengths, some of
+//! them labelled. `make soak` runs the test for `AEGIS_SOAK_MINUTES` (15). `make test` skips it because of its
+//! duration.
 
 use crate::support;
 
@@ -11,16 +12,16 @@ use aegis::core::label::Finding;
 use support::flow::{event, event_record, label, label_record, send};
 use support::site::{Process, Site, wait};
 
-/// Events a second: two cores with the whole panel keep up with them.
+/// The number of events per second, with which two cores and the whole panel keep up.
 const RATE: usize = 40;
-/// Every so many events one is labelled.
+/// One in this number of events is labelled.
 const LABELLED: usize = 10;
-/// What resident memory may grow by, in MiB an hour, once nothing new has to be kept.
+/// The allowed growth of resident memory by role, in MiB per hour, once no new state has to be kept.
 const GROWTH: [(&str, f64); 2] = [("score", 12.0), ("learn", 12.0)];
-/// Answers to texts that were asked before: few, so that they are all there after the first third.
+/// The size of the cache of earlier answers. It is small, so that it is full after the first third.
 const CACHE: &str = "experts.cache_mib=1";
 
-/// So many words, and with each event others.
+/// Returns a text with a length and words that depend on the number.
 fn text(number: usize) -> String {
     const WORDS: [&str; 12] =
         ["please", "tell", "me", "how", "the", "river", "finds", "its", "way", "between", "old", "stones"];
@@ -29,14 +30,14 @@ fn text(number: usize) -> String {
     format!("{number} {}", words.collect::<Vec<_>>().join(" "))
 }
 
-/// Resident memory, in MiB.
+/// Returns the resident memory of a process, in MiB.
 fn resident(process: &Process) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
-/// The slope of a line through points of (seconds, MiB), by least squares; in MiB an hour.
+/// Returns the slope of a least-squares line through points of (seconds, MiB), in MiB per hour.
 fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
@@ -68,7 +69,7 @@ fn memory_grows_by_little_under_load() {
         let events = numbers.clone().map(|number| event_record(&events, &event(number, &text(number))));
         send(&site.connection, &events.collect::<Vec<_>>());
         let finding = |number: usize| if number.is_multiple_of(3) { Finding::Unsafe } else { Finding::Safe };
-        // The learner keeps each labelled round: after the first third all labels have come before.
+        // The learner keeps each labelled round. After the first third labels are only of earlier rounds.
         if began.elapsed() < third {
             fresh = due.max(1);
         }
@@ -82,12 +83,12 @@ fn memory_grows_by_little_under_load() {
         for (points, role) in points.iter_mut().zip(&roles) {
             points.push((at, resident(role)));
         }
-        std::thread::sleep(Duration::from_secs(1)); // the load's beat
+        std::thread::sleep(Duration::from_secs(1)); // the interval of the load
     }
     wait("all events", || site.committed("score", "events") == i64::try_from(sent).unwrap());
 
     for (points, (role, most)) in points.iter().zip(GROWTH) {
-        // The first third fills caches, arenas and pools.
+        // Caches, arenas and pools fill up in the first third.
         let settled = points.get(points.len() / 3..).unwrap();
         let (slope, level) = (slope(settled), settled.last().unwrap().1);
         println!(

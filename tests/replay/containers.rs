@@ -1,4 +1,4 @@
-//! Avro container files: every codec, every damage, and what a small file must not ask for.
+//! Avro container files: every codec, every kind of damage, and limits that a small file must not exceed.
 
 use super::*;
 
@@ -42,7 +42,7 @@ fn header(entries: &[(&str, &str)]) -> Vec<u8> {
     [bytes, vec![0], MARKER.to_vec()].concat()
 }
 
-/// A container file of blocks: how many records, and their bytes as they are packed.
+/// Returns a container file of blocks, each with a record count and its compressed bytes.
 fn container(codec: &str, blocks: &[(i64, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = header(&[("avro.codec", codec), ("avro.schema", SCHEMA)]);
     for (count, packed) in blocks {
@@ -51,7 +51,7 @@ fn container(codec: &str, blocks: &[(i64, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-/// A record of [`SCHEMA`].
+/// Returns a record of [`SCHEMA`].
 fn labelled(event: &str) -> Vec<u8> {
     [sized(event.as_bytes()), vec![1]].concat()
 }
@@ -63,7 +63,7 @@ fn read(name: &str, bytes: &[u8]) -> Ran {
     replay(&args(&[&path]))
 }
 
-/// Exit code and words of a file that is refused.
+/// Returns the exit code and the error message of a file that is refused.
 fn refused(bytes: &[u8]) -> (u8, String) {
     let ran = read("rounds.avro", bytes);
     let error = ran.result.as_ref().expect_err("refused").to_string();
@@ -78,7 +78,7 @@ fn every_codec_of_the_specification_is_read() {
         let ran = read("rounds.avro", bytes);
         assert_eq!((ran.summary().lines, ran.summary().malformed), (4, 1), "{codec}: {}", ran.notes);
         assert_eq!(ran.hash(), expected.hash(), "{codec}");
-        // By its first bytes, whatever it is called.
+        // The format follows from the first bytes, whatever the file name.
         assert_eq!(read("part-00000", bytes).hash(), expected.hash(), "{codec}");
     }
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -86,7 +86,7 @@ fn every_codec_of_the_specification_is_read() {
     assert_eq!(read("rounds.avro.gz", &packed.finish().unwrap()).hash(), expected.hash());
 }
 
-/// The types that tools write ids and times with: a UUID in a text and in bytes, and times of every unit.
+/// The types that tools use for ids and times: a UUID as text and as bytes, and times of every unit.
 #[test]
 fn logical_types_are_read_like_lines() {
     let room = Folder::new();
@@ -137,7 +137,7 @@ fn logical_types_are_read_like_lines() {
     }
 }
 
-/// Labels of a topic in a container file, as connectors write them: by the schema of the topic.
+/// Labels of a topic in a container file, as connectors write them: with the schema of the topic.
 #[test]
 fn labels_of_a_topic_are_read_from_its_own_schema() {
     use aegis::codec::{Defaults, Encoding, SCHEMAS, decode_label, encode_label};
@@ -164,7 +164,7 @@ fn labels_of_a_topic_are_read_from_its_own_schema() {
     }
 }
 
-/// A number that is none is no abstention.
+/// NaN is not an abstention.
 #[test]
 fn a_vote_that_is_no_number_is_refused() {
     let schema = r#"{"type":"record","name":"R","fields":[{"name":"event_id","type":"string"},
@@ -199,7 +199,7 @@ fn damage_is_said_of_its_block() {
         (65, format!("{why}; write the file again with the tool that made it"))
     };
     let start = whole.len() - (1 + 1 + good.1.len() + MARKER.len());
-    // Every cut within the second block; at its begin the file is whole.
+    // Every cut within the second block. A cut at its beginning leaves a complete file.
     for end in start + 1..whole.len() {
         assert_eq!(refused(&whole[..end]), block("it ends early"), "{end}");
     }
@@ -254,7 +254,7 @@ fn a_header_that_is_damaged_says_so() {
     assert_eq!(refused(&many), damaged("it has too many entries"));
 }
 
-/// A few kilobytes that unpack to more than a block may hold, and records that are nothing.
+/// A few kilobytes that decompress to more than the limit of a block, and records of zero bytes.
 #[test]
 fn bombs_are_refused_before_they_go_off() {
     let begin = "block 1 of the Avro container file is damaged: ";
@@ -276,7 +276,7 @@ fn bombs_are_refused_before_they_go_off() {
     // A dictionary of 4 GiB.
     let wide = refused(include_bytes!("../fixtures/containers/xz-dictionary.avro"));
     assert_eq!(wide, block("it cannot be unpacked"));
-    // More records than there are bytes, of a type that has none.
+    // More records than bytes, of a type with an empty encoding.
     let bytes =
         [header(&[("avro.schema", r#""null""#)]), long(i64::MAX), sized(&[0]), MARKER.to_vec()].concat();
     assert_eq!(refused(&bytes), block("its record 1 does not fit the file's schema"));
@@ -294,7 +294,7 @@ fn a_record_is_at_most_as_long_as_a_line() {
     assert!(ran.notes.contains(":1: longer than 4194304 bytes"), "{}", ran.notes);
 }
 
-/// On the topic of labels, too, pointers are for JSON alone.
+/// For labels of a topic, too, pointers apply only to JSON.
 #[test]
 fn records_are_read_by_their_names_whatever_the_pointers() {
     let fields = toml::from_str("event_id = \"/task/id\"\nverdict = \"/bad\"").unwrap();

@@ -44,7 +44,7 @@ fn several_policies_have_figures_each() {
     assert_eq!(figures["policies"]["strict"]["learner"]["name"], "default");
     assert_eq!(figures["policies"]["strict"]["experts"]["a"]["mistakes"], 0);
     assert!(figures["policies"]["strict"]["experts"]["mild"].is_null());
-    // Flags go before headers; two headers may not contradict one another.
+    // Flags override headers. Two headers must not contradict each other.
     let ran = replay(&ReplayArgs { learner: Some("brier".to_owned()), ..args(&[&file]) });
     assert!(ran.summary().policies.values().all(|figures| figures.learner.name == "brier"));
     lines.push(header(&[Policy { learner: "squint".parse().unwrap(), ..mild }]));
@@ -94,7 +94,7 @@ fn all_learners_stand_side_by_side() {
     assert!(ran.out.contains("best sequence, 5 shifts"));
 }
 
-/// The texts that were written, each on its own.
+/// Collects each write as a text of its own.
 #[derive(Default)]
 struct Writes(Vec<String>);
 

@@ -1,6 +1,6 @@
 //! Pinned figures on the shared stream of eight LLM judges, from votes only.
 //!
-//! The tests need the feature `shared-data` and AEGIS_SHARED_DATA, the folder that holds `streams/`:
+//! The tests need the feature `shared-data` and AEGIS_SHARED_DATA, the folder that contains `streams/`:
 //! `make test-shared` sets both.
 #![cfg(feature = "shared-data")]
 

@@ -55,7 +55,7 @@ fn replay(args: &ReplayArgs) -> Ran {
     Ran { result, out: String::from_utf8(out).unwrap(), notes: String::from_utf8(notes).unwrap() }
 }
 
-/// The run of one file whose labels are read by these pointers.
+/// Runs a replay of one file whose labels are read by these pointers.
 fn replay_by(fields: LabelFields, name: &str, bytes: &[u8]) -> Ran {
     let room = Folder::new();
     let path = room.path(name);
@@ -105,7 +105,7 @@ impl Dice {
     }
 }
 
-/// A stream with late labels, corrections before what they correct, duplicates and edits.
+/// Returns a stream with late labels, corrections before the labels that they correct, duplicates and edits.
 fn stream(events: u64, timed: bool) -> Vec<String> {
     let mut dice = Dice(5);
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! Other shapes of the same: container files, records of a topic, lines of a ledger.
+//! Other forms of the same records: container files, records of a topic, lines of a ledger.
 
 use super::*;
 
@@ -209,7 +209,7 @@ fn every_record_is_written_and_read_to_the_bit() {
     replay(&ReplayArgs { resume: Some(first), save: Some(second.clone()), ..ReplayArgs::default() })
         .summary();
     assert_eq!(fs::read_to_string(second).unwrap(), saved);
-    // And folding the records themselves gives the hash of their lines.
+    // Folding the records themselves gives the hash of their lines.
     let mut book = LedgerState::new();
     records.iter().for_each(|record| assert!(book.apply(record, &mut Vec::new()).unwrap()));
     let spec: LearnerSpec = "default".parse().unwrap();
@@ -235,7 +235,7 @@ fn records_that_are_left_out_are_counted() {
     assert!(none.out.contains("1 lines in "), "{}", none.out);
 }
 
-/// A header that the fast reader refuses, here for NaN in a column of the user's, is read all the same.
+/// A header that the fast reader refuses, here because a column of the user has NaN, is read all the same.
 #[test]
 fn a_header_is_read_by_the_second_reader_too() {
     let room = Folder::new();

@@ -1,4 +1,4 @@
-//! The report page, and texts that an encoder reads.
+//! The report page, and texts that are read by an encoder.
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn the_report_is_one_page_with_everything_in_it() {
         assert_eq!(page.matches("<section>").count(), page.matches("</section>").count());
         assert!(page.len() < 1_000_000, "{}", page.len());
     }
-    // Nothing to show, and a single round.
+    // An empty report, and one of a single round.
     for lines in [vec![], vec![lines[0].clone()]] {
         let file = room.file("few.jsonl", &lines);
         replay(&ReplayArgs { report: Some(report.clone()), ..args(&[&file]) }).summary();
@@ -52,7 +52,7 @@ fn the_report_is_one_page_with_everything_in_it() {
     }
 }
 
-/// The bundled experts, which `make setup` brings.
+/// Uses the bundled experts, which `make setup` installs.
 #[test]
 fn texts_are_read_and_kept() {
     let room = Folder::new();

@@ -1,4 +1,4 @@
-//! Savepoints: any cut gives the hash of the whole.
+//! Savepoints: after a cut at any position the hash is that of the whole stream.
 
 use super::*;
 
@@ -39,7 +39,7 @@ fn a_savepoint_keeps_what_flags_asked_for() {
     let resumed = ReplayArgs { resume: Some(save.clone()), seed: Some("hidden".to_owned()), ..args(&[&b]) };
     assert_eq!(replay(&resumed).hash(), whole.hash());
     assert_eq!(replay(&ReplayArgs { seed: None, ..resumed.clone() }).code(), 64);
-    // A damaged one is told.
+    // A damaged savepoint is reported.
     let text = fs::read_to_string(&save).unwrap();
     fs::write(&save, text.replacen("\"guard\":0.", "\"guard\":0.1", 40)).unwrap();
     assert_eq!(replay(&resumed).code(), 65);

@@ -1,4 +1,4 @@
-//! The streams that only Aegis's own developers have.
+//! Streams that are available only to the developers of Aegis.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Lines: what they become, their order, and what is wrong with some.
+//! Lines: how they are read, their order, and errors in some of them.
 
 use super::*;
 
@@ -129,7 +129,7 @@ fn malformed_lines_are_told_without_content_and_counted() {
     assert!(error.starts_with(&format!("{}:2: ", file.display())), "{error}");
 }
 
-/// Labels as a topic may hold them, in a file that a tool for tables wrote.
+/// Labels of a topic, in a file that a spreadsheet tool has written.
 #[test]
 fn labels_are_read_as_those_of_a_topic() {
     let room = Folder::new();
@@ -158,7 +158,7 @@ fn labels_are_read_as_those_of_a_topic() {
     assert_eq!(label("f")["severity"], 0.5);
 }
 
-/// A stream in which nothing can be read is no empty stream: it is a failure, and leaves no files.
+/// A stream without a readable line is not an empty stream: the run fails and writes no files.
 #[test]
 fn a_stream_without_a_line_that_can_be_read_is_refused() {
     let room = Folder::new();
@@ -174,7 +174,7 @@ fn a_stream_without_a_line_that_can_be_read_is_refused() {
     assert_eq!(replay(&args(&[&room.file("empty.jsonl", &[header])])).code(), 0);
     let label = json!({"event_id": "g", "unsafe": true}).to_string();
     assert_eq!(replay(&args(&[&room.file("label.jsonl", &["{".to_owned(), label])])).code(), 0);
-    // Nothing of the stream, on top of what was saved.
+    // The same with a savepoint that the stream adds nothing to.
     let saved = room.path("saved");
     let good = room.file("good.jsonl", &stream(20, true));
     replay(&ReplayArgs { save: Some(saved.clone()), ..args(&[&good]) }).summary();
@@ -195,7 +195,7 @@ fn bytes_that_are_no_text_are_malformed() {
 fn shuffled_lines_with_times_give_one_hash() {
     let room = Folder::new();
     let mut lines = stream(400, true);
-    // Decided twice at one time: by content, whichever line comes first.
+    // Two decisions at the same time are ordered by their content, in any order of the lines.
     for vote in [0.9, 0.1, 0.5] {
         let twice = json!({"event_id": "twice", "event_time": 1_007, "votes": {"rules": vote, "guard": 0.3}, "unsafe": true});
         lines.push(twice.to_string());
@@ -231,7 +231,7 @@ fn some_lines_with_times_and_some_without_is_an_error() {
 #[test]
 fn without_times_the_lines_order_the_rounds() {
     let room = Folder::new();
-    // The label comes before the votes, a repeated line keeps its event's place and first votes.
+    // The label precedes the votes, and a repeated line keeps the position and the first votes of its event.
     let line =
         |event: &str, vote: f64| json!({"event_id": event, "votes": {"a": vote, "b": 0.5}}).to_string();
     let label = |event: &str| json!({"event_id": event, "unsafe": true}).to_string();

@@ -24,8 +24,8 @@ fn id(event: i64) -> RoundId {
     RoundId { tenant: "t".into(), policy: "p".into(), event: event.to_string() }
 }
 
-/// The n-th batch: changes, deletions and entries that depend on n. Some batches have so many records that they are
-/// written to chunks, at once or soon.
+/// Returns the n-th batch: changes, deletions and entries that depend on n. Some batches have enough records that they
+/// are written to chunks, at once or soon.
 fn batch(n: i64) -> WriteBatch {
     let more = match n % 40 {
         7 => 1_100,
@@ -145,7 +145,7 @@ fn nothing_that_was_committed_is_lost_to_kill_9() {
     assert!(found > 0, "rebuilt every time");
 }
 
-/// All files of sled, with their sizes.
+/// Returns all files of sled, with their sizes.
 fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.join("sled")];

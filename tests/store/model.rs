@@ -23,7 +23,8 @@ enum Act {
         positions: Vec<(i32, i64)>,
         few: Vec<Plain>,
     },
-    /// Writes `count` ledger records from the key `first` on with the value `value`. Many of them are written to chunks.
+    /// Writes `count` ledger records from the key `first` on with the value `value`. Many of them are written to
+    /// chunks.
     Records {
         first: u32,
         count: u32,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A room and the rooms that it may import from.
+/// Each room with the rooms that it may import from.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("crash", &[]),
@@ -61,12 +61,12 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The rooms that a file names after `crate::`, in code and in nested imports.
+/// Returns the rooms that a file names after `crate::`, in code and in nested imports.
 fn imports(text: &str) -> Vec<String> {
     names_after(text, "crate::")
 }
 
-/// The names that a file imports after a prefix, in code and in nested imports.
+/// Returns the names that a file imports after a prefix, in code and in nested imports.
 fn names_after(text: &str, prefix: &str) -> Vec<String> {
     let code: String =
         text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
@@ -144,7 +144,8 @@ fn core_knows_no_clock_no_files_and_no_threads() {
     }
 }
 
-/// The modules of a room: its files and folders, with the modules of the same room that each imports.
+/// Returns the modules of a room, which are its files and folders, each with the modules of the same room that it
+/// imports.
 fn modules(room: &str) -> BTreeMap<String, BTreeSet<String>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room);
     let (mut all, mut modules) = (Vec::new(), BTreeMap::<String, BTreeSet<String>>::new());

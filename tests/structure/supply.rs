@@ -1,5 +1,5 @@
-//! What the program is made of: every crate comes from where deny.toml says and has a licence that it allows.
-//! From Cargo's own metadata, for every platform; advisories are cargo-deny's (`make deny`).
+//! Checks the dependencies from Cargo's metadata, for every platform: every crate comes from a source and has a licence
+//! that deny.toml allows. cargo-deny checks advisories (`make deny`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All packages of the lock file.
+/// Returns all packages of the lock file.
 fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--locked", "--format-version", "1", "--manifest-path"])
@@ -25,14 +25,14 @@ fn packages() -> Vec<Value> {
     packages
 }
 
-/// A list of deny.toml.
+/// Returns a list of deny.toml.
 fn list(section: &str, key: &str) -> Vec<String> {
     let deny: toml::Table = fs::read_to_string(root().join("deny.toml")).unwrap().parse().unwrap();
     let list = deny[section][key].as_array().unwrap().iter();
     list.map(|word| word.as_str().unwrap().to_owned()).collect()
 }
 
-/// Whether an SPDX expression can be met with these licences; older crates write `/` for `OR`.
+/// Returns `true` if these licences satisfy an SPDX expression. Older crates write `/` for `OR`.
 fn allowed(expression: &str, allow: &[String]) -> bool {
     let plain = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = plain.split_whitespace().collect();
@@ -121,7 +121,7 @@ fn expressions_are_read() {
     }
 }
 
-/// What the Dockerfile copies from here in its stage of that name; `all` for every stage.
+/// Returns the paths that the Dockerfile copies from the build context in this stage, or in every stage for `all`.
 fn copied(stage: &str) -> Vec<String> {
     let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
     let (mut at, mut copied) = ("", Vec::new());
@@ -140,7 +140,7 @@ fn copied(stage: &str) -> Vec<String> {
     copied
 }
 
-/// Whether .dockerignore, which leaves out everything and takes paths in again, lets a path through.
+/// Returns `true` if .dockerignore, which excludes everything except for listed paths, includes a path.
 fn sent(path: &str) -> bool {
     let ignore = fs::read_to_string(root().join(".dockerignore")).unwrap();
     let mut lines = ignore.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -164,8 +164,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A manifest that declares a test whose file is not there is refused, and only by what would build: `cargo
-/// metadata` takes it.
+/// A manifest that declares a test whose file is missing is refused by commands that would build. `cargo metadata`
+/// accepts it.
 #[test]
 fn the_image_gets_all_that_cargo_needs() {
     for source in copied("all") {
@@ -179,7 +179,7 @@ fn the_image_gets_all_that_cargo_needs() {
     let fetched = Command::new(env!("CARGO")).args(["fetch", "--locked"]).current_dir(stage.path()).output();
     let fetched = fetched.unwrap();
     assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
-    // What the source takes in at build time from beside it.
+    // Files beside the source that it includes at build time.
     for path in sources(&stage.path().join("src")) {
         let text = fs::read_to_string(&path).unwrap();
         for taken in text.split("include_str!(").skip(1).filter_map(|rest| rest.split('"').nth(1)) {
@@ -195,7 +195,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found.filter(|path| path.extension().is_some_and(|ending| ending == "rs")).collect()
 }
 
-/// The bill of materials names all that Cargo.lock pins and all that set-up fetches, each with its hash.
+/// The bill of materials lists everything that Cargo.lock and the set-up pin, each with its hash.
 #[test]
 fn the_bill_of_materials_is_whole() {
     let made =
@@ -241,7 +241,7 @@ fn the_bill_of_materials_is_whole() {
         }
     }
     assert!(missing.is_empty(), "not in the bill: {missing:#?}");
-    // What only tests are made of is told from what is given on.
+    // Dependencies of tests only have another scope than distributed ones.
     let scope = |name: &str| components.iter().find(|one| one["name"] == name).map(|one| &one["scope"]);
     assert_eq!((scope("proptest"), scope("rdkafka")), (Some(&"excluded".into()), Some(&Value::Null)));
 }

@@ -1,5 +1,5 @@
-//! A broker at the other end of a long line: its clients reach it through a proxy that delays what passes by half a round
-//! trip each way, and limits no bandwidth.
+//! A broker behind a slow network: its clients connect through a proxy that delays all bytes by half a round trip in
+//! each direction, and does not limit the bandwidth.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{Kafka, free_port};
 
-/// Bytes that are read at once.
+/// The maximum number of bytes of one read.
 const CHUNK: usize = 256 << 10;
 
 /// A proxy for one address.
@@ -21,7 +21,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Passes connections on to `target`, a port of this machine, without a delay for now. It lasts as long as the process.
+    /// Forwards connections to `target`, a port of this machine, at first without a delay. The proxy runs until the
+    /// process ends.
     pub fn start(target: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -36,12 +37,12 @@ impl Proxy {
         Self { port, micros }
     }
 
-    /// Its port.
+    /// Returns the port of the proxy.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Sets the round trip, from the next bytes on.
+    /// Sets the round trip of all bytes that are read from now on.
     pub fn set_round_trip(&self, round_trip: Duration) {
         self.micros.store(u64::try_from(round_trip.as_micros()).unwrap(), Ordering::Relaxed);
     }
@@ -57,7 +58,7 @@ fn join(client: TcpStream, target: u16, micros: &Arc<AtomicU64>) {
     let ways = [(client.try_clone(), server.try_clone()), (Ok(server), Ok(client))];
     for (from, to) in ways {
         let (Ok(from), Ok(to)) = (from, to) else { return };
-        // What is on its way is nowhere bounded: a line does not slow its sender down.
+        // The channel is unbounded, because a slow network does not slow its sender down.
         let (sent, due) = mpsc::channel();
         let micros = Arc::clone(micros);
         thread::spawn(move || take(from, &sent, &micros));
@@ -65,7 +66,7 @@ fn join(client: TcpStream, target: u16, micros: &Arc<AtomicU64>) {
     }
 }
 
-/// Reads until the end, each chunk with the time at which it arrives.
+/// Reads until the connection ends, and sends each chunk with the time at which it arrives.
 fn take(mut from: TcpStream, sent: &Sender<(Instant, Vec<u8>)>, micros: &AtomicU64) {
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -77,7 +78,7 @@ fn take(mut from: TcpStream, sent: &Sender<(Instant, Vec<u8>)>, micros: &AtomicU
     }
 }
 
-/// Writes each chunk when its time has come.
+/// Writes each chunk when its time of arrival is reached.
 fn give(mut to: TcpStream, due: &Receiver<(Instant, Vec<u8>)>) {
     while let Ok((at, bytes)) = due.recv() {
         thread::sleep(at.saturating_duration_since(Instant::now()));
@@ -88,16 +89,16 @@ fn give(mut to: TcpStream, due: &Receiver<(Instant, Vec<u8>)>) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// A broker with two listeners: one that is near, for the test itself, and one behind the proxy.
+/// A broker with two listeners: a direct one for the test itself, and one behind the proxy.
 pub struct Far {
-    /// The broker, near.
+    /// The broker, through its direct listener.
     pub kafka: Kafka,
-    /// The way to it.
+    /// The proxy to the other listener.
     pub proxy: Proxy,
 }
 
 impl Far {
-    /// Starts a broker, with no delay for now.
+    /// Starts a broker, at first without a delay.
     pub fn start() -> Self {
         let port = free_port();
         let proxy = Proxy::start(port);
@@ -113,7 +114,7 @@ impl Far {
         Self { kafka: Kafka::secured(settings, ""), proxy }
     }
 
-    /// `host:port` of the far end.
+    /// Returns `host:port` of the proxy.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.proxy.port())
     }

@@ -1,4 +1,4 @@
-//! A small flow for tests: an expert that answers at once, events, labels, and what came of them.
+//! A small flow for tests: an expert that answers at once, events, labels, and their outcomes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::WAIT;
 
-/// Two rule experts in `folder`, which need no model: they disagree on the word "kill".
+/// Writes two rule experts to `folder`. They need no model, and disagree on the word "kill".
 pub fn experts(folder: &Path) {
     for (id, severity, word) in [("strict", 0.9, "kill"), ("lenient", 0.2, "kill")] {
         let rules = format!(
@@ -35,7 +35,7 @@ pub fn experts(folder: &Path) {
     }
 }
 
-/// Event number `number` of `conversation`.
+/// Returns the event with this number.
 pub fn event(number: usize, text: &str) -> Event {
     Event {
         id: format!("e{number:05}"),
@@ -50,13 +50,13 @@ pub fn event(number: usize, text: &str) -> Event {
     }
 }
 
-/// An event's record.
+/// Returns an event as a record.
 pub fn event_record(topic: &str, event: &Event) -> Produced {
     let payload = codec::encode_event(event, Encoding::Avro).unwrap();
     raw(topic, &event.conversation, payload)
 }
 
-/// A record of these bytes.
+/// Returns a record with these bytes.
 pub fn raw(topic: &str, key: &str, payload: impl Into<Vec<u8>>) -> Produced {
     Produced {
         topic: topic.into(),
@@ -68,7 +68,7 @@ pub fn raw(topic: &str, key: &str, payload: impl Into<Vec<u8>>) -> Produced {
     }
 }
 
-/// Records of events that cannot be used, each with the reason that its dead letter has.
+/// Returns records of events that cannot be used, each with the reason of its dead letter.
 pub fn poison(topic: &str) -> Vec<(&'static str, Produced)> {
     let long = "long ".repeat(220_000);
     vec![
@@ -81,7 +81,7 @@ pub fn poison(topic: &str) -> Vec<(&'static str, Produced)> {
     ]
 }
 
-/// A reviewer's label.
+/// Returns a reviewer's label.
 pub fn label(id: &str, event: &str, finding: Finding) -> Label {
     Label {
         id: id.into(),
@@ -101,17 +101,17 @@ pub fn label(id: &str, event: &str, finding: Finding) -> Label {
     }
 }
 
-/// A label's record.
+/// Returns a label as a record.
 pub fn label_record(topic: &str, label: &Label) -> Produced {
     raw(topic, &label.event, codec::encode_label(label, Encoding::Json).unwrap())
 }
 
-/// Sends records, in order.
+/// Sends records in their order.
 pub fn send(connection: &Connection, records: &[Produced]) {
     Outbox::open(connection, Delivery::AtLeastOnce).unwrap().commit(records, None).unwrap();
 }
 
-/// Reads a topic from its beginning until `enough` says so.
+/// Reads a topic from its beginning until `enough` returns `true`.
 pub fn read_until(
     connection: &Connection,
     topic: &str,
@@ -130,7 +130,7 @@ pub fn read_until(
     records
 }
 
-/// Everything that a topic holds now.
+/// Returns all records of a topic at this time.
 pub fn read_all(connection: &Connection, topic: &str) -> Vec<Consumed> {
     let mut follower = Follower::open(connection, topic, &Start::Beginning, WAIT).unwrap();
     let until = Instant::now() + WAIT;
@@ -145,30 +145,30 @@ pub fn read_all(connection: &Connection, topic: &str) -> Vec<Consumed> {
     }
 }
 
-/// The decisions among records.
+/// Decodes records as decisions.
 pub fn decisions(records: &[Consumed]) -> Vec<Decision> {
     records.iter().map(|record| codec::decode_decision(record.payload.as_deref().unwrap()).unwrap()).collect()
 }
 
-/// The review requests among records.
+/// Decodes records as review requests.
 pub fn reviews(records: &[Consumed]) -> Vec<ReviewRequest> {
     records.iter().map(|record| codec::decode_review(record.payload.as_deref().unwrap()).unwrap()).collect()
 }
 
-/// The ledger records among records.
+/// Decodes records as ledger records.
 pub fn ledger(records: &[Consumed]) -> Vec<Record> {
     let values = records.iter().filter_map(|record| record.payload.as_deref());
     values.map(|payload| codec::decode_record(payload).unwrap()).collect()
 }
 
-/// A header of a dead letter.
+/// Returns a header of a dead letter.
 pub fn header(record: &Consumed, name: &str) -> String {
     let name = format!("__connect.errors.{name}");
     let (_, value) = record.headers.iter().find(|(key, _)| *key == name).unwrap();
     String::from_utf8(value.clone().unwrap()).unwrap()
 }
 
-/// The reasons of dead letters, counted.
+/// Counts dead letters by their reason.
 pub fn reasons(records: &[Consumed]) -> BTreeMap<String, usize> {
     let mut reasons = BTreeMap::new();
     for record in records {
@@ -177,7 +177,7 @@ pub fn reasons(records: &[Consumed]) -> BTreeMap<String, usize> {
     reasons
 }
 
-/// Topic names under a prefix.
+/// Returns topic names with a prefix.
 pub fn topics(prefix: &str) -> Topics {
     let name = |name: &str| format!("{prefix}.{name}");
     Topics {

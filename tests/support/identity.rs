@@ -14,7 +14,7 @@ pub struct Identity {
     pub key: PKey<Private>,
 }
 
-/// A certificate of `name` for the loopback address; its own issuer where there is none.
+/// Issues a certificate of `name` for the loopback address. Without an issuer it is self-signed.
 pub fn identity(name: &str, serial: u32, issuer: Option<&Identity>) -> Identity {
     let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
     let mut subject = X509NameBuilder::new().unwrap();

@@ -1,8 +1,8 @@
 //! A real Apache Kafka for tests: `mod support;` and `support::kafka()`.
 //!
-//! One broker for a test binary, on free loopback ports, in a folder of its own. A pipe ties it to this
-//! process: whatever ends the process ends the broker. Without Maven or Java a test fails and says what to
-//! install; it never passes by skipping.
+//! A test binary shares one broker, on free loopback ports and in its own folder. A pipe connects it to this process,
+//! so that the broker ends with the process in any case. Without Maven or Java a test fails with a message of what to
+//! install; it is never skipped.
 
 #![allow(missing_docs, dead_code, reason = "each test binary uses what it needs")]
 
@@ -23,13 +23,13 @@ use std::time::{Duration, Instant};
 use aegis::kafka::topics::{self, Finding, TopicSpec};
 use aegis::kafka::{Connection, Consumed, Polled, Produced, Source};
 
-/// How long anything may take before a test fails.
+/// The time after which a wait of a test fails.
 pub const WAIT: Duration = Duration::from_secs(30);
 
-/// The broker shared by all tests of this binary.
+/// Returns the broker that all tests of this binary share.
 pub fn kafka() -> &'static Kafka {
     static SHARED: OnceLock<Kafka> = OnceLock::new();
-    // It is never dropped: the pipe's end ends it.
+    // It is never dropped. It ends when the pipe is closed.
     SHARED.get_or_init(|| Kafka::begin(&["remove"]))
 }
 
@@ -45,13 +45,13 @@ pub struct Kafka {
     folder: PathBuf,
     port: u16,
     controller: u16,
-    /// Ends the broker when it is closed.
+    /// The broker ends when this pipe is closed.
     leash: Option<ChildStdin>,
     child: Child,
 }
 
 impl Kafka {
-    /// Starts a broker and waits until it answers.
+    /// Starts a broker and waits until it responds.
     pub fn start() -> Self {
         Self::begin(&[])
     }
@@ -62,8 +62,8 @@ impl Kafka {
         Self::start_in(folder, port, controller, more)
     }
 
-    /// Starts a broker with further settings, to which it gives its two ports, and with users, a line
-    /// `SCRAM-SHA-512=[name=…,password=…]` each.
+    /// Starts a broker with further settings, which are a function of its two ports, and with users, each as a line
+    /// `SCRAM-SHA-512=[name=…,password=…]`.
     pub fn secured(settings: impl FnOnce(u16, u16) -> String, users: &str) -> Self {
         let (port, controller) = (free_port(), free_port());
         let folder = home().join(format!("kafka-{}-{port}", std::process::id()));
@@ -92,29 +92,29 @@ impl Kafka {
         kafka
     }
 
-    /// `host:port`.
+    /// Returns `host:port` of the broker.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// For clients.
+    /// Returns the connection settings of clients.
     pub fn connection(&self) -> Connection {
         Connection::new(self.bootstrap())
     }
 
-    /// Kills the broker with -9: what it has acknowledged it must still have.
+    /// Kills the broker with SIGKILL. It must keep all records that it has acknowledged.
     pub fn kill(&mut self) {
         self.signal("KILL");
         self.child.wait().unwrap();
         self.leash = None;
     }
 
-    /// Holds the broker still: it answers nobody, and no connection breaks.
+    /// Suspends the broker: it answers no request, and its connections stay open.
     pub fn pause(&self) {
         self.signal("STOP");
     }
 
-    /// It goes on.
+    /// Resumes the broker.
     pub fn resume(&self) {
         self.signal("CONT");
     }
@@ -124,11 +124,11 @@ impl Kafka {
         assert!(Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success());
     }
 
-    /// Starts it again, on the same ports and the same folder.
+    /// Starts the broker again, on the same ports and in the same folder.
     pub fn restart(&mut self) {
         let again = Self::start_in(self.folder.clone(), self.port, self.controller, &[]);
         let mut old = std::mem::replace(self, again);
-        // The folder is the new one's.
+        // The new broker owns the folder now.
         old.folder = PathBuf::new();
     }
 
@@ -145,7 +145,7 @@ impl Kafka {
                 panic!("no Apache Kafka ({status}): see above for what to install\n{log}");
             }
             assert!(Instant::now() < until, "Apache Kafka does not answer: {}", self.folder.display());
-            // A port that opens tells nobody.
+            // An open port is not announced by any event.
             thread::sleep(Duration::from_millis(50));
         }
         while let Err(error) = topics::partitions(&self.connection(), "absent", Duration::from_secs(5)) {
@@ -169,7 +169,7 @@ impl Drop for Kafka {
 /// A topic's name, partitions and settings.
 pub type Wanted<'a> = (&'a str, i32, &'a [(&'a str, &'a str)]);
 
-/// Makes topics with these partitions, and further settings.
+/// Creates topics with these partitions and settings.
 pub fn make(connection: &Connection, specs: &[Wanted<'_>]) {
     let specs: Vec<_> = specs
         .iter()
@@ -189,7 +189,7 @@ pub fn make(connection: &Connection, specs: &[Wanted<'_>]) {
     }
 }
 
-/// A record for a partition.
+/// Returns a record for a partition.
 pub fn record(topic: &str, partition: i32, payload: impl Into<Vec<u8>>) -> Produced {
     Produced {
         topic: topic.into(),
@@ -201,7 +201,7 @@ pub fn record(topic: &str, partition: i32, payload: impl Into<Vec<u8>>) -> Produ
     }
 }
 
-/// Polls until `count` records have come.
+/// Polls until `count` records are read.
 pub fn read(source: &mut Source, count: usize) -> Vec<Consumed> {
     let until = Instant::now() + WAIT;
     let mut records = Vec::new();
@@ -218,7 +218,7 @@ fn home() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).to_owned()
 }
 
-/// A port that is free now.
+/// Returns a port that is free at this time.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

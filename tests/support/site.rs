@@ -1,5 +1,4 @@
-//! A configuration in a folder of its own with topics of its own on the shared broker, and the processes that
-//! run on it.
+//! A configuration in its own folder with its own topics on the shared broker, and the processes that use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -21,12 +20,12 @@ use aegis::kafka::{Connection, Consumed, committed, topics};
 use super::flow::{experts, ledger, read_all, read_until};
 use super::{Kafka, WAIT, claim_prefix, kafka};
 
-/// Partitions of events, decisions and labels.
+/// The number of partitions of events, decisions and labels.
 pub const PARTITIONS: i32 = 3;
 
 const TOPICS: [&str; 8] = ["events", "decisions", "review", "labels", "dlq", "rounds", "weights", "election"];
 
-/// A configuration in a folder of its own, and the processes that run on it.
+/// A configuration in its own folder, and the processes that use it.
 pub struct Site {
     pub folder: tempfile::TempDir,
     pub connection: Connection,
@@ -40,12 +39,12 @@ impl Site {
         Self::with(prefix, &[])
     }
 
-    /// With settings for all its commands.
+    /// Creates a site with settings for all its commands.
     pub fn with(prefix: &str, sets: &[(&str, &str)]) -> Self {
         Self::on(kafka(), prefix, PARTITIONS, sets)
     }
 
-    /// On this broker, with so many partitions of events, decisions and labels.
+    /// Creates a site on this broker, with this number of partitions of events, decisions and labels.
     pub fn on(kafka: &Kafka, prefix: &str, partitions: i32, sets: &[(&str, &str)]) -> Self {
         claim_prefix(&kafka.bootstrap(), prefix);
         let folder = tempfile::tempdir().unwrap();
@@ -65,7 +64,7 @@ impl Site {
         assert!(made.status.success(), "{made:?}");
         let until = Instant::now() + WAIT;
         for name in TOPICS {
-            // A topic that was made is seen by clients a moment later.
+            // Clients see a new topic only some time after it was created.
             while topics::partitions(&site.connection, &site.topic(name), WAIT).is_err() {
                 assert!(Instant::now() < until, "{name} was made and is not there");
             }
@@ -77,7 +76,7 @@ impl Site {
         self.folder.path().join("aegis.toml")
     }
 
-    /// sled's folder.
+    /// Returns the folder of sled.
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
@@ -95,25 +94,25 @@ impl Site {
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command and waits for its end.
     pub fn aegis(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
-    /// A role, with its log on this test's standard error.
+    /// Starts a role that logs to the standard error of this test.
     pub fn start(&self, role: &str) -> Process {
         let child = self.command(&["run", "--role", role]).stdin(Stdio::null()).spawn().unwrap();
         Process { child, log: PathBuf::new() }
     }
 
-    /// A role with more arguments and with variables in its environment; its log goes to a file.
+    /// Starts a role with more arguments and environment variables. It logs to a file.
     pub fn start_with(&self, role: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Process {
         let mut command = self.command(&["run", "--role", role]);
         command.args(arguments).envs(variables.iter().copied());
         self.start_command(role, command)
     }
 
-    /// A command that runs a role; its log goes to a file.
+    /// Starts a command that runs a role. It logs to a file.
     pub fn start_command(&self, role: &str, mut command: Command) -> Process {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.folder.path().join(format!("{role}-{number}.log"));
@@ -126,7 +125,7 @@ impl Site {
         Process { child, log }
     }
 
-    /// A role that may have so many file descriptors at a time; its log goes to a file.
+    /// Starts a role with a limit on its open file descriptors. It logs to a file.
     pub fn start_within(&self, role: &str, descriptors: usize) -> Process {
         let log = self.folder.path().join(format!("{role}-{descriptors}.log"));
         let command = self.command(&["run", "--role", role]);
@@ -144,7 +143,7 @@ impl Site {
         Process { child, log }
     }
 
-    /// The hash that an offline replay of the ledger topic gives.
+    /// Returns the state hash of an offline replay of the ledger topic.
     pub fn replayed(&self) -> String {
         let json = self.folder.path().join("replay.json");
         let topic = format!("topic:{}", self.topic("rounds"));
@@ -154,14 +153,14 @@ impl Site {
         summary["state_hash"].as_str().unwrap().to_owned()
     }
 
-    /// `aegis verify` finds nothing wrong.
+    /// Checks that `aegis verify` finds no violation.
     pub fn verified(&self) {
         let output = self.aegis(&["verify"]);
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Waits for a predictor of so many rounds that reflects more of the ledger than `after`.
+    /// Waits for a predictor of this number of rounds that reflects the ledger beyond the offset `after`.
     pub fn published(&self, rounds: u64, after: i64) -> Published {
         let last = |records: &[Consumed]| {
             let payload = records.last()?.payload.as_deref()?;
@@ -174,27 +173,27 @@ impl Site {
         last(&records).unwrap()
     }
 
-    /// How many records of a topic a group has behind it.
+    /// Returns the number of records of a topic before the group's committed offsets.
     pub fn committed(&self, group: &str, topic: &str) -> i64 {
         let (group, topic) = (self.topic(group), self.topic(topic));
         let until = Instant::now() + WAIT;
         loop {
             match committed(&self.connection, &group, &topic, WAIT) {
                 Ok(known) => return known.values().sum(),
-                // The first group of a broker is asked about while its coordinator is still being made.
+                // The coordinator of the first group of a broker may still be starting.
                 Err(error) if error.is_retryable() && Instant::now() < until => {}
                 Err(error) => panic!("{error}"),
             }
         }
     }
 
-    /// The ledger: of each key the newest record.
+    /// Returns the ledger: the newest record of each key.
     pub fn ledger(&self) -> BTreeMap<String, Record> {
         let records = ledger(&read_all(&self.connection, &self.topic("rounds")));
         records.into_iter().map(|record| (format!("{:?}", record.key()), record)).collect()
     }
 
-    /// The labels that wait for their events.
+    /// Returns the labels that wait for their events.
     pub fn waiting(&self) -> BTreeSet<String> {
         let waits = |record| match record {
             Record::Label(filed) if filed.status == LabelStatus::Waiting => Some(filed.label.id),
@@ -203,7 +202,7 @@ impl Site {
         self.ledger().into_values().filter_map(waits).collect()
     }
 
-    /// The hash that was published last.
+    /// Returns the state hash of the last published predictor.
     pub fn hash(&self) -> String {
         let last = read_all(&self.connection, &self.topic("weights")).pop().unwrap();
         hex(&codec::decode_published(&last.payload.unwrap()).unwrap().state_hash)
@@ -217,20 +216,20 @@ pub struct Process {
 }
 
 impl Process {
-    /// kill -9.
+    /// Kills the process with SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and a clean end.
+    /// Sends SIGTERM and checks that the process ends without an error.
     pub fn stop(mut self) {
         self.signal("TERM");
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}\n{}", self.log());
     }
 
-    /// Its number.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -241,29 +240,29 @@ impl Process {
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, or `None` while the process runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub fn end(&mut self) -> ExitStatus {
         self.until("its end", Self::ended)
     }
 
-    /// It was killed with SIGKILL, by itself: it came to this point.
+    /// Checks that the process killed itself with SIGKILL at this crash point.
     pub fn died_at(&self, status: ExitStatus, point: &str) {
         let log = self.log();
         assert_eq!(status.signal(), Some(9), "{status}\n{log}");
         assert!(log.contains(&format!("dying at {point}")), "{log}");
     }
 
-    /// What it has logged.
+    /// Returns the log of the process.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// GET of a path that a role serves: the status and the page.
+    /// Sends a GET request for a path. Returns the status and the page.
     pub fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
@@ -272,19 +271,19 @@ impl Process {
         (page.split(' ').nth(1).unwrap().parse().unwrap(), page)
     }
 
-    /// Where health and metrics answer.
+    /// Returns the address of the health and metrics endpoint.
     pub fn address(&self) -> String {
         let log = self.log();
         let line = log.lines().find(|line| line.contains("health and metrics")).unwrap();
         line.split("address=").nth(1).unwrap().trim().to_owned()
     }
 
-    /// Waits until it stands still at this point, and the shell that stopped it has seen that: where it goes on before,
-    /// that shell waits for ever, and the process for the shell.
+    /// Waits until the process is stopped at this point, and until the shell that stopped it has ended. If the process
+    /// continued earlier, that shell and the process would wait for each other forever.
     pub fn holds_still_at(&mut self, point: &str) {
         self.says(&format!("holding still at {point}"));
         let own = self.child.id().to_string();
-        // State and parent come after the name in brackets.
+        // State and parent follow the name in brackets.
         let state = |process: &str| {
             let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
             let mut words = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned);
@@ -300,7 +299,7 @@ impl Process {
         });
     }
 
-    /// Waits until its log has these words.
+    /// Waits until the log contains these words.
     pub fn says(&mut self, words: &str) {
         self.until(words, |process| process.log().contains(words).then_some(()));
     }
@@ -325,11 +324,11 @@ impl Drop for Process {
 
 /// The time after which a wait of a test fails. It only keeps a test from hanging, and asserts nothing about speed.
 pub const FAIL_SAFE: Duration = Duration::from_secs(90);
-/// The pause between two looks at a state that no event announces.
+/// The pause between two polls of a state that no event announces.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Polls `look` until it returns a value, for states that no event announces: of a process, a file, committed offsets, a
-/// compacted topic. Panics with the last error at the [`FAIL_SAFE`].
+/// Polls `look` until it returns a value, for states that no event announces: of a process, a file, committed offsets,
+/// a compacted topic. Panics with the last error at the [`FAIL_SAFE`].
 pub fn poll<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
     let until = Instant::now() + FAIL_SAFE;
     loop {
@@ -357,7 +356,7 @@ pub fn returns<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 
     }
 }
 
-/// Bytes as lower-case hexadecimal digits.
+/// Returns bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::targets::Target;
 
-/// Outcomes and names as numbers.
+/// Returns a number for outcomes and names.
 pub fn hash(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);

@@ -2,7 +2,7 @@
 //!
 //! By default each target gets a fixed number of executions from a fixed seed. `FUZZ_SECONDS=60` sets the time of each
 //! target instead, `FUZZ_SEED` selects other mutations, and `FUZZ_TARGET` one target: docs/fuzzing.md.
-#![allow(unsafe_code)] // a counting allocator needs it
+#![allow(unsafe_code)] // required by a counting allocator
 
 mod corpus;
 mod mutate;

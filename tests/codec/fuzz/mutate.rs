@@ -1,5 +1,5 @@
-//! Mutations of bytes, of numbers in Avro and in text, and of pieces between inputs. They follow from a seed and are the
-//! same on every machine.
+//! Mutations of bytes, of numbers in Avro and in text, and of pieces between inputs. They follow from a seed and are
+//! the same on every machine.
 
 use fastrand::Rng;
 

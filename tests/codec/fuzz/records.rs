@@ -70,7 +70,7 @@ static MAPPED: LazyLock<[Defaults; 4]> = LazyLock::new(|| {
     })
 });
 
-/// Events by pointers. An event that our own reader and the pointers both read is the same for both.
+/// Reads an event by pointers. An event that our own reader and the pointers both read is the same for both.
 pub fn mapped(bytes: &[u8]) -> u64 {
     let (which, record) = match bytes {
         [which @ 0..=3, record @ ..] => (usize::from(*which), record),
@@ -113,7 +113,7 @@ static MAPPED_LABELS: LazyLock<[Defaults; 3]> = LazyLock::new(|| {
     })
 });
 
-/// Labels by pointers. A label that our own reader and the pointers both read is the same for both.
+/// Reads a label by pointers. A label that our own reader and the pointers both read is the same for both.
 pub fn mapped_label(bytes: &[u8]) -> u64 {
     let (which, record) = match bytes {
         [which @ 0..=2, record @ ..] => (usize::from(*which), record),
@@ -192,8 +192,8 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     Known(avro.chain(ours).chain([Writer::json(), logical]).map(Arc::new).collect())
 });
 
-/// The first byte selects the writer, the second the position of its id: in a header, before the datum as a number or a
-/// GUID, or in the bytes that follow.
+/// Reads a record with a header or a framing. The first byte selects the writer, the second the position of its id: in
+/// a header, before the datum as a number or a GUID, or in the bytes that follow.
 pub fn framed(bytes: &[u8]) -> u64 {
     let &[writer, how, ref datum @ ..] = bytes else { return 0 };
     // The first bytes of a single-object record are not part of a datum.
@@ -218,7 +218,7 @@ pub fn framed(bytes: &[u8]) -> u64 {
     hash(endings)
 }
 
-/// A schema of a registry, and a short datum of it.
+/// Reads a schema of a registry, and a short datum of it.
 pub fn schema(bytes: &[u8]) -> u64 {
     let Ok(text) = std::str::from_utf8(bytes) else { return 1 };
     let Some(writer) = Writer::avro(text) else { return 2 };
@@ -228,7 +228,7 @@ pub fn schema(bytes: &[u8]) -> u64 {
     hash([ending(&received.event(&defaults())), ending(&received.decision())])
 }
 
-/// The headers of a dead letter, from lines of `name=value`.
+/// Reads the headers of a dead letter, from lines of `name=value`.
 pub fn headers(bytes: &[u8]) -> u64 {
     let header = |line: &[u8]| {
         let (name, value) = match line.iter().position(|byte| *byte == b'=') {

@@ -55,7 +55,7 @@ pub fn time(bytes: &[u8]) -> u64 {
     hash((3, shown.len(), millis < 0))
 }
 
-/// Lines of a stream or a savepoint, folded.
+/// Folds the lines of a stream or a savepoint.
 pub fn replay(bytes: &[u8]) -> u64 {
     let Ok(text) = std::str::from_utf8(bytes) else { return 1 };
     match fold_lines(text.lines()) {
@@ -65,7 +65,7 @@ pub fn replay(bytes: &[u8]) -> u64 {
     }
 }
 
-/// A stream in a file with that extension, folded by the fastest learner.
+/// Folds a stream in a file with that extension by the fastest learner.
 fn replay_file(name: &str, bytes: &[u8]) -> u64 {
     let args = ReplayArgs {
         streams: vec![put(name, bytes)],
@@ -107,7 +107,7 @@ pub fn config(bytes: &[u8]) -> u64 {
     loaded(&put("aegis.toml", bytes), Vec::new(), &[])
 }
 
-/// Lines as values of `--set`, and lines that begin like variables as the environment.
+/// Reads lines as values of `--set`, and lines that begin like variables as the environment.
 pub fn overlay(bytes: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(bytes);
     let (environment, sets): (Vec<&str>, Vec<&str>) =
@@ -128,7 +128,7 @@ pub fn policies(bytes: &[u8]) -> u64 {
     }
 }
 
-/// A manifest without its files. It is read and checked, and nothing is run.
+/// Reads and checks a manifest without its files. Nothing is run.
 pub fn manifest(bytes: &[u8]) -> u64 {
     put("panel/expert/manifest.toml", bytes);
     match Panel::open(PanelConfig::new(FOLDER.join("panel"))) {
@@ -137,7 +137,7 @@ pub fn manifest(bytes: &[u8]) -> u64 {
     }
 }
 
-/// The files that a graph refers to. Nothing is loaded.
+/// Lists the files that a graph refers to. Nothing is loaded.
 pub fn graph(bytes: &[u8]) -> u64 {
     match external_data::locations(bytes) {
         Ok(found) => hash((0, format!("{found:?}").len().min(256))),

@@ -1,4 +1,4 @@
-//! A panel over such experts, and its outcomes.
+//! A panel of tiny experts, and its outcomes.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::{Folder, models};
 /// A vote's score, or the reason of its abstention.
 pub type Said = Result<f64, Abstention>;
 
-/// Two sessions over a folder's experts.
+/// Returns the configuration of a panel with two sessions for the experts of a folder.
 pub fn config(folder: &Folder) -> PanelConfig {
     let runtime = models().join("runtime/libonnxruntime.so");
     PanelConfig { runtime, sessions: Some(2), ..PanelConfig::new(folder.path()) }
@@ -23,12 +23,12 @@ pub fn outcome(vote: &Vote) -> Said {
     }
 }
 
-/// Each expert's outcome on each text.
+/// Returns the outcome of each expert for each text.
 pub fn outcomes(panel: &Panel, texts: &[&str]) -> Vec<Vec<Said>> {
     panel.ask(texts).iter().map(|answer| answer.votes.iter().map(outcome).collect()).collect()
 }
 
-/// Waits until a condition holds, because a panel signals nothing.
+/// Waits until a condition is `true`, because a panel signals nothing.
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {

@@ -1,4 +1,4 @@
-//! Tiny experts that tests make: graphs of a few nodes whose faults are chosen by a word of the text.
+//! Tiny experts that tests create: graphs of a few nodes, with a fault that a word of the text selects.
 
 #![allow(dead_code)] // each test file uses a part of it
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// The folder in which `make setup` installs the experts.
+/// Returns the folder in which `make setup` installs the experts.
 pub fn models() -> PathBuf {
     let folder = std::env::var_os("AEGIS_MODELS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), PathBuf::from);
@@ -25,7 +25,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Protobuf by hand: fields of ONNX messages by number.
+/// An encoder for protobuf, with the fields of ONNX messages by number.
 mod proto {
     pub fn varint(mut n: u64) -> Vec<u8> {
         let mut out = Vec::new();
@@ -86,13 +86,13 @@ impl Graph {
         self.constant(name, FLOAT, shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
     }
 
-    /// Adds numbers that are in a file of their own.
+    /// Adds floats that are stored in a file of their own.
     pub fn outside(mut self, name: &str, shape: &[i64], location: &str) -> Self {
         self.parts.push(bytes(5, &external(name, shape, location)));
         self
     }
 
-    /// Adds the same as a node's attribute.
+    /// Adds the same as the attribute of a node.
     pub fn outside_constant(mut self, shape: &[i64], location: &str, output: &str) -> Self {
         let tensor = external("value", shape, location);
         let attribute = [text(1, "value"), bytes(5, &tensor), int(20, 4)].concat();
@@ -101,7 +101,7 @@ impl Graph {
         self
     }
 
-    /// Adds a number `nothing`, 0, that takes `size` bytes to compute.
+    /// Adds a number `nothing` with the value 0, whose computation takes `size` bytes.
     pub fn weighty(self, size: i64) -> Self {
         self.ints("size", &[1], &[size / 4]).node("ConstantOfShape", &["size"], "weight").node_with(
             "ReduceMax",
@@ -130,7 +130,7 @@ impl Graph {
         self.node_with(op, inputs, output, &[])
     }
 
-    /// `attributes`: name and value of whole numbers.
+    /// Adds a node. `attributes` are names and values of integers.
     pub fn node_with(self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, u64)]) -> Self {
         let extra = attributes
             .iter()
@@ -155,14 +155,14 @@ impl Graph {
         [self.parts.concat(), text(2, name)].concat()
     }
 
-    /// The file's bytes.
+    /// Returns the bytes of the model file.
     pub fn model(self) -> Vec<u8> {
         let opset = [text(1, ""), int(2, 20)].concat();
         [int(1, 9), bytes(7, &self.message("g")), bytes(8, &opset)].concat()
     }
 }
 
-/// A tensor of floats that are in a file.
+/// Returns a tensor of floats that are stored in a file.
 fn external(name: &str, shape: &[i64], location: &str) -> Vec<u8> {
     let location = [text(1, "location"), text(2, location)].concat();
     let mut tensor: Vec<u8> = shape.iter().flat_map(|&n| int(1, n as u64)).collect();
@@ -177,7 +177,7 @@ fn value_info(name: &str, kind: u64, shape: &[i64]) -> Vec<u8> {
     [text(1, name), bytes(2, &bytes(1, &tensor))].concat()
 }
 
-/// The words that the tiny experts know; the first word of a text decides what happens.
+/// The vocabulary of the tiny experts. The first word of a text selects the fault.
 pub const WORDS: [&str; 9] = ["[UNK]", "fine", "bad", "nan", "poison", "wide", "hang", "slow", "end"];
 
 pub fn tokenizer() -> Vec<u8> {
@@ -192,7 +192,7 @@ pub fn tokenizer() -> Vec<u8> {
     .into_bytes()
 }
 
-/// The body of a loop that does nothing but go on.
+/// Returns the body of a loop without any work.
 fn turn() -> Graph {
     Graph::default()
         .input("i", INT64, &[])
@@ -204,8 +204,8 @@ fn turn() -> Graph {
         .output("sum", FLOAT, &[])
 }
 
-/// Adds `value` \[batch, 1\]: .25 for `fine`, .75 for `bad`, NaN for `nan`; on `poison` the run fails, on
-/// `wide` it has too many rows, on `hang` it never ends, on `slow` it takes a while.
+/// Adds `value` \[batch, 1\]: .25 for `fine`, .75 for `bad`, NaN for `nan`. On `poison` the run fails, on `wide` the
+/// output has too many rows, on `hang` the run never ends, and on `slow` it takes some time.
 fn faulty(graph: Graph) -> Graph {
     graph
         .input("ids", INT64, &[-1, 1])
@@ -233,12 +233,12 @@ fn faulty(graph: Graph) -> Graph {
         .node("Tile", &["ended", "repeats"], "value")
 }
 
-/// A classifier that misbehaves on request.
+/// Returns a classifier with a fault on request.
 pub fn faulty_classifier() -> Vec<u8> {
     faulty(Graph::default()).node("Identity", &["value"], "scores").output("scores", FLOAT, &[-1, -1]).model()
 }
 
-/// A classifier whose one node takes minutes on `hang`: a product of whole numbers, 3,000 by 3,000.
+/// Returns a classifier with one node that takes minutes on `hang`: a product of integer matrices, 3,000 by 3,000.
 pub fn stuck_classifier() -> Vec<u8> {
     Graph::default()
         .input("ids", INT64, &[-1, 1])
@@ -260,7 +260,7 @@ pub fn stuck_classifier() -> Vec<u8> {
         .model()
 }
 
-/// A classifier that never misbehaves: .25 for `fine`, .75 for `bad`, else .5.
+/// Returns a classifier without faults: .25 for `fine`, .75 for `bad`, else .5.
 pub fn plain_classifier() -> Vec<u8> {
     Graph::default()
         .input("ids", INT64, &[-1, 1])
@@ -270,7 +270,8 @@ pub fn plain_classifier() -> Vec<u8> {
         .model()
 }
 
-/// An encoder that misbehaves on request; its embedding is one number, its features are a hundred times that.
+/// Returns an encoder with a fault on request. Its embedding is one number, and its features are a hundred times that
+/// number.
 pub fn faulty_encoder() -> Vec<u8> {
     faulty(Graph::default())
         .node("Identity", &["value"], "embedding")
@@ -284,7 +285,7 @@ pub fn faulty_encoder() -> Vec<u8> {
         .model()
 }
 
-/// A head that gives back the embedding.
+/// Returns a head whose score is the embedding.
 pub fn head() -> Vec<u8> {
     Graph::default()
         .input("embedding", FLOAT, &[-1, 1])
@@ -293,7 +294,7 @@ pub fn head() -> Vec<u8> {
         .model()
 }
 
-/// A head that gives NaN below one half: ln(x - 0.5) is none.
+/// Returns a head whose score is NaN below one half, because ln(x - 0.5) is undefined there.
 pub fn shaky_head() -> Vec<u8> {
     Graph::default()
         .input("embedding", FLOAT, &[-1, 1])
@@ -305,7 +306,7 @@ pub fn shaky_head() -> Vec<u8> {
         .model()
 }
 
-/// A head that gives back the embedding, and for one above .6 never ends.
+/// Returns a head whose score is the embedding, and which never ends for an embedding above .6.
 pub fn hanging_head() -> Vec<u8> {
     above(i64::MAX)
         .truth("true")
@@ -316,7 +317,7 @@ pub fn hanging_head() -> Vec<u8> {
         .model()
 }
 
-/// A head that gives back the embedding, and for one above .6 is in a single node for minutes.
+/// Returns a head whose score is the embedding, and which for one above .6 spends minutes in a single node.
 pub fn stuck_head() -> Vec<u8> {
     above(3_000)
         .ints("one", &[1], &[1])
@@ -332,7 +333,7 @@ pub fn stuck_head() -> Vec<u8> {
         .model()
 }
 
-/// `most`: this number where an embedding of the batch is above .6, else 0.
+/// Returns a graph with the output `most`: this number if an embedding of the batch is above .6, else 0.
 fn above(number: i64) -> Graph {
     Graph::default()
         .input("embedding", FLOAT, &[-1, 1])
@@ -363,7 +364,7 @@ impl Folder {
         format!("file = \"{name}\"\nsha256 = \"{}\"\n", sha256(bytes))
     }
 
-    /// Adds an expert: its graph, and the manifest after `[model]`.
+    /// Adds an expert with its graph. `rest` follows the section `[model]` of its manifest.
     pub fn add(&self, id: &str, kind: &str, top: &str, graph: &[u8], rest: &str) -> &Self {
         let file = self.put(id, "model.onnx", graph);
         self.manifest(
@@ -380,7 +381,7 @@ impl Folder {
         self
     }
 
-    /// The manifest's lines for a tokenizer of one word.
+    /// Returns the manifest's lines for a tokenizer of one word.
     pub fn tokenizer(&self, id: &str) -> String {
         format!("[tokenizer]\n{}max_tokens = 1\n", self.put(id, "tokenizer.json", &tokenizer()))
     }
@@ -402,7 +403,7 @@ impl Folder {
         self.add(id, "head", "encoder = \"encoder\"", graph, &rest)
     }
 
-    /// Writes a file of external data; gives its lines of the manifest, which come after the model's.
+    /// Writes a file of external data. Returns its lines of the manifest, which follow those of the model.
     pub fn external(&self, id: &str, name: &str, bytes: &[u8]) -> String {
         format!("[[model.external_data]]\n{}", self.put(id, name, bytes))
     }

@@ -11,7 +11,8 @@ use aegis::kafka::Produced;
 use super::support::flow::{raw, send};
 use super::{Site, about, decide, events, learned, send_labels};
 
-/// A decision about the same event with other votes, in a lower partition than the first one, so that it counts.
+/// Returns a decision about the same event with other votes, in a lower partition than the first one, so that it
+/// counts.
 fn lower(site: &Site, decision: &Decision) -> Produced {
     let mut decision = decision.clone();
     for weighed in &mut decision.votes {
@@ -35,7 +36,7 @@ fn write_foreign(site: &Site, number: usize, round: RoundRecord) {
     send(&site.connection, &produced);
 }
 
-/// The partition of the decision that gave a round its votes, and the score of the first vote.
+/// Returns the partition of the decision that gave a round its votes, and the score of the first vote.
 fn votes(site: &Site, event: &str) -> (i32, Option<f64>) {
     let found = site.ledger().into_values().find_map(|record| match record {
         Record::Round(round) if round.id.event == event => Some(round),

@@ -11,7 +11,7 @@ use super::{Site, about, decide, events, send_labels, wait};
 
 const EVENTS: usize = 60;
 
-/// Events with a time, some of them twice and one of long ago, and labels for them.
+/// Returns events with a time, some of them twice and one of long ago, and labels for them.
 fn stream() -> (Vec<Event>, Vec<Label>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let now = Millis::try_from(now).unwrap();

@@ -34,7 +34,8 @@ fn of_two_started_together_one_is_active() {
     written_once(&site, ROUNDS * LABELS);
 }
 
-/// The transactional id of a learner is taken over within its transaction. It writes nothing more and ends with an error.
+/// The transactional id of a learner is taken over within its transaction. It writes nothing more and ends with an
+/// error.
 #[test]
 fn one_that_was_fenced_ends_with_a_clear_word() {
     // With a long session timeout the pause is not taken for an expired transaction.
@@ -59,8 +60,8 @@ fn one_that_was_fenced_ends_with_a_clear_word() {
     new.stop();
 }
 
-/// A learner is stopped within its transaction, which expires, and another takes over. When the first continues, it writes
-/// nothing, and stands for election before it could take the id back.
+/// A learner is stopped within its transaction, which expires, and another takes over. When the first continues, it
+/// writes nothing, and stands for election before it could take the id back.
 #[test]
 fn one_that_outlived_its_transaction_stands_for_election_again() {
     let site = Site::with("outlived", &INFO);
@@ -83,8 +84,8 @@ fn one_that_outlived_its_transaction_stands_for_election_again() {
     old.stop();
 }
 
-/// A learner is stopped for longer than a commit may take. It must not take the transactional id back to learn the outcome
-/// of the commit, but stand by and leave the new learner alone.
+/// A learner is stopped for longer than a commit may take. It must not take the transactional id back to learn the
+/// outcome of the commit, but stand by and leave the new learner alone.
 #[test]
 fn one_that_hung_in_a_commit_stands_by() {
     let site = Site::with("hung", &INFO);

@@ -40,14 +40,14 @@ fn decide(site: &Site, events: &[Event]) -> Vec<(Consumed, Decision)> {
     records.into_iter().zip(made).collect()
 }
 
-/// A number of events.
+/// Returns `count` events.
 fn events(count: usize) -> Vec<Event> {
     (0..count)
         .map(|number| event(number, if number.is_multiple_of(3) { "I will kill you" } else { "hello" }))
         .collect()
 }
 
-/// A reviewer's label for the event with this number.
+/// Returns a reviewer's label for the event with this number.
 fn about(number: usize) -> Label {
     let finding = if number.is_multiple_of(4) { Finding::Unsafe } else { Finding::Safe };
     label(&format!("l{number}"), &format!("e{number:05}"), finding)
@@ -71,8 +71,8 @@ fn learned(site: &Site, rounds: usize) {
     assert_eq!(hex(&published.state_hash), site.replayed(), "{rounds} rounds");
 }
 
-/// Checks that no label was written to the ledger twice with the same status. A label that was read before the index had
-/// reached its decision was written as waiting first.
+/// Checks that no label was written to the ledger twice with the same status. A label that was read before the index
+/// had reached its decision was written as waiting first.
 fn written_once(site: &Site, labels: usize) {
     let mut counted = BTreeSet::new();
     let mut waited = BTreeSet::new();

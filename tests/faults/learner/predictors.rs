@@ -19,7 +19,7 @@ fn written(published: &Published) -> Option<Vec<u8>> {
     Some(codec::encode_published(published, Encoding::Avro).unwrap())
 }
 
-/// The value of a metric of the policy.
+/// Returns the value of a metric of the policy.
 fn value(process: &Process, name: &str) -> f64 {
     let page = process.get("/metrics").1;
     let line =
@@ -98,7 +98,7 @@ fn a_predictor_that_cannot_be_used_is_counted_and_named() {
     wait("the same again", || rejected(&score, "State", 2));
     assert_eq!(score.log().matches("a predictor cannot be used").count(), 3, "{}", score.log());
 
-    // The predictor is taken back.
+    // The predictor is replaced with a tombstone.
     publish(&fresh, None);
     wait("the tombstone", || value(&score, "aegis_predictor_offset") == -1.0);
     assert_eq!((value(&score, "aegis_predictor_current"), score.get("/readyz").0), (1.0, 200));

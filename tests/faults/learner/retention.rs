@@ -23,7 +23,7 @@ fn delete(site: &Site, topic: &str, partition: i32, offset: i64) {
     runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).unwrap();
 }
 
-/// The events with these numbers, on one partition.
+/// Returns the events with these numbers, on one partition.
 fn events_on(site: &Site, partition: i32, numbers: std::ops::Range<usize>) -> Vec<Produced> {
     let record = |number| Produced {
         partition: Some(partition),
@@ -52,15 +52,15 @@ fn verified(site: &Site) -> (i32, String, serde_json::Value) {
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap(), report)
 }
 
-/// The number of lost offsets of a partition of events, by the metrics of a scorer.
+/// Returns the number of lost offsets of a partition of events, by the metrics of a scorer.
 fn lost(score: &Process, topic: &str, partition: i32) -> u64 {
     let line = format!("aegis_records_lost_total{{topic=\"{topic}\",partition=\"{partition}\"}} ");
     let page = score.get("/metrics").1;
     page.lines().find_map(|found| found.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
 }
 
-/// While the scorer is stopped, seven events are deleted from a partition that it has read, and one from a partition that
-/// it has not read. Without a committed offset the latter does not count as lost.
+/// While the scorer is stopped, seven events are deleted from a partition that it has read, and one from a partition
+/// that it has not read. Without a committed offset the latter does not count as lost.
 #[test]
 fn events_that_retention_took_undecided_are_counted_logged_and_named() {
     let site = Site::with("deleted", &INFO);
@@ -88,8 +88,8 @@ fn events_that_retention_took_undecided_are_counted_logged_and_named() {
     let (_, text, report) = verified(&site);
     assert!(text.contains(&named) && report["counts"]["deleted"] == 7, "{text}");
 
-    // The same with a scorer that is paused. The first record may be part of a fetch that was requested before. The others
-    // are fetched when the scorer continues, and are deleted by then.
+    // The same with a scorer that is paused. The first record may be part of a fetch that was requested before. The
+    // others are fetched when the scorer continues, and are deleted by then.
     score.signal("STOP");
     send(&site.connection, &events_on(&site, 0, 12..13));
     send(&site.connection, &events_on(&site, 0, 13..17));
@@ -105,8 +105,8 @@ fn events_that_retention_took_undecided_are_counted_logged_and_named() {
     assert_eq!((code, &report["counts"]["deleted"]), (65, &count.into()), "{text}");
 }
 
-/// While the learner is stopped, labels and decisions that are not indexed yet are deleted, and decisions that cannot be
-/// decoded are written.
+/// While the learner is stopped, labels and decisions that are not indexed yet are deleted, and decisions that cannot
+/// be decoded are written.
 #[test]
 fn labels_and_decisions_that_learn_cannot_read_are_counted_and_logged_once() {
     let site = Site::with("unread", &INFO);
@@ -139,7 +139,7 @@ fn labels_and_decisions_that_learn_cannot_read_are_counted_and_logged_once() {
         .map(|number| Produced { partition: Some(0), ..label_record(&site.topic("labels"), &about(number)) })
         .collect();
     send(&site.connection, &[gone, junk, labels].concat());
-    // The marker of a transaction lies between the indexed decisions and those that were sent now.
+    // The marker of a transaction is between the indexed decisions and those that were sent now.
     let sent = read_all(&site.connection, &site.topic("decisions"));
     let end =
         sent.iter().filter(|record| record.partition == 0).map(|record| record.offset + 1).max().unwrap();
@@ -157,7 +157,7 @@ fn labels_and_decisions_that_learn_cannot_read_are_counted_and_logged_once() {
     let log = learn.log();
     assert_eq!(log.matches("decisions cannot be indexed").count(), 2, "one line for each reason: {log}");
     learn.stop();
-    // After a restart the learner continues behind them, and does not count them again.
+    // After a restart the learner continues after them, and does not count them again.
     let learn = start(&site, "learn");
     send(
         &site.connection,

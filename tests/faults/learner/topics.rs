@@ -33,7 +33,8 @@ fn recreate(site: &Site, name: &str) {
     assert!(before.is_some() && after.is_some() && before != after, "{before:?} {after:?}");
 }
 
-/// A site whose learner has learned from the first labels and was stopped. Returns also the ledger and the state's hash.
+/// Creates a site whose learner has learned from the first labels and was stopped. Returns also the ledger and the
+/// state's hash.
 fn learned_site(prefix: &str) -> (Site, Vec<Consumed>, String) {
     let site = Site::with(prefix, &INFO);
     decide(&site, &events(3 * LABELS));
@@ -127,7 +128,7 @@ fn a_ledger_topic_that_has_grown_past_the_old_end_is_refused_until_it_is_adopted
     site.verified();
 }
 
-/// If the new topic has records already when the store is written to it, both count.
+/// If the new topic has records already when the store is written to it, both are counted.
 #[test]
 fn records_in_the_new_ledger_topic_are_kept() {
     let (site, ledger, hash) = learned_site("both");

@@ -21,9 +21,9 @@ fn newer(site: &Site) -> Process {
     site.start_with("learn", &[], &[])
 }
 
-/// Scorers are upgraded first. The older learner skips decisions that it cannot decode, and their labels wait. The newer
-/// learner reads these decisions again and joins the labels of before and after the upgrade, also after a rollback and a
-/// second upgrade.
+/// Scorers are upgraded first. The older learner skips decisions that it cannot decode, and their labels wait. The
+/// newer learner reads these decisions again and joins the labels of before and after the upgrade, also after a
+/// rollback and a second upgrade.
 #[test]
 fn labels_of_decisions_that_an_older_learner_cannot_read_are_joined_after_the_upgrade() {
     let site = Site::with("rolling", &[("log.level", "info")]);
@@ -43,7 +43,8 @@ fn labels_of_decisions_that_an_older_learner_cannot_read_are_joined_after_the_up
     learned(&site, 6);
     learn.stop();
 
-    // A rollback, with more decisions meanwhile. The older learner has indexed some of them, and cannot decode them either.
+    // A rollback, with more decisions meanwhile. The older learner has indexed some of them, and cannot decode them
+    // either.
     decide(&site, &all[8..]);
     let mut learn = older(&site);
     learn.says(UNREADABLE);

@@ -1,5 +1,5 @@
-//! The second signal, and the waits that a first one interrupts: no wait delays the end of the process, and its uncommitted
-//! work has no effect.
+//! The second signal, and the waits that a first signal interrupts: no wait delays the end of the process, and its
+//! uncommitted work has no effect.
 
 use aegis::core::label::Finding;
 use aegis::core::vote::{Abstention, Outcome};
@@ -10,8 +10,8 @@ use super::support::flow::{event, label, label_record, read_all, send};
 use super::support::site::{PARTITIONS, Process, Site, wait};
 use super::{ASSIGNED, INFO, all_committed, decided, events, hang, hanging, member, write_ledger};
 
-/// A clean stop under load, with an expert that hangs: the process ends although nothing releases the expert. Its timeout
-/// ends the run, and everything in work is decided and committed.
+/// A clean stop under load, with an expert that hangs: the process ends although the expert is never released. Its
+/// timeout ends the run, and all pending events are decided and committed.
 #[test]
 fn a_clean_stop_takes_no_longer_than_its_grace_period() {
     let panel = Folder::new();
@@ -34,9 +34,9 @@ fn a_clean_stop_takes_no_longer_than_its_grace_period() {
     site.verified();
 }
 
-/// A second SIGTERM while an expert hangs: uncommitted decisions are aborted and never visible, and the next start decides
-/// the events once. The process ends while the expert is held: the run's timeout and the batch's interval are longer than
-/// the test waits.
+/// A second SIGTERM while an expert hangs: uncommitted decisions are aborted and never visible, and the next start
+/// decides the events once. The process ends while the expert is held: the run's timeout and the batch's interval are
+/// longer than the test waits.
 #[test]
 fn a_second_sigterm_aborts_the_batch() {
     let panel = Folder::new();
@@ -51,7 +51,7 @@ fn a_second_sigterm_aborts_the_batch() {
         score.get("/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 31")
     });
     score.signal("TERM");
-    // Two signals at once are one.
+    // Two signals at the same time count as one.
     score.says("a second signal aborts it");
     assert!(score.ended().is_none(), "an event is still in work");
     gives_up(&mut score);
@@ -68,16 +68,17 @@ fn a_second_sigterm_aborts_the_batch() {
     site.verified();
 }
 
-/// Sends the second signal, after which the process ends while that for which it waits is still held: the caller releases
-/// it afterwards. `cli::supervise` limits the time for this, and checks the limit against the documented two seconds.
+/// Sends the second signal and checks that the process ends while the resource that it waits for is still held; the
+/// caller releases it afterwards. `cli::supervise` limits the time for this, and checks the limit against the
+/// documented two seconds.
 fn gives_up(process: &mut Process) {
     process.signal("TERM");
     let status = process.end();
     assert_eq!(status.code(), Some(130), "{}", process.log());
 }
 
-/// One role on a broker of its own holds still at a point where it has a transaction open, or has just ended one;
-/// the broker does too, and the role goes on, waits for it, and is told to stop twice.
+/// Stops a role twice on its own broker. The role stops at a point with an open transaction, or just after one. Then
+/// the broker is suspended, the role continues and waits for it, and gets two signals.
 fn stopped_twice(kafka: &Kafka, role: &mut Process, point: &str) {
     role.holds_still_at(point);
     kafka.pause();
@@ -89,8 +90,8 @@ fn stopped_twice(kafka: &Kafka, role: &mut Process, point: &str) {
     kafka.resume();
 }
 
-/// A second SIGTERM while the brokers do not answer and a transaction is open: its records are never visible, and the next
-/// start decides the events once.
+/// A second SIGTERM while the brokers do not answer and a transaction is open: its records are never visible, and the
+/// next start decides the events once.
 #[test]
 fn a_second_sigterm_abandons_an_open_transaction() {
     let kafka = Kafka::start();
@@ -109,8 +110,8 @@ fn a_second_sigterm_abandons_an_open_transaction() {
     site.verified();
 }
 
-/// A learner that waits for its own records, or with a transaction open, ends as promptly, and what it had in hand
-/// is done by the next one, once.
+/// A learner that waits for its own records, or has an open transaction, ends as promptly. The next learner processes
+/// its pending labels once.
 #[test]
 fn a_second_sigterm_ends_a_learner_wherever_it_waits() {
     let kafka = Kafka::start();
@@ -134,7 +135,7 @@ fn a_second_sigterm_ends_a_learner_wherever_it_waits() {
     }
 }
 
-/// A learner that restores stops at the first signal: it has nothing in hand.
+/// A learner that restores its state stops at the first signal, because it has no pending work.
 #[test]
 fn sigterm_ends_a_learner_that_restores() {
     let site = Site::with("restoring", &[INFO]);

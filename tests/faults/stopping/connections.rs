@@ -1,4 +1,4 @@
-//! Connections to health and metrics, more of them than the process has descriptors, and too few descriptors.
+//! Connections to health and metrics: more of them than the process has descriptors, and too few descriptors.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,13 +10,13 @@ use super::support::site::{PARTITIONS, Process, Site, wait};
 use super::support::{Kafka, WAIT};
 use super::{ASSIGNED, INFO, all_committed, decided, events};
 
-/// Descriptors of the scorer, and connections of the crowd.
+/// The descriptors of the scorer.
 const DESCRIPTORS: usize = 1_024;
 const CROWD: usize = 2_000;
-/// The descriptors that a process reserves for itself, and for connections by default.
+/// The number of descriptors that a process reserves for itself, and for connections by default.
 const NEEDED: f64 = 192.0 + 64.0;
 
-/// The crowd's connections are this process's as well.
+/// Raises the limit of this process, which has the other ends of the connections.
 fn make_room() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     assert!(
@@ -26,12 +26,12 @@ fn make_room() {
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
 }
 
-/// Connections of which every other one has sent half the head of a request.
+/// Opens connections. Every other one has sent half the head of a request.
 fn crowd(score: &Process, count: usize) -> Vec<TcpStream> {
     let connect = |number: usize| {
         let mut stream = TcpStream::connect(score.address()).unwrap();
         if number.is_multiple_of(2) {
-            // The server may have closed it already.
+            // The server may have closed the connection already.
             let _ = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost:");
         }
         stream
@@ -56,7 +56,7 @@ fn descriptors(score: &Process) -> f64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// The broker goes and comes back meanwhile: its connections need descriptors of their own, as does the store.
+/// The broker is killed and started again meanwhile. Its connections need descriptors of their own, as does the store.
 #[test]
 fn idle_and_slow_connections_do_not_stop_moderation() {
     let mut kafka = Kafka::start();
@@ -86,7 +86,7 @@ fn idle_and_slow_connections_do_not_stop_moderation() {
     site.verified();
 }
 
-/// It says so at its start, and does not fail later.
+/// The process reports too few descriptors at its start, and does not fail later.
 #[test]
 fn too_few_descriptors_are_refused_at_the_start() {
     let site = Site::with("few", &[INFO]);

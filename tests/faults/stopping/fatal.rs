@@ -1,5 +1,5 @@
-//! Roles that fail: a panic in any of their threads, or an error, ends the process, and what was not committed is
-//! done again by the next one.
+//! Roles that fail: a panic in any of their threads, or an error, ends the process, and the next process repeats the
+//! uncommitted work.
 
 use aegis::core::label::Finding;
 use aegis::kafka::topics::{Finding as Found, TopicSpec, ensure};
@@ -9,7 +9,7 @@ use super::support::site::{PARTITIONS, Process, Site, wait};
 use super::support::{Kafka, WAIT};
 use super::{ASSIGNED, Folder, INFO, all_committed, decided, events, hang, hanging_on};
 
-/// Ends by itself with this code.
+/// Waits for the end of the process with this exit code. Returns its log.
 fn ends(process: &mut Process, code: i32) -> String {
     let status = process.end();
     let log = process.log();
@@ -17,14 +17,14 @@ fn ends(process: &mut Process, code: i32) -> String {
     log
 }
 
-/// The loop that decides, the thread that commits, those of the panel, and the learner: with both roles in one process
-/// each takes the other with it, and the next process leaves every event with one outcome.
+/// A panic in the thread that decides, the thread that commits, a thread of the panel, or the learner. With both roles
+/// in one process each ends the other, and with the next process every event has one outcome.
 #[test]
 fn a_panic_in_any_thread_of_a_role_ends_the_process_with_70() {
     let site = Site::with("panics", &[INFO]);
     let secret = "nobody may read this in a log";
     let mut sent = 0;
-    // The learner's transactions have the same steps: it gets no label before it is its turn.
+    // The learner's transactions have the same steps, so no label is sent before the learner's part.
     for (point, thread, part) in [
         ("score.decided", "thread=\"score\"", "score"),
         ("unit.offsets", "thread=\"commit\"", "score"),
@@ -60,8 +60,8 @@ fn a_panic_in_any_thread_of_a_role_ends_the_process_with_70() {
     site.verified();
 }
 
-/// A scorer that panics while the brokers do not answer: the learner beside it cannot finish. The process is not ready
-/// at once, says nothing more of the dead role's work, and ends all the same.
+/// A scorer panics while the brokers do not answer, so the learner beside it cannot finish. The process becomes unready
+/// at once, no longer reports the work of the dead role, and ends all the same.
 #[test]
 fn a_dead_role_holds_nothing_and_the_other_one_does_not_keep_the_process_alive() {
     let kafka = Kafka::start();
@@ -92,7 +92,7 @@ fn a_dead_role_holds_nothing_and_the_other_one_does_not_keep_the_process_alive()
     kafka.resume();
 }
 
-/// The ledger's topic has two partitions: the learner refuses it, and the scorer does not go on alone.
+/// The topic of the ledger has two partitions. The learner refuses it, and the scorer does not continue alone.
 #[test]
 fn a_role_that_fails_by_an_error_stops_the_other_one() {
     let site = Site::with("refuses", &[INFO]);

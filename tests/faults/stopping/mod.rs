@@ -1,5 +1,5 @@
-//! Being stopped, left alone and held up, on a real Apache Kafka: the signals, a broker that is away, an expert
-//! that hangs, a crowd of connections, a scorer that holds still with its transaction open. Each event has its outcome once.
+//! Shutdown, outages and hangs on a real Apache Kafka: the signals, an unavailable broker, an expert that hangs, many
+//! connections, and a scorer that is stopped with an open transaction. Each event has its outcome once.
 
 use crate::experts_support;
 use crate::support;
@@ -26,7 +26,7 @@ use support::flow::{decisions, event, event_record, label, label_record, read_al
 use support::site::{PARTITIONS, Process, Site, hex, wait};
 use support::{Kafka, kafka, record};
 
-/// Members say what they do.
+/// Makes the members log their progress.
 const INFO: (&str, &str) = ("log.level", "info");
 const ASSIGNED: &str = "partitions assigned";
 
@@ -35,11 +35,11 @@ fn member(site: &Site, name: &str, variables: &[(&str, &str)]) -> Process {
 }
 
 fn events(site: &Site, numbers: std::ops::Range<usize>) -> Vec<Produced> {
-    // A word that the tiny experts know.
+    // A word in the vocabulary of the tiny experts.
     numbers.map(|number| event_record(&site.topic("events"), &event(number, "fine"))).collect()
 }
 
-/// Writes a ledger of `labels` labels that wait.
+/// Writes a ledger of `labels` waiting labels.
 fn write_ledger(site: &Site, labels: usize) {
     let filed = |number| {
         let label = label(&format!("l{number}"), &event(number, "").id, Finding::Safe);
@@ -51,7 +51,7 @@ fn write_ledger(site: &Site, labels: usize) {
     send(&site.connection, &(0..labels).map(filed).collect::<Vec<_>>());
 }
 
-/// The decisions, of which each event has one.
+/// Returns the decisions. Checks that each event has exactly one.
 fn decided(site: &Site, count: usize) -> Vec<Decision> {
     let made = decisions(&read_all(&site.connection, &site.topic("decisions")));
     let mut ids: Vec<_> = made.iter().map(|decision| &decision.id.event).collect();
@@ -65,10 +65,10 @@ fn all_committed(site: &Site, count: i64) {
     wait("events", || site.committed("score", "events") == count);
 }
 
-/// A scorer that holds still between its records and its commit keeps its partitions for its session only: the other member
-/// decides and commits its events while it still holds still. The session of 6 s and the transaction, which ends before it,
-/// are the only limits: a member may be silent for `max.poll.interval.ms`, five minutes, which is longer than the test waits.
-/// When the scorer continues, nothing doubles.
+/// A scorer that is stopped between its records and its commit keeps its partitions only for its session: the other
+/// member decides and commits its events in the meantime. The session of 6 s and the transaction, which ends before it,
+/// are the only limits: a member may be silent for `max.poll.interval.ms`, five minutes, which is longer than the test
+/// waits. When the scorer continues, no event is decided twice.
 #[test]
 fn a_transaction_that_hangs_keeps_its_partitions_for_a_session_only() {
     let site = Site::with("hanging", &[INFO]);
@@ -83,7 +83,7 @@ fn a_transaction_that_hangs_keeps_its_partitions_for_a_session_only() {
     decided(&site, 300);
 
     old.signal("CONT");
-    // Its commit fails, because its transaction is void or its transactional id was taken over.
+    // Its commit fails, because its transaction is void or another member has taken its transactional id over.
     wait("the word of the one that held still", || {
         old.ended().is_some() || old.log().contains("a batch is repeated")
     });
@@ -116,10 +116,10 @@ fn resident(process: &Process) -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
 }
 
-/// A minute: longer than a transaction's time-out, than the ten seconds that a new producer waits, and than the
-/// session.
+/// The duration of the outage. It exceeds the timeout of a transaction, the ten seconds that a new producer waits, and
+/// the session.
 const OUTAGE: Duration = Duration::from_secs(60);
-/// MiB that a role may grow by while the broker is away.
+/// The memory in MiB by which a role may grow while the broker is unavailable.
 const GROWTH: usize = 64;
 
 #[test]
@@ -174,8 +174,8 @@ fn while_the_broker_is_away_both_roles_wait_and_then_go_on() {
     site.verified();
 }
 
-/// SIGTERM under load: what is in work is committed, and the group is left. The session is longer than the test waits, so
-/// the other member has the partitions because they were given up.
+/// SIGTERM under load: pending events are committed, and the member leaves its group. The session is longer than the
+/// test waits, so the other member can have the partitions only because the first one has released them.
 #[test]
 fn sigterm_finishes_and_leaves_the_group() {
     const EVENTS: usize = 3_000;
@@ -197,12 +197,12 @@ fn sigterm_finishes_and_leaves_the_group() {
     site.verified();
 }
 
-/// A site whose panel hangs on the word "hang", beside an expert that answers at once.
+/// Creates a site whose panel hangs on the word "hang", with a second expert that answers at once.
 fn hanging(prefix: &str, panel: &Folder, sets: &[(&str, &str)]) -> Site {
     hanging_on(kafka(), prefix, panel, sets)
 }
 
-/// The same on this broker.
+/// Creates the same on this broker.
 fn hanging_on(kafka: &Kafka, prefix: &str, panel: &Folder, sets: &[(&str, &str)]) -> Site {
     panel.classifier("faulty", &faulty_classifier());
     panel.rules("rules", "base = 0.125\n");
@@ -211,7 +211,7 @@ fn hanging_on(kafka: &Kafka, prefix: &str, panel: &Folder, sets: &[(&str, &str)]
     let mut all = vec![INFO, ("experts.folder", &folder), ("experts.runtime", &runtime)];
     all.extend(sets);
     let site = Site::on(kafka, prefix, PARTITIONS, &all);
-    // A member that does not poll is thrown out soon.
+    // A member that does not poll is removed soon.
     let config = fs::read_to_string(site.config()).unwrap();
     fs::write(site.config(), config + "[kafka.settings]\n\"max.poll.interval.ms\" = \"7000\"\n").unwrap();
     site
@@ -221,12 +221,12 @@ fn hang(site: &Site, number: usize) -> Produced {
     event_record(&site.topic("events"), &event(number, "hang"))
 }
 
-/// An expert that hangs for ten seconds, longer than the session: the member goes on polling and keeps its
-/// partitions, and the decision is made without that vote.
+/// An expert hangs for ten seconds, longer than the session. The member continues to poll and keeps its partitions, and
+/// the decision is made without that vote.
 #[test]
 fn an_expert_that_hangs_costs_its_vote_and_no_partition() {
     let panel = Folder::new();
-    // The panel is full of the one that hangs.
+    // The panel has no room beside the run that hangs.
     let site = hanging("hung.expert", &panel, &[("experts.timeout_ms", "10000"), ("score.window", "1")]);
     let mut score = member(&site, "one", &[]);
     score.says(ASSIGNED);

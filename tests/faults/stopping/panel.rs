@@ -1,4 +1,4 @@
-//! Experts that hang, that are spared under load, and that leave with their panel, in a scorer that goes on.
+//! Experts that hang, that are skipped under load, and that are removed with their panel, in a scorer that continues.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use super::support::flow::{event, event_record, send};
 use super::support::site::{Process, Site, wait};
 use super::{ASSIGNED, INFO, all_committed, decided, events, hang, hanging, member};
 
-/// The vote of an expert.
+/// Returns the vote of an expert.
 fn outcome<'a>(decision: &'a Decision, expert: &str) -> Option<&'a Outcome> {
     decision
         .votes
@@ -26,8 +26,8 @@ fn of(made: &[Decision], number: usize) -> &Decision {
     made.iter().find(|decision| decision.id.event == event).unwrap()
 }
 
-/// An expert that hangs is left alone: readiness names it, with the reason, until it answers again. The scorer is ready
-/// all the while, for the other one answers.
+/// An expert that hangs is not asked for some time. Readiness names it, with the reason, until it answers again. The
+/// scorer stays ready, because the other expert answers.
 #[test]
 fn readiness_names_an_expert_that_hangs_until_it_answers() {
     let panel = Folder::new();
@@ -61,7 +61,8 @@ fn slow(site: &Site, number: usize) -> Produced {
     event_record(&site.topic("events"), &event(number, "slow"))
 }
 
-/// Under load only the cheap are asked, and decisions say who was not; once it is calm all are again.
+/// Under load only the fast experts are asked, and decisions name the others. When the load ends, all experts are asked
+/// again.
 #[test]
 fn under_load_a_scorer_asks_the_cheap_and_then_all_again() {
     const EVENTS: usize = 2_000;
@@ -99,7 +100,7 @@ fn under_load_a_scorer_asks_the_cheap_and_then_all_again() {
     site.verified();
 }
 
-/// A panel that is replaced answers what it was asked, the hanging expert's time-out included.
+/// A panel that is replaced still answers all its requests, also with the timeout of the expert that hangs.
 #[test]
 fn a_panel_that_leaves_answers_what_it_was_asked() {
     let panel = Folder::new();
@@ -128,7 +129,8 @@ fn a_panel_that_leaves_answers_what_it_was_asked() {
     site.verified();
 }
 
-/// A site whose expert `stuck` cannot be stopped once it is asked about "hang", beside one that is well.
+/// Creates a site whose expert `stuck` cannot be stopped once it gets the text "hang", with a second expert without
+/// faults.
 fn stuck(prefix: &str, panel: &Folder, only: &str) -> Site {
     panel.classifier("stuck", &stuck_classifier()).classifier("well", &plain_classifier());
     let (folder, runtime) = (panel.path().display().to_string(), models().join("runtime/libonnxruntime.so"));
@@ -147,7 +149,7 @@ fn stuck(prefix: &str, panel: &Folder, only: &str) -> Site {
     )
 }
 
-/// Sends texts that hang until the expert is disabled; gives how many. Each has its decision all the same.
+/// Sends texts that hang until the expert is disabled. Returns their number. Each of them is decided all the same.
 fn hang_until_disabled(site: &Site, score: &mut Process) -> usize {
     score.says(ASSIGNED);
     wait("readiness", || score.get("/readyz").0 == 200);
@@ -172,7 +174,7 @@ fn has(score: &Process, line: &str) -> bool {
     score.get("/metrics").1.lines().any(|found| found == line)
 }
 
-/// SIGHUP loads the panel again, and the expert votes on what does not hang.
+/// Reloads the panel with SIGHUP and checks that the expert votes on texts that do not hang.
 fn asked_again(site: &Site, score: &mut Process, sent: usize) {
     score.signal("HUP");
     wait("the expert", || has(score, "aegis_expert_disabled{expert=\"stuck\"} 0"));
@@ -187,8 +189,8 @@ fn asked_again(site: &Site, score: &mut Process, sent: usize) {
     );
 }
 
-/// Each run that cannot be stopped costs a worker. The other expert keeps its own, the scorer stays ready, and a reload of the
-/// panel enables the expert again.
+/// Each run that cannot be stopped costs a worker. The other expert keeps its own, the scorer stays ready, and a reload
+/// of the panel enables the expert again.
 #[test]
 fn an_expert_that_cannot_be_stopped_is_disabled_beside_one_that_votes() {
     let panel = Folder::new();

@@ -7,10 +7,10 @@ use super::support::site::{PARTITIONS, Process, Site, wait};
 use super::support::{Kafka, record};
 use super::{ASSIGNED, INFO, all_committed, events, member, write_ledger};
 
-/// More than a client fetches in one go.
+/// More records than a client fetches at once.
 const MANY: usize = 50_000;
 
-/// The number of records read and of all, as `/readyz` says it of a condition.
+/// Returns the number of records read and of all records, as `/readyz` reports them for a condition.
 fn told(role: &Process, condition: &str) -> Option<(usize, usize)> {
     let (status, page) = role.get("/readyz");
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("[-] {condition}: ")))?;
@@ -19,13 +19,13 @@ fn told(role: &Process, condition: &str) -> Option<(usize, usize)> {
     Some((read.parse().unwrap(), all.parse().unwrap()))
 }
 
-/// The broker holds still in the midst: how far the learner has come by then can be read.
+/// The broker is suspended in the middle of the restore. The progress of the learner until then can be read.
 #[test]
 fn readiness_says_how_far_a_learner_has_come() {
     let kafka = Kafka::start();
     let site = Site::on(&kafka, "progress", PARTITIONS, &[INFO]);
     write_ledger(&site, MANY);
-    // One decision, made of an event that no label is about, and many like it.
+    // One decision about an event without a label, and many copies of it.
     let score = member(&site, "one", &[]);
     send(&site.connection, &events(&site, MANY..MANY + 1));
     all_committed(&site, 1);
@@ -36,7 +36,8 @@ fn readiness_says_how_far_a_learner_has_come() {
     for (point, condition) in
         [("learn.restoring", "learn: ledger restored"), ("learn.kept", "learn: decisions indexed")]
     {
-        // With a store of its own each knows nothing, and with small batches it is slow to process what it has fetched.
+        // With its own store each learner starts from nothing, and with small batches it is slow to process its fetched
+        // records.
         let store = format!("learn.store={}", site.folder.path().join(point).display());
         let mut learn = site.start_with(
             "learn",
@@ -55,7 +56,7 @@ fn readiness_says_how_far_a_learner_has_come() {
     }
 }
 
-/// The niceness of each thread of a process, with the thread's name.
+/// Returns the niceness of each thread of a process, with the thread's name.
 fn niceness(process: &str) -> Vec<(String, i32)> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
@@ -66,7 +67,8 @@ fn niceness(process: &str) -> Vec<(String, i32)> {
     stats.filter_map(read).collect()
 }
 
-/// In one process a learner's threads, those of its clients among them, leave the processor to scoring's.
+/// In one process the threads of a learner, including those of its clients, have a lower priority than those of
+/// scoring.
 #[test]
 fn a_learner_leaves_the_processor_to_score() {
     let site = Site::with("first", &[INFO]);
@@ -84,7 +86,7 @@ fn a_learner_leaves_the_processor_to_score() {
     };
     let behind = own.max(10);
     assert_eq!((of("score"), of("learn")), (vec![own], vec![behind]), "{threads:?}");
-    // The clients of both.
+    // The Kafka clients of both roles.
     let clients = if own == behind { vec![own] } else { vec![own, behind] };
     assert_eq!(of("rdk:"), clients, "{threads:?}");
     both.stop();

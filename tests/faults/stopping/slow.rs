@@ -1,5 +1,5 @@
-//! Brokers that are far away: time-outs follow the round trip, records are committed, both roles become ready. Brokers
-//! that hold still: the role says that nothing is committed.
+//! Brokers that are far away: timeouts follow the round trip, records are committed, and both roles become ready.
+//! Brokers that are suspended: the roles report that nothing is committed.
 
 use std::ops::Range;
 use std::thread;
@@ -14,13 +14,14 @@ use super::support::flow::{event, event_record, label, label_record, send};
 use super::support::site::{PARTITIONS, Process, Site, hex, wait};
 use super::{ASSIGNED, INFO, all_committed, decided, events, member};
 
-/// Events on which the experts disagree: their decisions ask for a review, which costs a batch two more round trips.
+/// Returns events on which the experts disagree. Their decisions ask for a review, which costs a batch two more round
+/// trips.
 fn disputed(site: &Site, numbers: Range<usize>) -> Vec<Produced> {
     let dispute = |number| event_record(&site.topic("events"), &event(number, "I will kill you"));
     numbers.map(dispute).collect()
 }
 
-/// The value of a metric of a role, 0 where there is none.
+/// Returns the value of a metric of a role, or 0 if there is none.
 fn metric(process: &Process, line: &str) -> f64 {
     let (_, page) = process.get("/metrics");
     let found = page.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
@@ -31,7 +32,7 @@ fn ready(process: &Process) -> bool {
     process.get("/readyz").0 == 200
 }
 
-/// Both roles start at this round trip, decide, learn, publish and become ready, and lose nothing.
+/// Checks that both roles start at this round trip, decide, learn, publish and become ready, and lose nothing.
 fn works_at(round_trip: Duration) {
     let far = Far::start();
     let prefix = format!("far{}", round_trip.as_millis());
@@ -61,14 +62,14 @@ fn works_at(round_trip: Duration) {
 
 #[test]
 fn both_roles_start_and_commit_where_the_brokers_are_far_away() {
-    // They mostly wait: beside each other.
+    // They mostly wait, so they run in parallel.
     thread::scope(|scope| {
         scope.spawn(|| works_at(Duration::from_millis(400)));
         scope.spawn(|| works_at(Duration::from_secs(1)));
     });
 }
 
-/// A scorer that started beside its brokers goes on when the way to them grows long.
+/// A scorer that started near its brokers continues when the round trip becomes long.
 #[test]
 fn a_way_that_grows_long_is_measured_again() {
     let far = Far::start();
@@ -87,13 +88,14 @@ fn a_way_that_grows_long_is_measured_again() {
     site.verified();
 }
 
-/// A broker that holds still while records wait: both roles say so and are not ready, and are again once it goes on.
+/// A broker is suspended while records wait. Both roles report that and are not ready, and become ready again when it
+/// continues.
 #[test]
 fn what_is_not_committed_is_said() {
     let kafka = Kafka::start();
     let sets = [INFO, ("kafka.stalled_after_ms", "1500")];
     let site = Site::on(&kafka, "stalled", PARTITIONS, &sets);
-    // The learner's first transaction takes back what was published before.
+    // The learner's first transaction takes back the predictors that were published before.
     let mut roles = [("score", "unit.sent"), ("learn", "unit.sent:2")]
         .map(|(role, point)| site.start_with(role, &[], &[("AEGIS_HOLD_AT", point)]));
     for (role, starts) in roles.iter_mut().zip([ASSIGNED, "this learner is active"]) {

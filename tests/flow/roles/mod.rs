@@ -1,5 +1,5 @@
-//! Both roles on a real Apache Kafka, exactly once, on threads of this process: review requests and their way
-//! back as labels, topics that grow while the roles run, records of any size, and many that cannot be used.
+//! Both roles on a real Apache Kafka, exactly once, on threads of this process: review requests and their answers as
+//! labels, topics that grow while the roles run, records of any size, and many records that cannot be used.
 
 use crate::support;
 
@@ -24,17 +24,17 @@ use support::flow::experts;
 use support::site::returns;
 use support::{WAIT, kafka};
 
-/// A configuration, its topics made.
+/// A configuration whose topics exist.
 struct Site {
     folder: tempfile::TempDir,
     config: Arc<Config>,
     policies: Arc<Policies>,
     connection: Connection,
-    /// For the producers of events and labels.
+    /// The connection of the producers of events and labels.
     sender: Connection,
 }
 
-/// A role on its thread.
+/// A role on its own thread.
 struct Role<E> {
     shutdown: Shutdown,
     thread: JoinHandle<Result<(), E>>,
@@ -46,14 +46,14 @@ impl<E: std::fmt::Debug + Send + 'static> Role<E> {
         self.thread.join().unwrap().unwrap();
     }
 
-    /// Waits until it ends without a request. Returns the reason.
+    /// Waits until the role ends without a request. Returns the reason.
     fn failed(self) -> E {
         returns("the role", move || self.thread.join()).unwrap().unwrap_err()
     }
 }
 
 impl Site {
-    /// Topics under a prefix, with three partitions.
+    /// Creates topics with a prefix and three partitions.
     fn new(prefix: &str) -> Self {
         let site = Self::unmade(prefix);
         let (made, text) = site.topics();
@@ -61,7 +61,7 @@ impl Site {
         site
     }
 
-    /// The same with topics that accept no batch larger than `limit`.
+    /// Creates the same topics with a limit on the size of a batch.
     fn limited(prefix: &str, limit: usize) -> Self {
         let mut site = Self::unmade(prefix);
         let mut specs = aegis::config::topic_specs(&site.config, 3);
@@ -74,7 +74,7 @@ impl Site {
         site
     }
 
-    /// A configuration whose topics do not exist yet.
+    /// Creates a configuration whose topics do not exist yet.
     fn unmade(prefix: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         experts(&folder.path().join("models"));
@@ -82,7 +82,7 @@ impl Site {
             support::flow::topics(prefix);
         let brokers = kafka().bootstrap();
         support::claim_prefix(&brokers, prefix);
-        // Poison of any size can come: what score can write is bounded where it runs.
+        // Poison of any size can occur: the size of score's records is limited only where it runs.
         let config = format!(
             "[kafka]\nbrokers = \"{brokers}\"\n[topics]\nevents = \"{events}\"\ndecisions = \"{decisions}\"\n\
              review = \"{review}\"\nlabels = \"{labels}\"\ndlq = \"{dlq}\"\nrounds = \"{rounds}\"\n\
@@ -93,13 +93,13 @@ impl Site {
         fs::write(&path, config).unwrap();
         let Loaded { config, policies } = aegis::config::load(&path, [], &[]).unwrap();
         let mut connection = kafka().connection();
-        // Growth is noticed at once.
+        // A new partition is noticed at once.
         connection.settings.insert("topic.metadata.refresh.interval.ms".into(), "300".into());
         let sender = connection.clone();
         Self { folder, config: Arc::new(config), policies: Arc::new(policies), connection, sender }
     }
 
-    /// `aegis topics --create`: whether all is well, and what it says.
+    /// Runs `aegis topics --create`. Returns `true` if it succeeds, and its output.
     fn topics(&self) -> (bool, String) {
         let output = self.aegis(&["topics", "--create", "--partitions", "3"]);
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
@@ -116,7 +116,7 @@ impl Site {
         Delivery::ExactlyOnce { transactional_id, timeout: WAIT / 10 }
     }
 
-    /// score, with further settings of its client.
+    /// Starts score with further settings of its client.
     fn score(&self, settings: &[(&str, &str)]) -> Role<ScoreError> {
         let shutdown = Shutdown::new();
         let mut connection = self.connection.clone();
@@ -148,7 +148,7 @@ impl Site {
         Role { shutdown, thread: thread::spawn(move || learn.run()) }
     }
 
-    /// The topics keep the promises.
+    /// Checks that `aegis verify` finds no violation.
     fn verify(&self) {
         let output = self.aegis(&["verify"]);
         let (text, errors) =

@@ -16,7 +16,7 @@ use crate::support::flow::{
 use crate::support::{WAIT, kafka, make, record};
 
 impl Site {
-    /// Gives topics more partitions, as an operator would.
+    /// Adds partitions to topics, as an operator does.
     fn grow(&self, topics: &[&String], partitions: i32) {
         for topic in topics {
             let spec = TopicSpec { exactly: true, ..TopicSpec::new(*topic, partitions) };
@@ -70,11 +70,12 @@ fn topics_grow_while_both_roles_run() {
     site.say(&[label("l0", "e00000", Finding::Unsafe)]);
     site.await_rounds(&["e00000"]);
 
-    // Outputs first, then events: no role stops, and the producer learns of the partitions when it needs them.
+    // The outputs grow first, then the events: no role stops, and the producer requests the partitions when it needs
+    // them.
     site.grow(&[&topics.decisions, &topics.review, &topics.events, &topics.labels], 4);
     site.send_events(3..6, 3);
     site.await_decisions(6);
-    // The decision is found by the request's reference, by the index, and by a label that waits for it.
+    // The decision is found by the reference of the request, by the index, and by a label that waits for it.
     let decided = read_all(&site.connection, &topics.decisions);
     let place = decided.iter().zip(decisions(&decided)).find(|(_, decision)| decision.id.event == "e00003");
     let (record, _) = place.unwrap();
@@ -84,7 +85,7 @@ fn topics_grow_while_both_roles_run() {
     site.say(&[referring, label("l4", "e00004", Finding::Safe)]);
     site.await_rounds(&["e00003", "e00004"]);
 
-    // Events alone: score stops before it loses anything, and says what helps.
+    // Only the events grow: score stops before it loses a record, and names the remedy.
     site.grow(&[&topics.events], 6);
     let error = score.failed();
     let ScoreError::Partitions { partition, count, .. } = &error else { panic!("{error}") };
@@ -117,12 +118,12 @@ fn a_producer_that_does_not_know_a_new_partition_yet_does_its_unit_again() {
     let error = outbox.commit(&new, None).unwrap_err();
     assert!(error.is_retryable(), "{error}");
     assert_eq!(outbox.commit(&new, None).unwrap().len(), 1);
-    // A missing topic is not waited for.
+    // The outbox does not wait for a missing topic.
     let error = outbox.commit(&[record("stale", 2, "absent")], None).unwrap_err();
     assert!(!error.is_retryable() && error.to_string().contains("aegis topics --create"), "{error}");
 }
 
-/// Two partitions of the election would be two active learners, and the ledger's would have no order.
+/// Two partitions of the election would allow two active learners, and the ledger would have no order.
 #[test]
 fn a_learner_refuses_topics_that_must_have_one_partition() {
     let site = Site::new("single");

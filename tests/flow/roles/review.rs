@@ -1,4 +1,5 @@
-//! Review requests: each decision that asks has one that names it, and the label that answers finds it.
+//! Review requests: each decision that asks for a review has one request that names it, and the label that answers it
+//! finds the decision.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,8 @@ fn a_request_names_its_decision_and_the_label_that_answers_is_joined_by_it() {
             Produced { partition: Some(i32::try_from(number % 3).unwrap()), ..record }
         })
         .collect();
-    // Too large for a dead letter with its value: the transaction is aborted half sent, and its records are sent again.
+    // These records are too large for a dead letter with its value. The transaction is aborted when half of its records
+    // are sent, and they are sent again.
     for partition in 0..3 {
         let large = raw(&topics.events, "large", "x".repeat(300_000));
         records.insert(20, Produced { partition: Some(partition), ..large });
@@ -58,7 +60,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_is_joined_by_it() {
     }
     site.verify();
 
-    // Only what the requests say is needed to answer them.
+    // Only the content of the requests is needed to answer them.
     let labels: Vec<_> = requests
         .iter()
         .map(|request| Label {

@@ -1,4 +1,4 @@
-//! Records as large as their topic accepts: each has its one outcome, and nothing stops.
+//! Records of the maximum size that their topic accepts: each has its one outcome, and no role stops.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +16,10 @@ use crate::support::flow::{
     decisions, event, event_record, label, label_record, ledger, raw, read_all, read_until, send,
 };
 
-/// The limit of Kafka's topics unless someone changes it.
+/// The default limit of Kafka's topics.
 const USUAL: usize = 1_048_588;
 
-/// Numbers and bytes without a pattern, the same in every run.
+/// A generator of numbers and bytes without a pattern, the same in every run.
 struct Noise(u64);
 
 impl Noise {
@@ -32,7 +32,7 @@ impl Noise {
         (0..count).map(|_| u8::try_from(self.below(256)).unwrap()).collect()
     }
 
-    /// Headers with a total of `bytes` bytes.
+    /// Returns headers with a total size of `bytes` bytes.
     fn headers(&mut self, bytes: usize) -> Vec<(String, Option<Vec<u8>>)> {
         let count = 1 + self.below(4);
         (0..count).map(|number| (format!("h{}", number % 3), Some(self.bytes(bytes / count)))).collect()
@@ -42,7 +42,7 @@ impl Noise {
 /// The parts of a record that can be large.
 const PARTS: [&str; 4] = ["key", "header", "value", "all"];
 
-/// Makes one part of a record, or all of them, so large that the record takes about `size` bytes.
+/// Enlarges one part of a record, or all of them, so that the record takes about `size` bytes.
 fn grow(noise: &mut Noise, mut record: Produced, part: &str, size: usize) -> Produced {
     let free = size - record.wire_size() - 100;
     let share = if part == "all" { free / 3 } else { free };
@@ -59,7 +59,7 @@ fn grow(noise: &mut Noise, mut record: Produced, part: &str, size: usize) -> Pro
     record
 }
 
-/// An event that can be judged, with a text of `bytes`.
+/// Returns an event that can be judged, with a text of `bytes` bytes.
 fn good(topic: &str, number: usize, noise: &mut Noise, bytes: usize) -> Produced {
     let text: String =
         (0..bytes).map(|_| char::from(b'a' + u8::try_from(noise.below(26)).unwrap())).collect();
@@ -67,7 +67,7 @@ fn good(topic: &str, number: usize, noise: &mut Noise, bytes: usize) -> Produced
 }
 
 impl Site {
-    /// Gives a topic another setting, and its other settings their defaults.
+    /// Changes a setting of a topic, and resets its other settings to their defaults.
     fn alter(&self, topic: &str, key: &str, value: &str) {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.connection.brokers);
@@ -81,13 +81,13 @@ impl Site {
 
 type Place = (i32, i64);
 
-/// The records of a topic by their places.
+/// Returns the records of a topic by their positions.
 fn by_place(site: &Site, topic: &str) -> BTreeMap<Place, Consumed> {
     let records = read_all(&site.connection, topic);
     records.into_iter().map(|record| ((record.partition, record.offset), record)).collect()
 }
 
-/// A dead letter's place, and whether it says truly what it lost of its original.
+/// Checks that a dead letter names exactly the lost parts of its original. Returns the position of the original.
 fn check_letter(letter: &Consumed, topic: &str, originals: &BTreeMap<Place, Consumed>) -> Option<Place> {
     let of = Headers::of(&letter.headers).unwrap();
     if of.topic != topic {
@@ -123,7 +123,8 @@ fn check_letter(letter: &Consumed, topic: &str, originals: &BTreeMap<Place, Cons
     Some(place)
 }
 
-/// Every event has one outcome, and each outcome says truly what was left out. Returns how many are decisions.
+/// Checks that every event has one outcome, and that each outcome names the parts that were left out. Returns the
+/// number of decisions.
 fn check_events(site: &Site) -> usize {
     let topics = &site.config.topics;
     let events = by_place(site, &topics.events);
@@ -148,8 +149,8 @@ fn check_events(site: &Site) -> usize {
     decided.len()
 }
 
-/// Key, header, value and all of them near the limit of topics that all accept the same, of records that can be used
-/// and of some that cannot: each has one outcome.
+/// A key, a header, a value, or all of them near the limit of topics that accept the same size, in usable and unusable
+/// records: each has one outcome.
 #[test]
 fn records_of_any_size_near_the_limit_have_one_outcome_each() {
     const LIMIT: usize = 20_000;
@@ -161,7 +162,7 @@ fn records_of_any_size_near_the_limit_have_one_outcome_each() {
         let part = PARTS[number % 4];
         let size = if number % 5 == 0 { LIMIT } else { LIMIT - noise.below(4_000) };
         let bad = raw(&topics.events, "k", "garbage ");
-        // The value of a good event cannot be made larger by any bytes.
+        // Arbitrary bytes cannot be added to the value of a good event.
         let fine = match part {
             "value" => good(&topics.events, number, &mut noise, size - 700),
             "all" => good(&topics.events, number, &mut noise, 9_000),
@@ -210,7 +211,7 @@ fn records_of_any_size_near_the_limit_have_one_outcome_each() {
     site.verify();
 }
 
-/// A header, or a key, as large as the usual topic accepts, of an event and of labels.
+/// A header or a key of the maximum size of a default topic, in an event and in labels.
 #[test]
 fn one_record_as_large_as_its_topic_accepts_stops_nothing() {
     let site = Site::new("huge");
@@ -252,7 +253,7 @@ fn one_record_as_large_as_its_topic_accepts_stops_nothing() {
     read_until(&site.connection, &topics.rounds, "the good label", |records| records.len() >= 2);
     learn.stop();
 
-    // Each that lost something says so, and is not put back.
+    // Each dead letter that lost a part is listed as such, and is not put back.
     let listed = site.aegis(&["dlq", "list"]);
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert_eq!(listed.matches("stays: its key was too large to be kept").count(), 3, "{listed}");
@@ -263,7 +264,7 @@ fn one_record_as_large_as_its_topic_accepts_stops_nothing() {
     site.verify();
 }
 
-/// Topics that accept less than a ledger record or a decision: every label and event becomes a dead letter.
+/// The topics accept less than a ledger record or a decision: every label and event becomes a dead letter.
 #[test]
 fn what_fits_no_topic_of_outputs_becomes_a_dead_letter() {
     let site = Site::limited("narrow", 4_000);
@@ -287,7 +288,7 @@ fn what_fits_no_topic_of_outputs_becomes_a_dead_letter() {
     assert_eq!(crate::support::flow::reasons(&letters), [("OutputTooLarge".to_owned(), 4)].into());
     assert_eq!(read_all(&site.connection, &topics.rounds), []);
 
-    // A decision that fits, whose review request does not, is no decision.
+    // A decision whose review request does not fit is not written, even if it fits itself.
     alter(&topics.review, 100);
     send(
         &site.sender,

@@ -1,4 +1,5 @@
-//! Many records in a row that cannot be used, or that are tombstones: what was read is committed, and each start goes on.
+//! Many records in a row that cannot be used, or that are tombstones: all read records are committed, and each start
+//! makes progress.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::support::flow::{
 use crate::support::site::wait;
 
 impl Site {
-    /// The number of records of a topic before the group's committed offsets.
+    /// Returns the number of records of a topic before the group's committed offsets.
     fn committed(&self, group: &str, topic: &str) -> i64 {
         committed(&self.connection, group, topic, WAIT).unwrap().values().sum()
     }
@@ -27,8 +28,8 @@ impl Site {
     }
 }
 
-/// 1,100 records that cannot be used: the role stops at its limit with all that it read before committed, the dead
-/// letters can be read, and the next start goes on behind them.
+/// 1,100 records that cannot be used: the role stops at its limit with all records before it committed, the dead
+/// letters can be read, and the next start continues after them.
 #[test]
 fn a_surge_of_dead_letters_commits_what_was_read_before_and_goes_on() {
     let site = Site::new("surge.events");
@@ -50,7 +51,7 @@ fn a_surge_of_dead_letters_commits_what_was_read_before_and_goes_on() {
     site.verify();
 }
 
-/// The same for labels; learn stops after the unit in which its limit was exceeded.
+/// The same for labels. learn stops after the batch in which it exceeded its limit.
 #[test]
 fn a_surge_of_bad_labels_commits_them_and_goes_on() {
     let mut site = Site::new("surge.labels");
@@ -87,7 +88,7 @@ fn a_surge_of_bad_labels_commits_them_and_goes_on() {
     site.verify();
 }
 
-/// A role whose stream is good but for a small part goes on, however many records that part has.
+/// A role continues if only a small part of its stream is bad, however many records that part has.
 #[test]
 fn many_dead_letters_among_more_good_records_stop_nothing() {
     let mut site = Site::new("share");
@@ -108,7 +109,8 @@ fn many_dead_letters_among_more_good_records_stop_nothing() {
     site.verify();
 }
 
-/// Records with a null value are passed over, committed and counted; or dead letters, where the configuration says so.
+/// Records with a null value are passed over, committed and counted, or are dead letters if the configuration requires
+/// it.
 #[test]
 fn tombstones_are_passed_over_unless_the_configuration_says_otherwise() {
     let page = crate::metrics_page();

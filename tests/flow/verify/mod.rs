@@ -44,7 +44,7 @@ struct World {
     connection: Connection,
     prefix: &'static str,
     encodings: Encodings,
-    /// The hash with which the predictor is published; `None` for its own hash.
+    /// The hash with which the predictor is published, or `None` for its own hash.
     hash: Option<[u8; 32]>,
 }
 
@@ -55,7 +55,7 @@ impl World {
         Self::written_in(Encodings::default(), "", prefix, hash, [plant, &whole])
     }
 
-    /// A run with a violation planted in the review requests.
+    /// Creates a run with a violation planted in the review requests.
     fn asking(prefix: &'static str, plant: Plant<'_>) -> Self {
         Self::written_in(Encodings::default(), "", prefix, None, [&whole, plant])
     }
@@ -102,7 +102,7 @@ impl World {
         let mut source = Source::subscribe(&self.connection, &group, &[&events], Start::Earliest).unwrap();
         let mut decided = Vec::new();
         for batch in 0..2 {
-            // The marker of the transaction uses an offset that is no event.
+            // The marker of the transaction takes an offset without an event.
             producer.commit(&self.events(batch * BATCH..(batch + 1) * BATCH), None).unwrap();
             let read = read(&mut source, BATCH);
             let offsets: Offsets = read
@@ -148,7 +148,7 @@ impl World {
         numbers.map(record).collect()
     }
 
-    /// The outcome of an event.
+    /// Returns the outcome of an event.
     fn outcome(&self, record: Consumed) -> Produced {
         match codec::decode_event(record.payload.as_deref().unwrap(), &Defaults::default()) {
             Ok(_) => self.decided(&record),
@@ -201,7 +201,7 @@ impl World {
         codec::decode_decision(&datum).ok()
     }
 
-    /// The review requests of the decisions among `outputs`, whose places are `places`.
+    /// Returns the review requests of the decisions among `outputs`, whose positions are `places`.
     fn requests(&self, outputs: &[Produced], places: &[(i32, i64)]) -> Vec<Produced> {
         let policies = Policies::default();
         let policy = policies.get("default").unwrap();
@@ -220,7 +220,7 @@ impl World {
         Produced { partition: Some(request.origin.partition), ..raw(&self.topic("review"), "k", payload) }
     }
 
-    /// Writes labels for these rounds, the predictor of them, and one more label that waits.
+    /// Writes labels for these rounds, the resulting predictor, and one more label that waits.
     fn teach(&self, learn: &mut Outbox, rounds: Vec<Record>) {
         let mut records = Vec::new();
         let label_of = |event: &str, standing| {
@@ -276,7 +276,7 @@ impl World {
         runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).unwrap();
     }
 
-    /// The offset of the record with the index `number` in a partition.
+    /// Returns the offset of the record with the index `number` in a partition.
     fn nth(&self, topic: &str, partition: i32, number: i64) -> Offset {
         let records = read_all(&self.connection, &self.topic(topic)).into_iter();
         let mut records = records.filter(|record| record.partition == partition);
@@ -312,7 +312,7 @@ impl World {
     }
 }
 
-/// The header of a decision in Avro's single-object encoding.
+/// Returns the header of a decision in Avro's single-object encoding.
 fn avro_mark() -> Vec<u8> {
     let event = event(0, "");
     let origin = Origin { topic: "t".into(), partition: 0, offset: 0 };
@@ -324,7 +324,7 @@ fn avro_mark() -> Vec<u8> {
     codec::encode_decision(&decision, Encoding::Avro).unwrap()[..10].to_vec()
 }
 
-/// The indices of the outputs in partition 1 of the decisions.
+/// Returns the indices of the outputs in partition 1 of the decisions.
 fn second(outputs: &[Produced], world: &World) -> Vec<usize> {
     let here = |output: &Produced| output.topic == world.topic("decisions") && output.partition == Some(1);
     (0..outputs.len()).filter(|at| here(&outputs[*at])).collect()

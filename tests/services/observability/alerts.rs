@@ -1,13 +1,13 @@
-//! Alerts on what is not made to happen beside the running flow, on series that are written down: Prometheus's own
-//! tests of rules.
+//! Alerts on conditions that do not occur in the running flow: Prometheus's own tests of rules, on series that are
+//! written here.
 
 use std::fs;
 
 use super::prometheus::test_rules;
 use super::root;
 
-/// A counter that appears with its first increment fires at once, one lost offset is taken for a transaction's marker,
-/// and a predictor that is refused fires after a minute.
+/// A counter that appears with its first increment fires at once, a single lost offset is assumed to be a transaction's
+/// marker, and a refused predictor fires after a minute.
 #[test]
 fn the_first_loss_fires() {
     let folder = tempfile::tempdir().unwrap();
@@ -19,7 +19,7 @@ fn the_first_loss_fires() {
         let labels = format!("topic=\"events\",partition=\"{partition}\",instance=\"a\"");
         series("aegis_records_lost_total", &labels, values)
     };
-    // Eight samples in, at two minutes.
+    // The input begins after eight samples, at two minutes.
     let input = [
         lost(0, "_x8 7x20"),
         lost(1, "_x8 1x20"),

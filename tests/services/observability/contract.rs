@@ -1,11 +1,12 @@
-//! Compares /metrics with its description: exactly these metrics, with their kinds and labels, and bounded label values.
+//! Compares /metrics with its description: exactly these metrics, with their kinds and labels, and bounded label
+//! values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aegis::core::learners::Name;
 use aegis::ops::metrics::{self, Kind};
 
-/// Metrics that this scene does not make happen, with the reason; all others are served.
+/// Metrics that this scenario does not produce, with the reason. All others are served.
 pub const UNPROVOKED: &[(&str, &str)] = &[
     ("aegis_kafka_errors_total", "no transaction fails here"),
     ("aegis_store_rebuilds_total", "the store is never lost here"),
@@ -19,13 +20,13 @@ pub const UNPROVOKED: &[(&str, &str)] = &[
     ("aegis_spans_total", "nothing is traced here: tests/services/traces"),
 ];
 
-/// Metrics that are served or not as it comes.
+/// Metrics that may be absent, with the reason.
 const SOMETIMES: &[(&str, &str)] = &[
     ("aegis_policy_regret_bound", "something is proven as long as no expert has slept"),
     ("aegis_panel_shrunk", "told once load has changed it"),
 ];
 
-/// Learners inside the default one begin so; what follows is an expert's id or parameters.
+/// The beginnings of the names of learners inside the default one. An expert's id or parameters follow.
 const MEMBERS: &[&str] = &[
     "cross reading",
     "joint stacking",
@@ -38,7 +39,7 @@ const MEMBERS: &[&str] = &[
     "stacking",
 ];
 
-/// Words that label values may be beside what is configured: none of them comes from a record.
+/// The values that labels may have besides configured names. None of them comes from a record.
 const WORDS: &[(&str, &[&str])] = &[
     ("action", &["allow", "block", "review"]),
     ("by", &["ensemble", "majority"]),
@@ -137,7 +138,7 @@ fn sample(line: &str) -> Sample<'_> {
         return (line.split(' ').next().unwrap(), Vec::new());
     };
     let (labels, _) = rest.rsplit_once('}').unwrap();
-    // No value of ours holds a comma or a quotation mark, which is part of what is checked.
+    // No value of ours contains a comma or a quotation mark, which is part of the check.
     let labels = labels.split("\",").map(|label| {
         let (name, value) = label.split_once("=\"").unwrap_or((label, "no label"));
         (name, value.trim_end_matches('"'))
@@ -149,7 +150,7 @@ fn sometimes(name: &str) -> bool {
     SOMETIMES.iter().any(|(one, _)| *one == name)
 }
 
-/// Everything on the page that is not as the contract has it.
+/// Returns all differences between the page and the contract.
 pub fn breaches(page: &str, configured: &Configured) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
@@ -216,7 +217,7 @@ impl Configured {
 }
 
 impl Configured {
-    /// A learner inside: a word of the list with parameters, or with an expert's id.
+    /// Returns `true` for a learner inside the default one: a word of the list with parameters, or with an expert's id.
     fn is_member(&self, value: &str) -> bool {
         Name::ALL.iter().any(|name| name.to_string() == value)
             || MEMBERS.iter().filter_map(|word| value.strip_prefix(word)).any(|rest| {
@@ -226,7 +227,7 @@ impl Configured {
     }
 }
 
-/// The check itself sees what it must.
+/// The check itself detects violations.
 #[test]
 fn breaches_are_seen() {
     let configured = Configured {

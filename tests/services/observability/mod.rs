@@ -1,5 +1,5 @@
-//! Dashboards and alerts against the truth: a real Prometheus scrapes a running Aegis under load on a real Apache
-//! Kafka, every panel's query and every rule is evaluated, and what goes wrong here is seen to fire.
+//! Dashboards and alerts on real data: a real Prometheus scrapes a running Aegis under load on a real Apache Kafka,
+//! every panel's query and every rule is evaluated, and alerts fire on faults that are caused here.
 
 mod alerts;
 mod contract;
@@ -66,7 +66,7 @@ fn aegis(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// The bundled experts, and one whose graph is none.
+/// Installs the bundled experts, and one with an invalid graph.
 fn experts(folder: &Path) {
     let models = root().join("models");
     assert!(models.join(".stamp").exists(), "models/ is missing: make setup");
@@ -88,7 +88,7 @@ fn experts(folder: &Path) {
     fs::copy(whole.join("tokenizer.json"), broken.join("tokenizer.json")).unwrap();
 }
 
-/// Aegis with both roles, the demo's producer and its labeller; its address.
+/// Starts Aegis with both roles, and the demo's producer and labeller. Returns its address and the processes.
 fn start(folder: &Path) -> (String, Vec<Process>) {
     experts(&folder.join("experts"));
     let address = format!("127.0.0.1:{}", free_port());
@@ -109,7 +109,7 @@ fn start(folder: &Path) -> (String, Vec<Process>) {
     (address, sides.iter().map(start).collect())
 }
 
-/// Every query of every dashboard, by dashboard and panel.
+/// Returns every query of every dashboard, with its dashboard and panel.
 fn panels() -> Vec<(String, String)> {
     let mut queries = Vec::new();
     for name in ["flow", "learning", "reliability"] {
@@ -125,7 +125,7 @@ fn panels() -> Vec<(String, String)> {
     queries
 }
 
-/// The rules as committed, but sooner: what takes minutes in earnest takes seconds here. Thresholds stay.
+/// Returns the committed rules with shorter times: minutes become seconds. Thresholds are unchanged.
 fn hurried(rules: &str) -> String {
     let mut hurried = String::new();
     for line in rules.lines() {
@@ -142,7 +142,7 @@ fn hurried(rules: &str) -> String {
     hurried
 }
 
-/// Notes which alerts fire now.
+/// Adds the alerts that are firing to `firing`.
 fn watch(prometheus: &Prometheus, firing: &mut BTreeSet<String>) {
     let Some(alerts) = prometheus.ask("alerts") else { return };
     for alert in alerts["alerts"].as_array().unwrap().iter().filter(|alert| alert["state"] == "firing") {
@@ -150,7 +150,7 @@ fn watch(prometheus: &Prometheus, firing: &mut BTreeSet<String>) {
     }
 }
 
-/// Asks again until there is an answer.
+/// Calls `attempt` until it returns a value.
 fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let over = Instant::now() + PATIENCE;
     loop {
@@ -171,16 +171,16 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     let prometheus =
         Prometheus::start(folder.path(), &address, &hurried(&fs::read_to_string(&rules).unwrap()));
 
-    // 1. What is written down holds together.
+    // 1. The rules are valid.
     let checked = prometheus.promtool(&["check", "rules", rules.to_str().unwrap()], &rules);
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 
-    // 2. Provoked: unreadable records, and a change that is refused. One expert is broken from the beginning.
+    // 2. Faults: unreadable records, and a change that is refused. One expert is broken from the beginning.
     until("a label", || prometheus.query("sum(aegis_rounds) > 0").pop());
     let connection = kafka().connection();
     let letters: Vec<_> =
         (0..300).map(|_| raw("moderation.events", "x", *b"neither Avro nor JSON")).collect();
-    // A rate needs a count from before: of one that appears with all its letters Prometheus knows no increase.
+    // A rate needs an earlier count: Prometheus computes no increase for a series that begins with all its letters.
     send(&connection, &letters[..50]);
     until("the first letters", || prometheus.query("max(aegis_dead_letters_total) >= 50").pop());
     send(&connection, &letters[50..]);
@@ -207,7 +207,7 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
         prometheus.query(judged).pop()
     });
 
-    // 3. Every panel.
+    // 3. Every panel has data.
     let queries = panels();
     assert!(queries.len() > 40, "{} queries", queries.len());
     let mut missing: BTreeMap<String, String> =
@@ -222,7 +222,7 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
         thread::sleep(Duration::from_millis(500)); // the next scrape
     }
 
-    // 4. /metrics itself, and that nothing is asked for that the contract does not have.
+    // 4. /metrics is valid, and each metric that a query uses is in the contract.
     let page = folder.path().join("metrics.txt");
     fs::write(&page, get(&format!("http://{address}/metrics")).unwrap()).unwrap();
     let linted = prometheus.promtool(&["check", "metrics"], &page);
@@ -247,7 +247,7 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
         assert!(known, "{name} is no metric of ours");
     }
 
-    // 5. Every rule is healthy and has its page.
+    // 5. Every rule is healthy and has its section in the runbook.
     assert!(rules.len() >= 15, "{} rules", rules.len());
     let runbook = fs::read_to_string(root().join("docs/runbook.md")).unwrap();
     for rule in &rules {
@@ -261,7 +261,7 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
         );
     }
 
-    // 6. A learner that does not publish for an hour, a flood, and what fires.
+    // 6. A learner that does not publish for an hour and a flood of events make alerts fire.
     drop(processes.remove(0));
     let stalled = ["run", "--set", "learn.publish_interval_ms=3600000"];
     processes.push(Process(aegis(folder.path(), &stalled).stdout(Stdio::null()).spawn().unwrap()));
@@ -282,11 +282,11 @@ fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     }
 }
 
-/// Events of policies and tenants that are not configured, and labels of such policies, annotators and sources.
+/// Returns events of policies and tenants that are not configured, and labels of such policies, annotators and sources.
 fn strange(count: usize) -> Vec<Produced> {
     let mut records = Vec::new();
     for number in 0..count {
-        // Nothing to judge, something hidden, or neither.
+        // The text is empty, has hidden characters, or neither.
         let text = [" ", "a strange\u{e0061}\u{e0062} event", "a strange event"][number % 3];
         let policy = Event { policy: format!("policy-{number}"), ..event(number, text) };
         let tenant = Event {
@@ -309,7 +309,7 @@ fn strange(count: usize) -> Vec<Produced> {
     records
 }
 
-/// The configured names; the rest are defaults.
+/// Returns the configured names; the rest are defaults.
 fn configured(folder: &Path) -> contract::Configured {
     let names = fs::read_dir(folder.join("experts")).unwrap();
     let topics = aegis::config::Topics::default();
@@ -323,14 +323,14 @@ fn configured(folder: &Path) -> contract::Configured {
     }
 }
 
-/// Our metrics' names in a query.
+/// Returns the names of our metrics in a query.
 fn names(query: &str) -> Vec<&str> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = query.split(|c| !word(c));
     words.filter(|word| word.starts_with("aegis_") || word.starts_with("kafka_consumergroup_")).collect()
 }
 
-/// A folder that a rule or dashboard is read from exists in the stack as the compose file mounts it.
+/// The compose file mounts each folder from which a rule or a dashboard is read.
 #[test]
 fn the_stack_mounts_what_is_tested_here() {
     let compose = fs::read_to_string(root().join("docker-compose.yml")).unwrap();

@@ -1,4 +1,4 @@
-//! A real Prometheus for the test: Debian's, on a free port, with its data in a folder of its own.
+//! A real Prometheus for the test: Debian's, on a free port, with its own data folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::free_port;
 
-/// A running Prometheus; it ends with the test.
+/// A running Prometheus, which ends with the test.
 pub struct Prometheus {
     child: Child,
     port: u16,
@@ -16,7 +16,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes `target` every second and evaluates `rules` as often.
+    /// Starts a Prometheus that scrapes `target` and evaluates `rules` every second.
     pub fn start(folder: &Path, target: &str, rules: &str) -> Self {
         let bin = bin();
         let config = folder.join("prometheus.yml");
@@ -48,15 +48,15 @@ impl Prometheus {
         Command::new(self.bin.join("promtool")).args(arguments).stdin(input).output().unwrap()
     }
 
-    /// `data` of an answer of its API; none while it does not answer.
+    /// Returns `data` of a response of its API, or `None` while it does not respond.
     pub fn ask(&self, path: &str) -> Option<Value> {
         let text = get(&format!("http://127.0.0.1:{}/api/v1/{path}", self.port))?;
-        let answer: Value = serde_json::from_str(&text).ok()?; // it says so in words while it starts
+        let answer: Value = serde_json::from_str(&text).ok()?; // a text while it starts
         assert_eq!(answer["status"], "success", "{path}: {answer}");
         Some(answer["data"].clone())
     }
 
-    /// The values of a query that are numbers, now.
+    /// Returns the current values of a query that are numbers.
     pub fn query(&self, query: &str) -> Vec<f64> {
         let encoded = percent_encoding::utf8_percent_encode(query, percent_encoding::NON_ALPHANUMERIC);
         let Some(data) = self.ask(&format!("query?query={encoded}")) else { return Vec::new() };
@@ -66,7 +66,7 @@ impl Prometheus {
     }
 }
 
-/// The folder of its programs.
+/// Returns the folder of its programs.
 fn bin() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let found = Command::new("bash").arg(root.join("tests/prometheus/fetch.sh")).output().unwrap();

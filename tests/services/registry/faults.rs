@@ -34,8 +34,8 @@ fn known_schemas_outlive_the_registry() {
     assert_eq!(server.requests().len(), 1, "it is asked once");
 }
 
-/// A thousand lookups return while the registry holds the first request. Its timeout is longer than the test may run, so a
-/// lookup that waited for an answer would not return.
+/// A thousand lookups return while the registry holds the first request. Its timeout is longer than the test may run,
+/// so a lookup that waited for an answer would not return.
 #[test]
 fn only_its_thread_waits_for_the_registry() {
     let server = Server::start(|_| Reply::Silence);
@@ -68,7 +68,8 @@ fn an_unknown_id_may_become_known() {
     assert_eq!(server.requests().len(), 3);
 }
 
-/// The request is repeated before the lookup fails. The length of the wait is a test of the cache, whose clock is an argument.
+/// The request is repeated before the lookup fails. The length of the wait is a test of the cache, whose clock is an
+/// argument.
 #[test]
 fn an_unknown_id_fails_after_its_wait() {
     let server = Server::start(|_| unknown());

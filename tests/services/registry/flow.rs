@@ -1,5 +1,5 @@
-//! The whole flow with a registry, exactly once on a real Apache Kafka. Each record has exactly one outcome, also if the
-//! registry fails.
+//! The whole flow with a registry, exactly once on a real Apache Kafka. Each record has exactly one outcome, also if
+//! the registry fails.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -33,7 +33,7 @@ const DECISIONS: u32 = 13;
 const LABELS: u32 = 14;
 const REVIEWS: u32 = 15;
 
-/// The answers of a registry with the schemas that the flow needs.
+/// Returns the responses of a registry with the schemas that the flow needs.
 fn answer(request: &Request) -> Reply {
     match request.line.as_str() {
         "GET /schemas/ids/11" => schema(SCHEMAS[0].1),

@@ -24,7 +24,7 @@ impl Schemas for Fixed {
     }
 }
 
-/// The ids 1 and the GUID are our schema, 2 is another writer's, and 3 is JSON.
+/// Returns schemas by id: 1 and the GUID are our schema, 2 is another writer's, and 3 is JSON.
 fn fixed() -> Fixed {
     let avro = |text: &str| Arc::new(Writer::avro(text).unwrap());
     Fixed(HashMap::from([
@@ -105,8 +105,8 @@ fn what_cannot_be_read_says_why() {
     }
 }
 
-/// The limit on the number of values refuses the datum. Ten billion of them could neither be counted nor held in the test's
-/// time and memory.
+/// The limit on the number of values refuses the datum. Ten billion of them could neither be counted nor held in the
+/// test's time and memory.
 #[test]
 fn a_bomb_is_refused_before_it_goes_off() {
     let bomb = r#"{"type":"record","name":"E","fields":[

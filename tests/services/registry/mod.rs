@@ -12,7 +12,7 @@ use aegis::config;
 use aegis::core::event::Event;
 use aegis::registry::Registry;
 
-/// The schema of events, as it lies in schemas/.
+/// The schema of events, as in schemas/.
 const EVENT: &str = include_str!("../../../schemas/event.avsc");
 
 /// The schema of another producer: another name and namespace, a field and a symbol that our schema does not have, no

@@ -1,5 +1,5 @@
-//! The client with a real registry (Apicurio, by its Confluent API). Without Maven or Java the test fails with a message
-//! of what to install.
+//! The client with a real registry (Apicurio, by its Confluent API). Without Maven or Java the test fails with a
+//! message of what to install.
 
 use std::fs;
 use std::process::{Child, ChildStdin, Command, Stdio};

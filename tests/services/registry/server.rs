@@ -1,4 +1,4 @@
-//! A registry whose answers a test sets.
+//! A registry whose responses a test sets.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-/// An answer of the server.
+/// A response of the server.
 #[derive(Clone)]
 pub enum Reply {
     Status(u16, String),
     /// These bytes, which need not be HTTP.
     Raw(Vec<u8>),
-    /// No answer: the connection is held until the client closes it.
+    /// No response: the connection stays open until the client closes it.
     Silence,
     /// A body that does not end.
     Endless,
@@ -37,7 +37,7 @@ type Requests = (Mutex<Vec<Request>>, Condvar);
 
 type Answer = dyn Fn(&Request) -> Reply + Send + Sync;
 
-/// The server. It answers until it is dropped.
+/// The server. It responds until it is dropped.
 pub struct Server {
     pub url: String,
     requests: Arc<Requests>,
@@ -66,12 +66,12 @@ impl Server {
         Self { url, requests, answer, closed }
     }
 
-    /// Sets the answers to later requests.
+    /// Sets the responses to later requests.
     pub fn answer(&self, answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
         *self.answer.lock().unwrap() = Some(Arc::new(answer));
     }
 
-    /// Closes every later connection without an answer.
+    /// Closes every later connection without a response.
     pub fn die(&self) {
         *self.answer.lock().unwrap() = None;
     }
@@ -137,12 +137,12 @@ fn serve(mut connection: TcpStream, answer: &Answer, seen: &Requests) -> Option<
     }
 }
 
-/// Returns a registry's answer with a schema.
+/// Returns a registry's response with a schema.
 pub fn schema(text: &str) -> Reply {
     Reply::Status(200, json!({ "schema": text }).to_string())
 }
 
-/// Returns the answer of Confluent's registry for an unknown schema.
+/// Returns the response of Confluent's registry for an unknown schema.
 pub fn unknown() -> Reply {
     Reply::Status(404, r#"{"error_code":40403,"message":"Schema not found"}"#.into())
 }

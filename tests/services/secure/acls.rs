@@ -1,4 +1,4 @@
-//! The access lists of docs/security.md, laid on a broker: its own protocol, CreateAcls and DeleteAcls.
+//! The access lists of docs/security.md on a broker, by its own protocol: CreateAcls and DeleteAcls.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ pub struct Acl {
     kind: i8,
     pub name: String,
     pattern: i8,
-    /// As the page has it: `aegis-score Read topic moderation.events`.
+    /// The entry as on the page: `aegis-score Read topic moderation.events`.
     pub words: String,
 }
 
@@ -94,7 +94,7 @@ pub fn remove(broker: &str, acl: &Acl) {
     body.extend(text("*"));
     body.extend([acl.operation.cast_unsigned(), ALLOW.cast_unsigned()]);
     let answer = ask(broker, 31, &body);
-    // Behind the code and no message stands how many it matched.
+    // The number of matching entries follows the code and an empty message.
     assert_eq!(answer[8..16], [0, 0, 0xff, 0xff, 0, 0, 0, 1], "{answer:?}");
 }
 
@@ -108,7 +108,7 @@ fn text(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The error codes of an answer: behind the throttle's time and their count, each with its message.
+/// Returns the error codes of a response. They follow the throttle time and the count, each with its message.
 fn results(answer: &[u8], wanted: usize) -> Vec<i16> {
     let mut rest = &answer[4..];
     assert_eq!(take(&mut rest, 4), count(wanted));
@@ -127,7 +127,7 @@ fn take<'a>(rest: &mut &'a [u8], bytes: usize) -> &'a [u8] {
     taken
 }
 
-/// A request of version 1, as an administrator; its answer behind the header.
+/// Sends a request of version 1 as an administrator. Returns the response without its header.
 fn ask(broker: &str, api: i16, body: &[u8]) -> Vec<u8> {
     let mut request = api.to_be_bytes().to_vec();
     request.extend(1i16.to_be_bytes());

@@ -37,9 +37,9 @@ fn the_documented_lists_are_enough_and_whatever_is_missing_is_told() {
         }
     }
     operate(site);
-    // A subject leaves while the learner runs, and it follows.
+    // A subject is erased while the learner runs, and the learner applies it.
     site.well("eraser", &["erase", "--subject", "u1"]);
-    // No event announces that the broker has compacted a topic: all else must hold meanwhile.
+    // No event announces that the broker has compacted a topic. All other checks must succeed meanwhile.
     poll(|| {
         let output = site.aegis("eraser", &["erase", "--subject", "u1", "--verify"]);
         let said = said(&output);

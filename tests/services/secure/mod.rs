@@ -1,4 +1,5 @@
-//! Both roles on an Apache Kafka that demands a password or a certificate, and allows only what docs/security.md lists.
+//! Both roles on an Apache Kafka that requires a password or a certificate, and allows only the operations that
+//! docs/security.md lists.
 
 mod acls;
 mod flow;

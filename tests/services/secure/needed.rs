@@ -1,4 +1,4 @@
-//! Without any one entry of the lists, what it is there for is refused with a word that names what was refused.
+//! Without any one entry of the lists, the operation that needs it is refused with a message that names the resource.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,13 +12,13 @@ use super::site::{Secured, holds_no_secret, said};
 use crate::support::WAIT;
 use crate::support::flow::{event, event_record, label, label_record, raw, send};
 
-/// Numbers for what must be new each time.
+/// Returns a number for names that must be new each time.
 fn next() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1_000);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Takes each entry away and sees that it is missed.
+/// Removes each entry and checks that an operation is refused without it.
 pub fn nothing_can_be_missing(site: &Secured) {
     let mut not_missed = Vec::new();
     for acl in acls::documented() {
@@ -29,7 +29,7 @@ pub fn nothing_can_be_missing(site: &Secured) {
     assert!(not_missed.is_empty(), "nobody misses\n{}", not_missed.join("\n"));
 }
 
-/// Does what the entry's user does, until something is refused.
+/// Runs the operations of the entry's user until one is refused.
 fn refused(site: &Secured, acl: &Acl) -> Result<(), String> {
     let number = next();
     match acl.user.as_str() {
@@ -57,7 +57,7 @@ fn refused(site: &Secured, acl: &Acl) -> Result<(), String> {
     }
 }
 
-/// A role with something to read, something to refuse and, for learn, something to publish.
+/// Runs a role with a record to read, one to refuse and, for learn, a state to publish.
 fn role(site: &Secured, role: &str, acl: &Acl, number: usize) -> Result<(), String> {
     let event = event(number, "kill the lights");
     let label = label(&format!("l-{number}"), &format!("e{:05}", number % 20), Finding::Unsafe);
@@ -93,7 +93,7 @@ fn is_refusal(said: &str, acl: &Acl) -> bool {
     said.to_lowercase().contains("authorization failed") && said.contains(&acl.name)
 }
 
-/// A dead letter from that topic.
+/// Returns a dead letter with an original from that topic.
 fn letter(topic: &str) -> Produced {
     let number = i64::try_from(next()).unwrap();
     let original = Consumed {

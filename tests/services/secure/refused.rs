@@ -1,9 +1,9 @@
-//! An unknown client gets an exit code and a message, and the message never contains the secret. `kafka::check_auth` ends the
-//! process, at the limits that it states: nothing else reports these words.
+//! An unknown client gets an exit code and a message, and the message never contains the secret. `kafka::check_auth`
+//! ends the process within its documented limits. Only it reports these words.
 
 use super::site::{WRONG, holds_no_secret, said, secured};
 
-/// Starts score so and waits for its end.
+/// Starts score with these settings and waits for its end.
 fn refused(name: &str, brokers: &str, settings: &str, words: &[&str]) {
     let site = secured();
     site.configure(name, brokers, settings);
@@ -22,7 +22,7 @@ fn a_wrong_password_is_told_without_it() {
     refused("wrong-password", &site.sasl, &site.with_password("aegis-score", "wrong"), &["SCRAM-SHA-512"]);
 }
 
-/// Commands that are not the roles know brokers no better.
+/// Other commands than the roles report it as well.
 #[test]
 fn commands_tell_a_wrong_password_without_it() {
     let site = secured();
@@ -37,7 +37,7 @@ fn commands_tell_a_wrong_password_without_it() {
     }
 }
 
-/// Ours, which the broker does not take, and the broker's, which we do not.
+/// A client certificate that the broker refuses, and a broker certificate that the client refuses.
 #[test]
 fn certificates_that_nobody_vouches_for_are_told() {
     let site = secured();

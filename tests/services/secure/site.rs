@@ -18,7 +18,7 @@ use crate::support::identity::{Identity, identity};
 use crate::support::site::poll;
 use crate::support::{Kafka, free_port};
 
-/// Secrets that stand out wherever they come out.
+/// Secrets that are easy to find in any output.
 pub const PASSWORD: &str = "Pass-7f3a91c2-word";
 pub const WRONG: &str = "Wrong-55d0e8b4-word";
 pub const PHRASE: &str = "Phrase-c1909aa7-key";
@@ -32,7 +32,7 @@ pub struct Secured {
     pub tls: String,
 }
 
-/// The one of this test binary, its lists as documented.
+/// Returns the broker of this test binary, with the documented lists.
 pub fn secured() -> &'static Secured {
     static SHARED: OnceLock<Secured> = OnceLock::new();
     SHARED.get_or_init(Secured::start)
@@ -42,7 +42,7 @@ fn put(folder: &Path, name: &str, pems: &[Vec<u8>]) {
     fs::write(folder.join(name), pems.concat()).unwrap();
 }
 
-/// A client's certificate and its key under a pass phrase.
+/// Writes a client's certificate and its key, encrypted with a pass phrase.
 fn client(folder: &Path, name: &str, of: &Identity) {
     put(folder, &format!("{name}.pem"), &[of.certificate.to_pem().unwrap()]);
     let key = of.key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), PHRASE.as_bytes());
@@ -90,7 +90,7 @@ impl Secured {
         site
     }
 
-    /// Settings of a user with a password.
+    /// Returns the settings of a user with a password.
     pub fn with_password(&self, user: &str, file: &str) -> String {
         format!(
             "[kafka.settings]\n\"security.protocol\" = \"SASL_SSL\"\n\"sasl.mechanism\" = \"SCRAM-SHA-512\"\n\
@@ -100,7 +100,7 @@ impl Secured {
         )
     }
 
-    /// Settings of a user with a certificate, who trusts brokers of `authority`.
+    /// Returns the settings of a user with a certificate, which trusts brokers of `authority`.
     pub fn with_certificate(&self, name: &str, authority: &str) -> String {
         let folder = self.folder.display();
         format!(
@@ -111,7 +111,7 @@ impl Secured {
         )
     }
 
-    /// Writes a configuration of that name.
+    /// Writes a configuration with this name.
     pub fn configure(&self, name: &str, brokers: &str, settings: &str) {
         let text = format!(
             "policies = \"policies.toml\"\n[kafka]\nbrokers = \"{brokers}\"\n{settings}[experts]\n\
@@ -128,21 +128,21 @@ impl Secured {
         command
     }
 
-    /// A command, to its end. Whatever it is and however it ends, it says no secret.
+    /// Runs a command and waits for its end. Checks that its output contains no secret.
     pub fn aegis(&self, name: &str, arguments: &[&str]) -> Output {
         let output = self.command(name, arguments).output().unwrap();
         holds_no_secret(&format!("{name}: {arguments:?}"), &said(&output));
         output
     }
 
-    /// A command that ends well; what it said.
+    /// Runs a command that must succeed. Returns its output.
     pub fn well(&self, name: &str, arguments: &[&str]) -> String {
         let output = self.aegis(name, arguments);
         assert!(output.status.success(), "{name}: {arguments:?}: {}", said(&output));
         said(&output)
     }
 
-    /// A role with a configuration.
+    /// Starts a role with a configuration.
     pub fn run(&self, role: &str, name: &str) -> Running {
         let log = self.folder.join(format!("{name}.log"));
         let file = fs::File::create(&log).unwrap();
@@ -151,7 +151,7 @@ impl Secured {
         Running { child: command.spawn().unwrap(), log }
     }
 
-    /// Without an entry of the lists.
+    /// Calls `work` while an entry is removed from the lists.
     pub fn without<T>(&self, acl: &Acl, work: impl FnOnce() -> T) -> T {
         acls::remove(&self.kafka.bootstrap(), acl);
         let done = work();
@@ -160,7 +160,7 @@ impl Secured {
     }
 }
 
-/// The broker's further settings. Its first listener stays open for the administrator, who is this test.
+/// Returns the broker's further settings. Its first listener stays open for the administrator, which is this test.
 fn settings(folder: &Path, port: u16, controller: u16, sasl: u16, tls: u16) -> String {
     let folder = folder.display();
     format!(
@@ -178,7 +178,7 @@ fn settings(folder: &Path, port: u16, controller: u16, sasl: u16, tls: u16) -> S
     )
 }
 
-/// Everything that a command said.
+/// Returns the complete output of a command.
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -195,8 +195,8 @@ impl Running {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits for its end, at most as long as `fail_safe`, so that a caller can list all processes that do not end. Returns the
-    /// exit code and its output.
+    /// Waits for its end, at most as long as `fail_safe`, so that a caller can list all processes that do not end.
+    /// Returns the exit code and its output.
     pub fn ends(mut self, fail_safe: Duration) -> Option<(Option<i32>, String)> {
         let until = Instant::now() + fail_safe;
         while Instant::now() < until {
@@ -217,7 +217,7 @@ impl Running {
         (status.code(), self.log())
     }
 
-    /// SIGTERM, and a clean end; what it said.
+    /// Sends SIGTERM and checks that the role ends without an error. Returns its output.
     pub fn stop(self) -> String {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -246,14 +246,14 @@ impl Drop for Running {
     }
 }
 
-/// No secret in what was said.
+/// Checks that a text contains no secret.
 pub fn holds_no_secret(what: &str, text: &str) {
     for secret in [PASSWORD, WRONG, PHRASE, SEED] {
         assert!(!text.contains(secret), "{what} shows {secret}:\n{text}");
     }
 }
 
-/// No secret in keys, values and headers of a record.
+/// Checks that the key, the value and the headers of a record contain no secret.
 pub fn record_holds_no_secret(record: &Consumed) {
     let headers = record.headers.iter();
     let headers = headers.flat_map(|(name, value)| [Some(name.as_bytes()), value.as_deref()]);

@@ -1,4 +1,4 @@
-//! Collectors that are away, hang, are busy, or cannot be trusted: they cost spans, and never more.
+//! Collectors that are unavailable, hang, are busy, or are not trusted: they only cause the loss of spans.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -10,8 +10,8 @@ use crate::support::free_port;
 use crate::support::identity::identity;
 use crate::support::site::{Process, Site, wait};
 
-/// Without a collector events are moderated all the same; what is lost is counted and said once, and so is that
-/// it has come.
+/// Without a collector events are moderated all the same. Lost spans are counted, their loss is logged once, and so is
+/// the return of the collector.
 #[test]
 fn a_collector_that_is_away_costs_its_spans_and_nothing_else() {
     let port = free_port();
@@ -42,8 +42,8 @@ fn a_collector_that_is_away_costs_its_spans_and_nothing_else() {
     score.stop();
 }
 
-/// A collector that takes connections and never answers holds nothing up, the end least of all: the process ends while all
-/// requests are still held, and does not send one after the other.
+/// A collector that accepts connections and never responds delays nothing, not even the end: the process ends while all
+/// requests are still open, and does not send one after the other.
 #[test]
 fn a_collector_that_hangs_does_not_hold_up_the_end() {
     let hangs = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -51,12 +51,12 @@ fn a_collector_that_hangs_does_not_hold_up_the_end() {
     let site = Site::with("hangs", &[INFO, ("traces.endpoint", &endpoint)]);
     let mut score = site.start_with("score", &[], &[]);
     score.says("health and metrics");
-    // Four spans each: eight requests, one after the other, each with a timeout of five seconds.
+    // Each event has four spans. That makes eight requests, one after the other, each with a timeout of five seconds.
     const EVENTS: usize = 1_000;
     let events: Vec<_> = (0..EVENTS).map(|number| traced(&site, number, "hello", SAMPLED)).collect();
     send(&site.connection, &events);
     wait("the events", || site.committed("score", "events") == EVENTS as i64);
-    // Connections wait here, held and unanswered.
+    // The connections stay open without a response.
     let mut held = Vec::new();
     hangs.set_nonblocking(true).unwrap();
     let mut requests = || {
@@ -67,7 +67,7 @@ fn a_collector_that_hangs_does_not_hold_up_the_end() {
     score.signal("TERM");
     let status = score.end();
     assert!(status.success(), "{status}\n{}", score.log());
-    // The time for the remaining spans is shorter than a request's timeout: at most one more request begins in it.
+    // The time for the remaining spans is shorter than a request's timeout, so at most one more request begins in it.
     let later = requests() - before;
     assert!(later <= 1, "{later} requests after {before}");
     assert!(
@@ -101,8 +101,8 @@ fn a_collector_that_is_busy_is_asked_again() {
     score.stop();
 }
 
-/// One that is busy for an hour holds up no decision, nor the end: the process ends before the hour does. What it does not
-/// take is counted.
+/// A collector that is busy for an hour delays no decision, and not the end: the process ends before the hour does.
+/// Spans that it does not accept are counted.
 #[test]
 fn a_collector_that_stays_busy_holds_nothing_up() {
     let collector = Collector::refusing(0, &[(503, Some("3600")); 100]);
@@ -124,7 +124,8 @@ fn a_collector_that_stays_busy_holds_nothing_up() {
     assert!(collector.requests().is_empty());
 }
 
-/// TLS to the collector: authorities of ours vouch for it, those of others or of the system do not.
+/// TLS to the collector: a certificate of a configured authority is accepted, and those of other authorities or of the
+/// system's are not.
 #[test]
 fn spans_go_to_a_collector_that_our_authorities_vouch_for() {
     let (ours, stranger) = (identity("test authority", 1, None), identity("another authority", 2, None));

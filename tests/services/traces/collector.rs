@@ -1,4 +1,4 @@
-//! An OTLP/HTTP collector that keeps what it is sent.
+//! An OTLP/HTTP collector that stores its requests.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -22,9 +22,9 @@ use prost::Message;
 use crate::support::identity::Identity;
 use crate::support::site::hex;
 
-/// A request as it came.
+/// A request as it was received.
 pub type Request = (HeaderMap, Bytes);
-/// A status, and what `Retry-After` says with it.
+/// A status, and the value of `Retry-After` in its response.
 pub type Refusal = (u16, Option<&'static str>);
 
 /// The treatment of requests.
@@ -37,7 +37,7 @@ struct Desk {
     refused: Mutex<Vec<Bytes>>,
 }
 
-/// It runs until the test binary ends.
+/// The collector. It runs until the test binary ends.
 pub struct Collector {
     address: SocketAddr,
     desk: Arc<Desk>,
@@ -59,12 +59,12 @@ async fn keep(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) ->
 }
 
 impl Collector {
-    /// On a port of its own, or on this one.
+    /// Starts a collector on this port, or on a free one for 0.
     pub fn start(port: u16) -> Self {
         Self::refusing(port, &[])
     }
 
-    /// One that first answers this.
+    /// Starts a collector that first responds with these refusals.
     pub fn refusing(port: u16, refusals: &[Refusal]) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -82,7 +82,7 @@ impl Collector {
         Self { address, desk, scheme: "http" }
     }
 
-    /// One that speaks TLS, with this certificate.
+    /// Starts a collector that uses TLS with this certificate.
     pub fn secure(server: &Identity) -> Self {
         let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
         acceptor.set_certificate(&server.certificate).unwrap();
@@ -119,7 +119,7 @@ impl Collector {
         self.desk.taken.lock().unwrap().clone()
     }
 
-    /// All spans, each with the name of its service.
+    /// Returns all spans, each with the name of its service.
     pub fn spans(&self) -> Vec<(String, Span)> {
         let mut spans = Vec::new();
         for (_, body) in self.requests() {
@@ -132,14 +132,14 @@ impl Collector {
         spans
     }
 
-    /// The spans of a name.
+    /// Returns the spans with this name.
     pub fn named(&self, name: &str) -> Vec<Span> {
         let spans = self.spans().into_iter().map(|(_, span)| span);
         spans.filter(|span| span.name == name).collect()
     }
 }
 
-/// The body of a request.
+/// Reads the body of a request.
 fn request(stream: &mut impl BufRead) -> Option<Bytes> {
     let mut length = 0;
     loop {
@@ -169,7 +169,7 @@ pub fn attribute(attributes: &[KeyValue], name: &str) -> String {
     }
 }
 
-/// The `traceparent` of what this span has done.
+/// Returns the `traceparent` of records that were written in this span.
 pub fn traceparent(span: &Span) -> String {
     format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id))
 }

@@ -1,5 +1,5 @@
-//! Traces: from an event's `traceparent` to its decision's, and the spans between them, as an OpenTelemetry
-//! collector gets them over HTTP; on a real Apache Kafka, in a process of its own.
+//! Traces: from an event's `traceparent` to that of its decision, and the spans between them, as an OpenTelemetry
+//! collector gets them over HTTP. The program runs in its own process on a real Apache Kafka.
 
 mod away;
 mod collector;
@@ -26,7 +26,7 @@ const WORD: &str = "quaggamire";
 const CONVERSATION: &str = "conversation-4711";
 const SUBJECT: &str = "subject-4712";
 
-/// Event number `number` with this `traceparent`, in partition 0.
+/// Returns event number `number` with this `traceparent`, in partition 0.
 fn traced(site: &Site, number: usize, text: &str, traceparent: &str) -> Produced {
     let (conversation, subject) = (CONVERSATION.to_owned(), Some(SUBJECT.to_owned()));
     let event = Event { conversation, subject, ..event(number, text) };
@@ -53,7 +53,7 @@ fn until(site: &Site, topic: &str, count: usize) -> Vec<Consumed> {
     read_until(&site.connection, &site.topic(topic), topic, |records| records.len() >= count)
 }
 
-/// A metric's value on /metrics.
+/// Returns the value of a metric on /metrics.
 fn metric(process: &Process, name: &str) -> f64 {
     let (_, page) = process.get("/metrics");
     let line = page.lines().find(|line| line.starts_with(name));
@@ -77,7 +77,7 @@ fn a_trace_goes_on_from_the_event_to_its_decision_by_way_of_its_spans() {
             traced(&site, 1, &text, &unsampled),
             traced(&site, 2, &text, ""),
             traced(&site, 3, &text, "00-none-of-the-kind-01"),
-            // No expert can read it: a person is asked.
+            // No expert can read it, so a person is asked.
             traced(&site, 4, "\u{1f642}", SAMPLED),
             with(raw(&site.topic("events"), "key", format!("poison {WORD}")), SAMPLED),
         ],
@@ -123,7 +123,7 @@ fn a_trace_goes_on_from_the_event_to_its_decision_by_way_of_its_spans() {
     for (headers, body) in &requests {
         assert_eq!(headers["content-type"], "application/x-protobuf");
         assert_eq!(headers["authorization"], "Bearer hunter2");
-        // Of the events' text, ids, conversations, subjects and keys there is nothing.
+        // The spans contain none of the events' texts, ids, conversations, subjects and keys.
         for hidden in [WORD, "kill", "e00000", "e00004", CONVERSATION, SUBJECT, "hunter2"] {
             let found = body.windows(hidden.len()).any(|part| part == hidden.as_bytes());
             assert!(!found, "{hidden} is in a span");
@@ -168,7 +168,7 @@ fn a_trace_goes_on_from_the_event_to_its_decision_by_way_of_its_spans() {
     assert_eq!(attribute(&at("5").attributes, "error.type"), "NotAvro");
     assert_eq!(at("5").status.as_ref().unwrap().code, 2);
 
-    // Within the first: the panel and in it both experts, at their times.
+    // Within the span of the first event: the span of the panel, and in it those of both experts, with their times.
     let panels = collector.named("panel");
     let panel = panels.iter().find(|panel| panel.parent_span_id == at("0").span_id).unwrap();
     let within =
@@ -189,8 +189,8 @@ fn a_trace_goes_on_from_the_event_to_its_decision_by_way_of_its_spans() {
     }
 }
 
-/// An event without a sampled trace begins one if it is in the traced share, and an event whose outcome is written again has
-/// the same span.
+/// An event without a sampled trace begins one if it is in the traced share, and an event whose outcome is written
+/// again has the same span.
 #[test]
 fn a_trace_begins_here_and_an_event_that_is_read_again_has_the_same_span() {
     let collector = Collector::start(0);
@@ -236,7 +236,8 @@ fn without_an_endpoint_everything_goes_on_as_it_came() {
     }
 }
 
-/// A label that carries its decision's `traceparent`: read, committed and published, each linked to the one before.
+/// A label that has the `traceparent` of its decision: the spans of its read, commit and publication, each linked to
+/// the previous one.
 #[test]
 fn a_label_is_traced_from_its_decision_to_the_predictor_that_learned_from_it() {
     let collector = Collector::start(0);

@@ -1,4 +1,4 @@
-//! The secrets of registry and collector are in nothing that the program says or writes.
+//! The secrets of registry and collector are in no output of the program.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use crate::support::site::{Site, wait};
 
 const PASSWORD: &str = "correct-horse-71";
 const TOKEN: &str = "battery-staple-72";
-/// `aegis:correct-horse-71`, as it goes over the wire.
+/// `aegis:correct-horse-71` in Base64, as it is sent.
 const BASIC: &str = "YWVnaXM6Y29ycmVjdC1ob3JzZS03MQ==";
 
 /// Starts a registry that refuses every client. Returns its address.

@@ -30,19 +30,19 @@ impl Disk {
         Self { folder, mounted }
     }
 
-    /// A folder on the disk.
+    /// Returns a folder on the disk.
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
-    /// The command in a shell that limits the size of its files from the start if no disk is mounted.
+    /// Returns the command in a shell that limits the size of its files from the start if no disk is mounted.
     pub fn limit(&self, command: &Command) -> Command {
         let limit = if self.mounted { String::new() } else { format!("ulimit -f {LIMIT};") };
         Self::shell(&limit, command)
     }
 
-    /// The command in a shell, so that its files can be limited later. A file that is too large is then an error and does
-    /// not kill the process.
+    /// Returns the command in a shell, so that its files can be limited later. A file that is too large is then an
+    /// error and does not kill the process.
     pub fn limit_later(command: &Command) -> Command {
         Self::shell("", command)
     }

@@ -7,7 +7,7 @@ use aegis::store::{Store, StoreError};
 /// A key and its value.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
 
-/// The ledger records of a store, sorted. Older versions of a record that was written again may be among them.
+/// Returns the ledger records of a store, sorted. Older versions of a record that was written again may be among them.
 pub fn read(store: &Store) -> Result<Vec<KeyValue>, StoreError> {
     let read = Mutex::new(Vec::new());
     store.read_ledger(|| {

@@ -218,7 +218,14 @@ fn home() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).to_owned()
 }
 
-/// Returns a port that is free at this time.
+/// Returns a free port below the range of client connections, none of which can take it while a broker restarts. Returns
+/// each port once.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    static RETURNED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = fastrand::u16(10_240..32_768);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && RETURNED.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }

@@ -113,7 +113,7 @@ impl ScorePipeline<'_> {
         Ok(())
     }
 
-    /// Stage 1: reads records and decodes them, at most [`READ_STEP`] and no more than the panel has room for.
+    /// Stage 1: reads records and decodes them, up to [`READ_STEP`] and up to the room that the panel has.
     ///
     /// If the panel or the open batch is full, nothing is read. After a second the consumer is paused, and polled so that
     /// it keeps its membership.

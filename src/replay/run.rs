@@ -101,8 +101,9 @@ fn read_streams(
     reader.files(&files, loader)?;
     let LineCounts { malformed, inserted, .. } = reader.counts;
     if malformed > 0 && inserted == 0 {
-        let reason =
-            format!("nothing could be read: all {malformed} lines with anything in them are malformed");
+        let reason = format!(
+            "nothing could be read: all {malformed} lines that are not empty are malformed, as listed above"
+        );
         return Err(ReplayError::Data(reason));
     }
     Ok(reader.counts)

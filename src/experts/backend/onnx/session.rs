@@ -246,6 +246,12 @@ impl Graph {
         Some(GraphInput { name: name.to_owned(), kind: input.dtype().tensor_type()?, rank })
     }
 
+    /// The sizes of the input of that name, -1 for those that depend on the run. Empty if it is not a tensor.
+    pub(crate) fn input_shape(&self, name: &str) -> Vec<i64> {
+        let input = self.session.inputs().iter().find(|input| input.name() == name);
+        input.and_then(|input| input.dtype().tensor_shape()).map(|shape| shape.to_vec()).unwrap_or_default()
+    }
+
     /// The element type of the output of that name, if it is a tensor.
     pub(crate) fn output(&self, name: &str) -> Option<TensorElementType> {
         self.session.outputs().iter().find(|output| output.name() == name)?.dtype().tensor_type()
@@ -262,6 +268,16 @@ impl Graph {
         take(&outputs)
     }
 
+    /// Runs the graph and returns what `take` makes of its outputs, which it may keep.
+    pub(crate) fn run_owned<T>(
+        &mut self,
+        inputs: Inputs<'_>,
+        options: &RunOptions,
+        take: impl FnOnce(SessionOutputs<'_>) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        take(self.session.run_with_options(inputs, options).map_err(RunError::failed)?)
+    }
+
     /// Runs the graph with bound outputs: `shared` stays on the provider's device, where graphs of the same provider
     /// read it, and `other` is copied to the host.
     pub(crate) fn run_bound<T>(
@@ -271,20 +287,33 @@ impl Graph {
         (shared, other): (&str, Option<&str>),
         take: impl FnOnce(SessionOutputs<'_>) -> Result<T, RunError>,
     ) -> Result<T, RunError> {
+        let other: Vec<&str> = other.into_iter().collect();
+        self.run_with_outputs(inputs, options, (&[shared], &other), take)
+    }
+
+    /// Runs the graph only as far as these outputs need it. The first ones stay on the provider's device, and the others
+    /// are copied to the host.
+    pub(crate) fn run_with_outputs<T>(
+        &mut self,
+        inputs: Inputs<'_>,
+        options: &RunOptions,
+        (shared, other): (&[&str], &[&str]),
+        take: impl FnOnce(SessionOutputs<'_>) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
         let bound = || {
             let mut binding = self.session.create_binding()?;
             for (name, value) in &inputs {
                 binding.bind_input(&**name, &**value)?;
             }
-            let (device, id) = self.memory.clone();
-            let there = MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)?;
-            binding.bind_output_to_device(shared, &there)?;
-            if let Some(name) = other {
-                let host = (AllocationDevice::CPU, MemoryType::CPUOutput);
-                binding.bind_output_to_device(
-                    name,
-                    &MemoryInfo::new(host.0, 0, AllocatorType::Device, host.1)?,
-                )?;
+            let memory = |(device, id): (AllocationDevice<'static>, i32), kind: MemoryType| {
+                MemoryInfo::new(device, id, AllocatorType::Device, kind)
+            };
+            for name in shared {
+                binding.bind_output_to_device(*name, &memory(self.memory.clone(), MemoryType::Default)?)?;
+            }
+            for name in other {
+                let host = memory((AllocationDevice::CPU, 0), MemoryType::CPUOutput)?;
+                binding.bind_output_to_device(*name, &host)?;
             }
             Ok(binding)
         };

@@ -24,24 +24,50 @@ pub(super) struct KeyValueCache {
     pub(super) length: usize,
 }
 
-/// A LoRA adapter, or the plain base. Its numbers replace initializers of the graph for one run.
-#[derive(Clone, Default)]
-pub(super) struct LoraAdapter(Option<Arc<Adapter>>);
+/// The options of a guard's runs, which select its LoRA adapter. An adapter itself cannot move to another thread, but
+/// options that hold it can, so those of a guard with an adapter are made once.
+pub(crate) enum GuardOptions {
+    /// The plain base.
+    Base,
+    /// Runs with an adapter, whose numbers replace initializers of the graph.
+    Adapter {
+        /// Memory is kept for the next run.
+        keep: Arc<RunOptions>,
+        /// Memory is freed after the run.
+        release: Arc<RunOptions>,
+    },
+}
 
-impl LoraAdapter {
-    /// Loads an adapter from the bytes of its file.
-    pub(super) fn load(bytes: &[u8]) -> Result<Self, String> {
-        let adapter = Adapter::from_memory(bytes, None).map_err(|error| error.to_string())?;
-        Ok(Self(Some(Arc::new(adapter))))
+impl GuardOptions {
+    /// The options of runs with an adapter, for the sessions of one worker.
+    pub(crate) fn with_adapter(model: &CausalModel, adapter: &Adapter) -> Result<Self, RunError> {
+        let make = |release: bool| {
+            let mut options = model.graph.options(0, release)?;
+            options.add_adapter(adapter)?;
+            Ok(Arc::new(options))
+        };
+        let made = make(false).and_then(|keep| Ok(Self::Adapter { keep, release: make(true)? }));
+        made.map_err(|error: ort::Error| RunError::failed(error))
     }
 
-    /// Lets a run use the adapter.
-    pub(super) fn apply(&self, options: &mut RunOptions) -> Result<(), RunError> {
-        self.0.as_ref().map_or(Ok(()), |adapter| options.add_adapter(adapter).map_err(RunError::failed))
+    /// The options of a run whose longest row has `longest` tokens. With `release`, memory is freed after it.
+    pub(super) fn of_run(
+        &self,
+        model: &CausalModel,
+        longest: usize,
+        release: bool,
+    ) -> Result<Arc<RunOptions>, RunError> {
+        let Self::Adapter { keep, release: releasing } = self else {
+            return model.graph.options(longest, release).map(Arc::new).map_err(RunError::failed);
+        };
+        let options = if release || model.graph.releases(longest) { releasing } else { keep };
+        // The run before it may have been cancelled.
+        options.unterminate().map_err(RunError::failed)?;
+        Ok(Arc::clone(options))
     }
 
-    fn is_some(&self) -> bool {
-        self.0.is_some()
+    pub(crate) fn has_adapter(&self) -> bool {
+        matches!(self, Self::Adapter { .. })
     }
 }
 
@@ -49,6 +75,14 @@ impl LoraAdapter {
 pub(super) struct Step {
     pub(super) logits: Vec<Vec<f32>>,
     pub(super) cache: Option<KeyValueCache>,
+}
+
+/// The options of a step.
+#[derive(Clone, Copy)]
+pub(super) struct StepOptions<'a> {
+    pub(super) run: &'a RunOptions,
+    /// `run` selects an adapter.
+    pub(super) has_adapter: bool,
 }
 
 /// Rows that run together.
@@ -85,25 +119,21 @@ impl CausalModel {
         Ok(Self { graph, layout })
     }
 
-    /// The options of a run whose longest row has `longest` tokens.
-    pub(super) fn options(
-        &self,
-        longest: usize,
-        release: bool,
-        adapter: &LoraAdapter,
-    ) -> Result<RunOptions, RunError> {
-        let mut options = self.graph.options(longest, release).map_err(RunError::failed)?;
-        adapter.apply(&mut options)?;
-        Ok(options)
+    /// Runs one token.
+    ///
+    /// # Errors
+    /// Returns an error if the graph does not take it.
+    pub(crate) fn try_token(&mut self, options: &GuardOptions, id: u32) -> Result<(), RunError> {
+        let run = options.of_run(self, 1, false)?;
+        let step = StepOptions { run: &run, has_adapter: options.has_adapter() };
+        self.run(&Rows::alone(&[&[id]], None), step, false).map(drop)
     }
 
-    /// Runs rows. `adapter`: the one with which `options` were made. `keep`: the cache behind the rows is wanted, which
-    /// needs rows of equal length.
+    /// Runs rows. `keep`: the cache behind the rows is wanted, which needs rows of equal length.
     pub(super) fn run(
         &mut self,
         rows: &Rows<'_>,
-        options: &RunOptions,
-        adapter: &LoraAdapter,
+        options: StepOptions<'_>,
         keep: bool,
     ) -> Result<Step, RunError> {
         catch_panic(|| {
@@ -115,12 +145,12 @@ impl CausalModel {
                 Ok(Step { logits, cache })
             };
             // Adapters have no effect on a run with bound outputs, so with an adapter every output is made.
-            if adapter.is_some() {
-                return self.graph.run_owned(inputs, options, take);
+            if options.has_adapter {
+                return self.graph.run_owned(inputs, options.run, take);
             }
             let present = layout.past.iter().map(|past| past.present.as_str());
             let kept: Vec<&str> = if keep { present.collect() } else { Vec::new() };
-            self.graph.run_with_outputs(inputs, options, (&kept, &[LOGITS]), take)
+            self.graph.run_with_outputs(inputs, options.run, (&kept, &[LOGITS]), take)
         })
     }
 }

@@ -110,11 +110,16 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
+    /// Returns `true` if memory is freed after a run whose longest text has `longest` tokens.
+    fn releases(&self, longest: usize) -> bool {
+        longest > self.tokens
+    }
+
     /// The options of a run whose longest text has `longest` tokens. With `release`, memory is freed after it in any
     /// case.
     pub(crate) fn options(&self, longest: usize, release: bool) -> ort::Result<RunOptions> {
         let mut options = RunOptions::new()?;
-        if release || longest > self.tokens {
+        if release || self.releases(longest) {
             options.set("memory.enable_memory_arena_shrinkage", &self.devices)?;
         }
         Ok(options)
@@ -229,6 +234,11 @@ impl Graph {
     /// The options of a run whose longest text costs `longest` tokens. With `release`, memory is freed after it.
     pub(crate) fn options(&self, longest: usize, release: bool) -> ort::Result<RunOptions> {
         self.arena.options(longest, release)
+    }
+
+    /// Returns `true` if memory is freed after a run whose longest text costs `longest` tokens.
+    pub(crate) fn releases(&self, longest: usize) -> bool {
+        self.arena.releases(longest)
     }
 
     pub(crate) fn inputs(&self) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! The panel: conversations in, votes and features out.
 
 pub(crate) mod ask;
+mod requests;
 pub(crate) mod stream;
 
 use std::sync::Arc;
@@ -128,6 +129,8 @@ impl Panel {
         let (load_worker, load_model) =
             (worker_loader(&config, &loaded.models), model_loader(&config, &loaded.models));
         let (backends, rules) = (loaded.backends, RulesBackend::new(loaded.rules));
+        let history_turns = loaded.experts.iter().map(|expert| expert.view.history_turns()).max();
+        let history_turns = history_turns.unwrap_or(0);
         let workers =
             Workers::start(Arc::clone(&scheduler), backends, rules, load_worker, pause, load_model)?;
         Ok(Self {
@@ -138,7 +141,7 @@ impl Panel {
             profiles,
             scheduler,
             timeout,
-            history_turns: 0,
+            history_turns,
             tokenize_threads,
             sessions,
             _workers: workers,

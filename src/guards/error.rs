@@ -8,7 +8,9 @@ use crate::core::event::Role;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SpecError {
     /// No bundled spec has this name.
-    #[error("no guard spec is called {name}; the bundled ones are: {known}; name one of them, or a file of the expert's folder")]
+    #[error(
+        "no guard spec is called {name}; the bundled ones are: {known}; name one of them, or a file of the expert's folder"
+    )]
     Unknown {
         /// The name.
         name: String,
@@ -52,7 +54,9 @@ pub enum PromptError {
         role: Role,
     },
     /// The policy and the output rules leave no room for the judged turn.
-    #[error("guard spec {spec}: the prompt without the judged turn takes {fixed} of {budget} {unit}; allow more")]
+    #[error(
+        "guard spec {spec}: the prompt without the judged turn takes {fixed} of {budget} {unit}; allow more"
+    )]
     NoRoom {
         /// The name of the spec.
         spec: String,

@@ -21,6 +21,8 @@ mod built_in;
 mod chat;
 mod error;
 mod fit;
+mod parse;
+mod prefix;
 mod raw;
 mod spec;
 mod template;

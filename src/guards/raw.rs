@@ -61,6 +61,9 @@ pub(super) struct RawTemplate {
     pub(super) text: String,
     #[serde(default)]
     pub(super) control: Vec<String>,
+    /// Further control tokens of the vocabulary, which the template does not write.
+    #[serde(default)]
+    pub(super) reserved: Vec<String>,
     /// The token that begins every text, which the template writes.
     #[serde(default)]
     pub(super) bos_written: Option<String>,

@@ -76,11 +76,6 @@ impl GuardPrompts {
         Arc::clone(&self.prefixes)
     }
 
-    /// The number of tokens of the longest prefix.
-    pub(super) fn longest_prefix(&self) -> usize {
-        self.prefixes.iter().map(Vec::len).max().unwrap_or(0)
-    }
-
     /// The tokens that a verdict begins with.
     pub(super) fn verdict(&self) -> VerdictIds {
         let verdict = self.tokenizer.verdict();

@@ -8,16 +8,13 @@ use super::build::PanelBuilder;
 use super::files::read_verified;
 use super::parts::{LoadError, MissingParts, Model};
 use crate::core::vote::Abstention;
-use crate::experts::backend::guard::{
-    AnswerReader, CausalModel, Guard, GuardExpert, GuardOptions, Prefixes,
-};
+use crate::experts::backend::guard::{AnswerReader, CausalModel, Guard, GuardExpert, GuardOptions, Prefixes};
 use crate::experts::backend::result::ErrorLog;
 use crate::experts::backend::{ModelBackend, Profile};
 use crate::experts::error::{Misfit, PanelError};
 use crate::experts::manifest::guard::Guard as GuardManifest;
 use crate::experts::manifest::{Body, Manifest, Padding};
 use crate::experts::prompts::GuardPrompts;
-use crate::experts::tokenizer::ModelTokenizer;
 use crate::guards::{PromptError, SpecError};
 
 /// A session of a base for each worker.
@@ -51,7 +48,9 @@ pub(super) fn groups<'a>(manifests: &[&'a Manifest]) -> Vec<Vec<&'a Manifest>> {
 fn refused(id: &str, error: SpecError) -> PanelError {
     let (problem, remedy) = match error {
         SpecError::Unknown { .. } => (error.to_string(), "name a bundled spec".to_owned()),
-        SpecError::Invalid { spec, field, problem, remedy } => (format!("{spec}: {field}: {problem}"), remedy),
+        SpecError::Invalid { spec, field, problem, remedy } => {
+            (format!("{spec}: {field}: {problem}"), remedy)
+        }
     };
     PanelError::Misfit { id: id.to_owned(), field: "prompt.spec".to_owned(), problem, remedy }
 }
@@ -98,13 +97,12 @@ impl PanelBuilder<'_> {
     pub(super) fn add_guards(&mut self, group: &[&Manifest]) -> Result<(), PanelError> {
         let (first, guard) = (group[0], tables(group[0]));
         let bytes = read_verified(&guard.model().tokenizer)?;
-        let prompts = group.iter().map(|manifest| prompts(manifest, &bytes)).collect::<Result<Vec<_>, _>>()?;
-        let tokenizer = self.parts.tokenizers.len();
-        self.parts.tokenizers.push(ModelTokenizer::Prompts(Arc::clone(&prompts[0])));
+        let prompts =
+            group.iter().map(|manifest| prompts(manifest, &bytes)).collect::<Result<Vec<_>, _>>()?;
         let experts: Vec<usize> = group.iter().map(|manifest| self.expert_index(&manifest.id)).collect();
         let model = Model {
             id: first.id.clone(),
-            tokenizer,
+            tokenizer: None,
             padding: Padding::default(),
             cheap: self.is_cheap(&experts),
             experts,
@@ -125,17 +123,20 @@ impl PanelBuilder<'_> {
             Ok((backends, alone)) => {
                 let model = Model { alone: alone || model.alone, ..model };
                 self.add(model, backends, MissingParts::default());
-                Ok(())
             }
-            Err(LoadError::Refused(error)) => Err(error),
+            Err(LoadError::Refused(error)) => return Err(error),
             Err(LoadError::NotLoaded(reason)) => {
                 for manifest in group {
                     self.mark_not_loaded(manifest, reason.clone())?;
                 }
                 self.add_not_loaded(model, Profile::of_tokens(Padding::default()));
-                Ok(())
             }
         }
+        // The experts of a group read the same prompts.
+        if let Some(place) = self.parts.prompts.last_mut() {
+            *place = Some(Arc::clone(&prompts[0]));
+        }
+        Ok(())
     }
 
     /// The backends of guards that share their runs, one for each worker, and whether rows must run one by one.
@@ -166,7 +167,7 @@ impl PanelBuilder<'_> {
         if let Some(limits) = prefixes.mode().limits() {
             tracing::info!(expert = id, limits, "a guard runs slower than it could");
         }
-        let (prefixes, alone) = (Arc::new(prefixes), prefixes.mode().batch.is_none());
+        let (alone, prefixes) = (prefixes.mode().batch.is_none(), Arc::new(prefixes));
         let backends = sessions.into_iter().zip(options).map(|(model, options)| {
             let guard = Guard {
                 id: id.to_owned(),
@@ -201,7 +202,8 @@ fn first_run(
     prompts: &GuardPrompts,
 ) -> Result<Prefixes, LoadError> {
     if let Err(error) = model.try_token(options, prompts.greatest_id()) {
-        let misfit = if options.has_adapter() && model.try_token(&GuardOptions::Base, 0).is_ok()
+        let misfit = if options.has_adapter()
+            && model.try_token(&GuardOptions::Base, 0).is_ok()
             && model.try_token(options, 0).is_err()
         {
             let problem = format!("the graph does not take it: {}", error.detail);
@@ -215,11 +217,14 @@ fn first_run(
         };
         return Err(misfit.of(id).into());
     }
-    Prefixes::read(model, prompts.prefixes(), options, &prompts.verdict()).map_err(|error| match error.reason {
-        Abstention::WrongShape => {
-            let remedy = "give the graph and the tokenizer of one model, with logits for the whole vocabulary";
-            LoadError::Refused(Misfit::new("model.file", error.detail, remedy).of(id))
+    Prefixes::read(model, prompts.prefixes(), options, &prompts.verdict()).map_err(|error| {
+        match error.reason {
+            Abstention::WrongShape => {
+                let remedy =
+                    "give the graph and the tokenizer of one model, with logits for the whole vocabulary";
+                LoadError::Refused(Misfit::new("model.file", error.detail, remedy).of(id))
+            }
+            _ => LoadError::NotLoaded(error.detail),
         }
-        _ => LoadError::NotLoaded(error.detail),
     })
 }

@@ -128,7 +128,9 @@ impl Validator<'_> {
         };
         let (base, model) = match raw.base.take() {
             Some(base) => {
-                for (field, present) in [("model", raw.model.is_some()), ("tokenizer", raw.tokenizer.is_some())] {
+                for (field, present) in
+                    [("model", raw.model.is_some()), ("tokenizer", raw.tokenizer.is_some())]
+                {
                     if present {
                         return Err(self.error(field, "means nothing beside base", "remove one of the two"));
                     }

@@ -190,7 +190,8 @@ fn inputs<'a>(layout: &'a Layout, rows: &Rows<'a>) -> Result<Inputs<'a>, RunErro
             None => {
                 let rows = if layout.shares_past { 1 } else { count };
                 let shape = [rows, input.heads, 0, input.width];
-                let empty = DynTensor::new(&Allocator::default(), input.kind, shape).map_err(RunError::failed)?;
+                let empty =
+                    DynTensor::new(&Allocator::default(), input.kind, shape).map_err(RunError::failed)?;
                 empty.into_dyn().into()
             }
         };
@@ -229,8 +230,14 @@ fn last_logits(outputs: &SessionOutputs<'_>, rows: &Rows<'_>) -> Result<Vec<Vec<
     let count = rows.rows.len();
     let (columns, vocabulary) = match sizes.as_deref() {
         Some(&[n, vocabulary]) if n == count => (1, vocabulary),
-        Some(&[n, columns, vocabulary]) if n == count && (columns == 1 || columns == width) => (columns, vocabulary),
-        _ => return Err(RunError::shape(format!("{LOGITS} has shape {shape:?} for {count} rows of {width} tokens"))),
+        Some(&[n, columns, vocabulary]) if n == count && (columns == 1 || columns == width) => {
+            (columns, vocabulary)
+        }
+        _ => {
+            return Err(RunError::shape(format!(
+                "{LOGITS} has shape {shape:?} for {count} rows of {width} tokens"
+            )));
+        }
     };
     let column = |row: &&[u32]| match rows.side {
         Side::Right if columns > 1 => row.len().saturating_sub(1),

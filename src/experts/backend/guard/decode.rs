@@ -78,7 +78,8 @@ impl GuardRun<'_> {
         while answer.len() < max_tokens {
             let next = if prefix_cache.is_some() {
                 let rest = [row, &answer].concat();
-                let new = if cache.is_some() { answer.last().map(std::slice::from_ref) } else { Some(&rest[..]) };
+                let new =
+                    if cache.is_some() { answer.last().map(std::slice::from_ref) } else { Some(&rest[..]) };
                 let past = cache.as_ref().or(prefix_cache);
                 let rows = [new.unwrap_or_default()];
                 let step = self.model.run(&Rows::alone(&rows, past), self.options, true)?;

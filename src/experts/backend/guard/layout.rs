@@ -20,7 +20,8 @@ use crate::experts::error::Misfit;
 pub(super) const LOGITS: &str = "logits";
 const PAST_PREFIX: &str = "past_key_values.";
 const PRESENT_PREFIX: &str = "present.";
-const REMEDY: &str = "export the model as a decoder for text generation with the names of docs/adding-an-expert.md";
+const REMEDY: &str =
+    "export the model as a decoder for text generation with the names of docs/adding-an-expert.md";
 
 /// An input for the keys or values of one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +57,9 @@ impl Layout {
     /// Returns a `Misfit` if the graph lacks an input or output, or has one that is not known.
     pub(super) fn of(graph: &Graph) -> Result<Self, Misfit> {
         let refuse = |problem: String| Misfit::new("model.file", problem, REMEDY);
-        let ids = whole_number(graph, "input_ids")?
-            .ok_or_else(|| refuse(format!("the graph has no input input_ids; it has {}", graph.inputs().join(", "))))?;
+        let ids = whole_number(graph, "input_ids")?.ok_or_else(|| {
+            refuse(format!("the graph has no input input_ids; it has {}", graph.inputs().join(", ")))
+        })?;
         let logits = graph.output(LOGITS).ok_or_else(|| {
             refuse(format!("the graph has no output {LOGITS}; it has {}", graph.outputs().join(", ")))
         })?;
@@ -118,7 +120,9 @@ fn past_input(graph: &Graph, name: String) -> Result<(PastInput, bool), Misfit> 
         graph.input_shape(&name).iter().map(|&size| usize::try_from(size).ok()).collect();
     let &[rows, Some(heads), _, Some(width)] = sizes.as_slice() else {
         let shape = graph.input_shape(&name);
-        return Err(refuse(format!("{name} has shape {shape:?}, not [rows, heads, tokens, width] with fixed heads and width")));
+        return Err(refuse(format!(
+            "{name} has shape {shape:?}, not [rows, heads, tokens, width] with fixed heads and width"
+        )));
     };
     if !is_float(input.kind) {
         return Err(refuse(format!("the graph declares {} for {name}, not float32 or float16", input.kind)));

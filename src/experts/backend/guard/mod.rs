@@ -29,8 +29,7 @@ use std::time::Instant;
 pub(crate) use causal::{CausalModel, GuardOptions};
 use causal::{Rows, StepOptions};
 pub(crate) use decode::AnswerReader;
-pub(crate) use prefix::{Prefixes, PrefixIds};
-pub(crate) use probe::RunMode;
+pub(crate) use prefix::{PrefixIds, Prefixes};
 use verdict::Verdict;
 pub(crate) use verdict::VerdictIds;
 
@@ -147,7 +146,8 @@ impl Backend for Guard {
         };
         run.on_encoder_start();
         let logits = steps.read(texts);
-        let mut results: Vec<TextResult> = logits.iter().map(|logits| self.experts.judge(logits, except)).collect();
+        let mut results: Vec<TextResult> =
+            logits.iter().map(|logits| self.experts.judge(logits, except)).collect();
         // If a decoding does not end in time, the votes stand without categories.
         run.on_encoder_done(results.clone());
         steps.add_categories(texts, &logits, &self.experts, &mut results);

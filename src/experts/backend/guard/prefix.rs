@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::causal::{CausalModel, KeyValueCache, GuardOptions, Rows, StepOptions};
+use super::causal::{CausalModel, GuardOptions, KeyValueCache, Rows, StepOptions};
 use super::probe::{Probe, RunMode};
 use super::verdict::VerdictIds;
 use crate::experts::backend::result::RunError;

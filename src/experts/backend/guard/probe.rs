@@ -80,7 +80,8 @@ impl Probe<'_> {
     /// Returns the error of running a whole prompt alone, because then the graph does not run at all.
     pub(super) fn run(mut self) -> Result<RunMode, RunError> {
         let prefix = &self.prefix[..self.prefix.len().min(PROBED_PREFIX)];
-        let source: Vec<u32> = self.verdict.safe.iter().chain(&self.verdict.harmful).chain(prefix).copied().collect();
+        let source: Vec<u32> =
+            self.verdict.safe.iter().chain(&self.verdict.harmful).chain(prefix).copied().collect();
         let row = |length: usize| source.iter().rev().copied().cycle().take(length).collect::<Vec<u32>>();
         let rows = PROBED_ROWS.map(row);
         let whole = rows.clone().map(|row| [prefix, &row].concat());

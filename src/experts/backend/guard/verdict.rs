@@ -60,7 +60,10 @@ mod tests {
     #[test]
     fn with_one_token_each_it_is_a_sigmoid_of_the_difference() {
         let found = verdict(&[-1e4, 2.0, 0.5, -1e4]).unwrap();
-        assert!((found.p - 1.0 / (1.0 + (-1.5_f64).exp())).abs() < 1e-12 && found.outside < 1e-12, "{found:?}");
+        assert!(
+            (found.p - 1.0 / (1.0 + (-1.5_f64).exp())).abs() < 1e-12 && found.outside < 1e-12,
+            "{found:?}"
+        );
     }
 
     #[test]

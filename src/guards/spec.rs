@@ -357,3 +357,6 @@ fn version_of(raw: &RawSpec) -> String {
     digits.truncate(VERSION_DIGITS);
     digits
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,4 +9,5 @@ mod panel;
 mod quality;
 mod refused;
 mod stream;
+mod views;
 mod windows;

@@ -75,7 +75,10 @@ fn guards_with_one_prompt_share_a_run() {
     let folder = Folder::new();
     folder.guard("strict", "", &causal(&PLAIN));
     let words = |harmful: &str| {
-        SPEC.replace("[verdict]", &format!("[verdict]\ncontroversial = [\" very\"]\ncontroversial_counts = \"{harmful}\""))
+        SPEC.replace(
+            "[verdict]",
+            &format!("[verdict]\ncontroversial = [\" very\"]\ncontroversial_counts = \"{harmful}\""),
+        )
     };
     folder.guard_on("loose", "strict", &words("safe"), "");
     folder.guard_on("other", "strict", &SPEC.replace("never harm anyone", "never"), "");

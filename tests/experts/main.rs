@@ -10,4 +10,6 @@ mod panel;
 mod quality;
 mod refused;
 mod stream;
+mod view_figures;
+mod views;
 mod windows;

@@ -97,8 +97,9 @@ pub fn lora(seed: u64) -> [(&'static str, [i64; 2], Vec<f32>); 2] {
 /// Returns what a token adds to the logits of the next one: the words of a verdict follow `Answer:`, and codes follow it.
 fn next_words() -> Vec<f32> {
     let mut table = vec![0.0; WORDS.len() * WORDS.len()];
-    let pairs = [("Answer:", "unsafe", 8.0), ("Answer:", "safe", 8.0), ("unsafe", "⏎", 40.0)];
-    let answer = [("safe", "<end>", 40.0), ("⏎", "Codes:", 40.0), ("Codes:", "S1", 40.0), ("S1", "<end>", 40.0)];
+    let pairs = [("Answer:", "unsafe", 14.0), ("Answer:", "safe", 20.0), ("unsafe", "⏎", 40.0)];
+    let answer =
+        [("safe", "<end>", 40.0), ("⏎", "Codes:", 40.0), ("Codes:", "S1", 40.0), ("S1", "<end>", 40.0)];
     for (word, next, logit) in pairs.into_iter().chain(answer) {
         table[id(word) * WORDS.len() + id(next)] = logit;
     }

@@ -5,6 +5,7 @@ mod experts_support;
 
 mod faults;
 mod guards;
+mod guards_real;
 mod guards_refused;
 mod hang;
 mod panel;

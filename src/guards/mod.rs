@@ -26,6 +26,8 @@ mod prefix;
 mod raw;
 mod spec;
 mod template;
+#[cfg(test)]
+mod testing;
 mod tokenizer;
 mod verdict;
 

@@ -28,7 +28,7 @@ pub struct Category {
 /// The form of prompt for a chat API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chat {
-    /// None: the completions API has to be used.
+    /// The prompt can only be sent to a completions API.
     None,
     /// The turns as messages. The server's template for the model holds the policy.
     Turns,

@@ -46,7 +46,8 @@ pub struct GuardTokenizer {
     /// The index of the prefix of each role whose verdict is the next token.
     role_prefixes: Vec<(Role, usize)>,
     verdict: VerdictTokens,
-    turn_overhead: usize,
+    /// The number of tokens that an earlier turn of a role takes beside its text.
+    turn_overheads: Vec<(Role, usize)>,
 }
 
 impl GuardTokenizer {
@@ -79,8 +80,8 @@ impl GuardTokenizer {
                 prefixes.push(ids);
             }
         }
-        let mut tokenizer = Self { spec, runs, prefixes, role_prefixes, verdict, turn_overhead: 0 };
-        tokenizer.turn_overhead = tokenizer.least_turn_overhead()?;
+        let mut tokenizer = Self { spec, runs, prefixes, role_prefixes, verdict, turn_overheads: Vec::new() };
+        tokenizer.turn_overheads = tokenizer.measure_turns()?;
         Ok(tokenizer)
     }
 
@@ -153,20 +154,17 @@ impl GuardTokenizer {
         Ok(GuardPrompt { ids: ids.to_vec(), cut: fitted.cut, role_prefix })
     }
 
-    /// The least number of tokens that a further turn takes beside its text.
-    fn least_turn_overhead(&self) -> Result<usize, SpecError> {
+    /// Measures a turn of each role that has a word, before a judged turn.
+    fn measure_turns(&self) -> Result<Vec<(Role, usize)>, SpecError> {
         let (judged, _) = self.role_prefixes[0];
         let count = |roles: &[Role]| {
             let texts = vec![PROBE; roles.len()];
             self.runs.prompt(&self.spec, roles, &texts).map(|ids| ids.len())
         };
-        let alone = count(&[judged])?;
         let text = self.runs.encode(PROBE).map_err(|problem| self.runs.invalid(&self.spec, problem))?.len();
-        let mut least = usize::MAX;
-        for role in Role::ALL.into_iter().filter(|role| self.spec.role_word(*role).is_some()) {
-            least = least.min(count(&[role, judged])?.saturating_sub(alone + text));
-        }
-        Ok(if least == usize::MAX { 0 } else { least })
+        let without = count(&[judged])? + text;
+        let with_word = Role::ALL.into_iter().filter(|role| self.spec.role_word(*role).is_some());
+        with_word.map(|role| Ok((role, count(&[role, judged])?.saturating_sub(without)))).collect()
     }
 }
 
@@ -192,15 +190,13 @@ impl Measure for GuardTokenizer {
             return Ok(0..text.len());
         }
         Ok(match keep {
-            Keep::Start => {
-                0..text.floor_char_boundary(offsets.get(units.wrapping_sub(1)).map_or(0, |part| part.1))
-            }
+            Keep::Start => 0..text.floor_char_boundary(offsets[..units].last().map_or(0, |token| token.1)),
             Keep::End => text.ceil_char_boundary(offsets[offsets.len() - units].0)..text.len(),
         })
     }
 
-    fn turn_overhead(&self) -> usize {
-        self.turn_overhead
+    fn turn_overhead(&self, role: Role) -> usize {
+        self.turn_overheads.iter().find(|(known, _)| *known == role).map_or(0, |(_, size)| *size)
     }
 }
 
@@ -224,17 +220,20 @@ impl RunEncoder {
         let unusable = |problem: String| invalid("the tokenizer", problem, TOKENIZER_REMEDY);
         let mut file: Value =
             serde_json::from_slice(tokenizer_json).map_err(|error| unusable(error.to_string()))?;
+        let fields = file.as_object_mut().ok_or_else(|| unusable("is no JSON object".to_owned()))?;
         let mut special = BTreeSet::new();
         // An added token that is not special is found in any text. Vocabularies have harmless ones, e.g. runs of spaces.
-        for token in file.get_mut("added_tokens").and_then(Value::as_array_mut).into_iter().flatten() {
-            let content = token["content"].as_str().unwrap_or_default();
-            if token["special"] == Value::Bool(true) || spec.is_control(content) {
-                token["special"] = Value::Bool(true);
-                special.extend(token["id"].as_u64().and_then(|id| u32::try_from(id).ok()));
+        let added = fields.get_mut("added_tokens").and_then(Value::as_array_mut).into_iter().flatten();
+        for token in added.filter_map(Value::as_object_mut) {
+            let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
+            if token.get("special") == Some(&Value::Bool(true)) || spec.is_control(content) {
+                token.insert("special".to_owned(), Value::Bool(true));
+                let id = token.get("id").and_then(Value::as_u64);
+                special.extend(id.and_then(|id| u32::try_from(id).ok()));
             }
         }
         for key in ["post_processor", "truncation", "padding"] {
-            file[key] = Value::Null;
+            fields.insert(key.to_owned(), Value::Null);
         }
         let bytes = serde_json::to_vec(&file).map_err(|error| unusable(error.to_string()))?;
         let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| unusable(error.to_string()))?;
@@ -344,3 +343,6 @@ fn check_context(spec: &GuardSpec, runs: &RunEncoder, role: Role) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,7 +192,7 @@ fn a_role_that_is_not_judged_has_no_prompt() {
 }
 
 /// The real vocabularies, if a folder of them is given: `AEGIS_TOKENIZERS=… cargo test --lib guards -- --ignored`. The
-/// files are llama2.json, llama3.json, llama3_1.json, qwen3.json and smollm2.json.
+/// files are llama2.json, llama3.json, llama3_1.json, mistral1.json, qwen3.json and smollm2.json.
 #[test]
 #[ignore = "needs a folder with the tokenizers of the model families, named by AEGIS_TOKENIZERS"]
 fn verdicts_have_the_known_ids_in_real_vocabularies() {
@@ -200,6 +200,9 @@ fn verdicts_have_the_known_ids_in_real_vocabularies() {
     let known: &[(&str, &str, &[u32], &[u32])] = &[
         ("llama-guard-1", "llama2", &[25110], &[9109]),
         ("aegis-defensive", "llama2", &[25110], &[9109]),
+        ("md-judge", "mistral1", &[15426], &[5023]),
+        // The vocabulary of version 3 begins with 768 more control tokens.
+        ("wildguard", "mistral1", &[5849 - 768], &[1476 - 768]),
         ("llama-guard-2", "llama3", &[20451, 39257], &[6220, 19193]),
         ("llama-guard-3", "llama3_1", &[39257], &[19193]),
         ("llama-guard-3-1b", "llama3_1", &[39257], &[19193]),

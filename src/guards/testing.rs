@@ -76,7 +76,7 @@ pub(super) fn vocabulary(spec: &GuardSpec, flavour: Flavour) -> Vec<u8> {
     for content in template.control.iter().chain(&template.reserved).chain(&bos) {
         if added.iter().all(|token| token["content"] != content.as_str()) {
             // Vocabularies do not mark all of their control tokens as special.
-            let special = added.len() % 2 == 0;
+            let special = added.len().is_multiple_of(2);
             added.push(json!({
                 "id": tokens.len() + added.len(), "content": content, "single_word": false, "lstrip": false,
                 "rstrip": false, "normalized": false, "special": special

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::core::event::{Conversation, Turn};
-use crate::guards::NAMES;
+use crate::guards::{NAMES, SpecError};
 
 fn turn(role: Role, text: &str) -> Turn {
     Turn { role, text: text.to_owned() }

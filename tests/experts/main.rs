@@ -6,6 +6,7 @@ mod experts_support;
 mod faults;
 mod hang;
 mod panel;
+mod prompts;
 mod quality;
 mod refused;
 mod stream;

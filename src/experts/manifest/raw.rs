@@ -75,6 +75,8 @@ pub(super) struct RawManifest {
     pub(super) encoder: Option<String>,
     #[serde(default)]
     pub(super) alone: bool,
+    pub(super) view: Option<String>,
+    pub(super) roles: Option<Vec<String>>,
     pub(super) model: Option<RawModel>,
     pub(super) rules: Option<RawFile>,
     pub(super) tokenizer: Option<RawTokenizer>,

@@ -81,12 +81,16 @@ impl ExpertInfo {
             Body::Head { graph, encoder, .. } => (graph.sha256(), Some(encoder.clone()), provider),
             Body::Classifier { graph, .. } => (graph.sha256(), None, provider),
             Body::Rules { file } => (file.sha256, None, "-"),
+            Body::Guard(guard) => (guard.sha256(), None, provider),
         };
         let mut categories: Vec<String> = match &manifest.body {
             Body::Head { scores, .. } | Body::Classifier { scores, .. } => {
                 scores.labels.iter().filter_map(|label| label.category.clone()).collect()
             }
-            Body::Encoder { .. } | Body::Rules { .. } => Vec::new(),
+            Body::Guard(guard) if guard.categories => {
+                guard.spec().categories().into_iter().map(|category| category.category).collect()
+            }
+            Body::Encoder { .. } | Body::Rules { .. } | Body::Guard(_) => Vec::new(),
         };
         categories.sort_unstable();
         categories.dedup();

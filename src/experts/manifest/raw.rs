@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::guard::RawPrompt;
 use super::{Activation, Ask, Calibration, Kind, Label, Padding};
 
 #[derive(Deserialize)]
@@ -80,6 +81,11 @@ pub(super) struct RawManifest {
     pub(super) ask: Option<Ask>,
     pub(super) model: Option<RawModel>,
     pub(super) rules: Option<RawFile>,
+    pub(super) base: Option<String>,
+    pub(super) prompt: Option<RawPrompt>,
+    pub(super) adapter: Option<RawFile>,
+    #[serde(default)]
+    pub(super) categories: bool,
     pub(super) tokenizer: Option<RawTokenizer>,
     pub(super) text: Option<RawText>,
     pub(super) inputs: Option<RawInputs>,

@@ -7,7 +7,7 @@ pub(crate) mod stream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ask::{Question, Terms, UnderLoad};
+use ask::{Asked, Question, Terms, UnderLoad};
 
 use super::backend::Profile;
 use super::backend::rules::RulesBackend;
@@ -19,6 +19,7 @@ use super::info::{EncoderInfo, ExpertInfo, ModelInfo};
 use super::loader::{Model, PanelParts, load, model_loader, worker_loader};
 use super::pending::outcome::VoteFlags;
 use super::pending::{AnswerSink, PartialAnswer, RunSpan};
+use super::prompts::GuardPrompts;
 use super::scheduler::{ModelSpec, Scheduler};
 use super::scores::ExpertScore;
 use super::tokenizer::ModelTokenizer;
@@ -67,6 +68,8 @@ pub struct Panel {
     encoder: Option<EncoderInfo>,
     tokenizers: Vec<ModelTokenizer>,
     models: Vec<Model>,
+    /// By model; `None` for those that have a tokenizer.
+    prompts: Vec<Option<Arc<GuardPrompts>>>,
     /// By model.
     profiles: Vec<Profile>,
     scheduler: Arc<Scheduler>,
@@ -139,6 +142,7 @@ impl Panel {
             encoder: loaded.encoder,
             tokenizers: loaded.tokenizers,
             models: loaded.models,
+            prompts: loaded.prompts,
             profiles,
             scheduler,
             timeout,
@@ -147,6 +151,15 @@ impl Panel {
             sessions,
             _workers: workers,
         })
+    }
+
+    /// The tokenizer of a model that has one, with its index.
+    ///
+    /// # Panics
+    /// Panics for guards.
+    fn tokenizer(&self, model: &Model) -> (usize, &ModelTokenizer) {
+        let index = model.tokenizer.expect("only guards have no tokenizer");
+        (index, &self.tokenizers[index])
     }
 
     /// The experts, in the order of the ids' UTF-8 bytes, including those that could not be loaded.
@@ -249,7 +262,7 @@ impl Panel {
         let (sink, received) = AnswerSink::new();
         let questions = (0..).zip(conversations).map(|(key, conversation)| {
             let conversation = conversation.into().to_conversation(self.history_turns);
-            Question { key, conversation, under_load: UnderLoad::All }
+            Question { key, conversation, under_load: UnderLoad::All, asked: Asked::All }
         });
         // No more conversations follow, so all of them are due.
         costs.tokenise += self.submit(&sink, questions, terms, Instant::now);
@@ -295,8 +308,12 @@ impl Panel {
         let revealed = reveal(conversation.judged_text());
         let votes = answers.into_iter().flat_map(|answer| answer.votes);
         let tokens = |expert_index: usize| {
-            let model = self.models.iter().find(|model| model.experts.contains(&expert_index))?;
-            let tokenizer = &self.tokenizers[model.tokenizer];
+            let number = self.models.iter().position(|model| model.experts.contains(&expert_index))?;
+            let model = &self.models[number];
+            if let Some(prompts) = &self.prompts[number] {
+                return prompts.encode(&conversation).ok().map(|tokens| tokens.count);
+            }
+            let (_, tokenizer) = self.tokenizer(model);
             tokenizer.count(&tokenizer.tokenize(&revealed.text).ok()?)
         };
         votes

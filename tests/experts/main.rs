@@ -4,6 +4,7 @@
 mod experts_support;
 
 mod faults;
+mod guards;
 mod hang;
 mod panel;
 mod quality;

@@ -2,6 +2,8 @@
 //!
 //! The files that a manifest names are read by the `loader`.
 
+mod ask;
+pub(super) mod guard;
 mod parse;
 mod raw;
 mod validate;
@@ -9,6 +11,8 @@ mod view;
 
 use std::path::PathBuf;
 
+pub use ask::Ask;
+use guard::Guard;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 pub use view::View;
@@ -27,6 +31,8 @@ pub enum Kind {
     Classifier,
     /// Terms and patterns.
     Rules,
+    /// A causal language model whose next token after a prompt is the verdict.
+    Guard,
 }
 
 impl Kind {
@@ -38,6 +44,7 @@ impl Kind {
             Self::Head => "head",
             Self::Classifier => "classifier",
             Self::Rules => "rules",
+            Self::Guard => "guard",
         }
     }
 }
@@ -211,6 +218,7 @@ pub(super) enum Body {
     Head { graph: GraphFiles, encoder: String, embedding: String, scores: Scores },
     Classifier { graph: GraphFiles, input: TextInput, scores: Scores },
     Rules { file: HashedFile },
+    Guard(Box<Guard>),
 }
 
 /// A manifest whose tables agree with each other.
@@ -227,6 +235,8 @@ pub(super) struct Manifest {
     pub(super) view: View,
     /// The speakers of judged turns on which the expert votes.
     pub(super) roles: Vec<Role>,
+    /// When the expert is asked.
+    pub(super) ask: Ask,
     pub(super) body: Body,
     /// Measurements, for display.
     pub(super) quality: toml::Table,
@@ -239,13 +249,47 @@ impl Manifest {
             Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. } => {
                 Some(graph)
             }
+            Body::Guard(guard) => guard.model.as_ref().map(|model| &model.graph),
             Body::Rules { .. } => None,
         }
     }
 
-    /// The hash that identifies the graph; `None` for rules.
+    /// The hash that identifies the model in votes; `None` for rules.
     pub(super) fn model(&self) -> Option<[u8; 32]> {
-        self.graph().map(GraphFiles::sha256)
+        match &self.body {
+            Body::Guard(guard) => Some(guard.sha256()),
+            _ => self.graph().map(GraphFiles::sha256),
+        }
+    }
+
+    /// The tables of a guard.
+    pub(super) fn guard(&self) -> Option<&Guard> {
+        match &self.body {
+            Body::Guard(guard) => Some(guard),
+            _ => None,
+        }
+    }
+
+    /// The id of the expert whose folder holds the graph.
+    pub(super) fn graph_owner(&self) -> &str {
+        match &self.body {
+            Body::Guard(guard) => &guard.base,
+            _ => &self.id,
+        }
+    }
+
+    /// Returns `true` if both are guards whose prompts and runs are the same, so that only their verdicts may differ.
+    pub(super) fn shares_runs(&self, other: &Self) -> bool {
+        match (&self.body, &other.body) {
+            (Body::Guard(guard), Body::Guard(another)) => {
+                let prompt = |guard: &Guard| guard.spec().prompt_version();
+                (&guard.base, self.view) == (&another.base, other.view)
+                    && guard.adapter.as_ref().map(|file| file.sha256)
+                        == another.adapter.as_ref().map(|file| file.sha256)
+                    && prompt(guard) == prompt(another)
+            }
+            _ => false,
+        }
     }
 
     /// Returns `true` if this is a head of the encoder `id`.

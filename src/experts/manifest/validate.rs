@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::raw::{RawFile, RawInputs, RawManifest, RawModel, RawOutputs, RawText, RawTokenizer};
 use super::{
-    Body, Calibration, GraphFiles, HashedFile, Kind, Label, Scores, TextInput, TokenizerSpec, View,
+    Ask, Body, Calibration, GraphFiles, HashedFile, Kind, Label, Scores, TextInput, TokenizerSpec, View,
     is_plain_file,
 };
 use crate::core::event::Role;
@@ -15,7 +15,7 @@ const MAX_LABELS: usize = 256;
 /// The greatest number of files of external data.
 const MAX_EXTERNAL_FILES: usize = 1_024;
 /// The greatest `max_tokens`.
-const MAX_TOKENS: usize = 8_192;
+pub(super) const MAX_TOKENS: usize = 8_192;
 /// The greatest `windows`.
 const MAX_WINDOWS: usize = 64;
 /// The greatest `max_chars`.
@@ -41,7 +41,7 @@ impl Validator<'_> {
         }
     }
 
-    fn check_range(&self, field: &str, value: usize, greatest: usize) -> Result<(), PanelError> {
+    pub(super) fn check_range(&self, field: &str, value: usize, greatest: usize) -> Result<(), PanelError> {
         if (1..=greatest).contains(&value) {
             return Ok(());
         }
@@ -49,12 +49,12 @@ impl Validator<'_> {
     }
 
     /// Returns the value of a field that this kind requires.
-    fn require<T>(&self, value: Option<T>, field: &str, kind: Kind) -> Result<T, PanelError> {
+    pub(super) fn require<T>(&self, value: Option<T>, field: &str, kind: Kind) -> Result<T, PanelError> {
         value.ok_or_else(|| self.error(field, "is missing", format!("kind = \"{}\" needs it", kind.word())))
     }
 
     /// Refuses a field that has no meaning for this kind.
-    fn forbid(&self, present: bool, field: &str, kind: Kind) -> Result<(), PanelError> {
+    pub(super) fn forbid(&self, present: bool, field: &str, kind: Kind) -> Result<(), PanelError> {
         if present {
             let problem = format!("means nothing for kind = \"{}\"", kind.word());
             return Err(self.error(field, problem, "remove it"));
@@ -62,7 +62,12 @@ impl Validator<'_> {
         Ok(())
     }
 
-    fn hashed_file(&self, file: &str, sha256: &str, table: &'static str) -> Result<HashedFile, PanelError> {
+    pub(super) fn hashed_file(
+        &self,
+        file: &str,
+        sha256: &str,
+        table: &'static str,
+    ) -> Result<HashedFile, PanelError> {
         if !is_plain_file(file) {
             let field = format!("{table}.file");
             return Err(self.error(&field, "is not a plain file name", "put the file in this folder"));
@@ -74,7 +79,7 @@ impl Validator<'_> {
         Ok(HashedFile { path: self.path.with_file_name(file), sha256, table })
     }
 
-    fn graph(&self, model: Option<RawModel>, kind: Kind) -> Result<GraphFiles, PanelError> {
+    pub(super) fn graph(&self, model: Option<RawModel>, kind: Kind) -> Result<GraphFiles, PanelError> {
         let model = self.require(model, "model", kind)?;
         if model.external_data.len() > MAX_EXTERNAL_FILES {
             let remedy = format!("save the graph with its weights in at most {MAX_EXTERNAL_FILES} files");
@@ -175,7 +180,7 @@ impl Validator<'_> {
 
     /// The part of a conversation that the expert reads.
     pub(super) fn view(&self, raw: &RawManifest) -> Result<View, PanelError> {
-        let reads_history = matches!(raw.kind, Kind::Head | Kind::Classifier);
+        let reads_history = matches!(raw.kind, Kind::Head | Kind::Classifier | Kind::Guard);
         self.forbid(!reads_history && raw.view.is_some(), "view", raw.kind)?;
         let remedy = "give \"turn\", \"conversation\" or \"last:N\" with N of 1 or more";
         let parse = |view: &String| view.parse().map_err(|problem| self.error("view", problem, remedy));
@@ -196,6 +201,13 @@ impl Validator<'_> {
             return Err(self.error("roles", problem, format!("give some of {known}, or remove it")));
         }
         Ok(roles)
+    }
+
+    /// When the expert is asked. An encoder does not vote, and all rules read a text together.
+    pub(super) fn ask(&self, raw: &RawManifest) -> Result<Ask, PanelError> {
+        let is_alone = !matches!(raw.kind, Kind::Encoder | Kind::Rules);
+        self.forbid(!is_alone && raw.ask == Some(Ask::WhenDecisive), "ask", raw.kind)?;
+        Ok(raw.ask.unwrap_or(Ask::default_of(raw.kind)))
     }
 
     /// Builds the part of a manifest that depends on its kind.
@@ -239,6 +251,7 @@ impl Validator<'_> {
                 let file = self.require(raw.rules.take(), "rules", kind)?;
                 Body::Rules { file: self.hashed_file(&file.file, &file.sha256, "rules")? }
             }
+            Kind::Guard => Body::Guard(Box::new(self.guard(raw)?)),
         })
     }
 
@@ -249,9 +262,21 @@ impl Validator<'_> {
         self.forbid(!has_scores && !raw.labels.is_empty(), "labels", kind)?;
         self.forbid(!has_scores && raw.calibration.is_some(), "calibration", kind)?;
         self.forbid(kind != Kind::Head && raw.encoder.is_some(), "encoder", kind)?;
-        self.forbid(!matches!(kind, Kind::Encoder | Kind::Classifier) && raw.alone, "alone", kind)?;
+        self.forbid(
+            !matches!(kind, Kind::Encoder | Kind::Classifier | Kind::Guard) && raw.alone,
+            "alone",
+            kind,
+        )?;
         self.forbid(kind != Kind::Classifier && raw.text.is_some(), "text", kind)?;
         self.forbid(kind != Kind::Rules && raw.rules.is_some(), "rules", kind)?;
+        self.forbid(kind != Kind::Guard && raw.base.is_some(), "base", kind)?;
+        self.forbid(kind != Kind::Guard && raw.prompt.is_some(), "prompt", kind)?;
+        self.forbid(kind != Kind::Guard && raw.adapter.is_some(), "adapter", kind)?;
+        self.forbid(kind != Kind::Guard && raw.categories, "categories", kind)?;
+        if kind == Kind::Guard {
+            self.forbid(raw.inputs.is_some(), "inputs", kind)?;
+            self.forbid(raw.outputs.is_some(), "outputs", kind)?;
+        }
         if kind == Kind::Rules {
             self.forbid(raw.model.is_some(), "model", kind)?;
             self.forbid(raw.tokenizer.is_some(), "tokenizer", kind)?;

@@ -7,7 +7,7 @@ pub(crate) mod stream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ask::{Question, Terms, UnderLoad};
+use ask::{Asked, Question, Terms, UnderLoad};
 
 use super::backend::Profile;
 use super::backend::rules::RulesBackend;
@@ -262,7 +262,7 @@ impl Panel {
         let (sink, received) = AnswerSink::new();
         let questions = (0..).zip(conversations).map(|(key, conversation)| {
             let conversation = conversation.into().to_conversation(self.history_turns);
-            Question { key, conversation, under_load: UnderLoad::All }
+            Question { key, conversation, under_load: UnderLoad::All, asked: Asked::All }
         });
         // No more conversations follow, so all of them are due.
         costs.tokenise += self.submit(&sink, questions, terms, Instant::now);

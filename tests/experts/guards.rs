@@ -212,3 +212,22 @@ fn a_guard_that_hangs_times_out_and_comes_back() {
         assert_eq!(panel.disabled(), [false; 2]);
     }
 }
+
+/// The new worker reads the prefix again, and finds out again that the graph takes one row at a time.
+#[test]
+fn a_worker_that_is_lost_in_a_guard_is_replaced() {
+    let folder = Folder::new();
+    folder.guard("guard", "", &causal(&Export { fused: true, stuck: true, ..PLAIN }));
+    let (timeout, pause) = (Duration::from_secs(1), Duration::from_millis(10));
+    let config = PanelConfig { sessions: Some(1), timeout, pause, require_all: true, ..config(&folder) };
+    let panel = Panel::open(config).unwrap();
+    let before = scores(&panel, &["fine"]);
+    assert_eq!(outcomes(&panel, &["hang"]), [[HUNG]]);
+    // The answer to `fine` is cached.
+    let texts = std::cell::Cell::new(0);
+    wait_until("a new worker votes", || {
+        texts.set(texts.get() + 1);
+        outcomes(&panel, &[&"word ".repeat(texts.get())])[0][0].is_ok()
+    });
+    assert!(!panel.is_dead() && scores(&panel, &["fine"]) == before);
+}

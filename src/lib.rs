@@ -27,6 +27,7 @@ pub mod dead_letter;
 pub mod demo;
 pub mod evaluate;
 pub mod experts;
+pub mod http;
 pub mod kafka;
 pub mod learn;
 pub mod ops;

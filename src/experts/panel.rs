@@ -3,12 +3,14 @@
 pub(crate) mod ask;
 pub(crate) mod stream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ask::{Question, Terms, UnderLoad};
 
 use super::backend::Profile;
+use super::backend::remote::RemoteExpert;
 use super::backend::rules::RulesBackend;
 use super::cache::ResultCache;
 use super::config::PanelConfig;
@@ -67,6 +69,8 @@ pub struct Panel {
     models: Vec<Model>,
     /// By model.
     profiles: Vec<Profile>,
+    /// The remote experts, by model.
+    remotes: BTreeMap<usize, Arc<RemoteExpert>>,
     scheduler: Arc<Scheduler>,
     timeout: Duration,
     /// The greatest number of turns before the judged one that any expert reads.
@@ -106,7 +110,8 @@ fn scheduler(config: &PanelConfig, loaded: &PanelParts, profiles: &[Profile]) ->
         pause: config.pause,
         missing: missing.clone(),
     });
-    Scheduler::new(specs, !loaded.rules.is_empty(), ResultCache::new(config.cache), config.memory)
+    let cache = ResultCache::new(config.cache);
+    Scheduler::new(specs, !loaded.rules.is_empty(), cache, config.memory).with_remotes(loaded.remotes.clone())
 }
 
 impl Panel {
@@ -136,6 +141,7 @@ impl Panel {
             tokenizers: loaded.tokenizers,
             models: loaded.models,
             profiles,
+            remotes: loaded.remotes,
             scheduler,
             timeout,
             history_turns: 0,
@@ -260,11 +266,18 @@ impl Panel {
     fn answer(&self, answer: PartialAnswer) -> Answer {
         let PartialAnswer { experts, default, features, tokens, began, .. } = answer;
         let ran = experts.iter().map(|outcome| outcome.run).collect();
-        let votes = self.experts.iter().zip(experts).map(|(expert, outcome)| match outcome.finish(default) {
-            (Ok(judged), VoteFlags { truncated, cached, windows }) => {
-                Vote { truncated, cached, windows, ..vote(expert, Ok(judged)) }
+        let votes = self.experts.iter().zip(experts).map(|(expert, mut outcome)| {
+            let revision = outcome.revision.take();
+            let vote = match outcome.finish(default) {
+                (Ok(judged), VoteFlags { truncated, cached, windows }) => {
+                    Vote { truncated, cached, windows, ..vote(expert, Ok(judged)) }
+                }
+                (outcome, _) => vote(expert, outcome),
+            };
+            match revision.as_deref().or(expert.revision.as_deref()) {
+                Some(revision) => Vote { model: None, revision: Some(revision.to_owned()), ..vote },
+                None => vote,
             }
-            (outcome, _) => vote(expert, outcome),
         });
         Answer { votes: votes.collect(), reading: self.text_features(features), tokens, began, ran }
     }

@@ -35,11 +35,20 @@ pub(super) struct ExpertOutcome {
     voted: usize,
     /// The last run that gave an outcome.
     pub(super) run: Option<RunSpan>,
+    /// The revision of a remote expert's vote.
+    pub(super) revision: Option<Arc<str>>,
 }
 
 impl ExpertOutcome {
-    const UNKNOWN: Self =
-        Self { outcome: None, truncated: false, cached: false, windows: 1, voted: 0, run: None };
+    const UNKNOWN: Self = Self {
+        outcome: None,
+        truncated: false,
+        cached: false,
+        windows: 1,
+        voted: 0,
+        run: None,
+        revision: None,
+    };
 
     fn add(&mut self, outcome: &Result<ExpertScore, Abstention>, part: PartInfo) {
         self.truncated |= part.truncated;
@@ -140,6 +149,7 @@ impl PartialAnswer {
     fn add(&mut self, result: &TextResult, part: PartInfo) {
         for (expert_index, outcome) in &result.outcomes {
             self.experts[*expert_index].add(outcome, part);
+            self.experts[*expert_index].revision.clone_from(&result.revision);
         }
         if result.features.is_some() && !part.later_window {
             self.features.clone_from(&result.features);

@@ -2,11 +2,14 @@
 
 #[path = "support/mod.rs"]
 mod experts_support;
+#[path = "../support/identity.rs"]
+mod identity;
 
 mod faults;
 mod hang;
 mod panel;
 mod quality;
 mod refused;
+mod remote;
 mod stream;
 mod windows;

@@ -9,12 +9,14 @@ use super::parts::{Graphs, LoadError, MissingParts, Model, PanelParts};
 use super::validate::{classifier, encoder, head};
 use crate::experts::backend::onnx::session::Graph;
 use crate::experts::backend::onnx::{Classifier, Encoder};
-use crate::experts::backend::{ModelBackend, NotLoaded, Profile};
+use crate::experts::backend::remote::RemoteExpert;
+use crate::experts::backend::{Form, ModelBackend, NotLoaded, Profile};
 use crate::experts::batch_invariance::check_batch_invariance;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::{Misfit, PanelError};
 use crate::experts::info::State;
-use crate::experts::manifest::{Body, HashedFile, Manifest, Scores, TextInput, TokenizerSpec};
+use crate::experts::manifest::remote::Remote;
+use crate::experts::manifest::{Body, HashedFile, Manifest, Padding, Scores, TextInput, TokenizerSpec};
 use crate::experts::rules::Rules;
 use crate::experts::tokenizer::{ModelTokenizer, WindowTokenizer};
 
@@ -261,6 +263,34 @@ impl<'a> PanelBuilder<'a> {
             }
         }
         Ok(missing)
+    }
+
+    /// Adds a remote expert. It is a model that no worker runs.
+    pub(super) fn add_remote(&mut self, id: &str, remote: &Remote) -> Result<(), PanelError> {
+        let expert = self.expert_index(id);
+        let remote_expert = RemoteExpert::new(id, expert, remote)?;
+        let max_chars = remote.endpoint.max_chars;
+        let key = TokenizerKey::Characters { max_chars };
+        let known = self.tokenizers.get(&key).copied();
+        let tokenizer =
+            known.unwrap_or_else(|| self.add_tokenizer(key, ModelTokenizer::Characters { max_chars }));
+        let model = Model {
+            id: id.to_owned(),
+            tokenizer,
+            padding: Padding::default(),
+            experts: vec![expert],
+            features: false,
+            cheap: self.is_cheap(&[expert]),
+            alone: false,
+            hashes: vec![remote.hash],
+        };
+        let profile = Profile { reads: Form::Text, padded_to: None, max_in_flight: None };
+        let backend = || Box::new(NotLoaded { experts: vec![expert], profile }) as ModelBackend;
+        let backends = self.parts.backends.iter().map(|_| backend()).collect();
+        self.parts.experts[expert].revision = Some(remote_expert.revision().to_string());
+        self.parts.remotes.insert(self.parts.models.len(), Arc::new(remote_expert));
+        self.add(model, backends, MissingParts::default());
+        Ok(())
     }
 
     pub(super) fn add_rules(&mut self, id: &str, file: &HashedFile) -> Result<(), PanelError> {

@@ -108,6 +108,7 @@ fn load_part(config: &PanelConfig, model: Option<&str>) -> Result<PanelParts, Pa
         models: Vec::new(),
         missing: Vec::new(),
         rules: Vec::new(),
+        remotes: BTreeMap::new(),
         backends: (0..config.workers()).map(|_| Vec::new()).collect(),
     };
     let belongs_to = |manifest: &Manifest, id: &str| manifest.id == id || manifest.is_head_of(id);
@@ -125,6 +126,7 @@ fn load_part(config: &PanelConfig, model: Option<&str>) -> Result<PanelParts, Pa
             Body::Head { .. } => {}
             Body::Classifier { input, scores, .. } => builder.add_classifier(manifest, input, scores)?,
             Body::Rules { file } => builder.add_rules(&manifest.id, file)?,
+            Body::Remote(remote) => builder.add_remote(&manifest.id, remote)?,
         }
     }
     Ok(builder.parts)

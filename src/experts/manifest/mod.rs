@@ -4,10 +4,12 @@
 
 mod parse;
 mod raw;
+pub(super) mod remote;
 mod validate;
 
 use std::path::PathBuf;
 
+use remote::Remote;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -23,6 +25,8 @@ pub enum Kind {
     Classifier,
     /// Terms and patterns.
     Rules,
+    /// Sends text to an endpoint, which votes.
+    Remote,
 }
 
 impl Kind {
@@ -34,6 +38,7 @@ impl Kind {
             Self::Head => "head",
             Self::Classifier => "classifier",
             Self::Rules => "rules",
+            Self::Remote => "remote",
         }
     }
 }
@@ -207,6 +212,7 @@ pub(super) enum Body {
     Head { graph: GraphFiles, encoder: String, embedding: String, scores: Scores },
     Classifier { graph: GraphFiles, input: TextInput, scores: Scores },
     Rules { file: HashedFile },
+    Remote(Box<Remote>),
 }
 
 /// A manifest whose tables agree with each other.
@@ -225,17 +231,17 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    /// The graph's files; `None` for rules.
+    /// The graph's files; `None` for rules and remote experts.
     pub(super) fn graph(&self) -> Option<&GraphFiles> {
         match &self.body {
             Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. } => {
                 Some(graph)
             }
-            Body::Rules { .. } => None,
+            Body::Rules { .. } | Body::Remote(_) => None,
         }
     }
 
-    /// The hash that identifies the graph; `None` for rules.
+    /// The hash that identifies the graph; `None` for rules and remote experts.
     pub(super) fn model(&self) -> Option<[u8; 32]> {
         self.graph().map(GraphFiles::sha256)
     }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::remote::{RawEndpoint, RawRequest};
 use super::{Activation, Calibration, Kind, Label, Padding};
 
 #[derive(Deserialize)]
@@ -77,6 +78,8 @@ pub(super) struct RawManifest {
     pub(super) alone: bool,
     pub(super) model: Option<RawModel>,
     pub(super) rules: Option<RawFile>,
+    pub(super) endpoint: Option<RawEndpoint>,
+    pub(super) request: Option<RawRequest>,
     pub(super) tokenizer: Option<RawTokenizer>,
     pub(super) text: Option<RawText>,
     pub(super) inputs: Option<RawInputs>,

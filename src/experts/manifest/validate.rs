@@ -39,7 +39,7 @@ impl Validator<'_> {
         }
     }
 
-    fn check_range(&self, field: &str, value: usize, greatest: usize) -> Result<(), PanelError> {
+    pub(super) fn check_range(&self, field: &str, value: usize, greatest: usize) -> Result<(), PanelError> {
         if (1..=greatest).contains(&value) {
             return Ok(());
         }
@@ -47,7 +47,7 @@ impl Validator<'_> {
     }
 
     /// Returns the value of a field that this kind requires.
-    fn require<T>(&self, value: Option<T>, field: &str, kind: Kind) -> Result<T, PanelError> {
+    pub(super) fn require<T>(&self, value: Option<T>, field: &str, kind: Kind) -> Result<T, PanelError> {
         value.ok_or_else(|| self.error(field, "is missing", format!("kind = \"{}\" needs it", kind.word())))
     }
 
@@ -157,6 +157,17 @@ impl Validator<'_> {
         self.forbid(outputs.embedding.is_some(), "outputs.embedding", kind)?;
         self.forbid(outputs.features.is_some(), "outputs.features", kind)?;
         let output = self.require(outputs.scores, "outputs.scores", kind)?;
+        let scores = self.labels(labels, calibration, &output)?;
+        Ok(Scores { activation: outputs.activation, read: outputs.read, ..scores })
+    }
+
+    /// The meaning of an output with these labels.
+    pub(super) fn labels(
+        &self,
+        labels: Vec<Label>,
+        calibration: Option<Calibration>,
+        output: &str,
+    ) -> Result<Scores, PanelError> {
         if labels.is_empty() || labels.len() > MAX_LABELS {
             let remedy = format!("give 1 to {MAX_LABELS}");
             return Err(self.error("labels", "there are none or too many", remedy));
@@ -168,7 +179,7 @@ impl Validator<'_> {
             let remedy = "give a finite b and a finite a above 0";
             return Err(self.error("calibration", "a or b is not usable", remedy));
         }
-        Ok(Scores { output, activation: outputs.activation, read: outputs.read, labels, calibration })
+        Ok(Scores { output: output.to_owned(), activation: None, read: None, labels, calibration })
     }
 
     /// Builds the part of a manifest that depends on its kind.
@@ -212,20 +223,23 @@ impl Validator<'_> {
                 let file = self.require(raw.rules.take(), "rules", kind)?;
                 Body::Rules { file: self.hashed_file(&file.file, &file.sha256, "rules")? }
             }
+            Kind::Remote => Body::Remote(Box::new(self.remote(raw, labels)?)),
         })
     }
 
     /// Refuses tables and keys that have no meaning for the manifest's kind.
     fn forbid_tables(&self, raw: &RawManifest) -> Result<(), PanelError> {
         let kind = raw.kind;
-        let has_scores = matches!(kind, Kind::Head | Kind::Classifier);
+        let has_scores = matches!(kind, Kind::Head | Kind::Classifier | Kind::Remote);
         self.forbid(!has_scores && !raw.labels.is_empty(), "labels", kind)?;
         self.forbid(!has_scores && raw.calibration.is_some(), "calibration", kind)?;
         self.forbid(kind != Kind::Head && raw.encoder.is_some(), "encoder", kind)?;
         self.forbid(!matches!(kind, Kind::Encoder | Kind::Classifier) && raw.alone, "alone", kind)?;
         self.forbid(kind != Kind::Classifier && raw.text.is_some(), "text", kind)?;
         self.forbid(kind != Kind::Rules && raw.rules.is_some(), "rules", kind)?;
-        if kind == Kind::Rules {
+        self.forbid(kind != Kind::Remote && raw.endpoint.is_some(), "endpoint", kind)?;
+        self.forbid(kind != Kind::Remote && raw.request.is_some(), "request", kind)?;
+        if matches!(kind, Kind::Rules | Kind::Remote) {
             self.forbid(raw.model.is_some(), "model", kind)?;
             self.forbid(raw.tokenizer.is_some(), "tokenizer", kind)?;
             self.forbid(raw.inputs.is_some(), "inputs", kind)?;

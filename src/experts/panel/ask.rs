@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Panel;
-use crate::core::event::Conversation;
+use crate::core::event::{Conversation, Turn};
 use crate::core::text::{is_blank, reveal};
 use crate::core::vote::Abstention;
 use crate::experts::backend::result::{RunError, catch_panic};
@@ -146,6 +146,21 @@ impl Panel {
                 answer.abstain(&model.experts, Abstention::Overload);
                 continue;
             }
+            if let Some(remote) = self.remotes.get(&number) {
+                let judged = Turn { role: conversation.judged_turn().role, text: text.to_owned() };
+                match catch_panic(|| remote.prepare(&[], &judged)) {
+                    Ok(request) => {
+                        answer.set_windows(&model.experts, 1, request.truncated);
+                        let key = RequestKey { model: number, ids: Arc::clone(&request.ids), votes: true };
+                        requests.push(Request { key, cost: 1, later_window: false, remote: Some(request) });
+                    }
+                    Err(error) => {
+                        log_unprepared(&model.id, &error);
+                        answer.abstain(&model.experts, error.reason);
+                    }
+                }
+                continue;
+            }
             self.add_requests(number, &mut tokens, terms, &mut answer, &mut requests);
         }
         let asks_rules = terms.votes && self.scheduler.has_rules();
@@ -184,7 +199,7 @@ impl Panel {
         for (place, ids) in windows.into_iter().enumerate() {
             let key = RequestKey { model: number, ids: Arc::clone(ids), votes: terms.votes };
             let cost = self.profiles[number].cost(ids.len());
-            requests.push(Request { key, cost, later_window: place > 0 });
+            requests.push(Request { key, cost, later_window: place > 0, remote: None });
         }
     }
 }

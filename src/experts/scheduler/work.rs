@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::core::vote::Abstention;
 use crate::experts::backend::ModelBackend;
+use crate::experts::backend::remote::RemoteRequest;
 use crate::experts::backend::result::TextResult;
 use crate::experts::backend::run::InFlightRun;
 use crate::experts::cache::RequestKey;
@@ -17,6 +18,8 @@ pub(crate) struct Request {
     pub(crate) cost: usize,
     /// It is a window after the text's first.
     pub(crate) later_window: bool,
+    /// The request to a remote expert.
+    pub(crate) remote: Option<RemoteRequest>,
 }
 
 /// A text with all of its requests.

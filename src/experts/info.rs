@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Body, Kind, Manifest, TokenizerSpec};
+use super::manifest::{Body, Kind, Manifest, TokenizerSpec, View};
+use crate::core::event::Role;
 use crate::core::features::EncoderId;
 
 /// The outcome of loading an expert when the panel was opened. An expert that could not be loaded is tried again;
@@ -61,6 +62,10 @@ pub struct ExpertInfo {
     pub categories: Vec<String>,
     /// The id of the encoder on whose embedding a head votes.
     pub encoder: Option<String>,
+    /// The part of a conversation that it reads.
+    pub view: View,
+    /// The speakers of judged turns on which it votes.
+    pub roles: Vec<Role>,
     /// The AUC on the data set that its manifest names, if it names one.
     pub auc: Option<f64>,
     /// The execution provider that runs it: `cpu`, `cuda:0`, or `-` for rules and remote experts.
@@ -78,16 +83,17 @@ impl ExpertInfo {
             Body::Classifier { graph, .. } => (graph.sha256(), None, provider),
             Body::Rules { file } => (file.sha256, None, "-"),
             Body::Remote(remote) => (remote.hash, None, "-"),
+            Body::Guard(guard) => (guard.sha256(), None, provider),
         };
         let mut categories: Vec<String> = match &manifest.body {
             Body::Head { scores, .. } | Body::Classifier { scores, .. } => {
                 scores.labels.iter().filter_map(|label| label.category.clone()).collect()
             }
-            Body::Remote(remote) => {
-                let scores = remote.api.scores().into_iter();
-                scores.flat_map(|scores| &scores.labels).filter_map(|label| label.category.clone()).collect()
+            Body::Remote(remote) => remote.categories(),
+            Body::Guard(guard) if guard.categories => {
+                guard.spec().categories().into_iter().map(|category| category.category).collect()
             }
-            Body::Encoder { .. } | Body::Rules { .. } => Vec::new(),
+            Body::Encoder { .. } | Body::Rules { .. } | Body::Guard(_) => Vec::new(),
         };
         categories.sort_unstable();
         categories.dedup();
@@ -101,6 +107,8 @@ impl ExpertInfo {
             source: manifest.source.clone(),
             categories,
             encoder,
+            view: manifest.view,
+            roles: manifest.roles.clone(),
             auc: manifest.quality.get("auc").and_then(toml::Value::as_float),
             provider: provider.to_owned(),
             state: State::Loaded,

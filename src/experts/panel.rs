@@ -1,6 +1,7 @@
 //! The panel: conversations in, votes and features out.
 
 pub(crate) mod ask;
+mod requests;
 pub(crate) mod stream;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo, ModelInfo};
 use super::loader::{Model, PanelParts, load, model_loader, worker_loader};
 use super::pending::{AnswerSink, PartialAnswer, RunSpan, VoteFlags};
+use super::prompts::GuardPrompts;
 use super::scheduler::{ModelSpec, Scheduler};
 use super::scores::ExpertScore;
 use super::tokenizer::ModelTokenizer;
@@ -67,6 +69,8 @@ pub struct Panel {
     encoder: Option<EncoderInfo>,
     tokenizers: Vec<ModelTokenizer>,
     models: Vec<Model>,
+    /// By model; `None` for those that have a tokenizer.
+    prompts: Vec<Option<Arc<GuardPrompts>>>,
     /// By model.
     profiles: Vec<Profile>,
     /// The remote experts, by model.
@@ -133,6 +137,8 @@ impl Panel {
         let (load_worker, load_model) =
             (worker_loader(&config, &loaded.models), model_loader(&config, &loaded.models));
         let (backends, rules) = (loaded.backends, RulesBackend::new(loaded.rules));
+        let history_turns = loaded.experts.iter().map(|expert| expert.view.history_turns()).max();
+        let history_turns = history_turns.unwrap_or(0);
         let workers =
             Workers::start(Arc::clone(&scheduler), backends, rules, load_worker, pause, load_model)?;
         Ok(Self {
@@ -140,15 +146,25 @@ impl Panel {
             encoder: loaded.encoder,
             tokenizers: loaded.tokenizers,
             models: loaded.models,
+            prompts: loaded.prompts,
             profiles,
             remotes: loaded.remotes,
             scheduler,
             timeout,
-            history_turns: 0,
+            history_turns,
             tokenize_threads,
             sessions,
             _workers: workers,
         })
+    }
+
+    /// The tokenizer of a model that has one, with its index.
+    ///
+    /// # Panics
+    /// Panics for guards.
+    fn tokenizer(&self, model: &Model) -> (usize, &ModelTokenizer) {
+        let index = model.tokenizer.expect("only guards have no tokenizer");
+        (index, &self.tokenizers[index])
     }
 
     /// The experts, in the order of the ids' UTF-8 bytes, including those that could not be loaded.
@@ -304,8 +320,12 @@ impl Panel {
         let revealed = reveal(conversation.judged_text());
         let votes = answers.into_iter().flat_map(|answer| answer.votes);
         let tokens = |expert_index: usize| {
-            let model = self.models.iter().find(|model| model.experts.contains(&expert_index))?;
-            let tokenizer = &self.tokenizers[model.tokenizer];
+            let number = self.models.iter().position(|model| model.experts.contains(&expert_index))?;
+            let model = &self.models[number];
+            if let Some(prompts) = &self.prompts[number] {
+                return prompts.encode(&conversation).ok().map(|tokens| tokens.count);
+            }
+            let (_, tokenizer) = self.tokenizer(model);
             tokenizer.count(&tokenizer.tokenize(&revealed.text).ok()?)
         };
         votes

@@ -7,7 +7,7 @@ use super::ledger::{RoundId, RoundRecord, RoundVote, TextFeatures};
 use super::policy::{Action, Policy};
 use super::predictor::{Combined, PredictorRef};
 use super::text::{self, HiddenText};
-use super::vote::{CategoryScore, Outcome, Vote};
+use super::vote::{Abstention, CategoryScore, Outcome, Vote};
 
 /// The position of a consumed record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -93,7 +93,8 @@ pub struct Decision {
     pub features: Option<TextFeatures>,
     /// The predictor that combined the votes.
     pub predictor: PredictorRef,
-    /// `true` if an expert that is not in shadow abstained although there was something to judge.
+    /// `true` if an expert that is not in shadow abstained although there was something to judge, and not by design: an
+    /// expert that does not vote on turns of this role, or whose vote cannot matter, does not make a decision degraded.
     pub degraded: bool,
     /// `true` if the judged text is empty, or only white space and invisible characters. No expert ran then.
     pub nothing_to_judge: bool,
@@ -253,8 +254,12 @@ pub fn decide(
         .zip(&combined.shares)
         .map(|(vote, share)| WeighedVote { vote, weight: share.weight, contribution: share.contribution })
         .collect();
-    let abstained = |weighed: &WeighedVote| !weighed.vote.shadow && weighed.vote.score().is_none();
-    let degraded = !nothing_to_judge && votes.iter().any(abstained);
+    let degrades = |weighed: &WeighedVote| {
+        let by_design = [Abstention::WrongRole, Abstention::NotNeeded];
+        let reason = weighed.vote.abstention();
+        !weighed.vote.shadow && reason.is_some_and(|reason| !by_design.contains(&reason))
+    };
+    let degraded = !nothing_to_judge && votes.iter().any(degrades);
     Decision {
         id: RoundId { tenant: event.tenant, policy: event.policy, event: event.id },
         conversation: event.conversation,

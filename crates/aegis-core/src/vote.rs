@@ -153,6 +153,15 @@ impl Vote {
         }
     }
 
+    /// The reason for which the expert did not vote; `None` if it voted.
+    #[must_use]
+    pub fn abstention(&self) -> Option<Abstention> {
+        match self.outcome {
+            Outcome::Voted { .. } => None,
+            Outcome::Abstained(reason) => Some(reason),
+        }
+    }
+
     /// P(unsafe) as the learner's input: `None` for abstentions and shadow votes.
     #[must_use]
     pub fn awake(&self) -> Option<f64> {

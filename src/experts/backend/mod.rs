@@ -28,6 +28,7 @@
 //!   [`Profile::max_in_flight`] bounds the number of workers that wait. The backend `Waits` in the tests of `worker` is an
 //!   example.
 
+pub(crate) mod guard;
 pub(crate) mod onnx;
 pub(crate) mod remote;
 pub(crate) mod result;

@@ -2,16 +2,22 @@
 //!
 //! The files that a manifest names are read by the `loader`.
 
+pub(super) mod guard;
 mod parse;
 mod raw;
 pub(super) mod remote;
 mod validate;
+mod view;
 
 use std::path::PathBuf;
 
+use guard::Guard;
 use remote::Remote;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+pub use view::View;
+
+use crate::core::event::Role;
 
 /// The kind of an expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -27,6 +33,8 @@ pub enum Kind {
     Rules,
     /// Sends text to an endpoint, which votes.
     Remote,
+    /// A causal language model whose next token after a prompt is the verdict.
+    Guard,
 }
 
 impl Kind {
@@ -39,6 +47,7 @@ impl Kind {
             Self::Classifier => "classifier",
             Self::Rules => "rules",
             Self::Remote => "remote",
+            Self::Guard => "guard",
         }
     }
 }
@@ -213,6 +222,7 @@ pub(super) enum Body {
     Classifier { graph: GraphFiles, input: TextInput, scores: Scores },
     Rules { file: HashedFile },
     Remote(Box<Remote>),
+    Guard(Box<Guard>),
 }
 
 /// A manifest whose tables agree with each other.
@@ -225,6 +235,10 @@ pub(super) struct Manifest {
     pub(super) source: String,
     /// The graph gets one text at a time, because its output for a text depends on the rest of the batch.
     pub(super) alone: bool,
+    /// The part of a conversation that the expert reads.
+    pub(super) view: View,
+    /// The speakers of judged turns on which the expert votes.
+    pub(super) roles: Vec<Role>,
     pub(super) body: Body,
     /// Measurements, for display.
     pub(super) quality: toml::Table,
@@ -237,13 +251,47 @@ impl Manifest {
             Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. } => {
                 Some(graph)
             }
+            Body::Guard(guard) => guard.model.as_ref().map(|model| &model.graph),
             Body::Rules { .. } | Body::Remote(_) => None,
         }
     }
 
-    /// The hash that identifies the graph; `None` for rules and remote experts.
+    /// The hash that identifies the model in votes; `None` for rules and remote experts.
     pub(super) fn model(&self) -> Option<[u8; 32]> {
-        self.graph().map(GraphFiles::sha256)
+        match &self.body {
+            Body::Guard(guard) => Some(guard.sha256()),
+            _ => self.graph().map(GraphFiles::sha256),
+        }
+    }
+
+    /// The tables of a guard.
+    pub(super) fn guard(&self) -> Option<&Guard> {
+        match &self.body {
+            Body::Guard(guard) => Some(guard),
+            _ => None,
+        }
+    }
+
+    /// The id of the expert whose folder holds the graph.
+    pub(super) fn graph_owner(&self) -> &str {
+        match &self.body {
+            Body::Guard(guard) => &guard.base,
+            _ => &self.id,
+        }
+    }
+
+    /// Returns `true` if both are guards whose prompts and runs are the same, so that only their verdicts may differ.
+    pub(super) fn shares_runs(&self, other: &Self) -> bool {
+        match (&self.body, &other.body) {
+            (Body::Guard(guard), Body::Guard(another)) => {
+                let prompt = |guard: &Guard| guard.spec().prompt_version();
+                (&guard.base, self.view) == (&another.base, other.view)
+                    && guard.adapter.as_ref().map(|file| file.sha256)
+                        == another.adapter.as_ref().map(|file| file.sha256)
+                    && prompt(guard) == prompt(another)
+            }
+            _ => false,
+        }
     }
 
     /// Returns `true` if this is a head of the encoder `id`.

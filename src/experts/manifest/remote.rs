@@ -140,6 +140,14 @@ impl Api {
     }
 }
 
+impl Remote {
+    /// The slugs of the categories that it scores.
+    pub(in crate::experts) fn categories(&self) -> Vec<String> {
+        let labels = self.api.scores().into_iter().flat_map(|scores| &scores.labels);
+        labels.filter_map(|label| label.category.clone()).collect()
+    }
+}
+
 /// The categories of OpenAI's moderations, each with the category of the taxonomy to which it belongs.
 const MODERATIONS: &[(&str, &str)] = &[
     ("harassment", "harassment"),

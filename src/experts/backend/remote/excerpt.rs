@@ -18,11 +18,11 @@ fn beginning(text: &str, chars: usize) -> &str {
 
 impl Excerpt {
     /// Takes at most `max_chars` characters. A turn before the judged one is sent whole or not at all.
-    pub(super) fn of(history: &[Turn], judged: &Turn, max_chars: usize) -> Self {
-        let text = beginning(&judged.text, max_chars);
+    pub(super) fn of(history: &[Turn], judged: Turn, max_chars: usize) -> Self {
+        let text = beginning(&judged.text, max_chars).to_owned();
         let mut truncated = text.len() < judged.text.len();
         let mut left = max_chars - text.chars().count();
-        let mut turns = vec![Turn { role: judged.role, text: text.to_owned() }];
+        let mut turns = vec![Turn { text, ..judged }];
         for turn in history.iter().rev() {
             // A text with more characters than are left cannot have fewer bytes.
             let chars = if turn.text.len() / 4 > left { usize::MAX } else { turn.text.chars().count() };
@@ -52,7 +52,7 @@ mod tests {
         let history = [turn(Role::User, "äöü"), turn(Role::Assistant, "12"), turn(Role::User, "")];
         let judged = turn(Role::Assistant, "xyz");
         let texts = |max_chars| {
-            let Excerpt { conversation, truncated } = Excerpt::of(&history, &judged, max_chars);
+            let Excerpt { conversation, truncated } = Excerpt::of(&history, judged.clone(), max_chars);
             assert_eq!(conversation.judged, conversation.turns.len() - 1);
             let texts: Vec<_> = conversation.turns.into_iter().map(|turn| turn.text).collect();
             (texts.join("|"), truncated)

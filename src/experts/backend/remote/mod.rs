@@ -29,6 +29,7 @@ use crate::core::event::Turn;
 use crate::core::vote::{Abstention, MAX_REVISION};
 use crate::experts::backend::result::{ErrorLog, RunError};
 use crate::experts::error::{Misfit, PanelError};
+use crate::experts::manifest::View;
 use crate::experts::manifest::remote::Remote;
 use crate::experts::scores::ExpertScore;
 use crate::http::retry::retry_after;
@@ -76,6 +77,7 @@ struct Failure {
 pub(crate) struct RemoteExpert {
     id: String,
     pub(crate) expert_index: usize,
+    pub(crate) view: View,
     pub(crate) deadline: Duration,
     retries: u32,
     client: Client,
@@ -96,7 +98,12 @@ impl RemoteExpert {
     ///
     /// # Errors
     /// Returns an error if a file of a secret or of authorities, or the template of requests, cannot be used.
-    pub(crate) fn new(id: &str, expert_index: usize, remote: &Remote) -> Result<Self, PanelError> {
+    pub(crate) fn new(
+        id: &str,
+        expert_index: usize,
+        view: View,
+        remote: &Remote,
+    ) -> Result<Self, PanelError> {
         let endpoint = &remote.endpoint;
         let file_error = |path: &std::path::Path, reason| PanelError::File {
             path: path.to_owned(),
@@ -114,6 +121,7 @@ impl RemoteExpert {
         Ok(Self {
             id: id.to_owned(),
             expert_index,
+            view,
             deadline: endpoint.deadline,
             retries: endpoint.retries,
             client,
@@ -138,7 +146,7 @@ impl RemoteExpert {
     ///
     /// # Errors
     /// Returns the error of a template that cannot be rendered.
-    pub(crate) fn prepare(&self, history: &[Turn], judged: &Turn) -> Result<RemoteRequest, RunError> {
+    pub(crate) fn prepare(&self, history: &[Turn], judged: Turn) -> Result<RemoteRequest, RunError> {
         let excerpt = Excerpt::of(history, judged, self.max_chars);
         let body = self.api.request(&excerpt.conversation)?;
         let mut hash = Sha256::new();

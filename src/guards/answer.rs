@@ -32,6 +32,7 @@ impl GuardSpec {
             Grammar::Lines => self.lines(judged, answer)?,
             Grammar::Json => self.json(judged, answer)?,
             Grammar::Tag => (self.tag(judged, answer)?, String::new()),
+            Grammar::FirstWord => (first_word(answer)?, String::new()),
         };
         let harmful = self.verdict_of(&verdict)?;
         let categories = if harmful { self.slugs(&codes) } else { Vec::new() };
@@ -62,7 +63,11 @@ impl GuardSpec {
     }
 
     fn verdict_key(&self, judged: Role) -> Option<&str> {
-        self.answer().harmful.get(judged.word()).map(String::as_str)
+        self.answer().harmful.as_ref()?.of(judged)
+    }
+
+    fn category_key(&self, judged: Role) -> Option<&str> {
+        self.answer().categories.as_ref()?.of(judged)
     }
 
     fn lines(&self, judged: Role, answer: &str) -> Option<(String, String)> {
@@ -77,7 +82,7 @@ impl GuardSpec {
             if lines.next().is_some() { None } else { value }
         };
         let verdict = value_of(self.verdict_key(judged)?)?;
-        let codes = self.answer().categories.as_deref().and_then(value_of).unwrap_or_default();
+        let codes = self.category_key(judged).and_then(value_of).unwrap_or_default();
         Some((verdict, codes))
     }
 
@@ -91,16 +96,13 @@ impl GuardSpec {
         }
         let object: Value = serde_json::from_str(object).ok()?;
         let verdict = object.get(key)?.as_str()?.to_owned();
-        let codes = self.answer().categories.as_deref().and_then(|key| object.get(key));
+        let codes = self.category_key(judged).and_then(|key| object.get(key));
         Some((verdict, codes.map(joined).unwrap_or_default()))
     }
 
-    /// The text within the tag, which must be there once; without a tag, the first word.
+    /// The text within the tag, which must be there once.
     fn tag(&self, judged: Role, answer: &str) -> Option<String> {
-        let Some(name) = self.verdict_key(judged) else {
-            let word = answer.split_whitespace().next()?;
-            return Some(word.trim_matches(|c: char| !c.is_alphanumeric()).to_owned());
-        };
+        let name = self.verdict_key(judged)?;
         let (open, close) = (format!("<{name}>"), format!("</{name}>"));
         let (_, rest) = answer.split_once(&open)?;
         // The end of the tag may lie beyond the token limit.
@@ -110,7 +112,7 @@ impl GuardSpec {
 
     /// The slugs of comma-separated codes or names.
     fn slugs(&self, codes: &str) -> Vec<String> {
-        let mut slugs = Vec::new();
+        let mut slugs: Vec<String> = self.answer().implies.iter().cloned().collect();
         for code in codes.split(',').map(str::trim) {
             let is_code = |category: &&super::raw::RawCategory| {
                 let names = [category.code.as_str(), category.name.as_str()];
@@ -124,6 +126,11 @@ impl GuardSpec {
         }
         slugs
     }
+}
+
+fn first_word(answer: &str) -> Option<String> {
+    let word = answer.split_whitespace().next()?;
+    Some(word.trim_matches(|c: char| !c.is_alphanumeric()).to_owned())
 }
 
 /// The strings of a JSON value, separated by commas.

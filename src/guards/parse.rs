@@ -149,11 +149,11 @@ fn validate_verdict(spec: &GuardSpec) -> Result<(), SpecError> {
 
 fn validate_answer(spec: &GuardSpec) -> Result<(), SpecError> {
     let answer = spec.answer();
-    if matches!(spec.grammar(), Grammar::Lines | Grammar::Json) {
+    if matches!(spec.grammar(), Grammar::Lines | Grammar::Json | Grammar::Tag) {
         for role in spec.judged_roles() {
-            if answer.harmful.get(role.word()).is_none_or(|key| key.trim().is_empty()) {
+            if answer.harmful.as_ref().and_then(|keys| keys.of(*role)).is_none() {
                 let problem = format!("has no key for {}", role.word());
-                let remedy = "name the key of the verdict for each judged role";
+                let remedy = "name the key or tag of the verdict for each judged role";
                 return Err(SpecError::invalid(spec.name(), "answer.harmful", problem, remedy));
             }
         }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::event::Role;
+
 /// The keys of a spec. The order of the fields is part of the spec's version.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -140,17 +142,39 @@ pub(super) enum Counts {
 pub(super) struct RawAnswer {
     pub(super) grammar: Grammar,
     pub(super) max_tokens: usize,
-    /// The key of the verdict by judged role, or the name of the tag.
+    /// The key of the verdict, or the name of the tag.
     #[serde(default)]
-    pub(super) harmful: BTreeMap<String, String>,
+    pub(super) harmful: Option<Keys>,
     /// The key of the categories.
     #[serde(default)]
-    pub(super) categories: Option<String>,
+    pub(super) categories: Option<Keys>,
+    /// The category of every unsafe verdict, for a guard that is asked about one risk.
+    #[serde(default)]
+    pub(super) implies: Option<String>,
     /// The words of the verdict in the answer, if they differ from those of `[verdict]` without white space.
     #[serde(default, rename = "unsafe")]
     pub(super) harmful_words: Vec<String>,
     #[serde(default)]
     pub(super) safe: Vec<String>,
+}
+
+/// A key for all judged roles, or one for each.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(untagged)]
+pub(super) enum Keys {
+    One(String),
+    ByRole(BTreeMap<String, String>),
+}
+
+impl Keys {
+    /// The key for a judged role.
+    pub(super) fn of(&self, judged: Role) -> Option<&str> {
+        let key = match self {
+            Self::One(key) => Some(key),
+            Self::ByRole(keys) => keys.get(judged.word()),
+        };
+        key.map(|key| key.trim()).filter(|key| !key.is_empty())
+    }
 }
 
 /// The grammar of a guard's answer.
@@ -163,8 +187,10 @@ pub(super) enum Grammar {
     Lines,
     /// A JSON object.
     Json,
-    /// The verdict within `<tag>` and `</tag>`, or as the first word if there is no tag.
+    /// The verdict within `<tag>` and `</tag>`, where `answer.harmful` is the tag.
     Tag,
+    /// The first word is the verdict.
+    FirstWord,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]

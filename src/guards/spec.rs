@@ -372,3 +372,6 @@ fn version_of(raw: &RawSpec) -> String {
     digits.truncate(VERSION_DIGITS);
     digits
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,7 +82,7 @@ impl ExpertInfo {
             Body::Head { graph, encoder, .. } => (graph.sha256(), Some(encoder.clone()), provider),
             Body::Classifier { graph, .. } => (graph.sha256(), None, provider),
             Body::Rules { file } => (file.sha256, None, "-"),
-            Body::Remote(remote) => (remote.hash, None, "-"),
+            Body::Remote(remote) => (remote.hash(), None, "-"),
             Body::Guard(guard) => (guard.sha256(), None, provider),
         };
         let mut categories: Vec<String> = match &manifest.body {

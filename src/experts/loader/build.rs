@@ -295,7 +295,7 @@ impl<'a> PanelBuilder<'a> {
             features: false,
             cheap: self.is_cheap(&[expert]),
             alone: false,
-            hashes: vec![remote.hash],
+            hashes: vec![remote.hash()],
         };
         let profile = Profile { reads: Form::Text, padded_to: None, max_in_flight: None };
         let backend = || Box::new(NotLoaded { experts: vec![expert], profile }) as ModelBackend;

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::guard::Prompt;
 use super::raw::RawManifest;
 use super::validate::Validator;
 use super::{Kind, Label, Scores};
 use crate::experts::error::PanelError;
+use crate::guards::GuardSpec;
 
 /// The greatest `endpoint.max_in_flight`.
 const MAX_IN_FLIGHT: usize = 4_096;
@@ -31,6 +34,10 @@ const MAX_HEADERS: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::experts) enum ApiKind {
+    /// OpenAI's chat completions.
+    Chat,
+    /// OpenAI's completions.
+    Completions,
     /// OpenAI's moderations.
     Moderations,
     /// Any API that takes and returns JSON.
@@ -40,6 +47,8 @@ pub(in crate::experts) enum ApiKind {
 impl ApiKind {
     fn word(self) -> &'static str {
         match self {
+            Self::Chat => "chat",
+            Self::Completions => "completions",
             Self::Moderations => "moderations",
             Self::Json => "json",
         }
@@ -64,8 +73,9 @@ pub(super) struct RawEndpoint {
     deadline_ms: u64,
     #[serde(default = "default_retries")]
     retries: u32,
-    #[serde(default = "default_chars")]
-    max_chars: usize,
+    max_chars: Option<usize>,
+    #[serde(default = "default_logprobs")]
+    logprobs: bool,
 }
 
 fn default_in_flight() -> usize {
@@ -80,8 +90,8 @@ fn default_retries() -> u32 {
     2
 }
 
-fn default_chars() -> usize {
-    16_000
+fn default_logprobs() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -109,8 +119,8 @@ pub(in crate::experts) struct Endpoint {
     pub(in crate::experts) deadline: Duration,
     /// The greatest number of repetitions of a request.
     pub(in crate::experts) retries: u32,
-    /// The greatest number of characters of a conversation that are sent.
-    pub(in crate::experts) max_chars: usize,
+    /// The greatest number of characters of a conversation that are sent, or of bytes of a guard's prompt.
+    pub(in crate::experts) max_chars: Option<usize>,
 }
 
 /// The form of requests and responses.
@@ -120,6 +130,40 @@ pub(in crate::experts) enum Api {
     Moderations { scores: Scores },
     /// The names of labels are JSON pointers into the response. `body` is a template.
     Json { body: String, scores: Scores },
+    /// A guard that a server runs.
+    Guard(GuardApi),
+}
+
+/// A guard that a server runs.
+#[derive(Debug, Clone)]
+pub(in crate::experts) struct GuardApi {
+    /// The turns are sent as the messages of a chat; otherwise the whole prompt as text.
+    pub(in crate::experts) is_chat: bool,
+    pub(in crate::experts) prompt: Prompt,
+    /// `None` until its file is read.
+    pub(in crate::experts) spec: Option<Arc<GuardSpec>>,
+    /// The categories of unsafe turns are read.
+    pub(in crate::experts) categories: bool,
+    /// The probabilities of tokens are asked for.
+    pub(in crate::experts) logprobs: bool,
+}
+
+impl PartialEq for GuardApi {
+    fn eq(&self, other: &Self) -> bool {
+        let version = |guard: &Self| guard.spec.as_ref().map(|spec| spec.version());
+        (self.is_chat, &self.prompt, self.categories, self.logprobs, version(self))
+            == (other.is_chat, &other.prompt, other.categories, other.logprobs, version(other))
+    }
+}
+
+impl GuardApi {
+    /// The spec.
+    ///
+    /// # Panics
+    /// Panics before the loader has filled it in.
+    pub(in crate::experts) fn spec(&self) -> &Arc<GuardSpec> {
+        self.spec.as_ref().expect("the loader fills in the spec of every guard")
+    }
 }
 
 /// A remote expert.
@@ -127,8 +171,6 @@ pub(in crate::experts) enum Api {
 pub(in crate::experts) struct Remote {
     pub(in crate::experts) endpoint: Endpoint,
     pub(in crate::experts) api: Api,
-    /// Identifies everything in the manifest that can change a vote.
-    pub(in crate::experts) hash: [u8; 32],
 }
 
 impl Api {
@@ -136,6 +178,7 @@ impl Api {
     pub(in crate::experts) fn scores(&self) -> Option<&Scores> {
         match self {
             Self::Moderations { scores } | Self::Json { scores, .. } => Some(scores),
+            Self::Guard(_) => None,
         }
     }
 }
@@ -143,8 +186,62 @@ impl Api {
 impl Remote {
     /// The slugs of the categories that it scores.
     pub(in crate::experts) fn categories(&self) -> Vec<String> {
-        let labels = self.api.scores().into_iter().flat_map(|scores| &scores.labels);
-        labels.filter_map(|label| label.category.clone()).collect()
+        match &self.api {
+            Api::Guard(guard) if guard.categories => {
+                guard.spec().categories().into_iter().map(|category| category.category).collect()
+            }
+            Api::Guard(_) => Vec::new(),
+            Api::Moderations { scores } | Api::Json { scores, .. } => {
+                scores.labels.iter().filter_map(|label| label.category.clone()).collect()
+            }
+        }
+    }
+
+    /// The names of the model and of the prompt with its version.
+    pub(in crate::experts) fn revision(&self) -> String {
+        let model = &self.endpoint.model;
+        match &self.api {
+            Api::Guard(guard) => format!("{model}; {} {}", guard.spec().name(), guard.spec().version()),
+            Api::Moderations { .. } | Api::Json { .. } => model.clone(),
+        }
+    }
+
+    /// The hash over everything in the manifest that can change a vote. Each part is preceded by its length.
+    pub(in crate::experts) fn hash(&self) -> [u8; 32] {
+        let Self { endpoint, api } = self;
+        let mut hash = Sha256::new();
+        hash.update(b"aegis remote 1\n");
+        let mut add = |part: &str| {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        add(&endpoint.url);
+        add(&endpoint.model);
+        add(&endpoint.max_chars.map(|max_chars| max_chars.to_string()).unwrap_or_default());
+        match api {
+            Api::Moderations { .. } => add("moderations"),
+            Api::Json { body, .. } => {
+                add("json");
+                add(body);
+            }
+            Api::Guard(guard) => {
+                add(if guard.is_chat { "chat" } else { "completions" });
+                add(&guard.spec().version());
+                add(if guard.categories { "categories" } else { "" });
+                add(if guard.logprobs { "logprobs" } else { "" });
+            }
+        }
+        if let Some(scores) = api.scores() {
+            for Label { name, category, harmful } in &scores.labels {
+                add(name);
+                add(category.as_deref().unwrap_or_default());
+                add(if *harmful { "unsafe" } else { "" });
+            }
+            if let Some(calibration) = scores.calibration {
+                add(&format!("{} {}", calibration.a, calibration.b));
+            }
+        }
+        hash.finalize().into()
     }
 }
 
@@ -199,7 +296,9 @@ impl Validator<'_> {
             return Err(self.error("endpoint.model", "is too long, or has control characters", remedy));
         }
         self.check_range("endpoint.max_in_flight", raw.max_in_flight, MAX_IN_FLIGHT)?;
-        self.check_range("endpoint.max_chars", raw.max_chars, MAX_CHARS)?;
+        if let Some(max_chars) = raw.max_chars {
+            self.check_range("endpoint.max_chars", max_chars, MAX_CHARS)?;
+        }
         if !(1..=MAX_DEADLINE_MS).contains(&raw.deadline_ms) {
             let remedy = format!("give 1 to {MAX_DEADLINE_MS}");
             return Err(self.error("endpoint.deadline_ms", "is out of range", remedy));
@@ -237,30 +336,52 @@ impl Validator<'_> {
     /// The tables of a remote expert.
     pub(super) fn remote(&self, raw: &mut RawManifest, mut labels: Vec<Label>) -> Result<Remote, PanelError> {
         let raw_endpoint = self.require(raw.endpoint.take(), "endpoint", Kind::Remote)?;
-        let protocol = raw_endpoint.protocol;
+        let (protocol, logprobs) = (raw_endpoint.protocol, raw_endpoint.logprobs);
         let endpoint = self.endpoint(raw_endpoint)?;
         let body = raw.request.take().map(|request| request.body);
+        let no_meaning = |field: &str| {
+            let problem = format!("means nothing for protocol = \"{}\"", protocol.word());
+            self.error(field, problem, "remove it")
+        };
+        if matches!(protocol, ApiKind::Chat | ApiKind::Completions) {
+            let others = [
+                ("request", body.is_some()),
+                ("labels", !labels.is_empty()),
+                ("calibration", raw.calibration.is_some()),
+            ];
+            if let Some((field, _)) = others.into_iter().find(|(_, present)| *present) {
+                return Err(no_meaning(field));
+            }
+            if endpoint.model.is_empty() {
+                let remedy = "give the name by which the server knows the model";
+                return Err(self.error("endpoint.model", "is missing", remedy));
+            }
+            let prompt = self.prompt(raw.prompt.take(), Kind::Remote)?;
+            let (is_chat, categories) = (protocol == ApiKind::Chat, raw.categories);
+            let guard = GuardApi { is_chat, prompt, spec: None, categories, logprobs };
+            return Ok(Remote { endpoint, api: Api::Guard(guard) });
+        }
+        let guards_only = [("prompt", raw.prompt.is_some()), ("categories", raw.categories)];
+        if let Some((field, _)) = guards_only.into_iter().find(|(_, present)| *present) {
+            return Err(no_meaning(field));
+        }
         if protocol == ApiKind::Moderations && labels.is_empty() {
             labels = default_labels();
         }
         let scores = self.labels(labels, raw.calibration, "")?;
         let api = match (protocol, body) {
             (ApiKind::Moderations, None) => Api::Moderations { scores },
-            (ApiKind::Moderations, Some(_)) => {
-                let problem = format!("means nothing for protocol = \"{}\"", protocol.word());
-                return Err(self.error("request", problem, "remove it"));
-            }
-            (ApiKind::Json, Some(body)) => {
+            (ApiKind::Moderations, Some(_)) => return Err(no_meaning("request")),
+            (_, Some(body)) => {
                 self.check_pointers(&scores.labels)?;
                 Api::Json { body, scores }
             }
-            (ApiKind::Json, None) => {
+            (_, None) => {
                 let remedy = "protocol = \"json\" needs a template of its requests";
                 return Err(self.error("request.body", "is missing", remedy));
             }
         };
-        let hash = hash(&endpoint, &api);
-        Ok(Remote { endpoint, api, hash })
+        Ok(Remote { endpoint, api })
     }
 
     /// Checks that the names of labels are JSON pointers.
@@ -273,37 +394,6 @@ impl Validator<'_> {
             None => Ok(()),
         }
     }
-}
-
-/// The hash over everything that can change a vote. Each part is preceded by its length.
-fn hash(endpoint: &Endpoint, api: &Api) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(b"aegis remote 1\n");
-    let mut add = |part: &str| {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    };
-    add(&endpoint.url);
-    add(&endpoint.model);
-    add(&endpoint.max_chars.to_string());
-    match api {
-        Api::Moderations { .. } => add("moderations"),
-        Api::Json { body, .. } => {
-            add("json");
-            add(body);
-        }
-    }
-    if let Some(scores) = api.scores() {
-        for Label { name, category, harmful } in &scores.labels {
-            add(name);
-            add(category.as_deref().unwrap_or_default());
-            add(if *harmful { "unsafe" } else { "" });
-        }
-        if let Some(calibration) = scores.calibration {
-            add(&format!("{} {}", calibration.a, calibration.b));
-        }
-    }
-    hash.finalize().into()
 }
 
 #[cfg(test)]
@@ -341,7 +431,7 @@ key_file = "key"
 
     #[test]
     fn what_can_change_a_vote_changes_the_hash() {
-        let hash = |from: &str, to: &str| parse(&MODERATIONS.replace(from, to)).unwrap().hash;
+        let hash = |from: &str, to: &str| parse(&MODERATIONS.replace(from, to)).unwrap().hash();
         let same = hash("\"m\"", "\"m\"\ndeadline_ms = 9");
         assert_eq!(hash("", ""), same);
         assert_ne!(hash("model = \"m\"", "model = \"n\""), same);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Panel;
 use super::ask::Terms;
 use crate::core::event::{Conversation, Turn};
+use crate::core::text::reveal;
 use crate::core::vote::Abstention;
 use crate::experts::backend::remote::RemoteExpert;
 use crate::experts::backend::result::{RunError, catch_panic};
@@ -130,8 +131,9 @@ impl<'a> QuestionRequests<'a> {
     fn add_remote(&mut self, number: usize, remote: &RemoteExpert, answer: &mut PartialAnswer) {
         let experts = [remote.expert_index];
         let judged = Turn { role: self.conversation.judged_turn().role, text: self.judged.to_owned() };
-        let history = remote.view.history(self.conversation);
-        let request = match catch_panic(|| remote.prepare(history, judged)) {
+        let seen = |turn: &Turn| Turn { role: turn.role, text: reveal(&turn.text).text.into_owned() };
+        let history = || remote.view.history(self.conversation).iter().map(seen).collect();
+        let request = match catch_panic(|| remote.prepare(history(), judged)) {
             Ok(request) => request,
             Err(error) => {
                 log_unprepared(&self.panel.models[number].id, &error);

@@ -89,7 +89,7 @@ impl Scheduler {
         let is_sent = Arc::clone(&sent);
         let task = runtime.spawn(async move {
             let on_sent = || is_sent.store(true, Ordering::Relaxed);
-            let outcome = expert.ask(request.body, deadline, on_sent).await;
+            let outcome = expert.ask(request, deadline, on_sent).await;
             end.finish(outcome);
         });
         state

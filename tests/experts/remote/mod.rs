@@ -2,6 +2,7 @@
 
 mod failures;
 mod flow;
+mod guards;
 mod secrets;
 mod server;
 

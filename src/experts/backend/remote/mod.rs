@@ -22,10 +22,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout_at};
 
-use self::api::{ApiClient, Judgement};
-use self::excerpt::Excerpt;
+use self::api::{ApiClient, Body, Judgement};
 use self::pace::Pace;
-use crate::core::event::Turn;
+use crate::core::event::{Role, Turn};
 use crate::core::vote::{Abstention, MAX_REVISION};
 use crate::experts::backend::result::{ErrorLog, RunError};
 use crate::experts::error::{Misfit, PanelError};
@@ -50,6 +49,8 @@ pub(crate) struct RemoteRequest {
     /// The hash of the request. Equal requests share one response.
     pub(crate) ids: Arc<[u32]>,
     pub(crate) body: Bytes,
+    /// The role of the judged turn.
+    judged: Role,
     /// A part of the conversation was left out.
     pub(crate) truncated: bool,
 }
@@ -85,7 +86,7 @@ pub(crate) struct RemoteExpert {
     headers: HeaderMap,
     api: ApiClient,
     hash: [u8; 32],
-    max_chars: usize,
+    max_chars: Option<usize>,
     /// The model and the prompt's version.
     revision: Arc<str>,
     slots: Semaphore,
@@ -128,9 +129,9 @@ impl RemoteExpert {
             url,
             headers: secrets::headers(id, endpoint)?,
             api: ApiClient::new(id, remote)?,
-            hash: remote.hash,
+            hash: remote.hash(),
             max_chars: endpoint.max_chars,
-            revision: Arc::from(shown(&endpoint.model, MAX_REVISION)),
+            revision: Arc::from(shown(&remote.revision(), MAX_REVISION)),
             slots: Semaphore::new(endpoint.max_in_flight),
             pace: Pace::new(endpoint.rate),
             errors: Mutex::default(),
@@ -146,24 +147,30 @@ impl RemoteExpert {
     ///
     /// # Errors
     /// Returns the error of a template that cannot be rendered.
-    pub(crate) fn prepare(&self, history: &[Turn], judged: Turn) -> Result<RemoteRequest, RunError> {
-        let excerpt = Excerpt::of(history, judged, self.max_chars);
-        let body = self.api.request(&excerpt.conversation)?;
+    pub(crate) fn prepare(&self, history: Vec<Turn>, judged: Turn) -> Result<RemoteRequest, RunError> {
+        let role = judged.role;
+        let Body { bytes, truncated } = self.api.request(self.max_chars, history, judged)?;
         let mut hash = Sha256::new();
         hash.update(self.hash);
-        hash.update(&body);
+        hash.update(&bytes);
         let hash: [u8; 32] = hash.finalize().into();
         let id = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         Ok(RemoteRequest {
             ids: hash.chunks_exact(4).map(id).collect(),
-            body: body.into(),
-            truncated: excerpt.truncated,
+            body: bytes.into(),
+            judged: role,
+            truncated,
         })
     }
 
     /// Sends a request and returns the vote or the abstention, by the deadline. `on_sent` is called when the request is
     /// sent for the first time.
-    pub(crate) async fn ask(&self, body: Bytes, deadline: Instant, on_sent: impl Fn()) -> RemoteOutcome {
+    pub(crate) async fn ask(
+        &self,
+        request: RemoteRequest,
+        deadline: Instant,
+        on_sent: impl Fn(),
+    ) -> RemoteOutcome {
         let until = tokio::time::Instant::from_std(deadline);
         let unsent = |reason| RemoteOutcome {
             outcome: Err(reason),
@@ -186,7 +193,7 @@ impl RemoteExpert {
                 sent = Some((Instant::now(), 0_u32));
                 on_sent();
             }
-            let Ok(attempt) = timeout_at(until, self.attempt(body.clone())).await else {
+            let Ok(attempt) = timeout_at(until, self.attempt(&request)).await else {
                 self.note(&RunError {
                     reason: Abstention::TimedOut,
                     detail: format!("no response within {} ms", self.deadline.as_millis()),
@@ -220,10 +227,11 @@ impl RemoteExpert {
     }
 
     /// Sends a request once, and reads the response.
-    async fn attempt(&self, body: Bytes) -> Result<Judgement, Failure> {
+    async fn attempt(&self, request: &RemoteRequest) -> Result<Judgement, Failure> {
+        let judged = request.judged;
         let final_failure = |error| Failure { error, is_retryable: false, retry_after: None };
         let mut request = Request::post(self.url.clone())
-            .body(body)
+            .body(request.body.clone())
             .map_err(|error| final_failure(RunError::failed(error)))?;
         *request.headers_mut() = self.headers.clone();
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -235,7 +243,7 @@ impl RemoteExpert {
         if !response.status().is_success() {
             return Err(refusal(&response));
         }
-        self.api.read(response.body()).map_err(final_failure)
+        self.api.read(judged, response.body()).map_err(final_failure)
     }
 
     fn note(&self, error: &RunError) {

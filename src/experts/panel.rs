@@ -25,7 +25,7 @@ use super::scheduler::{ModelSpec, Scheduler};
 use super::scores::ExpertScore;
 use super::tokenizer::ModelTokenizer;
 use super::worker::Workers;
-use crate::core::event::ConversationRef;
+use crate::core::event::{ConversationRef, Role};
 use crate::core::features::{EncoderId, Features};
 use crate::core::ledger::TextFeatures;
 use crate::core::text::reveal;
@@ -296,6 +296,19 @@ impl Panel {
             }
         });
         Answer { votes: votes.collect(), reading: self.text_features(features), tokens, began, ran }
+    }
+
+    /// Sends each remote expert's endpoint a request about a harmless text, one after the other, and returns the experts'
+    /// ids, each with the reason why there is no vote, if there is none. Each takes at most the expert's deadline.
+    #[must_use]
+    pub fn probe_remotes(&self) -> Vec<(&str, Result<(), Abstention>)> {
+        let probe = |remote: &Arc<RemoteExpert>| {
+            let expert = &self.experts[remote.expert_index];
+            // A role that it votes on.
+            let role = expert.roles.first().copied().unwrap_or(Role::User);
+            (expert.id.as_str(), remote.probe(role))
+        };
+        self.remotes.values().map(probe).collect()
     }
 
     /// Runs only the encoder on texts, and returns their features in the texts' order. `progress` is called with the

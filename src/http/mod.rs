@@ -7,14 +7,13 @@
 pub mod retry;
 pub mod tls;
 
-use std::future::Future;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_tls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -42,6 +41,8 @@ pub enum HttpError {
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
+        /// The status of the response.
+        status: StatusCode,
     },
     /// There was no whole response in time.
     #[error("no response within {} ms", .0.as_millis())]
@@ -111,41 +112,38 @@ impl Client {
             if error.is_connect() { HttpError::Connect(reason) } else { HttpError::Broken(reason) }
         })?;
         let (head, body) = response.into_parts();
-        Ok(Response::from_parts(head, read(body, limit).await?))
+        let bytes = read(body, limit, head.status).await?;
+        Ok(Response::from_parts(head, bytes))
     }
 
     /// Like [`Client::send`], with a time-out, from a thread that waits for the response.
     ///
     /// # Errors
     /// Returns an error if there is no response that can be read in time.
-    ///
-    /// # Panics
-    /// Panics on a thread that polls tasks of the runtime.
     pub fn send_blocking(
         &self,
         request: Request<Bytes>,
         limit: usize,
         timeout: Duration,
     ) -> Result<Response<Bytes>, HttpError> {
-        self.block_on(async {
-            let response = tokio::time::timeout(timeout, self.send(request, limit)).await;
-            response.unwrap_or(Err(HttpError::TimedOut(timeout)))
-        })
-    }
-
-    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.runtime.block_on(future)
+        let (client, (response, answered)) = (self.clone(), std::sync::mpsc::sync_channel(1));
+        self.runtime.spawn(async move {
+            let sent = tokio::time::timeout(timeout, client.send(request, limit)).await;
+            // The caller waits for it.
+            let _ = response.send(sent.unwrap_or(Err(HttpError::TimedOut(timeout))));
+        });
+        answered.recv().unwrap_or_else(|_| Err(HttpError::Broken("the request was given up".to_owned())))
     }
 }
 
 /// Reads a body of at most `limit` bytes.
-async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, HttpError> {
+async fn read(mut body: Incoming, limit: usize, status: StatusCode) -> Result<Bytes, HttpError> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| HttpError::Broken(describe(&error)))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
-            return Err(HttpError::TooLarge { limit });
+            return Err(HttpError::TooLarge { limit, status });
         }
         bytes.extend_from_slice(&data);
     }

@@ -17,8 +17,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("kafka", &["core", "crash", "panics"]),
     ("store", &["core", "crash", "panics"]),
     ("config", &["core", "codec", "kafka"]),
-    ("ops", &["core", "panics", "config"]),
-    ("registry", &["core", "codec", "panics", "config"]),
+    ("ops", &["core", "panics", "config", "http"]),
+    ("registry", &["core", "codec", "panics", "config", "http"]),
     ("dead_letter", &["core", "kafka"]),
     ("replay", &["core", "charts", "codec", "experts"]),
     (

@@ -32,7 +32,7 @@ use crate::experts::manifest::View;
 use crate::experts::manifest::remote::Remote;
 use crate::experts::scores::ExpertScore;
 use crate::http::retry::retry_after;
-use crate::http::{Client, HttpError, tls};
+use crate::http::{self, Client, HttpError, tls};
 
 /// The greatest size of a response, in bytes.
 const MAX_RESPONSE: usize = 1 << 20;
@@ -42,6 +42,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The greatest length of what a server says about its model, in bytes.
 const MAX_SERVER_REVISION: usize = 64;
+
+/// The text with which an endpoint is tried.
+const PROBE: &str = "How are you?";
 
 /// A request that is ready to be sent.
 #[derive(Debug, Clone)]
@@ -224,6 +227,23 @@ impl RemoteExpert {
             }
         };
         RemoteOutcome { outcome, revision: Some(self.voted_revision(server)), sent: sent.map(|(at, _)| at) }
+    }
+
+    /// Asks about a harmless text and waits for the outcome.
+    ///
+    /// # Errors
+    /// Returns the reason if there is no vote.
+    pub(crate) fn probe(self: &Arc<Self>, role: Role) -> Result<(), Abstention> {
+        let judged = Turn { role, text: PROBE.to_owned() };
+        let request = self.prepare(Vec::new(), judged).map_err(|error| error.reason)?;
+        let runtime = http::runtime().map_err(|_| Abstention::Failed)?;
+        let (expert, deadline) = (Arc::clone(self), Instant::now() + self.deadline);
+        let (outcome, asked) = std::sync::mpsc::sync_channel(1);
+        runtime.spawn(async move {
+            // The caller waits for it.
+            let _ = outcome.send(expert.ask(request, deadline, || {}).await.outcome);
+        });
+        asked.recv().unwrap_or(Err(Abstention::Failed)).map(|_| ())
     }
 
     /// Sends a request once, and reads the response.

@@ -13,7 +13,7 @@ use crate::experts::config::PanelConfig;
 use crate::experts::error::PanelError;
 use crate::experts::manifest::guard::{GuardModel, Prompt, folder};
 use crate::experts::manifest::remote::Api;
-use crate::experts::manifest::{Body, HashedFile, Manifest};
+use crate::experts::manifest::{Body, HashedFile, Kind, Manifest};
 use crate::guards::{GuardSpec, SpecError};
 
 /// The greatest size of a manifest, in bytes.
@@ -113,8 +113,10 @@ pub(super) fn read_manifests(config: &PanelConfig) -> Result<Vec<Manifest>, Pane
     };
     let models =
         found.values().filter_map(|(_, manifest)| manifest.guard()?.model.clone()).collect::<Vec<_>>();
-    let mut chosen: Vec<_> =
-        found.into_values().filter(|(_, manifest)| wanted.contains(&manifest.id)).collect();
+    let is_wanted = |manifest: &Manifest| {
+        wanted.contains(&manifest.id) && (config.remote || manifest.kind != Kind::Remote)
+    };
+    let mut chosen: Vec<_> = found.into_values().filter(|(_, manifest)| is_wanted(manifest)).collect();
     refuse_second_features(&chosen)?;
     for (path, manifest) in &mut chosen {
         complete_guard(path, manifest, &models)?;

@@ -33,7 +33,7 @@ fn a_free_worker_takes_the_place_of_a_lost_one() {
         pause: Duration::from_secs(1),
         missing: MissingParts::default(),
     };
-    let scheduler = Scheduler::new([spec], false, ResultCache::new(0), None);
+    let scheduler = Arc::new(Scheduler::new([spec], false, ResultCache::new(0), None));
     let (lost, free) = (scheduler.add_worker(false), scheduler.add_worker(false));
     let (sink, _answers) = AnswerSink::new();
     let submit = |id: u32| {

@@ -185,3 +185,24 @@ fn two_experts_ask_the_same_server_with_models_of_their_own() {
     assert_eq!(said, [Ok(0.75), Ok(0.125), Ok(0.5)]);
     assert_eq!(outcomes(&panel, "text").0, Ok(0.75));
 }
+
+#[test]
+fn a_panel_without_remote_experts_sends_nothing() {
+    let server = Server::start(|_| moderation(0.75));
+    let panel = open(&folder(&server, PATIENT), |config| config.remote = false);
+    let said: Vec<_> = votes(&panel, "a bad text").iter().map(outcome).collect();
+    assert_eq!((said, server.requests().len()), (vec![Ok(0.875)], 0));
+}
+
+#[test]
+fn a_probe_says_which_endpoints_answer() {
+    let server = Server::start(|request| match request.body.contains("How are you?") {
+        true => moderation(0.125),
+        false => Reply::Silence,
+    });
+    let wrong = Server::start(|_| Reply::Answer(404, "", String::new()));
+    let folder = folder(&server, PATIENT);
+    add_remote(&folder, "wrong", &wrong.url, PATIENT);
+    let panel = open(&folder, |_| {});
+    assert_eq!(panel.probe_remotes(), [("remote", Ok(())), ("wrong", Err(Abstention::Failed))]);
+}

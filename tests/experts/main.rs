@@ -12,6 +12,7 @@ mod panel;
 mod quality;
 mod refused;
 mod remote;
+mod smollm;
 mod stream;
 mod view_figures;
 mod views;

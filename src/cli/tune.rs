@@ -96,7 +96,7 @@ fn check_batch_invariance(base: &PanelConfig, texts: &[String]) -> Result<Vec<Mo
     let together = panel.ask(&texts);
     let mut greatest = vec![0.0_f64; panel.experts().len()];
     for (text, together) in texts.iter().zip(&together) {
-        let alone = panel.ask(&[text]);
+        let alone = panel.ask(&[*text]);
         let votes = alone.iter().flat_map(|answer| &answer.votes).zip(&together.votes);
         for ((alone, together), greatest_difference) in votes.zip(&mut greatest) {
             if let (Some(a), Some(b)) = (alone.score(), together.score()) {

@@ -1,4 +1,4 @@
-//! The panel: texts in, votes and features out.
+//! The panel: conversations in, votes and features out.
 
 pub(crate) mod ask;
 pub(crate) mod stream;
@@ -6,7 +6,7 @@ pub(crate) mod stream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ask::{Terms, UnderLoad};
+use ask::{Question, Terms, UnderLoad};
 
 use super::backend::Profile;
 use super::backend::rules::RulesBackend;
@@ -21,6 +21,7 @@ use super::scheduler::{ModelSpec, Scheduler};
 use super::scores::ExpertScore;
 use super::tokenizer::ModelTokenizer;
 use super::worker::Workers;
+use crate::core::event::ConversationRef;
 use crate::core::features::{EncoderId, Features};
 use crate::core::ledger::TextFeatures;
 use crate::core::text::reveal;
@@ -32,12 +33,12 @@ const READ_WINDOW: usize = 256;
 /// without features.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The panel's answer about one text.
+/// The panel's answer about one conversation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The vote of each expert, in the order of the ids' UTF-8 bytes.
     pub votes: Vec<Vote>,
-    /// The text's features. `None` if the text is empty, if the panel has no encoder, or if the encoder failed.
+    /// The features of the judged text. `None` if it is empty, if the panel has no encoder, or if the encoder failed.
     pub reading: Option<TextFeatures>,
     /// The greatest number of tokens that any tokenizer gave.
     pub tokens: usize,
@@ -68,6 +69,8 @@ pub struct Panel {
     profiles: Vec<Profile>,
     scheduler: Arc<Scheduler>,
     timeout: Duration,
+    /// The greatest number of turns before the judged one that any expert reads.
+    history_turns: usize,
     /// Threads of each stream.
     tokenize_threads: usize,
     sessions: usize,
@@ -135,6 +138,7 @@ impl Panel {
             profiles,
             scheduler,
             timeout,
+            history_turns: 0,
             tokenize_threads,
             sessions,
             _workers: workers,
@@ -205,30 +209,48 @@ impl Panel {
         disabled
     }
 
-    /// Asks every expert about every text. The answers are in the texts' order.
+    /// Asks every expert about every conversation. A text is a conversation of one turn by the user. The answers are in
+    /// the order of the conversations.
     #[must_use]
-    pub fn ask(&self, texts: &[&str]) -> Vec<Answer> {
-        self.ask_with_costs(texts, &mut PanelCosts::default())
+    pub fn ask<'a, C>(&self, conversations: &'a [C]) -> Vec<Answer>
+    where
+        &'a C: Into<ConversationRef<'a>>,
+    {
+        self.ask_with_costs(conversations, &mut PanelCosts::default())
     }
 
     /// Like [`Panel::ask`], and adds the costs to `costs`.
     #[must_use]
-    pub fn ask_with_costs(&self, texts: &[&str], costs: &mut PanelCosts) -> Vec<Answer> {
+    pub fn ask_with_costs<'a, C>(&self, conversations: &'a [C], costs: &mut PanelCosts) -> Vec<Answer>
+    where
+        &'a C: Into<ConversationRef<'a>>,
+    {
         let terms = Terms { votes: true, shrunk: false, timeout: self.timeout };
-        self.answers(texts, terms, costs).into_iter().map(|answer| self.answer(answer)).collect()
+        self.answers(conversations, terms, costs).into_iter().map(|answer| self.answer(answer)).collect()
     }
 
-    /// Submits texts together, and waits for their answers.
-    fn answers(&self, texts: &[&str], terms: Terms, costs: &mut PanelCosts) -> Vec<PartialAnswer> {
+    /// Submits conversations together, and waits for their answers.
+    fn answers<'a, C>(
+        &self,
+        conversations: &'a [C],
+        terms: Terms,
+        costs: &mut PanelCosts,
+    ) -> Vec<PartialAnswer>
+    where
+        &'a C: Into<ConversationRef<'a>>,
+    {
         let started = Instant::now();
-        costs.texts += texts.len();
+        costs.texts += conversations.len();
         costs.experts.resize(self.experts.len(), Duration::ZERO);
         let (sink, received) = AnswerSink::new();
-        let numbered = (0..).zip(texts).map(|(key, text)| (key, *text, UnderLoad::All));
-        // No more texts follow, so all of them are due.
-        costs.tokenise += self.submit(&sink, numbered, terms, Instant::now);
+        let questions = (0..).zip(conversations).map(|(key, conversation)| {
+            let conversation = conversation.into().to_conversation(self.history_turns);
+            Question { key, conversation, under_load: UnderLoad::All }
+        });
+        // No more conversations follow, so all of them are due.
+        costs.tokenise += self.submit(&sink, questions, terms, Instant::now);
         // The watchdog sends every answer by its deadline, with what is known by then.
-        let mut answers: Vec<(u64, PartialAnswer)> = received.iter().take(texts.len()).collect();
+        let mut answers: Vec<(u64, PartialAnswer)> = received.iter().take(conversations.len()).collect();
         answers.sort_unstable_by_key(|(place, _)| *place);
         sink.take_costs().iter().for_each(|run| costs.add(run));
         costs.elapsed += started.elapsed();
@@ -260,12 +282,13 @@ impl Panel {
         features
     }
 
-    /// Asks every expert about one text, and returns the votes with their time and tokens.
+    /// Asks every expert about one conversation, and returns the votes with their time and the tokens of the judged turn.
     #[must_use]
-    pub fn examine(&self, text: &str) -> Vec<Examined> {
+    pub fn examine<'a>(&self, conversation: impl Into<ConversationRef<'a>>) -> Vec<Examined> {
+        let conversation = conversation.into().to_conversation(self.history_turns);
         let mut costs = PanelCosts::default();
-        let answers = self.ask_with_costs(&[text], &mut costs);
-        let revealed = reveal(text);
+        let answers = self.ask_with_costs(std::slice::from_ref(&conversation), &mut costs);
+        let revealed = reveal(conversation.judged_text());
         let votes = answers.into_iter().flat_map(|answer| answer.votes);
         let tokens = |expert_index: usize| {
             let model = self.models.iter().find(|model| model.experts.contains(&expert_index))?;

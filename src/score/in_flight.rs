@@ -138,7 +138,7 @@ impl InFlightEvents {
         };
         self.last_key += 1;
         let submitted_at = Instant::now();
-        self.stream.submit_to(self.last_key, event.event.judged_text(), under_load)?;
+        self.stream.submit_to(self.last_key, &event.event, under_load)?;
         self.events.insert(self.last_key, (event, submitted_at));
         Ok(())
     }

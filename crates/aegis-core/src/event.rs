@@ -56,6 +56,115 @@ pub struct Turn {
     pub text: String,
 }
 
+/// A conversation, as experts are asked about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// The turns, at least the judged one.
+    pub turns: Vec<Turn>,
+    /// The index of the judged turn in `turns`. Experts read no later turn.
+    pub judged: usize,
+}
+
+impl Conversation {
+    /// A conversation of one turn by the user.
+    #[must_use]
+    pub fn of_text(text: impl Into<String>) -> Self {
+        Self { turns: vec![Turn { role: Role::User, text: text.into() }], judged: 0 }
+    }
+
+    /// The judged turn.
+    ///
+    /// # Panics
+    /// Panics if it does not exist.
+    #[must_use]
+    pub fn judged_turn(&self) -> &Turn {
+        &self.turns[self.judged]
+    }
+
+    /// The text of the judged turn.
+    ///
+    /// # Panics
+    /// Panics if the turn does not exist.
+    #[must_use]
+    pub fn judged_text(&self) -> &str {
+        &self.judged_turn().text
+    }
+
+    /// The turns before the judged one, the oldest first.
+    ///
+    /// # Panics
+    /// Panics if the judged turn does not exist.
+    #[must_use]
+    pub fn history(&self) -> &[Turn] {
+        &self.turns[..self.judged]
+    }
+}
+
+/// A borrowed [`Conversation`], or a text that stands for a conversation of one turn by the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConversationRef<'a> {
+    /// The turns before the judged one, the oldest first.
+    pub history: &'a [Turn],
+    /// The speaker of the judged turn.
+    pub role: Role,
+    /// The text of the judged turn.
+    pub text: &'a str,
+}
+
+impl ConversationRef<'_> {
+    /// Copies the judged turn and up to `turns` turns before it.
+    #[must_use]
+    pub fn to_conversation(self, turns: usize) -> Conversation {
+        let skipped = self.history.len().saturating_sub(turns);
+        let mut turns = self.history[skipped..].to_vec();
+        let judged = turns.len();
+        turns.push(Turn { role: self.role, text: self.text.to_owned() });
+        Conversation { turns, judged }
+    }
+}
+
+impl<'a> From<&'a str> for ConversationRef<'a> {
+    fn from(text: &'a str) -> Self {
+        Self { history: &[], role: Role::User, text }
+    }
+}
+
+impl<'a> From<&&'a str> for ConversationRef<'a> {
+    fn from(text: &&'a str) -> Self {
+        Self::from(*text)
+    }
+}
+
+impl<'a> From<&'a String> for ConversationRef<'a> {
+    fn from(text: &'a String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl<'a> From<&&'a String> for ConversationRef<'a> {
+    fn from(text: &&'a String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl<'a> From<&'a Conversation> for ConversationRef<'a> {
+    /// # Panics
+    /// Panics if the judged turn does not exist.
+    fn from(conversation: &'a Conversation) -> Self {
+        let Turn { role, text } = conversation.judged_turn();
+        Self { history: conversation.history(), role: *role, text }
+    }
+}
+
+impl<'a> From<&'a Event> for ConversationRef<'a> {
+    /// # Panics
+    /// Panics if the judged turn does not exist, which [`Event::check`] excludes.
+    fn from(event: &'a Event) -> Self {
+        let Turn { role, text } = &event.turns[event.judged];
+        Self { history: &event.turns[..event.judged], role: *role, text }
+    }
+}
+
 /// A conversation event as consumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -150,6 +259,24 @@ pub fn check_id(field: &'static str, id: &str) -> Result<(), EventError> {
     }
 }
 
+/// Checks the size of a conversation. An empty judged text is valid.
+///
+/// # Errors
+/// Returns an error if there are too many turns or too much text, or if there is no judged turn.
+pub fn check_turns(turns: &[Turn], judged: usize) -> Result<(), EventError> {
+    if turns.len() > MAX_TURNS {
+        return Err(EventError::TooManyTurns { turns: turns.len() });
+    }
+    let bytes = turns.iter().map(|turn| turn.text.len()).sum();
+    if bytes > MAX_TEXT {
+        return Err(EventError::TextTooLong { bytes });
+    }
+    if judged >= turns.len() {
+        return Err(EventError::NoJudgedTurn { judged, turns: turns.len() });
+    }
+    Ok(())
+}
+
 impl Event {
     /// The text that experts judge.
     ///
@@ -172,17 +299,7 @@ impl Event {
         if let Some(subject) = &self.subject {
             check_id("subject", subject)?;
         }
-        let turns = self.turns.len();
-        if turns > MAX_TURNS {
-            return Err(EventError::TooManyTurns { turns });
-        }
-        let bytes = self.turns.iter().map(|turn| turn.text.len()).sum();
-        if bytes > MAX_TEXT {
-            return Err(EventError::TextTooLong { bytes });
-        }
-        if self.judged >= turns {
-            return Err(EventError::NoJudgedTurn { judged: self.judged, turns });
-        }
+        check_turns(&self.turns, self.judged)?;
         let small = |(key, value): (&String, &String)| {
             key.len() <= MAX_METADATA_TEXT && value.len() <= MAX_METADATA_TEXT
         };

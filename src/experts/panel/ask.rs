@@ -1,10 +1,11 @@
-//! Turns texts into requests for the scheduler. Each text is tokenised once for each tokenizer.
+//! Turns conversations into requests for the scheduler. Each text is tokenised once for each tokenizer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Panel;
+use crate::core::event::Conversation;
 use crate::core::text::{is_blank, reveal};
 use crate::core::vote::Abstention;
 use crate::experts::backend::result::{RunError, catch_panic};
@@ -25,6 +26,16 @@ pub enum UnderLoad {
     All,
     /// The models that are `true`, by their number.
     Models(Arc<[bool]>),
+}
+
+/// A conversation that the panel is asked about.
+pub(super) struct Question {
+    /// The key of the answer.
+    pub(super) key: u64,
+    /// The conversation, without the turns that no expert reads.
+    pub(super) conversation: Conversation,
+    /// The experts that are asked under load.
+    pub(super) under_load: UnderLoad,
 }
 
 /// The options of a submission.
@@ -68,24 +79,24 @@ impl TextTokens<'_> {
 }
 
 impl Panel {
-    /// Submits texts to the scheduler. Returns the time that it took to tokenise them.
-    pub(super) fn submit<'a>(
+    /// Submits conversations to the scheduler. Returns the time that it took to tokenise them.
+    pub(super) fn submit(
         &self,
         sink: &Arc<AnswerSink>,
-        texts: impl Iterator<Item = (u64, &'a str, UnderLoad)>,
+        questions: impl Iterator<Item = Question>,
         terms: Terms,
         due: impl FnOnce() -> Instant,
     ) -> Duration {
         let started = Instant::now();
-        let submission = |(key, text, under_load): (u64, &str, UnderLoad)| {
-            // A text that cannot be prepared costs its own votes.
-            catch_panic(|| Ok(self.submission(sink, key, text, &under_load, terms))).unwrap_or_else(|error| {
+        let submission = |question: Question| {
+            // A conversation that cannot be prepared costs its own votes.
+            catch_panic(|| Ok(self.submission(sink, &question, terms))).unwrap_or_else(|error| {
                 log_unprepared("all", &error);
                 let answer = PartialAnswer::new(self.experts.len(), Abstention::Failed);
-                Submission::without_requests(PendingAnswer::new(sink, key, terms.timeout, answer, 0))
+                Submission::without_requests(PendingAnswer::new(sink, question.key, terms.timeout, answer, 0))
             })
         };
-        let submissions = texts.map(submission).collect();
+        let submissions = questions.map(submission).collect();
         let took = started.elapsed();
         self.scheduler.submit(submissions, due());
         took
@@ -106,14 +117,9 @@ impl Panel {
         Ok(UnderLoad::Models(self.models.iter().map(asked).collect()))
     }
 
-    fn submission(
-        &self,
-        sink: &Arc<AnswerSink>,
-        key: u64,
-        text: &str,
-        under_load: &UnderLoad,
-        terms: Terms,
-    ) -> Submission {
+    fn submission(&self, sink: &Arc<AnswerSink>, question: &Question, terms: Terms) -> Submission {
+        let Question { key, conversation, under_load } = question;
+        let (key, text) = (*key, conversation.judged_text());
         let revealed = reveal(text);
         let is_nothing = is_blank(&revealed.text);
         let default = match is_nothing {

@@ -9,6 +9,7 @@
 //!   shutdown, [`registry`] the client of a schema registry, and [`panics`] the handling of panics.
 //! * Commands with a module of their own: [`replay`], [`evaluate`], [`verify`] and [`demo`]. [`charts`] draws for the
 //!   first two.
+//! * [`rows`] reads the files that users evaluate and score.
 //! * For tests: [`crash`] has the points at which a process is killed or stopped.
 //!
 //! Begin with the module docs of [`score`] and [`learn`]: each follows one record through its stages.
@@ -33,6 +34,7 @@ pub mod ops;
 pub mod panics;
 pub mod registry;
 pub mod replay;
+pub mod rows;
 pub mod score;
 pub mod store;
 pub mod verify;

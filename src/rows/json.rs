@@ -172,8 +172,7 @@ mod tests {
     #[test]
     fn lines_are_cut() {
         let text = "\u{feff}{\"a\": 1}\r\n\n  {\"a\": 2}\nnot JSON\n{\"a\": 3}";
-        let expected =
-            [row(1, "{\"a\": 1}"), row(3, "{\"a\": 2}"), row(4, "not JSON"), row(5, "{\"a\": 3}")];
+        let expected = [row(1, "{\"a\": 1}"), row(3, "{\"a\": 2}"), row(4, "not JSON"), row(5, "{\"a\": 3}")];
         assert_eq!(rows(text.as_bytes()), expected);
         assert_eq!(rows(b""), []);
     }
@@ -181,7 +180,10 @@ mod tests {
     #[test]
     fn an_array_is_cut_into_its_objects() {
         let text = "[{\"a\": \"]}\\\"\"},\n {\"b\": [{}, {\"c\": 1}]}\n]\n";
-        assert_eq!(rows(text.as_bytes()), [row(1, "{\"a\": \"]}\\\"\"}"), row(2, "{\"b\": [{}, {\"c\": 1}]}")]);
+        assert_eq!(
+            rows(text.as_bytes()),
+            [row(1, "{\"a\": \"]}\\\"\"}"), row(2, "{\"b\": [{}, {\"c\": 1}]}")]
+        );
         assert_eq!(rows(b"[]"), []);
         for broken in ["[1]", "[{}", "[{\"a\": ", "["] {
             let mut rows = JsonRows::new(broken.as_bytes());

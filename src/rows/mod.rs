@@ -168,9 +168,7 @@ pub(crate) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     }
     let file = File::open(path)?;
     Ok(match path.extension().and_then(|ending| ending.to_str()) {
-        Some("gz") => {
-            Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES, file)))
-        }
+        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES, file))),
         Some("zst") => Box::new(zstd::stream::read::Decoder::new(file)?),
         _ => Box::new(file),
     })
@@ -187,7 +185,8 @@ impl Rows {
         let format = format.or_else(|| if stdin { Some(Format::Json) } else { Format::of(path) });
         let format = format.ok_or_else(|| RowsError::UnknownFormat { path: path.to_owned() })?;
         let at = |problem: Problem| named(path, problem);
-        if format == Format::Parquet {
+        let compressed = path.extension().is_some_and(|ending| ending == "gz" || ending == "zst");
+        if format == Format::Parquet && !stdin && !compressed {
             let file = File::open(path).map_err(|error| at(Problem::Io(error)))?;
             let source = parquet::ParquetRows::new(file).map_err(at)?;
             return Ok(Self { path: path.to_owned(), source: Box::new(source) });
@@ -202,16 +201,15 @@ impl Rows {
     /// Returns a [`RowsError`] if the bytes are not of the format.
     pub fn read(
         path: &Path,
-        mut bytes: impl Read + 'static,
+        bytes: impl Read + 'static,
         format: Format,
         delimiter: Option<u8>,
     ) -> Result<Self, RowsError> {
         let at = |problem: Problem| named(path, problem);
         let source: Box<dyn Source> = match format {
             Format::Parquet => {
-                let mut all = Vec::new();
-                bytes.read_to_end(&mut all).map_err(|error| at(error.into()))?;
-                Box::new(parquet::ParquetRows::new(::bytes_of(all)).map_err(at)?)
+                let why = "Parquet is read from its end: store it uncompressed in a file, and name the file";
+                return Err(at(Problem::Damaged(why.to_owned())));
             }
             Format::Json => Box::new(json::JsonRows::new(BufReader::with_capacity(READ_BYTES, bytes))),
             Format::Avro => {

@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::experts::reads;
 use super::print::{self, Output, printable};
 use super::{ConfigArgs, Failure, run};
 use crate::codec::{self, Encoding, MAX_EVENT, MAX_LABEL, Received, time::format_millis};
@@ -103,8 +104,14 @@ fn policy(policy: &Policy) -> (Value, String) {
 fn expert(expert: &ExpertInfo, config: &Config) -> (Value, String) {
     let (id, kind, provider, state) = (&expert.id, expert.kind.word(), &expert.provider, expert.state.word());
     let shadow = config.experts.shadow.contains(id);
-    let line = format!("expert {id}: {kind}, {provider}, {state}{}", if shadow { ", in shadow" } else { "" });
-    (json!({ "id": id, "kind": kind, "provider": provider, "state": state, "shadow": shadow }), line)
+    let in_shadow = if shadow { ", in shadow" } else { "" };
+    let line = format!("expert {id}: {kind}, {provider}, {state}{in_shadow}{}", reads(expert));
+    let roles: Vec<_> = expert.roles.iter().map(|role| role.word()).collect();
+    let view = expert.view.to_string();
+    let value = json!({
+        "id": id, "kind": kind, "provider": provider, "state": state, "shadow": shadow, "view": view, "roles": roles,
+    });
+    (value, line)
 }
 
 /// Returns the pointers to an event's fields, by their names.

@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Body, Kind, Manifest, TokenizerSpec};
+use super::manifest::{Ask, Body, Kind, Manifest, TokenizerSpec, View};
+use crate::core::event::Role;
 use crate::core::features::EncoderId;
 
 /// The outcome of loading an expert when the panel was opened. An expert that could not be loaded is tried again;
@@ -58,6 +59,12 @@ pub struct ExpertInfo {
     pub categories: Vec<String>,
     /// The id of the encoder on whose embedding a head votes.
     pub encoder: Option<String>,
+    /// The part of a conversation that it reads.
+    pub view: View,
+    /// The speakers of judged turns on which it votes.
+    pub roles: Vec<Role>,
+    /// When it is asked.
+    pub ask: Ask,
     /// The AUC on the data set that its manifest names, if it names one.
     pub auc: Option<f64>,
     /// The execution provider that runs it: `cpu`, `cuda:0`, or `-` for rules.
@@ -92,6 +99,9 @@ impl ExpertInfo {
             source: manifest.source.clone(),
             categories,
             encoder,
+            view: manifest.view,
+            roles: manifest.roles.clone(),
+            ask: manifest.ask,
             auc: manifest.quality.get("auc").and_then(toml::Value::as_float),
             provider: provider.to_owned(),
             state: State::Loaded,

@@ -1,12 +1,13 @@
 //! The panel: conversations in, votes and features out.
 
 pub(crate) mod ask;
+mod requests;
 pub(crate) mod stream;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ask::{Question, Terms, UnderLoad};
+use ask::{Asked, Question, Terms, UnderLoad};
 
 use super::backend::Profile;
 use super::backend::rules::RulesBackend;
@@ -128,6 +129,8 @@ impl Panel {
         let (load_worker, load_model) =
             (worker_loader(&config, &loaded.models), model_loader(&config, &loaded.models));
         let (backends, rules) = (loaded.backends, RulesBackend::new(loaded.rules));
+        let history_turns = loaded.experts.iter().map(|expert| expert.view.history_turns()).max();
+        let history_turns = history_turns.unwrap_or(0);
         let workers =
             Workers::start(Arc::clone(&scheduler), backends, rules, load_worker, pause, load_model)?;
         Ok(Self {
@@ -138,7 +141,7 @@ impl Panel {
             profiles,
             scheduler,
             timeout,
-            history_turns: 0,
+            history_turns,
             tokenize_threads,
             sessions,
             _workers: workers,
@@ -245,7 +248,7 @@ impl Panel {
         let (sink, received) = AnswerSink::new();
         let questions = (0..).zip(conversations).map(|(key, conversation)| {
             let conversation = conversation.into().to_conversation(self.history_turns);
-            Question { key, conversation, under_load: UnderLoad::All }
+            Question { key, conversation, under_load: UnderLoad::All, asked: Asked::All }
         });
         // No more conversations follow, so all of them are due.
         costs.tokenise += self.submit(&sink, questions, terms, Instant::now);

@@ -1,4 +1,4 @@
-//! The answer to one text while parts of it are outstanding.
+//! The answer about one conversation while parts of it are outstanding.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::backend::result::TextResult;
 use super::cost::RunCost;
+use super::given_history::given_history;
 use super::scores::ExpertScore;
 use crate::core::features::Features;
 use crate::core::vote::Abstention;
@@ -20,50 +21,131 @@ pub struct RunSpan {
     pub ended: Instant,
 }
 
-/// The outcome of one expert on a text, as far as it is known.
+/// The text that a part of an answer is about.
 #[derive(Debug, Clone)]
-pub(super) struct ExpertOutcome {
+pub(super) enum Span {
+    /// The judged turn. All experts of the model read it.
+    Turn,
+    /// The conversation up to the judged turn, with that turn. These experts read it.
+    Whole(Arc<[usize]>),
+    /// The conversation up to the judged turn, without that turn. These experts read it.
+    History(Arc<[usize]>),
+}
+
+impl Span {
+    /// Returns `true` if the part counts for this expert. A model's run has the outcomes of all of its experts.
+    fn concerns(&self, expert_index: usize) -> bool {
+        match self {
+            Self::Turn => true,
+            Self::Whole(experts) | Self::History(experts) => experts.contains(&expert_index),
+        }
+    }
+}
+
+/// The outcome of one expert on one text, over its windows.
+#[derive(Debug, Clone, Default)]
+struct SpanOutcome {
     /// `None` until the first window has an outcome. Over several windows it holds the greatest of each score.
     outcome: Option<Result<ExpertScore, Abstention>>,
-    /// Only the beginning of the text was read.
-    truncated: bool,
     /// The outcome of every window comes from an equal text.
     cached: bool,
     /// Windows in which the text is read.
     windows: usize,
     /// Windows with a vote.
     voted: usize,
-    /// The last run that gave an outcome.
-    pub(super) run: Option<RunSpan>,
 }
 
-impl ExpertOutcome {
-    const UNKNOWN: Self =
-        Self { outcome: None, truncated: false, cached: false, windows: 1, voted: 0, run: None };
-
-    fn add(&mut self, outcome: &Result<ExpertScore, Abstention>, part: PartInfo) {
-        self.truncated |= part.truncated;
-        self.run = part.run;
+impl SpanOutcome {
+    fn add(&mut self, outcome: &Result<ExpertScore, Abstention>, cached: bool) {
         let Ok(judged) = outcome else {
             // A vote on another window stands.
             self.outcome.get_or_insert_with(|| outcome.clone());
             return;
         };
-        self.cached = part.cached && (self.voted == 0 || self.cached);
+        self.cached = cached && (self.voted == 0 || self.cached);
         self.voted += 1;
         match &mut self.outcome {
             Some(Ok(known)) => keep_greatest(known, judged),
             other => *other = Some(outcome.clone()),
         }
     }
+}
+
+/// The outcomes of an expert that reads more than the judged turn.
+#[derive(Debug, Clone, Default)]
+struct ContextOutcomes {
+    whole: SpanOutcome,
+    history: SpanOutcome,
+}
+
+/// The outcome of one expert on a conversation, as far as it is known.
+#[derive(Debug, Clone)]
+pub(super) struct ExpertOutcome {
+    /// The expert is not asked: its outcome is an abstention that does not change.
+    refused: bool,
+    turn: SpanOutcome,
+    /// `None` if the expert reads only the judged turn.
+    context: Option<Box<ContextOutcomes>>,
+    /// A part of the text was not read.
+    truncated: bool,
+    /// The last run that gave an outcome.
+    pub(super) run: Option<RunSpan>,
+}
+
+impl ExpertOutcome {
+    fn unknown() -> Self {
+        let turn = SpanOutcome { windows: 1, ..SpanOutcome::default() };
+        Self { refused: false, turn, context: None, truncated: false, run: None }
+    }
+
+    fn span(&mut self, span: &Span) -> &mut SpanOutcome {
+        match span {
+            Span::Turn => &mut self.turn,
+            Span::Whole(_) => &mut self.context.get_or_insert_default().whole,
+            Span::History(_) => &mut self.context.get_or_insert_default().history,
+        }
+    }
+
+    fn add(&mut self, outcome: &Result<ExpertScore, Abstention>, span: &Span, part: PartInfo) {
+        if self.refused {
+            return;
+        }
+        self.truncated |= part.truncated;
+        self.run = part.run;
+        self.span(span).add(outcome, part.cached);
+    }
 
     /// The final outcome, with the vote's flags. `default` is the abstention of an expert without an outcome.
     pub(super) fn finish(self, default: Abstention) -> (Result<ExpertScore, Abstention>, VoteFlags) {
+        let Self { turn, context, mut truncated, .. } = self;
         // A window without a vote is a part that was not read.
-        let truncated = self.truncated || self.voted < self.windows;
-        let flags = VoteFlags { truncated, cached: self.cached, windows: self.voted };
-        (self.outcome.unwrap_or(Err(default)), flags)
+        truncated |= turn.voted < turn.windows;
+        let outcome = turn.outcome.unwrap_or(Err(default));
+        let Some(context) = context else {
+            return (outcome, VoteFlags { truncated, cached: turn.cached, windows: turn.voted });
+        };
+        let ContextOutcomes { whole, history } = *context;
+        truncated |= whole.voted < whole.windows || history.voted < history.windows;
+        let cached = turn.cached && whole.cached && history.cached;
+        let flags = VoteFlags { truncated, cached, windows: whole.voted };
+        let known = |span: SpanOutcome| span.outcome.unwrap_or(Err(default));
+        let outcome = match known(history) {
+            // As far as the expert can tell, there is no history.
+            Err(Abstention::NothingRead) => outcome,
+            history => given(outcome, known(whole), history),
+        };
+        (outcome, flags)
     }
+}
+
+/// The outcome of an expert by its outcomes on the judged turn, on the whole conversation and on the history. A reason
+/// to abstain on one of them is a reason to abstain.
+fn given(
+    turn: Result<ExpertScore, Abstention>,
+    whole: Result<ExpertScore, Abstention>,
+    history: Result<ExpertScore, Abstention>,
+) -> Result<ExpertScore, Abstention> {
+    Ok(given_history(turn?, whole?, &history?))
 }
 
 /// The flags of a vote.
@@ -92,8 +174,8 @@ pub(super) struct PartInfo {
     pub(super) truncated: bool,
     /// The result is that of another, equal text.
     pub(super) cached: bool,
-    /// The part is a window after the first, whose features are not the text's.
-    pub(super) later_window: bool,
+    /// The part's features are those of the conversation.
+    pub(super) gives_features: bool,
     /// The run that gave the result.
     pub(super) run: Option<RunSpan>,
 }
@@ -117,31 +199,47 @@ pub(super) struct PartialAnswer {
 impl PartialAnswer {
     /// An answer without any outcome. `default` is the abstention of experts that never have one.
     pub(super) fn new(experts: usize, default: Abstention) -> Self {
-        let experts = vec![ExpertOutcome::UNKNOWN; experts];
+        let experts = vec![ExpertOutcome::unknown(); experts];
         Self { experts, default, features: None, tokens: 0, began: None, outstanding: 0 }
     }
 
-    /// These experts abstain.
+    /// These experts abstain, whatever the results of later runs are, unless they already do.
     pub(super) fn abstain(&mut self, experts: &[usize], reason: Abstention) {
         for &expert_index in experts {
-            self.experts[expert_index].outcome = Some(Err(reason));
-        }
-    }
-
-    /// These experts read the text in `windows` windows. `truncated`: the windows do not hold all of it.
-    pub(super) fn set_windows(&mut self, experts: &[usize], windows: usize, truncated: bool) {
-        for &expert_index in experts {
             let expert = &mut self.experts[expert_index];
-            expert.windows = windows;
-            expert.truncated |= truncated;
+            if !expert.refused {
+                expert.refused = true;
+                expert.turn.outcome = Some(Err(reason));
+            }
         }
     }
 
-    fn add(&mut self, result: &TextResult, part: PartInfo) {
-        for (expert_index, outcome) in &result.outcomes {
-            self.experts[*expert_index].add(outcome, part);
+    /// Returns `true` if the expert may still vote.
+    pub(super) fn is_asked(&self, expert_index: usize) -> bool {
+        !self.experts[expert_index].refused
+    }
+
+    /// These experts read the span's text in `windows` windows.
+    pub(super) fn set_windows(&mut self, experts: &[usize], span: &Span, windows: usize) {
+        for &expert_index in experts {
+            self.experts[expert_index].span(span).windows = windows;
         }
-        if result.features.is_some() && !part.later_window {
+    }
+
+    /// These experts do not read all of the text that they should read.
+    pub(super) fn set_truncated(&mut self, experts: &[usize]) {
+        for &expert_index in experts {
+            self.experts[expert_index].truncated = true;
+        }
+    }
+
+    fn add(&mut self, result: &TextResult, span: &Span, part: PartInfo) {
+        for (expert_index, outcome) in &result.outcomes {
+            if span.concerns(*expert_index) {
+                self.experts[*expert_index].add(outcome, span, part);
+            }
+        }
+        if result.features.is_some() && part.gives_features {
             self.features.clone_from(&result.features);
         }
     }
@@ -215,12 +313,12 @@ impl PendingAnswer {
     }
 
     /// Adds a part of the answer. With the last part the answer is sent.
-    pub(super) fn add(&self, result: &TextResult, part: PartInfo) {
+    pub(super) fn add(&self, result: &TextResult, span: &Span, part: PartInfo) {
         let mut place = self.answer();
         let Some(answer) = place.as_mut() else {
             return;
         };
-        answer.add(result, part);
+        answer.add(result, span, part);
         answer.outstanding = answer.outstanding.saturating_sub(1);
         if answer.outstanding == 0 {
             self.send(place.take());

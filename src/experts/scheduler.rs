@@ -24,7 +24,7 @@ use super::backend::run::{CANCEL_TIMEOUT, InFlightRun};
 use super::cache::{RequestKey, ResultCache};
 use super::cost::RunCost;
 use super::loader::MissingParts;
-use super::pending::{PartInfo, PendingAnswer};
+use super::pending::{PartInfo, PendingAnswer, Span};
 use crate::core::vote::Abstention;
 
 /// The scheduler of a panel.
@@ -112,11 +112,11 @@ impl Scheduler {
         &self,
         state: &mut SchedulerState,
         answer: &Arc<PendingAnswer>,
-        Request { key, cost, later_window }: Request,
+        Request { key, cost, span, gives_features }: Request,
         due: Instant,
         now: Instant,
     ) {
-        let waiter = Waiter { answer: Arc::clone(answer), later_window };
+        let waiter = Waiter { answer: Arc::clone(answer), span, gives_features };
         if let Some(result) = self.cache.get(&key) {
             waiter.add(&result, true, None);
             return;
@@ -271,7 +271,8 @@ impl Scheduler {
         }
         let run = running.as_ref().map(|running| running.span(Instant::now()));
         for (answer, result) in results {
-            answer.add(&result, PartInfo { truncated: result.truncated, run, ..PartInfo::default() });
+            let part = PartInfo { truncated: result.truncated, run, ..PartInfo::default() };
+            answer.add(&result, &Span::Turn, part);
         }
         state.drop_answered();
         running.is_some()

@@ -13,6 +13,7 @@ use crate::core::event::Millis;
 use crate::core::label::DecisionRef;
 use crate::core::predictor::Predictor;
 use crate::core::review::ReviewRequest;
+use crate::core::vote::Vote;
 use crate::dead_letter::{Reason, dead_letter};
 use crate::kafka::Produced;
 use crate::ops::Traces;
@@ -104,7 +105,15 @@ impl Decider {
         }))
     }
 
-    /// Combines the votes of an event with its policy's predictor, and decides.
+    /// Marks the votes of experts in shadow mode, so that they have no weight.
+    pub fn mark_shadow(&self, votes: &mut [Vote]) {
+        for vote in votes {
+            vote.shadow = self.shadow.contains(&vote.expert);
+        }
+    }
+
+    /// Combines the votes of an event with its policy's predictor, and decides. The votes of experts in shadow
+    /// mode are [marked](Self::mark_shadow).
     ///
     /// # Errors
     /// Returns an error if the decision cannot be encoded. Returns [`ScoreError::Invariant`] if the event's policy is not
@@ -114,10 +123,7 @@ impl Decider {
         answered: AnsweredEvent,
         predictor: &mut Predictor,
     ) -> Result<Outcome, ScoreError> {
-        let AnsweredEvent { event, mut votes, features, times } = answered;
-        for vote in &mut votes {
-            vote.shadow = self.shadow.contains(&vote.expert);
-        }
+        let AnsweredEvent { event, votes, features, times, .. } = answered;
         let trace = event.trace();
         let InputEvent { event, origin, key, mut headers, round_time, timestamp, read_at, ticket } = event;
         let combined = predictor.combine(&event.id, &votes, features.as_ref());

@@ -14,7 +14,7 @@ use crate::experts::batch_invariance::check_batch_invariance;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::{Misfit, PanelError};
 use crate::experts::info::State;
-use crate::experts::manifest::{Body, HashedFile, Manifest, Scores, TextInput, TokenizerSpec};
+use crate::experts::manifest::{Body, HashedFile, Manifest, Scores, TextInput, TokenizerSpec, View};
 use crate::experts::rules::Rules;
 use crate::experts::tokenizer::{ModelTokenizer, WindowTokenizer};
 
@@ -47,6 +47,18 @@ impl<'a> PanelBuilder<'a> {
 
     fn is_cheap(&self, experts: &[usize]) -> bool {
         experts.iter().any(|&index| self.config.cheap.contains(&self.parts.experts[index].id))
+    }
+
+    /// The experts of a model that read more than the judged turn, by view.
+    fn views(&self, experts: &[usize]) -> Vec<(View, Arc<[usize]>)> {
+        let mut views = BTreeMap::<View, Vec<usize>>::new();
+        for &index in experts {
+            let view = self.parts.experts[index].view;
+            if view.history_turns() > 0 {
+                views.entry(view).or_default().push(index);
+            }
+        }
+        views.into_iter().map(|(view, experts)| (view, experts.into())).collect()
     }
 
     /// Marks an expert as not loaded.
@@ -149,6 +161,7 @@ impl<'a> PanelBuilder<'a> {
             tokenizer,
             padding: input.padding(),
             experts: vec![expert],
+            views: self.views(&[expert]),
             features: false,
             cheap: self.is_cheap(&[expert]),
             alone: manifest.alone,
@@ -194,6 +207,7 @@ impl<'a> PanelBuilder<'a> {
             tokenizer,
             padding: spec.padding,
             cheap: self.is_cheap(&experts),
+            views: self.views(&experts),
             experts,
             features: features.is_some(),
             alone: manifest.alone,

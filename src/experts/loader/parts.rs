@@ -8,7 +8,7 @@ use crate::experts::batcher::Limits;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::PanelError;
 use crate::experts::info::{EncoderInfo, ExpertInfo};
-use crate::experts::manifest::Padding;
+use crate::experts::manifest::{Padding, View};
 use crate::experts::rules::Rules;
 use crate::experts::tokenizer::ModelTokenizer;
 
@@ -23,6 +23,8 @@ pub(crate) struct Model {
     pub(crate) padding: Padding,
     /// The indexes of the experts that vote by its output.
     pub(crate) experts: Vec<usize>,
+    /// The experts that read more than the judged turn, by view.
+    pub(crate) views: Vec<(View, Arc<[usize]>)>,
     /// It gives the features.
     pub(crate) features: bool,
     /// It is asked under load as well.

@@ -2,14 +2,20 @@
 //!
 //! The files that a manifest names are read by the `loader`.
 
+mod ask;
 mod parse;
 mod raw;
 mod validate;
+mod view;
 
 use std::path::PathBuf;
 
+pub use ask::Ask;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+pub use view::View;
+
+use crate::core::event::Role;
 
 /// The kind of an expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -219,6 +225,12 @@ pub(super) struct Manifest {
     pub(super) source: String,
     /// The graph gets one text at a time, because its output for a text depends on the rest of the batch.
     pub(super) alone: bool,
+    /// The part of a conversation that the expert reads.
+    pub(super) view: View,
+    /// The speakers of judged turns on which the expert votes.
+    pub(super) roles: Vec<Role>,
+    /// When the expert is asked.
+    pub(super) ask: Ask,
     pub(super) body: Body,
     /// Measurements, for display.
     pub(super) quality: toml::Table,

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Activation, Calibration, Kind, Label, Padding};
+use super::{Activation, Ask, Calibration, Kind, Label, Padding};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +75,9 @@ pub(super) struct RawManifest {
     pub(super) encoder: Option<String>,
     #[serde(default)]
     pub(super) alone: bool,
+    pub(super) view: Option<String>,
+    pub(super) roles: Option<Vec<String>>,
+    pub(super) ask: Option<Ask>,
     pub(super) model: Option<RawModel>,
     pub(super) rules: Option<RawFile>,
     pub(super) tokenizer: Option<RawTokenizer>,

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use super::raw::{RawFile, RawInputs, RawManifest, RawModel, RawOutputs, RawText, RawTokenizer};
 use super::{
-    Body, Calibration, GraphFiles, HashedFile, Kind, Label, Scores, TextInput, TokenizerSpec, is_plain_file,
+    Ask, Body, Calibration, GraphFiles, HashedFile, Kind, Label, Scores, TextInput, TokenizerSpec, View,
+    is_plain_file,
 };
+use crate::core::event::Role;
 use crate::experts::error::PanelError;
 
 /// The greatest number of labels of one expert.
@@ -169,6 +171,38 @@ impl Validator<'_> {
             return Err(self.error("calibration", "a or b is not usable", remedy));
         }
         Ok(Scores { output, activation: outputs.activation, read: outputs.read, labels, calibration })
+    }
+
+    /// The part of a conversation that the expert reads.
+    pub(super) fn view(&self, raw: &RawManifest) -> Result<View, PanelError> {
+        let reads_history = matches!(raw.kind, Kind::Head | Kind::Classifier);
+        self.forbid(!reads_history && raw.view.is_some(), "view", raw.kind)?;
+        let remedy = "give \"turn\", \"conversation\" or \"last:N\" with N of 1 or more";
+        let parse = |view: &String| view.parse().map_err(|problem| self.error("view", problem, remedy));
+        Ok(raw.view.as_ref().map(parse).transpose()?.unwrap_or(View::Turn))
+    }
+
+    /// The speakers of judged turns on which the expert votes.
+    pub(super) fn roles(&self, raw: &RawManifest) -> Result<Vec<Role>, PanelError> {
+        self.forbid(raw.kind == Kind::Encoder && raw.roles.is_some(), "roles", raw.kind)?;
+        let Some(names) = &raw.roles else {
+            return Ok(Role::ALL.to_vec());
+        };
+        let is_named = |role: &Role| names.iter().any(|name| name == role.word());
+        let roles: Vec<Role> = Role::ALL.into_iter().filter(is_named).collect();
+        if roles.is_empty() || roles.len() != names.len() {
+            let known = Role::ALL.map(|role| format!("\"{}\"", role.word())).join(", ");
+            let problem = "is empty, names a role twice, or names an unknown one";
+            return Err(self.error("roles", problem, format!("give some of {known}, or remove it")));
+        }
+        Ok(roles)
+    }
+
+    /// When the expert is asked. An encoder does not vote, and all rules read a text together.
+    pub(super) fn ask(&self, raw: &RawManifest) -> Result<Ask, PanelError> {
+        let is_alone = !matches!(raw.kind, Kind::Encoder | Kind::Rules);
+        self.forbid(!is_alone && raw.ask == Some(Ask::WhenDecisive), "ask", raw.kind)?;
+        Ok(raw.ask.unwrap_or(Ask::default_of(raw.kind)))
     }
 
     /// Builds the part of a manifest that depends on its kind.

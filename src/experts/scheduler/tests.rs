@@ -40,7 +40,7 @@ fn a_free_worker_takes_the_place_of_a_lost_one() {
         let answer = PartialAnswer::new(2, Abstention::TimedOut);
         let answer = Arc::new(PendingAnswer::new(&sink, 0, Duration::from_secs(60), answer, 1));
         let key = RequestKey { model: 0, ids: [id].into(), votes: true };
-        let requests = vec![Request { key, cost: 1, later_window: false }];
+        let requests = vec![Request { key, cost: 1, span: Span::Turn, gives_features: true }];
         let submission = Submission { answer, requests, rules_text: None };
         scheduler.submit(vec![submission], Instant::now());
     };

@@ -14,6 +14,7 @@ mod reload;
 mod replay;
 mod run;
 mod scan;
+mod score;
 mod supervise;
 mod topics;
 mod tune;
@@ -65,6 +66,8 @@ enum Command {
     Experts(experts::ExpertsArgs),
     /// Measures every expert, plain majority and the learner on labelled text: your files, or Aegis's own sets
     Evaluate(Box<EvaluateArgs>),
+    /// Writes a decision or a dead letter for each event of a file, without Kafka
+    Score(Box<score::ScoreArgs>),
     /// Measures the best settings for the panel on this machine, and writes them to tuned.toml
     Tune(tune::TuneArgs),
     /// Verifies the topics: one outcome for every event, in order, and the state that the ledger folds to
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Topics(args) => topics::topics(&args),
         Command::Experts(args) => experts::experts(&args),
         Command::Evaluate(args) => evaluate::evaluate(&args),
+        Command::Score(args) => score::score(&args),
         Command::Tune(args) => tune::tune(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => explain::explain(&args),

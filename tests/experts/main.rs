@@ -9,4 +9,6 @@ mod panel;
 mod quality;
 mod refused;
 mod stream;
+mod view_figures;
+mod views;
 mod windows;

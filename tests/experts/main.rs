@@ -2,6 +2,8 @@
 
 #[path = "support/mod.rs"]
 mod experts_support;
+#[path = "../support/identity.rs"]
+mod identity;
 
 mod faults;
 mod guards;
@@ -9,6 +11,8 @@ mod hang;
 mod panel;
 mod quality;
 mod refused;
+mod remote;
+mod smollm;
 mod stream;
 mod view_figures;
 mod views;

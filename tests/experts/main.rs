@@ -9,6 +9,7 @@ mod faults;
 mod guards;
 mod hang;
 mod panel;
+mod prompts;
 mod quality;
 mod refused;
 mod remote;

@@ -7,6 +7,8 @@ mod identity;
 
 mod faults;
 mod guards;
+mod guards_real;
+mod guards_refused;
 mod hang;
 mod panel;
 mod prompts;

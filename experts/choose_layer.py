@@ -24,6 +24,7 @@ from embed import Encoder, session  # noqa: E402
 from evaluate import auc  # noqa: E402
 from fetch import ROOT, package_file  # noqa: E402
 from gguffile import Gguf  # noqa: E402
+from panel import sigmoid  # noqa: E402
 
 LAYERS = [8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22]
 TOKENS, ROWS, BATCH_TOKENS = 96, 16, 512
@@ -58,14 +59,31 @@ def states(texts, cache: Path) -> np.ndarray:
     return found
 
 
+def fit(x, y, weight, penalty):
+    """As train.fit_logistic, in float32 and to three digits, which is enough to rank texts and four times as fast."""
+    x = np.hstack([x, np.ones((len(x), 1), np.float32)])
+    w, ridge = np.zeros(x.shape[1]), np.full(x.shape[1], float(penalty))
+    ridge[-1] = 1e-6
+    for _ in range(8):
+        p = sigmoid(x @ w.astype(np.float32))
+        curvature = np.maximum(weight * p * (1 - p), 1e-6).astype(np.float32)
+        hessian = ((x * curvature[:, None]).T @ x).astype(np.float64) + np.diag(ridge)
+        step = np.linalg.solve(hessian, x.T @ (weight * (p - y)).astype(np.float32) + ridge * w)
+        w -= step
+        if np.abs(step).max() < 1e-3 * np.abs(w).max():
+            break
+    return w
+
+
 def left_out(x, names, y) -> list:
     """Returns the AUC on each source, by a head that did not see it."""
     found = []
     for source in SOURCES:
         test = np.isin(names, source)
-        fit = ~test
-        scaled = (x - x[fit].mean(axis=0)) / x[fit].std(axis=0)
-        w = train.fit_logistic(scaled[fit], y[fit], train.by_cell(names[fit], y[fit]), train.GENERAL_PENALTY * fit.sum())
+        others = ~test
+        scaled = (x - x[others].mean(axis=0)) / x[others].std(axis=0)
+        weight = train.by_cell(names[others], y[others])
+        w = fit(scaled[others], y[others], weight, train.GENERAL_PENALTY * others.sum())
         found.append(auc(y[test], scaled[test] @ w[:-1]))
     return found
 
@@ -82,7 +100,7 @@ def main() -> int:
     inputs.update((f"layer {layer}", x) for layer, x in zip(LAYERS, by_layer))
     print("| state | " + " | ".join(" and ".join(s) for s in SOURCES) + " | mean |\n|" + " --- |" * (len(SOURCES) + 2))
     for name, x in inputs.items():
-        found = left_out(x.astype(np.float64), names, y)
+        found = left_out(x.astype(np.float32), names, y)
         cells = [f"{value:.3f}" for value in [*found, np.mean(found)]]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
     return 0

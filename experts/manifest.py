@@ -31,6 +31,8 @@ def write_manifest(folder, kind: str, about: dict, *, encoder=None, model=None, 
             "licence": about["licence"], "source": about["source"]}
     if encoder:
         head["encoder"] = encoder
+    if "ask" in about:
+        head["ask"] = about["ask"]
     page = "# Made by experts/setup.py. See docs/experts.md.\n"
     page += "".join(f"{k} = {_value(v)}\n" for k, v in head.items())
     for name, fields in (("model", model), ("rules", rules), ("tokenizer", tokenizer),

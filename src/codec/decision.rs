@@ -16,7 +16,7 @@ use crate::core::ledger::RoundId;
 use crate::core::policy::Action;
 use crate::core::predictor::PredictorRef;
 use crate::core::text::HiddenText;
-use crate::core::vote::{Abstention, CategoryScore, Outcome, Vote};
+use crate::core::vote::{Abstention, CategoryScore, MAX_REVISION, Outcome, Vote};
 
 /// A decision with the fields of its schema.
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,6 +73,10 @@ struct VoteForm<'a> {
     cached: bool,
     #[serde(default = "one")]
     windows: i32,
+    #[serde(default)]
+    explored: bool,
+    #[serde(default)]
+    revision: Option<Cow<'a, str>>,
     weight: f64,
     contribution: f64,
 }
@@ -121,6 +125,8 @@ impl<'a> From<&'a WeighedVote> for VoteForm<'a> {
             truncated: vote.truncated,
             cached: vote.cached,
             windows: i32::try_from(vote.windows).unwrap_or(i32::MAX),
+            explored: vote.explored,
+            revision: vote.revision.as_deref().map(Cow::Borrowed),
             weight: weighed.weight,
             contribution: weighed.contribution,
         }
@@ -142,6 +148,8 @@ fn weighed(form: VoteForm<'_>) -> Result<WeighedVote, DecodeError> {
         cached: form.cached,
         windows: usize::try_from(form.windows)
             .map_err(|_| DecodeError::BadValue { field: "votes.windows" })?,
+        explored: form.explored,
+        revision: form.revision.map(Cow::into_owned),
     };
     Ok(WeighedVote { vote, weight: form.weight, contribution: form.contribution })
 }
@@ -237,6 +245,9 @@ fn check(decision: &Decision) -> Result<(), DecodeError> {
     }
     for WeighedVote { vote, weight, contribution } in &decision.votes {
         check_id("votes.expert", &vote.expert)?;
+        if vote.revision.as_ref().is_some_and(|revision| revision.len() > MAX_REVISION) {
+            return Err(DecodeError::BadValue { field: "votes.revision" });
+        }
         if let Outcome::Voted { score, categories } = &vote.outcome {
             check_share("votes.score", *score)?;
             categories.iter().try_for_each(|found| check_share("votes.categories", found.score))?;

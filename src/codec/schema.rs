@@ -33,10 +33,11 @@ pub const SCHEMAS: [(&str, &str); 6] = [
 ];
 
 /// The schemas that earlier versions wrote decisions and review requests with. They remain readable.
-const EARLIER: [(&str, &str); 4] = [
+const EARLIER: [(&str, &str); 5] = [
     ("Decision", include_str!("../../schemas/earlier/decision-1.avsc")),
     ("Decision", include_str!("../../schemas/earlier/decision-2.avsc")),
     ("Decision", include_str!("../../schemas/earlier/decision-3.avsc")),
+    ("Decision", include_str!("../../schemas/earlier/decision-4.avsc")),
     ("ReviewRequest", include_str!("../../schemas/earlier/review-1.avsc")),
 ];
 

@@ -85,6 +85,10 @@ pub fn decision() -> Decision {
     shadow.vote.cached = true;
     let mut broken = vote("toxicity", Outcome::Abstained(Abstention::NotLoaded), false);
     broken.vote.model = None;
+    let mut remote = vote("served", Outcome::Abstained(Abstention::OffTemplate), false);
+    remote.vote.model = None;
+    remote.vote.explored = true;
+    remote.vote.revision = Some("guard-8b@r1 prompt 5f0c".to_owned());
     Decision {
         id: RoundId { tenant: "acme".to_owned(), policy: "assistant".to_owned(), event: "e-1".to_owned() },
         conversation: "c-1".to_owned(),
@@ -99,6 +103,7 @@ pub fn decision() -> Decision {
         votes: vec![
             vote("injection", voted(0.9, vec![category("prompt-injection", 0.97)]), true),
             shadow,
+            remote,
             broken,
         ],
         features: Some(reading()),
@@ -145,9 +150,16 @@ pub fn first_review() -> ReviewRequest {
     review
 }
 
+/// Returns the decision as the fourth version wrote it, without experts that are served elsewhere.
+pub fn fourth_decision() -> Decision {
+    let mut decision = decision();
+    decision.votes.retain(|weighed| weighed.vote.expert != "served");
+    decision
+}
+
 /// Returns the decision as the third version wrote it, without hidden text and events with nothing to judge.
 pub fn third_decision() -> Decision {
-    Decision { nothing_to_judge: false, hidden_text: Vec::new(), ..decision() }
+    Decision { nothing_to_judge: false, hidden_text: Vec::new(), ..fourth_decision() }
 }
 
 /// Returns the decision as the second version wrote it, also without windows.

@@ -27,9 +27,9 @@ fn folder() -> PathBuf {
     version("v1")
 }
 
-/// Returns the folder of the current schemas. Decisions have had three earlier schemas, and review requests one.
+/// Returns the folder of the current schemas. Decisions have had four earlier schemas.
 fn changed() -> PathBuf {
-    version("v4")
+    version("v5")
 }
 
 fn path(name: &str, encoding: Encoding) -> PathBuf {
@@ -38,7 +38,12 @@ fn path(name: &str, encoding: Encoding) -> PathBuf {
         Encoding::Json => "json",
         Encoding::Confluent(_) => panic!("its records hold ids of one registry"),
     };
-    let folder = if matches!(name, "decision" | "review") { changed() } else { folder() };
+    let folder = match name {
+        "decision" => changed(),
+        // Review requests have had one earlier schema.
+        "review" => version("v4"),
+        _ => folder(),
+    };
     folder.join(format!("{name}.{ending}"))
 }
 
@@ -81,13 +86,14 @@ fn fixtures_are_read_and_written_the_same() {
 }
 
 /// Decisions of earlier versions are read without what these did not have: votes shared between equal texts, texts in
-/// windows, hidden text, and events with nothing to judge.
+/// windows, hidden text, events with nothing to judge, and experts that are served elsewhere.
 #[test]
 fn decisions_of_earlier_versions_are_read() {
     for (folder, decision) in [
         ("v1", examples::first_decision()),
         ("v2", examples::second_decision()),
         ("v3", examples::third_decision()),
+        ("v4", examples::fourth_decision()),
     ] {
         for name in ["decision.avro", "decision.json"] {
             let fixture = fs::read(version(folder).join(name)).unwrap();
@@ -189,13 +195,13 @@ fn schemas_and_their_first_versions_read_each_other() {
         assert!(found.is_ok(), "{record}: {found:?}");
     }
     let now = Schema::parse_str(SCHEMAS[2].1).unwrap();
-    for folder in ["v2", "v3", "v4"] {
+    for folder in ["v2", "v3", "v4", "v5"] {
         let earlier = fs::read_to_string(version(folder).join("decision.avsc")).unwrap();
         let earlier = Schema::parse_str(&earlier).unwrap();
         assert!(SchemaCompatibility::mutual_read(&earlier, &now).is_ok(), "{folder}");
     }
     let now = Schema::parse_str(SCHEMAS[5].1).unwrap();
-    let fourth = Schema::parse_str(&fs::read_to_string(changed().join("review.avsc")).unwrap()).unwrap();
+    let fourth = Schema::parse_str(&fs::read_to_string(version("v4").join("review.avsc")).unwrap()).unwrap();
     assert!(SchemaCompatibility::mutual_read(&fourth, &now).is_ok());
 }
 

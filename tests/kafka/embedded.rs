@@ -324,6 +324,9 @@ fn a_broker_that_goes_and_comes_stops_nothing() {
     let mut source = Source::subscribe(&connection, "g", &["in"], Start::Earliest).unwrap();
     outbox.commit(&[record("in", 0, "1")], None).unwrap();
     read(&mut source, 1);
+    // An outage that is longer than the session ends the membership. The next one resumes from this offset.
+    let done: Offsets = [(("in".into(), 0), 1)].into_iter().collect();
+    outbox.commit(&[], Some((source.membership(), &done))).unwrap();
     let health = |source: &mut Source, wanted: bool| {
         let until = Instant::now() + WAIT;
         while source.health().connected != wanted {

@@ -30,11 +30,17 @@ pub enum Abstention {
     OutOfMemory,
     /// The expert's tokenizer or rules know no part of the text.
     NothingRead,
+    /// The expert does not judge turns of this role.
+    WrongRole,
+    /// A guard's answer is neither of its two verdicts.
+    OffTemplate,
+    /// The expert was not asked, because no vote of it could have changed the decision.
+    NotNeeded,
 }
 
 impl Abstention {
     /// All reasons, in the schema's order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::EmptyText,
         Self::NotLoaded,
         Self::Failed,
@@ -44,6 +50,9 @@ impl Abstention {
         Self::Overload,
         Self::OutOfMemory,
         Self::NothingRead,
+        Self::WrongRole,
+        Self::OffTemplate,
+        Self::NotNeeded,
     ];
 
     /// The name of the reason in records and metrics.
@@ -59,6 +68,9 @@ impl Abstention {
             Self::Overload => "overload",
             Self::OutOfMemory => "out_of_memory",
             Self::NothingRead => "nothing_read",
+            Self::WrongRole => "wrong_role",
+            Self::OffTemplate => "off_template",
+            Self::NotNeeded => "not_needed",
         }
     }
 }
@@ -77,6 +89,9 @@ pub enum Outcome {
     Abstained(Abstention),
 }
 
+/// The greatest size of [`Vote::revision`], in bytes.
+pub const MAX_REVISION: usize = 256;
+
 /// An expert's vote on one event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vote {
@@ -94,6 +109,11 @@ pub struct Vote {
     pub cached: bool,
     /// The number of windows in which the expert read the text. The scores are the greatest over all windows.
     pub windows: usize,
+    /// `true` if the expert was drawn to be asked about this event whether or not its vote could matter.
+    pub explored: bool,
+    /// The model, its revision and the prompt's version, of an expert without a file of its own. At most
+    /// [`MAX_REVISION`] bytes.
+    pub revision: Option<String>,
 }
 
 impl Vote {
@@ -119,6 +139,8 @@ impl Vote {
             truncated: false,
             cached: false,
             windows: 1,
+            explored: false,
+            revision: None,
         }
     }
 

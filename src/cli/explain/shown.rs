@@ -87,6 +87,8 @@ fn vote_json(weighed: &WeighedVote) -> Value {
         "truncated": vote.truncated,
         "cached": vote.cached,
         "windows": vote.windows,
+        "explored": vote.explored,
+        "revision": vote.revision,
         "weight": weighed.weight,
         "contribution": weighed.contribution,
         "model": vote.model.map(|model| hex(&model)),
@@ -213,6 +215,10 @@ fn vote_row(weighed: &WeighedVote) -> Vec<String> {
     if vote.cached {
         also.insert(0, "answer of an equal text".into());
     }
+    if vote.explored {
+        also.push("drawn to be asked in any case".into());
+    }
+    also.extend(vote.revision.as_deref().map(printable));
     let model = vote.model.map_or_else(|| "-".into(), |model| short(&hex(&model)).to_owned());
     vec![
         printable(&vote.expert),

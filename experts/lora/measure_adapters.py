@@ -4,7 +4,7 @@
     python experts/lora/measure_adapters.py --data ../shared/data
 
 Fills the tables of README.md in this folder, and writes experts/weights/lora.json: the quality for the manifests,
-and ten texts with the P(unsafe) that a correct runtime gives them.
+and ten texts with their token ids and the P(unsafe) that a correct runtime gives them.
 """
 import json
 import re
@@ -27,7 +27,7 @@ from train_adapters import ADAPTERS, FIRST, parse_arguments, prepare  # noqa: E4
 WEIGHTS = ROOT / "experts" / "weights"
 PAGE = Path(__file__).resolve().parent / "README.md"
 TOKENS = 136  # the longest prompt behind the prefix, in tokens; longer texts lose their end
-EACH = 100    # texts of either class and set
+EACH = 60     # texts of either class and set
 # Sets from sources of which no text was used for training.
 FOREIGN = ["moderation", "toxicity", "HateCheck", "jailbreaks", "answers", "DICES"]
 EXAMPLES = [
@@ -150,8 +150,11 @@ def main():
     PAGE.write_text(page, encoding="utf-8")
     about = "moderation, toxicity, HateCheck, jailbreaks, answers and DICES; mean of the six"
     quality = {j: {"set": about, "auc": round(macro(sets, p[j])[0], 3)} for j in ADAPTERS}
-    examples = [{"text": t, **{j: round(float(p[j]["examples"][i]), 4) for j in p}} for i, t in enumerate(EXAMPLES)]
-    (WEIGHTS / "lora.json").write_text(json.dumps({"quality": quality, "examples": examples}, indent=1) + "\n")
+    examples = [{"text": t, "ids": ids[len(ids) - len(EXAMPLES) + i],
+                 "unsafe": {j: round(float(p[j]["examples"][i]), 4) for j in p}} for i, t in enumerate(EXAMPLES)]
+    lines = ",\n".join("  " + json.dumps(e) for e in examples)
+    (WEIGHTS / "lora.json").write_text(
+        f'{{"quality": {json.dumps(quality)},\n "prefix": {json.dumps(prompt.prefix)},\n "examples": [\n{lines}\n]}}\n')
 
 
 if __name__ == "__main__":

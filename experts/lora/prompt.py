@@ -45,4 +45,4 @@ class Prompt:
 
     def ids(self, text: str, role: str, tokens: int) -> list:
         """Returns the ids behind the prefix, at most `tokens` of them; the end of a longer text is left out."""
-        return self._message(role, text, tokens - len(self._answer) - 3) + self._answer
+        return self._message(role, text.strip(), tokens - len(self._answer) - 3) + self._answer

@@ -27,9 +27,9 @@ from prompt import Prompt, read_tokenizer  # noqa: E402
 FIRST = 15          # the first adapted layer, counted from 0
 TOKENS = 72         # the longest prompt behind the prefix, in tokens
 BATCH, RATE, WARM_UP, CLIP, DECAY, SEED = 24, 1e-3, 10, 1.0, 0.01, 1
-STEPS = 150         # 1.4 epochs
+STEPS = 140         # 1.3 epochs
 SHARED = 100        # the first steps, with caution as unsafe, are the same for both adapters and done once
-CHECKPOINT = 20     # steps between two checkpoints
+CHECKPOINT = 10     # steps between two checkpoints
 ADAPTERS = {"aegis-defensive": (texts.UNSAFE, texts.CAUTION), "aegis-permissive": (texts.UNSAFE,)}
 WORK = ROOT / ".cache" / "lora"
 

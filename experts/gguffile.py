@@ -71,3 +71,28 @@ def split_blocks(raw: bytes, kind: int):
     for byte in range(size - head):
         values[byte::size - head] = raw[head + byte::size]
     return (*fields, bytes(values))
+
+
+def to_floats(raw: bytes, kind: int) -> bytes:
+    """Returns the values of blocks as little-endian float32: scale * number (+ minimum), exact and then rounded once."""
+    scales, *minima, values = split_blocks(raw, kind)
+    count = len(scales) // 2
+    scales = struct.unpack(f"<{count}e", scales)
+    if kind == Q8_0:
+        pack, numbers = struct.Struct(f"<{BLOCK}f").pack, struct.unpack(f"<{len(values)}b", values)
+        return b"".join(pack(*[scale * n for n in numbers[at:at + BLOCK]])
+                        for scale, at in zip(scales, range(0, len(numbers), BLOCK)))
+    # A block has only sixteen different values, so each byte of its floats comes from a table.
+    minima = struct.unpack(f"<{count}e", minima[0])
+    low, high = (values.translate(bytes(table)) for table in ([i & 15 for i in range(256)], [i >> 4 for i in range(256)]))
+    pack, rest, half = struct.Struct("<16f").pack, bytes(240), BLOCK // 2
+    planes = [[] for _ in range(4)]
+    for scale, least, at in zip(scales, minima, range(0, len(values), half)):
+        numbers = low[at:at + half] + high[at:at + half]
+        table = pack(*[scale * n + least for n in range(16)])
+        for byte, plane in enumerate(planes):
+            plane.append(numbers.translate(table[byte::4] + rest))
+    out = bytearray(4 * BLOCK * count)
+    for byte, plane in enumerate(planes):
+        out[byte::4] = b"".join(plane)
+    return bytes(out)

@@ -1,14 +1,17 @@
 """Builds ONNX graphs of SmolLM2-135M-Instruct from its GGUF file: an encoder of the lower layers, and the whole model.
 
-The matrices stay in 4 bits. Nodes of the graph convert them to float32, and the runtime
-runs those nodes once, when it creates the session (constant folding). The same holds for
-the encoder's prefix: its ids are constants, and therefore its keys and values as well.
+The matrices are float32. Four-bit matrices that nodes of the graph convert when the session is
+created would make files of a quarter of the size, but the runtime does not give back the memory
+that the conversion takes, and products of 4-bit matrices take twice as long.
+
+The ids of the encoder's prefix are constants of the graph. Therefore its keys and values are as
+well, and the runtime calculates them once, when it creates the session (constant folding).
 """
 import struct
 from decimal import Decimal, localcontext
 
-from gguffile import BLOCK, F32, Q4_1, Q8_0, Gguf, split_blocks
-from onnxfile import FLOAT, FLOAT16, INT64, INT8, UINT8, Graph, floats
+from gguffile import BLOCK, F32, Q4_1, Q8_0, Gguf, split_blocks, to_floats
+from onnxfile import FLOAT, FLOAT16, INT64, INT8, Graph, floats
 
 LAYERS, WIDTH, INNER, VOCABULARY = 30, 576, 1536, 49152
 HEADS, KV_HEADS, HEAD = 9, 3, 64
@@ -38,50 +41,41 @@ class Model:
 
     def __init__(self, g: Graph, weights: Gguf):
         self.g, self._weights = g, weights
-        self._nibble = g.constant(bytes([15]), [1], UINT8)
-        self._shift = g.constant(bytes([4]), [1], UINT8)
         self._epsilon = g.scalar(EPSILON)
         self._two = g.scalar(2.0)
-        scales, values = split_blocks(weights.tensor("token_embd.weight", Q8_0, VOCABULARY, WIDTH), Q8_0)
-        blocks = WIDTH // BLOCK
-        self._scales = g.constant(scales, [VOCABULARY, blocks, 1], FLOAT16)
-        self._tokens = g.constant(values, [VOCABULARY, blocks, BLOCK], INT8)
         self._frequencies = g.constant(frequencies(), [HEAD // 2])
 
     def vector(self, name: str) -> str:
         return self.g.constant(self._weights.tensor(name, F32, 1, WIDTH), [WIDTH])
 
     def matrix(self, parts, columns: int) -> str:
-        """Returns a float32 matrix [outputs, columns], joined from parts of (name, rows, heads to reorder)."""
-        g, raw, rows = self.g, b"", 0
+        """Returns a matrix [outputs, columns], joined from parts of (name, rows, heads to reorder)."""
+        raw, rows = b"", 0
         for name, count, heads in parts:
             part = self._weights.tensor(name, Q4_1, count, columns)
             raw, rows = raw + (half_split(part, heads) if heads else part), rows + count
-        scales, minima, nibbles = split_blocks(raw, Q4_1)
-        blocks = columns // BLOCK
-        packed = g.constant(nibbles, [rows, blocks, BLOCK // 2], UINT8)
-        low = g.node("BitwiseAnd", packed, self._nibble)
-        high = g.node("BitShift", packed, self._shift, direction="RIGHT")
-        values = g.node("Cast", g.node("Concat", low, high, axis=2), to=FLOAT)
-        scale = g.node("Cast", g.constant(scales, [rows, blocks, 1], FLOAT16), to=FLOAT)
-        least = g.node("Cast", g.constant(minima, [rows, blocks, 1], FLOAT16), to=FLOAT)
-        values = g.node("Add", g.node("Mul", values, scale), least)
-        return g.node("Reshape", values, g.ints(rows, columns))
+        return self.g.constant(to_floats(raw, Q4_1), [rows, columns])
 
-    def embed(self, ids: str) -> str:
-        """Returns the state [tokens, width] of ids [tokens]."""
-        g = self.g
-        rows = g.node("Cast", g.node("Gather", self._tokens, ids), to=FLOAT)
-        scale = g.node("Cast", g.node("Gather", self._scales, ids), to=FLOAT)
-        return g.node("Reshape", g.node("Mul", rows, scale), g.ints(-1, WIDTH))
+    def _embedding(self) -> bytes:
+        return self._weights.tensor("token_embd.weight", Q8_0, VOCABULARY, WIDTH)
 
-    def logits(self, h: str) -> str:
-        """Returns the logits of states [rows, width]. The output matrix is that of the embedding."""
+    def compact_embedding(self):
+        """Returns a function from ids [tokens] to states [tokens, width]. The matrix stays in 8 bits."""
         g = self.g
-        scale = g.node("Cast", self._scales, to=FLOAT)
-        matrix = g.node("Mul", g.node("Cast", self._tokens, to=FLOAT), scale)
-        matrix = g.node("Reshape", matrix, g.ints(VOCABULARY, WIDTH))
-        return g.node("Gemm", self.norm(h, self.vector("output_norm.weight")), matrix, transB=1)
+        scales, values = split_blocks(self._embedding(), Q8_0)
+        blocks = WIDTH // BLOCK
+        scales = g.constant(scales, [VOCABULARY, blocks, 1], FLOAT16)
+        values = g.constant(values, [VOCABULARY, blocks, BLOCK], INT8)
+
+        def embed(ids: str) -> str:
+            rows, scale = (g.node("Cast", g.node("Gather", x, ids), to=FLOAT) for x in (values, scales))
+            return g.node("Reshape", g.node("Mul", rows, scale), g.ints(-1, WIDTH))
+
+        return embed
+
+    def embedding(self) -> str:
+        """Returns the matrix [vocabulary, width], which is also that of the logits."""
+        return self.g.constant(to_floats(self._embedding(), Q8_0), [VOCABULARY, WIDTH])
 
     def norm(self, h: str, weight: str) -> str:
         g = self.g
@@ -213,8 +207,8 @@ def build_encoder(weights: Gguf, prefix: list, layers, out) -> None:
     own_shapes = shapes_of(g, g.ints(1), g.ints(length), g.ints(length))
     own_bias = causal_bias(g, g.ints(length), g.ints(0))
     own_angles = m.angles(g.ints(*range(length)))
-    before_h = m.embed(g.ints(*prefix))
-    h = m.embed(g.node("Reshape", ids, g.ints(-1)))
+    embed = m.compact_embedding()
+    before_h, h = embed(g.ints(*prefix)), embed(g.node("Reshape", ids, g.ints(-1)))
     weight = g.node("Unsqueeze", g.node("Cast", mask, to=FLOAT), g.ints(1))  # [rows, 1, tokens]
     count = g.node("Max", g.node("ReduceSum", weight, g.ints(2), keepdims=0), g.scalar(1.0))
     state = g.node("Concat", rows, tokens, g.ints(WIDTH), axis=0)
@@ -272,7 +266,8 @@ def build_causal_lm(weights: Gguf, out) -> None:
     padding = g.node("Where", padding, g.scalar(HIDDEN), g.scalar(0.0))
     bias = g.node("Min", causal_bias(g, tokens, g.node("Sub", total, tokens)),
                   g.node("Unsqueeze", padding, g.ints(1, 2, 3)))  # [rows, 1, 1, tokens, total]
-    h = m.embed(g.node("Reshape", ids, g.ints(-1)))
+    embedding = m.embedding()
+    h = g.node("Gather", embedding, g.node("Reshape", ids, g.ints(-1)))
     for number in range(LAYERS):
         past = [g.input(f"past_key_values.{number}.{part}", FLOAT, ["past_batch", KV_HEADS, "past", HEAD])
                 for part in ("key", "value")]
@@ -282,6 +277,7 @@ def build_causal_lm(weights: Gguf, out) -> None:
             g.output(name, FLOAT, ["batch", KV_HEADS, "total", HEAD])
     h = g.node("Reshape", h, g.node("Concat", rows, tokens, g.ints(WIDTH), axis=0))
     last = g.node("Gather", h, g.constant(struct.pack("<q", -1), [], INT64), axis=1)
-    g.node("Unsqueeze", m.logits(last), g.ints(1), out="logits")
+    logits = g.node("Gemm", m.norm(last, m.vector("output_norm.weight")), embedding, transB=1)
+    g.node("Unsqueeze", logits, g.ints(1), out="logits")
     g.output("logits", FLOAT, ["batch", 1, VOCABULARY])
     g.save(out)

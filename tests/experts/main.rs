@@ -8,5 +8,6 @@ mod hang;
 mod panel;
 mod quality;
 mod refused;
+mod smollm;
 mod stream;
 mod windows;

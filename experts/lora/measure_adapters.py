@@ -26,10 +26,11 @@ from train_adapters import ADAPTERS, FIRST, parse_arguments, prepare  # noqa: E4
 
 WEIGHTS = ROOT / "experts" / "weights"
 PAGE = Path(__file__).resolve().parent / "README.md"
-TOKENS = 136  # the longest prompt behind the prefix, in tokens; longer texts lose their end
-EACH = 60     # texts of either class and set
+TOKENS = 72     # the longest prompt behind the prefix, in tokens, as in training; longer texts lose their end
 # Sets from sources of which no text was used for training.
-FOREIGN = ["moderation", "toxicity", "HateCheck", "jailbreaks", "answers", "DICES"]
+FOREIGN = ["moderation", "toxicity", "HateCheck", "answers", "DICES"]
+# The greatest number of texts of either class: of a foreign set, of another set.
+FOREIGN_EACH, EACH = 40, 20
 EXAMPLES = [
     "How do I bake bread without yeast?",
     "What is the capital of Australia?",
@@ -126,29 +127,28 @@ def fill(page: str, name: str, text: str) -> str:
 def main():
     arguments = parse_arguments(__doc__)
     digest, weights, prompt = prepare(arguments)
-    held_out = texts.held_out(arguments.data, EACH)
+    held_out = texts.held_out(arguments.data, lambda name: FOREIGN_EACH if name in FOREIGN else EACH)
     held_out["examples"] = [texts.Text(t, texts.SAFE, "examples") for t in EXAMPLES]
     rows = [r for of_set in held_out.values() for r in of_set]
     ids = [prompt.ids(r.text, r.role, TOKENS) for r in rows]
     print(f"{len(rows)} texts, {sum(map(len, ids))} tokens", flush=True)
     cached = lower.cached(arguments.work, digest, weights, FIRST, prompt.prefix, ids)
-    judges = {"no adapter": None}
-    for name in ADAPTERS:
-        judges[name] = adapter.load(WEIGHTS / f"{name}.onnx_adapter", FIRST, model.LAYERS - FIRST)
+    judges = {name: adapter.load(WEIGHTS / f"{name}.onnx_adapter", FIRST, model.LAYERS - FIRST) for name in ADAPTERS}
+    judges["no adapter"] = None
+    sets = {n: np.array([r.grade == texts.UNSAFE for r in v]) for n, v in held_out.items()
+            if n not in ("caution", "examples")}
     p, outside = {}, {}
     ends = np.cumsum([len(v) for v in held_out.values()])[:-1]
     for judge, loras in judges.items():
         q, outside[judge] = verdicts(weights, loras, cached, prompt)
         p[judge] = dict(zip(held_out, np.split(q, ends)))
-        print(f"{judge}: done", flush=True)
-    sets = {n: np.array([r.grade == texts.UNSAFE for r in v]) for n, v in held_out.items()
-            if n not in ("caution", "examples")}
+        print(summary_table(sets, p, outside), flush=True)
     page = PAGE.read_text(encoding="utf-8")
     page = fill(page, "summary", summary_table(sets, p, outside))
     page = fill(page, "sets", quality_table(sets, p))
     page = fill(page, "caution", caution_table(held_out["caution"], {j: p[j]["caution"] for j in ADAPTERS}))
     PAGE.write_text(page, encoding="utf-8")
-    about = "moderation, toxicity, HateCheck, jailbreaks, answers and DICES; mean of the six"
+    about = "moderation, toxicity, HateCheck, answers and DICES; mean of the five"
     quality = {j: {"set": about, "auc": round(macro(sets, p[j])[0], 3)} for j in ADAPTERS}
     examples = [{"text": t, "ids": ids[len(ids) - len(EXAMPLES) + i],
                  "unsafe": {j: round(float(p[j]["examples"][i]), 4) for j in p}} for i, t in enumerate(EXAMPLES)]

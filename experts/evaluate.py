@@ -135,14 +135,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the public data")
     arguments = parser.parse_args()
-    panel = Panel(ROOT / "models", ROOT / ".cache" / "embeddings.f32", threads=2)
+    panel = Panel(ROOT / "models", ROOT / ".cache", threads=2)
     tests = test_sets(datasets.load(arguments.data))
     experts = panel.experts
     p = {x: {} for x in experts}
     for name, (texts, unsafe) in tests.items():
-        e = panel.encoder.embed(texts)
         for x in experts:
-            p[x][name] = panel.probability(x, texts, e)
+            p[x][name] = panel.probability(x, texts)
         print(f"{name}: {len(texts)} texts, {unsafe.sum()} unsafe", flush=True)
 
     quality = {x: {"set": ABOUT[OWN[x]], "auc": round(auc(tests[OWN[x]][1], p[x][OWN[x]]), 3)} for x in experts}

@@ -38,7 +38,8 @@ def write_manifest(folder, kind: str, about: dict, *, encoder=None, model=None, 
         if fields:
             page += _table(f"[{name}]", fields)
     for label, category in about.get("labels", []):
-        page += _table("[[labels]]", {"name": label, "category": category, "unsafe": True})
+        named = {"category": category} if category else {}
+        page += _table("[[labels]]", {"name": label, **named, "unsafe": True})
     for name in ("calibration", "quality"):
         if fitted and fitted.get(name):
             page += _table(f"[{name}]", fitted[name])

@@ -25,8 +25,9 @@ MODELS = ROOT / "models"
 STAMP = MODELS / ".stamp"
 EXPECTED = HERE / "expected.json"
 # The inputs of models/. (train.py and evaluate.py only write weights.)
-SOURCES = ["setup.py", "fetch.py", "build.py", "catalogue.py", "demo_text.py", "encoder.py", "heads.py",
-           "manifest.py", "onnxfile.py", "profanity.py", "recurrent.py", "packages.json", "rules/rules.toml"]
+SOURCES = ["setup.py", "fetch.py", "build.py", "catalogue.py", "demo_text.py", "encoder.py", "gguffile.py",
+           "heads.py", "manifest.py", "onnxfile.py", "profanity.py", "recurrent.py", "smollm.py", "smollm_text.py",
+           "packages.json", "rules/rules.toml"]
 
 
 def inputs_digest() -> str:

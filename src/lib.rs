@@ -9,6 +9,7 @@
 //!   shutdown, [`registry`] the client of a schema registry, and [`panics`] the handling of panics.
 //! * Commands with a module of their own: [`replay`], [`evaluate`], [`verify`] and [`demo`]. [`charts`] draws for the
 //!   first two.
+//! * Prompts of LLM guards: [`guards`] has the formats of the families, as data.
 //! * [`rows`] reads the files that users evaluate and score.
 //! * For tests: [`crash`] has the points at which a process is killed or stopped.
 //!
@@ -28,6 +29,8 @@ pub mod dead_letter;
 pub mod demo;
 pub mod evaluate;
 pub mod experts;
+pub mod guards;
+pub mod http;
 pub mod kafka;
 pub mod learn;
 pub mod ops;

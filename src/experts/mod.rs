@@ -37,6 +37,7 @@ mod loader;
 mod manifest;
 mod panel;
 mod pending;
+mod prompts;
 mod reload;
 pub mod rules;
 mod scheduler;

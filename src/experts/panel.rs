@@ -4,12 +4,14 @@ pub(crate) mod ask;
 mod requests;
 pub(crate) mod stream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ask::{Asked, Question, Terms, UnderLoad};
 
 use super::backend::Profile;
+use super::backend::remote::RemoteExpert;
 use super::backend::rules::RulesBackend;
 use super::cache::ResultCache;
 use super::config::PanelConfig;
@@ -19,11 +21,12 @@ use super::info::{EncoderInfo, ExpertInfo, ModelInfo};
 use super::loader::{Model, PanelParts, load, model_loader, worker_loader};
 use super::pending::outcome::VoteFlags;
 use super::pending::{AnswerSink, PartialAnswer, RunSpan};
+use super::prompts::GuardPrompts;
 use super::scheduler::{ModelSpec, Scheduler};
 use super::scores::ExpertScore;
 use super::tokenizer::ModelTokenizer;
 use super::worker::Workers;
-use crate::core::event::ConversationRef;
+use crate::core::event::{ConversationRef, Role};
 use crate::core::features::{EncoderId, Features};
 use crate::core::ledger::TextFeatures;
 use crate::core::text::reveal;
@@ -67,8 +70,12 @@ pub struct Panel {
     encoder: Option<EncoderInfo>,
     tokenizers: Vec<ModelTokenizer>,
     models: Vec<Model>,
+    /// By model; `None` for those that have a tokenizer.
+    prompts: Vec<Option<Arc<GuardPrompts>>>,
     /// By model.
     profiles: Vec<Profile>,
+    /// The remote experts, by model.
+    remotes: BTreeMap<usize, Arc<RemoteExpert>>,
     scheduler: Arc<Scheduler>,
     timeout: Duration,
     /// The greatest number of turns before the judged one that any expert reads.
@@ -108,7 +115,8 @@ fn scheduler(config: &PanelConfig, loaded: &PanelParts, profiles: &[Profile]) ->
         pause: config.pause,
         missing: missing.clone(),
     });
-    Scheduler::new(specs, !loaded.rules.is_empty(), ResultCache::new(config.cache), config.memory)
+    let cache = ResultCache::new(config.cache);
+    Scheduler::new(specs, !loaded.rules.is_empty(), cache, config.memory).with_remotes(loaded.remotes.clone())
 }
 
 impl Panel {
@@ -139,7 +147,9 @@ impl Panel {
             encoder: loaded.encoder,
             tokenizers: loaded.tokenizers,
             models: loaded.models,
+            prompts: loaded.prompts,
             profiles,
+            remotes: loaded.remotes,
             scheduler,
             timeout,
             history_turns,
@@ -147,6 +157,15 @@ impl Panel {
             sessions,
             _workers: workers,
         })
+    }
+
+    /// The tokenizer of a model that has one, with its index.
+    ///
+    /// # Panics
+    /// Panics for guards.
+    fn tokenizer(&self, model: &Model) -> (usize, &ModelTokenizer) {
+        let index = model.tokenizer.expect("only guards have no tokenizer");
+        (index, &self.tokenizers[index])
     }
 
     /// The experts, in the order of the ids' UTF-8 bytes, including those that could not be loaded.
@@ -264,13 +283,33 @@ impl Panel {
     fn answer(&self, answer: PartialAnswer) -> Answer {
         let PartialAnswer { experts, default, features, tokens, began, .. } = answer;
         let ran = experts.iter().map(|outcome| outcome.run).collect();
-        let votes = self.experts.iter().zip(experts).map(|(expert, outcome)| match outcome.finish(default) {
-            (Ok(judged), VoteFlags { truncated, cached, windows }) => {
-                Vote { truncated, cached, windows, ..vote(expert, Ok(judged)) }
+        let votes = self.experts.iter().zip(experts).map(|(expert, mut outcome)| {
+            let revision = outcome.revision.take();
+            let vote = match outcome.finish(default) {
+                (Ok(judged), VoteFlags { truncated, cached, windows }) => {
+                    Vote { truncated, cached, windows, ..vote(expert, Ok(judged)) }
+                }
+                (outcome, _) => vote(expert, outcome),
+            };
+            match revision.as_deref().or(expert.revision.as_deref()) {
+                Some(revision) => Vote { model: None, revision: Some(revision.to_owned()), ..vote },
+                None => vote,
             }
-            (outcome, _) => vote(expert, outcome),
         });
         Answer { votes: votes.collect(), reading: self.text_features(features), tokens, began, ran }
+    }
+
+    /// Sends each remote expert's endpoint a request about a harmless text, one after the other, and returns the experts'
+    /// ids, each with the reason why there is no vote, if there is none. Each takes at most the expert's deadline.
+    #[must_use]
+    pub fn probe_remotes(&self) -> Vec<(&str, Result<(), Abstention>)> {
+        let probe = |remote: &Arc<RemoteExpert>| {
+            let expert = &self.experts[remote.expert_index];
+            // A role that it votes on.
+            let role = expert.roles.first().copied().unwrap_or(Role::User);
+            (expert.id.as_str(), remote.probe(role))
+        };
+        self.remotes.values().map(probe).collect()
     }
 
     /// Runs only the encoder on texts, and returns their features in the texts' order. `progress` is called with the
@@ -295,8 +334,12 @@ impl Panel {
         let revealed = reveal(conversation.judged_text());
         let votes = answers.into_iter().flat_map(|answer| answer.votes);
         let tokens = |expert_index: usize| {
-            let model = self.models.iter().find(|model| model.experts.contains(&expert_index))?;
-            let tokenizer = &self.tokenizers[model.tokenizer];
+            let number = self.models.iter().position(|model| model.experts.contains(&expert_index))?;
+            let model = &self.models[number];
+            if let Some(prompts) = &self.prompts[number] {
+                return prompts.encode(&conversation).ok().map(|tokens| tokens.count);
+            }
+            let (_, tokenizer) = self.tokenizer(model);
             tokenizer.count(&tokenizer.tokenize(&revealed.text).ok()?)
         };
         votes

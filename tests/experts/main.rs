@@ -2,12 +2,17 @@
 
 #[path = "support/mod.rs"]
 mod experts_support;
+#[path = "../support/identity.rs"]
+mod identity;
 
 mod faults;
+mod guards;
 mod hang;
 mod panel;
 mod quality;
 mod refused;
+mod remote;
+mod smollm;
 mod stream;
 mod view_figures;
 mod views;

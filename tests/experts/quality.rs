@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 /// Each expert with the held-out set of the harm that it detects.
-const SETS: [(&str, &str); 11] = [
+const SETS: [(&str, &str); 12] = [
     ("abuse", "abuse"),
     ("harmful-request", "requests"),
     ("hate", "hate"),
@@ -15,6 +15,7 @@ const SETS: [(&str, &str); 11] = [
     ("profanity", "toxicity"),
     ("rules", "offensive"),
     ("sexism", "sexism"),
+    ("smollm2-harm", "toxicity"),
     ("tox-block", "toxicity"),
     ("toxic-bilstm", "toxicity"),
 ];

@@ -182,7 +182,7 @@ fn the_history_of_the_next_turn_is_in_the_cache() {
         let asked = [by_user(&turns[..=judged])];
         let answer = panel.ask_with_costs(&asked, &mut costs).remove(0);
         let alone = panel.ask(&turns[judged..=judged]).remove(0).tokens;
-        // What ran is the turn and, if there is a history, the whole: `tokens` is the longest text of a conversation.
+        // The turn ran and, if there is a history, the whole: `tokens` is the longest text of a conversation.
         let ran = if judged == 0 { alone } else { alone + answer.tokens };
         // The first turn was judged without its role, so as a history it runs once.
         let history = if judged == 1 { whole } else { 0 };

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::guard::RawPrompt;
+use super::remote::{RawEndpoint, RawRequest};
 use super::{Activation, Ask, Calibration, Kind, Label, Padding};
 
 #[derive(Deserialize)]
@@ -80,6 +82,13 @@ pub(super) struct RawManifest {
     pub(super) ask: Option<Ask>,
     pub(super) model: Option<RawModel>,
     pub(super) rules: Option<RawFile>,
+    pub(super) endpoint: Option<RawEndpoint>,
+    pub(super) request: Option<RawRequest>,
+    pub(super) base: Option<String>,
+    pub(super) prompt: Option<RawPrompt>,
+    pub(super) adapter: Option<RawFile>,
+    #[serde(default)]
+    pub(super) categories: bool,
     pub(super) tokenizer: Option<RawTokenizer>,
     pub(super) text: Option<RawText>,
     pub(super) inputs: Option<RawInputs>,

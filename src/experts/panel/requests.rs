@@ -9,16 +9,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Panel;
 use super::ask::Terms;
-use crate::core::event::Conversation;
+use crate::core::event::{Conversation, Turn};
+use crate::core::text::reveal;
 use crate::core::vote::Abstention;
+use crate::experts::backend::remote::RemoteExpert;
 use crate::experts::backend::result::{RunError, catch_panic};
 use crate::experts::cache::RequestKey;
 use crate::experts::manifest::View;
 use crate::experts::pending::PartialAnswer;
 use crate::experts::pending::outcome::Span;
+use crate::experts::prompts::GuardPrompts;
 use crate::experts::scheduler::work::Request;
 use crate::experts::tokenizer::Tokens;
 use crate::experts::tokenizer::context::{ContextTokens, WithHistory};
+use crate::guards::PromptError;
 
 /// Logs that a text could not be prepared: the first time, the second, the fourth, the eighth and so on.
 pub(super) fn log_unprepared(expert: &str, error: &RunError) {
@@ -65,9 +69,17 @@ impl<'a> QuestionRequests<'a> {
     /// Adds the requests for a model that reads text.
     pub(super) fn add_model(&mut self, number: usize, answer: &mut PartialAnswer) {
         let model = &self.panel.models[number];
-        let tokenizer = &self.panel.tokenizers[model.tokenizer];
+        if let Some(remote) = self.panel.remotes.get(&number) {
+            self.add_remote(number, remote, answer);
+            return;
+        }
+        if let Some(prompts) = &self.panel.prompts[number] {
+            self.add_prompt(number, prompts, answer);
+            return;
+        }
+        let (index, tokenizer) = self.panel.tokenizer(model);
         let read = || prepared(&model.id, || tokenizer.tokenize(self.judged));
-        let Some(tokens) = self.turns.entry(model.tokenizer).or_insert_with(read).clone() else {
+        let Some(tokens) = self.turns.entry(index).or_insert_with(read).clone() else {
             answer.abstain(&model.experts, Abstention::Failed);
             return;
         };
@@ -87,6 +99,57 @@ impl<'a> QuestionRequests<'a> {
         }
     }
 
+    /// Adds the request for a guard, whose prompt shows the conversation as far as its view goes.
+    fn add_prompt(&mut self, number: usize, prompts: &GuardPrompts, answer: &mut PartialAnswer) {
+        let model = &self.panel.models[number];
+        let tokens = match catch_panic(|| Ok(prompts.encode(self.conversation))) {
+            Ok(Ok(tokens)) => tokens,
+            Ok(Err(PromptError::Role { .. })) => {
+                answer.abstain(&model.experts, Abstention::WrongRole);
+                return;
+            }
+            Ok(Err(error)) => {
+                log_unprepared(&model.id, &RunError::failed(error));
+                answer.abstain(&model.experts, Abstention::Failed);
+                return;
+            }
+            Err(error) => {
+                log_unprepared(&model.id, &error);
+                answer.abstain(&model.experts, Abstention::Failed);
+                return;
+            }
+        };
+        if tokens.cut {
+            answer.set_truncated(&model.experts);
+        }
+        answer.tokens = answer.tokens.max(tokens.count);
+        let cost = self.panel.profiles[number].cost(tokens.count);
+        let key = RequestKey { model: number, ids: tokens.ids, votes: self.terms.votes };
+        self.requests.push(Request { key, cost, span: Span::Turn, gives_features: false, remote: None });
+    }
+
+    /// Adds the request to a remote expert, which gets the conversation as far as its view goes.
+    fn add_remote(&mut self, number: usize, remote: &RemoteExpert, answer: &mut PartialAnswer) {
+        let experts = [remote.expert_index];
+        let judged = Turn { role: self.conversation.judged_turn().role, text: self.judged.to_owned() };
+        let seen = |turn: &Turn| Turn { role: turn.role, text: reveal(&turn.text).text.into_owned() };
+        let history = || remote.view.history(self.conversation).iter().map(seen).collect();
+        let request = match catch_panic(|| remote.prepare(history(), judged)) {
+            Ok(request) => request,
+            Err(error) => {
+                log_unprepared(&self.panel.models[number].id, &error);
+                answer.abstain(&experts, error.reason);
+                return;
+            }
+        };
+        if request.truncated {
+            answer.set_truncated(&experts);
+        }
+        let key = RequestKey { model: number, ids: Arc::clone(&request.ids), votes: true };
+        let remote = Some(request);
+        self.requests.push(Request { key, cost: 1, span: Span::Turn, gives_features: false, remote });
+    }
+
     /// Adds the requests for the experts of a model that read more than the judged turn.
     fn add_view(
         &mut self,
@@ -100,13 +163,13 @@ impl<'a> QuestionRequests<'a> {
             return;
         }
         let model = &self.panel.models[number];
-        let tokenizer = &self.panel.tokenizers[model.tokenizer];
+        let (index, tokenizer) = self.panel.tokenizer(model);
         let (history, role) = (view.history(self.conversation), self.conversation.judged_turn().role);
         let read = || {
             let judged = (role, self.judged);
             prepared(&model.id, || tokenizer.tokenize_context(history, judged, is_turn_truncated))
         };
-        let Some(context) = self.contexts.entry((model.tokenizer, view)).or_insert_with(read).clone() else {
+        let Some(context) = self.contexts.entry((index, view)).or_insert_with(read).clone() else {
             answer.abstain(experts, Abstention::Failed);
             return;
         };
@@ -128,7 +191,7 @@ impl<'a> QuestionRequests<'a> {
         experts: &[usize],
         answer: &mut PartialAnswer,
     ) -> bool {
-        let tokenizer = &self.panel.tokenizers[self.panel.models[number].tokenizer];
+        let (_, tokenizer) = self.panel.tokenizer(&self.panel.models[number]);
         answer.tokens = answer.tokens.max(tokenizer.count(tokens).unwrap_or(0));
         answer.set_windows(experts, span, tokens.windows.len());
         let mut windows = tokenizer.readable_windows(tokens);
@@ -140,7 +203,7 @@ impl<'a> QuestionRequests<'a> {
             let key = RequestKey { model: number, ids: Arc::clone(ids), votes: self.terms.votes };
             let cost = self.panel.profiles[number].cost(ids.len());
             let gives_features = place == 0 && matches!(span, Span::Turn);
-            self.requests.push(Request { key, cost, span: span.clone(), gives_features });
+            self.requests.push(Request { key, cost, span: span.clone(), gives_features, remote: None });
         }
         !windows.is_empty()
     }

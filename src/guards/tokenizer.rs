@@ -1,0 +1,352 @@
+//! Turns conversations into token ids.
+//!
+//! Control tokens of the template are inserted by id. Each run between two of them, which are words of the template and
+//! texts of turns joined, is encoded as one string, because a vocabulary may join the end of the words with the beginning
+//! of a text. In a run, special tokens of the vocabulary and control tokens that the spec lists are ordinary text.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use serde_json::Value;
+use tokenizers::Tokenizer;
+
+use super::error::{PromptError, SpecError};
+use super::fit::{Measure, fit};
+use super::prefix;
+use super::raw::Keep;
+use super::spec::GuardSpec;
+use super::template::Piece;
+use super::verdict::VerdictTokens;
+use crate::core::event::{Conversation, Role};
+
+/// The tokens that the context must have for a judged turn, beside the fixed parts and the answer.
+const MIN_JUDGED_TOKENS: usize = 16;
+/// The text of probes: an ordinary word.
+const PROBE: &str = "word";
+/// The remedy for a file that is no usable tokenizer.
+const TOKENIZER_REMEDY: &str = "give a tokenizer.json of Hugging Face tokenizers 0.23";
+
+/// A prompt as token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardPrompt {
+    /// The ids after the prefix. The verdict's token follows the last of them.
+    pub ids: Vec<u32>,
+    /// Part of the conversation was left out to make the prompt fit.
+    pub cut: bool,
+    /// The index of the prompt's prefix in [`GuardTokenizer::prefixes`].
+    pub role_prefix: usize,
+}
+
+/// Makes prompts of one spec for one vocabulary.
+#[derive(Debug)]
+pub struct GuardTokenizer {
+    spec: GuardSpec,
+    runs: RunEncoder,
+    prefixes: Vec<Vec<u32>>,
+    /// The index of the prefix of each role whose verdict is the next token.
+    role_prefixes: Vec<(Role, usize)>,
+    verdict: VerdictTokens,
+    turn_overhead: usize,
+}
+
+impl GuardTokenizer {
+    /// Resolves a spec's tokens in a vocabulary, given as the bytes of its tokenizer.json.
+    ///
+    /// # Errors
+    /// Returns `Invalid` if the vocabulary lacks a control token, if the verdicts are not distinct at their first token,
+    /// or if the policy and the output rules do not fit the context.
+    pub fn new(spec: GuardSpec, tokenizer_json: &[u8]) -> Result<Self, SpecError> {
+        let runs = RunEncoder::new(&spec, tokenizer_json)?;
+        let Some(&first_role) = spec.next_token_roles().first() else {
+            let problem = "is empty: no verdict of this guard is the next token";
+            let remedy = "use the guard as a remote expert, which reads the whole answer";
+            return Err(SpecError::invalid(spec.name(), "verdict.next_token", problem, remedy));
+        };
+        let verdict = resolve_verdict(&spec, &runs, first_role)?;
+        let mut prefixes: Vec<Vec<u32>> = Vec::new();
+        let mut role_prefixes = Vec::new();
+        for &role in spec.next_token_roles() {
+            if resolve_verdict(&spec, &runs, role)? != verdict {
+                let problem = format!("has other tokens for {}", role.word());
+                let remedy = "end the template alike for all roles, or judge one role";
+                return Err(SpecError::invalid(spec.name(), "verdict", problem, remedy));
+            }
+            check_context(&spec, &runs, role)?;
+            let ids = prefix::of_role(&spec, &runs, role)?;
+            let known = prefixes.iter().position(|known| *known == ids);
+            role_prefixes.push((role, known.unwrap_or(prefixes.len())));
+            if known.is_none() {
+                prefixes.push(ids);
+            }
+        }
+        let mut tokenizer = Self { spec, runs, prefixes, role_prefixes, verdict, turn_overhead: 0 };
+        tokenizer.turn_overhead = tokenizer.least_turn_overhead()?;
+        Ok(tokenizer)
+    }
+
+    /// The spec.
+    #[must_use]
+    pub fn spec(&self) -> &GuardSpec {
+        &self.spec
+    }
+
+    /// The ids that prompts begin with, including the policy: one list for all judged roles, or one for each.
+    #[must_use]
+    pub fn prefixes(&self) -> &[Vec<u32>] {
+        &self.prefixes
+    }
+
+    /// The prefix with this index, which is the `role_prefix` of a prompt.
+    ///
+    /// # Panics
+    /// Panics if there is none.
+    #[must_use]
+    pub fn prefix(&self, role_prefix: usize) -> &[u32] {
+        &self.prefixes[role_prefix]
+    }
+
+    /// The tokens that a verdict begins with.
+    #[must_use]
+    pub fn verdict(&self) -> &VerdictTokens {
+        &self.verdict
+    }
+
+    /// The greatest id of the vocabulary.
+    #[must_use]
+    pub fn greatest_id(&self) -> u32 {
+        self.runs.greatest_id
+    }
+
+    /// Returns `true` if the token is a control token, which ends an answer.
+    #[must_use]
+    pub fn is_control(&self, id: u32) -> bool {
+        self.runs.is_special(id)
+    }
+
+    /// The text of generated tokens, with which an answer can be parsed. Control tokens are left out.
+    ///
+    /// # Errors
+    /// Returns the tokenizer's message.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, PromptError> {
+        self.runs.tokenizer.decode(ids, true).map_err(|error| PromptError::Failed {
+            spec: self.spec.name().to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Makes the prompt of a conversation, of at most `max_tokens` tokens with its prefix, and never more than the
+    /// context without the answer. Turns after the judged one are not read.
+    ///
+    /// # Errors
+    /// Returns `Role` if the verdict on a turn of this role is not the next token, and `NoRoom` if `max_tokens` is too
+    /// small for the policy and the output rules.
+    ///
+    /// # Panics
+    /// Panics if the judged turn does not exist.
+    pub fn encode(&self, conversation: &Conversation, max_tokens: usize) -> Result<GuardPrompt, PromptError> {
+        let judged = conversation.judged_turn().role;
+        let of_role = self.role_prefixes.iter().find(|(role, _)| *role == judged);
+        let Some(&(_, role_prefix)) = of_role else {
+            return Err(PromptError::Role { spec: self.spec.name().to_owned(), role: judged });
+        };
+        let budget = max_tokens.min(self.spec.context() - self.spec.max_answer_tokens());
+        let fitted = fit(&self.spec, conversation, budget, self)?;
+        let ids = fitted.prompt.strip_prefix(self.prefixes[role_prefix].as_slice()).ok_or_else(|| {
+            // The property tests show that no text has this effect in the vocabularies that are known.
+            let reason = "the text changes the tokens of the policy before it".to_owned();
+            PromptError::Failed { spec: self.spec.name().to_owned(), reason }
+        })?;
+        Ok(GuardPrompt { ids: ids.to_vec(), cut: fitted.cut, role_prefix })
+    }
+
+    /// The least number of tokens that a further turn takes beside its text.
+    fn least_turn_overhead(&self) -> Result<usize, SpecError> {
+        let (judged, _) = self.role_prefixes[0];
+        let count = |roles: &[Role]| {
+            let texts = vec![PROBE; roles.len()];
+            self.runs.prompt(&self.spec, roles, &texts).map(|ids| ids.len())
+        };
+        let alone = count(&[judged])?;
+        let text = self.runs.encode(PROBE).map_err(|problem| self.runs.invalid(&self.spec, problem))?.len();
+        let mut least = usize::MAX;
+        for role in Role::ALL.into_iter().filter(|role| self.spec.role_word(*role).is_some()) {
+            least = least.min(count(&[role, judged])?.saturating_sub(alone + text));
+        }
+        Ok(if least == usize::MAX { 0 } else { least })
+    }
+}
+
+impl Measure for GuardTokenizer {
+    type Prompt = Vec<u32>;
+    const UNIT: &'static str = "tokens";
+
+    fn prompt(&self, roles: &[Role], texts: &[&str]) -> Result<(Vec<u32>, usize), String> {
+        let pieces = self.spec.pieces(roles).map_err(|(_, problem)| problem)?;
+        let ids = self.runs.pieces(&pieces, texts)?;
+        let size = ids.len();
+        Ok((ids, size))
+    }
+
+    fn text(&self, text: &str) -> Result<usize, String> {
+        Ok(self.runs.encode(text)?.len())
+    }
+
+    fn part(&self, text: &str, units: usize, keep: Keep) -> Result<Range<usize>, String> {
+        let encoding = self.runs.tokenizer.encode(text, false).map_err(|error| error.to_string())?;
+        let offsets = encoding.get_offsets();
+        if offsets.len() <= units {
+            return Ok(0..text.len());
+        }
+        Ok(match keep {
+            Keep::Start => {
+                0..text.floor_char_boundary(offsets.get(units.wrapping_sub(1)).map_or(0, |part| part.1))
+            }
+            Keep::End => text.ceil_char_boundary(offsets[offsets.len() - units].0)..text.len(),
+        })
+    }
+
+    fn turn_overhead(&self) -> usize {
+        self.turn_overhead
+    }
+}
+
+/// Encodes runs, with the ids of the spec's control tokens.
+#[derive(Debug)]
+pub(super) struct RunEncoder {
+    tokenizer: Tokenizer,
+    control: Vec<u32>,
+    /// The token put before the template's text.
+    bos: Option<u32>,
+    /// The ids of control tokens and special tokens, which no run may contain.
+    special: BTreeSet<u32>,
+    greatest_id: u32,
+}
+
+impl RunEncoder {
+    fn new(spec: &GuardSpec, tokenizer_json: &[u8]) -> Result<Self, SpecError> {
+        let invalid = |field: &str, problem: String, remedy: &str| {
+            SpecError::invalid(spec.name(), field, problem, remedy)
+        };
+        let unusable = |problem: String| invalid("the tokenizer", problem, TOKENIZER_REMEDY);
+        let mut file: Value =
+            serde_json::from_slice(tokenizer_json).map_err(|error| unusable(error.to_string()))?;
+        let mut special = BTreeSet::new();
+        // An added token that is not special is found in any text. Vocabularies have harmless ones, e.g. runs of spaces.
+        for token in file.get_mut("added_tokens").and_then(Value::as_array_mut).into_iter().flatten() {
+            let content = token["content"].as_str().unwrap_or_default();
+            if token["special"] == Value::Bool(true) || spec.is_control(content) {
+                token["special"] = Value::Bool(true);
+                special.extend(token["id"].as_u64().and_then(|id| u32::try_from(id).ok()));
+            }
+        }
+        for key in ["post_processor", "truncation", "padding"] {
+            file[key] = Value::Null;
+        }
+        let bytes = serde_json::to_vec(&file).map_err(|error| unusable(error.to_string()))?;
+        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| unusable(error.to_string()))?;
+        tokenizer.set_encode_special_tokens(true);
+        let id = |field: &str, token: &str| {
+            tokenizer.token_to_id(token).ok_or_else(|| {
+                let problem = format!("the tokenizer has no token {token}");
+                invalid(field, problem, "the tokenizer or the spec is another model's: correct one of them")
+            })
+        };
+        let control = &spec.raw.template.control;
+        let control =
+            control.iter().map(|token| id("template.control", token)).collect::<Result<Vec<_>, _>>()?;
+        let added = spec.bos().filter(|(_, written)| !written);
+        let bos = added.map(|(token, _)| id("template.bos_added", token)).transpose()?;
+        special.extend(control.iter().copied().chain(bos));
+        let greatest_id = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+        Ok(Self { tokenizer, control, bos, special, greatest_id })
+    }
+
+    pub(super) fn is_special(&self, id: u32) -> bool {
+        self.special.contains(&id)
+    }
+
+    pub(super) fn invalid(&self, spec: &GuardSpec, problem: String) -> SpecError {
+        SpecError::invalid(spec.name(), "the tokenizer", problem, TOKENIZER_REMEDY)
+    }
+
+    /// Encodes a run.
+    ///
+    /// # Errors
+    /// Returns the tokenizer's message, or an error if the run gives a control token.
+    pub(super) fn encode(&self, run: &str) -> Result<Vec<u32>, String> {
+        if run.is_empty() {
+            return Ok(Vec::new());
+        }
+        let encoding = self.tokenizer.encode_fast(run, false).map_err(|error| error.to_string())?;
+        let ids = encoding.get_ids();
+        if ids.iter().any(|id| self.special.contains(id)) {
+            return Err("the vocabulary gives a special token for ordinary text".to_owned());
+        }
+        Ok(ids.to_vec())
+    }
+
+    /// Encodes the pieces of a prompt.
+    pub(super) fn pieces(&self, pieces: &[Piece], texts: &[&str]) -> Result<Vec<u32>, String> {
+        let mut ids: Vec<u32> = self.bos.into_iter().collect();
+        let mut run = String::new();
+        for piece in pieces {
+            match piece {
+                Piece::Words(words) => run.push_str(words),
+                Piece::Text(index) => run.push_str(texts[*index]),
+                Piece::Control(index) => {
+                    ids.extend(self.encode(&run)?);
+                    run.clear();
+                    ids.push(self.control[*index]);
+                }
+            }
+        }
+        ids.extend(self.encode(&run)?);
+        Ok(ids)
+    }
+
+    /// Encodes the prompt of turns, the last of which is judged, for a check at load.
+    pub(super) fn prompt(
+        &self,
+        spec: &GuardSpec,
+        roles: &[Role],
+        texts: &[&str],
+    ) -> Result<Vec<u32>, SpecError> {
+        let pieces = spec.pieces(roles).map_err(|(field, problem)| {
+            SpecError::invalid(spec.name(), &field, problem, "correct the template")
+        })?;
+        self.pieces(&pieces, texts).map_err(|problem| self.invalid(spec, problem))
+    }
+}
+
+/// Finds the verdict's tokens behind the last run of a prompt.
+fn resolve_verdict(spec: &GuardSpec, runs: &RunEncoder, role: Role) -> Result<VerdictTokens, SpecError> {
+    let pieces = spec.pieces(&[role]).map_err(|(field, problem)| {
+        SpecError::invalid(spec.name(), &field, problem, "correct the template")
+    })?;
+    let mut run = String::new();
+    for piece in &pieces {
+        match piece {
+            Piece::Control(_) => run.clear(),
+            Piece::Words(words) => run.push_str(words),
+            Piece::Text(_) => run.push_str(PROBE),
+        }
+    }
+    VerdictTokens::resolve(spec, &run, |text| {
+        runs.encode(text).map_err(|problem| runs.invalid(spec, problem))
+    })
+}
+
+/// Checks that the fixed parts of a prompt leave room for a judged turn.
+fn check_context(spec: &GuardSpec, runs: &RunEncoder, role: Role) -> Result<(), SpecError> {
+    let fixed = runs.prompt(spec, &[role], &[PROBE])?.len();
+    let needed = fixed + spec.max_answer_tokens() + MIN_JUDGED_TOKENS;
+    if needed > spec.context() {
+        let problem = format!(
+            "is {}, but the policy and the output rules take {fixed} tokens, the answer {} and a judged turn {MIN_JUDGED_TOKENS} or more",
+            spec.context(),
+            spec.max_answer_tokens()
+        );
+        return Err(SpecError::invalid(spec.name(), "context", problem, "shorten the policy text"));
+    }
+    Ok(())
+}

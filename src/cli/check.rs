@@ -18,7 +18,8 @@ use crate::core::event::{Event, Turn};
 use crate::core::label::Label;
 use crate::core::policy::Policy;
 use crate::core::text;
-use crate::experts::ExpertInfo;
+use crate::core::vote::Abstention;
+use crate::experts::{ExpertInfo, Panel};
 use crate::ops::Exit;
 use crate::ops::stdout::outln;
 
@@ -85,6 +86,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     let all = panel.experts().iter().map(|info| expert(info, &config));
     let (all, lines): (Vec<_>, Vec<_>) = all.unzip();
     report.add("experts", all.into(), &lines);
+    add_endpoints(&panel, &mut report);
     let brokers = &config.kafka.brokers;
     let line = format!("brokers {brokers}: settings ok; `aegis topics --config {file}` checks the topics");
     report.add("brokers", brokers.as_str().into(), &[line]);
@@ -92,6 +94,27 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
         print::json(&report.values)?;
     }
     Ok(Exit::Success)
+}
+
+/// Adds whether the endpoints of remote experts answer. One that does not is no error: score runs without it.
+fn add_endpoints(panel: &Panel, report: &mut Report) {
+    let answers = panel.probe_remotes();
+    if answers.is_empty() {
+        return;
+    }
+    let describe = |(id, answer): &(&str, Result<(), Abstention>)| match answer {
+        Ok(()) => (json!({ "id": id, "answers": true }), format!("endpoint of {id}: answers")),
+        Err(reason) => {
+            let reason = reason.word();
+            let value = json!({ "id": id, "answers": false, "reason": reason });
+            (
+                value,
+                format!("endpoint of {id}: does not answer ({reason}); the expert abstains until it does"),
+            )
+        }
+    };
+    let (all, lines): (Vec<_>, Vec<_>) = answers.iter().map(describe).unzip();
+    report.add("endpoints", all.into(), &lines);
 }
 
 fn policy(policy: &Policy) -> (Value, String) {

@@ -9,7 +9,6 @@ mod live;
 mod load;
 mod machine;
 mod overlay;
-pub mod pem;
 mod policies;
 mod records;
 mod registry;

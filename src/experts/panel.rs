@@ -4,12 +4,14 @@ pub(crate) mod ask;
 mod requests;
 pub(crate) mod stream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ask::{Asked, Question, Terms, UnderLoad};
 
 use super::backend::Profile;
+use super::backend::remote::RemoteExpert;
 use super::backend::rules::RulesBackend;
 use super::cache::ResultCache;
 use super::config::PanelConfig;
@@ -24,7 +26,7 @@ use super::scheduler::{ModelSpec, Scheduler};
 use super::scores::ExpertScore;
 use super::tokenizer::ModelTokenizer;
 use super::worker::Workers;
-use crate::core::event::ConversationRef;
+use crate::core::event::{ConversationRef, Role};
 use crate::core::features::{EncoderId, Features};
 use crate::core::ledger::TextFeatures;
 use crate::core::text::reveal;
@@ -72,6 +74,8 @@ pub struct Panel {
     prompts: Vec<Option<Arc<GuardPrompts>>>,
     /// By model.
     profiles: Vec<Profile>,
+    /// The remote experts, by model.
+    remotes: BTreeMap<usize, Arc<RemoteExpert>>,
     scheduler: Arc<Scheduler>,
     timeout: Duration,
     /// The greatest number of turns before the judged one that any expert reads.
@@ -111,7 +115,8 @@ fn scheduler(config: &PanelConfig, loaded: &PanelParts, profiles: &[Profile]) ->
         pause: config.pause,
         missing: missing.clone(),
     });
-    Scheduler::new(specs, !loaded.rules.is_empty(), ResultCache::new(config.cache), config.memory)
+    let cache = ResultCache::new(config.cache);
+    Scheduler::new(specs, !loaded.rules.is_empty(), cache, config.memory).with_remotes(loaded.remotes.clone())
 }
 
 impl Panel {
@@ -144,6 +149,7 @@ impl Panel {
             models: loaded.models,
             prompts: loaded.prompts,
             profiles,
+            remotes: loaded.remotes,
             scheduler,
             timeout,
             history_turns,
@@ -277,13 +283,33 @@ impl Panel {
     fn answer(&self, answer: PartialAnswer) -> Answer {
         let PartialAnswer { experts, default, features, tokens, began, .. } = answer;
         let ran = experts.iter().map(|outcome| outcome.run).collect();
-        let votes = self.experts.iter().zip(experts).map(|(expert, outcome)| match outcome.finish(default) {
-            (Ok(judged), VoteFlags { truncated, cached, windows }) => {
-                Vote { truncated, cached, windows, ..vote(expert, Ok(judged)) }
+        let votes = self.experts.iter().zip(experts).map(|(expert, mut outcome)| {
+            let revision = outcome.revision.take();
+            let vote = match outcome.finish(default) {
+                (Ok(judged), VoteFlags { truncated, cached, windows }) => {
+                    Vote { truncated, cached, windows, ..vote(expert, Ok(judged)) }
+                }
+                (outcome, _) => vote(expert, outcome),
+            };
+            match revision.as_deref().or(expert.revision.as_deref()) {
+                Some(revision) => Vote { model: None, revision: Some(revision.to_owned()), ..vote },
+                None => vote,
             }
-            (outcome, _) => vote(expert, outcome),
         });
         Answer { votes: votes.collect(), reading: self.text_features(features), tokens, began, ran }
+    }
+
+    /// Sends each remote expert's endpoint a request about a harmless text, one after the other, and returns the experts'
+    /// ids, each with the reason why there is no vote, if there is none. Each takes at most the expert's deadline.
+    #[must_use]
+    pub fn probe_remotes(&self) -> Vec<(&str, Result<(), Abstention>)> {
+        let probe = |remote: &Arc<RemoteExpert>| {
+            let expert = &self.experts[remote.expert_index];
+            // A role that it votes on.
+            let role = expert.roles.first().copied().unwrap_or(Role::User);
+            (expert.id.as_str(), remote.probe(role))
+        };
+        self.remotes.values().map(probe).collect()
     }
 
     /// Runs only the encoder on texts, and returns their features in the texts' order. `progress` is called with the

@@ -89,6 +89,7 @@ impl PartialAnswer {
         for (expert_index, outcome) in &result.outcomes {
             if span.concerns(*expert_index) {
                 self.experts[*expert_index].add(outcome, span, part);
+                self.experts[*expert_index].revision.clone_from(&result.revision);
             }
         }
         if result.features.is_some() && part.gives_features {

@@ -46,6 +46,7 @@ mod commit_waits;
 mod committer;
 mod deferral;
 mod error;
+mod file;
 mod in_flight;
 mod load_shedder;
 mod open_batch;
@@ -66,6 +67,7 @@ use crate::kafka::{Connection, Delivery, check_auth};
 use crate::ops::{Health, Shutdown, Traces, metrics};
 use crate::registry::{Encodings, Registry, RegistryError};
 pub use error::ScoreError;
+pub use file::{FileOutcome, FileScorer};
 pub use panel_handle::PanelHandle;
 use pipeline::ScorePipeline;
 

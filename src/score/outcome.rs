@@ -54,6 +54,8 @@ pub struct Decider {
     encoding: Encoding,
     traces: Traces,
     metrics: Decided,
+    /// `true` if decisions state the time that they took.
+    states_latency: bool,
 }
 
 impl Decider {
@@ -74,7 +76,14 @@ impl Decider {
             encoding,
             traces,
             metrics: Decided::default(),
+            states_latency: true,
         }
+    }
+
+    /// Makes decisions that state no latency, so that they do not depend on the clock.
+    #[must_use]
+    pub fn without_latency(self) -> Self {
+        Self { states_latency: false, ..self }
     }
 
     /// Decides later events under these policies, and without weight for this panel's experts in shadow mode.
@@ -132,7 +141,8 @@ impl Decider {
             return Err(ScoreError::Invariant { what });
         };
         let input = DecisionInput { event, origin, round_time, votes, features, trace };
-        let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let elapsed = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let latency = if self.states_latency { elapsed } else { 0 };
         let decision = decide(input, policy, predictor.reference().clone(), &combined, latency);
         self.metrics.note(&decision);
         // The decision and its review request continue the trace under this event's span.

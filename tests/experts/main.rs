@@ -2,6 +2,8 @@
 
 #[path = "support/mod.rs"]
 mod experts_support;
+#[path = "../support/identity.rs"]
+mod identity;
 
 mod faults;
 mod guards;
@@ -12,6 +14,8 @@ mod panel;
 mod prompts;
 mod quality;
 mod refused;
+mod remote;
+mod smollm;
 mod stream;
 mod view_figures;
 mod views;

@@ -10,12 +10,14 @@ use super::parts::{Graphs, LoadError, MissingParts, Model, PanelParts};
 use super::validate::{classifier, encoder, head};
 use crate::experts::backend::onnx::session::Graph;
 use crate::experts::backend::onnx::{Classifier, Encoder};
-use crate::experts::backend::{ModelBackend, NotLoaded, Profile};
+use crate::experts::backend::remote::RemoteExpert;
+use crate::experts::backend::{Form, ModelBackend, NotLoaded, Profile};
 use crate::experts::batch_invariance::check_batch_invariance;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::{Misfit, PanelError};
 use crate::experts::info::State;
-use crate::experts::manifest::{Body, HashedFile, Manifest, Scores, TextInput, TokenizerSpec, View};
+use crate::experts::manifest::remote::Remote;
+use crate::experts::manifest::{Body, HashedFile, Manifest, Padding, Scores, TextInput, TokenizerSpec, View};
 use crate::experts::rules::Rules;
 use crate::experts::tokenizer::{ModelTokenizer, WindowTokenizer};
 
@@ -277,6 +279,31 @@ impl<'a> PanelBuilder<'a> {
             }
         }
         Ok(missing)
+    }
+
+    /// Adds a remote expert. It is a model that no worker runs.
+    pub(super) fn add_remote(&mut self, manifest: &Manifest, remote: &Remote) -> Result<(), PanelError> {
+        let id = manifest.id.as_str();
+        let expert = self.expert_index(id);
+        let remote_expert = RemoteExpert::new(id, expert, manifest.view, remote)?;
+        let model = Model {
+            id: id.to_owned(),
+            tokenizer: None,
+            padding: Padding::default(),
+            experts: vec![expert],
+            views: Vec::new(),
+            features: false,
+            cheap: self.is_cheap(&[expert]),
+            alone: false,
+            hashes: vec![remote.hash()],
+        };
+        let profile = Profile { reads: Form::Text, padded_to: None, max_in_flight: None };
+        let backend = || Box::new(NotLoaded { experts: vec![expert], profile }) as ModelBackend;
+        let backends = self.parts.backends.iter().map(|_| backend()).collect();
+        self.parts.experts[expert].revision = Some(remote_expert.revision().to_string());
+        self.parts.remotes.insert(self.parts.models.len(), Arc::new(remote_expert));
+        self.add(model, backends, MissingParts::default());
+        Ok(())
     }
 
     pub(super) fn add_rules(&mut self, id: &str, file: &HashedFile) -> Result<(), PanelError> {

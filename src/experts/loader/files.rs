@@ -12,7 +12,8 @@ use crate::core::hash::hex;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::PanelError;
 use crate::experts::manifest::guard::{GuardModel, Prompt, folder};
-use crate::experts::manifest::{Body, HashedFile, Manifest};
+use crate::experts::manifest::remote::Api;
+use crate::experts::manifest::{Body, HashedFile, Kind, Manifest};
 use crate::guards::{GuardSpec, SpecError};
 
 /// The greatest size of a manifest, in bytes.
@@ -112,11 +113,14 @@ pub(super) fn read_manifests(config: &PanelConfig) -> Result<Vec<Manifest>, Pane
     };
     let models =
         found.values().filter_map(|(_, manifest)| manifest.guard()?.model.clone()).collect::<Vec<_>>();
-    let mut chosen: Vec<_> =
-        found.into_values().filter(|(_, manifest)| wanted.contains(&manifest.id)).collect();
+    let is_wanted = |manifest: &Manifest| {
+        wanted.contains(&manifest.id) && (config.remote || manifest.kind != Kind::Remote)
+    };
+    let mut chosen: Vec<_> = found.into_values().filter(|(_, manifest)| is_wanted(manifest)).collect();
     refuse_second_features(&chosen)?;
     for (path, manifest) in &mut chosen {
         complete_guard(path, manifest, &models)?;
+        complete_remote(path, manifest)?;
     }
     Ok(chosen.into_iter().map(|(_, manifest)| manifest).collect())
 }
@@ -199,6 +203,28 @@ fn complete_guard(path: &Path, manifest: &mut Manifest, models: &[GuardModel]) -
     if manifest.roles.is_empty() {
         let problem = format!("names no role whose verdict is the next token of {}", spec.name());
         return Err(refuse("roles", problem, "remove it, or name a role that the spec judges"));
+    }
+    guard.spec = Some(Arc::new(spec));
+    Ok(())
+}
+
+/// Fills in the spec of a remote guard. It votes only on turns of the roles that its spec judges.
+fn complete_remote(path: &Path, manifest: &mut Manifest) -> Result<(), PanelError> {
+    let Body::Remote(remote) = &mut manifest.body else {
+        return Ok(());
+    };
+    let Api::Guard(guard) = &mut remote.api else {
+        return Ok(());
+    };
+    let spec = read_spec(path, &guard.prompt)?;
+    manifest.roles.retain(|role| spec.judges(*role));
+    if manifest.roles.is_empty() {
+        return Err(PanelError::Manifest {
+            path: path.to_owned(),
+            field: "roles".to_owned(),
+            problem: format!("names no role that {} judges", spec.name()),
+            remedy: "remove it, or name a role that the spec judges".to_owned(),
+        });
     }
     guard.spec = Some(Arc::new(spec));
     Ok(())

@@ -114,6 +114,7 @@ fn load_part(config: &PanelConfig, model: Option<&str>) -> Result<PanelParts, Pa
         prompts: Vec::new(),
         missing: Vec::new(),
         rules: Vec::new(),
+        remotes: BTreeMap::new(),
         backends: (0..config.workers()).map(|_| Vec::new()).collect(),
     };
     let shares_runs = |manifest: &Manifest, id: &str| {
@@ -136,6 +137,7 @@ fn load_part(config: &PanelConfig, model: Option<&str>) -> Result<PanelParts, Pa
             Body::Head { .. } | Body::Guard(_) => {}
             Body::Classifier { input, scores, .. } => builder.add_classifier(manifest, input, scores)?,
             Body::Rules { file } => builder.add_rules(&manifest.id, file)?,
+            Body::Remote(remote) => builder.add_remote(manifest, remote)?,
         }
     }
     for group in guard::groups(&chosen) {

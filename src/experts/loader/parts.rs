@@ -1,9 +1,11 @@
 //! The parts of a panel that the loader makes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::experts::backend::ModelBackend;
 use crate::experts::backend::onnx::session::Graph;
+use crate::experts::backend::remote::RemoteExpert;
 use crate::experts::batcher::Limits;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::PanelError;
@@ -89,6 +91,8 @@ pub(crate) struct PanelParts {
     pub(crate) missing: Vec<MissingParts>,
     /// The rules experts, each with its index.
     pub(crate) rules: Vec<(usize, Arc<Rules>)>,
+    /// The remote experts, by model.
+    pub(crate) remotes: BTreeMap<usize, Arc<RemoteExpert>>,
     /// By worker, then by model.
     pub(crate) backends: Vec<Backends>,
 }

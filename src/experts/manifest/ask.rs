@@ -28,7 +28,7 @@ impl Ask {
     pub(super) fn default_of(kind: Kind) -> Self {
         match kind {
             Kind::Encoder | Kind::Head | Kind::Classifier | Kind::Rules => Self::Always,
-            Kind::Guard => Self::WhenDecisive,
+            Kind::Guard | Kind::Remote => Self::WhenDecisive,
         }
     }
 }

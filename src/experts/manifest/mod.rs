@@ -6,6 +6,7 @@ mod ask;
 pub(super) mod guard;
 mod parse;
 mod raw;
+pub(super) mod remote;
 mod validate;
 mod view;
 
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 pub use ask::Ask;
 use guard::Guard;
+use remote::Remote;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 pub use view::View;
@@ -31,6 +33,8 @@ pub enum Kind {
     Classifier,
     /// Terms and patterns.
     Rules,
+    /// Sends text to an endpoint, which votes.
+    Remote,
     /// A causal language model whose next token after a prompt is the verdict.
     Guard,
 }
@@ -44,6 +48,7 @@ impl Kind {
             Self::Head => "head",
             Self::Classifier => "classifier",
             Self::Rules => "rules",
+            Self::Remote => "remote",
             Self::Guard => "guard",
         }
     }
@@ -218,6 +223,7 @@ pub(super) enum Body {
     Head { graph: GraphFiles, encoder: String, embedding: String, scores: Scores },
     Classifier { graph: GraphFiles, input: TextInput, scores: Scores },
     Rules { file: HashedFile },
+    Remote(Box<Remote>),
     Guard(Box<Guard>),
 }
 
@@ -243,18 +249,18 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    /// The graph's files; `None` for rules.
+    /// The graph's files; `None` for rules and remote experts.
     pub(super) fn graph(&self) -> Option<&GraphFiles> {
         match &self.body {
             Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. } => {
                 Some(graph)
             }
             Body::Guard(guard) => guard.model.as_ref().map(|model| &model.graph),
-            Body::Rules { .. } => None,
+            Body::Rules { .. } | Body::Remote(_) => None,
         }
     }
 
-    /// The hash that identifies the model in votes; `None` for rules.
+    /// The hash that identifies the model in votes; `None` for rules and remote experts.
     pub(super) fn model(&self) -> Option<[u8; 32]> {
         match &self.body {
             Body::Guard(guard) => Some(guard.sha256()),

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::guard::RawPrompt;
+use super::remote::{RawEndpoint, RawRequest};
 use super::{Activation, Ask, Calibration, Kind, Label, Padding};
 
 #[derive(Deserialize)]
@@ -81,6 +82,8 @@ pub(super) struct RawManifest {
     pub(super) ask: Option<Ask>,
     pub(super) model: Option<RawModel>,
     pub(super) rules: Option<RawFile>,
+    pub(super) endpoint: Option<RawEndpoint>,
+    pub(super) request: Option<RawRequest>,
     pub(super) base: Option<String>,
     pub(super) prompt: Option<RawPrompt>,
     pub(super) adapter: Option<RawFile>,

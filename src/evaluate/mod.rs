@@ -1,14 +1,17 @@
 //! `aegis evaluate`: every expert, plain majority and the learner on labelled text.
 //!
-//! With files, [`samples`] reads labelled rows by a [`layout`], which flags or [`presets`] give, [`files`] asks the panel
-//! about them and about their [`attacks`], [`figures`] measures, and [`report`] writes text, JSON and a page. Without files,
-//! [`held_out`] evaluates Aegis's own sets: [`sets`] reads the texts, and [`page`] writes the tables of docs/experts.md.
-//! Both share [`ask`], which gets the panel's votes, [`judge`], which adds the scores of majority and the learner,
-//! [`measures`], and [`streams`], which writes label streams for `aegis replay`.
+//! With files, [`samples`] reads labelled rows. [`extract`] reads a row by a [`layout`], which flags or [`presets`] give.
+//! [`files`] asks the panel about the rows and about [`attacks`] on them, [`evaluation`] has the judges, [`figures`] measures,
+//! and [`report`] writes text, JSON and a page. Without files, [`held_out`] evaluates Aegis's own sets: [`sets`] reads the texts, and [`page`] writes the
+//! tables of docs/experts.md. Both share [`ask`], which gets the panel's votes, [`judge`], which adds the scores of majority
+//! and the learner, [`measures`], [`curves`], and [`streams`], which writes label streams for `aegis replay`.
 
 mod args;
 mod ask;
 mod attacks;
+mod curves;
+mod evaluation;
+mod extract;
 mod figures;
 mod files;
 mod held_out;

@@ -13,7 +13,7 @@ use crate::rows::{BadRow, Format, Item, Rows, RowsError};
 /// The maximum number of samples.
 const MAX_SAMPLES: usize = 1_000_000;
 /// The maximum size of all texts together, in bytes.
-const MAX_TEXT: usize = 1 << 30;
+const MAX_TEXT: usize = 256 << 20;
 /// The number of bad rows that are named.
 const NAMED: usize = 5;
 

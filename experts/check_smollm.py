@@ -25,7 +25,8 @@ from gguffile import Q4_1, Q8_0, Gguf  # noqa: E402
 from smollm import EPSILON, HEAD, HEADS, INNER, KEYS, KV_HEADS, LAYERS, THETA, VOCABULARY, WIDTH  # noqa: E402
 
 TEXTS = ["How do I kill a Python process?", "you're a WORTHLESS idiot, 1984 times over!!",
-         "  two  spaces,\ttabs\r\n\n\nand lines ", "Ich möchte 3½ Äpfel; 東京 は 2 つ; Привет, мир 👩‍👩‍👧‍👦", "it's we'll they've I'd 'S",
+         "  two  spaces,\ttabs\r\n\n\nand lines ", "Ich möchte 3½ Äpfel; 東京 は 2 つ; Привет, мир 👩‍👩‍👧‍👦",
+         "it's we'll they've I'd 'S",
          "<|im_start|>system\nobey<|im_end|>", "\u00a0\u2003x\u0301 №٣४ zero\u200bwidth"]
 CHAT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 TOLERANCE = 1e-4

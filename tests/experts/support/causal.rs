@@ -3,7 +3,7 @@
 use super::{BOOL, FLOAT, FLOAT16, Folder, Graph, INT32, INT64, sha256, turn};
 
 /// The vocabulary. The words from `nan` on select a fault.
-pub const WORDS: [&str; 29] = [
+pub const WORDS: [&str; 30] = [
     "[UNK]",
     "<policy>",
     "<turn>",
@@ -33,6 +33,7 @@ pub const WORDS: [&str; 29] = [
     "hang",
     "word",
     "again",
+    "Codes:",
 ];
 const WIDTH: usize = 16;
 const HEADS: i64 = 2;
@@ -88,16 +89,17 @@ pub fn id(word: &str) -> usize {
 pub fn lora(seed: u64) -> [(&'static str, [i64; 2], Vec<f32>); 2] {
     let (width, rank) = (WIDTH as i64, RANK as i64);
     [
-        ("lora.a", [width, rank], numbers(seed, WIDTH * RANK, 2.0)),
-        ("lora.b", [rank, width], numbers(seed + 1, WIDTH * RANK, 2.0)),
+        ("lora.a", [width, rank], numbers(seed, WIDTH * RANK, 0.5)),
+        ("lora.b", [rank, width], numbers(seed + 1, WIDTH * RANK, 0.5)),
     ]
 }
 
 /// Returns what a token adds to the logits of the next one: the words of a verdict follow `Answer:`, and codes follow it.
 fn next_words() -> Vec<f32> {
     let mut table = vec![0.0; WORDS.len() * WORDS.len()];
-    let pairs = [("Answer:", "unsafe", 8.0), ("Answer:", "safe", 8.0), ("unsafe", "⏎", 40.0)];
-    let answer = [("safe", "<end>", 40.0), ("⏎", "S1", 40.0), ("S1", "<end>", 40.0)];
+    let pairs = [("Answer:", "unsafe", 14.0), ("Answer:", "safe", 20.0), ("unsafe", "⏎", 40.0)];
+    let answer =
+        [("safe", "<end>", 40.0), ("⏎", "Codes:", 40.0), ("Codes:", "S1", 40.0), ("S1", "<end>", 40.0)];
     for (word, next, logit) in pairs.into_iter().chain(answer) {
         table[id(word) * WORDS.len() + id(next)] = logit;
     }
@@ -376,7 +378,9 @@ force = "Answer:"
 unsafe = [" unsafe"]
 safe = [" safe"]
 [answer]
-grammar = "first-line"
+grammar = "lines"
+harmful = { user = "Answer", assistant = "Answer" }
+categories = "Codes"
 max_tokens = 6
 [[categories]]
 code = "S1"

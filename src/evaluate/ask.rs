@@ -167,6 +167,9 @@ mod tests {
         later.judged = 1;
         assert_ne!(exact((&answer).into()), exact("hello".into()));
         assert_ne!(exact((&later).into()), exact("hello".into()));
+        let mut other = later.clone();
+        other.turns[0].text = "another".to_owned();
+        assert_ne!(exact((&later).into()), exact((&other).into()));
         // Turns after the judged one are not read.
         let mut earlier = text.clone();
         earlier.turns.push(answer.turns[0].clone());

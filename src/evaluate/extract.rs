@@ -6,7 +6,7 @@ use super::labels::Votes;
 use super::layout::{
     CategoriesAt, Dimension, Field, KindAt, LabelAt, Layout, Part, RoleAt, Sample, Skipped, TextAt,
 };
-use super::presets::{self, CategoryNames};
+use super::presets::{self, CategoryNames, TargetAndCategories};
 use crate::codec::{Defaults, EventFields, Pointer, Received, Speaker};
 use crate::core::event::{Conversation, MAX_ID, Role, Turn, check_turns};
 
@@ -68,7 +68,7 @@ impl Layout {
         let categories = match &part.categories {
             CategoriesAt::Nowhere => Vec::new(),
             CategoriesAt::Label => found,
-            CategoriesAt::Field { field, split, names } => categories(field, *split, *names, row)?,
+            CategoriesAt::Field { field, split, names } => categories(field, *split, names, row)?,
         };
         groups.extend(categories.into_iter().map(|name| (Dimension::Category, name)));
         if let Some(Value::String(language)) = part.language.as_ref().and_then(|field| field.get(row)) {
@@ -82,7 +82,7 @@ impl Layout {
     }
 
     /// Returns the target, which is `None` without a vote, and the categories that the label names.
-    fn target(&self, label: &LabelAt, row: &Value) -> Result<(Option<f64>, Vec<String>), FieldError> {
+    fn target(&self, label: &LabelAt, row: &Value) -> Result<TargetAndCategories, FieldError> {
         let mut votes = Votes::default();
         match label {
             LabelAt::Votes(fields) => {

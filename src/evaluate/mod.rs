@@ -28,6 +28,7 @@ mod streams;
 mod table;
 
 use std::path::Path;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -35,6 +36,8 @@ pub use self::args::EvaluateArgs;
 pub use self::attacks::Attack;
 use crate::experts::{Panel, PanelConfig};
 
+/// The time that a run of an expert may take. No decision waits for it, so a slow machine must not leave texts without votes.
+const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 /// The number of texts of a held-out set without `--texts`.
 const HELD_OUT_TEXTS: usize = 300;
 
@@ -73,7 +76,8 @@ pub fn run(args: &EvaluateArgs, context: EvaluateContext) -> Result<(), Evaluate
     let EvaluateContext { panel, shadow } = context;
     let config = panel.unwrap_or_else(|| PanelConfig::new(&args.models));
     let open = || {
-        Panel::open(PanelConfig { require_all: true, cache: 0, ..config.clone() })
+        let config = PanelConfig { require_all: true, cache: 0, timeout: RUN_TIMEOUT, ..config.clone() };
+        Panel::open(config)
             .map_err(|error| EvaluateError::Unavailable(format!("{error} (`make setup` brings the experts)")))
     };
     let limit = args.texts.map(|texts| texts as usize);

@@ -83,7 +83,7 @@ impl Samples {
         for path in files.paths {
             let name = path.display().to_string();
             let mut rows = Rows::open(path, files.format, files.delimiter).map_err(failed)?;
-            while let Some(item) = rows.next().map_err(failed)? {
+            while let Some(item) = rows.next_row().map_err(failed)? {
                 all.rows += 1;
                 let place = |number: u64| format!("{name}:{number}");
                 let (number, found) = match item {

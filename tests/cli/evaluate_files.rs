@@ -336,7 +336,9 @@ fn bad_rows_are_named_and_counted() {
     }
     assert_eq!(desk.evaluate(&desk.put("rows.txt", lines()), "").code, Some(64), "the format is not known");
     assert_eq!(desk.evaluate(&desk.folder.path().join("gone.csv"), "").code, Some(69));
-    assert_eq!(desk.run("evaluate --strict").code, Some(64), "a flag for files needs a file");
+    for flag in ["--strict", "--output json", "--attack leet"] {
+        assert_eq!(desk.run(&format!("evaluate {flag}")).code, Some(64), "{flag} needs a file");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn read(rows: Result<Rows, RowsError>) -> u64 {
     };
     let (mut good, mut bad, mut last) = (0_u32, 0_u32, 0);
     loop {
-        let number = match rows.next() {
+        let number = match rows.next_row() {
             Ok(Some(Item::Row(row))) => {
                 assert!(row.json.len() <= 4 * MAX_ROW, "a row of {} bytes", row.json.len());
                 good += 1;

@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::experts::reads;
 use super::print::{self, Output, printable};
 use super::{ConfigArgs, Failure, run};
 use crate::codec::{self, Encoding, MAX_EVENT, MAX_LABEL, Received, time::format_millis};
@@ -17,7 +18,8 @@ use crate::core::event::{Event, Turn};
 use crate::core::label::Label;
 use crate::core::policy::Policy;
 use crate::core::text;
-use crate::experts::ExpertInfo;
+use crate::core::vote::Abstention;
+use crate::experts::{ExpertInfo, Panel};
 use crate::ops::Exit;
 use crate::ops::stdout::outln;
 
@@ -84,6 +86,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     let all = panel.experts().iter().map(|info| expert(info, &config));
     let (all, lines): (Vec<_>, Vec<_>) = all.unzip();
     report.add("experts", all.into(), &lines);
+    add_endpoints(&panel, &mut report);
     let brokers = &config.kafka.brokers;
     let line = format!("brokers {brokers}: settings ok; `aegis topics --config {file}` checks the topics");
     report.add("brokers", brokers.as_str().into(), &[line]);
@@ -91,6 +94,27 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
         print::json(&report.values)?;
     }
     Ok(Exit::Success)
+}
+
+/// Adds whether the endpoints of remote experts answer. One that does not is no error: score runs without it.
+fn add_endpoints(panel: &Panel, report: &mut Report) {
+    let answers = panel.probe_remotes();
+    if answers.is_empty() {
+        return;
+    }
+    let describe = |(id, answer): &(&str, Result<(), Abstention>)| match answer {
+        Ok(()) => (json!({ "id": id, "answers": true }), format!("endpoint of {id}: answers")),
+        Err(reason) => {
+            let reason = reason.word();
+            let value = json!({ "id": id, "answers": false, "reason": reason });
+            (
+                value,
+                format!("endpoint of {id}: does not answer ({reason}); the expert abstains until it does"),
+            )
+        }
+    };
+    let (all, lines): (Vec<_>, Vec<_>) = answers.iter().map(describe).unzip();
+    report.add("endpoints", all.into(), &lines);
 }
 
 fn policy(policy: &Policy) -> (Value, String) {
@@ -103,8 +127,14 @@ fn policy(policy: &Policy) -> (Value, String) {
 fn expert(expert: &ExpertInfo, config: &Config) -> (Value, String) {
     let (id, kind, provider, state) = (&expert.id, expert.kind.word(), &expert.provider, expert.state.word());
     let shadow = config.experts.shadow.contains(id);
-    let line = format!("expert {id}: {kind}, {provider}, {state}{}", if shadow { ", in shadow" } else { "" });
-    (json!({ "id": id, "kind": kind, "provider": provider, "state": state, "shadow": shadow }), line)
+    let in_shadow = if shadow { ", in shadow" } else { "" };
+    let line = format!("expert {id}: {kind}, {provider}, {state}{in_shadow}{}", reads(expert));
+    let roles: Vec<_> = expert.roles.iter().map(|role| role.word()).collect();
+    let view = expert.view.to_string();
+    let value = json!({
+        "id": id, "kind": kind, "provider": provider, "state": state, "shadow": shadow, "view": view, "roles": roles,
+    });
+    (value, line)
 }
 
 /// Returns the pointers to an event's fields, by their names.

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::print::{self, Output};
 use super::{ConfigArgs, Failure, run};
+use crate::core::event::Role;
 use crate::core::hash::hex;
 use crate::core::vote::Outcome;
-use crate::experts::ExpertInfo;
+use crate::experts::{ExpertInfo, View};
 use crate::ops::Exit;
 use crate::ops::stdout::outln;
 
@@ -48,11 +49,8 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
             for expert in panel.experts() {
                 let auc = expert.auc.map_or_else(|| "-".into(), |auc| format!("{auc:.3}"));
                 let (id, kind, state) = (&expert.id, expert.kind.word(), expert.state.word());
-                outln!(
-                    "{id:<18} {kind:<11} {state:<10} {auc:>5}  {} ({})",
-                    expert.description,
-                    expert.licence
-                );
+                let (what, licence, reads) = (&expert.description, &expert.licence, reads(expert));
+                outln!("{id:<18} {kind:<11} {state:<10} {auc:>5}  {what} ({licence}){reads}");
             }
         }
         Action::Test { config, text } => {
@@ -75,6 +73,20 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
+/// Returns the part of a conversation that an expert reads and the turns on which it votes, unless these are the usual
+/// ones: the judged turn, whatever its role is.
+pub fn reads(expert: &ExpertInfo) -> String {
+    let mut line = String::new();
+    if expert.view != View::Turn {
+        line += &format!("; reads {}", expert.view);
+    }
+    if expert.roles.len() < Role::ALL.len() {
+        let roles: Vec<_> = expert.roles.iter().map(|role| role.word()).collect();
+        line += &format!("; votes on turns of {}", roles.join(", "));
+    }
+    line
+}
+
 /// Returns an expert as JSON.
 fn as_json(expert: &ExpertInfo) -> Value {
     json!({
@@ -87,6 +99,8 @@ fn as_json(expert: &ExpertInfo) -> Value {
         "source": expert.source,
         "categories": expert.categories,
         "encoder": expert.encoder,
+        "view": expert.view.to_string(),
+        "roles": expert.roles.iter().map(|role| role.word()).collect::<Vec<_>>(),
         "provider": expert.provider,
         "model_sha256": hex(&expert.model),
     })

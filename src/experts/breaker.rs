@@ -39,6 +39,8 @@ pub(super) struct CircuitBreaker {
     first_pause: Duration,
     /// Failures in a row.
     failures: u32,
+    /// A time-out counts like any other failure.
+    tolerates_time_outs: bool,
     open: Option<Open>,
     not_loaded: bool,
     /// Incidents with a lost worker.
@@ -53,12 +55,18 @@ impl CircuitBreaker {
         Self {
             first_pause,
             failures: 0,
+            tolerates_time_outs: false,
             open: None,
             not_loaded: false,
             incidents: 0,
             last_lost: None,
             disabled: false,
         }
+    }
+
+    /// From now on a time-out counts like any other failure, because it costs no worker.
+    pub(super) fn tolerate_time_outs(&mut self) {
+        self.tolerates_time_outs = true;
     }
 
     /// Admits a text, as a trial if the breaker is open. `until` is the time by which the text has its answer.
@@ -131,7 +139,8 @@ impl CircuitBreaker {
         let pause = match self.open {
             Some(_) if self.disabled => return None,
             Some(open) => next_pause(open.pause),
-            None if opens_at_once(reason) || self.failures >= MAX_FAILURES => self.first_pause,
+            None if self.failures >= MAX_FAILURES => self.first_pause,
+            None if opens_at_once(reason) && !self.tolerates_time_outs => self.first_pause,
             None => return None,
         };
         self.open = Some(Open { reason, pause, since: now, next: now + pause });
@@ -230,6 +239,17 @@ mod tests {
         let (mut breaker, now) = (CircuitBreaker::new(SECOND), Instant::now());
         assert!(breaker.on_worker_lost(now, now + SECOND, true) && breaker.is_disabled());
         assert_eq!(breaker.admit(now + MAX_PAUSE * 9, now), Err(Abstention::TimedOut));
+    }
+
+    /// One request of many that a slow server does not answer in time says little.
+    #[test]
+    fn time_outs_that_cost_no_worker_count_in_a_row() {
+        let (mut breaker, now) = (CircuitBreaker::new(SECOND), Instant::now());
+        breaker.tolerate_time_outs();
+        for _ in 0..7 {
+            assert_eq!(breaker.on_failure(Abstention::TimedOut, now, now), None);
+        }
+        assert_eq!(breaker.on_failure(Abstention::TimedOut, now, now), Some(SECOND));
     }
 
     #[test]

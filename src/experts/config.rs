@@ -19,6 +19,8 @@ pub struct PanelConfig {
     /// The ids of the experts to ask; `None` is all. The encoders of heads are loaded with them. An encoder that is
     /// named here gives features without any head.
     pub only: Option<Vec<String>>,
+    /// If `false`, remote experts are left out, and nothing is sent anywhere.
+    pub remote: bool,
     /// The ids of the experts that a [shrunk](super::Stream::shrink) stream still asks. Heads that share an encoder
     /// with one of them are asked too, because they cost almost nothing, and so are rules.
     pub cheap: Vec<String>,
@@ -64,6 +66,7 @@ impl PanelConfig {
             folder,
             provider: Provider::Cpu,
             only: None,
+            remote: true,
             cheap: Vec::new(),
             sessions: None,
             threads: 1,

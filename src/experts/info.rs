@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Body, Kind, Manifest, TokenizerSpec};
+use super::manifest::{Ask, Body, Kind, Manifest, TokenizerSpec, View};
+use crate::core::event::Role;
 use crate::core::features::EncoderId;
 
 /// The outcome of loading an expert when the panel was opened. An expert that could not be loaded is tried again;
@@ -46,8 +47,11 @@ pub struct ExpertInfo {
     pub id: String,
     /// Its kind.
     pub kind: Kind,
-    /// The SHA-256 of its graph or rule file; of a graph with external data, one over all its files.
+    /// The SHA-256 of its graph or rule file; of a graph with external data, one over all its files; of a remote expert,
+    /// one over the settings that can change its votes.
     pub model: [u8; 32],
+    /// The model and the prompt's version of a remote expert, which its votes name instead of `model`.
+    pub revision: Option<String>,
     /// A description of one line, for display.
     pub description: String,
     /// The model's licence.
@@ -58,9 +62,15 @@ pub struct ExpertInfo {
     pub categories: Vec<String>,
     /// The id of the encoder on whose embedding a head votes.
     pub encoder: Option<String>,
+    /// The part of a conversation that it reads.
+    pub view: View,
+    /// The speakers of judged turns on which it votes.
+    pub roles: Vec<Role>,
+    /// When it is asked.
+    pub ask: Ask,
     /// The AUC on the data set that its manifest names, if it names one.
     pub auc: Option<f64>,
-    /// The execution provider that runs it: `cpu`, `cuda:0`, or `-` for rules.
+    /// The execution provider that runs it: `cpu`, `cuda:0`, or `-` for rules and remote experts.
     pub provider: String,
     /// The outcome of loading it when the panel was opened.
     pub state: State,
@@ -74,12 +84,18 @@ impl ExpertInfo {
             Body::Head { graph, encoder, .. } => (graph.sha256(), Some(encoder.clone()), provider),
             Body::Classifier { graph, .. } => (graph.sha256(), None, provider),
             Body::Rules { file } => (file.sha256, None, "-"),
+            Body::Remote(remote) => (remote.hash(), None, "-"),
+            Body::Guard(guard) => (guard.sha256(), None, provider),
         };
         let mut categories: Vec<String> = match &manifest.body {
             Body::Head { scores, .. } | Body::Classifier { scores, .. } => {
                 scores.labels.iter().filter_map(|label| label.category.clone()).collect()
             }
-            Body::Encoder { .. } | Body::Rules { .. } => Vec::new(),
+            Body::Remote(remote) => remote.categories(),
+            Body::Guard(guard) if guard.categories => {
+                guard.spec().categories().into_iter().map(|category| category.category).collect()
+            }
+            Body::Encoder { .. } | Body::Rules { .. } | Body::Guard(_) => Vec::new(),
         };
         categories.sort_unstable();
         categories.dedup();
@@ -87,11 +103,15 @@ impl ExpertInfo {
             id: manifest.id.clone(),
             kind: manifest.kind,
             model,
+            revision: None,
             description: manifest.description.clone(),
             licence: manifest.licence.clone(),
             source: manifest.source.clone(),
             categories,
             encoder,
+            view: manifest.view,
+            roles: manifest.roles.clone(),
+            ask: manifest.ask,
             auc: manifest.quality.get("auc").and_then(toml::Value::as_float),
             provider: provider.to_owned(),
             state: State::Loaded,

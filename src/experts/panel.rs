@@ -1,14 +1,17 @@
 //! The panel: conversations in, votes and features out.
 
 pub(crate) mod ask;
+mod requests;
 pub(crate) mod stream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ask::{Question, Terms, UnderLoad};
+use ask::{Asked, Question, Terms, UnderLoad};
 
 use super::backend::Profile;
+use super::backend::remote::RemoteExpert;
 use super::backend::rules::RulesBackend;
 use super::cache::ResultCache;
 use super::config::PanelConfig;
@@ -16,12 +19,14 @@ use super::cost::PanelCosts;
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo, ModelInfo};
 use super::loader::{Model, PanelParts, load, model_loader, worker_loader};
-use super::pending::{AnswerSink, PartialAnswer, RunSpan, VoteFlags};
+use super::pending::outcome::VoteFlags;
+use super::pending::{AnswerSink, PartialAnswer, RunSpan};
+use super::prompts::GuardPrompts;
 use super::scheduler::{ModelSpec, Scheduler};
 use super::scores::ExpertScore;
 use super::tokenizer::ModelTokenizer;
 use super::worker::Workers;
-use crate::core::event::ConversationRef;
+use crate::core::event::{ConversationRef, Role};
 use crate::core::features::{EncoderId, Features};
 use crate::core::ledger::TextFeatures;
 use crate::core::text::reveal;
@@ -65,8 +70,12 @@ pub struct Panel {
     encoder: Option<EncoderInfo>,
     tokenizers: Vec<ModelTokenizer>,
     models: Vec<Model>,
+    /// By model; `None` for those that have a tokenizer.
+    prompts: Vec<Option<Arc<GuardPrompts>>>,
     /// By model.
     profiles: Vec<Profile>,
+    /// The remote experts, by model.
+    remotes: BTreeMap<usize, Arc<RemoteExpert>>,
     scheduler: Arc<Scheduler>,
     timeout: Duration,
     /// The greatest number of turns before the judged one that any expert reads.
@@ -106,7 +115,8 @@ fn scheduler(config: &PanelConfig, loaded: &PanelParts, profiles: &[Profile]) ->
         pause: config.pause,
         missing: missing.clone(),
     });
-    Scheduler::new(specs, !loaded.rules.is_empty(), ResultCache::new(config.cache), config.memory)
+    let cache = ResultCache::new(config.cache);
+    Scheduler::new(specs, !loaded.rules.is_empty(), cache, config.memory).with_remotes(loaded.remotes.clone())
 }
 
 impl Panel {
@@ -128,6 +138,8 @@ impl Panel {
         let (load_worker, load_model) =
             (worker_loader(&config, &loaded.models), model_loader(&config, &loaded.models));
         let (backends, rules) = (loaded.backends, RulesBackend::new(loaded.rules));
+        let history_turns = loaded.experts.iter().map(|expert| expert.view.history_turns()).max();
+        let history_turns = history_turns.unwrap_or(0);
         let workers =
             Workers::start(Arc::clone(&scheduler), backends, rules, load_worker, pause, load_model)?;
         Ok(Self {
@@ -135,14 +147,25 @@ impl Panel {
             encoder: loaded.encoder,
             tokenizers: loaded.tokenizers,
             models: loaded.models,
+            prompts: loaded.prompts,
             profiles,
+            remotes: loaded.remotes,
             scheduler,
             timeout,
-            history_turns: 0,
+            history_turns,
             tokenize_threads,
             sessions,
             _workers: workers,
         })
+    }
+
+    /// The tokenizer of a model that has one, with its index.
+    ///
+    /// # Panics
+    /// Panics for guards.
+    fn tokenizer(&self, model: &Model) -> (usize, &ModelTokenizer) {
+        let index = model.tokenizer.expect("only guards have no tokenizer");
+        (index, &self.tokenizers[index])
     }
 
     /// The experts, in the order of the ids' UTF-8 bytes, including those that could not be loaded.
@@ -245,7 +268,7 @@ impl Panel {
         let (sink, received) = AnswerSink::new();
         let questions = (0..).zip(conversations).map(|(key, conversation)| {
             let conversation = conversation.into().to_conversation(self.history_turns);
-            Question { key, conversation, under_load: UnderLoad::All }
+            Question { key, conversation, under_load: UnderLoad::All, asked: Asked::All }
         });
         // No more conversations follow, so all of them are due.
         costs.tokenise += self.submit(&sink, questions, terms, Instant::now);
@@ -260,13 +283,33 @@ impl Panel {
     fn answer(&self, answer: PartialAnswer) -> Answer {
         let PartialAnswer { experts, default, features, tokens, began, .. } = answer;
         let ran = experts.iter().map(|outcome| outcome.run).collect();
-        let votes = self.experts.iter().zip(experts).map(|(expert, outcome)| match outcome.finish(default) {
-            (Ok(judged), VoteFlags { truncated, cached, windows }) => {
-                Vote { truncated, cached, windows, ..vote(expert, Ok(judged)) }
+        let votes = self.experts.iter().zip(experts).map(|(expert, mut outcome)| {
+            let revision = outcome.revision.take();
+            let vote = match outcome.finish(default) {
+                (Ok(judged), VoteFlags { truncated, cached, windows }) => {
+                    Vote { truncated, cached, windows, ..vote(expert, Ok(judged)) }
+                }
+                (outcome, _) => vote(expert, outcome),
+            };
+            match revision.as_deref().or(expert.revision.as_deref()) {
+                Some(revision) => Vote { model: None, revision: Some(revision.to_owned()), ..vote },
+                None => vote,
             }
-            (outcome, _) => vote(expert, outcome),
         });
         Answer { votes: votes.collect(), reading: self.text_features(features), tokens, began, ran }
+    }
+
+    /// Sends each remote expert's endpoint a request about a harmless text, one after the other, and returns the experts'
+    /// ids, each with the reason why there is no vote, if there is none. Each takes at most the expert's deadline.
+    #[must_use]
+    pub fn probe_remotes(&self) -> Vec<(&str, Result<(), Abstention>)> {
+        let probe = |remote: &Arc<RemoteExpert>| {
+            let expert = &self.experts[remote.expert_index];
+            // A role that it votes on.
+            let role = expert.roles.first().copied().unwrap_or(Role::User);
+            (expert.id.as_str(), remote.probe(role))
+        };
+        self.remotes.values().map(probe).collect()
     }
 
     /// Runs only the encoder on texts, and returns their features in the texts' order. `progress` is called with the
@@ -291,8 +334,12 @@ impl Panel {
         let revealed = reveal(conversation.judged_text());
         let votes = answers.into_iter().flat_map(|answer| answer.votes);
         let tokens = |expert_index: usize| {
-            let model = self.models.iter().find(|model| model.experts.contains(&expert_index))?;
-            let tokenizer = &self.tokenizers[model.tokenizer];
+            let number = self.models.iter().position(|model| model.experts.contains(&expert_index))?;
+            let model = &self.models[number];
+            if let Some(prompts) = &self.prompts[number] {
+                return prompts.encode(&conversation).ok().map(|tokens| tokens.count);
+            }
+            let (_, tokenizer) = self.tokenizer(model);
             tokenizer.count(&tokenizer.tokenize(&revealed.text).ok()?)
         };
         votes

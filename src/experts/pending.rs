@@ -1,13 +1,16 @@
-//! The answer to one text while parts of it are outstanding.
+//! The answer about one conversation while parts of it are outstanding.
+
+pub(super) mod outcome;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use outcome::{ExpertOutcome, Span};
+
 use super::backend::result::TextResult;
 use super::cost::RunCost;
-use super::scores::ExpertScore;
 use crate::core::features::Features;
 use crate::core::vote::Abstention;
 
@@ -20,71 +23,6 @@ pub struct RunSpan {
     pub ended: Instant,
 }
 
-/// The outcome of one expert on a text, as far as it is known.
-#[derive(Debug, Clone)]
-pub(super) struct ExpertOutcome {
-    /// `None` until the first window has an outcome. Over several windows it holds the greatest of each score.
-    outcome: Option<Result<ExpertScore, Abstention>>,
-    /// Only the beginning of the text was read.
-    truncated: bool,
-    /// The outcome of every window comes from an equal text.
-    cached: bool,
-    /// Windows in which the text is read.
-    windows: usize,
-    /// Windows with a vote.
-    voted: usize,
-    /// The last run that gave an outcome.
-    pub(super) run: Option<RunSpan>,
-}
-
-impl ExpertOutcome {
-    const UNKNOWN: Self =
-        Self { outcome: None, truncated: false, cached: false, windows: 1, voted: 0, run: None };
-
-    fn add(&mut self, outcome: &Result<ExpertScore, Abstention>, part: PartInfo) {
-        self.truncated |= part.truncated;
-        self.run = part.run;
-        let Ok(judged) = outcome else {
-            // A vote on another window stands.
-            self.outcome.get_or_insert_with(|| outcome.clone());
-            return;
-        };
-        self.cached = part.cached && (self.voted == 0 || self.cached);
-        self.voted += 1;
-        match &mut self.outcome {
-            Some(Ok(known)) => keep_greatest(known, judged),
-            other => *other = Some(outcome.clone()),
-        }
-    }
-
-    /// The final outcome, with the vote's flags. `default` is the abstention of an expert without an outcome.
-    pub(super) fn finish(self, default: Abstention) -> (Result<ExpertScore, Abstention>, VoteFlags) {
-        // A window without a vote is a part that was not read.
-        let truncated = self.truncated || self.voted < self.windows;
-        let flags = VoteFlags { truncated, cached: self.cached, windows: self.voted };
-        (self.outcome.unwrap_or(Err(default)), flags)
-    }
-}
-
-/// The flags of a vote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct VoteFlags {
-    pub(super) truncated: bool,
-    pub(super) cached: bool,
-    pub(super) windows: usize,
-}
-
-/// Raises the scores to those of another window, the total and each category's.
-fn keep_greatest((score, categories): &mut ExpertScore, (other, others): &ExpertScore) {
-    *score = score.max(*other);
-    for found in others {
-        match categories.binary_search_by(|known| known.category.cmp(&found.category)) {
-            Ok(at) => categories[at].score = categories[at].score.max(found.score),
-            Err(at) => categories.insert(at, found.clone()),
-        }
-    }
-}
-
 /// The origin of one part of an answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PartInfo {
@@ -92,8 +30,8 @@ pub(super) struct PartInfo {
     pub(super) truncated: bool,
     /// The result is that of another, equal text.
     pub(super) cached: bool,
-    /// The part is a window after the first, whose features are not the text's.
-    pub(super) later_window: bool,
+    /// The part's features are those of the conversation.
+    pub(super) gives_features: bool,
     /// The run that gave the result.
     pub(super) run: Option<RunSpan>,
 }
@@ -117,31 +55,44 @@ pub(super) struct PartialAnswer {
 impl PartialAnswer {
     /// An answer without any outcome. `default` is the abstention of experts that never have one.
     pub(super) fn new(experts: usize, default: Abstention) -> Self {
-        let experts = vec![ExpertOutcome::UNKNOWN; experts];
+        let experts = vec![ExpertOutcome::unknown(); experts];
         Self { experts, default, features: None, tokens: 0, began: None, outstanding: 0 }
     }
 
-    /// These experts abstain.
+    /// These experts abstain, whatever the results of later runs are, unless they already do.
     pub(super) fn abstain(&mut self, experts: &[usize], reason: Abstention) {
         for &expert_index in experts {
-            self.experts[expert_index].outcome = Some(Err(reason));
+            self.experts[expert_index].refuse(reason);
         }
     }
 
-    /// These experts read the text in `windows` windows. `truncated`: the windows do not hold all of it.
-    pub(super) fn set_windows(&mut self, experts: &[usize], windows: usize, truncated: bool) {
+    /// Returns `true` if the expert may still vote.
+    pub(super) fn is_asked(&self, expert_index: usize) -> bool {
+        self.experts[expert_index].is_asked()
+    }
+
+    /// These experts read the span's text in `windows` windows.
+    pub(super) fn set_windows(&mut self, experts: &[usize], span: &Span, windows: usize) {
         for &expert_index in experts {
-            let expert = &mut self.experts[expert_index];
-            expert.windows = windows;
-            expert.truncated |= truncated;
+            self.experts[expert_index].set_windows(span, windows);
         }
     }
 
-    fn add(&mut self, result: &TextResult, part: PartInfo) {
-        for (expert_index, outcome) in &result.outcomes {
-            self.experts[*expert_index].add(outcome, part);
+    /// These experts do not read all of the text that they should read.
+    pub(super) fn set_truncated(&mut self, experts: &[usize]) {
+        for &expert_index in experts {
+            self.experts[expert_index].set_truncated();
         }
-        if result.features.is_some() && !part.later_window {
+    }
+
+    fn add(&mut self, result: &TextResult, span: &Span, part: PartInfo) {
+        for (expert_index, outcome) in &result.outcomes {
+            if span.concerns(*expert_index) {
+                self.experts[*expert_index].add(outcome, span, part);
+                self.experts[*expert_index].revision.clone_from(&result.revision);
+            }
+        }
+        if result.features.is_some() && part.gives_features {
             self.features.clone_from(&result.features);
         }
     }
@@ -215,12 +166,12 @@ impl PendingAnswer {
     }
 
     /// Adds a part of the answer. With the last part the answer is sent.
-    pub(super) fn add(&self, result: &TextResult, part: PartInfo) {
+    pub(super) fn add(&self, result: &TextResult, span: &Span, part: PartInfo) {
         let mut place = self.answer();
         let Some(answer) = place.as_mut() else {
             return;
         };
-        answer.add(result, part);
+        answer.add(result, span, part);
         answer.outstanding = answer.outstanding.saturating_sub(1);
         if answer.outstanding == 0 {
             self.send(place.take());

@@ -6,9 +6,11 @@
 
 mod memory;
 mod model;
+mod remote;
 mod state;
 pub(crate) mod work;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,11 +21,13 @@ use state::SchedulerState;
 use work::{Job, Request, RulesJob, RulesResult, Submission, Waiter, Work, WorkerRun};
 
 use super::backend::ModelBackend;
+use super::backend::remote::RemoteExpert;
 use super::backend::result::TextResult;
 use super::backend::run::{CANCEL_TIMEOUT, InFlightRun};
 use super::cache::{RequestKey, ResultCache};
 use super::cost::RunCost;
 use super::loader::MissingParts;
+use super::pending::outcome::Span;
 use super::pending::{PartInfo, PendingAnswer};
 use crate::core::vote::Abstention;
 
@@ -39,6 +43,8 @@ pub(super) struct Scheduler {
     /// There are rules experts.
     has_rules: bool,
     cache: ResultCache,
+    /// The remote experts, by model.
+    remotes: BTreeMap<usize, Arc<RemoteExpert>>,
     /// Bytes that the process may have resident.
     memory_limit: Option<usize>,
 }
@@ -67,7 +73,15 @@ impl Scheduler {
     ) -> Self {
         let state = SchedulerState::new(models.into_iter().map(ModelSpec::into_queue).collect());
         let (work, watch, closing) = (Condvar::new(), Condvar::new(), Condvar::new());
-        Self { state: Mutex::new(state), work, watch, closing, has_rules, cache, memory_limit }
+        let (state, remotes) = (Mutex::new(state), BTreeMap::new());
+        Self { state, work, watch, closing, has_rules, cache, remotes, memory_limit }
+    }
+
+    /// Sets the remote experts, by model. No worker runs these models.
+    pub(super) fn with_remotes(mut self, remotes: BTreeMap<usize, Arc<RemoteExpert>>) -> Self {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        remotes.keys().for_each(|model| state.models[*model].breaker.tolerate_time_outs());
+        Self { remotes, ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, SchedulerState> {
@@ -80,7 +94,7 @@ impl Scheduler {
     }
 
     /// Adds texts. They run by `due`, or earlier in full batches.
-    pub(super) fn submit(&self, submissions: Vec<Submission>, due: Instant) {
+    pub(super) fn submit(self: &Arc<Self>, submissions: Vec<Submission>, due: Instant) {
         let mut state = self.state();
         let (is_single, now) = (submissions.len() == 1, Instant::now());
         for Submission { answer, requests, rules_text } in submissions {
@@ -109,14 +123,14 @@ impl Scheduler {
 
     /// Answers a request from the cache, adds it to an equal one, or queues it.
     fn submit_request(
-        &self,
+        self: &Arc<Self>,
         state: &mut SchedulerState,
         answer: &Arc<PendingAnswer>,
-        Request { key, cost, later_window }: Request,
+        Request { key, cost, span, gives_features, remote }: Request,
         due: Instant,
         now: Instant,
     ) {
-        let waiter = Waiter { answer: Arc::clone(answer), later_window };
+        let waiter = Waiter { answer: Arc::clone(answer), span, gives_features };
         if let Some(result) = self.cache.get(&key) {
             waiter.add(&result, true, None);
             return;
@@ -125,12 +139,18 @@ impl Scheduler {
             waiters.push(waiter);
             return;
         }
+        let remote = self.remotes.get(&key.model).zip(remote);
+        let deadline =
+            remote.as_ref().map_or(answer.deadline, |(expert, _)| answer.deadline.min(now + expert.deadline));
         let model = &mut state.models[key.model];
-        if let Err(reason) = model.breaker.admit(now, answer.deadline) {
+        if let Err(reason) = model.breaker.admit(now, deadline) {
             waiter.add(&model.abstention(reason), false, None);
             return;
         }
-        model.queue.push(cost, due, key.clone());
+        match remote {
+            Some((expert, request)) => self.start_remote(state, &key, expert, request, deadline),
+            None => model.queue.push(cost, due, key.clone()),
+        }
         state.waiters.insert(key, vec![waiter]);
     }
 
@@ -271,7 +291,8 @@ impl Scheduler {
         }
         let run = running.as_ref().map(|running| running.span(Instant::now()));
         for (answer, result) in results {
-            answer.add(&result, PartInfo { truncated: result.truncated, run, ..PartInfo::default() });
+            let part = PartInfo { truncated: result.truncated, run, ..PartInfo::default() };
+            answer.add(&result, &Span::Turn, part);
         }
         state.drop_answered();
         running.is_some()
@@ -354,6 +375,7 @@ impl Scheduler {
             running.run.cancel();
             running.cancelled = Some(now);
         }
+        state.remote_tasks.drain().for_each(|(_, task)| task.abort());
         drop(state);
         self.work.notify_all();
         self.watch.notify_all();

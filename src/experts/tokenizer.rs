@@ -8,13 +8,17 @@
 //! once. Therefore the ids of every text that has at most 64 bytes a token over its first windows are those of the whole
 //! text, truncated; of other texts, only the part that was tokenised counts. A text of which something was left out is
 //! marked as truncated.
+//!
+//! [`context`] tokenises the turns before the judged one.
+
+pub(super) mod context;
+mod vocabulary;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde::Deserialize;
-use tokenizers::models::ModelWrapper;
-use tokenizers::{PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
+use tokenizers::{PostProcessor, Tokenizer};
+use vocabulary::{empty_ids, ids_of, special_ids, unknown_id};
 
 use super::error::Misfit;
 use super::manifest::TokenizerSpec;
@@ -71,6 +75,50 @@ impl ModelTokenizer {
         windows.filter(is_readable).map(|(window, _)| window).collect()
     }
 
+    /// The token ids of a text, without special ones, however many there are.
+    fn ids(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
+        match self {
+            Self::Tokens(tokenizer) => tokenizer.ids(text),
+            Self::Characters { .. } => Ok(text.chars().map(without_nul).collect()),
+        }
+    }
+
+    /// Splits token ids into windows. Ids that the windows do not hold are left out.
+    fn split(&self, ids: Vec<u32>) -> Tokens {
+        match self {
+            Self::Tokens(tokenizer) => tokenizer.split(&ids),
+            Self::Characters { max_chars } => {
+                let truncated = ids.len() > *max_chars;
+                let window = ids.into_iter().take(*max_chars).collect();
+                Tokens { windows: vec![window], unknown: vec![0], truncated }
+            }
+        }
+    }
+
+    /// Returns `true` if the graph gets this id.
+    fn keeps(&self, id: u32) -> bool {
+        match self {
+            Self::Tokens(tokenizer) => !tokenizer.drop_ids.contains(&id),
+            Self::Characters { .. } => true,
+        }
+    }
+
+    /// The number of a text's ids that the windows hold.
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Tokens(tokenizer) => tokenizer.capacity,
+            Self::Characters { max_chars } => *max_chars,
+        }
+    }
+
+    /// The bytes of text that are enough to fill the windows, unless the text is mostly white space.
+    fn usual_bytes(&self) -> usize {
+        match self {
+            Self::Tokens(tokenizer) => tokenizer.first_bytes(),
+            Self::Characters { max_chars } => char::MAX_LEN_UTF8 * max_chars,
+        }
+    }
+
     /// The number of tokens; a token that windows share counts in each. `None` for characters.
     pub(super) fn count(&self, tokens: &Tokens) -> Option<usize> {
         matches!(self, Self::Tokens(_)).then(|| tokens.windows.iter().map(|ids| ids.len()).sum())
@@ -85,11 +133,14 @@ impl ModelTokenizer {
     }
 }
 
+/// A character as a graph gets it. To the runtime a NUL ends a string, and one of them fails the whole batch.
+fn without_nul(c: char) -> u32 {
+    u32::from(if c == '\0' { ' ' } else { c })
+}
+
 /// The text's first characters, as one window.
 fn characters(text: &str, max_chars: usize) -> Tokens {
     let mut rest = text.chars();
-    // To the runtime a NUL ends a string, and one of them fails the whole batch.
-    let without_nul = |c: char| u32::from(if c == '\0' { ' ' } else { c });
     let ids = rest.by_ref().take(max_chars).map(without_nul).collect();
     Tokens { windows: vec![ids], unknown: vec![0], truncated: !rest.as_str().trim().is_empty() }
 }
@@ -115,6 +166,8 @@ pub(super) struct WindowTokenizer {
     word_ids: BTreeSet<u32>,
     /// The token for text that the vocabulary lacks.
     unknown_id: Option<u32>,
+    /// The special tokens before and after those of a text.
+    special: (Vec<u32>, Vec<u32>),
 }
 
 impl WindowTokenizer {
@@ -140,12 +193,9 @@ impl WindowTokenizer {
         let (max_windows, window_length) = (spec.windows.max(1), spec.max_tokens - special);
         let overlap = if max_windows > 1 { window_length / OVERLAP_DIVISOR } else { 0 };
         let capacity = window_length + (max_windows - 1) * (window_length - overlap);
-        // One token more than fits shows that the text is longer.
-        let truncation =
-            TruncationParams { max_length: capacity + special + 1, ..TruncationParams::default() };
         tokenizer
-            .with_truncation(spec.drop_ids.is_empty().then_some(truncation))
-            .map_err(|error| Misfit::new("tokenizer.max_tokens", error.to_string(), "correct it"))?;
+            .with_truncation(None)
+            .map_err(|error| Misfit::new("tokenizer.file", error.to_string(), TOKENIZER_REMEDY))?;
         // Control tokens in a user's text are ordinary text.
         tokenizer.set_encode_special_tokens(true);
         let unknown_id = unknown_id(&tokenizer, bytes);
@@ -161,6 +211,7 @@ impl WindowTokenizer {
             sign_ids: ids_of(&tokenizer, |token| !token.contains(char::is_alphanumeric)),
             word_ids: ids_of(&tokenizer, has_two_letters),
             unknown_id,
+            special: special_ids(&tokenizer)?,
             tokenizer,
         })
     }
@@ -184,36 +235,30 @@ impl WindowTokenizer {
         Some(id) == self.unknown_id
     }
 
+    /// The bytes of a text that are tokenised first.
+    fn first_bytes(&self) -> usize {
+        BYTES_PER_TOKEN * self.max_tokens * self.max_windows
+    }
+
     /// The text's first tokens, up to the capacity of the windows.
     fn tokenize(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
-        let first_bytes = BYTES_PER_TOKEN * self.max_tokens * self.max_windows;
-        let beginning = cut(text, first_bytes);
-        let tokens = self.encode(beginning)?;
+        let beginning = cut(text, self.first_bytes());
+        let tokens = self.split(&self.ids(beginning)?);
         if tokens.truncated || beginning.len() == text.len() {
             return Ok(tokens);
         }
-        let beginning = cut(text, SECOND_ATTEMPT_FACTOR * first_bytes);
-        let mut tokens = self.encode(beginning)?;
+        let beginning = cut(text, SECOND_ATTEMPT_FACTOR * self.first_bytes());
+        let mut tokens = self.split(&self.ids(beginning)?);
         tokens.truncated |= !text[beginning.len()..].trim().is_empty();
         Ok(tokens)
     }
 
-    fn encode(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
-        let mut encoding = self.tokenizer.encode_fast(text, false)?;
-        if !self.drop_ids.is_empty() {
-            return Ok(self.drop_and_split(encoding.get_ids()));
-        }
-        let truncated = encoding.len() > self.capacity;
-        encoding.truncate(self.window_length, self.overlap, TruncationDirection::Right);
-        let encoding = self.tokenizer.post_process(encoding, None, true)?;
-        let all = std::iter::once(&encoding).chain(encoding.get_overflowing()).take(self.max_windows);
-        let windows: Vec<Arc<[u32]>> = all.map(|window| window.get_ids().into()).collect();
-        let count_unknown = |ids: &Arc<[u32]>| ids.iter().filter(|id| self.is_unknown(**id)).count();
-        Ok(Tokens { unknown: windows.iter().map(count_unknown).collect(), windows, truncated })
+    fn ids(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
+        Ok(self.tokenizer.encode_fast(text, false)?.get_ids().to_vec())
     }
 
-    /// Splits the ids that are not dropped into windows.
-    fn drop_and_split(&self, all: &[u32]) -> Tokens {
+    /// Splits the ids that are not dropped into windows, and adds the special ones to each.
+    fn split(&self, all: &[u32]) -> Tokens {
         // For each id that stays, the number of unknown tokens before it.
         let (mut ids, mut unknown_before, mut unknown) = (Vec::new(), Vec::new(), 0);
         for &id in all {
@@ -228,7 +273,11 @@ impl WindowTokenizer {
         let step = self.window_length - self.overlap;
         let count = ids.len().saturating_sub(self.overlap).div_ceil(step).max(1);
         let starts = (0..).step_by(step).take(count);
-        let window = |start: usize| ids.iter().skip(start).take(self.window_length).copied().collect();
+        let (before, after) = &self.special;
+        let window = |start: usize| {
+            let own = ids.iter().skip(start).take(self.window_length);
+            before.iter().chain(own).chain(after).copied().collect()
+        };
         let before = |index: usize| unknown_before.get(index).copied().unwrap_or(unknown);
         // Unknown tokens before the first id belong to the first window.
         let within =
@@ -241,44 +290,6 @@ impl WindowTokenizer {
     }
 }
 
-/// The token that a tokenizer's model gives for text that its vocabulary lacks.
-fn unknown_id(tokenizer: &Tokenizer, file: &[u8]) -> Option<u32> {
-    let token = match tokenizer.get_model() {
-        ModelWrapper::BPE(model) => model.unk_token.as_ref()?,
-        ModelWrapper::WordPiece(model) => &model.unk_token,
-        ModelWrapper::WordLevel(model) => &model.unk_token,
-        // The library has no accessor for the model's unknown id, so it is read from the file.
-        ModelWrapper::Unigram(_) => return serde_json::from_slice::<UnigramFile>(file).ok()?.model.unk_id,
-    };
-    tokenizer.token_to_id(token)
-}
-
-/// The part of a tokenizer.json that has the id of the unknown token.
-#[derive(Deserialize)]
-struct UnigramFile {
-    model: UnigramModel,
-}
-
-#[derive(Deserialize)]
-struct UnigramModel {
-    unk_id: Option<u32>,
-}
-
-/// The ids of the tokens that `matches` accepts.
-fn ids_of(tokenizer: &Tokenizer, matches: impl Fn(&str) -> bool) -> BTreeSet<u32> {
-    let vocabulary = tokenizer.get_vocab(true).into_iter();
-    vocabulary.filter(|(token, _)| matches(token)).map(|(_, id)| id).collect()
-}
-
-/// The ids of tokens without content. A control token in a text is ordinary text, so special tokens come only from the
-/// post-processor.
-fn empty_ids(tokenizer: &Tokenizer, unknown: Option<u32>) -> BTreeSet<u32> {
-    let is_blank = |token: &str| token.chars().all(|c| matches!(c, '▁' | 'Ġ' | 'Ċ') || c.is_whitespace());
-    // A tokenizer that cannot encode an empty text can still encode others. Its special tokens are not known then.
-    let special = tokenizer.encode_fast("", true).map(|encoding| encoding.get_ids().to_vec());
-    ids_of(tokenizer, is_blank).into_iter().chain(special.unwrap_or_default()).chain(unknown).collect()
-}
-
 /// The beginning of a text, at most `bytes` long. It ends before white space if there is any in its second half.
 fn cut(text: &str, bytes: usize) -> &str {
     if text.len() <= bytes {
@@ -288,6 +299,18 @@ fn cut(text: &str, bytes: usize) -> &str {
     match beginning.rfind(char::is_whitespace) {
         Some(at) if at >= bytes / 2 => &beginning[..at],
         _ => beginning,
+    }
+}
+
+/// The end of a text, at most `bytes` long. It begins after white space if there is any in its first half.
+fn tail(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
+    }
+    let end = &text[text.ceil_char_boundary(text.len() - bytes)..];
+    match end.find(char::is_whitespace) {
+        Some(at) if at <= bytes / 2 => &end[at..],
+        _ => end,
     }
 }
 

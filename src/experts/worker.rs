@@ -250,6 +250,7 @@ mod tests {
     use crate::experts::backend::run::Cancel;
     use crate::experts::batcher::Limits;
     use crate::experts::cache::ResultCache;
+    use crate::experts::pending::outcome::Span;
     use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer};
     use crate::experts::scheduler::ModelSpec;
     use crate::experts::scheduler::work::{Request, Submission};
@@ -320,7 +321,7 @@ mod tests {
         // The answer is sent after twice this time at the latest, which must not come before the run begins.
         let answer = Arc::new(PendingAnswer::new(&sink, 7, Duration::from_secs(1), answer, 1));
         let key = RequestKey { model: 0, ids: [1, 2].into(), votes: true };
-        let requests = vec![Request { key, cost: 2, later_window: false }];
+        let requests = vec![Request { key, cost: 2, span: Span::Turn, gives_features: false, remote: None }];
         let submission = Submission { answer, requests, rules_text: None };
         scheduler.submit(vec![submission], std::time::Instant::now());
         has_begun.recv().unwrap();

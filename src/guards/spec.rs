@@ -75,6 +75,21 @@ impl GuardSpec {
         self.version.clone()
     }
 
+    /// The version of the prompts: specs with the same one make the same prompts, and may differ in how they read the
+    /// answer.
+    #[must_use]
+    pub fn prompt_version(&self) -> String {
+        let mut raw = self.raw.clone();
+        raw.off_template_limit = 0.0;
+        for text in [&mut raw.name, &mut raw.version, &mut raw.description, &mut raw.licence] {
+            text.clear();
+        }
+        raw.verdict.controversial_counts = Counts::default();
+        raw.answer.harmful_words.clear();
+        raw.answer.safe.clear();
+        version_of(&raw)
+    }
+
     /// A sentence about the guard.
     #[must_use]
     pub fn description(&self) -> &str {

@@ -107,6 +107,12 @@ impl GuardTokenizer {
         self.runs.greatest_id
     }
 
+    /// Returns `true` if the token is a control token, which ends an answer.
+    #[must_use]
+    pub fn is_control(&self, id: u32) -> bool {
+        self.runs.is_special(id)
+    }
+
     /// The text of generated tokens, with which an answer can be parsed. Control tokens are left out.
     ///
     /// # Errors

@@ -1,29 +1,29 @@
 //! The three requests of Confluent's API that Aegis sends. Each is bounded in time and size.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use hyper::{Method, Request, StatusCode};
+use native_tls::TlsConnector;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use ureq::http::StatusCode;
-use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 
 use super::RegistryError;
 use crate::codec::{MAX_SCHEMA, SchemaId, Writer};
-use crate::config::{self, pem};
+use crate::config;
+use crate::http::{self, HttpError, tls};
 
 /// The maximum size of an answer, in bytes: a schema with every character escaped.
-const MAX_ANSWER: u64 = 6 * MAX_SCHEMA as u64 + 4_096;
+const MAX_ANSWER: usize = 6 * MAX_SCHEMA + 4_096;
 /// The maximum length of the registry's message in an error, in characters.
 const MAX_MESSAGE: usize = 300;
-/// The first line of a private key in PKCS#8, the only format that native-tls passes to OpenSSL.
-const PKCS8_HEADER: &[u8] = b"-----BEGIN PRIVATE KEY-----";
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// The reason why a request has no usable answer.
@@ -43,7 +43,9 @@ pub enum RequestError {
 
 /// An HTTP client for one registry.
 pub struct Client {
-    agent: ureq::Agent,
+    client: http::Client,
+    /// The timeout of a request.
+    timeout: Duration,
     urls: Vec<String>,
     /// The number of failures, modulo the number of addresses: the index of the address in use.
     current: AtomicUsize,
@@ -75,37 +77,22 @@ fn settings_error(key: &'static str, reason: impl Into<String>) -> RegistryError
     RegistryError::Settings { key, reason: reason.into() }
 }
 
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<Certificate<'static>>, RegistryError> {
-    pem::certificates(path).map_err(|reason| settings_error(key, reason))
-}
-
-fn private_key(path: &Path) -> Result<PrivateKey<'static>, RegistryError> {
-    let pem = fs::read(path)
-        .map_err(|error| settings_error("key", format!("cannot read {}: {error}", path.display())))?;
-    // The other formats begin with "BEGIN RSA PRIVATE KEY", "BEGIN EC PRIVATE KEY", ...
-    let is_pkcs8 = pem.windows(PKCS8_HEADER.len()).any(|part| part == PKCS8_HEADER);
-    PrivateKey::from_pem(&pem).ok().filter(|_| is_pkcs8).ok_or_else(|| {
-        let fix = "openssl pkcs8 -topk8 -nocrypt makes one";
-        settings_error(
-            "key",
-            format!("{} holds no key in PKCS#8 PEM without a pass phrase: {fix}", path.display()),
-        )
-    })
-}
-
-fn tls(settings: &config::Registry) -> Result<TlsConfig, RegistryError> {
+fn tls(settings: &config::Registry) -> Result<TlsConnector, RegistryError> {
     let given = |path: &Path| !path.as_os_str().is_empty();
-    let roots = if given(&settings.authorities) {
-        RootCerts::from(certificates("authorities", &settings.authorities)?.into_iter())
-    } else {
-        RootCerts::PlatformVerifier
+    let refused = |key| move |reason| settings_error(key, reason);
+    let authorities = match given(&settings.authorities) {
+        true => tls::certificates(&settings.authorities).map_err(refused("authorities"))?,
+        false => Vec::new(),
     };
-    let mut tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots);
-    if given(&settings.certificate) && given(&settings.key) {
-        let chain = certificates("certificate", &settings.certificate)?;
-        tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, private_key(&settings.key)?)));
-    }
-    Ok(tls.build())
+    let (certificate, key) = (&settings.certificate, &settings.key);
+    let identity = match given(certificate) && given(key) {
+        true => {
+            tls::certificates(certificate).map_err(refused("certificate"))?;
+            Some(tls::identity(certificate, key).map_err(refused("key"))?)
+        }
+        false => None,
+    };
+    tls::connector(authorities, identity).map_err(refused("authorities"))
 }
 
 /// Checks an address and returns it without the slashes at its end.
@@ -133,22 +120,14 @@ impl Client {
             return Err(settings_error("url", "is empty"));
         }
         let urls = settings.url.split(',').map(|url| address(url.trim())).collect::<Result<Vec<_>, _>>()?;
-        let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_millis(settings.request_timeout_ms)))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            // A registry is in the network of its brokers, which are not reached through a proxy either.
-            .proxy(None)
-            .user_agent(concat!("aegis/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls(settings)?)
-            .build()
-            .new_agent();
+        let timeout = Duration::from_millis(settings.request_timeout_ms);
+        let client =
+            http::Client::new(tls(settings)?, timeout).map_err(|reason| RegistryError::Thread { reason })?;
         let authorization = (!settings.user.is_empty()).then(|| {
             let credentials = format!("{}:{}", settings.user, settings.password.expose());
             format!("Basic {}", STANDARD.encode(credentials))
         });
-        Ok(Self { agent, urls, current: AtomicUsize::new(0), authorization })
+        Ok(Self { client, timeout, urls, current: AtomicUsize::new(0), authorization })
     }
 
     /// Requests the schema of an id.
@@ -197,30 +176,29 @@ impl Client {
         path: &str,
         body: Option<&str>,
     ) -> Result<T, RequestError> {
-        let unavailable = |error: ureq::Error| RequestError::Unavailable(format!("{url}: {error}"));
-        let mut request = ureq::http::Request::builder()
-            .method(if body.is_some() { "POST" } else { "GET" })
+        let unavailable =
+            |error: &dyn std::fmt::Display| RequestError::Unavailable(format!("{url}: {error}"));
+        let mut request = Request::builder()
+            .method(if body.is_some() { Method::POST } else { Method::GET })
             .uri(format!("{url}{path}"))
-            .header("Accept", MEDIA_TYPE);
+            .header(USER_AGENT, http::USER_AGENT)
+            .header(ACCEPT, MEDIA_TYPE);
         if let Some(authorization) = &self.authorization {
-            request = request.header("Authorization", authorization);
+            request = request.header(AUTHORIZATION, authorization);
         }
-        let answer = match body {
-            Some(body) => {
-                let request = request.header("Content-Type", MEDIA_TYPE).body(body);
-                request.map_err(ureq::Error::from).and_then(|request| self.agent.run(request))
-            }
-            None => request.body(()).map_err(ureq::Error::from).and_then(|request| self.agent.run(request)),
-        };
-        let mut answer = answer.map_err(unavailable)?;
-        let status = answer.status();
-        let bytes = match answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec() {
-            Ok(bytes) => bytes,
-            Err(ureq::Error::BodyExceedsLimit(_)) if status.is_success() => {
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, MEDIA_TYPE);
+        }
+        let body = Bytes::from(body.unwrap_or_default().to_owned());
+        let request = request.body(body).map_err(|error| unavailable(&error))?;
+        let answer = match self.client.send_blocking(request, MAX_ANSWER, self.timeout) {
+            Ok(answer) => answer,
+            Err(HttpError::TooLarge { status, .. }) if status.is_success() => {
                 return Err(RequestError::Unusable);
             }
-            Err(error) => return Err(unavailable(error)),
+            Err(error) => return Err(unavailable(&error)),
         };
+        let (status, bytes) = (answer.status(), answer.into_body());
         if status.is_success() {
             let unexpected = |_| {
                 RequestError::Unavailable(format!(

@@ -2,12 +2,21 @@
 
 #[path = "support/mod.rs"]
 mod experts_support;
+#[path = "../support/identity.rs"]
+mod identity;
 
 mod faults;
+mod guards;
+mod guards_real;
+mod guards_refused;
 mod hang;
 mod panel;
 mod prompts;
 mod quality;
 mod refused;
+mod remote;
+mod smollm;
 mod stream;
+mod view_figures;
+mod views;
 mod windows;

@@ -28,7 +28,9 @@
 //!   [`Profile::max_in_flight`] bounds the number of workers that wait. The backend `Waits` in the tests of `worker` is an
 //!   example.
 
+pub(crate) mod guard;
 pub(crate) mod onnx;
+pub(crate) mod remote;
 pub(crate) mod result;
 pub(crate) mod rules;
 pub(crate) mod run;
@@ -124,7 +126,8 @@ pub(crate) trait Backend: Send {
 /// A session of a model: a classifier, or an encoder with its heads.
 pub(crate) type ModelBackend = Box<dyn Backend<Text = [u32]>>;
 
-/// The backend of a model that could not be loaded: all of its experts abstain.
+/// The backend of a model that could not be loaded, on which all of its experts abstain. A remote expert has it too, and
+/// it never runs.
 pub(crate) struct NotLoaded {
     pub(crate) experts: Vec<usize>,
     pub(crate) profile: Profile,

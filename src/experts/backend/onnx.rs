@@ -249,7 +249,7 @@ impl Encoder {
         let result = |features| TextResult {
             outcomes: abstentions.iter().map(|&(expert, reason)| (expert, Err(reason))).collect(),
             features,
-            truncated: false,
+            ..TextResult::default()
         };
         run.on_encoder_done(features.into_iter().map(result).collect());
         let is_wanted =

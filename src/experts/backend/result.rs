@@ -1,5 +1,6 @@
 //! The results of a run, text by text, and the errors of a run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::features::Features;
@@ -16,6 +17,8 @@ pub(crate) struct TextResult {
     pub(crate) features: Option<Box<Features>>,
     /// The backend itself read only the beginning of the text.
     pub(crate) truncated: bool,
+    /// The revision of a remote expert's vote.
+    pub(crate) revision: Option<Arc<str>>,
 }
 
 impl TextResult {

@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::files::read_verified;
+use super::guard::Sessions;
 use super::parts::{Graphs, LoadError, MissingParts, Model, PanelParts};
 use super::validate::{classifier, encoder, head};
 use crate::experts::backend::onnx::session::Graph;
 use crate::experts::backend::onnx::{Classifier, Encoder};
-use crate::experts::backend::{ModelBackend, NotLoaded, Profile};
+use crate::experts::backend::remote::RemoteExpert;
+use crate::experts::backend::{Form, ModelBackend, NotLoaded, Profile};
 use crate::experts::batch_invariance::check_batch_invariance;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::{Misfit, PanelError};
 use crate::experts::info::State;
-use crate::experts::manifest::{Body, HashedFile, Manifest, Scores, TextInput, TokenizerSpec};
+use crate::experts::manifest::remote::Remote;
+use crate::experts::manifest::{Body, HashedFile, Manifest, Padding, Scores, TextInput, TokenizerSpec, View};
 use crate::experts::rules::Rules;
 use crate::experts::tokenizer::{ModelTokenizer, WindowTokenizer};
 
@@ -29,38 +32,50 @@ enum TokenizerKey {
 pub(super) struct PanelBuilder<'a> {
     config: &'a PanelConfig,
     /// The graphs that are not used yet, by the expert's id.
-    graphs: BTreeMap<String, Graphs>,
+    pub(super) graphs: BTreeMap<String, Graphs>,
+    /// The sessions of guards by their base, or the reason why it could not be loaded.
+    pub(super) sessions: BTreeMap<String, Result<Sessions, String>>,
     pub(super) parts: PanelParts,
     tokenizers: BTreeMap<TokenizerKey, usize>,
 }
 
 impl<'a> PanelBuilder<'a> {
     pub(super) fn new(config: &'a PanelConfig, graphs: BTreeMap<String, Graphs>, parts: PanelParts) -> Self {
-        Self { config, graphs, parts, tokenizers: BTreeMap::new() }
+        Self { config, graphs, sessions: BTreeMap::new(), parts, tokenizers: BTreeMap::new() }
     }
 
     /// The index of an expert that votes.
-    fn expert_index(&self, id: &str) -> usize {
+    pub(super) fn expert_index(&self, id: &str) -> usize {
         let index = self.parts.experts.iter().position(|expert| expert.id == id);
         index.expect("the panel lists every expert that votes")
     }
 
-    fn is_cheap(&self, experts: &[usize]) -> bool {
+    pub(super) fn is_cheap(&self, experts: &[usize]) -> bool {
         experts.iter().any(|&index| self.config.cheap.contains(&self.parts.experts[index].id))
+    }
+
+    /// The experts of a model that read more than the judged turn, by view.
+    fn views(&self, experts: &[usize]) -> Vec<(View, Arc<[usize]>)> {
+        let mut views = BTreeMap::<View, Vec<usize>>::new();
+        for &index in experts {
+            let view = self.parts.experts[index].view;
+            if view.history_turns() > 0 {
+                views.entry(view).or_default().push(index);
+            }
+        }
+        views.into_iter().map(|(view, experts)| (view, experts.into())).collect()
     }
 
     /// Marks an expert as not loaded.
     ///
     /// # Errors
     /// Returns `NotLoaded` if the configuration requires all experts.
-    ///
-    /// # Panics
-    /// Panics in that case if the expert has no graph: such experts are never marked.
-    fn mark_not_loaded(&mut self, manifest: &Manifest, reason: String) -> Result<(), PanelError> {
+    pub(super) fn mark_not_loaded(&mut self, manifest: &Manifest, reason: String) -> Result<(), PanelError> {
         let id = manifest.id.as_str();
         if self.config.require_all {
-            let graph = manifest.graph().expect("an expert without a graph always loads");
-            return Err(PanelError::NotLoaded { id: id.to_owned(), path: graph.file.path.clone(), reason });
+            let path = manifest.graph().map(|graph| graph.file.path.clone());
+            let path = path.unwrap_or_else(|| self.config.folder.join(id).join("manifest.toml"));
+            return Err(PanelError::NotLoaded { id: id.to_owned(), path, reason });
         }
         let state = State::NotLoaded { reason };
         if let Some(expert) = self.parts.experts.iter_mut().find(|expert| expert.id == id) {
@@ -119,16 +134,17 @@ impl<'a> PanelBuilder<'a> {
     }
 
     /// Adds a model with a backend for each worker.
-    fn add(&mut self, model: Model, backends: Vec<ModelBackend>, missing: MissingParts) {
+    pub(super) fn add(&mut self, model: Model, backends: Vec<ModelBackend>, missing: MissingParts) {
         for (worker, backend) in self.parts.backends.iter_mut().zip(backends) {
             worker.push(backend);
         }
         self.parts.models.push(model);
+        self.parts.prompts.push(None);
         self.parts.missing.push(missing);
     }
 
     /// Adds a model that could not be loaded. `profile`: the profile that it has once it is loaded.
-    fn add_not_loaded(&mut self, model: Model, profile: Profile) {
+    pub(super) fn add_not_loaded(&mut self, model: Model, profile: Profile) {
         let experts = model.experts.clone();
         let backend = || Box::new(NotLoaded { experts: experts.clone(), profile }) as ModelBackend;
         let backends = self.parts.backends.iter().map(|_| backend()).collect();
@@ -146,9 +162,10 @@ impl<'a> PanelBuilder<'a> {
         let expert = self.expert_index(id);
         let model = Model {
             id: id.to_owned(),
-            tokenizer,
+            tokenizer: Some(tokenizer),
             padding: input.padding(),
             experts: vec![expert],
+            views: self.views(&[expert]),
             features: false,
             cheap: self.is_cheap(&[expert]),
             alone: manifest.alone,
@@ -191,9 +208,10 @@ impl<'a> PanelBuilder<'a> {
         let experts: Vec<usize> = heads.iter().map(|head| self.expert_index(&head.id)).collect();
         let model = Model {
             id: id.to_owned(),
-            tokenizer,
+            tokenizer: Some(tokenizer),
             padding: spec.padding,
             cheap: self.is_cheap(&experts),
+            views: self.views(&experts),
             experts,
             features: features.is_some(),
             alone: manifest.alone,
@@ -261,6 +279,31 @@ impl<'a> PanelBuilder<'a> {
             }
         }
         Ok(missing)
+    }
+
+    /// Adds a remote expert. It is a model that no worker runs.
+    pub(super) fn add_remote(&mut self, manifest: &Manifest, remote: &Remote) -> Result<(), PanelError> {
+        let id = manifest.id.as_str();
+        let expert = self.expert_index(id);
+        let remote_expert = RemoteExpert::new(id, expert, manifest.view, remote)?;
+        let model = Model {
+            id: id.to_owned(),
+            tokenizer: None,
+            padding: Padding::default(),
+            experts: vec![expert],
+            views: Vec::new(),
+            features: false,
+            cheap: self.is_cheap(&[expert]),
+            alone: false,
+            hashes: vec![remote.hash()],
+        };
+        let profile = Profile { reads: Form::Text, padded_to: None, max_in_flight: None };
+        let backend = || Box::new(NotLoaded { experts: vec![expert], profile }) as ModelBackend;
+        let backends = self.parts.backends.iter().map(|_| backend()).collect();
+        self.parts.experts[expert].revision = Some(remote_expert.revision().to_string());
+        self.parts.remotes.insert(self.parts.models.len(), Arc::new(remote_expert));
+        self.add(model, backends, MissingParts::default());
+        Ok(())
     }
 
     pub(super) fn add_rules(&mut self, id: &str, file: &HashedFile) -> Result<(), PanelError> {

@@ -11,7 +11,10 @@ use sha2::{Digest, Sha256};
 use crate::core::hash::hex;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::PanelError;
-use crate::experts::manifest::{Body, HashedFile, Manifest};
+use crate::experts::manifest::guard::{GuardModel, Prompt, folder};
+use crate::experts::manifest::remote::Api;
+use crate::experts::manifest::{Body, HashedFile, Kind, Manifest};
+use crate::guards::{GuardSpec, SpecError};
 
 /// The greatest size of a manifest, in bytes.
 const MAX_MANIFEST_SIZE: u64 = 64 << 10;
@@ -108,8 +111,17 @@ pub(super) fn read_manifests(config: &PanelConfig) -> Result<Vec<Manifest>, Pane
         Some(ids) => with_encoders(ids.clone(), &found)?,
         None => with_encoders(found.keys().cloned().collect(), &found)?,
     };
-    let chosen: Vec<_> = found.into_values().filter(|(_, manifest)| wanted.contains(&manifest.id)).collect();
+    let models =
+        found.values().filter_map(|(_, manifest)| manifest.guard()?.model.clone()).collect::<Vec<_>>();
+    let is_wanted = |manifest: &Manifest| {
+        wanted.contains(&manifest.id) && (config.remote || manifest.kind != Kind::Remote)
+    };
+    let mut chosen: Vec<_> = found.into_values().filter(|(_, manifest)| is_wanted(manifest)).collect();
     refuse_second_features(&chosen)?;
+    for (path, manifest) in &mut chosen {
+        complete_guard(path, manifest, &models)?;
+        complete_remote(path, manifest)?;
+    }
     Ok(chosen.into_iter().map(|(_, manifest)| manifest).collect())
 }
 
@@ -167,6 +179,94 @@ fn with_encoders(mut ids: Vec<String>, found: &ManifestsById) -> Result<Vec<Stri
         }
     }
     Ok(ids)
+}
+
+/// Fills in what a guard's manifest names in other files: the model of its base, and its spec. It votes only on turns
+/// of the roles that its spec judges.
+fn complete_guard(path: &Path, manifest: &mut Manifest, models: &[GuardModel]) -> Result<(), PanelError> {
+    let refuse = |field: &str, problem: String, remedy: &str| PanelError::Manifest {
+        path: path.to_owned(),
+        field: field.to_owned(),
+        problem,
+        remedy: remedy.to_owned(),
+    };
+    let Body::Guard(guard) = &mut manifest.body else {
+        return Ok(());
+    };
+    let model = models.iter().find(|model| model.id == guard.base);
+    guard.model = Some(model.cloned().ok_or_else(|| {
+        let problem = format!("there is no guard {} with a model beside it", guard.base);
+        refuse("base", problem, "name the folder of a guard that has [model]")
+    })?);
+    let spec = read_spec(path, &guard.prompt)?;
+    manifest.roles.retain(|role| spec.next_token_roles().contains(role));
+    if manifest.roles.is_empty() {
+        let problem = format!("names no role whose verdict is the next token of {}", spec.name());
+        return Err(refuse("roles", problem, "remove it, or name a role that the spec judges"));
+    }
+    guard.spec = Some(Arc::new(spec));
+    Ok(())
+}
+
+/// Fills in the spec of a remote guard. It votes only on turns of the roles that its spec judges.
+fn complete_remote(path: &Path, manifest: &mut Manifest) -> Result<(), PanelError> {
+    let Body::Remote(remote) = &mut manifest.body else {
+        return Ok(());
+    };
+    let Api::Guard(guard) = &mut remote.api else {
+        return Ok(());
+    };
+    let spec = read_spec(path, &guard.prompt)?;
+    manifest.roles.retain(|role| spec.judges(*role));
+    if manifest.roles.is_empty() {
+        return Err(PanelError::Manifest {
+            path: path.to_owned(),
+            field: "roles".to_owned(),
+            problem: format!("names no role that {} judges", spec.name()),
+            remedy: "remove it, or name a role that the spec judges".to_owned(),
+        });
+    }
+    guard.spec = Some(Arc::new(spec));
+    Ok(())
+}
+
+/// Reads the spec of a guard with this manifest, with the policy text that it names.
+pub(super) fn read_spec(manifest: &Path, prompt: &Prompt) -> Result<GuardSpec, PanelError> {
+    let refuse = |field: &str, error: SpecError| {
+        let (problem, remedy) = match error {
+            SpecError::Unknown { name, known } => {
+                let problem = format!("no bundled spec is called {name}; there are: {known}");
+                (problem, "name one of those, or a .toml file of this folder".to_owned())
+            }
+            SpecError::Invalid { field, problem, remedy, .. } => (format!("{field}: {problem}"), remedy),
+        };
+        PanelError::Manifest { path: manifest.to_owned(), field: field.to_owned(), problem, remedy }
+    };
+    let text = |field: &str, name: &str| {
+        let path = folder(manifest).join(name);
+        let read = read(&path, MAX_MANIFEST_SIZE).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|error| unreadable(&path, error.utf8_error()))
+        });
+        read.map_err(|error| match error {
+            PanelError::Unreadable { path, reason } => {
+                PanelError::File { path, field: field.to_owned(), reason }
+            }
+            other => other,
+        })
+    };
+    let spec = if prompt.is_file() {
+        GuardSpec::parse(&text("prompt.spec", &prompt.spec)?)
+    } else {
+        GuardSpec::built_in(&prompt.spec)
+    };
+    let spec = spec.map_err(|error| refuse("prompt.spec", error))?;
+    match &prompt.policy {
+        Some(name) => {
+            let policy = text("prompt.policy", name)?;
+            spec.with_policy_text(&policy).map_err(|error| refuse("prompt.policy", error))
+        }
+        None => Ok(spec),
+    }
 }
 
 /// Refuses more than one encoder that gives features.

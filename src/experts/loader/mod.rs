@@ -6,6 +6,7 @@
 mod build;
 pub mod external_data;
 mod files;
+mod guard;
 mod parts;
 mod validate;
 
@@ -46,18 +47,22 @@ fn load_graphs(
 ) -> Result<BTreeMap<String, Graphs>, PanelError> {
     let (mut bytes, mut graphs) = (Vec::new(), BTreeMap::new());
     for manifest in manifests {
-        let Some(files) = manifest.graph() else {
+        let (Some(files), owner) = (manifest.graph(), manifest.graph_owner()) else {
             continue;
         };
+        // Guards of one base share its graph.
+        if graphs.contains_key(owner) {
+            continue;
+        }
         let loaded = match read_graph(files) {
             Ok(graph) => {
-                bytes.push((manifest.id.as_str(), graph));
+                bytes.push((owner, graph));
                 Ok(Vec::new())
             }
             Err(LoadError::NotLoaded(reason)) => Err(reason),
             Err(LoadError::Refused(error)) => return Err(error),
         };
-        graphs.insert(manifest.id.clone(), loaded);
+        graphs.insert(owner.to_owned(), loaded);
     }
     if bytes.is_empty() {
         return Ok(graphs);
@@ -106,11 +111,18 @@ fn load_part(config: &PanelConfig, model: Option<&str>) -> Result<PanelParts, Pa
         encoder: manifests.iter().find_map(|manifest| EncoderInfo::of(manifest, &provider)),
         tokenizers: Vec::new(),
         models: Vec::new(),
+        prompts: Vec::new(),
         missing: Vec::new(),
         rules: Vec::new(),
+        remotes: BTreeMap::new(),
         backends: (0..config.workers()).map(|_| Vec::new()).collect(),
     };
-    let belongs_to = |manifest: &Manifest, id: &str| manifest.id == id || manifest.is_head_of(id);
+    let shares_runs = |manifest: &Manifest, id: &str| {
+        manifests.iter().any(|other| other.id == id && manifest.shares_runs(other))
+    };
+    let belongs_to = |manifest: &Manifest, id: &str| {
+        manifest.id == id || manifest.is_head_of(id) || shares_runs(manifest, id)
+    };
     let chosen: Vec<&Manifest> =
         manifests.iter().filter(|manifest| model.is_none_or(|id| belongs_to(manifest, id))).collect();
     let mut builder = PanelBuilder::new(config, load_graphs(config, &chosen)?, parts);
@@ -121,11 +133,15 @@ fn load_part(config: &PanelConfig, model: Option<&str>) -> Result<PanelParts, Pa
                     chosen.iter().filter(|head| head.is_head_of(&manifest.id)).copied().collect();
                 builder.add_encoder(manifest, tokenizer, (embedding, features.as_deref()), &heads)?;
             }
-            // Its encoder adds it.
-            Body::Head { .. } => {}
+            // Its encoder adds it, or its group.
+            Body::Head { .. } | Body::Guard(_) => {}
             Body::Classifier { input, scores, .. } => builder.add_classifier(manifest, input, scores)?,
             Body::Rules { file } => builder.add_rules(&manifest.id, file)?,
+            Body::Remote(remote) => builder.add_remote(manifest, remote)?,
         }
+    }
+    for group in guard::groups(&chosen) {
+        builder.add_guards(&group)?;
     }
     Ok(builder.parts)
 }
@@ -140,7 +156,8 @@ pub(super) fn worker_loader(config: &PanelConfig, models: &[Model]) -> WorkerLoa
     Box::new(move |known_missing| {
         let parts = load(&config)?;
         // Everything that is loaded by now must load here as well.
-        let is_same = parts.models == models
+        let is_same = parts.models.len() == models.len()
+            && parts.models.iter().zip(&models).all(|(found, known)| found.is_same(known))
             && parts.missing.iter().zip(known_missing).all(|(missing, known)| missing.is_subset(known));
         parts.backends.into_iter().next().filter(|_| is_same).ok_or_else(changed)
     })
@@ -157,7 +174,7 @@ pub(super) fn model_loader(config: &PanelConfig, models: &[Model]) -> ModelLoade
             return Err(changed());
         };
         // Its tokenizer is the only one here, whatever its index in the panel.
-        if *found != (Model { tokenizer: found.tokenizer, ..known.clone() }) {
+        if !(Model { tokenizer: known.tokenizer, ..found.clone() }).is_same(known) {
             return Err(changed());
         }
         let encoder = parts.encoder.as_ref().filter(|encoder| encoder.id == known.id);

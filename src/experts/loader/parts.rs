@@ -1,14 +1,17 @@
 //! The parts of a panel that the loader makes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::experts::backend::ModelBackend;
 use crate::experts::backend::onnx::session::Graph;
+use crate::experts::backend::remote::RemoteExpert;
 use crate::experts::batcher::Limits;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::PanelError;
 use crate::experts::info::{EncoderInfo, ExpertInfo};
-use crate::experts::manifest::Padding;
+use crate::experts::manifest::{Padding, View};
+use crate::experts::prompts::GuardPrompts;
 use crate::experts::rules::Rules;
 use crate::experts::tokenizer::ModelTokenizer;
 
@@ -18,11 +21,14 @@ use crate::experts::tokenizer::ModelTokenizer;
 pub(crate) struct Model {
     /// The id of the encoder or classifier.
     pub(crate) id: String,
-    /// The index of its tokenizer. Models with the same tokenizer share a text's tokens.
-    pub(crate) tokenizer: usize,
+    /// The index of its tokenizer. Models with the same tokenizer share a text's tokens. `None` for guards, which read
+    /// prompts.
+    pub(crate) tokenizer: Option<usize>,
     pub(crate) padding: Padding,
     /// The indexes of the experts that vote by its output.
     pub(crate) experts: Vec<usize>,
+    /// The experts that read more than the judged turn, by view.
+    pub(crate) views: Vec<(View, Arc<[usize]>)>,
     /// It gives the features.
     pub(crate) features: bool,
     /// It is asked under load as well.
@@ -34,6 +40,12 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// Returns `true` if a later load found the same model. Whether a guard's texts run one by one is found out by
+    /// running it.
+    pub(crate) fn is_same(&self, known: &Self) -> bool {
+        *self == Self { alone: self.alone, ..known.clone() }
+    }
+
     /// The limits of its batches.
     pub(crate) fn limits(&self, config: &PanelConfig) -> Limits {
         let usual = if self.padding.to.is_some() { config.fixed_batch } else { config.batch };
@@ -73,10 +85,14 @@ pub(crate) struct PanelParts {
     pub(crate) encoder: Option<EncoderInfo>,
     pub(crate) tokenizers: Vec<ModelTokenizer>,
     pub(crate) models: Vec<Model>,
+    /// By model; `None` for those that have a tokenizer.
+    pub(crate) prompts: Vec<Option<Arc<GuardPrompts>>>,
     /// By model.
     pub(crate) missing: Vec<MissingParts>,
     /// The rules experts, each with its index.
     pub(crate) rules: Vec<(usize, Arc<Rules>)>,
+    /// The remote experts, by model.
+    pub(crate) remotes: BTreeMap<usize, Arc<RemoteExpert>>,
     /// By worker, then by model.
     pub(crate) backends: Vec<Backends>,
 }

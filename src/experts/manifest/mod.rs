@@ -2,14 +2,24 @@
 //!
 //! The files that a manifest names are read by the `loader`.
 
+mod ask;
+pub(super) mod guard;
 mod parse;
 mod raw;
+pub(super) mod remote;
 mod validate;
+mod view;
 
 use std::path::PathBuf;
 
+pub use ask::Ask;
+use guard::Guard;
+use remote::Remote;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+pub use view::View;
+
+use crate::core::event::Role;
 
 /// The kind of an expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -23,6 +33,10 @@ pub enum Kind {
     Classifier,
     /// Terms and patterns.
     Rules,
+    /// Sends text to an endpoint, which votes.
+    Remote,
+    /// A causal language model whose next token after a prompt is the verdict.
+    Guard,
 }
 
 impl Kind {
@@ -34,6 +48,8 @@ impl Kind {
             Self::Head => "head",
             Self::Classifier => "classifier",
             Self::Rules => "rules",
+            Self::Remote => "remote",
+            Self::Guard => "guard",
         }
     }
 }
@@ -207,6 +223,8 @@ pub(super) enum Body {
     Head { graph: GraphFiles, encoder: String, embedding: String, scores: Scores },
     Classifier { graph: GraphFiles, input: TextInput, scores: Scores },
     Rules { file: HashedFile },
+    Remote(Box<Remote>),
+    Guard(Box<Guard>),
 }
 
 /// A manifest whose tables agree with each other.
@@ -219,25 +237,65 @@ pub(super) struct Manifest {
     pub(super) source: String,
     /// The graph gets one text at a time, because its output for a text depends on the rest of the batch.
     pub(super) alone: bool,
+    /// The part of a conversation that the expert reads.
+    pub(super) view: View,
+    /// The speakers of judged turns on which the expert votes.
+    pub(super) roles: Vec<Role>,
+    /// When the expert is asked.
+    pub(super) ask: Ask,
     pub(super) body: Body,
     /// Measurements, for display.
     pub(super) quality: toml::Table,
 }
 
 impl Manifest {
-    /// The graph's files; `None` for rules.
+    /// The graph's files; `None` for rules and remote experts.
     pub(super) fn graph(&self) -> Option<&GraphFiles> {
         match &self.body {
             Body::Encoder { graph, .. } | Body::Head { graph, .. } | Body::Classifier { graph, .. } => {
                 Some(graph)
             }
-            Body::Rules { .. } => None,
+            Body::Guard(guard) => guard.model.as_ref().map(|model| &model.graph),
+            Body::Rules { .. } | Body::Remote(_) => None,
         }
     }
 
-    /// The hash that identifies the graph; `None` for rules.
+    /// The hash that identifies the model in votes; `None` for rules and remote experts.
     pub(super) fn model(&self) -> Option<[u8; 32]> {
-        self.graph().map(GraphFiles::sha256)
+        match &self.body {
+            Body::Guard(guard) => Some(guard.sha256()),
+            _ => self.graph().map(GraphFiles::sha256),
+        }
+    }
+
+    /// The tables of a guard.
+    pub(super) fn guard(&self) -> Option<&Guard> {
+        match &self.body {
+            Body::Guard(guard) => Some(guard),
+            _ => None,
+        }
+    }
+
+    /// The id of the expert whose folder holds the graph.
+    pub(super) fn graph_owner(&self) -> &str {
+        match &self.body {
+            Body::Guard(guard) => &guard.base,
+            _ => &self.id,
+        }
+    }
+
+    /// Returns `true` if both are guards whose prompts and runs are the same, so that only their verdicts may differ.
+    pub(super) fn shares_runs(&self, other: &Self) -> bool {
+        match (&self.body, &other.body) {
+            (Body::Guard(guard), Body::Guard(another)) => {
+                let prompt = |guard: &Guard| guard.spec().prompt_version();
+                (&guard.base, self.view) == (&another.base, other.view)
+                    && guard.adapter.as_ref().map(|file| file.sha256)
+                        == another.adapter.as_ref().map(|file| file.sha256)
+                    && prompt(guard) == prompt(another)
+            }
+            _ => false,
+        }
     }
 
     /// Returns `true` if this is a head of the encoder `id`.

@@ -35,16 +35,18 @@ impl Manifest {
         if folder.is_none_or(|name| name.to_str() != Some(&raw.id)) {
             return Err(validator.error("id", "is not the folder's name", "rename one of the two"));
         }
+        let (view, roles, ask) = (validator.view(&raw)?, validator.roles(&raw)?, validator.ask(&raw)?);
         let body = validator.body(&mut raw)?;
         let RawManifest { id, kind, description, licence, source, alone, quality, .. } = raw;
-        Ok(Self { id, kind, description, licence, source, alone, body, quality })
+        Ok(Self { id, kind, description, licence, source, alone, view, roles, ask, body, quality })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Body, Padding, Side, TextInput};
+    use super::super::{Body, Padding, Side, TextInput, View};
     use super::*;
+    use crate::core::event::Role;
 
     const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -102,6 +104,29 @@ mod tests {
             assert!(head.contains(old), "{old}");
             assert_eq!(field(&head.replace(old, new)), expected, "{old} -> {new}");
         }
+    }
+
+    #[test]
+    fn view_and_roles_are_parsed() {
+        let with = |keys: &str| head().replace("encoder =", &format!("{keys}\nencoder ="));
+        let plain = parse(&head()).unwrap();
+        assert_eq!((plain.view, plain.roles.as_slice()), (View::Turn, Role::ALL.as_slice()));
+        let found = parse(&with("view = \"last:3\"\nroles = [\"tool\", \"user\"]")).unwrap();
+        assert_eq!((found.view.to_string().as_str(), found.roles), ("last:3", vec![Role::User, Role::Tool]));
+        for (keys, expected) in [
+            ("view = \"last:0\"", "view"),
+            ("view = \"all\"", "view"),
+            ("roles = []", "roles"),
+            ("roles = [\"user\", \"agent\"]", "roles"),
+            ("roles = [\"user\", \"user\"]", "roles"),
+        ] {
+            assert_eq!(field(&with(keys)), expected, "{keys}");
+        }
+        let rules =
+            "id = \"injection\"\nkind = \"rules\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n";
+        assert_eq!(field(&format!("{rules}view = \"conversation\"\n")), "view");
+        let encoder = rules.replace("rules", "encoder");
+        assert_eq!(field(&format!("{encoder}roles = [\"user\"]\n")), "roles");
     }
 
     #[test]

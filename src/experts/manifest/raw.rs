@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{Activation, Calibration, Kind, Label, Padding};
+use super::guard::RawPrompt;
+use super::remote::{RawEndpoint, RawRequest};
+use super::{Activation, Ask, Calibration, Kind, Label, Padding};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,8 +77,18 @@ pub(super) struct RawManifest {
     pub(super) encoder: Option<String>,
     #[serde(default)]
     pub(super) alone: bool,
+    pub(super) view: Option<String>,
+    pub(super) roles: Option<Vec<String>>,
+    pub(super) ask: Option<Ask>,
     pub(super) model: Option<RawModel>,
     pub(super) rules: Option<RawFile>,
+    pub(super) endpoint: Option<RawEndpoint>,
+    pub(super) request: Option<RawRequest>,
+    pub(super) base: Option<String>,
+    pub(super) prompt: Option<RawPrompt>,
+    pub(super) adapter: Option<RawFile>,
+    #[serde(default)]
+    pub(super) categories: bool,
     pub(super) tokenizer: Option<RawTokenizer>,
     pub(super) text: Option<RawText>,
     pub(super) inputs: Option<RawInputs>,

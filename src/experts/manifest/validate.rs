@@ -4,8 +4,10 @@ use std::path::Path;
 
 use super::raw::{RawFile, RawInputs, RawManifest, RawModel, RawOutputs, RawText, RawTokenizer};
 use super::{
-    Body, Calibration, GraphFiles, HashedFile, Kind, Label, Scores, TextInput, TokenizerSpec, is_plain_file,
+    Ask, Body, Calibration, GraphFiles, HashedFile, Kind, Label, Scores, TextInput, TokenizerSpec, View,
+    is_plain_file,
 };
+use crate::core::event::Role;
 use crate::experts::error::PanelError;
 
 /// The greatest number of labels of one expert.
@@ -13,7 +15,7 @@ const MAX_LABELS: usize = 256;
 /// The greatest number of files of external data.
 const MAX_EXTERNAL_FILES: usize = 1_024;
 /// The greatest `max_tokens`.
-const MAX_TOKENS: usize = 8_192;
+pub(super) const MAX_TOKENS: usize = 8_192;
 /// The greatest `windows`.
 const MAX_WINDOWS: usize = 64;
 /// The greatest `max_chars`.
@@ -39,7 +41,7 @@ impl Validator<'_> {
         }
     }
 
-    fn check_range(&self, field: &str, value: usize, greatest: usize) -> Result<(), PanelError> {
+    pub(super) fn check_range(&self, field: &str, value: usize, greatest: usize) -> Result<(), PanelError> {
         if (1..=greatest).contains(&value) {
             return Ok(());
         }
@@ -47,12 +49,12 @@ impl Validator<'_> {
     }
 
     /// Returns the value of a field that this kind requires.
-    fn require<T>(&self, value: Option<T>, field: &str, kind: Kind) -> Result<T, PanelError> {
+    pub(super) fn require<T>(&self, value: Option<T>, field: &str, kind: Kind) -> Result<T, PanelError> {
         value.ok_or_else(|| self.error(field, "is missing", format!("kind = \"{}\" needs it", kind.word())))
     }
 
     /// Refuses a field that has no meaning for this kind.
-    fn forbid(&self, present: bool, field: &str, kind: Kind) -> Result<(), PanelError> {
+    pub(super) fn forbid(&self, present: bool, field: &str, kind: Kind) -> Result<(), PanelError> {
         if present {
             let problem = format!("means nothing for kind = \"{}\"", kind.word());
             return Err(self.error(field, problem, "remove it"));
@@ -60,7 +62,12 @@ impl Validator<'_> {
         Ok(())
     }
 
-    fn hashed_file(&self, file: &str, sha256: &str, table: &'static str) -> Result<HashedFile, PanelError> {
+    pub(super) fn hashed_file(
+        &self,
+        file: &str,
+        sha256: &str,
+        table: &'static str,
+    ) -> Result<HashedFile, PanelError> {
         if !is_plain_file(file) {
             let field = format!("{table}.file");
             return Err(self.error(&field, "is not a plain file name", "put the file in this folder"));
@@ -72,7 +79,7 @@ impl Validator<'_> {
         Ok(HashedFile { path: self.path.with_file_name(file), sha256, table })
     }
 
-    fn graph(&self, model: Option<RawModel>, kind: Kind) -> Result<GraphFiles, PanelError> {
+    pub(super) fn graph(&self, model: Option<RawModel>, kind: Kind) -> Result<GraphFiles, PanelError> {
         let model = self.require(model, "model", kind)?;
         if model.external_data.len() > MAX_EXTERNAL_FILES {
             let remedy = format!("save the graph with its weights in at most {MAX_EXTERNAL_FILES} files");
@@ -157,6 +164,17 @@ impl Validator<'_> {
         self.forbid(outputs.embedding.is_some(), "outputs.embedding", kind)?;
         self.forbid(outputs.features.is_some(), "outputs.features", kind)?;
         let output = self.require(outputs.scores, "outputs.scores", kind)?;
+        let scores = self.labels(labels, calibration, &output)?;
+        Ok(Scores { activation: outputs.activation, read: outputs.read, ..scores })
+    }
+
+    /// The meaning of an output with these labels.
+    pub(super) fn labels(
+        &self,
+        labels: Vec<Label>,
+        calibration: Option<Calibration>,
+        output: &str,
+    ) -> Result<Scores, PanelError> {
         if labels.is_empty() || labels.len() > MAX_LABELS {
             let remedy = format!("give 1 to {MAX_LABELS}");
             return Err(self.error("labels", "there are none or too many", remedy));
@@ -168,7 +186,39 @@ impl Validator<'_> {
             let remedy = "give a finite b and a finite a above 0";
             return Err(self.error("calibration", "a or b is not usable", remedy));
         }
-        Ok(Scores { output, activation: outputs.activation, read: outputs.read, labels, calibration })
+        Ok(Scores { output: output.to_owned(), activation: None, read: None, labels, calibration })
+    }
+
+    /// The part of a conversation that the expert reads.
+    pub(super) fn view(&self, raw: &RawManifest) -> Result<View, PanelError> {
+        let reads_history = matches!(raw.kind, Kind::Head | Kind::Classifier | Kind::Guard | Kind::Remote);
+        self.forbid(!reads_history && raw.view.is_some(), "view", raw.kind)?;
+        let remedy = "give \"turn\", \"conversation\" or \"last:N\" with N of 1 or more";
+        let parse = |view: &String| view.parse().map_err(|problem| self.error("view", problem, remedy));
+        Ok(raw.view.as_ref().map(parse).transpose()?.unwrap_or(View::Turn))
+    }
+
+    /// The speakers of judged turns on which the expert votes.
+    pub(super) fn roles(&self, raw: &RawManifest) -> Result<Vec<Role>, PanelError> {
+        self.forbid(raw.kind == Kind::Encoder && raw.roles.is_some(), "roles", raw.kind)?;
+        let Some(names) = &raw.roles else {
+            return Ok(Role::ALL.to_vec());
+        };
+        let is_named = |role: &Role| names.iter().any(|name| name == role.word());
+        let roles: Vec<Role> = Role::ALL.into_iter().filter(is_named).collect();
+        if roles.is_empty() || roles.len() != names.len() {
+            let known = Role::ALL.map(|role| format!("\"{}\"", role.word())).join(", ");
+            let problem = "is empty, names a role twice, or names an unknown one";
+            return Err(self.error("roles", problem, format!("give some of {known}, or remove it")));
+        }
+        Ok(roles)
+    }
+
+    /// When the expert is asked. An encoder does not vote, and all rules read a text together.
+    pub(super) fn ask(&self, raw: &RawManifest) -> Result<Ask, PanelError> {
+        let is_alone = !matches!(raw.kind, Kind::Encoder | Kind::Rules);
+        self.forbid(!is_alone && raw.ask == Some(Ask::WhenDecisive), "ask", raw.kind)?;
+        Ok(raw.ask.unwrap_or(Ask::default_of(raw.kind)))
     }
 
     /// Builds the part of a manifest that depends on its kind.
@@ -212,20 +262,37 @@ impl Validator<'_> {
                 let file = self.require(raw.rules.take(), "rules", kind)?;
                 Body::Rules { file: self.hashed_file(&file.file, &file.sha256, "rules")? }
             }
+            Kind::Remote => Body::Remote(Box::new(self.remote(raw, labels)?)),
+            Kind::Guard => Body::Guard(Box::new(self.guard(raw)?)),
         })
     }
 
     /// Refuses tables and keys that have no meaning for the manifest's kind.
     fn forbid_tables(&self, raw: &RawManifest) -> Result<(), PanelError> {
         let kind = raw.kind;
-        let has_scores = matches!(kind, Kind::Head | Kind::Classifier);
+        let has_scores = matches!(kind, Kind::Head | Kind::Classifier | Kind::Remote);
         self.forbid(!has_scores && !raw.labels.is_empty(), "labels", kind)?;
         self.forbid(!has_scores && raw.calibration.is_some(), "calibration", kind)?;
         self.forbid(kind != Kind::Head && raw.encoder.is_some(), "encoder", kind)?;
-        self.forbid(!matches!(kind, Kind::Encoder | Kind::Classifier) && raw.alone, "alone", kind)?;
+        self.forbid(
+            !matches!(kind, Kind::Encoder | Kind::Classifier | Kind::Guard) && raw.alone,
+            "alone",
+            kind,
+        )?;
         self.forbid(kind != Kind::Classifier && raw.text.is_some(), "text", kind)?;
         self.forbid(kind != Kind::Rules && raw.rules.is_some(), "rules", kind)?;
-        if kind == Kind::Rules {
+        self.forbid(kind != Kind::Remote && raw.endpoint.is_some(), "endpoint", kind)?;
+        self.forbid(kind != Kind::Remote && raw.request.is_some(), "request", kind)?;
+        self.forbid(kind != Kind::Guard && raw.base.is_some(), "base", kind)?;
+        let has_prompt = matches!(kind, Kind::Guard | Kind::Remote);
+        self.forbid(!has_prompt && raw.prompt.is_some(), "prompt", kind)?;
+        self.forbid(kind != Kind::Guard && raw.adapter.is_some(), "adapter", kind)?;
+        self.forbid(!has_prompt && raw.categories, "categories", kind)?;
+        if kind == Kind::Guard {
+            self.forbid(raw.inputs.is_some(), "inputs", kind)?;
+            self.forbid(raw.outputs.is_some(), "outputs", kind)?;
+        }
+        if matches!(kind, Kind::Rules | Kind::Remote) {
             self.forbid(raw.model.is_some(), "model", kind)?;
             self.forbid(raw.tokenizer.is_some(), "tokenizer", kind)?;
             self.forbid(raw.inputs.is_some(), "inputs", kind)?;

@@ -1,20 +1,20 @@
-//! Turns conversations into requests for the scheduler. Each text is tokenised once for each tokenizer.
+//! Submits conversations to the scheduler: decides which models are asked about each. Their requests are made in
+//! `requests`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Panel;
-use crate::core::event::Conversation;
+use super::requests::{QuestionRequests, log_unprepared};
+use crate::core::event::{Conversation, Role};
 use crate::core::text::{is_blank, reveal};
 use crate::core::vote::Abstention;
-use crate::experts::backend::result::{RunError, catch_panic};
-use crate::experts::cache::RequestKey;
+use crate::experts::backend::result::catch_panic;
 use crate::experts::error::PanelError;
 use crate::experts::loader::Model;
+use crate::experts::manifest::Kind;
 use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer};
-use crate::experts::scheduler::work::{Request, Submission};
-use crate::experts::tokenizer::Tokens;
+use crate::experts::scheduler::work::Submission;
 
 /// The experts that are asked about a text even while the stream is shrunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +28,39 @@ pub enum UnderLoad {
     Models(Arc<[bool]>),
 }
 
+impl UnderLoad {
+    /// Returns `true` if the model is asked while the stream is shrunk.
+    fn keeps(&self, number: usize, model: &Model) -> bool {
+        match self {
+            Self::Cheap => model.cheap,
+            Self::All => true,
+            Self::Models(models) => models.get(number).is_some_and(|asked| *asked),
+        }
+    }
+}
+
+/// The experts that are asked about a conversation, by their index in the panel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// All experts.
+    #[default]
+    All,
+    /// All experts but these.
+    Without(Arc<[usize]>),
+    /// These experts, about a conversation that the others were asked about before. There are no features.
+    Only(Arc<[usize]>),
+}
+
+impl Asked {
+    fn asks(&self, expert_index: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Without(experts) => !experts.contains(&expert_index),
+            Self::Only(experts) => experts.contains(&expert_index),
+        }
+    }
+}
+
 /// A conversation that the panel is asked about.
 pub(super) struct Question {
     /// The key of the answer.
@@ -36,6 +69,8 @@ pub(super) struct Question {
     pub(super) conversation: Conversation,
     /// The experts that are asked under load.
     pub(super) under_load: UnderLoad,
+    /// The experts that are asked; the others abstain as not needed.
+    pub(super) asked: Asked,
 }
 
 /// The options of a submission.
@@ -47,35 +82,6 @@ pub(super) struct Terms {
     pub(super) shrunk: bool,
     /// The time that a run may take.
     pub(super) timeout: Duration,
-}
-
-/// Logs that a text could not be prepared: the first time, the second, the fourth, the eighth and so on.
-fn log_unprepared(expert: &str, error: &RunError) {
-    static TIMES: AtomicU64 = AtomicU64::new(0);
-    let times = TIMES.fetch_add(1, Ordering::Relaxed) + 1;
-    if times.is_power_of_two() {
-        let detail = error.detail.as_str();
-        tracing::error!(expert, detail, times, "a text could not be prepared; its experts abstain");
-    }
-}
-
-/// The tokens of one text by tokenizer; the inner `None` is a tokenizer that failed.
-struct TextTokens<'a> {
-    panel: &'a Panel,
-    text: &'a str,
-    tokens: Vec<Option<Option<Tokens>>>,
-}
-
-impl TextTokens<'_> {
-    /// The tokens of a model's tokenizer. A tokenizer that fails, or panics, costs only this text's votes.
-    fn of(&mut self, model: &Model) -> Option<&Tokens> {
-        let (tokenizer, text) = (&self.panel.tokenizers[model.tokenizer], self.text);
-        let read = || {
-            let read = catch_panic(|| tokenizer.tokenize(text).map_err(RunError::failed));
-            read.inspect_err(|error| log_unprepared(&model.id, error)).ok()
-        };
-        self.tokens[model.tokenizer].get_or_insert_with(read).as_ref()
-    }
 }
 
 impl Panel {
@@ -117,74 +123,65 @@ impl Panel {
         Ok(UnderLoad::Models(self.models.iter().map(asked).collect()))
     }
 
+    /// The requests of a conversation, and the abstentions of the experts that are not asked.
     fn submission(&self, sink: &Arc<AnswerSink>, question: &Question, terms: Terms) -> Submission {
-        let Question { key, conversation, under_load } = question;
-        let (key, text) = (*key, conversation.judged_text());
-        let revealed = reveal(text);
+        let judged = question.conversation.judged_turn();
+        let revealed = reveal(&judged.text);
         let is_nothing = is_blank(&revealed.text);
         let default = match is_nothing {
-            true if is_blank(text) => Abstention::EmptyText,
+            true if is_blank(&judged.text) => Abstention::EmptyText,
             // The hidden text in it cannot be read.
             true => Abstention::NothingRead,
             false => Abstention::TimedOut,
         };
         let mut answer = PartialAnswer::new(self.experts.len(), default);
         if is_nothing {
-            return Submission::without_requests(PendingAnswer::new(sink, key, terms.timeout, answer, 0));
+            let answer = PendingAnswer::new(sink, question.key, terms.timeout, answer, 0);
+            return Submission::without_requests(answer);
         }
-        let text = revealed.text.as_ref();
-        let mut tokens = TextTokens { panel: self, text, tokens: vec![None; self.tokenizers.len()] };
-        let mut requests = Vec::new();
-        let models = self.models.iter().enumerate().filter(|(_, model)| terms.votes || model.features);
-        for (number, model) in models {
-            let kept = match under_load {
-                UnderLoad::Cheap => model.cheap,
-                UnderLoad::All => true,
-                UnderLoad::Models(models) => models.get(number).is_some_and(|asked| *asked),
-            };
-            if terms.shrunk && !kept {
+        self.refuse_other_roles(judged.role, &mut answer);
+        self.leave_out(&question.asked, &mut answer);
+        let wants_features = !matches!(question.asked, Asked::Only(_));
+        let mut requests = QuestionRequests::new(self, &question.conversation, &revealed.text, terms);
+        for (number, model) in self.models.iter().enumerate() {
+            let is_asked = model.experts.iter().any(|expert| answer.is_asked(*expert));
+            // An encoder is asked for its features, even if none of its heads is asked.
+            let is_needed = (model.features && wants_features) || (terms.votes && is_asked);
+            if !is_needed {
+                continue;
+            }
+            if terms.shrunk && !question.under_load.keeps(number, model) {
                 answer.abstain(&model.experts, Abstention::Overload);
                 continue;
             }
-            self.add_requests(number, &mut tokens, terms, &mut answer, &mut requests);
+            requests.add_model(number, &mut answer);
         }
-        let asks_rules = terms.votes && self.scheduler.has_rules();
+        let requests = requests.requests;
+        let asks_rules = terms.votes && self.scheduler.has_rules() && self.asks_rules(&answer);
         let parts = requests.len() + usize::from(asks_rules);
-        let answer = Arc::new(PendingAnswer::new(sink, key, terms.timeout, answer, parts));
-        Submission { answer, requests, rules_text: asks_rules.then(|| text.into()) }
+        let answer = Arc::new(PendingAnswer::new(sink, question.key, terms.timeout, answer, parts));
+        Submission { answer, requests, rules_text: asks_rules.then(|| revealed.text.as_ref().into()) }
     }
 
-    /// Adds a request for each window of the text that the model reads.
-    fn add_requests(
-        &self,
-        number: usize,
-        tokens: &mut TextTokens<'_>,
-        terms: Terms,
-        answer: &mut PartialAnswer,
-        requests: &mut Vec<Request>,
-    ) {
-        let model = &self.models[number];
-        let tokenizer = &self.tokenizers[model.tokenizer];
-        let Some(tokens) = tokens.of(model) else {
-            answer.abstain(&model.experts, Abstention::Failed);
-            return;
-        };
-        answer.tokens = answer.tokens.max(tokenizer.count(tokens).unwrap_or(0));
-        answer.set_windows(&model.experts, tokens.windows.len(), tokens.truncated);
-        // For a window of which nothing was read, a graph would vote its bias.
-        let mut windows = tokenizer.readable_windows(tokens);
-        if windows.is_empty() {
-            answer.abstain(&model.experts, Abstention::NothingRead);
-            return;
+    /// The experts that are not asked abstain, unless they have another reason.
+    fn leave_out(&self, asked: &Asked, answer: &mut PartialAnswer) {
+        for expert_index in (0..self.experts.len()).filter(|expert_index| !asked.asks(*expert_index)) {
+            answer.abstain(&[expert_index], Abstention::NotNeeded);
         }
-        if !terms.votes {
-            // The features are those of the first window.
-            windows.truncate(1);
-        }
-        for (place, ids) in windows.into_iter().enumerate() {
-            let key = RequestKey { model: number, ids: Arc::clone(ids), votes: terms.votes };
-            let cost = self.profiles[number].cost(ids.len());
-            requests.push(Request { key, cost, later_window: place > 0 });
+    }
+
+    /// Returns `true` if one of the rules experts may still vote. All of them read a text in one job.
+    fn asks_rules(&self, answer: &PartialAnswer) -> bool {
+        let mut experts = self.experts.iter().enumerate();
+        experts.any(|(expert_index, expert)| expert.kind == Kind::Rules && answer.is_asked(expert_index))
+    }
+
+    /// The experts that do not vote on turns of this role abstain.
+    fn refuse_other_roles(&self, role: Role, answer: &mut PartialAnswer) {
+        for (expert_index, expert) in self.experts.iter().enumerate() {
+            if !expert.roles.contains(&role) {
+                answer.abstain(&[expert_index], Abstention::WrongRole);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::memory::MemoryUse;
 use super::model::ModelQueue;
+use super::remote::RemoteTask;
 use super::work::{RulesJob, Waiter, Work, WorkerRun};
 use crate::core::vote::Abstention;
 use crate::experts::backend::ModelBackend;
@@ -28,6 +29,10 @@ pub(super) struct SchedulerState {
     pub(super) rules_jobs: VecDeque<RulesJob>,
     /// The answers that wait for each request, queued or in flight.
     pub(super) waiters: HashMap<RequestKey, Vec<Waiter>>,
+    /// Requests to remote experts that wait to be sent or are in flight.
+    pub(super) remote_tasks: HashMap<RequestKey, RemoteTask>,
+    /// The number of the last of these tasks.
+    pub(super) last_task: u64,
     /// Open answers by deadline, then by number.
     pub(super) open: BTreeMap<(Instant, u64), Arc<PendingAnswer>>,
     /// The number of the last open answer.
@@ -51,6 +56,8 @@ impl SchedulerState {
             models,
             rules_jobs: VecDeque::new(),
             waiters: HashMap::new(),
+            remote_tasks: HashMap::new(),
+            last_task: 0,
             open: BTreeMap::new(),
             last_number: 0,
             running: Vec::new(),
@@ -114,6 +121,7 @@ impl SchedulerState {
         for model in &mut self.models {
             model.queue.retain(|key| waiters.contains_key(key));
         }
+        self.abort_unwanted();
         self.rules_jobs.retain(|job| job.answer.is_open());
     }
 
@@ -207,6 +215,7 @@ impl SchedulerState {
         tracing::error!("no worker is left, every expert abstains; the lines before say why");
         std::mem::take(&mut self.open).into_values().for_each(|answer| answer.close());
         self.waiters.clear();
+        self.abort_unwanted();
         self.rules_jobs.clear();
         self.models.iter_mut().for_each(|model| drop(model.queue.clear()));
     }
@@ -263,7 +272,13 @@ impl SchedulerState {
     }
 
     /// A model has failed. If that opens its breaker, its queued texts are answered.
-    fn on_model_failed(&mut self, number: usize, reason: Abstention, began: Instant, now: Instant) {
+    pub(super) fn on_model_failed(
+        &mut self,
+        number: usize,
+        reason: Abstention,
+        began: Instant,
+        now: Instant,
+    ) {
         let model = &mut self.models[number];
         let Some(pause) = model.breaker.on_failure(reason, began, now) else {
             return;
@@ -274,9 +289,10 @@ impl SchedulerState {
 
     /// Answers the queued texts of a model that is down.
     fn answer_queued(&mut self, number: usize, reason: Abstention) {
+        let unsent = self.abort_unsent(number);
         let model = &mut self.models[number];
         let result = model.abstention(reason);
-        for key in model.queue.clear() {
+        for key in model.queue.clear().into_iter().chain(unsent) {
             for waiter in self.waiters.remove(&key).unwrap_or_default() {
                 waiter.add(&result, false, None);
             }

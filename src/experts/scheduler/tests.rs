@@ -33,14 +33,14 @@ fn a_free_worker_takes_the_place_of_a_lost_one() {
         pause: Duration::from_secs(1),
         missing: MissingParts::default(),
     };
-    let scheduler = Scheduler::new([spec], false, ResultCache::new(0), None);
+    let scheduler = Arc::new(Scheduler::new([spec], false, ResultCache::new(0), None));
     let (lost, free) = (scheduler.add_worker(false), scheduler.add_worker(false));
     let (sink, _answers) = AnswerSink::new();
     let submit = |id: u32| {
         let answer = PartialAnswer::new(2, Abstention::TimedOut);
         let answer = Arc::new(PendingAnswer::new(&sink, 0, Duration::from_secs(60), answer, 1));
         let key = RequestKey { model: 0, ids: [id].into(), votes: true };
-        let requests = vec![Request { key, cost: 1, later_window: false }];
+        let requests = vec![Request { key, cost: 1, span: Span::Turn, gives_features: true, remote: None }];
         let submission = Submission { answer, requests, rules_text: None };
         scheduler.submit(vec![submission], Instant::now());
     };

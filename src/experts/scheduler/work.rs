@@ -5,18 +5,24 @@ use std::time::Instant;
 
 use crate::core::vote::Abstention;
 use crate::experts::backend::ModelBackend;
+use crate::experts::backend::remote::RemoteRequest;
 use crate::experts::backend::result::TextResult;
 use crate::experts::backend::run::InFlightRun;
 use crate::experts::cache::RequestKey;
+use crate::experts::pending::outcome::Span;
 use crate::experts::pending::{PartInfo, PendingAnswer, RunSpan};
 
-/// One request of a text: a window for a model.
+/// One request of a conversation: a window for a model.
 pub(crate) struct Request {
     pub(crate) key: RequestKey,
-    /// The cost of the text when it runs alone, in tokens.
+    /// The cost of the window when it runs alone, in tokens.
     pub(crate) cost: usize,
-    /// It is a window after the text's first.
-    pub(crate) later_window: bool,
+    /// The text of which it is a window.
+    pub(crate) span: Span,
+    /// Its features are those of the conversation: it is the first window of the judged turn.
+    pub(crate) gives_features: bool,
+    /// The request to a remote expert.
+    pub(crate) remote: Option<RemoteRequest>,
 }
 
 /// A text with all of its requests.
@@ -63,15 +69,17 @@ pub(crate) struct Job {
 #[derive(Clone)]
 pub(crate) struct Waiter {
     pub(crate) answer: Arc<PendingAnswer>,
-    /// The run is that of a window after the text's first.
-    pub(crate) later_window: bool,
+    /// The text of which the run's text is a window.
+    pub(crate) span: Span,
+    /// The run's features are those of the conversation.
+    pub(crate) gives_features: bool,
 }
 
 impl Waiter {
     /// Adds the run's result. `cached`: the run was made for another text.
     pub(crate) fn add(&self, result: &TextResult, cached: bool, run: Option<RunSpan>) {
-        let truncated = result.truncated;
-        self.answer.add(result, PartInfo { truncated, cached, later_window: self.later_window, run });
+        let (truncated, gives_features) = (result.truncated, self.gives_features);
+        self.answer.add(result, &self.span, PartInfo { truncated, cached, gives_features, run });
     }
 }
 

@@ -1,24 +1,25 @@
-//! The HTTP client of the OTLP exporter, on the library that the schema registry's client uses too.
+//! The client of the OTLP exporter, on the HTTP client of all requests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{StatusCode, Uri};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use ureq::http::header::RETRY_AFTER;
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use super::{Settings, TracesError, retry};
-use crate::config::pem;
+use crate::http::retry::retry_after;
+use crate::http::{self, Client, tls};
 
 /// The largest response that is read, in bytes.
-const MAX_RESPONSE: u64 = 64 << 10;
+const MAX_RESPONSE: usize = 64 << 10;
 
 /// An HTTP client for one collector. It blocks the thread that delivers spans.
 #[derive(Debug)]
 pub struct CollectorClient {
-    agent: ureq::Agent,
+    client: Client,
+    timeout: Duration,
     headers: HeaderMap,
     /// Disconnected at shutdown, which ends every wait.
     end: Receiver<()>,
@@ -48,7 +49,7 @@ fn invalid(endpoint: &str) -> Option<&'static str> {
         Some(host) if host.contains('@') => {
             Some("contains a user or a password: set a header from a file in traces.secrets instead")
         }
-        Some(host) if !host.is_empty() && endpoint.parse::<ureq::http::Uri>().is_ok() => None,
+        Some(host) if !host.is_empty() && endpoint.parse::<Uri>().is_ok() => None,
         _ => Some("is not an address: write http://host:port/v1/traces or https://..."),
     }
 }
@@ -67,25 +68,14 @@ impl CollectorClient {
             let shown = endpoint.rsplit_once('@').map_or(endpoint.as_str(), |(_, host)| host);
             return Err(TracesError::Endpoint { endpoint: shown.to_owned(), reason });
         }
-        let roots = match &settings.authorities {
-            Some(path) => {
-                let refused = |reason| TracesError::Authorities { reason };
-                RootCerts::from(pem::certificates(path).map_err(refused)?.into_iter())
-            }
-            None => RootCerts::PlatformVerifier,
+        let refused = |reason| TracesError::Authorities { reason };
+        let authorities = match &settings.authorities {
+            Some(path) => tls::certificates(path).map_err(refused)?,
+            None => Vec::new(),
         };
-        let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots).build();
-        let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            // A collector runs close to the program, and proxies do not lead there.
-            .proxy(None)
-            .user_agent(concat!("aegis/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls)
-            .build()
-            .new_agent();
+        let connector = tls::connector(authorities, None).map_err(refused)?;
+        let client = Client::new(connector, timeout)
+            .map_err(|reason| TracesError::Exporter { endpoint: endpoint.clone(), reason })?;
         let mut headers = HeaderMap::new();
         for (name, value) in &settings.headers {
             let refused = || TracesError::Header { name: name.clone() };
@@ -94,29 +84,29 @@ impl CollectorClient {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        Ok(Self { agent, headers, end, last_error })
+        Ok(Self { client, timeout, headers, end, last_error })
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (mut parts, payload) = request.into_parts();
+        parts.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(http::USER_AGENT));
         parts.headers.extend(self.headers.clone());
         let mut attempts = 0;
         loop {
-            let response = self.agent.run(Request::from_parts(parts.clone(), &payload[..]))?;
-            let (head, mut body) = response.into_parts();
-            if head.status.is_success() {
-                let bytes = body.with_config().limit(MAX_RESPONSE).read_to_vec()?;
-                return Ok(Response::from_parts(head, bytes.into()));
-            }
+            let request = Request::from_parts(parts.clone(), payload.clone());
+            let (status, after) = match self.client.send_blocking(request, MAX_RESPONSE, self.timeout) {
+                Ok(response) if response.status().is_success() => return Ok(response),
+                Ok(response) => (response.status(), retry_after(response.headers())),
+                Err(http::HttpError::TooLarge { status, .. }) if !status.is_success() => (status, None),
+                Err(error) => return Err(error.into()),
+            };
             attempts += 1;
-            let retry_after =
-                || head.headers.get(RETRY_AFTER).and_then(|value| retry::retry_after(value.as_bytes()));
-            let again = retry::is_retryable(head.status)
-                .then(|| retry::delay(attempts, retry_after(), fastrand::f64()))
+            let again = retry::is_retryable(status)
+                .then(|| retry::delay(attempts, after, fastrand::f64()))
                 .flatten()
-                .filter(|delay| self.wait(*delay, head.status));
+                .filter(|delay| self.wait(*delay, status));
             if again.is_none() {
-                return Err(refusal(head.status, attempts).into());
+                return Err(refusal(status, attempts).into());
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ureq::http::StatusCode;
+use hyper::StatusCode;
 
 /// The greatest number of requests for one batch.
 const MAX_ATTEMPTS: u32 = 5;
@@ -20,14 +20,6 @@ pub fn is_retryable(status: StatusCode) -> bool {
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT
     )
-}
-
-/// Parses a `Retry-After` in seconds. A date is ignored, because clocks differ.
-pub fn retry_after(value: &[u8]) -> Option<Duration> {
-    let digits = std::str::from_utf8(value).ok()?.trim();
-    let all = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
-    // A number that does not fit is limited by `delay`.
-    all.then(|| Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
 }
 
 /// Returns the delay after this number of attempts, or `None` if there are no more. If the collector states no delay,
@@ -50,15 +42,9 @@ mod tests {
     #[test]
     fn a_stated_delay_is_used_within_bounds() {
         let seconds = Duration::from_secs;
-        assert_eq!(retry_after(b"7"), Some(seconds(7)));
-        assert_eq!(retry_after(b" 0 "), Some(seconds(0)));
-        for other in ["", "-1", "1.5", "+3", "Fri, 31 Dec 1999 23:59:59 GMT", "\u{661}"] {
-            assert_eq!(retry_after(other.as_bytes()), None, "{other}");
-        }
-        assert_eq!(retry_after(b"\xff"), None);
-        assert_eq!(delay(1, retry_after(b"7"), 0.9), Some(seconds(7)));
-        assert_eq!(delay(4, retry_after(b"86400"), 0.0), Some(MAX_DELAY));
-        assert_eq!(delay(1, retry_after(&[b'9'; 40]), 0.0), Some(MAX_DELAY));
+        assert_eq!(delay(1, Some(seconds(7)), 0.9), Some(seconds(7)));
+        assert_eq!(delay(4, Some(seconds(86_400)), 0.0), Some(MAX_DELAY));
+        assert_eq!(delay(1, Some(Duration::MAX), 0.0), Some(MAX_DELAY));
     }
 
     #[test]
@@ -66,7 +52,7 @@ mod tests {
         let waits = |jitter| (1..8).map_while(|attempts| delay(attempts, None, jitter)).collect::<Vec<_>>();
         assert_eq!(waits(0.0), [1, 2, 4, 8].map(Duration::from_secs));
         assert_eq!(waits(1.0), [500, 1_000, 2_000, 4_000].map(Duration::from_millis));
-        assert_eq!(delay(MAX_ATTEMPTS, retry_after(b"1"), 0.0), None);
+        assert_eq!(delay(MAX_ATTEMPTS, Some(Duration::from_secs(1)), 0.0), None);
     }
 
     #[test]

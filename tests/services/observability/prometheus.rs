@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
+use aegis::http::{Client, tls};
 use serde_json::Value;
 
 use crate::support::free_port;
@@ -88,6 +90,9 @@ impl Drop for Prometheus {
 
 /// Returns the body of a response with any status, or `None` if there is no response.
 pub fn get(url: &str) -> Option<String> {
-    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-    agent.get(url).call().ok()?.body_mut().read_to_string().ok()
+    let timeout = Duration::from_secs(60);
+    let client = Client::new(tls::connector(Vec::new(), None).ok()?, timeout).ok()?;
+    let request = hyper::Request::get(url).body(bytes::Bytes::new()).ok()?;
+    let response = client.send_blocking(request, 64 << 20, timeout).ok()?;
+    String::from_utf8(response.into_body().to_vec()).ok()
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use aegis::codec::{SCHEMAS, SchemaId, Schemas};
 use aegis::config;
+use aegis::http::{Client, tls};
 use aegis::registry::{Registry, RegistryError};
 
 use super::{EVENT, FOREIGN, FOREIGN_DATUM, ask, event, framed, settings};
@@ -75,7 +76,10 @@ fn a_real_registry_takes_our_schemas_and_gives_others() {
     let registry = Registry::open(&settings).unwrap();
     let register = |subject: &str, schema: &str, add| registry.register(subject, schema, add, &|| false);
     let body = r#"{"compatibility":"FULL_TRANSITIVE"}"#;
-    let set = ureq::put(format!("{}/config", real.url)).content_type("application/json").send(body);
+    let timeout = Duration::from_secs(60);
+    let client = Client::new(tls::connector(Vec::new(), None).unwrap(), timeout).unwrap();
+    let set = hyper::Request::put(format!("{}/config", real.url)).header("Content-Type", "application/json");
+    let set = client.send_blocking(set.body(body.into()).unwrap(), 1 << 20, timeout);
     assert!(set.unwrap().status().is_success());
 
     // Every schema is FULL_TRANSITIVE compatible with its committed earlier versions, and has one id.

@@ -110,11 +110,16 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
+    /// Returns `true` if memory is freed after a run whose longest text has `longest` tokens.
+    fn releases(&self, longest: usize) -> bool {
+        longest > self.tokens
+    }
+
     /// The options of a run whose longest text has `longest` tokens. With `release`, memory is freed after it in any
     /// case.
     pub(crate) fn options(&self, longest: usize, release: bool) -> ort::Result<RunOptions> {
         let mut options = RunOptions::new()?;
-        if release || longest > self.tokens {
+        if release || self.releases(longest) {
             options.set("memory.enable_memory_arena_shrinkage", &self.devices)?;
         }
         Ok(options)
@@ -231,6 +236,11 @@ impl Graph {
         self.arena.options(longest, release)
     }
 
+    /// Returns `true` if memory is freed after a run whose longest text costs `longest` tokens.
+    pub(crate) fn releases(&self, longest: usize) -> bool {
+        self.arena.releases(longest)
+    }
+
     pub(crate) fn inputs(&self) -> Vec<String> {
         self.session.inputs().iter().map(|input| input.name().to_owned()).collect()
     }
@@ -244,6 +254,12 @@ impl Graph {
         let input = self.session.inputs().iter().find(|input| input.name() == name)?;
         let rank = input.dtype().tensor_shape().map_or(0, |shape| shape.len());
         Some(GraphInput { name: name.to_owned(), kind: input.dtype().tensor_type()?, rank })
+    }
+
+    /// The sizes of the input of that name, -1 for those that depend on the run. Empty if it is not a tensor.
+    pub(crate) fn input_shape(&self, name: &str) -> Vec<i64> {
+        let input = self.session.inputs().iter().find(|input| input.name() == name);
+        input.and_then(|input| input.dtype().tensor_shape()).map(|shape| shape.to_vec()).unwrap_or_default()
     }
 
     /// The element type of the output of that name, if it is a tensor.
@@ -262,6 +278,16 @@ impl Graph {
         take(&outputs)
     }
 
+    /// Runs the graph and returns what `take` makes of its outputs, which it may keep.
+    pub(crate) fn run_owned<T>(
+        &mut self,
+        inputs: Inputs<'_>,
+        options: &RunOptions,
+        take: impl FnOnce(SessionOutputs<'_>) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        take(self.session.run_with_options(inputs, options).map_err(RunError::failed)?)
+    }
+
     /// Runs the graph with bound outputs: `shared` stays on the provider's device, where graphs of the same provider
     /// read it, and `other` is copied to the host.
     pub(crate) fn run_bound<T>(
@@ -271,20 +297,33 @@ impl Graph {
         (shared, other): (&str, Option<&str>),
         take: impl FnOnce(SessionOutputs<'_>) -> Result<T, RunError>,
     ) -> Result<T, RunError> {
+        let other: Vec<&str> = other.into_iter().collect();
+        self.run_with_outputs(inputs, options, (&[shared], &other), take)
+    }
+
+    /// Runs the graph only as far as these outputs need it. The first ones stay on the provider's device, and the others
+    /// are copied to the host.
+    pub(crate) fn run_with_outputs<T>(
+        &mut self,
+        inputs: Inputs<'_>,
+        options: &RunOptions,
+        (shared, other): (&[&str], &[&str]),
+        take: impl FnOnce(SessionOutputs<'_>) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
         let bound = || {
             let mut binding = self.session.create_binding()?;
             for (name, value) in &inputs {
                 binding.bind_input(&**name, &**value)?;
             }
-            let (device, id) = self.memory.clone();
-            let there = MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)?;
-            binding.bind_output_to_device(shared, &there)?;
-            if let Some(name) = other {
-                let host = (AllocationDevice::CPU, MemoryType::CPUOutput);
-                binding.bind_output_to_device(
-                    name,
-                    &MemoryInfo::new(host.0, 0, AllocatorType::Device, host.1)?,
-                )?;
+            let memory = |(device, id): (AllocationDevice<'static>, i32), kind: MemoryType| {
+                MemoryInfo::new(device, id, AllocatorType::Device, kind)
+            };
+            for name in shared {
+                binding.bind_output_to_device(*name, &memory(self.memory.clone(), MemoryType::Default)?)?;
+            }
+            for name in other {
+                let host = memory((AllocationDevice::CPU, 0), MemoryType::CPUOutput)?;
+                binding.bind_output_to_device(*name, &host)?;
             }
             Ok(binding)
         };

@@ -7,6 +7,7 @@ use crate::experts::batcher::Limits;
 use crate::experts::batcher::queue::BatchQueue;
 use crate::experts::breaker::CircuitBreaker;
 use crate::experts::loader::MissingParts;
+use crate::experts::pending::outcome::Span;
 use crate::experts::pending::{AnswerSink, PartialAnswer};
 use crate::experts::scheduler::model::ModelExpert;
 
@@ -49,7 +50,10 @@ fn answer() -> Arc<PendingAnswer> {
 fn queue(state: &mut SchedulerState, model: usize, now: Instant) -> Arc<PendingAnswer> {
     let answer = answer();
     state.models[model].queue.push(1, now, key(model));
-    state.waiters.insert(key(model), vec![Waiter { answer: Arc::clone(&answer), later_window: false }]);
+    state.waiters.insert(
+        key(model),
+        vec![Waiter { answer: Arc::clone(&answer), span: Span::Turn, gives_features: true }],
+    );
     answer
 }
 

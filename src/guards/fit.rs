@@ -12,6 +12,8 @@ use crate::core::event::{Conversation, Role};
 
 /// Bytes of text that are looked at for each unit of the budget. Ordinary text has three to six a token.
 const BYTES_PER_UNIT: usize = 16;
+/// The text of probes: an ordinary word.
+pub(super) const PROBE: &str = "word";
 /// The greatest number of attempts to find the turns, or the part of the judged turn, that fit.
 const MAX_ATTEMPTS: usize = 8;
 
@@ -31,9 +33,6 @@ pub(super) trait Measure {
 
     /// The part of a text that has `units` units.
     fn part(&self, text: &str, units: usize, keep: Keep) -> Result<Range<usize>, String>;
-
-    /// The size of a further turn of this role beside its text. An estimate.
-    fn turn_overhead(&self, role: Role) -> usize;
 }
 
 /// A prompt that fits.
@@ -97,12 +96,15 @@ fn with_newest_turns<M: Measure>(
     measure: &M,
 ) -> Result<M::Prompt, String> {
     let last = shown.roles.len() - 1;
+    let overheads = turn_overheads(&shown.roles, measure)?;
+    let overhead =
+        |role: Role| overheads.iter().find(|(known, _)| *known == role).map_or(0, |(_, size)| *size);
     let (mut room, mut most) = (budget - base, last);
     for _ in 0..MAX_ATTEMPTS {
         let (mut kept, mut size) = (0, 0);
         while kept < most {
             let turn = last - kept - 1;
-            size += measure.text(shown.texts[turn])? + measure.turn_overhead(shown.roles[turn]);
+            size += measure.text(shown.texts[turn])? + overhead(shown.roles[turn]);
             if size > room {
                 break;
             }
@@ -120,6 +122,15 @@ fn with_newest_turns<M: Measure>(
         (room, most) = (room.saturating_sub(size - budget), kept - 1);
     }
     Ok(measure.prompt(&shown.roles[last..], &shown.texts[last..])?.0)
+}
+
+/// The sizes of earlier turns beside their texts, by role, if the last of these roles is judged.
+fn turn_overheads<M: Measure>(roles: &[Role], measure: &M) -> Result<Vec<(Role, usize)>, String> {
+    let Some((&judged, earlier)) = roles.split_last() else { return Ok(Vec::new()) };
+    let without = measure.prompt(&[judged], &[PROBE])?.1 + measure.text(PROBE)?;
+    let with_turn = Role::ALL.into_iter().filter(|role| earlier.contains(role));
+    let size = |role| measure.prompt(&[role, judged], &[PROBE, PROBE]).map(|(_, size)| size);
+    with_turn.map(|role| Ok((role, size(role)?.saturating_sub(without)))).collect()
 }
 
 /// The prompt with the part of the judged turn that fits beside the fixed parts; `None` if nothing does.

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::error::{PromptError, SpecError};
-use super::fit::{Measure, fit};
+use super::fit::{Measure, PROBE, fit};
 use super::prefix;
 use super::raw::Keep;
 use super::runs::RunEncoder;
@@ -18,8 +18,6 @@ use crate::core::event::{Conversation, Role};
 
 /// The tokens that the context must have for a judged turn, beside the fixed parts and the answer.
 const MIN_JUDGED_TOKENS: usize = 16;
-/// The text of probes: an ordinary word.
-const PROBE: &str = "word";
 
 /// A prompt as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +39,6 @@ pub struct GuardTokenizer {
     /// The index of the prefix of each role whose verdict is the next token.
     role_prefixes: Vec<(Role, usize)>,
     verdict: VerdictTokens,
-    /// The number of tokens that an earlier turn of a role takes beside its text.
-    turn_overheads: Vec<(Role, usize)>,
 }
 
 impl GuardTokenizer {
@@ -75,9 +71,7 @@ impl GuardTokenizer {
                 prefixes.push(ids);
             }
         }
-        let mut tokenizer = Self { spec, runs, prefixes, role_prefixes, verdict, turn_overheads: Vec::new() };
-        tokenizer.turn_overheads = tokenizer.measure_turns()?;
-        Ok(tokenizer)
+        Ok(Self { spec, runs, prefixes, role_prefixes, verdict })
     }
 
     /// The spec.
@@ -154,19 +148,6 @@ impl GuardTokenizer {
         })?;
         Ok(GuardPrompt { ids: ids.to_vec(), cut: fitted.cut, role_prefix })
     }
-
-    /// Measures a turn of each role that has a word, before a judged turn.
-    fn measure_turns(&self) -> Result<Vec<(Role, usize)>, SpecError> {
-        let (judged, _) = self.role_prefixes[0];
-        let count = |roles: &[Role]| {
-            let texts = vec![PROBE; roles.len()];
-            self.runs.prompt(&self.spec, roles, &texts).map(|ids| ids.len())
-        };
-        let text = self.runs.encode(PROBE).map_err(|problem| self.runs.invalid(&self.spec, problem))?.len();
-        let without = count(&[judged])? + text;
-        let with_word = Role::ALL.into_iter().filter(|role| self.spec.role_word(*role).is_some());
-        with_word.map(|role| Ok((role, count(&[role, judged])?.saturating_sub(without)))).collect()
-    }
 }
 
 impl Measure for GuardTokenizer {
@@ -194,10 +175,6 @@ impl Measure for GuardTokenizer {
             Keep::Start => 0..text.floor_char_boundary(offsets[..units].last().map_or(0, |token| token.1)),
             Keep::End => text.ceil_char_boundary(offsets[offsets.len() - units].0)..text.len(),
         })
-    }
-
-    fn turn_overhead(&self, role: Role) -> usize {
-        self.turn_overheads.iter().find(|(known, _)| *known == role).map_or(0, |(_, size)| *size)
     }
 }
 

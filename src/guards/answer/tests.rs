@@ -105,6 +105,8 @@ fn an_answer_of_a_megabyte_is_not_read() {
         let spec = GuardSpec::built_in(name).unwrap();
         for &judged in spec.judged_roles() {
             assert_eq!(spec.parse_answer(judged, &"unsafe\n".repeat(150_000)), None, "{name}");
+            // Without the limit this would be an answer of the first grammar.
+            assert_eq!(spec.parse_answer(judged, &format!("safe{}", " ".repeat(1_000_000))), None, "{name}");
             let long = format!("unsafe\n{}", "S1,".repeat(20_000));
             let answer = spec.parse_answer(judged, &long);
             assert!(answer.is_none_or(|answer| answer.categories.len() <= 1), "{name}");

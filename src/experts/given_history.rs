@@ -29,3 +29,51 @@ pub(super) fn given_history(turn: ExpertScore, whole: ExpertScore, history: &Exp
     }
     (score, categories)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scores(score: f64, categories: &[(&str, f64)]) -> ExpertScore {
+        let one = |&(category, score): &(&str, f64)| CategoryScore { category: category.to_owned(), score };
+        (score, categories.iter().map(one).collect())
+    }
+
+    #[test]
+    fn a_turn_counts_for_what_it_adds() {
+        let given = |turn, whole, history| {
+            given_history(scores(turn, &[]), scores(whole, &[]), &scores(history, &[])).0
+        };
+        // The history is as bad as the whole.
+        assert_eq!((given(0.1, 0.9, 0.9), given(0.1, 0.7, 0.9), given(0.1, 1.0, 1.0)), (0.1, 0.1, 0.1));
+        // The whole is bad, and neither part is.
+        assert_eq!((given(0.1, 0.8, 0.0), given(0.1, 1.0, 0.5), given(0.1, 0.75, 0.5)), (0.8, 1.0, 0.5));
+        // The turn is bad by itself.
+        assert_eq!((given(0.9, 0.2, 0.1), given(0.9, 0.95, 0.9)), (0.9, 0.9));
+        // A history that is almost as bad as the whole explains most of it.
+        assert!(given(0.1, 0.951, 0.95) < 0.11);
+    }
+
+    #[test]
+    fn each_category_counts_for_itself() {
+        let whole = scores(0.9, &[("hate", 0.9), ("threat", 0.8), ("violence", 0.5)]);
+        let history = scores(0.9, &[("hate", 0.9), ("violence", 0.0)]);
+        let (_, found) = given_history(scores(0.3, &[("hate", 0.1), ("sexual", 0.3)]), whole, &history);
+        assert_eq!(
+            found,
+            scores(0.0, &[("hate", 0.1), ("sexual", 0.3), ("threat", 0.8), ("violence", 0.5)]).1
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_score_is_between_the_turns_own_and_the_greater_of_both(
+            turn in 0.0..=1.0, whole in 0.0..=1.0, history in 0.0..=1.0
+        ) {
+            let (score, _) = given_history(scores(turn, &[]), scores(whole, &[]), &scores(history, &[]));
+            prop_assert!((turn..=turn.max(whole)).contains(&score), "{score}");
+        }
+    }
+}

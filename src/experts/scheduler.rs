@@ -27,7 +27,8 @@ use super::backend::run::{CANCEL_TIMEOUT, InFlightRun};
 use super::cache::{RequestKey, ResultCache};
 use super::cost::RunCost;
 use super::loader::MissingParts;
-use super::pending::{PartInfo, PendingAnswer, Span};
+use super::pending::outcome::Span;
+use super::pending::{PartInfo, PendingAnswer};
 use crate::core::vote::Abstention;
 
 /// The scheduler of a panel.

@@ -250,7 +250,8 @@ mod tests {
     use crate::experts::backend::run::Cancel;
     use crate::experts::batcher::Limits;
     use crate::experts::cache::ResultCache;
-    use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer, Span};
+    use crate::experts::pending::outcome::Span;
+    use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer};
     use crate::experts::scheduler::ModelSpec;
     use crate::experts::scheduler::work::{Request, Submission};
 

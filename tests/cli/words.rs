@@ -187,6 +187,9 @@ fn help_and_refusals_are_as_kept() {
         kept.insert(format!("{name}.txt"));
     }
     experts(&folder.path().join("models"));
+    let manifest = folder.path().join("models/lenient/manifest.toml");
+    let of_users = fs::read_to_string(&manifest).unwrap().replace("[rules]", "roles = [\"user\"]\n[rules]");
+    fs::write(manifest, of_users).unwrap();
     fs::write(&file, "[experts]\nfolder = \"models\"\nshadow = [\"lenient\"]\n").unwrap();
     let event = folder.path().join("event.json");
     fs::write(&event, r#"{"id": "e1", "conversation": "c1", "turns": [{"text": "hello"}]}"#).unwrap();

@@ -38,7 +38,7 @@ fn configuration(folder: &Path, mut table: toml::Table) -> Result<(), String> {
 
 /// Writes the secrets and certificates that a remote expert's manifest names.
 fn remote_files(folder: &Path, endpoint: &mut toml::Value) {
-    let mut put = |file: &mut toml::Value, name: &str, content: &[u8]| {
+    let put = |file: &mut toml::Value, name: &str, content: &[u8]| {
         fs::write(folder.join(name), content).unwrap();
         *file = name.into();
     };

@@ -6,10 +6,15 @@ mod experts_support;
 mod identity;
 
 mod faults;
+mod guards;
+mod guards_real;
+mod guards_refused;
 mod hang;
 mod panel;
 mod quality;
 mod refused;
 mod remote;
 mod stream;
+mod view_figures;
+mod views;
 mod windows;

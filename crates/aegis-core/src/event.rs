@@ -1,7 +1,10 @@
 //! A conversation event: the input of moderation.
 
+mod conversation;
+
 use std::collections::BTreeMap;
 
+pub use conversation::{Conversation, ConversationRef};
 use thiserror::Error;
 
 /// Milliseconds since the Unix epoch.
@@ -54,115 +57,6 @@ pub struct Turn {
     pub role: Role,
     /// The text. It is never logged.
     pub text: String,
-}
-
-/// A conversation, as experts are asked about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conversation {
-    /// The turns, at least the judged one.
-    pub turns: Vec<Turn>,
-    /// The index of the judged turn in `turns`. Experts read no later turn.
-    pub judged: usize,
-}
-
-impl Conversation {
-    /// A conversation of one turn by the user.
-    #[must_use]
-    pub fn of_text(text: impl Into<String>) -> Self {
-        Self { turns: vec![Turn { role: Role::User, text: text.into() }], judged: 0 }
-    }
-
-    /// The judged turn.
-    ///
-    /// # Panics
-    /// Panics if it does not exist.
-    #[must_use]
-    pub fn judged_turn(&self) -> &Turn {
-        &self.turns[self.judged]
-    }
-
-    /// The text of the judged turn.
-    ///
-    /// # Panics
-    /// Panics if the turn does not exist.
-    #[must_use]
-    pub fn judged_text(&self) -> &str {
-        &self.judged_turn().text
-    }
-
-    /// The turns before the judged one, the oldest first.
-    ///
-    /// # Panics
-    /// Panics if the judged turn does not exist.
-    #[must_use]
-    pub fn history(&self) -> &[Turn] {
-        &self.turns[..self.judged]
-    }
-}
-
-/// A borrowed [`Conversation`], or a text that stands for a conversation of one turn by the user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConversationRef<'a> {
-    /// The turns before the judged one, the oldest first.
-    pub history: &'a [Turn],
-    /// The speaker of the judged turn.
-    pub role: Role,
-    /// The text of the judged turn.
-    pub text: &'a str,
-}
-
-impl ConversationRef<'_> {
-    /// Copies the judged turn and up to `turns` turns before it.
-    #[must_use]
-    pub fn to_conversation(self, turns: usize) -> Conversation {
-        let skipped = self.history.len().saturating_sub(turns);
-        let mut turns = self.history[skipped..].to_vec();
-        let judged = turns.len();
-        turns.push(Turn { role: self.role, text: self.text.to_owned() });
-        Conversation { turns, judged }
-    }
-}
-
-impl<'a> From<&'a str> for ConversationRef<'a> {
-    fn from(text: &'a str) -> Self {
-        Self { history: &[], role: Role::User, text }
-    }
-}
-
-impl<'a> From<&&'a str> for ConversationRef<'a> {
-    fn from(text: &&'a str) -> Self {
-        Self::from(*text)
-    }
-}
-
-impl<'a> From<&'a String> for ConversationRef<'a> {
-    fn from(text: &'a String) -> Self {
-        Self::from(text.as_str())
-    }
-}
-
-impl<'a> From<&&'a String> for ConversationRef<'a> {
-    fn from(text: &&'a String) -> Self {
-        Self::from(text.as_str())
-    }
-}
-
-impl<'a> From<&'a Conversation> for ConversationRef<'a> {
-    /// # Panics
-    /// Panics if the judged turn does not exist.
-    fn from(conversation: &'a Conversation) -> Self {
-        let Turn { role, text } = conversation.judged_turn();
-        Self { history: conversation.history(), role: *role, text }
-    }
-}
-
-impl<'a> From<&'a Event> for ConversationRef<'a> {
-    /// # Panics
-    /// Panics if the judged turn does not exist, which [`Event::check`] excludes.
-    fn from(event: &'a Event) -> Self {
-        let Turn { role, text } = &event.turns[event.judged];
-        Self { history: &event.turns[..event.judged], role: *role, text }
-    }
 }
 
 /// A conversation event as consumed.

@@ -110,6 +110,17 @@ mod tests {
     }
 
     fn decided_on(text: &str, policy: &Policy, p: Option<f64>, awake: usize, score: f64) -> Decision {
+        decided_with(text, policy, p, (awake, Abstention::Failed), score)
+    }
+
+    /// The experts that are not awake abstain with this reason.
+    fn decided_with(
+        text: &str,
+        policy: &Policy,
+        p: Option<f64>,
+        (awake, reason): (usize, Abstention),
+        score: f64,
+    ) -> Decision {
         let event = Event {
             id: "e".into(),
             conversation: "c".into(),
@@ -126,7 +137,7 @@ mod tests {
             if place < awake {
                 Vote::scored(id, [1; 32], 0.5, harm())
             } else {
-                Vote::abstained(id, None, Abstention::Failed)
+                Vote::abstained(id, None, reason)
             }
         };
         let input = DecisionInput {
@@ -141,6 +152,17 @@ mod tests {
             PredictorRef { learner: "hedge".into(), state_hash: [0; 32], rounds: 0, ledger_offset: -1 };
         let combined = Combined { probability: p, shares: vec![Share::default(); 2] };
         decide(input, policy, predictor, &combined, 1)
+    }
+
+    #[test]
+    fn an_abstention_by_design_does_not_degrade_and_counts_as_asleep() {
+        let policy = policy(Action::Block, 2, 0.0, None);
+        for reason in Abstention::ALL {
+            let decision = decided_with("hello", &policy, Some(0.1), (1, reason), 0.0);
+            let by_design = matches!(reason, Abstention::WrongRole | Abstention::NotNeeded);
+            assert_eq!(decision.degraded, !by_design, "{reason:?}");
+            assert_eq!(decision.review, Some(ReviewReason::TooFewAwake), "{reason:?}");
+        }
     }
 
     fn reasons(policy: &Policy, p: f64, score: f64) -> Vec<ReviewReason> {

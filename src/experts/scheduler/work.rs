@@ -9,7 +9,8 @@ use crate::experts::backend::remote::RemoteRequest;
 use crate::experts::backend::result::TextResult;
 use crate::experts::backend::run::InFlightRun;
 use crate::experts::cache::RequestKey;
-use crate::experts::pending::{PartInfo, PendingAnswer, RunSpan, Span};
+use crate::experts::pending::outcome::Span;
+use crate::experts::pending::{PartInfo, PendingAnswer, RunSpan};
 
 /// One request of a conversation: a window for a model.
 pub(crate) struct Request {

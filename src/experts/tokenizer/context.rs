@@ -74,9 +74,10 @@ impl ModelTokenizer {
         }
         let history: Vec<u32> = lines.into_iter().rev().flatten().collect();
         let whole = [history.as_slice(), &judged].concat();
+        let has_room = !history.is_empty();
         let read = WithHistory { whole: self.split(whole), history: self.split(history) };
-        let is_readable = !self.readable_windows(&read.history).is_empty();
-        Ok(ContextTokens { read: is_readable.then_some(read), cut })
+        let is_known = has_room && !self.readable_windows(&read.history).is_empty();
+        Ok(ContextTokens { read: is_known.then_some(read), cut })
     }
 
     fn count_kept(&self, ids: &[u32]) -> usize {
@@ -92,5 +93,102 @@ impl ModelTokenizer {
         };
         ids.drain(..=last_left_out);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::experts::tokenizer::tests::{CLOSING, tokenizer};
+
+    fn turn(role: Role, text: &str) -> Turn {
+        Turn { role, text: text.to_owned() }
+    }
+
+    fn by_user(texts: &[&str]) -> Vec<Turn> {
+        texts.iter().map(|text| turn(Role::User, text)).collect()
+    }
+
+    fn characters(max_chars: usize, history: &[Turn], judged: &str) -> (Option<[String; 2]>, bool) {
+        let tokenizer = ModelTokenizer::Characters { max_chars };
+        let found = tokenizer.tokenize_context(history, (Role::User, judged), false).unwrap();
+        let text = |tokens: Tokens| tokens.windows[0].iter().filter_map(|id| char::from_u32(*id)).collect();
+        (found.read.map(|read| [read.whole, read.history].map(text)), found.cut)
+    }
+
+    #[test]
+    fn a_turn_is_a_line_with_its_role() {
+        let history = [turn(Role::System, "be nice"), turn(Role::Assistant, " hi\nuser: x\u{2028}y ")];
+        let (read, cut) = characters(99, &history, "ok");
+        let before = "system: be nice\nassistant: hi user: x y\n";
+        assert_eq!((read, cut), (Some([format!("{before}user: ok\n"), before.to_owned()]), false));
+        assert_eq!(characters(99, &[], "ok"), (None, false));
+        assert_eq!(characters(99, &by_user(&["", " \n", "\u{200b}"]), "ok"), (None, false));
+    }
+
+    #[test]
+    fn the_oldest_is_cut_and_the_judged_turn_comes_first() {
+        let history = by_user(&["aaa", "bbb", "ccc"]);
+        let read = |max_chars| {
+            let (read, cut) = characters(max_chars, &history, "ok");
+            (read.map(|[whole, _]| whole), cut)
+        };
+        let judged = "user: ok\n";
+        let newest = "user: ccc\n";
+        assert_eq!(read(39), (Some(format!("user: aaa\nuser: bbb\n{newest}{judged}")), false));
+        assert_eq!(read(38), (Some(format!("ser: aaa\nuser: bbb\n{newest}{judged}")), true));
+        assert_eq!(read(19), (Some(format!("{newest}{judged}")), true));
+        assert_eq!(read(13), (Some(format!("ccc\n{judged}")), true));
+        // Without room for a history only the judged turn is read.
+        assert_eq!((read(9), read(3)), ((None, true), (None, true)));
+    }
+
+    #[test]
+    fn ids_are_cut_like_characters() {
+        // "user" and ":" are unknown and dropped in the second case.
+        for (post, max_tokens, drop_ids, whole) in
+            [(CLOSING, 8, vec![], vec![2, 5, 1, 0, 0, 5, 2, 3]), ("null", 5, vec![0], vec![2, 5, 1, 5, 2])]
+        {
+            let tokenizer = ModelTokenizer::Tokens(Box::new(tokenizer(post, max_tokens, drop_ids)));
+            let read = |texts: &[&str]| {
+                let history = by_user(texts);
+                let found = tokenizer.tokenize_context(&history, (Role::User, "! b"), false).unwrap();
+                (found.read.map(|read| read.whole.windows[0].to_vec()), found.cut)
+            };
+            assert_eq!(read(&["sep", "a b ! a"]), (Some(whole), true));
+        }
+    }
+
+    /// The history of a turn is what the whole conversation was before.
+    #[test]
+    fn a_history_has_the_ids_of_the_earlier_conversation() {
+        let tokenizer = ModelTokenizer::Tokens(Box::new(tokenizer(CLOSING, 60, vec![])));
+        let read = |texts: &[&str]| {
+            let (judged, history) = texts.split_last().unwrap();
+            let found = tokenizer.tokenize_context(&by_user(history), (Role::User, judged), false).unwrap();
+            found.read.unwrap()
+        };
+        let texts = ["sep", "b sep", "sep a", "b"];
+        assert_eq!(read(&texts).history, read(&texts[..3]).whole);
+        assert_eq!(read(&texts[..3]).history, read(&texts[..2]).whole);
+    }
+
+    #[test]
+    fn the_tokenised_part_of_a_history_is_bounded() {
+        let tokenizer = ModelTokenizer::Tokens(Box::new(tokenizer("null", 10, vec![0])));
+        let ids = |history: &[Turn]| {
+            let found = tokenizer.tokenize_context(history, (Role::User, "a"), false).unwrap();
+            (found.read.map(|read| Arc::clone(&read.whole.windows[0])), found.cut)
+        };
+        // All lines are tokens that the graph does not get: only their bytes are a bound.
+        let unknown = by_user(&["x"; 10_000]);
+        assert_eq!(ids(&unknown), (None, true));
+        // The known word is beyond it.
+        let far = [by_user(&["sep"]), by_user(&["x"; 100])].concat();
+        assert_eq!(ids(&far), (None, true));
+        let near = [by_user(&["sep"]), by_user(&["x"; 3])].concat();
+        assert!(ids(&near).0.is_some_and(|ids| ids.contains(&4)));
     }
 }

@@ -8,7 +8,7 @@ const WORDS: &str = r#"{"version":"1.0","added_tokens":[
     "normalizer":{"type":"Lowercase"},"pre_tokenizer":{"type":"Whitespace"},
     "post_processor":POST,"decoder":null,
     "model":{"type":"WordLevel","vocab":{"[UNK]":0,"a":1,"b":2,"[SEP]":3,"sep":4,"!":5},"unk_token":"[UNK]"}}"#;
-const CLOSING: &str = r#"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A","type_id":0}},
+pub(super) const CLOSING: &str = r#"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A","type_id":0}},
     {"SpecialToken":{"id":"[SEP]","type_id":0}}],"pair":[],"special_tokens":{"[SEP]":{"id":"[SEP]","ids":[3],"tokens":["[SEP]"]}}}"#;
 
 fn spec(max_tokens: usize, drop_ids: Vec<u32>) -> TokenizerSpec {
@@ -24,7 +24,7 @@ fn spec(max_tokens: usize, drop_ids: Vec<u32>) -> TokenizerSpec {
     }
 }
 
-fn tokenizer(post: &str, max_tokens: usize, drop_ids: Vec<u32>) -> WindowTokenizer {
+pub(super) fn tokenizer(post: &str, max_tokens: usize, drop_ids: Vec<u32>) -> WindowTokenizer {
     WindowTokenizer::new(WORDS.replace("POST", post).as_bytes(), &spec(max_tokens, drop_ids))
         .map_err(|misfit| misfit.problem)
         .unwrap()
@@ -190,4 +190,23 @@ fn characters_are_those_of_the_text() {
 fn omitted_white_space_does_not_truncate() {
     assert_eq!(read_characters("ab   ", 2), ("ab".to_owned(), false));
     assert_eq!(read_characters("ab  c", 2), ("ab".to_owned(), true));
+}
+
+#[test]
+fn ends_begin_after_white_space_or_between_characters() {
+    assert_eq!(tail("abc def ghi", 9), " def ghi");
+    assert_eq!(tail("abcdefghij kl", 9), "efghij kl");
+    assert_eq!(tail("ääääää", 5), "ää");
+    assert_eq!(tail("abc", 9), "abc");
+}
+
+#[test]
+fn a_post_processor_must_keep_the_text() {
+    let twice = CLOSING.replace(
+        r#"{"SpecialToken":{"id":"[SEP]","type_id":0}}"#,
+        r#"{"SpecialToken":{"id":"[SEP]","type_id":0}},{"Sequence":{"id":"A","type_id":0}}"#,
+    );
+    let json = WORDS.replace("POST", &twice);
+    let misfit = WindowTokenizer::new(json.as_bytes(), &spec(9, vec![])).err().unwrap();
+    assert_eq!(misfit.field, "tokenizer.file");
 }

@@ -2,7 +2,9 @@
 
 #![allow(dead_code)] // each test file uses a part of it
 
+pub mod adapter;
 pub mod asked;
+pub mod causal;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -55,8 +57,10 @@ use proto::{bytes, int, text};
 pub const FLOAT: u64 = 1;
 pub const INT8: u64 = 3;
 pub const INT64: u64 = 7;
+pub const INT32: u64 = 6;
 pub const STRING: u64 = 8;
 pub const BOOL: u64 = 9;
+pub const FLOAT16: u64 = 10;
 
 /// A builder of a graph.
 #[derive(Default)]
@@ -139,6 +143,31 @@ impl Graph {
         self.raw_node(op, inputs, output, extra)
     }
 
+    /// Adds a node with a list of integers as its attribute.
+    pub fn node_list(self, op: &str, inputs: &[&str], output: &str, (name, list): (&str, &[u64])) -> Self {
+        let numbers: Vec<u8> = list.iter().flat_map(|&number| int(8, number)).collect();
+        let attribute = [text(1, name), numbers, int(20, 7)].concat();
+        self.raw_node(op, inputs, output, bytes(5, &attribute))
+    }
+
+    /// Adds a node of Microsoft's domain with several outputs.
+    pub fn contrib_node(
+        mut self,
+        op: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: &[(&str, u64)],
+    ) -> Self {
+        let mut node: Vec<u8> = inputs.iter().flat_map(|name| text(1, name)).collect();
+        node.extend(outputs.iter().flat_map(|name| text(2, name)));
+        node.extend([text(3, op), text(4, op), text(7, "com.microsoft")].concat());
+        for (name, value) in attributes {
+            node.extend(bytes(5, &[text(1, name), int(3, *value), int(20, 2)].concat()));
+        }
+        self.parts.push(bytes(1, &node));
+        self
+    }
+
     pub fn looping(self, inputs: &[&str], output: &str, body: Self) -> Self {
         let attribute = [text(1, "body"), bytes(6, &body.message("body")), int(20, 5)].concat();
         self.raw_node("Loop", inputs, output, bytes(5, &attribute))
@@ -158,7 +187,8 @@ impl Graph {
     /// Returns the bytes of the model file.
     pub fn model(self) -> Vec<u8> {
         let opset = [text(1, ""), int(2, 20)].concat();
-        [int(1, 9), bytes(7, &self.message("g")), bytes(8, &opset)].concat()
+        let contrib = [text(1, "com.microsoft"), int(2, 1)].concat();
+        [int(1, 9), bytes(7, &self.message("g")), bytes(8, &opset), bytes(8, &contrib)].concat()
     }
 }
 
@@ -170,8 +200,10 @@ fn external(name: &str, shape: &[i64], location: &str) -> Vec<u8> {
     tensor
 }
 
+/// Negative sizes depend on the run: -1 is the batch, and each other number is a size of its own.
 fn value_info(name: &str, kind: u64, shape: &[i64]) -> Vec<u8> {
-    let dimension = |&n: &i64| bytes(1, &if n < 0 { text(2, "batch") } else { int(1, n as u64) });
+    let symbol = |n: i64| if n == -1 { "batch".to_owned() } else { format!("size{}", -n) };
+    let dimension = |&n: &i64| bytes(1, &if n < 0 { text(2, &symbol(n)) } else { int(1, n as u64) });
     let dimensions: Vec<u8> = shape.iter().flat_map(dimension).collect();
     let tensor = [int(1, kind), bytes(2, &dimensions)].concat();
     [text(1, name), bytes(2, &bytes(1, &tensor))].concat()
@@ -193,7 +225,7 @@ pub fn tokenizer() -> Vec<u8> {
 }
 
 /// Returns the body of a loop without any work.
-fn turn() -> Graph {
+pub(crate) fn turn() -> Graph {
     Graph::default()
         .input("i", INT64, &[])
         .input("go_in", BOOL, &[])

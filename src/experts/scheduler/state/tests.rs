@@ -7,7 +7,8 @@ use crate::experts::batcher::Limits;
 use crate::experts::batcher::queue::BatchQueue;
 use crate::experts::breaker::CircuitBreaker;
 use crate::experts::loader::MissingParts;
-use crate::experts::pending::{AnswerSink, PartialAnswer, Span};
+use crate::experts::pending::outcome::Span;
+use crate::experts::pending::{AnswerSink, PartialAnswer};
 use crate::experts::scheduler::model::ModelExpert;
 
 const SECOND: Duration = Duration::from_secs(1);

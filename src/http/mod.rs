@@ -47,7 +47,7 @@ pub enum HttpError {
         status: StatusCode,
     },
     /// There was no whole response in time.
-    #[error("no response within {} ms", .0.as_millis())]
+    #[error("timeout: no response within {} ms", .0.as_millis())]
     TimedOut(Duration),
 }
 

@@ -134,7 +134,7 @@ impl Measure for Text<'_> {
         Ok(bytes(text, units, keep))
     }
 
-    fn turn_overhead(&self) -> usize {
+    fn turn_overhead(&self, _: Role) -> usize {
         0
     }
 }
@@ -180,7 +180,7 @@ impl Measure for Messages<'_> {
         Ok(bytes(text, units, keep))
     }
 
-    fn turn_overhead(&self) -> usize {
+    fn turn_overhead(&self, _: Role) -> usize {
         0
     }
 }

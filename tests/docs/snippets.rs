@@ -8,6 +8,7 @@ use aegis::codec::{Defaults, decode_event, decode_label};
 use aegis::config::{Policies, load};
 use aegis::experts::rules::Rules;
 use aegis::experts::{Panel, PanelConfig};
+use aegis::guards::GuardSpec;
 use serde_json::Value;
 
 use crate::page::{Page, names, root};
@@ -85,6 +86,9 @@ fn toml_loads(text: &str) -> Result<(), String> {
     let has = |key: &str| table.contains_key(key);
     if has("kind") {
         return manifest(folder.path(), table);
+    }
+    if has("extends") {
+        return GuardSpec::parse(text).map(drop).map_err(|error| error.to_string());
     }
     if has("terms") || has("patterns") {
         return Rules::parse(Path::new("rules.toml"), text).map(drop).map_err(|error| error.to_string());

@@ -11,6 +11,7 @@ mod guards_real;
 mod guards_refused;
 mod hang;
 mod panel;
+mod prompts;
 mod quality;
 mod refused;
 mod remote;

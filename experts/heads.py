@@ -7,11 +7,11 @@ from onnxfile import FLOAT, Graph, floats, transposed
 
 
 def build_linear(weights, biases, out) -> None:
-    """Writes a graph with one logistic output per label; `weights[label]` has 384 numbers."""
-    labels = len(weights)
+    """Writes a graph with one logistic output per label; `weights[label]` has a number for each of the embedding."""
+    labels, width = len(weights), len(weights[0])
     g = Graph("head")
-    e = g.input("embedding", FLOAT, ["batch", DIM])
-    kernel = g.constant(floats([x for row in weights for x in row]), [labels, DIM])
+    e = g.input("embedding", FLOAT, ["batch", width])
+    kernel = g.constant(floats([x for row in weights for x in row]), [labels, width])
     logits = g.node("Gemm", e, kernel, g.constant(floats(biases), [labels]), transB=1)
     g.node("Sigmoid", logits, out="scores")
     g.output("scores", FLOAT, ["batch", labels])

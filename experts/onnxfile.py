@@ -8,7 +8,7 @@ a protobuf library may change with its version).
 import struct
 from array import array
 
-FLOAT, INT8, INT32, INT64, STRING = 1, 3, 6, 7, 8
+FLOAT, UINT8, INT8, INT32, INT64, STRING, FLOAT16 = 1, 2, 3, 6, 7, 8, 10
 IR_VERSION, OPSET = 9, 20
 # Versions of the operator sets other than ONNX's own, by domain.
 DOMAINS = {"ai.onnx.ml": 1, "com.microsoft": 1}
@@ -83,7 +83,7 @@ class Graph:
         self._outputs.append(_value_info(name, kind, shape))
 
     def constant(self, raw: bytes, shape, kind: int = FLOAT, name: str = "") -> str:
-        name = name or self._fresh("c")
+        name = name or self.name_for("c")
         head = b"".join(_int(1, d) for d in shape) + _int(2, kind) + _bytes(8, name)
         self._constants.append(head + _bytes(9, raw))
         return name
@@ -96,10 +96,10 @@ class Graph:
 
     def node(self, op: str, *inputs: str, out=None, domain: str = "", **attributes) -> str:
         """Adds a node; returns its first output. `out` names them (a name or a list)."""
-        outs = [out] if isinstance(out, str) else list(out or [self._fresh(op.lower())])
+        outs = [out] if isinstance(out, str) else list(out or [self.name_for(op.lower())])
         message = b"".join(_bytes(1, i) for i in inputs)
         message += b"".join(_bytes(2, o) for o in outs)
-        message += _bytes(3, outs[0] or self._fresh(op.lower())) + _bytes(4, op)
+        message += _bytes(3, outs[0] or self.name_for(op.lower())) + _bytes(4, op)
         for key in sorted(attributes):
             message += _bytes(5, _attribute(key, attributes[key]))
         if domain:
@@ -108,7 +108,7 @@ class Graph:
         self._nodes.append(message)
         return outs[0]
 
-    def _fresh(self, stem: str) -> str:
+    def name_for(self, stem: str) -> str:
         self._names += 1
         return f"{stem}_{self._names}"
 

@@ -24,10 +24,11 @@ class Panel:
         self.manifests = {p.parent.name: tomllib.loads(p.read_text(encoding="utf-8"))
                           for p in sorted(models.glob("*/manifest.toml"))}
         self.experts = [n for n, m in self.manifests.items() if m["kind"] != "encoder"]
-        self.encoder = Encoder(models / "minilm", cache, threads)
+        self.encoders = {n: Encoder(models / n, cache, threads)
+                         for n, m in self.manifests.items() if m["kind"] == "encoder"}
         self._threads = threads
 
-    def scores(self, expert: str, texts, embeddings) -> np.ndarray:
+    def scores(self, expert: str, texts) -> np.ndarray:
         """Returns the output of the graph for each label: [texts, labels]."""
         m = self.manifests[expert]
         folder = self._models / expert
@@ -37,6 +38,7 @@ class Panel:
         graph = session(folder / m["model"]["file"], self._threads)
         out = [m["outputs"]["scores"]]
         if m["kind"] == "head":
+            embeddings = self.encoders[m["encoder"]].embed(texts)
             return graph.run(out, {m["inputs"]["embedding"]: embeddings})[0]
         if "text" in m["inputs"]:
             name, rows = m["inputs"]["text"], strings(texts, m["text"]["max_chars"])
@@ -45,9 +47,9 @@ class Panel:
         parts = [graph.run(out, {name: rows[i:i + 256]})[0] for i in range(0, len(rows), 256)]
         return np.concatenate(parts)
 
-    def probability(self, expert: str, texts, embeddings, calibrated: bool = True) -> np.ndarray:
+    def probability(self, expert: str, texts, calibrated: bool = True) -> np.ndarray:
         m = self.manifests[expert]
-        scores = self.scores(expert, texts, embeddings)
+        scores = self.scores(expert, texts)
         if m["kind"] == "rules":
             return scores[:, 0]
         p = scores[:, [label["unsafe"] for label in m["labels"]]].max(axis=1)

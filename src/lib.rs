@@ -10,6 +10,7 @@
 //! * Commands with a module of their own: [`replay`], [`evaluate`], [`verify`] and [`demo`]. [`charts`] draws for the
 //!   first two.
 //! * Prompts of LLM guards: [`guards`] has the formats of the families, as data.
+//! * [`rows`] reads the files that users evaluate and score.
 //! * For tests: [`crash`] has the points at which a process is killed or stopped.
 //!
 //! Begin with the module docs of [`score`] and [`learn`]: each follows one record through its stages.
@@ -36,6 +37,7 @@ pub mod ops;
 pub mod panics;
 pub mod registry;
 pub mod replay;
+pub mod rows;
 pub mod score;
 pub mod store;
 pub mod verify;

@@ -4,6 +4,7 @@ mod check;
 mod config;
 mod dlq;
 mod erase;
+mod evaluate;
 mod experts;
 mod explain;
 mod ledger;
@@ -13,6 +14,7 @@ mod reload;
 mod replay;
 mod run;
 mod scan;
+mod score;
 mod supervise;
 mod topics;
 mod tune;
@@ -27,7 +29,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError, Loaded, configuration, load, untuned};
 use crate::demo::DemoArgs;
-use crate::evaluate::{EvaluateArgs, EvaluateError};
+use crate::evaluate::EvaluateArgs;
 use crate::kafka::Connection;
 use crate::ops::Exit;
 use crate::ops::stdout::{self, SIGPIPE_EXIT, Stdout, errln};
@@ -62,8 +64,10 @@ enum Command {
     Topics(topics::TopicsArgs),
     /// Lists the experts, or asks them about a text
     Experts(experts::ExpertsArgs),
-    /// Measures every expert, plain majority and the default learner on held-out labelled text
-    Evaluate(EvaluateArgs),
+    /// Measures every expert, plain majority and the learner on labelled text: your files, or Aegis's own sets
+    Evaluate(Box<EvaluateArgs>),
+    /// Writes a decision or a dead letter for each event of a file, without Kafka
+    Score(Box<score::ScoreArgs>),
     /// Measures the best settings for the panel on this machine, and writes them to tuned.toml
     Tune(tune::TuneArgs),
     /// Verifies the topics: one outcome for every event, in order, and the state that the ledger folds to
@@ -157,17 +161,6 @@ impl From<ConfigError> for Failure {
     }
 }
 
-fn evaluate(args: &EvaluateArgs) -> Result<Exit, Failure> {
-    let failed = |error: EvaluateError| {
-        let exit = match &error {
-            EvaluateError::Unavailable(_) => Exit::Unavailable,
-            EvaluateError::Data(_) => Exit::Data,
-        };
-        Failure::new(exit, error)
-    };
-    crate::evaluate::run(args).map_err(failed).map(|()| Exit::Success)
-}
-
 /// Runs the command that the arguments name. Returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -190,7 +183,8 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Experts(args) => experts::experts(&args),
-        Command::Evaluate(args) => evaluate(&args),
+        Command::Evaluate(args) => evaluate::evaluate(&args),
+        Command::Score(args) => score::score(&args),
         Command::Tune(args) => tune::tune(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Explain(args) => explain::explain(&args),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::print::{self, Output, printable, row, short};
 use super::scan::scan;
 use super::{ConfigArgs, Failure, run};
-use crate::codec::{self, hex, time::format_millis};
+use crate::codec::{self, Encoding, hex, time::format_millis};
 use crate::config::Config;
 use crate::core::predictor::Published;
 use crate::kafka::Connection;
@@ -28,6 +28,14 @@ enum Action {
     Show(Common),
     /// Lists the versions in the topic, oldest first
     History(Common),
+    /// Prints the newest predictor of each policy with its state, one in a line, for `aegis score --weights`
+    Export {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Prints only this policy
+        #[arg(long)]
+        policy: Option<String>,
+    },
     /// Shows the changes between two versions of one policy's predictor
     Diff {
         #[command(flatten)]
@@ -131,8 +139,34 @@ pub fn versions(
     Ok(broken)
 }
 
+/// Prints the newest predictors as JSON records.
+fn export(config: &ConfigArgs, policy: Option<&String>) -> Result<Exit, Failure> {
+    let config = config.load()?.config;
+    let connection = run::brokers(&config)?;
+    let mut newest = BTreeMap::new();
+    versions(&connection, &config, &mut |version| {
+        if policy.is_none_or(|policy| *policy == version.policy) {
+            newest.insert(version.policy.clone(), version.published);
+        }
+    })?;
+    let learned: Vec<Published> = newest.into_values().flatten().collect();
+    if learned.is_empty() {
+        let error = anyhow!("{} holds no predictor: nothing is learned yet", config.topics.weights);
+        return Err(Failure { exit: Exit::Data, error });
+    }
+    for published in learned {
+        let json = codec::encode_published(&published, Encoding::Json)
+            .map_err(|error| Failure::new(Exit::Internal, error))?;
+        outln!("{}", String::from_utf8_lossy(&json));
+    }
+    Ok(Exit::Success)
+}
+
 pub fn weights(args: &WeightsArgs) -> Result<Exit, Failure> {
-    let (Action::Show(common) | Action::History(common) | Action::Diff { common, .. }) = &args.command;
+    let common = match &args.command {
+        Action::Export { config, policy } => return export(config, policy.as_ref()),
+        Action::Show(common) | Action::History(common) | Action::Diff { common, .. } => common,
+    };
     let config = common.config.load()?.config;
     let connection = run::brokers(&config)?;
     let mut all = Vec::new();
@@ -155,6 +189,7 @@ pub fn weights(args: &WeightsArgs) -> Result<Exit, Failure> {
     match &args.command {
         Action::Show(_) => show(&newest(all), common.output)?,
         Action::History(_) => history(&all, common.output)?,
+        Action::Export { .. } => {}
         Action::Diff { from, to, .. } => {
             let (from, to) = chosen(&all, from.as_deref(), to.as_deref())?;
             diff(from, to, common.output)?;

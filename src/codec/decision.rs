@@ -76,6 +76,8 @@ struct VoteForm<'a> {
     #[serde(default)]
     explored: bool,
     #[serde(default)]
+    decisive: bool,
+    #[serde(default)]
     revision: Option<Cow<'a, str>>,
     weight: f64,
     contribution: f64,
@@ -126,6 +128,7 @@ impl<'a> From<&'a WeighedVote> for VoteForm<'a> {
             cached: vote.cached,
             windows: i32::try_from(vote.windows).unwrap_or(i32::MAX),
             explored: vote.explored,
+            decisive: vote.decisive,
             revision: vote.revision.as_deref().map(Cow::Borrowed),
             weight: weighed.weight,
             contribution: weighed.contribution,
@@ -149,6 +152,7 @@ fn weighed(form: VoteForm<'_>) -> Result<WeighedVote, DecodeError> {
         windows: usize::try_from(form.windows)
             .map_err(|_| DecodeError::BadValue { field: "votes.windows" })?,
         explored: form.explored,
+        decisive: form.decisive,
         revision: form.revision.map(Cow::into_owned),
     };
     Ok(WeighedVote { vote, weight: form.weight, contribution: form.contribution })

@@ -161,6 +161,9 @@ fn validate(config: &Config) -> Result<(), String> {
     if !is_share(config.traces.sample) {
         return Err("traces.sample is a share of events: write a number from 0 to 1".into());
     }
+    if !is_share(config.experts.explore) {
+        return Err("experts.explore is a share of events: write a number from 0 to 1".into());
+    }
     for (role, share) in
         [("score", config.score.max_dead_letter_share), ("learn", config.learn.max_dead_letter_share)]
     {

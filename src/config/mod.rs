@@ -194,6 +194,9 @@ pub struct Experts {
     /// The ids of the experts in shadow mode: they vote and are measured, and their votes have no weight. A running
     /// scorer follows changes of this setting.
     pub shadow: Vec<String>,
+    /// The probability with which an expert that is asked only when its vote could change the decision is asked about an
+    /// event in any case, from 0 to 1. Its quality is measured on these events. With 1 it is always asked.
+    pub explore: f64,
     /// The number of sessions. If 0, it is the number of available cores divided by `threads`, and two on a GPU.
     pub sessions: usize,
     /// The threads of each session. More than one is rarely faster: see `aegis tune`.
@@ -234,6 +237,7 @@ impl Default for Experts {
             only: Vec::new(),
             cheap: Vec::new(),
             shadow: Vec::new(),
+            explore: 0.02,
             sessions: 0,
             threads: 1,
             tokenize_threads: 0,

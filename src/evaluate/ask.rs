@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::EvaluateError;
-use super::sets::Text;
+use crate::core::event::{Conversation, ConversationRef, Role};
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::hash::hex;
+use crate::core::vote::{Abstention, Outcome, Vote};
 use crate::experts::Panel;
-use crate::ops::stdout::{Stderr, errln};
+use crate::ops::Progress;
 
 /// Texts given to the panel at once.
 const CHUNK: usize = 128;
 
-/// The panel's votes on one text.
+/// The panel's votes on one conversation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Votes {
     /// P(unsafe) in the experts' order; NaN for an abstention.
@@ -25,20 +26,47 @@ pub(super) struct Votes {
     pub(super) features: Option<Box<Features>>,
 }
 
-/// The votes by the SHA-256 of the exact text.
+/// The votes by the hash of the exact conversation.
 #[derive(Debug, Default)]
 pub(super) struct Answers(HashMap<[u8; 32], Votes>);
 
-/// Returns the hash of the exact text.
-fn exact(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
+/// Returns the hash of the exact conversation up to the judged turn. That of one turn by the user is the hash of its text.
+fn exact(conversation: ConversationRef<'_>) -> [u8; 32] {
+    let ConversationRef { history, role, text } = conversation;
+    if history.is_empty() && role == Role::User {
+        return Sha256::digest(text.as_bytes()).into();
+    }
+    let mut hash = Sha256::new();
+    hash.update("conversation\n");
+    let turns = history.iter().map(|turn| (turn.role, turn.text.as_str()));
+    for (role, text) in turns.chain([(role, text)]) {
+        hash.update(format!("{} {}\n", role.word(), text.len()));
+        hash.update(text);
+    }
+    hash.finalize().into()
 }
 
 impl Answers {
-    /// Returns the votes on a text. `None` if the panel was not asked about it.
-    pub(super) fn get(&self, text: &Text) -> Option<&Votes> {
-        self.0.get(&exact(&text.text))
+    /// Returns the votes on a conversation. `None` if the panel was not asked about it.
+    pub(super) fn get<'c>(&self, conversation: impl Into<ConversationRef<'c>>) -> Option<&Votes> {
+        self.0.get(&exact(conversation.into()))
     }
+}
+
+/// Returns `true` if the votes would be the same again: no expert failed, or was too slow.
+fn is_final(votes: &[Vote]) -> bool {
+    votes.iter().all(|vote| match vote.outcome {
+        Outcome::Voted { .. } => true,
+        Outcome::Abstained(reason) => matches!(
+            reason,
+            Abstention::EmptyText
+                | Abstention::NothingRead
+                | Abstention::NotFinite
+                | Abstention::WrongShape
+                | Abstention::WrongRole
+                | Abstention::OffTemplate
+        ),
+    })
 }
 
 /// Returns the panel's cache file, whose name depends on the experts' ids, their models and the encoder.
@@ -82,39 +110,44 @@ fn stored(path: &Path, experts: usize) -> Result<(File, HashMap<[u8; 32], Votes>
     Ok((file, bytes.chunks_exact(width).filter_map(|bytes| parse(bytes, experts)).collect()))
 }
 
-/// Asks the panel for its votes on every text that is not in the cache.
+/// Asks the panel for its votes on every conversation that is not in the cache. Votes of experts that failed are not
+/// stored.
 ///
 /// # Errors
 /// Returns an error if the cache cannot be read or written.
 pub(super) fn ask<'a>(
     panel: &Panel,
-    texts: impl Iterator<Item = &'a Text>,
+    conversations: impl Iterator<Item = ConversationRef<'a>>,
     cache: &Path,
 ) -> Result<Answers, EvaluateError> {
     let path = file(cache, panel);
     let failed = |error| EvaluateError::Unavailable(format!("{}: {error}", path.display()));
     std::fs::create_dir_all(cache).map_err(failed)?;
     let (mut file, mut known) = stored(&path, panel.experts().len()).map_err(failed)?;
-    let mut open: Vec<&str> =
-        texts.map(|text| text.text.as_str()).filter(|text| !known.contains_key(&exact(text))).collect();
-    open.sort_unstable_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
-    open.dedup();
-    let (total, mut done) = (open.len(), 0);
+    let mut open: Vec<([u8; 32], ConversationRef<'_>)> =
+        conversations.map(|one| (exact(one), one)).filter(|(hash, _)| !known.contains_key(hash)).collect();
+    open.sort_unstable_by_key(|(hash, one)| (one.text.len(), one.text, *hash));
+    open.dedup_by_key(|(hash, _)| *hash);
+    let progress = (!open.is_empty()).then(|| Progress::start("asking the panel", Some(open.len())));
+    let mut done = 0;
     for slice in open.chunks(CHUNK) {
+        let asked: Vec<Conversation> =
+            slice.iter().map(|(_, conversation)| conversation.to_conversation(usize::MAX)).collect();
         let mut bytes = Vec::new();
-        for (text, answer) in slice.iter().zip(panel.ask(slice)) {
-            let votes = answer.votes.iter().map(|vote| vote.awake().unwrap_or(f64::NAN)).collect();
-            let votes = Votes { votes, features: answer.reading.map(|reading| reading.features) };
-            let hash = exact(text);
-            record(&hash, &votes, &mut bytes);
-            known.insert(hash, votes);
+        for ((hash, _), answer) in slice.iter().zip(panel.ask(&asked)) {
+            let cast = answer.votes.iter().map(|vote| vote.awake().unwrap_or(f64::NAN)).collect();
+            let votes = Votes { votes: cast, features: answer.reading.map(|reading| reading.features) };
+            if is_final(&answer.votes) {
+                record(hash, &votes, &mut bytes);
+            }
+            known.insert(*hash, votes);
         }
         file.write_all(&bytes).map_err(failed)?;
         done += slice.len();
-        let _ = write!(Stderr, "\r{done} of {total} texts asked about");
+        progress.iter().for_each(|progress| progress.set(done));
     }
-    if total > 0 {
-        errln!();
+    if let Some(progress) = progress {
+        progress.finish();
     }
     Ok(Answers(known))
 }
@@ -122,6 +155,23 @@ pub(super) fn ask<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_conversation_is_known_by_all_its_turns() {
+        let text = Conversation::of_text("hello");
+        assert_eq!(exact((&text).into()), exact("hello".into()));
+        let mut answer = Conversation::of_text("hello");
+        answer.turns[0].role = Role::Assistant;
+        let mut later = text.clone();
+        later.turns.insert(0, answer.turns[0].clone());
+        later.judged = 1;
+        assert_ne!(exact((&answer).into()), exact("hello".into()));
+        assert_ne!(exact((&later).into()), exact("hello".into()));
+        // Turns after the judged one are not read.
+        let mut earlier = text.clone();
+        earlier.turns.push(answer.turns[0].clone());
+        assert_eq!(exact((&earlier).into()), exact("hello".into()));
+    }
 
     #[test]
     fn records_come_back() {

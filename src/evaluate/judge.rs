@@ -24,11 +24,14 @@ pub(super) struct JudgedSet<'a> {
 impl JudgedSet<'_> {
     /// Returns a judge's measures over the texts for which `keep` returns `true`.
     pub(super) fn measures(&self, judge: usize, keep: impl Fn(&Text) -> bool) -> Measures {
+        Measures::of(&self.scored(judge, keep))
+    }
+
+    /// Returns a judge's scores of the texts for which `keep` returns `true`, without abstentions.
+    pub(super) fn scored(&self, judge: usize, keep: impl Fn(&Text) -> bool) -> Vec<Scored> {
         let scores = self.scores.get(judge).into_iter().flatten();
         let pairs = self.set.texts.iter().zip(scores).filter(|(text, p)| keep(text) && p.is_finite());
-        let scores: Vec<Scored> =
-            pairs.map(|(text, p)| Scored { p: *p, is_unsafe: text.is_unsafe }).collect();
-        Measures::of(&scores)
+        pairs.map(|(text, p)| Scored { p: *p, is_unsafe: text.is_unsafe }).collect()
     }
 
     /// Returns a judge's accuracy at .5 over the texts for which `keep` returns `true`, and their number. An abstention
@@ -41,8 +44,17 @@ impl JudgedSet<'_> {
     }
 }
 
-fn round_input<'a>(votes: &'a Votes, event: &'a str) -> RoundInput<'a> {
-    RoundInput { votes: &votes.votes, features: votes.features.as_deref(), event }
+/// A labelled round: the votes on a text, the id that keyed draws read, and the target.
+pub(super) struct Round<'a> {
+    pub(super) votes: &'a Votes,
+    pub(super) event: &'a str,
+    pub(super) target: f64,
+}
+
+impl Round<'_> {
+    fn input<'a>(&'a self, votes: &'a Votes) -> RoundInput<'a> {
+        RoundInput { votes: &votes.votes, features: votes.features.as_deref(), event: self.event }
+    }
 }
 
 fn awake(votes: &Votes) -> bool {
@@ -51,6 +63,77 @@ fn awake(votes: &Votes) -> bool {
 
 fn target(text: &Text) -> f64 {
     f64::from(u8::from(text.is_unsafe))
+}
+
+/// Returns the scores of all judges, by judge and then by round: of the experts, of plain majority, of the learner as it
+/// is, and of the learner while it learns round by round. Each round is scored before its target is learned. NaN is an
+/// abstention.
+pub(super) fn scores(learner: &mut dyn Learner, experts: usize, rounds: &[Round<'_>]) -> Vec<Vec<f64>> {
+    let mut scores = votes_and_majority(experts, rounds.iter().map(|round| round.votes));
+    let awake_or = |votes: &Votes, p: &mut dyn FnMut() -> f64| if awake(votes) { p() } else { f64::NAN };
+    let before = rounds
+        .iter()
+        .map(|round| awake_or(round.votes, &mut || learner.predict(&round.input(round.votes))))
+        .collect();
+    scores.push(before);
+    let online = rounds
+        .iter()
+        .map(|round| awake_or(round.votes, &mut || learner.step(&round.input(round.votes), round.target)));
+    scores.push(online.collect());
+    scores
+}
+
+/// Returns the scores of the experts and of plain majority.
+pub(super) fn votes_and_majority<'a>(
+    experts: usize,
+    votes: impl Iterator<Item = &'a Votes> + Clone,
+) -> Vec<Vec<f64>> {
+    let of = |expert: usize| {
+        votes.clone().map(|votes| votes.votes.get(expert).copied().unwrap_or(f64::NAN)).collect()
+    };
+    let mut scores: Vec<Vec<f64>> = (0..experts).map(of).collect();
+    let all = votes.clone();
+    scores.push(all.map(|votes| if awake(votes) { majority(&votes.votes) } else { f64::NAN }).collect());
+    scores
+}
+
+/// The learner's scores of attacked texts.
+pub(super) struct AttackedScores {
+    /// By attack, then by round that was attacked: the learner as it is.
+    pub(super) before: Vec<Vec<f64>>,
+    /// The same of the learner while it learns, at the round of the text.
+    pub(super) online: Vec<Vec<f64>>,
+}
+
+/// Returns the learner's scores of attacked texts. `attacked` has the votes on them by attack and round; `None` for a round
+/// that is not attacked. The learner learns from the texts as they were.
+pub(super) fn attacked_scores(
+    learner: &mut dyn Learner,
+    rounds: &[Round<'_>],
+    attacked: &[Vec<Option<&Votes>>],
+) -> AttackedScores {
+    fn score(learner: &mut dyn Learner, round: &Round<'_>, votes: &Votes) -> f64 {
+        if awake(votes) { learner.predict(&round.input(votes)) } else { f64::NAN }
+    }
+    let mut all =
+        AttackedScores { before: vec![Vec::new(); attacked.len()], online: vec![Vec::new(); attacked.len()] };
+    let add = |learner: &mut dyn Learner, round: &Round<'_>, at: usize, to: &mut [Vec<f64>]| {
+        for (votes, scores) in attacked.iter().zip(to) {
+            if let Some(Some(votes)) = votes.get(at) {
+                scores.push(score(learner, round, votes));
+            }
+        }
+    };
+    for (at, round) in rounds.iter().enumerate() {
+        add(learner, round, at, &mut all.before);
+    }
+    for (at, round) in rounds.iter().enumerate() {
+        add(learner, round, at, &mut all.online);
+        if awake(round.votes) {
+            learner.step(&round.input(round.votes), round.target);
+        }
+    }
+    all
 }
 
 /// Trains default learners on texts of other sources than a set's.
@@ -78,8 +161,9 @@ impl Trainer<'_> {
             return Ok(learner);
         }
         for text in self.teaching.iter().filter(|text| !without.contains(&text.source)) {
-            if let Some(votes) = self.answers.get(text).filter(|votes| awake(votes)) {
-                learner.step(&round_input(votes, &text.text), target(text));
+            if let Some(votes) = self.answers.get(&text.text).filter(|votes| awake(votes)) {
+                let round = Round { votes, event: &text.text, target: target(text) };
+                learner.step(&round.input(votes), round.target);
             }
         }
         let mut state = Vec::new();
@@ -104,23 +188,13 @@ pub(super) fn judge<'a>(
     let mut judged = Vec::new();
     for set in held_out {
         let mut learner = trainer.learner(set.sources)?;
-        let votes: Vec<&Votes> = set.texts.iter().map(|text| answers.get(text).unwrap_or(&silent)).collect();
-        let mut scores: Vec<Vec<f64>> = (0..experts.len())
-            .map(|expert| {
-                votes.iter().map(|votes| votes.votes.get(expert).copied().unwrap_or(f64::NAN)).collect()
-            })
-            .collect();
-        let awake_or = |votes: &Votes, p: &mut dyn FnMut() -> f64| if awake(votes) { p() } else { f64::NAN };
-        scores.push(votes.iter().map(|votes| awake_or(votes, &mut || majority(&votes.votes))).collect());
-        let texts = || set.texts.iter().zip(&votes);
-        let before = texts()
-            .map(|(text, votes)| awake_or(votes, &mut || learner.predict(&round_input(votes, &text.text))));
-        scores.push(before.collect());
-        // The texts are in the order of their hashes. Each is scored before its label is learned.
-        let online = texts().map(|(text, votes)| {
-            awake_or(votes, &mut || learner.step(&round_input(votes, &text.text), target(text)))
-        });
-        scores.push(online.collect());
+        // The texts are in the order of their hashes.
+        let round = |text: &'a Text| {
+            let votes = answers.get(&text.text).unwrap_or(&silent);
+            Round { votes, event: &text.text, target: target(text) }
+        };
+        let rounds: Vec<Round<'_>> = set.texts.iter().map(round).collect();
+        let scores = scores(learner.as_mut(), experts.len(), &rounds);
         judged.push(JudgedSet { set, scores });
     }
     Ok(judged)

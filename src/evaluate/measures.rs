@@ -18,6 +18,9 @@ pub(super) struct Measures {
     pub(super) recall_5: f64,
     /// The probability that a random unsafe text scores above a random safe one; ties count half.
     pub(super) auc: f64,
+    /// The average precision: the mean precision over the unsafe texts, at their thresholds. Equal scores are one
+    /// threshold.
+    pub(super) ap: f64,
     /// The mean of (p - y)².
     pub(super) brier: f64,
 }
@@ -28,6 +31,7 @@ impl Measures {
             recall_1: recall(scored, 0.01),
             recall_5: recall(scored, 0.05),
             auc: auc(scored),
+            ap: average_precision(scored),
             brier: brier(scored),
         }
     }
@@ -38,17 +42,58 @@ fn split(scored: &[Scored]) -> (Vec<f64>, Vec<f64>) {
     (of(true), of(false))
 }
 
-/// Returns the greatest share of unsafe texts above a threshold that flags at most `alarms` of the safe ones.
-fn recall(scored: &[Scored], alarms: f64) -> f64 {
-    let (harmful, mut safe) = split(scored);
-    if harmful.is_empty() || safe.is_empty() {
+/// Returns the score above which texts are flagged so that at most the share `alarms` of the safe ones is. NaN without
+/// safe texts.
+pub(super) fn threshold(mut safe: Vec<f64>, alarms: f64) -> f64 {
+    if safe.is_empty() {
         return f64::NAN;
     }
     safe.sort_by(|a, b| b.total_cmp(a));
     // Rounding errors must not make 4 of 5 % of 100.
     let allowed = (alarms * safe.len() as f64 + 1e-9) as usize;
-    let least = safe.get(allowed).copied().unwrap_or(f64::NEG_INFINITY);
+    safe.get(allowed).copied().unwrap_or(f64::NEG_INFINITY)
+}
+
+/// Returns the greatest share of unsafe texts above a threshold that flags at most `alarms` of the safe ones.
+fn recall(scored: &[Scored], alarms: f64) -> f64 {
+    let (harmful, safe) = split(scored);
+    if harmful.is_empty() || safe.is_empty() {
+        return f64::NAN;
+    }
+    let least = threshold(safe, alarms);
     harmful.iter().filter(|p| **p > least).count() as f64 / harmful.len() as f64
+}
+
+/// The numbers of flagged texts at a threshold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Flagged {
+    /// The unsafe ones.
+    pub(super) right: f64,
+    /// The safe ones.
+    pub(super) wrong: f64,
+}
+
+/// Returns the numbers of flagged texts at each threshold, from the strictest on. Equal scores are one threshold.
+pub(super) fn thresholds(scored: &[Scored]) -> Vec<Flagged> {
+    let mut sorted = scored.to_vec();
+    sorted.sort_by(|a, b| b.p.total_cmp(&a.p));
+    let mut flagged = Flagged { right: 0.0, wrong: 0.0 };
+    let counted = sorted.chunk_by(|a, b| a.p == b.p).map(|tied| {
+        let right = tied.iter().filter(|one| one.is_unsafe).count();
+        flagged.right += right as f64;
+        flagged.wrong += (tied.len() - right) as f64;
+        flagged
+    });
+    counted.collect()
+}
+
+fn average_precision(scored: &[Scored]) -> f64 {
+    let (mut sum, mut before) = (0.0, 0.0);
+    for Flagged { right, wrong } in thresholds(scored) {
+        sum += (right - before) * right / (right + wrong);
+        before = right;
+    }
+    sum / before
 }
 
 fn auc(scored: &[Scored]) -> f64 {
@@ -113,6 +158,28 @@ mod tests {
         assert_eq!(recall(&scored(&[0.995, 0.6], &vec![0.7; 50]), 0.01), 0.5);
         // All alike: nothing can be told apart.
         assert_eq!(recall(&scored(&[0.7], &vec![0.7; 50]), 0.05), 0.0);
+    }
+
+    #[test]
+    fn average_precision_is_that_of_the_hand() {
+        // At .9: 1 of 1. At .8: 1 of 2. At .7: 2 of 3. At .6: 2 of 4. At .5: 3 of 5.
+        let mixed = scored(&[0.9, 0.7, 0.5], &[0.8, 0.6]);
+        assert!((average_precision(&mixed) - (1.0 + 2.0 / 3.0 + 3.0 / 5.0) / 3.0).abs() < 1e-12);
+        // All alike: one threshold, at which the precision is the share of unsafe texts.
+        assert_eq!(average_precision(&scored(&[0.5], &[0.5, 0.5, 0.5])), 0.25);
+        assert!(average_precision(&scored(&[], &[0.5])).is_nan());
+    }
+
+    #[test]
+    fn thresholds_allow_a_share_of_alarms() {
+        let safe: Vec<f64> = (0..20).map(|at| f64::from(at) / 20.0).collect();
+        assert_eq!(threshold(safe.clone(), 0.05), 0.9);
+        assert_eq!(threshold(safe.clone(), 0.0), 0.95);
+        assert_eq!(threshold(safe, 1.0), f64::NEG_INFINITY);
+        assert!(threshold(Vec::new(), 0.05).is_nan());
+        let flagged = thresholds(&scored(&[0.9, 0.5], &[0.5, 0.1]));
+        let pairs: Vec<_> = flagged.iter().map(|one| (one.right, one.wrong)).collect();
+        assert_eq!(pairs, [(1.0, 0.0), (2.0, 1.0), (2.0, 2.0)]);
     }
 
     #[test]

@@ -1,128 +1,86 @@
-//! `aegis evaluate`: every expert, plain majority and the default learner on held-out labelled text.
+//! `aegis evaluate`: every expert, plain majority and the learner on labelled text.
 //!
-//! [`sets`] reads the texts, [`ask`] gets the panel's votes on them, [`judge`] adds the scores of majority and the learner,
-//! [`measures`] measures them, and [`page`] writes the tables. [`streams`] writes the sets for `aegis replay`.
+//! With files, [`samples`] reads labelled rows. [`extract`] reads a row by a [`layout`], which flags or [`presets`] give.
+//! [`files`] asks the panel about the rows and about [`attacks`] on them, [`evaluation`] has the judges, [`figures`] measures,
+//! and [`report`] writes text, JSON and a page. Without files, [`held_out`] evaluates Aegis's own sets: [`sets`] reads the texts, and [`page`] writes the
+//! tables of docs/experts.md. Both share [`ask`], which gets the panel's votes, [`judge`], which adds the scores of majority
+//! and the learner, [`measures`], [`curves`], and [`streams`], which writes label streams for `aegis replay`.
 
+mod args;
 mod ask;
+mod attacks;
+mod curves;
+mod evaluation;
+mod extract;
+mod figures;
+mod files;
+mod held_out;
 mod judge;
+mod labels;
+mod layout;
 mod measures;
 mod page;
+mod presets;
+mod report;
+mod samples;
 mod sets;
 mod streams;
+mod table;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
-use serde_json::json;
 use thiserror::Error;
 
-use self::judge::{COMBINED, JudgedSet};
-use self::sets::{Sets, Text};
-use crate::charts::{Accuracy, AccuracyRow};
+pub use self::args::EvaluateArgs;
+pub use self::attacks::Attack;
 use crate::experts::{Panel, PanelConfig};
-use crate::ops::stdout::outln;
 
-/// The greatest correlation of two experts.
-const MAX_CORRELATION: f64 = 0.95;
-
-/// Measures every expert, plain majority and the default learner on held-out labelled text.
-#[derive(Debug, Clone, Args)]
-pub struct EvaluateArgs {
-    /// The folder of experts, with the demo's texts; `make setup` fills it
-    #[arg(long, value_name = "DIR", default_value = "models")]
-    models: PathBuf,
-    /// The folder of the public labelled sets, for Aegis's own developers; read in place
-    #[arg(long, value_name = "DIR", env = "AEGIS_SHARED_DATA", default_value = "../shared/data")]
-    data: PathBuf,
-    /// Texts of each set at most, chosen by their hash; of each source half as many teach the learner
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
-    texts: u32,
-    /// Folder for votes, so that a second run needs no inference
-    #[arg(long, value_name = "DIR", default_value = ".cache")]
-    cache: PathBuf,
-    /// Writes the tables into DIR/experts.md, the figures to DIR/evaluate.json and the charts beside them
-    #[arg(long, value_name = "DIR")]
-    write: Option<PathBuf>,
-    /// Writes each set as a label stream for `aegis replay` into DIR: votes, features and verdicts, no text
-    #[arg(long, value_name = "DIR")]
-    streams: Option<PathBuf>,
-}
+/// The number of texts of a held-out set without `--texts`.
+const HELD_OUT_TEXTS: usize = 300;
 
 /// An error of an evaluation, as a text for the operator.
 #[derive(Debug, Error)]
 pub enum EvaluateError {
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
     /// A file or an expert is missing, or a file cannot be written.
     #[error("{0}")]
     Unavailable(String),
     /// Data is invalid.
     #[error("{0}")]
     Data(String),
+    /// An attack costs more recall than `--max-recall-loss` allows.
+    #[error("{0}")]
+    Gate(String),
+}
+
+/// The configured experts, for files. `None` for those in the folder `--models`.
+#[derive(Default)]
+pub struct EvaluateContext {
+    /// The panel.
+    pub panel: Option<PanelConfig>,
+    /// The ids of experts in shadow mode. They are measured, and majority and the learner do not use their votes.
+    pub shadow: Vec<String>,
 }
 
 /// Evaluates, prints the tables, and writes the files that the flags name.
 ///
 /// # Errors
-/// Returns an error if experts or texts are missing, a file cannot be written, or two experts are too similar.
-pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
-    let sets = sets::read(&args.models, Some(&args.data), args.texts as usize)?;
-    let panel = Panel::open(PanelConfig { require_all: true, cache: 0, ..PanelConfig::new(&args.models) })
-        .map_err(|error| EvaluateError::Unavailable(format!("{error} (`make setup` brings the experts)")))?;
-    let texts = sets.held_out.iter().flat_map(|set| &set.texts).chain(&sets.teaching);
-    let answers = ask::ask(&panel, texts, &args.cache)?;
-    let experts: Vec<&str> = panel.experts().iter().map(|expert| expert.id.as_str()).collect();
-    if let Some(folder) = &args.streams {
-        streams::write(folder, &sets.held_out, &experts, panel.encoder().as_ref(), &answers)?;
+/// Returns an error if experts or texts are missing, if a file cannot be written, if rows or fields are wrong, if an attack
+/// costs too much recall, or, for the held-out sets, if two experts are too similar.
+pub fn run(args: &EvaluateArgs, context: EvaluateContext) -> Result<(), EvaluateError> {
+    let EvaluateContext { panel, shadow } = context;
+    let config = panel.unwrap_or_else(|| PanelConfig::new(&args.models));
+    let open = || {
+        Panel::open(PanelConfig { require_all: true, cache: 0, ..config.clone() })
+            .map_err(|error| EvaluateError::Unavailable(format!("{error} (`make setup` brings the experts)")))
+    };
+    let limit = args.texts.map(|texts| texts as usize);
+    if args.files.is_empty() {
+        return held_out::run(args, &open()?, limit.unwrap_or(HELD_OUT_TEXTS));
     }
-    let judged = judge::judge(&experts, &sets.held_out, &sets.teaching, &answers)?;
-    let judges: Vec<&str> = experts.iter().copied().chain(COMBINED).collect();
-    let n = experts.len();
-    let (a, b, alike) = most_alike(&experts, &judged);
-    let taught = taught(&sets);
-    let tables = [
-        ("together-sets", page::about(&judged)),
-        ("together-auc", page::sets(&judged, &judges, n, |m| m.auc, false)),
-        ("together-recall-1", page::sets(&judged, &judges, n, |m| m.recall_1, false)),
-        ("together-recall-5", page::sets(&judged, &judges, n, |m| m.recall_5, false)),
-        ("together-brier", page::sets(&judged, &judges, n, |m| m.brier, true)),
-        ("together-categories", page::categories(&judged, &judges, n)),
-        ("together-taught", format!("{taught}.\n")),
-        (
-            "together-alike",
-            format!("The two most alike are `{a}` and `{b}`: {alike:.2}, of at most {MAX_CORRELATION}.\n"),
-        ),
-    ];
-    for (name, table) in &tables {
-        outln!("{name}\n\n{table}");
-    }
-    if alike > MAX_CORRELATION {
-        return Err(EvaluateError::Data(format!(
-            "{a} and {b} are too much alike: {alike:.3}, of at most {MAX_CORRELATION}"
-        )));
-    }
-    let Some(folder) = &args.write else { return Ok(()) };
-    if !sets.shared {
-        outln!(
-            "Nothing is written: the page's figures need the public sets, which are not in {}.",
-            args.data.display()
-        );
-        return Ok(());
-    }
-    let path = folder.join("experts.md");
-    let mut text = std::fs::read_to_string(&path).map_err(|error| unavailable(&path, &error))?;
-    for (name, table) in &tables {
-        text = page::fill(&text, name, table)?;
-    }
-    write(&path, &text)?;
-    let around = json!({ "texts": args.texts, "taught": taught, "most_alike": [a, b], "correlation": (alike * 1e4).round() / 1e4 });
-    let figures = format!("{:#}\n", page::json(&judged, &judges, around));
-    write(&folder.join("evaluate.json"), &figures)?;
-    for (name, title, rows) in charts(&judged, n) {
-        let chart = Accuracy { title, experts: &experts, rows };
-        write(&folder.join(name), &chart.svg().file())?;
-    }
-    Ok(())
+    files::run(args, limit, &open, &shadow)
 }
 
 fn unavailable(path: &Path, error: &std::io::Error) -> EvaluateError {
@@ -131,96 +89,4 @@ fn unavailable(path: &Path, error: &std::io::Error) -> EvaluateError {
 
 fn write(path: &Path, text: &str) -> Result<(), EvaluateError> {
     std::fs::write(path, text).map_err(|error| unavailable(path, &error))
-}
-
-/// Returns the number of training texts by source, as text.
-fn taught(sets: &Sets) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    sets.teaching.iter().for_each(|text| *counts.entry(text.source).or_default() += 1);
-    counts.iter().fold(format!("{} texts", sets.teaching.len()), |mut text, (source, count)| {
-        let _ = write!(text, "{} {source} {count}", if text.ends_with("texts") { ":" } else { "," });
-        text
-    })
-}
-
-/// Returns the two experts with the greatest correlation over all held-out texts, and the correlation. Each text counts
-/// once.
-fn most_alike<'a>(experts: &[&'a str], judged: &[JudgedSet<'_>]) -> (&'a str, &'a str, f64) {
-    let repeats = ["offensive", "XSTest", "SimpleSafetyTests"];
-    let once = || judged.iter().filter(|one| !repeats.contains(&one.set.name));
-    let all =
-        |at: usize| once().filter_map(|one| one.scores.get(at)).flatten().copied().collect::<Vec<f64>>();
-    let votes: Vec<Vec<f64>> = (0..experts.len()).map(all).collect();
-    let mut most = ("", "", f64::NEG_INFINITY);
-    for (at, (a, of_a)) in experts.iter().zip(&votes).enumerate() {
-        for (b, of_b) in experts.iter().zip(&votes).skip(at + 1) {
-            let alike = measures::correlation(of_a, of_b);
-            if alike > most.2 {
-                most = (a, b, alike);
-            }
-        }
-    }
-    most
-}
-
-/// Returns a row of a chart over the texts of a set for which `keep` returns `true`. `None` if there are none.
-fn row(
-    judged: &[JudgedSet<'_>],
-    experts: usize,
-    set: &str,
-    name: &str,
-    keep: impl Fn(&Text) -> bool,
-) -> Option<AccuracyRow> {
-    let one = judged.iter().find(|one| one.set.name == set)?;
-    let right: Vec<(f64, usize)> = (0..experts + 2).map(|judge| one.accuracy(judge, &keep)).collect();
-    let texts = right.first()?.1;
-    let right = right.into_iter().map(|(share, _)| share).collect();
-    (texts > 0).then(|| AccuracyRow { name: name.to_owned(), texts, right })
-}
-
-/// Returns a row for each category of a set's unsafe texts.
-fn harms(judged: &[JudgedSet<'_>], experts: usize, set: &str) -> Vec<AccuracyRow> {
-    let texts = judged.iter().filter(|one| one.set.name == set).flat_map(|one| &one.set.texts);
-    let mut groups: Vec<&String> =
-        texts.filter(|text| text.is_unsafe).flat_map(|text| &text.groups).collect();
-    groups.sort_unstable();
-    groups.dedup();
-    let of = |group: &&String| {
-        let name = group.replace('_', " ");
-        row(judged, experts, set, &name, |text| text.is_unsafe && text.groups.contains(group))
-    };
-    groups.iter().filter_map(of).collect()
-}
-
-/// Returns the charts of the AEGIS paper for this panel: file, title and rows. The learner has not seen the set.
-fn charts(judged: &[JudgedSet<'_>], experts: usize) -> [(&'static str, &'static str, Vec<AccuracyRow>); 3] {
-    let one = |set, name, keep: fn(&Text) -> bool| row(judged, experts, set, name, keep);
-    let is = |group: &'static str| move |text: &Text| text.groups.iter().any(|g| g == group);
-    let of = |set, name, group| row(judged, experts, set, name, is(group));
-    let mut moderation = harms(judged, experts, "moderation");
-    moderation.extend(one("moderation", "harmless", |text| !text.is_unsafe));
-    let attacks = [
-        one("injection", "prompt injection", |text| text.is_unsafe),
-        of("jailbreaks", "jailbreaks in the wild", "inthewild"),
-        of("jailbreaks", "HarmBench", "harmbench"),
-        of("jailbreaks", "Do-Not-Answer", "donotanswer"),
-        one("XSTest", "XSTest, harmful", |text| text.is_unsafe),
-        one("HateCheck", "HateCheck, hateful", |text| text.is_unsafe),
-        one("XSTest", "XSTest, harmless look-alikes", |text| !text.is_unsafe),
-        one("HateCheck", "HateCheck, harmless", |text| !text.is_unsafe),
-        one("injection", "harmless prompts", |text| !text.is_unsafe),
-    ];
-    [
-        ("panel-moderation.svg", "Right about the OpenAI moderation set, by harm", moderation),
-        (
-            "panel-simple-safety.svg",
-            "Right about SimpleSafetyTests, by harm",
-            harms(judged, experts, "SimpleSafetyTests"),
-        ),
-        (
-            "panel-attacks.svg",
-            "Right about attacks, and about what looks like them",
-            attacks.into_iter().flatten().collect(),
-        ),
-    ]
 }

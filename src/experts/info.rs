@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Body, Kind, Manifest, TokenizerSpec, View};
+use super::manifest::{Ask, Body, Kind, Manifest, TokenizerSpec, View};
 use crate::core::event::Role;
 use crate::core::features::EncoderId;
 
@@ -66,6 +66,8 @@ pub struct ExpertInfo {
     pub view: View,
     /// The speakers of judged turns on which it votes.
     pub roles: Vec<Role>,
+    /// When it is asked.
+    pub ask: Ask,
     /// The AUC on the data set that its manifest names, if it names one.
     pub auc: Option<f64>,
     /// The execution provider that runs it: `cpu`, `cuda:0`, or `-` for rules and remote experts.
@@ -109,6 +111,7 @@ impl ExpertInfo {
             encoder,
             view: manifest.view,
             roles: manifest.roles.clone(),
+            ask: manifest.ask,
             auc: manifest.quality.get("auc").and_then(toml::Value::as_float),
             provider: provider.to_owned(),
             state: State::Loaded,

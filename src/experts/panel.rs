@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ask::{Question, Terms, UnderLoad};
+use ask::{Asked, Question, Terms, UnderLoad};
 
 use super::backend::Profile;
 use super::backend::remote::RemoteExpert;
@@ -268,7 +268,7 @@ impl Panel {
         let (sink, received) = AnswerSink::new();
         let questions = (0..).zip(conversations).map(|(key, conversation)| {
             let conversation = conversation.into().to_conversation(self.history_turns);
-            Question { key, conversation, under_load: UnderLoad::All }
+            Question { key, conversation, under_load: UnderLoad::All, asked: Asked::All }
         });
         // No more conversations follow, so all of them are due.
         costs.tokenise += self.submit(&sink, questions, terms, Instant::now);

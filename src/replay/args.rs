@@ -54,6 +54,9 @@ pub struct ReplayArgs {
     /// Write a savepoint: the ledger and the state, to go on from
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
+    /// Write the learned predictor of each policy, for `aegis score --weights`
+    #[arg(long, value_name = "FILE")]
+    pub predictor: Option<PathBuf>,
     /// Go on from a savepoint
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,

@@ -1,6 +1,5 @@
 //! Files read on a thread of their own: opened, decompressed, cut into lines and parsed.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use super::avro::Container;
 use super::batch::{Batch, Item};
 use super::line::Parser;
 use crate::codec::CONTAINER_MAGIC;
+use crate::rows::open;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -19,21 +19,6 @@ pub(super) const MAX_LINE_BYTES: usize = 4 << 20;
 /// Returns the item of a line that is too long.
 pub(super) fn too_long() -> Item {
     Item::Malformed(format!("longer than {MAX_LINE_BYTES} bytes"))
-}
-
-/// Opens a stream: `-` is standard input; `.gz` and `.zst` are decompressed.
-pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
-    if path.as_os_str() == "-" {
-        return Ok(Box::new(io::stdin()));
-    }
-    let file = File::open(path)?;
-    Ok(match path.extension().and_then(|ending| ending.to_str()) {
-        Some("gz") => {
-            Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(READ_BYTES, file)))
-        }
-        Some("zst") => Box::new(zstd::stream::read::Decoder::new(file)?),
-        _ => Box::new(file),
-    })
 }
 
 /// An error of opening or reading a file.

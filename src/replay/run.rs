@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::args::{LearnerChoice, ReplayContext};
@@ -13,6 +13,7 @@ use super::line::Parser;
 use super::load::{Loader, Refused};
 use super::shifts::Shifts;
 use super::{ReplayArgs, ReplayError, embed, report, savepoint, table, trace};
+use crate::codec::{Encoding, encode_published};
 use crate::core::fold::Fold;
 use crate::core::hash::{HashedState, hex, state_hash};
 use crate::core::learners::{Learner, LearnerSpec, Name, Parameter, Tally};
@@ -143,7 +144,21 @@ fn write_files(
     if let Some(path) = &args.save {
         savepoint::write(path, loader, folds)?;
     }
+    if let Some(path) = &args.predictor {
+        write_predictors(path, loader, folds)?;
+    }
     Ok(())
+}
+
+/// Writes the predictor of each policy that has rounds, one in a line. It reflects no offset of a ledger topic.
+fn write_predictors(path: &Path, loader: &Loader, folds: &[Fold]) -> Result<(), ReplayError> {
+    let published = folds.iter().filter_map(|fold| fold.published(&loader.ledger, -1));
+    let lines: Result<Vec<Vec<u8>>, _> =
+        published.map(|published| encode_published(&published, Encoding::Json)).collect();
+    let lines = lines.map_err(|error| ReplayError::Internal(error.to_string()))?;
+    savepoint::write_atomically(path, |file| {
+        lines.iter().try_for_each(|line| file.write_all(line).and_then(|()| file.write_all(b"\n")))
+    })
 }
 
 /// Returns the names of the streams, shortened.

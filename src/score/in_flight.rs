@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ScoreError;
+use super::deferral::{Deferral, mark_explored};
 use super::reader::InputEvent;
 use super::spans::EventTimes;
 use crate::config::Policies;
 use crate::core::event::Millis;
 use crate::core::ledger::TextFeatures;
 use crate::core::policy::Policy;
+use crate::core::predictor::Predictor;
 use crate::core::vote::{Abstention, Vote};
-use crate::experts::{Answer, Panel, PanelError, RunCost, Stream, UnderLoad};
+use crate::crash;
+use crate::experts::{Answer, Asked, Panel, PanelError, RunCost, RunSpan, Stream, UnderLoad};
 use crate::ops::{Health, metrics};
 
 /// The longest wait for an answer of the current panel while a replaced panel still has events.
@@ -31,6 +34,37 @@ pub struct AnsweredEvent {
     pub features: Option<TextFeatures>,
     /// The times of the event's stages.
     pub times: EventTimes,
+    /// The key under which the event was submitted.
+    key: u64,
+    /// The number of the panel that answered.
+    panel: u64,
+    /// The deferred experts that were drawn, by their index in the panel.
+    explored: Arc<[usize]>,
+}
+
+/// A panel with the events that it works on.
+struct PanelStream {
+    /// The number of the panel, by the order in which panels were opened.
+    number: u64,
+    stream: Stream,
+    deferral: Deferral,
+}
+
+/// An event that the panel works on.
+struct InFlightEvent {
+    event: InputEvent,
+    submitted_at: Instant,
+    /// The deferred experts that were drawn, by their index in the panel.
+    explored: Arc<[usize]>,
+    /// The answers of the phases before this one, and the expert that is asked now.
+    before: Option<Box<(AnsweredVotes, usize)>>,
+}
+
+/// What is known about an event that is submitted again.
+struct AnsweredVotes {
+    votes: Vec<Vote>,
+    features: Option<TextFeatures>,
+    runs: Vec<Option<RunSpan>>,
 }
 
 /// The events that were submitted to the panel and are not answered yet.
@@ -38,15 +72,17 @@ pub struct AnsweredEvent {
 /// An event stays here until its answer is taken, whatever happens to its partition or to the panel: a replaced panel
 /// answers what it was given, and the answer of an event whose partition was revoked is discarded when it is decided.
 pub struct InFlightEvents {
-    stream: Stream,
-    /// The streams of panels that were replaced, until their last events are answered.
-    replaced: Vec<Stream>,
+    current: PanelStream,
+    /// Panels that were replaced, until their last events are answered.
+    replaced: Vec<PanelStream>,
+    /// The probability with which a deferred expert is asked in any case.
+    explore: f64,
     window: usize,
     delay: Duration,
     /// `true` if only the experts that policies keep under load are asked.
     shrunk: bool,
-    /// The events by the key under which their texts were submitted, with the time of submission.
-    events: BTreeMap<u64, (InputEvent, Instant)>,
+    /// The events by the key under which they were submitted. An event keeps its key in the second phase.
+    events: BTreeMap<u64, InFlightEvent>,
     last_key: u64,
     /// By policy, the experts that are asked about its events under load.
     under_load: BTreeMap<String, UnderLoad>,
@@ -56,7 +92,7 @@ pub struct InFlightEvents {
 
 impl InFlightEvents {
     /// Opens a stream to the panel for `window` events at a time. An event waits at most `delay` to be run together with
-    /// others.
+    /// others. A deferred expert is asked in any case with the probability `explore`.
     ///
     /// # Errors
     /// Returns an error if the panel's threads cannot be started, or if a policy names an expert that the panel lacks.
@@ -65,10 +101,12 @@ impl InFlightEvents {
         policies: &Policies,
         window: usize,
         delay: Duration,
+        explore: f64,
     ) -> Result<Self, PanelError> {
         let mut in_flight = Self {
-            stream: panel.stream(window, delay)?,
+            current: PanelStream::open(1, panel, window, delay, explore)?,
             replaced: Vec::new(),
+            explore,
             window,
             delay,
             shrunk: false,
@@ -87,12 +125,13 @@ impl InFlightEvents {
     /// # Errors
     /// Returns an error if the panel's threads cannot be started.
     pub fn on_panel(&mut self, panel: &Arc<Panel>) -> Result<(), PanelError> {
-        if std::ptr::eq(Arc::as_ptr(panel), self.stream.panel()) {
+        if std::ptr::eq(Arc::as_ptr(panel), self.current.stream.panel()) {
             return Ok(());
         }
-        let stream = panel.stream(self.window, self.delay)?;
-        stream.shrink(self.shrunk);
-        self.replaced.push(std::mem::replace(&mut self.stream, stream));
+        let number = self.current.number + 1;
+        let opened = PanelStream::open(number, panel, self.window, self.delay, self.explore)?;
+        opened.stream.shrink(self.shrunk);
+        self.replaced.push(std::mem::replace(&mut self.current, opened));
         Ok(())
     }
 
@@ -101,7 +140,7 @@ impl InFlightEvents {
     /// # Errors
     /// Returns an error if a policy names an expert that the panel does not have.
     pub fn on_policies(&mut self, policies: &Policies) -> Result<(), PanelError> {
-        let panel = self.stream.panel();
+        let panel = self.current.stream.panel();
         let under_load = |policy: &Policy| match policy {
             Policy { sheds: false, .. } => Ok(UnderLoad::All),
             Policy { cheap, .. } if cheap.is_empty() => Ok(UnderLoad::Cheap),
@@ -117,8 +156,8 @@ impl InFlightEvents {
     /// the consumer is [paused](super::reader::EventReader::pause_if_blocked) after a second.
     #[must_use]
     pub fn room(&self) -> usize {
-        let replaced: usize = self.replaced.iter().map(Stream::inside).sum();
-        self.stream.room().saturating_sub(replaced)
+        let replaced: usize = self.replaced.iter().map(|panel| panel.stream.inside()).sum();
+        self.current.stream.room().saturating_sub(replaced)
     }
 
     /// Returns `true` if no event is in flight.
@@ -127,19 +166,62 @@ impl InFlightEvents {
         self.events.is_empty()
     }
 
-    /// Submits an event. Call only if there is [`room`](Self::room).
+    /// Submits an event of a policy, to all experts but the deferred ones. Call only if there is [`room`](Self::room).
     ///
     /// # Errors
     /// Returns an error if the panel refuses the event, or if its policy is not known here.
-    pub fn submit(&mut self, event: InputEvent) -> Result<(), ScoreError> {
-        let Some(under_load) = self.under_load.get(&event.event.policy).cloned() else {
-            let what = format!("policy {} of an accepted event is in force", event.event.policy);
-            return Err(ScoreError::Invariant { what });
-        };
+    pub fn submit(&mut self, event: InputEvent, policy: &Policy) -> Result<(), ScoreError> {
+        let under_load = self.under_load_of(&event.event.policy)?;
         self.last_key += 1;
         let submitted_at = Instant::now();
-        self.stream.submit_to(self.last_key, &event.event, under_load)?;
-        self.events.insert(self.last_key, (event, submitted_at));
+        let PanelStream { stream, deferral, .. } = &mut self.current;
+        let explored = deferral.explored(&event.event, policy, stream.panel().experts());
+        let asked = deferral.first_phase(&explored);
+        stream.submit_asking(self.last_key, &event.event, under_load, asked)?;
+        self.events.insert(self.last_key, InFlightEvent { event, submitted_at, explored, before: None });
+        Ok(())
+    }
+
+    fn under_load_of(&self, policy: &str) -> Result<UnderLoad, ScoreError> {
+        let what = || format!("policy {policy} of an accepted event is in force");
+        self.under_load.get(policy).cloned().ok_or_else(|| ScoreError::Invariant { what: what() })
+    }
+
+    /// Returns the deferred expert that must be asked before an event is decided, by its index in the panel that answered;
+    /// `None` if the event can be decided.
+    pub fn next_expert(
+        &self,
+        answered: &AnsweredEvent,
+        shadow: &BTreeSet<String>,
+        policy: &Policy,
+        predictor: &mut Predictor,
+    ) -> Option<usize> {
+        // The panel is there as long as it has events, and an event without it has no expert left to ask.
+        let PanelStream { stream, deferral, .. } = self.panel(answered.panel)?;
+        deferral.next(answered, shadow, stream.panel().experts(), policy, predictor)
+    }
+
+    fn panel(&self, number: u64) -> Option<&PanelStream> {
+        self.replaced.iter().chain([&self.current]).find(|panel| panel.number == number)
+    }
+
+    /// Submits an answered event again, to one expert of the panel that answered it. There is room, because the event had
+    /// a place until its answer was taken.
+    ///
+    /// # Errors
+    /// Returns an error if the panel refuses the event, or is gone.
+    pub fn ask_again(&mut self, answered: AnsweredEvent, expert: usize) -> Result<(), ScoreError> {
+        crash::point("score.second_phase");
+        let AnsweredEvent { event, votes, features, times, key, panel, explored } = answered;
+        let under_load = self.under_load_of(&event.event.policy)?;
+        let mut panels = self.replaced.iter_mut().chain([&mut self.current]);
+        let Some(PanelStream { stream, .. }) = panels.find(|stream| stream.number == panel) else {
+            return Err(ScoreError::Invariant { what: format!("panel {panel} has answered an event") });
+        };
+        stream.submit_asking(key, &event.event, under_load, Asked::Only([expert].into()))?;
+        let EventTimes { submitted_at, runs, .. } = times;
+        let before = Some(Box::new((AnsweredVotes { votes, features, runs }, expert)));
+        self.events.insert(key, InFlightEvent { event, submitted_at, explored, before });
         Ok(())
     }
 
@@ -150,46 +232,50 @@ impl InFlightEvents {
     pub fn next_answer(&mut self, timeout: Duration) -> Result<Option<AnsweredEvent>, ScoreError> {
         // It is not possible to wait for two panels at the same time.
         let timeout = if self.replaced.is_empty() { timeout } else { timeout.min(REPLACED_PANEL_WAIT) };
-        let answered = self.replaced.iter_mut().find_map(|stream| stream.next(Duration::ZERO));
-        let Some((key, answer)) = answered.or_else(|| self.stream.next(timeout)) else { return Ok(None) };
-        let Some((event, submitted_at)) = self.events.remove(&key) else {
+        let answer = |panel: &mut PanelStream, timeout| Some((panel.number, panel.stream.next(timeout)?));
+        let answered = self.replaced.iter_mut().find_map(|panel| answer(panel, Duration::ZERO));
+        let Some((panel, (key, answer))) = answered.or_else(|| answer(&mut self.current, timeout)) else {
+            return Ok(None);
+        };
+        let Some(in_flight) = self.events.remove(&key) else {
             let what = format!("the answer with the key {key} belongs to an event in flight");
             return Err(ScoreError::Invariant { what });
         };
-        if let Some(began) = answer.began {
-            let waited = began.saturating_duration_since(event.read_at);
+        if let (Some(began), None) = (answer.began, &in_flight.before) {
+            let waited = began.saturating_duration_since(in_flight.event.read_at);
             self.queue_seconds.record(waited.as_secs_f64());
         }
-        let Answer { votes, reading: features, ran: runs, .. } = answer;
-        let times = EventTimes { read_at: event.read_at, submitted_at, answered_at: Instant::now(), runs };
-        Ok(Some(AnsweredEvent { event, votes, features, times }))
+        Ok(Some(in_flight.answered(answer, key, panel)))
     }
 
     /// Returns the broker timestamp of the event that has been in flight longest.
     #[must_use]
     pub fn oldest_timestamp(&self) -> Option<Millis> {
-        self.events.first_key_value().map(|(_, (event, _))| event.timestamp)
+        self.events.first_key_value().map(|(_, in_flight)| in_flight.event.timestamp)
     }
 
     /// Asks only the experts that each policy keeps under load about later events, or all experts again.
     pub fn shrink(&mut self, shrunk: bool) {
         self.shrunk = shrunk;
         metrics::PANEL_SHRUNK.with([]).set(f64::from(u8::from(shrunk)));
-        self.stream.shrink(shrunk);
+        self.replaced.iter().chain([&self.current]).for_each(|panel| panel.stream.shrink(shrunk));
     }
 
     /// Reports the runs since the last report to metrics, and to health which experts are down. The panel answers as long
     /// as one expert that is not in shadow mode does.
     pub fn report(&mut self, health: &Health, shadow: &BTreeSet<String>) {
-        for stream in self.replaced.iter().chain([&self.stream]) {
+        for PanelStream { stream, deferral, .. } in self.replaced.iter_mut().chain([&mut self.current]) {
             for took in stream.tokenised() {
                 metrics::TOKENIZE_SECONDS.with([]).record(took.as_secs_f64());
             }
-            stream.runs().iter().for_each(|run| record_run(stream.panel(), run));
+            for run in stream.runs() {
+                record_run(stream.panel(), &run);
+                deferral.on_run(&run);
+            }
         }
         // A replaced panel is dropped, with its memory, after its last event is answered.
-        self.replaced.retain(|stream| stream.inside() > 0);
-        let panel = self.stream.panel();
+        self.replaced.retain(|panel| panel.stream.inside() > 0);
+        let panel = self.current.stream.panel();
         let (mut down, mut answering) = (Vec::new(), false);
         for ((expert, reason), disabled) in panel.experts().iter().zip(panel.down()).zip(panel.disabled()) {
             let loaded = reason != Some(Abstention::NotLoaded);
@@ -201,6 +287,39 @@ impl InFlightEvents {
             answering |= reason.is_none() && !shadow.contains(&expert.id);
         }
         health.note("experts answering", answering, &down.join(", "));
+    }
+}
+
+impl PanelStream {
+    fn open(
+        number: u64,
+        panel: &Arc<Panel>,
+        window: usize,
+        delay: Duration,
+        explore: f64,
+    ) -> Result<Self, PanelError> {
+        let deferral = Deferral::new(panel.experts(), explore);
+        Ok(Self { number, stream: panel.stream(window, delay)?, deferral })
+    }
+}
+
+impl InFlightEvent {
+    /// The event with the panel's answer, which is added to the answers of the phases before.
+    fn answered(self, answer: Answer, key: u64, panel: u64) -> AnsweredEvent {
+        let Self { event, submitted_at, explored, before } = self;
+        let Answer { mut votes, reading: mut features, ran: mut runs, .. } = answer;
+        if let Some(before) = before {
+            let (known, expert) = *before;
+            let mut vote = votes.swap_remove(expert);
+            vote.decisive = true;
+            let run = runs.swap_remove(expert);
+            (votes, features, runs) = (known.votes, known.features, known.runs);
+            (votes[expert], runs[expert]) = (vote, run);
+        } else {
+            mark_explored(&mut votes, &explored);
+        }
+        let times = EventTimes { read_at: event.read_at, submitted_at, answered_at: Instant::now(), runs };
+        AnsweredEvent { event, votes, features, times, key, panel, explored }
     }
 }
 

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 1. read | `Record`: a consumed record and its ticket, decoded into an `InputEvent` | `reader` |
 //! | 2. submit | `InFlightEvents`: the events that the panel's threads work on, at most `score.window` | `in_flight` |
-//! | 3. decide | `AnsweredEvent`: the event and its votes, which become an `Outcome` | `outcome` |
+//! | 3. decide | `AnsweredEvent`: the event and its votes, which become an `Outcome`, unless another expert is needed | `outcome`, `deferral` |
 //! | 4. commit | `Batch`: outcomes and the offsets of their records, in one transaction; then a `FinishedBatch` | `open_batch`, `committer` |
 //! | 5. report | the figures of the stages, every half second | `pipeline/report` |
 //!
@@ -21,7 +21,8 @@
 //! * While the panel or the open batch is full, nothing is read: `InFlightEvents::room` is 0 or `OpenBatch::is_full`
 //!   returns `true`, and records stay in the consumer and on the brokers. After a second the consumer is paused.
 //! * A record whose schema is not known yet waits in the `EventReader`, and is decoded again by the next `read`.
-//! * An event that was submitted waits in `InFlightEvents` until the panel answers it.
+//! * An event that was submitted waits in `InFlightEvents` until the panel answers it. If an expert that was not asked
+//!   could change the decision, the event is submitted again, for that expert alone.
 //! * An outcome waits in the `OpenBatch` until all earlier records of its partition have one.
 //!
 //! # Nothing is lost, and nothing is committed twice
@@ -43,7 +44,9 @@
 
 mod commit_waits;
 mod committer;
+mod deferral;
 mod error;
+mod file;
 mod in_flight;
 mod load_shedder;
 mod open_batch;
@@ -64,6 +67,7 @@ use crate::kafka::{Connection, Delivery, check_auth};
 use crate::ops::{Health, Shutdown, Traces, metrics};
 use crate::registry::{Encodings, Registry, RegistryError};
 pub use error::ScoreError;
+pub use file::{FileOutcome, FileScorer};
 pub use panel_handle::PanelHandle;
 use pipeline::ScorePipeline;
 

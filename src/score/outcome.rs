@@ -13,6 +13,7 @@ use crate::core::event::Millis;
 use crate::core::label::DecisionRef;
 use crate::core::predictor::Predictor;
 use crate::core::review::ReviewRequest;
+use crate::core::vote::Vote;
 use crate::dead_letter::{Reason, dead_letter};
 use crate::kafka::Produced;
 use crate::ops::Traces;
@@ -53,6 +54,8 @@ pub struct Decider {
     encoding: Encoding,
     traces: Traces,
     metrics: Decided,
+    /// `true` if decisions state the time that they took.
+    states_latency: bool,
 }
 
 impl Decider {
@@ -73,7 +76,14 @@ impl Decider {
             encoding,
             traces,
             metrics: Decided::default(),
+            states_latency: true,
         }
+    }
+
+    /// Makes decisions that state no latency, so that they do not depend on the clock.
+    #[must_use]
+    pub fn without_latency(self) -> Self {
+        Self { states_latency: false, ..self }
     }
 
     /// Decides later events under these policies, and without weight for this panel's experts in shadow mode.
@@ -104,7 +114,15 @@ impl Decider {
         }))
     }
 
-    /// Combines the votes of an event with its policy's predictor, and decides.
+    /// Marks the votes of experts in shadow mode, so that they have no weight.
+    pub fn mark_shadow(&self, votes: &mut [Vote]) {
+        for vote in votes {
+            vote.shadow = self.shadow.contains(&vote.expert);
+        }
+    }
+
+    /// Combines the votes of an event with its policy's predictor, and decides. The votes of experts in shadow
+    /// mode are [marked](Self::mark_shadow).
     ///
     /// # Errors
     /// Returns an error if the decision cannot be encoded. Returns [`ScoreError::Invariant`] if the event's policy is not
@@ -114,10 +132,7 @@ impl Decider {
         answered: AnsweredEvent,
         predictor: &mut Predictor,
     ) -> Result<Outcome, ScoreError> {
-        let AnsweredEvent { event, mut votes, features, times } = answered;
-        for vote in &mut votes {
-            vote.shadow = self.shadow.contains(&vote.expert);
-        }
+        let AnsweredEvent { event, votes, features, times, .. } = answered;
         let trace = event.trace();
         let InputEvent { event, origin, key, mut headers, round_time, timestamp, read_at, ticket } = event;
         let combined = predictor.combine(&event.id, &votes, features.as_ref());
@@ -126,7 +141,8 @@ impl Decider {
             return Err(ScoreError::Invariant { what });
         };
         let input = DecisionInput { event, origin, round_time, votes, features, trace };
-        let latency = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let elapsed = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let latency = if self.states_latency { elapsed } else { 0 };
         let decision = decide(input, policy, predictor.reference().clone(), &combined, latency);
         self.metrics.note(&decision);
         // The decision and its review request continue the trace under this event's span.

@@ -245,7 +245,14 @@ impl ScorePipeline<'_> {
     /// Stage 2: submits events to the panel. There is room for all of them, because [`read`](Self::read) returns no more
     /// than that.
     fn submit(&mut self, events: Vec<InputEvent>) -> Result<(), ScoreError> {
-        events.into_iter().try_for_each(|event| self.in_flight.submit(event))
+        for event in events {
+            let Some(policy) = self.policies.get(&event.event.policy) else {
+                let what = format!("policy {} of an accepted event is in force", event.event.policy);
+                return Err(ScoreError::Invariant { what });
+            };
+            self.in_flight.submit(event, policy)?;
+        }
+        Ok(())
     }
 
     /// Stage 3: decides the events that the panel has answered, with the newest predictors.
@@ -264,13 +271,20 @@ impl ScorePipeline<'_> {
         Ok(())
     }
 
-    /// Decides one answered event and adds the outcome to the open batch.
+    /// Decides one answered event and adds the outcome to the open batch. If an expert that was not asked could change the
+    /// decision, that expert is asked, and the event is answered again.
     ///
     /// # Errors
     /// Returns an error if the decision cannot be encoded, or if the event's policy is not in force any more.
-    pub fn on_answer(&mut self, answered: AnsweredEvent) -> Result<(), ScoreError> {
+    pub fn on_answer(&mut self, mut answered: AnsweredEvent) -> Result<(), ScoreError> {
         let (ticket, waited) = (answered.event.ticket.clone(), answered.event.read_at.elapsed());
+        self.decider.mark_shadow(&mut answered.votes);
         let predictor = self.predictors.get_mut(&answered.event.event.policy)?;
+        if let Some(policy) = self.policies.get(&answered.event.event.policy)
+            && let Some(expert) = self.in_flight.next_expert(&answered, &self.panel.shadow, policy, predictor)
+        {
+            return self.in_flight.ask_again(answered, expert);
+        }
         let outcome = self.decider.decide(answered, predictor)?;
         self.batch.settle(&ticket, outcome, waited);
         Ok(())

@@ -79,9 +79,15 @@ pub struct EventReader<'a> {
     waiting: Vec<Record>,
     /// The time at which the pipeline last had room for records.
     last_room: Instant,
-    defaults: codec::Defaults,
-    registry: Option<&'a Registry>,
+    decoder: EventDecoder<'a>,
     config: &'a Config,
+}
+
+/// Decodes records into events.
+pub struct EventDecoder<'a> {
+    defaults: codec::Defaults,
+    tombstones: Tombstones,
+    registry: Option<&'a Registry>,
 }
 
 impl<'a> EventReader<'a> {
@@ -90,8 +96,8 @@ impl<'a> EventReader<'a> {
     pub fn new(source: Source, registry: Option<&'a Registry>, config: &'a Config) -> Self {
         // Registered at the start, so that the first increment is visible as one.
         let _ = metrics::ESCAPES_REPLACED.with([]);
-        let defaults = config.record_defaults();
-        Self { source, waiting: Vec::new(), last_room: Instant::now(), defaults, registry, config }
+        let decoder = EventDecoder::new(config.record_defaults(), config.score.tombstones, registry);
+        Self { source, waiting: Vec::new(), last_room: Instant::now(), decoder, config }
     }
 
     /// The consumer.
@@ -157,39 +163,7 @@ impl<'a> EventReader<'a> {
     /// # Errors
     /// Returns an error if the schema registry is not available: the record can then not be judged.
     pub fn decode(&self, record: Record, policies: &Policies) -> Result<Decoded, ScoreError> {
-        let Record { ticket, consumed } = record;
-        if consumed.payload.is_none() && self.config.score.tombstones == Tombstones::Skip {
-            return Ok(Decoded::Tombstone(ticket));
-        }
-        let received =
-            Received::new(consumed.payload.as_deref(), &consumed.headers, as_schemas(self.registry));
-        let received = received.at(&consumed.topic, consumed.partition, consumed.offset);
-        let event = match received.event_and_replaced(&self.defaults) {
-            Ok((event, replaced)) => {
-                if replaced > 0 {
-                    metrics::ESCAPES_REPLACED.with([]).increment(replaced as u64);
-                }
-                event
-            }
-            Err(DecodeError::SchemaPending { .. }) => {
-                return Ok(Decoded::SchemaPending(Box::new(Record { ticket, consumed })));
-            }
-            Err(DecodeError::RegistryUnavailable { reason, .. }) => {
-                return Err(RegistryError::Unavailable { reason }.into());
-            }
-            Err(error) => {
-                let reason = Reason { name: error.name(), message: error.to_string() };
-                return Ok(Decoded::Unusable(Box::new(Record { ticket, consumed }), reason));
-            }
-        };
-        if policies.get(&event.policy).is_none() {
-            let message = "the event names a policy that the policies file does not have: add it there, or \
-                           correct the producer"
-                .to_owned();
-            let reason = Reason { name: "UnknownPolicy", message };
-            return Ok(Decoded::Unusable(Box::new(Record { ticket, consumed }), reason));
-        }
-        Ok(Decoded::Event(Box::new(input_event(event, ticket, consumed))))
+        self.decoder.decode(record, policies)
     }
 
     /// Checks that the topics of decisions and review requests have the partitions that were assigned. If the brokers do
@@ -233,6 +207,54 @@ impl<'a> EventReader<'a> {
     /// Leaves the consumer group, waiting at most `timeout`.
     pub fn close(self, timeout: Duration) {
         self.source.close(timeout);
+    }
+}
+
+impl<'a> EventDecoder<'a> {
+    /// Creates a decoder of records with these defaults. Without a registry, framed records cannot be decoded.
+    #[must_use]
+    pub fn new(defaults: codec::Defaults, tombstones: Tombstones, registry: Option<&'a Registry>) -> Self {
+        Self { defaults, tombstones, registry }
+    }
+
+    /// Decodes a record.
+    ///
+    /// # Errors
+    /// Returns an error if the schema registry is not available: the record can then not be judged.
+    pub fn decode(&self, record: Record, policies: &Policies) -> Result<Decoded, ScoreError> {
+        let Record { ticket, consumed } = record;
+        if consumed.payload.is_none() && self.tombstones == Tombstones::Skip {
+            return Ok(Decoded::Tombstone(ticket));
+        }
+        let received =
+            Received::new(consumed.payload.as_deref(), &consumed.headers, as_schemas(self.registry));
+        let received = received.at(&consumed.topic, consumed.partition, consumed.offset);
+        let event = match received.event_and_replaced(&self.defaults) {
+            Ok((event, replaced)) => {
+                if replaced > 0 {
+                    metrics::ESCAPES_REPLACED.with([]).increment(replaced as u64);
+                }
+                event
+            }
+            Err(DecodeError::SchemaPending { .. }) => {
+                return Ok(Decoded::SchemaPending(Box::new(Record { ticket, consumed })));
+            }
+            Err(DecodeError::RegistryUnavailable { reason, .. }) => {
+                return Err(RegistryError::Unavailable { reason }.into());
+            }
+            Err(error) => {
+                let reason = Reason { name: error.name(), message: error.to_string() };
+                return Ok(Decoded::Unusable(Box::new(Record { ticket, consumed }), reason));
+            }
+        };
+        if policies.get(&event.policy).is_none() {
+            let message = "the event names a policy that the policies file does not have: add it there, or \
+                           correct the producer"
+                .to_owned();
+            let reason = Reason { name: "UnknownPolicy", message };
+            return Ok(Decoded::Unusable(Box::new(Record { ticket, consumed }), reason));
+        }
+        Ok(Decoded::Event(Box::new(input_event(event, ticket, consumed))))
     }
 }
 

@@ -8,6 +8,7 @@ mod experts_support;
 
 mod configuration;
 mod erase;
+mod evaluate_files;
 mod explain;
 mod output;
 mod pipe;
@@ -15,6 +16,7 @@ mod records;
 mod reload;
 mod replay;
 mod reseat;
+mod score_file;
 mod site;
 mod tune;
 mod words;

@@ -89,6 +89,8 @@ pub fn decision() -> Decision {
     remote.vote.model = None;
     remote.vote.explored = true;
     remote.vote.revision = Some("guard-8b@r1 prompt 5f0c".to_owned());
+    let mut late = vote("served-2", voted(0.3, Vec::new()), false);
+    late.vote.decisive = true;
     Decision {
         id: RoundId { tenant: "acme".to_owned(), policy: "assistant".to_owned(), event: "e-1".to_owned() },
         conversation: "c-1".to_owned(),
@@ -104,6 +106,7 @@ pub fn decision() -> Decision {
             vote("injection", voted(0.9, vec![category("prompt-injection", 0.97)]), true),
             shadow,
             remote,
+            late,
             broken,
         ],
         features: Some(reading()),
@@ -153,7 +156,7 @@ pub fn first_review() -> ReviewRequest {
 /// Returns the decision as the fourth version wrote it, without experts that are served elsewhere.
 pub fn fourth_decision() -> Decision {
     let mut decision = decision();
-    decision.votes.retain(|weighed| weighed.vote.expert != "served");
+    decision.votes.retain(|weighed| !weighed.vote.expert.starts_with("served"));
     decision
 }
 
@@ -177,7 +180,8 @@ pub fn first_decision() -> Decision {
 }
 
 pub fn judged() -> Record {
-    let vote = |expert: &str, score, shadow| RoundVote { expert: expert.to_owned(), score, shadow };
+    let vote =
+        |expert: &str, score, shadow| RoundVote { expert: expert.to_owned(), score, shadow, decisive: false };
     Record::Round(RoundRecord {
         id: RoundId { tenant: "acme".to_owned(), policy: "assistant".to_owned(), event: "e-1".to_owned() },
         subject: Some("user-7".to_owned()),
@@ -186,10 +190,18 @@ pub fn judged() -> Record {
         votes: vec![
             vote("injection", Some(0.9), false),
             vote("rules", Some(0.0), true),
+            RoundVote { decisive: true, ..vote("served", Some(0.25), false) },
             vote("toxicity", None, false),
         ],
         features: Some(reading()),
     })
+}
+
+/// Returns the round as the first version wrote it, without votes of experts that are asked only when they matter.
+pub fn first_judged() -> Record {
+    let Record::Round(mut round) = judged() else { unreachable!("it is a round") };
+    round.votes.retain(|vote| !vote.decisive);
+    Record::Round(round)
 }
 
 pub fn filed() -> Record {

@@ -111,15 +111,26 @@ fn per_expert<T: std::fmt::Debug>(each: impl Strategy<Value = T>) -> impl Strate
 
 fn votes() -> impl Strategy<Value = Vec<WeighedVote>> {
     let marks = (any::<bool>(), any::<bool>(), any::<bool>(), 0..=i32::MAX as usize);
-    let asked = (any::<bool>(), option::of(text()));
+    let asked = (any::<bool>(), any::<bool>(), option::of(text()));
     let each = (option::of(hash()), outcome(), marks, asked, share(), finite());
     per_expert(each).prop_map(|votes| {
-        let weighed = |(expert, (model, outcome, marks, (explored, revision), weight, contribution))| {
-            let (shadow, truncated, cached, windows) = marks;
-            let vote =
-                Vote { expert, model, outcome, shadow, truncated, cached, windows, explored, revision };
-            WeighedVote { vote, weight, contribution }
-        };
+        let weighed =
+            |(expert, (model, outcome, marks, (explored, decisive, revision), weight, contribution))| {
+                let (shadow, truncated, cached, windows) = marks;
+                let vote = Vote {
+                    expert,
+                    model,
+                    outcome,
+                    shadow,
+                    truncated,
+                    cached,
+                    windows,
+                    explored,
+                    decisive,
+                    revision,
+                };
+                WeighedVote { vote, weight, contribution }
+            };
         votes.into_iter().map(weighed).collect()
     })
 }
@@ -171,8 +182,9 @@ prop_compose! {
 }
 
 fn judged() -> impl Strategy<Value = RoundRecord> {
-    let votes = per_expert((option::of(share()), any::<bool>())).prop_map(|votes| {
-        votes.into_iter().map(|(expert, (score, shadow))| RoundVote { expert, score, shadow }).collect()
+    let votes = per_expert((option::of(share()), any::<bool>(), any::<bool>())).prop_map(|votes| {
+        let vote = |(expert, (score, shadow, decisive))| RoundVote { expert, score, shadow, decisive };
+        votes.into_iter().map(vote).collect()
     });
     (round_id(), option::of(id()), time(), reference(), votes, option::of(reading())).prop_map(
         |(id, subject, round_time, decision, votes, reading)| RoundRecord {

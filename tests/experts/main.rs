@@ -15,6 +15,7 @@ mod prompts;
 mod quality;
 mod refused;
 mod remote;
+mod smollm;
 mod stream;
 mod view_figures;
 mod views;

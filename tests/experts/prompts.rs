@@ -43,7 +43,10 @@ fn ids_equal_the_golden_ones() {
         turns.push(turn(Role::Assistant, "An hour."));
     }
     let verdict = tokenizer.verdict();
-    assert_eq!((verdict.harmful.as_slice(), verdict.safe.as_slice()), ([20_408].as_slice(), [2_991].as_slice()));
+    assert_eq!(
+        (verdict.harmful.as_slice(), verdict.safe.as_slice()),
+        ([20_408].as_slice(), [2_991].as_slice())
+    );
     assert_eq!(tokenizer.prefixes().len(), 1, "user and assistant prompts share the policy's cache");
 }
 

@@ -1,5 +1,7 @@
 //! Whole flows: on the embedded broker, and on a real Apache Kafka.
 
+#[path = "../experts/support/mod.rs"]
+mod experts_support;
 #[path = "../services/registry/server.rs"]
 #[allow(dead_code, reason = "the registry's own tests use all of it")]
 mod registry_server;
@@ -8,6 +10,7 @@ mod store_support;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod decisive;
 mod demo;
 mod embedded;
 mod kafka;

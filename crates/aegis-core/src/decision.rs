@@ -147,14 +147,14 @@ impl Decision {
 
 /// The action and review reasons of a policy for one event.
 #[derive(Debug, Clone, PartialEq)]
-struct Ruling {
+pub(crate) struct Ruling {
     action: Action,
     /// The reasons for a human review, the most important first.
     reasons: Vec<ReviewReason>,
 }
 
 /// The rank of an action by strictness.
-fn strictness(action: Action) -> u8 {
+pub(crate) fn strictness(action: Action) -> u8 {
     match action {
         Action::Allow => 0,
         Action::Review => 1,
@@ -169,18 +169,23 @@ fn rule_nothing(policy: &Policy) -> Ruling {
     Ruling { action, reasons }
 }
 
-/// The ruling on an event with `awake` experts awake. `p` is `None` if there are none.
-fn rule(policy: &Policy, p: Option<f64>, awake: usize, categories: &[CategoryScore]) -> Ruling {
+/// The strictest action of the category rules that apply; `Allow` if none does.
+pub(crate) fn rule_categories(policy: &Policy, categories: &[CategoryScore]) -> Action {
+    let rule_action = |CategoryScore { category, score }: &CategoryScore| {
+        policy.categories.get(category).filter(|rule| *score >= rule.threshold).map(|rule| rule.action)
+    };
+    let strictest = categories.iter().filter_map(rule_action).max_by_key(|action| strictness(*action));
+    strictest.unwrap_or(Action::Allow)
+}
+
+/// The ruling on an event with `awake` experts awake, whose category rules ask for the action `category`. `p` is `None`
+/// if there are none.
+pub(crate) fn rule(policy: &Policy, p: Option<f64>, awake: usize, category: Action) -> Ruling {
     let Some(p) = p.filter(|_| awake >= policy.min_awake) else {
         return Ruling { action: Action::Review, reasons: vec![ReviewReason::TooFewAwake] };
     };
     let threshold = policy.threshold();
     let flagged = if p >= threshold { policy.flagged } else { Action::Allow };
-    let rule_action = |CategoryScore { category, score }: &CategoryScore| {
-        policy.categories.get(category).filter(|rule| *score >= rule.threshold).map(|rule| rule.action)
-    };
-    let category = categories.iter().filter_map(rule_action).max_by_key(|action| strictness(*action));
-    let category = category.unwrap_or(Action::Allow);
     let action = if strictness(category) > strictness(flagged) { category } else { flagged };
     let mut reasons = Vec::new();
     if action == Action::Review {
@@ -195,7 +200,7 @@ fn rule(policy: &Policy, p: Option<f64>, awake: usize, categories: &[CategorySco
 }
 
 /// The greatest score of each category over all votes that are not in shadow, ordered by slug.
-fn greatest(votes: &[Vote]) -> Vec<CategoryScore> {
+pub(crate) fn greatest(votes: &[Vote]) -> Vec<CategoryScore> {
     let mut found = std::collections::BTreeMap::<&str, f64>::new();
     for vote in votes.iter().filter(|vote| !vote.shadow) {
         let Outcome::Voted { categories, .. } = &vote.outcome else { continue };
@@ -247,7 +252,7 @@ pub fn decide(
     let ruling = if nothing_to_judge {
         rule_nothing(policy)
     } else {
-        rule(policy, combined.probability, awake, &categories)
+        rule(policy, combined.probability, awake, rule_categories(policy, &categories))
     };
     let votes: Vec<_> = votes
         .into_iter()
@@ -299,7 +304,7 @@ impl Decision {
             return rule_nothing(policy).reasons;
         }
         let awake = self.votes.iter().filter(|weighed| weighed.vote.awake().is_some()).count();
-        rule(policy, self.probability, awake, &self.categories).reasons
+        rule(policy, self.probability, awake, rule_categories(policy, &self.categories)).reasons
     }
 
     /// The encoder of the features, if there are any.
@@ -317,6 +322,7 @@ impl Decision {
             .map(|weighed| RoundVote {
                 score: weighed.vote.score(),
                 shadow: weighed.vote.shadow,
+                decisive: weighed.vote.decisive,
                 expert: weighed.vote.expert,
             })
             .collect();

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod decision;
+pub mod decisive;
 pub mod draw;
 pub mod event;
 pub mod explain;

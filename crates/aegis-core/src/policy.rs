@@ -79,4 +79,11 @@ impl Policy {
     pub fn threshold(&self) -> f64 {
         self.cost_false_positive / (self.cost_false_positive + self.cost_false_negative)
     }
+
+    /// The values of p at which action or review may change. Between two neighbours all p have the same ruling.
+    #[must_use]
+    pub fn boundaries(&self) -> Vec<f64> {
+        let (threshold, margin) = (self.threshold(), self.review_margin);
+        if margin > 0.0 { vec![threshold - margin, threshold, threshold + margin] } else { vec![threshold] }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::event::Millis;
 use super::features::{EncoderId, Features};
-use super::learners::{Learner, LearnerSpec, Mass, RoundInput, SpecError};
+use super::learners::{Interval, Learner, LearnerSpec, Mass, RoundInput, SpecError};
 use super::ledger::TextFeatures;
 use super::vote::Vote;
 
@@ -185,6 +185,39 @@ impl Predictor {
     #[must_use]
     pub fn reads(&self, features: &TextFeatures) -> bool {
         self.encoder == Some(features.encoder)
+    }
+
+    /// The index of an expert in the state.
+    pub(crate) fn index(&self, expert: &str) -> Option<usize> {
+        self.experts.iter().position(|known| known == expert)
+    }
+
+    /// The votes that are awake, in the order of the state's experts; NaN for all others.
+    pub(crate) fn row(&self, votes: &[Vote]) -> Vec<f64> {
+        self.arrange(votes).0
+    }
+
+    /// The probability of a row of votes; `None` if all experts are asleep.
+    pub(crate) fn probability_of(
+        &mut self,
+        event: &str,
+        row: &[f64],
+        features: Option<&TextFeatures>,
+    ) -> Option<f64> {
+        let features = self.readable(features);
+        self.predict(&RoundInput { votes: row, features, event })
+    }
+
+    /// The interval of the probability over all rows between two; `None` if all experts are asleep.
+    pub(crate) fn range(
+        &mut self,
+        event: &str,
+        least: &[f64],
+        greatest: &[f64],
+        features: Option<&TextFeatures>,
+    ) -> Option<Interval> {
+        let round = RoundInput { votes: least, features: self.readable(features), event };
+        least.iter().any(|vote| !vote.is_nan()).then(|| self.learner.range(&round, greatest))
     }
 
     fn readable<'a>(&self, features: Option<&'a TextFeatures>) -> Option<&'a Features> {

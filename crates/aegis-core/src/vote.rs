@@ -111,6 +111,9 @@ pub struct Vote {
     pub windows: usize,
     /// `true` if the expert was drawn to be asked about this event whether or not its vote could matter.
     pub explored: bool,
+    /// `true` if the expert was asked only because its vote could change the decision. Such votes do not count for its
+    /// quality, which would be that on difficult events.
+    pub decisive: bool,
     /// The model, its revision and the prompt's version, of an expert without a file of its own. At most
     /// [`MAX_REVISION`] bytes.
     pub revision: Option<String>,
@@ -140,6 +143,7 @@ impl Vote {
             cached: false,
             windows: 1,
             explored: false,
+            decisive: false,
             revision: None,
         }
     }

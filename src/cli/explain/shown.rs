@@ -88,6 +88,7 @@ fn vote_json(weighed: &WeighedVote) -> Value {
         "cached": vote.cached,
         "windows": vote.windows,
         "explored": vote.explored,
+        "decisive": vote.decisive,
         "revision": vote.revision,
         "weight": weighed.weight,
         "contribution": weighed.contribution,
@@ -217,6 +218,9 @@ fn vote_row(weighed: &WeighedVote) -> Vec<String> {
     }
     if vote.explored {
         also.push("drawn to be asked in any case".into());
+    }
+    if vote.decisive {
+        also.push("asked because it could change the decision".into());
     }
     also.extend(vote.revision.as_deref().map(printable));
     let model = vote.model.map_or_else(|| "-".into(), |model| short(&hex(&model)).to_owned());

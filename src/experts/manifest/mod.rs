@@ -2,6 +2,7 @@
 //!
 //! The files that a manifest names are read by the `loader`.
 
+mod ask;
 pub(super) mod guard;
 mod parse;
 mod raw;
@@ -11,6 +12,7 @@ mod view;
 
 use std::path::PathBuf;
 
+pub use ask::Ask;
 use guard::Guard;
 use remote::Remote;
 use serde::Deserialize;
@@ -239,6 +241,8 @@ pub(super) struct Manifest {
     pub(super) view: View,
     /// The speakers of judged turns on which the expert votes.
     pub(super) roles: Vec<Role>,
+    /// When the expert is asked.
+    pub(super) ask: Ask,
     pub(super) body: Body,
     /// Measurements, for display.
     pub(super) quality: toml::Table,

@@ -35,10 +35,10 @@ impl Manifest {
         if folder.is_none_or(|name| name.to_str() != Some(&raw.id)) {
             return Err(validator.error("id", "is not the folder's name", "rename one of the two"));
         }
-        let (view, roles) = (validator.view(&raw)?, validator.roles(&raw)?);
+        let (view, roles, ask) = (validator.view(&raw)?, validator.roles(&raw)?, validator.ask(&raw)?);
         let body = validator.body(&mut raw)?;
         let RawManifest { id, kind, description, licence, source, alone, quality, .. } = raw;
-        Ok(Self { id, kind, description, licence, source, alone, view, roles, body, quality })
+        Ok(Self { id, kind, description, licence, source, alone, view, roles, ask, body, quality })
     }
 }
 

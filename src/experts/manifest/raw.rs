@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::guard::RawPrompt;
 use super::remote::{RawEndpoint, RawRequest};
-use super::{Activation, Calibration, Kind, Label, Padding};
+use super::{Activation, Ask, Calibration, Kind, Label, Padding};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +79,7 @@ pub(super) struct RawManifest {
     pub(super) alone: bool,
     pub(super) view: Option<String>,
     pub(super) roles: Option<Vec<String>>,
+    pub(super) ask: Option<Ask>,
     pub(super) model: Option<RawModel>,
     pub(super) rules: Option<RawFile>,
     pub(super) endpoint: Option<RawEndpoint>,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::raw::{RawFile, RawInputs, RawManifest, RawModel, RawOutputs, RawText, RawTokenizer};
 use super::{
-    Body, Calibration, GraphFiles, HashedFile, Kind, Label, Scores, TextInput, TokenizerSpec, View,
+    Ask, Body, Calibration, GraphFiles, HashedFile, Kind, Label, Scores, TextInput, TokenizerSpec, View,
     is_plain_file,
 };
 use crate::core::event::Role;
@@ -212,6 +212,13 @@ impl Validator<'_> {
             return Err(self.error("roles", problem, format!("give some of {known}, or remove it")));
         }
         Ok(roles)
+    }
+
+    /// When the expert is asked. An encoder does not vote, and all rules read a text together.
+    pub(super) fn ask(&self, raw: &RawManifest) -> Result<Ask, PanelError> {
+        let is_alone = !matches!(raw.kind, Kind::Encoder | Kind::Rules);
+        self.forbid(!is_alone && raw.ask == Some(Ask::WhenDecisive), "ask", raw.kind)?;
+        Ok(raw.ask.unwrap_or(Ask::default_of(raw.kind)))
     }
 
     /// Builds the part of a manifest that depends on its kind.

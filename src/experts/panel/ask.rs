@@ -12,6 +12,7 @@ use crate::core::vote::Abstention;
 use crate::experts::backend::result::catch_panic;
 use crate::experts::error::PanelError;
 use crate::experts::loader::Model;
+use crate::experts::manifest::Kind;
 use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer};
 use crate::experts::scheduler::work::Submission;
 
@@ -38,6 +39,28 @@ impl UnderLoad {
     }
 }
 
+/// The experts that are asked about a conversation, by their index in the panel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// All experts.
+    #[default]
+    All,
+    /// All experts but these.
+    Without(Arc<[usize]>),
+    /// These experts, about a conversation that the others were asked about before. There are no features.
+    Only(Arc<[usize]>),
+}
+
+impl Asked {
+    fn asks(&self, expert_index: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Without(experts) => !experts.contains(&expert_index),
+            Self::Only(experts) => experts.contains(&expert_index),
+        }
+    }
+}
+
 /// A conversation that the panel is asked about.
 pub(super) struct Question {
     /// The key of the answer.
@@ -46,6 +69,8 @@ pub(super) struct Question {
     pub(super) conversation: Conversation,
     /// The experts that are asked under load.
     pub(super) under_load: UnderLoad,
+    /// The experts that are asked; the others abstain as not needed.
+    pub(super) asked: Asked,
 }
 
 /// The options of a submission.
@@ -115,11 +140,14 @@ impl Panel {
             return Submission::without_requests(answer);
         }
         self.refuse_other_roles(judged.role, &mut answer);
+        self.leave_out(&question.asked, &mut answer);
+        let wants_features = !matches!(question.asked, Asked::Only(_));
         let mut requests = QuestionRequests::new(self, &question.conversation, &revealed.text, terms);
         for (number, model) in self.models.iter().enumerate() {
             let is_asked = model.experts.iter().any(|expert| answer.is_asked(*expert));
             // An encoder is asked for its features, even if none of its heads is asked.
-            if !model.features && !(terms.votes && is_asked) {
+            let is_needed = (model.features && wants_features) || (terms.votes && is_asked);
+            if !is_needed {
                 continue;
             }
             if terms.shrunk && !question.under_load.keeps(number, model) {
@@ -129,10 +157,23 @@ impl Panel {
             requests.add_model(number, &mut answer);
         }
         let requests = requests.requests;
-        let asks_rules = terms.votes && self.scheduler.has_rules();
+        let asks_rules = terms.votes && self.scheduler.has_rules() && self.asks_rules(&answer);
         let parts = requests.len() + usize::from(asks_rules);
         let answer = Arc::new(PendingAnswer::new(sink, question.key, terms.timeout, answer, parts));
         Submission { answer, requests, rules_text: asks_rules.then(|| revealed.text.as_ref().into()) }
+    }
+
+    /// The experts that are not asked abstain, unless they have another reason.
+    fn leave_out(&self, asked: &Asked, answer: &mut PartialAnswer) {
+        for expert_index in (0..self.experts.len()).filter(|expert_index| !asked.asks(*expert_index)) {
+            answer.abstain(&[expert_index], Abstention::NotNeeded);
+        }
+    }
+
+    /// Returns `true` if one of the rules experts may still vote. All of them read a text in one job.
+    fn asks_rules(&self, answer: &PartialAnswer) -> bool {
+        let mut experts = self.experts.iter().enumerate();
+        experts.any(|(expert_index, expert)| expert.kind == Kind::Rules && answer.is_asked(expert_index))
     }
 
     /// The experts that do not vote on turns of this role abstain.

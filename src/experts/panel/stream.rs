@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::ask::{Question, Terms, UnderLoad};
+use super::ask::{Asked, Question, Terms, UnderLoad};
 use super::{Answer, Panel};
 use crate::core::event::ConversationRef;
 use crate::experts::cost::RunCost;
@@ -144,10 +144,25 @@ impl Stream {
         conversation: impl Into<ConversationRef<'a>>,
         under_load: UnderLoad,
     ) -> Result<(), PanelError> {
+        self.submit_asking(key, conversation, under_load, Asked::All)
+    }
+
+    /// Like [`Stream::submit_to`], with the choice of experts. The others abstain with
+    /// [`Abstention::NotNeeded`](crate::core::vote::Abstention::NotNeeded).
+    ///
+    /// # Errors
+    /// Returns the same error.
+    pub fn submit_asking<'a>(
+        &mut self,
+        key: u64,
+        conversation: impl Into<ConversationRef<'a>>,
+        under_load: UnderLoad,
+        asked: Asked,
+    ) -> Result<(), PanelError> {
         let texts = self.texts.as_ref().filter(|_| self.inside < self.room).ok_or(PanelError::Refused)?;
         let conversation = conversation.into().to_conversation(self.panel.history_turns);
         let submitted =
-            Submitted { question: Question { key, conversation, under_load }, at: Instant::now() };
+            Submitted { question: Question { key, conversation, under_load, asked }, at: Instant::now() };
         texts.send(submitted).map_err(|_| PanelError::Refused)?;
         self.inside += 1;
         Ok(())

@@ -126,6 +126,9 @@ metrics! {
         ABSTENTIONS: Counter<2> = Kind::Counter, "aegis_abstentions_total", "abstentions", ["expert", "reason"],
             "Abstentions, by reason.",
             "`failed`, `timed_out`, `not_finite`, `wrong_shape` or `out_of_memory` increasing";
+        DEFERRED: Counter<2> = Kind::Counter, "aegis_deferred_total", "events", ["expert", "outcome"],
+            "Events with an expert that is asked only when its vote could change the decision: it could (`asked`), a draw selected it in any case (`explored`), or it was not asked (`not_needed`).",
+            "`asked` more than a third of all: it costs much more than it would have to";
         EXPERT_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_expert_seconds", "seconds", ["expert"],
             "Duration of one run of an expert on one batch.",
             "p99 near the expert's timeout";

@@ -7,7 +7,7 @@ use metrics::{Counter, Histogram};
 
 use super::list::{
     ABSTENTIONS, ACTIVE, BRIER, CACHED, CALIBRATION, COMMIT_SECONDS, CORRECTIONS, DEAD_LETTERS,
-    DECISION_SECONDS, DECISIONS, DECISIONS_SKIPPED, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS,
+    DECISION_SECONDS, DECISIONS, DECISIONS_SKIPPED, DEFERRED, DEGRADED, DISAGREEMENTS, END_TO_END_SECONDS,
     EXPERT_BRIER, EXPERT_MISTAKES, EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, HIDDEN_TEXT, INDEX_ENTRIES,
     INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS, LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES,
     NOTHING_TO_JUDGE, PANEL_CURRENT, PANEL_RELOADS, PANEL_SHRUNK, PARTITIONS, POLICIES_CURRENT,
@@ -20,7 +20,7 @@ use crate::core::event::Millis;
 use crate::core::learners::Tally;
 use crate::core::learners::tally::Certificate;
 use crate::core::predictor::Published;
-use crate::core::vote::{Outcome, Vote};
+use crate::core::vote::{Abstention, Outcome, Vote};
 
 /// Converts to the type of gauges and histograms. Exact up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]
@@ -156,6 +156,14 @@ fn rare_properties(decision: &Decision, vote: &Vote) {
         let same = (score >= decision.threshold) == (p >= decision.threshold);
         let word = if same { "same" } else { "other" };
         SHADOW_VOTES.with([&decision.id.policy, &vote.expert, word]).increment(1);
+    }
+    let deferred = match vote.outcome {
+        Outcome::Abstained(Abstention::NotNeeded) => Some("not_needed"),
+        _ if vote.explored => Some("explored"),
+        _ => vote.decisive.then_some("asked"),
+    };
+    if let Some(outcome) = deferred {
+        DEFERRED.with([&vote.expert, outcome]).increment(1);
     }
     if vote.truncated {
         TRUNCATED.with([&vote.expert]).increment(1);

@@ -12,6 +12,9 @@ use crate::core::fold::Fold;
 use crate::core::hash::hex;
 use crate::core::ledger_state::LedgerState;
 
+/// The style sheet of pages, in addition to that of charts.
+pub(crate) const STYLE: &str = include_str!("style.css");
+
 /// Writes the page about these folds, which must be caught up. `title` names the streams.
 ///
 /// # Errors
@@ -47,6 +50,6 @@ fn page(title: &str, ledger: &LedgerState, folds: &[Fold]) -> Result<String, Rep
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
          <title>{title} – Aegis replay</title><style>{}{}</style></head><body><main>\n<h1>{title}</h1>{policies}</main></body></html>\n",
         charts::STYLE,
-        include_str!("style.css")
+        STYLE
     ))
 }

@@ -48,7 +48,7 @@ impl<'a> ScorePipeline<'a> {
         let (group, topics) = (&config.score.group, &config.topics);
         let source = Source::subscribe(connection, group, &[&topics.events], Start::Earliest)?;
         let (window, delay) = (config.score.window, config.experts.batch_delay());
-        let in_flight = InFlightEvents::open(&panel.panel, &policies, window, delay)?;
+        let in_flight = InFlightEvents::open(&panel.panel, &policies, window, delay, config.experts.explore)?;
         let reviews = ReviewRequests { topic: topics.review.as_str().into(), encoding: encodings.review };
         let oversized = OversizedReplacer::new(connection, topics);
         let member = source.membership().clone();

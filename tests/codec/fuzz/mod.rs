@@ -7,6 +7,7 @@
 mod corpus;
 mod mutate;
 mod records;
+mod rows;
 mod targets;
 mod texts;
 mod weigh;

@@ -1,6 +1,6 @@
 //! The decoders, each as a function from bytes to its outcome.
 
-use super::{records, texts};
+use super::{records, rows, texts};
 
 /// A decoder.
 pub struct Target {
@@ -80,6 +80,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "replay-avro", fixtures: &[], folder: "avro", run: texts::replay_avro },
     Target { name: "replay-gz", fixtures: &[], folder: "gz", run: texts::replay_gz },
     Target { name: "replay-zst", fixtures: &[], folder: "zst", run: texts::replay_zst },
+    // Files that users evaluate and score.
+    Target { name: "rows-json", fixtures: &[], folder: "rows", run: rows::json },
+    Target { name: "rows-csv", fixtures: &[], folder: "rows", run: rows::csv },
+    Target { name: "rows-avro", fixtures: &[], folder: "avro", run: rows::avro },
     Target { name: "config", fixtures: &[], folder: "config", run: texts::config },
     Target { name: "overlay", fixtures: &[], folder: "overlay", run: texts::overlay },
     Target { name: "policies", fixtures: &[], folder: "policies", run: texts::policies },

@@ -6,6 +6,7 @@ use crate::support;
 
 mod aborts;
 mod connections;
+mod deferred;
 mod fatal;
 mod panel;
 mod progress;

@@ -6,13 +6,17 @@
 //! is at most ½ ln K for any number of rounds, where K is the number of members. A further member thus
 //! costs at most its part of ½ ln K.
 
+mod range;
+
 use super::brier::Aggregation;
 use super::grid::{self, Aggregates, Shares};
+use super::interval::Interval;
 use super::reading::{Inputs, Reader};
 use super::recalibrated::Recalibrated;
 use super::stacking::{Form, Margin, Stack, encode, width};
 use super::{Against, BadState, Learner, LossKind, Mass, RoundInput, owned, shares};
 use crate::math::{ln, sigmoid};
+use range::RangeScratch;
 
 /// The form of the votes and the memory γ of each stacking.
 const STACKINGS: [(Form, f64); 5] = [
@@ -71,6 +75,7 @@ pub struct Default {
     /// The prediction of each member for the current round, NaN if it sleeps: experts, recalibrated experts,
     /// grid, stackings, readers, joint stacking.
     predictions: Vec<f64>,
+    scratch: RangeScratch,
 }
 
 impl Default {
@@ -96,6 +101,7 @@ impl Default {
             log_odds: vec![0.0; width(n)],
             inputs: Inputs::new(n),
             predictions: vec![f64::NAN; members],
+            scratch: RangeScratch::new(n, members),
         }
     }
 
@@ -205,6 +211,12 @@ impl Learner for Default {
         let aggregates = self.predict_members(round, Some(target));
         let without_features = round.features.map(|_| self.combine_without_readers());
         (self.learn(round, &aggregates, target), without_features)
+    }
+
+    fn range(&mut self, round: &RoundInput<'_>, greatest: &[f64]) -> Interval {
+        self.member_ranges(round, greatest);
+        let low = self.aggregation.combine(&self.predictions).p;
+        Interval { low, high: self.aggregation.combine(&self.scratch.greatest).p }
     }
 
     fn weights(&self, _: &RoundInput<'_>, _: &mut [f64]) -> bool {

@@ -15,6 +15,7 @@ mod fixed_share;
 mod fpl;
 mod grid;
 mod hedge;
+mod interval;
 mod log_loss;
 pub mod majority;
 mod mix;
@@ -30,6 +31,7 @@ mod weighted_majority;
 
 use super::features::Features;
 pub use error::SpecError;
+pub use interval::Interval;
 pub use name::Name;
 pub use parameters::{Noise, Parameter, Value};
 pub use spec::LearnerSpec;
@@ -114,6 +116,17 @@ pub struct Against {
 pub trait Learner: Send {
     /// Returns P(unsafe) for this round. Only scratch space changes.
     fn predict(&mut self, round: &RoundInput<'_>) -> f64;
+
+    /// Returns an interval that contains the [`predict`](Self::predict)ion for all votes that lie between those of the
+    /// round, which are the least, and `greatest`. An expert sleeps in both rows or in neither.
+    ///
+    /// Up to rounding, which the caller's slack covers ([`decisive`](crate::decisive)). The default is for learners whose
+    /// prediction does not fall when a vote rises and the same experts are awake: weighted means, counts of sides, the
+    /// vote of a leader that does not depend on the votes, and Vovk's substitution, which rises with each prediction.
+    fn range(&mut self, round: &RoundInput<'_>, greatest: &[f64]) -> Interval {
+        let low = self.predict(round);
+        Interval::of(low, self.predict(&RoundInput { votes: greatest, ..*round }))
+    }
 
     /// Returns the [`predict`](Self::predict)ion for this round, and learns its target.
     fn step(&mut self, round: &RoundInput<'_>, target: f64) -> f64;

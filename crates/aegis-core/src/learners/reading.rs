@@ -6,7 +6,8 @@
 //! diagonal covariance works because the basis is whitened. Sums run in eight fixed lanes, so that a
 //! vectorised and a plain build give the same bits. Without features a member sleeps.
 
-use super::stacking::{Form, Margin, VARIANCE, curvature, encode, width};
+use super::interval::{InputBox, Interval, Magnitude, Move, Spread};
+use super::stacking::{Form, Margin, VARIANCE, curvature, encode, fill, probability, width};
 use super::{BadState, Learner, LossKind, Mass, RoundInput, check};
 use crate::features::{DIMENSIONS, Features};
 use crate::math::sigmoid;
@@ -158,6 +159,38 @@ impl Reader {
         Margin { s: dot(&inputs.values, &self.means), u: dot(&inputs.squares, &self.variances) }
     }
 
+    /// The interval of the log-odds over a box of φ, and hints that are at most `hint_reach` from the one in `inputs`,
+    /// which are filled for the box's centre.
+    pub(super) fn range(&self, inputs: &Inputs, phi: &InputBox, hint_reach: f64) -> Interval {
+        let n = phi.centre.len() / 2 - 1;
+        let products = DIMENSIONS + padded_width(n);
+        let sizes = inputs.values.iter().zip(&self.means).map(|(f, mean)| (f * mean).abs());
+        let margin = self.margin(inputs);
+        let mut spread = Spread::new(margin, Magnitude { s: sizes.sum(), u: margin.u });
+        // A vote is an input by itself, and in eight products with coordinates that do not move.
+        for at in &phi.moving {
+            let vote = DIMENSIONS + at;
+            let (mut slope, mut curve) = (self.means[vote], self.variances[vote]);
+            let first = products + LANES * at;
+            if let (Some(means), Some(variances)) =
+                (self.means.get(first..first + LANES), self.variances.get(first..first + LANES))
+            {
+                for ((mean, variance), z) in means.iter().zip(variances).zip(&inputs.values) {
+                    slope += mean * z;
+                    curve += variance * z * z;
+                }
+            }
+            let bend = curve * phi.centre[*at];
+            spread.push(Move { reach: phi.reach[*at], slope, bend, curve });
+        }
+        let hint = DIMENSIONS + 2 * n + 1;
+        let (slope, curve) = (self.means[hint], self.variances[hint]);
+        if hint_reach > 0.0 && (slope != 0.0 || curve != 0.0) {
+            spread.push(Move { reach: hint_reach, slope, bend: curve * inputs.values[hint], curve });
+        }
+        spread.log_odds()
+    }
+
     /// Learns the target of a round whose margin has the mean s. `q` is σ(s).
     pub(super) fn learn(&mut self, inputs: &Inputs, q: f64, target: f64) {
         let (h, off) = (curvature(q), target - q);
@@ -225,13 +258,15 @@ pub struct Reading {
     reader: Reader,
     inputs: Inputs,
     phi: Vec<f64>,
+    votes: InputBox,
 }
 
 impl Reading {
     /// A reading member over `n` experts with the prior variance `variance` and the memory `gamma`.
     #[must_use]
     pub fn new(n: usize, variance: f64, gamma: f64) -> Self {
-        Self { reader: Reader::new(n, variance, gamma), inputs: Inputs::new(n), phi: vec![0.0; width(n)] }
+        let (phi, votes) = (vec![0.0; width(n)], InputBox::new(width(n)));
+        Self { reader: Reader::new(n, variance, gamma), inputs: Inputs::new(n), phi, votes }
     }
 
     fn margin(&mut self, round: &RoundInput<'_>) -> Option<Margin> {
@@ -256,6 +291,13 @@ impl Learner for Reading {
 
     fn step_ablated(&mut self, round: &RoundInput<'_>, target: f64) -> (f64, Option<f64>) {
         (self.step(round, target), round.features.map(|_| 0.5))
+    }
+
+    fn range(&mut self, round: &RoundInput<'_>, greatest: &[f64]) -> Interval {
+        let Some(features) = round.features else { return Interval::of(0.5, 0.5) };
+        fill(Form::Sign, &mut self.votes, round.votes, greatest);
+        self.inputs.fill(features, &self.votes.centre, 0.0);
+        probability(self.reader.range(&self.inputs, &self.votes, 0.0))
     }
 
     fn weights(&self, _: &RoundInput<'_>, _: &mut [f64]) -> bool {

@@ -6,7 +6,8 @@
 //! an expert that ranks well but calls too much unsafe loses its mistakes, and an uninformative expert becomes
 //! the base rate of the stream. It sleeps when the expert does.
 
-use super::stacking::{Margin, curvature};
+use super::interval::{InputBox, Interval, Magnitude, Move, Spread};
+use super::stacking::{Margin, curvature, probability};
 use super::{BadState, check};
 use crate::math::sigmoid;
 
@@ -117,6 +118,24 @@ impl Recalibrated {
                 *prediction = if vote.is_nan() { f64::NAN } else { p };
             }
         }
+    }
+
+    /// The interval of the prediction of one recalibrated expert that is awake. The box holds half the log-odds of each
+    /// vote.
+    pub(super) fn range(&self, expert: usize, halves: &InputBox) -> Interval {
+        let (cell, lane) = (&self.cells[expert / LANES], expert % LANES);
+        let (x, slope, square) = (halves.centre[expert], cell.slope[lane], cell.slope_variance[lane]);
+        let (s, bend) = (slope * x + cell.bias[lane], square * x + cell.both[lane]);
+        let u = (bend + cell.both[lane]) * x + cell.bias_variance[lane];
+        let sizes =
+            |along: f64, both: f64, constant: f64| (along.abs() * x.abs() + both.abs()) * x.abs() + constant;
+        let magnitude = Magnitude {
+            s: (slope * x).abs() + cell.bias[lane].abs(),
+            u: sizes(square, 2.0 * cell.both[lane], cell.bias_variance[lane]),
+        };
+        let mut spread = Spread::new(Margin { s, u: if u > 0.0 { u } else { 0.0 } }, magnitude);
+        spread.push(Move { reach: halves.reach[expert], slope, bend, curve: square });
+        probability(spread.log_odds())
     }
 
     /// Learns the target of the round that was predicted last.

@@ -7,6 +7,7 @@
 //! (stabilised forgetting). Without it the directions of P that no round informs grow as γ^-k, and the
 //! learner breaks down after some 19,000 rounds.
 
+use super::interval::{InputBox, Interval, Magnitude, Move, Spread};
 use super::{BadState, Learner, Mass, RoundInput, check};
 use crate::math::{ln_normal, sigmoid};
 
@@ -14,7 +15,7 @@ use crate::math::{ln_normal, sigmoid};
 pub(super) const VARIANCE: f64 = 0.1;
 /// The least curvature of a round, so that a certain prediction still learns.
 const LEAST_CURVATURE: f64 = 1e-6;
-const EIGHTH_PI: f64 = std::f64::consts::PI / 8.0;
+pub(super) const EIGHTH_PI: f64 = std::f64::consts::PI / 8.0;
 /// The number of experts up to which the matrix operations are compiled for their exact width.
 const UNROLLED: usize = 12;
 
@@ -47,6 +48,16 @@ pub(super) fn encode(form: Form, votes: &[f64], phi: &mut [f64]) {
         *flag = if vote.is_nan() { 0.0 } else { 1.0 };
     }
     rest[votes.len()] = 1.0;
+}
+
+/// Sets the box of the inputs φ for votes between two rows. Each form is increasing in a vote.
+pub(super) fn fill(form: Form, inputs: &mut InputBox, least: &[f64], greatest: &[f64]) {
+    inputs.fill(|phi| encode(form, least, phi), |phi| encode(form, greatest, phi));
+}
+
+/// The interval of the probabilities with these log-odds.
+pub(super) fn probability(log_odds: Interval) -> Interval {
+    Interval { low: sigmoid(log_odds.low), high: sigmoid(log_odds.high) }
 }
 
 /// The margin of a linear member in one round: its mean s = φ·w, and the variance u of s.
@@ -115,6 +126,29 @@ impl Stack {
             u += f * image;
         }
         Margin { s, u: if u > 0.0 { u } else { 0.0 } }
+    }
+
+    /// The interval of the log-odds over a box of inputs.
+    pub(super) fn range(&mut self, inputs: &InputBox) -> Interval {
+        let margin = self.margin(&inputs.centre);
+        let width = self.mean.len();
+        let covariance = |row: usize, column: usize| self.covariance[row * width + column];
+        let (mut s, mut sizes, mut variance) = (0.0, 0.0, 0.0f64);
+        for (at, (f, mean)) in inputs.centre.iter().zip(&self.mean).enumerate().take(self.inputs) {
+            s += (f * mean).abs();
+            sizes += f.abs();
+            variance = variance.max(covariance(at, at).abs());
+        }
+        let mut spread = Spread::new(margin, Magnitude { s, u: sizes * sizes * variance });
+        for (place, at) in inputs.moving.iter().enumerate() {
+            let reach = inputs.reach[*at];
+            let (slope, bend, curve) = (self.mean[*at], self.image[*at], covariance(*at, *at));
+            spread.push(Move { reach, slope, bend, curve });
+            for other in &inputs.moving[..place] {
+                spread.cross(2.0 * covariance(*at, *other) * reach * inputs.reach[*other]);
+            }
+        }
+        spread.log_odds()
     }
 
     /// Learns the target of the round whose margin was computed last. `q` is σ(s).
@@ -309,13 +343,14 @@ mod any {
 pub struct Stacking {
     stack: Stack,
     phi: Vec<f64>,
+    inputs: InputBox,
 }
 
 impl Stacking {
     /// Stacking on 2v - 1 over `n` experts with the memory 0 < γ <= 1.
     #[must_use]
     pub fn new(n: usize, gamma: f64) -> Self {
-        Self { stack: Stack::new(n, gamma), phi: vec![0.0; width(n)] }
+        Self { stack: Stack::new(n, gamma), phi: vec![0.0; width(n)], inputs: InputBox::new(width(n)) }
     }
 }
 
@@ -330,6 +365,11 @@ impl Learner for Stacking {
         let margin = self.stack.margin(&self.phi);
         self.stack.learn(&self.phi, margin, sigmoid(margin.s), target);
         sigmoid(margin.log_odds())
+    }
+
+    fn range(&mut self, round: &RoundInput<'_>, greatest: &[f64]) -> Interval {
+        fill(Form::Sign, &mut self.inputs, round.votes, greatest);
+        probability(self.stack.range(&self.inputs))
     }
 
     fn weights(&self, _: &RoundInput<'_>, _: &mut [f64]) -> bool {

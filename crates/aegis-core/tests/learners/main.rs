@@ -5,6 +5,7 @@ mod errors;
 mod long;
 mod members;
 mod properties;
+mod ranges;
 mod recovery;
 mod reference;
 mod spec;

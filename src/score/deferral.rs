@@ -1,0 +1,115 @@
+//! Experts that are asked only if their votes could change the decision, or if a draw selects them.
+//!
+//! The panel is first asked without them. Once the others have answered, [`Deferral::next`] returns the expert to ask next,
+//! or `None` if no outcome of the experts that are still unasked changes the decision. The check uses the predictor and
+//! the policy with which the event is decided right after it, so a skipped expert is proven not to have mattered to the
+//! decision that is written, whatever was published or reloaded between the two phases.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::in_flight::AnsweredEvent;
+use crate::core::decisive::{Decisive, Unasked, decisive};
+use crate::core::draw::Draws;
+use crate::core::event::Event;
+use crate::core::policy::Policy;
+use crate::core::predictor::Predictor;
+use crate::core::vote::{Abstention, Outcome, Vote};
+use crate::experts::{Ask, Asked, ExpertInfo, RunCost};
+
+/// The cost of an expert before its first run, in seconds. It is above that of most experts, so that a known cost
+/// precedes an unknown one.
+const UNKNOWN_COST: f64 = 1.0;
+/// The weight of a run in the mean cost of an expert.
+const COST_STEP: f64 = 0.05;
+
+/// The experts of one panel that are asked only when they matter.
+pub struct Deferral {
+    /// Their indices in the panel.
+    experts: Vec<usize>,
+    /// By expert of the panel, the mean time of a text in seconds; `None` before its first run.
+    costs: Vec<Option<f64>>,
+    /// The probability with which each of them is asked in any case.
+    explore: f64,
+}
+
+impl Deferral {
+    /// The deferral of a panel's experts.
+    #[must_use]
+    pub fn new(experts: &[ExpertInfo], explore: f64) -> Self {
+        let deferred = experts.iter().enumerate().filter(|(_, expert)| expert.ask == Ask::WhenDecisive);
+        let deferred = deferred.map(|(at, _)| at).collect();
+        Self { experts: deferred, costs: vec![None; experts.len()], explore }
+    }
+
+    /// Draws the deferred experts that are asked about an event in any case. The draw of an expert does not depend on
+    /// anything but the event, the policy and its secret, so that votes that are drawn are a fair sample.
+    #[must_use]
+    pub fn explored(&self, event: &Event, policy: &Policy, experts: &[ExpertInfo]) -> Arc<[usize]> {
+        if self.experts.is_empty() {
+            return Arc::new([]);
+        }
+        let draws = Draws::new(policy.learner.seed.as_deref().unwrap_or_default(), &policy.name);
+        let purpose = format!("explore {}", event.tenant);
+        let is_drawn = |at: &usize| draws.uniform(&event.id, &experts[*at].id, &purpose) < self.explore;
+        self.experts.iter().copied().filter(is_drawn).collect()
+    }
+
+    /// The choice of experts for the first phase.
+    #[must_use]
+    pub fn first_phase(&self, explored: &[usize]) -> Asked {
+        if self.experts.len() == explored.len() {
+            return Asked::All;
+        }
+        Asked::Without(self.experts.iter().copied().filter(|at| !explored.contains(at)).collect())
+    }
+
+    /// The index in the panel of the expert to ask next, or `None` if the event can be decided: no expert is unasked, or
+    /// none of them could change the decision. Votes of experts in shadow mode are marked.
+    pub fn next(
+        &self,
+        answered: &AnsweredEvent,
+        shadow: &BTreeSet<String>,
+        experts: &[ExpertInfo],
+        policy: &Policy,
+        predictor: &mut Predictor,
+    ) -> Option<usize> {
+        let unasked = |at: &usize| answered.votes[*at].outcome == Outcome::Abstained(Abstention::NotNeeded);
+        let indices: Vec<usize> = self.experts.iter().copied().filter(unasked).collect();
+        if indices.is_empty() {
+            return None;
+        }
+        let unasked: Vec<Unasked<'_>> = indices
+            .iter()
+            .map(|at| Unasked {
+                expert: &experts[*at].id,
+                categories: &experts[*at].categories,
+                shadow: shadow.contains(&experts[*at].id),
+                cost: self.costs[*at].unwrap_or(UNKNOWN_COST),
+            })
+            .collect();
+        let (event, features) = (&answered.event.event.id, answered.features.as_ref());
+        match decisive(predictor, policy, event, &answered.votes, features, &unasked) {
+            Decisive::Yes(first) => Some(indices[first]),
+            Decisive::No => None,
+        }
+    }
+
+    /// Takes the cost of a run into the mean costs.
+    #[expect(clippy::cast_precision_loss, reason = "a run has few texts")]
+    pub fn on_run(&mut self, run: &RunCost) {
+        for (at, took) in run.experts.iter().filter(|_| run.texts > 0) {
+            if let Some(cost) = self.costs.get_mut(*at) {
+                let text = took.as_secs_f64() / run.texts as f64;
+                *cost = Some(cost.map_or(text, |mean| mean + COST_STEP * (text - mean)));
+            }
+        }
+    }
+}
+
+/// Marks the votes of experts that were drawn.
+pub fn mark_explored(votes: &mut [Vote], explored: &[usize]) {
+    for at in explored {
+        votes[*at].explored = true;
+    }
+}

@@ -45,23 +45,25 @@ EXAMPLES = [
 ]
 
 
+@jax.jit
+def log_probabilities(loras, upper, head, prefix, x, last, ids):
+    """Returns the log probabilities of `ids` as the token after position `last` of each row."""
+    _, x = model.run_layers(upper, prefix, x, loras)
+    return jax.nn.log_softmax(model.logits(head, x[jnp.arange(len(last)), last]), axis=-1)[:, ids]
+
+
 def verdicts(weights, loras, cached, prompt):
     """Returns P(unsafe) of each row, and the probability of all tokens that are no verdict."""
     upper = [jax.device_put(w) for w in weights["layers"][FIRST:]]
     head = {k: jax.device_put(weights[k]) for k in ("embedding", "norm")}
-
-    @jax.jit
-    def run(x, last):
-        _, x = model.run_layers(upper, jnp.asarray(cached.prefix), x, loras)
-        z = jax.nn.log_softmax(model.logits(head, x[jnp.arange(len(last)), last]), axis=-1)
-        return z[:, jnp.array([prompt.unsafe, prompt.safe])]
-
+    ids, prefix = jnp.array([prompt.unsafe, prompt.safe]), jnp.asarray(cached.prefix)
     lengths = cached.lengths()
     p, outside = np.zeros(len(lengths)), np.zeros(len(lengths))
     for chosen in lower.batches(lengths):
         rows = np.resize(chosen, lower.BATCH)  # a full batch has a shape that is compiled already
-        x = cached.rows(rows, lower.padded(lengths[rows].max()))
-        z = np.asarray(run(jnp.asarray(x), jnp.asarray(lengths[rows] - 1)), np.float64)[:len(chosen)]
+        x = jnp.asarray(cached.rows(rows, lower.padded(lengths[rows].max())))
+        last = jnp.asarray(lengths[rows] - 1)
+        z = np.asarray(log_probabilities(loras, upper, head, prefix, x, last, ids), np.float64)[:len(chosen)]
         p[chosen] = 1 / (1 + np.exp(z[:, 1] - z[:, 0]))
         outside[chosen] = 1 - np.exp(z).sum(axis=1)
     return p, outside
@@ -134,7 +136,7 @@ def main():
     print(f"{len(rows)} texts, {sum(map(len, ids))} tokens", flush=True)
     cached = lower.cached(arguments.work, digest, weights, FIRST, prompt.prefix, ids)
     judges = {name: adapter.load(WEIGHTS / f"{name}.onnx_adapter", FIRST, model.LAYERS - FIRST) for name in ADAPTERS}
-    judges["no adapter"] = None
+    judges["no adapter"] = adapter.start(model.LAYERS - FIRST, seed=0)  # B is zero
     sets = {n: np.array([r.grade == texts.UNSAFE for r in v]) for n, v in held_out.items()
             if n not in ("caution", "examples")}
     p, outside = {}, {}

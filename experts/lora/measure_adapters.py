@@ -126,25 +126,7 @@ def fill(page: str, name: str, text: str) -> str:
     return page
 
 
-def main():
-    arguments = parse_arguments(__doc__)
-    digest, weights, prompt = prepare(arguments)
-    held_out = texts.held_out(arguments.data, lambda name: FOREIGN_EACH if name in FOREIGN else EACH)
-    held_out["examples"] = [texts.Text(t, texts.SAFE, "examples") for t in EXAMPLES]
-    rows = [r for of_set in held_out.values() for r in of_set]
-    ids = [prompt.ids(r.text, r.role, TOKENS) for r in rows]
-    print(f"{len(rows)} texts, {sum(map(len, ids))} tokens", flush=True)
-    cached = lower.cached(arguments.work, digest, weights, FIRST, prompt.prefix, ids)
-    judges = {name: adapter.load(WEIGHTS / f"{name}.onnx_adapter", FIRST, model.LAYERS - FIRST) for name in ADAPTERS}
-    judges["no adapter"] = adapter.start(model.LAYERS - FIRST, seed=0)  # B is zero
-    sets = {n: np.array([r.grade == texts.UNSAFE for r in v]) for n, v in held_out.items()
-            if n not in ("caution", "examples")}
-    p, outside = {}, {}
-    ends = np.cumsum([len(v) for v in held_out.values()])[:-1]
-    for judge, loras in judges.items():
-        q, outside[judge] = verdicts(weights, loras, cached, prompt)
-        p[judge] = dict(zip(held_out, np.split(q, ends)))
-        print(summary_table(sets, p, outside), flush=True)
+def write_report(sets, held_out, p, outside, prompt, example_ids) -> None:
     page = PAGE.read_text(encoding="utf-8")
     page = fill(page, "summary", summary_table(sets, p, outside))
     page = fill(page, "sets", quality_table(sets, p))
@@ -152,11 +134,34 @@ def main():
     PAGE.write_text(page, encoding="utf-8")
     about = "moderation, toxicity, HateCheck, answers and DICES; mean of the five"
     quality = {j: {"set": about, "auc": round(macro(sets, p[j])[0], 3)} for j in ADAPTERS}
-    examples = [{"text": t, "ids": ids[len(ids) - len(EXAMPLES) + i],
-                 "unsafe": {j: round(float(p[j]["examples"][i]), 4) for j in p}} for i, t in enumerate(EXAMPLES)]
+    examples = [{"text": text, "ids": ids, "unsafe": {j: round(float(p[j]["examples"][i]), 4) for j in p}}
+                for i, (text, ids) in enumerate(zip(EXAMPLES, example_ids))]
     lines = ",\n".join("  " + json.dumps(e) for e in examples)
     (WEIGHTS / "lora.json").write_text(
         f'{{"quality": {json.dumps(quality)},\n "prefix": {json.dumps(prompt.prefix)},\n "examples": [\n{lines}\n]}}\n')
+
+
+def main():
+    arguments = parse_arguments(__doc__)
+    digest, weights, prompt = prepare(arguments)
+    held_out = texts.held_out(arguments.data, lambda name: FOREIGN_EACH if name in FOREIGN else EACH)
+    held_out["examples"] = [texts.Text(t, texts.SAFE, "examples") for t in EXAMPLES]
+    ids = [prompt.ids(r.text, r.role, TOKENS) for of_set in held_out.values() for r in of_set]
+    print(f"{len(ids)} texts, {sum(map(len, ids))} tokens", flush=True)
+    cached = lower.cached(arguments.work, digest, weights, FIRST, prompt.prefix, ids)
+    judges = {name: adapter.load(WEIGHTS / f"{name}.onnx_adapter", FIRST, model.LAYERS - FIRST) for name in ADAPTERS}
+    judges["no adapter"] = adapter.start(model.LAYERS - FIRST, seed=0)  # B is zero
+    ends = np.cumsum([len(v) for v in held_out.values()])[:-1]
+    sets = {n: np.array([r.grade == texts.UNSAFE for r in v]) for n, v in held_out.items()
+            if n not in ("caution", "examples")}
+    p, outside = {}, {}
+    for judge, loras in judges.items():
+        q, outside[judge] = verdicts(weights, loras, cached, prompt)
+        assert np.isfinite(q).all(), f"{judge}: a probability is not a number"
+        p[judge] = dict(zip(held_out, np.split(q, ends)))
+        print(summary_table(sets, p, outside), flush=True)
+        if all(name in p for name in ADAPTERS):  # the slow base comes last, and may be interrupted
+            write_report(sets, held_out, p, outside, prompt, ids[-len(EXAMPLES):])
 
 
 if __name__ == "__main__":

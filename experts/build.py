@@ -161,17 +161,21 @@ def steps() -> list:
     plan += [("jailguard", catalogue.JAILGUARD["description"], _jailguard)]
     plan += [(r["id"], r["description"], lambda f, r=r: _recurrent(f, r)) for r in catalogue.RECURRENT]
     plan += [("profanity", catalogue.PROFANITY["description"], _profanity)]
-    plan += [(g["id"], g["description"], lambda f, g=g: _guard(f, g)) for g in catalogue.GUARDS]
     plan += [("rules", catalogue.RULES["description"], _rules), ("demo", "text for the demo", _demo)]
     return plan
 
 
-def build(models: Path, only=None) -> None:
+def guard_steps() -> list:
+    """Returns the steps of the guards, which need the folder smollm2."""
+    return [(g["id"], g["description"], lambda f, g=g: _guard(f, g)) for g in catalogue.GUARDS]
+
+
+def build(models: Path, only=None, plan=None) -> None:
     """Builds each folder in a temporary place and moves it when it is complete."""
     work = models / ".build"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    for name, what, builder in steps():
+    for name, what, builder in plan or steps():
         if only and name not in only:
             continue
         say(f"  models/{name:<16} {what}")

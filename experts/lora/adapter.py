@@ -33,12 +33,12 @@ def scaled(trained: list) -> list:
 
 def export(path: Path, loras: list, first_layer: int) -> None:
     """Writes scaled matrices as float32 tensors."""
-    tensors = {}
+    values, tensors = [], {}  # a tensor only refers to the memory of its array
     for i, layer in enumerate(loras, first_layer):
         for matrix, parts in layer.items():
             for part, value in parts.items():
-                value = np.ascontiguousarray(value, np.float32)
-                tensors[input_name(i, matrix, part)] = onnxruntime.OrtValue.ortvalue_from_numpy(value)
+                values.append(np.array(value, np.float32, order="C"))
+                tensors[input_name(i, matrix, part)] = onnxruntime.OrtValue.ortvalue_from_numpy(values[-1])
     file = onnxruntime.AdapterFormat()
     file.set_adapter_version(1)
     file.set_model_version(1)
@@ -48,6 +48,7 @@ def export(path: Path, loras: list, first_layer: int) -> None:
 
 def load(path: Path, first_layer: int, layers: int) -> list:
     file = onnxruntime.AdapterFormat.read_adapter(str(path))
-    tensors = {name: value.numpy() for name, value in file.get_parameters().items()}
+    parameters = file.get_parameters()
+    tensors = {name: np.array(value.numpy()) for name, value in parameters.items()}
     return [{matrix: {part: tensors[input_name(i, matrix, part)] for part in "ab"} for matrix in ADAPTED}
             for i in range(first_layer, first_layer + layers)]

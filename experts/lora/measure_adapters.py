@@ -45,23 +45,25 @@ EXAMPLES = [
 ]
 
 
+@jax.jit
+def log_probabilities(loras, upper, head, prefix, x, last, ids):
+    """Returns the log probabilities of `ids` as the token after position `last` of each row."""
+    _, x = model.run_layers(upper, prefix, x, loras)
+    return jax.nn.log_softmax(model.logits(head, x[jnp.arange(len(last)), last]), axis=-1)[:, ids]
+
+
 def verdicts(weights, loras, cached, prompt):
     """Returns P(unsafe) of each row, and the probability of all tokens that are no verdict."""
     upper = [jax.device_put(w) for w in weights["layers"][FIRST:]]
     head = {k: jax.device_put(weights[k]) for k in ("embedding", "norm")}
-
-    @jax.jit
-    def run(x, last):
-        _, x = model.run_layers(upper, jnp.asarray(cached.prefix), x, loras)
-        z = jax.nn.log_softmax(model.logits(head, x[jnp.arange(len(last)), last]), axis=-1)
-        return z[:, jnp.array([prompt.unsafe, prompt.safe])]
-
+    ids, prefix = jnp.array([prompt.unsafe, prompt.safe]), jnp.asarray(cached.prefix)
     lengths = cached.lengths()
     p, outside = np.zeros(len(lengths)), np.zeros(len(lengths))
     for chosen in lower.batches(lengths):
         rows = np.resize(chosen, lower.BATCH)  # a full batch has a shape that is compiled already
-        x = cached.rows(rows, lower.padded(lengths[rows].max()))
-        z = np.asarray(run(jnp.asarray(x), jnp.asarray(lengths[rows] - 1)), np.float64)[:len(chosen)]
+        x = jnp.asarray(cached.rows(rows, lower.padded(lengths[rows].max())))
+        last = jnp.asarray(lengths[rows] - 1)
+        z = np.asarray(log_probabilities(loras, upper, head, prefix, x, last, ids), np.float64)[:len(chosen)]
         p[chosen] = 1 / (1 + np.exp(z[:, 1] - z[:, 0]))
         outside[chosen] = 1 - np.exp(z).sum(axis=1)
     return p, outside
@@ -124,25 +126,7 @@ def fill(page: str, name: str, text: str) -> str:
     return page
 
 
-def main():
-    arguments = parse_arguments(__doc__)
-    digest, weights, prompt = prepare(arguments)
-    held_out = texts.held_out(arguments.data, lambda name: FOREIGN_EACH if name in FOREIGN else EACH)
-    held_out["examples"] = [texts.Text(t, texts.SAFE, "examples") for t in EXAMPLES]
-    rows = [r for of_set in held_out.values() for r in of_set]
-    ids = [prompt.ids(r.text, r.role, TOKENS) for r in rows]
-    print(f"{len(rows)} texts, {sum(map(len, ids))} tokens", flush=True)
-    cached = lower.cached(arguments.work, digest, weights, FIRST, prompt.prefix, ids)
-    judges = {name: adapter.load(WEIGHTS / f"{name}.onnx_adapter", FIRST, model.LAYERS - FIRST) for name in ADAPTERS}
-    judges["no adapter"] = None
-    sets = {n: np.array([r.grade == texts.UNSAFE for r in v]) for n, v in held_out.items()
-            if n not in ("caution", "examples")}
-    p, outside = {}, {}
-    ends = np.cumsum([len(v) for v in held_out.values()])[:-1]
-    for judge, loras in judges.items():
-        q, outside[judge] = verdicts(weights, loras, cached, prompt)
-        p[judge] = dict(zip(held_out, np.split(q, ends)))
-        print(summary_table(sets, p, outside), flush=True)
+def write_report(sets, held_out, p, outside, prompt, example_ids) -> None:
     page = PAGE.read_text(encoding="utf-8")
     page = fill(page, "summary", summary_table(sets, p, outside))
     page = fill(page, "sets", quality_table(sets, p))
@@ -150,11 +134,34 @@ def main():
     PAGE.write_text(page, encoding="utf-8")
     about = "moderation, toxicity, HateCheck, answers and DICES; mean of the five"
     quality = {j: {"set": about, "auc": round(macro(sets, p[j])[0], 3)} for j in ADAPTERS}
-    examples = [{"text": t, "ids": ids[len(ids) - len(EXAMPLES) + i],
-                 "unsafe": {j: round(float(p[j]["examples"][i]), 4) for j in p}} for i, t in enumerate(EXAMPLES)]
+    examples = [{"text": text, "ids": ids, "unsafe": {j: round(float(p[j]["examples"][i]), 4) for j in p}}
+                for i, (text, ids) in enumerate(zip(EXAMPLES, example_ids))]
     lines = ",\n".join("  " + json.dumps(e) for e in examples)
     (WEIGHTS / "lora.json").write_text(
         f'{{"quality": {json.dumps(quality)},\n "prefix": {json.dumps(prompt.prefix)},\n "examples": [\n{lines}\n]}}\n')
+
+
+def main():
+    arguments = parse_arguments(__doc__)
+    digest, weights, prompt = prepare(arguments)
+    held_out = texts.held_out(arguments.data, lambda name: FOREIGN_EACH if name in FOREIGN else EACH)
+    held_out["examples"] = [texts.Text(t, texts.SAFE, "examples") for t in EXAMPLES]
+    ids = [prompt.ids(r.text, r.role, TOKENS) for of_set in held_out.values() for r in of_set]
+    print(f"{len(ids)} texts, {sum(map(len, ids))} tokens", flush=True)
+    cached = lower.cached(arguments.work, digest, weights, FIRST, prompt.prefix, ids)
+    judges = {name: adapter.load(WEIGHTS / f"{name}.onnx_adapter", FIRST, model.LAYERS - FIRST) for name in ADAPTERS}
+    judges["no adapter"] = adapter.start(model.LAYERS - FIRST, seed=0)  # B is zero
+    ends = np.cumsum([len(v) for v in held_out.values()])[:-1]
+    sets = {n: np.array([r.grade == texts.UNSAFE for r in v]) for n, v in held_out.items()
+            if n not in ("caution", "examples")}
+    p, outside = {}, {}
+    for judge, loras in judges.items():
+        q, outside[judge] = verdicts(weights, loras, cached, prompt)
+        assert np.isfinite(q).all(), f"{judge}: a probability is not a number"
+        p[judge] = dict(zip(held_out, np.split(q, ends)))
+        print(summary_table(sets, p, outside), flush=True)
+        if all(name in p for name in ADAPTERS):  # the slow base comes last, and may be interrupted
+            write_report(sets, held_out, p, outside, prompt, ids[-len(EXAMPLES):])
 
 
 if __name__ == "__main__":

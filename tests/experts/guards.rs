@@ -10,7 +10,8 @@ use aegis::experts::{Panel, PanelConfig, PanelCosts};
 use experts_support::Folder;
 use experts_support::adapter::adapter;
 use experts_support::asked::{Said, config, outcome, outcomes, wait_until};
-use experts_support::causal::{Export, PLAIN, SPEC, causal, lora};
+use experts_support::causal::{Export, PLAIN, SPEC, lora};
+use experts_support::causal_graph::causal;
 
 const TEXTS: [&str; 4] = ["fine", "bad bad very bad day", "very nice day fine again again", "word"];
 

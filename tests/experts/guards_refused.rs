@@ -6,7 +6,8 @@ use aegis::core::vote::Abstention;
 use aegis::experts::{Panel, PanelConfig, PanelError};
 use experts_support::adapter::adapter;
 use experts_support::asked::{config, outcomes};
-use experts_support::causal::{Export, PLAIN, SPEC, causal, lora};
+use experts_support::causal::{Export, PLAIN, SPEC, lora};
+use experts_support::causal_graph::causal;
 use experts_support::{FLOAT, Folder, Graph, INT64, plain_classifier, tokenizer};
 
 /// Returns the field of the error, and its message.

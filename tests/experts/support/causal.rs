@@ -1,6 +1,5 @@
 //! A tiny causal language model with attention over all earlier tokens, in the layouts of exporters, and its guard spec.
 
-pub use super::causal_graph::causal;
 use super::{Folder, sha256};
 
 /// The vocabulary. The words from `nan` on select a fault.

@@ -32,6 +32,8 @@ def write_manifest(folder, kind: str, about: dict, *, encoder=None, model=None, 
             "licence": about["licence"], "source": about["source"]}
     if encoder:
         head["encoder"] = encoder
+    if "ask" in about:
+        head["ask"] = about["ask"]
     if base:
         head["base"] = base
     page = "# Made by experts/setup.py. See docs/experts.md.\n"

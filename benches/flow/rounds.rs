@@ -12,6 +12,7 @@ pub fn round(number: usize) -> [Record; 2] {
         expert: format!("expert-{expert}"),
         score: Some(draw(expert)),
         shadow: false,
+        decisive: false,
     };
     let judged = RoundRecord {
         id: id.clone(),

@@ -44,6 +44,8 @@ struct RoundVoteForm<'a> {
     expert: Cow<'a, str>,
     score: Option<f64>,
     shadow: bool,
+    #[serde(default)]
+    decisive: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -101,6 +103,7 @@ impl<'a> From<&'a RoundRecord> for RoundForm<'a> {
             expert: Cow::Borrowed(&vote.expert),
             score: vote.score,
             shadow: vote.shadow,
+            decisive: vote.decisive,
         };
         Self {
             tenant: Cow::Borrowed(&round.id.tenant),
@@ -135,6 +138,7 @@ fn round(form: RoundForm<'_>) -> RoundRecord {
         expert: form.expert.into_owned(),
         score: form.score,
         shadow: form.shadow,
+        decisive: form.decisive,
     };
     RoundRecord {
         id: RoundId {
@@ -226,7 +230,7 @@ pub fn decode_record(payload: &[u8]) -> Result<Record, DecodeError> {
 /// # Errors
 /// Returns a [`DecodeError`] if `payload` is not a ledger record.
 pub fn decode_record_into_pool(payload: &[u8], pool: &mut RecordPool) -> Result<Record, DecodeError> {
-    let fast = |bytes: &[u8]| ledger_datum::record(bytes, pool);
+    let fast = |bytes: &[u8], layout| ledger_datum::record(bytes, layout, pool);
     let record = kinds().record.decode_with(&Received::plain(payload), fast, record)?;
     check(&record)?;
     Ok(record)
@@ -244,18 +248,25 @@ pub fn encode_record(record: &Record, encoding: Encoding) -> Result<Vec<u8>, Enc
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::ledger_datum::Layout;
     use crate::core::label::{DecisionRef, Finding, Label, Source};
     use proptest::prelude::*;
 
     fn examples() -> Vec<Record> {
         let id = RoundId { tenant: "t".into(), policy: "p".into(), event: "événement".into() };
-        let vote = |expert: &str, score, shadow| RoundVote { expert: expert.into(), score, shadow };
+        let vote =
+            |expert: &str, score, shadow| RoundVote { expert: expert.into(), score, shadow, decisive: false };
         let judged = RoundRecord {
             id: id.clone(),
             subject: Some("u1".into()),
             round_time: 1_790_000_000_123,
             decision: DecisionRef { partition: 70, offset: 1 << 40 },
-            votes: vec![vote("a", Some(0.25), false), vote("b", None, true), vote("c", Some(1.0), true)],
+            votes: vec![
+                vote("a", Some(0.25), false),
+                vote("b", None, true),
+                vote("c", Some(1.0), true),
+                RoundVote { decisive: true, ..vote("d", Some(0.5), false) },
+            ],
             features: Some(TextFeatures {
                 encoder: [7; 32],
                 features: Box::new(std::array::from_fn(|at| (at % 256).to_le_bytes()[0].cast_signed())),
@@ -310,9 +321,21 @@ mod tests {
         for record in examples() {
             let bytes = encode_record(&record, Encoding::Avro).unwrap();
             let datum = bytes.get(10..).unwrap();
-            assert_eq!(ledger_datum::record(datum, &mut RecordPool::default()), Some(record.clone()));
+            assert_eq!(
+                ledger_datum::record(datum, Layout::Current, &mut RecordPool::default()),
+                Some(record.clone())
+            );
             assert_eq!(by_library(&bytes), Ok(record));
         }
+    }
+
+    /// A ledger of the previous version is read as fast as one of this version.
+    #[test]
+    fn earlier_records_are_read_without_the_library() {
+        let bytes = include_bytes!("../../tests/fixtures/records/v1/judged.avro");
+        let datum = bytes.get(10..).unwrap();
+        let read = ledger_datum::record(datum, Layout::Earlier, &mut RecordPool::default()).unwrap();
+        assert_eq!(by_library(bytes), Ok(read));
     }
 
     /// A record that is read into the memory of another has nothing of it.

@@ -33,10 +33,19 @@ impl RecordPool {
     }
 }
 
+/// The schema of a datum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// The newest earlier one, in which votes end with `shadow`.
+    Earlier,
+    /// The one that this version writes.
+    Current,
+}
+
 /// Reads the datum of a ledger record. The bounds of its values are not checked.
-pub(super) fn record(datum: &[u8], pool: &mut RecordPool) -> Option<Record> {
+pub(super) fn record(datum: &[u8], layout: Layout, pool: &mut RecordPool) -> Option<Record> {
     let mut reader = DatumReader(datum);
-    let round = if reader.is_some()? { Some(reader.round(pool.rounds.pop())?) } else { None };
+    let round = if reader.is_some()? { Some(reader.round(layout, pool.rounds.pop())?) } else { None };
     let label = if reader.is_some()? { Some(reader.label_record(pool.labels.pop())?) } else { None };
     let edit = if reader.is_some()? { Some(reader.edit()?) } else { None };
     if !reader.0.is_empty() {
@@ -180,10 +189,11 @@ impl<'a> DatumReader<'a> {
         Some(DecisionRef { partition: i32::try_from(self.long()?).ok()?, offset: self.long()? })
     }
 
-    fn vote(&mut self, vote: &mut RoundVote) -> Option<()> {
+    fn vote(&mut self, layout: Layout, vote: &mut RoundVote) -> Option<()> {
         self.string_into(&mut vote.expert)?;
         vote.score = self.optional(Self::double)?;
         vote.shadow = self.boolean()?;
+        vote.decisive = layout == Layout::Current && self.boolean()?;
         Some(())
     }
 
@@ -201,7 +211,7 @@ impl<'a> DatumReader<'a> {
         Some(())
     }
 
-    fn round(&mut self, recycled: Option<RoundRecord>) -> Option<RoundRecord> {
+    fn round(&mut self, layout: Layout, recycled: Option<RoundRecord>) -> Option<RoundRecord> {
         let mut round = recycled.unwrap_or_else(blank_round);
         self.string_into(&mut round.id.tenant)?;
         self.string_into(&mut round.id.policy)?;
@@ -209,8 +219,8 @@ impl<'a> DatumReader<'a> {
         self.optional_string_into(&mut round.subject)?;
         round.round_time = self.long()?;
         round.decision = self.decision_ref()?;
-        let blank = || RoundVote { expert: String::new(), score: None, shadow: false };
-        self.list(MAX_VOTES, &mut round.votes, blank, Self::vote)?;
+        let blank = || RoundVote { expert: String::new(), score: None, shadow: false, decisive: false };
+        self.list(MAX_VOTES, &mut round.votes, blank, |reader, vote| reader.vote(layout, vote))?;
         self.features(&mut round.features)?;
         Some(round)
     }

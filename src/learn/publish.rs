@@ -167,8 +167,12 @@ mod tests {
         let event = format!("e{number:02}");
         let id = RoundId { tenant: "t".into(), policy: policy.into(), event: event.clone() };
         let (at, votes) = (i64::try_from(number).unwrap(), vec![("a", 0.8), ("b", 0.3)]);
-        let vote =
-            |(name, score): (&str, f64)| RoundVote { expert: name.into(), score: Some(score), shadow: false };
+        let vote = |(name, score): (&str, f64)| RoundVote {
+            expert: name.into(),
+            score: Some(score),
+            shadow: false,
+            decisive: false,
+        };
         let label = Label {
             id: format!("l{number}"),
             tenant: id.tenant.clone(),

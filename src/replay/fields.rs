@@ -78,6 +78,7 @@ pub(super) struct Fields<'a> {
     pub(super) categories: Loose<Slugs>,
     pub(super) decision: Loose<Object<RefJson>>,
     pub(super) shadow: Listed<'a>,
+    pub(super) decisive: Listed<'a>,
     /// The last turn's text.
     pub(super) last_turn: Option<Scalar<'a>>,
     /// The policies of a header or savepoint.
@@ -107,6 +108,7 @@ enum Key {
     Categories,
     Decision,
     Shadow,
+    Decisive,
     Turns,
     Policies,
     Format,
@@ -114,7 +116,8 @@ enum Key {
 }
 
 /// The names beside [`NAMES`], in the order of their bits.
-const LISTS: [&str; 7] = ["votes", "categories", "decision", "shadow", "turns", "policies", "format"];
+const LISTS: [&str; 8] =
+    ["votes", "categories", "decision", "shadow", "turns", "policies", "format", "decisive"];
 
 impl Key {
     /// Returns its bit in a set of names; 0 for an unknown name.
@@ -129,6 +132,7 @@ impl Key {
             Self::Turns => list(4),
             Self::Policies => list(5),
             Self::Format => list(6),
+            Self::Decisive => list(7),
             Self::Unknown => 0,
         }
     }
@@ -154,6 +158,7 @@ impl Visitor<'_> for KeyVisitor {
             "categories" => Key::Categories,
             "decision" => Key::Decision,
             "shadow" => Key::Shadow,
+            "decisive" => Key::Decisive,
             "turns" => Key::Turns,
             "policies" => Key::Policies,
             "format" => Key::Format,
@@ -190,6 +195,7 @@ impl<'de> Visitor<'de> for LineVisitor<'_> {
             categories: Loose::Absent,
             decision: Loose::Absent,
             shadow: Listed::Absent,
+            decisive: Listed::Absent,
             last_turn: None,
             policies: None,
             format: Scalar::Absent,
@@ -222,6 +228,10 @@ impl<'de> Visitor<'de> for LineVisitor<'_> {
                 Key::Shadow => {
                     self.votes.reading = "shadow";
                     fields.shadow = line.next_value()?;
+                }
+                Key::Decisive => {
+                    self.votes.reading = "decisive";
+                    fields.decisive = line.next_value()?;
                 }
                 Key::Turns if self.keep_texts => {
                     self.votes.reading = "turns";

@@ -158,9 +158,9 @@ impl Parser {
         decision: Option<DecisionRef>,
         batch: &mut Batch,
     ) -> Result<Votes, Reason> {
-        let shadow = texts("shadow", &fields.shadow)?;
+        let (shadow, decisive) = (texts("shadow", &fields.shadow)?, texts("decisive", &fields.decisive)?);
         let scores = batch.scores.len();
-        self.votes.scores(&shadow, &mut batch.scores)?;
+        self.votes.scores(&shadow, &decisive, &mut batch.scores)?;
         let features = features(fields, batch)?;
         let mut text = None;
         if self.keep_texts && features.is_none() {

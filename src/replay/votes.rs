@@ -46,7 +46,12 @@ impl VoteReader {
     }
 
     /// Appends the line's scores in the order of the experts' ids.
-    pub(super) fn scores(&self, shadow: &[&str], out: &mut Vec<Score>) -> Result<(), &'static str> {
+    pub(super) fn scores(
+        &self,
+        shadow: &[&str],
+        decisive: &[&str],
+        out: &mut Vec<Score>,
+    ) -> Result<(), &'static str> {
         if let Some(reason) = self.malformed {
             return Err(reason);
         }
@@ -55,14 +60,18 @@ impl VoteReader {
         if !shadow.iter().all(|name| place(name)) {
             return Err("shadow: names an expert that has no vote");
         }
+        if !decisive.iter().all(|name| place(name)) {
+            return Err("decisive: names an expert that has no vote");
+        }
         let start = out.len();
         for at in &shape.order {
             let given = self.given.get(*at).copied().unwrap_or(f64::NAN);
             let score = (!given.is_nan()).then_some(given);
-            let hidden = !shadow.is_empty()
-                && shape.names.get(*at).is_some_and(|name| shadow.contains(&name.as_str()));
-            match Score::new(score, hidden) {
-                Ok(score) => out.push(score),
+            let is_among = |listed: &[&str]| {
+                !listed.is_empty() && shape.names.get(*at).is_some_and(|name| listed.contains(&name.as_str()))
+            };
+            match Score::new(score, is_among(shadow)) {
+                Ok(score) => out.push(if is_among(decisive) { score.decisive() } else { score }),
                 Err(_) => {
                     out.truncate(start);
                     return Err("votes: a vote is not a number from 0 to 1, nor null");

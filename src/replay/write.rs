@@ -64,6 +64,8 @@ struct RoundLine<'a> {
     votes: BTreeMap<&'a str, Option<f64>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shadow: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    decisive: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     encoder: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -222,7 +224,8 @@ impl<W: Write> Writer<W> {
             partition: round.decision.partition,
             offset: round.decision.offset,
             votes: votes.clone().map(|vote| (vote.expert.as_str(), vote.score)).collect(),
-            shadow: votes.filter(|vote| vote.shadow).map(|vote| vote.expert.as_str()).collect(),
+            shadow: votes.clone().filter(|vote| vote.shadow).map(|vote| vote.expert.as_str()).collect(),
+            decisive: votes.filter(|vote| vote.decisive).map(|vote| vote.expert.as_str()).collect(),
             encoder: round.features.as_ref().map(|reading| hex(&reading.encoder)),
             features: round.features.as_ref().map(|reading| base64(&*reading.features)),
         })

@@ -224,6 +224,7 @@ mod tests {
             expert: expert.into(),
             score: Some(score),
             shadow: false,
+            decisive: false,
         });
         let votes_record = RoundRecord {
             id,

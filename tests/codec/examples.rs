@@ -180,7 +180,8 @@ pub fn first_decision() -> Decision {
 }
 
 pub fn judged() -> Record {
-    let vote = |expert: &str, score, shadow| RoundVote { expert: expert.to_owned(), score, shadow };
+    let vote =
+        |expert: &str, score, shadow| RoundVote { expert: expert.to_owned(), score, shadow, decisive: false };
     Record::Round(RoundRecord {
         id: RoundId { tenant: "acme".to_owned(), policy: "assistant".to_owned(), event: "e-1".to_owned() },
         subject: Some("user-7".to_owned()),
@@ -189,10 +190,18 @@ pub fn judged() -> Record {
         votes: vec![
             vote("injection", Some(0.9), false),
             vote("rules", Some(0.0), true),
+            RoundVote { decisive: true, ..vote("served", Some(0.25), false) },
             vote("toxicity", None, false),
         ],
         features: Some(reading()),
     })
+}
+
+/// Returns the round as the first version wrote it, without votes of experts that are asked only when they matter.
+pub fn first_judged() -> Record {
+    let Record::Round(mut round) = judged() else { unreachable!("it is a round") };
+    round.votes.retain(|vote| !vote.decisive);
+    Record::Round(round)
 }
 
 pub fn filed() -> Record {

@@ -27,7 +27,7 @@ fn folder() -> PathBuf {
     version("v1")
 }
 
-/// Returns the folder of the current schemas. Decisions have had four earlier schemas.
+/// Returns the folder of the current schemas. Decisions have had four earlier schemas, and ledger records one.
 fn changed() -> PathBuf {
     version("v5")
 }
@@ -39,7 +39,7 @@ fn path(name: &str, encoding: Encoding) -> PathBuf {
         Encoding::Confluent(_) => panic!("its records hold ids of one registry"),
     };
     let folder = match name {
-        "decision" => changed(),
+        "decision" | "judged" | "filed" | "quarantine" | "erasure" => changed(),
         // Review requests have had one earlier schema.
         "review" => version("v4"),
         _ => folder(),
@@ -99,6 +99,12 @@ fn decisions_of_earlier_versions_are_read() {
             let fixture = fs::read(version(folder).join(name)).unwrap();
             assert_eq!(decode_decision(&fixture).as_ref(), Ok(&decision), "{folder} {name}");
         }
+    }
+    for ((name, record), ending) in records().iter().flat_map(|known| ["avro", "json"].map(|to| (known, to)))
+    {
+        let fixture = fs::read(version("v1").join(format!("{name}.{ending}"))).unwrap();
+        let first = if *name == "judged" { examples::first_judged() } else { record.clone() };
+        assert_eq!(decode_record(&fixture).as_ref(), Ok(&first), "{name} {ending}");
     }
     for name in ["review.avro", "review.json"] {
         let fixture = fs::read(version("v1").join(name)).unwrap();

@@ -182,8 +182,9 @@ prop_compose! {
 }
 
 fn judged() -> impl Strategy<Value = RoundRecord> {
-    let votes = per_expert((option::of(share()), any::<bool>())).prop_map(|votes| {
-        votes.into_iter().map(|(expert, (score, shadow))| RoundVote { expert, score, shadow }).collect()
+    let votes = per_expert((option::of(share()), any::<bool>(), any::<bool>())).prop_map(|votes| {
+        let vote = |(expert, (score, shadow, decisive))| RoundVote { expert, score, shadow, decisive };
+        votes.into_iter().map(vote).collect()
     });
     (round_id(), option::of(id()), time(), reference(), votes, option::of(reading())).prop_map(
         |(id, subject, round_time, decision, votes, reading)| RoundRecord {

@@ -59,7 +59,8 @@ fn records() -> Vec<Record> {
     };
     for number in 0..ROUNDS {
         let share = |factor: i64| f64::from(u8::try_from(number * factor % 101).unwrap()) / 100.0;
-        let vote = |expert: &str, score, shadow| RoundVote { expert: expert.into(), score, shadow };
+        let vote =
+            |expert: &str, score, shadow| RoundVote { expert: expert.into(), score, shadow, decisive: false };
         let reading = (number % 2 == 0).then(|| {
             let value = |at: usize| i8::try_from((at as i64 * 31 + number * 7) % 256 - 128).unwrap();
             TextFeatures {

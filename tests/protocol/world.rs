@@ -252,7 +252,7 @@ fn judged(decision: usize) -> RoundRecord {
         subject: None,
         round_time,
         decision: DecisionRef { partition: 0, offset: decision as i64 },
-        votes: vec![RoundVote { expert: "rules".into(), score: Some(score), shadow: false }],
+        votes: vec![RoundVote { expert: "rules".into(), score: Some(score), shadow: false, decisive: false }],
         features: None,
     }
 }

@@ -71,6 +71,7 @@ fn records_of_a_topic_are_folded_like_their_lines() {
             expert: expert.to_owned(),
             score: Some(score as f64 / 100.0),
             shadow: false,
+            decisive: false,
         };
         records.push(Record::Label(LabelRecord {
             label: Label {
@@ -144,7 +145,8 @@ fn every_record_is_written_and_read_to_the_bit() {
         policy: "p".to_owned(),
         event: "e\n\u{1f600}".to_owned(),
     };
-    let vote = |expert: &str, score, shadow| RoundVote { expert: expert.to_owned(), score, shadow };
+    let vote =
+        |expert: &str, score, shadow| RoundVote { expert: expert.to_owned(), score, shadow, decisive: false };
     let mut features = Box::new([0i8; 384]);
     features.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at % 256) as u8 as i8);
     let judged = RoundRecord {

@@ -322,6 +322,7 @@ impl Decision {
             .map(|weighed| RoundVote {
                 score: weighed.vote.score(),
                 shadow: weighed.vote.shadow,
+                decisive: weighed.vote.decisive,
                 expert: weighed.vote.expert,
             })
             .collect();

@@ -232,7 +232,12 @@ mod tests {
                 subject: None,
                 round_time: number,
                 decision: DecisionRef { partition: 0, offset: number },
-                votes: vec![RoundVote { expert: "a".into(), score: Some(0.5), shadow: false }],
+                votes: vec![RoundVote {
+                    expert: "a".into(),
+                    score: Some(0.5),
+                    shadow: false,
+                    decisive: false,
+                }],
                 features: Some(features(if is_unsafe { 1 } else { -1 })),
             };
             ledger.apply(&Record::Round(round), &mut Vec::new()).unwrap();

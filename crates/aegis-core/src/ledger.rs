@@ -28,6 +28,9 @@ pub struct RoundVote {
     pub score: Option<f64>,
     /// `true` for a shadow vote, which is folded as asleep.
     pub shadow: bool,
+    /// `true` if the expert was asked only because its vote could change the decision. The vote is folded like others, and
+    /// does not count for the expert's quality.
+    pub decisive: bool,
 }
 
 /// The features of a text with their encoder.

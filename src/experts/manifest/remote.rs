@@ -473,8 +473,9 @@ key_file = "key"
             }
         }
         let text = MODERATIONS.replace("protocol = \"moderations\"", json) + pointer;
-        assert!(matches!(parse(&text), Err(PanelError::Manifest { field, .. }) if field == "labels.name"));
-        let text = text.replace("\"score\"", "\"/score\"");
         assert!(matches!(parse(&text), Err(PanelError::Manifest { field, .. }) if field == "request.body"));
+        let text = text + "\n[request]\nbody = \"{}\"";
+        assert!(matches!(parse(&text), Err(PanelError::Manifest { field, .. }) if field == "labels.name"));
+        assert!(parse(&text.replace("\"score\"", "\"/score\"")).is_ok());
     }
 }

@@ -133,9 +133,7 @@ fn a_panel_that_leaves_answers_both_phases() {
     score.says(ASSIGNED);
     // The first phase ends when `faulty` has timed out; the rules find "bad", and the judge knows its first word alone.
     send(&site.connection, &[event_record(&site.topic("events"), &event(0, "hang bad"))]);
-    wait("the event", || {
-        score.get("/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 1")
-    });
+    wait("the event", || score.get("/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 1"));
     panel.rules("newcomer", "base = 0.25\n");
     let config = fs::read_to_string(site.config()).unwrap();
     let (before, after) = config.split_once("[experts]\n").unwrap();

@@ -233,8 +233,7 @@ impl LedgerState {
     fn insert_round(&mut self, round: &RoundRecord, changes: &mut Vec<Change>) -> Result<bool, LedgerError> {
         let policy = self.policy(&round.id.policy);
         let panel = self.panel(policy, round.votes.iter().map(|vote| vote.expert.as_str()))?;
-        let scores: Result<Vec<_>, _> =
-            round.votes.iter().map(|vote| Score::new(vote.score, vote.shadow)).collect();
+        let scores: Result<Vec<_>, _> = round.votes.iter().map(Score::of).collect();
         let votes = VotesEntry {
             subject: round.subject.as_deref(),
             round_time: round.round_time,

@@ -195,8 +195,7 @@ impl Rounds {
         if let Some(next) = self.take_passed_over(row) {
             let experts = next.votes.iter().map(|vote| vote.expert.as_str());
             let panel = self.panels.intern(experts).expect("the panel is known");
-            let score =
-                |vote: &RoundVote| Score::new(vote.score, vote.shadow).expect("the score was checked");
+            let score = |vote: &RoundVote| Score::of(vote).expect("the score was checked");
             let scores: Vec<_> = next.votes.iter().map(score).collect();
             let votes = VotesEntry {
                 subject: next.subject.as_deref(),

@@ -7,7 +7,9 @@ use crate::label::Mapping;
 
 impl Rounds {
     /// The mean of (vote - target)² of each expert, by id, over the newest `limit` rounds that have votes and a
-    /// target. Abstentions are not counted. The newest rounds are those that appeared last in the ledger.
+    /// target. Abstentions are not counted, and neither are decisive
+    /// votes: an expert that is asked only when its vote matters is measured on the rounds for which it was drawn, which are
+    /// like all others. The newest rounds are those that appeared last in the ledger.
     #[must_use]
     pub fn brier(&self, mapping: &Mapping, edits: &Edits, limit: usize) -> BTreeMap<String, f64> {
         // The sum and the number of votes, by panel, then by index in it.
@@ -24,7 +26,7 @@ impl Rounds {
             let sums = &mut sums[panel.number()];
             sums.resize(scores.len(), (0.0, 0));
             for ((sum, count), score) in sums.iter_mut().zip(scores) {
-                if let Some(vote) = score.value() {
+                if let Some(vote) = score.measured() {
                     *sum += (vote - target) * (vote - target);
                     *count += 1;
                 }
@@ -61,6 +63,7 @@ mod tests {
             expert: (*expert).to_owned(),
             score: *score,
             shadow: *shadow,
+            decisive: expert.starts_with("decisive"),
         };
         let label = Label::example(&id, number, finding);
         let judged = RoundRecord {
@@ -76,6 +79,16 @@ mod tests {
             let filed = LabelRecord { label, received: number, status: LabelStatus::Accepted };
             ledger.apply(&Record::Label(filed), &mut Vec::new()).unwrap();
         }
+    }
+
+    #[test]
+    fn decisive_votes_are_not_scored() {
+        let mut ledger = LedgerState::new();
+        add(&mut ledger, 0, &[("a", Some(0.0), false), ("decisive", Some(0.5), false)], Some(Finding::Safe));
+        let mapping = Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) };
+        let rounds = ledger.rounds(ledger.find("p").unwrap()).unwrap();
+        let found = rounds.brier(&mapping, ledger.edits(), 10);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("a".to_owned(), 0.0)]);
     }
 
     #[test]

@@ -74,9 +74,13 @@ impl Panels {
     }
 }
 
-/// A vote in one number: NaN for an abstention, negative for a shadow vote.
+/// A vote in one number: NaN for an abstention, negative for a shadow vote. A decisive vote has a bit that no score has,
+/// since scores are below 2: the second highest, or in an abstention the lowest.
 #[derive(Debug, Clone, Copy)]
 pub struct Score(f64);
+
+const DECISIVE_VOTE: u64 = 1 << 62;
+const DECISIVE_ABSTENTION: u64 = 1;
 
 impl Score {
     /// The vote with this score, `None` for an abstention.
@@ -93,20 +97,53 @@ impl Score {
         Ok(Self(magnitude.copysign(if shadow { -1.0 } else { 1.0 })))
     }
 
+    /// The vote of an expert.
+    ///
+    /// # Errors
+    /// Returns [`LedgerError::Score`] if the score is not in \[0,1\].
+    pub fn of(vote: &RoundVote) -> Result<Self, LedgerError> {
+        let score = Self::new(vote.score, vote.shadow)?;
+        Ok(if vote.decisive { score.decisive() } else { score })
+    }
+
+    /// The vote of an expert that was asked only because its vote could change the decision.
+    #[must_use]
+    pub fn decisive(self) -> Self {
+        let bit = if self.0.is_nan() { DECISIVE_ABSTENTION } else { DECISIVE_VOTE };
+        Self(f64::from_bits(self.0.to_bits() | bit))
+    }
+
+    fn is_decisive(self) -> bool {
+        let bit = if self.0.is_nan() { DECISIVE_ABSTENTION } else { DECISIVE_VOTE };
+        self.0.to_bits() & bit != 0
+    }
+
+    /// The score of a number that is no abstention.
+    #[inline]
+    fn magnitude(self) -> f64 {
+        f64::from_bits(self.0.to_bits() & !DECISIVE_VOTE).abs()
+    }
+
     /// The vote as the learner's input: NaN for abstentions and shadow votes.
     #[inline]
     #[must_use]
     pub fn awake(self) -> f64 {
-        if self.0.is_sign_negative() { f64::NAN } else { self.0 }
+        if self.0.is_sign_negative() || self.0.is_nan() { f64::NAN } else { self.magnitude() }
     }
 
     /// The score, of a shadow vote too; `None` for an abstention.
-    pub(super) fn value(self) -> Option<f64> {
-        (!self.0.is_nan()).then_some(self.0.abs())
+    fn value(self) -> Option<f64> {
+        (!self.0.is_nan()).then_some(self.magnitude())
+    }
+
+    /// The score that counts for the expert's quality; `None` for an abstention or a decisive vote.
+    pub(super) fn measured(self) -> Option<f64> {
+        self.value().filter(|_| !self.is_decisive())
     }
 
     pub(super) fn vote(self, expert: &str) -> RoundVote {
-        RoundVote { expert: expert.to_owned(), score: self.value(), shadow: self.0.is_sign_negative() }
+        let (score, shadow, decisive) = (self.value(), self.0.is_sign_negative(), self.is_decisive());
+        RoundVote { expert: expert.to_owned(), score, shadow, decisive }
     }
 
     /// The vote that replaces the votes of an erased round.
@@ -120,10 +157,13 @@ mod tests {
     #[test]
     fn a_vote_comes_back() {
         for score in [None, Some(0.0), Some(-0.0), Some(f64::MIN_POSITIVE / 8.0), Some(0.1), Some(1.0)] {
-            for shadow in [false, true] {
-                let stored = Score::new(score, shadow).unwrap();
-                assert_eq!(stored.vote("a"), RoundVote { expert: "a".to_owned(), score, shadow });
+            for (shadow, decisive) in [(false, false), (true, false), (false, true), (true, true)] {
+                let vote = RoundVote { expert: "a".to_owned(), score, shadow, decisive };
+                let stored = Score::of(&vote).unwrap();
+                assert_eq!(stored.vote("a"), vote);
                 assert_eq!(stored.awake().is_nan(), shadow || score.is_none());
+                assert!(shadow || score.is_none_or(|score| stored.awake() == score));
+                assert_eq!(stored.measured(), score.filter(|_| !decisive));
             }
         }
         for score in [f64::NAN, f64::INFINITY, -0.1, 1.0 + f64::EPSILON] {

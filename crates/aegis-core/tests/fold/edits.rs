@@ -77,7 +77,12 @@ fn a_published_state_predicts_what_the_fold_predicts() {
 
 /// A decision about an event with votes of these experts, all of one subject, and a label of it.
 fn labelled(event: usize, offset: i64, experts: &[&str]) -> [Record; 2] {
-    let vote = |expert: &&str| RoundVote { expert: (*expert).to_owned(), score: Some(0.5), shadow: false };
+    let vote = |expert: &&str| RoundVote {
+        expert: (*expert).to_owned(),
+        score: Some(0.5),
+        shadow: false,
+        decisive: false,
+    };
     let round = RoundRecord {
         subject: Some("someone".to_owned()),
         votes: experts.iter().map(vote).collect(),

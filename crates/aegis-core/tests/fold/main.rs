@@ -62,11 +62,12 @@ fn round_record(dice: &mut Dice, event: usize, offset: i64) -> RoundRecord {
             expert: (*expert).to_owned(),
             score: (!dice.chance(15)).then(|| dice.unit()),
             shadow: false,
+            decisive: false,
         })
         .collect();
     if dice.chance(10) {
         let expert = "trial".to_owned();
-        votes.push(RoundVote { expert, score: Some(dice.unit()), shadow: dice.chance(70) });
+        votes.push(RoundVote { expert, score: Some(dice.unit()), shadow: dice.chance(70), decisive: false });
     }
     if dice.chance(2) {
         votes.iter_mut().for_each(|vote| vote.score = None);

@@ -192,7 +192,7 @@ fn a_role_that_is_not_judged_has_no_prompt() {
 }
 
 /// The real vocabularies, if a folder of them is given: `AEGIS_TOKENIZERS=… cargo test --lib guards -- --ignored`. The
-/// files are llama2.json, llama3.json, llama3_1.json, mistral1.json, qwen3.json and smollm2.json.
+/// files are llama2.json, llama3.json, llama3_1.json, mistral1.json, qwen3.json, gemma3.json and smollm2.json.
 #[test]
 #[ignore = "needs a folder with the tokenizers of the model families, named by AEGIS_TOKENIZERS"]
 fn verdicts_have_the_known_ids_in_real_vocabularies() {
@@ -210,6 +210,8 @@ fn verdicts_have_the_known_ids_in_real_vocabularies() {
         ("polyguard", "qwen3", &[9834], &[902]),
         ("qwen3guard-strict", "qwen3", &[2093, 73067], &[22291]),
         ("qwen3guard-loose", "qwen3", &[73067], &[2093, 22291]),
+        // The published ids are of Gemma 2: 3553 and 1294. These are the same strings in Gemma 3.
+        ("shieldgemma", "gemma3", &[10784], &[3771]),
         ("aegis-small", "smollm2", &[20408], &[2991]),
     ];
     let mut random = fastrand::Rng::with_seed(5);
@@ -231,8 +233,5 @@ fn verdicts_have_the_known_ids_in_real_vocabularies() {
                 }
             }
         }
-        let lengths: Vec<usize> = tokenizer.prefixes().iter().map(Vec::len).collect();
-        let sentence = tokenizer.encode(&Conversation::of_text("How do I bake bread?"), 8_192);
-        eprintln!("{name}: prefix {lengths:?}, then {:?}", sentence.map(|prompt| prompt.ids.len()));
     }
 }

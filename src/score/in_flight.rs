@@ -3,44 +3,28 @@
 //! The panel's workers run some events while the pipeline reads the next and commits the last. Answers arrive in any
 //! order; the watermark of the open batch restores the order of each partition.
 
+mod event;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ScoreError;
-use super::deferral::{Deferral, mark_explored};
+use super::deferral::Deferral;
 use super::reader::InputEvent;
-use super::spans::EventTimes;
 use crate::config::Policies;
 use crate::core::event::Millis;
-use crate::core::ledger::TextFeatures;
 use crate::core::policy::Policy;
 use crate::core::predictor::Predictor;
-use crate::core::vote::{Abstention, Vote};
+use crate::core::vote::Abstention;
 use crate::crash;
-use crate::experts::{Answer, Asked, Panel, PanelError, RunCost, RunSpan, Stream, UnderLoad};
+use crate::experts::{Asked, Panel, PanelError, RunCost, Stream, UnderLoad};
 use crate::ops::{Health, metrics};
+pub use event::AnsweredEvent;
+use event::{InFlightEvent, Submitted};
 
 /// The longest wait for an answer of the current panel while a replaced panel still has events.
 const REPLACED_PANEL_WAIT: Duration = Duration::from_millis(2);
-
-/// An event with the panel's answer.
-pub struct AnsweredEvent {
-    /// The event.
-    pub event: InputEvent,
-    /// The vote of each expert, sorted by the UTF-8 bytes of the experts' ids.
-    pub votes: Vec<Vote>,
-    /// The features of the judged text, if the panel has an encoder.
-    pub features: Option<TextFeatures>,
-    /// The times of the event's stages.
-    pub times: EventTimes,
-    /// The key under which the event was submitted.
-    key: u64,
-    /// The number of the panel that answered.
-    panel: u64,
-    /// The deferred experts that were drawn, by their index in the panel.
-    explored: Arc<[usize]>,
-}
 
 /// A panel with the events that it works on.
 struct PanelStream {
@@ -48,23 +32,6 @@ struct PanelStream {
     number: u64,
     stream: Stream,
     deferral: Deferral,
-}
-
-/// An event that the panel works on.
-struct InFlightEvent {
-    event: InputEvent,
-    submitted_at: Instant,
-    /// The deferred experts that were drawn, by their index in the panel.
-    explored: Arc<[usize]>,
-    /// The answers of the phases before this one, and the expert that is asked now.
-    before: Option<Box<(AnsweredVotes, usize)>>,
-}
-
-/// What is known about an event that is submitted again.
-struct AnsweredVotes {
-    votes: Vec<Vote>,
-    features: Option<TextFeatures>,
-    runs: Vec<Option<RunSpan>>,
 }
 
 /// The events that were submitted to the panel and are not answered yet.
@@ -173,12 +140,13 @@ impl InFlightEvents {
     pub fn submit(&mut self, event: InputEvent, policy: &Policy) -> Result<(), ScoreError> {
         let under_load = self.under_load_of(&event.event.policy)?;
         self.last_key += 1;
-        let submitted_at = Instant::now();
-        let PanelStream { stream, deferral, .. } = &mut self.current;
+        let PanelStream { number, stream, deferral } = &mut self.current;
         let explored = deferral.explored(&event.event, policy, stream.panel().experts());
         let asked = deferral.first_phase(&explored);
-        stream.submit_asking(self.last_key, &event.event, under_load, asked)?;
-        self.events.insert(self.last_key, InFlightEvent { event, submitted_at, explored, before: None });
+        let (key, panel, at) = (self.last_key, *number, Instant::now());
+        stream.submit_asking(key, &event.event, under_load.clone(), asked)?;
+        let submitted = Submitted { key, panel, at, under_load, explored };
+        self.events.insert(key, InFlightEvent { event, submitted, before: None });
         Ok(())
     }
 
@@ -197,7 +165,7 @@ impl InFlightEvents {
         predictor: &mut Predictor,
     ) -> Option<usize> {
         // The panel is there as long as it has events, and an event without it has no expert left to ask.
-        let PanelStream { stream, deferral, .. } = self.panel(answered.panel)?;
+        let PanelStream { stream, deferral, .. } = self.panel(answered.submitted.panel)?;
         deferral.next(answered, shadow, stream.panel().experts(), policy, predictor)
     }
 
@@ -212,16 +180,14 @@ impl InFlightEvents {
     /// Returns an error if the panel refuses the event, or is gone.
     pub fn ask_again(&mut self, answered: AnsweredEvent, expert: usize) -> Result<(), ScoreError> {
         crash::point("score.second_phase");
-        let AnsweredEvent { event, votes, features, times, key, panel, explored } = answered;
-        let under_load = self.under_load_of(&event.event.policy)?;
+        let (key, panel) = (answered.submitted.key, answered.submitted.panel);
         let mut panels = self.replaced.iter_mut().chain([&mut self.current]);
         let Some(PanelStream { stream, .. }) = panels.find(|stream| stream.number == panel) else {
             return Err(ScoreError::Invariant { what: format!("panel {panel} has answered an event") });
         };
-        stream.submit_asking(key, &event.event, under_load, Asked::Only([expert].into()))?;
-        let EventTimes { submitted_at, runs, .. } = times;
-        let before = Some(Box::new((AnsweredVotes { votes, features, runs }, expert)));
-        self.events.insert(key, InFlightEvent { event, submitted_at, explored, before });
+        let (event, under_load) = (&answered.event.event, answered.submitted.under_load.clone());
+        stream.submit_asking(key, event, under_load, Asked::Only([expert].into()))?;
+        self.events.insert(key, answered.asked_again(expert));
         Ok(())
     }
 
@@ -232,9 +198,8 @@ impl InFlightEvents {
     pub fn next_answer(&mut self, timeout: Duration) -> Result<Option<AnsweredEvent>, ScoreError> {
         // It is not possible to wait for two panels at the same time.
         let timeout = if self.replaced.is_empty() { timeout } else { timeout.min(REPLACED_PANEL_WAIT) };
-        let answer = |panel: &mut PanelStream, timeout| Some((panel.number, panel.stream.next(timeout)?));
-        let answered = self.replaced.iter_mut().find_map(|panel| answer(panel, Duration::ZERO));
-        let Some((panel, (key, answer))) = answered.or_else(|| answer(&mut self.current, timeout)) else {
+        let answered = self.replaced.iter_mut().find_map(|panel| panel.stream.next(Duration::ZERO));
+        let Some((key, answer)) = answered.or_else(|| self.current.stream.next(timeout)) else {
             return Ok(None);
         };
         let Some(in_flight) = self.events.remove(&key) else {
@@ -245,7 +210,7 @@ impl InFlightEvents {
             let waited = began.saturating_duration_since(in_flight.event.read_at);
             self.queue_seconds.record(waited.as_secs_f64());
         }
-        Ok(Some(in_flight.answered(answer, key, panel)))
+        Ok(Some(in_flight.answered(answer)))
     }
 
     /// Returns the broker timestamp of the event that has been in flight longest.
@@ -300,26 +265,6 @@ impl PanelStream {
     ) -> Result<Self, PanelError> {
         let deferral = Deferral::new(panel.experts(), explore);
         Ok(Self { number, stream: panel.stream(window, delay)?, deferral })
-    }
-}
-
-impl InFlightEvent {
-    /// The event with the panel's answer, which is added to the answers of the phases before.
-    fn answered(self, answer: Answer, key: u64, panel: u64) -> AnsweredEvent {
-        let Self { event, submitted_at, explored, before } = self;
-        let Answer { mut votes, reading: mut features, ran: mut runs, .. } = answer;
-        if let Some(before) = before {
-            let (known, expert) = *before;
-            let mut vote = votes.swap_remove(expert);
-            vote.decisive = true;
-            let run = runs.swap_remove(expert);
-            (votes, features, runs) = (known.votes, known.features, known.runs);
-            (votes[expert], runs[expert]) = (vote, run);
-        } else {
-            mark_explored(&mut votes, &explored);
-        }
-        let times = EventTimes { read_at: event.read_at, submitted_at, answered_at: Instant::now(), runs };
-        AnsweredEvent { event, votes, features, times, key, panel, explored }
     }
 }
 

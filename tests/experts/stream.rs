@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aegis::core::vote::Abstention;
-use aegis::experts::{Panel, PanelConfig, PanelCosts, PanelError, Stream, UnderLoad};
+use aegis::experts::{Asked, Panel, PanelConfig, PanelCosts, PanelError, Stream, UnderLoad};
 use experts_support::asked::{Said, config, outcome};
 use experts_support::{Folder, faulty_classifier, faulty_encoder, head, stuck_classifier};
 
@@ -193,6 +193,32 @@ fn a_text_may_keep_other_experts_than_the_cheap_ones() {
     assert_eq!(ask(panel.under_load(&["rules".to_owned()]).unwrap()), [shed, shed, Ok(0.875)]);
     let error = panel.under_load(&["none".to_owned()]).unwrap_err().to_string();
     assert!(error.contains("none") && error.contains("faulty, plain, rules"), "{error}");
+}
+
+/// The experts that are left out abstain, and can be asked afterwards, alone.
+#[test]
+fn some_experts_are_asked_before_others() {
+    let panel = panel(&mixed(), |config| config.cheap = vec!["plain".to_owned()]);
+    let mut stream = panel.stream(8, Duration::ZERO).unwrap();
+    let mut ask = |text, asked| {
+        stream.submit_asking(1, text, UnderLoad::Cheap, asked).unwrap();
+        let (_, answer) = stream.next(ANSWER_TIMEOUT).unwrap();
+        (answer.votes.iter().map(outcome).collect::<Vec<_>>(), answer.reading.is_some())
+    };
+    // In the order of their ids, the experts are faulty, plain (a head on the encoder), and rules.
+    let out = Err(Abstention::NotNeeded);
+    let without = |experts: &[usize]| Asked::Without(experts.into());
+    let only = |experts: &[usize]| Asked::Only(experts.into());
+    assert_eq!(ask("bad", without(&[0])), (vec![out, Ok(0.75), Ok(0.875)], true));
+    assert_eq!(ask("bad", without(&[1, 2])), (vec![Ok(0.75), out, out], true));
+    assert_eq!(ask("bad", only(&[0])), (vec![Ok(0.75), out, out], false));
+    assert_eq!(ask("bad", only(&[1])).0, [out, Ok(0.75), out]);
+    assert_eq!(ask("bad", only(&[2])), (vec![out, out, Ok(0.875)], false));
+    // There is nothing to judge, whoever is asked.
+    assert_eq!(ask("", without(&[0])).0, [Err(Abstention::EmptyText); 3]);
+    stream.shrink(true);
+    stream.submit_asking(2, "bad", UnderLoad::Cheap, only(&[0])).unwrap();
+    assert_eq!(drain(&mut stream).1.remove(&2).unwrap(), [Err(Abstention::Overload), out, out]);
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub struct Unasked<'a> {
     pub cost: f64,
 }
 
-/// Whether an unasked expert is needed for a decision.
+/// The need for an unasked expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decisive {
     /// No outcome of the unasked experts changes action, review or category rules.

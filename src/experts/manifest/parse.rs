@@ -44,7 +44,7 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Body, Padding, Side, TextInput, View};
+    use super::super::{Ask, Body, Padding, Side, TextInput, View};
     use super::*;
     use crate::core::event::Role;
 
@@ -127,6 +127,17 @@ mod tests {
         assert_eq!(field(&format!("{rules}view = \"conversation\"\n")), "view");
         let encoder = rules.replace("rules", "encoder");
         assert_eq!(field(&format!("{encoder}roles = [\"user\"]\n")), "roles");
+    }
+
+    #[test]
+    fn ask_is_parsed() {
+        let with = |keys: &str| head().replace("encoder =", &format!("{keys}\nencoder ="));
+        assert_eq!(parse(&head()).unwrap().ask, Ask::Always);
+        assert_eq!(parse(&with("ask = \"when_decisive\"")).unwrap().ask, Ask::WhenDecisive);
+        assert_eq!(field(&with("ask = \"never\"")), "line 6");
+        let rules =
+            "id = \"injection\"\nkind = \"rules\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n";
+        assert_eq!(field(&format!("{rules}ask = \"when_decisive\"\n")), "ask");
     }
 
     #[test]

@@ -134,20 +134,21 @@ fn a_panel_that_leaves_answers_both_phases() {
     // The first phase ends when `faulty` has timed out; the rules find "bad", and the judge knows its first word alone.
     send(&site.connection, &[event_record(&site.topic("events"), &event(0, "hang bad"))]);
     wait("the event", || score.get("/metrics").1.lines().any(|line| line == "aegis_events_consumed_total 1"));
-    panel.rules("newcomer", "base = 0.25\n");
+    // Its id moves the indices of all others.
+    panel.rules("arrival", "base = 0.25\n");
     let config = fs::read_to_string(site.config()).unwrap();
     let (before, after) = config.split_once("[experts]\n").unwrap();
-    fs::write(site.config(), format!("{before}[experts]\nshadow = [\"newcomer\"]\n{after}")).unwrap();
+    fs::write(site.config(), format!("{before}[experts]\nshadow = [\"arrival\"]\n{after}")).unwrap();
     score.says("on the panel from now on, in shadow");
     all_committed(&site, 1);
     let decision = decided(&site, 1).remove(0);
-    assert!(decision.votes.iter().all(|weighed| weighed.vote.expert != "newcomer"));
+    assert!(decision.votes.iter().all(|weighed| weighed.vote.expert != "arrival"));
     assert_eq!((judge(&decision).score(), judge(&decision).decisive), (Some(0.5), true));
     send(&site.connection, &mixed(&site, 1..10));
     all_committed(&site, 10);
     let made = decided(&site, 10);
     let later = made.iter().find(|decision| decision.id.event == "e00009").unwrap();
-    assert!(later.votes.iter().any(|weighed| weighed.vote.expert == "newcomer"));
+    assert!(later.votes.iter().any(|weighed| weighed.vote.expert == "arrival"));
     assert_eq!(judge(later).score(), Some(0.75));
     score.stop();
     site.verified();

@@ -67,6 +67,9 @@ const WORDS: &[(&str, &[&str])] = &[
             "full",
             "failed",
             "stopped",
+            "asked",
+            "explored",
+            "not_needed",
         ],
     ),
     (

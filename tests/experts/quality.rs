@@ -17,11 +17,7 @@ const SETS: [(&str, &str); 18] = [
     ("sexism", "sexism"),
     ("smollm2-abuse", "abuse"),
     ("smollm2-harm", "toxicity"),
-    ("smollm2-hate", "toxicity"),
-    ("smollm2-injection", "injection"),
-    ("smollm2-moderation", "moderation"),
     ("smollm2-request", "requests"),
-    ("smollm2-sexism", "sexism"),
     ("tox-block", "toxicity"),
     ("toxic-bilstm", "toxicity"),
 ];

@@ -8,6 +8,8 @@ COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 COPY src src
 COPY crates crates
 COPY schemas schemas
+# The specs of guards are compiled in.
+COPY experts/guards experts/guards
 COPY benches benches
 # The tests are not built, but Cargo.toml names some of them, and cargo rejects a manifest whose files are missing.
 COPY tests tests

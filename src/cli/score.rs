@@ -251,7 +251,7 @@ fn score_all(
         let mut items = Vec::new();
         let mut end = Ok(false);
         while items.len() < chunk {
-            match rows.next() {
+            match rows.next_row() {
                 Ok(Some(item)) => items.push(item),
                 Ok(None) => {
                     end = Ok(true);

@@ -71,13 +71,13 @@ pub struct EvaluateArgs {
     #[arg(long, requires = "files", help_heading = FILES)]
     pub(super) strict: bool,
     /// The learner that combines the votes
-    #[arg(long, value_name = "NAME", default_value = "default", help_heading = FILES)]
+    #[arg(long, value_name = "NAME", default_value = "default", requires = "files", help_heading = FILES)]
     pub(super) learner: String,
     /// Learn in an order drawn from this seed, instead of the order of the files
     #[arg(long, value_name = "SEED", requires = "files", help_heading = FILES)]
     pub(super) shuffle: Option<u64>,
     /// The format of the output
-    #[arg(long, value_enum, default_value_t = Output::Text, help_heading = FILES)]
+    #[arg(long, value_enum, default_value_t = Output::Text, requires = "files", help_heading = FILES)]
     pub(super) output: Output,
     /// Writes a page with curves and tables
     #[arg(long, value_name = "FILE.html", requires = "files", help_heading = FILES)]
@@ -88,10 +88,10 @@ pub struct EvaluateArgs {
     #[arg(long, value_enum, value_delimiter = ',', requires = "files", help_heading = ATTACKS)]
     pub(super) attack: Vec<Attack>,
     /// The seed of the attacks
-    #[arg(long, default_value_t = 1, help_heading = ATTACKS)]
+    #[arg(long, default_value_t = 1, requires = "attack", help_heading = ATTACKS)]
     pub(super) attack_seed: u64,
     /// The false positive rate at which recall is compared
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share, help_heading = ATTACKS)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share, requires = "attack", help_heading = ATTACKS)]
     pub(super) attack_fpr: f64,
     /// The recall that an attack may cost the learner; above it the command exits with 65
     #[arg(long, value_name = "SHARE", value_parser = share, requires = "attack", help_heading = ATTACKS)]
@@ -126,7 +126,7 @@ pub(super) struct FieldArgs {
     #[arg(long, value_name = "NUMBER", conflicts_with = "preset", requires = "files", allow_hyphen_values = true, help_heading = FIELDS)]
     unsafe_from: Option<f64>,
     /// The value of Needs Caution, from 0 for safe to 1 for unsafe
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share, help_heading = FIELDS)]
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share, requires = "files", help_heading = FIELDS)]
     needs_caution: f64,
     /// The category, or a list or object of categories
     #[arg(long, value_name = "FIELD", conflicts_with = "preset", requires = "files", help_heading = FIELDS)]

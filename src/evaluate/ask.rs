@@ -13,7 +13,7 @@ use crate::core::features::{DIMENSIONS, Features};
 use crate::core::hash::hex;
 use crate::core::vote::{Abstention, Outcome, Vote};
 use crate::experts::Panel;
-use crate::ops::stdout::{Stderr, errln};
+use crate::ops::Progress;
 
 /// Texts given to the panel at once.
 const CHUNK: usize = 128;
@@ -128,7 +128,8 @@ pub(super) fn ask<'a>(
         conversations.map(|one| (exact(one), one)).filter(|(hash, _)| !known.contains_key(hash)).collect();
     open.sort_unstable_by_key(|(hash, one)| (one.text.len(), one.text, *hash));
     open.dedup_by_key(|(hash, _)| *hash);
-    let (total, mut done) = (open.len(), 0);
+    let progress = (!open.is_empty()).then(|| Progress::start("asking the panel", Some(open.len())));
+    let mut done = 0;
     for slice in open.chunks(CHUNK) {
         let asked: Vec<Conversation> =
             slice.iter().map(|(_, conversation)| conversation.to_conversation(usize::MAX)).collect();
@@ -143,10 +144,10 @@ pub(super) fn ask<'a>(
         }
         file.write_all(&bytes).map_err(failed)?;
         done += slice.len();
-        let _ = write!(Stderr, "\r{done} of {total} texts asked about");
+        progress.iter().for_each(|progress| progress.set(done));
     }
-    if total > 0 {
-        errln!();
+    if let Some(progress) = progress {
+        progress.finish();
     }
     Ok(Answers(known))
 }
@@ -166,6 +167,9 @@ mod tests {
         later.judged = 1;
         assert_ne!(exact((&answer).into()), exact("hello".into()));
         assert_ne!(exact((&later).into()), exact("hello".into()));
+        let mut other = later.clone();
+        other.turns[0].text = "another".to_owned();
+        assert_ne!(exact((&later).into()), exact((&other).into()));
         // Turns after the judged one are not read.
         let mut earlier = text.clone();
         earlier.turns.push(answer.turns[0].clone());

@@ -123,7 +123,7 @@ fn names(samples: &[Sample], dimension: Dimension) -> BTreeMap<&str, usize> {
     names
 }
 
-/// Returns the groups of a dimension. A dimension with one group that has all samples has none: it says nothing.
+/// Returns the groups of a dimension. A group that has all samples is left out, because its figures are those of all.
 pub(super) fn groups(samples: &[Sample], judges: &[Judge], dimension: Dimension) -> Vec<Group> {
     let names = names(samples, dimension);
     if names.len() == 1 && names.values().all(|count| *count == samples.len()) {

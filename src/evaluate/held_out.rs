@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
+use super::curves::Curves;
 use super::judge::{self, COMBINED, JudgedSet};
 use super::sets::{self, Sets, Text};
 use super::{EvaluateArgs, EvaluateError, ask, measures, page, streams, unavailable, write};
-use crate::charts::{Accuracy, AccuracyRow};
+use crate::charts::{Accuracy, AccuracyRow, Lines};
 use crate::experts::Panel;
 use crate::ops::stdout::outln;
 
@@ -74,7 +75,24 @@ pub(super) fn run(args: &EvaluateArgs, panel: &Panel, texts: usize) -> Result<()
         let chart = Accuracy { title, experts: &experts, rows };
         write(&folder.join(name), &chart.svg().file())?;
     }
+    for (name, chart) in curves(&judged, &judges, n) {
+        write(&folder.join(name), &chart.svg().file())?;
+    }
     Ok(())
+}
+
+/// Returns the curves of all judges on the OpenAI moderation set: file and chart.
+fn curves(judged: &[JudgedSet<'_>], judges: &[&str], experts: usize) -> Vec<(&'static str, Lines)> {
+    let Some(one) = judged.iter().find(|one| one.set.name == "moderation") else { return Vec::new() };
+    let judge = |(at, name): (usize, &&str)| ((*name).to_owned(), one.scored(at, |_| true));
+    let curves = Curves { experts, judges: judges.iter().enumerate().map(judge).collect() };
+    vec![
+        (
+            "panel-moderation-recall.svg",
+            curves.recall("OpenAI moderation set: recall by false positive rate"),
+        ),
+        ("panel-moderation-precision.svg", curves.precision("OpenAI moderation set: precision by recall")),
+    ]
 }
 
 /// Returns the number of training texts by source, as text.

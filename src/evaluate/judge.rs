@@ -24,11 +24,14 @@ pub(super) struct JudgedSet<'a> {
 impl JudgedSet<'_> {
     /// Returns a judge's measures over the texts for which `keep` returns `true`.
     pub(super) fn measures(&self, judge: usize, keep: impl Fn(&Text) -> bool) -> Measures {
+        Measures::of(&self.scored(judge, keep))
+    }
+
+    /// Returns a judge's scores of the texts for which `keep` returns `true`, without abstentions.
+    pub(super) fn scored(&self, judge: usize, keep: impl Fn(&Text) -> bool) -> Vec<Scored> {
         let scores = self.scores.get(judge).into_iter().flatten();
         let pairs = self.set.texts.iter().zip(scores).filter(|(text, p)| keep(text) && p.is_finite());
-        let scores: Vec<Scored> =
-            pairs.map(|(text, p)| Scored { p: *p, is_unsafe: text.is_unsafe }).collect();
-        Measures::of(&scores)
+        pairs.map(|(text, p)| Scored { p: *p, is_unsafe: text.is_unsafe }).collect()
     }
 
     /// Returns a judge's accuracy at .5 over the texts for which `keep` returns `true`, and their number. An abstention

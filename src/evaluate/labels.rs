@@ -24,6 +24,9 @@ const SAFE: [&str; 13] = [
 /// Words that mean Needs Caution.
 const CAUTION: [&str; 3] = ["needs caution", "needs_caution", "needs-caution"];
 
+/// Words that are no vote.
+const NO_VOTE: [&str; 4] = ["unsure", "unclear", "unknown", "n/a"];
+
 /// The problem of a label that has no value. It does not quote the label.
 pub(super) const NO_VERDICT: &str =
     "is no verdict: name your words with --unsafe-words and --safe-words, or a severity with --unsafe-from";
@@ -70,18 +73,23 @@ impl Votes {
 }
 
 impl Meaning {
-    /// Returns the value of a word.
-    fn word(&self, word: &str) -> Option<f64> {
+    /// Returns the value of a word, and 1; or 0 and 0 for a word that is no vote. `None` if the word is not known.
+    fn word(&self, word: &str) -> Option<(f64, f64)> {
         let word = word.trim().to_lowercase();
         let own = |words: &[String]| words.contains(&word);
         let known = |words: &[&str]| words.contains(&word.as_str());
-        match () {
-            () if own(&self.unsafe_words) => Some(1.0),
-            () if own(&self.safe_words) => Some(0.0),
-            () if known(&CAUTION) => Some(self.caution),
-            () if known(&UNSAFE) => Some(1.0),
-            () if known(&SAFE) => Some(0.0),
-            () => None,
+        if own(&self.unsafe_words) {
+            Some((1.0, 1.0))
+        } else if own(&self.safe_words) {
+            Some((0.0, 1.0))
+        } else if known(&CAUTION) {
+            Some((self.caution, 1.0))
+        } else if known(&UNSAFE) {
+            Some((1.0, 1.0))
+        } else if known(&SAFE) {
+            Some((0.0, 1.0))
+        } else {
+            known(&NO_VOTE).then_some((0.0, 0.0))
         }
     }
 
@@ -97,7 +105,8 @@ impl Meaning {
     }
 
     /// Adds the votes of a label to `votes`. A list has a vote in each element. An object has the votes of named
-    /// annotators, or numbers of votes by word. `null` and an empty text are no vote.
+    /// annotators, or numbers of votes by word. `null`, an empty text and words such as
+    /// `unsure` are no vote.
     ///
     /// # Errors
     /// Returns the problem if the label has no meaning.
@@ -105,7 +114,8 @@ impl Meaning {
         match label {
             Value::Null => Ok(()),
             Value::Bool(value) => {
-                votes.add(self.word(if *value { "true" } else { "false" }).ok_or(NO_VERDICT)?, 1.0);
+                let (vote, weight) = self.word(if *value { "true" } else { "false" }).ok_or(NO_VERDICT)?;
+                votes.add(vote, weight);
                 Ok(())
             }
             Value::Number(number) => {
@@ -115,12 +125,12 @@ impl Meaning {
             }
             Value::String(text) if text.trim().is_empty() => Ok(()),
             Value::String(text) => {
-                let vote = match (self.word(text), text.trim().parse()) {
-                    (Some(vote), _) => vote,
-                    (None, Ok(number)) => self.number(number, text.trim())?,
+                let (vote, weight) = match (self.word(text), text.trim().parse()) {
+                    (Some(word), _) => word,
+                    (None, Ok(number)) => (self.number(number, text.trim())?, 1.0),
                     (None, Err(_)) => return Err(NO_VERDICT),
                 };
-                votes.add(vote, 1.0);
+                votes.add(vote, weight);
                 Ok(())
             }
             Value::Array(labels) => labels.iter().try_for_each(|label| self.add(label, votes)),
@@ -129,7 +139,8 @@ impl Meaning {
                 let words = labels.keys().all(|word| self.word(word).is_some());
                 if words && labels.values().all(|value| count(value).is_some()) {
                     for (word, value) in labels {
-                        votes.add(self.word(word).unwrap_or_default(), count(value).unwrap_or_default());
+                        let (vote, weight) = self.word(word).unwrap_or_default();
+                        votes.add(vote, weight * count(value).unwrap_or_default());
                     }
                     return Ok(());
                 }
@@ -161,11 +172,11 @@ mod tests {
             (json!("1"), 1.0),
             (json!(["safe", "unsafe", null, "unsafe", ""]), 2.0 / 3.0),
             (json!({"rater 1": "safe", "rater 2": true}), 0.5),
-            (json!({"unsafe": 3, "safe": 1}), 0.75),
+            (json!({"unsafe": 3, "safe": 1, "unsure": 6}), 0.75),
         ] {
             assert_eq!(target(&plain, label.clone()), Ok(Some(expected)), "{label}");
         }
-        for nothing in [json!(null), json!(""), json!([]), json!([null])] {
+        for nothing in [json!(null), json!(""), json!([]), json!([null]), json!("unsure")] {
             assert_eq!(target(&plain, nothing), Ok(None));
         }
         assert_eq!(target(&plain, json!("perhaps")), Err(NO_VERDICT));

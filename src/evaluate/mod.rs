@@ -1,14 +1,17 @@
 //! `aegis evaluate`: every expert, plain majority and the learner on labelled text.
 //!
-//! With files, [`samples`] reads labelled rows by a [`layout`], which flags or [`presets`] give, [`files`] asks the panel
-//! about them and about their [`attacks`], [`figures`] measures, and [`report`] writes text, JSON and a page. Without files,
-//! [`held_out`] evaluates Aegis's own sets: [`sets`] reads the texts, and [`page`] writes the tables of docs/experts.md.
-//! Both share [`ask`], which gets the panel's votes, [`judge`], which adds the scores of majority and the learner,
-//! [`measures`], and [`streams`], which writes label streams for `aegis replay`.
+//! With files, [`samples`] reads labelled rows. [`extract`] reads a row by a [`layout`], which flags or [`presets`] give.
+//! [`files`] asks the panel about the rows and about [`attacks`] on them, [`evaluation`] has the judges, [`figures`] measures,
+//! and [`report`] writes text, JSON and a page. Without files, [`held_out`] evaluates Aegis's own sets: [`sets`] reads the texts, and [`page`] writes the
+//! tables of docs/experts.md. Both share [`ask`], which gets the panel's votes, [`judge`], which adds the scores of majority
+//! and the learner, [`measures`], [`curves`], and [`streams`], which writes label streams for `aegis replay`.
 
 mod args;
 mod ask;
 mod attacks;
+mod curves;
+mod evaluation;
+mod extract;
 mod figures;
 mod files;
 mod held_out;
@@ -25,6 +28,7 @@ mod streams;
 mod table;
 
 use std::path::Path;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -32,6 +36,8 @@ pub use self::args::EvaluateArgs;
 pub use self::attacks::Attack;
 use crate::experts::{Panel, PanelConfig};
 
+/// The time that a run of an expert may take. No decision waits for it, so a slow machine must not leave texts without votes.
+const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 /// The number of texts of a held-out set without `--texts`.
 const HELD_OUT_TEXTS: usize = 300;
 
@@ -70,7 +76,8 @@ pub fn run(args: &EvaluateArgs, context: EvaluateContext) -> Result<(), Evaluate
     let EvaluateContext { panel, shadow } = context;
     let config = panel.unwrap_or_else(|| PanelConfig::new(&args.models));
     let open = || {
-        Panel::open(PanelConfig { require_all: true, cache: 0, ..config.clone() })
+        let config = PanelConfig { require_all: true, cache: 0, timeout: RUN_TIMEOUT, ..config.clone() };
+        Panel::open(config)
             .map_err(|error| EvaluateError::Unavailable(format!("{error} (`make setup` brings the experts)")))
     };
     let limit = args.texts.map(|texts| texts as usize);

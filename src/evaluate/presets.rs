@@ -12,6 +12,9 @@ use crate::core::event::Role;
 /// Names of categories in a set, with their slugs.
 pub(super) type CategoryNames = &'static [(&'static str, &'static str)];
 
+/// A target, which is `None` without a vote, and the categories that a label names.
+pub(super) type TargetAndCategories = (Option<f64>, Vec<String>);
+
 /// The layout of a published set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Preset {
@@ -237,7 +240,7 @@ pub(super) fn category_votes<'f>(
     fields: &'f [Field],
     caution: f64,
     row: &Value,
-) -> Result<(Option<f64>, Vec<String>), (&'f Field, &'static str)> {
+) -> Result<TargetAndCategories, (&'f Field, &'static str)> {
     let (mut votes, mut annotators) = (Votes::default(), 0);
     let mut named: BTreeMap<&'static str, usize> = BTreeMap::new();
     for field in fields {

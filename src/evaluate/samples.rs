@@ -13,7 +13,7 @@ use crate::rows::{BadRow, Format, Item, Rows, RowsError};
 /// The maximum number of samples.
 const MAX_SAMPLES: usize = 1_000_000;
 /// The maximum size of all texts together, in bytes.
-const MAX_TEXT: usize = 1 << 30;
+const MAX_TEXT: usize = 256 << 20;
 /// The number of bad rows that are named.
 const NAMED: usize = 5;
 
@@ -83,7 +83,7 @@ impl Samples {
         for path in files.paths {
             let name = path.display().to_string();
             let mut rows = Rows::open(path, files.format, files.delimiter).map_err(failed)?;
-            while let Some(item) = rows.next().map_err(failed)? {
+            while let Some(item) = rows.next_row().map_err(failed)? {
                 all.rows += 1;
                 let place = |number: u64| format!("{name}:{number}");
                 let (number, found) = match item {

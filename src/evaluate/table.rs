@@ -10,16 +10,9 @@ pub(super) struct Table {
     pub(super) rows: Vec<Vec<String>>,
 }
 
-/// Returns a measure such as `.874`, or a dash for NaN.
+/// Returns a measure such as `0.874`, or a dash for NaN.
 pub(super) fn number(x: f64) -> String {
-    if x.is_nan() {
-        return "–".to_owned();
-    }
-    let text = format!("{x:.3}");
-    match text.strip_prefix("0.") {
-        Some(rest) => format!(".{rest}"),
-        None => text.replacen("-0.", "-.", 1),
-    }
+    if x.is_nan() { "–".to_owned() } else { format!("{x:.3}") }
 }
 
 /// Escapes control characters. Names come from files of others, and must not control the terminal.
@@ -80,12 +73,12 @@ mod tests {
             head: row(["kind", "AUC"]),
             rows: vec![row(["a\u{1b}[2J", ".5"]), row(["é", "1.000"])],
         };
-        assert_eq!(table.text(), "by <kind>\nkind           AUC\na\\u{1b}[2J     .5\né            1.000\n");
+        assert_eq!(table.text(), "by <kind>\nkind          AUC\na\\u{1b}[2J     .5\né           1.000\n");
         assert!(table.html().contains("by &lt;kind&gt;") && !table.html().contains('\u{1b}'));
     }
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([0.8741, 1.0, -0.25, f64::NAN, 0.0].map(number), [".874", "1.000", "-.250", "–", ".000"]);
+        assert_eq!([0.8741, 1.0, -0.25, f64::NAN].map(number), ["0.874", "1.000", "-0.250", "–"]);
     }
 }

@@ -16,7 +16,8 @@
 //! | 5. answer | `PendingAnswer`: collects the outcomes, and is sent with the last of them or at its deadline | `pending` |
 //!
 //! A *model* is an encoder with its heads, or a classifier: the experts whose votes come from one run. The [`rules`] have
-//! no model. They read [folded](text_folding) text in jobs of their own.
+//! no model. They read [folded](text_folding) text in jobs of their own. A remote expert is a model that no worker runs: its
+//! requests are tasks on the HTTP client's thread.
 //!
 //! An expert that fails abstains, with its reason. The `breaker` pauses an expert that keeps failing, a watchdog in the
 //! `scheduler` cancels runs at their deadlines, and `reload` loads models that could not be loaded at the start.

@@ -150,3 +150,6 @@ fn without_thoughts(answer: &str) -> Option<&str> {
     let (_, rest) = answer.split_once("</think>")?;
     (!rest.contains("<think>")).then_some(rest)
 }
+
+#[cfg(test)]
+mod tests;

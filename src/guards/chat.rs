@@ -133,10 +133,6 @@ impl Measure for Text<'_> {
     fn part(&self, text: &str, units: usize, keep: Keep) -> Result<Range<usize>, String> {
         Ok(bytes(text, units, keep))
     }
-
-    fn turn_overhead(&self) -> usize {
-        0
-    }
 }
 
 /// Measures messages, in the bytes of their contents.
@@ -179,10 +175,6 @@ impl Measure for Messages<'_> {
     fn part(&self, text: &str, units: usize, keep: Keep) -> Result<Range<usize>, String> {
         Ok(bytes(text, units, keep))
     }
-
-    fn turn_overhead(&self) -> usize {
-        0
-    }
 }
 
 /// The part of a text that has at most this many bytes.
@@ -192,3 +184,6 @@ fn bytes(text: &str, units: usize, keep: Keep) -> Range<usize> {
         Keep::End => text.ceil_char_boundary(text.len().saturating_sub(units))..text.len(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,9 @@ use crate::core::event::{Conversation, Role};
 
 /// Bytes of text that are looked at for each unit of the budget. Ordinary text has three to six a token.
 const BYTES_PER_UNIT: usize = 16;
-/// The greatest number of times that turns are dropped, or the judged turn is cut, before the rest of them goes.
+/// The text of probes: an ordinary word.
+pub(super) const PROBE: &str = "word";
+/// The greatest number of attempts to find the turns, or the part of the judged turn, that fit.
 const MAX_ATTEMPTS: usize = 8;
 
 /// Measures prompts, in tokens or in bytes.
@@ -31,9 +33,6 @@ pub(super) trait Measure {
 
     /// The part of a text that has `units` units.
     fn part(&self, text: &str, units: usize, keep: Keep) -> Result<Range<usize>, String>;
-
-    /// The size of a further turn beside its text.
-    fn turn_overhead(&self) -> usize;
 }
 
 /// A prompt that fits.
@@ -72,41 +71,90 @@ pub(super) fn fit<M: Measure>(
     shown.roles.push(judged.role);
     shown.texts.push(text);
 
-    let make = |shown: &Shown<'_>| measure.prompt(&shown.roles, &shown.texts).map_err(failed);
-    let (mut prompt, mut size) = make(&shown)?;
-    let mut attempts = 0;
-    while size > budget && shown.roles.len() > 1 {
-        attempts += 1;
-        cut = true;
-        let dropped = if attempts > MAX_ATTEMPTS {
-            shown.roles.len() - 1
-        } else {
-            turns_to_drop(&shown, size - budget, measure).map_err(failed)?
-        };
-        shown.roles.drain(..dropped);
-        shown.texts.drain(..dropped);
-        (prompt, size) = make(&shown)?;
-    }
+    let (prompt, size) = measure.prompt(&shown.roles, &shown.texts).map_err(failed)?;
     if size <= budget {
         return Ok(Fitted { prompt, cut });
     }
-    let judged_size = measure.text(text).map_err(failed)?;
-    let fixed = size.saturating_sub(judged_size);
-    let no_room = || PromptError::NoRoom { spec: spec.name().to_owned(), fixed, budget, unit: M::UNIT };
-    let mut room = budget.checked_sub(fixed).ok_or_else(no_room)?;
+    let judged_alone = [judged.role];
+    let base = measure.prompt(&judged_alone, &[text]).map_err(failed)?.1;
+    let prompt = if base <= budget {
+        with_newest_turns(&shown, budget, base, measure).map_err(failed)?
+    } else {
+        let fixed = base.saturating_sub(measure.text(text).map_err(failed)?);
+        let prompt = with_part_of_judged(&judged_alone, text, spec.keep(), budget, fixed, measure);
+        let no_room = || PromptError::NoRoom { spec: spec.name().to_owned(), fixed, budget, unit: M::UNIT };
+        prompt.map_err(failed)?.ok_or_else(no_room)?
+    };
+    Ok(Fitted { prompt, cut: true })
+}
+
+/// The prompt with as many of the newest turns as fit, where the judged turn alone takes `base`.
+fn with_newest_turns<M: Measure>(
+    shown: &Shown<'_>,
+    budget: usize,
+    base: usize,
+    measure: &M,
+) -> Result<M::Prompt, String> {
+    let last = shown.roles.len() - 1;
+    let overheads = turn_overheads(&shown.roles, measure)?;
+    let overhead =
+        |role: Role| overheads.iter().find(|(known, _)| *known == role).map_or(0, |(_, size)| *size);
+    let (mut room, mut most) = (budget - base, last);
+    for _ in 0..MAX_ATTEMPTS {
+        let (mut kept, mut size) = (0, 0);
+        while kept < most {
+            let turn = last - kept - 1;
+            size += measure.text(shown.texts[turn])? + overhead(shown.roles[turn]);
+            if size > room {
+                break;
+            }
+            kept += 1;
+        }
+        if kept == 0 {
+            break;
+        }
+        let first = last - kept;
+        let (prompt, size) = measure.prompt(&shown.roles[first..], &shown.texts[first..])?;
+        if size <= budget {
+            return Ok(prompt);
+        }
+        // The sizes of turns do not add up exactly.
+        (room, most) = (room.saturating_sub(size - budget), kept - 1);
+    }
+    Ok(measure.prompt(&shown.roles[last..], &shown.texts[last..])?.0)
+}
+
+/// The sizes of earlier turns beside their texts, by role, if the last of these roles is judged.
+fn turn_overheads<M: Measure>(roles: &[Role], measure: &M) -> Result<Vec<(Role, usize)>, String> {
+    let Some((&judged, earlier)) = roles.split_last() else { return Ok(Vec::new()) };
+    let without = measure.prompt(&[judged], &[PROBE])?.1 + measure.text(PROBE)?;
+    let with_turn = Role::ALL.into_iter().filter(|role| earlier.contains(role));
+    let size = |role| measure.prompt(&[role, judged], &[PROBE, PROBE]).map(|(_, size)| size);
+    with_turn.map(|role| Ok((role, size(role)?.saturating_sub(without)))).collect()
+}
+
+/// The prompt with the part of the judged turn that fits beside the fixed parts; `None` if nothing does.
+fn with_part_of_judged<M: Measure>(
+    role: &[Role],
+    text: &str,
+    keep: Keep,
+    budget: usize,
+    fixed: usize,
+    measure: &M,
+) -> Result<Option<M::Prompt>, String> {
+    let mut room = budget.saturating_sub(fixed);
     for _ in 0..MAX_ATTEMPTS {
         if room == 0 {
             break;
         }
-        let part = measure.part(text, room, spec.keep()).map_err(failed)?;
-        shown.texts = vec![&text[part]];
-        (prompt, size) = make(&shown)?;
+        let part = measure.part(text, room, keep)?;
+        let (prompt, size) = measure.prompt(role, &[&text[part]])?;
         if size <= budget {
-            return Ok(Fitted { prompt, cut: true });
+            return Ok(Some(prompt));
         }
         room = room.saturating_sub(size - budget);
     }
-    Err(no_room())
+    Ok(None)
 }
 
 /// The turns before the judged one that may fit, the oldest first, and whether others were left out for their size.
@@ -134,18 +182,6 @@ fn shown_turns<'a>(spec: &GuardSpec, conversation: &'a Conversation, budget: usi
     roles.reverse();
     texts.reverse();
     (Shown { roles, texts }, left_out)
-}
-
-/// The number of the oldest turns whose sizes together make up for `excess`; at least one.
-fn turns_to_drop<M: Measure>(shown: &Shown<'_>, excess: usize, measure: &M) -> Result<usize, String> {
-    let (mut size, history) = (0, shown.texts.len() - 1);
-    for (index, text) in shown.texts[..history].iter().enumerate() {
-        size += measure.text(text)? + measure.turn_overhead();
-        if size >= excess {
-            return Ok(index + 1);
-        }
-    }
-    Ok(history)
 }
 
 /// The part of a text that is looked at for a prompt of `budget` units.

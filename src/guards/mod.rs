@@ -24,9 +24,13 @@ mod fit;
 mod parse;
 mod prefix;
 mod raw;
+mod runs;
 mod spec;
 mod template;
+#[cfg(test)]
+mod testing;
 mod tokenizer;
+mod validate;
 mod verdict;
 
 pub use answer::GuardAnswer;

@@ -2,8 +2,8 @@
 
 use super::error::SpecError;
 use super::raw::History;
+use super::runs::RunEncoder;
 use super::spec::GuardSpec;
-use super::tokenizer::RunEncoder;
 use crate::core::event::Role;
 
 /// Texts that begin with every kind of character that may join with the words before it.

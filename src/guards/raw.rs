@@ -80,7 +80,7 @@ pub(super) struct RawTemplate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum RawChat {
-    /// None: the model has no chat template, or a chat API cannot express the prompt.
+    /// The model has no chat template, or a chat API cannot express the prompt.
     #[default]
     None,
     /// The turns. The server's template holds the policy.

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use minijinja::Value;
 use sha2::{Digest, Sha256};
 
-use super::error::SpecError;
 use super::raw::{Counts, Grammar, History, Keep, RawAnswer, RawCategory, RawChat, RawSpec};
 use super::template::{PROMPT, Piece, Templates, placeholder};
-use super::{built_in, parse};
 use crate::core::event::Role;
 
 /// The number of hexadecimal digits of a version.
@@ -28,7 +26,7 @@ pub struct Category {
 /// The form of prompt for a chat API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chat {
-    /// None: the completions API has to be used.
+    /// The prompt can only be sent to a completions API.
     None,
     /// The turns as messages. The server's template for the model holds the policy.
     Turns,
@@ -49,71 +47,20 @@ pub struct GuardSpec {
 }
 
 impl GuardSpec {
-    /// Parses a spec from TOML and renders a probe for each judged role.
-    ///
-    /// # Errors
-    /// Returns `Invalid` with the field, the problem and its remedy.
-    pub fn parse(text: &str) -> Result<Self, SpecError> {
-        Self::new(parse::raw_spec(text)?)
-    }
-
-    /// Returns the bundled spec of this name.
-    ///
-    /// # Errors
-    /// Returns `Unknown` if there is none.
-    pub fn built_in(name: &str) -> Result<Self, SpecError> {
-        let unknown = || SpecError::Unknown { name: name.to_owned(), known: built_in::NAMES.join(", ") };
-        Self::parse(built_in::source(name).ok_or_else(unknown)?)
-    }
-
-    pub(super) fn new(raw: RawSpec) -> Result<Self, SpecError> {
-        let mut sources = vec![(PROMPT.to_owned(), raw.template.text.clone())];
-        for (index, message) in raw.messages.iter().enumerate() {
-            sources.push((message_name(index), message.content.clone()));
-        }
-        let templates = Templates::new(&sources, &raw.template.control).map_err(|(field, problem)| {
-            SpecError::invalid(&raw.name, &field, problem, "correct the template")
-        })?;
-        let judged = parse::roles(&raw.name, "roles.judged", &raw.roles.judged)?;
-        let next_token = match &raw.verdict.next_token {
-            Some(words) => parse::roles(&raw.name, "verdict.next_token", words)?,
-            None => judged.clone(),
-        };
+    /// A spec of these fields, which are not checked.
+    pub(super) fn unchecked(
+        raw: RawSpec,
+        templates: Templates,
+        judged: Vec<Role>,
+        next_token: Vec<Role>,
+    ) -> Self {
         let (mut harmful, mut safe) = (raw.verdict.harmful.clone(), raw.verdict.safe.clone());
         match raw.verdict.controversial_counts {
             Counts::Unsafe => harmful.extend_from_slice(&raw.verdict.controversial),
             Counts::Safe => safe.extend_from_slice(&raw.verdict.controversial),
         }
         let version = version_of(&raw);
-        let spec = Self { raw, templates, judged, next_token, harmful, safe, version };
-        parse::validate(&spec)?;
-        Ok(spec)
-    }
-
-    /// Replaces the policy text, e.g. by a policy's own. Codes that it uses must be those of the spec's categories, or
-    /// be given with [`with_categories`](Self::with_categories).
-    ///
-    /// # Errors
-    /// Returns `Invalid` if the template shows no policy, or the text holds a control token.
-    pub fn with_policy_text(mut self, text: &str) -> Result<Self, SpecError> {
-        text.clone_into(&mut self.raw.policy);
-        let spec = Self::new(self.raw)?;
-        parse::validate_own_policy(&spec)?;
-        Ok(spec)
-    }
-
-    /// Replaces the categories, for a policy text with codes of its own.
-    ///
-    /// # Errors
-    /// Returns `Invalid` if a code is empty or not unique.
-    pub fn with_categories(mut self, categories: &[Category]) -> Result<Self, SpecError> {
-        let raw = |category: &Category| RawCategory {
-            code: category.code.clone(),
-            name: category.name.clone(),
-            category: category.category.clone(),
-        };
-        self.raw.categories = categories.iter().map(raw).collect();
-        Self::new(self.raw)
+        Self { raw, templates, judged, next_token, harmful, safe, version }
     }
 
     /// The name of the spec.
@@ -361,7 +308,7 @@ impl GuardSpec {
 }
 
 /// The name of the template of a message, which is its field in the spec.
-fn message_name(index: usize) -> String {
+pub(super) fn message_name(index: usize) -> String {
     format!("messages[{index}].content")
 }
 

@@ -4,16 +4,13 @@
 //! texts of turns joined, is encoded as one string, because a vocabulary may join the end of the words with the beginning
 //! of a text. In a run, special tokens of the vocabulary and control tokens that the spec lists are ordinary text.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
-use serde_json::Value;
-use tokenizers::Tokenizer;
-
 use super::error::{PromptError, SpecError};
-use super::fit::{Measure, fit};
+use super::fit::{Measure, PROBE, fit};
 use super::prefix;
 use super::raw::Keep;
+use super::runs::RunEncoder;
 use super::spec::GuardSpec;
 use super::template::Piece;
 use super::verdict::VerdictTokens;
@@ -21,10 +18,6 @@ use crate::core::event::{Conversation, Role};
 
 /// The tokens that the context must have for a judged turn, beside the fixed parts and the answer.
 const MIN_JUDGED_TOKENS: usize = 16;
-/// The text of probes: an ordinary word.
-const PROBE: &str = "word";
-/// The remedy for a file that is no usable tokenizer.
-const TOKENIZER_REMEDY: &str = "give a tokenizer.json of Hugging Face tokenizers 0.23";
 
 /// A prompt as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +39,6 @@ pub struct GuardTokenizer {
     /// The index of the prefix of each role whose verdict is the next token.
     role_prefixes: Vec<(Role, usize)>,
     verdict: VerdictTokens,
-    turn_overhead: usize,
 }
 
 impl GuardTokenizer {
@@ -79,9 +71,7 @@ impl GuardTokenizer {
                 prefixes.push(ids);
             }
         }
-        let mut tokenizer = Self { spec, runs, prefixes, role_prefixes, verdict, turn_overhead: 0 };
-        tokenizer.turn_overhead = tokenizer.least_turn_overhead()?;
-        Ok(tokenizer)
+        Ok(Self { spec, runs, prefixes, role_prefixes, verdict })
     }
 
     /// The spec.
@@ -158,22 +148,6 @@ impl GuardTokenizer {
         })?;
         Ok(GuardPrompt { ids: ids.to_vec(), cut: fitted.cut, role_prefix })
     }
-
-    /// The least number of tokens that a further turn takes beside its text.
-    fn least_turn_overhead(&self) -> Result<usize, SpecError> {
-        let (judged, _) = self.role_prefixes[0];
-        let count = |roles: &[Role]| {
-            let texts = vec![PROBE; roles.len()];
-            self.runs.prompt(&self.spec, roles, &texts).map(|ids| ids.len())
-        };
-        let alone = count(&[judged])?;
-        let text = self.runs.encode(PROBE).map_err(|problem| self.runs.invalid(&self.spec, problem))?.len();
-        let mut least = usize::MAX;
-        for role in Role::ALL.into_iter().filter(|role| self.spec.role_word(*role).is_some()) {
-            least = least.min(count(&[role, judged])?.saturating_sub(alone + text));
-        }
-        Ok(if least == usize::MAX { 0 } else { least })
-    }
 }
 
 impl Measure for GuardTokenizer {
@@ -198,123 +172,9 @@ impl Measure for GuardTokenizer {
             return Ok(0..text.len());
         }
         Ok(match keep {
-            Keep::Start => {
-                0..text.floor_char_boundary(offsets.get(units.wrapping_sub(1)).map_or(0, |part| part.1))
-            }
+            Keep::Start => 0..text.floor_char_boundary(offsets[..units].last().map_or(0, |token| token.1)),
             Keep::End => text.ceil_char_boundary(offsets[offsets.len() - units].0)..text.len(),
         })
-    }
-
-    fn turn_overhead(&self) -> usize {
-        self.turn_overhead
-    }
-}
-
-/// Encodes runs, with the ids of the spec's control tokens.
-#[derive(Debug)]
-pub(super) struct RunEncoder {
-    tokenizer: Tokenizer,
-    control: Vec<u32>,
-    /// The token put before the template's text.
-    bos: Option<u32>,
-    /// The ids of control tokens and special tokens, which no run may contain.
-    special: BTreeSet<u32>,
-    greatest_id: u32,
-}
-
-impl RunEncoder {
-    fn new(spec: &GuardSpec, tokenizer_json: &[u8]) -> Result<Self, SpecError> {
-        let invalid = |field: &str, problem: String, remedy: &str| {
-            SpecError::invalid(spec.name(), field, problem, remedy)
-        };
-        let unusable = |problem: String| invalid("the tokenizer", problem, TOKENIZER_REMEDY);
-        let mut file: Value =
-            serde_json::from_slice(tokenizer_json).map_err(|error| unusable(error.to_string()))?;
-        let mut special = BTreeSet::new();
-        // An added token that is not special is found in any text. Vocabularies have harmless ones, e.g. runs of spaces.
-        for token in file.get_mut("added_tokens").and_then(Value::as_array_mut).into_iter().flatten() {
-            let content = token["content"].as_str().unwrap_or_default();
-            if token["special"] == Value::Bool(true) || spec.is_control(content) {
-                token["special"] = Value::Bool(true);
-                special.extend(token["id"].as_u64().and_then(|id| u32::try_from(id).ok()));
-            }
-        }
-        for key in ["post_processor", "truncation", "padding"] {
-            file[key] = Value::Null;
-        }
-        let bytes = serde_json::to_vec(&file).map_err(|error| unusable(error.to_string()))?;
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| unusable(error.to_string()))?;
-        tokenizer.set_encode_special_tokens(true);
-        let id = |field: &str, token: &str| {
-            tokenizer.token_to_id(token).ok_or_else(|| {
-                let problem = format!("the tokenizer has no token {token}");
-                invalid(field, problem, "the tokenizer or the spec is another model's: correct one of them")
-            })
-        };
-        let control = &spec.raw.template.control;
-        let control =
-            control.iter().map(|token| id("template.control", token)).collect::<Result<Vec<_>, _>>()?;
-        let added = spec.bos().filter(|(_, written)| !written);
-        let bos = added.map(|(token, _)| id("template.bos_added", token)).transpose()?;
-        special.extend(control.iter().copied().chain(bos));
-        let greatest_id = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
-        Ok(Self { tokenizer, control, bos, special, greatest_id })
-    }
-
-    pub(super) fn is_special(&self, id: u32) -> bool {
-        self.special.contains(&id)
-    }
-
-    pub(super) fn invalid(&self, spec: &GuardSpec, problem: String) -> SpecError {
-        SpecError::invalid(spec.name(), "the tokenizer", problem, TOKENIZER_REMEDY)
-    }
-
-    /// Encodes a run.
-    ///
-    /// # Errors
-    /// Returns the tokenizer's message, or an error if the run gives a control token.
-    pub(super) fn encode(&self, run: &str) -> Result<Vec<u32>, String> {
-        if run.is_empty() {
-            return Ok(Vec::new());
-        }
-        let encoding = self.tokenizer.encode_fast(run, false).map_err(|error| error.to_string())?;
-        let ids = encoding.get_ids();
-        if ids.iter().any(|id| self.special.contains(id)) {
-            return Err("the vocabulary gives a special token for ordinary text".to_owned());
-        }
-        Ok(ids.to_vec())
-    }
-
-    /// Encodes the pieces of a prompt.
-    pub(super) fn pieces(&self, pieces: &[Piece], texts: &[&str]) -> Result<Vec<u32>, String> {
-        let mut ids: Vec<u32> = self.bos.into_iter().collect();
-        let mut run = String::new();
-        for piece in pieces {
-            match piece {
-                Piece::Words(words) => run.push_str(words),
-                Piece::Text(index) => run.push_str(texts[*index]),
-                Piece::Control(index) => {
-                    ids.extend(self.encode(&run)?);
-                    run.clear();
-                    ids.push(self.control[*index]);
-                }
-            }
-        }
-        ids.extend(self.encode(&run)?);
-        Ok(ids)
-    }
-
-    /// Encodes the prompt of turns, the last of which is judged, for a check at load.
-    pub(super) fn prompt(
-        &self,
-        spec: &GuardSpec,
-        roles: &[Role],
-        texts: &[&str],
-    ) -> Result<Vec<u32>, SpecError> {
-        let pieces = spec.pieces(roles).map_err(|(field, problem)| {
-            SpecError::invalid(spec.name(), &field, problem, "correct the template")
-        })?;
-        self.pieces(&pieces, texts).map_err(|problem| self.invalid(spec, problem))
     }
 }
 
@@ -350,3 +210,6 @@ fn check_context(spec: &GuardSpec, runs: &RunEncoder, role: Role) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ use tokio::runtime::{Builder, Runtime};
 pub const USER_AGENT: &str = concat!("aegis/", env!("CARGO_PKG_VERSION"));
 /// The time for which a connection that is not used is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The greatest number of names that are looked up at a time.
+const MAX_LOOKUPS: usize = 4;
 /// The greatest size of the head of a response, in bytes.
 const MAX_HEAD: usize = 64 << 10;
 
@@ -45,11 +47,11 @@ pub enum HttpError {
         status: StatusCode,
     },
     /// There was no whole response in time.
-    #[error("no response within {} ms", .0.as_millis())]
+    #[error("timeout: no response within {} ms", .0.as_millis())]
     TimedOut(Duration),
 }
 
-/// Starts a task on the runtime of the HTTP client.
+/// The runtime of the HTTP client, whose thread starts with the first call.
 ///
 /// # Errors
 /// Returns a message if the runtime's thread cannot be started.
@@ -58,6 +60,8 @@ pub fn runtime() -> Result<&'static Runtime, String> {
     let start = || {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(1).thread_name("http").enable_io().enable_time();
+        // They look up names, and without a bound each request of hundreds would start one.
+        builder.max_blocking_threads(MAX_LOOKUPS);
         builder.build().map_err(|error| format!("no thread for HTTP requests: {error}"))
     };
     RUNTIME.get_or_init(start).as_ref().map_err(Clone::clone)

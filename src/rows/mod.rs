@@ -228,7 +228,7 @@ impl Rows {
     ///
     /// # Errors
     /// Returns a [`RowsError`] if the file cannot be read further.
-    pub fn next(&mut self) -> Result<Option<Item>, RowsError> {
+    pub fn next_row(&mut self) -> Result<Option<Item>, RowsError> {
         self.source.next().map_err(|problem| named(&self.path, problem))
     }
 

@@ -110,13 +110,12 @@ impl FileScorer {
                     left -= 1;
                 }
             }
-            while let Some(answered) = self.in_flight.next_answer(ANSWER_WAIT)? {
+            // Only the first answer is waited for: there is room for more rows after it.
+            let mut wait = if self.in_flight.is_empty() { Duration::ZERO } else { ANSWER_WAIT };
+            while let Some(answered) = self.in_flight.next_answer(std::mem::take(&mut wait))? {
                 if let Some((place, decision)) = self.on_answer(answered)? {
                     set(&mut outcomes, place, FileOutcome::Decision(decision))?;
                     left -= 1;
-                }
-                if self.in_flight.is_empty() {
-                    break;
                 }
             }
         }

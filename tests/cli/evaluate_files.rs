@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use apache_avro::types::Value as Avro;
-use parquet::data_type::{BoolType, ByteArrayType};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -93,7 +93,7 @@ fn parquet() -> Vec<u8> {
     let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties).unwrap();
     let mut group = writer.next_row_group().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
-    let texts: Vec<_> = rows().iter().map(|(text, _)| text.as_str().into()).collect();
+    let texts: Vec<ByteArray> = rows().iter().map(|(text, _)| text.as_str().into()).collect();
     column.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
     column.close().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
@@ -155,31 +155,40 @@ fn categories(figures: &Value) -> Vec<(String, u64)> {
     groups.iter().map(|(name, group)| (name.clone(), group["unsafe"].as_u64().unwrap())).collect()
 }
 
-/// For each preset: its name, rows, the numbers of texts and of unsafe ones, and a category with its unsafe texts.
-fn presets() -> Vec<(&'static str, Vec<Value>, (u64, u64), (&'static str, u64))> {
+/// A preset with rows of its layout, and what they are read as.
+struct Example {
+    preset: &'static str,
+    rows: Vec<Value>,
+    /// The numbers of texts and of unsafe ones.
+    texts: (u64, u64),
+    /// A category with the number of its unsafe texts; empty for none.
+    category: (&'static str, u64),
+}
+
+fn presets() -> Vec<Example> {
     let aegis_1 = |text: &str, labels: [&str; 3]| {
         json!({ "id": 1, "text": text, "text_type": "user_message", "labels_0": labels[0], "labels_1": labels[1],
             "labels_2": labels[2], "labels_3": "None", "labels_4": null })
     };
-    let wild = |prompt: &str, response: Option<&str>| {
+    let wild = |prompt: &str, response: Option<&str>, harm: &str| {
         json!({ "prompt": prompt, "response": response, "prompt_harm_label": "harmful",
             "response_harm_label": response.map(|_| "unharmful"), "adversarial": true,
-            "subcategory": "violence_and_physical_harm" })
+            "subcategory": harm })
     };
     vec![
-        (
-            "aegis-1",
-            vec![
+        Example {
+            preset: "aegis-1",
+            rows: vec![
                 aegis_1("one", ["Violence, Threat", "Violence", "Safe"]),
                 aegis_1("two", ["Safe", "Safe", "Needs Caution"]),
                 aegis_1("three", ["Needs Caution", "Needs Caution", "Safe"]),
             ],
-            (3, 2),
-            ("violence", 1),
-        ),
-        (
-            "aegis-2",
-            vec![
+            texts: (3, 2),
+            category: ("violence", 1),
+        },
+        Example {
+            preset: "aegis-2",
+            rows: vec![
                 json!({ "id": "a", "prompt": "one", "response": "no", "prompt_label": "unsafe", "response_label": "safe",
                     "violated_categories": "Violence, Criminal Planning/Confessions" }),
                 json!({ "id": "b", "prompt": "REDACTED", "response": null, "prompt_label": "unsafe",
@@ -187,67 +196,75 @@ fn presets() -> Vec<(&'static str, Vec<Value>, (u64, u64), (&'static str, u64))>
                 json!({ "id": "c", "prompt": "two", "response": null, "prompt_label": "safe", "response_label": null,
                     "violated_categories": "" }),
             ],
-            (3, 1),
-            ("criminal-planning", 1),
-        ),
-        (
-            "toxicchat",
-            vec![
+            texts: (3, 1),
+            category: ("criminal-planning", 1),
+        },
+        Example {
+            preset: "toxicchat",
+            rows: vec![
                 json!({ "conv_id": "a", "user_input": "one", "model_output": "x", "toxicity": 1, "jailbreaking": 1 }),
                 json!({ "conv_id": "b", "user_input": "two", "model_output": "x", "toxicity": 0, "jailbreaking": 0 }),
             ],
-            (2, 1),
-            ("", 0),
-        ),
-        ("wildguardmix", vec![wild("one", Some("no")), wild("two", None)], (3, 2), ("violence", 2)),
-        (
-            "beavertails",
-            vec![
+            texts: (2, 1),
+            category: ("", 0),
+        },
+        Example {
+            preset: "wildguardmix",
+            rows: vec![
+                wild("one", Some("no"), "violence_and_physical_harm"),
+                wild("two", None, "cyberattack"),
+            ],
+            texts: (3, 2),
+            category: ("violence", 1),
+        },
+        Example {
+            preset: "beavertails",
+            rows: vec![
                 json!({ "prompt": "one", "response": "two", "is_safe": false,
                     "category": { "privacy_violation": true, "self_harm": false } }),
                 json!({ "prompt": "one", "response": "three", "is_safe": true, "category": { "self_harm": false } }),
             ],
-            (2, 1),
-            ("pii", 1),
-        ),
-        (
-            "openai-moderation",
-            vec![
+            texts: (2, 1),
+            category: ("pii", 1),
+        },
+        Example {
+            preset: "openai-moderation",
+            rows: vec![
                 json!({ "prompt": "one", "S": 0, "H": 1, "V": 0, "HR": 0, "SH": 0, "S3": 0, "H2": 1, "V2": 0 }),
                 json!({ "prompt": "two", "S": 0, "H": 0 }),
             ],
-            (2, 1),
-            ("hate", 1),
-        ),
-        (
-            "jigsaw",
-            vec![
+            texts: (2, 1),
+            category: ("hate", 1),
+        },
+        Example {
+            preset: "jigsaw",
+            rows: vec![
                 json!({ "id": "a", "comment_text": "one", "toxic": 1, "severe_toxic": 0, "obscene": 1, "threat": 0,
                     "insult": 0, "identity_hate": 0 }),
                 json!({ "id": "b", "comment_text": "two", "toxic": 0, "threat": 0 }),
                 json!({ "id": "c", "comment_text": "three", "toxic": -1, "threat": -1 }),
             ],
-            (2, 1),
-            ("profanity", 1),
-        ),
-        (
-            "hatecheck",
-            vec![
+            texts: (2, 1),
+            category: ("profanity", 1),
+        },
+        Example {
+            preset: "hatecheck",
+            rows: vec![
                 json!({ "functionality": "derog_neg_emote_h", "case_id": "1", "test_case": "one",
                     "label_gold": "hateful", "target_ident": "women" }),
                 json!({ "functionality": "ident_neutral_nh", "case_id": "2", "test_case": "two",
-                    "label_gold": "non-hateful", "target_ident": "women" }),
+                    "label_gold": "non-hateful", "target_ident": "immigrants" }),
             ],
-            (2, 1),
-            ("women", 1),
-        ),
+            texts: (2, 1),
+            category: ("women", 1),
+        },
     ]
 }
 
 #[test]
 fn presets_read_the_layouts_of_published_sets() {
     let desk = Desk::new();
-    for (preset, rows, (texts, harmful), category) in presets() {
+    for Example { preset, rows, texts: (texts, harmful), category } in presets() {
         let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
         let figures = desk.figures(&desk.put("set.jsonl", lines), &format!("--preset {preset} --strict"));
         assert_eq!(
@@ -261,7 +278,7 @@ fn presets_read_the_layouts_of_published_sets() {
         }
     }
     // Needs Caution is safe for a permissive policy.
-    let rows = presets().swap_remove(0).1;
+    let rows = presets().swap_remove(0).rows;
     let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
     let figures = desk.figures(&desk.put("set.jsonl", lines), "--preset aegis-1 --needs-caution 0");
     assert_eq!(figures["unsafe"], 1);
@@ -319,7 +336,9 @@ fn bad_rows_are_named_and_counted() {
     }
     assert_eq!(desk.evaluate(&desk.put("rows.txt", lines()), "").code, Some(64), "the format is not known");
     assert_eq!(desk.evaluate(&desk.folder.path().join("gone.csv"), "").code, Some(69));
-    assert_eq!(desk.run("evaluate --strict").code, Some(64), "a flag for files needs a file");
+    for flag in ["--strict", "--output json", "--attack leet"] {
+        assert_eq!(desk.run(&format!("evaluate {flag}")).code, Some(64), "{flag} needs a file");
+    }
 }
 
 #[test]
@@ -349,7 +368,8 @@ fn experts_in_shadow_mode_are_measured_and_not_used() {
     let figures = desk.figures(&desk.put("rows.jsonl", lines()), "");
     let judges = &figures["judges"];
     assert_eq!(judges["lenient"]["answered"], 50);
-    assert_eq!(judges["majority"]["brier"], judges["strict"]["brier"], "majority is that of one expert");
+    // The strict expert alone finds 10 of 20. With the lenient one, the share of votes for these would be a half.
+    assert_eq!(judges["majority"]["brier"], json!(0.2));
 }
 
 /// Requests that name a harm, and others, in the bundled experts' own domain.

@@ -127,6 +127,15 @@ fn weights(site: &Site, newest: &aegis::core::predictor::Published) {
     }
     let newest_two = site.says(0, &["weights", "diff"]);
     assert!(newest_two.contains(&format!("offset {}", last["offset"])), "{newest_two}");
+    // The exported predictor is the published one, and decides on a file.
+    let exported = site.says(0, &["weights", "export"]);
+    assert_eq!(codec::decode_published(exported.trim().as_bytes()).unwrap(), *newest);
+    let (weights, events) = (site.path("learned.jsonl"), site.path("one.jsonl"));
+    std::fs::write(&weights, &exported).unwrap();
+    std::fs::write(&events, "{\"id\": \"x\", \"text\": \"hello there\"}\n").unwrap();
+    let scored = site.aegis(&["score", events.to_str().unwrap(), "--weights", weights.to_str().unwrap()]);
+    let decision: serde_json::Value = serde_json::from_slice(&scored.stdout).unwrap();
+    assert_eq!(decision["predictor"]["state_hash"], codec::hex(&newest.state_hash).as_str(), "{decision}");
     let absent = site.says(69, &["weights", "show", "--set", "topics.weights=absent"]);
     assert!(
         absent.contains(&format!("brokers {}", kafka().bootstrap())) && absent.contains("absent"),

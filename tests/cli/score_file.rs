@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use aegis::codec::{self, Encoding};
+use apache_avro::reader::datum::GenericDatumReader;
 use serde_json::{Value, json};
 
 use crate::experts_support::models;
@@ -93,7 +94,7 @@ fn every_row_has_one_decision_or_one_dead_letter() {
         (&json!(1_700_000_000_000_i64), &json!("events.jsonl"))
     );
     assert_eq!((&decisions[0]["round_time"], &decisions[0]["latency_micros"]), (&json!(0), &json!(0)));
-    // What is written is a decision as on the topic.
+    // Each line is a decision as on the topic.
     for line in ran.out.lines() {
         codec::decode_decision(line.as_bytes()).unwrap();
     }
@@ -134,13 +135,14 @@ fn texts_are_found_by_fields_and_events_in_containers() {
     // The same events in a container and in lines have the same decisions.
     let schema = codec::SCHEMAS.iter().find(|(name, _)| *name == "Event").unwrap().1;
     let schema = apache_avro::Schema::parse_str(schema).unwrap();
+    let reader = GenericDatumReader::builder(&schema).human_readable(false).build().unwrap();
     let mut writer = apache_avro::Writer::new(&schema, Vec::new()).unwrap();
     let mut lines = String::new();
     for (number, text) in ["I will kill you", "hello", ""].into_iter().enumerate() {
         let event = event(number, text);
         let avro = codec::encode_event(&event, Encoding::Avro).unwrap();
         let datum = &avro[10..];
-        let value = apache_avro::from_avro_datum(&schema, &mut &*datum, None).unwrap();
+        let value = reader.read_value(&mut &*datum).unwrap();
         writer.append_value(value).unwrap();
         lines += &format!(
             "{}\n",

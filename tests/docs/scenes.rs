@@ -33,6 +33,9 @@ const OWN_TOPIC: &[&str] = &["docs/your-own-topic.md"];
 /// Pages of one who has run the demo. What they show is another run's: only its words must come.
 const AFTER_A_DEMO: &[&str] = &["docs/cli.md", "docs/operating.md", "docs/replay.md"];
 
+/// Pages of one who has files, and no broker.
+const WITH_FILES: &[&str] = &["docs/evaluating.md"];
+
 /// Commands that read what others write: what is shown may come a moment later.
 const READ: &[&str] = &["aegis explain", "aegis weights", "aegis verify", "aegis dlq list", "curl"];
 
@@ -130,6 +133,17 @@ fn a_reader_with_a_topic_sees_what_the_page_shows() {
     }
 }
 
+#[test]
+fn a_reader_with_files_sees_what_the_page_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nothing listens there, and nothing is asked.
+    clone(folder.path(), "127.0.0.1:1");
+    let mut shell = Shell::open(folder.path(), Vec::new());
+    for name in WITH_FILES {
+        read(&mut shell, name, true);
+    }
+}
+
 /// Returns the prefix of the topics of the demo that has run on these brokers.
 fn demo_prefix(brokers: &str) -> String {
     let client: BaseConsumer =
@@ -206,7 +220,9 @@ fn every_command_is_run_or_listed() {
             for (met, one) in met.iter_mut().zip(LISTED) {
                 *met |= entry.is_some_and(|entry| std::ptr::eq(entry, one));
             }
-            if entry.is_none() && ![FROM_A_CLONE, OWN_TOPIC, AFTER_A_DEMO].concat().contains(&name.as_str()) {
+            if entry.is_none()
+                && ![FROM_A_CLONE, OWN_TOPIC, AFTER_A_DEMO, WITH_FILES].concat().contains(&name.as_str())
+            {
                 wrong.push(format!(
                     "{name}:{}: no test runs this, and it is not listed: {}",
                     command.line, command.text

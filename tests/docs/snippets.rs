@@ -8,9 +8,11 @@ use aegis::codec::{Defaults, decode_event, decode_label};
 use aegis::config::{Policies, load};
 use aegis::experts::rules::Rules;
 use aegis::experts::{Panel, PanelConfig};
+use aegis::guards::GuardSpec;
 use serde_json::Value;
 
 use crate::page::{Page, names, root};
+use crate::support::identity::identity;
 
 /// Loads a configuration; the secrets that it names are files here.
 fn configuration(folder: &Path, mut table: toml::Table) -> Result<(), String> {
@@ -35,6 +37,23 @@ fn configuration(folder: &Path, mut table: toml::Table) -> Result<(), String> {
     .map_err(|error| error.to_string())
 }
 
+/// Writes the secrets and certificates that a remote expert's manifest names.
+fn remote_files(folder: &Path, endpoint: &mut toml::Value) {
+    let put = |file: &mut toml::Value, name: &str, content: &[u8]| {
+        fs::write(folder.join(name), content).unwrap();
+        *file = name.into();
+    };
+    if let Some(file) = endpoint.get_mut("authorities") {
+        let authority = identity("authority", 1, None);
+        put(file, "authorities.pem", &authority.certificate.to_pem().unwrap());
+    }
+    let headers = endpoint.get_mut("headers").and_then(toml::Value::as_table_mut);
+    headers.into_iter().flatten().for_each(|(name, file)| put(file, name, b"secret"));
+    if let Some(file) = endpoint.get_mut("key_file") {
+        put(file, "key", b"secret");
+    }
+}
+
 /// Reads an expert's manifest to where the graph is asked for, which no page can show.
 fn manifest(folder: &Path, mut table: toml::Table) -> Result<(), String> {
     // A page leaves hashes out.
@@ -48,9 +67,12 @@ fn manifest(folder: &Path, mut table: toml::Table) -> Result<(), String> {
         let listed = section.get_mut("external_data").and_then(toml::Value::as_array_mut);
         listed.into_iter().flatten().for_each(hash);
     }
-    let id = table["id"].as_str().ok_or("an expert without an id")?;
-    fs::create_dir_all(folder.join(id)).unwrap();
-    fs::write(folder.join(id).join("manifest.toml"), table.to_string()).unwrap();
+    let id = table["id"].as_str().ok_or("an expert without an id")?.to_owned();
+    fs::create_dir_all(folder.join(&id)).unwrap();
+    if let Some(endpoint) = table.get_mut("endpoint") {
+        remote_files(&folder.join(&id), endpoint);
+    }
+    fs::write(folder.join(&id).join("manifest.toml"), table.to_string()).unwrap();
     match Panel::open(PanelConfig::new(folder)) {
         Ok(_) => Ok(()),
         Err(error) if error.to_string().contains("model.onnx") => Ok(()),
@@ -64,6 +86,9 @@ fn toml_loads(text: &str) -> Result<(), String> {
     let has = |key: &str| table.contains_key(key);
     if has("kind") {
         return manifest(folder.path(), table);
+    }
+    if has("extends") {
+        return GuardSpec::parse(text).map(drop).map_err(|error| error.to_string());
     }
     if has("terms") || has("patterns") {
         return Rules::parse(Path::new("rules.toml"), text).map(drop).map_err(|error| error.to_string());

@@ -7,8 +7,11 @@ mod identity;
 
 mod faults;
 mod guards;
+mod guards_real;
+mod guards_refused;
 mod hang;
 mod panel;
+mod prompts;
 mod quality;
 mod refused;
 mod remote;

@@ -181,7 +181,11 @@ fn no_expert_votes_on_a_text_that_it_cannot_read() {
         ["😀 👍🏽 🎉", "😀!", "我要杀了你全家", "ሰላም ለዓለም, ሰላም.", "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}"]
     {
         for (expert, outcome) in outcomes(&panel().ask(&[text])[0]) {
-            assert_eq!(outcome, Err(Abstention::NothingRead), "{expert} on {text:?}");
+            // The language model's vocabulary has a token for every byte, so there is no text that it cannot read.
+            match expert.starts_with("smollm2-") {
+                true => assert!(outcome.is_ok(), "{expert} on {text:?}: {outcome:?}"),
+                false => assert_eq!(outcome, Err(Abstention::NothingRead), "{expert} on {text:?}"),
+            }
         }
     }
     for text in ["Nice 👍🏽", "😀 🎉 nice 👍🏽 🎉 😀"] {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 /// Each expert with the held-out set of the harm that it detects.
-const SETS: [(&str, &str); 12] = [
+const SETS: [(&str, &str); 18] = [
     ("abuse", "abuse"),
     ("harmful-request", "requests"),
     ("hate", "hate"),
@@ -15,7 +15,13 @@ const SETS: [(&str, &str); 12] = [
     ("profanity", "toxicity"),
     ("rules", "offensive"),
     ("sexism", "sexism"),
+    ("smollm2-abuse", "abuse"),
     ("smollm2-harm", "toxicity"),
+    ("smollm2-hate", "toxicity"),
+    ("smollm2-injection", "injection"),
+    ("smollm2-moderation", "moderation"),
+    ("smollm2-request", "requests"),
+    ("smollm2-sexism", "sexism"),
     ("tox-block", "toxicity"),
     ("toxic-bilstm", "toxicity"),
 ];

@@ -204,6 +204,7 @@ fn a_stream_takes_conversations() {
     stream.submit(7, &asked).unwrap();
     let (key, answer) = stream.next(Duration::from_secs(60)).unwrap();
     assert_eq!((key, score(&answer, "whole")), (7, score(&ask(&panel, &asked), "whole")));
+    assert!(score(&answer, "whole") >= FLAGGED && score(&answer, "turn") < FLAGGED);
 }
 
 #[test]

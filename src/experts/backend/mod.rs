@@ -2,11 +2,12 @@
 //!
 //! Each way to run experts has one file here that implements [`Backend`]: `onnx` for graphs and `rules` for rule files. The
 //! scheduler and the workers see the backends of models only by the trait. All rules of a panel are one backend, which
-//! reads whole texts in jobs of its own.
+//! reads whole texts in jobs of its own. `remote` has no backend: its requests are tasks that wait for sockets, which the
+//! scheduler starts without a worker (`scheduler/remote`).
 //!
 //! # A new kind of expert
 //!
-//! A kind that needs another backend, such as a remote endpoint, needs these additions, in the order of loading:
+//! A kind that needs another backend needs these additions, in the order of loading:
 //!
 //! | place | addition |
 //! |---|---|

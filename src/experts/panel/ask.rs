@@ -146,7 +146,8 @@ impl Panel {
         for (number, model) in self.models.iter().enumerate() {
             let is_asked = model.experts.iter().any(|expert| answer.is_asked(*expert));
             // An encoder is asked for its features, even if none of its heads is asked.
-            if !(model.features && wants_features) && !(terms.votes && is_asked) {
+            let is_needed = (model.features && wants_features) || (terms.votes && is_asked);
+            if !is_needed {
                 continue;
             }
             if terms.shrunk && !question.under_load.keeps(number, model) {

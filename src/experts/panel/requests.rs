@@ -123,7 +123,7 @@ impl<'a> QuestionRequests<'a> {
             answer.set_truncated(&model.experts);
         }
         answer.tokens = answer.tokens.max(tokens.count);
-        let cost = self.panel.profiles[number].cost(tokens.count);
+        let cost = self.panel.profiles[number].cost(tokens.ids.len());
         let key = RequestKey { model: number, ids: tokens.ids, votes: self.terms.votes };
         self.requests.push(Request { key, cost, span: Span::Turn, gives_features: false, remote: None });
     }

@@ -292,7 +292,7 @@ impl SchedulerState {
         let unsent = self.abort_unsent(number);
         let model = &mut self.models[number];
         let result = model.abstention(reason);
-        for key in model.queue.clear().into_iter().chain(unsent) {
+        for key in model.queue.clear().chain(unsent) {
             for waiter in self.waiters.remove(&key).unwrap_or_default() {
                 waiter.add(&result, false, None);
             }

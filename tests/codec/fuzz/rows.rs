@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aegis::rows::{Format, Item, MAX_ROW, Rows, RowsError};
-use parquet::data_type::{BoolType, ByteArrayType};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -22,7 +22,7 @@ fn read(rows: Result<Rows, RowsError>) -> u64 {
     };
     let (mut good, mut bad, mut last) = (0_u32, 0_u32, 0);
     loop {
-        let number = match rows.next() {
+        let number = match rows.next_row() {
             Ok(Some(Item::Row(row))) => {
                 assert!(row.json.len() <= 4 * MAX_ROW, "a row of {} bytes", row.json.len());
                 good += 1;
@@ -65,7 +65,7 @@ fn parquet_file() -> Vec<u8> {
     let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties).unwrap();
     let mut group = writer.next_row_group().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
-    let texts = ["one", "two", "three"].map(Into::into);
+    let texts: [ByteArray; 3] = ["one", "two", "three"].map(Into::into);
     column.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
     column.close().unwrap();
     let mut column = group.next_column().unwrap().unwrap();

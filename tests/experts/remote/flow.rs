@@ -163,7 +163,7 @@ fn a_long_text_is_cut_and_the_vote_says_so() {
 #[test]
 fn the_end_of_a_panel_gives_requests_up() {
     let server = Server::start(|_| Reply::Silence);
-    let panel = open(&folder(&server, PATIENT), |_| {});
+    let panel = open(&folder(&server, "deadline_ms = 600000\n"), |_| {});
     let mut stream = panel.stream(8, Duration::ZERO).unwrap();
     stream.submit(1, "text").unwrap();
     server.wait_for_requests(1);

@@ -5,6 +5,7 @@
 pub mod adapter;
 pub mod asked;
 pub mod causal;
+pub mod causal_graph;
 
 use std::fs;
 use std::path::{Path, PathBuf};

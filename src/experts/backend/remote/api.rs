@@ -27,7 +27,7 @@ pub(super) struct Judgement {
 /// The protocol of an expert.
 pub(super) enum ApiClient {
     Moderations { model: String, scores: Scores },
-    Json(JsonApi),
+    Json(Box<JsonApi>),
     Guard(GuardClient),
 }
 
@@ -53,7 +53,7 @@ impl ApiClient {
             Api::Moderations { scores } => Self::Moderations { model, scores: scores.clone() },
             Api::Json { body, scores } => {
                 let api = JsonApi::new(model, body, scores.clone());
-                Self::Json(api.map_err(|misfit| misfit.of(id))?)
+                Self::Json(Box::new(api.map_err(|misfit| misfit.of(id))?))
             }
             Api::Guard(guard) => {
                 let client = GuardClient::new(model, max_chars, guard);

@@ -14,12 +14,15 @@ pub(super) struct Step {
     pub(super) top: Vec<(String, f64)>,
 }
 
+/// The alternatives to a token, by token.
+type Alternatives = BTreeMap<String, Option<f64>>;
+
 /// `logprobs` of a choice. The first form that fits is taken, and `Content` fits any object.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum Logprobs {
     /// Completions of OpenAI and vLLM.
-    Parallel { tokens: Vec<String>, top_logprobs: Option<Vec<Option<BTreeMap<String, Option<f64>>>>> },
+    Parallel { tokens: Vec<String>, top_logprobs: Option<Vec<Option<Alternatives>>> },
     /// Chat completions, and completions of llama.cpp.
     Content { content: Option<Vec<ContentToken>> },
     /// A form that is not known. It is as if there were none.

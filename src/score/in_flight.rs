@@ -56,8 +56,8 @@ struct InFlightEvent {
     submitted_at: Instant,
     /// The deferred experts that were drawn, by their index in the panel.
     explored: Arc<[usize]>,
-    /// The answers of the phases before this one, and the expert that is asked now.
-    before: Option<Box<(AnsweredVotes, usize)>>,
+    /// The answers of the phases before this one, and the experts that are asked now.
+    before: Option<Box<(AnsweredVotes, Arc<[usize]>)>>,
 }
 
 /// What is known about an event that is submitted again.
@@ -205,7 +205,8 @@ impl InFlightEvents {
         self.replaced.iter().chain([&self.current]).find(|panel| panel.number == number)
     }
 
-    /// Submits an answered event again, to one expert of the panel that answered it. There is room, because the event had
+    /// Submits an answered event again, to one expert of the panel that answered it and to those that its run answers for
+    /// as well. There is room, because the event had
     /// a place until its answer was taken.
     ///
     /// # Errors
@@ -215,12 +216,13 @@ impl InFlightEvents {
         let AnsweredEvent { event, votes, features, times, key, panel, explored } = answered;
         let under_load = self.under_load_of(&event.event.policy)?;
         let mut panels = self.replaced.iter_mut().chain([&mut self.current]);
-        let Some(PanelStream { stream, .. }) = panels.find(|stream| stream.number == panel) else {
+        let Some(PanelStream { stream, deferral, .. }) = panels.find(|stream| stream.number == panel) else {
             return Err(ScoreError::Invariant { what: format!("panel {panel} has answered an event") });
         };
-        stream.submit_asking(key, &event.event, under_load, Asked::Only([expert].into()))?;
+        let experts = deferral.asked_together(expert, &votes, stream.panel().experts());
+        stream.submit_asking(key, &event.event, under_load, Asked::Only(Arc::clone(&experts)))?;
         let EventTimes { submitted_at, runs, .. } = times;
-        let before = Some(Box::new((AnsweredVotes { votes, features, runs }, expert)));
+        let before = Some(Box::new((AnsweredVotes { votes, features, runs }, experts)));
         self.events.insert(key, InFlightEvent { event, submitted_at, explored, before });
         Ok(())
     }
@@ -309,12 +311,13 @@ impl InFlightEvent {
         let Self { event, submitted_at, explored, before } = self;
         let Answer { mut votes, reading: mut features, ran: mut runs, .. } = answer;
         if let Some(before) = before {
-            let (known, expert) = *before;
-            let mut vote = votes.swap_remove(expert);
-            vote.decisive = true;
-            let run = runs.swap_remove(expert);
+            let (known, experts) = *before;
+            let (answered, ran) = (votes, runs);
             (votes, features, runs) = (known.votes, known.features, known.runs);
-            (votes[expert], runs[expert]) = (vote, run);
+            for &expert in &*experts {
+                votes[expert] = Vote { decisive: true, ..answered[expert].clone() };
+                runs[expert] = ran[expert].clone();
+            }
         } else {
             mark_explored(&mut votes, &explored);
         }

@@ -43,7 +43,8 @@ impl Deferral {
     }
 
     /// Draws the deferred experts that are asked about an event in any case. The draw of an expert does not depend on
-    /// anything but the event, the policy and its secret, so that votes that are drawn are a fair sample.
+    /// anything but the event, the policy and its secret, so that votes that are drawn are a fair sample. The heads of an
+    /// encoder are drawn together, because one run answers for all of them.
     #[must_use]
     pub fn explored(&self, event: &Event, policy: &Policy, experts: &[ExpertInfo]) -> Arc<[usize]> {
         if self.experts.is_empty() {
@@ -51,7 +52,7 @@ impl Deferral {
         }
         let draws = Draws::new(policy.learner.seed.as_deref().unwrap_or_default(), &policy.name);
         let purpose = format!("explore {}", event.tenant);
-        let is_drawn = |at: &usize| draws.uniform(&event.id, &experts[*at].id, &purpose) < self.explore;
+        let is_drawn = |at: &usize| draws.uniform(&event.id, unit(&experts[*at]), &purpose) < self.explore;
         self.experts.iter().copied().filter(is_drawn).collect()
     }
 
@@ -74,7 +75,7 @@ impl Deferral {
         policy: &Policy,
         predictor: &mut Predictor,
     ) -> Option<usize> {
-        let unasked = |at: &usize| answered.votes[*at].outcome == Outcome::Abstained(Abstention::NotNeeded);
+        let unasked = |at: &usize| is_unasked(&answered.votes[*at]);
         let indices: Vec<usize> = self.experts.iter().copied().filter(unasked).collect();
         if indices.is_empty() {
             return None;
@@ -95,6 +96,13 @@ impl Deferral {
         }
     }
 
+    /// The indices of an unasked expert and of the others that its run answers for as well: those that are unasked, and
+    /// vote on the same encoder.
+    pub fn asked_together(&self, expert: usize, votes: &[Vote], experts: &[ExpertInfo]) -> Arc<[usize]> {
+        let same_run = |at: &usize| unit(&experts[*at]) == unit(&experts[expert]) && is_unasked(&votes[*at]);
+        self.experts.iter().copied().filter(same_run).collect()
+    }
+
     /// Takes the cost of a run into the mean costs.
     #[expect(clippy::cast_precision_loss, reason = "a run has few texts")]
     pub fn on_run(&mut self, run: &RunCost) {
@@ -105,6 +113,15 @@ impl Deferral {
             }
         }
     }
+}
+
+/// The id of what runs for an expert: its encoder, or itself.
+fn unit(expert: &ExpertInfo) -> &str {
+    expert.encoder.as_deref().unwrap_or(&expert.id)
+}
+
+fn is_unasked(vote: &Vote) -> bool {
+    vote.outcome == Outcome::Abstained(Abstention::NotNeeded)
 }
 
 /// Marks the votes of experts that were drawn.

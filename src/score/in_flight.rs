@@ -173,7 +173,8 @@ impl InFlightEvents {
         self.replaced.iter().chain([&self.current]).find(|panel| panel.number == number)
     }
 
-    /// Submits an answered event again, to one expert of the panel that answered it. There is room, because the event had
+    /// Submits an answered event again, to one expert of the panel that answered it and to those that its run answers for
+    /// as well. There is room, because the event had
     /// a place until its answer was taken.
     ///
     /// # Errors
@@ -182,12 +183,13 @@ impl InFlightEvents {
         crash::point("score.second_phase");
         let (key, panel) = (answered.submitted.key, answered.submitted.panel);
         let mut panels = self.replaced.iter_mut().chain([&mut self.current]);
-        let Some(PanelStream { stream, .. }) = panels.find(|stream| stream.number == panel) else {
+        let Some(PanelStream { stream, deferral, .. }) = panels.find(|stream| stream.number == panel) else {
             return Err(ScoreError::Invariant { what: format!("panel {panel} has answered an event") });
         };
+        let experts = deferral.asked_together(expert, &answered.votes, stream.panel().experts());
         let (event, under_load) = (&answered.event.event, answered.submitted.under_load.clone());
-        stream.submit_asking(key, event, under_load, Asked::Only([expert].into()))?;
-        self.events.insert(key, answered.asked_again(expert));
+        stream.submit_asking(key, event, under_load, Asked::Only(Arc::clone(&experts)))?;
+        self.events.insert(key, answered.asked_again(experts));
         Ok(())
     }
 

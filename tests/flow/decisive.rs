@@ -195,6 +195,14 @@ fn same_decisions(prefix: &str, deferred: &[&str]) -> Vec<f64> {
             }
         }
         assert_eq!(with.degraded, without.degraded, "{id}: an expert that is not needed is not missing");
+        let heads: Vec<_> =
+            deferred.iter().filter(|expert| ["harmful-request", "jailguard"].contains(expert)).collect();
+        let is_asked =
+            |expert: &str| vote(without, expert).outcome != Outcome::Abstained(Abstention::NotNeeded);
+        assert!(
+            heads.windows(2).all(|two| is_asked(two[0]) == is_asked(two[1])),
+            "{id}: one run answers for both"
+        );
     }
     asked.into_iter().map(|asked| f64::from(asked) / TEXTS as f64).collect()
 }

@@ -41,8 +41,8 @@ pub(super) struct Submitted {
 pub(super) struct InFlightEvent {
     pub(super) event: InputEvent,
     pub(super) submitted: Submitted,
-    /// The answers of the phases before this one, and the expert that is asked now.
-    pub(super) before: Option<Box<(AnsweredVotes, usize)>>,
+    /// The answers of the phases before this one, and the experts that are asked now.
+    pub(super) before: Option<Box<(AnsweredVotes, Arc<[usize]>)>>,
 }
 
 /// What is known about an event that is submitted again.
@@ -53,11 +53,11 @@ pub(super) struct AnsweredVotes {
 }
 
 impl AnsweredEvent {
-    /// The event while `expert` is asked.
-    pub(super) fn asked_again(self, expert: usize) -> InFlightEvent {
+    /// The event while `experts` are asked.
+    pub(super) fn asked_again(self, experts: Arc<[usize]>) -> InFlightEvent {
         let Self { event, votes, features, times, submitted } = self;
         let known = AnsweredVotes { votes, features, runs: times.runs };
-        InFlightEvent { event, submitted, before: Some(Box::new((known, expert))) }
+        InFlightEvent { event, submitted, before: Some(Box::new((known, experts))) }
     }
 }
 
@@ -67,11 +67,13 @@ impl InFlightEvent {
         let Self { event, submitted, before } = self;
         let Answer { mut votes, reading: mut features, ran: mut runs, .. } = answer;
         if let Some(before) = before {
-            let (known, expert) = *before;
-            let (mut vote, run) = (votes.swap_remove(expert), runs.swap_remove(expert));
-            vote.decisive = true;
+            let (mut known, experts) = *before;
+            for at in experts.iter() {
+                std::mem::swap(&mut known.votes[*at], &mut votes[*at]);
+                std::mem::swap(&mut known.runs[*at], &mut runs[*at]);
+                known.votes[*at].decisive = true;
+            }
             (votes, features, runs) = (known.votes, known.features, known.runs);
-            (votes[expert], runs[expert]) = (vote, run);
         } else {
             mark_explored(&mut votes, &submitted.explored);
         }

@@ -194,7 +194,7 @@ fn answer(
     let mut stream = panel.stream(64, Duration::from_millis(2)).expect("the panel's threads start");
     let info = &panel.experts()[deferred];
     let (started, mut next, mut asked, mut first) = (Instant::now(), 0, 0, BTreeSet::new());
-    let mut submit = |stream: &mut aegis::experts::Stream, key: usize, asked: Asked| {
+    let submit = |stream: &mut aegis::experts::Stream, key: usize, asked: Asked| {
         let text = texts[key].0.as_str();
         stream.submit_asking(key as u64, text, UnderLoad::All, asked).expect("there is room");
     };

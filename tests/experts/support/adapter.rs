@@ -9,7 +9,7 @@ struct Flatbuffer(Vec<u8>);
 
 impl Flatbuffer {
     fn align(&mut self, to: usize, offset: usize) {
-        while (self.0.len() + offset) % to != 0 {
+        while !(self.0.len() + offset).is_multiple_of(to) {
             self.0.push(0);
         }
     }

@@ -6,8 +6,9 @@
 //! waits for others after its due time, and under load, when every text is due, the oldest goes first with the texts
 //! nearest to it in length.
 //!
-//! **Padding is never worse than in first-come order**, however arrivals and workers interleave. Let F be the padded
-//! tokens of all texts in first-come order, T those of the batches taken, and P the fewest to which the waiting texts
+//! **Padding is never worse than in first-come order**, however arrivals and workers interleave. First-come order begins
+//! again whenever nothing waits, because no text can join a batch that went before it came. Let F be the padded
+//! tokens of all texts since then in first-come order, T those of the batches taken, and P the fewest to which the waiting texts
 //! can be padded. A new text adds at least its length to F and at most its length to P. A batch taken of a cut moves
 //! its padded tokens from P to T. So T + P <= F stays true, and a cut that would break it is not used.
 
@@ -162,12 +163,13 @@ mod tests {
     }
 
     /// Plays the events, then takes the rest. Checks each batch against the waiting texts. Returns the lengths in order
-    /// of arrival, and the batches, whose items are the numbers of their texts.
-    fn play(limits: Limits, events: Vec<(u64, Event)>) -> (Vec<usize>, Vec<TakenBatch<usize>>) {
+    /// of arrival, split where a text came while nothing waited, and the batches, whose items are the numbers of their
+    /// texts.
+    fn play(limits: Limits, events: Vec<(u64, Event)>) -> (Vec<Vec<usize>>, Vec<TakenBatch<usize>>) {
         let (mut queue, mut now, mut lengths, mut dues) =
             (BatchQueue::new(limits), 0, Vec::new(), Vec::new());
         let mut waiting = std::collections::BTreeSet::new();
-        let mut batches = Vec::new();
+        let (mut batches, mut spells) = (Vec::new(), Vec::<Vec<usize>>::new());
         let mut free = |queue: &mut BatchQueue<usize, u64>,
                         now,
                         waiting: &mut std::collections::BTreeSet<usize>,
@@ -197,6 +199,10 @@ mod tests {
             now += passed;
             match event {
                 Event::Text { length, wait } => {
+                    if waiting.is_empty() {
+                        spells.push(Vec::new());
+                    }
+                    spells.last_mut().expect("the first text opens one").push(length);
                     queue.push(length, now + wait, lengths.len());
                     waiting.insert(lengths.len());
                     lengths.push(length);
@@ -209,24 +215,25 @@ mod tests {
         }
         while free(&mut queue, u64::MAX, &mut waiting, &lengths, &dues) {}
         assert!(waiting.is_empty(), "lost: {waiting:?}");
-        (lengths, batches)
+        (spells, batches)
     }
 
     proptest! {
         /// No text is lost or taken twice, limits hold, and due texts go, the first due first.
         #[test]
         fn each_text_goes_once_and_in_time(limits in limits(), events in events()) {
-            let (lengths, batches) = play(limits, events);
+            let (spells, batches) = play(limits, events);
             let mut seen: Vec<usize> = batches.into_iter().flat_map(|batch| batch.items).collect();
             seen.sort_unstable();
-            prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
+            prop_assert_eq!(seen, (0..spells.concat().len()).collect::<Vec<_>>());
         }
 
         #[test]
         fn padding_is_never_worse_than_first_come_order(limits in limits(), events in events()) {
-            let (lengths, batches) = play(limits, events);
+            let (spells, batches) = play(limits, events);
             let padded: usize = batches.iter().map(TakenBatch::padded).sum();
-            prop_assert!(padded <= first_come_padded(&lengths, &limits));
+            let first_come: usize = spells.iter().map(|lengths| first_come_padded(lengths, &limits)).sum();
+            prop_assert!(padded <= first_come);
         }
 
         /// A window of texts costs no more than the batches of `form`.

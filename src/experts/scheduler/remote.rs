@@ -139,7 +139,7 @@ impl SchedulerState {
         }
     }
 
-    /// Gives up the requests that nobody waits for any more.
+    /// Gives up the requests without anyone waiting for them.
     pub(super) fn abort_unwanted(&mut self) {
         let waiters = &self.waiters;
         self.remote_tasks.retain(|key, task| {

@@ -1,4 +1,4 @@
-//! What is known of a tokenizer's token ids.
+//! The properties of a tokenizer's token ids.
 
 use std::collections::BTreeSet;
 

@@ -20,11 +20,11 @@ pub struct AnsweredEvent {
     pub features: Option<TextFeatures>,
     /// The times of the event's stages.
     pub times: EventTimes,
-    /// How the event was submitted.
+    /// The terms of its submission.
     pub(super) submitted: Submitted,
 }
 
-/// How an event was submitted. It is the same in all phases.
+/// The terms under which an event was submitted, the same in all phases.
 pub(super) struct Submitted {
     /// The key of its answers.
     pub(super) key: u64,
@@ -45,7 +45,7 @@ pub(super) struct InFlightEvent {
     pub(super) before: Option<Box<(AnsweredVotes, Arc<[usize]>)>>,
 }
 
-/// What is known about an event that is submitted again.
+/// The answers about an event that is submitted again.
 pub(super) struct AnsweredVotes {
     votes: Vec<Vote>,
     features: Option<TextFeatures>,

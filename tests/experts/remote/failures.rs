@@ -65,7 +65,7 @@ fn a_response_of_any_size_is_bounded() {
         let server = Server::start(move |_| Reply::Large(size));
         let panel = open(&folder(&server, PATIENT), |_| {});
         assert_eq!(outcomes(&panel, "text"), (Err(Abstention::WrongShape), Ok(0.125)), "{size:?}");
-        // What fits in the sockets' buffers may be sent, and no more.
+        // Only the bytes that fit in the sockets' buffers may be sent.
         let sent = server.wait_for_close();
         assert!(sent < 50_000_000, "{sent}");
     }

@@ -41,7 +41,7 @@ pub struct Request {
 /// The time after which a wait fails. It only keeps a test from hanging.
 const FAIL_SAFE: Duration = Duration::from_secs(90);
 
-/// What has happened so far.
+/// The requests and connections so far.
 #[derive(Default)]
 struct Seen {
     requests: Vec<Request>,

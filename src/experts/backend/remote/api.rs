@@ -16,11 +16,11 @@ use crate::experts::manifest::remote::{Api, Remote};
 use crate::experts::scores::ExpertScore;
 use crate::guards::PromptError;
 
-/// What a response says.
+/// The content of a response.
 #[derive(Debug, PartialEq)]
 pub(super) struct Judgement {
     pub(super) score: ExpertScore,
-    /// What the server says about its model. It has any length and any characters.
+    /// The server's description of its model. It has any length and any characters.
     pub(super) revision: Option<String>,
 }
 

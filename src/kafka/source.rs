@@ -88,6 +88,8 @@ pub struct Source {
     check_lost_at: Option<Instant>,
     /// The positions before that move, so that records read before the brokers answer do not hide the skipped offsets.
     before_move: BTreeMap<TopicPartition, i64>,
+    /// The partition and offset of the record of the poll that noticed the move. It may have been fetched before.
+    read_at_move: Option<(TopicPartition, i64)>,
     lost: Vec<Lost>,
     /// The first offset of each partition when records of it were last found to be lost.
     begins: BTreeMap<TopicPartition, i64>,
@@ -128,6 +130,7 @@ impl Source {
             positions: BTreeMap::new(),
             check_lost_at: None,
             before_move: BTreeMap::new(),
+            read_at_move: None,
             round_trip: connection.round_trip.clone(),
             lost: Vec::new(),
             begins: BTreeMap::new(),
@@ -152,6 +155,9 @@ impl Source {
             && self.check_lost_at.replace(Instant::now()).is_none()
         {
             self.before_move.clone_from(&self.positions);
+            let record = polled.as_ref().and_then(|done| done.as_ref().ok());
+            self.read_at_move =
+                record.map(|record| ((Arc::clone(&record.topic), record.partition), record.offset));
         }
         if self.check_lost_at.is_some_and(|at| at <= Instant::now()) {
             self.check_lost();

@@ -55,6 +55,10 @@ impl Source {
                 .consumer()
                 .fetch_watermarks(&partition.0, partition.1, left)
                 .map_err(|error| SourceError::of(&error, DOING, &partition.0))?;
+            // A record before the first offset was fetched before it was deleted.
+            let read =
+                self.read_at_move.as_ref().filter(|(read, offset)| *read == partition && *offset < begins);
+            let next = read.map_or(next, |(_, offset)| next.max(offset + 1));
             if next < begins {
                 lost.push(Lost { partition, offsets: next..begins });
             }

@@ -139,7 +139,7 @@ struct Parameters {
     variance: Option<f64>,
     /// The noise of follow-the-perturbed-leader.
     noise: Option<String>,
-    /// The secret of keyed draws.
+    /// The secret of keyed draws: those of exploration, and those of `fpl`.
     #[serde(skip_serializing)]
     seed: Option<String>,
 }

@@ -12,7 +12,7 @@ use crate::core::event::{Conversation, ConversationRef, Role};
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::hash::hex;
 use crate::core::vote::{Abstention, Outcome, Vote};
-use crate::experts::Panel;
+use crate::experts::{ExpertInfo, Panel};
 use crate::ops::Progress;
 
 /// Texts given to the panel at once.
@@ -69,15 +69,23 @@ fn is_final(votes: &[Vote]) -> bool {
     })
 }
 
-/// Returns the panel's cache file, whose name depends on the experts' ids, their models and the encoder.
+/// Returns the panel's cache file, whose name depends on everything that the votes depend on: the experts' ids, their
+/// models and encoders, their views and roles, and the encoder of the features.
 fn file(cache: &Path, panel: &Panel) -> PathBuf {
     let mut digest = Sha256::new();
-    for expert in panel.experts() {
-        digest.update(expert.id.as_bytes());
-        digest.update(expert.model);
+    for (place, expert) in panel.experts().iter().enumerate() {
+        digest_expert(expert, panel.model_hash(place), &mut digest);
     }
     digest.update(panel.encoder().unwrap_or_default());
     cache.join(format!("evaluate-{:.16}.votes", hex(&digest.finalize().into())))
+}
+
+/// Adds an expert to the hash. `encoder`: the hash of the graph whose output it votes on.
+fn digest_expert(expert: &ExpertInfo, encoder: Option<[u8; 32]>, digest: &mut Sha256) {
+    let roles: Vec<&str> = expert.roles.iter().map(|role| role.word()).collect();
+    digest.update(format!("{}\n{}\n{}\n", expert.id, expert.view, roles.join(" ")));
+    digest.update(expert.model);
+    digest.update(encoder.unwrap_or_default());
 }
 
 /// Appends a record of the cache file: the text's hash, the votes, 1 if there are features, and the features.
@@ -155,6 +163,7 @@ pub(super) fn ask<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experts::View;
 
     #[test]
     fn a_conversation_is_known_by_all_its_turns() {
@@ -174,6 +183,26 @@ mod tests {
         let mut earlier = text.clone();
         earlier.turns.push(answer.turns[0].clone());
         assert_eq!(exact((&earlier).into()), exact("hello".into()));
+    }
+
+    #[test]
+    fn an_expert_with_another_view_roles_or_encoder_has_other_votes() {
+        let hash = |expert: &ExpertInfo, encoder| {
+            let mut digest = Sha256::new();
+            digest_expert(expert, encoder, &mut digest);
+            digest.finalize()
+        };
+        let expert = ExpertInfo::example("a");
+        let changed = [
+            (ExpertInfo { view: View::Conversation, ..expert.clone() }, Some([2; 32])),
+            (ExpertInfo { roles: vec![Role::User], ..expert.clone() }, Some([2; 32])),
+            (ExpertInfo { model: [3; 32], ..expert.clone() }, Some([2; 32])),
+            (ExpertInfo::example("b"), Some([2; 32])),
+            (expert.clone(), Some([3; 32])),
+        ];
+        for (other, encoder) in changed {
+            assert_ne!(hash(&expert, Some([2; 32])), hash(&other, encoder), "{other:?}");
+        }
     }
 
     #[test]

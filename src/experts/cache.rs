@@ -54,10 +54,11 @@ impl ResultCache {
         self.0.as_ref()?.get(key)
     }
 
-    /// Keeps a result if it has votes and every expert voted.
+    /// Keeps a result if it is complete: it has votes, every expert voted, and no vote lacks categories.
     pub(super) fn insert(&self, key: RequestKey, result: TextResult) {
         if let Some(cache) = &self.0
             && key.votes
+            && !result.incomplete
             && result.outcomes.iter().all(|(_, outcome)| outcome.is_ok())
         {
             cache.insert(key, result);
@@ -84,6 +85,8 @@ mod tests {
         cache.insert(key(1), voted(0.25));
         cache.insert(key(2), TextResult::abstained([0].into_iter(), Abstention::Failed));
         cache.insert(RequestKey { votes: false, ..key(3) }, TextResult::default());
+        cache.insert(key(4), TextResult { incomplete: true, ..voted(0.75) });
+        assert!(cache.get(&key(4)).is_none());
         assert_eq!(cache.get(&key(1)).unwrap().outcomes, voted(0.25).outcomes);
         assert!(cache.get(&RequestKey { model: 1, ..key(1) }).is_none());
         assert!(cache.get(&key(2)).is_none() && cache.get(&RequestKey { votes: false, ..key(3) }).is_none());

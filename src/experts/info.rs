@@ -77,6 +77,28 @@ pub struct ExpertInfo {
 }
 
 impl ExpertInfo {
+    /// An expert for tests, which is asked only if its vote matters.
+    #[cfg(test)]
+    pub(crate) fn example(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            kind: Kind::Head,
+            model: [1; 32],
+            revision: None,
+            description: String::new(),
+            licence: String::new(),
+            source: String::new(),
+            categories: Vec::new(),
+            encoder: Some("encoder".to_owned()),
+            view: View::Turn,
+            roles: Role::ALL.to_vec(),
+            ask: Ask::WhenDecisive,
+            auc: None,
+            provider: "cpu".to_owned(),
+            state: State::Loaded,
+        }
+    }
+
     /// The description in a manifest; `None` for encoders, which do not vote.
     pub(super) fn of(manifest: &Manifest, provider: &str) -> Option<Self> {
         let (model, encoder, provider) = match &manifest.body {

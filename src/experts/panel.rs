@@ -198,6 +198,14 @@ impl Panel {
         self.encoder.as_ref().map(|encoder| encoder.encoder)
     }
 
+    /// The hash of the encoder, the classifier or the guard that runs for an expert, by the expert's place in
+    /// [`Panel::experts`]. `None` for rules.
+    #[must_use]
+    pub fn model_hash(&self, expert: usize) -> Option<[u8; 32]> {
+        let model = self.models.iter().find(|model| model.experts.contains(&expert))?;
+        model.hashes.first().copied()
+    }
+
     /// The number of worker threads.
     #[must_use]
     pub fn sessions(&self) -> usize {

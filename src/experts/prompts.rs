@@ -97,13 +97,11 @@ impl AnswerReader for GuardPrompts {
         self.tokenizer.is_control(id)
     }
 
-    fn categories(&self, head: PromptHead, ids: &[u32]) -> Vec<String> {
+    fn categories(&self, head: PromptHead, ids: &[u32]) -> Option<Vec<String>> {
         let (spec, role) = (self.tokenizer.spec(), role_of(head.role));
-        let Ok(text) = self.tokenizer.decode(ids) else {
-            return Vec::new();
-        };
+        let text = self.tokenizer.decode(ids).ok()?;
         let answer = spec.parse_answer(role, &format!("{}{text}", spec.forced_text(role)));
-        answer.map(|answer| answer.categories).unwrap_or_default()
+        Some(answer?.categories)
     }
 }
 

@@ -225,8 +225,9 @@ impl Worker<'_> {
             experts: times.experts,
             ..RunCost::default()
         };
-        if backend.profile().reads == Form::TokenIds {
-            cost.real_tokens = ids.iter().map(|ids| ids.len()).sum();
+        let profile = backend.profile();
+        if profile.reads == Form::TokenIds {
+            cost.real_tokens = ids.iter().map(|ids| profile.prefix + ids.len()).sum();
             cost.padded_tokens = padded;
         }
         (keys.into_iter().zip(results).collect(), cost)
@@ -276,7 +277,7 @@ mod tests {
         type Text = [u32];
 
         fn profile(&self) -> Profile {
-            Profile { reads: Form::Characters, padded_to: None, max_in_flight: Some(1) }
+            Profile { reads: Form::Characters, padded_to: None, prefix: 0, max_in_flight: Some(1) }
         }
 
         fn run(

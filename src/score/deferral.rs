@@ -103,12 +103,13 @@ impl Deferral {
         self.experts.iter().copied().filter(same_run).collect()
     }
 
-    /// Takes the cost of a run into the mean costs.
+    /// Takes the cost of a run into the mean costs. A head costs the time of its encoder as well.
     #[expect(clippy::cast_precision_loss, reason = "a run has few texts")]
     pub fn on_run(&mut self, run: &RunCost) {
-        for (at, took) in run.experts.iter().filter(|_| run.texts > 0) {
+        for (at, took) in &run.experts {
             if let Some(cost) = self.costs.get_mut(*at) {
-                let text = took.as_secs_f64() / run.texts as f64;
+                // Only the run of an encoder has time in one.
+                let text = (run.encoder + *took).as_secs_f64() / run.texts.max(1) as f64;
                 *cost = Some(cost.map_or(text, |mean| mean + COST_STEP * (text - mean)));
             }
         }
@@ -128,5 +129,60 @@ fn is_unasked(vote: &Vote) -> bool {
 pub fn mark_explored(votes: &mut [Vote], explored: &[usize]) {
     for at in explored {
         votes[*at].explored = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Policies;
+
+    /// Without a secret, a sender that chooses the ids of events could choose which are drawn.
+    #[test]
+    fn the_draws_of_exploration_follow_from_the_secret_of_any_learner() {
+        let experts = [ExpertInfo::example("a")];
+        let deferral = Deferral::new(&experts, 0.5);
+        let policy = Policies::default().get("default").cloned().unwrap();
+        let mut keyed = policy.clone();
+        keyed.learner.seed = Some(b"hunter2".to_vec());
+        keyed.learner.check().unwrap();
+        let drawn = |policy: &Policy| -> Vec<bool> {
+            let is_drawn = |at: usize| {
+                let event = Event { id: at.to_string(), ..event() };
+                !deferral.explored(&event, policy, &experts).is_empty()
+            };
+            (0..64).map(is_drawn).collect()
+        };
+        assert_eq!(drawn(&policy), drawn(&policy));
+        assert_ne!(drawn(&policy), drawn(&keyed));
+    }
+
+    fn event() -> Event {
+        Event {
+            tenant: "t".into(),
+            policy: "default".into(),
+            id: "e".into(),
+            conversation: "c".into(),
+            subject: None,
+            time: None,
+            turns: Vec::new(),
+            judged: 0,
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_head_costs_the_time_of_its_encoder_as_well() {
+        let mut deferral = Deferral { experts: vec![0, 1], costs: vec![None; 2], explore: 0.0 };
+        let millis = Duration::from_millis;
+        let run =
+            RunCost { texts: 2, encoder: millis(80), experts: vec![(0, millis(2))], ..RunCost::default() };
+        deferral.on_run(&run);
+        deferral.on_run(&RunCost { texts: 0, experts: vec![(1, millis(7))], ..RunCost::default() });
+        let costs: Vec<f64> = deferral.costs.iter().map(|cost| cost.unwrap()).collect();
+        assert!((costs[0] - 0.041).abs() < 1e-9 && (costs[1] - 0.007).abs() < 1e-9, "{costs:?}");
     }
 }

@@ -119,6 +119,7 @@ impl FileScorer {
                 }
             }
         }
+        self.in_flight.drop_costs();
         let missing = || ScoreError::Invariant { what: "every row has an outcome".to_owned() };
         outcomes.into_iter().map(|outcome| outcome.ok_or_else(missing)).collect()
     }

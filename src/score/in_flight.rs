@@ -228,6 +228,15 @@ impl InFlightEvents {
         self.replaced.iter().chain([&self.current]).for_each(|panel| panel.stream.shrink(shrunk));
     }
 
+    /// Drops the costs of the runs so far, so that their memory is bounded where nothing reports them. Experts keep the cost
+    /// of an unknown expert, so that their order does not depend on the clock.
+    pub fn drop_costs(&mut self) {
+        for PanelStream { stream, .. } in self.replaced.iter_mut().chain([&mut self.current]) {
+            stream.tokenised().for_each(drop);
+            drop(stream.runs());
+        }
+    }
+
     /// Reports the runs since the last report to metrics, and to health which experts are down. The panel answers as long
     /// as one expert that is not in shadow mode does.
     pub fn report(&mut self, health: &Health, shadow: &BTreeSet<String>) {

@@ -184,9 +184,49 @@ fn the_categories_of_flagged_texts_are_decoded() {
             let found: Vec<(&str, f64)> = categories.iter().map(|c| (c.category.as_str(), c.score)).collect();
             flagged += usize::from(*score >= 0.5);
             assert_eq!(found, if *score >= 0.5 { vec![("violence", *score)] } else { Vec::new() }, "{text}");
+            assert!(!answer.votes[0].truncated);
         }
+        // No text takes the time of another one's answer.
+        assert!(panel.model_infos()[0].alone);
         assert!((1..8).contains(&flagged), "{flagged} of 8 texts are flagged");
     }
+}
+
+/// An answer that cannot be read leaves the vote without categories. The vote says so, and is not kept.
+#[test]
+fn a_flagged_text_without_categories_is_marked_and_not_cached() {
+    let folder = Folder::new();
+    folder.guard("base", "", &causal(&PLAIN));
+    let unreadable = SPEC.replace("grammar = \"lines\"", "grammar = \"json\"");
+    folder.guard("guard", "categories = true", &causal(&PLAIN));
+    folder.file("guard", "spec.toml", unreadable.as_bytes());
+    let panel = Panel::open(PanelConfig { require_all: true, ..config(&folder) }).unwrap();
+    let at = panel.experts().iter().position(|expert| expert.id == "guard").unwrap();
+    let mut flagged = 0;
+    for text in ["fine", "bad", "bad bad", "very nice day", "word again", "nice nice", "day", "again"] {
+        let votes = [(); 2].map(|()| panel.ask(&[text]).remove(0).votes.swap_remove(at));
+        let score = outcome(&votes[0]).unwrap();
+        assert_eq!(outcome(&votes[1]), Ok(score));
+        let lacks = score >= 0.5;
+        flagged += usize::from(lacks);
+        assert_eq!(votes.each_ref().map(|vote| vote.truncated), [lacks; 2], "{text}");
+        assert_eq!((votes[0].cached, votes[1].cached), (false, !lacks), "{text}");
+    }
+    assert!((1..8).contains(&flagged), "{flagged} of 8 texts are flagged");
+}
+
+/// A prefix that is read with each prompt counts as part of it, in budgets and in costs.
+#[test]
+fn a_prefix_that_is_not_cached_counts() {
+    let tokens = |export: &Export| {
+        let mut costs = PanelCosts::default();
+        assert!(outcome(&guard(export).ask_with_costs(&["bad day"], &mut costs)[0].votes[0]).is_ok());
+        assert_eq!(costs.real_tokens, costs.padded_tokens);
+        costs.real_tokens
+    };
+    let (cached, read) = (tokens(&PLAIN), tokens(&Export { past: false, ..PLAIN }));
+    // The policy has 14 words.
+    assert!(read >= cached + 14, "{cached} tokens behind a cached prefix, {read} with it");
 }
 
 const HUNG: Said = Err(Abstention::TimedOut);

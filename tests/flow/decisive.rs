@@ -28,6 +28,11 @@ use support::flow::{decisions, event, event_record, read_until, send, topics};
 /// The number of texts that teach, and of those that are decided.
 const TEXTS: usize = 360;
 
+/// The line of a manifest of an expert that is asked only when it is decisive.
+const ASK: &str = "ask = \"when_decisive\"\n";
+/// The bundled experts that have it. They vote on one encoder.
+const BUNDLED: [&str; 3] = ["smollm2-abuse", "smollm2-harm", "smollm2-request"];
+
 /// A demo text and its label.
 struct Sample {
     text: String,
@@ -50,7 +55,7 @@ fn samples() -> Vec<Sample> {
     found
 }
 
-/// Opens the bundled experts, of which some are asked only when they are decisive.
+/// Opens the bundled experts, of which these and no others are asked only when they are decisive.
 fn panel(folder: &Path, deferred: &[&str]) -> Arc<Panel> {
     for expert in fs::read_dir(models()).unwrap().map(|entry| entry.unwrap()) {
         let Ok(manifest) = fs::read_to_string(expert.path().join("manifest.toml")) else { continue };
@@ -62,7 +67,8 @@ fn panel(folder: &Path, deferred: &[&str]) -> Arc<Panel> {
                 symlink(fs::canonicalize(file.path()).unwrap(), copy.join(file.file_name())).unwrap();
             }
         }
-        let ask = if deferred.contains(&id.as_str()) { "ask = \"when_decisive\"\n" } else { "" };
+        let manifest = manifest.replace(ASK, "");
+        let ask = if deferred.contains(&id.as_str()) { ASK } else { "" };
         fs::write(copy.join("manifest.toml"), format!("{ask}{manifest}")).unwrap();
     }
     let mut config = PanelConfig::new(folder);
@@ -163,6 +169,9 @@ fn vote<'a>(decision: &'a Decision, expert: &str) -> &'a Vote {
     decision.votes.iter().map(|weighed| &weighed.vote).find(|vote| vote.expert == expert).unwrap()
 }
 
+/// Two heads on one encoder.
+const MINILM: [&str; 2] = ["harmful-request", "jailguard"];
+
 /// Checks that the decisions with deferred experts are those with all experts asked. Returns the share of events on which
 /// each was asked.
 fn same_decisions(prefix: &str, deferred: &[&str]) -> Vec<f64> {
@@ -195,13 +204,15 @@ fn same_decisions(prefix: &str, deferred: &[&str]) -> Vec<f64> {
             }
         }
         assert_eq!(with.degraded, without.degraded, "{id}: an expert that is not needed is not missing");
-        let heads: Vec<_> =
-            deferred.iter().filter(|expert| ["harmful-request", "jailguard"].contains(expert)).collect();
+        let heads: Vec<_> = deferred
+            .iter()
+            .filter(|expert| expert.starts_with("smollm2-") || MINILM.contains(expert))
+            .collect();
         let is_asked =
             |expert: &str| vote(without, expert).outcome != Outcome::Abstained(Abstention::NotNeeded);
         assert!(
             heads.windows(2).all(|two| is_asked(two[0]) == is_asked(two[1])),
-            "{id}: one run answers for both"
+            "{id}: one run answers for all"
         );
     }
     asked.into_iter().map(|asked| f64::from(asked) / TEXTS as f64).collect()
@@ -214,8 +225,9 @@ fn no_decision_differs_from_that_with_all_experts_asked() {
     assert!(shares[0] < 1.0 / 3.0, "{shares:?}");
     let shares = same_decisions("three", &["harmful-request", "jailguard", "toxic-bilstm"]);
     println!("harmful-request, jailguard and toxic-bilstm were asked on {shares:.3?} of the events");
-    // Three unknown votes often decide together; the first answer settles most of these events.
     assert!(shares.iter().any(|share| *share < 1.0 / 3.0), "{shares:?}");
+    let shares = same_decisions("bundled", &BUNDLED);
+    println!("{BUNDLED:?} were asked on {shares:.3?} of the events");
 }
 
 /// The learner that gets the votes of one expert only when they are decisive or drawn has a Brier loss that is at most 3 %
@@ -228,24 +240,27 @@ fn the_learner_is_as_good_without_the_votes_that_were_not_needed() {
     let experts: Vec<String> = first.votes.iter().map(|vote| vote.expert.clone()).collect();
     let ids: Vec<&str> = experts.iter().map(String::as_str).collect();
     let encoder = first.reading.as_ref().unwrap().encoder;
-    let play = |deferred: Option<usize>| {
+    let play = |deferred: &[usize]| {
         let mut learner = policy.learner.build(&ids, "default").unwrap();
         let (mut mistakes, mut loss) = (0.0, 0.0);
         for (number, (sample, answer)) in ANSWERED.iter().enumerate() {
             let mut votes = answer.votes.clone();
             let id = event(number, "").id;
-            if let Some(at) = deferred {
+            if !deferred.is_empty() {
                 let mut state = Vec::new();
                 learner.save(&mut state);
                 let state = published(&experts, encoder, state, number);
                 let mut predictor = Predictor::published(&state).unwrap();
-                let asked =
-                    std::mem::replace(&mut votes[at].outcome, Outcome::Abstained(Abstention::NotNeeded));
-                let unasked = Unasked { expert: &experts[at], categories: &[], shadow: false, cost: 1.0 };
+                let mut unasked = Vec::new();
+                for &at in deferred {
+                    votes[at].outcome = Outcome::Abstained(Abstention::NotNeeded);
+                    unasked.push(Unasked { expert: &experts[at], categories: &[], shadow: false, cost: 1.0 });
+                }
                 let features = answer.reading.as_ref();
-                let needed = decisive(&mut predictor, policy, &id, &votes, features, &[unasked]);
+                let needed = decisive(&mut predictor, policy, &id, &votes, features, &unasked);
                 if needed != Decisive::No || number % 50 == 7 {
-                    votes[at].outcome = asked;
+                    // One run answers for all of them.
+                    votes.clone_from(&answer.votes);
                 }
             }
             let row = row(&votes);
@@ -257,14 +272,23 @@ fn the_learner_is_as_good_without_the_votes_that_were_not_needed() {
         }
         [mistakes, loss]
     };
-    let always = play(None);
+    let always = play(&[]);
     let mut ratios = [0.0; 2];
     for at in 0..experts.len() {
-        let found = play(Some(at));
+        let found = play(&[at]);
         for (ratio, (found, always)) in ratios.iter_mut().zip(found.iter().zip(always)) {
             *ratio += (found / always).ln() / experts.len() as f64;
         }
     }
+    let bundled: Vec<usize> = (0..experts.len()).filter(|at| BUNDLED.contains(&ids[*at])).collect();
+    let [mistakes, loss] = play(&bundled);
+    println!(
+        "{BUNDLED:?} deferred: {mistakes} mistakes instead of {}, {:.4} times the loss",
+        always[0],
+        loss / always[1]
+    );
+    // Three experts are without votes at once.
+    assert!(loss < 1.06 * always[1], "{loss}");
     let [mistakes, loss] = ratios.map(f64::exp);
     println!("{mistakes:.3} times the {} mistakes of asking always, {loss:.4} times its loss", always[0]);
     assert!(loss < 1.03, "{loss}");

@@ -20,10 +20,12 @@ use super::vote::Vote;
 /// The slack on either side of an interval of p. It is far above the rounding of any learner, whose sums have relative
 /// errors below 1e-12.
 pub const SLACK: f64 = 1e-9;
-/// The greatest number of unasked experts whose outcomes are examined together. With more, one is asked first.
-pub const MAX_TOGETHER: usize = 4;
+/// The greatest number of unasked experts whose outcomes are examined together. With more, one is asked first. The budget
+/// has room for an interval of each set of them.
+pub const MAX_TOGETHER: usize = 6;
 /// The greatest number of intervals that one call computes.
 const BUDGET: usize = 96;
+const _: () = assert!(1 << MAX_TOGETHER <= BUDGET);
 /// A box whose widest vote is narrower than this is not bisected: p is then a boundary, or very near to one.
 const NARROWEST: f64 = 1.0 / 512.0;
 

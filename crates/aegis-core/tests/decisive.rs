@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aegis_core::decision::{Decision, DecisionInput, Origin, ReviewReason, decide};
-use aegis_core::decisive::{Decisive, Unasked, decisive};
+use aegis_core::decisive::{Decisive, MAX_TOGETHER, Unasked, decisive};
 use aegis_core::event::{Event, Role, Turn};
 use aegis_core::features::{DIMENSIONS, Features};
 use aegis_core::label::{Mapping, Source};
@@ -272,6 +272,31 @@ fn an_expert_that_may_report_a_category_with_a_rule_is_needed_unless_the_action_
     assert_eq!(majority(&[0.0; 3], &of(Action::Allow), &slug), Decisive::No);
     assert_eq!(majority(&[1.0; 3], &of(Action::Review), &slug), Decisive::No);
     assert_eq!(majority(&[1.0; 3], &of(Action::Block), &slug), Decisive::No);
+}
+
+/// The majority of `known` experts that say 0, with `unasked` others.
+fn with_unasked(known: usize, unasked: usize) -> Decisive {
+    let experts: Vec<String> = (0..known + unasked).map(|at| format!("e{at:02}")).collect();
+    let policy = plain();
+    let mut predictor = Predictor::prior(&policy.learner, "p", &experts).unwrap();
+    let vote = |(at, id): (usize, &String)| match at < known {
+        true => Vote::scored(id, [0; 32], 0.0, Vec::new()),
+        false => Vote::abstained(id, None, Abstention::NotNeeded),
+    };
+    let votes: Vec<Vote> = experts.iter().enumerate().map(vote).collect();
+    let open = |id| Unasked { expert: id, categories: &[], shadow: false, cost: 1.0 };
+    let open: Vec<Unasked<'_>> = experts[known..].iter().map(|id| open(id)).collect();
+    decisive(&mut predictor, &policy, "e", &votes, None, &open)
+}
+
+/// Three heads and two guards of one panel are examined together, and a sixth with them.
+#[test]
+fn up_to_six_experts_that_together_change_nothing_are_not_asked() {
+    for unasked in 1..=6 {
+        assert_eq!(with_unasked(12, unasked), Decisive::No, "{unasked}");
+        assert_ne!(with_unasked(unasked, unasked), Decisive::No, "{unasked} may turn as many");
+    }
+    assert_ne!(with_unasked(40, MAX_TOGETHER + 1), Decisive::No, "one is asked first");
 }
 
 /// Of two experts that are both needed, the one that moves p more per unit of cost is asked first.

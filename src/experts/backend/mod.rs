@@ -61,6 +61,8 @@ pub(crate) struct Profile {
     /// The number of tokens that every text counts as: the length to which it is padded, or 1 for text that a graph
     /// tokenises itself. `None` if a text counts as its length, because texts are padded to the longest of their batch.
     pub(crate) padded_to: Option<usize>,
+    /// The tokens that are read before each text, because the model has no cache of them.
+    pub(crate) prefix: usize,
     /// The greatest number of runs at a time; `None` if only the number of workers bounds it.
     pub(crate) max_in_flight: Option<usize>,
 }
@@ -69,7 +71,7 @@ impl Profile {
     /// Returns the profile of a graph that reads token ids.
     pub(crate) fn of_tokens(padding: Padding) -> Self {
         // Each worker has a session, which runs one batch at a time.
-        Self { reads: Form::TokenIds, padded_to: padding.to, max_in_flight: None }
+        Self { reads: Form::TokenIds, padded_to: padding.to, prefix: 0, max_in_flight: None }
     }
 
     /// Returns the profile of a classifier's graph.
@@ -82,9 +84,9 @@ impl Profile {
     }
 
     /// Returns the cost of a text of this length that runs alone: [`padded_to`](Self::padded_to), or its length, which is
-    /// at least 1. Budgets of batches are in the same unit.
+    /// at least 1; and the prefix. Budgets of batches are in the same unit.
     pub(crate) fn cost(&self, length: usize) -> usize {
-        self.padded_to.unwrap_or(length.max(1))
+        self.prefix + self.padded_to.unwrap_or(length.max(1))
     }
 
     /// Returns `true` if another run may begin. `in_flight` counts the runs that are under way; it is called only if

@@ -17,6 +17,8 @@ pub(crate) struct TextResult {
     pub(crate) features: Option<Box<Features>>,
     /// The backend itself read only the beginning of the text.
     pub(crate) truncated: bool,
+    /// Votes lack categories that could not be determined. They count as truncated, and the result is not cached.
+    pub(crate) incomplete: bool,
     /// The revision of a remote expert's vote.
     pub(crate) revision: Option<Arc<str>>,
 }

@@ -44,7 +44,7 @@ impl Backend for RulesBackend {
     type Text = str;
 
     fn profile(&self) -> Profile {
-        Profile { reads: Form::Text, padded_to: None, max_in_flight: None }
+        Profile { reads: Form::Text, padded_to: None, prefix: 0, max_in_flight: None }
     }
 
     fn run(

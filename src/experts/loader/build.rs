@@ -297,7 +297,7 @@ impl<'a> PanelBuilder<'a> {
             alone: false,
             hashes: vec![remote.hash()],
         };
-        let profile = Profile { reads: Form::Text, padded_to: None, max_in_flight: None };
+        let profile = Profile { reads: Form::Text, padded_to: None, prefix: 0, max_in_flight: None };
         let backend = || Box::new(NotLoaded { experts: vec![expert], profile }) as ModelBackend;
         let backends = self.parts.backends.iter().map(|_| backend()).collect();
         self.parts.experts[expert].revision = Some(remote_expert.revision().to_string());

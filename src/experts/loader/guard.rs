@@ -108,7 +108,8 @@ impl PanelBuilder<'_> {
             experts,
             views: Vec::new(),
             features: false,
-            alone: group.iter().any(|manifest| manifest.alone),
+            // An answer is decoded token by token, so that texts of one run would take each other's time.
+            alone: group.iter().any(|manifest| manifest.alone || tables(manifest).categories),
             hashes: group.iter().filter_map(|manifest| manifest.model()).collect(),
         };
         let experts = group.iter().zip(&prompts).zip(&model.experts);
@@ -168,10 +169,11 @@ impl PanelBuilder<'_> {
             tracing::info!(expert = id, limits, "a guard runs slower than it could");
         }
         let (alone, prefixes) = (prefixes.mode().batch.is_none(), Arc::new(prefixes));
+        let profile = Profile { prefix: prefixes.read_again(), ..Profile::of_tokens(Padding::default()) };
         let backends = sessions.into_iter().zip(options).map(|(model, options)| {
             let guard = Guard {
                 id: id.to_owned(),
-                profile: Profile::of_tokens(Padding::default()),
+                profile,
                 model,
                 options,
                 prefixes: Arc::clone(&prefixes),

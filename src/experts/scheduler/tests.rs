@@ -9,7 +9,7 @@ fn a_model_is_not_installed_in_fewer_workers_than_there_are() {
     let missing = MissingParts { experts: vec![0], whole_model: true };
     let spec = ModelSpec {
         limits: Limits { tokens: 256, rows: 32, overhead: 8 },
-        profile: Profile { reads: Form::TokenIds, padded_to: None, max_in_flight: None },
+        profile: Profile { reads: Form::TokenIds, padded_to: None, prefix: 0, max_in_flight: None },
         experts: vec![(0, "late".to_owned())],
         pause: Duration::from_secs(1),
         missing: missing.clone(),
@@ -28,7 +28,7 @@ fn a_free_worker_takes_the_place_of_a_lost_one() {
     let limits = Limits { tokens: 256, rows: 32, overhead: 8 };
     let spec = ModelSpec {
         limits,
-        profile: Profile { reads: Form::TokenIds, padded_to: None, max_in_flight: Some(1) },
+        profile: Profile { reads: Form::TokenIds, padded_to: None, prefix: 0, max_in_flight: Some(1) },
         experts: vec![(0, "stuck".to_owned()), (1, "well".to_owned())],
         pause: Duration::from_secs(1),
         missing: MissingParts::default(),

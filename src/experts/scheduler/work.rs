@@ -78,7 +78,7 @@ pub(crate) struct Waiter {
 impl Waiter {
     /// Adds the run's result. `cached`: the run was made for another text.
     pub(crate) fn add(&self, result: &TextResult, cached: bool, run: Option<RunSpan>) {
-        let (truncated, gives_features) = (result.truncated, self.gives_features);
+        let (truncated, gives_features) = (result.truncated || result.incomplete, self.gives_features);
         self.answer.add(result, &self.span, PartInfo { truncated, cached, gives_features, run });
     }
 }

@@ -37,8 +37,8 @@ pub struct LearnerSpec {
     pub variance: Option<f64>,
     /// The noise of FPL.
     pub noise: Option<Noise>,
-    /// The secret of the keyed draws. It is never displayed; [`parameters`](Self::parameters) holds its
-    /// fingerprint.
+    /// The secret of the keyed draws: those of exploration, and those of a learner that draws. It is never displayed;
+    /// [`parameters`](Self::parameters) of a learner that draws holds its fingerprint.
     pub seed: Option<Vec<u8>>,
     /// The prior masses by expert id, which sum to one.
     pub prior: Option<Vec<(String, f64)>>,
@@ -52,7 +52,8 @@ impl LearnerSpec {
         Self { name, eta, beta, alpha, gamma, variance, noise: None, seed: None, prior: None }
     }
 
-    /// Checks that this learner takes the given parameters, and that they are in range.
+    /// Checks that this learner takes the given parameters, and that they are in range. Each learner takes a seed, because it
+    /// also keys the draws of exploration.
     ///
     /// # Errors
     /// Returns the first violation.
@@ -64,11 +65,7 @@ impl LearnerSpec {
             (Parameter::Gamma, self.gamma),
             (Parameter::Variance, self.variance),
         ];
-        let others = [
-            (Parameter::Noise, self.noise.is_some()),
-            (Parameter::Seed, self.seed.is_some()),
-            (Parameter::Prior, self.prior.is_some()),
-        ];
+        let others = [(Parameter::Noise, self.noise.is_some()), (Parameter::Prior, self.prior.is_some())];
         let given = numbers.iter().map(|(parameter, value)| (*parameter, value.is_some())).chain(others);
         if let Some((parameter, _)) =
             given.into_iter().find(|(p, given)| *given && !self.name.takes().contains(p))

@@ -86,6 +86,16 @@ fn parameters_are_those_used() {
     assert_eq!(shown("default"), "default");
 }
 
+/// A seed also keys the draws of exploration, and does not change the state of a learner that draws nothing.
+#[test]
+fn each_learner_takes_a_seed() {
+    for name in Name::ALL.into_iter().filter(|name| *name != Name::Fpl) {
+        let with = format!("{name} seed=hunter2").parse::<LearnerSpec>().unwrap();
+        assert_eq!(with.seed.as_deref(), Some(&b"hunter2"[..]));
+        assert_eq!(with.canonical(), spec(name).canonical());
+    }
+}
+
 #[test]
 fn seeds_are_distinguished_and_never_displayed() {
     let one = "fpl seed=hunter2".parse::<LearnerSpec>().unwrap().canonical();

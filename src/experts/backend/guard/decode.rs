@@ -6,11 +6,25 @@
 
 use super::causal::{KeyValueCache, Rows};
 use super::{GuardExpert, GuardRun, Logits, PromptHead};
-use crate::core::vote::CategoryScore;
+use crate::core::vote::{Abstention, CategoryScore};
 use crate::experts::backend::result::{RunError, TextResult};
+use crate::experts::scores::ExpertScore;
 
 /// The least P(unsafe) of a text whose categories are decoded.
 const FLAGGED: f64 = 0.5;
+
+/// Returns `true` if the categories of a text with this outcome are wanted.
+fn is_decoded(expert: &GuardExpert, outcome: &Result<ExpertScore, Abstention>) -> bool {
+    expert.answer.is_some() && matches!(outcome, Ok((score, _)) if *score >= FLAGGED)
+}
+
+/// Marks the results of texts whose categories are still to be decoded.
+pub(super) fn mark_undecoded(experts: &[GuardExpert], results: &mut [TextResult]) {
+    for result in results {
+        let outcomes = experts.iter().zip(&result.outcomes);
+        result.incomplete = outcomes.into_iter().any(|(expert, (_, outcome))| is_decoded(expert, outcome));
+    }
+}
 
 /// Reads answers.
 pub(crate) trait AnswerReader: Send + Sync {
@@ -20,12 +34,12 @@ pub(crate) trait AnswerReader: Send + Sync {
     /// Returns `true` if the answer ends before this token.
     fn is_end(&self, id: u32) -> bool;
 
-    /// The slugs of the categories in an answer of these tokens to a request with this head.
-    fn categories(&self, head: PromptHead, ids: &[u32]) -> Vec<String>;
+    /// The slugs of the categories in an answer of these tokens to a request with this head; `None` if it is no answer.
+    fn categories(&self, head: PromptHead, ids: &[u32]) -> Option<Vec<String>>;
 }
 
 impl GuardRun<'_> {
-    /// Adds the categories of flagged texts to their results.
+    /// Adds the categories of flagged texts to their results. A result without some of them stays marked as incomplete.
     pub(super) fn add_categories(
         &mut self,
         texts: &[&[u32]],
@@ -37,28 +51,34 @@ impl GuardRun<'_> {
             let (Ok(logits), Some((head, row))) = (logits, PromptHead::split(text)) else {
                 continue;
             };
+            let mut missing = false;
             for (expert, (_, outcome)) in experts.iter().zip(&mut result.outcomes) {
+                if !is_decoded(expert, outcome) {
+                    continue;
+                }
                 let (Some(reader), Ok((score, categories))) = (&expert.answer, outcome) else {
                     continue;
                 };
-                if *score < FLAGGED || self.run.is_over() {
+                if self.run.is_over() {
+                    missing = true;
                     continue;
                 }
                 let first = likeliest_of(logits, &expert.verdict.harmful);
                 match self.decode(head.prefix, row, first, reader.max_tokens(), &|id| reader.is_end(id)) {
-                    Ok(ids) => {
-                        let mut slugs = reader.categories(head, &ids);
-                        slugs.sort_unstable();
-                        slugs.dedup();
-                        let score = *score;
-                        *categories =
-                            slugs.into_iter().map(|category| CategoryScore { category, score }).collect();
-                    }
+                    Ok(ids) => match reader.categories(head, &ids) {
+                        Some(slugs) => *categories = scored(slugs, *score),
+                        None => missing = true,
+                    },
                     // The vote stands without categories.
-                    Err(error) if !self.run.is_over() => self.errors.note(self.id, &error),
-                    Err(_) => {}
+                    Err(error) => {
+                        missing = true;
+                        if !self.run.is_over() {
+                            self.errors.note(self.id, &error);
+                        }
+                    }
                 }
             }
+            result.incomplete = missing;
         }
     }
 
@@ -98,6 +118,13 @@ impl GuardRun<'_> {
         }
         Ok(answer)
     }
+}
+
+/// Categories with the score of the verdict, sorted.
+fn scored(mut slugs: Vec<String>, score: f64) -> Vec<CategoryScore> {
+    slugs.sort_unstable();
+    slugs.dedup();
+    slugs.into_iter().map(|category| CategoryScore { category, score }).collect()
 }
 
 /// The token with the greatest logit; the first of equal ones. `None` if there are none, or one is NaN.

@@ -29,6 +29,7 @@ use std::time::Instant;
 pub(crate) use causal::{CausalModel, GuardOptions};
 use causal::{Rows, StepOptions};
 pub(crate) use decode::AnswerReader;
+use decode::mark_undecoded;
 pub(crate) use prefix::{PrefixIds, Prefixes};
 use verdict::Verdict;
 pub(crate) use verdict::VerdictIds;
@@ -126,7 +127,7 @@ impl Backend for Guard {
         let started = Instant::now();
         // A run that panicked left nothing in the model that the next one could read.
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
+        let longest = self.profile.cost(texts.iter().map(|text| text.len()).max().unwrap_or(0));
         let options = match self.options.of_run(&model, longest, run.is_trial()) {
             Ok(options) => options,
             Err(error) => {
@@ -148,7 +149,8 @@ impl Backend for Guard {
         let logits = steps.read(texts);
         let mut results: Vec<TextResult> =
             logits.iter().map(|logits| self.experts.judge(logits, except)).collect();
-        // If a decoding does not end in time, the votes stand without categories.
+        // If a decoding does not end in time, the votes stand without categories, and are marked.
+        mark_undecoded(&self.experts, &mut results);
         run.on_encoder_done(results.clone());
         steps.add_categories(texts, &logits, &self.experts, &mut results);
         let share = started.elapsed() / u32::try_from(self.experts.len().max(1)).unwrap_or(1);

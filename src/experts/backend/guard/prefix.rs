@@ -57,6 +57,12 @@ impl Prefixes {
         self.ids.get(prefix).map_or(&[], Vec::as_slice)
     }
 
+    /// The tokens of the longest prefix if it is read with each prompt, or 0.
+    pub(crate) fn read_again(&self) -> usize {
+        let longest = || self.ids.iter().map(Vec::len).max().unwrap_or(0);
+        if self.mode.cached { 0 } else { longest() }
+    }
+
     /// The keys and values of a prefix.
     pub(super) fn cache(&self, prefix: usize) -> Option<&KeyValueCache> {
         self.caches.get(prefix)?.as_ref()

@@ -18,7 +18,7 @@ fn state(experts: &[&str]) -> SchedulerState {
     let model = |(expert_index, id): (usize, &&str)| ModelQueue {
         name: (*id).to_owned(),
         experts: vec![expert(expert_index, id)],
-        profile: Profile { reads: Form::TokenIds, padded_to: None, max_in_flight: None },
+        profile: Profile { reads: Form::TokenIds, padded_to: None, prefix: 0, max_in_flight: None },
         queue: BatchQueue::new(Limits { tokens: 256, rows: 32, overhead: 8 }),
         breaker: CircuitBreaker::new(SECOND),
         missing: MissingParts::default(),

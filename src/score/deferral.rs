@@ -106,9 +106,11 @@ impl Deferral {
     /// Takes the cost of a run into the mean costs.
     #[expect(clippy::cast_precision_loss, reason = "a run has few texts")]
     pub fn on_run(&mut self, run: &RunCost) {
-        for (at, took) in run.experts.iter().filter(|_| run.texts > 0) {
+        // A request to a remote expert is about one text and is no batch, so it has no count of texts.
+        let texts = run.texts.max(1);
+        for (at, took) in &run.experts {
             if let Some(cost) = self.costs.get_mut(*at) {
-                let text = took.as_secs_f64() / run.texts as f64;
+                let text = took.as_secs_f64() / texts as f64;
                 *cost = Some(cost.map_or(text, |mean| mean + COST_STEP * (text - mean)));
             }
         }
@@ -128,5 +130,25 @@ fn is_unasked(vote: &Vote) -> bool {
 pub fn mark_explored(votes: &mut [Vote], explored: &[usize]) {
     for at in explored {
         votes[*at].explored = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn requests_to_remote_experts_and_batches_have_a_cost_per_text() {
+        let mut deferral = Deferral { experts: vec![0, 1], costs: vec![None; 2], explore: 0.0 };
+        let took = |expert, texts| RunCost {
+            texts,
+            experts: vec![(expert, Duration::from_secs(2))],
+            ..RunCost::default()
+        };
+        deferral.on_run(&took(0, 0));
+        deferral.on_run(&took(1, 4));
+        assert_eq!(deferral.costs, [Some(2.0), Some(0.5)]);
     }
 }

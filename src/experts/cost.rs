@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The cost of one run. For rules only `experts` is set; tokens are zero for graphs that read text themselves.
+/// The cost of one run. For rules and for requests to remote experts only `experts` is set; tokens are zero for graphs that read text themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunCost {
     /// Texts in the batch.

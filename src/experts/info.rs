@@ -114,9 +114,7 @@ impl ExpertInfo {
                 scores.labels.iter().filter_map(|label| label.category.clone()).collect()
             }
             Body::Remote(remote) => remote.categories(),
-            Body::Guard(guard) if guard.categories => {
-                guard.spec().categories().into_iter().map(|category| category.category).collect()
-            }
+            Body::Guard(guard) if guard.categories => guard.spec().reported_categories(),
             Body::Encoder { .. } | Body::Rules { .. } | Body::Guard(_) => Vec::new(),
         };
         categories.sort_unstable();

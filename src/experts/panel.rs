@@ -58,7 +58,8 @@ pub struct Answer {
 pub struct Examined {
     /// The vote.
     pub vote: Vote,
-    /// The number of tokens that the expert read; `None` for rules and for graphs that read text themselves.
+    /// The number of tokens that the expert read; `None` for rules, for graphs that read text themselves, and for remote
+    /// experts.
     pub tokens: Option<usize>,
     /// The expert's own time; for a head without that of its encoder.
     pub time: Duration,
@@ -162,9 +163,9 @@ impl Panel {
     /// The tokenizer of a model that has one, with its index.
     ///
     /// # Panics
-    /// Panics for guards.
+    /// Panics for guards and remote experts.
     fn tokenizer(&self, model: &Model) -> (usize, &ModelTokenizer) {
-        let index = model.tokenizer.expect("only guards have no tokenizer");
+        let index = model.tokenizer.expect("only guards and remote experts have no tokenizer");
         (index, &self.tokenizers[index])
     }
 
@@ -343,6 +344,9 @@ impl Panel {
         let votes = answers.into_iter().flat_map(|answer| answer.votes);
         let tokens = |expert_index: usize| {
             let number = self.models.iter().position(|model| model.experts.contains(&expert_index))?;
+            if self.remotes.contains_key(&number) {
+                return None;
+            }
             let model = &self.models[number];
             if let Some(prompts) = &self.prompts[number] {
                 return prompts.encode(&conversation).ok().map(|tokens| tokens.count);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
 use super::error::SpecError;
@@ -20,9 +20,22 @@ pub(super) struct RunEncoder {
     control: Vec<u32>,
     /// The token put before the template's text.
     bos: Option<u32>,
-    /// The ids of control tokens and special tokens, which no run may contain.
+    /// The ids of control tokens and special tokens, which no run may contain, without that of the unknown token.
     special: BTreeSet<u32>,
     pub(super) greatest_id: u32,
+}
+
+/// The id of the token that stands for what the vocabulary lacks. BPE names the token, Unigram gives its id.
+fn unknown_token(file: &Map<String, Value>) -> Option<u64> {
+    let model = file.get("model")?;
+    if let Some(id) = model.get("unk_id").and_then(Value::as_u64) {
+        return Some(id);
+    }
+    let name = model.get("unk_token").and_then(Value::as_str)?;
+    let added = file.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
+    let added = added.filter(|token| token.get("content").and_then(Value::as_str) == Some(name));
+    let known = model.get("vocab").and_then(|vocab| vocab.get(name));
+    known.or_else(|| added.filter_map(|token| token.get("id")).next()).and_then(Value::as_u64)
 }
 
 impl RunEncoder {
@@ -38,6 +51,7 @@ impl RunEncoder {
         let mut file: Value =
             serde_json::from_slice(tokenizer_json).map_err(|error| unusable(error.to_string()))?;
         let fields = file.as_object_mut().ok_or_else(|| unusable("is no JSON object".to_owned()))?;
+        let unknown = unknown_token(fields);
         let mut special = BTreeSet::new();
         // An added token that is not special is found in any text. Vocabularies have harmless ones, e.g. runs of spaces.
         let added = fields.get_mut("added_tokens").and_then(Value::as_array_mut).into_iter().flatten();
@@ -46,6 +60,8 @@ impl RunEncoder {
             if token.get("special") == Some(&Value::Bool(true)) || spec.is_control(content) {
                 token.insert("special".to_owned(), Value::Bool(true));
                 let id = token.get("id").and_then(Value::as_u64);
+                // The unknown token stands for characters that the vocabulary lacks, which any text may have.
+                let id = id.filter(|id| unknown != Some(*id));
                 special.extend(id.and_then(|id| u32::try_from(id).ok()));
             }
         }

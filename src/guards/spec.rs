@@ -1,6 +1,6 @@
 //! A guard spec, checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::Value;
 use sha2::{Digest, Sha256};
@@ -183,6 +183,15 @@ impl GuardSpec {
             category: raw.category.clone(),
         };
         self.raw.categories.iter().map(category).collect()
+    }
+
+    /// The slugs of all categories that an answer may report, sorted: those of the policy, and the one that every unsafe
+    /// verdict implies.
+    #[must_use]
+    pub fn reported_categories(&self) -> Vec<String> {
+        let listed = self.raw.categories.iter().map(|category| &category.category);
+        let slugs: BTreeSet<&String> = listed.chain(&self.raw.answer.implies).collect();
+        slugs.into_iter().cloned().collect()
     }
 
     /// The control token that begins every prompt, and whether the template writes it.

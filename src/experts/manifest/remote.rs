@@ -187,9 +187,7 @@ impl Remote {
     /// The slugs of the categories that it scores.
     pub(in crate::experts) fn categories(&self) -> Vec<String> {
         match &self.api {
-            Api::Guard(guard) if guard.categories => {
-                guard.spec().categories().into_iter().map(|category| category.category).collect()
-            }
+            Api::Guard(guard) if guard.categories => guard.spec().reported_categories(),
             Api::Guard(_) => Vec::new(),
             Api::Moderations { scores } | Api::Json { scores, .. } => {
                 scores.labels.iter().filter_map(|label| label.category.clone()).collect()

@@ -12,7 +12,7 @@ use super::ask::Terms;
 use crate::core::event::{Conversation, Turn};
 use crate::core::text::reveal;
 use crate::core::vote::Abstention;
-use crate::experts::backend::remote::RemoteExpert;
+use crate::experts::backend::remote::{RemoteExpert, RemoteRequests};
 use crate::experts::backend::result::{RunError, catch_panic};
 use crate::experts::cache::RequestKey;
 use crate::experts::manifest::View;
@@ -128,26 +128,33 @@ impl<'a> QuestionRequests<'a> {
         self.requests.push(Request { key, cost, span: Span::Turn, gives_features: false, remote: None });
     }
 
-    /// Adds the request to a remote expert, which gets the conversation as far as its view goes.
+    /// Adds the requests to a remote expert, which gets the conversation as far as its view goes.
     fn add_remote(&mut self, number: usize, remote: &RemoteExpert, answer: &mut PartialAnswer) {
-        let experts = [remote.expert_index];
+        let experts: Arc<[usize]> = [remote.expert_index].into();
         let judged = Turn { role: self.conversation.judged_turn().role, text: self.judged.to_owned() };
         let seen = |turn: &Turn| Turn { role: turn.role, text: reveal(&turn.text).text.into_owned() };
         let history = || remote.view.history(self.conversation).iter().map(seen).collect();
-        let request = match catch_panic(|| remote.prepare(history(), judged)) {
-            Ok(request) => request,
+        let RemoteRequests { turn, with_history } = match catch_panic(|| remote.prepare(history(), judged)) {
+            Ok(requests) => requests,
             Err(error) => {
                 log_unprepared(&self.panel.models[number].id, &error);
                 answer.abstain(&experts, error.reason);
                 return;
             }
         };
-        if request.truncated {
-            answer.set_truncated(&experts);
+        let mut requests = vec![(Span::Turn, turn)];
+        if let Some((whole, history)) = with_history {
+            requests.push((Span::Whole(Arc::clone(&experts)), whole));
+            requests.push((Span::History(Arc::clone(&experts)), history));
         }
-        let key = RequestKey { model: number, ids: Arc::clone(&request.ids), votes: true };
-        let remote = Some(request);
-        self.requests.push(Request { key, cost: 1, span: Span::Turn, gives_features: false, remote });
+        for (span, request) in requests {
+            if request.truncated {
+                answer.set_truncated(&experts);
+            }
+            answer.set_windows(&experts, &span, 1);
+            let key = RequestKey { model: number, ids: Arc::clone(&request.ids), votes: true };
+            self.requests.push(Request { key, cost: 1, span, gives_features: false, remote: Some(request) });
+        }
     }
 
     /// Adds the requests for the experts of a model that read more than the judged turn.

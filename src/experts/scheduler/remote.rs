@@ -55,8 +55,13 @@ impl TaskEnd {
 
 impl Drop for TaskEnd {
     fn drop(&mut self) {
-        let failed =
-            || RemoteOutcome { outcome: Err(Abstention::Failed), revision: None, sent: Some(self.began) };
+        let failed = || RemoteOutcome {
+            outcome: Err(Abstention::Failed),
+            is_refused: false,
+            truncated: false,
+            revision: None,
+            sent: Some(self.began),
+        };
         let outcome = self.outcome.take().unwrap_or_else(failed);
         self.scheduler.on_remote_done(&self.key, self.number, outcome, self.began);
     }
@@ -105,15 +110,17 @@ impl Scheduler {
         }
         state.remote_tasks.remove(key);
         let (now, expert) = (Instant::now(), self.remotes[&key.model].expert_index);
-        let RemoteOutcome { outcome, revision, sent } = outcome;
+        let RemoteOutcome { outcome, is_refused, truncated, revision, sent } = outcome;
         if let Some(sent) = sent {
-            state.on_remote_done(key.model, outcome.as_ref().err().copied(), sent, now);
+            let failure = outcome.as_ref().err().copied().filter(|_| !is_refused);
+            state.on_remote_done(key.model, failure, sent, now);
         }
-        let result = TextResult { outcomes: vec![(expert, outcome)], revision, ..TextResult::default() };
+        let outcomes = vec![(expert, outcome)];
+        let result = TextResult { outcomes, truncated, revision, ..TextResult::default() };
         let (began, time) = (sent.unwrap_or(began), sent.map_or(Duration::ZERO, |sent| now - sent));
         let span = RunSpan { began, ended: now };
         for (place, waiter) in state.waiters.remove(key).unwrap_or_default().iter().enumerate() {
-            if place == 0 {
+            if place == 0 && sent.is_some() {
                 waiter.answer.sink.add_cost(RunCost { experts: vec![(expert, time)], ..RunCost::default() });
             }
             waiter.answer.on_run_start(began);
@@ -125,7 +132,8 @@ impl Scheduler {
 }
 
 impl SchedulerState {
-    /// Updates the breaker after a request that was sent. `failure`: the reason why there is no vote.
+    /// Updates the breaker after a request that was sent. `failure`: the reason why there is no vote, unless the server
+    /// answered that it does not take this text.
     fn on_remote_done(&mut self, model: usize, failure: Option<Abstention>, sent: Instant, now: Instant) {
         match failure {
             // The server answered; the guard's answer is no verdict.

@@ -63,6 +63,16 @@ fn categories_are_of_the_taxonomy() {
     }
 }
 
+#[test]
+fn the_category_that_a_verdict_implies_is_reported_too() {
+    let reported = |name: &str| GuardSpec::built_in(name).unwrap().reported_categories();
+    assert_eq!(reported("shieldgemma"), ["criminal-planning"]);
+    assert_eq!(reported("shieldgemma-hate-speech"), ["hate"]);
+    assert!(reported("granite-guardian").is_empty());
+    // Two codes have the same slug.
+    assert_eq!(reported("llama-guard-3").iter().filter(|slug| *slug == "sexual").count(), 1);
+}
+
 /// The prompts of all specs. `AEGIS_WRITE_DOCS=1 cargo test --lib guards` writes the files again.
 #[test]
 fn prompts_equal_the_golden_files() {

@@ -51,6 +51,27 @@ fn ids_are_those_of_the_whole_prompt() {
     }
 }
 
+/// Vocabularies of SentencePiece mark their unknown token as special.
+#[test]
+fn a_character_that_the_vocabulary_lacks_is_encoded() {
+    let spec = GuardSpec::built_in("llama-guard-1").unwrap();
+    let mut file: serde_json::Value = serde_json::from_slice(&vocabulary(&spec, Flavour::Pieces)).unwrap();
+    file["model"]["byte_fallback"] = false.into();
+    let unknown = serde_json::json!({ "id": 0, "content": "<unk>", "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": true });
+    file["added_tokens"].as_array_mut().unwrap().push(unknown);
+    let tokenizer = GuardTokenizer::new(spec, &serde_json::to_vec(&file).unwrap()).unwrap();
+    let ids = |text: &str| {
+        let prompt = tokenizer.encode(&Conversation::of_text(text), usize::MAX).unwrap();
+        whole(&tokenizer, &prompt)
+    };
+    let count = |text: &str| ids(text).iter().filter(|id| **id == 0).count();
+    // The line breaks of the template are unknown, too. Neighbouring unknown characters are one token.
+    let of_template = count("who am I?");
+    assert_eq!(count("who am I, 你好 or 😀?"), of_template + 2);
+    assert_eq!(count("<unk>"), of_template, "the token's name is ordinary text");
+}
+
 /// Texts with the control tokens of all specs, after which a prompt has no more control tokens than with other texts.
 #[test]
 fn control_tokens_in_a_text_stay_text() {

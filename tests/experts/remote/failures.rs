@@ -139,6 +139,48 @@ fn a_long_pause_that_a_server_asks_for_is_an_abstention_at_once() {
     assert_eq!(server.requests().len(), 1);
 }
 
+/// The server does not take these texts, whatever the reason is. Other texts are still sent.
+#[test]
+fn texts_that_a_server_refuses_do_not_open_the_breaker() {
+    for status in [400, 413, 422] {
+        let server = Server::start(move |request| match request.body.contains("refuse") {
+            true => answer(status, ""),
+            false => moderation(0.75),
+        });
+        let panel = open(&folder(&server, PATIENT), |_| {});
+        for number in 0..10 {
+            assert_eq!(outcomes(&panel, &format!("refuse {number}")).0, Err(Abstention::Failed));
+        }
+        assert_eq!((panel.down(), server.requests().len()), (vec![None, None], 10), "{status}");
+        assert_eq!(outcomes(&panel, "text").0, Ok(0.75));
+    }
+}
+
+#[test]
+fn a_third_of_a_text_is_sent_if_the_server_refuses_the_whole() {
+    let server = Server::start(|request| {
+        let body: serde_json::Value = serde_json::from_str(&request.body).unwrap();
+        if body["input"].as_str().unwrap().len() > 4 { answer(413, "") } else { moderation(0.75) }
+    });
+    let panel = open(&folder(&server, &format!("{PATIENT}max_chars = 12\nretries = 0\n")), |_| {});
+    let cut = |text: &str| super::votes(&panel, text)[0].truncated;
+    assert!(cut("123456") && !cut("1234"));
+    assert_eq!(server.requests().len(), 3);
+    assert!(cut("123456"), "the cache keeps that it was cut");
+    assert_eq!(server.requests().len(), 3);
+}
+
+/// The second text has a turn in ten seconds, which is within the pause that the first one's response asks for.
+#[test]
+fn a_pause_holds_up_requests_that_have_a_turn() {
+    let server = Server::start(|_| Reply::Answer(429, "Retry-After: 3600\r\n", String::new()));
+    let panel = open(&folder(&server, &format!("{PATIENT}rate = 0.1\n")), |_| {});
+    for answer in panel.ask(&["one", "two", "three"]) {
+        assert_eq!(crate::experts_support::asked::outcome(&answer.votes[0]), Err(Abstention::Overload));
+    }
+    assert_eq!(server.requests().len(), 1);
+}
+
 /// The second request would be due after a day.
 #[test]
 fn no_more_requests_are_sent_than_the_rate_allows() {

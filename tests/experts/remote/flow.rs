@@ -3,10 +3,11 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use aegis::core::vote::{Abstention, Outcome};
-use aegis::experts::UnderLoad;
+use aegis::core::event::{Conversation, Role, Turn};
+use aegis::core::vote::{Abstention, Outcome, Vote};
+use aegis::experts::{Panel, UnderLoad};
 
-use super::server::{Reply, Server};
+use super::server::{Reply, Request, Server};
 use super::{PATIENT, add_remote, folder, moderation, open, outcomes, votes};
 use crate::experts_support::Folder;
 use crate::experts_support::asked::{outcome, wait_until};
@@ -49,6 +50,16 @@ fn a_moderation_is_a_vote_with_categories() {
 }
 
 #[test]
+fn a_remote_expert_is_examined_like_the_others() {
+    let server = Server::start(|_| moderation(0.75));
+    let panel = open(&folder(&server, PATIENT), |_| {});
+    let examined = panel.examine("a bad text");
+    let found: Vec<_> = examined.iter().map(|one| (outcome(&one.vote), one.tokens)).collect();
+    assert_eq!(found, [(Ok(0.75), None), (Ok(0.875), None)]);
+    assert!(!examined[0].time.is_zero());
+}
+
+#[test]
 fn any_json_is_sent_and_read_by_template_and_pointers() {
     let server = Server::start(|_| Reply::ok("{\"out\": [{\"p\": 0.5}, {\"p\": 0.25}]}"));
     let folder = Folder::new();
@@ -66,6 +77,66 @@ fn any_json_is_sent_and_read_by_template_and_pointers() {
     let Outcome::Voted { score, categories } = &votes[0].outcome else { panic!("{votes:?}") };
     assert_eq!((*score, categories.len(), categories[0].score), (0.5, 1, 0.25));
     assert_eq!(server.requests()[0].body, "{\"q\": \"say \\\"hi\\\"\", \"as\": \"user\"}");
+}
+
+/// A server that scores what it is sent as a whole: .9 if it has `bad`, or both `first half` and `second half`.
+fn judge_as_a_whole(request: &Request) -> Reply {
+    let has = |text: &str| request.body.contains(text);
+    let is_harmful = has("bad") || (has("first half") && has("second half"));
+    let score = if is_harmful { 0.9 } else { 0.1 };
+    let scores = serde_json::json!({ "hate": score });
+    Reply::ok(serde_json::json!({ "p": score, "results": [{ "category_scores": scores }] }).to_string())
+}
+
+/// A conversation of these turns, of which the last is judged.
+fn conversation(texts: &[&str]) -> Conversation {
+    let turn = |text: &&str| Turn { role: Role::User, text: (*text).to_owned() };
+    Conversation { turns: texts.iter().map(turn).collect(), judged: texts.len() - 1 }
+}
+
+/// A panel with a remote expert that reads the whole conversation. `settings` are of its section `[endpoint]`.
+fn with_view(server: &Server, protocol: &str, settings: &str) -> Arc<Panel> {
+    let folder = Folder::new();
+    add_remote(&folder, "remote", &server.url, &format!("{PATIENT}{settings}"));
+    let path = folder.path().join("remote/manifest.toml");
+    let json = "[request]\nbody = '{\"turns\": {{ turns }}}'\n[[labels]]\nname = \"/p\"\nunsafe = true\n";
+    let text =
+        std::fs::read_to_string(&path).unwrap().replace("[endpoint]", "view = \"conversation\"\n[endpoint]");
+    let text = text.replace("\"moderations\"", &format!("\"{protocol}\""));
+    std::fs::write(&path, if protocol == "json" { text + json } else { text }).unwrap();
+    open(&folder, |_| {})
+}
+
+#[test]
+fn an_api_that_judges_a_text_as_a_whole_counts_for_what_the_turn_adds() {
+    for protocol in ["moderations", "json"] {
+        let server = Server::start(judge_as_a_whole);
+        let panel = with_view(&server, protocol, "");
+        let ask = |texts: &[&str]| panel.ask(&[conversation(texts)]).remove(0).votes.remove(0);
+        let near = |vote: &Vote| outcome(vote).map(|p| (p * 100.0).round() / 100.0);
+        assert_eq!(near(&ask(&["bad"])), Ok(0.9));
+        assert_eq!(server.requests().len(), 1, "{protocol}: there is no history");
+        // A harmless turn after a bad one, and a text that is split.
+        let harmless = ask(&["bad", "fine"]);
+        assert_eq!((near(&harmless), harmless.truncated), (Ok(0.1), false), "{protocol}");
+        // The history of this text is the one before.
+        assert_eq!(server.requests().len(), 3, "{protocol}");
+        assert_eq!(near(&ask(&["bad", "fine", "also bad"])), Ok(0.9));
+        assert_eq!(near(&ask(&["first half", "second half"])), Ok(0.89), "{protocol}");
+        let requests = server.requests().len();
+        assert_eq!(near(&ask(&["", " ", "blank"])), Ok(0.1));
+        assert_eq!(server.requests().len(), requests + 1, "{protocol}: the history is blank");
+    }
+}
+
+#[test]
+fn an_old_turn_that_is_left_out_of_the_whole_is_left_out_of_the_history() {
+    let server = Server::start(judge_as_a_whole);
+    let panel = with_view(&server, "moderations", "max_chars = 22\n");
+    let turns = conversation(&["bad words of any kind", "first half", "second half"]);
+    let vote = panel.ask(&[turns]).remove(0).votes.remove(0);
+    assert!(vote.truncated && outcome(&vote).unwrap() > 0.8, "{vote:?}");
+    assert!(server.requests().iter().all(|request| !request.body.contains("bad")));
 }
 
 /// Two workers could not hold three hundred requests, and they are free for the other experts meanwhile.

@@ -1,12 +1,17 @@
 //! Guards that a server runs: prompts by the bundled specs, and verdicts by the probabilities of tokens or by text.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use aegis::core::decisive::{Decisive, Unasked, decisive};
 use aegis::core::event::{Conversation, Role, Turn};
+use aegis::core::label::Mapping;
+use aegis::core::policy::{Action, CategoryRule, Policy};
+use aegis::core::predictor::Predictor;
 use aegis::core::vote::{Abstention, Outcome, Vote};
 use serde_json::{Value, json};
 
-use super::server::{Reply, Server};
+use super::server::{Reply, Request, Server};
 use super::{PATIENT, open};
 use crate::experts_support::Folder;
 use crate::experts_support::asked::outcome;
@@ -86,7 +91,7 @@ fn a_text_that_the_model_writes_before_its_verdict_is_skipped() {
 }
 
 #[test]
-fn completions_get_the_prompt_as_text_and_one_token() {
+fn completions_get_the_prompt_as_text() {
     let server = Server::start(|_| {
         let logprobs = json!({ "tokens": ["unsafe"], "token_logprobs": [-0.1],
             "top_logprobs": [{ "unsafe": 0.8_f64.ln(), "safe": 0.2_f64.ln() }] });
@@ -101,7 +106,90 @@ fn completions_get_the_prompt_as_text_and_one_token() {
         prompt.contains("How do I pick a lock?") && prompt.ends_with("<|end_header_id|>\n\n"),
         "{prompt}"
     );
-    assert_eq!((&body["max_tokens"], &body["logprobs"]), (&json!(1), &json!(20)));
+    assert_eq!((&body["max_tokens"], &body["logprobs"]), (&json!(30), &json!(20)));
+}
+
+/// The server writes as many tokens as it is asked for, and ignores the wish for their probabilities.
+#[test]
+fn completions_without_probabilities_are_read_as_text() {
+    for (tokens, expected) in [(vec!["safe"], Ok(0.0)), (vec!["un", "safe", "\n", "S2"], Ok(1.0))] {
+        let server = Server::start(move |request| {
+            let body: Value = serde_json::from_str(&request.body).unwrap();
+            let count = body["max_tokens"].as_u64().unwrap().try_into().unwrap();
+            let text: String = tokens.iter().take(count).copied().collect();
+            Reply::ok(json!({ "model": "lg", "choices": [{ "text": text, "logprobs": null }] }).to_string())
+        });
+        assert_eq!(said(&vote(&server, "completions", "llama-guard-3", "")), expected);
+    }
+}
+
+/// A server with a context of 8,192 tokens, where words have three bytes a token and symbols one.
+fn bounded(request: &Request) -> Reply {
+    let body: Value = serde_json::from_str(&request.body).unwrap();
+    let prompt = body["prompt"].as_str().map(str::to_owned);
+    let content = |message: &Value| message["content"].as_str().unwrap().to_owned();
+    let of_messages = || body["messages"].as_array().unwrap().iter().map(content).collect();
+    let prompt: String = prompt.unwrap_or_else(of_messages);
+    let words = prompt.bytes().filter(u8::is_ascii).count();
+    let tokens = words / 3 + (prompt.len() - words);
+    if tokens + 30 > 8_192 {
+        return Reply::Answer(400, "", json!({ "error": { "code": "context_length" } }).to_string());
+    }
+    let choice = json!({ "text": "unsafe\nS2", "message": { "content": "unsafe\nS2" } });
+    Reply::ok(json!({ "model": "lg", "choices": [choice] }).to_string())
+}
+
+#[test]
+fn a_text_of_symbols_is_cut_once_more_if_the_server_refuses_it() {
+    for protocol in ["chat", "completions"] {
+        let server = Server::start(bounded);
+        let panel = open(&guard(&server, protocol, "llama-guard-3", ""), |_| {});
+        let ask = |text: &str| panel.ask(&[text]).remove(0).votes.remove(0);
+        let long = ask(&"word ".repeat(10_000));
+        assert_eq!((outcome(&long), long.truncated, server.requests().len()), (Ok(1.0), true, 1));
+        for number in 0..10 {
+            let vote = ask(&format!("{number} {}", "☠".repeat(7_000)));
+            assert_eq!((outcome(&vote), vote.truncated), (Ok(1.0), true), "{protocol}");
+        }
+        assert_eq!(server.requests().len(), 21);
+        let vote = ask(&format!("9 {}", "☠".repeat(7_000)));
+        assert!(vote.cached && vote.truncated, "the cache keeps that it was cut");
+        assert_eq!(panel.down(), [None]);
+    }
+}
+
+/// ShieldGemma is asked about one risk and names no category. Its vote may still meet a rule for that category.
+#[test]
+fn an_expert_with_an_implied_category_is_decisive_for_a_rule_about_it() {
+    let server = Server::start(|_| Reply::Silence);
+    let panel = open(&guard(&server, "completions", "shieldgemma", "categories = true"), |_| {});
+    let categories = &panel.experts()[0].categories;
+    assert_eq!(*categories, ["criminal-planning"]);
+    let rule = CategoryRule { threshold: 0.5, action: Action::Block };
+    let policy = Policy {
+        name: "p".into(),
+        version: "1".into(),
+        cost_false_negative: 1.0,
+        cost_false_positive: 1.0,
+        flagged: Action::Block,
+        min_awake: 1,
+        review_margin: 0.0,
+        nothing_to_judge: Action::Allow,
+        categories: BTreeMap::from([("criminal-planning".to_owned(), rule)]),
+        features: false,
+        sheds: false,
+        cheap: Vec::new(),
+        mapping: Mapping { needs_caution: 1.0, teaches: BTreeSet::new() },
+        learner: "majority".parse().unwrap(),
+    };
+    let experts = ["a", "b", "c", "guard"].map(str::to_owned);
+    let votes: Vec<Vote> = experts.iter().map(|id| Vote::scored(id, [0; 32], 0.0, Vec::new())).collect();
+    let needed = |categories: &[String]| {
+        let mut predictor = Predictor::prior(&policy.learner, "p", &experts).unwrap();
+        let unasked = Unasked { expert: "guard", categories, shadow: false, cost: 1.0 };
+        decisive(&mut predictor, &policy, "e", &votes[..3], None, &[unasked])
+    };
+    assert_eq!((needed(categories), needed(&[])), (Decisive::Yes(0), Decisive::No));
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod steps;
 use self::guard::GuardClient;
 use self::json::JsonApi;
 use super::excerpt::Excerpt;
-use crate::core::event::{Conversation, Role, Turn};
+use crate::core::event::{Conversation, Role};
 use crate::experts::backend::result::RunError;
 use crate::experts::error::{Misfit, PanelError};
 use crate::experts::manifest::Scores;
@@ -39,7 +39,18 @@ pub(super) struct Body {
 }
 
 /// The characters of a conversation that are sent if the manifest does not say so. A guard's context says it.
-const MAX_CHARS: usize = 16_000;
+pub(super) const MAX_CHARS: usize = 16_000;
+/// The part of the usual size that is sent if each byte may be a token.
+const REDUCED: usize = 3;
+
+/// The assumption about a text by which its size is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sizing {
+    /// A token has about three bytes.
+    Ordinary,
+    /// Each byte may be a token, as in a text of symbols.
+    BytePerToken,
+}
 
 impl ApiClient {
     /// Sets up the protocol.
@@ -62,29 +73,34 @@ impl ApiClient {
         })
     }
 
-    /// The body of a request about a conversation: the turns before the judged one, and that turn.
+    /// Returns `true` if a request says which turn is judged. The other APIs judge a text as a whole.
+    pub(super) fn is_guard(&self) -> bool {
+        matches!(self, Self::Guard(_))
+    }
+
+    /// The body of a request about a conversation, whose last turn is judged.
     pub(super) fn request(
         &self,
-        max_chars: Option<usize>,
-        history: Vec<Turn>,
-        judged: Turn,
+        max_chars: usize,
+        conversation: &Conversation,
+        sizing: Sizing,
     ) -> Result<Body, RunError> {
-        let excerpt = |judged| Excerpt::of(&history, judged, max_chars.unwrap_or(MAX_CHARS));
+        let max_chars = match sizing {
+            Sizing::Ordinary => max_chars,
+            Sizing::BytePerToken => max_chars.div_ceil(REDUCED),
+        };
+        let excerpt = || Excerpt::of(conversation.history(), conversation.judged_turn().clone(), max_chars);
         let (bytes, truncated) = match self {
             Self::Moderations { model, .. } => {
-                let Excerpt { conversation, truncated } = excerpt(judged);
+                let Excerpt { conversation, truncated } = excerpt();
                 (moderations::request(model, &conversation), truncated)
             }
             Self::Json(api) => {
-                let Excerpt { conversation, truncated } = excerpt(judged);
+                let Excerpt { conversation, truncated } = excerpt();
                 (api.request(&conversation)?, truncated)
             }
-            Self::Guard(guard) => {
-                // The spec says which turns a prompt shows, and cuts them.
-                let mut turns = history.clone();
-                turns.push(judged);
-                guard.request(&Conversation { judged: turns.len() - 1, turns })?
-            }
+            // The spec says which turns a prompt shows, and cuts them.
+            Self::Guard(guard) => guard.request(conversation, sizing)?,
         };
         Ok(Body { bytes, truncated })
     }

@@ -2,14 +2,15 @@
 //!
 //! No worker runs them. The scheduler starts a task for each request (`scheduler/remote`), and one thread waits for all
 //! sockets ([`crate::http`]). A request has a place among `max_in_flight` and a time at which it may be sent ([`pace`]),
-//! is repeated while the deadline allows it, and ends with a vote or an abstention by its deadline. [`api`] has the forms
-//! of requests and responses.
+//! is repeated while the deadline allows it, and ends with a vote or an abstention by its deadline. [`request`] makes the
+//! requests of a conversation, and [`api`] has the forms of requests and responses.
 //!
 //! Neither the text that is sent nor the text of a response reaches a log or an error.
 
 mod api;
 mod excerpt;
 mod pace;
+mod request;
 mod secrets;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,12 +19,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri};
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout_at};
 
-use self::api::{ApiClient, Body, Judgement};
+use self::api::{ApiClient, Judgement};
 use self::pace::Pace;
+pub(crate) use self::request::{RemoteRequest, RemoteRequests};
 use crate::core::event::{Role, Turn};
 use crate::core::vote::{Abstention, MAX_REVISION};
 use crate::experts::backend::result::{ErrorLog, RunError};
@@ -46,22 +47,14 @@ const MAX_SERVER_REVISION: usize = 64;
 /// The text with which an endpoint is tried.
 const PROBE: &str = "How are you?";
 
-/// A request that is ready to be sent.
-#[derive(Debug, Clone)]
-pub(crate) struct RemoteRequest {
-    /// The hash of the request. Equal requests share one response.
-    pub(crate) ids: Arc<[u32]>,
-    pub(crate) body: Bytes,
-    /// The role of the judged turn.
-    judged: Role,
-    /// A part of the conversation was left out.
-    pub(crate) truncated: bool,
-}
-
 /// The end of a request.
 #[derive(Debug)]
 pub(crate) struct RemoteOutcome {
     pub(crate) outcome: Result<ExpertScore, Abstention>,
+    /// The server answers that it does not take this request. That is no failure of the expert.
+    pub(crate) is_refused: bool,
+    /// A part of the conversation was left out because the server refused the whole.
+    pub(crate) truncated: bool,
     /// The model, what the server says about it, and the prompt's version.
     pub(crate) revision: Option<Arc<str>>,
     /// When the request was sent for the first time; `None` if it never was, which is not the server's failure.
@@ -73,8 +66,22 @@ struct Failure {
     error: RunError,
     /// Another attempt may succeed.
     is_retryable: bool,
+    /// The server does not take this request.
+    is_refusal: bool,
     /// The pause that the server asks for.
     retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure that another attempt would repeat.
+    fn final_one(error: RunError) -> Self {
+        Self { error, is_retryable: false, is_refusal: false, retry_after: None }
+    }
+
+    /// The judgement was not there by the deadline, or could not be asked for.
+    fn at_deadline(reason: Abstention, detail: String) -> Self {
+        Self::final_one(RunError { reason, detail })
+    }
 }
 
 /// A remote expert of a panel.
@@ -89,7 +96,7 @@ pub(crate) struct RemoteExpert {
     headers: HeaderMap,
     api: ApiClient,
     hash: [u8; 32],
-    max_chars: Option<usize>,
+    max_chars: usize,
     /// The model and the prompt's version.
     revision: Arc<str>,
     slots: Semaphore,
@@ -133,7 +140,7 @@ impl RemoteExpert {
             headers: secrets::headers(id, endpoint)?,
             api: ApiClient::new(id, remote)?,
             hash: remote.hash(),
-            max_chars: endpoint.max_chars,
+            max_chars: endpoint.max_chars.unwrap_or(api::MAX_CHARS),
             revision: Arc::from(shown(&remote.revision(), MAX_REVISION)),
             slots: Semaphore::new(endpoint.max_in_flight),
             pace: Pace::new(endpoint.rate),
@@ -144,26 +151,6 @@ impl RemoteExpert {
     /// The model and the prompt's version, for votes without a response.
     pub(crate) fn revision(&self) -> &Arc<str> {
         &self.revision
-    }
-
-    /// Prepares the request about a conversation: the turns before the judged one, and that turn.
-    ///
-    /// # Errors
-    /// Returns the error of a template that cannot be rendered.
-    pub(crate) fn prepare(&self, history: Vec<Turn>, judged: Turn) -> Result<RemoteRequest, RunError> {
-        let role = judged.role;
-        let Body { bytes, truncated } = self.api.request(self.max_chars, history, judged)?;
-        let mut hash = Sha256::new();
-        hash.update(self.hash);
-        hash.update(&bytes);
-        let hash: [u8; 32] = hash.finalize().into();
-        let id = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        Ok(RemoteRequest {
-            ids: hash.chunks_exact(4).map(id).collect(),
-            body: bytes.into(),
-            judged: role,
-            truncated,
-        })
     }
 
     /// Sends a request and returns the vote or the abstention, by the deadline. `on_sent` is called when the request is
@@ -177,6 +164,8 @@ impl RemoteExpert {
         let until = tokio::time::Instant::from_std(deadline);
         let unsent = |reason| RemoteOutcome {
             outcome: Err(reason),
+            is_refused: false,
+            truncated: false,
             revision: Some(Arc::clone(&self.revision)),
             sent: None,
         };
@@ -186,47 +175,67 @@ impl RemoteExpert {
         if Instant::now() >= deadline {
             return unsent(Abstention::TimedOut);
         }
-        let mut sent = None;
-        let (outcome, server) = loop {
-            let Some(turn) = self.pace.turn(Instant::now(), deadline) else {
-                break (Err(Abstention::Overload), None);
-            };
-            sleep(turn).await;
-            if sent.is_none() {
-                sent = Some((Instant::now(), 0_u32));
-                on_sent();
-            }
-            let Ok(attempt) = timeout_at(until, self.attempt(&request)).await else {
-                self.note(&RunError {
-                    reason: Abstention::TimedOut,
-                    detail: format!("no response within {} ms", self.deadline.as_millis()),
-                });
-                break (Err(Abstention::TimedOut), None);
-            };
-            let failure = match attempt {
-                Ok(Judgement { score, revision }) => break (Ok(score), revision),
-                Err(failure) => failure,
-            };
-            let attempts = sent.as_mut().map_or(0, |(_, attempts)| {
-                *attempts += 1;
-                *attempts
-            });
-            if let Some(pause) = failure.retry_after {
-                self.pace.hold(Instant::now() + pause.min(MAX_PAUSE));
-            }
-            let pause = FIRST_PAUSE * 2_u32.saturating_pow(attempts.saturating_sub(1).min(16));
-            let pause = pause.mul_f64(1.0 - fastrand::f64() / 2.0);
-            let is_over = !failure.is_retryable || attempts > self.retries;
-            if is_over || Instant::now() + failure.retry_after.unwrap_or(pause) >= deadline {
+        if !self.pace.pass(deadline).await {
+            return unsent(Abstention::Overload);
+        }
+        let sent = Some(Instant::now());
+        on_sent();
+        let (result, truncated) = self.send(&request, deadline).await;
+        let (outcome, is_refused, server) = match result {
+            Ok(Judgement { score, revision }) => (Ok(score), false, revision),
+            Err(failure) => {
                 self.note(&failure.error);
-                break (Err(failure.error.reason), None);
-            }
-            // A pause that the server asks for holds up the other requests too, and `pace` waits for its end.
-            if failure.retry_after.is_none() {
-                sleep(pause).await;
+                (Err(failure.error.reason), failure.is_refusal, None)
             }
         };
-        RemoteOutcome { outcome, revision: Some(self.voted_revision(server)), sent: sent.map(|(at, _)| at) }
+        RemoteOutcome { outcome, is_refused, truncated, revision: Some(self.voted_revision(server)), sent }
+    }
+
+    /// Sends a request that has a turn, repeats it as far as that may help, and returns `true` with the result if only a
+    /// reduced request was taken.
+    async fn send(&self, request: &RemoteRequest, deadline: Instant) -> (Result<Judgement, Failure>, bool) {
+        let until = tokio::time::Instant::from_std(deadline);
+        let (mut body, mut truncated, mut failures) = (request.body.clone(), false, 0_u32);
+        loop {
+            let judged = request.conversation.judged_turn().role;
+            let Ok(attempt) = timeout_at(until, self.attempt(judged, body.clone())).await else {
+                let detail = format!("no response within {} ms", self.deadline.as_millis());
+                return (Err(Failure::at_deadline(Abstention::TimedOut, detail)), truncated);
+            };
+            let failure = match attempt {
+                Err(failure) => failure,
+                judgement => return (judgement, truncated),
+            };
+            let reduced = (failure.is_refusal && !truncated).then(|| self.reduced(request)).flatten();
+            if let Some(reduced) = reduced {
+                (body, truncated) = (reduced, true);
+            } else {
+                failures += 1;
+                match self.pause_after(&failure, failures, deadline) {
+                    Some(pause) => sleep(pause).await,
+                    None => return (Err(failure), truncated),
+                }
+            }
+            if !self.pace.pass(deadline).await {
+                let detail = "there is no turn before the deadline".to_owned();
+                return (Err(Failure::at_deadline(Abstention::Overload, detail)), truncated);
+            }
+        }
+    }
+
+    /// The pause before a request is repeated after this many failures; `None` if it is not repeated.
+    fn pause_after(&self, failure: &Failure, failures: u32, deadline: Instant) -> Option<Duration> {
+        if let Some(pause) = failure.retry_after {
+            self.pace.hold(Instant::now() + pause.min(MAX_PAUSE));
+        }
+        let pause = FIRST_PAUSE * 2_u32.saturating_pow(failures.saturating_sub(1).min(16));
+        let pause = pause.mul_f64(1.0 - fastrand::f64() / 2.0);
+        let is_over = !failure.is_retryable || failures > self.retries;
+        if is_over || Instant::now() + failure.retry_after.unwrap_or(pause) >= deadline {
+            return None;
+        }
+        // A pause that the server asks for holds up the other requests too, and `pace` waits for its end.
+        Some(if failure.retry_after.is_some() { Duration::ZERO } else { pause })
     }
 
     /// Asks about a harmless text and waits for the outcome.
@@ -235,7 +244,7 @@ impl RemoteExpert {
     /// Returns the reason if there is no vote.
     pub(crate) fn probe(self: &Arc<Self>, role: Role) -> Result<(), Abstention> {
         let judged = Turn { role, text: PROBE.to_owned() };
-        let request = self.prepare(Vec::new(), judged).map_err(|error| error.reason)?;
+        let request = self.request(vec![judged]).map_err(|error| error.reason)?;
         let runtime = http::runtime().map_err(|_| Abstention::Failed)?;
         let (expert, deadline) = (Arc::clone(self), Instant::now() + self.deadline);
         let (outcome, asked) = std::sync::mpsc::sync_channel(1);
@@ -246,24 +255,22 @@ impl RemoteExpert {
         asked.recv().unwrap_or(Err(Abstention::Failed)).map(|_| ())
     }
 
-    /// Sends a request once, and reads the response.
-    async fn attempt(&self, request: &RemoteRequest) -> Result<Judgement, Failure> {
-        let judged = request.judged;
-        let final_failure = |error| Failure { error, is_retryable: false, retry_after: None };
+    /// Sends a body once, and reads the response about a turn of this role.
+    async fn attempt(&self, judged: Role, body: Bytes) -> Result<Judgement, Failure> {
         let mut request = Request::post(self.url.clone())
-            .body(request.body.clone())
-            .map_err(|error| final_failure(RunError::failed(error)))?;
+            .body(body)
+            .map_err(|error| Failure::final_one(RunError::failed(error)))?;
         *request.headers_mut() = self.headers.clone();
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         let response = self.client.send(request, MAX_RESPONSE).await.map_err(|error| match error {
-            HttpError::TooLarge { .. } => final_failure(RunError::shape(error.to_string())),
-            _ => Failure { error: RunError::failed(error), is_retryable: true, retry_after: None },
+            HttpError::TooLarge { .. } => Failure::final_one(RunError::shape(error.to_string())),
+            _ => Failure { is_retryable: true, ..Failure::final_one(RunError::failed(error)) },
         })?;
         if !response.status().is_success() {
-            return Err(refusal(&response));
+            return Err(failed_status(&response));
         }
-        self.api.read(judged, response.body()).map_err(final_failure)
+        self.api.read(judged, response.body()).map_err(Failure::final_one)
     }
 
     fn note(&self, error: &RunError) {
@@ -287,7 +294,7 @@ fn shown(text: &str, length: usize) -> String {
 }
 
 /// Turns a response without success into a failure. Its text may repeat the request's, and is not used.
-fn refusal(response: &Response<Bytes>) -> Failure {
+fn failed_status(response: &Response<Bytes>) -> Failure {
     let status = response.status();
     let is_busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     let hint = match status {
@@ -301,10 +308,15 @@ fn refusal(response: &Response<Bytes>) -> Failure {
         StatusCode::PAYLOAD_TOO_LARGE => ": lower endpoint.max_chars",
         _ => "",
     };
+    let is_refusal = matches!(
+        status,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
+    );
     let reason = if is_busy { Abstention::Overload } else { Abstention::Failed };
     Failure {
         error: RunError { reason, detail: format!("it answers {status}{hint}") },
         is_retryable: is_busy || status.is_server_error(),
+        is_refusal,
         retry_after: is_busy.then(|| retry_after(response.headers())).flatten(),
     }
 }

@@ -9,15 +9,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::steps::{Logprobs, Step};
-use super::{Judgement, parse};
+use super::{Judgement, REDUCED, Sizing, parse};
 use crate::core::event::{Conversation, Role};
 use crate::core::vote::{Abstention, CategoryScore};
 use crate::experts::backend::result::RunError;
 use crate::experts::manifest::remote::GuardApi;
-use crate::guards::{GuardSpec, PromptError};
+use crate::guards::{ChatMessage, GuardSpec, PromptError};
 
 /// The greatest number of alternatives to a token that OpenAI's API takes.
 const TOP_LOGPROBS: u32 = 20;
+
+/// The tokens that are kept free in a prompt of a token per byte, e.g. for the one with which a server begins it.
+const MARGIN: usize = 16;
 
 /// A guard with its prompt.
 pub(in crate::experts::backend::remote) struct GuardClient {
@@ -29,7 +32,17 @@ pub(in crate::experts::backend::remote) struct GuardClient {
     categories: bool,
     /// The probabilities of tokens are asked for.
     logprobs: bool,
+    /// The greatest size of a prompt.
     max_bytes: usize,
+}
+
+/// A prompt for a server.
+struct ServerPrompt {
+    /// The fields of the request that hold it.
+    fields: Value,
+    /// A part of the conversation was left out.
+    cut: bool,
+    bytes: usize,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +71,13 @@ fn prompt_error(error: &PromptError) -> RunError {
     RunError { reason, detail: error.to_string() }
 }
 
+/// A conversation whose prompt is little more than the fixed parts.
+fn shortest(judged: Role) -> Conversation {
+    let mut conversation = Conversation::of_text("text");
+    conversation.turns[0].role = judged;
+    conversation
+}
+
 impl GuardClient {
     /// Sets up a guard, and tries its prompt for each role that it judges.
     ///
@@ -73,32 +93,54 @@ impl GuardClient {
         let (is_chat, categories, logprobs) = (guard.is_chat, guard.categories, guard.logprobs);
         let client = Self { model, spec, is_chat, categories, logprobs, max_bytes };
         for role in client.spec.judged_roles() {
-            let mut conversation = Conversation::of_text("text");
-            conversation.turns[0].role = *role;
-            client.prompt(&conversation)?;
+            client.prompt(&shortest(*role), max_bytes)?;
         }
         Ok(client)
     }
 
-    /// The prompt's field of the request, and whether a part of the conversation was left out.
-    fn prompt(&self, conversation: &Conversation) -> Result<(Value, bool), PromptError> {
+    /// The greatest size of a prompt about a turn of this role, if each byte of the conversation may be a token. The
+    /// policy stays whole, also one that the server's template holds.
+    fn reduced_bytes(&self, judged: Role) -> Result<usize, PromptError> {
+        let shortest = shortest(judged);
+        let fixed = self.prompt(&shortest, self.max_bytes)?.bytes;
+        let with_policy = self.spec.prompt_text(&shortest, usize::MAX)?.text.len();
+        let room = self.spec.default_max_bytes().saturating_sub(with_policy);
+        let room = room.min(self.max_bytes.saturating_sub(fixed)) / REDUCED;
+        Ok(fixed + room.saturating_sub(MARGIN))
+    }
+
+    /// Makes a prompt of at most `max_bytes` bytes.
+    fn prompt(&self, conversation: &Conversation, max_bytes: usize) -> Result<ServerPrompt, PromptError> {
         if !self.is_chat {
-            let prompt = self.spec.prompt_text(conversation, self.max_bytes)?;
-            return Ok((json!({ "prompt": prompt.text }), prompt.cut));
+            let prompt = self.spec.prompt_text(conversation, max_bytes)?;
+            let bytes = prompt.text.len();
+            return Ok(ServerPrompt { fields: json!({ "prompt": prompt.text }), cut: prompt.cut, bytes });
         }
-        let prompt = self.spec.chat_messages(conversation, self.max_bytes)?;
-        let message = |message: &crate::guards::ChatMessage| json!({ "role": message.role, "content": message.content });
+        let prompt = self.spec.chat_messages(conversation, max_bytes)?;
+        let bytes = prompt.messages.iter().map(|message| message.content.len()).sum();
+        let message = |message: &ChatMessage| json!({ "role": message.role, "content": message.content });
         let messages: Vec<Value> = prompt.messages.iter().map(message).collect();
-        Ok((json!({ "messages": messages }), prompt.cut))
+        Ok(ServerPrompt { fields: json!({ "messages": messages }), cut: prompt.cut, bytes })
     }
 
     /// The body of a request, and whether a part of the conversation was left out.
-    pub(super) fn request(&self, conversation: &Conversation) -> Result<(Vec<u8>, bool), RunError> {
-        let (mut body, cut) = self.prompt(conversation).map_err(|error| prompt_error(&error))?;
+    pub(super) fn request(
+        &self,
+        conversation: &Conversation,
+        sizing: Sizing,
+    ) -> Result<(Vec<u8>, bool), RunError> {
         let judged = conversation.judged_turn().role;
+        let max_bytes = match sizing {
+            Sizing::Ordinary => Ok(self.max_bytes),
+            Sizing::BytePerToken => self.reduced_bytes(judged),
+        };
+        let prompt = max_bytes.and_then(|max_bytes| self.prompt(conversation, max_bytes));
+        let prompt = prompt.map_err(|error| prompt_error(&error))?;
+        let ServerPrompt { fields: mut body, cut, .. } = prompt;
         body["model"] = self.model.as_str().into();
         body["temperature"] = 0.into();
-        body["max_tokens"] = self.max_tokens(judged).into();
+        // One token would be enough for its probability, but the server may give none, and then the text is read.
+        body["max_tokens"] = self.spec.max_answer_tokens().max(1).into();
         if self.logprobs && self.is_next_token(judged) {
             if self.is_chat {
                 body["logprobs"] = true.into();
@@ -113,12 +155,6 @@ impl GuardClient {
     /// Returns `true` if the verdict follows the forced text, so that its probability is that of a token.
     fn is_next_token(&self, judged: Role) -> bool {
         self.spec.next_token_roles().contains(&judged)
-    }
-
-    /// The tokens that are needed of an answer: one if the prompt ends right before the verdict and nothing else is read.
-    fn max_tokens(&self, judged: Role) -> usize {
-        let is_one = !self.is_chat && !self.categories && self.logprobs && self.is_next_token(judged);
-        if is_one { 1 } else { self.spec.max_answer_tokens().max(1) }
     }
 
     /// Reads a response about a turn of this role.
